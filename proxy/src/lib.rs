@@ -1,0 +1,1 @@
+//! The driver: sockets, TLS, timers, tasks, metrics, console and HTTP.

@@ -1,0 +1,75 @@
+//! Framing: the five-byte header in front of every message after startup.
+//!
+//! Owns what a header may say; knows nothing of what a body means.
+
+use thiserror::Error;
+
+/// Bytes of a message header: one tag, four of length.
+pub const HEADER_LEN: usize = 5;
+
+/// The longest message that is believed, in bytes after the tag. PostgreSQL allocates messages
+/// below its MaxAllocSize (1 GiB - 1) and calls anything longer an invalid length.
+pub const MAX_MESSAGE_LEN: u32 = 0x3fff_ffff;
+
+/// A message header, looked at in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The message's tag, see [`crate::tag`].
+    pub tag: u8,
+    /// Length of the whole message in bytes: tag, length field and body.
+    pub total: u32,
+}
+
+impl Header {
+    /// Length of the body in bytes.
+    #[must_use]
+    pub const fn body_len(self) -> u32 {
+        self.total - HEADER_LEN as u32
+    }
+}
+
+/// A length field that cannot be true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("invalid message length {length} for message type 0x{tag:02x}")]
+pub struct BadLength {
+    /// The tag in front of the length.
+    pub tag: u8,
+    /// What the length field says, itself included.
+    pub length: u32,
+}
+
+/// Reads the header at the start of `buf` without consuming it.
+///
+/// `Ok(None)` when `buf` holds fewer than [`HEADER_LEN`] bytes.
+///
+/// # Errors
+/// [`BadLength`] when the length field is below 4 or above [`MAX_MESSAGE_LEN`].
+#[inline]
+pub const fn peek(buf: &[u8]) -> Result<Option<Header>, BadLength> {
+    let [tag, a, b, c, d, ..] = buf else { return Ok(None) };
+    let length = u32::from_be_bytes([*a, *b, *c, *d]);
+    if length < 4 || length > MAX_MESSAGE_LEN {
+        return Err(BadLength { tag: *tag, length });
+    }
+    Ok(Some(Header { tag: *tag, total: length + 1 }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_needs_five_bytes() {
+        assert_eq!(peek(b"Q\0\0\0"), Ok(None));
+        assert_eq!(peek(b"Q\0\0\0\x04"), Ok(Some(Header { tag: b'Q', total: 5 })));
+    }
+
+    #[test]
+    fn lengths_below_four_and_above_the_limit_are_refused() {
+        assert_eq!(peek(b"Q\0\0\0\x03"), Err(BadLength { tag: b'Q', length: 3 }));
+        assert_eq!(
+            peek(b"Q\x40\0\0\0"),
+            Err(BadLength { tag: b'Q', length: MAX_MESSAGE_LEN + 1 })
+        );
+    }
+}
