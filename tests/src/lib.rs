@@ -1,1 +1,26 @@
-//! Part of pgimbal.
+//! The harness that judges pgimbal from outside: it starts throwaway servers, a real `pgimbal`
+//! before them, and speaks raw protocol to both. It has its own parser and never uses
+//! `pgimbal-wire`, so that a mistake there cannot excuse itself.
+
+pub mod certificates;
+pub mod fake_server;
+pub mod http;
+pub mod message;
+pub mod pgimbal;
+pub mod pipeline;
+pub mod port;
+pub mod postgres;
+pub mod process;
+pub mod program;
+pub mod reply;
+pub mod until;
+pub mod wire_client;
+
+pub use fake_server::{FakeServer, ServerSide};
+pub use message::{Message, ServerError};
+pub use pgimbal::Pgimbal;
+pub use pipeline::Pipeline;
+pub use postgres::Postgres;
+pub use reply::{Reply, tags};
+pub use until::eventually;
+pub use wire_client::{Login, WireClient};

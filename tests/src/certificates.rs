@@ -1,0 +1,83 @@
+//! A certificate authority and a certificate for localhost, made anew for each test.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+
+/// PEM texts of an authority and of a server named `localhost` and `127.0.0.1`.
+pub struct Certificates {
+    /// The authority's certificate.
+    pub authority: String,
+    /// The server's certificate.
+    pub chain: String,
+    /// The server's key.
+    pub key: String,
+}
+
+impl Certificates {
+    /// Makes a new authority and a certificate signed by it.
+    ///
+    /// # Panics
+    /// Never with these fixed names.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::named(&["localhost", "127.0.0.1"])
+    }
+
+    /// As [`Certificates::new`] for other names, such as one that no client asks for.
+    ///
+    /// # Panics
+    /// When a name is no name.
+    #[must_use]
+    pub fn named(names: &[&str]) -> Self {
+        let authority_key = KeyPair::generate().expect("a key");
+        let mut authority = CertificateParams::new(Vec::new()).expect("an authority");
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority_certificate = authority.self_signed(&authority_key).expect("a certificate");
+        let issuer = Issuer::new(authority, authority_key);
+        let key = KeyPair::generate().expect("a key");
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let certificate = CertificateParams::new(names).expect("names").signed_by(&key, &issuer).expect("a certificate");
+        Self { authority: authority_certificate.pem(), chain: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    /// Writes `ca.crt`, `server.crt` and `server.key` and returns their paths.
+    ///
+    /// # Panics
+    /// When a file cannot be written.
+    #[must_use]
+    pub fn write(&self, directory: &Path) -> [PathBuf; 3] {
+        let files = [("ca.crt", &self.authority), ("server.crt", &self.chain), ("server.key", &self.key)];
+        files.map(|(name, text)| {
+            let path = directory.join(name);
+            std::fs::write(&path, text).expect("a file");
+            path
+        })
+    }
+
+    /// A client that trusts this authority and offers `alpn`.
+    ///
+    /// # Panics
+    /// Never with certificates made here.
+    #[must_use]
+    pub fn client(&self, alpn: &[&str]) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        let authority = CertificateDer::from_pem_slice(self.authority.as_bytes()).expect("PEM");
+        roots.add(authority).expect("an authority");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let mut config = versions.expect("versions").with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    }
+}
+
+impl Default for Certificates {
+    fn default() -> Self {
+        Self::new()
+    }
+}

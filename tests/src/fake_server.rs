@@ -1,0 +1,233 @@
+//! A server that follows a script: odd bytes, delays, half messages, refusals, and deaths at
+//! one instruction.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::message::Message;
+use crate::until::SOON;
+use crate::wire_client::{CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST};
+
+/// A listening server that runs its script in a thread for each connection.
+pub struct FakeServer {
+    /// Its port on 127.0.0.1.
+    pub port: u16,
+    connections: Arc<AtomicUsize>,
+}
+
+/// The server's side of one connection. A script that returns closes it.
+pub struct ServerSide {
+    stream: TcpStream,
+    /// Which connection of the server this is, from 0.
+    pub number: usize,
+}
+
+/// The end of a connection, or what a script says with `?`.
+pub type Scripted = io::Result<()>;
+
+impl FakeServer {
+    /// Starts one whose every connection runs `script`.
+    ///
+    /// # Panics
+    /// When no port is free.
+    #[must_use]
+    pub fn start(script: impl Fn(&mut ServerSide) -> Scripted + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&connections);
+        let script = Arc::new(script);
+        // The thread ends with the test process: nothing here needs an orderly end.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let script = Arc::clone(&script);
+                let number = counter.fetch_add(1, Ordering::SeqCst);
+                std::thread::spawn(move || {
+                    let _ = stream.set_nodelay(true);
+                    let _ = stream.set_read_timeout(Some(SOON * 4));
+                    let _ = script(&mut ServerSide { stream, number });
+                });
+            }
+        });
+        Self { port, connections }
+    }
+
+    /// One that logs everybody in and answers each simple query with one text row.
+    #[must_use]
+    pub fn answering(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        Self::start(move |server| {
+            server.accept()?;
+            loop {
+                let message = server.read()?;
+                match message.tag {
+                    b'Q' => server.send(&row_reply(&answer(&message.strings()[0])))?,
+                    b'X' => return Ok(()),
+                    b'S' => server.ready(b'I')?,
+                    _ => {}
+                }
+            }
+        })
+    }
+
+    /// How many connections have been accepted, CancelRequests among them.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+impl ServerSide {
+    /// Reads the startup packet, refusing TLS and GSSAPI on the way, and returns its body
+    /// (after the code). A CancelRequest ends the script.
+    ///
+    /// # Errors
+    /// The end of the connection.
+    pub fn startup(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            let mut head = [0; 8];
+            self.stream.read_exact(&mut head)?;
+            let length = u32::from_be_bytes(head[..4].try_into().expect("four bytes")) as usize;
+            let code = u32::from_be_bytes(head[4..].try_into().expect("four bytes"));
+            let mut body = vec![0; length - 8];
+            self.stream.read_exact(&mut body)?;
+            match code {
+                SSL_REQUEST | GSSENC_REQUEST => self.send(b"N")?,
+                CANCEL_REQUEST => return Err(io::Error::other("a CancelRequest")),
+                _ => return Ok(body),
+            }
+        }
+    }
+
+    /// Lets the client in without a password and says that all is ready.
+    ///
+    /// # Errors
+    /// The end of the connection.
+    pub fn accept(&mut self) -> Scripted {
+        self.startup()?;
+        self.welcome()
+    }
+
+    /// AuthenticationOk, the usual ParameterStatus, BackendKeyData, ReadyForQuery.
+    ///
+    /// # Errors
+    /// The end of the connection.
+    pub fn welcome(&mut self) -> Scripted {
+        let mut bytes = Message::new(b'R', &0_u32.to_be_bytes()).encode();
+        let parameters = [
+            ("server_version", "15.99"),
+            ("server_encoding", "UTF8"),
+            ("client_encoding", "UTF8"),
+            ("standard_conforming_strings", "on"),
+            ("DateStyle", "ISO, MDY"),
+            ("TimeZone", "UTC"),
+            ("integer_datetimes", "on"),
+        ];
+        for (name, value) in parameters {
+            bytes.extend(Message::new(b'S', format!("{name}\0{value}\0").as_bytes()).encode());
+        }
+        let number = u32::try_from(self.number).expect("a small number");
+        let key = [&(1000 + number).to_be_bytes()[..], &number.to_be_bytes()].concat();
+        bytes.extend(Message::new(b'K', &key).encode());
+        bytes.extend(Message::new(b'Z', b"I").encode());
+        self.send(&bytes)
+    }
+
+    /// The next message.
+    ///
+    /// # Errors
+    /// The end of the connection.
+    pub fn read(&mut self) -> io::Result<Message> {
+        let mut header = [0; 5];
+        self.stream.read_exact(&mut header)?;
+        let length = u32::from_be_bytes(header[1..].try_into().expect("four bytes"));
+        let mut body = vec![0; length as usize - 4];
+        self.stream.read_exact(&mut body)?;
+        Ok(Message { tag: header[0], body })
+    }
+
+    /// The next simple query's text, skipping other messages.
+    ///
+    /// # Errors
+    /// The end of the connection, or a Terminate.
+    pub fn read_query(&mut self) -> io::Result<String> {
+        loop {
+            let message = self.read()?;
+            match message.tag {
+                b'Q' => return Ok(message.strings()[0].clone()),
+                b'X' => return Err(io::Error::other("Terminate")),
+                _ => {}
+            }
+        }
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// The end of the connection.
+    pub fn send(&mut self, bytes: &[u8]) -> Scripted {
+        self.stream.write_all(bytes)
+    }
+
+    /// Sends an ErrorResponse.
+    ///
+    /// # Errors
+    /// The end of the connection.
+    pub fn error(&mut self, severity: &str, code: &str, text: &str) -> Scripted {
+        self.send(&error(severity, code, text))
+    }
+
+    /// Sends ReadyForQuery.
+    ///
+    /// # Errors
+    /// The end of the connection.
+    pub fn ready(&mut self, status: u8) -> Scripted {
+        self.send(&Message::new(b'Z', &[status]).encode())
+    }
+
+    /// Sends the answer to a query that returns one text row.
+    ///
+    /// # Errors
+    /// The end of the connection.
+    pub fn answer(&mut self, value: &str) -> Scripted {
+        self.send(&row_reply(value))
+    }
+
+    /// Reads and drops everything until the other side closes.
+    pub fn wait_for_end(&mut self) {
+        let _ = io::copy(&mut self.stream, &mut io::sink());
+    }
+
+    /// Closes at once.
+    pub fn close(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
+/// An ErrorResponse.
+#[must_use]
+pub fn error(severity: &str, code: &str, text: &str) -> Vec<u8> {
+    Message::new(b'E', format!("S{severity}\0V{severity}\0C{code}\0M{text}\0\0").as_bytes()).encode()
+}
+
+/// RowDescription, one DataRow, CommandComplete and ReadyForQuery for one text value.
+///
+/// # Panics
+/// When the value is longer than a length word can say.
+#[must_use]
+pub fn row_reply(value: &str) -> Vec<u8> {
+    let mut description = vec![0, 1];
+    description.extend(b"value\0");
+    description.extend([0, 0, 0, 0, 0, 0, 0, 0, 0, 25, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+    let mut row = vec![0, 1];
+    row.extend(u32::try_from(value.len()).expect("a length").to_be_bytes());
+    row.extend(value.as_bytes());
+    [
+        Message::new(b'T', &description).encode(),
+        Message::new(b'D', &row).encode(),
+        Message::new(b'C', b"SELECT 1\0").encode(),
+        Message::new(b'Z', b"I").encode(),
+    ]
+    .concat()
+}

@@ -1,0 +1,269 @@
+//! A real `pgimbal` with a generated configuration.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use crate::port::free_port;
+use crate::postgres::{PASSWORD_SUFFIX, Postgres, program_directory};
+use crate::process::{self, Process};
+use crate::program::print_tail;
+use crate::until::{SOON, eventually};
+use crate::wire_client::{Login, WireClient};
+
+/// A running `pgimbal`, ended on drop, which fails the test when its log tells of a panic.
+pub struct Pgimbal {
+    process: Option<Process>,
+    directory: PathBuf,
+    /// The port for clients.
+    pub port: u16,
+    /// The port of `/metrics`.
+    pub http_port: u16,
+    config: Config,
+}
+
+/// What is written to `pgimbal.toml`, built up by a test that names only what matters to it.
+#[derive(Clone)]
+pub struct Config {
+    keys: Vec<(String, String)>,
+    server: Vec<(String, String)>,
+    tables: String,
+    launcher: Vec<String>,
+}
+
+impl Config {
+    /// Database `app` on a server at `port`, everybody trusted, one worker, a pool of 2.
+    #[must_use]
+    pub fn to_port(port: u16) -> Self {
+        let mut config = Self { keys: Vec::new(), server: Vec::new(), tables: String::new(), launcher: Vec::new() };
+        let defaults =
+            [("pool_mode", "\"transaction\""), ("auth_type", "\"trust\""), ("pool_size", "2"), ("workers", "1")];
+        config.keys = defaults.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        config.server("host", "\"127.0.0.1\"").server("port", port).server("dbname", "\"app\"")
+    }
+
+    /// The same for a PostgreSQL of the harness.
+    #[must_use]
+    pub fn before(server: &Postgres) -> Self {
+        Self::to_port(server.port)
+    }
+
+    /// Sets a key to a TOML value: `"30s"` needs its quotes.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: impl ToString) -> Self {
+        put(&mut self.keys, key, &value.to_string());
+        self
+    }
+
+    /// Sets a key of `[databases.app]`.
+    #[must_use]
+    pub fn server(mut self, key: &str, value: impl ToString) -> Self {
+        put(&mut self.server, key, &value.to_string());
+        self
+    }
+
+    /// Adds whole tables.
+    #[must_use]
+    pub fn tables(mut self, toml: &str) -> Self {
+        self.tables.push_str(toml);
+        self.tables.push('\n');
+        self
+    }
+
+    /// Starts the program through another, such as `prlimit --nofile=40`.
+    #[must_use]
+    pub fn through(mut self, launcher: &[&str]) -> Self {
+        self.launcher = launcher.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// When the program is missing or does not listen.
+    #[must_use]
+    pub fn start(self) -> Pgimbal {
+        Pgimbal::start(self)
+    }
+
+    fn text(&self, port: u16, http_port: u16) -> String {
+        let mut text = format!("listen = [\"127.0.0.1:{port}\"]\nhttp_listen = \"127.0.0.1:{http_port}\"\n");
+        let line = |(key, value): &(String, String)| format!("{key} = {value}\n");
+        text.extend(self.keys.iter().map(line));
+        text.push_str("\n[databases.app]\n");
+        text.extend(self.server.iter().map(line));
+        text.push_str("\n[users.app]\npassword = \"app-secret\"\n");
+        for user in ["scram", "scram2", "md5", "clear"] {
+            text.push_str(&format!("\n[users.{user}]\npassword = \"{user}{PASSWORD_SUFFIX}\"\n"));
+        }
+        text.push_str(&self.tables);
+        text
+    }
+}
+
+impl Pgimbal {
+    /// Starts one with [`Config::before`] and nothing else set.
+    ///
+    /// # Panics
+    /// As [`Config::start`].
+    #[must_use]
+    pub fn before(server: &Postgres) -> Self {
+        Config::before(server).start()
+    }
+
+    fn start(config: Config) -> Self {
+        let directory = process::directory("proxy");
+        let mut proxy = Self { process: None, directory, port: free_port(), http_port: free_port(), config };
+        proxy.write_config();
+        let mut words = proxy.config.launcher.clone();
+        words.push(program().to_string_lossy().into_owned());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).arg("run").arg("--config").arg(proxy.config_path());
+        command.env_remove("PGPASSFILE");
+        let mut process = Process::start(command, &proxy.directory, Signal::KILL);
+        let port = proxy.port;
+        eventually("pgimbal listens", SOON, || {
+            assert!(process.ended().is_none(), "pgimbal ended:\n{}", process.log());
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        proxy.process = Some(process);
+        proxy
+    }
+
+    /// A connection with nothing sent yet.
+    #[must_use]
+    pub fn connect(&self) -> WireClient {
+        WireClient::tcp(self.port)
+    }
+
+    /// A client logged in as `app` on `app`.
+    ///
+    /// # Panics
+    /// When the login fails.
+    #[must_use]
+    pub fn client(&self) -> WireClient {
+        self.log_in(&Login::new("app", "app", "app-secret"))
+    }
+
+    /// A logged-in client.
+    ///
+    /// # Panics
+    /// When the login fails.
+    #[must_use]
+    pub fn log_in(&self, login: &Login) -> WireClient {
+        let mut client = self.connect();
+        client.log_in(login).unwrap_or_else(|messages| panic!("login refused: {messages:?}"));
+        client
+    }
+
+    /// The rows of a console command as text, each with its column names.
+    ///
+    /// # Panics
+    /// When the console refuses.
+    #[must_use]
+    pub fn console(&self, sql: &str) -> Vec<Vec<(String, String)>> {
+        let mut client = self.log_in(&Login::new("app", "pgimbal", "app-secret"));
+        let reply = client.ok(sql);
+        let names = reply.columns();
+        reply.texts().into_iter().map(|row| names.iter().cloned().zip(row).collect()).collect()
+    }
+
+    /// The Prometheus page.
+    ///
+    /// # Panics
+    /// When it is not served.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let (status, page) = crate::http::get(self.http_port, "/metrics");
+        assert_eq!(status, 200);
+        page
+    }
+
+    /// Replaces the configuration file and sends SIGHUP.
+    pub fn reload(&mut self, config: Config) {
+        self.config = config;
+        self.write_config();
+        self.signal(Signal::HUP);
+    }
+
+    /// Writes `text` to the configuration file as it is.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn overwrite_config(&self, text: &str) {
+        fs::write(self.config_path(), text).expect("the configuration");
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process().signal(signal);
+    }
+
+    /// The exit code, when it has ended.
+    pub fn ended(&mut self) -> Option<i32> {
+        self.process.as_mut().and_then(Process::ended).map(|status| status.code().unwrap_or(-1))
+    }
+
+    /// The running process.
+    ///
+    /// # Panics
+    /// Never before the drop.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        self.process.as_ref().expect("a started pgimbal")
+    }
+
+    /// Everything it logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process().log()
+    }
+
+    /// Its own directory, for files that a test adds.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn config_path(&self) -> PathBuf {
+        self.directory.join("pgimbal.toml")
+    }
+
+    fn write_config(&self) {
+        self.overwrite_config(&self.config.text(self.port, self.http_port));
+    }
+}
+
+impl Drop for Pgimbal {
+    fn drop(&mut self) {
+        let Some(process) = self.process.take() else { return };
+        let log = process.log();
+        drop(process);
+        let panicked = log.contains("panicked at");
+        if std::thread::panicking() {
+            let config = self.config.text(self.port, self.http_port);
+            print_tail("pgimbal", &format!("{config}\n{log}"));
+        }
+        let _ = fs::remove_dir_all(&self.directory);
+        assert!(!panicked || std::thread::panicking(), "pgimbal panicked:\n{log}");
+    }
+}
+
+/// The program under test: `PGIMBAL_BIN`, or the one built beside this test.
+///
+/// # Panics
+/// When it has not been built.
+#[must_use]
+pub fn program() -> PathBuf {
+    let path = std::env::var_os("PGIMBAL_BIN").map_or_else(|| program_directory().join("pgimbal"), PathBuf::from);
+    assert!(path.exists(), "{} is missing: cargo build -p pgimbal", path.display());
+    path
+}
+
+fn put(keys: &mut Vec<(String, String)>, key: &str, value: &str) {
+    keys.retain(|(known, _)| known != key);
+    keys.push((key.to_owned(), value.to_owned()));
+}

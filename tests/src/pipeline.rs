@@ -1,0 +1,149 @@
+//! Builds runs of frontend messages byte by byte.
+
+use crate::message::Message;
+
+/// Frontend messages in the order in which they were added.
+#[derive(Debug, Clone, Default)]
+pub struct Pipeline {
+    bytes: Vec<u8>,
+}
+
+impl Pipeline {
+    /// An empty run.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Parse `sql` as statement `name`, the server choosing the parameter types.
+    #[must_use]
+    pub fn parse(self, name: &str, sql: &str) -> Self {
+        self.parse_typed(name, sql, &[])
+    }
+
+    /// Parse with type `oids`.
+    #[must_use]
+    pub fn parse_typed(self, name: &str, sql: &str, oids: &[u32]) -> Self {
+        let mut body = text(name);
+        body.extend(text(sql));
+        body.extend(count(oids.len()));
+        body.extend(oids.iter().flat_map(|oid| oid.to_be_bytes()));
+        self.message(b'P', &body)
+    }
+
+    /// Bind text parameters to statement `name` as portal `portal`, text results.
+    #[must_use]
+    pub fn bind(self, portal: &str, name: &str, parameters: &[&str]) -> Self {
+        let parameters: Vec<&[u8]> = parameters.iter().map(|value| value.as_bytes()).collect();
+        self.bind_bytes(portal, name, &parameters)
+    }
+
+    /// Bind with raw parameter bytes in text format.
+    ///
+    /// # Panics
+    /// When a parameter is longer than a length word can say.
+    #[must_use]
+    pub fn bind_bytes(self, portal: &str, name: &str, parameters: &[&[u8]]) -> Self {
+        let mut body = text(portal);
+        body.extend(text(name));
+        body.extend(count(0));
+        body.extend(count(parameters.len()));
+        for value in parameters {
+            body.extend(u32::try_from(value.len()).expect("a length").to_be_bytes());
+            body.extend(*value);
+        }
+        body.extend(count(0));
+        self.message(b'B', &body)
+    }
+
+    /// Describe statement `name`.
+    #[must_use]
+    pub fn describe_statement(self, name: &str) -> Self {
+        self.kind_and_name(b'D', b'S', name)
+    }
+
+    /// Describe portal `name`.
+    #[must_use]
+    pub fn describe_portal(self, name: &str) -> Self {
+        self.kind_and_name(b'D', b'P', name)
+    }
+
+    /// Close statement `name`.
+    #[must_use]
+    pub fn close_statement(self, name: &str) -> Self {
+        self.kind_and_name(b'C', b'S', name)
+    }
+
+    /// Close portal `name`.
+    #[must_use]
+    pub fn close_portal(self, name: &str) -> Self {
+        self.kind_and_name(b'C', b'P', name)
+    }
+
+    /// Execute portal `portal` to its end (0) or for at most `rows`.
+    #[must_use]
+    pub fn execute(self, portal: &str, rows: u32) -> Self {
+        let mut body = text(portal);
+        body.extend(rows.to_be_bytes());
+        self.message(b'E', &body)
+    }
+
+    /// Parse, Bind and Execute `sql` all unnamed.
+    #[must_use]
+    pub fn run(self, sql: &str) -> Self {
+        self.parse("", sql).bind("", "", &[]).execute("", 0)
+    }
+
+    /// Flush.
+    #[must_use]
+    pub fn flush(self) -> Self {
+        self.message(b'H', &[])
+    }
+
+    /// Sync.
+    #[must_use]
+    pub fn sync(self) -> Self {
+        self.message(b'S', &[])
+    }
+
+    /// A simple Query.
+    #[must_use]
+    pub fn query(self, sql: &str) -> Self {
+        self.message(b'Q', &text(sql))
+    }
+
+    /// Any message.
+    #[must_use]
+    pub fn message(self, tag: u8, body: &[u8]) -> Self {
+        self.raw(&Message::new(tag, body).encode())
+    }
+
+    /// Any bytes.
+    #[must_use]
+    pub fn raw(mut self, bytes: &[u8]) -> Self {
+        self.bytes.extend(bytes);
+        self
+    }
+
+    /// The bytes to send.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn kind_and_name(self, tag: u8, kind: u8, name: &str) -> Self {
+        let mut body = vec![kind];
+        body.extend(text(name));
+        self.message(tag, &body)
+    }
+}
+
+fn text(value: &str) -> Vec<u8> {
+    let mut bytes = value.as_bytes().to_vec();
+    bytes.push(0);
+    bytes
+}
+
+fn count(value: usize) -> [u8; 2] {
+    u16::try_from(value).expect("a count of 16 bits").to_be_bytes()
+}

@@ -1,0 +1,27 @@
+//! Free ports for the servers of a test.
+
+use std::net::TcpListener;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Ports below the kernel's ephemeral range, so that an outgoing connection of another test
+/// cannot take one between this look and the server's bind.
+const RANGE: std::ops::Range<u16> = 11_000..32_000;
+
+/// A port on 127.0.0.1 that nobody listens on.
+///
+/// # Panics
+/// When a thousand tries found none.
+#[must_use]
+pub fn free_port() -> u16 {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").subsec_nanos();
+    let mut seed = u64::from(nanos) ^ (u64::from(std::process::id()) << 20);
+    for _ in 0..1000 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let offset = (seed >> 33) % u64::from(RANGE.end - RANGE.start);
+        let port = RANGE.start + u16::try_from(offset).expect("less than the range");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port in {RANGE:?}");
+}

@@ -1,0 +1,272 @@
+//! A throwaway PostgreSQL cluster: initdb once, a copy for each test.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+
+use crate::certificates::Certificates;
+use crate::port::free_port;
+use crate::process::{self, Process};
+use crate::until::{SOON, eventually};
+use crate::wire_client::{Login, WireClient};
+
+/// Every role's password is its name and this.
+pub const PASSWORD_SUFFIX: &str = "-secret";
+
+/// What the template holds beside the superuser `postgres`, who is trusted. `app` is trusted,
+/// the others log in as their names say.
+const ROLES: &str = "\
+create role app login password 'app-secret';
+create role scram login password 'scram-secret';
+create role scram2 login password 'scram2-secret';
+create role clear login password 'clear-secret';
+set password_encryption = 'md5';
+create role md5 login password 'md5-secret';
+create database app;
+";
+
+const HBA: &str = "\
+local all postgres,app trust
+local all all scram-sha-256
+host all postgres,app 127.0.0.1/32 trust
+host all md5 127.0.0.1/32 md5
+host all clear 127.0.0.1/32 password
+host all all 127.0.0.1/32 scram-sha-256
+";
+
+/// A running cluster with a database `app`, dropped with everything it wrote.
+pub struct Postgres {
+    process: Option<Process>,
+    directory: PathBuf,
+    options: Vec<String>,
+    /// Its TCP port on 127.0.0.1.
+    pub port: u16,
+}
+
+impl Postgres {
+    /// Starts one with 100 connections.
+    ///
+    /// # Panics
+    /// When there is no PostgreSQL 15 or newer, or it does not start.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Starts one with server settings such as `max_connections=5`.
+    ///
+    /// # Panics
+    /// As [`Postgres::start`].
+    #[must_use]
+    pub fn with(settings: &[&str]) -> Self {
+        Self::prepare(settings, |_| {})
+    }
+
+    /// Starts one that speaks TLS with `certificates` and refuses `app` without it.
+    ///
+    /// # Panics
+    /// As [`Postgres::start`].
+    #[must_use]
+    pub fn with_tls(certificates: &Certificates) -> Self {
+        let settings = ["ssl=on", "ssl_cert_file=server.crt", "ssl_key_file=server.key"];
+        Self::prepare(&settings, |data| {
+            let hba = format!("local all postgres trust\nhostssl all app 127.0.0.1/32 trust\n{}", HBA.replace(",app", ""));
+            fs::write(data.join("pg_hba.conf"), hba).expect("pg_hba.conf");
+            fs::write(data.join("server.crt"), &certificates.chain).expect("a certificate");
+            fs::write(data.join("server.key"), &certificates.key).expect("a key");
+            run(Command::new("chmod").arg("600").arg(data.join("server.key")));
+            run(Command::new("chown").arg("--reference").arg(data).arg(data.join("server.key")));
+        })
+    }
+
+    fn prepare(settings: &[&str], change: impl FnOnce(&Path)) -> Self {
+        let directory = process::directory("pg");
+        let data = directory.join("data");
+        run(Command::new("cp").arg("-a").arg("--reflink=auto").arg(template()).arg(&data));
+        run(Command::new("chown").arg("--reference").arg(&data).arg(&directory));
+        change(&data);
+        let mut server = Self {
+            process: None,
+            directory,
+            options: settings.iter().map(|setting| (*setting).to_owned()).collect(),
+            port: free_port(),
+        };
+        server.restart();
+        server
+    }
+
+    /// Starts it again on the same port after [`Postgres::stop`].
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn restart(&mut self) {
+        assert!(self.process.is_none(), "it runs");
+        // A crash leaves its pid file; the next start of a copied cluster must not mind it.
+        let _ = fs::remove_file(self.directory.join("data/postmaster.pid"));
+        let mut command = as_postgres(&bin().join("postgres"));
+        command.arg("-D").arg(self.directory.join("data"));
+        command.arg("-k").arg(&self.directory).arg("-p").arg(self.port.to_string());
+        let fixed = ["listen_addresses=127.0.0.1", "log_line_prefix=%m [%p] %u@%d ", "log_connections=on"];
+        for setting in fixed.iter().copied().chain(self.options.iter().map(String::as_str)) {
+            command.arg("-c").arg(setting);
+        }
+        let mut process = Process::start(command, &self.directory, Signal::QUIT);
+        let socket = self.socket();
+        eventually("PostgreSQL accepts connections", SOON, || {
+            assert!(process.ended().is_none(), "PostgreSQL ended:\n{}", process.log());
+            socket.exists() && WireClient::unix(&socket).log_in(&Login::new("postgres", "app", "")).is_ok()
+        });
+        self.process = Some(process);
+    }
+
+    /// Stops it at once, as a crash would.
+    pub fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// A superuser's connection past any proxy.
+    ///
+    /// # Panics
+    /// When the login fails.
+    #[must_use]
+    pub fn superuser(&self) -> WireClient {
+        let mut client = WireClient::unix(&self.socket());
+        client.log_in(&Login::new("postgres", "app", "")).expect("a superuser's login");
+        client
+    }
+
+    /// Runs `sql` as superuser past any proxy and returns the first column of its only row.
+    #[must_use]
+    pub fn value(&self, sql: &str) -> String {
+        self.superuser().value(sql)
+    }
+
+    /// Runs `sql` as superuser past any proxy.
+    pub fn run(&self, sql: &str) {
+        self.superuser().ok(sql);
+    }
+
+    /// How many client backends there are beside superusers' own.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    #[must_use]
+    pub fn backends(&self) -> usize {
+        let sql = "select count(*) from pg_stat_activity where backend_type = 'client backend' and usename <> 'postgres'";
+        self.value(sql).parse().expect("a count")
+    }
+
+    /// Everything the server logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read(self.directory.join("log")).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// How many lines of the log contain `text`.
+    #[must_use]
+    pub fn logged(&self, text: &str) -> usize {
+        self.log().lines().filter(|line| line.contains(text)).count()
+    }
+
+    /// Its Unix socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join(format!(".s.PGSQL.{}", self.port))
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            crate::program::print_tail("PostgreSQL", &self.log());
+        }
+        self.process = None;
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// The directory with the newest server programs, 15 or later.
+///
+/// # Panics
+/// When there is none; `tests/set-up` installs it.
+#[must_use]
+pub fn bin() -> PathBuf {
+    let mut found: Vec<(u32, PathBuf)> = Vec::new();
+    for entry in fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten() {
+        let version = entry.file_name().to_string_lossy().parse().unwrap_or(0);
+        found.push((version, entry.path().join("bin")));
+    }
+    found.sort();
+    let packaged = found.pop().filter(|(version, path)| *version >= 15 && path.join("initdb").exists());
+    let in_path = || {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).find(|directory| directory.join("initdb").exists())
+    };
+    packaged.map(|(_, path)| path).or_else(in_path).expect("PostgreSQL 15 or newer: run tests/set-up")
+}
+
+/// The initialised cluster that each test copies, made once per build directory and version.
+fn template() -> PathBuf {
+    let bin = bin();
+    let name = bin.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+    let cache = program_directory().join("pgimbal-tests");
+    fs::create_dir_all(&cache).expect("a cache directory");
+    let lock = File::create(cache.join("lock")).expect("a lock file");
+    lock.lock().expect("the lock");
+    let template = cache.join(format!("cluster-{name}-1"));
+    if !template.exists() {
+        let scratch = process::directory("initdb");
+        make_cluster(&bin, &scratch);
+        let partial = cache.join("partial");
+        let _ = fs::remove_dir_all(&partial);
+        run(Command::new("cp").arg("-a").arg(scratch.join("data")).arg(&partial));
+        fs::rename(&partial, &template).expect("the template");
+        let _ = fs::remove_dir_all(&scratch);
+    }
+    template
+}
+
+fn make_cluster(bin: &Path, scratch: &Path) {
+    if rustix::process::geteuid().is_root() {
+        run(Command::new("chown").arg("postgres").arg(scratch));
+    }
+    let data = scratch.join("data");
+    let mut initdb = as_postgres(&bin.join("initdb"));
+    let options = ["--username=postgres", "--auth=trust", "--no-sync", "--no-locale", "--encoding=UTF8", "--wal-segsize=1"];
+    run(initdb.args(options).arg("-D").arg(&data));
+    let mut single = as_postgres(&bin.join("postgres"));
+    single.args(["--single", "-D"]).arg(&data).arg("postgres");
+    let mut child = single.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("postgres --single");
+    child.stdin.take().expect("its input").write_all(ROLES.as_bytes()).expect("the roles");
+    assert!(child.wait().expect("its end").success(), "the roles were refused");
+    fs::write(data.join("pg_hba.conf"), HBA).expect("pg_hba.conf");
+    let settings = "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nshared_buffers = 16MB\n\
+                    max_connections = 100\nautovacuum = off\njit = off\nmax_wal_size = 64MB\n";
+    fs::write(data.join("postgresql.auto.conf"), settings).expect("settings");
+}
+
+/// `program` as the user `postgres` when this is root, whom PostgreSQL refuses.
+fn as_postgres(program: &Path) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"]).arg(program);
+    command.current_dir("/");
+    command
+}
+
+/// The directory of this build's programs, such as `target/debug`.
+pub(crate) fn program_directory() -> PathBuf {
+    let this = std::env::current_exe().expect("the path of this program");
+    let deps = this.parent().expect("a directory");
+    if deps.ends_with("deps") { deps.parent().expect("a parent").to_owned() } else { deps.to_owned() }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}

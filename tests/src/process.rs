@@ -1,0 +1,141 @@
+//! A child process that never outlives its test, however that ends.
+
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A running program with its log file, killed on drop. When the test process itself is
+/// killed, a watcher at the other end of a pipe kills the program and removes its directory.
+pub struct Process {
+    child: Child,
+    watcher: Child,
+    leash: Option<ChildStdin>,
+    directory: PathBuf,
+    end: Signal,
+}
+
+impl Process {
+    /// Starts `command` with both outputs in `directory/log`. `end` is the signal that ends it
+    /// on drop.
+    ///
+    /// # Panics
+    /// When the program cannot be started.
+    #[must_use]
+    pub fn start(mut command: Command, directory: &Path, end: Signal) -> Self {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(directory.join("log"))
+            .expect("a log file");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {:?}: {error}", command.get_program()));
+        let mut watcher = Command::new("sh")
+            .args(["-c", "cat >/dev/null; kill -9 -\"$0\" 2>/dev/null; rm -rf -- \"$1\""])
+            .arg(child.id().to_string())
+            .arg(directory)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .expect("sh");
+        let leash = watcher.stdin.take();
+        Self { child, watcher, leash, directory: directory.to_owned(), end }
+    }
+
+    /// The process id.
+    ///
+    /// # Panics
+    /// Never: a child's id is positive.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Sends `signal`; a process that has ended already is not an error.
+    pub fn signal(&self, signal: Signal) {
+        let _ = kill_process(self.pid(), signal);
+    }
+
+    /// The exit status, when it has ended.
+    ///
+    /// # Panics
+    /// When the system does not tell.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("wait")
+    }
+
+    /// Everything it wrote so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let mut bytes = Vec::new();
+        if let Ok(mut file) = std::fs::File::open(self.directory.join("log")) {
+            let _ = file.read_to_end(&mut bytes);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// A field of `/proc/PID/status` in KiB, such as `VmRSS` or `VmHWM`.
+    ///
+    /// # Panics
+    /// When the process is gone or the field is missing.
+    #[must_use]
+    pub fn status_kib(&self, field: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = std::fs::read_to_string(path).expect("a living process");
+        let line = text.lines().find(|line| line.starts_with(field)).expect("the field");
+        line.split_whitespace().nth(1).and_then(|value| value.parse().ok()).expect("a number")
+    }
+
+    fn stop(&mut self) {
+        self.signal(self.end);
+        let start = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if start.elapsed() > Duration::from_secs(5) {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.stop();
+        // The directory is the owner's again: only a killed test leaves it to the watcher.
+        let _ = self.watcher.kill();
+        let _ = self.watcher.wait();
+        drop(self.leash.take());
+    }
+}
+
+/// A fresh directory under the system's temporary directory that every user may enter.
+///
+/// # Panics
+/// When it cannot be made.
+#[must_use]
+pub fn directory(name: &str) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    // Short, since a socket's path has room for 107 bytes; the port range makes it unique.
+    let path = std::env::temp_dir().join(format!("pgimbal-{name}-{}-{}", std::process::id(), unique()));
+    std::fs::create_dir_all(&path).expect("a temporary directory");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("permissions");
+    path
+}
+
+fn unique() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
+    let thread = format!("{:?}", std::thread::current().id());
+    let thread: String = thread.chars().filter(char::is_ascii_digit).collect();
+    format!("{:x}-{thread}", now.subsec_nanos())
+}

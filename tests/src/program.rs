@@ -1,0 +1,78 @@
+//! Runs other people's clients (psql, pgbench, Python programs) with a time limit.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What a program printed, and how it ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Whether it ended with 0.
+    pub success: bool,
+    /// Its exit code, when it was not killed.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Finished {
+    /// The same, which ended with 0.
+    ///
+    /// # Panics
+    /// When it did not, with everything it printed.
+    #[must_use]
+    pub fn succeeded(self) -> Self {
+        assert!(self.success, "exit {:?}\nstdout:\n{}\nstderr:\n{}", self.code, self.stdout, self.stderr);
+        self
+    }
+}
+
+/// Runs `command` to its end.
+///
+/// # Panics
+/// When it cannot be started, or has not ended after `limit`.
+pub fn run(command: &mut Command, limit: Duration) -> Finished {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot start {:?}: {error}", command.get_program()));
+    let pid = rustix::process::Pid::from_child(&child);
+    let outputs = [drain(child.stdout.take()), drain(child.stderr.take())];
+    let start = Instant::now();
+    let mut late = false;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("wait") {
+            break status;
+        }
+        if !late && start.elapsed() > limit {
+            late = true;
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let [stdout, stderr] = outputs.map(|thread| thread.join().expect("a reader"));
+    assert!(!late, "{:?} took longer than {limit:?}\nstdout:\n{stdout}\nstderr:\n{stderr}", command.get_program());
+    Finished { success: status.success(), code: status.code(), stdout, stderr }
+}
+
+fn drain(stream: Option<impl std::io::Read + Send + 'static>) -> std::thread::JoinHandle<String> {
+    let mut stream = stream.expect("a pipe");
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+
+/// Prints the last lines of a log to standard error, where the test runner shows them.
+pub fn print_tail(name: &str, log: &str) {
+    let lines: Vec<&str> = log.lines().collect();
+    eprintln!("--- {name}, last lines of its log ---");
+    for line in &lines[lines.len().saturating_sub(60)..] {
+        eprintln!("{line}");
+    }
+}

@@ -1,0 +1,4 @@
+//! The statements of behaviour that pgimbal keeps, each as a test that watches the wire.
+#![allow(missing_docs, reason = "a test's name is its documentation")]
+
+mod linking;
