@@ -67,9 +67,6 @@ mod tests {
     #[test]
     fn lengths_below_four_and_above_the_limit_are_refused() {
         assert_eq!(peek(b"Q\0\0\0\x03"), Err(BadLength { tag: b'Q', length: 3 }));
-        assert_eq!(
-            peek(b"Q\x40\0\0\0"),
-            Err(BadLength { tag: b'Q', length: MAX_MESSAGE_LEN + 1 })
-        );
+        assert_eq!(peek(b"Q\x40\0\0\0"), Err(BadLength { tag: b'Q', length: MAX_MESSAGE_LEN + 1 }));
     }
 }

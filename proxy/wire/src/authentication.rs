@@ -1,0 +1,194 @@
+//! The messages of an authentication exchange, in both directions.
+//!
+//! Owns their bytes; what an answer is worth is judged in `pgimbal-auth`.
+
+use thiserror::Error;
+
+use crate::encode::{cstr, message};
+use crate::tag::{backend, frontend};
+
+/// Longest password, SASL or authentication message in bytes, header included. PostgreSQL bounds
+/// its own at 64 KiB (`PG_MAX_AUTH_TOKEN_LENGTH`).
+pub const MAX_AUTH_MESSAGE: usize = 65_535;
+
+/// What AuthenticationXXX asks of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthRequest<'a> {
+    /// Nothing: the login succeeded.
+    Ok,
+    /// The password in clear.
+    CleartextPassword,
+    /// The password hashed with this salt.
+    Md5Password([u8; 4]),
+    /// One of these mechanisms, the preferred one first.
+    Sasl(Mechanisms<'a>),
+    /// The next SASL challenge.
+    SaslContinue(&'a [u8]),
+    /// What the server has to prove.
+    SaslFinal(&'a [u8]),
+    /// A method that pgimbal does not speak (Kerberos, GSSAPI, SSPI), by its number.
+    Unsupported(u32),
+}
+
+/// Names of SASL mechanisms as they travel: each ends with a zero byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mechanisms<'a>(&'a [u8]);
+
+impl Mechanisms<'static> {
+    /// SCRAM without channel binding.
+    pub const SCRAM: Self = Self(b"SCRAM-SHA-256\0");
+    /// SCRAM with channel binding and without, as PostgreSQL offers it over TLS.
+    pub const SCRAM_AND_PLUS: Self = Self(b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0");
+}
+
+impl<'a> Mechanisms<'a> {
+    /// The names in the order sent.
+    #[must_use]
+    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.0.split(|byte| *byte == 0).filter(|name| !name.is_empty())
+    }
+}
+
+/// A body that does not hold what its message must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("malformed authentication message")]
+pub struct MalformedAuth;
+
+impl<'a> AuthRequest<'a> {
+    /// Reads the body of a server's authentication request.
+    ///
+    /// # Errors
+    /// [`MalformedAuth`] when the number is missing or what must follow it is.
+    pub fn parse(body: &'a [u8]) -> Result<Self, MalformedAuth> {
+        let (code, data) = body.split_first_chunk::<4>().ok_or(MalformedAuth)?;
+        Ok(match u32::from_be_bytes(*code) {
+            0 => Self::Ok,
+            3 => Self::CleartextPassword,
+            5 => Self::Md5Password(data.try_into().map_err(|_| MalformedAuth)?),
+            10 if data.ends_with(b"\0\0") => Self::Sasl(Mechanisms(&data[..data.len() - 1])),
+            10 => return Err(MalformedAuth),
+            11 => Self::SaslContinue(data),
+            12 => Self::SaslFinal(data),
+            other => Self::Unsupported(other),
+        })
+    }
+
+    /// Appends the request as the server's message.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        message(out, backend::AUTHENTICATION, |out| {
+            let (code, data): (u32, &[u8]) = match self {
+                Self::Ok => (0, b""),
+                Self::CleartextPassword => (3, b""),
+                Self::Md5Password(salt) => (5, salt),
+                Self::Sasl(mechanisms) => (10, mechanisms.0),
+                Self::SaslContinue(data) => (11, data),
+                Self::SaslFinal(data) => (12, data),
+                Self::Unsupported(code) => (*code, b""),
+            };
+            out.extend_from_slice(&code.to_be_bytes());
+            out.extend_from_slice(data);
+            if matches!(self, Self::Sasl(_)) {
+                out.push(0);
+            }
+        });
+    }
+}
+
+/// A client's SASLInitialResponse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SaslInitial<'a> {
+    /// The mechanism that the client chose.
+    pub mechanism: &'a [u8],
+    /// Its first message; `None` when the client sent none.
+    pub response: Option<&'a [u8]>,
+}
+
+impl<'a> SaslInitial<'a> {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// [`MalformedAuth`] when name and response do not fill the body.
+    pub fn parse(body: &'a [u8]) -> Result<Self, MalformedAuth> {
+        let end = body.iter().position(|byte| *byte == 0).ok_or(MalformedAuth)?;
+        let (mechanism, rest) = (&body[..end], &body[end + 1..]);
+        let (length, response) = rest.split_first_chunk::<4>().ok_or(MalformedAuth)?;
+        let response = match u32::from_be_bytes(*length) {
+            u32::MAX if response.is_empty() => None,
+            length if length as usize == response.len() => Some(response),
+            _ => return Err(MalformedAuth),
+        };
+        Ok(Self { mechanism, response })
+    }
+
+    /// Appends the message.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        message(out, frontend::PASSWORD, |out| {
+            cstr(out, self.mechanism);
+            let length = self.response.map_or(u32::MAX, |response| response.len() as u32);
+            out.extend_from_slice(&length.to_be_bytes());
+            out.extend_from_slice(self.response.unwrap_or_default());
+        });
+    }
+}
+
+/// The password in a PasswordMessage's body.
+///
+/// # Errors
+/// [`MalformedAuth`] when its only zero byte is not the last one.
+pub fn parse_password(body: &[u8]) -> Result<&[u8], MalformedAuth> {
+    match body.split_last() {
+        Some((0, password)) if !password.contains(&0) => Ok(password),
+        _ => Err(MalformedAuth),
+    }
+}
+
+/// Appends a PasswordMessage: a password in clear or its MD5 answer.
+pub fn password(out: &mut Vec<u8>, password: &[u8]) {
+    message(out, frontend::PASSWORD, |out| cstr(out, password));
+}
+
+/// Appends a SASLResponse.
+pub fn sasl_response(out: &mut Vec<u8>, response: &[u8]) {
+    message(out, frontend::PASSWORD, |out| out.extend_from_slice(response));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::HEADER_LEN;
+
+    #[test]
+    fn requests_read_back() {
+        let requests = [
+            AuthRequest::Ok,
+            AuthRequest::CleartextPassword,
+            AuthRequest::Md5Password(*b"salt"),
+            AuthRequest::Sasl(Mechanisms::SCRAM_AND_PLUS),
+            AuthRequest::SaslContinue(b"r=1"),
+            AuthRequest::SaslFinal(b"v=2"),
+            AuthRequest::Unsupported(7),
+        ];
+        for request in requests {
+            let mut out = Vec::new();
+            request.encode(&mut out);
+            assert_eq!(AuthRequest::parse(&out[HEADER_LEN..]), Ok(request));
+        }
+        let names: Vec<_> = Mechanisms::SCRAM_AND_PLUS.iter().collect();
+        assert_eq!(names, [&b"SCRAM-SHA-256-PLUS"[..], b"SCRAM-SHA-256"]);
+    }
+
+    #[test]
+    fn behaviour_40_malformed_answers() {
+        for body in [&b""[..], b"\0\0\0", b"\0\0\0\x05abc", b"\0\0\0\x0aX\0", b"\0\0\0\x0a"] {
+            assert_eq!(AuthRequest::parse(body), Err(MalformedAuth), "{body:?}");
+        }
+        for body in [&b""[..], b"a", b"a\0\0", b"a\0\0\0\0\x02x", b"a\0\xff\xff\xff\xffx"] {
+            assert_eq!(SaslInitial::parse(body), Err(MalformedAuth), "{body:?}");
+        }
+        for body in [&b""[..], b"a", b"a\0b\0"] {
+            assert_eq!(parse_password(body), Err(MalformedAuth), "{body:?}");
+        }
+        let none = SaslInitial::parse(b"a\0\xff\xff\xff\xff").unwrap();
+        assert_eq!(none, SaslInitial { mechanism: b"a", response: None });
+    }
+}

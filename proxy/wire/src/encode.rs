@@ -1,0 +1,292 @@
+//! Messages that pgimbal makes itself, appended to a buffer.
+//!
+//! Owns their bytes. Names and texts that came from a client or a server are bytes and leave as
+//! they came; `pgwire`'s types encode what is made of text of our own.
+
+use bytes::BytesMut;
+use pgwire::messages::Message;
+use pgwire::messages::data::{DataRow, FieldDescription, RowDescription};
+use pgwire::messages::response::CommandComplete;
+
+use crate::startup::{Parameters, ProtocolVersion};
+use crate::tag::{backend, frontend};
+
+/// Type OID of `text`.
+const TEXT_OID: u32 = 25;
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// What ReadyForQuery says about the session's transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionStatus {
+    /// Not in a transaction.
+    Idle,
+    /// In a transaction block.
+    InTransaction,
+    /// In a transaction block that failed; only its end is accepted.
+    Failed,
+}
+
+impl TransactionStatus {
+    /// From the byte in ReadyForQuery; `None` for one that the protocol does not know.
+    #[must_use]
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            b'I' => Some(Self::Idle),
+            b'T' => Some(Self::InTransaction),
+            b'E' => Some(Self::Failed),
+            _ => None,
+        }
+    }
+
+    /// The byte in ReadyForQuery.
+    #[must_use]
+    pub const fn as_byte(self) -> u8 {
+        match self {
+            Self::Idle => b'I',
+            Self::InTransaction => b'T',
+            Self::Failed => b'E',
+        }
+    }
+}
+
+/// What a Describe or Close of ours names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameKind {
+    /// A prepared statement.
+    Statement,
+    /// A portal.
+    Portal,
+}
+
+/// Appends a message of `tag` whose body `write` appends.
+pub fn message(out: &mut Vec<u8>, tag: u8, write: impl FnOnce(&mut Vec<u8>)) {
+    out.push(tag);
+    untagged(out, write);
+}
+
+fn untagged(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    write(out);
+    let length = (out.len() - at) as u32;
+    out[at..at + 4].copy_from_slice(&length.to_be_bytes());
+}
+
+pub(crate) fn cstr(out: &mut Vec<u8>, text: &[u8]) {
+    out.extend_from_slice(text);
+    out.push(0);
+}
+
+/// Appends a message of `pgwire`'s.
+pub fn push<M: Message>(out: &mut Vec<u8>, message: &M) {
+    let start = out.len();
+    let mut buf = BytesMut::with_capacity(message.message_length() + 1);
+    // pgwire refuses only messages above 1 GiB; half a message must not leave.
+    match message.encode(&mut buf) {
+        Ok(()) => out.extend_from_slice(&buf),
+        Err(_) => out.truncate(start),
+    }
+}
+
+/// Parse; `param_types` is raw: a count of 2 bytes, then 4 bytes for each OID.
+pub fn parse(out: &mut Vec<u8>, name: &[u8], text: &[u8], param_types: &[u8]) {
+    message(out, frontend::PARSE, |out| {
+        cstr(out, name);
+        cstr(out, text);
+        out.extend_from_slice(param_types);
+    });
+}
+
+/// The first part of a Bind: header and the two names. `rest_len` bytes, everything after the
+/// names, must follow it on the wire.
+pub fn bind_head(out: &mut Vec<u8>, portal: &[u8], statement: &[u8], rest_len: u32) {
+    let names = (portal.len() + statement.len() + 2) as u32;
+    out.push(frontend::BIND);
+    out.extend_from_slice(&(4 + names + rest_len).to_be_bytes());
+    cstr(out, portal);
+    cstr(out, statement);
+}
+
+/// Describe.
+pub fn describe(out: &mut Vec<u8>, kind: NameKind, name: &[u8]) {
+    named(out, frontend::DESCRIBE, kind, name);
+}
+
+/// Close.
+pub fn close(out: &mut Vec<u8>, kind: NameKind, name: &[u8]) {
+    named(out, frontend::CLOSE, kind, name);
+}
+
+fn named(out: &mut Vec<u8>, tag: u8, kind: NameKind, name: &[u8]) {
+    message(out, tag, |out| {
+        out.push(match kind {
+            NameKind::Statement => b'S',
+            NameKind::Portal => b'P',
+        });
+        cstr(out, name);
+    });
+}
+
+/// Query.
+pub fn query(out: &mut Vec<u8>, text: &[u8]) {
+    message(out, frontend::QUERY, |out| cstr(out, text));
+}
+
+/// Sync.
+pub fn sync(out: &mut Vec<u8>) {
+    message(out, frontend::SYNC, |_| {});
+}
+
+/// Flush.
+pub fn flush(out: &mut Vec<u8>) {
+    message(out, frontend::FLUSH, |_| {});
+}
+
+/// Terminate.
+pub fn terminate(out: &mut Vec<u8>) {
+    message(out, frontend::TERMINATE, |_| {});
+}
+
+/// CopyFail with a reason.
+pub fn copy_fail(out: &mut Vec<u8>, reason: &[u8]) {
+    message(out, frontend::COPY_FAIL, |out| cstr(out, reason));
+}
+
+/// StartupMessage.
+pub fn startup<'a>(
+    out: &mut Vec<u8>,
+    version: ProtocolVersion,
+    parameters: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+) {
+    untagged(out, |out| {
+        out.extend_from_slice(&version.code().to_be_bytes());
+        for (name, value) in parameters {
+            cstr(out, name);
+            cstr(out, value);
+        }
+        out.push(0);
+    });
+}
+
+/// SSLRequest.
+pub fn ssl_request(out: &mut Vec<u8>) {
+    out.extend_from_slice(&SSL_REQUEST);
+}
+
+/// CancelRequest.
+pub fn cancel_request(out: &mut Vec<u8>, process_id: u32, key: &[u8]) {
+    untagged(out, |out| {
+        out.extend_from_slice(&80_877_102_u32.to_be_bytes());
+        out.extend_from_slice(&process_id.to_be_bytes());
+        out.extend_from_slice(key);
+    });
+}
+
+/// ParseComplete.
+pub fn parse_complete(out: &mut Vec<u8>) {
+    message(out, backend::PARSE_COMPLETE, |_| {});
+}
+
+/// CloseComplete.
+pub fn close_complete(out: &mut Vec<u8>) {
+    message(out, backend::CLOSE_COMPLETE, |_| {});
+}
+
+/// ReadyForQuery.
+pub fn ready_for_query(out: &mut Vec<u8>, status: TransactionStatus) {
+    message(out, backend::READY_FOR_QUERY, |out| out.push(status.as_byte()));
+}
+
+/// ParameterStatus.
+pub fn parameter_status(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    message(out, backend::PARAMETER_STATUS, |out| {
+        cstr(out, name);
+        cstr(out, value);
+    });
+}
+
+/// BackendKeyData.
+pub fn backend_key_data(out: &mut Vec<u8>, process_id: u32, key: &[u8]) {
+    message(out, backend::BACKEND_KEY_DATA, |out| {
+        out.extend_from_slice(&process_id.to_be_bytes());
+        out.extend_from_slice(key);
+    });
+}
+
+/// NegotiateProtocolVersion: the version spoken and every protocol option of `parameters`, none of
+/// which is known. The version is the full number, as PostgreSQL sends it and libpq reads it.
+pub fn negotiate_protocol_version(
+    out: &mut Vec<u8>,
+    version: ProtocolVersion,
+    parameters: &Parameters<'_>,
+) {
+    message(out, backend::NEGOTIATE_PROTOCOL_VERSION, |out| {
+        let count = parameters.protocol_options().count() as u32;
+        out.extend_from_slice(&version.code().to_be_bytes());
+        out.extend_from_slice(&count.to_be_bytes());
+        parameters.protocol_options().for_each(|option| cstr(out, option));
+    });
+}
+
+/// CommandComplete with this tag.
+pub fn command_complete(out: &mut Vec<u8>, tag: &str) {
+    push(out, &CommandComplete::new(tag.to_owned()));
+}
+
+/// RowDescription of text columns.
+pub fn text_columns(out: &mut Vec<u8>, names: &[&str]) {
+    let field = |name: &&str| FieldDescription::new((*name).to_owned(), 0, 0, TEXT_OID, -1, -1, 0);
+    push(out, &RowDescription::new(names.iter().map(field).collect()));
+}
+
+/// DataRow of text values; `None` is NULL.
+pub fn text_row(out: &mut Vec<u8>, values: &[Option<&str>]) {
+    let mut data = BytesMut::new();
+    for value in values {
+        let length = value.map_or(-1, |text| text.len() as i32);
+        data.extend_from_slice(&length.to_be_bytes());
+        data.extend_from_slice(value.unwrap_or_default().as_bytes());
+    }
+    push(out, &DataRow::new(data, values.len() as i16));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut out = Vec::new();
+        write(&mut out);
+        out
+    }
+
+    #[test]
+    fn requests() {
+        assert_eq!(made(sync), b"S\0\0\0\x04");
+        assert_eq!(made(|o| query(o, b"x")), b"Q\0\0\0\x06x\0");
+        assert_eq!(made(|o| close(o, NameKind::Statement, b"a")), b"C\0\0\0\x07Sa\0");
+        assert_eq!(made(|o| bind_head(o, b"", b"s", 6)), b"B\0\0\0\x0d\0s\0");
+        assert_eq!(made(|o| parse(o, b"s", b"q", b"\0\0")), b"P\0\0\0\x0as\0q\0\0\0");
+        assert_eq!(made(|o| cancel_request(o, 1, b"abcd")).len(), 16);
+    }
+
+    #[test]
+    fn replies() {
+        assert_eq!(made(|o| ready_for_query(o, TransactionStatus::Failed)), b"Z\0\0\0\x05E");
+        assert_eq!(made(|o| command_complete(o, "SHOW")), b"C\0\0\0\x09SHOW\0");
+        assert_eq!(
+            made(|o| text_row(o, &[Some("a"), None])),
+            b"D\0\0\0\x0f\0\x02\0\0\0\x01a\xff\xff\xff\xff"
+        );
+        let columns = made(|o| text_columns(o, &["c"]));
+        assert_eq!(columns[..9], *b"T\0\0\0\x1a\0\x01c\0");
+    }
+
+    #[test]
+    fn status_bytes_read_back() {
+        for byte in 0..=255 {
+            let status = TransactionStatus::from_byte(byte);
+            assert!(status.is_none_or(|status| status.as_byte() == byte));
+        }
+    }
+}

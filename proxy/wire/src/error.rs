@@ -1,0 +1,322 @@
+//! ErrorResponse and NoticeResponse: SQLSTATE, severity, and the fields that matter.
+//!
+//! Owns how an error travels; knows nothing of why one was raised.
+
+use pgwire::messages::response::{ErrorResponse, NoticeResponse};
+use thiserror::Error;
+
+use crate::encode::push;
+use crate::tag::backend;
+
+/// A five-character error code of the SQL standard and PostgreSQL's additions to it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SqlState([u8; 5]);
+
+/// Names are PostgreSQL's own (`errcodes.txt`).
+#[allow(missing_docs, reason = "the names are those of PostgreSQL's table of error codes")]
+impl SqlState {
+    pub const SUCCESSFUL_COMPLETION: Self = Self(*b"00000");
+    pub const WARNING: Self = Self(*b"01000");
+    pub const CONNECTION_EXCEPTION: Self = Self(*b"08000");
+    pub const CANNOT_CONNECT: Self = Self(*b"08001");
+    pub const REJECTED_CONNECTION: Self = Self(*b"08004");
+    pub const CONNECTION_FAILURE: Self = Self(*b"08006");
+    pub const PROTOCOL_VIOLATION: Self = Self(*b"08P01");
+    pub const FEATURE_NOT_SUPPORTED: Self = Self(*b"0A000");
+    pub const NUMERIC_VALUE_OUT_OF_RANGE: Self = Self(*b"22003");
+    pub const CHARACTER_NOT_IN_REPERTOIRE: Self = Self(*b"22021");
+    pub const INVALID_PARAMETER_VALUE: Self = Self(*b"22023");
+    pub const ACTIVE_SQL_TRANSACTION: Self = Self(*b"25001");
+    pub const NO_ACTIVE_SQL_TRANSACTION: Self = Self(*b"25P01");
+    pub const IN_FAILED_SQL_TRANSACTION: Self = Self(*b"25P02");
+    pub const IDLE_IN_TRANSACTION_SESSION_TIMEOUT: Self = Self(*b"25P03");
+    pub const TRANSACTION_TIMEOUT: Self = Self(*b"25P04");
+    pub const INVALID_SQL_STATEMENT_NAME: Self = Self(*b"26000");
+    pub const INVALID_AUTHORIZATION: Self = Self(*b"28000");
+    pub const INVALID_PASSWORD: Self = Self(*b"28P01");
+    pub const INVALID_CATALOG_NAME: Self = Self(*b"3D000");
+    pub const SYNTAX_ERROR: Self = Self(*b"42601");
+    pub const UNDEFINED_OBJECT: Self = Self(*b"42704");
+    pub const DUPLICATE_PSTATEMENT: Self = Self(*b"42P05");
+    pub const INSUFFICIENT_PRIVILEGE: Self = Self(*b"42501");
+    pub const INSUFFICIENT_RESOURCES: Self = Self(*b"53000");
+    pub const TOO_MANY_CONNECTIONS: Self = Self(*b"53300");
+    pub const CONFIGURATION_LIMIT_EXCEEDED: Self = Self(*b"53400");
+    pub const PROGRAM_LIMIT_EXCEEDED: Self = Self(*b"54000");
+    pub const QUERY_CANCELED: Self = Self(*b"57014");
+    pub const ADMIN_SHUTDOWN: Self = Self(*b"57P01");
+    pub const CRASH_SHUTDOWN: Self = Self(*b"57P02");
+    pub const CANNOT_CONNECT_NOW: Self = Self(*b"57P03");
+    pub const DATABASE_DROPPED: Self = Self(*b"57P04");
+    pub const IDLE_SESSION_TIMEOUT: Self = Self(*b"57P05");
+    pub const CONFIG_FILE_ERROR: Self = Self(*b"F0000");
+    pub const INTERNAL_ERROR: Self = Self(*b"XX000");
+}
+
+impl SqlState {
+    /// A code from five bytes; `None` unless they are digits and upper-case letters.
+    #[must_use]
+    pub fn new(code: &[u8]) -> Option<Self> {
+        let code: [u8; 5] = code.try_into().ok()?;
+        let valid = code.iter().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase());
+        valid.then_some(Self(code))
+    }
+
+    /// The code as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or("XX000")
+    }
+}
+
+impl std::fmt::Debug for SqlState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::fmt::Display for SqlState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The server is about to restart all sessions.
+    Panic,
+    /// The connection ends.
+    Fatal,
+    /// The statement failed, its transaction with it.
+    Error,
+    /// Of a notice: something is likely wrong.
+    Warning,
+    /// Of a notice: good to know.
+    Notice,
+    /// Of a notice: asked for.
+    Info,
+    /// Of a notice: for administrators.
+    Log,
+    /// Of a notice: for developers.
+    Debug,
+}
+
+impl Severity {
+    /// The word that travels, never localized.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Panic => "PANIC",
+            Self::Fatal => "FATAL",
+            Self::Error => "ERROR",
+            Self::Warning => "WARNING",
+            Self::Notice => "NOTICE",
+            Self::Info => "INFO",
+            Self::Log => "LOG",
+            Self::Debug => "DEBUG",
+        }
+    }
+
+    fn from_bytes(word: &[u8]) -> Option<Self> {
+        Some(match word {
+            b"PANIC" => Self::Panic,
+            b"FATAL" => Self::Fatal,
+            b"ERROR" => Self::Error,
+            b"WARNING" => Self::Warning,
+            b"NOTICE" => Self::Notice,
+            b"INFO" => Self::Info,
+            b"LOG" => Self::Log,
+            _ if word.starts_with(b"DEBUG") => Self::Debug,
+            _ => return None,
+        })
+    }
+}
+
+/// The fields of a server's ErrorResponse or NoticeResponse, borrowed from its body. Texts are
+/// bytes in the server's encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrorFields<'a> {
+    /// From field V, or S where a server sends no V; `Error` when neither can be understood.
+    pub severity: Severity,
+    /// Field C.
+    pub code: SqlState,
+    /// Field M.
+    pub message: &'a [u8],
+    /// Field D.
+    pub detail: Option<&'a [u8]>,
+    /// Field H.
+    pub hint: Option<&'a [u8]>,
+}
+
+/// A body that is no list of fields, or one without a valid code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("malformed error message from the server")]
+pub struct MalformedError;
+
+impl<'a> ErrorFields<'a> {
+    /// Reads the fields in `body`. A prefix of a body does too, as long as it holds the code:
+    /// PostgreSQL sends severity and code first.
+    ///
+    /// # Errors
+    /// [`MalformedError`] when there is no valid code.
+    pub fn parse(body: &'a [u8]) -> Result<Self, MalformedError> {
+        let (mut local, mut plain, mut code) = (None, None, None);
+        let (mut message, mut detail, mut hint) = (&b""[..], None, None);
+        for (kind, value) in fields(body) {
+            match kind {
+                b'S' => local = Severity::from_bytes(value),
+                b'V' => plain = Severity::from_bytes(value),
+                b'C' => code = SqlState::new(value),
+                b'M' => message = value,
+                b'D' => detail = Some(value),
+                b'H' => hint = Some(value),
+                _ => {}
+            }
+        }
+        let severity = plain.or(local).unwrap_or(Severity::Error);
+        let code = code.ok_or(MalformedError)?;
+        Ok(Self { severity, code, message, detail, hint })
+    }
+}
+
+/// Every field of an error's body, kind and value, up to the first one that is incomplete.
+pub fn fields(body: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    let mut rest = body;
+    std::iter::from_fn(move || {
+        let (kind, tail) = rest.split_first().filter(|(kind, _)| **kind != 0)?;
+        let end = tail.iter().position(|byte| *byte == 0)?;
+        rest = &tail[end + 1..];
+        Some((*kind, &tail[..end]))
+    })
+}
+
+/// Appends the ErrorResponse whose body is `body`, tag and length included, with another severity:
+/// a FATAL of a server connection becomes the ERROR of a client that lives on.
+pub fn with_severity(body: &[u8], severity: Severity, out: &mut Vec<u8>) {
+    let word = severity.as_str().as_bytes();
+    crate::encode::message(out, backend::ERROR_RESPONSE, |out| {
+        for (kind, value) in fields(body) {
+            out.push(kind);
+            out.extend_from_slice(if matches!(kind, b'S' | b'V') { word } else { value });
+            out.push(0);
+        }
+        out.push(0);
+    });
+}
+
+/// An error or notice of pgimbal's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report<'a> {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Its code.
+    pub code: SqlState,
+    /// What happened, without a full stop.
+    pub message: &'a str,
+    /// More about it.
+    pub detail: Option<&'a str>,
+    /// The next step.
+    pub hint: Option<&'a str>,
+}
+
+impl<'a> Report<'a> {
+    /// An error that ends the connection.
+    #[must_use]
+    pub const fn fatal(code: SqlState, message: &'a str) -> Self {
+        Self { severity: Severity::Fatal, code, message, detail: None, hint: None }
+    }
+
+    /// An error that ends the statement.
+    #[must_use]
+    pub const fn error(code: SqlState, message: &'a str) -> Self {
+        Self { severity: Severity::Error, code, message, detail: None, hint: None }
+    }
+
+    /// The same with a detail.
+    #[must_use]
+    pub const fn detail(mut self, detail: &'a str) -> Self {
+        self.detail = Some(detail);
+        self
+    }
+
+    /// The same with a hint.
+    #[must_use]
+    pub const fn hint(mut self, hint: &'a str) -> Self {
+        self.hint = Some(hint);
+        self
+    }
+
+    /// Appends the report as an ErrorResponse.
+    pub fn encode_error(&self, out: &mut Vec<u8>) {
+        push(out, &ErrorResponse::new(self.fields()));
+    }
+
+    /// Appends the report as a NoticeResponse.
+    pub fn encode_notice(&self, out: &mut Vec<u8>) {
+        push(out, &NoticeResponse::new(self.fields()));
+    }
+
+    fn fields(&self) -> Vec<(u8, String)> {
+        // A zero byte would end the field early and shift what follows.
+        let text = |s: &str| s.replace('\0', "");
+        let mut fields = vec![
+            (b'S', self.severity.as_str().to_owned()),
+            (b'V', self.severity.as_str().to_owned()),
+            (b'C', self.code.as_str().to_owned()),
+            (b'M', text(self.message)),
+        ];
+        fields.extend(self.detail.map(|detail| (b'D', text(detail))));
+        fields.extend(self.hint.map(|hint| (b'H', text(hint))));
+        fields
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{self, HEADER_LEN};
+
+    #[test]
+    fn a_report_reads_back() {
+        let mut out = Vec::new();
+        let report = Report::fatal(SqlState::INVALID_PASSWORD, "no").detail("d\0d").hint("h");
+        report.encode_error(&mut out);
+        let header = frame::peek(&out).unwrap().unwrap();
+        assert_eq!((header.tag, header.total as usize), (b'E', out.len()));
+        let read = ErrorFields::parse(&out[HEADER_LEN..]).unwrap();
+        assert_eq!(
+            read,
+            ErrorFields {
+                severity: Severity::Fatal,
+                code: SqlState::INVALID_PASSWORD,
+                message: b"no",
+                detail: Some(b"dd"),
+                hint: Some(b"h"),
+            }
+        );
+    }
+
+    #[test]
+    fn localized_severity_counts_only_without_v() {
+        let read = ErrorFields::parse(b"SFEHLER\0VFATAL\0C57P01\0Mx\0\0").unwrap();
+        assert_eq!((read.severity, read.code), (Severity::Fatal, SqlState::ADMIN_SHUTDOWN));
+        assert_eq!(ErrorFields::parse(b"SFATAL\0C57P01\0\0").unwrap().severity, Severity::Fatal);
+        assert_eq!(ErrorFields::parse(b"SFEHLER\0C57P01\0").unwrap().severity, Severity::Error);
+        for body in [&b""[..], b"\0", b"Mx\0\0", b"C5701\0\0", b"C57p01\0\0", b"C57P01"] {
+            assert_eq!(ErrorFields::parse(body), Err(MalformedError), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn behaviour_6_a_fatal_becomes_an_error_and_keeps_its_other_fields() {
+        let mut out = Vec::new();
+        let body = b"SFATAL\0VFATAL\0C57P01\0Mterminating\xff\0Fpostgres.c\0\0";
+        with_severity(body, Severity::Error, &mut out);
+        assert_eq!(
+            out[HEADER_LEN..],
+            *b"SERROR\0VERROR\0C57P01\0Mterminating\xff\0Fpostgres.c\0\0"
+        );
+        assert_eq!(frame::peek(&out).unwrap().unwrap().total as usize, out.len());
+    }
+}
