@@ -1,1 +1,27 @@
-//! Part of pgimbal.
+//! pgimbal's configuration: files, environment and flags, parsed once into validated, immutable
+//! types.
+//!
+//! Owns what an option is called, what it may be, its default with the reason, and what a reload
+//! may change. Knows no socket and no pool; the environment and the flags are arguments.
+
+mod config;
+mod error;
+mod load;
+mod pool;
+mod reader;
+mod secret;
+mod suggest;
+mod table;
+mod tls;
+mod units;
+mod words;
+
+pub use config::{ClientConfig, Config, HttpConfig, ListenConfig, LogConfig, TcpConfig, WILDCARD};
+pub use error::{ConfigError, ConfigErrors, EXIT_CONFIG};
+pub use load::{Overrides, load};
+pub use pool::{
+    DatabaseConfig, Host, MaxPinned, PasswordForm, PoolConfig, ResolvedPool, UserConfig,
+};
+pub use secret::Secret;
+pub use tls::{ClientTls, ServerTls, Verification};
+pub use words::{AuthType, LogFormat, OnClientGone, PoolMode, SslMode};

@@ -1,0 +1,185 @@
+//! The configuration as a whole, and the options of the top level that are not a pool's.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::pool::{DatabaseConfig, PoolConfig, ResolvedPool, UserConfig};
+use crate::reader::{
+    Address, Addresses, Choice, FileMode, Flag, Maybe, Names, OrOff, Path, Port, Positive, Span,
+    Text, Threads,
+};
+use crate::table::settings;
+use crate::tls::{ClientTls, ServerTls};
+use crate::words::{AuthType, LogFormat};
+
+/// The name of the database that stands for all that are not listed.
+pub const WILDCARD: &str = "*";
+
+settings! {
+    /// Everything that pgimbal was told, judged once and never changed: a reload makes a new one.
+    pub struct Config {
+        /// Threads that serve clients, 0 for one on each core: a core is what one of them fills.
+        "workers" workers: usize as Threads = "0", restart, try "7";
+        /// Users who may do everything on the console (databases `pgimbal` and `pgbouncer`).
+        /// Nobody, until they are named.
+        "admin_users" admin_users: Vec<String> as Names = "", applied, try "root";
+        /// Users who may only look at the console.
+        "stats_users" stats_users: Vec<String> as Names = "", applied, try "monitor";
+        /// How long SIGTERM lets transactions come to their end before it cuts them; Kubernetes
+        /// kills after 30 s, systemd after 90 s.
+        "shutdown_grace" shutdown_grace: Duration as Span = "25s", applied, try "6s";
+    }
+    with {
+        /// Where clients connect.
+        listen: ListenConfig = ListenConfig::default();
+        /// Where metrics and probes are served.
+        http: HttpConfig = HttpConfig::default();
+        /// What is logged.
+        log: LogConfig = LogConfig::default();
+        /// What clients must prove, and how long they may take.
+        clients: ClientConfig = ClientConfig::default();
+        /// What a database's TLS is without settings of its own.
+        server_tls: ServerTls = ServerTls::default();
+        /// What a database's pool options are without settings of its own.
+        pool: PoolConfig = PoolConfig::default();
+        /// The databases by the name that clients use; [`WILDCARD`] is for all others.
+        databases: BTreeMap<String, DatabaseConfig> = BTreeMap::new();
+        /// The users who may log in.
+        users: BTreeMap<String, UserConfig> = BTreeMap::new();
+    }
+}
+
+settings! {
+    /// Where clients connect.
+    pub struct ListenConfig {
+        /// TCP addresses for clients; none for a Unix socket only. Loopback, so that nothing is
+        /// open to a network by accident; PgBouncer's port.
+        "listen" addresses: Vec<SocketAddr> as Addresses = "127.0.0.1:6432", restart,
+            try "127.0.0.1:7000";
+        /// Directory of a Unix socket for clients, PostgreSQL's `.s.PGSQL.` and the port. None.
+        "unix_socket_dir" unix_socket_dir: Option<PathBuf> as Maybe<Path> = "", restart,
+            try "/run/pgimbal";
+        /// Permissions of the Unix socket. As PostgreSQL's: everybody may knock, a password opens.
+        "unix_socket_mode" unix_socket_mode: u32 as FileMode = "0777", restart, try "0700";
+        /// The port in the Unix socket's name. The same as for TCP.
+        "unix_socket_port" unix_socket_port: u16 as Port = "6432", restart, try "7000";
+        /// Connections that the kernel accepts ahead of pgimbal; Linux's own limit
+        /// (net.core.somaxconn), so that a storm of clients finds room.
+        "listen_backlog" backlog: u32 as Positive = "4096", restart, try "128";
+    }
+}
+
+settings! {
+    /// Where metrics and probes are served.
+    pub struct HttpConfig {
+        /// Address of `/metrics`, `/livez` and `/readyz`. Off: it has no password.
+        "http_listen" listen: Option<SocketAddr> as OrOff<Address> = "off", restart,
+            try "127.0.0.1:9127";
+    }
+}
+
+settings! {
+    /// What is logged.
+    pub struct LogConfig {
+        /// Which lines are logged: a level (error, warn, info, debug, trace), or a filter of
+        /// tracing's form, such as `info,pgimbal=debug`. At info at most a line per connection.
+        "log" filter: String as Text = "info", restart, try "debug";
+        /// `text` for people, `json` for collectors.
+        "log_format" format: LogFormat as Choice<LogFormat> = "text", restart, try "json";
+    }
+}
+
+settings! {
+    /// What clients must prove, and how long they may take.
+    pub struct ClientConfig {
+        /// Client connections in all; the next one is told 53300. Twenty clients for each of 50
+        /// server connections.
+        "max_client_conn" max_client_conn: u32 as Positive = "1000", applied, try "9";
+        /// How clients prove who they are: `trust`, `password`, `md5` or `scram-sha-256`, the only
+        /// one that shows nothing to a listener.
+        "auth_type" auth_type: AuthType as Choice<AuthType> = "scram-sha-256", applied, try "md5";
+        /// Allows `auth_type = "trust"` on an address other than loopback. Everybody who reaches
+        /// the port is then whoever they say, so it takes a word of its own.
+        "allow_trust_on_network" allow_trust_on_network: bool as Flag = "false", applied, try "true";
+        /// How long a client may take to log in. PostgreSQL's authentication_timeout.
+        "client_login_timeout" login_timeout: Duration as Span = "60s", applied, try "6s";
+        /// How long a client may be idle outside a transaction before it is closed. Off: idle
+        /// clients cost next to nothing.
+        "client_idle_timeout" idle_timeout: Option<Duration> as OrOff<Span> = "off", applied,
+            try "6s";
+        /// How long a client may not read its result while it holds a server connection. Longer
+        /// than a person thinks before the next page.
+        "client_stall_timeout" stall_timeout: Duration as Span = "5min", applied, try "6s";
+    }
+    with {
+        /// TLS towards clients.
+        tls: ClientTls = ClientTls::default();
+        /// TCP options of both sides.
+        tcp: TcpConfig = TcpConfig::default();
+    }
+}
+
+settings! {
+    /// TCP options, of client and server connections alike. TCP_NODELAY is always set.
+    pub struct TcpConfig {
+        /// Idle time before the kernel asks whether the other side lives. Below the idle limits
+        /// of usual load balancers and NAT tables.
+        "tcp_keepalive_idle" keepalive_idle: Duration as Span = "60s", applied, try "6s";
+        /// Time between those questions.
+        "tcp_keepalive_interval" keepalive_interval: Duration as Span = "10s", applied, try "6s";
+        /// Unanswered questions that mean the other side is gone.
+        "tcp_keepalive_count" keepalive_count: u32 as Positive = "6", applied, try "3";
+        /// How long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT). What the three above
+        /// add up to.
+        "tcp_user_timeout" user_timeout: Duration as Span = "120s", applied, try "6s";
+    }
+}
+
+impl Config {
+    /// The database that a client calls `name`: its own entry, else the wildcard's.
+    #[must_use]
+    pub fn database(&self, name: &str) -> Option<&DatabaseConfig> {
+        self.databases.get(name).or_else(|| self.databases.get(WILDCARD))
+    }
+
+    /// The pool for `user` on the database that clients call `database`, with the user's
+    /// overrides. `None` for a database that is not served, and for a user that is not listed
+    /// unless clients are trusted.
+    ///
+    /// The server role is the database's `user`, else the client's own; its password is the one
+    /// given with that role, else the user's `server_password`, else the user's `password` when
+    /// that is no hash.
+    #[must_use]
+    pub fn pool(&self, database: &str, user: &str) -> Option<ResolvedPool> {
+        let config = self.database(database)?;
+        if !self.users.contains_key(user) && self.clients.auth_type != AuthType::Trust {
+            return None;
+        }
+        let own = self.users.get(user);
+        let role = config.user.as_deref().unwrap_or(user);
+        let mut pool = config.pool.clone();
+        if let Some(own) = own {
+            pool.mode = own.pool_mode.unwrap_or(pool.mode);
+            pool.size = own.pool_size.unwrap_or(pool.size);
+            pool.min_size = pool.min_size.min(pool.size);
+        }
+        let password = match &config.password {
+            Some(password) => Some(password.clone()),
+            None => self.users.get(role).and_then(UserConfig::for_server).cloned(),
+        };
+        Some(ResolvedPool {
+            host: config.host.clone(),
+            port: config.port,
+            dbname: config.dbname.as_deref().unwrap_or(database).to_owned(),
+            user: role.to_owned(),
+            password,
+            tls: config.tls.clone(),
+            max_db_connections: config.max_db_connections,
+            max_user_connections: own.and_then(|own| own.max_user_connections),
+            max_pinned: pool.max_pinned.of(pool.size),
+            pool,
+        })
+    }
+}

@@ -1,0 +1,270 @@
+//! Databases, users, and the pool that one of each makes.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use figment::value::Value;
+
+use crate::reader::{
+    Choice, Count, Flag, Hidden, Maybe, OrOff, Port, Positive, Reader, Size, Span, Text,
+};
+use crate::secret::Secret;
+use crate::table::settings;
+use crate::tls::ServerTls;
+use crate::words::{OnClientGone, PoolMode};
+
+settings! {
+    /// How a pool behaves. At the top level these are the defaults of all databases, in
+    /// `[databases.NAME]` those of one.
+    pub struct PoolConfig {
+        /// When a client gives its server connection back: at the end of its `session`,
+        /// `transaction` or `statement`. Transactions share best, and session state is kept safe.
+        "pool_mode" mode: PoolMode as Choice<PoolMode> = "transaction", applied, try "session";
+        /// Server connections of a pool (one pool for each database and server user). 20 keep a
+        /// server of four to eight cores busy; more make PostgreSQL slower, not faster.
+        "pool_size" size: u32 as Positive = "20", applied, try "30";
+        /// Server connections that are kept open even when idle. None: the first clients open them.
+        "min_pool_size" min_size: u32 as Count = "0", applied, try "2";
+        /// Further connections for when clients wait longer than `reserve_timeout`. None, so that
+        /// `pool_size` is what the server sees.
+        "reserve_pool_size" reserve_size: u32 as Count = "0", applied, try "5";
+        /// How long a client waits before a reserve connection opens; longer than a usual burst.
+        "reserve_timeout" reserve_timeout: Duration as Span = "5s", applied, try "6s";
+        /// How many of a pool's connections may be held by pinned clients (with temporary tables,
+        /// LISTEN, session locks and the like), as a number or as a share of `pool_size`. A
+        /// quarter stays free for everybody else; one may always be held.
+        "max_pinned" max_pinned: MaxPinned as Pinned = "75%", applied, try "3";
+        /// How long a query waits for a server connection. PgBouncer's value: longer than a
+        /// failover, shorter than a person's patience.
+        "query_wait_timeout" query_wait_timeout: Duration as Span = "120s", applied, try "6s";
+        /// Age at which an unlinked server connection is replaced, so that its memory and its
+        /// cached plans do not grow for ever.
+        "server_lifetime" server_lifetime: Duration as Span = "1h", applied, try "2h";
+        /// Idle time after which a server connection above `min_pool_size` is closed.
+        "server_idle_timeout" server_idle_timeout: Duration as Span = "10min", applied, try "6s";
+        /// How long a connection to a server may take, login included; a lost SYN is sent again
+        /// three times in this time.
+        "server_connect_timeout" server_connect_timeout: Duration as Span = "15s", applied, try "6s";
+        /// The longest pause between attempts after a failed connection or login; the pauses
+        /// double until then. Short enough that a server which returns is soon found.
+        "server_login_retry" server_login_retry: Duration as Span = "15s", applied, try "6s";
+        /// How long a query may run before it is cancelled and the client gets an error. Off: the
+        /// server's statement_timeout is the better place.
+        "query_timeout" query_timeout: Option<Duration> as OrOff<Span> = "off", applied, try "6s";
+        /// How long a transaction may last. Off, as in PostgreSQL.
+        "transaction_timeout" transaction_timeout: Option<Duration> as OrOff<Span> = "off",
+            applied, try "6s";
+        /// How long a client may be idle inside a transaction, where it holds a server connection.
+        /// Off, as in PostgreSQL.
+        "idle_transaction_timeout" idle_transaction_timeout: Option<Duration> as OrOff<Span> = "off",
+            applied, try "6s";
+        /// How long a server connection waits for the end of the cancel requests sent for it
+        /// before it is closed instead of reused; a cancel takes a round trip.
+        "cancel_wait_timeout" cancel_wait_timeout: Duration as Span = "10s", applied, try "6s";
+        /// What is run on a server connection before another session gets it. PostgreSQL's word
+        /// for returning to the state after login.
+        "reset_query" reset_query: String as Text = "DISCARD ALL", applied, try "RESET ALL";
+        /// Runs `reset_query` after every transaction too: the strict option, against what user
+        /// functions set inside themselves, for a round trip more and without shared prepared
+        /// statements. Off, because the state that a proxy can see is tracked.
+        "reset_query_always" reset_query_always: bool as Flag = "false", applied, try "true";
+        /// What becomes of the running query of a client that vanished: `cancel` or `finish`.
+        /// Nobody will read its result.
+        "on_client_gone" on_client_gone: OnClientGone as Choice<OnClientGone> = "cancel", applied,
+            try "finish";
+        /// Prepared statements kept on each server connection, the least recently used go first.
+        /// 0 keeps clients with prepared statements on one server connection. PgBouncer's value.
+        "max_prepared_statements" max_prepared_statements: u32 as Count = "200", applied, try "300";
+        /// The longest statement text that is remembered; a client with a longer one keeps its
+        /// server connection until it closes it. 200 such texts are 50 MiB.
+        "max_statement_bytes" max_statement_bytes: usize as Size = "256KiB", applied, try "64KiB";
+    }
+}
+
+settings! {
+    /// A database that clients may name: `[databases.NAME]`; `"*"` stands for every name that is
+    /// not listed. The pool options may be given here too, for this database.
+    pub struct DatabaseConfig {
+        /// Host name, IP address, or the directory of a Unix socket. A pooler mostly runs beside
+        /// its server.
+        "host" host: Host as HostName = "localhost", applied, try "db.example";
+        /// The server's port.
+        "port" port: u16 as Port = "5432", applied, try "5433";
+        /// The database's name on the server; when it is not set, the name the client used.
+        "dbname" dbname: Option<String> as Maybe<Text> = "", applied, try "app";
+        /// The role for all server connections; when it is not set, each client's own.
+        "user" user: Option<String> as Maybe<Text> = "", applied, try "app";
+        /// The password of `user`.
+        "password" password: Option<Secret> as Maybe<Hidden> = "", applied, try "x";
+        /// Server connections to this database, of all its pools together. Off: `pool_size` is
+        /// the limit of each.
+        "max_db_connections" max_db_connections: Option<u32> as OrOff<Positive> = "off", applied,
+            try "50";
+    }
+    with {
+        /// TLS to this database's server.
+        tls: ServerTls = ServerTls::default();
+        /// How this database's pools behave.
+        pool: PoolConfig = PoolConfig::default();
+    }
+}
+
+settings! {
+    /// A user that may log in: `[users.NAME]`.
+    pub struct UserConfig {
+        /// What the client must prove to know: the password itself, a `SCRAM-SHA-256$` verifier
+        /// or an `md5` hash as in pg_authid.
+        "password" password: Option<Secret> as Maybe<Hidden> = "", applied, try "x";
+        /// The password for the server, when `password` is a verifier or another one.
+        "server_password" server_password: Option<Secret> as Maybe<Hidden> = "", applied, try "x";
+        /// This user's pool mode instead of the database's.
+        "pool_mode" pool_mode: Option<PoolMode> as Maybe<Choice<PoolMode>> = "", applied,
+            try "session";
+        /// This user's pool size instead of the database's.
+        "pool_size" pool_size: Option<u32> as Maybe<Positive> = "", applied, try "5";
+        /// Server connections of this user, over all databases together.
+        "max_user_connections" max_user_connections: Option<u32> as OrOff<Positive> = "off",
+            applied, try "50";
+    }
+}
+
+/// Where a server is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// A host name or IP address.
+    Tcp(String),
+    /// The directory of a Unix socket, whose name is `.s.PGSQL.` and the port.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(name) => f.write_str(name),
+            Self::Unix(directory) => directory.display().fmt(f),
+        }
+    }
+}
+
+/// How many server connections of a pool pinned clients may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxPinned {
+    /// A share of the pool's size, in percent.
+    Percent(u8),
+    /// A number of server connections.
+    Servers(u32),
+}
+
+impl MaxPinned {
+    /// The number for a pool of `size` server connections, never more than there are. A share is
+    /// rounded down, but one is always allowed: a pool of one must be able to serve such a client.
+    #[must_use]
+    pub fn of(self, size: u32) -> u32 {
+        match self {
+            Self::Percent(percent) => {
+                ((u64::from(size) * u64::from(percent) / 100) as u32).max(1).min(size)
+            }
+            Self::Servers(servers) => servers.min(size),
+        }
+    }
+}
+
+/// The pool of one database and one user, with every override applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolvedPool {
+    /// Where the server is.
+    pub host: Host,
+    /// The server's port.
+    pub port: u16,
+    /// The database's name on the server.
+    pub dbname: String,
+    /// The role of the server connections.
+    pub user: String,
+    /// That role's password, when one is known.
+    pub password: Option<Secret>,
+    /// TLS to the server.
+    pub tls: ServerTls,
+    /// Limit of the database's server connections, of all its pools together.
+    pub max_db_connections: Option<u32>,
+    /// Limit of the user's server connections, over all databases.
+    pub max_user_connections: Option<u32>,
+    /// How many of the pool's server connections pinned clients may hold.
+    pub max_pinned: u32,
+    /// How the pool behaves, the user's overrides applied.
+    pub pool: PoolConfig,
+}
+
+/// A host name or the directory of a Unix socket.
+pub(crate) struct HostName;
+
+impl Reader for HostName {
+    type Out = Host;
+    const KIND: &'static str = "host name, IP address or directory";
+
+    fn read(value: &Value) -> Result<Host, String> {
+        match value.as_str() {
+            Some(path) if path.starts_with('/') => Ok(Host::Unix(PathBuf::from(path))),
+            Some(name) if !name.is_empty() && !name.contains([' ', ',', '/', '@']) => {
+                Ok(Host::Tcp(name.to_owned()))
+            }
+            _ => {
+                Err("expected one host name, IP address, or directory of a Unix socket".to_owned())
+            }
+        }
+    }
+}
+
+/// A number of server connections or a share of the pool.
+pub(crate) struct Pinned;
+
+impl Reader for Pinned {
+    type Out = MaxPinned;
+    const KIND: &'static str = "number or percentage";
+
+    fn read(value: &Value) -> Result<MaxPinned, String> {
+        let percent = value.as_str().and_then(|text| text.strip_suffix('%'));
+        match percent.map(|digits| digits.trim().parse::<u8>()) {
+            Some(Ok(percent @ 1..=100)) => Ok(MaxPinned::Percent(percent)),
+            Some(_) => Err("expected a percentage from 1% to 100%".to_owned()),
+            None => Count::read(value).map(MaxPinned::Servers),
+        }
+    }
+}
+
+impl UserConfig {
+    /// The password to show to a server: the one meant for it, else the client's when that is
+    /// no hash.
+    #[must_use]
+    pub fn for_server(&self) -> Option<&Secret> {
+        let plain = |secret: &&Secret| PasswordForm::of(secret) == PasswordForm::Plain;
+        self.server_password.as_ref().or_else(|| self.password.as_ref().filter(plain))
+    }
+}
+
+/// What a stored password is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PasswordForm {
+    /// The password itself.
+    Plain,
+    /// A SCRAM-SHA-256 verifier as in pg_authid.
+    Scram,
+    /// PostgreSQL's MD5 hash of password and user name.
+    Md5,
+}
+
+impl PasswordForm {
+    /// Tells the form as PostgreSQL does: by the prefix, and for MD5 by the length and the digits.
+    #[must_use]
+    pub fn of(secret: &Secret) -> Self {
+        let text = secret.expose();
+        let hash = text.strip_prefix("md5").unwrap_or_default();
+        if text.starts_with("SCRAM-SHA-256$") {
+            Self::Scram
+        } else if hash.len() == 32 && hash.bytes().all(|b| b.is_ascii_hexdigit()) {
+            Self::Md5
+        } else {
+            Self::Plain
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Readers: how the value of one option is judged, whether it comes from a file, where it may be
+//! a number or a list, or from the environment or a flag, where it is text.
+
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use figment::value::Value;
+
+use crate::secret::Secret;
+use crate::units;
+
+/// Turns a value into a field; the error is the cause in words and never holds the value.
+pub(crate) trait Reader {
+    type Out;
+    /// What the reference calls such a value.
+    const KIND: &'static str;
+    /// Whether an error must hide the value.
+    const SECRET: bool = false;
+
+    fn read(value: &Value) -> Result<Self::Out, String>;
+
+    /// What the option is when nothing sets it and its table gives no default.
+    fn unset() -> Option<Self::Out> {
+        None
+    }
+}
+
+/// The value of a table's default.
+///
+/// # Panics
+/// When the table is wrong; every table's defaults are built in the tests.
+pub(crate) fn default<R: Reader>(text: &str) -> R::Out {
+    let value = match text {
+        "" => R::unset(),
+        _ => R::read(&Value::from(text)).ok(),
+    };
+    value.expect("a default in the option table is not a value of its option")
+}
+
+/// Any text.
+pub(crate) struct Text;
+
+impl Reader for Text {
+    type Out = String;
+    const KIND: &'static str = "text";
+
+    fn read(value: &Value) -> Result<String, String> {
+        text(value).map(str::to_owned)
+    }
+}
+
+/// A list of names: a list of texts, or one text with commas.
+pub(crate) struct Names;
+
+impl Reader for Names {
+    type Out = Vec<String>;
+    const KIND: &'static str = "list of names";
+
+    fn read(value: &Value) -> Result<Vec<String>, String> {
+        list(value)
+    }
+
+    fn unset() -> Option<Vec<String>> {
+        Some(Vec::new())
+    }
+}
+
+/// Text that is never shown.
+pub(crate) struct Hidden;
+
+impl Reader for Hidden {
+    type Out = Secret;
+    const KIND: &'static str = "secret text";
+    const SECRET: bool = true;
+
+    fn read(value: &Value) -> Result<Secret, String> {
+        text(value).map(Secret::from)
+    }
+}
+
+/// The path of a file or directory.
+pub(crate) struct Path;
+
+impl Reader for Path {
+    type Out = PathBuf;
+    const KIND: &'static str = "path";
+
+    fn read(value: &Value) -> Result<PathBuf, String> {
+        match text(value)? {
+            "" => Err("expected a path, found an empty text".to_owned()),
+            path => Ok(PathBuf::from(path)),
+        }
+    }
+}
+
+/// The permission bits of a file. Only text is taken: a number in TOML is decimal, and 700 is not
+/// 0700.
+pub(crate) struct FileMode;
+
+impl Reader for FileMode {
+    type Out = u32;
+    const KIND: &'static str = "octal text";
+
+    fn read(value: &Value) -> Result<u32, String> {
+        value
+            .as_str()
+            .and_then(|text| u32::from_str_radix(text, 8).ok())
+            .filter(|mode| *mode <= 0o777)
+            .ok_or_else(|| "expected an octal file mode as text, such as \"0700\"".to_owned())
+    }
+}
+
+/// An IP address and a port.
+pub(crate) struct Address;
+
+impl Reader for Address {
+    type Out = SocketAddr;
+    const KIND: &'static str = "address:port";
+
+    fn read(value: &Value) -> Result<SocketAddr, String> {
+        address(text(value)?)
+    }
+}
+
+/// Any number of addresses; none is allowed, for a pooler that only has a Unix socket.
+pub(crate) struct Addresses;
+
+impl Reader for Addresses {
+    type Out = Vec<SocketAddr>;
+    const KIND: &'static str = "list of address:port";
+
+    fn read(value: &Value) -> Result<Vec<SocketAddr>, String> {
+        list(value)?.iter().map(|item| address(item)).collect()
+    }
+}
+
+/// A whole number, zero included.
+pub(crate) struct Count;
+
+impl Reader for Count {
+    type Out = u32;
+    const KIND: &'static str = "number";
+
+    fn read(value: &Value) -> Result<u32, String> {
+        number(value, 0, u32::MAX.into()).map(|n| n as u32)
+    }
+}
+
+/// A whole number of at least 1.
+pub(crate) struct Positive;
+
+impl Reader for Positive {
+    type Out = u32;
+    const KIND: &'static str = "number, at least 1";
+
+    fn read(value: &Value) -> Result<u32, String> {
+        number(value, 1, u32::MAX.into()).map(|n| n as u32)
+    }
+}
+
+/// A TCP port.
+pub(crate) struct Port;
+
+impl Reader for Port {
+    type Out = u16;
+    const KIND: &'static str = "port";
+
+    fn read(value: &Value) -> Result<u16, String> {
+        number(value, 1, u16::MAX.into()).map(|n| n as u16)
+    }
+}
+
+/// How many threads; 0 means one for each core and is resolved when everything is read.
+pub(crate) struct Threads;
+
+impl Reader for Threads {
+    type Out = usize;
+    const KIND: &'static str = "number";
+
+    fn read(value: &Value) -> Result<usize, String> {
+        // More threads than this is a slip of the finger: every core gets one.
+        number(value, 0, 1024).map(|n| n as usize)
+    }
+}
+
+/// A length of time that is not zero.
+pub(crate) struct Span;
+
+impl Reader for Span {
+    type Out = Duration;
+    const KIND: &'static str = "duration";
+
+    fn read(value: &Value) -> Result<Duration, String> {
+        match value.as_str().map(units::duration) {
+            Some(Ok(Duration::ZERO)) => Err("must be more than zero".to_owned()),
+            Some(read) => read,
+            None => units::duration(""),
+        }
+    }
+}
+
+/// A number of bytes.
+pub(crate) struct Size;
+
+impl Reader for Size {
+    type Out = usize;
+    const KIND: &'static str = "size";
+
+    fn read(value: &Value) -> Result<usize, String> {
+        units::size(value.as_str().unwrap_or_default())
+    }
+}
+
+/// `true` or `false`.
+pub(crate) struct Flag;
+
+impl Reader for Flag {
+    type Out = bool;
+    const KIND: &'static str = "true or false";
+
+    fn read(value: &Value) -> Result<bool, String> {
+        match (value.to_bool(), value.as_str()) {
+            (Some(flag), _) => Ok(flag),
+            (None, Some("true")) => Ok(true),
+            (None, Some("false")) => Ok(false),
+            _ => Err("expected true or false".to_owned()),
+        }
+    }
+}
+
+/// A closed set of words.
+pub(crate) trait Words: Sized + Copy + 'static {
+    /// The words, joined for the reference: `a, b or c`.
+    const KIND: &'static str;
+    /// Each word with its meaning.
+    const WORDS: &'static [(&'static str, Self)];
+}
+
+/// One of a set of words.
+pub(crate) struct Choice<T>(PhantomData<T>);
+
+impl<T: Words> Reader for Choice<T> {
+    type Out = T;
+    const KIND: &'static str = T::KIND;
+
+    fn read(value: &Value) -> Result<T, String> {
+        let word = value.as_str().unwrap_or_default();
+        T::WORDS.iter().find(|(name, _)| *name == word).map(|(_, meaning)| *meaning).ok_or_else(
+            || {
+                let names = T::WORDS.iter().map(|(name, _)| *name);
+                let hint = crate::suggest::nearest(word, names);
+                format!("expected {}{}", T::KIND, crate::suggest::did_you_mean(hint))
+            },
+        )
+    }
+}
+
+/// An option that need not be set.
+pub(crate) struct Maybe<R>(PhantomData<R>);
+
+impl<R: Reader> Reader for Maybe<R> {
+    type Out = Option<R::Out>;
+    const KIND: &'static str = R::KIND;
+    const SECRET: bool = R::SECRET;
+
+    fn read(value: &Value) -> Result<Self::Out, String> {
+        R::read(value).map(Some)
+    }
+
+    fn unset() -> Option<Self::Out> {
+        Some(None)
+    }
+}
+
+/// An option that the word `off` unsets again.
+pub(crate) struct OrOff<R>(PhantomData<R>);
+
+impl<R: Reader> Reader for OrOff<R> {
+    type Out = Option<R::Out>;
+    const KIND: &'static str = R::KIND;
+
+    fn read(value: &Value) -> Result<Self::Out, String> {
+        match value.as_str() {
+            Some("off") => Ok(None),
+            _ => R::read(value).map(Some).map_err(|cause| format!("{cause}, or \"off\"")),
+        }
+    }
+}
+
+fn text(value: &Value) -> Result<&str, String> {
+    value.as_str().ok_or_else(|| "expected text in quotes".to_owned())
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "expected an IP address and a port, such as \"127.0.0.1:6432\" or \"[::1]:6432\"".to_owned()
+    })
+}
+
+fn number(value: &Value, least: u64, most: u64) -> Result<u64, String> {
+    let read = match value.as_str() {
+        Some(text) => text.parse().ok(),
+        None => value.to_num().and_then(|n| u64::try_from(n.to_u128_lossy()?).ok()),
+    };
+    read.filter(|n| (least..=most).contains(n))
+        .ok_or_else(|| format!("expected a whole number from {least} to {most}"))
+}
+
+/// A list of texts, or one text with commas between the items; an empty text is an empty list.
+fn list(value: &Value) -> Result<Vec<String>, String> {
+    let wrong = || "expected a list of texts, or one text with commas".to_owned();
+    match (value.as_array(), value.as_str()) {
+        (Some(items), _) => {
+            items.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
+        }
+        (None, Some(text)) => Ok(text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .map(str::to_owned)
+            .collect()),
+        _ => Err(wrong()),
+    }
+}

@@ -1,0 +1,87 @@
+//! TLS towards clients and towards servers.
+
+use std::path::PathBuf;
+
+use figment::value::Value;
+
+use crate::reader::{Choice, Maybe, Path, Reader};
+use crate::table::settings;
+use crate::words::SslMode;
+
+settings! {
+    /// TLS towards clients: the table `[client_tls]`.
+    pub struct ClientTls {
+        /// Whether clients may, must or must not use TLS: `allow` and `prefer` leave it to them,
+        /// `verify-ca` and `verify-full` both ask for a certificate signed by `ca_file`.
+        /// Off, because it needs a certificate.
+        "sslmode" mode: SslMode as Choice<SslMode> = "disable", applied, try "allow";
+        /// Certificate chain that clients are shown, PEM. Read again at each reload.
+        "cert_file" cert_file: Option<PathBuf> as Maybe<Path> = "", applied, try "/tls/a.crt";
+        /// Private key of `cert_file`, PEM.
+        "key_file" key_file: Option<PathBuf> as Maybe<Path> = "", applied, try "/tls/a.key";
+        /// CAs that client certificates are checked against, PEM.
+        "ca_file" ca_file: Option<PathBuf> as Maybe<Path> = "", applied, try "/tls/ca.crt";
+    }
+}
+
+settings! {
+    /// TLS towards servers: the table `[server_tls]`, and for one database
+    /// `[databases.NAME.server_tls]`, whose keys override it one by one. A server behind a Unix
+    /// socket never uses TLS, as in libpq.
+    pub struct ServerTls {
+        /// libpq's sslmode. `prefer` as in libpq: a server without TLS works, one with TLS is
+        /// used with it; nothing is verified before `verify-ca`.
+        "sslmode" mode: SslMode as Choice<SslMode> = "prefer", applied, try "require";
+        /// CAs that the server's certificate is checked against, PEM. With it `require` means
+        /// `verify-ca`, as in libpq.
+        "ca_file" ca_file: Option<PathBuf> as Maybe<Path> = "", applied, try "/tls/ca.crt";
+        /// Certificate that pgimbal shows to servers, PEM.
+        "cert_file" cert_file: Option<PathBuf> as Maybe<Path> = "", applied, try "/tls/a.crt";
+        /// Private key of `cert_file`, PEM.
+        "key_file" key_file: Option<PathBuf> as Maybe<Path> = "", applied, try "/tls/a.key";
+        /// How TLS begins: `postgres` asks the server first, which every version understands;
+        /// `direct` saves that round trip and needs PostgreSQL 17 and sslmode `require` or more.
+        "sslnegotiation" direct: bool as Negotiation = "postgres", applied, try "direct";
+    }
+}
+
+/// What is checked of a server's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verification {
+    /// Nothing: the connection is encrypted, to whom is not known.
+    None,
+    /// That a CA of `ca_file` signed it.
+    Chain,
+    /// That, and that it bears the host's name.
+    ChainAndName,
+}
+
+impl ServerTls {
+    /// What is checked of the server's certificate; a CA file turns `require` into `verify-ca`,
+    /// as in libpq.
+    #[must_use]
+    pub const fn verification(&self) -> Verification {
+        match self.mode {
+            SslMode::VerifyFull => Verification::ChainAndName,
+            SslMode::VerifyCa => Verification::Chain,
+            SslMode::Require if self.ca_file.is_some() => Verification::Chain,
+            _ => Verification::None,
+        }
+    }
+}
+
+/// libpq's `sslnegotiation`.
+pub(crate) struct Negotiation;
+
+impl Reader for Negotiation {
+    type Out = bool;
+    const KIND: &'static str = "postgres or direct";
+
+    fn read(value: &Value) -> Result<bool, String> {
+        match value.as_str() {
+            Some("postgres") => Ok(false),
+            Some("direct") => Ok(true),
+            _ => Err(format!("expected {}", Self::KIND)),
+        }
+    }
+}

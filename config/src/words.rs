@@ -1,0 +1,92 @@
+//! The closed sets of words that options choose from.
+
+use crate::reader::Words;
+
+/// Declares an enum whose variants are words of the configuration.
+macro_rules! words {
+    (
+        $(#[$meta:meta])*
+        pub enum $name:ident = $kind:literal { $( $(#[$doc:meta])+ $word:literal $variant:ident, )+ }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $( $(#[$doc])+ $variant, )+ }
+
+        impl $name {
+            /// The word that stands for it in the file, the console and metrics.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $( Self::$variant => $word, )+ }
+            }
+        }
+
+        impl Words for $name {
+            const KIND: &'static str = $kind;
+            const WORDS: &'static [(&'static str, Self)] = &[$( ($word, Self::$variant), )+];
+        }
+    };
+}
+
+words! {
+    /// When a client gives its server connection back.
+    pub enum PoolMode = "session, transaction or statement" {
+        /// When the client leaves.
+        "session" Session,
+        /// At the end of each transaction.
+        "transaction" Transaction,
+        /// After each statement; a transaction block is refused.
+        "statement" Statement,
+    }
+}
+
+words! {
+    /// How a client proves who it is.
+    pub enum AuthType = "trust, password, md5 or scram-sha-256" {
+        /// It is believed.
+        "trust" Trust,
+        /// It sends its password as clear text.
+        "password" Password,
+        /// PostgreSQL's challenge with MD5.
+        "md5" Md5,
+        /// SASL with SCRAM-SHA-256, or -PLUS over TLS.
+        "scram-sha-256" ScramSha256,
+    }
+}
+
+words! {
+    /// libpq's `sslmode`.
+    pub enum SslMode = "disable, allow, prefer, require, verify-ca or verify-full" {
+        /// Never TLS.
+        "disable" Disable,
+        /// To a server: TLS only when it refuses a plain connection. To a client: as `prefer`.
+        "allow" Allow,
+        /// To a server: plain only when it has no TLS. To a client: TLS when it asks.
+        "prefer" Prefer,
+        /// TLS or nothing.
+        "require" Require,
+        /// TLS, and the other side's certificate is signed by a CA of `ca_file`.
+        "verify-ca" VerifyCa,
+        /// As `verify-ca`, and a server's certificate bears the host's name.
+        "verify-full" VerifyFull,
+    }
+}
+
+words! {
+    /// What a log line looks like.
+    pub enum LogFormat = "text or json" {
+        /// For people.
+        "text" Text,
+        /// One JSON object a line, for collectors.
+        "json" Json,
+    }
+}
+
+words! {
+    /// What becomes of the running query of a client that vanished.
+    pub enum OnClientGone = "cancel or finish" {
+        /// It is cancelled on the server, unless it is a COMMIT.
+        "cancel" Cancel,
+        /// It runs to its end, and its replies are dropped.
+        "finish" Finish,
+    }
+}
