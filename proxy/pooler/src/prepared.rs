@@ -1,0 +1,317 @@
+//! Prepared statements: what a client calls them, what the servers call them, who has which.
+//!
+//! Two clients share a server's statement only when its text, its parameter types, the settings
+//! that matter to Parse and the count of schema changes seen are all equal.
+
+use std::hash::Hasher;
+use std::rc::{Rc, Weak};
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+/// Every name that the proxy gives on a server starts so; a client's own name that starts so too
+/// is never forwarded as it is.
+pub const SERVER_NAME_PREFIX: &[u8] = b"pgimbal_";
+
+/// Names that one client may hold at a time. A driver's cache holds some hundreds; the bound keeps
+/// one client from filling memory.
+pub const CLIENT_STATEMENTS_LIMIT: usize = 65_536;
+
+/// The identity of a statement on every worker: a keyed 128-bit hash of all that must be equal.
+/// A client cannot aim for a collision without the process's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StatementId(pub u128);
+
+/// The process's secret key for [`StatementId`].
+#[derive(Clone, Copy)]
+pub struct StatementKey(pub [u8; 16]);
+
+impl std::fmt::Debug for StatementKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StatementKey(***)")
+    }
+}
+
+/// A statement that may live on several servers and be known to several clients.
+#[derive(Debug)]
+pub struct Statement {
+    /// Its identity.
+    pub id: StatementId,
+    /// The body of its Parse behind the name: text, NUL, parameter types. `None` when the text is
+    /// above the limit: then it lives on one server only.
+    pub body: Option<Box<[u8]>>,
+    /// The settings under which it was parsed, as far as they matter to Parse.
+    pub settings: u64,
+    /// What executing it means to the session, or nothing.
+    pub kind: StatementKind,
+}
+
+/// Whether executing a statement changes more than rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatementKind {
+    /// Nothing that the session must know of.
+    Plain,
+    /// It changes session state, or ends a transaction: the text is judged when it is bound.
+    Special,
+}
+
+impl Statement {
+    /// The text of the statement, without its NUL; empty when it was not kept.
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        self.body.as_deref().map_or(&[], |body| {
+            let end = body.iter().position(|&b| b == 0).unwrap_or(body.len());
+            &body[..end]
+        })
+    }
+
+    /// Appends the statement's name on the servers, without a NUL.
+    pub fn write_server_name(&self, out: &mut Vec<u8>) {
+        write_server_name(self.id, out);
+    }
+}
+
+/// Appends the server-side name of `id`, without a NUL.
+pub fn write_server_name(id: StatementId, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.extend_from_slice(SERVER_NAME_PREFIX);
+    for byte in id.0.to_be_bytes() {
+        out.push(DIGITS[usize::from(byte >> 4)]);
+        out.push(DIGITS[usize::from(byte & 15)]);
+    }
+}
+
+/// A worker's statements, each held once while any client knows it.
+#[derive(Debug)]
+pub struct StatementTable {
+    key: StatementKey,
+    known: HashMap<StatementId, Weak<Statement>, RandomState>,
+    sweep_at: usize,
+}
+
+impl StatementTable {
+    /// An empty table; equal keys give equal identities on every worker.
+    #[must_use]
+    pub fn new(key: StatementKey) -> Self {
+        Self { key, known: HashMap::default(), sweep_at: 256 }
+    }
+
+    /// The one statement of this Parse body (text, NUL, types) under `settings` and after
+    /// `schema_changes` changes of the schema.
+    pub fn intern(
+        &mut self,
+        body: &[u8],
+        settings: u64,
+        schema_changes: u64,
+        kind: impl FnOnce(&[u8]) -> StatementKind,
+    ) -> Rc<Statement> {
+        let id = self.identify(body, settings, schema_changes);
+        if let Some(known) = self.known.get(&id).and_then(Weak::upgrade) {
+            return known;
+        }
+        let end = body.iter().position(|&b| b == 0).unwrap_or(body.len());
+        let statement =
+            Rc::new(Statement { id, body: Some(body.into()), settings, kind: kind(&body[..end]) });
+        self.sweep();
+        self.known.insert(id, Rc::downgrade(&statement));
+        statement
+    }
+
+    fn identify(&self, body: &[u8], settings: u64, schema_changes: u64) -> StatementId {
+        let mut hasher = SipHasher13::new_with_key(&self.key.0);
+        hasher.write_u64(settings);
+        hasher.write_u64(schema_changes);
+        hasher.write(body);
+        StatementId(hasher.finish128().as_u128())
+    }
+
+    /// Drops what no client knows any more, each time the table has doubled.
+    fn sweep(&mut self) {
+        if self.known.len() >= self.sweep_at {
+            self.known.retain(|_, statement| statement.strong_count() > 0);
+            self.sweep_at = (self.known.len() * 2).max(256);
+        }
+    }
+}
+
+/// What one client's names mean.
+#[derive(Debug, Default)]
+pub struct ClientStatements {
+    names: HashMap<Box<[u8]>, Rc<Statement>, RandomState>,
+}
+
+impl ClientStatements {
+    /// What `name` means.
+    #[inline]
+    pub fn get(&self, name: &[u8]) -> Option<&Rc<Statement>> {
+        self.names.get(name)
+    }
+
+    /// Gives `name` a meaning or takes it away; returns what it meant before.
+    pub fn set(&mut self, name: &[u8], statement: Option<Rc<Statement>>) -> Option<Rc<Statement>> {
+        match statement {
+            Some(statement) => self.names.insert(name.into(), statement),
+            None => self.names.remove(name),
+        }
+    }
+
+    /// Names in use.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether no name is in use.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Whether a statement without a kept text is among them.
+    #[must_use]
+    pub fn any_unkept(&self) -> bool {
+        self.names.values().any(|statement| statement.body.is_none())
+    }
+}
+
+/// The statements that one server connection has; the least recently used goes first.
+#[derive(Debug, Default)]
+pub struct ServerStatements {
+    places: HashMap<StatementId, Place, RandomState>,
+    uses: u64,
+    /// What the unnamed portal was last bound to.
+    unnamed_portal: Option<StatementId>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    used: u64,
+    /// The transaction in which a named portal was opened from it; such a statement is not
+    /// evicted before that transaction ends.
+    portal_in: u64,
+}
+
+/// The portal that a statement is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Portal {
+    /// The unnamed portal, which the next Bind to it closes.
+    Unnamed,
+    /// A named portal of the transaction with this number.
+    Named(u64),
+}
+
+impl ServerStatements {
+    /// Whether the server has `id`.
+    #[inline]
+    pub fn has(&self, id: StatementId) -> bool {
+        self.places.contains_key(&id)
+    }
+
+    /// Notes that a portal is bound to `id`, if the server has it; says whether it does.
+    #[inline]
+    pub fn bind(&mut self, id: StatementId, portal: Portal) -> bool {
+        let Some(place) = self.places.get_mut(&id) else { return false };
+        self.uses += 1;
+        place.used = self.uses;
+        match portal {
+            Portal::Unnamed => self.unnamed_portal = Some(id),
+            Portal::Named(transaction) => place.portal_in = transaction,
+        }
+        true
+    }
+
+    /// Notes that the server has, or is about to have, `id`.
+    pub fn insert(&mut self, id: StatementId) {
+        self.uses += 1;
+        self.places.insert(id, Place { used: self.uses, portal_in: 0 });
+    }
+
+    /// Notes that the server does not have `id` any more.
+    pub fn remove(&mut self, id: StatementId) {
+        self.places.remove(&id);
+    }
+
+    /// The statement to close so that one more fits within `limit`, if one must go and no portal
+    /// of `transaction` uses it. Walks the list, which happens only when a full server is given
+    /// a statement that it does not have.
+    #[must_use]
+    pub fn to_evict(&self, limit: usize, transaction: u64) -> Option<StatementId> {
+        if self.places.len() < limit.max(1) {
+            return None;
+        }
+        self.places
+            .iter()
+            .filter(|(id, place)| {
+                place.portal_in != transaction && self.unnamed_portal != Some(**id)
+            })
+            .min_by_key(|(_, place)| place.used)
+            .map(|(id, _)| *id)
+    }
+
+    /// The server has none any more.
+    pub fn clear(&mut self) {
+        self.places.clear();
+        self.unnamed_portal = None;
+    }
+
+    /// Statements on the server.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether the server has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> StatementTable {
+        StatementTable::new(StatementKey([7; 16]))
+    }
+
+    #[test]
+    fn equal_parses_share_and_any_difference_separates() {
+        let mut table = table();
+        let plain = |_: &[u8]| StatementKind::Plain;
+        let a = table.intern(b"select 1\0\0\0", 1, 0, plain);
+        assert!(Rc::ptr_eq(&a, &table.intern(b"select 1\0\0\0", 1, 0, plain)));
+        assert_ne!(a.id, table.intern(b"select 2\0\0\0", 1, 0, plain).id);
+        assert_ne!(a.id, table.intern(b"select 1\0\0\x01\0\0\0\x17", 1, 0, plain).id);
+        assert_ne!(a.id, table.intern(b"select 1\0\0\0", 2, 0, plain).id);
+        assert_ne!(a.id, table.intern(b"select 1\0\0\0", 1, 1, plain).id);
+        assert_eq!(a.text(), b"select 1");
+    }
+
+    #[test]
+    fn statements_that_nobody_knows_are_swept() {
+        let mut table = table();
+        for n in 0..10_000_u32 {
+            let text = format!("select {n}\0\0\0");
+            let _ = table.intern(text.as_bytes(), 0, 0, |_| StatementKind::Plain);
+        }
+        assert!(table.known.len() <= 256, "{} left", table.known.len());
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first_but_never_under_an_open_portal() {
+        let mut server = ServerStatements::default();
+        for n in 1..=3 {
+            server.insert(StatementId(n));
+        }
+        assert_eq!(server.to_evict(4, 9), None);
+        assert!(server.bind(StatementId(1), Portal::Named(9)));
+        assert_eq!(server.to_evict(3, 9), Some(StatementId(2)));
+        assert!(server.bind(StatementId(2), Portal::Named(9)));
+        assert!(server.bind(StatementId(3), Portal::Unnamed));
+        assert_eq!(server.to_evict(3, 9), None, "all are in use by this transaction");
+        assert_eq!(server.to_evict(3, 10), Some(StatementId(1)));
+        assert!(!server.bind(StatementId(8), Portal::Unnamed));
+    }
+}

@@ -1,0 +1,101 @@
+//! Values of the settings that a server reports (ParameterStatus), shared between connections.
+//!
+//! Equal sets are one allocation, so that "does the client see what this server says" is a
+//! comparison of two pointers.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+
+/// A set of reported settings, sorted by name.
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
+pub struct Reported {
+    values: Vec<(Box<[u8]>, Box<[u8]>)>,
+}
+
+impl Reported {
+    /// The value of `name`, compared without regard to ASCII case.
+    #[must_use]
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.values.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| &**v)
+    }
+
+    /// Names and values, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.values.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// What differs in `self` from `known`, as a client that knows `known` must be told.
+    pub fn news<'a>(&'a self, known: &'a Self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        self.iter().filter(|(name, value)| known.get(name) != Some(value))
+    }
+}
+
+/// A worker's sets, each held once.
+#[derive(Debug, Default)]
+pub struct ReportedTable {
+    sets: HashSet<Rc<Reported>>,
+    sweep_at: usize,
+}
+
+impl ReportedTable {
+    /// The one set with these values.
+    pub fn intern(&mut self, values: impl IntoIterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Rc<Reported> {
+        let mut values: Vec<_> = values.into_iter().collect();
+        values.sort();
+        self.hold(Reported { values })
+    }
+
+    /// The one set that is `set` with `name` at `value`.
+    pub fn with(&mut self, set: &Rc<Reported>, name: &[u8], value: &[u8]) -> Rc<Reported> {
+        if set.get(name) == Some(value) {
+            return Rc::clone(set);
+        }
+        let mut values: Vec<_> =
+            set.values.iter().filter(|(n, _)| !n.eq_ignore_ascii_case(name)).cloned().collect();
+        values.push((name.into(), value.into()));
+        values.sort();
+        self.hold(Reported { values })
+    }
+
+    fn hold(&mut self, set: Reported) -> Rc<Reported> {
+        if let Some(held) = self.sets.get(&set) {
+            return Rc::clone(held);
+        }
+        if self.sets.len() >= self.sweep_at.max(64) {
+            self.sets.retain(|held| Rc::strong_count(held) > 1);
+            self.sweep_at = self.sets.len() * 2;
+        }
+        let set = Rc::new(set);
+        self.sets.insert(Rc::clone(&set));
+        set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(name: &str, value: &str) -> (Box<[u8]>, Box<[u8]>) {
+        (name.as_bytes().into(), value.as_bytes().into())
+    }
+
+    #[test]
+    fn equal_sets_are_one_allocation() {
+        let mut table = ReportedTable::default();
+        let a = table.intern([pair("TimeZone", "UTC"), pair("DateStyle", "ISO, MDY")]);
+        let b = table.intern([pair("DateStyle", "ISO, MDY"), pair("TimeZone", "UTC")]);
+        assert!(Rc::ptr_eq(&a, &b));
+        let c = table.with(&a, b"timezone", b"CET");
+        assert_eq!(c.news(&a).collect::<Vec<_>>(), [(&b"timezone"[..], &b"CET"[..])]);
+        assert!(Rc::ptr_eq(&c, &table.with(&c, b"TimeZone", b"CET")));
+    }
+
+    #[test]
+    fn sets_that_nobody_holds_are_swept() {
+        let mut table = ReportedTable::default();
+        for n in 0..1000 {
+            let _ = table.intern([pair("application_name", &n.to_string())]);
+        }
+        assert!(table.sets.len() <= 65, "{} held", table.sets.len());
+    }
+}

@@ -1,0 +1,249 @@
+//! What a worker counts: plain integers, collected at scrape. Nothing here decides anything.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pgimbal_wire::error::SqlState;
+
+/// Upper bounds of the wait histogram's buckets, in microseconds; the last bucket has none.
+pub const WAIT_BUCKETS_MICROS: [u64; 14] =
+    [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 1_000_000, 10_000_000];
+
+/// Different SQLSTATEs that are counted apart in a pool; PostgreSQL has about 250, a nonsensical
+/// server must not fill memory with invented ones.
+const SQLSTATES_LIMIT: usize = 300;
+
+/// A histogram of waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WaitHistogram {
+    /// Waits in each bucket of [`WAIT_BUCKETS_MICROS`], not cumulated; the last is the overflow.
+    pub buckets: [u64; WAIT_BUCKETS_MICROS.len() + 1],
+    /// All waits together, in nanoseconds.
+    pub sum_nanos: u64,
+}
+
+impl WaitHistogram {
+    /// Counts one wait.
+    pub fn record(&mut self, wait: Duration) {
+        let micros = wait.as_micros() as u64;
+        let bucket = WAIT_BUCKETS_MICROS.partition_point(|&bound| bound < micros);
+        self.buckets[bucket] += 1;
+        self.sum_nanos += wait.as_nanos() as u64;
+    }
+
+    /// Waits counted.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// Adds another worker's.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets) {
+            *mine += theirs;
+        }
+        self.sum_nanos += other.sum_nanos;
+    }
+}
+
+/// Counters of one pool on one worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolStats {
+    /// Transactions ended (a statement outside a transaction block is one).
+    pub transactions: u64,
+    /// Simple queries and Executes.
+    pub queries: u64,
+    /// Bytes read from clients.
+    pub client_bytes_in: u64,
+    /// Bytes written to clients.
+    pub client_bytes_out: u64,
+    /// Bytes read from servers.
+    pub server_bytes_in: u64,
+    /// Bytes written to servers.
+    pub server_bytes_out: u64,
+    /// Time that clients held server connections, in nanoseconds.
+    pub held_nanos: u64,
+    /// Waits for a server connection; those that found one idle are not counted.
+    pub waits: WaitHistogram,
+    /// Logins of clients that succeeded.
+    pub client_logins: u64,
+    /// Server connections opened.
+    pub server_logins: u64,
+    /// Attempts to open a server connection that failed.
+    pub server_login_failures: u64,
+    /// Server connections closed, for any reason.
+    pub server_closes: u64,
+    /// Parses that a server was spared, because it had the statement.
+    pub parses_spared: u64,
+    /// Parses that the proxy put in for a statement that a server did not have.
+    pub parses_put_in: u64,
+    /// Cancel requests sent to servers.
+    pub cancels: u64,
+    /// Error responses from servers and from the proxy, by SQLSTATE.
+    pub errors: BTreeMap<SqlState, u64>,
+}
+
+impl PoolStats {
+    /// Counts an error.
+    pub fn error(&mut self, code: SqlState) {
+        if let Some(n) = self.errors.get_mut(&code) {
+            *n += 1;
+        } else if self.errors.len() < SQLSTATES_LIMIT {
+            self.errors.insert(code, 1);
+        }
+    }
+
+    /// Adds another worker's counters.
+    pub fn add(&mut self, other: &Self) {
+        self.transactions += other.transactions;
+        self.queries += other.queries;
+        self.client_bytes_in += other.client_bytes_in;
+        self.client_bytes_out += other.client_bytes_out;
+        self.server_bytes_in += other.server_bytes_in;
+        self.server_bytes_out += other.server_bytes_out;
+        self.held_nanos += other.held_nanos;
+        self.waits.add(&other.waits);
+        self.client_logins += other.client_logins;
+        self.server_logins += other.server_logins;
+        self.server_login_failures += other.server_login_failures;
+        self.server_closes += other.server_closes;
+        self.parses_spared += other.parses_spared;
+        self.parses_put_in += other.parses_put_in;
+        self.cancels += other.cancels;
+        for (code, n) in &other.errors {
+            *self.errors.entry(*code).or_default() += n;
+        }
+    }
+}
+
+/// A pool as it stands, for metrics and the console.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolSnapshot {
+    /// The database's name as clients say it.
+    pub database: String,
+    /// The user of the pool.
+    pub user: String,
+    /// `session`, `transaction` or `statement`.
+    pub mode: &'static str,
+    /// Clients linked to a server connection.
+    pub clients_active: u32,
+    /// Clients that wait for one.
+    pub clients_waiting: u32,
+    /// Clients that need none.
+    pub clients_idle: u32,
+    /// Server connections linked to a client.
+    pub servers_active: u32,
+    /// Idle server connections.
+    pub servers_idle: u32,
+    /// Server connections being opened.
+    pub servers_dialing: u32,
+    /// Server connections that wait for the end of a cancel request, or are closing.
+    pub servers_leaving: u32,
+    /// How long the longest waiter has waited.
+    pub longest_wait: Duration,
+    /// Pinned clients by reason.
+    pub pinned: BTreeMap<&'static str, u32>,
+    /// Its counters.
+    pub stats: PoolStats,
+}
+
+impl PoolSnapshot {
+    /// Adds another worker's part of the same pool.
+    pub fn add(&mut self, other: &Self) {
+        self.clients_active += other.clients_active;
+        self.clients_waiting += other.clients_waiting;
+        self.clients_idle += other.clients_idle;
+        self.servers_active += other.servers_active;
+        self.servers_idle += other.servers_idle;
+        self.servers_dialing += other.servers_dialing;
+        self.servers_leaving += other.servers_leaving;
+        self.longest_wait = self.longest_wait.max(other.longest_wait);
+        for (reason, n) in &other.pinned {
+            *self.pinned.entry(reason).or_default() += n;
+        }
+        self.stats.add(&other.stats);
+    }
+}
+
+/// A client session as it stands, for `SHOW CLIENTS`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientSnapshot {
+    /// Its worker.
+    pub worker: u16,
+    /// Its number on the worker.
+    pub serial: u32,
+    /// The database's name as the client said it.
+    pub database: String,
+    /// Its user.
+    pub user: String,
+    /// `idle`, `waiting`, `active` or `pinned`.
+    pub state: &'static str,
+    /// Why it keeps its server connection.
+    pub pinned: String,
+    /// Its application_name, if it said one.
+    pub application_name: String,
+    /// Where it comes from.
+    pub address: String,
+    /// Process id of the server connection it is linked to, or 0.
+    pub server_process_id: u32,
+    /// How long it has been connected.
+    pub connected: Duration,
+    /// How long it has waited, if it waits.
+    pub wait: Duration,
+    /// Prepared statements that it knows.
+    pub prepared_statements: usize,
+}
+
+/// A server connection as it stands, for `SHOW SERVERS`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSnapshot {
+    /// Its worker.
+    pub worker: u16,
+    /// Its number on the worker.
+    pub serial: u32,
+    /// The pool's database.
+    pub database: String,
+    /// The pool's user.
+    pub user: String,
+    /// `dialing`, `idle`, `active`, `leaving`.
+    pub state: &'static str,
+    /// The server's process id.
+    pub process_id: u32,
+    /// Where it leads.
+    pub address: String,
+    /// How long it has been open.
+    pub connected: Duration,
+    /// Serial of the client that it serves, or 0.
+    pub client: u32,
+    /// Prepared statements on it.
+    pub prepared_statements: usize,
+}
+
+/// Everything that one worker can tell.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerSnapshot {
+    /// Its pools.
+    pub pools: Vec<PoolSnapshot>,
+    /// Its clients; empty unless they were asked for.
+    pub clients: Vec<ClientSnapshot>,
+    /// Its server connections; empty unless they were asked for.
+    pub servers: Vec<ServerSnapshot>,
+    /// Clients' tasks that ended in a panic.
+    pub panics: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_falls_into_the_bucket_whose_bound_it_does_not_pass() {
+        let mut waits = WaitHistogram::default();
+        waits.record(Duration::from_micros(50));
+        waits.record(Duration::from_micros(51));
+        waits.record(Duration::from_secs(11));
+        assert_eq!((waits.buckets[0], waits.buckets[1]), (1, 1));
+        assert_eq!(waits.buckets[WAIT_BUCKETS_MICROS.len()], 1);
+        assert_eq!(waits.count(), 3);
+    }
+}
