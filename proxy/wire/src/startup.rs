@@ -275,7 +275,8 @@ mod tests {
     fn behaviour_38_versions_are_negotiated_or_refused() {
         for (major, minor) in [(2, 0), (4, 0), (1, 7)] {
             let version = ProtocolVersion { major, minor };
-            let refused = parse(&packet(version.code(), b"user\0ann\0\0"));
+            let bytes = packet(version.code(), b"user\0ann\0\0");
+            let refused = parse(&bytes);
             assert_eq!(refused, Err(StartupError::Version(version)));
             assert_eq!(refused.unwrap_err().sqlstate(), SqlState::FEATURE_NOT_SUPPORTED);
         }
