@@ -1,1 +1,52 @@
-//! Part of pgimbal.
+//! The comparison behind `make bench` and the demonstration behind `make demo`.
+//!
+//! Owns throwaway servers, loads and measurements. It knows pgimbal only as a program that
+//! is configured and started like any other pooler, so that no contender has an advantage.
+
+pub mod bulk;
+pub mod calls;
+pub mod client;
+pub mod contender;
+pub mod idle;
+pub mod login;
+pub mod pgbench;
+pub mod picture;
+pub mod place;
+pub mod plan;
+pub mod postgres;
+pub mod report;
+pub mod rounds;
+pub mod scram;
+pub mod server;
+pub mod settings;
+pub mod table;
+pub mod usage;
+
+/// What can go wrong in a benchmark, always for the person who runs it to read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call or file operation failed while doing what the text says.
+    #[error("{0}: {1}")]
+    Io(String, #[source] std::io::Error),
+    /// A program ended badly or said something that was not understood.
+    #[error("{0}")]
+    Program(String),
+    /// A server answered with an ErrorResponse or broke the protocol.
+    #[error("server: {0}")]
+    Server(String),
+}
+
+/// The result of a step of a benchmark.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Names what was being done when an IO error came.
+pub(crate) trait During<T> {
+    /// Turns the IO error into [`Error::Io`] with `what` in front.
+    fn during(self, what: impl Into<String>) -> Result<T>;
+}
+
+impl<T> During<T> for std::io::Result<T> {
+    fn during(self, what: impl Into<String>) -> Result<T> {
+        self.map_err(|error| Error::Io(what.into(), error))
+    }
+}

@@ -1,0 +1,205 @@
+//! A blocking client that does just what the scenarios need: log in, ask, swallow, leave.
+
+use crate::postgres::{DATABASE, PASSWORD};
+use crate::scram::{self, Secret};
+use crate::{During, Error, Result};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// No answer of a scenario takes this long; a stuck server must fail the run, not hang it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where and how to log in.
+#[derive(Debug)]
+pub struct Door {
+    /// The server's or pooler's address.
+    pub address: SocketAddr,
+    role: String,
+    secret: Secret,
+    logins: AtomicU64,
+}
+
+impl Door {
+    /// The door for `role` at `port` of 127.0.0.1.
+    #[must_use]
+    pub fn new(port: u16, role: &str) -> Self {
+        Self {
+            address: (Ipv4Addr::LOCALHOST, port).into(),
+            role: role.to_owned(),
+            secret: Secret::new(PASSWORD),
+            logins: AtomicU64::new(0),
+        }
+    }
+
+    /// Connects and logs in, by trust or SCRAM, whichever the server asks for.
+    ///
+    /// # Errors
+    /// When the connection fails or the server refuses.
+    pub fn enter(&self) -> Result<Client> {
+        let stream = TcpStream::connect(self.address).during("connecting")?;
+        stream.set_nodelay(true).during("connecting")?;
+        stream.set_read_timeout(Some(PATIENCE)).during("connecting")?;
+        let mut client = Client { stream };
+        let mut startup = vec![0, 0, 0, 0, 0, 3, 0, 0];
+        for text in ["user", &self.role, "database", DATABASE, ""] {
+            startup.extend_from_slice(text.as_bytes());
+            startup.push(0);
+        }
+        let length = u32::try_from(startup.len()).unwrap_or(u32::MAX);
+        startup[..4].copy_from_slice(&length.to_be_bytes());
+        client.stream.write_all(&startup).during("sending a startup packet")?;
+        self.log_in(&mut client)?;
+        Ok(client)
+    }
+
+    fn log_in(&self, client: &mut Client) -> Result<()> {
+        let nonce = format!("pgimbalbench{:012x}", self.logins.fetch_add(1, Ordering::Relaxed));
+        let mut body = Vec::with_capacity(512);
+        loop {
+            match (client.message(&mut body)?, body.as_slice()) {
+                (b'Z', _) => return Ok(()),
+                (b'R', [0, 0, 0, 10, ..]) => {
+                    let first = scram::client_first(&nonce);
+                    let mut answer = b"SCRAM-SHA-256\0".to_vec();
+                    answer
+                        .extend_from_slice(&u32::try_from(first.len()).unwrap_or(0).to_be_bytes());
+                    answer.extend_from_slice(first.as_bytes());
+                    client.send(b'p', &answer)?;
+                }
+                (b'R', [0, 0, 0, 11, first @ ..]) => {
+                    let first = String::from_utf8_lossy(first);
+                    let answer = self.secret.client_final(&nonce, &first);
+                    let answer = answer
+                        .ok_or_else(|| Error::Server(format!("strange SCRAM message {first}")))?;
+                    client.send(b'p', answer.as_bytes())?;
+                }
+                (b'R', [0, 0, 0, 0 | 12, ..]) | (b'S' | b'K' | b'N', _) => {}
+                (tag, _) => return Err(refusal(tag, &body)),
+            }
+        }
+    }
+}
+
+/// A client that is logged in.
+#[derive(Debug)]
+pub struct Client {
+    stream: TcpStream,
+}
+
+impl Client {
+    /// Runs one simple query and swallows its answer in large reads. Returns how many bytes came.
+    ///
+    /// # Errors
+    /// On the server's ErrorResponse, or when the connection ends.
+    pub fn swallow(&mut self, text: &str) -> Result<u64> {
+        let mut query = text.as_bytes().to_vec();
+        query.push(0);
+        self.send(b'Q', &query)?;
+        let mut swallower = Swallower::default();
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            let count = self.stream.read(&mut buffer).during("reading an answer")?;
+            if count == 0 {
+                return Err(Error::Server("the connection ended inside an answer".into()));
+            }
+            if swallower.take(&buffer[..count])? {
+                return Ok(swallower.bytes);
+            }
+        }
+    }
+
+    /// Runs one simple query and returns the first column of its first row as text.
+    ///
+    /// # Errors
+    /// On the server's ErrorResponse, or when the connection ends.
+    pub fn ask(&mut self, text: &str) -> Result<Option<String>> {
+        let mut query = text.as_bytes().to_vec();
+        query.push(0);
+        self.send(b'Q', &query)?;
+        let (mut body, mut value) = (Vec::new(), None);
+        loop {
+            match self.message(&mut body)? {
+                b'Z' => return Ok(value),
+                b'D' if value.is_none() && body.len() > 6 => {
+                    value = Some(String::from_utf8_lossy(&body[6..]).into_owned());
+                }
+                b'E' => return Err(refusal(b'E', &body)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Says Terminate and waits until the server closed, so that the port is free again at once.
+    ///
+    /// # Errors
+    /// When sending fails.
+    pub fn leave(mut self) -> Result<()> {
+        self.send(b'X', b"")?;
+        let _ = self.stream.read(&mut [0; 16]);
+        Ok(())
+    }
+
+    fn send(&mut self, tag: u8, body: &[u8]) -> Result<()> {
+        let mut message = vec![tag];
+        message.extend_from_slice(&u32::try_from(body.len() + 4).unwrap_or(u32::MAX).to_be_bytes());
+        message.extend_from_slice(body);
+        self.stream.write_all(&message).during("sending a message")
+    }
+
+    /// Reads one message; two reads per message is what a login in a loop can afford.
+    fn message(&mut self, body: &mut Vec<u8>) -> Result<u8> {
+        let mut header = [0; 5];
+        self.stream.read_exact(&mut header).during("reading a message")?;
+        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
+        body.resize(length.saturating_sub(4).min(1 << 20) as usize, 0);
+        self.stream.read_exact(body).during("reading a message")?;
+        Ok(header[0])
+    }
+}
+
+/// Counts an answer's bytes without keeping them.
+#[derive(Debug, Default)]
+struct Swallower {
+    bytes: u64,
+    header: Vec<u8>,
+    rest_of_body: usize,
+}
+
+impl Swallower {
+    /// Whether ReadyForQuery has come.
+    fn take(&mut self, mut bytes: &[u8]) -> Result<bool> {
+        self.bytes += bytes.len() as u64;
+        while !bytes.is_empty() {
+            let skipped = self.rest_of_body.min(bytes.len());
+            self.rest_of_body -= skipped;
+            bytes = &bytes[skipped..];
+            while self.header.len() < 5
+                && let Some((first, rest)) = bytes.split_first()
+            {
+                self.header.push(*first);
+                bytes = rest;
+            }
+            if let [tag, length @ ..] = self.header.as_slice()
+                && let Ok(length) = <[u8; 4]>::try_from(length)
+            {
+                match tag {
+                    b'Z' => return Ok(true),
+                    b'E' => return Err(refusal(b'E', bytes)),
+                    _ => {
+                        self.rest_of_body = (u32::from_be_bytes(length) as usize).saturating_sub(4)
+                    }
+                }
+                self.header.clear();
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// What an unwelcome message says, for people.
+fn refusal(tag: u8, body: &[u8]) -> Error {
+    let text = String::from_utf8_lossy(body).replace('\0', " ");
+    Error::Server(format!("{} {}", char::from(tag), text.trim()))
+}

@@ -1,0 +1,53 @@
+//! Resident memory per client that has logged in and does nothing.
+
+use crate::client::{Client, Door};
+use crate::contender::Running;
+use crate::report::Figure;
+use crate::usage::resident_bytes;
+use crate::{Error, Result};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Threads that log clients in.
+const THREADS: u32 = 4;
+/// Time after the last login for buffers to be given back.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// Opens `clients` and leaves them idle. A freshly started pooler is asked for, so that memory of
+/// earlier scenarios does not stand in for theirs.
+///
+/// # Errors
+/// When a login fails, or the pooler dies.
+pub fn measure(running: &Running, clients: u32) -> Result<Vec<(Figure, f64)>> {
+    let pid = running.pid().ok_or_else(|| Error::Program("no pooler to measure".into()))?;
+    let door = Door::new(running.port, running.role);
+    let mut first = door.enter()?;
+    first.ask("SELECT 1")?;
+    let before = resident_bytes(pid);
+    let start = Instant::now();
+    let results: Vec<Result<Vec<Client>>> = thread::scope(|scope| {
+        let open = || (0..clients / THREADS).map(|_| door.enter()).collect::<Result<Vec<_>>>();
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(open)).collect();
+        threads
+            .into_iter()
+            .map(|thread| {
+                thread.join().unwrap_or_else(|_| Err(Error::Program("a client panicked".into())))
+            })
+            .collect()
+    });
+    let elapsed = start.elapsed();
+    let idle = results.into_iter().collect::<Result<Vec<_>>>()?;
+    let count = idle.iter().map(Vec::len).sum::<usize>() as f64;
+    thread::sleep(SETTLE);
+    let after = resident_bytes(pid);
+    // A pooler that threw the idle clients out would look thrifty.
+    first.ask("SELECT 1")?;
+    for client in idle.into_iter().flatten().step_by(1_000) {
+        let mut client = client;
+        client.ask("SELECT 1")?;
+    }
+    Ok(vec![
+        (Figure::ResidentPerIdleClient, after.saturating_sub(before) as f64 / count),
+        (Figure::LoginsPerSecond, count / elapsed.as_secs_f64()),
+    ])
+}

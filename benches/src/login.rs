@@ -1,0 +1,62 @@
+//! Logins per second: connect, log in, say Terminate, wait for the close, again.
+
+use crate::client::Door;
+use crate::contender::Running;
+use crate::pgbench::percentile;
+use crate::report::Figure;
+use crate::usage::Cpu;
+use crate::{Error, Result};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Clients that log in at the same time.
+pub const CLIENTS: u32 = 8;
+
+/// Logs in as often as possible for `duration`.
+///
+/// # Errors
+/// When a login fails.
+pub fn measure(running: &Running, duration: Duration) -> Result<Vec<(Figure, f64)>> {
+    let door = Door::new(running.port, running.role);
+    // The first login opens the pooler's first server connection, which is not the question.
+    door.enter()?.leave()?;
+    let before = running.pid().map(Cpu::of);
+    let start = Instant::now();
+    let results: Vec<Result<Vec<u32>>> = thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..CLIENTS).map(|_| scope.spawn(|| log_in_until(&door, start + duration))).collect();
+        threads
+            .into_iter()
+            .map(|thread| {
+                thread.join().unwrap_or_else(|_| Err(Error::Program("a client panicked".into())))
+            })
+            .collect()
+    });
+    let elapsed = start.elapsed();
+    let mut latencies = results.into_iter().collect::<Result<Vec<_>>>()?.concat();
+    latencies.sort_unstable();
+    let logins = latencies.len() as f64;
+    let mut figures = vec![
+        (Figure::LoginsPerSecond, logins / elapsed.as_secs_f64()),
+        (Figure::P50, percentile(&latencies, 0.50)),
+        (Figure::P99, percentile(&latencies, 0.99)),
+    ];
+    if let Some((pid, before)) = running.pid().zip(before) {
+        let spent = Cpu::of(pid).since(before);
+        figures.push((Figure::CpuPerLogin, spent.total.as_secs_f64() * 1e6 / logins));
+        figures.push((Figure::UserCpuPerLogin, spent.user.as_secs_f64() * 1e6 / logins));
+    }
+    Ok(figures)
+}
+
+/// Microseconds of each login from connect to ReadyForQuery.
+fn log_in_until(door: &Door, end: Instant) -> Result<Vec<u32>> {
+    let mut latencies = Vec::new();
+    while Instant::now() < end {
+        let start = Instant::now();
+        let client = door.enter()?;
+        latencies.push(u32::try_from(start.elapsed().as_micros()).unwrap_or(u32::MAX));
+        client.leave()?;
+    }
+    Ok(latencies)
+}

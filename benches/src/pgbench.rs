@@ -1,0 +1,164 @@
+//! Runs pgbench and reads its per-transaction log.
+
+use crate::place::Place;
+use crate::postgres::{DATABASE, ROLE, binaries};
+use crate::{During, Error, Result};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+/// pgbench's three ways to send a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// One Query message.
+    Simple,
+    /// Parse, Bind, Describe, Execute, Sync.
+    Extended,
+    /// Bind, Describe, Execute, Sync for a named statement.
+    Prepared,
+}
+
+impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Simple, Self::Extended, Self::Prepared];
+
+    /// pgbench's own name for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Simple => "simple",
+            Self::Extended => "extended",
+            Self::Prepared => "prepared",
+        }
+    }
+}
+
+/// A run of `pgbench -S`.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Where pgbench connects to, on 127.0.0.1.
+    pub port: u16,
+    /// How it sends its statements.
+    pub protocol: Protocol,
+    /// How many clients it plays.
+    pub clients: u32,
+    /// How long it runs.
+    pub duration: Duration,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Transactions in the whole run.
+    pub transactions: u64,
+    /// Transactions per second, connection times left out.
+    pub per_second: f64,
+    /// Half of the transactions took no longer than this many microseconds.
+    pub p50_us: f64,
+    /// 99 of 100 transactions took no longer than this many microseconds.
+    pub p99_us: f64,
+}
+
+impl Load {
+    /// The same load for another time.
+    #[must_use]
+    pub fn lasting(self, duration: Duration) -> Self {
+        Self { duration, ..self }
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// When pgbench fails or a client of it was aborted.
+    pub fn run(self, place: &Place) -> Result<Outcome> {
+        let prefix = place.path().join("transactions");
+        let output =
+            self.command(&prefix)?.stdout(Stdio::piped()).output().during("running pgbench")?;
+        let latencies = take_log(place.path(), "transactions.")?;
+        outcome(&output, latencies)
+    }
+
+    /// The pgbench command, with its log under `prefix`.
+    ///
+    /// # Errors
+    /// When PostgreSQL is not installed.
+    pub fn command(self, prefix: &Path) -> Result<Command> {
+        let mut command = Command::new(binaries()?.join("pgbench"));
+        command
+            .args(["-S", "-n", "-h", "127.0.0.1", "-U", ROLE, "-p", &self.port.to_string()])
+            .args(["-M", self.protocol.name(), "-c", &self.clients.to_string()])
+            .args(["-j", if self.clients < 64 { "1" } else { "2" }])
+            .args(["-T", &self.duration.as_secs().max(1).to_string()])
+            .args(["-l", "--sampling-rate", if self.clients == 1 { "1" } else { "0.25" }])
+            .arg("--log-prefix")
+            .arg(prefix)
+            .arg(DATABASE)
+            .stdin(Stdio::null());
+        Ok(command)
+    }
+}
+
+/// The microseconds of the logged transactions, sorted; the logs are removed.
+///
+/// # Errors
+/// When the logs cannot be read.
+pub fn take_log(folder: &Path, prefix: &str) -> Result<Vec<u32>> {
+    let mut latencies = Vec::new();
+    for entry in fs::read_dir(folder).during("looking for pgbench's logs")?.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(prefix) {
+            continue;
+        }
+        let text = fs::read_to_string(entry.path()).during("reading pgbench's log")?;
+        // client_id transaction_no time script_no time_epoch time_us
+        latencies
+            .extend(text.lines().filter_map(|line| line.split(' ').nth(2)?.parse::<u32>().ok()));
+        fs::remove_file(entry.path()).during("removing pgbench's log")?;
+    }
+    latencies.sort_unstable();
+    Ok(latencies)
+}
+
+/// The value below which `share` of the sorted values lie; 0 when there are none.
+#[must_use]
+pub fn percentile(sorted: &[u32], share: f64) -> f64 {
+    let last = sorted.len().saturating_sub(1) as f64;
+    sorted.get((last * share).round() as usize).map_or(0.0, |value| f64::from(*value))
+}
+
+fn outcome(output: &Output, latencies: Vec<u32>) -> Result<Outcome> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let number = |before: &str| {
+        let rest = &text[text.find(before)? + before.len()..];
+        rest.split([' ', '/', '\n']).next()?.parse::<f64>().ok()
+    };
+    let counted = number("number of transactions actually processed: ").zip(number("tps = "));
+    match counted {
+        Some((transactions, per_second)) if output.status.success() && transactions > 0.0 => {
+            Ok(Outcome {
+                transactions: transactions as u64,
+                per_second,
+                p50_us: percentile(&latencies, 0.50),
+                p99_us: percentile(&latencies, 0.99),
+            })
+        }
+        _ => {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            let tail: Vec<&str> = errors.lines().rev().take(5).collect();
+            Err(Error::Program(format!("pgbench: {}\n{}", output.status, tail.join("\n"))))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_of_few_values_are_among_them() {
+        assert_eq!(percentile(&[], 0.5), 0.0);
+        assert_eq!(percentile(&[7], 0.99), 7.0);
+        assert_eq!(percentile(&[1, 2, 3, 4, 100], 0.5), 3.0);
+        assert_eq!(percentile(&[1, 2, 3, 4, 100], 0.99), 100.0);
+    }
+}

@@ -1,0 +1,164 @@
+//! The interleaved rounds: every scenario, every contender, again and again.
+
+use crate::calls::Counter;
+use crate::contender::{Contender, Running};
+use crate::pgbench::{Load, Protocol};
+use crate::place::Place;
+use crate::plan::Plan;
+use crate::postgres::Postgres;
+use crate::report::{Figure, Sample, Scenario};
+use crate::settings::Login;
+use crate::usage::Cpu;
+use crate::{Error, Result, bulk, idle, login};
+use std::time::Duration;
+
+/// Everything that a comparison needs.
+#[derive(Debug)]
+pub struct Comparison<'a> {
+    /// Where servers live.
+    pub place: &'a Place,
+    /// What all contenders stand before.
+    pub postgres: &'a Postgres,
+    /// Who is compared.
+    pub contenders: &'a [Contender],
+    /// How much is measured.
+    pub plan: &'a Plan,
+    /// What counts system calls, if anything does.
+    pub counter: Option<Counter>,
+}
+
+impl Comparison<'_> {
+    /// Runs all rounds and tells `progress` about each measurement.
+    ///
+    /// # Errors
+    /// When a contender or a load fails; nothing is left out silently.
+    pub fn run(&self, mut progress: impl FnMut(&Sample)) -> Result<Vec<Sample>> {
+        let running: Vec<Running> = self
+            .contenders
+            .iter()
+            .map(|contender| contender.start(self.place, self.postgres, Login::Trust))
+            .collect::<Result<_>>()?;
+        for each in &running {
+            self.load(each, Protocol::Simple, 16)
+                .lasting(Duration::from_secs(1))
+                .run(self.place)?;
+        }
+        let mut samples = Vec::new();
+        for round in 0..self.plan.rounds {
+            for step in self.steps() {
+                for turn in 0..self.contenders.len() {
+                    // Another one begins in each round: who follows whom must not matter.
+                    let index = (turn + round as usize) % self.contenders.len();
+                    let Some(figures) = self.measure(step, round, index, &running[index])? else {
+                        continue;
+                    };
+                    let pooler = self.contenders[index].name.clone();
+                    let sample =
+                        Sample { pooler, scenario: step.scenario(self.plan), round, figures };
+                    progress(&sample);
+                    samples.push(sample);
+                }
+            }
+        }
+        Ok(samples)
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        let selects = Protocol::ALL.into_iter().flat_map(|protocol| {
+            self.plan.clients.iter().map(move |clients| Step::Select(protocol, *clients))
+        });
+        selects
+            .chain([Step::LoginTrust, Step::LoginScram, Step::Idle, Step::Rows, Step::LongRow])
+            .collect()
+    }
+
+    /// `None` where a scenario makes no sense for the contender.
+    fn measure(
+        &self,
+        step: Step,
+        round: u32,
+        index: usize,
+        running: &Running,
+    ) -> Result<Option<Vec<(Figure, f64)>>> {
+        let contender = &self.contenders[index];
+        let fresh = |login| contender.start(self.place, self.postgres, login);
+        let figures = match step {
+            Step::Select(protocol, clients) => self.select(running, protocol, clients, round == 0),
+            Step::LoginTrust => login::measure(running, self.plan.duration),
+            Step::LoginScram if contender.knows_scram() => {
+                login::measure(&fresh(Login::Scram)?, self.plan.duration)
+            }
+            Step::Idle if running.pid().is_some() => {
+                idle::measure(&fresh(Login::Trust)?, self.plan.idle_clients)
+            }
+            // PostgreSQL has a process per client: 10,000 of them are what a pooler is for.
+            Step::LoginScram | Step::Idle => return Ok(None),
+            Step::Rows => bulk::measure(running, bulk::GIGABYTE_OF_ROWS),
+            Step::LongRow => bulk::measure(running, bulk::LONG_ROW),
+        };
+        figures.map(Some).map_err(|error| {
+            let scenario = step.scenario(self.plan).name;
+            let words = running.last_words();
+            Error::Program(format!("{} in {scenario}: {error}\n{words}", contender.name))
+        })
+    }
+
+    fn select(
+        &self,
+        running: &Running,
+        protocol: Protocol,
+        clients: u32,
+        count: bool,
+    ) -> Result<Vec<(Figure, f64)>> {
+        let load = self.load(running, protocol, clients);
+        let before = running.pid().map(Cpu::of);
+        let outcome = load.run(self.place)?;
+        let mut figures = vec![
+            (Figure::TransactionsPerSecond, outcome.per_second),
+            (Figure::P50, outcome.p50_us),
+            (Figure::P99, outcome.p99_us),
+        ];
+        let Some((pid, before)) = running.pid().zip(before) else { return Ok(figures) };
+        let spent = Cpu::of(pid).since(before);
+        let transactions = outcome.transactions as f64;
+        figures.push((Figure::CpuPerTransaction, spent.total.as_secs_f64() * 1e6 / transactions));
+        figures
+            .push((Figure::UserCpuPerTransaction, spent.user.as_secs_f64() * 1e6 / transactions));
+        // Counting slows the pooler, so it has a run of its own; it varies little, so one round does.
+        if let Some(counter) = self.counter.filter(|_| count) {
+            let counting = counter.attach(pid)?;
+            let counted = load.lasting(self.plan.counted).run(self.place)?;
+            let calls = counting.finish()? as f64 / counted.transactions as f64;
+            figures.push((Figure::CallsPerTransaction, calls));
+        }
+        Ok(figures)
+    }
+
+    fn load(&self, running: &Running, protocol: Protocol, clients: u32) -> Load {
+        Load { port: running.port, protocol, clients, duration: self.plan.duration }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Step {
+    Select(Protocol, u32),
+    LoginTrust,
+    LoginScram,
+    Idle,
+    Rows,
+    LongRow,
+}
+
+impl Step {
+    fn scenario(self, plan: &Plan) -> Scenario {
+        let (name, protocol, clients) = match self {
+            Self::Select(protocol, clients) => ("select", protocol.name(), clients),
+            Self::LoginTrust => ("login_trust", "simple", login::CLIENTS),
+            Self::LoginScram => ("login_scram", "simple", login::CLIENTS),
+            Self::Idle => ("idle", "simple", plan.idle_clients),
+            Self::Rows => ("rows_1gb", "simple", 1),
+            Self::LongRow => ("row_200mb", "simple", 1),
+        };
+        Scenario { name, protocol, clients }
+    }
+}

@@ -1,0 +1,124 @@
+//! What a pooler has used, read from /proc.
+//!
+//! CPU time is the scheduler's own count in nanoseconds (`task/*/schedstat`, all threads of the
+//! process and of its children). `stat` splits it into user and system time; its ticks are
+//! 10 ms, so only the share is taken from there, over a whole round.
+
+use std::fs;
+use std::time::Duration;
+
+/// CPU time of a process tree since it started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cpu {
+    nanos: u64,
+    user_ticks: u64,
+    system_ticks: u64,
+}
+
+/// CPU time spent between two readings.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spent {
+    /// In user and kernel space together.
+    pub total: Duration,
+    /// The part in user space.
+    pub user: Duration,
+}
+
+impl Cpu {
+    /// Reads the tree whose root is `pid`.
+    #[must_use]
+    pub fn of(pid: u32) -> Self {
+        let mut cpu = Self::default();
+        for process in tree(pid) {
+            cpu.add_threads(process);
+        }
+        cpu
+    }
+
+    /// What was spent since `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Spent {
+        let total = Duration::from_nanos(self.nanos.saturating_sub(earlier.nanos));
+        let user = self.user_ticks.saturating_sub(earlier.user_ticks);
+        let all = user + self.system_ticks.saturating_sub(earlier.system_ticks);
+        let share = if all == 0 { 0.0 } else { user as f64 / all as f64 };
+        Spent { total, user: total.mul_f64(share) }
+    }
+
+    fn add_threads(&mut self, pid: u32) {
+        for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let schedstat = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            self.nanos += schedstat.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0);
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            self.user_ticks += stat_field(&stat, 14);
+            self.system_ticks += stat_field(&stat, 15);
+        }
+    }
+}
+
+/// Resident memory of a process tree, in bytes.
+#[must_use]
+pub fn resident_bytes(pid: u32) -> u64 {
+    tree(pid).into_iter().map(|process| status_kib(process, "VmRSS:") * 1024).sum()
+}
+
+/// The most resident memory since the last [`forget_peak`], in bytes, of the process itself.
+#[must_use]
+pub fn peak_bytes(pid: u32) -> u64 {
+    status_kib(pid, "VmHWM:") * 1024
+}
+
+/// Makes the peak start again at what is resident now. A kernel that refuses keeps the old peak.
+pub fn forget_peak(pid: u32) {
+    let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+}
+
+/// The process and its descendants, for poolers that fork.
+fn tree(root: u32) -> Vec<u32> {
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(&pid) = found.get(next) {
+        for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            found.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        }
+        next += 1;
+    }
+    found
+}
+
+/// A field of `/proc/PID/stat`, counted from 1 as proc(5) does.
+fn stat_field(stat: &str, number: usize) -> u64 {
+    // The program's name may hold blanks; what follows its closing bracket is field 3.
+    let after = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    after.split_whitespace().nth(number - 3).and_then(|field| field.parse().ok()).unwrap_or(0)
+}
+
+fn status_kib(pid: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|value| value.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_loop_is_seen_as_user_time() {
+        let before = Cpu::of(std::process::id());
+        let end = std::time::Instant::now() + Duration::from_millis(120);
+        while std::time::Instant::now() < end {
+            std::hint::spin_loop();
+        }
+        let spent = Cpu::of(std::process::id()).since(before);
+        assert!(spent.total > Duration::from_millis(20), "{spent:?}");
+        assert!(spent.user <= spent.total);
+    }
+
+    #[test]
+    fn fields_are_counted_behind_the_name() {
+        let stat = "7 (a (b) c) S 1 2 3 4 5 6 7 8 9 10 141 151 16";
+        assert_eq!((stat_field(stat, 14), stat_field(stat, 15)), (141, 151));
+    }
+}
