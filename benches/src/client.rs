@@ -3,13 +3,15 @@
 use crate::postgres::{DATABASE, PASSWORD};
 use crate::scram::{self, Secret};
 use crate::{During, Error, Result};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// No answer of a scenario takes this long; a stuck server must fail the run, not hang it.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Holds all messages of a login and of a small answer.
+const READ_BUFFER: usize = 2048;
 
 /// Where and how to log in.
 #[derive(Debug)]
@@ -41,7 +43,7 @@ impl Door {
         let stream = TcpStream::connect(self.address).during("connecting")?;
         stream.set_nodelay(true).during("connecting")?;
         stream.set_read_timeout(Some(PATIENCE)).during("connecting")?;
-        let mut client = Client { stream };
+        let mut client = Client { stream: BufReader::with_capacity(READ_BUFFER, stream) };
         let mut startup = vec![0, 0, 0, 0, 0, 3, 0, 0];
         for text in ["user", &self.role, "database", DATABASE, ""] {
             startup.extend_from_slice(text.as_bytes());
@@ -49,7 +51,7 @@ impl Door {
         }
         let length = u32::try_from(startup.len()).unwrap_or(u32::MAX);
         startup[..4].copy_from_slice(&length.to_be_bytes());
-        client.stream.write_all(&startup).during("sending a startup packet")?;
+        client.stream.get_mut().write_all(&startup).during("sending a startup packet")?;
         self.log_in(&mut client)?;
         Ok(client)
     }
@@ -85,7 +87,7 @@ impl Door {
 /// A client that is logged in.
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    stream: BufReader<TcpStream>,
 }
 
 impl Client {
@@ -98,8 +100,10 @@ impl Client {
         query.push(0);
         self.send(b'Q', &query)?;
         let mut swallower = Swallower::default();
+        // A load that reads in small pieces would measure itself.
         let mut buffer = vec![0; 256 * 1024];
         loop {
+            // A read larger than its own empty buffer goes past `BufReader`.
             let count = self.stream.read(&mut buffer).during("reading an answer")?;
             if count == 0 {
                 return Err(Error::Server("the connection ended inside an answer".into()));
@@ -137,7 +141,7 @@ impl Client {
     /// When sending fails.
     pub fn leave(mut self) -> Result<()> {
         self.send(b'X', b"")?;
-        let _ = self.stream.read(&mut [0; 16]);
+        let _ = self.stream.fill_buf();
         Ok(())
     }
 
@@ -145,10 +149,10 @@ impl Client {
         let mut message = vec![tag];
         message.extend_from_slice(&u32::try_from(body.len() + 4).unwrap_or(u32::MAX).to_be_bytes());
         message.extend_from_slice(body);
-        self.stream.write_all(&message).during("sending a message")
+        self.stream.get_mut().write_all(&message).during("sending a message")
     }
 
-    /// Reads one message; two reads per message is what a login in a loop can afford.
+    /// Reads one message into `body` and returns its tag.
     fn message(&mut self, body: &mut Vec<u8>) -> Result<u8> {
         let mut header = [0; 5];
         self.stream.read_exact(&mut header).during("reading a message")?;

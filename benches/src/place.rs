@@ -87,10 +87,12 @@ impl Place {
     }
 
     /// A command that will run as the servers' user, in a process group of its own: Ctrl-C
-    /// reaches the benchmark, which then stops its servers in order.
+    /// reaches the benchmark, which then stops its servers in order. Should the benchmark be
+    /// killed, the kernel takes them down.
     #[must_use]
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new(program);
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program);
         if let Some(owner) = self.owner {
             command.uid(owner.uid).gid(owner.gid);
         }

@@ -42,7 +42,7 @@ impl Server {
             .stdout(out)
             .stderr(err)
             .spawn()
-            .during(format!("starting {name} ({})", command.get_program().display()))?;
+            .during(format!("starting {name}"))?;
         let mut server = Self { child, log: log.to_owned(), stop, name: name.to_owned() };
         server.wait_for(port)?;
         Ok(server)

@@ -64,6 +64,7 @@ pub fn pgimbal(postgres: &Postgres, login: Login, port: u16) -> String {
         "listen = \"127.0.0.1:{port}\"
 max_client_conn = {MAX_CLIENTS}
 auth_type = \"{auth}\"
+admin_users = [\"{ROLE}\"]
 pool_mode = \"transaction\"
 pool_size = {POOL_SIZE}
 
