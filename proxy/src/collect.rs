@@ -1,0 +1,206 @@
+//! What the workers and the process can tell, gathered when somebody asks.
+//!
+//! Owns how long a worker may take to answer; derives nothing and decides nothing.
+
+mod process;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use pgimbal_pooler::stats::{ClientSnapshot, PoolSnapshot, ServerSnapshot, WorkerSnapshot};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+pub use process::{
+    Connected, Gauges, LoginResult, Phase, ProcessSnapshot, ProcessStats, Refusal,
+};
+
+/// How long a worker may take. It answers within one turn of its driver, so a worker that takes
+/// longer is stuck, and a scrape (10 s by default) must not wait for it.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
+
+/// How much is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Pools and their counters.
+    Totals,
+    /// Every client and server connection too.
+    Everything,
+}
+
+/// A question to a worker.
+#[derive(Debug)]
+pub struct SnapshotRequest {
+    /// How much is asked.
+    pub detail: Detail,
+    /// Where the answer goes. Dropping it says that the worker has ended.
+    pub reply: oneshot::Sender<WorkerSnapshot>,
+}
+
+/// Asks all workers.
+#[derive(Clone, Debug)]
+pub struct Collector {
+    senders: Arc<[mpsc::UnboundedSender<SnapshotRequest>]>,
+    process: Arc<ProcessStats>,
+    /// The pools of each worker as it told them last: a counter that went back because its worker
+    /// was late would look like a restart, and then like a burst.
+    known: Arc<Mutex<Vec<WorkerSnapshot>>>,
+}
+
+impl Collector {
+    /// A collector over one channel for each worker.
+    #[must_use]
+    pub fn new(
+        senders: Vec<mpsc::UnboundedSender<SnapshotRequest>>,
+        process: Arc<ProcessStats>,
+    ) -> Self {
+        let known = vec![WorkerSnapshot::default(); senders.len()];
+        Self { senders: senders.into(), process, known: Arc::new(Mutex::new(known)) }
+    }
+
+    /// What the process counts itself.
+    #[must_use]
+    pub fn process(&self) -> &ProcessStats {
+        &self.process
+    }
+
+    /// Asks all workers at once and waits for one second at most. For a worker that does not
+    /// answer the pools stand as it told them last, without its clients and server connections,
+    /// and [`Snapshot::silent`] names it.
+    pub async fn snapshot(&self, detail: Detail) -> Snapshot {
+        let deadline = Instant::now() + ANSWER_TIME;
+        let mut replies = Vec::with_capacity(self.senders.len());
+        for sender in self.senders.iter() {
+            let (reply, answer) = oneshot::channel();
+            // A closed channel drops the request, which the answer's end then shows.
+            let _ = sender.send(SnapshotRequest { detail, reply });
+            replies.push(answer);
+        }
+        let mut answers = Vec::with_capacity(replies.len());
+        for answer in replies {
+            answers.push(timeout_at(deadline, answer).await.ok().and_then(Result::ok));
+        }
+        self.merge(answers)
+    }
+
+    fn merge(&self, answers: Vec<Option<WorkerSnapshot>>) -> Snapshot {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut silent = Vec::new();
+        let mut workers = Vec::with_capacity(answers.len());
+        for (index, (answer, known)) in answers.into_iter().zip(known.iter_mut()).enumerate() {
+            if let Some(answer) = answer {
+                known.pools.clone_from(&answer.pools);
+                known.panics = answer.panics;
+                workers.push(answer);
+            } else {
+                silent.push(index);
+                workers.push(known.clone());
+            }
+        }
+        Snapshot { workers, silent, process: self.process.snapshot() }
+    }
+}
+
+/// What all workers and the process told.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Each worker's part.
+    pub workers: Vec<WorkerSnapshot>,
+    /// Workers that did not answer; their pools are as they were when they last did.
+    pub silent: Vec<usize>,
+    /// The process's part.
+    pub process: ProcessSnapshot,
+}
+
+impl Snapshot {
+    /// The pools with the parts of all workers added up, sorted by database and user.
+    #[must_use]
+    pub fn pools(&self) -> Vec<PoolSnapshot> {
+        let mut pools: BTreeMap<(&str, &str), PoolSnapshot> = BTreeMap::new();
+        for part in self.workers.iter().flat_map(|worker| &worker.pools) {
+            pools
+                .entry((&part.database, &part.user))
+                .and_modify(|pool| pool.add(part))
+                .or_insert_with(|| part.clone());
+        }
+        pools.into_values().collect()
+    }
+
+    /// Every client, if it was asked for.
+    pub fn clients(&self) -> impl Iterator<Item = &ClientSnapshot> {
+        self.workers.iter().flat_map(|worker| &worker.clients)
+    }
+
+    /// Every server connection, if it was asked for.
+    pub fn servers(&self) -> impl Iterator<Item = &ServerSnapshot> {
+        self.workers.iter().flat_map(|worker| &worker.servers)
+    }
+
+    /// Tasks that ended in a panic, of workers and of the process.
+    #[must_use]
+    pub fn panics(&self) -> u64 {
+        self.process.panics + self.workers.iter().map(|worker| worker.panics).sum::<u64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(user: &str, transactions: u64) -> PoolSnapshot {
+        let mut pool = PoolSnapshot { database: "d".into(), user: user.into(), ..Default::default() };
+        pool.stats.transactions = transactions;
+        pool
+    }
+
+    fn worker(pools: Vec<PoolSnapshot>) -> mpsc::UnboundedSender<SnapshotRequest> {
+        let (sender, mut requests) = mpsc::unbounded_channel::<SnapshotRequest>();
+        tokio::spawn(async move {
+            while let Some(request) = requests.recv().await {
+                let answer = WorkerSnapshot { pools: pools.clone(), panics: 1, ..Default::default() };
+                let _ = request.reply.send(answer);
+            }
+        });
+        sender
+    }
+
+    fn process() -> Arc<ProcessStats> {
+        Arc::new(ProcessStats::new(std::time::SystemTime::UNIX_EPOCH, 10))
+    }
+
+    #[tokio::test]
+    async fn parts_of_one_pool_are_added_up() {
+        let collector = Collector::new(
+            vec![worker(vec![pool("b", 1), pool("a", 2)]), worker(vec![pool("b", 4)])],
+            process(),
+        );
+        let snapshot = collector.snapshot(Detail::Totals).await;
+        let sums: Vec<_> =
+            snapshot.pools().into_iter().map(|p| (p.user, p.stats.transactions)).collect();
+        assert_eq!(sums, [("a".to_owned(), 2), ("b".to_owned(), 5)]);
+        assert!(snapshot.silent.is_empty());
+        assert_eq!(snapshot.panics(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stuck_worker_is_named_and_its_counters_do_not_go_back() {
+        let (sender, mut requests) = mpsc::unbounded_channel::<SnapshotRequest>();
+        let stuck = tokio::spawn(async move {
+            let first = requests.recv().await.unwrap();
+            let answer = WorkerSnapshot { pools: vec![pool("a", 7)], ..Default::default() };
+            first.reply.send(answer).unwrap();
+            let _second = requests.recv().await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let (gone, _) = mpsc::unbounded_channel();
+        let collector = Collector::new(vec![sender, gone], process());
+        assert_eq!(collector.snapshot(Detail::Totals).await.silent, [1]);
+        let before = Instant::now();
+        let snapshot = collector.snapshot(Detail::Everything).await;
+        assert_eq!(before.elapsed(), ANSWER_TIME);
+        assert_eq!(snapshot.silent, [0, 1]);
+        assert_eq!(snapshot.pools()[0].stats.transactions, 7);
+        stuck.abort();
+    }
+}

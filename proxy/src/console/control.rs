@@ -1,0 +1,73 @@
+//! What the console may ask of the main task.
+
+use tokio::sync::{mpsc, oneshot};
+
+/// A request to the main task.
+#[derive(Debug)]
+pub enum ControlRequest {
+    /// Read the configuration again and apply what a reload may change.
+    Reload(oneshot::Sender<Result<Reloaded, ReloadRefused>>),
+    /// Drain as on SIGTERM, then end the process. Answered when draining has begun.
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// What a reload did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Options whose new value is in force, by their names in the file.
+    pub applied: Vec<String>,
+    /// Options whose new value waits for a restart.
+    pub needs_restart: Vec<String>,
+}
+
+/// A configuration that was refused whole; the old one stays in force.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ReloadRefused(
+    /// Every error found, one a line, with file, key and cause, and without secrets.
+    pub String,
+);
+
+/// The main task has ended, so nobody does what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("pgimbal is shutting down")]
+pub struct MainTaskGone;
+
+/// The way to the main task.
+#[derive(Clone, Debug)]
+pub struct Control(mpsc::Sender<ControlRequest>);
+
+impl Control {
+    /// A way to the task that receives from the other end of `requests`.
+    #[must_use]
+    pub const fn new(requests: mpsc::Sender<ControlRequest>) -> Self {
+        Self(requests)
+    }
+
+    /// Reads the configuration again.
+    ///
+    /// # Errors
+    /// [`MainTaskGone`]; [`ReloadRefused`] is in the answer.
+    pub async fn reload(&self) -> Result<Result<Reloaded, ReloadRefused>, MainTaskGone> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(ControlRequest::Reload(reply), answer).await
+    }
+
+    /// Begins to drain.
+    ///
+    /// # Errors
+    /// [`MainTaskGone`].
+    pub async fn shutdown(&self) -> Result<(), MainTaskGone> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(ControlRequest::Shutdown(reply), answer).await
+    }
+
+    async fn ask<T>(
+        &self,
+        request: ControlRequest,
+        answer: oneshot::Receiver<T>,
+    ) -> Result<T, MainTaskGone> {
+        self.0.send(request).await.map_err(|_| MainTaskGone)?;
+        answer.await.map_err(|_| MainTaskGone)
+    }
+}
