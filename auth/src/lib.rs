@@ -1,1 +1,15 @@
-//! Part of pgimbal.
+//! Who a client is, and how pgimbal proves itself to a server.
+//!
+//! Owns SCRAM, MD5 and clear-text proofs in both directions, and the verifiers they are judged by.
+//! Knows no socket, no clock and no random source: nonces and salts are arguments.
+
+pub mod blame;
+pub mod channel;
+pub mod client_login;
+pub mod md5;
+pub mod scram;
+pub mod server_login;
+pub mod verifier;
+
+pub use blame::Blame;
+pub use channel::Channel;

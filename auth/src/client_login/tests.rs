@@ -1,0 +1,137 @@
+use super::*;
+use crate::scram::client::ScramClient;
+
+const FRESH: Fresh = Fresh { nonce: [5; NONCE_LEN], md5_salt: *b"abcd" };
+
+fn salts() -> SaltKey {
+    SaltKey::new([9; 32])
+}
+
+fn account(auth_type: AuthType, secrets: &[&str]) -> Account {
+    let secrets: Vec<Secret> = secrets.iter().map(|text| Secret::from(*text)).collect();
+    Account::new(auth_type, "ann", &secrets.iter().collect::<Vec<_>>(), &salts()).unwrap()
+}
+
+/// Logs in with a password; every question asked, and the end.
+fn login(
+    auth_type: AuthType,
+    account: Option<&Account>,
+    password: &str,
+) -> (Vec<Ask>, Result<(), ClientLoginError>) {
+    let mut asked = Vec::new();
+    let channel = Channel::Plain;
+    let mut step = Ok(ClientLogin::begin(auth_type, "ann", account, channel, &salts(), FRESH));
+    let (mut scram, mechanism, first) = {
+        let (state, mechanism, first) = ScramClient::begin(channel, false, [6; NONCE_LEN]);
+        (Some(state), mechanism, first)
+    };
+    loop {
+        let (state, ask) = match step {
+            Ok(Step::Ask(state, ask)) => (state, ask),
+            Ok(Step::Accepted(_)) => return (asked, Ok(())),
+            Err(error) => return (asked, Err(error)),
+        };
+        asked.push(ask.clone());
+        step = match ask {
+            Ask::Cleartext => state.answer(Answer::Password(password.as_bytes())),
+            Ask::Md5(salt) => {
+                let answer = Md5Hash::of(password.as_bytes(), b"ann").answer(salt);
+                state.answer(Answer::Password(&answer))
+            }
+            Ask::Sasl(_) => state
+                .answer(Answer::SaslInitial { mechanism: mechanism.as_bytes(), response: &first }),
+            Ask::SaslContinue(challenge) => {
+                let scram = scram.take().unwrap();
+                let (_, last) = scram.answer(password.as_bytes(), challenge.as_bytes()).unwrap();
+                state.answer(Answer::SaslResponse(&last))
+            }
+        };
+    }
+}
+
+fn wrong() -> Result<(), ClientLoginError> {
+    Err(ClientLoginError::WrongPassword("ann".into()))
+}
+
+#[test]
+fn every_method_with_every_form_of_secret() {
+    let md5 = {
+        let answer = Md5Hash::of(b"pw", b"ann");
+        assert!(answer.accepts_password(b"pw", b"ann"));
+        // md5("pwann")
+        "md5c7df1a9b1dc3fd1ac4a2a0e3a20e1d29"
+    };
+    let scram = ScramVerifier::of_password(b"pw", b"0123456789abcdef", 10).to_text().to_string();
+    for (auth_type, secret) in [
+        (AuthType::Password, "pw"),
+        (AuthType::Password, scram.as_str()),
+        (AuthType::Md5, "pw"),
+        (AuthType::Md5, scram.as_str()),
+        (AuthType::ScramSha256, "pw"),
+        (AuthType::ScramSha256, scram.as_str()),
+    ] {
+        let account = account(auth_type, &[secret]);
+        assert_eq!(login(auth_type, Some(&account), "pw").1, Ok(()), "{auth_type:?}");
+        assert_eq!(login(auth_type, Some(&account), "wrong").1, wrong(), "{auth_type:?}");
+    }
+    let refused = Account::new(AuthType::ScramSha256, "ann", &[&Secret::from(md5)], &salts()).err();
+    assert_eq!(refused, Some(UnusableSecret::Md5ForScram));
+}
+
+#[test]
+fn several_generations_are_accepted() {
+    for auth_type in [AuthType::Password, AuthType::Md5, AuthType::ScramSha256] {
+        let account = account(auth_type, &["new", "old"]);
+        for password in ["new", "old"] {
+            assert_eq!(login(auth_type, Some(&account), password).1, Ok(()), "{auth_type:?}");
+        }
+        assert_eq!(login(auth_type, Some(&account), "older").1, wrong());
+    }
+    let given = ScramVerifier::of_password(b"new", b"0123456789abcdef", 10).to_text().to_string();
+    let account = account(AuthType::ScramSha256, &[&given, "old"]);
+    assert_eq!(login(AuthType::ScramSha256, Some(&account), "old").1, Ok(()));
+}
+
+#[test]
+fn behaviour_39_an_unknown_user_is_asked_the_same_and_refused_the_same() {
+    for auth_type in [AuthType::Password, AuthType::Md5, AuthType::ScramSha256] {
+        let known = account(auth_type, &["pw"]);
+        let without_password = account(auth_type, &[]);
+        let expected = login(auth_type, Some(&known), "wrong");
+        assert_eq!(login(auth_type, None, "wrong"), expected);
+        assert_eq!(login(auth_type, Some(&without_password), "wrong"), expected);
+        assert_eq!(login(auth_type, None, "").1, wrong());
+    }
+}
+
+#[test]
+fn trust_asks_nothing() {
+    let known = account(AuthType::Trust, &[]);
+    assert_eq!(login(AuthType::Trust, Some(&known), ""), (vec![], Ok(())));
+    assert_eq!(login(AuthType::Trust, None, ""), (vec![], Ok(())));
+}
+
+#[test]
+fn an_answer_of_another_kind_is_a_protocol_violation() {
+    let account = account(AuthType::ScramSha256, &["pw"]);
+    let begin = || {
+        ClientLogin::begin(
+            AuthType::ScramSha256,
+            "ann",
+            Some(&account),
+            Channel::Plain,
+            &salts(),
+            FRESH,
+        )
+    };
+    for answer in [Answer::Password(b"pw"), Answer::SaslResponse(b"x")] {
+        let Step::Ask(state, _) = begin() else { panic!("asks") };
+        assert_eq!(state.answer(answer).unwrap_err().sqlstate(), "08P01");
+    }
+}
+
+#[test]
+fn nothing_secret_is_printed() {
+    let account = account(AuthType::Password, &["hunter2"]);
+    assert!(!format!("{account:?}").contains("hunter2"));
+}

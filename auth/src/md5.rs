@@ -1,0 +1,99 @@
+//! PostgreSQL's MD5 authentication.
+
+use md5::{Digest, Md5};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroize;
+
+/// The MD5 hash of password and user name that pg_authid stores: 32 hexadecimal digits.
+#[derive(Clone)]
+pub struct Md5Hash([u8; 32]);
+
+impl Md5Hash {
+    /// The hash of a password; the user name is its salt.
+    #[must_use]
+    pub fn of(password: &[u8], user: &[u8]) -> Self {
+        Self(hex_digest(password, user))
+    }
+
+    /// Reads `md5` followed by 32 hexadecimal digits; `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits: [u8; 32] = text.strip_prefix("md5")?.as_bytes().try_into().ok()?;
+        digits
+            .iter()
+            .all(u8::is_ascii_hexdigit)
+            .then(|| Self(digits.map(|digit| digit.to_ascii_lowercase())))
+    }
+
+    /// The answer to a challenge with this salt: `md5` and 32 digits.
+    #[must_use]
+    pub fn answer(&self, salt: [u8; 4]) -> [u8; 35] {
+        let mut answer = *b"md500000000000000000000000000000000";
+        answer[3..].copy_from_slice(&hex_digest(&self.0, &salt));
+        answer
+    }
+
+    /// Whether `answer` is the right one, in constant time.
+    #[must_use]
+    pub fn accepts(&self, answer: &[u8], salt: [u8; 4]) -> bool {
+        self.answer(salt).ct_eq(answer).into()
+    }
+
+    /// Whether a password has this hash, in constant time.
+    #[must_use]
+    pub fn accepts_password(&self, password: &[u8], user: &[u8]) -> bool {
+        self.0.ct_eq(&hex_digest(password, user)).into()
+    }
+}
+
+impl Drop for Md5Hash {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl std::fmt::Debug for Md5Hash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Md5Hash(***)")
+    }
+}
+
+fn hex_digest(first: &[u8], second: &[u8]) -> [u8; 32] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digest = Md5::new().chain_update(first).chain_update(second).finalize();
+    let mut hex = [0; 32];
+    for (pair, byte) in hex.chunks_exact_mut(2).zip(digest) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    hex
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The value of `SELECT 'md5' || md5('secretann')`.
+    const STORED: &str = "md5ab5de13e8ed4b0ac5ba0b5a2b0d8ddd7";
+
+    #[test]
+    fn a_password_and_its_stored_hash_give_the_same_answer() {
+        let hash = Md5Hash::of(b"secret", b"ann");
+        let stored = format!("md5{}", std::str::from_utf8(&hash.0).unwrap());
+        let parsed = Md5Hash::parse(&stored).unwrap();
+        assert_eq!(parsed.answer(*b"salt"), hash.answer(*b"salt"));
+        assert!(hash.accepts(&parsed.answer(*b"salt"), *b"salt"));
+        assert!(!hash.accepts(&parsed.answer(*b"sal2"), *b"salt"));
+        assert!(!hash.accepts(b"", *b"salt"));
+        assert!(hash.accepts_password(b"secret", b"ann") && !hash.accepts_password(b"x", b"ann"));
+    }
+
+    #[test]
+    fn only_md5_and_32_digits_are_a_hash() {
+        assert!(Md5Hash::parse(STORED).is_some());
+        assert!(Md5Hash::parse(&STORED.to_uppercase().replace("MD5", "md5")).is_some());
+        for text in ["", "md5", "md5zz", &STORED[..34], &format!("{STORED}0")] {
+            assert!(Md5Hash::parse(text).is_none(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The server's side of SCRAM: a client proves that it knows a password.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::{
+    BINDING_HEADER, MECHANISM, MECHANISM_PLUS, NONCE_LEN, ScramError, attribute, decode, is_nonce,
+    text,
+};
+use crate::Channel;
+use crate::verifier::ScramVerifier;
+
+/// The mechanisms that a client may choose from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// SCRAM-SHA-256.
+    Scram,
+    /// SCRAM-SHA-256-PLUS and SCRAM-SHA-256.
+    ScramAndPlus,
+}
+
+impl Offer {
+    /// What can be offered over this channel.
+    #[must_use]
+    pub const fn over(channel: Channel<'_>) -> Self {
+        match channel.end_point() {
+            Some(_) => Self::ScramAndPlus,
+            None => Self::Scram,
+        }
+    }
+}
+
+/// An exchange whose challenge was sent and whose proof is awaited.
+#[derive(Debug)]
+pub struct ScramServer {
+    client_first_bare: String,
+    server_first: String,
+    /// Both halves.
+    nonce: String,
+    /// What attribute `c` of the proof must decode to: header and channel data.
+    binding: Vec<u8>,
+}
+
+/// A proof that was right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The last message to the client, with the server's own proof.
+    pub message: String,
+    /// Index of the verifier that the proof matched.
+    pub matched: usize,
+}
+
+impl ScramServer {
+    /// Reads a client's choice and its first message; gives the challenge to send. `verifier`
+    /// says which salt and number of iterations are shown; `nonce` is random.
+    ///
+    /// # Errors
+    /// [`ScramError`] for malformed messages, and when the channel binding was tampered with.
+    pub fn begin(
+        channel: Channel<'_>,
+        mechanism: &[u8],
+        first: &[u8],
+        verifier: &ScramVerifier,
+        nonce: [u8; NONCE_LEN],
+    ) -> Result<(Self, String), ScramError> {
+        let first = text(first)?;
+        let (binding, bare) = read_header(channel, mechanism, first)?;
+        let client_nonce = read_bare(bare)?;
+        let nonce = format!("{client_nonce}{}", BASE64.encode(nonce));
+        let salt = BASE64.encode(&verifier.salt);
+        let server_first = format!("r={nonce},s={salt},i={}", verifier.iterations);
+        let state = Self { client_first_bare: bare.to_owned(), server_first, nonce, binding };
+        let challenge = state.server_first.clone();
+        Ok((state, challenge))
+    }
+
+    /// Judges the proof against every verifier that has the salt and iterations shown. Each is
+    /// tried, matching or not, so that time tells nothing.
+    ///
+    /// # Errors
+    /// [`ScramError::WrongProof`] when none matches; others for malformed messages.
+    pub fn finish(self, last: &[u8], verifiers: &[&ScramVerifier]) -> Result<Accepted, ScramError> {
+        let last = text(last)?;
+        let (without_proof, proof) =
+            last.rsplit_once(",p=").ok_or(ScramError::Malformed("proof expected"))?;
+        let mut rest = without_proof;
+        let binding = attribute(&mut rest, 'c', "channel binding expected")?;
+        if decode(binding, "channel binding is not base64")? != self.binding {
+            return Err(ScramError::ChannelBinding("the client saw another channel"));
+        }
+        if attribute(&mut rest, 'r', "nonce expected")? != self.nonce {
+            return Err(ScramError::Malformed("nonce does not match"));
+        }
+        let proof = decode(proof, "proof is not base64")?
+            .try_into()
+            .map_err(|_| ScramError::Malformed("proof of wrong length"))?;
+        let auth_message =
+            format!("{},{},{without_proof}", self.client_first_bare, self.server_first);
+        let mut accepted = None;
+        for (index, verifier) in verifiers.iter().enumerate() {
+            let signature = verifier.check_proof(auth_message.as_bytes(), &proof);
+            accepted = accepted.or(signature.map(|signature| (index, signature)));
+        }
+        let (matched, signature) = accepted.ok_or(ScramError::WrongProof)?;
+        Ok(Accepted { message: format!("v={}", BASE64.encode(signature)), matched })
+    }
+}
+
+/// Checks the header against the mechanism and the channel. Gives what the proof must repeat, and
+/// the message behind the header.
+fn read_header<'a>(
+    channel: Channel<'_>,
+    mechanism: &[u8],
+    first: &'a str,
+) -> Result<(Vec<u8>, &'a str), ScramError> {
+    let plus = match mechanism {
+        name if name == MECHANISM.as_bytes() => false,
+        name if name == MECHANISM_PLUS.as_bytes() && channel.end_point().is_some() => true,
+        _ => return Err(ScramError::Malformed("mechanism was not offered")),
+    };
+    let (flag, rest) = first.split_once(',').ok_or(ScramError::Malformed("header expected"))?;
+    let (authzid, bare) = rest.split_once(',').ok_or(ScramError::Malformed("header expected"))?;
+    if !authzid.is_empty() {
+        return Err(ScramError::Unsupported(
+            "client uses authorization identity, but it is not supported",
+        ));
+    }
+    let data: &[u8] = match (flag, plus) {
+        ("n", false) => b"",
+        ("y", false) if channel.end_point().is_none() => b"",
+        ("y", false) => {
+            return Err(ScramError::ChannelBinding(
+                "the client supports it but thinks that the server does not",
+            ));
+        }
+        ("p=tls-server-end-point", true) => channel.end_point().unwrap_or_default(),
+        (other, true) if other.starts_with("p=") => {
+            return Err(ScramError::Unsupported("unsupported SCRAM channel-binding type"));
+        }
+        _ => return Err(ScramError::Malformed("channel binding flag contradicts mechanism")),
+    };
+    debug_assert!(!plus || first.starts_with(BINDING_HEADER));
+    let header = &first.as_bytes()[..first.len() - bare.len()];
+    Ok(([header, data].concat(), bare))
+}
+
+/// Reads the message behind the header; its nonce. The name in it counts for nothing, as in
+/// PostgreSQL: the startup packet has said it.
+fn read_bare(bare: &str) -> Result<&str, ScramError> {
+    if bare.starts_with("m=") {
+        return Err(ScramError::Unsupported("client requires an unsupported SCRAM extension"));
+    }
+    let mut rest = bare;
+    attribute(&mut rest, 'n', "user name expected")?;
+    let nonce = attribute(&mut rest, 'r', "nonce expected")?;
+    if is_nonce(nonce) { Ok(nonce) } else { Err(ScramError::Malformed("non-printable nonce")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONCE: [u8; NONCE_LEN] = [0; NONCE_LEN];
+
+    #[test]
+    fn rfc_7677_example() {
+        let salt = BASE64.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
+        let verifier = ScramVerifier::of_password(b"pencil", &salt, 4096);
+        // The example's server nonce is no base64 of 18 bytes, so the state is set up by hand.
+        let nonce = "rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
+        let state = ScramServer {
+            client_first_bare: "n=user,r=rOprNGfwEbeRWgbNEkqO".to_owned(),
+            server_first: format!("r={nonce},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"),
+            nonce: nonce.to_owned(),
+            binding: b"n,,".to_vec(),
+        };
+        let last = format!("c=biws,r={nonce},p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=");
+        let accepted = state.finish(last.as_bytes(), &[&verifier]).unwrap();
+        assert_eq!(accepted.message, "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
+    }
+
+    #[test]
+    fn behaviour_40_malformed_first_messages() {
+        let verifier = ScramVerifier::of_password(b"x", b"salt", 1);
+        let begin = |mechanism: &str, first: &[u8], channel| {
+            ScramServer::begin(channel, mechanism.as_bytes(), first, &verifier, NONCE).map(|_| ())
+        };
+        let malformed: [&[u8]; 9] = [
+            b"",
+            b"n",
+            b"n,,",
+            b"n,,n=",
+            b"n,,n=,r=",
+            b"n,,r=a",
+            b"x,,n=,r=a",
+            b"\xff",
+            b"n,,n=,r=\x01",
+        ];
+        for first in malformed {
+            let result = begin(MECHANISM, first, Channel::Plain);
+            assert!(matches!(result, Err(ScramError::Malformed(_))), "{first:?} {result:?}");
+        }
+        let bound = Channel::Tls { end_point: Some(b"h") };
+        for (mechanism, first, channel) in [
+            (MECHANISM_PLUS, &b"n,,n=,r=a"[..], bound),
+            (MECHANISM_PLUS, b"y,,n=,r=a", bound),
+            (MECHANISM_PLUS, b"p=tls-server-end-point,,n=,r=a", Channel::Plain),
+            (MECHANISM, b"p=tls-server-end-point,,n=,r=a", bound),
+            ("PLAIN", b"n,,n=,r=a", bound),
+        ] {
+            let result = begin(mechanism, first, channel);
+            assert!(matches!(result, Err(ScramError::Malformed(_))), "{first:?} {result:?}");
+        }
+        for first in [&b"n,a=x,n=,r=a"[..], b"n,,m=1,n=,r=a"] {
+            let result = begin(MECHANISM, first, Channel::Plain);
+            assert!(matches!(result, Err(ScramError::Unsupported(_))), "{first:?}");
+        }
+        let unique = begin(MECHANISM_PLUS, b"p=tls-unique,,n=,r=a", bound);
+        assert!(matches!(unique, Err(ScramError::Unsupported(_))));
+    }
+
+    #[test]
+    fn behaviour_40_malformed_proofs() {
+        let verifier = ScramVerifier::of_password(b"x", b"salt", 1);
+        for last in ["", "p=", "c=biws", "c=biws,r=a,p=YQ==", "c=!,r=a,p=", "r=a,c=biws,p="] {
+            let (state, _) = ScramServer::begin(
+                Channel::Plain,
+                b"SCRAM-SHA-256",
+                b"n,,n=,r=a",
+                &verifier,
+                NONCE,
+            )
+            .unwrap();
+            let result = state.finish(last.as_bytes(), &[&verifier]);
+            assert!(matches!(result, Err(ScramError::Malformed(_))), "{last} {result:?}");
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! How pgimbal answers a server's authentication requests.
+
+use pgimbal_config::{PasswordForm, Secret};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::md5::Md5Hash;
+use crate::scram::client::{AwaitsServerProof, ScramClient};
+use crate::scram::{MECHANISM, MECHANISM_PLUS, NONCE_LEN, ScramError};
+use crate::{Blame, Channel};
+
+/// Whether a password may be sent in clear text over a connection without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CleartextPolicy {
+    /// Yes, as libpq does.
+    Allow,
+    /// Only over TLS.
+    OnlyTls,
+}
+
+/// What a server asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// Nothing more: AuthenticationOk.
+    Ok,
+    /// The password in clear.
+    Cleartext,
+    /// The password hashed with this salt.
+    Md5([u8; 4]),
+    /// One of these mechanisms.
+    Sasl(&'a [&'a [u8]]),
+    /// A SASL challenge.
+    SaslContinue(&'a [u8]),
+    /// The server's own proof.
+    SaslFinal(&'a [u8]),
+    /// A method that pgimbal does not speak, by its number in the protocol.
+    Unsupported(u32),
+}
+
+/// What to answer.
+#[derive(PartialEq, Eq)]
+pub enum Reply {
+    /// Nothing: the server goes on by itself.
+    Wait,
+    /// Nothing: the login is done.
+    Done,
+    /// PasswordMessage, to be terminated.
+    Password(Zeroizing<Vec<u8>>),
+    /// SASLInitialResponse.
+    SaslInitial {
+        /// The mechanism chosen.
+        mechanism: &'static str,
+        /// Its first message.
+        response: Vec<u8>,
+    },
+    /// SASLResponse.
+    SaslResponse(Vec<u8>),
+}
+
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Wait => "Wait",
+            Self::Done => "Done",
+            Self::Password(_) => "Password(***)",
+            Self::SaslInitial { .. } => "SaslInitial(***)",
+            Self::SaslResponse(_) => "SaslResponse(***)",
+        })
+    }
+}
+
+/// A login at a server.
+#[derive(Debug)]
+pub struct ServerLogin<'a> {
+    user: &'a str,
+    password: Option<&'a Secret>,
+    channel: Channel<'a>,
+    cleartext: CleartextPolicy,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nothing asked yet; the nonce is for SCRAM.
+    Start([u8; NONCE_LEN]),
+    ScramChallenge(ScramClient),
+    ScramProof(AwaitsServerProof),
+    /// Everything asked has been answered.
+    Answered,
+}
+
+impl<'a> ServerLogin<'a> {
+    /// Begins a login as `user`; `nonce` is random.
+    #[must_use]
+    pub const fn new(
+        user: &'a str,
+        password: Option<&'a Secret>,
+        channel: Channel<'a>,
+        cleartext: CleartextPolicy,
+        nonce: [u8; NONCE_LEN],
+    ) -> Self {
+        Self { user, password, channel, cleartext, state: State::Start(nonce) }
+    }
+
+    /// Answers a request. SCRAM's proof costs as many SHA-256 rounds as the server asks for.
+    ///
+    /// # Errors
+    /// [`ServerLoginError`] when the login cannot go on.
+    pub fn answer(&mut self, request: Request<'_>) -> Result<Reply, ServerLoginError> {
+        let state = std::mem::replace(&mut self.state, State::Answered);
+        match (state, request) {
+            (State::Start(_) | State::Answered, Request::Ok) => Ok(Reply::Done),
+            (State::Start(_), Request::Cleartext) => self.cleartext(),
+            (State::Start(_), Request::Md5(salt)) => self.md5(salt),
+            (State::Start(nonce), Request::Sasl(mechanisms)) => self.choose(mechanisms, nonce),
+            (State::ScramChallenge(scram), Request::SaslContinue(challenge)) => {
+                let password = self.plain()?.expose().as_bytes();
+                let (state, response) = scram.answer(password, challenge)?;
+                self.state = State::ScramProof(state);
+                Ok(Reply::SaslResponse(response))
+            }
+            (State::ScramProof(state), Request::SaslFinal(last)) => {
+                state.finish(last)?;
+                Ok(Reply::Wait)
+            }
+            (State::ScramChallenge(_) | State::ScramProof(_), Request::Ok) => {
+                Err(ServerLoginError::ProofSkipped)
+            }
+            (_, Request::Unsupported(method)) => Err(ServerLoginError::Unsupported(method)),
+            _ => Err(ServerLoginError::Unexpected),
+        }
+    }
+
+    fn cleartext(&self) -> Result<Reply, ServerLoginError> {
+        if self.channel == Channel::Plain && self.cleartext == CleartextPolicy::OnlyTls {
+            return Err(ServerLoginError::CleartextRefused);
+        }
+        let password = self.plain()?.expose().as_bytes().to_vec();
+        Ok(Reply::Password(Zeroizing::new(password)))
+    }
+
+    fn md5(&self, salt: [u8; 4]) -> Result<Reply, ServerLoginError> {
+        let secret = self.password.ok_or_else(|| self.no_password())?;
+        let hash = match PasswordForm::of(secret) {
+            PasswordForm::Plain => Md5Hash::of(secret.expose().as_bytes(), self.user.as_bytes()),
+            PasswordForm::Md5 => {
+                Md5Hash::parse(secret.expose()).ok_or_else(|| self.no_password())?
+            }
+            PasswordForm::Scram => return Err(self.no_password()),
+        };
+        Ok(Reply::Password(Zeroizing::new(hash.answer(salt).to_vec())))
+    }
+
+    fn choose(
+        &mut self,
+        mechanisms: &[&[u8]],
+        nonce: [u8; NONCE_LEN],
+    ) -> Result<Reply, ServerLoginError> {
+        let offers = |name: &str| mechanisms.contains(&name.as_bytes());
+        let plus = offers(MECHANISM_PLUS);
+        if !offers(MECHANISM) && !(plus && self.channel.end_point().is_some()) {
+            return Err(ServerLoginError::NoMechanism);
+        }
+        self.plain()?;
+        let (scram, mechanism, response) = ScramClient::begin(self.channel, plus, nonce);
+        self.state = State::ScramChallenge(scram);
+        Ok(Reply::SaslInitial { mechanism, response })
+    }
+
+    /// The password itself; a hash or a verifier cannot prove anything in clear text or SCRAM.
+    fn plain(&self) -> Result<&'a Secret, ServerLoginError> {
+        self.password
+            .filter(|secret| PasswordForm::of(secret) == PasswordForm::Plain)
+            .ok_or_else(|| self.no_password())
+    }
+
+    fn no_password(&self) -> ServerLoginError {
+        match self.password {
+            None => ServerLoginError::NoPassword(self.user.into()),
+            Some(_) => ServerLoginError::OnlyHash(self.user.into()),
+        }
+    }
+}
+
+/// A login at a server that cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ServerLoginError {
+    /// The server asks for a password and none is configured.
+    #[error("the server asks for a password of role \"{0}\" and none is configured")]
+    NoPassword(Box<str>),
+    /// The server asks for a proof that a stored hash cannot give.
+    #[error("the server asks role \"{0}\" for its password, but only a hash of it is configured")]
+    OnlyHash(Box<str>),
+    /// The password would travel in clear text.
+    #[error("the server asks for a clear-text password on a connection without TLS")]
+    CleartextRefused,
+    /// GSSAPI, SSPI and the like.
+    #[error("the server asks for authentication method {0}, which pgimbal does not support")]
+    Unsupported(u32),
+    /// No SASL mechanism in common.
+    #[error("the server offers no SASL mechanism that pgimbal supports")]
+    NoMechanism,
+    /// It said yes before it had proved itself.
+    #[error("the server ended SCRAM without proving that it knows the password")]
+    ProofSkipped,
+    /// A request that does not follow from the one before.
+    #[error("the server sent an unexpected authentication request")]
+    Unexpected,
+    /// The SCRAM exchange broke.
+    #[error("SCRAM with the server failed: {0}")]
+    Scram(#[from] ScramError),
+}
+
+impl ServerLoginError {
+    /// SQLSTATE of what waiting clients are told.
+    #[must_use]
+    pub const fn sqlstate(&self) -> &'static str {
+        match self.blame() {
+            Blame::Operator => "28000",
+            _ => "08P01",
+        }
+    }
+
+    /// What waiting clients are told; it names the role, never its password.
+    #[must_use]
+    pub fn client_text(&self) -> String {
+        self.to_string()
+    }
+
+    /// Whose fault it is.
+    #[must_use]
+    pub const fn blame(&self) -> Blame {
+        match self {
+            Self::NoPassword(_)
+            | Self::OnlyHash(_)
+            | Self::CleartextRefused
+            | Self::Unsupported(_)
+            | Self::NoMechanism => Blame::Operator,
+            Self::ProofSkipped | Self::Unexpected | Self::Scram(_) => Blame::Server,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scram::server::ScramServer;
+    use crate::verifier::ScramVerifier;
+
+    fn login<'a>(password: Option<&'a Secret>, channel: Channel<'a>) -> ServerLogin<'a> {
+        let nonce = [4; NONCE_LEN];
+        ServerLogin::new("app", password, channel, CleartextPolicy::OnlyTls, nonce)
+    }
+
+    #[test]
+    fn scram_with_and_without_channel_binding() {
+        let password = Secret::from("pw");
+        let verifier = ScramVerifier::of_password(b"pw", b"salt", 10);
+        for channel in [Channel::Plain, Channel::Tls { end_point: Some(b"h") }] {
+            let offered: &[&[u8]] = match channel {
+                Channel::Plain => &[b"SCRAM-SHA-256"],
+                Channel::Tls { .. } => &[b"SCRAM-SHA-256-PLUS", b"SCRAM-SHA-256"],
+            };
+            let mut login = login(Some(&password), channel);
+            let Ok(Reply::SaslInitial { mechanism, response }) =
+                login.answer(Request::Sasl(offered))
+            else {
+                panic!("answers");
+            };
+            assert_eq!(mechanism.as_bytes(), offered[0]);
+            let (server, challenge) = ScramServer::begin(
+                channel,
+                mechanism.as_bytes(),
+                &response,
+                &verifier,
+                [8; NONCE_LEN],
+            )
+            .unwrap();
+            let Ok(Reply::SaslResponse(last)) =
+                login.answer(Request::SaslContinue(challenge.as_bytes()))
+            else {
+                panic!("answers");
+            };
+            let accepted = server.finish(&last, &[&verifier]).unwrap();
+            let last = login.answer(Request::SaslFinal(accepted.message.as_bytes()));
+            assert_eq!(last, Ok(Reply::Wait));
+            assert_eq!(login.answer(Request::Ok), Ok(Reply::Done));
+        }
+    }
+
+    #[test]
+    fn a_server_that_skips_its_proof_is_refused() {
+        let password = Secret::from("pw");
+        let mut login = login(Some(&password), Channel::Plain);
+        login.answer(Request::Sasl(&[b"SCRAM-SHA-256"])).unwrap();
+        assert_eq!(login.answer(Request::Ok), Err(ServerLoginError::ProofSkipped));
+    }
+
+    #[test]
+    fn clear_text_and_md5() {
+        let password = Secret::from("pw");
+        let tls = Channel::Tls { end_point: None };
+        let reply = login(Some(&password), tls).answer(Request::Cleartext);
+        assert_eq!(reply, Ok(Reply::Password(Zeroizing::new(b"pw".to_vec()))));
+        let refused = login(Some(&password), Channel::Plain).answer(Request::Cleartext);
+        assert_eq!(refused, Err(ServerLoginError::CleartextRefused));
+        let Ok(Reply::Password(answer)) =
+            login(Some(&password), tls).answer(Request::Md5(*b"salt"))
+        else {
+            panic!("answers");
+        };
+        assert_eq!(answer[..], Md5Hash::of(b"pw", b"app").answer(*b"salt"));
+    }
+
+    #[test]
+    fn what_is_missing_is_the_operators_fault() {
+        let none = login(None, Channel::Plain).answer(Request::Md5(*b"salt")).unwrap_err();
+        assert_eq!(none, ServerLoginError::NoPassword("app".into()));
+        assert_eq!(none.blame(), Blame::Operator);
+        let hash = Secret::from("SCRAM-SHA-256$whatever");
+        let only_hash =
+            login(Some(&hash), Channel::Plain).answer(Request::Sasl(&[b"SCRAM-SHA-256"]));
+        assert_eq!(only_hash, Err(ServerLoginError::OnlyHash("app".into())));
+        let other = login(None, Channel::Plain).answer(Request::Unsupported(7));
+        assert_eq!(other, Err(ServerLoginError::Unsupported(7)));
+        let sasl = login(None, Channel::Plain).answer(Request::Sasl(&[b"OAUTHBEARER"]));
+        assert_eq!(sasl, Err(ServerLoginError::NoMechanism));
+    }
+}

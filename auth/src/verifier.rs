@@ -1,0 +1,249 @@
+//! What a password is checked against: SCRAM verifiers, and the salts they are made with.
+//!
+//! A verifier is made once, when the configuration is read: it costs milliseconds.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+use zeroize::{Zeroize, Zeroizing};
+
+/// PostgreSQL's default of `scram_iterations`.
+pub const DEFAULT_ITERATIONS: u32 = 4096;
+
+/// The most iterations that are believed: 250 times PostgreSQL's default takes about a second, and
+/// a server that asks for more would stop a worker.
+pub const MAX_ITERATIONS: u32 = 1_000_000;
+
+const PREFIX: &str = "SCRAM-SHA-256$";
+
+/// A SHA-256 key or signature.
+pub type Key = [u8; 32];
+
+/// What a server keeps of a password for SCRAM-SHA-256.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ScramVerifier {
+    /// PBKDF2 iterations.
+    pub iterations: u32,
+    /// The salt; shown to whoever asks to log in.
+    pub salt: Box<[u8]>,
+    stored_key: Key,
+    server_key: Key,
+}
+
+/// A text that is no SCRAM verifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("not of the form SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey")]
+pub struct MalformedVerifier;
+
+impl ScramVerifier {
+    /// Makes the verifier of a password: `iterations` times two SHA-256 blocks of work.
+    #[must_use]
+    pub fn of_password(password: &[u8], salt: &[u8], iterations: u32) -> Self {
+        let keys = PasswordKeys::derive(password, salt, iterations);
+        let stored_key = Sha256::digest(*keys.client_key).into();
+        Self { iterations, salt: salt.into(), stored_key, server_key: *keys.server_key }
+    }
+
+    /// Reads the form that pg_authid stores.
+    ///
+    /// # Errors
+    /// [`MalformedVerifier`] for anything else.
+    pub fn parse(text: &str) -> Result<Self, MalformedVerifier> {
+        let parts = text.strip_prefix(PREFIX).and_then(|rest| {
+            let (head, keys) = rest.split_once('$')?;
+            let (iterations, salt) = head.split_once(':')?;
+            let (stored, server) = keys.split_once(':')?;
+            Some(Self {
+                iterations: iterations.parse().ok().filter(|n| (1..=MAX_ITERATIONS).contains(n))?,
+                salt: BASE64.decode(salt).ok().filter(|salt| !salt.is_empty())?.into(),
+                stored_key: BASE64.decode(stored).ok()?.try_into().ok()?,
+                server_key: BASE64.decode(server).ok()?.try_into().ok()?,
+            })
+        });
+        parts.ok_or(MalformedVerifier)
+    }
+
+    /// The form that pg_authid stores. A secret: whoever has it can try passwords.
+    #[must_use]
+    pub fn to_text(&self) -> Zeroizing<String> {
+        let [salt, stored, server] =
+            [&*self.salt, &self.stored_key, &self.server_key].map(|part| BASE64.encode(part));
+        Zeroizing::new(format!("{PREFIX}{}:{salt}${stored}:{server}", self.iterations))
+    }
+
+    /// Whether a password is the one; costs as much as making a verifier.
+    #[must_use]
+    pub fn accepts_password(&self, password: &[u8]) -> bool {
+        let other = Self::of_password(password, &self.salt, self.iterations);
+        self.stored_key.ct_eq(&other.stored_key).into()
+    }
+
+    /// Checks a client's proof over `auth_message`; a right one is answered with the signature
+    /// that proves the server in return.
+    #[must_use]
+    pub fn check_proof(&self, auth_message: &[u8], proof: &Key) -> Option<Key> {
+        let signature = hmac(&self.stored_key, &[auth_message]);
+        let client_key = Zeroizing::new(xor(proof, &signature));
+        let matches: bool = Sha256::digest(*client_key).ct_eq(&self.stored_key).into();
+        let answer = hmac(&self.server_key, &[auth_message]);
+        matches.then_some(answer)
+    }
+}
+
+impl Drop for ScramVerifier {
+    fn drop(&mut self) {
+        self.stored_key.zeroize();
+        self.server_key.zeroize();
+    }
+}
+
+impl std::fmt::Debug for ScramVerifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ScramVerifier(***)")
+    }
+}
+
+/// What follows from a password, a salt and a number of iterations.
+pub(crate) struct PasswordKeys {
+    pub(crate) client_key: Zeroizing<Key>,
+    pub(crate) server_key: Zeroizing<Key>,
+}
+
+impl PasswordKeys {
+    pub(crate) fn derive(password: &[u8], salt: &[u8], iterations: u32) -> Self {
+        let mut salted = Zeroizing::new([0; 32]);
+        let password = Zeroizing::new(normalize(password).into_owned());
+        pbkdf2::pbkdf2_hmac::<Sha256>(&password, salt, iterations, &mut *salted);
+        Self {
+            client_key: Zeroizing::new(hmac(&*salted, &[b"Client Key"])),
+            server_key: Zeroizing::new(hmac(&*salted, &[b"Server Key"])),
+        }
+    }
+}
+
+/// The key from which salts are made: one for each process, so that a user's salt is stable and
+/// that of a user who does not exist cannot be told from it.
+#[derive(Clone)]
+pub struct SaltKey(Key);
+
+impl SaltKey {
+    /// From 32 random bytes.
+    #[must_use]
+    pub const fn new(random: Key) -> Self {
+        Self(random)
+    }
+
+    /// The salt of `user`, 16 bytes as PostgreSQL makes them.
+    #[must_use]
+    pub fn salt(&self, user: &[u8]) -> [u8; 16] {
+        let digest = hmac(&self.0, &[b"salt\0", user]);
+        *digest.first_chunk().unwrap_or(&[0; 16])
+    }
+
+    /// A verifier that no password fits, with `user`'s salt.
+    #[must_use]
+    pub fn mock_verifier(&self, user: &[u8]) -> ScramVerifier {
+        ScramVerifier {
+            iterations: DEFAULT_ITERATIONS,
+            salt: self.salt(user).into(),
+            stored_key: hmac(&self.0, &[b"stored\0", user]),
+            server_key: hmac(&self.0, &[b"server\0", user]),
+        }
+    }
+}
+
+impl Drop for SaltKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl std::fmt::Debug for SaltKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SaltKey(***)")
+    }
+}
+
+/// SASLprep (RFC 4013); like PostgreSQL and libpq, a password that is not UTF-8 or that SASLprep
+/// refuses is used as it is.
+pub(crate) fn normalize(password: &[u8]) -> Cow<'_, [u8]> {
+    let prepared = std::str::from_utf8(password)
+        .ok()
+        .and_then(|text| stringprep::saslprep(text).ok().filter(|prepared| !prepared.is_empty()));
+    match prepared {
+        Some(Cow::Owned(prepared)) => Cow::Owned(prepared.into_bytes()),
+        Some(Cow::Borrowed(_)) | None => Cow::Borrowed(password),
+    }
+}
+
+/// HMAC-SHA-256 over the concatenation of `parts`.
+pub(crate) fn hmac(key: &[u8], parts: &[&[u8]]) -> Key {
+    #[allow(clippy::expect_used, reason = "HMAC takes keys of any length")]
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    parts.iter().for_each(|part| mac.update(part));
+    mac.finalize().into_bytes().into()
+}
+
+pub(crate) fn xor(left: &Key, right: &Key) -> Key {
+    let mut out = *left;
+    out.iter_mut().zip(right).for_each(|(l, r)| *l ^= r);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verifier_survives_its_text_form() {
+        let made = ScramVerifier::of_password(b"pencil", b"salt", 4096);
+        let text = made.to_text();
+        assert!(text.starts_with("SCRAM-SHA-256$4096:c2FsdA==$"));
+        assert!(ScramVerifier::parse(&text).unwrap() == made);
+        assert!(made.accepts_password(b"pencil") && !made.accepts_password(b"Pencil"));
+        assert_eq!(format!("{made:?}"), "ScramVerifier(***)");
+    }
+
+    #[test]
+    fn a_verifier_made_by_postgresql() {
+        // CREATE ROLE x PASSWORD 'foobar', PostgreSQL's own documentation of the format.
+        let text = "SCRAM-SHA-256$4096:H45+UIZiJUcEXrB9SHlv5Q==$I0mc87UotsrnezRKv9Ijqn/\
+                    zjWMGPVdy1zHPARAGfVs=:nSjwT9LGDmAsMo+GqmCRgmzLcXc6PFU+0u6Bg6Q4vuo=";
+        assert!(ScramVerifier::parse(text).is_ok());
+    }
+
+    #[test]
+    fn texts_that_are_no_verifier() {
+        let good = ScramVerifier::of_password(b"x", b"salt", 1).to_text().to_string();
+        let wrong = ["", "SCRAM-SHA-256$", "SCRAM-SHA-256$1:c2FsdA==$YQ==:YQ==", &good[1..]];
+        for text in wrong.into_iter().map(str::to_owned).chain([
+            good.replace("$1:", "$0:"),
+            good.replace("$1:", "$9999999999:"),
+            good.replace("c2FsdA==", ""),
+            good.replace("c2FsdA==", "!"),
+        ]) {
+            assert_eq!(ScramVerifier::parse(&text).err(), Some(MalformedVerifier), "{text}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_prepared_like_postgresql_does() {
+        assert_eq!(&*normalize("I\u{ad}X".as_bytes()), b"IX");
+        assert_eq!(&*normalize("\u{2168}".as_bytes()), b"IX");
+        assert_eq!(&*normalize(b"\xff"), b"\xff");
+        assert_eq!(&*normalize(b"\x07"), b"\x07");
+        assert_eq!(&*normalize("\u{ad}".as_bytes()), "\u{ad}".as_bytes());
+    }
+
+    #[test]
+    fn salts_are_stable_and_differ_between_users() {
+        let key = SaltKey::new([7; 32]);
+        assert_eq!(key.salt(b"ann"), key.salt(b"ann"));
+        assert_ne!(key.salt(b"ann"), key.salt(b"bob"));
+        assert_eq!(*key.mock_verifier(b"ann").salt, key.salt(b"ann"));
+    }
+}
