@@ -41,8 +41,15 @@ impl Certificates {
         let issuer = Issuer::new(authority, authority_key);
         let key = KeyPair::generate().expect("a key");
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let certificate = CertificateParams::new(names).expect("names").signed_by(&key, &issuer).expect("a certificate");
-        Self { authority: authority_certificate.pem(), chain: certificate.pem(), key: key.serialize_pem() }
+        let certificate = CertificateParams::new(names)
+            .expect("names")
+            .signed_by(&key, &issuer)
+            .expect("a certificate");
+        Self {
+            authority: authority_certificate.pem(),
+            chain: certificate.pem(),
+            key: key.serialize_pem(),
+        }
     }
 
     /// Writes `ca.crt`, `server.crt` and `server.key` and returns their paths.
@@ -51,7 +58,8 @@ impl Certificates {
     /// When a file cannot be written.
     #[must_use]
     pub fn write(&self, directory: &Path) -> [PathBuf; 3] {
-        let files = [("ca.crt", &self.authority), ("server.crt", &self.chain), ("server.key", &self.key)];
+        let files =
+            [("ca.crt", &self.authority), ("server.crt", &self.chain), ("server.key", &self.key)];
         files.map(|(name, text)| {
             let path = directory.join(name);
             std::fs::write(&path, text).expect("a file");
@@ -69,8 +77,10 @@ impl Certificates {
         let authority = CertificateDer::from_pem_slice(self.authority.as_bytes()).expect("PEM");
         roots.add(authority).expect("an authority");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let mut config = versions.expect("versions").with_root_certificates(roots).with_no_client_auth();
+        let versions =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let mut config =
+            versions.expect("versions").with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         Arc::new(config)
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::message::Message;
+use crate::startup::{CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST};
 use crate::until::SOON;
-use crate::wire_client::{CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST};
 
 /// A listening server that runs its script in a thread for each connection.
 pub struct FakeServer {
@@ -22,6 +22,8 @@ pub struct ServerSide {
     stream: TcpStream,
     /// Which connection of the server this is, from 0.
     pub number: usize,
+    /// Whether it turned out to be a CancelRequest.
+    pub cancel: bool,
 }
 
 /// The end of a connection, or what a script says with `?`.
@@ -47,7 +49,7 @@ impl FakeServer {
                 std::thread::spawn(move || {
                     let _ = stream.set_nodelay(true);
                     let _ = stream.set_read_timeout(Some(SOON * 4));
-                    let _ = script(&mut ServerSide { stream, number });
+                    let _ = script(&mut ServerSide { stream, number, cancel: false });
                 });
             }
         });
@@ -94,7 +96,10 @@ impl ServerSide {
             self.stream.read_exact(&mut body)?;
             match code {
                 SSL_REQUEST | GSSENC_REQUEST => self.send(b"N")?,
-                CANCEL_REQUEST => return Err(io::Error::other("a CancelRequest")),
+                CANCEL_REQUEST => {
+                    self.cancel = true;
+                    return Err(io::Error::other("a CancelRequest"));
+                }
                 _ => return Ok(body),
             }
         }
@@ -208,7 +213,8 @@ impl ServerSide {
 /// An ErrorResponse.
 #[must_use]
 pub fn error(severity: &str, code: &str, text: &str) -> Vec<u8> {
-    Message::new(b'E', format!("S{severity}\0V{severity}\0C{code}\0M{text}\0\0").as_bytes()).encode()
+    Message::new(b'E', format!("S{severity}\0V{severity}\0C{code}\0M{text}\0\0").as_bytes())
+        .encode()
 }
 
 /// RowDescription, one DataRow, CommandComplete and ReadyForQuery for one text value.

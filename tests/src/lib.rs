@@ -2,6 +2,7 @@
 //! before them, and speaks raw protocol to both. It has its own parser and never uses
 //! `pgimbal-wire`, so that a mistake there cannot excuse itself.
 
+pub mod authentication;
 pub mod certificates;
 pub mod fake_server;
 pub mod http;
@@ -13,6 +14,7 @@ pub mod postgres;
 pub mod process;
 pub mod program;
 pub mod reply;
+pub mod startup;
 pub mod until;
 pub mod wire_client;
 
@@ -22,5 +24,6 @@ pub use pgimbal::Pgimbal;
 pub use pipeline::Pipeline;
 pub use postgres::Postgres;
 pub use reply::{Reply, tags};
+pub use startup::Login;
 pub use until::eventually;
-pub use wire_client::{Login, WireClient};
+pub use wire_client::WireClient;

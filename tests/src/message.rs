@@ -98,7 +98,10 @@ impl Message {
     #[must_use]
     pub fn strings(&self) -> Vec<String> {
         let end = self.body.len().saturating_sub(1);
-        self.body[..end].split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned()).collect()
+        self.body[..end]
+            .split(|byte| *byte == 0)
+            .map(|text| String::from_utf8_lossy(text).into_owned())
+            .collect()
     }
 }
 

@@ -11,8 +11,9 @@ use crate::port::free_port;
 use crate::postgres::{PASSWORD_SUFFIX, Postgres, program_directory};
 use crate::process::{self, Process};
 use crate::program::print_tail;
+use crate::startup::Login;
 use crate::until::{SOON, eventually};
-use crate::wire_client::{Login, WireClient};
+use crate::wire_client::WireClient;
 
 /// A running `pgimbal`, ended on drop, which fails the test when its log tells of a panic.
 pub struct Pgimbal {
@@ -38,9 +39,19 @@ impl Config {
     /// Database `app` on a server at `port`, everybody trusted, one worker, a pool of 2.
     #[must_use]
     pub fn to_port(port: u16) -> Self {
-        let mut config = Self { keys: Vec::new(), server: Vec::new(), tables: String::new(), launcher: Vec::new() };
-        let defaults =
-            [("pool_mode", "\"transaction\""), ("auth_type", "\"trust\""), ("pool_size", "2"), ("workers", "1")];
+        let mut config = Self {
+            keys: Vec::new(),
+            server: Vec::new(),
+            tables: String::new(),
+            launcher: Vec::new(),
+        };
+        let defaults = [
+            ("pool_mode", "\"transaction\""),
+            ("auth_type", "\"trust\""),
+            ("pool_size", "2"),
+            ("workers", "1"),
+            ("admin_users", "[\"app\"]"),
+        ];
         config.keys = defaults.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         config.server("host", "\"127.0.0.1\"").server("port", port).server("dbname", "\"app\"")
     }
@@ -90,7 +101,8 @@ impl Config {
     }
 
     fn text(&self, port: u16, http_port: u16) -> String {
-        let mut text = format!("listen = [\"127.0.0.1:{port}\"]\nhttp_listen = \"127.0.0.1:{http_port}\"\n");
+        let mut text =
+            format!("listen = [\"127.0.0.1:{port}\"]\nhttp_listen = \"127.0.0.1:{http_port}\"\n");
         let line = |(key, value): &(String, String)| format!("{key} = {value}\n");
         text.extend(self.keys.iter().map(line));
         text.push_str("\n[databases.app]\n");
@@ -116,7 +128,8 @@ impl Pgimbal {
 
     fn start(config: Config) -> Self {
         let directory = process::directory("proxy");
-        let mut proxy = Self { process: None, directory, port: free_port(), http_port: free_port(), config };
+        let mut proxy =
+            Self { process: None, directory, port: free_port(), http_port: free_port(), config };
         proxy.write_config();
         let mut words = proxy.config.launcher.clone();
         words.push(program().to_string_lossy().into_owned());
@@ -258,7 +271,8 @@ impl Drop for Pgimbal {
 /// When it has not been built.
 #[must_use]
 pub fn program() -> PathBuf {
-    let path = std::env::var_os("PGIMBAL_BIN").map_or_else(|| program_directory().join("pgimbal"), PathBuf::from);
+    let path = std::env::var_os("PGIMBAL_BIN")
+        .map_or_else(|| program_directory().join("pgimbal"), PathBuf::from);
     assert!(path.exists(), "{} is missing: cargo build -p pgimbal", path.display());
     path
 }

@@ -13,7 +13,8 @@ const RANGE: std::ops::Range<u16> = 11_000..32_000;
 /// When a thousand tries found none.
 #[must_use]
 pub fn free_port() -> u16 {
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").subsec_nanos();
+    let nanos =
+        SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").subsec_nanos();
     let mut seed = u64::from(nanos) ^ (u64::from(std::process::id()) << 20);
     for _ in 0..1000 {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

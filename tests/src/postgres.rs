@@ -10,8 +10,9 @@ use rustix::process::Signal;
 use crate::certificates::Certificates;
 use crate::port::free_port;
 use crate::process::{self, Process};
+use crate::startup::Login;
 use crate::until::{SOON, eventually};
-use crate::wire_client::{Login, WireClient};
+use crate::wire_client::WireClient;
 
 /// Every role's password is its name and this.
 pub const PASSWORD_SUFFIX: &str = "-secret";
@@ -73,7 +74,10 @@ impl Postgres {
     pub fn with_tls(certificates: &Certificates) -> Self {
         let settings = ["ssl=on", "ssl_cert_file=server.crt", "ssl_key_file=server.key"];
         Self::prepare(&settings, |data| {
-            let hba = format!("local all postgres trust\nhostssl all app 127.0.0.1/32 trust\n{}", HBA.replace(",app", ""));
+            let hba = format!(
+                "local all postgres trust\nhostssl all app 127.0.0.1/32 trust\n{}",
+                HBA.replace(",app", "")
+            );
             fs::write(data.join("pg_hba.conf"), hba).expect("pg_hba.conf");
             fs::write(data.join("server.crt"), &certificates.chain).expect("a certificate");
             fs::write(data.join("server.key"), &certificates.key).expect("a key");
@@ -109,7 +113,8 @@ impl Postgres {
         let mut command = as_postgres(&bin().join("postgres"));
         command.arg("-D").arg(self.directory.join("data"));
         command.arg("-k").arg(&self.directory).arg("-p").arg(self.port.to_string());
-        let fixed = ["listen_addresses=127.0.0.1", "log_line_prefix=%m [%p] %u@%d ", "log_connections=on"];
+        let fixed =
+            ["listen_addresses=127.0.0.1", "log_line_prefix=%m [%p] %u@%d ", "log_connections=on"];
         for setting in fixed.iter().copied().chain(self.options.iter().map(String::as_str)) {
             command.arg("-c").arg(setting);
         }
@@ -117,7 +122,8 @@ impl Postgres {
         let socket = self.socket();
         eventually("PostgreSQL accepts connections", SOON, || {
             assert!(process.ended().is_none(), "PostgreSQL ended:\n{}", process.log());
-            socket.exists() && WireClient::unix(&socket).log_in(&Login::new("postgres", "app", "")).is_ok()
+            WireClient::try_unix(&socket)
+                .is_ok_and(|mut client| client.log_in(&Login::new("postgres", "app", "")).is_ok())
         });
         self.process = Some(process);
     }
@@ -159,10 +165,34 @@ impl Postgres {
         self.value(sql).parse().expect("a count")
     }
 
+    /// Ends every backend but superusers' and waits until they are gone.
+    ///
+    /// # Panics
+    /// When they stay.
+    pub fn end_backends(&self) {
+        let others = "backend_type = 'client backend' and usename <> 'postgres'";
+        self.run(&format!("select pg_terminate_backend(pid) from pg_stat_activity where {others}"));
+        eventually("the backends end", SOON, || self.backends() == 0);
+    }
+
+    /// How many backends run a statement whose text contains `text` now.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    #[must_use]
+    pub fn running(&self, text: &str) -> usize {
+        let sql = format!(
+            "select count(*) from pg_stat_activity where state = 'active' and usename <> 'postgres' and query like '%{text}%'"
+        );
+        self.value(&sql).parse().expect("a count")
+    }
+
     /// Everything the server logged.
     #[must_use]
     pub fn log(&self) -> String {
-        fs::read(self.directory.join("log")).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        fs::read(self.directory.join("log"))
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 
     /// How many lines of the log contain `text`.
@@ -200,18 +230,23 @@ pub fn bin() -> PathBuf {
         found.push((version, entry.path().join("bin")));
     }
     found.sort();
-    let packaged = found.pop().filter(|(version, path)| *version >= 15 && path.join("initdb").exists());
+    let packaged =
+        found.pop().filter(|(version, path)| *version >= 15 && path.join("initdb").exists());
     let in_path = || {
         let path = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&path).find(|directory| directory.join("initdb").exists())
     };
-    packaged.map(|(_, path)| path).or_else(in_path).expect("PostgreSQL 15 or newer: run tests/set-up")
+    packaged
+        .map(|(_, path)| path)
+        .or_else(in_path)
+        .expect("PostgreSQL 15 or newer: run tests/set-up")
 }
 
 /// The initialised cluster that each test copies, made once per build directory and version.
 fn template() -> PathBuf {
     let bin = bin();
-    let name = bin.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+    let name =
+        bin.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
     let cache = program_directory().join("pgimbal-tests");
     fs::create_dir_all(&cache).expect("a cache directory");
     let lock = File::create(cache.join("lock")).expect("a lock file");
@@ -235,11 +270,23 @@ fn make_cluster(bin: &Path, scratch: &Path) {
     }
     let data = scratch.join("data");
     let mut initdb = as_postgres(&bin.join("initdb"));
-    let options = ["--username=postgres", "--auth=trust", "--no-sync", "--no-locale", "--encoding=UTF8", "--wal-segsize=1"];
+    let options = [
+        "--username=postgres",
+        "--auth=trust",
+        "--no-sync",
+        "--no-locale",
+        "--encoding=UTF8",
+        "--wal-segsize=1",
+    ];
     run(initdb.args(options).arg("-D").arg(&data));
     let mut single = as_postgres(&bin.join("postgres"));
     single.args(["--single", "-D"]).arg(&data).arg("postgres");
-    let mut child = single.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("postgres --single");
+    let mut child = single
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("postgres --single");
     child.stdin.take().expect("its input").write_all(ROLES.as_bytes()).expect("the roles");
     assert!(child.wait().expect("its end").success(), "the roles were refused");
     fs::write(data.join("pg_hba.conf"), HBA).expect("pg_hba.conf");
@@ -263,7 +310,11 @@ fn as_postgres(program: &Path) -> Command {
 pub(crate) fn program_directory() -> PathBuf {
     let this = std::env::current_exe().expect("the path of this program");
     let deps = this.parent().expect("a directory");
-    if deps.ends_with("deps") { deps.parent().expect("a parent").to_owned() } else { deps.to_owned() }
+    if deps.ends_with("deps") {
+        deps.parent().expect("a parent").to_owned()
+    } else {
+        deps.to_owned()
+    }
 }
 
 fn run(command: &mut Command) {

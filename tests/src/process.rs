@@ -127,7 +127,8 @@ impl Drop for Process {
 pub fn directory(name: &str) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
     // Short, since a socket's path has room for 107 bytes; the port range makes it unique.
-    let path = std::env::temp_dir().join(format!("pgimbal-{name}-{}-{}", std::process::id(), unique()));
+    let path =
+        std::env::temp_dir().join(format!("pgimbal-{name}-{}-{}", std::process::id(), unique()));
     std::fs::create_dir_all(&path).expect("a temporary directory");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("permissions");
     path

@@ -23,7 +23,11 @@ impl Finished {
     /// When it did not, with everything it printed.
     #[must_use]
     pub fn succeeded(self) -> Self {
-        assert!(self.success, "exit {:?}\nstdout:\n{}\nstderr:\n{}", self.code, self.stdout, self.stderr);
+        assert!(
+            self.success,
+            "exit {:?}\nstdout:\n{}\nstderr:\n{}",
+            self.code, self.stdout, self.stderr
+        );
         self
     }
 }
@@ -54,7 +58,11 @@ pub fn run(command: &mut Command, limit: Duration) -> Finished {
         std::thread::sleep(Duration::from_millis(5));
     };
     let [stdout, stderr] = outputs.map(|thread| thread.join().expect("a reader"));
-    assert!(!late, "{:?} took longer than {limit:?}\nstdout:\n{stdout}\nstderr:\n{stderr}", command.get_program());
+    assert!(
+        !late,
+        "{:?} took longer than {limit:?}\nstdout:\n{stdout}\nstderr:\n{stderr}",
+        command.get_program()
+    );
     Finished { success: status.success(), code: status.code(), stdout, stderr }
 }
 
@@ -66,7 +74,6 @@ fn drain(stream: Option<impl std::io::Read + Send + 'static>) -> std::thread::Jo
         String::from_utf8_lossy(&bytes).into_owned()
     })
 }
-
 
 /// Prints the last lines of a log to standard error, where the test runner shows them.
 pub fn print_tail(name: &str, log: &str) {

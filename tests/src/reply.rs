@@ -106,5 +106,9 @@ impl Reply {
 #[must_use]
 pub fn tags(messages: &[Message]) -> String {
     let asynchronous = |tag: u8| matches!(tag, b'S' | b'N' | b'A');
-    messages.iter().filter(|message| !asynchronous(message.tag)).map(|message| char::from(message.tag)).collect()
+    messages
+        .iter()
+        .filter(|message| !asynchronous(message.tag))
+        .map(|message| char::from(message.tag))
+        .collect()
 }

@@ -9,78 +9,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::message::Message;
 use crate::pipeline::Pipeline;
 use crate::reply::Reply;
+use crate::startup::{CANCEL_REQUEST, startup_packet};
 use crate::until::SOON;
 
-/// The code of an SSLRequest.
-pub const SSL_REQUEST: u32 = 80_877_103;
-/// The code of a GSSENCRequest.
-pub const GSSENC_REQUEST: u32 = 80_877_104;
-/// The code of a CancelRequest.
-pub const CANCEL_REQUEST: u32 = 80_877_102;
-/// Protocol 3.0.
-pub const PROTOCOL_3_0: u32 = 0x0003_0000;
-/// Protocol 3.2.
-pub const PROTOCOL_3_2: u32 = 0x0003_0002;
-
-/// Who logs in, and how.
-#[derive(Debug, Clone)]
-pub struct Login {
-    /// The protocol version asked for.
-    pub version: u32,
-    /// The startup parameters, `user` and `database` first.
-    pub parameters: Vec<(String, String)>,
-    /// What is answered to any request for a password.
-    pub password: String,
-}
-
-impl Login {
-    /// `user` on `database` with protocol 3.0.
-    #[must_use]
-    pub fn new(user: &str, database: &str, password: &str) -> Self {
-        let parameters = vec![("user".into(), user.into()), ("database".into(), database.into())];
-        Self { version: PROTOCOL_3_0, parameters, password: password.into() }
-    }
-
-    /// The same with one more startup parameter.
-    #[must_use]
-    pub fn with(mut self, name: &str, value: &str) -> Self {
-        self.parameters.push((name.into(), value.into()));
-        self
-    }
-
-    /// The startup packet.
-    #[must_use]
-    pub fn packet(&self) -> Vec<u8> {
-        let mut body = Vec::new();
-        for (name, value) in &self.parameters {
-            body.extend(name.as_bytes());
-            body.push(0);
-            body.extend(value.as_bytes());
-            body.push(0);
-        }
-        body.push(0);
-        startup_packet(self.version, &body)
-    }
-}
-
-/// A packet without tag: length, `code`, `body`.
+/// Sends a CancelRequest with `key` to `port` and waits until that connection is closed.
 ///
 /// # Panics
-/// When the body is longer than a length word can say.
-#[must_use]
-pub fn startup_packet(code: u32, body: &[u8]) -> Vec<u8> {
-    let mut bytes = u32::try_from(body.len() + 8).expect("a length").to_be_bytes().to_vec();
-    bytes.extend(code.to_be_bytes());
-    bytes.extend(body);
-    bytes
+/// When nobody listens.
+pub fn cancel(port: u16, key: &[u8]) {
+    let mut connection = WireClient::tcp(port);
+    connection.send(&startup_packet(CANCEL_REQUEST, key));
+    connection.read_to_end();
 }
 
 /// One client connection.
@@ -118,7 +63,15 @@ impl WireClient {
     /// When the connection is refused.
     #[must_use]
     pub fn unix(path: &Path) -> Self {
-        Self::over(Stream::Unix(UnixStream::connect(path).expect("a listening socket")))
+        Self::try_unix(path).expect("a listening socket")
+    }
+
+    /// Connects to a Unix socket and sends nothing.
+    ///
+    /// # Errors
+    /// When the connection is refused.
+    pub fn try_unix(path: &Path) -> io::Result<Self> {
+        UnixStream::connect(path).map(|stream| Self::over(Stream::Unix(stream)))
     }
 
     /// Does a TLS handshake at once over this connection.
@@ -139,7 +92,8 @@ impl WireClient {
     }
 
     fn over(stream: Stream) -> Self {
-        let mut client = Self { stream, parameters: BTreeMap::new(), key: Vec::new(), greeting: Vec::new() };
+        let mut client =
+            Self { stream, parameters: BTreeMap::new(), key: Vec::new(), greeting: Vec::new() };
         client.set_timeout(SOON);
         client
     }
@@ -150,69 +104,15 @@ impl WireClient {
     /// When the socket refuses.
     pub fn set_timeout(&mut self, limit: Duration) {
         match &self.stream {
-            Stream::Tcp(stream) => stream.set_read_timeout(Some(limit)).and(stream.set_write_timeout(Some(limit))),
-            Stream::Unix(stream) => stream.set_read_timeout(Some(limit)).and(stream.set_write_timeout(Some(limit))),
+            Stream::Tcp(stream) => {
+                stream.set_read_timeout(Some(limit)).and(stream.set_write_timeout(Some(limit)))
+            }
+            Stream::Unix(stream) => {
+                stream.set_read_timeout(Some(limit)).and(stream.set_write_timeout(Some(limit)))
+            }
             Stream::Tls(stream) => stream.sock.set_read_timeout(Some(limit)),
         }
         .expect("a time limit");
-    }
-
-    /// Sends a startup packet and answers what is asked up to the first ReadyForQuery.
-    ///
-    /// # Errors
-    /// The messages so far, the last of them an error or nothing after it when the connection
-    /// was closed.
-    pub fn log_in(&mut self, login: &Login) -> Result<(), Vec<Message>> {
-        self.send(&login.packet());
-        loop {
-            let Ok(message) = self.try_read() else { return Err(std::mem::take(&mut self.greeting)) };
-            self.greeting.push(message.clone());
-            match message.tag {
-                b'R' => self.answer(&message, login),
-                b'K' => self.key = message.body,
-                b'E' => return Err(std::mem::take(&mut self.greeting)),
-                b'Z' => return Ok(()),
-                _ => {}
-            }
-        }
-    }
-
-    fn answer(&mut self, request: &Message, login: &Login) {
-        let user = login.parameters[0].1.as_bytes();
-        match u32::from_be_bytes(request.body[..4].try_into().expect("four bytes")) {
-            0 => {}
-            3 => self.send_password(login.password.as_bytes()),
-            5 => {
-                let salt = request.body[4..8].try_into().expect("a salt");
-                self.send_password(md5_hash(user, login.password.as_bytes(), salt).as_bytes());
-            }
-            10 => self.scram(&login.password),
-            other => panic!("unknown authentication request {other}"),
-        }
-    }
-
-    /// Sends a PasswordMessage with `text` and its zero.
-    pub fn send_password(&mut self, text: &[u8]) {
-        self.send(&Message::new(b'p', &[text, b"\0"].concat()).encode());
-    }
-
-    fn scram(&mut self, password: &str) {
-        let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
-        let length = u32::try_from(scram.message().len()).expect("a length");
-        let first = [SCRAM_SHA_256.as_bytes(), b"\0", &length.to_be_bytes(), scram.message()].concat();
-        self.send(&Message::new(b'p', &first).encode());
-        let Ok(server_first) = self.try_read() else { return };
-        if server_first.tag != b'R' {
-            self.greeting.push(server_first);
-            return;
-        }
-        scram.update(&server_first.body[4..]).expect("a server-first message");
-        self.send(&Message::new(b'p', scram.message()).encode());
-        let Ok(last) = self.try_read() else { return };
-        if last.tag == b'R' {
-            scram.finish(&last.body[4..]).expect("the server's signature");
-        }
-        self.greeting.push(last);
     }
 
     /// Sends bytes as they are.
@@ -241,7 +141,11 @@ impl WireClient {
         let mut header = [0; 5];
         self.read_bytes(&mut header)?;
         let length = u32::from_be_bytes(header[1..].try_into().expect("four bytes"));
-        assert!((4..=0x4000_0000).contains(&length), "a length of {length} after {:?}", char::from(header[0]));
+        assert!(
+            (4..=0x4000_0000).contains(&length),
+            "a length of {length} after {:?}",
+            char::from(header[0])
+        );
         let mut body = vec![0; length as usize - 4];
         self.read_bytes(&mut body)?;
         let message = Message { tag: header[0], body };
@@ -270,7 +174,11 @@ impl WireClient {
             if tag == message.tag {
                 return message;
             }
-            assert!(matches!(message.tag, b'S' | b'N'), "{:?} expected, got {message:?}", char::from(tag));
+            assert!(
+                matches!(message.tag, b'S' | b'N'),
+                "{:?} expected, got {message:?}",
+                char::from(tag)
+            );
         }
     }
 
@@ -306,12 +214,60 @@ impl WireClient {
         loop {
             match self.try_read() {
                 Ok(message) => messages.push(message),
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                    ) =>
+                {
                     panic!("the connection stays open after {messages:?}")
                 }
                 Err(_) => return messages,
             }
         }
+    }
+
+    /// Reads up to ReadyForQuery without keeping a row and returns how many bytes of DataRow
+    /// and CopyData bodies came, and the other messages.
+    ///
+    /// # Panics
+    /// When the connection ends or stalls.
+    pub fn count_reply(&mut self) -> (u64, Reply) {
+        let mut count = 0;
+        let mut messages = Vec::new();
+        let mut chunk = vec![0; 1 << 16];
+        loop {
+            let mut header = [0; 5];
+            self.read_bytes(&mut header).expect("a header");
+            let mut left =
+                u32::from_be_bytes(header[1..].try_into().expect("four bytes")) as usize - 4;
+            let row = matches!(header[0], b'D' | b'd');
+            let mut body = Vec::new();
+            while left > 0 {
+                let part = left.min(chunk.len());
+                self.read_bytes(&mut chunk[..part]).expect("a body");
+                if row {
+                    count += part as u64;
+                } else {
+                    body.extend(&chunk[..part]);
+                }
+                left -= part;
+            }
+            if !row {
+                messages.push(Message { tag: header[0], body });
+            }
+            if header[0] == b'Z' {
+                return (count, Reply { messages });
+            }
+        }
+    }
+
+    /// Sends a CancelRequest with this client's key to `port` and waits until it is closed.
+    ///
+    /// # Panics
+    /// When nobody listens.
+    pub fn cancel(&self, port: u16) {
+        cancel(port, &self.key);
     }
 
     /// Whether nothing at all arrives within `span`.
@@ -325,7 +281,8 @@ impl WireClient {
         match answer {
             Ok(_) => false,
             Err(error) => {
-                let waiting = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+                let waiting =
+                    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
                 assert!(waiting, "the connection ended: {error}");
                 true
             }
@@ -353,6 +310,11 @@ impl WireClient {
     /// Runs a simple query and returns the first column of its only row.
     pub fn value(&mut self, sql: &str) -> String {
         self.query(sql).value()
+    }
+
+    /// Sends a simple query and does not wait for its reply.
+    pub fn start_query(&mut self, sql: &str) {
+        self.send(Pipeline::new().query(sql).bytes());
     }
 
     /// The process id of the PostgreSQL backend that answers now.

@@ -1,0 +1,137 @@
+//! The lines of ARCHITECTURE.md that a program can check.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Crates that decide and never do IO.
+const PURE: [&str; 4] = ["pgimbal-config", "pgimbal-auth", "pgimbal-wire", "pgimbal-pooler"];
+/// Where those of them live that may not even read a file or a clock.
+const SANS_IO: [&str; 3] = ["auth/src", "proxy/wire/src", "proxy/pooler/src"];
+/// All code that is shipped.
+const SHIPPED: [&str; 5] =
+    ["config/src", "auth/src", "proxy/wire/src", "proxy/pooler/src", "proxy/src"];
+/// A longer file decides more than one thing.
+const LONGEST_FILE: usize = 400;
+
+#[test]
+fn the_core_never_depends_on_a_runtime() {
+    for name in PURE {
+        let tree = dependencies(name);
+        assert!(tree.iter().any(|line| line == name), "{tree:?}");
+        for runtime in ["tokio", "mio", "async-std", "socket2", "polling"] {
+            assert!(!tree.iter().any(|line| line == runtime), "{name} depends on {runtime}");
+        }
+    }
+}
+
+#[test]
+fn crates_depend_in_one_direction_only() {
+    let ours = |name: &str| -> Vec<String> {
+        let tree = dependencies(name);
+        tree.into_iter().filter(|line| line.starts_with("pgimbal") && line != name).collect()
+    };
+    assert_eq!(ours("pgimbal-wire"), [""; 0]);
+    assert_eq!(ours("pgimbal-config"), [""; 0]);
+    assert_eq!(ours("pgimbal-auth"), ["pgimbal-config"]);
+    assert_eq!(ours("pgimbal-pooler"), ["pgimbal-auth", "pgimbal-config", "pgimbal-wire"]);
+}
+
+#[test]
+fn the_core_reads_no_clock_draws_no_number_and_does_no_io() {
+    let forbidden = [
+        "Instant::now",
+        "SystemTime::now",
+        "std::fs",
+        "std::io",
+        "TcpStream",
+        "UnixStream",
+        "tokio",
+        "thread_rng",
+        "rand::",
+        "std::thread",
+    ];
+    for file in SANS_IO.iter().flat_map(|folder| sources(folder)) {
+        // auth/src/source is where secrets come from, and that is IO.
+        if file.components().any(|part| part.as_os_str() == "source") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).expect("a source file");
+        for line in code(&text) {
+            for word in forbidden {
+                assert!(!line.contains(word), "{}: {word} in {line}", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_static_but_the_allocator() {
+    for file in SHIPPED.iter().flat_map(|folder| sources(folder)) {
+        let text = fs::read_to_string(&file).expect("a source file");
+        let mut before = "";
+        for line in code(&text) {
+            let words =
+                line.trim_start().trim_start_matches("pub ").trim_start_matches("pub(crate) ");
+            let is_static = words.starts_with("static ") || words.contains("thread_local!");
+            let allocator = before.contains("global_allocator");
+            assert!(!is_static || allocator, "{}: {line}", file.display());
+            before = line;
+        }
+    }
+}
+
+#[test]
+fn files_stay_short_and_are_named_for_what_they_decide() {
+    let folders = SHIPPED.iter().chain(&["benches/src", "tests/src", "tests/tests"]);
+    for file in folders.flat_map(|folder| sources(folder)) {
+        let lines = fs::read_to_string(&file).expect("a source file").lines().count();
+        assert!(lines < LONGEST_FILE, "{} has {lines} lines", file.display());
+        let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let vague = ["utils", "util", "common", "helpers", "helper", "manager", "misc"];
+        assert!(!vague.contains(&stem), "{} says nothing", file.display());
+    }
+}
+
+/// The lines before the unit tests, without comments.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    let before_tests = text.lines().take_while(|line| !line.starts_with("mod tests"));
+    before_tests.filter(|line| !line.trim_start().starts_with("//"))
+}
+
+/// The crates that `name` links, itself included, by name.
+fn dependencies(name: &str) -> Vec<String> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["tree", "--offline", "--edges", "normal,no-proc-macro", "--prefix", "none"])
+        .args(["--format", "{p}", "--package", name])
+        .current_dir(root())
+        .output()
+        .expect("cargo tree");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let names = text.lines().filter_map(|line| line.split(' ').next());
+    let mut names: Vec<String> = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn sources(folder: &str) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![root().join(folder)]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder of sources").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
