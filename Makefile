@@ -1,0 +1,70 @@
+# The commands of a person who works on pgimbal; `make` alone lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+export PGIMBAL_CACHE ?= $(HOME)/.cache/pgimbal
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+CARGO_DENY := $(PGIMBAL_CACHE)/cargo-deny/bin/cargo-deny
+
+.PHONY: help build demo bench test set-up format lint docs deny unit fuzz demo-check
+
+help: ## lists these commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+build: ## builds the released program, target/release/pgimbal
+	cargo build --release -p pgimbal
+
+demo: ## pgimbal before a throwaway PostgreSQL; DEMO_SECONDS=20 ends by itself
+	@deploy/demo/run
+
+bench: ## compares with PgBouncer and direct PostgreSQL; BENCH=quick for one short round
+	@deploy/bench
+
+test: ## everything that must hold before a change is merged
+	$(MAKE) --no-print-directory set-up
+	$(MAKE) --no-print-directory format
+	$(MAKE) --no-print-directory lint
+	$(MAKE) --no-print-directory docs
+	$(MAKE) --no-print-directory deny
+	$(MAKE) --no-print-directory unit
+	$(MAKE) --no-print-directory fuzz
+	$(MAKE) --no-print-directory demo-check
+
+set-up: ## installs what the tests need: Debian packages and Python clients
+	deploy/packages test
+	if [[ -x tests/set-up ]]; then tests/set-up; fi
+
+format: ## is the code formatted?
+	cargo fmt --all --check
+
+lint: ## clippy over all targets, warnings are errors; this also compiles the benchmarks
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+docs: ## the documentation, warnings are errors
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+
+deny: $(CARGO_DENY) ## licences, banned and duplicate crates, known vulnerabilities
+	$(CARGO_DENY) --log-level error check bans licenses sources
+	@# The list of vulnerabilities is fetched from the network, which a build machine may lack.
+	if timeout 120 $(CARGO_DENY) --log-level error fetch db 2>/dev/null; then \
+		$(CARGO_DENY) --log-level error check advisories; \
+	else echo "advisories: not checked, their list could not be fetched"; fi
+
+$(CARGO_DENY):
+	cargo install cargo-deny --locked --quiet --root $(PGIMBAL_CACHE)/cargo-deny --target-dir $(CARGO_TARGET_DIR)/cargo-deny
+	rm -rf $(CARGO_TARGET_DIR)/cargo-deny
+
+unit: ## all tests of all crates, against real servers too
+	cargo build --workspace --quiet
+	cargo test --workspace --no-fail-fast
+
+fuzz: ## each fuzz target for a short fixed time
+	if [[ -x tests/fuzz/smoke ]]; then tests/fuzz/smoke; fi
+
+demo-check: ## the demonstration, as a test
+	PROFILE=dev DEMO_SECONDS=20 deploy/demo/run
