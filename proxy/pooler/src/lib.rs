@@ -9,5 +9,7 @@ pub mod owed;
 pub mod plan;
 pub mod prepared;
 pub mod reported;
+pub mod settings;
 pub mod shared;
 pub mod stats;
+pub mod text;

@@ -17,7 +17,7 @@ pub enum Encoding {
     #[default]
     AsciiSafe,
     /// The second byte of a character may be an ASCII letter or a backslash, and every byte from
-    /// 0x80 leads a pair: BIG5, GBK, UHC, GB18030, JOHAB.
+    /// 0x80 leads a pair: BIG5, GBK, UHC, GB18030. (JOHAB: PostgreSQL refuses ASCII there.)
     Pairs,
     /// As `Pairs`, but 0xA1 to 0xDF stand alone: SJIS, SHIFT_JIS_2004.
     ShiftJis,
@@ -31,7 +31,7 @@ impl Encoding {
             name.iter().filter(|b| b.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase).collect();
         match &clean[..] {
             b"big5" | b"win950" | b"windows950" | b"gbk" | b"win936" | b"windows936" | b"uhc"
-            | b"win949" | b"windows949" | b"gb18030" | b"johab" => Encoding::Pairs,
+            | b"win949" | b"windows949" | b"gb18030" => Encoding::Pairs,
             b"sjis" | b"mskanji" | b"shiftjis" | b"win932" | b"windows932" | b"shiftjis2004" => {
                 Encoding::ShiftJis
             }
@@ -74,8 +74,7 @@ impl Mask {
                 *byte = 0xff;
                 self.inside_pair = false;
             } else if *byte >= 0x80 {
-                let alone =
-                    self.encoding == Encoding::ShiftJis && (0xa1..=0xdf).contains(byte);
+                let alone = self.encoding == Encoding::ShiftJis && (0xa1..=0xdf).contains(byte);
                 self.inside_pair = !alone;
             }
         }

@@ -1,0 +1,18 @@
+//! The settings of sessions: which a client stands at, which a server connection stands at, and
+//! the texts that move a server connection from one to the other.
+//!
+//! A value is kept as `set_config` would take it, whether it came with the startup packet or from
+//! SET, so that equal settings are equal bytes. What a setting means is the server's business.
+
+mod client;
+mod neutral;
+mod replay;
+mod startup;
+mod table;
+
+pub use client::{ClientSettings, Reset, When, after_reset_sql};
+pub use replay::{Replay, replay_sql};
+pub use startup::{StartupError, normalize_startup};
+pub use table::{Setting, SettingsId, SettingsTable, TooManySettings};
+
+pub(crate) use neutral::is_identifier_list;

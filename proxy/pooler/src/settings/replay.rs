@@ -1,0 +1,163 @@
+//! The text that moves a server connection from one set of settings to another.
+
+use std::cmp::Ordering;
+use std::ops::Range;
+
+use super::neutral::{
+    CLIENT_ENCODING, ROLE, SESSION_AUTHORIZATION, is_identifier_list, is_identity,
+    is_never_replayed,
+};
+use super::{Setting, SettingsId, SettingsTable};
+
+/// The simple queries to send, as ranges of the buffer that they were written to (without the NUL
+/// that ends a Query). Each is one implicit transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replay {
+    /// The server connection stands there already.
+    Nothing,
+    /// One query.
+    One(Range<usize>),
+    /// Two: the first changes `client_encoding`, under which the server reads the second. Both may
+    /// be sent at once.
+    Two(Range<usize>, Range<usize>),
+}
+
+/// Writes to `out` what moves a server connection that stands at `from` to `to`. To be sent
+/// outside a transaction, or inside the one whose end undoes it.
+pub fn replay_sql(
+    table: &SettingsTable,
+    from: SettingsId,
+    to: SettingsId,
+    out: &mut Vec<u8>,
+) -> Replay {
+    let start = out.len();
+    if from == to {
+        return Replay::Nothing;
+    }
+    let (before, after) = (table.settings(from), table.settings(to));
+    // A role may not be allowed to set what the login role set: it is taken off first and put on
+    // last, even where it stays the same.
+    for identity in [ROLE, SESSION_AUTHORIZATION] {
+        if table.get(from, identity).is_some() {
+            reset(identity, out);
+        }
+    }
+    let recodes = table.get(from, CLIENT_ENCODING) != table.get(to, CLIENT_ENCODING);
+    let waits = |setting: &Setting| recodes && !setting.value.is_ascii();
+    let mut waiting = false;
+    for_each_difference(before, after, |name, set| match set {
+        None => reset(name, out),
+        Some(setting) if waits(setting) => waiting = true,
+        Some(setting) => assign(setting, out),
+    });
+    let split = out.len();
+    if waiting {
+        for_each_difference(before, after, |_, set| {
+            if let Some(setting) = set.filter(|setting| waits(setting)) {
+                assign(setting, out);
+            }
+        });
+    }
+    // PostgreSQL drops the role when the session's user changes.
+    for identity in [SESSION_AUTHORIZATION, ROLE] {
+        if let Some(value) = table.get(to, identity) {
+            assign(&Setting::new(identity, value), out);
+        }
+    }
+    match (out.len() == start, waiting) {
+        (true, _) => Replay::Nothing,
+        (false, false) => Replay::One(start..out.len()),
+        (false, true) => Replay::Two(start..split, split..out.len()),
+    }
+}
+
+/// Calls `step` with each name that is not an identity and that differs, and the setting it has
+/// afterwards.
+fn for_each_difference<'s>(
+    mut before: &'s [Setting],
+    mut after: &'s [Setting],
+    mut step: impl FnMut(&'s [u8], Option<&'s Setting>),
+) {
+    let mut report = |name: &'s [u8], set: Option<&'s Setting>| {
+        if !is_identity(name) && !is_never_replayed(name) {
+            step(name, set);
+        }
+    };
+    loop {
+        match (before.split_first(), after.split_first()) {
+            (None, None) => return,
+            (Some((old, rest)), None) => {
+                report(&old.name, None);
+                before = rest;
+            }
+            (None, Some((new, rest))) => {
+                report(&new.name, Some(new));
+                after = rest;
+            }
+            (Some((old, olds)), Some((new, news))) => match old.name.cmp(&new.name) {
+                Ordering::Less => {
+                    report(&old.name, None);
+                    before = olds;
+                }
+                Ordering::Greater => {
+                    report(&new.name, Some(new));
+                    after = news;
+                }
+                Ordering::Equal => {
+                    if old.value != new.value {
+                        report(&new.name, Some(new));
+                    }
+                    (before, after) = (olds, news);
+                }
+            },
+        }
+    }
+}
+
+fn reset(name: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"RESET ");
+    push_name(name, out);
+    out.push(b';');
+}
+
+fn assign(setting: &Setting, out: &mut Vec<u8>) {
+    if is_identifier_list(&setting.name) {
+        // SET would take the whole list for one identifier.
+        out.extend_from_slice(b"SELECT pg_catalog.set_config(");
+        push_literal(&setting.name, out);
+        out.push(b',');
+        push_literal(&setting.value, out);
+        out.extend_from_slice(b",false);");
+        return;
+    }
+    out.extend_from_slice(b"SET ");
+    push_name(&setting.name, out);
+    out.extend_from_slice(b" TO ");
+    push_literal(&setting.value, out);
+    out.push(b';');
+}
+
+/// `a.b` as `"a"."b"`.
+fn push_name(name: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    for &byte in name {
+        match byte {
+            b'.' => out.extend_from_slice(b"\".\""),
+            b'"' => out.extend_from_slice(b"\"\""),
+            _ => out.push(byte),
+        }
+    }
+    out.push(b'"');
+}
+
+/// A literal that means the same whatever `standard_conforming_strings` is.
+fn push_literal(value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(if value.contains(&b'\\') { b"E'" } else { b"'" });
+    for &byte in value {
+        if matches!(byte, b'\'' | b'\\') {
+            out.push(byte);
+        }
+        out.push(byte);
+    }
+    out.push(b'\'');
+}

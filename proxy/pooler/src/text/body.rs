@@ -1,0 +1,97 @@
+//! The body of a DO block, judged roughly: its words one by one, wherever they stand.
+
+use super::keyword::Watched;
+
+/// Where in the words of a body its pieces have come to. Nested quotes are not told apart: a word
+/// in a string that EXECUTE may run counts like any other.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Body {
+    word: Word,
+    before: Before,
+}
+
+/// An open word: its first bytes.
+#[derive(Debug, Clone, Default)]
+struct Word {
+    bytes: [u8; Word::ROOM],
+    length: u8,
+}
+
+impl Word {
+    /// The longest word that is looked for, `pg_try_advisory_lock_shared`, and one more.
+    const ROOM: usize = 28;
+}
+
+/// What stood before the open word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Before {
+    /// The start, `;`, a quote, or a word after which a statement begins.
+    #[default]
+    Boundary,
+    Creates,
+    /// A SET that leads a statement.
+    Set,
+    With,
+    Other,
+}
+
+impl Body {
+    /// Reads a piece; whether a word in it may leave something in the session.
+    pub(super) fn read(&mut self, piece: &[u8]) -> bool {
+        let mut found = false;
+        for &byte in piece {
+            let letter = byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80;
+            if letter {
+                let length = usize::from(self.word.length);
+                if length < Word::ROOM {
+                    self.word.bytes[length] = byte.to_ascii_lowercase();
+                    self.word.length += 1;
+                }
+                continue;
+            }
+            found |= self.end_word();
+            match byte {
+                b';' | b'\'' | b'"' | b'$' => self.before = Before::Boundary,
+                b'(' | b')' | b',' | b'=' => self.before = Before::Other,
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// The literal ended; whether its last word is such a word.
+    pub(super) fn end(&mut self) -> bool {
+        let found = self.end_word();
+        self.before = Before::Boundary;
+        found
+    }
+
+    fn end_word(&mut self) -> bool {
+        let length = usize::from(std::mem::take(&mut self.word.length));
+        if length == 0 {
+            return false;
+        }
+        let word = &self.word.bytes[..length];
+        let before = self.before;
+        self.before = match word {
+            b"begin" | b"then" | b"else" | b"loop" | b"execute" => Before::Boundary,
+            b"create" | b"replace" | b"local" | b"global" | b"into" => Before::Creates,
+            b"set" if before == Before::Boundary => Before::Set,
+            b"with" => Before::With,
+            _ => Before::Other,
+        };
+        if before == Before::Set {
+            return !matches!(word, b"local" | b"constraints" | b"transaction");
+        }
+        match word {
+            b"reset" | b"listen" | b"load" | b"prepare" => before == Before::Boundary,
+            b"temp" | b"temporary" => before == Before::Creates,
+            b"hold" => before == Before::With,
+            b"pg_temp" => true,
+            _ => matches!(
+                Watched::of(word),
+                Some(Watched::SetConfig | Watched::AdvisoryLock | Watched::SessionFunction)
+            ),
+        }
+    }
+}

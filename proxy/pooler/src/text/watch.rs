@@ -1,0 +1,348 @@
+//! Watches the tokens of a text go by and notes what its statements do.
+
+use std::ops::Range;
+
+use super::body::Body;
+use super::keyword::{Lead, Watched};
+use super::token::{Literal, Sink};
+use super::{Marks, Reading, Statement, Statements, Taint, Taints, Verdict, parse};
+
+/// What has been seen of a text so far.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Watch {
+    /// How many statements began; [`LOST`] if the text cannot be followed.
+    statements: u8,
+    first: Lead,
+    taints: Taints,
+    marks: Marks,
+    /// The statement under way: its keyword, its tokens so far, its open parentheses.
+    lead: Lead,
+    tokens: u8,
+    depth: u32,
+    previous: Seen,
+    before: Seen,
+    /// What it does, as far as its later tokens do not say otherwise.
+    pending: Taints,
+    pending_marks: Marks,
+    /// SET LOCAL, TRANSACTION or CONSTRAINTS so far, unless that is the name of a setting.
+    set_kind: SetKind,
+    /// The depth inside a `set_config(` that is open; 0 if none is.
+    config_depth: u32,
+    /// UPDATE and pg_settings: together they are a `set_config`.
+    seen_update: ViewUpdate,
+    body: Body,
+}
+
+/// The tokens that a later one may depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Seen {
+    #[default]
+    Other,
+    Comma,
+    Word(Watched),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum SetKind {
+    #[default]
+    Session,
+    PerhapsTransaction,
+}
+
+/// Which of UPDATE and pg_settings a statement has named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct ViewUpdate(u8);
+
+/// A text that cannot be followed counts as many statements.
+const LOST: u8 = u8::MAX;
+
+impl Watch {
+    /// The text has ended; `kept` is its beginning, and `whole` says whether that is all of it.
+    #[inline]
+    pub(super) fn verdict<'t>(
+        &mut self,
+        kept: &'t [u8],
+        whole: bool,
+        reading: Reading,
+    ) -> Verdict<'t> {
+        let tokens = self.tokens;
+        self.end_statement();
+        let statements = match self.statements {
+            0 => Statements::Zero,
+            1 => Statements::One(self.single(kept, whole, reading, tokens)),
+            _ => Statements::Many,
+        };
+        Verdict { statements, taints: self.taints, marks: self.marks, lead: self.first }
+    }
+
+    /// Which statement a text's only one is. What taints only beside others is taken back.
+    fn single<'t>(
+        &mut self,
+        kept: &'t [u8],
+        whole: bool,
+        reading: Reading,
+        tokens: u8,
+    ) -> Statement<'t> {
+        use super::Chain;
+        let sets_config = self.first == Lead::Select && self.taints.contains(Taint::SetConfig);
+        match self.first {
+            // What every transaction begins and ends with needs no second look.
+            Lead::Begin | Lead::Start => return Statement::Begin,
+            Lead::Copy => return Statement::Copy,
+            Lead::Commit | Lead::End if tokens == 1 => {
+                return Statement::Commit { chain: Chain::No };
+            }
+            Lead::Rollback | Lead::Abort if tokens == 1 => {
+                return Statement::Rollback { chain: Chain::No };
+            }
+            lead if lead.has_form() || sets_config => {}
+            _ => return Statement::Other,
+        }
+        let found = parse::statement(kept, whole, reading);
+        let sets = self.taints.contains(Taint::SetInLongerText);
+        self.taints.remove(Taint::SetInLongerText);
+        match &found {
+            Some(Statement::Set { .. }) if sets_config => self.taints.remove(Taint::SetConfig),
+            Some(Statement::Deallocate { .. } | Statement::DeallocateAll) => {
+                self.taints.remove(Taint::DeallocateInLongerText);
+            }
+            Some(_) => {}
+            None if sets => self.taints.insert(Taint::SetUnread),
+            None => {}
+        }
+        if let Some(Statement::Set { name, value, .. }) = &found
+            && **name == *b"search_path"
+            && parse::leads_to_temp(value)
+        {
+            self.taints.insert(Taint::TemporaryTable);
+        }
+        found.unwrap_or(Statement::Other)
+    }
+
+    /// The first token of a statement.
+    #[inline]
+    fn begin_statement(&mut self, lead: Lead) {
+        self.statements = self.statements.saturating_add(1);
+        if self.statements == 1 {
+            self.first = lead;
+        }
+        self.lead = lead;
+        match lead {
+            Lead::Select | Lead::Other => {}
+            Lead::Begin | Lead::Start => self.pending_marks.insert(Marks::BEGINS),
+            Lead::Commit | Lead::End | Lead::Rollback | Lead::Abort => {
+                self.pending_marks.insert(Marks::MAY_COMMIT);
+            }
+            Lead::Savepoint | Lead::Release => self.pending_marks.insert(Marks::SAVEPOINTS),
+            Lead::Set | Lead::Reset => self.pending.insert(Taint::SetInLongerText),
+            Lead::Prepare => self.pending.insert(Taint::SqlPrepare),
+            Lead::Deallocate => self.pending.insert(Taint::DeallocateInLongerText),
+            Lead::Listen => self.pending.insert(Taint::Listen),
+            Lead::Load => self.pending.insert(Taint::Load),
+            lead if lead.changes_schema() => self.pending_marks.insert(Marks::SCHEMA),
+            _ => {}
+        }
+    }
+
+    #[inline]
+    fn end_statement(&mut self) {
+        if self.tokens == 0 {
+            return;
+        }
+        if self.config_depth != 0 || self.seen_update.is_both() {
+            self.pending.insert(Taint::SetConfig);
+        }
+        self.taints = self.taints.union(self.pending);
+        self.marks.insert(self.pending_marks);
+        self.pending = Taints::NONE;
+        self.pending_marks = Marks::default();
+        self.lead = Lead::None;
+        self.tokens = 0;
+        self.depth = 0;
+        self.previous = Seen::Other;
+        self.before = Seen::Other;
+        self.set_kind = SetKind::Session;
+        self.config_depth = 0;
+        self.seen_update = ViewUpdate::default();
+    }
+
+    #[inline]
+    fn push(&mut self, seen: Seen) {
+        self.before = self.previous;
+        self.previous = seen;
+        self.tokens = self.tokens.saturating_add(1);
+    }
+
+    /// A token that is no word; `starts` a statement if none is under way.
+    #[inline]
+    fn other(&mut self, seen: Seen) {
+        if self.tokens == 0 {
+            self.begin_statement(Lead::Other);
+        }
+        self.push(seen);
+    }
+
+    /// A watched word inside a statement, or leading one: what the words before it make of it.
+    fn watched(&mut self, word: Watched) -> Seen {
+        let previous = match self.previous {
+            Seen::Word(previous) => Some(previous),
+            _ => None,
+        };
+        match word {
+            Watched::Temporary => {
+                let creates = matches!(
+                    previous,
+                    Some(
+                        Watched::Create
+                            | Watched::Replace
+                            | Watched::Local
+                            | Watched::Global
+                            | Watched::Into
+                    )
+                );
+                if creates {
+                    self.pending.insert(Taint::TemporaryTable);
+                }
+            }
+            Watched::Into if matches!(previous, Some(Watched::Insert | Watched::Merge)) => {
+                return Seen::Other;
+            }
+            Watched::Hold if self.lead == Lead::Declare && previous == Some(Watched::With) => {
+                self.pending.insert(Taint::HoldCursor);
+            }
+            Watched::Local | Watched::Constraints | Watched::Transaction if self.tokens == 1 => {
+                match self.lead {
+                    Lead::Set => self.set_kind = SetKind::PerhapsTransaction,
+                    Lead::Prepare if word == Watched::Transaction => {
+                        self.pending_marks.insert(Marks::MAY_COMMIT);
+                    }
+                    _ => {}
+                }
+            }
+            Watched::To if self.lead == Lead::Rollback && self.tokens <= 2 => {
+                self.pending_marks.remove(Marks::MAY_COMMIT);
+                self.pending_marks.insert(Marks::SAVEPOINTS);
+            }
+            Watched::Update | Watched::PgSettings => self.seen_update.note(word),
+            _ => {}
+        }
+        Seen::Word(word)
+    }
+
+    /// The third token of SET LOCAL, TRANSACTION or CONSTRAINTS: a name says that it was no name.
+    fn third_of_set(&mut self, word: Option<Watched>) {
+        if self.set_kind == SetKind::PerhapsTransaction && word != Some(Watched::To) {
+            self.pending.remove(Taint::SetInLongerText);
+        }
+    }
+
+    fn open_parenthesis(&mut self) {
+        self.depth = self.depth.saturating_add(1);
+        match self.previous {
+            Seen::Word(Watched::AdvisoryLock) => self.pending.insert(Taint::AdvisoryLock),
+            Seen::Word(Watched::SessionFunction) => self.pending.insert(Taint::SessionFunction),
+            Seen::Word(Watched::SetConfig) if self.config_depth != 0 => {
+                self.pending.insert(Taint::SetConfig);
+            }
+            Seen::Word(Watched::SetConfig) => self.config_depth = self.depth,
+            _ => {}
+        }
+    }
+
+    fn close_parenthesis(&mut self) {
+        if self.config_depth != 0 && self.depth == self.config_depth {
+            let local = (self.before, self.previous) == (Seen::Comma, Seen::Word(Watched::True));
+            if !local {
+                self.pending.insert(Taint::SetConfig);
+            }
+            self.config_depth = 0;
+        }
+        self.depth = self.depth.saturating_sub(1);
+    }
+}
+
+impl Sink for Watch {
+    #[inline]
+    fn word(&mut self, word: &[u8], _: Range<usize>) {
+        let watched = Watched::of(word);
+        if self.tokens == 0 {
+            self.begin_statement(Lead::of(word));
+        } else if self.tokens == 2 {
+            self.third_of_set(watched);
+        }
+        let seen = match watched {
+            Some(watched) => self.watched(watched),
+            None => Seen::Other,
+        };
+        self.push(seen);
+    }
+
+    fn quoted(&mut self, content: &[u8], _: Range<usize>) {
+        if self.tokens == 2 {
+            self.third_of_set(None);
+        }
+        let seen = match Watched::of_quoted(content) {
+            Some(watched) => self.watched(watched),
+            None => Seen::Other,
+        };
+        self.other(seen);
+    }
+
+    fn literal(&mut self, _: Literal, _: Range<usize>) {
+        // PREPARE TRANSACTION 'gid', where PREPARE transaction AS … would be a statement's name.
+        let transaction = self.previous == Seen::Word(Watched::Transaction);
+        if self.lead == Lead::Prepare && self.tokens == 2 && transaction {
+            self.pending.remove(Taint::SqlPrepare);
+        }
+        if self.lead == Lead::Do && self.body.end() {
+            self.pending.insert(Taint::DoBlock);
+        }
+        self.other(Seen::Other);
+    }
+
+    #[inline]
+    fn number(&mut self, _: Range<usize>) {
+        self.other(Seen::Other);
+    }
+
+    #[inline]
+    fn mark(&mut self, byte: u8, _: usize) {
+        match byte {
+            b';' if self.depth == 0 => return self.end_statement(),
+            b'.' if self.previous == Seen::Word(Watched::PgTemp) => {
+                self.pending.insert(Taint::TemporaryTable);
+            }
+            b'(' => self.open_parenthesis(),
+            b')' => self.close_parenthesis(),
+            b',' => return self.other(Seen::Comma),
+            _ => {}
+        }
+        self.other(Seen::Other);
+    }
+
+    #[inline]
+    fn inside(&mut self, piece: &[u8]) {
+        if self.lead == Lead::Do && self.body.read(piece) {
+            self.pending.insert(Taint::DoBlock);
+        }
+    }
+
+    fn lost(&mut self) {
+        self.statements = LOST;
+        self.taints.insert(Taint::Unjudged);
+        self.marks.insert(Marks::MAY_COMMIT);
+        self.marks.insert(Marks::BEGINS);
+        self.marks.insert(Marks::SAVEPOINTS);
+        self.marks.insert(Marks::SCHEMA);
+    }
+}
+
+impl ViewUpdate {
+    fn note(&mut self, word: Watched) {
+        self.0 |= if word == Watched::Update { 1 } else { 2 };
+    }
+
+    fn is_both(self) -> bool {
+        self.0 == 3
+    }
+}
