@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::pool::{DatabaseConfig, PoolConfig, ResolvedPool, UserConfig};
 use crate::reader::{
-    Address, Addresses, Choice, FileMode, Flag, Maybe, Names, OrOff, Path, Port, Positive, Span,
-    Text, Threads,
+    Address, Addresses, Choice, FileMode, Flag, LogFilter, Maybe, Names, OrOff, Path, Port,
+    Positive, Span, Threads,
 };
-use crate::table::settings;
+use crate::table::{Settings, settings};
 use crate::tls::{ClientTls, ServerTls};
 use crate::words::{AuthType, LogFormat};
 
@@ -85,7 +85,7 @@ settings! {
     pub struct LogConfig {
         /// Which lines are logged: a level (error, warn, info, debug, trace), or a filter of
         /// tracing's form, such as `info,pgimbal=debug`. At info at most a line per connection.
-        "log" filter: String as Text = "info", restart, try "debug";
+        "log" filter: String as LogFilter = "info", restart, try "debug";
         /// `text` for people, `json` for collectors.
         "log_format" format: LogFormat as Choice<LogFormat> = "text", restart, try "json";
     }
@@ -135,6 +135,31 @@ settings! {
         /// add up to.
         "tcp_user_timeout" user_timeout: Duration as Span = "120s", applied, try "6s";
     }
+}
+
+/// Is shown every part of the top level: the one list that reading, the reference and reload go by.
+pub(crate) trait PartVisitor {
+    /// A part with a table of options. `table` is its name in the file, empty when its keys stand
+    /// at the top.
+    fn part<T: Settings>(
+        &mut self,
+        table: &'static str,
+        of: fn(&Config) -> &T,
+        of_mut: fn(&mut Config) -> &mut T,
+    );
+}
+
+/// Shows `visitor` the parts of the top level in the order of the reference.
+pub(crate) fn top_level(visitor: &mut impl PartVisitor) {
+    visitor.part("", |c| &c.listen, |c| &mut c.listen);
+    visitor.part("", |c| &c.http, |c| &mut c.http);
+    visitor.part("", |c| &c.log, |c| &mut c.log);
+    visitor.part("", |c| c, |c| c);
+    visitor.part("", |c| &c.clients, |c| &mut c.clients);
+    visitor.part("", |c| &c.clients.tcp, |c| &mut c.clients.tcp);
+    visitor.part("", |c| &c.pool, |c| &mut c.pool);
+    visitor.part("client_tls", |c| &c.clients.tls, |c| &mut c.clients.tls);
+    visitor.part("server_tls", |c| &c.server_tls, |c| &mut c.server_tls);
 }
 
 impl Config {

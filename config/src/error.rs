@@ -38,6 +38,20 @@ impl ConfigErrors {
     }
 }
 
+impl ConfigError {
+    /// A fault of a whole source, not of one key.
+    pub(crate) fn of_source(origin: impl Into<String>, cause: impl Into<String>) -> Self {
+        Self { origin: origin.into(), key: String::new(), value: None, cause: cause.into() }
+    }
+}
+
+impl From<ConfigError> for ConfigErrors {
+    /// For a fault that is found later, by whoever uses the value.
+    fn from(error: ConfigError) -> Self {
+        Self { errors: vec![error] }
+    }
+}
+
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, error) in self.errors.iter().enumerate() {

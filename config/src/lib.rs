@@ -4,16 +4,26 @@
 //! Owns what an option is called, what it may be, its default with the reason, and what a reload
 //! may change. Knows no socket and no pool; the environment and the flags are arguments.
 
+mod check;
 mod config;
 mod error;
 mod load;
+mod pgpass;
 mod pool;
+mod read;
 mod reader;
+mod reference;
+mod reload;
+#[cfg(test)]
+mod scratch;
 mod secret;
+mod sources;
 mod suggest;
 mod table;
 mod tls;
 mod units;
+mod upstream;
+mod uri;
 mod words;
 
 pub use config::{ClientConfig, Config, HttpConfig, ListenConfig, LogConfig, TcpConfig, WILDCARD};
@@ -22,6 +32,8 @@ pub use load::{Overrides, load};
 pub use pool::{
     DatabaseConfig, Host, MaxPinned, PasswordForm, PoolConfig, ResolvedPool, UserConfig,
 };
+pub use reference::reference;
+pub use reload::{Reload, reload_changes};
 pub use secret::Secret;
 pub use tls::{ClientTls, ServerTls, Verification};
 pub use words::{AuthType, LogFormat, OnClientGone, PoolMode, SslMode};

@@ -1,17 +1,24 @@
-//! From the sources to a [`Config`].
+//! From the sources to a [`Config`]: gather, merge, read, judge.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
+use crate::check;
 use crate::config::Config;
 use crate::error::{ConfigError, ConfigErrors};
+use crate::read::{self, Read};
+use crate::secret::Secret;
+use crate::sources::{ENV_CONFIG, ENV_UPSTREAM, Layer, Origin, Sources};
+use crate::upstream;
 
 /// What the command line said; `None` where it said nothing. It wins over environment and file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
-    /// `--config`: the file.
+    /// `--config`: the file. Without it `PGIMBAL_CONFIG`, else `pgimbal.toml` here or in
+    /// `/etc/pgimbal`, if there is one and no upstream is given.
     pub config: Option<PathBuf>,
-    /// `--upstream`: a server, as libpq's URI.
-    pub upstream: Option<crate::Secret>,
+    /// `--upstream`: a server, as libpq's URI. Without it `PGIMBAL_UPSTREAM`.
+    pub upstream: Option<Secret>,
     /// `--listen`.
     pub listen: Option<String>,
     /// `--pool-size`.
@@ -24,16 +31,98 @@ pub struct Overrides {
     pub workers: Option<String>,
 }
 
-/// Reads the file, the environment and the flags, in rising order of precedence, over the
-/// defaults.
+/// Reads the file, the environment, the upstream and the flags over the defaults, each winning
+/// over those before it, and judges the whole.
+///
+/// Besides `env` it looks at the file system: the file itself, a password file, TLS files and the
+/// directory of a Unix socket.
 ///
 /// # Errors
-/// Everything that is wrong, see [`ConfigErrors`]; nothing of it is used then.
+/// Everything that is wrong, see [`ConfigErrors`]; nothing of it is to be used then.
 pub fn load(
     overrides: &Overrides,
     env: impl Iterator<Item = (String, String)>,
 ) -> Result<Config, ConfigErrors> {
-    let _ = (overrides, env.count());
-    let none: Vec<ConfigError> = Vec::new();
-    ConfigErrors::from_found(none).map_or_else(|| Ok(Config::default()), Err)
+    let env: BTreeMap<String, String> = env.collect();
+    let Gathered { layers, mut errors, upstream_user, note } = gather(overrides, &env);
+    let Read { mut config, origins, errors: found } = read::read(&Sources::merged(layers));
+    let readable = errors.is_empty() && found.is_empty();
+    errors.extend(found);
+    resolve(&mut config, origins.is_set("unix_socket_port"));
+    // Contradictions between values that were not understood would only confuse.
+    if readable {
+        errors.extend(check::check(&config, &origins));
+    }
+    if let (Some(user), Some(note)) = (upstream_user, note) {
+        let key = format!("users.{user}.password");
+        for error in errors.iter_mut().filter(|error| error.key == key) {
+            error.cause = format!("{}; {note}", error.cause);
+        }
+    }
+    match ConfigErrors::from_found(errors) {
+        None => Ok(config),
+        Some(errors) => Err(errors),
+    }
 }
+
+struct Gathered {
+    /// In rising order of precedence.
+    layers: Vec<Layer>,
+    errors: Vec<ConfigError>,
+    upstream_user: Option<String>,
+    note: Option<String>,
+}
+
+/// Reads every source; one that cannot be read is an error and no layer.
+fn gather(overrides: &Overrides, env: &BTreeMap<String, String>) -> Gathered {
+    let from_env = |name: &str| env.get(name).filter(|value| !value.is_empty());
+    let upstream = match (&overrides.upstream, from_env(ENV_UPSTREAM)) {
+        (Some(uri), _) => Some((uri.clone(), "--upstream")),
+        (None, Some(uri)) => Some((Secret::from(uri.as_str()), ENV_UPSTREAM)),
+        (None, None) => None,
+    };
+    let named = overrides.config.as_deref().or_else(|| from_env(ENV_CONFIG).map(Path::new));
+    let mut gathered =
+        Gathered { layers: Vec::new(), errors: Vec::new(), upstream_user: None, note: None };
+
+    // With an upstream a file that happens to lie here must not add to it unasked.
+    if named.is_some() || upstream.is_none() {
+        match Layer::file(named) {
+            Ok(layer) => gathered.layers.extend(layer),
+            Err(error) => gathered.errors.push(error),
+        }
+    }
+    gathered.layers.push(Layer::environment(env));
+    if let Some((uri, origin)) = upstream {
+        match upstream::resolve(&uri, origin, env) {
+            Ok(upstream) => {
+                gathered.layers.push(Layer::new(Origin::Upstream(origin), upstream.values));
+                gathered.upstream_user = Some(upstream.user);
+                gathered.note = upstream.note;
+            }
+            Err(errors) => gathered.errors.extend(errors),
+        }
+    }
+    gathered.layers.push(Layer::flags(overrides));
+    gathered
+}
+
+/// Replaces what stands for "as the machine is" or "as another option is".
+fn resolve(config: &mut Config, socket_port_is_set: bool) {
+    if config.workers == 0 {
+        // A machine that does not tell its cores gets one worker, which always works.
+        config.workers = std::thread::available_parallelism().map_or(1, usize::from);
+    }
+    let first_port = config.listen.addresses.first().map(std::net::SocketAddr::port);
+    if let (false, Some(port @ 1..)) = (socket_port_is_set, first_port) {
+        config.listen.unix_socket_port = port;
+    }
+    for database in config.databases.values_mut() {
+        if matches!(database.host, crate::Host::Unix(_)) {
+            database.tls = crate::ServerTls { mode: crate::SslMode::Disable, ..Default::default() };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use figment::value::Value;
 
 use crate::reader::{
-    Choice, Count, Flag, Hidden, Maybe, OrOff, Port, Positive, Reader, Size, Span, Text,
+    Choice, Count, Flag, Hidden, Maybe, NonEmpty, OrOff, Port, Positive, Reader, Size, Span,
 };
 use crate::secret::Secret;
 use crate::table::settings;
@@ -64,7 +64,7 @@ settings! {
         "cancel_wait_timeout" cancel_wait_timeout: Duration as Span = "10s", applied, try "6s";
         /// What is run on a server connection before another session gets it. PostgreSQL's word
         /// for returning to the state after login.
-        "reset_query" reset_query: String as Text = "DISCARD ALL", applied, try "RESET ALL";
+        "reset_query" reset_query: String as NonEmpty = "DISCARD ALL", applied, try "RESET ALL";
         /// Runs `reset_query` after every transaction too: the strict option, against what user
         /// functions set inside themselves, for a round trip more and without shared prepared
         /// statements. Off, because the state that a proxy can see is tracked.
@@ -92,9 +92,9 @@ settings! {
         /// The server's port.
         "port" port: u16 as Port = "5432", applied, try "5433";
         /// The database's name on the server; when it is not set, the name the client used.
-        "dbname" dbname: Option<String> as Maybe<Text> = "", applied, try "app";
+        "dbname" dbname: Option<String> as Maybe<NonEmpty> = "", applied, try "app";
         /// The role for all server connections; when it is not set, each client's own.
-        "user" user: Option<String> as Maybe<Text> = "", applied, try "app";
+        "user" user: Option<String> as Maybe<NonEmpty> = "", applied, try "app";
         /// The password of `user`.
         "password" password: Option<Secret> as Maybe<Hidden> = "", applied, try "x";
         /// Server connections to this database, of all its pools together. Off: `pool_size` is

@@ -9,6 +9,7 @@ use std::time::Duration;
 use figment::value::Value;
 
 use crate::secret::Secret;
+use crate::suggest;
 use crate::units;
 
 /// Turns a value into a field; the error is the cause in words and never holds the value.
@@ -39,15 +40,47 @@ pub(crate) fn default<R: Reader>(text: &str) -> R::Out {
     value.expect("a default in the option table is not a value of its option")
 }
 
-/// Any text.
-pub(crate) struct Text;
+/// Text with something in it.
+pub(crate) struct NonEmpty;
 
-impl Reader for Text {
+impl Reader for NonEmpty {
     type Out = String;
     const KIND: &'static str = "text";
 
     fn read(value: &Value) -> Result<String, String> {
-        text(value).map(str::to_owned)
+        match text(value)?.trim() {
+            "" => Err("must not be empty".to_owned()),
+            _ => text(value).map(str::to_owned),
+        }
+    }
+}
+
+/// What tracing calls a filter, without its spans and fields: levels, and targets with levels. A
+/// bare word that is no level is refused: tracing takes it for a target, and `inf` is silence.
+pub(crate) struct LogFilter;
+
+impl Reader for LogFilter {
+    type Out = String;
+    const KIND: &'static str = "level or filter";
+
+    fn read(value: &Value) -> Result<String, String> {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        let is_target = |c: char| c.is_ascii_alphanumeric() || "_-:.".contains(c);
+        let filter = text(value)?;
+        for part in filter.split(',') {
+            let (target, level) = match part.split_once('=') {
+                Some((target, level)) => (Some(target.trim()), level.trim()),
+                None => (None, part.trim()),
+            };
+            if target.is_some_and(|target| target.is_empty() || !target.chars().all(is_target)) {
+                return Err("expected target=level, such as \"pgimbal=debug\"".to_owned());
+            }
+            if !LEVELS.contains(&level) {
+                let hint = suggest::did_you_mean(suggest::nearest(level, LEVELS.into_iter()));
+                return Err(format!("expected off, error, warn, info, debug or trace{hint}"));
+            }
+        }
+        Ok(filter.to_owned())
     }
 }
 
@@ -250,8 +283,8 @@ impl<T: Words> Reader for Choice<T> {
         T::WORDS.iter().find(|(name, _)| *name == word).map(|(_, meaning)| *meaning).ok_or_else(
             || {
                 let names = T::WORDS.iter().map(|(name, _)| *name);
-                let hint = crate::suggest::nearest(word, names);
-                format!("expected {}{}", T::KIND, crate::suggest::did_you_mean(hint))
+                let hint = suggest::nearest(word, names);
+                format!("expected {}{}", T::KIND, suggest::did_you_mean(hint))
             },
         )
     }

@@ -21,6 +21,11 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// For building a secret in place. Growing beyond its capacity leaves a copy behind.
+    pub(crate) const fn text_mut(&mut self) -> &mut String {
+        &mut self.0
+    }
 }
 
 impl Drop for Secret {

@@ -39,9 +39,9 @@ pub(crate) trait Settings: Default + 'static {
     /// Every option, in the order of the reference.
     const TABLE: &'static [Entry<Self>];
 
-    /// The option that the file calls `key`.
-    fn entry(key: &str) -> Option<&'static Entry<Self>> {
-        Self::TABLE.iter().find(|entry| entry.key == key)
+    /// The names of its options.
+    fn keys() -> impl Iterator<Item = &'static str> {
+        Self::TABLE.iter().map(|entry| entry.key)
     }
 }
 

@@ -1,0 +1,170 @@
+//! Each contradiction is found, and told at the place that can resolve it.
+
+use crate::scratch::Directory;
+use crate::{ConfigErrors, Overrides, Secret, load};
+
+const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n";
+const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMA==\n-----END PRIVATE KEY-----\n";
+
+/// Loads `text`, in which `DIR` is a directory with a certificate, its key and a directory.
+fn load_text(test: &str, text: &str) -> Result<crate::Config, ConfigErrors> {
+    let directory = Directory::new(&format!("check-{test}"));
+    directory.file("a.crt", CERTIFICATE);
+    directory.file("a.key", KEY);
+    let place = directory.path("");
+    let path = directory.file("c.toml", &text.replace("DIR/", &place.display().to_string()));
+    load(&Overrides { config: Some(path), ..Overrides::default() }, std::iter::empty())
+}
+
+/// Asserts that `text`, beside a usable database and user, is refused for `key` with `cause`.
+fn refused(text: &str, key: &str, cause: &str) {
+    let usable = format!("{text}\n[databases.app]\n[users.ann]\npassword = \"p\"\n");
+    refused_whole(&usable, key, cause);
+}
+
+fn refused_whole(text: &str, key: &str, cause: &str) {
+    let errors = load_text("refused", text).expect_err(text);
+    let found: Vec<_> = errors.iter().collect();
+    let [error] = found.as_slice() else { panic!("{text}: {found:#?}") };
+    assert_eq!(error.key, key, "{error}");
+    assert!(error.cause.contains(cause), "{error}");
+    assert!(error.origin.ends_with("c.toml") || error.origin == "default", "{error}");
+}
+
+fn accepted(text: &str) {
+    let text = format!("{text}\n[databases.app]\n[users.ann]\npassword = \"p\"\n");
+    if let Err(errors) = load_text("accepted", &text) {
+        panic!("{text}: {errors}");
+    }
+}
+
+#[test]
+fn addresses() {
+    refused("listen = ['127.0.0.1:1', '127.0.0.1:1']", "listen", "twice");
+    refused("listen = []", "listen", "nobody could connect");
+    refused("listen = '127.0.0.1:1'\nhttp_listen = '127.0.0.1:1'", "http_listen", "(listen)");
+    accepted("listen = ['127.0.0.1:0', '127.0.0.1:0']");
+    accepted("listen = []\nunix_socket_dir = 'DIR/'");
+}
+
+#[test]
+fn unix_socket() {
+    refused("unix_socket_dir = '/nowhere'", "unix_socket_dir", "No such file");
+    refused("unix_socket_dir = 'DIR/a.crt'", "unix_socket_dir", "not a directory");
+    let long = format!("unix_socket_dir = '{}'", "/".repeat(200));
+    refused(&long, "unix_socket_dir", "107");
+}
+
+#[test]
+fn trust_is_for_loopback_unless_it_is_said_twice() {
+    refused("listen = '0.0.0.0:1'\nauth_type = 'trust'", "auth_type", "allow_trust_on_network");
+    refused("listen = ['127.0.0.1:1', '[::]:1']\nauth_type = 'trust'", "auth_type", "[::]:1");
+    accepted("listen = '0.0.0.0:1'\nauth_type = 'trust'\nallow_trust_on_network = true");
+    accepted("listen = ['127.0.0.1:1', '[::1]:1', '127.8.8.8:1']\nauth_type = 'trust'");
+}
+
+#[test]
+fn pools() {
+    let database = |text: &str| format!("[databases.x]\n{text}");
+    refused(&database("min_pool_size = 21"), "databases.x.min_pool_size", "20");
+    refused(&database("max_pinned = 21"), "databases.x.max_pinned", "pool_size");
+    refused(
+        &database("min_pool_size = 5\nmax_db_connections = 4"),
+        "databases.x.max_db_connections",
+        "5",
+    );
+    let reserve = "reserve_pool_size = 1\nreserve_timeout = '5s'\nquery_wait_timeout = '5s'";
+    refused(&database(reserve), "databases.x.reserve_timeout", "query_wait_timeout");
+    accepted(&database("min_pool_size = 20\nmax_pinned = 20"));
+}
+
+#[test]
+fn databases_and_users() {
+    refused_whole("[users.ann]\npassword = 'p'", "databases", "--upstream");
+    refused_whole("[databases.app]", "users", "nobody could log in");
+    refused("[databases.pgbouncer]", "databases.pgbouncer", "console");
+    refused("[databases.x]\npassword = 'p'", "databases.x.password", "no user");
+    let verifier = "'SCRAM-SHA-256$4096:a$b:c'";
+    let login = format!("[databases.x]\nuser = 'u'\npassword = {verifier}");
+    refused(&login, "databases.x.password", "verifier");
+    let login = format!("[users.x]\npassword = 'p'\nserver_password = {verifier}");
+    refused(&login, "users.x.server_password", "verifier");
+    refused("[users.x]", "users.x.password", "could not log in");
+    let hash = format!("[users.x]\npassword = 'md5{}'", "0".repeat(32));
+    refused(&hash, "users.x.password", "md5");
+    refused("[users.'*']\npassword = 'p'", "users.*", "no wildcard");
+    refused("admin_users = ['root']", "admin_users", "[users]");
+    accepted("admin_users = ['ann']\nstats_users = 'ann'");
+    accepted("auth_type = 'trust'\nadmin_users = ['root']\n[users.x]");
+    accepted(&format!("auth_type = 'md5'\n{hash}"));
+}
+
+#[test]
+fn client_tls() {
+    let both = "cert_file = 'DIR/a.crt'\nkey_file = 'DIR/a.key'";
+    let table = |mode: &str, rest: &str| format!("[client_tls]\nsslmode = '{mode}'\n{rest}");
+    let key = "client_tls.sslmode";
+    refused(&table("require", ""), key, "cert_file");
+    refused(&table("allow", "cert_file = 'DIR/a.crt'"), key, "key_file");
+    refused(&table("disable", both), key, "not be used");
+    refused(&table("verify-ca", both), key, "ca_file");
+    refused(&table("require", &format!("{both}\nca_file = 'DIR/a.crt'")), key, "verify-ca");
+    let missing = "cert_file = 'DIR/none.crt'\nkey_file = 'DIR/a.key'";
+    refused(&table("require", missing), "client_tls.cert_file", "No such file");
+    let swapped = "cert_file = 'DIR/a.crt'\nkey_file = 'DIR/a.crt'";
+    refused(&table("require", swapped), "client_tls.key_file", "no private key");
+    for mode in ["allow", "prefer", "require"] {
+        accepted(&table(mode, both));
+    }
+    accepted(&table("verify-full", &format!("{both}\nca_file = 'DIR/a.crt'")));
+}
+
+#[test]
+fn server_tls() {
+    let table = |mode: &str, rest: &str| format!("[server_tls]\nsslmode = '{mode}'\n{rest}");
+    let key = "server_tls.sslmode";
+    refused_in_both(&table("verify-full", ""), key, "ca_file");
+    refused_in_both(&table("prefer", "ca_file = 'DIR/a.crt'"), key, "checks no certificate");
+    refused_in_both(&table("disable", "ca_file = 'DIR/a.crt'"), key, "not be used");
+    refused_in_both(
+        &table("require", "cert_file = 'DIR/a.crt'"),
+        "server_tls.cert_file",
+        "key_file",
+    );
+    let direct = "sslnegotiation = 'direct'";
+    refused_in_both(&table("prefer", direct), "server_tls.sslnegotiation", "require");
+    accepted(&table("require", &format!("ca_file = 'DIR/a.crt'\n{direct}")));
+    accepted(&table(
+        "verify-full",
+        "ca_file = 'DIR/a.crt'\ncert_file = 'DIR/a.crt'\nkey_file = 'DIR/a.key'",
+    ));
+}
+
+/// The defaults of all databases and one database's own are held to the same rules.
+fn refused_in_both(text: &str, key: &str, cause: &str) {
+    refused(text, key, cause);
+    let own = text.replace("[server_tls]", "[databases.x.server_tls]");
+    refused(&own, &format!("databases.x.{key}"), cause);
+}
+
+#[test]
+fn what_is_wrong_with_a_default_is_told_once() {
+    refused("min_pool_size = 21", "min_pool_size", "20");
+}
+
+#[test]
+fn an_upstream_without_a_password_says_where_it_was_looked_for() {
+    let directory = Directory::new("check-upstream");
+    let path = directory.file("pass", "*:*:*:*:hunter2");
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(&path, permissions).expect("chmod");
+    let env = [("PGPASSFILE".to_owned(), path.display().to_string())];
+    let overrides =
+        Overrides { upstream: Some(Secret::from("postgres://ann@h/d")), ..Overrides::default() };
+    let found = load(&overrides, env.clone().into_iter()).expect_err("no password").to_string();
+    assert!(found.starts_with("--upstream: users.ann.password: there is none"), "{found}");
+    assert!(found.contains("0600") && !found.contains("hunter2"), "{found}");
+
+    let trusting = Overrides { auth_type: Some("trust".to_owned()), ..overrides };
+    assert!(load(&trusting, env.into_iter()).is_ok());
+}

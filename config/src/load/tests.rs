@@ -1,0 +1,331 @@
+//! The whole way from sources to configuration or errors.
+
+use std::time::Duration;
+
+use super::*;
+use crate::scratch::Directory;
+use crate::{AuthType, Host, MaxPinned, PoolMode};
+
+const USABLE: &str = "
+[databases.app]
+[users.ann]
+password = \"hunter2\"
+";
+
+fn env(pairs: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
+    let pairs: Vec<_> =
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    pairs.into_iter()
+}
+
+/// Loads a file with `text`, written in a directory of its own.
+fn load_file(
+    test: &str,
+    text: &str,
+    variables: &[(&str, &str)],
+    flags: Overrides,
+) -> Result<Config, ConfigErrors> {
+    let directory = Directory::new(test);
+    let path = directory.file("pgimbal.toml", text);
+    load(&Overrides { config: Some(path), ..flags }, env(variables))
+}
+
+/// The errors for a file with `text` after one that is usable.
+fn errors(test: &str, text: &str, variables: &[(&str, &str)]) -> Vec<ConfigError> {
+    let text = format!("{text}\n{USABLE}");
+    let errors = load_file(test, &text, variables, Overrides::default()).expect_err(test);
+    errors.iter().cloned().collect()
+}
+
+/// The only error of `errors`, its file name cut to the last part.
+fn only(test: &str, text: &str, variables: &[(&str, &str)]) -> String {
+    let errors = errors(test, text, variables);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    let text = errors[0].to_string();
+    text.rsplit_once('/').map_or(text.clone(), |(_, rest)| rest.to_owned())
+}
+
+#[test]
+fn defaults_then_file_then_environment_then_flags() {
+    let size = |text: &str, variables: &[(&str, &str)], flag: Option<&str>| {
+        let flags = Overrides { pool_size: flag.map(str::to_owned), ..Overrides::default() };
+        let text = format!("{text}\n{USABLE}");
+        load_file("precedence", &text, variables, flags).expect("usable").databases["app"].pool.size
+    };
+    let variable: &[(&str, &str)] = &[("PGIMBAL_POOL_SIZE", "7")];
+    assert_eq!(size("", &[], None), 20);
+    assert_eq!(size("pool_size = 6", &[], None), 6);
+    assert_eq!(size("pool_size = 6", variable, None), 7);
+    assert_eq!(size("pool_size = 6", variable, Some("8")), 8);
+    assert_eq!(size("pool_size = 6", &[("PGIMBAL_POOL_SIZE", "")], None), 6);
+}
+
+#[test]
+fn each_flag_is_its_option() {
+    let flags = Overrides {
+        listen: Some("127.0.0.1:1,[::1]:2".to_owned()),
+        pool_mode: Some("session".to_owned()),
+        auth_type: Some("md5".to_owned()),
+        workers: Some("3".to_owned()),
+        ..Overrides::default()
+    };
+    let config = load_file("flags", USABLE, &[], flags).expect("usable");
+    assert_eq!(config.listen.addresses.len(), 2);
+    assert_eq!(config.listen.unix_socket_port, 1);
+    assert_eq!(config.pool.mode, PoolMode::Session);
+    assert_eq!(config.clients.auth_type, AuthType::Md5);
+    assert_eq!(config.workers, 3);
+}
+
+#[test]
+fn nested_keys_come_from_the_environment_too() {
+    let variables = [
+        ("PGIMBAL_DATABASES__APP__HOST", "/run/pg"),
+        ("PGIMBAL_DATABASES__APP__QUERY_WAIT_TIMEOUT", "500ms"),
+        ("PGIMBAL_DATABASES__OTHER__SERVER_TLS__SSLMODE", "require"),
+        ("PGIMBAL_USERS__ANN__PASSWORD", "from the environment"),
+        ("PGIMBAL_LOG", "warn"),
+    ];
+    let config = load_file("nested", USABLE, &variables, Overrides::default()).expect("usable");
+    let app = &config.databases["app"];
+    assert_eq!(app.host, Host::Unix("/run/pg".into()));
+    assert_eq!(app.tls.mode, crate::SslMode::Disable, "no TLS through a Unix socket");
+    assert_eq!(app.pool.query_wait_timeout, Duration::from_millis(500));
+    assert_eq!(config.databases["other"].tls.mode, crate::SslMode::Require);
+    let password = config.users["ann"].password.as_ref().map(Secret::expose);
+    assert_eq!(password, Some("from the environment"));
+    assert_eq!(config.log.filter, "warn");
+}
+
+#[test]
+fn what_kubernetes_sets_beside_a_service_is_no_option() {
+    let variables = [
+        ("PGIMBAL_SERVICE_HOST", "10.0.0.1"),
+        ("PGIMBAL_SERVICE_PORT_POSTGRES", "6432"),
+        ("PGIMBAL_PORT", "tcp://10.0.0.1:6432"),
+        ("PGIMBAL_PORT_6432_TCP_ADDR", "10.0.0.1"),
+    ];
+    assert!(load_file("kubernetes", USABLE, &variables, Overrides::default()).is_ok());
+}
+
+#[test]
+fn a_database_starts_from_the_defaults_of_the_file() {
+    let text = "
+        pool_size = 30
+        max_pinned = \"50%\"
+        [server_tls]
+        sslmode = \"require\"
+        [databases.app]
+        pool_mode = \"session\"
+        [databases.app.server_tls]
+        sslnegotiation = \"direct\"
+        [databases.\"*\"]
+        max_pinned = 4
+        [users.ann]
+        password = \"p\"
+        pool_size = 5";
+    let config = load_file("inherit", text, &[], Overrides::default()).expect("usable");
+    let app = &config.databases["app"];
+    assert_eq!((app.pool.size, app.pool.mode), (30, PoolMode::Session));
+    assert!(app.tls.direct && app.tls.mode == crate::SslMode::Require);
+    let pool = config.pool("app", "ann").expect("a pool");
+    assert_eq!((pool.pool.size, pool.max_pinned, pool.dbname.as_str()), (5, 2, "app"));
+    let pool = config.pool("any", "ann").expect("a pool");
+    assert_eq!((pool.max_pinned, pool.dbname.as_str(), pool.user.as_str()), (4, "any", "ann"));
+    assert_eq!(config.databases["*"].pool.max_pinned, MaxPinned::Servers(4));
+}
+
+#[test]
+fn unknown_keys_are_refused_with_a_suggestion_and_without_their_value() {
+    let hint = "lists them";
+    for (text, variables, expected) in [
+        (
+            "pool_sise = 5",
+            vec![],
+            "pgimbal.toml: pool_sise: unknown key (did you mean \"pool_size\"?)",
+        ),
+        (
+            "",
+            vec![("PGIMBAL_MAX_CLIENT_CON", "5")],
+            "PGIMBAL_MAX_CLIENT_CON: max_client_con: unknown key (did you mean \"max_client_conn\"?)",
+        ),
+        (
+            "[databases.x]\nhots = \"h\"",
+            vec![],
+            "pgimbal.toml: databases.x.hots: unknown key (did you mean \"host\"?)",
+        ),
+        (
+            "[databases.x.server_tls]\nsslmod = \"h\"",
+            vec![],
+            "pgimbal.toml: databases.x.server_tls.sslmod: unknown key (did you mean \"sslmode\"?)",
+        ),
+        (
+            "[users.x]\npasword = \"hunter3\"",
+            vec![],
+            "pgimbal.toml: users.x.pasword: unknown key (did you mean \"password\"?)",
+        ),
+        (
+            "[user.x]\npassword = \"hunter3\"",
+            vec![],
+            "pgimbal.toml: user: unknown key (did you mean \"users\"?)",
+        ),
+        (
+            "[client_tls]\ncertfile = \"x\"",
+            vec![],
+            "pgimbal.toml: client_tls.certfile: unknown key (did you mean \"cert_file\"?)",
+        ),
+    ] {
+        let found = only("unknown", text, &variables);
+        assert!(found.starts_with(expected) && found.ends_with(hint), "{found}");
+        assert!(!found.contains("hunter"), "{found}");
+    }
+}
+
+#[test]
+fn a_wrong_value_is_shown_with_its_place_and_cause() {
+    for (text, variables, expected) in [
+        ("pool_size = 0", vec![], "pgimbal.toml: pool_size = 0: expected a whole number from 1 to"),
+        ("pool_size = -1", vec![], "pgimbal.toml: pool_size = -1: expected a whole number"),
+        ("pool_size = [1, \"2\"]", vec![], "pgimbal.toml: pool_size = [1, \"2\"]: expected"),
+        (
+            "server_lifetime = 30",
+            vec![],
+            "pgimbal.toml: server_lifetime = 30: expected a number with a unit",
+        ),
+        (
+            "server_lifetime = \"0s\"",
+            vec![],
+            "pgimbal.toml: server_lifetime = \"0s\": must be more",
+        ),
+        (
+            "query_timeout = \"soon\"",
+            vec![],
+            "pgimbal.toml: query_timeout = \"soon\": expected a number with a unit (us, ms, s, min, h, d), such as \"30s\", or \"off\"",
+        ),
+        (
+            "max_statement_bytes = 4096",
+            vec![],
+            "pgimbal.toml: max_statement_bytes = 4096: expected a number with a unit (B",
+        ),
+        (
+            "pool_mode = \"sesion\"",
+            vec![],
+            "pgimbal.toml: pool_mode = \"sesion\": expected session, transaction or statement (did you mean \"session\"?)",
+        ),
+        (
+            "listen = \"localhost\"",
+            vec![],
+            "pgimbal.toml: listen = \"localhost\": expected an IP address and a port",
+        ),
+        ("listen = 6432", vec![], "pgimbal.toml: listen = 6432: expected a list"),
+        (
+            "unix_socket_mode = 700",
+            vec![],
+            "pgimbal.toml: unix_socket_mode = 700: expected an octal",
+        ),
+        (
+            "allow_trust_on_network = \"yes\"",
+            vec![],
+            "pgimbal.toml: allow_trust_on_network = \"yes\": expected true or false",
+        ),
+        (
+            "log = \"inf\"",
+            vec![],
+            "pgimbal.toml: log = \"inf\": expected off, error, warn, info, debug or trace (did you mean \"info\"?)",
+        ),
+        ("reset_query = \" \"", vec![], "pgimbal.toml: reset_query = \" \": must not be empty"),
+        (
+            "max_pinned = \"200%\"",
+            vec![],
+            "pgimbal.toml: max_pinned = \"200%\": expected a percentage",
+        ),
+        ("databases = 5", vec![], "expected a table, [databases]"),
+        ("", vec![("PGIMBAL_WORKERS", "many")], "PGIMBAL_WORKERS: workers = \"many\": expected"),
+        (
+            "",
+            vec![("PGIMBAL_DATABASES__APP__PORT", "0")],
+            "PGIMBAL_DATABASES__APP__PORT: databases.app.port = \"0\": expected a whole number from 1 to 65535",
+        ),
+    ] {
+        let text = text.replace("databases = 5", "users = 5");
+        let expected = expected.replace("[databases]", "[users]");
+        let usable = if text.contains("users") { "[databases.app]" } else { USABLE };
+        let text = format!("{text}\n{usable}");
+        let found = load_file("wrong", &text, &variables, Overrides::default()).expect_err(&text);
+        let found = found.to_string();
+        assert!(found.lines().count() == 1 && found.contains(&expected), "{found}\n{expected}");
+    }
+}
+
+#[test]
+fn a_wrong_flag_is_named() {
+    let flags = Overrides { pool_mode: Some("fast".to_owned()), ..Overrides::default() };
+    let found = load_file("flag", USABLE, &[], flags).expect_err("a wrong flag").to_string();
+    assert!(found.starts_with("--pool-mode: pool_mode = \"fast\": expected session"), "{found}");
+}
+
+#[test]
+fn all_errors_are_told_at_once() {
+    let found = errors("several", "pool_size = 0\nworker = 1\nlog_format = \"xml\"", &[]);
+    let keys: Vec<&str> = found.iter().map(|error| error.key.as_str()).collect();
+    assert_eq!(keys, ["log_format", "pool_size", "worker"]);
+}
+
+#[test]
+fn a_file_that_is_missing_or_no_toml_is_named_and_not_quoted() {
+    let overrides = Overrides { config: Some("/nowhere/x.toml".into()), ..Overrides::default() };
+    let found = load(&overrides, env(&[])).expect_err("no such file").to_string();
+    assert!(found.starts_with("/nowhere/x.toml: cannot read: No such file"), "{found}");
+
+    let text = "pool_size = 5\n[users.ann]\npassword = \"hunter2";
+    let found =
+        load_file("toml", text, &[], Overrides::default()).expect_err("no TOML").to_string();
+    assert!(found.contains("pgimbal.toml: line 3, column "), "{found}");
+    assert!(!found.contains("hunter2"), "{found}");
+}
+
+#[test]
+fn no_error_holds_a_secret() {
+    let found = errors(
+        "secrets",
+        "[databases.x]\nhost = \"ann:hunter3@h\"\n[users.bob]\npassword = 3003",
+        &[],
+    );
+    assert_eq!(found.len(), 2);
+    for error in found {
+        let text = format!("{error} {error:?}");
+        assert!(!text.contains("hunter3") && !text.contains("3003"), "{text}");
+    }
+}
+
+#[test]
+fn a_configuration_prints_no_secret() {
+    let config = load_file("print", USABLE, &[], Overrides::default()).expect("usable");
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn the_example_is_usable() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/pgimbal.toml");
+    let overrides = Overrides { config: Some(path.into()), ..Overrides::default() };
+    let config = load(&overrides, env(&[])).unwrap_or_else(|errors| panic!("{errors}"));
+    assert!(config.pool("app", "app").is_some());
+}
+
+#[test]
+fn every_commented_option_of_the_example_is_one() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/pgimbal.toml");
+    let text = std::fs::read_to_string(path).expect("deploy/pgimbal.toml");
+    // Options that are commented out begin with "#" and no blank, unlike prose.
+    let text: Vec<&str> = text
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|l| !l.starts_with(' ')).unwrap_or(line))
+        .collect();
+    let found = match load_file("example", &text.join("\n"), &[], Overrides::default()) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors.iter().cloned().collect(),
+    };
+    // Files and directories that it names need not be on this machine.
+    let wrong: Vec<_> = found.iter().filter(|e| !e.cause.contains("No such file")).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

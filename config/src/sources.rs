@@ -1,0 +1,189 @@
+//! The layers a configuration comes from: file, environment, upstream, flags, merged by figment,
+//! which remembers for each value the layer it came from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use figment::providers::{Format, Toml};
+use figment::value::{Dict, Map, Tag, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+
+use crate::error::ConfigError;
+use crate::load::Overrides;
+
+/// What every environment variable of pgimbal begins with.
+pub(crate) const ENV_PREFIX: &str = "PGIMBAL_";
+/// Between the parts of a nested key in a variable's name.
+pub(crate) const ENV_NESTING: &str = "__";
+/// The variables that stand for the flags `--config` and `--upstream` and are no options.
+pub(crate) const ENV_CONFIG: &str = "PGIMBAL_CONFIG";
+pub(crate) const ENV_UPSTREAM: &str = "PGIMBAL_UPSTREAM";
+
+/// Where a configuration is looked for when nobody names one; none need exist.
+const USUAL_FILES: [&str; 2] = ["pgimbal.toml", "/etc/pgimbal/pgimbal.toml"];
+
+/// The values of one source.
+#[derive(Clone)]
+pub(crate) struct Layer {
+    origin: Origin,
+    values: Dict,
+}
+
+/// What kind of source a layer is, for errors.
+#[derive(Clone)]
+pub(crate) enum Origin {
+    /// A file.
+    File(PathBuf),
+    /// The environment; the key tells the variable.
+    Environment,
+    /// The flags; the key tells which.
+    Flags,
+    /// `--upstream` or its variable, by name.
+    Upstream(&'static str),
+}
+
+impl Origin {
+    /// The name of the file, variable or flag that set the option `keys`.
+    fn of(&self, keys: &[&str]) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Environment => env_name(keys),
+            Self::Flags => format!("--{}", keys.join("-").replace('_', "-")),
+            Self::Upstream(name) => (*name).to_owned(),
+        }
+    }
+}
+
+impl Layer {
+    pub(crate) fn new(origin: Origin, values: Dict) -> Self {
+        Self { origin, values }
+    }
+
+    /// The file that is named, or one of the usual ones if it is there.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is no TOML. The text of the file is never part of the error.
+    pub(crate) fn file(named: Option<&Path>) -> Result<Option<Self>, ConfigError> {
+        let usual = || USUAL_FILES.iter().map(Path::new).find(|path| path.exists());
+        let Some(path) = named.or_else(usual) else { return Ok(None) };
+        let fault = |cause: String| ConfigError::of_source(path.display().to_string(), cause);
+        let text = std::fs::read_to_string(path).map_err(|e| fault(format!("cannot read: {e}")))?;
+        let values = Toml::from_str::<Dict>(&text).map_err(|e| {
+            let at = e.span().map(|span| position(&text, span.start)).unwrap_or_default();
+            fault(format!("{at}{}", e.message()))
+        })?;
+        Ok(Some(Self::new(Origin::File(path.to_owned()), values)))
+    }
+
+    /// `PGIMBAL_MAX_CLIENT_CONN`, and `PGIMBAL_DATABASES__APP__HOST` for nested keys; names are
+    /// lower case then. An empty variable counts as not set, as in a compose file.
+    pub(crate) fn environment(env: &BTreeMap<String, String>) -> Self {
+        let mut values = Dict::new();
+        for (name, value) in env {
+            let Some(key) = name.strip_prefix(ENV_PREFIX) else { continue };
+            if value.is_empty() || is_not_an_option(name, value) {
+                continue;
+            }
+            let key = key.to_lowercase();
+            let keys: Vec<&str> = key.split(ENV_NESTING).collect();
+            insert(&mut values, &keys, value);
+        }
+        Self::new(Origin::Environment, values)
+    }
+
+    /// The flags that stand for options.
+    pub(crate) fn flags(overrides: &Overrides) -> Self {
+        let Overrides { config: _, upstream: _, listen, pool_size, pool_mode, auth_type, workers } =
+            overrides;
+        let given = [
+            ("listen", listen),
+            ("pool_size", pool_size),
+            ("pool_mode", pool_mode),
+            ("auth_type", auth_type),
+            ("workers", workers),
+        ];
+        let values = given
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), Value::from(value.as_deref()?))));
+        Self::new(Origin::Flags, values.collect())
+    }
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        let origin = self.origin.clone();
+        Metadata::named("pgimbal").interpolater(move |_, keys| origin.of(keys))
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Profile::Default.collect(self.values.clone()))
+    }
+}
+
+/// All layers together.
+pub(crate) struct Sources(Figment);
+
+impl Sources {
+    /// Later layers win, key by key.
+    pub(crate) fn merged(layers: impl IntoIterator<Item = Layer>) -> Self {
+        Self(layers.into_iter().fold(Figment::new(), Figment::merge))
+    }
+
+    /// Every value, tagged with the layer it came from.
+    pub(crate) fn values(&self) -> Dict {
+        self.0.find_value("").ok().and_then(Value::into_dict).unwrap_or_default()
+    }
+
+    /// The file, variable or flag that set `keys`.
+    pub(crate) fn origin(&self, tag: Tag, keys: &[&str]) -> String {
+        self.0
+            .get_metadata(tag)
+            .map(|metadata| metadata.interpolate(self.0.profile(), keys))
+            .unwrap_or_default()
+    }
+}
+
+/// The variable that sets the option `keys`.
+pub(crate) fn env_name(keys: &[&str]) -> String {
+    format!("{ENV_PREFIX}{}", keys.join(ENV_NESTING).to_uppercase())
+}
+
+/// Variables that begin like ours and are none: the two that stand for flags, and those that
+/// Kubernetes sets in every pod beside a service called "pgimbal".
+fn is_not_an_option(name: &str, value: &str) -> bool {
+    let service = ["PGIMBAL_SERVICE_HOST", "PGIMBAL_SERVICE_PORT"];
+    let link = name.starts_with("PGIMBAL_PORT_") && name.contains("_TCP");
+    name == ENV_CONFIG
+        || name == ENV_UPSTREAM
+        || service.iter().any(|prefix| name.starts_with(prefix))
+        || link
+        || (name == "PGIMBAL_PORT" && value.contains("://"))
+}
+
+/// Puts `value` below the nested `keys`.
+fn insert(values: &mut Dict, keys: &[&str], value: &str) {
+    match keys {
+        [] => {}
+        [key] => {
+            values.insert((*key).to_owned(), Value::from(value));
+        }
+        [key, rest @ ..] => {
+            let inner = values.entry((*key).to_owned()).or_insert_with(|| Value::from(Dict::new()));
+            if let Value::Dict(_, inner) = inner {
+                insert(inner, rest, value);
+            } else {
+                let mut fresh = Dict::new();
+                insert(&mut fresh, rest, value);
+                *inner = Value::from(fresh);
+            }
+        }
+    }
+}
+
+/// `line 3, column 7: ` for a place in the text.
+fn position(text: &str, offset: usize) -> String {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("line {line}, column {column}: ")
+}

@@ -1,0 +1,166 @@
+//! A URI, libpq's variables and a password file make a configuration.
+
+use crate::scratch::Directory;
+use crate::{
+    AuthType, Config, ConfigErrors, Host, Overrides, PoolMode, ResolvedPool, Secret, SslMode, load,
+};
+
+fn load_uri(uri: &str, env: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    let overrides = Overrides { upstream: Some(uri.into()), ..Overrides::default() };
+    let env: Vec<_> = env.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+    load(&overrides, env.into_iter())
+}
+
+fn pool(config: &Config, database: &str, user: &str) -> ResolvedPool {
+    config.pool(database, user).expect("a pool")
+}
+
+fn password(pool: &ResolvedPool) -> Option<&str> {
+    pool.password.as_ref().map(Secret::expose)
+}
+
+#[test]
+fn a_uri_is_enough() {
+    let uri = "postgres://ann:s%40cret@db.example:5433/app?sslmode=require&connect_timeout=3";
+    let config = load_uri(uri, &[]).expect("usable");
+    assert_eq!(config.listen.addresses, ["127.0.0.1:6432".parse().expect("an address")]);
+    assert_eq!(config.clients.auth_type, AuthType::ScramSha256);
+    assert_eq!(config.users["ann"].password.as_ref().map(Secret::expose), Some("s@cret"));
+    for (database, dbname) in [("app", "app"), ("other", "other")] {
+        let pool = pool(&config, database, "ann");
+        assert_eq!(pool.host, Host::Tcp("db.example".to_owned()));
+        assert_eq!((pool.port, pool.dbname.as_str(), pool.user.as_str()), (5433, dbname, "ann"));
+        assert_eq!(password(&pool), Some("s@cret"));
+        assert_eq!(pool.tls.mode, SslMode::Require);
+        assert_eq!(pool.pool.mode, PoolMode::Transaction);
+        assert_eq!(pool.pool.server_connect_timeout.as_secs(), 3);
+    }
+    assert!(config.pool("app", "bob").is_none());
+}
+
+#[test]
+fn libpqs_variables_fill_the_gaps_and_lose_to_the_uri() {
+    let env = [
+        ("PGHOST", "/run/pg"),
+        ("PGPORT", "5434"),
+        ("PGUSER", "bob"),
+        ("PGPASSWORD", "p"),
+        ("PGDATABASE", "shop"),
+        ("PGSSLMODE", "disable"),
+    ];
+    let config = load_uri("postgres://", &env).expect("usable");
+    let all = pool(&config, "shop", "bob");
+    assert_eq!(all.host, Host::Unix("/run/pg".into()));
+    assert_eq!((all.port, all.dbname.as_str(), all.user.as_str()), (5434, "shop", "bob"));
+    assert_eq!(password(&all), Some("p"));
+    assert!(config.databases.contains_key("shop"));
+
+    let config = load_uri("postgresql://ann:q@h:1/app", &env).expect("usable");
+    let none = pool(&config, "app", "ann");
+    assert_eq!((none.host.to_string(), none.port, password(&none)), ("h".to_owned(), 1, Some("q")));
+    assert_eq!(none.tls.mode, SslMode::Disable);
+}
+
+#[test]
+fn the_system_user_and_its_database_come_last() {
+    let config =
+        load_uri("postgres://h", &[("USER", "carl"), ("PGPASSWORD", "p")]).expect("usable");
+    assert_eq!(pool(&config, "carl", "carl").user, "carl");
+    assert!(config.databases.contains_key("carl"));
+    let found = load_uri("postgres://h", &[("PGPASSWORD", "p")]).expect_err("no user").to_string();
+    assert!(found.contains("names no user"), "{found}");
+}
+
+#[test]
+fn the_password_file_is_asked_when_nothing_else_knows() {
+    let directory = Directory::new("upstream-pgpass");
+    let path = directory.file(".pgpass", "h:5432:app:ann:from the file\n");
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&path, permissions).expect("chmod");
+    let home = directory.path("").display().to_string();
+    let from = |uri: &str, env: &[(&str, &str)]| {
+        let config = load_uri(uri, env).expect(uri);
+        pool(&config, "app", "ann").password.map(|p| p.expose().to_owned())
+    };
+    let expected = Some("from the file".to_owned());
+    assert_eq!(from("postgres://ann@h/app", &[("HOME", &home)]), expected);
+    let file = path.display().to_string();
+    assert_eq!(from("postgres://ann@h/app", &[("PGPASSFILE", &file)]), expected);
+    let uri = format!("postgres://ann@h/app?passfile={file}");
+    assert_eq!(from(&uri, &[("HOME", "/nowhere")]), expected);
+    let env = [("HOME", home.as_str()), ("PGPASSWORD", "from the variable")];
+    assert_eq!(from("postgres://ann@h/app", &env).as_deref(), Some("from the variable"));
+}
+
+#[test]
+fn trusted_clients_share_the_upstreams_login() {
+    let overrides = Overrides {
+        upstream: Some("postgres://ann:p@h/app".into()),
+        auth_type: Some("trust".to_owned()),
+        ..Overrides::default()
+    };
+    let config = load(&overrides, std::iter::empty()).expect("usable");
+    let pool = pool(&config, "app", "anybody");
+    assert_eq!((pool.user.as_str(), password(&pool)), ("ann", Some("p")));
+}
+
+#[test]
+fn the_variable_stands_for_the_flag() {
+    let env = [("PGIMBAL_UPSTREAM".to_owned(), "postgres://ann:p@h/app".to_owned())];
+    let config = load(&Overrides::default(), env.into_iter()).expect("usable");
+    assert_eq!(pool(&config, "app", "ann").host.to_string(), "h");
+}
+
+#[test]
+fn an_upstream_adds_to_a_file_that_is_named() {
+    let directory = Directory::new("upstream-file");
+    let text = "pool_size = 4\n[databases.app]\nhost = \"old\"\nmin_pool_size = 2\n";
+    let overrides = Overrides {
+        config: Some(directory.file("c.toml", text)),
+        upstream: Some("postgres://ann:p@new/app".into()),
+        ..Overrides::default()
+    };
+    let config = load(&overrides, std::iter::empty()).expect("usable");
+    let app = pool(&config, "app", "ann");
+    assert_eq!((app.host.to_string(), app.pool.size, app.pool.min_size), ("new".to_owned(), 4, 2));
+}
+
+#[test]
+fn errors_name_the_source_and_hide_the_uri() {
+    for (uri, env, expected) in [
+        ("mysql://u:hunter2@h", vec![], "--upstream: expected a URI that begins with postgres://"),
+        ("postgres://u:hun/ter2@h/d", vec![], "--upstream: port: expected a whole number"),
+        ("postgres://u:hunter2@h:0/d", vec![], "--upstream: port: expected a whole number"),
+        (
+            "postgres://u:hunter2@h/d?sslmod=require",
+            vec![],
+            "--upstream: unknown parameter \"sslmod\" (did you mean \"sslmode\"?)",
+        ),
+        ("postgres://u:hunter2@h/d?sslmode=on", vec![], "--upstream: sslmode: expected disable"),
+        (
+            "postgres://u:hunter2@h/d",
+            vec![("PGPORT", "many")],
+            "PGPORT = \"many\": expected a whole",
+        ),
+        (
+            "postgres://u:hunter2@h/d",
+            vec![("PGSSLMODE", "requires")],
+            "PGSSLMODE = \"requires\": expected disable",
+        ),
+        (
+            "postgres://u:hunter2@h/d?connect_timeout=3s",
+            vec![],
+            "--upstream: connect_timeout: expected a number of seconds",
+        ),
+        ("postgres://u:hunter2@h/pgimbal", vec![], "--upstream: databases.pgimbal: the name"),
+        (
+            "postgres://u:hunter2@h/d?sslmode=verify-full",
+            vec![],
+            "--upstream: databases.*.server_tls.sslmode = \"verify-full\": it needs ca_file",
+        ),
+    ] {
+        let found = load_uri(uri, &env).expect_err(uri).to_string();
+        assert!(found.starts_with(expected), "{uri}: {found}");
+        assert!(!found.contains("hun"), "{uri}: {found}");
+    }
+}

@@ -1,0 +1,186 @@
+//! The command line: flags and subcommands, and nothing of what they do.
+
+mod hint;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use pgimbal_config::{AuthType, Overrides, PoolMode, Secret};
+
+use hint::Hint;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Serve clients until told to stop.
+    Run(Overrides),
+    /// Say what is wrong with the configuration and its servers, and serve nobody.
+    Check(Overrides),
+    /// Print the option reference.
+    Reference,
+    /// Print a shell's completion script.
+    Completions(Shell),
+}
+
+/// Reads the process's command line. `--help`, `--version` and a usage error end the process
+/// here, with clap's texts and exit codes 0, 0 and 2.
+#[must_use]
+pub fn parse() -> Command {
+    Cli::parse().into_command()
+}
+
+/// Writes the completion script for `shell`.
+pub fn write_completions(shell: Shell, out: &mut impl Write) {
+    clap_complete::generate(shell, &mut Cli::command(), "pgimbal", out);
+}
+
+/// Keeps applications connected to PostgreSQL: a pooling proxy.
+#[derive(Debug, Parser)]
+#[command(name = "pgimbal", version, args_conflicts_with_subcommands = true)]
+#[command(after_help = "Every option can also be set in pgimbal.toml or as PGIMBAL_<KEY>; \
+    `pgimbal config reference` lists them all.")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve clients (this is what happens without a command)
+    Run(Options),
+    /// Check the configuration and its servers, then exit
+    Check(Options),
+    /// About the configuration
+    #[command(subcommand)]
+    Config(About),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum About {
+    /// Print every option with its type, default and reason, as Markdown
+    Reference,
+}
+
+/// The flags of `run` and `check`. They are text here: their values are judged where those of
+/// files and the environment are, so that every source gets the same errors.
+#[derive(Debug, Args)]
+struct Options {
+    /// Configuration file [default: pgimbal.toml or /etc/pgimbal/pgimbal.toml, if there]
+    #[arg(long, short, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    config: Option<PathBuf>,
+    /// A server to pool, without any file: postgres://user:password@host:port/db?sslmode=..
+    ///
+    /// What is missing comes from PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and
+    /// ~/.pgpass. Other users can see a command line; PGIMBAL_UPSTREAM, PGPASSWORD or ~/.pgpass
+    /// keep a password out of it.
+    #[arg(long, value_name = "URL", value_parser = |url: &str| Ok::<_, String>(Secret::from(url)))]
+    upstream: Option<Secret>,
+    /// Addresses for clients [default: 127.0.0.1:6432]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<String>,
+    /// Server connections of a pool [default: 20]
+    #[arg(long, value_name = "N")]
+    pool_size: Option<String>,
+    /// When a client gives its server connection back [default: transaction]
+    #[arg(long, value_name = "MODE", value_parser = Hint::<PoolMode>::default())]
+    pool_mode: Option<String>,
+    /// How clients prove who they are [default: scram-sha-256]
+    #[arg(long, value_name = "TYPE", value_parser = Hint::<AuthType>::default())]
+    auth_type: Option<String>,
+    /// Threads that serve clients, 0 for one on each core [default: 0]
+    #[arg(long, value_name = "N")]
+    workers: Option<String>,
+}
+
+impl Cli {
+    fn into_command(self) -> Command {
+        match self.verb {
+            None => Command::Run(self.options.into()),
+            Some(Verb::Run(options)) => Command::Run(options.into()),
+            Some(Verb::Check(options)) => Command::Check(options.into()),
+            Some(Verb::Config(About::Reference)) => Command::Reference,
+            Some(Verb::Completions { shell }) => Command::Completions(shell),
+        }
+    }
+}
+
+impl From<Options> for Overrides {
+    fn from(options: Options) -> Self {
+        let Options { config, upstream, listen, pool_size, pool_mode, auth_type, workers } =
+            options;
+        Self { config, upstream, listen, pool_size, pool_mode, auth_type, workers }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(line: &str) -> Command {
+        Cli::try_parse_from(line.split(' ')).expect(line).into_command()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_is_the_default() {
+        for line in ["pgimbal --pool-size 5", "pgimbal run --pool-size 5"] {
+            let Command::Run(overrides) = command(line) else { panic!("{line}") };
+            assert_eq!(overrides.pool_size.as_deref(), Some("5"));
+        }
+        assert!(matches!(command("pgimbal"), Command::Run(_)));
+    }
+
+    #[test]
+    fn check_takes_the_options_of_run() {
+        let line = "pgimbal check --config a.toml --upstream postgres:// --listen 127.0.0.1:1 \
+                    --pool-size 5 --pool-mode session --auth-type trust --workers 2";
+        let Command::Check(overrides) = command(line) else { panic!("{line}") };
+        assert_eq!(
+            overrides,
+            Overrides {
+                config: Some("a.toml".into()),
+                upstream: Some("postgres://".into()),
+                listen: Some("127.0.0.1:1".into()),
+                pool_size: Some("5".into()),
+                pool_mode: Some("session".into()),
+                auth_type: Some("trust".into()),
+                workers: Some("2".into()),
+            }
+        );
+    }
+
+    #[test]
+    fn a_password_on_the_command_line_is_not_printed() {
+        let shown = format!("{:?}", command("pgimbal --upstream postgres://u:hunter2@h/d"));
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn a_wrong_word_is_left_to_the_configuration() {
+        let Command::Run(overrides) = command("pgimbal --pool-mode sesion") else { panic!() };
+        assert_eq!(overrides.pool_mode.as_deref(), Some("sesion"));
+    }
+
+    #[test]
+    fn other_commands() {
+        assert!(matches!(command("pgimbal config reference"), Command::Reference));
+        assert!(matches!(command("pgimbal completions bash"), Command::Completions(Shell::Bash)));
+        let mut script = Vec::new();
+        write_completions(Shell::Bash, &mut script);
+        let script = String::from_utf8(script).expect("a completion script is text");
+        assert!(script.contains("--pool-mode") && script.contains("scram-sha-256"));
+    }
+}
