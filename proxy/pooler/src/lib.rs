@@ -3,12 +3,23 @@
 //! [`Pooler`](pooler::Pooler) is one worker's core: bytes and events come in with their time, a
 //! plan of what to write and a list of actions come out. The driver in `proxy` does as it says.
 
+pub mod cancel;
+pub mod checkout;
+mod client_turn;
 pub mod effect;
 pub mod ids;
+mod link;
+pub mod offline;
 pub mod owed;
+pub mod pin;
 pub mod plan;
+pub mod pool;
+pub mod pooler;
 pub mod prepared;
 pub mod reported;
+pub mod server;
+mod server_turn;
+pub mod session;
 pub mod settings;
 pub mod shared;
 pub mod stats;

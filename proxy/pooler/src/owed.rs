@@ -54,6 +54,8 @@ pub enum MadeReply {
 pub enum OwnQuery {
     /// Settings are brought to the client's before its first message is forwarded.
     Setup,
+    /// As `Setup`, the first of two queries.
+    SetupFirst,
     /// Settings are brought back to the client's startup values after its RESET.
     Restore,
     /// A transaction that its client left open is rolled back.

@@ -27,6 +27,15 @@ pub struct StatementId(pub u128);
 #[derive(Clone, Copy)]
 pub struct StatementKey(pub [u8; 16]);
 
+impl StatementKey {
+    /// A seed for tables that hash what clients choose.
+    #[must_use]
+    pub const fn seed(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
 impl std::fmt::Debug for StatementKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("StatementKey(***)")
@@ -95,6 +104,19 @@ impl StatementTable {
     #[must_use]
     pub fn new(key: StatementKey) -> Self {
         Self { key, known: HashMap::default(), sweep_at: 256 }
+    }
+
+    /// A number for a list of names and values, equal on every worker.
+    pub fn fingerprint<'a>(&self, values: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(&self.key.0);
+        for (name, value) in values {
+            for part in [name, value] {
+                hasher.write_usize(part.len());
+                hasher.write(part);
+            }
+        }
+        // Zero stands for "no settings".
+        hasher.finish128().h1.max(1)
     }
 
     /// The one statement of this Parse body (text, NUL, types) under `settings` and after
@@ -172,6 +194,12 @@ impl ClientStatements {
     #[must_use]
     pub fn any_unkept(&self) -> bool {
         self.names.values().any(|statement| statement.body.is_none())
+    }
+
+    /// Whether a kept statement was parsed under other settings than `settings`.
+    #[must_use]
+    pub fn any_under_other(&self, settings: u64) -> bool {
+        self.names.values().any(|s| s.body.is_some() && s.settings != settings)
     }
 }
 

@@ -1,0 +1,65 @@
+//! The key with which a client may cancel its query.
+
+/// Bytes of the secret towards clients of protocol 3.2; PostgreSQL's length.
+pub const LONG_SECRET: usize = 32;
+
+/// Process id and secret that a client was given. The process id carries the worker and the slot,
+/// so that a request finds its session without a table.
+#[derive(Clone, Copy)]
+pub struct CancelKey {
+    /// What the client calls the process id.
+    pub process_id: u32,
+    secret: [u8; LONG_SECRET],
+    length: u8,
+}
+
+impl CancelKey {
+    /// A key for a client of protocol 3.0 (4 bytes of `random`).
+    #[must_use]
+    pub const fn short(process_id: u32, random: [u8; LONG_SECRET]) -> Self {
+        Self { process_id, secret: random, length: 4 }
+    }
+
+    /// A key for a client of protocol 3.2 (all bytes of `random`).
+    #[must_use]
+    pub const fn long(process_id: u32, random: [u8; LONG_SECRET]) -> Self {
+        Self { process_id, secret: random, length: LONG_SECRET as u8 }
+    }
+
+    /// The secret as the client has it.
+    #[must_use]
+    pub fn secret(&self) -> &[u8] {
+        &self.secret[..usize::from(self.length)]
+    }
+
+    /// Whether `secret` is this key's, compared in constant time.
+    #[must_use]
+    pub fn matches(&self, secret: &[u8]) -> bool {
+        let mine = self.secret();
+        mine.len() == secret.len()
+            && mine.iter().zip(secret).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+    }
+}
+
+impl std::fmt::Debug for CancelKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CancelKey({}, ***)", self.process_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_secret_matches() {
+        let key = CancelKey::short(1, [5; LONG_SECRET]);
+        assert!(key.matches(&[5; 4]));
+        assert!(!key.matches(&[5, 5, 5, 6]));
+        assert!(!key.matches(&[5; LONG_SECRET]));
+        let key = CancelKey::long(1, [5; LONG_SECRET]);
+        assert!(key.matches(&[5; LONG_SECRET]));
+        assert!(!key.matches(&[5; 4]));
+        assert!(!format!("{key:?}").contains('5'));
+    }
+}

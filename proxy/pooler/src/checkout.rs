@@ -1,0 +1,230 @@
+//! Who gets which server connection, and when it is given back.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use pgimbal_config::PoolMode;
+use pgimbal_wire::encode::TransactionStatus;
+
+use crate::ids::{PoolId, ServerId, SessionId};
+use crate::offline::Offline;
+use crate::pool::{Reserve, fair_share};
+use crate::pooler::{Action, Pooler};
+use crate::server::{
+    BackendKey, Body, Server, ServerState, SinceReady, UnnamedStatement,
+};
+use crate::session::Link;
+use crate::settings::SettingsId;
+
+/// What became of a request for a server connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checkout {
+    /// The session has this one. The driver asks it whether its end has come meanwhile: then
+    /// [`Pooler::server_gone`] and another try.
+    Linked(ServerId),
+    /// The session waits; it is woken.
+    Waiting,
+    /// The session has an error to tell instead.
+    Refused,
+}
+
+impl Pooler {
+    /// Links a session to an idle server connection, or puts it in the queue.
+    pub fn checkout(&mut self, id: SessionId, now: Instant) -> Checkout {
+        let Some(session) = self.sessions.get_mut(id.index()).filter(|session| session.id == id)
+        else {
+            return Checkout::Waiting;
+        };
+        match session.link {
+            Link::Unlinked => {}
+            Link::Waiting(_) => return Checkout::Waiting,
+            Link::Fresh(server) | Link::Setup(server) | Link::Ready(server) | Link::Cleaning(server) => {
+                return Checkout::Linked(server);
+            }
+        }
+        let pool = &mut self.pools[session.pool.index()];
+        if let Some(server) = pool.idle.pop() {
+            pool.publish_idle(self.worker);
+            self.link(id, server, now);
+            return Checkout::Linked(server);
+        }
+        if let Some(error) = pool.standing_failure(now) {
+            session.offline = Some(Box::new(Offline::refused(error)));
+            return Checkout::Refused;
+        }
+        session.link = Link::Waiting(now);
+        pool.waiters.push_back(id);
+        pool.waiting += 1;
+        let pool = session.pool;
+        self.dial_if_wanted(pool, now);
+        Checkout::Waiting
+    }
+
+    /// Gives a server connection back once everything was written: to the longest waiter, to a
+    /// worker that asked for one, or to the idle ones.
+    pub fn checkin(&mut self, id: ServerId, now: Instant) {
+        let Some(server) = self.servers.get_mut(id.index()).filter(|server| server.id == id) else {
+            return;
+        };
+        if let ServerState::Linked(session, since) = server.state {
+            let pool = &mut self.pools[server.pool.index()];
+            pool.stats.held_nanos += (now - since).as_nanos() as u64;
+            if let Some(session) = self.sessions.get_mut(session.index()) {
+                session.link = Link::Unlinked;
+            }
+        }
+        if server.cancels > 0 {
+            server.state = ServerState::AwaitingCancels(now);
+            return;
+        }
+        self.release(id, now);
+    }
+
+    /// A server connection that nobody holds any more goes to whoever needs it most.
+    pub(crate) fn release(&mut self, id: ServerId, now: Instant) {
+        let Some(server) = self.servers.get_mut(id.index()) else { return };
+        let pool = server.pool;
+        server.state = ServerState::Idle(now);
+        if server.retire_at <= now {
+            self.close_server(id);
+            self.dial_if_wanted(pool, now);
+            return;
+        }
+        let mine = self.pools[pool.index()].shared.share(self.worker).open.load(Relaxed);
+        let share = fair_share(self.pools[pool.index()].config.pool.size, self.workers);
+        let surplus = mine > share || self.pools[pool.index()].waiting == 0;
+        if surplus && let Some(worker) = self.pools[pool.index()].asked_by.pop_front() {
+            self.actions.push(Action::Give(id, worker));
+            return;
+        }
+        while let Some(waiter) = self.pools[pool.index()].waiters.pop_front() {
+            let waits = self
+                .sessions
+                .get(waiter.index())
+                .filter(|session| session.id == waiter)
+                .and_then(|session| match session.link {
+                    Link::Waiting(since) => Some(since),
+                    _ => None,
+                });
+            let Some(since) = waits else { continue };
+            let pool = &mut self.pools[pool.index()];
+            pool.waiting -= 1;
+            pool.stats.waits.record(now - since);
+            self.link(waiter, id, now);
+            self.wake(waiter);
+            return;
+        }
+        let pool = &mut self.pools[pool.index()];
+        pool.idle.push(id);
+        pool.publish_idle(self.worker);
+    }
+
+    fn link(&mut self, session_id: SessionId, server_id: ServerId, now: Instant) {
+        let (Some(session), Some(server)) =
+            (self.sessions.get_mut(session_id.index()), self.servers.get_mut(server_id.index()))
+        else {
+            return;
+        };
+        session.link = Link::Fresh(server_id);
+        server.state = ServerState::Linked(session_id, now);
+    }
+
+    /// Opens server connections while somebody waits for whom none is under way and the limits
+    /// allow it. Beyond its fair share a worker opens one only when its waiters have seen that
+    /// nobody else has one to give (see [`Pooler::tick`]).
+    pub(crate) fn dial_if_wanted(&mut self, id: PoolId, now: Instant) {
+        while self.pools[id.index()].wants_dial(now) {
+            let pool = &self.pools[id.index()];
+            let mine = pool.shared.share(self.worker).open.load(Relaxed);
+            if mine >= fair_share(pool.config.pool.size, self.workers) || !self.dial(id, Reserve::Kept, now) {
+                return;
+            }
+        }
+    }
+
+    /// Opens one server connection if the limits allow it.
+    pub(crate) fn dial(&mut self, id: PoolId, reserve: Reserve, now: Instant) -> bool {
+        let serial = self.next_serial();
+        let pool = &mut self.pools[id.index()];
+        let Some(slot) = pool.shared.open(self.worker, pool.limits(reserve)) else { return false };
+        pool.dialing += 1;
+        let entry = self.servers.vacant_entry();
+        let server = ServerId { slot: entry.key() as u32, serial };
+        let lifetime = pool.config.pool.server_lifetime;
+        entry.insert(Server {
+            id: server,
+            pool: id,
+            slot,
+            state: ServerState::Dialing,
+            owed: Default::default(),
+            status: TransactionStatus::Idle,
+            body: Body::None,
+            settings: SettingsId::EMPTY,
+            reported: self.tables.reported.intern([]),
+            statements: Default::default(),
+            unnamed: UnnamedStatement::Absent,
+            copy_in: false,
+            schema_change: false,
+            since_ready: SinceReady::default(),
+            restore: Vec::new(),
+            last_words: None,
+            backend_key: BackendKey::default(),
+            transaction: 1,
+            cancels: 0,
+            opened_at: now,
+            retire_at: now + lifetime - spread(lifetime, serial),
+        });
+        self.actions.push(Action::Dial(server));
+        true
+    }
+
+    /// Says good-bye to a server connection; its place stays taken until [`Pooler::closed`].
+    pub(crate) fn close_server(&mut self, id: ServerId) {
+        let Some(server) = self.servers.get_mut(id.index()).filter(|server| server.id == id) else {
+            return;
+        };
+        if server.state == ServerState::Closing {
+            return;
+        }
+        server.state = ServerState::Closing;
+        let pool = &mut self.pools[server.pool.index()];
+        pool.stats.server_closes += 1;
+        pool.idle.retain(|idle| *idle != id);
+        pool.publish_idle(self.worker);
+        self.actions.push(Action::Close(id));
+    }
+
+    /// Takes a session out of the queue, if it is in it.
+    pub(crate) fn stop_waiting(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(id.index()).filter(|session| session.id == id)
+        else {
+            return;
+        };
+        if matches!(session.link, Link::Waiting(_)) {
+            session.link = Link::Unlinked;
+            let pool = &mut self.pools[session.pool.index()];
+            pool.waiting -= 1;
+            // Entries of those who wait no more go when they are the majority.
+            if pool.waiters.len() > 2 * pool.waiting as usize + 16 {
+                let sessions = &self.sessions;
+                pool.waiters.retain(|waiter| {
+                    sessions.get(waiter.index()).is_some_and(|session| {
+                        session.id == *waiter && matches!(session.link, Link::Waiting(_))
+                    })
+                });
+            }
+        }
+    }
+
+    /// Whether the pool releases server connections before the client leaves.
+    pub(crate) fn is_session_mode(&self, pool: PoolId) -> bool {
+        self.pools[pool.index()].config.pool.mode == PoolMode::Session
+    }
+}
+
+/// Ends of server connections are spaced over a tenth of their life, so that a pool that was
+/// opened at once is not replaced at once. The serial numbers fill the interval evenly.
+fn spread(lifetime: std::time::Duration, serial: u32) -> std::time::Duration {
+    let fraction = serial.wrapping_mul(0x9e37_79b9) >> 16;
+    lifetime / 10 * fraction / 65_536
+}

@@ -1,0 +1,318 @@
+//! One step on what a client sent: framing, linking, and which message is judged where.
+
+mod copy;
+mod extended;
+mod parse;
+mod query;
+
+use std::time::Instant;
+
+use pgimbal_config::PoolMode;
+use pgimbal_wire::encode::{self, TransactionStatus};
+use pgimbal_wire::error::{Report, SqlState};
+use pgimbal_wire::frame::{self, HEADER_LEN, Header};
+use pgimbal_wire::tag::frontend;
+
+use crate::ids::SessionId;
+use crate::owed::MadeReply;
+use crate::plan::{HOLD_LIMIT, Judged, Plan, Stop};
+use crate::pool::Pool;
+use crate::pooler::{Pooler, Tables};
+use crate::server::{Body, Server};
+use crate::session::{ClientBody, Link, Phase, Session};
+use crate::shared::PinSlot;
+use crate::text::Reading;
+use crate::{link, offline};
+
+/// The longest message, other than Query, Parse, CopyData and FunctionCall, that may need more
+/// than [`HOLD_LIMIT`] to be judged: one with an enormous name. PostgreSQL has no limit but memory.
+const LONGEST_HELD: usize = 4 * 1024 * 1024;
+
+/// Everything that one step touches, borrowed apart.
+pub(crate) struct ClientTurn<'a> {
+    pub(crate) session: &'a mut Session,
+    pub(crate) server: Option<&'a mut Server>,
+    pub(crate) pool: &'a mut Pool,
+    pub(crate) tables: &'a mut Tables,
+    pub(crate) now: Instant,
+    pub(crate) buf: &'a [u8],
+    pub(crate) at: usize,
+    pub(crate) plan: &'a mut Plan,
+}
+
+/// A message that can be judged: whole, or its first [`HOLD_LIMIT`] bytes at least.
+#[derive(Clone, Copy)]
+pub(crate) struct Message<'a> {
+    pub(crate) header: Header,
+    /// What of the body is in the buffer.
+    pub(crate) body: &'a [u8],
+    /// Where the message begins in the buffer.
+    pub(crate) start: usize,
+}
+
+impl Message<'_> {
+    pub(crate) const fn body_len(&self) -> usize {
+        self.header.body_len() as usize
+    }
+
+    pub(crate) const fn is_whole(&self) -> bool {
+        self.body.len() == self.body_len()
+    }
+
+    /// Where what is in the buffer of it ends.
+    pub(crate) const fn end(&self) -> usize {
+        self.start + HEADER_LEN + self.body.len()
+    }
+
+    /// Bytes that have not arrived yet.
+    pub(crate) const fn missing(&self) -> u32 {
+        (self.body_len() - self.body.len()) as u32
+    }
+}
+
+/// Whether the step goes on behind a message, or ends before it.
+pub(crate) type Step = Result<(), Stop>;
+
+pub(crate) fn judge(
+    pooler: &mut Pooler,
+    id: SessionId,
+    now: Instant,
+    buf: &[u8],
+    plan: &mut Plan,
+) -> Judged {
+    let Some(session) = pooler.sessions.get_mut(id.index()).filter(|session| session.id == id) else {
+        return Judged { taken: 0, stop: Stop::Fault };
+    };
+    let server = session.link.server().and_then(|server| pooler.servers.get_mut(server.index()));
+    let pool = &mut pooler.pools[session.pool.index()];
+    let turn =
+        ClientTurn { session, server, pool, tables: &mut pooler.tables, now, buf, at: 0, plan };
+    turn.run()
+}
+
+impl<'a> ClientTurn<'a> {
+    fn run(mut self) -> Judged {
+        let stop = loop {
+            if let Err(stop) = self.step() {
+                break stop;
+            }
+        };
+        if let Some(server) = self.server.as_deref_mut() {
+            emit_made(server, self.plan);
+        }
+        Judged { taken: self.at as u32, stop: self.released(stop) }
+    }
+
+    /// A turn that left nothing for the server to do gives the server back.
+    fn released(&self, stop: Stop) -> Stop {
+        let idle = matches!(stop, Stop::Drained | Stop::Need(_))
+            && matches!(self.session.link, Link::Ready(_))
+            && self.server.as_deref().is_some_and(|server| link::may_release(self.session, server, self.pool));
+        if idle { Stop::Checkin } else { stop }
+    }
+
+    /// Judges the rest of a streaming message or one message.
+    fn step(&mut self) -> Step {
+        if !self.session.between_messages() {
+            return self.stream_body();
+        }
+        let header = match frame::peek(&self.buf[self.at..]) {
+            Ok(Some(header)) => header,
+            Ok(None) if self.at == self.buf.len() => return Err(Stop::Drained),
+            Ok(None) => return Err(Stop::Need(HEADER_LEN as u32)),
+            Err(bad) => return Err(self.violation(&bad.to_string())),
+        };
+        match header.tag {
+            frontend::TERMINATE => {
+                self.at += (header.total as usize).min(self.buf.len() - self.at);
+                Err(Stop::Terminate)
+            }
+            _ if self.session.offline.is_some() => offline::judge(self, header),
+            _ if self.session.phase == Phase::Skipping && header.tag != frontend::SYNC => {
+                self.drop_message(header);
+                Ok(())
+            }
+            frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => self.copy(header),
+            frontend::SYNC | frontend::FLUSH if self.session.link == Link::Unlinked => {
+                self.unlinked_sync(header);
+                Ok(())
+            }
+            frontend::QUERY => self.query(header),
+            frontend::PARSE => self.parse(header),
+            frontend::BIND => self.bind(header),
+            frontend::DESCRIBE => self.describe(header),
+            frontend::EXECUTE => self.execute(header),
+            frontend::CLOSE => self.close(header),
+            frontend::SYNC => self.sync(header),
+            frontend::FLUSH => self.flush(header),
+            frontend::FUNCTION_CALL => self.function_call(header),
+            tag => Err(self.violation(&format!("invalid frontend message type {tag}"))),
+        }
+    }
+
+    /// The message at the front once it is whole, or has [`HOLD_LIMIT`] bytes, or `least` of its
+    /// bytes if that is more; and once a server connection is ready for it.
+    pub(crate) fn linked(&mut self, header: Header, least: usize) -> Result<Message<'a>, Stop> {
+        let message = self.held(header, least)?;
+        self.ready_link()?;
+        Ok(message)
+    }
+
+    /// As [`Self::linked`], without a need of a server connection.
+    pub(crate) fn held(&self, header: Header, least: usize) -> Result<Message<'a>, Stop> {
+        let rest = &self.buf[self.at..];
+        let total = header.total as usize;
+        let wanted = total.min(HOLD_LIMIT.max(least));
+        if rest.len() < wanted {
+            return Err(Stop::Need(wanted as u32));
+        }
+        let body = &rest[HEADER_LEN..total.min(rest.len())];
+        Ok(Message { header, body, start: self.at })
+    }
+
+    /// Holds more of a message whose names are not complete in what was held so far.
+    pub(crate) fn hold_more(&mut self, message: Message<'_>) -> Stop {
+        let have = HEADER_LEN + message.body.len();
+        if have >= LONGEST_HELD {
+            return self.violation("a name in a message is longer than 4 MiB");
+        }
+        Stop::Need((have * 2).min(message.header.total as usize) as u32)
+    }
+
+    fn ready_link(&mut self) -> Step {
+        match self.session.link {
+            Link::Ready(_) => {}
+            Link::Unlinked => return Err(Stop::Checkout),
+            Link::Fresh(_) => link::enter(self)?,
+            Link::Waiting(_) | Link::Setup(_) | Link::Cleaning(_) => return Err(Stop::Full),
+        }
+        let Some(server) = self.server.as_deref_mut() else { return Err(Stop::Full) };
+        if self.session.phase == Phase::Barrier {
+            if !server.owed.is_empty() {
+                return Err(Stop::Full);
+            }
+            self.session.phase = Phase::Open;
+        }
+        if server.owed.is_full() {
+            // Without it the server may sit on the replies for which we wait.
+            if server.since_ready.segment_open {
+                self.plan.make_for_server(encode::flush);
+            }
+            return Err(Stop::Full);
+        }
+        Ok(())
+    }
+
+    /// Forwards what is in the buffer of `message`; the rest will follow.
+    pub(crate) fn forward(&mut self, message: Message<'_>) {
+        self.forward_from(message, message.start);
+    }
+
+    /// As [`Self::forward`], from offset `from` of the buffer on.
+    pub(crate) fn forward_from(&mut self, message: Message<'_>, from: usize) {
+        self.plan.to_server.span(from, message.end());
+        self.at = message.end();
+        if message.missing() > 0 {
+            self.session.body = ClientBody::Plain(Body::Forward(message.missing()));
+        }
+    }
+
+    /// Takes the message off the buffer without forwarding it; the rest will be dropped too.
+    pub(crate) fn drop_message(&mut self, header: Header) {
+        let have = (header.total as usize).min(self.buf.len() - self.at);
+        self.at += have;
+        let missing = header.total - have as u32;
+        if missing > 0 {
+            self.session.body = ClientBody::Plain(Body::Drop(missing));
+        }
+    }
+
+    fn stream_body(&mut self) -> Step {
+        let have = self.buf.len() - self.at;
+        if have == 0 {
+            return Err(Stop::Drained);
+        }
+        let from = self.at;
+        match &mut self.session.body {
+            ClientBody::Plain(Body::None) => {}
+            ClientBody::Plain(Body::Forward(missing)) => {
+                let taken = have.min(*missing as usize);
+                *missing -= taken as u32;
+                self.at += taken;
+                self.plan.to_server.span(from, from + taken);
+                if *missing == 0 {
+                    self.session.body = ClientBody::Plain(Body::None);
+                }
+            }
+            ClientBody::Plain(Body::Drop(missing)) => {
+                let taken = have.min(*missing as usize);
+                *missing -= taken as u32;
+                self.at += taken;
+                if *missing == 0 {
+                    self.session.body = ClientBody::Plain(Body::None);
+                }
+            }
+            ClientBody::Query(missing, scanner) => {
+                let taken = have.min(*missing as usize);
+                *missing -= taken as u32;
+                self.at += taken;
+                self.plan.to_server.span(from, from + taken);
+                let text = &self.buf[from..from + taken];
+                scanner.feed(if *missing == 0 { &text[..taken - 1] } else { text });
+                if *missing == 0 {
+                    self.long_query_ended();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sync or Flush of a client that needs no server connection for it.
+    fn unlinked_sync(&mut self, header: Header) {
+        self.drop_message(header);
+        if header.tag == frontend::SYNC {
+            self.session.phase = Phase::Open;
+            self.plan.make_for_client(|out| encode::ready_for_query(out, TransactionStatus::Idle));
+        }
+    }
+
+    /// A fault of the client's that ends its connection: writes the FATAL.
+    pub(crate) fn violation(&mut self, message: &str) -> Stop {
+        let report = Report::fatal(SqlState::PROTOCOL_VIOLATION, message);
+        self.pool.stats.error(SqlState::PROTOCOL_VIOLATION);
+        self.plan.make_for_client(|out| report.encode_error(out));
+        Stop::Fault
+    }
+
+    /// How the session's texts are read.
+    pub(crate) const fn reading(&self) -> Reading {
+        self.session.reading
+    }
+
+    /// Takes a place among the pool's pinned sessions; `Err` when there is none left.
+    pub(crate) fn pin_place(&self) -> Result<Option<PinSlot>, ()> {
+        if self.session.pin.has_slot() || self.pool.config.pool.mode == PoolMode::Session {
+            return Ok(None);
+        }
+        self.pool.shared.pin(self.pool.config.max_pinned).map(Some).ok_or(())
+    }
+
+    /// The server of a turn that [`Self::linked`] has let through.
+    pub(crate) fn server(&mut self) -> Result<&mut Server, Stop> {
+        self.server.as_deref_mut().ok_or(Stop::Checkout)
+    }
+}
+
+/// Emits the made replies at the front of a server's queue.
+pub(crate) fn emit_made(server: &mut Server, plan: &mut Plan) {
+    while let Some((reply, count)) = server.owed.take_made() {
+        plan.make_for_client(|out| {
+            for _ in 0..count {
+                match reply {
+                    MadeReply::ParseComplete => encode::parse_complete(out),
+                    MadeReply::CloseComplete => encode::close_complete(out),
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,248 @@
+//! A client's Parse.
+
+use std::rc::Rc;
+
+use pgimbal_wire::encode;
+use pgimbal_wire::extended::Parse;
+use pgimbal_wire::frame::{HEADER_LEN, Header};
+
+use super::query::kind_of;
+use super::{ClientTurn, Message, Step};
+use crate::owed::{MadeReply, NameChange, Owed, ParseInFlight};
+use crate::plan::HOLD_LIMIT;
+use crate::prepared::{
+    CLIENT_STATEMENTS_LIMIT, SERVER_NAME_PREFIX, Statement, StatementId, StatementKind,
+};
+use crate::server::UnnamedStatement;
+use crate::session::{Phase, Unnamed};
+use crate::text;
+
+impl ClientTurn<'_> {
+    pub(super) fn parse(&mut self, header: Header) -> Step {
+        let limit = self.pool.config.pool.max_statement_bytes;
+        let kept = header.total as usize <= limit.max(HOLD_LIMIT);
+        let message = self.linked(header, if kept { header.total as usize } else { 0 })?;
+        let parse = match Parse::view(message.body, message.body_len()) {
+            Ok(Some(parse)) => parse,
+            Ok(None) => return Err(self.hold_more(message)),
+            Err(malformed) => return Err(self.violation(&malformed.to_string())),
+        };
+        self.server()?.since_ready.segment_open = true;
+        if parse.name.is_empty() {
+            self.parse_unnamed(message, parse)
+        } else if self.knows(parse.name) {
+            self.parse_duplicate(message, parse)
+        } else if message.is_whole() && kept && self.pool.config.pool.max_prepared_statements > 0 {
+            self.parse_named(message, parse)
+        } else {
+            self.parse_unkept(message, parse)
+        }
+    }
+
+    fn parse_unnamed(&mut self, message: Message<'_>, parse: Parse<'_>) -> Step {
+        if message.is_whole() {
+            let kind = kind_of(&text::judge(parse.text, self.reading()));
+            let unnamed = self.session.unnamed.get_or_insert_with(|| Unnamed {
+                body: Vec::new(),
+                kind: StatementKind::Plain,
+            });
+            unnamed.kind = kind;
+            unnamed.body.clear();
+            unnamed.body.extend_from_slice(&message.body[1..]);
+            if self.session.pin.statements().unkept {
+                self.refresh_statement_pins();
+            }
+        } else {
+            self.session.unnamed = None;
+            self.pin_unkept();
+        }
+        let owner = UnnamedStatement::Of(self.session.id);
+        let server = self.server()?;
+        server.unnamed = owner;
+        server.owed.pass();
+        self.forward(message);
+        Ok(())
+    }
+
+    /// A text that is kept: any server can be given it, and a server that has it is spared.
+    fn parse_named(&mut self, message: Message<'_>, parse: Parse<'_>) -> Step {
+        if self.session.statements.as_ref().is_some_and(|names| names.len() >= CLIENT_STATEMENTS_LIMIT)
+        {
+            return Err(self.violation("too many prepared statements"));
+        }
+        let body = &message.body[parse.name.len() + 1..];
+        let reading = self.reading();
+        let settings = self.tables.parse_fingerprint(self.session.settings.current());
+        let changes = self.pool.shared.database.schema_changes();
+        let statement = self.tables.statements.intern(body, settings, changes, |text| {
+            kind_of(&text::judge(text, reading))
+        });
+        let change = self.rename(parse.name, Some(Rc::clone(&statement)));
+        let spared = self.server()?.statements.has(statement.id);
+        if spared {
+            self.pool.stats.parses_spared += 1;
+            self.server()?.owed.push(Owed::MadeChange(MadeReply::ParseComplete, Box::new(change)));
+            self.at = message.end();
+        } else {
+            self.forward_parse(message, parse.name, &statement, change)?;
+        }
+        Ok(())
+    }
+
+    fn forward_parse(
+        &mut self,
+        message: Message<'_>,
+        name: &[u8],
+        statement: &Rc<Statement>,
+        change: NameChange,
+    ) -> Step {
+        self.make_room()?;
+        let server = self.server()?;
+        server.statements.insert(statement.id);
+        server.owed.push(Owed::Parse(Box::new(ParseInFlight {
+            statement: Some(Rc::clone(statement)),
+            change: Some(change),
+        })));
+        let rest = message.body_len() - name.len() - 1;
+        let mut server_name = Vec::with_capacity(48);
+        statement.write_server_name(&mut server_name);
+        self.make_head(pgimbal_wire::tag::frontend::PARSE, &server_name, rest);
+        self.forward_from(message, message.start + HEADER_LEN + name.len() + 1);
+        Ok(())
+    }
+
+    /// A text above the limit lives on this server connection only, and keeps the session there.
+    fn parse_unkept(&mut self, message: Message<'_>, parse: Parse<'_>) -> Step {
+        let serial = self.next_unkept();
+        let statement = Rc::new(Statement {
+            id: serial,
+            body: None,
+            settings: 0,
+            kind: StatementKind::Plain,
+        });
+        if message.is_whole() {
+            // Judged now, because the text will not be at hand when it is bound.
+            let verdict = text::judge(parse.text, self.reading());
+            let slot = self.pin_place().unwrap_or(None);
+            self.note_verdict(&verdict, slot);
+        }
+        let change = self.rename(parse.name, Some(Rc::clone(&statement)));
+        self.pin_unkept();
+        self.forward_parse(message, parse.name, &statement, change)
+    }
+
+    /// A name that is in use already: PostgreSQL itself says so, and rolls back what it must.
+    fn parse_duplicate(&mut self, message: Message<'_>, parse: Parse<'_>) -> Step {
+        self.session.close_after_sync.push(parse.name.into());
+        let mut name = Vec::with_capacity(parse.name.len());
+        write_client_name(parse.name, &mut name);
+        let server = self.server()?;
+        server.owed.push(Owed::Parse(Box::new(ParseInFlight { statement: None, change: None })));
+        server.owed.pass();
+        self.plan.make_for_server(|out| encode::parse(out, &name, b"", &[0, 0]));
+        if name == parse.name {
+            self.forward(message);
+        } else {
+            let rest = message.body_len() - parse.name.len() - 1;
+            self.make_head(pgimbal_wire::tag::frontend::PARSE, &name, rest);
+            self.forward_from(message, message.start + HEADER_LEN + parse.name.len() + 1);
+        }
+        Ok(())
+    }
+
+    /// Puts a Parse of a kept statement in front of the message that needs it.
+    pub(super) fn put_in(&mut self, statement: &Rc<Statement>) -> Step {
+        let Some(body) = statement.body.as_deref() else { return Ok(()) };
+        self.make_room()?;
+        self.pool.stats.parses_put_in += 1;
+        let server = self.server()?;
+        server.statements.insert(statement.id);
+        server.owed.push(Owed::Parse(Box::new(ParseInFlight {
+            statement: Some(Rc::clone(statement)),
+            change: None,
+        })));
+        self.plan.make_for_server(|out| {
+            encode::message(out, pgimbal_wire::tag::frontend::PARSE, |out| {
+                statement.write_server_name(out);
+                out.push(0);
+                out.extend_from_slice(body);
+            });
+        });
+        Ok(())
+    }
+
+    /// Closes the least recently used statement if the server has as many as it may.
+    fn make_room(&mut self) -> Step {
+        let limit = self.pool.config.pool.max_prepared_statements.max(1) as usize;
+        let server = self.server()?;
+        if let Some(victim) = server.statements.to_evict(limit, server.transaction) {
+            server.statements.remove(victim);
+            server.owed.push(Owed::Evict(victim));
+            let mut name = Vec::with_capacity(48);
+            crate::prepared::write_server_name(victim, &mut name);
+            self.plan
+                .make_for_server(|out| encode::close(out, encode::NameKind::Statement, &name));
+        }
+        Ok(())
+    }
+
+    /// The header and first name of a message whose other `rest` bytes of body pass as they are.
+    fn make_head(&mut self, tag: u8, name: &[u8], rest: usize) {
+        self.plan.make_for_server(|out| {
+            out.push(tag);
+            out.extend_from_slice(&((4 + name.len() + 1 + rest) as u32).to_be_bytes());
+            out.extend_from_slice(name);
+            out.push(0);
+        });
+    }
+
+    pub(super) fn knows(&self, name: &[u8]) -> bool {
+        self.session.statements.as_ref().is_some_and(|known| known.get(name).is_some())
+    }
+
+    /// Gives a name another meaning and returns how to undo that.
+    pub(super) fn rename(&mut self, name: &[u8], to: Option<Rc<Statement>>) -> NameChange {
+        let names = self.session.statements.get_or_insert_default();
+        NameChange { name: name.into(), before: names.set(name, to) }
+    }
+
+    fn next_unkept(&mut self) -> StatementId {
+        self.session.unkept_serial += 1;
+        let id = self.session.id;
+        // Kept statements have hashes as identities: the pattern cannot be met by accident.
+        StatementId(
+            (0x7567_6c79_u128 << 96)
+                | (u128::from(id.serial) << 64)
+                | (u128::from(self.session.unkept_serial) << 16)
+                | u128::from(self.tables.worker),
+        )
+    }
+
+    fn pin_unkept(&mut self) {
+        let slot = self.pin_place().unwrap_or(None);
+        let mut pins = self.session.pin.statements();
+        pins.unkept = true;
+        self.session.pin.set_statements(pins, slot);
+    }
+
+    /// Looks again at the reasons for a pin that lie in prepared statements.
+    pub(super) fn refresh_statement_pins(&mut self) {
+        let slot = self.pin_place().unwrap_or(None);
+        crate::link::refresh_statement_pins(self.session, self.tables, slot);
+    }
+
+    /// Waits until everything owed has come, then goes on.
+    pub(super) fn raise_barrier(&mut self) {
+        self.session.phase = Phase::Barrier;
+    }
+}
+
+/// A client's name of a statement that the servers do not know, as it is forwarded: unchanged,
+/// unless it looks like one of the proxy's own.
+pub(super) fn write_client_name(name: &[u8], out: &mut Vec<u8>) {
+    if name.starts_with(SERVER_NAME_PREFIX) {
+        out.extend_from_slice(SERVER_NAME_PREFIX);
+        out.push(b':');
+    }
+    out.extend_from_slice(name);
+}

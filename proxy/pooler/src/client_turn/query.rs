@@ -1,0 +1,221 @@
+//! A client's simple query.
+
+use pgimbal_config::PoolMode;
+use pgimbal_wire::encode::{self, TransactionStatus};
+use pgimbal_wire::error::{Report, SqlState};
+use pgimbal_wire::frame::Header;
+
+use super::{ClientTurn, Message, Step};
+use crate::effect::Effect;
+use crate::owed::{Owed, ParseInFlight};
+use crate::plan::Stop;
+use crate::prepared::StatementKind;
+use crate::server::{Body, UnnamedStatement};
+use crate::session::{ClientBody, Phase};
+use crate::shared::PinSlot;
+use crate::text::{self, Scanner, Statements, Verdict};
+
+/// Why a text is not let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// BEGIN in statement pooling.
+    TransactionBlock,
+    /// As many sessions of the pool are pinned as may be.
+    PinsExhausted,
+}
+
+impl Refusal {
+    const fn report(self) -> Report<'static> {
+        match self {
+            Self::TransactionBlock => Report::error(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "transaction blocks are not allowed in statement pooling",
+            )
+            .hint("Use a pool in transaction mode (pool_mode = \"transaction\")."),
+            Self::PinsExhausted => Report::error(
+                SqlState::CONFIGURATION_LIMIT_EXCEEDED,
+                "too many sessions of this pool keep their server connection",
+            )
+            .detail("The statement would tie session state to one server connection.")
+            .hint("See SHOW CLIENTS for who is pinned and why, or raise max_pinned."),
+        }
+    }
+}
+
+impl ClientTurn<'_> {
+    pub(super) fn query(&mut self, header: Header) -> Step {
+        let message = self.linked(header, 0)?;
+        if !message.is_whole() {
+            return self.long_query(message);
+        }
+        let Some((0, text)) = message.body.split_last() else {
+            return Err(self.violation("invalid string in message"));
+        };
+        let verdict = text::judge(text, self.reading());
+        let slot = match self.admit(&verdict) {
+            Ok(slot) => slot,
+            Err(refusal) => return self.refuse_query(message, refusal),
+        };
+        let effect = match &verdict.statements {
+            Statements::One(statement) => Effect::of(statement),
+            _ => None,
+        };
+        self.note_verdict(&verdict, slot);
+        if let Some(Effect::Deallocate(name)) = &effect {
+            self.lend_name(name);
+        }
+        self.send_query(message, effect);
+        Ok(())
+    }
+
+    /// A FunctionCall is answered as a query is.
+    pub(super) fn function_call(&mut self, header: Header) -> Step {
+        let message = self.linked(header, 0)?;
+        let server = self.server()?;
+        server.owed.push(Owed::Query(None));
+        self.pool.stats.queries += 1;
+        self.forward(message);
+        Ok(())
+    }
+
+    /// Whether the pool lets a text through, with the place for a session that it pins.
+    pub(super) fn admit(&self, verdict: &Verdict<'_>) -> Result<Option<PinSlot>, Refusal> {
+        if self.pool.config.pool.mode == PoolMode::Statement && verdict.marks.begins() {
+            return Err(Refusal::TransactionBlock);
+        }
+        if verdict.taints.is_empty() {
+            return Ok(None);
+        }
+        self.pin_place().map_err(|()| Refusal::PinsExhausted)
+    }
+
+    /// Notes what a text that is let through means for session and server connection.
+    pub(super) fn note_verdict(&mut self, verdict: &Verdict<'_>, slot: Option<PinSlot>) {
+        if !verdict.taints.is_empty() {
+            self.session.pin.taint(verdict.taints, slot);
+        }
+        if let Some(server) = self.server.as_deref_mut() {
+            server.since_ready.may_commit |= verdict.marks.may_commit();
+            server.schema_change |= verdict.marks.may_change_schema();
+        }
+    }
+
+    fn send_query(&mut self, message: Message<'_>, effect: Option<Effect>) {
+        // A simple query destroys the unnamed statement.
+        self.session.unnamed = None;
+        if effect.is_some() {
+            self.session.phase = Phase::Barrier;
+        }
+        if let Some(server) = self.server.as_deref_mut() {
+            server.unnamed = UnnamedStatement::Absent;
+            server.owed.push(Owed::Query(effect.map(Box::new)));
+        }
+        self.pool.stats.queries += 1;
+        self.forward(message);
+    }
+
+    /// A text above the limit passes while it is judged; nothing of it can be refused any more.
+    fn long_query(&mut self, message: Message<'_>) -> Step {
+        let mut scanner = Box::new(Scanner::new(self.reading()));
+        scanner.feed(message.body);
+        self.send_query(message, None);
+        self.session.body = ClientBody::Query(message.missing(), scanner);
+        Ok(())
+    }
+
+    /// The last byte of a long text has passed.
+    pub(super) fn long_query_ended(&mut self) {
+        let body = std::mem::replace(&mut self.session.body, ClientBody::Plain(Body::None));
+        if let ClientBody::Query(_, mut scanner) = body {
+            let verdict = scanner.finish();
+            // Refused or not, the text is on its way: the session is pinned beyond the limit.
+            let slot = self.pin_place().unwrap_or(None);
+            self.note_verdict(&verdict, slot);
+        }
+    }
+
+    /// Answers a query that is not let through. Inside a transaction the server must raise the
+    /// error, so that the transaction fails as it would on PostgreSQL.
+    fn refuse_query(&mut self, message: Message<'_>, refusal: Refusal) -> Step {
+        let report = refusal.report();
+        let server = self.server()?;
+        if !server.owed.is_empty() {
+            self.session.phase = Phase::Barrier;
+            return Err(Stop::Full);
+        }
+        let status = server.status;
+        self.at = message.end();
+        if status == TransactionStatus::Idle {
+            self.pool.stats.error(report.code);
+            self.plan.make_for_client(|out| {
+                report.encode_error(out);
+                encode::ready_for_query(out, TransactionStatus::Idle);
+            });
+        } else {
+            self.server()?.owed.push(Owed::Query(None));
+            self.plan.make_for_server(|out| encode::query(out, &raising(&report)));
+        }
+        Ok(())
+    }
+
+    /// Bind of a statement that is not let through: the server raises the error when it runs.
+    pub(super) fn refuse_bind(&mut self, portal: &[u8], refusal: Refusal) -> Step {
+        const NAME: &[u8] = b"pgimbal_refusal";
+        let report = refusal.report();
+        let server = self.server()?;
+        server.owed.swallow(1);
+        server.owed.push(Owed::Parse(Box::new(ParseInFlight { statement: None, change: None })));
+        server.owed.pass();
+        self.plan.make_for_server(|out| {
+            encode::close(out, encode::NameKind::Statement, NAME);
+            encode::parse(out, NAME, &raising(&report), &[0, 0]);
+            encode::bind_head(out, portal, NAME, 6);
+            out.extend_from_slice(&[0; 6]);
+        });
+        Ok(())
+    }
+
+    /// The client names a statement that the servers know under another name: lends the linked
+    /// server the client's name, so that PostgreSQL itself judges what the client does with it.
+    pub(super) fn lend_name(&mut self, name: &[u8]) {
+        let known = self.session.statements.as_ref().is_some_and(|known| known.get(name).is_some());
+        let Some(server) = self.server.as_deref_mut().filter(|_| known) else { return };
+        if server.status == TransactionStatus::Failed {
+            return;
+        }
+        server.owed.push(Owed::Parse(Box::new(ParseInFlight { statement: None, change: None })));
+        self.plan.make_for_server(|out| encode::parse(out, name, b"", &[0, 0]));
+    }
+}
+
+/// What a text means when a statement of it is executed.
+pub(super) fn kind_of(verdict: &Verdict<'_>) -> StatementKind {
+    let effect = match &verdict.statements {
+        Statements::One(statement) => Effect::of(statement).is_some(),
+        _ => false,
+    };
+    let marks = verdict.marks;
+    if effect
+        || !verdict.taints.is_empty()
+        || marks.may_commit()
+        || marks.begins()
+        || marks.may_change_schema()
+    {
+        StatementKind::Special
+    } else {
+        StatementKind::Plain
+    }
+}
+
+/// A statement that raises `report` on the server.
+fn raising(report: &Report<'_>) -> Vec<u8> {
+    let text = |text: Option<&str>| text.unwrap_or_default().replace('\'', "''");
+    format!(
+        "DO $pgimbal$BEGIN RAISE EXCEPTION USING ERRCODE = '{}', MESSAGE = '{}', DETAIL = '{}', HINT = '{}'; END$pgimbal$",
+        report.code.as_str(),
+        text(Some(report.message)),
+        text(report.detail),
+        text(report.hint),
+    )
+    .into_bytes()
+}

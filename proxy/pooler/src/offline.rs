@@ -1,0 +1,258 @@
+//! What a session is told while it has no server connection to speak for itself: an error for a
+//! segment that could not be served, or the rest of a transaction whose server connection died.
+//!
+//! PostgreSQL's own behaviour in a failed transaction is the model: everything is refused until
+//! the transaction's end.
+
+use std::rc::Rc;
+
+use pgimbal_wire::encode::{self, TransactionStatus};
+use pgimbal_wire::error::{self, Report, Severity, SqlState};
+use pgimbal_wire::extended::{Bind, Execute, Parse, Target};
+use pgimbal_wire::frame::Header;
+use pgimbal_wire::tag::frontend;
+
+use crate::client_turn::{ClientTurn, Message, Step};
+use crate::session::Phase;
+use crate::text::{self, Statement, Statements};
+
+/// Portals and statements of a lost transaction that are remembered; a client that makes more has
+/// lost its way, the oldest are forgotten.
+const NAMES_LIMIT: usize = 16;
+
+/// An error in place of a server connection.
+#[derive(Debug)]
+pub struct Offline {
+    /// The body of the ErrorResponse that has not been told yet.
+    error: Option<Rc<[u8]>>,
+    scope: Scope,
+}
+
+#[derive(Debug)]
+enum Scope {
+    /// One segment: up to the next ReadyForQuery.
+    Segment,
+    /// A transaction that is lost with its server connection.
+    Transaction(Lost),
+}
+
+#[derive(Debug, Default)]
+struct Lost {
+    statements: Vec<(Box<[u8]>, End)>,
+    portals: Vec<(Box<[u8]>, End)>,
+    /// The end was executed; ReadyForQuery will say so.
+    ended: bool,
+}
+
+/// How a statement ends a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Commit,
+    Rollback,
+}
+
+impl Offline {
+    /// The next segment is answered with this error.
+    #[must_use]
+    pub const fn refused(error: Rc<[u8]>) -> Self {
+        Self { error: Some(error), scope: Scope::Segment }
+    }
+
+    /// The transaction is lost; `error` is told at the next message, `None` if it was told.
+    #[must_use]
+    pub fn lost(error: Option<Rc<[u8]>>) -> Self {
+        Self { error, scope: Scope::Transaction(Lost::default()) }
+    }
+
+    fn status(&self) -> TransactionStatus {
+        match &self.scope {
+            Scope::Transaction(lost) if !lost.ended => TransactionStatus::Failed,
+            _ => TransactionStatus::Idle,
+        }
+    }
+}
+
+/// Judges one message of a client that has an error coming.
+pub(crate) fn judge(turn: &mut ClientTurn<'_>, header: Header) -> Step {
+    match header.tag {
+        frontend::SYNC => {
+            turn.drop_message(header);
+            ready(turn);
+            Ok(())
+        }
+        frontend::FLUSH | frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => {
+            turn.drop_message(header);
+            Ok(())
+        }
+        _ if turn.session.phase == Phase::Skipping => {
+            turn.drop_message(header);
+            Ok(())
+        }
+        frontend::QUERY | frontend::FUNCTION_CALL => {
+            let message = turn.held(header, 0)?;
+            let end = (header.tag == frontend::QUERY).then(|| end_of(turn, message)).flatten();
+            turn.drop_message(header);
+            query(turn, end);
+            Ok(())
+        }
+        frontend::PARSE | frontend::BIND | frontend::DESCRIBE | frontend::EXECUTE | frontend::CLOSE => {
+            let message = turn.held(header, 0)?;
+            let known = extended(turn, message);
+            turn.drop_message(header);
+            if !known {
+                tell(turn);
+                turn.session.phase = Phase::Skipping;
+            }
+            Ok(())
+        }
+        tag => Err(turn.violation(&format!("invalid frontend message type {tag}"))),
+    }
+}
+
+fn query(turn: &mut ClientTurn<'_>, end: Option<End>) {
+    let lost = matches!(offline(turn), Some(Offline { scope: Scope::Transaction(_), .. }));
+    match end.filter(|_| lost) {
+        Some(End::Rollback) => turn.plan.make_for_client(|out| encode::command_complete(out, "ROLLBACK")),
+        Some(End::Commit) | None => tell(turn),
+    }
+    if let (Some(_), Some(Offline { scope: Scope::Transaction(lost), .. })) = (end, offline(turn)) {
+        lost.ended = true;
+    }
+    ready(turn);
+}
+
+/// Answers a message of the extended protocol that belongs to the end of a lost transaction. Says
+/// whether it was one.
+fn extended(turn: &mut ClientTurn<'_>, message: Message<'_>) -> bool {
+    let (body, len) = (message.body, message.body_len());
+    match message.header.tag {
+        frontend::PARSE => {
+            let Ok(Some(parse)) = Parse::view(body, len) else { return false };
+            let end = end_in(&text::judge(parse.text, turn.reading()).statements);
+            let (Some(end), Some(lost)) = (end, lost(turn)) else { return false };
+            remember(&mut lost.statements, parse.name, end);
+            turn.plan.make_for_client(encode::parse_complete);
+            true
+        }
+        frontend::BIND => {
+            let Ok(Some(bind)) = Bind::view(body, len) else { return false };
+            let Some(end) = end_of_statement(turn, bind.statement) else { return false };
+            let Some(lost) = lost(turn) else { return false };
+            remember(&mut lost.portals, bind.portal, end);
+            turn.plan.make_for_client(|out| encode::message(out, b'2', |_| {}));
+            true
+        }
+        frontend::DESCRIBE => match Target::view(body, len) {
+            Ok(Some(Target::Statement(name))) if end_of_statement(turn, name).is_some() => {
+                turn.plan.make_for_client(|out| {
+                    encode::message(out, b't', |out| out.extend_from_slice(&[0, 0]));
+                    encode::message(out, b'n', |_| {});
+                });
+                true
+            }
+            Ok(Some(Target::Portal(name))) if end_of_portal(turn, name).is_some() => {
+                turn.plan.make_for_client(|out| encode::message(out, b'n', |_| {}));
+                true
+            }
+            _ => false,
+        },
+        frontend::EXECUTE => {
+            let Ok(Some(execute)) = Execute::view(body, len) else { return false };
+            let Some(end) = end_of_portal(turn, execute.portal) else { return false };
+            let Some(lost) = lost(turn) else { return false };
+            lost.ended = true;
+            if end == End::Rollback {
+                turn.plan.make_for_client(|out| encode::command_complete(out, "ROLLBACK"));
+            }
+            // A COMMIT is never answered as if it had been one: it gets the error.
+            end == End::Rollback
+        }
+        frontend::CLOSE => {
+            if lost(turn).is_none() {
+                return false;
+            }
+            turn.plan.make_for_client(encode::close_complete);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Tells the error, or that the transaction has failed if it was told before.
+fn tell(turn: &mut ClientTurn<'_>) {
+    let error = offline(turn).and_then(|offline| offline.error.take());
+    match error {
+        Some(body) => {
+            if let Ok(fields) = error::ErrorFields::parse(&body) {
+                turn.pool.stats.error(fields.code);
+            }
+            turn.plan
+                .make_for_client(|out| error::with_severity(&body, Severity::Error, out));
+        }
+        None => {
+            let report = Report::error(
+                SqlState::IN_FAILED_SQL_TRANSACTION,
+                "current transaction is aborted, commands ignored until end of transaction block",
+            );
+            turn.pool.stats.error(report.code);
+            turn.plan.make_for_client(|out| report.encode_error(out));
+        }
+    }
+}
+
+/// Ends the segment; with it the error, unless a transaction is still lost.
+fn ready(turn: &mut ClientTurn<'_>) {
+    let Some(offline) = offline(turn) else { return };
+    let status = offline.status();
+    turn.plan.make_for_client(|out| encode::ready_for_query(out, status));
+    turn.session.phase = Phase::Open;
+    if status == TransactionStatus::Idle {
+        turn.session.offline = None;
+    }
+}
+
+fn offline<'a>(turn: &'a mut ClientTurn<'_>) -> Option<&'a mut Offline> {
+    turn.session.offline.as_deref_mut()
+}
+
+fn lost<'a>(turn: &'a mut ClientTurn<'_>) -> Option<&'a mut Lost> {
+    match offline(turn) {
+        Some(Offline { scope: Scope::Transaction(lost), .. }) => Some(lost),
+        _ => None,
+    }
+}
+
+fn end_of(turn: &ClientTurn<'_>, message: Message<'_>) -> Option<End> {
+    let text = message.is_whole().then(|| message.body.split_last())??.1;
+    end_in(&text::judge(text, turn.reading()).statements)
+}
+
+fn end_in(statements: &Statements<'_>) -> Option<End> {
+    match statements {
+        Statements::One(Statement::Rollback { .. }) => Some(End::Rollback),
+        Statements::One(Statement::Commit { .. } | Statement::PrepareTransaction) => Some(End::Commit),
+        _ => None,
+    }
+}
+
+fn end_of_statement(turn: &ClientTurn<'_>, name: &[u8]) -> Option<End> {
+    let scope = &turn.session.offline.as_deref()?.scope;
+    let Scope::Transaction(lost) = scope else { return None };
+    let remembered = lost.statements.iter().rev().find(|(n, _)| **n == *name).map(|(_, end)| *end);
+    remembered.or_else(|| {
+        let statement = turn.session.statements.as_ref()?.get(name)?;
+        end_in(&text::judge(statement.text(), turn.reading()).statements)
+    })
+}
+
+fn end_of_portal(turn: &ClientTurn<'_>, name: &[u8]) -> Option<End> {
+    let Scope::Transaction(lost) = &turn.session.offline.as_deref()?.scope else { return None };
+    lost.portals.iter().rev().find(|(n, _)| **n == *name).map(|(_, end)| *end)
+}
+
+fn remember(list: &mut Vec<(Box<[u8]>, End)>, name: &[u8], end: End) {
+    if list.len() == NAMES_LIMIT {
+        list.remove(0);
+    }
+    list.push((name.into(), end));
+}

@@ -1,0 +1,183 @@
+//! One worker's part of a pool: idle server connections and the clients that wait for one.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use pgimbal_config::ResolvedPool;
+
+use crate::ids::{PoolId, ServerId, SessionId, WorkerId};
+use crate::shared::{Limits, SharedPool};
+use crate::stats::PoolStats;
+
+/// Server connections of one pool that one worker opens at a time. A server forks for each, and a
+/// storm of 2,000 clients must not become a storm of dials.
+const DIALS_LIMIT: u32 = 4;
+
+/// The first pause after a failed dial; it doubles up to `server_login_retry`.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+
+/// How many server connections make it worth to spread a pool over one more worker.
+const SERVERS_PER_WORKER: u32 = 8;
+
+/// One database and one user, as the client names them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PoolKey {
+    /// The database's name.
+    pub database: Box<str>,
+    /// The user's name.
+    pub user: Box<str>,
+}
+
+/// One worker's part of a pool.
+#[derive(Debug)]
+pub struct Pool {
+    /// Its own id.
+    pub id: PoolId,
+    /// Its name.
+    pub key: PoolKey,
+    /// Where it leads and how it behaves; replaced by a reload.
+    pub config: Arc<ResolvedPool>,
+    /// What the workers share.
+    pub shared: Arc<SharedPool>,
+    /// Idle server connections; the last one released is the first to be used again.
+    pub idle: Vec<ServerId>,
+    /// Those who wait, longest first. An entry whose session waits no more is passed over.
+    pub waiters: VecDeque<SessionId>,
+    /// Sessions that wait, without the entries of those that do no more.
+    pub waiting: u32,
+    /// Logins that wait for the first server connection's welcome.
+    pub logins: Vec<SessionId>,
+    /// Server connections being opened.
+    pub dialing: u32,
+    /// Why none can be opened for now.
+    pub failure: Option<Failure>,
+    /// Workers that have asked for an idle server connection.
+    pub asked_by: VecDeque<WorkerId>,
+    /// Clients that belong to it.
+    pub sessions: u32,
+    /// Counters.
+    pub stats: PoolStats,
+}
+
+/// Why a pool opens no server connection for now.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The body of the ErrorResponse that tells clients.
+    pub error: Rc<[u8]>,
+    /// When the next attempt may be made.
+    pub retry_at: Instant,
+    /// The pause before that attempt.
+    pub pause: Duration,
+}
+
+impl Pool {
+    /// A pool without connections.
+    #[must_use]
+    pub fn new(id: PoolId, key: PoolKey, config: Arc<ResolvedPool>, shared: Arc<SharedPool>) -> Self {
+        Self {
+            id,
+            key,
+            config,
+            shared,
+            idle: Vec::new(),
+            waiters: VecDeque::new(),
+            waiting: 0,
+            logins: Vec::new(),
+            dialing: 0,
+            failure: None,
+            asked_by: VecDeque::new(),
+            sessions: 0,
+            stats: PoolStats::default(),
+        }
+    }
+
+    /// The limits for one more server connection; the reserve counts once somebody has waited for
+    /// `reserve_timeout`.
+    #[must_use]
+    pub fn limits(&self, reserve: Reserve) -> Limits {
+        let pool = &self.config.pool;
+        Limits {
+            pool: match reserve {
+                Reserve::Kept => pool.size,
+                Reserve::Open => pool.size.saturating_add(pool.reserve_size),
+            },
+            database: self.config.max_db_connections.unwrap_or(u32::MAX),
+            user: self.config.max_user_connections.unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Whether one more dial would help: somebody waits for whom none is under way.
+    #[must_use]
+    pub fn wants_dial(&self, now: Instant) -> bool {
+        let wanted = self.waiting.max(u32::from(!self.logins.is_empty()));
+        self.dialing < wanted.min(DIALS_LIMIT)
+            && self.failure.as_ref().is_none_or(|failure| failure.retry_at <= now)
+    }
+
+    /// Notes a failed dial and returns the failure with its pause.
+    pub fn failed(&mut self, error: Rc<[u8]>, now: Instant) -> &Failure {
+        let limit = self.config.pool.server_login_retry.max(FIRST_RETRY);
+        let pause = match &self.failure {
+            // Parallel dials that fail together are one failure.
+            Some(last) if last.retry_at > now => last.pause,
+            Some(last) => (last.pause * 2).min(limit),
+            None => FIRST_RETRY.min(limit),
+        };
+        self.failure.insert(Failure { error, retry_at: now + pause, pause })
+    }
+
+    /// The error to answer with at once, while a failure's pause lasts and no server connection
+    /// lives that could still serve.
+    #[must_use]
+    pub fn standing_failure(&self, now: Instant) -> Option<Rc<[u8]>> {
+        let failure = self.failure.as_ref().filter(|failure| failure.retry_at > now)?;
+        (self.shared.open_count() == 0).then(|| Rc::clone(&failure.error))
+    }
+
+    /// Publishes the number of idle connections to the other workers.
+    #[inline]
+    pub fn publish_idle(&self, worker: WorkerId) {
+        self.shared.share(worker).idle.store(self.idle.len() as u32, Relaxed);
+    }
+}
+
+/// Whether the reserve connections may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserve {
+    /// Not yet.
+    Kept,
+    /// Somebody has waited long enough.
+    Open,
+}
+
+/// The workers that a pool of `size` server connections uses, of `workers`: the first is given by
+/// the pool's `hash`, so that small pools spread over the workers.
+pub fn workers_of(hash: u64, size: u32, workers: u16) -> impl Iterator<Item = WorkerId> {
+    let used = size.div_ceil(SERVERS_PER_WORKER).clamp(1, u32::from(workers)) as u16;
+    let first = (hash % u64::from(workers)) as u16;
+    (0..used).map(move |n| WorkerId((first + n) % workers))
+}
+
+/// A worker's fair share of a pool's connections.
+#[must_use]
+pub fn fair_share(size: u32, workers: u16) -> u32 {
+    let used = size.div_ceil(SERVERS_PER_WORKER).clamp(1, u32::from(workers));
+    size.div_ceil(used)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_uses_a_worker_for_each_eight_servers() {
+        assert_eq!(workers_of(5, 8, 4).collect::<Vec<_>>(), [WorkerId(1)]);
+        assert_eq!(workers_of(7, 20, 4).collect::<Vec<_>>(), [WorkerId(3), WorkerId(0), WorkerId(1)]);
+        assert_eq!(workers_of(7, 100, 2).count(), 2);
+        assert_eq!(fair_share(20, 2), 10);
+        assert_eq!(fair_share(5, 8), 5);
+    }
+}

@@ -1,0 +1,188 @@
+//! One worker's core: its sessions, server connections and pools, and the steps on them.
+//!
+//! Owns all state of the worker; never knows a socket. The steps on bytes are in
+//! [`crate::client_turn`] and [`crate::server_turn`], those on links in [`crate::checkout`].
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use pgimbal_config::ResolvedPool;
+use slab::Slab;
+
+use crate::ids::{PoolId, ServerId, SessionId, WorkerId};
+use crate::plan::{Judged, Plan};
+use crate::pool::{Pool, PoolKey};
+use crate::prepared::{StatementKey, StatementTable};
+use crate::reported::ReportedTable;
+use crate::server::Server;
+use crate::session::Session;
+use crate::settings::{SettingsId, SettingsTable};
+use crate::shared::SharedPool;
+use crate::{client_turn, server_turn};
+
+/// One worker's core.
+#[derive(Debug)]
+pub struct Pooler {
+    pub(crate) worker: WorkerId,
+    pub(crate) workers: u16,
+    pub(crate) sessions: Slab<Session>,
+    pub(crate) servers: Slab<Server>,
+    pub(crate) pools: Vec<Pool>,
+    by_key: HashMap<PoolKey, PoolId, RandomState>,
+    pub(crate) tables: Tables,
+    pub(crate) actions: Vec<Action>,
+    next_serial: u32,
+}
+
+/// What sessions and servers of a worker share by reference.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    pub(crate) worker: u16,
+    pub(crate) statements: StatementTable,
+    pub(crate) settings: SettingsTable,
+    pub(crate) reported: ReportedTable,
+}
+
+/// What the core wants done outside of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Open a server connection; answer with [`Pooler::dialed`] or [`Pooler::dial_failed`].
+    Dial(ServerId),
+    /// Say Terminate to a server, wait until it is gone, then call [`Pooler::closed`].
+    Close(ServerId),
+    /// Send a cancel request for a server; when it has reached its end, call
+    /// [`Pooler::cancel_ended`].
+    Cancel(ServerId),
+    /// Run the task of this session: it has a server, or an error to tell.
+    Wake(SessionId),
+    /// Move an idle server connection to another worker (after [`Pooler::give_away`]).
+    Give(ServerId, WorkerId),
+    /// Ask another worker for an idle server connection of this pool.
+    Ask(PoolId, WorkerId),
+}
+
+impl Tables {
+    /// The settings that matter to Parse, as a number that is equal on every worker.
+    pub(crate) fn parse_fingerprint(&self, settings: SettingsId) -> u64 {
+        let settings = self.settings.parse_affecting(settings);
+        if settings == SettingsId::EMPTY {
+            return 0;
+        }
+        let values = self.settings.settings(settings).iter().map(|s| (&*s.name, &*s.value));
+        self.statements.fingerprint(values)
+    }
+}
+
+impl Pooler {
+    /// The core of `worker`, one of `workers`. Equal keys on every worker let a server connection
+    /// keep its prepared statements when it moves.
+    #[must_use]
+    pub fn new(worker: WorkerId, workers: u16, key: StatementKey) -> Self {
+        Self {
+            worker,
+            workers: workers.max(1),
+            sessions: Slab::new(),
+            servers: Slab::new(),
+            pools: Vec::new(),
+            by_key: HashMap::default(),
+            tables: Tables {
+                worker: worker.0,
+                statements: StatementTable::new(key),
+                settings: SettingsTable::new(key.seed()),
+                reported: ReportedTable::default(),
+            },
+            actions: Vec::new(),
+            next_serial: 1,
+        }
+    }
+
+    /// This worker.
+    #[must_use]
+    pub const fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
+    /// Moves all actions that were asked for to the end of `out`.
+    pub fn take_actions(&mut self, out: &mut Vec<Action>) {
+        out.append(&mut self.actions);
+    }
+
+    /// The pool of this name, made if this worker has none yet.
+    pub fn pool(
+        &mut self,
+        key: &PoolKey,
+        make: impl FnOnce() -> (Arc<ResolvedPool>, Arc<SharedPool>),
+    ) -> PoolId {
+        if let Some(id) = self.by_key.get(key) {
+            return *id;
+        }
+        let id = PoolId(self.pools.len() as u32);
+        let (config, shared) = make();
+        self.pools.push(Pool::new(id, key.clone(), config, shared));
+        self.by_key.insert(key.clone(), id);
+        id
+    }
+
+    /// A pool of this worker.
+    #[must_use]
+    pub fn pool_of(&self, id: PoolId) -> &Pool {
+        &self.pools[id.index()]
+    }
+
+    /// This worker's pools.
+    #[must_use]
+    pub fn pools(&self) -> &[Pool] {
+        &self.pools
+    }
+
+    /// A reload has changed where a pool leads or how it behaves.
+    pub fn reconfigure(&mut self, id: PoolId, config: Arc<ResolvedPool>) {
+        self.pools[id.index()].config = config;
+    }
+
+    /// A session, unless it has left.
+    #[inline]
+    #[must_use]
+    pub fn session(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.get(id.index()).filter(|session| session.id == id)
+    }
+
+    /// A server connection, unless it is gone.
+    #[inline]
+    #[must_use]
+    pub fn server(&self, id: ServerId) -> Option<&Server> {
+        self.servers.get(id.index()).filter(|server| server.id == id)
+    }
+
+    /// Judges what a client sent. `buf` starts where the last judgement ended.
+    pub fn client_bytes(&mut self, id: SessionId, now: Instant, buf: &[u8], plan: &mut Plan) -> Judged {
+        client_turn::judge(self, id, now, buf, plan)
+    }
+
+    /// Judges what a server sent. `buf` starts where the last judgement ended.
+    pub fn server_bytes(&mut self, id: ServerId, now: Instant, buf: &[u8], plan: &mut Plan) -> Judged {
+        server_turn::judge(self, id, now, buf, plan)
+    }
+
+    pub(crate) fn next_serial(&mut self) -> u32 {
+        let serial = self.next_serial;
+        // 0 stands for "nobody" in what people see.
+        self.next_serial = self.next_serial.checked_add(1).unwrap_or(1);
+        serial
+    }
+
+    pub(crate) fn wake(&mut self, session: SessionId) {
+        self.actions.push(Action::Wake(session));
+    }
+}
+
+/// An error of pgimbal's own as the body of an ErrorResponse.
+#[must_use]
+pub fn error_body(report: &pgimbal_wire::error::Report<'_>) -> Rc<[u8]> {
+    let mut message = Vec::new();
+    report.encode_error(&mut message);
+    message.get(pgimbal_wire::frame::HEADER_LEN..).unwrap_or_default().into()
+}

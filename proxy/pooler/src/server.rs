@@ -1,0 +1,143 @@
+//! One server connection as the core sees it. Its socket is the driver's.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use pgimbal_wire::encode::TransactionStatus;
+
+use crate::ids::{PoolId, ServerId, SessionId};
+use crate::owed::OwedQueue;
+use crate::prepared::ServerStatements;
+use crate::reported::Reported;
+use crate::settings::SettingsId;
+use crate::shared::Slot;
+
+/// A server connection.
+#[derive(Debug)]
+pub struct Server {
+    /// Its own id.
+    pub id: ServerId,
+    /// The pool that it belongs to.
+    pub pool: PoolId,
+    /// Its place within the limits; dropped when the backend is known to be gone.
+    pub slot: Slot,
+    /// What it is doing.
+    pub state: ServerState,
+    /// The replies that it owes.
+    pub owed: OwedQueue,
+    /// The one place where a transaction's status is kept: what the last ReadyForQuery said.
+    pub status: TransactionStatus,
+    /// The rest of a message that is passing through towards the client.
+    pub body: Body,
+    /// The settings in effect, as far as the proxy has set them.
+    pub settings: SettingsId,
+    /// The settings that it reports.
+    pub reported: Rc<Reported>,
+    /// Its prepared statements.
+    pub statements: ServerStatements,
+    /// What its unnamed statement is.
+    pub unnamed: UnnamedStatement,
+    /// COPY FROM STDIN is running.
+    pub copy_in: bool,
+    /// The transaction may have changed the schema.
+    pub schema_change: bool,
+    /// What has happened since the last ReadyForQuery.
+    pub since_ready: SinceReady,
+    /// Queries that bring its settings back to the client's after a RESET; sent when it is ready.
+    pub restore: Vec<Box<[u8]>>,
+    /// The FATAL or PANIC with which it took its leave: the body of the ErrorResponse.
+    pub last_words: Option<Box<[u8]>>,
+    /// How to cancel what it runs.
+    pub backend_key: BackendKey,
+    /// Transactions that it has ended: the number of the current one.
+    pub transaction: u64,
+    /// Cancel requests on their way to it.
+    pub cancels: u32,
+    /// When it was opened.
+    pub opened_at: Instant,
+    /// When it is to be replaced, once it is unlinked.
+    pub retire_at: Instant,
+}
+
+/// What a server connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerState {
+    /// Connecting and logging in.
+    Dialing,
+    /// Waiting for a client since then.
+    Idle(Instant),
+    /// Serving a session since then.
+    Linked(SessionId, Instant),
+    /// Idle, but cancel requests sent for it may still arrive.
+    AwaitingCancels(Instant),
+    /// Saying good-bye: the place is taken until the backend is gone.
+    Closing,
+}
+
+/// A message that is passing through piece by piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// None: the next byte is a tag.
+    None,
+    /// So many bytes still pass on.
+    Forward(u32),
+    /// So many bytes are still swallowed.
+    Drop(u32),
+}
+
+/// Whose the unnamed statement of a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnnamedStatement {
+    /// There is none.
+    Absent,
+    /// The newest unnamed statement of this session.
+    Of(SessionId),
+}
+
+/// What has happened on a server connection since its last ReadyForQuery.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SinceReady {
+    /// An ErrorResponse has come.
+    pub failed: bool,
+    /// A COMMIT, END or PREPARE TRANSACTION may be under way.
+    pub may_commit: bool,
+    /// Messages were forwarded whose Sync has not been.
+    pub segment_open: bool,
+}
+
+/// Process id and secret of a backend, for cancel requests.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct BackendKey {
+    /// The backend's process id.
+    pub process_id: u32,
+    /// The secret, 4 to 256 bytes.
+    pub secret: Box<[u8]>,
+}
+
+impl std::fmt::Debug for BackendKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BackendKey({}, ***)", self.process_id)
+    }
+}
+
+impl Server {
+    /// The session that it serves.
+    #[inline]
+    #[must_use]
+    pub const fn session(&self) -> Option<SessionId> {
+        match self.state {
+            ServerState::Linked(session, _) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// Whether it may be released: idle, nothing owed, nothing in the middle.
+    #[inline]
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.status == TransactionStatus::Idle
+            && self.owed.is_empty()
+            && !self.since_ready.segment_open
+            && self.body == Body::None
+    }
+}

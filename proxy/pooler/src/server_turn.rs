@@ -1,0 +1,205 @@
+//! One step on what a server sent: which replies pass, what they settle, when it is free again.
+
+mod ready;
+mod replies;
+
+use std::time::Instant;
+
+use pgimbal_wire::frame::{self, HEADER_LEN, Header};
+use pgimbal_wire::tag::backend;
+
+use crate::client_turn::emit_made;
+use crate::ids::ServerId;
+use crate::owed::{Owed, OwnQuery};
+use crate::plan::{HOLD_LIMIT, Judged, Plan, Stop};
+use crate::pool::Pool;
+use crate::pooler::{Pooler, Tables};
+use crate::server::{Body, Server};
+use crate::session::Session;
+
+/// The longest message that is judged by its whole body: a reported setting. Rows, notices and
+/// errors of any length stream.
+const LONGEST_JUDGED: usize = 1024 * 1024;
+
+/// Everything that one step touches, borrowed apart.
+pub(crate) struct ServerTurn<'a> {
+    pub(crate) server: &'a mut Server,
+    pub(crate) session: Option<&'a mut Session>,
+    pub(crate) pool: &'a mut Pool,
+    pub(crate) tables: &'a mut Tables,
+    pub(crate) now: Instant,
+    pub(crate) buf: &'a [u8],
+    pub(crate) at: usize,
+    pub(crate) plan: &'a mut Plan,
+    pub(crate) freed: Freed,
+}
+
+/// Whether the last ReadyForQuery may have freed the server connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Freed {
+    /// The session's own messages come next.
+    No,
+    /// If nothing is in the way.
+    Perhaps,
+}
+
+/// Whether a message passes to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Pass,
+    Swallow,
+}
+
+pub(crate) fn judge(
+    pooler: &mut Pooler,
+    id: ServerId,
+    now: Instant,
+    buf: &[u8],
+    plan: &mut Plan,
+) -> Judged {
+    let Some(server) = pooler.servers.get_mut(id.index()).filter(|server| server.id == id) else {
+        return Judged { taken: buf.len() as u32, stop: Stop::Drained };
+    };
+    let session = server.session().and_then(|session| pooler.sessions.get_mut(session.index()));
+    let pool = &mut pooler.pools[server.pool.index()];
+    pool.stats.server_bytes_in += buf.len() as u64;
+    let turn = ServerTurn { server, session, pool, tables: &mut pooler.tables, now, buf, at: 0, plan, freed: Freed::No };
+    turn.run()
+}
+
+impl ServerTurn<'_> {
+    fn run(mut self) -> Judged {
+        let stop = loop {
+            if let Err(stop) = self.step() {
+                break stop;
+            }
+        };
+        Judged { taken: self.at as u32, stop }
+    }
+
+    fn step(&mut self) -> Result<(), Stop> {
+        if self.server.body != Body::None {
+            return self.stream_body();
+        }
+        let rest = &self.buf[self.at..];
+        let header = match frame::peek(rest) {
+            Ok(Some(header)) => header,
+            Ok(None) if rest.is_empty() => return Err(Stop::Drained),
+            Ok(None) => return Err(Stop::Need(HEADER_LEN as u32)),
+            Err(_) => return Err(Stop::Fault),
+        };
+        let total = header.total as usize;
+        let wanted = match header.tag {
+            backend::PARAMETER_STATUS if total > LONGEST_JUDGED => return Err(Stop::Fault),
+            backend::PARAMETER_STATUS => total,
+            _ => total.min(HOLD_LIMIT),
+        };
+        if rest.len() < wanted {
+            return Err(Stop::Need(wanted as u32));
+        }
+        let body = &rest[HEADER_LEN..total.min(rest.len())];
+        let start = self.at;
+        let fate = self.message(header, body)?;
+        self.at = start;
+        self.take(header, fate);
+        if !self.server.owed.is_empty() {
+            emit_made(self.server, self.plan);
+        }
+        if header.tag == backend::READY_FOR_QUERY { self.after_ready() } else { Ok(()) }
+    }
+
+    /// Decides one message, of which `body` is what has arrived.
+    fn message(&mut self, header: Header, body: &[u8]) -> Result<Fate, Stop> {
+        match header.tag {
+            backend::DATA_ROW | backend::COPY_DATA | backend::COPY_DONE => Ok(self.rows()),
+            backend::ROW_DESCRIPTION if self.answers_query() => Ok(self.rows()),
+            backend::COMMAND_COMPLETE => self.command_complete(body),
+            backend::READY_FOR_QUERY => self.ready(body),
+            backend::ROW_DESCRIPTION
+            | backend::NO_DATA
+            | backend::PARSE_COMPLETE
+            | backend::BIND_COMPLETE
+            | backend::CLOSE_COMPLETE
+            | backend::PORTAL_SUSPENDED
+            | backend::EMPTY_QUERY_RESPONSE => self.reply(),
+            backend::PARAMETER_DESCRIPTION | backend::FUNCTION_CALL_RESPONSE => Ok(self.rows()),
+            backend::COPY_IN_RESPONSE => {
+                self.server.copy_in = true;
+                self.server.owed.forget_syncs_behind_copy();
+                Ok(self.rows())
+            }
+            backend::COPY_OUT_RESPONSE | backend::COPY_BOTH_RESPONSE => Ok(self.rows()),
+            backend::ERROR_RESPONSE => self.error(body),
+            backend::NOTICE_RESPONSE => Ok(self.asynchronous()),
+            backend::NOTIFICATION_RESPONSE => Ok(self.asynchronous()),
+            backend::PARAMETER_STATUS => self.parameter_status(body),
+            _ => Err(Stop::Fault),
+        }
+    }
+
+    /// Rows and the like belong to whatever is at the front of the queue.
+    fn rows(&self) -> Fate {
+        match self.server.owed.front() {
+            Some(Owed::Own(_)) | None => Fate::Swallow,
+            Some(_) => Fate::Pass,
+        }
+    }
+
+    /// What the server says on its own account passes to whoever is linked, unless the proxy's own
+    /// query caused it.
+    fn asynchronous(&self) -> Fate {
+        match self.server.owed.front() {
+            Some(Owed::Own(_)) => Fate::Swallow,
+            _ if self.session.is_some() => Fate::Pass,
+            _ => Fate::Swallow,
+        }
+    }
+
+    fn answers_query(&self) -> bool {
+        matches!(self.server.owed.front(), Some(Owed::Query(_) | Owed::Own(_)))
+    }
+
+    /// Takes a judged message off the buffer; the rest of a long one shares its fate.
+    fn take(&mut self, header: Header, fate: Fate) {
+        let have = (header.total as usize).min(self.buf.len() - self.at);
+        let missing = header.total - have as u32;
+        match fate {
+            Fate::Pass => self.plan.to_client.span(self.at, self.at + have),
+            Fate::Swallow => {}
+        }
+        self.server.body = match fate {
+            _ if missing == 0 => Body::None,
+            Fate::Pass => Body::Forward(missing),
+            Fate::Swallow => Body::Drop(missing),
+        };
+        self.at += have;
+    }
+
+    fn stream_body(&mut self) -> Result<(), Stop> {
+        let have = self.buf.len() - self.at;
+        if have == 0 {
+            return Err(Stop::Drained);
+        }
+        let (Body::Forward(missing) | Body::Drop(missing)) = self.server.body else { return Ok(()) };
+        let taken = have.min(missing as usize);
+        let left = missing - taken as u32;
+        if matches!(self.server.body, Body::Forward(_)) {
+            self.plan.to_client.span(self.at, self.at + taken);
+        }
+        self.server.body = match self.server.body {
+            _ if left == 0 => Body::None,
+            Body::Forward(_) => Body::Forward(left),
+            _ => Body::Drop(left),
+        };
+        self.at += taken;
+        Ok(())
+    }
+
+    /// Whether the proxy's own query of this kind is being answered.
+    fn answers_own(&self) -> Option<OwnQuery> {
+        match self.server.owed.front() {
+            Some(Owed::Own(kind)) => Some(*kind),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! ReadyForQuery: what is settled by it, and what comes next for the server connection.
+
+use pgimbal_wire::encode::{self, TransactionStatus};
+
+use super::{Fate, Freed, ServerTurn};
+use crate::link;
+use crate::owed::{Owed, OwnQuery};
+use crate::plan::Stop;
+use crate::server::SinceReady;
+use crate::session::{Link, Presence};
+use crate::settings::SettingsId;
+
+impl ServerTurn<'_> {
+    pub(super) fn ready(&mut self, body: &[u8]) -> Result<Fate, Stop> {
+        let [status] = body else { return Err(Stop::Fault) };
+        let Some(status) = TransactionStatus::from_byte(*status) else { return Err(Stop::Fault) };
+        let Some(settled) = self.server.owed.take_ready() else { return Err(Stop::Fault) };
+        self.server.status = status;
+        self.server.copy_in = false;
+        let since = self.server.since_ready;
+        self.settle_transaction(since.failed);
+        self.server.since_ready = SinceReady {
+            segment_open: since.segment_open,
+            ..SinceReady::default()
+        };
+        self.freed = Freed::Perhaps;
+        match settled {
+            Owed::Sync | Owed::Query(_) => {
+                if status == TransactionStatus::Idle {
+                    self.pool.stats.transactions += 1;
+                }
+                self.restore_settings();
+                Ok(Fate::Pass)
+            }
+            Owed::Own(kind) => self.own_query_ended(kind, since.failed),
+            _ => Ok(Fate::Swallow),
+        }
+    }
+
+    /// The settings and the schema follow the fate of the transaction.
+    fn settle_transaction(&mut self, failed: bool) {
+        if self.server.schema_change {
+            self.pool.shared.database.schema_changed();
+        }
+        if self.server.status != TransactionStatus::Idle {
+            return;
+        }
+        self.server.schema_change = false;
+        self.server.transaction += 1;
+        let Some(session) = self.session.as_deref_mut() else { return };
+        if session.settings.changed_in_transaction() {
+            let table = &mut self.tables.settings;
+            if failed {
+                session.settings.rollback(table);
+            } else {
+                session.settings.commit(table);
+            }
+            link::settings_changed(session, self.server, self.pool, self.tables);
+        }
+    }
+
+    /// After RESET the server stands at its own defaults, the client expects those it came with.
+    fn restore_settings(&mut self) {
+        let queries = std::mem::take(&mut self.server.restore);
+        if self.server.status == TransactionStatus::Failed {
+            return;
+        }
+        for sql in queries {
+            self.server.owed.push(Owed::Own(OwnQuery::Restore));
+            self.plan.make_for_server(|out| encode::query(out, &sql));
+        }
+    }
+
+    fn own_query_ended(&mut self, kind: OwnQuery, failed: bool) -> Result<Fate, Stop> {
+        if failed && kind != OwnQuery::Setup {
+            // Nobody can say in which state it is.
+            return Err(Stop::Fault);
+        }
+        match kind {
+            OwnQuery::Setup => self.setup_ended(failed),
+            OwnQuery::Restore => {
+                if let Some(session) = self.session.as_deref_mut() {
+                    link::tell_reported(session, self.server, self.plan);
+                }
+            }
+            OwnQuery::SetupFirst => self.freed = Freed::No,
+            OwnQuery::Rollback | OwnQuery::Reset => {}
+        }
+        if kind == OwnQuery::Reset {
+            self.tables.settings.assign(&mut self.server.settings, SettingsId::EMPTY);
+            self.server.statements.clear();
+        }
+        Ok(Fate::Swallow)
+    }
+
+    fn setup_ended(&mut self, failed: bool) {
+        let Some(session) = self.session.as_deref_mut() else { return };
+        if failed {
+            // One implicit transaction: nothing of it holds, and the session has no use for it.
+            session.link = Link::Ready(self.server.id);
+            return;
+        }
+        self.freed = Freed::No;
+        self.tables.settings.assign(&mut self.server.settings, session.settings.current());
+        session.link = Link::Ready(self.server.id);
+        link::tell_reported(session, self.server, self.plan);
+    }
+
+    /// ReadyForQuery has been dealt with: is the server connection free?
+    pub(super) fn after_ready(&mut self) -> Result<(), Stop> {
+        let Some(session) = self.session.as_deref_mut() else { return Ok(()) };
+        if session.presence != Presence::Here
+            || self.freed == Freed::No
+            || !self.server.is_settled()
+        {
+            return Ok(());
+        }
+        session.active_at = self.now;
+        if matches!(session.link, Link::Cleaning(_)) {
+            return Err(Stop::Checkin);
+        }
+        if !link::may_release(session, self.server, self.pool) {
+            return Ok(());
+        }
+        if self.pool.config.pool.reset_query_always {
+            session.link = Link::Cleaning(self.server.id);
+            link::start_reset(self.server, self.pool, self.plan);
+            return Ok(());
+        }
+        Err(Stop::Checkin)
+    }
+}

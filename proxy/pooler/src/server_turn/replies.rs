@@ -1,0 +1,170 @@
+//! The replies before ReadyForQuery: what each settles.
+
+use std::rc::Rc;
+
+use pgimbal_wire::error::{self, ErrorFields, Severity, SqlState};
+
+use super::{Fate, ServerTurn};
+use crate::link;
+use crate::owed::{NameChange, Owed, OwnQuery, Reply};
+use crate::plan::Stop;
+use crate::session::{Phase, Session};
+
+impl ServerTurn<'_> {
+    /// CommandComplete: the last reply of an Execute, or one of a query's.
+    pub(super) fn command_complete(&mut self, body: &[u8]) -> Result<Fate, Stop> {
+        self.server.copy_in = false;
+        if self.session.as_ref().is_some_and(|session| session.settings.changed_in_transaction()) {
+            self.transaction_tag(body);
+        }
+        match self.server.owed.front() {
+            Some(Owed::Query(None)) => Ok(Fate::Pass),
+            Some(Owed::Own(_)) => Ok(Fate::Swallow),
+            Some(Owed::Query(Some(effect))) => {
+                let effect = (**effect).clone();
+                self.apply(&effect);
+                Ok(Fate::Pass)
+            }
+            _ => self.reply(),
+        }
+    }
+
+    /// The last reply to a message of the extended protocol.
+    pub(super) fn reply(&mut self) -> Result<Fate, Stop> {
+        // EmptyQueryResponse also answers simple queries.
+        if self.answers_query() {
+            return Ok(self.rows());
+        }
+        match self.server.owed.take_reply() {
+            Some(Reply::Pass) => Ok(Fate::Pass),
+            Some(Reply::Swallow | Reply::Evict(_)) => Ok(Fate::Swallow),
+            Some(Reply::Parse(parse)) if parse.change.is_some() => Ok(Fate::Pass),
+            Some(Reply::Parse(_)) => Ok(Fate::Swallow),
+            Some(Reply::Execute(effect)) => {
+                self.apply(&effect);
+                Ok(Fate::Pass)
+            }
+            None => Err(Stop::Fault),
+        }
+    }
+
+    fn apply(&mut self, effect: &crate::effect::Effect) {
+        if let Some(session) = self.session.as_deref_mut() {
+            link::apply(effect, session, self.server, self.pool, self.tables);
+        }
+    }
+
+    /// In a transaction that has changed settings: did it commit or roll back?
+    fn transaction_tag(&mut self, body: &[u8]) {
+        let Some(session) = self.session.as_deref_mut() else { return };
+        match body {
+            b"COMMIT\0" => session.settings.commit(&mut self.tables.settings),
+            b"ROLLBACK\0" if !is_rollback_to(self.server.owed.front()) => {
+                session.settings.rollback(&mut self.tables.settings);
+                link::settings_changed(session, self.server, self.pool, self.tables);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn error(&mut self, body: &[u8]) -> Result<Fate, Stop> {
+        let Ok(fields) = ErrorFields::parse(body) else { return Err(Stop::Fault) };
+        self.pool.stats.error(fields.code);
+        if matches!(fields.severity, Severity::Fatal | Severity::Panic) {
+            // The connection ends now; what the client is told depends on its state then.
+            self.server.last_words = Some(body.into());
+            return Ok(Fate::Swallow);
+        }
+        if fields.code == SqlState::FEATURE_NOT_SUPPORTED && is_stale_plan(body) {
+            self.pool.shared.database.schema_changed();
+        }
+        self.server.since_ready.failed = true;
+        self.server.copy_in = false;
+        match self.server.owed.front() {
+            Some(Owed::Query(_)) => Ok(Fate::Pass),
+            Some(Owed::Own(OwnQuery::Setup | OwnQuery::SetupFirst)) => {
+                self.refuse_session(body);
+                Ok(Fate::Swallow)
+            }
+            Some(Owed::Own(_)) => Ok(Fate::Swallow),
+            Some(_) => {
+                self.skip_to_sync();
+                Ok(Fate::Pass)
+            }
+            None if self.session.is_some() => Ok(Fate::Pass),
+            None => Err(Stop::Fault),
+        }
+    }
+
+    /// The server skips everything up to Sync: undoes what was noted ahead for it.
+    fn skip_to_sync(&mut self) {
+        let (skipped, sync_is_owed) = self.server.owed.take_skipped();
+        for entry in skipped.into_iter().rev() {
+            match entry {
+                Owed::Parse(parse) => {
+                    if let Some(statement) = &parse.statement {
+                        self.server.statements.remove(statement.id);
+                    }
+                    if let Some(change) = parse.change {
+                        self.undo(change);
+                    }
+                }
+                Owed::MadeChange(_, change) => self.undo(*change),
+                // The Close was skipped, so the statement is still there.
+                Owed::Evict(id) => self.server.statements.insert(id),
+                _ => {}
+            }
+        }
+        let Some(session) = self.session.as_deref_mut() else { return };
+        session.bound_effect = None;
+        if !sync_is_owed {
+            session.phase = Phase::Skipping;
+        }
+        // Whether an unnamed Parse in the segment was reached is not known. On this server its own
+        // unnamed statement tells; elsewhere the client is told that there is none.
+        session.unnamed = None;
+    }
+
+    fn undo(&mut self, change: NameChange) {
+        if let Some(names) = self.session.as_deref_mut().and_then(|s: &mut Session| s.statements.as_mut()) {
+            names.set(&change.name, change.before);
+        }
+    }
+
+    /// The session's settings cannot be set: its next statement is answered with the reason.
+    fn refuse_session(&mut self, body: &[u8]) {
+        if let Some(session) = self.session.as_deref_mut() {
+            session.offline = Some(Box::new(crate::offline::Offline::refused(body.into())));
+        }
+    }
+
+    pub(super) fn parameter_status(&mut self, body: &[u8]) -> Result<Fate, Stop> {
+        let mut parts = body.split(|&byte| byte == 0);
+        let (Some(name), Some(value)) = (parts.next(), parts.next()) else { return Err(Stop::Fault) };
+        self.server.reported = self.tables.reported.with(&self.server.reported, name, value);
+        let own = self.answers_own().is_some();
+        let Some(session) = self.session.as_deref_mut() else { return Ok(Fate::Swallow) };
+        if own {
+            // Told when the session's own messages begin, if it still differs by then.
+            return Ok(Fate::Swallow);
+        }
+        session.settings.reported(&mut self.tables.settings, name, value);
+        self.tables.settings.assign(&mut self.server.settings, session.settings.current());
+        link::know_reported(session, &Rc::clone(&self.server.reported));
+        Ok(Fate::Pass)
+    }
+}
+
+fn is_rollback_to(front: Option<&Owed>) -> bool {
+    let effect = match front {
+        Some(Owed::Query(Some(effect)) | Owed::Execute(effect)) => effect,
+        _ => return false,
+    };
+    matches!(**effect, crate::effect::Effect::RollbackTo(_))
+}
+
+/// "cached plan must not change result type", told by the routine that raises it: the message may
+/// be in any language.
+fn is_stale_plan(body: &[u8]) -> bool {
+    error::fields(body).any(|(kind, value)| kind == b'R' && value == b"RevalidateCachedQuery")
+}
