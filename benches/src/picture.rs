@@ -28,7 +28,7 @@ pub fn svg(title: &str, rows: &[Row]) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
          font-family=\"system-ui, sans-serif\" font-size=\"12\" fill=\"#1f2933\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
-         <text x=\"20\" y=\"28\" font-size=\"16\" font-weight=\"600\">{}</text>",
+         <text x=\"20\" y=\"28\" font-size=\"14\" font-weight=\"600\">{}</text>",
         escape(title)
     );
     for (index, pooler) in poolers.iter().enumerate() {
@@ -140,7 +140,7 @@ fn panels(rows: &[Row]) -> Vec<Panel> {
             ],
         },
         Panel {
-            title: "KB of memory per idle client".into(),
+            title: "KiB of memory per idle client".into(),
             groups: vec![single("10,000 clients", "idle", Figure::ResidentPerIdleClient, 1024.0)],
         },
     ]

@@ -63,7 +63,7 @@ const TABLES: [Table; 4] = [
         title: "Idle clients",
         scenarios: &["idle"],
         columns: &[
-            column("KB/client", Figure::ResidentPerIdleClient, 1024.0, 2),
+            column("KiB/client", Figure::ResidentPerIdleClient, 1024.0, 2),
             column("logins/s while they came", Figure::LoginsPerSecond, 1.0, 0),
         ],
     },

@@ -193,8 +193,9 @@ fn publish(about: &[(String, String)], rows: &[Row]) -> Result<()> {
     let fields: Map<String, Value> =
         about.iter().map(|(key, text)| (key.clone(), json!(text))).collect();
     let json = format!("{:#}\n", report::json(&fields, rows));
-    let machine = about.first().map_or("", |(_, text)| text);
-    let svg = picture::svg(machine, rows);
+    let sentence =
+        |key: &str| about.iter().find(|(known, _)| known == key).map_or("", |(_, text)| text);
+    let svg = picture::svg(&format!("{} on {}", sentence("contenders"), sentence("machine")), rows);
     let files = [("report.json", &json), ("report.md", &markdown), ("report.svg", &svg)];
     let written = fs::create_dir_all(&out)
         .and_then(|()| files.iter().try_for_each(|(name, text)| fs::write(out.join(name), text)));
