@@ -1,10 +1,131 @@
 //! `/metrics`, `/livez` and `/readyz` over HTTP.
+//!
+//! Owns what a probe is told. No answer asks a database, and none waits for a stuck worker longer
+//! than the collector does. Everything that a stranger could make large or long has a limit.
 
-use tokio::net::TcpListener;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::collect::Collector;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use crate::collect::{Collector, Detail, Gauges, Phase};
+use crate::metrics;
+
+/// Connections at once. Probes and scrapers need a handful; more wait in the listener's backlog.
+const MAX_CONNECTIONS: usize = 64;
+/// How long a request's head may take.
+const READ_TIME: Duration = Duration::from_secs(5);
+/// How long a connection may take as a whole: a large page over a slow line, and no longer.
+const WHOLE_TIME: Duration = Duration::from_secs(30);
+/// The longest head of a request, in bytes. It is hyper's least; a scraper sends some 300.
+const MAX_HEAD: usize = 8 * 1024;
+/// The pause after a failed accept: out of file descriptors, which only time mends.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const PATHS: &str = "pgimbal serves\n/metrics  for Prometheus\n/livez    whether the process \
+                     answers\n/readyz   whether it accepts clients\n";
 
 /// Serves `listener` until it is dropped, while draining too.
 pub async fn serve(listener: TcpListener, collector: Collector) {
-    let _ = (listener, collector);
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        // The semaphore is never closed.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let collector = collector.clone();
+                tokio::spawn(async move {
+                    connection(stream, collector).await;
+                    drop(place);
+                });
+            }
+            Err(err) => {
+                warn!(%err, "cannot accept an HTTP connection");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
 }
+
+/// One connection, one request: a scraper comes back in seconds, and a connection that does not
+/// stay cannot be held.
+async fn connection(stream: TcpStream, collector: Collector) {
+    let service = service_fn(|request| {
+        let collector = collector.clone();
+        async move { Ok::<_, Infallible>(answer(&request, &collector).await) }
+    });
+    let served = http1::Builder::new()
+        .keep_alive(false)
+        .timer(TokioTimer::new())
+        .header_read_timeout(READ_TIME)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    match timeout(WHOLE_TIME, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(err)) => debug!(%err, "an HTTP connection failed"),
+        Err(_) => debug!("an HTTP connection took too long"),
+    }
+}
+
+async fn answer(request: &Request<Incoming>, collector: &Collector) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match request.uri().path() {
+        "/metrics" => {
+            let snapshot = collector.snapshot(Detail::Totals).await;
+            page(StatusCode::OK, metrics::CONTENT_TYPE, metrics::render(&snapshot))
+        }
+        "/livez" => page(StatusCode::OK, TEXT, "ok\n"),
+        "/readyz" => match reason_not_ready(collector.process().snapshot().now) {
+            None => page(StatusCode::OK, TEXT, "ready\n"),
+            Some(reason) => {
+                page(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {reason}\n"))
+            }
+        },
+        _ => page(StatusCode::NOT_FOUND, TEXT, PATHS),
+    }
+}
+
+/// Ready is who accepts clients. A database that is down is no reason: its clients wait or are
+/// told so, and those of other databases are served.
+fn reason_not_ready(now: Gauges) -> Option<&'static str> {
+    match now.phase {
+        Phase::Starting => Some("starting, the listeners are not bound yet"),
+        Phase::Draining => Some("draining, no new clients are accepted"),
+        Phase::Serving if now.accept_paused => {
+            Some("out of file descriptors, accepting clients is paused")
+        }
+        Phase::Serving => None,
+    }
+}
+
+fn page(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,37 @@
-//! The page for Prometheus.
+//! The page for Prometheus, made of one snapshot.
+//!
+//! Owns the names and labels of every family. Names, units and what each means are stable; a
+//! series exists as long as its pool. Nothing is registered globally and nothing is kept from one
+//! page to the next.
+
+mod pools;
+mod process;
+mod sample;
+mod text;
+
+use metrics_exporter_prometheus::PrometheusBuilder;
 
 use crate::collect::Snapshot;
+
+/// The content type of the page.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The snapshot in Prometheus' text format, version 0.0.4.
 #[must_use]
 pub fn render(snapshot: &Snapshot) -> String {
-    let _ = snapshot;
-    String::new()
+    let pools = pools::bounded(snapshot.pools());
+    // A recorder for one page: what a pool counted leaves with the pool, and two pages made at
+    // once do not mix.
+    let recorder = PrometheusBuilder::new().build_recorder();
+    metrics::with_local_recorder(&recorder, || {
+        process::record(snapshot);
+        pools::record(&pools);
+    });
+    let mut page = recorder.handle().render();
+    text::waits(&mut page, &pools);
+    text::held(&mut page, &pools);
+    page
 }
+
+#[cfg(test)]
+mod tests;

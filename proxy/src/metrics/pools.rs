@@ -1,0 +1,156 @@
+//! Gauges and counters of pools.
+
+use metrics::Label;
+use pgimbal_pooler::stats::PoolSnapshot;
+
+use super::sample::{Counters, Gauges, label};
+
+/// Pools with labels of their own. With the wildcard database and trusted users clients choose the
+/// names, and a page must stay readable; a page of 1,000 pools is some 10 MB.
+const POOLS_LIMIT: usize = 1_000;
+
+/// Database and user of the pools beyond [`POOLS_LIMIT`], taken together.
+const OTHERS: &str = "(others)";
+
+/// At most [`POOLS_LIMIT`] pools and one for all the others. Those that have seen most
+/// transactions stay, so that a crowd of names used once does not push out a pool that works.
+pub(super) fn bounded(mut pools: Vec<PoolSnapshot>) -> Vec<PoolSnapshot> {
+    if pools.len() <= POOLS_LIMIT {
+        return pools;
+    }
+    pools.sort_by_key(|pool| std::cmp::Reverse(pool.stats.transactions));
+    let mut others = PoolSnapshot {
+        database: OTHERS.to_owned(),
+        user: OTHERS.to_owned(),
+        ..PoolSnapshot::default()
+    };
+    pools.split_off(POOLS_LIMIT).iter().for_each(|pool| others.add(pool));
+    // A client may call itself so; one page has each series once.
+    for pool in pools.extract_if(.., |pool| pool.database == OTHERS && pool.user == OTHERS) {
+        others.add(&pool);
+    }
+    pools.push(others);
+    pools
+}
+
+/// Makes the samples of all pools.
+pub(super) fn record(pools: &[PoolSnapshot]) {
+    gauges(pools);
+    pinned(pools);
+    counters(pools);
+    errors(pools);
+}
+
+/// The labels that say which pool.
+pub(super) fn pool_labels(pool: &PoolSnapshot) -> Vec<Label> {
+    vec![label("database", &pool.database), label("user", &pool.user)]
+}
+
+type Gauge = (&'static str, &'static str, fn(&PoolSnapshot) -> f64);
+
+const GAUGES: &[Gauge] = &[
+    ("pgimbal_clients_active", "Clients linked to a server connection.", |p| {
+        p.clients_active.into()
+    }),
+    ("pgimbal_clients_waiting", "Clients that wait for a server connection.", |p| {
+        p.clients_waiting.into()
+    }),
+    ("pgimbal_clients_idle", "Clients that need no server connection.", |p| p.clients_idle.into()),
+    ("pgimbal_servers_active", "Server connections linked to a client.", |p| {
+        p.servers_active.into()
+    }),
+    ("pgimbal_servers_idle", "Idle server connections.", |p| p.servers_idle.into()),
+    ("pgimbal_servers_dialing", "Server connections being opened.", |p| p.servers_dialing.into()),
+    (
+        "pgimbal_servers_leaving",
+        "Server connections that close, or wait for the end of a cancel request.",
+        |p| p.servers_leaving.into(),
+    ),
+    ("pgimbal_longest_wait_seconds", "How long the longest waiter has waited.", |p| {
+        p.longest_wait.as_secs_f64()
+    }),
+];
+
+fn gauges(pools: &[PoolSnapshot]) {
+    for (name, help, value) in GAUGES {
+        let family = Gauges::described(name, help);
+        for pool in pools {
+            family.sample(pool_labels(pool), value(pool));
+        }
+    }
+}
+
+fn pinned(pools: &[PoolSnapshot]) {
+    let family = Gauges::described(
+        "pgimbal_clients_pinned",
+        "Clients that keep their server connection, by the reason.",
+    );
+    for pool in pools {
+        for (reason, count) in &pool.pinned {
+            let mut labels = pool_labels(pool);
+            labels.push(Label::from_static_parts("reason", reason));
+            family.sample(labels, *count);
+        }
+    }
+}
+
+type Counter = (&'static str, &'static str, fn(&PoolSnapshot) -> u64);
+
+const COUNTERS: &[Counter] = &[
+    (
+        "pgimbal_transactions_total",
+        "Transactions ended; a statement outside a transaction block is one.",
+        |p| p.stats.transactions,
+    ),
+    ("pgimbal_queries_total", "Simple queries and Executes.", |p| p.stats.queries),
+    ("pgimbal_client_received_bytes_total", "Bytes read from clients.", |p| {
+        p.stats.client_bytes_in
+    }),
+    ("pgimbal_client_sent_bytes_total", "Bytes written to clients.", |p| p.stats.client_bytes_out),
+    ("pgimbal_server_received_bytes_total", "Bytes read from servers.", |p| {
+        p.stats.server_bytes_in
+    }),
+    ("pgimbal_server_sent_bytes_total", "Bytes written to servers.", |p| p.stats.server_bytes_out),
+    ("pgimbal_client_sessions_total", "Sessions of clients begun.", |p| p.stats.client_logins),
+    ("pgimbal_server_logins_total", "Server connections opened.", |p| p.stats.server_logins),
+    (
+        "pgimbal_server_login_failures_total",
+        "Attempts to open a server connection that failed.",
+        |p| p.stats.server_login_failures,
+    ),
+    ("pgimbal_server_closes_total", "Server connections closed.", |p| p.stats.server_closes),
+    (
+        "pgimbal_parses_spared_total",
+        "Parses that a server was spared because it had the statement.",
+        |p| p.stats.parses_spared,
+    ),
+    (
+        "pgimbal_parses_put_in_total",
+        "Parses put in for a statement that a server did not have.",
+        |p| p.stats.parses_put_in,
+    ),
+    ("pgimbal_cancels_total", "Cancel requests sent to servers.", |p| p.stats.cancels),
+];
+
+fn counters(pools: &[PoolSnapshot]) {
+    for (name, help, value) in COUNTERS {
+        let family = Counters::described(name, help);
+        for pool in pools {
+            family.sample(pool_labels(pool), value(pool));
+        }
+    }
+}
+
+fn errors(pools: &[PoolSnapshot]) {
+    let family = Counters::described(
+        "pgimbal_errors_total",
+        "Errors sent to clients, from servers and from pgimbal, by SQLSTATE.",
+    );
+    for pool in pools {
+        for (code, count) in &pool.stats.errors {
+            let mut labels = pool_labels(pool);
+            labels.push(label("sqlstate", code.as_str()));
+            family.sample(labels, *count);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use pgimbal_pooler::stats::{PoolSnapshot, WAIT_BUCKETS_MICROS, WorkerSnapshot};
+use pgimbal_wire::error::SqlState;
+
+use super::*;
+use crate::collect::{LoginResult, ProcessStats, Snapshot};
+
+/// A page read back as Prometheus reads it: every sample by its family and labels.
+type Samples = BTreeMap<(String, Vec<(String, String)>), f64>;
+
+fn read_back(page: &str) -> Samples {
+    let mut samples = Samples::new();
+    let mut families = HashSet::new();
+    for line in page.lines().filter(|line| !line.is_empty()) {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            assert!(families.insert(rest.split(' ').next().unwrap().to_owned()), "twice: {rest}");
+        } else if !line.starts_with('#') {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let key = series_of(series);
+            let family = key.0.trim_end_matches("_bucket").trim_end_matches("_sum");
+            let family = family.trim_end_matches("_count");
+            assert!(families.contains(family), "{series} without its type");
+            assert!(samples.insert(key, value.parse().unwrap()).is_none(), "twice: {series}");
+        }
+    }
+    samples
+}
+
+fn series_of(series: &str) -> (String, Vec<(String, String)>) {
+    let Some((name, labels)) = series.split_once('{') else { return (series.to_owned(), vec![]) };
+    let mut rest = labels.strip_suffix('}').unwrap();
+    let mut labels = Vec::new();
+    while !rest.is_empty() {
+        let (key, value) = rest.split_once("=\"").unwrap();
+        let mut text = String::new();
+        let mut chars = value.char_indices();
+        let end = loop {
+            match chars.next().unwrap() {
+                (end, '"') => break end,
+                (_, '\\') => text.push(match chars.next().unwrap().1 {
+                    'n' => '\n',
+                    escaped @ ('\\' | '"') => escaped,
+                    other => panic!("\\{other} is no escape"),
+                }),
+                (_, plain) => text.push(plain),
+            }
+        };
+        labels.push((key.to_owned(), text));
+        rest = value[end + 1..].trim_start_matches(',');
+    }
+    (name.to_owned(), labels)
+}
+
+fn pool(database: &str, user: &str) -> PoolSnapshot {
+    PoolSnapshot { database: database.into(), user: user.into(), ..Default::default() }
+}
+
+fn snapshot(pools: Vec<PoolSnapshot>) -> Snapshot {
+    let process = Arc::new(ProcessStats::new(SystemTime::UNIX_EPOCH + Duration::from_secs(9), 50));
+    process.login(LoginResult::Timeout);
+    let worker = WorkerSnapshot { pools, panics: 2, ..Default::default() };
+    Snapshot { workers: vec![worker], silent: vec![0], process: process.snapshot() }
+}
+
+fn sample(samples: &Samples, name: &str, labels: &[(&str, &str)]) -> f64 {
+    let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let key = (name.to_owned(), labels);
+    *samples.get(&key).unwrap_or_else(|| panic!("{key:?} is missing from {samples:#?}"))
+}
+
+#[test]
+fn counters_and_gauges_read_back() {
+    let mut one = pool("shop", "app");
+    one.clients_active = 3;
+    one.longest_wait = Duration::from_millis(1500);
+    one.pinned.insert("listen", 2);
+    one.stats.transactions = 1 << 60;
+    one.stats.held_nanos = 2_500_000_000;
+    one.stats.error(SqlState::QUERY_CANCELED);
+    let samples = read_back(&render(&snapshot(vec![one])));
+    let of = [("database", "shop"), ("user", "app")];
+    assert_eq!(sample(&samples, "pgimbal_clients_active", &of), 3.0);
+    assert_eq!(sample(&samples, "pgimbal_longest_wait_seconds", &of), 1.5);
+    assert_eq!(sample(&samples, "pgimbal_transactions_total", &of), (1_u64 << 60) as f64);
+    assert_eq!(sample(&samples, "pgimbal_server_held_seconds_total", &of), 2.5);
+    let error = [of[0], of[1], ("sqlstate", "57014")];
+    assert_eq!(sample(&samples, "pgimbal_errors_total", &error), 1.0);
+    let listen = [of[0], of[1], ("reason", "listen")];
+    assert_eq!(sample(&samples, "pgimbal_clients_pinned", &listen), 2.0);
+    assert_eq!(sample(&samples, "pgimbal_logins_total", &[("result", "timeout")]), 1.0);
+    assert_eq!(sample(&samples, "pgimbal_logins_total", &[("result", "succeeded")]), 0.0);
+    assert_eq!(sample(&samples, "pgimbal_client_connections_limit", &[]), 50.0);
+    assert_eq!(sample(&samples, "pgimbal_start_time_seconds", &[]), 9.0);
+    assert_eq!(sample(&samples, "pgimbal_workers_silent", &[]), 1.0);
+    assert_eq!(sample(&samples, "pgimbal_panics_total", &[]), 2.0);
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    assert_eq!(sample(&samples, "pgimbal_build_info", &version), 1.0);
+}
+
+#[test]
+fn waits_are_a_histogram_whose_buckets_are_cumulated() {
+    let mut one = pool("d", "u");
+    for micros in [10, 50, 51, 700, 20_000_000] {
+        one.stats.waits.record(Duration::from_micros(micros));
+    }
+    let samples = read_back(&render(&snapshot(vec![one])));
+    let bucket = |le| {
+        let labels = [("database", "d"), ("user", "u"), ("le", le)];
+        sample(&samples, "pgimbal_wait_seconds_bucket", &labels)
+    };
+    assert_eq!([bucket("0.00005"), bucket("0.0001"), bucket("0.0005")], [2.0, 3.0, 3.0]);
+    assert_eq!([bucket("0.001"), bucket("10"), bucket("+Inf")], [4.0, 4.0, 5.0]);
+    let of = [("database", "d"), ("user", "u")];
+    assert_eq!(sample(&samples, "pgimbal_wait_seconds_count", &of), 5.0);
+    let sum = sample(&samples, "pgimbal_wait_seconds_sum", &of);
+    assert!((sum - 20.000_811).abs() < 1e-9, "{sum}");
+    let buckets = samples.keys().filter(|(name, _)| name == "pgimbal_wait_seconds_bucket").count();
+    assert_eq!(buckets, WAIT_BUCKETS_MICROS.len() + 1);
+}
+
+#[test]
+fn names_that_clients_choose_are_escaped() {
+    let names = ["a\"b", "a\\\"b", "a\\", "a\\\\", "two\nlines", "a\\nb", "ü{x=\"1\"} 3", "=,}"];
+    let pools = names.iter().map(|name| pool(name, name)).collect();
+    let samples = read_back(&render(&snapshot(pools)));
+    for name in names {
+        let of = [("database", name), ("user", name)];
+        assert_eq!(sample(&samples, "pgimbal_clients_idle", &of), 0.0);
+        assert_eq!(sample(&samples, "pgimbal_transactions_total", &of), 0.0);
+        assert_eq!(sample(&samples, "pgimbal_wait_seconds_count", &of), 0.0);
+        assert_eq!(sample(&samples, "pgimbal_server_held_seconds_total", &of), 0.0);
+    }
+}
+
+#[test]
+fn pools_beyond_the_limit_share_their_labels() {
+    let mut pools: Vec<_> = (0..1_500).map(|n| pool("d", &n.to_string())).collect();
+    pools.push(pool("(others)", "(others)"));
+    for pool in &mut pools {
+        pool.stats.transactions = 1;
+    }
+    pools.last_mut().unwrap().stats.transactions = 7;
+    pools[1_200].stats.transactions = 9;
+    let samples = read_back(&render(&snapshot(pools)));
+    let series: Vec<_> =
+        samples.iter().filter(|((name, _), _)| name == "pgimbal_transactions_total").collect();
+    assert_eq!(series.len(), 1_000);
+    assert_eq!(series.iter().map(|(_, value)| **value).sum::<f64>(), 1_499.0 + 7.0 + 9.0);
+    let kept = [("database", "d"), ("user", "1200")];
+    assert_eq!(sample(&samples, "pgimbal_transactions_total", &kept), 9.0);
+    let others = [("database", "(others)"), ("user", "(others)")];
+    assert_eq!(sample(&samples, "pgimbal_transactions_total", &others), 7.0 + 501.0);
+}
+
+#[test]
+fn a_page_without_pools_has_no_family_without_samples() {
+    let samples = read_back(&render(&snapshot(vec![])));
+    assert!(samples.keys().all(|(name, _)| !name.starts_with("pgimbal_wait")));
+}
