@@ -63,7 +63,7 @@ settings! {
             try "/run/pgimbal";
         /// Permissions of the Unix socket. As PostgreSQL's: everybody may knock, a password opens.
         "unix_socket_mode" unix_socket_mode: u32 as FileMode = "0777", restart, try "0700";
-        /// The port in the Unix socket's name. The same as for TCP.
+        /// The port in the Unix socket's name. Unless it is set, that of the first TCP address.
         "unix_socket_port" unix_socket_port: u16 as Port = "6432", restart, try "7000";
         /// Connections that the kernel accepts ahead of pgimbal; Linux's own limit
         /// (net.core.somaxconn), so that a storm of clients finds room.

@@ -44,8 +44,9 @@ pub fn load(
     env: impl Iterator<Item = (String, String)>,
 ) -> Result<Config, ConfigErrors> {
     let env: BTreeMap<String, String> = env.collect();
-    let Gathered { layers, mut errors, upstream_user, note } = gather(overrides, &env);
-    let Read { mut config, origins, errors: found } = read::read(&Sources::merged(layers));
+    let Gathered { layers, mut errors, file, upstream_user, note } = gather(overrides, &env);
+    let place = file.unwrap_or_else(|| "no configuration file".to_owned());
+    let Read { mut config, origins, errors: found } = read::read(&Sources::merged(layers), place);
     let readable = errors.is_empty() && found.is_empty();
     errors.extend(found);
     resolve(&mut config, origins.is_set("unix_socket_port"));
@@ -65,10 +66,12 @@ pub fn load(
     }
 }
 
+#[derive(Default)]
 struct Gathered {
     /// In rising order of precedence.
     layers: Vec<Layer>,
     errors: Vec<ConfigError>,
+    file: Option<String>,
     upstream_user: Option<String>,
     note: Option<String>,
 }
@@ -82,13 +85,15 @@ fn gather(overrides: &Overrides, env: &BTreeMap<String, String>) -> Gathered {
         (None, None) => None,
     };
     let named = overrides.config.as_deref().or_else(|| from_env(ENV_CONFIG).map(Path::new));
-    let mut gathered =
-        Gathered { layers: Vec::new(), errors: Vec::new(), upstream_user: None, note: None };
+    let mut gathered = Gathered::default();
 
     // With an upstream a file that happens to lie here must not add to it unasked.
     if named.is_some() || upstream.is_none() {
         match Layer::file(named) {
-            Ok(layer) => gathered.layers.extend(layer),
+            Ok(layer) => {
+                gathered.file = layer.as_ref().map(|layer| layer.origin(&[]));
+                gathered.layers.extend(layer);
+            }
             Err(error) => gathered.errors.push(error),
         }
     }

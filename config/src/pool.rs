@@ -73,9 +73,9 @@ settings! {
         /// Nobody will read its result.
         "on_client_gone" on_client_gone: OnClientGone as Choice<OnClientGone> = "cancel", applied,
             try "finish";
-        /// Prepared statements kept on each server connection, the least recently used go first.
-        /// 0 keeps clients with prepared statements on one server connection. PgBouncer's value.
-        "max_prepared_statements" max_prepared_statements: u32 as Count = "200", applied, try "300";
+        /// Prepared statements kept on each server connection; the least recently used go first.
+        /// PgBouncer's value.
+        "max_prepared_statements" max_prepared_statements: u32 as Positive = "200", applied, try "300";
         /// The longest statement text that is remembered; a client with a longer one keeps its
         /// server connection until it closes it. 200 such texts are 50 MiB.
         "max_statement_bytes" max_statement_bytes: usize as Size = "256KiB", applied, try "64KiB";

@@ -20,30 +20,33 @@ pub(crate) struct Read {
 }
 
 /// The file, variable or flag of each option, by its key.
-#[derive(Default)]
-pub(crate) struct Origins(BTreeMap<String, String>);
+pub(crate) struct Origins {
+    set: BTreeMap<String, String>,
+    /// Where one would set what nothing set: the file, if there is one.
+    place: String,
+}
 
 impl Origins {
-    /// Where `key` was set; its defaults have no origin but the program.
+    /// Where `key` was set, or would be.
     pub(crate) fn of(&self, key: &str) -> &str {
-        self.0.get(key).map_or("default", String::as_str)
+        self.set.get(key).unwrap_or(&self.place)
     }
 
     /// Whether anything set `key`.
     pub(crate) fn is_set(&self, key: &str) -> bool {
-        self.0.contains_key(key)
+        self.set.contains_key(key)
     }
 }
 
-/// Reads every value there is.
-pub(crate) fn read(sources: &Sources) -> Read {
+/// Reads every value there is. `place` is where one would add what is missing.
+pub(crate) fn read(sources: &Sources, place: String) -> Read {
     let mut values = sources.values();
     let databases = values.remove("databases");
     let users = values.remove("users");
     let mut reading = Reading {
         sources,
         config: Config::default(),
-        origins: Origins::default(),
+        origins: Origins { set: BTreeMap::new(), place },
         errors: Vec::new(),
         rest: values,
         names: vec!["databases", "users"],
@@ -102,7 +105,7 @@ impl Reading<'_> {
             let origin = self.sources.origin(value.tag(), &keys);
             match (entry.set)(target, &value) {
                 Ok(()) => {
-                    self.origins.0.insert(keys.join("."), origin);
+                    self.origins.set.insert(keys.join("."), origin);
                 }
                 Err(cause) => {
                     let shown = (!entry.secret).then(|| shown(&value));
@@ -169,7 +172,7 @@ impl Reading<'_> {
     fn named(&mut self, value: Option<Value>, table: &str) -> Dict {
         let Some(value) = value else { return Dict::new() };
         let origin = self.origin(&value, &[table]);
-        self.origins.0.insert(table.to_owned(), origin);
+        self.origins.set.insert(table.to_owned(), origin);
         self.table(value, &[table])
     }
 
@@ -177,7 +180,7 @@ impl Reading<'_> {
     fn table(&mut self, value: Value, path: &[&str]) -> Dict {
         let origin = self.origin(&value, path);
         if let Value::Dict(_, inner) = value {
-            self.origins.0.insert(path.join("."), origin);
+            self.origins.set.insert(path.join("."), origin);
             return inner;
         }
         let key = path.join(".");

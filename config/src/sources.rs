@@ -59,6 +59,11 @@ impl Layer {
         Self { origin, values }
     }
 
+    /// The file, variable or flag that sets `keys` in this layer.
+    pub(crate) fn origin(&self, keys: &[&str]) -> String {
+        self.origin.of(keys)
+    }
+
     /// The file that is named, or one of the usual ones if it is there.
     ///
     /// # Errors

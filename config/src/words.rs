@@ -13,6 +13,9 @@ macro_rules! words {
         pub enum $name { $( $(#[$doc])+ $variant, )+ }
 
         impl $name {
+            /// Every word, in the order of the reference.
+            pub const NAMES: &'static [&'static str] = &[ $( $word, )+ ];
+
             /// The word that stands for it in the file, the console and metrics.
             #[must_use]
             pub const fn as_str(self) -> &'static str {

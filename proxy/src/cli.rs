@@ -91,10 +91,10 @@ struct Options {
     #[arg(long, value_name = "N")]
     pool_size: Option<String>,
     /// When a client gives its server connection back [default: transaction]
-    #[arg(long, value_name = "MODE", value_parser = Hint::<PoolMode>::default())]
+    #[arg(long, value_name = "MODE", value_parser = Hint(PoolMode::NAMES))]
     pool_mode: Option<String>,
     /// How clients prove who they are [default: scram-sha-256]
-    #[arg(long, value_name = "TYPE", value_parser = Hint::<AuthType>::default())]
+    #[arg(long, value_name = "TYPE", value_parser = Hint(AuthType::NAMES))]
     auth_type: Option<String>,
     /// Threads that serve clients, 0 for one on each core [default: 0]
     #[arg(long, value_name = "N")]

@@ -265,6 +265,16 @@ fn a_wrong_flag_is_named() {
 }
 
 #[test]
+fn nothing_at_all_is_told_what_to_give() {
+    let flags = Overrides { config: Some("/dev/null".into()), ..Overrides::default() };
+    let found = load(&flags, env(&[])).expect_err("nothing").to_string();
+    assert!(
+        found.starts_with("/dev/null: databases: there is no database: give --upstream"),
+        "{found}"
+    );
+}
+
+#[test]
 fn all_errors_are_told_at_once() {
     let found = errors("several", "pool_size = 0\nworker = 1\nlog_format = \"xml\"", &[]);
     let keys: Vec<&str> = found.iter().map(|error| error.key.as_str()).collect();

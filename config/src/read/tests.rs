@@ -100,7 +100,7 @@ fn base() -> Layer {
 }
 
 fn read_layers(layers: impl IntoIterator<Item = Layer>) -> Config {
-    let read = read(&Sources::merged(layers));
+    let read = read(&Sources::merged(layers), String::new());
     assert_eq!(read.errors, []);
     read.config
 }
