@@ -9,6 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 /// PEM texts of an authority and of a server named `localhost` and `127.0.0.1`.
+#[derive(Clone)]
 pub struct Certificates {
     /// The authority's certificate.
     pub authority: String,

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
+use crate::certificates::Certificates;
 use crate::port::free_port;
 use crate::postgres::{PASSWORD_SUFFIX, Postgres, program_directory};
 use crate::process::{self, Process};
@@ -31,8 +32,10 @@ pub struct Pgimbal {
 pub struct Config {
     keys: Vec<(String, String)>,
     server: Vec<(String, String)>,
+    user: Vec<(String, String)>,
     tables: String,
     launcher: Vec<String>,
+    certificates: Option<(Certificates, String)>,
 }
 
 impl Config {
@@ -42,8 +45,10 @@ impl Config {
         let mut config = Self {
             keys: Vec::new(),
             server: Vec::new(),
+            user: Vec::new(),
             tables: String::new(),
             launcher: Vec::new(),
+            certificates: None,
         };
         let defaults = [
             ("pool_mode", "\"transaction\""),
@@ -53,7 +58,11 @@ impl Config {
             ("admin_users", "[\"app\"]"),
         ];
         config.keys = defaults.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        config.server("host", "\"127.0.0.1\"").server("port", port).server("dbname", "\"app\"")
+        config
+            .server("host", "\"127.0.0.1\"")
+            .server("port", port)
+            .server("dbname", "\"app\"")
+            .user("password", "\"app-secret\"")
     }
 
     /// The same for a PostgreSQL of the harness.
@@ -73,6 +82,20 @@ impl Config {
     #[must_use]
     pub fn server(mut self, key: &str, value: impl ToString) -> Self {
         put(&mut self.server, key, &value.to_string());
+        self
+    }
+
+    /// Sets a key of `[users.app]`.
+    #[must_use]
+    pub fn user(mut self, key: &str, value: impl ToString) -> Self {
+        put(&mut self.user, key, &value.to_string());
+        self
+    }
+
+    /// Offers TLS to clients with `certificates`.
+    #[must_use]
+    pub fn client_tls(mut self, certificates: &Certificates, sslmode: &str) -> Self {
+        self.certificates = Some((certificates.clone(), sslmode.to_owned()));
         self
     }
 
@@ -100,16 +123,27 @@ impl Config {
         Pgimbal::start(self)
     }
 
-    fn text(&self, port: u16, http_port: u16) -> String {
+    fn text(&self, port: u16, http_port: u16, directory: &Path) -> String {
         let mut text =
             format!("listen = [\"127.0.0.1:{port}\"]\nhttp_listen = \"127.0.0.1:{http_port}\"\n");
         let line = |(key, value): &(String, String)| format!("{key} = {value}\n");
         text.extend(self.keys.iter().map(line));
         text.push_str("\n[databases.app]\n");
         text.extend(self.server.iter().map(line));
-        text.push_str("\n[users.app]\npassword = \"app-secret\"\n");
-        for user in ["scram", "scram2", "md5", "clear"] {
+        text.push_str("\n[users.app]\n");
+        text.extend(self.user.iter().map(line));
+        for user in ["scram", "md5", "clear"] {
             text.push_str(&format!("\n[users.{user}]\npassword = \"{user}{PASSWORD_SUFFIX}\"\n"));
+        }
+        if let Some((_, sslmode)) = &self.certificates {
+            let file = |name: &str| format!("\"{}\"", directory.join(name).display());
+            let (cert, key, ca) = (file("server.crt"), file("server.key"), file("ca.crt"));
+            text.push_str(&format!(
+                "\n[client_tls]\nsslmode = \"{sslmode}\"\ncert_file = {cert}\nkey_file = {key}\n"
+            ));
+            if sslmode.starts_with("verify") {
+                text.push_str(&format!("ca_file = {ca}\n"));
+            }
         }
         text.push_str(&self.tables);
         text
@@ -246,7 +280,10 @@ impl Pgimbal {
     }
 
     fn write_config(&self) {
-        self.overwrite_config(&self.config.text(self.port, self.http_port));
+        if let Some((certificates, _)) = &self.config.certificates {
+            let _ = certificates.write(&self.directory);
+        }
+        self.overwrite_config(&self.config.text(self.port, self.http_port, &self.directory));
     }
 }
 
@@ -257,7 +294,7 @@ impl Drop for Pgimbal {
         drop(process);
         let panicked = log.contains("panicked at");
         if std::thread::panicking() {
-            let config = self.config.text(self.port, self.http_port);
+            let config = self.config.text(self.port, self.http_port, &self.directory);
             print_tail("pgimbal", &format!("{config}\n{log}"));
         }
         let _ = fs::remove_dir_all(&self.directory);

@@ -22,7 +22,6 @@ pub const PASSWORD_SUFFIX: &str = "-secret";
 const ROLES: &str = "\
 create role app login password 'app-secret';
 create role scram login password 'scram-secret';
-create role scram2 login password 'scram2-secret';
 create role clear login password 'clear-secret';
 set password_encryption = 'md5';
 create role md5 login password 'md5-secret';
@@ -251,7 +250,7 @@ fn template() -> PathBuf {
     fs::create_dir_all(&cache).expect("a cache directory");
     let lock = File::create(cache.join("lock")).expect("a lock file");
     lock.lock().expect("the lock");
-    let template = cache.join(format!("cluster-{name}-1"));
+    let template = cache.join(format!("cluster-{name}-2"));
     if !template.exists() {
         let scratch = process::directory("initdb");
         make_cluster(&bin, &scratch);

@@ -289,6 +289,29 @@ impl WireClient {
         }
     }
 
+    /// The bytes before the connection ends, whatever they are.
+    ///
+    /// # Panics
+    /// When it does not end within the time limit.
+    pub fn read_raw_to_end(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut byte = [0];
+        loop {
+            match self.read_bytes(&mut byte) {
+                Ok(()) => bytes.extend(byte),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                    ) =>
+                {
+                    panic!("the connection stays open after {}", bytes.escape_ascii())
+                }
+                Err(_) => return bytes,
+            }
+        }
+    }
+
     /// Sends `pipeline` and reads up to the next ReadyForQuery.
     pub fn run(&mut self, pipeline: &Pipeline) -> Reply {
         self.send(pipeline.bytes());

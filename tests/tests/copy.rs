@@ -27,7 +27,9 @@ fn copy_data(data: &[u8]) -> Vec<u8> {
 
 #[test]
 fn behaviour_26_copy_out_streams() {
-    for (mode, bytes) in [("transaction", GIGABYTE), ("session", GIGABYTE / 4), ("statement", GIGABYTE / 4)] {
+    for (mode, bytes) in
+        [("transaction", GIGABYTE), ("session", GIGABYTE / 4), ("statement", GIGABYTE / 4)]
+    {
         let (_pg, proxy) = start(mode);
         let mut client = proxy.client();
         client.set_timeout(SOON * 4);
@@ -43,7 +45,9 @@ fn behaviour_26_copy_out_streams() {
 
 #[test]
 fn behaviour_26_copy_in_streams() {
-    for (mode, bytes) in [("transaction", GIGABYTE), ("session", GIGABYTE / 4), ("statement", GIGABYTE / 4)] {
+    for (mode, bytes) in
+        [("transaction", GIGABYTE), ("session", GIGABYTE / 4), ("statement", GIGABYTE / 4)]
+    {
         let (_pg, proxy) = start(mode);
         let mut client = proxy.client();
         client.set_timeout(SOON * 4);
@@ -172,7 +176,8 @@ fn behaviour_28_copy_fail_works() {
     let mut client = proxy.client();
     client.start_query("copy t from stdin");
     client.expect(b'G');
-    client.send(Pipeline::new().raw(&copy_data(b"1\n")).message(b'f', b"changed my mind\0").bytes());
+    client
+        .send(Pipeline::new().raw(&copy_data(b"1\n")).message(b'f', b"changed my mind\0").bytes());
     let reply = client.read_reply();
     assert_eq!(reply.sqlstate(), "57014");
     assert!(reply.errors()[0].message.contains("changed my mind"));

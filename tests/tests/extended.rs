@@ -64,7 +64,8 @@ fn behaviour_12_replies_come_in_the_order_of_the_requests() {
 /// Pipelines of any of the messages over few names and texts, right and wrong ones.
 fn random_pipeline(seed: &mut u64) -> Pipeline {
     let mut pick = |count: u64| {
-        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        *seed =
+            seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from((*seed >> 33) % count).expect("a small number")
     };
     let names = ["", "a", "b"];
@@ -94,7 +95,8 @@ fn behaviour_12_13_16_17_any_pipeline_is_answered_as_by_postgresql() {
         let mut state = seed;
         for step in 0..25 {
             let pipeline = random_pipeline(&mut state);
-            let syncs = pipeline.bytes().windows(5).filter(|window| window == b"S\0\0\0\x04").count();
+            let syncs =
+                pipeline.bytes().windows(5).filter(|window| window == b"S\0\0\0\x04").count();
             let replies = clients.each_mut().map(|client| {
                 client.send(pipeline.bytes());
                 (0..syncs).flat_map(|_| comparable(&client.read_reply())).collect::<Vec<_>>()

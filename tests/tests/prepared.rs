@@ -53,8 +53,7 @@ fn behaviour_14_a_failed_injected_parse_is_forgotten() {
 #[test]
 fn behaviour_14_a_failed_eviction_close_is_remembered() {
     let pg = Postgres::start();
-    let proxy =
-        Config::before(&pg).set("pool_size", 1).set("max_prepared_statements", 2).start();
+    let proxy = Config::before(&pg).set("pool_size", 1).set("max_prepared_statements", 2).start();
     let mut client = proxy.client();
     prepare(&mut client, "a", "select 'a'").no_error();
     prepare(&mut client, "b", "select 'b'").no_error();
@@ -95,9 +94,17 @@ fn behaviour_15_settings_at_parse_part_statements() {
     let noon = "select timestamptz '2024-06-01 12:00' at time zone 'UTC'";
     let cases = [
         ("set timezone = 'UTC'", "set timezone = 'Asia/Tokyo'", noon),
-        ("set datestyle = 'ISO, MDY'", "set datestyle = 'ISO, DMY'", "select date '02/03/2024' - '2024-01-01'"),
+        (
+            "set datestyle = 'ISO, MDY'",
+            "set datestyle = 'ISO, DMY'",
+            "select date '02/03/2024' - '2024-01-01'",
+        ),
         ("set search_path = one", "set search_path = two", "select x from t"),
-        ("set intervalstyle = 'postgres'", "set intervalstyle = 'sql_standard'", "select extract(hour from interval '-1 2:00:00')"),
+        (
+            "set intervalstyle = 'postgres'",
+            "set intervalstyle = 'sql_standard'",
+            "select extract(hour from interval '-1 2:00:00')",
+        ),
     ];
     let mut direct = pg.superuser();
     for (left, right, sql) in cases {
@@ -121,7 +128,8 @@ fn behaviour_15_settings_at_parse_part_statements() {
 fn behaviour_15_startup_settings_and_parameter_types_part_statements() {
     let (_pg, proxy) = pool(1);
     let noon = "select timestamptz '2024-06-01 12:00' at time zone 'UTC'";
-    for (zone, expected) in [("UTC", "2024-06-01 12:00:00"), ("Asia/Tokyo", "2024-06-01 03:00:00")] {
+    for (zone, expected) in [("UTC", "2024-06-01 12:00:00"), ("Asia/Tokyo", "2024-06-01 03:00:00")]
+    {
         let mut client = proxy.log_in(&Login::new("app", "app", "").with("TimeZone", zone));
         prepare(&mut client, "s", noon).no_error();
         assert_eq!(execute(&mut client, "s").value(), expected, "{zone}");
@@ -223,8 +231,7 @@ fn deallocate_of_one_name_reaches_the_protocols_statement() {
 #[test]
 fn behaviour_22_the_number_of_statements_on_a_server_is_limited() {
     let pg = Postgres::start();
-    let proxy =
-        Config::before(&pg).set("pool_size", 1).set("max_prepared_statements", 5).start();
+    let proxy = Config::before(&pg).set("pool_size", 1).set("max_prepared_statements", 5).start();
     let mut client = proxy.client();
     for round in 0..3 {
         for number in 0..20 {

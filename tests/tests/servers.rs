@@ -160,8 +160,7 @@ fn behaviour_06_a_server_lost_during_a_query_tells_the_client() {
 #[test]
 fn behaviour_07_server_lifetime_never_ends_a_linked_connection() {
     let pg = Postgres::start();
-    let proxy =
-        Config::before(&pg).set("pool_size", 1).set("server_lifetime", "\"500ms\"").start();
+    let proxy = Config::before(&pg).set("pool_size", 1).set("server_lifetime", "\"500ms\"").start();
     let mut client = proxy.client();
     client.ok("begin");
     let backend = client.backend();

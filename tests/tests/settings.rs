@@ -29,7 +29,11 @@ fn what_frameworks_set_on_connect_follows_and_does_not_pin() {
         ("SET standard_conforming_strings = on", "standard_conforming_strings", "on"),
         ("SET SESSION timezone TO 'Asia/Tokyo'", "timezone", "Asia/Tokyo"),
         ("SET TIME ZONE 'UTC'", "timezone", "UTC"),
-        ("SET search_path TO \"$user\", public, pg_catalog", "search_path", "\"$user\", public, pg_catalog"),
+        (
+            "SET search_path TO \"$user\", public, pg_catalog",
+            "search_path",
+            "\"$user\", public, pg_catalog",
+        ),
         ("SET datestyle TO 'ISO, DMY'", "datestyle", "ISO, DMY"),
         ("SET client_min_messages TO warning", "client_min_messages", "warning"),
         ("SET intervalstyle = iso_8601", "intervalstyle", "iso_8601"),
@@ -38,8 +42,16 @@ fn what_frameworks_set_on_connect_follows_and_does_not_pin() {
         ("set extra_float_digits = 2", "extra_float_digits", "2"),
         ("SET application_name = 'it''s mine'", "application_name", "it's mine"),
         ("set myapp.tenant to 'acme'", "myapp.tenant", "acme"),
-        ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "default_transaction_read_only", "on"),
-        ("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ", "default_transaction_isolation", "repeatable read"),
+        (
+            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+            "default_transaction_read_only",
+            "on",
+        ),
+        (
+            "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+            "default_transaction_isolation",
+            "repeatable read",
+        ),
         ("set names 'LATIN1'", "client_encoding", "LATIN1"),
         ("/* orm */ set work_mem to '5MB' -- end", "work_mem", "5MB"),
         ("set schema 'other'", "search_path", "other"),
@@ -71,7 +83,8 @@ fn set_by_the_extended_protocol_follows_too() {
 #[test]
 fn reset_and_discard_all_return_to_the_startup_values() {
     let (pg, proxy) = start();
-    for (one, all) in [("reset work_mem", "reset all"), ("set work_mem to default", "discard all")] {
+    for (one, all) in [("reset work_mem", "reset all"), ("set work_mem to default", "discard all")]
+    {
         let login = Login::new("app", "app", "").with("work_mem", "6MB").with("timezone", "UTC");
         let mut client = proxy.log_in(&login);
         client.ok("set work_mem = '9MB'");

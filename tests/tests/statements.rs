@@ -99,8 +99,7 @@ fn behaviour_17_a_failed_or_skipped_parse_leaves_no_name() {
 #[test]
 fn behaviour_60_eviction_leaves_the_statement_of_an_open_portal() {
     let pg = Postgres::start();
-    let proxy =
-        Config::before(&pg).set("pool_size", 1).set("max_prepared_statements", 2).start();
+    let proxy = Config::before(&pg).set("pool_size", 1).set("max_prepared_statements", 2).start();
     let mut client = proxy.client();
     client.ok("begin");
     let open = Pipeline::new().parse("open", "select generate_series(1, 4)");
