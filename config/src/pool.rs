@@ -268,3 +268,31 @@ impl PasswordForm {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_rounded_down_and_never_nothing() {
+        for (share, size, expected) in
+            [(75, 20, 15), (75, 3, 2), (75, 1, 1), (1, 50, 1), (100, 7, 7)]
+        {
+            assert_eq!(MaxPinned::Percent(share).of(size), expected, "{share}% of {size}");
+        }
+        assert_eq!(MaxPinned::Servers(0).of(5), 0);
+        assert_eq!(MaxPinned::Servers(9).of(5), 5);
+    }
+
+    #[test]
+    fn a_stored_password_is_told_by_its_form() {
+        for (text, expected) in [
+            ("SCRAM-SHA-256$4096:c2FsdA==$a:b", PasswordForm::Scram),
+            ("md5d41d8cd98f00b204e9800998ecf8427e", PasswordForm::Md5),
+            ("md5sum", PasswordForm::Plain),
+            ("hunter2", PasswordForm::Plain),
+        ] {
+            assert_eq!(PasswordForm::of(&Secret::from(text)), expected, "{text}");
+        }
+    }
+}

@@ -78,6 +78,27 @@ fn each_flag_is_its_option() {
 }
 
 #[test]
+fn the_file_can_be_named_by_a_variable() {
+    let directory = Directory::new("variable");
+    let path = directory.file("other.toml", &format!("pool_size = 6\n{USABLE}"));
+    let variables = [("PGIMBAL_CONFIG", path.to_str().expect("a path"))];
+    let config = load(&Overrides::default(), env(&variables)).expect("usable");
+    assert_eq!(config.pool.size, 6);
+}
+
+#[test]
+fn trusted_clients_use_the_databases_role_or_their_own() {
+    let text = "auth_type = \"trust\"\n[databases.own]\n[databases.one]\nuser = \"ann\"";
+    let text = format!("{text}\n[users.ann]\npassword = \"p\"");
+    let config = load_file("trusted", &text, &[], Overrides::default()).expect("usable");
+    let role =
+        |database: &str| config.pool(database, "bob").map(|p| (p.user, p.password.is_some()));
+    assert_eq!(role("own"), Some(("bob".to_owned(), false)));
+    assert_eq!(role("one"), Some(("ann".to_owned(), true)));
+    assert_eq!(role("none"), None);
+}
+
+#[test]
 fn nested_keys_come_from_the_environment_too() {
     let variables = [
         ("PGIMBAL_DATABASES__APP__HOST", "/run/pg"),
