@@ -16,3 +16,6 @@ pub use startup::{StartupError, normalize_startup};
 pub use table::{Setting, SettingsId, SettingsTable, TooManySettings};
 
 pub(crate) use neutral::is_identifier_list;
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ pub(super) struct Carry {
 
 impl Carry {
     /// PostgreSQL's own limit for a name is 63 bytes, and no keyword is longer.
-    const ROOM: usize = 64;
+    pub(super) const ROOM: usize = 64;
 
     pub(super) fn clear(&mut self) {
         self.length = 0;

@@ -5,14 +5,16 @@ use std::ops::Range;
 use super::body::Body;
 use super::keyword::{Lead, Watched};
 use super::token::{Literal, Sink};
-use super::{Marks, Reading, Statement, Statements, Taint, Taints, Verdict, parse};
+use super::{Chain, Marks, Reading, Statement, Statements, Taint, Taints, Verdict, parse};
 
 /// What has been seen of a text so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Watch {
     /// How many statements began; [`LOST`] if the text cannot be followed.
     statements: u8,
+    /// The first statement's keyword, and its tokens once it has ended.
     first: Lead,
+    first_tokens: u8,
     taints: Taints,
     marks: Marks,
     /// The statement under way: its keyword, its tokens so far, its open parentheses.
@@ -65,34 +67,26 @@ impl Watch {
         whole: bool,
         reading: Reading,
     ) -> Verdict<'t> {
-        let tokens = self.tokens;
         self.end_statement();
         let statements = match self.statements {
             0 => Statements::Zero,
-            1 => Statements::One(self.single(kept, whole, reading, tokens)),
+            1 => Statements::One(self.single(kept, whole, reading)),
             _ => Statements::Many,
         };
         Verdict { statements, taints: self.taints, marks: self.marks, lead: self.first }
     }
 
     /// Which statement a text's only one is. What taints only beside others is taken back.
-    fn single<'t>(
-        &mut self,
-        kept: &'t [u8],
-        whole: bool,
-        reading: Reading,
-        tokens: u8,
-    ) -> Statement<'t> {
-        use super::Chain;
+    fn single<'t>(&mut self, kept: &'t [u8], whole: bool, reading: Reading) -> Statement<'t> {
         let sets_config = self.first == Lead::Select && self.taints.contains(Taint::SetConfig);
         match self.first {
             // What every transaction begins and ends with needs no second look.
             Lead::Begin | Lead::Start => return Statement::Begin,
             Lead::Copy => return Statement::Copy,
-            Lead::Commit | Lead::End if tokens == 1 => {
+            Lead::Commit | Lead::End if self.first_tokens == 1 => {
                 return Statement::Commit { chain: Chain::No };
             }
-            Lead::Rollback | Lead::Abort if tokens == 1 => {
+            Lead::Rollback | Lead::Abort if self.first_tokens == 1 => {
                 return Statement::Rollback { chain: Chain::No };
             }
             lead if lead.has_form() || sets_config => {}
@@ -151,6 +145,9 @@ impl Watch {
         }
         if self.config_depth != 0 || self.seen_update.is_both() {
             self.pending.insert(Taint::SetConfig);
+        }
+        if self.statements == 1 {
+            self.first_tokens = self.tokens;
         }
         self.taints = self.taints.union(self.pending);
         self.marks.insert(self.pending_marks);

@@ -72,10 +72,8 @@ impl Lexer {
                 return at + 1;
             }
             Class::Letter => self.mode = Mode::DollarTag,
-            Class::Digit => {
-                sink.number(self.start..self.start + 1);
-                self.mode = Mode::Plain;
-            }
+            // The digits of a parameter count as a number.
+            Class::Digit => self.mode = Mode::Plain,
             _ => {
                 sink.mark(b'$', self.start);
                 self.mode = Mode::Plain;

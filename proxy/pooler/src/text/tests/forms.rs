@@ -37,8 +37,10 @@ fn the_number_of_statements_is_known() {
 #[test]
 fn a_literal_goes_on_after_a_newline_in_its_own_rules() {
     // E'…' goes on, so that its backslash escapes the quote.
-    assert!(matches!(judged("SELECT E'a' -- it's\n 'b\\'; SET x = 1; --'").statements,
-        Statements::One(_)));
+    assert!(matches!(
+        judged("SELECT E'a' -- it's\n 'b\\'; SET x = 1; --'").statements,
+        Statements::One(_)
+    ));
     // Without a newline, or after a comment of the other kind, it does not.
     assert_eq!(judged("SELECT E'a'/**/\n'b\\'; SET x = 1; --'").statements, Statements::Many);
     assert_eq!(judged("SELECT E'a',\n'b\\'; SET x = 1; --'").statements, Statements::Many);
@@ -69,7 +71,10 @@ fn a_second_byte_that_looks_like_a_backslash_is_none() {
     assert_eq!(set.statements, Statements::One(Statement::Other));
     assert!(set.taints.contains(Taint::SetUnread));
     let set = judge(b"set application_name = 'x'", sjis);
-    assert_eq!(set.statements, Statements::One(super::set("application_name", "x", Scope::Session)));
+    assert_eq!(
+        set.statements,
+        Statements::One(super::set("application_name", "x", Scope::Session))
+    );
 }
 
 #[test]
@@ -134,16 +139,20 @@ fn every_spelling_of_set_is_followed() {
         ("SET a.b.c = E'it''s \\t \\\\'", session("a.b.c", "it's \t \\")),
         ("SET a.b = $x$it's$x$", session("a.b", "it's")),
         ("SET enable_seqscan = off", session("enable_seqscan", "off")),
-        ("SET search_path = Foo, \"Foo\", 'a\"b', 1", session("search_path",
-            "\"foo\", \"Foo\", \"a\"\"b\", 1")),
+        (
+            "SET search_path = Foo, \"Foo\", 'a\"b', 1",
+            session("search_path", "\"foo\", \"Foo\", \"a\"\"b\", 1"),
+        ),
         ("SET search_path = ''", session("search_path", "\"\"")),
         ("SET DateStyle = ISO, DMY", session("datestyle", "iso, dmy")),
         ("SET SCHEMA 'Foo'", session("search_path", "\"Foo\"")),
         ("SET NAMES 'latin1'", session("client_encoding", "latin1")),
         ("SET TIME ZONE 'UTC'", session("timezone", "UTC")),
         ("SET LOCAL TIME ZONE -7", set("timezone", "-7", Scope::Local)),
-        ("SET TIME ZONE INTERVAL '-08:00' HOUR TO MINUTE", session("timezone",
-            "INTERVAL '-08:00'")),
+        (
+            "SET TIME ZONE INTERVAL '-08:00' HOUR TO MINUTE",
+            session("timezone", "INTERVAL '-08:00'"),
+        ),
         ("SET ROLE none", session("role", "none")),
         ("SET ROLE \"App User\"", session("role", "App User")),
         ("SET SESSION ROLE 'app'", session("role", "app")),
@@ -181,7 +190,11 @@ fn every_spelling_of_reset_is_followed() {
         ("SET SESSION AUTHORIZATION DEFAULT", "session_authorization", Scope::Session),
         ("RESET ROLE", "role", Scope::Session),
     ] {
-        assert_eq!(single(text), Statement::Reset { name: name.as_bytes().into(), scope }, "{text}");
+        assert_eq!(
+            single(text),
+            Statement::Reset { name: name.as_bytes().into(), scope },
+            "{text}"
+        );
         assert_eq!(taints(text), [], "{text}");
     }
 }
@@ -243,12 +256,18 @@ fn the_other_forms_are_known() {
         ("LISTEN A", Statement::Listen { channel: name() }),
         ("UNLISTEN a", Statement::Unlisten { channel: name() }),
         ("UNLISTEN *", Statement::UnlistenAll),
-        ("DECLARE a CURSOR FOR SELECT 1", Statement::Declare { name: name(),
-            hold: Hold::Transaction }),
-        ("DECLARE a BINARY NO SCROLL CURSOR WITH HOLD FOR SELECT 1",
-            Statement::Declare { name: name(), hold: Hold::Session }),
-        ("DECLARE a CURSOR WITHOUT HOLD FOR WITH x AS (SELECT 1) SELECT 1",
-            Statement::Declare { name: name(), hold: Hold::Transaction }),
+        (
+            "DECLARE a CURSOR FOR SELECT 1",
+            Statement::Declare { name: name(), hold: Hold::Transaction },
+        ),
+        (
+            "DECLARE a BINARY NO SCROLL CURSOR WITH HOLD FOR SELECT 1",
+            Statement::Declare { name: name(), hold: Hold::Session },
+        ),
+        (
+            "DECLARE a CURSOR WITHOUT HOLD FOR WITH x AS (SELECT 1) SELECT 1",
+            Statement::Declare { name: name(), hold: Hold::Transaction },
+        ),
         ("CLOSE a", Statement::Close { name: name() }),
         ("CLOSE ALL", Statement::CloseAll),
         ("COPY t FROM STDIN", Statement::Copy),

@@ -106,14 +106,23 @@ fn behaviour_34_locks_cursors_and_the_rest_are_seen() {
     );
     assert_taints(
         &[Taint::HoldCursor],
-        &["DECLARE c CURSOR WITH HOLD FOR SELECT 1", "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1"],
+        &[
+            "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+            "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+        ],
     );
     assert_taints(&[Taint::Listen], &["LISTEN x", "SELECT 1; LISTEN x"]);
     assert_taints(&[Taint::Load], &["LOAD 'auto_explain'"]);
-    assert_taints(&[Taint::SqlPrepare], &["PREPARE p AS SELECT 1", "SELECT 1; PREPARE p AS SELECT 1"]);
+    assert_taints(
+        &[Taint::SqlPrepare],
+        &["PREPARE p AS SELECT 1", "SELECT 1; PREPARE p AS SELECT 1"],
+    );
     assert_taints(&[Taint::DeallocateInLongerText], &["SELECT 1; DEALLOCATE ALL"]);
     assert_taints(&[], &["DEALLOCATE ALL", "DEALLOCATE x"]);
-    assert_taints(&[Taint::SessionFunction], &["SELECT setseed(0.5)", "SELECT dblink_connect('c', '')"]);
+    assert_taints(
+        &[Taint::SessionFunction],
+        &["SELECT setseed(0.5)", "SELECT dblink_connect('c', '')"],
+    );
     assert_taints(&[Taint::Unjudged], &["SELECT U&\"set\\005fconfig\"('a', 'b', false)"]);
     let long_tag = format!("SELECT ${0}$ ; ${0}$", "a".repeat(65));
     assert_eq!(taints(&long_tag), [Taint::Unjudged]);

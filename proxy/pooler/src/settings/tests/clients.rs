@@ -1,0 +1,229 @@
+//! Clients: transactions, savepoints, resets.
+
+use super::*;
+use crate::text::Taint;
+
+struct Client {
+    table: SettingsTable,
+    settings: ClientSettings,
+}
+
+impl Client {
+    fn new(base: &[(&str, &str)]) -> Client {
+        let mut table = table();
+        let base = of(&mut table, base);
+        let settings = ClientSettings::new(&mut table, base);
+        Client { table, settings }
+    }
+
+    fn set(&mut self, name: &str, value: &str, when: When) {
+        let set = self.settings.set(&mut self.table, name.as_bytes(), value.as_bytes(), when);
+        assert_eq!(set, Ok(()));
+    }
+
+    fn reset(&mut self, reset: Reset<'_>, when: When) {
+        assert_eq!(self.settings.reset(&mut self.table, reset, when), Ok(()));
+    }
+
+    fn shown(&self) -> String {
+        shown(&self.table, self.settings.current())
+    }
+
+    /// Ends the client; nothing may stay in the table.
+    fn end(mut self) {
+        self.settings.close(&mut self.table);
+        assert!(self.table.is_empty());
+    }
+}
+
+use When::{Autocommit, InTransaction};
+
+#[test]
+fn a_client_is_small() {
+    assert!(size_of::<ClientSettings>() <= 16);
+}
+
+#[test]
+fn behaviour_30_a_rollback_undoes_set() {
+    let mut client = Client::new(&[("a", "1")]);
+    client.set("b", "1", Autocommit);
+    client.set("a", "2", InTransaction);
+    client.set("b", "2", InTransaction);
+    assert_eq!(client.shown(), "a=2 b=2");
+    assert!(client.settings.changed_in_transaction());
+    client.settings.rollback(&mut client.table);
+    assert_eq!(client.shown(), "a=1 b=1");
+    client.set("a", "3", InTransaction);
+    client.settings.commit(&mut client.table);
+    client.settings.rollback(&mut client.table);
+    assert_eq!(client.shown(), "a=3 b=1");
+    client.end();
+}
+
+#[test]
+fn behaviour_30_savepoints_undo_in_their_order() {
+    let mut client = Client::new(&[]);
+    let Client { table, settings } = &mut client;
+    // Before any change a savepoint stands where the transaction began.
+    settings.savepoint(table, b"early").unwrap();
+    settings.set(table, b"x", b"1", InTransaction).unwrap();
+    settings.savepoint(table, b"s").unwrap();
+    settings.set(table, b"x", b"2", InTransaction).unwrap();
+    settings.savepoint(table, b"s").unwrap();
+    settings.set(table, b"x", b"3", InTransaction).unwrap();
+    settings.rollback_to(table, b"s");
+    assert_eq!(shown(table, settings.current()), "x=2");
+    settings.release(table, b"s");
+    settings.rollback_to(table, b"s");
+    assert_eq!(shown(table, settings.current()), "x=1");
+    settings.rollback_to(table, b"s");
+    assert_eq!(shown(table, settings.current()), "x=1");
+    settings.rollback_to(table, b"early");
+    assert_eq!(shown(table, settings.current()), "");
+    settings.set(table, b"x", b"4", InTransaction).unwrap();
+    settings.savepoint(table, b"s").unwrap();
+    settings.release(table, b"early");
+    settings.rollback(table);
+    assert_eq!(shown(table, settings.current()), "");
+    client.end();
+}
+
+#[test]
+fn resets_return_to_the_clients_own_startup_values() {
+    let mut client = Client::new(&[("a", "1"), ("c", "1")]);
+    client.set("a", "2", Autocommit);
+    client.set("b", "2", Autocommit);
+    client.set("role", "r", Autocommit);
+    client.reset(Reset::Name(b"b"), Autocommit);
+    client.reset(Reset::Name(b"a"), Autocommit);
+    assert_eq!(client.shown(), "a=1 c=1 role=r");
+    client.set("b", "2", Autocommit);
+    client.reset(Reset::All, InTransaction);
+    assert_eq!(client.shown(), "a=1 c=1 role=r");
+    client.settings.rollback(&mut client.table);
+    assert_eq!(client.shown(), "a=1 b=2 c=1 role=r");
+    client.reset(Reset::Discard, Autocommit);
+    assert_eq!(client.shown(), "a=1 c=1");
+    client.end();
+}
+
+#[test]
+fn a_new_session_user_has_no_role() {
+    let mut client = Client::new(&[]);
+    client.set("role", "r", Autocommit);
+    client.set("session_authorization", "s", Autocommit);
+    assert_eq!(client.shown(), "role=none session_authorization=s");
+    client.reset(Reset::Name(b"session_authorization"), Autocommit);
+    assert_eq!(client.shown(), "role=none");
+    client.end();
+}
+
+#[test]
+fn the_servers_own_spelling_is_kept() {
+    let mut client = Client::new(&[]);
+    client.set("datestyle", "DMY", InTransaction);
+    client.settings.reported(&mut client.table, b"DateStyle", b"ISO, DMY");
+    client.settings.reported(&mut client.table, b"TimeZone", b"UTC");
+    assert_eq!(client.shown(), "datestyle=ISO, DMY");
+    client.settings.rollback(&mut client.table);
+    assert_eq!(client.shown(), "");
+    client.end();
+}
+
+#[test]
+fn what_cannot_be_tracked_is_said_and_changes_nothing() {
+    let mut client = Client::new(&[]);
+    client.set("application_name", "Zoë", Autocommit);
+    let Client { table, settings } = &mut client;
+    let set = settings.set(table, b"client_encoding", b"LATIN1", Autocommit);
+    assert_eq!(set, Err(Taint::SetUnread));
+    let set = settings.set(table, b"x.y", &[b'x'; 20_000], InTransaction);
+    assert_eq!(set, Err(Taint::TooManySettings));
+    assert_eq!(settings.set(table, b"transaction_isolation", b"x", InTransaction), Ok(()));
+    assert!(!settings.changed_in_transaction());
+    assert_eq!(client.shown(), "application_name=Zoë");
+    client.set("x", "1", InTransaction);
+    let Client { table, settings } = &mut client;
+    for _ in 0..256 {
+        settings.savepoint(table, b"s").unwrap();
+    }
+    assert_eq!(settings.savepoint(table, b"s"), Err(Taint::TooManySettings));
+    client.end();
+}
+
+/// Sets, resets, savepoints, commits and rollbacks in any order, told to the client and to a model
+/// that copies whole states; and after each reset the server stands where the client does.
+#[test]
+fn any_history_stands_where_a_model_does() {
+    for seed in 1..=2_000u64 {
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut client = Client::new(&[("a", "0"), ("b", "0")]);
+        let base = client.shown();
+        // The state at BEGIN and at each savepoint.
+        let mut stack: Vec<(String, String)> = Vec::new();
+        for _ in 0..40 {
+            let when = if stack.is_empty() { Autocommit } else { InTransaction };
+            let savepoint = ["s", "t"][random.below(2)].to_owned();
+            match random.below(8) {
+                0 if stack.is_empty() => stack.push((String::new(), client.shown())),
+                1 if !stack.is_empty() => {
+                    client.settings.commit(&mut client.table);
+                    stack.clear();
+                }
+                2 if !stack.is_empty() => {
+                    client.settings.rollback(&mut client.table);
+                    assert_eq!(client.shown(), stack[0].1, "seed {seed}");
+                    stack.clear();
+                }
+                3 if !stack.is_empty() => {
+                    let name = savepoint.as_bytes();
+                    client.settings.savepoint(&mut client.table, name).expect("few");
+                    stack.push((savepoint, client.shown()));
+                }
+                4 => {
+                    if let Some(at) = stack.iter().rposition(|(name, _)| *name == savepoint) {
+                        client.settings.rollback_to(&mut client.table, savepoint.as_bytes());
+                        assert_eq!(client.shown(), stack[at].1, "seed {seed}");
+                        stack.truncate(at + 1);
+                    }
+                }
+                5 => {
+                    if let Some(at) = stack.iter().rposition(|(name, _)| *name == savepoint) {
+                        client.settings.release(&mut client.table, savepoint.as_bytes());
+                        stack.truncate(at);
+                    }
+                }
+                6 => {
+                    let reset = [Reset::All, Reset::Name(b"a"), Reset::Name(b"c")][random.below(3)];
+                    reset_and_check(&mut client, reset, when, seed);
+                }
+                _ => {
+                    let name = ["a", "b", "c", "role"][random.below(4)];
+                    client.set(name, ["0", "1", "2"][random.below(3)], when);
+                }
+            }
+        }
+        reset_and_check(&mut client, Reset::Discard, Autocommit, seed);
+        assert_eq!(client.shown(), base, "seed {seed}");
+        client.end();
+    }
+}
+
+fn reset_and_check(client: &mut Client, reset: Reset<'_>, when: When, seed: u64) {
+    let mut server = Server::default();
+    let before = client.settings.current();
+    client.table.retain(before);
+    server.run(replay(&client.table, SettingsId::EMPTY, before).as_bytes());
+    server.run(match reset {
+        Reset::All => b"RESET ALL",
+        Reset::Discard => b"DISCARD ALL",
+        Reset::Name(b"a") => b"RESET a",
+        Reset::Name(_) => b"RESET c",
+    });
+    client.reset(reset, when);
+    let mut out = Vec::new();
+    after_reset_sql(&mut client.table, before, reset, &client.settings, &mut out);
+    server.run(&out);
+    assert!(server.stands_at(&client.table, client.settings.current()), "seed {seed}");
+    client.table.release(before);
+}
