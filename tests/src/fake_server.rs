@@ -105,6 +105,14 @@ impl ServerSide {
         }
     }
 
+    /// Reads an SSLRequest and does not answer it.
+    ///
+    /// # Errors
+    /// The end of the connection.
+    pub fn read_ssl_request(&mut self) -> Scripted {
+        self.stream.read_exact(&mut [0; 8])
+    }
+
     /// Lets the client in without a password and says that all is ready.
     ///
     /// # Errors

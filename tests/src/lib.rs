@@ -13,6 +13,7 @@ pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod program;
+pub mod reading;
 pub mod reply;
 pub mod startup;
 pub mod until;

@@ -205,63 +205,6 @@ impl WireClient {
         }
     }
 
-    /// The messages before the connection ends.
-    ///
-    /// # Panics
-    /// When it does not end within the time limit.
-    pub fn read_to_end(&mut self) -> Vec<Message> {
-        let mut messages = Vec::new();
-        loop {
-            match self.try_read() {
-                Ok(message) => messages.push(message),
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                    ) =>
-                {
-                    panic!("the connection stays open after {messages:?}")
-                }
-                Err(_) => return messages,
-            }
-        }
-    }
-
-    /// Reads up to ReadyForQuery without keeping a row and returns how many bytes of DataRow
-    /// and CopyData bodies came, and the other messages.
-    ///
-    /// # Panics
-    /// When the connection ends or stalls.
-    pub fn count_reply(&mut self) -> (u64, Reply) {
-        let mut count = 0;
-        let mut messages = Vec::new();
-        let mut chunk = vec![0; 1 << 16];
-        loop {
-            let mut header = [0; 5];
-            self.read_bytes(&mut header).expect("a header");
-            let mut left =
-                u32::from_be_bytes(header[1..].try_into().expect("four bytes")) as usize - 4;
-            let row = matches!(header[0], b'D' | b'd');
-            let mut body = Vec::new();
-            while left > 0 {
-                let part = left.min(chunk.len());
-                self.read_bytes(&mut chunk[..part]).expect("a body");
-                if row {
-                    count += part as u64;
-                } else {
-                    body.extend(&chunk[..part]);
-                }
-                left -= part;
-            }
-            if !row {
-                messages.push(Message { tag: header[0], body });
-            }
-            if header[0] == b'Z' {
-                return (count, Reply { messages });
-            }
-        }
-    }
-
     /// Sends a CancelRequest with this client's key to `port` and waits until it is closed.
     ///
     /// # Panics
@@ -285,29 +228,6 @@ impl WireClient {
                     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
                 assert!(waiting, "the connection ended: {error}");
                 true
-            }
-        }
-    }
-
-    /// The bytes before the connection ends, whatever they are.
-    ///
-    /// # Panics
-    /// When it does not end within the time limit.
-    pub fn read_raw_to_end(&mut self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let mut byte = [0];
-        loop {
-            match self.read_bytes(&mut byte) {
-                Ok(()) => bytes.extend(byte),
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                    ) =>
-                {
-                    panic!("the connection stays open after {}", bytes.escape_ascii())
-                }
-                Err(_) => return bytes,
             }
         }
     }

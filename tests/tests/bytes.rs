@@ -52,24 +52,6 @@ fn behaviour_63_settings_are_replayed_as_they_came() {
 }
 
 #[test]
-fn behaviour_63_startup_values_are_not_decoded() {
-    let pg = Postgres::start();
-    let proxy = Config::before(&pg).set("pool_size", 1).start();
-    let mut body = b"user\0app\0database\0app\0client_encoding\0LATIN1\0my.own\0caf".to_vec();
-    body.extend([E_ACUTE, b"\0\0"].concat());
-    for _ in 0..2 {
-        let mut client = proxy.connect();
-        client.send(&startup_packet(PROTOCOL_3_0, &body));
-        let greeting = client.read_reply();
-        greeting.no_error();
-        let value = client.query("show my.own").rows();
-        assert_eq!(value, [[Some(b"caf\xe9".to_vec())]]);
-        pg.end_backends();
-        assert_eq!(client.query("show my.own").rows(), value);
-    }
-}
-
-#[test]
 fn behaviour_63_a_user_that_is_no_utf8_is_refused_and_not_changed() {
     let pg = Postgres::start();
     let proxy = Config::before(&pg).start();
