@@ -48,7 +48,7 @@ impl Pooler {
             self.link(id, server, now);
             return Checkout::Linked(server);
         }
-        if let Some(error) = pool.standing_failure(now) {
+        if let Some(error) = pool.shared.standing_failure(now) {
             session.offline = Some(Box::new(Offline::refused(error)));
             return Checkout::Refused;
         }
@@ -133,7 +133,7 @@ impl Pooler {
     /// allow it. Beyond its fair share a worker opens one only when its waiters have seen that
     /// nobody else has one to give (see [`Pooler::tick`]).
     pub(crate) fn dial_if_wanted(&mut self, id: PoolId, now: Instant) {
-        while self.pools[id.index()].wants_dial(now) {
+        while self.pools[id.index()].wants_dial() {
             let pool = &self.pools[id.index()];
             let mine = pool.shared.share(self.worker).open.load(Relaxed);
             if mine >= fair_share(pool.config.pool.size, self.workers) || !self.dial(id, Reserve::Kept, now) {
@@ -146,7 +146,7 @@ impl Pooler {
     pub(crate) fn dial(&mut self, id: PoolId, reserve: Reserve, now: Instant) -> bool {
         let serial = self.next_serial();
         let pool = &mut self.pools[id.index()];
-        let Some(slot) = pool.shared.open(self.worker, pool.limits(reserve)) else { return false };
+        let Some(slot) = pool.shared.open(self.worker, pool.limits(reserve), now) else { return false };
         pool.dialing += 1;
         let entry = self.servers.vacant_entry();
         let server = ServerId { slot: entry.key() as u32, serial };

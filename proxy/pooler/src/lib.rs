@@ -3,12 +3,16 @@
 //! [`Pooler`](pooler::Pooler) is one worker's core: bytes and events come in with their time, a
 //! plan of what to write and a list of actions come out. The driver in `proxy` does as it says.
 
+pub mod arrival;
 pub mod cancel;
 pub mod checkout;
+mod cancelling;
 mod client_turn;
+pub mod departure;
 pub mod effect;
 pub mod ids;
 mod link;
+pub mod moving;
 pub mod offline;
 pub mod owed;
 pub mod pin;
@@ -18,9 +22,12 @@ pub mod pooler;
 pub mod prepared;
 pub mod reported;
 pub mod server;
+pub mod server_life;
 mod server_turn;
 pub mod session;
 pub mod settings;
 pub mod shared;
+mod snapshot;
 pub mod stats;
 pub mod text;
+pub mod tick;

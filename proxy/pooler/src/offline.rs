@@ -4,7 +4,7 @@
 //! PostgreSQL's own behaviour in a failed transaction is the model: everything is refused until
 //! the transaction's end.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::error::{self, Report, Severity, SqlState};
@@ -24,7 +24,7 @@ const NAMES_LIMIT: usize = 16;
 #[derive(Debug)]
 pub struct Offline {
     /// The body of the ErrorResponse that has not been told yet.
-    error: Option<Rc<[u8]>>,
+    error: Option<Arc<[u8]>>,
     scope: Scope,
 }
 
@@ -54,13 +54,13 @@ enum End {
 impl Offline {
     /// The next segment is answered with this error.
     #[must_use]
-    pub const fn refused(error: Rc<[u8]>) -> Self {
+    pub const fn refused(error: Arc<[u8]>) -> Self {
         Self { error: Some(error), scope: Scope::Segment }
     }
 
     /// The transaction is lost; `error` is told at the next message, `None` if it was told.
     #[must_use]
-    pub fn lost(error: Option<Rc<[u8]>>) -> Self {
+    pub fn lost(error: Option<Arc<[u8]>>) -> Self {
         Self { error, scope: Scope::Transaction(Lost::default()) }
     }
 

@@ -1,10 +1,9 @@
 //! One worker's part of a pool: idle server connections and the clients that wait for one.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pgimbal_config::ResolvedPool;
 
@@ -15,9 +14,6 @@ use crate::stats::PoolStats;
 /// Server connections of one pool that one worker opens at a time. A server forks for each, and a
 /// storm of 2,000 clients must not become a storm of dials.
 const DIALS_LIMIT: u32 = 4;
-
-/// The first pause after a failed dial; it doubles up to `server_login_retry`.
-const FIRST_RETRY: Duration = Duration::from_millis(250);
 
 /// How many server connections make it worth to spread a pool over one more worker.
 const SERVERS_PER_WORKER: u32 = 8;
@@ -52,25 +48,14 @@ pub struct Pool {
     pub logins: Vec<SessionId>,
     /// Server connections being opened.
     pub dialing: u32,
-    /// Why none can be opened for now.
-    pub failure: Option<Failure>,
+    /// When another worker was last asked for an idle server connection.
+    pub asked_at: Option<Instant>,
     /// Workers that have asked for an idle server connection.
     pub asked_by: VecDeque<WorkerId>,
     /// Clients that belong to it.
     pub sessions: u32,
     /// Counters.
     pub stats: PoolStats,
-}
-
-/// Why a pool opens no server connection for now.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    /// The body of the ErrorResponse that tells clients.
-    pub error: Rc<[u8]>,
-    /// When the next attempt may be made.
-    pub retry_at: Instant,
-    /// The pause before that attempt.
-    pub pause: Duration,
 }
 
 impl Pool {
@@ -87,7 +72,7 @@ impl Pool {
             waiting: 0,
             logins: Vec::new(),
             dialing: 0,
-            failure: None,
+            asked_at: None,
             asked_by: VecDeque::new(),
             sessions: 0,
             stats: PoolStats::default(),
@@ -111,30 +96,9 @@ impl Pool {
 
     /// Whether one more dial would help: somebody waits for whom none is under way.
     #[must_use]
-    pub fn wants_dial(&self, now: Instant) -> bool {
+    pub fn wants_dial(&self) -> bool {
         let wanted = self.waiting.max(u32::from(!self.logins.is_empty()));
         self.dialing < wanted.min(DIALS_LIMIT)
-            && self.failure.as_ref().is_none_or(|failure| failure.retry_at <= now)
-    }
-
-    /// Notes a failed dial and returns the failure with its pause.
-    pub fn failed(&mut self, error: Rc<[u8]>, now: Instant) -> &Failure {
-        let limit = self.config.pool.server_login_retry.max(FIRST_RETRY);
-        let pause = match &self.failure {
-            // Parallel dials that fail together are one failure.
-            Some(last) if last.retry_at > now => last.pause,
-            Some(last) => (last.pause * 2).min(limit),
-            None => FIRST_RETRY.min(limit),
-        };
-        self.failure.insert(Failure { error, retry_at: now + pause, pause })
-    }
-
-    /// The error to answer with at once, while a failure's pause lasts and no server connection
-    /// lives that could still serve.
-    #[must_use]
-    pub fn standing_failure(&self, now: Instant) -> Option<Rc<[u8]>> {
-        let failure = self.failure.as_ref().filter(|failure| failure.retry_at > now)?;
-        (self.shared.open_count() == 0).then(|| Rc::clone(&failure.error))
     }
 
     /// Publishes the number of idle connections to the other workers.

@@ -3,9 +3,8 @@
 //! Owns all state of the worker; never knows a socket. The steps on bytes are in
 //! [`crate::client_turn`] and [`crate::server_turn`], those on links in [`crate::checkout`].
 
-use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -34,7 +33,18 @@ pub struct Pooler {
     by_key: HashMap<PoolKey, PoolId, RandomState>,
     pub(crate) tables: Tables,
     pub(crate) actions: Vec<Action>,
+    pub(crate) options: Options,
+    pub(crate) draining: bool,
     next_serial: u32,
+}
+
+/// What holds for all sessions of a worker.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long a client may say nothing while it needs no server connection.
+    pub client_idle_timeout: Option<Duration>,
+    /// How long a client may leave its result unread.
+    pub client_stall_timeout: Duration,
 }
 
 /// What sessions and servers of a worker share by reference.
@@ -80,7 +90,7 @@ impl Pooler {
     /// The core of `worker`, one of `workers`. Equal keys on every worker let a server connection
     /// keep its prepared statements when it moves.
     #[must_use]
-    pub fn new(worker: WorkerId, workers: u16, key: StatementKey) -> Self {
+    pub fn new(worker: WorkerId, workers: u16, key: StatementKey, options: Options) -> Self {
         Self {
             worker,
             workers: workers.max(1),
@@ -95,6 +105,8 @@ impl Pooler {
                 reported: ReportedTable::default(),
             },
             actions: Vec::new(),
+            options,
+            draining: false,
             next_serial: 1,
         }
     }
@@ -143,6 +155,11 @@ impl Pooler {
         self.pools[id.index()].config = config;
     }
 
+    /// A reload has changed what holds for all sessions.
+    pub const fn set_options(&mut self, options: Options) {
+        self.options = options;
+    }
+
     /// A session, unless it has left.
     #[inline]
     #[must_use]
@@ -181,7 +198,7 @@ impl Pooler {
 
 /// An error of pgimbal's own as the body of an ErrorResponse.
 #[must_use]
-pub fn error_body(report: &pgimbal_wire::error::Report<'_>) -> Rc<[u8]> {
+pub fn error_body(report: &pgimbal_wire::error::Report<'_>) -> Arc<[u8]> {
     let mut message = Vec::new();
     report.encode_error(&mut message);
     message.get(pgimbal_wire::frame::HEADER_LEN..).unwrap_or_default().into()

@@ -92,6 +92,8 @@ pub enum UnnamedStatement {
     Absent,
     /// The newest unnamed statement of this session.
     Of(SessionId),
+    /// That of a session of another worker.
+    Foreign,
 }
 
 /// What has happened on a server connection since its last ReadyForQuery.
@@ -101,6 +103,8 @@ pub struct SinceReady {
     pub failed: bool,
     /// A COMMIT, END or PREPARE TRANSACTION may be under way.
     pub may_commit: bool,
+    /// The proxy has cancelled what runs.
+    pub cancelled: bool,
     /// Messages were forwarded whose Sync has not been.
     pub segment_open: bool,
 }

@@ -49,6 +49,8 @@ pub struct Session {
     pub close_after_sync: Vec<Box<[u8]>>,
     /// The errors that stand in for a server that is not there.
     pub offline: Option<Box<Offline>>,
+    /// The message with which the client's connection is ended, once somebody has decided so.
+    pub farewell: Option<Box<[u8]>>,
     /// With what the client may cancel.
     pub key: CancelKey,
     /// When it logged in.

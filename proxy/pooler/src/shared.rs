@@ -4,28 +4,46 @@
 //! connection opens, closes or moves.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::ids::WorkerId;
 
 /// Server connections against a limit that several pools share.
 #[derive(Debug, Default)]
-pub struct SharedCount(AtomicU32);
+pub struct SharedCount {
+    taken: AtomicU32,
+    crowded: AtomicBool,
+}
 
 impl SharedCount {
-    /// Takes one if fewer than `limit` are taken.
-    fn take(&self, limit: u32) -> bool {
-        self.0.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1)).is_ok()
-    }
-
-    fn give_back(&self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-
     /// How many are taken.
     #[must_use]
     pub fn get(&self) -> u32 {
-        self.0.load(Relaxed)
+        self.taken.load(Relaxed)
+    }
+
+    /// Whether somebody was refused since this was last asked: then a pool that has idle
+    /// connections under this limit gives one up.
+    #[must_use]
+    pub fn was_crowded(&self) -> bool {
+        self.crowded.load(Relaxed) && self.crowded.swap(false, Relaxed)
+    }
+
+    /// Takes one if fewer than `limit` are taken.
+    fn take(&self, limit: u32) -> bool {
+        let taken = self
+            .taken
+            .fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1))
+            .is_ok();
+        if !taken {
+            self.crowded.store(true, Relaxed);
+        }
+        taken
+    }
+
+    fn give_back(&self) {
+        self.taken.fetch_sub(1, Relaxed);
     }
 }
 
@@ -78,11 +96,34 @@ pub struct SharedPool {
     pub shares: Box<[Share]>,
     /// What is shared with the other pools of the database.
     pub database: Arc<SharedDatabase>,
-    user_open: Arc<SharedCount>,
+    /// Server connections of the user, over all databases.
+    pub user_open: Arc<SharedCount>,
     welcome: Mutex<Option<Arc<Welcome>>>,
-    /// A limit above the pool's stands in the way: idle connections of sibling pools must go.
-    pub crowded: AtomicBool,
+    dials: Mutex<Dials>,
 }
+
+/// How the attempts to open a server connection go.
+#[derive(Debug, Default)]
+struct Dials {
+    /// The last attempt succeeded, so that several may be made at once.
+    proven: bool,
+    /// The one attempt that is made while nothing is proven.
+    probing: bool,
+    failure: Option<Failure>,
+}
+
+/// Why no server connection can be opened for now.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The body of the ErrorResponse that tells clients.
+    pub error: Arc<[u8]>,
+    /// When the next attempt may be made.
+    pub retry_at: Instant,
+    pause: Duration,
+}
+
+/// The first pause after a failed dial; it doubles up to `server_login_retry`.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
 
 /// The limits for one more server connection.
 #[derive(Clone, Copy, Debug)]
@@ -106,28 +147,68 @@ impl SharedPool {
             database,
             user_open: user,
             welcome: Mutex::new(None),
-            crowded: AtomicBool::new(false),
+            dials: Mutex::new(Dials::default()),
         }
     }
 
-    /// Takes the place of one more server connection of `worker`'s, if every limit allows it.
-    pub fn open(self: &Arc<Self>, worker: WorkerId, limits: Limits) -> Option<Slot> {
+    /// Takes the place of one more server connection of `worker`'s, if every limit allows it, no
+    /// failure is too recent, and no other attempt is out to prove that there is a server at all.
+    /// The attempt's end must be told: [`Self::dial_succeeded`] or [`Self::dial_failed`].
+    pub fn open(self: &Arc<Self>, worker: WorkerId, limits: Limits, now: Instant) -> Option<Slot> {
+        let mut dials = self.dials();
+        if dials.probing || dials.failure.as_ref().is_some_and(|failure| failure.retry_at > now) {
+            return None;
+        }
         if !self.open.take(limits.pool) {
             return None;
         }
         if !self.database.open.take(limits.database) {
             self.open.give_back();
-            self.crowded.store(true, Relaxed);
             return None;
         }
         if !self.user_open.take(limits.user) {
             self.database.open.give_back();
             self.open.give_back();
-            self.crowded.store(true, Relaxed);
             return None;
         }
+        dials.probing = !dials.proven;
         self.share(worker).open.fetch_add(1, Relaxed);
         Some(Slot { pool: Arc::clone(self), worker })
+    }
+
+    /// A server connection was opened.
+    pub fn dial_succeeded(&self) {
+        *self.dials() = Dials { proven: true, probing: false, failure: None };
+    }
+
+    /// A server connection could not be opened: a pause follows, at most `longest`.
+    pub fn dial_failed(&self, error: Arc<[u8]>, now: Instant, longest: Duration) {
+        let mut dials = self.dials();
+        let first = FIRST_RETRY.min(longest);
+        let pause = match &dials.failure {
+            // Parallel dials that fail together are one failure.
+            Some(last) if last.retry_at > now => last.pause,
+            Some(last) => (last.pause * 2).min(longest),
+            None => first,
+        };
+        let failure = Some(Failure { error, retry_at: now + pause, pause });
+        *dials = Dials { proven: false, probing: false, failure };
+    }
+
+    /// The error to answer with at once: while a failure's pause lasts and no server connection
+    /// lives, or is being opened, that could still serve.
+    #[must_use]
+    pub fn standing_failure(&self, now: Instant) -> Option<Arc<[u8]>> {
+        if self.open_count() > 0 {
+            return None;
+        }
+        let dials = self.dials();
+        let failure = dials.failure.as_ref().filter(|failure| failure.retry_at > now)?;
+        Some(Arc::clone(&failure.error))
+    }
+
+    fn dials(&self) -> MutexGuard<'_, Dials> {
+        self.dials.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes one of the `limit` places for pinned sessions.
@@ -213,8 +294,11 @@ mod tests {
         let user = Arc::new(SharedCount::default());
         let pool = Arc::new(SharedPool::new(2, Arc::clone(&database), Arc::clone(&user)));
         let limits = Limits { pool: 2, database: 2, user: 1 };
-        let mut slot = pool.open(WorkerId(0), limits).unwrap();
-        assert!(pool.open(WorkerId(1), limits).is_none(), "the user's limit");
+        let now = Instant::now();
+        let mut slot = pool.open(WorkerId(0), limits, now).unwrap();
+        pool.dial_succeeded();
+        assert!(pool.open(WorkerId(1), limits, now).is_none(), "the user's limit");
+        assert!(user.was_crowded() && !user.was_crowded() && !database.open.was_crowded());
         assert_eq!((pool.open_count(), database.open.get(), user.get()), (1, 1, 1));
         slot.move_to(WorkerId(1));
         assert_eq!(pool.share(WorkerId(0)).open.load(Relaxed), 0);
@@ -222,5 +306,29 @@ mod tests {
         drop(slot);
         assert_eq!((pool.open_count(), database.open.get(), user.get()), (0, 0, 0));
         assert_eq!(pool.share(WorkerId(1)).open.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn behaviour_43_one_attempt_until_a_server_has_answered() {
+        let user = Arc::new(SharedCount::default());
+        let pool = Arc::new(SharedPool::new(2, Arc::default(), user));
+        let limits = Limits { pool: 9, database: 9, user: 9 };
+        let start = Instant::now();
+        let slot = pool.open(WorkerId(0), limits, start).unwrap();
+        assert!(pool.open(WorkerId(1), limits, start).is_none(), "one is out already");
+        drop(slot);
+        pool.dial_failed(Arc::from(&b"no"[..]), start, Duration::from_secs(15));
+        assert_eq!(pool.standing_failure(start).as_deref(), Some(&b"no"[..]));
+        assert!(pool.open(WorkerId(1), limits, start).is_none(), "too soon");
+        let later = start + FIRST_RETRY;
+        assert!(pool.standing_failure(later).is_none());
+        let first = pool.open(WorkerId(1), limits, later).unwrap();
+        pool.dial_failed(Arc::from(&b"no"[..]), later, Duration::from_secs(15));
+        drop(first);
+        assert!(pool.open(WorkerId(1), limits, later + FIRST_RETRY).is_none(), "pauses double");
+        let _one = pool.open(WorkerId(1), limits, later + 2 * FIRST_RETRY).unwrap();
+        pool.dial_succeeded();
+        assert!(pool.open(WorkerId(0), limits, later).is_some());
+        assert!(pool.open(WorkerId(1), limits, later).is_some());
     }
 }

@@ -1,0 +1,163 @@
+//! How a session ends, and in which state its server connection goes on.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use pgimbal_config::OnClientGone;
+use pgimbal_wire::encode::{self, TransactionStatus};
+use pgimbal_wire::error::{Report, SqlState};
+
+use crate::ids::{ServerId, SessionId};
+use crate::link;
+use crate::owed::{Owed, OwnQuery};
+use crate::plan::Plan;
+use crate::pooler::{Action, Pooler};
+use crate::session::{Link, Presence};
+
+/// Whether a session whose client has left is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// Call [`Pooler::end`].
+    Over,
+    /// Its server connection is still busy with it: call [`Pooler::depart`] after each step.
+    Later,
+}
+
+impl Pooler {
+    /// The client has left, in this way; or the server connection of one that had left has made a
+    /// step. What was sent before Terminate still runs; what runs for a client that vanished is
+    /// cancelled; an open transaction is rolled back; session state is reset.
+    pub fn depart(&mut self, id: SessionId, presence: Presence, now: Instant, plan: &mut Plan) -> Departure {
+        let Some(session) = self.sessions.get_mut(id.index()).filter(|session| session.id == id)
+        else {
+            return Departure::Over;
+        };
+        if session.presence == Presence::Here {
+            session.presence = presence;
+        }
+        match session.link {
+            Link::Unlinked => Departure::Over,
+            Link::Waiting(_) => {
+                self.stop_waiting(id);
+                Departure::Over
+            }
+            Link::Fresh(server) => {
+                self.checkin(server, now);
+                Departure::Over
+            }
+            Link::Setup(server) | Link::Ready(server) | Link::Cleaning(server) => {
+                self.part(id, server, now, plan)
+            }
+        }
+    }
+
+    /// Forgets a session. A server connection that it still has cannot be trusted and is closed.
+    pub fn end(&mut self, id: SessionId) {
+        if self.session(id).is_none() {
+            return;
+        }
+        self.stop_waiting(id);
+        let session = self.sessions.remove(id.index());
+        session.settings.close(&mut self.tables.settings);
+        let pool = &mut self.pools[session.pool.index()];
+        pool.sessions -= 1;
+        pool.shared.share(self.worker).sessions.fetch_sub(1, Relaxed);
+        pool.logins.retain(|login| *login != id);
+        if let Some(server) = session.link.server() {
+            self.close_server(server);
+        }
+    }
+
+    /// Closes the connections of idle clients, and of the others as soon as their transactions
+    /// have ended (57P01).
+    pub fn drain(&mut self) {
+        self.draining = true;
+        let idle: Vec<SessionId> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.link == Link::Unlinked && session.offline.is_none())
+            .map(|(_, session)| session.id)
+            .collect();
+        for id in idle {
+            self.dismiss(id, SqlState::ADMIN_SHUTDOWN, "pgimbal is shutting down");
+        }
+    }
+
+    /// Whether any session is left.
+    #[must_use]
+    pub fn has_sessions(&self) -> bool {
+        !self.sessions.is_empty()
+    }
+
+    /// Ends a client's connection with a FATAL.
+    pub(crate) fn dismiss(&mut self, id: SessionId, code: SqlState, message: &str) {
+        let Some(session) = self.sessions.get_mut(id.index()).filter(|session| session.id == id)
+        else {
+            return;
+        };
+        if session.farewell.is_none() {
+            let mut farewell = Vec::new();
+            Report::fatal(code, message).encode_error(&mut farewell);
+            session.farewell = Some(farewell.into());
+            self.pools[session.pool.index()].stats.error(code);
+            self.wake(id);
+        }
+    }
+
+    /// One step towards a clean server connection.
+    fn part(&mut self, id: SessionId, server_id: ServerId, now: Instant, plan: &mut Plan) -> Departure {
+        let (Some(session), Some(server)) =
+            (self.sessions.get_mut(id.index()), self.servers.get_mut(server_id.index()))
+        else {
+            return Departure::Over;
+        };
+        let pool = &self.pools[session.pool.index()];
+        let vanished = session.presence == Presence::Vanished;
+        if vanished
+            && !server.owed.is_empty()
+            && !server.since_ready.may_commit
+            && !server.since_ready.cancelled
+            && pool.config.pool.on_client_gone == OnClientGone::Cancel
+        {
+            server.since_ready.cancelled = true;
+            server.cancels += 1;
+            self.actions.push(Action::Cancel(server_id));
+        }
+        if server.copy_in && session.between_server_messages() && !server.since_ready.segment_open {
+            plan.make_for_server(|out| encode::copy_fail(out, b"the client has gone"));
+            server.copy_in = false;
+        }
+        // Half a message, or a segment without its Sync: PostgreSQL rolls it back when the
+        // connection ends, and only then.
+        if !session.between_server_messages() || server.since_ready.segment_open {
+            self.close_server(server_id);
+            session_unlinked(&mut self.sessions, id);
+            return Departure::Over;
+        }
+        if !server.owed.is_empty() {
+            return Departure::Later;
+        }
+        if server.status != TransactionStatus::Idle {
+            server.owed.push(Owed::Own(OwnQuery::Rollback));
+            plan.make_for_server(|out| encode::query(out, b"ROLLBACK"));
+            return Departure::Later;
+        }
+        let is_clean = matches!(session.link, Link::Cleaning(_));
+        let needs_reset = session.pin.is_set()
+            || pool.config.pool.reset_query_always
+            || pool.config.pool.mode == pgimbal_config::PoolMode::Session;
+        if needs_reset && !is_clean && !pool.config.pool.reset_query.is_empty() {
+            session.link = Link::Cleaning(server_id);
+            link::start_reset(server, pool, plan);
+            return Departure::Later;
+        }
+        self.checkin(server_id, now);
+        Departure::Over
+    }
+}
+
+fn session_unlinked(sessions: &mut slab::Slab<crate::session::Session>, id: SessionId) {
+    if let Some(session) = sessions.get_mut(id.index()) {
+        session.link = Link::Unlinked;
+    }
+}

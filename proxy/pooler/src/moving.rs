@@ -1,0 +1,103 @@
+//! An idle server connection moves to the worker whose clients wait for one.
+
+use std::time::Instant;
+
+use pgimbal_wire::encode::TransactionStatus;
+
+use crate::ids::{PoolId, ServerId, WorkerId};
+use crate::pooler::{Action, Pooler};
+use crate::prepared::ServerStatements;
+use crate::server::{BackendKey, Body, Server, ServerState, SinceReady, UnnamedStatement};
+use crate::settings::{Setting, SettingsId};
+use crate::shared::Slot;
+
+/// What the core knows of a server connection that moves.
+#[derive(Debug)]
+pub struct Moving {
+    slot: Slot,
+    settings: Vec<Setting>,
+    reported: Vec<(Box<[u8]>, Box<[u8]>)>,
+    statements: ServerStatements,
+    backend_key: BackendKey,
+    transaction: u64,
+    opened_at: Instant,
+    retire_at: Instant,
+}
+
+impl Pooler {
+    /// Another worker asks for an idle server connection of `pool`: it gets one now, or the next
+    /// that is released beyond this worker's need.
+    pub fn asked(&mut self, pool: PoolId, by: WorkerId) {
+        let pool = &mut self.pools[pool.index()];
+        if let Some(idle) = pool.idle.pop() {
+            pool.publish_idle(self.worker);
+            self.actions.push(Action::Give(idle, by));
+        } else if !pool.asked_by.contains(&by) {
+            pool.asked_by.push_back(by);
+        }
+    }
+
+    /// Takes an idle server connection out of this core, for `to`.
+    pub fn give_away(&mut self, id: ServerId, to: WorkerId) -> Option<Moving> {
+        self.server(id).filter(|server| matches!(server.state, ServerState::Idle(_)))?;
+        let mut server = self.servers.remove(id.index());
+        let settings = self.tables.settings.settings(server.settings).to_vec();
+        self.tables.settings.assign(&mut server.settings, SettingsId::EMPTY);
+        server.slot.move_to(to);
+        let pool = &mut self.pools[server.pool.index()];
+        pool.idle.retain(|idle| *idle != id);
+        pool.publish_idle(self.worker);
+        Some(Moving {
+            slot: server.slot,
+            settings,
+            reported: server.reported.iter().map(|(n, v)| (n.into(), v.into())).collect(),
+            statements: server.statements,
+            backend_key: server.backend_key,
+            transaction: server.transaction,
+            opened_at: server.opened_at,
+            retire_at: server.retire_at,
+        })
+    }
+
+    /// Takes a server connection in that another worker gave away. It is idle until
+    /// [`Pooler::settle_in`].
+    pub fn take_in(&mut self, pool: PoolId, moving: Moving, now: Instant) -> ServerId {
+        let serial = self.next_serial();
+        // Settings that fitted there fit here; were it otherwise, a reset would follow anyway.
+        let settings = self.tables.settings.intern(moving.settings).unwrap_or(SettingsId::EMPTY);
+        let reported = self.tables.reported.intern(moving.reported);
+        let entry = self.servers.vacant_entry();
+        let id = ServerId { slot: entry.key() as u32, serial };
+        entry.insert(Server {
+            id,
+            pool,
+            slot: moving.slot,
+            state: ServerState::Idle(now),
+            owed: Default::default(),
+            status: TransactionStatus::Idle,
+            body: Body::None,
+            settings,
+            reported,
+            statements: moving.statements,
+            // What the unnamed statement was, its client on the other worker knows.
+            unnamed: UnnamedStatement::Foreign,
+            copy_in: false,
+            schema_change: false,
+            since_ready: SinceReady::default(),
+            restore: Vec::new(),
+            last_words: None,
+            backend_key: moving.backend_key,
+            transaction: moving.transaction,
+            cancels: 0,
+            opened_at: moving.opened_at,
+            retire_at: moving.retire_at,
+        });
+        self.pools[pool.index()].asked_at = None;
+        id
+    }
+
+    /// A server connection that was taken in, and whose socket is registered, serves from now on.
+    pub fn settle_in(&mut self, id: ServerId, now: Instant) {
+        self.release(id, now);
+    }
+}

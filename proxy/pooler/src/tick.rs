@@ -1,0 +1,250 @@
+//! What time brings: limits that have passed, and who must be asked for capacity.
+//!
+//! Instead of a timer for each client or server connection a worker looks over its server
+//! connections, of which there are few, and the heads of its queues, which are in order.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use pgimbal_wire::encode::TransactionStatus;
+use pgimbal_wire::error::{Report, SqlState};
+
+use crate::ids::{PoolId, ServerId, SessionId, WorkerId};
+use crate::pool::{Pool, Reserve, fair_share};
+use crate::pooler::{Action, Pooler, error_body};
+use crate::server::{Server, ServerState};
+use crate::session::{Link, Presence};
+
+/// How often [`Pooler::tick`] is to be called while somebody waits: the age from which a waiter may
+/// be helped by another worker, twice over.
+pub const WAITING_TICK: Duration = Duration::from_millis(2);
+
+/// How often it is to be called otherwise; the finest limit that anybody sets is a second or so.
+pub const QUIET_TICK: Duration = Duration::from_millis(100);
+
+/// How old a waiter is when other workers are asked for capacity.
+const ASK_AFTER: Duration = Duration::from_millis(1);
+
+/// How long an answer to that is awaited before the next question.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
+
+impl Pooler {
+    /// Does what is due at `now`. Server connections are looked over every [`QUIET_TICK`] only.
+    pub fn tick(&mut self, now: Instant, looked_over: &mut Instant) {
+        for index in 0..self.pools.len() {
+            let pool = PoolId(index as u32);
+            if self.pools[index].waiting > 0 || !self.pools[index].logins.is_empty() {
+                self.help_waiters(pool, now);
+            }
+        }
+        if now >= *looked_over + QUIET_TICK {
+            *looked_over = now;
+            for index in 0..self.pools.len() {
+                self.keep_size(PoolId(index as u32), now);
+            }
+            self.look_over_servers(now);
+            self.look_over_clients(now);
+        }
+    }
+
+    /// Whether anybody waits, so that the next tick is due soon.
+    #[must_use]
+    pub fn anybody_waits(&self) -> bool {
+        self.pools.iter().any(|pool| pool.waiting > 0 || !pool.logins.is_empty())
+    }
+
+    fn help_waiters(&mut self, id: PoolId, now: Instant) {
+        self.tell_standing_failure(id, now);
+        self.refuse_overdue(id, now);
+        self.dial_if_wanted(id, now);
+        let Some(waited) = self.longest_wait(id, now).filter(|waited| *waited >= ASK_AFTER) else {
+            return;
+        };
+        if self.ask(id, now) {
+            return;
+        }
+        if self.pools[id.index()].wants_dial() && !self.dial(id, Reserve::Kept, now) {
+            let pool = &self.pools[id.index()].config.pool;
+            if pool.reserve_size > 0 && waited >= pool.reserve_timeout {
+                self.dial(id, Reserve::Open, now);
+            }
+        }
+    }
+
+    /// Those who have waited for `query_wait_timeout` are told.
+    fn refuse_overdue(&mut self, id: PoolId, now: Instant) {
+        let limit = self.pools[id.index()].config.pool.query_wait_timeout;
+        while let Some((waiter, waited)) = self.first_waiter(id, now) {
+            if waited < limit {
+                return;
+            }
+            let error = error_body(
+                &Report::error(
+                    SqlState::TOO_MANY_CONNECTIONS,
+                    "no server connection became free within query_wait_timeout",
+                )
+                .hint("Look at SHOW POOLS; raise pool_size, or find what holds the connections."),
+            );
+            self.pools[id.index()].stats.error(SqlState::TOO_MANY_CONNECTIONS);
+            self.refuse_waiter(waiter, &error);
+        }
+    }
+
+    pub(crate) fn longest_wait(&mut self, id: PoolId, now: Instant) -> Option<Duration> {
+        self.first_waiter(id, now).map(|(_, waited)| waited)
+    }
+
+    /// The longest waiter; entries of those who wait no more are dropped on the way.
+    fn first_waiter(&mut self, id: PoolId, now: Instant) -> Option<(SessionId, Duration)> {
+        let pool = &mut self.pools[id.index()];
+        while let Some(waiter) = pool.waiters.front().copied() {
+            let session = self.sessions.get(waiter.index()).filter(|session| session.id == waiter);
+            if let Some(Link::Waiting(since)) = session.map(|session| session.link) {
+                return Some((waiter, now - since));
+            }
+            pool.waiters.pop_front();
+        }
+        None
+    }
+
+    /// Asks a worker that has an idle server connection, or more than its share of them.
+    fn ask(&mut self, id: PoolId, now: Instant) -> bool {
+        let worker = self.worker;
+        let pool = &mut self.pools[id.index()];
+        let Some(other) = richest(pool, worker, self.workers) else { return false };
+        if pool.asked_at.is_none_or(|asked| now - asked >= ASK_AGAIN) {
+            pool.asked_at = Some(now);
+            self.actions.push(Action::Ask(id, other));
+        }
+        true
+    }
+
+    /// Opens what `min_pool_size` asks for, and gives up an idle connection where a limit that
+    /// several pools share stands in somebody's way.
+    fn keep_size(&mut self, id: PoolId, now: Instant) {
+        let pool = &self.pools[id.index()];
+        let open = pool.shared.open_count();
+        if open < pool.config.pool.min_size && pool.dialing == 0 && !self.draining {
+            self.dial(id, Reserve::Kept, now);
+        }
+        let pool = &self.pools[id.index()];
+        if pool.waiting == 0
+            && let Some(idle) = pool.idle.first().copied()
+            && (pool.shared.database.open.was_crowded() || pool.shared.user_open.was_crowded())
+        {
+            self.close_server(idle);
+        }
+    }
+
+    fn look_over_servers(&mut self, now: Instant) {
+        let mut due = Vec::new();
+        for (_, server) in &self.servers {
+            let pool = &self.pools[server.pool.index()];
+            if let Some(what) = self.due(server, pool, now) {
+                due.push((server.id, what));
+            }
+        }
+        for (server, what) in due {
+            match what {
+                Due::Close => self.close_server(server),
+                Due::Cancel => self.cancel_overdue(server),
+                Due::Dismiss(session, code, message) => self.dismiss(session, code, message),
+            }
+        }
+    }
+
+    fn due(&self, server: &Server, pool: &Pool, now: Instant) -> Option<Due> {
+        let config = &pool.config.pool;
+        match server.state {
+            ServerState::Idle(since) => {
+                let spare = pool.shared.open_count() > config.min_size;
+                let idle = spare && now - since >= config.server_idle_timeout;
+                (idle || server.retire_at <= now).then_some(Due::Close)
+            }
+            ServerState::AwaitingCancels(since) => {
+                (now - since >= config.cancel_wait_timeout).then_some(Due::Close)
+            }
+            ServerState::Linked(session, since) => {
+                let client = self.session(session)?;
+                if client.presence != Presence::Here {
+                    return None;
+                }
+                if client.stalled_since.is_some_and(|s| now - s >= self.options.client_stall_timeout) {
+                    return Some(Due::Dismiss(
+                        session,
+                        SqlState::CONNECTION_FAILURE,
+                        "the client does not read its result (client_stall_timeout)",
+                    ));
+                }
+                let passed = |limit: Option<Duration>, since| limit.is_some_and(|l| now - since >= l);
+                if server.owed.is_empty() {
+                    let idle = passed(config.idle_transaction_timeout, client.active_at);
+                    if idle && server.status != TransactionStatus::Idle {
+                        return Some(Due::Dismiss(
+                            session,
+                            SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+                            "terminating connection due to idle_transaction_timeout",
+                        ));
+                    }
+                } else if passed(config.query_timeout, client.active_at) && !server.since_ready.cancelled {
+                    return Some(Due::Cancel);
+                }
+                let pinned = client.pin.is_set() || self.is_session_mode(server.pool);
+                (!pinned && passed(config.transaction_timeout, since)).then_some(Due::Dismiss(
+                    session,
+                    SqlState::TRANSACTION_TIMEOUT,
+                    "terminating connection due to transaction_timeout",
+                ))
+            }
+            ServerState::Dialing | ServerState::Closing => None,
+        }
+    }
+
+    fn cancel_overdue(&mut self, id: ServerId) {
+        if let Some(server) = self.servers.get_mut(id.index()) {
+            server.since_ready.cancelled = true;
+        }
+        self.cancel_running(id);
+    }
+
+    fn look_over_clients(&mut self, now: Instant) {
+        let Some(limit) = self.options.client_idle_timeout else { return };
+        let overdue: Vec<SessionId> = self
+            .sessions
+            .iter()
+            .filter(|(_, s)| s.link == Link::Unlinked && now - s.active_at >= limit)
+            .map(|(_, session)| session.id)
+            .collect();
+        for id in overdue {
+            self.dismiss(
+                id,
+                SqlState::IDLE_SESSION_TIMEOUT,
+                "terminating connection due to client_idle_timeout",
+            );
+        }
+    }
+}
+
+/// What is due for a server connection.
+enum Due {
+    Close,
+    Cancel,
+    Dismiss(SessionId, SqlState, &'static str),
+}
+
+/// The other worker with the most idle server connections, or else one with more than its share
+/// when this one has less.
+fn richest(pool: &Pool, me: WorkerId, workers: u16) -> Option<WorkerId> {
+    let share = fair_share(pool.config.pool.size, workers);
+    let below = pool.shared.share(me).open.load(Relaxed) < share;
+    let others = (0..pool.shared.shares.len() as u16).map(WorkerId).filter(|other| *other != me);
+    others
+        .map(|other| {
+            let part = pool.shared.share(other);
+            let surplus = part.open.load(Relaxed).saturating_sub(share);
+            (part.idle.load(Relaxed), if below { surplus } else { 0 }, other)
+        })
+        .filter(|(idle, surplus, _)| *idle > 0 || *surplus > 0)
+        .max_by_key(|(idle, surplus, _)| (*idle, *surplus))
+        .map(|(_, _, other)| other)
+}
