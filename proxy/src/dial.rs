@@ -2,14 +2,26 @@
 //!
 //! Owns the steps and what a failure means; proofs are made in `pgimbal-auth`.
 
+mod cancel;
+mod encryption;
+mod error;
+mod reach;
+mod session;
+
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgimbal_config::{Host, Secret};
+use pgimbal_auth::server_login::CleartextPolicy;
+use pgimbal_config::{Host, ResolvedPool, Secret, TcpConfig};
 
-use crate::transport::Transport;
+use crate::tls::TlsConnector;
+use crate::transport::{Setting, Transport};
+
+pub use cancel::send_cancel;
+pub use error::{DialError, DialFault};
 
 /// Where and how to connect.
 #[derive(Clone, Debug)]
@@ -24,8 +36,34 @@ pub struct Target {
     pub user: Box<str>,
     /// The role's password, when one is known.
     pub password: Option<Secret>,
+    /// Whether the password may travel in clear text without TLS.
+    pub cleartext: CleartextPolicy,
+    /// TLS; never used over a Unix socket, as in libpq.
+    pub tls: Arc<TlsConnector>,
+    /// TCP options.
+    pub tcp: TcpConfig,
     /// Longest time for one address, login included.
     pub connect_timeout: Duration,
+}
+
+impl Target {
+    /// The server of a pool. `tls` is made from the pool's own TLS settings, once for all pools
+    /// that share them.
+    #[must_use]
+    pub fn new(pool: &ResolvedPool, tls: Arc<TlsConnector>, tcp: TcpConfig) -> Self {
+        Self {
+            host: pool.host.clone(),
+            port: pool.port,
+            database: pool.dbname.as_str().into(),
+            user: pool.user.as_str().into(),
+            password: pool.password.clone(),
+            // As libpq: a server that wants it says so in its pg_hba.conf.
+            cleartext: CleartextPolicy::Allow,
+            tls,
+            tcp,
+            connect_timeout: pool.pool.server_connect_timeout,
+        }
+    }
 }
 
 /// A server connection that said ReadyForQuery.
@@ -35,14 +73,16 @@ pub struct Dialed {
     pub transport: Transport,
     /// What a cancel request must show; `None` when the server gave none.
     pub cancel: Option<CancelKey>,
-    /// Every ParameterStatus, the last value of each name.
-    pub parameters: Vec<(Box<str>, Box<str>)>,
+    /// Every ParameterStatus, the last value of each name. Bytes, in the server's encoding.
+    pub parameters: Vec<Setting>,
     /// The address that answered, which is where a cancel request must go.
     pub address: Address,
+    /// Bytes read beyond ReadyForQuery; mostly none.
+    pub residual: Vec<u8>,
 }
 
 /// Process id and secret key of a server connection.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CancelKey {
     /// The server process's id.
     pub process_id: u32,
@@ -50,8 +90,8 @@ pub struct CancelKey {
     pub key: Box<[u8]>,
 }
 
-impl std::fmt::Debug for CancelKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for CancelKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CancelKey").field("process_id", &self.process_id).finish_non_exhaustive()
     }
 }
@@ -65,29 +105,39 @@ pub enum Address {
     Unix(PathBuf),
 }
 
-/// A connection that could not be made; cheap to clone, for all who wait for it.
-#[derive(Clone, Debug)]
-pub struct DialError(Arc<str>);
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
 
-/// Connects and logs in.
+/// Connects and logs in: each address of the host in turn, until one answers. A server's refusal
+/// ends the search, as in libpq: another address is the same server. The future is large: box it.
 ///
 /// # Errors
-/// [`DialError`] when no address led to ReadyForQuery.
+/// [`DialError`] when no address led to ReadyForQuery; of several failures the last.
 pub async fn dial(target: &Target) -> Result<Dialed, DialError> {
-    let _ = target;
-    Err(DialError("".into()))
+    let mut last = None;
+    for address in reach::addresses(target).await? {
+        let attempt = encryption::log_in(target, &address);
+        let error = match tokio::time::timeout(target.connect_timeout, attempt).await {
+            Ok(Ok(dialed)) => return Ok(dialed),
+            Ok(Err(fault)) => DialError::new(target, Some(&address), fault),
+            Err(_) => {
+                let fault = DialFault::Timeout(target.connect_timeout);
+                DialError::new(target, Some(&address), fault)
+            }
+        };
+        if error.is_final() {
+            return Err(error);
+        }
+        last = Some(error);
+    }
+    Err(last.unwrap_or_else(|| DialError::new(target, None, DialFault::NoAddress)))
 }
 
-/// Sends a cancel request for `key` on a connection of its own and waits for the server to close
-/// it: then the signal has been sent.
-///
-/// # Errors
-/// [`DialError`] when the server could not be reached.
-pub async fn send_cancel(
-    target: &Target,
-    address: &Address,
-    key: &CancelKey,
-) -> Result<(), DialError> {
-    let _ = (target, address, key);
-    Err(DialError("".into()))
-}
+#[cfg(test)]
+mod tests;

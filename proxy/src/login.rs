@@ -3,25 +3,31 @@
 //! Owns the order of the steps and what the client is told when one fails; what an answer is worth
 //! is judged in `pgimbal-auth`. The caller bounds the time.
 
-use std::io;
+mod authenticate;
+mod context;
+mod error;
+mod greeting;
+mod request;
 
+use pgimbal_wire::authentication::AuthRequest;
 use pgimbal_wire::startup::ProtocolVersion;
 
-use crate::transport::{Socket, Transport};
+use crate::transport::{Conversation, Setting, Socket, Transport};
 
-mod context;
-
-pub use context::LoginContext;
+pub use context::{ContextError, LoginContext};
+pub use error::LoginError;
 
 /// Who came in.
 #[derive(Debug)]
 pub enum Arrival {
-    /// A cancel request; the connection is already closed.
+    /// A cancel request.
     Cancel {
         /// Process id that pgimbal gave to the session whose query is to be cancelled.
         process_id: u32,
         /// The secret key that it gave with it, 4 to 256 bytes.
         key: Box<[u8]>,
+        /// The connection. Clients wait for its end, which says that the request was delivered.
+        transport: Transport,
     },
     /// A session.
     Client(Box<Authenticated>),
@@ -36,9 +42,10 @@ pub struct Authenticated {
     pub user: Box<str>,
     /// The database's name as the client gave it; the user's name when it gave none.
     pub database: Box<str>,
-    /// Settings asked for at startup, those of `options` first, as PostgreSQL applies them.
-    /// `user`, `database`, `options`, `replication` and protocol options are not among them.
-    pub parameters: Vec<(Box<[u8]>, Box<[u8]>)>,
+    /// Settings asked for at startup, those of `options` first, so that the last one of a name
+    /// counts, as in PostgreSQL. `user`, `database`, `options`, `replication` and protocol options
+    /// are not among them.
+    pub parameters: Vec<Setting>,
     /// The version agreed on.
     pub version: ProtocolVersion,
     /// Messages not yet sent, AuthenticationOk last: they leave in one write with what the session
@@ -59,8 +66,17 @@ pub enum ConsoleRole {
     Stats,
 }
 
-/// Takes one client from its first byte to a session. An error has been told to the client when
-/// this returns; the connection is closed.
+/// Where a client comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// TCP.
+    Tcp(std::net::SocketAddr),
+    /// A Unix socket; TLS is neither offered nor demanded.
+    Unix,
+}
+
+/// Takes one client from its first byte to a session. When this returns an error, the client has
+/// been told and the connection is closed. The future is large: box it.
 ///
 /// # Errors
 /// [`LoginError`] when there is no session.
@@ -69,26 +85,84 @@ pub async fn accept(
     peer: Peer,
     context: &LoginContext,
 ) -> Result<Arrival, LoginError> {
-    let _ = (socket, peer, context);
-    Err(LoginError::Gone)
+    let mut conversation = match greeting::greet(socket, peer, context).await {
+        Ok(conversation) => conversation,
+        Err((conversation, error)) => return Err(refuse(conversation, error).await),
+    };
+    let (process_id, key) = match log_in(&mut conversation, peer, context).await {
+        Ok(Admitted::Client(client)) => {
+            let Conversation { transport, inbox, outbox } = conversation;
+            return Ok(Arrival::Client(Box::new(Authenticated {
+                transport,
+                user: client.user,
+                database: client.database,
+                parameters: client.parameters,
+                version: client.version,
+                pending_output: outbox,
+                residual: inbox,
+                console: client.console,
+            })));
+        }
+        Ok(Admitted::Cancel { process_id, key }) => (process_id, key),
+        Err(error) => return Err(refuse(Some(conversation), error).await),
+    };
+    Ok(Arrival::Cancel { process_id, key, transport: conversation.transport })
 }
 
-/// Where a client comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peer {
-    /// TCP.
-    Tcp(std::net::SocketAddr),
-    /// A Unix socket.
-    Unix,
+enum Admitted {
+    Client(Client),
+    Cancel { process_id: u32, key: Box<[u8]> },
 }
 
-/// A client that did not get in.
-#[derive(Debug, thiserror::Error)]
-pub enum LoginError {
-    /// It left.
-    #[error("the client closed the connection during login")]
-    Gone,
-    /// Its socket failed.
-    #[error("the client's connection failed during login: {0}")]
-    Io(#[from] io::Error),
+struct Client {
+    user: Box<str>,
+    database: Box<str>,
+    parameters: Vec<Setting>,
+    version: ProtocolVersion,
+    console: Option<ConsoleRole>,
 }
+
+/// Everything after encryption is settled: the request, the proof, and only then what depends on
+/// who it is, so that nobody learns from a refusal which users and databases exist.
+async fn log_in(
+    conversation: &mut Conversation,
+    peer: Peer,
+    context: &LoginContext,
+) -> Result<Admitted, LoginError> {
+    let request = match request::read(conversation).await? {
+        request::Opening::Cancel { process_id, key } => {
+            return Ok(Admitted::Cancel { process_id, key });
+        }
+        request::Opening::Startup(request) => request,
+    };
+    if context.tls_required() && matches!(peer, Peer::Tcp(_)) && !conversation.transport.is_tls() {
+        return Err(LoginError::TlsRequired);
+    }
+    if request.replication {
+        return Err(LoginError::Replication);
+    }
+    authenticate::authenticate(conversation, &request.user, context).await?;
+    let console = context.admit(&request.user, &request.database)?;
+    let parameters = request.settings()?;
+    AuthRequest::Ok.encode(&mut conversation.outbox);
+    Ok(Admitted::Client(Client {
+        user: request.user,
+        database: request.database,
+        parameters,
+        version: request.version,
+        console,
+    }))
+}
+
+/// Tells the client, closes the connection, and hands the error on.
+async fn refuse(conversation: Option<Conversation>, error: LoginError) -> LoginError {
+    if let Some(mut conversation) = conversation {
+        // Half a step that was not sent must not precede the error, NegotiateProtocolVersion may.
+        error.encode(&mut conversation.outbox);
+        conversation.close().await;
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //!
 //! Owns how few system calls a read or write takes; knows nothing of what the bytes say.
 
+mod conversation;
 mod socket;
 
 use std::io::{self, IoSlice};
@@ -11,7 +12,11 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::{client, server};
 
+pub(crate) use conversation::{Broken, Conversation};
 pub use socket::Socket;
+
+/// A setting's name and value, bytes as they came.
+pub type Setting = (Box<[u8]>, Box<[u8]>);
 
 /// A connection of either side, ready for its first message after the login.
 #[derive(Debug)]

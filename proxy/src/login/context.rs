@@ -1,5 +1,110 @@
-//! What a login is judged by.
+//! What a login is judged by, made from the configuration once.
 
-/// Everything a login needs, built once for each configuration.
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pgimbal_auth::Channel;
+use pgimbal_auth::client_login::{Account, ClientLogin, Fresh, Step, UnusableSecret};
+use pgimbal_auth::verifier::SaltKey;
+use pgimbal_config::{AuthType, Config};
+use thiserror::Error;
+
+use super::{ConsoleRole, LoginError};
+use crate::tls::{TlsAcceptor, TlsError};
+
+/// Names of the console's database: our own, and the one that PgBouncer's users know.
+const CONSOLE: [&str; 2] = ["pgimbal", "pgbouncer"];
+
+/// Everything a login needs. Making one computes the verifiers of all users, which takes
+/// milliseconds each with SCRAM.
 #[derive(Debug)]
-pub struct LoginContext {}
+pub struct LoginContext {
+    config: Arc<Config>,
+    accounts: HashMap<Box<str>, Account>,
+    salts: SaltKey,
+    tls: Option<TlsAcceptor>,
+}
+
+/// A configuration that no login can be judged by.
+#[derive(Debug, Error)]
+pub enum ContextError {
+    /// A user's password.
+    #[error("users.{user}.password: {cause}")]
+    Secret {
+        /// The user.
+        user: Box<str>,
+        /// What is wrong with it.
+        cause: UnusableSecret,
+    },
+    /// TLS towards clients.
+    #[error("client_tls: {0}")]
+    Tls(#[from] TlsError),
+}
+
+impl LoginContext {
+    /// Makes the context. `salts` must outlive reloads: with it a user's salt stays the same.
+    ///
+    /// # Errors
+    /// [`ContextError`] when a password or a TLS file cannot be used.
+    pub fn new(config: Arc<Config>, salts: SaltKey) -> Result<Self, ContextError> {
+        let tls = TlsAcceptor::new(&config.clients.tls)?;
+        let auth_type = config.clients.auth_type;
+        let mut accounts = HashMap::with_capacity(config.users.len());
+        for (user, own) in &config.users {
+            let secrets: Vec<_> = own.password.iter().collect();
+            let account = Account::new(auth_type, user, &secrets, &salts)
+                .map_err(|cause| ContextError::Secret { user: user.as_str().into(), cause })?;
+            accounts.insert(user.as_str().into(), account);
+        }
+        Ok(Self { config, accounts, salts, tls })
+    }
+
+    /// TLS towards clients, when it is offered.
+    #[must_use]
+    pub fn tls(&self) -> Option<&TlsAcceptor> {
+        self.tls.as_ref()
+    }
+
+    /// The configuration that this was made from.
+    #[must_use]
+    pub const fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    pub(super) fn tls_required(&self) -> bool {
+        self.tls.as_ref().is_some_and(TlsAcceptor::required)
+    }
+
+    pub(super) fn begin<'a>(
+        &'a self,
+        user: &'a str,
+        channel: Channel<'a>,
+        fresh: Fresh,
+    ) -> Step<'a> {
+        let account = self.accounts.get(user);
+        let auth_type: AuthType = self.config.clients.auth_type;
+        ClientLogin::begin(auth_type, user, account, channel, &self.salts, fresh)
+    }
+
+    /// What an authenticated user may enter: a database that is served, or the console.
+    pub(super) fn admit(
+        &self,
+        user: &str,
+        database: &str,
+    ) -> Result<Option<ConsoleRole>, LoginError> {
+        let named = |users: &[String]| users.iter().any(|one| one == user);
+        if CONSOLE.contains(&database) {
+            return if named(&self.config.admin_users) {
+                Ok(Some(ConsoleRole::Admin))
+            } else if named(&self.config.stats_users) {
+                Ok(Some(ConsoleRole::Stats))
+            } else {
+                Err(LoginError::ConsoleDenied(user.into()))
+            };
+        }
+        match self.config.database(database) {
+            Some(_) => Ok(None),
+            None => Err(LoginError::UnknownDatabase(database.into())),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! When TLS is used towards a server: libpq's `sslmode`, and what is tried after a refusal.
+
+use pgimbal_config::Host;
+use pgimbal_wire::encode;
+use pgimbal_wire::error::{ErrorFields, SqlState};
+
+use super::{Address, DialFault, Dialed, Target, reach, session};
+use crate::tls::TlsWish;
+use crate::transport::{Conversation, Socket, Transport};
+
+/// Connects to one address and logs in, first in the preferred way and, where `sslmode` allows
+/// two, in the other.
+pub(super) async fn log_in(target: &Target, address: &Address) -> Result<Dialed, DialFault> {
+    let (first, second) = ways(target);
+    match attempt(target, address, first).await {
+        Err(fault) if worth_another(&fault) => match second {
+            Some(second) => attempt(target, address, second).await,
+            None => Err(fault),
+        },
+        result => result,
+    }
+}
+
+async fn attempt(target: &Target, address: &Address, way: Way) -> Result<Dialed, DialFault> {
+    let transport = open(target, address, way).await?;
+    session::start(target, address.clone(), transport).await
+}
+
+/// How a connection begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Plain,
+    /// The server is asked for TLS; if it has none, the connection goes on without.
+    TlsOrPlain,
+    /// The server is asked for TLS and must have it.
+    Tls,
+    /// TLS from the first byte.
+    DirectTls,
+}
+
+/// What is tried first, and what after the server has refused that.
+pub(super) fn ways(target: &Target) -> (Way, Option<Way>) {
+    match (&target.host, target.tls.wish()) {
+        (Host::Unix(_), _) | (_, TlsWish::Never) => (Way::Plain, None),
+        (_, TlsWish::Reluctant) => (Way::Plain, Some(Way::Tls)),
+        (_, TlsWish::Preferred) => (Way::TlsOrPlain, Some(Way::Plain)),
+        (_, TlsWish::Required) => (Way::Tls, None),
+        (_, TlsWish::Direct) => (Way::DirectTls, None),
+    }
+}
+
+/// Whether the other way may succeed: the handshake failed, or pg_hba.conf refuses this kind of
+/// connection. Never after a wrong password, which must reach the server once.
+fn worth_another(fault: &DialFault) -> bool {
+    match fault {
+        DialFault::Tls(_) => true,
+        DialFault::Server(body) => ErrorFields::parse(body)
+            .is_ok_and(|fields| fields.code == SqlState::INVALID_AUTHORIZATION),
+        _ => false,
+    }
+}
+
+/// A connected transport, encrypted or not, on which nothing has been said yet.
+pub(super) async fn open(
+    target: &Target,
+    address: &Address,
+    way: Way,
+) -> Result<Transport, DialFault> {
+    let socket = reach::connect(target, address).await?;
+    match way {
+        Way::Plain => Ok(Transport::Plain(socket)),
+        Way::DirectTls => encrypt(target, socket).await,
+        Way::Tls | Way::TlsOrPlain => {
+            let (transport, promised) = ask(socket).await?;
+            match (transport, promised) {
+                (Transport::Plain(socket), true) => encrypt(target, socket).await,
+                (transport, _) if way == Way::TlsOrPlain => Ok(transport),
+                _ => Err(DialFault::TlsRefused),
+            }
+        }
+    }
+}
+
+/// Sends SSLRequest; whether the server promises TLS. One byte is the whole answer: more would be
+/// taken for encrypted bytes later.
+async fn ask(socket: Socket) -> Result<(Transport, bool), DialFault> {
+    let mut conversation = Conversation::new(Transport::Plain(socket));
+    encode::ssl_request(&mut conversation.outbox);
+    conversation.send().await.map_err(DialFault::Io)?;
+    conversation.fill().await?;
+    match *conversation.inbox {
+        [b'S'] => Ok((conversation.transport, true)),
+        [b'N'] => Ok((conversation.transport, false)),
+        [b'S' | b'N', ..] => Err(DialFault::UnencryptedData),
+        // The text of an error that comes before TLS could be anybody's (CVE-2024-10977).
+        [b'E', ..] => Err(DialFault::Protocol("an error in answer to an SSL request")),
+        _ => Err(DialFault::Protocol("no answer to an SSL request")),
+    }
+}
+
+async fn encrypt(target: &Target, socket: Socket) -> Result<Transport, DialFault> {
+    let Host::Tcp(host) = &target.host else { return Ok(Transport::Plain(socket)) };
+    let tls = target.tls.connect(host, socket).await.map_err(DialFault::Tls)?;
+    Ok(Transport::TlsClient(tls))
+}

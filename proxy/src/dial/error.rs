@@ -1,0 +1,200 @@
+//! Why there is no server connection.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgimbal_auth::Blame;
+use pgimbal_auth::server_login::ServerLoginError;
+use pgimbal_wire::error::{ErrorFields, Report, Severity, SqlState, with_severity};
+use thiserror::Error;
+
+use super::{Address, Target};
+use crate::transport::Broken;
+
+/// A connection that could not be made; cheap to clone, for everybody who waits for it.
+#[derive(Clone, Debug)]
+pub struct DialError(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// Whom it was tried to reach, as `host:port (address)`.
+    whom: String,
+    fault: DialFault,
+}
+
+/// What went wrong.
+#[derive(Debug, Error)]
+pub enum DialFault {
+    /// The host's name has no address.
+    #[error("the host name has no address")]
+    NoAddress,
+    /// The host's name could not be looked up.
+    #[error("the host name cannot be resolved: {0}")]
+    Resolve(io::Error),
+    /// No connection.
+    #[error("{0}")]
+    Connect(io::Error),
+    /// The time is over.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// The connection failed before ReadyForQuery.
+    #[error("the connection failed during login: {0}")]
+    Io(io::Error),
+    /// The server closed the connection before ReadyForQuery.
+    #[error("the server closed the connection during login")]
+    Closed,
+    /// TLS is demanded and the server has none.
+    #[error("the server does not support TLS, but sslmode demands it")]
+    TlsRefused,
+    /// The TLS handshake failed.
+    #[error("TLS failed: {0}")]
+    Tls(io::Error),
+    /// Bytes followed the answer to SSLRequest: somebody in between may have put them there
+    /// (CVE-2021-23222).
+    #[error("received unencrypted data after the answer to an SSL request")]
+    UnencryptedData,
+    /// What came is not the protocol.
+    #[error("the server does not speak PostgreSQL's protocol: {0}")]
+    Protocol(&'static str),
+    /// The server refused; the body of its ErrorResponse.
+    #[error("{}", server_text(.0))]
+    Server(Box<[u8]>),
+    /// The login cannot go on from our side.
+    #[error(transparent)]
+    Login(#[from] ServerLoginError),
+}
+
+impl DialError {
+    pub(super) fn new(target: &Target, address: Option<&Address>, fault: DialFault) -> Self {
+        let mut whom = format!("{}:{}", target.host, target.port);
+        if let Some(address) = address.map(Address::to_string).filter(|address| *address != whom) {
+            whom = format!("{whom} ({address})");
+        }
+        Self(Arc::new(Inner { whom, fault }))
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn fault(&self) -> &DialFault {
+        &self.0.fault
+    }
+
+    /// The body of the server's own ErrorResponse, when it is the server that refused.
+    #[must_use]
+    pub fn server_message(&self) -> Option<&[u8]> {
+        match &self.0.fault {
+            DialFault::Server(body) => Some(body),
+            _ => None,
+        }
+    }
+
+    /// SQLSTATE of what waiting clients are told: the server's own, or ours.
+    #[must_use]
+    pub fn sqlstate(&self) -> SqlState {
+        match &self.0.fault {
+            DialFault::Server(body) => {
+                ErrorFields::parse(body).map_or(SqlState::PROTOCOL_VIOLATION, |fields| fields.code)
+            }
+            DialFault::Login(error) => {
+                SqlState::new(error.sqlstate().as_bytes()).unwrap_or(SqlState::INTERNAL_ERROR)
+            }
+            DialFault::UnencryptedData | DialFault::Protocol(_) => SqlState::PROTOCOL_VIOLATION,
+            _ => SqlState::CANNOT_CONNECT,
+        }
+    }
+
+    /// What waiting clients are told when the server said nothing itself.
+    #[must_use]
+    pub fn client_text(&self) -> String {
+        self.to_string()
+    }
+
+    /// Whose fault it is.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        match &self.0.fault {
+            DialFault::Login(error) => error.blame(),
+            DialFault::NoAddress | DialFault::TlsRefused => Blame::Operator,
+            // A wrong password, role or database is configured; anything else it decided itself.
+            DialFault::Server(_) => match self.sqlstate() {
+                SqlState::INVALID_PASSWORD
+                | SqlState::INVALID_AUTHORIZATION
+                | SqlState::INVALID_CATALOG_NAME => Blame::Operator,
+                _ => Blame::Server,
+            },
+            _ => Blame::Server,
+        }
+    }
+
+    /// The next step, for whom the server said nothing.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match &self.0.fault {
+            DialFault::NoAddress | DialFault::Resolve(_) => {
+                Some("Check the database's host in pgimbal's configuration.")
+            }
+            DialFault::Connect(_) | DialFault::Timeout(_) => {
+                Some("Is the server running there and does it accept connections from pgimbal?")
+            }
+            DialFault::TlsRefused => {
+                Some("Enable ssl on the server, or choose another sslmode in server_tls.")
+            }
+            DialFault::Tls(_) => Some("Check server_tls, above all sslmode and ca_file."),
+            DialFault::Login(error) if error.blame() == Blame::Operator => {
+                Some("Give the role a password that fits in pgimbal's configuration.")
+            }
+            _ => None,
+        }
+    }
+
+    /// Appends the ErrorResponse for a client that waited: the server's own message or ours.
+    pub fn encode(&self, severity: Severity, out: &mut Vec<u8>) {
+        if let Some(body) = self.server_message() {
+            return with_severity(body, severity, out);
+        }
+        let text = self.client_text();
+        let report =
+            Report { severity, code: self.sqlstate(), message: &text, detail: None, hint: None };
+        self.hint().map_or(report, |hint| report.hint(hint)).encode_error(out);
+    }
+
+    /// Whether another address of the same host is not worth a try.
+    pub(super) fn is_final(&self) -> bool {
+        match &self.0.fault {
+            // Not accepting now: another address may be another node.
+            DialFault::Server(_) => self.sqlstate() != SqlState::CANNOT_CONNECT_NOW,
+            DialFault::Login(_) => true,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot connect to server {}: {}", self.0.whom, self.0.fault)
+    }
+}
+
+impl std::error::Error for DialError {}
+
+impl From<Broken> for DialFault {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Closed => Self::Closed,
+            Broken::Io(error) => Self::Io(error),
+            Broken::Length(_) => Self::Protocol("invalid message length"),
+        }
+    }
+}
+
+fn server_text(body: &[u8]) -> String {
+    ErrorFields::parse(body).map_or_else(
+        |_| "the server sent a malformed error".to_owned(),
+        |fields| {
+            let text = String::from_utf8_lossy(fields.message);
+            format!("{}: {text} ({})", fields.severity.as_str(), fields.code)
+        },
+    )
+}

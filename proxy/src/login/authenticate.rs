@@ -1,0 +1,80 @@
+//! Questions and answers until the client has proved who it is.
+
+use pgimbal_auth::Channel;
+use pgimbal_auth::client_login::{Answer, Ask, ClientLogin, Fresh, Step};
+use pgimbal_auth::scram::server::Offer;
+use pgimbal_wire::authentication::{
+    AuthRequest, MAX_AUTH_MESSAGE, Mechanisms, SaslInitial, parse_password,
+};
+use pgimbal_wire::tag::frontend;
+use rand::RngCore;
+
+use super::{LoginContext, LoginError};
+use crate::transport::{Conversation, Transport};
+
+/// Returns when the client is who it says. The last message of an exchange stays in the outbox.
+pub(super) async fn authenticate(
+    conversation: &mut Conversation,
+    user: &str,
+    context: &LoginContext,
+) -> Result<(), LoginError> {
+    let channel = match &conversation.transport {
+        Transport::Plain(_) | Transport::TlsClient(_) => Channel::Plain,
+        Transport::TlsServer(_) => {
+            Channel::Tls { end_point: context.tls().and_then(|tls| tls.end_point()) }
+        }
+    };
+    let mut step = context.begin(user, channel, fresh());
+    loop {
+        let (login, ask) = match step {
+            Step::Accepted(None) => return Ok(()),
+            Step::Accepted(Some(last)) => {
+                AuthRequest::SaslFinal(last.as_bytes()).encode(&mut conversation.outbox);
+                return Ok(());
+            }
+            Step::Ask(login, ask) => (login, ask),
+        };
+        encode_ask(&ask, &mut conversation.outbox);
+        conversation.send().await?;
+        let (tag, total) = conversation.message(MAX_AUTH_MESSAGE).await?;
+        if tag != frontend::PASSWORD {
+            return Err(LoginError::UnexpectedMessage(tag));
+        }
+        step = judge(login, &ask, conversation.body(total))?;
+        conversation.consume(total);
+    }
+}
+
+fn encode_ask(ask: &Ask, out: &mut Vec<u8>) {
+    let request = match ask {
+        Ask::Cleartext => AuthRequest::CleartextPassword,
+        Ask::Md5(salt) => AuthRequest::Md5Password(*salt),
+        Ask::Sasl(Offer::Scram) => AuthRequest::Sasl(Mechanisms::SCRAM),
+        Ask::Sasl(Offer::ScramAndPlus) => AuthRequest::Sasl(Mechanisms::SCRAM_AND_PLUS),
+        Ask::SaslContinue(challenge) => AuthRequest::SaslContinue(challenge.as_bytes()),
+    };
+    request.encode(out);
+}
+
+fn judge<'a>(login: ClientLogin<'a>, ask: &Ask, body: &[u8]) -> Result<Step<'a>, LoginError> {
+    let malformed = |_| LoginError::MalformedAnswer;
+    let answer = match ask {
+        Ask::Cleartext | Ask::Md5(_) => Answer::Password(parse_password(body).map_err(malformed)?),
+        Ask::Sasl(_) => {
+            let initial = SaslInitial::parse(body).map_err(malformed)?;
+            let response = initial.response.ok_or(LoginError::MalformedAnswer)?;
+            Answer::SaslInitial { mechanism: initial.mechanism, response }
+        }
+        Ask::SaslContinue(_) => Answer::SaslResponse(body),
+    };
+    Ok(login.answer(answer)?)
+}
+
+/// From the thread's generator, which is a cryptographic one and seldom asks the kernel.
+fn fresh() -> Fresh {
+    let mut fresh = Fresh { nonce: [0; _], md5_salt: [0; _] };
+    let mut random = rand::rng();
+    random.fill_bytes(&mut fresh.nonce);
+    random.fill_bytes(&mut fresh.md5_salt);
+    fresh
+}

@@ -1,0 +1,147 @@
+//! Why a client did not get in.
+
+use std::io;
+
+use pgimbal_auth::Blame;
+use pgimbal_auth::client_login::ClientLoginError;
+use pgimbal_wire::error::{Report, SqlState};
+use pgimbal_wire::frame::BadLength;
+use pgimbal_wire::options::OptionsError;
+use pgimbal_wire::startup::StartupError;
+use thiserror::Error;
+
+use crate::transport::Broken;
+
+/// A client that did not get in. It has been told, where it could be.
+#[derive(Debug, Error)]
+pub enum LoginError {
+    /// It closed the connection; mostly a probe of a load balancer.
+    #[error("the client closed the connection during login")]
+    Gone,
+    /// Its socket failed.
+    #[error("the client's connection failed during login: {0}")]
+    Io(io::Error),
+    /// The TLS handshake failed.
+    #[error("TLS with the client failed: {0}")]
+    Tls(io::Error),
+    /// Bytes followed a request for encryption before the handshake: somebody in between may have
+    /// put them there (CVE-2021-23214).
+    #[error("received unencrypted data after {0} request")]
+    UnencryptedData(&'static str),
+    /// TLS without a request, and without saying that PostgreSQL is meant.
+    #[error("received direct SSL connection request without ALPN protocol negotiation extension")]
+    NoAlpn,
+    /// A first packet that is malformed or of another major version.
+    #[error(transparent)]
+    Startup(#[from] StartupError),
+    /// A message during authentication with a length that cannot be true.
+    #[error(transparent)]
+    Length(BadLength),
+    /// A message during authentication that is no answer.
+    #[error("expected password response, got message type 0x{0:02x}")]
+    UnexpectedMessage(u8),
+    /// An answer whose fields do not fit its length.
+    #[error("malformed authentication message")]
+    MalformedAnswer,
+    /// The proof failed.
+    #[error(transparent)]
+    Proof(#[from] ClientLoginError),
+    /// Plain text where TLS is demanded.
+    #[error("connection requires TLS")]
+    TlsRequired,
+    /// No user name.
+    #[error("no PostgreSQL user name specified in startup packet")]
+    NoUser,
+    /// A walsender connection.
+    #[error("replication connections cannot be pooled")]
+    Replication,
+    /// The `options` parameter.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// An authenticated user named a database that is not served.
+    #[error("database \"{0}\" does not exist")]
+    UnknownDatabase(Box<str>),
+    /// An authenticated user who is not listed for the console.
+    #[error("user \"{0}\" is not allowed to use the console")]
+    ConsoleDenied(Box<str>),
+}
+
+impl LoginError {
+    /// SQLSTATE of the FATAL that the client got.
+    #[must_use]
+    pub fn sqlstate(&self) -> SqlState {
+        match self {
+            Self::Gone | Self::Io(_) => SqlState::CONNECTION_FAILURE,
+            Self::Startup(error) => error.sqlstate(),
+            Self::Tls(_)
+            | Self::UnencryptedData(_)
+            | Self::NoAlpn
+            | Self::Length(_)
+            | Self::UnexpectedMessage(_)
+            | Self::MalformedAnswer => SqlState::PROTOCOL_VIOLATION,
+            Self::Proof(error) => {
+                SqlState::new(error.sqlstate().as_bytes()).unwrap_or(SqlState::INTERNAL_ERROR)
+            }
+            Self::TlsRequired | Self::NoUser => SqlState::INVALID_AUTHORIZATION,
+            Self::Replication => SqlState::FEATURE_NOT_SUPPORTED,
+            Self::Options(_) => SqlState::SYNTAX_ERROR,
+            Self::UnknownDatabase(_) => SqlState::INVALID_CATALOG_NAME,
+            Self::ConsoleDenied(_) => SqlState::INSUFFICIENT_PRIVILEGE,
+        }
+    }
+
+    /// What the client was told.
+    #[must_use]
+    pub fn client_text(&self) -> String {
+        self.to_string()
+    }
+
+    /// The next step, where there is one.
+    #[must_use]
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::TlsRequired => Some("Connect with sslmode=require."),
+            Self::NoAlpn => {
+                Some("Connect with libpq 17 or newer, or with sslnegotiation=postgres.")
+            }
+            Self::Replication => Some("Connect to the PostgreSQL server itself."),
+            Self::UnknownDatabase(_) => Some("List the database in pgimbal's configuration."),
+            Self::ConsoleDenied(_) => {
+                Some("List the user in admin_users or stats_users of pgimbal's configuration.")
+            }
+            _ => None,
+        }
+    }
+
+    /// Whose fault it is.
+    #[must_use]
+    pub const fn blame(&self) -> Blame {
+        Blame::Client
+    }
+
+    /// Appends what the client is told; nothing when it is gone or no message can reach it.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        if matches!(self, Self::Gone | Self::Io(_) | Self::Tls(_)) {
+            return;
+        }
+        let text = self.client_text();
+        let report = Report::fatal(self.sqlstate(), &text);
+        self.hint().map_or(report, |hint| report.hint(hint)).encode_error(out);
+    }
+}
+
+impl From<Broken> for LoginError {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Closed => Self::Gone,
+            Broken::Io(error) => Self::Io(error),
+            Broken::Length(bad) => Self::Length(bad),
+        }
+    }
+}
+
+impl From<io::Error> for LoginError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}

@@ -1,0 +1,115 @@
+//! What a client asks for: the startup packet, copied out of the buffer it came in.
+
+use pgimbal_wire::encode;
+use pgimbal_wire::options;
+use pgimbal_wire::startup::{
+    self, Parameters, ProtocolVersion, StartupError, StartupPacket, negotiate,
+};
+
+use super::LoginError;
+use crate::transport::{Conversation, Setting};
+
+/// The first packet that asks for something.
+pub(super) enum Opening {
+    Startup(Request),
+    Cancel { process_id: u32, key: Box<[u8]> },
+}
+
+/// A startup packet.
+pub(super) struct Request {
+    pub(super) user: Box<str>,
+    pub(super) database: Box<str>,
+    pub(super) version: ProtocolVersion,
+    pub(super) replication: bool,
+    /// The last `options` parameter.
+    options: Option<Box<[u8]>>,
+    /// All others, in order.
+    others: Vec<Setting>,
+}
+
+/// Reads the packet. What must be announced about the version is put into the outbox.
+pub(super) async fn read(conversation: &mut Conversation) -> Result<Opening, LoginError> {
+    let used = loop {
+        if let Some((_, used)) = startup::parse(&conversation.inbox)? {
+            break used;
+        }
+        conversation.fill().await?;
+    };
+    let Conversation { inbox, outbox, .. } = conversation;
+    let opening = match startup::parse(inbox)? {
+        Some((StartupPacket::Startup { version, parameters }, _)) => {
+            let agreed = negotiate(version, &parameters);
+            if agreed.announce {
+                encode::negotiate_protocol_version(outbox, agreed.version, &parameters);
+            }
+            Opening::Startup(Request::new(agreed.version, &parameters)?)
+        }
+        Some((StartupPacket::Cancel { process_id, key }, _)) => {
+            Opening::Cancel { process_id, key: key.into() }
+        }
+        // A request for encryption that was answered already, or inside TLS. PostgreSQL takes its
+        // number for a version.
+        Some((StartupPacket::Ssl, _)) => return Err(second_request(5679)),
+        Some((StartupPacket::GssEnc, _)) => return Err(second_request(5680)),
+        None => return Err(StartupError::Length.into()),
+    };
+    conversation.consume(used);
+    Ok(opening)
+}
+
+fn second_request(minor: u16) -> LoginError {
+    StartupError::Version(ProtocolVersion { major: 1234, minor }).into()
+}
+
+impl Request {
+    fn new(version: ProtocolVersion, parameters: &Parameters<'_>) -> Result<Self, LoginError> {
+        let (mut user, mut database, mut options) = (None, None, None);
+        let mut replication = false;
+        let mut others = Vec::new();
+        for (name, value) in parameters.iter() {
+            match name {
+                b"user" => user = Some(value),
+                b"database" => database = Some(value),
+                b"options" => options = Some(value),
+                b"replication" => replication = asks_for_replication(value),
+                _ if name.starts_with(b"_pq_.") => {}
+                _ => others.push((name.into(), value.into())),
+            }
+        }
+        let user = user.filter(|user| !user.is_empty()).ok_or(LoginError::NoUser)?;
+        let database = database.filter(|database| !database.is_empty()).unwrap_or(user);
+        Ok(Self {
+            user: name(user),
+            database: name(database),
+            version,
+            replication,
+            options: options.map(Into::into),
+            others,
+        })
+    }
+
+    /// The settings asked for, those of `options` first.
+    pub(super) fn settings(&self) -> Result<Vec<Setting>, LoginError> {
+        let mut settings = Vec::new();
+        for setting in options::parse(self.options.as_deref().unwrap_or_default())? {
+            settings.push((setting.name.into(), setting.value.into()));
+        }
+        settings.extend_from_slice(&self.others);
+        Ok(settings)
+    }
+}
+
+/// Names are configured as UTF-8: one that is not is nobody's, and escaped it stays so.
+fn name(bytes: &[u8]) -> Box<str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => bytes.escape_ascii().to_string().into(),
+    }
+}
+
+/// PostgreSQL's `replication` is a boolean or `database`; whatever is not plainly false is taken
+/// for a wish.
+fn asks_for_replication(value: &[u8]) -> bool {
+    let no: [&[u8]; 5] = [b"false", b"off", b"no", b"0", b"f"];
+    !no.iter().any(|word| value.eq_ignore_ascii_case(word))
+}

@@ -1,0 +1,112 @@
+//! TLS towards clients.
+
+use std::io;
+use std::sync::Arc;
+
+use pgimbal_config::{ClientTls, SslMode};
+use rustls::ServerConfig;
+use rustls::server::{NoServerSessionStorage, ServerConnection, WebPkiClientVerifier};
+use tokio_rustls::server::TlsStream;
+
+use super::{ALPN, TlsError, end_point, files, provider};
+use crate::transport::Socket;
+
+/// What clients are offered, and whether they must take it.
+pub struct TlsAcceptor {
+    rustls: tokio_rustls::TlsAcceptor,
+    end_point: Option<Box<[u8]>>,
+    required: bool,
+}
+
+impl TlsAcceptor {
+    /// Reads certificate, key and CAs; `None` when clients are offered no TLS.
+    ///
+    /// # Errors
+    /// [`TlsError`] when they are missing, unreadable or do not fit together.
+    pub fn new(config: &ClientTls) -> Result<Option<Self>, TlsError> {
+        let mode = config.mode;
+        if mode == SslMode::Disable {
+            return Ok(None);
+        }
+        let missing = |key| move || TlsError::Missing { mode: name(mode), key };
+        let cert_file = config.cert_file.as_ref().ok_or_else(missing("client_tls.cert_file"))?;
+        let key_file = config.key_file.as_ref().ok_or_else(missing("client_tls.key_file"))?;
+        let chain = files::certificates(cert_file)?;
+        let end_point = end_point(&chain[0]);
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?;
+        let builder = if matches!(mode, SslMode::VerifyCa | SslMode::VerifyFull) {
+            let ca_file = config.ca_file.as_ref().ok_or_else(missing("client_tls.ca_file"))?;
+            let roots = Arc::new(files::roots(ca_file)?);
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(roots, provider()).build().map_err(
+                    |err| TlsError::Certificate { path: ca_file.clone(), cause: err.to_string() },
+                )?;
+            builder.with_client_cert_verifier(verifier)
+        } else {
+            builder.with_no_client_auth()
+        };
+        let mut rustls =
+            builder.with_single_cert(chain, files::private_key(key_file)?).map_err(|err| {
+                TlsError::Certificate { path: cert_file.clone(), cause: err.to_string() }
+            })?;
+        rustls.alpn_protocols = vec![ALPN.to_vec()];
+        // Nobody resumes a session with a database: tickets would be bytes for nothing.
+        rustls.session_storage = Arc::new(NoServerSessionStorage {});
+        rustls.send_tls13_tickets = 0;
+        let required = matches!(mode, SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull);
+        Ok(Some(Self { rustls: Arc::new(rustls).into(), end_point, required }))
+    }
+
+    /// Whether a TCP client without TLS is refused.
+    #[must_use]
+    pub const fn required(&self) -> bool {
+        self.required
+    }
+
+    /// What SCRAM is bound to: the hash of our certificate.
+    #[must_use]
+    pub fn end_point(&self) -> Option<&[u8]> {
+        self.end_point.as_deref()
+    }
+
+    /// Does the handshake; `read` holds bytes of it that were read already.
+    ///
+    /// # Errors
+    /// The socket's, and [`io::ErrorKind::InvalidData`] for what is not TLS.
+    pub(crate) async fn accept(
+        &self,
+        socket: Socket,
+        read: &[u8],
+    ) -> io::Result<Box<TlsStream<Socket>>> {
+        let mut fed = Ok(());
+        let handshake = self.rustls.accept_with(socket, |tls| fed = feed(tls, read));
+        fed?;
+        Ok(Box::new(handshake.await?))
+    }
+}
+
+impl std::fmt::Debug for TlsAcceptor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsAcceptor").field("required", &self.required).finish_non_exhaustive()
+    }
+}
+
+fn feed(tls: &mut ServerConnection, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        tls.read_tls(&mut bytes)?;
+        tls.process_new_packets().map_err(|err| io::Error::new(io::ErrorKind::InvalidData, err))?;
+    }
+    Ok(())
+}
+
+pub(super) const fn name(mode: SslMode) -> &'static str {
+    match mode {
+        SslMode::Disable => "disable",
+        SslMode::Allow => "allow",
+        SslMode::Prefer => "prefer",
+        SslMode::Require => "require",
+        SslMode::VerifyCa => "verify-ca",
+        SslMode::VerifyFull => "verify-full",
+    }
+}

@@ -1,0 +1,68 @@
+//! The hash of a certificate that SCRAM's channel binding uses (RFC 5929, section 4.1).
+//!
+//! Only the signature algorithm must be found, so the outer layer of DER is walked and nothing
+//! else of the certificate is judged.
+
+use rustls::pki_types::CertificateDer;
+use sha2::{Digest, Sha256, Sha384, Sha512};
+
+const SEQUENCE: u8 = 0x30;
+const OBJECT_IDENTIFIER: u8 = 0x06;
+
+/// Hashes a certificate.
+type HashOf = fn(&[u8]) -> Box<[u8]>;
+
+/// Object identifiers of signature algorithms, without tag and length, and the hash to bind with.
+/// MD5 and SHA-1 count as SHA-256. Algorithms with no single hash (Ed25519, RSA-PSS, whose hash
+/// PostgreSQL looks up only since 16) have no binding.
+const SIGNATURES: &[(&[u8], HashOf)] = &[
+    // 1.2.840.113549.1.1.*: RSA with MD5, SHA-1, SHA-256, SHA-384, SHA-512.
+    (b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x04", hash::<Sha256>),
+    (b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x05", hash::<Sha256>),
+    (b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b", hash::<Sha256>),
+    (b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0c", hash::<Sha384>),
+    (b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0d", hash::<Sha512>),
+    // 1.2.840.10045.4.*: ECDSA with SHA-1, SHA-256, SHA-384, SHA-512.
+    (b"\x2a\x86\x48\xce\x3d\x04\x01", hash::<Sha256>),
+    (b"\x2a\x86\x48\xce\x3d\x04\x03\x02", hash::<Sha256>),
+    (b"\x2a\x86\x48\xce\x3d\x04\x03\x03", hash::<Sha384>),
+    (b"\x2a\x86\x48\xce\x3d\x04\x03\x04", hash::<Sha512>),
+];
+
+/// The `tls-server-end-point` of a server's certificate; `None` when its signature algorithm has
+/// no hash of its own.
+pub(crate) fn end_point(certificate: &CertificateDer<'_>) -> Option<Box<[u8]>> {
+    let algorithm = signature_algorithm(certificate)?;
+    let (_, hash) = SIGNATURES.iter().find(|(id, _)| *id == algorithm)?;
+    Some(hash(certificate))
+}
+
+/// Certificate ::= SEQUENCE { tbsCertificate SEQUENCE, signatureAlgorithm SEQUENCE { OID … } … }
+fn signature_algorithm(certificate: &[u8]) -> Option<&[u8]> {
+    let (outer, _) = element(certificate, SEQUENCE)?;
+    let (_, after_tbs) = element(outer, SEQUENCE)?;
+    let (algorithm, _) = element(after_tbs, SEQUENCE)?;
+    element(algorithm, OBJECT_IDENTIFIER).map(|(id, _)| id)
+}
+
+/// The content of the DER element at the front of `der`, and what follows it.
+fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let [first, length, rest @ ..] = der else { return None };
+    if *first != tag {
+        return None;
+    }
+    let (length, rest) = match length {
+        0..=0x7f => (usize::from(*length), rest),
+        // Certificates are shorter than 2^32 bytes.
+        0x81..=0x84 => {
+            let (digits, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
+            (digits.iter().fold(0, |sum, digit| sum << 8 | usize::from(*digit)), rest)
+        }
+        _ => return None,
+    };
+    rest.split_at_checked(length)
+}
+
+fn hash<D: Digest>(data: &[u8]) -> Box<[u8]> {
+    D::digest(data).to_vec().into()
+}

@@ -1,0 +1,128 @@
+//! TLS towards servers.
+
+use std::io;
+use std::sync::Arc;
+
+use pgimbal_config::{ServerTls, SslMode, Verification};
+use rustls::client::Resumption;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::client::TlsStream;
+
+use super::verify::{Roots, ServerVerifier};
+use super::{ALPN, TlsError, acceptor, files, provider};
+use crate::transport::Socket;
+
+/// What is asked of a server, and how its certificate is judged.
+#[derive(Clone)]
+pub struct TlsConnector {
+    rustls: tokio_rustls::TlsConnector,
+    wish: TlsWish,
+}
+
+/// When TLS is used towards a server: libpq's `sslmode` and `sslnegotiation`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsWish {
+    /// Never.
+    Never,
+    /// Only when the server refuses a plain connection.
+    Reluctant,
+    /// Plain only when the server has no TLS, or refuses it.
+    Preferred,
+    /// TLS or nothing; begun with a question.
+    Required,
+    /// TLS or nothing; begun without a question (PostgreSQL 17).
+    Direct,
+}
+
+impl TlsConnector {
+    /// Reads CAs, certificate and key.
+    ///
+    /// # Errors
+    /// [`TlsError`] when they are missing, unreadable or do not fit together.
+    pub fn new(config: &ServerTls) -> Result<Self, TlsError> {
+        let wish = match config.mode {
+            SslMode::Disable => TlsWish::Never,
+            SslMode::Allow => TlsWish::Reluctant,
+            SslMode::Prefer => TlsWish::Preferred,
+            _ if config.direct => TlsWish::Direct,
+            _ => TlsWish::Required,
+        };
+        let provider = provider();
+        let roots = verified_roots(config)?;
+        let verifier = ServerVerifier::new(config.verification(), roots, Arc::clone(&provider));
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let mut rustls = match (&config.cert_file, &config.key_file) {
+            (Some(cert_file), Some(key_file)) => builder
+                .with_client_auth_cert(
+                    files::certificates(cert_file)?,
+                    files::private_key(key_file)?,
+                )
+                .map_err(|err| TlsError::Certificate {
+                    path: cert_file.clone(),
+                    cause: err.to_string(),
+                })?,
+            (None, None) => builder.with_no_client_auth(),
+            (Some(_), None) => return Err(missing(config, "server_tls.key_file")),
+            (None, Some(_)) => return Err(missing(config, "server_tls.cert_file")),
+        };
+        rustls.resumption = Resumption::disabled();
+        rustls.alpn_protocols = vec![ALPN.to_vec()];
+        Ok(Self { rustls: Arc::new(rustls).into(), wish })
+    }
+
+    /// When TLS is used.
+    #[must_use]
+    pub const fn wish(&self) -> TlsWish {
+        self.wish
+    }
+
+    /// Does the handshake with the server that was dialled as `host`.
+    ///
+    /// # Errors
+    /// The socket's, and [`io::ErrorKind::InvalidData`] when the server's certificate or its TLS
+    /// is refused.
+    pub(crate) async fn connect(
+        &self,
+        host: &str,
+        socket: Socket,
+    ) -> io::Result<Box<TlsStream<Socket>>> {
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|err| io::Error::new(io::ErrorKind::InvalidInput, err))?;
+        let tls = self.rustls.connect(name, socket).await?;
+        let spoken = tls.get_ref().1.alpn_protocol();
+        if self.wish == TlsWish::Direct && spoken != Some(ALPN) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "direct TLS needs ALPN \"postgresql\", which the server did not agree to",
+            ));
+        }
+        Ok(Box::new(tls))
+    }
+}
+
+impl std::fmt::Debug for TlsConnector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsConnector").field("wish", &self.wish).finish_non_exhaustive()
+    }
+}
+
+fn verified_roots(config: &ServerTls) -> Result<Option<Roots>, TlsError> {
+    if config.verification() == Verification::None {
+        return Ok(None);
+    }
+    let path = config.ca_file.as_ref().ok_or_else(|| missing(config, "server_tls.ca_file"))?;
+    let roots: RootCertStore = files::roots(path)?;
+    // Unreadable as a file of its own when it is the system's: then no certificate is named.
+    let named = files::certificates(path).unwrap_or_default();
+    let roots = Roots::new(roots, named, &provider())
+        .map_err(|cause| TlsError::Certificate { path: path.clone(), cause })?;
+    Ok(Some(roots))
+}
+
+fn missing(config: &ServerTls, key: &'static str) -> TlsError {
+    TlsError::Missing { mode: acceptor::name(config.mode), key }
+}

@@ -1,0 +1,55 @@
+//! Certificates and keys on disk.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::TlsError;
+
+/// libpq's word for the CAs of the system.
+const SYSTEM: &str = "system";
+
+/// The certificates of a PEM file.
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let unreadable = |cause: String| TlsError::File { path: path.to_owned(), cause };
+    let found: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|err| unreadable(err.to_string()))?;
+    if found.is_empty() {
+        return Err(unreadable("no certificate in it".to_owned()));
+    }
+    Ok(found)
+}
+
+/// The private key of a PEM file that only its owner can read; PostgreSQL's rule.
+pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let unreadable = |cause: String| TlsError::File { path: path.to_owned(), cause };
+    let file = File::open(path).map_err(|err| unreadable(err.to_string()))?;
+    let metadata = file.metadata().map_err(|err| unreadable(err.to_string()))?;
+    let mode = metadata.mode() & 0o777;
+    let forbidden = if metadata.uid() == 0 { 0o037 } else { 0o077 };
+    if mode & forbidden != 0 {
+        return Err(TlsError::KeyMode { path: path.to_owned(), mode });
+    }
+    PrivateKeyDer::from_pem_reader(file).map_err(|err| unreadable(err.to_string()))
+}
+
+/// The CAs of a PEM file, or the system's.
+pub(super) fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    if path == Path::new(SYSTEM) {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        return if roots.is_empty() { Err(TlsError::NoSystemRoots) } else { Ok(roots) };
+    }
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|err| TlsError::Certificate {
+            path: path.to_owned(),
+            cause: err.to_string(),
+        })?;
+    }
+    Ok(roots)
+}

@@ -1,0 +1,123 @@
+//! A login's view of a connection: whole messages in, one write for each step out.
+//!
+//! Memory is bounded by what has arrived, never by what a length field claims.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+
+use pgimbal_wire::frame::{self, BadLength, HEADER_LEN};
+
+use super::Transport;
+
+/// Bytes asked for by one read: more than any message of a usual login.
+const READ_STEP: usize = 2048;
+
+/// Bytes thrown away at most when a refused connection is closed.
+const MAX_DRAIN: usize = 64 * 1024;
+
+/// A transport with what has been read from it and what is to be sent.
+#[derive(Debug)]
+pub(crate) struct Conversation {
+    pub(crate) transport: Transport,
+    /// Bytes read and not yet consumed.
+    pub(crate) inbox: Vec<u8>,
+    /// Bytes to be sent by the next [`Self::send`].
+    pub(crate) outbox: Vec<u8>,
+}
+
+/// A message that does not come.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// The other side closed the connection.
+    Closed,
+    /// The socket failed.
+    Io(io::Error),
+    /// A length that cannot be true, or is above what this step allows.
+    Length(BadLength),
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Conversation {
+    pub(crate) fn new(transport: Transport) -> Self {
+        Self { transport, inbox: Vec::new(), outbox: Vec::new() }
+    }
+
+    /// Reads what has arrived, waiting for it.
+    pub(crate) async fn fill(&mut self) -> Result<(), Broken> {
+        let filled = self.inbox.len();
+        self.inbox.resize(filled + READ_STEP, 0);
+        let Self { transport, inbox, .. } = self;
+        let result = poll_fn(|cx| transport.poll_read(cx, &mut inbox[filled..])).await;
+        inbox.truncate(filled + result.as_ref().copied().unwrap_or(0));
+        match result? {
+            0 => Err(Broken::Closed),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for a whole message, which then begins the inbox; its tag and length. `limit` is of
+    /// the whole message in bytes.
+    pub(crate) async fn message(&mut self, limit: usize) -> Result<(u8, usize), Broken> {
+        loop {
+            if let Some(header) = frame::peek(&self.inbox).map_err(Broken::Length)? {
+                let total = header.total as usize;
+                if total > limit {
+                    let length = header.total - 1;
+                    return Err(Broken::Length(BadLength { tag: header.tag, length }));
+                }
+                if self.inbox.len() >= total {
+                    return Ok((header.tag, total));
+                }
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// The body of a message of `total` bytes at the front of the inbox.
+    pub(crate) fn body(&self, total: usize) -> &[u8] {
+        &self.inbox[HEADER_LEN..total]
+    }
+
+    /// Drops `count` bytes from the front of the inbox.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.inbox.drain(..count);
+    }
+
+    /// Sends the outbox.
+    pub(crate) async fn send(&mut self) -> io::Result<()> {
+        let Self { transport, outbox, .. } = self;
+        let mut sent = 0;
+        while sent < outbox.len() {
+            let rest = &outbox[sent..];
+            sent += poll_fn(|cx| transport.poll_write_vectored(cx, &[IoSlice::new(rest)])).await?;
+        }
+        outbox.clear();
+        poll_fn(|cx| transport.poll_flush(cx)).await
+    }
+
+    /// Sends the outbox and closes the connection. What has arrived and was not read is read
+    /// first: closing a socket with unread bytes resets it, and the other side would lose what it
+    /// was just told.
+    pub(crate) async fn close(mut self) {
+        if self.send().await.is_err() {
+            return;
+        }
+        let Self { mut transport, mut inbox, .. } = self;
+        if poll_fn(|cx| transport.poll_shutdown(cx)).await.is_err() {
+            return;
+        }
+        inbox.resize(READ_STEP, 0);
+        let mut drained = 0;
+        while let Some(Ok(count @ 1..)) = transport.try_read_cached(&mut inbox) {
+            drained += count;
+            if drained > MAX_DRAIN {
+                break;
+            }
+        }
+    }
+}
