@@ -3,17 +3,31 @@
 //! Owns what an administrator may ask and how the answer looks; column names follow PgBouncer's
 //! where the meaning is the same. Knows no pool: it asks the workers and the main task.
 
+mod answer;
+mod averages;
+mod command;
+mod connections;
 mod control;
+mod extended;
+mod link;
+mod session;
+mod show;
+mod stats;
 
 use std::io;
 use std::sync::Arc;
 
 use pgimbal_config::Config;
+use pgimbal_wire::error::{Severity, SqlState};
 use tokio::sync::watch;
+use tracing::info;
 
 use crate::collect::Collector;
-use crate::login::Authenticated;
+use crate::login::{Authenticated, ConsoleRole};
 
+use answer::{Fault, Row, notice};
+use averages::Averages;
+use command::Command;
 pub use control::{Control, ControlRequest, MainTaskGone, ReloadRefused, Reloaded};
 
 /// What all sessions on the console share.
@@ -22,6 +36,7 @@ pub struct Console {
     collector: Collector,
     config: watch::Receiver<Arc<Config>>,
     control: Control,
+    averages: Averages,
 }
 
 impl Console {
@@ -32,7 +47,7 @@ impl Console {
         config: watch::Receiver<Arc<Config>>,
         control: Control,
     ) -> Self {
-        Self { collector, config, control }
+        Self { collector, config, control, averages: Averages::default() }
     }
 
     /// Serves one client, whose login was for the console, until it leaves.
@@ -40,12 +55,65 @@ impl Console {
     /// # Errors
     /// The connection's, and [`io::ErrorKind::InvalidData`] for what is no protocol.
     pub async fn serve(&self, client: Authenticated) -> io::Result<()> {
-        let _ = client;
-        Ok(())
+        session::Session::new(self, client).serve().await
     }
 
     /// Takes the counters once a minute, for the averages of SHOW STATS. Runs until it is dropped.
     pub async fn keep_averages(&self) {
-        std::future::pending().await
+        self.averages.keep(&self.collector).await;
+    }
+
+    /// Does what `command` says. Notices go to `out`, ahead of the rows that the caller sends.
+    async fn run(
+        &self,
+        command: Command,
+        role: ConsoleRole,
+        out: &mut Vec<u8>,
+    ) -> Result<Vec<Row>, Fault> {
+        if command.changes_something() && role != ConsoleRole::Admin {
+            let fault = Fault::new(SqlState::INSUFFICIENT_PRIVILEGE, "permission denied");
+            let who = "Only the users of admin_users may do this.";
+            return Err(fault.hint(who));
+        }
+        match command {
+            Command::Show(table) => Ok(self.show(table).await),
+            Command::Reload => self.reload(out).await,
+            Command::Shutdown => {
+                info!("SHUTDOWN on the console");
+                self.control.shutdown().await?;
+                Ok(vec![])
+            }
+            Command::Set | Command::Begin | Command::Commit | Command::Rollback => Ok(vec![]),
+        }
+    }
+
+    /// A reload's outcome goes into notices, because the answer has no rows, as PgBouncer's.
+    async fn reload(&self, out: &mut Vec<u8>) -> Result<Vec<Row>, Fault> {
+        info!("RELOAD on the console");
+        let reloaded = self.control.reload().await?.map_err(|refused| {
+            Fault::new(SqlState::CONFIG_FILE_ERROR, refused.to_string())
+                .hint("Nothing was changed. Correct the configuration and say RELOAD again.")
+        })?;
+        let Reloaded { applied, needs_restart } = reloaded;
+        if applied.is_empty() && needs_restart.is_empty() {
+            notice(out, Severity::Notice, "nothing has changed");
+        }
+        if !applied.is_empty() {
+            notice(out, Severity::Notice, &format!("in force now: {}", applied.join(", ")));
+        }
+        if !needs_restart.is_empty() {
+            let text = format!("need a restart: {}", needs_restart.join(", "));
+            notice(out, Severity::Warning, &text);
+        }
+        Ok(vec![])
     }
 }
+
+impl From<MainTaskGone> for Fault {
+    fn from(gone: MainTaskGone) -> Self {
+        Self::new(SqlState::ADMIN_SHUTDOWN, gone.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests;

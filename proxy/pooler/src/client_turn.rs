@@ -193,6 +193,9 @@ impl<'a> ClientTurn<'a> {
             }
             self.session.phase = Phase::Open;
         }
+        if server.owed.is_empty() {
+            self.session.active_at = self.now;
+        }
         if server.owed.is_full() {
             // Without it the server may sit on the replies for which we wait.
             if server.since_ready.segment_open {
