@@ -1,0 +1,237 @@
+//! What a text asks for.
+
+use pgimbal_wire::error::SqlState;
+
+use super::answer::Fault;
+
+/// The longest part of a text that an error repeats, in characters.
+const QUOTED: usize = 40;
+
+/// Settings that drivers set on their own when they connect. They change nothing here, and refusing
+/// them would lock the driver out.
+const DRIVER_SETTINGS: &[&str] = &[
+    "application_name",
+    "characteristics",
+    "client_encoding",
+    "client_min_messages",
+    "datestyle",
+    "extra_float_digits",
+    "intervalstyle",
+    "lock_timeout",
+    "names",
+    "search_path",
+    "standard_conforming_strings",
+    "statement_timeout",
+    "time",
+    "timezone",
+    "transaction",
+];
+
+/// A command of the console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    /// A table.
+    Show(Show),
+    /// Read the configuration again.
+    Reload,
+    /// Drain and end.
+    Shutdown,
+    /// A driver's setting, which changes nothing here.
+    Set,
+    /// BEGIN or START TRANSACTION: for drivers that begin one before anything else.
+    Begin,
+    /// COMMIT or END.
+    Commit,
+    /// ROLLBACK or ABORT.
+    Rollback,
+}
+
+/// A table that can be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Show {
+    Clients,
+    Databases,
+    Help,
+    Lists,
+    Pools,
+    Servers,
+    Stats,
+    Users,
+    Version,
+}
+
+/// Every command with what it does, as SHOW HELP tells it.
+pub(super) const HELP: &[(&str, &str)] = &[
+    ("SHOW POOLS", "clients and server connections of each pool, and the longest wait"),
+    ("SHOW CLIENTS", "each client, what it does, and why it keeps a server connection"),
+    ("SHOW SERVERS", "each server connection"),
+    ("SHOW STATS", "counters of each database, and averages over the last minute"),
+    ("SHOW DATABASES", "the databases that clients may name, and where they lead"),
+    ("SHOW USERS", "the users of the configuration"),
+    ("SHOW LISTS", "how many there are of everything"),
+    ("SHOW VERSION", "the version that runs"),
+    ("RELOAD", "reads the configuration again; says what changed and what needs a restart"),
+    ("SHUTDOWN", "lets transactions come to their end and stops, as SIGTERM does"),
+];
+
+impl Command {
+    /// The command tag that ends its answer.
+    pub(super) const fn tag(self) -> &'static str {
+        match self {
+            Self::Show(_) => "SHOW",
+            Self::Reload => "RELOAD",
+            Self::Shutdown => "SHUTDOWN",
+            Self::Set => "SET",
+            Self::Begin => "BEGIN",
+            Self::Commit => "COMMIT",
+            Self::Rollback => "ROLLBACK",
+        }
+    }
+
+    /// Whether only an administrator may give it.
+    pub(super) const fn changes_something(self) -> bool {
+        matches!(self, Self::Reload | Self::Shutdown)
+    }
+}
+
+/// The commands in `text`, which semicolons part. Either all of them are known, or none is run.
+pub(super) fn parse(text: &[u8]) -> Result<Vec<Command>, Fault> {
+    let text = std::str::from_utf8(text).map_err(|_| {
+        Fault::new(SqlState::CHARACTER_NOT_IN_REPERTOIRE, "a command must be UTF-8")
+    })?;
+    let plain = without_comments(text);
+    plain.split(';').map(str::trim).filter(|one| !one.is_empty()).map(command).collect()
+}
+
+fn command(text: &str) -> Result<Command, Fault> {
+    let words: Vec<String> = text
+        .split(|c: char| c.is_whitespace() || c == '=')
+        .filter(|word| !word.is_empty())
+        .map(str::to_ascii_uppercase)
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["SHOW"] => Ok(Command::Show(Show::Help)),
+        ["SHOW", table] => show(table).ok_or_else(|| unknown(text)),
+        ["RELOAD"] => Ok(Command::Reload),
+        ["SHUTDOWN"] => Ok(Command::Shutdown),
+        ["SHUTDOWN", ..] => Err(Fault::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            "SHUTDOWN takes no option",
+        )
+        .hint("SHUTDOWN waits for transactions up to shutdown_grace, as SIGTERM does.")),
+        ["SET", rest @ ..] => set(rest),
+        ["BEGIN", ..] | ["START", "TRANSACTION", ..] => Ok(Command::Begin),
+        ["COMMIT", ..] | ["END", ..] => Ok(Command::Commit),
+        ["ROLLBACK"] | ["ROLLBACK", "WORK" | "TRANSACTION"] | ["ABORT", ..] => {
+            Ok(Command::Rollback)
+        }
+        _ => Err(unknown(text)),
+    }
+}
+
+fn show(table: &str) -> Option<Command> {
+    Some(Command::Show(match table {
+        "CLIENTS" => Show::Clients,
+        "DATABASES" => Show::Databases,
+        "HELP" => Show::Help,
+        "LISTS" => Show::Lists,
+        "POOLS" => Show::Pools,
+        "SERVERS" => Show::Servers,
+        "STATS" => Show::Stats,
+        "USERS" => Show::Users,
+        "VERSION" => Show::Version,
+        _ => return None,
+    }))
+}
+
+fn set(words: &[&str]) -> Result<Command, Fault> {
+    let name = match words {
+        ["SESSION" | "LOCAL", name, ..] | [name, ..] => name.to_ascii_lowercase(),
+        [] => return Err(unknown("SET")),
+    };
+    if DRIVER_SETTINGS.contains(&name.as_str()) {
+        return Ok(Command::Set);
+    }
+    let refused = Fault::new(SqlState::FEATURE_NOT_SUPPORTED, "the console cannot change options");
+    Err(refused.hint("Change them in pgimbal's configuration, then say RELOAD."))
+}
+
+fn unknown(text: &str) -> Fault {
+    let mut quoted: String = text.chars().take(QUOTED).collect();
+    if quoted.len() < text.len() {
+        quoted.push_str("...");
+    }
+    let fault = Fault::new(SqlState::SYNTAX_ERROR, format!("unknown command \"{quoted}\""));
+    fault.hint("SHOW HELP lists the console's commands.")
+}
+
+/// `text` with a space for each comment. Quotes hold nothing here that could hide one: no command
+/// has a text argument that matters.
+fn without_comments(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = [rest.find("--"), rest.find("/*")].into_iter().flatten().min() {
+        plain.push_str(&rest[..at]);
+        plain.push(' ');
+        let end = if rest[at..].starts_with("--") { "\n" } else { "*/" };
+        rest = rest[at + 2..].split_once(end).map_or("", |(_, after)| after);
+    }
+    plain.push_str(rest);
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_read_in_any_case_with_comments_and_semicolons() {
+        let pools = vec![Command::Show(Show::Pools)];
+        for text in ["show pools", "SHOW POOLS;", "  Show\n\tpools ;; ", "/* a */SHOW--b\npools"] {
+            assert_eq!(parse(text.as_bytes()), Ok(pools.clone()), "{text}");
+        }
+        for text in ["", ";", "-- ping", "/* never ends", "--"] {
+            assert_eq!(parse(text.as_bytes()), Ok(vec![]), "{text}");
+        }
+        assert_eq!(
+            parse(b"RELOAD; SHOW VERSION"),
+            Ok(vec![Command::Reload, Command::Show(Show::Version)])
+        );
+    }
+
+    #[test]
+    fn one_unknown_command_refuses_the_whole_text() {
+        for text in ["SHOW POOLS; SHOW NONSENSE", "SELECT 1", "SHOW POOLS EXTRA", "RELOAD NOW"] {
+            let fault = parse(text.as_bytes()).unwrap_err();
+            assert_eq!(fault.code, SqlState::SYNTAX_ERROR, "{text}");
+            assert!(fault.hint.as_deref().unwrap().contains("SHOW HELP"), "{text}");
+        }
+        let long = "é".repeat(500);
+        assert!(parse(long.as_bytes()).unwrap_err().message.chars().count() < 100);
+        assert_eq!(parse(b"\xff").unwrap_err().code, SqlState::CHARACTER_NOT_IN_REPERTOIRE);
+    }
+
+    #[test]
+    fn settings_of_drivers_pass_and_options_do_not() {
+        for text in [
+            "SET extra_float_digits = 3",
+            "SET application_name='PostgreSQL JDBC Driver'",
+            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+            "SET TIME ZONE 'UTC'",
+            "SET SESSION search_path TO x",
+        ] {
+            assert_eq!(parse(text.as_bytes()), Ok(vec![Command::Set]), "{text}");
+        }
+        let fault = parse(b"SET pool_size = 50").unwrap_err();
+        assert_eq!(fault.code, SqlState::FEATURE_NOT_SUPPORTED);
+    }
+
+    #[test]
+    fn help_lists_every_command_that_can_be_read() {
+        for (command, _) in HELP {
+            assert!(parse(command.as_bytes()).is_ok(), "{command}");
+        }
+        assert_eq!(parse(b"SHUTDOWN WAIT_FOR_CLIENTS").unwrap_err().code.as_str(), "0A000");
+    }
+}

@@ -1,0 +1,232 @@
+//! Prepared statements and portals of a console session, for drivers that use nothing else.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::vec::IntoIter;
+
+use pgimbal_wire::encode::{self, TransactionStatus};
+use pgimbal_wire::error::SqlState;
+use pgimbal_wire::extended::{Bind, Execute, Malformed, Parse, Target};
+use pgimbal_wire::tag::{backend, frontend};
+
+use super::answer::{self, Fault, Formats, Row};
+use super::command::{self, Command};
+use super::link::protocol;
+
+/// Prepared statements that one session may hold. There are a dozen commands.
+const STATEMENTS_LIMIT: usize = 256;
+/// Portals that one session may hold; each may keep a row for every client.
+const PORTALS_LIMIT: usize = 16;
+
+/// A session's prepared statements and portals.
+#[derive(Debug, Default)]
+pub(super) struct Extended {
+    /// `None` is the empty text.
+    statements: HashMap<Vec<u8>, Option<Command>>,
+    portals: HashMap<Vec<u8>, Portal>,
+}
+
+#[derive(Debug)]
+struct Portal {
+    command: Option<Command>,
+    formats: Formats,
+    /// What is still to be sent, once the command has run.
+    rows: Option<IntoIter<Row>>,
+}
+
+/// An Execute that was read.
+#[derive(Debug)]
+pub(super) struct Execution {
+    portal: Vec<u8>,
+    /// 0 for all rows.
+    row_limit: usize,
+    /// The command, when it has not run yet.
+    pub(super) to_run: Option<Command>,
+}
+
+impl Extended {
+    /// Answers a Parse, Bind, Describe or Close.
+    pub(super) fn prepare(
+        &mut self,
+        tag: u8,
+        body: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        match tag {
+            frontend::PARSE => self.parse(body, out),
+            frontend::BIND => self.bind(body, out),
+            frontend::DESCRIBE => self.describe(body, out),
+            _ => self.close(body, out),
+        }
+    }
+
+    /// Reads an Execute.
+    pub(super) fn execute(&self, body: &[u8]) -> Result<Execution, Fault> {
+        let name = whole(Execute::view(body, body.len()))?.portal;
+        let limit = body.last_chunk().map_or(0, |limit| i32::from_be_bytes(*limit));
+        let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
+        Ok(Execution {
+            portal: name.to_vec(),
+            row_limit: usize::try_from(limit).unwrap_or(0),
+            to_run: portal.command.filter(|_| portal.rows.is_none()),
+        })
+    }
+
+    /// Keeps what the portal's command gave.
+    pub(super) fn hold(&mut self, execution: &Execution, rows: Vec<Row>) {
+        if let Some(portal) = self.portals.get_mut(&execution.portal) {
+            portal.rows = Some(rows.into_iter());
+        }
+    }
+
+    /// Sends the portal's next rows. Whether all were sent and the command's tag after them.
+    pub(super) fn rows(&mut self, execution: Execution, out: &mut Vec<u8>) -> bool {
+        let Some(portal) = self.portals.get_mut(&execution.portal) else { return false };
+        let Some(command) = portal.command else {
+            encode::message(out, backend::EMPTY_QUERY_RESPONSE, |_| {});
+            return false;
+        };
+        if let Some(rows) = &mut portal.rows {
+            let limit = if execution.row_limit == 0 { usize::MAX } else { execution.row_limit };
+            rows.take(limit).for_each(|row| answer::row(out, &row, &portal.formats));
+            if rows.len() > 0 {
+                encode::message(out, backend::PORTAL_SUSPENDED, |_| {});
+                return false;
+            }
+        }
+        encode::command_complete(out, command.tag());
+        true
+    }
+
+    /// Portals end with the transaction, which Sync ends outside a block.
+    pub(super) fn sync(&mut self, transaction: TransactionStatus) {
+        if transaction == TransactionStatus::Idle {
+            self.portals.clear();
+        }
+    }
+
+    /// A simple query ends the unnamed statement and portal.
+    pub(super) fn forget_unnamed(&mut self) {
+        self.statements.remove(&b""[..]);
+        self.portals.remove(&b""[..]);
+    }
+
+    fn parse(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        let parse = whole(Parse::view(body, body.len()))?;
+        let commands = command::parse(parse.text)?;
+        if commands.len() > 1 {
+            return Err(Fault::new(
+                SqlState::SYNTAX_ERROR,
+                "cannot insert multiple commands into a prepared statement",
+            ));
+        }
+        let full = self.statements.len() >= STATEMENTS_LIMIT;
+        match self.statements.entry(parse.name.to_vec()) {
+            Entry::Occupied(_) if !parse.name.is_empty() => {
+                return Err(Fault::new(
+                    SqlState::DUPLICATE_PSTATEMENT,
+                    format!("prepared statement \"{}\" already exists", shown(parse.name)),
+                ));
+            }
+            Entry::Vacant(_) if full => return Err(too_many("prepared statements")),
+            entry => entry.insert_entry(commands.first().copied()),
+        };
+        encode::parse_complete(out);
+        Ok(())
+    }
+
+    fn bind(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        let bind = whole(Bind::view(body, body.len()))?;
+        let command = self.statement(bind.statement)?;
+        let formats = result_formats(&body[bind.rest..])?;
+        if self.portals.len() >= PORTALS_LIMIT && !self.portals.contains_key(bind.portal) {
+            return Err(too_many("portals"));
+        }
+        let portal = Portal { command, formats, rows: None };
+        self.portals.insert(bind.portal.to_vec(), portal);
+        encode::message(out, backend::BIND_COMPLETE, |_| {});
+        Ok(())
+    }
+
+    fn describe(&self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        let (command, formats) = match whole(Target::view(body, body.len()))? {
+            Target::Statement(name) => {
+                let command = self.statement(name)?;
+                encode::message(out, backend::PARAMETER_DESCRIPTION, |out| {
+                    out.extend_from_slice(&[0; 2]);
+                });
+                (command, &Formats::Text)
+            }
+            Target::Portal(name) => {
+                let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
+                (portal.command, &portal.formats)
+            }
+        };
+        match command {
+            Some(Command::Show(show)) => answer::describe(out, show.columns(), formats),
+            _ => encode::message(out, backend::NO_DATA, |_| {}),
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        // What does not exist is closed already.
+        match whole(Target::view(body, body.len()))? {
+            Target::Statement(name) => drop(self.statements.remove(name)),
+            Target::Portal(name) => drop(self.portals.remove(name)),
+        }
+        encode::close_complete(out);
+        Ok(())
+    }
+
+    fn statement(&self, name: &[u8]) -> Result<Option<Command>, Fault> {
+        self.statements.get(name).copied().ok_or_else(|| {
+            Fault::new(
+                SqlState::INVALID_SQL_STATEMENT_NAME,
+                format!("prepared statement \"{}\" does not exist", shown(name)),
+            )
+        })
+    }
+}
+
+/// The result formats at the end of a Bind: counts and values of parameter formats, parameters and
+/// result formats. No command has parameters.
+fn result_formats(rest: &[u8]) -> Result<Formats, Fault> {
+    let malformed = || protocol("invalid message format");
+    let mut words = rest.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+    let parameter_formats = words.next().ok_or_else(malformed)?;
+    let mut words = words.skip(parameter_formats.into());
+    if words.next().ok_or_else(malformed)? != 0 {
+        return Err(protocol("the console's commands have no parameters"));
+    }
+    let count = words.next().ok_or_else(malformed)?;
+    let binary: Vec<bool> = words.map(|code| code == 1).collect();
+    if binary.len() != usize::from(count) || rest.len() % 2 != 0 {
+        return Err(malformed());
+    }
+    Ok(match binary.as_slice() {
+        [] | [false] => Formats::Text,
+        [true] => Formats::Binary,
+        _ => Formats::Each(binary),
+    })
+}
+
+fn whole<T>(view: Result<Option<T>, Malformed>) -> Result<T, Fault> {
+    view.ok().flatten().ok_or_else(|| protocol("invalid message format"))
+}
+
+fn no_portal(name: &[u8]) -> Fault {
+    let text = format!("portal \"{}\" does not exist", shown(name));
+    // PostgreSQL's invalid_cursor_name.
+    Fault::new(SqlState::new(b"34000").unwrap_or(SqlState::PROTOCOL_VIOLATION), text)
+}
+
+fn too_many(what: &str) -> Fault {
+    let text = format!("too many {what} in one session on the console");
+    Fault::new(SqlState::CONFIGURATION_LIMIT_EXCEEDED, text)
+}
+
+/// A name of the client's in a message to that client.
+fn shown(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).chars().take(64).collect()
+}

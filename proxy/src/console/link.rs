@@ -1,0 +1,132 @@
+//! The console's side of a connection: whole messages in, one write out.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::time::Duration;
+
+use pgimbal_wire::frame::{self, HEADER_LEN};
+use tokio::time::timeout;
+
+use super::answer::Fault;
+use crate::transport::Transport;
+
+/// The longest message, in bytes: no command comes near it.
+const MAX_MESSAGE: usize = 16 * 1024;
+/// Bytes asked of the socket at once.
+const READ_SIZE: usize = 4 * 1024;
+/// Output above which it is written although more requests wait, in bytes.
+const OUTPUT_HIGH: usize = 64 * 1024;
+/// How long a client may leave an answer unread before its session ends.
+const WRITE_TIME: Duration = Duration::from_secs(60);
+
+/// A connection with what was read ahead and what is not written yet.
+#[derive(Debug)]
+pub(super) struct Link {
+    transport: Transport,
+    input: Vec<u8>,
+    /// Bytes at the start of `input` that were taken.
+    taken: usize,
+    /// What the next write sends.
+    pub(super) output: Vec<u8>,
+}
+
+/// Why no message came.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// The client closed the connection.
+    Closed,
+    /// What it sent is no message, or too long a one.
+    Refused(Fault),
+    /// The connection failed.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Ended {
+    fn from(err: io::Error) -> Self {
+        Self::Io(err)
+    }
+}
+
+impl Link {
+    /// A connection whose login left `input` unread and `output` unsent.
+    pub(super) fn new(transport: Transport, input: Vec<u8>, output: Vec<u8>) -> Self {
+        Self { transport, input, taken: 0, output }
+    }
+
+    /// The next message's tag and body. What was said before is written first when the client may
+    /// be waiting for it.
+    pub(super) async fn next(&mut self) -> Result<(u8, Vec<u8>), Ended> {
+        loop {
+            if let Some(message) = self.take()? {
+                if self.output.len() > OUTPUT_HIGH {
+                    self.flush().await?;
+                }
+                return Ok(message);
+            }
+            self.flush().await?;
+            self.read().await?;
+        }
+    }
+
+    /// Writes all output.
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let written = timeout(WRITE_TIME, write_all(&mut self.transport, &self.output)).await;
+        self.output = Vec::new();
+        written.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    }
+
+    /// Ends the sending direction.
+    pub(super) async fn shut_down(&mut self) -> io::Result<()> {
+        let closed = poll_fn(|cx| self.transport.poll_shutdown(cx));
+        timeout(WRITE_TIME, closed).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    }
+
+    fn take(&mut self) -> Result<Option<(u8, Vec<u8>)>, Ended> {
+        let rest = &self.input[self.taken..];
+        let header = frame::peek(rest).map_err(|err| Ended::Refused(protocol(err.to_string())))?;
+        let Some(header) = header else { return Ok(None) };
+        let total = header.total as usize;
+        if total > MAX_MESSAGE {
+            return Err(Ended::Refused(protocol(format!(
+                "a message of {total} bytes is too long for the console"
+            ))));
+        }
+        let Some(message) = rest.get(..total) else { return Ok(None) };
+        let body = message[HEADER_LEN..].to_vec();
+        self.taken += total;
+        Ok(Some((header.tag, body)))
+    }
+
+    async fn read(&mut self) -> Result<(), Ended> {
+        self.input.drain(..self.taken);
+        self.taken = 0;
+        let mut chunk = [0; READ_SIZE];
+        match poll_fn(|cx| self.transport.poll_read(cx, &mut chunk)).await? {
+            0 => Err(Ended::Closed),
+            count => {
+                self.input.extend_from_slice(&chunk[..count]);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A violation of the protocol.
+pub(super) fn protocol(message: impl Into<String>) -> Fault {
+    Fault::new(pgimbal_wire::error::SqlState::PROTOCOL_VIOLATION, message)
+}
+
+async fn write_all(transport: &mut Transport, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let sent =
+            poll_fn(|cx| transport.poll_write_vectored(cx, &[IoSlice::new(bytes)])).await?;
+        if sent == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        bytes = &bytes[sent..];
+    }
+    poll_fn(|cx| transport.poll_flush(cx)).await
+}

@@ -1,0 +1,223 @@
+//! One client on the console: the simple and the extended protocol.
+//!
+//! Owns the order of the answers; what a command does is `run`'s.
+
+use std::io;
+
+use pgimbal_wire::encode::{self, TransactionStatus};
+use pgimbal_wire::error::SqlState;
+use pgimbal_wire::tag::{backend, frontend};
+
+use super::Console;
+use super::answer::{self, Fault, Formats};
+use super::command::{self, Command};
+use super::extended::Extended;
+use super::link::{Ended, Link, protocol};
+use crate::login::{Authenticated, ConsoleRole};
+
+/// The version of PostgreSQL that clients take the console for. The oldest one that is maintained:
+/// psql warns of servers newer than itself.
+const SERVER_VERSION: &str = concat!("14.0 (pgimbal ", env!("CARGO_PKG_VERSION"), ")");
+
+/// A session on the console.
+pub(super) struct Session<'a> {
+    console: &'a Console,
+    role: ConsoleRole,
+    link: Link,
+    transaction: TransactionStatus,
+    extended: Extended,
+    /// After an error in the extended protocol everything up to Sync is dropped.
+    skips: bool,
+}
+
+/// Whether the session goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    GoesOn,
+    Leaves,
+}
+
+impl<'a> Session<'a> {
+    /// The session of `client`, greeted.
+    pub(super) fn new(console: &'a Console, client: Authenticated) -> Self {
+        // Whoever hands over a client without a role has made a mistake; it may only look.
+        let role = client.console.unwrap_or(ConsoleRole::Stats);
+        let mut output = client.pending_output;
+        greet(&mut output, role, &client.user);
+        Self {
+            console,
+            role,
+            link: Link::new(client.transport, client.residual, output),
+            transaction: TransactionStatus::Idle,
+            extended: Extended::default(),
+            skips: false,
+        }
+    }
+
+    /// Answers until the client leaves.
+    pub(super) async fn serve(mut self) -> io::Result<()> {
+        loop {
+            let step = match self.link.next().await {
+                Ok((tag, body)) => self.message(tag, &body).await,
+                Err(ended) => Err(ended),
+            };
+            match step {
+                Ok(Next::GoesOn) => {}
+                Ok(Next::Leaves) | Err(Ended::Closed) => return self.link.shut_down().await,
+                Err(Ended::Io(err)) => return Err(err),
+                Err(Ended::Refused(fault)) => {
+                    fault.encode_fatal(&mut self.link.output);
+                    self.link.flush().await?;
+                    self.link.shut_down().await?;
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, fault.message));
+                }
+            }
+        }
+    }
+
+    async fn message(&mut self, tag: u8, body: &[u8]) -> Result<Next, Ended> {
+        match tag {
+            frontend::TERMINATE => return Ok(Next::Leaves),
+            frontend::SYNC => {
+                self.skips = false;
+                self.extended.sync(self.transaction);
+                self.ready();
+            }
+            _ if self.skips => {}
+            frontend::QUERY => {
+                let Some((0, text)) = body.split_last() else {
+                    return Err(Ended::Refused(protocol("invalid message format")));
+                };
+                self.extended.forget_unnamed();
+                if let Err(fault) = self.query(text).await {
+                    self.fail(&fault);
+                }
+                self.ready();
+            }
+            frontend::FLUSH => self.link.flush().await?,
+            frontend::PARSE
+            | frontend::BIND
+            | frontend::DESCRIBE
+            | frontend::EXECUTE
+            | frontend::CLOSE => {
+                if let Err(fault) = self.request(tag, body).await {
+                    self.fail(&fault);
+                    self.skips = true;
+                }
+            }
+            // PostgreSQL drops what comes late from a COPY that failed.
+            frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => {}
+            frontend::FUNCTION_CALL => {
+                self.fail(&Fault::new(
+                    SqlState::FEATURE_NOT_SUPPORTED,
+                    "the console has no functions",
+                ));
+                self.ready();
+            }
+            _ => {
+                let fault = protocol(format!("invalid frontend message type {tag}"));
+                return Err(Ended::Refused(fault));
+            }
+        }
+        Ok(Next::GoesOn)
+    }
+
+    /// A simple query: all of its commands, until one fails.
+    async fn query(&mut self, text: &[u8]) -> Result<(), Fault> {
+        let commands = command::parse(text)?;
+        if commands.is_empty() {
+            encode::message(&mut self.link.output, backend::EMPTY_QUERY_RESPONSE, |_| {});
+        }
+        for command in commands {
+            let rows = self.run(command).await?;
+            if let Command::Show(show) = command {
+                answer::describe(&mut self.link.output, show.columns(), &Formats::Text);
+            }
+            for row in &rows {
+                answer::row(&mut self.link.output, row, &Formats::Text);
+            }
+            self.complete(command);
+        }
+        Ok(())
+    }
+
+    /// A request of the extended protocol; only Execute runs something.
+    async fn request(&mut self, tag: u8, body: &[u8]) -> Result<(), Fault> {
+        if tag != frontend::EXECUTE {
+            return self.extended.prepare(tag, body, &mut self.link.output);
+        }
+        let execute = self.extended.execute(body)?;
+        let Some(command) = execute.to_run else {
+            self.extended.rows(execute, &mut self.link.output);
+            return Ok(());
+        };
+        let rows = self.run(command).await?;
+        self.extended.hold(&execute, rows);
+        if self.extended.rows(execute, &mut self.link.output) {
+            // The tag was written; the transaction may have changed with it.
+            self.follow(command);
+        }
+        Ok(())
+    }
+
+    async fn run(&mut self, command: Command) -> Result<Vec<answer::Row>, Fault> {
+        let ends = matches!(command, Command::Commit | Command::Rollback);
+        if self.transaction == TransactionStatus::Failed && !ends {
+            return Err(Fault::new(
+                SqlState::IN_FAILED_SQL_TRANSACTION,
+                "current transaction is aborted, commands ignored until end of transaction block",
+            ));
+        }
+        self.console.run(command, self.role, &mut self.link.output).await
+    }
+
+    fn complete(&mut self, command: Command) {
+        encode::command_complete(&mut self.link.output, command.tag());
+        self.follow(command);
+    }
+
+    /// BEGIN and COMMIT change what ReadyForQuery says, because drivers rely on it; nothing on the
+    /// console can be undone.
+    fn follow(&mut self, command: Command) {
+        match command {
+            Command::Begin => self.transaction = TransactionStatus::InTransaction,
+            Command::Commit | Command::Rollback => self.transaction = TransactionStatus::Idle,
+            _ => {}
+        }
+    }
+
+    fn fail(&mut self, fault: &Fault) {
+        fault.encode(&mut self.link.output);
+        if self.transaction == TransactionStatus::InTransaction {
+            self.transaction = TransactionStatus::Failed;
+        }
+    }
+
+    fn ready(&mut self) {
+        encode::ready_for_query(&mut self.link.output, self.transaction);
+    }
+}
+
+/// What a session begins with. libpq, JDBC and others read all of these.
+fn greet(out: &mut Vec<u8>, role: ConsoleRole, user: &str) {
+    let superuser = if role == ConsoleRole::Admin { "on" } else { "off" };
+    for (name, value) in [
+        ("server_version", SERVER_VERSION),
+        ("server_encoding", "UTF8"),
+        ("client_encoding", "UTF8"),
+        ("DateStyle", "ISO, MDY"),
+        ("IntervalStyle", "postgres"),
+        ("TimeZone", "UTC"),
+        ("integer_datetimes", "on"),
+        ("standard_conforming_strings", "on"),
+        ("default_transaction_read_only", "off"),
+        ("in_hot_standby", "off"),
+        ("is_superuser", superuser),
+        ("session_authorization", user),
+    ] {
+        encode::parameter_status(out, name.as_bytes(), value.as_bytes());
+    }
+    // Commands end at once, so that there is nothing to cancel: nobody has this key.
+    encode::backend_key_data(out, 0, &[0; 4]);
+    encode::ready_for_query(out, TransactionStatus::Idle);
+}

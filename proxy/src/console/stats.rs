@@ -1,0 +1,107 @@
+//! SHOW POOLS and SHOW STATS.
+
+use super::answer::{Cell, Column, Row, int, text};
+use super::averages::{Averages, by_database};
+use crate::collect::Snapshot;
+
+/// PgBouncer's columns that have a meaning here, then our own. As there, `cl_active` counts idle
+/// clients too, and `maxwait_us` is the rest of `maxwait` below a second.
+pub(super) const POOLS: &[Column] = &[
+    text("database"),
+    text("user"),
+    int("cl_active"),
+    int("cl_waiting"),
+    int("sv_active"),
+    int("sv_idle"),
+    int("sv_login"),
+    int("maxwait"),
+    int("maxwait_us"),
+    text("pool_mode"),
+    int("cl_linked"),
+    int("cl_idle"),
+    int("cl_pinned"),
+    int("sv_leaving"),
+];
+
+/// PgBouncer's columns that have a meaning here, then our own. Times are in microseconds, averages
+/// by the second, over the last whole minute.
+pub(super) const STATS: &[Column] = &[
+    text("database"),
+    int("total_xact_count"),
+    int("total_query_count"),
+    int("total_received"),
+    int("total_sent"),
+    int("total_wait_time"),
+    int("avg_xact_count"),
+    int("avg_query_count"),
+    int("avg_recv"),
+    int("avg_sent"),
+    int("avg_wait_time"),
+    int("total_held_time"),
+    int("avg_held_time"),
+    int("total_errors"),
+    int("total_parses_spared"),
+    int("total_parses_put_in"),
+    int("total_cancels"),
+    int("total_client_logins"),
+    int("total_server_logins"),
+    int("total_server_login_failures"),
+];
+
+/// The rows of SHOW POOLS.
+pub(super) fn pools(snapshot: &Snapshot) -> Vec<Row> {
+    let row = |pool: pgimbal_pooler::stats::PoolSnapshot| -> Row {
+        let pinned: u32 = pool.pinned.values().sum();
+        vec![
+            pool.database.into(),
+            pool.user.into(),
+            (pool.clients_active + pool.clients_idle).into(),
+            pool.clients_waiting.into(),
+            pool.servers_active.into(),
+            pool.servers_idle.into(),
+            pool.servers_dialing.into(),
+            pool.longest_wait.as_secs().into(),
+            pool.longest_wait.subsec_micros().into(),
+            pool.mode.into(),
+            pool.clients_active.into(),
+            pool.clients_idle.into(),
+            pinned.into(),
+            pool.servers_leaving.into(),
+        ]
+    };
+    snapshot.pools().into_iter().map(row).collect()
+}
+
+/// The rows of SHOW STATS.
+pub(super) fn stats(snapshot: &Snapshot, averages: &Averages) -> Vec<Row> {
+    let mut databases: Vec<_> = by_database(snapshot).into_iter().collect();
+    databases.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let row = |(database, total): (String, pgimbal_pooler::stats::PoolStats)| -> Row {
+        let average = averages.of(&database);
+        let mut cells: Vec<Cell> = vec![database.into()];
+        let numbers = [
+            total.transactions,
+            total.queries,
+            total.client_bytes_in,
+            total.client_bytes_out,
+            total.waits.sum_nanos / 1_000,
+            average.transactions,
+            average.queries,
+            average.received,
+            average.sent,
+            average.wait_micros,
+            total.held_nanos / 1_000,
+            average.held_micros,
+            total.errors.values().sum(),
+            total.parses_spared,
+            total.parses_put_in,
+            total.cancels,
+            total.client_logins,
+            total.server_logins,
+            total.server_login_failures,
+        ];
+        cells.extend(numbers.map(Cell::from));
+        cells
+    };
+    databases.into_iter().map(row).collect()
+}
