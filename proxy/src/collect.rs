@@ -12,9 +12,7 @@ use pgimbal_pooler::stats::{ClientSnapshot, PoolSnapshot, ServerSnapshot, Worker
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-pub use process::{
-    Connected, Gauges, LoginResult, Phase, ProcessSnapshot, ProcessStats, Refusal,
-};
+pub use process::{Connected, Gauges, LoginResult, Phase, ProcessSnapshot, ProcessStats, Refusal};
 
 /// How long a worker may take. It answers within one turn of its driver, so a worker that takes
 /// longer is stuck, and a scrape (10 s by default) must not wait for it.
@@ -149,7 +147,8 @@ mod tests {
     use super::*;
 
     fn pool(user: &str, transactions: u64) -> PoolSnapshot {
-        let mut pool = PoolSnapshot { database: "d".into(), user: user.into(), ..Default::default() };
+        let mut pool =
+            PoolSnapshot { database: "d".into(), user: user.into(), ..Default::default() };
         pool.stats.transactions = transactions;
         pool
     }
@@ -158,7 +157,8 @@ mod tests {
         let (sender, mut requests) = mpsc::unbounded_channel::<SnapshotRequest>();
         tokio::spawn(async move {
             while let Some(request) = requests.recv().await {
-                let answer = WorkerSnapshot { pools: pools.clone(), panics: 1, ..Default::default() };
+                let answer =
+                    WorkerSnapshot { pools: pools.clone(), panics: 1, ..Default::default() };
                 let _ = request.reply.send(answer);
             }
         });

@@ -139,5 +139,3 @@ pub async fn dial(target: &Target) -> Result<Dialed, DialError> {
     Err(last.unwrap_or_else(|| DialError::new(target, None, DialFault::NoAddress)))
 }
 
-#[cfg(test)]
-mod tests;

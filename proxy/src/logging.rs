@@ -47,7 +47,8 @@ where
         LoggingError::Filter { filter: config.filter.clone(), cause: err.to_string() }
     })?;
     // Colours would reach collectors that read standard error as plain text.
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
     Ok(match config.format {
         LogFormat::Text => Box::new(lines.finish()),
         LogFormat::Json => Box::new(lines.json().flatten_event(true).finish()),
@@ -91,7 +92,10 @@ mod tests {
     fn text_is_a_line_for_people() {
         let text = logged("info", LogFormat::Text);
         assert_eq!(text.lines().count(), 1);
-        assert!(text.contains(" INFO ") && text.contains("client connected user=\"app\""), "{text}");
+        assert!(
+            text.contains(" INFO ") && text.contains("client connected user=\"app\""),
+            "{text}"
+        );
         assert!(!text.contains('\u{1b}'));
     }
 
@@ -99,7 +103,10 @@ mod tests {
     fn json_is_an_object_a_line() {
         let text = logged("debug", LogFormat::Json);
         assert_eq!(text.lines().count(), 2);
-        assert!(text.contains(r#""level":"INFO","message":"client connected","user":"app""#), "{text}");
+        assert!(
+            text.contains(r#""level":"INFO","message":"client connected","user":"app""#),
+            "{text}"
+        );
         assert!(text.lines().all(|line| line.starts_with('{') && line.ends_with('}')));
     }
 

@@ -164,5 +164,3 @@ async fn refuse(conversation: Option<Conversation>, error: LoginError) -> LoginE
     error
 }
 
-#[cfg(test)]
-mod tests;

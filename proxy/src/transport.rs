@@ -194,5 +194,3 @@ fn poll_write_tls<T: AsyncWrite>(
     tls.poll_write_vectored(cx, bufs)
 }
 
-#[cfg(test)]
-mod tests;

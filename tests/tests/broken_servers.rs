@@ -189,7 +189,9 @@ fn a_server_that_speaks_nonsense_to_a_query() {
         client.start_query("odd");
         let raw = client.read_raw_to_end_or_ready();
         let text = String::from_utf8_lossy(&raw).into_owned();
-        assert!(text.contains("C08"), "after {}: {text:?}", bytes.escape_ascii());
+        // Half a row that has gone to the client cannot be followed by an error.
+        let half_a_row = text.starts_with("D\0\0\u{1}\0half");
+        assert!(half_a_row || text.contains("C08"), "after {}: {text:?}", bytes.escape_ascii());
         assert_eq!(other.value("select 1"), "even", "after {}", bytes.escape_ascii());
     }
 }

@@ -100,6 +100,10 @@ impl<'a> ClientTurn<'a> {
         if let Some(server) = self.server.as_deref_mut() {
             emit_made(server, self.plan);
         }
+        let stats = &mut self.pool.stats;
+        stats.client_bytes_in += self.at as u64;
+        stats.server_bytes_out += self.plan.to_server.bytes();
+        stats.client_bytes_out += self.plan.to_client.bytes();
         Judged { taken: self.at as u32, stop: self.released(stop) }
     }
 

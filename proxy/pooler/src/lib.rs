@@ -23,7 +23,7 @@ pub mod prepared;
 pub mod reported;
 pub mod server;
 pub mod server_life;
-mod server_turn;
+pub mod server_turn;
 pub mod session;
 pub mod settings;
 pub mod shared;

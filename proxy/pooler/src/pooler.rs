@@ -20,6 +20,7 @@ use crate::server::Server;
 use crate::session::Session;
 use crate::settings::{SettingsId, SettingsTable};
 use crate::shared::SharedPool;
+use crate::server_turn::IdleWord;
 use crate::{client_turn, server_turn};
 
 /// One worker's core.
@@ -182,6 +183,32 @@ impl Pooler {
     /// Judges what a server sent. `buf` starts where the last judgement ended.
     pub fn server_bytes(&mut self, id: ServerId, now: Instant, buf: &[u8], plan: &mut Plan) -> Judged {
         server_turn::judge(self, id, now, buf, plan)
+    }
+
+    /// Judges what a server connection said while it was idle.
+    pub fn idle_bytes(&mut self, id: ServerId, buf: &[u8]) -> IdleWord {
+        server_turn::judge_idle(self, id, buf)
+    }
+
+    /// The idle server connections of this worker.
+    pub fn idle_servers(&self) -> impl Iterator<Item = ServerId> {
+        self.pools.iter().flat_map(|pool| pool.idle.iter().copied())
+    }
+
+    /// The client has, or has not, taken everything that was written to it.
+    pub fn set_stalled(&mut self, id: SessionId, since: Option<Instant>) {
+        if let Some(session) = self.sessions.get_mut(id.index()).filter(|session| session.id == id) {
+            session.stalled_since = match since {
+                None => None,
+                Some(_) => session.stalled_since.or(since),
+            };
+        }
+    }
+
+    /// The message with which the client must be closed, if somebody has decided so.
+    pub fn take_farewell(&mut self, id: SessionId) -> Option<Box<[u8]>> {
+        let session = self.sessions.get_mut(id.index()).filter(|session| session.id == id)?;
+        session.farewell.take()
     }
 
     pub(crate) fn next_serial(&mut self) -> u32 {

@@ -62,9 +62,49 @@ pub(crate) fn judge(
     };
     let session = server.session().and_then(|session| pooler.sessions.get_mut(session.index()));
     let pool = &mut pooler.pools[server.pool.index()];
-    pool.stats.server_bytes_in += buf.len() as u64;
     let turn = ServerTurn { server, session, pool, tables: &mut pooler.tables, now, buf, at: 0, plan, freed: Freed::No };
     turn.run()
+}
+
+/// What an idle server connection said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdleWord {
+    /// Notices, notifications and reported settings, up to so many bytes: it may be used.
+    Harmless(u32),
+    /// An error or anything else: it must not be used.
+    Dead,
+}
+
+/// Judges what came from a server connection while it was idle. A FATAL is kept as its last words.
+pub(crate) fn judge_idle(pooler: &mut Pooler, id: ServerId, buf: &[u8]) -> IdleWord {
+    let Some(server) = pooler.servers.get_mut(id.index()).filter(|server| server.id == id) else {
+        return IdleWord::Dead;
+    };
+    let mut at = 0;
+    loop {
+        let rest = &buf[at..];
+        let Ok(header) = frame::peek(rest) else { return IdleWord::Dead };
+        let Some(header) = header.filter(|header| header.total as usize <= rest.len()) else {
+            return IdleWord::Harmless(at as u32);
+        };
+        let body = &rest[HEADER_LEN..header.total as usize];
+        match header.tag {
+            backend::NOTICE_RESPONSE | backend::NOTIFICATION_RESPONSE => {}
+            backend::PARAMETER_STATUS => {
+                let mut parts = body.split(|&byte| byte == 0);
+                let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
+                    return IdleWord::Dead;
+                };
+                server.reported = pooler.tables.reported.with(&server.reported, name, value);
+            }
+            backend::ERROR_RESPONSE => {
+                server.last_words = Some(body.into());
+                return IdleWord::Dead;
+            }
+            _ => return IdleWord::Dead,
+        }
+        at += header.total as usize;
+    }
 }
 
 impl ServerTurn<'_> {
@@ -74,6 +114,10 @@ impl ServerTurn<'_> {
                 break stop;
             }
         };
+        let stats = &mut self.pool.stats;
+        stats.server_bytes_in += self.at as u64;
+        stats.server_bytes_out += self.plan.to_server.bytes();
+        stats.client_bytes_out += self.plan.to_client.bytes();
         Judged { taken: self.at as u32, stop }
     }
 

@@ -115,11 +115,10 @@ fn command(text: &str) -> Result<Command, Fault> {
         ["SHOW", table] => show(table).ok_or_else(|| unknown(text)),
         ["RELOAD"] => Ok(Command::Reload),
         ["SHUTDOWN"] => Ok(Command::Shutdown),
-        ["SHUTDOWN", ..] => Err(Fault::new(
-            SqlState::FEATURE_NOT_SUPPORTED,
-            "SHUTDOWN takes no option",
-        )
-        .hint("SHUTDOWN waits for transactions up to shutdown_grace, as SIGTERM does.")),
+        ["SHUTDOWN", ..] => {
+            Err(Fault::new(SqlState::FEATURE_NOT_SUPPORTED, "SHUTDOWN takes no option")
+                .hint("SHUTDOWN waits for transactions up to shutdown_grace, as SIGTERM does."))
+        }
         ["SET", rest @ ..] => set(rest),
         ["BEGIN", ..] | ["START", "TRANSACTION", ..] => Ok(Command::Begin),
         ["COMMIT", ..] | ["END", ..] => Ok(Command::Commit),

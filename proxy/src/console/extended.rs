@@ -46,12 +46,7 @@ pub(super) struct Execution {
 
 impl Extended {
     /// Answers a Parse, Bind, Describe or Close.
-    pub(super) fn prepare(
-        &mut self,
-        tag: u8,
-        body: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<(), Fault> {
+    pub(super) fn prepare(&mut self, tag: u8, body: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
         match tag {
             frontend::PARSE => self.parse(body, out),
             frontend::BIND => self.bind(body, out),

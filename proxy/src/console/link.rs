@@ -121,8 +121,7 @@ pub(super) fn protocol(message: impl Into<String>) -> Fault {
 
 async fn write_all(transport: &mut Transport, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        let sent =
-            poll_fn(|cx| transport.poll_write_vectored(cx, &[IoSlice::new(bytes)])).await?;
+        let sent = poll_fn(|cx| transport.poll_write_vectored(cx, &[IoSlice::new(bytes)])).await?;
         if sent == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }

@@ -62,7 +62,9 @@ impl Console {
     /// The rows of `table`.
     pub(super) async fn show(&self, table: Show) -> Vec<Row> {
         match table {
-            Show::Help => return HELP.iter().map(|(c, m)| vec![(*c).into(), (*m).into()]).collect(),
+            Show::Help => {
+                return HELP.iter().map(|(c, m)| vec![(*c).into(), (*m).into()]).collect();
+            }
             Show::Version => {
                 return vec![vec![concat!("pgimbal ", env!("CARGO_PKG_VERSION")).into()]];
             }

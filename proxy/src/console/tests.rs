@@ -244,7 +244,9 @@ async fn reload_says_what_changed_and_what_waits() {
         };
         reply.send(Ok(reloaded)).unwrap();
         let Some(ControlRequest::Reload(reply)) = requests.recv().await else { panic!() };
-        reply.send(Err(ReloadRefused("pgimbal.toml: pool_size = 0: is not positive".into()))).unwrap();
+        reply
+            .send(Err(ReloadRefused("pgimbal.toml: pool_size = 0: is not positive".into())))
+            .unwrap();
         let Some(ControlRequest::Shutdown(reply)) = requests.recv().await else { panic!() };
         reply.send(()).unwrap();
     });

@@ -32,8 +32,11 @@ fn standing(process: &ProcessSnapshot) {
         .sample(vec![], since.as_secs_f64());
     Gauges::described("pgimbal_client_connections", "Client connections, those in login included.")
         .sample(vec![], process.now.clients as f64);
-    Gauges::described("pgimbal_client_connections_limit", "How many there may be: max_client_conn.")
-        .sample(vec![], process.now.max_client_conn);
+    Gauges::described(
+        "pgimbal_client_connections_limit",
+        "How many there may be: max_client_conn.",
+    )
+    .sample(vec![], process.now.max_client_conn);
     Gauges::described("pgimbal_draining", "1 from SIGTERM or SHUTDOWN on.")
         .sample(vec![], u8::from(process.now.phase == Phase::Draining));
     Gauges::described(
