@@ -83,7 +83,13 @@ impl Console {
                 self.control.shutdown().await?;
                 Ok(vec![])
             }
-            Command::Set | Command::Begin | Command::Commit | Command::Rollback => Ok(vec![]),
+            // These concern the session alone.
+            Command::Set
+            | Command::Begin
+            | Command::Commit
+            | Command::Rollback
+            | Command::Deallocate
+            | Command::Discard => Ok(vec![]),
         }
     }
 

@@ -44,6 +44,10 @@ pub(super) enum Command {
     Commit,
     /// ROLLBACK or ABORT.
     Rollback,
+    /// DEALLOCATE ALL: drivers forget their prepared statements so after an error.
+    Deallocate,
+    /// DISCARD ALL: drivers' pools clean a session so.
+    Discard,
 }
 
 /// A table that can be shown.
@@ -85,6 +89,8 @@ impl Command {
             Self::Begin => "BEGIN",
             Self::Commit => "COMMIT",
             Self::Rollback => "ROLLBACK",
+            Self::Deallocate => "DEALLOCATE ALL",
+            Self::Discard => "DISCARD ALL",
         }
     }
 
@@ -125,6 +131,8 @@ fn command(text: &str) -> Result<Command, Fault> {
         ["ROLLBACK"] | ["ROLLBACK", "WORK" | "TRANSACTION"] | ["ABORT", ..] => {
             Ok(Command::Rollback)
         }
+        ["DEALLOCATE", "ALL"] | ["DEALLOCATE", "PREPARE", "ALL"] => Ok(Command::Deallocate),
+        ["DISCARD", "ALL"] => Ok(Command::Discard),
         _ => Err(unknown(text)),
     }
 }

@@ -106,6 +106,11 @@ impl Extended {
         self.portals.remove(&b""[..]);
     }
 
+    /// Forgets every prepared statement.
+    pub(super) fn deallocate_all(&mut self) {
+        self.statements.clear();
+    }
+
     fn parse(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
         let parse = whole(Parse::view(body, body.len()))?;
         let commands = command::parse(parse.text)?;
@@ -196,7 +201,7 @@ fn result_formats(rest: &[u8]) -> Result<Formats, Fault> {
     }
     let count = words.next().ok_or_else(malformed)?;
     let binary: Vec<bool> = words.map(|code| code == 1).collect();
-    if binary.len() != usize::from(count) || rest.len() % 2 != 0 {
+    if binary.len() != usize::from(count) || !rest.len().is_multiple_of(2) {
         return Err(malformed());
     }
     Ok(match binary.as_slice() {

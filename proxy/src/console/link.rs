@@ -13,7 +13,7 @@ use crate::transport::Transport;
 /// The longest message, in bytes: no command comes near it.
 const MAX_MESSAGE: usize = 16 * 1024;
 /// Bytes asked of the socket at once.
-const READ_SIZE: usize = 4 * 1024;
+const READ_SIZE: usize = 1024;
 /// Output above which it is written although more requests wait, in bytes.
 const OUTPUT_HIGH: usize = 64 * 1024;
 /// How long a client may leave an answer unread before its session ends.
@@ -103,14 +103,12 @@ impl Link {
     async fn read(&mut self) -> Result<(), Ended> {
         self.input.drain(..self.taken);
         self.taken = 0;
-        let mut chunk = [0; READ_SIZE];
-        match poll_fn(|cx| self.transport.poll_read(cx, &mut chunk)).await? {
-            0 => Err(Ended::Closed),
-            count => {
-                self.input.extend_from_slice(&chunk[..count]);
-                Ok(())
-            }
-        }
+        let held = self.input.len();
+        self.input.resize(held + READ_SIZE, 0);
+        let room = &mut self.input[held..];
+        let count = poll_fn(|cx| self.transport.poll_read(cx, room)).await?;
+        self.input.truncate(held + count);
+        if count == 0 { Err(Ended::Closed) } else { Ok(()) }
     }
 }
 

@@ -154,7 +154,7 @@ impl<'a> Session<'a> {
         let rows = self.run(command).await?;
         self.extended.hold(&execute, rows);
         if self.extended.rows(execute, &mut self.link.output) {
-            // The tag was written; the transaction may have changed with it.
+            // The command's tag was written: it is done.
             self.follow(command);
         }
         Ok(())
@@ -176,13 +176,14 @@ impl<'a> Session<'a> {
         self.follow(command);
     }
 
-    /// BEGIN and COMMIT change what ReadyForQuery says, because drivers rely on it; nothing on the
-    /// console can be undone.
+    /// What a command changes in the session. BEGIN and COMMIT change what ReadyForQuery says,
+    /// because drivers rely on it; nothing on the console can be undone.
     fn follow(&mut self, command: Command) {
         match command {
             Command::Begin => self.transaction = TransactionStatus::InTransaction,
             Command::Commit | Command::Rollback => self.transaction = TransactionStatus::Idle,
-            _ => {}
+            Command::Deallocate | Command::Discard => self.extended.deallocate_all(),
+            Command::Show(_) | Command::Reload | Command::Shutdown | Command::Set => {}
         }
     }
 
