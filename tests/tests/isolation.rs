@@ -1,0 +1,123 @@
+//! Nothing of one client is visible to another, found by comparing everything: statement 35.
+
+use pgimbal_tests::pgimbal::Config;
+use pgimbal_tests::{Login, Pipeline, Postgres, WireClient};
+
+/// Everything of a session that SQL can see.
+const EVERYTHING: [&str; 6] = [
+    "select name, setting from pg_settings order by name",
+    "select name from pg_prepared_statements where from_sql",
+    "select * from pg_listening_channels()",
+    "select name from pg_cursors where name <> ''",
+    "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()",
+    "select current_user, session_user, current_schemas(false)::text, pg_my_temp_schema() = 0 or \
+     not exists (select from pg_class where relnamespace = pg_my_temp_schema())",
+];
+
+const DEEDS: [&str; 30] = [
+    "set work_mem = '9MB'",
+    "set timezone = 'Asia/Tokyo'",
+    "set search_path = pg_catalog",
+    "set client_encoding = 'LATIN1'",
+    "set session authorization default",
+    "set default_transaction_isolation = 'serializable'",
+    "set session characteristics as transaction read only",
+    "set role none",
+    "set my.own = 'x'",
+    "set application_name = 'deed'",
+    "begin; set work_mem = '9MB'; commit",
+    "begin; set local work_mem = '9MB'; commit",
+    "select set_config('work_mem', '9MB', false)",
+    "select set_config('my.other', '9MB', false), 1",
+    "with x as (select set_config('work_mem', '9MB', false)) select * from x",
+    "do $$ begin perform set_config('work_mem', '9MB', false); end $$",
+    "do $$ begin execute 'set work_mem = ''9MB'''; end $$",
+    "prepare mine as select 1",
+    "listen news",
+    "begin; listen news; commit",
+    "create temp table mine (x int)",
+    "create temp view mine as select 1",
+    "create temp sequence mine",
+    "select pg_advisory_lock(1)",
+    "select pg_advisory_lock_shared(1, 2)",
+    "begin; declare mine cursor with hold for select 1; commit",
+    "update pg_settings set setting = '9MB' where name = 'work_mem'",
+    "SET /* hidden */ work_mem TO '9MB'; SELECT 1",
+    "explain analyze create temp table mine as select 1",
+    "reset all",
+];
+
+fn everything(client: &mut WireClient) -> Vec<Vec<Vec<String>>> {
+    EVERYTHING.iter().map(|sql| client.ok(sql).texts()).collect()
+}
+
+#[test]
+fn behaviour_35_nothing_of_one_client_is_visible_to_another() {
+    let pg = Postgres::start();
+    let proxy = Config::before(&pg).set("pool_size", 2).set("max_pinned", 1).start();
+    let expected = everything(&mut proxy.client());
+    for deed in DEEDS {
+        for extended in [false, true] {
+            if extended && deed.contains("; ") && !deed.starts_with("do") {
+                continue;
+            }
+            let mut doer = proxy.client();
+            let pipeline = if extended {
+                Pipeline::new().run(deed).sync()
+            } else {
+                Pipeline::new().query(deed)
+            };
+            doer.run(&pipeline).no_error();
+            let beside = everything(&mut proxy.client());
+            assert_eq!(beside, expected, "{deed} was seen beside its client");
+            doer.terminate();
+            // Both servers, since each takes one.
+            let mut after = [proxy.client(), proxy.client()];
+            for client in &mut after {
+                client.ok("begin");
+            }
+            for client in &mut after {
+                assert_eq!(everything(client), expected, "{deed} was seen after its client");
+                client.ok("commit");
+            }
+        }
+    }
+}
+
+#[test]
+fn behaviour_35_startup_values_are_the_clients_own() {
+    let pg = Postgres::start();
+    let proxy = Config::before(&pg).set("pool_size", 1).start();
+    let expected = everything(&mut proxy.client());
+    let options = "-c work_mem=9MB -c search_path=pg_catalog -c my.own=x";
+    let login = Login::new("app", "app", "")
+        .with("application_name", "deed")
+        .with("TimeZone", "Asia/Tokyo")
+        .with("client_encoding", "LATIN1")
+        .with("options", options);
+    let mut doer = proxy.log_in(&login);
+    assert_eq!(doer.value("show work_mem"), "9MB");
+    assert_eq!(everything(&mut proxy.client()), expected);
+    assert_eq!(doer.value("show work_mem"), "9MB");
+    doer.terminate();
+    assert_eq!(everything(&mut proxy.client()), expected);
+}
+
+#[test]
+fn the_strict_option_resets_after_every_transaction() {
+    let pg = Postgres::start();
+    pg.run(
+        "create function hidden() returns text language sql as \
+         $$ select set_config('work_mem', '9MB', false) $$",
+    );
+    let config = Config::before(&pg).set("pool_size", 1);
+    let proxy = config.set("reset_query_always", true).start();
+    let mut doer = proxy.client();
+    doer.ok("set lock_timeout = '3s'");
+    doer.ok("select hidden()");
+    assert_eq!(proxy.client().value("show work_mem"), "4MB", "the reset query did not run");
+    assert_eq!(doer.value("show lock_timeout"), "3s", "the client's own setting was lost");
+    doer.run(&Pipeline::new().parse("s", "select 's'").sync()).no_error();
+    let run = Pipeline::new().bind("", "s", &[]).execute("", 0).sync();
+    assert_eq!(doer.run(&run).value(), "s");
+}

@@ -1,0 +1,144 @@
+//! What can be seen from outside: the console, `/metrics`, `/livez`, `/readyz`.
+
+use std::collections::BTreeMap;
+
+use pgimbal_tests::http::{get, metric};
+use pgimbal_tests::pgimbal::Config;
+use pgimbal_tests::port::free_port;
+use pgimbal_tests::until::{SOON, eventually};
+use pgimbal_tests::{Login, Pgimbal, Pipeline, Postgres};
+use rustix::process::Signal;
+
+fn rows(proxy: &Pgimbal, sql: &str) -> Vec<BTreeMap<String, String>> {
+    proxy.console(sql).into_iter().map(|row| row.into_iter().collect()).collect()
+}
+
+#[test]
+fn show_pools_clients_and_servers() {
+    let pg = Postgres::start();
+    let proxy = Config::before(&pg).set("pool_size", 1).start();
+    let login = Login::new("app", "app", "").with("application_name", "the holder");
+    let (mut holder, mut waiter, idle) = (proxy.log_in(&login), proxy.client(), proxy.client());
+    holder.ok("begin");
+    let backend = holder.backend();
+    waiter.start_query("select 1");
+    eventually("one waits", SOON, || {
+        let pools = rows(&proxy, "show pools");
+        let pool = pools.iter().find(|pool| pool["database"] == "app").expect("the pool");
+        pool["cl_waiting"] == "1"
+    });
+    let pools = rows(&proxy, "show pools");
+    let pool = pools.iter().find(|pool| pool["database"] == "app").expect("the pool");
+    let shown = ["user", "cl_active", "cl_waiting", "sv_active", "sv_idle", "pool_mode"];
+    let shown = shown.map(|name| pool[name].as_str());
+    assert_eq!(shown[0], "app");
+    assert_eq!(shown[2..], ["1", "1", "0", "transaction"]);
+    let clients = rows(&proxy, "SHOW CLIENTS;");
+    let clients: Vec<_> = clients.iter().filter(|client| client["database"] == "app").collect();
+    assert_eq!(clients.len(), 3);
+    assert!(clients.iter().any(|client| client["application_name"] == "the holder"));
+    assert!(clients.iter().any(|client| client["state"].contains("waiting")));
+    let servers = rows(&proxy, "show servers");
+    assert_eq!(servers.len(), 1);
+    let text = format!("{servers:?}");
+    assert!(text.contains(&backend), "{text} does not show process {backend}");
+    drop(idle);
+}
+
+#[test]
+fn show_stats_counts() {
+    let pg = Postgres::start();
+    let proxy = Config::before(&pg).start();
+    let mut client = proxy.client();
+    for _ in 0..7 {
+        client.ok("select repeat('x', 1000)");
+    }
+    client.ok("begin");
+    client.ok("select 1");
+    client.ok("commit");
+    let stats = rows(&proxy, "show stats");
+    let stats = stats.iter().find(|stats| stats["database"] == "app").expect("the database");
+    assert_eq!(stats["total_xact_count"], "8");
+    assert_eq!(stats["total_query_count"], "10");
+    assert!(stats["total_sent"].parse::<u64>().expect("bytes") > 7000, "{stats:?}");
+}
+
+#[test]
+fn the_console_is_for_named_users_on_two_databases() {
+    let pg = Postgres::start();
+    let proxy = Config::before(&pg).set("stats_users", "[\"md5\"]").start();
+    for database in ["pgimbal", "pgbouncer"] {
+        let mut admin = proxy.log_in(&Login::new("app", database, "app-secret"));
+        assert!(admin.ok("show version").texts()[0][0].contains("pgimbal"));
+        let help = admin.query("show help");
+        let text = format!("{help:?}");
+        assert!(text.contains("SHOW POOLS"), "{text}");
+        assert_eq!(admin.query("show nonsense").status(), 'I');
+        assert_eq!(admin.query("show nonsense").errors().len(), 1);
+        assert_eq!(
+            admin.query("select 1").errors().len() + admin.query("select 1").rows().len(),
+            1
+        );
+        let mut looker = proxy.log_in(&Login::new("md5", database, "md5-secret"));
+        looker.ok("show pools");
+        let refused = proxy.connect().log_in(&Login::new("clear", database, "clear-secret"));
+        let error = refused.expect_err("no admin").last().expect("a message").error();
+        assert_eq!(error.severity, "FATAL");
+        let extended = admin.run(&Pipeline::new().run("show pools").sync());
+        assert!(!extended.no_error().texts().is_empty(), "the extended protocol is for drivers");
+    }
+}
+
+#[test]
+fn metrics_count_what_happened() {
+    let pg = Postgres::start();
+    let proxy = Config::before(&pg).start();
+    let mut client = proxy.client();
+    for _ in 0..5 {
+        client.ok("select 1");
+    }
+    client.query("select 1/0");
+    client.query("selec");
+    let page = proxy.metrics();
+    let of = |name: &str, labels: &[&str]| metric(&page, name, labels).unwrap_or(-1.0);
+    assert!(of("pgimbal_transactions_total", &["database=\"app\""]) >= 7.0, "{page}");
+    assert!(of("pgimbal_queries_total", &["database=\"app\""]) >= 7.0, "{page}");
+    assert!((of("pgimbal_errors_total", &["22012"]) - 1.0).abs() < 0.1, "{page}");
+    assert!((of("pgimbal_errors_total", &["42601"]) - 1.0).abs() < 0.1, "{page}");
+    assert!(of("pgimbal_logins_total", &["result=\"succeeded\""]) >= 1.0, "{page}");
+    assert!(of("pgimbal_client_received_bytes_total", &[]) > 50.0, "{page}");
+    assert!(of("pgimbal_wait_seconds_count", &[]) >= 1.0, "{page}");
+    assert!(of("pgimbal_servers_idle", &[]) >= 1.0, "{page}");
+    for line in page.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let value = line.rsplit(' ').next().expect("a value");
+        assert!(value.parse::<f64>().is_ok(), "no sample: {line}");
+    }
+    assert!(!page.contains("secret"));
+}
+
+#[test]
+fn a_failed_login_is_counted_by_its_result() {
+    let pg = Postgres::start();
+    let proxy = Config::before(&pg).set("auth_type", "\"scram-sha-256\"").start();
+    let _ = proxy.connect().log_in(&Login::new("app", "app", "wrong"));
+    let page = proxy.metrics();
+    let succeeded = metric(&page, "pgimbal_logins_total", &["result=\"succeeded\""]);
+    let all = metric(&page, "pgimbal_logins_total", &[]).expect("logins are counted");
+    assert!((all - succeeded.unwrap_or(0.0) - 1.0).abs() < 0.1, "{page}");
+}
+
+#[test]
+fn livez_never_asks_a_database_and_readyz_tells_of_the_end() {
+    let pg = Postgres::start();
+    let mut proxy = Config::to_port(free_port()).start();
+    assert_eq!(get(proxy.http_port, "/livez").0, 200);
+    assert_eq!(get(proxy.http_port, "/readyz").0, 200);
+    assert_eq!(get(proxy.http_port, "/no-such-page").0, 404);
+    proxy.reload(Config::before(&pg));
+    let mut client = proxy.client();
+    client.ok("begin");
+    proxy.signal(Signal::TERM);
+    eventually("readyz says no while it drains", SOON, || get(proxy.http_port, "/readyz").0 == 503);
+    assert_eq!(get(proxy.http_port, "/livez").0, 200);
+    client.ok("commit");
+}
