@@ -164,12 +164,14 @@ pub(super) enum Watched {
     PgSettings,
     PgTemp,
     Replace,
+    Role,
     SessionFunction,
     SetConfig,
     Temporary,
     To,
     Transaction,
     True,
+    UnlockAll,
     Update,
     With,
 }
@@ -189,15 +191,21 @@ impl Watched {
     /// Which of them a quoted identifier with this content is. Only functions, schemas and tables
     /// count: a quoted keyword is a name.
     pub(super) fn of_quoted(name: &[u8]) -> Option<Watched> {
-        if name.is_empty() || name.iter().any(u8::is_ascii_uppercase) {
+        if name.is_empty() {
             return None;
         }
+        let upper = name.iter().any(u8::is_ascii_uppercase);
         Watched::of(name).filter(|watched| {
+            // Of these only the names of settings do not depend on case.
+            if upper {
+                return *watched == Watched::Role;
+            }
             matches!(
                 watched,
                 Watched::AdvisoryLock
                     | Watched::PgSettings
                     | Watched::PgTemp
+                    | Watched::Role
                     | Watched::SessionFunction
                     | Watched::SetConfig
             )
@@ -226,7 +234,7 @@ fn is_temp_schema(lower: &[u8]) -> bool {
 const LONGEST_LEAD: usize = 12;
 const LONGEST_WATCHED: usize = 40;
 
-const WATCHED: [(&str, Watched); 27] = [
+const WATCHED: [(&str, Watched); 31] = [
     ("to", Watched::To),
     ("into", Watched::Into),
     ("with", Watched::With),
@@ -243,6 +251,10 @@ const WATCHED: [(&str, Watched); 27] = [
     ("hold", Watched::Hold),
     ("transaction", Watched::Transaction),
     ("constraints", Watched::Constraints),
+    ("role", Watched::Role),
+    ("authorization", Watched::Role),
+    ("session_authorization", Watched::Role),
+    ("pg_advisory_unlock_all", Watched::UnlockAll),
     ("set_config", Watched::SetConfig),
     ("pg_settings", Watched::PgSettings),
     ("pg_advisory_lock", Watched::AdvisoryLock),

@@ -11,6 +11,7 @@ mod keyword;
 mod lex;
 mod parse;
 mod scanner;
+mod sequence;
 mod statement;
 mod taint;
 mod token;
@@ -20,6 +21,7 @@ mod watch;
 pub use encoding::{Encoding, Reading, StandardStrings};
 pub use keyword::Lead;
 pub use scanner::{Scanner, judge};
+pub use sequence::sequence;
 pub use statement::{Chain, Characteristics, Discard, Hold, Scope, Statement, Statements, Verdict};
 pub use taint::{Marks, Taint, Taints};
 

@@ -27,7 +27,7 @@ pub(super) fn statement(text: &[u8], whole: bool, reading: Reading) -> Option<St
     cursor.at += 1;
     match &*lower {
         b"set" => set::set(&mut cursor),
-        b"select" => set::select_set_config(&mut cursor),
+        b"select" => set::select(&mut cursor),
         b"reset" => set::reset(&mut cursor),
         b"prepare" => prepare(&mut cursor),
         b"execute" => Some(Statement::Execute { name: cursor.identifier()? }),

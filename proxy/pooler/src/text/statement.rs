@@ -108,6 +108,8 @@ pub enum Statement<'t> {
     },
     /// CLOSE ALL.
     CloseAll,
+    /// `SELECT pg_advisory_unlock_all()`, and nothing else.
+    UnlockAll,
     /// COPY, in either direction.
     Copy,
     /// Any other.

@@ -5,10 +5,13 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Taint {
-    /// SET or RESET beside other statements: what of it holds is not known.
+    /// SET or RESET beside other statements (see [`super::sequence`]).
     SetInLongerText,
     /// A SET whose form or size is not followed (above [`super::KEPT`] bytes, `U&''`, `FROM CURRENT`).
     SetUnread,
+    /// As the two before, where it may change `role` or `session_authorization`, which RESET ALL
+    /// leaves alone.
+    RoleUntracked,
     /// `set_config` that is not transaction-local, or an UPDATE of `pg_settings`.
     SetConfig,
     /// SQL PREPARE: the statement lives on the server connection.
@@ -39,9 +42,10 @@ pub enum Taint {
 
 impl Taint {
     /// Every taint, in the order of their bits.
-    pub const ALL: [Taint; 14] = [
+    pub const ALL: [Taint; 15] = [
         Taint::SetInLongerText,
         Taint::SetUnread,
+        Taint::RoleUntracked,
         Taint::SetConfig,
         Taint::SqlPrepare,
         Taint::DeallocateInLongerText,
@@ -61,6 +65,7 @@ impl Taint {
         match self {
             Taint::SetInLongerText => "set_in_longer_text",
             Taint::SetUnread => "set_unread",
+            Taint::RoleUntracked => "role_untracked",
             Taint::SetConfig => "set_config",
             Taint::SqlPrepare => "sql_prepare",
             Taint::DeallocateInLongerText => "deallocate_in_longer_text",
@@ -169,6 +174,10 @@ impl Marks {
 
     pub(super) const fn insert(&mut self, other: Marks) {
         self.0 |= other.0;
+    }
+
+    pub(super) const fn union(self, other: Marks) -> Marks {
+        Marks(self.0 | other.0)
     }
 
     pub(super) const fn remove(&mut self, other: Marks) {

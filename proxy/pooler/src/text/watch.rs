@@ -30,8 +30,9 @@ pub(super) struct Watch {
     set_kind: SetKind,
     /// The depth inside a `set_config(` that is open; 0 if none is.
     config_depth: u32,
-    /// UPDATE and pg_settings: together they are a `set_config`.
-    seen_update: ViewUpdate,
+    /// What its other tokens may turn into something, and the same of the last statement.
+    named: Named,
+    last_named: Named,
     body: Body,
 }
 
@@ -51,9 +52,9 @@ enum SetKind {
     PerhapsTransaction,
 }
 
-/// Which of UPDATE and pg_settings a statement has named.
+/// Words of a statement that mean something together with others of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct ViewUpdate(u8);
+struct Named(u8);
 
 /// A text that cannot be followed counts as many statements.
 const LOST: u8 = u8::MAX;
@@ -78,7 +79,9 @@ impl Watch {
 
     /// Which statement a text's only one is. What taints only beside others is taken back.
     fn single<'t>(&mut self, kept: &'t [u8], whole: bool, reading: Reading) -> Statement<'t> {
-        let sets_config = self.first == Lead::Select && self.taints.contains(Taint::SetConfig);
+        let is_select = self.first == Lead::Select;
+        let sets_config = is_select && self.taints.contains(Taint::SetConfig);
+        let unlocks = is_select && self.last_named.has(Named::UNLOCK_ALL);
         match self.first {
             // What every transaction begins and ends with needs no second look.
             Lead::Begin | Lead::Start => return Statement::Begin,
@@ -89,7 +92,7 @@ impl Watch {
             Lead::Rollback | Lead::Abort if self.first_tokens == 1 => {
                 return Statement::Rollback { chain: Chain::No };
             }
-            lead if lead.has_form() || sets_config => {}
+            lead if lead.has_form() || sets_config || unlocks => {}
             _ => return Statement::Other,
         }
         let found = parse::statement(kept, whole, reading);
@@ -100,7 +103,7 @@ impl Watch {
             Some(Statement::Deallocate { .. } | Statement::DeallocateAll) => {
                 self.taints.remove(Taint::DeallocateInLongerText);
             }
-            Some(_) => {}
+            Some(_) => self.taints.remove(Taint::RoleUntracked),
             None if sets => self.taints.insert(Taint::SetUnread),
             None => {}
         }
@@ -143,8 +146,13 @@ impl Watch {
         if self.tokens == 0 {
             return;
         }
-        if self.config_depth != 0 || self.seen_update.is_both() {
+        // An UPDATE of the view pg_settings is a set_config.
+        let updates_view = self.named.has(Named::UPDATE) && self.named.has(Named::PG_SETTINGS);
+        if self.config_depth != 0 || updates_view {
             self.pending.insert(Taint::SetConfig);
+        }
+        if self.named.has(Named::ROLE) && self.pending.contains(Taint::SetInLongerText) {
+            self.pending.insert(Taint::RoleUntracked);
         }
         if self.statements == 1 {
             self.first_tokens = self.tokens;
@@ -160,7 +168,7 @@ impl Watch {
         self.before = Seen::Other;
         self.set_kind = SetKind::Session;
         self.config_depth = 0;
-        self.seen_update = ViewUpdate::default();
+        self.last_named = std::mem::take(&mut self.named);
     }
 
     #[inline]
@@ -220,7 +228,11 @@ impl Watch {
                 self.pending_marks.remove(Marks::MAY_COMMIT);
                 self.pending_marks.insert(Marks::SAVEPOINTS);
             }
-            Watched::Update | Watched::PgSettings => self.seen_update.note(word),
+            // SET [SESSION] ROLE, SET "role" TO, SET SESSION SESSION AUTHORIZATION.
+            Watched::Role if self.tokens <= 3 => self.named.note(Named::ROLE),
+            Watched::UnlockAll => self.named.note(Named::UNLOCK_ALL),
+            Watched::Update => self.named.note(Named::UPDATE),
+            Watched::PgSettings => self.named.note(Named::PG_SETTINGS),
             _ => {}
         }
         Seen::Word(word)
@@ -334,12 +346,17 @@ impl Sink for Watch {
     }
 }
 
-impl ViewUpdate {
-    fn note(&mut self, word: Watched) {
-        self.0 |= if word == Watched::Update { 1 } else { 2 };
+impl Named {
+    const UPDATE: Named = Named(1);
+    const PG_SETTINGS: Named = Named(2);
+    const ROLE: Named = Named(4);
+    const UNLOCK_ALL: Named = Named(8);
+
+    fn note(&mut self, other: Named) {
+        self.0 |= other.0;
     }
 
-    fn is_both(self) -> bool {
-        self.0 == 3
+    fn has(self, other: Named) -> bool {
+        self.0 & other.0 != 0
     }
 }

@@ -41,10 +41,15 @@ pub(super) fn reset<'t>(cursor: &mut Cursor<'t>) -> Option<Statement<'t>> {
     cursor.is_at_end().then_some(statement)
 }
 
-/// After SELECT: `[pg_catalog.]set_config('name', 'value', true|false)` and nothing else.
-pub(super) fn select_set_config<'t>(cursor: &mut Cursor<'t>) -> Option<Statement<'t>> {
+/// After SELECT: `[pg_catalog.]set_config('name', 'value', true|false)` or
+/// `pg_advisory_unlock_all()`, and nothing else.
+pub(super) fn select<'t>(cursor: &mut Cursor<'t>) -> Option<Statement<'t>> {
     if cursor.word("pg_catalog") && !cursor.mark(b'.') {
         return None;
+    }
+    if cursor.word("pg_advisory_unlock_all") {
+        let calls = cursor.mark(b'(') && cursor.mark(b')') && cursor.is_at_end();
+        return calls.then_some(Statement::UnlockAll);
     }
     if !cursor.word("set_config") || !cursor.mark(b'(') {
         return None;

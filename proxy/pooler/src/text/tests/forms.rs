@@ -275,3 +275,42 @@ fn the_other_forms_are_known() {
         assert_eq!(single(text), statement, "{text}");
     }
 }
+
+#[test]
+fn a_longer_text_may_be_followed_statement_by_statement() {
+    let sequence = |text: &'static str| sequence(text.as_bytes(), Reading::default());
+    // asyncpg's and Npgsql's pools.
+    assert_eq!(
+        sequence("SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;"),
+        Some(vec![
+            Statement::UnlockAll,
+            Statement::CloseAll,
+            Statement::UnlistenAll,
+            Statement::ResetAll,
+        ])
+    );
+    let text = "SET SESSION AUTHORIZATION DEFAULT;RESET ALL;CLOSE ALL;UNLISTEN *;\
+                SELECT pg_advisory_unlock_all();DISCARD SEQUENCES;DISCARD TEMP";
+    assert_eq!(sequence(text).map(|list| list.len()), Some(7));
+    assert_eq!(
+        sequence("SET a.b = ';'; SELECT 1; SET LOCAL c = 1; SELECT set_config('d', 'e', false)"),
+        Some(vec![
+            set("a.b", ";", Scope::Session),
+            Statement::Other,
+            set("c", "1", Scope::Local),
+            set("d", "e", Scope::Session),
+        ])
+    );
+    for text in [
+        "SET a = 1; COMMIT",
+        "BEGIN; SET a = 1",
+        "SET a = 1; ROLLBACK TO x",
+        "SET a = 1; LISTEN x",
+        "SET a = 1; DEALLOCATE ALL",
+        "SET a = 1; SET b = U&'x'",
+        "SET a = 1; SELECT pg_advisory_lock(1)",
+        "SET a = 1; SELECT U&\"x\"",
+    ] {
+        assert_eq!(sequence(text), None, "{text}");
+    }
+}

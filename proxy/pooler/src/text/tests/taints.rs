@@ -44,11 +44,27 @@ fn behaviour_35_set_beside_others_is_seen() {
             "BEGIN; SET local = 1; COMMIT",
             "BEGIN; SET local TO 1; COMMIT",
             "BEGIN; SET SESSION x = 1",
-            "SELECT 1; SET ROLE x",
             "SELECT 1;/**/sEt x = 1",
             "SELECT e'\\''; SET x = 1 --'",
         ],
     );
+}
+
+#[test]
+fn behaviour_35_a_role_that_reset_all_would_leave_is_seen() {
+    assert_taints(
+        &[Taint::SetInLongerText, Taint::RoleUntracked],
+        &[
+            "SELECT 1; SET ROLE x",
+            "SET role TO x; SELECT 1",
+            "SET SESSION \"Role\" = x; SELECT 1",
+            "SET SESSION SESSION AUTHORIZATION x; SELECT 1",
+            "SET session_authorization = x; SELECT 1",
+            "SELECT 1; RESET ROLE",
+        ],
+    );
+    assert_taints(&[Taint::SetUnread, Taint::RoleUntracked], &["SET ROLE U&'x'"]);
+    assert_taints(&[], &["SET ROLE x", "BEGIN; SET LOCAL ROLE x; COMMIT", "SELECT role FROM t"]);
 }
 
 #[test]
