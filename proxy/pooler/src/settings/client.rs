@@ -90,7 +90,9 @@ impl ClientSettings {
         self.check_encoding(table, name, Some(value))?;
         let mut next = table.with(self.current, name, value)?;
         if name == SESSION_AUTHORIZATION {
-            next = self.drop_role(table, next)?;
+            // PostgreSQL forgets the role when the session's user changes.
+            let roleless = table.without(next, |other| other == ROLE);
+            table.release(std::mem::replace(&mut next, roleless));
         }
         self.step(table, next, when);
         Ok(())
@@ -112,21 +114,12 @@ impl ClientSettings {
                 table.retain(base);
                 base
             }
-            Reset::All => {
-                let mut settings = table.settings(base).to_vec();
-                settings.retain(|setting| !is_identity(&setting.name));
-                let identities = table.settings(self.current).iter();
-                settings.extend(identities.filter(|s| is_identity(&s.name)).cloned());
-                table.intern(settings)?
-            }
+            Reset::All => self.restored(table, |name| !is_identity(name))?,
+            // The role goes back with the session's user.
+            Reset::Name(SESSION_AUTHORIZATION) => self.restored(table, is_identity)?,
             Reset::Name(name) => {
-                let value = table.get(base, name).map(<[u8]>::to_vec);
-                self.check_encoding(table, name, value.as_deref())?;
-                let next = match value {
-                    Some(value) => table.with(self.current, name, &value)?,
-                    None => table.without(self.current, |other| other == name),
-                };
-                if name == SESSION_AUTHORIZATION { self.drop_role(table, next)? } else { next }
+                self.check_encoding(table, name, table.get(base, name))?;
+                self.restored(table, |other| other == name)?
             }
         };
         self.step(table, next, when);
@@ -218,18 +211,17 @@ impl ClientSettings {
         }
     }
 
-    /// PostgreSQL forgets the role when the session's user changes. Takes over `id`.
-    fn drop_role(
+    /// Where the client stands once those that `resets` says yes to are back at their startup
+    /// values; the caller owns the reference.
+    fn restored(
         &self,
         table: &mut SettingsTable,
-        id: SettingsId,
+        resets: impl Fn(&[u8]) -> bool,
     ) -> Result<SettingsId, TooManySettings> {
-        if table.get(id, ROLE).is_none() {
-            return Ok(id);
-        }
-        let next = table.with(id, ROLE, b"none");
-        table.release(id);
-        next
+        let kept = table.settings(self.current).iter().filter(|s| !resets(&s.name));
+        let restored = table.settings(self.base).iter().filter(|s| resets(&s.name));
+        let settings = kept.chain(restored).cloned().collect();
+        table.intern(settings)
     }
 
     /// Values beyond ASCII were read under the encoding of their time.

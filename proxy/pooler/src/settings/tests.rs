@@ -59,9 +59,15 @@ impl Server {
             };
             match statement {
                 Statement::Set { name, value, scope: Scope::Session } => {
+                    if *name == *b"session_authorization" {
+                        self.0.remove(&b"role"[..]);
+                    }
                     self.0.insert(name.into_owned(), value);
                 }
                 Statement::Reset { name, scope: Scope::Session } => {
+                    if *name == *b"session_authorization" {
+                        self.0.remove(&b"role"[..]);
+                    }
                     self.0.remove(&*name);
                 }
                 Statement::ResetAll => {

@@ -109,12 +109,14 @@ fn resets_return_to_the_clients_own_startup_values() {
 
 #[test]
 fn a_new_session_user_has_no_role() {
-    let mut client = Client::new(&[]);
+    let mut client = Client::new(&[("role", "base")]);
     client.set("role", "r", Autocommit);
     client.set("session_authorization", "s", Autocommit);
-    assert_eq!(client.shown(), "role=none session_authorization=s");
+    assert_eq!(client.shown(), "session_authorization=s");
+    client.set("role", "r", Autocommit);
+    assert_eq!(client.shown(), "role=r session_authorization=s");
     client.reset(Reset::Name(b"session_authorization"), Autocommit);
-    assert_eq!(client.shown(), "role=none");
+    assert_eq!(client.shown(), "role=base");
     client.end();
 }
 
@@ -194,11 +196,13 @@ fn any_history_stands_where_a_model_does() {
                     }
                 }
                 6 => {
-                    let reset = [Reset::All, Reset::Name(b"a"), Reset::Name(b"c")][random.below(3)];
+                    let names: [&[u8]; 4] = [b"a", b"c", b"role", b"session_authorization"];
+                    let name = Reset::Name(names[random.below(4)]);
+                    let reset = if random.below(4) == 0 { Reset::All } else { name };
                     reset_and_check(&mut client, reset, when, seed);
                 }
                 _ => {
-                    let name = ["a", "b", "c", "role"][random.below(4)];
+                    let name = ["a", "b", "c", "role", "session_authorization"][random.below(5)];
                     client.set(name, ["0", "1", "2"][random.below(3)], when);
                 }
             }
@@ -214,11 +218,10 @@ fn reset_and_check(client: &mut Client, reset: Reset<'_>, when: When, seed: u64)
     let before = client.settings.current();
     client.table.retain(before);
     server.run(replay(&client.table, SettingsId::EMPTY, before).as_bytes());
-    server.run(match reset {
-        Reset::All => b"RESET ALL",
-        Reset::Discard => b"DISCARD ALL",
-        Reset::Name(b"a") => b"RESET a",
-        Reset::Name(_) => b"RESET c",
+    server.run(&match reset {
+        Reset::All => b"RESET ALL".to_vec(),
+        Reset::Discard => b"DISCARD ALL".to_vec(),
+        Reset::Name(name) => [b"RESET ", name].concat(),
     });
     client.reset(reset, when);
     let mut out = Vec::new();
