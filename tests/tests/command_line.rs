@@ -1,0 +1,189 @@
+//! The command line: `check`, `config reference`, `--upstream`, and errors before a port is bound.
+
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use pgimbal_tests::pgimbal::program;
+use pgimbal_tests::port::free_port;
+use pgimbal_tests::process::{Process, directory};
+use pgimbal_tests::program::{Finished, run};
+use pgimbal_tests::until::{SOON, eventually};
+use pgimbal_tests::{Login, Postgres, WireClient};
+use rustix::process::Signal;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn pgimbal(arguments: &[&str], environment: &[(&str, &str)]) -> Finished {
+    let mut command = Command::new(program());
+    command.args(arguments).envs(environment.iter().copied()).current_dir(std::env::temp_dir());
+    run(&mut command, LIMIT)
+}
+
+fn config_file(directory: &Path, text: &str) -> String {
+    let path = directory.join("pgimbal.toml");
+    std::fs::write(&path, text).expect("a file");
+    path.display().to_string()
+}
+
+#[test]
+fn configuration_errors_exit_78_and_say_where() {
+    let directory = directory("cli");
+    let port = free_port();
+    let good = format!("listen = [\"127.0.0.1:{port}\"]\n");
+    let cases: [(&str, &[&str]); 9] = [
+        ("pool_sise = 3\n", &["pool_sise", "pool_size"]),
+        ("pool_size = \"many\"\n", &["pool_size", "many"]),
+        ("pool_size = 0\n", &["pool_size", "0"]),
+        ("query_wait_timeout = \"3 fortnights\"\n", &["query_wait_timeout", "3 fortnights"]),
+        ("pool_mode = \"transactional\"\n", &["pool_mode", "transaction"]),
+        ("[databases.app]\nhosst = \"x\"\n", &["hosst", "host"]),
+        ("auth_type = \"trust\"\nlisten = [\"0.0.0.0:1\"]\n", &["trust", "allow_trust_on_network"]),
+        ("[broken\n", &["pgimbal.toml"]),
+        ("[client_tls]\nsslmode = \"require\"\n", &["cert_file"]),
+    ];
+    for (text, words) in cases {
+        let text = if text.contains("listen") { text.to_owned() } else { format!("{good}{text}") };
+        let file = config_file(&directory, &text);
+        for verb in ["run", "check"] {
+            let finished = pgimbal(&[verb, "--config", &file], &[]);
+            let said = format!("{}{}", finished.stdout, finished.stderr);
+            assert_eq!(finished.code, Some(78), "{verb} {text}: {said}");
+            for word in words {
+                assert!(said.contains(word), "{text} does not name {word}: {said}");
+            }
+            assert!(said.contains("pgimbal.toml"), "{text} does not name the file: {said}");
+        }
+    }
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    let missing = pgimbal(&["run", "--config", "/no/such/file.toml"], &[]);
+    assert_eq!(missing.code, Some(78));
+    assert!(missing.stderr.contains("/no/such/file.toml"), "{}", missing.stderr);
+    let _ = std::fs::remove_dir_all(directory);
+}
+
+#[test]
+fn the_environment_is_judged_like_the_file() {
+    let directory = directory("cli");
+    let file = config_file(&directory, "[databases.app]\nhost = \"127.0.0.1\"\n");
+    let wrong = pgimbal(&["check", "--config", &file], &[("PGIMBAL_POOL_SIZE", "many")]);
+    assert_eq!(wrong.code, Some(78));
+    assert!(wrong.stderr.contains("PGIMBAL_POOL_SIZE"), "{}", wrong.stderr);
+    let unknown = pgimbal(&["check", "--config", &file], &[("PGIMBAL_POOL_SISE", "3")]);
+    assert_eq!(unknown.code, Some(78), "{}", unknown.stderr);
+    let nested = pgimbal(&["check", "--config", &file], &[("PGIMBAL_DATABASES__APP__PORT", "x")]);
+    assert_eq!(nested.code, Some(78), "{}", nested.stderr);
+    let _ = std::fs::remove_dir_all(directory);
+}
+
+#[test]
+fn check_says_whether_the_servers_answer() {
+    let pg = Postgres::start();
+    let directory = directory("cli");
+    let config = |port: u16, password: &str| {
+        format!(
+            "[databases.app]\nhost = \"127.0.0.1\"\nport = {port}\ndbname = \"app\"\n\
+             user = \"scram\"\npassword = \"{password}\"\n[users.scram]\npassword = \"x\"\n"
+        )
+    };
+    let file = config_file(&directory, &config(pg.port, "scram-secret"));
+    let good = pgimbal(&["check", "--config", &file], &[]);
+    assert_eq!(good.code, Some(0), "{}{}", good.stdout, good.stderr);
+    let file = config_file(&directory, &config(pg.port, "not-it"));
+    let wrong = pgimbal(&["check", "--config", &file], &[]);
+    let said = format!("{}{}", wrong.stdout, wrong.stderr);
+    assert_ne!(wrong.code, Some(0), "{said}");
+    assert!(said.contains("password authentication failed"), "{said}");
+    assert!(!said.contains("not-it"), "a password was printed: {said}");
+    let closed = free_port();
+    let file = config_file(&directory, &config(closed, "x"));
+    let down = pgimbal(&["check", "--config", &file], &[]);
+    let said = format!("{}{}", down.stdout, down.stderr);
+    assert_ne!(down.code, Some(0), "{said}");
+    assert!(said.contains(&closed.to_string()), "{said}");
+    let _ = std::fs::remove_dir_all(directory);
+}
+
+/// Runs pgimbal without any file, until it listens.
+fn without_a_file(arguments: &[&str], environment: &[(&str, &str)], port: u16) -> Process {
+    let directory = directory("upstream");
+    let mut command = Command::new(program());
+    command.args(arguments).args(["--listen", &format!("127.0.0.1:{port}")]);
+    command.env("HOME", &directory).envs(environment.iter().copied()).current_dir(&directory);
+    let mut process = Process::start(command, &directory, Signal::KILL);
+    eventually("pgimbal listens", SOON, || {
+        assert!(process.ended().is_none(), "pgimbal ended: {}", process.log());
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    process
+}
+
+#[test]
+fn an_upstream_needs_no_file() {
+    let pg = Postgres::start();
+    let port = free_port();
+    let url = format!("postgres://scram:scram-secret@127.0.0.1:{}/app", pg.port);
+    let process = without_a_file(&["--upstream", &url], &[], port);
+    let mut client = WireClient::tcp(port);
+    client.log_in(&Login::new("scram", "app", "scram-secret")).expect("a login");
+    assert_eq!(client.value("select current_user"), "scram");
+    let wrong = WireClient::tcp(port).log_in(&Login::new("scram", "app", "wrong"));
+    assert_eq!(wrong.expect_err("refused").last().expect("a message").error().code, "28P01");
+    assert!(!process.log().contains("scram-secret"));
+}
+
+#[test]
+fn an_upstream_from_libpqs_environment_and_pgpass() {
+    let pg = Postgres::start();
+    let directory = directory("pgpass");
+    let file = directory.join("pgpass");
+    let line = format!("127.0.0.1:{}:*:scram:scram-secret\n", pg.port);
+    std::fs::write(&file, line).expect("a file");
+    let mut permissions = std::fs::metadata(&file).expect("a file").permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
+    std::fs::set_permissions(&file, permissions).expect("permissions");
+    let server_port = pg.port.to_string();
+    let environment = [
+        ("PGHOST", "127.0.0.1"),
+        ("PGPORT", server_port.as_str()),
+        ("PGUSER", "scram"),
+        ("PGDATABASE", "app"),
+        ("PGPASSFILE", file.to_str().expect("a path")),
+    ];
+    let port = free_port();
+    let process =
+        without_a_file(&["--upstream", "postgres://", "--pool-size", "3"], &environment, port);
+    let mut client = WireClient::tcp(port);
+    client.log_in(&Login::new("scram", "app", "scram-secret")).expect("a login");
+    assert_eq!(client.value("select 1"), "1");
+    drop(process);
+    let _ = std::fs::remove_dir_all(directory);
+}
+
+#[test]
+fn trust_is_for_a_laptop() {
+    let pg = Postgres::start();
+    let url = format!("postgres://scram:scram-secret@127.0.0.1:{}/app", pg.port);
+    let port = free_port();
+    let process = without_a_file(&["--upstream", &url, "--auth-type", "trust"], &[], port);
+    let mut client = WireClient::tcp(port);
+    client.log_in(&Login::new("scram", "app", "")).expect("a login without a password");
+    drop(process);
+    let listen = format!("0.0.0.0:{port}");
+    let open = pgimbal(&["--upstream", &url, "--auth-type", "trust", "--listen", &listen], &[]);
+    assert_eq!(open.code, Some(78), "{}", open.stderr);
+}
+
+#[test]
+fn the_small_commands() {
+    let version = pgimbal(&["--version"], &[]).succeeded();
+    assert!(version.stdout.starts_with("pgimbal "), "{}", version.stdout);
+    let reference = pgimbal(&["config", "reference"], &[]).succeeded();
+    for key in ["pool_size", "max_client_conn", "on_client_gone", "PGIMBAL_"] {
+        assert!(reference.stdout.contains(key), "the reference lacks {key}");
+    }
+    let completions = pgimbal(&["completions", "bash"], &[]).succeeded();
+    assert!(completions.stdout.contains("pgimbal"));
+    assert_eq!(pgimbal(&["--no-such-flag"], &[]).code, Some(2));
+}
