@@ -10,6 +10,7 @@ mod connections;
 mod control;
 mod extended;
 mod link;
+mod options;
 mod session;
 mod show;
 mod stats;
@@ -76,7 +77,7 @@ impl Console {
             return Err(fault.hint(who));
         }
         match command {
-            Command::Show(table) => Ok(self.show(table).await),
+            Command::Show(table) => Ok(self.show(table, out).await),
             Command::Reload => self.reload(out).await,
             Command::Shutdown => {
                 info!("SHUTDOWN on the console");

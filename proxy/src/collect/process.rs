@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use crate::login::LoginError;
+
 /// Declares a closed set of label values.
 macro_rules! labels {
     (
@@ -32,10 +34,12 @@ labels! {
     pub enum LoginResult {
         /// It is a session.
         "succeeded" Succeeded,
-        /// Unknown user or database, wrong password or proof, expired role.
+        /// Unknown user, wrong password or proof, expired role.
         "authentication_failed" AuthenticationFailed,
         /// A rule forbids it: TLS is required, the console is not for this user.
         "not_permitted" NotPermitted,
+        /// The user is known, the database is not.
+        "unknown_database" UnknownDatabase,
         /// `client_login_timeout` passed.
         "timeout" Timeout,
         /// The client broke the protocol.
@@ -68,6 +72,27 @@ labels! {
         "serving" Serving,
         /// It lets transactions come to their end and accepts nobody.
         "draining" Draining,
+    }
+}
+
+impl From<&LoginError> for LoginResult {
+    fn from(error: &LoginError) -> Self {
+        match error {
+            LoginError::Gone | LoginError::Io(_) => Self::ClientGone,
+            LoginError::Tls(_) | LoginError::NoAlpn => Self::TlsFailed,
+            LoginError::UnencryptedData(_)
+            | LoginError::Startup(_)
+            | LoginError::Length(_)
+            | LoginError::UnexpectedMessage(_)
+            | LoginError::MalformedAnswer
+            | LoginError::NoUser
+            | LoginError::Options(_) => Self::ProtocolError,
+            LoginError::Proof(_) => Self::AuthenticationFailed,
+            LoginError::TlsRequired | LoginError::Replication | LoginError::ConsoleDenied(_) => {
+                Self::NotPermitted
+            }
+            LoginError::UnknownDatabase(_) => Self::UnknownDatabase,
+        }
     }
 }
 

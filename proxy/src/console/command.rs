@@ -54,12 +54,14 @@ pub(super) enum Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Show {
     Clients,
+    Config,
     Databases,
     Help,
     Lists,
     Pools,
     Servers,
     Stats,
+    StatsTotals,
     Users,
     Version,
 }
@@ -70,8 +72,10 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("SHOW CLIENTS", "each client, what it does, and why it keeps a server connection"),
     ("SHOW SERVERS", "each server connection"),
     ("SHOW STATS", "counters of each database, and averages over the last minute"),
+    ("SHOW STATS_TOTALS", "the counters alone"),
     ("SHOW DATABASES", "the databases that clients may name, and where they lead"),
     ("SHOW USERS", "the users of the configuration"),
+    ("SHOW CONFIG", "the options in force, their defaults, and whether a reload changes them"),
     ("SHOW LISTS", "how many there are of everything"),
     ("SHOW VERSION", "the version that runs"),
     ("RELOAD", "reads the configuration again; says what changed and what needs a restart"),
@@ -140,12 +144,14 @@ fn command(text: &str) -> Result<Command, Fault> {
 fn show(table: &str) -> Option<Command> {
     Some(Command::Show(match table {
         "CLIENTS" => Show::Clients,
+        "CONFIG" => Show::Config,
         "DATABASES" => Show::Databases,
         "HELP" => Show::Help,
         "LISTS" => Show::Lists,
         "POOLS" => Show::Pools,
         "SERVERS" => Show::Servers,
         "STATS" => Show::Stats,
+        "STATS_TOTALS" => Show::StatsTotals,
         "USERS" => Show::Users,
         "VERSION" => Show::Version,
         _ => return None,

@@ -1,11 +1,12 @@
 //! The small tables, and which table is made where.
 
 use pgimbal_config::Config;
+use pgimbal_wire::error::Severity;
 
 use super::Console;
-use super::answer::{Cell, Column, Row, int, text};
+use super::answer::{Cell, Column, Row, int, notice, text};
 use super::command::{HELP, Show};
-use super::{connections, stats};
+use super::{connections, options, stats};
 use crate::collect::{Detail, Snapshot};
 
 const HELP_COLUMNS: &[Column] = &[text("command"), text("meaning")];
@@ -39,12 +40,14 @@ impl Show {
     pub(super) const fn columns(self) -> &'static [Column] {
         match self {
             Self::Clients => connections::CLIENTS,
+            Self::Config => options::CONFIG,
             Self::Databases => DATABASES,
             Self::Help => HELP_COLUMNS,
             Self::Lists => LISTS,
             Self::Pools => stats::POOLS,
             Self::Servers => connections::SERVERS,
             Self::Stats => stats::STATS,
+            Self::StatsTotals => stats::TOTALS,
             Self::Users => USERS,
             Self::Version => VERSION,
         }
@@ -59,9 +62,11 @@ impl Show {
 }
 
 impl Console {
-    /// The rows of `table`.
-    pub(super) async fn show(&self, table: Show) -> Vec<Row> {
+    /// The rows of `table`. When a worker did not answer, a warning goes to `out`.
+    pub(super) async fn show(&self, table: Show, out: &mut Vec<u8>) -> Vec<Row> {
+        let config = self.config.borrow().clone();
         match table {
+            Show::Config => return options::config(&config),
             Show::Help => {
                 return HELP.iter().map(|(c, m)| vec![(*c).into(), (*m).into()]).collect();
             }
@@ -71,7 +76,15 @@ impl Console {
             _ => {}
         }
         let snapshot = self.collector.snapshot(table.detail()).await;
-        let config = self.config.borrow().clone();
+        if !snapshot.silent.is_empty() {
+            let workers: Vec<_> = snapshot.silent.iter().map(ToString::to_string).collect();
+            let text = format!(
+                "no answer from worker {}: its pools are shown as they last were, its clients and \
+                 server connections are missing",
+                workers.join(", ")
+            );
+            notice(out, Severity::Warning, &text);
+        }
         match table {
             Show::Clients => connections::clients(&snapshot),
             Show::Databases => databases(&snapshot, &config),
@@ -79,8 +92,9 @@ impl Console {
             Show::Pools => stats::pools(&snapshot),
             Show::Servers => connections::servers(&snapshot),
             Show::Stats => stats::stats(&snapshot, &self.averages),
+            Show::StatsTotals => stats::totals(&snapshot),
             Show::Users => users(&snapshot, &config),
-            Show::Help | Show::Version => vec![],
+            Show::Config | Show::Help | Show::Version => vec![],
         }
     }
 }

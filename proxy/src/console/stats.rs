@@ -1,5 +1,7 @@
 //! SHOW POOLS and SHOW STATS.
 
+use pgimbal_pooler::stats::{PoolSnapshot, PoolStats};
+
 use super::answer::{Cell, Column, Row, int, text};
 use super::averages::{Averages, by_database};
 use crate::collect::Snapshot;
@@ -48,9 +50,19 @@ pub(super) const STATS: &[Column] = &[
     int("total_server_login_failures"),
 ];
 
+/// PgBouncer's columns that have a meaning here. Times are in microseconds.
+pub(super) const TOTALS: &[Column] = &[
+    text("database"),
+    int("xact_count"),
+    int("query_count"),
+    int("bytes_received"),
+    int("bytes_sent"),
+    int("wait_time"),
+];
+
 /// The rows of SHOW POOLS.
 pub(super) fn pools(snapshot: &Snapshot) -> Vec<Row> {
-    let row = |pool: pgimbal_pooler::stats::PoolSnapshot| -> Row {
+    let row = |pool: PoolSnapshot| -> Row {
         let pinned: u32 = pool.pinned.values().sum();
         vec![
             pool.database.into(),
@@ -74,12 +86,9 @@ pub(super) fn pools(snapshot: &Snapshot) -> Vec<Row> {
 
 /// The rows of SHOW STATS.
 pub(super) fn stats(snapshot: &Snapshot, averages: &Averages) -> Vec<Row> {
-    let mut databases: Vec<_> = by_database(snapshot).into_iter().collect();
-    databases.sort_by(|(one, _), (other, _)| one.cmp(other));
-    let row = |(database, total): (String, pgimbal_pooler::stats::PoolStats)| -> Row {
-        let average = averages.of(&database);
-        let mut cells: Vec<Cell> = vec![database.into()];
-        let numbers = [
+    each_database(snapshot, |database, total| {
+        let average = averages.of(database);
+        [
             total.transactions,
             total.queries,
             total.client_bytes_in,
@@ -99,9 +108,33 @@ pub(super) fn stats(snapshot: &Snapshot, averages: &Averages) -> Vec<Row> {
             total.client_logins,
             total.server_logins,
             total.server_login_failures,
-        ];
-        cells.extend(numbers.map(Cell::from));
-        cells
+        ]
+    })
+}
+
+/// The rows of SHOW STATS_TOTALS.
+pub(super) fn totals(snapshot: &Snapshot) -> Vec<Row> {
+    each_database(snapshot, |_, total| {
+        [
+            total.transactions,
+            total.queries,
+            total.client_bytes_in,
+            total.client_bytes_out,
+            total.waits.sum_nanos / 1_000,
+        ]
+    })
+}
+
+/// A row for each database: its name and what `numbers` makes of its counters.
+fn each_database<const N: usize>(
+    snapshot: &Snapshot,
+    numbers: impl Fn(&str, &PoolStats) -> [u64; N],
+) -> Vec<Row> {
+    let mut databases: Vec<_> = by_database(snapshot).into_iter().collect();
+    databases.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let row = |(database, total): (String, PoolStats)| -> Row {
+        let numbers = numbers(&database, &total).map(Cell::from);
+        std::iter::once(database.into()).chain(numbers).collect()
     };
     databases.into_iter().map(row).collect()
 }

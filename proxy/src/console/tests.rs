@@ -23,8 +23,12 @@ struct Site {
 
 impl Site {
     async fn open(role: ConsoleRole) -> Self {
+        Self::over(vec![worker()], role).await
+    }
+
+    async fn over(workers: Vec<mpsc::UnboundedSender<SnapshotRequest>>, role: ConsoleRole) -> Self {
         let process = Arc::new(ProcessStats::new(SystemTime::now(), 10));
-        let collector = Collector::new(vec![worker()], process);
+        let collector = Collector::new(workers, process);
         let mut config = Config::default();
         config.databases.insert("shop".into(), Default::default());
         let (_, config) = watch::channel(Arc::new(config));
@@ -169,9 +173,19 @@ async fn pools_have_pgbouncers_columns_first() {
 async fn every_table_has_as_many_values_as_columns_in_both_protocols() {
     let site = Site::open(ConsoleRole::Stats).await;
     let client = site.driver().await;
-    for table in
-        ["CLIENTS", "DATABASES", "HELP", "LISTS", "POOLS", "SERVERS", "STATS", "USERS", "VERSION"]
-    {
+    for table in [
+        "CLIENTS",
+        "CONFIG",
+        "DATABASES",
+        "HELP",
+        "LISTS",
+        "POOLS",
+        "SERVERS",
+        "STATS",
+        "STATS_TOTALS",
+        "USERS",
+        "VERSION",
+    ] {
         let text = format!("SHOW {table}");
         let simple = client.simple_query(&text).await.unwrap();
         // tokio-postgres uses binary results: what is not eight bytes is no bigint.
@@ -274,4 +288,14 @@ async fn who_may_only_look_changes_nothing() {
         assert_eq!(refused.code().unwrap().code(), "42501");
     }
     client.batch_execute("SHOW POOLS").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_answer_is_named() {
+    let (gone, _) = mpsc::unbounded_channel();
+    let site = Site::over(vec![worker(), gone], ConsoleRole::Stats).await;
+    let output = site.psql(&["-At", "-c", "SHOW POOLS"]).await;
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success());
+    assert!(errors.contains("WARNING:  no answer from worker 1: "), "{errors}");
 }
