@@ -1,4 +1,4 @@
-//! The body of a DO block, judged roughly: its words one by one, wherever they stand.
+//! The inside of literals that may be run or be a search path, judged roughly: its words one by one.
 
 use super::keyword::Watched;
 
@@ -11,15 +11,21 @@ pub(super) struct Body {
 }
 
 /// An open word: its first bytes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Word {
     bytes: [u8; Word::ROOM],
     length: u8,
 }
 
 impl Word {
-    /// The longest word that is looked for, `pg_try_advisory_lock_shared`, and one more.
-    const ROOM: usize = 28;
+    /// The longest word that is looked for, `pg_replication_origin_session_setup`, and one more.
+    const ROOM: usize = 36;
+}
+
+impl Default for Word {
+    fn default() -> Word {
+        Word { bytes: [0; Word::ROOM], length: 0 }
+    }
 }
 
 /// What stood before the open word.
@@ -35,10 +41,20 @@ enum Before {
     Other,
 }
 
+/// What was found in a piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Finding {
+    Nothing,
+    /// Code that leaves something in its session.
+    Leaves,
+    /// The name of the temporary schema at the start of the literal.
+    TemporarySchema,
+}
+
 impl Body {
-    /// Reads a piece; whether a word in it may leave something in the session.
-    pub(super) fn read(&mut self, piece: &[u8]) -> bool {
-        let mut found = false;
+    /// Reads a piece of a literal.
+    pub(super) fn read(&mut self, piece: &[u8]) -> Finding {
+        let mut found = Finding::Nothing;
         for &byte in piece {
             let letter = byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80;
             if letter {
@@ -49,7 +65,7 @@ impl Body {
                 }
                 continue;
             }
-            found |= self.end_word();
+            found = found.max(self.end_word());
             match byte {
                 b';' | b'\'' | b'"' | b'$' => self.before = Before::Boundary,
                 b'(' | b')' | b',' | b'=' => self.before = Before::Other,
@@ -59,17 +75,17 @@ impl Body {
         found
     }
 
-    /// The literal ended; whether its last word is such a word.
-    pub(super) fn end(&mut self) -> bool {
+    /// The literal ended; what its last word is.
+    pub(super) fn end(&mut self) -> Finding {
         let found = self.end_word();
         self.before = Before::Boundary;
         found
     }
 
-    fn end_word(&mut self) -> bool {
+    fn end_word(&mut self) -> Finding {
         let length = usize::from(std::mem::take(&mut self.word.length));
         if length == 0 {
-            return false;
+            return Finding::Nothing;
         }
         let word = &self.word.bytes[..length];
         let before = self.before;
@@ -80,10 +96,12 @@ impl Body {
             b"with" => Before::With,
             _ => Before::Other,
         };
-        if before == Before::Set {
-            return !matches!(word, b"local" | b"constraints" | b"transaction");
+        if word == b"pg_temp" && before == Before::Boundary {
+            return Finding::TemporarySchema;
         }
-        match word {
+        let leaves = match word {
+            b"local" | b"constraints" | b"transaction" if before == Before::Set => false,
+            _ if before == Before::Set => true,
             b"reset" | b"listen" | b"load" | b"prepare" => before == Before::Boundary,
             b"temp" | b"temporary" => before == Before::Creates,
             b"hold" => before == Before::With,
@@ -92,6 +110,7 @@ impl Body {
                 Watched::of(word),
                 Some(Watched::SetConfig | Watched::AdvisoryLock | Watched::SessionFunction)
             ),
-        }
+        };
+        if leaves { Finding::Leaves } else { Finding::Nothing }
     }
 }

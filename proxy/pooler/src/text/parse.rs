@@ -11,8 +11,6 @@ use super::{Chain, Discard, Encoding, Hold, Reading, Statement};
 
 mod set;
 
-pub(super) use set::leads_to_temp;
-
 /// The form of `text`, which is `whole` or only the beginning of a longer one.
 pub(super) fn statement(text: &[u8], whole: bool, reading: Reading) -> Option<Statement<'_>> {
     let mut cursor = Cursor::new(text, whole, reading);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::body::Body;
+use super::body::{Body, Finding};
 use super::keyword::{Lead, Watched};
 use super::token::{Literal, Sink};
 use super::{Chain, Marks, Reading, Statement, Statements, Taint, Taints, Verdict, parse};
@@ -106,12 +106,6 @@ impl Watch {
             Some(_) => self.taints.remove(Taint::RoleUntracked),
             None if sets => self.taints.insert(Taint::SetUnread),
             None => {}
-        }
-        if let Some(Statement::Set { name, value, .. }) = &found
-            && **name == *b"search_path"
-            && parse::leads_to_temp(value)
-        {
-            self.taints.insert(Taint::TemporaryTable);
         }
         found.unwrap_or(Statement::Other)
     }
@@ -228,6 +222,9 @@ impl Watch {
                 self.pending_marks.remove(Marks::MAY_COMMIT);
                 self.pending_marks.insert(Marks::SAVEPOINTS);
             }
+            Watched::PgTemp if self.lead == Lead::Set && self.previous != Seen::Comma => {
+                self.pending.insert(Taint::TemporaryTable);
+            }
             // SET [SESSION] ROLE, SET "role" TO, SET SESSION SESSION AUTHORIZATION.
             Watched::Role if self.tokens <= 3 => self.named.note(Named::ROLE),
             Watched::UnlockAll => self.named.note(Named::UNLOCK_ALL),
@@ -242,6 +239,22 @@ impl Watch {
     fn third_of_set(&mut self, word: Option<Watched>) {
         if self.set_kind == SetKind::PerhapsTransaction && word != Some(Watched::To) {
             self.pending.remove(Taint::SetInLongerText);
+        }
+    }
+
+    /// Whether literals may be code that runs now, or a search path.
+    #[inline]
+    fn reads_literals(&self) -> bool {
+        matches!(self.lead, Lead::Do | Lead::Set) || self.config_depth != 0
+    }
+
+    fn found(&mut self, finding: Finding) {
+        match (finding, self.lead) {
+            (Finding::Nothing, _) => {}
+            (_, Lead::Do) => self.pending.insert(Taint::DoBlock),
+            // In front of a search path it is where relations are created.
+            (Finding::TemporarySchema, _) => self.pending.insert(Taint::TemporaryTable),
+            (Finding::Leaves, _) => {}
         }
     }
 
@@ -303,8 +316,9 @@ impl Sink for Watch {
         if self.lead == Lead::Prepare && self.tokens == 2 && transaction {
             self.pending.remove(Taint::SqlPrepare);
         }
-        if self.lead == Lead::Do && self.body.end() {
-            self.pending.insert(Taint::DoBlock);
+        if self.reads_literals() {
+            let found = self.body.end();
+            self.found(found);
         }
         self.other(Seen::Other);
     }
@@ -331,8 +345,9 @@ impl Sink for Watch {
 
     #[inline]
     fn inside(&mut self, piece: &[u8]) {
-        if self.lead == Lead::Do && self.body.read(piece) {
-            self.pending.insert(Taint::DoBlock);
+        if self.reads_literals() {
+            let found = self.body.read(piece);
+            self.found(found);
         }
     }
 

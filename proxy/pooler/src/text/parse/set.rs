@@ -70,14 +70,6 @@ pub(super) fn select<'t>(cursor: &mut Cursor<'t>) -> Option<Statement<'t>> {
     assignment(name, value, scope)
 }
 
-/// Whether a search path leads to the temporary schema first, so that what is created without a
-/// schema is temporary.
-pub(in crate::text) fn leads_to_temp(path: &[u8]) -> bool {
-    let first = path.split(|&b| b == b',').next().unwrap_or_default().trim_ascii();
-    let first = first.strip_prefix(b"\"").unwrap_or(first);
-    first.len() >= 7 && first[..7].eq_ignore_ascii_case(b"pg_temp")
-}
-
 fn scope(cursor: &mut Cursor<'_>) -> Scope {
     // SET local.x and SET session = name settings.
     let names_setting =

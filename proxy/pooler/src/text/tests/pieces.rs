@@ -14,7 +14,7 @@ impl Random {
     }
 }
 
-const FRAGMENTS: [&[u8]; 56] = [
+const FRAGMENTS: [&[u8]; 57] = [
     b"SELECT",
     b" ",
     b"\n",
@@ -58,6 +58,7 @@ const FRAGMENTS: [&[u8]; 56] = [
     b"CREATE",
     b"INTO",
     b"pg_temp",
+    b"'pg_temp'",
     b".",
     b"\"pg_temp\"",
     b"LOCAL",

@@ -104,9 +104,16 @@ fn behaviour_34_temporary_relations_are_seen() {
             "EXPLAIN ANALYZE CREATE TEMP TABLE t AS SELECT 1",
             "SET search_path = pg_temp, public",
             "SET search_path TO 'pg_temp'",
+            "BEGIN; SET LOCAL search_path = \"pg_temp\"; CREATE TABLE t (a int); COMMIT",
+            "BEGIN; SET LOCAL search_path = 'pg_temp', 'a'; CREATE TABLE t (a int); COMMIT",
+            "SELECT set_config('search_path', 'pg_temp, public', true)",
+            "SELECT set_config('search_path', ' \"pg_temp\"', false)",
         ],
     );
-    assert_taints(&[], &["SET search_path = public, pg_temp"]);
+    assert_taints(
+        &[],
+        &["SET search_path = public, pg_temp", "SET application_name = 'set load temp listen'"],
+    );
 }
 
 #[test]
