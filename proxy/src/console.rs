@@ -18,7 +18,7 @@ mod stats;
 use std::io;
 use std::sync::Arc;
 
-use pgimbal_config::Config;
+use pgimbal_config::{Config, Reload};
 use pgimbal_wire::error::{Severity, SqlState};
 use tokio::sync::watch;
 use tracing::info;
@@ -29,7 +29,7 @@ use crate::login::{Authenticated, ConsoleRole};
 use answer::{Fault, Row, notice};
 use averages::Averages;
 use command::Command;
-pub use control::{Control, ControlRequest, MainTaskGone, ReloadRefused, Reloaded};
+pub use control::{Control, ControlRequest, MainTaskGone, ReloadRefused};
 
 /// What all sessions on the console share.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Console {
             Fault::new(SqlState::CONFIG_FILE_ERROR, refused.to_string())
                 .hint("Nothing was changed. Correct the configuration and say RELOAD again.")
         })?;
-        let Reloaded { applied, needs_restart } = reloaded;
+        let Reload { applied, needs_restart } = reloaded;
         if applied.is_empty() && needs_restart.is_empty() {
             notice(out, Severity::Notice, "nothing has changed");
         }

@@ -75,8 +75,10 @@ labels! {
     }
 }
 
-impl From<&LoginError> for LoginResult {
-    fn from(error: &LoginError) -> Self {
+impl LoginResult {
+    /// What a login that failed with `error` counts as.
+    #[must_use]
+    pub const fn of(error: &LoginError) -> Self {
         match error {
             LoginError::Gone | LoginError::Io(_) => Self::ClientGone,
             LoginError::Tls(_) | LoginError::NoAlpn => Self::TlsFailed,

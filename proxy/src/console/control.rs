@@ -1,23 +1,15 @@
 //! What the console may ask of the main task.
 
+use pgimbal_config::Reload;
 use tokio::sync::{mpsc, oneshot};
 
 /// A request to the main task.
 #[derive(Debug)]
 pub enum ControlRequest {
     /// Read the configuration again and apply what a reload may change.
-    Reload(oneshot::Sender<Result<Reloaded, ReloadRefused>>),
+    Reload(oneshot::Sender<Result<Reload, ReloadRefused>>),
     /// Drain as on SIGTERM, then end the process. Answered when draining has begun.
     Shutdown(oneshot::Sender<()>),
-}
-
-/// What a reload did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reloaded {
-    /// Options whose new value is in force, by their names in the file.
-    pub applied: Vec<String>,
-    /// Options whose new value waits for a restart.
-    pub needs_restart: Vec<String>,
 }
 
 /// A configuration that was refused whole; the old one stays in force.
@@ -48,7 +40,7 @@ impl Control {
     ///
     /// # Errors
     /// [`MainTaskGone`]; [`ReloadRefused`] is in the answer.
-    pub async fn reload(&self) -> Result<Result<Reloaded, ReloadRefused>, MainTaskGone> {
+    pub async fn reload(&self) -> Result<Result<Reload, ReloadRefused>, MainTaskGone> {
         let (reply, answer) = oneshot::channel();
         self.ask(ControlRequest::Reload(reply), answer).await
     }
