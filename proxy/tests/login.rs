@@ -100,12 +100,14 @@ async fn serve(client: &mut Authenticated) {
         let read = std::future::poll_fn(|cx| transport.poll_read(cx, &mut buf)).await;
         match read {
             Ok(count @ 1..) if buf[0] == b'Q' && count > 5 => {}
-            _ => return,
+            _ => break,
         }
         out.clear();
         encode::command_complete(&mut out, "SELECT 0");
         encode::ready_for_query(&mut out, TransactionStatus::Idle);
     }
+    let transport = &mut client.transport;
+    let _ = std::future::poll_fn(|cx| transport.poll_shutdown(cx)).await;
 }
 
 async fn write(transport: &mut Transport, bytes: &[u8]) {
