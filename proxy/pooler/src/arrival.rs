@@ -49,7 +49,7 @@ impl Pooler {
             reported,
             statements: None,
             unnamed: None,
-            bound_effect: None,
+            bound_effects: Vec::new(),
             unkept_serial: 0,
             close_after_sync: Vec::new(),
             offline: None,

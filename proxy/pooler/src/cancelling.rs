@@ -42,7 +42,7 @@ impl Pooler {
         let Some(server) = self.servers.get_mut(id.index()).filter(|server| server.id == id) else {
             return;
         };
-        if server.owed.is_empty() {
+        if !server.owed.runs_clients() {
             return;
         }
         server.cancels += 1;

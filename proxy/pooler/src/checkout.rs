@@ -8,7 +8,7 @@ use pgimbal_wire::encode::TransactionStatus;
 
 use crate::ids::{PoolId, ServerId, SessionId};
 use crate::offline::Offline;
-use crate::pool::{Reserve, fair_share};
+use crate::pool::{Reserve, Waiter, fair_share};
 use crate::pooler::{Action, Pooler};
 use crate::server::{
     BackendKey, Body, Server, ServerState, SinceReady, UnnamedStatement,
@@ -53,7 +53,7 @@ impl Pooler {
             return Checkout::Refused;
         }
         session.link = Link::Waiting(now);
-        pool.waiters.push_back(id);
+        pool.waiters.push_back(Waiter { session: id, since: now });
         pool.waiting += 1;
         let pool = session.pool;
         self.dial_if_wanted(pool, now);
@@ -66,18 +66,23 @@ impl Pooler {
         let Some(server) = self.servers.get_mut(id.index()).filter(|server| server.id == id) else {
             return;
         };
+        let served = server.session();
         if let ServerState::Linked(session, since) = server.state {
             let pool = &mut self.pools[server.pool.index()];
             pool.stats.held_nanos += (now - since).as_nanos() as u64;
             if let Some(session) = self.sessions.get_mut(session.index()) {
                 session.link = Link::Unlinked;
+                session.bound_effects.clear();
             }
         }
         if server.cancels > 0 {
             server.state = ServerState::AwaitingCancels(now);
-            return;
+        } else {
+            self.release(id, now);
         }
-        self.release(id, now);
+        if let Some(session) = served.filter(|_| self.draining) {
+            self.dismiss_drained(session);
+        }
     }
 
     /// A server connection that nobody holds any more goes to whoever needs it most.
@@ -98,20 +103,14 @@ impl Pooler {
             return;
         }
         while let Some(waiter) = self.pools[pool.index()].waiters.pop_front() {
-            let waits = self
-                .sessions
-                .get(waiter.index())
-                .filter(|session| session.id == waiter)
-                .and_then(|session| match session.link {
-                    Link::Waiting(since) => Some(since),
-                    _ => None,
-                });
-            let Some(since) = waits else { continue };
+            if !self.still_waits(waiter) {
+                continue;
+            }
             let pool = &mut self.pools[pool.index()];
             pool.waiting -= 1;
-            pool.stats.waits.record(now - since);
-            self.link(waiter, id, now);
-            self.wake(waiter);
+            pool.stats.waits.record(now - waiter.since);
+            self.link(waiter.session, id, now);
+            self.wake(waiter.session);
             return;
         }
         let pool = &mut self.pools[pool.index()];
@@ -206,14 +205,18 @@ impl Pooler {
             pool.waiting -= 1;
             // Entries of those who wait no more go when they are the majority.
             if pool.waiters.len() > 2 * pool.waiting as usize + 16 {
-                let sessions = &self.sessions;
-                pool.waiters.retain(|waiter| {
-                    sessions.get(waiter.index()).is_some_and(|session| {
-                        session.id == *waiter && matches!(session.link, Link::Waiting(_))
-                    })
-                });
+                let mut waiters = std::mem::take(&mut pool.waiters);
+                let pool = session.pool;
+                waiters.retain(|waiter| self.still_waits(*waiter));
+                self.pools[pool.index()].waiters = waiters;
             }
         }
+    }
+
+    /// Whether an entry of the queue is that of a session which waits since then.
+    pub(crate) fn still_waits(&self, waiter: Waiter) -> bool {
+        self.session(waiter.session)
+            .is_some_and(|session| session.link == Link::Waiting(waiter.since))
     }
 
     /// Whether the pool releases server connections before the client leaves.

@@ -9,7 +9,7 @@ use pgimbal_wire::error::{Report, SqlState};
 
 use crate::ids::{ServerId, SessionId};
 use crate::link;
-use crate::owed::{Owed, OwnQuery};
+use crate::owed::OwnQuery;
 use crate::plan::Plan;
 use crate::pooler::{Action, Pooler};
 use crate::session::{Link, Presence};
@@ -83,6 +83,16 @@ impl Pooler {
         }
     }
 
+    /// While draining: a session whose transaction has ended goes too.
+    pub(crate) fn dismiss_drained(&mut self, id: SessionId) {
+        let stays = self
+            .session(id)
+            .is_none_or(|session| session.presence != Presence::Here || session.offline.is_some());
+        if !stays {
+            self.dismiss(id, SqlState::ADMIN_SHUTDOWN, "pgimbal is shutting down");
+        }
+    }
+
     /// Whether any session is left.
     #[must_use]
     pub fn has_sessions(&self) -> bool {
@@ -114,7 +124,7 @@ impl Pooler {
         let pool = &self.pools[session.pool.index()];
         let vanished = session.presence == Presence::Vanished;
         if vanished
-            && !server.owed.is_empty()
+            && server.owed.runs_clients()
             && !server.since_ready.may_commit
             && !server.since_ready.cancelled
             && pool.config.pool.on_client_gone == OnClientGone::Cancel
@@ -138,8 +148,7 @@ impl Pooler {
             return Departure::Later;
         }
         if server.status != TransactionStatus::Idle {
-            server.owed.push(Owed::Own(OwnQuery::Rollback));
-            plan.make_for_server(|out| encode::query(out, b"ROLLBACK"));
+            link::send_own(server, OwnQuery::Rollback, b"ROLLBACK", plan);
             return Departure::Later;
         }
         let is_clean = matches!(session.link, Link::Cleaning(_));

@@ -14,7 +14,7 @@ use crate::plan::{Plan, Stop};
 use crate::pool::Pool;
 use crate::pooler::Tables;
 use crate::reported::Reported;
-use crate::server::{Body, Server};
+use crate::server::{Body, Server, UnnamedStatement};
 use crate::session::{ClientBody, Link, Presence, Session};
 use crate::shared::PinSlot;
 use crate::settings::{Replay, Reset, SettingsTable, When, after_reset_sql, replay_sql};
@@ -36,8 +36,7 @@ pub(crate) fn enter(turn: &mut ClientTurn<'_>) -> Step {
             }
         };
         for (kind, text) in queries {
-            server.owed.push(Owed::Own(*kind));
-            turn.plan.make_for_server(|out| encode::query(out, text));
+            send_own(server, *kind, text, turn.plan);
         }
         if !queries.is_empty() {
             turn.session.link = Link::Setup(server.id);
@@ -179,8 +178,14 @@ fn forget_statements(session: &mut Session, server: &mut Server) {
 
 /// Sends the reset query, after which the connection serves somebody else.
 pub(crate) fn start_reset(server: &mut Server, pool: &Pool, plan: &mut Plan) {
-    server.owed.push(Owed::Own(OwnQuery::Reset));
-    plan.make_for_server(|out| encode::query(out, pool.config.pool.reset_query.as_bytes()));
+    send_own(server, OwnQuery::Reset, pool.config.pool.reset_query.as_bytes(), plan);
+}
+
+/// Sends a query of the proxy's own. Like every simple query it destroys the unnamed statement.
+pub(crate) fn send_own(server: &mut Server, kind: OwnQuery, sql: &[u8], plan: &mut Plan) {
+    server.owed.push(Owed::Own(kind));
+    server.unnamed = UnnamedStatement::Absent;
+    plan.make_for_server(|out| encode::query(out, sql));
 }
 
 /// Whether the server connection may be given back now.

@@ -8,6 +8,8 @@ use std::rc::Rc;
 
 use crate::effect::Effect;
 use crate::prepared::{Statement, StatementId};
+use crate::server::UnnamedStatement;
+use crate::session::Unnamed;
 
 /// Entries that one server connection may owe. A pipeline of unnamed statements needs two entries
 /// for each Sync, so this is several hundred round trips in flight: more than hides any latency.
@@ -24,6 +26,11 @@ pub enum Owed {
     Made(MadeReply, u32),
     /// As [`Owed::Made`], once, where the client's names changed with the request.
     MadeChange(MadeReply, Box<NameChange>),
+    /// The reply to a Parse or Close of the unnamed statement.
+    Unnamed(Origin, Option<Box<UnnamedBefore>>),
+    /// No reply: so many CopyDone or CopyFail that were forwarded before the server had said that
+    /// it reads COPY data.
+    CopyEnd(u32),
     /// The reply to a Parse that was forwarded or put in.
     Parse(Box<ParseInFlight>),
     /// The reply to a Close that frees a place among the server's prepared statements.
@@ -47,6 +54,33 @@ pub enum MadeReply {
     ParseComplete,
     /// CloseComplete for a statement that stays on the server.
     CloseComplete,
+}
+
+/// Whose a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The client's: the reply passes.
+    Client,
+    /// The proxy's: the reply is swallowed.
+    Proxy,
+}
+
+/// What the unnamed statement was before a request that an earlier error may skip.
+#[derive(Debug)]
+pub struct UnnamedBefore {
+    /// To the client; `None` where the request was the proxy's.
+    pub client: Option<Option<Unnamed>>,
+    /// To the server.
+    pub server: UnnamedStatement,
+}
+
+/// Where a COPY FROM STDIN that has just begun stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyBegun {
+    /// Its end was forwarded already.
+    pub ended: bool,
+    /// The Sync that ended its segment was ignored, and none has followed.
+    pub lost_sync: bool,
 }
 
 /// Why the proxy sent a simple query of its own.
@@ -116,6 +150,24 @@ impl OwedQueue {
         }
     }
 
+    /// Notes that CopyDone or CopyFail was forwarded while something is owed that may be a COPY.
+    pub fn copy_ended(&mut self) {
+        match self.entries.back_mut() {
+            Some(Owed::CopyEnd(n)) => *n += 1,
+            Some(_) => self.entries.push_back(Owed::CopyEnd(1)),
+            None => {}
+        }
+    }
+
+    /// Whether an error in front of what is added now would make the server skip it.
+    pub fn may_skip(&self) -> bool {
+        self.entries
+            .iter()
+            .rev()
+            .take_while(|entry| !matches!(entry, Owed::Sync | Owed::OwnSync))
+            .any(|entry| !matches!(entry, Owed::Query(_) | Owed::Own(_) | Owed::CopyEnd(_)))
+    }
+
     /// Adds any entry.
     pub fn push(&mut self, entry: Owed) {
         self.entries.push_back(entry);
@@ -131,6 +183,13 @@ impl OwedQueue {
     /// Returns what it was, or `None` when no such reply was owed.
     #[inline]
     pub fn take_reply(&mut self) -> Option<Reply> {
+        let reply = self.take_front();
+        self.settle_front();
+        reply
+    }
+
+    #[inline]
+    fn take_front(&mut self) -> Option<Reply> {
         match self.entries.front_mut()? {
             Owed::Pass(n) => {
                 *n -= 1;
@@ -146,8 +205,10 @@ impl OwedQueue {
                 }
                 Some(Reply::Swallow)
             }
-            Owed::Parse(_) | Owed::Evict(_) | Owed::Execute(_) => {
+            Owed::Parse(_) | Owed::Evict(_) | Owed::Execute(_) | Owed::Unnamed(..) => {
                 match self.entries.pop_front()? {
+                    Owed::Unnamed(Origin::Client, _) => Some(Reply::Pass),
+                    Owed::Unnamed(Origin::Proxy, _) => Some(Reply::Swallow),
                     Owed::Parse(parse) => Some(Reply::Parse(parse)),
                     Owed::Evict(id) => Some(Reply::Evict(id)),
                     Owed::Execute(effect) => Some(Reply::Execute(effect)),
@@ -165,11 +226,13 @@ impl OwedQueue {
             Owed::Made(reply, n) => {
                 let taken = (*reply, *n);
                 self.entries.pop_front();
+                self.settle_front();
                 Some(taken)
             }
             Owed::MadeChange(reply, _) => {
                 let taken = (*reply, 1);
                 self.entries.pop_front();
+                self.settle_front();
                 Some(taken)
             }
             _ => None,
@@ -179,10 +242,12 @@ impl OwedQueue {
     /// Takes the entry that a ReadyForQuery settles; `None` when none was owed.
     #[inline]
     pub fn take_ready(&mut self) -> Option<Owed> {
-        match self.entries.front()? {
+        let settled = match self.entries.front()? {
             Owed::Sync | Owed::OwnSync | Owed::Query(_) | Owed::Own(_) => self.entries.pop_front(),
             _ => None,
-        }
+        };
+        self.settle_front();
+        settled
     }
 
     /// After an error in the extended protocol: takes what the server will skip, the entries in
@@ -193,18 +258,47 @@ impl OwedQueue {
         (skipped, sync.is_some())
     }
 
-    /// COPY has begun: the server ignores the Syncs that stand right behind the running Execute.
-    pub fn forget_syncs_behind_copy(&mut self) {
-        if matches!(self.entries.front(), Some(Owed::Pass(1) | Owed::Execute(_))) {
-            while matches!(self.entries.get(1), Some(Owed::Sync)) {
+    /// COPY FROM STDIN has begun: the server ignores the Syncs between the running statement and
+    /// the end of its data.
+    pub fn copy_begins(&mut self) -> CopyBegun {
+        let mut begun = CopyBegun { ended: false, lost_sync: false };
+        if !matches!(self.entries.front(), Some(Owed::Pass(1) | Owed::Execute(_) | Owed::Query(_))) {
+            return begun;
+        }
+        let mut forgotten = false;
+        while matches!(self.entries.get(1), Some(Owed::Sync)) {
+            self.entries.remove(1);
+            forgotten = true;
+        }
+        if let Some(Owed::CopyEnd(n)) = self.entries.get_mut(1) {
+            begun.ended = true;
+            *n -= 1;
+            if *n == 0 {
                 self.entries.remove(1);
             }
         }
+        begun.lost_sync = forgotten
+            && !matches!(self.entries.front(), Some(Owed::Query(_)))
+            && !self.entries.iter().any(|entry| matches!(entry, Owed::Sync));
+        begun
     }
 
     /// Takes everything: the connection is gone.
     pub fn take_all(&mut self) -> VecDeque<Owed> {
         std::mem::take(&mut self.entries)
+    }
+
+    /// Whether what the server works on now is the client's.
+    pub fn runs_clients(&self) -> bool {
+        self.entries.front().is_some_and(|entry| !matches!(entry, Owed::Own(_) | Owed::OwnSync))
+    }
+
+    /// What stands at the front without a reply to wait for has had its time.
+    #[inline]
+    fn settle_front(&mut self) {
+        while matches!(self.entries.front(), Some(Owed::CopyEnd(_))) {
+            self.entries.pop_front();
+        }
     }
 
     /// Whether nothing is owed.

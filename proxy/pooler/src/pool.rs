@@ -27,6 +27,15 @@ pub struct PoolKey {
     pub user: Box<str>,
 }
 
+/// A place in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiter {
+    /// Whose it is.
+    pub session: SessionId,
+    /// Since when it waits: a session that has left the queue and waits anew has another place.
+    pub since: Instant,
+}
+
 /// One worker's part of a pool.
 #[derive(Debug)]
 pub struct Pool {
@@ -41,7 +50,7 @@ pub struct Pool {
     /// Idle server connections; the last one released is the first to be used again.
     pub idle: Vec<ServerId>,
     /// Those who wait, longest first. An entry whose session waits no more is passed over.
-    pub waiters: VecDeque<SessionId>,
+    pub waiters: VecDeque<Waiter>,
     /// Sessions that wait, without the entries of those that do no more.
     pub waiting: u32,
     /// Logins that wait for the first server connection's welcome.

@@ -74,7 +74,7 @@ impl Pooler {
         self.wake_logins(id);
         let waiters = std::mem::take(&mut self.pools[id.index()].waiters);
         for waiter in waiters {
-            self.refuse_waiter(waiter, &error);
+            self.refuse_waiter(waiter.session, &error);
         }
     }
 
@@ -143,7 +143,7 @@ impl Pooler {
 /// Writes what the client of a dead server connection is told, and puts its session in order.
 fn part_from_dead(session: &mut Session, server: &mut Server, keeps_state: bool, plan: &mut Plan) -> Aftermath {
     undo_owed(session, server);
-    session.bound_effect = None;
+    session.bound_effects.clear();
     session.close_after_sync.clear();
     if session.presence != Presence::Here {
         return Aftermath::Ends;
@@ -193,7 +193,6 @@ fn answer_owed(session: &mut Session, server: &mut Server, error: Arc<[u8]>, pla
     let status =
         if in_transaction { TransactionStatus::Failed } else { TransactionStatus::Idle };
     let mut told = server.since_ready.failed;
-    let mut open = server.since_ready.segment_open;
     for entry in server.owed.take_all() {
         match entry {
             Owed::Sync | Owed::Query(_) => {
@@ -208,16 +207,20 @@ fn answer_owed(session: &mut Session, server: &mut Server, error: Arc<[u8]>, pla
                 server.since_ready.failed = false;
                 plan.make_for_client(|out| encode::ready_for_query(out, status));
             }
-            Owed::Own(_) | Owed::OwnSync => {}
-            _ => open = true,
+            _ => {}
         }
     }
-    let segment_told = open && session.phase == Phase::Skipping;
+    if server.since_ready.segment_open {
+        // The client is in the middle of a segment: as after any error, what follows up to Sync is
+        // skipped.
+        if session.phase != Phase::Skipping {
+            plan.make_for_client(|out| error::with_severity(&error, Severity::Error, out));
+            session.phase = Phase::Skipping;
+        }
+        told = true;
+    }
     if in_transaction {
-        session.offline =
-            Some(Box::new(Offline::lost((!told && !segment_told).then_some(error))));
-    } else if open && !segment_told {
-        session.offline = Some(Box::new(Offline::refused(error)));
+        session.offline = Some(Box::new(Offline::lost((!told).then_some(error))));
     }
 }
 

@@ -168,8 +168,9 @@ impl ServerTurn<'_> {
             | backend::EMPTY_QUERY_RESPONSE => self.reply(),
             backend::PARAMETER_DESCRIPTION | backend::FUNCTION_CALL_RESPONSE => Ok(self.rows()),
             backend::COPY_IN_RESPONSE => {
-                self.server.copy_in = true;
-                self.server.owed.forget_syncs_behind_copy();
+                let begun = self.server.owed.copy_begins();
+                self.server.copy_in = !begun.ended;
+                self.server.since_ready.segment_open |= begun.lost_sync;
                 Ok(self.rows())
             }
             backend::COPY_OUT_RESPONSE | backend::COPY_BOTH_RESPONSE => Ok(self.rows()),

@@ -41,8 +41,8 @@ pub struct Session {
     pub statements: Option<Box<ClientStatements>>,
     /// Its unnamed prepared statement.
     pub unnamed: Option<Unnamed>,
-    /// The portal whose Execute changes session state, and how.
-    pub bound_effect: Option<Box<(Box<[u8]>, Effect)>>,
+    /// The portals whose Execute changes session state, and how.
+    pub bound_effects: Vec<(Box<[u8]>, Effect)>,
     /// How many statements without a kept text it has had: they are told apart by it.
     pub unkept_serial: u32,
     /// Names to close on the server after the next Sync (probes for duplicates).

@@ -96,13 +96,11 @@ impl Pooler {
 
     /// The longest waiter; entries of those who wait no more are dropped on the way.
     fn first_waiter(&mut self, id: PoolId, now: Instant) -> Option<(SessionId, Duration)> {
-        let pool = &mut self.pools[id.index()];
-        while let Some(waiter) = pool.waiters.front().copied() {
-            let session = self.sessions.get(waiter.index()).filter(|session| session.id == waiter);
-            if let Some(Link::Waiting(since)) = session.map(|session| session.link) {
-                return Some((waiter, now - since));
+        while let Some(waiter) = self.pools[id.index()].waiters.front().copied() {
+            if self.still_waits(waiter) {
+                return Some((waiter.session, now - waiter.since));
             }
-            pool.waiters.pop_front();
+            self.pools[id.index()].waiters.pop_front();
         }
         None
     }

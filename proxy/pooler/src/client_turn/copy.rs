@@ -27,7 +27,10 @@ impl ClientTurn<'_> {
         }
         let message = self.held(header, 0)?;
         self.forward(message);
-        self.server()?.copy_in = false;
+        let server = self.server()?;
+        if !std::mem::take(&mut server.copy_in) {
+            server.owed.copy_ended();
+        }
         Ok(())
     }
 

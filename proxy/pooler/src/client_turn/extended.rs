@@ -11,17 +11,21 @@ use super::parse::write_client_name;
 use super::query::Refusal;
 use super::{ClientTurn, Message, Step};
 use crate::effect::Effect;
-use crate::owed::{MadeReply, Owed};
+use crate::owed::{MadeReply, Origin, Owed};
 use crate::plan::Stop;
 use crate::prepared::{Portal, Statement, StatementKind};
 use crate::server::UnnamedStatement;
 use crate::session::{Link, Phase};
-use crate::text::{self, Statements};
+use crate::text::{self, Statements, Taint};
+
+/// Portals bound to a SET and the like that wait for their Execute; drivers have one at a time.
+const BOUND_EFFECTS_LIMIT: usize = 32;
 
 impl<'a> ClientTurn<'a> {
     pub(super) fn bind(&mut self, header: Header) -> Step {
         let (message, bind) = self.view(header, Bind::view)?;
         self.server()?.since_ready.segment_open = true;
+        self.session.bound_effects.retain(|(portal, _)| **portal != *bind.portal);
         if let Some(special) = self.special_text(bind.statement)
             && let Err(refusal) = self.bind_special(&special, bind.portal)
         {
@@ -67,22 +71,20 @@ impl<'a> ClientTurn<'a> {
 
     pub(super) fn execute(&mut self, header: Header) -> Step {
         let (message, execute) = self.view(header, Execute::view)?;
-        self.pool.stats.queries += 1;
-        let effect = self
-            .session
-            .bound_effect
-            .take_if(|bound| *bound.0 == *execute.portal)
-            .map(|bound| bound.1);
-        let server = self.server()?;
-        server.since_ready.segment_open = true;
-        let Some(effect) = effect else {
-            server.owed.pass();
+        self.server()?.since_ready.segment_open = true;
+        let effects = &self.session.bound_effects;
+        let Some(at) = effects.iter().position(|(portal, _)| **portal == *execute.portal) else {
+            self.pool.stats.queries += 1;
+            self.server()?.owed.pass();
             self.forward(message);
             return Ok(());
         };
-        if let Effect::Deallocate(name) = &effect {
-            self.lend_name(name);
+        if let Effect::Deallocate(name) = &effects[at].1 {
+            let name = name.clone();
+            self.lend_name(&name)?;
         }
+        self.pool.stats.queries += 1;
+        let effect = self.session.bound_effects.swap_remove(at).1;
         self.server()?.owed.push(Owed::Execute(Box::new(effect)));
         self.forward(message);
         // What follows depends on it, and the server sends nothing before Sync or Flush.
@@ -109,14 +111,15 @@ impl<'a> ClientTurn<'a> {
             Target::Statement(_) | Target::Portal(_) => {
                 let message = self.linked(header, 0)?;
                 if target == Target::Statement(&[]) {
+                    let before = self.unnamed_before(Origin::Client);
                     self.session.unnamed = None;
-                }
-                let server = self.server()?;
-                if target == Target::Statement(&[]) {
+                    let server = self.server()?;
                     server.unnamed = UnnamedStatement::Absent;
+                    server.owed.push(Owed::Unnamed(Origin::Client, before));
+                } else {
+                    self.server()?.owed.pass();
                 }
-                server.since_ready.segment_open = true;
-                server.owed.pass();
+                self.server()?.since_ready.segment_open = true;
                 self.forward(message);
                 Ok(())
             }
@@ -224,7 +227,12 @@ impl<'a> ClientTurn<'a> {
         if let Statements::One(statement) = &verdict.statements
             && let Some(effect) = Effect::of(statement)
         {
-            self.session.bound_effect = Some(Box::new((portal.into(), effect)));
+            if self.session.bound_effects.len() >= BOUND_EFFECTS_LIMIT {
+                let slot = self.pin_place().map_err(|()| Refusal::PinsExhausted)?;
+                self.session.pin.taint(Taint::SetUnread.into(), slot);
+                return Ok(());
+            }
+            self.session.bound_effects.push((portal.into(), effect));
         }
         Ok(())
     }
@@ -236,6 +244,7 @@ impl<'a> ClientTurn<'a> {
         if current == mine {
             return Ok(());
         }
+        let before = self.unnamed_before(Origin::Proxy);
         match &self.session.unnamed {
             Some(unnamed) => {
                 self.plan.make_for_server(|out| {
@@ -247,13 +256,13 @@ impl<'a> ClientTurn<'a> {
                 self.pool.stats.parses_put_in += 1;
                 let server = self.server()?;
                 server.unnamed = mine;
-                server.owed.swallow(1);
+                server.owed.push(Owed::Unnamed(Origin::Proxy, before));
             }
             None if current != UnnamedStatement::Absent => {
                 self.plan.make_for_server(|out| encode::close(out, NameKind::Statement, b""));
                 let server = self.server()?;
                 server.unnamed = UnnamedStatement::Absent;
-                server.owed.swallow(1);
+                server.owed.push(Owed::Unnamed(Origin::Proxy, before));
             }
             None => {}
         }

@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
-use pgimbal_wire::encode;
+use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::extended::Parse;
 use pgimbal_wire::frame::{HEADER_LEN, Header};
 
 use super::query::kind_of;
 use super::{ClientTurn, Message, Step};
-use crate::owed::{MadeReply, NameChange, Owed, ParseInFlight};
+use crate::owed::{MadeReply, NameChange, Origin, Owed, ParseInFlight, UnnamedBefore};
 use crate::plan::HOLD_LIMIT;
 use crate::prepared::{
     CLIENT_STATEMENTS_LIMIT, SERVER_NAME_PREFIX, Statement, StatementId, StatementKind,
@@ -40,6 +40,7 @@ impl ClientTurn<'_> {
     }
 
     fn parse_unnamed(&mut self, message: Message<'_>, parse: Parse<'_>) -> Step {
+        let before = self.unnamed_before(Origin::Client);
         if message.is_whole() {
             let kind = kind_of(&text::judge(parse.text, self.reading()));
             let unnamed = self.session.unnamed.get_or_insert_with(|| Unnamed {
@@ -59,9 +60,17 @@ impl ClientTurn<'_> {
         let owner = UnnamedStatement::Of(self.session.id);
         let server = self.server()?;
         server.unnamed = owner;
-        server.owed.pass();
+        server.owed.push(Owed::Unnamed(Origin::Client, before));
         self.forward(message);
         Ok(())
+    }
+
+    /// What a request of the unnamed statement is undone to, should it be skipped; `None` if it
+    /// cannot be.
+    pub(super) fn unnamed_before(&mut self, origin: Origin) -> Option<Box<UnnamedBefore>> {
+        let server = self.server.as_deref().filter(|server| server.owed.may_skip())?;
+        let client = (origin == Origin::Client).then(|| self.session.unnamed.take());
+        Some(Box::new(UnnamedBefore { client, server: server.unnamed }))
     }
 
     /// A text that is kept: any server can be given it, and a server that has it is spared.
@@ -78,8 +87,20 @@ impl ClientTurn<'_> {
             kind_of(&text::judge(text, reading))
         });
         let change = self.rename(parse.name, Some(Rc::clone(&statement)));
-        let spared = self.server()?.statements.has(statement.id);
-        if spared {
+        let server = self.server()?;
+        let spared = server.statements.has(statement.id);
+        if spared && server.status == TransactionStatus::Failed && statement.kind == StatementKind::Plain {
+            // The server refuses it, and keeps what it has under that name.
+            server.owed.push(Owed::Parse(Box::new(ParseInFlight {
+                statement: None,
+                change: Some(change),
+            })));
+            let rest = message.body_len() - parse.name.len() - 1;
+            let mut server_name = Vec::with_capacity(48);
+            statement.write_server_name(&mut server_name);
+            self.make_head(pgimbal_wire::tag::frontend::PARSE, &server_name, rest);
+            self.forward_from(message, message.start + HEADER_LEN + parse.name.len() + 1);
+        } else if spared {
             self.pool.stats.parses_spared += 1;
             self.server()?.owed.push(Owed::MadeChange(MadeReply::ParseComplete, Box::new(change)));
             self.at = message.end();
@@ -96,11 +117,14 @@ impl ClientTurn<'_> {
         statement: &Rc<Statement>,
         change: NameChange,
     ) -> Step {
-        self.make_room()?;
-        let server = self.server()?;
-        server.statements.insert(statement.id);
-        server.owed.push(Owed::Parse(Box::new(ParseInFlight {
-            statement: Some(Rc::clone(statement)),
+        // One without a kept text is this session's alone and must not be evicted: it is not listed.
+        let listed = statement.body.is_some();
+        if listed {
+            self.make_room()?;
+            self.server()?.statements.insert(statement.id);
+        }
+        self.server()?.owed.push(Owed::Parse(Box::new(ParseInFlight {
+            statement: listed.then(|| Rc::clone(statement)),
             change: Some(change),
         })));
         let rest = message.body_len() - name.len() - 1;

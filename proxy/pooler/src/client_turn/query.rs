@@ -62,7 +62,7 @@ impl ClientTurn<'_> {
         };
         self.note_verdict(&verdict, slot);
         if let Some(Effect::Deallocate(name)) = &effect {
-            self.lend_name(name);
+            self.lend_name(name)?;
         }
         self.send_query(message, effect);
         Ok(())
@@ -107,7 +107,12 @@ impl ClientTurn<'_> {
             self.session.phase = Phase::Barrier;
         }
         if let Some(server) = self.server.as_deref_mut() {
-            server.unnamed = UnnamedStatement::Absent;
+            // A query in a segment that fails in front of it is skipped: the server keeps whatever
+            // it has.
+            server.unnamed = match server.owed.may_skip() {
+                true => UnnamedStatement::Foreign,
+                false => UnnamedStatement::Absent,
+            };
             server.owed.push(Owed::Query(effect.map(Box::new)));
         }
         self.pool.stats.queries += 1;
@@ -138,24 +143,38 @@ impl ClientTurn<'_> {
     /// error, so that the transaction fails as it would on PostgreSQL.
     fn refuse_query(&mut self, message: Message<'_>, refusal: Refusal) -> Step {
         let report = refusal.report();
+        self.await_owed()?;
         let server = self.server()?;
-        if !server.owed.is_empty() {
-            self.session.phase = Phase::Barrier;
-            return Err(Stop::Full);
-        }
-        let status = server.status;
+        let is_alone = server.status == TransactionStatus::Idle && !server.since_ready.segment_open;
         self.at = message.end();
-        if status == TransactionStatus::Idle {
+        if is_alone {
             self.pool.stats.error(report.code);
             self.plan.make_for_client(|out| {
                 report.encode_error(out);
                 encode::ready_for_query(out, TransactionStatus::Idle);
             });
         } else {
-            self.server()?.owed.push(Owed::Query(None));
+            self.session.unnamed = None;
+            let server = self.server()?;
+            server.unnamed = UnnamedStatement::Absent;
+            server.owed.push(Owed::Query(None));
             self.plan.make_for_server(|out| encode::query(out, &raising(&report)));
         }
         Ok(())
+    }
+
+    /// Stops in front of a message that depends on what is owed.
+    pub(super) fn await_owed(&mut self) -> Step {
+        let server = self.server()?;
+        if server.owed.is_empty() {
+            return Ok(());
+        }
+        if server.since_ready.segment_open {
+            // Without it the server may sit on the replies for which we wait.
+            self.plan.make_for_server(encode::flush);
+        }
+        self.session.phase = Phase::Barrier;
+        Err(Stop::Full)
     }
 
     /// Bind of a statement that is not let through: the server raises the error when it runs.
@@ -177,14 +196,19 @@ impl ClientTurn<'_> {
 
     /// The client names a statement that the servers know under another name: lends the linked
     /// server the client's name, so that PostgreSQL itself judges what the client does with it.
-    pub(super) fn lend_name(&mut self, name: &[u8]) {
-        let known = self.session.statements.as_ref().is_some_and(|known| known.get(name).is_some());
-        let Some(server) = self.server.as_deref_mut().filter(|_| known) else { return };
-        if server.status == TransactionStatus::Failed {
-            return;
+    ///
+    /// Nothing may be owed then: in a transaction that fails meanwhile the name would stay.
+    pub(super) fn lend_name(&mut self, name: &[u8]) -> Step {
+        if !self.knows(name) {
+            return Ok(());
         }
-        server.owed.push(Owed::Parse(Box::new(ParseInFlight { statement: None, change: None })));
-        self.plan.make_for_server(|out| encode::parse(out, name, b"", &[0, 0]));
+        self.await_owed()?;
+        let server = self.server()?;
+        if server.status != TransactionStatus::Failed {
+            server.owed.push(Owed::Parse(Box::new(ParseInFlight { statement: None, change: None })));
+            self.plan.make_for_server(|out| encode::parse(out, name, b"", &[0, 0]));
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! ReadyForQuery: what is settled by it, and what comes next for the server connection.
 
-use pgimbal_wire::encode::{self, TransactionStatus};
+use pgimbal_wire::encode::TransactionStatus;
 
 use super::{Fate, Freed, ServerTurn};
 use crate::link;
@@ -21,6 +21,8 @@ impl ServerTurn<'_> {
         self.settle_transaction(since.failed);
         self.server.since_ready = SinceReady {
             segment_open: since.segment_open,
+            // It may be a later one of a pipeline.
+            may_commit: since.may_commit && !self.server.owed.is_empty(),
             ..SinceReady::default()
         };
         self.freed = Freed::Perhaps;
@@ -66,8 +68,7 @@ impl ServerTurn<'_> {
             return;
         }
         for sql in queries {
-            self.server.owed.push(Owed::Own(OwnQuery::Restore));
-            self.plan.make_for_server(|out| encode::query(out, &sql));
+            link::send_own(self.server, OwnQuery::Restore, &sql, self.plan);
         }
     }
 

@@ -6,9 +6,10 @@ use pgimbal_wire::error::{self, ErrorFields, Severity, SqlState};
 
 use super::{Fate, ServerTurn};
 use crate::link;
-use crate::owed::{NameChange, Owed, OwnQuery, Reply};
+use crate::owed::{NameChange, Origin, Owed, OwnQuery, Reply, UnnamedBefore};
 use crate::plan::Stop;
-use crate::session::{Phase, Session};
+use crate::server::UnnamedStatement;
+use crate::session::{Link, Phase, Session};
 
 impl ServerTurn<'_> {
     /// CommandComplete: the last reply of an Execute, or one of a query's.
@@ -99,8 +100,9 @@ impl ServerTurn<'_> {
     /// The server skips everything up to Sync: undoes what was noted ahead for it.
     fn skip_to_sync(&mut self) {
         let (skipped, sync_is_owed) = self.server.owed.take_skipped();
-        for entry in skipped.into_iter().rev() {
+        for (index, entry) in skipped.into_iter().enumerate().rev() {
             match entry {
+                Owed::Unnamed(origin, before) => self.undo_unnamed(index == 0, origin, before),
                 Owed::Parse(parse) => {
                     if let Some(statement) = &parse.statement {
                         self.server.statements.remove(statement.id);
@@ -116,13 +118,29 @@ impl ServerTurn<'_> {
             }
         }
         let Some(session) = self.session.as_deref_mut() else { return };
-        session.bound_effect = None;
         if !sync_is_owed {
             session.phase = Phase::Skipping;
         }
-        // Whether an unnamed Parse in the segment was reached is not known. On this server its own
-        // unnamed statement tells; elsewhere the client is told that there is none.
-        session.unnamed = None;
+        if session.pin.statements().unkept {
+            link::refresh_statement_pins(session, self.tables, None);
+        }
+    }
+
+    /// A Parse of the unnamed statement that failed has destroyed it; one that was skipped has
+    /// changed nothing.
+    fn undo_unnamed(&mut self, failed: bool, origin: Origin, before: Option<Box<UnnamedBefore>>) {
+        let session = self.session.as_deref_mut();
+        if failed {
+            self.server.unnamed = UnnamedStatement::Absent;
+            if let Some(session) = session.filter(|_| origin == Origin::Client) {
+                session.unnamed = None;
+            }
+        } else if let Some(before) = before {
+            self.server.unnamed = before.server;
+            if let (Some(session), Some(client)) = (session, before.client) {
+                session.unnamed = client;
+            }
+        }
     }
 
     fn undo(&mut self, change: NameChange) {
@@ -144,7 +162,7 @@ impl ServerTurn<'_> {
         self.server.reported = self.tables.reported.with(&self.server.reported, name, value);
         let own = self.answers_own().is_some();
         let Some(session) = self.session.as_deref_mut() else { return Ok(Fate::Swallow) };
-        if own {
+        if own || !matches!(session.link, Link::Ready(_)) {
             // Told when the session's own messages begin, if it still differs by then.
             return Ok(Fate::Swallow);
         }
