@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use pgimbal::dial::{Address, DialError, DialFault, Dialed, Target, dial, send_cancel};
 use pgimbal::tls::TlsConnector;
+use pgimbal::transport::Transport;
 use pgimbal_auth::Blame;
 use pgimbal_auth::server_login::CleartextPolicy;
 use pgimbal_config::{Host, Secret, ServerTls, SslMode, TcpConfig};
@@ -232,4 +233,31 @@ fn behaviour_58_a_cancel_request_arrives_with_and_without_tls() {
             }
         });
     }
+}
+
+#[test]
+fn a_connection_with_tls_moves_to_another_thread() {
+    let server = Postgres::with_tls(&Certificates::new());
+    let dialed =
+        try_dial(&target(server.port, "scram", &Wish { mode: SslMode::Require, ca: None }));
+    let parts = dialed.unwrap().transport.into_parts().unwrap();
+    let thread = std::thread::spawn(move || {
+        block_on(async {
+            let mut transport = Transport::from_parts(parts).unwrap();
+            let mut query = Vec::new();
+            pgimbal_wire::encode::query(&mut query, b"select 'moved'");
+            let slice = [std::io::IoSlice::new(&query)];
+            std::future::poll_fn(|cx| transport.poll_write_vectored(cx, &slice)).await.unwrap();
+            std::future::poll_fn(|cx| transport.poll_flush(cx)).await.unwrap();
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"Z\0\0\0\x05I") {
+                let mut reply = [0; 1024];
+                let read = std::future::poll_fn(|cx| transport.poll_read(cx, &mut reply));
+                let count = tokio::time::timeout(Duration::from_secs(5), read).await;
+                seen.extend_from_slice(&reply[..count.unwrap().unwrap()]);
+            }
+            assert!(seen.windows(5).any(|five| five == b"moved"));
+        });
+    });
+    thread.join().unwrap();
 }

@@ -66,3 +66,40 @@ fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
 fn hash<D: Digest>(data: &[u8]) -> Box<[u8]> {
     D::digest(data).to_vec().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use pgimbal_tests::certificates::Certificates;
+    use rustls::pki_types::pem::PemObject;
+
+    use super::*;
+
+    #[test]
+    fn the_hash_follows_the_signature_algorithm() {
+        let pem = Certificates::new().chain;
+        let made = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        assert_eq!(*end_point(&made).unwrap(), *Sha256::digest(&made));
+        // The same certificate, were it signed with SHA-384 or with Ed25519.
+        let sha256 = b"\x2a\x86\x48\xce\x3d\x04\x03\x02";
+        let other = |id: &[u8; 8]| {
+            let mut der = made.to_vec();
+            let outside = signature_algorithm(&made).unwrap().as_ptr() as usize;
+            let at = outside - made.as_ptr() as usize;
+            assert_eq!(der[at..at + 8], *sha256);
+            der[at..at + 8].copy_from_slice(id);
+            CertificateDer::from(der)
+        };
+        let sha384 = other(b"\x2a\x86\x48\xce\x3d\x04\x03\x03");
+        assert_eq!(*end_point(&sha384).unwrap(), *Sha384::digest(&sha384));
+        assert_eq!(end_point(&other(b"\x2b\x65\x70\0\0\0\0\0")), None);
+    }
+
+    #[test]
+    fn a_certificate_cut_short_has_no_hash() {
+        let pem = Certificates::new().chain;
+        let whole = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        for length in 0..whole.len() {
+            assert_eq!(end_point(&CertificateDer::from(&whole[..length])), None);
+        }
+    }
+}
