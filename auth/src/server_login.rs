@@ -158,7 +158,7 @@ impl<'a> ServerLogin<'a> {
     ) -> Result<Reply, ServerLoginError> {
         let offers = |name: &str| mechanisms.contains(&name.as_bytes());
         let plus = offers(MECHANISM_PLUS);
-        if !offers(MECHANISM) && !(plus && self.channel.end_point().is_some()) {
+        if !(offers(MECHANISM) || plus && self.channel.end_point().is_some()) {
             return Err(ServerLoginError::NoMechanism);
         }
         self.plain()?;

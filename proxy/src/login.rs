@@ -99,7 +99,8 @@ pub async fn accept(
                 parameters: client.parameters,
                 version: client.version,
                 pending_output: outbox,
-                residual: inbox,
+                // An idle client holds no buffer.
+                residual: if inbox.is_empty() { Vec::new() } else { inbox },
                 console: client.console,
             })));
         }
@@ -163,4 +164,3 @@ async fn refuse(conversation: Option<Conversation>, error: LoginError) -> LoginE
     }
     error
 }
-

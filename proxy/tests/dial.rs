@@ -24,9 +24,7 @@ struct Wish {
 const PLAIN: Wish = Wish { mode: SslMode::Disable, ca: None };
 
 fn target(port: u16, user: &str, wish: &Wish) -> Target {
-    let mut tls = ServerTls::default();
-    tls.mode = wish.mode;
-    tls.ca_file = wish.ca.clone();
+    let tls = ServerTls { mode: wish.mode, ca_file: wish.ca.clone(), ..ServerTls::default() };
     Target {
         host: Host::Tcp("127.0.0.1".into()),
         port,

@@ -41,8 +41,7 @@ fn config(auth_type: AuthType) -> Config {
     config.clients.auth_type = auth_type;
     config.databases.insert("app".into(), DatabaseConfig::default());
     for user in ["ann", "root"] {
-        let mut own = UserConfig::default();
-        own.password = Some(Secret::from("pw"));
+        let own = UserConfig { password: Some(Secret::from("pw")), ..UserConfig::default() };
         config.users.insert(user.into(), own);
     }
     config.admin_users = vec!["root".into()];

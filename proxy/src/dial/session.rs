@@ -39,12 +39,14 @@ pub(super) async fn start(
     encode::startup(&mut conversation.outbox, ProtocolVersion::V3_0, parameters);
     prove(target, &mut conversation, bound.as_deref()).await?;
     let welcome = welcome(&mut conversation).await?;
+    let Conversation { transport, inbox, .. } = conversation;
     Ok(Dialed {
-        transport: conversation.transport,
+        transport,
         cancel: welcome.cancel,
         parameters: welcome.parameters,
         address,
-        residual: conversation.inbox,
+        // An idle connection holds no buffer.
+        residual: if inbox.is_empty() { Vec::new() } else { inbox },
     })
 }
 

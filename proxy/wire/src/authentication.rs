@@ -43,7 +43,6 @@ impl Mechanisms<'static> {
 
 impl<'a> Mechanisms<'a> {
     /// The names in the order sent.
-    #[must_use]
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.0.split(|byte| *byte == 0).filter(|name| !name.is_empty())
     }

@@ -75,7 +75,6 @@ pub struct Parameters<'a>(&'a [u8]);
 
 impl<'a> Parameters<'a> {
     /// All pairs.
-    #[must_use]
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         let mut rest = self.0;
         std::iter::from_fn(move || {
@@ -91,7 +90,6 @@ impl<'a> Parameters<'a> {
     }
 
     /// Names of the protocol options (`_pq_.…`) asked for. pgimbal knows none of them yet.
-    #[must_use]
     pub fn protocol_options(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.iter().map(|(name, _)| name).filter(|name| name.starts_with(OPTION_PREFIX))
     }
