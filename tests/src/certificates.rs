@@ -1,5 +1,6 @@
 //! A certificate authority and a certificate for localhost, made anew for each test.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -64,6 +65,9 @@ impl Certificates {
         files.map(|(name, text)| {
             let path = directory.join(name);
             std::fs::write(&path, text).expect("a file");
+            // As PostgreSQL, pgimbal refuses a key that others can read.
+            let owner_only = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(&path, owner_only).expect("permissions");
             path
         })
     }
