@@ -138,4 +138,3 @@ pub async fn dial(target: &Target) -> Result<Dialed, DialError> {
     }
     Err(last.unwrap_or_else(|| DialError::new(target, None, DialFault::NoAddress)))
 }
-

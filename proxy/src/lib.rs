@@ -1,13 +1,18 @@
 //! The driver: sockets, TLS, timers, tasks, metrics, console and HTTP.
 
+pub mod accept;
+pub mod check;
+pub mod cli;
 pub mod collect;
 pub mod console;
-pub mod cli;
 pub mod dial;
+pub mod directory;
 pub mod http;
 pub mod logging;
 pub mod login;
 pub mod metrics;
-pub mod transport;
+pub mod serve;
 pub mod tcp;
 pub mod tls;
+pub mod transport;
+pub mod worker;

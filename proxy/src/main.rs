@@ -1,1 +1,55 @@
-fn main() {}
+//! pgimbal: a pooling proxy that keeps applications connected to PostgreSQL.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use pgimbal::cli::{self, Command};
+use pgimbal::serve::{Prepared, environment};
+use pgimbal::{check, logging};
+use pgimbal_config::{Config, EXIT_CONFIG, Overrides};
+
+fn main() -> ExitCode {
+    match cli::parse() {
+        Command::Reference => {
+            print!("{}", pgimbal_config::reference());
+            ExitCode::SUCCESS
+        }
+        Command::Completions(shell) => {
+            cli::write_completions(shell, &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+        Command::Run(overrides) => with_config(overrides, run),
+        Command::Check(overrides) => with_config(overrides, check),
+    }
+}
+
+fn with_config(overrides: Overrides, go: fn(Arc<Config>, Overrides) -> ExitCode) -> ExitCode {
+    match pgimbal_config::load(&overrides, environment()) {
+        Ok(config) => go(Arc::new(config), overrides),
+        Err(errors) => fail(EXIT_CONFIG, &errors),
+    }
+}
+
+fn run(config: Arc<Config>, overrides: Overrides) -> ExitCode {
+    if let Err(error) = logging::begin(&config.log) {
+        return fail(EXIT_CONFIG, &error);
+    }
+    let served = Prepared::new(config, overrides).and_then(Prepared::run);
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is_configuration() => fail(EXIT_CONFIG, &error),
+        Err(error) => fail(1, &error),
+    }
+}
+
+fn check(config: Arc<Config>, overrides: Overrides) -> ExitCode {
+    match Prepared::new(Arc::clone(&config), overrides) {
+        Ok(_) => check::run(&config),
+        Err(error) => fail(EXIT_CONFIG, &error),
+    }
+}
+
+fn fail(code: u8, error: &impl std::fmt::Display) -> ExitCode {
+    eprintln!("pgimbal: {error}");
+    ExitCode::from(code)
+}

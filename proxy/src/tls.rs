@@ -72,4 +72,3 @@ pub enum TlsError {
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
-

@@ -147,6 +147,12 @@ impl ProcessStats {
         self.max_client_conn.store(limit, Ordering::Relaxed);
     }
 
+    /// The limit of clients.
+    #[must_use]
+    pub fn max_client_conn(&self) -> u32 {
+        self.max_client_conn.load(Ordering::Relaxed)
+    }
+
     /// A client connection was accepted; it counts as connected until the guard is dropped.
     #[must_use]
     pub fn client_accepted(self: &Arc<Self>) -> Connected {

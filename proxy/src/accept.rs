@@ -1,0 +1,184 @@
+//! The listeners: binds them, accepts clients, hands each to a worker.
+//!
+//! Nothing is read here: a client's first byte is its worker's business.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgimbal_config::ListenConfig;
+use socket2::{Domain, Socket, Type};
+use thiserror::Error;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::collect::{ProcessStats, Refusal};
+use crate::worker::{Accepted, Message, Origin};
+
+/// How long nothing is accepted after the process ran out of file descriptors or memory. Clients
+/// wait in the kernel's queue meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Connections above `max_client_conn` that may be logging in: they may be administrators, and the
+/// others deserve a message that says why they are refused.
+const LOGIN_MARGIN: u64 = 256;
+
+/// A listener that cannot be had.
+#[derive(Debug, Error)]
+#[error("cannot listen on {place}: {cause}")]
+pub struct BindError {
+    place: String,
+    cause: io::Error,
+}
+
+/// Everything that clients may connect to.
+#[derive(Debug)]
+pub struct Listeners {
+    tcp: Vec<TcpListener>,
+    unix: Option<(UnixListener, PathBuf)>,
+}
+
+/// What accepting needs.
+#[derive(Clone, Debug)]
+pub struct Reception {
+    /// The way to every worker.
+    pub workers: Arc<[UnboundedSender<Message>]>,
+    /// The process's counters, which know the limit.
+    pub process: Arc<ProcessStats>,
+}
+
+impl Listeners {
+    /// Binds every address of the configuration.
+    ///
+    /// # Errors
+    /// [`BindError`] for the first one that cannot be bound.
+    pub fn bind(config: &ListenConfig) -> Result<Self, BindError> {
+        let mut tcp = Vec::with_capacity(config.addresses.len());
+        for address in &config.addresses {
+            let listener = bind_tcp(*address, config.backlog);
+            tcp.push(listener.map_err(|cause| BindError { place: address.to_string(), cause })?);
+        }
+        let unix = match &config.unix_socket_dir {
+            None => None,
+            Some(directory) => {
+                let path = directory.join(format!(".s.PGSQL.{}", config.unix_socket_port));
+                let listener = bind_unix(&path, config.unix_socket_mode);
+                let place = path.display().to_string();
+                Some((listener.map_err(|cause| BindError { place, cause })?, path))
+            }
+        };
+        Ok(Self { tcp, unix })
+    }
+
+    /// The addresses in use, as a person reads them.
+    #[must_use]
+    pub fn places(&self) -> Vec<String> {
+        let tcp = self.tcp.iter().filter_map(|listener| listener.local_addr().ok());
+        let unix = self.unix.iter().map(|(_, path)| path.display().to_string());
+        tcp.map(|address| address.to_string()).chain(unix).collect()
+    }
+
+    /// Accepts clients until it is dropped.
+    ///
+    /// # Errors
+    /// A listener could not be registered with the runtime.
+    pub async fn serve(self, reception: Reception) -> io::Result<()> {
+        let mut tasks = tokio::task::JoinSet::new();
+        for listener in self.tcp {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let reception = reception.clone();
+            tasks.spawn(async move {
+                let mut turn = 0;
+                loop {
+                    let accepted = listener.accept().await.and_then(|(stream, address)| {
+                        Ok(Origin::Tcp(stream.into_std()?, address))
+                    });
+                    reception.receive(accepted, &mut turn).await;
+                }
+            });
+        }
+        let _unlink = self.unix.as_ref().map(|(_, path)| Unlink(path.clone()));
+        if let Some((listener, _)) = self.unix {
+            let listener = tokio::net::UnixListener::from_std(listener)?;
+            tasks.spawn(async move {
+                let mut turn = 0;
+                loop {
+                    let accepted = listener.accept().await;
+                    let accepted = accepted.and_then(|(stream, _)| Ok(Origin::Unix(stream.into_std()?)));
+                    reception.receive(accepted, &mut turn).await;
+                }
+            });
+        }
+        while tasks.join_next().await.is_some() {}
+        Ok(())
+    }
+}
+
+impl Reception {
+    /// Hands an accepted socket to the next worker; pauses when the process is out of something.
+    async fn receive(&self, accepted: io::Result<Origin>, turn: &mut usize) {
+        match accepted {
+            Ok(socket) => self.hand_over(socket, turn),
+            Err(error) if is_client_gone(&error) => {}
+            Err(error) => {
+                self.process.set_accept_paused(true);
+                tracing::error!("cannot accept clients for now: {error}; raise the limit of open files (ulimit -n), or lower max_client_conn");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                self.process.set_accept_paused(false);
+            }
+        }
+    }
+
+    fn hand_over(&self, socket: Origin, turn: &mut usize) {
+        let limit = u64::from(self.process.max_client_conn()) + LOGIN_MARGIN;
+        if self.process.clients() >= limit {
+            self.process.client_refused(Refusal::MaxClientConn);
+            return;
+        }
+        let connected = self.process.client_accepted();
+        *turn = (*turn + 1) % self.workers.len();
+        // A worker that has ended takes nobody; the process is about to end too.
+        let _ = self.workers[*turn].send(Message::Accepted(Accepted { socket, connected }));
+    }
+}
+
+/// A client that left before it was accepted.
+fn is_client_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted)
+}
+
+fn bind_tcp(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    // A socket file that nobody listens on is what a killed process has left.
+    if UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Removes the socket file when the listener ends.
+struct Unlink(PathBuf);
+
+impl Drop for Unlink {
+    fn drop(&mut self) {
+        // Somebody else may have removed it.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

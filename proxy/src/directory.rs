@@ -1,0 +1,118 @@
+//! What all workers share: the configuration in force, and of each pool the counts.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use foldhash::quality::FixedState;
+use pgimbal_config::{Config, ResolvedPool, ServerTls};
+use pgimbal_pooler::ids::WorkerId;
+use pgimbal_pooler::pool::{PoolKey, workers_of};
+use pgimbal_pooler::shared::{SharedCount, SharedDatabase, SharedPool};
+
+use crate::dial::Target;
+use crate::tls::{TlsConnector, TlsError};
+
+/// The configuration in force, as the workers use it. A reload makes a new one, which takes the
+/// counts over.
+#[derive(Debug)]
+pub struct Directory {
+    config: Arc<Config>,
+    workers: u16,
+    connectors: Vec<(ServerTls, Arc<TlsConnector>)>,
+    counts: Arc<Mutex<Counts>>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    pools: HashMap<PoolKey, Arc<SharedPool>>,
+    databases: HashMap<Box<str>, Arc<SharedDatabase>>,
+    users: HashMap<Box<str>, Arc<SharedCount>>,
+}
+
+/// What a worker needs to serve a pool.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Where it leads and how it behaves.
+    pub config: Arc<ResolvedPool>,
+    /// What the workers share of it.
+    pub shared: Arc<SharedPool>,
+    /// How to connect.
+    pub target: Arc<Target>,
+}
+
+impl Directory {
+    /// The directory for `workers` workers.
+    ///
+    /// # Errors
+    /// [`TlsError`] when TLS towards a server cannot be set up.
+    pub fn new(config: Arc<Config>, workers: u16) -> Result<Self, TlsError> {
+        let connectors = connectors(&config)?;
+        Ok(Self { config, workers, connectors, counts: Arc::default() })
+    }
+
+    /// The directory after a reload.
+    ///
+    /// # Errors
+    /// As for [`Directory::new`].
+    pub fn reloaded(&self, config: Arc<Config>) -> Result<Self, TlsError> {
+        let connectors = connectors(&config)?;
+        Ok(Self { config, workers: self.workers, connectors, counts: Arc::clone(&self.counts) })
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub const fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// The pool of a user on a database; `None` when the configuration has no such database, or
+    /// knows no way to serve the user on it.
+    #[must_use]
+    pub fn pool(&self, key: &PoolKey) -> Option<Entry> {
+        let config = self.config.pool(&key.database, &key.user)?;
+        let connector =
+            self.connectors.iter().find(|(tls, _)| *tls == config.tls).map(|(_, c)| Arc::clone(c))?;
+        let target = Target::new(&config, connector, self.config.clients.tcp.clone());
+        let shared = self.shared(key, &config);
+        Some(Entry { config: Arc::new(config), shared, target: Arc::new(target) })
+    }
+
+    /// The worker that a client of this pool should live on, from the view of worker `here`: the
+    /// one of the pool's workers with the fewest of its clients.
+    #[must_use]
+    pub fn home(&self, key: &PoolKey, entry: &Entry, here: WorkerId) -> WorkerId {
+        let sessions = |worker: &WorkerId| {
+            entry.shared.share(*worker).sessions.load(std::sync::atomic::Ordering::Relaxed)
+        };
+        let mut hasher = FixedState::default().build_hasher();
+        key.hash(&mut hasher);
+        let size = entry.config.pool.size;
+        let best = workers_of(hasher.finish(), size, self.workers)
+            .min_by_key(|worker| (sessions(worker), *worker != here));
+        best.unwrap_or(here)
+    }
+
+    fn shared(&self, key: &PoolKey, config: &ResolvedPool) -> Arc<SharedPool> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = counts.pools.get(key) {
+            return Arc::clone(shared);
+        }
+        let database = Arc::clone(counts.databases.entry(key.database.clone()).or_default());
+        let user = Arc::clone(counts.users.entry(config.user.as_str().into()).or_default());
+        let shared = Arc::new(SharedPool::new(usize::from(self.workers), database, user));
+        counts.pools.insert(key.clone(), Arc::clone(&shared));
+        shared
+    }
+}
+
+/// One connector for each different way of TLS towards servers.
+fn connectors(config: &Config) -> Result<Vec<(ServerTls, Arc<TlsConnector>)>, TlsError> {
+    let mut connectors: Vec<(ServerTls, Arc<TlsConnector>)> = Vec::new();
+    for tls in config.databases.values().map(|database| &database.tls) {
+        if !connectors.iter().any(|(known, _)| known == tls) {
+            connectors.push((tls.clone(), Arc::new(TlsConnector::new(tls)?)));
+        }
+    }
+    Ok(connectors)
+}

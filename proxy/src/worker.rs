@@ -1,0 +1,162 @@
+//! A worker: one thread with a runtime of its own, its clients and its server connections.
+//!
+//! Owns tasks and timers; what they do to bytes is in [`turn`](self), what it means in the core.
+
+mod client;
+mod housekeeping;
+mod inbox;
+mod login;
+mod message;
+mod outbox;
+mod server_task;
+mod servers;
+mod state;
+mod turn;
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use pgimbal_pooler::ids::WorkerId;
+use pgimbal_pooler::pooler::{Action, Options, Pooler};
+use pgimbal_pooler::prepared::StatementKey;
+use tokio::sync::{Notify, mpsc};
+
+pub use message::{Accepted, Message, Origin};
+
+use crate::collect::{ProcessStats, SnapshotRequest};
+use crate::console::Console;
+use crate::directory::Directory;
+use crate::login::LoginContext;
+use state::State;
+
+/// What all workers are given at their start.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// The configuration in force.
+    pub directory: Arc<Directory>,
+    /// What logins are judged by.
+    pub login: Arc<LoginContext>,
+    /// The way to every worker, by number.
+    pub workers: Arc<[mpsc::UnboundedSender<Message>]>,
+    /// The process's counters.
+    pub process: Arc<ProcessStats>,
+    /// The console.
+    pub console: Arc<Console>,
+    /// The process's secret for statement names.
+    pub key: StatementKey,
+}
+
+/// The ends of a worker's channels that the worker reads.
+#[derive(Debug)]
+pub struct Channels {
+    /// What it is told.
+    pub messages: mpsc::UnboundedReceiver<Message>,
+    /// What it is asked.
+    pub snapshots: mpsc::UnboundedReceiver<SnapshotRequest>,
+}
+
+/// Starts worker `id` on a thread of its own. It ends when its sessions have after
+/// [`Message::Drain`], or at once on [`Message::Stop`].
+///
+/// # Errors
+/// The thread or its runtime could not be made.
+pub fn spawn(id: WorkerId, common: Common, channels: Channels) -> io::Result<JoinHandle<()>> {
+    let (ready, started) = std::sync::mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new().name(format!("worker-{}", id.0)).spawn(move || {
+        // A runtime for tasks of one thread cannot leave the thread that made it.
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        match runtime.enable_all().build_local(Default::default()) {
+            Ok(runtime) => {
+                let _ = ready.send(Ok(()));
+                runtime.block_on(Worker::run(id, common, channels));
+            }
+            Err(error) => {
+                let _ = ready.send(Err(error));
+            }
+        }
+    })?;
+    match started.recv() {
+        Ok(started) => started.map(|()| thread),
+        Err(_) => Err(io::Error::other("the worker's thread has ended")),
+    }
+}
+
+/// What the tasks of a worker share.
+#[derive(Debug)]
+struct Worker {
+    id: WorkerId,
+    state: RefCell<State>,
+    /// Reused for what the core asks for.
+    actions: RefCell<Vec<Action>>,
+    housekeeping: Notify,
+    common: Common,
+}
+
+impl Worker {
+    async fn run(id: WorkerId, common: Common, mut channels: Channels) {
+        let count = common.workers.len() as u16;
+        let options = options(&common.directory);
+        let pooler = Pooler::new(id, count, common.key, options);
+        let state =
+            State::new(pooler, Arc::clone(&common.directory), Arc::clone(&common.login));
+        let worker = Rc::new(Self {
+            id,
+            state: RefCell::new(state),
+            actions: RefCell::default(),
+            housekeeping: Notify::new(),
+            common,
+        });
+        let clock = tokio::task::spawn_local(Rc::clone(&worker).keep_house());
+        loop {
+            tokio::select! {
+                message = channels.messages.recv() => match message {
+                    Some(Message::Stop) | None => break,
+                    Some(message) => worker.receive(message),
+                },
+                Some(request) = channels.snapshots.recv() => worker.answer(request),
+            }
+        }
+        clock.abort();
+    }
+
+    /// Does what the core has asked for.
+    fn perform(self: &Rc<Self>) {
+        let Ok(mut actions) = self.actions.try_borrow_mut() else { return };
+        loop {
+            self.state.borrow_mut().take_actions(&mut actions);
+            if actions.is_empty() {
+                break;
+            }
+            for action in actions.drain(..) {
+                match action {
+                    Action::Wake(session) => self.state.borrow().wake(session),
+                    Action::Dial(server) => self.dial(server),
+                    Action::Close(server) => self.close(server),
+                    Action::Cancel(server) => self.send_cancel(server),
+                    Action::Give(server, to) => self.give(server, to),
+                    Action::Ask(pool, of) => self.ask(pool, of),
+                }
+            }
+        }
+        if self.state.borrow().pooler.anybody_waits() {
+            self.wake_housekeeping();
+        }
+    }
+
+    /// Lets the clock look at once whether somebody waits.
+    fn wake_housekeeping(&self) {
+        self.housekeeping.notify_one();
+    }
+}
+
+/// What holds for all sessions.
+fn options(directory: &Directory) -> Options {
+    let clients = &directory.config().clients;
+    Options {
+        client_idle_timeout: clients.idle_timeout,
+        client_stall_timeout: clients.stall_timeout,
+    }
+}

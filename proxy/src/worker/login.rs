@@ -1,0 +1,175 @@
+//! From an accepted socket to a client's task, on the worker where the client will stay.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use pgimbal_pooler::arrival::session_of;
+use pgimbal_pooler::cancel::{CancelKey, LONG_SECRET};
+use pgimbal_pooler::pool::PoolKey;
+use pgimbal_wire::error::{Report, SqlState};
+use pgimbal_wire::startup::ProtocolVersion;
+
+use super::client::{Arriving, Client, ClientTask};
+use super::message::{Accepted, Message, Origin};
+use super::Worker;
+use crate::collect::{Connected, LoginResult, Refusal};
+use crate::login::{self, Arrival, Authenticated, Peer};
+use crate::tcp;
+use crate::transport::{Parts, Setting, Socket, Transport};
+
+/// A client that has logged in, on its way to the worker where it will stay.
+#[derive(Debug)]
+pub struct Migrant {
+    parts: Parts,
+    guest: Guest,
+}
+
+/// What a client brings, but for its socket.
+#[derive(Debug)]
+struct Guest {
+    key: PoolKey,
+    parameters: Vec<Setting>,
+    version: ProtocolVersion,
+    pending_output: Vec<u8>,
+    residual: Vec<u8>,
+    address: Box<str>,
+    connected: Connected,
+}
+
+impl Worker {
+    /// Takes a client through its login.
+    pub(super) async fn log_in(self: Rc<Self>, accepted: Accepted) {
+        let Accepted { socket, connected } = accepted;
+        let Ok((socket, peer)) = register(socket) else { return };
+        let (context, limit) = {
+            let state = self.state.borrow();
+            (std::sync::Arc::clone(&state.login), state.login.config().clients.login_timeout)
+        };
+        // A socket that is gone already fails at its first read.
+        let _ = tcp::configure(&socket, &context.config().clients.tcp);
+        let arrival = Box::pin(login::accept(socket, peer, &context));
+        let process = &self.common.process;
+        match tokio::time::timeout(limit, arrival).await {
+            Ok(Ok(Arrival::Client(client))) => self.logged_in(*client, peer, connected).await,
+            Ok(Ok(Arrival::Cancel { process_id, key, transport })) => {
+                process.cancel_requested();
+                self.forward_cancel(process_id, key);
+                // Its end tells the client that the request was delivered.
+                drop(transport);
+            }
+            Ok(Err(error)) => {
+                process.login(LoginResult::of(&error));
+                tracing::info!(peer = address_of(peer), sqlstate = error.sqlstate().as_str(), "login failed: {error}");
+            }
+            Err(_) => {
+                process.login(LoginResult::Timeout);
+                tracing::info!(peer = address_of(peer), "login failed: client_login_timeout");
+            }
+        }
+    }
+
+    async fn logged_in(self: &Rc<Self>, client: Authenticated, peer: Peer, connected: Connected) {
+        let process = &self.common.process;
+        process.login(LoginResult::Succeeded);
+        if client.console.is_some() {
+            let console = std::sync::Arc::clone(&self.common.console);
+            // A client that leaves is no error.
+            let _ = Box::pin(console.serve(client)).await;
+            drop(connected);
+            return;
+        }
+        if process.clients() > u64::from(process.max_client_conn()) {
+            process.client_refused(Refusal::MaxClientConn);
+            let text = "sorry, too many clients already";
+            return refuse(client, SqlState::TOO_MANY_CONNECTIONS, text).await;
+        }
+        let key = PoolKey { database: client.database.clone(), user: client.user.clone() };
+        let directory = std::sync::Arc::clone(&self.state.borrow().directory);
+        let Some(entry) = directory.pool(&key) else {
+            // The configuration has changed while the client logged in.
+            let text = format!("database \"{}\" does not exist", client.database);
+            return refuse(client, SqlState::INVALID_CATALOG_NAME, &text).await;
+        };
+        let home = directory.home(&key, &entry, self.id);
+        let guest = Guest {
+            key,
+            parameters: client.parameters,
+            version: client.version,
+            pending_output: client.pending_output,
+            residual: client.residual,
+            address: address_of(peer).into(),
+            connected,
+        };
+        if home == self.id {
+            self.seat(client.transport, guest);
+            self.perform();
+        } else if let Ok(parts) = client.transport.into_parts() {
+            self.send(home, Message::Arrive(Box::new(Migrant { parts, guest })));
+        }
+    }
+
+    /// A client arrives that has logged in on another worker.
+    pub(super) fn admit(self: &Rc<Self>, migrant: Migrant) {
+        if let Ok(transport) = Transport::from_parts(migrant.parts) {
+            self.seat(transport, migrant.guest);
+        }
+    }
+
+    fn seat(self: &Rc<Self>, transport: Transport, guest: Guest) {
+        let Some(pool) = self.pool(&guest.key) else { return };
+        let secret: [u8; LONG_SECRET] = rand::random();
+        let long = guest.version >= ProtocolVersion::V3_2;
+        let mut state = self.state.borrow_mut();
+        let session = state.pooler.arrive(pool, Instant::now(), |process_id| {
+            if long { CancelKey::long(process_id, secret) } else { CancelKey::short(process_id, secret) }
+        });
+        state.set_address(session, guest.address);
+        drop(state);
+        let arriving =
+            Arriving { parameters: guest.parameters, pending_output: guest.pending_output };
+        let client = Client::new(session, transport, guest.residual, arriving, guest.connected);
+        tokio::task::spawn_local(ClientTask { worker: Rc::clone(self), client });
+    }
+
+    fn forward_cancel(&self, process_id: u32, secret: Box<[u8]>) {
+        if let Some((worker, slot)) = session_of(process_id) {
+            let message = Message::Cancel { process_id, slot, secret };
+            self.send(pgimbal_pooler::ids::WorkerId(worker), message);
+        }
+    }
+}
+
+/// Registers an accepted socket with this worker's runtime.
+fn register(origin: Origin) -> std::io::Result<(Socket, Peer)> {
+    match origin {
+        Origin::Tcp(stream, address) => {
+            stream.set_nonblocking(true)?;
+            let stream = tokio::net::TcpStream::from_std(stream)?;
+            Ok((Socket::Tcp(stream), Peer::Tcp(address)))
+        }
+        Origin::Unix(stream) => {
+            stream.set_nonblocking(true)?;
+            let stream = tokio::net::UnixStream::from_std(stream)?;
+            Ok((Socket::Unix(stream), Peer::Unix))
+        }
+    }
+}
+
+/// Ends a client that has logged in, with a FATAL.
+async fn refuse(client: Authenticated, code: SqlState, text: &str) {
+    let mut transport = client.transport;
+    let mut message = Vec::new();
+    Report::fatal(code, text).encode_error(&mut message);
+    // The client may be gone.
+    let _ = std::future::poll_fn(|cx| {
+        transport.poll_write_vectored(cx, &[std::io::IoSlice::new(&message)])
+    })
+    .await;
+}
+
+fn address_of(peer: Peer) -> String {
+    match peer {
+        Peer::Tcp(address) => address.to_string(),
+        Peer::Unix => "unix".to_owned(),
+    }
+}

@@ -1,0 +1,205 @@
+//! What a worker is told by the others and by the main task.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use pgimbal_pooler::ids::{PoolId, ServerId, WorkerId};
+use pgimbal_pooler::moving::Moving;
+use pgimbal_pooler::pool::PoolKey;
+
+use super::login::Migrant;
+use super::servers::ServerIo;
+use super::{Worker, options};
+use crate::collect::{Connected, Detail, SnapshotRequest};
+use crate::dial::{Address, CancelKey, Target};
+use crate::directory::Directory;
+use crate::login::LoginContext;
+use crate::transport::{Parts, Transport};
+
+/// A message to a worker.
+#[derive(Debug)]
+pub enum Message {
+    /// A client connection was accepted.
+    Accepted(Accepted),
+    /// A client that has logged in on another worker comes to stay.
+    Arrive(Box<Migrant>),
+    /// A client wants to cancel the query of a session of this worker.
+    Cancel {
+        /// The process id that the session was given.
+        process_id: u32,
+        /// The session's slot.
+        slot: u32,
+        /// The secret that was shown.
+        secret: Box<[u8]>,
+    },
+    /// A worker asks for an idle server connection.
+    Ask {
+        /// Of which pool.
+        pool: PoolKey,
+        /// Who asks.
+        by: WorkerId,
+    },
+    /// A server connection moves in.
+    TakeIn(Box<Moved>),
+    /// The configuration was reloaded.
+    Reload(Arc<Directory>, Arc<LoginContext>),
+    /// End idle clients, and the others when their transactions end.
+    Drain,
+    /// End now.
+    Stop,
+}
+
+/// A client connection that was accepted.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Its socket, not yet registered with any runtime.
+    pub socket: Origin,
+    /// Counts it among the connected clients.
+    pub connected: Connected,
+}
+
+/// An accepted socket.
+#[derive(Debug)]
+pub enum Origin {
+    /// TCP, from this address.
+    Tcp(std::net::TcpStream, SocketAddr),
+    /// A Unix socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// A server connection on its way to another worker.
+#[derive(Debug)]
+pub struct Moved {
+    pool: PoolKey,
+    moving: Moving,
+    parts: Parts,
+    address: Address,
+    target: Arc<Target>,
+    cancel: Option<CancelKey>,
+}
+
+impl Worker {
+    pub(super) fn receive(self: &Rc<Self>, message: Message) {
+        match message {
+            Message::Accepted(accepted) => {
+                tokio::task::spawn_local(Rc::clone(self).log_in(accepted));
+            }
+            Message::Arrive(migrant) => self.admit(*migrant),
+            Message::Cancel { process_id, slot, secret } => {
+                self.state.borrow_mut().pooler.cancel(process_id, slot, &secret);
+            }
+            Message::Ask { pool, by } => self.asked(&pool, by),
+            Message::TakeIn(moved) => self.take_in(*moved),
+            Message::Reload(directory, login) => self.reload(directory, login),
+            Message::Drain => self.state.borrow_mut().pooler.drain(),
+            Message::Stop => {}
+        }
+        self.perform();
+    }
+
+    /// Tells what this worker knows.
+    pub(super) fn answer(&self, request: SnapshotRequest) {
+        let now = Instant::now();
+        let mut state = self.state.borrow_mut();
+        let mut snapshot = pgimbal_pooler::stats::WorkerSnapshot {
+            pools: state.pooler.pool_snapshots(now),
+            panics: state.panics,
+            ..Default::default()
+        };
+        if request.detail == Detail::Everything {
+            snapshot.clients = state.pooler.client_snapshots(now);
+            for client in &mut snapshot.clients {
+                let address = state.addresses.get(client.slot as usize);
+                client.address = address.map(ToString::to_string).unwrap_or_default();
+            }
+            snapshot.servers = state
+                .pooler
+                .server_snapshots(now)
+                .into_iter()
+                .map(|(id, mut server)| {
+                    server.address =
+                        state.servers.get(id).map(|io| io.address.to_string()).unwrap_or_default();
+                    server
+                })
+                .collect();
+        }
+        // Whoever asked may have gone.
+        let _ = request.reply.send(snapshot);
+    }
+
+    /// The pool of this name on this worker, made if there is none yet.
+    pub(super) fn pool(&self, key: &PoolKey) -> Option<PoolId> {
+        let mut state = self.state.borrow_mut();
+        if let Some(id) = state.pooler.find_pool(key) {
+            return Some(id);
+        }
+        let entry = state.directory.pool(key)?;
+        let target = Arc::clone(&entry.target);
+        let id = state.pooler.pool(key, || (entry.config, entry.shared));
+        state.targets.push(target);
+        Some(id)
+    }
+
+    fn asked(&self, pool: &PoolKey, by: WorkerId) {
+        if let Some(pool) = self.pool(pool) {
+            self.state.borrow_mut().pooler.asked(pool, by);
+        }
+    }
+
+    pub(super) fn ask(&self, pool: PoolId, of: WorkerId) {
+        let pool = self.state.borrow().pooler.pool_of(pool).key.clone();
+        self.send(of, Message::Ask { pool, by: self.id });
+    }
+
+    /// Sends an idle server connection to another worker.
+    pub(super) fn give(&self, server: ServerId, to: WorkerId) {
+        let mut state = self.state.borrow_mut();
+        let Some(pool) = state.pooler.server(server).map(|server| server.pool) else { return };
+        let pool = state.pooler.pool_of(pool).key.clone();
+        let Some(moving) = state.pooler.give_away(server, to) else { return };
+        let Some(io) = state.servers.take(server) else { return };
+        let ServerIo { transport, address, target, cancel, .. } = io;
+        // A socket that cannot leave is closed; its place is given back with `moving`.
+        if let Ok(parts) = transport.into_parts() {
+            let moved = Moved { pool, moving, parts, address, target, cancel };
+            self.send(to, Message::TakeIn(Box::new(moved)));
+        }
+    }
+
+    fn take_in(&self, moved: Moved) {
+        let Some(pool) = self.pool(&moved.pool) else { return };
+        let Ok(transport) = Transport::from_parts(moved.parts) else { return };
+        let now = Instant::now();
+        let mut state = self.state.borrow_mut();
+        let id = state.pooler.take_in(pool, moved.moving, now);
+        let io = ServerIo::new(transport, moved.address, moved.target, moved.cancel, Vec::new());
+        state.servers.insert(id, io);
+        state.pooler.settle_in(id, now);
+    }
+
+    /// Every pool follows the new configuration; one that is not in it any more keeps the old one
+    /// until its clients have left.
+    fn reload(&self, directory: Arc<Directory>, login: Arc<LoginContext>) {
+        let mut state = self.state.borrow_mut();
+        state.pooler.set_options(options(&directory));
+        let keys: Vec<(PoolId, PoolKey)> =
+            state.pooler.pools().iter().map(|pool| (pool.id, pool.key.clone())).collect();
+        for (id, key) in keys {
+            if let Some(entry) = directory.pool(&key) {
+                state.targets[id.index()] = entry.target;
+                state.pooler.reconfigure(id, entry.config);
+            }
+        }
+        state.directory = directory;
+        state.login = login;
+    }
+
+    /// Sends a message to another worker; one that has ended needs none.
+    pub(super) fn send(&self, to: WorkerId, message: Message) {
+        if let Some(worker) = self.common.workers.get(usize::from(to.0)) {
+            let _ = worker.send(message);
+        }
+    }
+}

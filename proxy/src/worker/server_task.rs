@@ -1,0 +1,110 @@
+//! Tasks for server connections that no client drives: opening, closing, cancelling.
+
+use std::future::poll_fn;
+use std::io::IoSlice;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pgimbal_pooler::ids::ServerId;
+use pgimbal_pooler::server::BackendKey;
+use pgimbal_pooler::server_life::Dialed;
+use pgimbal_wire::encode;
+use pgimbal_wire::error::Severity;
+use pgimbal_wire::frame::HEADER_LEN;
+
+use super::Worker;
+use super::servers::ServerIo;
+use crate::dial::{self, DialError};
+
+/// How long a backend may take to end after Terminate. One that is busy is sent a cancel request
+/// first; one that still does not end is left to the server, and its place is given back.
+const CLOSE_TIME: Duration = Duration::from_secs(10);
+
+impl Worker {
+    /// Opens a server connection.
+    pub(super) fn dial(self: &Rc<Self>, id: ServerId) {
+        let state = self.state.borrow();
+        let pool = state.pooler.server(id).map(|server| server.pool);
+        let Some(target) = pool.and_then(|pool| state.target(pool)) else { return };
+        drop(state);
+        let worker = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let result = Box::pin(dial::dial(&target)).await;
+            worker.dial_ended(id, target, result);
+        });
+    }
+
+    fn dial_ended(self: &Rc<Self>, id: ServerId, target: Arc<dial::Target>, result: Result<dial::Dialed, DialError>) {
+        let now = Instant::now();
+        let mut state = self.state.borrow_mut();
+        match result {
+            Ok(dialed) => {
+                let dial::Dialed { transport, cancel, parameters, address, residual } = dialed;
+                let backend_key = cancel.as_ref().map_or_else(BackendKey::default, |cancel| {
+                    BackendKey { process_id: cancel.process_id, secret: cancel.key.clone() }
+                });
+                tracing::debug!(%address, process_id = backend_key.process_id, "server connection opened");
+                state.servers.insert(id, ServerIo::new(transport, address, target, cancel, residual));
+                state.pooler.dialed(id, Dialed { backend_key, parameters }, now);
+            }
+            Err(error) => {
+                tracing::warn!(sqlstate = error.sqlstate().as_str(), "cannot open a server connection: {error}");
+                let mut message = Vec::new();
+                error.encode(Severity::Error, &mut message);
+                let body = message.get(HEADER_LEN..).unwrap_or_default();
+                state.pooler.dial_failed(id, body.into(), now);
+            }
+        }
+        drop(state);
+        self.perform();
+    }
+
+    /// Says Terminate, waits for the end, gives the place back.
+    pub(super) fn close(self: &Rc<Self>, id: ServerId) {
+        let io = self.state.borrow_mut().servers.take(id);
+        let worker = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            if let Some(io) = io {
+                // In time or not, the place is given back.
+                let _ = tokio::time::timeout(CLOSE_TIME, say_goodbye(io)).await;
+            }
+            worker.state.borrow_mut().pooler.closed(id, Instant::now());
+            worker.perform();
+        });
+    }
+
+    /// Cancels what a server connection runs.
+    pub(super) fn send_cancel(self: &Rc<Self>, id: ServerId) {
+        let known = self.state.borrow_mut().servers.get(id).and_then(|io| {
+            let key = io.cancel.clone()?;
+            Some((Arc::clone(&io.target), io.address.clone(), key))
+        });
+        let worker = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            if let Some((target, address, key)) = known
+                && let Err(error) = Box::pin(dial::send_cancel(&target, &address, &key)).await
+            {
+                tracing::warn!("a cancel request was not delivered: {error}");
+            }
+            worker.state.borrow_mut().pooler.cancel_ended(id, Instant::now());
+            worker.perform();
+        });
+    }
+}
+
+/// Terminate, then whatever the server still sends, up to its end.
+async fn say_goodbye(mut io: ServerIo) {
+    let mut terminate = Vec::new();
+    encode::terminate(&mut terminate);
+    let sent = poll_fn(|cx| io.transport.poll_write_vectored(cx, &[IoSlice::new(&terminate)])).await;
+    if sent.is_err() || poll_fn(|cx| io.transport.poll_flush(cx)).await.is_err() {
+        return;
+    }
+    let mut ignored = vec![0; 16 * 1024];
+    while let Ok(n) = poll_fn(|cx| io.transport.poll_read(cx, &mut ignored)).await {
+        if n == 0 {
+            return;
+        }
+    }
+}
