@@ -117,6 +117,15 @@ fn verify_full_wants_the_name_and_verify_ca_does_not() {
 }
 
 #[test]
+fn a_server_certificate_named_as_ca_file_is_trusted_itself() {
+    let certificates = Certificates::new();
+    let server = Postgres::with_tls(&certificates);
+    let [_, own, _] = certificates.write(&directory("own"));
+    let wish = Wish { mode: SslMode::VerifyFull, ca: Some(own) };
+    assert!(try_dial(&target(server.port, "scram", &wish)).is_ok());
+}
+
+#[test]
 fn a_server_without_tls() {
     let server = Postgres::start();
     let preferred = Wish { mode: SslMode::Prefer, ca: None };

@@ -186,6 +186,21 @@ fn behaviour_41_channel_binding_can_be_required() {
 }
 
 #[test]
+fn verify_ca_lets_in_who_shows_a_certificate_of_the_ca() {
+    let certificates = Certificates::new();
+    let config = with_tls(config(AuthType::ScramSha256), SslMode::VerifyCa, &certificates);
+    let tls = config.clients.tls.clone();
+    let door = open(config);
+    let (success, text) = door.psql("sslmode=require");
+    assert!(!success, "{text}");
+    assert!(matches!(door.seen(), Err(LoginError::Tls(_))));
+    let shown = |path: Option<std::path::PathBuf>| path.unwrap().display().to_string();
+    let (cert, key) = (shown(tls.cert_file), shown(tls.key_file));
+    let (success, text) = door.psql(&format!("sslmode=require sslcert={cert} sslkey={key}"));
+    assert!(success, "{text}");
+}
+
+#[test]
 fn behaviour_37_gss_then_tls_on_one_socket_and_direct_tls() {
     let certificates = Certificates::new();
     let door = open(with_tls(config(AuthType::Trust), SslMode::Prefer, &certificates));
