@@ -24,6 +24,10 @@ pub enum Effect {
     Deallocate(Bytes),
     /// `UNLISTEN *`.
     UnlistenAll,
+    /// `SELECT pg_advisory_unlock_all()`.
+    UnlockAll,
+    /// `CLOSE ALL`.
+    CloseAll,
     /// `SAVEPOINT name`.
     Savepoint(Bytes),
     /// `ROLLBACK TO name`.
@@ -31,6 +35,10 @@ pub enum Effect {
     /// `RELEASE name`.
     Release(Bytes),
 }
+
+/// The effects of one text, in order; they are applied once the whole of it has succeeded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effects(pub Vec<Effect>);
 
 impl Effect {
     /// The effect of a text of exactly one statement; `None` when it has none that outlives its
@@ -55,6 +63,8 @@ impl Effect {
             Statement::DeallocateAll => Self::DeallocateAll,
             Statement::Deallocate { name } => Self::Deallocate(bytes(name)),
             Statement::UnlistenAll => Self::UnlistenAll,
+            Statement::UnlockAll => Self::UnlockAll,
+            Statement::CloseAll => Self::CloseAll,
             Statement::Savepoint { name } => Self::Savepoint(bytes(name)),
             Statement::RollbackTo { name } => Self::RollbackTo(bytes(name)),
             Statement::Release { name } => Self::Release(bytes(name)),

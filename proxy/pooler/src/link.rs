@@ -91,9 +91,10 @@ pub(crate) fn apply(
         When::InTransaction
     };
     let tracked = match effect {
-        Effect::Set(list) => {
-            list.iter().try_for_each(|(name, value)| session.settings.set(table, name, value, when))
-        }
+        Effect::Set(list) => list.iter().try_for_each(|(name, value)| {
+            server.newly_set.push(name.clone());
+            session.settings.set(table, name, value, when)
+        }),
         Effect::Reset(name) => reset(Reset::Name(name), session, server, table, when),
         Effect::ResetAll => reset(Reset::All, session, server, table, when),
         Effect::DiscardAll => {
@@ -119,9 +120,12 @@ pub(crate) fn apply(
             session.settings.release(table, name);
             Ok(())
         }
-        Effect::DiscardTemp | Effect::UnlistenAll => Ok(()),
+        Effect::DiscardTemp | Effect::UnlistenAll | Effect::UnlockAll | Effect::CloseAll => Ok(()),
     };
-    session.pin.lift(effect);
+    // A rollback would bring back what a statement inside a transaction has taken away.
+    if when == When::Autocommit {
+        session.pin.lift(effect);
+    }
     if let Err(taint) = tracked {
         session.pin.taint(taint.into(), pool.shared.pin(pool.config.max_pinned));
     }
@@ -140,12 +144,23 @@ fn reset(
     session.settings.reset(table, reset, when)?;
     let mut sql = Vec::new();
     let replay = after_reset_sql(table, server.settings, reset, &session.settings, &mut sql);
-    server.restore = match replay {
-        Replay::Nothing => Vec::new(),
-        Replay::One(one) => vec![sql[one].into()],
-        Replay::Two(one, two) => vec![sql[one].into(), sql[two].into()],
-    };
+    match replay {
+        Replay::Nothing => {}
+        Replay::One(one) => server.restore.push(sql[one].into()),
+        Replay::Two(one, two) => server.restore.extend([sql[one].into(), sql[two].into()]),
+    }
     Ok(())
+}
+
+/// What the session has set since the last ReadyForQuery, as the server spells it: that completes
+/// what a SET says in part (DateStyle), and makes equal settings equal bytes.
+pub(crate) fn adopt_spelling(session: &mut Session, server: &mut Server, tables: &mut Tables) {
+    for name in std::mem::take(&mut server.newly_set) {
+        if let Some(value) = server.reported.get(&name) {
+            session.settings.reported(&mut tables.settings, &name, value);
+        }
+    }
+    tables.settings.assign(&mut server.settings, session.settings.current());
 }
 
 /// The session's settings stand otherwise than before, and the server's with them.

@@ -85,6 +85,7 @@ impl Pooler {
             schema_change: false,
             since_ready: SinceReady::default(),
             restore: Vec::new(),
+            newly_set: Vec::new(),
             last_words: None,
             backend_key: moving.backend_key,
             transaction: moving.transaction,

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::effect::Effect;
+use crate::effect::{Effect, Effects};
 use crate::prepared::{Statement, StatementId};
 use crate::server::UnnamedStatement;
 use crate::session::Unnamed;
@@ -42,7 +42,7 @@ pub enum Owed {
     /// ReadyForQuery for a Sync that the proxy put in.
     OwnSync,
     /// All replies to a simple query or function call of the client, up to ReadyForQuery.
-    Query(Option<Box<Effect>>),
+    Query(Option<Box<Effects>>),
     /// All replies to a simple query of the proxy's own, up to ReadyForQuery.
     Own(OwnQuery),
 }

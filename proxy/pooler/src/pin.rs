@@ -54,13 +54,16 @@ impl Pin {
         self.statements
     }
 
-    /// A statement has succeeded that takes state away.
+    /// A statement has succeeded that takes state away, and no rollback can bring it back.
     pub fn lift(&mut self, effect: &Effect) {
         let lifted: &[Taint] = match effect {
             Effect::DiscardAll => &Taint::ALL,
-            Effect::ResetAll => &[Taint::SetInLongerText, Taint::SetUnread, Taint::SetConfig],
+            // Not what may have been the role, which RESET ALL leaves alone.
+            Effect::ResetAll => &[Taint::SetInLongerText, Taint::SetUnread],
             Effect::DiscardTemp => &[Taint::TemporaryTable],
             Effect::UnlistenAll => &[Taint::Listen],
+            Effect::UnlockAll => &[Taint::AdvisoryLock],
+            Effect::CloseAll => &[Taint::HoldCursor],
             Effect::DeallocateAll => &[Taint::SqlPrepare, Taint::DeallocateInLongerText],
             _ => return,
         };

@@ -139,6 +139,12 @@ impl Pooler {
         id
     }
 
+    /// The pool of this name, if this worker has it.
+    #[must_use]
+    pub fn find_pool(&self, key: &PoolKey) -> Option<PoolId> {
+        self.by_key.get(key).copied()
+    }
+
     /// A pool of this worker.
     #[must_use]
     pub fn pool_of(&self, id: PoolId) -> &Pool {

@@ -45,6 +45,8 @@ pub struct Server {
     pub since_ready: SinceReady,
     /// Queries that bring its settings back to the client's after a RESET; sent when it is ready.
     pub restore: Vec<Box<[u8]>>,
+    /// Settings that its session has set since the last ReadyForQuery.
+    pub newly_set: Vec<Box<[u8]>>,
     /// The FATAL or PANIC with which it took its leave: the body of the ErrorResponse.
     pub last_words: Option<Box<[u8]>>,
     /// How to cancel what it runs.

@@ -93,6 +93,7 @@ impl Pooler {
         let server = session.link.server().and_then(|server| self.server(server));
         ClientSnapshot {
             worker: self.worker.0,
+            slot: session.id.slot,
             serial: session.id.serial,
             database: pool.key.database.to_string(),
             user: pool.key.user.to_string(),

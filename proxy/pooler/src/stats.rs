@@ -170,6 +170,8 @@ impl PoolSnapshot {
 pub struct ClientSnapshot {
     /// Its worker.
     pub worker: u16,
+    /// Its slot on the worker, for what the driver knows of it.
+    pub slot: u32,
     /// Its number on the worker.
     pub serial: u32,
     /// The database's name as the client said it.

@@ -6,14 +6,14 @@ use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::frame::Header;
 
 use super::{ClientTurn, Message, Step};
-use crate::effect::Effect;
+use crate::effect::{Effect, Effects};
 use crate::owed::{Owed, ParseInFlight};
 use crate::plan::Stop;
 use crate::prepared::StatementKind;
 use crate::server::{Body, UnnamedStatement};
 use crate::session::{ClientBody, Phase};
 use crate::shared::PinSlot;
-use crate::text::{self, Scanner, Statements, Verdict};
+use crate::text::{self, Scanner, Statements, Taints, Verdict};
 
 /// Why a text is not let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,21 +51,37 @@ impl ClientTurn<'_> {
         let Some((0, text)) = message.body.split_last() else {
             return Err(self.violation("invalid string in message"));
         };
-        let verdict = text::judge(text, self.reading());
+        let mut verdict = text::judge(text, self.reading());
+        let effects = self.effects_of(text, &mut verdict);
         let slot = match self.admit(&verdict) {
             Ok(slot) => slot,
             Err(refusal) => return self.refuse_query(message, refusal),
         };
-        let effect = match &verdict.statements {
-            Statements::One(statement) => Effect::of(statement),
-            _ => None,
-        };
         self.note_verdict(&verdict, slot);
-        if let Some(Effect::Deallocate(name)) = &effect {
+        if let [Effect::Deallocate(name)] = &effects[..] {
             self.lend_name(name)?;
         }
-        self.send_query(message, effect);
+        self.send_query(message, effects);
         Ok(())
+    }
+
+    /// What a text will have done once it has succeeded. A longer one of which that can be said
+    /// taints nothing.
+    fn effects_of(&self, text: &[u8], verdict: &mut Verdict<'_>) -> Vec<Effect> {
+        match &verdict.statements {
+            Statements::One(statement) => Effect::of(statement).into_iter().collect(),
+            Statements::Many if !verdict.taints.is_empty() => {
+                let Some(sequence) = text::sequence(text, self.reading()) else { return Vec::new() };
+                let effects: Vec<Effect> = sequence.iter().filter_map(Effect::of).collect();
+                // The servers know a client's statement under another name: one at a time.
+                if effects.iter().any(|effect| matches!(effect, Effect::Deallocate(_))) {
+                    return Vec::new();
+                }
+                verdict.taints = Taints::NONE;
+                effects
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// A FunctionCall is answered as a query is.
@@ -100,10 +116,10 @@ impl ClientTurn<'_> {
         }
     }
 
-    fn send_query(&mut self, message: Message<'_>, effect: Option<Effect>) {
+    fn send_query(&mut self, message: Message<'_>, effects: Vec<Effect>) {
         // A simple query destroys the unnamed statement.
         self.session.unnamed = None;
-        if effect.is_some() {
+        if !effects.is_empty() {
             self.session.phase = Phase::Barrier;
         }
         if let Some(server) = self.server.as_deref_mut() {
@@ -113,7 +129,8 @@ impl ClientTurn<'_> {
                 true => UnnamedStatement::Foreign,
                 false => UnnamedStatement::Absent,
             };
-            server.owed.push(Owed::Query(effect.map(Box::new)));
+            let effects = (!effects.is_empty()).then(|| Box::new(Effects(effects)));
+            server.owed.push(Owed::Query(effects));
         }
         self.pool.stats.queries += 1;
         self.forward(message);
@@ -123,7 +140,7 @@ impl ClientTurn<'_> {
     fn long_query(&mut self, message: Message<'_>) -> Step {
         let mut scanner = Box::new(Scanner::new(self.reading()));
         scanner.feed(message.body);
-        self.send_query(message, None);
+        self.send_query(message, Vec::new());
         self.session.body = ClientBody::Query(message.missing(), scanner);
         Ok(())
     }

@@ -15,6 +15,11 @@ impl ServerTurn<'_> {
         let [status] = body else { return Err(Stop::Fault) };
         let Some(status) = TransactionStatus::from_byte(*status) else { return Err(Stop::Fault) };
         let Some(settled) = self.server.owed.take_ready() else { return Err(Stop::Fault) };
+        if let (Owed::Query(Some(effects)), false) = (&settled, self.server.since_ready.failed) {
+            for effect in &effects.0 {
+                self.apply(effect);
+            }
+        }
         self.server.status = status;
         self.server.copy_in = false;
         let since = self.server.since_ready;
@@ -30,6 +35,11 @@ impl ServerTurn<'_> {
             Owed::Sync | Owed::Query(_) => {
                 if status == TransactionStatus::Idle {
                     self.pool.stats.transactions += 1;
+                }
+                if !self.server.newly_set.is_empty()
+                    && let Some(session) = self.session.as_deref_mut()
+                {
+                    link::adopt_spelling(session, self.server, self.tables);
                 }
                 self.restore_settings();
                 Ok(Fate::Pass)

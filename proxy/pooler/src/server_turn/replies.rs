@@ -5,6 +5,7 @@ use std::rc::Rc;
 use pgimbal_wire::error::{self, ErrorFields, Severity, SqlState};
 
 use super::{Fate, ServerTurn};
+use crate::effect::Effect;
 use crate::link;
 use crate::owed::{NameChange, Origin, Owed, OwnQuery, Reply, UnnamedBefore};
 use crate::plan::Stop;
@@ -19,13 +20,8 @@ impl ServerTurn<'_> {
             self.transaction_tag(body);
         }
         match self.server.owed.front() {
-            Some(Owed::Query(None)) => Ok(Fate::Pass),
+            Some(Owed::Query(_)) => Ok(Fate::Pass),
             Some(Owed::Own(_)) => Ok(Fate::Swallow),
-            Some(Owed::Query(Some(effect))) => {
-                let effect = (**effect).clone();
-                self.apply(&effect);
-                Ok(Fate::Pass)
-            }
             _ => self.reply(),
         }
     }
@@ -49,7 +45,7 @@ impl ServerTurn<'_> {
         }
     }
 
-    fn apply(&mut self, effect: &crate::effect::Effect) {
+    pub(super) fn apply(&mut self, effect: &Effect) {
         if let Some(session) = self.session.as_deref_mut() {
             link::apply(effect, session, self.server, self.pool, self.tables);
         }
@@ -166,19 +162,17 @@ impl ServerTurn<'_> {
             // Told when the session's own messages begin, if it still differs by then.
             return Ok(Fate::Swallow);
         }
-        session.settings.reported(&mut self.tables.settings, name, value);
-        self.tables.settings.assign(&mut self.server.settings, session.settings.current());
         link::know_reported(session, &Rc::clone(&self.server.reported));
         Ok(Fate::Pass)
     }
 }
 
 fn is_rollback_to(front: Option<&Owed>) -> bool {
-    let effect = match front {
-        Some(Owed::Query(Some(effect)) | Owed::Execute(effect)) => effect,
-        _ => return false,
-    };
-    matches!(**effect, crate::effect::Effect::RollbackTo(_))
+    match front {
+        Some(Owed::Query(Some(effects))) => matches!(effects.0[..], [Effect::RollbackTo(_)]),
+        Some(Owed::Execute(effect)) => matches!(**effect, Effect::RollbackTo(_)),
+        _ => false,
+    }
 }
 
 /// "cached plan must not change result type", told by the routine that raises it: the message may
