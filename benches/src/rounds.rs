@@ -69,6 +69,7 @@ impl Comparison<'_> {
         });
         selects
             .chain([Step::LoginTrust, Step::LoginScram, Step::Idle, Step::Rows, Step::LongRow])
+            .filter(|step| self.plan.measures(step.scenario(self.plan).name))
             .collect()
     }
 

@@ -21,6 +21,9 @@ usage: compare
 Environment:
   BENCH=quick                     one short round instead of three long ones
   BENCH_ONLY=\"direct pgbouncer\"   only these contenders; the default is all
+  BENCH_SCENARIOS=\"select idle\" only these scenarios
+  BENCH_CLIENTS=\"64\"            only these client counts of `select`
+  BENCH_ROUNDS=5                  so many rounds
   BENCH_OUT=FOLDER                where report.json, report.md and report.svg go (target/bench)
   PGIMBAL=PROGRAM                 the pgimbal to measure (target/release/pgimbal)
   PGBOUNCER=FOLDER                a folder with an executable `pgbouncer` (benches/fetch-pgbouncer)
@@ -47,13 +50,7 @@ fn main() -> ExitCode {
 }
 
 fn compare() -> Result<()> {
-    let mut plan = match env::var("BENCH").as_deref() {
-        Ok("quick") => Plan::quick(),
-        Ok("" | "full") | Err(_) => Plan::full(),
-        Ok(other) => {
-            return Err(Error::Program(format!("BENCH={other} is neither quick nor full")));
-        }
-    };
+    let mut plan = Plan::from_environment()?;
     let files = raise_open_files(OPEN_FILES);
     if files < OPEN_FILES {
         plan.idle_clients = u32::try_from(files.saturating_sub(500)).unwrap_or(0);
