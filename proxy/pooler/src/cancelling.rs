@@ -12,17 +12,21 @@ use crate::session::Link;
 impl Pooler {
     /// A client asks to cancel the query of the session in `slot` of this worker. A wrong secret,
     /// like a session that runs nothing, is passed over in silence, as PostgreSQL does.
-    pub fn cancel(&mut self, process_id: u32, slot: u32, secret: &[u8]) {
-        let Some(session) = self.sessions.get(slot as usize) else { return };
+    /// Returns the server connection to which a request is on its way for it.
+    pub fn cancel(&mut self, process_id: u32, slot: u32, secret: &[u8]) -> Option<ServerId> {
+        let session = self.sessions.get(slot as usize)?;
         if session.key.process_id != process_id || !session.key.matches(secret) {
-            return;
+            return None;
         }
         let id = session.id;
         match session.link {
-            Link::Waiting(_) => self.cancel_waiting(id),
-            Link::Ready(server) => self.cancel_running(server),
+            Link::Waiting(_) => {
+                self.cancel_waiting(id);
+                None
+            }
+            Link::Ready(server) => self.cancel_running(server).then_some(server),
             // Nothing of the client's runs.
-            Link::Unlinked | Link::Fresh(_) | Link::Setup(_) | Link::Cleaning(_) => {}
+            Link::Unlinked | Link::Fresh(_) | Link::Setup(_) | Link::Cleaning(_) => None,
         }
     }
 
@@ -37,17 +41,18 @@ impl Pooler {
         }
     }
 
-    /// Cancels what a server connection runs.
-    pub(crate) fn cancel_running(&mut self, id: ServerId) {
+    /// Cancels what a server connection runs, if it runs anything.
+    pub(crate) fn cancel_running(&mut self, id: ServerId) -> bool {
         let Some(server) = self.servers.get_mut(id.index()).filter(|server| server.id == id) else {
-            return;
+            return false;
         };
         if !server.owed.runs_clients() {
-            return;
+            return false;
         }
         server.cancels += 1;
         self.pools[server.pool.index()].stats.cancels += 1;
         self.actions.push(Action::Cancel(id));
+        true
     }
 
     fn cancel_waiting(&mut self, id: SessionId) {

@@ -202,7 +202,8 @@ impl Pooler {
         if let Some(server) = self.servers.get_mut(id.index()) {
             server.since_ready.cancelled = true;
         }
-        self.cancel_running(id);
+        // It may have ended meanwhile.
+        let _ = self.cancel_running(id);
     }
 
     fn look_over_clients(&mut self, now: Instant) {

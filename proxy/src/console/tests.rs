@@ -117,6 +117,7 @@ fn told() -> WorkerSnapshot {
     pool.stats.transactions = 123;
     let client = ClientSnapshot {
         worker: 0,
+        slot: 0,
         serial: 7,
         database: "shop".into(),
         user: "app".into(),

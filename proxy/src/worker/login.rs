@@ -5,9 +5,11 @@ use std::time::Instant;
 
 use pgimbal_pooler::arrival::session_of;
 use pgimbal_pooler::cancel::{CancelKey, LONG_SECRET};
+use pgimbal_pooler::ids::WorkerId;
 use pgimbal_pooler::pool::PoolKey;
 use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::startup::ProtocolVersion;
+use tokio::sync::oneshot;
 
 use super::client::{Arriving, Client, ClientTask};
 use super::message::{Accepted, Message, Origin};
@@ -53,7 +55,7 @@ impl Worker {
             Ok(Ok(Arrival::Client(client))) => self.logged_in(*client, peer, connected).await,
             Ok(Ok(Arrival::Cancel { process_id, key, transport })) => {
                 process.cancel_requested();
-                self.forward_cancel(process_id, key);
+                self.forward_cancel(process_id, key).await;
                 // Its end tells the client that the request was delivered.
                 drop(transport);
             }
@@ -131,10 +133,14 @@ impl Worker {
         tokio::task::spawn_local(ClientTask { worker: Rc::clone(self), client });
     }
 
-    fn forward_cancel(&self, process_id: u32, secret: Box<[u8]>) {
+    /// Hands a cancel request to the session's worker, and waits until it has been dealt with.
+    async fn forward_cancel(&self, process_id: u32, secret: Box<[u8]>) {
         if let Some((worker, slot)) = session_of(process_id) {
-            let message = Message::Cancel { process_id, slot, secret };
-            self.send(pgimbal_pooler::ids::WorkerId(worker), message);
+            let (delivered, end) = oneshot::channel();
+            let message = Message::Cancel { process_id, slot, secret, delivered };
+            self.send(WorkerId(worker), message);
+            // It is never sent, only dropped.
+            let _ = end.await;
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use pgimbal_pooler::ids::{PoolId, ServerId, WorkerId};
 use pgimbal_pooler::moving::Moving;
 use pgimbal_pooler::pool::PoolKey;
+use tokio::sync::oneshot;
 
 use super::login::Migrant;
 use super::servers::ServerIo;
@@ -33,6 +34,8 @@ pub enum Message {
         slot: u32,
         /// The secret that was shown.
         secret: Box<[u8]>,
+        /// Dropped when the request has been dealt with: then the client's connection ends.
+        delivered: oneshot::Sender<()>,
     },
     /// A worker asks for an idle server connection.
     Ask {
@@ -87,8 +90,11 @@ impl Worker {
                 tokio::task::spawn_local(Rc::clone(self).log_in(accepted));
             }
             Message::Arrive(migrant) => self.admit(*migrant),
-            Message::Cancel { process_id, slot, secret } => {
-                self.state.borrow_mut().pooler.cancel(process_id, slot, &secret);
+            Message::Cancel { process_id, slot, secret, delivered } => {
+                let mut state = self.state.borrow_mut();
+                if let Some(server) = state.pooler.cancel(process_id, slot, &secret) {
+                    state.cancels.push((server, delivered));
+                }
             }
             Message::Ask { pool, by } => self.asked(&pool, by),
             Message::TakeIn(moved) => self.take_in(*moved),

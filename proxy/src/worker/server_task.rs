@@ -87,7 +87,13 @@ impl Worker {
             {
                 tracing::warn!("a cancel request was not delivered: {error}");
             }
-            worker.state.borrow_mut().pooler.cancel_ended(id, Instant::now());
+            {
+                let mut state = worker.state.borrow_mut();
+                if let Some(at) = state.cancels.iter().position(|(server, _)| *server == id) {
+                    drop(state.cancels.swap_remove(at));
+                }
+                state.pooler.cancel_ended(id, Instant::now());
+            }
             worker.perform();
         });
     }

@@ -7,6 +7,7 @@ use pgimbal_pooler::ids::{PoolId, ServerId, SessionId};
 use pgimbal_pooler::plan::Plan;
 use pgimbal_pooler::pooler::{Action, Pooler};
 use pgimbal_pooler::server_turn::IdleWord;
+use tokio::sync::oneshot;
 
 use super::inbox::ReadBuffer;
 use super::outbox::FreeList;
@@ -31,6 +32,8 @@ pub(super) struct State {
     pub(super) directory: Arc<Directory>,
     pub(super) login: Arc<LoginContext>,
     pub(super) panics: u64,
+    /// Cancel requests on their way, and who waits for the end of each.
+    pub(super) cancels: Vec<(ServerId, oneshot::Sender<()>)>,
     wakers: Vec<Option<Waker>>,
     /// Where each client comes from, by session slot.
     pub(super) addresses: Vec<Box<str>>,
@@ -49,6 +52,7 @@ impl State {
             directory,
             login,
             panics: 0,
+            cancels: Vec::new(),
             wakers: Vec::new(),
             addresses: Vec::new(),
         }
