@@ -63,7 +63,7 @@ impl Plan {
             rounds: 3,
             clients: vec![1, 16, 64, 256],
             duration: Duration::from_secs(5),
-            counted: Duration::from_secs(2),
+            counted: Duration::from_secs(4),
             idle_clients: 10_000,
         }
     }
@@ -77,7 +77,7 @@ impl Plan {
             rounds: 1,
             clients: vec![1, 64],
             duration: Duration::from_secs(3),
-            counted: Duration::from_secs(1),
+            counted: Duration::from_secs(2),
             idle_clients: 10_000,
         }
     }
