@@ -1,5 +1,6 @@
 //! A real `pgimbal` with a generated configuration.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -167,9 +168,8 @@ impl Pgimbal {
         proxy.write_config();
         let mut words = proxy.config.launcher.clone();
         words.push(program().to_string_lossy().into_owned());
-        let mut command = Command::new(&words[0]);
+        let mut command = undisturbed(&words[0]);
         command.args(&words[1..]).arg("run").arg("--config").arg(proxy.config_path());
-        command.env_remove("PGPASSFILE");
         let mut process = Process::start(command, &proxy.directory, Signal::KILL);
         let port = proxy.port;
         eventually("pgimbal listens", SOON, || {
@@ -312,6 +312,19 @@ pub fn program() -> PathBuf {
         .map_or_else(|| program_directory().join("pgimbal"), PathBuf::from);
     assert!(path.exists(), "{} is missing: cargo build -p pgimbal", path.display());
     path
+}
+
+/// A command for `program` without the variables that would configure a pgimbal.
+#[must_use]
+pub fn undisturbed(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        // PGIMBAL_… and libpq's.
+        if name.as_encoded_bytes().starts_with(b"PG") {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 fn put(keys: &mut Vec<(String, String)>, key: &str, value: &str) {

@@ -74,7 +74,8 @@ impl Postgres {
         let settings = ["ssl=on", "ssl_cert_file=server.crt", "ssl_key_file=server.key"];
         Self::prepare(&settings, |data| {
             let hba = format!(
-                "local all postgres trust\nhostssl all app 127.0.0.1/32 trust\n{}",
+                "local all postgres trust\nhostssl all app 127.0.0.1/32 trust\n\
+                 hostnossl all app 127.0.0.1/32 reject\n{}",
                 HBA.replace(",app", "")
             );
             fs::write(data.join("pg_hba.conf"), hba).expect("pg_hba.conf");

@@ -2,10 +2,9 @@
 
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
-use pgimbal_tests::pgimbal::program;
+use pgimbal_tests::pgimbal::{program, undisturbed};
 use pgimbal_tests::port::free_port;
 use pgimbal_tests::process::{Process, directory};
 use pgimbal_tests::program::{Finished, run};
@@ -16,7 +15,7 @@ use rustix::process::Signal;
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn pgimbal(arguments: &[&str], environment: &[(&str, &str)]) -> Finished {
-    let mut command = Command::new(program());
+    let mut command = undisturbed(program());
     command.args(arguments).envs(environment.iter().copied()).current_dir(std::env::temp_dir());
     run(&mut command, LIMIT)
 }
@@ -108,7 +107,7 @@ fn check_says_whether_the_servers_answer() {
 /// Runs pgimbal without any file, until it listens.
 fn without_a_file(arguments: &[&str], environment: &[(&str, &str)], port: u16) -> Process {
     let directory = directory("upstream");
-    let mut command = Command::new(program());
+    let mut command = undisturbed(program());
     command.args(arguments).args(["--listen", &format!("127.0.0.1:{port}")]);
     command.env("HOME", &directory).envs(environment.iter().copied()).current_dir(&directory);
     let mut process = Process::start(command, &directory, Signal::KILL);
