@@ -120,6 +120,8 @@ pub struct NameChange {
 #[derive(Debug, Default)]
 pub struct OwedQueue {
     entries: VecDeque<Owed>,
+    /// Entries that would be undone if they were skipped.
+    changes: usize,
 }
 
 impl OwedQueue {
@@ -159,6 +161,29 @@ impl OwedQueue {
         }
     }
 
+    /// Whether what the client calls `name` depends on replies to an earlier segment.
+    #[inline]
+    pub fn is_name_unsure(&self, name: &[u8]) -> bool {
+        self.changes > 0
+            && self.earlier_segments().any(|entry| match entry {
+                Owed::Parse(parse) => parse.change.as_ref().is_some_and(|c| *c.name == *name),
+                Owed::MadeChange(_, change) => *change.name == *name,
+                _ => false,
+            })
+    }
+
+    /// Whether what the unnamed statement is depends on replies to an earlier segment.
+    #[inline]
+    pub fn is_unnamed_unsure(&self) -> bool {
+        self.changes > 0
+            && self.earlier_segments().any(|entry| matches!(entry, Owed::Unnamed(_, Some(_))))
+    }
+
+    /// What was asked for before the last Sync.
+    fn earlier_segments(&self) -> impl Iterator<Item = &Owed> {
+        self.entries.iter().rev().skip_while(|entry| !matches!(entry, Owed::Sync | Owed::OwnSync))
+    }
+
     /// Whether an error in front of what is added now would make the server skip it.
     pub fn may_skip(&self) -> bool {
         self.entries
@@ -170,6 +195,7 @@ impl OwedQueue {
 
     /// Adds any entry.
     pub fn push(&mut self, entry: Owed) {
+        self.changes += usize::from(entry.is_change());
         self.entries.push_back(entry);
     }
 
@@ -183,7 +209,9 @@ impl OwedQueue {
     /// Returns what it was, or `None` when no such reply was owed.
     #[inline]
     pub fn take_reply(&mut self) -> Option<Reply> {
+        let is_change = self.entries.front().is_some_and(Owed::is_change);
         let reply = self.take_front();
+        self.changes -= usize::from(is_change);
         self.settle_front();
         reply
     }
@@ -232,6 +260,7 @@ impl OwedQueue {
             Owed::MadeChange(reply, _) => {
                 let taken = (*reply, 1);
                 self.entries.pop_front();
+                self.changes -= 1;
                 self.settle_front();
                 Some(taken)
             }
@@ -254,7 +283,8 @@ impl OwedQueue {
     /// front of the next Sync. The flag says whether there is such a Sync.
     pub fn take_skipped(&mut self) -> (Vec<Owed>, bool) {
         let sync = self.entries.iter().position(|e| matches!(e, Owed::Sync | Owed::OwnSync));
-        let skipped = self.entries.drain(..sync.unwrap_or(self.entries.len())).collect();
+        let skipped: Vec<Owed> = self.entries.drain(..sync.unwrap_or(self.entries.len())).collect();
+        self.changes -= skipped.iter().filter(|entry| entry.is_change()).count();
         (skipped, sync.is_some())
     }
 
@@ -285,6 +315,7 @@ impl OwedQueue {
 
     /// Takes everything: the connection is gone.
     pub fn take_all(&mut self) -> VecDeque<Owed> {
+        self.changes = 0;
         std::mem::take(&mut self.entries)
     }
 
@@ -322,6 +353,17 @@ impl OwedQueue {
     /// The entries, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Owed> {
         self.entries.iter()
+    }
+}
+
+impl Owed {
+    /// Whether it would be undone if it were skipped.
+    const fn is_change(&self) -> bool {
+        match self {
+            Self::Parse(parse) => parse.change.is_some(),
+            Self::MadeChange(..) | Self::Unnamed(_, Some(_)) => true,
+            _ => false,
+        }
     }
 }
 

@@ -90,7 +90,7 @@ impl Pooler {
         }
     }
 
-    fn wake_logins(&mut self, pool: PoolId) {
+    pub(crate) fn wake_logins(&mut self, pool: PoolId) {
         for login in std::mem::take(&mut self.pools[pool.index()].logins) {
             self.wake(login);
         }

@@ -55,6 +55,11 @@ impl Pooler {
 
     fn help_waiters(&mut self, id: PoolId, now: Instant) {
         self.tell_standing_failure(id, now);
+        let pool = &self.pools[id.index()];
+        if !pool.logins.is_empty() && pool.shared.welcome().is_some() {
+            // Another worker's server connection has told what they wait for.
+            self.wake_logins(id);
+        }
         self.refuse_overdue(id, now);
         self.dial_if_wanted(id, now);
         let Some(waited) = self.longest_wait(id, now).filter(|waited| *waited >= ASK_AFTER) else {

@@ -13,7 +13,7 @@ use super::{ClientTurn, Message, Step};
 use crate::effect::Effect;
 use crate::owed::{MadeReply, Origin, Owed};
 use crate::plan::Stop;
-use crate::prepared::{Portal, Statement, StatementKind};
+use crate::prepared::{Found, Portal, Statement, StatementKind};
 use crate::server::UnnamedStatement;
 use crate::session::{Link, Phase};
 use crate::text::{self, Statements, Taint};
@@ -24,6 +24,7 @@ const BOUND_EFFECTS_LIMIT: usize = 32;
 impl<'a> ClientTurn<'a> {
     pub(super) fn bind(&mut self, header: Header) -> Step {
         let (message, bind) = self.view(header, Bind::view)?;
+        self.settled_name(bind.statement)?;
         self.server()?.since_ready.segment_open = true;
         self.session.bound_effects.retain(|(portal, _)| **portal != *bind.portal);
         if let Some(special) = self.special_text(bind.statement)
@@ -53,10 +54,12 @@ impl<'a> ClientTurn<'a> {
         match target {
             Target::Portal(_) => self.forward(message),
             Target::Statement([]) => {
+                self.settled_name(&[])?;
                 self.need_unnamed()?;
                 self.forward(message);
             }
             Target::Statement(name) => {
+                self.settled_name(name)?;
                 let mut server_name = Vec::new();
                 self.need_named(name, None, &mut server_name)?;
                 self.plan.make_for_server(|out| {
@@ -135,13 +138,17 @@ impl<'a> ClientTurn<'a> {
             return Ok(());
         }
         self.linked(message.header, message.body.len())?;
+        self.settled_name(name)?;
+        if !self.knows(name) {
+            // The request that had made it known was skipped.
+            return Ok(());
+        }
         let change = self.rename(name, None);
         let unkept = change.before.as_ref().is_some_and(|statement| statement.body.is_none());
         let statement = change.before.clone();
         let server = self.server()?;
         match statement.filter(|_| unkept) {
             Some(statement) => {
-                server.statements.remove(statement.id);
                 server.since_ready.segment_open = true;
                 server.owed.pass();
                 let mut server_name = Vec::new();
@@ -170,10 +177,12 @@ impl<'a> ClientTurn<'a> {
         let probes = std::mem::take(&mut self.session.close_after_sync);
         let server = self.server()?;
         server.owed.push(Owed::Sync);
+        server.statements.end_segment();
         server.since_ready.segment_open = false;
         if !probes.is_empty() {
             server.owed.swallow(probes.len() as u32);
             server.owed.push(Owed::OwnSync);
+            server.statements.end_segment();
             self.plan.make_for_server(|out| {
                 for name in &probes {
                     let mut server_name = Vec::new();
@@ -182,6 +191,10 @@ impl<'a> ClientTurn<'a> {
                 }
                 encode::sync(out);
             });
+        }
+        if !self.server()?.restore.is_empty() {
+            // What follows runs under the client's own settings, which are brought back first.
+            self.raise_barrier();
         }
         Ok(())
     }
@@ -279,14 +292,15 @@ impl<'a> ClientTurn<'a> {
             return Ok(());
         };
         let server = self.server()?;
-        let portal = match portal {
-            Some(name) if !name.is_empty() => Portal::Named(server.transaction),
-            _ => Portal::Unnamed,
-        };
-        if !server.statements.bind(statement.id, portal) {
+        let transaction = server.transaction;
+        if self.found(&statement)? == Found::Missing {
             self.put_in(&statement)?;
-            self.server()?.statements.bind(statement.id, portal);
         }
+        let portal = match portal {
+            Some(name) if !name.is_empty() => Portal::Named(transaction),
+            _ => Portal::Unnamed(transaction),
+        };
+        self.server()?.statements.bind(statement.id, portal);
         statement.write_server_name(server_name);
         Ok(())
     }

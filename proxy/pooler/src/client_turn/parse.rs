@@ -9,9 +9,9 @@ use pgimbal_wire::frame::{HEADER_LEN, Header};
 use super::query::kind_of;
 use super::{ClientTurn, Message, Step};
 use crate::owed::{MadeReply, NameChange, Origin, Owed, ParseInFlight, UnnamedBefore};
-use crate::plan::HOLD_LIMIT;
+use crate::plan::{HOLD_LIMIT, Stop};
 use crate::prepared::{
-    CLIENT_STATEMENTS_LIMIT, SERVER_NAME_PREFIX, Statement, StatementId, StatementKind,
+    CLIENT_STATEMENTS_LIMIT, Found, SERVER_NAME_PREFIX, Statement, StatementId, StatementKind,
 };
 use crate::server::UnnamedStatement;
 use crate::session::{Phase, Unnamed};
@@ -27,6 +27,9 @@ impl ClientTurn<'_> {
             Ok(None) => return Err(self.hold_more(message)),
             Err(malformed) => return Err(self.violation(&malformed.to_string())),
         };
+        if !parse.name.is_empty() {
+            self.settled_name(parse.name)?;
+        }
         self.server()?.since_ready.segment_open = true;
         if parse.name.is_empty() {
             self.parse_unnamed(message, parse)
@@ -86,9 +89,10 @@ impl ClientTurn<'_> {
         let statement = self.tables.statements.intern(body, settings, changes, |text| {
             kind_of(&text::judge(text, reading))
         });
+        let found = self.found(&statement)?;
         let change = self.rename(parse.name, Some(Rc::clone(&statement)));
         let server = self.server()?;
-        let spared = server.statements.has(statement.id);
+        let spared = found == Found::Here;
         if spared && server.status == TransactionStatus::Failed && statement.kind == StatementKind::Plain {
             // The server refuses it, and keeps what it has under that name.
             server.owed.push(Owed::Parse(Box::new(ParseInFlight {
@@ -200,7 +204,7 @@ impl ClientTurn<'_> {
         let limit = self.pool.config.pool.max_prepared_statements.max(1) as usize;
         let server = self.server()?;
         if let Some(victim) = server.statements.to_evict(limit, server.transaction) {
-            server.statements.remove(victim);
+            server.statements.leave(victim);
             server.owed.push(Owed::Evict(victim));
             let mut name = Vec::with_capacity(48);
             crate::prepared::write_server_name(victim, &mut name);
@@ -218,6 +222,24 @@ impl ClientTurn<'_> {
             out.extend_from_slice(name);
             out.push(0);
         });
+    }
+
+    /// Whether the server has a statement, once that is sure.
+    pub(super) fn found(&mut self, statement: &Statement) -> Result<Found, Stop> {
+        if self.server()?.statements.find(statement.id) == Found::Unsure {
+            self.await_owed()?;
+        }
+        Ok(self.server()?.statements.find(statement.id))
+    }
+
+    /// Waits until it is sure what the client's `name` means.
+    pub(super) fn settled_name(&mut self, name: &[u8]) -> Step {
+        let server = self.server()?;
+        let unsure = match name {
+            [] => server.owed.is_unnamed_unsure(),
+            _ => server.owed.is_name_unsure(name),
+        };
+        if unsure { self.await_owed() } else { Ok(()) }
     }
 
     pub(super) fn knows(&self, name: &[u8]) -> bool {

@@ -34,9 +34,17 @@ impl ServerTurn<'_> {
         }
         match self.server.owed.take_reply() {
             Some(Reply::Pass) => Ok(Fate::Pass),
-            Some(Reply::Swallow | Reply::Evict(_)) => Ok(Fate::Swallow),
-            Some(Reply::Parse(parse)) if parse.change.is_some() => Ok(Fate::Pass),
-            Some(Reply::Parse(_)) => Ok(Fate::Swallow),
+            Some(Reply::Swallow) => Ok(Fate::Swallow),
+            Some(Reply::Evict(id)) => {
+                self.server.statements.left(id);
+                Ok(Fate::Swallow)
+            }
+            Some(Reply::Parse(parse)) => {
+                if let Some(statement) = &parse.statement {
+                    self.server.statements.arrived(statement.id);
+                }
+                Ok(if parse.change.is_some() { Fate::Pass } else { Fate::Swallow })
+            }
             Some(Reply::Execute(effect)) => {
                 self.apply(&effect);
                 Ok(Fate::Pass)
@@ -109,7 +117,7 @@ impl ServerTurn<'_> {
                 }
                 Owed::MadeChange(_, change) => self.undo(*change),
                 // The Close was skipped, so the statement is still there.
-                Owed::Evict(id) => self.server.statements.insert(id),
+                Owed::Evict(id) => self.server.statements.stays(id),
                 _ => {}
             }
         }

@@ -1,0 +1,82 @@
+//! The core under simulation: many clients, a model of PostgreSQL, and an order of events that a
+//! seed decides. What each client sees is compared with what a PostgreSQL of its own would say.
+//!
+//! `PGIMBAL_SIM_SEEDS=n` runs n seeds instead of as many as fit in a few seconds;
+//! `PGIMBAL_SIM_SEED=s` replays one.
+
+mod client;
+mod message;
+mod postgres;
+mod random;
+mod script;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::{Duration, Instant};
+
+use random::Random;
+use world::{Shape, Troubles, World, pool};
+
+/// Seeds that once failed.
+const ONCE_FAILED: &[u64] = &[];
+
+/// How long the usual run may take.
+const BUDGET: Duration = Duration::from_secs(15);
+
+#[test]
+fn every_client_sees_what_a_postgresql_of_its_own_would_say() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    if let Some(seed) = number("PGIMBAL_SIM_SEED") {
+        return run(seed);
+    }
+    ONCE_FAILED.iter().for_each(|seed| run(*seed));
+    let start = Instant::now();
+    let seeds = number("PGIMBAL_SIM_SEEDS");
+    let mut ran = 0;
+    for seed in 1..=seeds.unwrap_or(u64::MAX) {
+        if seeds.is_none() && start.elapsed() > BUDGET {
+            break;
+        }
+        run(seed);
+        ran += 1;
+    }
+    println!("{ran} seeds");
+}
+
+fn run(seed: u64) {
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        World::new(seed, shape(seed)).run();
+    }));
+    if let Err(panic) = result {
+        eprintln!("seed {seed} failed: PGIMBAL_SIM_SEED={seed} replays it; {:?}", shape(seed));
+        resume_unwind(panic);
+    }
+}
+
+/// The shape of a run, from its seed.
+fn shape(seed: u64) -> Shape {
+    let mut random = Random::new(seed.wrapping_mul(7919));
+    let mut pool = pool(random.pick(&[1, 2, 3, 5]));
+    pool.max_prepared_statements = random.pick(&[1, 3, 50]);
+    pool.server_lifetime = Duration::from_secs(random.pick(&[1, 5, 3600]));
+    pool.reserve_size = random.pick(&[0, 1]);
+    pool.reset_query_always = random.chance(10);
+    pool.max_statement_bytes = 1;
+    let calm = random.chance(40);
+    let mut trouble = || !calm && random.chance(50);
+    let troubles = Troubles {
+        kills: trouble(),
+        vanishings: trouble(),
+        cancels: trouble(),
+        dial_failures: trouble(),
+    };
+    Shape {
+        workers: random.pick(&[1, 1, 2, 3]),
+        clients: random.pick(&[1, 2, 4, 8]),
+        steps: random.pick(&[5, 20, 60]),
+        pool,
+        max_pinned: 1000,
+        chunk: random.pick(&[3, 200, 20_000, 100_000]),
+        troubles,
+    }
+}

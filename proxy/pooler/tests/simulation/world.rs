@@ -1,0 +1,326 @@
+//! Everything around the core: clients, sockets, servers, workers and time, in an order that a
+//! seed decides. [`World::drive_client`] and [`World::drive_server`] keep the driver's contract.
+
+mod chaos;
+mod check;
+mod driver;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pgimbal_config::{Host, PoolConfig, PoolMode, ResolvedPool};
+use pgimbal_pooler::ids::{PoolId, ServerId, SessionId, WorkerId};
+use pgimbal_pooler::moving::Moving;
+use pgimbal_pooler::plan::Plan;
+use pgimbal_pooler::pool::PoolKey;
+use pgimbal_pooler::pooler::{Options, Pooler};
+use pgimbal_pooler::prepared::StatementKey;
+use pgimbal_pooler::shared::SharedPool;
+
+use crate::client::{Client, Stage};
+use crate::postgres::Backend;
+use crate::random::Random;
+use crate::script;
+
+/// The error of a server that cannot be reached.
+pub(crate) const REFUSAL: &str = "refused by the simulation";
+
+/// What may go wrong in a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Troubles {
+    pub(crate) kills: bool,
+    pub(crate) vanishings: bool,
+    pub(crate) cancels: bool,
+    pub(crate) dial_failures: bool,
+}
+
+/// The shape of a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    pub(crate) workers: u16,
+    pub(crate) clients: usize,
+    pub(crate) steps: usize,
+    pub(crate) pool: PoolConfig,
+    pub(crate) max_pinned: u32,
+    /// The longest piece of a stream that arrives at once.
+    pub(crate) chunk: usize,
+    pub(crate) troubles: Troubles,
+}
+
+pub(crate) struct World {
+    pub(crate) random: Random,
+    pub(crate) now: Instant,
+    looked_over: Vec<Instant>,
+    pub(crate) poolers: Vec<Pooler>,
+    pub(crate) shared: Arc<SharedPool>,
+    pub(crate) pool: PoolId,
+    pub(crate) shape: Shape,
+    pub(crate) clients: Vec<Client>,
+    /// Clients by worker and slot of their sessions.
+    sessions: BTreeMap<(usize, u32, u32), usize>,
+    pub(crate) peers: Vec<Peer>,
+    by_server: BTreeMap<(usize, u32, u32), usize>,
+    later: Vec<Later>,
+    plan: Plan,
+    pub(crate) steps: usize,
+}
+
+/// A server connection as the driver has it, and the backend behind it.
+pub(crate) struct Peer {
+    pub(crate) backend: Backend,
+    /// Written by the proxy, not read by the backend.
+    down: Vec<u8>,
+    /// Read by the proxy, not dealt with.
+    rest: Vec<u8>,
+    worker: usize,
+    id: ServerId,
+    stage: PeerStage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PeerStage {
+    Dialing,
+    Open,
+    /// The proxy has said Terminate.
+    Closing,
+    /// Between two workers.
+    Moving,
+    Ended,
+}
+
+/// What happens at some time.
+enum Later {
+    Dialed(usize),
+    Ended(usize),
+    Wake(usize, SessionId),
+    /// A cancel request on its way, and for which client it was made.
+    Cancel { peer: usize, client: usize },
+    CancelEnded(usize),
+    Ask { to: WorkerId, pool: PoolId, by: WorkerId },
+    Arrive { peer: usize, moving: Box<Moving>, to: WorkerId },
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, shape: Shape) -> Self {
+        let mut random = Random::new(seed);
+        let now = Instant::now() + Duration::from_secs(10);
+        let shared = Arc::new(SharedPool::new(usize::from(shape.workers), Arc::default(), Arc::default()));
+        let options = Options { client_idle_timeout: None, client_stall_timeout: Duration::from_secs(60) };
+        let key = PoolKey { database: "db".into(), user: "user".into() };
+        let config = Arc::new(resolved(&shape));
+        let mut pool = PoolId(0);
+        let poolers = (0..shape.workers)
+            .map(|worker| {
+                let key_of_statements = StatementKey([seed as u8; 16]);
+                let mut pooler =
+                    Pooler::new(WorkerId(worker), shape.workers, key_of_statements, options);
+                pool = pooler.pool(&key, || (Arc::clone(&config), Arc::clone(&shared)));
+                pooler
+            })
+            .collect();
+        let clients = (0..shape.clients)
+            .map(|number| {
+                let worker = random.below(usize::from(shape.workers));
+                let steps = 1 + random.below(shape.steps);
+                Client::new(number, worker, startup(&mut random), steps)
+            })
+            .collect();
+        Self {
+            random,
+            now,
+            looked_over: vec![now; usize::from(shape.workers)],
+            poolers,
+            shared,
+            pool,
+            shape,
+            clients,
+            sessions: BTreeMap::new(),
+            peers: Vec::new(),
+            by_server: BTreeMap::new(),
+            later: Vec::new(),
+            plan: Plan::default(),
+            steps: 0,
+        }
+    }
+
+    /// Lets every client do all it has to do, then looks whether everything has come to its end.
+    pub(crate) fn run(&mut self) {
+        let mut quiet = 0;
+        while quiet < 400 {
+            self.steps += 1;
+            assert!(self.steps < 200_000, "the run does not end");
+            quiet = if self.step() { 0 } else { quiet + 1 };
+            self.check();
+        }
+        self.check_end();
+    }
+
+    /// One event. Says whether anything happened but the passing of time.
+    fn step(&mut self) -> bool {
+        match self.random.below(100) {
+            0..20 => self.client_acts(),
+            20..42 => self.client_arrives(),
+            42..62 => self.bytes_reach_backend(),
+            62..82 => self.bytes_leave_backend(),
+            82..92 => self.later_happens(),
+            92..94 => self.sleeper_wakes(),
+            94..97 => {
+                self.time_passes();
+                false
+            }
+            _ => self.trouble(),
+        }
+    }
+
+    fn client_acts(&mut self) -> bool {
+        let number = self.random.below(self.clients.len());
+        match self.clients[number].stage {
+            Stage::Away => {
+                self.client_logs_in(number);
+                true
+            }
+            Stage::Open if self.clients[number].session.is_some() => self.client_goes_on(number),
+            _ => false,
+        }
+    }
+
+    fn client_goes_on(&mut self, number: usize) -> bool {
+        let client = &mut self.clients[number];
+        let waits = !client.is_answered() && !self.random.chance(15);
+        if waits || client.up.len() > 200_000 {
+            return false;
+        }
+        if client.steps_left == 0 {
+            if !client.is_answered() && self.random.chance(80) {
+                return false;
+            }
+            // What is wrong must not be forgotten when it leaves.
+            if client.is_answered() && let Some(complaint) = client.complaint() {
+                panic!("{complaint}");
+            }
+            client.send(&crate::message::terminate());
+            client.stage = Stage::Leaving;
+            return true;
+        }
+        client.steps_left -= 1;
+        let step = script::next(&mut self.random, client);
+        client.ready_due += step.ready;
+        client.ready_spare += step.spare;
+        client.send(&step.bytes);
+        true
+    }
+
+    /// A piece of what a client has sent reaches the proxy.
+    fn client_arrives(&mut self) -> bool {
+        let number = self.random.below(self.clients.len());
+        let client = &mut self.clients[number];
+        if client.up.is_empty() || client.session.is_none() || client.rest.len() > 5_000_000 {
+            return false;
+        }
+        let piece = piece(&mut self.random, self.shape.chunk, &mut client.up);
+        client.rest.extend(piece);
+        self.drive_client(number);
+        true
+    }
+
+    fn bytes_reach_backend(&mut self) -> bool {
+        let Some(at) = self.pick_peer(|peer| !peer.down.is_empty()) else { return false };
+        let peer = &mut self.peers[at];
+        let piece = piece(&mut self.random, self.shape.chunk, &mut peer.down);
+        if !peer.backend.closed {
+            peer.backend.feed(&piece);
+        }
+        self.note_end(at);
+        true
+    }
+
+    fn bytes_leave_backend(&mut self) -> bool {
+        let wanted = |peer: &Peer| {
+            peer.stage == PeerStage::Open && (!peer.backend.output.is_empty() || peer.backend.closed)
+        };
+        let Some(at) = self.pick_peer(wanted) else { return false };
+        let peer = &mut self.peers[at];
+        if peer.backend.output.is_empty() {
+            self.server_ends(at);
+            return true;
+        }
+        let piece = piece(&mut self.random, self.shape.chunk, &mut peer.backend.output);
+        peer.rest.extend(piece);
+        self.drive_server(at);
+        true
+    }
+
+    fn sleeper_wakes(&mut self) -> bool {
+        let Some(at) = self.pick_peer(|peer| peer.backend.asleep.is_some()) else { return false };
+        let token = self.peers[at].backend.asleep.as_ref().map(|asleep| asleep.token.clone());
+        self.peers[at].backend.wake();
+        self.resolve(&token.unwrap_or_default(), false);
+        true
+    }
+
+    fn resolve(&mut self, token: &str, cancelled: bool) {
+        let number = owner(token);
+        self.clients[number].resolve(token, cancelled);
+    }
+
+    fn pick_peer(&mut self, wanted: impl Fn(&Peer) -> bool) -> Option<usize> {
+        let found: Vec<usize> = (0..self.peers.len()).filter(|at| wanted(&self.peers[*at])).collect();
+        (!found.is_empty()).then(|| self.random.pick(&found))
+    }
+
+    fn time_passes(&mut self) {
+        let micros = self.random.pick(&[100, 1_000, 1_000, 5_000, 50_000, 150_000]);
+        self.now += Duration::from_micros(micros);
+        for worker in 0..self.poolers.len() {
+            self.poolers[worker].tick(self.now, &mut self.looked_over[worker]);
+            self.take_actions(worker);
+        }
+    }
+}
+
+/// The client whose constant this is.
+pub(crate) fn owner(token: &str) -> usize {
+    let number = token.trim_start_matches('c').split('.').next().unwrap_or_default();
+    number.parse().expect("a constant of a client")
+}
+
+/// Takes what arrives at once off a stream.
+fn piece(random: &mut Random, chunk: usize, stream: &mut Vec<u8>) -> Vec<u8> {
+    let length = match random.below(3) {
+        0 => stream.len(),
+        1 => 1 + random.below(chunk),
+        _ => 1 + random.below(chunk.min(40)),
+    };
+    stream.drain(..length.min(stream.len())).collect()
+}
+
+fn startup(random: &mut Random) -> Vec<(String, String)> {
+    let mut list = Vec::new();
+    for (name, value) in [("timezone", "Startup/Zone"), ("application_name", "app"), ("work_mem", "8MB")] {
+        if random.chance(25) {
+            list.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    list
+}
+
+fn resolved(shape: &Shape) -> ResolvedPool {
+    ResolvedPool {
+        host: Host::Tcp("localhost".into()),
+        port: 5432,
+        dbname: "db".into(),
+        user: "user".into(),
+        password: None,
+        tls: Default::default(),
+        max_db_connections: None,
+        max_user_connections: None,
+        max_pinned: shape.max_pinned,
+        pool: shape.pool.clone(),
+    }
+}
+
+/// A pool of `size` server connections in transaction mode.
+pub(crate) fn pool(size: u32) -> PoolConfig {
+    PoolConfig { mode: PoolMode::Transaction, size, ..PoolConfig::default() }
+}

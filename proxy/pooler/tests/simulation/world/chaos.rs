@@ -1,0 +1,102 @@
+//! What goes wrong: servers die, clients vanish, cancel requests come at any time.
+
+use pgimbal_pooler::arrival::session_of;
+use pgimbal_pooler::ids::ServerId;
+use pgimbal_pooler::session::{Link, Presence};
+
+use super::{Later, PeerStage, World, owner};
+use crate::client::Stage;
+
+impl World {
+    pub(crate) fn trouble(&mut self) -> bool {
+        let troubles = self.shape.troubles;
+        match self.random.below(8) {
+            0 if troubles.kills => self.server_dies(),
+            1 if troubles.vanishings => self.client_vanishes(),
+            2..5 if troubles.cancels => self.client_cancels(),
+            _ => false,
+        }
+    }
+
+    fn server_dies(&mut self) -> bool {
+        if self.clients.iter().all(|client| client.stage == Stage::Gone) {
+            return false;
+        }
+        let Some(at) = self.pick_peer(|peer| peer.stage == PeerStage::Open && !peer.backend.closed)
+        else {
+            return false;
+        };
+        let (worker, id) = (self.peers[at].worker, self.peers[at].id);
+        self.note_leaver(worker, id);
+        if self.random.chance(50) {
+            self.peers[at].backend.output.clear();
+        }
+        let word = self.random.chance(50).then_some("terminating connection by the simulation");
+        // Half a message is not followed by another.
+        let whole = self.peers[at].rest.is_empty() && self.peers[at].backend.output.is_empty();
+        self.peers[at].backend.die(word.filter(|_| whole));
+        self.peers[at].down.clear();
+        true
+    }
+
+    /// The client on a server connection will see more than its reference knows of.
+    pub(crate) fn note_leaver(&mut self, worker: usize, id: ServerId) {
+        let Some(number) = self.client_on(worker, id) else { return };
+        let Some(session) = self.clients[number].session else { return };
+        let link = self.poolers[worker].session(session).map(|session| session.link);
+        let served = matches!(link, Some(Link::Ready(_) | Link::Cleaning(_)));
+        if served && self.clients[number].stage == Stage::Open {
+            self.clients[number].disturb();
+        }
+    }
+
+    fn client_vanishes(&mut self) -> bool {
+        let number = self.random.below(self.clients.len());
+        let client = &mut self.clients[number];
+        if !matches!(client.stage, Stage::Open | Stage::Greeting) || client.session.is_none() {
+            return false;
+        }
+        client.disturb();
+        if self.random.chance(50) {
+            let rest = std::mem::take(&mut self.clients[number].up);
+            self.clients[number].rest.extend(rest);
+            self.drive_client(number);
+        }
+        self.depart(number, Presence::Vanished);
+        true
+    }
+
+    fn client_cancels(&mut self) -> bool {
+        let number = self.random.below(self.clients.len());
+        let client = &self.clients[number];
+        let (worker, Some(id)) = (client.worker, client.session) else { return false };
+        let Some(session) = self.poolers[worker].session(id) else { return false };
+        if client.is_answered() || client.stage != Stage::Open {
+            return false;
+        }
+        let waits = matches!(session.link, Link::Waiting(_));
+        let process_id = session.key.process_id;
+        let (to, slot) = session_of(process_id).expect("a session");
+        assert_eq!((usize::from(to), slot), (worker, id.slot));
+        if waits {
+            // Cancelled before it has begun: its reference would have begun.
+            self.clients[number].disturb();
+        }
+        self.poolers[worker].cancel(process_id, slot, &[7; 4]);
+        self.take_actions(worker);
+        true
+    }
+
+    pub(crate) fn cancel_arrives(&mut self, peer: usize, client: usize) {
+        if let Some(token) = self.peers[peer].backend.cancel() {
+            assert_eq!(owner(&token), client, "a cancel has hit {token}, a statement of another client");
+            self.resolve(&token, true);
+        }
+        self.later.push(Later::CancelEnded(peer));
+    }
+
+    /// Only what was cancelled or killed may go wrong on a server.
+    pub(crate) fn faults_are_due(&self, number: Option<usize>) -> bool {
+        number.is_none_or(|number| self.clients[number].disturbed || self.shape.troubles.cancels)
+    }
+}
