@@ -3,19 +3,22 @@
 //! Nothing is read here: a client's first byte is its worker's business.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use pgimbal_config::ListenConfig;
-use socket2::{Domain, Socket, Type};
+use pgimbal_config::{ListenConfig, TcpConfig};
+use socket2::{Domain, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::collect::{ProcessStats, Refusal};
+use crate::tcp;
 use crate::worker::{Accepted, Message, Origin};
 
 /// How long nothing is accepted after the process ran out of file descriptors or memory. Clients
@@ -51,14 +54,14 @@ pub struct Reception {
 }
 
 impl Listeners {
-    /// Binds every address of the configuration.
+    /// Binds every address of the configuration; clients' sockets get the these `options`.
     ///
     /// # Errors
     /// [`BindError`] for the first one that cannot be bound.
-    pub fn bind(config: &ListenConfig) -> Result<Self, BindError> {
+    pub fn bind(config: &ListenConfig, options: &TcpConfig) -> Result<Self, BindError> {
         let mut tcp = Vec::with_capacity(config.addresses.len());
         for address in &config.addresses {
-            let listener = bind_tcp(*address, config.backlog);
+            let listener = bind_tcp(*address, config.backlog, options);
             tcp.push(listener.map_err(|cause| BindError { place: address.to_string(), cause })?);
         }
         let unix = match &config.unix_socket_dir {
@@ -81,52 +84,86 @@ impl Listeners {
         tcp.map(|address| address.to_string()).chain(unix).collect()
     }
 
-    /// Accepts clients until it is dropped.
+    /// Accepts clients, on a thread for each listener, until it is stopped.
     ///
     /// # Errors
-    /// A listener could not be registered with the runtime.
-    pub async fn serve(self, reception: Reception) -> io::Result<()> {
-        let mut tasks = tokio::task::JoinSet::new();
+    /// A thread could not be made.
+    pub fn serve(self, reception: &Reception) -> io::Result<Accepting> {
+        let mut accepting = Accepting { stopped: Arc::default(), listeners: Vec::new(), unlink: None };
         for listener in self.tcp {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            let reception = reception.clone();
-            tasks.spawn(async move {
-                let mut turn = 0;
-                loop {
-                    let accepted = listener.accept().await.and_then(|(stream, address)| {
-                        Ok(Origin::Tcp(stream.into_std()?, address))
-                    });
-                    reception.receive(accepted, &mut turn).await;
-                }
-            });
+            accepting.listeners.push(listener.try_clone()?.into());
+            accepting.spawn(reception, move || {
+                let (stream, address) = listener.accept()?;
+                Ok(Origin::Tcp(stream, address))
+            })?;
         }
-        let _unlink = self.unix.as_ref().map(|(_, path)| Unlink(path.clone()));
-        if let Some((listener, _)) = self.unix {
-            let listener = tokio::net::UnixListener::from_std(listener)?;
-            tasks.spawn(async move {
-                let mut turn = 0;
-                loop {
-                    let accepted = listener.accept().await;
-                    let accepted = accepted.and_then(|(stream, _)| Ok(Origin::Unix(stream.into_std()?)));
-                    reception.receive(accepted, &mut turn).await;
-                }
-            });
+        if let Some((listener, path)) = self.unix {
+            accepting.unlink = Some(path);
+            accepting.listeners.push(listener.try_clone()?.into());
+            accepting.spawn(reception, move || Ok(Origin::Unix(listener.accept()?.0)))?;
         }
-        while tasks.join_next().await.is_some() {}
+        Ok(accepting)
+    }
+}
+
+/// The threads that accept clients. They stop when it is dropped.
+#[derive(Debug)]
+pub struct Accepting {
+    stopped: Arc<AtomicBool>,
+    listeners: Vec<OwnedFd>,
+    unlink: Option<PathBuf>,
+}
+
+impl Accepting {
+    /// A thread that waits in `accept` costs a login one system call; a listener on a runtime
+    /// costs it five.
+    fn spawn(
+        &self,
+        reception: &Reception,
+        next: impl Fn() -> io::Result<Origin> + Send + 'static,
+    ) -> io::Result<()> {
+        let reception = reception.clone();
+        let stopped = Arc::clone(&self.stopped);
+        std::thread::Builder::new().name("accept".to_owned()).spawn(move || {
+            let mut turn = 0;
+            while !stopped.load(Relaxed) {
+                match next() {
+                    _ if stopped.load(Relaxed) => {}
+                    accepted => reception.receive(accepted, &mut turn),
+                }
+            }
+        })?;
         Ok(())
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.stopped.store(true, Relaxed);
+        for listener in &self.listeners {
+            // Wakes the thread; new clients are refused by the kernel from here on.
+            let _ = SockRef::from(listener).shutdown(Shutdown::Both);
+        }
+        if let Some(path) = &self.unlink {
+            // Somebody else may have removed it.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
 impl Reception {
     /// Hands an accepted socket to the next worker; pauses when the process is out of something.
-    async fn receive(&self, accepted: io::Result<Origin>, turn: &mut usize) {
+    fn receive(&self, accepted: io::Result<Origin>, turn: &mut usize) {
         match accepted {
             Ok(socket) => self.hand_over(socket, turn),
             Err(error) if is_client_gone(&error) => {}
             Err(error) => {
                 self.process.set_accept_paused(true);
-                tracing::error!("cannot accept clients for now: {error}; raise the limit of open files (ulimit -n), or lower max_client_conn");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                tracing::error!(
+                    "cannot accept clients for now: {error}; raise the limit of open files \
+                     (ulimit -n), or lower max_client_conn"
+                );
+                std::thread::sleep(ACCEPT_PAUSE);
                 self.process.set_accept_paused(false);
             }
         }
@@ -150,7 +187,7 @@ fn is_client_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted)
 }
 
-fn bind_tcp(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+fn bind_tcp(address: SocketAddr, backlog: u32, options: &TcpConfig) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -158,7 +195,8 @@ fn bind_tcp(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     }
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    socket.set_nonblocking(true)?;
+    // Accepted sockets inherit the options: that saves each login a handful of system calls.
+    tcp::set_options(&SockRef::from(&socket), options)?;
     Ok(socket.into())
 }
 
@@ -169,16 +207,5 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     }
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    listener.set_nonblocking(true)?;
     Ok(listener)
-}
-
-/// Removes the socket file when the listener ends.
-struct Unlink(PathBuf);
-
-impl Drop for Unlink {
-    fn drop(&mut self) {
-        // Somebody else may have removed it.
-        let _ = std::fs::remove_file(&self.0);
-    }
 }

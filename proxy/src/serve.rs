@@ -89,7 +89,7 @@ impl Prepared {
     /// # Errors
     /// [`ServeError`] when it could not begin.
     pub fn run(self) -> Result<(), ServeError> {
-        let listeners = Listeners::bind(&self.config.listen)?;
+        let listeners = Listeners::bind(&self.config.listen, &self.config.clients.tcp)?;
         let http = self.config.http.listen.map(TcpListener::bind).transpose()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(self.serve(listeners, http))
@@ -110,11 +110,11 @@ impl Prepared {
         tokio::spawn(async move { console.keep_averages().await });
         let places = listeners.places().join(", ");
         let reception = Reception { workers: Arc::clone(&crew.workers), process: Arc::clone(&process) };
-        let accepting = tokio::spawn(listeners.serve(reception));
+        let accepting = listeners.serve(&reception)?;
         process.enter(Phase::Serving);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), workers = crew.workers.len(), "ready on {places}");
         let grace = self.supervise(&crew, requests, &process, &configs).await?;
-        accepting.abort();
+        drop(accepting);
         process.enter(Phase::Draining);
         crew.drain(grace, &process).await;
         Ok(())
@@ -236,6 +236,7 @@ impl Crew {
             workers: Arc::clone(&workers),
             process: Arc::clone(process),
             console: Arc::clone(&console),
+            inherited_tcp: prepared.config.clients.tcp.clone(),
             key: prepared.key,
         };
         let mut threads = Vec::new();

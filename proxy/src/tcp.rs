@@ -16,7 +16,15 @@ pub fn configure(socket: &Socket, config: &TcpConfig) -> io::Result<()> {
         return Ok(());
     }
     let fd = socket.fd()?;
-    let socket = SockRef::from(&fd);
+    set_options(&SockRef::from(&fd), config)
+}
+
+/// As [`configure`], of a socket that is TCP for sure. What a listener has, accepted sockets
+/// inherit.
+///
+/// # Errors
+/// The socket's.
+pub fn set_options(socket: &SockRef<'_>, config: &TcpConfig) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
         .with_time(config.keepalive_idle)

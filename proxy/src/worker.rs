@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use pgimbal_config::TcpConfig;
 use pgimbal_pooler::ids::WorkerId;
 use pgimbal_pooler::pooler::{Action, Options, Pooler};
 use pgimbal_pooler::prepared::StatementKey;
@@ -45,6 +46,8 @@ pub struct Common {
     pub process: Arc<ProcessStats>,
     /// The console.
     pub console: Arc<Console>,
+    /// The TCP options that accepted sockets have from their listener.
+    pub inherited_tcp: TcpConfig,
     /// The process's secret for statement names.
     pub key: StatementKey,
 }

@@ -15,8 +15,10 @@ use crate::stats::PoolStats;
 /// storm of 2,000 clients must not become a storm of dials.
 const DIALS_LIMIT: u32 = 4;
 
-/// How many server connections make it worth to spread a pool over one more worker.
-const SERVERS_PER_WORKER: u32 = 8;
+/// How many server connections make it worth to spread a pool over one more worker. A worker that
+/// serves few wakes up for each reply alone: with 20 on two workers instead of one every
+/// transaction took 0.2 system calls more and a tenth more CPU time, for the same throughput.
+const SERVERS_PER_WORKER: u32 = 24;
 
 /// One database and one user, as the client names them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -146,11 +148,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pool_uses_a_worker_for_each_eight_servers() {
-        assert_eq!(workers_of(5, 8, 4).collect::<Vec<_>>(), [WorkerId(1)]);
-        assert_eq!(workers_of(7, 20, 4).collect::<Vec<_>>(), [WorkerId(3), WorkerId(0), WorkerId(1)]);
+    fn a_pool_uses_one_more_worker_for_each_24_servers() {
+        assert_eq!(workers_of(5, 24, 4).collect::<Vec<_>>(), [WorkerId(1)]);
+        assert_eq!(workers_of(7, 60, 4).collect::<Vec<_>>(), [WorkerId(3), WorkerId(0), WorkerId(1)]);
         assert_eq!(workers_of(7, 100, 2).count(), 2);
-        assert_eq!(fair_share(20, 2), 10);
+        assert_eq!(fair_share(40, 2), 20);
         assert_eq!(fair_share(5, 8), 5);
     }
 }

@@ -3,8 +3,10 @@
 //! Equal sets are one allocation, so that "does the client see what this server says" is a
 //! comparison of two pointers.
 
-use std::collections::HashSet;
 use std::rc::Rc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
 
 /// A set of reported settings, sorted by name.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
@@ -33,7 +35,7 @@ impl Reported {
 /// A worker's sets, each held once.
 #[derive(Debug, Default)]
 pub struct ReportedTable {
-    sets: HashSet<Rc<Reported>>,
+    sets: HashSet<Rc<Reported>, RandomState>,
     sweep_at: usize,
 }
 

@@ -47,8 +47,12 @@ impl Worker {
             let state = self.state.borrow();
             (std::sync::Arc::clone(&state.login), state.login.config().clients.login_timeout)
         };
-        // A socket that is gone already fails at its first read.
-        let _ = tcp::configure(&socket, &context.config().clients.tcp);
+        let tcp = &context.config().clients.tcp;
+        // The listener's options are inherited; a reload may have changed what is wanted.
+        if *tcp != self.common.inherited_tcp {
+            // A socket that is gone already fails at its first read.
+            let _ = tcp::configure(&socket, tcp);
+        }
         let arrival = Box::pin(login::accept(socket, peer, &context));
         let process = &self.common.process;
         match tokio::time::timeout(limit, arrival).await {
