@@ -1,0 +1,206 @@
+//! README.md and ARCHITECTURE.md say what is so.
+//!
+//! `UPDATE_README=1 cargo test -p pgimbal-tests --test documents` writes the option reference anew.
+#![allow(missing_docs, reason = "a test's name is its documentation")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+#[test]
+fn readme_has_the_option_reference() {
+    let readme = read("README.md");
+    let (before, rest) = readme.split_once("<!-- options:begin -->\n").expect("options:begin");
+    let (written, after) = rest.split_once("<!-- options:end -->").expect("options:end");
+    // It stands below a title of README's own.
+    let demoted =
+        |line: &str| if line.starts_with('#') { format!("#{line}\n") } else { format!("{line}\n") };
+    let reference: String = pgimbal_config::reference().lines().map(demoted).collect();
+    if written != reference && std::env::var_os("UPDATE_README").is_some() {
+        let page =
+            format!("{before}<!-- options:begin -->\n{reference}<!-- options:end -->{after}");
+        fs::write(root().join("README.md"), page).expect("README.md can be written");
+        return;
+    }
+    let differs = written.lines().zip(reference.lines()).find(|(old, new)| old != new);
+    assert!(
+        written == reference,
+        "README.md's options are stale, first at {differs:?}; \
+         UPDATE_README=1 cargo test -p pgimbal-tests --test documents writes them anew"
+    );
+}
+
+#[test]
+fn readme_names_every_pin_reason() {
+    let sources = [read("proxy/pooler/src/text/taint.rs"), read("proxy/pooler/src/pin.rs")];
+    let taints =
+        sources[0].lines().filter(|line| line.contains("Taint::") && line.contains("=> \""));
+    let others = sources[1].lines().filter(|line| line.contains("then_some(\""));
+    let reasons: BTreeSet<&str> = taints.chain(others).filter_map(quoted).collect();
+    assert!(reasons.len() > 10, "{reasons:?}");
+    let readme = read("README.md");
+    for reason in reasons {
+        assert!(readme.contains(&format!("| `{reason}` |")), "README.md has no row for `{reason}`");
+    }
+}
+
+#[test]
+fn readme_names_the_metric_families_that_there_are() {
+    let code: String = sources(&["proxy/src/metrics"])
+        .iter()
+        .filter(|file| !file.ends_with("tests.rs"))
+        .map(|file| fs::read_to_string(file).expect("a source file"))
+        .collect();
+    let made = words_with("pgimbal_", &code.replace("pgimbal_pooler", ""));
+    let shown = words_with("pgimbal_", between(&read("README.md"), "## Metrics", "## Signals"));
+    assert!(made.len() > 20, "{made:?}");
+    assert_eq!(shown, made, "README.md's families, and those that are served");
+}
+
+#[test]
+fn readme_names_every_console_command() {
+    let readme = read("README.md");
+    let source = read("proxy/src/console/command.rs");
+    let help = between(&source, "const HELP", "];");
+    let commands: Vec<&str> = help.lines().filter_map(quoted).collect();
+    assert!(commands.len() > 5, "{commands:?}");
+    for command in commands {
+        assert!(readme.contains(&format!("| `{command}` |")), "README.md has no row for {command}");
+    }
+}
+
+#[test]
+fn readme_moves_pgbouncers_options_to_options_that_exist() {
+    let readme = read("README.md");
+    let table = between(&readme, "| PgBouncer | pgimbal |", "What behaves differently");
+    let reference = pgimbal_config::reference();
+    for row in table.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+        let [theirs, ours] = cells[..] else { panic!("{row}") };
+        let side = if ours.trim().starts_with("the same") { theirs } else { ours };
+        for name in backticked(side).filter(|name| is_key(name)) {
+            let words = ["require", "trust", "password", "md5", "plain", "transaction"];
+            let is_option = reference.contains(&format!("| `{name}` |"));
+            assert!(is_option || words.contains(&name), "`{name}` is no option: {row}");
+        }
+    }
+}
+
+#[test]
+fn files_and_tests_that_are_named_exist() {
+    let page = read("ARCHITECTURE.md");
+    let names =
+        ["", "config/src/", "auth/src/", "proxy/wire/src/", "proxy/pooler/src/", "proxy/src/"];
+    let names = names.map(|folder| root().join(folder));
+    let files = sources(&["config", "auth", "proxy", "tests", "benches"]);
+    for name in backticked(&page) {
+        let is_file = name.ends_with(".rs") || name.ends_with(".toml") || name.ends_with('/');
+        if is_file && !name.contains(' ') {
+            let known = names.iter().any(|folder| folder.join(name).exists())
+                || files.iter().any(|file| file.ends_with(name));
+            assert!(known, "ARCHITECTURE.md names {name}, which does not exist");
+        }
+    }
+    let code: String = files.iter().map(|file| fs::read_to_string(file).expect("a file")).collect();
+    for row in between(&page, "| rule | kept by |", "## Choices").lines() {
+        let Some((_, kept_by)) = row.trim_matches('|').rsplit_once(" | ") else { continue };
+        for name in backticked(kept_by).filter(|name| is_key(name) && name.matches('_').count() > 2)
+        {
+            assert!(code.contains(&format!("fn {name}(")), "there is no test {name}");
+        }
+    }
+}
+
+#[test]
+fn a_transactions_status_is_kept_in_one_place() {
+    for file in sources(&["proxy/pooler/src"]) {
+        let is_owner = file.ends_with("pooler/src/server.rs");
+        let text = fs::read_to_string(&file).expect("a source file");
+        let fields = text.lines().filter(|line| line.trim_end().ends_with(": TransactionStatus,"));
+        assert_eq!(fields.count(), usize::from(is_owner), "{}", file.display());
+    }
+}
+
+#[test]
+fn ready_for_query_is_judged_in_one_place() {
+    for file in sources(&["proxy/pooler/src"]) {
+        let text = fs::read_to_string(&file).expect("a source file");
+        let judges = text.contains("backend::READY_FOR_QUERY");
+        assert_eq!(judges, file.ends_with("src/server_turn.rs"), "{}", file.display());
+    }
+}
+
+#[test]
+fn secrets_are_looked_at_in_two_crates_only() {
+    for file in sources(&["proxy/wire/src", "proxy/pooler/src", "proxy/src"]) {
+        let text = fs::read_to_string(&file).expect("a source file");
+        assert!(!text.contains(".expose()"), "{} looks at a secret", file.display());
+    }
+}
+
+#[test]
+fn a_session_is_512_bytes_at_most() {
+    let size = size_of::<pgimbal_pooler::session::Session>();
+    assert!(size <= 512, "{size} bytes for each of 10,000 idle clients");
+}
+
+#[test]
+fn the_changelog_has_what_is_not_released() {
+    assert!(read("CHANGELOG.md").contains("## [Unreleased]"));
+}
+
+/// The text of a file of the repository.
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// What stands between two texts.
+fn between<'t>(text: &'t str, from: &str, to: &str) -> &'t str {
+    let (_, rest) = text.split_once(from).unwrap_or_else(|| panic!("there is no {from}"));
+    rest.split_once(to).unwrap_or_else(|| panic!("nothing ends at {to}")).0
+}
+
+/// The first text in quotes of a line.
+fn quoted(line: &str) -> Option<&str> {
+    line.split('"').nth(1)
+}
+
+/// What stands in backticks.
+fn backticked(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// Whether `name` could be an option or a function.
+fn is_key(name: &str) -> bool {
+    !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
+/// Every word of `text` that begins with `prefix`.
+fn words_with(prefix: &str, text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words
+        .filter(|word| word.len() > prefix.len() && word.starts_with(prefix))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn sources(folders: &[&str]) -> Vec<PathBuf> {
+    let (mut found, mut folders) =
+        (Vec::new(), folders.iter().map(|f| root().join(f)).collect::<Vec<_>>());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder of sources").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
