@@ -1,7 +1,7 @@
 //! What all workers share: the configuration in force, and of each pool the counts.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::quality::FixedState;
@@ -85,10 +85,9 @@ impl Directory {
         let sessions = |worker: &WorkerId| {
             entry.shared.share(*worker).sessions.load(std::sync::atomic::Ordering::Relaxed)
         };
-        let mut hasher = FixedState::default().build_hasher();
-        key.hash(&mut hasher);
+        let hash = FixedState::default().hash_one(key);
         let size = entry.config.pool.size;
-        let best = workers_of(hasher.finish(), size, self.workers)
+        let best = workers_of(hash, size, self.workers)
             .min_by_key(|worker| (sessions(worker), *worker != here));
         best.unwrap_or(here)
     }

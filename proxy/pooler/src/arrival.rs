@@ -13,6 +13,7 @@ use crate::ids::{PoolId, SessionId};
 use crate::link;
 use crate::pin::Pin;
 use crate::pooler::{Pooler, error_body};
+use crate::reported::NamedValue;
 use crate::server::Body;
 use crate::session::{ClientBody, Link, Phase, Presence, Session};
 use crate::settings::{ClientSettings, SettingsId, normalize_startup};
@@ -49,6 +50,7 @@ impl Pooler {
             reported,
             statements: None,
             unnamed: None,
+            unnamed_serial: 0,
             bound_effects: Vec::new(),
             unkept_serial: 0,
             close_after_sync: Vec::new(),
@@ -66,7 +68,7 @@ impl Pooler {
     }
 
     /// What a client that asks for `parameters` (those from `options` first) is greeted with.
-    pub fn greet(&mut self, id: SessionId, parameters: &[(Box<[u8]>, Box<[u8]>)], now: Instant) -> Greeting {
+    pub fn greet(&mut self, id: SessionId, parameters: &[NamedValue], now: Instant) -> Greeting {
         let Some(session) = self.session(id) else { return Greeting::Wait };
         let pool_id = session.pool;
         let pool = &mut self.pools[pool_id.index()];
@@ -87,7 +89,7 @@ impl Pooler {
         &mut self,
         id: SessionId,
         welcome: &Welcome,
-        parameters: &[(Box<[u8]>, Box<[u8]>)],
+        parameters: &[NamedValue],
     ) -> Greeting {
         let defaults: Vec<_> = welcome.parameters.iter().map(|(n, v)| (&**n, &**v)).collect();
         let asked = parameters.iter().map(|(name, value)| (&**name, &**value));

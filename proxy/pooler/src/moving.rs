@@ -7,6 +7,7 @@ use pgimbal_wire::encode::TransactionStatus;
 use crate::ids::{PoolId, ServerId, WorkerId};
 use crate::pooler::{Action, Pooler};
 use crate::prepared::ServerStatements;
+use crate::reported::NamedValue;
 use crate::server::{BackendKey, Body, Server, ServerState, SinceReady, UnnamedStatement};
 use crate::settings::{Setting, SettingsId};
 use crate::shared::Slot;
@@ -16,7 +17,7 @@ use crate::shared::Slot;
 pub struct Moving {
     slot: Slot,
     settings: Vec<Setting>,
-    reported: Vec<(Box<[u8]>, Box<[u8]>)>,
+    reported: Vec<NamedValue>,
     statements: ServerStatements,
     backend_key: BackendKey,
     transaction: u64,

@@ -8,10 +8,13 @@ use std::rc::Rc;
 use foldhash::fast::RandomState;
 use hashbrown::HashSet;
 
+/// A name and a value, as bytes.
+pub type NamedValue = (Box<[u8]>, Box<[u8]>);
+
 /// A set of reported settings, sorted by name.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub struct Reported {
-    values: Vec<(Box<[u8]>, Box<[u8]>)>,
+    values: Vec<NamedValue>,
 }
 
 impl Reported {
@@ -41,7 +44,7 @@ pub struct ReportedTable {
 
 impl ReportedTable {
     /// The one set with these values.
-    pub fn intern(&mut self, values: impl IntoIterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Rc<Reported> {
+    pub fn intern(&mut self, values: impl IntoIterator<Item = NamedValue>) -> Rc<Reported> {
         let mut values: Vec<_> = values.into_iter().collect();
         values.sort();
         self.hold(Reported { values })
@@ -77,7 +80,7 @@ impl ReportedTable {
 mod tests {
     use super::*;
 
-    fn pair(name: &str, value: &str) -> (Box<[u8]>, Box<[u8]>) {
+    fn pair(name: &str, value: &str) -> NamedValue {
         (name.as_bytes().into(), value.as_bytes().into())
     }
 

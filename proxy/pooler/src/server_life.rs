@@ -8,9 +8,10 @@ use pgimbal_wire::error::{self, Report, Severity, SqlState};
 
 use crate::ids::{PoolId, ServerId, SessionId};
 use crate::offline::Offline;
-use crate::owed::Owed;
+use crate::owed::{Owed, OwnQuery};
 use crate::plan::Plan;
 use crate::pooler::{Pooler, error_body};
+use crate::reported::NamedValue;
 use crate::server::{BackendKey, Body, Server, ServerState};
 use crate::session::{ClientBody, Link, Phase, Presence, Session};
 use crate::shared::Welcome;
@@ -21,7 +22,7 @@ pub struct Dialed {
     /// For cancel requests.
     pub backend_key: BackendKey,
     /// The settings that it reports, name and value.
-    pub parameters: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pub parameters: Vec<NamedValue>,
 }
 
 /// What is left of a session whose server connection has ended.
@@ -192,23 +193,30 @@ fn answer_owed(session: &mut Session, server: &mut Server, error: Arc<[u8]>, pla
     let in_transaction = server.status != TransactionStatus::Idle;
     let status =
         if in_transaction { TransactionStatus::Failed } else { TransactionStatus::Idle };
-    let mut told = server.since_ready.failed;
-    for entry in server.owed.take_all() {
-        match entry {
-            Owed::Sync | Owed::Query(_) => {
-                if !told || !in_transaction {
-                    if !std::mem::take(&mut told) {
-                        plan.make_for_client(|out| error::with_severity(&error, Severity::Error, out));
-                    }
-                } else if !server.since_ready.failed {
-                    plan.make_for_client(|out| aborted().encode_error(out));
-                }
-                told |= in_transaction;
-                server.since_ready.failed = false;
-                plan.make_for_client(|out| encode::ready_for_query(out, status));
+    // The error that ends what runs now may have been told already.
+    let mut failed = server.since_ready.failed;
+    let mut told = failed;
+    let mut entries = server.owed.take_all().into_iter().peekable();
+    while let Some(entry) = entries.next() {
+        let is_answer = match entry {
+            Owed::Sync | Owed::Query(_) => true,
+            // The last of them stands for the client's own.
+            Owed::Own(OwnQuery::Restore) => {
+                !matches!(entries.peek(), Some(Owed::Own(OwnQuery::Restore)))
             }
-            _ => {}
+            _ => false,
+        };
+        if !is_answer {
+            continue;
         }
+        if !std::mem::take(&mut failed) {
+            plan.make_for_client(|out| match in_transaction && told {
+                true => aborted().encode_error(out),
+                false => error::with_severity(&error, Severity::Error, out),
+            });
+        }
+        told = true;
+        plan.make_for_client(|out| encode::ready_for_query(out, status));
     }
     if server.since_ready.segment_open {
         // The client is in the middle of a segment: as after any error, what follows up to Sync is

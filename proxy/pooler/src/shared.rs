@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::ids::WorkerId;
+use crate::reported::NamedValue;
 
 /// Server connections against a limit that several pools share.
 #[derive(Debug, Default)]
@@ -84,7 +85,7 @@ pub struct Share {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Welcome {
     /// ParameterStatus, name and value.
-    pub parameters: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pub parameters: Vec<NamedValue>,
 }
 
 /// One pool as all workers see it.

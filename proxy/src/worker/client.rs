@@ -18,7 +18,7 @@ use super::outbox::{FreeList, Outbox, Source};
 use super::state::State;
 use super::turn::Turn;
 use crate::collect::Connected;
-use crate::transport::Transport;
+use crate::transport::{Setting, Transport};
 
 /// The task of one client.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Arriving {
     /// What it asked for at startup.
-    pub(super) parameters: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pub(super) parameters: Vec<Setting>,
     /// Messages of the login that leave with the greeting.
     pub(super) pending_output: Vec<u8>,
 }
