@@ -92,8 +92,8 @@ pub enum Body {
 pub enum UnnamedStatement {
     /// There is none.
     Absent,
-    /// The newest unnamed statement of this session.
-    Of(SessionId),
+    /// That of this session, after so many changes of it.
+    Of(SessionId, u32),
     /// That of a session of another worker.
     Foreign,
 }

@@ -10,7 +10,7 @@ use crate::offline::Offline;
 use crate::pin::Pin;
 use crate::prepared::{ClientStatements, StatementKind};
 use crate::reported::Reported;
-use crate::server::Body;
+use crate::server::{Body, UnnamedStatement};
 use crate::settings::ClientSettings;
 use crate::text::{Reading, Scanner};
 
@@ -41,6 +41,8 @@ pub struct Session {
     pub statements: Option<Box<ClientStatements>>,
     /// Its unnamed prepared statement.
     pub unnamed: Option<Unnamed>,
+    /// How often that has changed: a server may still have an earlier one.
+    pub unnamed_serial: u32,
     /// The portals whose Execute changes session state, and how.
     pub bound_effects: Vec<(Box<[u8]>, Effect)>,
     /// How many statements without a kept text it has had: they are told apart by it.
@@ -133,6 +135,18 @@ impl Link {
 }
 
 impl Session {
+    /// Its unnamed statement is another one from now on, or none.
+    pub fn set_unnamed(&mut self, unnamed: Option<Unnamed>) {
+        self.unnamed = unnamed;
+        self.unnamed_serial = self.unnamed_serial.wrapping_add(1);
+    }
+
+    /// Its unnamed statement as a server has it.
+    #[must_use]
+    pub const fn own_unnamed(&self) -> UnnamedStatement {
+        UnnamedStatement::Of(self.id, self.unnamed_serial)
+    }
+
     /// Whether the next byte of the client is a tag.
     #[inline]
     #[must_use]

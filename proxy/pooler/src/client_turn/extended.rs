@@ -106,7 +106,7 @@ impl<'a> ClientTurn<'a> {
         match target {
             Target::Statement(name) if self.knows(name) => self.close_known(message, name),
             Target::Statement([]) if self.session.link == Link::Unlinked => {
-                self.session.unnamed = None;
+                self.session.set_unnamed(None);
                 self.plan.make_for_client(encode::close_complete);
                 self.at = message.end();
                 Ok(())
@@ -114,8 +114,9 @@ impl<'a> ClientTurn<'a> {
             Target::Statement(_) | Target::Portal(_) => {
                 let message = self.linked(header, 0)?;
                 if target == Target::Statement(&[]) {
+                    self.settled_name(&[])?;
                     let before = self.unnamed_before(Origin::Client);
-                    self.session.unnamed = None;
+                    self.session.set_unnamed(None);
                     let server = self.server()?;
                     server.unnamed = UnnamedStatement::Absent;
                     server.owed.push(Owed::Unnamed(Origin::Client, before));
@@ -252,7 +253,7 @@ impl<'a> ClientTurn<'a> {
 
     /// Makes sure that the server's unnamed statement is this client's, or that there is none.
     fn need_unnamed(&mut self) -> Step {
-        let mine = UnnamedStatement::Of(self.session.id);
+        let mine = self.session.own_unnamed();
         let current = self.server()?.unnamed;
         if current == mine {
             return Ok(());

@@ -13,7 +13,6 @@ use crate::plan::{HOLD_LIMIT, Stop};
 use crate::prepared::{
     CLIENT_STATEMENTS_LIMIT, Found, SERVER_NAME_PREFIX, Statement, StatementId, StatementKind,
 };
-use crate::server::UnnamedStatement;
 use crate::session::{Phase, Unnamed};
 use crate::text;
 
@@ -27,9 +26,7 @@ impl ClientTurn<'_> {
             Ok(None) => return Err(self.hold_more(message)),
             Err(malformed) => return Err(self.violation(&malformed.to_string())),
         };
-        if !parse.name.is_empty() {
-            self.settled_name(parse.name)?;
-        }
+        self.settled_name(parse.name)?;
         self.server()?.since_ready.segment_open = true;
         if parse.name.is_empty() {
             self.parse_unnamed(message, parse)
@@ -46,21 +43,18 @@ impl ClientTurn<'_> {
         let before = self.unnamed_before(Origin::Client);
         if message.is_whole() {
             let kind = kind_of(&text::judge(parse.text, self.reading()));
-            let unnamed = self.session.unnamed.get_or_insert_with(|| Unnamed {
-                body: Vec::new(),
-                kind: StatementKind::Plain,
-            });
-            unnamed.kind = kind;
-            unnamed.body.clear();
-            unnamed.body.extend_from_slice(&message.body[1..]);
+            let mut body = self.session.unnamed.take().map(|before| before.body).unwrap_or_default();
+            body.clear();
+            body.extend_from_slice(&message.body[1..]);
+            self.session.set_unnamed(Some(Unnamed { body, kind }));
             if self.session.pin.statements().unkept {
                 self.refresh_statement_pins();
             }
         } else {
-            self.session.unnamed = None;
+            self.session.set_unnamed(None);
             self.pin_unkept();
         }
-        let owner = UnnamedStatement::Of(self.session.id);
+        let owner = self.session.own_unnamed();
         let server = self.server()?;
         server.unnamed = owner;
         server.owed.push(Owed::Unnamed(Origin::Client, before));

@@ -45,6 +45,7 @@ impl Refusal {
 impl ClientTurn<'_> {
     pub(super) fn query(&mut self, header: Header) -> Step {
         let message = self.linked(header, 0)?;
+        self.settled_name(&[])?;
         if !message.is_whole() {
             return self.long_query(message);
         }
@@ -118,7 +119,7 @@ impl ClientTurn<'_> {
 
     fn send_query(&mut self, message: Message<'_>, effects: Vec<Effect>) {
         // A simple query destroys the unnamed statement.
-        self.session.unnamed = None;
+        self.session.set_unnamed(None);
         if !effects.is_empty() {
             self.session.phase = Phase::Barrier;
         }
@@ -171,7 +172,7 @@ impl ClientTurn<'_> {
                 encode::ready_for_query(out, TransactionStatus::Idle);
             });
         } else {
-            self.session.unnamed = None;
+            self.session.set_unnamed(None);
             let server = self.server()?;
             server.unnamed = UnnamedStatement::Absent;
             server.owed.push(Owed::Query(None));

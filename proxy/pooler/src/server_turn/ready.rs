@@ -41,8 +41,7 @@ impl ServerTurn<'_> {
                 {
                     link::adopt_spelling(session, self.server, self.tables);
                 }
-                self.restore_settings();
-                Ok(Fate::Pass)
+                Ok(self.restore_settings())
             }
             Owed::Own(kind) => self.own_query_ended(kind, since.failed),
             _ => Ok(Fate::Swallow),
@@ -71,15 +70,17 @@ impl ServerTurn<'_> {
         }
     }
 
-    /// After RESET the server stands at its own defaults, the client expects those it came with.
-    fn restore_settings(&mut self) {
+    /// After RESET the server stands at its own defaults, the client expects those it came with:
+    /// they are set before it is told that its statement is done.
+    fn restore_settings(&mut self) -> Fate {
         let queries = std::mem::take(&mut self.server.restore);
-        if self.server.status == TransactionStatus::Failed {
-            return;
+        if queries.is_empty() || self.server.status == TransactionStatus::Failed {
+            return Fate::Pass;
         }
         for sql in queries {
             link::send_own(self.server, OwnQuery::Restore, &sql, self.plan);
         }
+        Fate::Swallow
     }
 
     fn own_query_ended(&mut self, kind: OwnQuery, failed: bool) -> Result<Fate, Stop> {
@@ -90,9 +91,14 @@ impl ServerTurn<'_> {
         match kind {
             OwnQuery::Setup => self.setup_ended(failed),
             OwnQuery::Restore => {
+                if matches!(self.server.owed.front(), Some(Owed::Own(OwnQuery::Restore))) {
+                    return Ok(Fate::Swallow);
+                }
                 if let Some(session) = self.session.as_deref_mut() {
                     link::tell_reported(session, self.server, self.plan);
                 }
+                // It stands for the client's own.
+                return Ok(Fate::Pass);
             }
             OwnQuery::SetupFirst => self.freed = Freed::No,
             OwnQuery::Rollback | OwnQuery::Reset => {}

@@ -137,12 +137,12 @@ impl ServerTurn<'_> {
         if failed {
             self.server.unnamed = UnnamedStatement::Absent;
             if let Some(session) = session.filter(|_| origin == Origin::Client) {
-                session.unnamed = None;
+                session.set_unnamed(None);
             }
         } else if let Some(before) = before {
             self.server.unnamed = before.server;
             if let (Some(session), Some(client)) = (session, before.client) {
-                session.unnamed = client;
+                session.set_unnamed(client);
             }
         }
     }
@@ -168,6 +168,10 @@ impl ServerTurn<'_> {
         let Some(session) = self.session.as_deref_mut() else { return Ok(Fate::Swallow) };
         if own || !matches!(session.link, Link::Ready(_)) {
             // Told when the session's own messages begin, if it still differs by then.
+            return Ok(Fate::Swallow);
+        }
+        if !self.server.restore.is_empty() {
+            // Told when the client's own defaults are set again.
             return Ok(Fate::Swallow);
         }
         link::know_reported(session, &Rc::clone(&self.server.reported));

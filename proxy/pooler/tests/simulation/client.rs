@@ -103,7 +103,9 @@ impl Client {
     fn expect(&mut self) {
         let output = std::mem::take(&mut self.reference.output);
         self.expected.extend(message::all(&output).into_iter().filter(|(tag, _)| *tag != b'S'));
-        while let (false, Some(early)) = (self.expected.is_empty(), self.early.pop_front()) {
+        while !self.expected.is_empty()
+            && let Some(early) = self.early.pop_front()
+        {
             self.compare(early);
         }
     }
@@ -205,6 +207,9 @@ impl Client {
     }
 
     fn note(&mut self, line: String) {
+        if std::env::var_os("PGIMBAL_SIM_SEED").is_some() {
+            println!("client {}: {line}", self.number);
+        }
         self.seen.push_back(line);
         if self.seen.len() > 60 {
             self.seen.pop_front();

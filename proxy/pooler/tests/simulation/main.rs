@@ -2,7 +2,7 @@
 //! seed decides. What each client sees is compared with what a PostgreSQL of its own would say.
 //!
 //! `PGIMBAL_SIM_SEEDS=n` runs n seeds instead of as many as fit in a few seconds;
-//! `PGIMBAL_SIM_SEED=s` replays one.
+//! `PGIMBAL_SIM_SEED=s` replays one and prints what is said.
 
 mod client;
 mod message;

@@ -145,7 +145,7 @@ fn one_shown(tag: u8, body: &[u8]) -> String {
         b'N' => format!("N {}", field(body, b'M')),
         b'Z' => format!("Z {}", body[0] as char),
         b'C' => format!("C {}", String::from_utf8_lossy(&body[..body.len() - 1])),
-        b'D' => format!("D {}", String::from_utf8_lossy(&body[6..body.len().min(60)])),
+        b'D' => format!("D {}", String::from_utf8_lossy(&body[6..body.len().min(400)])),
         b'S' => format!("S {}", String::from_utf8_lossy(body).replace('\0', "=")),
         _ => (tag as char).to_string(),
     }

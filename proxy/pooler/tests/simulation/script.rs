@@ -112,7 +112,8 @@ fn segment(random: &mut Random, client: &mut Client, step: &mut Step) {
             changes_state |= ["set", "reset", "discard", "dealloc"].iter().any(|word| text.starts_with(word));
             step.add(&m::parse(&name, &text), 0);
         }
-        if random.chance(30) {
+        // In a failed transaction PostgreSQL describes what returns no rows, if it has it.
+        if random.chance(30) && !client.reference.has_failed() {
             step.add(&m::describe(b'S', &name), 0);
         }
         if random.chance(90) {

@@ -75,6 +75,8 @@ pub(crate) struct Peer {
     rest: Vec<u8>,
     worker: usize,
     id: ServerId,
+    /// The last client that has left while it was linked.
+    left_by: Option<usize>,
     stage: PeerStage,
 }
 

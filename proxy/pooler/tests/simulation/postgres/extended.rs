@@ -42,7 +42,7 @@ impl Backend {
             return Err(Failure("42601", text.into()));
         }
         let statement = list.pop().unwrap_or_default();
-        if self.failed() && !statement.is_empty() && !is_exit(&statement) {
+        if self.has_failed() && !statement.is_empty() && !is_exit(&statement) {
             return Err(aborted());
         }
         if self.statements.contains_key(&name) {
@@ -61,7 +61,7 @@ impl Backend {
         let name = text_of(rest);
         let counts = &rest[name.len() + 1..];
         let prepared = self.statements.get(&name).cloned().ok_or_else(|| unknown(&name))?;
-        if self.failed() && !is_exit(&prepared.statement) {
+        if self.has_failed() && !is_exit(&prepared.statement) {
             return Err(aborted());
         }
         if !portal.is_empty() && self.portals.contains_key(&portal) {
@@ -86,7 +86,7 @@ impl Backend {
             _ => &self.portals.get(&name).ok_or_else(|| no_portal(&name))?.prepared,
         };
         let rows = prepared.returns_rows();
-        if rows && self.failed() {
+        if rows && self.has_failed() {
             return Err(aborted());
         }
         if body[0] == b'S' {
@@ -100,7 +100,7 @@ impl Backend {
         self.begin_implicit();
         let name = text_of(body);
         let limit = u32::from_be_bytes(body[name.len() + 1..][..4].try_into().expect("four"));
-        let failed = self.failed();
+        let failed = self.has_failed();
         let portal = self.portals.get_mut(&name).ok_or_else(|| no_portal(&name))?;
         if portal.prepared.statement.is_empty() {
             self.reply(message::message(b'I', &[]));
@@ -143,7 +143,7 @@ impl Backend {
         Ok(())
     }
 
-    fn failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         matches!(self.transaction, Transaction::Failed(_))
     }
 }

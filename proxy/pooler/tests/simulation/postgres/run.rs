@@ -138,6 +138,8 @@ impl Backend {
                 self.gucs.reset_all();
                 self.temporary.clear();
                 self.locks = 0;
+                // Like every statement that cannot run in a transaction block, it commits at once.
+                self.commit();
                 "DISCARD ALL".into()
             }
             ("set" | "reset", _) => self.setting(statement),

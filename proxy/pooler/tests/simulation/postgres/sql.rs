@@ -64,7 +64,12 @@ fn tokens(text: &str) -> Vec<Token> {
             list.push(Token::Text(text));
             rest = after;
         } else if let Some(quoted) = rest.strip_prefix('"') {
-            let (text, after) = quoted_until(quoted, '"');
+            let (mut text, mut after) = quoted_until(quoted, '"');
+            while let Some(quoted) = after.strip_prefix(".\"") {
+                let (more, rest) = quoted_until(quoted, '"');
+                text = format!("{text}.{more}");
+                after = rest;
+            }
             list.push(Token::Word(text));
             rest = after;
         } else if let Some(body) = rest.strip_prefix("$pgimbal$") {

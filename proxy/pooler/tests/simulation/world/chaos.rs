@@ -27,7 +27,7 @@ impl World {
             return false;
         };
         let (worker, id) = (self.peers[at].worker, self.peers[at].id);
-        self.note_leaver(worker, id);
+        self.note_loss(worker, id);
         if self.random.chance(50) {
             self.peers[at].backend.output.clear();
         }
@@ -40,12 +40,12 @@ impl World {
     }
 
     /// The client on a server connection will see more than its reference knows of.
-    pub(crate) fn note_leaver(&mut self, worker: usize, id: ServerId) {
+    pub(crate) fn note_loss(&mut self, worker: usize, id: ServerId) {
         let Some(number) = self.client_on(worker, id) else { return };
         let Some(session) = self.clients[number].session else { return };
         let link = self.poolers[worker].session(session).map(|session| session.link);
         let served = matches!(link, Some(Link::Ready(_) | Link::Cleaning(_)));
-        if served && self.clients[number].stage == Stage::Open {
+        if served {
             self.clients[number].disturb();
         }
     }

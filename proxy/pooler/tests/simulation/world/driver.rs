@@ -127,10 +127,12 @@ impl World {
         let (worker, Some(id)) = (client.worker, client.session) else { return };
         if presence == Presence::Vanished {
             client.stage = Stage::Gone;
+            client.disturb();
         }
         let server = self.poolers[worker].session(id).and_then(|session| session.link.server());
         if let Some(server) = server {
-            self.note_leaver(worker, server);
+            let at = self.peer_of(worker, server);
+            self.peers[at].left_by = Some(number);
         }
         let mut plan = std::mem::take(&mut self.plan);
         plan.clear();
@@ -203,7 +205,7 @@ impl World {
 
     /// A server connection has ended.
     pub(crate) fn server_ends(&mut self, at: usize) {
-        self.note_leaver(self.peers[at].worker, self.peers[at].id);
+        self.note_loss(self.peers[at].worker, self.peers[at].id);
         let peer = &mut self.peers[at];
         let (worker, id) = (peer.worker, peer.id);
         peer.stage = PeerStage::Ended;
@@ -263,6 +265,7 @@ impl World {
                         rest: Vec::new(),
                         worker,
                         id,
+                        left_by: None,
                         stage: PeerStage::Dialing,
                     });
                 }
@@ -274,7 +277,8 @@ impl World {
                 }
                 Action::Cancel(id) => {
                     let peer = self.peer_of(worker, id);
-                    let client = self.client_on(worker, id).expect("a cancel for somebody");
+                    let client = self.client_on(worker, id).or(self.peers[peer].left_by);
+                    let client = client.expect("a cancel for somebody");
                     self.later.push(Later::Cancel { peer, client });
                 }
                 Action::Wake(session) => self.later.push(Later::Wake(worker, session)),
