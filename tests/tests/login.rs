@@ -184,7 +184,8 @@ fn behaviour_45_too_many_clients_are_told_and_an_admin_enters() {
     let refused = proxy.connect().log_in(&app()).expect_err("the third client");
     let error = refused.last().expect("a message").error();
     assert_eq!((error.severity.as_str(), error.code.as_str()), ("FATAL", "53300"));
-    assert!(error.message.contains("max_client_conn"), "{error:?} does not name the limit");
+    let text = format!("{:?}", error.fields);
+    assert!(text.contains("max_client_conn"), "{text} does not name the limit");
     assert!(!proxy.console("show pools").is_empty(), "an admin is kept out");
     assert_eq!(second.value("select 1"), "1");
     first.terminate();

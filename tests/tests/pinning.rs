@@ -32,9 +32,8 @@ const CURSORS: &str = "select count(*) from pg_cursors";
 const CHANNELS: &str = "select count(*) from pg_listening_channels()";
 const PREPARED: &str = "select count(*) from pg_prepared_statements where name = 'mine'";
 
-const STATES: [State; 14] = [
-    state("select 1; set work_mem = '9MB'", "set_in_longer_text", "discard all", WORK_MEM),
-    state("select set_config('work_mem', '9MB', false)", "set_config", "discard all", WORK_MEM),
+/// State that keeps its client on its server.
+const STATES: [State; 13] = [
     state("prepare mine as select 1", "sql_prepare", "deallocate all", PREPARED),
     state("PREPARE mine (int) AS SELECT $1", "sql_prepare", "discard all", PREPARED),
     state("listen news", "listen", "unlisten *", CHANNELS),
@@ -52,11 +51,28 @@ const STATES: [State; 14] = [
         WORK_MEM,
     ),
     state(
+        "select set_config('work_mem', (4 + 5) || 'MB', false)",
+        "set_config",
+        "discard all",
+        WORK_MEM,
+    ),
+    state(
         "/* a comment */ CREATE /* another */ TEMP TABLE mine (x int)",
         "temporary_table",
         "discard all",
         TABLES,
     ),
+];
+
+/// Settings in other forms than a lone SET: they may be followed or keep their client, but must
+/// be neither lost nor leaked.
+const SETTINGS: [&str; 6] = [
+    "select 1; set work_mem = '9MB'",
+    "set work_mem = '8MB'; set work_mem = '9MB'; select 1",
+    "begin; set work_mem = '9MB'; commit",
+    "select set_config('work_mem', '9MB', false)",
+    "select 1, set_config('work_mem', '9MB', false) as x",
+    "set local work_mem = '1MB'; set work_mem = '9MB'",
 ];
 
 fn start(max_pinned: u32) -> (Postgres, Pgimbal) {
@@ -95,6 +111,29 @@ fn behaviour_35_state_stays_with_its_client_and_goes_with_it() {
         }
         for client in &mut next {
             assert_eq!(client.value(state.find), "0", "{} outlived its client", state.make);
+        }
+    }
+}
+
+#[test]
+fn behaviour_35_settings_in_any_form_are_neither_lost_nor_leaked() {
+    let (_pg, proxy) = start(1);
+    for sql in SETTINGS {
+        let mut owner = proxy.client();
+        owner.ok(sql);
+        for _ in 0..4 {
+            let mut others = [proxy.client(), proxy.client()];
+            assert_eq!(others[0].value("show work_mem"), "4MB", "{sql} leaked");
+            assert_eq!(owner.value("show work_mem"), "9MB", "{sql} was lost");
+            assert_eq!(others[1].value("show work_mem"), "4MB", "{sql} leaked");
+        }
+        owner.terminate();
+        let mut next = [proxy.client(), proxy.client()];
+        for client in &mut next {
+            client.ok("begin");
+        }
+        for client in &mut next {
+            assert_eq!(client.value("show work_mem"), "4MB", "{sql} outlived its client");
         }
     }
 }
