@@ -10,7 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgimbal_config::{ListenConfig, TcpConfig};
 use socket2::{Domain, SockRef, Socket, Type};
@@ -24,6 +24,9 @@ use crate::worker::{Accepted, Message, Origin};
 /// How long nothing is accepted after the process ran out of file descriptors or memory. Clients
 /// wait in the kernel's queue meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// How often the log says so while it lasts.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
 
 /// Connections above `max_client_conn` that may be logging in: they may be administrators, and the
 /// others deserve a message that says why they are refused.
@@ -125,11 +128,11 @@ impl Accepting {
         let reception = reception.clone();
         let stopped = Arc::clone(&self.stopped);
         std::thread::Builder::new().name("accept".to_owned()).spawn(move || {
-            let mut turn = 0;
+            let (mut turn, mut last_said) = (0, None);
             while !stopped.load(Relaxed) {
                 match next() {
                     _ if stopped.load(Relaxed) => {}
-                    accepted => reception.receive(accepted, &mut turn),
+                    accepted => reception.receive(accepted, &mut turn, &mut last_said),
                 }
             }
         })?;
@@ -153,16 +156,24 @@ impl Drop for Accepting {
 
 impl Reception {
     /// Hands an accepted socket to the next worker; pauses when the process is out of something.
-    fn receive(&self, accepted: io::Result<Origin>, turn: &mut usize) {
+    fn receive(
+        &self,
+        accepted: io::Result<Origin>,
+        turn: &mut usize,
+        last_said: &mut Option<Instant>,
+    ) {
         match accepted {
             Ok(socket) => self.hand_over(socket, turn),
             Err(error) if is_client_gone(&error) => {}
             Err(error) => {
                 self.process.set_accept_paused(true);
-                tracing::error!(
-                    "cannot accept clients for now: {error}; raise the limit of open files \
-                     (ulimit -n), or lower max_client_conn"
-                );
+                if last_said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+                    *last_said = Some(Instant::now());
+                    tracing::error!(
+                        "cannot accept clients for now: {error}; raise the limit of open files \
+                         (ulimit -n), or lower max_client_conn"
+                    );
+                }
                 std::thread::sleep(ACCEPT_PAUSE);
                 self.process.set_accept_paused(false);
             }

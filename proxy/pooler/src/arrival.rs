@@ -16,7 +16,7 @@ use crate::pooler::{Pooler, error_body};
 use crate::reported::NamedValue;
 use crate::server::Body;
 use crate::session::{ClientBody, Link, Phase, Presence, Session};
-use crate::settings::{ClientSettings, SettingsId, normalize_startup};
+use crate::settings::{ClientSettings, SettingsId, normalize_startup, reported_form};
 use crate::shared::Welcome;
 
 /// What a client that has proven who it is gets next.
@@ -104,9 +104,11 @@ impl Pooler {
         // As the server will report them, as far as can be told without asking it.
         let mut reported = self.tables.reported.intern(welcome.parameters.iter().cloned());
         for setting in &settings {
-            let name = reported.iter().map(|(n, _)| n).find(|n| n.eq_ignore_ascii_case(&setting.name));
-            if let Some(name) = name.map(<[u8]>::to_vec) {
-                reported = self.tables.reported.with(&reported, &name, &setting.value);
+            let known = reported.iter().find(|(n, _)| n.eq_ignore_ascii_case(&setting.name));
+            if let Some((name, default)) = known {
+                let (name, value) =
+                    (name.to_vec(), reported_form(&setting.name, &setting.value, default));
+                reported = self.tables.reported.with(&reported, &name, &value);
             }
         }
         let base = match self.tables.settings.intern(settings) {

@@ -226,9 +226,9 @@ impl Pooler {
     }
 }
 
-/// Ends of server connections are spaced over a tenth of their life, so that a pool that was
+/// Ends of server connections are spaced over a quarter of their life, so that a pool that was
 /// opened at once is not replaced at once. The serial numbers fill the interval evenly.
 fn spread(lifetime: std::time::Duration, serial: u32) -> std::time::Duration {
     let fraction = serial.wrapping_mul(0x9e37_79b9) >> 16;
-    lifetime / 10 * fraction / 65_536
+    lifetime / 4 * fraction / 65_536
 }

@@ -127,6 +127,11 @@ impl<'a> ClientTurn<'a> {
             Err(bad) => return Err(self.violation(&bad.to_string())),
         };
         match header.tag {
+            frontend::SYNC | frontend::FLUSH | frontend::TERMINATE | frontend::COPY_DONE
+                if header.body_len() != 0 =>
+            {
+                Err(self.violation("invalid message format"))
+            }
             frontend::TERMINATE => {
                 self.at += (header.total as usize).min(self.buf.len() - self.at);
                 Err(Stop::Terminate)

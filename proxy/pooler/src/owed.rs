@@ -175,8 +175,17 @@ impl OwedQueue {
     /// Whether what the unnamed statement is depends on replies to an earlier segment.
     #[inline]
     pub fn is_unnamed_unsure(&self) -> bool {
+        let may_skip = self.changes > 0 && self.may_skip();
         self.changes > 0
-            && self.earlier_segments().any(|entry| matches!(entry, Owed::Unnamed(_, Some(_))))
+            && self.earlier_segments().any(|entry| match entry {
+                Owed::Unnamed(_, before) => may_skip || before.is_some(),
+                _ => false,
+            })
+    }
+
+    /// Whether something that is owed changes what the unnamed statement is.
+    pub fn changes_unnamed(&self) -> bool {
+        self.entries.iter().any(|e| matches!(e, Owed::Unnamed(..) | Owed::Query(_) | Owed::Own(_)))
     }
 
     /// What was asked for before the last Sync.
@@ -361,7 +370,7 @@ impl Owed {
     const fn is_change(&self) -> bool {
         match self {
             Self::Parse(parse) => parse.change.is_some(),
-            Self::MadeChange(..) | Self::Unnamed(_, Some(_)) => true,
+            Self::MadeChange(..) | Self::Unnamed(..) => true,
             _ => false,
         }
     }

@@ -344,7 +344,7 @@ impl ServerStatements {
         self.places
             .iter()
             .filter(|(id, place)| {
-                !place.is_leaving()
+                self.is_sure(place)
                     && place.portal_in < transaction
                     && self.unnamed_portal.is_none_or(|(used, when)| used != **id || when < transaction)
             })
@@ -369,6 +369,15 @@ impl ServerStatements {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether it is there when the next message is run, or that message is skipped too.
+    fn is_sure(&self, place: &Place) -> bool {
+        match place.standing {
+            Standing::Settled => true,
+            Standing::Arriving(segment) => segment == self.segment,
+            Standing::Leaving(_) => false,
+        }
     }
 
     fn place(&mut self, id: StatementId, place: Place) {

@@ -66,6 +66,16 @@ pub enum DialFault {
     Login(#[from] ServerLoginError),
 }
 
+impl DialFault {
+    /// The server's ErrorResponse with this body, if it is one that can be handed on.
+    pub(super) fn refused(body: &[u8]) -> Self {
+        match ErrorFields::parse(body) {
+            Ok(_) => Self::Server(body.into()),
+            Err(_) => Self::Protocol("its error message is malformed"),
+        }
+    }
+}
+
 impl DialError {
     pub(super) fn new(target: &Target, address: Option<&Address>, fault: DialFault) -> Self {
         let mut whom = format!("{}:{}", target.host, target.port);

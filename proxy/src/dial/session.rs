@@ -76,7 +76,7 @@ async fn prove(
                     .map_err(|_| DialFault::Protocol("a malformed authentication request"))?;
                 answer(&mut login, &request)?
             }
-            backend::ERROR_RESPONSE => return Err(DialFault::Server(body.into())),
+            backend::ERROR_RESPONSE => return Err(DialFault::refused(body)),
             backend::NOTICE_RESPONSE => Reply::Wait,
             backend::NEGOTIATE_PROTOCOL_VERSION => {
                 return Err(DialFault::Protocol("protocol 3.0 is not accepted"));
@@ -130,7 +130,7 @@ async fn welcome(conversation: &mut Conversation) -> Result<Welcome, DialFault> 
             backend::PARAMETER_STATUS => welcome.remember(body)?,
             backend::BACKEND_KEY_DATA => welcome.cancel = Some(cancel_key(body)?),
             backend::NOTICE_RESPONSE => {}
-            backend::ERROR_RESPONSE => return Err(DialFault::Server(body.into())),
+            backend::ERROR_RESPONSE => return Err(DialFault::refused(body)),
             backend::READY_FOR_QUERY if body == b"I" => {
                 conversation.consume(total);
                 return Ok(welcome);

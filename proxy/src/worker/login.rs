@@ -86,15 +86,17 @@ impl Worker {
         }
         if process.clients() > u64::from(process.max_client_conn()) {
             process.client_refused(Refusal::MaxClientConn);
-            let text = "sorry, too many clients already";
-            return refuse(client, SqlState::TOO_MANY_CONNECTIONS, text).await;
+            let report = Report::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+                .detail("pgimbal serves as many clients as max_client_conn allows.")
+                .hint("Raise max_client_conn, or close connections that are not needed.");
+            return refuse(client, report).await;
         }
         let key = PoolKey { database: client.database.clone(), user: client.user.clone() };
         let directory = std::sync::Arc::clone(&self.state.borrow().directory);
         let Some(entry) = directory.pool(&key) else {
             // The configuration has changed while the client logged in.
             let text = format!("database \"{}\" does not exist", client.database);
-            return refuse(client, SqlState::INVALID_CATALOG_NAME, &text).await;
+            return refuse(client, Report::fatal(SqlState::INVALID_CATALOG_NAME, &text)).await;
         };
         let home = directory.home(&key, &entry, self.id);
         let guest = Guest {
@@ -166,10 +168,10 @@ fn register(origin: Origin) -> std::io::Result<(Socket, Peer)> {
 }
 
 /// Ends a client that has logged in, with a FATAL.
-async fn refuse(client: Authenticated, code: SqlState, text: &str) {
+async fn refuse(client: Authenticated, report: Report<'_>) {
     let mut transport = client.transport;
     let mut message = Vec::new();
-    Report::fatal(code, text).encode_error(&mut message);
+    report.encode_error(&mut message);
     // The client may be gone.
     let _ = std::future::poll_fn(|cx| {
         transport.poll_write_vectored(cx, &[std::io::IoSlice::new(&message)])

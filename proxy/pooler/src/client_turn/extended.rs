@@ -294,9 +294,15 @@ impl<'a> ClientTurn<'a> {
         };
         let server = self.server()?;
         let transaction = server.transaction;
-        if self.found(&statement)? == Found::Missing {
-            self.put_in(&statement)?;
-        }
+        let statement = if self.found(&statement)? == Found::Missing {
+            let statement = self.under_current_settings(name, statement);
+            if self.found(&statement)? == Found::Missing {
+                self.put_in(&statement)?;
+            }
+            statement
+        } else {
+            statement
+        };
         let portal = match portal {
             Some(name) if !name.is_empty() => Portal::Named(transaction),
             _ => Portal::Unnamed(transaction),

@@ -19,7 +19,7 @@ use crate::text;
 impl ClientTurn<'_> {
     pub(super) fn parse(&mut self, header: Header) -> Step {
         let limit = self.pool.config.pool.max_statement_bytes;
-        let kept = header.total as usize <= limit.max(HOLD_LIMIT);
+        let kept = header.total as usize <= limit;
         let message = self.linked(header, if kept { header.total as usize } else { 0 })?;
         let parse = match Parse::view(message.body, message.body_len()) {
             Ok(Some(parse)) => parse,
@@ -29,19 +29,19 @@ impl ClientTurn<'_> {
         self.settled_name(parse.name)?;
         self.server()?.since_ready.segment_open = true;
         if parse.name.is_empty() {
-            self.parse_unnamed(message, parse)
+            self.parse_unnamed(message, parse, kept)
         } else if self.knows(parse.name) {
             self.parse_duplicate(message, parse)
-        } else if message.is_whole() && kept && self.pool.config.pool.max_prepared_statements > 0 {
+        } else if kept && self.pool.config.pool.max_prepared_statements > 0 {
             self.parse_named(message, parse)
         } else {
             self.parse_unkept(message, parse)
         }
     }
 
-    fn parse_unnamed(&mut self, message: Message<'_>, parse: Parse<'_>) -> Step {
+    fn parse_unnamed(&mut self, message: Message<'_>, parse: Parse<'_>, kept: bool) -> Step {
         let before = self.unnamed_before(Origin::Client);
-        if message.is_whole() {
+        if kept && message.is_whole() {
             let kind = kind_of(&text::judge(parse.text, self.reading()));
             let mut body = self.session.unnamed.take().map(|before| before.body).unwrap_or_default();
             body.clear();
@@ -193,11 +193,15 @@ impl ClientTurn<'_> {
         Ok(())
     }
 
-    /// Closes the least recently used statement if the server has as many as it may.
+    /// Closes the least recently used statements while the server has as many as it may. It has
+    /// more for a while when those are needed, or not sure to be there.
     fn make_room(&mut self) -> Step {
         let limit = self.pool.config.pool.max_prepared_statements.max(1) as usize;
-        let server = self.server()?;
-        if let Some(victim) = server.statements.to_evict(limit, server.transaction) {
+        loop {
+            let server = self.server()?;
+            let Some(victim) = server.statements.to_evict(limit, server.transaction) else {
+                return Ok(());
+            };
             server.statements.leave(victim);
             server.owed.push(Owed::Evict(victim));
             let mut name = Vec::with_capacity(48);
@@ -205,7 +209,6 @@ impl ClientTurn<'_> {
             self.plan
                 .make_for_server(|out| encode::close(out, encode::NameKind::Statement, &name));
         }
-        Ok(())
     }
 
     /// The header and first name of a message whose other `rest` bytes of body pass as they are.
@@ -216,6 +219,21 @@ impl ClientTurn<'_> {
             out.extend_from_slice(name);
             out.push(0);
         });
+    }
+
+    /// A statement that is about to be parsed on another server is from then on one that was
+    /// parsed under the settings of that time: nobody else may take it for one under the old ones.
+    pub(super) fn under_current_settings(&mut self, name: &[u8], statement: Rc<Statement>) -> Rc<Statement> {
+        let settings = self.tables.parse_fingerprint(self.session.settings.current());
+        let Some(body) = statement.body.as_deref().filter(|_| statement.settings != settings) else {
+            return statement;
+        };
+        let changes = self.pool.shared.database.schema_changes();
+        let kind = statement.kind;
+        let current = self.tables.statements.intern(body, settings, changes, |_| kind);
+        self.rename(name, Some(Rc::clone(&current)));
+        self.refresh_statement_pins();
+        current
     }
 
     /// Whether the server has a statement, once that is sure.

@@ -133,6 +133,10 @@ impl ServerTurn<'_> {
     /// A Parse of the unnamed statement that failed has destroyed it; one that was skipped has
     /// changed nothing.
     fn undo_unnamed(&mut self, failed: bool, origin: Origin, before: Option<Box<UnnamedBefore>>) {
+        if self.server.owed.changes_unnamed() {
+            // A later segment has changed it since.
+            return;
+        }
         let session = self.session.as_deref_mut();
         if failed {
             self.server.unnamed = UnnamedStatement::Absent;

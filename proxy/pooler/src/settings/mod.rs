@@ -12,7 +12,7 @@ mod table;
 
 pub use client::{ClientSettings, Reset, When, after_reset_sql};
 pub use replay::{Replay, replay_sql};
-pub use startup::{StartupError, normalize_startup};
+pub use startup::{StartupError, normalize_startup, reported_form};
 pub use table::{Setting, SettingsId, SettingsTable, TooManySettings};
 
 pub(crate) use neutral::is_identifier_list;

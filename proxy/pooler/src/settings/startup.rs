@@ -49,6 +49,49 @@ pub fn normalize_startup<'p>(
     Ok(settings)
 }
 
+/// How a server that reported `default` will report `value`, as far as can be told without it: the
+/// client is greeted with that.
+pub fn reported_form(name: &[u8], value: &[u8], default: &[u8]) -> Vec<u8> {
+    match name {
+        b"datestyle" => full_datestyle(value, default).unwrap_or_else(|| value.to_vec()),
+        b"client_encoding" => value.to_ascii_uppercase(),
+        _ => value.to_vec(),
+    }
+}
+
+/// A DateStyle with both parts, in PostgreSQL's spelling; `None` for a word that is not known.
+fn full_datestyle(value: &[u8], default: &[u8]) -> Option<Vec<u8>> {
+    let mut parts = default.split(|&b| b == b',').map(<[u8]>::trim_ascii);
+    let (mut style, mut order) = (parts.next()?, parts.next()?);
+    let mut order_given = false;
+    for word in value.split(|&b| b == b',') {
+        let word = word.trim_ascii().to_ascii_lowercase();
+        let given: &[u8] = match &word[..] {
+            b"ymd" => b"YMD",
+            b"dmy" => b"DMY",
+            b"mdy" | b"us" => b"MDY",
+            word if word.starts_with(b"euro") => b"DMY",
+            word if word.starts_with(b"noneuro") => b"MDY",
+            _ => b"",
+        };
+        if !given.is_empty() {
+            (order, order_given) = (given, true);
+            continue;
+        }
+        style = match &word[..] {
+            b"iso" => b"ISO",
+            b"sql" => b"SQL",
+            b"german" => b"German",
+            word if word.starts_with(b"postgres") => b"Postgres",
+            _ => return None,
+        };
+        if style == b"German" && !order_given {
+            order = b"DMY";
+        }
+    }
+    Some([style, b", ", order].concat())
+}
+
 /// Identifiers with dots between them, as `valid_custom_variable_name` wants.
 fn is_setting_name(name: &[u8]) -> bool {
     name.split(|&b| b == b'.').all(|part| {
@@ -97,4 +140,21 @@ fn is_equal_datestyle(value: &[u8], default: &[u8]) -> bool {
     let (asked, has) = (words(value), words(default));
     let alone_german = asked.len() == 1 && asked[0] == b"german";
     !alone_german && asked.len() <= 2 && asked.iter().all(|word| has.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datestyle_is_reported_whole() {
+        let full = |value: &str| {
+            String::from_utf8(reported_form(b"datestyle", value.as_bytes(), b"ISO, MDY")).unwrap()
+        };
+        assert_eq!(full("German"), "German, DMY");
+        assert_eq!(full("german, ymd"), "German, YMD");
+        assert_eq!(full("european"), "ISO, DMY");
+        assert_eq!(full("sql"), "SQL, MDY");
+        assert_eq!(full("nonsense"), "nonsense");
+    }
 }

@@ -10,6 +10,7 @@ mod encoding;
 mod keyword;
 mod lex;
 mod parse;
+mod reserved;
 mod scanner;
 mod sequence;
 mod statement;

@@ -69,8 +69,13 @@ pub(super) fn literal(cursor: &mut Cursor<'_>) -> Option<Vec<u8>> {
     Some(value)
 }
 
-/// `element` as an identifier in quotes.
+/// `element` as PostgreSQL writes an identifier: in quotes where they are needed.
 pub(super) fn quote_element(element: &[u8]) -> Vec<u8> {
+    let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'_';
+    let starts = element.first().is_some_and(|byte| plain(byte) && !byte.is_ascii_digit());
+    if starts && element.iter().all(plain) && !super::reserved::is_quoted(element) {
+        return element.to_vec();
+    }
     let mut quoted = Vec::with_capacity(element.len() + 2);
     quoted.push(b'"');
     for &byte in element {

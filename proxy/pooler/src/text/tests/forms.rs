@@ -141,7 +141,7 @@ fn every_spelling_of_set_is_followed() {
         ("SET enable_seqscan = off", session("enable_seqscan", "off")),
         (
             "SET search_path = Foo, \"Foo\", 'a\"b', 1",
-            session("search_path", "\"foo\", \"Foo\", \"a\"\"b\", 1"),
+            session("search_path", "foo, \"Foo\", \"a\"\"b\", 1"),
         ),
         ("SET search_path = ''", session("search_path", "\"\"")),
         ("SET DateStyle = ISO, DMY", session("datestyle", "iso, dmy")),
