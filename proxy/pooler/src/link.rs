@@ -106,8 +106,12 @@ pub(crate) fn apply(
             Ok(())
         }
         Effect::Deallocate(name) => {
-            if let Some(names) = &mut session.statements {
-                names.set(name, None);
+            let before = session.statements.as_mut().and_then(|names| names.set(name, None));
+            if let Some(unkept) = before.filter(|statement| statement.body.is_none()) {
+                // The client's name was lent for this; the statement itself is there still.
+                let mut sql = b"DEALLOCATE ".to_vec();
+                unkept.write_server_name(&mut sql);
+                server.restore.push(sql.into());
             }
             Ok(())
         }

@@ -52,7 +52,9 @@ impl Gucs {
 
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.standing.local.remove(name);
-        self.standing.session.insert(name.to_owned(), value.to_owned());
+        // A list of identifiers; whether they are quoted makes no difference.
+        let value = if name == "search_path" { value.replace('"', "") } else { value.to_owned() };
+        self.standing.session.insert(name.to_owned(), value);
     }
 
     pub(crate) fn set_local(&mut self, name: &str, value: &str) {

@@ -242,6 +242,9 @@ impl World {
         if !to_server.is_empty() {
             let (worker, server) = server.expect("a server to write to");
             let at = self.peer_of(worker, server);
+            if std::env::var_os("PGIMBAL_SIM_SEED").is_some() {
+                println!("server {at}: {}", to_server.escape_ascii());
+            }
             self.peers[at].down.extend(to_server);
         }
         let to_client = gather(plan, &plan.to_client, buf);
