@@ -264,15 +264,17 @@ impl<'a> ClientTurn<'a> {
                     self.session.body = ClientBody::Plain(Body::None);
                 }
             }
-            ClientBody::Query(missing, scanner) => {
+            ClientBody::Text(missing, scanner) => {
                 let taken = have.min(*missing as usize);
                 *missing -= taken as u32;
+                let left = *missing;
                 self.at += taken;
                 self.plan.to_server.span(from, from + taken);
                 let text = &self.buf[from..from + taken];
-                scanner.feed(if *missing == 0 { &text[..taken - 1] } else { text });
-                if *missing == 0 {
-                    self.long_query_ended();
+                let end = text.iter().position(|&byte| byte == 0);
+                scanner.feed(&text[..end.unwrap_or(taken)]);
+                if end.is_some() || left == 0 {
+                    self.long_text_ended(left);
                 }
             }
         }

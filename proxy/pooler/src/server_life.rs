@@ -162,7 +162,7 @@ fn part_from_dead(session: &mut Session, server: &mut Server, keeps_state: bool,
         // A message to the client was cut in half: nothing can follow it.
         return Aftermath::Ends;
     }
-    if let ClientBody::Plain(Body::Forward(missing)) | ClientBody::Query(missing, _) = session.body {
+    if let ClientBody::Plain(Body::Forward(missing)) | ClientBody::Text(missing, _) = session.body {
         session.body = ClientBody::Plain(Body::Drop(missing));
     }
     if session.phase == Phase::Barrier {

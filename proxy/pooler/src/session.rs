@@ -107,8 +107,8 @@ pub enum Presence {
 pub enum ClientBody {
     /// Bytes that pass on or are swallowed.
     Plain(Body),
-    /// So many bytes of a query text that is judged while it passes.
-    Query(u32, Box<Scanner>),
+    /// So many bytes of a message of which a text comes next, which is judged while it passes.
+    Text(u32, Box<Scanner>),
 }
 
 /// A client's unnamed statement: the body of its Parse behind the name.

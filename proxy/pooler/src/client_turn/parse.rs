@@ -9,12 +9,12 @@ use pgimbal_wire::frame::{HEADER_LEN, Header};
 use super::query::kind_of;
 use super::{ClientTurn, Message, Step};
 use crate::owed::{MadeReply, NameChange, Origin, Owed, ParseInFlight, UnnamedBefore};
-use crate::plan::{HOLD_LIMIT, Stop};
+use crate::plan::Stop;
 use crate::prepared::{
     CLIENT_STATEMENTS_LIMIT, Found, SERVER_NAME_PREFIX, Statement, StatementId, StatementKind,
 };
-use crate::session::{Phase, Unnamed};
-use crate::text;
+use crate::session::{ClientBody, Phase, Unnamed};
+use crate::text::{self, Scanner};
 
 impl ClientTurn<'_> {
     pub(super) fn parse(&mut self, header: Header) -> Step {
@@ -54,12 +54,28 @@ impl ClientTurn<'_> {
             self.session.set_unnamed(None);
             self.pin_unkept();
         }
+        let is_unkept = self.session.unnamed.is_none();
         let owner = self.session.own_unnamed();
         let server = self.server()?;
         server.unnamed = owner;
         server.owed.push(Owed::Unnamed(Origin::Client, before));
         self.forward(message);
+        if is_unkept {
+            self.judge_unkept(message, parse);
+        }
         Ok(())
+    }
+
+    /// Judges a text now, or while it passes, because it will not be at hand when it is bound.
+    fn judge_unkept(&mut self, message: Message<'_>, parse: Parse<'_>) {
+        let mut scanner = Box::new(Scanner::new(self.reading()));
+        scanner.feed(parse.text);
+        // Behind name and text there is a NUL each.
+        if message.body.len() > parse.name.len() + 1 + parse.text.len() {
+            self.note_unfollowed(&scanner.finish());
+        } else {
+            self.session.body = ClientBody::Text(message.missing(), scanner);
+        }
     }
 
     /// What a request of the unnamed statement is undone to, should it be skipped; `None` if it
@@ -99,7 +115,7 @@ impl ClientTurn<'_> {
             self.make_head(pgimbal_wire::tag::frontend::PARSE, &server_name, rest);
             self.forward_from(message, message.start + HEADER_LEN + parse.name.len() + 1);
         } else if spared {
-            self.pool.stats.parses_spared += 1;
+            self.pool.stats.parses_shared += 1;
             self.server()?.owed.push(Owed::MadeChange(MadeReply::ParseComplete, Box::new(change)));
             self.at = message.end();
         } else {
@@ -142,15 +158,11 @@ impl ClientTurn<'_> {
             settings: 0,
             kind: StatementKind::Plain,
         });
-        if message.is_whole() {
-            // Judged now, because the text will not be at hand when it is bound.
-            let verdict = text::judge(parse.text, self.reading());
-            let slot = self.pin_place().unwrap_or(None);
-            self.note_verdict(&verdict, slot);
-        }
         let change = self.rename(parse.name, Some(Rc::clone(&statement)));
         self.pin_unkept();
-        self.forward_parse(message, parse.name, &statement, change)
+        self.forward_parse(message, parse.name, &statement, change)?;
+        self.judge_unkept(message, parse);
+        Ok(())
     }
 
     /// A name that is in use already: PostgreSQL itself says so, and rolls back what it must.

@@ -13,7 +13,7 @@ use crate::prepared::StatementKind;
 use crate::server::{Body, UnnamedStatement};
 use crate::session::{ClientBody, Phase};
 use crate::shared::PinSlot;
-use crate::text::{self, Scanner, Statements, Taints, Verdict};
+use crate::text::{self, Scanner, Statements, Taint, Taints, Verdict};
 
 /// Why a text is not let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,18 +142,28 @@ impl ClientTurn<'_> {
         let mut scanner = Box::new(Scanner::new(self.reading()));
         scanner.feed(message.body);
         self.send_query(message, Vec::new());
-        self.session.body = ClientBody::Query(message.missing(), scanner);
+        self.session.body = ClientBody::Text(message.missing(), scanner);
         Ok(())
     }
 
-    /// The last byte of a long text has passed.
-    pub(super) fn long_query_ended(&mut self) {
-        let body = std::mem::replace(&mut self.session.body, ClientBody::Plain(Body::None));
-        if let ClientBody::Query(_, mut scanner) = body {
-            let verdict = scanner.finish();
-            // Refused or not, the text is on its way: the session is pinned beyond the limit.
+    /// The end of a long text has passed; so many bytes of its message are to come.
+    pub(super) fn long_text_ended(&mut self, left: u32) {
+        let rest = if left > 0 { Body::Forward(left) } else { Body::None };
+        let body = std::mem::replace(&mut self.session.body, ClientBody::Plain(rest));
+        if let ClientBody::Text(_, mut scanner) = body {
+            self.note_unfollowed(&scanner.finish());
+        }
+    }
+
+    /// Notes what a text means that is on its way, refused or not, and of which it is not followed
+    /// when it is run: the session is pinned, beyond the limit if need be.
+    pub(super) fn note_unfollowed(&mut self, verdict: &Verdict<'_>) {
+        let slot = self.pin_place().unwrap_or(None);
+        self.note_verdict(verdict, slot);
+        let Statements::One(statement) = &verdict.statements else { return };
+        if Effect::of(statement).is_some() {
             let slot = self.pin_place().unwrap_or(None);
-            self.note_verdict(&verdict, slot);
+            self.session.pin.taint(Taint::Unjudged.into(), slot);
         }
     }
 

@@ -61,7 +61,7 @@ fn shape(seed: u64) -> Shape {
     pool.server_lifetime = Duration::from_secs(random.pick(&[1, 5, 3600]));
     pool.reserve_size = random.pick(&[0, 1]);
     pool.reset_query_always = random.chance(10);
-    pool.max_statement_bytes = 1;
+    pool.max_statement_bytes = random.pick(&[16_000, 1 << 18]);
     let calm = random.chance(40);
     let mut trouble = || !calm && random.chance(50);
     let troubles = Troubles {
