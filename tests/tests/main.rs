@@ -20,6 +20,7 @@ mod rust_client;
 mod seen;
 mod servers;
 mod settings;
+mod side_by_side;
 mod sockets;
 mod statements;
 mod timeouts;
