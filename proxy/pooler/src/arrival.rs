@@ -50,6 +50,7 @@ impl Pooler {
             reported,
             statements: None,
             unnamed: None,
+            unnamed_is_unkept: false,
             unnamed_serial: 0,
             bound_effects: Vec::new(),
             unkept_serial: 0,

@@ -323,7 +323,6 @@ pub(crate) fn emit_made(server: &mut Server, plan: &mut Plan) {
         plan.make_for_client(|out| {
             for _ in 0..count {
                 match reply {
-                    MadeReply::ParseComplete => encode::parse_complete(out),
                     MadeReply::CloseComplete => encode::close_complete(out),
                 }
             }

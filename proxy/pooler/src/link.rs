@@ -179,11 +179,11 @@ pub(crate) fn settings_changed(session: &mut Session, server: &mut Server, pool:
 
 /// Looks at the session's statements for reasons to keep its server connection.
 pub(crate) fn refresh_statement_pins(session: &mut Session, tables: &Tables, slot: Option<PinSlot>) {
-    let Some(names) = &session.statements else { return };
+    let names = session.statements.as_deref();
     let settings = tables.parse_fingerprint(session.settings.current());
     let pins = StatementPins {
-        unkept: names.any_unkept(),
-        older_settings: names.any_under_other(settings),
+        unkept: session.unnamed_is_unkept || names.is_some_and(|names| names.any_unkept()),
+        older_settings: names.is_some_and(|names| names.any_under_other(settings)),
     };
     session.pin.set_statements(pins, slot);
 }

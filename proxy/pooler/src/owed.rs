@@ -33,6 +33,9 @@ pub enum Owed {
     CopyEnd(u32),
     /// The reply to a Parse that was forwarded or put in.
     Parse(Box<ParseInFlight>),
+    /// The replies to a Describe of a statement that the client has just parsed; they are
+    /// swallowed.
+    Describe(Box<DescribeInFlight>),
     /// The reply to a Close that frees a place among the server's prepared statements.
     Evict(StatementId),
     /// The last reply to an Execute that changes session state.
@@ -50,8 +53,6 @@ pub enum Owed {
 /// A reply that the proxy makes itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MadeReply {
-    /// ParseComplete for a statement that the server already has.
-    ParseComplete,
     /// CloseComplete for a statement that stays on the server.
     CloseComplete,
 }
@@ -105,6 +106,15 @@ pub struct ParseInFlight {
     pub statement: Option<Rc<Statement>>,
     /// How to undo the client's name when the Parse fails; `None` when the proxy put it in.
     pub change: Option<NameChange>,
+}
+
+/// A Describe of the proxy's own on its way.
+#[derive(Debug)]
+pub struct DescribeInFlight {
+    /// The client's name of the statement.
+    pub name: Box<[u8]>,
+    /// What is described.
+    pub statement: Rc<Statement>,
 }
 
 /// How a name of the client's looked before a request that has not succeeded yet.
@@ -242,11 +252,16 @@ impl OwedQueue {
                 }
                 Some(Reply::Swallow)
             }
-            Owed::Parse(_) | Owed::Evict(_) | Owed::Execute(_) | Owed::Unnamed(..) => {
+            Owed::Parse(_)
+            | Owed::Describe(_)
+            | Owed::Evict(_)
+            | Owed::Execute(_)
+            | Owed::Unnamed(..) => {
                 match self.entries.pop_front()? {
                     Owed::Unnamed(Origin::Client, _) => Some(Reply::Pass),
                     Owed::Unnamed(Origin::Proxy, _) => Some(Reply::Swallow),
                     Owed::Parse(parse) => Some(Reply::Parse(parse)),
+                    Owed::Describe(describe) => Some(Reply::Describe(describe)),
                     Owed::Evict(id) => Some(Reply::Evict(id)),
                     Owed::Execute(effect) => Some(Reply::Execute(effect)),
                     _ => None,
@@ -385,6 +400,8 @@ pub enum Reply {
     Swallow,
     /// A Parse.
     Parse(Box<ParseInFlight>),
+    /// A Describe that the proxy put in.
+    Describe(Box<DescribeInFlight>),
     /// A Close that the proxy put in.
     Evict(StatementId),
     /// An Execute with an effect: it passes.

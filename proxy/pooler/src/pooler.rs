@@ -101,7 +101,7 @@ impl Pooler {
             by_key: HashMap::default(),
             tables: Tables {
                 worker: worker.0,
-                statements: StatementTable::new(key),
+                statements: StatementTable::new(key, worker.0),
                 settings: SettingsTable::new(key.seed()),
                 reported: ReportedTable::default(),
             },

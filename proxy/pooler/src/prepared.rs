@@ -3,6 +3,7 @@
 //! Two clients share a server's statement only when its text, its parameter types, the settings
 //! that matter to Parse and the count of schema changes seen are all equal.
 
+use std::cell::Cell;
 use std::hash::Hasher;
 use std::rc::{Rc, Weak};
 
@@ -47,6 +48,8 @@ impl std::fmt::Debug for StatementKey {
 pub struct Statement {
     /// Its identity.
     pub id: StatementId,
+    /// The identity of what it was parsed from, which several statements may share.
+    pub content: StatementId,
     /// The body of its Parse behind the name: text, NUL, parameter types. `None` when the text is
     /// above the limit: then it lives on one server only.
     pub body: Option<Box<[u8]>>,
@@ -54,6 +57,8 @@ pub struct Statement {
     pub settings: u64,
     /// What executing it means to the session, or nothing.
     pub kind: StatementKind,
+    /// What its rows look like, as a hash of the server's description, once that has come.
+    pub rows: Cell<Option<u64>>,
 }
 
 /// Whether executing a statement changes more than rows.
@@ -91,10 +96,17 @@ pub fn write_server_name(id: StatementId, out: &mut Vec<u8>) {
     }
 }
 
-/// A worker's statements, each held once while any client knows it.
+/// A worker's statements: of each text, types and settings the newest, while any client knows it.
+///
+/// A client's Parse always reaches the server, under a name of its own, and is described there:
+/// when its rows look as those of the newest statement do, the client is given that one to share,
+/// otherwise (the schema has changed) its own becomes the newest. So nobody meets "cached plan must
+/// not change result type" on a statement that it has just parsed.
 #[derive(Debug)]
 pub struct StatementTable {
     key: StatementKey,
+    worker: u16,
+    parses: u64,
     known: HashMap<StatementId, Weak<Statement>, RandomState>,
     sweep_at: usize,
 }
@@ -102,8 +114,8 @@ pub struct StatementTable {
 impl StatementTable {
     /// An empty table; equal keys give equal identities on every worker.
     #[must_use]
-    pub fn new(key: StatementKey) -> Self {
-        Self { key, known: HashMap::default(), sweep_at: 256 }
+    pub fn new(key: StatementKey, worker: u16) -> Self {
+        Self { key, worker, parses: 0, known: HashMap::default(), sweep_at: 256 }
     }
 
     /// A number for a list of names and values, equal on every worker.
@@ -133,11 +145,62 @@ impl StatementTable {
             return known;
         }
         let end = body.iter().position(|&b| b == 0).unwrap_or(body.len());
-        let statement =
-            Rc::new(Statement { id, body: Some(body.into()), settings, kind: kind(&body[..end]) });
-        self.sweep();
-        self.known.insert(id, Rc::downgrade(&statement));
+        let statement = Rc::new(Statement {
+            id,
+            content: id,
+            body: Some(body.into()),
+            settings,
+            kind: kind(&body[..end]),
+            rows: Cell::new(None),
+        });
+        self.make_newest(&statement);
         statement
+    }
+
+    /// The statement of a client's Parse: one of its own until it is described.
+    pub fn parse(
+        &mut self,
+        body: &[u8],
+        settings: u64,
+        schema_changes: u64,
+        kind: impl FnOnce(&[u8]) -> StatementKind,
+    ) -> Rc<Statement> {
+        let content = self.identify(body, settings, schema_changes);
+        // Some server may still have one under the name that the content alone would give.
+        self.parses += 1;
+        let mut hasher = SipHasher13::new_with_key(&self.key.0);
+        hasher.write(&content.0.to_le_bytes());
+        hasher.write_u16(self.worker);
+        hasher.write_u64(self.parses);
+        let end = body.iter().position(|&b| b == 0).unwrap_or(body.len());
+        Rc::new(Statement {
+            id: StatementId(hasher.finish128().as_u128()),
+            content,
+            body: Some(body.into()),
+            settings,
+            kind: kind(&body[..end]),
+            rows: Cell::new(None),
+        })
+    }
+
+    /// The server has described a statement that a client has just parsed; `rows` stands for what
+    /// it said. Returns the statement to use instead, if there is one with the same rows.
+    pub fn described(&mut self, statement: &Rc<Statement>, rows: u64) -> Option<Rc<Statement>> {
+        statement.rows.set(Some(rows));
+        let newest = self.known.get(&statement.content).and_then(Weak::upgrade);
+        match newest {
+            Some(newest) if Rc::ptr_eq(&newest, statement) => None,
+            Some(newest) if newest.rows.get() == Some(rows) => Some(newest),
+            _ => {
+                self.make_newest(statement);
+                None
+            }
+        }
+    }
+
+    fn make_newest(&mut self, statement: &Rc<Statement>) {
+        self.sweep();
+        self.known.insert(statement.content, Rc::downgrade(statement));
     }
 
     fn identify(&self, body: &[u8], settings: u64, schema_changes: u64) -> StatementId {
@@ -306,6 +369,13 @@ impl ServerStatements {
         }
     }
 
+    /// A statement that nobody is expected to bind again is the first to go.
+    pub fn demote(&mut self, id: StatementId) {
+        if let Some(place) = self.places.get_mut(&id) {
+            place.used = 0;
+        }
+    }
+
     /// A Close of `id` was sent.
     pub fn leave(&mut self, id: StatementId) {
         if let Some(place) = self.places.get(&id).copied() {
@@ -399,7 +469,7 @@ mod tests {
     use super::*;
 
     fn table() -> StatementTable {
-        StatementTable::new(StatementKey([7; 16]))
+        StatementTable::new(StatementKey([7; 16]), 0)
     }
 
     #[test]
@@ -413,6 +483,22 @@ mod tests {
         assert_ne!(a.id, table.intern(b"select 1\0\0\0", 2, 0, plain).id);
         assert_ne!(a.id, table.intern(b"select 1\0\0\0", 1, 1, plain).id);
         assert_eq!(a.text(), b"select 1");
+    }
+
+    #[test]
+    fn behaviour_19_a_parse_shares_the_newest_statement_with_the_same_rows() {
+        let mut table = table();
+        let plain = |_: &[u8]| StatementKind::Plain;
+        let body = b"select * from t\0\0\0";
+        let first = table.parse(body, 1, 0, plain);
+        assert!(table.described(&first, 10).is_none());
+        let second = table.parse(body, 1, 0, plain);
+        assert_ne!(first.id, second.id);
+        assert!(Rc::ptr_eq(&table.described(&second, 10).unwrap(), &first));
+        let third = table.parse(body, 1, 0, plain);
+        assert!(table.described(&third, 11).is_none(), "the rows look otherwise now");
+        let fourth = table.parse(body, 1, 0, plain);
+        assert!(Rc::ptr_eq(&table.described(&fourth, 11).unwrap(), &third));
     }
 
     #[test]

@@ -165,7 +165,7 @@ impl ServerTurn<'_> {
             | backend::BIND_COMPLETE
             | backend::CLOSE_COMPLETE
             | backend::PORTAL_SUSPENDED
-            | backend::EMPTY_QUERY_RESPONSE => self.reply(),
+            | backend::EMPTY_QUERY_RESPONSE => self.reply(body),
             backend::PARAMETER_DESCRIPTION | backend::FUNCTION_CALL_RESPONSE => Ok(self.rows()),
             backend::COPY_IN_RESPONSE => {
                 let begun = self.server.owed.copy_begins();
@@ -185,7 +185,7 @@ impl ServerTurn<'_> {
     /// Rows and the like belong to whatever is at the front of the queue.
     fn rows(&self) -> Fate {
         match self.server.owed.front() {
-            Some(Owed::Own(_)) | None => Fate::Swallow,
+            Some(Owed::Own(_) | Owed::Describe(_)) | None => Fate::Swallow,
             Some(_) => Fate::Pass,
         }
     }

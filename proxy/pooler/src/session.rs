@@ -41,6 +41,8 @@ pub struct Session {
     pub statements: Option<Box<ClientStatements>>,
     /// Its unnamed prepared statement.
     pub unnamed: Option<Unnamed>,
+    /// Its unnamed statement's text is above the limit, so that one server only has it.
+    pub unnamed_is_unkept: bool,
     /// How often that has changed: a server may still have an earlier one.
     pub unnamed_serial: u32,
     /// The portals whose Execute changes session state, and how.
@@ -138,6 +140,7 @@ impl Session {
     /// Its unnamed statement is another one from now on, or none.
     pub fn set_unnamed(&mut self, unnamed: Option<Unnamed>) {
         self.unnamed = unnamed;
+        self.unnamed_is_unkept = false;
         self.unnamed_serial = self.unnamed_serial.wrapping_add(1);
     }
 

@@ -74,7 +74,7 @@ pub struct PoolStats {
     /// Server connections closed, for any reason.
     pub server_closes: u64,
     /// Parses that a server was spared, because it had the statement.
-    pub parses_spared: u64,
+    pub parses_shared: u64,
     /// Parses that the proxy put in for a statement that a server did not have.
     pub parses_put_in: u64,
     /// Cancel requests sent to servers.
@@ -107,7 +107,7 @@ impl PoolStats {
         self.server_logins += other.server_logins;
         self.server_login_failures += other.server_login_failures;
         self.server_closes += other.server_closes;
-        self.parses_spared += other.parses_spared;
+        self.parses_shared += other.parses_shared;
         self.parses_put_in += other.parses_put_in;
         self.cancels += other.cancels;
         for (code, n) in &other.errors {

@@ -120,9 +120,9 @@ const COUNTERS: &[Counter] = &[
     ),
     ("pgimbal_server_closes_total", "Server connections closed.", |p| p.stats.server_closes),
     (
-        "pgimbal_parses_spared_total",
+        "pgimbal_parses_shared_total",
         "Parses that a server was spared because it had the statement.",
-        |p| p.stats.parses_spared,
+        |p| p.stats.parses_shared,
     ),
     (
         "pgimbal_parses_put_in_total",

@@ -11,7 +11,7 @@ use super::parse::write_client_name;
 use super::query::Refusal;
 use super::{ClientTurn, Message, Step};
 use crate::effect::Effect;
-use crate::owed::{MadeReply, Origin, Owed};
+use crate::owed::{MadeReply, Origin, Owed, ParseInFlight};
 use crate::plan::Stop;
 use crate::prepared::{Found, Portal, Statement, StatementKind};
 use crate::server::UnnamedStatement;
@@ -151,7 +151,11 @@ impl<'a> ClientTurn<'a> {
         match statement.filter(|_| unkept) {
             Some(statement) => {
                 server.since_ready.segment_open = true;
-                server.owed.pass();
+                // Undone like a Parse, should it be skipped.
+                server.owed.push(Owed::Parse(Box::new(ParseInFlight {
+                    statement: None,
+                    change: Some(change),
+                })));
                 let mut server_name = Vec::new();
                 statement.write_server_name(&mut server_name);
                 self.plan

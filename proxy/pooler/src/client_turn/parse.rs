@@ -1,14 +1,15 @@
 //! A client's Parse.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
-use pgimbal_wire::encode::{self, TransactionStatus};
+use pgimbal_wire::encode;
 use pgimbal_wire::extended::Parse;
 use pgimbal_wire::frame::{HEADER_LEN, Header};
 
 use super::query::kind_of;
 use super::{ClientTurn, Message, Step};
-use crate::owed::{MadeReply, NameChange, Origin, Owed, ParseInFlight, UnnamedBefore};
+use crate::owed::{DescribeInFlight, NameChange, Origin, Owed, ParseInFlight, UnnamedBefore};
 use crate::plan::Stop;
 use crate::prepared::{
     CLIENT_STATEMENTS_LIMIT, Found, SERVER_NAME_PREFIX, Statement, StatementId, StatementKind,
@@ -52,9 +53,10 @@ impl ClientTurn<'_> {
             }
         } else {
             self.session.set_unnamed(None);
+            self.session.unnamed_is_unkept = true;
             self.pin_unkept();
         }
-        let is_unkept = self.session.unnamed.is_none();
+        let is_unkept = self.session.unnamed_is_unkept;
         let owner = self.session.own_unnamed();
         let server = self.server()?;
         server.unnamed = owner;
@@ -86,7 +88,7 @@ impl ClientTurn<'_> {
         Some(Box::new(UnnamedBefore { client, server: server.unnamed }))
     }
 
-    /// A text that is kept: any server can be given it, and a server that has it is spared.
+    /// A text that is kept: any server can be given it, so its statement can be shared.
     fn parse_named(&mut self, message: Message<'_>, parse: Parse<'_>) -> Step {
         if self.session.statements.as_ref().is_some_and(|names| names.len() >= CLIENT_STATEMENTS_LIMIT)
         {
@@ -96,31 +98,19 @@ impl ClientTurn<'_> {
         let reading = self.reading();
         let settings = self.tables.parse_fingerprint(self.session.settings.current());
         let changes = self.pool.shared.database.schema_changes();
-        let statement = self.tables.statements.intern(body, settings, changes, |text| {
+        let statement = self.tables.statements.parse(body, settings, changes, |text| {
             kind_of(&text::judge(text, reading))
         });
-        let found = self.found(&statement)?;
         let change = self.rename(parse.name, Some(Rc::clone(&statement)));
-        let server = self.server()?;
-        let spared = found == Found::Here;
-        if spared && server.status == TransactionStatus::Failed && statement.kind == StatementKind::Plain {
-            // The server refuses it, and keeps what it has under that name.
-            server.owed.push(Owed::Parse(Box::new(ParseInFlight {
-                statement: None,
-                change: Some(change),
-            })));
-            let rest = message.body_len() - parse.name.len() - 1;
-            let mut server_name = Vec::with_capacity(48);
-            statement.write_server_name(&mut server_name);
-            self.make_head(pgimbal_wire::tag::frontend::PARSE, &server_name, rest);
-            self.forward_from(message, message.start + HEADER_LEN + parse.name.len() + 1);
-        } else if spared {
-            self.pool.stats.parses_shared += 1;
-            self.server()?.owed.push(Owed::MadeChange(MadeReply::ParseComplete, Box::new(change)));
-            self.at = message.end();
-        } else {
-            self.forward_parse(message, parse.name, &statement, change)?;
-        }
+        self.forward_parse(message, parse.name, &statement, change)?;
+        // Whether an older statement may be shared instead depends on what the rows look like.
+        let mut server_name = Vec::with_capacity(48);
+        statement.write_server_name(&mut server_name);
+        self.plan.make_for_server(|out| {
+            encode::describe(out, encode::NameKind::Statement, &server_name);
+        });
+        let name = parse.name.into();
+        self.server()?.owed.push(Owed::Describe(Box::new(DescribeInFlight { name, statement })));
         Ok(())
     }
 
@@ -154,9 +144,11 @@ impl ClientTurn<'_> {
         let serial = self.next_unkept();
         let statement = Rc::new(Statement {
             id: serial,
+            content: serial,
             body: None,
             settings: 0,
             kind: StatementKind::Plain,
+            rows: Cell::new(None),
         });
         let change = self.rename(parse.name, Some(Rc::clone(&statement)));
         self.pin_unkept();

@@ -119,7 +119,11 @@ impl ClientTurn<'_> {
 
     fn send_query(&mut self, message: Message<'_>, effects: Vec<Effect>) {
         // A simple query destroys the unnamed statement.
+        let was_unkept = self.session.unnamed_is_unkept;
         self.session.set_unnamed(None);
+        if was_unkept {
+            self.refresh_statement_pins();
+        }
         if !effects.is_empty() {
             self.session.phase = Phase::Barrier;
         }

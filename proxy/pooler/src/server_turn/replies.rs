@@ -3,12 +3,13 @@
 use std::rc::Rc;
 
 use pgimbal_wire::error::{self, ErrorFields, Severity, SqlState};
+use pgimbal_wire::frame::HEADER_LEN;
 
 use super::{Fate, ServerTurn};
 use crate::effect::Effect;
 use crate::link;
-use crate::owed::{NameChange, Origin, Owed, OwnQuery, Reply, UnnamedBefore};
-use crate::plan::Stop;
+use crate::owed::{DescribeInFlight, NameChange, Origin, Owed, OwnQuery, Reply, UnnamedBefore};
+use crate::plan::{HOLD_LIMIT, Stop};
 use crate::server::UnnamedStatement;
 use crate::session::{Link, Phase, Session};
 
@@ -22,12 +23,12 @@ impl ServerTurn<'_> {
         match self.server.owed.front() {
             Some(Owed::Query(_)) => Ok(Fate::Pass),
             Some(Owed::Own(_)) => Ok(Fate::Swallow),
-            _ => self.reply(),
+            _ => self.reply(body),
         }
     }
 
     /// The last reply to a message of the extended protocol.
-    pub(super) fn reply(&mut self) -> Result<Fate, Stop> {
+    pub(super) fn reply(&mut self, body: &[u8]) -> Result<Fate, Stop> {
         // EmptyQueryResponse also answers simple queries.
         if self.answers_query() {
             return Ok(self.rows());
@@ -45,11 +46,31 @@ impl ServerTurn<'_> {
                 }
                 Ok(if parse.change.is_some() { Fate::Pass } else { Fate::Swallow })
             }
+            Some(Reply::Describe(describe)) => {
+                self.described(&describe, body);
+                Ok(Fate::Swallow)
+            }
             Some(Reply::Execute(effect)) => {
                 self.apply(&effect);
                 Ok(Fate::Pass)
             }
             None => Err(Stop::Fault),
+        }
+    }
+
+    /// What a statement's rows look like is known: the client may share another's from now on.
+    fn described(&mut self, describe: &DescribeInFlight, body: &[u8]) {
+        // Of an enormous description its beginning must do; it has thousands of columns then.
+        let seen = &body[..body.len().min(HOLD_LIMIT - HEADER_LEN)];
+        let rows = self.tables.statements.fingerprint([(&b"rows"[..], seen)].into_iter());
+        let Some(newest) = self.tables.statements.described(&describe.statement, rows) else { return };
+        self.pool.stats.parses_shared += 1;
+        self.server.statements.demote(describe.statement.id);
+        let names = self.session.as_deref_mut().and_then(|session| session.statements.as_mut());
+        if let Some(names) = names
+            && names.get(&describe.name).is_some_and(|own| Rc::ptr_eq(own, &describe.statement))
+        {
+            names.set(&describe.name, Some(newest));
         }
     }
 
@@ -125,7 +146,7 @@ impl ServerTurn<'_> {
         if !sync_is_owed {
             session.phase = Phase::Skipping;
         }
-        if session.pin.statements().unkept {
+        if session.statements.is_some() || session.pin.statements().unkept {
             link::refresh_statement_pins(session, self.tables, None);
         }
     }
