@@ -69,8 +69,8 @@ pub enum Origin {
 /// What the unnamed statement was before a request that an earlier error may skip.
 #[derive(Debug)]
 pub struct UnnamedBefore {
-    /// To the client; `None` where the request was the proxy's.
-    pub client: Option<Option<Unnamed>>,
+    /// To the client, and whether its text was not kept; `None` where the request was the proxy's.
+    pub client: Option<(Option<Unnamed>, bool)>,
     /// To the server.
     pub server: UnnamedStatement,
 }

@@ -84,7 +84,9 @@ impl ClientTurn<'_> {
     /// cannot be.
     pub(super) fn unnamed_before(&mut self, origin: Origin) -> Option<Box<UnnamedBefore>> {
         let server = self.server.as_deref().filter(|server| server.owed.may_skip())?;
-        let client = (origin == Origin::Client).then(|| self.session.unnamed.take());
+        let session = &mut self.session;
+        let client = (origin == Origin::Client)
+            .then(|| (session.unnamed.take(), session.unnamed_is_unkept));
         Some(Box::new(UnnamedBefore { client, server: server.unnamed }))
     }
 

@@ -146,9 +146,7 @@ impl ServerTurn<'_> {
         if !sync_is_owed {
             session.phase = Phase::Skipping;
         }
-        if session.statements.is_some() || session.pin.statements().unkept {
-            link::refresh_statement_pins(session, self.tables, None);
-        }
+        link::refresh_statement_pins(session, self.tables, None);
     }
 
     /// A Parse of the unnamed statement that failed has destroyed it; one that was skipped has
@@ -166,8 +164,13 @@ impl ServerTurn<'_> {
             }
         } else if let Some(before) = before {
             self.server.unnamed = before.server;
-            if let (Some(session), Some(client)) = (session, before.client) {
+            if let (Some(session), Some((client, is_unkept))) = (session, before.client) {
                 session.set_unnamed(client);
+                session.unnamed_is_unkept = is_unkept;
+                // The server still has it.
+                if is_unkept {
+                    self.server.unnamed = session.own_unnamed();
+                }
             }
         }
     }

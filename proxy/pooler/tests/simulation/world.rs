@@ -258,6 +258,7 @@ impl World {
         let token = self.peers[at].backend.asleep.as_ref().map(|asleep| asleep.token.clone());
         self.peers[at].backend.wake();
         self.resolve(&token.unwrap_or_default(), false);
+        self.note_end(at);
         true
     }
 

@@ -91,6 +91,7 @@ impl World {
         if let Some(token) = self.peers[peer].backend.cancel() {
             assert_eq!(owner(&token), client, "a cancel has hit {token}, a statement of another client");
             self.resolve(&token, true);
+            self.note_end(peer);
         }
         self.later.push(Later::CancelEnded(peer));
     }
