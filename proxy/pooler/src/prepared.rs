@@ -441,6 +441,13 @@ impl ServerStatements {
         self.len() == 0
     }
 
+    /// Whether statements that an earlier segment asked for may turn out to be there.
+    #[must_use]
+    pub fn any_unsure(&self) -> bool {
+        let arriving = |place: &Place| matches!(place.standing, Standing::Arriving(_));
+        self.places.values().any(|place| arriving(place) && !self.is_sure(place))
+    }
+
     /// Whether it is there when the next message is run, or that message is skipped too.
     fn is_sure(&self, place: &Place) -> bool {
         match place.standing {

@@ -85,6 +85,8 @@ impl<'a> ClientTurn<'a> {
         if let Effect::Deallocate(name) = &effects[at].1 {
             let name = name.clone();
             self.lend_name(&name)?;
+            // In case that there is no such portal.
+            self.session.close_after_sync.push(name);
         }
         self.pool.stats.queries += 1;
         let effect = self.session.bound_effects.swap_remove(at).1;
@@ -103,6 +105,12 @@ impl<'a> ClientTurn<'a> {
             Ok(None) => return Err(self.hold_more(message)),
             Err(malformed) => return Err(self.violation(&malformed.to_string())),
         };
+        if let Target::Statement(name) = target
+            && self.session.link != Link::Unlinked
+        {
+            self.linked(header, message.body.len())?;
+            self.settled_name(name)?;
+        }
         match target {
             Target::Statement(name) if self.knows(name) => self.close_known(message, name),
             Target::Statement([]) if self.session.link == Link::Unlinked => {
@@ -114,7 +122,6 @@ impl<'a> ClientTurn<'a> {
             Target::Statement(_) | Target::Portal(_) => {
                 let message = self.linked(header, 0)?;
                 if target == Target::Statement(&[]) {
-                    self.settled_name(&[])?;
                     let before = self.unnamed_before(Origin::Client);
                     self.session.set_unnamed(None);
                     let server = self.server()?;
@@ -136,12 +143,6 @@ impl<'a> ClientTurn<'a> {
             self.rename(name, None);
             self.plan.make_for_client(encode::close_complete);
             self.at = message.end();
-            return Ok(());
-        }
-        self.linked(message.header, message.body.len())?;
-        self.settled_name(name)?;
-        if !self.knows(name) {
-            // The request that had made it known was skipped.
             return Ok(());
         }
         let change = self.rename(name, None);

@@ -96,6 +96,7 @@ impl ClientTurn<'_> {
         {
             return Err(self.violation("too many prepared statements"));
         }
+        self.make_room()?;
         let body = &message.body[parse.name.len() + 1..];
         let reading = self.reading();
         let settings = self.tables.parse_fingerprint(self.session.settings.current());
@@ -200,13 +201,15 @@ impl ClientTurn<'_> {
     }
 
     /// Closes the least recently used statements while the server has as many as it may. It has
-    /// more for a while when those are needed, or not sure to be there.
+    /// more for a while when all of them are needed; those that are not sure to be there yet are
+    /// waited for.
     fn make_room(&mut self) -> Step {
         let limit = self.pool.config.pool.max_prepared_statements.max(1) as usize;
         loop {
             let server = self.server()?;
             let Some(victim) = server.statements.to_evict(limit, server.transaction) else {
-                return Ok(());
+                let unsure = server.statements.len() >= limit && server.statements.any_unsure();
+                return if unsure { self.await_owed() } else { Ok(()) };
             };
             server.statements.leave(victim);
             server.owed.push(Owed::Evict(victim));

@@ -120,7 +120,7 @@ fn segment(random: &mut Random, client: &mut Client, step: &mut Step) {
             step.add(&m::parse(&name, &text), 0);
         }
         // In a failed transaction PostgreSQL describes what returns no rows, if it has it.
-        if random.chance(30) && !client.reference.has_failed() {
+        if random.chance(30) && !client.reference.has_failed() && client.reference.asleep.is_none() {
             step.add(&m::describe(b'S', &name), 0);
         }
         if random.chance(90) {
