@@ -257,8 +257,16 @@ fn behaviour_09_min_pool_size_is_kept() {
     let proxy = Config::before(&pg).set("pool_size", 5).set("min_pool_size", 3).start();
     proxy.client().ok("select 1");
     eventually("three connections are open", SOON, || pg.backends() == 3);
-    pg.end_backends();
-    eventually("three connections are open again", SOON * 2, || pg.backends() == 3);
+    let backends = || -> Vec<String> {
+        let sql = "select pid from pg_stat_activity where usename = 'app' order by pid";
+        pg.superuser().ok(sql).texts().into_iter().flatten().collect()
+    };
+    let first = backends();
+    pg.run("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'");
+    eventually("three other connections are open", SOON * 2, || {
+        let now = backends();
+        now.len() == 3 && now.iter().all(|pid| !first.contains(pid))
+    });
 }
 
 #[test]
