@@ -27,13 +27,8 @@ bench: ## compares with PgBouncer and direct PostgreSQL; BENCH=quick for one sho
 
 test: ## everything that must hold before a change is merged
 	$(MAKE) --no-print-directory set-up
-	$(MAKE) --no-print-directory format
-	$(MAKE) --no-print-directory lint
-	$(MAKE) --no-print-directory docs
-	$(MAKE) --no-print-directory deny
-	$(MAKE) --no-print-directory unit
-	$(MAKE) --no-print-directory fuzz
-	$(MAKE) --no-print-directory demo-check
+	@# One thing that fails does not hide the others.
+	$(MAKE) --no-print-directory --keep-going --jobs=1 format lint docs deny unit fuzz demo-check
 
 set-up: ## installs what the tests need: Debian packages and Python clients
 	deploy/packages test
