@@ -24,6 +24,7 @@ pub mod reported;
 pub mod server;
 pub mod server_life;
 pub mod server_turn;
+pub mod server_statements;
 pub mod session;
 pub mod settings;
 pub mod shared;

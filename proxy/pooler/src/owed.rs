@@ -193,9 +193,9 @@ impl OwedQueue {
             })
     }
 
-    /// Whether something that is owed changes what the unnamed statement is.
+    /// Whether a Parse or Close of the unnamed statement is owed.
     pub fn changes_unnamed(&self) -> bool {
-        self.entries.iter().any(|e| matches!(e, Owed::Unnamed(..) | Owed::Query(_) | Owed::Own(_)))
+        self.entries.iter().any(|entry| matches!(entry, Owed::Unnamed(..)))
     }
 
     /// What was asked for before the last Sync.

@@ -73,8 +73,13 @@ impl ServerTurn<'_> {
     /// After RESET the server stands at its own defaults, the client expects those it came with:
     /// they are set before it is told that its statement is done.
     fn restore_settings(&mut self) -> Fate {
+        if self.server.status == TransactionStatus::Failed {
+            // The settings come back with the rollback, a statement's end does not.
+            self.server.restore.retain(|sql| sql.starts_with(b"DEALLOCATE "));
+            return Fate::Pass;
+        }
         let queries = std::mem::take(&mut self.server.restore);
-        if queries.is_empty() || self.server.status == TransactionStatus::Failed {
+        if queries.is_empty() {
             return Fate::Pass;
         }
         for sql in queries {

@@ -20,7 +20,7 @@ const SEND_BUFFER: usize = 8192;
 
 /// One backend.
 pub(crate) struct Backend {
-    input: Vec<u8>,
+    pub(crate) input: Vec<u8>,
     /// What has been sent.
     pub(crate) output: Vec<u8>,
     /// What waits for Sync or Flush.
@@ -132,7 +132,6 @@ impl Backend {
     /// Whether another client could be given this connection: nothing is under way.
     pub(crate) fn unclean(&self) -> Option<&'static str> {
         let reasons = [
-            (!self.input.is_empty(), "input"),
             (!self.output.is_empty() || !self.held.is_empty(), "output"),
             (!matches!(self.transaction, Transaction::None), "a transaction"),
             (self.skipping, "skipping to Sync"),
