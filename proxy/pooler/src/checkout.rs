@@ -166,6 +166,7 @@ impl Pooler {
             schema_change: false,
             since_ready: SinceReady::default(),
             restore: Vec::new(),
+            surplus: Vec::new(),
             newly_set: Vec::new(),
             last_words: None,
             backend_key: BackendKey::default(),

@@ -14,7 +14,6 @@ use pgimbal_wire::frame::{self, HEADER_LEN, Header};
 use pgimbal_wire::tag::frontend;
 
 use crate::ids::SessionId;
-use crate::owed::MadeReply;
 use crate::plan::{HOLD_LIMIT, Judged, Plan, Stop};
 use crate::pool::Pool;
 use crate::pooler::{Pooler, Tables};
@@ -319,13 +318,7 @@ impl<'a> ClientTurn<'a> {
 
 /// Emits the made replies at the front of a server's queue.
 pub(crate) fn emit_made(server: &mut Server, plan: &mut Plan) {
-    while let Some((reply, count)) = server.owed.take_made() {
-        plan.make_for_client(|out| {
-            for _ in 0..count {
-                match reply {
-                    MadeReply::CloseComplete => encode::close_complete(out),
-                }
-            }
-        });
+    while server.owed.take_made() {
+        plan.make_for_client(encode::close_complete);
     }
 }

@@ -6,7 +6,7 @@ use pgimbal_wire::encode::TransactionStatus;
 
 use crate::ids::{PoolId, ServerId, WorkerId};
 use crate::pooler::{Action, Pooler};
-use crate::prepared::ServerStatements;
+use crate::server_statements::ServerStatements;
 use crate::reported::NamedValue;
 use crate::server::{BackendKey, Body, Server, ServerState, SinceReady, UnnamedStatement};
 use crate::settings::{Setting, SettingsId};
@@ -86,6 +86,7 @@ impl Pooler {
             schema_change: false,
             since_ready: SinceReady::default(),
             restore: Vec::new(),
+            surplus: Vec::new(),
             newly_set: Vec::new(),
             last_words: None,
             backend_key: moving.backend_key,

@@ -22,10 +22,9 @@ pub enum Owed {
     Pass(u32),
     /// So many final replies to messages that the proxy put in; they are swallowed.
     Swallow(u32),
-    /// So many replies that the proxy makes when their turn comes.
-    Made(MadeReply, u32),
-    /// As [`Owed::Made`], once, where the client's names changed with the request.
-    MadeChange(MadeReply, Box<NameChange>),
+    /// A CloseComplete that the proxy makes when its turn comes: the statement stays on the server,
+    /// the client's name of it is gone.
+    Closed(Box<NameChange>),
     /// The reply to a Parse or Close of the unnamed statement.
     Unnamed(Origin, Option<Box<UnnamedBefore>>),
     /// No reply: so many CopyDone or CopyFail that were forwarded before the server had said that
@@ -48,13 +47,6 @@ pub enum Owed {
     Query(Option<Box<Effects>>),
     /// All replies to a simple query of the proxy's own, up to ReadyForQuery.
     Own(OwnQuery),
-}
-
-/// A reply that the proxy makes itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MadeReply {
-    /// CloseComplete for a statement that stays on the server.
-    CloseComplete,
 }
 
 /// Whose a message is.
@@ -154,14 +146,6 @@ impl OwedQueue {
         }
     }
 
-    /// Adds a reply that is made when its turn comes.
-    pub fn made(&mut self, reply: MadeReply) {
-        match self.entries.back_mut() {
-            Some(Owed::Made(last, n)) if *last == reply => *n += 1,
-            _ => self.entries.push_back(Owed::Made(reply, 1)),
-        }
-    }
-
     /// Notes that CopyDone or CopyFail was forwarded while something is owed that may be a COPY.
     pub fn copy_ended(&mut self) {
         match self.entries.back_mut() {
@@ -177,7 +161,7 @@ impl OwedQueue {
         self.changes > 0
             && self.earlier_segments().any(|entry| match entry {
                 Owed::Parse(parse) => parse.change.as_ref().is_some_and(|c| *c.name == *name),
-                Owed::MadeChange(_, change) => *change.name == *name,
+                Owed::Closed(change) => *change.name == *name,
                 _ => false,
             })
     }
@@ -271,25 +255,16 @@ impl OwedQueue {
         }
     }
 
-    /// Takes the made replies that stand at the front, if any.
+    /// Takes the reply at the front if it is one that the proxy makes.
     #[inline]
-    pub fn take_made(&mut self) -> Option<(MadeReply, u32)> {
-        match self.entries.front()? {
-            Owed::Made(reply, n) => {
-                let taken = (*reply, *n);
-                self.entries.pop_front();
-                self.settle_front();
-                Some(taken)
-            }
-            Owed::MadeChange(reply, _) => {
-                let taken = (*reply, 1);
-                self.entries.pop_front();
-                self.changes -= 1;
-                self.settle_front();
-                Some(taken)
-            }
-            _ => None,
+    pub fn take_made(&mut self) -> bool {
+        let made = matches!(self.entries.front(), Some(Owed::Closed(_)));
+        if made {
+            self.entries.pop_front();
+            self.changes -= 1;
+            self.settle_front();
         }
+        made
     }
 
     /// Takes the entry that a ReadyForQuery settles; `None` when none was owed.
@@ -385,7 +360,7 @@ impl Owed {
     const fn is_change(&self) -> bool {
         match self {
             Self::Parse(parse) => parse.change.is_some(),
-            Self::MadeChange(..) | Self::Unnamed(..) => true,
+            Self::Closed(_) | Self::Unnamed(..) => true,
             _ => false,
         }
     }

@@ -7,7 +7,8 @@ use pgimbal_wire::encode::TransactionStatus;
 
 use crate::ids::{PoolId, ServerId, SessionId};
 use crate::owed::OwedQueue;
-use crate::prepared::ServerStatements;
+use crate::server_statements::ServerStatements;
+use crate::prepared::StatementId;
 use crate::reported::Reported;
 use crate::settings::SettingsId;
 use crate::shared::Slot;
@@ -35,6 +36,8 @@ pub struct Server {
     pub reported: Rc<Reported>,
     /// Its prepared statements.
     pub statements: ServerStatements,
+    /// Statements that were parsed once more than was needed; they are closed when it is idle.
+    pub surplus: Vec<StatementId>,
     /// What its unnamed statement is.
     pub unnamed: UnnamedStatement,
     /// COPY FROM STDIN is running.

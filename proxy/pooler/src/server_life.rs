@@ -246,7 +246,7 @@ fn undo_owed(session: &mut Session, server: &Server) {
     for entry in entries.into_iter().rev() {
         let change = match entry {
             Owed::Parse(parse) => parse.change.as_ref(),
-            Owed::MadeChange(_, change) => Some(&**change),
+            Owed::Closed(change) => Some(&**change),
             _ => None,
         };
         if let Some(change) = change {

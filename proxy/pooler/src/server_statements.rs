@@ -108,13 +108,6 @@ impl ServerStatements {
         }
     }
 
-    /// A statement that nobody is expected to bind again is the first to go.
-    pub fn demote(&mut self, id: StatementId) {
-        if let Some(place) = self.places.get_mut(&id) {
-            place.used = 0;
-        }
-    }
-
     /// A Close of `id` was sent.
     pub fn leave(&mut self, id: StatementId) {
         if let Some(place) = self.places.get(&id).copied() {

@@ -11,9 +11,10 @@ use super::parse::write_client_name;
 use super::query::Refusal;
 use super::{ClientTurn, Message, Step};
 use crate::effect::Effect;
-use crate::owed::{MadeReply, Origin, Owed, ParseInFlight};
+use crate::owed::{Origin, Owed, ParseInFlight};
 use crate::plan::Stop;
-use crate::prepared::{Found, Portal, Statement, StatementKind};
+use crate::prepared::{Statement, StatementKind};
+use crate::server_statements::{Found, Portal};
 use crate::server::UnnamedStatement;
 use crate::session::{Link, Phase};
 use crate::text::{self, Statements, Taint};
@@ -164,7 +165,7 @@ impl<'a> ClientTurn<'a> {
                 self.refresh_statement_pins();
             }
             None => {
-                server.owed.push(Owed::MadeChange(MadeReply::CloseComplete, Box::new(change)));
+                server.owed.push(Owed::Closed(Box::new(change)));
             }
         }
         self.at = message.end();

@@ -12,8 +12,9 @@ use super::{ClientTurn, Message, Step};
 use crate::owed::{DescribeInFlight, NameChange, Origin, Owed, ParseInFlight, UnnamedBefore};
 use crate::plan::Stop;
 use crate::prepared::{
-    CLIENT_STATEMENTS_LIMIT, Found, SERVER_NAME_PREFIX, Statement, StatementId, StatementKind,
+    CLIENT_STATEMENTS_LIMIT, SERVER_NAME_PREFIX, Statement, StatementId, StatementKind,
 };
+use crate::server_statements::Found;
 use crate::session::{ClientBody, Phase, Unnamed};
 use crate::text::{self, Scanner};
 

@@ -88,8 +88,14 @@ impl ClientTurn<'_> {
     /// A FunctionCall is answered as a query is.
     pub(super) fn function_call(&mut self, header: Header) -> Step {
         let message = self.linked(header, 0)?;
-        let server = self.server()?;
-        server.owed.push(Owed::Query(None));
+        if !is_large_object(message.body) {
+            // The protocol shows a number; what the function does to the session, nobody can see.
+            match self.pin_place() {
+                Ok(slot) => self.session.pin.taint(Taint::SessionFunction.into(), slot),
+                Err(()) => return self.refuse_query(message, Refusal::PinsExhausted),
+            }
+        }
+        self.server()?.owed.push(Owed::Query(None));
         self.pool.stats.queries += 1;
         self.forward(message);
         Ok(())
@@ -242,6 +248,16 @@ impl ClientTurn<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a FunctionCall is one of the large-object functions that drivers call so: they are bound
+/// to the transaction. OIDs of built-in functions never change (pg_proc.dat).
+fn is_large_object(body: &[u8]) -> bool {
+    let Some(oid) = body.first_chunk::<4>() else { return true };
+    matches!(
+        u32::from_be_bytes(*oid),
+        715 | 764 | 945 | 952..=958 | 964 | 1004 | 3170..=3172 | 3457..=3460
+    )
 }
 
 /// What a text means when a statement of it is executed.

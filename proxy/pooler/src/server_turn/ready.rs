@@ -1,13 +1,15 @@
 //! ReadyForQuery: what is settled by it, and what comes next for the server connection.
 
-use pgimbal_wire::encode::TransactionStatus;
+use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
 
 use super::{Fate, Freed, ServerTurn};
 use crate::link;
 use crate::owed::{Owed, OwnQuery};
 use crate::plan::Stop;
+use crate::prepared::write_server_name;
 use crate::server::SinceReady;
-use crate::session::{Link, Presence};
+use crate::server_statements::Found;
+use crate::session::{Session, Link, Presence};
 use crate::settings::SettingsId;
 
 impl ServerTurn<'_> {
@@ -41,7 +43,9 @@ impl ServerTurn<'_> {
                 {
                     link::adopt_spelling(session, self.server, self.tables);
                 }
-                Ok(self.restore_settings())
+                let fate = self.restore_settings();
+                self.close_surplus();
+                Ok(fate)
             }
             Owed::Own(kind) => self.own_query_ended(kind, since.failed),
             _ => Ok(Fate::Swallow),
@@ -86,6 +90,28 @@ impl ServerTurn<'_> {
             link::send_own(self.server, OwnQuery::Restore, &sql, self.plan);
         }
         Fate::Swallow
+    }
+
+    /// Closes the statements in whose place the client shares another's. No portal is open then.
+    fn close_surplus(&mut self) {
+        let free = self.server.status == TransactionStatus::Idle && !self.server.since_ready.segment_open;
+        // Half a message of the client's must not be interrupted.
+        let between = self.session.as_deref().is_none_or(Session::between_server_messages);
+        if self.server.surplus.is_empty() || !free || !between {
+            return;
+        }
+        for id in std::mem::take(&mut self.server.surplus) {
+            if self.server.statements.find(id) != Found::Here {
+                continue;
+            }
+            self.server.statements.leave(id);
+            self.server.owed.push(Owed::Evict(id));
+            let mut name = Vec::with_capacity(48);
+            write_server_name(id, &mut name);
+            self.plan.make_for_server(|out| encode::close(out, NameKind::Statement, &name));
+        }
+        self.server.owed.push(Owed::OwnSync);
+        self.plan.make_for_server(encode::sync);
     }
 
     fn own_query_ended(&mut self, kind: OwnQuery, failed: bool) -> Result<Fate, Stop> {

@@ -65,7 +65,7 @@ impl ServerTurn<'_> {
         let rows = self.tables.statements.fingerprint([(&b"rows"[..], seen)].into_iter());
         let Some(newest) = self.tables.statements.described(&describe.statement, rows) else { return };
         self.pool.stats.parses_shared += 1;
-        self.server.statements.demote(describe.statement.id);
+        self.server.surplus.push(describe.statement.id);
         let names = self.session.as_deref_mut().and_then(|session| session.statements.as_mut());
         if let Some(names) = names
             && names.get(&describe.name).is_some_and(|own| Rc::ptr_eq(own, &describe.statement))
@@ -136,7 +136,7 @@ impl ServerTurn<'_> {
                         self.undo(change);
                     }
                 }
-                Owed::MadeChange(_, change) => self.undo(*change),
+                Owed::Closed(change) => self.undo(*change),
                 // The Close was skipped, so the statement is still there.
                 Owed::Evict(id) => self.server.statements.stays(id),
                 _ => {}
