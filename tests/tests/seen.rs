@@ -140,6 +140,8 @@ fn livez_never_asks_a_database_and_readyz_tells_of_the_end() {
     assert_eq!(get(proxy.http_port, "/readyz").0, 200);
     assert_eq!(get(proxy.http_port, "/no-such-page").0, 404);
     proxy.reload(Config::before(&pg));
+    let app = Login::new("app", "app", "app-secret");
+    eventually("the new server is used", SOON, || proxy.connect().log_in(&app).is_ok());
     let mut client = proxy.client();
     client.ok("begin");
     proxy.signal(Signal::TERM);

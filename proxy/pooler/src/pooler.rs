@@ -157,9 +157,28 @@ impl Pooler {
         &self.pools
     }
 
-    /// A reload has changed where a pool leads or how it behaves.
-    pub fn reconfigure(&mut self, id: PoolId, config: Arc<ResolvedPool>) {
-        self.pools[id.index()].config = config;
+    /// A reload may have changed where a pool leads or how it behaves. Server connections that lead
+    /// elsewhere than they should now are replaced as they become idle.
+    pub fn reconfigure(&mut self, id: PoolId, config: Arc<ResolvedPool>, now: Instant) {
+        let pool = &mut self.pools[id.index()];
+        if pool.config == config {
+            return;
+        }
+        let old = std::mem::replace(&mut pool.config, config);
+        // What failed before may work now.
+        pool.shared.forget_failure();
+        let place = |pool: &ResolvedPool| {
+            (pool.host.clone(), pool.port, pool.dbname.clone(), pool.user.clone(), pool.tls.clone())
+        };
+        if place(&old) == place(&pool.config) {
+            return;
+        }
+        for (_, server) in self.servers.iter_mut().filter(|(_, server)| server.pool == id) {
+            server.retire_at = now;
+        }
+        for idle in self.pools[id.index()].idle.clone() {
+            self.close_server(idle);
+        }
     }
 
     /// A reload has changed what holds for all sessions.

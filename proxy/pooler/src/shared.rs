@@ -196,6 +196,11 @@ impl SharedPool {
         *dials = Dials { proven: false, probing: false, failure };
     }
 
+    /// The next attempt may be made at once.
+    pub fn forget_failure(&self) {
+        self.dials().failure = None;
+    }
+
     /// The error to answer with at once: while a failure's pause lasts and no server connection
     /// lives, or is being opened, that could still serve.
     #[must_use]

@@ -188,6 +188,7 @@ impl Worker {
     /// Every pool follows the new configuration; one that is not in it any more keeps the old one
     /// until its clients have left.
     fn reload(&self, directory: Arc<Directory>, login: Arc<LoginContext>) {
+        let now = Instant::now();
         let mut state = self.state.borrow_mut();
         state.pooler.set_options(options(&directory));
         let keys: Vec<(PoolId, PoolKey)> =
@@ -195,7 +196,7 @@ impl Worker {
         for (id, key) in keys {
             if let Some(entry) = directory.pool(&key) {
                 state.targets[id.index()] = entry.target;
-                state.pooler.reconfigure(id, entry.config);
+                state.pooler.reconfigure(id, entry.config, now);
             }
         }
         state.directory = directory;
