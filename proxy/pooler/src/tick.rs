@@ -61,6 +61,7 @@ impl Pooler {
             self.wake_logins(id);
         }
         self.refuse_overdue(id, now);
+        self.dismiss_overdue_logins(id, now);
         self.dial_if_wanted(id, now);
         let Some(waited) = self.longest_wait(id, now).filter(|waited| *waited >= ASK_AFTER) else {
             return;
@@ -92,6 +93,23 @@ impl Pooler {
             );
             self.pools[id.index()].stats.error(SqlState::TOO_MANY_CONNECTIONS);
             self.refuse_waiter(waiter, &error);
+        }
+    }
+
+    /// Logins that have waited as long for the pool's first server connection are told too.
+    fn dismiss_overdue_logins(&mut self, id: PoolId, now: Instant) {
+        let limit = self.pools[id.index()].config.pool.query_wait_timeout;
+        let logins = self.pools[id.index()].logins.iter().copied();
+        let overdue: Vec<SessionId> = logins
+            .filter(|login| self.session(*login).is_none_or(|s| now - s.connected_at >= limit))
+            .collect();
+        for login in overdue {
+            self.pools[id.index()].logins.retain(|other| *other != login);
+            self.dismiss(
+                login,
+                SqlState::TOO_MANY_CONNECTIONS,
+                "no server connection could be opened within query_wait_timeout",
+            );
         }
     }
 

@@ -44,6 +44,7 @@ impl Turn<'_, '_> {
     pub(super) fn run(mut self) -> bool {
         for _ in 0..BUFFERS_PER_TURN {
             let step = match self.client.stage {
+                Stage::Greeting(_) | Stage::Serving if self.dismissed() => Step::Moved,
                 Stage::Greeting(_) => self.greet(),
                 Stage::Serving => self.serve(),
                 Stage::Closing => self.close(),
@@ -57,6 +58,16 @@ impl Turn<'_, '_> {
         // More is there to do, but others come first.
         self.cx.waker().wake_by_ref();
         false
+    }
+
+    /// Somebody has decided that the client's connection ends.
+    fn dismissed(&mut self) -> bool {
+        let farewell = self.state.pooler.take_farewell(self.client.session);
+        if let Some(farewell) = &farewell {
+            self.client.outbox.push(farewell);
+            self.client.stage = Stage::Closing;
+        }
+        farewell.is_some()
     }
 
     fn greet(&mut self) -> Step {
@@ -96,11 +107,6 @@ impl Turn<'_, '_> {
     }
 
     fn serve(&mut self) -> Step {
-        if let Some(farewell) = self.state.pooler.take_farewell(self.client.session) {
-            self.client.outbox.push(&farewell);
-            self.client.stage = Stage::Closing;
-            return Step::Moved;
-        }
         self.flush_client();
         let mut step = Step::Idle;
         if matches!(self.client.stage, Stage::Serving) {
