@@ -43,8 +43,10 @@ impl Turn<'_, '_> {
     /// Runs the turn; whether the task is over.
     pub(super) fn run(mut self) -> bool {
         for _ in 0..BUFFERS_PER_TURN {
+            if matches!(self.client.stage, Stage::Greeting(_) | Stage::Serving) && self.dismissed() {
+                continue;
+            }
             let step = match self.client.stage {
-                Stage::Greeting(_) | Stage::Serving if self.dismissed() => Step::Moved,
                 Stage::Greeting(_) => self.greet(),
                 Stage::Serving => self.serve(),
                 Stage::Closing => self.close(),
