@@ -6,10 +6,10 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
-export PGIMBAL_CACHE ?= $(HOME)/.cache/pgimbal
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-CARGO_DENY := $(PGIMBAL_CACHE)/cargo-deny/bin/cargo-deny
+CACHE := $(or $(PGIMBAL_CACHE),$(HOME)/.cache/pgimbal)
+CARGO_DENY := $(CACHE)/cargo-deny/bin/cargo-deny
 
 .PHONY: help build demo bench test set-up format lint docs deny unit fuzz demo-check
 
@@ -51,7 +51,7 @@ deny: $(CARGO_DENY) ## licences, banned and duplicate crates, known vulnerabilit
 	else echo "advisories: not checked, their list could not be fetched"; fi
 
 $(CARGO_DENY):
-	cargo install cargo-deny --locked --quiet --root $(PGIMBAL_CACHE)/cargo-deny --target-dir $(CARGO_TARGET_DIR)/cargo-deny
+	cargo install cargo-deny --locked --quiet --root $(CACHE)/cargo-deny --target-dir $(CARGO_TARGET_DIR)/cargo-deny
 	rm -rf $(CARGO_TARGET_DIR)/cargo-deny
 
 unit: ## all tests of all crates, against real servers too

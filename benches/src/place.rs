@@ -98,6 +98,10 @@ impl Place {
         }
         command.current_dir(&self.path).process_group(0);
         command.env("HOME", &self.path);
+        // What the environment would override differs from one machine to the next.
+        for (key, _) in std::env::vars_os().filter(|(key, _)| overrides(key)) {
+            command.env_remove(key);
+        }
         command
     }
 
@@ -110,7 +114,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if std::env::var_os("PGIMBAL_BENCH_KEEP").is_none() {
+        if std::env::var_os("BENCH_KEEP").is_none() {
             let _ = fs::remove_dir_all(&self.path);
         }
     }
@@ -143,6 +147,11 @@ pub fn raise_open_files(wanted: u64) -> u64 {
         }
     }
     current
+}
+
+/// Whether a variable configures pgimbal (`PGIMBAL_...`), PostgreSQL or its clients (`PG...`).
+fn overrides(key: &std::ffi::OsStr) -> bool {
+    key.to_str().is_some_and(|key| key.starts_with("PG"))
 }
 
 fn postgres_user() -> Result<Owner> {

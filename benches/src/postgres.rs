@@ -140,7 +140,7 @@ const SETTINGS: [&str; 8] = [
 /// # Errors
 /// When none is installed.
 pub fn binaries() -> Result<PathBuf> {
-    if let Some(folder) = std::env::var_os("PGIMBAL_PG_BIN") {
+    if let Some(folder) = std::env::var_os("BENCH_PG_BIN") {
         return Ok(folder.into());
     }
     let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
@@ -154,7 +154,7 @@ pub fn binaries() -> Result<PathBuf> {
         .collect();
     versions.sort();
     versions.pop().map(|(_, bin)| bin).ok_or_else(|| {
-        Error::Program("no PostgreSQL under /usr/lib/postgresql: apt-get install postgresql, or set PGIMBAL_PG_BIN".into())
+        Error::Program("no PostgreSQL under /usr/lib/postgresql: apt-get install postgresql, or set BENCH_PG_BIN".into())
     })
 }
 

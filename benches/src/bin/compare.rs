@@ -27,8 +27,8 @@ Environment:
   BENCH_OUT=FOLDER                where report.json, report.md and report.svg go (target/bench)
   PGIMBAL=PROGRAM                 the pgimbal to measure (target/release/pgimbal)
   PGBOUNCER=FOLDER                a folder with an executable `pgbouncer` (benches/fetch-pgbouncer)
-  PGIMBAL_PG_BIN=FOLDER           PostgreSQL's programs (the newest of /usr/lib/postgresql)
-  PGIMBAL_BENCH_KEEP=1            keep the temporary folder with all logs
+  BENCH_PG_BIN=FOLDER           PostgreSQL's programs (the newest of /usr/lib/postgresql)
+  BENCH_KEEP=1            keep the temporary folder with all logs
   BENCH_POOLER_<name>=COMMAND     another pooler, for example
                                   BENCH_POOLER_other='/opt/other/bin/other {config}'
   BENCH_POOLER_<name>_CONFIG=FILE its configuration, copied to {config}
