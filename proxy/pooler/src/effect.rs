@@ -41,6 +41,12 @@ pub enum Effect {
 pub struct Effects(pub Vec<Effect>);
 
 impl Effect {
+    /// Whether settings return to their defaults.
+    #[must_use]
+    pub const fn resets(&self) -> bool {
+        matches!(self, Self::Reset(_) | Self::ResetAll | Self::DiscardAll)
+    }
+
     /// The effect of a text of exactly one statement; `None` when it has none that outlives its
     /// transaction, or one that pins the session instead.
     #[must_use]

@@ -160,6 +160,8 @@ impl SharedPool {
         if dials.probing || dials.failure.as_ref().is_some_and(|failure| failure.retry_at > now) {
             return None;
         }
+        // What was proven by servers that are all gone may not hold any more.
+        let proven = dials.proven && self.open.get() > 0;
         if !self.open.take(limits.pool) {
             return None;
         }
@@ -172,7 +174,7 @@ impl SharedPool {
             self.open.give_back();
             return None;
         }
-        dials.probing = !dials.proven;
+        dials.probing = !proven;
         self.share(worker).open.fetch_add(1, Relaxed);
         Some(Slot { pool: Arc::clone(self), worker })
     }

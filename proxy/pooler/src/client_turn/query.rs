@@ -95,7 +95,9 @@ impl ClientTurn<'_> {
                 Err(()) => return self.refuse_query(message, Refusal::PinsExhausted),
             }
         }
-        self.server()?.owed.push(Owed::Query(None));
+        let server = self.server()?;
+        server.owed.push(Owed::Query(None));
+        server.since_ready.segment_open = false;
         self.pool.stats.queries += 1;
         self.forward(message);
         Ok(())
@@ -142,6 +144,8 @@ impl ClientTurn<'_> {
             };
             let effects = (!effects.is_empty()).then(|| Box::new(Effects(effects)));
             server.owed.push(Owed::Query(effects));
+            // Its own end settles what came before it, too.
+            server.since_ready.segment_open = false;
         }
         self.pool.stats.queries += 1;
         self.forward(message);
@@ -196,6 +200,7 @@ impl ClientTurn<'_> {
             let server = self.server()?;
             server.unnamed = UnnamedStatement::Absent;
             server.owed.push(Owed::Query(None));
+            server.since_ready.segment_open = false;
             self.plan.make_for_server(|out| encode::query(out, &raising(&report)));
         }
         Ok(())

@@ -44,6 +44,11 @@ impl ServerTurn<'_> {
                     link::adopt_spelling(session, self.server, self.tables);
                 }
                 let fate = self.restore_settings();
+                if fate == Fate::Pass
+                    && let Some(session) = self.session.as_deref_mut()
+                {
+                    link::tell_reported(session, self.server, self.plan);
+                }
                 self.close_surplus();
                 Ok(fate)
             }

@@ -145,6 +145,7 @@ impl ServerTurn<'_> {
         let Some(session) = self.session.as_deref_mut() else { return };
         if !sync_is_owed {
             session.phase = Phase::Skipping;
+            self.server.since_ready.segment_open = true;
         }
         link::refresh_statement_pins(session, self.tables, None);
     }
@@ -198,8 +199,12 @@ impl ServerTurn<'_> {
             // Told when the session's own messages begin, if it still differs by then.
             return Ok(Fate::Swallow);
         }
-        if !self.server.restore.is_empty() {
-            // Told when the client's own defaults are set again.
+        let resets = match self.server.owed.front() {
+            Some(Owed::Query(Some(effects))) => effects.0.iter().any(Effect::resets),
+            _ => false,
+        };
+        if resets || !self.server.restore.is_empty() {
+            // Told at ReadyForQuery, when the client's own defaults are set again.
             return Ok(Fate::Swallow);
         }
         link::know_reported(session, &Rc::clone(&self.server.reported));

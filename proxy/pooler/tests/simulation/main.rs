@@ -4,6 +4,7 @@
 //! `PGIMBAL_SIM_SEEDS=n` runs n seeds instead of as many as fit in a few seconds;
 //! `PGIMBAL_SIM_SEED=s` replays one and prints what is said.
 
+mod behaviours;
 mod client;
 mod message;
 mod postgres;

@@ -1,8 +1,10 @@
 //! Everything around the core: clients, sockets, servers, workers and time, in an order that a
 //! seed decides. [`World::drive_client`] and [`World::drive_server`] keep the driver's contract.
 
+mod actions;
 mod chaos;
 mod check;
+mod desk;
 mod driver;
 
 use std::collections::BTreeMap;
@@ -63,6 +65,8 @@ pub(crate) struct World {
     by_server: BTreeMap<(usize, u32, u32), usize>,
     later: Vec<Later>,
     plan: Plan,
+    /// How many dials in a hundred fail.
+    dials_refused: usize,
     pub(crate) steps: usize,
 }
 
@@ -91,6 +95,12 @@ enum PeerStage {
     Ended,
 }
 
+impl Peer {
+    pub(crate) fn id(&self) -> ServerId {
+        self.id
+    }
+}
+
 /// What happens at some time.
 enum Later {
     Dialed(usize),
@@ -106,6 +116,7 @@ enum Later {
 impl World {
     pub(crate) fn new(seed: u64, shape: Shape) -> Self {
         let mut random = Random::new(seed);
+        let refuses = shape.troubles.dial_failures;
         let now = Instant::now() + Duration::from_secs(10);
         let shared = Arc::new(SharedPool::new(usize::from(shape.workers), Arc::default(), Arc::default()));
         let options = Options { client_idle_timeout: None, client_stall_timeout: Duration::from_secs(60) };
@@ -142,6 +153,7 @@ impl World {
             by_server: BTreeMap::new(),
             later: Vec::new(),
             plan: Plan::default(),
+            dials_refused: if refuses { 20 } else { 0 },
             steps: 0,
         }
     }

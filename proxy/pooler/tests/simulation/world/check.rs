@@ -117,7 +117,7 @@ impl World {
                 self.poolers[worker].tick(self.now, &mut self.looked_over[worker]);
                 self.take_actions(worker);
             }
-            self.shape.troubles.dial_failures = false;
+            self.dials_refused = 0;
             let busy = [
                 self.later_happens(),
                 self.bytes_reach_backend(),

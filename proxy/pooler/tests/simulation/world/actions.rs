@@ -1,0 +1,151 @@
+//! What the core asks for, and when it happens.
+
+use pgimbal_pooler::ids::SessionId;
+use pgimbal_pooler::pooler::Action;
+use pgimbal_pooler::server::BackendKey;
+use pgimbal_pooler::server_life::Dialed;
+
+use super::{Later, Peer, PeerStage, REFUSAL, World};
+use crate::client::Stage;
+use crate::message;
+use crate::postgres::Backend;
+
+impl World {
+    pub(crate) fn take_actions(&mut self, worker: usize) {
+        let mut actions = Vec::new();
+        self.poolers[worker].take_actions(&mut actions);
+        for action in actions {
+            match action {
+                Action::Dial(id) => {
+                    self.by_server.insert((worker, id.slot, id.serial), self.peers.len());
+                    self.later.push(Later::Dialed(self.peers.len()));
+                    self.peers.push(Peer {
+                        backend: Backend::new(&[]),
+                        down: Vec::new(),
+                        rest: Vec::new(),
+                        worker,
+                        id,
+                        left_by: None,
+                        stage: PeerStage::Dialing,
+                    });
+                }
+                Action::Close(id) => {
+                    let at = self.peer_of(worker, id);
+                    self.peers[at].stage = PeerStage::Closing;
+                    self.peers[at].down.extend(message::terminate());
+                    self.note_end(at);
+                }
+                Action::Cancel(id) => {
+                    let peer = self.peer_of(worker, id);
+                    let client = self.client_on(worker, id).or(self.peers[peer].left_by);
+                    let client = client.expect("a cancel for somebody");
+                    self.later.push(Later::Cancel { peer, client });
+                }
+                Action::Wake(session) => self.later.push(Later::Wake(worker, session)),
+                Action::Give(id, to) => {
+                    let at = self.peer_of(worker, id);
+                    self.check_clean(worker, id);
+                    let Some(moving) = self.poolers[worker].give_away(id, to) else {
+                        panic!("what was to be given is not there")
+                    };
+                    self.by_server.remove(&(worker, id.slot, id.serial));
+                    self.peers[at].stage = PeerStage::Moving;
+                    self.later.push(Later::Arrive { peer: at, moving: Box::new(moving), to });
+                }
+                Action::Ask(pool, to) => {
+                    let by = self.poolers[worker].worker();
+                    self.later.push(Later::Ask { to, pool, by });
+                }
+            }
+        }
+    }
+
+    pub(crate) fn later_happens(&mut self) -> bool {
+        if self.later.is_empty() {
+            return false;
+        }
+        let at = self.random.below(self.later.len());
+        self.later_at(at);
+        true
+    }
+
+    /// One of the things to come happens.
+    pub(crate) fn later_at(&mut self, at: usize) {
+        match self.later.remove(at) {
+            Later::Dialed(at) => self.dial_ends(at),
+            Later::Ended(at) => {
+                let (worker, id) = (self.peers[at].worker, self.peers[at].id);
+                self.peers[at].stage = PeerStage::Ended;
+                self.by_server.remove(&(worker, id.slot, id.serial));
+                self.poolers[worker].closed(id, self.now);
+                self.take_actions(worker);
+            }
+            Later::Wake(worker, session) => self.woken(worker, session),
+            Later::Cancel { peer, client } => self.cancel_arrives(peer, client),
+            Later::CancelEnded(at) => {
+                let (worker, id) = (self.peers[at].worker, self.peers[at].id);
+                self.poolers[worker].cancel_ended(id, self.now);
+                self.take_actions(worker);
+            }
+            Later::Ask { to, pool, by } => {
+                self.poolers[usize::from(to.0)].asked(pool, by);
+                self.take_actions(usize::from(to.0));
+            }
+            Later::Arrive { peer, moving, to } => {
+                let worker = usize::from(to.0);
+                let id = self.poolers[worker].take_in(self.pool, *moving, self.now);
+                self.by_server.insert((worker, id.slot, id.serial), peer);
+                let taken = &mut self.peers[peer];
+                (taken.worker, taken.id, taken.stage) = (worker, id, PeerStage::Open);
+                self.poolers[worker].settle_in(id, self.now);
+                self.take_actions(worker);
+            }
+        }
+    }
+
+    fn dial_ends(&mut self, at: usize) {
+        let (worker, id) = (self.peers[at].worker, self.peers[at].id);
+        if self.random.chance(self.dials_refused) {
+            self.peers[at].stage = PeerStage::Ended;
+            self.peers[at].backend.die(None);
+            self.by_server.remove(&(worker, id.slot, id.serial));
+            let error = message::report(b'E', "FATAL", "53300", REFUSAL);
+            self.poolers[worker].dial_failed(id, error[5..].into(), self.now);
+        } else {
+            self.peers[at].stage = PeerStage::Open;
+            let values = self.peers[at].backend.gucs.reported();
+            let parameters =
+                values.iter().map(|(n, v)| (n.as_bytes().into(), v.as_bytes().into())).collect();
+            let backend_key = BackendKey { process_id: at as u32, secret: [1, 2, 3, 4].into() };
+            self.poolers[worker].dialed(id, Dialed { backend_key, parameters }, self.now);
+        }
+        self.take_actions(worker);
+    }
+
+    fn woken(&mut self, worker: usize, session: SessionId) {
+        let key = (worker, session.slot, session.serial);
+        let Some(number) = self.sessions.get(&key).copied() else { return };
+        if self.clients[number].stage == Stage::Greeting {
+            return self.greet(number);
+        }
+        let id = self.poolers[worker].session(session).and_then(|session| session.link.server());
+        if let Some(id) = id {
+            self.meet(worker, id);
+        }
+        self.drive_client(number);
+    }
+
+    /// A backend that has read Terminate is gone.
+    pub(crate) fn note_end(&mut self, at: usize) {
+        let peer = &mut self.peers[at];
+        if peer.stage == PeerStage::Closing && peer.down.is_empty() && peer.backend.asleep.is_none() {
+            // In the middle of a message it reads no Terminate, but the end of the stream.
+            peer.backend.die(None);
+        }
+        let told = self.later.iter().any(|later| matches!(later, Later::Ended(other) if *other == at));
+        let peer = &self.peers[at];
+        if peer.stage == PeerStage::Closing && peer.backend.closed && !told {
+            self.later.push(Later::Ended(at));
+        }
+    }
+}
