@@ -48,7 +48,12 @@ pub(crate) enum Stage {
 }
 
 impl Client {
-    pub(crate) fn new(number: usize, worker: usize, startup: Vec<(String, String)>, steps: usize) -> Self {
+    pub(crate) fn new(
+        number: usize,
+        worker: usize,
+        startup: Vec<(String, String)>,
+        steps: usize,
+    ) -> Self {
         Self {
             number,
             worker,
@@ -132,7 +137,8 @@ impl Client {
         match tag {
             b'S' => {
                 let mut parts = body.split(|&b| b == 0);
-                let mut text = || String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
+                let mut text =
+                    || String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
                 let (name, value) = (text(), text());
                 self.known.insert(name, value);
                 return;
@@ -143,12 +149,19 @@ impl Client {
                 return;
             }
             b'Z' => self.ready_got += 1,
-            b'E' if message::field(&body, b'M').contains(crate::world::REFUSAL) => self.disturbed = true,
+            b'E' if message::field(&body, b'M').contains(crate::world::REFUSAL) => {
+                self.disturbed = true
+            }
             _ => {}
         }
         if self.disturbed {
             let most = self.ready_due + self.ready_spare;
-            assert!(self.ready_got <= most, "client {} got too many answers\n{}", self.number, self.story());
+            assert!(
+                self.ready_got <= most,
+                "client {} got too many answers\n{}",
+                self.number,
+                self.story()
+            );
         } else if self.expected.is_empty() {
             self.early.push_back((tag, body));
         } else {
@@ -192,13 +205,18 @@ impl Client {
             return None;
         }
         if self.disturbed {
-            return (self.ready_got < self.ready_due).then(|| format!("waits for ever: {}", story()));
+            return (self.ready_got < self.ready_due)
+                .then(|| format!("waits for ever: {}", story()));
         }
         if let Some(next) = self.expected.front() {
             return Some(format!("never got {:?}: {}", message::shown(&[next.clone()]), story()));
         }
         if let Some(early) = self.early.front() {
-            return Some(format!("got {:?} for nothing: {}", message::shown(&[early.clone()]), story()));
+            return Some(format!(
+                "got {:?} for nothing: {}",
+                message::shown(&[early.clone()]),
+                story()
+            ));
         }
         let reported = self.reference.gucs.reported();
         let idle = !self.reference.in_block();

@@ -26,7 +26,8 @@ const BUDGET: Duration = Duration::from_secs(15);
 
 #[test]
 fn every_client_sees_what_a_postgresql_of_its_own_would_say() {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let number =
+        |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     if let Some(seed) = number("PGIMBAL_SIM_SEED") {
         return run(seed);
     }

@@ -55,20 +55,31 @@ fn text(random: &mut Random, client: &mut Client) -> String {
         18 => String::new(),
         19 => "inspect".into(),
         20..23 => setting(random, client),
-        23 => format!("show {}", random.pick(&["timezone", "application_name", "work_mem", "my.var"])),
+        23 => {
+            format!("show {}", random.pick(&["timezone", "application_name", "work_mem", "my.var"]))
+        }
         24 if block => format!("savepoint {}", random.pick(&["a", "b"])),
         25 if block => format!("rollback to {}", random.pick(&["a", "b"])),
         26 if block => format!("release {}", random.pick(&["a", "b"])),
-        24 => format!("begin; set local timezone to 'Local{}'; insert '{token}'; commit", random.below(3)),
+        24 => format!(
+            "begin; set local timezone to 'Local{}'; insert '{token}'; commit",
+            random.below(3)
+        ),
         25 => "copy t to stdout".into(),
         26 => format!("begin; insert '{token}'; rollback"),
         27 => format!("sleep '{token}'"),
         28 => pinning(random, &token),
         29 => random.pick(&["discard all", "deallocate all", "reset all", "commit"]).into(),
         30 => format!("deallocate {}", name(random)),
-        31 => format!("select '{token}' /* {} */", "x".repeat(random.pick(&[10, 5_000, 17_000, 40_000]))),
+        31 => format!(
+            "select '{token}' /* {} */",
+            "x".repeat(random.pick(&[10, 5_000, 17_000, 40_000]))
+        ),
         32 => format!("insert '{token}'; commit; insert '{token}b'; fail '{token}'"),
-        _ => format!("select set_config('{}', '{token}', false)", random.pick(&["application_name", "my.var"])),
+        _ => format!(
+            "select set_config('{}', '{token}', false)",
+            random.pick(&["application_name", "my.var"])
+        ),
     }
 }
 
@@ -116,11 +127,13 @@ fn segment(random: &mut Random, client: &mut Client, step: &mut Step) {
         }
         if random.chance(70) && (name.is_empty() || names_may_be_parsed) {
             let text = prepared_text(random, client, changes_state);
-            changes_state |= ["set", "reset", "discard", "dealloc"].iter().any(|word| text.starts_with(word));
+            changes_state |=
+                ["set", "reset", "discard", "dealloc"].iter().any(|word| text.starts_with(word));
             step.add(&m::parse(&name, &text), 0);
         }
         // In a failed transaction PostgreSQL describes what returns no rows, if it has it.
-        if random.chance(30) && !client.reference.has_failed() && client.reference.asleep.is_none() {
+        if random.chance(30) && !client.reference.has_failed() && client.reference.asleep.is_none()
+        {
             step.add(&m::describe(b'S', &name), 0);
         }
         if random.chance(90) {

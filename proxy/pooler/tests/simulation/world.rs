@@ -107,10 +107,21 @@ enum Later {
     Ended(usize),
     Wake(usize, SessionId),
     /// A cancel request on its way, and for which client it was made.
-    Cancel { peer: usize, client: usize },
+    Cancel {
+        peer: usize,
+        client: usize,
+    },
     CancelEnded(usize),
-    Ask { to: WorkerId, pool: PoolId, by: WorkerId },
-    Arrive { peer: usize, moving: Box<Moving>, to: WorkerId },
+    Ask {
+        to: WorkerId,
+        pool: PoolId,
+        by: WorkerId,
+    },
+    Arrive {
+        peer: usize,
+        moving: Box<Moving>,
+        to: WorkerId,
+    },
 }
 
 impl World {
@@ -118,8 +129,10 @@ impl World {
         let mut random = Random::new(seed);
         let refuses = shape.troubles.dial_failures;
         let now = Instant::now() + Duration::from_secs(10);
-        let shared = Arc::new(SharedPool::new(usize::from(shape.workers), Arc::default(), Arc::default()));
-        let options = Options { client_idle_timeout: None, client_stall_timeout: Duration::from_secs(60) };
+        let shared =
+            Arc::new(SharedPool::new(usize::from(shape.workers), Arc::default(), Arc::default()));
+        let options =
+            Options { client_idle_timeout: None, client_stall_timeout: Duration::from_secs(60) };
         let key = PoolKey { database: "db".into(), user: "user".into() };
         let config = Arc::new(resolved(&shape));
         let mut pool = PoolId(0);
@@ -210,7 +223,9 @@ impl World {
                 return false;
             }
             // What is wrong must not be forgotten when it leaves.
-            if client.is_answered() && let Some(complaint) = client.complaint() {
+            if client.is_answered()
+                && let Some(complaint) = client.complaint()
+            {
                 panic!("{complaint}");
             }
             client.send(&crate::message::terminate());
@@ -251,7 +266,8 @@ impl World {
 
     fn bytes_leave_backend(&mut self) -> bool {
         let wanted = |peer: &Peer| {
-            peer.stage == PeerStage::Open && (!peer.backend.output.is_empty() || peer.backend.closed)
+            peer.stage == PeerStage::Open
+                && (!peer.backend.output.is_empty() || peer.backend.closed)
         };
         let Some(at) = self.pick_peer(wanted) else { return false };
         let peer = &mut self.peers[at];
@@ -280,7 +296,8 @@ impl World {
     }
 
     fn pick_peer(&mut self, wanted: impl Fn(&Peer) -> bool) -> Option<usize> {
-        let found: Vec<usize> = (0..self.peers.len()).filter(|at| wanted(&self.peers[*at])).collect();
+        let found: Vec<usize> =
+            (0..self.peers.len()).filter(|at| wanted(&self.peers[*at])).collect();
         (!found.is_empty()).then(|| self.random.pick(&found))
     }
 
@@ -312,7 +329,9 @@ fn piece(random: &mut Random, chunk: usize, stream: &mut Vec<u8>) -> Vec<u8> {
 
 fn startup(random: &mut Random) -> Vec<(String, String)> {
     let mut list = Vec::new();
-    for (name, value) in [("timezone", "Startup/Zone"), ("application_name", "app"), ("work_mem", "8MB")] {
+    for (name, value) in
+        [("timezone", "Startup/Zone"), ("application_name", "app"), ("work_mem", "8MB")]
+    {
         if random.chance(25) {
             list.push((name.to_owned(), value.to_owned()));
         }

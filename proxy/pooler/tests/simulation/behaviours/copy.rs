@@ -30,7 +30,10 @@ fn behaviour_27_a_sync_before_copy_in_response_gets_no_answer() {
     world.join(0);
     let begin = [m::parse("", "copy t from stdin"), m::bind("", "", ""), m::execute("", 0)];
     assert_eq!(world.say(0, &segment(&begin)), ["1", "2", "G"]);
-    assert_eq!(world.say(0, &[m::copy_data("c0.1"), m::copy_done(), m::sync()].concat()), ["C COPY 1", "Z I"]);
+    assert_eq!(
+        world.say(0, &[m::copy_data("c0.1"), m::copy_done(), m::sync()].concat()),
+        ["C COPY 1", "Z I"]
+    );
     assert!(world.server_of(0).is_none());
     // And when the COPY fails, the server skips to the next Sync: nobody else may get it before.
     world.say(0, &segment(&begin));
@@ -45,7 +48,8 @@ fn behaviour_27_a_sync_before_copy_in_response_gets_no_answer() {
 fn behaviour_27_an_end_that_crosses_the_response_is_the_end() {
     let mut world = World::desk(pool(1));
     world.join(0);
-    let begin = [m::parse("", "copy t from stdin"), m::bind("", "", ""), m::execute("", 0)].concat();
+    let begin =
+        [m::parse("", "copy t from stdin"), m::bind("", "", ""), m::execute("", 0)].concat();
     world.say_only(0, &begin);
     world.say_only(0, &[m::sync(), m::copy_data("c0.1"), m::copy_done()].concat());
     world.settle();
@@ -57,7 +61,9 @@ fn behaviour_27_an_end_that_crosses_the_response_is_the_end() {
 #[test]
 fn behaviour_28_syncs_during_copy_expect_no_answer() {
     let (mut world, _) = copying();
-    assert!(world.say(0, &[m::copy_data("c0.1"), m::sync(), m::flush(), m::sync()].concat()).is_empty());
+    assert!(
+        world.say(0, &[m::copy_data("c0.1"), m::sync(), m::flush(), m::sync()].concat()).is_empty()
+    );
     assert_eq!(world.say(0, &m::copy_done()), ["C COPY 1", "Z I"]);
     assert!(world.server_of(0).is_none());
 }

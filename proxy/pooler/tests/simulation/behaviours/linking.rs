@@ -34,7 +34,10 @@ fn behaviour_01_released_only_when_idle_settled_and_flushed() {
 fn behaviour_02_a_transaction_of_a_vanished_client_is_rolled_back() {
     let mut world = World::desk(pool(1));
     world.join(0);
-    world.say(0, &[m::query("begin"), m::query("insert 'c0.1'"), m::query("set work_mem to '9'")].concat());
+    world.say(
+        0,
+        &[m::query("begin"), m::query("insert 'c0.1'"), m::query("set work_mem to '9'")].concat(),
+    );
     world.vanish(0);
     world.settle();
     assert_eq!(world.idle(), 1, "it serves on");
@@ -87,7 +90,11 @@ fn behaviour_03_a_commit_is_never_cancelled() {
 fn behaviour_03_a_pipelined_commit_is_never_cancelled() {
     let mut world = World::desk(pool(1));
     world.join(0);
-    let all = [m::query("begin"), m::query("insert 'c0.1'"), m::query("select 'c0.2'; commit; sleep 'c0.3'")];
+    let all = [
+        m::query("begin"),
+        m::query("insert 'c0.1'"),
+        m::query("select 'c0.2'; commit; sleep 'c0.3'"),
+    ];
     world.say(0, &all.concat());
     world.vanish(0);
     world.settle();
@@ -156,7 +163,10 @@ fn behaviour_06_a_death_in_the_middle_of_a_pipeline_is_told_once_for_each_sync()
     world.say(0, &m::query("sleep 'c0.1'"));
     world.clients[0].disturb();
     let open = [m::parse("", "select $1"), m::bind("", "", "c0.4"), m::execute("", 0)].concat();
-    world.say_only(0, &[m::query("select 'c0.2'"), prepare_and_run("", "select $1", "c0.3"), open].concat());
+    world.say_only(
+        0,
+        &[m::query("select 'c0.2'"), prepare_and_run("", "select $1", "c0.3"), open].concat(),
+    );
     world.peers[0].backend.die(None);
     world.settle();
     let error = "E 08006 the server closed the connection unexpectedly";
@@ -239,7 +249,8 @@ fn behaviour_08_idle_capacity_of_another_worker_comes_to_a_waiter() {
 fn behaviour_57_a_message_that_trickles_in_holds_no_server() {
     let mut world = World::desk(pool(1));
     world.join(0);
-    let bytes = segment(&[m::parse("s1", "select $1"), m::bind("", "s1", "c0.1"), m::execute("", 0)]);
+    let bytes =
+        segment(&[m::parse("s1", "select $1"), m::bind("", "s1", "c0.1"), m::execute("", 0)]);
     world.clients[0].send(&m::query("select 'c0.2'"));
     for _ in 0..m::query("select 'c0.2'").len() - 1 {
         world.arrive(0, 1);

@@ -39,8 +39,22 @@ fn behaviour_12_made_replies_come_in_the_order_of_the_requests() {
         m::execute("", 0),
     ]);
     let said = world.say(0, &bytes);
-    let expected =
-        ["2", "D c0.2", "C SELECT 1", "3", "1", "t", "T", "3", "3", "1", "2", "D c0.3", "C SELECT 1", "Z I"];
+    let expected = [
+        "2",
+        "D c0.2",
+        "C SELECT 1",
+        "3",
+        "1",
+        "t",
+        "T",
+        "3",
+        "3",
+        "1",
+        "2",
+        "D c0.3",
+        "C SELECT 1",
+        "Z I",
+    ];
     assert_eq!(said, expected);
 }
 
@@ -81,7 +95,8 @@ fn behaviour_14_a_skipped_eviction_is_remembered() {
     let mut world = World::desk(config);
     world.join(0);
     world.say(0, &prepare_and_run("s1", "select $1", "c0.1"));
-    let failing = [m::parse("", "bad 'c0.2'"), m::parse("s2", "insert $1"), m::bind("", "s2", "c0.3")];
+    let failing =
+        [m::parse("", "bad 'c0.2'"), m::parse("s2", "insert $1"), m::bind("", "s2", "c0.3")];
     world.say(0, &segment(&failing));
     assert_eq!(world.say(0, &run("s1", "c0.4"))[1], "D c0.4");
     assert_eq!(world.say(0, &prepare_and_run("s2", "insert $1", "c0.5"))[2], "C INSERT 0 1");
@@ -109,7 +124,8 @@ fn behaviour_16_duplicate_and_unknown_names_are_the_servers_to_refuse() {
     ];
     let said = world.say(0, &duplicate.concat());
     assert_eq!(said[3], "E 42P05 prepared statement \"s1\" already exists");
-    let unknown = [m::parse("", "insert $1"), m::bind("", "", "c0.3"), m::execute("", 0), run("s9", "c0.4")];
+    let unknown =
+        [m::parse("", "insert $1"), m::bind("", "", "c0.3"), m::execute("", 0), run("s9", "c0.4")];
     assert!(world.say(0, &unknown.concat())[3].starts_with("E 26000"));
     let committed = world.peers.iter().map(|peer| peer.backend.committed.len()).sum::<usize>();
     assert_eq!(committed, 0, "what ran before in the segment is rolled back");
@@ -164,7 +180,8 @@ fn behaviour_21_discard_and_deallocate_all_clear_one_clients_statements() {
         let said = world.say(0, &[m::query(text), run("s1", "c0.2")].concat());
         assert!(said[2].starts_with("E 26000"), "{said:?}");
         assert_eq!(world.say(1, &run("s1", "c1.2"))[1], "D c1.2");
-        let extended = [m::parse("", text), m::bind("", "", ""), m::execute("", 0), m::bind("", "s1", "c1.3")];
+        let extended =
+            [m::parse("", text), m::bind("", "", ""), m::execute("", 0), m::bind("", "s1", "c1.3")];
         let said = world.say(1, &segment(&extended));
         assert!(said[3].starts_with("E 26000"), "{said:?}");
     }
@@ -206,7 +223,10 @@ fn behaviour_60_eviction_spares_a_statement_under_an_open_portal() {
     let mut world = World::desk(config);
     world.join(0);
     world.say(0, &m::query("begin"));
-    world.say(0, &segment(&[m::parse("s0", "rows $1"), m::bind("p1", "s0", "c0.1"), m::execute("p1", 1)]));
+    world.say(
+        0,
+        &segment(&[m::parse("s0", "rows $1"), m::bind("p1", "s0", "c0.1"), m::execute("p1", 1)]),
+    );
     let used: Vec<String> = world.peers[0].backend.statements.keys().cloned().collect();
     for n in 1..10 {
         world.say(0, &prepare_and_run(&format!("s{n}"), &format!("select $1 /* {n} */"), "c0.2"));

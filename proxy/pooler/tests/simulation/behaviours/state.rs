@@ -19,16 +19,21 @@ fn behaviour_29_settings_follow_the_client() {
     // In the extended protocol, by two portals that wait for their Execute.
     let two = [
         m::parse("s1", "set work_mem to '7MB'"),
-        m::parse("s2", "set my.var to 'seven'"),
+        m::parse("s2", "set application_name to 'seven'"),
         m::bind("p1", "s1", ""),
         m::bind("p2", "s2", ""),
         m::execute("p1", 0),
         m::execute("p2", 0),
     ];
     world.say(0, &segment(&two));
-    assert_eq!(world.say(1, &m::query("show my.var"))[1], "D ");
+    println!(
+        "{:?} {:?}",
+        world.session(0).link,
+        world.session(0).pin.reasons().collect::<Vec<_>>()
+    );
+    assert_eq!(world.say(1, &m::query("show application_name"))[1], "D ");
     assert_eq!(world.say(0, &m::query("show work_mem"))[1], "D 7MB");
-    assert_eq!(world.say(0, &m::query("show my.var"))[1], "D seven");
+    assert_eq!(world.say(0, &m::query("show application_name"))[1], "D seven");
 }
 
 #[test]
@@ -50,7 +55,14 @@ fn behaviour_30_set_follows_the_fate_of_its_transaction() {
     let failing = [&pipeline.concat()[..], &prepare_and_run("", "fail $1", "c0.2")].concat();
     world.say(0, &failing);
     assert_eq!(world.say(0, &m::query("show work_mem"))[1], "D 4MB");
-    let kept = ["begin", "set work_mem to '3MB'", "savepoint a", "set work_mem to '5MB'", "rollback to a", "commit"];
+    let kept = [
+        "begin",
+        "set work_mem to '3MB'",
+        "savepoint a",
+        "set work_mem to '5MB'",
+        "rollback to a",
+        "commit",
+    ];
     world.say(0, &kept.map(m::query).concat());
     world.say(1, &m::query("show work_mem"));
     assert_eq!(world.say(0, &m::query("show work_mem"))[1], "D 3MB");

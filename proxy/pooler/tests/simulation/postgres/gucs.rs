@@ -46,7 +46,8 @@ impl Gucs {
 
     pub(crate) fn get(&self, name: &str) -> String {
         let standing = &self.standing;
-        let value = standing.local.get(name).or(standing.session.get(name)).or(self.reset.get(name));
+        let value =
+            standing.local.get(name).or(standing.session.get(name)).or(self.reset.get(name));
         value.cloned().unwrap_or_default()
     }
 

@@ -295,9 +295,9 @@ pub(crate) fn token_in(tag: u8, body: &[u8]) -> Option<String> {
         _ => return None,
     };
     let is_token = |word: &&str| {
-        word.strip_prefix('c').and_then(|rest| rest.split_once('.')).is_some_and(|(client, number)| {
-            client.parse::<u32>().is_ok() && number.parse::<u32>().is_ok()
-        })
+        word.strip_prefix('c').and_then(|rest| rest.split_once('.')).is_some_and(
+            |(client, number)| client.parse::<u32>().is_ok() && number.parse::<u32>().is_ok(),
+        )
     };
     text.split([' ', ':', '@']).find(is_token).map(str::to_owned)
 }

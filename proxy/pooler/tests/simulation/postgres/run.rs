@@ -62,7 +62,12 @@ impl Backend {
     }
 
     /// Runs one statement.
-    pub(super) fn run(&mut self, prepared: &Prepared, parameter: &str, from: Asked) -> Result<Ran, Failure> {
+    pub(super) fn run(
+        &mut self,
+        prepared: &Prepared,
+        parameter: &str,
+        from: Asked,
+    ) -> Result<Ran, Failure> {
         let statement = &prepared.statement[..];
         if matches!(self.transaction, Transaction::Failed(_)) && !is_exit(statement) {
             return Err(aborted());
@@ -77,7 +82,8 @@ impl Backend {
             Transaction::Implicit(snapshot) => std::mem::replace(&mut snapshot.used, true),
             _ => true,
         };
-        let words = (word_at(statement, 0).unwrap_or_default(), word_at(statement, 1).unwrap_or_default());
+        let words =
+            (word_at(statement, 0).unwrap_or_default(), word_at(statement, 1).unwrap_or_default());
         let tag = match words {
             ("select", "pg_advisory_lock") => {
                 self.locks += 1;
@@ -222,7 +228,9 @@ impl Backend {
         match first {
             "begin" => {
                 match std::mem::replace(&mut self.transaction, Transaction::None) {
-                    Transaction::Implicit(snapshot) => self.transaction = Transaction::Block(snapshot),
+                    Transaction::Implicit(snapshot) => {
+                        self.transaction = Transaction::Block(snapshot)
+                    }
                     other => {
                         self.transaction = other;
                         self.warn("there is already a transaction in progress");
@@ -251,7 +259,9 @@ impl Backend {
                 }
                 Ok(if commits { "COMMIT" } else { "ROLLBACK" }.into())
             }
-            "savepoint" | "release" => self.savepoint(first, word_at(statement, 1).unwrap_or_default()),
+            "savepoint" | "release" => {
+                self.savepoint(first, word_at(statement, 1).unwrap_or_default())
+            }
             _ => Err(Failure("42601", format!("syntax error at or near \"{first}\""))),
         }
     }

@@ -138,11 +138,13 @@ impl World {
     /// A backend that has read Terminate is gone.
     pub(crate) fn note_end(&mut self, at: usize) {
         let peer = &mut self.peers[at];
-        if peer.stage == PeerStage::Closing && peer.down.is_empty() && peer.backend.asleep.is_none() {
+        if peer.stage == PeerStage::Closing && peer.down.is_empty() && peer.backend.asleep.is_none()
+        {
             // In the middle of a message it reads no Terminate, but the end of the stream.
             peer.backend.die(None);
         }
-        let told = self.later.iter().any(|later| matches!(later, Later::Ended(other) if *other == at));
+        let told =
+            self.later.iter().any(|later| matches!(later, Later::Ended(other) if *other == at));
         let peer = &self.peers[at];
         if peer.stage == PeerStage::Closing && peer.backend.closed && !told {
             self.later.push(Later::Ended(at));

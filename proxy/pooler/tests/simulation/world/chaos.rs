@@ -89,7 +89,11 @@ impl World {
 
     pub(crate) fn cancel_arrives(&mut self, peer: usize, client: usize) {
         if let Some(token) = self.peers[peer].backend.cancel() {
-            assert_eq!(owner(&token), client, "a cancel has hit {token}, a statement of another client");
+            assert_eq!(
+                owner(&token),
+                client,
+                "a cancel has hit {token}, a statement of another client"
+            );
             self.resolve(&token, true);
             self.note_end(peer);
         }

@@ -21,7 +21,10 @@ impl World {
         for peer in &self.peers {
             open += u32::from(peer.stage != PeerStage::Ended);
         }
-        assert!(open <= self.shape.pool.size + self.shape.pool.reserve_size, "{open} servers are open");
+        assert!(
+            open <= self.shape.pool.size + self.shape.pool.reserve_size,
+            "{open} servers are open"
+        );
         let mut served = BTreeSet::new();
         for client in &self.clients {
             let Some(id) = client.session else { continue };
@@ -61,7 +64,12 @@ impl World {
         let shared = peer.backend.statements.keys().filter(|name| name.len() == 40).count();
         let limit = self.shape.pool.max_prepared_statements as usize + 2;
         assert!(shared <= limit, "{shared} statements on a server:\n{}", story());
-        assert_eq!(shared, server.statements.len(), "statements that nobody knows of:\n{}", story());
+        assert_eq!(
+            shared,
+            server.statements.len(),
+            "statements that nobody knows of:\n{}",
+            story()
+        );
     }
 
     /// Everything has come to its end.
@@ -70,7 +78,13 @@ impl World {
             if let Some(complaint) = client.complaint() {
                 panic!("{complaint}");
             }
-            assert_eq!(client.stage, Stage::Gone, "client {} has not left\n{}", client.number, client.story());
+            assert_eq!(
+                client.stage,
+                Stage::Gone,
+                "client {} has not left\n{}",
+                client.number,
+                client.story()
+            );
         }
         self.check_inserted();
         for worker in 0..self.poolers.len() {
@@ -100,8 +114,12 @@ impl World {
         }
         for client in self.clients.iter().filter(|client| !client.disturbed) {
             let mut mine = inserted.remove(&client.number).unwrap_or_default();
-            let mut due: Vec<String> =
-                client.reference.committed.iter().map(|token| token.trim_end().to_owned()).collect();
+            let mut due: Vec<String> = client
+                .reference
+                .committed
+                .iter()
+                .map(|token| token.trim_end().to_owned())
+                .collect();
             mine.sort();
             due.sort();
             assert_eq!(mine, due, "what client {} inserted\n{}", client.number, client.story());

@@ -19,7 +19,8 @@ impl World {
     pub(crate) fn client_logs_in(&mut self, number: usize) {
         let client = &mut self.clients[number];
         let (worker, now) = (client.worker, self.now);
-        let id = self.poolers[worker].arrive(self.pool, now, |process| CancelKey::short(process, [7; 32]));
+        let id = self.poolers[worker]
+            .arrive(self.pool, now, |process| CancelKey::short(process, [7; 32]));
         client.session = Some(id);
         client.stage = Stage::Greeting;
         self.sessions.insert((worker, id.slot, id.serial), number);
@@ -29,8 +30,11 @@ impl World {
     pub(crate) fn greet(&mut self, number: usize) {
         let client = &self.clients[number];
         let (worker, Some(id)) = (client.worker, client.session) else { return };
-        let parameters: Vec<_> =
-            client.startup.iter().map(|(n, v)| (n.as_bytes().into(), v.as_bytes().into())).collect();
+        let parameters: Vec<_> = client
+            .startup
+            .iter()
+            .map(|(n, v)| (n.as_bytes().into(), v.as_bytes().into()))
+            .collect();
         let greeting = self.poolers[worker].greet(id, &parameters, self.now);
         self.take_actions(worker);
         match greeting {
@@ -110,7 +114,9 @@ impl World {
         let client = &self.clients[number];
         let Some(id) = client.session else { return false };
         let session = self.poolers[client.worker].session(id);
-        let Some(farewell) = session.and_then(|session| session.farewell.clone()) else { return false };
+        let Some(farewell) = session.and_then(|session| session.farewell.clone()) else {
+            return false;
+        };
         self.clients[number].disturb();
         self.clients[number].receive(&farewell);
         self.depart(number, Presence::Vanished);
@@ -172,7 +178,8 @@ impl World {
             match judged.stop {
                 Stop::Checkin => self.check_in(worker, id),
                 Stop::Fault => {
-                    let story = number.map(|number| self.clients[number].story()).unwrap_or_default();
+                    let story =
+                        number.map(|number| self.clients[number].story()).unwrap_or_default();
                     assert!(self.faults_are_due(number), "a fault of the server:\n{story}");
                     self.server_ends(at);
                 }
@@ -233,7 +240,13 @@ impl World {
     }
 
     /// Writes what a plan holds. A client that has left gets nothing more.
-    fn deliver(&mut self, plan: &Plan, buf: &[u8], server: Option<(usize, ServerId)>, client: Option<usize>) {
+    fn deliver(
+        &mut self,
+        plan: &Plan,
+        buf: &[u8],
+        server: Option<(usize, ServerId)>,
+        client: Option<usize>,
+    ) {
         let to_server = gather(plan, &plan.to_server, buf);
         if !to_server.is_empty() {
             let (worker, server) = server.expect("a server to write to");
