@@ -21,7 +21,7 @@ settings! {
         /// When a client gives its server connection back: at the end of its `session`,
         /// `transaction` or `statement`. Transactions share best, and session state is kept safe.
         "pool_mode" mode: PoolMode as Choice<PoolMode> = "transaction", applied, try "session";
-        /// Server connections of a pool (one pool for each database and server user). 20 keep a
+        /// Server connections of a pool (one pool for each database and user). 20 keep a
         /// server of four to eight cores busy; more make PostgreSQL slower, not faster.
         "pool_size" size: u32 as Positive = "20", applied, try "30";
         /// Server connections that are kept open even when idle. None: the first clients open them.

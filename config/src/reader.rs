@@ -213,8 +213,8 @@ impl Reader for Threads {
     const KIND: &'static str = "number";
 
     fn read(value: &Value) -> Result<usize, String> {
-        // More threads than this is a slip of the finger: every core gets one.
-        number(value, 0, 1024).map(|n| n as usize)
+        // A worker's number has seven bits of the process id in a cancel key.
+        number(value, 0, 126).map(|n| n as usize)
     }
 }
 

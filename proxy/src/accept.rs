@@ -92,7 +92,8 @@ impl Listeners {
     /// # Errors
     /// A thread could not be made.
     pub fn serve(self, reception: &Reception) -> io::Result<Accepting> {
-        let mut accepting = Accepting { stopped: Arc::default(), listeners: Vec::new(), unlink: None };
+        let mut accepting =
+            Accepting { stopped: Arc::default(), listeners: Vec::new(), unlink: None };
         for listener in self.tcp {
             accepting.listeners.push(listener.try_clone()?.into());
             accepting.spawn(reception, move || {
@@ -195,7 +196,12 @@ impl Reception {
 
 /// A client that left before it was accepted.
 fn is_client_gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted)
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
 }
 
 fn bind_tcp(address: SocketAddr, backlog: u32, options: &TcpConfig) -> io::Result<TcpListener> {
@@ -213,7 +219,9 @@ fn bind_tcp(address: SocketAddr, backlog: u32, options: &TcpConfig) -> io::Resul
 
 fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     // A socket file that nobody listens on is what a killed process has left.
-    if UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+    if UnixStream::connect(path)
+        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    {
         std::fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;

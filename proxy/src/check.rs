@@ -39,7 +39,10 @@ async fn try_all(config: &Config) -> bool {
             println!("database {database}: no user is configured; not tried");
         }
         for user in users {
-            all_well &= try_one(config, database, user).await;
+            // A user of the console need not be one of the servers.
+            let only_console =
+                config.admin_users.iter().chain(&config.stats_users).any(|u| u == user);
+            all_well &= try_one(config, database, user).await || only_console;
         }
     }
     all_well
@@ -47,13 +50,15 @@ async fn try_all(config: &Config) -> bool {
 
 async fn try_one(config: &Config, database: &str, user: &str) -> bool {
     // With a forced role any listed user leads to the same connection.
-    let client = config.users.keys().find(|name| *name == user).or_else(|| config.users.keys().next());
+    let client =
+        config.users.keys().find(|name| *name == user).or_else(|| config.users.keys().next());
     let pool = config.pool(database, client.map_or(user, String::as_str));
     let Some(pool) = pool else {
         println!("database {database}, user {user}: no user may use it; list one under [users]");
         return false;
     };
-    let place = format!("database {database}, user {}, server {}:{}", pool.user, pool.host, pool.port);
+    let place =
+        format!("database {database}, user {}, server {}:{}", pool.user, pool.host, pool.port);
     let connector = match TlsConnector::new(&pool.tls) {
         Ok(connector) => Arc::new(connector),
         Err(error) => {
@@ -65,7 +70,8 @@ async fn try_one(config: &Config, database: &str, user: &str) -> bool {
     match Box::pin(dial::dial(&target)).await {
         Ok(dialed) => {
             let version = dialed.parameters.iter().find(|(name, _)| **name == *b"server_version");
-            let version = version.map_or_else(String::new, |(_, v)| String::from_utf8_lossy(v).into_owned());
+            let version =
+                version.map_or_else(String::new, |(_, v)| String::from_utf8_lossy(v).into_owned());
             let tls = if dialed.transport.is_tls() { "with TLS" } else { "without TLS" };
             println!("{place}: ok (PostgreSQL {version}, {tls})");
             true

@@ -71,8 +71,11 @@ impl Directory {
     #[must_use]
     pub fn pool(&self, key: &PoolKey) -> Option<Entry> {
         let config = self.config.pool(&key.database, &key.user)?;
-        let connector =
-            self.connectors.iter().find(|(tls, _)| *tls == config.tls).map(|(_, c)| Arc::clone(c))?;
+        let connector = self
+            .connectors
+            .iter()
+            .find(|(tls, _)| *tls == config.tls)
+            .map(|(_, c)| Arc::clone(c))?;
         let target = Target::new(&config, connector, self.config.clients.tcp.clone());
         let shared = self.shared(key, &config);
         Some(Entry { config: Arc::new(config), shared, target: Arc::new(target) })

@@ -1,5 +1,6 @@
 //! pgimbal: a pooling proxy that keeps applications connected to PostgreSQL.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,11 +12,13 @@ use pgimbal_config::{Config, EXIT_CONFIG, Overrides};
 fn main() -> ExitCode {
     match cli::parse() {
         Command::Reference => {
-            print!("{}", pgimbal_config::reference());
+            print(pgimbal_config::reference().as_bytes());
             ExitCode::SUCCESS
         }
         Command::Completions(shell) => {
-            cli::write_completions(shell, &mut std::io::stdout());
+            let mut script = Vec::new();
+            cli::write_completions(shell, &mut script);
+            print(&script);
             ExitCode::SUCCESS
         }
         Command::Run(overrides) => with_config(overrides, run),
@@ -52,4 +55,9 @@ fn check(config: Arc<Config>, overrides: Overrides) -> ExitCode {
 fn fail(code: u8, error: &impl std::fmt::Display) -> ExitCode {
     eprintln!("pgimbal: {error}");
     ExitCode::from(code)
+}
+
+fn print(text: &[u8]) {
+    // Whoever reads may have read enough.
+    let _ = std::io::stdout().write_all(text);
 }

@@ -95,7 +95,11 @@ impl Prepared {
         runtime.block_on(self.serve(listeners, http))
     }
 
-    async fn serve(self, listeners: Listeners, http: Option<TcpListener>) -> Result<(), ServeError> {
+    async fn serve(
+        self,
+        listeners: Listeners,
+        http: Option<TcpListener>,
+    ) -> Result<(), ServeError> {
         let process =
             Arc::new(ProcessStats::new(SystemTime::now(), self.config.clients.max_client_conn));
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
@@ -109,10 +113,15 @@ impl Prepared {
         let console = Arc::clone(&crew.console);
         tokio::spawn(async move { console.keep_averages().await });
         let places = listeners.places().join(", ");
-        let reception = Reception { workers: Arc::clone(&crew.workers), process: Arc::clone(&process) };
+        let reception =
+            Reception { workers: Arc::clone(&crew.workers), process: Arc::clone(&process) };
         let accepting = listeners.serve(&reception)?;
         process.enter(Phase::Serving);
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), workers = crew.workers.len(), "ready on {places}");
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            workers = crew.workers.len(),
+            "ready on {places}"
+        );
         let grace = self.supervise(&crew, requests, &process, &configs).await?;
         drop(accepting);
         process.enter(Phase::Draining);
@@ -165,7 +174,9 @@ impl Prepared {
                 process.reloaded(true);
                 process.set_max_client_conn(self.config.clients.max_client_conn);
                 configs.send_replace(Arc::clone(&self.config));
-                crew.tell_all(|| Message::Reload(Arc::clone(&self.directory), Arc::clone(&self.login)));
+                crew.tell_all(|| {
+                    Message::Reload(Arc::clone(&self.directory), Arc::clone(&self.login))
+                });
                 tracing::info!(applied = ?changes.applied, needs_restart = ?changes.needs_restart, "configuration reloaded");
                 Ok(changes)
             }
@@ -181,10 +192,12 @@ impl Prepared {
         fn refused(cause: &impl ToString) -> ReloadRefused {
             ReloadRefused(cause.to_string())
         }
-        let config = pgimbal_config::load(&self.overrides, environment()).map_err(|e| refused(&e))?;
+        let config =
+            pgimbal_config::load(&self.overrides, environment()).map_err(|e| refused(&e))?;
         let config = Arc::new(config);
         let changes = pgimbal_config::reload_changes(&self.config, &config);
-        let login = LoginContext::new(Arc::clone(&config), self.salts.clone()).map_err(|e| refused(&e))?;
+        let login =
+            LoginContext::new(Arc::clone(&config), self.salts.clone()).map_err(|e| refused(&e))?;
         let directory = self.directory.reloaded(Arc::clone(&config)).map_err(|e| refused(&e))?;
         self.login = Arc::new(login);
         self.directory = Arc::new(directory);
@@ -198,7 +211,8 @@ const MAX_WORKERS: u16 = 126;
 
 /// The environment, without what is not UTF-8: no option can be meant by it.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// The workers and the ways to them.
@@ -216,7 +230,8 @@ impl Crew {
         control: Control,
         configs: &watch::Sender<Arc<Config>>,
     ) -> io::Result<Self> {
-        let count = u16::try_from(prepared.config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
+        let count =
+            u16::try_from(prepared.config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
         let mut workers = Vec::new();
         let mut askers = Vec::new();
         let mut channels = Vec::new();
@@ -255,14 +270,21 @@ impl Crew {
 
     /// Lets transactions come to their end for `grace`, then ends everything.
     async fn drain(self, grace: Duration, process: &ProcessStats) {
-        tracing::info!(clients = process.clients(), grace_seconds = grace.as_secs(), "shutting down");
+        tracing::info!(
+            clients = process.clients(),
+            grace_seconds = grace.as_secs(),
+            "shutting down"
+        );
         self.tell_all(|| Message::Drain);
         let end = Instant::now() + grace;
         while process.clients() > 0 && Instant::now() < end {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
         if process.clients() > 0 {
-            tracing::warn!(clients = process.clients(), "shutdown_grace is over: the last clients are cut off");
+            tracing::warn!(
+                clients = process.clients(),
+                "shutdown_grace is over: the last clients are cut off"
+            );
         }
         self.tell_all(|| Message::Stop);
         for thread in self.threads {

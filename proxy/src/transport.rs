@@ -193,4 +193,3 @@ fn poll_write_tls<T: AsyncWrite>(
     ready!(tls.as_mut().poll_flush(cx))?;
     tls.poll_write_vectored(cx, bufs)
 }
-

@@ -8,6 +8,7 @@ mod inbox;
 mod login;
 mod message;
 mod outbox;
+mod passage;
 mod server_task;
 mod servers;
 mod state;
@@ -103,8 +104,7 @@ impl Worker {
         let count = common.workers.len() as u16;
         let options = options(&common.directory);
         let pooler = Pooler::new(id, count, common.key, options);
-        let state =
-            State::new(pooler, Arc::clone(&common.directory), Arc::clone(&common.login));
+        let state = State::new(pooler, Arc::clone(&common.directory), Arc::clone(&common.login));
         let worker = Rc::new(Self {
             id,
             state: RefCell::new(state),

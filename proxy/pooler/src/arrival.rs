@@ -32,7 +32,12 @@ pub enum Greeting {
 
 impl Pooler {
     /// A client has logged in. `key` makes its cancel key from its process id.
-    pub fn arrive(&mut self, pool: PoolId, now: Instant, key: impl FnOnce(u32) -> CancelKey) -> SessionId {
+    pub fn arrive(
+        &mut self,
+        pool: PoolId,
+        now: Instant,
+        key: impl FnOnce(u32) -> CancelKey,
+    ) -> SessionId {
         let serial = self.next_serial();
         let entry = self.sessions.vacant_entry();
         let id = SessionId { slot: entry.key() as u32, serial };
@@ -86,12 +91,7 @@ impl Pooler {
         Greeting::Wait
     }
 
-    fn welcome(
-        &mut self,
-        id: SessionId,
-        welcome: &Welcome,
-        parameters: &[NamedValue],
-    ) -> Greeting {
+    fn welcome(&mut self, id: SessionId, welcome: &Welcome, parameters: &[NamedValue]) -> Greeting {
         let defaults: Vec<_> = welcome.parameters.iter().map(|(n, v)| (&**n, &**v)).collect();
         let asked = parameters.iter().map(|(name, value)| (&**name, &**value));
         let settings = match normalize_startup(asked, &defaults) {

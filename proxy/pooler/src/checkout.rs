@@ -10,9 +10,7 @@ use crate::ids::{PoolId, ServerId, SessionId};
 use crate::offline::Offline;
 use crate::pool::{Reserve, Waiter, fair_share};
 use crate::pooler::{Action, Pooler};
-use crate::server::{
-    BackendKey, Body, Server, ServerState, SinceReady, UnnamedStatement,
-};
+use crate::server::{BackendKey, Body, Server, ServerState, SinceReady, UnnamedStatement};
 use crate::session::Link;
 use crate::settings::SettingsId;
 
@@ -38,7 +36,10 @@ impl Pooler {
         match session.link {
             Link::Unlinked => {}
             Link::Waiting(_) => return Checkout::Waiting,
-            Link::Fresh(server) | Link::Setup(server) | Link::Ready(server) | Link::Cleaning(server) => {
+            Link::Fresh(server)
+            | Link::Setup(server)
+            | Link::Ready(server)
+            | Link::Cleaning(server) => {
                 return Checkout::Linked(server);
             }
         }
@@ -135,7 +136,9 @@ impl Pooler {
         while self.pools[id.index()].wants_dial() {
             let pool = &self.pools[id.index()];
             let mine = pool.shared.share(self.worker).open.load(Relaxed);
-            if mine >= fair_share(pool.config.pool.size, self.workers) || !self.dial(id, Reserve::Kept, now) {
+            if mine >= fair_share(pool.config.pool.size, self.workers)
+                || !self.dial(id, Reserve::Kept, now)
+            {
                 return;
             }
         }
@@ -145,7 +148,9 @@ impl Pooler {
     pub(crate) fn dial(&mut self, id: PoolId, reserve: Reserve, now: Instant) -> bool {
         let serial = self.next_serial();
         let pool = &mut self.pools[id.index()];
-        let Some(slot) = pool.shared.open(self.worker, pool.limits(reserve), now) else { return false };
+        let Some(slot) = pool.shared.open(self.worker, pool.limits(reserve), now) else {
+            return false;
+        };
         pool.dialing += 1;
         let entry = self.servers.vacant_entry();
         let server = ServerId { slot: entry.key() as u32, serial };

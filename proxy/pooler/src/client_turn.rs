@@ -79,7 +79,8 @@ pub(crate) fn judge(
     buf: &[u8],
     plan: &mut Plan,
 ) -> Judged {
-    let Some(session) = pooler.sessions.get_mut(id.index()).filter(|session| session.id == id) else {
+    let Some(session) = pooler.sessions.get_mut(id.index()).filter(|session| session.id == id)
+    else {
         return Judged { taken: 0, stop: Stop::Fault };
     };
     let server = session.link.server().and_then(|server| pooler.servers.get_mut(server.index()));
@@ -110,7 +111,10 @@ impl<'a> ClientTurn<'a> {
     fn released(&self, stop: Stop) -> Stop {
         let idle = matches!(stop, Stop::Drained | Stop::Need(_))
             && matches!(self.session.link, Link::Ready(_))
-            && self.server.as_deref().is_some_and(|server| link::may_release(self.session, server, self.pool));
+            && self
+                .server
+                .as_deref()
+                .is_some_and(|server| link::may_release(self.session, server, self.pool));
         if idle { Stop::Checkin } else { stop }
     }
 

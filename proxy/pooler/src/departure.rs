@@ -27,7 +27,13 @@ impl Pooler {
     /// The client has left, in this way; or the server connection of one that had left has made a
     /// step. What was sent before Terminate still runs; what runs for a client that vanished is
     /// cancelled; an open transaction is rolled back; session state is reset.
-    pub fn depart(&mut self, id: SessionId, presence: Presence, now: Instant, plan: &mut Plan) -> Departure {
+    pub fn depart(
+        &mut self,
+        id: SessionId,
+        presence: Presence,
+        now: Instant,
+        plan: &mut Plan,
+    ) -> Departure {
         let Some(session) = self.sessions.get_mut(id.index()).filter(|session| session.id == id)
         else {
             return Departure::Over;
@@ -115,7 +121,13 @@ impl Pooler {
     }
 
     /// One step towards a clean server connection.
-    fn part(&mut self, id: SessionId, server_id: ServerId, now: Instant, plan: &mut Plan) -> Departure {
+    fn part(
+        &mut self,
+        id: SessionId,
+        server_id: ServerId,
+        now: Instant,
+        plan: &mut Plan,
+    ) -> Departure {
         let (Some(session), Some(server)) =
             (self.sessions.get_mut(id.index()), self.servers.get_mut(server_id.index()))
         else {

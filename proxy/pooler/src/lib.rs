@@ -5,8 +5,8 @@
 
 pub mod arrival;
 pub mod cancel;
-pub mod checkout;
 mod cancelling;
+pub mod checkout;
 mod client_turn;
 pub mod departure;
 pub mod effect;
@@ -23,8 +23,8 @@ pub mod prepared;
 pub mod reported;
 pub mod server;
 pub mod server_life;
-pub mod server_turn;
 pub mod server_statements;
+pub mod server_turn;
 pub mod session;
 pub mod settings;
 pub mod shared;

@@ -16,8 +16,8 @@ use crate::pooler::Tables;
 use crate::reported::Reported;
 use crate::server::{Body, Server, UnnamedStatement};
 use crate::session::{ClientBody, Link, Presence, Session};
-use crate::shared::PinSlot;
 use crate::settings::{Replay, Reset, SettingsTable, When, after_reset_sql, replay_sql};
+use crate::shared::PinSlot;
 use crate::text::{Encoding, Reading, StandardStrings, Taint};
 
 /// Brings the server connection to the session's settings before its first message. Waits for the
@@ -72,7 +72,8 @@ pub(crate) fn reading(reported: &Reported) -> Reading {
         Some(b"off") => StandardStrings::Off,
         _ => StandardStrings::On,
     };
-    let encoding = reported.get(b"client_encoding").map_or_else(Encoding::default, Encoding::from_name);
+    let encoding =
+        reported.get(b"client_encoding").map_or_else(Encoding::default, Encoding::from_name);
     Reading { strings, encoding }
 }
 
@@ -168,7 +169,12 @@ pub(crate) fn adopt_spelling(session: &mut Session, server: &mut Server, tables:
 }
 
 /// The session's settings stand otherwise than before, and the server's with them.
-pub(crate) fn settings_changed(session: &mut Session, server: &mut Server, pool: &Pool, tables: &mut Tables) {
+pub(crate) fn settings_changed(
+    session: &mut Session,
+    server: &mut Server,
+    pool: &Pool,
+    tables: &mut Tables,
+) {
     tables.settings.assign(&mut server.settings, session.settings.current());
     if session.statements.is_some() {
         let slot =
@@ -178,7 +184,11 @@ pub(crate) fn settings_changed(session: &mut Session, server: &mut Server, pool:
 }
 
 /// Looks at the session's statements for reasons to keep its server connection.
-pub(crate) fn refresh_statement_pins(session: &mut Session, tables: &Tables, slot: Option<PinSlot>) {
+pub(crate) fn refresh_statement_pins(
+    session: &mut Session,
+    tables: &Tables,
+    slot: Option<PinSlot>,
+) {
     let names = session.statements.as_deref();
     let settings = tables.parse_fingerprint(session.settings.current());
     let pins = StatementPins {

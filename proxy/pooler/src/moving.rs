@@ -6,9 +6,9 @@ use pgimbal_wire::encode::TransactionStatus;
 
 use crate::ids::{PoolId, ServerId, WorkerId};
 use crate::pooler::{Action, Pooler};
-use crate::server_statements::ServerStatements;
 use crate::reported::NamedValue;
 use crate::server::{BackendKey, Body, Server, ServerState, SinceReady, UnnamedStatement};
+use crate::server_statements::ServerStatements;
 use crate::settings::{Setting, SettingsId};
 use crate::shared::Slot;
 

@@ -10,7 +10,7 @@ use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::error::{self, Report, Severity, SqlState};
 use pgimbal_wire::extended::{Bind, Execute, Parse, Target};
 use pgimbal_wire::frame::Header;
-use pgimbal_wire::tag::frontend;
+use pgimbal_wire::tag::{backend, frontend};
 
 use crate::client_turn::{ClientTurn, Message, Step};
 use crate::session::Phase;
@@ -95,7 +95,11 @@ pub(crate) fn judge(turn: &mut ClientTurn<'_>, header: Header) -> Step {
             query(turn, end);
             Ok(())
         }
-        frontend::PARSE | frontend::BIND | frontend::DESCRIBE | frontend::EXECUTE | frontend::CLOSE => {
+        frontend::PARSE
+        | frontend::BIND
+        | frontend::DESCRIBE
+        | frontend::EXECUTE
+        | frontend::CLOSE => {
             let message = turn.held(header, 0)?;
             let known = extended(turn, message);
             turn.drop_message(header);
@@ -112,7 +116,9 @@ pub(crate) fn judge(turn: &mut ClientTurn<'_>, header: Header) -> Step {
 fn query(turn: &mut ClientTurn<'_>, end: Option<End>) {
     let lost = matches!(offline(turn), Some(Offline { scope: Scope::Transaction(_), .. }));
     match end.filter(|_| lost) {
-        Some(End::Rollback) => turn.plan.make_for_client(|out| encode::command_complete(out, "ROLLBACK")),
+        Some(End::Rollback) => {
+            turn.plan.make_for_client(|out| encode::command_complete(out, "ROLLBACK"))
+        }
         Some(End::Commit) | None => tell(turn),
     }
     if let (Some(_), Some(Offline { scope: Scope::Transaction(lost), .. })) = (end, offline(turn)) {
@@ -139,19 +145,21 @@ fn extended(turn: &mut ClientTurn<'_>, message: Message<'_>) -> bool {
             let Some(end) = end_of_statement(turn, bind.statement) else { return false };
             let Some(lost) = lost(turn) else { return false };
             remember(&mut lost.portals, bind.portal, end);
-            turn.plan.make_for_client(|out| encode::message(out, b'2', |_| {}));
+            turn.plan.make_for_client(|out| encode::message(out, backend::BIND_COMPLETE, |_| {}));
             true
         }
         frontend::DESCRIBE => match Target::view(body, len) {
             Ok(Some(Target::Statement(name))) if end_of_statement(turn, name).is_some() => {
                 turn.plan.make_for_client(|out| {
-                    encode::message(out, b't', |out| out.extend_from_slice(&[0, 0]));
-                    encode::message(out, b'n', |_| {});
+                    encode::message(out, backend::PARAMETER_DESCRIPTION, |out| {
+                        out.extend_from_slice(&[0, 0])
+                    });
+                    encode::message(out, backend::NO_DATA, |_| {});
                 });
                 true
             }
             Ok(Some(Target::Portal(name))) if end_of_portal(turn, name).is_some() => {
-                turn.plan.make_for_client(|out| encode::message(out, b'n', |_| {}));
+                turn.plan.make_for_client(|out| encode::message(out, backend::NO_DATA, |_| {}));
                 true
             }
             _ => false,
@@ -186,8 +194,7 @@ fn tell(turn: &mut ClientTurn<'_>) {
             if let Ok(fields) = error::ErrorFields::parse(&body) {
                 turn.pool.stats.error(fields.code);
             }
-            turn.plan
-                .make_for_client(|out| error::with_severity(&body, Severity::Error, out));
+            turn.plan.make_for_client(|out| error::with_severity(&body, Severity::Error, out));
         }
         None => {
             let report = Report::error(
@@ -230,7 +237,9 @@ fn end_of(turn: &ClientTurn<'_>, message: Message<'_>) -> Option<End> {
 fn end_in(statements: &Statements<'_>) -> Option<End> {
     match statements {
         Statements::One(Statement::Rollback { .. }) => Some(End::Rollback),
-        Statements::One(Statement::Commit { .. } | Statement::PrepareTransaction) => Some(End::Commit),
+        Statements::One(Statement::Commit { .. } | Statement::PrepareTransaction) => {
+            Some(End::Commit)
+        }
         _ => None,
     }
 }

@@ -240,17 +240,15 @@ impl OwedQueue {
             | Owed::Describe(_)
             | Owed::Evict(_)
             | Owed::Execute(_)
-            | Owed::Unnamed(..) => {
-                match self.entries.pop_front()? {
-                    Owed::Unnamed(Origin::Client, _) => Some(Reply::Pass),
-                    Owed::Unnamed(Origin::Proxy, _) => Some(Reply::Swallow),
-                    Owed::Parse(parse) => Some(Reply::Parse(parse)),
-                    Owed::Describe(describe) => Some(Reply::Describe(describe)),
-                    Owed::Evict(id) => Some(Reply::Evict(id)),
-                    Owed::Execute(effect) => Some(Reply::Execute(effect)),
-                    _ => None,
-                }
-            }
+            | Owed::Unnamed(..) => match self.entries.pop_front()? {
+                Owed::Unnamed(Origin::Client, _) => Some(Reply::Pass),
+                Owed::Unnamed(Origin::Proxy, _) => Some(Reply::Swallow),
+                Owed::Parse(parse) => Some(Reply::Parse(parse)),
+                Owed::Describe(describe) => Some(Reply::Describe(describe)),
+                Owed::Evict(id) => Some(Reply::Evict(id)),
+                Owed::Execute(effect) => Some(Reply::Execute(effect)),
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -291,7 +289,8 @@ impl OwedQueue {
     /// the end of its data.
     pub fn copy_begins(&mut self) -> CopyBegun {
         let mut begun = CopyBegun { ended: false, lost_sync: false };
-        if !matches!(self.entries.front(), Some(Owed::Pass(1) | Owed::Execute(_) | Owed::Query(_))) {
+        if !matches!(self.entries.front(), Some(Owed::Pass(1) | Owed::Execute(_) | Owed::Query(_)))
+        {
             return begun;
         }
         let mut forgotten = false;

@@ -72,7 +72,12 @@ pub struct Pool {
 impl Pool {
     /// A pool without connections.
     #[must_use]
-    pub fn new(id: PoolId, key: PoolKey, config: Arc<ResolvedPool>, shared: Arc<SharedPool>) -> Self {
+    pub fn new(
+        id: PoolId,
+        key: PoolKey,
+        config: Arc<ResolvedPool>,
+        shared: Arc<SharedPool>,
+    ) -> Self {
         Self {
             id,
             key,
@@ -150,7 +155,10 @@ mod tests {
     #[test]
     fn a_pool_uses_one_more_worker_for_each_24_servers() {
         assert_eq!(workers_of(5, 24, 4).collect::<Vec<_>>(), [WorkerId(1)]);
-        assert_eq!(workers_of(7, 60, 4).collect::<Vec<_>>(), [WorkerId(3), WorkerId(0), WorkerId(1)]);
+        assert_eq!(
+            workers_of(7, 60, 4).collect::<Vec<_>>(),
+            [WorkerId(3), WorkerId(0), WorkerId(1)]
+        );
         assert_eq!(workers_of(7, 100, 2).count(), 2);
         assert_eq!(fair_share(40, 2), 20);
         assert_eq!(fair_share(5, 8), 5);

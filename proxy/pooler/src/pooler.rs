@@ -1,7 +1,7 @@
 //! One worker's core: its sessions, server connections and pools, and the steps on them.
 //!
-//! Owns all state of the worker; never knows a socket. The steps on bytes are in
-//! [`crate::client_turn`] and [`crate::server_turn`], those on links in [`crate::checkout`].
+//! Owns all state of the worker; never knows a socket. The steps on bytes are in `client_turn` and
+//! `server_turn`, those on links in [`crate::checkout`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,10 +17,10 @@ use crate::pool::{Pool, PoolKey};
 use crate::prepared::{StatementKey, StatementTable};
 use crate::reported::ReportedTable;
 use crate::server::Server;
+use crate::server_turn::IdleWord;
 use crate::session::Session;
 use crate::settings::{SettingsId, SettingsTable};
 use crate::shared::SharedPool;
-use crate::server_turn::IdleWord;
 use crate::{client_turn, server_turn};
 
 /// One worker's core.
@@ -201,12 +201,24 @@ impl Pooler {
     }
 
     /// Judges what a client sent. `buf` starts where the last judgement ended.
-    pub fn client_bytes(&mut self, id: SessionId, now: Instant, buf: &[u8], plan: &mut Plan) -> Judged {
+    pub fn client_bytes(
+        &mut self,
+        id: SessionId,
+        now: Instant,
+        buf: &[u8],
+        plan: &mut Plan,
+    ) -> Judged {
         client_turn::judge(self, id, now, buf, plan)
     }
 
     /// Judges what a server sent. `buf` starts where the last judgement ended.
-    pub fn server_bytes(&mut self, id: ServerId, now: Instant, buf: &[u8], plan: &mut Plan) -> Judged {
+    pub fn server_bytes(
+        &mut self,
+        id: ServerId,
+        now: Instant,
+        buf: &[u8],
+        plan: &mut Plan,
+    ) -> Judged {
         server_turn::judge(self, id, now, buf, plan)
     }
 
@@ -222,7 +234,8 @@ impl Pooler {
 
     /// The client has, or has not, taken everything that was written to it.
     pub fn set_stalled(&mut self, id: SessionId, since: Option<Instant>) {
-        if let Some(session) = self.sessions.get_mut(id.index()).filter(|session| session.id == id) {
+        if let Some(session) = self.sessions.get_mut(id.index()).filter(|session| session.id == id)
+        {
             session.stalled_since = match since {
                 None => None,
                 Some(_) => session.stalled_since.or(since),

@@ -7,9 +7,9 @@ use pgimbal_wire::encode::TransactionStatus;
 
 use crate::ids::{PoolId, ServerId, SessionId};
 use crate::owed::OwedQueue;
-use crate::server_statements::ServerStatements;
 use crate::prepared::StatementId;
 use crate::reported::Reported;
+use crate::server_statements::ServerStatements;
 use crate::settings::SettingsId;
 use crate::shared::Slot;
 

@@ -81,7 +81,8 @@ impl Pooler {
 
     /// Answers what a waiting session waits for with an error.
     pub(crate) fn refuse_waiter(&mut self, id: SessionId, error: &Arc<[u8]>) {
-        let waits = self.session(id).is_some_and(|session| matches!(session.link, Link::Waiting(_)));
+        let waits =
+            self.session(id).is_some_and(|session| matches!(session.link, Link::Waiting(_)));
         if waits {
             self.stop_waiting(id);
             if let Some(session) = self.sessions.get_mut(id.index()) {
@@ -142,7 +143,12 @@ impl Pooler {
 }
 
 /// Writes what the client of a dead server connection is told, and puts its session in order.
-fn part_from_dead(session: &mut Session, server: &mut Server, keeps_state: bool, plan: &mut Plan) -> Aftermath {
+fn part_from_dead(
+    session: &mut Session,
+    server: &mut Server,
+    keeps_state: bool,
+    plan: &mut Plan,
+) -> Aftermath {
     undo_owed(session, server);
     session.bound_effects.clear();
     session.close_after_sync.clear();
@@ -191,8 +197,7 @@ fn last_words(server: &mut Server) -> Arc<[u8]> {
 /// transaction has failed if there was one.
 fn answer_owed(session: &mut Session, server: &mut Server, error: Arc<[u8]>, plan: &mut Plan) {
     let in_transaction = server.status != TransactionStatus::Idle;
-    let status =
-        if in_transaction { TransactionStatus::Failed } else { TransactionStatus::Idle };
+    let status = if in_transaction { TransactionStatus::Failed } else { TransactionStatus::Idle };
     // The error that ends what runs now may have been told already.
     let mut failed = server.since_ready.failed;
     let mut told = failed;

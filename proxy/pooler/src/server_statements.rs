@@ -148,7 +148,9 @@ impl ServerStatements {
             .filter(|(id, place)| {
                 self.is_sure(place)
                     && place.portal_in < transaction
-                    && self.unnamed_portal.is_none_or(|(used, when)| used != **id || when < transaction)
+                    && self
+                        .unnamed_portal
+                        .is_none_or(|(used, when)| used != **id || when < transaction)
             })
             .min_by_key(|(_, place)| place.used)
             .map(|(id, _)| *id)

@@ -62,7 +62,17 @@ pub(crate) fn judge(
     };
     let session = server.session().and_then(|session| pooler.sessions.get_mut(session.index()));
     let pool = &mut pooler.pools[server.pool.index()];
-    let turn = ServerTurn { server, session, pool, tables: &mut pooler.tables, now, buf, at: 0, plan, freed: Freed::No };
+    let turn = ServerTurn {
+        server,
+        session,
+        pool,
+        tables: &mut pooler.tables,
+        now,
+        buf,
+        at: 0,
+        plan,
+        freed: Freed::No,
+    };
     turn.run()
 }
 
@@ -225,7 +235,9 @@ impl ServerTurn<'_> {
         if have == 0 {
             return Err(Stop::Drained);
         }
-        let (Body::Forward(missing) | Body::Drop(missing)) = self.server.body else { return Ok(()) };
+        let (Body::Forward(missing) | Body::Drop(missing)) = self.server.body else {
+            return Ok(());
+        };
         let taken = have.min(missing as usize);
         let left = missing - taken as u32;
         if matches!(self.server.body, Body::Forward(_)) {

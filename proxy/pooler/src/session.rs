@@ -128,9 +128,10 @@ impl Link {
     #[must_use]
     pub const fn server(self) -> Option<ServerId> {
         match self {
-            Self::Fresh(server) | Self::Setup(server) | Self::Ready(server) | Self::Cleaning(server) => {
-                Some(server)
-            }
+            Self::Fresh(server)
+            | Self::Setup(server)
+            | Self::Ready(server)
+            | Self::Cleaning(server) => Some(server),
             Self::Unlinked | Self::Waiting(_) => None,
         }
     }

@@ -33,10 +33,8 @@ impl SharedCount {
 
     /// Takes one if fewer than `limit` are taken.
     fn take(&self, limit: u32) -> bool {
-        let taken = self
-            .taken
-            .fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1))
-            .is_ok();
+        let taken =
+            self.taken.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1)).is_ok();
         if !taken {
             self.crowded.store(true, Relaxed);
         }

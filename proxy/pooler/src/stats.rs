@@ -6,8 +6,10 @@ use std::time::Duration;
 use pgimbal_wire::error::SqlState;
 
 /// Upper bounds of the wait histogram's buckets, in microseconds; the last bucket has none.
-pub const WAIT_BUCKETS_MICROS: [u64; 14] =
-    [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 1_000_000, 10_000_000];
+pub const WAIT_BUCKETS_MICROS: [u64; 14] = [
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 1_000_000,
+    10_000_000,
+];
 
 /// Different SQLSTATEs that are counted apart in a pool; PostgreSQL has about 250, a nonsensical
 /// server must not fill memory with invented ones.
@@ -73,7 +75,7 @@ pub struct PoolStats {
     pub server_login_failures: u64,
     /// Server connections closed, for any reason.
     pub server_closes: u64,
-    /// Parses that a server was spared, because it had the statement.
+    /// Parses after which the client was given a statement that others share.
     pub parses_shared: u64,
     /// Parses that the proxy put in for a statement that a server did not have.
     pub parses_put_in: u64,

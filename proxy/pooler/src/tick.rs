@@ -190,14 +190,18 @@ impl Pooler {
                 if client.presence != Presence::Here {
                     return None;
                 }
-                if client.stalled_since.is_some_and(|s| now - s >= self.options.client_stall_timeout) {
+                if client
+                    .stalled_since
+                    .is_some_and(|s| now - s >= self.options.client_stall_timeout)
+                {
                     return Some(Due::Dismiss(
                         session,
                         SqlState::CONNECTION_FAILURE,
                         "the client does not read its result (client_stall_timeout)",
                     ));
                 }
-                let passed = |limit: Option<Duration>, since| limit.is_some_and(|l| now - since >= l);
+                let passed =
+                    |limit: Option<Duration>, since| limit.is_some_and(|l| now - since >= l);
                 if server.owed.is_empty() {
                     let idle = passed(config.idle_transaction_timeout, client.active_at);
                     if idle && server.status != TransactionStatus::Idle {
@@ -207,7 +211,9 @@ impl Pooler {
                             "terminating connection due to idle_transaction_timeout",
                         ));
                     }
-                } else if passed(config.query_timeout, client.active_at) && !server.since_ready.cancelled {
+                } else if passed(config.query_timeout, client.active_at)
+                    && !server.since_ready.cancelled
+                {
                     return Some(Due::Cancel);
                 }
                 let pinned = client.pin.is_set() || self.is_session_mode(server.pool);

@@ -121,7 +121,7 @@ const COUNTERS: &[Counter] = &[
     ("pgimbal_server_closes_total", "Server connections closed.", |p| p.stats.server_closes),
     (
         "pgimbal_parses_shared_total",
-        "Parses that a server was spared because it had the statement.",
+        "Parses after which the client was given a statement that others share.",
         |p| p.stats.parses_shared,
     ),
     (

@@ -185,10 +185,24 @@ impl Client {
         let mut state = worker.state.borrow_mut();
         if self.in_turn {
             state.panics += 1;
-            tracing::error!(session = self.session.serial, "a client's task has panicked; its connections are closed");
+            tracing::error!(
+                session = self.session.serial,
+                "a client's task has panicked; its connections are closed"
+            );
         }
         state.pooler.end(self.session);
         drop(state);
         worker.wake_housekeeping();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_thousand_idle_clients_fit_because_their_futures_are_small() {
+        let bytes = size_of::<ClientTask>();
+        assert!(bytes <= 256, "a client's future has {bytes} bytes");
     }
 }

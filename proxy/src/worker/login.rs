@@ -11,9 +11,9 @@ use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::startup::ProtocolVersion;
 use tokio::sync::oneshot;
 
+use super::Worker;
 use super::client::{Arriving, Client, ClientTask};
 use super::message::{Accepted, Message, Origin};
-use super::Worker;
 use crate::collect::{Connected, LoginResult, Refusal};
 use crate::login::{self, Arrival, Authenticated, Peer};
 use crate::tcp;
@@ -65,7 +65,11 @@ impl Worker {
             }
             Ok(Err(error)) => {
                 process.login(LoginResult::of(&error));
-                tracing::info!(peer = address_of(peer), sqlstate = error.sqlstate().as_str(), "login failed: {error}");
+                tracing::info!(
+                    peer = address_of(peer),
+                    sqlstate = error.sqlstate().as_str(),
+                    "login failed: {error}"
+                );
             }
             Err(_) => {
                 process.login(LoginResult::Timeout);
@@ -86,9 +90,10 @@ impl Worker {
         }
         if process.clients() > u64::from(process.max_client_conn()) {
             process.client_refused(Refusal::MaxClientConn);
-            let report = Report::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
-                .detail("pgimbal serves as many clients as max_client_conn allows.")
-                .hint("Raise max_client_conn, or close connections that are not needed.");
+            let report =
+                Report::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+                    .detail("pgimbal serves as many clients as max_client_conn allows.")
+                    .hint("Raise max_client_conn, or close connections that are not needed.");
             return refuse(client, report).await;
         }
         let key = PoolKey { database: client.database.clone(), user: client.user.clone() };
@@ -129,7 +134,11 @@ impl Worker {
         let long = guest.version >= ProtocolVersion::V3_2;
         let mut state = self.state.borrow_mut();
         let session = state.pooler.arrive(pool, Instant::now(), |process_id| {
-            if long { CancelKey::long(process_id, secret) } else { CancelKey::short(process_id, secret) }
+            if long {
+                CancelKey::long(process_id, secret)
+            } else {
+                CancelKey::short(process_id, secret)
+            }
         });
         state.set_address(session, guest.address);
         drop(state);

@@ -35,7 +35,12 @@ impl Worker {
         });
     }
 
-    fn dial_ended(self: &Rc<Self>, id: ServerId, target: Arc<dial::Target>, result: Result<dial::Dialed, DialError>) {
+    fn dial_ended(
+        self: &Rc<Self>,
+        id: ServerId,
+        target: Arc<dial::Target>,
+        result: Result<dial::Dialed, DialError>,
+    ) {
         let now = Instant::now();
         let mut state = self.state.borrow_mut();
         match result {
@@ -45,11 +50,16 @@ impl Worker {
                     BackendKey { process_id: cancel.process_id, secret: cancel.key.clone() }
                 });
                 tracing::debug!(%address, process_id = backend_key.process_id, "server connection opened");
-                state.servers.insert(id, ServerIo::new(transport, address, target, cancel, residual));
+                state
+                    .servers
+                    .insert(id, ServerIo::new(transport, address, target, cancel, residual));
                 state.pooler.dialed(id, Dialed { backend_key, parameters }, now);
             }
             Err(error) => {
-                tracing::warn!(sqlstate = error.sqlstate().as_str(), "cannot open a server connection: {error}");
+                tracing::warn!(
+                    sqlstate = error.sqlstate().as_str(),
+                    "cannot open a server connection: {error}"
+                );
                 let mut message = Vec::new();
                 error.encode(Severity::Error, &mut message);
                 let body = message.get(HEADER_LEN..).unwrap_or_default();
@@ -103,7 +113,8 @@ impl Worker {
 async fn say_goodbye(mut io: ServerIo) {
     let mut terminate = Vec::new();
     encode::terminate(&mut terminate);
-    let sent = poll_fn(|cx| io.transport.poll_write_vectored(cx, &[IoSlice::new(&terminate)])).await;
+    let sent =
+        poll_fn(|cx| io.transport.poll_write_vectored(cx, &[IoSlice::new(&terminate)])).await;
     if sent.is_err() || poll_fn(|cx| io.transport.poll_flush(cx)).await.is_err() {
         return;
     }

@@ -92,7 +92,12 @@ impl Servers {
 
     /// Writes what the server has not taken yet, as far as it takes it now.
     #[inline]
-    pub(super) fn flush(&mut self, id: ServerId, free: &mut FreeList, cx: &mut Context<'_>) -> io::Result<()> {
+    pub(super) fn flush(
+        &mut self,
+        id: ServerId,
+        free: &mut FreeList,
+        cx: &mut Context<'_>,
+    ) -> io::Result<()> {
         match self.get(id) {
             Some(io) if !io.outbox.is_empty() || io.transport.wants_flush() => {
                 match io.outbox.poll_flush(&mut io.transport, free, cx) {

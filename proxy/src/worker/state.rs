@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 use super::inbox::ReadBuffer;
 use super::outbox::FreeList;
 use super::servers::Servers;
-use crate::directory::Directory;
 use crate::dial::Target;
+use crate::directory::Directory;
 use crate::login::LoginContext;
 
 /// One worker's state.

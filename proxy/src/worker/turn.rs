@@ -3,17 +3,14 @@
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use pgimbal_pooler::arrival::Greeting;
 use pgimbal_pooler::checkout::Checkout;
-use pgimbal_pooler::departure::Departure;
 use pgimbal_pooler::ids::ServerId;
 use pgimbal_pooler::plan::{HOLD_LIMIT, Stop};
 use pgimbal_pooler::server_life::Aftermath;
 use pgimbal_pooler::session::{Link, Presence};
-use pgimbal_wire::error::{Severity, with_severity};
 
 use super::client::{Client, InputState, Stage};
-use super::inbox::{Inbox, Input, ReadBuffer};
+use super::inbox::{Input, ReadBuffer};
 use super::outbox::Source;
 use super::state::State;
 
@@ -34,7 +31,7 @@ pub(super) struct Turn<'a, 'c> {
 
 /// What a part of a turn has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     Idle,
     Moved,
 }
@@ -43,7 +40,8 @@ impl Turn<'_, '_> {
     /// Runs the turn; whether the task is over.
     pub(super) fn run(mut self) -> bool {
         for _ in 0..BUFFERS_PER_TURN {
-            if matches!(self.client.stage, Stage::Greeting(_) | Stage::Serving) && self.dismissed() {
+            if matches!(self.client.stage, Stage::Greeting(_) | Stage::Serving) && self.dismissed()
+            {
                 continue;
             }
             let step = match self.client.stage {
@@ -62,52 +60,6 @@ impl Turn<'_, '_> {
         false
     }
 
-    /// Somebody has decided that the client's connection ends.
-    fn dismissed(&mut self) -> bool {
-        let farewell = self.state.pooler.take_farewell(self.client.session);
-        if let Some(farewell) = &farewell {
-            self.client.outbox.push(farewell);
-            self.client.stage = Stage::Closing;
-        }
-        farewell.is_some()
-    }
-
-    fn greet(&mut self) -> Step {
-        let Stage::Greeting(arriving) = &mut self.client.stage else { return Step::Moved };
-        match self.state.pooler.greet(self.client.session, &arriving.parameters, self.now) {
-            Greeting::Wait => {
-                // A client that leaves while it waits must not keep its place.
-                let gone = self.client.transport.as_mut().is_some_and(|transport| {
-                    let mut nothing = Inbox::default();
-                    match nothing.poll_read(transport, self.buffer, self.cx) {
-                        Poll::Ready(Ok(None) | Err(_)) => true,
-                        Poll::Ready(Ok(Some(input))) => {
-                            self.client.inbox.append(input.bytes(self.buffer));
-                            false
-                        }
-                        Poll::Pending => false,
-                    }
-                });
-                if !gone {
-                    return Step::Idle;
-                }
-                self.client.stage = Stage::Departed(Presence::Vanished);
-            }
-            Greeting::Ready(messages) => {
-                self.client.outbox.push(&arriving.pending_output);
-                self.client.outbox.push(&messages);
-                self.client.stage = Stage::Serving;
-            }
-            Greeting::Refused(error) => {
-                let mut message = Vec::new();
-                with_severity(&error, Severity::Fatal, &mut message);
-                self.client.outbox.push(&message);
-                self.client.stage = Stage::Closing;
-            }
-        }
-        Step::Moved
-    }
-
     fn serve(&mut self) -> Step {
         self.flush_client();
         let mut step = Step::Idle;
@@ -120,67 +72,8 @@ impl Turn<'_, '_> {
         if matches!(self.client.stage, Stage::Serving) { step } else { Step::Moved }
     }
 
-    /// The last words to the client; it leaves when it has them, or will not take them.
-    fn close(&mut self) -> Step {
-        self.flush_client();
-        if !self.client.outbox.is_empty() && matches!(self.client.stage, Stage::Closing) {
-            // A client that takes nothing must not keep a server connection by it.
-            if self.client.goodbye_tried {
-                self.client.stage = Stage::Departed(Presence::Vanished);
-                return Step::Moved;
-            }
-            self.client.goodbye_tried = true;
-            return Step::Moved;
-        }
-        self.client.stage = Stage::Departed(Presence::Vanished);
-        Step::Moved
-    }
-
-    /// The client has left; its server connection is brought to an end that is clean.
-    fn depart(&mut self, presence: Presence) -> Step {
-        self.client.drop_transport(self.state, self.cx);
-        let session = self.client.session;
-        let server = self.state.pooler.session(session).and_then(|session| session.link.server());
-        if let Some(server) = server {
-            if self.state.servers.flush(server, &mut self.state.free, self.cx).is_err() {
-                self.server_ended(server);
-                return Step::Moved;
-            }
-            if !self.state.servers.is_flushed(server) {
-                return Step::Idle;
-            }
-        }
-        self.state.plan.clear();
-        let departure = self.state.pooler.depart(session, presence, self.now, &mut self.state.plan);
-        if let Some(server) = server {
-            let source = Source { judged: &[], made: &self.state.plan.scratch };
-            let pieces = &self.state.plan.to_server;
-            // A server that takes nothing any more is noticed by the next read.
-            let _ = self.state.servers.send(server, &mut self.state.free, self.cx, source, pieces);
-        }
-        match (departure, server) {
-            (Departure::Later, Some(server)) => match self.read_server(server) {
-                Poll::Pending => Step::Idle,
-                Poll::Ready(Some(input)) => {
-                    self.judge_server(server, &input);
-                    Step::Moved
-                }
-                Poll::Ready(None) => {
-                    self.server_ended(server);
-                    Step::Moved
-                }
-            },
-            (Departure::Over, _) | (Departure::Later, None) => {
-                self.state.pooler.end(session);
-                self.state.unwatch(session);
-                self.client.stage = Stage::Over;
-                Step::Moved
-            }
-        }
-    }
-
     /// Writes what the client has not taken yet.
-    fn flush_client(&mut self) {
+    pub(super) fn flush_client(&mut self) {
         let Client { transport, outbox, session, .. } = &mut *self.client;
         let Some(transport) = transport else { return };
         if outbox.is_empty() && !transport.wants_flush() {
@@ -222,11 +115,11 @@ impl Turn<'_, '_> {
     }
 
     /// What the server has sent; `None` is its end, in order or not.
-    fn read_server(&mut self, server: ServerId) -> Poll<Option<Input>> {
+    pub(super) fn read_server(&mut self, server: ServerId) -> Poll<Option<Input>> {
         self.state.servers.poll_read(server, self.buffer, self.cx).map(|read| read.ok().flatten())
     }
 
-    fn judge_server(&mut self, server: ServerId, input: &Input) {
+    pub(super) fn judge_server(&mut self, server: ServerId, input: &Input) {
         let mut at = 0;
         loop {
             let bytes = &input.bytes(self.buffer)[at..];
@@ -236,7 +129,8 @@ impl Turn<'_, '_> {
             let source = Source { judged: bytes, made: &state.plan.scratch };
             self.client.send(&mut state.free, self.cx, source, &state.plan.to_client);
             // A server that takes nothing any more is noticed by the next read.
-            let _ = state.servers.send(server, &mut state.free, self.cx, source, &state.plan.to_server);
+            let _ =
+                state.servers.send(server, &mut state.free, self.cx, source, &state.plan.to_server);
             at += judged.taken as usize;
             let rest = &input.bytes(self.buffer)[at..];
             match judged.stop {
@@ -266,7 +160,7 @@ impl Turn<'_, '_> {
     }
 
     /// The server connection is gone or cannot be used any more.
-    fn server_ended(&mut self, server: ServerId) {
+    pub(super) fn server_ended(&mut self, server: ServerId) {
         let state = &mut *self.state;
         self.client.checkin_due = false;
         state.plan.clear();
@@ -282,7 +176,8 @@ impl Turn<'_, '_> {
 
     /// Judges what the client sent and writes what is for the server.
     fn move_from_client(&mut self) -> Step {
-        let link = self.state.pooler.session(self.client.session).map_or(Link::Unlinked, |s| s.link);
+        let link =
+            self.state.pooler.session(self.client.session).map_or(Link::Unlinked, |s| s.link);
         if let Some(server) = link.server()
             && !self.state.servers.is_flushed(server)
         {
@@ -303,7 +198,9 @@ impl Turn<'_, '_> {
                 return Step::Moved;
             }
             InputState::Blocked if !matches!(link, Link::Waiting(_)) => return Step::Idle,
-            InputState::Blocked if self.client.inbox.held().len() >= HOLD_LIMIT => return Step::Idle,
+            InputState::Blocked if self.client.inbox.held().len() >= HOLD_LIMIT => {
+                return Step::Idle;
+            }
             _ => {}
         }
         let Client { transport, inbox, input, .. } = &mut *self.client;

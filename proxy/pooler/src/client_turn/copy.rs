@@ -20,7 +20,8 @@ impl ClientTurn<'_> {
         // CopyData is not looked into: it streams as it comes. The others are judged whole.
         if header.tag == frontend::COPY_DATA {
             let rest = &self.buf[self.at..];
-            let body = &rest[pgimbal_wire::frame::HEADER_LEN..(header.total as usize).min(rest.len())];
+            let body =
+                &rest[pgimbal_wire::frame::HEADER_LEN..(header.total as usize).min(rest.len())];
             let message = Message { header, body, start: self.at };
             self.forward(message);
             return Ok(());

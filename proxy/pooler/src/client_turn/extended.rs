@@ -14,8 +14,8 @@ use crate::effect::Effect;
 use crate::owed::{Origin, Owed, ParseInFlight};
 use crate::plan::Stop;
 use crate::prepared::{Statement, StatementKind};
-use crate::server_statements::{Found, Portal};
 use crate::server::UnnamedStatement;
+use crate::server_statements::{Found, Portal};
 use crate::session::{Link, Phase};
 use crate::text::{self, Statements, Taint};
 
@@ -291,7 +291,12 @@ impl<'a> ClientTurn<'a> {
 
     /// Makes sure that the server has the statement that the client calls `name`, and writes what
     /// the server calls it. A name that nobody knows is left for the server to refuse.
-    fn need_named(&mut self, name: &[u8], portal: Option<&[u8]>, server_name: &mut Vec<u8>) -> Step {
+    fn need_named(
+        &mut self,
+        name: &[u8],
+        portal: Option<&[u8]>,
+        server_name: &mut Vec<u8>,
+    ) -> Step {
         let known: Option<Rc<Statement>> =
             self.session.statements.as_ref().and_then(|names| names.get(name)).cloned();
         let Some(statement) = known else {

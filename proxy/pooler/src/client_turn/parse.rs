@@ -45,7 +45,8 @@ impl ClientTurn<'_> {
         let before = self.unnamed_before(Origin::Client);
         if kept && message.is_whole() {
             let kind = kind_of(&text::judge(parse.text, self.reading()));
-            let mut body = self.session.unnamed.take().map(|before| before.body).unwrap_or_default();
+            let mut body =
+                self.session.unnamed.take().map(|before| before.body).unwrap_or_default();
             body.clear();
             body.extend_from_slice(&message.body[1..]);
             self.session.set_unnamed(Some(Unnamed { body, kind }));
@@ -86,14 +87,18 @@ impl ClientTurn<'_> {
     pub(super) fn unnamed_before(&mut self, origin: Origin) -> Option<Box<UnnamedBefore>> {
         let server = self.server.as_deref().filter(|server| server.owed.may_skip())?;
         let session = &mut self.session;
-        let client = (origin == Origin::Client)
-            .then(|| (session.unnamed.take(), session.unnamed_is_unkept));
+        let client =
+            (origin == Origin::Client).then(|| (session.unnamed.take(), session.unnamed_is_unkept));
         Some(Box::new(UnnamedBefore { client, server: server.unnamed }))
     }
 
     /// A text that is kept: any server can be given it, so its statement can be shared.
     fn parse_named(&mut self, message: Message<'_>, parse: Parse<'_>) -> Step {
-        if self.session.statements.as_ref().is_some_and(|names| names.len() >= CLIENT_STATEMENTS_LIMIT)
+        if self
+            .session
+            .statements
+            .as_ref()
+            .is_some_and(|names| names.len() >= CLIENT_STATEMENTS_LIMIT)
         {
             return Err(self.violation("too many prepared statements"));
         }
@@ -102,9 +107,10 @@ impl ClientTurn<'_> {
         let reading = self.reading();
         let settings = self.tables.parse_fingerprint(self.session.settings.current());
         let changes = self.pool.shared.database.schema_changes();
-        let statement = self.tables.statements.parse(body, settings, changes, |text| {
-            kind_of(&text::judge(text, reading))
-        });
+        let statement = self
+            .tables
+            .statements
+            .parse(body, settings, changes, |text| kind_of(&text::judge(text, reading)));
         let change = self.rename(parse.name, Some(Rc::clone(&statement)));
         self.forward_parse(message, parse.name, &statement, change)?;
         // Whether an older statement may be shared instead depends on what the rows look like.
@@ -216,8 +222,7 @@ impl ClientTurn<'_> {
             server.owed.push(Owed::Evict(victim));
             let mut name = Vec::with_capacity(48);
             crate::prepared::write_server_name(victim, &mut name);
-            self.plan
-                .make_for_server(|out| encode::close(out, encode::NameKind::Statement, &name));
+            self.plan.make_for_server(|out| encode::close(out, encode::NameKind::Statement, &name));
         }
     }
 
@@ -233,9 +238,14 @@ impl ClientTurn<'_> {
 
     /// A statement that is about to be parsed on another server is from then on one that was
     /// parsed under the settings of that time: nobody else may take it for one under the old ones.
-    pub(super) fn under_current_settings(&mut self, name: &[u8], statement: Rc<Statement>) -> Rc<Statement> {
+    pub(super) fn under_current_settings(
+        &mut self,
+        name: &[u8],
+        statement: Rc<Statement>,
+    ) -> Rc<Statement> {
         let settings = self.tables.parse_fingerprint(self.session.settings.current());
-        let Some(body) = statement.body.as_deref().filter(|_| statement.settings != settings) else {
+        let Some(body) = statement.body.as_deref().filter(|_| statement.settings != settings)
+        else {
             return statement;
         };
         let changes = self.pool.shared.database.schema_changes();

@@ -72,7 +72,9 @@ impl ClientTurn<'_> {
         match &verdict.statements {
             Statements::One(statement) => Effect::of(statement).into_iter().collect(),
             Statements::Many if !verdict.taints.is_empty() => {
-                let Some(sequence) = text::sequence(text, self.reading()) else { return Vec::new() };
+                let Some(sequence) = text::sequence(text, self.reading()) else {
+                    return Vec::new();
+                };
                 let effects: Vec<Effect> = sequence.iter().filter_map(Effect::of).collect();
                 // The servers know a client's statement under another name: one at a time.
                 if effects.iter().any(|effect| matches!(effect, Effect::Deallocate(_))) {
@@ -248,7 +250,9 @@ impl ClientTurn<'_> {
         self.await_owed()?;
         let server = self.server()?;
         if server.status != TransactionStatus::Failed {
-            server.owed.push(Owed::Parse(Box::new(ParseInFlight { statement: None, change: None })));
+            server
+                .owed
+                .push(Owed::Parse(Box::new(ParseInFlight { statement: None, change: None })));
             self.plan.make_for_server(|out| encode::parse(out, name, b"", &[0, 0]));
         }
         Ok(())

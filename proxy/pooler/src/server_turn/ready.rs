@@ -9,7 +9,7 @@ use crate::plan::Stop;
 use crate::prepared::write_server_name;
 use crate::server::SinceReady;
 use crate::server_statements::Found;
-use crate::session::{Session, Link, Presence};
+use crate::session::{Link, Presence, Session};
 use crate::settings::SettingsId;
 
 impl ServerTurn<'_> {
@@ -99,7 +99,8 @@ impl ServerTurn<'_> {
 
     /// Closes the statements in whose place the client shares another's. No portal is open then.
     fn close_surplus(&mut self) {
-        let free = self.server.status == TransactionStatus::Idle && !self.server.since_ready.segment_open;
+        let free =
+            self.server.status == TransactionStatus::Idle && !self.server.since_ready.segment_open;
         // Half a message of the client's must not be interrupted.
         let between = self.session.as_deref().is_none_or(Session::between_server_messages);
         if self.server.surplus.is_empty() || !free || !between {

@@ -63,7 +63,9 @@ impl ServerTurn<'_> {
         // Of an enormous description its beginning must do; it has thousands of columns then.
         let seen = &body[..body.len().min(HOLD_LIMIT - HEADER_LEN)];
         let rows = self.tables.statements.fingerprint([(&b"rows"[..], seen)].into_iter());
-        let Some(newest) = self.tables.statements.described(&describe.statement, rows) else { return };
+        let Some(newest) = self.tables.statements.described(&describe.statement, rows) else {
+            return;
+        };
         self.pool.stats.parses_shared += 1;
         self.server.surplus.push(describe.statement.id);
         let names = self.session.as_deref_mut().and_then(|session| session.statements.as_mut());
@@ -177,7 +179,9 @@ impl ServerTurn<'_> {
     }
 
     fn undo(&mut self, change: NameChange) {
-        if let Some(names) = self.session.as_deref_mut().and_then(|s: &mut Session| s.statements.as_mut()) {
+        if let Some(names) =
+            self.session.as_deref_mut().and_then(|s: &mut Session| s.statements.as_mut())
+        {
             names.set(&change.name, change.before);
         }
     }
@@ -191,7 +195,9 @@ impl ServerTurn<'_> {
 
     pub(super) fn parameter_status(&mut self, body: &[u8]) -> Result<Fate, Stop> {
         let mut parts = body.split(|&byte| byte == 0);
-        let (Some(name), Some(value)) = (parts.next(), parts.next()) else { return Err(Stop::Fault) };
+        let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
+            return Err(Stop::Fault);
+        };
         self.server.reported = self.tables.reported.with(&self.server.reported, name, value);
         let own = self.answers_own().is_some();
         let Some(session) = self.session.as_deref_mut() else { return Ok(Fate::Swallow) };

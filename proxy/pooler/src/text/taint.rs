@@ -5,7 +5,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Taint {
-    /// SET or RESET beside other statements (see [`super::sequence`]).
+    /// SET or RESET beside other statements (see [`super::sequence()`]).
     SetInLongerText,
     /// A SET whose form or size is not followed (above [`super::KEPT`] bytes, `U&''`, `FROM CURRENT`).
     SetUnread,
