@@ -209,12 +209,16 @@ impl Client {
                 .then(|| format!("waits for ever: {}", story()));
         }
         if let Some(next) = self.expected.front() {
-            return Some(format!("never got {:?}: {}", message::shown(&[next.clone()]), story()));
+            return Some(format!(
+                "never got {:?}: {}",
+                message::shown(std::slice::from_ref(next)),
+                story()
+            ));
         }
         if let Some(early) = self.early.front() {
             return Some(format!(
                 "got {:?} for nothing: {}",
-                message::shown(&[early.clone()]),
+                message::shown(std::slice::from_ref(early)),
                 story()
             ));
         }
