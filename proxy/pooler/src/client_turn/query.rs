@@ -249,7 +249,8 @@ impl ClientTurn<'_> {
         }
         self.await_owed()?;
         let server = self.server()?;
-        if server.status != TransactionStatus::Failed {
+        // In an open segment the failed transaction may have ended already.
+        if server.status != TransactionStatus::Failed || server.since_ready.segment_open {
             server
                 .owed
                 .push(Owed::Parse(Box::new(ParseInFlight { statement: None, change: None })));
