@@ -244,6 +244,7 @@ impl ClientTurn<'_> {
     ///
     /// Nothing may be owed then: in a transaction that fails meanwhile the name would stay.
     pub(super) fn lend_name(&mut self, name: &[u8]) -> Step {
+        self.settled_name(name)?;
         if !self.knows(name) {
             return Ok(());
         }
