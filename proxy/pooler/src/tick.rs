@@ -19,6 +19,10 @@ use crate::session::{Link, Presence};
 /// be helped by another worker, twice over.
 pub const WAITING_TICK: Duration = Duration::from_millis(2);
 
+/// How often it is to be called while those who wait can only be helped by this worker itself:
+/// what remains to be done for them is to look at the longest wait.
+pub const LONELY_TICK: Duration = Duration::from_millis(20);
+
 /// How often it is to be called otherwise; the finest limit that anybody sets is a second or so.
 pub const QUIET_TICK: Duration = Duration::from_millis(100);
 
@@ -47,10 +51,23 @@ impl Pooler {
         }
     }
 
-    /// Whether anybody waits, so that the next tick is due soon.
+    /// When the next tick is due.
     #[must_use]
-    pub fn anybody_waits(&self) -> bool {
-        self.pools.iter().any(|pool| pool.waiting > 0 || !pool.logins.is_empty())
+    pub fn pause(&self) -> Duration {
+        let mut pause = QUIET_TICK;
+        for pool in self.pools.iter().filter(|pool| pool.waiting > 0 || !pool.logins.is_empty()) {
+            if self.has_others(pool) {
+                return WAITING_TICK;
+            }
+            pause = LONELY_TICK;
+        }
+        pause
+    }
+
+    /// Whether other workers have server connections of the pool.
+    fn has_others(&self, pool: &Pool) -> bool {
+        let mine = pool.shared.share(self.worker).open.load(Relaxed);
+        pool.shared.open_count() > mine
     }
 
     fn help_waiters(&mut self, id: PoolId, now: Instant) {

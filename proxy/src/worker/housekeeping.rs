@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use pgimbal_pooler::tick::{QUIET_TICK, WAITING_TICK};
+use pgimbal_pooler::tick::QUIET_TICK;
 
 use super::Worker;
 
@@ -12,15 +12,12 @@ impl Worker {
     pub(super) async fn keep_house(self: Rc<Self>) {
         let mut looked_over = Instant::now();
         loop {
-            let waits = self.state.borrow().pooler.anybody_waits();
-            if waits {
-                tokio::time::sleep(WAITING_TICK).await;
-            } else {
-                let pause = tokio::time::sleep(QUIET_TICK);
-                tokio::select! {
-                    () = pause => {}
-                    () = self.housekeeping.notified() => continue,
-                }
+            let pause = self.state.borrow().pooler.pause();
+            self.pause.set(pause);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // Something has come up that cannot wait so long.
+                () = self.housekeeping.notified() => continue,
             }
             let now = Instant::now();
             {
