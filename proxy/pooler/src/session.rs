@@ -49,7 +49,8 @@ pub struct Session {
     pub bound_effects: Vec<(Box<[u8]>, Effect)>,
     /// How many statements without a kept text it has had: they are told apart by it.
     pub unkept_serial: u32,
-    /// Names to close on the server after the next Sync (probes for duplicates).
+    /// Names to close on the server after the next Sync: probes for duplicates, and names that were
+    /// lent.
     pub close_after_sync: Vec<Box<[u8]>>,
     /// The errors that stand in for a server that is not there.
     pub offline: Option<Box<Offline>>,

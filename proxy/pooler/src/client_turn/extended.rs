@@ -192,9 +192,7 @@ impl<'a> ClientTurn<'a> {
             server.statements.end_segment();
             self.plan.make_for_server(|out| {
                 for name in &probes {
-                    let mut server_name = Vec::new();
-                    write_client_name(name, &mut server_name);
-                    encode::close(out, NameKind::Statement, &server_name);
+                    encode::close(out, NameKind::Statement, name);
                 }
                 encode::sync(out);
             });

@@ -169,9 +169,9 @@ impl ClientTurn<'_> {
 
     /// A name that is in use already: PostgreSQL itself says so, and rolls back what it must.
     fn parse_duplicate(&mut self, message: Message<'_>, parse: Parse<'_>) -> Step {
-        self.session.close_after_sync.push(parse.name.into());
         let mut name = Vec::with_capacity(parse.name.len());
         write_client_name(parse.name, &mut name);
+        self.session.close_after_sync.push(name.as_slice().into());
         let server = self.server()?;
         server.owed.push(Owed::Parse(Box::new(ParseInFlight { statement: None, change: None })));
         server.owed.pass();

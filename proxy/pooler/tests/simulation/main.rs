@@ -19,7 +19,8 @@ use random::Random;
 use world::{Shape, Troubles, World, pool};
 
 /// Seeds that once failed.
-const ONCE_FAILED: &[u64] = &[67, 77, 89, 93, 96, 110, 115, 116, 194, 198, 613, 1016, 1692, 2133, 4388, 5094, 5842];
+const ONCE_FAILED: &[u64] =
+    &[67, 77, 89, 93, 96, 110, 115, 116, 194, 198, 613, 1016, 1692, 2133, 4388, 5094, 5842];
 
 /// How long the usual run may take.
 const BUDGET: Duration = Duration::from_secs(15);

@@ -176,7 +176,7 @@ fn prepared_text(random: &mut Random, client: &mut Client, alone: bool) -> Strin
         12 => "fail $1".into(),
         13 => "bad $1".into(),
         14 => String::new(),
-        15 => if block { "commit" } else { "begin" }.into(),
+        15 if block || !alone => if block { "commit" } else { "begin" }.into(),
         16 => "rollback".into(),
         17 if !alone => setting(random, client).replace("reset", "show"),
         18 if !alone => "discard all".into(),
