@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use crate::certificates::Certificates;
 use crate::port::free_port;
 use crate::postgres::{PASSWORD_SUFFIX, Postgres, program_directory};
-use crate::process::{self, Process};
+use crate::process::{self, Directory, Process};
 use crate::program::print_tail;
 use crate::startup::Login;
 use crate::until::{SOON, eventually};
@@ -20,7 +20,7 @@ use crate::wire_client::WireClient;
 /// A running `pgimbal`, ended on drop, which fails the test when its log tells of a panic.
 pub struct Pgimbal {
     process: Option<Process>,
-    directory: PathBuf,
+    directory: Directory,
     /// The port for clients.
     pub port: u16,
     /// The port of `/metrics`.
@@ -289,15 +289,12 @@ impl Pgimbal {
 
 impl Drop for Pgimbal {
     fn drop(&mut self) {
-        let Some(process) = self.process.take() else { return };
-        let log = process.log();
-        drop(process);
+        let log = self.process.take().map(|process| process.log()).unwrap_or_default();
         let panicked = log.contains("panicked at");
         if std::thread::panicking() {
             let config = self.config.text(self.port, self.http_port, &self.directory);
             print_tail("pgimbal", &format!("{config}\n{log}"));
         }
-        let _ = fs::remove_dir_all(&self.directory);
         assert!(!panicked || std::thread::panicking(), "pgimbal panicked:\n{log}");
     }
 }

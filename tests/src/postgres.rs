@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::certificates::Certificates;
 use crate::port::free_port;
-use crate::process::{self, Process};
+use crate::process::{self, Directory, Process};
 use crate::startup::Login;
 use crate::until::{SOON, eventually};
 use crate::wire_client::WireClient;
@@ -40,7 +40,7 @@ host all all 127.0.0.1/32 scram-sha-256
 /// A running cluster with a database `app`, dropped with everything it wrote.
 pub struct Postgres {
     process: Option<Process>,
-    directory: PathBuf,
+    directory: Directory,
     options: Vec<String>,
     /// Its TCP port on 127.0.0.1.
     pub port: u16,
@@ -90,7 +90,7 @@ impl Postgres {
         let directory = process::directory("pg");
         let data = directory.join("data");
         run(Command::new("cp").arg("-a").arg("--reflink=auto").arg(template()).arg(&data));
-        run(Command::new("chown").arg("--reference").arg(&data).arg(&directory));
+        run(Command::new("chown").arg("--reference").arg(&data).arg(&*directory));
         change(&data);
         let mut server = Self {
             process: None,
@@ -112,7 +112,7 @@ impl Postgres {
         let _ = fs::remove_file(self.directory.join("data/postmaster.pid"));
         let mut command = as_postgres(&bin().join("postgres"));
         command.arg("-D").arg(self.directory.join("data"));
-        command.arg("-k").arg(&self.directory).arg("-p").arg(self.port.to_string());
+        command.arg("-k").arg(&*self.directory).arg("-p").arg(self.port.to_string());
         let fixed =
             ["listen_addresses=127.0.0.1", "log_line_prefix=%m [%p] %u@%d ", "log_connections=on"];
         for setting in fixed.iter().copied().chain(self.options.iter().map(String::as_str)) {
@@ -214,7 +214,6 @@ impl Drop for Postgres {
             crate::program::print_tail("PostgreSQL", &self.log());
         }
         self.process = None;
-        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
@@ -259,7 +258,6 @@ fn template() -> PathBuf {
         let _ = fs::remove_dir_all(&partial);
         run(Command::new("cp").arg("-a").arg(scratch.join("data")).arg(&partial));
         fs::rename(&partial, &template).expect("the template");
-        let _ = fs::remove_dir_all(&scratch);
     }
     template
 }

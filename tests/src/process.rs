@@ -119,19 +119,37 @@ impl Drop for Process {
     }
 }
 
+/// A directory that is removed with everything in it on drop.
+#[derive(Debug)]
+pub struct Directory(PathBuf);
+
+impl std::ops::Deref for Directory {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// A fresh directory under the system's temporary directory that every user may enter.
 ///
 /// # Panics
 /// When it cannot be made.
 #[must_use]
-pub fn directory(name: &str) -> PathBuf {
+pub fn directory(name: &str) -> Directory {
     use std::os::unix::fs::PermissionsExt;
-    // Short, since a socket's path has room for 107 bytes; the port range makes it unique.
-    let path =
-        std::env::temp_dir().join(format!("pgimbal-{name}-{}-{}", std::process::id(), unique()));
+    // Short, since a socket's path has room for 107 bytes.
+    let name = format!("pgimbal-{name}-{}-{}", std::process::id(), unique());
+    let path = std::env::temp_dir().join(name);
     std::fs::create_dir_all(&path).expect("a temporary directory");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("permissions");
-    path
+    Directory(path)
 }
 
 fn unique() -> String {

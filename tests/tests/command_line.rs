@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pgimbal_tests::pgimbal::{program, undisturbed};
 use pgimbal_tests::port::free_port;
-use pgimbal_tests::process::{Process, directory};
+use pgimbal_tests::process::{Directory, Process, directory};
 use pgimbal_tests::program::{Finished, run};
 use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::{Login, Postgres, WireClient};
@@ -59,7 +59,6 @@ fn configuration_errors_exit_78_and_say_where() {
     let missing = pgimbal(&["run", "--config", "/no/such/file.toml"], &[]);
     assert_eq!(missing.code, Some(78));
     assert!(missing.stderr.contains("/no/such/file.toml"), "{}", missing.stderr);
-    let _ = std::fs::remove_dir_all(directory);
 }
 
 #[test]
@@ -73,7 +72,6 @@ fn the_environment_is_judged_like_the_file() {
     assert_eq!(unknown.code, Some(78), "{}", unknown.stderr);
     let nested = pgimbal(&["check", "--config", &file], &[("PGIMBAL_DATABASES__APP__PORT", "x")]);
     assert_eq!(nested.code, Some(78), "{}", nested.stderr);
-    let _ = std::fs::remove_dir_all(directory);
 }
 
 #[test]
@@ -101,21 +99,24 @@ fn check_says_whether_the_servers_answer() {
     let said = format!("{}{}", down.stdout, down.stderr);
     assert_ne!(down.code, Some(0), "{said}");
     assert!(said.contains(&closed.to_string()), "{said}");
-    let _ = std::fs::remove_dir_all(directory);
 }
 
 /// Runs pgimbal without any file, until it listens.
-fn without_a_file(arguments: &[&str], environment: &[(&str, &str)], port: u16) -> Process {
+fn without_a_file(
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+    port: u16,
+) -> (Process, Directory) {
     let directory = directory("upstream");
     let mut command = undisturbed(program());
     command.args(arguments).args(["--listen", &format!("127.0.0.1:{port}")]);
-    command.env("HOME", &directory).envs(environment.iter().copied()).current_dir(&directory);
+    command.env("HOME", &*directory).envs(environment.iter().copied()).current_dir(&*directory);
     let mut process = Process::start(command, &directory, Signal::KILL);
     eventually("pgimbal listens", SOON, || {
         assert!(process.ended().is_none(), "pgimbal ended: {}", process.log());
         TcpStream::connect(("127.0.0.1", port)).is_ok()
     });
-    process
+    (process, directory)
 }
 
 #[test]
@@ -123,7 +124,7 @@ fn an_upstream_needs_no_file() {
     let pg = Postgres::start();
     let port = free_port();
     let url = format!("postgres://scram:scram-secret@127.0.0.1:{}/app", pg.port);
-    let process = without_a_file(&["--upstream", &url], &[], port);
+    let (process, _home) = without_a_file(&["--upstream", &url], &[], port);
     let mut client = WireClient::tcp(port);
     client.log_in(&Login::new("scram", "app", "scram-secret")).expect("a login");
     assert_eq!(client.value("select current_user"), "scram");
@@ -151,13 +152,12 @@ fn an_upstream_from_libpqs_environment_and_pgpass() {
         ("PGPASSFILE", file.to_str().expect("a path")),
     ];
     let port = free_port();
-    let process =
+    let (process, _home) =
         without_a_file(&["--upstream", "postgres://", "--pool-size", "3"], &environment, port);
     let mut client = WireClient::tcp(port);
     client.log_in(&Login::new("scram", "app", "scram-secret")).expect("a login");
     assert_eq!(client.value("select 1"), "1");
     drop(process);
-    let _ = std::fs::remove_dir_all(directory);
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn trust_is_for_a_laptop() {
     let pg = Postgres::start();
     let url = format!("postgres://scram:scram-secret@127.0.0.1:{}/app", pg.port);
     let port = free_port();
-    let process = without_a_file(&["--upstream", &url, "--auth-type", "trust"], &[], port);
+    let (process, _home) = without_a_file(&["--upstream", &url, "--auth-type", "trust"], &[], port);
     let mut client = WireClient::tcp(port);
     client.log_in(&Login::new("scram", "app", "")).expect("a login without a password");
     drop(process);
