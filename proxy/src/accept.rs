@@ -62,11 +62,6 @@ impl Listeners {
     /// # Errors
     /// [`BindError`] for the first one that cannot be bound.
     pub fn bind(config: &ListenConfig, options: &TcpConfig) -> Result<Self, BindError> {
-        let mut tcp = Vec::with_capacity(config.addresses.len());
-        for address in &config.addresses {
-            let listener = bind_tcp(*address, config.backlog, options);
-            tcp.push(listener.map_err(|cause| BindError { place: address.to_string(), cause })?);
-        }
         let unix = match &config.unix_socket_dir {
             None => None,
             Some(directory) => {
@@ -76,6 +71,20 @@ impl Listeners {
                 Some((listener.map_err(|cause| BindError { place, cause })?, path))
             }
         };
+        // Last, so that whoever sees a TCP port open finds everything open.
+        let mut tcp = Vec::with_capacity(config.addresses.len());
+        for address in &config.addresses {
+            match bind_tcp(*address, config.backlog, options) {
+                Ok(listener) => tcp.push(listener),
+                Err(cause) => {
+                    if let Some((_, path)) = &unix {
+                        // It is ours, made a moment ago; should it be gone, so much the better.
+                        let _ = std::fs::remove_file(path);
+                    }
+                    return Err(BindError { place: address.to_string(), cause });
+                }
+            }
+        }
         Ok(Self { tcp, unix })
     }
 

@@ -176,3 +176,6 @@ fn options(directory: &Directory) -> Options {
         client_stall_timeout: clients.stall_timeout,
     }
 }
+
+#[cfg(test)]
+mod tests;

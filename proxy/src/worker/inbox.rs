@@ -24,6 +24,12 @@ impl ReadBuffer {
     pub(super) fn new() -> Self {
         Self(vec![0; FRONT + READ].into())
     }
+
+    /// One that cannot be read into.
+    #[cfg(test)]
+    pub(super) fn broken() -> Self {
+        Self(Box::default())
+    }
 }
 
 /// Bytes of a peer that were read and not judged yet.

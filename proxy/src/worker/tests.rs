@@ -1,0 +1,140 @@
+//! What the driver owes its clients when it breaks itself.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use pgimbal_auth::verifier::SaltKey;
+use pgimbal_config::{Config, Overrides, Secret};
+use pgimbal_pooler::arrival::Greeting;
+use pgimbal_pooler::cancel::{CancelKey, LONG_SECRET};
+use pgimbal_pooler::checkout::Checkout;
+use pgimbal_pooler::ids::{ServerId, SessionId, WorkerId};
+use pgimbal_pooler::pool::PoolKey;
+use pgimbal_pooler::pooler::{Action, Pooler};
+use pgimbal_pooler::prepared::StatementKey;
+use pgimbal_pooler::server::{BackendKey, ServerState};
+use pgimbal_pooler::server_life::Dialed;
+use tokio::net::UnixStream;
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::client::{Arriving, Client, ClientTask};
+use super::inbox::ReadBuffer;
+use super::servers::ServerIo;
+use super::state::State;
+use super::{Common, Worker, options};
+use crate::collect::{Collector, ProcessStats};
+use crate::console::{Console, Control};
+use crate::dial::Address;
+use crate::directory::Directory;
+use crate::login::LoginContext;
+use crate::transport::{Socket, Transport};
+
+/// A worker without threads, and the counters of its process.
+fn worker() -> Rc<Worker> {
+    let overrides = Overrides {
+        upstream: Some(Secret::new("postgres://app:app@127.0.0.1:1/app".to_owned())),
+        ..Overrides::default()
+    };
+    let config: Arc<Config> =
+        Arc::new(pgimbal_config::load(&overrides, std::iter::empty()).expect("a configuration"));
+    let directory = Arc::new(Directory::new(Arc::clone(&config), 1).expect("a directory"));
+    let salts = SaltKey::new([0; 32]);
+    let login = Arc::new(LoginContext::new(Arc::clone(&config), salts).expect("a login context"));
+    let process = Arc::new(ProcessStats::new(SystemTime::now(), 10));
+    let collector = Collector::new(Vec::new(), Arc::clone(&process));
+    let (_, configs) = watch::channel(Arc::clone(&config));
+    let console = Arc::new(Console::new(collector, configs, Control::new(mpsc::channel(1).0)));
+    let key = StatementKey([0; 16]);
+    let common = Common {
+        directory: Arc::clone(&directory),
+        login: Arc::clone(&login),
+        workers: Arc::from([]),
+        process,
+        console,
+        inherited_tcp: config.clients.tcp.clone(),
+        key,
+    };
+    let pooler = Pooler::new(WorkerId(0), 1, key, options(&directory));
+    Rc::new(Worker {
+        id: WorkerId(0),
+        state: State::new(pooler, directory, login).into(),
+        actions: Vec::new().into(),
+        housekeeping: Notify::new(),
+        pause: std::time::Duration::ZERO.into(),
+        common,
+    })
+}
+
+/// A client of the worker, its task not yet running, and the application's end of its socket.
+fn client(worker: &Rc<Worker>) -> (Client, UnixStream) {
+    let key = PoolKey { database: "app".into(), user: "app".into() };
+    let pool = worker.pool(&key).expect("a pool");
+    let session =
+        worker.state.borrow_mut().pooler.arrive(pool, Instant::now(), |process_id| {
+            CancelKey::short(process_id, [7; LONG_SECRET])
+        });
+    let (ours, theirs) = UnixStream::pair().expect("two sockets");
+    let arriving = Arriving { parameters: Vec::new(), pending_output: Vec::new() };
+    let connected = worker.common.process.client_accepted();
+    let transport = Transport::Plain(Socket::Unix(ours));
+    (Client::new(session, transport, Vec::new(), arriving, connected), theirs)
+}
+
+/// Links the session to a server connection that was just opened; also the server's end of it.
+fn link(worker: &Worker, session: SessionId) -> (ServerId, UnixStream) {
+    let now = Instant::now();
+    let mut state = worker.state.borrow_mut();
+    assert_eq!(state.pooler.greet(session, &[], now), Greeting::Wait);
+    assert_eq!(state.pooler.checkout(session, now), Checkout::Waiting);
+    let mut actions = Vec::new();
+    state.pooler.take_actions(&mut actions);
+    let dialed = Dialed { backend_key: BackendKey::default(), parameters: Vec::new() };
+    let server = actions.iter().find_map(|action| match action {
+        Action::Dial(server) => Some(*server),
+        _ => None,
+    });
+    let server = server.expect("a dial");
+    let (ours, theirs) = UnixStream::pair().expect("two sockets");
+    let pool = state.pooler.server(server).expect("a server").pool;
+    let target = state.target(pool).expect("a target");
+    let transport = Transport::Plain(Socket::Unix(ours));
+    let io = ServerIo::new(transport, Address::Unix("server".into()), target, None, Vec::new());
+    state.servers.insert(server, io);
+    state.pooler.dialed(server, dialed, now);
+    assert_eq!(state.pooler.server(server).and_then(|server| server.session()), Some(session));
+    (server, theirs)
+}
+
+#[test]
+fn a_panic_ends_one_client_and_never_hands_its_server_connection_on() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build_local(Default::default()).expect("a runtime");
+    runtime.block_on(async {
+        let worker = worker();
+        let (unlucky, _socket) = client(&worker);
+        let (other, _other_socket) = client(&worker);
+        let (unlucky_session, other_session) = (unlucky.session, other.session);
+        let (server, _server_socket) = link(&worker, unlucky_session);
+        // A buffer without room makes the next read go wrong.
+        worker.state.borrow_mut().buffer = Some(ReadBuffer::broken());
+        let task = ClientTask { worker: Rc::clone(&worker), client: unlucky };
+        let ended = tokio::task::spawn_local(task).await;
+        assert!(ended.is_err_and(|error| error.is_panic()));
+
+        let mut state = worker.state.borrow_mut();
+        assert_eq!(state.panics, 1);
+        assert!(state.pooler.session(unlucky_session).is_none());
+        assert!(state.pooler.session(other_session).is_some());
+        let state_of_server = state.pooler.server(server).map(|server| server.state);
+        assert_eq!(state_of_server, Some(ServerState::Closing));
+        assert_eq!(state.pooler.idle_servers().count(), 0);
+        let mut actions = Vec::new();
+        state.take_actions(&mut actions);
+        assert!(actions.contains(&Action::Close(server)), "{actions:?}");
+        assert_eq!(worker.common.process.clients(), 1, "the other client stays");
+        // The buffer that went down with the task is replaced.
+        let (mut fresh, mut nobody) = (state.lend_buffer(), super::inbox::Inbox::default());
+        assert!(nobody.again(&mut fresh).bytes(&fresh).is_empty());
+    });
+}
