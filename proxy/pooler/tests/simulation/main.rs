@@ -15,6 +15,7 @@ mod world;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
+use pgimbal_config::PoolMode;
 use random::Random;
 use world::{Shape, Troubles, World, pool};
 
@@ -65,6 +66,9 @@ fn shape(seed: u64) -> Shape {
     pool.reserve_size = random.pick(&[0, 1]);
     pool.reset_query_always = random.chance(10);
     pool.max_statement_bytes = random.pick(&[16_000, 1 << 18]);
+    if random.chance(10) {
+        pool.mode = PoolMode::Session;
+    }
     let calm = random.chance(40);
     let mut trouble = || !calm && random.chance(50);
     let troubles = Troubles {

@@ -181,7 +181,10 @@ fn prepared_text(random: &mut Random, client: &mut Client, alone: bool) -> Strin
         17 if !alone => setting(random, client).replace("reset", "show"),
         18 if !alone => "discard all".into(),
         19 if !alone => format!("deallocate {}", name(random)),
-        20 => format!("select $1 /* {} */", "y".repeat(random.pick(&[100, 17_000, 70_000]))),
+        // A large unnamed statement does not outlive the query that sets startup values again.
+        20 if client.startup.is_empty() => {
+            format!("select $1 /* {} */", "y".repeat(random.pick(&[100, 17_000, 70_000])))
+        }
         21 => "sleep $1".into(),
         _ => format!("select '{}'", client.token()),
     }

@@ -174,7 +174,7 @@ impl World {
     /// Lets every client do all it has to do, then looks whether everything has come to its end.
     pub(crate) fn run(&mut self) {
         let mut quiet = 0;
-        while quiet < 400 {
+        while quiet < 1500 {
             self.steps += 1;
             assert!(self.steps < 200_000, "the run does not end");
             quiet = if self.step() { 0 } else { quiet + 1 };
