@@ -233,6 +233,31 @@ fn deallocate_of_one_name_reaches_the_protocols_statement() {
 }
 
 #[test]
+fn a_deallocate_that_fails_or_is_skipped_takes_nothing_away() {
+    let pg = Postgres::start();
+    let proxy = Config::before(&pg).set("pool_size", 1).set("max_pinned", 1).start();
+    let deallocate = || Pipeline::new().parse("", "deallocate p").bind("", "", &[]);
+    for in_a_block in [false, true] {
+        let mut client = proxy.client();
+        client.ok("prepare p as select 'p'");
+        prepare(&mut client, "s", "select 's'").no_error();
+        if in_a_block {
+            client.ok("begin");
+            assert_eq!(client.query("selec").status(), 'E');
+            let failed = client.run(&deallocate().execute("", 0).sync());
+            assert_eq!(failed.sqlstate(), "25P02");
+            client.ok("rollback");
+        } else {
+            let skipped = Pipeline::new().execute("no such portal", 0);
+            let skipped = skipped.raw(deallocate().execute("", 0).sync().bytes());
+            assert_eq!(client.run(&skipped).sqlstate(), "34000");
+        }
+        assert_eq!(client.value("execute p"), "p", "in a block: {in_a_block}");
+        assert_eq!(execute(&mut client, "s").value(), "s", "in a block: {in_a_block}");
+    }
+}
+
+#[test]
 fn behaviour_22_the_number_of_statements_on_a_server_is_limited() {
     let pg = Postgres::start();
     let proxy = Config::before(&pg).set("pool_size", 1).set("max_prepared_statements", 5).start();
