@@ -4,15 +4,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use pgimbal_config::PoolMode;
-use pgimbal_wire::encode::TransactionStatus;
 
 use crate::ids::{PoolId, ServerId, SessionId};
 use crate::offline::Offline;
 use crate::pool::{Reserve, Waiter, fair_share};
 use crate::pooler::{Action, Pooler};
-use crate::server::{BackendKey, Body, Server, ServerState, SinceReady, UnnamedStatement};
+use crate::server::{Server, ServerState};
 use crate::session::Link;
-use crate::settings::SettingsId;
 
 /// What became of a request for a server connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,31 +153,9 @@ impl Pooler {
         let entry = self.servers.vacant_entry();
         let server = ServerId { slot: entry.key() as u32, serial };
         let lifetime = pool.config.pool.server_lifetime;
-        entry.insert(Server {
-            id: server,
-            pool: id,
-            slot,
-            state: ServerState::Dialing,
-            owed: Default::default(),
-            status: TransactionStatus::Idle,
-            body: Body::None,
-            settings: SettingsId::EMPTY,
-            reported: self.tables.reported.intern([]),
-            statements: Default::default(),
-            unnamed: UnnamedStatement::Absent,
-            copy_in: false,
-            schema_change: false,
-            since_ready: SinceReady::default(),
-            restore: Vec::new(),
-            surplus: Vec::new(),
-            newly_set: Vec::new(),
-            last_words: None,
-            backend_key: BackendKey::default(),
-            transaction: 1,
-            cancels: 0,
-            opened_at: now,
-            retire_at: now + lifetime - spread(lifetime, serial),
-        });
+        let reported = self.tables.reported.intern([]);
+        let retire_at = now + lifetime - spread(lifetime, serial);
+        entry.insert(Server::dialing(server, id, slot, reported, now, retire_at));
         self.actions.push(Action::Dial(server));
         true
     }

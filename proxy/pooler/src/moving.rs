@@ -2,12 +2,10 @@
 
 use std::time::Instant;
 
-use pgimbal_wire::encode::TransactionStatus;
-
 use crate::ids::{PoolId, ServerId, WorkerId};
 use crate::pooler::{Action, Pooler};
 use crate::reported::NamedValue;
-use crate::server::{BackendKey, Body, Server, ServerState, SinceReady, UnnamedStatement};
+use crate::server::{BackendKey, Server, ServerState, UnnamedStatement};
 use crate::server_statements::ServerStatements;
 use crate::settings::{Setting, SettingsId};
 use crate::shared::Slot;
@@ -69,31 +67,16 @@ impl Pooler {
         let reported = self.tables.reported.intern(moving.reported);
         let entry = self.servers.vacant_entry();
         let id = ServerId { slot: entry.key() as u32, serial };
+        let Moving { slot, opened_at, retire_at, .. } = moving;
         entry.insert(Server {
-            id,
-            pool,
-            slot: moving.slot,
             state: ServerState::Idle(now),
-            owed: Default::default(),
-            status: TransactionStatus::Idle,
-            body: Body::None,
             settings,
-            reported,
             statements: moving.statements,
             // What the unnamed statement was, its client on the other worker knows.
             unnamed: UnnamedStatement::Foreign,
-            copy_in: false,
-            schema_change: false,
-            since_ready: SinceReady::default(),
-            restore: Vec::new(),
-            surplus: Vec::new(),
-            newly_set: Vec::new(),
-            last_words: None,
             backend_key: moving.backend_key,
             transaction: moving.transaction,
-            cancels: 0,
-            opened_at: moving.opened_at,
-            retire_at: moving.retire_at,
+            ..Server::dialing(id, pool, slot, reported, opened_at, retire_at)
         });
         self.pools[pool.index()].asked_at = None;
         id

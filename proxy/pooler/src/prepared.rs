@@ -71,6 +71,25 @@ pub enum StatementKind {
 }
 
 impl Statement {
+    /// A statement whose text is kept; `body` as in [`Statement::body`], `kind` judges the text.
+    fn new(
+        id: StatementId,
+        content: StatementId,
+        body: &[u8],
+        settings: u64,
+        kind: impl FnOnce(&[u8]) -> StatementKind,
+    ) -> Self {
+        let end = body.iter().position(|&b| b == 0).unwrap_or(body.len());
+        Self {
+            id,
+            content,
+            body: Some(body.into()),
+            settings,
+            kind: kind(&body[..end]),
+            rows: Cell::new(None),
+        }
+    }
+
     /// The text of the statement, without its NUL; empty when it was not kept.
     #[must_use]
     pub fn text(&self) -> &[u8] {
@@ -144,15 +163,7 @@ impl StatementTable {
         if let Some(known) = self.known.get(&id).and_then(Weak::upgrade) {
             return known;
         }
-        let end = body.iter().position(|&b| b == 0).unwrap_or(body.len());
-        let statement = Rc::new(Statement {
-            id,
-            content: id,
-            body: Some(body.into()),
-            settings,
-            kind: kind(&body[..end]),
-            rows: Cell::new(None),
-        });
+        let statement = Rc::new(Statement::new(id, id, body, settings, kind));
         self.make_newest(&statement);
         statement
     }
@@ -172,15 +183,8 @@ impl StatementTable {
         hasher.write(&content.0.to_le_bytes());
         hasher.write_u16(self.worker);
         hasher.write_u64(self.parses);
-        let end = body.iter().position(|&b| b == 0).unwrap_or(body.len());
-        Rc::new(Statement {
-            id: StatementId(hasher.finish128().as_u128()),
-            content,
-            body: Some(body.into()),
-            settings,
-            kind: kind(&body[..end]),
-            rows: Cell::new(None),
-        })
+        let id = StatementId(hasher.finish128().as_u128());
+        Rc::new(Statement::new(id, content, body, settings, kind))
     }
 
     /// The server has described a statement that a client has just parsed; `rows` stands for what

@@ -130,6 +130,43 @@ impl std::fmt::Debug for BackendKey {
 }
 
 impl Server {
+    /// A server connection that is being opened and lives until `retire_at`.
+    pub(crate) fn dialing(
+        id: ServerId,
+        pool: PoolId,
+        slot: Slot,
+        reported: Rc<Reported>,
+        opened_at: Instant,
+        retire_at: Instant,
+    ) -> Self {
+        Self {
+            id,
+            pool,
+            slot,
+            state: ServerState::Dialing,
+            owed: OwedQueue::default(),
+            status: TransactionStatus::Idle,
+            body: Body::None,
+            settings: SettingsId::EMPTY,
+            reported,
+            statements: ServerStatements::default(),
+            surplus: Vec::new(),
+            unnamed: UnnamedStatement::Absent,
+            copy_in: false,
+            schema_change: false,
+            since_ready: SinceReady::default(),
+            restore: Vec::new(),
+            newly_set: Vec::new(),
+            last_words: None,
+            backend_key: BackendKey::default(),
+            // Zero stands for "in none".
+            transaction: 1,
+            cancels: 0,
+            opened_at,
+            retire_at,
+        }
+    }
+
     /// The session that it serves.
     #[inline]
     #[must_use]
