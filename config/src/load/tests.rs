@@ -203,6 +203,7 @@ fn unknown_keys_are_refused_with_a_suggestion_and_without_their_value() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of wrong values")]
 fn a_wrong_value_is_shown_with_its_place_and_cause() {
     for (text, variables, expected) in [
         ("pool_size = 0", vec![], "pgimbal.toml: pool_size = 0: expected a whole number from 1 to"),

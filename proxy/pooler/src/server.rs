@@ -103,6 +103,10 @@ pub enum UnnamedStatement {
 
 /// What has happened on a server connection since its last ReadyForQuery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "four facts that do not depend on each other; every combination of them occurs"
+)]
 pub struct SinceReady {
     /// An ErrorResponse has come.
     pub failed: bool,

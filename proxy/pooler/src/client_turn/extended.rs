@@ -86,8 +86,10 @@ impl<'a> ClientTurn<'a> {
         if let Effect::Deallocate(name) = &effects[at].1 {
             let name = name.clone();
             self.lend_name(&name)?;
-            // In case that there is no such portal.
-            self.session.close_after_sync.push(name);
+            if self.knows(&name) {
+                // Lent for nothing, should there be no such portal.
+                self.session.close_after_sync.push(name);
+            }
         }
         self.pool.stats.queries += 1;
         let effect = self.session.bound_effects.swap_remove(at).1;

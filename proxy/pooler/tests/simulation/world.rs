@@ -30,6 +30,7 @@ pub(crate) const REFUSAL: &str = "refused by the simulation";
 
 /// What may go wrong in a run.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "any of them may be on with any other")]
 pub(crate) struct Troubles {
     pub(crate) kills: bool,
     pub(crate) vanishings: bool,

@@ -62,6 +62,7 @@ impl Backend {
     }
 
     /// Runs one statement.
+    #[allow(clippy::too_many_lines, reason = "one arm for each statement that the model knows")]
     pub(super) fn run(
         &mut self,
         prepared: &Prepared,
@@ -293,11 +294,10 @@ impl Backend {
         let (_, standing, pending) = snapshot.savepoints[at].clone();
         self.gucs.standing = standing;
         self.pending.truncate(pending);
-        if let Transaction::Failed(snapshot) =
-            std::mem::replace(&mut self.transaction, Transaction::None)
-        {
-            self.transaction = Transaction::Block(snapshot);
-        }
+        self.transaction = match std::mem::replace(&mut self.transaction, Transaction::None) {
+            Transaction::Failed(snapshot) => Transaction::Block(snapshot),
+            other => other,
+        };
         Ok("ROLLBACK".into())
     }
 
