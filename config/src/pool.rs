@@ -63,7 +63,7 @@ settings! {
         /// before it is closed instead of reused; a cancel takes a round trip.
         "cancel_wait_timeout" cancel_wait_timeout: Duration as Span = "10s", applied, try "6s";
         /// What is run on a server connection before another session gets it. PostgreSQL's word
-        /// for returning to the state after login.
+        /// for returning to the state after login; it follows any other query given here.
         "reset_query" reset_query: String as NonEmpty = "DISCARD ALL", applied, try "RESET ALL";
         /// Runs `reset_query` after every transaction too: the strict option, against what user
         /// functions set inside themselves, for a round trip more and without shared prepared

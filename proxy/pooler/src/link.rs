@@ -205,9 +205,15 @@ fn forget_statements(session: &mut Session, server: &mut Server) {
     server.statements.clear();
 }
 
-/// Sends the reset query, after which the connection serves somebody else.
+/// Sends the reset query, after which the connection serves somebody else. Only `DISCARD ALL` is
+/// known to leave nothing behind: it follows any other.
 pub(crate) fn start_reset(server: &mut Server, pool: &Pool, plan: &mut Plan) {
-    send_own(server, OwnQuery::Reset, pool.config.pool.reset_query.as_bytes(), plan);
+    const DISCARD_ALL: &str = "DISCARD ALL";
+    let query = pool.config.pool.reset_query.as_str();
+    if !query.trim_end_matches([';', ' ']).eq_ignore_ascii_case(DISCARD_ALL) {
+        send_own(server, OwnQuery::CustomReset, query.as_bytes(), plan);
+    }
+    send_own(server, OwnQuery::Reset, DISCARD_ALL.as_bytes(), plan);
 }
 
 /// Sends a query of the proxy's own. Like every simple query it destroys the unnamed statement.

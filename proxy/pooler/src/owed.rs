@@ -87,7 +87,9 @@ pub enum OwnQuery {
     Restore,
     /// A transaction that its client left open is rolled back.
     Rollback,
-    /// The reset query before the connection serves somebody else.
+    /// The operator's own reset query, where that is not `DISCARD ALL`.
+    CustomReset,
+    /// `DISCARD ALL`, before the connection serves somebody else.
     Reset,
 }
 

@@ -138,7 +138,7 @@ impl ServerTurn<'_> {
                 return Ok(Fate::Pass);
             }
             OwnQuery::SetupFirst => self.freed = Freed::No,
-            OwnQuery::Rollback | OwnQuery::Reset => {}
+            OwnQuery::Rollback | OwnQuery::CustomReset | OwnQuery::Reset => {}
         }
         if kind == OwnQuery::Reset {
             self.tables.settings.assign(&mut self.server.settings, SettingsId::EMPTY);
