@@ -14,7 +14,6 @@ use pgimbal_auth::server_login::CleartextPolicy;
 use pgimbal_config::{Host, Secret, ServerTls, SslMode, TcpConfig};
 use pgimbal_tests::certificates::Certificates;
 use pgimbal_tests::postgres::{PASSWORD_SUFFIX, Postgres};
-use pgimbal_tests::process::directory;
 
 struct Wish {
     mode: SslMode,
@@ -72,8 +71,9 @@ fn every_authentication_over_plain_tcp_and_a_unix_socket() {
 fn every_sslmode_against_a_server_with_tls() {
     let certificates = Certificates::new();
     let server = Postgres::with_tls(&certificates);
-    let [ca, ..] = certificates.write(&directory("modes"));
-    let [other, ..] = Certificates::new().write(&directory("other"));
+    let [ca, ..] = certificates.files();
+    let others = Certificates::new();
+    let [other, ..] = others.files();
     let wish = |mode, ca: Option<&Path>| Wish { mode, ca: ca.map(Path::to_owned) };
     // SCRAM over TLS is bound to the channel, since the server offers it.
     for (mode, ca) in [
@@ -109,7 +109,7 @@ fn every_sslmode_against_a_server_with_tls() {
 fn verify_full_wants_the_name_and_verify_ca_does_not() {
     let certificates = Certificates::named(&["elsewhere.example"]);
     let server = Postgres::with_tls(&certificates);
-    let [ca, ..] = certificates.write(&directory("names"));
+    let [ca, ..] = certificates.files();
     let wish = |mode| Wish { mode, ca: Some(ca.clone()) };
     assert!(try_dial(&target(server.port, "scram", &wish(SslMode::VerifyCa))).is_ok());
     let error = try_dial(&target(server.port, "scram", &wish(SslMode::VerifyFull))).unwrap_err();
@@ -120,7 +120,7 @@ fn verify_full_wants_the_name_and_verify_ca_does_not() {
 fn a_server_certificate_named_as_ca_file_is_trusted_itself() {
     let certificates = Certificates::new();
     let server = Postgres::with_tls(&certificates);
-    let [_, own, _] = certificates.write(&directory("own"));
+    let [_, own, _] = certificates.files();
     let wish = Wish { mode: SslMode::VerifyFull, ca: Some(own) };
     assert!(try_dial(&target(server.port, "scram", &wish)).is_ok());
 }

@@ -12,7 +12,6 @@ use pgimbal::transport::{Socket, Transport};
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{AuthType, Config, DatabaseConfig, Secret, SslMode, UserConfig};
 use pgimbal_tests::certificates::Certificates;
-use pgimbal_tests::process::directory;
 use pgimbal_tests::startup::{
     CANCEL_REQUEST, GSSENC_REQUEST, PROTOCOL_3_0, PROTOCOL_3_2, SSL_REQUEST, startup_packet,
 };
@@ -49,7 +48,7 @@ fn config(auth_type: AuthType) -> Config {
 }
 
 fn with_tls(mut config: Config, mode: SslMode, certificates: &Certificates) -> Config {
-    let [ca, cert, key] = certificates.write(&directory("login"));
+    let [ca, cert, key] = certificates.files();
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     config.clients.tls.mode = mode;
     config.clients.tls.cert_file = Some(cert);

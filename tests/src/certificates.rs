@@ -9,6 +9,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::process::{Directory, directory};
+
 /// PEM texts of an authority and of a server named `localhost` and `127.0.0.1`.
 #[derive(Clone)]
 pub struct Certificates {
@@ -18,6 +20,8 @@ pub struct Certificates {
     pub chain: String,
     /// The server's key.
     pub key: String,
+    /// Where [`Certificates::files`] puts them; it goes with the last clone.
+    directory: Arc<Directory>,
 }
 
 impl Certificates {
@@ -53,7 +57,17 @@ impl Certificates {
             authority: authority_certificate.pem(),
             chain: certificate.pem(),
             key: key.serialize_pem(),
+            directory: Arc::new(directory("certificates")),
         }
+    }
+
+    /// As [`Certificates::write`], into a directory of their own.
+    ///
+    /// # Panics
+    /// When a file cannot be written.
+    #[must_use]
+    pub fn files(&self) -> [PathBuf; 3] {
+        self.write(&self.directory)
     }
 
     /// Writes `ca.crt`, `server.crt` and `server.key` and returns their paths.
