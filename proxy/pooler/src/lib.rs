@@ -32,3 +32,4 @@ mod snapshot;
 pub mod stats;
 pub mod text;
 pub mod tick;
+pub mod topology;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use pgimbal_pooler::ids::{PoolId, ServerId, WorkerId};
 use pgimbal_pooler::moving::Moving;
 use pgimbal_pooler::pool::PoolKey;
+use pgimbal_pooler::topology::View;
 use tokio::sync::oneshot;
 
 use super::login::Migrant;
@@ -46,6 +47,13 @@ pub enum Message {
     },
     /// A server connection moves in.
     TakeIn(Box<Moved>),
+    /// A cluster's nodes, or where its writes go, have changed.
+    Topology {
+        /// The cluster's name.
+        cluster: Arc<str>,
+        /// What holds from now on.
+        view: Arc<View>,
+    },
     /// The configuration was reloaded.
     Reload(Arc<Directory>, Arc<LoginContext>),
     /// End idle clients, and the others when their transactions end.
@@ -98,6 +106,7 @@ impl Worker {
             }
             Message::Ask { pool, by } => self.asked(&pool, by),
             Message::TakeIn(moved) => self.take_in(*moved),
+            Message::Topology { .. } => {}
             Message::Reload(directory, login) => self.reload(directory, login),
             Message::Drain => self.state.borrow_mut().pooler.drain(),
             Message::Stop => {}
