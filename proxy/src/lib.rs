@@ -14,5 +14,6 @@ pub mod metrics;
 pub mod serve;
 pub mod tcp;
 pub mod tls;
+pub mod topology;
 pub mod transport;
 pub mod worker;

@@ -1,0 +1,208 @@
+//! The one question that every node is asked, and its answer.
+
+use std::fmt;
+
+use pgimbal_pooler::topology::{Lsn, Report, Role, SystemId, TimelineId};
+use pgimbal_wire::encode;
+use pgimbal_wire::error::{ErrorFields, Severity, SqlState};
+use pgimbal_wire::tag::backend;
+
+use crate::transport::{Broken, Conversation};
+
+/// Role, timeline and position come from one CASE, because a promotion may happen between two
+/// looks, and what belongs to the other role fails with 55000. Qualified names, since the role or
+/// the database may have a search_path of its own.
+///
+/// A standby's timeline is the greatest of three: `received_tli` is NULL without a receiver or
+/// without pg_read_all_stats, and the last checkpoint's is old until a restartpoint.
+const QUESTION: &str = "\
+SELECT CASE WHEN pg_catalog.pg_is_in_recovery() \
+THEN pg_catalog.concat_ws(' ', 'standby', \
+GREATEST((SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver), \
+(SELECT min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()), \
+(SELECT timeline_id FROM pg_catalog.pg_control_checkpoint())), \
+COALESCE(pg_catalog.pg_last_wal_replay_lsn(), '0/0'), \
+pg_catalog.pg_is_wal_replay_paused()) \
+ELSE pg_catalog.concat_ws(' ', 'primary', \
+pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8), \
+pg_catalog.pg_current_wal_insert_lsn()) END, \
+(SELECT system_identifier FROM pg_catalog.pg_control_system()), \
+pg_catalog.current_setting('server_version_num'), \
+(EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8, \
+pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')), \
+pg_catalog.pg_has_role('pg_monitor', 'MEMBER')";
+
+/// The answer is one short row.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+/// A server that is promoted while it answers is asked again; it is promoted once.
+const ATTEMPTS: usize = 3;
+
+/// `object_not_in_prerequisite_state`: a function of the other role.
+const WRONG_ROLE: &[u8] = b"55000";
+
+/// What a node said, and whether the asking role may see all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// What it is.
+    pub(crate) report: Report,
+    /// Whether the role has pg_monitor: without it a standby's new timeline is seen late.
+    pub(crate) monitor: bool,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum ProbeFault {
+    /// The connection is of no more use.
+    Broken(Broken),
+    /// The server refused the question.
+    Server {
+        /// SQLSTATE.
+        code: SqlState,
+        /// The server's words.
+        text: String,
+        /// Whether it ended the connection with it.
+        fatal: bool,
+    },
+    /// What came is no answer to this question.
+    Malformed(&'static str),
+}
+
+impl fmt::Display for ProbeFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(Broken::Closed) => f.write_str("the server closed the connection"),
+            Self::Broken(Broken::Io(error)) => write!(f, "the connection broke: {error}"),
+            Self::Broken(Broken::Length(_)) => f.write_str("invalid message length"),
+            Self::Server { code, text, .. } => write!(f, "{text} ({code})"),
+            Self::Malformed(what) => write!(f, "unexpected answer of the server: {what}"),
+        }
+    }
+}
+
+impl From<Broken> for ProbeFault {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken)
+    }
+}
+
+impl ProbeFault {
+    /// Whether the connection may be asked again.
+    pub(crate) fn leaves_connection(&self) -> bool {
+        matches!(self, Self::Server { fatal: false, .. })
+    }
+}
+
+/// Asks the server on the other end what it is. Nothing may be under way on the connection, and
+/// nothing is afterwards unless the fault says so.
+///
+/// # Errors
+/// [`ProbeFault`].
+pub(crate) async fn ask(conversation: &mut Conversation) -> Result<Report, ProbeFault> {
+    Ok(ask_all(conversation).await?.report)
+}
+
+/// As [`ask`], with what the role may see.
+///
+/// # Errors
+/// [`ProbeFault`].
+pub(crate) async fn ask_all(conversation: &mut Conversation) -> Result<Answer, ProbeFault> {
+    let mut attempt = 1;
+    loop {
+        match ask_once(conversation).await {
+            Err(ProbeFault::Server { code, .. })
+                if code.as_str().as_bytes() == WRONG_ROLE && attempt < ATTEMPTS =>
+            {
+                attempt += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn ask_once(conversation: &mut Conversation) -> Result<Answer, ProbeFault> {
+    encode::query(&mut conversation.outbox, QUESTION.as_bytes());
+    conversation.send().await.map_err(Broken::Io)?;
+    let mut answer = None;
+    loop {
+        let (tag, total) = conversation.message(MAX_MESSAGE).await?;
+        let body = conversation.body(total);
+        match tag {
+            backend::DATA_ROW => {
+                answer = Some(parse_row(body).ok_or(ProbeFault::Malformed("its values")));
+            }
+            backend::ERROR_RESPONSE => {
+                let fault = refused(body)?;
+                if !fault.leaves_connection() {
+                    return Err(fault);
+                }
+                answer = Some(Err(fault));
+            }
+            backend::READY_FOR_QUERY => {
+                conversation.consume(total);
+                return answer.unwrap_or(Err(ProbeFault::Malformed("no row")));
+            }
+            backend::ROW_DESCRIPTION
+            | backend::COMMAND_COMPLETE
+            | backend::NOTICE_RESPONSE
+            | backend::PARAMETER_STATUS => {}
+            _ => return Err(ProbeFault::Malformed("an unexpected message")),
+        }
+        conversation.consume(total);
+    }
+}
+
+fn refused(body: &[u8]) -> Result<ProbeFault, ProbeFault> {
+    let fields =
+        ErrorFields::parse(body).map_err(|_| ProbeFault::Malformed("a malformed error"))?;
+    Ok(ProbeFault::Server {
+        code: fields.code,
+        text: String::from_utf8_lossy(fields.message).into_owned(),
+        fatal: matches!(fields.severity, Severity::Fatal | Severity::Panic),
+    })
+}
+
+fn parse_row(body: &[u8]) -> Option<Answer> {
+    let [place, system, version, started, segment, monitor] = values(body)?;
+    let mut place = place.split(' ');
+    let (role, timeline, position) = (place.next()?, place.next()?, place.next()?.parse().ok()?);
+    let segment_size = segment.parse().ok()?;
+    let (timeline, role) = match (role, place.next()) {
+        ("primary", None) => {
+            let timeline = TimelineId(u32::from_str_radix(timeline, 16).ok()?);
+            (timeline, Role::Primary { insert: Lsn::reachable(position, segment_size) })
+        }
+        ("standby", Some(paused @ ("t" | "f"))) => {
+            (timeline.parse().ok()?, Role::Standby { replay: position, paused: paused == "t" })
+        }
+        _ => return None,
+    };
+    let system: SystemId = system.parse().ok()?;
+    let report = Report {
+        system,
+        timeline,
+        role,
+        server_version: version.parse().ok()?,
+        started_at_micros: started.parse().ok()?,
+    };
+    Some(Answer { report, monitor: monitor == "t" })
+}
+
+/// The values of a DataRow that has exactly `N`, none of them NULL.
+fn values<const N: usize>(body: &[u8]) -> Option<[&str; N]> {
+    let (count, mut rest) = body.split_first_chunk::<2>()?;
+    if usize::from(u16::from_be_bytes(*count)) != N {
+        return None;
+    }
+    let mut values = [""; N];
+    for value in &mut values {
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        let length = usize::try_from(i32::from_be_bytes(*length)).ok()?;
+        *value = std::str::from_utf8(after.get(..length)?).ok()?;
+        rest = &after[length..];
+    }
+    rest.is_empty().then_some(values)
+}
+
+#[cfg(test)]
+mod tests;

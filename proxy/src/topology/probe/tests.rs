@@ -1,0 +1,134 @@
+use pgimbal_wire::encode::{command_complete, ready_for_query, text_columns, text_row};
+use pgimbal_wire::error::Report as ErrorReport;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::*;
+use crate::transport::{Socket, Transport};
+use pgimbal_wire::encode::TransactionStatus;
+
+const PRIMARY: [&str; 6] = [
+    "primary 0000001F 16/3002018",
+    "7712213559375214555",
+    "150018",
+    "1795639647436790",
+    "16777216",
+    "t",
+];
+const STANDBY: [&str; 6] = [
+    "standby 31 16/3002018 f",
+    "7712213559375214555",
+    "170002",
+    "1795639647695765",
+    "16777216",
+    "f",
+];
+
+fn row(values: [&str; 6]) -> Vec<u8> {
+    let mut out = Vec::new();
+    text_row(&mut out, &values.map(Some));
+    out.split_off(5)
+}
+
+#[test]
+fn a_primary_and_a_standby_are_told_apart() {
+    let primary = parse_row(&row(PRIMARY)).expect("a primary's answer");
+    assert!(primary.monitor);
+    assert_eq!(primary.report.timeline, TimelineId(31));
+    assert_eq!(primary.report.role, Role::Primary { insert: Lsn(0x16_0300_2000) });
+    let standby = parse_row(&row(STANDBY)).expect("a standby's answer");
+    assert!(!standby.monitor);
+    assert_eq!(standby.report.timeline, TimelineId(31));
+    let replay = Lsn(0x16_0300_2018);
+    assert_eq!(standby.report.role, Role::Standby { replay, paused: false });
+    assert_eq!(standby.report.server_version, 170_002);
+}
+
+#[test]
+fn anything_else_is_no_answer() {
+    for place in [
+        "",
+        "primary",
+        "primary 1",
+        "primary g 0/0",
+        "primary 1 0/0 f",
+        "standby 1 0/0",
+        "standby 1 0/0 x",
+        "standby x 0/0 f",
+        "leader 1 0/0",
+    ] {
+        let mut values = STANDBY;
+        values[0] = place;
+        assert_eq!(parse_row(&row(values)), None, "{place}");
+    }
+    for index in 1..5 {
+        let mut values = STANDBY;
+        values[index] = "x";
+        assert_eq!(parse_row(&row(values)), None, "{index}");
+    }
+    let whole = row(STANDBY);
+    for length in 0..whole.len() {
+        assert_eq!(parse_row(&whole[..length]), None);
+    }
+    let mut longer = whole;
+    longer.push(0);
+    assert_eq!(parse_row(&longer), None);
+    let mut null = Vec::new();
+    text_row(&mut null, &[None; 6]);
+    assert_eq!(parse_row(&null[5..]), None);
+}
+
+/// Answers each question with the next of `answers`.
+async fn asked(answers: Vec<Vec<u8>>) -> Result<Report, ProbeFault> {
+    let (ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
+    let server = tokio::spawn(async move {
+        for answer in answers {
+            let mut question = vec![0; QUESTION.len() + 6];
+            theirs.read_exact(&mut question).await.expect("a question");
+            assert_eq!(&question[5..question.len() - 1], QUESTION.as_bytes());
+            theirs.write_all(&answer).await.expect("room for an answer");
+        }
+    });
+    let mut conversation = Conversation::new(Transport::Plain(Socket::Unix(ours)));
+    let result = ask(&mut conversation).await;
+    server.await.expect("the server");
+    result
+}
+
+fn answer(values: [&str; 6]) -> Vec<u8> {
+    let mut out = Vec::new();
+    text_columns(&mut out, &["a", "b", "c", "d", "e", "f"]);
+    text_row(&mut out, &values.map(Some));
+    command_complete(&mut out, "SELECT 1");
+    ready_for_query(&mut out, TransactionStatus::Idle);
+    out
+}
+
+fn error(code: &[u8; 5]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let code = SqlState::new(code).expect("a code");
+    ErrorReport::error(code, "no").encode_error(&mut out);
+    ready_for_query(&mut out, TransactionStatus::Idle);
+    out
+}
+
+#[tokio::test]
+async fn a_server_that_is_promoted_while_it_answers_is_asked_again() {
+    let report = asked(vec![error(b"55000"), answer(PRIMARY)]).await.expect("an answer");
+    assert!(report.is_primary());
+    let fault = asked(vec![error(b"55000"), error(b"55000"), error(b"55000")]).await;
+    assert!(matches!(fault, Err(ProbeFault::Server { .. })), "{fault:?}");
+}
+
+#[tokio::test]
+async fn a_refusal_leaves_the_connection_and_an_end_does_not() {
+    let fault = asked(vec![error(b"42501")]).await.expect_err("a refusal");
+    assert!(fault.leaves_connection(), "{fault}");
+    let mut fatal = Vec::new();
+    ErrorReport::fatal(SqlState::ADMIN_SHUTDOWN, "bye").encode_error(&mut fatal);
+    let fault = asked(vec![fatal]).await.expect_err("an end");
+    assert!(!fault.leaves_connection());
+    assert!(matches!(&fault, ProbeFault::Server { code, .. } if *code == SqlState::ADMIN_SHUTDOWN));
+    let fault = asked(vec![answer(PRIMARY)[..20].to_vec()]).await.expect_err("half an answer");
+    assert!(matches!(fault, ProbeFault::Broken(Broken::Closed)), "{fault:?}");
+}
