@@ -3,6 +3,7 @@
 //! Owns SCRAM, MD5 and clear-text proofs in both directions, and the verifiers they are judged by.
 //! Knows no socket, no clock and no random source: nonces and salts are arguments.
 
+pub mod answer;
 pub mod blame;
 pub mod channel;
 pub mod client_login;
@@ -11,5 +12,6 @@ pub mod scram;
 pub mod server_login;
 pub mod verifier;
 
+pub use answer::{Answer, SourceError};
 pub use blame::Blame;
 pub use channel::Channel;
