@@ -4,9 +4,12 @@
 
 pub mod authentication;
 pub mod certificates;
+pub mod cluster;
 pub mod fake_server;
 pub mod http;
+pub mod leash;
 pub mod message;
+pub mod namespace;
 pub mod pgimbal;
 pub mod pipeline;
 pub mod port;
@@ -19,6 +22,7 @@ pub mod startup;
 pub mod until;
 pub mod wire_client;
 
+pub use cluster::{Cluster, Node};
 pub use fake_server::{FakeServer, ServerSide};
 pub use message::{Message, ServerError};
 pub use pgimbal::Pgimbal;

@@ -9,6 +9,7 @@ use std::process::Command;
 use rustix::process::Signal;
 
 use crate::certificates::Certificates;
+use crate::cluster::Cluster;
 use crate::port::free_port;
 use crate::postgres::{PASSWORD_SUFFIX, Postgres, program_directory};
 use crate::process::{self, Directory, Process};
@@ -34,6 +35,7 @@ pub struct Config {
     keys: Vec<(String, String)>,
     server: Vec<(String, String)>,
     user: Vec<(String, String)>,
+    cluster: Vec<(String, String)>,
     tables: String,
     launcher: Vec<String>,
     certificates: Option<(Certificates, String)>,
@@ -43,10 +45,16 @@ impl Config {
     /// Database `app` on a server at `port`, everybody trusted, one worker, a pool of 2.
     #[must_use]
     pub fn to_port(port: u16) -> Self {
+        Self::to_nowhere().server("host", "\"127.0.0.1\"").server("port", port)
+    }
+
+    /// The same without a server.
+    fn to_nowhere() -> Self {
         let mut config = Self {
             keys: Vec::new(),
             server: Vec::new(),
             user: Vec::new(),
+            cluster: Vec::new(),
             tables: String::new(),
             launcher: Vec::new(),
             certificates: None,
@@ -59,17 +67,43 @@ impl Config {
             ("admin_users", "[\"app\"]"),
         ];
         config.keys = defaults.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        config
-            .server("host", "\"127.0.0.1\"")
-            .server("port", port)
-            .server("dbname", "\"app\"")
-            .user("password", "\"app-secret\"")
+        config.server("dbname", "\"app\"").user("password", "\"app-secret\"")
     }
 
     /// The same for a PostgreSQL of the harness.
     #[must_use]
     pub fn before(server: &Postgres) -> Self {
         Self::to_port(server.port)
+    }
+
+    /// Before the nodes of `cluster`, as cluster `c`, asked five times a second.
+    #[must_use]
+    pub fn before_cluster(cluster: &Cluster) -> Self {
+        let mut config = Self::to_nowhere()
+            .server("cluster", "\"c\"")
+            .cluster("probe_user", "\"probe\"")
+            .cluster("probe_password", "\"probe-secret\"")
+            .cluster("probe_database", "\"app\"")
+            .cluster("probe_interval", "\"200ms\"")
+            .cluster("probe_timeout", "\"500ms\"");
+        for node in &cluster.nodes {
+            config = config.node(&node.name, &node.host.to_string(), node.port);
+        }
+        config
+    }
+
+    /// Adds a node to cluster `c`.
+    #[must_use]
+    pub fn node(self, name: &str, host: &str, port: u16) -> Self {
+        let value = format!("{{ host = \"{host}\", port = {port} }}");
+        self.cluster(&format!("nodes.{name}"), value)
+    }
+
+    /// Sets a key of `[clusters.c]`.
+    #[must_use]
+    pub fn cluster(mut self, key: &str, value: impl ToString) -> Self {
+        put(&mut self.cluster, key, &value.to_string());
+        self
     }
 
     /// Sets a key to a TOML value: `"30s"` needs its quotes.
@@ -133,6 +167,10 @@ impl Config {
         text.extend(self.server.iter().map(line));
         text.push_str("\n[users.app]\n");
         text.extend(self.user.iter().map(line));
+        if !self.cluster.is_empty() {
+            text.push_str("\n[clusters.c]\n");
+            text.extend(self.cluster.iter().map(line));
+        }
         for user in ["scram", "md5", "clear"] {
             text.push_str(&format!("\n[users.{user}]\npassword = \"{user}{PASSWORD_SUFFIX}\"\n"));
         }
@@ -166,18 +204,31 @@ impl Pgimbal {
         let mut proxy =
             Self { process: None, directory, port: free_port(), http_port: free_port(), config };
         proxy.write_config();
-        let mut words = proxy.config.launcher.clone();
+        proxy.launch();
+        proxy
+    }
+
+    fn launch(&mut self) {
+        let mut words = self.config.launcher.clone();
         words.push(program().to_string_lossy().into_owned());
         let mut command = undisturbed(&words[0]);
-        command.args(&words[1..]).arg("run").arg("--config").arg(proxy.config_path());
-        let mut process = Process::start(command, &proxy.directory, Signal::KILL);
-        let port = proxy.port;
+        command.args(&words[1..]).arg("run").arg("--config").arg(self.config_path());
+        let mut process = Process::start(command, &self.directory, Signal::KILL);
+        let port = self.port;
         eventually("pgimbal listens", SOON, || {
             assert!(process.ended().is_none(), "pgimbal ended:\n{}", process.log());
             TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
-        proxy.process = Some(process);
-        proxy
+        self.process = Some(process);
+    }
+
+    /// Kills it and starts it again on the same ports with the same directory.
+    ///
+    /// # Panics
+    /// As [`Config::start`].
+    pub fn restart(&mut self) {
+        self.process = None;
+        self.launch();
     }
 
     /// A connection with nothing sent yet.

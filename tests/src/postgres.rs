@@ -28,7 +28,7 @@ create role md5 login password 'md5-secret';
 create database app;
 ";
 
-const HBA: &str = "\
+pub(crate) const HBA: &str = "\
 local all postgres,app trust
 local all all scram-sha-256
 host all postgres,app 127.0.0.1/32 trust
@@ -241,28 +241,34 @@ pub fn bin() -> PathBuf {
         .expect("PostgreSQL 15 or newer: run tests/set-up")
 }
 
-/// The initialised cluster that each test copies, made once per build directory and version.
+/// The initialised cluster that each test copies.
 fn template() -> PathBuf {
+    cached("cluster-2", |scratch| make_cluster(&bin(), scratch))
+}
+
+/// A directory that `make` leaves as `data` in an empty one, made once per build directory and
+/// version of PostgreSQL.
+pub(crate) fn cached(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
     let bin = bin();
-    let name =
+    let version =
         bin.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
     let cache = program_directory().join("pgimbal-tests");
     fs::create_dir_all(&cache).expect("a cache directory");
-    let lock = File::create(cache.join("lock")).expect("a lock file");
+    let lock = File::create(cache.join(format!("{name}.lock"))).expect("a lock file");
     lock.lock().expect("the lock");
-    let template = cache.join(format!("cluster-{name}-2"));
-    if !template.exists() {
+    let made = cache.join(format!("{name}-{version}"));
+    if !made.exists() {
         let scratch = process::directory("initdb");
-        make_cluster(&bin, &scratch);
-        let partial = cache.join("partial");
+        make(&scratch);
+        let partial = cache.join(format!("{name}.partial"));
         let _ = fs::remove_dir_all(&partial);
         run(Command::new("cp").arg("-a").arg(scratch.join("data")).arg(&partial));
-        fs::rename(&partial, &template).expect("the template");
+        fs::rename(&partial, &made).expect("the template");
     }
-    template
+    made
 }
 
-fn make_cluster(bin: &Path, scratch: &Path) {
+pub(crate) fn make_cluster(bin: &Path, scratch: &Path) {
     if rustix::process::geteuid().is_root() {
         run(Command::new("chown").arg("postgres").arg(scratch));
     }
@@ -294,7 +300,7 @@ fn make_cluster(bin: &Path, scratch: &Path) {
 }
 
 /// `program` as the user `postgres` when this is root, whom PostgreSQL refuses.
-fn as_postgres(program: &Path) -> Command {
+pub(crate) fn as_postgres(program: &Path) -> Command {
     if !rustix::process::geteuid().is_root() {
         return Command::new(program);
     }
@@ -315,7 +321,7 @@ pub(crate) fn program_directory() -> PathBuf {
     }
 }
 
-fn run(command: &mut Command) {
+pub(crate) fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -1,21 +1,23 @@
 //! A child process that never outlives its test, however that ends.
 
+use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::leash::Leash;
+
 /// A running program with its log file, killed on drop. When the test process itself is
-/// killed, a watcher at the other end of a pipe kills the program and removes its directory.
+/// killed, a leash kills the program and removes its directory.
 pub struct Process {
     child: Child,
-    watcher: Child,
-    leash: Option<ChildStdin>,
     directory: PathBuf,
     end: Signal,
+    leash: Option<Leash>,
 }
 
 impl Process {
@@ -25,7 +27,17 @@ impl Process {
     /// # Panics
     /// When the program cannot be started.
     #[must_use]
-    pub fn start(mut command: Command, directory: &Path, end: Signal) -> Self {
+    pub fn start(command: Command, directory: &Path, end: Signal) -> Self {
+        let mut process = Self::start_untied(command, directory, end);
+        process.leash = Some(Leash::tie(
+            "kill -9 -\"$0\"; rm -rf -- \"$1\"",
+            [OsStr::new(&process.child.id().to_string()), directory.as_os_str()],
+        ));
+        process
+    }
+
+    /// The same for an owner that has a leash of its own.
+    pub(crate) fn start_untied(mut command: Command, directory: &Path, end: Signal) -> Self {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -38,17 +50,7 @@ impl Process {
             .process_group(0)
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {:?}: {error}", command.get_program()));
-        let mut watcher = Command::new("sh")
-            .args(["-c", "cat >/dev/null; kill -9 -\"$0\" 2>/dev/null; rm -rf -- \"$1\""])
-            .arg(child.id().to_string())
-            .arg(directory)
-            .stdin(Stdio::piped())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .expect("sh");
-        let leash = watcher.stdin.take();
-        Self { child, watcher, leash, directory: directory.to_owned(), end }
+        Self { child, directory: directory.to_owned(), end, leash: None }
     }
 
     /// The process id.
@@ -112,10 +114,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.stop();
-        // The directory is the owner's again: only a killed test leaves it to the watcher.
-        let _ = self.watcher.kill();
-        let _ = self.watcher.wait();
-        drop(self.leash.take());
+        self.leash = None;
     }
 }
 

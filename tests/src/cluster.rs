@@ -1,0 +1,144 @@
+//! A throwaway primary with streaming replicas, and what can befall them.
+
+mod disaster;
+mod node;
+mod processes;
+mod template;
+
+use std::net::Ipv4Addr;
+
+pub use disaster::{End, Frozen};
+pub use node::Node;
+
+use crate::namespace::Namespace;
+use crate::port::{free_port, random};
+use crate::until::{SOON, eventually};
+
+/// A primary, `nodes[0]`, and its replicas, dropped with every process and file of theirs.
+/// Which node is the primary later is the test's own doing.
+pub struct Cluster {
+    /// `n1`, the first primary, then `n2` and so on.
+    pub nodes: Vec<Node>,
+}
+
+impl Cluster {
+    /// Starts one on 127.0.0.1.
+    ///
+    /// # Panics
+    /// When there is no PostgreSQL 15 or newer, or it does not start.
+    #[must_use]
+    pub fn start(replicas: usize) -> Self {
+        Self::with(replicas, &[])
+    }
+
+    /// Starts one with server settings such as `max_connections=130` on every node.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`].
+    #[must_use]
+    pub fn with(replicas: usize, settings: &[&str]) -> Self {
+        Self::launch(replicas, settings, |_| Place::loopback())
+    }
+
+    /// Starts one whose first primary lives in a network namespace of its own.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`], and when this user may not make namespaces.
+    #[must_use]
+    pub fn with_primary_in_namespace(replicas: usize) -> Self {
+        Self::launch(
+            replicas,
+            &[],
+            |index| {
+                if index == 0 { Place::namespace() } else { Place::loopback() }
+            },
+        )
+    }
+
+    /// Starts one whose nodes have loopback addresses of their own and one port.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`].
+    #[must_use]
+    pub fn on_one_port(replicas: usize) -> Self {
+        let port = free_port();
+        let (high, low) = (1 + random(250), random(250));
+        Self::launch(replicas, &[], |index| {
+            let last = u8::try_from(index + 1).expect("few nodes");
+            Place { host: Ipv4Addr::new(127, high, low, last), port, namespace: None }
+        })
+    }
+
+    fn launch(replicas: usize, settings: &[&str], place: impl Fn(usize) -> Place) -> Self {
+        let mut nodes: Vec<Node> = Vec::new();
+        for index in 0..=replicas {
+            let mut node = Node::new(index, settings, place(index));
+            if let Some(primary) = nodes.first() {
+                node.follow(primary);
+            }
+            node.start();
+            nodes.push(node);
+        }
+        let cluster = Self { nodes };
+        for replica in &cluster.nodes[1..] {
+            replica.wait_until_streaming();
+        }
+        cluster
+    }
+
+    /// Waits until every running standby has replayed what node `primary` has written by now.
+    ///
+    /// # Panics
+    /// When they do not.
+    pub fn settle(&self, primary: usize) {
+        let goal = self.nodes[primary].written();
+        for node in self.nodes.iter().filter(|node| node.is_running()) {
+            if node.value("select pg_is_in_recovery()") == "t" {
+                node.wait_until_replayed(&goal);
+            }
+        }
+    }
+
+    /// Stops node `target` if it runs, rewinds it to `source` and starts it as its standby.
+    ///
+    /// # Panics
+    /// When `pg_rewind` refuses, or the standby does not stream.
+    pub fn rejoin(&mut self, target: usize, source: usize) {
+        let [target, source] = self.nodes.get_disjoint_mut([target, source]).expect("two nodes");
+        target.rewind_to(source);
+        target.start();
+        target.wait_until_streaming();
+    }
+
+    /// Makes running standby `replica` follow node `upstream` by a restart.
+    ///
+    /// # Panics
+    /// When it does not come to stream.
+    pub fn repoint(&mut self, replica: usize, upstream: usize) {
+        let [replica, upstream] =
+            self.nodes.get_disjoint_mut([replica, upstream]).expect("two nodes");
+        replica.end(End::Fast);
+        replica.follow(upstream);
+        replica.start();
+        let timeline = upstream.timeline();
+        eventually("the standby follows the new timeline", SOON, || replica.timeline() == timeline);
+    }
+}
+
+/// Where a node listens.
+struct Place {
+    host: Ipv4Addr,
+    port: u16,
+    namespace: Option<Namespace>,
+}
+
+impl Place {
+    fn loopback() -> Self {
+        Self { host: Ipv4Addr::LOCALHOST, port: free_port(), namespace: None }
+    }
+
+    fn namespace() -> Self {
+        let namespace = Namespace::new();
+        Self { host: namespace.inside, port: free_port(), namespace: Some(namespace) }
+    }
+}

@@ -1,0 +1,274 @@
+//! One server of a cluster.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use super::{Place, processes, template};
+use crate::leash::Leash;
+use crate::namespace::Namespace;
+use crate::postgres::{as_postgres, bin, run};
+use crate::process::{self, Directory, Process};
+use crate::program::print_tail;
+use crate::startup::Login;
+use crate::until::{SOON, eventually};
+use crate::wire_client::WireClient;
+
+/// One server: a primary or a standby, running or not.
+pub struct Node {
+    /// `n1` and so on, as pgimbal's configuration calls it.
+    pub name: String,
+    /// Where it listens.
+    pub host: Ipv4Addr,
+    /// Its TCP port.
+    pub port: u16,
+    pub(super) process: Option<Process>,
+    pub(super) directory: Directory,
+    options: Vec<String>,
+    upstream: Option<String>,
+    namespace: Option<Namespace>,
+    _leash: Leash,
+}
+
+impl Node {
+    pub(super) fn new(index: usize, settings: &[&str], place: Place) -> Self {
+        let directory = process::directory(&format!("n{}", index + 1));
+        let data = directory.join("data");
+        let leash = Leash::tie(processes::TIDY, [data.as_os_str(), directory.as_os_str()]);
+        let from = if index == 0 { template::primary() } else { template::standby() };
+        run(Command::new("cp").arg("-a").arg("--reflink=auto").arg(from).arg(&data));
+        run(Command::new("chown").arg("--reference").arg(&data).arg(&*directory));
+        Self {
+            name: format!("n{}", index + 1),
+            host: place.host,
+            port: place.port,
+            process: None,
+            directory,
+            options: settings.iter().map(|setting| (*setting).to_owned()).collect(),
+            upstream: None,
+            namespace: place.namespace,
+            _leash: leash,
+        }
+    }
+
+    /// Makes it a standby of `upstream` from its next start on.
+    ///
+    /// # Panics
+    /// When its directory cannot be written.
+    pub fn follow(&mut self, upstream: &Self) {
+        // A node in a namespace is reached through its network, so that a cut is felt here too.
+        let host = match &upstream.namespace {
+            Some(_) => upstream.host.to_string(),
+            None => upstream.directory.display().to_string(),
+        };
+        let name = &self.name;
+        self.upstream = Some(format!(
+            "host={host} port={} user=replicator application_name={name}",
+            upstream.port
+        ));
+        fs::write(self.data().join("standby.signal"), "").expect("standby.signal");
+    }
+
+    /// Makes it a primary on its own timeline from its next start on, as a careless operator
+    /// does who removes `standby.signal`.
+    pub fn stand_alone(&mut self) {
+        self.upstream = None;
+        let _ = fs::remove_file(self.data().join("standby.signal"));
+    }
+
+    /// Starts it, as what its directory says it is: after a crash, an old primary returns so.
+    ///
+    /// # Panics
+    /// When it runs, or does not come to accept connections.
+    pub fn start(&mut self) {
+        self.launch();
+        let socket = self.socket();
+        let process = self.process.as_mut().expect("a process");
+        eventually("PostgreSQL accepts connections", SOON, || {
+            assert!(process.ended().is_none(), "PostgreSQL ended:\n{}", process.log());
+            WireClient::try_unix(&socket)
+                .is_ok_and(|mut client| client.log_in(&Login::new("postgres", "app", "")).is_ok())
+        });
+    }
+
+    fn launch(&mut self) {
+        assert!(self.process.is_none(), "{} runs", self.name);
+        eventually("the last backends end", SOON, || processes::of(&self.data()).is_empty());
+        processes::forget(&self.data());
+        let mut postgres = as_postgres(&bin().join("postgres"));
+        postgres.arg("-D").arg(self.data());
+        postgres.arg("-k").arg(&*self.directory).arg("-p").arg(self.port.to_string());
+        let addresses = format!("listen_addresses={}", self.host);
+        let prefix = "log_line_prefix=%m [%p] %u@%d ";
+        let upstream = format!("primary_conninfo={}", self.upstream.as_deref().unwrap_or(""));
+        let fixed = [addresses.as_str(), prefix, "recovery_target_timeline=latest", &upstream];
+        for setting in fixed.into_iter().chain(self.options.iter().map(String::as_str)) {
+            postgres.arg("-c").arg(setting);
+        }
+        let command = match &self.namespace {
+            Some(namespace) => namespace.command(&postgres),
+            None => postgres,
+        };
+        self.process = Some(Process::start_untied(command, &self.directory, Signal::QUIT));
+    }
+
+    /// Rewinds it to `source`, whose standby it is from its next start on. It is stopped first
+    /// if it runs.
+    ///
+    /// # Panics
+    /// When `pg_rewind` refuses.
+    pub fn rewind_to(&mut self, source: &Self) {
+        if self.process.is_some() {
+            self.end(super::End::Fast);
+        }
+        processes::forget(&self.data());
+        // Without it the source's control file still tells of the old timeline, and pg_rewind
+        // says that there is nothing to do.
+        source.run("checkpoint");
+        let mut rewind = as_postgres(&bin().join("pg_rewind"));
+        rewind.arg("--no-sync").arg("--target-pgdata").arg(self.data());
+        let (host, port) = (source.directory.display(), source.port);
+        rewind
+            .arg("--source-server")
+            .arg(format!("host={host} port={port} user=postgres dbname=app"));
+        run(&mut rewind);
+        self.follow(source);
+    }
+
+    /// Whether it has a postmaster, thawed or not.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// How it stands to the network, when it has a namespace of its own.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[must_use]
+    pub fn network(&self) -> &Namespace {
+        self.namespace.as_ref().expect("a namespace")
+    }
+
+    /// A superuser's connection past any proxy and network.
+    ///
+    /// # Panics
+    /// When the login fails.
+    #[must_use]
+    pub fn superuser(&self) -> WireClient {
+        let mut client = WireClient::unix(&self.socket());
+        client.log_in(&Login::new("postgres", "app", "")).expect("a superuser's login");
+        client
+    }
+
+    /// Runs `sql` as superuser and returns the first column of its only row.
+    #[must_use]
+    pub fn value(&self, sql: &str) -> String {
+        self.superuser().value(sql)
+    }
+
+    /// Runs `sql` as superuser.
+    pub fn run(&self, sql: &str) {
+        self.superuser().ok(sql);
+    }
+
+    /// The timeline it is on.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[must_use]
+    pub fn timeline(&self) -> u32 {
+        let sql = "select case when pg_is_in_recovery() then (select max(tli)::text from \
+                   (select received_tli as tli from pg_stat_wal_receiver \
+                    union all select min_recovery_end_timeline from pg_control_recovery() \
+                    union all select timeline_id from pg_control_checkpoint()) as t) \
+                   else ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int::text end";
+        self.value(sql).parse().expect("a timeline")
+    }
+
+    /// What identifies the cluster that it belongs to.
+    #[must_use]
+    pub fn system_identifier(&self) -> String {
+        self.value("select system_identifier from pg_control_system()")
+    }
+
+    /// The position up to which it, a primary, has written.
+    #[must_use]
+    pub fn written(&self) -> String {
+        self.value("select pg_current_wal_flush_lsn()")
+    }
+
+    /// Waits until it, a standby, has replayed up to `lsn`.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn wait_until_replayed(&self, lsn: &str) {
+        let sql = format!("select coalesce(pg_last_wal_replay_lsn() >= '{lsn}', false)");
+        let mut superuser = self.superuser();
+        eventually("the standby has replayed", SOON, || superuser.value(&sql) == "t");
+    }
+
+    /// Waits until it, a standby, receives from its upstream.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn wait_until_streaming(&self) {
+        let sql = "select count(*) from pg_stat_wal_receiver where status = 'streaming'";
+        let mut superuser = self.superuser();
+        eventually("the standby streams", SOON, || superuser.value(sql) == "1");
+    }
+
+    /// How many client backends there are beside superusers' own and the prober's.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    #[must_use]
+    pub fn backends(&self) -> usize {
+        let sql = "select count(*) from pg_stat_activity where backend_type = 'client backend' \
+                   and usename not in ('postgres', 'probe')";
+        self.value(sql).parse().expect("a count")
+    }
+
+    /// How many backends run a statement whose text contains `text` now.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    #[must_use]
+    pub fn running(&self, text: &str) -> usize {
+        let sql = format!(
+            "select count(*) from pg_stat_activity where state = 'active' \
+             and usename <> 'postgres' and query like '%{text}%'"
+        );
+        self.value(&sql).parse().expect("a count")
+    }
+
+    /// Everything it logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read(self.directory.join("log"))
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// Its Unix socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join(format!(".s.PGSQL.{}", self.port))
+    }
+
+    pub(super) fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            print_tail(&self.name, &self.log());
+        }
+        self.obliterate();
+    }
+}
