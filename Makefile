@@ -30,7 +30,7 @@ test: ## everything that must hold before a change is merged
 	@# One thing that fails does not hide the others.
 	$(MAKE) --no-print-directory --keep-going --jobs=1 format lint docs deny unit fuzz demo-check
 
-set-up: ## installs what the tests need: Debian packages and Python clients
+set-up: ## installs what the tests need: Debian packages, Python clients, Vault
 	deploy/packages test
 	if [[ -x tests/set-up ]]; then tests/set-up; fi
 

@@ -20,6 +20,8 @@ pub mod reading;
 pub mod reply;
 pub mod startup;
 pub mod until;
+pub mod vault;
+pub mod vault_stand_in;
 pub mod wire_client;
 
 pub use cluster::{Cluster, Node};
@@ -31,4 +33,6 @@ pub use postgres::Postgres;
 pub use reply::{Reply, tags};
 pub use startup::Login;
 pub use until::eventually;
+pub use vault::{Passwords, Vault};
+pub use vault_stand_in::VaultStandIn;
 pub use wire_client::WireClient;

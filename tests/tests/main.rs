@@ -26,3 +26,4 @@ mod sockets;
 mod statements;
 mod timeouts;
 mod tls;
+mod vault;

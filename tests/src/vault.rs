@@ -1,0 +1,339 @@
+//! A real Vault (or OpenBao) whose database engine rotates roles of a test's PostgreSQL.
+
+pub mod api;
+pub mod passwords;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::certificates::Certificates;
+use crate::pgimbal::undisturbed;
+use crate::port::free_port;
+use crate::postgres::Postgres;
+use crate::process::{self, Directory, Process};
+use crate::program::print_tail;
+use crate::until::{SOON, eventually};
+use api::Api;
+pub use passwords::Passwords;
+
+/// The name under which the harness mounts the database engine.
+pub const MOUNT: &str = "database";
+
+/// A running Vault, unsealed, ended on drop. What it keeps is in memory.
+pub struct Vault {
+    process: Option<Process>,
+    _directory: Directory,
+    /// Its port on 127.0.0.1.
+    pub port: u16,
+    root: Api,
+    unseal_key: String,
+    authority: Option<PathBuf>,
+}
+
+/// What Vault says of a static role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticRole {
+    /// The password now.
+    pub password: String,
+    /// When it was rotated, as Vault prints it.
+    pub rotated: String,
+    /// Seconds to the next rotation.
+    pub ttl: u64,
+}
+
+impl Vault {
+    /// Starts one without TLS.
+    ///
+    /// # Panics
+    /// When there is no Vault (`tests/set-up` makes one) or it does not start.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::prepare(None)
+    }
+
+    /// Starts one that speaks TLS with `certificates`.
+    ///
+    /// # Panics
+    /// As [`Vault::start`].
+    #[must_use]
+    pub fn with_tls(certificates: &Certificates) -> Self {
+        Self::prepare(Some(certificates))
+    }
+
+    /// Starts one with a database engine for `server`.
+    ///
+    /// # Panics
+    /// As [`Vault::start`].
+    #[must_use]
+    pub fn before(server: &Postgres) -> Self {
+        let vault = Self::start();
+        vault.serve(server);
+        vault
+    }
+
+    fn prepare(certificates: Option<&Certificates>) -> Self {
+        let directory = process::directory("vault");
+        let port = free_port();
+        let config = directory.join("vault.json");
+        let authority = certificates.map(|certificates| certificates.write(&directory)[0].clone());
+        let text = settings(port, &directory, certificates.is_some()).to_string();
+        std::fs::write(&config, text).expect("Vault's configuration");
+        let mut command = undisturbed(program());
+        command.args(["server", "-config"]).arg(&config).env("HOME", &*directory);
+        for name in ["VAULT_ADDR", "VAULT_TOKEN", "VAULT_NAMESPACE", "VAULT_LOG_LEVEL"] {
+            command.env_remove(name);
+        }
+        let process = Process::start(command, &directory, Signal::KILL);
+        let api = Api::new(port, certificates.map(|certificates| certificates.client(&[])));
+        let mut vault = Self {
+            process: Some(process),
+            _directory: directory,
+            port,
+            root: api,
+            unseal_key: String::new(),
+            authority,
+        };
+        vault.initialise();
+        vault
+    }
+
+    fn initialise(&mut self) {
+        let one_share = json!({ "secret_shares": 1, "secret_threshold": 1 });
+        let mut answer = Value::Null;
+        eventually("Vault answers", SOON * 2, || {
+            let process = self.process.as_mut().expect("a started Vault");
+            assert!(process.ended().is_none(), "Vault ended:\n{}", process.log());
+            match self.root.call("PUT", "sys/init", &one_share) {
+                Ok((200, keys)) => answer = keys,
+                _ => return false,
+            }
+            true
+        });
+        self.unseal_key = text(&answer["keys_base64"][0]);
+        self.root = self.root.with_token(&text(&answer["root_token"]));
+        self.unseal();
+    }
+
+    /// Its URL.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let scheme = if self.authority.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
+    }
+
+    /// The file with the authority of its certificate.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[must_use]
+    pub fn authority(&self) -> &Path {
+        self.authority.as_deref().expect("a Vault with TLS")
+    }
+
+    /// Its API with the root token.
+    #[must_use]
+    pub fn root(&self) -> &Api {
+        &self.root
+    }
+
+    /// Mounts a database engine that looks for overdue rotations every second, as superuser of
+    /// `server`.
+    ///
+    /// # Panics
+    /// When Vault refuses.
+    pub fn serve(&self, server: &Postgres) {
+        let engine =
+            json!({ "type": "database", "options": { "rotation_queue_tick_interval": "1" } });
+        self.root.write(&format!("sys/mounts/{MOUNT}"), &engine);
+        let url = format!(
+            "postgresql://{{{{username}}}}:{{{{password}}}}@127.0.0.1:{}/app?sslmode=disable",
+            server.port
+        );
+        let connection = json!({
+            "plugin_name": "postgresql-database-plugin",
+            "allowed_roles": "*",
+            "connection_url": url,
+            "username": "postgres",
+            "password": "trusted",
+        });
+        self.root.write(&format!("{MOUNT}/config/app"), &connection);
+    }
+
+    /// Makes the static role `role` for the PostgreSQL role of that name, rotated every `period`
+    /// seconds. Vault rotates it at once.
+    ///
+    /// # Panics
+    /// When Vault refuses.
+    pub fn static_role(&self, role: &str, period: u32) {
+        let body =
+            json!({ "db_name": "app", "username": role, "rotation_period": period.to_string() });
+        self.root.write(&format!("{MOUNT}/static-roles/{role}"), &body);
+    }
+
+    /// What it says of `role` now.
+    ///
+    /// # Panics
+    /// When it refuses.
+    #[must_use]
+    pub fn role(&self, role: &str) -> StaticRole {
+        self.try_role(role).unwrap_or_else(|| panic!("Vault says nothing of {role}"))
+    }
+
+    /// What it says of `role` now, unless it is sealed or does not know it.
+    #[must_use]
+    pub fn try_role(&self, role: &str) -> Option<StaticRole> {
+        static_role(&self.root, role)
+    }
+
+    /// Rotates `role` now and returns its new password.
+    ///
+    /// # Panics
+    /// When Vault refuses.
+    pub fn rotate(&self, role: &str) -> String {
+        self.root.write(&format!("{MOUNT}/rotate-role/{role}"), &Value::Null);
+        self.role(role).password
+    }
+
+    /// A token that may do what the policies' `text` says.
+    ///
+    /// # Panics
+    /// When Vault refuses.
+    #[must_use]
+    pub fn token(&self, policy: &str) -> String {
+        let name = format!("policy-{}", self.policies());
+        self.root.write(&format!("sys/policies/acl/{name}"), &json!({ "policy": policy }));
+        let token = json!({ "policies": [name], "no_default_policy": false });
+        text(&self.root.write("auth/token/create", &token)["auth"]["client_token"])
+    }
+
+    fn policies(&self) -> usize {
+        let (_, list) = self.root.call("LIST", "sys/policies/acl", &Value::Null).expect("a list");
+        list["data"]["keys"].as_array().map_or(0, Vec::len)
+    }
+
+    /// A token that may read every static role.
+    #[must_use]
+    pub fn reader(&self) -> String {
+        self.token(&reads(&format!("{MOUNT}/static-creds/*")))
+    }
+
+    /// The role and secret ids of an approle whose tokens live `ttl` (such as `2s`) and may do
+    /// what `policy` says.
+    ///
+    /// # Panics
+    /// When Vault refuses.
+    #[must_use]
+    pub fn approle(&self, policy: &str, ttl: &str) -> [String; 2] {
+        self.root.write("sys/auth/approle", &json!({ "type": "approle" }));
+        self.root.write("sys/policies/acl/approle", &json!({ "policy": policy }));
+        let body = json!({ "token_policies": ["approle"], "token_ttl": ttl, "token_max_ttl": ttl });
+        self.root.write("auth/approle/role/pgimbal", &body);
+        let role = self.root.read("auth/approle/role/pgimbal/role-id");
+        let secret = self.root.write("auth/approle/role/pgimbal/secret-id", &Value::Null);
+        [text(&role["data"]["role_id"]), text(&secret["data"]["secret_id"])]
+    }
+
+    /// Seals it: every answer is 503 until [`Vault::unseal`].
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub fn seal(&self) {
+        self.root.write("sys/seal", &Value::Null);
+    }
+
+    /// Unseals it and waits until it is active.
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub fn unseal(&self) {
+        self.root.write("sys/unseal", &json!({ "key": self.unseal_key }));
+        eventually("Vault is active", SOON, || {
+            matches!(self.root.call("GET", "sys/health", &Value::Null), Ok((200, _)))
+        });
+    }
+
+    /// Sends a signal: a stopped Vault accepts connections and says nothing.
+    ///
+    /// # Panics
+    /// Never before the drop.
+    pub fn signal(&self, signal: Signal) {
+        self.process.as_ref().expect("a started Vault").signal(signal);
+    }
+
+    /// The passwords of `roles` from now on, read all the time in a thread of its own.
+    #[must_use]
+    pub fn record(&self, roles: &[&str]) -> Arc<Passwords> {
+        Passwords::record(self.root.clone(), roles)
+    }
+
+    /// A `[vaults.main]` table that logs in with `token`.
+    #[must_use]
+    pub fn table(&self, token: &str) -> String {
+        let tls = self.authority.as_ref();
+        let tls = tls.map_or(String::new(), |path| format!("ca_file = \"{}\"\n", path.display()));
+        format!("[vaults.main]\naddress = [\"{}\"]\ntoken = \"{token}\"\n{tls}", self.address())
+    }
+}
+
+impl Drop for Vault {
+    fn drop(&mut self) {
+        let log = self.process.take().map(|process| process.log()).unwrap_or_default();
+        if std::thread::panicking() {
+            print_tail("Vault", &log);
+        }
+    }
+}
+
+/// A policy that lets `path` be read.
+#[must_use]
+pub fn reads(path: &str) -> String {
+    format!("path \"{path}\" {{ capabilities = [\"read\"] }}\n")
+}
+
+/// `vault` or `bao` on PATH, or the one that `tests/set-up` built.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn program() -> PathBuf {
+    let find = Path::new(env!("CARGO_MANIFEST_DIR")).join("vault/program");
+    let output = Command::new(&find).output().expect("tests/vault/program");
+    let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    assert!(output.status.success(), "there is no Vault: run tests/set-up");
+    PathBuf::from(path)
+}
+
+/// What `role` is to `api`, when it says.
+fn static_role(api: &Api, role: &str) -> Option<StaticRole> {
+    let path = format!("{MOUNT}/static-creds/{role}");
+    let Ok((200, answer)) = api.call("GET", &path, &Value::Null) else { return None };
+    let data = &answer["data"];
+    let rotated = [&data["last_vault_rotation"], &data["last_openbao_rotation"]];
+    Some(StaticRole {
+        password: text(&data["password"]),
+        rotated: rotated.into_iter().find_map(Value::as_str).unwrap_or_default().to_owned(),
+        ttl: data["ttl"].as_u64().unwrap_or_default(),
+    })
+}
+
+fn settings(port: u16, directory: &Path, tls: bool) -> Value {
+    let mut listener = json!({ "address": format!("127.0.0.1:{port}"), "tls_disable": !tls });
+    if tls {
+        listener["tls_cert_file"] = json!(directory.join("server.crt"));
+        listener["tls_key_file"] = json!(directory.join("server.key"));
+    }
+    json!({
+        "storage": { "inmem": {} },
+        "listener": { "tcp": listener },
+        "disable_mlock": true,
+        "log_level": "info",
+    })
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("a text was expected: {value}")).to_owned()
+}

@@ -1,0 +1,264 @@
+//! A stand-in for Vault's HTTP API that says what a test wants, in the way it wants, and
+//! remembers what it was asked and when: for states that the real one cannot be stopped in.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::program::print_tail;
+
+/// A listening stand-in; its threads end with the test process.
+pub struct VaultStandIn {
+    /// Its port on 127.0.0.1.
+    pub port: u16,
+    state: Arc<Mutex<State>>,
+}
+
+/// One request.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// When it had come whole.
+    pub at: Instant,
+    /// `GET` and so on.
+    pub method: String,
+    /// What follows `/v1/`, with its query.
+    pub path: String,
+    /// The headers, their names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// The body.
+    pub body: String,
+}
+
+/// One answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    status: u16,
+    body: Vec<u8>,
+    delay: Duration,
+}
+
+#[derive(Default)]
+struct State {
+    /// The answers for each path; the last rule whose text the path contains is followed.
+    rules: Vec<(String, Answer)>,
+    requests: Vec<Request>,
+}
+
+impl Answer {
+    /// `status` with a JSON body.
+    #[must_use]
+    pub fn json(status: u16, body: &Value) -> Self {
+        Self::raw(status, body.to_string().as_bytes())
+    }
+
+    /// `status` with any body.
+    #[must_use]
+    pub fn raw(status: u16, body: &[u8]) -> Self {
+        Self { status, body: body.to_vec(), delay: Duration::ZERO }
+    }
+
+    /// `status` with Vault's list of errors.
+    #[must_use]
+    pub fn error(status: u16, text: &str) -> Self {
+        Self::json(status, &json!({ "errors": [text] }))
+    }
+
+    /// A static role's credentials, rotated `rotated` (RFC 3339), the next time in `ttl` seconds.
+    #[must_use]
+    pub fn role(username: &str, password: &str, rotated: &str, ttl: u64) -> Self {
+        Self::json(
+            200,
+            &json!({
+                "request_id": "5b2a1e4e-0000-4000-8000-000000000000",
+                "lease_id": "", "renewable": false, "lease_duration": 0,
+                "data": {
+                    "username": username, "password": password, "ttl": ttl,
+                    "last_vault_rotation": rotated, "rotation_period": 86400,
+                },
+                "wrap_info": null, "warnings": null, "auth": null,
+            }),
+        )
+    }
+
+    /// A login's answer: a token that lives `seconds` and can be renewed.
+    #[must_use]
+    pub fn token(token: &str, seconds: u64) -> Self {
+        let auth = json!({
+            "client_token": token, "accessor": "accessor", "policies": ["default"],
+            "token_policies": ["default"], "metadata": null, "lease_duration": seconds,
+            "renewable": true, "entity_id": "", "token_type": "service", "orphan": true,
+        });
+        Self::json(
+            200,
+            &json!({ "request_id": "1", "lease_id": "", "renewable": false,
+            "lease_duration": 0, "data": null, "wrap_info": null, "warnings": null, "auth": auth }),
+        )
+    }
+
+    /// The same, `delay` after the request.
+    #[must_use]
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+}
+
+impl VaultStandIn {
+    /// Starts one that is healthy, takes every token and every login, and knows no role yet.
+    ///
+    /// # Panics
+    /// When no port is free.
+    #[must_use]
+    pub fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let state = Arc::clone(&shared);
+                std::thread::spawn(move || {
+                    let _ = serve(stream, &state);
+                });
+            }
+        });
+        let stand_in = Self { port, state };
+        let health = json!({ "initialized": true, "sealed": false, "standby": false,
+            "performance_standby": false, "version": "1.21.0", "server_time_utc": 0 });
+        stand_in.rule("sys/health", Answer::json(200, &health));
+        stand_in.rule("auth/token/renew-self", Answer::token("renewed", 3600));
+        let token = json!({ "ttl": 0, "creation_ttl": 0, "renewable": false, "policies": [],
+            "expire_time": null, "id": "", "accessor": "" });
+        stand_in.rule("auth/token/lookup-self", Answer::json(200, &json!({ "data": token })));
+        for method in ["approle", "kubernetes"] {
+            stand_in.rule(&format!("auth/{method}/login"), Answer::token("logged-in", 3600));
+        }
+        stand_in
+    }
+
+    /// Answers requests whose path contains `text` with `answer`; a later rule goes first.
+    pub fn rule(&self, text: &str, answer: Answer) {
+        let mut state = self.state();
+        state.rules.retain(|(known, _)| known != text);
+        state.rules.push((text.to_owned(), answer));
+    }
+
+    /// Takes a rule away.
+    pub fn forget(&self, text: &str) {
+        self.state().rules.retain(|(known, _)| known != text);
+    }
+
+    /// What it answers for `role` from now on.
+    pub fn role(&self, role: &str, answer: Answer) {
+        self.rule(&format!("static-creds/{role}"), answer);
+    }
+
+    /// Everything that was asked.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Request> {
+        self.state().requests.clone()
+    }
+
+    /// How often a path that contains `text` was asked for.
+    #[must_use]
+    pub fn asked(&self, text: &str) -> usize {
+        self.state().requests.iter().filter(|request| request.path.contains(text)).count()
+    }
+
+    /// A `[vaults.main]` table that leads here, with any token and further `keys`.
+    #[must_use]
+    pub fn table(&self, keys: &str) -> String {
+        let token = if keys.contains("login") { "" } else { "token = \"stand-in\"\n" };
+        format!("[vaults.main]\naddress = [\"http://127.0.0.1:{}\"]\n{token}{keys}\n", self.port)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+impl Drop for VaultStandIn {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let lines: Vec<String> = self.requests().iter().map(Request::line).collect();
+            print_tail("Vault's stand-in", &lines.join("\n"));
+        }
+    }
+}
+
+impl Request {
+    fn line(&self) -> String {
+        format!("{:?} ago: {} {}", self.at.elapsed(), self.method, self.path)
+    }
+}
+
+/// Answers one connection's requests, one after the other.
+fn serve(stream: TcpStream, state: &Mutex<State>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut stream = stream;
+    let mut last = false;
+    while !last {
+        let Some(request) = read_request(&mut reader)? else { break };
+        last = request.headers.get("connection").is_some_and(|value| value == "close");
+        let not_found = Answer::json(404, &json!({ "errors": [] }));
+        let answer = {
+            let mut state = lock(state);
+            let rule = state.rules.iter().rev().find(|(text, _)| concerns(&request.path, text));
+            let answer = rule.map_or(not_found, |(_, answer)| answer.clone());
+            state.requests.push(request);
+            answer
+        };
+        std::thread::sleep(answer.delay);
+        let head = format!(
+            "HTTP/1.1 {} Stood In\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            answer.status,
+            answer.body.len()
+        );
+        stream.write_all(&[head.as_bytes(), &answer.body].concat())?;
+    }
+    Ok(())
+}
+
+/// Whether a rule's text stands in `path` and ends where a name does, so that `static-creds/a`
+/// is not `static-creds/ab`.
+fn concerns(path: &str, text: &str) -> bool {
+    path.match_indices(text).any(|(start, _)| {
+        let next = path[start + text.len()..].chars().next();
+        text.ends_with('/') || !next.is_some_and(|next| next.is_alphanumeric() || next == '_')
+    })
+}
+
+fn read_request(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
+    let mut first = String::new();
+    if reader.read_line(&mut first)? == 0 {
+        return Ok(None);
+    }
+    let mut words = first.split_whitespace().map(str::to_owned);
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        headers.insert(name.to_lowercase(), value.trim().to_owned());
+    }
+    let length = headers.get("content-length").and_then(|length| length.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut body)?;
+    Ok(Some(Request {
+        at: Instant::now(),
+        method,
+        path: path.trim_start_matches("/v1/").to_owned(),
+        headers,
+        body: String::from_utf8_lossy(&body).into_owned(),
+    }))
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
