@@ -1,0 +1,186 @@
+//! What each node is to readers and to people.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use super::event::Event;
+use super::machine::Topology;
+use super::node::{Health, Node};
+use super::position::Lsn;
+use super::report::{Report, Role};
+use super::view::{NodeId, NodeState};
+
+impl Topology {
+    /// Judges every node; events tell what changed for the worse or the better.
+    pub(super) fn judge_nodes(&mut self, now: Instant) {
+        self.absolve();
+        self.forget_samples();
+        let writers = self.writers();
+        for index in 0..self.nodes.len() {
+            let id = NodeId(index as u16);
+            let (state, why) = self.judge(id, &writers, now);
+            let node = &mut self.nodes[index];
+            let before = std::mem::replace(&mut node.state, state);
+            node.outdated |= state == NodeState::Quarantined;
+            node.why = why;
+            self.tell(id, before);
+        }
+    }
+
+    fn judge(&self, id: NodeId, writers: &[NodeId], now: Instant) -> (NodeState, String) {
+        let node = &self.nodes[id.index()];
+        if node.removed {
+            return (NodeState::Removed, "not listed any more".to_owned());
+        }
+        let report = match (&node.health, &node.heard) {
+            (Health::Up, Some(heard)) => &heard.report,
+            (Health::Unknown | Health::Up, _) => {
+                return (NodeState::Unknown, "not asked yet".to_owned());
+            }
+            (Health::Unjudged { code, .. }, _) => {
+                let why = format!("it lives, but refuses the prober ({code})");
+                return (NodeState::Unjudged, why);
+            }
+            (Health::Down(failure), _) => return (NodeState::Down, failure.to_string()),
+        };
+        let Some(system) = self.remembered.system else {
+            return (NodeState::Unknown, "whose cluster it is cannot be told".to_owned());
+        };
+        if report.system != system {
+            let why = format!("system_identifier {}, the cluster's is {system}", report.system);
+            return (NodeState::Foreign, why);
+        }
+        if node.disowned {
+            let why = "the operator has adopted another history; rejoin it to the new primary";
+            return (NodeState::Quarantined, why.to_owned());
+        }
+        match report.role {
+            Role::Primary { .. } => self.judge_primary(id, node, report, writers),
+            Role::Standby { replay, paused } => {
+                self.judge_standby(node, report, replay, paused, now)
+            }
+        }
+    }
+
+    fn judge_primary(
+        &self,
+        id: NodeId,
+        node: &Node,
+        report: &Report,
+        writers: &[NodeId],
+    ) -> (NodeState, String) {
+        let mut why = String::new();
+        if Some(report.timeline) < self.remembered.timeline {
+            let newest = self.remembered.timeline.map_or(0, |timeline| timeline.0);
+            let why = format!(
+                "primary on timeline {}, the cluster is on {newest}; rejoin it with pg_rewind",
+                report.timeline
+            );
+            return (NodeState::Quarantined, why);
+        }
+        if !node.spec.candidate {
+            why.push_str("never written to: candidate = false");
+        } else if !writers.contains(&id) {
+            let same = writers.iter().find(|other| {
+                let other = self.nodes[other.index()].current();
+                other.is_some_and(|other| other.started_at_micros == report.started_at_micros)
+            });
+            if let Some(same) = same {
+                let _ = write!(why, "the same server as {}", self.name(*same));
+            }
+        } else if writers.len() > 1 {
+            why.push_str("not the only primary on its timeline");
+        }
+        (NodeState::Primary, why)
+    }
+
+    fn judge_standby(
+        &self,
+        node: &Node,
+        report: &Report,
+        replay: Lsn,
+        paused: bool,
+        now: Instant,
+    ) -> (NodeState, String) {
+        if Some(report.timeline) != self.remembered.timeline {
+            let newest = self.remembered.timeline.map_or(0, |timeline| timeline.0);
+            let why = format!("on timeline {}, the cluster is on {newest}", report.timeline);
+            let state = if node.outdated { NodeState::Quarantined } else { NodeState::Lagging };
+            return (state, why);
+        }
+        let comparable = self.samples.are_of(report.timeline);
+        let bytes = self.samples.bytes_behind(replay).filter(|_| comparable);
+        let time = self.samples.time_behind(replay, now).filter(|_| comparable);
+        let unknown = || "the primary's position is not known".to_owned();
+        if let Some(limit) = self.options.max_lag_bytes {
+            match bytes {
+                None => return (NodeState::Lagging, unknown()),
+                Some(bytes) if bytes > limit => {
+                    let why = format!("{bytes} bytes behind, replica_max_lag_bytes is {limit}");
+                    return (NodeState::Lagging, why);
+                }
+                Some(_) => {}
+            }
+        }
+        if let Some(limit) = self.options.max_lag {
+            match time {
+                None => return (NodeState::Lagging, unknown()),
+                Some(time) if time > limit => {
+                    let why = format!("{time:.0?} behind, replica_max_lag is {limit:?}");
+                    return (NodeState::Lagging, why);
+                }
+                Some(_) => {}
+            }
+        }
+        let why = if paused { "replay is paused" } else { "" };
+        (NodeState::Replica, why.to_owned())
+    }
+
+    /// A node that has joined the cluster's history is no outsider any more.
+    fn absolve(&mut self) {
+        let remembered = self.remembered;
+        for node in &mut self.nodes {
+            let joined = node.current().is_some_and(|report| {
+                Some(report.system) == remembered.system
+                    && match report.role {
+                        Role::Standby { .. } => Some(report.timeline) == remembered.timeline,
+                        Role::Primary { .. } => false,
+                    }
+            });
+            if joined {
+                node.outdated = false;
+                node.disowned = false;
+            }
+        }
+    }
+
+    fn forget_samples(&mut self) {
+        let standbys = self.nodes.iter().filter_map(|node| match node.current()?.role {
+            Role::Standby { replay, .. } => Some(replay),
+            Role::Primary { .. } => None,
+        });
+        if let Some(slowest) = standbys.min() {
+            self.samples.forget_until(slowest);
+        }
+    }
+
+    fn tell(&mut self, id: NodeId, before: NodeState) {
+        let node = &self.nodes[id.index()];
+        if node.state == before {
+            return;
+        }
+        let name = node.spec.name.clone();
+        let why = || node.why.as_str().into();
+        let event = match (before, node.state) {
+            (_, NodeState::Quarantined) => Event::Quarantined { node: name, why: why() },
+            (_, NodeState::Foreign) => Event::Foreign { node: name, why: why() },
+            (NodeState::Quarantined | NodeState::Foreign, NodeState::Replica) => {
+                Event::Rejoined { node: name }
+            }
+            (NodeState::Replica, NodeState::Lagging) => Event::LeftOut { node: name, why: why() },
+            (NodeState::Lagging, NodeState::Replica) => Event::CaughtUp { node: name },
+            _ => return,
+        };
+        self.events.push_back(event);
+    }
+}

@@ -1,0 +1,78 @@
+//! What an operator may decide.
+
+use std::time::Instant;
+
+use thiserror::Error;
+
+use super::event::Event;
+use super::machine::Topology;
+use super::view::NodeId;
+
+/// Why a node cannot be adopted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum AdoptError {
+    /// There is none of that number.
+    #[error("there is no such node")]
+    Unknown,
+    /// Its identifier and timeline are not known now.
+    #[error("the node does not answer; it can be adopted once it does")]
+    Silent,
+}
+
+impl Topology {
+    /// Writes wait until [`Self::resume`], as before a planned switchover.
+    pub fn hold(&mut self, now: Instant) {
+        if !self.operator_hold {
+            self.operator_hold = true;
+            self.reassess(now);
+        }
+    }
+
+    /// Ends a hold; whether there was one.
+    pub fn resume(&mut self, now: Instant) -> bool {
+        let held = std::mem::replace(&mut self.operator_hold, false);
+        if held {
+            self.events.push_back(Event::HoldEnded);
+            self.expedite_all(now);
+            self.reassess(now);
+        }
+        held
+    }
+
+    /// Whether an operator holds the cluster.
+    #[must_use]
+    pub const fn is_held_by_operator(&self) -> bool {
+        self.operator_hold
+    }
+
+    /// A node's identifier and timeline become the cluster's, as after a restore or pg_upgrade.
+    /// What other nodes have seen of a higher timeline, or are primary of, does not count until
+    /// they have joined.
+    ///
+    /// # Errors
+    /// [`AdoptError`] when nothing is known of the node.
+    pub fn adopt(&mut self, id: NodeId, now: Instant) -> Result<(), AdoptError> {
+        let node = self.nodes.get(id.index()).ok_or(AdoptError::Unknown)?;
+        let report = *node.current().ok_or(AdoptError::Silent)?;
+        let name = node.spec.name.clone();
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            let contradicts = node.heard.is_some_and(|heard| {
+                let other = heard.report;
+                let same_server = other.started_at_micros == report.started_at_micros;
+                other.system == report.system
+                    && !same_server
+                    && (other.is_primary() || other.timeline > report.timeline)
+            });
+            node.disowned = index != id.index() && contradicts;
+        }
+        self.remembered.system = Some(report.system);
+        self.remembered.timeline = Some(report.timeline);
+        self.samples.clear();
+        let (system, timeline) = (report.system, report.timeline);
+        self.events.push_back(Event::Adopted { node: name, system, timeline });
+        self.take_sample_of(id);
+        self.expedite_all(now);
+        self.reassess(now);
+        Ok(())
+    }
+}

@@ -1,0 +1,40 @@
+//! The topology machine against a model of servers: single stories, and thousands that a seed
+//! tells. `PGIMBAL_SIM_SEED=…` replays one.
+#![allow(missing_docs, reason = "a test's name is its documentation")]
+
+#[path = "../simulation/random.rs"]
+mod random;
+mod stories;
+mod stories_of_operators;
+mod stories_of_replicas;
+mod watch;
+mod world;
+
+use random::Random;
+use watch::Watch;
+
+/// Enough to meet every pair of misfortunes many times; a second or two.
+const SEEDS: u64 = 2_000;
+
+#[test]
+fn failover_whatever_befalls_the_nodes_no_write_goes_to_a_node_that_may_not_have_it() {
+    if let Some(seed) = std::env::var("PGIMBAL_SIM_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        return befall(seed, true);
+    }
+    for seed in 0..SEEDS {
+        befall(seed, false);
+    }
+}
+
+fn befall(seed: u64, told: bool) {
+    let mut random = Random::new(seed);
+    let mut watch = Watch::new(seed, random.below(4) + 1, told);
+    if random.chance(30) {
+        watch.drill(1);
+    }
+    for _ in 0..40 + random.below(60) {
+        watch.misfortune(&mut random);
+        watch.run(random.below(1500) as u64 + 1);
+    }
+    watch.heal();
+}
