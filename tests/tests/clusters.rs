@@ -56,8 +56,11 @@ fn cluster_ends_fast_or_at_once() {
         let messages = client.read_to_end();
         let told: Vec<_> =
             messages.iter().map(|message| (message.tag, message.error().code)).collect();
-        let tag = if end == End::Fast { b'E' } else { b'N' };
-        assert_eq!(told, [(tag, "57P01".to_owned())]);
+        match end {
+            End::Fast => assert_eq!(told, [(b'E', "57P01".to_owned())]),
+            // A backend that is on its way to stop may not come to say so.
+            End::Immediate => assert!(told.iter().all(|(tag, _)| *tag == b'N'), "{told:?}"),
+        }
         cluster.nodes[0].start();
     }
 }

@@ -35,7 +35,7 @@ pub struct Node {
 
 impl Node {
     pub(super) fn new(index: usize, settings: &[&str], place: Place) -> Self {
-        let directory = process::directory(&format!("n{}", index + 1));
+        let directory = process::directory_in_memory(&format!("n{}", index + 1));
         let data = directory.join("data");
         let leash = Leash::tie(processes::TIDY, [data.as_os_str(), directory.as_os_str()]);
         let from = if index == 0 { template::primary() } else { template::standby() };
