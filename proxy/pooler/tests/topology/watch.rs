@@ -240,7 +240,7 @@ impl Watch {
             4 => server.reach = Reach::Shut,
             5 | 6 => self.start(index),
             7 => self.rejoin(index),
-            8 => server.system = if random.chance(20) { THEIRS } else { OURS },
+            8 => server.system = random.pick(&[OURS, OURS, OURS, OURS, THEIRS]),
             9 => self.topology.handle_nudge(Nudge::ConnectionBroke(id), now),
             10 => self.topology.handle_nudge(Nudge::WaitersNeedPrimary, now),
             11 if random.chance(30) => self.topology.hold(now),
