@@ -12,6 +12,8 @@ use pgimbal_pooler::stats::{ClientSnapshot, PoolSnapshot, ServerSnapshot, Worker
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use crate::topology::{ClusterStatus, Clusters};
+
 pub use process::{Connected, Gauges, LoginResult, Phase, ProcessSnapshot, ProcessStats, Refusal};
 
 /// How long a worker may take. It answers within one turn of its driver, so a worker that takes
@@ -41,6 +43,7 @@ pub struct SnapshotRequest {
 pub struct Collector {
     senders: Arc<[mpsc::UnboundedSender<SnapshotRequest>]>,
     process: Arc<ProcessStats>,
+    clusters: Clusters,
     /// The pools of each worker as it told them last: a counter that went back because its worker
     /// was late would look like a restart, and then like a burst.
     known: Arc<Mutex<Vec<WorkerSnapshot>>>,
@@ -54,7 +57,20 @@ impl Collector {
         process: Arc<ProcessStats>,
     ) -> Self {
         let known = vec![WorkerSnapshot::default(); senders.len()];
-        Self { senders: senders.into(), process, known: Arc::new(Mutex::new(known)) }
+        let known = Arc::new(Mutex::new(known));
+        Self { senders: senders.into(), process, clusters: Clusters::default(), known }
+    }
+
+    /// The same collector, which asks the watchers of these clusters too.
+    #[must_use]
+    pub fn watching(self, clusters: Clusters) -> Self {
+        Self { clusters, ..self }
+    }
+
+    /// The clusters.
+    #[must_use]
+    pub const fn clusters(&self) -> &Clusters {
+        &self.clusters
     }
 
     /// What the process counts itself.
@@ -79,7 +95,8 @@ impl Collector {
         for answer in replies {
             answers.push(timeout_at(deadline, answer).await.ok().and_then(Result::ok));
         }
-        self.merge(answers)
+        let clusters = self.clusters.status().await;
+        Snapshot { clusters, ..self.merge(answers) }
     }
 
     fn merge(&self, answers: Vec<Option<WorkerSnapshot>>) -> Snapshot {
@@ -96,7 +113,7 @@ impl Collector {
                 workers.push(known.clone());
             }
         }
-        Snapshot { workers, silent, process: self.process.snapshot() }
+        Snapshot { workers, silent, process: self.process.snapshot(), clusters: Vec::new() }
     }
 }
 
@@ -109,6 +126,8 @@ pub struct Snapshot {
     pub silent: Vec<usize>,
     /// The process's part.
     pub process: ProcessSnapshot,
+    /// The clusters.
+    pub clusters: Vec<ClusterStatus>,
 }
 
 impl Snapshot {

@@ -10,6 +10,7 @@ mod connections;
 mod control;
 mod extended;
 mod link;
+mod nodes;
 mod options;
 mod session;
 mod show;
@@ -84,6 +85,7 @@ impl Console {
                 self.control.shutdown().await?;
                 Ok(vec![])
             }
+            Command::Cluster(command) => command.run(self.collector.clusters(), out).await,
             // These concern the session alone.
             Command::Set
             | Command::Begin

@@ -4,6 +4,7 @@
 //! series exists as long as its pool. Nothing is registered globally and nothing is kept from one
 //! page to the next.
 
+mod clusters;
 mod pools;
 mod process;
 mod sample;
@@ -26,6 +27,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     metrics::with_local_recorder(&recorder, || {
         process::record(snapshot);
         pools::record(&pools);
+        clusters::record(&snapshot.clusters);
     });
     let mut page = recorder.handle().render();
     text::waits(&mut page, &pools);

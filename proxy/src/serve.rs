@@ -22,6 +22,7 @@ use crate::directory::Directory;
 use crate::http;
 use crate::login::{ContextError, LoginContext};
 use crate::tls::TlsError;
+use crate::topology::Clusters;
 use crate::worker::{self, Channels, Common, Message};
 
 /// How often a drain looks whether everybody has left.
@@ -169,7 +170,7 @@ impl Prepared {
         process: &ProcessStats,
         configs: &watch::Sender<Arc<Config>>,
     ) -> Result<Reload, ReloadRefused> {
-        match self.try_reload() {
+        match self.try_reload(crew) {
             Ok(changes) => {
                 process.reloaded(true);
                 process.set_max_client_conn(self.config.clients.max_client_conn);
@@ -188,7 +189,7 @@ impl Prepared {
         }
     }
 
-    fn try_reload(&mut self) -> Result<Reload, ReloadRefused> {
+    fn try_reload(&mut self, crew: &Crew) -> Result<Reload, ReloadRefused> {
         fn refused(cause: &impl ToString) -> ReloadRefused {
             ReloadRefused(cause.to_string())
         }
@@ -199,6 +200,7 @@ impl Prepared {
         let login =
             LoginContext::new(Arc::clone(&config), self.salts.clone()).map_err(|e| refused(&e))?;
         let directory = self.directory.reloaded(Arc::clone(&config)).map_err(|e| refused(&e))?;
+        crew.clusters.reload(&config).map_err(|e| refused(&e))?;
         self.login = Arc::new(login);
         self.directory = Arc::new(directory);
         self.config = config;
@@ -220,6 +222,7 @@ struct Crew {
     workers: Arc<[mpsc::UnboundedSender<Message>]>,
     threads: Vec<JoinHandle<()>>,
     collector: Collector,
+    clusters: Clusters,
     console: Arc<Console>,
 }
 
@@ -229,7 +232,7 @@ impl Crew {
         process: &Arc<ProcessStats>,
         control: Control,
         configs: &watch::Sender<Arc<Config>>,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, ServeError> {
         let count =
             u16::try_from(prepared.config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
         let mut workers = Vec::new();
@@ -243,7 +246,8 @@ impl Crew {
             channels.push(Channels { messages, snapshots });
         }
         let workers: Arc<[_]> = workers.into();
-        let collector = Collector::new(askers, Arc::clone(process));
+        let clusters = Clusters::start(&prepared.config, &workers)?;
+        let collector = Collector::new(askers, Arc::clone(process)).watching(clusters.clone());
         let console = Arc::new(Console::new(collector.clone(), configs.subscribe(), control));
         let common = Common {
             directory: Arc::clone(&prepared.directory),
@@ -251,6 +255,7 @@ impl Crew {
             workers: Arc::clone(&workers),
             process: Arc::clone(process),
             console: Arc::clone(&console),
+            clusters: clusters.clone(),
             inherited_tcp: prepared.config.clients.tcp.clone(),
             key: prepared.key,
         };
@@ -258,7 +263,7 @@ impl Crew {
         for (id, channels) in (0..count).zip(channels) {
             threads.push(worker::spawn(WorkerId(id), common.clone(), channels)?);
         }
-        Ok(Self { workers, threads, collector, console })
+        Ok(Self { workers, threads, collector, clusters, console })
     }
 
     fn tell_all(&self, message: impl Fn() -> Message) {

@@ -34,6 +34,7 @@ use crate::collect::{ProcessStats, SnapshotRequest};
 use crate::console::Console;
 use crate::directory::Directory;
 use crate::login::LoginContext;
+use crate::topology::Clusters;
 use state::State;
 
 /// What all workers are given at their start.
@@ -49,6 +50,8 @@ pub struct Common {
     pub process: Arc<ProcessStats>,
     /// The console.
     pub console: Arc<Console>,
+    /// The clusters' watchers.
+    pub clusters: Clusters,
     /// The TCP options that accepted sockets have from their listener.
     pub inherited_tcp: TcpConfig,
     /// The process's secret for statement names.

@@ -86,6 +86,19 @@ pub struct Welcome {
     pub parameters: Vec<NamedValue>,
 }
 
+/// What the failovers of a cluster meant to clients, over all workers.
+#[derive(Debug, Default)]
+pub struct SharedCluster {
+    /// Transactions and statements that waited for a primary.
+    pub held: AtomicU64,
+    /// Statements that were run again.
+    pub rerun: AtomicU64,
+    /// Clients that were told an error because of it.
+    pub failed: AtomicU64,
+    /// Those among them whose statement may or may not have taken effect.
+    pub outcome_unknown: AtomicU64,
+}
+
 /// One pool as all workers see it.
 #[derive(Debug)]
 pub struct SharedPool {

@@ -3,6 +3,7 @@
 use pgimbal_wire::error::SqlState;
 
 use super::answer::Fault;
+use super::nodes::{self, ClusterCommand};
 
 /// The longest part of a text that an error repeats, in characters.
 const QUOTED: usize = 40;
@@ -28,7 +29,7 @@ const DRIVER_SETTINGS: &[&str] = &[
 ];
 
 /// A command of the console.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     /// A table.
     Show(Show),
@@ -36,6 +37,8 @@ pub(super) enum Command {
     Reload,
     /// Drain and end.
     Shutdown,
+    /// What an operator wants of a cluster.
+    Cluster(ClusterCommand),
     /// A driver's setting, which changes nothing here.
     Set,
     /// BEGIN or START TRANSACTION: for drivers that begin one before anything else.
@@ -56,8 +59,10 @@ pub(super) enum Show {
     Clients,
     Config,
     Databases,
+    Failovers,
     Help,
     Lists,
+    Nodes,
     Pools,
     Servers,
     Stats,
@@ -75,20 +80,26 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("SHOW STATS_TOTALS", "the counters alone"),
     ("SHOW DATABASES", "the databases that clients may name, and where they lead"),
     ("SHOW USERS", "the users of the configuration"),
+    ("SHOW NODES", "each node of each cluster: what it is, how far behind, and why"),
+    ("SHOW FAILOVERS", "the changes of primary that were seen, and what they meant to clients"),
     ("SHOW CONFIG", "the options in force, their defaults, and whether a reload changes them"),
     ("SHOW LISTS", "how many there are of everything"),
     ("SHOW VERSION", "the version that runs"),
     ("RELOAD", "reads the configuration again; says what changed and what needs a restart"),
+    ("HOLD <cluster>", "makes writes wait, before a planned switchover"),
+    ("RESUME [<cluster>]", "ends that, for all clusters unless one is named"),
+    ("ADOPT NODE <cluster>.<node>", "the node's history becomes the cluster's, after a restore"),
     ("SHUTDOWN", "lets transactions come to their end and stops, as SIGTERM does"),
 ];
 
 impl Command {
     /// The command tag that ends its answer.
-    pub(super) const fn tag(self) -> &'static str {
+    pub(super) const fn tag(&self) -> &'static str {
         match self {
             Self::Show(_) => "SHOW",
             Self::Reload => "RELOAD",
             Self::Shutdown => "SHUTDOWN",
+            Self::Cluster(command) => command.tag(),
             Self::Set => "SET",
             Self::Begin => "BEGIN",
             Self::Commit => "COMMIT",
@@ -99,8 +110,8 @@ impl Command {
     }
 
     /// Whether only an administrator may give it.
-    pub(super) const fn changes_something(self) -> bool {
-        matches!(self, Self::Reload | Self::Shutdown)
+    pub(super) const fn changes_something(&self) -> bool {
+        matches!(self, Self::Reload | Self::Shutdown | Self::Cluster(_))
     }
 }
 
@@ -120,6 +131,9 @@ fn command(text: &str) -> Result<Command, Fault> {
         .map(str::to_ascii_uppercase)
         .collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if let Some(command) = nodes::parse(text) {
+        return Ok(Command::Cluster(command));
+    }
     match words.as_slice() {
         ["SHOW"] => Ok(Command::Show(Show::Help)),
         ["SHOW", table] => show(table).ok_or_else(|| unknown(text)),
@@ -146,8 +160,10 @@ fn show(table: &str) -> Option<Command> {
         "CLIENTS" => Show::Clients,
         "CONFIG" => Show::Config,
         "DATABASES" => Show::Databases,
+        "FAILOVERS" => Show::Failovers,
         "HELP" => Show::Help,
         "LISTS" => Show::Lists,
+        "NODES" => Show::Nodes,
         "POOLS" => Show::Pools,
         "SERVERS" => Show::Servers,
         "STATS" => Show::Stats,

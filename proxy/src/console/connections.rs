@@ -63,7 +63,7 @@ pub(super) fn clients(snapshot: &Snapshot) -> Vec<Row> {
             client.state.into(),
             addr,
             port,
-            began(now, client.connected).into(),
+            moment(now, client.connected).into(),
             client.wait.as_secs().into(),
             client.wait.subsec_micros().into(),
             client_name(client.worker, client.serial).into(),
@@ -91,7 +91,7 @@ pub(super) fn servers(snapshot: &Snapshot) -> Vec<Row> {
             server.state.into(),
             addr,
             port,
-            began(now, server.connected).into(),
+            moment(now, server.connected).into(),
             server_name(server).into(),
             link.unwrap_or_default().into(),
             server.process_id.into(),
@@ -123,7 +123,7 @@ fn address(text: &str) -> (Cell, Cell) {
 }
 
 /// The time `age` before `now`, as PgBouncer writes it, in UTC.
-fn began(now: SystemTime, age: Duration) -> String {
+pub(super) fn moment(now: SystemTime, age: Duration) -> String {
     let since = now.checked_sub(age).and_then(|then| then.duration_since(UNIX_EPOCH).ok());
     let seconds = since.unwrap_or_default().as_secs();
     let (year, month, day) = date(seconds / 86_400);
@@ -158,7 +158,7 @@ mod tests {
             (4_107_542_400, "2100-03-01 00:00:00 UTC"),
         ] {
             let age = Duration::from_secs(10);
-            assert_eq!(began(UNIX_EPOCH + Duration::from_secs(seconds) + age, age), text);
+            assert_eq!(moment(UNIX_EPOCH + Duration::from_secs(seconds) + age, age), text);
         }
     }
 

@@ -63,7 +63,7 @@ impl Extended {
         Ok(Execution {
             portal: name.to_vec(),
             row_limit: usize::try_from(limit).unwrap_or(0),
-            to_run: portal.command.filter(|_| portal.rows.is_none()),
+            to_run: portal.command.clone().filter(|_| portal.rows.is_none()),
         })
     }
 
@@ -77,7 +77,7 @@ impl Extended {
     /// Sends the portal's next rows. Whether all were sent and the command's tag after them.
     pub(super) fn rows(&mut self, execution: Execution, out: &mut Vec<u8>) -> bool {
         let Some(portal) = self.portals.get_mut(&execution.portal) else { return false };
-        let Some(command) = portal.command else {
+        let Some(command) = &portal.command else {
             encode::message(out, backend::EMPTY_QUERY_RESPONSE, |_| {});
             return false;
         };
@@ -129,7 +129,7 @@ impl Extended {
                 ));
             }
             Entry::Vacant(_) if full => return Err(too_many("prepared statements")),
-            entry => entry.insert_entry(commands.first().copied()),
+            entry => entry.insert_entry(commands.first().cloned()),
         };
         encode::parse_complete(out);
         Ok(())
@@ -159,7 +159,7 @@ impl Extended {
             }
             Target::Portal(name) => {
                 let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
-                (portal.command, &portal.formats)
+                (portal.command.clone(), &portal.formats)
             }
         };
         match command {
@@ -180,7 +180,7 @@ impl Extended {
     }
 
     fn statement(&self, name: &[u8]) -> Result<Option<Command>, Fault> {
-        self.statements.get(name).copied().ok_or_else(|| {
+        self.statements.get(name).cloned().ok_or_else(|| {
             Fault::new(
                 SqlState::INVALID_SQL_STATEMENT_NAME,
                 format!("prepared statement \"{}\" does not exist", shown(name)),

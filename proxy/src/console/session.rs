@@ -129,14 +129,14 @@ impl<'a> Session<'a> {
             encode::message(&mut self.link.output, backend::EMPTY_QUERY_RESPONSE, |_| {});
         }
         for command in commands {
-            let rows = self.run(command).await?;
+            let rows = self.run(command.clone()).await?;
             if let Command::Show(show) = command {
                 answer::describe(&mut self.link.output, show.columns(), &Formats::Text);
             }
             for row in &rows {
                 answer::row(&mut self.link.output, row, &Formats::Text);
             }
-            self.complete(command);
+            self.complete(&command);
         }
         Ok(())
     }
@@ -147,15 +147,15 @@ impl<'a> Session<'a> {
             return self.extended.prepare(tag, body, &mut self.link.output);
         }
         let execute = self.extended.execute(body)?;
-        let Some(command) = execute.to_run else {
+        let Some(command) = execute.to_run.clone() else {
             self.extended.rows(execute, &mut self.link.output);
             return Ok(());
         };
-        let rows = self.run(command).await?;
+        let rows = self.run(command.clone()).await?;
         self.extended.hold(&execute, rows);
         if self.extended.rows(execute, &mut self.link.output) {
             // The command's tag was written: it is done.
-            self.follow(command);
+            self.follow(&command);
         }
         Ok(())
     }
@@ -171,19 +171,23 @@ impl<'a> Session<'a> {
         self.console.run(command, self.role, &mut self.link.output).await
     }
 
-    fn complete(&mut self, command: Command) {
+    fn complete(&mut self, command: &Command) {
         encode::command_complete(&mut self.link.output, command.tag());
         self.follow(command);
     }
 
     /// What a command changes in the session. BEGIN and COMMIT change what ReadyForQuery says,
     /// because drivers rely on it; nothing on the console can be undone.
-    fn follow(&mut self, command: Command) {
+    fn follow(&mut self, command: &Command) {
         match command {
             Command::Begin => self.transaction = TransactionStatus::InTransaction,
             Command::Commit | Command::Rollback => self.transaction = TransactionStatus::Idle,
             Command::Deallocate | Command::Discard => self.extended.deallocate_all(),
-            Command::Show(_) | Command::Reload | Command::Shutdown | Command::Set => {}
+            Command::Show(_)
+            | Command::Reload
+            | Command::Shutdown
+            | Command::Cluster(_)
+            | Command::Set => {}
         }
     }
 

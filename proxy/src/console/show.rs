@@ -6,7 +6,7 @@ use pgimbal_wire::error::Severity;
 use super::Console;
 use super::answer::{Cell, Column, Row, int, notice, text};
 use super::command::{HELP, Show};
-use super::{connections, options, stats};
+use super::{connections, nodes, options, stats};
 use crate::collect::{Detail, Snapshot};
 
 const HELP_COLUMNS: &[Column] = &[text("command"), text("meaning")];
@@ -42,8 +42,10 @@ impl Show {
             Self::Clients => connections::CLIENTS,
             Self::Config => options::CONFIG,
             Self::Databases => DATABASES,
+            Self::Failovers => nodes::FAILOVERS,
             Self::Help => HELP_COLUMNS,
             Self::Lists => LISTS,
+            Self::Nodes => nodes::NODES,
             Self::Pools => stats::POOLS,
             Self::Servers => connections::SERVERS,
             Self::Stats => stats::STATS,
@@ -67,6 +69,8 @@ impl Console {
         let config = self.config.borrow().clone();
         match table {
             Show::Config => return options::config(&config),
+            Show::Failovers => return nodes::failovers(&self.collector.clusters().status().await),
+            Show::Nodes => return nodes::nodes(&self.collector.clusters().status().await),
             Show::Help => {
                 return HELP.iter().map(|(c, m)| vec![(*c).into(), (*m).into()]).collect();
             }
@@ -94,7 +98,7 @@ impl Console {
             Show::Stats => stats::stats(&snapshot, &self.averages),
             Show::StatsTotals => stats::totals(&snapshot),
             Show::Users => users(&snapshot, &config),
-            Show::Config | Show::Help | Show::Version => vec![],
+            Show::Config | Show::Failovers | Show::Help | Show::Nodes | Show::Version => vec![],
         }
     }
 }

@@ -62,7 +62,12 @@ fn snapshot(pools: Vec<PoolSnapshot>) -> Snapshot {
     let process = Arc::new(ProcessStats::new(SystemTime::UNIX_EPOCH + Duration::from_secs(9), 50));
     process.login(LoginResult::Timeout);
     let worker = WorkerSnapshot { pools, panics: 2, ..Default::default() };
-    Snapshot { workers: vec![worker], silent: vec![0], process: process.snapshot() }
+    Snapshot {
+        workers: vec![worker],
+        silent: vec![0],
+        process: process.snapshot(),
+        clusters: vec![],
+    }
 }
 
 fn sample(samples: &Samples, name: &str, labels: &[(&str, &str)]) -> f64 {

@@ -25,7 +25,7 @@ COALESCE(pg_catalog.pg_last_wal_replay_lsn(), '0/0'), \
 pg_catalog.pg_is_wal_replay_paused()) \
 ELSE pg_catalog.concat_ws(' ', 'primary', \
 pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8), \
-pg_catalog.pg_current_wal_insert_lsn()) END, \
+pg_catalog.pg_current_wal_insert_lsn(), pg_catalog.pg_current_wal_flush_lsn()) END, \
 (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
 pg_catalog.current_setting('server_version_num'), \
 (EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8, \
@@ -168,9 +168,11 @@ fn parse_row(body: &[u8]) -> Option<Answer> {
     let (role, timeline, position) = (place.next()?, place.next()?, place.next()?.parse().ok()?);
     let segment_size = segment.parse().ok()?;
     let (timeline, role) = match (role, place.next()) {
-        ("primary", None) => {
+        ("primary", Some(flush)) => {
             let timeline = TimelineId(u32::from_str_radix(timeline, 16).ok()?);
-            (timeline, Role::Primary { insert: Lsn::reachable(position, segment_size) })
+            let insert = Lsn::reachable(position, segment_size);
+            let flush = Lsn::reachable(flush.parse().ok()?, segment_size);
+            (timeline, Role::Primary { insert, flush })
         }
         ("standby", Some(paused @ ("t" | "f"))) => {
             (timeline.parse().ok()?, Role::Standby { replay: position, paused: paused == "t" })

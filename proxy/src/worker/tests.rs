@@ -52,6 +52,7 @@ fn worker() -> Rc<Worker> {
         workers: Arc::from([]),
         process,
         console,
+        clusters: crate::topology::Clusters::default(),
         inherited_tcp: config.clients.tcp.clone(),
         key,
     };

@@ -147,9 +147,10 @@ impl Topology {
                         Role::Primary { .. } => false,
                     }
             });
-            if joined {
+            if joined && (node.outdated || node.disowned) {
                 node.outdated = false;
                 node.disowned = false;
+                self.events.push_back(Event::Rejoined { node: node.spec.name.clone() });
             }
         }
     }
@@ -174,9 +175,7 @@ impl Topology {
         let event = match (before, node.state) {
             (_, NodeState::Quarantined) => Event::Quarantined { node: name, why: why() },
             (_, NodeState::Foreign) => Event::Foreign { node: name, why: why() },
-            (NodeState::Quarantined | NodeState::Foreign, NodeState::Replica) => {
-                Event::Rejoined { node: name }
-            }
+            (NodeState::Foreign, NodeState::Replica) => Event::Rejoined { node: name },
             (NodeState::Replica, NodeState::Lagging) => Event::LeftOut { node: name, why: why() },
             (NodeState::Lagging, NodeState::Replica) => Event::CaughtUp { node: name },
             _ => return,

@@ -12,7 +12,7 @@ use super::history::{Failover, Interruption};
 use super::lag::Samples;
 use super::node::{Health, Heard, Node, NodeDetail};
 use super::position::{SystemId, TimelineId};
-use super::report::{Nudge, ProbeFailure, Report};
+use super::report::{Nudge, ProbeFailure, Report, Role};
 use super::view::{Epoch, HoldReason, NodeId, View, Writes};
 
 /// Where a node is.
@@ -204,8 +204,9 @@ impl Topology {
             | Nudge::ReadOnly(id)
             | Nudge::HotStandbyChanged(id) => self.expedite(id, now),
             Nudge::WaitersNeedPrimary => {
+                let known = self.is_hurried(now);
                 self.waiters_until = Some(now + self.options.failover_hold);
-                if self.view.primary().is_none() {
+                if !known && self.is_hurried(now) {
                     self.expedite_all(now);
                 }
             }
@@ -261,8 +262,10 @@ impl Topology {
             return;
         }
         let heard = self.nodes.get(id.index()).and_then(|node| node.heard);
-        if let Some(Heard { report, sent_at, .. }) = heard {
-            self.samples.take(report.timeline, sent_at, report.position());
+        if let Some(Heard { report, sent_at, .. }) = heard
+            && let Role::Primary { flush, .. } = report.role
+        {
+            self.samples.take(report.timeline, sent_at, flush);
         }
     }
 

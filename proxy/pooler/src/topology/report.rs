@@ -27,8 +27,11 @@ pub struct Report {
 pub enum Role {
     /// Not in recovery.
     Primary {
-        /// The insert position, as far as a standby can reach it.
+        /// The insert position, as far as a standby can reach it: beyond every commit.
         insert: Lsn,
+        /// The flush position, which is as far as a standby is sent anything. What is inserted
+        /// and belongs to no commit may stay unflushed for as long as nobody writes.
+        flush: Lsn,
     },
     /// In recovery.
     Standby {
@@ -50,7 +53,7 @@ impl Report {
     #[must_use]
     pub const fn position(&self) -> Lsn {
         match self.role {
-            Role::Primary { insert } => insert,
+            Role::Primary { insert, .. } => insert,
             Role::Standby { replay, .. } => replay,
         }
     }

@@ -66,7 +66,7 @@ impl Server {
             system: self.system,
             timeline: self.timeline,
             role: if self.primary {
-                Role::Primary { insert: position }
+                Role::Primary { insert: Lsn(self.position + 100), flush: position }
             } else {
                 Role::Standby { replay: position, paused: false }
             },

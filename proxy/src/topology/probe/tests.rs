@@ -8,7 +8,7 @@ use crate::transport::{Socket, Transport};
 use pgimbal_wire::encode::TransactionStatus;
 
 const PRIMARY: [&str; 6] = [
-    "primary 0000001F 16/3002018",
+    "primary 0000001F 16/3002018 16/3001FF0",
     "7712213559375214555",
     "150018",
     "1795639647436790",
@@ -35,7 +35,10 @@ fn a_primary_and_a_standby_are_told_apart() {
     let primary = parse_row(&row(PRIMARY)).expect("a primary's answer");
     assert!(primary.monitor);
     assert_eq!(primary.report.timeline, TimelineId(31));
-    assert_eq!(primary.report.role, Role::Primary { insert: Lsn(0x16_0300_2000) });
+    assert_eq!(
+        primary.report.role,
+        Role::Primary { insert: Lsn(0x16_0300_2000), flush: Lsn(0x16_0300_1FF0) }
+    );
     let standby = parse_row(&row(STANDBY)).expect("a standby's answer");
     assert!(!standby.monitor);
     assert_eq!(standby.report.timeline, TimelineId(31));
@@ -50,7 +53,8 @@ fn anything_else_is_no_answer() {
         "",
         "primary",
         "primary 1",
-        "primary g 0/0",
+        "primary g 0/0 0/0",
+        "primary 1 0/0",
         "primary 1 0/0 f",
         "standby 1 0/0",
         "standby 1 0/0 x",

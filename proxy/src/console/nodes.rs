@@ -1,0 +1,218 @@
+//! SHOW NODES and SHOW FAILOVERS, and what an operator may want of a cluster.
+
+use std::time::SystemTime;
+
+use pgimbal_pooler::topology::{NodeState, Writes};
+use pgimbal_wire::error::{Severity, SqlState};
+use tracing::info;
+
+use super::answer::{Cell, Column, Fault, Row, int, notice, text};
+use super::connections::moment;
+use crate::topology::{ClusterStatus, Clusters, FailoverStatus, NodeStatus, OperatorError};
+
+pub(super) const NODES: &[Column] = &[
+    text("cluster"),
+    text("node"),
+    text("address"),
+    text("role"),
+    int("timeline"),
+    text("lsn"),
+    int("lag_bytes"),
+    int("lag_ms"),
+    text("epoch"),
+    text("state"),
+    int("last_probe_ms"),
+    text("why"),
+];
+
+pub(super) const FAILOVERS: &[Column] = &[
+    text("cluster"),
+    text("started"),
+    text("from"),
+    text("to"),
+    int("timeline"),
+    int("duration_ms"),
+    int("held"),
+    int("rerun"),
+    int("failed"),
+    text("why"),
+];
+
+/// The rows of SHOW NODES.
+pub(super) fn nodes(clusters: &[ClusterStatus]) -> Vec<Row> {
+    let rows = |cluster: &ClusterStatus| -> Vec<Row> {
+        cluster.nodes.iter().map(|node| node_row(cluster, node)).collect()
+    };
+    clusters.iter().flat_map(rows).collect()
+}
+
+fn node_row(cluster: &ClusterStatus, node: &NodeStatus) -> Row {
+    let detail = &node.detail;
+    let epoch = node.epoch.map(|epoch| format!("{}.{}", epoch.system, epoch.timeline));
+    let millis = |time: std::time::Duration| Cell::from(time.as_millis() as u64);
+    vec![
+        (*cluster.name).into(),
+        (*detail.name).into(),
+        detail.address.as_str().into(),
+        detail.role.into(),
+        detail.timeline.map(|timeline| timeline.0).into(),
+        detail.lsn.map_or(Cell::Null, |lsn| lsn.to_string().into()),
+        detail.lag_bytes.map_or(Cell::Null, Cell::from),
+        detail.lag.map_or(Cell::Null, millis),
+        epoch.as_deref().into(),
+        detail.state.word().into(),
+        detail.last_probe.map_or(Cell::Null, millis),
+        why(cluster, node).into(),
+    ]
+}
+
+/// Why the node is what it is; of a primary that gets no writes, why not.
+fn why(cluster: &ClusterStatus, node: &NodeStatus) -> String {
+    let detail = &node.detail;
+    let mut parts = Vec::new();
+    if !detail.why.is_empty() {
+        parts.push(detail.why.clone());
+    } else if detail.state == NodeState::Primary {
+        match &cluster.view.writes {
+            Writes::To(_) => {}
+            Writes::Held(reason) => parts.push(format!("writes wait: {reason}")),
+            Writes::Refused(text) => parts.push(text.to_string()),
+        }
+    }
+    if node.monitor == Some(false) {
+        parts.push("the prober's role has no pg_monitor".to_owned());
+    }
+    parts.join("; ")
+}
+
+/// The rows of SHOW FAILOVERS, the latest last.
+pub(super) fn failovers(clusters: &[ClusterStatus]) -> Vec<Row> {
+    let rows = |cluster: &ClusterStatus| -> Vec<Row> {
+        cluster.failovers.iter().map(|one| failover_row(cluster, one)).collect()
+    };
+    clusters.iter().flat_map(rows).collect()
+}
+
+fn failover_row(cluster: &ClusterStatus, failover: &FailoverStatus) -> Row {
+    let age = SystemTime::now().duration_since(failover.began).unwrap_or_default();
+    vec![
+        (*cluster.name).into(),
+        moment(SystemTime::now(), age).into(),
+        (*failover.from).into(),
+        (*failover.to).into(),
+        failover.timeline.into(),
+        (failover.lasted.as_millis() as u64).into(),
+        failover.counts.held.into(),
+        failover.counts.rerun.into(),
+        failover.counts.failed.into(),
+        (*failover.why).into(),
+    ]
+}
+
+/// What an operator wants of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ClusterCommand {
+    /// Writes wait.
+    Hold(Box<str>),
+    /// They go on, in one cluster or in all.
+    Resume(Option<Box<str>>),
+    /// The node's history becomes the cluster's.
+    Adopt(Box<str>),
+}
+
+/// The command in `text`, if it is one of these. Names are taken as they are written.
+pub(super) fn parse(text: &str) -> Option<ClusterCommand> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let is = |word: &str, keyword: &str| word.eq_ignore_ascii_case(keyword);
+    let name = |word: &str| {
+        let bare = word.strip_prefix('"').and_then(|word| word.strip_suffix('"'));
+        Box::from(bare.unwrap_or(word))
+    };
+    match words.as_slice() {
+        [hold, cluster] if is(hold, "HOLD") => Some(ClusterCommand::Hold(name(cluster))),
+        [resume] if is(resume, "RESUME") => Some(ClusterCommand::Resume(None)),
+        [resume, cluster] if is(resume, "RESUME") => {
+            Some(ClusterCommand::Resume(Some(name(cluster))))
+        }
+        [adopt, node, which] if is(adopt, "ADOPT") && is(node, "NODE") => {
+            Some(ClusterCommand::Adopt(name(which)))
+        }
+        _ => None,
+    }
+}
+
+impl ClusterCommand {
+    pub(super) const fn tag(&self) -> &'static str {
+        match self {
+            Self::Hold(_) => "HOLD",
+            Self::Resume(_) => "RESUME",
+            Self::Adopt(_) => "ADOPT NODE",
+        }
+    }
+
+    /// Does it; what came of it goes into notices, because the answer has no rows.
+    pub(super) async fn run(
+        &self,
+        clusters: &Clusters,
+        out: &mut Vec<u8>,
+    ) -> Result<Vec<Row>, Fault> {
+        match self {
+            Self::Hold(cluster) => {
+                info!(cluster = %cluster, "HOLD on the console");
+                clusters.hold(cluster).await?;
+                let text =
+                    format!("writes of {cluster} wait until RESUME, or failover_hold is over");
+                notice(out, Severity::Notice, &text);
+            }
+            Self::Resume(cluster) => {
+                info!(cluster = cluster.as_deref().unwrap_or("all"), "RESUME on the console");
+                let resumed = clusters.resume(cluster.as_deref()).await?;
+                let text = match resumed.as_slice() {
+                    [] => "nothing was held".to_owned(),
+                    resumed => format!("resumed: {}", resumed.join(", ")),
+                };
+                notice(out, Severity::Notice, &text);
+            }
+            Self::Adopt(node) => {
+                info!(node = %node, "ADOPT NODE on the console");
+                clusters.adopt(node).await?;
+            }
+        }
+        Ok(vec![])
+    }
+}
+
+impl From<OperatorError> for Fault {
+    fn from(error: OperatorError) -> Self {
+        let (code, hint) = match &error {
+            OperatorError::UnknownCluster(_)
+            | OperatorError::UnknownNode(_)
+            | OperatorError::AmbiguousNode(_) => {
+                (SqlState::UNDEFINED_OBJECT, "SHOW NODES lists clusters and nodes.")
+            }
+            OperatorError::Refused(_) => {
+                (SqlState::INVALID_PARAMETER_VALUE, "SHOW NODES tells what each node says.")
+            }
+            OperatorError::Gone => (SqlState::ADMIN_SHUTDOWN, "Connect again."),
+        };
+        Self::new(code, error.to_string()).hint(hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failover_names_in_commands_are_taken_as_they_are_written() {
+        assert_eq!(parse("hold Main"), Some(ClusterCommand::Hold("Main".into())));
+        assert_eq!(parse("RESUME"), Some(ClusterCommand::Resume(None)));
+        assert_eq!(parse("Resume \"a b\""), None);
+        assert_eq!(parse("RESUME main"), Some(ClusterCommand::Resume(Some("main".into()))));
+        let adopt = Some(ClusterCommand::Adopt("main.10.0.0.1".into()));
+        assert_eq!(parse("ADOPT  NODE main.10.0.0.1"), adopt);
+        for text in ["HOLD", "HOLD a b", "ADOPT main.a", "RESUME a b", "ADOPT NODE"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+}

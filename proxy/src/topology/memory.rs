@@ -1,0 +1,105 @@
+//! What a cluster's history was, kept over restarts: an old primary that comes back while pgimbal
+//! is down must not be believed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use pgimbal_pooler::topology::{Remembered, SystemId, TimelineId};
+use serde::{Deserialize, Serialize};
+
+/// The file of one cluster.
+#[derive(Clone, Debug)]
+pub(super) struct Memory {
+    path: PathBuf,
+}
+
+/// What stands in the file. The identifier is text: JSON's numbers lose its last digits.
+#[derive(Debug, Serialize, Deserialize)]
+struct Stored {
+    system_identifier: Option<String>,
+    timeline: Option<u32>,
+}
+
+impl Memory {
+    pub(super) fn new(state_dir: &Path, cluster: &str) -> Self {
+        Self { path: state_dir.join(format!("cluster-{}.json", file_name(cluster))) }
+    }
+
+    /// What was stored; nothing when there is no file.
+    ///
+    /// # Errors
+    /// The file's, or that it holds something else.
+    pub(super) fn read(&self) -> io::Result<Remembered> {
+        let text = match fs::read(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(<_>::default()),
+            Err(error) => return Err(error),
+        };
+        let stored: Stored = serde_json::from_slice(&text)?;
+        let system = stored.system_identifier.map(|text| text.parse::<SystemId>()).transpose();
+        let system = system.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        Ok(Remembered { system, timeline: stored.timeline.map(TimelineId) })
+    }
+
+    /// Stores it: whole or not at all, whenever the machine stops.
+    ///
+    /// # Errors
+    /// The file's or the directory's.
+    pub(super) fn write(&self, remembered: Remembered) -> io::Result<()> {
+        let stored = Stored {
+            system_identifier: remembered.system.map(|system| system.to_string()),
+            timeline: remembered.timeline.map(|timeline| timeline.0),
+        };
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(directory)?;
+        let new = self.path.with_extension("json.new");
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(&serde_json::to_vec(&stored)?)?;
+        file.sync_all()?;
+        fs::rename(&new, &self.path)?;
+        File::open(directory)?.sync_all()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The cluster's name with everything that means something in a path written as `%` and hex.
+fn file_name(cluster: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    cluster
+        .bytes()
+        .map(|byte| match plain(byte) {
+            true => char::from(byte).to_string(),
+            false => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn failover_the_history_is_kept_in_a_file_of_its_own() {
+        let directory = std::env::temp_dir().join(format!("pgimbal-memory-{}", std::process::id()));
+        let memory = Memory::new(&directory, "main/../a b");
+        assert_eq!(memory.read().expect("no file is no error"), Remembered::default());
+        let remembered =
+            Remembered { system: Some(SystemId(u64::MAX)), timeline: Some(TimelineId(7)) };
+        memory.write(remembered).expect("a file");
+        assert_eq!(memory.read().expect("the file"), remembered);
+        assert_eq!(memory.path(), directory.join("cluster-main%2F%2E%2E%2Fa%20b.json"));
+        let mode = fs::metadata(memory.path()).expect("the file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::write(memory.path(), "{").expect("a file");
+        assert!(memory.read().is_err());
+        fs::remove_dir_all(&directory).expect("removed");
+    }
+}

@@ -1,0 +1,167 @@
+//! A node's prober: one connection, kept open, one question at a time.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pgimbal_pooler::topology::{NodeId, ProbeFailure};
+use pgimbal_wire::error::SqlState;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::probe::{self, Answer, ProbeFault};
+use crate::dial::{self, DialError, DialFault, Target};
+use crate::transport::{Broken, Conversation};
+
+/// How a prober asks.
+#[derive(Clone, Debug)]
+pub(super) struct Question {
+    /// Where to.
+    pub(super) target: Arc<Target>,
+    /// How long it may take, a dial included.
+    pub(super) limit: Duration,
+    /// When it was asked.
+    pub(super) sent_at: Instant,
+}
+
+/// What a prober tells.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// An answer to a question sent then.
+    Answer(NodeId, Instant, Answer),
+    /// No answer.
+    Failure(NodeId, ProbeFailure),
+    /// The connection broke while nothing was asked.
+    Broke(NodeId),
+}
+
+/// Asks a node until nobody can want it any more.
+pub(super) async fn run(
+    node: NodeId,
+    mut questions: mpsc::Receiver<Question>,
+    said: mpsc::Sender<Said>,
+) {
+    let mut open: Option<Conversation> = None;
+    loop {
+        let question = tokio::select! {
+            question = questions.recv() => question,
+            () = broken(&mut open) => {
+                open = None;
+                let _ = said.send(Said::Broke(node)).await;
+                continue;
+            }
+        };
+        let Some(Question { target, limit, sent_at }) = question else { return };
+        let word = match timeout(limit, ask(&mut open, &target)).await {
+            Ok(Ok(answer)) => Said::Answer(node, sent_at, answer),
+            Ok(Err(failure)) => Said::Failure(node, failure),
+            Err(_) => {
+                open = None;
+                Said::Failure(node, ProbeFailure::TimedOut)
+            }
+        };
+        if said.send(word).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits for the end of an idle connection. Whatever else comes is kept for the next question.
+async fn broken(open: &mut Option<Conversation>) {
+    let Some(Conversation { transport, inbox, .. }) = open else {
+        return std::future::pending().await;
+    };
+    let mut bytes = [0; 512];
+    loop {
+        match poll_fn(|cx| transport.poll_read(cx, &mut bytes)).await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => inbox.extend_from_slice(&bytes[..count]),
+        }
+    }
+}
+
+/// Asks over the open connection. When that has broken, whatever ended it, the node itself may be
+/// well: a new connection tells.
+async fn ask(open: &mut Option<Conversation>, target: &Target) -> Result<Answer, ProbeFailure> {
+    if let Some(mut conversation) = open.take() {
+        match probe::ask_all(&mut conversation).await {
+            Ok(answer) => {
+                *open = Some(conversation);
+                return Ok(answer);
+            }
+            Err(fault) if fault.leaves_connection() => {
+                *open = Some(conversation);
+                return Err(failure_of(fault));
+            }
+            Err(ProbeFault::Malformed(what)) => return Err(ProbeFailure::Malformed(what.into())),
+            Err(_) => {}
+        }
+    }
+    let mut conversation = dial(target).await?;
+    match probe::ask_all(&mut conversation).await {
+        Ok(answer) => {
+            *open = Some(conversation);
+            Ok(answer)
+        }
+        Err(fault) => {
+            if fault.leaves_connection() {
+                *open = Some(conversation);
+            }
+            Err(failure_of(fault))
+        }
+    }
+}
+
+async fn dial(target: &Target) -> Result<Conversation, ProbeFailure> {
+    let dialed = Box::pin(dial::dial(target)).await.map_err(|error| dial_failure(&error))?;
+    let mut conversation = Conversation::new(dialed.transport);
+    conversation.inbox = dialed.residual;
+    Ok(conversation)
+}
+
+fn failure_of(fault: ProbeFault) -> ProbeFailure {
+    match fault {
+        ProbeFault::Broken(Broken::Io(error)) => ProbeFailure::Broke(error.to_string().into()),
+        ProbeFault::Broken(_) => ProbeFailure::Broke("the server closed the connection".into()),
+        ProbeFault::Malformed(what) => ProbeFailure::Malformed(what.into()),
+        ProbeFault::Server { code, .. } => server_failure(code),
+    }
+}
+
+/// What a failed dial says of the node.
+pub(super) fn dial_failure(error: &DialError) -> ProbeFailure {
+    match error.fault() {
+        DialFault::Timeout(_) => ProbeFailure::TimedOut,
+        DialFault::Server(_) => server_failure(error.sqlstate()),
+        // It asked for a password that cannot be given: it lives.
+        DialFault::Login(_) => ProbeFailure::Unjudged(error.sqlstate()),
+        fault => ProbeFailure::Unreachable(fault.to_string().into()),
+    }
+}
+
+fn server_failure(code: SqlState) -> ProbeFailure {
+    match code {
+        SqlState::CANNOT_CONNECT_NOW | SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN => {
+            ProbeFailure::NotAccepting(code)
+        }
+        code if code.as_str() == "55000" => ProbeFailure::ChangedRole,
+        code => ProbeFailure::Unjudged(code),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failover_what_a_server_says_when_it_refuses() {
+        let state = |code: &[u8]| SqlState::new(code).expect("a code");
+        for code in [b"57P03", b"57P01", b"57P02"] {
+            assert_eq!(server_failure(state(code)), ProbeFailure::NotAccepting(state(code)));
+        }
+        for code in [b"28P01", b"53300", b"3D000", b"28000", b"42501"] {
+            assert_eq!(server_failure(state(code)), ProbeFailure::Unjudged(state(code)));
+        }
+        assert_eq!(server_failure(state(b"55000")), ProbeFailure::ChangedRole);
+    }
+}

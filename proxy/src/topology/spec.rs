@@ -1,0 +1,84 @@
+//! A cluster as the configuration has it, with what its probers need.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgimbal_auth::server_login::CleartextPolicy;
+use pgimbal_config::{Config, Host, Secret, TcpConfig};
+use pgimbal_pooler::topology::{NodeSpec, Options};
+
+use crate::dial::Target;
+use crate::tls::{TlsConnector, TlsError};
+
+/// Where a cluster's nodes come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NodeSource {
+    /// The configuration.
+    Listed(Vec<NodeSpec>),
+    /// Every address of a DNS name.
+    Name {
+        /// The name.
+        dns: String,
+        /// The port of each.
+        port: u16,
+    },
+}
+
+/// A cluster of the configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct ClusterSpec {
+    /// Its name.
+    pub(crate) name: Arc<str>,
+    /// Where its nodes come from.
+    pub(crate) source: NodeSource,
+    /// How it is watched.
+    pub(crate) options: Options,
+    /// How long a probe may take.
+    pub(crate) probe_timeout: Duration,
+    /// Where its history is kept.
+    pub(crate) state_dir: Option<PathBuf>,
+    /// The prober's role.
+    pub(crate) user: Box<str>,
+    /// Its password.
+    pub(crate) password: Option<Secret>,
+    /// The database it connects to.
+    pub(crate) database: Box<str>,
+    /// TLS towards the nodes.
+    pub(crate) tls: Arc<TlsConnector>,
+    /// TCP options.
+    pub(crate) tcp: TcpConfig,
+}
+
+/// The clusters of `config`.
+///
+/// # Errors
+/// [`TlsError`] when TLS towards one cannot be set up.
+pub(super) fn of(_config: &Config) -> Result<Vec<ClusterSpec>, TlsError> {
+    Ok(Vec::new())
+}
+
+impl ClusterSpec {
+    /// The nodes that are known without asking DNS.
+    pub(super) fn listed(&self) -> Vec<NodeSpec> {
+        match &self.source {
+            NodeSource::Listed(nodes) => nodes.clone(),
+            NodeSource::Name { .. } => Vec::new(),
+        }
+    }
+
+    /// How a node is reached by its prober.
+    pub(crate) fn target(&self, host: &Host, port: u16) -> Arc<Target> {
+        Arc::new(Target {
+            host: host.clone(),
+            port,
+            database: self.database.clone(),
+            user: self.user.clone(),
+            password: self.password.clone(),
+            cleartext: CleartextPolicy::Allow,
+            tls: Arc::clone(&self.tls),
+            tcp: self.tcp.clone(),
+            connect_timeout: self.probe_timeout,
+        })
+    }
+}

@@ -1,0 +1,370 @@
+//! A cluster's watcher: the task between the machine, the probers, the workers and the operator.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use pgimbal_pooler::shared::SharedCluster;
+use pgimbal_pooler::topology::{
+    Event, NodeId, NodeSpec, Nudge, ProbeOrder, Remembered, Topology, View,
+};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+use tracing::{info, warn};
+
+use super::OperatorError;
+use super::memory::Memory;
+use super::names;
+use super::prober::{self, Question, Said};
+use super::spec::{ClusterSpec, NodeSource};
+use super::status::{ClusterStatus, Counts, FailoverStatus, NodeStatus};
+use crate::worker::Message;
+
+/// As many changes of primary are shown as the machine keeps.
+const FAILOVERS: usize = 64;
+/// What happens to clients later than this after a change is not its doing.
+const AFTERMATH: Duration = Duration::from_secs(5);
+/// A clock that has nothing to wait for looks again then.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// What the console and a reload want of a watcher.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// Writes wait.
+    Hold(oneshot::Sender<()>),
+    /// Writes go on; whether they were held.
+    Resume(oneshot::Sender<bool>),
+    /// A node's history becomes the cluster's.
+    Adopt(Box<str>, oneshot::Sender<Result<(), OperatorError>>),
+    /// What is known.
+    Status(oneshot::Sender<ClusterStatus>),
+    /// A new configuration.
+    Follow(Box<ClusterSpec>),
+}
+
+/// A change of primary with the counts of before and, once they are settled, of after.
+#[derive(Debug)]
+struct Change {
+    failover: FailoverStatus,
+    base: Counts,
+    settles: Instant,
+    settled: bool,
+}
+
+/// A cluster's watcher.
+pub(super) struct Watcher {
+    spec: ClusterSpec,
+    workers: Arc<[mpsc::UnboundedSender<Message>]>,
+    shared: Arc<SharedCluster>,
+    topology: Topology,
+    memory: Option<Memory>,
+    stored: Remembered,
+    publish: watch::Sender<Arc<View>>,
+    probers: Vec<Option<mpsc::Sender<Question>>>,
+    monitor: Vec<Option<bool>>,
+    said: (mpsc::Sender<Said>, mpsc::Receiver<Said>),
+    found: (mpsc::Sender<Vec<NodeSpec>>, mpsc::Receiver<Vec<NodeSpec>>),
+    resolver: Option<AbortHandle>,
+    hurry: Arc<Notify>,
+    changes: VecDeque<Change>,
+    changes_total: u64,
+    /// The counts when the primary was last seen well.
+    well: Counts,
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        if let Some(resolver) = &self.resolver {
+            resolver.abort();
+        }
+    }
+}
+
+impl Watcher {
+    pub(super) fn new(
+        spec: ClusterSpec,
+        workers: Arc<[mpsc::UnboundedSender<Message>]>,
+        shared: Arc<SharedCluster>,
+    ) -> Self {
+        let memory = spec.state_dir.as_deref().map(|dir| Memory::new(dir, &spec.name));
+        let stored = memory.as_ref().map_or_else(Remembered::default, |memory| {
+            memory.read().unwrap_or_else(|error| {
+                let path = memory.path().display();
+                warn!(cluster = %spec.name, "{path} cannot be read, so an old primary may be \
+                    believed until the new one is seen: {error}");
+                Remembered::default()
+            })
+        });
+        let now = Instant::now();
+        let topology = Topology::new(spec.options.clone(), spec.listed(), stored, now);
+        let (publish, _) = watch::channel(topology.view());
+        let mut watcher = Self {
+            spec,
+            workers,
+            shared,
+            topology,
+            memory,
+            stored,
+            publish,
+            probers: Vec::new(),
+            monitor: Vec::new(),
+            said: mpsc::channel(64),
+            found: mpsc::channel(1),
+            resolver: None,
+            hurry: Arc::default(),
+            changes: VecDeque::new(),
+            changes_total: 0,
+            well: Counts::default(),
+        };
+        watcher.resolve();
+        watcher
+    }
+
+    pub(super) fn view(&self) -> watch::Receiver<Arc<View>> {
+        self.publish.subscribe()
+    }
+
+    /// Looks after the cluster until nobody has a handle any more.
+    pub(super) async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Request>,
+        mut nudges: mpsc::Receiver<Nudge>,
+    ) {
+        self.tell_workers();
+        loop {
+            self.step().await;
+            let until = self.topology.next_timeout();
+            let until = until.unwrap_or_else(|| Instant::now() + IDLE);
+            tokio::select! {
+                request = requests.recv() => match request {
+                    Some(request) => self.serve(request),
+                    None => return,
+                },
+                Some(nudge) = nudges.recv() => self.topology.handle_nudge(nudge, Instant::now()),
+                Some(said) = self.said.1.recv() => self.hear(said),
+                Some(nodes) = self.found.1.recv() => {
+                    self.topology.set_nodes(nodes, Instant::now());
+                }
+                () = tokio::time::sleep_until(until.into()) => {}
+            }
+        }
+    }
+
+    /// Follows from what was learned: questions, log, file, and the view last, so that what it
+    /// says is stored before anybody acts on it.
+    async fn step(&mut self) {
+        self.ask();
+        while let Some(event) = self.topology.poll_event() {
+            self.tell(&event);
+        }
+        self.store().await;
+        let view = self.topology.view();
+        if self.publish.borrow().version != view.version {
+            if view.primary().is_none() {
+                self.hurry.notify_one();
+            }
+            self.publish.send_replace(view);
+            self.tell_workers();
+        }
+    }
+
+    fn tell_workers(&self) {
+        for worker in self.workers.iter() {
+            let cluster = Arc::clone(&self.spec.name);
+            let view = self.topology.view();
+            // One that has ended needs to know nothing.
+            let _ = worker.send(Message::Topology { cluster, view });
+        }
+    }
+
+    /// Asks every node that is due, each through its own prober.
+    fn ask(&mut self) {
+        while let Some(ProbeOrder { node, sent_at }) = self.topology.poll_probe(Instant::now()) {
+            let view = self.topology.view();
+            let Some(place) = view.node(node) else { continue };
+            let question = Question {
+                target: self.spec.target(&place.host, place.port),
+                limit: self.spec.probe_timeout,
+                sent_at,
+            };
+            let index = node.index();
+            if self.probers.len() <= index {
+                self.probers.resize(index + 1, None);
+                self.monitor.resize(index + 1, None);
+            }
+            let said = self.said.0.clone();
+            let prober = self.probers[index].get_or_insert_with(|| {
+                // A prober has one question at a time.
+                let (questions, to_answer) = mpsc::channel(1);
+                tokio::spawn(prober::run(node, to_answer, said));
+                questions
+            });
+            if prober.try_send(question).is_err() {
+                // It has panicked, which its task has told; the next question starts another.
+                self.probers[index] = None;
+                let failure = pgimbal_pooler::topology::ProbeFailure::TimedOut;
+                self.topology.handle_failure(node, Instant::now(), failure);
+            }
+        }
+    }
+
+    fn hear(&mut self, said: Said) {
+        let now = Instant::now();
+        match said {
+            Said::Answer(node, sent_at, answer) => {
+                self.hear_rights(node, answer.monitor);
+                let before = self.topology.view().primary();
+                self.topology.handle_report(node, sent_at, now, answer.report);
+                let written_to = before.filter(|_| self.topology.view().primary() == before);
+                if written_to.is_some_and(|epoch| epoch.node == node) {
+                    self.well = Counts::of(&self.shared);
+                }
+            }
+            Said::Failure(node, failure) => self.topology.handle_failure(node, now, failure),
+            Said::Broke(node) => self.topology.handle_nudge(Nudge::ConnectionBroke(node), now),
+        }
+        self.settle(now);
+    }
+
+    fn hear_rights(&mut self, node: NodeId, monitor: bool) {
+        let Some(known) = self.monitor.get_mut(node.index()) else { return };
+        if known.replace(monitor) != Some(monitor) && !monitor {
+            let view = self.topology.view();
+            let name = view.node(node).map(|node| node.name.clone()).unwrap_or_default();
+            let user = &self.spec.user;
+            warn!(cluster = %self.spec.name, "the prober's role {user} has no pg_monitor on node \
+                {name}: a standby's new timeline is seen late; GRANT pg_monitor TO {user}");
+        }
+    }
+
+    fn serve(&mut self, request: Request) {
+        let now = Instant::now();
+        // Whoever asked may have left meanwhile.
+        match request {
+            Request::Hold(reply) => {
+                self.topology.hold(now);
+                let _ = reply.send(());
+            }
+            Request::Resume(reply) => {
+                let _ = reply.send(self.topology.resume(now));
+            }
+            Request::Adopt(name, reply) => {
+                let _ = reply.send(self.adopt(&name, now));
+            }
+            Request::Status(reply) => {
+                let _ = reply.send(self.status(now));
+            }
+            Request::Follow(spec) => self.follow(*spec, now),
+        }
+    }
+
+    fn adopt(&mut self, name: &str, now: Instant) -> Result<(), OperatorError> {
+        let view = self.topology.view();
+        let named = view.nodes.iter().rfind(|node| *node.name == *name);
+        let node = named.ok_or_else(|| OperatorError::UnknownNode(name.to_owned()))?;
+        let adopted = self.topology.adopt(node.id, now);
+        adopted.map_err(|error| OperatorError::Refused(error.to_string()))
+    }
+
+    fn follow(&mut self, spec: ClusterSpec, now: Instant) {
+        let same_source = spec.source == self.spec.source;
+        self.memory = spec.state_dir.as_deref().map(|dir| Memory::new(dir, &spec.name));
+        let nodes = spec.listed();
+        self.spec = spec;
+        self.topology.reconfigure(self.spec.options.clone(), nodes, now);
+        if !same_source {
+            self.resolve();
+        }
+        // Open connections may be of another role or to another place.
+        self.probers.clear();
+    }
+
+    /// Begins to follow the cluster's DNS name, if it has one.
+    fn resolve(&mut self) {
+        if let Some(resolver) = self.resolver.take() {
+            resolver.abort();
+        }
+        if let NodeSource::Name { dns, port } = &self.spec.source {
+            let (hurry, found) = (Arc::clone(&self.hurry), self.found.0.clone());
+            let task = tokio::spawn(names::follow(dns.clone(), *port, hurry, found));
+            self.resolver = Some(task.abort_handle());
+        }
+    }
+
+    fn tell(&mut self, event: &Event) {
+        let cluster = &self.spec.name;
+        if event.is_alarming() {
+            warn!(cluster = %cluster, "{event}");
+        } else {
+            info!(cluster = %cluster, "{event}");
+        }
+        if matches!(event, Event::Switched { .. }) {
+            self.record();
+        }
+    }
+
+    fn record(&mut self) {
+        let Some(failover) = self.topology.failovers().last() else { return };
+        let now = Instant::now();
+        let began = SystemTime::now().checked_sub(now.saturating_duration_since(failover.began));
+        let failover = FailoverStatus {
+            began: began.unwrap_or(SystemTime::UNIX_EPOCH),
+            from: failover.from.clone(),
+            to: failover.to.clone(),
+            timeline: failover.timeline.0,
+            lasted: failover.lasted,
+            why: failover.why.clone(),
+            counts: Counts::default(),
+        };
+        self.settle(now);
+        if self.changes.len() == FAILOVERS {
+            self.changes.pop_front();
+        }
+        let base = self.well;
+        let change = Change { failover, base, settles: now + AFTERMATH, settled: false };
+        self.changes.push_back(change);
+        self.changes_total += 1;
+    }
+
+    /// Takes the counts of the last change while they still are its doing.
+    fn settle(&mut self, now: Instant) {
+        let Some(change) = self.changes.back_mut().filter(|change| !change.settled) else {
+            return;
+        };
+        change.failover.counts = Counts::of(&self.shared).since(change.base);
+        change.settled = now >= change.settles;
+    }
+
+    /// Stores what must outlive the process, when it has changed.
+    async fn store(&mut self) {
+        let remembered = self.topology.remembered();
+        let Some(memory) = self.memory.clone().filter(|_| remembered != self.stored) else {
+            return;
+        };
+        self.stored = remembered;
+        let path = memory.path().display().to_string();
+        let written = tokio::task::spawn_blocking(move || memory.write(remembered)).await;
+        if let Ok(Err(error)) = written {
+            warn!(cluster = %self.spec.name, "{path} cannot be written: {error}");
+        }
+    }
+
+    fn status(&mut self, now: Instant) -> ClusterStatus {
+        self.settle(now);
+        let view = self.topology.view();
+        let nodes = self.topology.details(now).into_iter().zip(&view.nodes);
+        let nodes = nodes.map(|(detail, node)| NodeStatus {
+            detail,
+            epoch: node.epoch,
+            monitor: self.monitor.get(node.id.index()).copied().flatten(),
+        });
+        ClusterStatus {
+            name: Arc::clone(&self.spec.name),
+            nodes: nodes.collect(),
+            view: Arc::clone(&view),
+            failovers: self.changes.iter().map(|change| change.failover.clone()).collect(),
+            failovers_total: self.changes_total,
+            counts: Counts::of(&self.shared),
+        }
+    }
+}
