@@ -1,5 +1,7 @@
 //! `pgimbal check`: does what the configuration says work, seen from here?
 
+mod clusters;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -45,7 +47,7 @@ async fn try_all(config: &Config) -> bool {
             all_well &= try_one(config, database, user).await || only_console;
         }
     }
-    all_well
+    all_well & clusters::try_all(config).await
 }
 
 async fn try_one(config: &Config, database: &str, user: &str) -> bool {

@@ -3,6 +3,7 @@
 //! Owns sockets, time and files of this; what the answers mean is decided in
 //! [`pgimbal_pooler::topology`].
 
+mod look;
 mod memory;
 mod names;
 pub(crate) mod probe;
@@ -24,7 +25,8 @@ use tokio::time::timeout;
 
 use crate::tls::TlsError;
 use crate::worker::Message;
-pub(crate) use spec::ClusterSpec;
+pub(crate) use look::Looked;
+pub(crate) use spec::{ClusterSpec, specs};
 pub use status::{ClusterStatus, Counts, FailoverStatus, NodeStatus};
 use watcher::{Request, Watcher};
 
@@ -87,7 +89,7 @@ impl Clusters {
     ) -> Result<Self, TlsError> {
         let inner = Inner { workers: Arc::clone(workers), clusters: BTreeMap::new() };
         let clusters = Self { inner: Arc::new(RwLock::new(inner)) };
-        clusters.follow(spec::of(config)?);
+        clusters.follow(specs(config)?);
         Ok(clusters)
     }
 
@@ -96,7 +98,7 @@ impl Clusters {
     /// # Errors
     /// [`TlsError`] when TLS towards a cluster cannot be set up; nothing is changed then.
     pub fn reload(&self, config: &Config) -> Result<(), TlsError> {
-        self.follow(spec::of(config)?);
+        self.follow(specs(config)?);
         Ok(())
     }
 

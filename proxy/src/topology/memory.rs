@@ -20,6 +20,8 @@ pub(super) struct Memory {
 struct Stored {
     system_identifier: Option<String>,
     timeline: Option<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    disowned: Vec<Box<str>>,
 }
 
 impl Memory {
@@ -40,17 +42,19 @@ impl Memory {
         let stored: Stored = serde_json::from_slice(&text)?;
         let system = stored.system_identifier.map(|text| text.parse::<SystemId>()).transpose();
         let system = system.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        Ok(Remembered { system, timeline: stored.timeline.map(TimelineId) })
+        let timeline = stored.timeline.map(TimelineId);
+        Ok(Remembered { system, timeline, disowned: stored.disowned })
     }
 
     /// Stores it: whole or not at all, whenever the machine stops.
     ///
     /// # Errors
     /// The file's or the directory's.
-    pub(super) fn write(&self, remembered: Remembered) -> io::Result<()> {
+    pub(super) fn write(&self, remembered: &Remembered) -> io::Result<()> {
         let stored = Stored {
             system_identifier: remembered.system.map(|system| system.to_string()),
             timeline: remembered.timeline.map(|timeline| timeline.0),
+            disowned: remembered.disowned.clone(),
         };
         let directory = self.path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(directory)?;
@@ -91,9 +95,12 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("pgimbal-memory-{}", std::process::id()));
         let memory = Memory::new(&directory, "main/../a b");
         assert_eq!(memory.read().expect("no file is no error"), Remembered::default());
-        let remembered =
-            Remembered { system: Some(SystemId(u64::MAX)), timeline: Some(TimelineId(7)) };
-        memory.write(remembered).expect("a file");
+        let remembered = Remembered {
+            system: Some(SystemId(u64::MAX)),
+            timeline: Some(TimelineId(7)),
+            disowned: vec!["old".into()],
+        };
+        memory.write(&remembered).expect("a file");
         assert_eq!(memory.read().expect("the file"), remembered);
         assert_eq!(memory.path(), directory.join("cluster-main%2F%2E%2E%2Fa%20b.json"));
         let mode = fs::metadata(memory.path()).expect("the file").permissions().mode();

@@ -49,7 +49,7 @@ pub(super) async fn follow(
     }
 }
 
-async fn look_up(name: &str, port: u16) -> Result<Vec<NodeSpec>, String> {
+pub(super) async fn look_up(name: &str, port: u16) -> Result<Vec<NodeSpec>, String> {
     let found = timeout(LIMIT, tokio::net::lookup_host((name, port))).await;
     let found = found.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())?;
     let mut addresses: Vec<_> = found.map(|address| address.ip()).collect();

@@ -54,7 +54,7 @@ pub(crate) struct ClusterSpec {
 ///
 /// # Errors
 /// [`TlsError`] when TLS towards one cannot be set up.
-pub(super) fn of(_config: &Config) -> Result<Vec<ClusterSpec>, TlsError> {
+pub(crate) fn specs(_config: &Config) -> Result<Vec<ClusterSpec>, TlsError> {
     Ok(Vec::new())
 }
 

@@ -96,7 +96,7 @@ impl Watcher {
             })
         });
         let now = Instant::now();
-        let topology = Topology::new(spec.options.clone(), spec.listed(), stored, now);
+        let topology = Topology::new(spec.options.clone(), spec.listed(), stored.clone(), now);
         let (publish, _) = watch::channel(topology.view());
         let mut watcher = Self {
             spec,
@@ -341,9 +341,9 @@ impl Watcher {
         let Some(memory) = self.memory.clone().filter(|_| remembered != self.stored) else {
             return;
         };
-        self.stored = remembered;
+        self.stored = remembered.clone();
         let path = memory.path().display().to_string();
-        let written = tokio::task::spawn_blocking(move || memory.write(remembered)).await;
+        let written = tokio::task::spawn_blocking(move || memory.write(&remembered)).await;
         if let Ok(Err(error)) = written {
             warn!(cluster = %self.spec.name, "{path} cannot be written: {error}");
         }

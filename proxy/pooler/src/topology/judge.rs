@@ -51,7 +51,7 @@ impl Topology {
             return (NodeState::Foreign, why);
         }
         if node.disowned {
-            let why = "the operator has adopted another history; rejoin it to the new primary";
+            let why = "the operator has adopted another node's history; rejoin this one to it";
             return (NodeState::Quarantined, why.to_owned());
         }
         match report.role {
@@ -138,7 +138,7 @@ impl Topology {
 
     /// A node that has joined the cluster's history is no outsider any more.
     fn absolve(&mut self) {
-        let remembered = self.remembered;
+        let remembered = &self.remembered;
         for node in &mut self.nodes {
             let joined = node.current().is_some_and(|report| {
                 Some(report.system) == remembered.system

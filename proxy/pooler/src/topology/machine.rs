@@ -49,12 +49,14 @@ pub struct Options {
 }
 
 /// What outlives the process, so that an old primary is not believed after a restart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Remembered {
     /// Whose data the cluster has.
     pub system: Option<SystemId>,
     /// The highest timeline ever seen.
     pub timeline: Option<TimelineId>,
+    /// The nodes that have not joined the history that an operator has adopted.
+    pub disowned: Vec<Box<str>>,
 }
 
 /// Node ids have 16 bits; a cluster whose DNS name has led to so many addresses needs a restart.
@@ -141,7 +143,8 @@ impl Topology {
             let known = self.nodes.iter().any(|node| node.spec.is_place_of(&spec));
             if !known && self.nodes.len() < MAX_NODES {
                 self.events.push_back(Event::Added { node: spec.name.clone() });
-                self.nodes.push(Node::new(spec, now));
+                let disowned = self.remembered.disowned.contains(&spec.name);
+                self.nodes.push(Node { disowned, ..Node::new(spec, now) });
             }
         }
         self.reassess(now);
@@ -221,8 +224,10 @@ impl Topology {
 
     /// What is to be kept over a restart.
     #[must_use]
-    pub const fn remembered(&self) -> Remembered {
-        self.remembered
+    pub fn remembered(&self) -> Remembered {
+        let disowned = self.nodes.iter().filter(|node| node.disowned && !node.removed);
+        let disowned = disowned.map(|node| node.spec.name.clone()).collect();
+        Remembered { disowned, ..self.remembered.clone() }
     }
 
     /// What has happened since the last call, in order.

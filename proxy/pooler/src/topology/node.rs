@@ -21,7 +21,7 @@ pub(super) struct Node {
     pub(super) health: Health,
     /// It was the primary of an older timeline and has not joined the new one.
     pub(super) outdated: bool,
-    /// The operator has adopted another history than this node's.
+    /// The operator has adopted another node's history, which this one has not joined yet.
     pub(super) disowned: bool,
     pub(super) schedule: Schedule,
     pub(super) state: NodeState,
@@ -64,7 +64,7 @@ pub struct NodeDetail {
     pub name: Box<str>,
     /// Host and port.
     pub address: String,
-    /// `primary` or `standby`, as it last said itself.
+    /// `primary` or `replica`, as it last said itself.
     pub role: Option<&'static str>,
     /// The timeline it last said.
     pub timeline: Option<TimelineId>,
@@ -135,7 +135,7 @@ impl Node {
         NodeDetail {
             name: self.spec.name.clone(),
             address: format!("{}:{}", self.spec.host, self.spec.port),
-            role: report.map(|report| if report.is_primary() { "primary" } else { "standby" }),
+            role: report.map(|report| if report.is_primary() { "primary" } else { "replica" }),
             timeline: report.map(|report| report.timeline),
             lsn: report.map(|report| report.position()),
             lag_bytes: replay.and_then(|replay| samples.bytes_behind(replay)),

@@ -46,8 +46,8 @@ impl Topology {
     }
 
     /// A node's identifier and timeline become the cluster's, as after a restore or pg_upgrade.
-    /// What other nodes have seen of a higher timeline, or are primary of, does not count until
-    /// they have joined.
+    /// Every other node, answering or not, must join that history before it counts again: it may
+    /// have a higher timeline, or be a primary too.
     ///
     /// # Errors
     /// [`AdoptError`] when nothing is known of the node.
@@ -56,15 +56,12 @@ impl Topology {
         let report = *node.current().ok_or(AdoptError::Silent)?;
         let name = node.spec.name.clone();
         for (index, node) in self.nodes.iter_mut().enumerate() {
-            let contradicts = node.heard.is_some_and(|heard| {
-                let other = heard.report;
-                let same_server = other.started_at_micros == report.started_at_micros;
-                other.system == report.system
-                    && !same_server
-                    && (other.is_primary() || other.timeline > report.timeline)
+            let same_server = node.current().is_some_and(|other| {
+                other.system == report.system && other.started_at_micros == report.started_at_micros
             });
-            node.disowned = index != id.index() && contradicts;
+            node.disowned = index != id.index() && !same_server;
         }
+        self.remembered.disowned.clear();
         self.remembered.system = Some(report.system);
         self.remembered.timeline = Some(report.timeline);
         self.samples.clear();

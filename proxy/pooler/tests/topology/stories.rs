@@ -169,7 +169,8 @@ fn failover_what_was_remembered_keeps_an_old_primary_out_after_a_restart() {
     old.servers[1].promote();
     old.run(200);
     let remembered = old.topology.remembered();
-    let highest = Remembered { system: Some(OURS), timeline: Some(TimelineId(2)) };
+    let highest =
+        Remembered { system: Some(OURS), timeline: Some(TimelineId(2)), disowned: vec![] };
     assert_eq!(remembered, highest);
     let mut watch = Watch::new(1, 1, false);
     let specs = vec![spec(0), spec(1)];

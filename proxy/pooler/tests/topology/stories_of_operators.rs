@@ -89,7 +89,8 @@ fn failover_adopting_one_of_two_primaries_ends_the_split_brain() {
 #[test]
 fn failover_a_cluster_made_anew_is_adopted() {
     let mut watch = Watch::new(1, 1, false);
-    let remembered = Remembered { system: Some(OURS), timeline: Some(TimelineId(4)) };
+    let remembered =
+        Remembered { system: Some(OURS), timeline: Some(TimelineId(4)), disowned: vec![] };
     let specs = vec![spec(0), spec(1)];
     watch.topology = Topology::new(options(), specs, remembered, watch.now);
     for server in &mut watch.servers {
@@ -100,6 +101,36 @@ fn failover_a_cluster_made_anew_is_adopted() {
     watch.topology.adopt(NodeId(0), watch.now).expect("it answers");
     assert_eq!(writes_to(&watch), Some(0));
     assert_eq!(watch.topology.view().nodes[1].state, NodeState::Replica);
+}
+
+#[test]
+fn failover_what_an_operator_gave_up_stays_out_when_it_comes_back_after_a_restart() {
+    let mut watch = Watch::new(1, 1, false);
+    watch.run(100);
+    watch.servers[0].timeline = TimelineId(3);
+    watch.run(1_200);
+    watch.servers[0].reach = Reach::Dead;
+    watch.servers[1].primary = true;
+    watch.run(1_200);
+    assert_eq!(watch.topology.view().nodes[1].state, NodeState::Quarantined);
+    watch.topology.adopt(NodeId(1), watch.now).expect("it answers");
+    let remembered = watch.topology.remembered();
+    assert_eq!(remembered.disowned, ["n0".into()]);
+    let mut watch = Watch::new(1, 1, false);
+    let specs = vec![spec(0), spec(1)];
+    watch.topology = Topology::new(options(), specs, remembered, watch.now);
+    watch.servers[0].timeline = TimelineId(3);
+    watch.servers[1].primary = true;
+    for _ in 0..50 {
+        while let Some(order) = watch.topology.poll_probe(watch.now) {
+            let report = watch.servers[order.node.index()].report();
+            watch.topology.handle_report(order.node, order.sent_at, watch.now, report);
+        }
+        watch.now += Duration::from_millis(100);
+        assert_ne!(writes_to(&watch), Some(0));
+    }
+    assert_eq!(writes_to(&watch), Some(1));
+    assert_eq!(watch.topology.view().nodes[0].state, NodeState::Quarantined);
 }
 
 #[test]

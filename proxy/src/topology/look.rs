@@ -1,0 +1,74 @@
+//! One look at a node, for `pgimbal check`.
+
+use pgimbal_pooler::topology::{NodeSpec, Role, SystemId};
+use tokio::time::timeout;
+
+use super::names;
+use super::probe;
+use super::spec::{ClusterSpec, NodeSource};
+use crate::dial;
+use crate::transport::Conversation;
+
+/// What a node said.
+#[derive(Clone, Debug)]
+pub(crate) struct Looked {
+    /// In a line.
+    pub(crate) text: String,
+    /// Whether it accepts writes.
+    pub(crate) primary: bool,
+    /// Whose data it has.
+    pub(crate) system: SystemId,
+    /// Tells two names of one server from two servers.
+    pub(crate) started_at_micros: i64,
+    /// Whether the prober has pg_monitor there.
+    pub(crate) monitor: bool,
+}
+
+impl ClusterSpec {
+    /// The nodes, those of a DNS name looked up now.
+    pub(crate) async fn nodes(&self) -> Result<Vec<NodeSpec>, String> {
+        match &self.source {
+            NodeSource::Listed(nodes) => Ok(nodes.clone()),
+            NodeSource::Name { dns, port } => names::look_up(dns, *port)
+                .await
+                .map_err(|why| format!("{dns} cannot be resolved: {why}")),
+        }
+    }
+
+    /// Asks a node once; what is wrong in a line or two.
+    pub(crate) async fn look(&self, node: &NodeSpec) -> Result<Looked, String> {
+        let target = self.target(&node.host, node.port);
+        let dialed = Box::pin(dial::dial(&target)).await.map_err(|error| {
+            let hint = error.hint().map_or_else(String::new, |hint| format!("\n    {hint}"));
+            format!("{error} (SQLSTATE {}){hint}", error.sqlstate().as_str())
+        })?;
+        let mut conversation = Conversation::new(dialed.transport);
+        conversation.inbox = dialed.residual;
+        let answer = timeout(self.probe_timeout, probe::ask_all(&mut conversation)).await;
+        let answer = answer.map_err(|_| "no answer within probe_timeout".to_owned())?;
+        let answer = answer.map_err(|fault| fault.to_string())?;
+        let report = answer.report;
+        let mut text = match report.role {
+            Role::Primary { .. } => "primary".to_owned(),
+            Role::Standby { paused: true, .. } => "replica, replay paused".to_owned(),
+            Role::Standby { .. } => "replica".to_owned(),
+        };
+        let (major, minor) = (report.server_version / 10_000, report.server_version % 10_000);
+        text.push_str(&format!(
+            ", timeline {}, at {}, PostgreSQL {major}.{minor}, system_identifier {}",
+            report.timeline,
+            report.position(),
+            report.system
+        ));
+        if !node.candidate {
+            text.push_str(", never written to (candidate = false)");
+        }
+        Ok(Looked {
+            text,
+            primary: report.is_primary() && node.candidate,
+            system: report.system,
+            started_at_micros: report.started_at_micros,
+            monitor: answer.monitor,
+        })
+    }
+}
