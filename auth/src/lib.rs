@@ -10,6 +10,8 @@ pub mod client_login;
 pub mod md5;
 pub mod scram;
 pub mod server_login;
+#[cfg(feature = "sources")]
+pub mod source;
 pub mod verifier;
 
 pub use answer::{Answer, SourceError};

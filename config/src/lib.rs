@@ -29,6 +29,7 @@ mod words;
 pub use config::{ClientConfig, Config, HttpConfig, ListenConfig, LogConfig, TcpConfig, WILDCARD};
 pub use error::{ConfigError, ConfigErrors, EXIT_CONFIG};
 pub use load::{Overrides, load};
+pub use pgpass::password_in_pgpass;
 pub use pool::{
     DatabaseConfig, Host, MaxPinned, PasswordForm, PoolConfig, ResolvedPool, UserConfig,
 };
@@ -36,4 +37,5 @@ pub use reference::reference;
 pub use reload::{Reload, reload_changes};
 pub use secret::Secret;
 pub use tls::{ClientTls, ServerTls, Verification};
+pub use uri::credentials_in_uri;
 pub use words::{AuthType, LogFormat, OnClientGone, PoolMode, SslMode};

@@ -64,6 +64,31 @@ fn find(text: &str, wanted: &Wanted<'_>) -> Option<Secret> {
         .map(password)
 }
 
+/// The password of the first line for `user`, whatever its host, port and database: for a file
+/// that holds one user's password only.
+#[must_use]
+pub fn password_in_pgpass(text: &str, user: &str) -> Option<Secret> {
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .find_map(|line| {
+            let rest = (0..3).try_fold(line, |rest, _| after_any_field(rest))?;
+            after_field(rest, user)
+        })
+        .map(password)
+}
+
+/// The rest of `line` after its first field and the colon, whatever it is.
+fn after_any_field(line: &str) -> Option<&str> {
+    let mut chars = line.chars();
+    loop {
+        match chars.next()? {
+            ':' => return Some(chars.as_str()),
+            '\\' => drop(chars.next()),
+            _ => {}
+        }
+    }
+}
+
 /// What the first field of a line names: libpq calls the usual socket directory `localhost`.
 fn host_field(host: &Host) -> &str {
     /// libpq's DEFAULT_PGSOCKET_DIR, as Debian and as upstream build it.
@@ -151,6 +176,15 @@ mod tests {
         let text = r"::1:5432:d:u:wrong
 \:\:1:5432:d:a\\b:pass\:word\\:rest";
         assert_eq!(found(text, "::1", 5432, "d", r"a\b").as_deref(), Some(r"pass:word\"));
+    }
+
+    #[test]
+    fn a_users_line_is_found_whatever_it_connects_to() {
+        let text = "# h:1:d:ann:no\n\\:\\:1:5432:d:ann:p\\:q\nh:1:d\\:ann:x:y\n*:*:*:*:any\n";
+        let found = |user| password_in_pgpass(text, user).map(|found| found.expose().to_owned());
+        assert_eq!(found("ann").as_deref(), Some("p:q"));
+        assert_eq!(found("bob").as_deref(), Some("any"));
+        assert_eq!(password_in_pgpass("h:1:d:ann:p\nbob\n", "bob"), None);
     }
 
     #[test]

@@ -36,6 +36,22 @@ pub(crate) fn parse(uri: &str) -> Result<Parts, String> {
     Ok(parts)
 }
 
+/// The user and the password of a URI, where it has them.
+///
+/// # Errors
+/// The cause in words, without the URI.
+pub fn credentials_in_uri(uri: &str) -> Result<(Option<Secret>, Option<Secret>), String> {
+    let (mut user, mut password) = (None, None);
+    for (name, value) in parse(uri)? {
+        match &*name {
+            "user" => user = Some(value),
+            "password" => password = Some(value),
+            _ => {}
+        }
+    }
+    Ok((user, password))
+}
+
 /// Takes `user:password@` off, if there is an `@` before the first `/`.
 fn credentials<'a>(rest: &'a str, parts: &mut Parts) -> Result<&'a str, String> {
     let end = rest.find(['@', '/']).filter(|at| rest.as_bytes()[*at] == b'@');
@@ -110,6 +126,19 @@ mod tests {
 
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+    }
+
+    #[test]
+    fn credentials_are_found_and_the_last_ones_count() {
+        let found = |uri| {
+            let (user, password) = credentials_in_uri(uri).expect(uri);
+            [user, password].map(|part| part.map(|part| part.expose().to_owned()))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(found("postgres://ann:p%3Aq@h/d"), [some("ann"), some("p:q")]);
+        assert_eq!(found("postgres://ann:p@h/d?password=x"), [some("ann"), some("x")]);
+        assert_eq!(found("postgres://h/d"), [None, None]);
+        assert!(credentials_in_uri("postgres://ann:%zz@h").is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What ARCHITECTURE.md claims and a program can check.
 #![allow(missing_docs, reason = "a test's name is its documentation")]
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,6 +24,15 @@ fn the_core_never_depends_on_a_runtime() {
         for runtime in ["tokio", "mio", "async-std", "socket2", "polling"] {
             assert!(!tree.iter().any(|line| line == runtime), "{name} depends on {runtime}");
         }
+    }
+}
+
+#[test]
+fn only_where_passwords_come_from_needs_a_runtime_in_auth() {
+    let tree = dependencies_with("pgimbal-auth", &["sources"]);
+    assert!(tree.iter().any(|line| line == "tokio"), "{tree:?}");
+    for banned in ["openssl-sys", "native-tls", "aws-lc-rs", "aws-lc-sys"] {
+        assert!(!tree.iter().any(|line| line == banned), "the sources depend on {banned}");
     }
 }
 
@@ -53,8 +63,9 @@ fn the_core_reads_no_clock_draws_no_number_and_does_no_io() {
         "std::thread",
     ];
     for file in SANS_IO.iter().flat_map(|folder| sources(folder)) {
-        // auth/src/source is where secrets come from, and that is IO.
-        if file.components().any(|part| part.as_os_str() == "source") {
+        // auth/src/source is where secrets come from, and that is IO; a feature turns it on.
+        let is_source = |part: &OsStr| part == "source" || part == "source.rs";
+        if file.components().any(|part| is_source(part.as_os_str())) {
             continue;
         }
         let text = fs::read_to_string(&file).expect("a source file");
@@ -102,10 +113,16 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
 
 /// The crates that `name` links, itself included, by name.
 fn dependencies(name: &str) -> Vec<String> {
+    dependencies_with(name, &[])
+}
+
+/// The crates that `name` links with these features of its own.
+fn dependencies_with(name: &str, features: &[&str]) -> Vec<String> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let output = Command::new(cargo)
         .args(["tree", "--offline", "--edges", "normal,no-proc-macro", "--prefix", "none"])
         .args(["--format", "{p}", "--package", name])
+        .args(features.iter().flat_map(|feature| ["--features", feature]))
         .current_dir(root())
         .output()
         .expect("cargo tree");

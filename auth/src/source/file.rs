@@ -1,0 +1,62 @@
+//! Passwords in files: what Kubernetes, CloudNativePG, the Secrets Store CSI driver or a person
+//! has put there, read anew each time and followed.
+
+use std::path::{Path, PathBuf};
+
+use tokio::sync::watch;
+
+use super::{BoxFuture, Source};
+use crate::{Answer, SourceError};
+
+mod layout;
+mod read;
+mod watch_paths;
+mod watcher;
+
+pub(super) use self::read::read_secret;
+pub(super) use self::watcher::Watcher;
+
+/// A file, or a directory of files, with one user's password.
+#[derive(Debug)]
+pub(super) struct FileSource {
+    path: PathBuf,
+    user: Box<str>,
+    changes: watch::Receiver<u64>,
+}
+
+impl FileSource {
+    pub(super) fn new(path: &Path, user: &str, watcher: &Watcher) -> Self {
+        // What is relative is so to where pgimbal was started, wherever it may go.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let changes = watcher.follow(path.clone());
+        Self { path, user: user.into(), changes }
+    }
+}
+
+impl Source for FileSource {
+    fn fetch(&self) -> BoxFuture<'_, Result<Answer, SourceError>> {
+        let (path, user) = (self.path.clone(), self.user.clone());
+        Box::pin(async move {
+            let place = path.display().to_string();
+            // A network file system may hang.
+            let read = tokio::task::spawn_blocking(move || layout::answer(&path, &user));
+            let broken = |_| SourceError::Unreadable {
+                place: place.into(),
+                cause: "pgimbal is shutting down".into(),
+            };
+            read.await.map_err(broken)?
+        })
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.changes.clone())
+    }
+
+    fn kind(&self) -> &'static str {
+        "file"
+    }
+
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+}

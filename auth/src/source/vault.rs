@@ -1,0 +1,270 @@
+//! Vault's and OpenBao's static roles.
+//!
+//! One client for each Vault: one pool of connections, one token, one quiet after failures,
+//! whatever the number of roles. It knows no generations: it asks when it is asked.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::source::config_stand_in::VaultConfig;
+use pgimbal_config::Secret;
+use serde::de::DeserializeOwned;
+use tokio::sync::{Mutex, Semaphore};
+
+use self::address::Address;
+use self::endpoint::Call;
+use self::login::Login;
+use self::quiet::Quiet;
+use self::reply::{Reply, RoleData, RoleNames, malformed};
+use self::token::Token;
+use super::{BoxFuture, Source};
+use crate::{Answer, SourceError};
+
+mod address;
+mod endpoint;
+mod health;
+mod login;
+mod quiet;
+mod reply;
+mod tls;
+mod token;
+mod verdict;
+
+pub use self::health::Health;
+
+/// Requests under way at once. Vault answers in about a millisecond, so that a thousand roles
+/// are read in well under a second; more would open as many connections.
+const MAX_REQUESTS: usize = 8;
+/// Less than Vault's own limit for idle connections, so that it is we who close.
+const IDLE: Duration = Duration::from_secs(60);
+/// A host that does not answer is given up sooner than a Vault that thinks.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// A Vault, for all who ask it.
+pub struct VaultClient {
+    name: Box<str>,
+    mount: Box<str>,
+    addresses: Vec<Address>,
+    /// The address that worked last.
+    working: AtomicUsize,
+    requests: Semaphore,
+    quiet: Quiet,
+    login: Login,
+    /// Held during a login, so that there is one at a time.
+    token: Mutex<Option<Arc<Token>>>,
+    serial: AtomicU64,
+}
+
+impl VaultClient {
+    /// Reads certificates and key; connects to nothing yet. `name` is that of the Vault in the
+    /// configuration.
+    ///
+    /// # Errors
+    /// [`SourceError`] when a file or an address cannot be used.
+    pub fn new(name: &str, config: &VaultConfig) -> Result<Self, SourceError> {
+        let place = format!("vault {name}");
+        let is_tls = config.address.iter().any(|url| url.starts_with("https:"));
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::client_config(config, is_tls)?)
+            // A redirect would carry the token to whatever address it names.
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .user_agent(concat!("pgimbal/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT.min(config.timeout))
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(MAX_REQUESTS)
+            .build()
+            .map_err(|_| malformed(&place, "the HTTP client cannot be made"))?;
+        let namespace = config.namespace.as_deref();
+        let address =
+            |url: &String| Address::new(name, url, namespace, config.timeout, http.clone());
+        let addresses: Vec<_> = config.address.iter().map(address).collect::<Result<_, _>>()?;
+        if addresses.is_empty() {
+            return Err(malformed(&place, "it has no address"));
+        }
+        Ok(Self {
+            name: name.into(),
+            mount: config.mount.trim_matches('/').into(),
+            addresses,
+            working: AtomicUsize::new(0),
+            requests: Semaphore::new(MAX_REQUESTS),
+            quiet: Quiet::default(),
+            login: Login::new(name, config)?,
+            token: Mutex::new(None),
+            serial: AtomicU64::new(0),
+        })
+    }
+
+    /// The password of a static role.
+    ///
+    /// # Errors
+    /// [`SourceError`] by cause.
+    pub async fn read(&self, role: &str) -> Result<Answer, SourceError> {
+        let place = format!("vault {}, role {role}", self.name);
+        if !is_role_name(role) {
+            return Err(self.unknown_role(&place));
+        }
+        let call = Call::static_credentials(&self.mount, role);
+        let reply = self.authorized(&call, &place).await?;
+        match reply.status {
+            200..=299 => {
+                let data = reply.envelope::<RoleData>(&place)?.data;
+                data.unwrap_or_default().into_answer(&place)
+            }
+            status => Err(self.refused(status, &reply, &place)),
+        }
+    }
+
+    /// The names of all static roles of the mount.
+    ///
+    /// # Errors
+    /// [`SourceError`] by cause.
+    pub async fn roles(&self) -> Result<Vec<String>, SourceError> {
+        let place = format!("vault {}, the list of static roles", self.name);
+        let reply = self.authorized(&Call::static_roles(&self.mount), &place).await?;
+        match reply.status {
+            200..=299 => Ok(reply.envelope::<RoleNames>(&place)?.data.unwrap_or_default().keys),
+            // An engine without roles has nothing to list; Vault says so without a complaint.
+            404 if !self.is_unmounted(&reply) => Ok(Vec::new()),
+            status => Err(self.refused(status, &reply, &place)),
+        }
+    }
+
+    /// What each address says of itself; needs no token.
+    pub async fn health(&self) -> Vec<Health> {
+        let mut found = Vec::with_capacity(self.addresses.len());
+        for address in &self.addresses {
+            found.push(Health::of(address).await);
+        }
+        found
+    }
+
+    /// Makes a call with the token. On 403 it is made once more with another one, and then it is
+    /// the policy's fault.
+    async fn authorized<T: DeserializeOwned + Send + Sync>(
+        &self,
+        call: &Call<T>,
+        place: &str,
+    ) -> Result<Reply, SourceError> {
+        let _permit = self.requests.acquire().await;
+        let denied =
+            || SourceError::PermissionDenied { place: place.into(), policy: call.policy() };
+        let token = self.token().await?;
+        let reply = self.ask(call, Some(&token.secret)).await?;
+        if reply.status != 403 {
+            return Ok(reply);
+        }
+        let Some(token) = self.instead_of(&token).await? else { return Err(denied()) };
+        let reply = self.ask(call, Some(&token.secret)).await?;
+        if reply.status == 403 { Err(denied()) } else { Ok(reply) }
+    }
+
+    /// Makes a call at the address that worked last, or else at the others in turn.
+    async fn ask<T: DeserializeOwned + Send + Sync>(
+        &self,
+        call: &Call<T>,
+        token: Option<&Secret>,
+    ) -> Result<Reply, SourceError> {
+        let count = self.addresses.len();
+        let first = self.working.load(Ordering::Relaxed);
+        let mut told: Option<SourceError> = None;
+        for index in (first..first + count).map(|index| index % count) {
+            match self.addresses[index].ask(call, token).await {
+                Ok(reply) => {
+                    self.working.store(index, Ordering::Relaxed);
+                    self.quiet.succeeded();
+                    return Ok(reply);
+                }
+                Err(error) => {
+                    let go_on = verdict::another_may_do_better(&error);
+                    if told.as_ref().is_none_or(|told| says_less(told) && !says_less(&error)) {
+                        told = Some(error);
+                    }
+                    if !go_on {
+                        break;
+                    }
+                }
+            }
+        }
+        let error = told.unwrap_or_else(|| malformed(&self.place(), "it has no address"));
+        Err(if verdict::is_about_all_roles(&error) { self.all_roles_fail(error) } else { error })
+    }
+
+    /// Leaves Vault alone for a while.
+    fn all_roles_fail(&self, error: SourceError) -> SourceError {
+        self.quiet.failed(Instant::now(), &error, rand::random());
+        error
+    }
+
+    fn refused(&self, status: u16, reply: &Reply, place: &str) -> SourceError {
+        let complaint = reply.complaint(&[]);
+        let mount = || self.mount.clone();
+        match status {
+            400 if complaint.contains("unknown role") => self.unknown_role(place),
+            404 | 405 => SourceError::WrongMount { place: place.into(), mount: mount() },
+            _ => SourceError::ServerFault { place: place.into(), status, cause: complaint },
+        }
+    }
+
+    fn is_unmounted(&self, reply: &Reply) -> bool {
+        reply.complaint(&[]).contains("no handler for route")
+    }
+
+    fn unknown_role(&self, place: &str) -> SourceError {
+        SourceError::UnknownRole { place: place.into(), mount: self.mount.clone() }
+    }
+
+    fn place(&self) -> Box<str> {
+        format!("vault {}", self.name).into()
+    }
+}
+
+impl fmt::Debug for VaultClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VaultClient").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A user's static role.
+#[derive(Debug)]
+pub(super) struct VaultSource {
+    pub(super) client: Arc<VaultClient>,
+    pub(super) role: Box<str>,
+}
+
+impl Source for VaultSource {
+    fn fetch(&self) -> BoxFuture<'_, Result<Answer, SourceError>> {
+        Box::pin(self.client.read(&self.role))
+    }
+
+    fn changes(&self) -> Option<tokio::sync::watch::Receiver<u64>> {
+        None
+    }
+
+    fn kind(&self) -> &'static str {
+        "vault"
+    }
+
+    fn place(&self) -> String {
+        format!("vault {}, role {}", self.client.name, self.role)
+    }
+}
+
+/// Vault's own rule for the names of roles. The name may come from a client, and it must not
+/// become another path.
+fn is_role_name(role: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    role.starts_with(is_word)
+        && role.ends_with(is_word)
+        && role.chars().all(|c| is_word(c) || matches!(c, '-' | '.' | '@'))
+}
+
+/// Of several addresses' errors, one that an address itself gave says more.
+const fn says_less(error: &SourceError) -> bool {
+    matches!(error, SourceError::Unreachable { .. } | SourceError::TimedOut { .. })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! What Vault's answers say. Every field is optional, and no error repeats the answer's text.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use pgimbal_config::Secret;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use zeroize::Zeroizing;
+
+use crate::{Answer, SourceError};
+
+/// One HTTP answer.
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) body: Zeroizing<Vec<u8>>,
+    pub(super) retry_after: Option<Duration>,
+}
+
+/// What Vault wraps its answers in.
+#[derive(Deserialize)]
+#[serde(bound = "T: DeserializeOwned", default)]
+pub(super) struct Envelope<T> {
+    pub(super) data: Option<T>,
+    pub(super) auth: Option<AuthData>,
+}
+
+impl<T> Default for Envelope<T> {
+    fn default() -> Self {
+        Self { data: None, auth: None }
+    }
+}
+
+/// The outcome of a login or a renewal.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct AuthData {
+    pub(super) client_token: Field,
+    pub(super) lease_duration: Field,
+    pub(super) renewable: Field,
+}
+
+/// A static role's credentials.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct RoleData {
+    username: Field,
+    password: Field,
+    ttl: Field,
+    rotation_period: Field,
+    last_vault_rotation: Field,
+    last_openbao_rotation: Field,
+}
+
+/// The names of the roles.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct RoleNames {
+    pub(super) keys: Vec<String>,
+}
+
+/// What a token says of itself.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct TokenData {
+    pub(super) ttl: Field,
+    pub(super) renewable: Field,
+}
+
+/// What `sys/health` says; it comes without an envelope.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct HealthData {
+    pub(super) version: Field,
+    pub(super) server_time_utc: Field,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Errors {
+    errors: Vec<String>,
+}
+
+/// A value of whatever type; what is not wanted is passed over.
+#[derive(Default)]
+pub(super) enum Field {
+    #[default]
+    Absent,
+    Text(Secret),
+    Number(f64),
+    Flag(bool),
+    Other,
+}
+
+impl Field {
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) if !text.expose().is_empty() => Some(text.expose()),
+            _ => None,
+        }
+    }
+
+    /// A number of seconds, or a text that is one.
+    pub(super) fn seconds(&self) -> Option<Duration> {
+        let seconds = match self {
+            Self::Number(seconds) => *seconds,
+            Self::Text(text) => text.expose().parse().ok()?,
+            _ => return None,
+        };
+        Duration::try_from_secs_f64(seconds.max(0.0)).ok()
+    }
+
+    pub(super) const fn flag(&self) -> Option<bool> {
+        match self {
+            Self::Flag(flag) => Some(*flag),
+            _ => None,
+        }
+    }
+
+    /// A time as RFC 3339 has it; a time before 1970 stands for "never".
+    fn time(&self) -> Option<SystemTime> {
+        let time = OffsetDateTime::parse(self.text()?, &Rfc3339).ok()?;
+        (time.unix_timestamp() > 0).then(|| time.into())
+    }
+}
+
+impl<'de> Deserialize<'de> for Field {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyField)
+    }
+}
+
+struct AnyField;
+
+impl<'de> Visitor<'de> for AnyField {
+    type Value = Field;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Field, E> {
+        Ok(Field::Text(Secret::from(text)))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Field, E> {
+        Ok(Field::Text(Secret::new(text)))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Field, E> {
+        Ok(Field::Number(number as f64))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Field, E> {
+        Ok(Field::Number(number as f64))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Field, E> {
+        Ok(Field::Number(number))
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Field, E> {
+        Ok(Field::Flag(flag))
+    }
+
+    fn visit_unit<E>(self) -> Result<Field, E> {
+        Ok(Field::Absent)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Field, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Field::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Field, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Field::Other)
+    }
+}
+
+impl Reply {
+    /// The answer within its envelope.
+    pub(super) fn envelope<T: DeserializeOwned>(
+        &self,
+        place: &str,
+    ) -> Result<Envelope<T>, SourceError> {
+        self.json(place)
+    }
+
+    /// The answer as it is.
+    pub(super) fn json<T: DeserializeOwned>(&self, place: &str) -> Result<T, SourceError> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            // The error's own text may quote the answer.
+            let html = self.body.trim_ascii_start().starts_with(b"<");
+            let cause = match error.classify() {
+                serde_json::error::Category::Data => "a field has another type than Vault's",
+                _ if html => "it is a web page; does the address name Vault itself?",
+                _ if self.body.is_empty() => "it is empty",
+                _ => "it is not JSON",
+            };
+            malformed(place, cause)
+        })
+    }
+
+    /// The first thing that Vault says is wrong, without `secrets`, on one short line.
+    pub(super) fn complaint(&self, secrets: &[&Secret]) -> Box<str> {
+        /// Vault's own texts fit; a page of a proxy in between need not.
+        const LONGEST: usize = 200;
+        let errors: Errors = serde_json::from_slice(&self.body).unwrap_or_default();
+        let Some(text) = errors.errors.iter().find(|text| !text.trim().is_empty()) else {
+            return "no reason is given".into();
+        };
+        let repeats =
+            |secret: &&Secret| !secret.expose().is_empty() && text.contains(secret.expose());
+        if secrets.iter().any(repeats) {
+            return "the reason repeats a secret and is left out".into();
+        }
+        let words: Vec<&str> = text.split_whitespace().filter(|word| *word != "*").collect();
+        let line = words.join(" ").replace(char::is_control, "");
+        line.chars().take(LONGEST).collect::<String>().into()
+    }
+}
+
+impl RoleData {
+    /// The role's password and what is known of its rotation.
+    pub(super) fn into_answer(self, place: &str) -> Result<Answer, SourceError> {
+        let password = match self.password {
+            Field::Text(password) => password,
+            Field::Absent => return Err(malformed(place, "the field password is missing")),
+            _ => return Err(malformed(place, "the field password is not a text")),
+        };
+        let mut answer = Answer::new(place, password)?;
+        answer.username = self.username.text().map(Box::from);
+        answer.ttl = self.ttl.seconds();
+        answer.rotation_period = self.rotation_period.seconds().filter(|period| !period.is_zero());
+        answer.rotated_at =
+            self.last_vault_rotation.time().or_else(|| self.last_openbao_rotation.time());
+        Ok(answer)
+    }
+}
+
+/// An answer that cannot be used.
+pub(super) fn malformed(place: &str, cause: &str) -> SourceError {
+    SourceError::Malformed { place: place.into(), cause: cause.into() }
+}
+
+#[cfg(test)]
+mod tests;

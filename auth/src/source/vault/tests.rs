@@ -1,0 +1,72 @@
+mod addresses;
+mod answers;
+mod login;
+mod server;
+mod tls;
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::source::config_stand_in::VaultLogin;
+use server::{Asked, Said, Server};
+
+/// A Vault at these addresses, with the token `s.given`.
+fn config(addresses: &[&str]) -> VaultConfig {
+    VaultConfig {
+        address: addresses.iter().map(|&url| url.to_owned()).collect(),
+        namespace: None,
+        mount: "database".to_owned(),
+        login: VaultLogin::Token,
+        login_mount: None,
+        token: Some(Secret::from("s.given")),
+        token_file: None,
+        role_id: None,
+        secret_id: None,
+        secret_id_file: None,
+        kubernetes_role: None,
+        kubernetes_jwt_file: PathBuf::from("/nowhere/token"),
+        ca_file: None,
+        cert_file: None,
+        key_file: None,
+        timeout: Duration::from_secs(5),
+        poll_interval: Duration::from_secs(30),
+    }
+}
+
+fn client(config: &VaultConfig) -> VaultClient {
+    VaultClient::new("main", config).expect("a client")
+}
+
+/// Answers as an active Vault does whose token lives for ever; roles have the password
+/// `secret-of-ROLE`.
+fn healthy(asked: &Asked) -> Said {
+    match asked.path() {
+        "/v1/sys/health" => Said::json(200, r#"{"sealed":false,"version":"1.21.0"}"#),
+        "/v1/auth/token/lookup-self" => Said::json(200, r#"{"data":{"ttl":0}}"#),
+        path => match path.strip_prefix("/v1/database/static-creds/") {
+            Some(role) => Said::json(
+                200,
+                &format!(r#"{{"data":{{"username":"{role}","password":"secret-of-{role}"}}}}"#),
+            ),
+            None => Said::json(404, r#"{"errors":["no handler for route"]}"#),
+        },
+    }
+}
+
+/// As healthy, but for roles and health.
+fn with_role(status: u16, health: u16, body: &'static str) -> impl Fn(&Asked) -> Said {
+    move |asked| match asked.path() {
+        "/v1/sys/health" => Said::json(health, "{}"),
+        path if path.contains("/static-creds/") => Said::json(status, body),
+        _ => healthy(asked),
+    }
+}
+
+/// An error with all its texts, none of which may hold a secret.
+fn texts(error: &SourceError) -> String {
+    let text = format!("{error} {error:?} {:?}", error.hint());
+    for secret in ["s.given", "s.made", "hunter2", "secret-of"] {
+        assert!(!text.contains(secret), "{text}");
+    }
+    text
+}

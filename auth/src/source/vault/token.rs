@@ -1,0 +1,166 @@
+//! A Vault token's life: when it is renewed, and when only a new login helps. Time is an argument.
+
+use std::time::{Duration, Instant};
+
+use pgimbal_config::Secret;
+
+/// A refresh that failed is tried again after this, while the token still lives.
+const RETRY: Duration = Duration::from_secs(15);
+/// No token is looked after more often than this.
+const LEAST: Duration = Duration::from_secs(1);
+/// A token as young as this already has what its role's policies give.
+const YOUNG: Duration = Duration::from_secs(60);
+
+/// A token and what is known of its life.
+#[derive(Clone)]
+pub(super) struct Token {
+    pub(super) secret: Secret,
+    /// Tells one token from the next without comparing secrets.
+    pub(super) serial: u64,
+    since: Instant,
+    ends: Option<Instant>,
+    refresh: Option<Instant>,
+    renewable: bool,
+}
+
+/// How long a token lives, as Vault said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lease {
+    /// For ever, when there is none.
+    pub(super) ttl: Option<Duration>,
+    pub(super) renewable: bool,
+}
+
+/// What to do before the token is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Nothing.
+    Good,
+    /// Renew it.
+    Renew,
+    /// Log in again; the token may still work for a while.
+    Replace,
+}
+
+impl Token {
+    pub(super) fn new(secret: Secret, serial: u64, lease: Lease, now: Instant) -> Self {
+        let mut token =
+            Self { secret, serial, since: now, ends: None, refresh: None, renewable: false };
+        token.lease(lease, now);
+        token
+    }
+
+    fn lease(&mut self, lease: Lease, now: Instant) {
+        let ttl = lease.ttl.filter(|ttl| !ttl.is_zero());
+        self.ends = ttl.and_then(|ttl| now.checked_add(ttl));
+        // Two thirds, as Vault's own clients do.
+        self.refresh = self.ends.and(ttl).map(|ttl| now + (ttl / 3 * 2).max(LEAST));
+        self.renewable = lease.renewable;
+    }
+
+    pub(super) fn standing(&self, now: Instant) -> Standing {
+        match self.refresh {
+            _ if self.has_ended(now) => Standing::Replace,
+            Some(refresh) if now >= refresh && self.renewable => Standing::Renew,
+            Some(refresh) if now >= refresh => Standing::Replace,
+            _ => Standing::Good,
+        }
+    }
+
+    pub(super) fn has_ended(&self, now: Instant) -> bool {
+        self.ends.is_some_and(|ends| now >= ends)
+    }
+
+    /// Takes a renewal's lease. False when it brought nothing: the longest life is reached, and
+    /// only another login helps.
+    pub(super) fn renewed(&mut self, lease: Lease, now: Instant) -> bool {
+        let grown = match (self.ends, lease.ttl.filter(|ttl| !ttl.is_zero())) {
+            (Some(ends), Some(ttl)) => now + ttl > ends + LEAST,
+            _ => true,
+        };
+        if grown {
+            self.lease(lease, now);
+        }
+        grown
+    }
+
+    /// Nothing could be done for it now; later again.
+    pub(super) fn postpone(&mut self, now: Instant) {
+        self.refresh = Some(now + RETRY);
+    }
+
+    /// There is nothing to replace it with: it is used until it ends.
+    pub(super) fn keep(&mut self) {
+        self.refresh = None;
+    }
+
+    /// Whether another login could bring more rights than this token has.
+    pub(super) fn is_young(&self, now: Instant) -> bool {
+        now.duration_since(self.since) < YOUNG
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn lease(seconds: u64, renewable: bool) -> Lease {
+        Lease { ttl: Some(Duration::from_secs(seconds)), renewable }
+    }
+
+    fn token(lease: Lease, now: Instant) -> Token {
+        Token::new(Secret::from("t"), 1, lease, now)
+    }
+
+    #[test]
+    fn a_token_is_renewed_at_two_thirds_and_then_replaced_when_it_no_longer_grows() {
+        let mut now = Instant::now();
+        let ends = now + Duration::from_secs(100);
+        let mut token = token(lease(30, true), now);
+        let mut renewals = 0;
+        loop {
+            while token.standing(now) == Standing::Good {
+                now += Duration::from_millis(100);
+            }
+            assert_eq!(token.standing(now), Standing::Renew);
+            let granted = Duration::from_secs(30).min(ends - now);
+            if !token.renewed(Lease { ttl: Some(granted), renewable: true }, now) {
+                break;
+            }
+            renewals += 1;
+        }
+        assert!(now < ends && renewals == 4, "{renewals} renewals, {:?} left", ends - now);
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_renewed_is_replaced_before_it_ends() {
+        let now = Instant::now();
+        let token = token(lease(30, false), now);
+        assert_eq!(token.standing(now + Duration::from_secs(19)), Standing::Good);
+        let due = now + Duration::from_secs(20);
+        assert_eq!((token.standing(due), token.has_ended(due)), (Standing::Replace, false));
+        assert!(token.has_ended(now + Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn a_token_without_an_end_needs_nothing() {
+        let now = Instant::now();
+        for ttl in [None, Some(Duration::ZERO), Some(Duration::MAX)] {
+            let token = token(Lease { ttl, renewable: true }, now);
+            let year = now + Duration::from_secs(365 * 86_400);
+            assert_eq!(token.standing(year), Standing::Good, "{ttl:?}");
+        }
+    }
+
+    #[test]
+    fn a_postponed_token_is_used_meanwhile_but_never_past_its_end() {
+        let now = Instant::now();
+        let mut token = token(lease(30, true), now);
+        let due = now + Duration::from_secs(20);
+        token.postpone(due);
+        assert_eq!(token.standing(due), Standing::Good);
+        assert_eq!(token.standing(now + Duration::from_secs(30)), Standing::Replace);
+        token.keep();
+        assert_eq!(token.standing(now + Duration::from_secs(29)), Standing::Good);
+    }
+}
