@@ -1,17 +1,20 @@
 //! A throwaway primary with streaming replicas, and what can befall them.
 
+mod config;
 mod disaster;
 mod node;
 mod processes;
 mod template;
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 pub use disaster::{End, Frozen};
 pub use node::Node;
 
 use crate::namespace::Namespace;
 use crate::port::{free_port, random};
+use crate::process::{self, Directory};
 use crate::until::{SOON, eventually};
 
 /// A primary, `nodes[0]`, and its replicas, dropped with every process and file of theirs.
@@ -19,6 +22,7 @@ use crate::until::{SOON, eventually};
 pub struct Cluster {
     /// `n1`, the first primary, then `n2` and so on.
     pub nodes: Vec<Node>,
+    directory: Directory,
 }
 
 impl Cluster {
@@ -79,11 +83,17 @@ impl Cluster {
             node.start();
             nodes.push(node);
         }
-        let cluster = Self { nodes };
+        let cluster = Self { nodes, directory: process::directory("cluster") };
         for replica in &cluster.nodes[1..] {
             replica.wait_until_streaming();
         }
         cluster
+    }
+
+    /// A directory for files that a test adds.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Waits until every running standby has replayed what node `primary` has written by now.

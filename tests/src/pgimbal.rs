@@ -9,7 +9,6 @@ use std::process::Command;
 use rustix::process::Signal;
 
 use crate::certificates::Certificates;
-use crate::cluster::Cluster;
 use crate::port::free_port;
 use crate::postgres::{PASSWORD_SUFFIX, Postgres, program_directory};
 use crate::process::{self, Directory, Process};
@@ -49,7 +48,7 @@ impl Config {
     }
 
     /// The same without a server.
-    fn to_nowhere() -> Self {
+    pub(crate) fn to_nowhere() -> Self {
         let mut config = Self {
             keys: Vec::new(),
             server: Vec::new(),
@@ -74,29 +73,6 @@ impl Config {
     #[must_use]
     pub fn before(server: &Postgres) -> Self {
         Self::to_port(server.port)
-    }
-
-    /// Before the nodes of `cluster`, as cluster `c`, asked five times a second.
-    #[must_use]
-    pub fn before_cluster(cluster: &Cluster) -> Self {
-        let mut config = Self::to_nowhere()
-            .server("cluster", "\"c\"")
-            .cluster("probe_user", "\"probe\"")
-            .cluster("probe_password", "\"probe-secret\"")
-            .cluster("probe_database", "\"app\"")
-            .cluster("probe_interval", "\"200ms\"")
-            .cluster("probe_timeout", "\"500ms\"");
-        for node in &cluster.nodes {
-            config = config.node(&node.name, &node.host.to_string(), node.port);
-        }
-        config
-    }
-
-    /// Adds a node to cluster `c`.
-    #[must_use]
-    pub fn node(self, name: &str, host: &str, port: u16) -> Self {
-        let value = format!("{{ host = \"{host}\", port = {port} }}");
-        self.cluster(&format!("nodes.{name}"), value)
     }
 
     /// Sets a key of `[clusters.c]`.
@@ -132,6 +108,12 @@ impl Config {
     pub fn client_tls(mut self, certificates: &Certificates, sslmode: &str) -> Self {
         self.certificates = Some((certificates.clone(), sslmode.to_owned()));
         self
+    }
+
+    /// Keeps its state in a directory beside its configuration.
+    #[must_use]
+    pub fn with_state_dir(self) -> Self {
+        self.set("state_dir", "\"STATE\"")
     }
 
     /// Adds whole tables.
@@ -334,7 +316,9 @@ impl Pgimbal {
         if let Some((certificates, _)) = &self.config.certificates {
             let _ = certificates.write(&self.directory);
         }
-        self.overwrite_config(&self.config.text(self.port, self.http_port, &self.directory));
+        let text = self.config.text(self.port, self.http_port, &self.directory);
+        let state = self.directory.join("state").display().to_string();
+        self.overwrite_config(&text.replace("\"STATE\"", &format!("{state:?}")));
     }
 }
 

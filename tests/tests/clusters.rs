@@ -137,3 +137,27 @@ fn cluster_nodes_have_addresses_of_their_own_on_one_port() {
         TcpStream::connect((node.host, node.port)).expect("a node at its address");
     }
 }
+
+#[test]
+fn cluster_primaries_die_in_turn_and_rejoin() {
+    let mut cluster = Cluster::with(1, &["synchronous_standby_names=ANY 1 (n1, n2)"]);
+    cluster.nodes[0].run(TABLE);
+    for round in 0..4 {
+        let (old, new) = (round % 2, (round + 1) % 2);
+        cluster.nodes[old].run("insert into t values (1)");
+        match round {
+            0 => cluster.nodes[old].kill(),
+            1 => cluster.nodes[old].end(End::Immediate),
+            2 => cluster.nodes[old].kill_postmaster(),
+            _ => cluster.nodes[old].freeze().thaw(),
+        }
+        cluster.nodes[new].promote();
+        if !cluster.nodes[old].is_running() {
+            cluster.nodes[old].start();
+        }
+        cluster.rejoin(old, new);
+        assert_eq!(cluster.nodes[new].timeline(), cluster.nodes[old].timeline());
+    }
+    cluster.nodes[0].run("insert into t values (1)");
+    assert_eq!(cluster.nodes[0].value("select count(*) from t"), "5");
+}

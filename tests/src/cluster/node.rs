@@ -28,7 +28,6 @@ pub struct Node {
     pub(super) process: Option<Process>,
     pub(super) directory: Directory,
     options: Vec<String>,
-    upstream: Option<String>,
     namespace: Option<Namespace>,
     _leash: Leash,
 }
@@ -48,7 +47,6 @@ impl Node {
             process: None,
             directory,
             options: settings.iter().map(|setting| (*setting).to_owned()).collect(),
-            upstream: None,
             namespace: place.namespace,
             _leash: leash,
         }
@@ -65,18 +63,30 @@ impl Node {
             None => upstream.directory.display().to_string(),
         };
         let name = &self.name;
-        self.upstream = Some(format!(
-            "host={host} port={} user=replicator application_name={name}",
-            upstream.port
-        ));
+        let conninfo =
+            format!("host={host} port={} user=replicator application_name={name}", upstream.port);
+        let auto = self.data().join("postgresql.auto.conf");
+        let mut settings = fs::read_to_string(&auto).expect("settings");
+        settings.push_str(&format!("primary_conninfo = '{conninfo}'\n"));
+        fs::write(auto, settings).expect("settings");
         fs::write(self.data().join("standby.signal"), "").expect("standby.signal");
     }
 
     /// Makes it a primary on its own timeline from its next start on, as a careless operator
     /// does who removes `standby.signal`.
     pub fn stand_alone(&mut self) {
-        self.upstream = None;
         let _ = fs::remove_file(self.data().join("standby.signal"));
+    }
+
+    /// Makes it, a running standby, receive nothing more.
+    ///
+    /// # Panics
+    /// When it goes on.
+    pub fn stop_receiving(&self) {
+        self.run("alter system set primary_conninfo = ''");
+        self.run("select pg_reload_conf()");
+        let sql = "select count(*) from pg_stat_wal_receiver";
+        eventually("it receives no more", SOON, || self.value(sql) == "0");
     }
 
     /// Starts it, as what its directory says it is: after a crash, an old primary returns so.
@@ -103,8 +113,7 @@ impl Node {
         postgres.arg("-k").arg(&*self.directory).arg("-p").arg(self.port.to_string());
         let addresses = format!("listen_addresses={}", self.host);
         let prefix = "log_line_prefix=%m [%p] %u@%d ";
-        let upstream = format!("primary_conninfo={}", self.upstream.as_deref().unwrap_or(""));
-        let fixed = [addresses.as_str(), prefix, "recovery_target_timeline=latest", &upstream];
+        let fixed = [addresses.as_str(), prefix, "recovery_target_timeline=latest"];
         for setting in fixed.into_iter().chain(self.options.iter().map(String::as_str)) {
             postgres.arg("-c").arg(setting);
         }
