@@ -3,12 +3,15 @@
 
 use std::net::SocketAddr;
 
-use crate::config::{Config, WILDCARD};
+use crate::config::Config;
 use crate::error::ConfigError;
-use crate::pool::{MaxPinned, PasswordForm, PoolConfig, UserConfig};
+use crate::pool::{MaxPinned, PoolConfig};
 use crate::read::Origins;
+use crate::user::{PasswordForm, SourceConfig, UserConfig};
 use crate::words::AuthType;
 
+mod clusters;
+mod credentials;
 mod files;
 mod tls;
 
@@ -23,6 +26,8 @@ pub(crate) fn check(config: &Config, origins: &Origins) -> Vec<ConfigError> {
     pool(&config.pool, "", &mut found);
     databases(config, &mut found);
     users(config, &mut found);
+    credentials::check(config, &mut found);
+    clusters::check(config, &mut found);
     console_users(config, &mut found);
     tls::client(&config.clients.tls, &mut found);
     tls::server(&config.server_tls, "server_tls", &mut found);
@@ -157,8 +162,8 @@ fn users(config: &Config, found: &mut Findings<'_>) {
     }
     for (name, user) in &config.users {
         let path = format!("users.{name}");
-        if name.is_empty() || name == WILDCARD {
-            found.add(&path, None, "a user is listed by name; there is no wildcard");
+        if name.is_empty() {
+            found.add(&path, None, "a user has a name");
         }
         if let Some(cause) = cannot_log_in(user, auth_type) {
             found.add(&format!("{path}.password"), None, cause);
@@ -173,6 +178,9 @@ fn users(config: &Config, found: &mut Findings<'_>) {
 }
 
 fn cannot_log_in(user: &UserConfig, auth_type: AuthType) -> Option<String> {
+    if user.source() != SourceConfig::Inline {
+        return None;
+    }
     let form = user.password.as_ref().map(PasswordForm::of);
     match (auth_type, form) {
         (AuthType::Trust, _) => None,
@@ -196,7 +204,7 @@ fn console_users(config: &Config, found: &mut Findings<'_>) {
     }
     for (key, names) in [("admin_users", &config.admin_users), ("stats_users", &config.stats_users)]
     {
-        for name in names.iter().filter(|name| !config.users.contains_key(*name)) {
+        for name in names.iter().filter(|name| config.user(name).is_none()) {
             let cause = "there is no [users] entry of that name, so it could not log in";
             found.add(key, Some(format!("{name:?}")), cause);
         }

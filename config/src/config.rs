@@ -3,15 +3,20 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::pool::{DatabaseConfig, PoolConfig, ResolvedPool, UserConfig};
+use crate::cluster::{ClusterConfig, ResolvedCluster};
+use crate::credential::CredentialConfig;
+use crate::pool::{DatabaseConfig, Host, PoolConfig, ResolvedPool};
 use crate::reader::{
     Address, Addresses, Choice, FileMode, Flag, LogFilter, Maybe, Names, OrOff, Path, Port,
     Positive, Span, Threads,
 };
 use crate::table::{Settings, settings};
 use crate::tls::{ClientTls, ServerTls};
+use crate::user::{ServerPassword, SourceConfig, UserConfig};
+use crate::vault::VaultConfig;
 use crate::words::{AuthType, LogFormat};
 
 /// The name of the database that stands for all that are not listed.
@@ -46,7 +51,13 @@ settings! {
         pool: PoolConfig = PoolConfig::default();
         /// The databases by the name that clients use; [`WILDCARD`] is for all others.
         databases: BTreeMap<String, DatabaseConfig> = BTreeMap::new();
-        /// The users who may log in.
+        /// Passwords that change.
+        credentials: CredentialConfig = CredentialConfig::default();
+        /// The Vaults that passwords come from.
+        vaults: BTreeMap<String, VaultConfig> = BTreeMap::new();
+        /// The clusters that databases live on.
+        clusters: BTreeMap<String, ClusterConfig> = BTreeMap::new();
+        /// The users who may log in; [`WILDCARD`] is a rule for all others.
         users: BTreeMap<String, UserConfig> = BTreeMap::new();
     }
 }
@@ -158,6 +169,7 @@ pub(crate) fn top_level(visitor: &mut impl PartVisitor) {
     visitor.part("", |c| &c.clients, |c| &mut c.clients);
     visitor.part("", |c| &c.clients.tcp, |c| &mut c.clients.tcp);
     visitor.part("", |c| &c.pool, |c| &mut c.pool);
+    visitor.part("", |c| &c.credentials, |c| &mut c.credentials);
     visitor.part("client_tls", |c| &c.clients.tls, |c| &mut c.clients.tls);
     visitor.part("server_tls", |c| &c.server_tls, |c| &mut c.server_tls);
 }
@@ -169,42 +181,78 @@ impl Config {
         self.databases.get(name).or_else(|| self.databases.get(WILDCARD))
     }
 
+    /// The user of this name: its own entry, else the rule's with the name filled in. `None` for
+    /// a user who may not log in.
+    #[must_use]
+    pub fn user(&self, name: &str) -> Option<UserConfig> {
+        match self.users.get(name).filter(|_| name != WILDCARD) {
+            Some(own) => own.named(name),
+            None => self.users.get(WILDCARD)?.named(name),
+        }
+    }
+
     /// The pool for `user` on the database that clients call `database`, with the user's
     /// overrides. `None` for a database that is not served, and for a user that is not listed
     /// unless clients are trusted.
     ///
     /// The server role is the database's `user`, else the client's own; its password is the one
-    /// given with that role, else the user's `server_password`, else the user's `password` when
-    /// that is no hash.
+    /// given with that role, else what the role's own source says, else the role's
+    /// `server_password`, else its `password` when that is no hash.
     #[must_use]
     pub fn pool(&self, database: &str, user: &str) -> Option<ResolvedPool> {
         let config = self.database(database)?;
-        if !self.users.contains_key(user) && self.clients.auth_type != AuthType::Trust {
+        let own = self.user(user);
+        if own.is_none() && self.clients.auth_type != AuthType::Trust {
             return None;
         }
-        let own = self.users.get(user);
         let role = config.user.as_deref().unwrap_or(user);
         let mut pool = config.pool.clone();
-        if let Some(own) = own {
+        if let Some(own) = &own {
             pool.mode = own.pool_mode.unwrap_or(pool.mode);
             pool.size = own.pool_size.unwrap_or(pool.size);
             pool.min_size = pool.min_size.min(pool.size);
         }
-        let password = match &config.password {
-            Some(password) => Some(password.clone()),
-            None => self.users.get(role).and_then(UserConfig::for_server).cloned(),
-        };
+        let cluster = config.cluster.as_ref().and_then(|name| {
+            let config = Arc::new(self.clusters.get(name)?.clone());
+            Some(ResolvedCluster { name: name.clone(), config })
+        });
+        let (host, port) = place(config, cluster.as_ref());
         Some(ResolvedPool {
-            host: config.host.clone(),
-            port: config.port,
+            host,
+            port,
             dbname: config.dbname.as_deref().unwrap_or(database).to_owned(),
             user: role.to_owned(),
-            password,
-            tls: config.tls.clone(),
+            login: self.server_password(config, role),
+            tls: cluster.as_ref().map_or(&config.tls, |cluster| &cluster.config.tls).clone(),
+            cluster,
+            route: own.as_ref().and_then(|own| own.route).unwrap_or(config.route),
             max_db_connections: config.max_db_connections,
             max_user_connections: own.and_then(|own| own.max_user_connections),
             max_pinned: pool.max_pinned.of(pool.size),
             pool,
         })
+    }
+
+    fn server_password(&self, database: &DatabaseConfig, role: &str) -> ServerPassword {
+        if let Some(password) = &database.password {
+            return ServerPassword::Fixed(Some(password.clone()));
+        }
+        match self.user(role) {
+            None => ServerPassword::Fixed(None),
+            Some(user) if user.source() == SourceConfig::Inline => {
+                ServerPassword::Fixed(user.for_server().cloned())
+            }
+            Some(_) => ServerPassword::Role(role.to_owned()),
+        }
+    }
+}
+
+/// Where a database's server is; of a cluster, its first node.
+fn place(database: &DatabaseConfig, cluster: Option<&ResolvedCluster>) -> (Host, u16) {
+    let Some(cluster) = cluster else { return (database.host.clone(), database.port) };
+    match (cluster.config.nodes.values().next(), &cluster.config.dns) {
+        (Some(node), _) => (node.host.clone(), node.port),
+        (None, Some(name)) => (Host::Tcp(name.clone()), cluster.config.port),
+        (None, None) => (database.host.clone(), database.port),
     }
 }

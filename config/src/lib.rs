@@ -5,7 +5,9 @@
 //! may change. Knows no socket and no pool; the environment and the flags are arguments.
 
 mod check;
+mod cluster;
 mod config;
+mod credential;
 mod error;
 mod load;
 mod pgpass;
@@ -24,18 +26,25 @@ mod tls;
 mod units;
 mod upstream;
 mod uri;
+mod user;
+mod vault;
 mod words;
 
+pub use cluster::{ClusterConfig, NodeConfig, ResolvedCluster};
 pub use config::{ClientConfig, Config, HttpConfig, ListenConfig, LogConfig, TcpConfig, WILDCARD};
+pub use credential::CredentialConfig;
 pub use error::{ConfigError, ConfigErrors, EXIT_CONFIG};
 pub use load::{Overrides, load};
 pub use pgpass::password_in_pgpass;
-pub use pool::{
-    DatabaseConfig, Host, MaxPinned, PasswordForm, PoolConfig, ResolvedPool, UserConfig,
-};
+pub use pool::{DatabaseConfig, Host, MaxPinned, PoolConfig, ResolvedPool};
 pub use reference::reference;
 pub use reload::{Reload, reload_changes};
 pub use secret::Secret;
 pub use tls::{ClientTls, ServerTls, Verification};
 pub use uri::credentials_in_uri;
-pub use words::{AuthType, LogFormat, OnClientGone, PoolMode, SslMode};
+pub use user::{PasswordForm, ServerPassword, SourceConfig, UserConfig};
+pub use vault::VaultConfig;
+pub use words::{
+    AuthType, HistoryPlace, LogFormat, LostTransactionError, OnClientGone, PoolMode,
+    ReplicaFallback, Route, SslMode, VaultLogin,
+};

@@ -1,4 +1,4 @@
-//! Databases, users, and the pool that one of each makes.
+//! Databases, and the pool that one of them makes with a user.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use figment::value::Value;
 
+use crate::cluster::ResolvedCluster;
 use crate::reader::{
     Choice, Count, Flag, Hidden, Maybe, NonEmpty, OrOff, Port, Positive, Reader, Size, Span,
 };
 use crate::secret::Secret;
 use crate::table::settings;
 use crate::tls::ServerTls;
-use crate::words::{OnClientGone, PoolMode};
+use crate::user::ServerPassword;
+use crate::words::{OnClientGone, PoolMode, Route};
 
 settings! {
     /// How a pool behaves. At the top level these are the defaults of all databases, in
@@ -97,6 +99,11 @@ settings! {
         "user" user: Option<String> as Maybe<NonEmpty> = "", applied, try "app";
         /// The password of `user`.
         "password" password: Option<Secret> as Maybe<Hidden> = "", applied, try "x";
+        /// The cluster of `[clusters]` that it lives on, in place of `host` and `port`.
+        "cluster" cluster: Option<String> as Maybe<NonEmpty> = "", applied, try "main";
+        /// Where its transactions go: to the `primary`, or to a `replica`. Clients may choose
+        /// with `SET pgimbal.route`, or at startup with `options=-c pgimbal.route=replica`.
+        "route" route: Route as Choice<Route> = "primary", applied, try "replica";
         /// Server connections to this database, of all its pools together. Off: `pool_size` is
         /// the limit of each.
         "max_db_connections" max_db_connections: Option<u32> as OrOff<Positive> = "off", applied,
@@ -107,25 +114,6 @@ settings! {
         tls: ServerTls = ServerTls::default();
         /// How this database's pools behave.
         pool: PoolConfig = PoolConfig::default();
-    }
-}
-
-settings! {
-    /// A user that may log in: `[users.NAME]`.
-    pub struct UserConfig {
-        /// What the client must prove to know: the password itself, a `SCRAM-SHA-256$` verifier
-        /// or an `md5` hash as in pg_authid.
-        "password" password: Option<Secret> as Maybe<Hidden> = "", applied, try "x";
-        /// The password for the server, when `password` is a verifier or another one.
-        "server_password" server_password: Option<Secret> as Maybe<Hidden> = "", applied, try "x";
-        /// This user's pool mode instead of the database's.
-        "pool_mode" pool_mode: Option<PoolMode> as Maybe<Choice<PoolMode>> = "", applied,
-            try "session";
-        /// This user's pool size instead of the database's.
-        "pool_size" pool_size: Option<u32> as Maybe<Positive> = "", applied, try "5";
-        /// Server connections of this user, over all databases together.
-        "max_user_connections" max_user_connections: Option<u32> as OrOff<Positive> = "off",
-            applied, try "50";
     }
 }
 
@@ -181,8 +169,12 @@ pub struct ResolvedPool {
     pub dbname: String,
     /// The role of the server connections.
     pub user: String,
-    /// That role's password, when one is known.
-    pub password: Option<Secret>,
+    /// That role's password, or whose source tells it.
+    pub login: ServerPassword,
+    /// The cluster that it leads to; then `host` and `port` are only those of its first node.
+    pub cluster: Option<ResolvedCluster>,
+    /// Where its transactions go unless a session chooses.
+    pub route: Route,
     /// TLS to the server.
     pub tls: ServerTls,
     /// Limit of the database's server connections, of all its pools together.
@@ -232,43 +224,6 @@ impl Reader for Pinned {
     }
 }
 
-impl UserConfig {
-    /// The password to show to a server: the one meant for it, else the client's when that is
-    /// no hash.
-    #[must_use]
-    pub fn for_server(&self) -> Option<&Secret> {
-        let plain = |secret: &&Secret| PasswordForm::of(secret) == PasswordForm::Plain;
-        self.server_password.as_ref().or_else(|| self.password.as_ref().filter(plain))
-    }
-}
-
-/// What a stored password is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PasswordForm {
-    /// The password itself.
-    Plain,
-    /// A SCRAM-SHA-256 verifier as in pg_authid.
-    Scram,
-    /// PostgreSQL's MD5 hash of password and user name.
-    Md5,
-}
-
-impl PasswordForm {
-    /// Tells the form as PostgreSQL does: by the prefix, and for MD5 by the length and the digits.
-    #[must_use]
-    pub fn of(secret: &Secret) -> Self {
-        let text = secret.expose();
-        let hash = text.strip_prefix("md5").unwrap_or_default();
-        if text.starts_with("SCRAM-SHA-256$") {
-            Self::Scram
-        } else if hash.len() == 32 && hash.bytes().all(|b| b.is_ascii_hexdigit()) {
-            Self::Md5
-        } else {
-            Self::Plain
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,17 +237,5 @@ mod tests {
         }
         assert_eq!(MaxPinned::Servers(0).of(5), 0);
         assert_eq!(MaxPinned::Servers(9).of(5), 5);
-    }
-
-    #[test]
-    fn a_stored_password_is_told_by_its_form() {
-        for (text, expected) in [
-            ("SCRAM-SHA-256$4096:c2FsdA==$a:b", PasswordForm::Scram),
-            ("md5d41d8cd98f00b204e9800998ecf8427e", PasswordForm::Md5),
-            ("md5sum", PasswordForm::Plain),
-            ("hunter2", PasswordForm::Plain),
-        ] {
-            assert_eq!(PasswordForm::of(&Secret::from(text)), expected, "{text}");
-        }
     }
 }

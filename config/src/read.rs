@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use figment::value::{Dict, Value};
 
+use crate::cluster::{ClusterConfig, NodeConfig};
 use crate::config::{Config, PartVisitor, top_level};
 use crate::error::ConfigError;
-use crate::pool::{DatabaseConfig, PoolConfig, UserConfig};
+use crate::pool::{DatabaseConfig, PoolConfig};
 use crate::sources::Sources;
 use crate::suggest::{did_you_mean, nearest};
 use crate::table::Settings;
 use crate::tls::ServerTls;
+use crate::user::UserConfig;
+use crate::vault::VaultConfig;
 
 /// What was read, and where each option that is set came from.
 pub(crate) struct Read {
@@ -43,13 +46,15 @@ pub(crate) fn read(sources: &Sources, place: String) -> Read {
     let mut values = sources.values();
     let databases = values.remove("databases");
     let users = values.remove("users");
+    let vaults = values.remove("vaults");
+    let clusters = values.remove("clusters");
     let mut reading = Reading {
         sources,
         config: Config::default(),
         origins: Origins { set: BTreeMap::new(), place },
         errors: Vec::new(),
         rest: values,
-        names: vec!["databases", "users"],
+        names: vec!["databases", "users", "vaults", "clusters"],
     };
     top_level(&mut reading);
     let rest = std::mem::take(&mut reading.rest);
@@ -57,6 +62,8 @@ pub(crate) fn read(sources: &Sources, place: String) -> Read {
     reading.refuse(&rest, &[], &names);
     reading.databases(databases);
     reading.users(users);
+    reading.vaults(vaults);
+    reading.clusters(clusters);
     Read { config: reading.config, origins: reading.origins, errors: reading.errors }
 }
 
@@ -159,13 +166,52 @@ impl Reading<'_> {
 
     fn users(&mut self, value: Option<Value>) {
         for (name, value) in self.named(value, "users") {
-            let path = ["users", name.as_str()];
-            let mut values = self.table(value, &path);
-            let mut user = UserConfig::default();
-            self.fill(&mut user, &mut values, &path);
-            self.refuse(&values, &path, &UserConfig::keys().collect::<Vec<_>>());
+            let user = self.whole::<UserConfig>(value, &["users", name.as_str()]);
             self.config.users.insert(name, user);
         }
+    }
+
+    fn vaults(&mut self, value: Option<Value>) {
+        for (name, value) in self.named(value, "vaults") {
+            let path = ["vaults", name.as_str()];
+            let vault = self.whole::<VaultConfig>(value, &path);
+            self.config.vaults.insert(name, vault);
+        }
+    }
+
+    fn clusters(&mut self, value: Option<Value>) {
+        for (name, value) in self.named(value, "clusters") {
+            let path = ["clusters", name.as_str()];
+            let mut values = self.table(value, &path);
+            let mut cluster =
+                ClusterConfig { tls: self.config.server_tls.clone(), ..ClusterConfig::default() };
+            self.fill(&mut cluster, &mut values, &path);
+            if let Some(tls) = values.remove("server_tls") {
+                let path = [path[0], path[1], "server_tls"];
+                let mut tls = self.table(tls, &path);
+                self.fill(&mut cluster.tls, &mut tls, &path);
+                self.refuse(&tls, &path, &ServerTls::keys().collect::<Vec<_>>());
+            }
+            if let Some(nodes) = values.remove("nodes") {
+                for (node, value) in self.table(nodes, &[path[0], path[1], "nodes"]) {
+                    let path = [path[0], path[1], "nodes", node.as_str()];
+                    let read = self.whole::<NodeConfig>(value, &path);
+                    cluster.nodes.insert(node, read);
+                }
+            }
+            let known = ClusterConfig::keys().chain(["server_tls", "nodes"]);
+            self.refuse(&values, &path, &known.collect::<Vec<_>>());
+            self.config.clusters.insert(name, cluster);
+        }
+    }
+
+    /// A table that holds the options of `T` and nothing else.
+    fn whole<T: Settings>(&mut self, value: Value, path: &[&str]) -> T {
+        let mut values = self.table(value, path);
+        let mut target = T::default();
+        self.fill(&mut target, &mut values, path);
+        self.refuse(&values, path, &T::keys().collect::<Vec<_>>());
+        target
     }
 
     /// The entries of a table of names.

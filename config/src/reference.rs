@@ -2,10 +2,13 @@
 
 use std::fmt::Write;
 
+use crate::cluster::{ClusterConfig, NodeConfig};
 use crate::config::{Config, PartVisitor, top_level};
-use crate::pool::{DatabaseConfig, UserConfig};
+use crate::pool::DatabaseConfig;
 use crate::sources::env_name;
 use crate::table::{Entry, OnReload, Settings};
+use crate::user::UserConfig;
+use crate::vault::VaultConfig;
 
 /// Every option with its type, default, variable, whether a reload applies it, and its reason, as
 /// Markdown.
@@ -17,6 +20,12 @@ pub fn reference() -> String {
     page.rows::<DatabaseConfig>(&["databases", "name"]);
     page.head("[users.NAME]", USERS);
     page.rows::<UserConfig>(&["users", "name"]);
+    page.head("[vaults.NAME]", VAULTS);
+    page.rows::<VaultConfig>(&["vaults", "name"]);
+    page.head("[clusters.NAME]", CLUSTERS);
+    page.rows::<ClusterConfig>(&["clusters", "name"]);
+    page.head("[clusters.NAME.nodes.NODE]", NODES);
+    page.rows::<NodeConfig>(&["clusters", "name", "nodes", "node"]);
     page.text
 }
 
@@ -39,7 +48,13 @@ are the defaults of all databases.";
 const DATABASES: &str = "A database that clients may name; `[databases.\"*\"]` stands for every \
 name that is not listed. Every pool option may stand here too, and `[databases.NAME.server_tls]` \
 overrides `[server_tls]` key by key.";
-const USERS: &str = "A user that may log in.";
+const USERS: &str = "A user that may log in. Its password is one of `password`, `vault_role`, \
+`password_file` and `password_env`. `[users.\"*\"]` is a rule for every user that is not listed; \
+its source has `{user}` where the name belongs.";
+const VAULTS: &str = "A Vault or OpenBao whose database secrets engine has static roles.";
+const CLUSTERS: &str = "A cluster of servers with one primary, which a database names with \
+`cluster`. `[clusters.NAME.server_tls]` overrides `[server_tls]` key by key.";
+const NODES: &str = "A node of a cluster.";
 const CLIENT_TLS: &str = "TLS towards clients.";
 const SERVER_TLS: &str = "TLS towards servers, in libpq's terms. A server behind a Unix socket \
 never uses it.";

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::cluster::ClusterConfig;
 use crate::config::{Config, PartVisitor, top_level};
 use crate::pool::DatabaseConfig;
 use crate::table::{OnReload, Settings};
@@ -27,6 +28,12 @@ pub fn reload_changes(old: &Config, new: &Config) -> Reload {
     });
     each(&old.users, &new.users, "users", &mut reload, |path, a, b, reload| {
         differences(path, a, b, reload);
+    });
+    each(&old.vaults, &new.vaults, "vaults", &mut reload, |path, a, b, reload| {
+        differences(path, a, b, reload);
+    });
+    each(&old.clusters, &new.clusters, "clusters", &mut reload, |path, a, b, reload| {
+        cluster(path, (old, a), (new, b), reload);
     });
     reload
 }
@@ -74,6 +81,23 @@ fn database(
     if old.tls != old_config.server_tls || new.tls != new_config.server_tls {
         differences(&format!("{path}server_tls."), &old.tls, &new.tls, reload);
     }
+}
+
+/// Notes what differs in a cluster and its nodes.
+fn cluster(
+    path: &str,
+    (old_config, old): (&Config, &ClusterConfig),
+    (new_config, new): (&Config, &ClusterConfig),
+    reload: &mut Reload,
+) {
+    differences(path, old, new, reload);
+    if old.tls != old_config.server_tls || new.tls != new_config.server_tls {
+        differences(&format!("{path}server_tls."), &old.tls, &new.tls, reload);
+    }
+    let nodes = format!("{path}nodes");
+    each(&old.nodes, &new.nodes, &nodes, reload, |path, a, b, reload| {
+        differences(path, a, b, reload);
+    });
 }
 
 /// Compares the entries that both have, and notes those that only one has.

@@ -75,6 +75,60 @@ words! {
 }
 
 words! {
+    /// How pgimbal logs in to a Vault.
+    pub enum VaultLogin = "token, token_file, approle or kubernetes" {
+        /// With a token of the configuration.
+        "token" Token,
+        /// With a token that a file holds.
+        "token_file" TokenFile,
+        /// With an AppRole.
+        "approle" AppRole,
+        /// With the pod's service account.
+        "kubernetes" Kubernetes,
+    }
+}
+
+words! {
+    /// Where the history of verifiers is kept.
+    pub enum HistoryPlace = "memory or file" {
+        /// Until the process ends.
+        "memory" Memory,
+        /// In a file of `state_dir`.
+        "file" File,
+    }
+}
+
+words! {
+    /// Where transactions go.
+    pub enum Route = "primary or replica" {
+        /// To the primary.
+        "primary" Primary,
+        /// To a replica.
+        "replica" Replica,
+    }
+}
+
+words! {
+    /// Where reads go when no replica can serve them.
+    pub enum ReplicaFallback = "primary or none" {
+        /// To the primary.
+        "primary" Primary,
+        /// Nowhere: they are refused.
+        "none" None,
+    }
+}
+
+words! {
+    /// The code of a transaction that was lost with its server.
+    pub enum LostTransactionError = "57P01 or 40001" {
+        /// admin_shutdown.
+        "57P01" AdminShutdown,
+        /// serialization_failure.
+        "40001" SerializationFailure,
+    }
+}
+
+words! {
     /// What a log line looks like.
     pub enum LogFormat = "text or json" {
         /// For people.

@@ -56,7 +56,7 @@ impl Target {
             port: pool.port,
             database: pool.dbname.as_str().into(),
             user: pool.user.as_str().into(),
-            password: pool.password.clone(),
+            password: pool.login.fixed().cloned(),
             // As libpq: a server that wants it says so in its pg_hba.conf.
             cleartext: CleartextPolicy::Allow,
             tls,

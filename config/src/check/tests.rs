@@ -92,7 +92,7 @@ fn databases_and_users() {
     refused("[users.x]", "users.x.password", "could not log in");
     let hash = format!("[users.x]\npassword = 'md5{}'", "0".repeat(32));
     refused(&hash, "users.x.password", "md5");
-    refused("[users.'*']\npassword = 'p'", "users.*", "no wildcard");
+    refused("[users.'*']\npassword = 'p'", "users.*", "needs {user}");
     refused("admin_users = ['root']", "admin_users", "[users]");
     accepted("admin_users = ['ann']\nstats_users = 'ann'");
     accepted("auth_type = 'trust'\nadmin_users = ['root']\n[users.x]");
@@ -167,4 +167,82 @@ fn an_upstream_without_a_password_says_where_it_was_looked_for() {
 
     let trusting = Overrides { auth_type: Some("trust".to_owned()), ..overrides };
     assert!(load(&trusting, env.into_iter()).is_ok());
+}
+
+const VAULT: &str = "[vaults.main]\naddress = 'http://127.0.0.1:8200'\ntoken = 't'\n";
+
+#[test]
+fn sources_of_passwords() {
+    let bob = |lines: &str| format!("{VAULT}[users.bob]\n{lines}");
+    accepted(&bob("vault_role = 'bob'"));
+    accepted(&bob("vault_role = 'bob'\nvault = 'main'\naccept_also = 'old'"));
+    accepted(&format!("{VAULT}[users.'*']\nvault_role = 'app-{{user}}'"));
+    accepted("[users.bob]\npassword_file = '/run/secrets/bob'");
+    for (lines, key, cause) in [
+        ("password = 'p'\nvault_role = 'bob'", "users.bob.vault_role", "password is given too"),
+        ("password_file = '/p'\npassword_env = 'P'", "users.bob.password_env", "password_file"),
+        ("vault_role = 'b'\nserver_password = 'p'", "users.bob.server_password", "vault_role says"),
+        ("vault = 'main'\npassword = 'p'", "users.bob.vault", "needs vault_role"),
+        ("vault_role = 'b'\nvault = 'other'", "users.bob.vault", "no [vaults] entry"),
+        (
+            "password = 'p'\naccept_also = 'md5d41d8cd98f00b204e9800998ecf8427e'",
+            "users.bob.accept_also",
+            "md5",
+        ),
+    ] {
+        refused(&bob(lines), key, cause);
+    }
+    refused("[users.bob]\nvault_role = 'b'", "users.bob.vault_role", "there is no Vault");
+    let two = format!("{VAULT}[vaults.two]\ntoken = 't'\n[users.bob]\nvault_role = 'b'");
+    refused(&two, "users.bob.vault", "main, two");
+}
+
+#[test]
+fn logins_at_a_vault() {
+    for (lines, key, cause) in [
+        ("", "vaults.v.login", "needs token"),
+        ("login = 'token_file'", "vaults.v.login", "needs token_file"),
+        ("login = 'approle'", "vaults.v.login", "needs role_id"),
+        ("login = 'approle'\nrole_id = 'r'", "vaults.v.login", "needs secret_id"),
+        ("login = 'kubernetes'", "vaults.v.login", "needs kubernetes_role"),
+        (
+            "login = 'approle'\nrole_id = 'r'\nsecret_id = 's'\nsecret_id_file = '/s'",
+            "vaults.v.secret_id_file",
+            "only one",
+        ),
+        ("token = 't'\naddress = 'vault:8200'", "vaults.v.address", "expected URLs"),
+        ("token = 't'\naddress = 'https://u:p@vault'", "vaults.v.address", "without user"),
+        ("token = 't'\nca_file = '/none'", "vaults.v.ca_file", "No such file"),
+        ("token = 't'\ntimeout = '0s'", "vaults.v.timeout", "more than zero"),
+    ] {
+        refused(&format!("[vaults.v]\n{lines}"), key, cause);
+    }
+}
+
+#[test]
+fn what_is_kept_needs_a_place() {
+    refused("credential_history = 'file'", "credential_history", "needs state_dir");
+    refused("password_cache = true", "password_cache", "needs state_dir");
+    accepted("credential_history = 'file'\npassword_cache = true\nstate_dir = '/var/lib/pgimbal'");
+}
+
+#[test]
+fn clusters_and_their_nodes() {
+    const NODE: &str = "[clusters.c.nodes.a]\nhost = 'a'\n";
+    let cluster = |lines: &str| format!("[clusters.c]\n{lines}\n");
+    let probe = cluster("probe_user = 'ann'");
+    accepted(&format!("{probe}{NODE}[databases.db]\ncluster = 'c'\nroute = 'replica'"));
+    accepted(&cluster("probe_user = 'x'\nprobe_password = 'p'\ndns = 'pg.example'"));
+    refused(&probe, "clusters.c", "there is no node");
+    refused(&format!("{}{NODE}", cluster("")), "clusters.c", "no probe_user");
+    refused(&format!("{}{NODE}", cluster("probe_user = 'x'")), "clusters.c.probe_user", "[users]");
+    let both = format!("{}{NODE}", cluster("probe_user = 'ann'\ndns = 'pg.example'"));
+    refused(&both, "clusters.c.dns", "nodes are listed too");
+    let twice = format!("{probe}{NODE}[clusters.c.nodes.b]\nhost = 'a'\n");
+    refused(&twice, "clusters.c.nodes", "two nodes are at a:5432");
+    let with = |lines: &str| format!("{probe}{NODE}[databases.db]\ncluster = 'c'\n{lines}");
+    refused(&with("host = 'x'"), "databases.db.host", "the cluster says");
+    refused(&with("port = 1"), "databases.db.port", "the cluster says");
+    refused("[databases.db]\ncluster = 'none'", "databases.db.cluster", "no [clusters] entry");
+    refused("[databases.db]\nroute = 'replica'", "databases.db.route", "needs cluster");
 }

@@ -92,7 +92,7 @@ fn trusted_clients_use_the_databases_role_or_their_own() {
     let text = format!("{text}\n[users.ann]\npassword = \"p\"");
     let config = load_file("trusted", &text, &[], Overrides::default()).expect("usable");
     let role =
-        |database: &str| config.pool(database, "bob").map(|p| (p.user, p.password.is_some()));
+        |database: &str| config.pool(database, "bob").map(|p| (p.user, p.login.fixed().is_some()));
     assert_eq!(role("own"), Some(("bob".to_owned(), false)));
     assert_eq!(role("one"), Some(("ann".to_owned(), true)));
     assert_eq!(role("none"), None);

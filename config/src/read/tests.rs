@@ -72,6 +72,13 @@ fn listing() -> Vec<Listed> {
     listing.add::<PoolConfig>(&["databases", "app"]);
     listing.add::<ServerTls>(&["databases", "app", "server_tls"]);
     listing.add::<UserConfig>(&["users", "ann"]);
+    sound::<VaultConfig>();
+    sound::<ClusterConfig>();
+    sound::<NodeConfig>();
+    listing.add::<VaultConfig>(&["vaults", "main"]);
+    listing.add::<ClusterConfig>(&["clusters", "main"]);
+    listing.add::<ServerTls>(&["clusters", "main", "server_tls"]);
+    listing.add::<NodeConfig>(&["clusters", "main", "nodes", "a"]);
     listing.0
 }
 
@@ -94,9 +101,12 @@ fn sound<T: Settings>() {
 
 fn base() -> Layer {
     let empty = |name: &str| Value::from(Dict::from([(name.to_owned(), Value::from(Dict::new()))]));
-    let values = [("databases", "app"), ("users", "ann")];
-    let values = values.map(|(table, name)| (table.to_owned(), empty(name)));
-    Layer::new(Origin::Environment, Dict::from(values))
+    let tables = [("databases", "app"), ("users", "ann"), ("vaults", "main")];
+    let node = Dict::from([("nodes".to_owned(), empty("a"))]);
+    let cluster = Value::from(Dict::from([("main".to_owned(), Value::from(node))]));
+    let tables = tables.map(|(table, name)| (table.to_owned(), empty(name)));
+    let values = tables.into_iter().chain([("clusters".to_owned(), cluster)]);
+    Layer::new(Origin::Environment, values.collect())
 }
 
 fn read_layers(layers: impl IntoIterator<Item = Layer>) -> Config {
@@ -133,6 +143,10 @@ fn every_option_is_in_the_reference_once() {
             (["databases", "app"], key) if PoolConfig::keys().any(|pool| pool == key) => vec![],
             (["databases", "app"], _) => vec!["databases", "name"],
             (["users", "ann"], _) => vec!["users", "name"],
+            (["vaults", "main"], _) => vec!["vaults", "name"],
+            (["clusters", "main", "server_tls"], _) => vec!["server_tls"],
+            (["clusters", "main"], _) => vec!["clusters", "name"],
+            (["clusters", "main", "nodes", "a"], _) => vec!["clusters", "name", "nodes", "node"],
             (path, _) => path.to_vec(),
         };
         let variable = crate::sources::env_name(&[path.as_slice(), &[option.key]].concat());

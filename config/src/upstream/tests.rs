@@ -16,7 +16,7 @@ fn pool(config: &Config, database: &str, user: &str) -> ResolvedPool {
 }
 
 fn password(pool: &ResolvedPool) -> Option<&str> {
-    pool.password.as_ref().map(Secret::expose)
+    pool.login.fixed().map(Secret::expose)
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn the_password_file_is_asked_when_nothing_else_knows() {
     let home = directory.path("").display().to_string();
     let from = |uri: &str, env: &[(&str, &str)]| {
         let config = load_uri(uri, env).expect(uri);
-        pool(&config, "app", "ann").password.map(|p| p.expose().to_owned())
+        pool(&config, "app", "ann").login.fixed().map(|p| p.expose().to_owned())
     };
     let expected = Some("from the file".to_owned());
     assert_eq!(from("postgres://ann@h/app", &[("HOME", &home)]), expected);

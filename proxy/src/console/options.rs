@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 
-use pgimbal_config::{ClientConfig, Config, MaxPinned, PoolConfig, ServerTls};
+use pgimbal_config::{ClientConfig, Config, CredentialConfig, MaxPinned, PoolConfig, ServerTls};
 
 use super::answer::{Cell, Column, Row, text};
 
@@ -24,6 +24,10 @@ const NEED_RESTART: &[&str] = &[
     "log",
     "log_format",
     "workers",
+    "state_dir",
+    "deployment_key",
+    "credential_history",
+    "password_cache",
 ];
 
 /// The rows of SHOW CONFIG.
@@ -43,6 +47,7 @@ fn options(config: &Config) -> Vec<(String, String)> {
     list.extend(process(config));
     list.extend(clients(&config.clients));
     list.extend(pool(&config.pool));
+    list.extend(credentials(&config.credentials));
     list.extend(server_tls(&config.server_tls));
     list.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
@@ -109,6 +114,18 @@ fn pool(pool: &PoolConfig) -> Options<20> {
         ("on_client_gone", pool.on_client_gone.as_str().to_owned()),
         ("max_prepared_statements", pool.max_prepared_statements.to_string()),
         ("max_statement_bytes", format!("{}B", pool.max_statement_bytes)),
+    ]
+}
+
+fn credentials(own: &CredentialConfig) -> Options<6> {
+    [
+        ("state_dir", path(own.state_dir.as_deref())),
+        // Whether there is one is all that may be known of it.
+        ("deployment_key", own.deployment_key.as_ref().map_or("", |_| "***").to_owned()),
+        ("grace_generations", own.grace_generations.to_string()),
+        ("grace_age", or_off(own.grace_age.map(span))),
+        ("credential_history", own.history.as_str().to_owned()),
+        ("password_cache", own.password_cache.to_string()),
     ]
 }
 
@@ -180,7 +197,8 @@ mod tests {
                 keys.push((format!("{table}{key}"), columns[3] == "yes"));
             }
         }
-        keys.retain(|(key, _)| !key.starts_with("databases.") && !key.starts_with("users."));
+        let named = ["databases.", "users.", "vaults.", "clusters."];
+        keys.retain(|(key, _)| !named.iter().any(|table| key.starts_with(table)));
         keys.sort();
         keys
     }

@@ -1,0 +1,122 @@
+//! What sources of passwords need of each other, of their Vault and of the state directory.
+
+use super::Findings;
+use super::files::{Pem, pem};
+use crate::config::{Config, WILDCARD};
+use crate::user::{PasswordForm, SourceConfig, UserConfig};
+use crate::vault::VaultConfig;
+use crate::words::{HistoryPlace, VaultLogin};
+
+/// Everything about passwords that cannot be together.
+pub(super) fn check(config: &Config, found: &mut Findings<'_>) {
+    let own = &config.credentials;
+    if own.state_dir.is_none() {
+        let cause = "needs state_dir, the directory where it is kept";
+        if own.history == HistoryPlace::File {
+            found.add("credential_history", Some("\"file\"".to_owned()), cause);
+        }
+        if own.password_cache {
+            found.add("password_cache", Some("true".to_owned()), cause);
+        }
+    }
+    for (name, vault) in &config.vaults {
+        login(vault, &format!("vaults.{name}"), found);
+    }
+    for (name, user) in &config.users {
+        let path = format!("users.{name}");
+        source(user, &path, found);
+        which_vault(config, user, &path, found);
+        if name == WILDCARD && !user.has_placeholder() {
+            let cause = "the rule for all users needs {user} in vault_role, password_file or \
+                         password_env: they must not share one password";
+            found.add(&path, None, cause);
+        }
+        if user.accept_also.as_ref().map(PasswordForm::of) == Some(PasswordForm::Md5) {
+            let cause = "an md5 hash cannot be used with SCRAM; give the password or its verifier";
+            found.add(&format!("{path}.accept_also"), None, cause);
+        }
+    }
+}
+
+/// One source, and nothing beside it that would never be looked at.
+fn source(user: &UserConfig, path: &str, found: &mut Findings<'_>) {
+    let given: Vec<&str> = [
+        ("password", user.password.is_some()),
+        ("vault_role", user.vault_role.is_some()),
+        ("password_file", user.password_file.is_some()),
+        ("password_env", user.password_env.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(key, is_given)| is_given.then_some(key))
+    .collect();
+    if let [_, second, ..] = given[..] {
+        let cause = format!("a password has one source, and {} is given too", given[0]);
+        found.add(&format!("{path}.{second}"), None, cause);
+    }
+    if user.source() != SourceConfig::Inline && user.server_password.is_some() {
+        let cause = format!("would never be used: {} says the password", given.join(", "));
+        found.add(&format!("{path}.server_password"), None, cause);
+    }
+    if user.vault.is_some() && user.vault_role.is_none() {
+        found.add(&format!("{path}.vault"), None, "needs vault_role beside it");
+    }
+}
+
+fn which_vault(config: &Config, user: &UserConfig, path: &str, found: &mut Findings<'_>) {
+    if user.vault_role.is_none() {
+        return;
+    }
+    let key = format!("{path}.vault");
+    match &user.vault {
+        Some(name) if !config.vaults.contains_key(name) => {
+            found.add(&key, Some(format!("{name:?}")), "there is no [vaults] entry of that name");
+        }
+        None if config.vaults.is_empty() => {
+            let key = format!("{path}.vault_role");
+            found.add(&key, None, "there is no Vault: add [vaults.NAME] with its address");
+        }
+        None if config.vaults.len() > 1 => {
+            let names: Vec<&str> = config.vaults.keys().map(String::as_str).collect();
+            found.add(&key, None, format!("say which Vault it is: {}", names.join(", ")));
+        }
+        _ => {}
+    }
+}
+
+/// What each way to log in needs.
+fn login(vault: &VaultConfig, path: &str, found: &mut Findings<'_>) {
+    let needs = match vault.login {
+        VaultLogin::Token if vault.token.is_none() => Some("token"),
+        VaultLogin::TokenFile if vault.token_file.is_none() => Some("token_file"),
+        VaultLogin::AppRole if vault.role_id.is_none() => Some("role_id"),
+        VaultLogin::AppRole if vault.secret_id.is_none() && vault.secret_id_file.is_none() => {
+            Some("secret_id or secret_id_file")
+        }
+        VaultLogin::Kubernetes if vault.kubernetes_role.is_none() => Some("kubernetes_role"),
+        _ => None,
+    };
+    if let Some(needs) = needs {
+        let value = format!("\"{}\"", vault.login.as_str());
+        found.add(&format!("{path}.login"), Some(value), format!("needs {needs} beside it"));
+    }
+    if vault.secret_id.is_some() && vault.secret_id_file.is_some() {
+        let cause = "secret_id is given too: only one of them can be meant";
+        found.add(&format!("{path}.secret_id_file"), None, cause);
+    }
+    if vault.cert_file.is_some() != vault.key_file.is_some() {
+        let (given, missing) = match vault.cert_file {
+            Some(_) => ("cert_file", "key_file"),
+            None => ("key_file", "cert_file"),
+        };
+        found.add(&format!("{path}.{given}"), None, format!("needs {missing} beside it"));
+    }
+    for (file, holds, key) in [
+        (&vault.ca_file, Pem::Certificate, "ca_file"),
+        (&vault.cert_file, Pem::Certificate, "cert_file"),
+        (&vault.key_file, Pem::Key, "key_file"),
+    ] {
+        if let Some(file) = file {
+            pem(file, holds, &format!("{path}.{key}"), found);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Passwords that change: how long old ones are accepted, and what is kept over a restart.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::reader::{Choice, Flag, Hidden, Maybe, OrOff, Path, Positive, Span};
+use crate::secret::Secret;
+use crate::table::settings;
+use crate::words::HistoryPlace;
+
+settings! {
+    /// Passwords that change.
+    pub struct CredentialConfig {
+        /// Directory for what a restart must not forget: the history of verifiers, the password
+        /// cache, the highest timeline of each cluster. Without it that is kept in memory only.
+        "state_dir" state_dir: Option<PathBuf> as Maybe<Path> = "", restart,
+            try "/var/lib/pgimbal";
+        /// Key from which the salts of users are made. Several pgimbals with one key show a
+        /// client the same salt. Not set: random, kept in `state_dir` if there is one.
+        "deployment_key" deployment_key: Option<Secret> as Maybe<Hidden> = "", restart,
+            try "0f1e2d3c4b5a";
+        /// How many passwords of a user are accepted, the newest included. 2: an application
+        /// with the previous one goes on until the next rotation.
+        "grace_generations" grace_generations: u32 as Positive = "2", applied, try "5";
+        /// How long an old password is accepted after a newer one was seen. A week: the usual
+        /// rotation period.
+        "grace_age" grace_age: Option<Duration> as OrOff<Span> = "7d", applied, try "1h";
+        /// Where verifiers of accepted passwords are kept, never the passwords: `memory`, or
+        /// `file` in `state_dir`, so that an old password is accepted after a restart too.
+        "credential_history" history: HistoryPlace as Choice<HistoryPlace> = "memory", restart,
+            try "file";
+        /// Keeps the newest password of each role in a file in `state_dir` (0600), so that
+        /// pgimbal can start while Vault is away. Off: whoever reads the file has the passwords.
+        "password_cache" password_cache: bool as Flag = "false", restart, try "true";
+    }
+}

@@ -1,0 +1,209 @@
+//! Users, and where their passwords come from.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::reader::{Choice, Hidden, Maybe, NonEmpty, OrOff, Path, Positive, Span};
+use crate::secret::Secret;
+use crate::table::settings;
+use crate::words::{PoolMode, Route};
+
+/// What stands for the user's name in the place of a password.
+const PLACEHOLDER: &str = "{user}";
+
+settings! {
+    /// A user that may log in: `[users.NAME]`. `[users."*"]` is a rule for all that are not
+    /// listed; its source has `{user}` where the user's name belongs.
+    pub struct UserConfig {
+        /// What the client must prove to know: the password itself, a `SCRAM-SHA-256$` verifier
+        /// or an `md5` hash as in pg_authid.
+        "password" password: Option<Secret> as Maybe<Hidden> = "", applied, try "x";
+        /// The password for the server, when `password` is a verifier or another one.
+        "server_password" server_password: Option<Secret> as Maybe<Hidden> = "", applied, try "x";
+        /// The Vault of `vault_role`; need not be said where there is one.
+        "vault" vault: Option<String> as Maybe<NonEmpty> = "", applied, try "main";
+        /// A static role of Vault's database engine, whose password this is; `{user}` stands for
+        /// the user's name.
+        "vault_role" vault_role: Option<String> as Maybe<NonEmpty> = "", applied, try "{user}";
+        /// A file or directory with the password: a mounted Secret, a `.pgpass`, a URI. It is
+        /// followed as it changes.
+        "password_file" password_file: Option<PathBuf> as Maybe<Path> = "", applied,
+            try "/run/secrets/app";
+        /// An environment variable with the password.
+        "password_env" password_env: Option<String> as Maybe<NonEmpty> = "", applied,
+            try "APP_PASSWORD";
+        /// One more old password or SCRAM verifier that clients may show, for applications that
+        /// come from another pooler with a stale one.
+        "accept_also" accept_also: Option<Secret> as Maybe<Hidden> = "", applied, try "x";
+        /// This user's `grace_generations` instead of the top level's.
+        "grace_generations" grace_generations: Option<u32> as Maybe<Positive> = "", applied,
+            try "5";
+        /// This user's `grace_age` instead of the top level's.
+        "grace_age" grace_age: Option<Option<Duration>> as Maybe<OrOff<Span>> = "", applied,
+            try "1h";
+        /// This user's route instead of the database's.
+        "route" route: Option<Route> as Maybe<Choice<Route>> = "", applied, try "replica";
+        /// This user's pool mode instead of the database's.
+        "pool_mode" pool_mode: Option<PoolMode> as Maybe<Choice<PoolMode>> = "", applied,
+            try "session";
+        /// This user's pool size instead of the database's.
+        "pool_size" pool_size: Option<u32> as Maybe<Positive> = "", applied, try "5";
+        /// Server connections of this user, over all databases together.
+        "max_user_connections" max_user_connections: Option<u32> as OrOff<Positive> = "off",
+            applied, try "50";
+    }
+}
+
+/// Where a user's password comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceConfig {
+    /// The configuration itself; there may be none.
+    Inline,
+    /// A static role.
+    Vault {
+        /// The Vault's name in the configuration; empty for the only one.
+        vault: String,
+        /// The role.
+        role: String,
+    },
+    /// A file or directory.
+    File(PathBuf),
+    /// An environment variable.
+    Env(String),
+}
+
+/// The password of a server role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerPassword {
+    /// It stands in the configuration, or there is none.
+    Fixed(Option<Secret>),
+    /// It is what the source of this user says.
+    Role(String),
+}
+
+impl ServerPassword {
+    /// The password that stands in the configuration.
+    #[must_use]
+    pub const fn fixed(&self) -> Option<&Secret> {
+        match self {
+            Self::Fixed(Some(password)) => Some(password),
+            Self::Fixed(None) | Self::Role(_) => None,
+        }
+    }
+}
+
+impl UserConfig {
+    /// The password to show to a server: the one meant for it, else the client's when that is
+    /// no hash.
+    #[must_use]
+    pub fn for_server(&self) -> Option<&Secret> {
+        let plain = |secret: &&Secret| PasswordForm::of(secret) == PasswordForm::Plain;
+        self.server_password.as_ref().or_else(|| self.password.as_ref().filter(plain))
+    }
+
+    /// Where the password comes from.
+    #[must_use]
+    pub fn source(&self) -> SourceConfig {
+        if let Some(role) = &self.vault_role {
+            let vault = self.vault.clone().unwrap_or_default();
+            return SourceConfig::Vault { vault, role: role.clone() };
+        }
+        match (&self.password_file, &self.password_env) {
+            (Some(path), _) => SourceConfig::File(path.clone()),
+            (None, Some(name)) => SourceConfig::Env(name.clone()),
+            (None, None) => SourceConfig::Inline,
+        }
+    }
+
+    /// Whether the source depends on the user's name.
+    #[must_use]
+    pub fn has_placeholder(&self) -> bool {
+        let path = self.password_file.as_ref().and_then(|path| path.to_str());
+        [self.vault_role.as_deref(), path, self.password_env.as_deref()]
+            .into_iter()
+            .flatten()
+            .any(|text| text.contains(PLACEHOLDER))
+    }
+
+    /// The entry with the user's name in place of `{user}`; `None` for a name that could lead to
+    /// another place than the rule means.
+    #[must_use]
+    pub(crate) fn named(&self, user: &str) -> Option<Self> {
+        if !self.has_placeholder() {
+            return Some(self.clone());
+        }
+        let odd = |c: char| c.is_control() || matches!(c, '/' | '\\' | '?' | '#' | '%');
+        if user.is_empty() || user == "." || user == ".." || user.contains(odd) {
+            return None;
+        }
+        let fill = |text: &String| text.replace(PLACEHOLDER, user);
+        let path = self.password_file.as_ref().and_then(|path| path.to_str());
+        Some(Self {
+            vault_role: self.vault_role.as_ref().map(fill),
+            password_file: match path {
+                Some(path) => Some(PathBuf::from(path.replace(PLACEHOLDER, user))),
+                None => self.password_file.clone(),
+            },
+            password_env: self.password_env.as_ref().map(fill),
+            ..self.clone()
+        })
+    }
+}
+
+/// What a stored password is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PasswordForm {
+    /// The password itself.
+    Plain,
+    /// A SCRAM-SHA-256 verifier as in pg_authid.
+    Scram,
+    /// PostgreSQL's MD5 hash of password and user name.
+    Md5,
+}
+
+impl PasswordForm {
+    /// Tells the form as PostgreSQL does: by the prefix, and for MD5 by the length and the digits.
+    #[must_use]
+    pub fn of(secret: &Secret) -> Self {
+        let text = secret.expose();
+        let hash = text.strip_prefix("md5").unwrap_or_default();
+        if text.starts_with("SCRAM-SHA-256$") {
+            Self::Scram
+        } else if hash.len() == 32 && hash.bytes().all(|b| b.is_ascii_hexdigit()) {
+            Self::Md5
+        } else {
+            Self::Plain
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_password_is_told_by_its_form() {
+        for (text, expected) in [
+            ("SCRAM-SHA-256$4096:c2FsdA==$a:b", PasswordForm::Scram),
+            ("md5d41d8cd98f00b204e9800998ecf8427e", PasswordForm::Md5),
+            ("md5sum", PasswordForm::Plain),
+            ("hunter2", PasswordForm::Plain),
+        ] {
+            assert_eq!(PasswordForm::of(&Secret::from(text)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rule_is_filled_in_with_names_that_stay_inside_it() {
+        let rule = UserConfig { vault_role: Some("app-{user}".into()), ..Default::default() };
+        let named = rule.named("ann").expect("a plain name");
+        let role = SourceConfig::Vault { vault: String::new(), role: "app-ann".into() };
+        assert_eq!(named.source(), role);
+        for name in ["", ".", "..", "../x", "a/b", "a\\b", "a\0", "a?b", "a#b", "a%2fb", "a\nb"] {
+            assert_eq!(rule.named(name), None, "{name:?}");
+        }
+        let file = UserConfig { password_file: Some("/s/{user}/p".into()), ..Default::default() };
+        let named = file.named("ann").expect("a plain name");
+        assert_eq!(named.source(), SourceConfig::File("/s/ann/p".into()));
+    }
+}
