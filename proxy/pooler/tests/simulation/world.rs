@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgimbal_config::{Host, PoolConfig, PoolMode, ResolvedPool};
+use pgimbal_config::{Host, PoolConfig, PoolMode, ResolvedPool, Route, ServerPassword};
 use pgimbal_pooler::ids::{PoolId, ServerId, SessionId, WorkerId};
 use pgimbal_pooler::moving::Moving;
 use pgimbal_pooler::plan::Plan;
@@ -346,7 +346,9 @@ fn resolved(shape: &Shape) -> ResolvedPool {
         port: 5432,
         dbname: "db".into(),
         user: "user".into(),
-        password: None,
+        login: ServerPassword::Fixed(None),
+        cluster: None,
+        route: Route::Primary,
         tls: Default::default(),
         max_db_connections: None,
         max_user_connections: None,
