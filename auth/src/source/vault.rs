@@ -149,16 +149,20 @@ impl VaultClient {
         place: &str,
     ) -> Result<Reply, SourceError> {
         let _permit = self.requests.acquire().await;
-        let denied =
-            || SourceError::PermissionDenied { place: place.into(), policy: call.policy() };
         let token = self.token().await?;
-        let reply = self.ask(call, Some(&token.secret)).await?;
-        if reply.status != 403 {
-            return Ok(reply);
+        let mut reply = self.ask(call, Some(&token.secret)).await?;
+        if reply.status == 403
+            && let Some(token) = self.instead_of(&token).await?
+        {
+            reply = self.ask(call, Some(&token.secret)).await?;
         }
-        let Some(token) = self.instead_of(&token).await? else { return Err(denied()) };
-        let reply = self.ask(call, Some(&token.secret)).await?;
-        if reply.status == 403 { Err(denied()) } else { Ok(reply) }
+        // Not each answer is a success: one login after another that is refused is none.
+        self.quiet.succeeded();
+        if reply.status == 403 {
+            let policy = call.policy();
+            return Err(SourceError::PermissionDenied { place: place.into(), policy });
+        }
+        Ok(reply)
     }
 
     /// Makes a call at the address that worked last, or else at the others in turn.
@@ -174,7 +178,6 @@ impl VaultClient {
             match self.addresses[index].ask(call, token).await {
                 Ok(reply) => {
                     self.working.store(index, Ordering::Relaxed);
-                    self.quiet.succeeded();
                     return Ok(reply);
                 }
                 Err(error) => {

@@ -212,11 +212,15 @@ impl VaultClient {
                 let envelope = reply.envelope::<TokenData>(&self.place())?;
                 envelope.auth.ok_or_else(|| malformed(&self.place(), "the field auth is missing"))
             }
-            _ => Err(SourceError::LoginRefused {
-                place: self.place(),
-                method: self.login.method(),
-                cause: reply.complaint(sent.as_slice()),
-            }),
+            status => {
+                let mut cause = reply.complaint(sent.as_slice());
+                if matches!(status, 403 | 404) {
+                    // Vault does not tell a mount that is not there from a secret that is wrong.
+                    cause = format!("{cause} ({status}); is `login_mount` right?").into();
+                }
+                let (place, method) = (self.place(), self.login.method());
+                Err(SourceError::LoginRefused { place, method, cause })
+            }
         }
     }
 

@@ -290,6 +290,20 @@ async fn a_login_that_is_refused_is_not_tried_by_each_role() {
 }
 
 #[tokio::test]
+async fn a_login_that_is_refused_again_and_again_is_tried_ever_less_often() {
+    let server = Server::start(|_: &Asked| Said::json(400, "{}")).await;
+    let client = client(&approle(&server));
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(1500) {
+        client.read("app").await.expect_err("a refused login");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // At least 100, 200, 400 and 800 ms lie between them; without growth there would be ten.
+    let logins = server.count("/login");
+    assert!((2..=5).contains(&logins), "{logins} logins");
+}
+
+#[tokio::test]
 async fn what_a_login_lacks_is_named() {
     let base = config(&["http://vault"]);
     let with = |login| VaultConfig { login, token: None, ..base.clone() };
