@@ -9,16 +9,14 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use pgimbal_config::Secret;
+use pgimbal_config::{Config, SourceConfig, UserConfig};
 use tokio::sync::watch;
 
-use self::config_stand_in::{SourceConfig, VaultConfig};
 use self::file::{FileSource, Watcher};
 use self::fixed::FixedSource;
 use self::vault::VaultSource;
 use crate::{Answer, SourceError};
 
-pub mod config_stand_in;
 mod file;
 mod fixed;
 #[cfg(test)]
@@ -63,29 +61,25 @@ impl Sources {
     ///
     /// # Errors
     /// [`SourceError`] when a certificate, a key or an address cannot be used.
-    pub fn new(vaults: &BTreeMap<String, VaultConfig>) -> Result<Self, SourceError> {
+    pub fn new(config: &Config) -> Result<Self, SourceError> {
         let client = |(name, config): (&String, _)| {
             Ok((name.clone(), Arc::new(VaultClient::new(name, config)?)))
         };
         Ok(Self {
-            vaults: vaults.iter().map(client).collect::<Result<_, _>>()?,
+            vaults: config.vaults.iter().map(client).collect::<Result<_, _>>()?,
             watcher: OnceLock::new(),
         })
     }
 
-    /// The source of a user's password; `None` for a user without one. An environment variable
-    /// is read now, and a file is followed as long as the source or its changes are held.
+    /// The source of a user's password; `None` for a user without one, and for one whose Vault
+    /// is not configured. An environment variable is read now, and a file is followed as long as
+    /// the source or its changes are held.
     #[must_use]
-    pub fn of_user(
-        &self,
-        name: &str,
-        source: SourceConfig,
-        password: Option<&Secret>,
-    ) -> Option<Arc<dyn Source>> {
-        Some(match source {
-            SourceConfig::Inline => Arc::new(FixedSource::inline(name, password?.clone())),
+    pub fn of_user(&self, name: &str, user: &UserConfig) -> Option<Arc<dyn Source>> {
+        Some(match user.source() {
+            SourceConfig::Inline => Arc::new(FixedSource::inline(name, user.password.clone()?)),
             SourceConfig::Vault { vault, role } => {
-                let client = Arc::clone(self.vaults.get(&vault)?);
+                let client = Arc::clone(self.vault(&vault)?);
                 Arc::new(VaultSource { client, role: role.into() })
             }
             SourceConfig::File(path) => {
@@ -96,9 +90,16 @@ impl Sources {
         })
     }
 
-    /// The client of a Vault by its name in the configuration.
+    /// The client of a Vault by its name in the configuration; an empty name stands for the only
+    /// one.
     #[must_use]
     pub fn vault(&self, name: &str) -> Option<&Arc<VaultClient>> {
-        self.vaults.get(name)
+        match self.vaults.values().next() {
+            Some(only) if name.is_empty() && self.vaults.len() == 1 => Some(only),
+            _ => self.vaults.get(name),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,13 +2,11 @@
 #![cfg(feature = "sources")]
 #![allow(missing_docs, reason = "a test's name is its documentation")]
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use pgimbal_auth::SourceError;
 use pgimbal_auth::source::VaultClient;
-use pgimbal_auth::source::config_stand_in::{VaultConfig, VaultLogin};
-use pgimbal_config::Secret;
+use pgimbal_config::{Secret, VaultConfig, VaultLogin};
 use pgimbal_tests::certificates::Certificates;
 use pgimbal_tests::postgres::Postgres;
 use pgimbal_tests::vault::{Vault, reads};
@@ -19,22 +17,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 fn config(vault: &Vault, token: &str) -> VaultConfig {
     VaultConfig {
         address: vec![vault.address()],
-        namespace: None,
-        mount: "database".to_owned(),
-        login: VaultLogin::Token,
-        login_mount: None,
         token: Some(Secret::from(token)),
-        token_file: None,
-        role_id: None,
-        secret_id: None,
-        secret_id_file: None,
-        kubernetes_role: None,
-        kubernetes_jwt_file: PathBuf::new(),
-        ca_file: None,
-        cert_file: None,
-        key_file: None,
-        timeout: Duration::from_secs(5),
-        poll_interval: Duration::from_secs(30),
+        ..VaultConfig::default()
     }
 }
 

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::source::config_stand_in::VaultConfig;
-use pgimbal_config::Secret;
+use pgimbal_config::{Secret, VaultConfig};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, Semaphore};
 

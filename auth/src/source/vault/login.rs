@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crate::source::config_stand_in::{VaultConfig, VaultLogin};
-use pgimbal_config::Secret;
+use pgimbal_config::{Secret, VaultConfig, VaultLogin};
 
 use super::VaultClient;
 use super::address::is_header_text;

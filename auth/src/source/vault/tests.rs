@@ -4,32 +4,16 @@ mod login;
 mod server;
 mod tls;
 
-use std::path::PathBuf;
-
 use super::*;
-use crate::source::config_stand_in::VaultLogin;
+use pgimbal_config::VaultLogin;
 use server::{Asked, Said, Server};
 
 /// A Vault at these addresses, with the token `s.given`.
 fn config(addresses: &[&str]) -> VaultConfig {
     VaultConfig {
         address: addresses.iter().map(|&url| url.to_owned()).collect(),
-        namespace: None,
-        mount: "database".to_owned(),
-        login: VaultLogin::Token,
-        login_mount: None,
         token: Some(Secret::from("s.given")),
-        token_file: None,
-        role_id: None,
-        secret_id: None,
-        secret_id_file: None,
-        kubernetes_role: None,
-        kubernetes_jwt_file: PathBuf::from("/nowhere/token"),
-        ca_file: None,
-        cert_file: None,
-        key_file: None,
-        timeout: Duration::from_secs(5),
-        poll_interval: Duration::from_secs(30),
+        ..VaultConfig::default()
     }
 }
 
