@@ -11,7 +11,7 @@ use pgimbal_pooler::cancel::CancelKey;
 use pgimbal_pooler::checkout::Checkout;
 use pgimbal_pooler::ids::{ServerId, SessionId, WorkerId};
 use pgimbal_pooler::plan::{Plan, Stop};
-use pgimbal_pooler::pool::PoolKey;
+use pgimbal_pooler::pool::{Place, PoolKey};
 use pgimbal_pooler::pooler::{Action, Options, Pooler};
 use pgimbal_pooler::prepared::StatementKey;
 use pgimbal_pooler::server::BackendKey;
@@ -38,7 +38,7 @@ impl Bench {
         config.clients.auth_type = pgimbal_config::AuthType::Trust;
         config.databases.insert("app".into(), DatabaseConfig::default());
         let resolved = config.pool("app", "app").expect("a pool");
-        let key = PoolKey { database: "app".into(), user: "app".into() };
+        let key = PoolKey { database: "app".into(), user: "app".into(), place: Place::Primary };
         let pool = pooler.pool(&key, || {
             let database = Arc::new(SharedDatabase::default());
             let user = Arc::new(SharedCount::default());

@@ -47,6 +47,12 @@ pub struct Target {
 }
 
 impl Target {
+    /// The same login at another place.
+    #[must_use]
+    pub fn at(&self, host: Host, port: u16) -> Self {
+        Self { host, port, ..self.clone() }
+    }
+
     /// The server of a pool. `tls` is made from the pool's own TLS settings, once for all pools
     /// that share them.
     #[must_use]

@@ -8,7 +8,7 @@ use foldhash::quality::FixedState;
 use pgimbal_config::{Config, ResolvedPool, ServerTls};
 use pgimbal_pooler::ids::WorkerId;
 use pgimbal_pooler::pool::{PoolKey, workers_of};
-use pgimbal_pooler::shared::{SharedCount, SharedDatabase, SharedPool};
+use pgimbal_pooler::shared::{SharedCluster, SharedCount, SharedDatabase, SharedPool};
 
 use crate::dial::Target;
 use crate::tls::{TlsConnector, TlsError};
@@ -28,6 +28,7 @@ struct Counts {
     pools: HashMap<PoolKey, Arc<SharedPool>>,
     databases: HashMap<Box<str>, Arc<SharedDatabase>>,
     users: HashMap<Box<str>, Arc<SharedCount>>,
+    clusters: HashMap<Box<str>, Arc<SharedCluster>>,
 }
 
 /// What a worker needs to serve a pool.
@@ -95,6 +96,12 @@ impl Directory {
         best.unwrap_or(here)
     }
 
+    /// What the failovers of a cluster meant to clients.
+    #[must_use]
+    pub fn cluster(&self, name: &str) -> Arc<SharedCluster> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).cluster(name)
+    }
+
     fn shared(&self, key: &PoolKey, config: &ResolvedPool) -> Arc<SharedPool> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shared) = counts.pools.get(key) {
@@ -102,9 +109,19 @@ impl Directory {
         }
         let database = Arc::clone(counts.databases.entry(key.database.clone()).or_default());
         let user = Arc::clone(counts.users.entry(config.user.as_str().into()).or_default());
-        let shared = Arc::new(SharedPool::new(usize::from(self.workers), database, user));
+        let shared = SharedPool::new(usize::from(self.workers), database, user);
+        let shared = Arc::new(match &config.cluster {
+            Some(cluster) => shared.of_cluster(counts.cluster(&cluster.name)),
+            None => shared,
+        });
         counts.pools.insert(key.clone(), Arc::clone(&shared));
         shared
+    }
+}
+
+impl Counts {
+    fn cluster(&mut self, name: &str) -> Arc<SharedCluster> {
+        Arc::clone(self.clusters.entry(name.into()).or_default())
     }
 }
 

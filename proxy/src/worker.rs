@@ -3,6 +3,7 @@
 //! Owns tasks and timers; what they do to bytes is in [`turn`](self), what it means in the core.
 
 mod client;
+mod cluster;
 mod housekeeping;
 mod inbox;
 mod login;
@@ -157,6 +158,8 @@ impl Worker {
                     Action::Cancel(server) => self.send_cancel(server),
                     Action::Give(server, to) => self.give(server, to),
                     Action::Ask(pool, of) => self.ask(pool, of),
+                    Action::Cut(server) => self.cut(server),
+                    Action::Nudge(cluster, nudge) => self.nudge(cluster, nudge),
                 }
             }
         }

@@ -14,6 +14,7 @@ use crate::link;
 use crate::pin::Pin;
 use crate::pooler::{Pooler, error_body};
 use crate::reported::NamedValue;
+use crate::rerun::Rerun;
 use crate::server::Body;
 use crate::session::{ClientBody, Link, Phase, Presence, Session};
 use crate::settings::{ClientSettings, SettingsId, normalize_startup, reported_form};
@@ -45,6 +46,7 @@ impl Pooler {
         entry.insert(Session {
             id,
             pool,
+            serving: pool,
             link: Link::Unlinked,
             phase: Phase::Open,
             presence: Presence::Here,
@@ -60,6 +62,7 @@ impl Pooler {
             bound_effects: Vec::new(),
             unkept_serial: 0,
             close_after_sync: Vec::new(),
+            rerun: Rerun::No,
             offline: None,
             farewell: None,
             key: key(process_id(self.worker.0, id.slot)),

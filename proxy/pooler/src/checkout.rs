@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use pgimbal_config::PoolMode;
 
+use crate::cluster::Gate;
 use crate::ids::{PoolId, ServerId, SessionId};
-use crate::offline::Offline;
 use crate::pool::{Reserve, Waiter, fair_share};
 use crate::pooler::{Action, Pooler};
 use crate::server::{Server, ServerState};
@@ -41,21 +41,46 @@ impl Pooler {
                 return Checkout::Linked(server);
             }
         }
-        let pool = &mut self.pools[session.pool.index()];
-        if let Some(server) = pool.idle.pop() {
-            pool.publish_idle(self.worker);
-            self.link(id, server, now);
-            return Checkout::Linked(server);
+        let refuse = |pooler: &mut Self, error| {
+            if let Some(session) = pooler.sessions.get_mut(id.index()) {
+                session.refuse(error);
+            }
+            Checkout::Refused
+        };
+        let pool_id = match self.choose_pool(id, now) {
+            Ok(pool) => pool,
+            Err(error) => return refuse(self, error),
+        };
+        match self.gate(&self.pools[pool_id.index()]) {
+            Gate::Open => {
+                let pool = &mut self.pools[pool_id.index()];
+                if let Some(server) = pool.idle.pop() {
+                    pool.publish_idle(self.worker);
+                    self.link(id, server, now);
+                    return Checkout::Linked(server);
+                }
+                if let Some(error) = pool.shared.standing_failure(now) {
+                    return refuse(self, error);
+                }
+            }
+            Gate::Held => {
+                if let Err(error) = self.admit_held(pool_id, now) {
+                    return refuse(self, error);
+                }
+            }
+            Gate::Refused(error) => {
+                self.count_failed(pool_id);
+                return refuse(self, error);
+            }
         }
-        if let Some(error) = pool.shared.standing_failure(now) {
-            session.offline = Some(Box::new(Offline::refused(error)));
-            return Checkout::Refused;
+        if let Some(session) = self.sessions.get_mut(id.index()) {
+            session.link = Link::Waiting(now);
+            session.serving = pool_id;
         }
-        session.link = Link::Waiting(now);
+        let pool = &mut self.pools[pool_id.index()];
         pool.waiters.push_back(Waiter { session: id, since: now });
         pool.waiting += 1;
-        let pool = session.pool;
-        self.dial_if_wanted(pool, now);
+        self.dial_if_wanted(pool_id, now);
         Checkout::Waiting
     }
 
@@ -89,7 +114,9 @@ impl Pooler {
         let Some(server) = self.servers.get_mut(id.index()) else { return };
         let pool = server.pool;
         server.state = ServerState::Idle(now);
-        if server.retire_at <= now {
+        let epoch = server.epoch;
+        let retires = server.retire_at <= now;
+        if retires || !self.is_current(&self.pools[pool.index()], epoch) {
             self.close_server(id);
             self.dial_if_wanted(pool, now);
             return;
@@ -101,6 +128,17 @@ impl Pooler {
             self.actions.push(Action::Give(id, worker));
             return;
         }
+        if self.gate(&self.pools[pool.index()]) == Gate::Open && self.give_to_waiter(pool, id, now)
+        {
+            return;
+        }
+        let pool = &mut self.pools[pool.index()];
+        pool.idle.push(id);
+        pool.publish_idle(self.worker);
+    }
+
+    /// Hands a server connection to the longest waiter; `false` when nobody waits.
+    fn give_to_waiter(&mut self, pool: PoolId, id: ServerId, now: Instant) -> bool {
         while let Some(waiter) = self.pools[pool.index()].waiters.pop_front() {
             if !self.still_waits(waiter) {
                 continue;
@@ -110,11 +148,20 @@ impl Pooler {
             pool.stats.waits.record(now - waiter.since);
             self.link(waiter.session, id, now);
             self.wake(waiter.session);
-            return;
+            return true;
         }
-        let pool = &mut self.pools[pool.index()];
-        pool.idle.push(id);
-        pool.publish_idle(self.worker);
+        false
+    }
+
+    /// The idle server connections of a pool that was held go to those who have waited.
+    pub(crate) fn serve_waiters(&mut self, id: PoolId, now: Instant) {
+        while let Some(server) = self.pools[id.index()].idle.pop() {
+            if !self.give_to_waiter(id, server, now) {
+                self.pools[id.index()].idle.push(server);
+                break;
+            }
+        }
+        self.pools[id.index()].publish_idle(self.worker);
     }
 
     fn link(&mut self, session_id: SessionId, server_id: ServerId, now: Instant) {
@@ -124,6 +171,7 @@ impl Pooler {
             return;
         };
         session.link = Link::Fresh(server_id);
+        session.serving = server.pool;
         server.state = ServerState::Linked(session_id, now);
     }
 
@@ -144,6 +192,7 @@ impl Pooler {
 
     /// Opens one server connection if the limits allow it.
     pub(crate) fn dial(&mut self, id: PoolId, reserve: Reserve, now: Instant) -> bool {
+        let Ok(node) = self.next_node(&self.pools[id.index()]) else { return false };
         let serial = self.next_serial();
         let pool = &mut self.pools[id.index()];
         let Some(slot) = pool.shared.open(self.worker, pool.limits(reserve), now) else {
@@ -155,7 +204,8 @@ impl Pooler {
         let lifetime = pool.config.pool.server_lifetime;
         let reported = self.tables.reported.intern([]);
         let retire_at = now + lifetime - spread(lifetime, serial);
-        entry.insert(Server::dialing(server, id, slot, reported, now, retire_at));
+        let dialing = Server::dialing(server, id, slot, reported, now, retire_at);
+        entry.insert(Server { node, ..dialing });
         self.actions.push(Action::Dial(server));
         true
     }
@@ -184,12 +234,12 @@ impl Pooler {
         };
         if matches!(session.link, Link::Waiting(_)) {
             session.link = Link::Unlinked;
-            let pool = &mut self.pools[session.pool.index()];
+            let pool = &mut self.pools[session.serving.index()];
             pool.waiting -= 1;
             // Entries of those who wait no more go when they are the majority.
             if pool.waiters.len() > 2 * pool.waiting as usize + 16 {
                 let mut waiters = std::mem::take(&mut pool.waiters);
-                let pool = session.pool;
+                let pool = session.serving;
                 waiters.retain(|waiter| self.still_waits(*waiter));
                 self.pools[pool.index()].waiters = waiters;
             }

@@ -17,11 +17,12 @@ use crate::ids::SessionId;
 use crate::plan::{HOLD_LIMIT, Judged, Plan, Stop};
 use crate::pool::Pool;
 use crate::pooler::{Pooler, Tables};
+use crate::rerun::Rerun;
 use crate::server::{Body, Server};
 use crate::session::{ClientBody, Link, Phase, Session};
 use crate::shared::PinSlot;
 use crate::text::Reading;
-use crate::{link, offline};
+use crate::{in_flight, link, offline, rerun};
 
 /// The longest message, other than Query, Parse, CopyData and FunctionCall, that may need more
 /// than [`HOLD_LIMIT`] to be judged: one with an enormous name. PostgreSQL has no limit but memory.
@@ -93,8 +94,12 @@ pub(crate) fn judge(
 impl<'a> ClientTurn<'a> {
     fn run(mut self) -> Judged {
         let stop = loop {
+            let from = self.at;
             if let Err(stop) = self.step() {
                 break stop;
+            }
+            if self.pool.is_clustered() {
+                self.note_sent(from);
             }
         };
         if let Some(server) = self.server.as_deref_mut() {
@@ -105,6 +110,25 @@ impl<'a> ClientTurn<'a> {
         stats.server_bytes_out += self.plan.to_server.bytes();
         stats.client_bytes_out += self.plan.to_client.bytes();
         Judged { taken: self.at as u32, stop: self.released(stop) }
+    }
+
+    /// Keeps what was taken since `from` for the case that the server connection breaks, and ends
+    /// the transaction around a segment that is run again.
+    fn note_sent(&mut self, from: usize) {
+        let Some(server) = self.server.as_deref_mut() else { return };
+        if !matches!(self.session.link, Link::Ready(_)) || self.session.offline.is_some() {
+            return;
+        }
+        let Some(message) = self.buf.get(from..self.at).filter(|message| !message.is_empty())
+        else {
+            return;
+        };
+        let passes = !self.session.between_messages();
+        server.in_flight.sent(message[0], message, passes);
+        if matches!(self.session.rerun, Rerun::Running(_)) && in_flight::is_end(message[0]) {
+            rerun::end(server, self.plan);
+            self.session.phase = Phase::Barrier;
+        }
     }
 
     /// A turn that left nothing for the server to do gives the server back.
@@ -199,6 +223,9 @@ impl<'a> ClientTurn<'a> {
             Link::Waiting(_) | Link::Setup(_) | Link::Cleaning(_) => return Err(Stop::Full),
         }
         let Some(server) = self.server.as_deref_mut() else { return Err(Stop::Full) };
+        if let Rerun::Due(_) = self.session.rerun {
+            rerun::begin(self.session, server, self.plan);
+        }
         if self.session.phase == Phase::Barrier {
             if !server.owed.is_empty() {
                 return Err(Stop::Full);
@@ -323,6 +350,7 @@ impl<'a> ClientTurn<'a> {
 /// Emits the made replies at the front of a server's queue.
 pub(crate) fn emit_made(server: &mut Server, plan: &mut Plan) {
     while server.owed.take_made() {
+        server.in_flight.answered();
         plan.make_for_client(encode::close_complete);
     }
 }

@@ -12,6 +12,7 @@ use crate::link;
 use crate::owed::OwnQuery;
 use crate::plan::Plan;
 use crate::pooler::{Action, Pooler};
+use crate::server::Ending;
 use crate::session::{Link, Presence};
 
 /// Whether a session whose client has left is over.
@@ -69,6 +70,9 @@ impl Pooler {
         pool.sessions -= 1;
         pool.shared.share(self.worker).sessions.fetch_sub(1, Relaxed);
         pool.logins.retain(|login| *login != id);
+        if session.serving != session.pool {
+            self.pools[session.serving.index()].logins.retain(|login| *login != id);
+        }
         if let Some(server) = session.link.server() {
             self.close_server(server);
         }
@@ -137,7 +141,7 @@ impl Pooler {
         let vanished = session.presence == Presence::Vanished;
         if vanished
             && server.owed.runs_clients()
-            && !server.since_ready.may_commit
+            && server.since_ready.ending != Ending::MayCommit
             && !server.since_ready.cancelled
             && pool.config.pool.on_client_gone == OnClientGone::Cancel
         {

@@ -25,6 +25,10 @@ pub struct ServerId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PoolId(pub u32);
 
+/// A cluster, as this worker numbers those it has met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClusterId(pub u16);
+
 /// A worker of the process, counted from zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerId(pub u16);
@@ -42,6 +46,14 @@ impl ServerId {
     #[must_use]
     pub const fn index(self) -> usize {
         self.slot as usize
+    }
+}
+
+impl ClusterId {
+    /// The cluster as an index.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
     }
 }
 

@@ -4,13 +4,17 @@
 //! plan of what to write and a list of actions come out. The driver in `proxy` does as it says.
 
 pub mod arrival;
+pub mod broken;
 pub mod cancel;
 mod cancelling;
 pub mod checkout;
 mod client_turn;
+pub mod cluster;
 pub mod departure;
 pub mod effect;
+mod hold;
 pub mod ids;
+pub mod in_flight;
 mod link;
 pub mod moving;
 pub mod offline;
@@ -21,6 +25,8 @@ pub mod pool;
 pub mod pooler;
 pub mod prepared;
 pub mod reported;
+pub mod rerun;
+pub mod route;
 pub mod server;
 pub mod server_life;
 pub mod server_statements;

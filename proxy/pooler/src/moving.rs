@@ -9,6 +9,7 @@ use crate::server::{BackendKey, Server, ServerState, UnnamedStatement};
 use crate::server_statements::ServerStatements;
 use crate::settings::{Setting, SettingsId};
 use crate::shared::Slot;
+use crate::topology::{Epoch, NodeId};
 
 /// What the core knows of a server connection that moves.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Moving {
     settings: Vec<Setting>,
     reported: Vec<NamedValue>,
     statements: ServerStatements,
+    node: Option<NodeId>,
+    epoch: Option<Epoch>,
     backend_key: BackendKey,
     transaction: u64,
     opened_at: Instant,
@@ -51,6 +54,8 @@ impl Pooler {
             settings,
             reported: server.reported.iter().map(|(n, v)| (n.into(), v.into())).collect(),
             statements: server.statements,
+            node: server.node,
+            epoch: server.epoch,
             backend_key: server.backend_key,
             transaction: server.transaction,
             opened_at: server.opened_at,
@@ -72,6 +77,8 @@ impl Pooler {
             state: ServerState::Idle(now),
             settings,
             statements: moving.statements,
+            node: moving.node,
+            epoch: moving.epoch,
             // What the unnamed statement was, its client on the other worker knows.
             unnamed: UnnamedStatement::Foreign,
             backend_key: moving.backend_key,

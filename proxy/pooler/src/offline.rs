@@ -13,8 +13,9 @@ use pgimbal_wire::frame::Header;
 use pgimbal_wire::tag::{backend, frontend};
 
 use crate::client_turn::{ClientTurn, Message, Step};
+use crate::rerun::Rerun;
 use crate::session::Phase;
-use crate::text::{self, Statement, Statements};
+use crate::text::{self, Chain, Statement, Statements};
 
 /// Portals and statements of a lost transaction that are remembered; a client that makes more has
 /// lost its way, the oldest are forgotten.
@@ -213,6 +214,7 @@ fn ready(turn: &mut ClientTurn<'_>) {
     let status = offline.status();
     turn.plan.make_for_client(|out| encode::ready_for_query(out, status));
     turn.session.phase = Phase::Open;
+    turn.session.rerun = Rerun::No;
     if status == TransactionStatus::Idle {
         turn.session.offline = None;
     }
@@ -236,7 +238,8 @@ fn end_of(turn: &ClientTurn<'_>, message: Message<'_>) -> Option<End> {
 
 fn end_in(statements: &Statements<'_>) -> Option<End> {
     match statements {
-        Statements::One(Statement::Rollback { .. }) => Some(End::Rollback),
+        // AND CHAIN would begin the next transaction, for which there is no server.
+        Statements::One(Statement::Rollback { chain: Chain::No }) => Some(End::Rollback),
         Statements::One(Statement::Commit { .. } | Statement::PrepareTransaction) => {
             Some(End::Commit)
         }

@@ -91,6 +91,10 @@ pub enum OwnQuery {
     CustomReset,
     /// `DISCARD ALL`, before the connection serves somebody else.
     Reset,
+    /// A READ ONLY transaction begins, in which a statement is run again.
+    RerunBegin,
+    /// It ends: its ReadyForQuery is the client's.
+    RerunEnd,
 }
 
 /// A Parse on its way.
@@ -348,6 +352,11 @@ impl OwedQueue {
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// The entries, oldest first, to be undone.
+    pub fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Owed> {
+        self.entries.iter_mut()
     }
 
     /// The entries, oldest first.

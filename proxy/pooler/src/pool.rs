@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use pgimbal_config::ResolvedPool;
+use pgimbal_config::{LostTransactionError, ResolvedPool};
+use pgimbal_wire::error::SqlState;
 
-use crate::ids::{PoolId, ServerId, SessionId, WorkerId};
+use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
 use crate::shared::{Limits, SharedPool};
 use crate::stats::PoolStats;
+use crate::topology::{NodeId, Nudge};
 
 /// Server connections of one pool that one worker opens at a time. A server forks for each, and a
 /// storm of 2,000 clients must not become a storm of dials.
@@ -27,6 +29,18 @@ pub struct PoolKey {
     pub database: Box<str>,
     /// The user's name.
     pub user: Box<str>,
+    /// Where in a cluster it leads.
+    pub place: Place,
+}
+
+/// Where in its cluster a pool leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// Wherever writes go; also the only place of a database that is on no cluster.
+    #[default]
+    Primary,
+    /// To this node, for reads.
+    Node(NodeId),
 }
 
 /// A place in the queue.
@@ -45,6 +59,16 @@ pub struct Pool {
     pub id: PoolId,
     /// Its name.
     pub key: PoolKey,
+    /// The cluster that it leads to.
+    pub cluster: Option<ClusterId>,
+    /// The pools of the same database and user that lead to one node each.
+    pub replicas: Vec<(NodeId, PoolId)>,
+    /// Which of equally good replicas is next.
+    pub turn: u32,
+    /// Until when its node, which has failed, is not chosen.
+    pub left_out_until: Option<Instant>,
+    /// What a server connection has said that its cluster's prober should look at.
+    pub nudge: Option<Nudge>,
     /// Where it leads and how it behaves; replaced by a reload.
     pub config: Arc<ResolvedPool>,
     /// What the workers share.
@@ -81,6 +105,11 @@ impl Pool {
         Self {
             id,
             key,
+            cluster: None,
+            replicas: Vec::new(),
+            turn: 0,
+            left_out_until: None,
+            nudge: None,
             config,
             shared,
             idle: Vec::new(),
@@ -115,6 +144,33 @@ impl Pool {
     pub fn wants_dial(&self) -> bool {
         let wanted = self.waiting.max(u32::from(!self.logins.is_empty()));
         self.dialing < wanted.min(DIALS_LIMIT)
+    }
+
+    /// Whether it leads to a cluster, so that a broken connection can be followed by another
+    /// node's.
+    #[inline]
+    #[must_use]
+    pub const fn is_clustered(&self) -> bool {
+        self.cluster.is_some()
+    }
+
+    /// A transaction has ended on one of its server connections.
+    #[inline]
+    pub fn count_transaction(&mut self) {
+        self.stats.transactions += 1;
+        if self.key.place != Place::Primary {
+            self.stats.replica_transactions += 1;
+        }
+    }
+
+    /// The code that clients get for a transaction that was lost with its server connection.
+    #[must_use]
+    pub fn lost_transaction_code(&self) -> SqlState {
+        let chosen = self.config.cluster.as_ref().map(|c| c.config.lost_transaction_error);
+        match chosen {
+            Some(LostTransactionError::SerializationFailure) => SqlState::SERIALIZATION_FAILURE,
+            Some(LostTransactionError::AdminShutdown) | None => SqlState::ADMIN_SHUTDOWN,
+        }
     }
 
     /// Publishes the number of idle connections to the other workers.

@@ -11,7 +11,8 @@ use hashbrown::HashMap;
 use pgimbal_config::ResolvedPool;
 use slab::Slab;
 
-use crate::ids::{PoolId, ServerId, SessionId, WorkerId};
+use crate::cluster::Cluster;
+use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
 use crate::plan::{Judged, Plan};
 use crate::pool::{Pool, PoolKey};
 use crate::prepared::{StatementKey, StatementTable};
@@ -21,6 +22,7 @@ use crate::server_turn::IdleWord;
 use crate::session::Session;
 use crate::settings::{SettingsId, SettingsTable};
 use crate::shared::SharedPool;
+use crate::topology::Nudge;
 use crate::{client_turn, server_turn};
 
 /// One worker's core.
@@ -31,6 +33,7 @@ pub struct Pooler {
     pub(crate) sessions: Slab<Session>,
     pub(crate) servers: Slab<Server>,
     pub(crate) pools: Vec<Pool>,
+    pub(crate) clusters: Vec<Cluster>,
     by_key: HashMap<PoolKey, PoolId, RandomState>,
     pub(crate) tables: Tables,
     pub(crate) actions: Vec<Action>,
@@ -73,6 +76,11 @@ pub enum Action {
     Give(ServerId, WorkerId),
     /// Ask another worker for an idle server connection of this pool.
     Ask(PoolId, WorkerId),
+    /// Close a server connection's socket at once, without a good-bye, then call
+    /// [`Pooler::server_gone`]: in the turn of the client that is linked to it, if there is one.
+    Cut(ServerId),
+    /// Let a cluster's prober look at once.
+    Nudge(ClusterId, Nudge),
 }
 
 impl Tables {
@@ -98,6 +106,7 @@ impl Pooler {
             sessions: Slab::new(),
             servers: Slab::new(),
             pools: Vec::new(),
+            clusters: Vec::new(),
             by_key: HashMap::default(),
             tables: Tables {
                 worker: worker.0,
@@ -134,7 +143,10 @@ impl Pooler {
         }
         let id = PoolId(self.pools.len() as u32);
         let (config, shared) = make();
-        self.pools.push(Pool::new(id, key.clone(), config, shared));
+        let cluster = config.cluster.as_ref().map(|cluster| cluster.name.clone());
+        let cluster = cluster.map(|name| self.cluster_named(&name));
+        let pool = Pool { cluster, ..Pool::new(id, key.clone(), config, shared) };
+        self.pools.push(pool);
         self.by_key.insert(key.clone(), id);
         id
     }
@@ -160,15 +172,28 @@ impl Pooler {
     /// A reload may have changed where a pool leads or how it behaves. Server connections that lead
     /// elsewhere than they should now are replaced as they become idle.
     pub fn reconfigure(&mut self, id: PoolId, config: Arc<ResolvedPool>, now: Instant) {
-        let pool = &mut self.pools[id.index()];
-        if pool.config == config {
+        if self.pools[id.index()].config == config {
             return;
+        }
+        let cluster = config.cluster.as_ref().map(|cluster| cluster.name.clone());
+        let cluster = cluster.map(|name| self.cluster_named(&name));
+        let pool = &mut self.pools[id.index()];
+        if pool.cluster != cluster {
+            pool.cluster = cluster;
+            pool.replicas.clear();
         }
         let old = std::mem::replace(&mut pool.config, config);
         // What failed before may work now.
         pool.shared.forget_failure();
         let place = |pool: &ResolvedPool| {
-            (pool.host.clone(), pool.port, pool.dbname.clone(), pool.user.clone(), pool.tls.clone())
+            (
+                pool.cluster.as_ref().map(|cluster| cluster.name.clone()),
+                pool.host.clone(),
+                pool.port,
+                pool.dbname.clone(),
+                pool.user.clone(),
+                pool.tls.clone(),
+            )
         };
         if place(&old) == place(&pool.config) {
             return;
@@ -219,12 +244,24 @@ impl Pooler {
         buf: &[u8],
         plan: &mut Plan,
     ) -> Judged {
-        server_turn::judge(self, id, now, buf, plan)
+        let judged = server_turn::judge(self, id, now, buf, plan);
+        self.pass_on_nudge(id);
+        judged
     }
 
     /// Judges what a server connection said while it was idle.
     pub fn idle_bytes(&mut self, id: ServerId, buf: &[u8]) -> IdleWord {
-        server_turn::judge_idle(self, id, buf)
+        let word = server_turn::judge_idle(self, id, buf);
+        self.pass_on_nudge(id);
+        word
+    }
+
+    /// What a server connection has said may concern its cluster's prober.
+    fn pass_on_nudge(&mut self, id: ServerId) {
+        let Some(pool) = self.servers.get(id.index()).map(|server| server.pool) else { return };
+        if let Some(nudge) = self.pools[pool.index()].nudge.take() {
+            self.nudge(pool, nudge);
+        }
     }
 
     /// The idle server connections of this worker.

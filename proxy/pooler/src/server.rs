@@ -6,12 +6,14 @@ use std::time::Instant;
 use pgimbal_wire::encode::TransactionStatus;
 
 use crate::ids::{PoolId, ServerId, SessionId};
+use crate::in_flight::InFlight;
 use crate::owed::OwedQueue;
 use crate::prepared::StatementId;
 use crate::reported::Reported;
 use crate::server_statements::ServerStatements;
 use crate::settings::SettingsId;
 use crate::shared::Slot;
+use crate::topology::{Epoch, NodeId};
 
 /// A server connection.
 #[derive(Debug)]
@@ -38,6 +40,10 @@ pub struct Server {
     pub statements: ServerStatements,
     /// Statements that were parsed once more than was needed; they are closed when it is idle.
     pub surplus: Vec<StatementId>,
+    /// The node of its cluster that it was opened to.
+    pub node: Option<NodeId>,
+    /// Where in its cluster's history it stands; `None` outside of a cluster, and once it is cut.
+    pub epoch: Option<Epoch>,
     /// What its unnamed statement is.
     pub unnamed: UnnamedStatement,
     /// COPY FROM STDIN is running.
@@ -46,6 +52,8 @@ pub struct Server {
     pub schema_change: bool,
     /// What has happened since the last ReadyForQuery.
     pub since_ready: SinceReady,
+    /// What its client has sent since it was last idle.
+    pub in_flight: InFlight,
     /// Queries that bring its settings back to the client's after a RESET; sent when it is ready.
     pub restore: Vec<Box<[u8]>>,
     /// Settings that its session has set since the last ReadyForQuery.
@@ -103,19 +111,27 @@ pub enum UnnamedStatement {
 
 /// What has happened on a server connection since its last ReadyForQuery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "four facts that do not depend on each other; every combination of them occurs"
-)]
 pub struct SinceReady {
     /// An ErrorResponse has come.
     pub failed: bool,
-    /// A COMMIT, END or PREPARE TRANSACTION may be under way.
-    pub may_commit: bool,
+    /// Whether the end of a transaction block may be under way.
+    pub ending: Ending,
     /// The proxy has cancelled what runs.
     pub cancelled: bool,
     /// Messages were forwarded whose Sync has not been.
     pub segment_open: bool,
+}
+
+/// Whether the end of a transaction block is among what was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// No.
+    #[default]
+    No,
+    /// A ROLLBACK and nothing else.
+    Rollback,
+    /// Perhaps a COMMIT, END or PREPARE TRANSACTION.
+    MayCommit,
 }
 
 /// Process id and secret of a backend, for cancel requests.
@@ -155,10 +171,13 @@ impl Server {
             reported,
             statements: ServerStatements::default(),
             surplus: Vec::new(),
+            node: None,
+            epoch: None,
             unnamed: UnnamedStatement::Absent,
             copy_in: false,
             schema_change: false,
             since_ready: SinceReady::default(),
+            in_flight: InFlight::default(),
             restore: Vec::new(),
             newly_set: Vec::new(),
             last_words: None,

@@ -5,11 +5,13 @@ mod replies;
 
 use std::time::Instant;
 
+use pgimbal_wire::error::{ErrorFields, Severity, SqlState};
 use pgimbal_wire::frame::{self, HEADER_LEN, Header};
 use pgimbal_wire::tag::backend;
 
 use crate::client_turn::emit_made;
 use crate::ids::ServerId;
+use crate::in_flight::Progress;
 use crate::owed::{Owed, OwnQuery};
 use crate::plan::{HOLD_LIMIT, Judged, Plan, Stop};
 use crate::pool::Pool;
@@ -105,6 +107,7 @@ pub(crate) fn judge_idle(pooler: &mut Pooler, id: ServerId, buf: &[u8]) -> IdleW
                 let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
                     return IdleWord::Dead;
                 };
+                replies::note_hot_standby(server, &mut pooler.pools[server.pool.index()], name);
                 server.reported = pooler.tables.reported.with(&server.reported, name, value);
             }
             backend::ERROR_RESPONSE => {
@@ -119,6 +122,9 @@ pub(crate) fn judge_idle(pooler: &mut Pooler, id: ServerId, buf: &[u8]) -> IdleW
 
 impl ServerTurn<'_> {
     fn run(mut self) -> Judged {
+        if self.pool.is_clustered() && self.dies_unanswered() {
+            return Judged { taken: 0, stop: Stop::Fault };
+        }
         let stop = loop {
             if let Err(stop) = self.step() {
                 break stop;
@@ -129,6 +135,43 @@ impl ServerTurn<'_> {
         stats.server_bytes_out += self.plan.to_server.bytes();
         stats.client_bytes_out += self.plan.to_client.bytes();
         Judged { taken: self.at as u32, stop }
+    }
+
+    /// Whether the server takes its leave in what has come before it has answered anything: then
+    /// nothing of it is forwarded, so that the statement can be run again.
+    fn dies_unanswered(&mut self) -> bool {
+        const READY: [u8; 5] = *b"Z\0\0\0\x05";
+        let answers = self.buf.len() >= 6 && self.buf[self.buf.len() - 6..].starts_with(&READY);
+        if answers
+            || self.session.is_none()
+            || self.server.body != Body::None
+            || self.server.in_flight.progress() != Progress::Unanswered
+        {
+            return false;
+        }
+        let (mut at, mut completed) = (self.at, false);
+        while let Ok(Some(header)) = frame::peek(&self.buf[at..]) {
+            let Some(body) = self.buf.get(at + HEADER_LEN..at + header.total as usize) else {
+                return false;
+            };
+            match header.tag {
+                backend::READY_FOR_QUERY => return false,
+                backend::COMMAND_COMPLETE => completed = true,
+                backend::NOTICE_RESPONSE if is_last_notice(body) => return true,
+                backend::ERROR_RESPONSE => {
+                    let fatal = ErrorFields::parse(body).is_ok_and(|error| {
+                        matches!(error.severity, Severity::Fatal | Severity::Panic)
+                    });
+                    if fatal && !completed {
+                        self.server.last_words = Some(body.into());
+                    }
+                    return fatal;
+                }
+                _ => {}
+            }
+            at += header.total as usize;
+        }
+        false
     }
 
     fn step(&mut self) -> Result<(), Stop> {
@@ -185,6 +228,7 @@ impl ServerTurn<'_> {
             }
             backend::COPY_OUT_RESPONSE | backend::COPY_BOTH_RESPONSE => Ok(self.rows()),
             backend::ERROR_RESPONSE => self.error(body),
+            backend::NOTICE_RESPONSE if is_last_notice(body) => Ok(Fate::Swallow),
             backend::NOTICE_RESPONSE => Ok(self.asynchronous()),
             backend::NOTIFICATION_RESPONSE => Ok(self.asynchronous()),
             backend::PARAMETER_STATUS => self.parameter_status(body),
@@ -219,7 +263,12 @@ impl ServerTurn<'_> {
         let have = (header.total as usize).min(self.buf.len() - self.at);
         let missing = header.total - have as u32;
         match fate {
-            Fate::Pass => self.plan.to_client.span(self.at, self.at + have),
+            Fate::Pass => {
+                if begins_answer(header.tag) {
+                    self.server.in_flight.answered();
+                }
+                self.plan.to_client.span(self.at, self.at + have);
+            }
             Fate::Swallow => {}
         }
         self.server.body = match fate {
@@ -259,4 +308,23 @@ impl ServerTurn<'_> {
             _ => None,
         }
     }
+}
+
+/// Whether a message is a part of an answer that is not complete by it.
+const fn begins_answer(tag: u8) -> bool {
+    !matches!(
+        tag,
+        backend::NOTICE_RESPONSE
+            | backend::NOTIFICATION_RESPONSE
+            | backend::PARAMETER_STATUS
+            | backend::READY_FOR_QUERY
+    )
+}
+
+/// Whether a notice says that the server goes down: it proves nothing of what was running (a row
+/// may be committed behind it), and the client is told what is known when the connection ends.
+fn is_last_notice(body: &[u8]) -> bool {
+    ErrorFields::parse(body).is_ok_and(|notice| {
+        notice.code == SqlState::ADMIN_SHUTDOWN || notice.code == SqlState::CRASH_SHUTDOWN
+    })
 }

@@ -1,6 +1,7 @@
 //! One client session as the core sees it. Its socket is the driver's.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::cancel::CancelKey;
@@ -8,8 +9,10 @@ use crate::effect::Effect;
 use crate::ids::{PoolId, ServerId, SessionId};
 use crate::offline::Offline;
 use crate::pin::Pin;
+use crate::pooler::error_body;
 use crate::prepared::{ClientStatements, StatementKind};
 use crate::reported::Reported;
+use crate::rerun::{self, Rerun};
 use crate::server::{Body, UnnamedStatement};
 use crate::settings::ClientSettings;
 use crate::text::{Reading, Scanner};
@@ -19,8 +22,10 @@ use crate::text::{Reading, Scanner};
 pub struct Session {
     /// Its own id.
     pub id: SessionId,
-    /// The pool that serves it.
+    /// The pool that it belongs to.
     pub pool: PoolId,
+    /// The pool whose server connection it has or waits for: that, or one of its replicas.
+    pub serving: PoolId,
     /// Its tie to a server connection.
     pub link: Link,
     /// What the extended protocol lets through.
@@ -52,6 +57,8 @@ pub struct Session {
     /// Names to close on the server after the next Sync: probes for duplicates, and names that were
     /// lent.
     pub close_after_sync: Vec<Box<[u8]>>,
+    /// Whether its segment is being run again.
+    pub rerun: Rerun,
     /// The errors that stand in for a server that is not there.
     pub offline: Option<Box<Offline>>,
     /// The message with which the client's connection is ended, once somebody has decided so.
@@ -139,6 +146,16 @@ impl Link {
 }
 
 impl Session {
+    /// Its next segment is answered with this error; one that was to be run again, with the truth
+    /// that nobody knows what became of it.
+    pub(crate) fn refuse(&mut self, error: Arc<[u8]>) {
+        let error = match std::mem::replace(&mut self.rerun, Rerun::No) {
+            Rerun::No => error,
+            Rerun::Due(_) | Rerun::Running(_) => error_body(&rerun::outcome_unknown()),
+        };
+        self.offline = Some(Box::new(Offline::refused(error)));
+    }
+
     /// Its unnamed statement is another one from now on, or none.
     pub fn set_unnamed(&mut self, unnamed: Option<Unnamed>) {
         self.unnamed = unnamed;

@@ -110,6 +110,8 @@ pub struct SharedPool {
     pub database: Arc<SharedDatabase>,
     /// Server connections of the user, over all databases.
     pub user_open: Arc<SharedCount>,
+    /// What is shared with the other pools of the cluster.
+    pub cluster: Option<Arc<SharedCluster>>,
     welcome: Mutex<Option<Arc<Welcome>>>,
     dials: Mutex<Dials>,
 }
@@ -132,6 +134,18 @@ pub struct Failure {
     /// When the next attempt may be made.
     pub retry_at: Instant,
     pause: Duration,
+    audience: Audience,
+    /// When the failures began that this is the last of.
+    since: Instant,
+}
+
+/// Who is told of a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Everybody who waits.
+    Waiters,
+    /// Nobody: another node may serve those who wait.
+    Nobody,
 }
 
 /// The first pause after a failed dial; it doubles up to `server_login_retry`.
@@ -158,9 +172,17 @@ impl SharedPool {
             shares: (0..workers).map(|_| Share::default()).collect(),
             database,
             user_open: user,
+            cluster: None,
             welcome: Mutex::new(None),
             dials: Mutex::new(Dials::default()),
         }
+    }
+
+    /// The same, of a cluster.
+    #[must_use]
+    pub fn of_cluster(mut self, cluster: Arc<SharedCluster>) -> Self {
+        self.cluster = Some(cluster);
+        self
     }
 
     /// Takes the place of one more server connection of `worker`'s, if every limit allows it, no
@@ -196,7 +218,13 @@ impl SharedPool {
     }
 
     /// A server connection could not be opened: a pause follows, at most `longest`.
-    pub fn dial_failed(&self, error: Arc<[u8]>, now: Instant, longest: Duration) {
+    pub fn dial_failed(
+        &self,
+        error: Arc<[u8]>,
+        now: Instant,
+        longest: Duration,
+        audience: Audience,
+    ) {
         let mut dials = self.dials();
         let first = FIRST_RETRY.min(longest);
         let pause = match &dials.failure {
@@ -205,7 +233,8 @@ impl SharedPool {
             Some(last) => (last.pause * 2).min(longest),
             None => first,
         };
-        let failure = Some(Failure { error, retry_at: now + pause, pause });
+        let since = dials.failure.as_ref().map_or(now, |last| last.since);
+        let failure = Some(Failure { error, retry_at: now + pause, pause, audience, since });
         *dials = Dials { proven: false, probing: false, failure };
     }
 
@@ -223,7 +252,18 @@ impl SharedPool {
         }
         let dials = self.dials();
         let failure = dials.failure.as_ref().filter(|failure| failure.retry_at > now)?;
+        if failure.audience == Audience::Nobody {
+            return None;
+        }
         Some(Arc::clone(&failure.error))
+    }
+
+    /// Since when attempts have failed of which nobody is told.
+    #[must_use]
+    pub fn quietly_failing_since(&self) -> Option<Instant> {
+        let dials = self.dials();
+        let quiet = dials.failure.as_ref().filter(|f| f.audience == Audience::Nobody)?;
+        Some(quiet.since)
     }
 
     fn dials(&self) -> MutexGuard<'_, Dials> {
@@ -336,13 +376,13 @@ mod tests {
         let slot = pool.open(WorkerId(0), limits, start).unwrap();
         assert!(pool.open(WorkerId(1), limits, start).is_none(), "one is out already");
         drop(slot);
-        pool.dial_failed(Arc::from(&b"no"[..]), start, Duration::from_secs(15));
+        pool.dial_failed(Arc::from(&b"no"[..]), start, Duration::from_secs(15), Audience::Waiters);
         assert_eq!(pool.standing_failure(start).as_deref(), Some(&b"no"[..]));
         assert!(pool.open(WorkerId(1), limits, start).is_none(), "too soon");
         let later = start + FIRST_RETRY;
         assert!(pool.standing_failure(later).is_none());
         let first = pool.open(WorkerId(1), limits, later).unwrap();
-        pool.dial_failed(Arc::from(&b"no"[..]), later, Duration::from_secs(15));
+        pool.dial_failed(Arc::from(&b"no"[..]), later, Duration::from_secs(15), Audience::Waiters);
         drop(first);
         assert!(pool.open(WorkerId(1), limits, later + FIRST_RETRY).is_none(), "pauses double");
         let _one = pool.open(WorkerId(1), limits, later + 2 * FIRST_RETRY).unwrap();

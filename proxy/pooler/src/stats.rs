@@ -53,6 +53,8 @@ impl WaitHistogram {
 pub struct PoolStats {
     /// Transactions ended (a statement outside a transaction block is one).
     pub transactions: u64,
+    /// Those of them that ended on a replica.
+    pub replica_transactions: u64,
     /// Simple queries and Executes.
     pub queries: u64,
     /// Bytes read from clients.
@@ -98,6 +100,7 @@ impl PoolStats {
     /// Adds another worker's counters.
     pub fn add(&mut self, other: &Self) {
         self.transactions += other.transactions;
+        self.replica_transactions += other.replica_transactions;
         self.queries += other.queries;
         self.client_bytes_in += other.client_bytes_in;
         self.client_bytes_out += other.client_bytes_out;

@@ -79,6 +79,9 @@ impl Pooler {
         }
         self.refuse_overdue(id, now);
         self.dismiss_overdue_logins(id, now);
+        if self.hold_of(&self.pools[id.index()]).is_some() {
+            self.ask_for_primary(id, now);
+        }
         self.dial_if_wanted(id, now);
         let Some(waited) = self.longest_wait(id, now).filter(|waited| *waited >= ASK_AFTER) else {
             return;
@@ -98,6 +101,16 @@ impl Pooler {
     fn refuse_overdue(&mut self, id: PoolId, now: Instant) {
         let limit = self.pools[id.index()].config.pool.query_wait_timeout;
         while let Some((waiter, waited)) = self.first_waiter(id, now) {
+            let hold = self
+                .hold_of(&self.pools[id.index()])
+                .filter(|hold| (now - hold.since).min(waited) >= hold.limit);
+            if hold.is_some() {
+                let error = self.hold_is_over(&self.pools[id.index()]);
+                self.pools[id.index()].stats.error(SqlState::CANNOT_CONNECT_NOW);
+                self.count_failed(id);
+                self.refuse_waiter(waiter, &error);
+                continue;
+            }
             if waited < limit {
                 return;
             }
@@ -116,6 +129,8 @@ impl Pooler {
     /// Logins that have waited as long for the pool's first server connection are told too.
     fn dismiss_overdue_logins(&mut self, id: PoolId, now: Instant) {
         let limit = self.pools[id.index()].config.pool.query_wait_timeout;
+        let hold = self.hold_of(&self.pools[id.index()]);
+        let limit = hold.map_or(limit, |hold| limit.min(hold.limit));
         let logins = self.pools[id.index()].logins.iter().copied();
         let overdue: Vec<SessionId> = logins
             .filter(|login| self.session(*login).is_none_or(|s| now - s.connected_at >= limit))
@@ -124,8 +139,16 @@ impl Pooler {
             self.pools[id.index()].logins.retain(|other| *other != login);
             self.dismiss(
                 login,
-                SqlState::TOO_MANY_CONNECTIONS,
-                "no server connection could be opened within query_wait_timeout",
+                if hold.is_some() {
+                    SqlState::CANNOT_CONNECT_NOW
+                } else {
+                    SqlState::TOO_MANY_CONNECTIONS
+                },
+                if hold.is_some() {
+                    "no primary within failover_hold"
+                } else {
+                    "no server connection could be opened within query_wait_timeout"
+                },
             );
         }
     }

@@ -61,6 +61,9 @@ pub enum DialFault {
     /// The server refused; the body of its ErrorResponse.
     #[error("{}", server_text(.0))]
     Server(Box<[u8]>),
+    /// The server did not say what it is.
+    #[error("the server does not say which node of its cluster it is: {0}")]
+    Astray(String),
     /// The login cannot go on from our side.
     #[error(transparent)]
     Login(#[from] ServerLoginError),
@@ -83,6 +86,30 @@ impl DialError {
             whom = format!("{whom} ({address})");
         }
         Self(Arc::new(Inner { whom, fault }))
+    }
+
+    pub(crate) fn astray(target: &Target, address: &Address, why: String) -> Self {
+        Self::new(target, Some(address), DialFault::Astray(why))
+    }
+
+    /// Whether the server is not there, or accepts nobody for now, so that another node of its
+    /// cluster may do instead.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        match &self.0.fault {
+            DialFault::Server(_) => matches!(
+                self.sqlstate(),
+                SqlState::CANNOT_CONNECT_NOW | SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN
+            ),
+            DialFault::NoAddress
+            | DialFault::Resolve(_)
+            | DialFault::Connect(_)
+            | DialFault::Timeout(_)
+            | DialFault::Io(_)
+            | DialFault::Closed
+            | DialFault::Astray(_) => true,
+            _ => false,
+        }
     }
 
     /// What went wrong.

@@ -102,6 +102,9 @@ const COUNTERS: &[Counter] = &[
         "Transactions ended; a statement outside a transaction block is one.",
         |p| p.stats.transactions,
     ),
+    ("pgimbal_reads_on_replicas_total", "Transactions that ended on a replica.", |p| {
+        p.stats.replica_transactions
+    }),
     ("pgimbal_queries_total", "Simple queries and Executes.", |p| p.stats.queries),
     ("pgimbal_client_received_bytes_total", "Bytes read from clients.", |p| {
         p.stats.client_bytes_in

@@ -107,6 +107,12 @@ impl Inbox {
         }
     }
 
+    /// Holds more, in front of what is held.
+    pub(super) fn prepend(&mut self, mut bytes: Vec<u8>) {
+        bytes.append(&mut self.held);
+        self.held = bytes;
+    }
+
     /// Holds more, behind what is held.
     pub(super) fn append(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);

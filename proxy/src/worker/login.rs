@@ -6,7 +6,7 @@ use std::time::Instant;
 use pgimbal_pooler::arrival::session_of;
 use pgimbal_pooler::cancel::{CancelKey, LONG_SECRET};
 use pgimbal_pooler::ids::WorkerId;
-use pgimbal_pooler::pool::PoolKey;
+use pgimbal_pooler::pool::{Place, PoolKey};
 use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::startup::ProtocolVersion;
 use tokio::sync::oneshot;
@@ -96,7 +96,11 @@ impl Worker {
                     .hint("Raise max_client_conn, or close connections that are not needed.");
             return refuse(client, report).await;
         }
-        let key = PoolKey { database: client.database.clone(), user: client.user.clone() };
+        let key = PoolKey {
+            database: client.database.clone(),
+            user: client.user.clone(),
+            place: Place::Primary,
+        };
         let directory = std::sync::Arc::clone(&self.state.borrow().directory);
         let Some(entry) = directory.pool(&key) else {
             // The configuration has changed while the client logged in.

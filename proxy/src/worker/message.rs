@@ -106,7 +106,7 @@ impl Worker {
             }
             Message::Ask { pool, by } => self.asked(&pool, by),
             Message::TakeIn(moved) => self.take_in(*moved),
-            Message::Topology { .. } => {}
+            Message::Topology { cluster, view } => self.follow(&cluster, view),
             Message::Reload(directory, login) => self.reload(directory, login),
             Message::Drain => self.state.borrow_mut().pooler.drain(),
             Message::Stop => {}
@@ -154,6 +154,8 @@ impl Worker {
         let target = Arc::clone(&entry.target);
         let id = state.pooler.pool(key, || (entry.config, entry.shared));
         state.targets.push(target);
+        drop(state);
+        self.add_replicas(id);
         Some(id)
     }
 

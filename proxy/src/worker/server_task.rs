@@ -6,9 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pgimbal_pooler::cluster::Found;
 use pgimbal_pooler::ids::ServerId;
 use pgimbal_pooler::server::BackendKey;
-use pgimbal_pooler::server_life::Dialed;
+use pgimbal_pooler::server_life::{DialFailure, Dialed};
+use pgimbal_pooler::topology::NodeId;
 use pgimbal_wire::encode;
 use pgimbal_wire::error::Severity;
 use pgimbal_wire::frame::HEADER_LEN;
@@ -16,6 +18,8 @@ use pgimbal_wire::frame::HEADER_LEN;
 use super::Worker;
 use super::servers::ServerIo;
 use crate::dial::{self, DialError};
+use crate::topology::probe;
+use crate::transport::Conversation;
 
 /// How long a backend may take to end after Terminate. One that is busy is sent a cancel request
 /// first; one that still does not end is left to the server, and its place is given back.
@@ -27,10 +31,19 @@ impl Worker {
         let state = self.state.borrow();
         let pool = state.pooler.server(id).map(|server| server.pool);
         let Some(target) = pool.and_then(|pool| state.target(pool)) else { return };
+        let node = state.pooler.destination(id).cloned();
         drop(state);
+        let target = match &node {
+            Some(node) => Arc::new(target.at(node.host.clone(), node.port)),
+            None => target,
+        };
         let worker = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let result = Box::pin(dial::dial(&target)).await;
+            let result = match (result, node) {
+                (Ok(dialed), Some(node)) => Box::pin(locate(&target, dialed, node.id)).await,
+                (result, _) => result.map(|dialed| (dialed, None)),
+            };
             worker.dial_ended(id, target, result);
         });
     }
@@ -39,12 +52,12 @@ impl Worker {
         self: &Rc<Self>,
         id: ServerId,
         target: Arc<dial::Target>,
-        result: Result<dial::Dialed, DialError>,
+        result: Result<(dial::Dialed, Option<Found>), DialError>,
     ) {
         let now = Instant::now();
         let mut state = self.state.borrow_mut();
         match result {
-            Ok(dialed) => {
+            Ok((dialed, found)) => {
                 let dial::Dialed { transport, cancel, parameters, address, residual } = dialed;
                 let backend_key = cancel.as_ref().map_or_else(BackendKey::default, |cancel| {
                     BackendKey { process_id: cancel.process_id, secret: cancel.key.clone() }
@@ -53,7 +66,7 @@ impl Worker {
                 state
                     .servers
                     .insert(id, ServerIo::new(transport, address, target, cancel, residual));
-                state.pooler.dialed(id, Dialed { backend_key, parameters }, now);
+                state.pooler.dialed(id, Dialed { backend_key, parameters, found }, now);
             }
             Err(error) => {
                 tracing::warn!(
@@ -63,7 +76,11 @@ impl Worker {
                 let mut message = Vec::new();
                 error.encode(Severity::Error, &mut message);
                 let body = message.get(HEADER_LEN..).unwrap_or_default();
-                state.pooler.dial_failed(id, body.into(), now);
+                let failure = match error.is_unreachable() {
+                    true => DialFailure::Unreachable,
+                    false => DialFailure::Refused,
+                };
+                state.pooler.dial_failed(id, body.into(), failure, now);
             }
         }
         drop(state);
@@ -110,6 +127,30 @@ impl Worker {
 }
 
 /// Terminate, then whatever the server still sends, up to its end.
+/// Asks a server connection that was opened for a cluster where it leads: a name may lead
+/// elsewhere than it says.
+async fn locate(
+    target: &dial::Target,
+    dialed: dial::Dialed,
+    node: NodeId,
+) -> Result<(dial::Dialed, Option<Found>), DialError> {
+    let dial::Dialed { transport, cancel, parameters, address, residual } = dialed;
+    let mut conversation = Conversation::new(transport);
+    conversation.inbox = residual;
+    let asked = tokio::time::timeout(target.connect_timeout, probe::ask(&mut conversation)).await;
+    let report = match asked {
+        Ok(Ok(report)) => report,
+        Ok(Err(fault)) => return Err(DialError::astray(target, &address, fault.to_string())),
+        Err(_) => {
+            return Err(DialError::astray(target, &address, "no answer in time".to_owned()));
+        }
+    };
+    let Conversation { transport, inbox, .. } = conversation;
+    let residual = if inbox.is_empty() { Vec::new() } else { inbox };
+    let dialed = dial::Dialed { transport, cancel, parameters, address, residual };
+    Ok((dialed, Some(Found { node, report })))
+}
+
 async fn say_goodbye(mut io: ServerIo) {
     let mut terminate = Vec::new();
     encode::terminate(&mut terminate);

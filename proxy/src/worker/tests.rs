@@ -10,7 +10,7 @@ use pgimbal_pooler::arrival::Greeting;
 use pgimbal_pooler::cancel::{CancelKey, LONG_SECRET};
 use pgimbal_pooler::checkout::Checkout;
 use pgimbal_pooler::ids::{ServerId, SessionId, WorkerId};
-use pgimbal_pooler::pool::PoolKey;
+use pgimbal_pooler::pool::{Place, PoolKey};
 use pgimbal_pooler::pooler::{Action, Pooler};
 use pgimbal_pooler::prepared::StatementKey;
 use pgimbal_pooler::server::{BackendKey, ServerState};
@@ -69,7 +69,7 @@ fn worker() -> Rc<Worker> {
 
 /// A client of the worker, its task not yet running, and the application's end of its socket.
 fn client(worker: &Rc<Worker>) -> (Client, UnixStream) {
-    let key = PoolKey { database: "app".into(), user: "app".into() };
+    let key = PoolKey { database: "app".into(), user: "app".into(), place: Place::Primary };
     let pool = worker.pool(&key).expect("a pool");
     let session =
         worker.state.borrow_mut().pooler.arrive(pool, Instant::now(), |process_id| {
@@ -90,7 +90,7 @@ fn link(worker: &Worker, session: SessionId) -> (ServerId, UnixStream) {
     assert_eq!(state.pooler.checkout(session, now), Checkout::Waiting);
     let mut actions = Vec::new();
     state.pooler.take_actions(&mut actions);
-    let dialed = Dialed { backend_key: BackendKey::default(), parameters: Vec::new() };
+    let dialed = Dialed { backend_key: BackendKey::default(), parameters: Vec::new(), found: None };
     let server = actions.iter().find_map(|action| match action {
         Action::Dial(server) => Some(*server),
         _ => None,

@@ -3,10 +3,10 @@
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use pgimbal_pooler::broken::Aftermath;
 use pgimbal_pooler::checkout::Checkout;
 use pgimbal_pooler::ids::ServerId;
 use pgimbal_pooler::plan::{HOLD_LIMIT, Stop};
-use pgimbal_pooler::server_life::Aftermath;
 use pgimbal_pooler::session::{Link, Presence};
 
 use super::client::{Client, InputState, Stage};
@@ -168,8 +168,13 @@ impl Turn<'_, '_> {
         state.servers.drop_io(server);
         let source = Source { judged: &[], made: &state.plan.scratch };
         self.client.send(&mut state.free, self.cx, source, &state.plan.to_client);
-        if aftermath == Aftermath::Ends && matches!(self.client.stage, Stage::Serving) {
-            self.client.stage = Stage::Closing;
+        match aftermath {
+            Aftermath::Survives => {}
+            Aftermath::Again(bytes) => self.client.inbox.prepend(bytes),
+            Aftermath::Ends if matches!(self.client.stage, Stage::Serving) => {
+                self.client.stage = Stage::Closing;
+            }
+            Aftermath::Ends => {}
         }
         self.client.unblock();
     }

@@ -21,12 +21,14 @@ impl SqlState {
     pub const CANNOT_CONNECT: Self = Self(*b"08001");
     pub const REJECTED_CONNECTION: Self = Self(*b"08004");
     pub const CONNECTION_FAILURE: Self = Self(*b"08006");
+    pub const TRANSACTION_RESOLUTION_UNKNOWN: Self = Self(*b"08007");
     pub const PROTOCOL_VIOLATION: Self = Self(*b"08P01");
     pub const FEATURE_NOT_SUPPORTED: Self = Self(*b"0A000");
     pub const NUMERIC_VALUE_OUT_OF_RANGE: Self = Self(*b"22003");
     pub const CHARACTER_NOT_IN_REPERTOIRE: Self = Self(*b"22021");
     pub const INVALID_PARAMETER_VALUE: Self = Self(*b"22023");
     pub const ACTIVE_SQL_TRANSACTION: Self = Self(*b"25001");
+    pub const READ_ONLY_SQL_TRANSACTION: Self = Self(*b"25006");
     pub const NO_ACTIVE_SQL_TRANSACTION: Self = Self(*b"25P01");
     pub const IN_FAILED_SQL_TRANSACTION: Self = Self(*b"25P02");
     pub const IDLE_IN_TRANSACTION_SESSION_TIMEOUT: Self = Self(*b"25P03");
@@ -38,6 +40,8 @@ impl SqlState {
     pub const SYNTAX_ERROR: Self = Self(*b"42601");
     pub const UNDEFINED_OBJECT: Self = Self(*b"42704");
     pub const DUPLICATE_PSTATEMENT: Self = Self(*b"42P05");
+    pub const INVALID_TRANSACTION_TERMINATION: Self = Self(*b"2D000");
+    pub const SERIALIZATION_FAILURE: Self = Self(*b"40001");
     pub const INSUFFICIENT_PRIVILEGE: Self = Self(*b"42501");
     pub const INSUFFICIENT_RESOURCES: Self = Self(*b"53000");
     pub const TOO_MANY_CONNECTIONS: Self = Self(*b"53300");

@@ -10,10 +10,10 @@ use crate::effect::{Effect, Effects};
 use crate::owed::{Owed, ParseInFlight};
 use crate::plan::Stop;
 use crate::prepared::StatementKind;
-use crate::server::{Body, UnnamedStatement};
+use crate::server::{Body, Ending, UnnamedStatement};
 use crate::session::{ClientBody, Phase};
 use crate::shared::PinSlot;
-use crate::text::{self, Scanner, Statements, Taint, Taints, Verdict};
+use crate::text::{self, Chain, Scanner, Statement, Statements, Taint, Taints, Verdict};
 
 /// Why a text is not let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +122,7 @@ impl ClientTurn<'_> {
             self.session.pin.taint(verdict.taints, slot);
         }
         if let Some(server) = self.server.as_deref_mut() {
-            server.since_ready.may_commit |= verdict.marks.may_commit();
+            server.since_ready.ending = ending(server.since_ready.ending, verdict);
             server.schema_change |= verdict.marks.may_change_schema();
         }
     }
@@ -269,6 +269,17 @@ fn is_large_object(body: &[u8]) -> bool {
         u32::from_be_bytes(*oid),
         715 | 764 | 945 | 952..=958 | 964 | 1004 | 3170..=3172 | 3457..=3460
     )
+}
+
+/// What a text adds to what is known of the end of a transaction block.
+fn ending(before: Ending, verdict: &Verdict<'_>) -> Ending {
+    let rolls_back =
+        matches!(verdict.statements, Statements::One(Statement::Rollback { chain: Chain::No }));
+    match before {
+        _ if !verdict.marks.may_commit() => before,
+        Ending::No if rolls_back => Ending::Rollback,
+        _ => Ending::MayCommit,
+    }
 }
 
 /// What a text means when a statement of it is executed.

@@ -7,7 +7,8 @@ use crate::link;
 use crate::owed::{Owed, OwnQuery};
 use crate::plan::Stop;
 use crate::prepared::write_server_name;
-use crate::server::SinceReady;
+use crate::rerun::Rerun;
+use crate::server::{Ending, SinceReady};
 use crate::server_statements::Found;
 use crate::session::{Link, Presence, Session};
 use crate::settings::SettingsId;
@@ -29,14 +30,20 @@ impl ServerTurn<'_> {
         self.server.since_ready = SinceReady {
             segment_open: since.segment_open,
             // It may be a later one of a pipeline.
-            may_commit: since.may_commit && !self.server.owed.is_empty(),
+            ending: match self.server.owed.is_empty() {
+                true => Ending::No,
+                false => since.ending,
+            },
             ..SinceReady::default()
         };
+        self.server.in_flight.settled(self.server.owed.is_empty() && !since.segment_open);
         self.freed = Freed::Perhaps;
         match settled {
+            // The end of the transaction around it is the client's ReadyForQuery.
+            Owed::Sync | Owed::Query(_) if self.runs_again() => Ok(Fate::Swallow),
             Owed::Sync | Owed::Query(_) => {
                 if status == TransactionStatus::Idle {
-                    self.pool.stats.transactions += 1;
+                    self.pool.count_transaction();
                 }
                 if !self.server.newly_set.is_empty()
                     && let Some(session) = self.session.as_deref_mut()
@@ -55,6 +62,11 @@ impl ServerTurn<'_> {
             Owed::Own(kind) => self.own_query_ended(kind, since.failed),
             _ => Ok(Fate::Swallow),
         }
+    }
+
+    fn runs_again(&self) -> bool {
+        let session = self.session.as_deref();
+        session.is_some_and(|session| matches!(session.rerun, Rerun::Running(_)))
     }
 
     /// The settings and the schema follow the fate of the transaction.
@@ -121,7 +133,7 @@ impl ServerTurn<'_> {
     }
 
     fn own_query_ended(&mut self, kind: OwnQuery, failed: bool) -> Result<Fate, Stop> {
-        if failed && kind != OwnQuery::Setup {
+        if failed && !matches!(kind, OwnQuery::Setup | OwnQuery::RerunEnd) {
             // Nobody can say in which state it is.
             return Err(Stop::Fault);
         }
@@ -137,7 +149,14 @@ impl ServerTurn<'_> {
                 // It stands for the client's own.
                 return Ok(Fate::Pass);
             }
-            OwnQuery::SetupFirst => self.freed = Freed::No,
+            OwnQuery::RerunEnd => {
+                self.pool.count_transaction();
+                if let Some(session) = self.session.as_deref_mut() {
+                    session.rerun = Rerun::No;
+                }
+                return Ok(Fate::Pass);
+            }
+            OwnQuery::SetupFirst | OwnQuery::RerunBegin => self.freed = Freed::No,
             OwnQuery::Rollback | OwnQuery::CustomReset | OwnQuery::Reset => {}
         }
         if kind == OwnQuery::Reset {

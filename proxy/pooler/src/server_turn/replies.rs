@@ -10,13 +10,17 @@ use crate::effect::Effect;
 use crate::link;
 use crate::owed::{DescribeInFlight, NameChange, Origin, Owed, OwnQuery, Reply, UnnamedBefore};
 use crate::plan::{HOLD_LIMIT, Stop};
-use crate::server::UnnamedStatement;
+use crate::pool::{Place, Pool};
+use crate::rerun::{self, Rerun};
+use crate::server::{Server, UnnamedStatement};
 use crate::session::{Link, Phase, Session};
+use crate::topology::Nudge;
 
 impl ServerTurn<'_> {
     /// CommandComplete: the last reply of an Execute, or one of a query's.
     pub(super) fn command_complete(&mut self, body: &[u8]) -> Result<Fate, Stop> {
         self.server.copy_in = false;
+        self.server.in_flight.completed();
         if self.session.as_ref().is_some_and(|session| session.settings.changed_in_transaction()) {
             self.transaction_tag(body);
         }
@@ -106,10 +110,19 @@ impl ServerTurn<'_> {
         if fields.code == SqlState::FEATURE_NOT_SUPPORTED && is_stale_plan(body) {
             self.pool.shared.database.schema_changed();
         }
+        if fields.code == SqlState::READ_ONLY_SQL_TRANSACTION
+            && let Some(epoch) = self.server.epoch
+            && self.pool.key.place == Place::Primary
+        {
+            self.pool.nudge = Some(Nudge::ReadOnly(epoch.node));
+        }
         self.server.since_ready.failed = true;
         self.server.copy_in = false;
+        let fate = self.error_of_statement(fields.code);
         match self.server.owed.front() {
-            Some(Owed::Query(_)) => Ok(Fate::Pass),
+            Some(Owed::Query(_)) => Ok(fate),
+            // It stands for the client's own end.
+            Some(Owed::Own(OwnQuery::RerunEnd)) => Ok(Fate::Pass),
             Some(Owed::Own(OwnQuery::Setup | OwnQuery::SetupFirst)) => {
                 self.refuse_session(body);
                 Ok(Fate::Swallow)
@@ -117,11 +130,22 @@ impl ServerTurn<'_> {
             Some(Owed::Own(_)) => Ok(Fate::Swallow),
             Some(_) => {
                 self.skip_to_sync();
-                Ok(Fate::Pass)
+                Ok(fate)
             }
             None if self.session.is_some() => Ok(Fate::Pass),
             None => Err(Stop::Fault),
         }
+    }
+
+    /// An error of the client's statement passes; that of one which is run again may prove nothing.
+    fn error_of_statement(&mut self, code: SqlState) -> Fate {
+        let runs_again =
+            self.session.as_ref().is_some_and(|session| matches!(session.rerun, Rerun::Running(_)));
+        if !(runs_again && rerun::proves_nothing(code)) {
+            return Fate::Pass;
+        }
+        self.plan.make_for_client(|out| rerun::outcome_unknown().encode_error(out));
+        Fate::Swallow
     }
 
     /// The server skips everything up to Sync: undoes what was noted ahead for it.
@@ -198,6 +222,7 @@ impl ServerTurn<'_> {
         let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
             return Err(Stop::Fault);
         };
+        note_hot_standby(self.server, self.pool, name);
         self.server.reported = self.tables.reported.with(&self.server.reported, name, value);
         let own = self.answers_own().is_some();
         let Some(session) = self.session.as_deref_mut() else { return Ok(Fate::Swallow) };
@@ -215,6 +240,15 @@ impl ServerTurn<'_> {
         }
         link::know_reported(session, &Rc::clone(&self.server.reported));
         Ok(Fate::Pass)
+    }
+}
+
+/// A server that begins or ends to be a standby says so on its connections (PostgreSQL 14 on).
+pub(super) fn note_hot_standby(server: &Server, pool: &mut Pool, name: &[u8]) {
+    if name == b"in_hot_standby"
+        && let Some(epoch) = server.epoch
+    {
+        pool.nudge = Some(Nudge::HotStandbyChanged(epoch.node));
     }
 }
 

@@ -149,8 +149,10 @@ impl Client {
                 return;
             }
             b'Z' => self.ready_got += 1,
-            b'E' if message::field(&body, b'M').contains(crate::world::REFUSAL) => {
-                self.disturbed = true
+            b'E' if message::field(&body, b'M').contains(crate::world::REFUSAL)
+                || message::field(&body, b'C') == "08007" =>
+            {
+                self.disturb();
             }
             _ => {}
         }

@@ -4,21 +4,27 @@
 mod actions;
 mod chaos;
 mod check;
+mod cluster;
 mod desk;
 mod driver;
+pub(crate) use cluster::Reign;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgimbal_config::{Host, PoolConfig, PoolMode, ResolvedPool, Route, ServerPassword};
+use pgimbal_config::{
+    Host, PoolConfig, PoolMode, ResolvedCluster, ResolvedPool, Route, ServerPassword,
+};
+use pgimbal_pooler::cluster::Found;
 use pgimbal_pooler::ids::{PoolId, ServerId, SessionId, WorkerId};
 use pgimbal_pooler::moving::Moving;
 use pgimbal_pooler::plan::Plan;
-use pgimbal_pooler::pool::PoolKey;
+use pgimbal_pooler::pool::{Place, PoolKey};
 use pgimbal_pooler::pooler::{Options, Pooler};
 use pgimbal_pooler::prepared::StatementKey;
 use pgimbal_pooler::shared::SharedPool;
+use pgimbal_pooler::topology::{NodeId, Nudge};
 
 use crate::client::{Client, Stage};
 use crate::postgres::Backend;
@@ -36,6 +42,8 @@ pub(crate) struct Troubles {
     pub(crate) vanishings: bool,
     pub(crate) cancels: bool,
     pub(crate) dial_failures: bool,
+    /// The primary dies now and then, in a world with a cluster.
+    pub(crate) failovers: bool,
 }
 
 /// The shape of a run.
@@ -49,6 +57,7 @@ pub(crate) struct Shape {
     /// The longest piece of a stream that arrives at once.
     pub(crate) chunk: usize,
     pub(crate) troubles: Troubles,
+    pub(crate) cluster: Option<ResolvedCluster>,
 }
 
 pub(crate) struct World {
@@ -69,6 +78,11 @@ pub(crate) struct World {
     /// How many dials in a hundred fail.
     dials_refused: usize,
     pub(crate) steps: usize,
+    pub(crate) nudges: Vec<Nudge>,
+    /// Nodes that let nobody in.
+    pub(crate) dead: Vec<NodeId>,
+    /// Where the story of the cluster stands.
+    pub(crate) reign: Reign,
 }
 
 /// A server connection as the driver has it, and the backend behind it.
@@ -82,6 +96,8 @@ pub(crate) struct Peer {
     id: ServerId,
     /// The last client that has left while it was linked.
     left_by: Option<usize>,
+    /// Where it leads, in a world with a cluster.
+    found: Option<Found>,
     stage: PeerStage,
 }
 
@@ -121,6 +137,7 @@ enum Later {
     Arrive {
         peer: usize,
         moving: Box<Moving>,
+        pool: PoolId,
         to: WorkerId,
     },
 }
@@ -130,11 +147,14 @@ impl World {
         let mut random = Random::new(seed);
         let refuses = shape.troubles.dial_failures;
         let now = Instant::now() + Duration::from_secs(10);
-        let shared =
-            Arc::new(SharedPool::new(usize::from(shape.workers), Arc::default(), Arc::default()));
+        let shared = SharedPool::new(usize::from(shape.workers), Arc::default(), Arc::default());
+        let shared = Arc::new(match shape.cluster {
+            Some(_) => shared.of_cluster(Arc::default()),
+            None => shared,
+        });
         let options =
             Options { client_idle_timeout: None, client_stall_timeout: Duration::from_secs(60) };
-        let key = PoolKey { database: "db".into(), user: "user".into() };
+        let key = PoolKey { database: "db".into(), user: "user".into(), place: Place::Primary };
         let config = Arc::new(resolved(&shape));
         let mut pool = PoolId(0);
         let poolers = (0..shape.workers)
@@ -153,7 +173,7 @@ impl World {
                 Client::new(number, worker, startup(&mut random), steps)
             })
             .collect();
-        Self {
+        let mut world = Self {
             random,
             now,
             looked_over: vec![now; usize::from(shape.workers)],
@@ -169,7 +189,14 @@ impl World {
             plan: Plan::default(),
             dials_refused: if refuses { 20 } else { 0 },
             steps: 0,
+            nudges: Vec::new(),
+            dead: Vec::new(),
+            reign: Reign::default(),
+        };
+        if world.shape.cluster.is_some() {
+            world.add_replicas();
         }
+        world
     }
 
     /// Lets every client do all it has to do, then looks whether everything has come to its end.
@@ -340,20 +367,22 @@ fn startup(random: &mut Random) -> Vec<(String, String)> {
     list
 }
 
-fn resolved(shape: &Shape) -> ResolvedPool {
+pub(crate) fn resolved(shape: &Shape) -> ResolvedPool {
     ResolvedPool {
         host: Host::Tcp("localhost".into()),
         port: 5432,
         dbname: "db".into(),
         user: "user".into(),
         login: ServerPassword::Fixed(None),
-        cluster: None,
+        cluster: shape.cluster.clone(),
         route: Route::Primary,
         tls: Default::default(),
         max_db_connections: None,
         max_user_connections: None,
         max_pinned: shape.max_pinned,
         pool: shape.pool.clone(),
+        cluster: shape.cluster.clone(),
+        route: Route::Primary,
     }
 }
 

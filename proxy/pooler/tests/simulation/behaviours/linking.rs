@@ -169,8 +169,10 @@ fn behaviour_06_a_death_in_the_middle_of_a_pipeline_is_told_once_for_each_sync()
     );
     world.peers[0].backend.die(None);
     world.settle();
-    let error = "E 08006 the server closed the connection unexpectedly";
-    assert_eq!(world.heard(0), [error, "Z I", error, "Z I", error, "Z I", error]);
+    let error =
+        "E 08007 the server connection was lost; whether the statement took effect is not known";
+    let unsent = "E 57P01 the server connection was lost, and what it ran is rolled back";
+    assert_eq!(world.heard(0), [error, "Z I", error, "Z I", error, "Z I", unsent]);
     assert_eq!(world.say(0, &m::sync()), ["Z I"]);
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Backend {
     pub(crate) asleep: Option<Asleep>,
     pub(crate) temporary: BTreeSet<String>,
     pub(crate) locks: u32,
+    /// The transaction block may not write.
+    read_only: bool,
     /// What was inserted, by transactions that are committed.
     pub(crate) committed: Vec<String>,
     pending: Vec<String>,
@@ -106,6 +108,7 @@ impl Backend {
             output: Vec::new(),
             held: Vec::new(),
             transaction: Transaction::None,
+            read_only: false,
             skipping: false,
             statements: BTreeMap::new(),
             portals: BTreeMap::new(),

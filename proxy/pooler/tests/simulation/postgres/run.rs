@@ -105,6 +105,10 @@ impl Backend {
                 let shown = format!("{} | {:?} {}", self.gucs.shown(), self.temporary, self.locks);
                 self.rows(&[shown])
             }
+            ("insert", _) if self.read_only => {
+                let text = "cannot execute INSERT in a read-only transaction";
+                return Err(Failure("25006", text.into()));
+            }
             ("insert", _) => {
                 self.pending.push(argument(1));
                 "INSERT 0 1".into()
@@ -228,6 +232,7 @@ impl Backend {
         }
         match first {
             "begin" => {
+                self.read_only = is(statement, &["begin", "transaction", "read", "only"]);
                 match std::mem::replace(&mut self.transaction, Transaction::None) {
                     Transaction::Implicit(snapshot) => {
                         self.transaction = Transaction::Block(snapshot)
@@ -317,6 +322,7 @@ impl Backend {
 
     pub(super) fn commit(&mut self) {
         self.transaction = Transaction::None;
+        self.read_only = false;
         self.gucs.committed();
         self.committed.append(&mut self.pending);
         self.portals.clear();
@@ -324,6 +330,7 @@ impl Backend {
 
     pub(super) fn rolled_back(&mut self, snapshot: &Snapshot) {
         self.gucs.standing = snapshot.before.clone();
+        self.read_only = false;
         self.gucs.committed();
         self.pending.clear();
         self.portals.clear();

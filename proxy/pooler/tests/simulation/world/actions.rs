@@ -3,7 +3,7 @@
 use pgimbal_pooler::ids::SessionId;
 use pgimbal_pooler::pooler::Action;
 use pgimbal_pooler::server::BackendKey;
-use pgimbal_pooler::server_life::Dialed;
+use pgimbal_pooler::server_life::{DialFailure, Dialed};
 
 use super::{Later, Peer, PeerStage, REFUSAL, World};
 use crate::client::Stage;
@@ -19,6 +19,7 @@ impl World {
                 Action::Dial(id) => {
                     self.by_server.insert((worker, id.slot, id.serial), self.peers.len());
                     self.later.push(Later::Dialed(self.peers.len()));
+                    let found = self.would_find(worker, id);
                     self.peers.push(Peer {
                         backend: Backend::new(&[]),
                         down: Vec::new(),
@@ -26,6 +27,7 @@ impl World {
                         worker,
                         id,
                         left_by: None,
+                        found,
                         stage: PeerStage::Dialing,
                     });
                 }
@@ -45,13 +47,16 @@ impl World {
                 Action::Give(id, to) => {
                     let at = self.peer_of(worker, id);
                     self.check_clean(worker, id);
+                    let pool = self.poolers[worker].server(id).map_or(self.pool, |s| s.pool);
                     let Some(moving) = self.poolers[worker].give_away(id, to) else {
                         panic!("what was to be given is not there")
                     };
                     self.by_server.remove(&(worker, id.slot, id.serial));
                     self.peers[at].stage = PeerStage::Moving;
-                    self.later.push(Later::Arrive { peer: at, moving: Box::new(moving), to });
+                    self.later.push(Later::Arrive { peer: at, moving: Box::new(moving), pool, to });
                 }
+                Action::Cut(id) => self.cut(worker, id),
+                Action::Nudge(_, nudge) => self.nudges.push(nudge),
                 Action::Ask(pool, to) => {
                     let by = self.poolers[worker].worker();
                     self.later.push(Later::Ask { to, pool, by });
@@ -91,9 +96,9 @@ impl World {
                 self.poolers[usize::from(to.0)].asked(pool, by);
                 self.take_actions(usize::from(to.0));
             }
-            Later::Arrive { peer, moving, to } => {
+            Later::Arrive { peer, moving, pool, to } => {
                 let worker = usize::from(to.0);
-                let id = self.poolers[worker].take_in(self.pool, *moving, self.now);
+                let id = self.poolers[worker].take_in(pool, *moving, self.now);
                 self.by_server.insert((worker, id.slot, id.serial), peer);
                 let taken = &mut self.peers[peer];
                 (taken.worker, taken.id, taken.stage) = (worker, id, PeerStage::Open);
@@ -105,19 +110,26 @@ impl World {
 
     fn dial_ends(&mut self, at: usize) {
         let (worker, id) = (self.peers[at].worker, self.peers[at].id);
-        if self.random.chance(self.dials_refused) {
+        let found = self.peers[at].found;
+        let dead = found.is_some_and(|found| self.dead.contains(&found.node));
+        if dead || self.random.chance(self.dials_refused) {
             self.peers[at].stage = PeerStage::Ended;
             self.peers[at].backend.die(None);
             self.by_server.remove(&(worker, id.slot, id.serial));
             let error = message::report(b'E', "FATAL", "53300", REFUSAL);
-            self.poolers[worker].dial_failed(id, error[5..].into(), self.now);
+            self.poolers[worker].dial_failed(
+                id,
+                error[5..].into(),
+                if dead { DialFailure::Unreachable } else { DialFailure::Refused },
+                self.now,
+            );
         } else {
             self.peers[at].stage = PeerStage::Open;
             let values = self.peers[at].backend.gucs.reported();
             let parameters =
                 values.iter().map(|(n, v)| (n.as_bytes().into(), v.as_bytes().into())).collect();
             let backend_key = BackendKey { process_id: at as u32, secret: [1, 2, 3, 4].into() };
-            self.poolers[worker].dialed(id, Dialed { backend_key, parameters }, self.now);
+            self.poolers[worker].dialed(id, Dialed { backend_key, parameters, found }, self.now);
         }
         self.take_actions(worker);
     }

@@ -14,6 +14,7 @@ impl World {
             0 if troubles.kills => self.server_dies(),
             1 if troubles.vanishings => self.client_vanishes(),
             2..5 if troubles.cancels => self.client_cancels(),
+            5 if troubles.failovers => self.reign_changes(),
             _ => false,
         }
     }
@@ -27,7 +28,9 @@ impl World {
             return false;
         };
         let (worker, id) = (self.peers[at].worker, self.peers[at].id);
-        self.note_loss(worker, id);
+        if let Some(number) = self.loses(worker, id) {
+            self.clients[number].disturb();
+        }
         if self.random.chance(50) {
             self.peers[at].backend.output.clear();
         }
@@ -39,15 +42,11 @@ impl World {
         true
     }
 
-    /// The client on a server connection will see more than its reference knows of.
-    pub(crate) fn note_loss(&mut self, worker: usize, id: ServerId) {
-        let Some(number) = self.client_on(worker, id) else { return };
-        let Some(session) = self.clients[number].session else { return };
-        let link = self.poolers[worker].session(session).map(|session| session.link);
-        let served = matches!(link, Some(Link::Ready(_) | Link::Cleaning(_)));
-        if served {
-            self.clients[number].disturb();
-        }
+    /// The client on a server connection, which may see more than its reference knows of.
+    pub(crate) fn loses(&self, worker: usize, id: ServerId) -> Option<usize> {
+        let number = self.client_on(worker, id)?;
+        let session = self.poolers[worker].session(self.clients[number].session?)?;
+        matches!(session.link, Link::Ready(_) | Link::Cleaning(_)).then_some(number)
     }
 
     fn client_vanishes(&mut self) -> bool {

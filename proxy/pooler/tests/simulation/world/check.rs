@@ -22,7 +22,7 @@ impl World {
             open += u32::from(peer.stage != PeerStage::Ended);
         }
         assert!(
-            open <= self.shape.pool.size + self.shape.pool.reserve_size,
+            open <= (self.shape.pool.size + self.shape.pool.reserve_size) * self.places(),
             "{open} servers are open"
         );
         let mut served = BTreeSet::new();

@@ -12,10 +12,23 @@ use crate::client::{Client, Stage};
 impl World {
     /// One worker, a pool, and clients 0 to 9, of whom nobody is there yet.
     pub(crate) fn desk(pool: PoolConfig) -> Self {
-        let troubles =
-            Troubles { kills: false, vanishings: false, cancels: true, dial_failures: false };
-        let shape =
-            Shape { workers: 1, clients: 10, steps: 1, pool, max_pinned: 100, chunk: 1, troubles };
+        let troubles = Troubles {
+            kills: false,
+            vanishings: false,
+            cancels: true,
+            dial_failures: false,
+            failovers: false,
+        };
+        let shape = Shape {
+            workers: 1,
+            clients: 10,
+            steps: 1,
+            pool,
+            max_pinned: 100,
+            chunk: 1,
+            troubles,
+            cluster: None,
+        };
         Self::desk_of(shape)
     }
 

@@ -1,12 +1,12 @@
 //! What the driver in `proxy` does, without sockets.
 
 use pgimbal_pooler::arrival::Greeting;
+use pgimbal_pooler::broken::Aftermath;
 use pgimbal_pooler::cancel::CancelKey;
 use pgimbal_pooler::checkout::Checkout;
 use pgimbal_pooler::departure::Departure;
 use pgimbal_pooler::ids::ServerId;
 use pgimbal_pooler::plan::{Piece, Pieces, Plan, Stop};
-use pgimbal_pooler::server_life::Aftermath;
 use pgimbal_pooler::session::Presence;
 
 use super::{PeerStage, World};
@@ -180,7 +180,9 @@ impl World {
                 Stop::Fault => {
                     let story =
                         number.map(|number| self.clients[number].story()).unwrap_or_default();
-                    assert!(self.faults_are_due(number), "a fault of the server:\n{story}");
+                    // A server that takes its leave is not listened to until its end.
+                    let due = self.peers[at].backend.closed || self.faults_are_due(number);
+                    assert!(due, "a fault of the server:\n{story}");
                     self.server_ends(at);
                 }
                 _ => {}
@@ -208,9 +210,9 @@ impl World {
 
     /// A server connection has ended.
     pub(crate) fn server_ends(&mut self, at: usize) {
-        self.note_loss(self.peers[at].worker, self.peers[at].id);
+        let (worker, id) = (self.peers[at].worker, self.peers[at].id);
+        let loss = self.loses(worker, id);
         let peer = &mut self.peers[at];
-        let (worker, id) = (peer.worker, peer.id);
         peer.stage = PeerStage::Ended;
         peer.backend.die(None);
         peer.down.clear();
@@ -220,17 +222,39 @@ impl World {
         let mut plan = std::mem::take(&mut self.plan);
         plan.clear();
         let aftermath = self.poolers[worker].server_gone(id, self.now, &mut plan);
+        // What is run again, the client does not notice; a transaction that is lost, it may.
+        let again = matches!(aftermath, Aftermath::Again(_)) && !self.is_offline(number);
+        if let Some(number) = loss.filter(|_| !again) {
+            self.clients[number].disturb();
+        }
         self.deliver(&plan, &[], None, number);
         self.plan = plan;
         self.take_actions(worker);
         let Some(number) = number else { return };
         match aftermath {
             Aftermath::Survives => self.go_on_after_server(number),
+            Aftermath::Again(mut bytes) => {
+                bytes.append(&mut self.clients[number].rest);
+                self.clients[number].rest = bytes;
+                self.go_on_after_server(number);
+            }
             Aftermath::Ends => {
                 self.clients[number].disturb();
                 self.depart(number, Presence::Vanished);
             }
         }
+    }
+
+    /// The proxy closes a server connection's socket without a word.
+    pub(crate) fn cut(&mut self, worker: usize, id: ServerId) {
+        let at = self.peer_of(worker, id);
+        self.server_ends(at);
+    }
+
+    fn is_offline(&self, number: Option<usize>) -> bool {
+        let client = number.map(|number| &self.clients[number]);
+        let session = client.and_then(|c| self.poolers[c.worker].session(c.session?));
+        session.is_some_and(|session| session.offline.is_some())
     }
 
     fn check_in(&mut self, worker: usize, server: ServerId) {

@@ -1,0 +1,85 @@
+//! Clients that wait while writes have nowhere to go: how many, and how long.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use pgimbal_wire::error::{Report, SqlState};
+
+use crate::ids::PoolId;
+use crate::pool::Pool;
+use crate::pooler::{Action, Pooler, error_body};
+use crate::topology::{Nudge, Writes};
+
+/// How often the prober is told that clients wait: as often as it looks while they do.
+const NUDGE_AGAIN: Duration = Duration::from_millis(100);
+
+/// Since when a pool's clients are held, and how long they may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hold {
+    pub(crate) since: Instant,
+    pub(crate) limit: Duration,
+}
+
+impl Pooler {
+    /// A client begins to wait for a pool that is held.
+    ///
+    /// # Errors
+    /// The body of an ErrorResponse when as many as may wait do already.
+    pub(crate) fn admit_held(&mut self, id: PoolId, now: Instant) -> Result<(), Arc<[u8]>> {
+        let pool = &self.pools[id.index()];
+        let Some(config) = pool.config.cluster.as_ref().map(|cluster| &cluster.config) else {
+            return Ok(());
+        };
+        // Each worker has its part of the limit, so that none asks another.
+        let limit = config.max_held.div_ceil(u32::from(self.workers));
+        let pools = self.pools.iter().filter(|other| other.cluster == pool.cluster);
+        if pools.map(|pool| pool.waiting).sum::<u32>() >= limit {
+            self.count_failed(id);
+            return Err(error_body(
+                &Report::error(
+                    SqlState::CANNOT_CONNECT_NOW,
+                    "the primary is not available, and as many clients as may wait for it do",
+                )
+                .hint("Try again later, or raise max_held."),
+            ));
+        }
+        if let Some(shared) = &pool.shared.cluster {
+            shared.held.fetch_add(1, Relaxed);
+        }
+        self.ask_for_primary(id, now);
+        Ok(())
+    }
+
+    /// Tells the prober, now and then, that clients wait.
+    pub(crate) fn ask_for_primary(&mut self, id: PoolId, now: Instant) {
+        let Some(id) = self.pools[id.index()].cluster else { return };
+        let cluster = &mut self.clusters[id.index()];
+        if cluster.nudged_at.is_none_or(|nudged| now - nudged >= NUDGE_AGAIN) {
+            cluster.nudged_at = Some(now);
+            self.actions.push(Action::Nudge(id, Nudge::WaitersNeedPrimary));
+        }
+    }
+
+    /// The hold that a pool's clients are under, if they are.
+    pub(crate) fn hold_of(&self, pool: &Pool) -> Option<Hold> {
+        let limit = pool.config.cluster.as_ref()?.config.failover_hold;
+        let cluster = &self.clusters[pool.cluster?.index()];
+        let since = cluster.held_since.or_else(|| pool.shared.quietly_failing_since())?;
+        Some(Hold { since, limit })
+    }
+
+    /// What a client is told whose wait has lasted as long as a hold may.
+    pub(crate) fn hold_is_over(&self, pool: &Pool) -> Arc<[u8]> {
+        let cluster = pool.cluster.map(|cluster| &self.clusters[cluster.index()]);
+        let why = match cluster.map(|cluster| &cluster.view.writes) {
+            Some(Writes::Held(reason)) => reason.text(),
+            _ => "the primary lets nobody in",
+        };
+        let text = format!("no primary within failover_hold: {why}");
+        error_body(
+            &Report::error(SqlState::CANNOT_CONNECT_NOW, &text)
+                .hint("The connection stays usable; try again. SHOW NODES tells more."),
+        )
+    }
+}

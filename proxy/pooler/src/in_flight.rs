@@ -1,0 +1,154 @@
+//! What a client has sent since its server connection was last idle: the evidence for what may
+//! have become of it when the connection breaks, and the bytes for running it again elsewhere.
+
+use pgimbal_wire::tag::frontend;
+
+use crate::plan::HOLD_LIMIT;
+
+/// What is in flight on one server connection.
+#[derive(Debug, Default)]
+pub struct InFlight {
+    bytes: Vec<u8>,
+    /// Queries, function calls and Syncs among what was sent.
+    ends: u32,
+    kept: Kept,
+    progress: Progress,
+}
+
+/// Whether all that is in flight is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kept {
+    /// Yes, as the client sent it.
+    #[default]
+    Whole,
+    /// Something of it streamed past, was too long, or came behind the end of a segment.
+    Not,
+}
+
+/// How far the server has come with the segment at the front.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Progress {
+    /// The client has got nothing of an answer.
+    #[default]
+    Unanswered,
+    /// The client has got a part of the answer.
+    Answered,
+    /// A statement has been completed: in a simple query that may be after the commit.
+    Completed,
+}
+
+impl InFlight {
+    /// A message of the client's was taken, `passes` says that the rest of it is still to come.
+    pub(crate) fn sent(&mut self, tag: u8, message: &[u8], passes: bool) {
+        let copies = matches!(tag, frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL);
+        let fits = self.bytes.len() + message.len() <= HOLD_LIMIT;
+        if passes || copies || !fits || self.ends > 0 || tag == frontend::FUNCTION_CALL {
+            self.bytes.clear();
+            self.kept = Kept::Not;
+        }
+        if self.kept == Kept::Whole {
+            self.bytes.extend_from_slice(message);
+        }
+        self.ends += u32::from(is_end(tag));
+    }
+
+    /// A part of the answer goes to the client.
+    #[inline]
+    pub(crate) fn answered(&mut self) {
+        self.progress = self.progress.max(Progress::Answered);
+    }
+
+    /// A statement was completed.
+    #[inline]
+    pub(crate) fn completed(&mut self) {
+        self.progress = Progress::Completed;
+    }
+
+    /// ReadyForQuery has come; `idle` says that nothing else is owed.
+    #[inline]
+    pub(crate) fn settled(&mut self, idle: bool) {
+        self.progress = Progress::Unanswered;
+        if idle {
+            self.bytes.clear();
+            self.ends = 0;
+            self.kept = Kept::Whole;
+        }
+    }
+
+    /// How far the server has come with the segment at the front.
+    #[must_use]
+    pub const fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// What the client has sent, if all of it is kept.
+    #[must_use]
+    pub fn whole(&self) -> Option<&[u8]> {
+        (self.kept == Kept::Whole && !self.bytes.is_empty()).then_some(&self.bytes)
+    }
+
+    /// Whether the server was told to end a segment.
+    #[must_use]
+    pub const fn has_end(&self) -> bool {
+        self.ends > 0
+    }
+
+    /// Takes the bytes for running them again.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        let bytes = std::mem::take(&mut self.bytes);
+        *self = Self::default();
+        bytes
+    }
+}
+
+/// Whether the server answers a message with ReadyForQuery.
+pub(crate) const fn is_end(tag: u8) -> bool {
+    matches!(tag, frontend::QUERY | frontend::SYNC | frontend::FUNCTION_CALL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_segment_is_kept_and_a_second_behind_it_is_not() {
+        let mut flight = InFlight::default();
+        flight.sent(frontend::PARSE, b"P...", false);
+        flight.sent(frontend::SYNC, b"S", false);
+        assert_eq!(flight.whole(), Some(&b"P...S"[..]));
+        assert!(flight.has_end());
+        flight.sent(frontend::QUERY, b"Q", false);
+        assert_eq!(flight.whole(), None);
+        flight.settled(false);
+        assert_eq!(flight.whole(), None, "the rest of the pipeline is still owed");
+        flight.settled(true);
+        flight.sent(frontend::QUERY, b"Q", false);
+        assert_eq!(flight.whole(), Some(&b"Q"[..]));
+    }
+
+    #[test]
+    fn what_streams_is_long_or_is_copied_is_not_kept() {
+        let long = vec![b'x'; HOLD_LIMIT + 1];
+        for (tag, message, passes) in [
+            (frontend::QUERY, &b"Q"[..], true),
+            (frontend::QUERY, &long[..], false),
+            (frontend::COPY_DATA, b"d", false),
+            (frontend::FUNCTION_CALL, b"F", false),
+        ] {
+            let mut flight = InFlight::default();
+            flight.sent(tag, message, passes);
+            assert_eq!(flight.whole(), None);
+        }
+    }
+
+    #[test]
+    fn progress_only_grows_until_ready_for_query() {
+        let mut flight = InFlight::default();
+        flight.answered();
+        flight.completed();
+        flight.answered();
+        assert_eq!(flight.progress(), Progress::Completed);
+        flight.settled(true);
+        assert_eq!(flight.progress(), Progress::Unanswered);
+    }
+}

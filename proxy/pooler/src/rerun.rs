@@ -1,0 +1,292 @@
+//! Which statements may be run again after their server connection broke, and how: inside a READ
+//! ONLY transaction that the client does not see, so that nothing can be done twice.
+
+use pgimbal_wire::encode::TransactionStatus;
+use pgimbal_wire::error::{Report, SqlState};
+use pgimbal_wire::extended::{Bind, Parse};
+use pgimbal_wire::frame::{self, HEADER_LEN};
+use pgimbal_wire::tag::frontend;
+
+use crate::in_flight::Progress;
+use crate::owed::OwnQuery;
+use crate::plan::Plan;
+use crate::server::Server;
+use crate::session::Session;
+use crate::text::{self, Reading};
+use crate::{link, pool::Pool};
+
+/// How often one statement is run again. A primary that dies under it each time is not going to
+/// answer it, and each try has waited for a primary before.
+const TRIES: u8 = 5;
+
+/// Functions (and NOTIFY) whose effect a READ ONLY transaction does not prevent; a name that ends
+/// in `_` or `k` stands for all that begin so.
+const ESCAPING: [&[u8]; 6] =
+    [b"lo_", b"lowrite", b"pg_notify", b"notify", b"dblink", b"pg_logical_emit_message"];
+
+/// The words that a statement which only reads begins with.
+const READS: [&[u8]; 6] = [b"SELECT", b"WITH", b"VALUES", b"TABLE", b"SHOW", b"EXPLAIN"];
+
+/// Whether a session's segment is being run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rerun {
+    /// No.
+    No,
+    /// As soon as it has a server connection; it is this often that it was tried before.
+    Due(u8),
+    /// It is running.
+    Running(u8),
+}
+
+/// What to do with what was in flight on a connection that broke.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// Nothing: the client is told.
+    No,
+    /// It had not begun to count: it is sent elsewhere as if for the first time.
+    Afresh(Vec<u8>),
+    /// It is run again inside a READ ONLY transaction.
+    ReadOnly(Vec<u8>),
+}
+
+impl Rerun {
+    /// How often a segment was tried.
+    const fn tries(self) -> u8 {
+        match self {
+            Self::No => 0,
+            Self::Due(tries) | Self::Running(tries) => tries,
+        }
+    }
+}
+
+/// Decides what becomes of the segment in flight on `server`, which has broken.
+pub(crate) fn decide(session: &mut Session, server: &mut Server, pool: &Pool) -> Again {
+    let own_transaction = matches!(session.rerun, Rerun::Running(_));
+    let autocommit = server.status == TransactionStatus::Idle || own_transaction;
+    let tries = session.rerun.tries();
+    let possible = pool.is_clustered()
+        && autocommit
+        && server.in_flight.progress() == Progress::Unanswered
+        && !server.since_ready.failed
+        && server.since_ready.ending == crate::server::Ending::No
+        && tries < TRIES;
+    let Some(bytes) = server.in_flight.whole().filter(|_| possible) else { return Again::No };
+    if !server.in_flight.has_end() && !own_transaction {
+        // Nothing of a segment counts before its Sync.
+        if escapes_anywhere(bytes, session) {
+            return Again::No;
+        }
+        return Again::Afresh(server.in_flight.take());
+    }
+    if !only_reads(bytes, session) {
+        return Again::No;
+    }
+    session.rerun = Rerun::Due(tries + 1);
+    Again::ReadOnly(server.in_flight.take())
+}
+
+/// Puts the transaction around a segment that is due to be run again, in front of its first
+/// message.
+pub(crate) fn begin(session: &mut Session, server: &mut Server, plan: &mut Plan) {
+    if let Rerun::Due(tries) = session.rerun {
+        session.rerun = Rerun::Running(tries);
+        link::send_own(server, OwnQuery::RerunBegin, b"BEGIN TRANSACTION READ ONLY", plan);
+    }
+}
+
+/// Ends the transaction behind the last message of the segment.
+pub(crate) fn end(server: &mut Server, plan: &mut Plan) {
+    link::send_own(server, OwnQuery::RerunEnd, b"COMMIT", plan);
+}
+
+/// Whether an error of a segment that is run again says that it would have written, or cannot run
+/// inside a transaction block: then nobody knows what it did the first time.
+pub(crate) fn proves_nothing(code: SqlState) -> bool {
+    code == SqlState::READ_ONLY_SQL_TRANSACTION
+        || code == SqlState::ACTIVE_SQL_TRANSACTION
+        || code == SqlState::INVALID_TRANSACTION_TERMINATION
+}
+
+/// What a client is told when nobody can know whether its statement took effect.
+#[must_use]
+pub const fn outcome_unknown() -> Report<'static> {
+    Report::error(
+        SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
+        "the server connection was lost; whether the statement took effect is not known",
+    )
+    .hint("Look whether it took effect before you repeat it.")
+}
+
+/// Whether a text begins as one that only reads.
+pub(crate) fn reads(text: &[u8]) -> bool {
+    let word = first_word(text);
+    READS.iter().any(|read| word.eq_ignore_ascii_case(read))
+}
+
+/// Whether the segment is one that only reads.
+pub(crate) fn is_read(bytes: &[u8], session: &Session) -> bool {
+    only_reads(bytes, session)
+}
+
+/// Whether every text of the segment only reads, as far as that can be seen, and does nothing that
+/// a READ ONLY transaction lets through.
+fn only_reads(bytes: &[u8], session: &Session) -> bool {
+    texts(bytes, session, |text, reading| {
+        let verdict = text::judge(text, reading);
+        let marks = verdict.marks;
+        reads(text)
+            && verdict.taints.is_empty()
+            && !(marks.begins() || marks.may_commit() || marks.may_change_schema())
+            && !escapes(text)
+    })
+}
+
+fn escapes_anywhere(bytes: &[u8], session: &Session) -> bool {
+    !texts(bytes, session, |text, _| !escapes(text))
+}
+
+/// Whether `holds` for every text that the messages name; `false` when one cannot be found.
+fn texts(bytes: &[u8], session: &Session, holds: impl Fn(&[u8], Reading) -> bool) -> bool {
+    let mut at = 0;
+    while let Ok(Some(header)) = frame::peek(&bytes[at..]) {
+        let total = header.total as usize;
+        let Some(body) = bytes.get(at + HEADER_LEN..at + total) else { return false };
+        let fine = match header.tag {
+            frontend::QUERY => {
+                body.split_last().is_some_and(|(_, text)| holds(text, session.reading))
+            }
+            frontend::PARSE => matches!(Parse::view(body, body.len()), Ok(Some(parse))
+                if holds(parse.text, session.reading)),
+            frontend::BIND => match Bind::view(body, body.len()) {
+                Ok(Some(bind)) => bound(bytes, bind.statement, session, &holds),
+                _ => false,
+            },
+            _ => true,
+        };
+        if !fine {
+            return false;
+        }
+        at += total;
+    }
+    true
+}
+
+/// Whether `holds` for the statement of this name; one that is parsed in the same segment is
+/// looked at there.
+fn bound(
+    bytes: &[u8],
+    name: &[u8],
+    session: &Session,
+    holds: &impl Fn(&[u8], Reading) -> bool,
+) -> bool {
+    if parses(bytes, name) {
+        return true;
+    }
+    if name.is_empty() {
+        return session.unnamed.as_ref().is_some_and(|unnamed| {
+            let end = unnamed.body.iter().position(|&byte| byte == 0);
+            end.is_some_and(|end| holds(&unnamed.body[..end], session.reading))
+        });
+    }
+    let known = session.statements.as_ref().and_then(|names| names.get(name));
+    known.is_some_and(|statement| {
+        statement.body.is_some() && holds(statement.text(), session.reading)
+    })
+}
+
+/// Whether a Parse of this name is among the messages.
+fn parses(bytes: &[u8], name: &[u8]) -> bool {
+    let mut at = 0;
+    while let Ok(Some(header)) = frame::peek(&bytes[at..]) {
+        let total = header.total as usize;
+        let body = bytes.get(at + HEADER_LEN..at + total).unwrap_or_default();
+        if header.tag == frontend::PARSE
+            && matches!(Parse::view(body, body.len()), Ok(Some(parse)) if parse.name == name)
+        {
+            return true;
+        }
+        at += total;
+    }
+    false
+}
+
+/// Whether a text names, anywhere and in any case, what escapes a READ ONLY transaction.
+fn escapes(text: &[u8]) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80;
+    ESCAPING.iter().any(|name| {
+        let whole = !matches!(name, [.., b'_' | b'k']);
+        text.windows(name.len()).enumerate().any(|(at, window)| {
+            window.eq_ignore_ascii_case(name)
+                && (at == 0 || !is_part(text[at - 1]))
+                && (!whole || text.get(at + name.len()).is_none_or(|&next| !is_part(next)))
+        })
+    })
+}
+
+/// The first word of a text, behind white space, comments and parentheses.
+fn first_word(text: &[u8]) -> &[u8] {
+    let mut rest = text;
+    loop {
+        rest = rest.trim_ascii_start();
+        let skipped = match rest {
+            [b'(' | b';', after @ ..] => after,
+            [b'-', b'-', after @ ..] => after
+                .iter()
+                .position(|&byte| byte == b'\n')
+                .map_or(&[][..], |end| &after[end + 1..]),
+            [b'/', b'*', after @ ..] => after
+                .windows(2)
+                .position(|pair| pair == b"*/")
+                .map_or(&[][..], |end| &after[end + 2..]),
+            _ => break,
+        };
+        rest = skipped;
+    }
+    let end = rest.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(rest.len());
+    &rest[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_word_stands_behind_comments_and_parentheses() {
+        for (text, word) in [
+            ("select 1", "select"),
+            (" /* a */ -- b\n ((WITH x", "WITH"),
+            ("", ""),
+            ("/* never ends", ""),
+            ("values(1)", "values"),
+        ] {
+            assert_eq!(first_word(text.as_bytes()), word.as_bytes(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_read_only_transaction_lets_through_is_named() {
+        for text in [
+            "select lo_unlink(1)",
+            "select pg_notify('a', 'b')",
+            "select * from DBLINK_exec('x')",
+            "select pg_logical_emit_message(false, 'a', 'b')",
+            "select 1; notify x",
+            "select query_to_xml('select lo_create(0)', true, true, '')",
+        ] {
+            assert!(escapes(text.as_bytes()), "{text}");
+        }
+        for text in ["select hello_world", "select notify_at from t", "select slo_id, my_dblink"] {
+            assert!(!escapes(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_begins_with_a_word_that_reads() {
+        for text in ["select 1", "(select 1)", "with a as (select 1) select 2", "show x"] {
+            assert!(reads(text.as_bytes()), "{text}");
+        }
+        for text in ["insert into t values (1)", "call p()", "copy t to stdout", "", "fetch x"] {
+            assert!(!reads(text.as_bytes()), "{text}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Where a session's next transaction goes: to the primary, or to one of the replicas.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use pgimbal_config::{ReplicaFallback, Route};
+use pgimbal_wire::error::{Report, SqlState};
+
+use crate::ids::{PoolId, SessionId};
+use crate::pool::{Place, Pool};
+use crate::pooler::{Pooler, error_body};
+use crate::session::Session;
+use crate::topology::{NodeId, NodeState};
+
+/// The setting with which a session chooses; PostgreSQL takes it as a placeholder, so it is set,
+/// shown and reset there like any other.
+pub const ROUTE_SETTING: &[u8] = b"pgimbal.route";
+
+/// How long a replica that has just failed is left out without a prober's word: one probe takes
+/// as long at most.
+const LEFT_OUT: Duration = Duration::from_secs(2);
+
+impl Pooler {
+    /// The replica pools of a pool that leads to a cluster's primary.
+    pub fn add_replica(&mut self, home: PoolId, replica: PoolId) {
+        let place = self.pools[replica.index()].key.place;
+        let Place::Node(node) = place else { return };
+        let home = &mut self.pools[home.index()];
+        if !home.replicas.iter().any(|(known, _)| *known == node) {
+            home.replicas.push((node, replica));
+        }
+    }
+
+    /// Whether `home` has a pool of its own for this node.
+    #[must_use]
+    pub fn has_replica(&self, home: PoolId, node: NodeId) -> bool {
+        self.pools[home.index()].replicas.iter().any(|(known, _)| *known == node)
+    }
+
+    /// The pool that serves a session's next transaction.
+    ///
+    /// # Errors
+    /// The body of an ErrorResponse when only a replica will do and there is none.
+    pub(crate) fn choose_pool(&mut self, id: SessionId, now: Instant) -> Result<PoolId, Arc<[u8]>> {
+        let Some(session) = self.session(id) else { return Ok(PoolId(0)) };
+        let home = session.pool;
+        if self.pools[home.index()].replicas.is_empty() || self.route_of(session) == Route::Primary
+        {
+            return Ok(home);
+        }
+        if let Some(pool) = self.best_replica(home, now) {
+            self.pools[home.index()].turn = self.pools[home.index()].turn.wrapping_add(1);
+            return Ok(pool);
+        }
+        let pool = &self.pools[home.index()];
+        let fallback = pool.config.cluster.as_ref().map(|cluster| cluster.config.replica_fallback);
+        if fallback != Some(ReplicaFallback::None) {
+            return Ok(home);
+        }
+        self.unknown_replica(pool).ok_or_else(|| {
+            error_body(
+                &Report::error(SqlState::CANNOT_CONNECT_NOW, "no replica can be read from")
+                    .hint("SHOW NODES tells why; replica_fallback = \"primary\" would read there."),
+            )
+        })
+    }
+
+    /// A server connection to a node has failed: its pool is left out until the prober has looked.
+    pub(crate) fn leave_out(&mut self, pool: PoolId, now: Instant) {
+        let pool = &mut self.pools[pool.index()];
+        if matches!(pool.key.place, Place::Node(_)) {
+            pool.left_out_until = Some(now + LEFT_OUT);
+        }
+    }
+
+    fn route_of(&self, session: &Session) -> Route {
+        let chosen = self.tables.settings.get(session.settings.current(), ROUTE_SETTING);
+        match chosen {
+            Some(word) if word.eq_ignore_ascii_case(b"replica") => Route::Replica,
+            Some(word) if word.eq_ignore_ascii_case(b"primary") => Route::Primary,
+            _ => self.pools[session.pool.index()].config.route,
+        }
+    }
+
+    /// The replica with the fewest clients on it; of equals the one whose turn it is.
+    fn best_replica(&self, home: PoolId, now: Instant) -> Option<PoolId> {
+        let home = &self.pools[home.index()];
+        let cluster = &self.clusters[home.cluster?.index()];
+        let count = home.replicas.len();
+        (0..count)
+            .map(|n| home.replicas[(n + home.turn as usize) % count])
+            .filter(|(node, pool)| {
+                let pool = &self.pools[pool.index()];
+                cluster.is_readable(*node) && pool.left_out_until.is_none_or(|until| until <= now)
+            })
+            .min_by_key(|(_, pool)| self.outstanding(&self.pools[pool.index()]))
+            .map(|(_, pool)| pool)
+    }
+
+    /// Clients of this worker that use or await a pool's server connections.
+    fn outstanding(&self, pool: &Pool) -> u32 {
+        let open = pool.shared.share(self.worker).open.load(Relaxed);
+        open.saturating_sub(pool.idle.len() as u32) + pool.waiting
+    }
+
+    /// A replica pool to wait for, while a node has not answered yet.
+    fn unknown_replica(&self, home: &Pool) -> Option<PoolId> {
+        let cluster = &self.clusters[home.cluster?.index()];
+        let unknown =
+            |node: NodeId| cluster.node(node).is_none_or(|node| node.state == NodeState::Unknown);
+        home.replicas.iter().find(|(node, _)| unknown(*node)).map(|(_, pool)| *pool)
+    }
+}

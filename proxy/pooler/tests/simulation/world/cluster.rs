@@ -1,0 +1,171 @@
+//! A cluster before the core: views of it, nodes that die, and where connections lead.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use pgimbal_config::{Host, Route};
+use pgimbal_pooler::cluster::Found;
+use pgimbal_pooler::ids::ServerId;
+use pgimbal_pooler::pool::{Place, PoolKey};
+use pgimbal_pooler::shared::{SharedCluster, SharedPool};
+use pgimbal_pooler::topology::{
+    Epoch, HoldReason, Lsn, NodeId, NodeState, NodeView, Report, Role, SystemId, TimelineId, View,
+    Writes,
+};
+
+use super::{PeerStage, World, resolved};
+
+/// Who is primary in a run that a seed decides.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reign {
+    node: usize,
+    timeline: u32,
+    version: u64,
+    /// The primary is dead, and nobody has taken its place.
+    vacant: bool,
+}
+
+impl World {
+    /// The primary dies, or another node takes its place.
+    pub(crate) fn reign_changes(&mut self) -> bool {
+        let Reign { node, vacant, .. } = self.reign;
+        self.reign.version += 1;
+        if vacant {
+            self.reign.node = 1 - node;
+            self.reign.timeline += 1;
+            self.reign.vacant = false;
+            self.dead.retain(|dead| usize::from(dead.0) != 1 - node);
+            self.see(self.view_of_reign());
+            return true;
+        }
+        if self.random.chance(70) {
+            return false;
+        }
+        self.reign.vacant = true;
+        // Sometimes the view comes first, sometimes the end of the connections.
+        if self.random.chance(50) {
+            self.see(self.view_of_reign());
+            self.kill_node(NodeId(node as u16));
+        } else {
+            self.kill_node(NodeId(node as u16));
+            self.see(self.view_of_reign());
+        }
+        true
+    }
+
+    fn view_of_reign(&self) -> Arc<View> {
+        let Reign { node: primary, timeline, version, vacant } = self.reign;
+        let epoch = |node: usize| Epoch {
+            system: SystemId(7),
+            timeline: TimelineId(timeline + 1),
+            node: NodeId(node as u16),
+        };
+        let node = |index: usize| NodeView {
+            id: NodeId(index as u16),
+            name: format!("n{index}").into(),
+            host: Host::Tcp("localhost".into()),
+            port: 1,
+            state: match (index == primary, vacant) {
+                (true, true) => NodeState::Down,
+                (true, false) => NodeState::Primary,
+                (false, _) => NodeState::Replica,
+            },
+            epoch: Some(epoch(index)),
+            candidate: true,
+        };
+        let writes = match vacant {
+            true => Writes::Held(HoldReason::Unreachable),
+            false => Writes::To(epoch(primary)),
+        };
+        Arc::new(View { version: version + 1, nodes: vec![node(0), node(1)], writes })
+    }
+}
+
+impl World {
+    /// A new view of the cluster reaches the workers.
+    pub(crate) fn see(&mut self, view: Arc<View>) {
+        for worker in 0..self.poolers.len() {
+            self.poolers[worker].set_view("main", Arc::clone(&view), self.now);
+            self.take_actions(worker);
+        }
+    }
+
+    /// Every connection to a node ends without a word, and no other is let in.
+    pub(crate) fn kill_node(&mut self, node: NodeId) {
+        self.dead.push(node);
+        for at in 0..self.peers.len() {
+            if self.peers[at].found.is_some_and(|found| found.node == node)
+                && self.peers[at].stage == PeerStage::Open
+            {
+                self.peers[at].backend.output.clear();
+                self.peers[at].backend.die(None);
+                self.peers[at].down.clear();
+                self.server_ends(at);
+            }
+        }
+    }
+
+    /// The node that the server connection leads to which was used last.
+    pub(crate) fn node_of_last(&self) -> Option<NodeId> {
+        let used = self.peers.iter().rev().find(|peer| peer.stage == PeerStage::Open)?;
+        used.found.map(|found| found.node)
+    }
+
+    /// How many statements were run again.
+    pub(crate) fn rerun(&self) -> u64 {
+        self.shared.cluster.as_ref().map_or(0, |cluster| cluster.rerun.load(Relaxed))
+    }
+
+    /// The operator sends this pool's clients elsewhere.
+    pub(crate) fn set_route(&mut self, route: Route) {
+        let mut config = resolved(&self.shape);
+        config.route = route;
+        let config = Arc::new(config);
+        self.poolers[0].reconfigure(self.pool, config, self.now);
+    }
+
+    /// How many pools may each have as many server connections as the configuration says.
+    pub(crate) fn places(&self) -> u32 {
+        if self.shape.cluster.is_some() { 3 } else { 1 }
+    }
+
+    /// Where a server connection that is being opened would lead to.
+    pub(crate) fn would_find(&self, worker: usize, id: ServerId) -> Option<Found> {
+        let node = self.poolers[worker].destination(id)?;
+        let writes = &self.poolers[worker].view("main")?.writes;
+        let is_primary = matches!(writes, Writes::To(epoch) if epoch.node == node.id);
+        let role = match is_primary {
+            true => Role::Primary { insert: Lsn(1) },
+            false => Role::Standby { replay: Lsn(1), paused: false },
+        };
+        let timeline = node.epoch.map_or(TimelineId(1), |epoch| epoch.timeline);
+        let report = Report {
+            system: SystemId(7),
+            timeline,
+            role,
+            server_version: 150_000,
+            started_at_micros: 0,
+        };
+        Some(Found { node: node.id, report })
+    }
+
+    /// The pools of a cluster's nodes.
+    pub(super) fn add_replicas(&mut self) {
+        let config = Arc::new(resolved(&self.shape));
+        for node in [NodeId(0), NodeId(1)] {
+            let key =
+                PoolKey { database: "db".into(), user: "user".into(), place: Place::Node(node) };
+            let shared = SharedPool::new(self.poolers.len(), Arc::default(), Arc::default());
+            let shared = Arc::new(shared.of_cluster(self.cluster_counts()));
+            for pooler in &mut self.poolers {
+                let pool = pooler.pool(&key, || (Arc::clone(&config), Arc::clone(&shared)));
+                pooler.add_replica(self.pool, pool);
+            }
+        }
+        self.see(self.view_of_reign());
+    }
+
+    fn cluster_counts(&self) -> Arc<SharedCluster> {
+        self.shared.cluster.clone().unwrap_or_default()
+    }
+}
