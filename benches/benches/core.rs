@@ -148,7 +148,7 @@ fn welcome() -> Dialed {
     let parameters =
         parameters.map(|(name, value)| (name.as_bytes().into(), value.as_bytes().into()));
     let backend_key = BackendKey { process_id: 1, secret: Box::new([1; 4]) };
-    Dialed { backend_key, parameters: parameters.into() }
+    Dialed { backend_key, parameters: parameters.into(), found: None }
 }
 
 fn message(tag: u8, body: &[u8]) -> Vec<u8> {

@@ -21,6 +21,21 @@ pub struct Directory {
     workers: u16,
     connectors: Vec<(ServerTls, Arc<TlsConnector>)>,
     counts: Arc<Mutex<Counts>>,
+    clusters: ClusterCounts,
+}
+
+/// What the failovers of each cluster meant to clients: counted by the workers, read by the
+/// clusters' watchers.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterCounts(Arc<Mutex<HashMap<Box<str>, Arc<SharedCluster>>>>);
+
+impl ClusterCounts {
+    /// The counts of the cluster of this name.
+    #[must_use]
+    pub fn of(&self, name: &str) -> Arc<SharedCluster> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(counts.entry(name.into()).or_default())
+    }
 }
 
 #[derive(Debug, Default)]
@@ -28,7 +43,6 @@ struct Counts {
     pools: HashMap<PoolKey, Arc<SharedPool>>,
     databases: HashMap<Box<str>, Arc<SharedDatabase>>,
     users: HashMap<Box<str>, Arc<SharedCount>>,
-    clusters: HashMap<Box<str>, Arc<SharedCluster>>,
 }
 
 /// What a worker needs to serve a pool.
@@ -49,7 +63,8 @@ impl Directory {
     /// [`TlsError`] when TLS towards a server cannot be set up.
     pub fn new(config: Arc<Config>, workers: u16) -> Result<Self, TlsError> {
         let connectors = connectors(&config)?;
-        Ok(Self { config, workers, connectors, counts: Arc::default() })
+        let (counts, clusters) = Default::default();
+        Ok(Self { config, workers, connectors, counts, clusters })
     }
 
     /// The directory after a reload.
@@ -58,7 +73,8 @@ impl Directory {
     /// As for [`Directory::new`].
     pub fn reloaded(&self, config: Arc<Config>) -> Result<Self, TlsError> {
         let connectors = connectors(&config)?;
-        Ok(Self { config, workers: self.workers, connectors, counts: Arc::clone(&self.counts) })
+        let (counts, clusters) = (Arc::clone(&self.counts), self.clusters.clone());
+        Ok(Self { config, workers: self.workers, connectors, counts, clusters })
     }
 
     /// The configuration in force.
@@ -96,10 +112,10 @@ impl Directory {
         best.unwrap_or(here)
     }
 
-    /// What the failovers of a cluster meant to clients.
+    /// What the failovers of each cluster meant to clients.
     #[must_use]
-    pub fn cluster(&self, name: &str) -> Arc<SharedCluster> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).cluster(name)
+    pub const fn cluster_counts(&self) -> &ClusterCounts {
+        &self.clusters
     }
 
     fn shared(&self, key: &PoolKey, config: &ResolvedPool) -> Arc<SharedPool> {
@@ -111,17 +127,11 @@ impl Directory {
         let user = Arc::clone(counts.users.entry(config.user.as_str().into()).or_default());
         let shared = SharedPool::new(usize::from(self.workers), database, user);
         let shared = Arc::new(match &config.cluster {
-            Some(cluster) => shared.of_cluster(counts.cluster(&cluster.name)),
+            Some(cluster) => shared.of_cluster(self.clusters.of(&cluster.name)),
             None => shared,
         });
         counts.pools.insert(key.clone(), Arc::clone(&shared));
         shared
-    }
-}
-
-impl Counts {
-    fn cluster(&mut self, name: &str) -> Arc<SharedCluster> {
-        Arc::clone(self.clusters.entry(name.into()).or_default())
     }
 }
 

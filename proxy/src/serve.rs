@@ -246,7 +246,8 @@ impl Crew {
             channels.push(Channels { messages, snapshots });
         }
         let workers: Arc<[_]> = workers.into();
-        let clusters = Clusters::start(&prepared.config, &workers)?;
+        let clusters =
+            Clusters::start(&prepared.config, &workers, prepared.directory.cluster_counts())?;
         let collector = Collector::new(askers, Arc::clone(process)).watching(clusters.clone());
         let console = Arc::new(Console::new(collector.clone(), configs.subscribe(), control));
         let common = Common {

@@ -17,12 +17,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use pgimbal_config::Config;
-use pgimbal_pooler::shared::SharedCluster;
 use pgimbal_pooler::topology::{Nudge, View};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use crate::directory::ClusterCounts;
 use crate::tls::TlsError;
 use crate::worker::Message;
 pub(crate) use look::Looked;
@@ -46,6 +46,7 @@ pub struct Clusters {
 #[derive(Debug, Default)]
 struct Inner {
     workers: Arc<[mpsc::UnboundedSender<Message>]>,
+    counts: ClusterCounts,
     clusters: BTreeMap<Arc<str>, Handle>,
 }
 
@@ -55,7 +56,6 @@ struct Handle {
     requests: mpsc::Sender<Request>,
     nudges: mpsc::Sender<Nudge>,
     view: watch::Receiver<Arc<View>>,
-    shared: Arc<SharedCluster>,
 }
 
 /// Why the console's wish is not fulfilled.
@@ -86,8 +86,10 @@ impl Clusters {
     pub fn start(
         config: &Config,
         workers: &Arc<[mpsc::UnboundedSender<Message>]>,
+        counts: &ClusterCounts,
     ) -> Result<Self, TlsError> {
-        let inner = Inner { workers: Arc::clone(workers), clusters: BTreeMap::new() };
+        let (workers, counts) = (Arc::clone(workers), counts.clone());
+        let inner = Inner { workers, counts, clusters: BTreeMap::new() };
         let clusters = Self { inner: Arc::new(RwLock::new(inner)) };
         clusters.follow(specs(config)?);
         Ok(clusters)
@@ -114,11 +116,11 @@ impl Clusters {
             let name = Arc::clone(&spec.name);
             let (requests, from_console) = mpsc::channel(REQUESTS);
             let (nudges, from_workers) = mpsc::channel(NUDGES);
-            let shared = Arc::<SharedCluster>::default();
-            let watcher = Watcher::new(spec, Arc::clone(&inner.workers), Arc::clone(&shared));
+            let shared = inner.counts.of(&name);
+            let watcher = Watcher::new(spec, Arc::clone(&inner.workers), shared);
             let view = watcher.view();
             tokio::spawn(watcher.run(from_console, from_workers));
-            inner.clusters.insert(name, Handle { requests, nudges, view, shared });
+            inner.clusters.insert(name, Handle { requests, nudges, view });
         }
     }
 
@@ -137,13 +139,6 @@ impl Clusters {
     pub fn view(&self, name: &str) -> Option<Arc<View>> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         inner.clusters.get(name).map(|handle| Arc::clone(&handle.view.borrow()))
-    }
-
-    /// What a cluster's failovers meant to clients, for the workers to count in. Of a cluster that
-    /// is not in the configuration nobody reads it.
-    #[must_use]
-    pub fn shared(&self, name: &str) -> Arc<SharedCluster> {
-        self.handle(name).map(|handle| handle.shared).unwrap_or_default()
     }
 
     /// Says that something has changed. When so many say so that this does not fit, it is known.

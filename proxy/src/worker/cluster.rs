@@ -68,6 +68,7 @@ impl Worker {
 
     /// Lets a cluster's prober look.
     pub(super) fn nudge(&self, cluster: ClusterId, nudge: Nudge) {
-        let _ = (cluster, nudge);
+        let state = self.state.borrow();
+        self.common.clusters.nudge(state.pooler.cluster_name(cluster), nudge);
     }
 }

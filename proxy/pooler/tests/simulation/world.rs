@@ -381,8 +381,6 @@ pub(crate) fn resolved(shape: &Shape) -> ResolvedPool {
         max_user_connections: None,
         max_pinned: shape.max_pinned,
         pool: shape.pool.clone(),
-        cluster: shape.cluster.clone(),
-        route: Route::Primary,
     }
 }
 
