@@ -135,7 +135,7 @@ impl World {
         let writes = &self.poolers[worker].view("main")?.writes;
         let is_primary = matches!(writes, Writes::To(epoch) if epoch.node == node.id);
         let role = match is_primary {
-            true => Role::Primary { insert: Lsn(1) },
+            true => Role::Primary { insert: Lsn(1), flush: Lsn(1) },
             false => Role::Standby { replay: Lsn(1), paused: false },
         };
         let timeline = node.epoch.map_or(TimelineId(1), |epoch| epoch.timeline);
