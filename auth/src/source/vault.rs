@@ -5,23 +5,24 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
 
 use pgimbal_config::{Secret, VaultConfig};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, Semaphore};
 
-use self::address::Address;
+use self::addresses::Addresses;
 use self::endpoint::Call;
 use self::login::Login;
 use self::quiet::Quiet;
-use self::reply::{Reply, RoleData, RoleNames, malformed};
+use self::reply::{Reply, RoleData, RoleNames};
 use self::token::Token;
 use super::{BoxFuture, Source};
 use crate::{Answer, SourceError};
 
 mod address;
+mod addresses;
 mod endpoint;
 mod health;
 mod login;
@@ -36,18 +37,11 @@ pub use self::health::Health;
 /// Requests under way at once. Vault answers in about a millisecond, so that a thousand roles
 /// are read in well under a second; more would open as many connections.
 const MAX_REQUESTS: usize = 8;
-/// Less than Vault's own limit for idle connections, so that it is we who close.
-const IDLE: Duration = Duration::from_secs(60);
-/// A host that does not answer is given up sooner than a Vault that thinks.
-const CONNECT: Duration = Duration::from_secs(2);
-
 /// A Vault, for all who ask it.
 pub struct VaultClient {
     name: Box<str>,
     mount: Box<str>,
-    addresses: Vec<Address>,
-    /// The address that worked last.
-    working: AtomicUsize,
+    addresses: Addresses,
     requests: Semaphore,
     quiet: Quiet,
     login: Login,
@@ -63,31 +57,10 @@ impl VaultClient {
     /// # Errors
     /// [`SourceError`] when a file or an address cannot be used.
     pub fn new(name: &str, config: &VaultConfig) -> Result<Self, SourceError> {
-        let place = format!("vault {name}");
-        let is_tls = config.address.iter().any(|url| url.starts_with("https:"));
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::client_config(config, is_tls)?)
-            // A redirect would carry the token to whatever address it names.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .user_agent(concat!("pgimbal/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT.min(config.timeout))
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(MAX_REQUESTS)
-            .build()
-            .map_err(|_| malformed(&place, "the HTTP client cannot be made"))?;
-        let namespace = config.namespace.as_deref();
-        let address =
-            |url: &String| Address::new(name, url, namespace, config.timeout, http.clone());
-        let addresses: Vec<_> = config.address.iter().map(address).collect::<Result<_, _>>()?;
-        if addresses.is_empty() {
-            return Err(malformed(&place, "it has no address"));
-        }
         Ok(Self {
             name: name.into(),
             mount: config.mount.trim_matches('/').into(),
-            addresses,
-            working: AtomicUsize::new(0),
+            addresses: Addresses::new(name, config)?,
             requests: Semaphore::new(MAX_REQUESTS),
             quiet: Quiet::default(),
             login: Login::new(name, config)?,
@@ -133,11 +106,7 @@ impl VaultClient {
 
     /// What each address says of itself; needs no token.
     pub async fn health(&self) -> Vec<Health> {
-        let mut found = Vec::with_capacity(self.addresses.len());
-        for address in &self.addresses {
-            found.push(Health::of(address).await);
-        }
-        found
+        self.addresses.each(Health::of).await
     }
 
     /// Makes a call with the token. On 403 it is made once more with another one, and then it is
@@ -164,34 +133,17 @@ impl VaultClient {
         Ok(reply)
     }
 
-    /// Makes a call at the address that worked last, or else at the others in turn.
+    /// Makes a call. A failure that would meet every role quiets all of them.
     async fn ask<T: DeserializeOwned + Send + Sync>(
         &self,
         call: &Call<T>,
         token: Option<&Secret>,
     ) -> Result<Reply, SourceError> {
-        let count = self.addresses.len();
-        let first = self.working.load(Ordering::Relaxed);
-        let mut told: Option<SourceError> = None;
-        for index in (first..first + count).map(|index| index % count) {
-            match self.addresses[index].ask(call, token).await {
-                Ok(reply) => {
-                    self.working.store(index, Ordering::Relaxed);
-                    return Ok(reply);
-                }
-                Err(error) => {
-                    let go_on = verdict::another_may_do_better(&error);
-                    if told.as_ref().is_none_or(|told| says_less(told) && !says_less(&error)) {
-                        told = Some(error);
-                    }
-                    if !go_on {
-                        break;
-                    }
-                }
-            }
-        }
-        let error = told.unwrap_or_else(|| malformed(&self.place(), "it has no address"));
-        Err(if verdict::is_about_all_roles(&error) { self.all_roles_fail(error) } else { error })
+        let outcome = self.addresses.ask(call, token).await;
+        outcome.map_err(|error| match verdict::is_about_all_roles(&error) {
+            true => self.all_roles_fail(error),
+            false => error,
+        })
     }
 
     /// Leaves Vault alone for a while.
@@ -261,11 +213,6 @@ fn is_role_name(role: &str) -> bool {
     role.starts_with(is_word)
         && role.ends_with(is_word)
         && role.chars().all(|c| is_word(c) || matches!(c, '-' | '.' | '@'))
-}
-
-/// Of several addresses' errors, one that an address itself gave says more.
-const fn says_less(error: &SourceError) -> bool {
-    matches!(error, SourceError::Unreachable { .. } | SourceError::TimedOut { .. })
 }
 
 #[cfg(test)]

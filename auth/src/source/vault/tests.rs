@@ -4,6 +4,9 @@ mod login;
 mod server;
 mod tls;
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use super::*;
 use pgimbal_config::VaultLogin;
 use server::{Asked, Said, Server};

@@ -19,7 +19,7 @@ async fn another_address_is_used_when_one_cannot_and_then_kept() {
         for _ in 0..3 {
             client.read("app").await.expect("the other address");
         }
-        assert_eq!(client.working.load(Ordering::Relaxed), 1);
+        assert_eq!(client.addresses.working(), 1);
         assert_eq!(good.count("/static-creds/app"), 3);
     }
 }

@@ -117,6 +117,29 @@ async fn a_client_certificate_is_shown_where_it_is_wanted() {
 }
 
 #[tokio::test]
+async fn certificates_that_were_replaced_on_disk_are_read_again() {
+    let (directory, old, new) = (Directory::new(), Authority::new(), Authority::new());
+    let server = Server::start_tls(new.server("127.0.0.1", Some(&new)), healthy).await;
+    let (certificate, key) = old.sign("pgimbal");
+    let mut config = config(&[&server.url]);
+    config.ca_file = Some(directory.file("ca.pem", old.pem()));
+    config.cert_file = Some(directory.file("cert.pem", certificate));
+    config.key_file = Some(directory.file("key.pem", key));
+    let client = client(&config);
+    let error = client.read("app").await.expect_err("the old certificates");
+    assert_eq!(error.result_label(), "tls", "{}", texts(&error));
+    let (certificate, key) = new.sign("pgimbal");
+    directory.file("ca.pem", new.pem());
+    directory.file("cert.pem", certificate);
+    directory.file("key.pem", key);
+    let begun = Instant::now();
+    while client.read("app").await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "the new ones are not read");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_certificate_file_that_cannot_be_used_is_named() {
     let (directory, authority) = (Directory::new(), Authority::new());
     let (certificate, key) = authority.sign("pgimbal");
