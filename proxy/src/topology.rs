@@ -229,3 +229,6 @@ impl Clusters {
         handle.requests.send(request).await.map_err(|_| OperatorError::Gone)
     }
 }
+
+#[cfg(test)]
+mod tests;

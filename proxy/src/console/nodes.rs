@@ -203,6 +203,36 @@ impl From<OperatorError> for Fault {
 mod tests {
     use super::*;
 
+    fn shown(row: &Row) -> Vec<String> {
+        let cell = |cell: &Cell| match cell {
+            Cell::Text(text) => text.clone(),
+            Cell::Int(number) => number.to_string(),
+            Cell::Null => "-".to_owned(),
+        };
+        row.iter().map(cell).collect()
+    }
+
+    #[test]
+    fn failover_nodes_and_failovers_are_shown_with_the_reason() {
+        let clusters = [ClusterStatus::example()];
+        let rows = nodes(&clusters);
+        assert!(rows.iter().all(|row| row.len() == NODES.len()));
+        let rows: Vec<_> = rows.iter().map(shown).collect();
+        let quarantined = &rows[0];
+        assert_eq!(quarantined[..3], ["main", "a", "a.test:5432"]);
+        assert_eq!(quarantined[9], "quarantined");
+        assert!(quarantined[11].contains("pg_rewind"), "{quarantined:?}");
+        let primary = ["primary", "2", "0/3000100", "-", "-", "7000.2", "primary", "20", ""];
+        assert_eq!(rows[1][3..], primary);
+        assert_eq!(rows[2][3..10], ["replica", "2", "0/3000000", "256", "20", "7000.2", "replica"]);
+        assert_eq!(rows[2][11], "the prober's role has no pg_monitor");
+        let rows = failovers(&clusters);
+        assert_eq!(rows[0].len(), FAILOVERS.len());
+        let row = shown(&rows[0]);
+        assert!(row[1].ends_with("UTC"), "{row:?}");
+        assert_eq!(row[2..], ["a", "b", "2", "305", "4", "3", "2", "connection refused"]);
+    }
+
     #[test]
     fn failover_names_in_commands_are_taken_as_they_are_written() {
         assert_eq!(parse("hold Main"), Some(ClusterCommand::Hold("Main".into())));

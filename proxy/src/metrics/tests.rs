@@ -7,6 +7,7 @@ use pgimbal_wire::error::SqlState;
 
 use super::*;
 use crate::collect::{LoginResult, ProcessStats, Snapshot};
+use crate::topology::ClusterStatus;
 
 /// A page read back as Prometheus reads it: every sample by its family and labels.
 type Samples = BTreeMap<(String, Vec<(String, String)>), f64>;
@@ -164,4 +165,24 @@ fn pools_beyond_the_limit_share_their_labels() {
 fn a_page_without_pools_has_no_family_without_samples() {
     let samples = read_back(&render(&snapshot(vec![])));
     assert!(samples.keys().all(|(name, _)| !name.starts_with("pgimbal_wait")));
+}
+
+#[test]
+fn failover_clusters_and_nodes_read_back() {
+    let snapshot = Snapshot { clusters: vec![ClusterStatus::example()], ..snapshot(vec![]) };
+    let samples = read_back(&render(&snapshot));
+    let cluster = [("cluster", "main")];
+    let of = |node| [("cluster", "main"), ("node", node)];
+    assert_eq!(sample(&samples, "pgimbal_node_up", &of("a")), 1.0);
+    assert_eq!(sample(&samples, "pgimbal_node_timeline", &of("b")), 2.0);
+    assert_eq!(sample(&samples, "pgimbal_node_lag_bytes", &of("c")), 256.0);
+    assert_eq!(sample(&samples, "pgimbal_node_lag_seconds", &of("c")), 0.02);
+    let quarantined = [of("a")[0], of("a")[1], ("role", "primary"), ("state", "quarantined")];
+    assert_eq!(sample(&samples, "pgimbal_node_role", &quarantined), 1.0);
+    assert_eq!(sample(&samples, "pgimbal_cluster_writable", &cluster), 1.0);
+    assert_eq!(sample(&samples, "pgimbal_failovers_total", &cluster), 1.0);
+    assert_eq!(sample(&samples, "pgimbal_failover_held_total", &cluster), 4.0);
+    assert_eq!(sample(&samples, "pgimbal_failover_rerun_total", &cluster), 3.0);
+    assert_eq!(sample(&samples, "pgimbal_failover_failed_total", &cluster), 2.0);
+    assert_eq!(sample(&samples, "pgimbal_failover_outcome_unknown_total", &cluster), 1.0);
 }

@@ -87,3 +87,71 @@ impl Counts {
         }
     }
 }
+
+#[cfg(test)]
+impl ClusterStatus {
+    /// A cluster after a failover: `a` is quarantined, `b` primary, `c` a replica that is behind.
+    pub(crate) fn example() -> Self {
+        use std::time::Instant;
+
+        use pgimbal_config::Host;
+        use pgimbal_pooler::topology::{
+            Lsn, NodeId, NodeSpec, Options, Remembered, Report, Role, SystemId, TimelineId,
+            Topology,
+        };
+
+        let now = Instant::now();
+        let node = |name: &str| NodeSpec {
+            name: name.into(),
+            host: Host::Tcp(format!("{name}.test")),
+            port: 5432,
+            candidate: true,
+        };
+        let options = Options {
+            probe_interval: Duration::from_secs(1),
+            failover_hold: Duration::from_secs(30),
+            max_lag_bytes: None,
+            max_lag: None,
+        };
+        let specs = vec![node("a"), node("b"), node("c")];
+        let mut topology = Topology::new(options, specs, Remembered::default(), now);
+        let primary = |at| Role::Primary { insert: Lsn(at), flush: Lsn(at) };
+        let replica = Role::Standby { replay: Lsn(0x300_0000), paused: false };
+        let reports = [(0, 1, primary(0x300_0000)), (1, 2, primary(0x300_0100)), (2, 2, replica)];
+        for (id, timeline, role) in reports {
+            let report = Report {
+                system: SystemId(7000),
+                timeline: TimelineId(timeline),
+                role,
+                server_version: 150_018,
+                started_at_micros: i64::from(id),
+            };
+            topology.handle_report(NodeId(id), now, now, report);
+        }
+        let view = topology.view();
+        let details = topology.details(now + Duration::from_millis(20));
+        let nodes = details.into_iter().zip(&view.nodes).map(|(detail, node)| NodeStatus {
+            detail,
+            epoch: node.epoch,
+            monitor: Some(node.id.0 != 2),
+        });
+        let counts = Counts { held: 4, rerun: 3, failed: 2, outcome_unknown: 1 };
+        let failover = FailoverStatus {
+            began: SystemTime::now(),
+            from: "a".into(),
+            to: "b".into(),
+            timeline: 2,
+            lasted: Duration::from_millis(305),
+            why: "connection refused".into(),
+            counts,
+        };
+        Self {
+            name: "main".into(),
+            nodes: nodes.collect(),
+            view: Arc::clone(&view),
+            failovers: vec![failover],
+            failovers_total: 1,
+            counts,
+        }
+    }
+}
