@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgimbal_auth::server_login::CleartextPolicy;
-use pgimbal_config::{Config, Host, Secret, TcpConfig};
+use pgimbal_config::{ClusterConfig, Config, Host, NodeConfig, Secret, TcpConfig};
 use pgimbal_pooler::topology::{NodeSpec, Options};
 
 use crate::dial::Target;
@@ -54,8 +54,44 @@ pub(crate) struct ClusterSpec {
 ///
 /// # Errors
 /// [`TlsError`] when TLS towards one cannot be set up.
-pub(crate) fn specs(_config: &Config) -> Result<Vec<ClusterSpec>, TlsError> {
-    Ok(Vec::new())
+pub(crate) fn specs(config: &Config) -> Result<Vec<ClusterSpec>, TlsError> {
+    config.clusters.iter().map(|(name, cluster)| spec(config, name, cluster)).collect()
+}
+
+fn spec(config: &Config, name: &str, cluster: &ClusterConfig) -> Result<ClusterSpec, TlsError> {
+    let source = match &cluster.dns {
+        Some(dns) => NodeSource::Name { dns: dns.clone(), port: cluster.port },
+        None => NodeSource::Listed(listed(cluster)),
+    };
+    let user = cluster.probe_user.clone().unwrap_or_default();
+    let own = || config.user(&user).and_then(|user| user.for_server().cloned());
+    Ok(ClusterSpec {
+        name: name.into(),
+        source,
+        options: Options {
+            probe_interval: cluster.probe_interval,
+            failover_hold: cluster.failover_hold,
+            max_lag_bytes: cluster.replica_max_lag_bytes.map(|bytes| bytes as u64),
+            max_lag: cluster.replica_max_lag,
+        },
+        probe_timeout: cluster.probe_timeout,
+        state_dir: config.credentials.state_dir.clone(),
+        password: cluster.probe_password.clone().or_else(own),
+        database: cluster.probe_database.as_str().into(),
+        tls: Arc::new(TlsConnector::new(&cluster.tls)?),
+        tcp: config.clients.tcp.clone(),
+        user: user.into(),
+    })
+}
+
+fn listed(cluster: &ClusterConfig) -> Vec<NodeSpec> {
+    let node = |(name, node): (&String, &NodeConfig)| NodeSpec {
+        name: name.as_str().into(),
+        host: node.host.clone(),
+        port: node.port,
+        candidate: node.candidate,
+    };
+    cluster.nodes.iter().map(node).collect()
 }
 
 impl ClusterSpec {
