@@ -56,10 +56,12 @@ impl Topology {
         let report = *node.current().ok_or(AdoptError::Silent)?;
         let name = node.spec.name.clone();
         for (index, node) in self.nodes.iter_mut().enumerate() {
-            let same_server = node.current().is_some_and(|other| {
-                other.system == report.system && other.started_at_micros == report.started_at_micros
+            let belongs = node.current().is_some_and(|other| {
+                let same_server = other.started_at_micros == report.started_at_micros;
+                let follows = !other.is_primary() && other.timeline == report.timeline;
+                other.system == report.system && (same_server || follows)
             });
-            node.disowned = index != id.index() && !same_server;
+            node.disowned = index != id.index() && !belongs;
         }
         self.remembered.disowned.clear();
         self.remembered.system = Some(report.system);

@@ -20,6 +20,9 @@ pub(crate) struct Watch {
     pub(crate) topology: Topology,
     pub(crate) servers: Vec<Server>,
     pub(crate) candidates: Vec<bool>,
+    listed: Vec<bool>,
+    /// An operator has adopted another node, and this one has not joined it.
+    disowned: Vec<bool>,
     pub(crate) now: Instant,
     pub(crate) events: Vec<Event>,
     /// When the answers of what is under way come, in milliseconds from the start.
@@ -69,6 +72,8 @@ impl Watch {
             topology: Topology::new(options(), specs, Remembered::default(), now),
             told: vec![None; servers.len()],
             candidates: vec![true; servers.len()],
+            listed: vec![true; servers.len()],
+            disowned: vec![false; servers.len()],
             starts: servers.len() as i64 + 1,
             servers,
             now,
@@ -156,6 +161,16 @@ impl Watch {
             Ok(report) => self.topology.handle_report(id, sent_at, self.now, *report),
             Err(failure) => self.topology.handle_failure(id, self.now, failure.clone()),
         }
+        if !self.listed[id.index()] {
+            return;
+        }
+        if let Ok(report) = &answer {
+            let cluster = self.topology.remembered();
+            let joined = cluster.system == Some(report.system)
+                && cluster.timeline == Some(report.timeline)
+                && !report.is_primary();
+            self.disowned[id.index()] &= !joined;
+        }
         let believed = matches!(self.told[id.index()], Some(Ok(_)));
         match answer {
             // It stays what it was taken for.
@@ -170,10 +185,9 @@ impl Watch {
 
     /// What candidates were last heard to say.
     fn believed(&self) -> impl Iterator<Item = &Report> {
-        let heard = self.told.iter().zip(&self.candidates);
-        heard
-            .filter(|(_, candidate)| **candidate)
-            .filter_map(|(told, _)| told.as_ref()?.as_ref().ok())
+        let counts = self.candidates.iter().zip(&self.disowned).map(|(c, d)| *c && !*d);
+        let heard = self.told.iter().zip(counts);
+        heard.filter(|(_, counts)| *counts).filter_map(|(told, _)| told.as_ref()?.as_ref().ok())
     }
 
     pub(crate) fn drain(&mut self) {
@@ -219,10 +233,41 @@ impl Watch {
     /// Node `index` becomes one for drills.
     pub(crate) fn drill(&mut self, index: usize) {
         self.candidates[index] = false;
-        let specs = self.candidates.iter().enumerate();
-        let specs =
-            specs.map(|(index, candidate)| NodeSpec { candidate: *candidate, ..spec(index) });
+        self.list();
+    }
+
+    fn list(&mut self) {
+        let specs = self.candidates.iter().zip(&self.listed).enumerate();
+        let specs = specs
+            .filter(|(_, (_, listed))| **listed)
+            .map(|(index, (candidate, _))| NodeSpec { candidate: *candidate, ..spec(index) });
         self.topology.reconfigure(options(), specs.collect(), self.now);
+    }
+
+    /// A node leaves the configuration or comes back to it; one at least stays.
+    fn relist(&mut self, index: usize) {
+        self.listed[index] = !self.listed[index];
+        if self.listed.contains(&true) {
+            self.told[index] = None;
+            self.list();
+        } else {
+            self.listed[index] = true;
+        }
+    }
+
+    fn adopt(&mut self, index: usize) {
+        if self.topology.adopt(NodeId(index as u16), self.now).is_err() {
+            return;
+        }
+        let Some(Some(Ok(adopted))) = self.told.get(index).cloned() else {
+            panic!("seed {}: what was adopted does not answer", self.seed);
+        };
+        self.highest = adopted.timeline;
+        for (other, told) in self.told.iter().enumerate() {
+            let belongs = matches!(told, Some(Ok(report)) if report.system == adopted.system
+                && report.timeline == adopted.timeline && !report.is_primary());
+            self.disowned[other] = other != index && !belongs;
+        }
     }
 
     /// Something happens to one of the servers.
@@ -231,7 +276,7 @@ impl Watch {
         let now = self.now;
         let id = NodeId(index as u16);
         let server = &mut self.servers[index];
-        let what = random.below(13);
+        let what = random.below(17);
         match what {
             0 => server.promote(),
             1 => server.reach = Reach::Dead,
@@ -244,6 +289,9 @@ impl Watch {
             9 => self.topology.handle_nudge(Nudge::ConnectionBroke(id), now),
             10 => self.topology.handle_nudge(Nudge::WaitersNeedPrimary, now),
             11 if random.chance(30) => self.topology.hold(now),
+            13 if random.chance(50) => self.adopt(index),
+            14 if random.chance(50) => server.restore(),
+            15 => self.relist(index),
             _ => {
                 self.topology.resume(now);
             }
@@ -269,16 +317,24 @@ impl Watch {
             .filter(|(other, _)| *other != index && self.candidates[*other])
             .filter(|(_, server)| server.primary && server.system == OURS)
             .max_by_key(|(_, server)| server.timeline);
-        let Some((_, best)) = best else { return };
-        let (timeline, position) = (best.timeline, best.position);
+        if let Some((best, _)) = best {
+            self.join(index, best);
+        }
+    }
+
+    /// Makes a server a standby of another.
+    fn join(&mut self, index: usize, primary: usize) {
+        let Server { system, timeline, position, .. } = self.servers[primary];
         self.starts += 1;
         let fresh = Server::standby(self.starts);
-        self.servers[index] = Server { timeline, position, ..fresh };
+        self.servers[index] = Server { system, timeline, position, ..fresh };
     }
 
     /// The world becomes whole again; then the machine must see it so.
     pub(crate) fn heal(&mut self) {
         self.topology.resume(self.now);
+        self.listed.fill(true);
+        self.list();
         let highest = self.highest;
         for index in 0..self.servers.len() {
             self.servers[index].system = OURS;
@@ -286,18 +342,24 @@ impl Watch {
         }
         let system = self.topology.remembered().system.unwrap_or(OURS);
         let best = (0..self.servers.len())
-            .filter(|index| self.candidates[*index])
+            .filter(|index| self.candidates[*index] && !self.disowned[*index])
             .max_by_key(|index| {
                 let server = &self.servers[*index];
                 (server.primary, server.timeline)
-            })
-            .unwrap();
+            });
+        // All that may be written to was given up: an operator must take one back.
+        let given_up = best.is_none();
+        let best = best.unwrap_or(0);
         self.servers[best].primary = true;
         self.servers[best].timeline = self.servers[best].timeline.max(highest);
         for index in (0..self.servers.len()).filter(|index| *index != best) {
-            self.rejoin(index);
+            self.join(index, best);
         }
         self.set_system(system);
+        if given_up {
+            self.run(3_000);
+            self.adopt(best);
+        }
         self.say(&format_args!("healed, n{best} is primary"));
         self.run(5_000);
         let view = self.topology.view();

@@ -75,6 +75,12 @@ impl Server {
         }
     }
 
+    /// It comes back from a backup.
+    pub(crate) fn restore(&mut self) {
+        self.primary = true;
+        self.timeline.0 = self.timeline.0.saturating_sub(1).max(1);
+    }
+
     /// It becomes a primary of a timeline of its own.
     pub(crate) fn promote(&mut self) {
         if !self.primary && self.reach != Reach::Dead {
