@@ -208,6 +208,7 @@ impl Watch {
             panic!("seed {seed}: writes go to a node that failed: {view:#?}");
         };
         assert!(self.candidates[epoch.node.index()], "seed {seed}: writes go to no candidate");
+        assert!(!self.disowned[epoch.node.index()], "seed {seed}: writes go to what was given up");
         assert!(report.is_primary(), "seed {seed}: writes go to a standby");
         assert_eq!(Some(report.system), self.topology.remembered().system, "seed {seed}: foreign");
         assert_eq!(report.timeline, epoch.timeline, "seed {seed}: the epoch is another");
