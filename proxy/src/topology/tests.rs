@@ -113,7 +113,8 @@ fn spec(nodes: Vec<NodeSpec>) -> ClusterSpec {
 
 fn clusters(specs: Vec<ClusterSpec>) -> (Clusters, mpsc::UnboundedReceiver<Message>) {
     let (worker, told) = mpsc::unbounded_channel();
-    let inner = Inner { workers: Arc::from([worker]), clusters: BTreeMap::new() };
+    let counts = ClusterCounts::default();
+    let inner = Inner { workers: Arc::from([worker]), counts, clusters: BTreeMap::new() };
     let clusters = Clusters { inner: Arc::new(RwLock::new(inner)) };
     clusters.follow(specs);
     (clusters, told)
@@ -204,8 +205,9 @@ async fn failover_a_prober_waits_no_longer_than_its_limit_and_then_dials_anew() 
 async fn failover_workers_are_told_every_view_and_people_the_story() {
     let (a, b) = (FakeNode::start(PRIMARY, 1), FakeNode::start(STANDBY, 2));
     let (clusters, mut told) = clusters(vec![spec(vec![a.spec("a"), b.spec("b")])]);
+    let shared = clusters.inner.read().expect("the clusters").counts.of("main");
     until(&clusters, "a is found", |view| writes_to(view) == Some(0)).await;
-    clusters.shared("main").held.fetch_add(5, Relaxed);
+    shared.held.fetch_add(5, Relaxed);
     let counted = Instant::now();
     while clusters.status().await[0].nodes[0].detail.last_probe >= Some(counted.elapsed()) {
         assert!(counted.elapsed() < SOON, "a is asked again");
@@ -213,7 +215,7 @@ async fn failover_workers_are_told_every_view_and_people_the_story() {
     a.turn(Mood::Silent);
     until(&clusters, "a is lost", |view| view.writes == Writes::Held(HoldReason::Unreachable))
         .await;
-    clusters.shared("main").held.fetch_add(2, Relaxed);
+    shared.held.fetch_add(2, Relaxed);
     b.turn(PROMOTED);
     until(&clusters, "b is found", |view| writes_to(view) == Some(1)).await;
     let mut versions = Vec::new();
