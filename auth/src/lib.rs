@@ -3,6 +3,7 @@
 //! Owns SCRAM, MD5 and clear-text proofs in both directions, and the verifiers they are judged by.
 //! Knows no socket, no clock and no random source: nonces and salts are arguments.
 
+pub mod account;
 pub mod answer;
 pub mod blame;
 pub mod channel;

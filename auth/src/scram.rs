@@ -91,7 +91,7 @@ mod tests {
         let (server_state, challenge) =
             ScramServer::begin(server, mechanism.as_bytes(), &first, verifiers[0], SERVER)?;
         let (state, last) = state.answer(password, challenge.as_bytes())?;
-        let accepted = server_state.finish(&last, verifiers)?;
+        let accepted = server_state.finish(&last, verifiers.iter().copied())?;
         state.finish(accepted.message.as_bytes())?;
         Ok(accepted.matched)
     }

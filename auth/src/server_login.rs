@@ -281,7 +281,7 @@ mod tests {
             else {
                 panic!("answers");
             };
-            let accepted = server.finish(&last, &[&verifier]).unwrap();
+            let accepted = server.finish(&last, [&verifier]).unwrap();
             let last = login.answer(Request::SaslFinal(accepted.message.as_bytes()));
             assert_eq!(last, Ok(Reply::Wait));
             assert_eq!(login.answer(Request::Ok), Ok(Reply::Done));

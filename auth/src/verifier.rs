@@ -34,6 +34,24 @@ pub struct ScramVerifier {
     server_key: Key,
 }
 
+/// A salt and the number of iterations: what SCRAM commits to before it sees a proof, so that all
+/// of a user's passwords must share them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Salting {
+    /// The salt.
+    pub salt: Box<[u8]>,
+    /// PBKDF2 iterations.
+    pub iterations: u32,
+}
+
+impl Salting {
+    /// Whether a verifier was made with them.
+    #[must_use]
+    pub fn fits(&self, verifier: &ScramVerifier) -> bool {
+        verifier.iterations == self.iterations && verifier.salt == self.salt
+    }
+}
+
 /// A text that is no SCRAM verifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("not of the form SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey")]
@@ -46,6 +64,46 @@ impl ScramVerifier {
         let keys = PasswordKeys::derive(password, salt, iterations);
         let stored_key = Sha256::digest(*keys.client_key).into();
         Self { iterations, salt: salt.into(), stored_key, server_key: *keys.server_key }
+    }
+
+    /// One that no password fits: it is shown to who asks for a user without a password.
+    #[must_use]
+    pub fn of_nobody(salting: &Salting) -> Self {
+        // A key whose digest is all zeros is not to be found.
+        let Salting { salt, iterations } = salting.clone();
+        Self { iterations, salt, stored_key: [0; 32], server_key: [0; 32] }
+    }
+
+    /// One whose keys were kept apart from its salt.
+    #[must_use]
+    pub fn of_keys(salting: &Salting, stored_key: Key, server_key: Key) -> Self {
+        let Salting { salt, iterations } = salting.clone();
+        Self { iterations, salt, stored_key, server_key }
+    }
+
+    /// StoredKey and ServerKey. Secrets: whoever has them can try passwords.
+    #[must_use]
+    pub const fn keys(&self) -> (&Key, &Key) {
+        (&self.stored_key, &self.server_key)
+    }
+
+    /// What it was made with.
+    #[must_use]
+    pub fn salting(&self) -> Salting {
+        Salting { salt: self.salt.clone(), iterations: self.iterations }
+    }
+
+    /// Whether `other` was made with the same salt and iterations.
+    #[must_use]
+    pub fn is_salted_like(&self, other: &Self) -> bool {
+        self.iterations == other.iterations && self.salt == other.salt
+    }
+
+    /// Whether `other`, made with the same salt and iterations, is of the same password; in
+    /// constant time.
+    #[must_use]
+    pub fn has_keys_of(&self, other: &Self) -> bool {
+        self.stored_key.ct_eq(&other.stored_key).into()
     }
 
     /// Reads the form that pg_authid stores.

@@ -1,4 +1,8 @@
+use pgimbal_config::Secret;
+
 use super::*;
+use crate::account::{LoginKeys, Standing, UnusableSecret};
+use crate::md5::Md5Hash;
 use crate::scram::client::ScramClient;
 
 const FRESH: Fresh = Fresh { nonce: [5; NONCE_LEN], md5_salt: *b"abcd" };
@@ -9,7 +13,11 @@ fn salts() -> SaltKey {
 
 fn account(auth_type: AuthType, secrets: &[&str]) -> Account {
     let secrets: Vec<Secret> = secrets.iter().map(|text| Secret::from(*text)).collect();
-    Account::new(auth_type, "ann", &secrets.iter().collect::<Vec<_>>(), &salts()).unwrap()
+    Account::new(auth_type, "ann", &secrets.iter().collect::<Vec<_>>(), None, &salts()).unwrap()
+}
+
+const fn method(auth_type: AuthType) -> Method {
+    Method { auth_type, clear_work: ClearWork::Digest }
 }
 
 /// Logs in with a password; every question asked, and the end.
@@ -18,9 +26,30 @@ fn login(
     account: Option<&Account>,
     password: &str,
 ) -> (Vec<Ask>, Result<(), ClientLoginError>) {
+    let (asked, result) = show(auth_type, account, password);
+    let result = match result {
+        Ok(Shown::Accepted(_)) => Ok(()),
+        Ok(Shown::Mismatch(mismatch)) => Err(mismatch.refusal()),
+        Err(error) => Err(error),
+    };
+    (asked, result)
+}
+
+enum Shown {
+    Accepted(Accepted),
+    Mismatch(Mismatch),
+}
+
+/// Shows a password; every question asked, and what came of it.
+fn show(
+    auth_type: AuthType,
+    account: Option<&Account>,
+    password: &str,
+) -> (Vec<Ask>, Result<Shown, ClientLoginError>) {
     let mut asked = Vec::new();
     let channel = Channel::Plain;
-    let mut step = Ok(ClientLogin::begin(auth_type, "ann", account, channel, &salts(), FRESH));
+    let begun = ClientLogin::begin(method(auth_type), "ann", account, channel, &salts(), FRESH);
+    let mut step = Ok(begun);
     let (mut scram, mechanism, first) = {
         let (state, mechanism, first) = ScramClient::begin(channel, false, [6; NONCE_LEN]);
         (Some(state), mechanism, first)
@@ -28,7 +57,8 @@ fn login(
     loop {
         let (state, ask) = match step {
             Ok(Step::Ask(state, ask)) => (state, ask),
-            Ok(Step::Accepted(_)) => return (asked, Ok(())),
+            Ok(Step::Accepted(accepted)) => return (asked, Ok(Shown::Accepted(accepted))),
+            Ok(Step::Mismatch(mismatch)) => return (asked, Ok(Shown::Mismatch(mismatch))),
             Err(error) => return (asked, Err(error)),
         };
         asked.push(ask.clone());
@@ -74,7 +104,8 @@ fn every_method_with_every_form_of_secret() {
         assert_eq!(login(auth_type, Some(&account), "pw").1, Ok(()), "{auth_type:?}");
         assert_eq!(login(auth_type, Some(&account), "wrong").1, wrong(), "{auth_type:?}");
     }
-    let refused = Account::new(AuthType::ScramSha256, "ann", &[&Secret::from(md5)], &salts()).err();
+    let refused =
+        Account::new(AuthType::ScramSha256, "ann", &[&Secret::from(md5)], None, &salts()).err();
     assert_eq!(refused, Some(UnusableSecret::Md5ForScram));
 }
 
@@ -116,7 +147,7 @@ fn an_answer_of_another_kind_is_a_protocol_violation() {
     let account = account(AuthType::ScramSha256, &["pw"]);
     let begin = || {
         ClientLogin::begin(
-            AuthType::ScramSha256,
+            method(AuthType::ScramSha256),
             "ann",
             Some(&account),
             Channel::Plain,
@@ -134,4 +165,73 @@ fn an_answer_of_another_kind_is_a_protocol_violation() {
 fn nothing_secret_is_printed() {
     let account = account(AuthType::Password, &["hunter2"]);
     assert!(!format!("{account:?}").contains("hunter2"));
+}
+
+#[test]
+fn the_password_that_matched_is_told() {
+    let also = ScramVerifier::of_password(b"stale", b"0123456789abcdef", 10).to_text().to_string();
+    for (auth_type, also, said) in [
+        (AuthType::Password, "stale", "stale"),
+        (AuthType::Md5, "stale", "stale"),
+        (AuthType::ScramSha256, "stale", "stale"),
+        (AuthType::ScramSha256, also.as_str(), "stale"),
+        (AuthType::Password, also.as_str(), "stale"),
+    ] {
+        let newest = Secret::from("new");
+        let also = Secret::from(also);
+        let account =
+            Account::new(auth_type, "ann", &[&newest], Some(&also), &salts()).expect("an account");
+        for (password, standing) in [("new", Standing::Newest), (said, Standing::Also)] {
+            let Ok(Shown::Accepted(accepted)) = show(auth_type, Some(&account), password).1 else {
+                panic!("{auth_type:?} {password} is refused");
+            };
+            let matched = Some(Matched { generation: 0, standing });
+            assert_eq!(accepted.matched, matched, "{auth_type:?} {password}");
+        }
+    }
+}
+
+#[test]
+fn a_mismatch_is_judged_again_by_an_account_that_knows_more() {
+    let salting = Salting::of_user("ann", [], &salts()).expect("a salt");
+    let keys =
+        |password: &str| LoginKeys::derive("ann", &Secret::from(password), &salting).expect("keys");
+    let matched = |generation, standing| Matched { generation, standing };
+    for auth_type in [AuthType::Password, AuthType::Md5, AuthType::ScramSha256] {
+        let of =
+            |keys: Vec<(Matched, LoginKeys)>| Account::of_keys(auth_type, salting.clone(), keys);
+        let before = of(vec![(matched(1, Standing::Newest), keys("old"))]);
+        let after = of(vec![
+            (matched(2, Standing::Newest), keys("new")),
+            (matched(1, Standing::Previous), keys("old")),
+        ]);
+        // The user may not even have been known when it came.
+        for known in [Some(&before), None] {
+            let Ok(Shown::Mismatch(mismatch)) = show(auth_type, known, "new").1 else {
+                panic!("{auth_type:?} is not known yet");
+            };
+            assert!(!format!("{mismatch:?}").contains("new"));
+            let accepted = mismatch.retry(Some(&after)).expect("it fits now");
+            assert_eq!(accepted.matched, Some(matched(2, Standing::Newest)), "{auth_type:?}");
+            assert_eq!(accepted.message.is_some(), auth_type == AuthType::ScramSha256);
+        }
+        let Ok(Shown::Mismatch(mismatch)) = show(auth_type, Some(&before), "wrong").1 else {
+            panic!("{auth_type:?} accepts anything");
+        };
+        let refused = mismatch.retry(Some(&after)).expect_err("it fits nothing");
+        assert_eq!(Err(refused), wrong());
+    }
+}
+
+#[test]
+fn a_verifier_alone_judges_clear_passwords_and_proofs() {
+    let salting = Salting::of_user("ann", [], &salts()).expect("a salt");
+    for auth_type in [AuthType::Password, AuthType::ScramSha256] {
+        let verifier = ScramVerifier::of_password(b"old", &salting.salt, salting.iterations);
+        let previous = Matched { generation: 1, standing: Standing::Previous };
+        let keys = [(previous, LoginKeys::of_verifier(verifier))];
+        let account = Account::of_keys(auth_type, salting.clone(), keys);
+        assert_eq!(login(auth_type, Some(&account), "old").1, Ok(()), "{auth_type:?}");
+        assert_eq!(login(auth_type, Some(&account), "new").1, wrong(), "{auth_type:?}");
+    }
 }

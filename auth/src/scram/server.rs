@@ -79,7 +79,11 @@ impl ScramServer {
     ///
     /// # Errors
     /// [`ScramError::WrongProof`] when none matches; others for malformed messages.
-    pub fn finish(self, last: &[u8], verifiers: &[&ScramVerifier]) -> Result<Accepted, ScramError> {
+    pub fn finish<'v>(
+        &self,
+        last: &[u8],
+        verifiers: impl IntoIterator<Item = &'v ScramVerifier>,
+    ) -> Result<Accepted, ScramError> {
         let last = text(last)?;
         let (without_proof, proof) =
             last.rsplit_once(",p=").ok_or(ScramError::Malformed("proof expected"))?;
@@ -97,7 +101,7 @@ impl ScramServer {
         let auth_message =
             format!("{},{},{without_proof}", self.client_first_bare, self.server_first);
         let mut accepted = None;
-        for (index, verifier) in verifiers.iter().enumerate() {
+        for (index, verifier) in verifiers.into_iter().enumerate() {
             let signature = verifier.check_proof(auth_message.as_bytes(), &proof);
             accepted = accepted.or(signature.map(|signature| (index, signature)));
         }
@@ -175,7 +179,7 @@ mod tests {
             binding: b"n,,".to_vec(),
         };
         let last = format!("c=biws,r={nonce},p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=");
-        let accepted = state.finish(last.as_bytes(), &[&verifier]).unwrap();
+        let accepted = state.finish(last.as_bytes(), [&verifier]).unwrap();
         assert_eq!(accepted.message, "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
     }
 
@@ -231,7 +235,7 @@ mod tests {
                 NONCE,
             )
             .unwrap();
-            let result = state.finish(last.as_bytes(), &[&verifier]);
+            let result = state.finish(last.as_bytes(), [&verifier]);
             assert!(matches!(result, Err(ScramError::Malformed(_))), "{last} {result:?}");
         }
     }

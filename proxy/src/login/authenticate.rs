@@ -1,7 +1,7 @@
 //! Questions and answers until the client has proved who it is.
 
 use pgimbal_auth::Channel;
-use pgimbal_auth::client_login::{Answer, Ask, ClientLogin, Fresh, Step};
+use pgimbal_auth::client_login::{Accepted, Answer, Ask, ClientLogin, Fresh, Step};
 use pgimbal_auth::scram::server::Offer;
 use pgimbal_wire::authentication::{
     AuthRequest, MAX_AUTH_MESSAGE, Mechanisms, SaslInitial, parse_password,
@@ -27,11 +27,13 @@ pub(super) async fn authenticate(
     let mut step = context.begin(user, channel, fresh());
     loop {
         let (login, ask) = match step {
-            Step::Accepted(None) => return Ok(()),
-            Step::Accepted(Some(last)) => {
-                AuthRequest::SaslFinal(last.as_bytes()).encode(&mut conversation.outbox);
+            Step::Accepted(Accepted { message, .. }) => {
+                if let Some(last) = message {
+                    AuthRequest::SaslFinal(last.as_bytes()).encode(&mut conversation.outbox);
+                }
                 return Ok(());
             }
+            Step::Mismatch(mismatch) => return Err(mismatch.refusal().into()),
             Step::Ask(login, ask) => (login, ask),
         };
         encode_ask(&ask, &mut conversation.outbox);

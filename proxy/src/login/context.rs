@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use pgimbal_auth::Channel;
-use pgimbal_auth::client_login::{Account, ClientLogin, Fresh, Step, UnusableSecret};
+use pgimbal_auth::account::{Account, ClearWork, UnusableSecret};
+use pgimbal_auth::client_login::{ClientLogin, Fresh, Method, Step};
 use pgimbal_auth::verifier::SaltKey;
-use pgimbal_config::{AuthType, Config};
+use pgimbal_config::Config;
 use thiserror::Error;
 
 use super::{ConsoleRole, LoginError};
@@ -52,7 +53,7 @@ impl LoginContext {
         let mut accounts = HashMap::with_capacity(config.users.len());
         for (user, own) in &config.users {
             let secrets: Vec<_> = own.password.iter().collect();
-            let account = Account::new(auth_type, user, &secrets, &salts)
+            let account = Account::new(auth_type, user, &secrets, None, &salts)
                 .map_err(|cause| ContextError::Secret { user: user.as_str().into(), cause })?;
             accounts.insert(user.as_str().into(), account);
         }
@@ -82,8 +83,9 @@ impl LoginContext {
         fresh: Fresh,
     ) -> Step<'a> {
         let account = self.accounts.get(user);
-        let auth_type: AuthType = self.config.clients.auth_type;
-        ClientLogin::begin(auth_type, user, account, channel, &self.salts, fresh)
+        let auth_type = self.config.clients.auth_type;
+        let method = Method { auth_type, clear_work: ClearWork::Digest };
+        ClientLogin::begin(method, user, account, channel, &self.salts, fresh)
     }
 
     /// What an authenticated user may enter: a database that is served, or the console.

@@ -51,7 +51,7 @@ pub(crate) fn scram_server(data: &[u8]) {
                 ScramServer::begin(channel, mechanism.as_bytes(), first, &verifier, [0; NONCE_LEN]);
             let Ok((server, challenge)) = begun else { continue };
             assert!(challenge.ends_with(",s=c2FsdA==,i=1"));
-            assert!(server.finish(last, &[&verifier]).is_err());
+            assert!(server.finish(last, [&verifier]).is_err());
         }
     }
 }

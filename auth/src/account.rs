@@ -1,0 +1,341 @@
+//! What one user is asked, and which passwords are right.
+//!
+//! A user may have several: the generations of a password that rotates, and one that another
+//! pooler accepted. Everything that costs milliseconds is done once for each, never per login.
+
+use pgimbal_config::{AuthType, PasswordForm, Secret};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::md5::Md5Hash;
+use crate::verifier::{DEFAULT_ITERATIONS, SaltKey, Salting, ScramVerifier};
+
+/// What one user is asked and which answers are right.
+#[derive(Debug)]
+pub struct Account {
+    pub(crate) proof: Proof,
+}
+
+#[derive(Debug)]
+pub(crate) enum Proof {
+    Trust,
+    /// Compared in clear; the salting is the one that a derived key is made with.
+    Password(Salting, Vec<(Matched, LoginKeys)>),
+    Md5(Vec<(Matched, Md5Hash)>),
+    /// All with the salt and iterations of the first field, which are shown to who asks.
+    Scram(Box<ScramVerifier>, Vec<(Matched, ScramVerifier)>),
+}
+
+/// Which of a user's passwords a client has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Matched {
+    /// The generation's number, 0 for a password that does not rotate.
+    pub generation: u32,
+    /// Where it stands among the user's passwords.
+    pub standing: Standing,
+}
+
+/// Where a password stands among those that a user may show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Standing {
+    /// The newest generation, and the only password of who has one.
+    Newest,
+    /// The one before.
+    Previous,
+    /// An older one, within the grace.
+    Older,
+    /// The one that is accepted beside all generations.
+    Also,
+}
+
+impl Standing {
+    /// All of them, the newest first.
+    pub const ALL: [Self; 4] = [Self::Newest, Self::Previous, Self::Older, Self::Also];
+
+    /// Of the generation with so many newer ones.
+    #[must_use]
+    pub const fn after(newer: usize) -> Self {
+        match newer {
+            0 => Self::Newest,
+            1 => Self::Previous,
+            _ => Self::Older,
+        }
+    }
+
+    /// The word in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Newest => "newest",
+            Self::Previous => "previous",
+            Self::Older => "older",
+            Self::Also => "also",
+        }
+    }
+}
+
+/// What logins with one password are judged by.
+#[derive(Clone, Debug)]
+pub struct LoginKeys {
+    /// The SHA-256 of the password, so that comparing takes the same time for every length.
+    digest: Option<Zeroizing<[u8; 32]>>,
+    md5: Option<Md5Hash>,
+    scram: Option<ScramVerifier>,
+}
+
+/// A password that a method can never accept, found when the configuration is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum UnusableSecret {
+    /// It has a verifier's prefix and not its form.
+    #[error("the password begins with SCRAM-SHA-256$ but is no verifier")]
+    Malformed,
+    /// SCRAM needs the password or its verifier.
+    #[error("an md5 hash cannot be used with auth_type scram-sha-256")]
+    Md5ForScram,
+}
+
+impl Account {
+    /// An account that accepts any of `secrets`, the newest first, and `also`. With `md5`, a user
+    /// whose newest secret is a SCRAM verifier is asked for SCRAM, as in PostgreSQL.
+    ///
+    /// # Errors
+    /// [`UnusableSecret`] when a secret and the method do not fit.
+    pub fn new(
+        auth_type: AuthType,
+        user: &str,
+        secrets: &[&Secret],
+        also: Option<&Secret>,
+        salts: &SaltKey,
+    ) -> Result<Self, UnusableSecret> {
+        let ranked = |(index, secret)| (Standing::after(index), secret);
+        let all: Vec<(Matched, &Secret)> = secrets
+            .iter()
+            .copied()
+            .enumerate()
+            .map(ranked)
+            .chain(also.map(|secret| (Standing::Also, secret)))
+            .map(|(standing, secret)| (Matched { generation: 0, standing }, secret))
+            .collect();
+        let newest = secrets.first().map(|secret| PasswordForm::of(secret));
+        let salting = Salting::of_user(user, all.iter().map(|(_, secret)| *secret), salts)?;
+        let proof = match auth_type {
+            AuthType::Trust => Proof::Trust,
+            AuthType::Password => {
+                let keys =
+                    all.iter().map(|(matched, secret)| Ok((*matched, LoginKeys::of(secret)?)));
+                Proof::Password(salting, keys.collect::<Result<_, UnusableSecret>>()?)
+            }
+            AuthType::Md5 if newest != Some(PasswordForm::Scram) => {
+                let hash = |(matched, secret): &(Matched, &Secret)| {
+                    Some((*matched, md5_of(secret, user)?))
+                };
+                Proof::Md5(all.iter().filter_map(hash).collect())
+            }
+            AuthType::Md5 | AuthType::ScramSha256 => {
+                let mut accepted = Vec::new();
+                for (matched, secret) in &all {
+                    let verifier = scram_of(secret, &salting)?;
+                    // One with another salt cannot be asked for in the same exchange.
+                    if salting.fits(&verifier) {
+                        accepted.push((*matched, verifier));
+                    }
+                }
+                Proof::Scram(Box::new(ScramVerifier::of_nobody(&salting)), accepted)
+            }
+        };
+        Ok(Self { proof })
+    }
+
+    /// An account that accepts passwords whose keys were made before, all with this salting.
+    #[must_use]
+    pub fn of_keys(
+        auth_type: AuthType,
+        salting: Salting,
+        keys: impl IntoIterator<Item = (Matched, LoginKeys)>,
+    ) -> Self {
+        let keys = keys.into_iter();
+        let proof = match auth_type {
+            AuthType::Trust => Proof::Trust,
+            AuthType::Password => Proof::Password(salting, keys.collect()),
+            AuthType::Md5 => {
+                Proof::Md5(keys.filter_map(|(matched, keys)| Some((matched, keys.md5?))).collect())
+            }
+            AuthType::ScramSha256 => {
+                let fitting = |(matched, keys): (Matched, LoginKeys)| {
+                    Some((matched, keys.scram.filter(|verifier| salting.fits(verifier))?))
+                };
+                let accepted = keys.filter_map(fitting).collect();
+                Proof::Scram(Box::new(ScramVerifier::of_nobody(&salting)), accepted)
+            }
+        };
+        Self { proof }
+    }
+}
+
+impl LoginKeys {
+    /// The keys for every method of a password in clear; costs a key derivation. A secret that is
+    /// a verifier or a hash has the keys that it allows.
+    ///
+    /// # Errors
+    /// [`UnusableSecret::Malformed`] for what only looks like a verifier.
+    pub fn derive(user: &str, secret: &Secret, salting: &Salting) -> Result<Self, UnusableSecret> {
+        let mut keys = Self::of(secret)?;
+        if PasswordForm::of(secret) == PasswordForm::Plain {
+            keys.md5 = md5_of(secret, user);
+            keys.scram = Some(scram_of(secret, salting)?);
+        }
+        Ok(keys)
+    }
+
+    /// The keys of a password of which nothing but its verifier is known.
+    #[must_use]
+    pub const fn of_verifier(verifier: ScramVerifier) -> Self {
+        Self { digest: None, md5: None, scram: Some(verifier) }
+    }
+
+    /// The verifier, when there is one.
+    #[must_use]
+    pub const fn verifier(&self) -> Option<&ScramVerifier> {
+        self.scram.as_ref()
+    }
+
+    /// What a clear password is compared with, without a derivation.
+    fn of(secret: &Secret) -> Result<Self, UnusableSecret> {
+        let text = secret.expose();
+        let mut keys = Self { digest: None, md5: None, scram: None };
+        match PasswordForm::of(secret) {
+            PasswordForm::Plain => {
+                keys.digest = Some(Zeroizing::new(Sha256::digest(text).into()));
+            }
+            PasswordForm::Md5 => {
+                keys.md5 = Some(Md5Hash::parse(text).ok_or(UnusableSecret::Malformed)?);
+            }
+            PasswordForm::Scram => keys.scram = Some(parse(secret)?),
+        }
+        Ok(keys)
+    }
+
+    /// Whether a clear password is this one. `derived` is its verifier with the account's salting,
+    /// where one was made.
+    fn accepts(&self, clear: &Clear<'_>, derived: Option<&ScramVerifier>) -> bool {
+        if let Some(digest) = &self.digest {
+            return digest.ct_eq(&*clear.digest).into();
+        }
+        match (&self.scram, &self.md5) {
+            (Some(own), _) => match derived.filter(|made| own.is_salted_like(made)) {
+                Some(made) => own.has_keys_of(made),
+                None => own.accepts_password(clear.password),
+            },
+            (None, Some(hash)) => hash.accepts_password(clear.password, clear.user.as_bytes()),
+            (None, None) => false,
+        }
+    }
+
+    fn wants_derivation(&self) -> bool {
+        self.digest.is_none() && self.scram.is_some()
+    }
+}
+
+/// A password as a client said it.
+struct Clear<'a> {
+    user: &'a str,
+    password: &'a [u8],
+    digest: Zeroizing<[u8; 32]>,
+}
+
+/// What judging a clear password costs, whoever it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClearWork {
+    /// A digest: enough where all passwords are known in clear.
+    Digest,
+    /// One key derivation too: where some are known by their verifiers only, so that time does not
+    /// tell who exists.
+    Derivation,
+}
+
+/// Which password is said in clear. Tries all, so that time does not tell which one matched;
+/// somebody unknown costs as much.
+pub(crate) fn clear_matches(
+    keys: &[(Matched, LoginKeys)],
+    salting: &Salting,
+    work: ClearWork,
+    user: &str,
+    password: &[u8],
+) -> Option<Matched> {
+    let clear = Clear { user, password, digest: Zeroizing::new(Sha256::digest(password).into()) };
+    let derives =
+        work == ClearWork::Derivation || keys.iter().any(|(_, keys)| keys.wants_derivation());
+    let derived =
+        derives.then(|| ScramVerifier::of_password(password, &salting.salt, salting.iterations));
+    let mut found = None;
+    for (matched, keys) in keys {
+        let accepts = keys.accepts(&clear, derived.as_ref());
+        found = found.or(accepts.then_some(*matched));
+    }
+    // PostgreSQL refuses an empty password whatever is stored.
+    found.filter(|_| !password.is_empty())
+}
+
+/// Which password an answer to an MD5 challenge proves.
+pub(crate) fn md5_matches(
+    hashes: &[(Matched, Md5Hash)],
+    answer: &[u8],
+    salt: [u8; 4],
+) -> Option<Matched> {
+    if hashes.is_empty() {
+        let _ = Md5Hash::of(b"", b"").accepts(answer, salt);
+    }
+    let mut found = None;
+    for (matched, hash) in hashes {
+        let accepts = hash.accepts(answer, salt);
+        found = found.or(accepts.then_some(*matched));
+    }
+    found
+}
+
+impl Salting {
+    /// The salt and iterations of a user: those of the first verifier among `secrets`, which a
+    /// client's proof must use, or else those that the key gives.
+    ///
+    /// # Errors
+    /// [`UnusableSecret::Malformed`] for what only looks like a verifier.
+    pub fn of_user<'s>(
+        user: &str,
+        secrets: impl IntoIterator<Item = &'s Secret>,
+        salts: &SaltKey,
+    ) -> Result<Self, UnusableSecret> {
+        let given =
+            secrets.into_iter().find(|secret| PasswordForm::of(secret) == PasswordForm::Scram);
+        Ok(match given {
+            Some(secret) => parse(secret)?.salting(),
+            None => {
+                Self { salt: salts.salt(user.as_bytes()).into(), iterations: DEFAULT_ITERATIONS }
+            }
+        })
+    }
+}
+
+fn parse(secret: &Secret) -> Result<ScramVerifier, UnusableSecret> {
+    ScramVerifier::parse(secret.expose()).map_err(|_| UnusableSecret::Malformed)
+}
+
+fn md5_of(secret: &Secret, user: &str) -> Option<Md5Hash> {
+    match PasswordForm::of(secret) {
+        PasswordForm::Plain => Some(Md5Hash::of(secret.expose().as_bytes(), user.as_bytes())),
+        PasswordForm::Md5 => Md5Hash::parse(secret.expose()),
+        PasswordForm::Scram => None,
+    }
+}
+
+fn scram_of(secret: &Secret, salting: &Salting) -> Result<ScramVerifier, UnusableSecret> {
+    match PasswordForm::of(secret) {
+        PasswordForm::Plain => {
+            let password = secret.expose().as_bytes();
+            Ok(ScramVerifier::of_password(password, &salting.salt, salting.iterations))
+        }
+        PasswordForm::Md5 => Err(UnusableSecret::Md5ForScram),
+        PasswordForm::Scram => parse(secret),
+    }
+}

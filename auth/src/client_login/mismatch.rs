@@ -1,0 +1,130 @@
+//! What a client has shown, kept until it is known whether a password fits it.
+
+use zeroize::Zeroizing;
+
+use super::{Accepted, Account, ClientLoginError};
+use crate::account::{ClearWork, Matched, Proof, clear_matches, md5_matches};
+use crate::scram::ScramError;
+use crate::scram::server::ScramServer;
+use crate::verifier::{Salting, ScramVerifier};
+
+/// A proof that fits none of the passwords known when it came. It can be judged again by an account
+/// that has learned a newer one: the client is not asked again.
+#[derive(Debug)]
+pub struct Mismatch {
+    user: Box<str>,
+    shown: Shown,
+}
+
+enum Shown {
+    Password(Salting, ClearWork, Zeroizing<Vec<u8>>),
+    Md5 { answer: Zeroizing<Vec<u8>>, salt: [u8; 4] },
+    Scram { salted: Box<ScramVerifier>, server: Box<ScramServer>, proof: Vec<u8> },
+}
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Password(..) => "Password(***)",
+            Self::Md5 { .. } => "Md5(***)",
+            Self::Scram { .. } => "Scram(***)",
+        })
+    }
+}
+
+impl Mismatch {
+    pub(super) fn of_password(
+        user: &str,
+        salting: Salting,
+        work: ClearWork,
+        password: &[u8],
+    ) -> Self {
+        let password = Zeroizing::new(password.to_vec());
+        Self { user: user.into(), shown: Shown::Password(salting, work, password) }
+    }
+
+    pub(super) fn of_md5(user: &str, answer: &[u8], salt: [u8; 4]) -> Self {
+        let answer = Zeroizing::new(answer.to_vec());
+        Self { user: user.into(), shown: Shown::Md5 { answer, salt } }
+    }
+
+    pub(super) fn of_scram(
+        user: &str,
+        salted: Box<ScramVerifier>,
+        server: Box<ScramServer>,
+        proof: &[u8],
+    ) -> Self {
+        Self { user: user.into(), shown: Shown::Scram { salted, server, proof: proof.to_vec() } }
+    }
+
+    /// Judges what was shown by an account that may know more by now.
+    ///
+    /// # Errors
+    /// [`ClientLoginError::WrongPassword`] when it still fits nothing.
+    pub fn retry(self, account: Option<&Account>) -> Result<Accepted, ClientLoginError> {
+        self.against(account)?.ok_or_else(|| self.refusal())
+    }
+
+    /// Gives up.
+    #[must_use]
+    pub fn refusal(&self) -> ClientLoginError {
+        ClientLoginError::WrongPassword(self.user.clone())
+    }
+
+    /// Whether the account has a password that fits.
+    ///
+    /// # Errors
+    /// [`ClientLoginError::Scram`] for a proof that is malformed.
+    pub(super) fn against(
+        &self,
+        account: Option<&Account>,
+    ) -> Result<Option<Accepted>, ClientLoginError> {
+        let proof = account.map(|account| &account.proof);
+        let matched = match &self.shown {
+            Shown::Password(salting, work, password) => {
+                let keys = match proof {
+                    Some(Proof::Password(_, keys)) => keys.as_slice(),
+                    _ => &[],
+                };
+                clear_matches(keys, salting, *work, &self.user, password)
+            }
+            Shown::Md5 { answer, salt } => {
+                let hashes = match proof {
+                    Some(Proof::Md5(hashes)) => hashes.as_slice(),
+                    _ => &[],
+                };
+                md5_matches(hashes, answer, *salt)
+            }
+            Shown::Scram { salted, server, proof: shown } => {
+                let known = match proof {
+                    Some(Proof::Scram(shown, known)) if shown.is_salted_like(salted) => known,
+                    _ => &Vec::new(),
+                };
+                return self.against_verifiers(salted, server, shown, known);
+            }
+        };
+        Ok(matched.map(|matched| Accepted { message: None, matched: Some(matched) }))
+    }
+
+    fn against_verifiers(
+        &self,
+        salted: &ScramVerifier,
+        server: &ScramServer,
+        proof: &[u8],
+        known: &[(Matched, ScramVerifier)],
+    ) -> Result<Option<Accepted>, ClientLoginError> {
+        // Somebody unknown costs a check too.
+        let result = match known {
+            [] => server.finish(proof, [salted]).and(Err(ScramError::WrongProof)),
+            known => server.finish(proof, known.iter().map(|(_, verifier)| verifier)),
+        };
+        match result {
+            Ok(accepted) => Ok(Some(Accepted {
+                message: Some(accepted.message),
+                matched: known.get(accepted.matched).map(|(matched, _)| *matched),
+            })),
+            Err(ScramError::WrongProof) => Ok(None),
+            Err(other) => Err(ClientLoginError::Scram(other)),
+        }
+    }
+}
