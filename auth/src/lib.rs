@@ -9,6 +9,7 @@ pub mod blame;
 pub mod channel;
 pub mod client_login;
 pub mod md5;
+pub mod rotation;
 pub mod scram;
 pub mod server_login;
 #[cfg(feature = "sources")]

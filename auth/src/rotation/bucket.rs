@@ -1,0 +1,55 @@
+//! A limit on how often something is done, with room for a few at once.
+
+use std::time::{Duration, Instant};
+
+/// A token bucket.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    burst: u32,
+    refill: Duration,
+    /// When it will be full again: each token taken moves it on.
+    full_at: Option<Instant>,
+}
+
+impl Bucket {
+    /// A full bucket of `burst` tokens, of which one comes back every `refill`.
+    #[must_use]
+    pub const fn new(burst: u32, refill: Duration) -> Self {
+        Self { burst, refill, full_at: None }
+    }
+
+    /// When there is a token, `now` at the earliest.
+    #[must_use]
+    pub fn ready_at(&self, now: Instant) -> Instant {
+        let Some(full_at) = self.full_at else { return now };
+        // With so much missing there is still one left.
+        let slack = self.refill * self.burst.saturating_sub(1);
+        full_at.checked_sub(slack).map_or(now, |ready| ready.max(now))
+    }
+
+    /// Takes a token if there is one.
+    pub fn take(&mut self, now: Instant) -> bool {
+        if self.ready_at(now) > now {
+            return false;
+        }
+        let from = self.full_at.map_or(now, |full_at| full_at.max(now));
+        self.full_at = Some(from + self.refill);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_then_one_for_each_refill() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(3, Duration::from_secs(1));
+        assert_eq!((0..5).filter(|_| bucket.take(start)).count(), 3);
+        assert_eq!(bucket.ready_at(start), start + Duration::from_secs(1));
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(bucket.take(at(1)) && !bucket.take(at(1)));
+        assert_eq!((0..9).filter(|_| bucket.take(at(100))).count(), 3);
+    }
+}

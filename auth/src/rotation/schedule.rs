@@ -1,0 +1,345 @@
+//! When a source is asked for one role's password.
+
+use std::time::{Duration, Instant};
+
+use super::bucket::Bucket;
+use super::jitter::Jitter;
+
+/// How long before the expected moment of a rotation it is asked often: answers count whole
+/// seconds, so the moment may come a second early.
+const EARLY: Duration = Duration::from_secs(1);
+
+/// How long after the first expected moment it is asked often: Vault rotates at ticks of 5 s.
+const LATE: Duration = Duration::from_secs(7);
+
+/// How often it is asked near the expected moment.
+const OFTEN: Duration = Duration::from_secs(1);
+
+/// The first pause after a failure; it doubles up to the poll interval.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// The longest pause after a failure, and for a source that is not polled.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// The longest pause after a failure while a server refuses what is known.
+const URGENT_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long a refusal that no fetch has answered is worth urgent ones.
+const URGENT_FOR: Duration = Duration::from_secs(30);
+
+/// How soon a rotation that is expected counts as due, on either side.
+const DUE: Duration = Duration::from_secs(15);
+
+/// Fetches for refusals by servers: each second, a few at once.
+const REFUSALS: Bucket = Bucket::new(5, Duration::from_secs(1));
+
+/// Fetches for clients' wrong passwords, which anybody can send.
+const MISMATCHES: Bucket = Bucket::new(3, Duration::from_secs(5));
+
+/// Why a fetch is wanted at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchCause {
+    /// A server refused the newest password.
+    Refusal,
+    /// A client showed one that is not known.
+    Mismatch,
+    /// An operator wants it, or the place has changed.
+    Order,
+}
+
+/// When one role's source is asked. At most one fetch is out at a time.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// `None` for a source that tells changes itself, or has none.
+    poll: Option<Duration>,
+    jitter: Jitter,
+    /// When it is asked whatever happens.
+    due: Option<Instant>,
+    /// The first moment at which the next rotation was expected.
+    expected: Option<Instant>,
+    /// The source says that the rotation is due now.
+    overdue: bool,
+    sent: Option<Instant>,
+    in_flight: bool,
+    has_answered: bool,
+    refused_at: Option<Instant>,
+    mismatch_at: Option<Instant>,
+    ordered_at: Option<Instant>,
+    failures: u32,
+    not_before: Option<Instant>,
+    /// The source itself asks to be left alone until then.
+    asked_off: Option<Instant>,
+    stale_since: Option<Instant>,
+    refusals: Bucket,
+    mismatches: Bucket,
+}
+
+impl Schedule {
+    /// A schedule whose first fetch is due at once. Roles with different seeds are asked at
+    /// different moments.
+    #[must_use]
+    pub const fn new(poll: Option<Duration>, seed: u64, now: Instant) -> Self {
+        Self {
+            poll,
+            jitter: Jitter::new(seed),
+            due: Some(now),
+            expected: None,
+            overdue: false,
+            sent: None,
+            in_flight: false,
+            has_answered: false,
+            refused_at: None,
+            mismatch_at: None,
+            ordered_at: None,
+            failures: 0,
+            not_before: None,
+            asked_off: None,
+            stale_since: None,
+            refusals: REFUSALS,
+            mismatches: MISMATCHES,
+        }
+    }
+
+    /// Asks with another interval from the next time on.
+    pub const fn set_poll(&mut self, poll: Option<Duration>) {
+        self.poll = poll;
+    }
+
+    /// When the next fetch is due; `None` while one is out, or when none will ever be.
+    #[must_use]
+    pub fn next(&self, now: Instant) -> Option<Instant> {
+        if self.in_flight {
+            return None;
+        }
+        let refusal = self.refused_at.map(|at| self.refusals.ready_at(now).max(at));
+        let all = [self.due, self.near_rotation(), refusal, self.mismatch_at, self.ordered_at];
+        let next = all.into_iter().flatten().min()?;
+        let floors = [self.not_before, self.asked_off];
+        Some(floors.into_iter().flatten().fold(next, Instant::max))
+    }
+
+    /// The next of the questions around the expected moment.
+    fn near_rotation(&self) -> Option<Instant> {
+        let expected = self.expected?;
+        let opens = expected.checked_sub(EARLY)?;
+        let next = match self.sent {
+            Some(sent) if sent >= opens => sent + OFTEN.mul_f64(0.95),
+            _ => opens,
+        };
+        (next <= expected + LATE).then_some(next)
+    }
+
+    /// Begins a fetch if one is due: it is sent now.
+    pub fn begin(&mut self, now: Instant) -> bool {
+        if self.next(now).is_none_or(|next| next > now) {
+            return false;
+        }
+        if self.refused_at.is_some() {
+            // A regular fetch that answers a refusal counts too.
+            let _ = self.refusals.take(now);
+        }
+        self.in_flight = true;
+        self.sent = Some(now);
+        true
+    }
+
+    /// The fetch that was out has been answered. `fresh` says that the answer was a new generation.
+    pub fn answered(&mut self, now: Instant, ttl: Option<Duration>, fresh: bool) {
+        let sent = self.ended(now);
+        let first = !std::mem::replace(&mut self.has_answered, true);
+        self.failures = 0;
+        (self.stale_since, self.not_before, self.asked_off) = (None, None, None);
+        for wanted in [&mut self.refused_at, &mut self.mismatch_at, &mut self.ordered_at] {
+            // What came up after the fetch was sent is not answered by it.
+            *wanted = wanted.filter(|at| *at > sent);
+        }
+        let over = self.expected.is_none_or(|at| now > at + LATE || now + EARLY < at);
+        self.overdue = ttl == Some(Duration::ZERO);
+        if fresh || over && !self.overdue {
+            self.expected = ttl.map(|ttl| sent + self.jitter.between(OFTEN, 0.0, 0.9) + ttl);
+        }
+        // The first time anywhere within the interval, so that roles read at the start spread.
+        let low = if first { 0.1 } else { 0.9 };
+        self.due = self.poll.map(|poll| sent + self.jitter.between(poll, low, 1.0));
+    }
+
+    /// The fetch that was out has failed.
+    pub fn failed(&mut self, now: Instant, retry_after: Option<Duration>) {
+        let _ = self.ended(now);
+        self.stale_since.get_or_insert(now);
+        self.refused_at = self.refused_at.filter(|at| now < *at + URGENT_FOR);
+        (self.mismatch_at, self.ordered_at) = (None, None);
+        let longest = self.poll.map_or(LONGEST_PAUSE, |poll| poll.min(LONGEST_PAUSE));
+        let longest = if self.refused_at.is_some() { longest.min(URGENT_PAUSE) } else { longest };
+        let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10));
+        let pause = self.jitter.between(doubled.min(longest), 0.8, 1.0);
+        self.failures += 1;
+        self.not_before = Some(now + pause);
+        self.asked_off = retry_after.map(|pause| now + pause.min(LONGEST_PAUSE));
+        self.due = Some(now);
+    }
+
+    fn ended(&mut self, now: Instant) -> Instant {
+        self.in_flight = false;
+        self.sent.unwrap_or(now)
+    }
+
+    /// Something has come up at `now` that only a fetch sent later answers. Whether there will be
+    /// one for it.
+    pub fn want(&mut self, cause: FetchCause, now: Instant) -> bool {
+        match cause {
+            FetchCause::Refusal => self.refused_at = Some(now),
+            FetchCause::Order => self.ordered_at = Some(now),
+            FetchCause::Mismatch if self.mismatch_at.is_some() && !self.in_flight => {}
+            FetchCause::Mismatch if self.mismatches.take(now) => self.mismatch_at = Some(now),
+            FetchCause::Mismatch => return false,
+        }
+        // A long pause after failures is cut short, but not to nothing.
+        let soonest = self.sent.map_or(now, |sent| now.max(sent + OFTEN));
+        self.not_before = self.not_before.map(|pause| pause.min(soonest));
+        true
+    }
+
+    /// Whether the next rotation is expected about now.
+    #[must_use]
+    pub fn is_rotation_due(&self, now: Instant) -> bool {
+        let near = |at: Instant| now + DUE >= at && at + DUE >= now;
+        self.overdue || self.expected.is_some_and(near)
+    }
+
+    /// How long until the next rotation is expected; zero when it is due.
+    #[must_use]
+    pub fn until_rotation(&self, now: Instant) -> Option<Duration> {
+        self.expected.map(|at| at.saturating_duration_since(now))
+    }
+
+    /// Since when the source says nothing.
+    #[must_use]
+    pub const fn stale_since(&self) -> Option<Instant> {
+        self.stale_since
+    }
+
+    /// Whether a fetch is out.
+    #[must_use]
+    pub const fn is_in_flight(&self) -> bool {
+        self.in_flight
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLL: Duration = Duration::from_secs(30);
+
+    fn seconds(count: f64) -> Duration {
+        Duration::from_secs_f64(count)
+    }
+
+    /// Lets time pass until `end`; every moment at which a fetch was sent. Answers take 10 ms.
+    fn run(
+        schedule: &mut Schedule,
+        mut now: Instant,
+        end: Instant,
+        mut answer: impl FnMut(Instant) -> Option<Duration>,
+    ) -> Vec<Instant> {
+        let mut sent = Vec::new();
+        while let Some(next) = schedule.next(now) {
+            now = now.max(next);
+            if now > end {
+                break;
+            }
+            assert!(schedule.begin(now), "due and not begun");
+            assert!(!schedule.begin(now), "two at once");
+            sent.push(now);
+            now += seconds(0.01);
+            schedule.answered(now, answer(now), false);
+        }
+        sent
+    }
+
+    #[test]
+    fn a_role_is_polled_and_asked_each_second_near_its_rotation() {
+        let start = Instant::now();
+        for seed in 0..200 {
+            let mut schedule = Schedule::new(Some(POLL), seed, start);
+            let expected = start + seconds(100.0);
+            let ttl = |now: Instant| {
+                Some(Duration::from_secs(expected.saturating_duration_since(now).as_secs()))
+            };
+            let sent = run(&mut schedule, start, start + seconds(300.0), ttl);
+            let near: Vec<_> = sent
+                .iter()
+                .filter(|at| **at + seconds(1.2) > expected && **at < expected + seconds(8.2))
+                .collect();
+            assert!((7..=10).contains(&near.len()), "seed {seed}: {near:?}");
+            assert!(near.windows(2).all(|pair| *pair[1] - *pair[0] <= OFTEN), "seed {seed}");
+            let gaps = sent.windows(2).map(|pair| pair[1] - pair[0]);
+            assert!(gaps.max().is_some_and(|longest| longest <= POLL), "seed {seed}");
+            assert!(sent.len() <= 12 + 10, "seed {seed}: {} fetches", sent.len());
+        }
+    }
+
+    #[test]
+    fn rotation_17_many_roles_that_are_due_together_are_asked_apart() {
+        let start = Instant::now();
+        let mut moments = Vec::new();
+        for seed in 0..200 {
+            let mut schedule = Schedule::new(Some(POLL), seed, start);
+            let sent = run(&mut schedule, start, start + seconds(120.0), |_| None);
+            moments.extend(sent.into_iter().skip(1));
+        }
+        moments.sort();
+        let crowd = moments
+            .iter()
+            .map(|at| moments.iter().filter(|o| **o >= *at && **o < *at + seconds(1.0)).count())
+            .max();
+        assert!(crowd.is_some_and(|crowd| crowd <= 30), "{crowd:?} fetches in one second");
+    }
+
+    #[test]
+    fn a_refusal_is_answered_only_by_a_fetch_sent_after_it() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(Some(POLL), 1, start);
+        assert!(schedule.begin(start));
+        let refused = start + seconds(0.1);
+        assert!(schedule.want(FetchCause::Refusal, refused));
+        assert_eq!(schedule.next(refused), None, "one at a time");
+        let answered = start + seconds(0.2);
+        schedule.answered(answered, None, false);
+        assert_eq!(schedule.next(answered), Some(answered), "sent before, answers nothing");
+        assert!(schedule.begin(answered));
+        schedule.answered(start + seconds(0.3), None, false);
+        assert!(schedule.next(answered) > Some(start + seconds(1.0)));
+    }
+
+    #[test]
+    fn rotation_13_mismatches_are_bounded_and_failures_pause() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(Some(Duration::from_secs(3600)), 1, start);
+        let mut fetches = 0;
+        for tick in 0..6_000 {
+            let now = start + seconds(f64::from(tick) / 100.0);
+            schedule.want(FetchCause::Mismatch, now);
+            if schedule.begin(now) {
+                fetches += 1;
+                schedule.answered(now, None, false);
+            }
+        }
+        assert!((10..=17).contains(&fetches), "{fetches} fetches in a minute");
+        let mut now = start + seconds(4000.0);
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            assert!(schedule.begin(now));
+            schedule.failed(now, None);
+            let next = schedule.next(now).expect("another attempt");
+            pauses.push(next - now);
+            now = next;
+        }
+        assert!(pauses[0] < seconds(0.6) && pauses[11] > seconds(20.0), "{pauses:?}");
+        assert!(pauses[11] <= LONGEST_PAUSE);
+        assert_eq!(schedule.stale_since(), Some(start + seconds(4000.0)));
+        schedule.want(FetchCause::Refusal, now);
+        assert!(schedule.next(now).is_some_and(|next| next <= now + OFTEN));
+    }
+}

@@ -1,0 +1,226 @@
+//! One course of events each, as the scenarios have them.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use pgimbal_auth::Answer;
+use pgimbal_auth::rotation::{FetchCause, GiveUp, Learned, Moment, Offer, Rotation, Schedule};
+use pgimbal_config::Secret;
+
+const NODE: &str = "a:5432";
+
+struct Story {
+    start: Instant,
+    rotation: Rotation,
+}
+
+impl Story {
+    fn new() -> Self {
+        let start = Instant::now();
+        let schedule = Schedule::new(Some(Duration::from_secs(30)), 7, start);
+        Self { start, rotation: Rotation::new(schedule, 1) }
+    }
+
+    fn at(&self, seconds: f64) -> Instant {
+        self.start + Duration::from_secs_f64(seconds)
+    }
+
+    fn moment(&self, seconds: f64) -> Moment {
+        let instant = self.at(seconds);
+        Moment { instant, wall: UNIX_EPOCH + (instant - self.start) + Duration::from_secs(5_000) }
+    }
+
+    /// The source says this, with a date so many seconds after some time and an hour to go.
+    fn says(&mut self, seconds: f64, password: &str, dated: u64) -> Learned {
+        let mut answer = Answer::new("vault", Secret::from(password)).expect("an answer");
+        answer.rotated_at = Some(dated_at(dated));
+        answer.ttl = Some(Duration::from_secs(3600));
+        self.rotation.answered(&answer, self.moment(seconds))
+    }
+
+    fn offer(&mut self, node: &str, seconds: f64) -> Offer {
+        self.rotation.offer(node, self.at(seconds))
+    }
+
+    /// The password offered.
+    fn shown(&mut self, node: &str, seconds: f64) -> (u32, String) {
+        match self.offer(node, seconds) {
+            Offer::Try { generation, password } => (generation, password.expose().to_owned()),
+            other => panic!("no password at {seconds}: {other:?}"),
+        }
+    }
+
+    /// Shows what is offered to a server that wants `right`; what was shown.
+    fn log_in(&mut self, node: &str, seconds: f64, right: &str) -> Vec<String> {
+        let mut all = Vec::new();
+        while let Offer::Try { generation, password } = self.offer(node, seconds) {
+            all.push(password.expose().to_owned());
+            if password.expose() == right {
+                self.rotation.accepted(node, generation);
+                return all;
+            }
+            self.rotation.refused(node, generation, self.at(seconds));
+        }
+        all
+    }
+}
+
+fn dated_at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds)
+}
+
+#[test]
+fn a_new_password_replaces_a_working_one_once_a_login_with_it_has_succeeded() {
+    let mut story = Story::new();
+    assert_eq!(story.says(0.0, "one", 0), Learned::Rotated(1));
+    assert_eq!(story.log_in(NODE, 0.1, "one"), ["one"]);
+    assert_eq!(story.says(1.0, "two", 1), Learned::Rotated(2));
+    // One finds out; the others go on with what works.
+    assert_eq!(story.shown(NODE, 1.1), (2, "two".into()));
+    assert_eq!(story.shown(NODE, 1.1), (1, "one".into()));
+    story.rotation.accepted(NODE, 2);
+    story.rotation.accepted(NODE, 1);
+    assert_eq!(story.shown(NODE, 1.2), (2, "two".into()));
+    assert_eq!(story.shown(NODE, 1.2), (2, "two".into()));
+}
+
+#[test]
+fn rotation_3_a_login_is_held_and_retried_while_vault_lags() {
+    let mut story = Story::new();
+    story.says(0.0, "one", 0);
+    story.log_in(NODE, 0.1, "one");
+    assert_eq!(story.log_in(NODE, 100.0, "two"), ["one"]);
+    assert_eq!(story.rotation.failing().count(), 1);
+    let mut tries = 0;
+    let mut now = 100.0;
+    while now < 129.0 {
+        match story.offer(NODE, now) {
+            Offer::Wait(until) => now = (until - story.start).as_secs_f64() + 0.000_1,
+            Offer::Try { generation, .. } => {
+                tries += 1;
+                story.rotation.refused(NODE, generation, story.at(now));
+            }
+            Offer::GiveUp(_) => break,
+        }
+    }
+    assert!((10..=20).contains(&tries), "{tries} tries");
+    assert!(now > 128.0, "given up after {now} s");
+    assert_eq!(story.says(129.0, "two", 1), Learned::Rotated(2));
+    assert_eq!(story.log_in(NODE, 129.0, "two"), ["two"]);
+    assert_eq!(story.rotation.failing().count(), 0);
+}
+
+#[test]
+fn rotation_3_the_hold_ends_and_the_newest_is_still_tried_now_and_then() {
+    let mut story = Story::new();
+    story.says(0.0, "one", 0);
+    story.log_in(NODE, 0.1, "one");
+    story.log_in(NODE, 10.0, "other");
+    story.log_in(NODE, 30.0, "other");
+    let refused = story.log_in(NODE, 41.0, "other");
+    assert_eq!(refused, ["one"]);
+    assert!(matches!(story.offer(NODE, 41.0), Offer::GiveUp(GiveUp::Refused(_))));
+    assert_eq!(story.log_in(NODE, 50.0, "one"), ["one"]);
+    assert_eq!(story.rotation.failing().count(), 0);
+}
+
+#[test]
+fn rotation_6_an_older_answer_is_ignored_or_tried() {
+    let mut story = Story::new();
+    story.says(0.0, "two", 10);
+    story.log_in(NODE, 0.1, "two");
+    assert_eq!(story.says(1.0, "one", 0), Learned::Ignored);
+    assert_eq!(story.log_in(NODE, 1.1, "two"), ["two"]);
+    // Refused now: what the source says counts, whatever its date.
+    assert_eq!(story.log_in(NODE, 2.0, "three"), ["two"]);
+    let Learned::Candidate(number) = story.says(2.1, "three", 5) else { panic!("not tried") };
+    let Offer::Try { generation, .. } = story.offer(NODE, 2.2) else { panic!("not offered") };
+    assert_eq!(generation, number);
+    assert_eq!(story.rotation.accepted(NODE, generation), Some(number), "it is the newest now");
+    assert_eq!(story.says(3.0, "four", 6), Learned::Rotated(number + 1));
+    assert_eq!(story.log_in(NODE, 3.1, "four"), ["four"]);
+}
+
+#[test]
+fn rotation_8_each_node_has_an_order_of_its_own() {
+    let mut story = Story::new();
+    let (primary, replica) = ("p:1", "r:2");
+    story.says(0.0, "one", 0);
+    story.log_in(primary, 0.1, "one");
+    story.log_in(replica, 0.1, "one");
+    story.says(1.0, "two", 1);
+    assert_eq!(story.log_in(primary, 1.1, "two"), ["two"]);
+    assert_eq!(story.log_in(replica, 1.1, "one"), ["two", "one"]);
+    for tenth in 12..20 {
+        assert_eq!(story.log_in(replica, f64::from(tenth) / 10.0, "one"), ["one"]);
+    }
+    // It has replayed by now: the one that stood in is refused, and the newest works at once.
+    assert_eq!(story.log_in(replica, 2.05, "two"), ["one", "two"]);
+    assert_eq!(story.log_in(primary, 2.1, "two"), ["two"]);
+}
+
+#[test]
+fn rotation_9_the_previous_password_works_where_the_change_was_lost() {
+    let mut story = Story::new();
+    story.says(0.0, "one", 0);
+    story.log_in(NODE, 0.1, "one");
+    story.says(10.0, "two", 1);
+    story.log_in(NODE, 10.1, "two");
+    assert_eq!(story.log_in(NODE, 20.0, "one"), ["two", "one"]);
+    assert_eq!(story.says(21.0, "two", 1), Learned::Same);
+    assert_eq!(story.log_in(NODE, 21.0, "one").last().map(String::as_str), Some("one"));
+    story.says(30.0, "three", 2);
+    assert_eq!(story.log_in(NODE, 30.1, "three"), ["three"]);
+}
+
+#[test]
+fn rotation_18_a_wrong_password_is_shown_once_for_each_pause() {
+    let mut story = Story::new();
+    story.says(0.0, "wrong", 0);
+    assert_eq!(story.log_in(NODE, 0.1, "right"), ["wrong"]);
+    let mut shown = 0;
+    for tenth in 1..100 {
+        let now = f64::from(tenth) / 10.0;
+        shown += story.log_in(NODE, now, "right").len();
+        assert!(matches!(story.offer(NODE, now), Offer::GiveUp(GiveUp::Refused(_))), "held");
+    }
+    assert!(shown <= 8, "{shown} failed logins in 10 s");
+    let unknown = Story::new().offer(NODE, 0.0);
+    assert!(matches!(unknown, Offer::Wait(_)), "{unknown:?}");
+}
+
+#[test]
+fn a_password_that_was_never_known_is_waited_for_and_then_given_up() {
+    let mut story = Story::new();
+    assert!(matches!(story.offer(NODE, 0.0), Offer::Wait(_)));
+    assert!(matches!(story.offer(NODE, 31.0), Offer::GiveUp(GiveUp::Unknown)));
+    story.says(32.0, "one", 0);
+    assert_eq!(story.log_in(NODE, 32.0, "one"), ["one"]);
+}
+
+#[test]
+fn a_place_that_goes_back_to_an_older_password_is_followed() {
+    let mut story = Story::new();
+    let undated = |story: &mut Story, seconds: f64, password: &str| {
+        let answer = Answer::new("file", Secret::from(password)).expect("an answer");
+        story.rotation.answered(&answer, story.moment(seconds))
+    };
+    undated(&mut story, 0.0, "one");
+    story.log_in(NODE, 0.1, "one");
+    undated(&mut story, 1.0, "two");
+    story.log_in(NODE, 1.1, "two");
+    assert!(matches!(undated(&mut story, 2.0, "one"), Learned::Rotated(3)));
+    assert_eq!(story.log_in(NODE, 2.1, "one"), ["one"]);
+    assert_eq!(undated(&mut story, 3.0, "one"), Learned::Same);
+}
+
+#[test]
+fn a_cached_password_is_used_until_the_source_answers() {
+    let mut story = Story::new();
+    let moment = story.moment(0.0);
+    story.rotation.remember(Secret::from("one"), None, moment);
+    story.rotation.remember(Secret::from("two"), None, moment);
+    assert_eq!(story.log_in(NODE, 0.1, "one"), ["two", "one"]);
+    assert_eq!(story.says(1.0, "two", 0), Learned::Same);
+    assert!(story.rotation.schedule.want(FetchCause::Order, story.at(2.0)));
+    assert_eq!(story.rotation.schedule.next(story.at(2.0)), Some(story.at(2.0)));
+}
