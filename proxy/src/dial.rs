@@ -40,6 +40,8 @@ pub struct Target {
     pub cleartext: CleartextPolicy,
     /// TLS; never used over a Unix socket, as in libpq.
     pub tls: Arc<TlsConnector>,
+    /// The name that the server's certificate must bear where `host` is an address of that name.
+    pub tls_name: Option<Box<str>>,
     /// TCP options.
     pub tcp: TcpConfig,
     /// Longest time for one address, login included.
@@ -66,10 +68,16 @@ impl Target {
             // As libpq: a server that wants it says so in its pg_hba.conf.
             cleartext: CleartextPolicy::Allow,
             tls,
+            tls_name: dns_name(pool),
             tcp,
             connect_timeout: pool.pool.server_connect_timeout,
         }
     }
+}
+
+/// The name whose addresses are the nodes of a pool's cluster.
+fn dns_name(pool: &ResolvedPool) -> Option<Box<str>> {
+    pool.cluster.as_ref()?.config.dns.as_deref().map(Box::from)
 }
 
 /// A server connection that said ReadyForQuery.

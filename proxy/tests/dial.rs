@@ -32,6 +32,7 @@ fn target(port: u16, user: &str, wish: &Wish) -> Target {
         password: Some(Secret::new(format!("{user}{PASSWORD_SUFFIX}"))),
         cleartext: CleartextPolicy::Allow,
         tls: Arc::new(TlsConnector::new(&tls).unwrap()),
+        tls_name: None,
         tcp: TcpConfig::default(),
         connect_timeout: Duration::from_secs(10),
     }
@@ -114,6 +115,10 @@ fn verify_full_wants_the_name_and_verify_ca_does_not() {
     assert!(try_dial(&target(server.port, "scram", &wish(SslMode::VerifyCa))).is_ok());
     let error = try_dial(&target(server.port, "scram", &wish(SslMode::VerifyFull))).unwrap_err();
     assert!(matches!(error.fault(), DialFault::Tls(_)), "{error}");
+    // An address that was found under that name must show it.
+    let mut found = target(server.port, "scram", &wish(SslMode::VerifyFull));
+    found.tls_name = Some("elsewhere.example".into());
+    assert!(try_dial(&found).is_ok());
 }
 
 #[test]

@@ -100,6 +100,7 @@ async fn ask(socket: Socket) -> Result<(Transport, bool), DialFault> {
 
 async fn encrypt(target: &Target, socket: Socket) -> Result<Transport, DialFault> {
     let Host::Tcp(host) = &target.host else { return Ok(Transport::Plain(socket)) };
-    let tls = target.tls.connect(host, socket).await.map_err(DialFault::Tls)?;
+    let name = target.tls_name.as_deref().unwrap_or(host);
+    let tls = target.tls.connect(name, socket).await.map_err(DialFault::Tls)?;
     Ok(Transport::TlsClient(tls))
 }

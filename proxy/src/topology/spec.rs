@@ -113,6 +113,10 @@ impl ClusterSpec {
             password: self.password.clone(),
             cleartext: CleartextPolicy::Allow,
             tls: Arc::clone(&self.tls),
+            tls_name: match &self.source {
+                NodeSource::Listed(_) => None,
+                NodeSource::Name { dns, .. } => Some(dns.as_str().into()),
+            },
             tcp: self.tcp.clone(),
             connect_timeout: self.probe_timeout,
         })

@@ -10,6 +10,7 @@ use pgimbal_pooler::topology::{
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::OperatorError;
@@ -24,6 +25,8 @@ use crate::worker::Message;
 const FAILOVERS: usize = 64;
 /// What happens to clients later than this after a change is not its doing.
 const AFTERMATH: Duration = Duration::from_secs(5);
+/// A disk that takes longer must not keep clients from the new primary.
+const STORE_TIME: Duration = Duration::from_millis(200);
 /// A clock that has nothing to wait for looks again then.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -343,9 +346,12 @@ impl Watcher {
         };
         self.stored = remembered.clone();
         let path = memory.path().display().to_string();
-        let written = tokio::task::spawn_blocking(move || memory.write(&remembered)).await;
-        if let Ok(Err(error)) = written {
-            warn!(cluster = %self.spec.name, "{path} cannot be written: {error}");
+        let writing = tokio::task::spawn_blocking(move || memory.write(&remembered));
+        let cluster = &self.spec.name;
+        match timeout(STORE_TIME, writing).await {
+            Ok(Ok(Err(error))) => warn!(cluster = %cluster, "{path} cannot be written: {error}"),
+            Err(_) => warn!(cluster = %cluster, "{path}: the disk is slow, nobody waits for it"),
+            Ok(_) => {}
         }
     }
 
