@@ -112,7 +112,10 @@ fn select(criterion: &mut Criterion) {
     });
 
     let parse = [message(b'P', &[b"P0_1\0", &text[..]].concat()), message(b'S', b"")].concat();
-    bench.transaction(&parse, &[message(b'1', b""), message(b'Z', b"I")].concat());
+    // The statement is described too, to see whether it may be shared.
+    let described = message(b'T', &[&[0, 1][..], b"abalance\0", &[0; 18]].concat());
+    let parsed = [message(b'1', b""), message(b't', &[0, 0]), described, message(b'Z', b"I")];
+    bench.transaction(&parse, &parsed.concat());
     let prepared = [
         message(b'B', b"\0P0_1\0\0\0\0\x01\0\0\0\x06123456\0\0"),
         message(b'D', b"P\0"),
