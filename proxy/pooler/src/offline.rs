@@ -50,6 +50,8 @@ struct Lost {
 enum End {
     Commit,
     Rollback,
+    /// It does not, but goes back to a savepoint, or gives one up: the savepoint is lost too.
+    Savepoint,
 }
 
 impl Offline {
@@ -102,12 +104,14 @@ pub(crate) fn judge(turn: &mut ClientTurn<'_>, header: Header) -> Step {
         | frontend::EXECUTE
         | frontend::CLOSE => {
             let message = turn.held(header, 0)?;
-            let known = extended(turn, message);
+            let answer = extended(turn, message);
             turn.drop_message(header);
-            if !known {
-                tell(turn);
-                turn.session.phase = Phase::Skipping;
+            match answer {
+                Answer::Given => return Ok(()),
+                Answer::Error => tell(turn),
+                Answer::Aborted => tell_aborted(turn),
             }
+            turn.session.phase = Phase::Skipping;
             Ok(())
         }
         tag => Err(turn.violation(&format!("invalid frontend message type {tag}"))),
@@ -120,17 +124,59 @@ fn query(turn: &mut ClientTurn<'_>, end: Option<End>) {
         Some(End::Rollback) => {
             turn.plan.make_for_client(|out| encode::command_complete(out, "ROLLBACK"))
         }
+        Some(End::Savepoint) => tell_aborted(turn),
         Some(End::Commit) | None => tell(turn),
     }
-    if let (Some(_), Some(Offline { scope: Scope::Transaction(lost), .. })) = (end, offline(turn)) {
+    if let (
+        Some(End::Commit | End::Rollback),
+        Some(Offline { scope: Scope::Transaction(lost), .. }),
+    ) = (end, offline(turn))
+    {
         lost.ended = true;
     }
     ready(turn);
 }
 
-/// Answers a message of the extended protocol that belongs to the end of a lost transaction. Says
-/// whether it was one.
-fn extended(turn: &mut ClientTurn<'_>, message: Message<'_>) -> bool {
+/// How a message of the extended protocol is answered.
+enum Answer {
+    /// It has been.
+    Given,
+    /// With the error that is to be told.
+    Error,
+    /// With the word that the transaction has failed.
+    Aborted,
+}
+
+/// Answers a message of the extended protocol if it belongs to the end of a lost transaction.
+fn extended(turn: &mut ClientTurn<'_>, message: Message<'_>) -> Answer {
+    if message.header.tag == frontend::EXECUTE {
+        return execute(turn, message);
+    }
+    if prepares_end(turn, message) { Answer::Given } else { Answer::Error }
+}
+
+/// Executes the end of a lost transaction.
+fn execute(turn: &mut ClientTurn<'_>, message: Message<'_>) -> Answer {
+    let Ok(Some(execute)) = Execute::view(message.body, message.body_len()) else {
+        return Answer::Error;
+    };
+    let Some(end) = end_of_portal(turn, execute.portal) else { return Answer::Error };
+    if end == End::Savepoint {
+        return Answer::Aborted;
+    }
+    let Some(lost) = lost(turn) else { return Answer::Error };
+    lost.ended = true;
+    if end == End::Commit {
+        // It is never answered as if it had been one.
+        return Answer::Error;
+    }
+    turn.plan.make_for_client(|out| encode::command_complete(out, "ROLLBACK"));
+    Answer::Given
+}
+
+/// Answers Parse, Bind, Describe and Close of the end of a lost transaction. Says whether it was
+/// one of these.
+fn prepares_end(turn: &mut ClientTurn<'_>, message: Message<'_>) -> bool {
     let (body, len) = (message.body, message.body_len());
     match message.header.tag {
         frontend::PARSE => {
@@ -165,17 +211,6 @@ fn extended(turn: &mut ClientTurn<'_>, message: Message<'_>) -> bool {
             }
             _ => false,
         },
-        frontend::EXECUTE => {
-            let Ok(Some(execute)) = Execute::view(body, len) else { return false };
-            let Some(end) = end_of_portal(turn, execute.portal) else { return false };
-            let Some(lost) = lost(turn) else { return false };
-            lost.ended = true;
-            if end == End::Rollback {
-                turn.plan.make_for_client(|out| encode::command_complete(out, "ROLLBACK"));
-            }
-            // A COMMIT is never answered as if it had been one: it gets the error.
-            end == End::Rollback
-        }
         frontend::CLOSE => {
             if lost(turn).is_none() {
                 return false;
@@ -197,15 +232,18 @@ fn tell(turn: &mut ClientTurn<'_>) {
             }
             turn.plan.make_for_client(|out| error::with_severity(&body, Severity::Error, out));
         }
-        None => {
-            let report = Report::error(
-                SqlState::IN_FAILED_SQL_TRANSACTION,
-                "current transaction is aborted, commands ignored until end of transaction block",
-            );
-            turn.pool.stats.error(report.code);
-            turn.plan.make_for_client(|out| report.encode_error(out));
-        }
+        None => tell_aborted(turn),
     }
+}
+
+/// Tells that the transaction has failed.
+fn tell_aborted(turn: &mut ClientTurn<'_>) {
+    let report = Report::error(
+        SqlState::IN_FAILED_SQL_TRANSACTION,
+        "current transaction is aborted, commands ignored until end of transaction block",
+    );
+    turn.pool.stats.error(report.code);
+    turn.plan.make_for_client(|out| report.encode_error(out));
 }
 
 /// Ends the segment; with it the error, unless a transaction is still lost.
@@ -242,6 +280,9 @@ fn end_in(statements: &Statements<'_>) -> Option<End> {
         Statements::One(Statement::Rollback { chain: Chain::No }) => Some(End::Rollback),
         Statements::One(Statement::Commit { .. } | Statement::PrepareTransaction) => {
             Some(End::Commit)
+        }
+        Statements::One(Statement::RollbackTo { .. } | Statement::Release { .. }) => {
+            Some(End::Savepoint)
         }
         _ => None,
     }

@@ -118,23 +118,28 @@ pub const fn outcome_unknown() -> Report<'static> {
 }
 
 /// Whether a text begins as one that only reads.
-pub(crate) fn reads(text: &[u8]) -> bool {
+fn reads(text: &[u8]) -> bool {
     let word = first_word(text);
     READS.iter().any(|read| word.eq_ignore_ascii_case(read))
 }
 
-/// Whether the segment is one that only reads.
+/// Whether the segment is one that only reads: a COPY out of the database too, of which nobody
+/// knows how much has arrived when it breaks.
 pub(crate) fn is_read(bytes: &[u8], session: &Session) -> bool {
-    only_reads(bytes, session)
+    only_does(bytes, session, |text| reads(text) || copies_out(text))
 }
 
 /// Whether every text of the segment only reads, as far as that can be seen, and does nothing that
 /// a READ ONLY transaction lets through.
 fn only_reads(bytes: &[u8], session: &Session) -> bool {
+    only_does(bytes, session, reads)
+}
+
+fn only_does(bytes: &[u8], session: &Session, kind: impl Fn(&[u8]) -> bool) -> bool {
     texts(bytes, session, |text, reading| {
         let verdict = text::judge(text, reading);
         let marks = verdict.marks;
-        reads(text)
+        kind(text)
             && verdict.taints.is_empty()
             && !(marks.begins() || marks.may_commit() || marks.may_change_schema())
             && !escapes(text)
@@ -223,6 +228,24 @@ fn escapes(text: &[u8]) -> bool {
     })
 }
 
+/// Whether a text is a COPY of a table's rows, or of a statement's that only reads, to the client.
+fn copies_out(text: &[u8]) -> bool {
+    let word = first_word(text);
+    if !word.eq_ignore_ascii_case(b"COPY") {
+        return false;
+    }
+    let begin = word.as_ptr() as usize - text.as_ptr() as usize + word.len();
+    let source = text[begin..].trim_ascii_start();
+    if source.first() == Some(&b'(') {
+        return reads(source);
+    }
+    // A name, perhaps with columns, then the direction.
+    let words = source.split(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_'));
+    let mut directions =
+        words.filter(|word| word.eq_ignore_ascii_case(b"TO") || word.eq_ignore_ascii_case(b"FROM"));
+    directions.next().is_some_and(|word| word.eq_ignore_ascii_case(b"TO"))
+}
+
 /// The first word of a text, behind white space, comments and parentheses.
 fn first_word(text: &[u8]) -> &[u8] {
     let mut rest = text;
@@ -260,6 +283,17 @@ mod tests {
             ("values(1)", "values"),
         ] {
             assert_eq!(first_word(text.as_bytes()), word.as_bytes(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_copy_out_is_told_from_one_in() {
+        for text in ["copy t to stdout", "COPY (select 1) TO STDOUT", "copy s.t (a, b) to stdout"] {
+            assert!(copies_out(text.as_bytes()), "{text}");
+        }
+        for text in ["copy t from stdin", "copy (delete from t returning a) to stdout", "select 1"]
+        {
+            assert!(!copies_out(text.as_bytes()), "{text}");
         }
     }
 
