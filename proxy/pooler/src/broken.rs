@@ -42,7 +42,7 @@ enum Outcome {
 pub(crate) fn part(
     session: &mut Session,
     server: &mut Server,
-    pool: &Pool,
+    pool: &mut Pool,
     plan: &mut Plan,
 ) -> Aftermath {
     undo_owed(session, server);
@@ -60,6 +60,7 @@ pub(crate) fn part(
     if keeps_state {
         count(pool, |shared| &shared.failed);
         let error = lost(server, pool);
+        count_error(pool, &error);
         plan.make_for_client(|out| error::with_severity(&error, Severity::Fatal, out));
         return Aftermath::Ends;
     }
@@ -90,6 +91,13 @@ pub(crate) fn part(
     Aftermath::Survives
 }
 
+/// Counts an error that a client is told, by its code.
+fn count_error(pool: &mut Pool, body: &[u8]) {
+    if let Ok(fields) = error::ErrorFields::parse(body) {
+        pool.stats.error(fields.code);
+    }
+}
+
 fn count(pool: &Pool, counter: impl Fn(&SharedCluster) -> &AtomicU64) {
     if let Some(shared) = &pool.shared.cluster {
         counter(shared).fetch_add(1, Relaxed);
@@ -109,7 +117,7 @@ fn rollback_in_flight(session: &Session, server: &mut Server) -> Option<Vec<u8>>
 
 /// Each Query and each Sync that was sent gets its answer: an error, then whether a transaction
 /// has failed with it.
-fn answer_owed(session: &mut Session, server: &mut Server, pool: &Pool, plan: &mut Plan) {
+fn answer_owed(session: &mut Session, server: &mut Server, pool: &mut Pool, plan: &mut Plan) {
     let in_block =
         server.status != TransactionStatus::Idle && !matches!(session.rerun, Rerun::Running(_));
     let may_commit = server.since_ready.ending == Ending::MayCommit;
@@ -146,6 +154,7 @@ fn answer_owed(session: &mut Session, server: &mut Server, pool: &Pool, plan: &m
         answered = true;
         if !std::mem::take(&mut failed) {
             count(pool, |shared| &shared.failed);
+            count_error(pool, &error);
             if outcome == Outcome::Unknown {
                 count(pool, |shared| &shared.outcome_unknown);
             }
@@ -161,7 +170,11 @@ fn answer_owed(session: &mut Session, server: &mut Server, pool: &Pool, plan: &m
         // The client is in the middle of a segment: as after any error, what follows up to Sync is
         // skipped. Without its Sync nothing of it counts.
         if session.phase != Phase::Skipping {
-            let error = lost(server, pool);
+            let error = match in_transaction && told {
+                true => error_body(&aborted()),
+                false => lost(server, pool),
+            };
+            count_error(pool, &error);
             plan.make_for_client(|out| error::with_severity(&error, Severity::Error, out));
             session.phase = Phase::Skipping;
         }

@@ -170,7 +170,11 @@ impl Turn<'_, '_> {
         self.client.send(&mut state.free, self.cx, source, &state.plan.to_client);
         match aftermath {
             Aftermath::Survives => {}
-            Aftermath::Again(bytes) => self.client.inbox.prepend(bytes),
+            Aftermath::Again(bytes) => {
+                self.client.inbox.prepend(bytes);
+                // Nothing more of the client's is needed, as was when they were judged first.
+                self.client.input = InputState::Open;
+            }
             Aftermath::Ends if matches!(self.client.stage, Stage::Serving) => {
                 self.client.stage = Stage::Closing;
             }
