@@ -8,6 +8,7 @@ mod clusters;
 mod command_line;
 mod copy;
 mod extended;
+mod failover;
 mod isolation;
 mod linking;
 mod login;

@@ -86,9 +86,14 @@ pub(crate) fn part(
         }
         Again::No => {}
     }
+    // What stands behind what was in flight has not begun to count: it goes elsewhere.
+    let open = rerun::open_segment(session, server, pool);
+    if open.is_some() {
+        server.since_ready.segment_open = false;
+    }
     answer_owed(session, server, pool, plan);
     session.rerun = Rerun::No;
-    Aftermath::Survives
+    open.map_or(Aftermath::Survives, Aftermath::Again)
 }
 
 /// Counts an error that a client is told, by its code.

@@ -8,20 +8,34 @@ use crate::plan::HOLD_LIMIT;
 /// What is in flight on one server connection.
 #[derive(Debug, Default)]
 pub struct InFlight {
+    /// The last segment.
     bytes: Vec<u8>,
-    /// Queries, function calls and Syncs among what was sent.
-    ends: u32,
     kept: Kept,
+    segments: Segments,
     progress: Progress,
 }
 
-/// Whether all that is in flight is kept.
+/// Which segments are in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Segments {
+    /// One, whose end was not sent yet; or none.
+    #[default]
+    Open,
+    /// One, with its end.
+    Ended,
+    /// Several, of which the last is open.
+    ManyOpen,
+    /// Several, all with their ends.
+    ManyEnded,
+}
+
+/// Whether the last segment is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Kept {
     /// Yes, as the client sent it.
     #[default]
     Whole,
-    /// Something of it streamed past, was too long, or came behind the end of a segment.
+    /// Something of it streamed past, or was too long.
     Not,
 }
 
@@ -41,15 +55,25 @@ impl InFlight {
     /// A message of the client's was taken, `passes` says that the rest of it is still to come.
     pub(crate) fn sent(&mut self, tag: u8, message: &[u8], passes: bool) {
         let copies = matches!(tag, frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL);
+        if matches!(self.segments, Segments::Ended | Segments::ManyEnded) {
+            self.segments = Segments::ManyOpen;
+            self.kept = Kept::Whole;
+            self.bytes.clear();
+        }
         let fits = self.bytes.len() + message.len() <= HOLD_LIMIT;
-        if passes || copies || !fits || self.ends > 0 || tag == frontend::FUNCTION_CALL {
+        if passes || copies || !fits || tag == frontend::FUNCTION_CALL {
             self.bytes.clear();
             self.kept = Kept::Not;
         }
         if self.kept == Kept::Whole {
             self.bytes.extend_from_slice(message);
         }
-        self.ends += u32::from(is_end(tag));
+        if is_end(tag) {
+            self.segments = match self.segments {
+                Segments::Open | Segments::Ended => Segments::Ended,
+                Segments::ManyOpen | Segments::ManyEnded => Segments::ManyEnded,
+            };
+        }
     }
 
     /// A part of the answer goes to the client.
@@ -70,7 +94,7 @@ impl InFlight {
         self.progress = Progress::Unanswered;
         if idle {
             self.bytes.clear();
-            self.ends = 0;
+            self.segments = Segments::Open;
             self.kept = Kept::Whole;
         }
     }
@@ -84,13 +108,21 @@ impl InFlight {
     /// What the client has sent, if all of it is kept.
     #[must_use]
     pub fn whole(&self) -> Option<&[u8]> {
-        (self.kept == Kept::Whole && !self.bytes.is_empty()).then_some(&self.bytes)
+        let alone = matches!(self.segments, Segments::Open | Segments::Ended);
+        (alone && self.kept == Kept::Whole && !self.bytes.is_empty()).then_some(&self.bytes)
+    }
+
+    /// The segment behind others that has not been ended yet, if all of it is kept.
+    #[must_use]
+    pub fn open_behind_others(&self) -> Option<&[u8]> {
+        let behind = self.segments == Segments::ManyOpen;
+        (behind && self.kept == Kept::Whole && !self.bytes.is_empty()).then_some(&self.bytes)
     }
 
     /// Whether the server was told to end a segment.
     #[must_use]
     pub const fn has_end(&self) -> bool {
-        self.ends > 0
+        !matches!(self.segments, Segments::Open)
     }
 
     /// Takes the bytes for running them again.
@@ -117,8 +149,11 @@ mod tests {
         flight.sent(frontend::SYNC, b"S", false);
         assert_eq!(flight.whole(), Some(&b"P...S"[..]));
         assert!(flight.has_end());
-        flight.sent(frontend::QUERY, b"Q", false);
+        flight.sent(frontend::PARSE, b"P", false);
         assert_eq!(flight.whole(), None);
+        assert_eq!(flight.open_behind_others(), Some(&b"P"[..]));
+        flight.sent(frontend::SYNC, b"S", false);
+        assert_eq!((flight.whole(), flight.open_behind_others()), (None, None));
         flight.settled(false);
         assert_eq!(flight.whole(), None, "the rest of the pipeline is still owed");
         flight.settled(true);

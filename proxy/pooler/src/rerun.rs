@@ -8,10 +8,10 @@ use pgimbal_wire::frame::{self, HEADER_LEN};
 use pgimbal_wire::tag::frontend;
 
 use crate::in_flight::Progress;
-use crate::owed::OwnQuery;
+use crate::owed::{Owed, OwnQuery};
 use crate::plan::Plan;
 use crate::server::Server;
-use crate::session::Session;
+use crate::session::{Phase, Session};
 use crate::text::{self, Reading};
 use crate::{link, pool::Pool};
 
@@ -83,6 +83,23 @@ pub(crate) fn decide(session: &mut Session, server: &mut Server, pool: &Pool) ->
     }
     session.rerun = Rerun::Due(tries + 1);
     Again::ReadOnly(server.in_flight.take())
+}
+
+/// The segment without its Sync that stands behind others on a connection that has broken.
+pub(crate) fn open_segment(session: &Session, server: &mut Server, pool: &Pool) -> Option<Vec<u8>> {
+    let begun = server.status == TransactionStatus::Idle
+        && server.since_ready.ending == crate::server::Ending::No
+        && session.rerun == Rerun::No
+        && session.phase == Phase::Open;
+    // Once those before it are settled, its own answer may have begun.
+    let untouched = server.owed.iter().any(|entry| matches!(entry, Owed::Sync | Owed::Query(_)))
+        || (server.in_flight.progress() == Progress::Unanswered && !server.since_ready.failed);
+    let possible = begun && untouched && pool.is_clustered();
+    let bytes = server.in_flight.open_behind_others().filter(|_| possible)?;
+    if escapes_anywhere(bytes, session) {
+        return None;
+    }
+    Some(server.in_flight.take())
 }
 
 /// Puts the transaction around a segment that is due to be run again, in front of its first

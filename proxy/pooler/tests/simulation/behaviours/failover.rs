@@ -352,3 +352,19 @@ fn failover_without_a_replica_reads_are_refused_where_the_operator_says_so() {
         ["E 57P03 no replica can be read from", "Z I"]
     );
 }
+
+#[test]
+fn failover_a_segment_behind_one_in_flight_runs_on_the_new_primary() {
+    let mut world = desk(1);
+    world.join(0);
+    world.say(0, &m::query("select 'c0.0'"));
+    world.clients[0].disturb();
+    let segments =
+        [prepare_and_run("", "sleep $1", "c0.1"), prepare_and_run("", "insert $1", "c0.2")];
+    world.say(0, &segments.concat());
+    dies(&mut world);
+    world.settle();
+    assert_eq!(world.heard(0), [UNKNOWN, "Z I"]);
+    promoted(&mut world);
+    assert_eq!(world.heard(0), ["1", "2", "C INSERT 0 1", "Z I"]);
+}

@@ -1,0 +1,196 @@
+//! Reads on replicas: who chooses them, which one serves, and what happens without one.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use pgimbal_tests::cluster::Cluster;
+use pgimbal_tests::pgimbal::Config;
+use pgimbal_tests::until::{SOON, always, eventually};
+use pgimbal_tests::{Login, Pipeline, WireClient};
+
+use super::rows::refusal;
+use super::scene::Scene;
+
+const WHERE: &str = "select current_setting('port')";
+
+/// A scene whose database `ro` and whose user `reader` read from replicas.
+fn start(replicas: usize, change: impl FnOnce(Config) -> Config) -> Scene {
+    let cluster = Cluster::start(replicas);
+    cluster.nodes[0].run("create role reader login password 'reader-secret'");
+    let scene = Scene::with(cluster, |config| {
+        change(config).tables(
+            "[databases.ro]\ncluster = \"c\"\ndbname = \"app\"\nroute = \"replica\"\n\
+             [users.reader]\npassword = \"reader-secret\"\nroute = \"replica\"",
+        )
+    });
+    for node in &scene.cluster.nodes[1..] {
+        scene.wait_for_state(&node.name, "replica");
+    }
+    scene
+}
+
+fn ports(scene: &Scene) -> Vec<String> {
+    scene.cluster.nodes.iter().map(|node| node.port.to_string()).collect()
+}
+
+#[test]
+fn failover_reads_are_sent_to_a_replica_by_choice_only() {
+    let scene = start(1, |config| config);
+    let [primary, replica] = &ports(&scene)[..] else { panic!("two nodes") };
+    assert_eq!(scene.client("app").value(WHERE), *primary);
+    // By the name of the database, and back by the session's own word.
+    let mut alias = scene.client("ro");
+    assert_eq!(alias.value(WHERE), *replica);
+    assert_eq!(alias.run(&Pipeline::new().run(WHERE).sync()).value(), *replica);
+    alias.ok("set pgimbal.route = 'primary'");
+    assert_eq!(alias.value(WHERE), *primary);
+    alias.ok("reset pgimbal.route");
+    assert_eq!(alias.value(WHERE), *replica);
+    // By the user.
+    let mut reader = scene.proxy.log_in(&Login::new("reader", "app", "reader-secret"));
+    assert_eq!(reader.value(WHERE), *replica);
+    // By a startup option.
+    let login = Login::new("app", "app", "app-secret");
+    let mut optioned =
+        scene.proxy.log_in(&login.clone().with("options", "-c pgimbal.route=replica"));
+    assert_eq!(optioned.value(WHERE), *replica);
+    let login = Login::new("app", "ro", "app-secret").with("options", "-c pgimbal.route=primary");
+    assert_eq!(scene.proxy.log_in(&login).value(WHERE), *primary);
+    // By SET, for the session and for nobody else.
+    let mut client = scene.client("app");
+    client.ok("set pgimbal.route = 'replica'");
+    assert_eq!(client.value(WHERE), *replica);
+    assert_eq!(client.value("show pgimbal.route"), "replica");
+    assert_eq!(scene.client("app").value(WHERE), *primary);
+    client.ok("set pgimbal.route to 'primary'");
+    assert_eq!(client.value(WHERE), *primary);
+    // A whole transaction goes where its session reads; a write there is the standby's to refuse.
+    client.ok("set pgimbal.route = 'replica'");
+    client.ok("begin");
+    assert_eq!(client.value(WHERE), *replica);
+    refusal(&client.query("insert into writes values ('x')"), "25006", 'E');
+    client.ok("rollback");
+    let page = scene.proxy.metrics();
+    assert!(
+        page.lines().any(
+            |line| line.starts_with("pgimbal_reads_on_replicas_total") && !line.ends_with(" 0")
+        )
+    );
+}
+
+#[test]
+fn failover_reads_go_to_the_replica_with_the_fewest_outstanding() {
+    let scene = start(2, |config| config);
+    let ports: BTreeSet<String> = ports(&scene).into_iter().skip(1).collect();
+    let mut client = scene.client("ro");
+    let seen: BTreeSet<String> = (0..8).map(|_| client.value(WHERE)).collect();
+    assert_eq!(seen, ports, "equals take turns");
+    let mut busy = scene.client("ro");
+    busy.ok("begin");
+    let taken = busy.value(WHERE);
+    for _ in 0..8 {
+        assert_ne!(client.value(WHERE), taken, "the busy one was chosen");
+    }
+    busy.ok("commit");
+}
+
+#[test]
+fn failover_reads_go_on_elsewhere_when_a_replica_dies() {
+    let mut scene = start(2, |config| config);
+    let all = ports(&scene);
+    let mut clients: Vec<WireClient> = (0..4).map(|_| scene.client("ro")).collect();
+    let mut running: Vec<WireClient> = (0..4).map(|_| scene.client("ro")).collect();
+    for client in &mut clients {
+        client.ok(WHERE);
+    }
+    for client in &mut running {
+        client.start_query("select current_setting('port') from pg_sleep(0.5)");
+    }
+    eventually("they run", SOON, || {
+        scene.cluster.nodes[1].running("pg_sleep") + scene.cluster.nodes[2].running("pg_sleep") == 4
+    });
+    scene.cluster.nodes[1].kill();
+    for client in clients.iter_mut().chain(&mut running[..0]) {
+        for _ in 0..10 {
+            assert_eq!(client.value(WHERE), all[2]);
+        }
+    }
+    for client in &mut running {
+        assert_eq!(client.read_reply().value(), all[2], "run again on the other");
+    }
+    // None left: the primary.
+    scene.cluster.nodes[2].kill();
+    for client in &mut clients {
+        assert_eq!(client.value(WHERE), all[0]);
+    }
+    // Probed back in.
+    scene.cluster.nodes[1].start();
+    scene.wait_for_state("n2", "replica");
+    eventually("it is read from again", SOON, || clients[0].value(WHERE) == all[1]);
+}
+
+#[test]
+fn failover_reads_are_refused_without_a_replica_if_the_operator_says_so() {
+    let mut scene = start(1, |config| config.cluster("replica_fallback", "\"none\""));
+    let all = ports(&scene);
+    let mut client = scene.client("ro");
+    assert_eq!(client.value(WHERE), all[1]);
+    scene.cluster.nodes[1].kill();
+    scene.wait_for_state("n2", "down");
+    refusal(&client.query(WHERE), "57P03", 'I');
+    refusal(&client.run(&Pipeline::new().run(WHERE).sync()), "57P03", 'I');
+    assert_eq!(scene.client("app").value(WHERE), all[0]);
+    scene.cluster.nodes[1].start();
+    scene.wait_for_state("n2", "replica");
+    assert_eq!(client.value(WHERE), all[1]);
+}
+
+fn leaves_out_a_lagging_replica(key: &str, limit: &str) {
+    let scene = start(2, |config| config.cluster(key, limit));
+    let all = ports(&scene);
+    let mut client = scene.client("ro");
+    scene.cluster.nodes[1].run("select pg_wal_replay_pause()");
+    eventually("replay is paused", SOON, || {
+        scene.cluster.nodes[1].value("select pg_get_wal_replay_pause_state()") == "paused"
+    });
+    scene.cluster.nodes[0]
+        .run("create table large as select repeat('x', 1000) from generate_series(1, 2000)");
+    scene.wait_for_state("n2", "lagging");
+    always("it is left out", Duration::from_millis(300), || client.value(WHERE) == all[2]);
+    assert!(scene.node("n2", "why").contains(key), "{}", scene.node("n2", "why"));
+    scene.cluster.nodes[1].run("select pg_wal_replay_resume()");
+    scene.wait_for_state("n2", "replica");
+    eventually("it is read from again", SOON, || client.value(WHERE) == all[1]);
+}
+
+#[test]
+fn failover_reads_leave_out_a_replica_too_many_bytes_behind() {
+    leaves_out_a_lagging_replica("replica_max_lag_bytes", "\"200KiB\"");
+}
+
+#[test]
+fn failover_reads_leave_out_a_replica_too_long_behind() {
+    leaves_out_a_lagging_replica("replica_max_lag", "\"700ms\"");
+}
+
+#[test]
+fn failover_a_reader_survives_the_promotion_of_its_replica() {
+    let mut scene = start(1, |config| config);
+    let mut reader = scene.client("ro");
+    reader.ok("begin");
+    let backend = reader.backend();
+    let mut idle = scene.client("ro");
+    idle.ok(WHERE);
+    scene.cluster.nodes[0].kill();
+    scene.cluster.nodes[1].promote();
+    let mut writer = scene.client("app");
+    writer.ok("insert into writes values ('new')");
+    // A connection to a standby survives its promotion; it is not closed for that.
+    assert_eq!(reader.backend(), backend);
+    reader.ok("commit");
+    // No replica is left: the primary serves, which it is now itself.
+    let port = scene.cluster.nodes[1].port.to_string();
+    assert_eq!(reader.value(WHERE), port);
+    assert_eq!(idle.value(WHERE), port);
+    assert_eq!(idle.value("select count(*) from writes"), "1");
+}

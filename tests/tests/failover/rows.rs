@@ -1,0 +1,183 @@
+//! The client-state table: for each state a client that is brought into it, and what it must see.
+
+mod blocks;
+mod reads;
+mod writes;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use pgimbal_tests::until::{SOON, eventually};
+use pgimbal_tests::{Pipeline, Reply, WireClient};
+
+use super::scene::Scene;
+
+/// What the failing server says to statements in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Words {
+    /// FATAL 57P01, which proves rollback where no CommandComplete came before.
+    Fatal,
+    /// Nothing that proves anything.
+    Nothing,
+}
+
+/// Whether what the client wrote is there in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// It wrote nothing.
+    Never,
+    Once,
+    /// The outcome is unknown.
+    OnceAtMost,
+    /// It was told so.
+    RolledBack,
+    /// Rolled back if the server's words prove it.
+    ByWords,
+}
+
+pub(super) struct Row {
+    /// Also the id of what it writes.
+    pub(super) name: &'static str,
+    pub(super) database: &'static str,
+    /// Brings the client into its state.
+    pub(super) enter: fn(&mut WireClient),
+    /// Whether a statement then runs that names the row.
+    pub(super) runs: bool,
+    /// What it does while there is no primary.
+    pub(super) during: Option<fn(&mut WireClient)>,
+    /// What it sees.
+    pub(super) sees: fn(&mut WireClient, Words),
+    pub(super) survives: bool,
+    pub(super) written: Written,
+}
+
+/// What most rows are.
+const ROW: Row = Row {
+    name: "",
+    database: "app",
+    enter: |_| {},
+    runs: false,
+    during: None,
+    sees: |_, _| {},
+    survives: true,
+    written: Written::Never,
+};
+
+pub(super) struct Clients(Vec<(&'static Row, WireClient)>);
+
+impl Clients {
+    /// Brings a client into each state on the first primary.
+    pub(super) fn enter(scene: &Scene) -> Self {
+        Self::enter_those(scene, |_| true)
+    }
+
+    pub(super) fn enter_those(scene: &Scene, wanted: impl Fn(&Row) -> bool) -> Self {
+        let mut clients = Vec::new();
+        let rows = [reads::ROWS, writes::ROWS, blocks::ROWS].into_iter().flatten();
+        // `PGIMBAL_ROW` picks one, for whoever looks into it.
+        let picked = std::env::var("PGIMBAL_ROW").ok();
+        for row in rows.filter(|row| wanted(row)) {
+            if picked.as_deref().is_some_and(|name| name != row.name) {
+                continue;
+            }
+            let mut client = scene.client(row.database);
+            // Each has proven that it is served before anything fails.
+            client.ok("select 1");
+            (row.enter)(&mut client);
+            clients.push((row, client));
+        }
+        let running = clients.iter().filter(|(row, _)| row.runs).count();
+        let primary = &scene.cluster.nodes[0];
+        let sql = "select count(*) from pg_stat_activity where usename = 'app' \
+                   and state = 'active' and wait_event in ('PgSleep', 'ClientWrite')";
+        eventually("every statement hangs", SOON, || {
+            primary.value(sql).parse().is_ok_and(|count: usize| count >= running)
+        });
+        Self(clients)
+    }
+
+    /// While there is no primary.
+    pub(super) fn during(&mut self) {
+        for (row, client) in &mut self.0 {
+            if let Some(during) = row.during {
+                during(client);
+            }
+        }
+    }
+
+    /// Whether every client sees what its row says, and the new primary, node `index`, has
+    /// what it should.
+    pub(super) fn judge(self, scene: &Scene, index: usize, words: Words) {
+        let mut wrong = Vec::new();
+        for (row, mut client) in self.0 {
+            let judged = catch_unwind(AssertUnwindSafe(|| {
+                (row.sees)(&mut client, words);
+                if row.survives {
+                    is_in_step(&mut client);
+                } else {
+                    assert!(client.try_read().is_err(), "the connection is still open");
+                }
+                written(scene, index, row, words);
+            }));
+            if judged.is_err() {
+                wrong.push(row.name);
+            }
+        }
+        assert!(wrong.is_empty(), "wrong with {words:?}: {wrong:?}");
+    }
+}
+
+fn is_in_step(client: &mut WireClient) {
+    assert_eq!(client.value("select 'in step'"), "in step");
+    let reply = client.run(&Pipeline::new().run("select 'extended'").sync());
+    assert_eq!(reply.value(), "extended");
+    assert!(client.is_silent_for(Duration::from_millis(1)), "more than it asked for");
+}
+
+fn written(scene: &Scene, index: usize, row: &Row, words: Words) {
+    let count = scene.count(index, row.name);
+    match (row.written, words) {
+        (Written::Never | Written::RolledBack, _) | (Written::ByWords, Words::Fatal) => {
+            assert_eq!(count, "0", "{} was told that it is rolled back", row.name);
+        }
+        (Written::Once, _) => assert_eq!(count, "1", "{} was told that it is done", row.name),
+        (Written::OnceAtMost | Written::ByWords, _) => {
+            assert!(count == "0" || count == "1", "{} was done {count} times", row.name);
+        }
+    }
+}
+
+/// A reply that is one error, which leaves the connection open, and nothing that a notice of
+/// the old server's told.
+pub(super) fn refusal(reply: &Reply, code: &str, status: char) {
+    let errors = reply.errors();
+    let told: Vec<_> =
+        errors.iter().map(|error| (error.severity.as_str(), error.code.as_str())).collect();
+    assert_eq!(told, [("ERROR", code)], "{reply:?}");
+    assert_eq!(reply.status(), status, "{reply:?}");
+    assert!(reply.messages.iter().all(|message| message.tag != b'N'), "{reply:?}");
+    assert!(reply.commands().is_empty(), "{reply:?}");
+}
+
+/// The next reply is [`refusal`].
+fn refused(client: &mut WireClient, code: &str, status: char) {
+    refusal(&client.read_reply(), code, status);
+}
+
+/// As [`refused`], with 57P01 where the server's words prove rollback, else 08007.
+fn told_by(client: &mut WireClient, words: Words) {
+    let code = if words == Words::Fatal { "57P01" } else { "08007" };
+    refused(client, code, 'I');
+}
+
+fn unknown(client: &mut WireClient, _: Words) {
+    refused(client, "08007", 'I');
+}
+
+fn send(client: &mut WireClient, pipeline: &Pipeline) {
+    client.send(pipeline.bytes());
+}
+
+fn extended(sql: &str) -> Pipeline {
+    Pipeline::new().run(sql).sync()
+}

@@ -1,0 +1,213 @@
+//! Clients inside a transaction block, and those whose server connection holds state of theirs.
+
+use std::time::Duration;
+
+use pgimbal_tests::{Pipeline, WireClient};
+
+use super::{ROW, Row, Words, Written, extended, refusal, refused, send};
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        name: "in a block, running, simple",
+        enter: |client| {
+            begin(client, "in a block, running, simple");
+            client.start_query("select hang('')");
+        },
+        runs: true,
+        sees: |client, _| {
+            refused(client, "57P01", 'E');
+            failed_until_rollback(client);
+        },
+        written: Written::RolledBack,
+        ..ROW
+    },
+    Row {
+        name: "in a block, running, extended",
+        enter: |client| {
+            begin(client, "in a block, running, extended");
+            send(client, &extended("select hang('')"));
+        },
+        runs: true,
+        sees: |client, _| {
+            refused(client, "57P01", 'E');
+            refusal(&client.run(&extended("select 1")), "25P02", 'E');
+            let reply = client.run(&extended("rollback"));
+            assert_eq!((reply.no_error().tags().as_str(), reply.status()), ("12CZ", 'I'));
+        },
+        written: Written::RolledBack,
+        ..ROW
+    },
+    Row {
+        name: "in a block, running, two segments",
+        enter: |client| {
+            begin(client, "in a block, running, two segments");
+            let pipeline = Pipeline::new().run("select hang('')").sync().run("select 2").sync();
+            send(client, &pipeline);
+        },
+        runs: true,
+        sees: |client, _| {
+            refused(client, "57P01", 'E');
+            refused(client, "25P02", 'E');
+            assert_eq!(client.ok("rollback").status(), 'I');
+        },
+        written: Written::RolledBack,
+        ..ROW
+    },
+    Row {
+        name: "idle in a block",
+        enter: |client| begin(client, "idle in a block"),
+        sees: |client, _| {
+            assert!(client.is_silent_for(Duration::from_millis(20)));
+            refusal(&client.query("select 1"), "57P01", 'E');
+            failed_until_rollback(client);
+        },
+        written: Written::RolledBack,
+        ..ROW
+    },
+    Row {
+        name: "idle in a block, extended",
+        enter: |client| begin(client, "idle in a block, extended"),
+        sees: |client, _| {
+            refusal(&client.run(&extended("select 1")), "57P01", 'E');
+            refusal(&client.run(&extended("select 1")), "25P02", 'E');
+            refusal(&client.run(&extended("rollback to s")), "25P02", 'E');
+            refusal(&client.run(&extended("release s")), "25P02", 'E');
+            assert_eq!(client.run(&extended("rollback")).no_error().tags(), "12CZ");
+        },
+        written: Written::RolledBack,
+        ..ROW
+    },
+    Row {
+        name: "idle in a block, ROLLBACK",
+        enter: |client| begin(client, "idle in a block, ROLLBACK"),
+        sees: |client, _| {
+            let reply = client.ok("rollback");
+            assert_eq!((reply.commands(), reply.status()), (vec!["ROLLBACK".to_owned()], 'I'));
+        },
+        written: Written::RolledBack,
+        ..ROW
+    },
+    Row {
+        name: "idle in a block, ROLLBACK, extended",
+        enter: |client| begin(client, "idle in a block, ROLLBACK, extended"),
+        sees: |client, _| {
+            let reply = client.run(&extended("rollback"));
+            assert_eq!((reply.no_error().tags().as_str(), reply.status()), ("12CZ", 'I'));
+            assert_eq!(reply.commands(), ["ROLLBACK"]);
+        },
+        written: Written::RolledBack,
+        ..ROW
+    },
+    Row {
+        name: "idle in a block, COMMIT",
+        enter: |client| begin(client, "idle in a block, COMMIT"),
+        sees: |client, _| refusal(&client.query("commit"), "57P01", 'I'),
+        written: Written::RolledBack,
+        ..ROW
+    },
+    Row {
+        name: "idle in a block, COMMIT, extended",
+        enter: |client| begin(client, "idle in a block, COMMIT, extended"),
+        sees: |client, _| refusal(&client.run(&extended("commit")), "57P01", 'I'),
+        written: Written::RolledBack,
+        ..ROW
+    },
+    Row {
+        name: "idle in a block, prepared COMMIT",
+        enter: |client| {
+            client.run(&Pipeline::new().parse("c", "commit").sync()).no_error();
+            begin(client, "idle in a block, prepared COMMIT");
+        },
+        sees: |client, _| {
+            let commit = Pipeline::new().bind("", "c", &[]).execute("", 0).sync();
+            refusal(&client.run(&commit), "57P01", 'I');
+        },
+        written: Written::RolledBack,
+        ..ROW
+    },
+    Row {
+        name: "idle in a block, ROLLBACK TO",
+        enter: |client| begin(client, "idle in a block, ROLLBACK TO"),
+        sees: |client, _| {
+            // As the first message it may be what tells of the loss.
+            let reply = client.query("rollback to s");
+            let code = reply.sqlstate();
+            assert!(code == "25P02" || code == "57P01", "{reply:?}");
+            refusal(&reply, &code, 'E');
+            refusal(&client.query("release s"), "25P02", 'E');
+            assert_eq!(client.ok("rollback").status(), 'I');
+        },
+        written: Written::RolledBack,
+        ..ROW
+    },
+    Row {
+        name: "pinned by LISTEN",
+        enter: |client| {
+            client.ok("listen c");
+        },
+        sees: ended,
+        survives: false,
+        ..ROW
+    },
+    Row {
+        name: "pinned by a temporary table",
+        enter: |client| {
+            client.ok("create temporary table mine (x int)");
+        },
+        sees: ended,
+        survives: false,
+        ..ROW
+    },
+    Row {
+        name: "pinned by a lock",
+        enter: |client| {
+            client.ok("select pg_advisory_lock(1)");
+        },
+        sees: ended,
+        survives: false,
+        ..ROW
+    },
+    Row {
+        name: "pinned, running",
+        enter: |client| {
+            client.ok("create temporary table mine (x int)");
+            client.start_query("select hang('')");
+        },
+        runs: true,
+        sees: ended,
+        survives: false,
+        ..ROW
+    },
+    Row { name: "session mode", database: "session", sees: ended, survives: false, ..ROW },
+    Row {
+        name: "session mode, running, extended",
+        database: "session",
+        enter: |client| send(client, &extended("select hang('')")),
+        runs: true,
+        sees: ended,
+        survives: false,
+        ..ROW
+    },
+];
+
+fn begin(client: &mut WireClient, name: &str) {
+    client.ok("begin");
+    client.ok(&format!("insert into writes values ('{name}')"));
+    client.ok("savepoint s");
+}
+
+fn failed_until_rollback(client: &mut WireClient) {
+    refusal(&client.query("select 1"), "25P02", 'E');
+    refusal(&client.query("rollback to s"), "25P02", 'E');
+    refusal(&client.query("release s"), "25P02", 'E');
+    let reply = client.ok("rollback");
+    assert_eq!((reply.commands(), reply.status()), (vec!["ROLLBACK".to_owned()], 'I'));
+}
+
+/// FATAL and the end of the connection.
+fn ended(client: &mut WireClient, _: Words) {
+    let messages = client.read_to_end();
+    let [message] = &messages[..] else { panic!("one message: {messages:?}") };
+    let error = message.error();
+    assert_eq!((error.severity.as_str(), error.code.as_str()), ("FATAL", "57P01"));
+}

@@ -1,0 +1,255 @@
+//! Clients that are idle, that wait, or that read.
+
+use std::time::Duration;
+
+use pgimbal_tests::{Pipeline, WireClient};
+
+use super::{ROW, Row, Words, Written, extended, send, told_by, unknown};
+
+const MANY_ROWS: &str = "select i, repeat('x', 1000), case when i = 200 then hang('') end \
+                         from generate_series(1, 300) i";
+const LONG_ROW: &str = "select repeat('x', 100000000)";
+const COPY: &str = "copy (select i, repeat('x', 1000), case when i = 200 then hang('') end \
+                    from generate_series(1, 300) i) to stdout";
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        name: "idle",
+        sees: |client, _| assert!(client.is_silent_for(Duration::from_millis(20))),
+        ..ROW
+    },
+    Row {
+        name: "waits, simple",
+        during: Some(|client| client.start_query("insert into writes values ('waits, simple')")),
+        sees: |client, _| {
+            assert_eq!(client.read_reply().no_error().commands(), ["INSERT 0 1"]);
+        },
+        written: Written::Once,
+        ..ROW
+    },
+    Row {
+        name: "waits, extended",
+        during: Some(|client| {
+            send(client, &extended("insert into writes values ('waits, extended')"));
+        }),
+        sees: |client, _| assert_eq!(client.read_reply().no_error().tags(), "12CZ"),
+        written: Written::Once,
+        ..ROW
+    },
+    Row {
+        name: "waits, prepared",
+        enter: |client| {
+            let parse = Pipeline::new().parse("s", "insert into writes values ($1)").sync();
+            client.run(&parse).no_error();
+        },
+        during: Some(|client| {
+            let bind = Pipeline::new().bind("", "s", &["waits, prepared"]);
+            send(client, &bind.execute("", 0).sync());
+        }),
+        sees: |client, _| assert_eq!(client.read_reply().no_error().tags(), "2CZ"),
+        written: Written::Once,
+        ..ROW
+    },
+    Row {
+        name: "waits to begin",
+        during: Some(|client| client.start_query("begin")),
+        sees: |client, _| {
+            assert_eq!(client.read_reply().no_error().status(), 'T');
+            client.ok("insert into writes values ('waits to begin')");
+            assert_eq!(client.ok("commit").commands(), ["COMMIT"]);
+        },
+        written: Written::Once,
+        ..ROW
+    },
+    Row {
+        name: "waits, two segments",
+        during: Some(|client| {
+            let first = Pipeline::new().run("insert into writes values ('waits, two segments')");
+            send(client, &first.sync().run("select 'second'").sync());
+        }),
+        sees: |client, _| {
+            assert_eq!(client.read_reply().no_error().tags(), "12CZ");
+            assert_eq!(client.read_reply().value(), "second");
+        },
+        written: Written::Once,
+        ..ROW
+    },
+    Row {
+        name: "run again, simple",
+        enter: |client| client.start_query("select hang('again')"),
+        runs: true,
+        sees: again,
+        ..ROW
+    },
+    Row {
+        name: "run again, extended",
+        enter: |client| {
+            let described = Pipeline::new().parse("", "select hang('again')").bind("", "", &[]);
+            send(client, &described.describe_portal("").execute("", 0).sync());
+        },
+        runs: true,
+        sees: |client, _| {
+            let reply = client.read_reply();
+            assert_eq!((reply.value().as_str(), reply.tags().as_str()), ("again", "12TDCZ"));
+            assert_eq!(reply.status(), 'I');
+        },
+        ..ROW
+    },
+    Row {
+        name: "run again, prepared",
+        enter: |client| {
+            client.run(&Pipeline::new().parse("s", "select hang($1)").sync()).no_error();
+            send(client, &Pipeline::new().bind("", "s", &["again"]).execute("", 0).sync());
+        },
+        runs: true,
+        sees: again,
+        ..ROW
+    },
+    // In a READ ONLY transaction these are refused, so that they cannot be run again.
+    Row {
+        name: "not again: nextval",
+        enter: |client| client.start_query("select hang(''), nextval('numbers')"),
+        runs: true,
+        sees: not_again,
+        ..ROW
+    },
+    Row {
+        name: "not again: for update",
+        enter: |client| client.start_query("select hang(x) from one for update"),
+        runs: true,
+        sees: not_again,
+        ..ROW
+    },
+    Row {
+        name: "not again: a function that writes",
+        enter: |client| {
+            client.start_query("select hang_and_write('not again: a function that writes')");
+        },
+        runs: true,
+        sees: not_again,
+        written: Written::OnceAtMost,
+        ..ROW
+    },
+    Row {
+        name: "not again: select into",
+        enter: |client| client.start_query("select hang('') into made from generate_series(1, 1)"),
+        runs: true,
+        sees: not_again,
+        ..ROW
+    },
+    Row {
+        name: "not again: a writing CTE",
+        enter: |client| {
+            client.start_query(
+                "with w as (insert into writes select hang('not again: a writing CTE') \
+                 returning id) select * from w",
+            );
+        },
+        runs: true,
+        sees: not_again,
+        written: Written::OnceAtMost,
+        ..ROW
+    },
+    Row {
+        name: "not again: pg_notify",
+        enter: |client| client.start_query("select hang(''), pg_notify('c', 'x')"),
+        runs: true,
+        sees: told_by,
+        ..ROW
+    },
+    Row {
+        name: "not again: a message in the log",
+        enter: |client| {
+            client.start_query("select hang(''), pg_logical_emit_message(false, 'p', 'x')");
+        },
+        runs: true,
+        sees: told_by,
+        ..ROW
+    },
+    Row {
+        name: "partly forwarded, simple",
+        enter: |client| {
+            client.start_query(MANY_ROWS);
+            first_rows(client);
+        },
+        runs: true,
+        sees: |client, _| cut_short(client, b'D'),
+        ..ROW
+    },
+    Row {
+        name: "partly forwarded, extended",
+        enter: |client| {
+            send(client, &extended(MANY_ROWS));
+            client.expect(b'1');
+            client.expect(b'2');
+            for _ in 0..50 {
+                client.expect(b'D');
+            }
+        },
+        runs: true,
+        sees: |client, _| cut_short(client, b'D'),
+        ..ROW
+    },
+    Row {
+        name: "partly copied out",
+        enter: |client| {
+            client.start_query(COPY);
+            client.expect(b'H');
+            for _ in 0..50 {
+                client.expect(b'd');
+            }
+        },
+        runs: true,
+        sees: |client, _| cut_short(client, b'd'),
+        ..ROW
+    },
+    Row {
+        name: "a message cut in half",
+        enter: |client| {
+            client.start_query(LONG_ROW);
+            client.expect(b'T');
+            client.read_bytes(&mut [0; 100_000]).expect("the beginning of a row");
+        },
+        runs: true,
+        sees: |client, _| {
+            let rest = client.read_raw_to_end();
+            assert!(rest.len() < 100_000_000 - 100_000, "the whole row came");
+            assert!(rest.iter().rev().take(100).all(|byte| *byte == b'x'), "more than the row");
+        },
+        survives: false,
+        ..ROW
+    },
+];
+
+fn again(client: &mut WireClient, _: Words) {
+    let reply = client.read_reply();
+    assert_eq!((reply.value().as_str(), reply.status()), ("again", 'I'));
+}
+
+/// The second run was refused with 25006, of which the client learns nothing but that the
+/// outcome of the first is unknown.
+fn not_again(client: &mut WireClient, words: Words) {
+    if words == Words::Nothing {
+        return unknown(client, words);
+    }
+    let reply = client.read_reply();
+    let code = reply.sqlstate();
+    assert!(code == "08007" || code == "57P01", "{reply:?}");
+    super::refusal(&reply, &code, 'I');
+}
+
+fn first_rows(client: &mut WireClient) {
+    client.expect(b'T');
+    for _ in 0..50 {
+        client.expect(b'D');
+    }
+}
+
+/// Some more whole rows may come, then the error.
+fn cut_short(client: &mut WireClient, tag: u8) {
+    let mut reply = client.read_reply();
+    let rows = reply.messages.iter().filter(|message| message.tag == tag).count();
+    assert!(rows < 200, "{rows} rows");
+    reply.messages.retain(|message| message.tag != tag);
+    super::refusal(&reply, "57P01", 'I');
+}

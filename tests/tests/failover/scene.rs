@@ -1,0 +1,114 @@
+//! A primary with one replica, a pgimbal before them, and statements that hang on the first
+//! primary and on no other node.
+
+use std::time::Duration;
+
+use pgimbal_tests::cluster::Cluster;
+use pgimbal_tests::pgimbal::Config;
+use pgimbal_tests::until::{SOON, eventually};
+use pgimbal_tests::{Login, Pgimbal, WireClient};
+
+/// Two nodes and a pgimbal; `cluster.nodes[0]` is the primary at first.
+pub(super) struct Scene {
+    pub(super) cluster: Cluster,
+    pub(super) proxy: Pgimbal,
+}
+
+/// `hang(text)` returns its argument, on the first primary after a minute only; a row of
+/// `slow` makes its transaction hang in the commit there.
+const SCHEMA: &str = "\
+create function hang(result text) returns text language plpgsql as \
+  $$ begin if current_setting('port') = '{port}' then perform pg_sleep(60); end if; return result; end $$;
+create function hang_and_write(result text) returns text language plpgsql as \
+  $$ begin perform hang(''); insert into writes values (result); return result; end $$;
+create function hang_at_commit() returns trigger language plpgsql as \
+  $$ begin perform hang(''); return null; end $$;
+create table writes (id text);
+create table slow (id text);
+create constraint trigger slowly after insert on slow deferrable initially deferred \
+  for each row execute function hang_at_commit();
+create table one as select 'x'::text as x;
+create sequence numbers;
+grant all on writes, slow, one, numbers to app; \
+grant create on schema public to app;";
+
+impl Scene {
+    pub(super) fn start() -> Self {
+        Self::before(Cluster::with(1, &["max_prepared_transactions=10"]))
+    }
+
+    pub(super) fn before(cluster: Cluster) -> Self {
+        Self::with(cluster, |config| config)
+    }
+
+    pub(super) fn with(cluster: Cluster, change: impl FnOnce(Config) -> Config) -> Self {
+        cluster.nodes[0].run(&schema(&cluster));
+        cluster.settle(0);
+        let config = Config::before_cluster(&cluster).set("pool_size", 80).tables(
+            "[databases.session]\ncluster = \"c\"\ndbname = \"app\"\npool_mode = \"session\"",
+        );
+        let proxy = change(config).start();
+        let scene = Self { cluster, proxy };
+        scene.wait_until_writable();
+        scene
+    }
+
+    /// Waits until pgimbal knows a primary.
+    pub(super) fn wait_until_writable(&self) {
+        eventually("pgimbal knows a primary", SOON, || self.is_writable());
+    }
+
+    /// Waits until pgimbal knows that there is no primary.
+    pub(super) fn wait_until_held(&self) {
+        eventually("pgimbal holds", SOON, || !self.is_writable());
+    }
+
+    pub(super) fn is_writable(&self) -> bool {
+        self.metric("pgimbal_cluster_writable{cluster=\"c\"}") == "1"
+    }
+
+    /// The value of a metric, empty when it is not on the page.
+    pub(super) fn metric(&self, name: &str) -> String {
+        let page = self.proxy.metrics();
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_default().to_owned()
+    }
+
+    /// Waits until `SHOW NODES` tells `state` of the node.
+    pub(super) fn wait_for_state(&self, node: &str, state: &str) {
+        eventually(&format!("{node} is {state}"), SOON, || self.node(node, "state") == state);
+    }
+
+    /// A column of a node's row in `SHOW NODES`.
+    pub(super) fn node(&self, name: &str, column: &str) -> String {
+        let rows = self.proxy.console("show nodes");
+        let cell = |row: &[(String, String)], wanted: &str| {
+            row.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone())
+        };
+        let row = rows.iter().find(|row| cell(row, "node").as_deref() == Some(name));
+        row.and_then(|row| cell(row, column)).unwrap_or_default()
+    }
+
+    pub(super) fn client(&self, database: &str) -> WireClient {
+        let mut client = self.proxy.log_in(&Login::new("app", database, "app-secret"));
+        client.set_timeout(Duration::from_secs(10));
+        client
+    }
+
+    /// How many rows of `writes` and `slow` on node `index` have this id.
+    pub(super) fn count(&self, index: usize, id: &str) -> String {
+        let sql = format!(
+            "select count(*) from (select id from writes union all select id from slow) t where id = '{id}'"
+        );
+        self.cluster.nodes[index].value(&sql)
+    }
+
+    /// How many rows node `index` has in `writes`.
+    pub(super) fn count_all(&self, index: usize) -> u64 {
+        self.cluster.nodes[index].value("select count(*) from writes").parse().expect("a count")
+    }
+}
+
+pub(super) fn schema(cluster: &Cluster) -> String {
+    SCHEMA.replace("{port}", &cluster.nodes[0].port.to_string())
+}
