@@ -5,7 +5,6 @@ mod disasters;
 mod dns;
 mod figures;
 mod reads;
-mod rotation;
 mod rows;
 mod scene;
 mod topology;

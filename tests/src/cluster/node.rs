@@ -241,6 +241,18 @@ impl Node {
         self.value(sql).parse().expect("a count")
     }
 
+    /// How many of them wait for their client. One that runs a statement, or waits for a replica,
+    /// does not see that its client has gone.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    #[must_use]
+    pub fn backends_with_a_client(&self) -> usize {
+        let sql = "select count(*) from pg_stat_activity where backend_type = 'client backend' \
+                   and usename not in ('postgres', 'probe') and wait_event_type = 'Client'";
+        self.value(sql).parse().expect("a count")
+    }
+
     /// How many backends run a statement whose text contains `text` now.
     ///
     /// # Panics

@@ -162,7 +162,7 @@ fn failover_promotion_while_the_old_primary_stays_up() {
     clients.during();
     clients.judge(&scene, 1, Words::Nothing);
     eventually("nobody is left on the old primary", SOON, || {
-        scene.cluster.nodes[0].backends() == 0
+        scene.cluster.nodes[0].backends_with_a_client() == 0
     });
 }
 
