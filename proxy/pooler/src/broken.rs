@@ -172,25 +172,31 @@ fn answer_owed(session: &mut Session, server: &mut Server, pool: &mut Pool, plan
         plan.make_for_client(|out| encode::ready_for_query(out, status));
     }
     if server.since_ready.segment_open {
-        // The client is in the middle of a segment: as after any error, what follows up to Sync is
-        // skipped. Without its Sync nothing of it counts.
-        if session.phase != Phase::Skipping {
-            let error = match in_transaction && told {
-                true => error_body(&aborted()),
-                false => lost(server, pool),
-            };
-            count_error(pool, &error);
-            plan.make_for_client(|out| error::with_severity(&error, Severity::Error, out));
-            session.phase = Phase::Skipping;
-        }
-        if in_transaction {
-            session.offline = Some(Box::new(Offline::lost(None)));
-        }
-        return;
+        skip_rest(session, server, pool, plan, in_transaction && told);
+        // Up to Sync the client is told nothing more.
+        told = true;
     }
     if in_transaction {
         session.offline = Some(Box::new(Offline::lost((!told).then_some(error))));
     }
+}
+
+/// The client is in the middle of a segment: as after any error, what follows up to Sync is
+/// skipped. Without its Sync nothing of it counts.
+fn skip_rest(
+    session: &mut Session,
+    server: &mut Server,
+    pool: &mut Pool,
+    plan: &mut Plan,
+    is_aborted: bool,
+) {
+    if session.phase == Phase::Skipping {
+        return;
+    }
+    let error = if is_aborted { error_body(&aborted()) } else { lost(server, pool) };
+    count_error(pool, &error);
+    plan.make_for_client(|out| error::with_severity(&error, Severity::Error, out));
+    session.phase = Phase::Skipping;
 }
 
 /// What is known of what was in flight outside a transaction block.
