@@ -90,8 +90,9 @@ impl Prepared {
     /// # Errors
     /// [`ServeError`] when it could not begin.
     pub fn run(self) -> Result<(), ServeError> {
-        let listeners = Listeners::bind(&self.config.listen, &self.config.clients.tcp)?;
+        // First, so that whoever sees the clients' port open finds everything open.
         let http = self.config.http.listen.map(TcpListener::bind).transpose()?;
+        let listeners = Listeners::bind(&self.config.listen, &self.config.clients.tcp)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(self.serve(listeners, http))
     }

@@ -87,6 +87,8 @@ fn failover_shutdown_while_a_synchronous_replica_is_awaited() {
         eventually("it awaits nobody", SOON, || {
             primary.value("show synchronous_standby_names") == "nobody"
         });
+        // The checkpointer tells the backends that there is somebody to wait for.
+        primary.run("checkpoint");
         clients[0].start_query("insert into writes values ('simple')");
         let extended = pgimbal_tests::Pipeline::new();
         clients[1].send(extended.run("insert into writes values ('extended')").sync().bytes());
