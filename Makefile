@@ -11,7 +11,7 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 CACHE := $(or $(PGIMBAL_CACHE),$(HOME)/.cache/pgimbal)
 CARGO_DENY := $(CACHE)/cargo-deny/bin/cargo-deny
 
-.PHONY: help build demo bench test set-up format lint docs deny unit fuzz demo-check
+.PHONY: help build demo demo-vault bench test set-up format lint docs deny unit fuzz demo-check
 
 help: ## lists these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -19,8 +19,13 @@ help: ## lists these commands
 build: ## builds the released program, target/release/pgimbal
 	cargo build --release -p pgimbal
 
-demo: ## pgimbal before a throwaway PostgreSQL; DEMO_SECONDS=20 ends by itself
+demo: ## a rotating password and a dying primary that applications do not notice
 	@deploy/demo/run
+
+demo-vault: ## the same with a real Vault, which is built first if there is none
+	@deploy/packages vault
+	@tests/vault/program build >/dev/null
+	@DEMO_CREDENTIALS=vault deploy/demo/run
 
 bench: ## compares with PgBouncer and direct PostgreSQL; BENCH=quick for one short round
 	@deploy/bench

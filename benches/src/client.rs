@@ -1,5 +1,9 @@
 //! A blocking client that does just what the scenarios need: log in, ask, swallow, leave.
 
+mod reply;
+
+pub use reply::{Reply, SqlError};
+
 use crate::postgres::{DATABASE, PASSWORD};
 use crate::scram::{self, Secret};
 use crate::{During, Error, Result};
@@ -19,6 +23,9 @@ pub struct Door {
     /// The server's or pooler's address.
     pub address: SocketAddr,
     role: String,
+    database: String,
+    /// `options` of the startup packet, empty for none.
+    options: String,
     secret: Secret,
     logins: AtomicU64,
 }
@@ -30,9 +37,29 @@ impl Door {
         Self {
             address: (Ipv4Addr::LOCALHOST, port).into(),
             role: role.to_owned(),
+            database: DATABASE.to_owned(),
+            options: String::new(),
             secret: Secret::new(PASSWORD),
             logins: AtomicU64::new(0),
         }
+    }
+
+    /// The same door with another password.
+    #[must_use]
+    pub fn with_password(self, password: &str) -> Self {
+        Self { secret: Secret::new(password), ..self }
+    }
+
+    /// The same door to another database.
+    #[must_use]
+    pub fn to_database(self, database: &str) -> Self {
+        Self { database: database.to_owned(), ..self }
+    }
+
+    /// The same door with startup options such as `-c name=value`.
+    #[must_use]
+    pub fn with_options(self, options: &str) -> Self {
+        Self { options: options.to_owned(), ..self }
     }
 
     /// Connects and logs in, by trust or SCRAM, whichever the server asks for.
@@ -45,10 +72,13 @@ impl Door {
         stream.set_read_timeout(Some(PATIENCE)).during("connecting")?;
         let mut client = Client { stream: BufReader::with_capacity(READ_BUFFER, stream) };
         let mut startup = vec![0, 0, 0, 0, 0, 3, 0, 0];
-        for text in ["user", &self.role, "database", DATABASE, ""] {
+        let options = ["options", &self.options];
+        let options = if self.options.is_empty() { &[][..] } else { &options };
+        for text in ["user", &self.role, "database", &self.database].iter().chain(options) {
             startup.extend_from_slice(text.as_bytes());
             startup.push(0);
         }
+        startup.push(0);
         let length = u32::try_from(startup.len()).unwrap_or(u32::MAX);
         startup[..4].copy_from_slice(&length.to_be_bytes());
         client.stream.get_mut().write_all(&startup).during("sending a startup packet")?;
@@ -131,6 +161,29 @@ impl Client {
                 }
                 b'E' => return Err(refusal(b'E', &body)),
                 _ => {}
+            }
+        }
+    }
+
+    /// Runs one simple query and reads its whole answer, an error's too.
+    ///
+    /// # Errors
+    /// When the connection ends, or the server says that it will.
+    pub fn question(&mut self, text: &str) -> Result<Reply> {
+        let mut query = text.as_bytes().to_vec();
+        query.push(0);
+        self.send(b'Q', &query)?;
+        let (mut body, mut reply) = (Vec::new(), Reply::default());
+        loop {
+            match self.message(&mut body)? {
+                b'Z' => {
+                    reply.in_block = body.first() != Some(&b'I');
+                    return Ok(reply);
+                }
+                tag => reply.take(tag, &body),
+            }
+            if reply.error.as_ref().is_some_and(|error| error.fatal) {
+                return Err(refusal(b'E', &body));
             }
         }
     }

@@ -91,11 +91,18 @@ impl Place {
     /// killed, the kernel takes them down.
     #[must_use]
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+        let mut command = self.own_command(program);
         if let Some(owner) = self.owner {
             command.uid(owner.uid).gid(owner.gid);
         }
+        command
+    }
+
+    /// A command as [`Place::command`]'s that runs as whoever runs the benchmark.
+    #[must_use]
+    pub fn own_command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program);
         command.current_dir(&self.path).process_group(0);
         command.env("HOME", &self.path);
         // What the environment would override differs from one machine to the next.

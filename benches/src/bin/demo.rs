@@ -1,25 +1,28 @@
-//! `make demo`: pgimbal before a throwaway PostgreSQL, with a crowd of clients to watch.
+//! `make demo`: pgimbal before a primary and a replica, with applications that notice nothing.
 
-use pgimbal_benches::client::{Client, Door};
-use pgimbal_benches::contender::Contender;
-use pgimbal_benches::crowd::Crowd;
+use pgimbal_benches::client::Door;
+use pgimbal_benches::demo::applications::Applications;
+use pgimbal_benches::demo::cluster::Cluster;
+use pgimbal_benches::demo::credentials::Credentials;
+use pgimbal_benches::demo::pgimbal::{POOL_SIZE, Pgimbal, program};
+use pgimbal_benches::demo::report::Report;
+use pgimbal_benches::demo::schedule::Schedule;
+use pgimbal_benches::demo::story::Story;
+use pgimbal_benches::demo::{APPLICATION, OPERATOR};
 use pgimbal_benches::pgbench::percentile;
 use pgimbal_benches::place::{Place, raise_open_files};
-use pgimbal_benches::postgres::{DATABASE, Postgres, ROLE};
-use pgimbal_benches::settings::{Login, POOL_SIZE};
+use pgimbal_benches::postgres::{DATABASE, ROLE};
 use pgimbal_benches::{Error, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use std::env;
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::sleep;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-/// Clients of the crowd: twenty for each server connection.
-const CLIENTS: u32 = 400;
+/// Applications: ten for each server connection.
+const CLIENTS: u32 = 200;
 
 fn main() -> ExitCode {
     match demonstrate() {
@@ -34,44 +37,44 @@ fn main() -> ExitCode {
 
 /// Whether everything went well.
 fn demonstrate() -> Result<bool> {
-    let limit = seconds()?;
+    let schedule = Schedule::from_environment()?;
     let enough = interrupted()?;
     let _ = raise_open_files(2 * u64::from(CLIENTS) + 200);
     let place = Place::new("demo")?;
-    println!("starting a throwaway PostgreSQL with pgbench's tables ...");
-    let postgres = Postgres::start(&place)?;
-    let contender = contender(&place)?;
-    let running = contender.start(&place, &postgres, Login::Trust)?;
-    println!(
-        "\n{} {} listens on 127.0.0.1:{} before PostgreSQL {} on port {}.\nLook around from another terminal:\n\n  \
-         psql -h 127.0.0.1 -p {port} -U {ROLE} {DATABASE}   # as an application\n  \
-         psql -h 127.0.0.1 -p {port} -U {ROLE} pgimbal -c 'SHOW POOLS'   # the console\n",
-        contender.name,
-        contender.version,
-        running.port,
-        postgres.version,
-        postgres.port,
-        port = running.port,
-    );
-    let ends =
-        limit.map_or("Ctrl-C ends it".to_owned(), |limit| format!("for {} s", limit.as_secs()));
-    println!("{CLIENTS} clients over {POOL_SIZE} server connections, {ends}:");
-    let crowd = Crowd::default();
-    let door = Door::new(running.port, running.role);
-    let mut eye = Eye::new(Door::new(postgres.port, ROLE).enter()?);
-    crowd.run(&door, CLIENTS, || eye.watch(&crowd, limit, &enough))?;
-    Ok(eye.report(&crowd))
+    println!("starting a throwaway primary and its streaming replica ...");
+    let mut cluster = Cluster::start(&place)?;
+    let credentials = Credentials::start(&place, &cluster, schedule.rotation)?;
+    let pgimbal = Pgimbal::start(&place, &program()?, &cluster, &credentials, CLIENTS)?;
+    introduce(&pgimbal, &cluster, &credentials, schedule);
+    let shown = show(&place, &mut cluster, &credentials, &pgimbal, schedule, &enough);
+    if !matches!(shown, Ok(true)) {
+        eprintln!("\npgimbal's last words:\n{}", pgimbal.last_words());
+    }
+    shown
 }
 
-/// `DEMO_SECONDS`, if it is set.
-fn seconds() -> Result<Option<Duration>> {
-    match env::var("DEMO_SECONDS").as_deref() {
-        Ok("") | Err(_) => Ok(None),
-        Ok(text) => match text.parse::<u64>() {
-            Ok(seconds) if seconds > 0 => Ok(Some(Duration::from_secs(seconds))),
-            _ => Err(Error::Program(format!("DEMO_SECONDS={text} is not a number of seconds"))),
-        },
-    }
+fn introduce(pgimbal: &Pgimbal, cluster: &Cluster, credentials: &Credentials, schedule: Schedule) {
+    let [a, b] = &cluster.nodes;
+    println!(
+        "\n{version} listens on 127.0.0.1:{port} before the primary a (port {}) and its replica b \
+         (port {}).\nLook around from another terminal:\n\n  export PGPASSFILE={}\n  \
+         psql -h 127.0.0.1 -p {port} -U {APPLICATION} {DATABASE}   # as an application\n  \
+         psql -h 127.0.0.1 -p {port} -U {OPERATOR} pgimbal -c 'SHOW NODES'   # the console\n",
+        a.port,
+        b.port,
+        pgimbal.pgpass.display(),
+        version = pgimbal.version,
+        port = pgimbal.port,
+    );
+    let ends =
+        schedule.end.map_or("Ctrl-C ends it".to_owned(), |end| format!("{} s", end.as_secs()));
+    println!(
+        "{CLIENTS} applications over {POOL_SIZE} server connections; their password comes from {} and \
+         rotates every {} s; the primary dies after {} s; {ends}:",
+        credentials.name(),
+        schedule.rotation.as_secs(),
+        schedule.kill.as_secs()
+    );
 }
 
 /// A flag that Ctrl-C, a closed terminal and SIGTERM raise.
@@ -84,99 +87,137 @@ fn interrupted() -> Result<Arc<AtomicBool>> {
     Ok(flag)
 }
 
-fn contender(place: &Place) -> Result<Contender> {
-    let target = env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".into());
-    let program = env::var("PGIMBAL")
-        .map_or_else(|_| Path::new(&target).join("release/pgimbal"), PathBuf::from);
-    Contender::pgimbal(place, &program)
+/// Lets the applications work while the story is told, and reports.
+fn show(
+    place: &Place,
+    cluster: &mut Cluster,
+    credentials: &Credentials,
+    pgimbal: &Pgimbal,
+    schedule: Schedule,
+    enough: &AtomicBool,
+) -> Result<bool> {
+    let applications = Applications::default();
+    let (rotations, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let primary = AtomicU16::new(cluster.nodes[0].port);
+    let ports = [cluster.nodes[0].port, cluster.nodes[1].port];
+    let console = pgimbal.console();
+    let start = Instant::now();
+    let mut eye = Eye { ports, ..Eye::default() };
+    let told = thread::scope(|scope| {
+        scope.spawn(|| credentials.rotate(&primary, &rotations, &stop));
+        scope.spawn(|| eye.watch(&applications, &rotations, start, &stop));
+        // Servers live as long as the thread that started them: the story stays on this one.
+        let told = applications.run(
+            CLIENTS,
+            || pgimbal.door(credentials),
+            || {
+                Story {
+                    place,
+                    cluster: &mut *cluster,
+                    console: &console,
+                    applications: &applications,
+                    schedule,
+                    primary: &primary,
+                    enough,
+                    start,
+                }
+                .tell()
+            },
+        );
+        stop.store(true, Ordering::Relaxed);
+        told
+    })?;
+    let elapsed = start.elapsed();
+    let rows = cluster.superuser(usize::from(told.promoted.is_some()))?.question(ALL_WORK)?.rows;
+    let mut seen = applications.ledger.seen();
+    let rest = std::mem::take(&mut seen.latencies);
+    eye.latencies.extend(rest);
+    eye.latencies.sort_unstable();
+    let report = Report {
+        elapsed,
+        clients: CLIENTS,
+        credentials,
+        rotations: (rotations.load(Ordering::Relaxed), console.generations(APPLICATION)?),
+        told: &told,
+        failover: console.failover()?,
+        lies: seen.lies(rows.iter().filter_map(|row| row.first()).map(String::as_str)),
+        seen: &seen,
+        latencies: &eye.latencies,
+        most_servers: eye.most_servers,
+    };
+    Ok(report.print())
 }
 
-/// Watches the crowd and, from PostgreSQL's side, the pool.
+/// What the applications have written, as the primary has it.
+const ALL_WORK: &str = "SELECT id FROM work";
+
+/// Watches the applications and, from the servers' side, pgimbal's connections.
+#[derive(Default)]
 struct Eye {
-    server: Client,
+    ports: [u16; 2],
     latencies: Vec<u32>,
-    most_clients: usize,
-    most_servers: u32,
-    elapsed: Duration,
+    most_servers: [u32; 2],
 }
 
 impl Eye {
-    fn new(server: Client) -> Self {
-        Self {
-            server,
-            latencies: Vec::new(),
-            most_clients: 0,
-            most_servers: 0,
-            elapsed: Duration::ZERO,
-        }
-    }
-
-    fn watch(&mut self, crowd: &Crowd, limit: Option<Duration>, enough: &AtomicBool) -> Result<()> {
-        let start = Instant::now();
+    fn watch(
+        &mut self,
+        applications: &Applications,
+        rotations: &AtomicUsize,
+        start: Instant,
+        stop: &AtomicBool,
+    ) {
         let mut last = start;
-        while !enough.load(Ordering::Relaxed) && limit.is_none_or(|limit| start.elapsed() < limit) {
+        while !stop.load(Ordering::Relaxed) {
             sleep(Duration::from_millis(100));
             if last.elapsed() >= Duration::from_secs(1) {
-                self.look(crowd, start.elapsed(), last.elapsed())?;
+                let since_last = last.elapsed();
                 last = Instant::now();
+                let rotations = rotations.load(Ordering::Relaxed);
+                self.look(applications, rotations, start.elapsed(), since_last);
             }
         }
-        self.elapsed = start.elapsed();
-        Ok(())
     }
 
-    fn look(&mut self, crowd: &Crowd, since_start: Duration, since_last: Duration) -> Result<()> {
-        let servers =
-            self.server.ask(SERVER_CONNECTIONS)?.and_then(|count| count.parse().ok()).unwrap_or(0);
-        let clients = crowd.connected();
-        self.most_clients = self.most_clients.max(clients);
-        self.most_servers = self.most_servers.max(servers);
-        let mut fresh = crowd.take_latencies();
+    fn look(
+        &mut self,
+        applications: &Applications,
+        rotations: usize,
+        since_start: Duration,
+        since_last: Duration,
+    ) {
+        for (most, port) in self.most_servers.iter_mut().zip(self.ports) {
+            // A node that is down has none.
+            *most = (*most).max(servers(port).unwrap_or(0));
+        }
+        let mut seen = applications.ledger.seen();
+        let mut fresh = std::mem::take(&mut seen.latencies);
+        let told: u64 = seen.errors.values().map(|(count, _)| count).sum();
+        let accidents = seen.accidents;
+        drop(seen);
         fresh.sort_unstable();
         // On a terminal one line is kept up to date, in a log each has its own.
         let (begin, end) =
             if std::io::stdout().is_terminal() { ("\r\x1b[K", "") } else { ("", "\n") };
         print!(
-            "{begin}{:>4} s  {clients} clients on {servers:>2} server connections  {:>6.0} transactions/s  \
-             p50 {:.2} ms  p99 {:.2} ms  {} errors{end}",
+            "{begin}{:>4} s  {} applications  {:>5.0} transactions/s  p50 {:.2} ms  p99 {:.2} ms  \
+             {rotations} rotations  {told} errors explained, {accidents} not{end}",
             since_start.as_secs(),
+            applications.connected(),
             fresh.len() as f64 / since_last.as_secs_f64(),
             percentile(&fresh, 0.50) / 1e3,
             percentile(&fresh, 0.99) / 1e3,
-            crowd.errors(),
         );
         let _ = std::io::stdout().flush();
         self.latencies.append(&mut fresh);
-        Ok(())
-    }
-
-    /// Prints the summary and judges it.
-    fn report(mut self, crowd: &Crowd) -> bool {
-        self.latencies.append(&mut crowd.take_latencies());
-        self.latencies.sort_unstable();
-        let transactions = self.latencies.len();
-        println!(
-            "\n\n  seconds             {:.1}\n  clients             {}\n  server connections  {} at most\n  \
-             transactions        {transactions}\n  errors              {}\n  latency             \
-             p50 {:.2} ms, p99 {:.2} ms\n",
-            self.elapsed.as_secs_f64(),
-            self.most_clients,
-            self.most_servers,
-            crowd.errors(),
-            percentile(&self.latencies, 0.50) / 1e3,
-            percentile(&self.latencies, 0.99) / 1e3,
-        );
-        for message in crowd.messages() {
-            println!("  error: {message}");
-        }
-        let within_pool = self.most_servers <= POOL_SIZE;
-        if !within_pool {
-            println!("  error: more server connections than the pool's {POOL_SIZE}");
-        }
-        transactions > 0 && crowd.errors() == 0 && within_pool
     }
 }
 
-/// Everybody else's connections, as PostgreSQL itself counts them.
-const SERVER_CONNECTIONS: &str = "SELECT count(*) FROM pg_stat_activity \
-     WHERE backend_type = 'client backend' AND datname = current_database() AND pid <> pg_backend_pid()";
+/// The applications' server connections on a node, as PostgreSQL itself counts them.
+fn servers(port: u16) -> Option<u32> {
+    let mut client = Door::new(port, ROLE).to_database("postgres").enter().ok()?;
+    let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{APPLICATION}'");
+    let reply = client.question(&sql).ok()?;
+    let _ = client.leave();
+    reply.first()?.parse().ok()
+}

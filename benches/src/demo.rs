@@ -1,0 +1,24 @@
+//! The demonstration: a crowd of applications that notice neither that their password rotates nor
+//! that their primary dies.
+//!
+//! Owns the cluster, the rotation, the story and the report; what pgimbal does is seen from
+//! outside only.
+
+pub mod applications;
+pub mod cluster;
+pub mod console;
+pub mod credentials;
+pub mod directory;
+pub mod ledger;
+pub mod pgimbal;
+pub mod report;
+pub mod schedule;
+pub mod story;
+pub mod vault;
+
+/// The role of the applications, whose password rotates.
+pub const APPLICATION: &str = "app";
+/// The role that asks the nodes what they are.
+pub const PROBE: &str = "probe";
+/// The user of pgimbal's console.
+pub const OPERATOR: &str = "ops";

@@ -1,0 +1,104 @@
+//! Where the applications' password comes from and who rotates it.
+
+use crate::Result;
+use crate::demo::APPLICATION;
+use crate::demo::cluster::Cluster;
+use crate::demo::directory::Directory;
+use crate::demo::vault::{self, Vault};
+use crate::place::Place;
+use crate::{During, Error};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize};
+use std::time::Duration;
+
+/// A source of passwords.
+#[derive(Debug)]
+pub enum Credentials {
+    /// A real Vault, which rotates by itself.
+    Vault(Vault),
+    /// A watched directory that the demonstration rotates.
+    Directory(Directory),
+    /// The configuration: nothing rotates.
+    Fixed(String),
+}
+
+impl Credentials {
+    /// A Vault if there is one, else a directory; `DEMO_CREDENTIALS` says `vault` or `directory`
+    /// if it must be one of them.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(place: &Place, cluster: &Cluster, rotation: Duration) -> Result<Self> {
+        let wanted = std::env::var("DEMO_CREDENTIALS").unwrap_or_default();
+        match (wanted.as_str(), vault::program()) {
+            ("" | "fixed", _) => {
+                let password = random_password()?;
+                let sql = format!("ALTER ROLE {APPLICATION} PASSWORD '{password}'");
+                cluster.sql(0, &sql)?;
+                Ok(Self::Fixed(password))
+            }
+            ("vault", Some(program)) => {
+                Ok(Self::Vault(Vault::start(place, &program, cluster, rotation)?))
+            }
+            ("directory", _) => Ok(Self::Directory(Directory::start(place, cluster, rotation)?)),
+            ("vault", None) => Err(Error::Program("there is no Vault: make demo-vault".into())),
+            _ => Err(Error::Program(format!(
+                "DEMO_CREDENTIALS={wanted} is neither vault nor directory"
+            ))),
+        }
+    }
+
+    /// Whether the password rotates.
+    #[must_use]
+    pub fn rotates(&self) -> bool {
+        !matches!(self, Self::Fixed(_))
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Vault(vault) => &vault.version,
+            Self::Directory(_) => "a watched directory (make demo-vault builds a Vault first)",
+            Self::Fixed(_) => "the configuration: it does not rotate",
+        }
+    }
+
+    /// The password that the applications begin with and keep.
+    #[must_use]
+    pub fn first_password(&self) -> &str {
+        match self {
+            Self::Vault(vault) => &vault.first_password,
+            Self::Directory(directory) => &directory.first_password,
+            Self::Fixed(password) => password,
+        }
+    }
+
+    /// The tables of pgimbal's configuration, `[users.app]` the last.
+    #[must_use]
+    pub fn tables(&self) -> String {
+        match self {
+            Self::Vault(vault) => vault.tables(),
+            Self::Directory(directory) => directory.tables(),
+            Self::Fixed(password) => format!("[users.{APPLICATION}]\npassword = \"{password}\"\n"),
+        }
+    }
+
+    /// Rotates, or watches it being done, until `stop`; counts in `rotations`. `primary` is the
+    /// port of the node that is the primary at any time.
+    pub fn rotate(&self, primary: &AtomicU16, rotations: &AtomicUsize, stop: &AtomicBool) {
+        match self {
+            Self::Vault(vault) => vault.watch(rotations, stop),
+            Self::Directory(directory) => directory.rotate(primary, rotations, stop),
+            Self::Fixed(_) => {}
+        }
+    }
+}
+
+/// A password that nobody can guess.
+pub(super) fn random_password() -> Result<String> {
+    use std::io::Read;
+    let mut bytes = [0; 16];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    read.during("reading /dev/urandom")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,178 @@
+//! What has come of it, and whether all is well.
+
+use crate::demo::console::Failover;
+use crate::demo::credentials::Credentials;
+use crate::demo::ledger::{Lies, Seen, Trade, explanation};
+use crate::demo::story::Told;
+use crate::pgbench::percentile;
+use std::time::Duration;
+
+/// Everything that is reported.
+#[derive(Debug)]
+pub struct Report<'a> {
+    /// How long it lasted.
+    pub elapsed: Duration,
+    /// Applications.
+    pub clients: u32,
+    /// Where the password came from.
+    pub credentials: &'a Credentials,
+    /// Rotations at the source, and generations of the password that pgimbal accepts.
+    pub rotations: (usize, usize),
+    /// What befell the primary.
+    pub told: &'a Told,
+    /// What pgimbal says of it.
+    pub failover: Option<Failover>,
+    /// What the applications saw.
+    pub seen: &'a Seen,
+    /// Of it, what is not so.
+    pub lies: Lies,
+    /// Microseconds of all transactions, sorted.
+    pub latencies: &'a [u32],
+    /// Server connections at most on each node.
+    pub most_servers: [u32; 2],
+}
+
+impl Report<'_> {
+    /// Prints it; whether all is well.
+    #[must_use]
+    pub fn print(&self) -> bool {
+        self.work();
+        self.rotation();
+        self.failover();
+        self.errors();
+        let wrongs = self.wrongs();
+        println!();
+        for wrong in &wrongs {
+            println!("  WRONG: {wrong}");
+        }
+        for words in &self.seen.words {
+            println!("         {words}");
+        }
+        if wrongs.is_empty() {
+            println!("  Nothing happened that must not.");
+        }
+        wrongs.is_empty()
+    }
+
+    fn work(&self) {
+        let done: u64 = self.seen.done.iter().sum();
+        println!("\n  seconds              {:.1}", self.elapsed.as_secs_f64());
+        println!("  applications         {}, {} logins", self.clients, self.seen.logins);
+        let [a, b] = self.most_servers;
+        println!("  server connections   {a} on a, {b} on b at most");
+        println!("  transactions         {done}");
+        println!(
+            "  latency              p50 {:.2} ms, p99 {:.2} ms",
+            percentile(self.latencies, 0.50) / 1e3,
+            percentile(self.latencies, 0.99) / 1e3
+        );
+        let [asked, served] = self.seen.replica_reads;
+        let reads = self.seen.done[Trade::Reads as usize] + asked;
+        println!(
+            "  reads on replicas    {served} of {reads}: {:.0} %, of those that asked for one {:.0} %",
+            share(served, reads),
+            share(served, asked)
+        );
+    }
+
+    fn rotation(&self) {
+        let (made, accepted) = self.rotations;
+        println!("  password from        {}", self.credentials.name());
+        println!(
+            "  rotations            {made}, pgimbal took up {}; the applications still use the first \
+             password",
+            accepted.saturating_sub(1)
+        );
+    }
+
+    fn failover(&self) {
+        let Some(promoted) = self.told.promoted else { return };
+        println!(
+            "  failover             a killed; b accepts writes after {} ms",
+            promoted.as_millis()
+        );
+        let gaps: Vec<String> = Trade::ALL
+            .iter()
+            .map(|trade| {
+                format!("{} {} ms", trade.name(), self.seen.gaps[*trade as usize].as_millis())
+            })
+            .collect();
+        println!("  longest gap          {}", gaps.join(", "));
+        if let Some(failover) = &self.failover {
+            let [held, rerun, failed] = failover.counts;
+            println!(
+                "  clients              {held} held, {rerun} run again, {failed} told an error \
+                 (SHOW FAILOVERS: {}, {} ms)",
+                failover.way, failover.duration_ms
+            );
+        }
+        println!(
+            "  old primary          {}; {}",
+            self.told
+                .quarantined
+                .as_ref()
+                .map_or("not quarantined".to_owned(), |why| { format!("quarantined: {why}") }),
+            if self.told.rejoined { "rejoined as a replica" } else { "not rejoined" }
+        );
+        println!(
+            "  acknowledged writes  {}: {} lost, {} doubled; of {} with an unknown outcome {} are there",
+            self.lies.acknowledged,
+            self.lies.lost,
+            self.lies.twice,
+            self.lies.unknown[0],
+            self.lies.unknown[1]
+        );
+    }
+
+    fn errors(&self) {
+        let total: u64 = self.seen.errors.values().map(|(count, _)| count).sum();
+        println!(
+            "  errors               {total} that could not be hidden, {} other",
+            self.seen.accidents
+        );
+        for ((trade, code), (count, message)) in &self.seen.errors {
+            println!("    {count:>3} x {code} to {}: {message}", trade.name());
+        }
+        let mut codes: Vec<&str> = self.seen.errors.keys().map(|(_, code)| code.as_str()).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        for code in codes {
+            println!("    {code}: {}", explanation(code).unwrap_or_default());
+        }
+    }
+
+    /// What must not have happened, and what must.
+    fn wrongs(&self) -> Vec<String> {
+        let (rotations, accepted) = self.rotations;
+        let through = !self.told.interrupted;
+        let rotates = through && self.credentials.rotates();
+        let [asked, served] = self.seen.replica_reads;
+        let checks = [
+            (self.seen.done.contains(&0), "some applications did nothing".to_owned()),
+            (
+                self.seen.accidents > 0,
+                format!("{} errors that nothing explains", self.seen.accidents),
+            ),
+            (self.lies.lost > 0, format!("{} acknowledged writes are lost", self.lies.lost)),
+            (self.lies.twice > 0, format!("{} writes were made twice", self.lies.twice)),
+            (
+                self.lies.undead > 0,
+                format!("{} writes are there that were said to be rolled back", self.lies.undead),
+            ),
+            (rotates && rotations == 0, "the password was never rotated".into()),
+            (rotates && accepted < 2, "pgimbal saw no rotation".into()),
+            (through && self.failover.is_none(), "pgimbal saw no failover".into()),
+            (
+                through && self.told.quarantined.is_none(),
+                "the old primary was not quarantined".into(),
+            ),
+            (through && !self.told.rejoined, "the old primary did not rejoin".into()),
+            (asked > 0 && served == 0, "no read came from a replica".into()),
+        ];
+        checks.into_iter().filter(|(wrong, _)| *wrong).map(|(_, words)| words).collect()
+    }
+}
+
+fn share(part: u64, all: u64) -> f64 {
+    if all == 0 { 0.0 } else { 100.0 * part as f64 / all as f64 }
+}

@@ -1,0 +1,81 @@
+//! When what happens, by how long the demonstration lasts.
+
+use crate::{Error, Result};
+use std::env;
+use std::time::Duration;
+
+/// The story's length when nobody says when it ends.
+const USUAL: Duration = Duration::from_secs(60);
+/// Vault rotates no more often.
+const SHORTEST_ROTATION: u64 = 5;
+
+/// When what happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// When it ends by itself.
+    pub end: Option<Duration>,
+    /// Between two rotations of the password.
+    pub rotation: Duration,
+    /// When the primary is killed.
+    pub kill: Duration,
+    /// When it returns as it was.
+    pub comeback: Duration,
+}
+
+impl Schedule {
+    /// What `DEMO_SECONDS` and `DEMO_ROTATION` ask for, both in seconds.
+    ///
+    /// # Errors
+    /// When one of them is no number of seconds.
+    pub fn from_environment() -> Result<Self> {
+        let end = seconds("DEMO_SECONDS")?;
+        if end.is_some_and(|end| end < Duration::from_secs(10)) {
+            return Err(Error::Program("DEMO_SECONDS: the story takes 10 s at least".into()));
+        }
+        let mut schedule = Self::lasting(end);
+        if let Some(rotation) = seconds("DEMO_ROTATION")? {
+            schedule.rotation = rotation.max(Duration::from_secs(SHORTEST_ROTATION));
+        }
+        Ok(schedule)
+    }
+
+    /// The usual one for this length.
+    #[must_use]
+    pub fn lasting(end: Option<Duration>) -> Self {
+        let length = end.unwrap_or(USUAL);
+        let rotation = (length.as_secs() / 4).clamp(SHORTEST_ROTATION, 10);
+        Self {
+            end,
+            rotation: Duration::from_secs(rotation),
+            kill: length / 2,
+            comeback: length * 6 / 10,
+        }
+    }
+}
+
+/// The variable's number of seconds, if it is set.
+fn seconds(name: &str) -> Result<Option<Duration>> {
+    match env::var(name).as_deref() {
+        Ok("") | Err(_) => Ok(None),
+        Ok(text) => match text.parse::<u64>() {
+            Ok(seconds) if seconds > 0 => Ok(Some(Duration::from_secs(seconds))),
+            _ => Err(Error::Program(format!("{name}={text} is not a number of seconds"))),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_one_rotates_as_often_as_vault_can() {
+        let short = Schedule::lasting(Some(Duration::from_secs(20)));
+        assert_eq!(short.rotation, Duration::from_secs(5));
+        assert_eq!(
+            (short.kill, short.comeback),
+            (Duration::from_secs(10), Duration::from_secs(12))
+        );
+        assert_eq!(Schedule::lasting(None).rotation, Duration::from_secs(10));
+    }
+}

@@ -1,0 +1,126 @@
+//! What befalls the primary, step by step, and when each step was through.
+
+use crate::Result;
+use crate::demo::applications::Applications;
+use crate::demo::cluster::Cluster;
+use crate::demo::console::Console;
+use crate::demo::schedule::Schedule;
+use crate::place::Place;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How long pgimbal may take to see what a node has become.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// After a new primary is there, errors are explained by the old one's end for so long.
+const AFTERMATH: Duration = Duration::from_secs(1);
+
+/// The story while it is told.
+#[derive(Debug)]
+pub struct Story<'a> {
+    /// Where the servers live.
+    pub place: &'a Place,
+    /// The primary and its replica.
+    pub cluster: &'a mut Cluster,
+    /// pgimbal's eyes.
+    pub console: &'a Console,
+    /// Who must not notice.
+    pub applications: &'a Applications,
+    /// When what happens.
+    pub schedule: Schedule,
+    /// The port of the node that is the primary.
+    pub primary: &'a AtomicU16,
+    /// Raised by Ctrl-C.
+    pub enough: &'a AtomicBool,
+    /// When it began.
+    pub start: Instant,
+}
+
+/// What has happened; what has not yet is `None`.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// From the kill to the promoted node accepting writes.
+    pub promoted: Option<Duration>,
+    /// pgimbal's reason for quarantining the old primary.
+    pub quarantined: Option<String>,
+    /// The old primary is read from, as a replica.
+    pub rejoined: bool,
+    /// It was ended by hand before all was told.
+    pub interrupted: bool,
+}
+
+impl Story<'_> {
+    /// Tells it to its end.
+    ///
+    /// # Errors
+    /// When a server does not do what it is told.
+    pub fn tell(&mut self) -> Result<Told> {
+        let mut told = Told::default();
+        let through = self.steps(&mut told)?;
+        told.interrupted = !through;
+        Ok(told)
+    }
+
+    /// Whether all steps were made.
+    fn steps(&mut self, told: &mut Told) -> Result<bool> {
+        if !self.wait_until(self.schedule.kill) {
+            return Ok(false);
+        }
+        self.say("SIGKILL for the primary a, all of it; b is promoted");
+        self.applications.ledger.seen().disturbed(true);
+        let killed = Instant::now();
+        self.cluster.kill(0);
+        self.cluster.promote(1)?;
+        self.primary.store(self.cluster.nodes[1].port, Ordering::Relaxed);
+        told.promoted = Some(killed.elapsed());
+        let after = self.start.elapsed() + AFTERMATH;
+        let calm = self.wait_until(self.schedule.comeback.max(after));
+        self.applications.ledger.seen().disturbed(false);
+        if !calm {
+            return Ok(false);
+        }
+        self.say("a is started as it was: a second primary, on the old timeline");
+        self.cluster.start_node(self.place, 0)?;
+        told.quarantined = self.wait_for("quarantined")?;
+        self.say(match told.quarantined {
+            Some(_) => "pgimbal has a in quarantine; CHECKPOINT on b, pg_rewind for a",
+            None => "pgimbal has a NOT in quarantine",
+        });
+        self.cluster.rejoin(self.place, 0, 1)?;
+        told.rejoined = self.wait_for("replica")?.is_some();
+        self.say(if told.rejoined { "a is back, as a replica" } else { "a is NOT back" });
+        let end = self.schedule.end.unwrap_or(Duration::MAX);
+        self.wait_until(end);
+        Ok(true)
+    }
+
+    /// Waits until this time of the story; whether it came before Ctrl-C.
+    fn wait_until(&self, time: Duration) -> bool {
+        while !self.enough.load(Ordering::Relaxed) {
+            if self.start.elapsed() >= time {
+                return true;
+            }
+            sleep(Duration::from_millis(10));
+        }
+        false
+    }
+
+    /// Waits until the old primary is in this state; the reason that pgimbal gives.
+    fn wait_for(&self, state: &str) -> Result<Option<String>> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let (now, why) = self.console.node(self.cluster.nodes[0].name)?;
+            if now == state {
+                return Ok(Some(why));
+            }
+            sleep(Duration::from_millis(50));
+        }
+        Ok(None)
+    }
+
+    fn say(&self, words: &str) {
+        println!("\r{:>4} s  >> {words}", self.start.elapsed().as_secs());
+        let _ = std::io::stdout().flush();
+    }
+}
