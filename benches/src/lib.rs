@@ -8,6 +8,7 @@ pub mod calls;
 pub mod client;
 pub mod contender;
 pub mod demo;
+pub mod figures;
 pub mod http;
 pub mod idle;
 pub mod login;

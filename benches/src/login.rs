@@ -21,20 +21,7 @@ pub fn measure(running: &Running, duration: Duration) -> Result<Vec<(Figure, f64
     // The first login opens the pooler's first server connection, which is not the question.
     door.enter()?.leave()?;
     let before = running.pid().map(Cpu::of);
-    let start = Instant::now();
-    let results: Vec<Result<Vec<u32>>> = thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..CLIENTS).map(|_| scope.spawn(|| log_in_until(&door, start + duration))).collect();
-        threads
-            .into_iter()
-            .map(|thread| {
-                thread.join().unwrap_or_else(|_| Err(Error::Program("a client panicked".into())))
-            })
-            .collect()
-    });
-    let elapsed = start.elapsed();
-    let mut latencies = results.into_iter().collect::<Result<Vec<_>>>()?.concat();
-    latencies.sort_unstable();
+    let (latencies, elapsed) = crowd(&door, duration)?;
     let logins = latencies.len() as f64;
     let mut figures = vec![
         (Figure::LoginsPerSecond, logins / elapsed.as_secs_f64()),
@@ -47,6 +34,36 @@ pub fn measure(running: &Running, duration: Duration) -> Result<Vec<(Figure, f64
         figures.push((Figure::UserCpuPerLogin, spent.user.as_secs_f64() * 1e6 / logins));
     }
     Ok(figures)
+}
+
+/// The microseconds of CPU time that process `pid` spends on each login through `door`.
+///
+/// # Errors
+/// When a login fails.
+pub fn cpu_per_login(door: &Door, pid: u32, duration: Duration) -> Result<f64> {
+    door.enter()?.leave()?;
+    let before = Cpu::of(pid);
+    let (latencies, _) = crowd(door, duration)?;
+    Ok(Cpu::of(pid).since(before).total.as_secs_f64() * 1e6 / latencies.len() as f64)
+}
+
+/// All clients' logins: the microseconds of each, sorted, and how long it took.
+fn crowd(door: &Door, duration: Duration) -> Result<(Vec<u32>, Duration)> {
+    let start = Instant::now();
+    let results: Vec<Result<Vec<u32>>> = thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..CLIENTS).map(|_| scope.spawn(|| log_in_until(door, start + duration))).collect();
+        threads
+            .into_iter()
+            .map(|thread| {
+                thread.join().unwrap_or_else(|_| Err(Error::Program("a client panicked".into())))
+            })
+            .collect()
+    });
+    let elapsed = start.elapsed();
+    let mut latencies = results.into_iter().collect::<Result<Vec<_>>>()?.concat();
+    latencies.sort_unstable();
+    Ok((latencies, elapsed))
 }
 
 /// Microseconds of each login from connect to ReadyForQuery.

@@ -146,6 +146,22 @@ impl Cluster {
         obliterate(&node.data, &server);
     }
 
+    /// Makes every process of a node stand still; its sockets stay open.
+    pub fn freeze(&self, index: usize) {
+        self.signal(index, Signal::STOP);
+    }
+
+    /// Lets them go on.
+    pub fn thaw(&self, index: usize) {
+        self.signal(index, Signal::CONT);
+    }
+
+    fn signal(&self, index: usize, signal: Signal) {
+        for pid in processes_in(&self.nodes[index].data) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
     /// Promotes the standby `index` and waits until it accepts writes.
     ///
     /// # Errors
@@ -204,6 +220,10 @@ impl Cluster {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        // What stands still does not hear that it should end.
+        for pid in processes_in(&self.data) {
+            let _ = kill_process(pid, Signal::CONT);
+        }
         self.server = None;
         // One that was killed leaves its shared memory to its next start, and there is none.
         let file = fs::read_to_string(self.data.join("postmaster.pid")).unwrap_or_default();

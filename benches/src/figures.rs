@@ -1,0 +1,126 @@
+//! The figures behind `BENCH=figures make bench`: what rotation and failover cost and how long
+//! they take, each against its bound.
+
+pub mod failover;
+pub mod instance;
+pub mod logins;
+pub mod overhead;
+pub mod relay;
+pub mod roles;
+pub mod rotation;
+pub mod stand_in;
+
+use std::time::Duration;
+
+/// One figure and its bound.
+#[derive(Clone, Debug)]
+pub struct Figure {
+    /// What is measured.
+    pub what: String,
+    /// How much it may be, in words.
+    pub bound: String,
+    /// How much it is, in words.
+    pub measured: String,
+    /// Whether the bound holds.
+    pub holds: bool,
+}
+
+impl Figure {
+    /// A time that may be `bound` at most; the greatest of `times` counts.
+    #[must_use]
+    pub fn time(what: &str, bound: Duration, times: &[Duration]) -> Self {
+        let mut sorted = times.to_vec();
+        sorted.sort_unstable();
+        let greatest = sorted.last().copied().unwrap_or(Duration::MAX);
+        let median = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
+        Self {
+            what: what.to_owned(),
+            bound: format!("{} ms", bound.as_millis()),
+            measured: format!(
+                "{} ms at most, median {} ms ({} times)",
+                greatest.as_millis(),
+                median.as_millis(),
+                times.len()
+            ),
+            holds: greatest <= bound,
+        }
+    }
+
+    /// A number that may be `bound` at most.
+    #[must_use]
+    pub fn number(what: &str, unit: &str, bound: f64, value: f64) -> Self {
+        Self {
+            what: what.to_owned(),
+            bound: format!("{bound} {unit}"),
+            measured: format!("{value:.2} {unit}"),
+            holds: value <= bound,
+        }
+    }
+
+    /// How much more `after` is than `before`, in percent, of which it may be `bound`.
+    #[must_use]
+    pub fn growth(what: &str, unit: &str, bound: f64, before: &[f64], after: &[f64]) -> Self {
+        let (old, new) = (median(before), median(after));
+        let percent = if old > 0.0 { (new / old - 1.0) * 100.0 } else { f64::MAX };
+        Self {
+            what: what.to_owned(),
+            bound: format!("+{bound} %"),
+            measured: format!(
+                "{percent:+.1} % ({old:.2} -> {new:.2} {unit}, medians of {})",
+                after.len()
+            ),
+            holds: percent <= bound,
+        }
+    }
+
+    /// What could not be measured, and why.
+    #[must_use]
+    pub fn missing(what: &str, why: &str) -> Self {
+        Self {
+            what: what.to_owned(),
+            bound: String::new(),
+            measured: format!("not measured: {why}"),
+            holds: false,
+        }
+    }
+}
+
+/// The figures as a table of Markdown.
+#[must_use]
+pub fn table(figures: &[Figure]) -> String {
+    let mut text = "| figure | bound | measured | holds |\n|---|---|---|---|\n".to_owned();
+    for figure in figures {
+        let holds = if figure.holds { "yes" } else { "NO" };
+        let Figure { what, bound, measured, .. } = figure;
+        text.push_str(&format!("| {what} | {bound} | {measured} | {holds} |\n"));
+    }
+    text
+}
+
+/// The middle one of the values; of an even number the upper of the two.
+#[must_use]
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_greatest_time_is_held_against_the_bound() {
+        let [short, long] = [100, 400].map(Duration::from_millis);
+        assert!(Figure::time("t", long, &[short, long]).holds);
+        assert!(!Figure::time("t", short, &[short, long]).holds);
+        assert!(!Figure::time("t", short, &[]).holds);
+    }
+
+    #[test]
+    fn growth_is_that_of_medians() {
+        let figure = Figure::growth("g", "us", 10.0, &[10.0, 10.0, 90.0], &[10.5, 1.0, 10.9]);
+        assert!(figure.holds && figure.measured.starts_with("+5.0 %"), "{figure:?}");
+        assert!(!Figure::growth("g", "us", 3.0, &[10.0], &[11.0]).holds);
+    }
+}
