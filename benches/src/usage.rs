@@ -56,6 +56,13 @@ impl Cpu {
     }
 }
 
+/// CPU time of a process since it started, that of threads which have ended too, in ticks of 10 ms.
+#[must_use]
+pub fn with_ended_threads(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    Duration::from_millis(10 * (stat_field(&stat, 14) + stat_field(&stat, 15)))
+}
+
 /// Resident memory of a process tree, in bytes.
 #[must_use]
 pub fn resident_bytes(pid: u32) -> u64 {
@@ -113,6 +120,7 @@ mod tests {
         }
         let spent = Cpu::of(std::process::id()).since(before);
         assert!(spent.total > Duration::from_millis(20), "{spent:?}");
+        assert!(with_ended_threads(std::process::id()) > Duration::from_millis(20));
         assert!(spent.user <= spent.total);
     }
 

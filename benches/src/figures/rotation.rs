@@ -68,9 +68,10 @@ impl<'a> Rotating<'a> {
     fn pgimbal(&self, place: &Place, program: &Path, poll: &str) -> Result<Instance> {
         let tables = format!(
             "{}[users.{SCRAM_ROLE}]\nvault_role = \"{SCRAM_ROLE}\"\n\n\
-             [databases.{DATABASE}]\nhost = \"127.0.0.1\"\nport = {}\n",
+             [databases.{DATABASE}]\nhost = \"127.0.0.1\"\nport = {port}\n\n\
+             [databases.fresh]\ndbname = \"{DATABASE}\"\nhost = \"127.0.0.1\"\nport = {port}\n",
             self.vault.table(poll),
-            self.postgres.port
+            port = self.postgres.port
         );
         let pgimbal = Instance::start(place, program, "grace_generations = 100", &tables)?;
         pgimbal.wait("the first password", || Ok(pgimbal.generations(SCRAM_ROLE)?.1 > 0))?;
@@ -119,10 +120,15 @@ fn refused(place: &Place, postgres: &Postgres, program: &Path) -> Result<Vec<Dur
         let mut rotating = Rotating::new(postgres, FAR)?;
         let pgimbal = rotating.pgimbal(place, program, "1h")?;
         let first = format!("figure-{}", rotating.count);
+        let door = || Door::new(pgimbal.port, SCRAM_ROLE).with_password(&first);
+        // It works once, so that its refusal means that there is another one by then.
+        let mut client = door().enter()?;
+        client.ask("SELECT 1")?;
+        client.leave()?;
         rotating.rotate(FAR)?;
         let start = Instant::now();
-        // The pool's first server connection is opened for this login already.
-        let mut client = Door::new(pgimbal.port, SCRAM_ROLE).with_password(&first).enter()?;
+        // Another pool, whose first server connection is opened for this login already.
+        let mut client = door().to_database("fresh").enter()?;
         client.ask("SELECT 1")?;
         times.push(start.elapsed());
         client.leave()?;
