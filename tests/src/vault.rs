@@ -71,7 +71,7 @@ impl Vault {
     #[must_use]
     pub fn before(server: &Postgres) -> Self {
         let vault = Self::start();
-        vault.serve(server);
+        vault.serve(server.port);
         vault
     }
 
@@ -141,17 +141,16 @@ impl Vault {
     }
 
     /// Mounts a database engine that looks for overdue rotations every second, as superuser of
-    /// `server`.
+    /// the server at `port`.
     ///
     /// # Panics
     /// When Vault refuses.
-    pub fn serve(&self, server: &Postgres) {
+    pub fn serve(&self, port: u16) {
         let engine =
             json!({ "type": "database", "options": { "rotation_queue_tick_interval": "1" } });
         self.root.write(&format!("sys/mounts/{MOUNT}"), &engine);
         let url = format!(
-            "postgresql://{{{{username}}}}:{{{{password}}}}@127.0.0.1:{}/app?sslmode=disable",
-            server.port
+            "postgresql://{{{{username}}}}:{{{{password}}}}@127.0.0.1:{port}/app?sslmode=disable"
         );
         let connection = json!({
             "plugin_name": "postgresql-database-plugin",

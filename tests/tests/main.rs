@@ -18,6 +18,7 @@ mod operations;
 mod pinning;
 mod prepared;
 mod real_clients;
+mod rotation;
 mod rust_client;
 mod seen;
 mod servers;

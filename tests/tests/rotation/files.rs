@@ -1,0 +1,178 @@
+//! Passwords from files, as Kubernetes mounts them: changes are seen without a poll, and what is
+//! half there never replaces what works.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use pgimbal_tests::pgimbal::Config;
+use pgimbal_tests::process::{Directory, directory};
+use pgimbal_tests::until::{SOON, always, eventually};
+use pgimbal_tests::{Pgimbal, Postgres};
+
+use super::{accepted, eventually_accepted, refused, shop};
+
+fn server(password: &str) -> Postgres {
+    let pg = Postgres::start();
+    pg.run(&format!("create role shop login password '{password}'"));
+    pg
+}
+
+fn change(pg: &Postgres, password: &str) {
+    pg.run(&format!("alter role shop password '{password}'"));
+}
+
+fn config(pg: &Postgres, place: &Path) -> Config {
+    let config = Config::before(pg).set("auth_type", "\"scram-sha-256\"");
+    config.tables(&format!("[users.shop]\npassword_file = \"{}\"\n", place.display()))
+}
+
+fn works(proxy: &Pgimbal, password: &str) {
+    assert_eq!(proxy.log_in(&shop(password)).value("select current_user"), "shop");
+}
+
+/// A mount as kubelet writes it: files are links into `..data`, a link that is replaced whole.
+struct Mount {
+    directory: Directory,
+    version: u32,
+}
+
+impl Mount {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let mut mount = Self { directory: directory("mount"), version: 0 };
+        mount.write(files);
+        for (name, _) in files {
+            symlink(Path::new("..data").join(name), mount.directory.join(name)).expect("a link");
+        }
+        mount
+    }
+
+    /// Writes a new version beside the old one and swaps `..data` to it.
+    fn write(&mut self, files: &[(&str, &str)]) {
+        self.version += 1;
+        let version = format!("..2026_version_{}", self.version);
+        let inside = self.directory.join(&version);
+        fs::create_dir(&inside).expect("a directory");
+        for (name, text) in files {
+            fs::write(inside.join(name), text).expect("a file");
+        }
+        let old = fs::read_link(self.directory.join("..data"));
+        symlink(&version, self.directory.join("..data_tmp")).expect("a link");
+        fs::rename(self.directory.join("..data_tmp"), self.directory.join("..data"))
+            .expect("the swap");
+        if let Ok(old) = old {
+            fs::remove_dir_all(self.directory.join(old)).expect("the old version goes");
+        }
+    }
+}
+
+#[test]
+fn rotation_1_a_kubernetes_mount_that_is_swapped() {
+    let pg = server("first");
+    let mut mount = Mount::new(&[("username", "shop"), ("password", "first")]);
+    let proxy = config(&pg, &mount.directory).set("grace_generations", 5).start();
+    works(&proxy, "first");
+    for (number, next) in ["second", "third", "fourth"].into_iter().enumerate() {
+        change(&pg, next);
+        let start = Instant::now();
+        mount.write(&[("username", "shop"), ("password", next)]);
+        eventually_accepted(&proxy, number + 2);
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        pg.end_backends();
+        works(&proxy, next);
+        works(&proxy, "first");
+    }
+    assert_eq!(pg.logged("password authentication failed"), 0);
+}
+
+#[test]
+fn rotation_1_every_form_that_tools_write() {
+    let pg = server("first");
+    let port = pg.port;
+    let forms: [(&str, String); 4] = [
+        ("password", "first\n".to_owned()),
+        (".pgpass", format!("127.0.0.1:{port}:app:shop:first\n")),
+        ("pgpass", "*:*:*:shop:first\n".to_owned()),
+        ("uri", format!("postgresql://shop:first@127.0.0.1:{port}/app")),
+    ];
+    for (name, text) in forms {
+        let folder = directory("form");
+        fs::write(folder.join(name), &text).expect("a file");
+        for place in [folder.to_path_buf(), folder.join(name)] {
+            let proxy = config(&pg, &place).start();
+            works(&proxy, "first");
+        }
+    }
+}
+
+#[test]
+fn a_rule_gives_each_user_a_file_of_its_own() {
+    let pg = server("shop-password");
+    pg.run("create role ship login password 'ship-password'");
+    let folder = directory("users");
+    for user in ["shop", "ship"] {
+        fs::write(folder.join(user), format!("{user}-password")).expect("a file");
+    }
+    let config = Config::before(&pg).set("auth_type", "\"scram-sha-256\"");
+    let rule = format!("[users.\"*\"]\npassword_file = \"{}/{{user}}\"\n", folder.display());
+    let proxy = config.tables(&rule).start();
+    for user in ["shop", "ship"] {
+        let login = pgimbal_tests::Login::new(user, "app", &format!("{user}-password"));
+        assert_eq!(proxy.log_in(&login).value("select current_user"), user);
+    }
+    for user in ["nobody", "..", "../users/shop"] {
+        let login = pgimbal_tests::Login::new(user, "app", "shop-password");
+        assert_eq!(refused(&proxy, &login).code, "28P01", "{user}");
+    }
+}
+
+#[test]
+fn bad_files_leave_the_last_good_password() {
+    let pg = server("first");
+    let folder = directory("bad");
+    let write = |text: &str| fs::write(folder.join("password"), text).expect("a file");
+    write("first");
+    let proxy = config(&pg, &folder).start();
+    works(&proxy, "first");
+    let told = |word: &str| {
+        let path = folder.display().to_string();
+        proxy.log().lines().any(|line| line.contains(&path) && line.contains(word))
+    };
+    let goes_on = || {
+        pg.end_backends();
+        works(&proxy, "first");
+        assert_eq!(accepted(&proxy, "shop"), 1);
+    };
+    write("");
+    eventually("an empty file is named", SOON, || told("password"));
+    goes_on();
+    write(&"x".repeat(200_000));
+    eventually("a file that is too large is named", SOON, || told("larger"));
+    goes_on();
+    fs::remove_file(folder.join("password")).expect("it goes");
+    eventually("a missing file is named", SOON, || told("no such file"));
+    goes_on();
+    fs::create_dir(folder.join("password")).expect("a directory");
+    eventually("an unreadable file is named", SOON, || told("cannot be read"));
+    goes_on();
+    fs::remove_dir(folder.join("password")).expect("it goes");
+    change(&pg, "second");
+    write("second");
+    eventually_accepted(&proxy, 2);
+    pg.end_backends();
+    works(&proxy, "second");
+    always("nothing else is made of it", Duration::from_millis(300), || {
+        accepted(&proxy, "shop") == 2
+    });
+}
+
+#[test]
+fn a_password_from_the_environment() {
+    let pg = server("from-the-environment");
+    let config = Config::before(&pg).set("auth_type", "\"scram-sha-256\"");
+    let config = config.tables("[users.shop]\npassword_env = \"SHOP_PASSWORD\"\n");
+    let proxy = config.through(&["env", "SHOP_PASSWORD=from-the-environment"]).start();
+    works(&proxy, "from-the-environment");
+    assert!(!proxy.log().contains("from-the-environment"));
+}

@@ -1,0 +1,142 @@
+//! What applications may still say: scenarios 1, 2 and 12's single half, and `accept_also`.
+
+use std::time::Duration;
+
+use pgimbal_tests::Pgimbal;
+use pgimbal_tests::until::{SOON, eventually};
+use pgimbal_tests::wire_client::WireClient;
+
+use super::{Stage, admin, counted, credentials, eventually_accepted, refused, shop};
+
+/// The ways a client may prove its password.
+const METHODS: [&str; 3] = ["scram-sha-256", "md5", "password"];
+
+fn works(proxy: &Pgimbal, password: &str) -> WireClient {
+    let mut client = proxy.log_in(&shop(password));
+    assert_eq!(client.value("select current_user"), "shop");
+    client
+}
+
+#[test]
+fn rotation_1_the_old_password_works_through_the_grace_period() {
+    let stage = Stage::by_hand();
+    let first = stage.password();
+    let start = |method: &str| stage.config().set("auth_type", format!("\"{method}\"")).start();
+    let proxies = METHODS.map(start);
+    let mut early: Vec<WireClient> = proxies.iter().map(|proxy| works(proxy, &first)).collect();
+    let second = stage.rotate();
+    for (proxy, early) in proxies.iter().zip(&mut early) {
+        eventually("the rotation is seen", SOON, || {
+            // A method that is asked for may be md5: the console's user has one too.
+            credentials(proxy, "shop").first().is_some_and(|row| row["accepted_generations"] == "2")
+        });
+        assert_eq!(early.value("select current_user"), "shop");
+        drop((works(proxy, &first), works(proxy, &second)));
+        assert_eq!(refused(proxy, &shop("neither")).code, "28P01");
+        let logins = |generation: &str| {
+            let label = format!("generation=\"{generation}\"");
+            counted(proxy, "pgimbal_credential_logins_total", &["user=\"shop\"", &label])
+        };
+        assert!(logins("previous") >= 1.0 && logins("newest") >= 2.0, "{}", proxy.metrics());
+        assert!(!proxy.log().contains("ERROR"), "{}", proxy.log());
+    }
+    assert_eq!(stage.pg.logged("password authentication failed"), 0);
+}
+
+#[test]
+fn rotation_2_after_the_grace_period_the_old_password_is_refused() {
+    let stage = Stage::by_hand();
+    let first = stage.password();
+    let by_count = stage.config().set("grace_generations", 2).start();
+    let by_age = stage.config().set("grace_age", "\"2s\"").start();
+    let at_once = stage.config().set("grace_generations", 1).start();
+    for proxy in [&by_count, &by_age, &at_once] {
+        drop(works(proxy, &first));
+    }
+    let second = stage.rotate();
+    eventually("the newest alone is accepted", SOON, || {
+        at_once.connect().log_in(&shop(&second)).is_ok()
+            && at_once.connect().log_in(&shop(&first)).is_err()
+    });
+    drop(works(&by_age, &second));
+    eventually("its age ends the old one", SOON, || {
+        by_age.connect().log_in(&shop(&first)).is_err()
+    });
+    drop(works(&by_count, &first));
+    let third = stage.rotate();
+    drop(works(&by_count, &third));
+    drop(works(&by_count, &second));
+    for proxy in [&by_count, &by_age, &at_once] {
+        let error = refused(proxy, &shop(&first));
+        assert_eq!((error.severity.as_str(), error.code.as_str()), ("FATAL", "28P01"));
+        assert!(error.message.contains("shop"), "{error:?}");
+        drop(works(proxy, &third));
+    }
+}
+
+#[test]
+fn rotation_2_an_emergency_revoke_refuses_all_but_the_newest_at_once() {
+    let stage = Stage::by_hand();
+    let first = stage.password();
+    let proxy = stage.config().set("grace_generations", 3).start();
+    let mut early = works(&proxy, &first);
+    let second = stage.rotate();
+    eventually_accepted(&proxy, 2);
+    let third = stage.rotate();
+    eventually_accepted(&proxy, 3);
+    for password in [&first, &second, &third] {
+        drop(works(&proxy, password));
+    }
+    let mut admin = admin(&proxy);
+    admin.ok("REVOKE OLD shop");
+    for password in [&first, &second] {
+        assert_eq!(refused(&proxy, &shop(password)).code, "28P01");
+    }
+    drop(works(&proxy, &third));
+    // A session stays: who holds one is seen by its generation, and an operator may end it.
+    assert_eq!(early.value("select current_user"), "shop");
+    assert_eq!(admin.query("REVOKE OLD nobody").errors().len(), 1);
+    eventually_accepted(&proxy, 1);
+    let fourth = stage.rotate();
+    eventually_accepted(&proxy, 2);
+    drop((works(&proxy, &third), works(&proxy, &fourth)));
+    assert_eq!(refused(&proxy, &shop(&second)).code, "28P01");
+}
+
+#[test]
+fn rotation_1_one_more_old_password_is_accepted_beside_vaults() {
+    let stage = Stage::by_hand();
+    // What another pooler let in, as its password and as the verifier that PostgreSQL made of it.
+    stage.pg.run("create role old login password 'from-elsewhere'");
+    let verifier = stage.pg.value("select rolpassword from pg_authid where rolname = 'old'");
+    for also in ["from-elsewhere", verifier.as_str()] {
+        let rule = format!("accept_also = '{also}'\n");
+        let proxy = stage.config().tables(&rule).start();
+        drop(works(&proxy, "from-elsewhere"));
+        drop(works(&proxy, &stage.password()));
+        assert_eq!(refused(&proxy, &shop("from-nowhere")).code, "28P01");
+        let label = ["generation=\"also\""];
+        assert!(counted(&proxy, "pgimbal_credential_logins_total", &label) >= 1.0);
+        let (previous, next) = (stage.password(), stage.rotate());
+        eventually_accepted(&proxy, 2);
+        for password in ["from-elsewhere", &previous, &next] {
+            drop(works(&proxy, password));
+        }
+    }
+}
+
+#[test]
+fn rotation_4_a_client_with_the_new_password_is_let_in_at_once() {
+    let stage = Stage::by_hand();
+    for method in METHODS {
+        let config = stage.config().set("auth_type", format!("\"{method}\""));
+        let proxy = config.tables("").start();
+        let polls = counted(&proxy, "pgimbal_credential_fetches_total", &["result=\"ok\""]);
+        let next = stage.rotate();
+        let start = std::time::Instant::now();
+        drop(works(&proxy, &next));
+        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        let fetches = counted(&proxy, "pgimbal_credential_fetches_total", &["result=\"ok\""]);
+        assert!(fetches > polls, "{}", proxy.metrics());
+    }
+}

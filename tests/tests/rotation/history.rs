@@ -1,0 +1,105 @@
+//! What survives the end of the process: scenario 11.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pgimbal_tests::Passwords;
+use pgimbal_tests::pgimbal::Config;
+
+use super::{Stage, admin, eventually_accepted, refused, shop, state_directory};
+
+fn remembering(stage: &Stage, state: &Path) -> Config {
+    let config = stage.config().set("state_dir", format!("\"{}\"", state.display()));
+    config.set("credential_history", "\"file\"").set("grace_generations", 3)
+}
+
+/// Every file below `folder`.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a directory").flatten();
+    let inside = |path: PathBuf| if path.is_dir() { files(&path) } else { vec![path] };
+    entries.flat_map(|entry| inside(entry.path())).collect()
+}
+
+#[test]
+fn rotation_11_the_history_knows_the_old_password_after_a_restart() {
+    let stage = Stage::by_hand();
+    for method in ["scram-sha-256", "password"] {
+        let state = state_directory();
+        let config = remembering(&stage, &state).set("auth_type", format!("\"{method}\""));
+        let passwords = Passwords::default();
+        let first = stage.password();
+        let mut proxy = config.start();
+        let second = stage.rotate();
+        eventually_accepted(&proxy, 2);
+        // Killed, not ended: nothing is written on the way out.
+        proxy.restart();
+        for password in [&first, &second] {
+            assert_eq!(proxy.log_in(&shop(password)).value("select current_user"), "shop");
+        }
+        assert_eq!(refused(&proxy, &shop("neither")).code, "28P01");
+        for password in [&first, &second] {
+            passwords.add(password);
+        }
+        for file in files(&state) {
+            let mode = file.metadata().expect("a file").permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{}", file.display());
+            let text = String::from_utf8_lossy(&fs::read(&file).expect("a file")).into_owned();
+            passwords.appear_nowhere(&[("the history", &text)]);
+        }
+    }
+}
+
+#[test]
+fn rotation_11_a_revoked_password_stays_revoked_after_a_restart() {
+    let stage = Stage::by_hand();
+    let state = state_directory();
+    let first = stage.password();
+    let mut proxy = remembering(&stage, &state).start();
+    let second = stage.rotate();
+    eventually_accepted(&proxy, 2);
+    admin(&proxy).ok("REVOKE OLD shop");
+    proxy.restart();
+    assert_eq!(refused(&proxy, &shop(&first)).code, "28P01");
+    drop(proxy.log_in(&shop(&second)));
+}
+
+#[test]
+fn rotation_11_an_md5_clients_old_password_does_not_survive() {
+    let stage = Stage::by_hand();
+    let state = state_directory();
+    let first = stage.password();
+    let mut proxy = remembering(&stage, &state).set("auth_type", "\"md5\"").start();
+    let second = stage.rotate();
+    eventually_accepted(&proxy, 2);
+    drop((proxy.log_in(&shop(&first)), proxy.log_in(&shop(&second))));
+    proxy.restart();
+    assert_eq!(refused(&proxy, &shop(&first)).code, "28P01");
+    drop(proxy.log_in(&shop(&second)));
+}
+
+#[test]
+fn rotation_11_a_kill_at_any_instant_leaves_a_whole_history() {
+    let stage = Stage::by_hand();
+    let state = state_directory();
+    let mut proxy = remembering(&stage, &state).set("grace_generations", 9).start();
+    let mut known = vec![stage.password()];
+    drop(proxy.log_in(&shop(&known[0])));
+    for round in 0..6 {
+        let next = stage.rotate();
+        // The kill falls before, into and behind the moment in which the history is written.
+        let login = (round % 2 == 0).then(|| proxy.connect());
+        if let Some(mut client) = login {
+            client.send(&shop(&next).packet());
+        }
+        std::thread::sleep(Duration::from_millis(7 * round));
+        proxy.restart();
+        known.push(next);
+        let newest = known.last().expect("a password");
+        assert_eq!(proxy.log_in(&shop(newest)).value("select current_user"), "shop");
+        drop(proxy.log_in(&shop(&known[0])));
+    }
+    let log = proxy.log();
+    assert!(!log.contains("history") || !log.contains("ERROR"), "{log}");
+}

@@ -1,0 +1,145 @@
+//! Answers that are right and still mislead: scenarios 5 and 6, and a flood of wrong passwords
+//! (13), which asks for as many.
+
+use std::time::{Duration, Instant};
+
+use pgimbal_tests::Login;
+use pgimbal_tests::until::{SOON, eventually};
+use pgimbal_tests::vault_stand_in::Answer;
+
+use super::{Acted, accepted, counted, credentials, minute, proven, refused, shop};
+
+#[test]
+fn rotation_5_a_ttl_that_rolls_over_is_no_rotation() {
+    let acted = Acted::new("first");
+    let says = |ttl: u64| {
+        acted.stand_in.role("shop", Answer::role("shop", "first", &minute(0), ttl));
+    };
+    says(2);
+    let proxy = proven(acted.config(), "first");
+    let before = credentials(&proxy, "shop");
+    for ttl in [1, 0, 3600, 3599] {
+        says(ttl);
+        acted.asked_again(2);
+    }
+    let after = credentials(&proxy, "shop");
+    assert_eq!((before.len(), after.len()), (1, 1), "{after:?}");
+    for column in ["generation", "accepted_generations"] {
+        assert_eq!(before[0][column], after[0][column], "{after:?}");
+    }
+    let age = |row: &std::collections::BTreeMap<String, String>| {
+        row["age_seconds"].parse::<f64>().expect("an age")
+    };
+    assert!(age(&after[0]) >= age(&before[0]), "a new age: {before:?} {after:?}");
+    assert_eq!(proxy.log_in(&shop("first")).value("select current_user"), "shop");
+}
+
+#[test]
+fn rotation_6_an_older_answer_is_ignored_while_the_newest_password_works() {
+    let acted = Acted::new("first");
+    let proxy = proven(acted.config(), "first");
+    acted.on_server("second");
+    acted.in_vault("second", 10);
+    acted.pg.end_backends();
+    let mut client = proxy.log_in(&shop("second"));
+    assert_eq!(client.value("select current_user"), "shop");
+    let refusals = acted.pg.logged("password authentication failed");
+    let fetches = || counted(&proxy, "pgimbal_credential_fetches_total", &[]);
+    // A standby that lags: what it says has been true.
+    acted.in_vault("first", 0);
+    acted.asked_again(3);
+    acted.pg.end_backends();
+    assert_eq!(client.value("select current_user"), "shop");
+    assert_eq!(acted.pg.logged("password authentication failed"), refusals, "it was tried");
+    assert_eq!(accepted(&proxy, "shop"), 2);
+    // And one that says what nobody has seen, with an older time.
+    acted.in_vault("never used", 5);
+    acted.asked_again(3);
+    acted.pg.end_backends();
+    assert_eq!(client.value("select current_user"), "shop");
+    assert_eq!(acted.pg.logged("password authentication failed"), refusals, "it was tried");
+    let newest = ["generation=\"newest\""];
+    let before = counted(&proxy, "pgimbal_credential_logins_total", &newest);
+    drop(proxy.log_in(&shop("second")));
+    assert!(counted(&proxy, "pgimbal_credential_logins_total", &newest) > before);
+    assert!(fetches() > 5.0);
+}
+
+#[test]
+fn rotation_6_an_older_answer_is_tried_while_the_newest_password_is_refused() {
+    let acted = Acted::new("first");
+    let proxy = proven(acted.config(), "first");
+    acted.on_server("second");
+    acted.in_vault("second", 600);
+    acted.pg.end_backends();
+    let mut client = proxy.log_in(&shop("second"));
+    assert_eq!(client.value("select current_user"), "shop");
+    // The new leader's clock is behind: its rotation seems older than the last one.
+    acted.on_server("third");
+    acted.in_vault("third", 300);
+    acted.pg.end_backends();
+    let start = Instant::now();
+    assert_eq!(client.value("select current_user"), "shop");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert_eq!(proxy.log_in(&shop("third")).value("select current_user"), "shop");
+    acted.in_vault("fourth", 301);
+    acted.on_server("fourth");
+    acted.pg.end_backends();
+    assert_eq!(client.value("select current_user"), "shop");
+}
+
+#[test]
+fn rotation_13_a_flood_of_wrong_passwords_leaves_vault_alone() {
+    let acted = Acted::new("right");
+    let proxy = proven(acted.polled_every("1h").set("workers", 2), "right");
+    let asked = || acted.stand_in.asked("static-creds/");
+    let (before, start) = (asked(), Instant::now());
+    std::thread::scope(|scope| {
+        for thread in 0..6 {
+            let proxy = &proxy;
+            scope.spawn(move || {
+                for number in 0..40 {
+                    let wrong = format!("wrong-{thread}-{number}");
+                    assert_eq!(refused(proxy, &shop(&wrong)).code, "28P01");
+                }
+            });
+        }
+        for _ in 0..20 {
+            drop(proxy.log_in(&shop("right")));
+        }
+    });
+    let (questions, took) = (asked() - before, start.elapsed());
+    let bound = 10 + usize::try_from(took.as_secs()).expect("seconds") * 2;
+    assert!(questions <= bound, "{questions} questions for 240 wrong passwords in {took:?}");
+    // The next rotation is seen all the same, and soon.
+    acted.on_server("next");
+    acted.in_vault("next", 1);
+    eventually("a client with the new password gets in", SOON, || {
+        proxy.connect().log_in(&shop("next")).is_ok()
+    });
+    assert_eq!(acted.pg.logged("password authentication failed"), 0, "the server felt the flood");
+}
+
+#[test]
+fn rotation_13_the_wait_does_not_tell_who_exists() {
+    let acted = Acted::new("right");
+    // The fetch that a mismatch waits for takes as long as Vault does.
+    let slow = Answer::role("shop", "right", &minute(0), 3600).after(Duration::from_millis(400));
+    acted.stand_in.role("shop", slow);
+    let proxy = proven(acted.polled_every("1h"), "right");
+    let median = |user: &str| {
+        let mut times: Vec<Duration> = (0..7)
+            .map(|number| {
+                let start = Instant::now();
+                let login = Login::new(user, "app", &format!("wrong-{number}"));
+                assert_eq!(refused(&proxy, &login).code, "28P01", "{user}");
+                start.elapsed()
+            })
+            .collect();
+        times.sort();
+        times[3]
+    };
+    let (known, unknown) = (median("shop"), median("nobody"));
+    let difference = known.abs_diff(unknown);
+    assert!(difference < Duration::from_millis(150), "{known:?} and {unknown:?}");
+}

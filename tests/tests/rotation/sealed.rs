@@ -1,0 +1,121 @@
+//! A Vault that says nothing for long: scenario 7.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use pgimbal_tests::pgimbal::Config;
+use pgimbal_tests::until::{SOON, eventually};
+use pgimbal_tests::{Pgimbal, WireClient};
+use rustix::process::Signal;
+
+use super::{
+    Stage, counted, credentials, eventually_accepted, last_result, proven, shop, state_directory,
+};
+
+/// Traffic of all kinds: a client that stays, one that comes, a new server connection.
+fn traffic(stage: &Stage, proxy: &Pgimbal, client: &mut WireClient, password: &str) {
+    assert_eq!(client.value("select current_user"), "shop");
+    assert_eq!(proxy.log_in(&shop(password)).value("select current_user"), "shop");
+    stage.pg.end_backends();
+    assert_eq!(client.value("select current_user"), "shop");
+}
+
+#[test]
+fn rotation_7_traffic_goes_on_while_vault_is_sealed() {
+    let stage = Stage::by_hand();
+    let first = stage.password();
+    let proxy = proven(stage.config(), &first);
+    let mut client = proxy.log_in(&shop(&first));
+    stage.vault.seal();
+    eventually("it is noticed", SOON, || last_result(&proxy) == "sealed");
+    traffic(&stage, &proxy, &mut client, &first);
+    let stale = || counted(&proxy, "pgimbal_credential_stale_seconds", &["user=\"shop\""]);
+    eventually("the metric says since when", SOON, || stale() >= 2.0);
+    eventually("the console too", SOON, || {
+        credentials(&proxy, "shop")[0]["stale_seconds"].parse::<f64>().is_ok_and(|age| age >= 2.0)
+    });
+    let told = |log: &str| log.lines().filter(|line| line.contains("sealed")).count();
+    assert!(told(&proxy.log()) >= 1, "{}", proxy.log());
+    assert!(told(&proxy.log()) <= 3, "one line for each poll:\n{}", proxy.log());
+    traffic(&stage, &proxy, &mut client, &first);
+    stage.vault.unseal();
+    eventually("it heals", SOON, || last_result(&proxy) == "ok" && stale() < 0.5);
+    let second = stage.rotate();
+    eventually_accepted(&proxy, 2);
+    traffic(&stage, &proxy, &mut client, &second);
+    traffic(&stage, &proxy, &mut client, &first);
+}
+
+#[test]
+fn rotation_7_a_vault_that_hangs_delays_nobody() {
+    let stage = Stage::by_hand();
+    let first = stage.password();
+    let table = stage.vault.table(&stage.vault.reader());
+    let config = super::shop_from(&stage.pg, &format!("{table}timeout = \"1s\"\n"), "1s");
+    let proxy = proven(config, &first);
+    let mut client = proxy.log_in(&shop(&first));
+    stage.vault.signal(Signal::STOP);
+    eventually("it is noticed", SOON, || last_result(&proxy) == "timeout");
+    let start = Instant::now();
+    traffic(&stage, &proxy, &mut client, &first);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    stage.vault.signal(Signal::CONT);
+    eventually("it heals", SOON, || last_result(&proxy) == "ok");
+}
+
+#[test]
+fn rotation_7_with_the_password_cache_a_start_needs_no_vault() {
+    let stage = Stage::by_hand();
+    let first = stage.password();
+    let state = state_directory();
+    let config = stage.config().set("state_dir", format!("\"{}\"", state.display()));
+    let config = config.set("password_cache", true).set("credential_history", "\"file\"");
+    let mut proxy = proven(config, &first);
+    stage.vault.seal();
+    proxy.restart();
+    let mut client = proxy.log_in(&shop(&first));
+    traffic(&stage, &proxy, &mut client, &first);
+    for entry in fs::read_dir(&*state).expect("the directory").flatten() {
+        let mode = entry.metadata().expect("a file").permissions().mode() & 0o777;
+        assert!(mode == 0o600 || entry.path().is_dir(), "{mode:o} {}", entry.path().display());
+    }
+    stage.vault.unseal();
+    let second = stage.rotate();
+    eventually_accepted(&proxy, 2);
+    traffic(&stage, &proxy, &mut client, &second);
+}
+
+#[test]
+fn rotation_7_without_the_cache_clients_are_held_until_vault_answers() {
+    let stage = Stage::by_hand();
+    let first = stage.password();
+    let config: Config = stage.config();
+    stage.vault.seal();
+    let proxy = config.start();
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..3)
+            .map(|_| scope.spawn(|| proxy.log_in(&shop(&first)).value("select current_user")))
+            .collect();
+        eventually("it is noticed", SOON, || last_result(&proxy) == "sealed");
+        stage.vault.unseal();
+        for client in clients {
+            assert_eq!(client.join().expect("a client"), "shop");
+        }
+    });
+}
+
+#[test]
+fn rotation_7_without_the_cache_a_client_is_told_in_the_end() {
+    let stage = Stage::by_hand();
+    stage.vault.seal();
+    let proxy = stage.config().start();
+    let mut client = proxy.connect();
+    client.set_timeout(Duration::from_secs(45));
+    let told = client.log_in(&shop("any")).expect_err("no password is known");
+    let error = told.last().expect("an error").error();
+    assert_eq!((error.severity.as_str(), error.code.as_str()), ("FATAL", "57P03"), "{error:?}");
+    assert!(format!("{error:?}").contains("sealed"), "{error:?}");
+    // Others are not concerned.
+    drop(proxy.log_in(&pgimbal_tests::Login::new("scram", "app", "scram-secret")));
+}
