@@ -62,23 +62,23 @@ fn bad_answers_leave_the_last_good_password() {
 fn vaults_statuses_are_told_apart() {
     let acted = Acted::new("first");
     let proxy = proven(often(&acted), "first");
+    // What the answer's status is, what Vault says with it, and the status of its health.
     let cases = [
-        (Answer::error(501, "not initialized"), "uninitialised"),
-        (Answer::error(503, "Vault is sealed"), "sealed"),
-        (Answer::error(472, "DR secondary"), "recovery_secondary"),
-        (Answer::error(473, "performance standby"), "performance_standby"),
-        (Answer::error(500, "internal error"), "server_fault"),
-        (Answer::error(502, "bad gateway"), "server_fault"),
-        (
-            Answer::error(429, "request path \"database\": rate limit quota exceeded"),
-            "rate_limited",
-        ),
-        (Answer::error(403, "permission denied"), "permission_denied"),
-        (Answer::error(400, "unknown role: shop"), "unknown_role"),
-        (Answer::error(404, "no handler for route \"database/static-creds/shop\""), "wrong_mount"),
+        (501, "not initialized", 501, "uninitialised"),
+        (503, "Vault is sealed", 503, "sealed"),
+        (472, "DR secondary", 472, "recovery_secondary"),
+        (473, "performance standby", 473, "performance_standby"),
+        (500, "local node not active but active cluster node not found", 429, "standby"),
+        (500, "internal error", 200, "server_fault"),
+        (502, "bad gateway", 200, "server_fault"),
+        (429, "request path \"database\": rate limit quota exceeded", 200, "rate_limited"),
+        (403, "permission denied", 200, "permission_denied"),
+        (400, "unknown role: shop", 200, "unknown_role"),
+        (404, "no handler for route \"database/static-creds/shop\"", 200, "wrong_mount"),
     ];
-    for (answer, label) in cases {
-        refuses(&acted, &proxy, label, answer);
+    for (status, text, health, label) in cases {
+        acted.stand_in.rule("sys/health", Answer::json(health, &json!({ "version": "1.21.0" })));
+        refuses(&acted, &proxy, label, Answer::error(status, text));
         let name = "pgimbal_credential_fetches_total";
         let result = format!("result=\"{label}\"");
         assert!(super::counted(&proxy, name, &[&result]) >= 1.0, "{label}");
