@@ -6,7 +6,7 @@ use pgimbal_tests::Pgimbal;
 use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::wire_client::WireClient;
 
-use super::{Stage, admin, counted, credentials, eventually_accepted, refused, shop};
+use super::{Stage, admin, counted, credentials, eventually_accepted, proven, refused, shop};
 
 /// The ways a client may prove its password.
 const METHODS: [&str; 3] = ["scram-sha-256", "md5", "password"];
@@ -27,7 +27,6 @@ fn rotation_1_the_old_password_works_through_the_grace_period() {
     let second = stage.rotate();
     for (proxy, early) in proxies.iter().zip(&mut early) {
         eventually("the rotation is seen", SOON, || {
-            // A method that is asked for may be md5: the console's user has one too.
             credentials(proxy, "shop").first().is_some_and(|row| row["accepted_generations"] == "2")
         });
         assert_eq!(early.value("select current_user"), "shop");
@@ -129,8 +128,8 @@ fn rotation_1_one_more_old_password_is_accepted_beside_vaults() {
 fn rotation_4_a_client_with_the_new_password_is_let_in_at_once() {
     let stage = Stage::by_hand();
     for method in METHODS {
-        let config = stage.config().set("auth_type", format!("\"{method}\""));
-        let proxy = config.tables("").start();
+        let config = stage.polled_every("1h").set("auth_type", format!("\"{method}\""));
+        let proxy = proven(config, &stage.password());
         let polls = counted(&proxy, "pgimbal_credential_fetches_total", &["result=\"ok\""]);
         let next = stage.rotate();
         let start = std::time::Instant::now();
