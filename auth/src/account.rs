@@ -296,6 +296,12 @@ pub(crate) fn md5_matches(
 }
 
 impl Salting {
+    /// The salt that the key gives a user, with the usual iterations.
+    #[must_use]
+    pub fn of_key(user: &str, salts: &SaltKey) -> Self {
+        Self { salt: salts.salt(user.as_bytes()).into(), iterations: DEFAULT_ITERATIONS }
+    }
+
     /// The salt and iterations of a user: those of the first verifier among `secrets`, which a
     /// client's proof must use, or else those that the key gives.
     ///
@@ -310,9 +316,7 @@ impl Salting {
             secrets.into_iter().find(|secret| PasswordForm::of(secret) == PasswordForm::Scram);
         Ok(match given {
             Some(secret) => parse(secret)?.salting(),
-            None => {
-                Self { salt: salts.salt(user.as_bytes()).into(), iterations: DEFAULT_ITERATIONS }
-            }
+            None => Self::of_key(user, salts),
         })
     }
 }

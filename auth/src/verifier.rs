@@ -5,6 +5,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit, Mac};
+use pgimbal_config::Secret;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use subtle::ConstantTimeEq;
@@ -193,6 +194,12 @@ impl SaltKey {
     #[must_use]
     pub const fn new(random: Key) -> Self {
         Self(random)
+    }
+
+    /// From the key of a deployment, so that all of its proxies make the same salts.
+    #[must_use]
+    pub fn of_deployment(key: &Secret) -> Self {
+        Self(hmac(key.expose().as_bytes(), &[b"salts of a deployment"]))
     }
 
     /// The salt of `user`, 16 bytes as PostgreSQL makes them.

@@ -183,7 +183,7 @@ async fn tls_is_verified_with_the_ca_that_is_named() {
     let pg = Postgres::start();
     pg.run("CREATE ROLE shop LOGIN");
     let vault = Vault::with_tls(&Certificates::new());
-    vault.serve(&pg);
+    vault.serve(pg.port);
     vault.static_role("shop", 3600);
     let mut config = config(&vault, &vault.reader());
     config.address = vec![format!("https://localhost:{}", vault.port)];

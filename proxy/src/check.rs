@@ -1,12 +1,14 @@
 //! `pgimbal check`: does what the configuration says work, seen from here?
 
 mod clusters;
+mod credentials;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use pgimbal_config::{Config, WILDCARD};
 
+use self::credentials::Passwords;
 use crate::dial::{self, Target};
 use crate::tls::TlsConnector;
 
@@ -27,7 +29,8 @@ pub fn run(config: &Config) -> ExitCode {
 
 /// Whether every attempt succeeded.
 async fn try_all(config: &Config) -> bool {
-    let mut all_well = true;
+    let passwords = credentials::ask_all(config).await;
+    let mut all_well = passwords.all_well;
     for (database, settings) in &config.databases {
         if database == WILDCARD && settings.dbname.is_none() {
             println!("database *: stands for names that clients choose; not tried");
@@ -44,13 +47,13 @@ async fn try_all(config: &Config) -> bool {
             // A user of the console need not be one of the servers.
             let only_console =
                 config.admin_users.iter().chain(&config.stats_users).any(|u| u == user);
-            all_well &= try_one(config, database, user).await || only_console;
+            all_well &= try_one(config, &passwords, database, user).await || only_console;
         }
     }
     all_well & clusters::try_all(config).await
 }
 
-async fn try_one(config: &Config, database: &str, user: &str) -> bool {
+async fn try_one(config: &Config, passwords: &Passwords, database: &str, user: &str) -> bool {
     // With a forced role any listed user leads to the same connection.
     let client =
         config.users.keys().find(|name| *name == user).or_else(|| config.users.keys().next());
@@ -68,7 +71,14 @@ async fn try_one(config: &Config, database: &str, user: &str) -> bool {
             return false;
         }
     };
-    let target = Target::new(&pool, connector, config.clients.tcp.clone());
+    let mut target = Target::new(&pool, connector, config.clients.tcp.clone());
+    if let Some(role) = target.role.take() {
+        let Some(password) = passwords.of(&role) else {
+            println!("{place}: not tried, the password of user \"{role}\" is not known");
+            return false;
+        };
+        target.password = Some(password.clone());
+    }
     match Box::pin(dial::dial(&target)).await {
         Ok(dialed) => {
             let version = dialed.parameters.iter().find(|(name, _)| **name == *b"server_version");

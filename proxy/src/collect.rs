@@ -12,6 +12,7 @@ use pgimbal_pooler::stats::{ClientSnapshot, PoolSnapshot, ServerSnapshot, Worker
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use crate::credentials::{CredentialsStatus, Keeper};
 use crate::topology::{ClusterStatus, Clusters};
 
 pub use process::{Connected, Gauges, LoginResult, Phase, ProcessSnapshot, ProcessStats, Refusal};
@@ -44,6 +45,7 @@ pub struct Collector {
     senders: Arc<[mpsc::UnboundedSender<SnapshotRequest>]>,
     process: Arc<ProcessStats>,
     clusters: Clusters,
+    keeper: Keeper,
     /// The pools of each worker as it told them last: a counter that went back because its worker
     /// was late would look like a restart, and then like a burst.
     known: Arc<Mutex<Vec<WorkerSnapshot>>>,
@@ -58,13 +60,31 @@ impl Collector {
     ) -> Self {
         let known = vec![WorkerSnapshot::default(); senders.len()];
         let known = Arc::new(Mutex::new(known));
-        Self { senders: senders.into(), process, clusters: Clusters::default(), known }
+        Self {
+            senders: senders.into(),
+            process,
+            clusters: Clusters::default(),
+            keeper: Keeper::idle(),
+            known,
+        }
     }
 
     /// The same collector, which asks the watchers of these clusters too.
     #[must_use]
     pub fn watching(self, clusters: Clusters) -> Self {
         Self { clusters, ..self }
+    }
+
+    /// The same collector, which asks this keeper too.
+    #[must_use]
+    pub fn keeping(self, keeper: Keeper) -> Self {
+        Self { keeper, ..self }
+    }
+
+    /// The passwords that rotate.
+    #[must_use]
+    pub const fn keeper(&self) -> &Keeper {
+        &self.keeper
     }
 
     /// The clusters.
@@ -96,7 +116,8 @@ impl Collector {
             answers.push(timeout_at(deadline, answer).await.ok().and_then(Result::ok));
         }
         let clusters = self.clusters.status().await;
-        Snapshot { clusters, ..self.merge(answers) }
+        let credentials = self.keeper.status().await;
+        Snapshot { clusters, credentials, ..self.merge(answers) }
     }
 
     fn merge(&self, answers: Vec<Option<WorkerSnapshot>>) -> Snapshot {
@@ -113,7 +134,13 @@ impl Collector {
                 workers.push(known.clone());
             }
         }
-        Snapshot { workers, silent, process: self.process.snapshot(), clusters: Vec::new() }
+        Snapshot {
+            workers,
+            silent,
+            process: self.process.snapshot(),
+            clusters: Vec::new(),
+            credentials: CredentialsStatus::default(),
+        }
     }
 }
 
@@ -128,6 +155,8 @@ pub struct Snapshot {
     pub process: ProcessSnapshot,
     /// The clusters.
     pub clusters: Vec<ClusterStatus>,
+    /// The passwords that rotate.
+    pub credentials: CredentialsStatus,
 }
 
 impl Snapshot {

@@ -8,6 +8,7 @@ mod averages;
 mod command;
 mod connections;
 mod control;
+mod credentials;
 mod extended;
 mod link;
 mod nodes;
@@ -86,6 +87,7 @@ impl Console {
                 Ok(vec![])
             }
             Command::Cluster(command) => command.run(self.collector.clusters(), out).await,
+            Command::Credential(command) => command.run(self.collector.keeper(), out).await,
             // These concern the session alone.
             Command::Set
             | Command::Begin

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgimbal_auth::server_login::CleartextPolicy;
-use pgimbal_config::{Host, ResolvedPool, Secret, TcpConfig};
+use pgimbal_config::{Host, ResolvedPool, Secret, ServerPassword, TcpConfig};
 
 use crate::tls::TlsConnector;
 use crate::transport::{Setting, Transport};
@@ -34,6 +34,8 @@ pub struct Target {
     pub database: Box<str>,
     /// The role.
     pub user: Box<str>,
+    /// The user whose source says the password, when it stands in no configuration.
+    pub role: Option<Box<str>>,
     /// The role's password, when one is known.
     pub password: Option<Secret>,
     /// Whether the password may travel in clear text without TLS.
@@ -64,6 +66,10 @@ impl Target {
             port: pool.port,
             database: pool.dbname.as_str().into(),
             user: pool.user.as_str().into(),
+            role: match &pool.login {
+                ServerPassword::Role(role) => Some(role.as_str().into()),
+                ServerPassword::Fixed(_) => None,
+            },
             password: pool.login.fixed().cloned(),
             // As libpq: a server that wants it says so in its pg_hba.conf.
             cleartext: CleartextPolicy::Allow,

@@ -5,6 +5,7 @@ pub mod check;
 pub mod cli;
 pub mod collect;
 pub mod console;
+pub mod credentials;
 pub mod dial;
 pub mod directory;
 pub mod http;

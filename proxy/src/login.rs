@@ -12,6 +12,7 @@ mod request;
 use pgimbal_wire::authentication::AuthRequest;
 use pgimbal_wire::startup::ProtocolVersion;
 
+use crate::credentials::{Counted, Keeper};
 use crate::transport::{Conversation, Setting, Socket, Transport};
 
 pub use context::{ContextError, LoginContext};
@@ -55,6 +56,8 @@ pub struct Authenticated {
     pub residual: Vec<u8>,
     /// What the client may do on the console; `None` when the database is not the console's.
     pub console: Option<ConsoleRole>,
+    /// Counts the client among those that have shown this generation of their password.
+    pub generation: Option<Counted>,
 }
 
 /// What a client may do on the console.
@@ -84,12 +87,13 @@ pub async fn accept(
     socket: Socket,
     peer: Peer,
     context: &LoginContext,
+    keeper: &Keeper,
 ) -> Result<Arrival, LoginError> {
     let mut conversation = match greeting::greet(socket, peer, context).await {
         Ok(conversation) => conversation,
         Err((conversation, error)) => return Err(refuse(conversation, error).await),
     };
-    let (process_id, key) = match log_in(&mut conversation, peer, context).await {
+    let (process_id, key) = match log_in(&mut conversation, peer, context, keeper).await {
         Ok(Admitted::Client(client)) => {
             let Conversation { transport, inbox, outbox } = conversation;
             return Ok(Arrival::Client(Box::new(Authenticated {
@@ -102,6 +106,7 @@ pub async fn accept(
                 // An idle client holds no buffer.
                 residual: if inbox.is_empty() { Vec::new() } else { inbox },
                 console: client.console,
+                generation: client.generation,
             })));
         }
         Ok(Admitted::Cancel { process_id, key }) => (process_id, key),
@@ -121,6 +126,7 @@ struct Client {
     parameters: Vec<Setting>,
     version: ProtocolVersion,
     console: Option<ConsoleRole>,
+    generation: Option<Counted>,
 }
 
 /// Everything after encryption is settled: the request, the proof, and only then what depends on
@@ -129,6 +135,7 @@ async fn log_in(
     conversation: &mut Conversation,
     peer: Peer,
     context: &LoginContext,
+    keeper: &Keeper,
 ) -> Result<Admitted, LoginError> {
     let request = match request::read(conversation).await? {
         request::Opening::Cancel { process_id, key } => {
@@ -142,7 +149,8 @@ async fn log_in(
     if request.replication {
         return Err(LoginError::Replication);
     }
-    authenticate::authenticate(conversation, &request.user, context).await?;
+    let generation =
+        authenticate::authenticate(conversation, &request.user, context, keeper).await?;
     let console = context.admit(&request.user, &request.database)?;
     let parameters = request.settings()?;
     AuthRequest::Ok.encode(&mut conversation.outbox);
@@ -152,6 +160,7 @@ async fn log_in(
         parameters,
         version: request.version,
         console,
+        generation,
     }))
 }
 

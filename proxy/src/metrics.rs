@@ -5,6 +5,7 @@
 //! page to the next.
 
 mod clusters;
+mod credentials;
 mod pools;
 mod process;
 mod sample;
@@ -28,10 +29,12 @@ pub fn render(snapshot: &Snapshot) -> String {
         process::record(snapshot);
         pools::record(&pools);
         clusters::record(&snapshot.clusters);
+        credentials::record(&snapshot.credentials);
     });
     let mut page = recorder.handle().render();
     text::waits(&mut page, &pools);
     text::held(&mut page, &pools);
+    text::fetches(&mut page, &snapshot.credentials.fetches);
     page
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use pgimbal_auth::SourceError;
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, Overrides, Reload};
 use pgimbal_pooler::ids::WorkerId;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use crate::accept::{BindError, Listeners, Reception};
 use crate::collect::{Collector, Phase, ProcessStats};
 use crate::console::{Console, Control, ControlRequest, ReloadRefused};
+use crate::credentials::{self, Keeper};
 use crate::directory::Directory;
 use crate::http;
 use crate::login::{ContextError, LoginContext};
@@ -40,6 +42,9 @@ pub enum ServeError {
     /// TLS towards servers.
     #[error("server_tls: {0}")]
     Tls(#[from] TlsError),
+    /// A source of passwords.
+    #[error("{0}")]
+    Source(#[from] SourceError),
     /// A listener.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -52,7 +57,7 @@ impl ServeError {
     /// Whether it is the configuration's fault, so that a restart will not help.
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::Login(_) | Self::Tls(_))
+        matches!(self, Self::Login(_) | Self::Tls(_) | Self::Source(_))
     }
 }
 
@@ -73,7 +78,7 @@ impl Prepared {
     /// # Errors
     /// [`ServeError`] when it cannot be used.
     pub fn new(config: Arc<Config>, overrides: Overrides) -> Result<Self, ServeError> {
-        let salts = SaltKey::new(rand::random());
+        let salts = credentials::salt_key(&config);
         let workers = u16::try_from(config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
         Ok(Self {
             directory: Arc::new(Directory::new(Arc::clone(&config), workers)?),
@@ -117,6 +122,8 @@ impl Prepared {
         let places = listeners.places().join(", ");
         let reception =
             Reception { workers: Arc::clone(&crew.workers), process: Arc::clone(&process) };
+        // The first clients need the passwords.
+        crew.keeper.ready().await;
         let accepting = listeners.serve(&reception)?;
         process.enter(Phase::Serving);
         tracing::info!(
@@ -202,6 +209,7 @@ impl Prepared {
             LoginContext::new(Arc::clone(&config), self.salts.clone()).map_err(|e| refused(&e))?;
         let directory = self.directory.reloaded(Arc::clone(&config)).map_err(|e| refused(&e))?;
         crew.clusters.reload(&config).map_err(|e| refused(&e))?;
+        crew.keeper.reload(&config).map_err(|e| refused(&e))?;
         self.login = Arc::new(login);
         self.directory = Arc::new(directory);
         self.config = config;
@@ -224,6 +232,7 @@ struct Crew {
     threads: Vec<JoinHandle<()>>,
     collector: Collector,
     clusters: Clusters,
+    keeper: Keeper,
     console: Arc<Console>,
 }
 
@@ -249,7 +258,10 @@ impl Crew {
         let workers: Arc<[_]> = workers.into();
         let clusters =
             Clusters::start(&prepared.config, &workers, prepared.directory.cluster_counts())?;
-        let collector = Collector::new(askers, Arc::clone(process)).watching(clusters.clone());
+        let keeper = Keeper::start(&prepared.config, &prepared.salts)?;
+        let collector = Collector::new(askers, Arc::clone(process))
+            .watching(clusters.clone())
+            .keeping(keeper.clone());
         let console = Arc::new(Console::new(collector.clone(), configs.subscribe(), control));
         let common = Common {
             directory: Arc::clone(&prepared.directory),
@@ -258,6 +270,7 @@ impl Crew {
             process: Arc::clone(process),
             console: Arc::clone(&console),
             clusters: clusters.clone(),
+            keeper: keeper.clone(),
             inherited_tcp: prepared.config.clients.tcp.clone(),
             key: prepared.key,
         };
@@ -265,7 +278,7 @@ impl Crew {
         for (id, channels) in (0..count).zip(channels) {
             threads.push(worker::spawn(WorkerId(id), common.clone(), channels)?);
         }
-        Ok(Self { workers, threads, collector, clusters, console })
+        Ok(Self { workers, threads, collector, clusters, keeper, console })
     }
 
     fn tell_all(&self, message: impl Fn() -> Message) {

@@ -33,6 +33,7 @@ pub use message::{Accepted, Message, Origin};
 
 use crate::collect::{ProcessStats, SnapshotRequest};
 use crate::console::Console;
+use crate::credentials::Keeper;
 use crate::directory::Directory;
 use crate::login::LoginContext;
 use crate::topology::Clusters;
@@ -53,6 +54,8 @@ pub struct Common {
     pub console: Arc<Console>,
     /// The clusters' watchers.
     pub clusters: Clusters,
+    /// The passwords that rotate.
+    pub keeper: Keeper,
     /// The TCP options that accepted sockets have from their listener.
     pub inherited_tcp: TcpConfig,
     /// The process's secret for statement names.

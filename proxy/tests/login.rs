@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use pgimbal::credentials::Keeper;
 use pgimbal::login::{Arrival, Authenticated, ConsoleRole, LoginContext, LoginError, Peer, accept};
 use pgimbal::transport::{Socket, Transport};
 use pgimbal_auth::verifier::SaltKey;
@@ -69,7 +70,8 @@ fn open(config: Config) -> Door {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             while let Ok((stream, address)) = listener.accept().await {
                 let socket = Socket::Tcp(stream);
-                let arrival = Box::pin(accept(socket, Peer::Tcp(address), &context)).await;
+                let arrival =
+                    Box::pin(accept(socket, Peer::Tcp(address), &context, &Keeper::idle())).await;
                 let _ = sender.send(match arrival {
                     Ok(Arrival::Client(mut client)) => {
                         serve(&mut client).await;

@@ -193,7 +193,11 @@ impl Vault {
     /// # Panics
     /// When Vault refuses.
     pub fn rotate(&self, role: &str) -> String {
-        self.root.write(&format!("{MOUNT}/rotate-role/{role}"), &Value::Null);
+        let path = format!("{MOUNT}/rotate-role/{role}");
+        // Just unsealed, it may still be filling its queue of roles.
+        eventually("Vault rotates the role", SOON, || {
+            matches!(self.root.call("POST", &path, &Value::Null), Ok((200..=299, _)))
+        });
         self.role(role).password
     }
 

@@ -65,6 +65,12 @@ impl Mismatch {
         self.against(account)?.ok_or_else(|| self.refusal())
     }
 
+    /// Whether what was shown fits a password of this account.
+    #[must_use]
+    pub fn check(&self, account: Option<&Account>) -> Option<Accepted> {
+        self.against(account).ok().flatten()
+    }
+
     /// Gives up.
     #[must_use]
     pub fn refusal(&self) -> ClientLoginError {

@@ -329,6 +329,12 @@ impl Rotation {
         self.generations.iter().any(|generation| generation.proven)
     }
 
+    /// How many passwords are known.
+    #[must_use]
+    pub const fn known(&self) -> usize {
+        self.generations.len()
+    }
+
     /// Every node that was logged in to.
     pub fn nodes(&self) -> impl Iterator<Item = &str> {
         self.nodes.keys().map(|name| &**name)

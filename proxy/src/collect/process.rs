@@ -38,6 +38,8 @@ labels! {
         "authentication_failed" AuthenticationFailed,
         /// A rule forbids it: TLS is required, the console is not for this user.
         "not_permitted" NotPermitted,
+        /// The source of the user's password does not say it.
+        "unavailable" Unavailable,
         /// The user is known, the database is not.
         "unknown_database" UnknownDatabase,
         /// `client_login_timeout` passed.
@@ -94,6 +96,7 @@ impl LoginResult {
                 Self::NotPermitted
             }
             LoginError::UnknownDatabase(_) => Self::UnknownDatabase,
+            LoginError::Unavailable { .. } => Self::Unavailable,
         }
     }
 }

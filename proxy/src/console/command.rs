@@ -3,6 +3,7 @@
 use pgimbal_wire::error::SqlState;
 
 use super::answer::Fault;
+use super::credentials::{self, CredentialCommand};
 use super::nodes::{self, ClusterCommand};
 
 /// The longest part of a text that an error repeats, in characters.
@@ -39,6 +40,8 @@ pub(super) enum Command {
     Shutdown,
     /// What an operator wants of a cluster.
     Cluster(ClusterCommand),
+    /// What an operator wants of a user's password.
+    Credential(CredentialCommand),
     /// A driver's setting, which changes nothing here.
     Set,
     /// BEGIN or START TRANSACTION: for drivers that begin one before anything else.
@@ -58,6 +61,7 @@ pub(super) enum Command {
 pub(super) enum Show {
     Clients,
     Config,
+    Credentials,
     Databases,
     Failovers,
     Help,
@@ -82,6 +86,7 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("SHOW USERS", "the users of the configuration"),
     ("SHOW NODES", "each node of each cluster: what it is, how far behind, and why"),
     ("SHOW FAILOVERS", "the changes of primary that were seen, and what they meant to clients"),
+    ("SHOW CREDENTIALS", "each password that rotates: its generations, and who uses which"),
     ("SHOW CONFIG", "the options in force, their defaults, and whether a reload changes them"),
     ("SHOW LISTS", "how many there are of everything"),
     ("SHOW VERSION", "the version that runs"),
@@ -89,6 +94,8 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("HOLD <cluster>", "makes writes wait, before a planned switchover"),
     ("RESUME [<cluster>]", "ends that, for all clusters unless one is named"),
     ("ADOPT NODE <cluster>.<node>", "the node's history becomes the cluster's, after a restore"),
+    ("REFRESH <user>", "asks the source of a user's password at once"),
+    ("REVOKE OLD <user>", "refuses all passwords of a user but the newest from now on, for good"),
     ("SHUTDOWN", "lets transactions come to their end and stops, as SIGTERM does"),
 ];
 
@@ -100,6 +107,7 @@ impl Command {
             Self::Reload => "RELOAD",
             Self::Shutdown => "SHUTDOWN",
             Self::Cluster(command) => command.tag(),
+            Self::Credential(command) => command.tag(),
             Self::Set => "SET",
             Self::Begin => "BEGIN",
             Self::Commit => "COMMIT",
@@ -111,7 +119,7 @@ impl Command {
 
     /// Whether only an administrator may give it.
     pub(super) const fn changes_something(&self) -> bool {
-        matches!(self, Self::Reload | Self::Shutdown | Self::Cluster(_))
+        matches!(self, Self::Reload | Self::Shutdown | Self::Cluster(_) | Self::Credential(_))
     }
 }
 
@@ -133,6 +141,9 @@ fn command(text: &str) -> Result<Command, Fault> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     if let Some(command) = nodes::parse(text) {
         return Ok(Command::Cluster(command));
+    }
+    if let Some(command) = credentials::parse(text) {
+        return Ok(Command::Credential(command));
     }
     match words.as_slice() {
         ["SHOW"] => Ok(Command::Show(Show::Help)),
@@ -159,6 +170,7 @@ fn show(table: &str) -> Option<Command> {
     Some(Command::Show(match table {
         "CLIENTS" => Show::Clients,
         "CONFIG" => Show::Config,
+        "CREDENTIALS" => Show::Credentials,
         "DATABASES" => Show::Databases,
         "FAILOVERS" => Show::Failovers,
         "HELP" => Show::Help,

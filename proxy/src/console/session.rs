@@ -187,6 +187,7 @@ impl<'a> Session<'a> {
             | Command::Reload
             | Command::Shutdown
             | Command::Cluster(_)
+            | Command::Credential(_)
             | Command::Set => {}
         }
     }

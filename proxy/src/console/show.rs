@@ -6,7 +6,7 @@ use pgimbal_wire::error::Severity;
 use super::Console;
 use super::answer::{Cell, Column, Row, int, notice, text};
 use super::command::{HELP, Show};
-use super::{connections, nodes, options, stats};
+use super::{connections, credentials, nodes, options, stats};
 use crate::collect::{Detail, Snapshot};
 
 const HELP_COLUMNS: &[Column] = &[text("command"), text("meaning")];
@@ -41,6 +41,7 @@ impl Show {
         match self {
             Self::Clients => connections::CLIENTS,
             Self::Config => options::CONFIG,
+            Self::Credentials => credentials::CREDENTIALS,
             Self::Databases => DATABASES,
             Self::Failovers => nodes::FAILOVERS,
             Self::Help => HELP_COLUMNS,
@@ -69,6 +70,7 @@ impl Console {
         let config = self.config.borrow().clone();
         match table {
             Show::Config => return options::config(&config),
+            Show::Credentials => return credentials::rows(&self.collector.keeper().status().await),
             Show::Failovers => return nodes::failovers(&self.collector.clusters().status().await),
             Show::Nodes => return nodes::nodes(&self.collector.clusters().status().await),
             Show::Help => {
@@ -98,7 +100,12 @@ impl Console {
             Show::Stats => stats::stats(&snapshot, &self.averages),
             Show::StatsTotals => stats::totals(&snapshot),
             Show::Users => users(&snapshot, &config),
-            Show::Config | Show::Failovers | Show::Help | Show::Nodes | Show::Version => vec![],
+            Show::Config
+            | Show::Credentials
+            | Show::Failovers
+            | Show::Help
+            | Show::Nodes
+            | Show::Version => vec![],
         }
     }
 }

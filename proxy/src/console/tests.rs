@@ -76,6 +76,7 @@ async fn let_in(mut stream: TcpStream, role: ConsoleRole) -> Option<Authenticate
         tokio::io::AsyncWriteExt::write_all(&mut stream, b"N").await.ok()?;
     }
     Some(Authenticated {
+        generation: None,
         transport: Transport::Plain(Socket::Tcp(stream)),
         user: "root".into(),
         database: "pgimbal".into(),

@@ -64,6 +64,24 @@ pub enum DialFault {
     /// The server did not say what it is.
     #[error("the server does not say which node of its cluster it is: {0}")]
     Astray(String),
+    /// No password is known to log in with.
+    #[error("no password of role \"{role}\" is known: {source_says}")]
+    UnknownPassword {
+        /// The role.
+        role: Box<str>,
+        /// What its source says instead.
+        source_says: String,
+    },
+    /// The server refuses every password that is known.
+    #[error("no password of role \"{role}\" works there. {tried} {}", server_text(refusal))]
+    LockedOut {
+        /// The role.
+        role: Box<str>,
+        /// What was tried, in words.
+        tried: String,
+        /// The body of the server's last refusal.
+        refusal: Box<[u8]>,
+    },
     /// The login cannot go on from our side.
     #[error(transparent)]
     Login(#[from] ServerLoginError),
@@ -86,6 +104,11 @@ impl DialError {
             whom = format!("{whom} ({address})");
         }
         Self(Arc::new(Inner { whom, fault }))
+    }
+
+    /// A fault at no address in particular.
+    pub(crate) fn of(target: &Target, fault: DialFault) -> Self {
+        Self::new(target, None, fault)
     }
 
     pub(crate) fn astray(target: &Target, address: &Address, why: String) -> Self {
@@ -138,6 +161,8 @@ impl DialError {
                 SqlState::new(error.sqlstate().as_bytes()).unwrap_or(SqlState::INTERNAL_ERROR)
             }
             DialFault::UnencryptedData | DialFault::Protocol(_) => SqlState::PROTOCOL_VIOLATION,
+            DialFault::UnknownPassword { .. } => SqlState::CANNOT_CONNECT_NOW,
+            DialFault::LockedOut { .. } => SqlState::INVALID_PASSWORD,
             _ => SqlState::CANNOT_CONNECT,
         }
     }
@@ -153,7 +178,10 @@ impl DialError {
     pub fn blame(&self) -> Blame {
         match &self.0.fault {
             DialFault::Login(error) => error.blame(),
-            DialFault::NoAddress | DialFault::TlsRefused => Blame::Operator,
+            DialFault::NoAddress
+            | DialFault::TlsRefused
+            | DialFault::UnknownPassword { .. }
+            | DialFault::LockedOut { .. } => Blame::Operator,
             // A wrong password, role or database is configured; anything else it decided itself.
             DialFault::Server(_) => match self.sqlstate() {
                 SqlState::INVALID_PASSWORD
@@ -179,6 +207,13 @@ impl DialError {
                 Some("Enable ssl on the server, or choose another sslmode in server_tls.")
             }
             DialFault::Tls(_) => Some("Check server_tls, above all sslmode and ca_file."),
+            DialFault::UnknownPassword { .. } => {
+                Some("SHOW CREDENTIALS on the console and `pgimbal check` tell what to fix.")
+            }
+            DialFault::LockedOut { .. } => Some(
+                "Somebody else may have changed the password, its source may lag, or the role's \
+                 VALID UNTIL has passed; SHOW CREDENTIALS and pgimbal's log tell more.",
+            ),
             DialFault::Login(error) if error.blame() == Blame::Operator => {
                 Some("Give the role a password that fits in pgimbal's configuration.")
             }

@@ -10,6 +10,7 @@ use pgimbal_wire::tag::frontend;
 use rand::RngCore;
 
 use super::{LoginContext, LoginError};
+use crate::credentials::{Counted, Keeper};
 use crate::transport::{Conversation, Transport};
 
 /// Returns when the client is who it says. The last message of an exchange stays in the outbox.
@@ -17,23 +18,25 @@ pub(super) async fn authenticate(
     conversation: &mut Conversation,
     user: &str,
     context: &LoginContext,
-) -> Result<(), LoginError> {
+    keeper: &Keeper,
+) -> Result<Option<Counted>, LoginError> {
     let channel = match &conversation.transport {
         Transport::Plain(_) | Transport::TlsClient(_) => Channel::Plain,
         Transport::TlsServer(_) => {
             Channel::Tls { end_point: context.tls().and_then(|tls| tls.end_point()) }
         }
     };
-    let mut step = context.begin(user, channel, fresh());
+    keeper.expect(user);
+    let (rotating, fixed) = (keeper.account(user), context.fixed(user));
+    let account = rotating.as_deref().or(fixed);
+    let mut step = context.begin(user, account, keeper.rotates(), channel, fresh());
     loop {
         let (login, ask) = match step {
-            Step::Accepted(Accepted { message, .. }) => {
-                if let Some(last) = message {
-                    AuthRequest::SaslFinal(last.as_bytes()).encode(&mut conversation.outbox);
-                }
-                return Ok(());
+            Step::Accepted(accepted) => return Ok(enter(accepted, user, conversation, keeper)),
+            Step::Mismatch(mismatch) => {
+                let accepted = Box::pin(keeper.judge_again(user, mismatch, fixed)).await?;
+                return Ok(enter(accepted, user, conversation, keeper));
             }
-            Step::Mismatch(mismatch) => return Err(mismatch.refusal().into()),
             Step::Ask(login, ask) => (login, ask),
         };
         encode_ask(&ask, &mut conversation.outbox);
@@ -45,6 +48,19 @@ pub(super) async fn authenticate(
         step = judge(login, &ask, conversation.body(total))?;
         conversation.consume(total);
     }
+}
+
+/// The client is who it says; it is counted as one of the generation that it has shown.
+fn enter(
+    accepted: Accepted,
+    user: &str,
+    conversation: &mut Conversation,
+    keeper: &Keeper,
+) -> Option<Counted> {
+    if let Some(last) = accepted.message {
+        AuthRequest::SaslFinal(last.as_bytes()).encode(&mut conversation.outbox);
+    }
+    keeper.logged_in(user, accepted.matched?)
 }
 
 fn encode_ask(ask: &Ask, out: &mut Vec<u8>) {

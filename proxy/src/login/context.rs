@@ -7,7 +7,7 @@ use pgimbal_auth::Channel;
 use pgimbal_auth::account::{Account, ClearWork, UnusableSecret};
 use pgimbal_auth::client_login::{ClientLogin, Fresh, Method, Step};
 use pgimbal_auth::verifier::SaltKey;
-use pgimbal_config::Config;
+use pgimbal_config::{Config, SourceConfig};
 use thiserror::Error;
 
 use super::{ConsoleRole, LoginError};
@@ -51,9 +51,13 @@ impl LoginContext {
         let tls = TlsAcceptor::new(&config.clients.tls)?;
         let auth_type = config.clients.auth_type;
         let mut accounts = HashMap::with_capacity(config.users.len());
-        for (user, own) in &config.users {
+        // The others' are made as their sources say them.
+        let inline =
+            |(_, own): &(_, &pgimbal_config::UserConfig)| own.source() == SourceConfig::Inline;
+        for (user, own) in config.users.iter().filter(inline) {
             let secrets: Vec<_> = own.password.iter().collect();
-            let account = Account::new(auth_type, user, &secrets, None, &salts)
+            let also = own.accept_also.as_ref();
+            let account = Account::new(auth_type, user, &secrets, also, &salts)
                 .map_err(|cause| ContextError::Secret { user: user.as_str().into(), cause })?;
             accounts.insert(user.as_str().into(), account);
         }
@@ -76,15 +80,23 @@ impl LoginContext {
         self.tls.as_ref().is_some_and(TlsAcceptor::required)
     }
 
+    /// The account of a user whose password stands in the configuration.
+    pub(super) fn fixed(&self, user: &str) -> Option<&Account> {
+        self.accounts.get(user)
+    }
+
+    /// Begins a login. `rotates` says that some users' passwords are known by verifiers only.
     pub(super) fn begin<'a>(
         &'a self,
         user: &'a str,
+        account: Option<&'a Account>,
+        rotates: bool,
         channel: Channel<'a>,
         fresh: Fresh,
     ) -> Step<'a> {
-        let account = self.accounts.get(user);
         let auth_type = self.config.clients.auth_type;
-        let method = Method { auth_type, clear_work: ClearWork::Digest };
+        let clear_work = if rotates { ClearWork::Derivation } else { ClearWork::Digest };
+        let method = Method { auth_type, clear_work };
         ClientLogin::begin(method, user, account, channel, &self.salts, fresh)
     }
 

@@ -46,6 +46,14 @@ pub enum LoginError {
     /// The proof failed.
     #[error(transparent)]
     Proof(#[from] ClientLoginError),
+    /// Passwords are not known that should be.
+    #[error("the password of user \"{user}\" cannot be checked now: its source says \"{cause}\"")]
+    Unavailable {
+        /// The user.
+        user: Box<str>,
+        /// What the source says, as a word.
+        cause: &'static str,
+    },
     /// Plain text where TLS is demanded.
     #[error("connection requires TLS")]
     TlsRequired,
@@ -82,6 +90,7 @@ impl LoginError {
             Self::Proof(error) => {
                 SqlState::new(error.sqlstate().as_bytes()).unwrap_or(SqlState::INTERNAL_ERROR)
             }
+            Self::Unavailable { .. } => SqlState::CANNOT_CONNECT_NOW,
             Self::TlsRequired | Self::NoUser => SqlState::INVALID_AUTHORIZATION,
             Self::Replication => SqlState::FEATURE_NOT_SUPPORTED,
             Self::Options(_) => SqlState::SYNTAX_ERROR,
@@ -101,6 +110,9 @@ impl LoginError {
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::TlsRequired => Some("Connect with sslmode=require."),
+            Self::Unavailable { .. } => {
+                Some("Try again when Vault answers; SHOW CREDENTIALS on the console tells more.")
+            }
             Self::NoAlpn => {
                 Some("Connect with libpq 17 or newer, or with sslnegotiation=postgres.")
             }
@@ -116,7 +128,10 @@ impl LoginError {
     /// Whose fault it is.
     #[must_use]
     pub const fn blame(&self) -> Blame {
-        Blame::Client
+        match self {
+            Self::Unavailable { .. } => Blame::Operator,
+            _ => Blame::Client,
+        }
     }
 
     /// Appends what the client is told; nothing when it is gone or no message can reach it.

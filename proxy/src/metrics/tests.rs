@@ -64,6 +64,7 @@ fn snapshot(pools: Vec<PoolSnapshot>) -> Snapshot {
     process.login(LoginResult::Timeout);
     let worker = WorkerSnapshot { pools, panics: 2, ..Default::default() };
     Snapshot {
+        credentials: Default::default(),
         workers: vec![worker],
         silent: vec![0],
         process: process.snapshot(),

@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 
+use crate::credentials::FetchCounts;
 use pgimbal_pooler::stats::{PoolSnapshot, WAIT_BUCKETS_MICROS};
 
 const NANOS: f64 = 1e9;
@@ -44,6 +45,18 @@ pub(super) fn held(page: &mut String, pools: &[PoolSnapshot]) {
         let seconds = pool.stats.held_nanos as f64 / NANOS;
         line(page, format_args!("{NAME}{{{}}} {seconds}", labels(pool)));
     }
+    page.push('\n');
+}
+
+/// How long questions to sources took.
+pub(super) fn fetches(page: &mut String, fetches: &FetchCounts) {
+    const NAME: &str = "pgimbal_credential_fetch_seconds";
+    if fetches.count == 0 {
+        return;
+    }
+    head(page, NAME, "summary", "Time that questions to sources of passwords took.");
+    line(page, format_args!("{NAME}_sum {}", fetches.time.as_secs_f64()));
+    line(page, format_args!("{NAME}_count {}", fetches.count));
     page.push('\n');
 }
 

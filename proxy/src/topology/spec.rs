@@ -110,6 +110,7 @@ impl ClusterSpec {
             port,
             database: self.database.clone(),
             user: self.user.clone(),
+            role: None,
             password: self.password.clone(),
             cleartext: CleartextPolicy::Allow,
             tls: Arc::clone(&self.tls),

@@ -18,6 +18,7 @@ use super::outbox::{FreeList, Outbox, Source};
 use super::state::State;
 use super::turn::Turn;
 use crate::collect::Connected;
+use crate::credentials::Counted;
 use crate::transport::{Setting, Transport};
 
 /// The task of one client.
@@ -43,8 +44,8 @@ pub(super) struct Client {
     pub(super) goodbye_tried: bool,
     /// A turn has begun and not ended: the task has panicked if it is dropped so.
     in_turn: bool,
-    /// Counts the client among the connected ones.
-    _connected: Connected,
+    /// Counts the client among the connected ones, and those of its password's generation.
+    _counted: (Connected, Option<Counted>),
 }
 
 /// How far the client has come.
@@ -111,7 +112,7 @@ impl Client {
         transport: Transport,
         residual: Vec<u8>,
         arriving: Arriving,
-        connected: Connected,
+        counted: (Connected, Option<Counted>),
     ) -> Self {
         Self {
             session,
@@ -123,7 +124,7 @@ impl Client {
             checkin_due: false,
             goodbye_tried: false,
             in_turn: false,
-            _connected: connected,
+            _counted: counted,
         }
     }
 

@@ -15,6 +15,7 @@ use super::Worker;
 use super::client::{Arriving, Client, ClientTask};
 use super::message::{Accepted, Message, Origin};
 use crate::collect::{Connected, LoginResult, Refusal};
+use crate::credentials::Counted;
 use crate::login::{self, Arrival, Authenticated, Peer};
 use crate::tcp;
 use crate::transport::{Parts, Setting, Socket, Transport};
@@ -36,6 +37,7 @@ struct Guest {
     residual: Vec<u8>,
     address: Box<str>,
     connected: Connected,
+    generation: Option<Counted>,
 }
 
 impl Worker {
@@ -53,7 +55,7 @@ impl Worker {
             // A socket that is gone already fails at its first read.
             let _ = tcp::configure(&socket, tcp);
         }
-        let arrival = Box::pin(login::accept(socket, peer, &context));
+        let arrival = Box::pin(login::accept(socket, peer, &context, &self.common.keeper));
         let process = &self.common.process;
         match tokio::time::timeout(limit, arrival).await {
             Ok(Ok(Arrival::Client(client))) => self.logged_in(*client, peer, connected).await,
@@ -116,6 +118,7 @@ impl Worker {
             residual: client.residual,
             address: address_of(peer).into(),
             connected,
+            generation: client.generation,
         };
         if home == self.id {
             self.seat(client.transport, guest);
@@ -148,7 +151,8 @@ impl Worker {
         drop(state);
         let arriving =
             Arriving { parameters: guest.parameters, pending_output: guest.pending_output };
-        let client = Client::new(session, transport, guest.residual, arriving, guest.connected);
+        let presence = (guest.connected, guest.generation);
+        let client = Client::new(session, transport, guest.residual, arriving, presence);
         tokio::task::spawn_local(ClientTask { worker: Rc::clone(self), client });
     }
 

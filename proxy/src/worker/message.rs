@@ -15,6 +15,7 @@ use super::login::Migrant;
 use super::servers::ServerIo;
 use super::{Worker, options};
 use crate::collect::{Connected, Detail, SnapshotRequest};
+use crate::credentials::Counted;
 use crate::dial::{Address, CancelKey, Target};
 use crate::directory::Directory;
 use crate::login::LoginContext;
@@ -89,6 +90,7 @@ pub struct Moved {
     address: Address,
     target: Arc<Target>,
     cancel: Option<CancelKey>,
+    generation: Option<Counted>,
 }
 
 impl Worker {
@@ -177,10 +179,10 @@ impl Worker {
         let pool = state.pooler.pool_of(pool).key.clone();
         let Some(moving) = state.pooler.give_away(server, to) else { return };
         let Some(io) = state.servers.take(server) else { return };
-        let ServerIo { transport, address, target, cancel, .. } = io;
+        let ServerIo { transport, address, target, cancel, generation, .. } = io;
         // A socket that cannot leave is closed; its place is given back with `moving`.
         if let Ok(parts) = transport.into_parts() {
-            let moved = Moved { pool, moving, parts, address, target, cancel };
+            let moved = Moved { pool, moving, parts, address, target, cancel, generation };
             self.send(to, Message::TakeIn(Box::new(moved)));
         }
     }
@@ -192,7 +194,7 @@ impl Worker {
         let mut state = self.state.borrow_mut();
         let id = state.pooler.take_in(pool, moved.moving, now);
         let io = ServerIo::new(transport, moved.address, moved.target, moved.cancel, Vec::new());
-        state.servers.insert(id, io);
+        state.servers.insert(id, io.counted(moved.generation));
         state.pooler.settle_in(id, now);
     }
 

@@ -17,6 +17,7 @@ use pgimbal_wire::frame::HEADER_LEN;
 
 use super::Worker;
 use super::servers::ServerIo;
+use crate::credentials::Counted;
 use crate::dial::{self, DialError};
 use crate::topology::probe;
 use crate::transport::Conversation;
@@ -39,10 +40,14 @@ impl Worker {
         };
         let worker = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let result = Box::pin(dial::dial(&target)).await;
+            let place = format!("{}:{}", target.host, target.port);
+            let result = Box::pin(worker.common.keeper.dial(&target, &place)).await;
             let result = match (result, node) {
-                (Ok(dialed), Some(node)) => Box::pin(locate(&target, dialed, node.id)).await,
-                (result, _) => result.map(|dialed| (dialed, None)),
+                (Ok((dialed, generation)), Some(node)) => {
+                    let found = Box::pin(locate(&target, dialed, node.id)).await;
+                    found.map(|(dialed, found)| (dialed, found, generation))
+                }
+                (result, _) => result.map(|(dialed, generation)| (dialed, None, generation)),
             };
             worker.dial_ended(id, target, result);
         });
@@ -52,20 +57,19 @@ impl Worker {
         self: &Rc<Self>,
         id: ServerId,
         target: Arc<dial::Target>,
-        result: Result<(dial::Dialed, Option<Found>), DialError>,
+        result: Result<(dial::Dialed, Option<Found>, Option<Counted>), DialError>,
     ) {
         let now = Instant::now();
         let mut state = self.state.borrow_mut();
         match result {
-            Ok((dialed, found)) => {
+            Ok((dialed, found, generation)) => {
                 let dial::Dialed { transport, cancel, parameters, address, residual } = dialed;
                 let backend_key = cancel.as_ref().map_or_else(BackendKey::default, |cancel| {
                     BackendKey { process_id: cancel.process_id, secret: cancel.key.clone() }
                 });
                 tracing::debug!(%address, process_id = backend_key.process_id, "server connection opened");
-                state
-                    .servers
-                    .insert(id, ServerIo::new(transport, address, target, cancel, residual));
+                let io = ServerIo::new(transport, address, target, cancel, residual);
+                state.servers.insert(id, io.counted(generation));
                 state.pooler.dialed(id, Dialed { backend_key, parameters, found }, now);
             }
             Err(error) => {

@@ -9,6 +9,7 @@ use pgimbal_pooler::plan::Pieces;
 
 use super::inbox::{Inbox, Input, ReadBuffer};
 use super::outbox::{FreeList, Outbox, Source};
+use crate::credentials::Counted;
 use crate::dial::{Address, CancelKey, Target};
 use crate::transport::Transport;
 
@@ -22,6 +23,8 @@ pub(super) struct ServerIo {
     pub(super) target: Arc<Target>,
     /// What a cancel request must show.
     pub(super) cancel: Option<CancelKey>,
+    /// Counts it among those that were opened with this generation of the role's password.
+    pub(super) generation: Option<Counted>,
     inbox: Inbox,
     outbox: Outbox,
     serial: u32,
@@ -40,7 +43,24 @@ impl ServerIo {
         residual: Vec<u8>,
     ) -> Self {
         let inbox = Inbox::with(residual);
-        Self { transport, address, target, cancel, inbox, outbox: Outbox::default(), serial: 0 }
+        let generation = None;
+        Self {
+            transport,
+            address,
+            target,
+            cancel,
+            generation,
+            inbox,
+            outbox: Outbox::default(),
+            serial: 0,
+        }
+    }
+}
+
+impl ServerIo {
+    /// The same, counted.
+    pub(super) fn counted(self, generation: Option<Counted>) -> Self {
+        Self { generation, ..self }
     }
 }
 

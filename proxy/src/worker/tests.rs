@@ -53,6 +53,7 @@ fn worker() -> Rc<Worker> {
         process,
         console,
         clusters: crate::topology::Clusters::default(),
+        keeper: crate::credentials::Keeper::idle(),
         inherited_tcp: config.clients.tcp.clone(),
         key,
     };
@@ -79,7 +80,7 @@ fn client(worker: &Rc<Worker>) -> (Client, UnixStream) {
     let arriving = Arriving { parameters: Vec::new(), pending_output: Vec::new() };
     let connected = worker.common.process.client_accepted();
     let transport = Transport::Plain(Socket::Unix(ours));
-    (Client::new(session, transport, Vec::new(), arriving, connected), theirs)
+    (Client::new(session, transport, Vec::new(), arriving, (connected, None)), theirs)
 }
 
 /// Links the session to a server connection that was just opened; also the server's end of it.

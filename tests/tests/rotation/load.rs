@@ -105,6 +105,10 @@ fn rotation_1_twenty_rotations_under_load_show_no_error_and_no_password() {
         };
         for pause in [1 + ROTATIONS / 3, 1 + 2 * ROTATIONS / 3] {
             reached(pause);
+            // Sealed between two rotations: what the server has, pgimbal has heard of.
+            eventually("the last password is known", SOON, || {
+                super::accepted(&proxy, "shop") >= passwords.count()
+            });
             stage.vault.seal();
             let answered = answers.load(Ordering::Relaxed);
             seen.push_str(&console(&proxy));

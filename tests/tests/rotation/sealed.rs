@@ -108,8 +108,9 @@ fn rotation_7_without_the_cache_clients_are_held_until_vault_answers() {
 #[test]
 fn rotation_7_without_the_cache_a_client_is_told_in_the_end() {
     let stage = Stage::by_hand();
+    let config = stage.config();
     stage.vault.seal();
-    let proxy = stage.config().start();
+    let proxy = config.start();
     let mut client = proxy.connect();
     client.set_timeout(Duration::from_secs(45));
     let told = client.log_in(&shop("any")).expect_err("no password is known");

@@ -14,7 +14,8 @@ use super::{Acted, credentials, eventually_accepted, minute, proven, shop};
 #[test]
 fn rotation_14_connections_from_before_keep_working_and_are_replaced_between_transactions() {
     let acted = Acted::new("first");
-    let proxy = proven(acted.config().set("pool_size", 3), "first");
+    let proxy =
+        proven(acted.config().set("pool_size", 3).set("server_lifetime", "\"2s\""), "first");
     let mut clients: Vec<WireClient> = (0..3).map(|_| proxy.log_in(&shop("first"))).collect();
     for client in &mut clients {
         client.ok("begin");

@@ -1,0 +1,139 @@
+//! SHOW CREDENTIALS, and what an operator may want of a user's password.
+
+use std::time::SystemTime;
+
+use pgimbal_wire::error::{Severity, SqlState};
+use tracing::info;
+
+use super::answer::{Cell, Column, Fault, Row, int, notice, text};
+use super::connections::moment;
+use crate::credentials::{CredentialStatus, CredentialsStatus, Keeper, UnknownRole};
+
+pub(super) const CREDENTIALS: &[Column] = &[
+    text("user"),
+    text("source"),
+    text("role"),
+    int("generation"),
+    int("age_seconds"),
+    int("next_rotation_seconds"),
+    text("last_fetch"),
+    text("last_result"),
+    int("accepted_generations"),
+    int("clients"),
+    int("servers"),
+    int("stale_seconds"),
+];
+
+/// The rows of SHOW CREDENTIALS: one for each generation that clients may show, the newest first,
+/// and one for a user of whom none is known.
+pub(super) fn rows(status: &CredentialsStatus) -> Vec<Row> {
+    status.users.iter().flat_map(user_rows).collect()
+}
+
+fn user_rows(user: &CredentialStatus) -> Vec<Row> {
+    let last = user.last_fetch.map(|age| moment(SystemTime::now(), age));
+    let row = |generation: [Cell; 2], counts: [Cell; 2]| -> Row {
+        let [number, age] = generation;
+        let [clients, servers] = counts;
+        vec![
+            user.user.as_str().into(),
+            user.source.into(),
+            user.place.as_str().into(),
+            number,
+            age,
+            user.next_rotation.map_or(Cell::Null, |next| next.as_secs().into()),
+            last.as_deref().into(),
+            user.last_result.into(),
+            (user.generations.len() as u64).into(),
+            clients,
+            servers,
+            user.stale.as_secs().into(),
+        ]
+    };
+    if user.generations.is_empty() {
+        return vec![row([Cell::Null, Cell::Null], [0_u64.into(), 0_u64.into()])];
+    }
+    let generations = user.generations.iter();
+    generations
+        .map(|one| {
+            let generation = [one.number.into(), one.age.as_secs().into()];
+            row(generation, [one.clients.into(), one.servers.into()])
+        })
+        .collect()
+}
+
+/// What an operator wants of a user's password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum CredentialCommand {
+    /// Only the newest is accepted from now on.
+    RevokeOld(Box<str>),
+    /// Its source is asked at once.
+    Refresh(Box<str>),
+}
+
+/// The command in `text`, if it is one of these. Names are taken as they are written.
+pub(super) fn parse(text: &str) -> Option<CredentialCommand> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let is = |word: &str, keyword: &str| word.eq_ignore_ascii_case(keyword);
+    let name = |word: &str| {
+        let bare = word.strip_prefix('"').and_then(|word| word.strip_suffix('"'));
+        Box::from(bare.unwrap_or(word))
+    };
+    match words.as_slice() {
+        [revoke, old, user] if is(revoke, "REVOKE") && is(old, "OLD") => {
+            Some(CredentialCommand::RevokeOld(name(user)))
+        }
+        [refresh, user] if is(refresh, "REFRESH") => Some(CredentialCommand::Refresh(name(user))),
+        _ => None,
+    }
+}
+
+impl CredentialCommand {
+    pub(super) const fn tag(&self) -> &'static str {
+        match self {
+            Self::RevokeOld(_) => "REVOKE OLD",
+            Self::Refresh(_) => "REFRESH",
+        }
+    }
+
+    /// Does it; what came of it goes into notices, because the answer has no rows.
+    pub(super) async fn run(&self, keeper: &Keeper, out: &mut Vec<u8>) -> Result<Vec<Row>, Fault> {
+        match self {
+            Self::RevokeOld(user) => {
+                info!(user = %user, "REVOKE OLD on the console");
+                keeper.revoke_old(user).await?;
+                let text = "sessions that have shown an old one stay; SHOW CREDENTIALS counts them";
+                notice(out, Severity::Notice, text);
+            }
+            Self::Refresh(user) => {
+                info!(user = %user, "REFRESH on the console");
+                if let Err(error) = keeper.refresh(user).await? {
+                    notice(out, Severity::Warning, &error.to_string());
+                }
+            }
+        }
+        Ok(vec![])
+    }
+}
+
+impl From<UnknownRole> for Fault {
+    fn from(unknown: UnknownRole) -> Self {
+        Self::new(SqlState::UNDEFINED_OBJECT, unknown.to_string())
+            .hint("SHOW CREDENTIALS lists the users whose passwords rotate.")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_commands_are_taken_as_they_are_written() {
+        let revoke = Some(CredentialCommand::RevokeOld("App".into()));
+        assert_eq!(parse("revoke OLD App"), revoke);
+        assert_eq!(parse("REFRESH \"app\""), Some(CredentialCommand::Refresh("app".into())));
+        for text in ["REVOKE OLD", "REVOKE app", "REFRESH", "REFRESH a b"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+}

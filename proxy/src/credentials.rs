@@ -1,0 +1,246 @@
+//! Passwords that rotate: who asks for them, who may use which, and what people see of it.
+//!
+//! Owns the tasks, files and channels of this; what an answer means, which password a server is
+//! shown and which a client may show is decided in [`pgimbal_auth::rotation`].
+
+mod derive;
+mod dial;
+mod fetch;
+mod files;
+mod grace;
+mod keeper;
+mod logs;
+mod memory;
+mod mismatch;
+mod role;
+mod salts;
+mod server_logins;
+mod status;
+mod tally;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use pgimbal_auth::SourceError;
+use pgimbal_auth::account::{Account, Matched, Standing};
+use pgimbal_auth::source::Sources;
+use pgimbal_auth::verifier::SaltKey;
+use pgimbal_config::{Config, SourceConfig};
+use tally::Tally;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+use keeper::{Command, Task};
+pub use mismatch::Unavailable;
+pub use salts::salt_key;
+pub use status::{CredentialStatus, CredentialsStatus, FetchCounts, GenerationStatus};
+pub use tally::Counted;
+
+/// The keeper answers within a turn of its loop; one that does not must not keep a scrape waiting.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
+
+/// How long a start waits for the passwords of the users that are listed.
+const START_TIME: Duration = Duration::from_secs(10);
+
+/// Server logins at one node at a time, all roles together: two hundred roles that rotate in the
+/// same second must not be two hundred forks in it.
+const LOGINS_PER_NODE: usize = 16;
+
+/// The way to the one task that keeps all passwords; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Keeper {
+    shared: Arc<Shared>,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+/// What logins read without asking the task.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    accounts: RwLock<HashMap<Box<str>, Arc<Account>>>,
+    /// Some user's password comes from elsewhere than the configuration.
+    rotates: AtomicBool,
+    /// How long a login with a wrong password waits, whoever it is for, in microseconds.
+    delay: AtomicU64,
+    /// Why passwords are not known that should be, while that is so.
+    dark: watch::Sender<Option<Unavailable>>,
+    logins: Mutex<HashMap<Box<str>, [u64; Standing::ALL.len()]>>,
+    nodes: Mutex<HashMap<Box<str>, Arc<Semaphore>>>,
+    clients: Tally,
+    servers: Tally,
+}
+
+/// No user of this name has a password that rotates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no user of this name has a password that rotates")]
+pub struct UnknownRole;
+
+/// What became of a question that an operator wanted.
+pub type Refreshed = Result<(), SourceError>;
+
+impl Keeper {
+    /// Begins to keep the passwords of `config`'s users, on this runtime.
+    ///
+    /// # Errors
+    /// [`SourceError`] when a source cannot be set up.
+    pub fn start(config: &Arc<Config>, salts: &SaltKey) -> Result<Self, SourceError> {
+        let sources = Sources::new(config)?;
+        let (commands, requests) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared::new(rotates(config)));
+        let task = Task::new(
+            Arc::clone(config),
+            sources,
+            salts.clone(),
+            Arc::clone(&shared),
+            commands.downgrade(),
+        );
+        tokio::spawn(task.run(requests));
+        Ok(Self { shared, commands })
+    }
+
+    /// A keeper of nothing: all passwords stand in the configuration.
+    #[must_use]
+    pub fn idle() -> Self {
+        let (commands, _) = mpsc::unbounded_channel();
+        Self { shared: Arc::new(Shared::new(false)), commands }
+    }
+
+    /// Waits until every listed user's source has been asked once, for ten seconds at most.
+    pub async fn ready(&self) {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Command::Ready(reply));
+        // Whoever is not known by then is served when it is.
+        let _ = timeout(START_TIME, answer).await;
+    }
+
+    /// Follows a new configuration. What is known of users that stay is kept.
+    ///
+    /// # Errors
+    /// [`SourceError`] when a source cannot be set up; nothing is changed then.
+    pub fn reload(&self, config: &Arc<Config>) -> Result<(), SourceError> {
+        let sources = Sources::new(config)?;
+        self.shared.set_rotates(rotates(config));
+        self.tell(Command::Reload(Arc::clone(config), Box::new(sources)));
+        Ok(())
+    }
+
+    /// What a user with a password that rotates is asked and judged by.
+    #[must_use]
+    pub fn account(&self, user: &str) -> Option<Arc<Account>> {
+        let accounts = self.shared.accounts.read().unwrap_or_else(PoisonError::into_inner);
+        accounts.get(user).cloned()
+    }
+
+    /// Somebody begins to log in. The password of a user that only a rule knows is asked for, so
+    /// that it is there when the proof comes.
+    pub fn expect(&self, user: &str) {
+        if self.rotates() && self.account(user).is_none() {
+            self.tell(Command::Expect(user.into()));
+        }
+    }
+
+    /// Whether any user's password rotates.
+    #[must_use]
+    pub fn rotates(&self) -> bool {
+        self.shared.rotates.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// A client has logged in with what it has shown; counted until the answer is dropped.
+    #[must_use]
+    pub fn logged_in(&self, user: &str, matched: Matched) -> Option<Counted> {
+        self.account(user)?;
+        {
+            let mut logins = self.shared.logins.lock().unwrap_or_else(PoisonError::into_inner);
+            let counts = logins.entry(user.into()).or_default();
+            counts[matched.standing as usize] += 1;
+        }
+        Some(self.shared.clients.count_in(user, matched.generation))
+    }
+
+    /// Drops all generations of a user's password but the newest, for good.
+    ///
+    /// # Errors
+    /// [`UnknownRole`].
+    pub async fn revoke_old(&self, user: &str) -> Result<(), UnknownRole> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Command::RevokeOld(user.into(), reply));
+        answer.await.map_err(|_| UnknownRole)?
+    }
+
+    /// Asks for a user's password at once.
+    ///
+    /// # Errors
+    /// [`UnknownRole`]; what became of the question is in the answer.
+    pub async fn refresh(&self, user: &str) -> Result<Refreshed, UnknownRole> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Command::Refresh(user.into(), reply));
+        answer.await.map_err(|_| UnknownRole)
+    }
+
+    /// Everything as people see it.
+    pub async fn status(&self) -> CredentialsStatus {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Command::Status(reply));
+        match timeout(ANSWER_TIME, answer).await {
+            Ok(Ok(status)) => status,
+            _ => CredentialsStatus::default(),
+        }
+    }
+
+    /// Sends a command; a task that has ended needs none.
+    fn tell(&self, command: Command) {
+        let _ = self.commands.send(command);
+    }
+}
+
+impl Shared {
+    fn new(rotates: bool) -> Self {
+        let (dark, _) = watch::channel(None);
+        Self {
+            accounts: RwLock::default(),
+            rotates: AtomicBool::new(rotates),
+            delay: AtomicU64::new(0),
+            dark,
+            logins: Mutex::default(),
+            nodes: Mutex::default(),
+            clients: Tally::default(),
+            servers: Tally::default(),
+        }
+    }
+
+    fn set_rotates(&self, rotates: bool) {
+        self.rotates.store(rotates, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn publish(&self, user: &str, account: Option<Account>) {
+        let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
+        match account {
+            Some(account) => drop(accounts.insert(user.into(), Arc::new(account))),
+            None => drop(accounts.remove(user)),
+        }
+    }
+
+    fn logins_of(&self, user: &str) -> [u64; Standing::ALL.len()] {
+        let logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        logins.get(user).copied().unwrap_or_default()
+    }
+
+    /// The places for logins at a node.
+    fn node(&self, node: &str) -> Arc<Semaphore> {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(places) = nodes.get(node) {
+            return Arc::clone(places);
+        }
+        // Nodes of names that lead elsewhere over time.
+        nodes.retain(|_, places| Arc::strong_count(places) > 1);
+        let places = Arc::new(Semaphore::new(LOGINS_PER_NODE));
+        nodes.insert(node.into(), Arc::clone(&places));
+        places
+    }
+}
+
+/// Whether any user's password comes from elsewhere than the configuration.
+fn rotates(config: &Config) -> bool {
+    config.users.values().any(|user| user.source() != SourceConfig::Inline)
+}

@@ -1,0 +1,111 @@
+//! A server login with a password that rotates.
+
+use std::time::Duration;
+
+use pgimbal_wire::error::SqlState;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::keeper::{Command, Outcome};
+use super::server_logins::{NoPassword, Shown};
+use super::{Counted, Keeper};
+use crate::dial::{self, DialError, DialFault, Dialed, Target};
+
+impl Keeper {
+    /// Connects and logs in, with the password that the target has, or with those that are known
+    /// of its role, in the order that fits the node. `node` names the place. The
+    /// connection counts as one of the generation that was accepted until the second value is
+    /// dropped. The future is large: box it.
+    ///
+    /// # Errors
+    /// [`DialError`]; of a role whose passwords are all refused, what the server said.
+    pub async fn dial(
+        &self,
+        target: &Target,
+        node: &str,
+    ) -> Result<(Dialed, Option<Counted>), DialError> {
+        let Some(role) = &target.role else {
+            return dial::dial(target).await.map(|dialed| (dialed, None));
+        };
+        loop {
+            let (reply, answer) = oneshot::channel();
+            self.tell(Command::Offer(role.clone(), node.into(), reply));
+            let offer = answer.await.unwrap_or_else(|_| Err(shutting_down()));
+            let Shown { generation, password } =
+                offer.map_err(|none| explain(target, role, none))?;
+            let mut attempt = Attempt::new(self, role, node, generation);
+            let with = Target { password: Some(password), ..target.clone() };
+            match self.dial_in_turn(&with, node).await {
+                Ok(dialed) => {
+                    attempt.ended(Outcome::Accepted);
+                    return Ok((dialed, Some(self.shared.servers.count_in(role, generation))));
+                }
+                Err(error) if is_refusal(&error) => attempt.ended(Outcome::Refused(error)),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Dials when the node has a place for one more login.
+    async fn dial_in_turn(&self, target: &Target, node: &str) -> Result<Dialed, DialError> {
+        let places = self.shared.node(node);
+        let limit = target.connect_timeout.max(Duration::from_secs(1));
+        // The semaphore is never closed.
+        let Ok(place) = timeout(limit, places.acquire()).await else {
+            return Err(DialError::of(target, DialFault::Timeout(limit)));
+        };
+        let dialed = dial::dial(target).await;
+        drop(place);
+        dialed
+    }
+}
+
+/// Whether the server has refused the role or its password.
+fn is_refusal(error: &DialError) -> bool {
+    error.server_message().is_some()
+        && matches!(error.sqlstate(), SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION)
+}
+
+fn shutting_down() -> NoPassword {
+    NoPassword::Unknown("pgimbal is shutting down".to_owned())
+}
+
+fn explain(target: &Target, role: &str, none: NoPassword) -> DialError {
+    let fault = match none {
+        NoPassword::Unknown(source) => {
+            DialFault::UnknownPassword { role: role.into(), source_says: source }
+        }
+        NoPassword::Refused(refusal, tried) => {
+            let body = refusal.as_ref().and_then(DialError::server_message).unwrap_or_default();
+            DialFault::LockedOut { role: role.into(), tried, refusal: body.into() }
+        }
+    };
+    DialError::of(target, fault)
+}
+
+/// A password that is being tried. Whatever ends the attempt, the keeper is told.
+struct Attempt<'a> {
+    keeper: &'a Keeper,
+    role: &'a str,
+    node: &'a str,
+    generation: u32,
+    outcome: Option<Outcome>,
+}
+
+impl<'a> Attempt<'a> {
+    const fn new(keeper: &'a Keeper, role: &'a str, node: &'a str, generation: u32) -> Self {
+        Self { keeper, role, node, generation, outcome: None }
+    }
+
+    fn ended(&mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let outcome = self.outcome.take().unwrap_or(Outcome::Abandoned);
+        let (role, node) = (self.role.into(), self.node.into());
+        self.keeper.tell(Command::Report(role, node, self.generation, outcome));
+    }
+}

@@ -1,0 +1,371 @@
+//! The one task that keeps all passwords: what it is told, and what it does about it.
+
+mod news;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use pgimbal_auth::SourceError;
+use pgimbal_auth::rotation::{Bucket, FetchCause, Moment};
+use pgimbal_auth::source::Sources;
+use pgimbal_auth::verifier::SaltKey;
+use pgimbal_config::{Config, SourceConfig, UserConfig, WILDCARD};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep_until;
+
+use super::derive::Derivations;
+use super::fetch::Fetches;
+use super::memory::Memory;
+use super::role::{Role, Setting};
+use super::server_logins::{NoPassword, Reply};
+use super::{CredentialsStatus, Refreshed, Shared, Unavailable, UnknownRole};
+use crate::dial::DialError;
+
+/// Users that only a rule knows may be asked about so often: anybody can make up names.
+const STRANGERS: Bucket = Bucket::new(100, Duration::from_millis(100));
+/// A name that the source does not know is not asked about again for so long.
+const UNKNOWN_FOR: Duration = Duration::from_secs(10);
+/// Such names that are remembered.
+const MAX_UNKNOWN: usize = 10_000;
+/// The task looks around this often, whatever happens.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What the task is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Say when every listed user's source has been asked once.
+    Ready(oneshot::Sender<()>),
+    /// Follow a new configuration.
+    Reload(Arc<Config>, Box<Sources>),
+    /// Somebody begins to log in as this user.
+    Expect(Box<str>),
+    /// A client has shown what fits nothing.
+    Mismatch(Box<str>, oneshot::Sender<()>),
+    /// Drop all generations but the newest.
+    RevokeOld(Box<str>, oneshot::Sender<Result<(), UnknownRole>>),
+    /// Ask at once.
+    Refresh(Box<str>, oneshot::Sender<Refreshed>),
+    /// What a source follows has changed.
+    Changed(Arc<str>),
+    /// Tell everything.
+    Status(oneshot::Sender<CredentialsStatus>),
+    /// A login at a node wants a password.
+    Offer(Box<str>, Box<str>, Reply),
+    /// What came of one.
+    Report(Box<str>, Box<str>, u32, Outcome),
+}
+
+/// What came of a login at a server.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Accepted,
+    Refused(DialError),
+    /// It ended before the password was judged.
+    Abandoned,
+}
+
+/// The task.
+pub(super) struct Task {
+    config: Arc<Config>,
+    sources: Sources,
+    salts: SaltKey,
+    pub(super) shared: Arc<Shared>,
+    commands: mpsc::WeakUnboundedSender<Command>,
+    pub(super) roles: BTreeMap<Arc<str>, Role>,
+    fetches: Fetches,
+    derivations: Derivations,
+    memory: Memory,
+    ready: Vec<oneshot::Sender<()>>,
+    strangers: Bucket,
+    unknown: HashMap<Box<str>, Instant>,
+    /// When something is to be done for a role.
+    queue: BTreeSet<(Instant, Arc<str>)>,
+    /// Roles of which something has changed.
+    touched: BTreeSet<Arc<str>>,
+    /// Roles whose question is due and found no room.
+    starved: Vec<Arc<str>>,
+    /// Roles whose password should be known and is not.
+    dark: BTreeMap<Arc<str>, Unavailable>,
+    /// Roles that were not asked about yet.
+    unasked: BTreeSet<Arc<str>>,
+}
+
+impl Task {
+    pub(super) fn new(
+        config: Arc<Config>,
+        sources: Sources,
+        salts: SaltKey,
+        shared: Arc<Shared>,
+        commands: mpsc::WeakUnboundedSender<Command>,
+    ) -> Self {
+        let memory = Memory::load(&config.credentials);
+        Self {
+            config,
+            sources,
+            salts,
+            shared,
+            commands,
+            roles: BTreeMap::new(),
+            fetches: Fetches::default(),
+            derivations: Derivations::default(),
+            memory,
+            ready: Vec::new(),
+            strangers: STRANGERS,
+            unknown: HashMap::new(),
+            queue: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            starved: Vec::new(),
+            dark: BTreeMap::new(),
+            unasked: BTreeSet::new(),
+        }
+    }
+
+    /// Works until nobody is left who could want something.
+    pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        self.follow_config();
+        loop {
+            let wake = self.work();
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.obey(command),
+                    None => break,
+                },
+                Some(done) = self.fetches.next() => match done {
+                    Ok(fetched) => self.fetched(fetched),
+                    Err(panic) => tracing::error!("a question to a source has failed: {panic}"),
+                },
+                Some(done) = self.derivations.next() => match done {
+                    Ok(derived) => self.derived(derived),
+                    Err(panic) => tracing::error!("a verifier could not be made: {panic}"),
+                },
+                Some(()) = self.memory.saved() => {}
+                () = sleep_until(wake.into()) => {}
+            }
+        }
+    }
+
+    /// Does what is due, and says when something will be.
+    fn work(&mut self) -> Instant {
+        let now = moment();
+        while let Some((at, name)) = self.queue.pop_first() {
+            if at > now.instant {
+                self.queue.insert((at, name));
+                break;
+            }
+            self.touched.insert(name);
+        }
+        for name in std::mem::take(&mut self.touched) {
+            self.tend(&name, now);
+        }
+        self.shared.set_dark(self.dark.values().next().copied());
+        if self.unasked.is_empty() {
+            for waiting in self.ready.drain(..) {
+                let _ = waiting.send(());
+            }
+        }
+        self.memory.save(&self.roles);
+        self.queue.first().map_or(now.instant + IDLE, |(at, _)| *at)
+    }
+
+    /// Does what is due for one role.
+    fn tend(&mut self, name: &Arc<str>, now: Moment) {
+        self.dark.remove(name);
+        self.unasked.remove(name);
+        let Some(role) = self.roles.get_mut(name) else { return };
+        if let Some(at) = role.queued.take() {
+            self.queue.remove(&(at, Arc::clone(name)));
+        }
+        let mut next = role.rotation.schedule.next(now.instant);
+        if next.is_some_and(|next| next <= now.instant) {
+            next = None;
+            if !self.fetches.has_room() {
+                self.starved.push(Arc::clone(name));
+            } else if role.rotation.schedule.begin(now.instant) {
+                self.fetches.start(Arc::clone(name), Arc::clone(&role.source), now.instant);
+            }
+        }
+        if role.logins.wake_at.is_some_and(|at| at <= now.instant) {
+            role.serve(now.instant);
+        }
+        if role.ledger.expire(role.grace, now.wall) {
+            self.shared.publish(name, role.account(self.config.clients.auth_type));
+            self.memory.changed();
+        }
+        if role.is_dark() {
+            let cause = role.silence.as_ref().map_or("no answer yet", SourceError::result_label);
+            self.dark.insert(Arc::clone(name), Unavailable { cause });
+        }
+        if role.is_listed && (role.last.is_none() || role.deriving > 0) {
+            self.unasked.insert(Arc::clone(name));
+        }
+        role.queued = [next, role.wake_at(now)].into_iter().flatten().min();
+        self.queue.extend(role.queued.map(|at| (at, Arc::clone(name))));
+    }
+
+    /// Makes and drops roles as the configuration wants.
+    fn follow_config(&mut self) {
+        let config = Arc::clone(&self.config);
+        let remembered = self.memory.names();
+        let listed = config.users.keys().filter(|name| *name != WILDCARD).cloned();
+        for name in listed.chain(remembered) {
+            self.ensure(&name, true);
+        }
+        let gone: Vec<Arc<str>> = self
+            .roles
+            .keys()
+            .filter(|name| {
+                config.user(name).is_none_or(|user| user.source() == SourceConfig::Inline)
+            })
+            .cloned()
+            .collect();
+        for name in gone {
+            self.roles.remove(&name);
+            self.shared.publish(&name, None);
+        }
+    }
+
+    /// The role of a user whose password rotates; makes it if there is none yet.
+    fn ensure(&mut self, name: &str, is_known: bool) -> Option<&mut Role> {
+        if !self.roles.contains_key(name) {
+            let now = moment();
+            let user = self.config.user(name)?;
+            if user.source() == SourceConfig::Inline || !is_known && !self.admits(name, now.instant)
+            {
+                return None;
+            }
+            self.make(name, &user, now)?;
+        }
+        self.touch(name);
+        self.roles.get_mut(name)
+    }
+
+    /// Something of this role may have changed: it is looked at.
+    fn touch(&mut self, name: &str) {
+        if let Some((name, _)) = self.roles.get_key_value(name) {
+            self.touched.insert(Arc::clone(name));
+        }
+    }
+
+    /// Whether a name that a client has said may be asked about.
+    fn admits(&mut self, name: &str, now: Instant) -> bool {
+        self.unknown.retain(|_, until| now < *until);
+        !self.unknown.contains_key(name) && self.strangers.take(now)
+    }
+
+    fn make(&mut self, name: &str, user: &UserConfig, now: Moment) -> Option<()> {
+        let source = self.sources.of_user(name, user)?;
+        let setting = Setting {
+            config: &self.config,
+            user,
+            salts: &self.salts,
+            source: Arc::clone(&source),
+            record: self.memory.record(name),
+        };
+        let mut role = Role::new(name, setting, now.instant);
+        for cached in self.memory.passwords(name) {
+            let password = cached.password().clone();
+            let number = role.rotation.remember(password, cached.rotated_at(), now);
+            self.derivations.add_all(role.order(number, now.instant));
+        }
+        self.shared.publish(name, role.account(self.config.clients.auth_type));
+        self.follow_changes(&role.name, &source);
+        self.roles.insert(Arc::clone(&role.name), role);
+        Some(())
+    }
+
+    /// A source that tells changes is listened to, as long as it is the role's.
+    fn follow_changes(&self, name: &Arc<str>, source: &Arc<dyn pgimbal_auth::source::Source>) {
+        let Some(mut changes) = source.changes() else { return };
+        let (name, commands) = (Arc::clone(name), self.commands.clone());
+        tokio::spawn(async move {
+            while changes.changed().await.is_ok() {
+                let Some(commands) = commands.upgrade() else { break };
+                let _ = commands.send(Command::Changed(Arc::clone(&name)));
+            }
+        });
+    }
+
+    fn obey(&mut self, command: Command) {
+        let now = moment();
+        match command {
+            Command::Ready(reply) => self.ready.push(reply),
+            Command::Reload(config, sources) => self.reload(config, *sources),
+            Command::Expect(user) => drop(self.ensure(&user, false)),
+            Command::Mismatch(user, reply) => {
+                if let Some(role) = self.ensure(&user, false)
+                    && (role.rotation.schedule.want(FetchCause::Mismatch, now.instant)
+                        || role.last.is_none())
+                {
+                    role.mismatched.push(reply);
+                }
+            }
+            Command::RevokeOld(user, reply) => self.revoke_old(&user, reply),
+            Command::Refresh(user, reply) => {
+                self.touch(&user);
+                if let Some(role) = self.roles.get_mut(&*user) {
+                    role.rotation.schedule.want(FetchCause::Order, now.instant);
+                    role.refreshing.push(reply);
+                }
+            }
+            Command::Changed(name) => {
+                self.touch(&name);
+                if let Some(role) = self.roles.get_mut(&name) {
+                    role.rotation.schedule.want(FetchCause::Order, now.instant);
+                }
+            }
+            Command::Status(reply) => {
+                let users =
+                    self.roles.values().map(|role| role.status(&self.shared, now)).collect();
+                let _ =
+                    reply.send(CredentialsStatus { users, fetches: self.fetches.counts.clone() });
+            }
+            Command::Offer(user, node, reply) => match self.ensure(&user, true) {
+                Some(role) => {
+                    role.logins.add(node, reply);
+                    role.serve(now.instant);
+                }
+                None => {
+                    let text = format!("no source of user \"{user}\" is configured");
+                    let _ = reply.send(Err(NoPassword::Unknown(text)));
+                }
+            },
+            Command::Report(user, node, number, outcome) => {
+                self.report(&user, &node, number, outcome, now.instant);
+            }
+        }
+    }
+
+    fn reload(&mut self, config: Arc<Config>, sources: Sources) {
+        (self.config, self.sources) = (config, sources);
+        let names: Vec<Arc<str>> = self.roles.keys().cloned().collect();
+        for name in names {
+            self.touch(&name);
+            let Some(user) = self.config.user(&name) else { continue };
+            let source = self.sources.of_user(&name, &user);
+            if let (Some(role), Some(source)) = (self.roles.get_mut(&name), source) {
+                role.reconfigure(&self.config, &user, Arc::clone(&source));
+                let account = role.account(self.config.clients.auth_type);
+                self.shared.publish(&name, account);
+                self.follow_changes(&name, &source);
+            }
+        }
+        self.follow_config();
+    }
+
+    fn revoke_old(&mut self, user: &str, reply: oneshot::Sender<Result<(), UnknownRole>>) {
+        self.touch(user);
+        let Some(role) = self.roles.get_mut(user) else {
+            let _ = reply.send(Err(UnknownRole));
+            return;
+        };
+        role.ledger.revoke_old();
+        self.shared.publish(user, role.account(self.config.clients.auth_type));
+        // Said only when a restart cannot undo it.
+        self.memory.tell_when_kept(reply);
+    }
+}
+
+fn moment() -> Moment {
+    Moment { instant: Instant::now(), wall: SystemTime::now() }
+}

@@ -1,0 +1,138 @@
+//! What comes in: answers of sources, verifiers that are made, and what servers think of passwords.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use pgimbal_auth::SourceError;
+use pgimbal_auth::rotation::Learned;
+
+use super::super::derive::Derived;
+use super::super::fetch::{self, Fetched};
+use super::super::logs;
+use super::{MAX_UNKNOWN, Outcome, Task, UNKNOWN_FOR, moment};
+
+impl Task {
+    pub(super) fn fetched(&mut self, fetched: Fetched) {
+        let now = moment();
+        let Fetched { role: name, sent, result, .. } = fetched;
+        self.touched.extend(self.starved.drain(..));
+        self.touch(&name);
+        let Some(role) = self.roles.get_mut(&name) else { return };
+        role.last = Some((now.instant, fetch::label(&result)));
+        match result {
+            Ok(answer) => {
+                if let Some(other) = role.other_name(&answer).map(str::to_owned)
+                    && role.once("another name")
+                {
+                    logs::other_name(&name, &role.source.place(), &other);
+                }
+                let stale = role.rotation.schedule.stale_since();
+                if role.silence.take().is_some() {
+                    let silent = stale.map_or(Duration::ZERO, |since| now.instant - since);
+                    logs::answers(&name, &role.source.place(), silent);
+                }
+                match role.rotation.answered(&answer, now) {
+                    Learned::Rotated(number) => {
+                        role.told.clear();
+                        logs::rotated(&name, &role.source.place(), number, false);
+                        self.derivations.add_all(role.order(number, sent));
+                    }
+                    Learned::Same => {
+                        if role.rotation.failing().next().is_some() && role.once("contradicted") {
+                            logs::contradicted(&name, &role.source.place());
+                        }
+                        self.shared.took(sent.elapsed());
+                    }
+                    Learned::Ignored => {
+                        if role.once("lags") {
+                            logs::lags(&name, &role.source.place());
+                        }
+                    }
+                    Learned::Candidate(_) => {}
+                }
+                self.memory.changed();
+            }
+            Err(error) => {
+                role.rotation.schedule.failed(now.instant, error.retry_after());
+                let known = role.rotation.newest().is_some();
+                let label = |error: &SourceError| error.result_label();
+                if role.silence.as_ref().map(label) != Some(label(&error)) && role.is_listed {
+                    logs::silent(&name, &error, known);
+                }
+                role.silence = Some(error);
+                if !role.is_listed && !known {
+                    return self.forget(&name, now.instant);
+                }
+            }
+        }
+        role.serve(now.instant);
+        role.settle(now.instant);
+    }
+
+    /// A name that only a rule knew, and its source does not.
+    fn forget(&mut self, name: &str, now: Instant) {
+        if let Some(mut role) = self.roles.remove(name) {
+            role.settle(now);
+        }
+        if self.unknown.len() < MAX_UNKNOWN {
+            self.unknown.insert(name.into(), now + UNKNOWN_FOR);
+        }
+    }
+
+    pub(super) fn derived(&mut self, derived: Derived) {
+        let Derived { role: name, number, keys, since } = derived;
+        self.touch(&name);
+        let Some(role) = self.roles.get_mut(&name) else { return };
+        role.deriving = role.deriving.saturating_sub(1);
+        match keys {
+            Ok(keys) => {
+                role.learn(number, keys, SystemTime::now());
+                self.shared.publish(&name, role.account(self.config.clients.auth_type));
+                self.memory.changed();
+                self.shared.took(since.elapsed());
+            }
+            Err(cause) => tracing::error!(user = &*name, "clients cannot show it: {cause}"),
+        }
+        role.settle(Instant::now());
+    }
+
+    pub(super) fn report(
+        &mut self,
+        user: &str,
+        node: &str,
+        number: u32,
+        outcome: Outcome,
+        now: Instant,
+    ) {
+        self.touch(user);
+        let Some(role) = self.roles.get_mut(user) else { return };
+        match outcome {
+            Outcome::Accepted => {
+                role.logins.accepted(node);
+                if let Some(at) = role.locked_out.iter().position(|known| **known == *node) {
+                    role.locked_out.swap_remove(at);
+                    logs::let_in(user, node);
+                }
+                let newest = role.rotation.newest().map(|newest| newest.number);
+                if let Some(number) = role.rotation.accepted(node, number) {
+                    logs::rotated(user, &role.source.place(), number, true);
+                    self.derivations.add_all(role.order(number, now));
+                } else if Some(number) != newest && role.once("fell back") {
+                    logs::fell_back(user, node);
+                }
+                self.memory.changed();
+            }
+            Outcome::Refused(error) => {
+                role.logins.refused(node, error);
+                role.rotation.refused(node, number, now);
+                let failing = role.rotation.failing().any(|(name, _)| name == node);
+                if failing && !role.locked_out.iter().any(|known| **known == *node) {
+                    role.locked_out.push(node.into());
+                    let worked = role.rotation.has_worked();
+                    logs::locked_out(user, node, worked, role.logins.refusal(node));
+                }
+            }
+            Outcome::Abandoned => role.rotation.abandoned(node, number),
+        }
+        role.serve(now);
+    }
+}

@@ -1,0 +1,225 @@
+//! One user whose password rotates: everything that is known of it, and who waits for more.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use pgimbal_auth::account::{Account, LoginKeys};
+use pgimbal_auth::rotation::{Grace, HistoryRecord, Ledger, Moment, Rotation, Schedule};
+use pgimbal_auth::source::Source;
+use pgimbal_auth::verifier::{SaltKey, Salting};
+use pgimbal_auth::{Answer, SourceError};
+use pgimbal_config::{AuthType, Config, UserConfig};
+use tokio::sync::oneshot;
+
+use super::derive::Order;
+use super::server_logins::ServerLogins;
+use super::status::{CredentialStatus, GenerationStatus};
+use super::{Refreshed, Shared, grace};
+
+/// What a role was made from.
+pub(super) struct Setting<'a> {
+    pub(super) config: &'a Config,
+    pub(super) user: &'a UserConfig,
+    pub(super) salts: &'a SaltKey,
+    pub(super) source: Arc<dyn Source>,
+    pub(super) record: Option<&'a HistoryRecord>,
+}
+
+/// One user.
+#[derive(Debug)]
+pub(super) struct Role {
+    pub(super) name: Arc<str>,
+    pub(super) source: Arc<dyn Source>,
+    pub(super) rotation: Rotation,
+    pub(super) ledger: Ledger,
+    pub(super) grace: Grace,
+    pub(super) logins: ServerLogins,
+    /// Only a rule knows it: it is forgotten when its source does not.
+    pub(super) is_listed: bool,
+    /// Clients whose password fitted nothing.
+    pub(super) mismatched: Vec<oneshot::Sender<()>>,
+    /// Operators who want the question asked.
+    pub(super) refreshing: Vec<oneshot::Sender<Refreshed>>,
+    /// When the source was last asked, and what came of it.
+    pub(super) last: Option<(Instant, &'static str)>,
+    /// What the source said instead of a password, while that is so.
+    pub(super) silence: Option<SourceError>,
+    /// Verifiers that are being made.
+    pub(super) deriving: usize,
+    /// When the task will look at it.
+    pub(super) queued: Option<Instant>,
+    /// Nodes of which the log has said that no password works.
+    pub(super) locked_out: Vec<Box<str>>,
+    /// What the log has said once for this generation.
+    pub(super) told: Vec<&'static str>,
+}
+
+impl Role {
+    pub(super) fn new(name: &str, setting: Setting<'_>, now: Instant) -> Self {
+        let Setting { config, user, salts, source, record } = setting;
+        let own = Salting::of_user(name, user.accept_also.iter(), salts);
+        let own = own.unwrap_or_else(|_| Salting::of_key(name, salts));
+        let also = user.accept_also.as_ref().map(|also| LoginKeys::derive(name, also, &own));
+        let also = also.and_then(Result::ok);
+        let ledger = match record {
+            Some(record) => Ledger::of_record(record, Some(own), also),
+            None => Ledger::new(own, also),
+        };
+        let schedule = Schedule::new(grace::poll_interval(config, user), rand::random(), now);
+        Self {
+            name: name.into(),
+            source,
+            rotation: Rotation::new(schedule, ledger.last_number() + 1),
+            grace: grace::grace(config, user),
+            ledger,
+            logins: ServerLogins::default(),
+            is_listed: config.users.contains_key(name),
+            mismatched: Vec::new(),
+            refreshing: Vec::new(),
+            last: None,
+            silence: None,
+            deriving: 0,
+            queued: None,
+            locked_out: Vec::new(),
+            told: Vec::new(),
+        }
+    }
+
+    /// The configuration has changed.
+    pub(super) fn reconfigure(
+        &mut self,
+        config: &Config,
+        user: &UserConfig,
+        source: Arc<dyn Source>,
+    ) {
+        self.grace = grace::grace(config, user);
+        self.source = source;
+        self.rotation.schedule.set_poll(grace::poll_interval(config, user));
+        let salting = self.ledger.salting().clone();
+        let also = user.accept_also.as_ref();
+        let also = also.and_then(|also| LoginKeys::derive(&self.name, also, &salting).ok());
+        self.ledger.set_also(also);
+    }
+
+    /// The verifier of a generation, to be made.
+    pub(super) fn order(&mut self, number: u32, since: Instant) -> Option<Order> {
+        let generation = self.rotation.generation(number)?;
+        self.deriving += 1;
+        Some(Order {
+            role: Arc::clone(&self.name),
+            number,
+            password: generation.password.clone(),
+            salting: self.ledger.salting().clone(),
+            since,
+        })
+    }
+
+    /// A generation's verifier is made: clients may show it.
+    pub(super) fn learn(&mut self, number: u32, keys: LoginKeys, wall: SystemTime) {
+        let rotated_at = self.rotation.generation(number).and_then(|known| known.rotated_at);
+        self.ledger.learn(number, rotated_at, keys, wall);
+        self.ledger.expire(self.grace, wall);
+    }
+
+    /// What clients may show now.
+    pub(super) fn account(&self, auth_type: AuthType) -> Option<Account> {
+        let mut accepted = self.ledger.accepted().peekable();
+        accepted.peek()?;
+        Some(Account::of_keys(auth_type, self.ledger.salting().clone(), accepted))
+    }
+
+    /// Everybody who waits for the source's next answer is told that it has come.
+    pub(super) fn settle(&mut self, now: Instant) {
+        let schedule = &self.rotation.schedule;
+        // What came up after the question was sent is answered by the next one.
+        let goes_on = schedule.is_in_flight() || schedule.next(now).is_some_and(|next| next <= now);
+        if self.deriving > 0 || goes_on {
+            return;
+        }
+        for waiting in self.mismatched.drain(..) {
+            // Whoever asked may have gone.
+            let _ = waiting.send(());
+        }
+        for waiting in self.refreshing.drain(..) {
+            let _ = waiting.send(self.silence.clone().map_or(Ok(()), Err));
+        }
+    }
+
+    /// Gives those who log in to servers what there is.
+    pub(super) fn serve(&mut self, now: Instant) {
+        if !self.logins.is_waiting() {
+            return;
+        }
+        let silence = self.silence.as_ref().map_or_else(
+            || format!("{} has not answered yet", self.source.place()),
+            ToString::to_string,
+        );
+        self.logins.serve(&mut self.rotation, &silence, now);
+    }
+
+    /// When something is to be done next, but for a question that is due.
+    pub(super) fn wake_at(&self, now: Moment) -> Option<Instant> {
+        let end = self.ledger.next_end(self.grace);
+        let end = end.map(|end| now.instant + end.duration_since(now.wall).unwrap_or_default());
+        let waiting = self.logins.wake_at.filter(|_| self.logins.is_waiting());
+        [end, waiting].into_iter().flatten().min()
+    }
+
+    /// Says something once in the log, until the source has a new password.
+    pub(super) fn once(&mut self, what: &'static str) -> bool {
+        let first = !self.told.contains(&what);
+        if first {
+            self.told.push(what);
+        }
+        first
+    }
+
+    /// Whether its password should be known by now and is not, and that may pass.
+    pub(super) fn is_dark(&self) -> bool {
+        let none = self.rotation.newest().is_none() || self.ledger.generations().next().is_none();
+        self.is_listed && none && self.silence.as_ref().is_none_or(is_away)
+    }
+
+    /// A user of another name in the answer.
+    pub(super) fn other_name<'a>(&self, answer: &'a Answer) -> Option<&'a str> {
+        answer.username.as_deref().filter(|name| *name != &*self.name)
+    }
+
+    pub(super) fn status(&self, shared: &Shared, now: Moment) -> CredentialStatus {
+        let since = |at: Instant| now.instant.saturating_duration_since(at);
+        let failing: Vec<&str> = self.rotation.failing().map(|(node, _)| node).collect();
+        CredentialStatus {
+            user: self.name.to_string(),
+            source: self.source.kind(),
+            place: self.source.place(),
+            next_rotation: self.rotation.schedule.until_rotation(now.instant),
+            last_fetch: self.last.map(|(at, _)| since(at)),
+            last_result: self.last.map_or("none", |(_, result)| result),
+            stale: self.rotation.schedule.stale_since().map_or(Duration::ZERO, since),
+            generations: self.generations(shared, now.wall),
+            nodes: self
+                .rotation
+                .nodes()
+                .map(|node| (node.to_owned(), failing.contains(&node)))
+                .collect(),
+            logins: shared.logins_of(&self.name),
+        }
+    }
+
+    fn generations(&self, shared: &Shared, wall: SystemTime) -> Vec<GenerationStatus> {
+        let status = |(number, born): (u32, SystemTime)| GenerationStatus {
+            number,
+            age: wall.duration_since(born).unwrap_or_default(),
+            clients: shared.clients.count(&self.name, number),
+            servers: shared.servers.count(&self.name, number),
+        };
+        self.ledger.generations().map(status).collect()
+    }
+}
+
+/// Whether the source itself is away, and not only what it should say: a file that somebody forgot
+/// must not hold up all who mistype a password.
+fn is_away(error: &SourceError) -> bool {
+    let file = matches!(error, SourceError::MissingFile { .. } | SourceError::HalfWritten { .. });
+    error.is_transient() && !file
+}
