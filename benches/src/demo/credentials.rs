@@ -1,7 +1,6 @@
 //! Where the applications' password comes from and who rotates it.
 
 use crate::Result;
-use crate::demo::APPLICATION;
 use crate::demo::cluster::Cluster;
 use crate::demo::directory::Directory;
 use crate::demo::vault::{self, Vault};
@@ -17,8 +16,6 @@ pub enum Credentials {
     Vault(Vault),
     /// A watched directory that the demonstration rotates.
     Directory(Directory),
-    /// The configuration: nothing rotates.
-    Fixed(String),
 }
 
 impl Credentials {
@@ -30,27 +27,17 @@ impl Credentials {
     pub fn start(place: &Place, cluster: &Cluster, rotation: Duration) -> Result<Self> {
         let wanted = std::env::var("DEMO_CREDENTIALS").unwrap_or_default();
         match (wanted.as_str(), vault::program()) {
-            ("" | "fixed", _) => {
-                let password = random_password()?;
-                let sql = format!("ALTER ROLE {APPLICATION} PASSWORD '{password}'");
-                cluster.sql(0, &sql)?;
-                Ok(Self::Fixed(password))
-            }
-            ("vault", Some(program)) => {
+            ("" | "vault", Some(program)) => {
                 Ok(Self::Vault(Vault::start(place, &program, cluster, rotation)?))
             }
-            ("directory", _) => Ok(Self::Directory(Directory::start(place, cluster, rotation)?)),
+            ("" | "directory", _) => {
+                Ok(Self::Directory(Directory::start(place, cluster, rotation)?))
+            }
             ("vault", None) => Err(Error::Program("there is no Vault: make demo-vault".into())),
             _ => Err(Error::Program(format!(
                 "DEMO_CREDENTIALS={wanted} is neither vault nor directory"
             ))),
         }
-    }
-
-    /// Whether the password rotates.
-    #[must_use]
-    pub fn rotates(&self) -> bool {
-        !matches!(self, Self::Fixed(_))
     }
 
     /// For people.
@@ -59,7 +46,6 @@ impl Credentials {
         match self {
             Self::Vault(vault) => &vault.version,
             Self::Directory(_) => "a watched directory (make demo-vault builds a Vault first)",
-            Self::Fixed(_) => "the configuration: it does not rotate",
         }
     }
 
@@ -69,7 +55,6 @@ impl Credentials {
         match self {
             Self::Vault(vault) => &vault.first_password,
             Self::Directory(directory) => &directory.first_password,
-            Self::Fixed(password) => password,
         }
     }
 
@@ -79,7 +64,6 @@ impl Credentials {
         match self {
             Self::Vault(vault) => vault.tables(),
             Self::Directory(directory) => directory.tables(),
-            Self::Fixed(password) => format!("[users.{APPLICATION}]\npassword = \"{password}\"\n"),
         }
     }
 
@@ -89,7 +73,6 @@ impl Credentials {
         match self {
             Self::Vault(vault) => vault.watch(rotations, stop),
             Self::Directory(directory) => directory.rotate(primary, rotations, stop),
-            Self::Fixed(_) => {}
         }
     }
 }

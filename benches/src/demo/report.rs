@@ -145,7 +145,6 @@ impl Report<'_> {
     fn wrongs(&self) -> Vec<String> {
         let (rotations, accepted) = self.rotations;
         let through = !self.told.interrupted;
-        let rotates = through && self.credentials.rotates();
         let [asked, served] = self.seen.replica_reads;
         let checks = [
             (self.seen.done.contains(&0), "some applications did nothing".to_owned()),
@@ -159,8 +158,8 @@ impl Report<'_> {
                 self.lies.undead > 0,
                 format!("{} writes are there that were said to be rolled back", self.lies.undead),
             ),
-            (rotates && rotations == 0, "the password was never rotated".into()),
-            (rotates && accepted < 2, "pgimbal saw no rotation".into()),
+            (through && rotations == 0, "the password was never rotated".into()),
+            (through && accepted < 2, "pgimbal saw no rotation".into()),
             (through && self.failover.is_none(), "pgimbal saw no failover".into()),
             (
                 through && self.told.quarantined.is_none(),
