@@ -55,7 +55,8 @@ fn rotation_3_a_vault_that_never_follows_ends_in_a_clear_error() {
     assert!(start.elapsed() > Duration::from_secs(25), "{:?}", start.elapsed());
     assert!(start.elapsed() < Duration::from_secs(40), "{:?}", start.elapsed());
     let error = messages.iter().find(|message| message.tag == b'E').expect("an error").error();
-    assert!(error.message.contains("password") || error.message.contains("shop"), "{error:?}");
+    assert!(error.message.contains("no password of role \"shop\""), "{error:?}");
+    assert!(error.fields[&'H'].contains("VALID UNTIL"), "{error:?}");
     let alert = || counted(&proxy, "pgimbal_credential_no_password_works", &["user=\"shop\""]);
     eventually("the alert is up", SOON, || alert() > 0.5);
     acted.in_vault("second", 1);
@@ -126,21 +127,13 @@ fn rotation_16_an_expired_role_is_named_clearly() {
     stage.pg.run("alter role shop valid until '2001-01-01'");
     stage.pg.end_backends();
     let mut client = proxy.log_in(&shop(&password));
-    client.set_timeout(SOON * 4);
-    client.start_query("select 1");
-    let messages = client.read_to_end_or_ready();
-    let error = messages.iter().find(|message| message.tag == b'E').expect("an error").error();
-    let told = format!("{error:?}");
-    assert!(told.contains("shop"), "{told}");
+    client.start_query("select current_user");
     eventually("the log says what may be wrong", SOON, || {
         proxy.log().lines().any(|line| line.contains("shop") && line.contains("VALID UNTIL"))
     });
+    // The client is held meanwhile; in the end it is told the same, as in scenario 3.
     stage.pg.run("alter role shop valid until 'infinity'");
-    eventually("it heals", SOON, || {
-        let mut client = proxy.log_in(&shop(&password));
-        client.start_query("select 1");
-        client.read_to_end_or_ready().iter().any(|message| message.tag == b'D')
-    });
+    assert_eq!(client.read_reply().value(), "shop");
 }
 
 #[test]

@@ -31,6 +31,7 @@ fn rotation_11_the_history_knows_the_old_password_after_a_restart() {
         let passwords = Passwords::default();
         let first = stage.password();
         let mut proxy = config.start();
+        eventually_accepted(&proxy, 1);
         let second = stage.rotate();
         eventually_accepted(&proxy, 2);
         // Killed, not ended: nothing is written on the way out.
@@ -57,6 +58,7 @@ fn rotation_11_a_revoked_password_stays_revoked_after_a_restart() {
     let state = state_directory();
     let first = stage.password();
     let mut proxy = remembering(&stage, &state).start();
+    eventually_accepted(&proxy, 1);
     let second = stage.rotate();
     eventually_accepted(&proxy, 2);
     admin(&proxy).ok("REVOKE OLD shop");
@@ -71,6 +73,7 @@ fn rotation_11_an_md5_clients_old_password_does_not_survive() {
     let state = state_directory();
     let first = stage.password();
     let mut proxy = remembering(&stage, &state).set("auth_type", "\"md5\"").start();
+    eventually_accepted(&proxy, 1);
     let second = stage.rotate();
     eventually_accepted(&proxy, 2);
     drop((proxy.log_in(&shop(&first)), proxy.log_in(&shop(&second))));

@@ -46,15 +46,15 @@ fn a_thousand_roles_are_ready_soon_and_ask_vault_seldom() {
     assert_eq!(get(proxy.http_port, "/readyz").0, 200);
     let ready = start.elapsed();
     let (asked, used, start) = (stand_in.requests().len(), cpu(&proxy), Instant::now());
-    let window = Duration::from_secs(10);
+    let window = Duration::from_secs(15);
     std::thread::sleep(window);
     let seconds = start.elapsed().as_secs_f64();
     let rate = (stand_in.requests().len() - asked) as f64 / seconds;
     let share = (cpu(&proxy) - used) as f64 / seconds;
     eprintln!("ready after {ready:?}; then {rate:.1} requests/s and {share:.1} % of a core");
-    // Optimised it takes a tenth of that; the figure itself is the benchmark's business.
     assert!(ready < Duration::from_secs(30), "{ready:?}");
     assert!(rate > 20.0, "{rate:.1} requests/s: the roles are not polled");
     assert!(rate < 40.0, "{rate:.1} requests/s");
-    assert!(share < 20.0, "{share:.1} % of a core");
+    // What it costs unoptimised says nothing.
+    assert!(cfg!(debug_assertions) || share < 2.0, "{share:.1} % of a core");
 }
