@@ -175,8 +175,8 @@ impl Seen {
 pub fn explanation(code: &str) -> Option<&'static str> {
     match code {
         "57P01" | "40001" => Some(
-            "rolled back for certain: its server was lost in the middle of a transaction, and \
-             statements that the application has seen the answers of cannot be run again",
+            "rolled back for certain, with the server it ran on: only reads are run again unseen, and \
+             no transaction whose first answers the application has had",
         ),
         "08007" => Some(
             "sent, and its server lost before the answer: only the application can find out \
