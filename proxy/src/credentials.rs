@@ -32,6 +32,7 @@ use tally::Tally;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use crate::worker::Message;
 use keeper::{Command, Task};
 pub use mismatch::Unavailable;
 pub use salts::salt_key;
@@ -80,11 +81,16 @@ pub struct UnknownRole;
 pub type Refreshed = Result<(), SourceError>;
 
 impl Keeper {
-    /// Begins to keep the passwords of `config`'s users, on this runtime.
+    /// Begins to keep the passwords of `config`'s users, on this runtime. `workers` are told of
+    /// what concerns their server connections.
     ///
     /// # Errors
     /// [`SourceError`] when a source cannot be set up.
-    pub fn start(config: &Arc<Config>, salts: &SaltKey) -> Result<Self, SourceError> {
+    pub fn start(
+        config: &Arc<Config>,
+        salts: &SaltKey,
+        workers: &Arc<[mpsc::UnboundedSender<Message>]>,
+    ) -> Result<Self, SourceError> {
         let sources = Sources::new(config)?;
         let (commands, requests) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::new(rotates(config)));
@@ -92,6 +98,7 @@ impl Keeper {
             Arc::clone(config),
             sources,
             salts.clone(),
+            Arc::clone(workers),
             Arc::clone(&shared),
             commands.downgrade(),
         );

@@ -258,7 +258,7 @@ impl Crew {
         let workers: Arc<[_]> = workers.into();
         let clusters =
             Clusters::start(&prepared.config, &workers, prepared.directory.cluster_counts())?;
-        let keeper = Keeper::start(&prepared.config, &prepared.salts)?;
+        let keeper = Keeper::start(&prepared.config, &prepared.salts, &workers)?;
         let collector = Collector::new(askers, Arc::clone(process))
             .watching(clusters.clone())
             .keeping(keeper.clone());

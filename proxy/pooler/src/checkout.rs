@@ -116,6 +116,7 @@ impl Pooler {
         server.state = ServerState::Idle(now);
         let epoch = server.epoch;
         let retires = server.retire_at <= now;
+        let retires = retires && self.lockout(&self.pools[pool.index()]).is_none();
         if retires || !self.is_current(&self.pools[pool.index()], epoch) {
             self.close_server(id);
             self.dial_if_wanted(pool, now);
@@ -261,6 +262,11 @@ impl Pooler {
 /// Ends of server connections are spaced over a quarter of their life, so that a pool that was
 /// opened at once is not replaced at once. The serial numbers fill the interval evenly.
 fn spread(lifetime: std::time::Duration, serial: u32) -> std::time::Duration {
+    spread_over(lifetime / 4, serial)
+}
+
+/// A part of `span` that differs from one server connection to the next.
+pub(crate) fn spread_over(span: std::time::Duration, serial: u32) -> std::time::Duration {
     let fraction = serial.wrapping_mul(0x9e37_79b9) >> 16;
-    lifetime / 4 * fraction / 65_536
+    span * fraction / 65_536
 }

@@ -10,6 +10,7 @@ mod cancelling;
 pub mod checkout;
 mod client_turn;
 pub mod cluster;
+pub mod credential;
 pub mod departure;
 pub mod effect;
 mod hold;

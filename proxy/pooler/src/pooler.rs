@@ -38,6 +38,8 @@ pub struct Pooler {
     pub(crate) tables: Tables,
     pub(crate) actions: Vec<Action>,
     pub(crate) options: Options,
+    /// Roles with which no server connection can be opened, and what that is told with.
+    pub(crate) lockouts: HashMap<Box<str>, Arc<[u8]>, RandomState>,
     pub(crate) draining: bool,
     next_serial: u32,
 }
@@ -116,6 +118,7 @@ impl Pooler {
             },
             actions: Vec::new(),
             options,
+            lockouts: HashMap::default(),
             draining: false,
             next_serial: 1,
         }

@@ -3,6 +3,7 @@
 //! Instead of a timer for each client or server connection a worker looks over its server
 //! connections, of which there are few, and the heads of its queues, which are in order.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -114,13 +115,8 @@ impl Pooler {
             if waited < limit {
                 return;
             }
-            let error = error_body(
-                &Report::error(
-                    SqlState::TOO_MANY_CONNECTIONS,
-                    "no server connection became free within query_wait_timeout",
-                )
-                .hint("Look at SHOW POOLS; raise pool_size, or find what holds the connections."),
-            );
+            let lockout = self.lockout(&self.pools[id.index()]).map(Arc::clone);
+            let error = lockout.unwrap_or_else(none_became_free);
             self.pools[id.index()].stats.error(SqlState::TOO_MANY_CONNECTIONS);
             self.refuse_waiter(waiter, &error);
         }
@@ -220,7 +216,8 @@ impl Pooler {
             ServerState::Idle(since) => {
                 let spare = pool.shared.open_count() > config.min_size;
                 let idle = spare && now - since >= config.server_idle_timeout;
-                (idle || server.retire_at <= now).then_some(Due::Close)
+                let ends = idle || server.retire_at <= now;
+                (ends && self.lockout(pool).is_none()).then_some(Due::Close)
             }
             ServerState::AwaitingCancels(since) => {
                 (now - since >= config.cancel_wait_timeout).then_some(Due::Close)
@@ -291,6 +288,16 @@ impl Pooler {
             );
         }
     }
+}
+
+fn none_became_free() -> Arc<[u8]> {
+    error_body(
+        &Report::error(
+            SqlState::TOO_MANY_CONNECTIONS,
+            "no server connection became free within query_wait_timeout",
+        )
+        .hint("Look at SHOW POOLS; raise pool_size, or find what holds the connections."),
+    )
 }
 
 /// What is due for a server connection.

@@ -11,6 +11,7 @@ use pgimbal_auth::rotation::{Bucket, FetchCause, Moment};
 use pgimbal_auth::source::Sources;
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, SourceConfig, UserConfig, WILDCARD};
+use pgimbal_pooler::credential::CredentialNews;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
@@ -21,6 +22,7 @@ use super::role::{Role, Setting};
 use super::server_logins::{NoPassword, Reply};
 use super::{CredentialsStatus, Refreshed, Shared, Unavailable, UnknownRole};
 use crate::dial::DialError;
+use crate::worker::Message;
 
 /// Users that only a rule knows may be asked about so often: anybody can make up names.
 const STRANGERS: Bucket = Bucket::new(100, Duration::from_millis(100));
@@ -70,6 +72,7 @@ pub(super) struct Task {
     config: Arc<Config>,
     sources: Sources,
     salts: SaltKey,
+    workers: Arc<[mpsc::UnboundedSender<Message>]>,
     pub(super) shared: Arc<Shared>,
     commands: mpsc::WeakUnboundedSender<Command>,
     pub(super) roles: BTreeMap<Arc<str>, Role>,
@@ -96,6 +99,7 @@ impl Task {
         config: Arc<Config>,
         sources: Sources,
         salts: SaltKey,
+        workers: Arc<[mpsc::UnboundedSender<Message>]>,
         shared: Arc<Shared>,
         commands: mpsc::WeakUnboundedSender<Command>,
     ) -> Self {
@@ -104,6 +108,7 @@ impl Task {
             config,
             sources,
             salts,
+            workers,
             shared,
             commands,
             roles: BTreeMap::new(),
@@ -195,6 +200,9 @@ impl Task {
         if role.is_dark() {
             let cause = role.silence.as_ref().map_or("no answer yet", SourceError::result_label);
             self.dark.insert(Arc::clone(name), Unavailable { cause });
+        }
+        if let Some(news) = role.lockout_news() {
+            tell(&self.workers, name, &news);
         }
         if role.is_listed && (role.last.is_none() || role.deriving > 0) {
             self.unasked.insert(Arc::clone(name));
@@ -363,6 +371,14 @@ impl Task {
         self.shared.publish(user, role.account(self.config.clients.auth_type));
         // Said only when a restart cannot undo it.
         self.memory.tell_when_kept(reply);
+    }
+}
+
+/// Tells all workers what concerns their server connections.
+fn tell(workers: &[mpsc::UnboundedSender<Message>], role: &Arc<str>, news: &CredentialNews) {
+    for worker in workers {
+        // One that has ended needs to know nothing.
+        let _ = worker.send(Message::Credential { role: Arc::clone(role), news: news.clone() });
     }
 }
 

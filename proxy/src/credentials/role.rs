@@ -9,12 +9,19 @@ use pgimbal_auth::source::Source;
 use pgimbal_auth::verifier::{SaltKey, Salting};
 use pgimbal_auth::{Answer, SourceError};
 use pgimbal_config::{AuthType, Config, UserConfig};
+use pgimbal_pooler::credential::CredentialNews;
+use pgimbal_wire::error::{Report, SqlState};
+use pgimbal_wire::frame::HEADER_LEN;
 use tokio::sync::oneshot;
 
 use super::derive::Order;
 use super::server_logins::ServerLogins;
 use super::status::{CredentialStatus, GenerationStatus};
 use super::{Refreshed, Shared, grace};
+
+/// What may be wrong when no password works.
+const HINT: &str =
+    "Look at SHOW CREDENTIALS, and at the role's password and VALID UNTIL in PostgreSQL.";
 
 /// What a role was made from.
 pub(super) struct Setting<'a> {
@@ -48,6 +55,8 @@ pub(super) struct Role {
     pub(super) deriving: usize,
     /// When the task will look at it.
     pub(super) queued: Option<Instant>,
+    /// Whether the workers were told that no server connection can be opened.
+    is_locked_out: bool,
     /// Nodes of which the log has said that no password works.
     pub(super) locked_out: Vec<Box<str>>,
     /// What the log has said once for this generation.
@@ -80,6 +89,7 @@ impl Role {
             silence: None,
             deriving: 0,
             queued: None,
+            is_locked_out: false,
             locked_out: Vec::new(),
             told: Vec::new(),
         }
@@ -163,6 +173,34 @@ impl Role {
         let end = end.map(|end| now.instant + end.duration_since(now.wall).unwrap_or_default());
         let waiting = self.logins.wake_at.filter(|_| self.logins.is_waiting());
         [end, waiting].into_iter().flatten().min()
+    }
+
+    /// What the workers must know now about logins that cannot succeed.
+    pub(super) fn lockout_news(&mut self) -> Option<CredentialNews> {
+        let node = self.rotation.failing().next().map(|(node, _)| node.to_owned());
+        let is_locked_out = node.is_some() || self.rotation.newest().is_none();
+        if std::mem::replace(&mut self.is_locked_out, is_locked_out) == is_locked_out {
+            return None;
+        }
+        let (code, text) = match (&node, is_locked_out) {
+            (_, false) => return Some(CredentialNews::LetIn),
+            (Some(node), true) => {
+                let refusal = self.logins.refusal(node).map(ToString::to_string);
+                let refusal = refusal.unwrap_or_default();
+                (
+                    SqlState::INVALID_PASSWORD,
+                    format!("no password of user \"{}\" works at {node}: {refusal}", self.name),
+                )
+            }
+            (None, true) => (
+                SqlState::CANNOT_CONNECT_NOW,
+                format!("the password of user \"{}\" is not known yet", self.name),
+            ),
+        };
+        let mut message = Vec::new();
+        Report::error(code, &text).hint(HINT).encode_error(&mut message);
+        let body = message.get(HEADER_LEN..).unwrap_or_default();
+        Some(CredentialNews::LockedOut(body.into()))
     }
 
     /// Says something once in the log, until the source has a new password.

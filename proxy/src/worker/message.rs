@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use pgimbal_pooler::credential::CredentialNews;
 use pgimbal_pooler::ids::{PoolId, ServerId, WorkerId};
 use pgimbal_pooler::moving::Moving;
 use pgimbal_pooler::pool::PoolKey;
@@ -54,6 +55,13 @@ pub enum Message {
         cluster: Arc<str>,
         /// What holds from now on.
         view: Arc<View>,
+    },
+    /// Something has changed about a role's password.
+    Credential {
+        /// The role.
+        role: Arc<str>,
+        /// What.
+        news: CredentialNews,
     },
     /// The configuration was reloaded.
     Reload(Arc<Directory>, Arc<LoginContext>),
@@ -109,6 +117,10 @@ impl Worker {
             Message::Ask { pool, by } => self.asked(&pool, by),
             Message::TakeIn(moved) => self.take_in(*moved),
             Message::Topology { cluster, view } => self.follow(&cluster, view),
+            Message::Credential { role, news } => {
+                let mut state = self.state.borrow_mut();
+                state.pooler.credential_changed(&role, news, Instant::now());
+            }
             Message::Reload(directory, login) => self.reload(directory, login),
             Message::Drain => self.state.borrow_mut().pooler.drain(),
             Message::Stop => {}

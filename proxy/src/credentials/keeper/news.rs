@@ -4,11 +4,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use pgimbal_auth::SourceError;
 use pgimbal_auth::rotation::Learned;
+use pgimbal_pooler::credential::CredentialNews;
 
 use super::super::derive::Derived;
 use super::super::fetch::{self, Fetched};
 use super::super::logs;
-use super::{MAX_UNKNOWN, Outcome, Task, UNKNOWN_FOR, moment};
+use super::{MAX_UNKNOWN, Outcome, Task, UNKNOWN_FOR, moment, tell};
 
 impl Task {
     pub(super) fn fetched(&mut self, fetched: Fetched) {
@@ -34,6 +35,7 @@ impl Task {
                     Learned::Rotated(number) => {
                         role.told.clear();
                         logs::rotated(&name, &role.source.place(), number, false);
+                        tell(&self.workers, &name, &CredentialNews::Rotated);
                         self.derivations.add_all(role.order(number, sent));
                     }
                     Learned::Same => {
@@ -115,6 +117,7 @@ impl Task {
                 let newest = role.rotation.newest().map(|newest| newest.number);
                 if let Some(number) = role.rotation.accepted(node, number) {
                     logs::rotated(user, &role.source.place(), number, true);
+                    tell(&self.workers, &role.name, &CredentialNews::Rotated);
                     self.derivations.add_all(role.order(number, now));
                 } else if Some(number) != newest && role.once("fell back") {
                     logs::fell_back(user, node);
