@@ -3,6 +3,7 @@
 use super::{Findings, tls};
 use crate::cluster::ClusterConfig;
 use crate::config::Config;
+use crate::user::PasswordForm;
 use crate::words::Route;
 
 /// Everything about clusters that cannot be together.
@@ -44,6 +45,14 @@ fn nodes(config: &Config, cluster: &ClusterConfig, path: &str, found: &mut Findi
         }
         _ => {}
     }
+    if cluster.dns.is_none() && found.origins.is_set(&format!("{path}.port")) {
+        let cause = "would not be used: it belongs to dns, and each listed node has its own";
+        found.add(&format!("{path}.port"), Some(cluster.port.to_string()), cause);
+    }
+    if !cluster.nodes.is_empty() && !cluster.nodes.values().any(|node| node.candidate) {
+        let cause = "no node is a candidate, so nothing could ever be written";
+        found.add(&format!("{path}.nodes"), None, cause);
+    }
     let mut places: Vec<_> = cluster.nodes.values().map(|node| (&node.host, node.port)).collect();
     places.sort_by_key(|(host, port)| (host.to_string(), *port));
     if let Some(pair) = places.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -60,6 +69,10 @@ fn nodes(config: &Config, cluster: &ClusterConfig, path: &str, found: &mut Findi
             found.add(&format!("{path}.probe_user"), Some(format!("{user:?}")), cause);
         }
         Some(_) => {}
+    }
+    if cluster.probe_password.as_ref().map(PasswordForm::of) == Some(PasswordForm::Scram) {
+        let cause = "a SCRAM verifier cannot be shown to a server; give the password itself";
+        found.add(&format!("{path}.probe_password"), None, cause);
     }
     if cluster.tls != config.server_tls {
         tls::server(&cluster.tls, &format!("{path}.server_tls"), found);

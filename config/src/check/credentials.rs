@@ -7,6 +7,9 @@ use crate::user::{PasswordForm, SourceConfig, UserConfig};
 use crate::vault::VaultConfig;
 use crate::words::{HistoryPlace, VaultLogin};
 
+/// A rule's source that is nothing but the name that a client gives.
+const PLACEHOLDER: &str = "{user}";
+
 /// Everything about passwords that cannot be together.
 pub(super) fn check(config: &Config, found: &mut Findings<'_>) {
     let own = &config.credentials;
@@ -26,15 +29,33 @@ pub(super) fn check(config: &Config, found: &mut Findings<'_>) {
         let path = format!("users.{name}");
         source(user, &path, found);
         which_vault(config, user, &path, found);
-        if name == WILDCARD && !user.has_placeholder() {
-            let cause = "the rule for all users needs {user} in vault_role, password_file or \
-                         password_env: they must not share one password";
-            found.add(&path, None, cause);
+        if name == WILDCARD {
+            rule(user, &path, found);
         }
         if user.accept_also.as_ref().map(PasswordForm::of) == Some(PasswordForm::Md5) {
             let cause = "an md5 hash cannot be used with SCRAM; give the password or its verifier";
             found.add(&format!("{path}.accept_also"), None, cause);
         }
+    }
+}
+
+/// A rule stands for whoever asks, so nothing of it may let all of them in, or lead a name of the
+/// client's choice to something that is no password.
+fn rule(user: &UserConfig, path: &str, found: &mut Findings<'_>) {
+    if !user.has_placeholder() {
+        let cause = "the rule for all users needs {user} in vault_role, password_file or \
+                     password_env: they must not share one password";
+        found.add(path, None, cause);
+    }
+    if user.accept_also.is_some() {
+        let cause = "every user of the rule would be let in with it: give it to a user by name";
+        found.add(&format!("{path}.accept_also"), None, cause);
+    }
+    if user.password_env.as_deref() == Some(PLACEHOLDER) {
+        let cause = "a client named HOME or PATH would log in with what these hold: put a prefix \
+                     of its own before {user}";
+        let value = format!("{PLACEHOLDER:?}");
+        found.add(&format!("{path}.password_env"), Some(value), cause);
     }
 }
 
@@ -66,6 +87,10 @@ fn which_vault(config: &Config, user: &UserConfig, path: &str, found: &mut Findi
     if user.vault_role.is_none() {
         return;
     }
+    if let Some(role) = user.vault_role.as_ref().filter(|role| !is_segment(role)) {
+        let cause = "is no name of a role: it is one segment of a path, without / ? # %";
+        found.add(&format!("{path}.vault_role"), Some(format!("{role:?}")), cause);
+    }
     let key = format!("{path}.vault");
     match &user.vault {
         Some(name) if !config.vaults.contains_key(name) => {
@@ -81,6 +106,12 @@ fn which_vault(config: &Config, user: &UserConfig, path: &str, found: &mut Findi
         }
         _ => {}
     }
+}
+
+/// Whether `role` stays where it is put in a path.
+fn is_segment(role: &str) -> bool {
+    let odd = |c: char| c.is_control() || matches!(c, '/' | '\\' | '?' | '#' | '%');
+    role != "." && role != ".." && !role.contains(odd)
 }
 
 /// What each way to log in needs.
@@ -116,6 +147,10 @@ fn login(vault: &VaultConfig, path: &str, found: &mut Findings<'_>) {
         (&vault.key_file, Pem::Key, "key_file"),
     ] {
         if let Some(file) = file {
+            if !vault.address.iter().any(|url| url.starts_with("https://")) {
+                let cause = "would not be used: no address begins with https://";
+                found.add(&format!("{path}.{key}"), None, cause);
+            }
             pem(file, holds, &format!("{path}.{key}"), found);
         }
     }

@@ -198,6 +198,24 @@ fn sources_of_passwords() {
 }
 
 #[test]
+fn a_rule_lets_nobody_in_with_what_is_not_their_own() {
+    let rule = |lines: &str| format!("{VAULT}[users.'*']\n{lines}");
+    let also = rule("vault_role = '{user}'\naccept_also = 'old'");
+    refused(&also, "users.*.accept_also", "every user of the rule");
+    refused(&rule("vault_role = 'shared'"), "users.*", "must not share one password");
+    refused(&rule("password_env = '{user}'"), "users.*.password_env", "named HOME or PATH");
+    accepted(&rule("password_env = 'PASSWORD_{user}'"));
+}
+
+#[test]
+fn a_role_stays_where_vault_keeps_roles() {
+    for role in ["..", "a/b", "../config/main", "a?b", "a#b", "a%2fb"] {
+        let text = format!("{VAULT}[users.bob]\nvault_role = '{role}'");
+        refused(&text, "users.bob.vault_role", "one segment of a path");
+    }
+}
+
+#[test]
 fn logins_at_a_vault() {
     for (lines, key, cause) in [
         ("", "vaults.v.login", "needs token"),
@@ -213,6 +231,13 @@ fn logins_at_a_vault() {
         ("token = 't'\naddress = 'vault:8200'", "vaults.v.address", "expected URLs"),
         ("token = 't'\naddress = 'https://u:p@vault'", "vaults.v.address", "without user"),
         ("token = 't'\nca_file = '/none'", "vaults.v.ca_file", "No such file"),
+        ("token = 't'\ncert_file = 'DIR/a.crt'", "vaults.v.cert_file", "needs key_file"),
+        ("token = 't'\nkey_file = 'DIR/a.key'", "vaults.v.key_file", "needs cert_file"),
+        (
+            "token = 't'\naddress = 'http://vault:8200'\nca_file = 'DIR/a.crt'",
+            "vaults.v.ca_file",
+            "no address begins with https://",
+        ),
         ("token = 't'\ntimeout = '0s'", "vaults.v.timeout", "more than zero"),
     ] {
         refused(&format!("[vaults.v]\n{lines}"), key, cause);
@@ -245,4 +270,11 @@ fn clusters_and_their_nodes() {
     refused(&with("port = 1"), "databases.db.port", "the cluster says");
     refused("[databases.db]\ncluster = 'none'", "databases.db.cluster", "no [clusters] entry");
     refused("[databases.db]\nroute = 'replica'", "databases.db.route", "needs cluster");
+    refused(&format!("{probe}port = 1\n{NODE}"), "clusters.c.port", "belongs to dns");
+    accepted(&cluster("probe_user = 'ann'\ndns = 'pg.example'\nport = 5433"));
+    let drill = format!("{probe}{NODE}candidate = false\n");
+    refused(&drill, "clusters.c.nodes", "no node is a candidate");
+    accepted(&format!("{drill}[clusters.c.nodes.b]\nhost = 'b'"));
+    let verifier = cluster("probe_user = 'x'\nprobe_password = 'SCRAM-SHA-256$4096:a$b:c'");
+    refused(&format!("{verifier}{NODE}"), "clusters.c.probe_password", "verifier");
 }
