@@ -1,20 +1,11 @@
 //! Each node of each cluster: what it is, and whether the prober may see all of it.
 
-use pgimbal_config::Config;
-
-use crate::topology::{self, ClusterSpec, Looked};
+use crate::topology::{ClusterSpec, Looked};
 
 /// Asks every node, and says in a line each what it is and what to fix. Whether all is well.
-pub(super) async fn try_all(config: &Config) -> bool {
-    let specs = match topology::specs(config) {
-        Ok(specs) => specs,
-        Err(error) => {
-            println!("clusters: {error}");
-            return false;
-        }
-    };
+pub(super) async fn try_all(specs: &[ClusterSpec]) -> bool {
     let mut all_well = true;
-    for spec in &specs {
+    for spec in specs {
         all_well &= try_one(spec).await;
     }
     all_well
