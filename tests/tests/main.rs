@@ -4,6 +4,7 @@
 mod broken_servers;
 mod bytes;
 mod cancel;
+mod check;
 mod clusters;
 mod command_line;
 mod copy;
