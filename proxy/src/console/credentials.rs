@@ -107,13 +107,32 @@ impl CredentialCommand {
             }
             Self::Refresh(user) => {
                 info!(user = %user, "REFRESH on the console");
-                if let Err(error) = keeper.refresh(user).await? {
-                    notice(out, Severity::Warning, &error.to_string());
+                match keeper.refresh(user).await? {
+                    Ok(()) => {
+                        let status = keeper.status().await;
+                        let known = status.users.iter().find(|known| *known.user == **user);
+                        let text = known.map_or_else(|| "it answered".to_owned(), answered);
+                        notice(out, Severity::Notice, &text);
+                    }
+                    Err(error) => notice(out, Severity::Warning, &error.to_string()),
                 }
             }
         }
         Ok(vec![])
     }
+}
+
+/// What the source said, but for the password.
+fn answered(user: &CredentialStatus) -> String {
+    let mut text = format!("{} answered", user.place);
+    if let Some(newest) = user.generations.first() {
+        let (number, age) = (newest.number, newest.age.as_secs());
+        text.push_str(&format!(": generation {number} is the newest, {age} s old"));
+    }
+    if let Some(next) = user.next_rotation {
+        text.push_str(&format!("; the next is due in {} s", next.as_secs()));
+    }
+    text
 }
 
 impl From<UnknownRole> for Fault {
@@ -125,7 +144,54 @@ impl From<UnknownRole> for Fault {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::credentials::GenerationStatus;
+
+    fn status() -> CredentialStatus {
+        let one = |number, age| GenerationStatus {
+            number,
+            age: Duration::from_secs(age),
+            clients: number.into(),
+            servers: 0,
+        };
+        CredentialStatus {
+            user: "app".to_owned(),
+            source: "vault",
+            place: "vault main, role app".to_owned(),
+            next_rotation: Some(Duration::from_secs(40)),
+            last_fetch: None,
+            last_result: "sealed",
+            stale: Duration::from_secs(9),
+            generations: vec![one(7, 20), one(6, 80)],
+            nodes: Vec::new(),
+            logins: Default::default(),
+        }
+    }
+
+    #[test]
+    fn each_accepted_generation_has_a_row() {
+        let all = CredentialsStatus { users: vec![status()], ..Default::default() };
+        let shown = rows(&all);
+        assert!(shown.iter().all(|row| row.len() == CREDENTIALS.len()));
+        assert_eq!(shown[0][3..6], [Cell::Int(7), Cell::Int(20), Cell::Int(40)]);
+        assert_eq!(shown[1][3..6], [Cell::Int(6), Cell::Int(80), Cell::Int(40)]);
+        let rest = ["sealed".into(), Cell::Int(2), Cell::Int(6), Cell::Int(0), Cell::Int(9)];
+        assert_eq!(shown[1][7..], rest);
+        let unknown = CredentialStatus { generations: Vec::new(), ..status() };
+        let all = CredentialsStatus { users: vec![unknown], ..Default::default() };
+        assert_eq!(rows(&all).len(), 1);
+    }
+
+    #[test]
+    fn a_refresh_says_what_came_of_it() {
+        assert_eq!(
+            answered(&status()),
+            "vault main, role app answered: generation 7 is the newest, 20 s old; the next is due \
+             in 40 s"
+        );
+    }
 
     #[test]
     fn names_in_commands_are_taken_as_they_are_written() {
