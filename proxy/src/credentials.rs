@@ -201,6 +201,12 @@ impl Keeper {
     }
 }
 
+impl Default for Keeper {
+    fn default() -> Self {
+        Self::idle()
+    }
+}
+
 impl Shared {
     fn new(rotates: bool) -> Self {
         let (dark, _) = watch::channel(None);

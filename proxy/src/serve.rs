@@ -256,9 +256,9 @@ impl Crew {
             channels.push(Channels { messages, snapshots });
         }
         let workers: Arc<[_]> = workers.into();
-        let clusters =
-            Clusters::start(&prepared.config, &workers, prepared.directory.cluster_counts())?;
         let keeper = Keeper::start(&prepared.config, &prepared.salts, &workers)?;
+        let counts = prepared.directory.cluster_counts();
+        let clusters = Clusters::start(&prepared.config, &workers, counts, &keeper)?;
         let collector = Collector::new(askers, Arc::clone(process))
             .watching(clusters.clone())
             .keeping(keeper.clone());

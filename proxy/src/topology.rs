@@ -22,6 +22,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use crate::credentials::Keeper;
 use crate::directory::ClusterCounts;
 use crate::tls::TlsError;
 use crate::worker::Message;
@@ -47,6 +48,7 @@ pub struct Clusters {
 struct Inner {
     workers: Arc<[mpsc::UnboundedSender<Message>]>,
     counts: ClusterCounts,
+    keeper: Keeper,
     clusters: BTreeMap<Arc<str>, Handle>,
 }
 
@@ -79,7 +81,8 @@ pub enum OperatorError {
 }
 
 impl Clusters {
-    /// Begins to watch every cluster of `config`. Must be called on the runtime that will do it.
+    /// Begins to watch every cluster of `config`, with passwords of `keeper`'s where they rotate.
+    /// Must be called on the runtime that will do it.
     ///
     /// # Errors
     /// [`TlsError`] when TLS towards a cluster cannot be set up.
@@ -87,9 +90,11 @@ impl Clusters {
         config: &Config,
         workers: &Arc<[mpsc::UnboundedSender<Message>]>,
         counts: &ClusterCounts,
+        keeper: &Keeper,
     ) -> Result<Self, TlsError> {
         let (workers, counts) = (Arc::clone(workers), counts.clone());
-        let inner = Inner { workers, counts, clusters: BTreeMap::new() };
+        let keeper = keeper.clone();
+        let inner = Inner { workers, counts, keeper, clusters: BTreeMap::new() };
         let clusters = Self { inner: Arc::new(RwLock::new(inner)) };
         clusters.follow(specs(config)?);
         Ok(clusters)
@@ -117,7 +122,8 @@ impl Clusters {
             let (requests, from_console) = mpsc::channel(REQUESTS);
             let (nudges, from_workers) = mpsc::channel(NUDGES);
             let shared = inner.counts.of(&name);
-            let watcher = Watcher::new(spec, Arc::clone(&inner.workers), shared);
+            let watcher =
+                Watcher::new(spec, Arc::clone(&inner.workers), shared, inner.keeper.clone());
             let view = watcher.view();
             tokio::spawn(watcher.run(from_console, from_workers));
             inner.clusters.insert(name, Handle { requests, nudges, view });

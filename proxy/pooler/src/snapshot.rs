@@ -80,6 +80,7 @@ impl Pooler {
                     connected: now - server.opened_at,
                     client: server.session().map_or(0, |session| session.serial),
                     prepared_statements: server.statements.len(),
+                    generation: None,
                 };
                 (server.id, snapshot)
             })
@@ -113,6 +114,7 @@ impl Pooler {
                 _ => Duration::ZERO,
             },
             prepared_statements: session.statements.as_ref().map_or(0, |names| names.len()),
+            generation: None,
         }
     }
 }

@@ -199,6 +199,8 @@ pub struct ClientSnapshot {
     pub wait: Duration,
     /// Prepared statements that it knows.
     pub prepared_statements: usize,
+    /// The generation of the password that it has shown, when that is one that rotates.
+    pub generation: Option<u32>,
 }
 
 /// A server connection as it stands, for `SHOW SERVERS`.
@@ -224,6 +226,8 @@ pub struct ServerSnapshot {
     pub client: u32,
     /// Prepared statements on it.
     pub prepared_statements: usize,
+    /// The generation of the password that it was opened with, when that is one that rotates.
+    pub generation: Option<u32>,
 }
 
 /// Everything that one worker can tell.

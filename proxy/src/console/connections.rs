@@ -27,6 +27,7 @@ pub(super) const CLIENTS: &[Column] = &[
     text("pinned"),
     int("server_pid"),
     int("worker"),
+    int("generation"),
 ];
 
 /// PgBouncer's columns that have a meaning here, then our own.
@@ -43,6 +44,7 @@ pub(super) const SERVERS: &[Column] = &[
     int("remote_pid"),
     int("prepared_statements"),
     int("worker"),
+    int("generation"),
 ];
 
 /// The rows of SHOW CLIENTS.
@@ -73,6 +75,7 @@ pub(super) fn clients(snapshot: &Snapshot) -> Vec<Row> {
             client.pinned.as_str().into(),
             client.server_process_id.into(),
             u32::from(client.worker).into(),
+            generation(client.generation),
         ]
     };
     snapshot.clients().map(row).collect()
@@ -97,9 +100,15 @@ pub(super) fn servers(snapshot: &Snapshot) -> Vec<Row> {
             server.process_id.into(),
             server.prepared_statements.into(),
             u32::from(server.worker).into(),
+            generation(server.generation),
         ]
     };
     snapshot.servers().map(row).collect()
+}
+
+/// Numbered as in SHOW CREDENTIALS.
+fn generation(number: Option<u32>) -> Cell {
+    number.map_or(Cell::Null, Into::into)
 }
 
 fn is_linked(server: &ServerSnapshot) -> bool {

@@ -130,6 +130,7 @@ fn told() -> WorkerSnapshot {
         connected: Duration::from_secs(3),
         wait: Duration::ZERO,
         prepared_statements: 4,
+        generation: Some(3),
     };
     let server = ServerSnapshot {
         worker: 0,
@@ -142,6 +143,7 @@ fn told() -> WorkerSnapshot {
         connected: Duration::from_secs(3),
         client: 7,
         prepared_statements: 4,
+        generation: Some(3),
     };
     WorkerSnapshot { pools: vec![pool], clients: vec![client], servers: vec![server], panics: 0 }
 }

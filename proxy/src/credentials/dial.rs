@@ -11,6 +11,9 @@ use super::server_logins::{NoPassword, Shown};
 use super::{Counted, Keeper};
 use crate::dial::{self, DialError, DialFault, Dialed, Target};
 
+/// What a prober is told that would have to wait.
+const NONE_WORKS: &str = "none that works is known yet";
+
 impl Keeper {
     /// Connects and logs in, with the password that the target has, or with those that are known
     /// of its role, in the order that fits the node. `node` names the place. The
@@ -28,9 +31,7 @@ impl Keeper {
             return dial::dial(target).await.map(|dialed| (dialed, None));
         };
         loop {
-            let (reply, answer) = oneshot::channel();
-            self.tell(Command::Offer(role.clone(), node.into(), reply));
-            let offer = answer.await.unwrap_or_else(|_| Err(shutting_down()));
+            let offer = self.offer(role, node).await;
             let Shown { generation, password } =
                 offer.map_err(|none| explain(target, role, none))?;
             let mut attempt = Attempt::new(self, role, node, generation);
@@ -44,6 +45,43 @@ impl Keeper {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// As [`Self::dial`], for a prober: it does not wait for news of a password for longer than
+    /// `patience`, and for no place, because others wait for what it sees.
+    ///
+    /// # Errors
+    /// As for [`Self::dial`].
+    pub(crate) async fn dial_at_once(
+        &self,
+        target: &Target,
+        node: &str,
+        patience: Duration,
+    ) -> Result<Dialed, DialError> {
+        let Some(role) = &target.role else { return dial::dial(target).await };
+        loop {
+            let offer = timeout(patience, self.offer(role, node)).await;
+            let offer = offer.unwrap_or_else(|_| Err(NoPassword::Unknown(NONE_WORKS.to_owned())));
+            let Shown { generation, password } =
+                offer.map_err(|none| explain(target, role, none))?;
+            let mut attempt = Attempt::new(self, role, node, generation);
+            let with = Target { password: Some(password), ..target.clone() };
+            match dial::dial(&with).await {
+                Ok(dialed) => {
+                    attempt.ended(Outcome::Accepted);
+                    return Ok(dialed);
+                }
+                Err(error) if is_refusal(&error) => attempt.ended(Outcome::Refused(error)),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The password to show to a node, as soon as there is one.
+    async fn offer(&self, role: &str, node: &str) -> Result<Shown, NoPassword> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Command::Offer(role.into(), node.into(), reply));
+        answer.await.unwrap_or_else(|_| Err(shutting_down()))
     }
 
     /// Dials when the node has a place for one more login.

@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::probe::{self, Answer, ProbeFault};
-use crate::dial::{self, DialError, DialFault, Target};
+use crate::credentials::Keeper;
+use crate::dial::{DialError, DialFault, Target};
 use crate::transport::{Broken, Conversation};
 
 /// How a prober asks.
@@ -38,6 +39,7 @@ pub(super) enum Said {
 /// Asks a node until nobody can want it any more.
 pub(super) async fn run(
     node: NodeId,
+    keeper: Keeper,
     mut questions: mpsc::Receiver<Question>,
     said: mpsc::Sender<Said>,
 ) {
@@ -52,7 +54,7 @@ pub(super) async fn run(
             }
         };
         let Some(Question { target, limit, sent_at }) = question else { return };
-        let word = match timeout(limit, ask(&mut open, &target)).await {
+        let word = match timeout(limit, ask(&mut open, &target, &keeper)).await {
             Ok(Ok(answer)) => Said::Answer(node, sent_at, answer),
             Ok(Err(failure)) => Said::Failure(node, failure),
             Err(_) => {
@@ -82,7 +84,11 @@ async fn broken(open: &mut Option<Conversation>) {
 
 /// Asks over the open connection. When that has broken, whatever ended it, the node itself may be
 /// well: a new connection tells.
-async fn ask(open: &mut Option<Conversation>, target: &Target) -> Result<Answer, ProbeFailure> {
+async fn ask(
+    open: &mut Option<Conversation>,
+    target: &Target,
+    keeper: &Keeper,
+) -> Result<Answer, ProbeFailure> {
     if let Some(mut conversation) = open.take() {
         match probe::ask_all(&mut conversation).await {
             Ok(answer) => {
@@ -97,7 +103,7 @@ async fn ask(open: &mut Option<Conversation>, target: &Target) -> Result<Answer,
             Err(_) => {}
         }
     }
-    let mut conversation = dial(target).await?;
+    let mut conversation = dial(target, keeper).await?;
     match probe::ask_all(&mut conversation).await {
         Ok(answer) => {
             *open = Some(conversation);
@@ -112,8 +118,12 @@ async fn ask(open: &mut Option<Conversation>, target: &Target) -> Result<Answer,
     }
 }
 
-async fn dial(target: &Target) -> Result<Conversation, ProbeFailure> {
-    let dialed = Box::pin(dial::dial(target)).await.map_err(|error| dial_failure(&error))?;
+async fn dial(target: &Target, keeper: &Keeper) -> Result<Conversation, ProbeFailure> {
+    let place = format!("{}:{}", target.host, target.port);
+    // A password that is waited for must not look like a node that is down.
+    let patience = target.connect_timeout / 4;
+    let dialed = Box::pin(keeper.dial_at_once(target, &place, patience)).await;
+    let dialed = dialed.map_err(|error| dial_failure(&error))?;
     let mut conversation = Conversation::new(dialed.transport);
     conversation.inbox = dialed.residual;
     Ok(conversation)
@@ -134,7 +144,9 @@ pub(super) fn dial_failure(error: &DialError) -> ProbeFailure {
         DialFault::Timeout(_) => ProbeFailure::TimedOut,
         DialFault::Server(_) => server_failure(error.sqlstate()),
         // It asked for a password that cannot be given: it lives.
-        DialFault::Login(_) => ProbeFailure::Unjudged(error.sqlstate()),
+        DialFault::Login(_) | DialFault::LockedOut { .. } | DialFault::UnknownPassword { .. } => {
+            ProbeFailure::Unjudged(error.sqlstate())
+        }
         fault => ProbeFailure::Unreachable(fault.to_string().into()),
     }
 }

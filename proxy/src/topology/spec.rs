@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgimbal_auth::server_login::CleartextPolicy;
-use pgimbal_config::{ClusterConfig, Config, Host, NodeConfig, Secret, TcpConfig};
+use pgimbal_config::{ClusterConfig, Config, Host, NodeConfig, Secret, SourceConfig, TcpConfig};
 use pgimbal_pooler::topology::{NodeSpec, Options};
 
 use crate::dial::Target;
@@ -42,6 +42,8 @@ pub(crate) struct ClusterSpec {
     pub(crate) user: Box<str>,
     /// Its password.
     pub(crate) password: Option<Secret>,
+    /// The user whose source tells the password, when it rotates.
+    pub(crate) role: Option<Box<str>>,
     /// The database it connects to.
     pub(crate) database: Box<str>,
     /// TLS towards the nodes.
@@ -64,7 +66,10 @@ fn spec(config: &Config, name: &str, cluster: &ClusterConfig) -> Result<ClusterS
         None => NodeSource::Listed(listed(cluster)),
     };
     let user = cluster.probe_user.clone().unwrap_or_default();
-    let own = || config.user(&user).and_then(|user| user.for_server().cloned());
+    let known = config.user(&user);
+    let rotates = cluster.probe_password.is_none()
+        && known.as_ref().is_some_and(|known| known.source() != SourceConfig::Inline);
+    let own = || known.and_then(|known| known.for_server().cloned());
     Ok(ClusterSpec {
         name: name.into(),
         source,
@@ -76,6 +81,7 @@ fn spec(config: &Config, name: &str, cluster: &ClusterConfig) -> Result<ClusterS
         },
         probe_timeout: cluster.probe_timeout,
         state_dir: config.credentials.state_dir.clone(),
+        role: rotates.then(|| user.as_str().into()),
         password: cluster.probe_password.clone().or_else(own),
         database: cluster.probe_database.as_str().into(),
         tls: Arc::new(TlsConnector::new(&cluster.tls)?),
@@ -110,7 +116,7 @@ impl ClusterSpec {
             port,
             database: self.database.clone(),
             user: self.user.clone(),
-            role: None,
+            role: self.role.clone(),
             password: self.password.clone(),
             cleartext: CleartextPolicy::Allow,
             tls: Arc::clone(&self.tls),

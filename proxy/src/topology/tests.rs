@@ -105,6 +105,7 @@ fn spec(nodes: Vec<NodeSpec>) -> ClusterSpec {
         state_dir: None,
         user: "probe".into(),
         password: None,
+        role: None,
         database: "postgres".into(),
         tls: Arc::new(TlsConnector::new(&ServerTls::default()).expect("a connector")),
         tcp: TcpConfig::default(),
@@ -114,7 +115,7 @@ fn spec(nodes: Vec<NodeSpec>) -> ClusterSpec {
 fn clusters(specs: Vec<ClusterSpec>) -> (Clusters, mpsc::UnboundedReceiver<Message>) {
     let (worker, told) = mpsc::unbounded_channel();
     let counts = ClusterCounts::default();
-    let inner = Inner { workers: Arc::from([worker]), counts, clusters: BTreeMap::new() };
+    let inner = Inner { workers: Arc::from([worker]), counts, ..Inner::default() };
     let clusters = Clusters { inner: Arc::new(RwLock::new(inner)) };
     clusters.follow(specs);
     (clusters, told)
@@ -147,7 +148,7 @@ impl Asker {
     fn of(node: &FakeNode) -> Self {
         let (questions, to_answer) = mpsc::channel(1);
         let (words, said) = mpsc::channel(8);
-        tokio::spawn(prober::run(NodeId(0), to_answer, words));
+        tokio::spawn(prober::run(NodeId(0), Keeper::idle(), to_answer, words));
         Self { questions, said, spec: spec(vec![node.spec("a")]) }
     }
 

@@ -19,6 +19,7 @@ use super::names;
 use super::prober::{self, Question, Said};
 use super::spec::{ClusterSpec, NodeSource};
 use super::status::{ClusterStatus, Counts, FailoverStatus, NodeStatus};
+use crate::credentials::Keeper;
 use crate::worker::Message;
 
 /// As many changes of primary are shown as the machine keeps.
@@ -59,6 +60,7 @@ pub(super) struct Watcher {
     spec: ClusterSpec,
     workers: Arc<[mpsc::UnboundedSender<Message>]>,
     shared: Arc<SharedCluster>,
+    keeper: Keeper,
     topology: Topology,
     memory: Option<Memory>,
     stored: Remembered,
@@ -88,6 +90,7 @@ impl Watcher {
         spec: ClusterSpec,
         workers: Arc<[mpsc::UnboundedSender<Message>]>,
         shared: Arc<SharedCluster>,
+        keeper: Keeper,
     ) -> Self {
         let memory = spec.state_dir.as_deref().map(|dir| Memory::new(dir, &spec.name));
         let stored = memory.as_ref().map_or_else(Remembered::default, |memory| {
@@ -105,6 +108,7 @@ impl Watcher {
             spec,
             workers,
             shared,
+            keeper,
             topology,
             memory,
             stored,
@@ -195,11 +199,11 @@ impl Watcher {
                 self.probers.resize(index + 1, None);
                 self.monitor.resize(index + 1, None);
             }
-            let said = self.said.0.clone();
+            let (said, keeper) = (self.said.0.clone(), self.keeper.clone());
             let prober = self.probers[index].get_or_insert_with(|| {
                 // A prober has one question at a time.
                 let (questions, to_answer) = mpsc::channel(1);
-                tokio::spawn(prober::run(node, to_answer, said));
+                tokio::spawn(prober::run(node, keeper, to_answer, said));
                 questions
             });
             if prober.try_send(question).is_err() {

@@ -148,6 +148,7 @@ impl Worker {
             }
         });
         state.set_address(session, guest.address);
+        state.set_generation(session, guest.generation.as_ref().map(Counted::generation));
         drop(state);
         let arriving =
             Arriving { parameters: guest.parameters, pending_output: guest.pending_output };

@@ -142,14 +142,18 @@ impl Worker {
             for client in &mut snapshot.clients {
                 let address = state.addresses.get(client.slot as usize);
                 client.address = address.map(ToString::to_string).unwrap_or_default();
+                let generation = state.generations.get(client.slot as usize);
+                client.generation = generation.copied().flatten();
             }
             snapshot.servers = state
                 .pooler
                 .server_snapshots(now)
                 .into_iter()
                 .map(|(id, mut server)| {
-                    server.address =
-                        state.servers.get(id).map(|io| io.address.to_string()).unwrap_or_default();
+                    if let Some(io) = state.servers.get(id) {
+                        server.address = io.address.to_string();
+                        server.generation = io.generation.as_ref().map(Counted::generation);
+                    }
                     server
                 })
                 .collect();

@@ -37,6 +37,8 @@ pub(super) struct State {
     wakers: Vec<Option<Waker>>,
     /// Where each client comes from, by session slot.
     pub(super) addresses: Vec<Box<str>>,
+    /// The generation of its password that each client has shown, by session slot.
+    pub(super) generations: Vec<Option<u32>>,
 }
 
 impl State {
@@ -55,6 +57,7 @@ impl State {
             cancels: Vec::new(),
             wakers: Vec::new(),
             addresses: Vec::new(),
+            generations: Vec::new(),
         }
     }
 
@@ -85,6 +88,9 @@ impl State {
         if let Some(address) = self.addresses.get_mut(session.index()) {
             *address = Box::default();
         }
+        if let Some(generation) = self.generations.get_mut(session.index()) {
+            *generation = None;
+        }
     }
 
     /// Runs the task of a session.
@@ -100,6 +106,17 @@ impl State {
             self.addresses.resize(session.index() + 1, Box::default());
         }
         self.addresses[session.index()] = address;
+    }
+
+    /// Remembers which generation of its password a client has shown.
+    pub(super) fn set_generation(&mut self, session: SessionId, generation: Option<u32>) {
+        // Most configurations have none, and need no table.
+        if self.generations.len() <= session.index() && generation.is_some() {
+            self.generations.resize(session.index() + 1, None);
+        }
+        if let Some(place) = self.generations.get_mut(session.index()) {
+            *place = generation;
+        }
     }
 
     /// Whether an idle server connection may be used: its end has not come, and nothing that it
