@@ -7,7 +7,7 @@ use pgimbal_tests::Login;
 use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::vault_stand_in::Answer;
 
-use super::{Acted, accepted, counted, credentials, minute, proven, refused, shop};
+use super::{Acted, accepted, counted, credentials, log_in_soon, minute, proven, refused, shop};
 
 #[test]
 fn rotation_5_a_ttl_that_rolls_over_is_no_rotation() {
@@ -41,7 +41,7 @@ fn rotation_6_an_older_answer_is_ignored_while_the_newest_password_works() {
     acted.on_server("second");
     acted.in_vault("second", 10);
     acted.pg.end_backends();
-    let mut client = proxy.log_in(&shop("second"));
+    let mut client = log_in_soon(&proxy, &shop("second"));
     assert_eq!(client.value("select current_user"), "shop");
     let refusals = acted.pg.logged("password authentication failed");
     let fetches = || counted(&proxy, "pgimbal_credential_fetches_total", &[]);
@@ -72,7 +72,7 @@ fn rotation_6_an_older_answer_is_tried_while_the_newest_password_is_refused() {
     acted.on_server("second");
     acted.in_vault("second", 600);
     acted.pg.end_backends();
-    let mut client = proxy.log_in(&shop("second"));
+    let mut client = log_in_soon(&proxy, &shop("second"));
     assert_eq!(client.value("select current_user"), "shop");
     // The new leader's clock is behind: its rotation seems older than the last one.
     acted.on_server("third");
@@ -81,7 +81,7 @@ fn rotation_6_an_older_answer_is_tried_while_the_newest_password_is_refused() {
     let start = Instant::now();
     assert_eq!(client.value("select current_user"), "shop");
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
-    assert_eq!(proxy.log_in(&shop("third")).value("select current_user"), "shop");
+    assert_eq!(log_in_soon(&proxy, &shop("third")).value("select current_user"), "shop");
     acted.in_vault("fourth", 301);
     acted.on_server("fourth");
     acted.pg.end_backends();
