@@ -2,6 +2,7 @@
 //! PostgreSQL alone would have said.
 
 mod copy;
+mod credentials;
 mod failover;
 mod limits;
 mod linking;

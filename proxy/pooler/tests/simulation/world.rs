@@ -373,7 +373,7 @@ pub(crate) fn resolved(shape: &Shape) -> ResolvedPool {
         port: 5432,
         dbname: "db".into(),
         user: "user".into(),
-        login: ServerPassword::Fixed(None),
+        login: ServerPassword::Role("user".into()),
         cluster: shape.cluster.clone(),
         route: Route::Primary,
         tls: Default::default(),
