@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pgimbal_tests::certificates::Certificates;
 use pgimbal_tests::pgimbal::{program, undisturbed};
+use pgimbal_tests::port::free_port;
 use pgimbal_tests::process::directory;
 use pgimbal_tests::program::run;
 use pgimbal_tests::vault::{Passwords, reads};
@@ -128,6 +129,33 @@ fn check_says_what_vault_lacks() {
     let (code, said) = check(&config(&pg, &vault.table(&token), &["shop"]), &secrets);
     assert_eq!(code, Some(1), "{said}");
     says(&said, &["vault main", "sealed", "unseal it"]);
+}
+
+#[test]
+fn check_tries_each_password_on_each_node() {
+    let pg = Postgres::start();
+    pg.run("create role shop login");
+    let vault = Vault::before(&pg);
+    vault.static_role("shop", 3600);
+    let secrets = secrets(&vault, &["shop"]);
+    let gone = free_port();
+    let node = |name: &str, port: u16| {
+        format!("[clusters.c.nodes.{name}]\nhost = \"127.0.0.1\"\nport = {port}\n")
+    };
+    let text = format!(
+        "[databases.app]\ncluster = \"c\"\n{}[users.shop]\nvault_role = \"shop\"\n\
+         [clusters.c]\nprobe_user = \"shop\"\n{}{}",
+        vault.table(&vault.reader()),
+        node("a", pg.port),
+        node("b", gone),
+    );
+    let (code, said) = check(&text, &secrets);
+    assert_eq!(code, Some(1), "{said}");
+    let place = |name: &str, port: u16| format!("user shop, node {name} (127.0.0.1:{port})");
+    says(&said, &[&place("a", pg.port), ": ok (PostgreSQL"]);
+    says(&said, &[&place("b", gone), "Connection refused"]);
+    // The prober's password comes from Vault too.
+    says(&said, &["cluster c, node a", "primary, timeline 1"]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod history;
 mod load;
 mod logins;
 mod many;
+mod moving;
 mod nodes;
 mod odd_answers;
 mod sealed;

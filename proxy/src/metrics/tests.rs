@@ -7,6 +7,7 @@ use pgimbal_wire::error::SqlState;
 
 use super::*;
 use crate::collect::{LoginResult, ProcessStats, Snapshot};
+use crate::credentials::{CredentialStatus, CredentialsStatus, GenerationStatus};
 use crate::topology::ClusterStatus;
 
 /// A page read back as Prometheus reads it: every sample by its family and labels.
@@ -186,4 +187,48 @@ fn failover_clusters_and_nodes_read_back() {
     assert_eq!(sample(&samples, "pgimbal_failover_rerun_total", &cluster), 3.0);
     assert_eq!(sample(&samples, "pgimbal_failover_failed_total", &cluster), 2.0);
     assert_eq!(sample(&samples, "pgimbal_failover_outcome_unknown_total", &cluster), 1.0);
+}
+
+#[test]
+fn credentials_read_back_by_user_and_node() {
+    let generation = |number, age| GenerationStatus {
+        number,
+        age: Duration::from_secs(age),
+        clients: 0,
+        servers: 0,
+    };
+    let user = CredentialStatus {
+        user: "app".to_owned(),
+        source: "vault",
+        place: "vault main, role app".to_owned(),
+        next_rotation: Some(Duration::from_secs(40)),
+        last_fetch: None,
+        last_result: "sealed",
+        stale: Duration::from_secs(9),
+        generations: vec![generation(7, 20), generation(6, 80)],
+        nodes: vec![("a".to_owned(), true), ("b".to_owned(), false)],
+        logins: [5, 4, 3, 2],
+    };
+    let mut credentials = CredentialsStatus { users: vec![user], ..Default::default() };
+    credentials.fetches.results.insert(("vault", "sealed"), 3);
+    credentials.fetches.count = 3;
+    credentials.fetches.time = Duration::from_millis(1500);
+    let samples = read_back(&render(&Snapshot { credentials, ..snapshot(vec![]) }));
+    let of = [("user", "app")];
+    assert_eq!(sample(&samples, "pgimbal_credential_age_seconds", &of), 20.0);
+    assert_eq!(sample(&samples, "pgimbal_credential_next_rotation_seconds", &of), 40.0);
+    assert_eq!(sample(&samples, "pgimbal_credential_stale_seconds", &of), 9.0);
+    for (node, refuses) in [("a", 1.0), ("b", 0.0)] {
+        let labels = [of[0], ("node", node)];
+        let name = "pgimbal_credential_no_password_works";
+        assert_eq!(sample(&samples, name, &labels), refuses);
+    }
+    for (standing, count) in [("newest", 5.0), ("previous", 4.0), ("older", 3.0), ("also", 2.0)] {
+        let labels = [of[0], ("generation", standing)];
+        assert_eq!(sample(&samples, "pgimbal_credential_logins_total", &labels), count);
+    }
+    let result = [("source", "vault"), ("result", "sealed")];
+    assert_eq!(sample(&samples, "pgimbal_credential_fetches_total", &result), 3.0);
+    assert_eq!(sample(&samples, "pgimbal_credential_fetch_seconds_count", &[]), 3.0);
+    assert_eq!(sample(&samples, "pgimbal_credential_fetch_seconds_sum", &[]), 1.5);
 }
