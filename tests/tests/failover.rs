@@ -5,6 +5,7 @@ mod disasters;
 mod dns;
 mod figures;
 mod reads;
+mod rotation;
 mod rows;
 mod scene;
 mod topology;
