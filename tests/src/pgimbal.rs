@@ -48,7 +48,7 @@ impl Config {
     }
 
     /// The same without a server.
-    pub(crate) fn to_nowhere() -> Self {
+    pub fn to_nowhere() -> Self {
         let mut config = Self {
             keys: Vec::new(),
             server: Vec::new(),

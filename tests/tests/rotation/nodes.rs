@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pgimbal_tests::pgimbal::Config;
+use pgimbal_tests::process::directory;
 use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::{Cluster, Login, Pgimbal, Vault};
 
@@ -60,4 +61,39 @@ fn rotation_8_a_replica_that_has_not_replayed_the_new_password() {
     });
     replica.run("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'shop'");
     reads(&proxy, &second);
+}
+
+#[test]
+fn rotation_10_a_probers_own_password_changes_and_its_node_is_written_to_throughout() {
+    let cluster = Cluster::start(0);
+    let node = &cluster.nodes[0];
+    node.run("create role watch login password 'first'; grant pg_monitor to watch");
+    let folder = directory("watch");
+    let file = folder.join("password");
+    std::fs::write(&file, "first").expect("a file");
+    let tables = format!(
+        "[clusters.c]\nprobe_user = \"watch\"\nprobe_database = \"app\"\n\
+         probe_interval = \"200ms\"\n[clusters.c.nodes.a]\nhost = \"{}\"\nport = {}\n\
+         [users.watch]\npassword_file = \"{}\"\n",
+        node.host,
+        node.port,
+        file.display()
+    );
+    let proxy = Config::to_nowhere().server("cluster", "\"c\"").tables(&tables).start();
+    let state = || {
+        let row = proxy.console("show nodes").remove(0);
+        row.into_iter().find(|(name, _)| name == "state").expect("a state").1
+    };
+    eventually("the prober logs in with what the file says", SOON, || state() == "primary");
+    let mut client = proxy.log_in(&Login::new("app", "app", "app-secret"));
+    node.run("create table written (id int); grant all on written to app");
+
+    node.run("alter role watch password 'second'");
+    node.run("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'watch'");
+    eventually("nothing new is believed of it", SOON, || state() == "unjudged");
+    client.ok("insert into written values (1)");
+    std::fs::write(&file, "second").expect("a file");
+    eventually("the new password is taken", SOON, || state() == "primary");
+    client.ok("insert into written values (2)");
+    assert_eq!(client.value("select count(*) from written"), "2");
 }

@@ -1,5 +1,6 @@
 //! What people see of it: `SHOW CREDENTIALS`, `REFRESH`, metrics, and never a secret.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pgimbal_tests::Passwords;
@@ -40,6 +41,16 @@ fn show_credentials_tells_who_uses_which_generation() {
         clients == ["1", "2"]
     });
     let rows = credentials(&proxy, "shop");
+    let mut shown: Vec<String> = proxy
+        .console("show clients")
+        .into_iter()
+        .map(|row| row.into_iter().collect::<BTreeMap<_, _>>())
+        .filter(|row| row["user"] == "shop")
+        .map(|row| row["generation"].clone())
+        .collect();
+    shown.sort();
+    let (old_number, new_number) = (&rows[1]["generation"], &rows[0]["generation"]);
+    assert_eq!(shown.iter().collect::<Vec<_>>(), [old_number, old_number, new_number]);
     let newest = &rows[0];
     assert_eq!(newest["source"], "vault", "{newest:?}");
     assert!(newest["role"].contains("shop"), "{newest:?}");
