@@ -133,7 +133,9 @@ impl UserConfig {
             return Some(self.clone());
         }
         let odd = |c: char| c.is_control() || matches!(c, '/' | '\\' | '?' | '#' | '%');
-        if user.is_empty() || user == "." || user == ".." || user.contains(odd) {
+        // `..data` is where Kubernetes keeps the whole of a mount.
+        let above = user == "." || user.starts_with("..");
+        if user.is_empty() || above || user.contains(odd) {
             return None;
         }
         let fill = |text: &String| text.replace(PLACEHOLDER, user);
@@ -199,7 +201,9 @@ mod tests {
         let named = rule.named("ann").expect("a plain name");
         let role = SourceConfig::Vault { vault: String::new(), role: "app-ann".into() };
         assert_eq!(named.source(), role);
-        for name in ["", ".", "..", "../x", "a/b", "a\\b", "a\0", "a?b", "a#b", "a%2fb", "a\nb"] {
+        for name in
+            ["", ".", "..", "..data", "../x", "a/b", "a\\b", "a\0", "a?b", "a#b", "a%2fb", "a\nb"]
+        {
             assert_eq!(rule.named(name), None, "{name:?}");
         }
         let file = UserConfig { password_file: Some("/s/{user}/p".into()), ..Default::default() };
