@@ -172,11 +172,17 @@ fn answer_owed(session: &mut Session, server: &mut Server, pool: &mut Pool, plan
         plan.make_for_client(|out| encode::ready_for_query(out, status));
     }
     if server.since_ready.segment_open {
+        if !told {
+            count(pool, |shared| &shared.failed);
+        }
         skip_rest(session, server, pool, plan, in_transaction && told);
         // Up to Sync the client is told nothing more.
         told = true;
     }
     if in_transaction {
+        if !told {
+            count(pool, |shared| &shared.failed);
+        }
         session.offline = Some(Box::new(Offline::lost((!told).then_some(error))));
     }
 }

@@ -216,6 +216,7 @@ fn failover_inside_a_transaction_the_error_comes_once_until_rollback() {
     assert!(next[0].starts_with("E 25P02") && next[1] == "Z E", "{next:?}");
     assert_eq!(world.say(0, &m::query("rollback")), ["C ROLLBACK", "Z I"]);
     assert_eq!(world.say(0, &m::query("select 'c0.2'"))[1], "D c0.2");
+    assert_eq!(world.failed(), 1, "it is counted although it was told later");
 }
 
 #[test]

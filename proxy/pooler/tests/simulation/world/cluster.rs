@@ -116,6 +116,11 @@ impl World {
         self.shared.cluster.as_ref().map_or(0, |cluster| cluster.rerun.load(Relaxed))
     }
 
+    /// How often a client was or will be told an error because of a node's end.
+    pub(crate) fn failed(&self) -> u64 {
+        self.shared.cluster.as_ref().map_or(0, |cluster| cluster.failed.load(Relaxed))
+    }
+
     /// The operator sends this pool's clients elsewhere.
     pub(crate) fn set_route(&mut self, route: Route) {
         let mut config = resolved(&self.shape);
