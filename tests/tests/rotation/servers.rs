@@ -14,8 +14,7 @@ use super::{Acted, credentials, eventually_accepted, log_in_soon, minute, proven
 #[test]
 fn rotation_14_connections_from_before_keep_working_and_are_replaced_between_transactions() {
     let acted = Acted::new("first");
-    let proxy =
-        proven(acted.config().set("pool_size", 3).set("server_lifetime", "\"2s\""), "first");
+    let proxy = proven(acted.config().set("pool_size", 3), "first");
     let mut clients: Vec<WireClient> = (0..3).map(|_| proxy.log_in(&shop("first"))).collect();
     for client in &mut clients {
         client.ok("begin");
