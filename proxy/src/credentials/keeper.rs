@@ -30,6 +30,8 @@ const STRANGERS: Bucket = Bucket::new(100, Duration::from_millis(100));
 const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 /// Such names that are remembered.
 const MAX_UNKNOWN: usize = 10_000;
+/// Names that only a rule knows and that are kept while their source is away: each is asked about.
+const MAX_AWAITED: usize = 100;
 /// The task looks around this often, whatever happens.
 const IDLE: Duration = Duration::from_secs(60);
 

@@ -215,7 +215,8 @@ impl Role {
     /// Whether its password should be known by now and is not, and that may pass.
     pub(super) fn is_dark(&self) -> bool {
         let none = self.rotation.newest().is_none() || self.ledger.generations().next().is_none();
-        self.is_listed && none && self.silence.as_ref().is_none_or(is_away)
+        let is_awaited = self.is_listed || self.deriving > 0;
+        none && self.silence.as_ref().map_or(is_awaited, is_away)
     }
 
     /// A user of another name in the answer.
@@ -257,7 +258,7 @@ impl Role {
 
 /// Whether the source itself is away, and not only what it should say: a file that somebody forgot
 /// must not hold up all who mistype a password.
-fn is_away(error: &SourceError) -> bool {
+pub(super) fn is_away(error: &SourceError) -> bool {
     let file = matches!(error, SourceError::MissingFile { .. } | SourceError::HalfWritten { .. });
     error.is_transient() && !file
 }

@@ -120,3 +120,25 @@ fn rotation_7_without_the_cache_a_client_is_told_in_the_end() {
     // Others are not concerned.
     drop(proxy.log_in(&pgimbal_tests::Login::new("scram", "app", "scram-secret")));
 }
+
+#[test]
+fn rotation_7_a_user_of_a_rule_is_held_too() {
+    let stage = Stage::by_hand();
+    let first = stage.password();
+    let table = stage.vault.table(&stage.vault.reader());
+    let config = Config::before(&stage.pg).set("auth_type", "\"scram-sha-256\"");
+    let config = config.tables(&format!("{table}poll_interval = \"1s\"\n"));
+    stage.vault.seal();
+    let proxy = config.tables("[users.\"*\"]\nvault_role = \"{user}\"\n").start();
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| proxy.log_in(&shop(&first)).value("select current_user"));
+        eventually("it is asked about", SOON, || {
+            credentials(&proxy, "shop").first().is_some_and(|row| row["last_result"] == "sealed")
+        });
+        stage.vault.unseal();
+        assert_eq!(client.join().expect("a client"), "shop");
+    });
+    eventually("a stranger is refused as ever", SOON, || {
+        super::refused(&proxy, &pgimbal_tests::Login::new("nobody", "app", "any")).code == "28P01"
+    });
+}

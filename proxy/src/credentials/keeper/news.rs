@@ -9,7 +9,8 @@ use pgimbal_pooler::credential::CredentialNews;
 use super::super::derive::Derived;
 use super::super::fetch::{self, Fetched};
 use super::super::logs;
-use super::{MAX_UNKNOWN, Outcome, Task, UNKNOWN_FOR, moment, tell};
+use super::super::role::{Role, is_away};
+use super::{MAX_AWAITED, MAX_UNKNOWN, Outcome, Task, UNKNOWN_FOR, moment, tell};
 
 impl Task {
     pub(super) fn fetched(&mut self, fetched: Fetched) {
@@ -60,14 +61,23 @@ impl Task {
                 if role.silence.as_ref().map(label) != Some(label(&error)) && role.is_listed {
                     logs::silent(&name, &error, known);
                 }
+                let away = is_away(&error);
                 role.silence = Some(error);
-                if !role.is_listed && !known {
+                let kept = role.is_listed || known || away && self.has_room_for_unknown();
+                if !kept {
                     return self.forget(&name, now.instant);
                 }
             }
         }
+        let Some(role) = self.roles.get_mut(&name) else { return };
         role.serve(now.instant);
         role.settle(now.instant);
+    }
+
+    /// Whether one more name that may be anybody's is kept until its source is back.
+    fn has_room_for_unknown(&self) -> bool {
+        let unknown = |role: &&Role| !role.is_listed && role.rotation.newest().is_none();
+        self.roles.values().filter(unknown).count() <= MAX_AWAITED
     }
 
     /// A name that only a rule knew, and its source does not.
