@@ -53,7 +53,8 @@ impl Ledger {
     }
 
     /// A generation is the newest from now on; the others retire. One that was known by its
-    /// verifier only is the same one.
+    /// verifier only is the same one. Keys that come later than those of a newer generation take
+    /// their place behind it.
     pub fn learn(
         &mut self,
         number: u32,
@@ -62,11 +63,19 @@ impl Ledger {
         now: SystemTime,
     ) {
         let known = self.entries.iter().position(|entry| entry.is_of(&keys));
-        let first_seen = known.map_or(now, |index| self.entries.remove(index).first_seen);
-        for entry in &mut self.entries {
+        let known = known.map(|index| self.entries.remove(index));
+        let first_seen = known.as_ref().map_or(now, |entry| entry.first_seen);
+        let newer = self.entries.iter().position(|entry| entry.number > number);
+        let born = rotated_at.unwrap_or(first_seen);
+        if newer.is_some() && self.revoked_before.is_some_and(|limit| born < limit) {
+            return;
+        }
+        let place = newer.unwrap_or(self.entries.len());
+        for entry in &mut self.entries[..place] {
             entry.retired_at.get_or_insert(now);
         }
-        self.entries.push(Entry { number, rotated_at, keys, first_seen, retired_at: None });
+        let retired_at = newer.map(|_| known.and_then(|entry| entry.retired_at).unwrap_or(now));
+        self.entries.insert(place, Entry { number, rotated_at, keys, first_seen, retired_at });
     }
 
     /// Drops all generations but the newest, for good.

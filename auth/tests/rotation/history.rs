@@ -55,6 +55,21 @@ fn rotation_2_the_grace_ends_by_count_and_by_age() {
 }
 
 #[test]
+fn rotation_11_keys_that_come_late_do_not_make_a_generation_the_newest() {
+    let mut ledger = Ledger::new(salting(), None);
+    for number in [1, 3, 2] {
+        learn(&mut ledger, number, u64::from(number));
+    }
+    assert_eq!(numbers(&ledger), [3, 2, 1]);
+    ledger.revoke_old();
+    assert_eq!(numbers(&ledger), [3]);
+    learn(&mut ledger, 2, 2);
+    assert_eq!(numbers(&ledger), [3], "what was revoked stays so, however late its keys come");
+    learn(&mut ledger, 4, 4);
+    assert_eq!(numbers(&ledger), [4, 3]);
+}
+
+#[test]
 fn rotation_2_a_revoked_generation_never_returns() {
     let mut ledger = Ledger::new(salting(), None);
     (1..=3).for_each(|number| learn(&mut ledger, number, u64::from(number)));

@@ -354,7 +354,14 @@ impl Task {
             let Some(user) = self.config.user(&name) else { continue };
             let source = self.sources.of_user(&name, &user);
             if let (Some(role), Some(source)) = (self.roles.get_mut(&name), source) {
-                role.reconfigure(&self.config, &user, Arc::clone(&source));
+                let setting = Setting {
+                    config: &self.config,
+                    user: &user,
+                    salts: &self.salts,
+                    source: Arc::clone(&source),
+                    record: None,
+                };
+                self.derivations.add_all(role.reconfigure(setting, Instant::now()));
                 let account = role.account(self.config.clients.auth_type);
                 self.shared.publish(&name, account);
                 self.follow_changes(&name, &source);

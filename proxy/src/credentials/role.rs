@@ -66,10 +66,7 @@ pub(super) struct Role {
 impl Role {
     pub(super) fn new(name: &str, setting: Setting<'_>, now: Instant) -> Self {
         let Setting { config, user, salts, source, record } = setting;
-        let own = Salting::of_user(name, user.accept_also.iter(), salts);
-        let own = own.unwrap_or_else(|_| Salting::of_key(name, salts));
-        let also = user.accept_also.as_ref().map(|also| LoginKeys::derive(name, also, &own));
-        let also = also.and_then(Result::ok);
+        let (own, also) = also(name, user, salts);
         let ledger = match record {
             Some(record) => Ledger::of_record(record, Some(own), also),
             None => Ledger::new(own, also),
@@ -95,20 +92,22 @@ impl Role {
         }
     }
 
-    /// The configuration has changed.
-    pub(super) fn reconfigure(
-        &mut self,
-        config: &Config,
-        user: &UserConfig,
-        source: Arc<dyn Source>,
-    ) {
+    /// The configuration has changed. Verifiers that must be made anew are in the answer.
+    pub(super) fn reconfigure(&mut self, setting: Setting<'_>, now: Instant) -> Vec<Order> {
+        let Setting { config, user, salts, source, .. } = setting;
         self.grace = grace::grace(config, user);
         self.source = source;
         self.rotation.schedule.set_poll(grace::poll_interval(config, user));
-        let salting = self.ledger.salting().clone();
-        let also = user.accept_also.as_ref();
-        let also = also.and_then(|also| LoginKeys::derive(&self.name, also, &salting).ok());
-        self.ledger.set_also(also);
+        let (salting, also) = also(&self.name, user, salts);
+        if salting == *self.ledger.salting() {
+            self.ledger.set_also(also);
+            return Vec::new();
+        }
+        // A client is shown one salt for all passwords, and a verifier brings its own.
+        let mut accepted: Vec<u32> = self.ledger.generations().map(|(number, _)| number).collect();
+        accepted.sort_unstable();
+        self.ledger = Ledger::of_record(&self.ledger.record(), Some(salting), also);
+        accepted.into_iter().filter_map(|number| self.order(number, now)).collect()
     }
 
     /// The verifier of a generation, to be made.
@@ -261,4 +260,12 @@ impl Role {
 pub(super) fn is_away(error: &SourceError) -> bool {
     let file = matches!(error, SourceError::MissingFile { .. } | SourceError::HalfWritten { .. });
     error.is_transient() && !file
+}
+
+/// The salting of a user, and the keys of what is accepted beside all generations.
+fn also(name: &str, user: &UserConfig, salts: &SaltKey) -> (Salting, Option<LoginKeys>) {
+    let salting = Salting::of_user(name, user.accept_also.iter(), salts);
+    let salting = salting.unwrap_or_else(|_| Salting::of_key(name, salts));
+    let also = user.accept_also.as_ref().map(|also| LoginKeys::derive(name, also, &salting));
+    (salting, also.and_then(Result::ok))
 }

@@ -5,7 +5,8 @@ use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::wire_client::WireClient;
 
 use super::{
-    Stage, admin, counted, credentials, eventually_accepted, log_in_soon, proven, refused, shop,
+    Stage, accepted, admin, counted, credentials, eventually_accepted, log_in_soon, proven,
+    refused, shop,
 };
 
 /// The ways a client may prove its password.
@@ -122,6 +123,30 @@ fn rotation_1_one_more_old_password_is_accepted_beside_vaults() {
             drop(works(&proxy, password));
         }
     }
+}
+
+#[test]
+fn rotation_1_a_reload_adds_and_drops_the_old_password_and_its_salt() {
+    let stage = Stage::by_hand();
+    stage.pg.run("create role old login password 'from-elsewhere'");
+    let verifier = stage.pg.value("select rolpassword from pg_authid where rolname = 'old'");
+    let first = stage.password();
+    let mut proxy = stage.config().start();
+    drop(works(&proxy, &first));
+    let second = stage.rotate();
+    eventually_accepted(&proxy, 2);
+    let enters = |proxy: &Pgimbal, password: &str| proxy.connect().log_in(&shop(password)).is_ok();
+    proxy.reload(stage.config().tables(&format!("accept_also = '{verifier}'\n")));
+    for password in ["from-elsewhere", &second, &first] {
+        let what = format!("{password} is accepted with the verifier's salt");
+        eventually(&what, SOON, || enters(&proxy, password));
+    }
+    proxy.reload(stage.config());
+    eventually("it is accepted no more", SOON, || !enters(&proxy, "from-elsewhere"));
+    for password in [&second, &first] {
+        eventually("the others still are", SOON, || enters(&proxy, password));
+    }
+    assert_eq!(accepted(&proxy, "shop"), 2);
 }
 
 #[test]
