@@ -166,6 +166,12 @@ fn command(text: &str) -> Result<Command, Fault> {
     }
 }
 
+/// A name as it is written, without the quotes that SQL would need around it.
+pub(super) fn name(word: &str) -> Box<str> {
+    let bare = word.strip_prefix('"').and_then(|word| word.strip_suffix('"'));
+    bare.unwrap_or(word).into()
+}
+
 fn show(table: &str) -> Option<Command> {
     Some(Command::Show(match table {
         "CLIENTS" => Show::Clients,

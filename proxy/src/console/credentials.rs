@@ -6,6 +6,7 @@ use pgimbal_wire::error::{Severity, SqlState};
 use tracing::info;
 
 use super::answer::{Cell, Column, Fault, Row, int, notice, text};
+use super::command::name;
 use super::connections::moment;
 use crate::credentials::{CredentialStatus, CredentialsStatus, Keeper, UnknownRole};
 
@@ -74,11 +75,7 @@ pub(super) enum CredentialCommand {
 /// The command in `text`, if it is one of these. Names are taken as they are written.
 pub(super) fn parse(text: &str) -> Option<CredentialCommand> {
     let words: Vec<&str> = text.split_whitespace().collect();
-    let is = |word: &str, keyword: &str| word.eq_ignore_ascii_case(keyword);
-    let name = |word: &str| {
-        let bare = word.strip_prefix('"').and_then(|word| word.strip_suffix('"'));
-        Box::from(bare.unwrap_or(word))
-    };
+    let is = str::eq_ignore_ascii_case;
     match words.as_slice() {
         [revoke, old, user] if is(revoke, "REVOKE") && is(old, "OLD") => {
             Some(CredentialCommand::RevokeOld(name(user)))
