@@ -11,7 +11,7 @@ use pgimbal_pooler::topology::{
 
 use super::{prepare_and_run, segment};
 use crate::message as m;
-use crate::world::{Shape, Troubles, World, pool};
+use crate::world::{World, pool};
 
 const LOST: &str = "E 57P01 the server connection was lost, and what it ran is rolled back";
 const UNKNOWN: &str =
@@ -47,24 +47,8 @@ fn desk(size: u32) -> World {
 fn desk_with(size: u32, change: impl FnOnce(&mut ClusterConfig)) -> World {
     let mut config = ClusterConfig::default();
     change(&mut config);
-    let troubles = Troubles {
-        kills: false,
-        vanishings: false,
-        cancels: true,
-        dial_failures: false,
-        failovers: false,
-    };
-    let shape = Shape {
-        workers: 1,
-        clients: 10,
-        steps: 1,
-        pool: pool(size),
-        max_pinned: 100,
-        chunk: 1,
-        troubles,
-        cluster: Some(ResolvedCluster { name: "main".into(), config: Arc::new(config) }),
-    };
-    let mut world = World::desk_of(shape);
+    let cluster = ResolvedCluster { name: "main".into(), config: Arc::new(config) };
+    let mut world = World::desk_before(pool(size), Some(cluster));
     world.see(view(1, Some(0), [NodeState::Primary, NodeState::Replica]));
     world
 }

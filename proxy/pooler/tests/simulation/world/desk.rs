@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgimbal_config::PoolConfig;
+use pgimbal_config::{PoolConfig, ResolvedCluster};
 use pgimbal_pooler::server::{Server, ServerState};
 use pgimbal_pooler::session::{Presence, Session};
 
@@ -12,6 +12,11 @@ use crate::client::{Client, Stage};
 impl World {
     /// One worker, a pool, and clients 0 to 9, of whom nobody is there yet.
     pub(crate) fn desk(pool: PoolConfig) -> Self {
+        Self::desk_before(pool, None)
+    }
+
+    /// The same before a cluster.
+    pub(crate) fn desk_before(pool: PoolConfig, cluster: Option<ResolvedCluster>) -> Self {
         let troubles = Troubles {
             kills: false,
             vanishings: false,
@@ -27,7 +32,7 @@ impl World {
             max_pinned: 100,
             chunk: 1,
             troubles,
-            cluster: None,
+            cluster,
         };
         Self::desk_of(shape)
     }
