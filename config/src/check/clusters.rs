@@ -31,6 +31,13 @@ pub(super) fn check(config: &Config, found: &mut Findings<'_>) {
             }
         }
     }
+    if config.databases.values().any(|database| database.cluster.is_some()) {
+        return;
+    }
+    for (name, _) in config.users.iter().filter(|(_, user)| user.route == Some(Route::Replica)) {
+        let cause = "no database has a cluster: only a cluster has replicas";
+        found.add(&format!("users.{name}.route"), Some("\"replica\"".to_owned()), cause);
+    }
 }
 
 fn nodes(config: &Config, cluster: &ClusterConfig, path: &str, found: &mut Findings<'_>) {

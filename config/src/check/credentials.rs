@@ -81,6 +81,16 @@ fn source(user: &UserConfig, path: &str, found: &mut Findings<'_>) {
     if user.vault.is_some() && user.vault_role.is_none() {
         found.add(&format!("{path}.vault"), None, "needs vault_role beside it");
     }
+    for (key, is_given) in [
+        ("grace_generations", user.grace_generations.is_some()),
+        ("grace_age", user.grace_age.is_some()),
+    ] {
+        if is_given && user.source() == SourceConfig::Inline {
+            let cause = "would not be used: a password in the configuration does not rotate; \
+                         accept_also takes an old one";
+            found.add(&format!("{path}.{key}"), None, cause);
+        }
+    }
 }
 
 fn which_vault(config: &Config, user: &UserConfig, path: &str, found: &mut Findings<'_>) {
@@ -130,6 +140,7 @@ fn login(vault: &VaultConfig, path: &str, found: &mut Findings<'_>) {
         let value = format!("\"{}\"", vault.login.as_str());
         found.add(&format!("{path}.login"), Some(value), format!("needs {needs} beside it"));
     }
+    unused(vault, path, found);
     if vault.secret_id.is_some() && vault.secret_id_file.is_some() {
         let cause = "secret_id is given too: only one of them can be meant";
         found.add(&format!("{path}.secret_id_file"), None, cause);
@@ -152,6 +163,28 @@ fn login(vault: &VaultConfig, path: &str, found: &mut Findings<'_>) {
                 found.add(&format!("{path}.{key}"), None, cause);
             }
             pem(file, holds, &format!("{path}.{key}"), found);
+        }
+    }
+}
+
+/// What another way to log in would need.
+fn unused(vault: &VaultConfig, path: &str, found: &mut Findings<'_>) {
+    use VaultLogin::{AppRole, Kubernetes, Token, TokenFile};
+    let jwt_file = found.origins.is_set(&format!("{path}.kubernetes_jwt_file"));
+    let keys: [(&str, bool, &[VaultLogin]); 8] = [
+        ("login_mount", vault.login_mount.is_some(), &[AppRole, Kubernetes]),
+        ("token", vault.token.is_some(), &[Token]),
+        ("token_file", vault.token_file.is_some(), &[TokenFile]),
+        ("role_id", vault.role_id.is_some(), &[AppRole]),
+        ("secret_id", vault.secret_id.is_some(), &[AppRole]),
+        ("secret_id_file", vault.secret_id_file.is_some(), &[AppRole]),
+        ("kubernetes_role", vault.kubernetes_role.is_some(), &[Kubernetes]),
+        ("kubernetes_jwt_file", jwt_file, &[Kubernetes]),
+    ];
+    for (key, is_given, logins) in keys {
+        if is_given && !logins.contains(&vault.login) {
+            let cause = format!("would not be used: login is \"{}\"", vault.login.as_str());
+            found.add(&format!("{path}.{key}"), None, cause);
         }
     }
 }

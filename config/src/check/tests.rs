@@ -177,12 +177,14 @@ fn sources_of_passwords() {
     accepted(&bob("vault_role = 'bob'"));
     accepted(&bob("vault_role = 'bob'\nvault = 'main'\naccept_also = 'old'"));
     accepted(&format!("{VAULT}[users.'*']\nvault_role = 'app-{{user}}'"));
-    accepted("[users.bob]\npassword_file = '/run/secrets/bob'");
+    accepted("[users.bob]\npassword_file = '/run/secrets/bob'\ngrace_age = '1h'");
     for (lines, key, cause) in [
         ("password = 'p'\nvault_role = 'bob'", "users.bob.vault_role", "password is given too"),
         ("password_file = '/p'\npassword_env = 'P'", "users.bob.password_env", "password_file"),
         ("vault_role = 'b'\nserver_password = 'p'", "users.bob.server_password", "vault_role says"),
         ("vault = 'main'\npassword = 'p'", "users.bob.vault", "needs vault_role"),
+        ("password = 'p'\ngrace_generations = 5", "users.bob.grace_generations", "not rotate"),
+        ("password = 'p'\ngrace_age = 'off'", "users.bob.grace_age", "accept_also"),
         ("vault_role = 'b'\nvault = 'other'", "users.bob.vault", "no [vaults] entry"),
         (
             "password = 'p'\naccept_also = 'md5d41d8cd98f00b204e9800998ecf8427e'",
@@ -245,6 +247,31 @@ fn logins_at_a_vault() {
 }
 
 #[test]
+fn what_another_login_needs_is_not_taken_in_silence() {
+    const TOKEN: &str = "token = 't'\n";
+    const FILE: &str = "login = 'token_file'\ntoken_file = '/t'\n";
+    const APPROLE: &str = "login = 'approle'\nrole_id = 'r'\nsecret_id = 's'\n";
+    const KUBERNETES: &str = "login = 'kubernetes'\nkubernetes_role = 'k'\n";
+    for (login, key) in [
+        (APPROLE, "token"),
+        (KUBERNETES, "token_file"),
+        (TOKEN, "login_mount"),
+        (FILE, "login_mount"),
+        (TOKEN, "role_id"),
+        (KUBERNETES, "secret_id"),
+        (FILE, "secret_id_file"),
+        (APPROLE, "kubernetes_role"),
+        (APPROLE, "kubernetes_jwt_file"),
+    ] {
+        let text = format!("[vaults.v]\n{login}{key} = '/hunter2'");
+        refused(&text, &format!("vaults.v.{key}"), "would not be used: login is");
+    }
+    let own = "login_mount = 'm'\nkubernetes_jwt_file = '/jwt'";
+    accepted(&format!("[vaults.v]\n{KUBERNETES}{own}"));
+    accepted(&format!("[vaults.v]\n{APPROLE}login_mount = 'm'"));
+}
+
+#[test]
 fn what_is_kept_needs_a_place() {
     refused("credential_history = 'file'", "credential_history", "needs state_dir");
     refused("password_cache = true", "password_cache", "needs state_dir");
@@ -270,6 +297,9 @@ fn clusters_and_their_nodes() {
     refused(&with("port = 1"), "databases.db.port", "the cluster says");
     refused("[databases.db]\ncluster = 'none'", "databases.db.cluster", "no [clusters] entry");
     refused("[databases.db]\nroute = 'replica'", "databases.db.route", "needs cluster");
+    let reader = "[users.bob]\npassword = 'p'\nroute = 'replica'";
+    refused(reader, "users.bob.route", "no database has a cluster");
+    accepted(&with(reader));
     refused(&format!("{probe}port = 1\n{NODE}"), "clusters.c.port", "belongs to dns");
     accepted(&cluster("probe_user = 'ann'\ndns = 'pg.example'\nport = 5433"));
     let drill = format!("{probe}{NODE}candidate = false\n");
