@@ -141,42 +141,19 @@ impl From<UnknownRole> for Fault {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::credentials::GenerationStatus;
-
-    fn status() -> CredentialStatus {
-        let one = |number, age| GenerationStatus {
-            number,
-            age: Duration::from_secs(age),
-            clients: number.into(),
-            servers: 0,
-        };
-        CredentialStatus {
-            user: "app".to_owned(),
-            source: "vault",
-            place: "vault main, role app".to_owned(),
-            next_rotation: Some(Duration::from_secs(40)),
-            last_fetch: None,
-            last_result: "sealed",
-            stale: Duration::from_secs(9),
-            generations: vec![one(7, 20), one(6, 80)],
-            nodes: Vec::new(),
-            logins: Default::default(),
-        }
-    }
 
     #[test]
     fn each_accepted_generation_has_a_row() {
-        let all = CredentialsStatus { users: vec![status()], ..Default::default() };
+        let all =
+            CredentialsStatus { users: vec![CredentialStatus::example()], ..Default::default() };
         let shown = rows(&all);
         assert!(shown.iter().all(|row| row.len() == CREDENTIALS.len()));
         assert_eq!(shown[0][3..6], [Cell::Int(7), Cell::Int(20), Cell::Int(40)]);
         assert_eq!(shown[1][3..6], [Cell::Int(6), Cell::Int(80), Cell::Int(40)]);
         let rest = ["sealed".into(), Cell::Int(2), Cell::Int(6), Cell::Int(0), Cell::Int(9)];
         assert_eq!(shown[1][7..], rest);
-        let unknown = CredentialStatus { generations: Vec::new(), ..status() };
+        let unknown = CredentialStatus { generations: Vec::new(), ..CredentialStatus::example() };
         let all = CredentialsStatus { users: vec![unknown], ..Default::default() };
         assert_eq!(rows(&all).len(), 1);
     }
@@ -184,7 +161,7 @@ mod tests {
     #[test]
     fn a_refresh_says_what_came_of_it() {
         assert_eq!(
-            answered(&status()),
+            answered(&CredentialStatus::example()),
             "vault main, role app answered: generation 7 is the newest, 20 s old; the next is due \
              in 40 s"
         );

@@ -52,3 +52,28 @@ pub struct GenerationStatus {
     /// Server connections that were opened with it.
     pub servers: u64,
 }
+
+#[cfg(test)]
+impl CredentialStatus {
+    /// A user of a sealed Vault: two generations are accepted, and node `a` takes none.
+    pub(crate) fn example() -> Self {
+        let generation = |number: u32, age| GenerationStatus {
+            number,
+            age: Duration::from_secs(age),
+            clients: number.into(),
+            servers: 0,
+        };
+        Self {
+            user: "app".to_owned(),
+            source: "vault",
+            place: "vault main, role app".to_owned(),
+            next_rotation: Some(Duration::from_secs(40)),
+            last_fetch: None,
+            last_result: "sealed",
+            stale: Duration::from_secs(9),
+            generations: vec![generation(7, 20), generation(6, 80)],
+            nodes: vec![("a".to_owned(), true), ("b".to_owned(), false)],
+            logins: [5, 4, 3, 2],
+        }
+    }
+}

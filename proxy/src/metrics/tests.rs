@@ -7,7 +7,7 @@ use pgimbal_wire::error::SqlState;
 
 use super::*;
 use crate::collect::{LoginResult, ProcessStats, Snapshot};
-use crate::credentials::{CredentialStatus, CredentialsStatus, GenerationStatus};
+use crate::credentials::{CredentialStatus, CredentialsStatus};
 use crate::topology::ClusterStatus;
 
 /// A page read back as Prometheus reads it: every sample by its family and labels.
@@ -191,25 +191,8 @@ fn failover_clusters_and_nodes_read_back() {
 
 #[test]
 fn credentials_read_back_by_user_and_node() {
-    let generation = |number, age| GenerationStatus {
-        number,
-        age: Duration::from_secs(age),
-        clients: 0,
-        servers: 0,
-    };
-    let user = CredentialStatus {
-        user: "app".to_owned(),
-        source: "vault",
-        place: "vault main, role app".to_owned(),
-        next_rotation: Some(Duration::from_secs(40)),
-        last_fetch: None,
-        last_result: "sealed",
-        stale: Duration::from_secs(9),
-        generations: vec![generation(7, 20), generation(6, 80)],
-        nodes: vec![("a".to_owned(), true), ("b".to_owned(), false)],
-        logins: [5, 4, 3, 2],
-    };
-    let mut credentials = CredentialsStatus { users: vec![user], ..Default::default() };
+    let mut credentials =
+        CredentialsStatus { users: vec![CredentialStatus::example()], ..Default::default() };
     credentials.fetches.results.insert(("vault", "sealed"), 3);
     credentials.fetches.count = 3;
     credentials.fetches.time = Duration::from_millis(1500);
