@@ -90,6 +90,7 @@ fn databases_and_users() {
     let login = format!("[users.x]\npassword = 'p'\nserver_password = {verifier}");
     refused(&login, "users.x.server_password", "verifier");
     refused("[users.x]", "users.x.password", "could not log in");
+    refused("[users.'']\npassword = 'p'", "users.", "has a name");
     let hash = format!("[users.x]\npassword = 'md5{}'", "0".repeat(32));
     refused(&hash, "users.x.password", "md5");
     refused("[users.'*']\npassword = 'p'", "users.*", "needs {user}");
