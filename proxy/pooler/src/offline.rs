@@ -93,6 +93,11 @@ pub(crate) fn judge(turn: &mut ClientTurn<'_>, header: Header) -> Step {
         }
         frontend::QUERY | frontend::FUNCTION_CALL => {
             let message = turn.held(header, 0)?;
+            if header.tag == frontend::QUERY && rolls_back_first(turn, message) {
+                // The transaction is over; a server says the rest, and that there is none.
+                turn.session.offline = None;
+                return Ok(());
+            }
             let end = (header.tag == frontend::QUERY).then(|| end_of(turn, message)).flatten();
             turn.drop_message(header);
             query(turn, end);
@@ -181,9 +186,13 @@ fn prepares_end(turn: &mut ClientTurn<'_>, message: Message<'_>) -> bool {
     match message.header.tag {
         frontend::PARSE => {
             let Ok(Some(parse)) = Parse::view(body, len) else { return false };
+            if turn.knows(parse.name) {
+                return false;
+            }
             let end = end_in(&text::judge(parse.text, turn.reading()).statements);
             let (Some(end), Some(lost)) = (end, lost(turn)) else { return false };
             remember(&mut lost.statements, parse.name, end);
+            turn.keep_unsent(message, parse);
             turn.plan.make_for_client(encode::parse_complete);
             true
         }
@@ -212,8 +221,10 @@ fn prepares_end(turn: &mut ClientTurn<'_>, message: Message<'_>) -> bool {
             _ => false,
         },
         frontend::CLOSE => {
-            if lost(turn).is_none() {
-                return false;
+            let Some(lost) = lost(turn) else { return false };
+            if let Ok(Some(Target::Statement(name))) = Target::view(body, len) {
+                lost.statements.retain(|(known, _)| **known != *name);
+                turn.forget_unsent(name);
             }
             turn.plan.make_for_client(encode::close_complete);
             true
@@ -271,19 +282,40 @@ fn lost<'a>(turn: &'a mut ClientTurn<'_>) -> Option<&'a mut Lost> {
 
 fn end_of(turn: &ClientTurn<'_>, message: Message<'_>) -> Option<End> {
     let text = message.is_whole().then(|| message.body.split_last())??.1;
-    end_in(&text::judge(text, turn.reading()).statements)
+    match text::judge(text, turn.reading()).statements {
+        // What fails ends the text, and a COMMIT ends the transaction with it.
+        Statements::Many => {
+            end_in_one(&text::first_of(text, turn.reading())?).filter(|end| *end == End::Commit)
+        }
+        statements => end_in(&statements),
+    }
+}
+
+/// Whether a lost transaction is rolled back by the first statement of several.
+fn rolls_back_first(turn: &ClientTurn<'_>, message: Message<'_>) -> bool {
+    let scope = turn.session.offline.as_deref().map(|offline| &offline.scope);
+    let Some((_, text)) = message.body.split_last().filter(|_| message.is_whole()) else {
+        return false;
+    };
+    matches!(scope, Some(Scope::Transaction(_)))
+        && text::judge(text, turn.reading()).statements == Statements::Many
+        && text::first_of(text, turn.reading())
+            .is_some_and(|first| end_in_one(&first) == Some(End::Rollback))
 }
 
 fn end_in(statements: &Statements<'_>) -> Option<End> {
     match statements {
+        Statements::One(statement) => end_in_one(statement),
+        _ => None,
+    }
+}
+
+const fn end_in_one(statement: &Statement<'_>) -> Option<End> {
+    match statement {
         // AND CHAIN would begin the next transaction, for which there is no server.
-        Statements::One(Statement::Rollback { chain: Chain::No }) => Some(End::Rollback),
-        Statements::One(Statement::Commit { .. } | Statement::PrepareTransaction) => {
-            Some(End::Commit)
-        }
-        Statements::One(Statement::RollbackTo { .. } | Statement::Release { .. }) => {
-            Some(End::Savepoint)
-        }
+        Statement::Rollback { chain: Chain::No } => Some(End::Rollback),
+        Statement::Commit { .. } | Statement::PrepareTransaction => Some(End::Commit),
+        Statement::RollbackTo { .. } | Statement::Release { .. } => Some(End::Savepoint),
         _ => None,
     }
 }

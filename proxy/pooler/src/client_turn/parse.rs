@@ -92,6 +92,32 @@ impl ClientTurn<'_> {
         Some(Box::new(UnnamedBefore { client, server: server.unnamed }))
     }
 
+    /// Keeps a statement whose Parse was answered without a server: it is put in where it is bound.
+    pub(crate) fn keep_unsent(&mut self, message: Message<'_>, parse: Parse<'_>) {
+        if !message.is_whole() || self.pool.config.pool.max_prepared_statements == 0 {
+            return;
+        }
+        let body = &message.body[parse.name.len() + 1..];
+        if parse.name.is_empty() {
+            let kind = StatementKind::Special;
+            return self.session.set_unnamed(Some(Unnamed { body: body.to_vec(), kind }));
+        }
+        let settings = self.tables.parse_fingerprint(self.session.settings.current());
+        let changes = self.pool.shared.database.schema_changes();
+        let special = |_: &[u8]| StatementKind::Special;
+        let statement = self.tables.statements.intern(body, settings, changes, special);
+        self.rename(parse.name, Some(statement));
+    }
+
+    /// A client's Close of a statement that was answered without a server.
+    pub(crate) fn forget_unsent(&mut self, name: &[u8]) {
+        match name {
+            [] => self.session.set_unnamed(None),
+            _ if self.knows(name) => drop(self.rename(name, None)),
+            _ => {}
+        }
+    }
+
     /// A text that is kept: any server can be given it, so its statement can be shared.
     fn parse_named(&mut self, message: Message<'_>, parse: Parse<'_>) -> Step {
         if self
@@ -274,7 +300,7 @@ impl ClientTurn<'_> {
         if unsure { self.await_owed() } else { Ok(()) }
     }
 
-    pub(super) fn knows(&self, name: &[u8]) -> bool {
+    pub(crate) fn knows(&self, name: &[u8]) -> bool {
         self.session.statements.as_ref().is_some_and(|known| known.get(name).is_some())
     }
 

@@ -22,7 +22,7 @@ mod watch;
 pub use encoding::{Encoding, Reading, StandardStrings};
 pub use keyword::Lead;
 pub use scanner::{Scanner, judge};
-pub use sequence::sequence;
+pub use sequence::{first_of, sequence};
 pub use statement::{Chain, Characteristics, Discard, Hold, Scope, Statement, Statements, Verdict};
 pub use taint::{Marks, Taint, Taints};
 

@@ -16,17 +16,8 @@ pub fn sequence(text: &[u8], reading: Reading) -> Option<Vec<Statement<'_>>> {
     if text.len() > KEPT {
         return None;
     }
-    let mut lexer = Lexer::new(reading.strings);
-    let mut split = Split::default();
-    if reading.encoding == Encoding::AsciiSafe {
-        lexer.feed(text, &mut split);
-    } else {
-        let mut masked = text.to_vec();
-        Mask::new(reading.encoding).apply(&mut masked);
-        lexer.feed(&masked, &mut split);
-    }
-    lexer.finish(&mut split);
-    let ends = split.semicolons.iter().copied().chain([text.len()]);
+    let semicolons = semicolons(text, reading);
+    let ends = semicolons.into_iter().chain([text.len()]);
     let mut start = 0;
     let mut statements = Vec::new();
     for end in ends {
@@ -47,6 +38,35 @@ pub fn sequence(text: &[u8], reading: Reading) -> Option<Vec<Statement<'_>>> {
         start = end + 1;
     }
     Some(statements)
+}
+
+/// The first statement of a text of several; `None` where that cannot be told.
+pub fn first_of(text: &[u8], reading: Reading) -> Option<Statement<'_>> {
+    let semicolons = semicolons(text, reading);
+    let mut start = 0;
+    for end in semicolons.into_iter().chain([text.len()]) {
+        match judge(&text[start..end], reading).statements {
+            Statements::Zero => start = end + 1,
+            Statements::One(statement) => return Some(statement),
+            Statements::Many => return None,
+        }
+    }
+    None
+}
+
+/// Where the statements of a text end.
+fn semicolons(text: &[u8], reading: Reading) -> Vec<usize> {
+    let mut lexer = Lexer::new(reading.strings);
+    let mut split = Split::default();
+    if reading.encoding == Encoding::AsciiSafe {
+        lexer.feed(text, &mut split);
+    } else {
+        let mut masked = text.to_vec();
+        Mask::new(reading.encoding).apply(&mut masked);
+        lexer.feed(&masked, &mut split);
+    }
+    lexer.finish(&mut split);
+    split.semicolons
 }
 
 /// Where the semicolons between statements are.
