@@ -51,9 +51,16 @@ pub(crate) fn part(
     if session.presence != Presence::Here {
         return Aftermath::Ends;
     }
-    if matches!(session.link, Link::Fresh(_) | Link::Setup(_)) && session.offline.is_none() {
+    let unbegun = matches!(session.link, Link::Fresh(_) | Link::Setup(_))
+        || rerun::is_still_due(session, server);
+    if unbegun && session.offline.is_none() {
         // Nothing of the client's was forwarded: its message goes elsewhere.
         return Aftermath::Survives;
+    }
+    if matches!(server.body, Body::Forward(_)) {
+        // A message to the client was cut in half: nothing can follow it.
+        count(pool, |shared| &shared.failed);
+        return Aftermath::Ends;
     }
     let keeps_state =
         session.pin.is_set() || pool.config.pool.mode == pgimbal_config::PoolMode::Session;
@@ -64,10 +71,6 @@ pub(crate) fn part(
         plan.make_for_client(|out| error::with_severity(&error, Severity::Fatal, out));
         return Aftermath::Ends;
     }
-    if matches!(server.body, Body::Forward(_)) {
-        // A message to the client was cut in half: nothing can follow it.
-        return Aftermath::Ends;
-    }
     if let ClientBody::Plain(Body::Forward(missing)) | ClientBody::Text(missing, _) = session.body {
         session.body = ClientBody::Plain(Body::Drop(missing));
     }
@@ -75,7 +78,9 @@ pub(crate) fn part(
         session.phase = Phase::Open;
     }
     if let Some(bytes) = rollback_in_flight(session, server) {
-        session.offline = Some(Box::new(Offline::lost(None)));
+        // Told to what may stand in front of it in its segment.
+        let error = lost(server, pool);
+        session.offline = Some(Box::new(Offline::lost(Some(error))));
         return Aftermath::Again(bytes);
     }
     match rerun::decide(session, server, pool) {
@@ -199,7 +204,18 @@ fn skip_rest(
     if session.phase == Phase::Skipping {
         return;
     }
-    let error = if is_aborted { error_body(&aborted()) } else { lost(server, pool) };
+    // A COMMIT counts when it is executed, as does what a procedure commits by itself.
+    let idle = server.status == TransactionStatus::Idle;
+    let counts_early = server.since_ready.ending == Ending::MayCommit
+        || (idle && server.schema_change && session.rerun == Rerun::No);
+    let error = match is_aborted {
+        true => error_body(&aborted()),
+        false if counts_early => {
+            count(pool, |shared| &shared.outcome_unknown);
+            error_body(&rerun::outcome_unknown())
+        }
+        false => lost(server, pool),
+    };
     count_error(pool, &error);
     plan.make_for_client(|out| error::with_severity(&error, Severity::Error, out));
     session.phase = Phase::Skipping;
@@ -207,7 +223,10 @@ fn skip_rest(
 
 /// What is known of what was in flight outside a transaction block.
 fn outcome(session: &Session, server: &Server) -> Outcome {
-    if server.since_ready.ending != Ending::No || matches!(session.rerun, Rerun::Running(_)) {
+    if let Some(tries) = session.rerun.tries() {
+        return if tries.rolled_back { Outcome::RolledBack } else { Outcome::Unknown };
+    }
+    if server.since_ready.ending != Ending::No {
         return Outcome::Unknown;
     }
     let completed = server.in_flight.progress() == Progress::Completed;
@@ -233,10 +252,7 @@ fn lost(server: &mut Server, pool: &Pool) -> Arc<[u8]> {
             server.last_words = Some(body.clone());
             body.into()
         }
-        _ => error_body(
-            &Report::error(code, "the server connection was lost, and what it ran is rolled back")
-                .hint("Run the transaction again; it gets another server connection."),
-        ),
+        _ => error_body(&rerun::rolled_back(code)),
     }
 }
 

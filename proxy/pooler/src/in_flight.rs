@@ -125,6 +125,12 @@ impl InFlight {
         !matches!(self.segments, Segments::Open)
     }
 
+    /// Whether the client has sent nothing since the server connection was last idle.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        self.segments == Segments::Open && self.kept == Kept::Whole && self.bytes.is_empty()
+    }
+
     /// Takes the bytes for running them again.
     pub(crate) fn take(&mut self) -> Vec<u8> {
         let bytes = std::mem::take(&mut self.bytes);

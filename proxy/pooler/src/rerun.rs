@@ -32,10 +32,18 @@ const READS: [&[u8]; 6] = [b"SELECT", b"WITH", b"VALUES", b"TABLE", b"SHOW", b"E
 pub enum Rerun {
     /// No.
     No,
-    /// As soon as it has a server connection; it is this often that it was tried before.
-    Due(u8),
+    /// As soon as it has a server connection.
+    Due(Tries),
     /// It is running.
-    Running(u8),
+    Running(Tries),
+}
+
+/// What has become of a segment so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tries {
+    count: u8,
+    /// A server has proven that nothing was kept of the first try; the others ran READ ONLY.
+    pub(crate) rolled_back: bool,
 }
 
 /// What to do with what was in flight on a connection that broke.
@@ -50,11 +58,11 @@ pub(crate) enum Again {
 }
 
 impl Rerun {
-    /// How often a segment was tried.
-    const fn tries(self) -> u8 {
+    /// What has become of the segment so far; `None` while it runs for the first time.
+    pub(crate) const fn tries(self) -> Option<Tries> {
         match self {
-            Self::No => 0,
-            Self::Due(tries) | Self::Running(tries) => tries,
+            Self::No => None,
+            Self::Due(tries) | Self::Running(tries) => Some(tries),
         }
     }
 }
@@ -63,17 +71,23 @@ impl Rerun {
 pub(crate) fn decide(session: &mut Session, server: &mut Server, pool: &Pool) -> Again {
     let own_transaction = matches!(session.rerun, Rerun::Running(_));
     let autocommit = server.status == TransactionStatus::Idle || own_transaction;
-    let tries = session.rerun.tries();
+    let proven = Tries { count: 0, rolled_back: server.last_words.is_some() };
+    let tries = session.rerun.tries().unwrap_or(proven);
+    // What is answered but for the end of the transaction around it must not be answered again.
+    let is_due = !own_transaction
+        || server.since_ready.segment_open
+        || server.owed.iter().any(|entry| matches!(entry, Owed::Sync | Owed::Query(_)));
     let possible = pool.is_clustered()
         && autocommit
         && server.in_flight.progress() == Progress::Unanswered
         && !server.since_ready.failed
         && server.since_ready.ending == crate::server::Ending::No
-        && tries < TRIES;
+        && is_due
+        && tries.count < TRIES;
     let Some(bytes) = server.in_flight.whole().filter(|_| possible) else { return Again::No };
     if !server.in_flight.has_end() && !own_transaction {
         // Nothing of a segment counts before its Sync.
-        if escapes_anywhere(bytes, session) {
+        if counts_early(bytes, session) {
             return Again::No;
         }
         return Again::Afresh(server.in_flight.take());
@@ -81,8 +95,21 @@ pub(crate) fn decide(session: &mut Session, server: &mut Server, pool: &Pool) ->
     if !only_reads(bytes, session) {
         return Again::No;
     }
-    session.rerun = Rerun::Due(tries + 1);
+    session.rerun = Rerun::Due(Tries { count: tries.count + 1, ..tries });
     Again::ReadOnly(server.in_flight.take())
+}
+
+/// Whether a segment that is to be run again has nothing of it on `server`, which has broken: then
+/// it is as due as before.
+pub(crate) fn is_still_due(session: &mut Session, server: &Server) -> bool {
+    match session.rerun {
+        Rerun::Running(tries) if server.in_flight.is_untouched() => {
+            session.rerun = Rerun::Due(tries);
+            true
+        }
+        Rerun::Due(_) => true,
+        Rerun::Running(_) | Rerun::No => false,
+    }
 }
 
 /// The segment without its Sync that stands behind others on a connection that has broken.
@@ -96,7 +123,7 @@ pub(crate) fn open_segment(session: &Session, server: &mut Server, pool: &Pool) 
         || (server.in_flight.progress() == Progress::Unanswered && !server.since_ready.failed);
     let possible = begun && untouched && pool.is_clustered();
     let bytes = server.in_flight.open_behind_others().filter(|_| possible)?;
-    if escapes_anywhere(bytes, session) {
+    if counts_early(bytes, session) {
         return None;
     }
     Some(server.in_flight.take())
@@ -134,6 +161,13 @@ pub const fn outcome_unknown() -> Report<'static> {
     .hint("Look whether it took effect before you repeat it.")
 }
 
+/// What a client is told of a statement that is known to have had no effect.
+#[must_use]
+pub const fn rolled_back(code: SqlState) -> Report<'static> {
+    Report::error(code, "the server connection was lost, and what it ran is rolled back")
+        .hint("Run the transaction again; it gets another server connection.")
+}
+
 /// Whether a text begins as one that only reads.
 fn reads(text: &[u8]) -> bool {
     let word = first_word(text);
@@ -163,8 +197,24 @@ fn only_does(bytes: &[u8], session: &Session, kind: impl Fn(&[u8]) -> bool) -> b
     })
 }
 
-fn escapes_anywhere(bytes: &[u8], session: &Session) -> bool {
-    !texts(bytes, session, |text, _| !escapes(text))
+/// Whether something of a segment may count before its Sync: it escapes the transaction, or may
+/// commit by itself, as a procedure or CREATE INDEX CONCURRENTLY does, and is executed.
+fn counts_early(bytes: &[u8], session: &Session) -> bool {
+    has_tag(bytes, frontend::EXECUTE)
+        && !texts(bytes, session, |text, reading| {
+            !escapes(text) && !text::judge(text, reading).marks.may_change_schema()
+        })
+}
+
+fn has_tag(bytes: &[u8], tag: u8) -> bool {
+    let mut at = 0;
+    while let Ok(Some(header)) = frame::peek(bytes.get(at..).unwrap_or_default()) {
+        if header.tag == tag {
+            return true;
+        }
+        at += header.total as usize;
+    }
+    false
 }
 
 /// Whether `holds` for every text that the messages name; `false` when one cannot be found.

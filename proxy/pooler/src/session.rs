@@ -147,11 +147,12 @@ impl Link {
 
 impl Session {
     /// Its next segment is answered with this error; one that was to be run again, with the truth
-    /// that nobody knows what became of it.
+    /// that nobody knows what became of it, unless its rollback is proven.
     pub(crate) fn refuse(&mut self, error: Arc<[u8]>) {
-        let error = match std::mem::replace(&mut self.rerun, Rerun::No) {
-            Rerun::No => error,
-            Rerun::Due(_) | Rerun::Running(_) => error_body(&rerun::outcome_unknown()),
+        let tries = std::mem::replace(&mut self.rerun, Rerun::No).tries();
+        let error = match tries.is_none_or(|tries| tries.rolled_back) {
+            true => error,
+            false => error_body(&rerun::outcome_unknown()),
         };
         self.offline = Some(Box::new(Offline::refused(error)));
     }

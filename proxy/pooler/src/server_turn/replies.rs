@@ -139,12 +139,15 @@ impl ServerTurn<'_> {
 
     /// An error of the client's statement passes; that of one which is run again may prove nothing.
     fn error_of_statement(&mut self, code: SqlState) -> Fate {
-        let runs_again =
-            self.session.as_ref().is_some_and(|session| matches!(session.rerun, Rerun::Running(_)));
-        if !(runs_again && rerun::proves_nothing(code)) {
-            return Fate::Pass;
-        }
-        self.plan.make_for_client(|out| rerun::outcome_unknown().encode_error(out));
+        let tries = match self.session.as_ref().map(|session| session.rerun) {
+            Some(Rerun::Running(tries)) if rerun::proves_nothing(code) => tries,
+            _ => return Fate::Pass,
+        };
+        let report = match tries.rolled_back {
+            true => rerun::rolled_back(self.pool.lost_transaction_code()),
+            false => rerun::outcome_unknown(),
+        };
+        self.plan.make_for_client(|out| report.encode_error(out));
         Fate::Swallow
     }
 
@@ -213,7 +216,7 @@ impl ServerTurn<'_> {
     /// The session's settings cannot be set: its next statement is answered with the reason.
     fn refuse_session(&mut self, body: &[u8]) {
         if let Some(session) = self.session.as_deref_mut() {
-            session.offline = Some(Box::new(crate::offline::Offline::refused(body.into())));
+            session.refuse(body.into());
         }
     }
 

@@ -4,6 +4,7 @@
 mod copy;
 mod credentials;
 mod failover;
+mod failover_in_the_middle;
 mod limits;
 mod linking;
 mod prepared;

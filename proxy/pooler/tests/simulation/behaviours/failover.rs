@@ -13,12 +13,13 @@ use super::{prepare_and_run, segment};
 use crate::message as m;
 use crate::world::{World, pool};
 
-const LOST: &str = "E 57P01 the server connection was lost, and what it ran is rolled back";
-const UNKNOWN: &str =
+pub(super) const LOST: &str =
+    "E 57P01 the server connection was lost, and what it ran is rolled back";
+pub(super) const UNKNOWN: &str =
     "E 08007 the server connection was lost; whether the statement took effect is not known";
 
 /// Two nodes, `a` and `b`; `b` is a replica until it is promoted.
-fn view(version: u64, primary: Option<usize>, states: [NodeState; 2]) -> Arc<View> {
+pub(super) fn view(version: u64, primary: Option<usize>, states: [NodeState; 2]) -> Arc<View> {
     let epoch = |node: usize| {
         let timeline = TimelineId(if version >= 10 { 2 } else { 1 });
         Epoch { system: SystemId(7), timeline, node: NodeId(node as u16) }
@@ -40,11 +41,11 @@ fn view(version: u64, primary: Option<usize>, states: [NodeState; 2]) -> Arc<Vie
 }
 
 /// A desk before a cluster whose primary is `a`.
-fn desk(size: u32) -> World {
+pub(super) fn desk(size: u32) -> World {
     desk_with(size, |_| {})
 }
 
-fn desk_with(size: u32, change: impl FnOnce(&mut ClusterConfig)) -> World {
+pub(super) fn desk_with(size: u32, change: impl FnOnce(&mut ClusterConfig)) -> World {
     let mut config = ClusterConfig::default();
     change(&mut config);
     let cluster = ResolvedCluster { name: "main".into(), config: Arc::new(config) };
@@ -54,13 +55,13 @@ fn desk_with(size: u32, change: impl FnOnce(&mut ClusterConfig)) -> World {
 }
 
 /// The primary dies without a word, and nobody else is primary yet.
-fn dies(world: &mut World) {
+pub(super) fn dies(world: &mut World) {
     world.see(view(9, None, [NodeState::Down, NodeState::Replica]));
     world.kill_node(NodeId(0));
 }
 
 /// The other node is promoted.
-fn promoted(world: &mut World) {
+pub(super) fn promoted(world: &mut World) {
     world.see(view(10, Some(1), [NodeState::Down, NodeState::Primary]));
     world.settle();
 }

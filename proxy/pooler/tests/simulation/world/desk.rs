@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use pgimbal_config::{PoolConfig, ResolvedCluster};
+use pgimbal_pooler::plan::Plan;
 use pgimbal_pooler::server::{Server, ServerState};
 use pgimbal_pooler::session::{Presence, Session};
 
-use super::{PeerStage, Shape, Troubles, World};
+use super::{Peer, PeerStage, Shape, Troubles, World};
 use crate::client::{Client, Stage};
+use crate::postgres::Backend;
 
 impl World {
     /// One worker, a pool, and clients 0 to 9, of whom nobody is there yet.
@@ -196,5 +198,27 @@ impl World {
     pub(crate) fn server_of_worker(&self, worker: usize, number: usize) -> Option<&Server> {
         let id = self.clients[number].session?;
         self.poolers[worker].server(self.poolers[worker].session(id)?.link.server()?)
+    }
+
+    /// Dials that are under way land, and clients that waited for them send what they have.
+    pub(crate) fn land_dials(&mut self) {
+        while !self.later.is_empty() {
+            self.later_at(0);
+        }
+    }
+
+    /// The backend of the server connection that was opened last, and what was sent to it.
+    pub(crate) fn last_backend(&mut self) -> (&mut Backend, Vec<u8>) {
+        let open = |peer: &&mut Peer| peer.stage == PeerStage::Open;
+        let peer = self.peers.iter_mut().rfind(open).expect("one that is open");
+        (&mut peer.backend, std::mem::take(&mut peer.down))
+    }
+
+    /// What the backend that was opened last has said reaches the proxy, without the client's turn.
+    pub(crate) fn hear_last_backend(&mut self) {
+        let at = self.peers.iter().rposition(|peer| peer.stage == PeerStage::Open).expect("one");
+        let output = std::mem::take(&mut self.peers[at].backend.output);
+        let (worker, id, mut plan) = (self.peers[at].worker, self.peers[at].id, Plan::default());
+        let _ = self.poolers[worker].server_bytes(id, self.now, &output, &mut plan);
     }
 }
