@@ -1,7 +1,8 @@
 //! Resident memory per client that has logged in and does nothing.
 
-use crate::client::{Client, Door};
+use crate::client::Door;
 use crate::contender::Running;
+use crate::crowd::on_threads;
 use crate::report::Figure;
 use crate::usage::resident_bytes;
 use crate::{Error, Result};
@@ -25,18 +26,9 @@ pub fn measure(running: &Running, clients: u32) -> Result<Vec<(Figure, f64)>> {
     first.ask("SELECT 1")?;
     let before = resident_bytes(pid);
     let start = Instant::now();
-    let results: Vec<Result<Vec<Client>>> = thread::scope(|scope| {
-        let open = || (0..clients / THREADS).map(|_| door.enter()).collect::<Result<Vec<_>>>();
-        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(open)).collect();
-        threads
-            .into_iter()
-            .map(|thread| {
-                thread.join().unwrap_or_else(|_| Err(Error::Program("a client panicked".into())))
-            })
-            .collect()
-    });
+    let open = || (0..clients / THREADS).map(|_| door.enter()).collect::<Result<Vec<_>>>();
+    let idle = on_threads(THREADS, open)?;
     let elapsed = start.elapsed();
-    let idle = results.into_iter().collect::<Result<Vec<_>>>()?;
     let count = idle.iter().map(Vec::len).sum::<usize>() as f64;
     thread::sleep(SETTLE);
     let after = resident_bytes(pid);

@@ -7,6 +7,7 @@ pub mod bulk;
 pub mod calls;
 pub mod client;
 pub mod contender;
+pub mod crowd;
 pub mod demo;
 pub mod figures;
 pub mod http;

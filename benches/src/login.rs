@@ -1,12 +1,12 @@
 //! Logins per second: connect, log in, say Terminate, wait for the close, again.
 
+use crate::Result;
 use crate::client::Door;
 use crate::contender::Running;
+use crate::crowd::on_threads;
 use crate::pgbench::percentile;
 use crate::report::Figure;
 use crate::usage::Cpu;
-use crate::{Error, Result};
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// Clients that log in at the same time.
@@ -50,18 +50,9 @@ pub fn cpu_per_login(door: &Door, pid: u32, duration: Duration) -> Result<f64> {
 /// All clients' logins: the microseconds of each, sorted, and how long it took.
 fn crowd(door: &Door, duration: Duration) -> Result<(Vec<u32>, Duration)> {
     let start = Instant::now();
-    let results: Vec<Result<Vec<u32>>> = thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..CLIENTS).map(|_| scope.spawn(|| log_in_until(door, start + duration))).collect();
-        threads
-            .into_iter()
-            .map(|thread| {
-                thread.join().unwrap_or_else(|_| Err(Error::Program("a client panicked".into())))
-            })
-            .collect()
-    });
+    let latencies = on_threads(CLIENTS, || log_in_until(door, start + duration))?;
     let elapsed = start.elapsed();
-    let mut latencies = results.into_iter().collect::<Result<Vec<_>>>()?.concat();
+    let mut latencies = latencies.concat();
     latencies.sort_unstable();
     Ok((latencies, elapsed))
 }

@@ -18,6 +18,7 @@ pub mod process;
 pub mod program;
 pub mod reading;
 pub mod reply;
+pub mod sources;
 pub mod startup;
 pub mod until;
 pub mod vault;

@@ -47,20 +47,7 @@ impl WireClient {
     /// # Panics
     /// When neither comes within the time limit.
     pub fn read_raw_to_end_or_ready(&mut self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let mut byte = [0];
-        loop {
-            match self.read_bytes(&mut byte) {
-                Ok(()) => bytes.extend(byte),
-                Err(error) if is_timeout(&error) => {
-                    panic!("nothing after {}", bytes.escape_ascii())
-                }
-                Err(_) => return bytes,
-            }
-            if bytes.ends_with(b"Z\0\0\0\x05I") {
-                return bytes;
-            }
-        }
+        self.read_raw_until(|bytes| bytes.ends_with(b"Z\0\0\0\x05I"))
     }
 
     /// The bytes before the connection ends, whatever they are.
@@ -68,17 +55,22 @@ impl WireClient {
     /// # Panics
     /// When it does not end within the time limit.
     pub fn read_raw_to_end(&mut self) -> Vec<u8> {
+        self.read_raw_until(|_| false)
+    }
+
+    fn read_raw_until(&mut self, is_enough: impl Fn(&[u8]) -> bool) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut byte = [0];
-        loop {
+        while !is_enough(&bytes) {
             match self.read_bytes(&mut byte) {
                 Ok(()) => bytes.extend(byte),
                 Err(error) if is_timeout(&error) => {
                     panic!("the connection stays open after {}", bytes.escape_ascii())
                 }
-                Err(_) => return bytes,
+                Err(_) => break,
             }
         }
+        bytes
     }
 
     /// Reads up to ReadyForQuery without keeping a row and returns how many bytes of DataRow

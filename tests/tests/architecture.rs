@@ -3,8 +3,9 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use pgimbal_tests::sources::{root, sources};
 
 /// Crates that decide and never do IO.
 const PURE: [&str; 4] = ["pgimbal-config", "pgimbal-auth", "pgimbal-wire", "pgimbal-pooler"];
@@ -62,7 +63,7 @@ fn the_core_reads_no_clock_draws_no_number_and_does_no_io() {
         "rand::",
         "std::thread",
     ];
-    for file in SANS_IO.iter().flat_map(|folder| sources(folder)) {
+    for file in sources(&SANS_IO) {
         // auth/src/source is where secrets come from, and that is IO; a feature turns it on.
         let is_source = |part: &OsStr| part == "source" || part == "source.rs";
         if file.components().any(|part| is_source(part.as_os_str())) {
@@ -79,7 +80,7 @@ fn the_core_reads_no_clock_draws_no_number_and_does_no_io() {
 
 #[test]
 fn nothing_is_static_but_the_allocator() {
-    for file in SHIPPED.iter().flat_map(|folder| sources(folder)) {
+    for file in sources(&SHIPPED) {
         let text = fs::read_to_string(&file).expect("a source file");
         let mut before = "";
         for line in code(&text) {
@@ -95,8 +96,8 @@ fn nothing_is_static_but_the_allocator() {
 
 #[test]
 fn files_stay_short_and_are_named_for_what_they_decide() {
-    let folders = SHIPPED.iter().chain(&["benches/src", "tests/src", "tests/tests"]);
-    for file in folders.flat_map(|folder| sources(folder)) {
+    let folders = [&SHIPPED[..], &["benches/src", "tests/src", "tests/tests"]].concat();
+    for file in sources(&folders) {
         let lines = fs::read_to_string(&file).expect("a source file").lines().count();
         assert!(lines < LONGEST_FILE, "{} has {lines} lines", file.display());
         let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
@@ -133,23 +134,4 @@ fn dependencies_with(name: &str, features: &[&str]) -> Vec<String> {
     names.sort();
     names.dedup();
     names
-}
-
-fn sources(folder: &str) -> Vec<PathBuf> {
-    let (mut found, mut folders) = (Vec::new(), vec![root().join(folder)]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a folder of sources").flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(path);
-            }
-        }
-    }
-    found
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }

@@ -25,6 +25,14 @@ fn check(config: &str, secrets: &Passwords) -> (Option<i32>, String) {
     (finished.code, said)
 }
 
+/// Asserts that it finds something that does not work, and returns what it said.
+#[track_caller]
+fn fails(config: &str, secrets: &Passwords) -> String {
+    let (code, said) = check(config, secrets);
+    assert_eq!(code, Some(1), "{said}");
+    said
+}
+
 /// Database `app` of `server` for `users`, whose passwords are those of Vault's roles of the same
 /// name, and for `scram`, whose password stands in the configuration.
 fn config(server: &Postgres, vault: &str, users: &[&str]) -> String {
@@ -80,16 +88,14 @@ fn check_logs_in_to_vault_and_tries_each_password() {
 
     pg.run("alter role shop password 'by somebody else'");
     pg.run("alter role desk valid until '2001-02-03'");
-    let (code, said) = check(&text, &secrets);
-    assert_eq!(code, Some(1), "{said}");
+    let said = fails(&text, &secrets);
     says(&said, &["user shop, server", "password authentication failed", "28P01"]);
     says(&said, &["somebody else", "vault write -f database/rotate-role/shop"]);
     says(&said, &["user desk, server", "VALID UNTIL has passed (2001-02-03", "ALTER ROLE desk"]);
     assert!(!said.lines().any(|line| line.contains("shop") && line.contains("UNTIL")), "{said}");
 
     let wrong = text.replace(&secret_id, "not-the-secret-id");
-    let (code, said) = check(&wrong, &secrets);
-    assert_eq!(code, Some(1), "{said}");
+    let said = fails(&wrong, &secrets);
     says(&said, &["user shop", "refuses the approle login"]);
     says(&said, &["database app, user shop", "not tried", "password is not known"]);
 }
@@ -105,29 +111,25 @@ fn check_says_what_vault_lacks() {
 
     let token = vault.token(&reads("database/static-creds/shop"));
     secrets.add(&token);
-    let (code, said) = check(&config(&pg, &vault.table(&token), &["shop", "desk"]), &secrets);
-    assert_eq!(code, Some(1), "{said}");
+    let said = fails(&config(&pg, &vault.table(&token), &["shop", "desk"]), &secrets);
     says(&said, &["user shop, vault main, role shop: ok"]);
     let policy = "path \"database/static-creds/desk\" { capabilities = [\"read\"] }";
     says(&said, &["user desk", "permission denied (403)", policy]);
 
     let token = vault.token("path \"*\" { capabilities = [\"read\", \"list\"] }");
     secrets.add(&token);
-    let (code, said) = check(&config(&pg, &vault.table(&token), &["shop", "nobody"]), &secrets);
-    assert_eq!(code, Some(1), "{said}");
+    let said = fails(&config(&pg, &vault.table(&token), &["shop", "nobody"]), &secrets);
     says(
         &said,
         &["user nobody", "no static role of this name", "vault list database/static-roles"],
     );
 
     let table = format!("{}mount = \"db\"\n", vault.table(&token));
-    let (code, said) = check(&config(&pg, &table, &["shop"]), &secrets);
-    assert_eq!(code, Some(1), "{said}");
+    let said = fails(&config(&pg, &table, &["shop"]), &secrets);
     says(&said, &["user shop", "no database secrets engine is mounted at \"db\"", "set `mount`"]);
 
     vault.seal();
-    let (code, said) = check(&config(&pg, &vault.table(&token), &["shop"]), &secrets);
-    assert_eq!(code, Some(1), "{said}");
+    let said = fails(&config(&pg, &vault.table(&token), &["shop"]), &secrets);
     says(&said, &["vault main", "sealed", "unseal it"]);
 }
 
@@ -149,8 +151,7 @@ fn check_tries_each_password_on_each_node() {
         node("a", pg.port),
         node("b", gone),
     );
-    let (code, said) = check(&text, &secrets);
-    assert_eq!(code, Some(1), "{said}");
+    let said = fails(&text, &secrets);
     let place = |name: &str, port: u16| format!("user shop, node {name} (127.0.0.1:{port})");
     says(&said, &[&place("a", pg.port), ": ok (PostgreSQL"]);
     says(&said, &[&place("b", gone), "Connection refused"]);
@@ -165,15 +166,13 @@ fn check_names_a_vault_whose_certificate_is_not_trusted() {
     let secrets = Passwords::default();
     secrets.add("a-token");
     let trusted = vault.table("a-token");
-    let (code, said) = check(&config(&pg, &trusted, &["shop"]), &secrets);
-    assert_eq!(code, Some(1), "{said}");
+    let said = fails(&config(&pg, &trusted, &["shop"]), &secrets);
     says(&said, &["vault main", "ok (Vault"]);
     let untrusted: String = trusted
         .lines()
         .filter(|line| !line.starts_with("ca_file"))
         .map(|line| format!("{line}\n"))
         .collect();
-    let (code, said) = check(&config(&pg, &untrusted, &["shop"]), &secrets);
-    assert_eq!(code, Some(1), "{said}");
+    let said = fails(&config(&pg, &untrusted, &["shop"]), &secrets);
     says(&said, &["vault main", "TLS failed"]);
 }

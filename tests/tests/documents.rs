@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+
+use pgimbal_tests::sources::{root, sources};
 
 #[test]
 fn readme_has_the_option_reference() {
@@ -155,10 +156,6 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
 /// What stands between two texts.
 fn between<'t>(text: &'t str, from: &str, to: &str) -> &'t str {
     let (_, rest) = text.split_once(from).unwrap_or_else(|| panic!("there is no {from}"));
@@ -188,20 +185,4 @@ fn words_with(prefix: &str, text: &str) -> BTreeSet<String> {
         .filter(|word| word.len() > prefix.len() && word.starts_with(prefix))
         .map(str::to_owned)
         .collect()
-}
-
-fn sources(folders: &[&str]) -> Vec<PathBuf> {
-    let (mut found, mut folders) =
-        (Vec::new(), folders.iter().map(|f| root().join(f)).collect::<Vec<_>>());
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a folder of sources").flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(path);
-            }
-        }
-    }
-    found
 }
