@@ -46,6 +46,19 @@ fn readme_names_every_pin_reason() {
 }
 
 #[test]
+fn readme_names_every_state_of_a_node() {
+    let source = read("proxy/pooler/src/topology/view.rs");
+    let words = between(&source, "const fn word", "impl View");
+    let states: Vec<&str> = words.lines().filter_map(quoted).collect();
+    assert!(states.len() > 5, "{states:?}");
+    let readme = read("README.md");
+    let table = between(&readme, "| state | is | gets |", "A prober waits");
+    for state in states {
+        assert!(table.contains(&format!("| `{state}` |")), "README.md has no row for {state}");
+    }
+}
+
+#[test]
 fn readme_names_the_metric_families_that_there_are() {
     let code: String = sources(&["proxy/src/metrics"])
         .iter()

@@ -39,12 +39,6 @@ impl Topology {
         held
     }
 
-    /// Whether an operator holds the cluster.
-    #[must_use]
-    pub const fn is_held_by_operator(&self) -> bool {
-        self.operator_hold
-    }
-
     /// A node's identifier and timeline become the cluster's, as after a restore or pg_upgrade.
     /// Every other node, answering or not, must join that history before it counts again: it may
     /// have a higher timeline, or be a primary too.

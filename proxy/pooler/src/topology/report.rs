@@ -80,12 +80,6 @@ pub enum ProbeFailure {
 }
 
 impl ProbeFailure {
-    /// Whether the server may still be what it was before.
-    #[must_use]
-    pub const fn leaves_judgement(&self) -> bool {
-        matches!(self, Self::Unjudged(_) | Self::ChangedRole)
-    }
-
     /// Whether no connection could be made.
     #[must_use]
     pub const fn is_dial(&self) -> bool {
