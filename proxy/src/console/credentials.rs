@@ -6,7 +6,7 @@ use pgimbal_wire::error::{Severity, SqlState};
 use tracing::info;
 
 use super::answer::{Cell, Column, Fault, Row, int, notice, text};
-use super::command::name;
+use super::command::words;
 use super::connections::moment;
 use crate::credentials::{CredentialStatus, CredentialsStatus, Keeper, UnknownRole};
 
@@ -74,13 +74,16 @@ pub(super) enum CredentialCommand {
 
 /// The command in `text`, if it is one of these. Names are taken as they are written.
 pub(super) fn parse(text: &str) -> Option<CredentialCommand> {
-    let words: Vec<&str> = text.split_whitespace().collect();
+    let words = words(text);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let is = str::eq_ignore_ascii_case;
     match words.as_slice() {
         [revoke, old, user] if is(revoke, "REVOKE") && is(old, "OLD") => {
-            Some(CredentialCommand::RevokeOld(name(user)))
+            Some(CredentialCommand::RevokeOld((*user).into()))
         }
-        [refresh, user] if is(refresh, "REFRESH") => Some(CredentialCommand::Refresh(name(user))),
+        [refresh, user] if is(refresh, "REFRESH") => {
+            Some(CredentialCommand::Refresh((*user).into()))
+        }
         _ => None,
     }
 }
@@ -172,6 +175,8 @@ mod tests {
         let revoke = Some(CredentialCommand::RevokeOld("App".into()));
         assert_eq!(parse("revoke OLD App"), revoke);
         assert_eq!(parse("REFRESH \"app\""), Some(CredentialCommand::Refresh("app".into())));
+        let spaced = Some(CredentialCommand::RevokeOld("my app".into()));
+        assert_eq!(parse("REVOKE OLD \"my app\""), spaced);
         for text in ["REVOKE OLD", "REVOKE app", "REFRESH", "REFRESH a b"] {
             assert_eq!(parse(text), None, "{text}");
         }

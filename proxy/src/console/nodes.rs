@@ -7,7 +7,7 @@ use pgimbal_wire::error::{Severity, SqlState};
 use tracing::info;
 
 use super::answer::{Cell, Column, Fault, Row, int, notice, text};
-use super::command::name;
+use super::command::words;
 use super::connections::moment;
 use crate::topology::{ClusterStatus, Clusters, FailoverStatus, NodeStatus, OperatorError};
 
@@ -123,16 +123,17 @@ pub(super) enum ClusterCommand {
 
 /// The command in `text`, if it is one of these. Names are taken as they are written.
 pub(super) fn parse(text: &str) -> Option<ClusterCommand> {
-    let words: Vec<&str> = text.split_whitespace().collect();
+    let words = words(text);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let is = str::eq_ignore_ascii_case;
     match words.as_slice() {
-        [hold, cluster] if is(hold, "HOLD") => Some(ClusterCommand::Hold(name(cluster))),
+        [hold, cluster] if is(hold, "HOLD") => Some(ClusterCommand::Hold((*cluster).into())),
         [resume] if is(resume, "RESUME") => Some(ClusterCommand::Resume(None)),
         [resume, cluster] if is(resume, "RESUME") => {
-            Some(ClusterCommand::Resume(Some(name(cluster))))
+            Some(ClusterCommand::Resume(Some((*cluster).into())))
         }
         [adopt, node, which] if is(adopt, "ADOPT") && is(node, "NODE") => {
-            Some(ClusterCommand::Adopt(name(which)))
+            Some(ClusterCommand::Adopt((*which).into()))
         }
         _ => None,
     }
@@ -234,7 +235,7 @@ mod tests {
     fn failover_names_in_commands_are_taken_as_they_are_written() {
         assert_eq!(parse("hold Main"), Some(ClusterCommand::Hold("Main".into())));
         assert_eq!(parse("RESUME"), Some(ClusterCommand::Resume(None)));
-        assert_eq!(parse("Resume \"a b\""), None);
+        assert_eq!(parse("Resume \"a b\""), Some(ClusterCommand::Resume(Some("a b".into()))));
         assert_eq!(parse("RESUME main"), Some(ClusterCommand::Resume(Some("main".into()))));
         let adopt = Some(ClusterCommand::Adopt("main.10.0.0.1".into()));
         assert_eq!(parse("ADOPT  NODE main.10.0.0.1"), adopt);
