@@ -45,6 +45,8 @@ pub struct Answer {
 struct State {
     /// The answers for each path; the last rule whose text the path contains is followed.
     rules: Vec<(String, Answer)>,
+    /// Answers that go before all rules, each once.
+    once: Vec<(String, Answer)>,
     requests: Vec<Request>,
 }
 
@@ -157,6 +159,11 @@ impl VaultStandIn {
         self.rule(&format!("static-creds/{role}"), answer);
     }
 
+    /// What it answers for `role` the next time only.
+    pub fn role_once(&self, role: &str, answer: Answer) {
+        self.state().once.push((format!("static-creds/{role}"), answer));
+    }
+
     /// Everything that was asked.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
@@ -208,8 +215,11 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> io::Result<()> {
         let not_found = Answer::json(404, &json!({ "errors": [] }));
         let answer = {
             let mut state = lock(state);
+            let once = state.once.iter().position(|(text, _)| concerns(&request.path, text));
+            let once = once.map(|index| state.once.remove(index).1);
             let rule = state.rules.iter().rev().find(|(text, _)| concerns(&request.path, text));
-            let answer = rule.map_or(not_found, |(_, answer)| answer.clone());
+            let answer = once.or_else(|| rule.map(|(_, answer)| answer.clone()));
+            let answer = answer.unwrap_or(not_found);
             state.requests.push(request);
             answer
         };

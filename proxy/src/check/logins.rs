@@ -86,8 +86,16 @@ impl Logins<'_> {
     }
 
     async fn try_login(&mut self, pool: &ResolvedPool, attempt: Attempt) -> bool {
-        let Attempt { place, target } = attempt;
-        match Box::pin(dial::dial(&target)).await {
+        let Attempt { place, mut target } = attempt;
+        let mut outcome = Box::pin(dial::dial(&target)).await;
+        if let ServerPassword::Role(role) = &pool.login
+            && outcome.as_ref().is_err_and(is_refusal)
+            && let Some(newer) = self.passwords.newer(role).await
+        {
+            target.password = Some(newer);
+            outcome = Box::pin(dial::dial(&target)).await;
+        }
+        match outcome {
             Ok(dialed) => {
                 println!("{place}: ok ({})", welcome(&dialed));
                 self.witnesses.add(target.host, target.port, dialed);

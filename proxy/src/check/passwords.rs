@@ -1,9 +1,10 @@
 //! Passwords out of Vaults, files and the environment: can each be read, and what is wrong if not?
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use pgimbal_auth::source::{Health, Sources, VaultClient};
+use pgimbal_auth::source::{Health, Source, Sources, VaultClient};
 use pgimbal_auth::{Answer, SourceError};
 use pgimbal_config::{Config, Secret, SourceConfig, WILDCARD};
 
@@ -21,6 +22,7 @@ pub(super) struct Passwords {
 
 #[derive(Debug)]
 struct Known {
+    source: Arc<dyn Source>,
     password: Secret,
     advice: String,
 }
@@ -71,7 +73,8 @@ impl Passwords {
                     self.all_well &= matches!(from, SourceConfig::File(_));
                 }
                 let advice = advice(config, &source.place(), &from);
-                self.known.insert(name.to_owned(), Known { password: answer.password, advice });
+                let known = Known { source, password: answer.password, advice };
+                self.known.insert(name.to_owned(), known);
             }
             Err(error) => {
                 say(&format!("user {name}, {error}"), &error);
@@ -83,6 +86,14 @@ impl Passwords {
     /// The password of a role, as its source told it.
     pub(super) fn of(&self, role: &str) -> Option<&Secret> {
         self.known.get(role).map(|known| &known.password)
+    }
+
+    /// The password that the source tells now, when it is another than before: a rotation may have
+    /// come between.
+    pub(super) async fn newer(&self, role: &str) -> Option<Secret> {
+        let known = self.known.get(role)?;
+        let answer = known.source.fetch().await.ok()?;
+        (answer.password != known.password).then_some(answer.password)
     }
 
     /// What to do when a server refuses it.

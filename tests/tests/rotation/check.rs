@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
-use pgimbal_tests::Passwords;
 use pgimbal_tests::pgimbal::{Config, program, undisturbed};
 use pgimbal_tests::port::free_port;
 use pgimbal_tests::program::{Finished, run};
 use pgimbal_tests::vault::reads;
+use pgimbal_tests::vault_stand_in::Answer;
+use pgimbal_tests::{Passwords, Pgimbal};
 
-use super::{Stage, shop_from};
+use super::{Acted, Stage, minute, proven, shop_from};
 
 fn check(config: Config) -> Finished {
     // A started pgimbal writes the file; that it starts with these faults is as it should be.
-    let proxy = config.start();
+    check_beside(&config.start())
+}
+
+/// The same configuration once more, beside a pgimbal that runs.
+fn check_beside(proxy: &Pgimbal) -> Finished {
     let mut command = undisturbed(program());
     command.arg("check").arg("--config").arg(proxy.directory().join("pgimbal.toml"));
     run(&mut command, Duration::from_secs(60))
@@ -78,4 +83,23 @@ fn check_says_what_to_fix_in_vault() {
     stage.vault.seal();
     let text = said(&check(shop_from(&stage.pg, &table, "1s")));
     assert!(text.contains("sealed"), "{text}");
+}
+
+#[test]
+fn check_reads_a_role_again_before_it_blames_the_password() {
+    let acted = Acted::new("second");
+    let proxy = proven(acted.polled_every("1h"), "second");
+    // The rotation falls between the question and the login.
+    acted.stand_in.role_once("shop", Answer::role("shop", "first", &minute(0), 1));
+    let finished = check_beside(&proxy);
+    let text = said(&finished);
+    assert!(finished.success, "{text}");
+    assert!(acted.pg.logged("password authentication failed for user \"shop\"") >= 1);
+    acted.on_server("another");
+    let finished = check_beside(&proxy);
+    assert!(
+        !finished.success && said(&finished).contains("rotate-role/shop"),
+        "{}",
+        said(&finished)
+    );
 }
