@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     rotates: AtomicBool,
     /// How long a login with a wrong password waits, whoever it is for, in microseconds.
     delay: AtomicU64,
+    /// How long a question to a source may take, in microseconds.
+    question: AtomicU64,
     /// Why passwords are not known that should be, while that is so.
     dark: watch::Sender<Option<Unavailable>>,
     logins: Mutex<HashMap<Box<str>, [u64; Standing::ALL.len()]>>,
@@ -76,6 +78,19 @@ pub(crate) struct Shared {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no user of this name has a password that rotates")]
 pub struct UnknownRole;
+
+/// Why old passwords are not revoked for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotRevoked {
+    /// Nobody has them.
+    #[error(transparent)]
+    Unknown(#[from] UnknownRole),
+    /// They are refused from now on, but the history could not be written.
+    #[error(
+        "refused from now on, but the history could not be written: a restart brings them back"
+    )]
+    NotKept,
+}
 
 /// What became of a question that an operator wanted.
 pub type Refreshed = Result<(), SourceError>;
@@ -168,11 +183,11 @@ impl Keeper {
     /// Drops all generations of a user's password but the newest, for good.
     ///
     /// # Errors
-    /// [`UnknownRole`].
-    pub async fn revoke_old(&self, user: &str) -> Result<(), UnknownRole> {
+    /// [`NotRevoked`].
+    pub async fn revoke_old(&self, user: &str) -> Result<(), NotRevoked> {
         let (reply, answer) = oneshot::channel();
         self.tell(Command::RevokeOld(user.into(), reply));
-        answer.await.map_err(|_| UnknownRole)?
+        answer.await.map_err(|_| NotRevoked::Unknown(UnknownRole))?
     }
 
     /// Asks for a user's password at once.
@@ -214,6 +229,7 @@ impl Shared {
             accounts: RwLock::default(),
             rotates: AtomicBool::new(rotates),
             delay: AtomicU64::new(0),
+            question: AtomicU64::new(0),
             dark,
             logins: Mutex::default(),
             nodes: Mutex::default(),

@@ -181,18 +181,6 @@ fn counted(proxy: &Pgimbal, name: &str, labels: &[&str]) -> f64 {
     pgimbal_tests::http::metric(&proxy.metrics(), name, labels).unwrap_or(0.0)
 }
 
-/// Logs in as soon as it may: a password that was just made is asked for once and for a short
-/// time only, which a busy machine may need longer for.
-fn log_in_soon(proxy: &Pgimbal, login: &Login) -> WireClient {
-    let mut found = None;
-    eventually("the password is accepted", SOON, || {
-        let mut client = proxy.connect();
-        found = client.log_in(login).is_ok().then_some(client);
-        found.is_some()
-    });
-    found.expect("a client that is logged in")
-}
-
 /// A proxy that has logged `shop` in to the server once.
 fn proven(config: Config, password: &str) -> Pgimbal {
     let proxy = config.start();

@@ -102,6 +102,13 @@ impl Rotation {
         number
     }
 
+    /// Another source tells the passwords from now on. What is known stays in use; its dates are
+    /// no measure of what the new one says.
+    pub fn source_changed(&mut self, now: Instant) {
+        self.generations.iter_mut().for_each(|generation| generation.rotated_at = None);
+        self.schedule.restart(now);
+    }
+
     /// The source has answered the fetch that was out.
     pub fn answered(&mut self, answer: &Answer, now: Moment) -> Learned {
         let learned = self.learn(answer, now);

@@ -33,7 +33,8 @@ const DUE: Duration = Duration::from_secs(15);
 /// Fetches for refusals by servers: each second, a few at once.
 const REFUSALS: Bucket = Bucket::new(5, Duration::from_secs(1));
 
-/// Fetches for clients' wrong passwords, which anybody can send.
+/// Fetches for clients' wrong passwords, which anybody can send; as many again for users that do
+/// not exist, so that these take none from the role's own.
 const MISMATCHES: Bucket = Bucket::new(3, Duration::from_secs(5));
 
 /// Why a fetch is wanted at once.
@@ -43,6 +44,8 @@ pub enum FetchCause {
     Refusal,
     /// A client showed one that is not known.
     Mismatch,
+    /// A client of a user that does not exist did, for whom this role stands in.
+    StandIn,
     /// An operator wants it, or the place has changed.
     Order,
 }
@@ -72,6 +75,7 @@ pub struct Schedule {
     stale_since: Option<Instant>,
     refusals: Bucket,
     mismatches: Bucket,
+    stand_ins: Bucket,
 }
 
 impl Schedule {
@@ -97,12 +101,21 @@ impl Schedule {
             stale_since: None,
             refusals: REFUSALS,
             mismatches: MISMATCHES,
+            stand_ins: MISMATCHES,
         }
     }
 
     /// Asks with another interval from the next time on.
     pub const fn set_poll(&mut self, poll: Option<Duration>) {
         self.poll = poll;
+    }
+
+    /// Asks anew, as at the start: another place is asked from now on, and whatever is out at the
+    /// one before answers nothing.
+    pub const fn restart(&mut self, now: Instant) {
+        (self.in_flight, self.overdue, self.failures) = (false, false, 0);
+        (self.expected, self.not_before, self.asked_off) = (None, None, None);
+        self.due = Some(now);
     }
 
     /// When the next fetch is due; `None` while one is out, or when none will ever be.
@@ -190,14 +203,21 @@ impl Schedule {
         match cause {
             FetchCause::Refusal => self.refused_at = Some(now),
             FetchCause::Order => self.ordered_at = Some(now),
-            FetchCause::Mismatch if self.mismatch_at.is_some() && !self.in_flight => {}
+            FetchCause::Mismatch | FetchCause::StandIn if self.awaits_mismatch_fetch() => {}
             FetchCause::Mismatch if self.mismatches.take(now) => self.mismatch_at = Some(now),
-            FetchCause::Mismatch => return false,
+            FetchCause::StandIn if self.stand_ins.take(now) => self.mismatch_at = Some(now),
+            FetchCause::Mismatch | FetchCause::StandIn => return false,
         }
         // A long pause after failures is cut short, but not to nothing.
         let soonest = self.sent.map_or(now, |sent| now.max(sent + OFTEN));
         self.not_before = self.not_before.map(|pause| pause.min(soonest));
         true
+    }
+
+    /// Whether a fetch for clients' mismatches is still to be sent: it answers one more.
+    fn awaits_mismatch_fetch(&self) -> bool {
+        let sent = self.sent.filter(|_| self.in_flight);
+        self.mismatch_at.is_some_and(|at| sent.is_none_or(|sent| at > sent))
     }
 
     /// Whether the next rotation is expected about now.
@@ -225,6 +245,9 @@ impl Schedule {
         self.in_flight
     }
 }
+
+#[cfg(test)]
+mod wanted;
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use tracing::info;
 use super::answer::{Cell, Column, Fault, Row, int, notice, text};
 use super::command::words;
 use super::connections::moment;
-use crate::credentials::{CredentialStatus, CredentialsStatus, Keeper, UnknownRole};
+use crate::credentials::{CredentialStatus, CredentialsStatus, Keeper, NotRevoked, UnknownRole};
 
 pub(super) const CREDENTIALS: &[Column] = &[
     text("user"),
@@ -139,6 +139,16 @@ impl From<UnknownRole> for Fault {
     fn from(unknown: UnknownRole) -> Self {
         Self::new(SqlState::UNDEFINED_OBJECT, unknown.to_string())
             .hint("SHOW CREDENTIALS lists the users whose passwords rotate.")
+    }
+}
+
+impl From<NotRevoked> for Fault {
+    fn from(why: NotRevoked) -> Self {
+        match why {
+            NotRevoked::Unknown(unknown) => unknown.into(),
+            NotRevoked::NotKept => Self::new(SqlState::IO_ERROR, why.to_string())
+                .hint("pgimbal's log says what is wrong with state_dir; then say it again."),
+        }
     }
 }
 

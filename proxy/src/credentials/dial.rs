@@ -79,9 +79,8 @@ impl Keeper {
 
     /// The password to show to a node, as soon as there is one.
     async fn offer(&self, role: &str, node: &str) -> Result<Shown, NoPassword> {
-        let (reply, answer) = oneshot::channel();
-        self.tell(Command::Offer(role.into(), node.into(), reply));
-        answer.await.unwrap_or_else(|_| Err(shutting_down()))
+        let mut asked = Asked::new(self, role, node);
+        (&mut asked.answer).await.unwrap_or_else(|_| Err(shutting_down()))
     }
 
     /// Dials when the node has a place for one more login.
@@ -113,12 +112,39 @@ fn explain(target: &Target, role: &str, none: NoPassword) -> DialError {
         NoPassword::Unknown(source) => {
             DialFault::UnknownPassword { role: role.into(), source_says: source }
         }
-        NoPassword::Refused(refusal, tried) => {
+        NoPassword::Refused { refusal, tried, silence } => {
             let body = refusal.as_ref().and_then(DialError::server_message).unwrap_or_default();
-            DialFault::LockedOut { role: role.into(), tried, refusal: body.into() }
+            let refusal = body.into();
+            DialFault::LockedOut { role: role.into(), tried, refusal, source_says: silence }
         }
     };
     DialError::of(target, fault)
+}
+
+/// A password that was asked for. Nobody else may try the one that comes, so one that comes when
+/// nobody waits any more is given back.
+struct Asked<'a> {
+    keeper: &'a Keeper,
+    role: &'a str,
+    node: &'a str,
+    answer: oneshot::Receiver<Result<Shown, NoPassword>>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(keeper: &'a Keeper, role: &'a str, node: &'a str) -> Self {
+        let (reply, answer) = oneshot::channel();
+        keeper.tell(Command::Offer(role.into(), node.into(), reply));
+        Self { keeper, role, node, answer }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.answer.close();
+        if let Ok(Ok(shown)) = self.answer.try_recv() {
+            drop(Attempt::new(self.keeper, self.role, self.node, shown.generation));
+        }
+    }
 }
 
 /// A password that is being tried. Whatever ends the attempt, the keeper is told.
@@ -145,5 +171,32 @@ impl Drop for Attempt<'_> {
         let outcome = self.outcome.take().unwrap_or(Outcome::Abandoned);
         let (role, node) = (self.role.into(), self.node.into());
         self.keeper.tell(Command::Report(role, node, self.generation, outcome));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use pgimbal_config::Secret;
+    use tokio::sync::mpsc;
+
+    use super::super::Shared;
+    use super::*;
+
+    #[test]
+    fn a_password_that_comes_when_nobody_waits_any_more_is_given_back() {
+        let (commands, mut told) = mpsc::unbounded_channel();
+        let keeper = Keeper { shared: Arc::new(Shared::new(true)), commands };
+        let asked = Asked::new(&keeper, "shop", "a");
+        let Ok(Command::Offer(_, _, reply)) = told.try_recv() else { panic!("asks") };
+        let shown = Shown { generation: 7, password: Secret::from("x") };
+        assert!(reply.send(Ok(shown)).is_ok());
+        // The login is cancelled between the answer and its being looked at.
+        drop(asked);
+        let Ok(Command::Report(role, node, 7, Outcome::Abandoned)) = told.try_recv() else {
+            panic!("nobody could ever try it again");
+        };
+        assert_eq!((&*role, &*node), ("shop", "a"));
     }
 }

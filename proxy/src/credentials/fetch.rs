@@ -15,6 +15,8 @@ const AT_ONCE: usize = 16;
 #[derive(Debug)]
 pub(super) struct Fetched {
     pub(super) role: Arc<str>,
+    /// Which question of the role it was.
+    pub(super) serial: u64,
     pub(super) sent: Instant,
     pub(super) kind: &'static str,
     pub(super) result: Result<Answer, SourceError>,
@@ -24,6 +26,7 @@ pub(super) struct Fetched {
 #[derive(Debug, Default)]
 pub(super) struct Fetches {
     running: JoinSet<Fetched>,
+    asked: u64,
     pub(super) counts: FetchCounts,
 }
 
@@ -44,12 +47,15 @@ impl Fetches {
         self.running.len() < AT_ONCE
     }
 
-    /// Asks.
-    pub(super) fn start(&mut self, role: Arc<str>, source: Arc<dyn Source>, sent: Instant) {
+    /// Asks. The number of the question, which its answer has too.
+    pub(super) fn start(&mut self, role: Arc<str>, source: Arc<dyn Source>, sent: Instant) -> u64 {
+        self.asked += 1;
+        let serial = self.asked;
         self.running.spawn(async move {
             let result = source.fetch().await;
-            Fetched { role, sent, kind: source.kind(), result }
+            Fetched { role, serial, sent, kind: source.kind(), result }
         });
+        serial
     }
 
     /// The next answer; `None` while none is out.

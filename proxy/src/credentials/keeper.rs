@@ -1,13 +1,14 @@
 //! The one task that keeps all passwords: what it is told, and what it does about it.
 
 mod news;
+mod orders;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use pgimbal_auth::SourceError;
-use pgimbal_auth::rotation::{Bucket, FetchCause, Moment};
+use pgimbal_auth::rotation::{Bucket, Moment};
 use pgimbal_auth::source::Sources;
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, SourceConfig, UserConfig, WILDCARD};
@@ -19,10 +20,9 @@ use super::derive::Derivations;
 use super::fetch::Fetches;
 use super::memory::Memory;
 use super::role::{Role, Setting};
-use super::server_logins::{NoPassword, Reply};
-use super::{CredentialsStatus, Refreshed, Shared, Unavailable, UnknownRole};
-use crate::dial::DialError;
+use super::{Shared, Unavailable};
 use crate::worker::Message;
+pub(super) use orders::{Command, Outcome};
 
 /// Users that only a rule knows may be asked about so often: anybody can make up names.
 const STRANGERS: Bucket = Bucket::new(100, Duration::from_millis(100));
@@ -34,40 +34,6 @@ const MAX_UNKNOWN: usize = 10_000;
 const MAX_AWAITED: usize = 100;
 /// The task looks around this often, whatever happens.
 const IDLE: Duration = Duration::from_secs(60);
-
-/// What the task is told.
-#[derive(Debug)]
-pub(super) enum Command {
-    /// Say when every listed user's source has been asked once.
-    Ready(oneshot::Sender<()>),
-    /// Follow a new configuration.
-    Reload(Arc<Config>, Box<Sources>),
-    /// Somebody begins to log in as this user.
-    Expect(Box<str>),
-    /// A client has shown what fits nothing.
-    Mismatch(Box<str>, oneshot::Sender<()>),
-    /// Drop all generations but the newest.
-    RevokeOld(Box<str>, oneshot::Sender<Result<(), UnknownRole>>),
-    /// Ask at once.
-    Refresh(Box<str>, oneshot::Sender<Refreshed>),
-    /// What a source follows has changed.
-    Changed(Arc<str>),
-    /// Tell everything.
-    Status(oneshot::Sender<CredentialsStatus>),
-    /// A login at a node wants a password.
-    Offer(Box<str>, Box<str>, Reply),
-    /// What came of one.
-    Report(Box<str>, Box<str>, u32, Outcome),
-}
-
-/// What came of a login at a server.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    Accepted,
-    Refused(DialError),
-    /// It ended before the password was judged.
-    Abandoned,
-}
 
 /// The task.
 pub(super) struct Task {
@@ -105,6 +71,7 @@ impl Task {
         shared: Arc<Shared>,
         commands: mpsc::WeakUnboundedSender<Command>,
     ) -> Self {
+        shared.set_question(longest_question(&config));
         let memory = Memory::load(&config.credentials);
         Self {
             config,
@@ -171,8 +138,10 @@ impl Task {
                 let _ = waiting.send(());
             }
         }
-        self.memory.save(&self.roles);
-        self.queue.first().map_or(now.instant + IDLE, |(at, _)| *at)
+        self.memory.save(&self.roles, now.instant);
+        let role = self.queue.first().map(|(at, _)| *at);
+        let first = [role, self.memory.wake_at()].into_iter().flatten().min();
+        first.unwrap_or(now.instant + IDLE)
     }
 
     /// Does what is due for one role.
@@ -189,7 +158,8 @@ impl Task {
             if !self.fetches.has_room() {
                 self.starved.push(Arc::clone(name));
             } else if role.rotation.schedule.begin(now.instant) {
-                self.fetches.start(Arc::clone(name), Arc::clone(&role.source), now.instant);
+                let source = Arc::clone(&role.source);
+                role.asked = Some(self.fetches.start(Arc::clone(name), source, now.instant));
             }
         }
         if role.logins.wake_at.is_some_and(|at| at <= now.instant) {
@@ -295,92 +265,6 @@ impl Task {
             }
         });
     }
-
-    fn obey(&mut self, command: Command) {
-        let now = moment();
-        match command {
-            Command::Ready(reply) => self.ready.push(reply),
-            Command::Reload(config, sources) => self.reload(config, *sources),
-            Command::Expect(user) => drop(self.ensure(&user, false)),
-            Command::Mismatch(user, reply) => {
-                if let Some(role) = self.ensure(&user, false)
-                    && (role.rotation.schedule.want(FetchCause::Mismatch, now.instant)
-                        || role.last.is_none())
-                {
-                    role.mismatched.push(reply);
-                }
-            }
-            Command::RevokeOld(user, reply) => self.revoke_old(&user, reply),
-            Command::Refresh(user, reply) => {
-                self.touch(&user);
-                if let Some(role) = self.roles.get_mut(&*user) {
-                    role.rotation.schedule.want(FetchCause::Order, now.instant);
-                    role.refreshing.push(reply);
-                }
-            }
-            Command::Changed(name) => {
-                self.touch(&name);
-                if let Some(role) = self.roles.get_mut(&name) {
-                    role.rotation.schedule.want(FetchCause::Order, now.instant);
-                }
-            }
-            Command::Status(reply) => {
-                let users =
-                    self.roles.values().map(|role| role.status(&self.shared, now)).collect();
-                let _ =
-                    reply.send(CredentialsStatus { users, fetches: self.fetches.counts.clone() });
-            }
-            Command::Offer(user, node, reply) => match self.ensure(&user, true) {
-                Some(role) => {
-                    role.logins.add(node, reply);
-                    role.serve(now.instant);
-                }
-                None => {
-                    let text = format!("no source of user \"{user}\" is configured");
-                    let _ = reply.send(Err(NoPassword::Unknown(text)));
-                }
-            },
-            Command::Report(user, node, number, outcome) => {
-                self.report(&user, &node, number, outcome, now.instant);
-            }
-        }
-    }
-
-    fn reload(&mut self, config: Arc<Config>, sources: Sources) {
-        (self.config, self.sources) = (config, sources);
-        let names: Vec<Arc<str>> = self.roles.keys().cloned().collect();
-        for name in names {
-            self.touch(&name);
-            let Some(user) = self.config.user(&name) else { continue };
-            let source = self.sources.of_user(&name, &user);
-            if let (Some(role), Some(source)) = (self.roles.get_mut(&name), source) {
-                let setting = Setting {
-                    config: &self.config,
-                    user: &user,
-                    salts: &self.salts,
-                    source: Arc::clone(&source),
-                    record: None,
-                };
-                self.derivations.add_all(role.reconfigure(setting, Instant::now()));
-                let account = role.account(self.config.clients.auth_type);
-                self.shared.publish(&name, account);
-                self.follow_changes(&name, &source);
-            }
-        }
-        self.follow_config();
-    }
-
-    fn revoke_old(&mut self, user: &str, reply: oneshot::Sender<Result<(), UnknownRole>>) {
-        self.touch(user);
-        let Some(role) = self.roles.get_mut(user) else {
-            let _ = reply.send(Err(UnknownRole));
-            return;
-        };
-        role.ledger.revoke_old();
-        self.shared.publish(user, role.account(self.config.clients.auth_type));
-        // Said only when a restart cannot undo it.
-        self.memory.tell_when_kept(reply);
-    }
 }
 
 /// Tells all workers what concerns their server connections.
@@ -391,6 +275,14 @@ fn tell(workers: &[mpsc::UnboundedSender<Message>], role: &Arc<str>, news: &Cred
     }
 }
 
+/// How long one question to a source may take. What is not in a Vault is at hand.
+fn longest_question(config: &Config) -> Duration {
+    config.vaults.values().map(|vault| vault.timeout).max().unwrap_or_default()
+}
+
 fn moment() -> Moment {
     Moment { instant: Instant::now(), wall: SystemTime::now() }
 }
+
+#[cfg(test)]
+mod tests;

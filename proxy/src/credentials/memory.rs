@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pgimbal_auth::rotation::{CachedPassword, HistoryDocument, HistoryRecord, PasswordCache};
 use pgimbal_config::{CredentialConfig, HistoryPlace};
@@ -10,12 +11,15 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
-use super::UnknownRole;
+use super::NotRevoked;
 use super::files::{self, Places};
 use super::role::Role;
 
 /// Tells an operator that something is kept.
-type Kept = oneshot::Sender<Result<(), UnknownRole>>;
+pub(super) type Kept = oneshot::Sender<Result<(), NotRevoked>>;
+
+/// What could not be written is tried again after this, or when something changes.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// A file and what it should hold.
 type Page = (PathBuf, Zeroizing<Vec<u8>>);
@@ -32,7 +36,9 @@ pub(super) struct Memory {
     /// Those whose change is being written.
     pending: Vec<Kept>,
     written: Vec<Page>,
-    writing: JoinSet<()>,
+    writing: JoinSet<bool>,
+    /// When what could not be written is tried again.
+    again: Option<Instant>,
 }
 
 impl Memory {
@@ -70,7 +76,10 @@ impl Memory {
     }
 
     /// Writes what has changed, beside the work; one write at a time.
-    pub(super) fn save(&mut self, roles: &BTreeMap<Arc<str>, Role>) {
+    pub(super) fn save(&mut self, roles: &BTreeMap<Arc<str>, Role>, now: Instant) {
+        if self.again.is_some_and(|at| now >= at) {
+            self.dirty = true;
+        }
         if !std::mem::take(&mut self.dirty) {
             return;
         }
@@ -78,13 +87,14 @@ impl Memory {
             self.dirty = true;
             return;
         }
+        self.again = None;
         let pages = self.pages(roles);
         let new: Vec<Page> =
             pages.iter().filter(|page| !self.written.contains(page)).cloned().collect();
         self.written = pages;
         self.pending.append(&mut self.waiting);
         if new.is_empty() {
-            return self.tell();
+            return self.tell(true);
         }
         self.writing.spawn_blocking(move || write(&new));
     }
@@ -118,23 +128,65 @@ impl Memory {
 
     /// A write has ended; `None` while none is under way.
     pub(super) async fn saved(&mut self) -> Option<()> {
-        let written = self.writing.join_next().await.map(drop);
-        self.tell();
-        written
+        let is_kept = self.writing.join_next().await?.unwrap_or(false);
+        if !is_kept {
+            self.written.clear();
+            self.again = Some(Instant::now() + AGAIN);
+        }
+        self.tell(is_kept);
+        Some(())
     }
 
-    fn tell(&mut self) {
+    /// When there is something to do without a change.
+    pub(super) const fn wake_at(&self) -> Option<Instant> {
+        self.again
+    }
+
+    fn tell(&mut self, is_kept: bool) {
         for reply in self.pending.drain(..) {
             // Whoever asked may have gone.
-            let _ = reply.send(Ok(()));
+            let _ = reply.send(if is_kept { Ok(()) } else { Err(NotRevoked::NotKept) });
         }
     }
 }
 
-fn write(pages: &[Page]) {
+/// Whether all is written.
+fn write(pages: &[Page]) -> bool {
+    let mut all = true;
     for (path, bytes) in pages {
         if let Err(cause) = files::write(path, bytes) {
             tracing::error!("{}: cannot be written: {cause}", path.display());
+            all = false;
         }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn rotation_2_what_could_not_be_written_is_not_said_to_be_kept() {
+        let name = format!("pgimbal-memory-{}", std::process::id());
+        let place = std::env::temp_dir().join(name);
+        // A file where the directory should be.
+        fs::write(&place, "").expect("a file");
+        let places = Places::new(&place, true, false);
+        let mut memory = Memory { places, ..Memory::default() };
+        let (reply, answer) = oneshot::channel();
+        memory.tell_when_kept(reply);
+        memory.save(&BTreeMap::new(), Instant::now());
+        memory.saved().await.expect("a write");
+        assert_eq!(answer.await, Ok(Err(NotRevoked::NotKept)));
+        fs::remove_file(&place).expect("it is out of the way");
+        let later = memory.wake_at().expect("another try");
+        memory.save(&BTreeMap::new(), later);
+        memory.saved().await.expect("a write");
+        assert!(place.join("credentials.json").exists(), "nothing has changed, and it is kept");
+        assert_eq!(memory.wake_at(), None);
+        fs::remove_dir_all(&place).expect("a directory");
     }
 }

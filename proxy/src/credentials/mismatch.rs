@@ -15,8 +15,12 @@ use crate::login::LoginError;
 
 /// The least wait of a login with a wrong password: a fetch and a key derivation fit in.
 const SHORTEST: Duration = Duration::from_millis(250);
-/// The longest: a client waits no longer for a slow source.
+/// The longest that is waited although nothing is awaited any more.
 const LONGEST: Duration = Duration::from_secs(2);
+
+/// How long the verifier of a new password may take beyond the question: it costs milliseconds, and
+/// on a busy machine waits behind those of other roles.
+const DERIVATION: Duration = Duration::from_secs(2);
 
 /// How long clients are held while passwords are not known that should be.
 const HOLD: Duration = Duration::from_secs(30);
@@ -66,8 +70,8 @@ impl Keeper {
         let end = begun + self.shared.delay();
         let (reply, answer) = oneshot::channel();
         self.tell(Command::Mismatch(user.into(), reply));
-        // In time or not, what is known then counts.
-        let _ = timeout_at(end, answer).await;
+        // Until the answer to a question that was sent later can be judged by, or there is none.
+        let _ = timeout_at(begun + self.shared.patience(), answer).await;
         if let Some(accepted) = self.try_once(user, &mismatch) {
             return Ok(accepted);
         }
@@ -103,6 +107,17 @@ impl Shared {
     /// How long a login with a wrong password takes.
     fn delay(&self) -> Duration {
         Duration::from_micros(self.delay.load(Relaxed)).clamp(SHORTEST, LONGEST)
+    }
+
+    /// The longest that a client waits for its source to be asked once more.
+    fn patience(&self) -> Duration {
+        Duration::from_micros(self.question.load(Relaxed)) + DERIVATION
+    }
+
+    /// A question to a source takes so long at most.
+    pub(super) fn set_question(&self, longest: Duration) {
+        let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
+        self.question.store(micros, Relaxed);
     }
 
     /// A fetch took so long, from the question to its use. The wait follows slowly: it must not

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use pgimbal_auth::account::{Account, LoginKeys};
-use pgimbal_auth::rotation::{Grace, HistoryRecord, Ledger, Moment, Rotation, Schedule};
+use pgimbal_auth::rotation::{
+    FetchCause, Grace, HistoryRecord, Ledger, Moment, Rotation, Schedule,
+};
 use pgimbal_auth::source::Source;
 use pgimbal_auth::verifier::{SaltKey, Salting};
 use pgimbal_auth::{Answer, SourceError};
@@ -15,6 +17,7 @@ use pgimbal_wire::frame::HEADER_LEN;
 use tokio::sync::oneshot;
 
 use super::derive::Order;
+use super::memory::Kept;
 use super::server_logins::ServerLogins;
 use super::status::{CredentialStatus, GenerationStatus};
 use super::{Refreshed, Shared, grace};
@@ -47,6 +50,10 @@ pub(super) struct Role {
     pub(super) mismatched: Vec<oneshot::Sender<()>>,
     /// Operators who want the question asked.
     pub(super) refreshing: Vec<oneshot::Sender<Refreshed>>,
+    /// Operators who want only the newest password accepted, once its verifier is made.
+    pub(super) revoking: Vec<Kept>,
+    /// The question that is out.
+    pub(super) asked: Option<u64>,
     /// When the source was last asked, and what came of it.
     pub(super) last: Option<(Instant, &'static str)>,
     /// What the source said instead of a password, while that is so.
@@ -55,8 +62,8 @@ pub(super) struct Role {
     pub(super) deriving: usize,
     /// When the task will look at it.
     pub(super) queued: Option<Instant>,
-    /// Whether the workers were told that no server connection can be opened.
-    is_locked_out: bool,
+    /// What the workers were told of why no server connection can be opened.
+    lockout: Option<Arc<[u8]>>,
     /// Nodes of which the log has said that no password works.
     pub(super) locked_out: Vec<Box<str>>,
     /// What the log has said once for this generation.
@@ -82,11 +89,13 @@ impl Role {
             is_listed: config.users.contains_key(name),
             mismatched: Vec::new(),
             refreshing: Vec::new(),
+            revoking: Vec::new(),
+            asked: None,
             last: None,
             silence: None,
             deriving: 0,
             queued: None,
-            is_locked_out: false,
+            lockout: None,
             locked_out: Vec::new(),
             told: Vec::new(),
         }
@@ -96,8 +105,19 @@ impl Role {
     pub(super) fn reconfigure(&mut self, setting: Setting<'_>, now: Instant) -> Vec<Order> {
         let Setting { config, user, salts, source, .. } = setting;
         self.grace = grace::grace(config, user);
-        self.source = source;
+        self.is_listed = config.users.contains_key(&*self.name);
         self.rotation.schedule.set_poll(grace::poll_interval(config, user));
+        let place = |source: &Arc<dyn Source>| (source.kind(), source.place());
+        if place(&source) != place(&self.source) {
+            // What the old place still answers is nobody's password any more.
+            self.asked = None;
+            self.rotation.source_changed(now);
+        } else if self.silence.is_some() || source.changes().is_some() {
+            // The new configuration may be what it takes, and a file may have changed between the
+            // eyes of the old one and of the new one.
+            self.rotation.schedule.want(FetchCause::Order, now);
+        }
+        self.source = source;
         let (salting, also) = also(&self.name, user, salts);
         if salting == *self.ledger.salting() {
             self.ledger.set_also(also);
@@ -159,11 +179,9 @@ impl Role {
         if !self.logins.is_waiting() {
             return;
         }
-        let silence = self.silence.as_ref().map_or_else(
-            || format!("{} has not answered yet", self.source.place()),
-            ToString::to_string,
-        );
-        self.logins.serve(&mut self.rotation, &silence, now);
+        let silence = self.silence.as_ref().map(ToString::to_string);
+        let place = self.source.place();
+        self.logins.serve(&mut self.rotation, silence.as_deref(), &place, now);
     }
 
     /// When something is to be done next, but for a question that is due.
@@ -176,30 +194,44 @@ impl Role {
 
     /// What the workers must know now about logins that cannot succeed.
     pub(super) fn lockout_news(&mut self) -> Option<CredentialNews> {
-        let node = self.rotation.failing().next().map(|(node, _)| node.to_owned());
-        let is_locked_out = node.is_some() || self.rotation.newest().is_none();
-        if std::mem::replace(&mut self.is_locked_out, is_locked_out) == is_locked_out {
+        let now = self.lockout_error();
+        if now == self.lockout {
             return None;
         }
-        let (code, text) = match (&node, is_locked_out) {
-            (_, false) => return Some(CredentialNews::LetIn),
-            (Some(node), true) => {
+        self.lockout.clone_from(&now);
+        Some(now.map_or(CredentialNews::LetIn, CredentialNews::LockedOut))
+    }
+
+    /// The body of the ErrorResponse that says why no server connection can be opened.
+    fn lockout_error(&self) -> Option<Arc<[u8]>> {
+        let failing = self.rotation.failing().next().map(|(node, _)| node);
+        let (name, silence) = (&self.name, self.silence.as_ref());
+        let (code, text) = match (failing, silence) {
+            (None, _) if self.rotation.newest().is_some() => return None,
+            (None, _) => (
+                SqlState::CANNOT_CONNECT_NOW,
+                format!("the password of user \"{name}\" is not known yet"),
+            ),
+            // It may pass, and the password that works is not for the client to know.
+            (Some(node), Some(silence)) => (
+                SqlState::CANNOT_CONNECT_NOW,
+                format!(
+                    "no password that is known of user \"{name}\" works at {node}, and a newer one \
+                     cannot be read: {silence}"
+                ),
+            ),
+            (Some(node), None) => {
                 let refusal = self.logins.refusal(node).map(ToString::to_string);
                 let refusal = refusal.unwrap_or_default();
                 (
                     SqlState::INVALID_PASSWORD,
-                    format!("no password of user \"{}\" works at {node}: {refusal}", self.name),
+                    format!("no password of user \"{name}\" works at {node}: {refusal}"),
                 )
             }
-            (None, true) => (
-                SqlState::CANNOT_CONNECT_NOW,
-                format!("the password of user \"{}\" is not known yet", self.name),
-            ),
         };
         let mut message = Vec::new();
         Report::error(code, &text).hint(HINT).encode_error(&mut message);
-        let body = message.get(HEADER_LEN..).unwrap_or_default();
-        Some(CredentialNews::LockedOut(body.into()))
+        message.get(HEADER_LEN..).map(Into::into)
     }
 
     /// Says something once in the log, until the source has a new password.

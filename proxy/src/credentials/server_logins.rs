@@ -21,8 +21,15 @@ pub(super) struct Shown {
 pub(super) enum NoPassword {
     /// None is known; what the source says.
     Unknown(String),
-    /// The server refuses all that are known; its last refusal, and what was tried.
-    Refused(Option<DialError>, String),
+    /// The server refuses all that are known.
+    Refused {
+        /// Its last refusal.
+        refusal: Option<DialError>,
+        /// What was tried.
+        tried: String,
+        /// Why the source tells no newer one, when it says nothing.
+        silence: Option<String>,
+    },
 }
 
 pub(super) type Reply = oneshot::Sender<Result<Shown, NoPassword>>;
@@ -60,8 +67,15 @@ impl ServerLogins {
         self.refusals.get(node)
     }
 
-    /// Gives everybody what the rotation offers now. `silence` is why no password is known.
-    pub(super) fn serve(&mut self, rotation: &mut Rotation, silence: &str, now: Instant) {
+    /// Gives everybody what the rotation offers now. `silence` is what the source at `place` says
+    /// instead of a password, while that is so.
+    pub(super) fn serve(
+        &mut self,
+        rotation: &mut Rotation,
+        silence: Option<&str>,
+        place: &str,
+        now: Instant,
+    ) {
         self.wake_at = None;
         let mut still = Vec::new();
         for (node, reply) in std::mem::take(&mut self.waiting) {
@@ -80,8 +94,15 @@ impl ServerLogins {
                 }
                 Offer::GiveUp(why) => {
                     let none = match why {
-                        GiveUp::Unknown => NoPassword::Unknown(silence.to_owned()),
-                        GiveUp::Refused(_) => self.lockout(&node, rotation),
+                        GiveUp::Unknown => NoPassword::Unknown(silence.map_or_else(
+                            || format!("{place} has not answered yet"),
+                            str::to_owned,
+                        )),
+                        GiveUp::Refused(_) => NoPassword::Refused {
+                            refusal: self.refusals.get(&node).cloned(),
+                            tried: tried(rotation),
+                            silence: silence.map(str::to_owned),
+                        },
                     };
                     // Whoever asked may have gone.
                     let _ = reply.send(Err(none));
@@ -89,11 +110,6 @@ impl ServerLogins {
             }
         }
         self.waiting = still;
-    }
-
-    fn lockout(&self, node: &str, rotation: &Rotation) -> NoPassword {
-        let refusal = self.refusals.get(node).cloned();
-        NoPassword::Refused(refusal, tried(rotation))
     }
 }
 

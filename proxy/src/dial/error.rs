@@ -73,7 +73,11 @@ pub enum DialFault {
         source_says: String,
     },
     /// The server refuses every password that is known.
-    #[error("no password of role \"{role}\" works there. {tried} {}", server_text(refusal))]
+    #[error(
+        "no password of role \"{role}\" works there. {tried}{} {}",
+        newer(source_says.as_deref()),
+        server_text(refusal)
+    )]
     LockedOut {
         /// The role.
         role: Box<str>,
@@ -81,6 +85,8 @@ pub enum DialFault {
         tried: String,
         /// The body of the server's last refusal.
         refusal: Box<[u8]>,
+        /// Why its source tells no newer one, when it says nothing.
+        source_says: Option<String>,
     },
     /// The login cannot go on from our side.
     #[error(transparent)]
@@ -161,7 +167,8 @@ impl DialError {
                 SqlState::new(error.sqlstate().as_bytes()).unwrap_or(SqlState::INTERNAL_ERROR)
             }
             DialFault::UnencryptedData | DialFault::Protocol(_) => SqlState::PROTOCOL_VIOLATION,
-            DialFault::UnknownPassword { .. } => SqlState::CANNOT_CONNECT_NOW,
+            DialFault::UnknownPassword { .. }
+            | DialFault::LockedOut { source_says: Some(_), .. } => SqlState::CANNOT_CONNECT_NOW,
             DialFault::LockedOut { .. } => SqlState::INVALID_PASSWORD,
             _ => SqlState::CANNOT_CONNECT,
         }
@@ -259,6 +266,11 @@ impl From<Broken> for DialFault {
             Broken::Length(_) => Self::Protocol("invalid message length"),
         }
     }
+}
+
+/// Why there is no newer password, as the end of a text.
+fn newer(source_says: Option<&str>) -> String {
+    source_says.map_or_else(String::new, |says| format!(" A newer one cannot be read: {says}."))
 }
 
 fn server_text(body: &[u8]) -> String {

@@ -53,6 +53,7 @@ impl SqlState {
     pub const CANNOT_CONNECT_NOW: Self = Self(*b"57P03");
     pub const DATABASE_DROPPED: Self = Self(*b"57P04");
     pub const IDLE_SESSION_TIMEOUT: Self = Self(*b"57P05");
+    pub const IO_ERROR: Self = Self(*b"58030");
     pub const CONFIG_FILE_ERROR: Self = Self(*b"F0000");
     pub const INTERNAL_ERROR: Self = Self(*b"XX000");
 }

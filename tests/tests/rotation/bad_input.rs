@@ -9,7 +9,7 @@ use pgimbal_tests::vault_stand_in::Answer;
 use pgimbal_tests::{Passwords, Pgimbal};
 use serde_json::json;
 
-use super::{Acted, accepted, last_result, log_in_soon, minute, proven, shop};
+use super::{Acted, accepted, last_result, minute, proven, shop};
 
 /// Waits until `last_result` is `label` and says what else must hold meanwhile.
 fn refuses(acted: &Acted, proxy: &Pgimbal, label: &str, answer: Answer) {
@@ -111,7 +111,7 @@ fn every_field_but_the_password_is_optional() {
         let mut client = proxy.log_in(&shop("first"));
         assert_eq!(client.value("select current_user"), "shop", "{password}");
         assert!(accepted(&proxy, "shop") >= number + 2, "{password}");
-        let mut client = log_in_soon(&proxy, &shop(&password));
+        let mut client = proxy.log_in(&shop(&password));
         assert_eq!(client.value("select current_user"), "shop");
     }
 }
@@ -136,8 +136,12 @@ fn passwords_with_quotes_newlines_and_ten_kilobytes() {
             acted.on_server(password);
             acted.in_vault(password, 1 + u64::try_from(number).expect("few"));
             acted.pg.end_backends();
-            let mut client = log_in_soon(&proxy, &shop(password));
-            assert_eq!(client.value("select current_user"), "shop", "{method}: {password:?}");
+            // The server's refusal makes it known; that a client may is held elsewhere.
+            let previous = number.checked_sub(1).map_or("first", |before| odd[before].as_str());
+            for password in [previous, password.as_str()] {
+                let mut client = proxy.log_in(&shop(password));
+                assert_eq!(client.value("select current_user"), "shop", "{method}: {password:?}");
+            }
         }
         let console = format!("{:?}", proxy.console("show credentials"));
         passwords.appear_nowhere(&[
@@ -149,15 +153,18 @@ fn passwords_with_quotes_newlines_and_ten_kilobytes() {
 }
 
 #[test]
-fn a_user_of_another_name_is_refused_by_name() {
+fn a_user_of_another_name_is_named_and_the_password_before_works_on() {
     let acted = Acted::new("first");
     let proxy = proven(often(&acted), "first");
     acted.stand_in.role("shop", Answer::role("somebody", "second", &minute(1), 3600));
     acted.asked_again(3);
     acted.pg.end_backends();
-    // Either the name is refused, or the password is tried and the one before works on.
     assert_eq!(proxy.log_in(&shop("first")).value("select current_user"), "shop");
-    eventually("the log names it", SOON, || proxy.log().contains("somebody"));
+    let line =
+        |line: &str| line.contains("\"somebody\"") && line.contains("tried for user \"shop\"");
+    eventually("the log names it and says what follows", SOON, || {
+        proxy.log().replace('\\', "").lines().any(line)
+    });
 }
 
 #[test]

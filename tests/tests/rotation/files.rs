@@ -176,3 +176,35 @@ fn a_password_from_the_environment() {
     works(&proxy, "from-the-environment");
     assert!(!proxy.log().contains("from-the-environment"));
 }
+
+#[test]
+fn a_reload_that_names_another_file_reads_it_at_once() {
+    let pg = server("first");
+    let folder = directory("places");
+    let (one, two) = (folder.join("one"), folder.join("two"));
+    fs::write(&one, "first").expect("a file");
+    fs::write(&two, "second").expect("a file");
+    let mut proxy = config(&pg, &one).start();
+    works(&proxy, "first");
+    change(&pg, "second");
+    proxy.reload(config(&pg, &two));
+    eventually_accepted(&proxy, 2);
+    works(&proxy, "first");
+    works(&proxy, "second");
+}
+
+#[test]
+fn a_change_right_before_a_reload_is_seen() {
+    let pg = server("first");
+    let folder = directory("right-before");
+    let place = folder.join("password");
+    fs::write(&place, "first").expect("a file");
+    let config = config(&pg, &place).set("grace_generations", 9);
+    let mut proxy = config.clone().start();
+    works(&proxy, "first");
+    for (number, next) in ["second", "third", "fourth"].into_iter().enumerate() {
+        fs::write(&place, next).expect("a file");
+        proxy.reload(config.clone());
+        eventually_accepted(&proxy, number + 2);
+    }
+}

@@ -6,7 +6,7 @@ use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::wire_client::WireClient;
 use pgimbal_tests::{Postgres, ServerError};
 
-use super::{Acted, Stage, accepted, counted, log_in_soon, proven, refused, shop};
+use super::{Acted, Stage, accepted, counted, proven, refused, shop};
 
 /// How often PostgreSQL has refused a password of `shop`.
 fn failed_logins(pg: &Postgres) -> usize {
@@ -36,7 +36,7 @@ fn rotation_3_vault_lags_behind_the_server() {
     let questions = acted.stand_in.asked("static-creds/shop") - asked;
     assert!((2..=12).contains(&questions), "{questions} questions in {late:?} and 5 s");
     assert!(failed_logins(&acted.pg) <= 12, "{} failed logins", failed_logins(&acted.pg));
-    drop((proxy.log_in(&shop("first")), log_in_soon(&proxy, &shop("second"))));
+    drop((proxy.log_in(&shop("first")), proxy.log_in(&shop("second"))));
     assert!(counted(&proxy, "pgimbal_credential_no_password_works", &[]) < 0.5);
 }
 
@@ -101,7 +101,7 @@ fn rotation_9_a_server_that_has_lost_the_new_password_takes_the_one_before() {
     acted.on_server("second");
     acted.in_vault("second", 1);
     acted.pg.end_backends();
-    let mut client = log_in_soon(&proxy, &shop("second"));
+    let mut client = proxy.log_in(&shop("second"));
     assert_eq!(client.value("select current_user"), "shop");
     // As a failover to a replica that never got the ALTER ROLE does, or a restore.
     acted.pg.run(&format!("alter role shop password '{before}'"));
@@ -116,7 +116,7 @@ fn rotation_9_a_server_that_has_lost_the_new_password_takes_the_one_before() {
     acted.in_vault("third", 2);
     acted.pg.end_backends();
     assert_eq!(client.value("select current_user"), "shop");
-    assert_eq!(log_in_soon(&proxy, &shop("third")).value("select current_user"), "shop");
+    assert_eq!(proxy.log_in(&shop("third")).value("select current_user"), "shop");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::until::{SOON, eventually};
-use pgimbal_tests::{Pgimbal, WireClient};
+use pgimbal_tests::{Message, Pgimbal, WireClient};
 use rustix::process::Signal;
 
 use super::{
@@ -141,4 +141,61 @@ fn rotation_7_a_user_of_a_rule_is_held_too() {
     eventually("a stranger is refused as ever", SOON, || {
         super::refused(&proxy, &pgimbal_tests::Login::new("nobody", "app", "any")).code == "28P01"
     });
+}
+
+/// What a client is told whose server connection cannot be opened while Vault is sealed.
+fn names_the_seal(messages: &[Message]) {
+    let error = messages.iter().find(|message| message.tag == b'E').expect("an error").error();
+    assert_eq!(error.code, "57P03", "{error:?}");
+    for word in ["no password", "shop", "sealed"] {
+        assert!(error.message.contains(word), "{word} is not in {error:?}");
+    }
+}
+
+fn answers(proxy: &Pgimbal, password: &str) -> bool {
+    let mut client = proxy.log_in(&shop(password));
+    client.start_query("select current_user");
+    client.read_to_end_or_ready().iter().any(|message| message.tag == b'D')
+}
+
+#[test]
+fn rotation_7_sealed_between_a_rotation_and_pgimbals_reading_of_it() {
+    let stage = Stage::by_hand();
+    let first = stage.password();
+    let rarely = stage.polled_every("1h");
+    // In one a client has a connection that works, in the other nobody has.
+    let proxy = proven(rarely.clone().set("query_wait_timeout", "\"5s\""), &first);
+    let bare = proven(rarely, &first);
+    let mut staying = proxy.log_in(&shop(&first));
+    staying.ok("begin");
+    let mine = staying.value("select pg_backend_pid()");
+    let second = stage.rotate();
+    stage.vault.seal();
+    stage.pg.run(&format!(
+        "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'shop' and pid <> {mine}"
+    ));
+    let mut held = bare.log_in(&shop(&first));
+    held.set_timeout(SOON * 4);
+    let start = Instant::now();
+    held.start_query("select 1");
+    let mut waiting = proxy.log_in(&shop(&first));
+    waiting.start_query("select 1");
+    let alert = |proxy: &Pgimbal| {
+        counted(proxy, "pgimbal_credential_no_password_works", &["user=\"shop\""]) > 0.5
+    };
+    eventually("the alert is up", SOON, || alert(&proxy) && alert(&bare));
+    names_the_seal(&waiting.read_to_end_or_ready());
+    names_the_seal(&held.read_to_end_or_ready());
+    let took = start.elapsed();
+    assert!((25..40).contains(&took.as_secs()), "a login may be held for 30 s, not {took:?}");
+    assert_eq!(staying.value("select pg_backend_pid()"), mine);
+    stage.vault.unseal();
+    let start = Instant::now();
+    for proxy in [&proxy, &bare] {
+        eventually("it heals", SOON, || answers(proxy, &first));
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        drop(proxy.log_in(&shop(&second)));
+        eventually("the alert is down", SOON, || !alert(proxy));
+    }
+    assert_eq!(staying.ok("commit").status(), 'I');
 }

@@ -87,10 +87,8 @@ fn refresh_asks_at_once() {
         accepted(&proxy, "shop") == 2
     });
     for nobody in ["REFRESH nobody", "REFRESH scram"] {
-        let errors = admin.query(nobody).errors();
-        assert!(errors.len() <= 1, "{errors:?}");
+        assert_eq!(admin.query(nobody).errors().len(), 1, "{nobody}");
     }
-    assert_eq!(admin.query("REFRESH nobody").errors().len(), 1);
 }
 
 #[test]
@@ -119,7 +117,7 @@ fn metrics_tell_the_age_and_the_next_rotation() {
     assert!(of("pgimbal_credential_next_rotation_seconds") > 86_000.0, "{}", proxy.metrics());
     assert!((0.0..60.0).contains(&of("pgimbal_credential_age_seconds")), "{}", proxy.metrics());
     assert!(of("pgimbal_credential_logins_total") >= 1.0, "{}", proxy.metrics());
-    assert!(of("pgimbal_credential_stale_seconds") < 5.0, "{}", proxy.metrics());
+    assert!(of("pgimbal_credential_stale_seconds") < 0.001, "{}", proxy.metrics());
     let ok = ["source=\"vault\"", "result=\"ok\""];
     assert!(counted(&proxy, "pgimbal_credential_fetches_total", &ok) >= 1.0);
     assert!(counted(&proxy, "pgimbal_credential_fetch_seconds_count", &[]) >= 1.0);

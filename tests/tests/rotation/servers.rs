@@ -9,7 +9,7 @@ use pgimbal_tests::until::{SOON, always, eventually};
 use pgimbal_tests::vault_stand_in::Answer;
 use pgimbal_tests::{Login, Postgres, VaultStandIn, WireClient};
 
-use super::{Acted, credentials, eventually_accepted, log_in_soon, minute, proven, shop};
+use super::{Acted, credentials, eventually_accepted, minute, proven, shop};
 
 #[test]
 fn rotation_14_connections_from_before_keep_working_and_are_replaced_between_transactions() {
@@ -29,7 +29,7 @@ fn rotation_14_connections_from_before_keep_working_and_are_replaced_between_tra
     acted.on_server("second");
     acted.in_vault("second", 1);
     eventually_accepted(&proxy, 2);
-    let newest = log_in_soon(&proxy, &shop("second")).value("select 1");
+    let newest = proxy.log_in(&shop("second")).value("select 1");
     assert_eq!(newest, "1");
     // The transaction keeps its connection, whatever becomes of the others.
     let living = || {
@@ -114,7 +114,7 @@ fn rotation_17_two_hundred_roles_rotate_in_the_same_second() {
     for number in (0..ROLES).step_by(20) {
         for generation in 0..2 {
             let password = format!("{}-{generation}", role(number));
-            drop(log_in_soon(&proxy, &Login::new(&role(number), "app", &password)));
+            drop(proxy.log_in(&Login::new(&role(number), "app", &password)));
         }
     }
 }

@@ -15,10 +15,14 @@ use super::{MAX_AWAITED, MAX_UNKNOWN, Outcome, Task, UNKNOWN_FOR, moment, tell};
 impl Task {
     pub(super) fn fetched(&mut self, fetched: Fetched) {
         let now = moment();
-        let Fetched { role: name, sent, result, .. } = fetched;
+        let Fetched { role: name, serial, sent, result, .. } = fetched;
         self.touched.extend(self.starved.drain(..));
         self.touch(&name);
         let Some(role) = self.roles.get_mut(&name) else { return };
+        // One of a role that was dropped and made anew, or of a place that is its own no more.
+        if role.asked.take_if(|asked| *asked == serial).is_none() {
+            return;
+        }
         role.last = Some((now.instant, fetch::label(&result)));
         match result {
             Ok(answer) => {
@@ -27,11 +31,7 @@ impl Task {
                 {
                     logs::other_name(&name, &role.source.place(), &other);
                 }
-                let stale = role.rotation.schedule.stale_since();
-                if role.silence.take().is_some() {
-                    let silent = stale.map_or(Duration::ZERO, |since| now.instant - since);
-                    logs::answers(&name, &role.source.place(), silent);
-                }
+                end_silence(role, now.instant);
                 match role.rotation.answered(&answer, now) {
                     Learned::Rotated(number) => {
                         role.told.clear();
@@ -105,6 +105,7 @@ impl Task {
             Err(cause) => tracing::error!(user = &*name, "clients cannot show it: {cause}"),
         }
         role.settle(Instant::now());
+        self.finish_revoking(&name);
     }
 
     pub(super) fn report(
@@ -147,5 +148,14 @@ impl Task {
             Outcome::Abandoned => role.rotation.abandoned(node, number),
         }
         role.serve(now);
+    }
+}
+
+/// The source answers again, if it did not.
+fn end_silence(role: &mut Role, now: Instant) {
+    let stale = role.rotation.schedule.stale_since();
+    if role.silence.take().is_some() {
+        let silent = stale.map_or(Duration::ZERO, |since| now - since);
+        logs::answers(&role.name, &role.source.place(), silent);
     }
 }

@@ -1,0 +1,51 @@
+//! Tests of what is wanted at once, and of who may want it.
+
+use super::*;
+
+const POLL: Duration = Duration::from_secs(30);
+
+fn seconds(count: f64) -> Duration {
+    Duration::from_secs_f64(count)
+}
+
+#[test]
+fn rotation_13_mismatches_that_one_fetch_answers_cost_one_token() {
+    let start = Instant::now();
+    let mut schedule = Schedule::new(Some(POLL), 1, start);
+    assert!(schedule.begin(start));
+    for flood in 1..50 {
+        let during = start + seconds(0.001 * f64::from(flood));
+        assert!(schedule.want(FetchCause::Mismatch, during), "the next fetch answers {flood}");
+    }
+    schedule.answered(start + seconds(0.1), None, false);
+    assert!(schedule.begin(start + seconds(0.1)));
+    schedule.answered(start + seconds(0.2), None, false);
+    assert!(schedule.want(FetchCause::Mismatch, start + seconds(0.3)), "two are left");
+}
+
+#[test]
+fn rotation_13_strangers_take_nothing_from_a_roles_own_clients() {
+    let start = Instant::now();
+    let mut schedule = Schedule::new(Some(POLL), 1, start);
+    let mut fetches = 0;
+    for tick in 0..100 {
+        let now = start + seconds(0.01 * f64::from(tick));
+        schedule.want(FetchCause::StandIn, now);
+        fetches += usize::from(schedule.begin(now));
+        schedule.answered(now, None, false);
+    }
+    assert!(fetches <= 4, "{fetches} fetches in a second");
+    assert!(schedule.want(FetchCause::Mismatch, start + seconds(1.0)));
+}
+
+#[test]
+fn another_place_is_asked_at_once_whatever_the_first_one_wanted() {
+    let start = Instant::now();
+    let mut schedule = Schedule::new(None, 1, start);
+    assert!(schedule.begin(start));
+    schedule.answered(start, None, true);
+    assert_eq!(schedule.next(start), None, "a file tells its changes itself");
+    schedule.set_poll(Some(POLL));
+    schedule.restart(start);
+    assert_eq!(schedule.next(start), Some(start));
+}
