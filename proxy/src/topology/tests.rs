@@ -266,3 +266,21 @@ async fn failover_the_operator_reaches_a_cluster_by_name_and_a_reload_keeps_what
     clusters.follow(vec![]);
     assert!(clusters.view("main").is_none());
 }
+
+#[tokio::test]
+async fn failover_a_history_that_could_not_be_stored_is_stored_later() {
+    let node = FakeNode::start(PRIMARY, 1);
+    let state = std::env::temp_dir().join(format!("pgimbal-unstored-{}", std::process::id()));
+    // A file stands where the directory is to be.
+    std::fs::write(&state, "").expect("a file");
+    let spec = ClusterSpec { state_dir: Some(state.clone()), ..spec(vec![node.spec("a")]) };
+    let (clusters, _told) = clusters(vec![spec]);
+    until(&clusters, "a is found", |view| writes_to(view) == Some(0)).await;
+    std::fs::remove_file(&state).expect("removed");
+    let end = Instant::now() + 2 * SOON;
+    while !state.join("cluster-main.json").exists() {
+        assert!(Instant::now() < end, "it is not tried again");
+        sleep(Duration::from_millis(20)).await;
+    }
+    std::fs::remove_dir_all(&state).expect("removed");
+}

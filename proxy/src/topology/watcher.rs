@@ -28,6 +28,8 @@ const FAILOVERS: usize = 64;
 const AFTERMATH: Duration = Duration::from_secs(5);
 /// A disk that takes longer must not keep clients from the new primary.
 const STORE_TIME: Duration = Duration::from_millis(200);
+/// What could not be stored is tried again then: no later change may come for months.
+const STORE_AGAIN: Duration = Duration::from_secs(5);
 /// A clock that has nothing to wait for looks again then.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -64,6 +66,8 @@ pub(super) struct Watcher {
     topology: Topology,
     memory: Option<Memory>,
     stored: Remembered,
+    /// What could not be stored, and when it is tried again.
+    unstored: Option<(Remembered, Instant)>,
     publish: watch::Sender<Arc<View>>,
     probers: Vec<Option<mpsc::Sender<Question>>>,
     monitor: Vec<Option<bool>>,
@@ -112,6 +116,7 @@ impl Watcher {
             topology,
             memory,
             stored,
+            unstored: None,
             publish,
             probers: Vec::new(),
             monitor: Vec::new(),
@@ -345,17 +350,22 @@ impl Watcher {
     /// Stores what must outlive the process, when it has changed.
     async fn store(&mut self) {
         let remembered = self.topology.remembered();
-        let Some(memory) = self.memory.clone().filter(|_| remembered != self.stored) else {
-            return;
-        };
-        self.stored = remembered.clone();
+        let now = Instant::now();
+        let waits = |(tried, again): &(_, _)| *tried == remembered && now < *again;
+        let due = remembered != self.stored && !self.unstored.as_ref().is_some_and(waits);
+        let Some(memory) = self.memory.clone().filter(|_| due) else { return };
+        let wanted = remembered.clone();
+        self.unstored = Some((wanted.clone(), now + STORE_AGAIN));
         let path = memory.path().display().to_string();
         let writing = tokio::task::spawn_blocking(move || memory.write(&remembered));
         let cluster = &self.spec.name;
         match timeout(STORE_TIME, writing).await {
             Ok(Ok(Err(error))) => warn!(cluster = %cluster, "{path} cannot be written: {error}"),
             Err(_) => warn!(cluster = %cluster, "{path}: the disk is slow, nobody waits for it"),
-            Ok(_) => {}
+            Ok(_) => {
+                self.stored = wanted;
+                self.unstored = None;
+            }
         }
     }
 
