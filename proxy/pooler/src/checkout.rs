@@ -79,7 +79,7 @@ impl Pooler {
         }
         let pool = &mut self.pools[pool_id.index()];
         pool.waiters.push_back(Waiter { session: id, since: now });
-        pool.waiting += 1;
+        pool.begin_wait();
         self.dial_if_wanted(pool_id, now);
         Checkout::Waiting
     }
@@ -145,7 +145,7 @@ impl Pooler {
                 continue;
             }
             let pool = &mut self.pools[pool.index()];
-            pool.waiting -= 1;
+            pool.end_wait();
             pool.stats.waits.record(now - waiter.since);
             self.link(waiter.session, id, now);
             self.wake(waiter.session);
@@ -236,7 +236,7 @@ impl Pooler {
         if matches!(session.link, Link::Waiting(_)) {
             session.link = Link::Unlinked;
             let pool = &mut self.pools[session.serving.index()];
-            pool.waiting -= 1;
+            pool.end_wait();
             // Entries of those who wait no more go when they are the majority.
             if pool.waiters.len() > 2 * pool.waiting as usize + 16 {
                 let mut waiters = std::mem::take(&mut pool.waiters);

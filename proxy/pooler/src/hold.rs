@@ -31,10 +31,9 @@ impl Pooler {
         let Some(config) = pool.config.cluster.as_ref().map(|cluster| &cluster.config) else {
             return Ok(());
         };
-        // Each worker has its part of the limit, so that none asks another.
-        let limit = config.max_held.div_ceil(u32::from(self.workers));
-        let pools = self.pools.iter().filter(|other| other.cluster == pool.cluster);
-        if pools.map(|pool| pool.waiting).sum::<u32>() >= limit {
+        let shared = pool.shared.cluster.as_ref();
+        let waiting = shared.map_or(0, |cluster| cluster.waiting.load(Relaxed));
+        if waiting >= config.max_held {
             self.count_failed(id);
             return Err(error_body(
                 &Report::error(

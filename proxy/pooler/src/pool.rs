@@ -139,6 +139,22 @@ impl Pool {
         }
     }
 
+    /// One more session waits.
+    pub fn begin_wait(&mut self) {
+        self.waiting += 1;
+        if let Some(cluster) = &self.shared.cluster {
+            cluster.waiting.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// One session less waits.
+    pub fn end_wait(&mut self) {
+        self.waiting -= 1;
+        if let Some(cluster) = &self.shared.cluster {
+            cluster.waiting.fetch_sub(1, Relaxed);
+        }
+    }
+
     /// Whether one more dial would help: somebody waits for whom none is under way.
     #[must_use]
     pub fn wants_dial(&self) -> bool {

@@ -89,6 +89,8 @@ pub struct Welcome {
 /// What the failovers of a cluster meant to clients, over all workers.
 #[derive(Debug, Default)]
 pub struct SharedCluster {
+    /// Sessions that wait for one of its server connections now, on all workers.
+    pub waiting: AtomicU32,
     /// Transactions and statements that waited for a primary.
     pub held: AtomicU64,
     /// Statements that were run again.

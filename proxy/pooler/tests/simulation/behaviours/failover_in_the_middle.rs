@@ -2,7 +2,7 @@
 
 use pgimbal_pooler::topology::{NodeId, NodeState};
 
-use super::failover::{LOST, UNKNOWN, desk, dies, promoted, view};
+use super::failover::{LOST, UNKNOWN, desk, desk_with, dies, promoted, view};
 use super::{prepare_and_run, segment};
 use crate::message as m;
 use crate::world::World;
@@ -21,6 +21,29 @@ fn lost_transaction() -> World {
     dies(&mut world);
     promoted(&mut world);
     world
+}
+
+#[test]
+fn failover_max_held_is_one_limit_for_all_workers() {
+    let mut shape = desk_with(1, |config| config.max_held = 2).shape.clone();
+    shape.workers = 2;
+    let mut world = World::desk_of(shape);
+    world.see(view(1, Some(0), [NodeState::Primary, NodeState::Replica]));
+    world.clients[2].worker = 1;
+    for number in 0..3 {
+        world.join(number);
+        world.clients[number].disturb();
+    }
+    dies(&mut world);
+    // A small pool's clients are all at one worker.
+    assert!(world.say(0, &m::query("select 'c0.1'")).is_empty());
+    assert!(world.say(1, &m::query("select 'c1.1'")).is_empty());
+    let said = world.say(2, &m::query("select 'c2.1'"));
+    assert!(said[0].starts_with("E 57P03 the primary is not available"), "{said:?}");
+    promoted(&mut world);
+    assert_eq!(world.heard(0)[1], "D c0.1");
+    let waiting = &world.shared.cluster.as_ref().expect("a cluster").waiting;
+    assert_eq!(waiting.load(std::sync::atomic::Ordering::Relaxed), 0);
 }
 
 #[test]
@@ -171,4 +194,46 @@ fn failover_a_proven_rollback_is_told_as_one_although_the_statement_cannot_run_a
     backend.feed(&m::query("rollback"));
     world.settle();
     assert_eq!(world.heard(0), [LOST, "Z I"]);
+}
+
+#[test]
+fn failover_a_fatal_behind_the_completion_proves_nothing() {
+    let fatal = m::report(b'E', "FATAL", "57P01", "terminating connection");
+    let done = m::message(b'C', b"INSERT 0 1\0");
+    for (pieces, told) in [
+        (vec![done.clone(), fatal.clone()], vec!["C INSERT 0 1", UNKNOWN, "Z I"]),
+        (vec![[done, fatal].concat()], vec![UNKNOWN, "Z I"]),
+    ] {
+        let mut world = desk(1);
+        world.join(0);
+        world.say(0, &m::query("select 'c0.0'"));
+        world.clients[0].disturb();
+        world.say_only(0, &m::query("insert 'c0.1'"));
+        for piece in pieces {
+            let (backend, _) = world.last_backend();
+            backend.output.extend(piece);
+            world.deliver_output();
+        }
+        dies(&mut world);
+        world.settle();
+        assert_eq!(world.heard(0), told);
+    }
+}
+
+#[test]
+fn failover_a_copy_counts_once_its_end_was_sent() {
+    for (end, told) in [(vec![], LOST), (m::copy_done(), UNKNOWN)] {
+        let mut world = desk(1);
+        world.join(0);
+        world.clients[0].disturb();
+        assert_eq!(world.say(0, &m::query("copy t from stdin")), ["G"]);
+        world.say_only(0, &[m::copy_data("c0.1"), end].concat());
+        dies(&mut world);
+        world.settle();
+        assert_eq!(world.heard(0), [told, "Z I"]);
+        promoted(&mut world);
+        // What is left of the copy is dropped.
+        assert!(world.say(0, &[m::copy_data("c0.2"), m::copy_done()].concat()).is_empty());
+        assert_eq!(world.say(0, &m::query("select 'c0.3'"))[1], "D c0.3");
+    }
 }
