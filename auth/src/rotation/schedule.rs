@@ -27,6 +27,13 @@ const URGENT_PAUSE: Duration = Duration::from_secs(2);
 /// How long a refusal that no fetch has answered is worth urgent ones.
 const URGENT_FOR: Duration = Duration::from_secs(30);
 
+/// Ordinary questions fall on common ticks, so that with many roles one wake-up asks for several:
+/// most of what a question costs is waking up. A longer tick saves little more.
+const TICK: Duration = Duration::from_millis(250);
+
+/// A poll interval has at least so many ticks.
+const TICKS: u32 = 20;
+
 /// How soon a rotation that is expected counts as due, on either side.
 const DUE: Duration = Duration::from_secs(15);
 
@@ -56,6 +63,8 @@ pub struct Schedule {
     /// `None` for a source that tells changes itself, or has none.
     poll: Option<Duration>,
     jitter: Jitter,
+    /// Ticks are counted from here.
+    epoch: Instant,
     /// When it is asked whatever happens.
     due: Option<Instant>,
     /// The first moment at which the next rotation was expected.
@@ -80,12 +89,13 @@ pub struct Schedule {
 
 impl Schedule {
     /// A schedule whose first fetch is due at once. Roles with different seeds are asked at
-    /// different moments.
+    /// different moments, but those with one `epoch` only at common ticks.
     #[must_use]
-    pub const fn new(poll: Option<Duration>, seed: u64, now: Instant) -> Self {
+    pub const fn new(poll: Option<Duration>, seed: u64, epoch: Instant, now: Instant) -> Self {
         Self {
             poll,
             jitter: Jitter::new(seed),
+            epoch,
             due: Some(now),
             expected: None,
             overdue: false,
@@ -173,7 +183,10 @@ impl Schedule {
         }
         // The first time anywhere within the interval, so that roles read at the start spread.
         let low = if first { 0.1 } else { 0.9 };
-        self.due = self.poll.map(|poll| sent + self.jitter.between(poll, low, 1.0));
+        self.due = self.poll.map(|poll| {
+            let at = sent + self.jitter.between(poll, low, 1.0);
+            tick_before(at, self.epoch, TICK.min(poll / TICKS))
+        });
     }
 
     /// The fetch that was out has failed.
@@ -246,6 +259,14 @@ impl Schedule {
     }
 }
 
+/// The last moment up to `at` that is a whole number of ticks after `epoch`.
+fn tick_before(at: Instant, epoch: Instant, tick: Duration) -> Instant {
+    let since = at.saturating_duration_since(epoch).as_nanos();
+    let over = since.checked_rem(tick.as_nanos()).unwrap_or(0);
+    // A remainder is below a tick, which fits.
+    at - Duration::from_nanos(u64::try_from(over).unwrap_or(0))
+}
+
 #[cfg(test)]
 mod wanted;
 
@@ -285,7 +306,7 @@ mod tests {
     fn a_role_is_polled_and_asked_each_second_near_its_rotation() {
         let start = Instant::now();
         for seed in 0..200 {
-            let mut schedule = Schedule::new(Some(POLL), seed, start);
+            let mut schedule = Schedule::new(Some(POLL), seed, start, start);
             let expected = start + seconds(100.0);
             let ttl = |now: Instant| {
                 Some(Duration::from_secs(expected.saturating_duration_since(now).as_secs()))
@@ -308,7 +329,7 @@ mod tests {
         let start = Instant::now();
         let mut moments = Vec::new();
         for seed in 0..200 {
-            let mut schedule = Schedule::new(Some(POLL), seed, start);
+            let mut schedule = Schedule::new(Some(POLL), seed, start, start);
             let sent = run(&mut schedule, start, start + seconds(120.0), |_| None);
             moments.extend(sent.into_iter().skip(1));
         }
@@ -318,12 +339,14 @@ mod tests {
             .map(|at| moments.iter().filter(|o| **o >= *at && **o < *at + seconds(1.0)).count())
             .max();
         assert!(crowd.is_some_and(|crowd| crowd <= 30), "{crowd:?} fetches in one second");
+        let off = |at: &&Instant| !(**at - start).as_nanos().is_multiple_of(TICK.as_nanos());
+        assert_eq!(moments.iter().filter(off).count(), 0, "fetches that wake up alone");
     }
 
     #[test]
     fn a_refusal_is_answered_only_by_a_fetch_sent_after_it() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(Some(POLL), 1, start);
+        let mut schedule = Schedule::new(Some(POLL), 1, start, start);
         assert!(schedule.begin(start));
         let refused = start + seconds(0.1);
         assert!(schedule.want(FetchCause::Refusal, refused));
@@ -339,7 +362,7 @@ mod tests {
     #[test]
     fn rotation_13_mismatches_are_bounded_and_failures_pause() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(Some(Duration::from_secs(3600)), 1, start);
+        let mut schedule = Schedule::new(Some(Duration::from_secs(3600)), 1, start, start);
         let mut fetches = 0;
         for tick in 0..6_000 {
             let now = start + seconds(f64::from(tick) / 100.0);

@@ -16,7 +16,7 @@ struct Story {
 impl Story {
     fn new() -> Self {
         let start = Instant::now();
-        let schedule = Schedule::new(Some(Duration::from_secs(30)), 7, start);
+        let schedule = Schedule::new(Some(Duration::from_secs(30)), 7, start, start);
         Self { start, rotation: Rotation::new(schedule, 1) }
     }
 

@@ -61,7 +61,7 @@ impl World {
             seed,
             start,
             now: start,
-            rotation: Rotation::new(Schedule::new(Some(POLL), seed, start), 1),
+            rotation: Rotation::new(Schedule::new(Some(POLL), seed, start, start), 1),
             said: (0, UNIX_EPOCH + Duration::from_secs(1_000_000)),
             says_until: None,
             current: 0,

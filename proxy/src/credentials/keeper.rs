@@ -60,6 +60,7 @@ pub(super) struct Task {
     dark: BTreeMap<Arc<str>, Unavailable>,
     /// Roles that were not asked about yet.
     unasked: BTreeSet<Arc<str>>,
+    epoch: Instant,
 }
 
 impl Task {
@@ -92,6 +93,7 @@ impl Task {
             starved: Vec::new(),
             dark: BTreeMap::new(),
             unasked: BTreeSet::new(),
+            epoch: Instant::now(),
         }
     }
 
@@ -241,6 +243,7 @@ impl Task {
             salts: &self.salts,
             source: Arc::clone(&source),
             record: self.memory.record(name),
+            epoch: self.epoch,
         };
         let mut role = Role::new(name, setting, now.instant);
         for cached in self.memory.passwords(name) {

@@ -33,6 +33,8 @@ pub(super) struct Setting<'a> {
     pub(super) salts: &'a SaltKey,
     pub(super) source: Arc<dyn Source>,
     pub(super) record: Option<&'a HistoryRecord>,
+    /// What all questions' ticks are counted from.
+    pub(super) epoch: Instant,
 }
 
 /// One user.
@@ -72,13 +74,14 @@ pub(super) struct Role {
 
 impl Role {
     pub(super) fn new(name: &str, setting: Setting<'_>, now: Instant) -> Self {
-        let Setting { config, user, salts, source, record } = setting;
+        let Setting { config, user, salts, source, record, epoch } = setting;
         let (own, also) = also(name, user, salts);
         let ledger = match record {
             Some(record) => Ledger::of_record(record, Some(own), also),
             None => Ledger::new(own, also),
         };
-        let schedule = Schedule::new(grace::poll_interval(config, user), rand::random(), now);
+        let poll = grace::poll_interval(config, user);
+        let schedule = Schedule::new(poll, rand::random(), epoch, now);
         Self {
             name: name.into(),
             source,

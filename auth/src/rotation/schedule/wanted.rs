@@ -11,7 +11,7 @@ fn seconds(count: f64) -> Duration {
 #[test]
 fn rotation_13_mismatches_that_one_fetch_answers_cost_one_token() {
     let start = Instant::now();
-    let mut schedule = Schedule::new(Some(POLL), 1, start);
+    let mut schedule = Schedule::new(Some(POLL), 1, start, start);
     assert!(schedule.begin(start));
     for flood in 1..50 {
         let during = start + seconds(0.001 * f64::from(flood));
@@ -26,7 +26,7 @@ fn rotation_13_mismatches_that_one_fetch_answers_cost_one_token() {
 #[test]
 fn rotation_13_strangers_take_nothing_from_a_roles_own_clients() {
     let start = Instant::now();
-    let mut schedule = Schedule::new(Some(POLL), 1, start);
+    let mut schedule = Schedule::new(Some(POLL), 1, start, start);
     let mut fetches = 0;
     for tick in 0..100 {
         let now = start + seconds(0.01 * f64::from(tick));
@@ -41,7 +41,7 @@ fn rotation_13_strangers_take_nothing_from_a_roles_own_clients() {
 #[test]
 fn another_place_is_asked_at_once_whatever_the_first_one_wanted() {
     let start = Instant::now();
-    let mut schedule = Schedule::new(None, 1, start);
+    let mut schedule = Schedule::new(None, 1, start, start);
     assert!(schedule.begin(start));
     schedule.answered(start, None, true);
     assert_eq!(schedule.next(start), None, "a file tells its changes itself");

@@ -38,6 +38,7 @@ impl Task {
                         logs::rotated(&name, &role.source.place(), number, false);
                         tell(&self.workers, &name, &CredentialNews::Rotated);
                         self.derivations.add_all(role.order(number, sent));
+                        self.memory.changed();
                     }
                     Learned::Same => {
                         if role.rotation.failing().next().is_some() && role.once("contradicted") {
@@ -50,9 +51,8 @@ impl Task {
                             logs::lags(&name, &role.source.place());
                         }
                     }
-                    Learned::Candidate(_) => {}
+                    Learned::Candidate(_) => self.memory.changed(),
                 }
-                self.memory.changed();
             }
             Err(error) => {
                 role.rotation.schedule.failed(now.instant, error.retry_after());
@@ -130,10 +130,10 @@ impl Task {
                     logs::rotated(user, &role.source.place(), number, true);
                     tell(&self.workers, &role.name, &CredentialNews::Rotated);
                     self.derivations.add_all(role.order(number, now));
+                    self.memory.changed();
                 } else if Some(number) != newest && role.once("fell back") {
                     logs::fell_back(user, node);
                 }
-                self.memory.changed();
             }
             Outcome::Refused(error) => {
                 role.logins.refused(node, error);

@@ -111,6 +111,7 @@ impl Task {
                     salts: &self.salts,
                     source: Arc::clone(&source),
                     record: None,
+                    epoch: self.epoch,
                 };
                 self.derivations.add_all(role.reconfigure(setting, Instant::now()));
                 let account = role.account(self.config.clients.auth_type);
