@@ -274,10 +274,14 @@ mod wanted;
 mod tests {
     use super::*;
 
-    const POLL: Duration = Duration::from_secs(30);
+    pub(super) const POLL: Duration = Duration::from_secs(30);
 
-    fn seconds(count: f64) -> Duration {
+    pub(super) fn seconds(count: f64) -> Duration {
         Duration::from_secs_f64(count)
+    }
+
+    pub(super) fn any_moment() -> Instant {
+        Instant::now()
     }
 
     /// Lets time pass until `end`; every moment at which a fetch was sent. Answers take 10 ms.

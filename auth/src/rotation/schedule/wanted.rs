@@ -1,16 +1,11 @@
 //! Tests of what is wanted at once, and of who may want it.
 
+use super::tests::{POLL, any_moment, seconds};
 use super::*;
-
-const POLL: Duration = Duration::from_secs(30);
-
-fn seconds(count: f64) -> Duration {
-    Duration::from_secs_f64(count)
-}
 
 #[test]
 fn rotation_13_mismatches_that_one_fetch_answers_cost_one_token() {
-    let start = Instant::now();
+    let start = any_moment();
     let mut schedule = Schedule::new(Some(POLL), 1, start, start);
     assert!(schedule.begin(start));
     for flood in 1..50 {
@@ -25,7 +20,7 @@ fn rotation_13_mismatches_that_one_fetch_answers_cost_one_token() {
 
 #[test]
 fn rotation_13_strangers_take_nothing_from_a_roles_own_clients() {
-    let start = Instant::now();
+    let start = any_moment();
     let mut schedule = Schedule::new(Some(POLL), 1, start, start);
     let mut fetches = 0;
     for tick in 0..100 {
@@ -40,7 +35,7 @@ fn rotation_13_strangers_take_nothing_from_a_roles_own_clients() {
 
 #[test]
 fn another_place_is_asked_at_once_whatever_the_first_one_wanted() {
-    let start = Instant::now();
+    let start = any_moment();
     let mut schedule = Schedule::new(None, 1, start, start);
     assert!(schedule.begin(start));
     schedule.answered(start, None, true);
