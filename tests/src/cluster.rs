@@ -49,14 +49,10 @@ impl Cluster {
     /// # Panics
     /// As [`Cluster::start`], and when this user may not make namespaces.
     #[must_use]
-    pub fn with_primary_in_namespace(replicas: usize) -> Self {
-        Self::launch(
-            replicas,
-            &[],
-            |index| {
-                if index == 0 { Place::namespace() } else { Place::loopback() }
-            },
-        )
+    pub fn with_primary_in_namespace(replicas: usize, settings: &[&str]) -> Self {
+        Self::launch(replicas, settings, |index| {
+            if index == 0 { Place::namespace() } else { Place::loopback() }
+        })
     }
 
     /// Starts one whose nodes have loopback addresses of their own and one port.

@@ -196,10 +196,11 @@ impl Pgimbal {
         let mut command = undisturbed(&words[0]);
         command.args(&words[1..]).arg("run").arg("--config").arg(self.config_path());
         let mut process = Process::start(command, &self.directory, Signal::KILL);
-        let port = self.port;
+        // The one for HTTP is opened last.
+        let ports = [self.port, self.http_port];
         eventually("pgimbal listens", SOON, || {
             assert!(process.ended().is_none(), "pgimbal ended:\n{}", process.log());
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
+            ports.iter().all(|port| TcpStream::connect(("127.0.0.1", *port)).is_ok())
         });
         self.process = Some(process);
     }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -9,10 +10,9 @@ use rustix::process::Signal;
 
 use crate::certificates::Certificates;
 use crate::port::free_port;
-use crate::process::{self, Directory, Process};
-use crate::startup::Login;
+use crate::process::{self, Process};
+use crate::server::Server;
 use crate::until::{SOON, eventually};
-use crate::wire_client::WireClient;
 
 /// Every role's password is its name and this.
 pub const PASSWORD_SUFFIX: &str = "-secret";
@@ -40,10 +40,7 @@ host all all 127.0.0.1/32 scram-sha-256
 /// A running cluster with a database `app`, dropped with everything it wrote.
 pub struct Postgres {
     process: Option<Process>,
-    directory: Directory,
-    options: Vec<String>,
-    /// Its TCP port on 127.0.0.1.
-    pub port: u16,
+    server: Server,
 }
 
 impl Postgres {
@@ -87,17 +84,9 @@ impl Postgres {
     }
 
     fn prepare(settings: &[&str], change: impl FnOnce(&Path)) -> Self {
-        let directory = process::directory("pg");
-        let data = directory.join("data");
-        run(Command::new("cp").arg("-a").arg("--reflink=auto").arg(template()).arg(&data));
-        run(Command::new("chown").arg("--reference").arg(&data).arg(&*directory));
-        change(&data);
-        let mut server = Self {
-            process: None,
-            directory,
-            options: settings.iter().map(|setting| (*setting).to_owned()).collect(),
-            port: free_port(),
-        };
+        let server = Server::copy(&template(), process::directory("pg"), free_port(), settings);
+        change(&server.data());
+        let mut server = Self { process: None, server };
         server.restart();
         server
     }
@@ -109,60 +98,16 @@ impl Postgres {
     pub fn restart(&mut self) {
         assert!(self.process.is_none(), "it runs");
         // A crash leaves its pid file; the next start of a copied cluster must not mind it.
-        let _ = fs::remove_file(self.directory.join("data/postmaster.pid"));
-        let mut command = as_postgres(&bin().join("postgres"));
-        command.arg("-D").arg(self.directory.join("data"));
-        command.arg("-k").arg(&*self.directory).arg("-p").arg(self.port.to_string());
-        let fixed =
-            ["listen_addresses=127.0.0.1", "log_line_prefix=%m [%p] %u@%d ", "log_connections=on"];
-        for setting in fixed.iter().copied().chain(self.options.iter().map(String::as_str)) {
-            command.arg("-c").arg(setting);
-        }
+        let _ = fs::remove_file(self.data().join("postmaster.pid"));
+        let command = self.command(&["listen_addresses=127.0.0.1", "log_connections=on"]);
         let mut process = Process::start(command, &self.directory, Signal::QUIT);
-        let socket = self.socket();
-        eventually("PostgreSQL accepts connections", SOON, || {
-            assert!(process.ended().is_none(), "PostgreSQL ended:\n{}", process.log());
-            WireClient::try_unix(&socket)
-                .is_ok_and(|mut client| client.log_in(&Login::new("postgres", "app", "")).is_ok())
-        });
+        self.wait_until_it_accepts(&mut process);
         self.process = Some(process);
     }
 
     /// Stops it at once, as a crash would.
     pub fn stop(&mut self) {
         self.process = None;
-    }
-
-    /// A superuser's connection past any proxy.
-    ///
-    /// # Panics
-    /// When the login fails.
-    #[must_use]
-    pub fn superuser(&self) -> WireClient {
-        let mut client = WireClient::unix(&self.socket());
-        client.log_in(&Login::new("postgres", "app", "")).expect("a superuser's login");
-        client
-    }
-
-    /// Runs `sql` as superuser past any proxy and returns the first column of its only row.
-    #[must_use]
-    pub fn value(&self, sql: &str) -> String {
-        self.superuser().value(sql)
-    }
-
-    /// Runs `sql` as superuser past any proxy.
-    pub fn run(&self, sql: &str) {
-        self.superuser().ok(sql);
-    }
-
-    /// How many client backends there are beside superusers' own.
-    ///
-    /// # Panics
-    /// When the server does not answer.
-    #[must_use]
-    pub fn backends(&self) -> usize {
-        let sql = "select count(*) from pg_stat_activity where backend_type = 'client backend' and usename <> 'postgres'";
-        self.value(sql).parse().expect("a count")
     }
 
     /// Ends every backend but superusers' and waits until they are gone.
@@ -175,36 +120,18 @@ impl Postgres {
         eventually("the backends end", SOON, || self.backends() == 0);
     }
 
-    /// How many backends run a statement whose text contains `text` now.
-    ///
-    /// # Panics
-    /// When the server does not answer.
-    #[must_use]
-    pub fn running(&self, text: &str) -> usize {
-        let sql = format!(
-            "select count(*) from pg_stat_activity where state = 'active' and usename <> 'postgres' and query like '%{text}%'"
-        );
-        self.value(&sql).parse().expect("a count")
-    }
-
-    /// Everything the server logged.
-    #[must_use]
-    pub fn log(&self) -> String {
-        fs::read(self.directory.join("log"))
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default()
-    }
-
     /// How many lines of the log contain `text`.
     #[must_use]
     pub fn logged(&self, text: &str) -> usize {
         self.log().lines().filter(|line| line.contains(text)).count()
     }
+}
 
-    /// Its Unix socket.
-    #[must_use]
-    pub fn socket(&self) -> PathBuf {
-        self.directory.join(format!(".s.PGSQL.{}", self.port))
+impl Deref for Postgres {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
     }
 }
 

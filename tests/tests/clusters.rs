@@ -108,7 +108,7 @@ fn cluster_another_replica_follows_the_new_primary() {
 
 #[test]
 fn cluster_a_cut_network_is_silence_and_closes_no_socket() {
-    let cluster = Cluster::with_primary_in_namespace(1);
+    let cluster = Cluster::with_primary_in_namespace(1, &[]);
     let [primary, replica] = &cluster.nodes[..] else { panic!("two nodes") };
     let address = SocketAddr::from((primary.host, primary.port));
     let connected = TcpStream::connect(address).expect("a connection into the namespace");

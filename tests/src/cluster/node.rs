@@ -2,8 +2,7 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
-use std::process::Command;
+use std::ops::Deref;
 
 use rustix::process::Signal;
 
@@ -11,11 +10,10 @@ use super::{Place, processes, template};
 use crate::leash::Leash;
 use crate::namespace::Namespace;
 use crate::postgres::{as_postgres, bin, run};
-use crate::process::{self, Directory, Process};
+use crate::process::{self, Process};
 use crate::program::print_tail;
-use crate::startup::Login;
+use crate::server::Server;
 use crate::until::{SOON, eventually};
-use crate::wire_client::WireClient;
 
 /// One server: a primary or a standby, running or not.
 pub struct Node {
@@ -23,11 +21,8 @@ pub struct Node {
     pub name: String,
     /// Where it listens.
     pub host: Ipv4Addr,
-    /// Its TCP port.
-    pub port: u16,
     pub(super) process: Option<Process>,
-    pub(super) directory: Directory,
-    options: Vec<String>,
+    server: Server,
     namespace: Option<Namespace>,
     _leash: Leash,
 }
@@ -38,15 +33,11 @@ impl Node {
         let data = directory.join("data");
         let leash = Leash::tie(processes::TIDY, [data.as_os_str(), directory.as_os_str()]);
         let from = if index == 0 { template::primary() } else { template::standby() };
-        run(Command::new("cp").arg("-a").arg("--reflink=auto").arg(from).arg(&data));
-        run(Command::new("chown").arg("--reference").arg(&data).arg(&*directory));
         Self {
             name: format!("n{}", index + 1),
             host: place.host,
-            port: place.port,
             process: None,
-            directory,
-            options: settings.iter().map(|setting| (*setting).to_owned()).collect(),
+            server: Server::copy(&from, directory, place.port, settings),
             namespace: place.namespace,
             _leash: leash,
         }
@@ -95,28 +86,16 @@ impl Node {
     /// When it runs, or does not come to accept connections.
     pub fn start(&mut self) {
         self.launch();
-        let socket = self.socket();
         let process = self.process.as_mut().expect("a process");
-        eventually("PostgreSQL accepts connections", SOON, || {
-            assert!(process.ended().is_none(), "PostgreSQL ended:\n{}", process.log());
-            WireClient::try_unix(&socket)
-                .is_ok_and(|mut client| client.log_in(&Login::new("postgres", "app", "")).is_ok())
-        });
+        self.server.wait_until_it_accepts(process);
     }
 
     fn launch(&mut self) {
         assert!(self.process.is_none(), "{} runs", self.name);
         eventually("the last backends end", SOON, || processes::of(&self.data()).is_empty());
         processes::forget(&self.data());
-        let mut postgres = as_postgres(&bin().join("postgres"));
-        postgres.arg("-D").arg(self.data());
-        postgres.arg("-k").arg(&*self.directory).arg("-p").arg(self.port.to_string());
         let addresses = format!("listen_addresses={}", self.host);
-        let prefix = "log_line_prefix=%m [%p] %u@%d ";
-        let fixed = [addresses.as_str(), prefix, "recovery_target_timeline=latest"];
-        for setting in fixed.into_iter().chain(self.options.iter().map(String::as_str)) {
-            postgres.arg("-c").arg(setting);
-        }
+        let postgres = self.command(&[addresses.as_str(), "recovery_target_timeline=latest"]);
         let command = match &self.namespace {
             Some(namespace) => namespace.command(&postgres),
             None => postgres,
@@ -160,28 +139,6 @@ impl Node {
     #[must_use]
     pub fn network(&self) -> &Namespace {
         self.namespace.as_ref().expect("a namespace")
-    }
-
-    /// A superuser's connection past any proxy and network.
-    ///
-    /// # Panics
-    /// When the login fails.
-    #[must_use]
-    pub fn superuser(&self) -> WireClient {
-        let mut client = WireClient::unix(&self.socket());
-        client.log_in(&Login::new("postgres", "app", "")).expect("a superuser's login");
-        client
-    }
-
-    /// Runs `sql` as superuser and returns the first column of its only row.
-    #[must_use]
-    pub fn value(&self, sql: &str) -> String {
-        self.superuser().value(sql)
-    }
-
-    /// Runs `sql` as superuser.
-    pub fn run(&self, sql: &str) {
-        self.superuser().ok(sql);
     }
 
     /// The timeline it is on.
@@ -230,58 +187,22 @@ impl Node {
         eventually("the standby streams", SOON, || superuser.value(sql) == "1");
     }
 
-    /// How many client backends there are beside superusers' own and the prober's.
-    ///
-    /// # Panics
-    /// When the server does not answer.
-    #[must_use]
-    pub fn backends(&self) -> usize {
-        let sql = "select count(*) from pg_stat_activity where backend_type = 'client backend' \
-                   and usename not in ('postgres', 'probe')";
-        self.value(sql).parse().expect("a count")
-    }
-
-    /// How many of them wait for their client. One that runs a statement, or waits for a replica,
+    /// How many of its [`Server::backends`] wait for their client. One that runs a statement, or waits for a replica,
     /// does not see that its client has gone.
     ///
     /// # Panics
     /// When the server does not answer.
     #[must_use]
     pub fn backends_with_a_client(&self) -> usize {
-        let sql = "select count(*) from pg_stat_activity where backend_type = 'client backend' \
-                   and usename not in ('postgres', 'probe') and wait_event_type = 'Client'";
-        self.value(sql).parse().expect("a count")
+        self.backends_that("wait_event_type = 'Client'")
     }
+}
 
-    /// How many backends run a statement whose text contains `text` now.
-    ///
-    /// # Panics
-    /// When the server does not answer.
-    #[must_use]
-    pub fn running(&self, text: &str) -> usize {
-        let sql = format!(
-            "select count(*) from pg_stat_activity where state = 'active' \
-             and usename <> 'postgres' and query like '%{text}%'"
-        );
-        self.value(&sql).parse().expect("a count")
-    }
+impl Deref for Node {
+    type Target = Server;
 
-    /// Everything it logged.
-    #[must_use]
-    pub fn log(&self) -> String {
-        fs::read(self.directory.join("log"))
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default()
-    }
-
-    /// Its Unix socket.
-    #[must_use]
-    pub fn socket(&self) -> PathBuf {
-        self.directory.join(format!(".s.PGSQL.{}", self.port))
-    }
-
-    pub(super) fn data(&self) -> PathBuf {
-        self.directory.join("data")
+    fn deref(&self) -> &Server {
+        &self.server
     }
 }
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use pgimbal_tests::cluster::{Cluster, End};
-use pgimbal_tests::until::{SOON, always, eventually};
+use pgimbal_tests::until::{SOON, eventually};
 
 use super::rows::{Clients, Words};
-use super::scene::Scene;
+use super::scene::{SETTINGS, Scene};
 
 /// What all of them have in common: `lose` the primary, see what the clients do meanwhile,
 /// promote the replica, and judge.
@@ -74,44 +74,38 @@ fn failover_immediate_shutdown() {
     replaced(&mut scene, Words::Nothing, |cluster| cluster.nodes[0].end(End::Immediate));
 }
 
+/// Every row, and more clients whose transactions are committed and await a replica.
+fn shutdown_while_a_synchronous_replica_is_awaited(end: End, words: Words) {
+    let scene = Scene::start();
+    let mut clients = Clients::enter(&scene);
+    let primary = &scene.cluster.nodes[0];
+    primary.run("alter system set synchronous_standby_names = 'nobody'");
+    primary.run("select pg_reload_conf()");
+    eventually("it awaits nobody", SOON, || {
+        primary.value("show synchronous_standby_names") == "nobody"
+    });
+    // The checkpointer tells the backends that there is somebody to wait for.
+    primary.run("checkpoint");
+    clients.enter_awaiting(&scene);
+    // What awaits is committed, which is why nothing else than "unknown" can be said.
+    scene.cluster.settle(0);
+    // A fast shutdown does not come to its end: a backend that leaves drops its temporary tables
+    // first, and that commit awaits the replica too.
+    scene.cluster.nodes[0].begin_end(end);
+    scene.wait_until_held();
+    clients.during();
+    scene.cluster.nodes[1].promote();
+    clients.judge(&scene, 1, words);
+}
+
 #[test]
-fn failover_shutdown_while_a_synchronous_replica_is_awaited() {
-    for end in [End::Fast, End::Immediate] {
-        let mut scene = Scene::start();
-        let primary = &scene.cluster.nodes[0];
-        let mut clients = [scene.client("app"), scene.client("app"), scene.client("app")];
-        clients[2].ok("begin");
-        clients[2].ok("insert into writes values ('in a block')");
-        primary.run("alter system set synchronous_standby_names = 'nobody'");
-        primary.run("select pg_reload_conf()");
-        eventually("it awaits nobody", SOON, || {
-            primary.value("show synchronous_standby_names") == "nobody"
-        });
-        // The checkpointer tells the backends that there is somebody to wait for.
-        primary.run("checkpoint");
-        clients[0].start_query("insert into writes values ('simple')");
-        let extended = pgimbal_tests::Pipeline::new();
-        clients[1].send(extended.run("insert into writes values ('extended')").sync().bytes());
-        clients[2].start_query("commit");
-        eventually("all three await it", SOON, || {
-            let sql = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
-            primary.value(sql) == "3"
-        });
-        scene.cluster.settle(0);
-        scene.cluster.nodes[0].end(end);
-        scene.cluster.nodes[1].promote();
-        for client in &mut clients {
-            let reply = client.read_reply();
-            assert_eq!((reply.sqlstate().as_str(), reply.status()), ("08007", 'I'), "{end:?}");
-            assert_eq!(reply.errors()[0].severity, "ERROR");
-            assert!(reply.messages.iter().all(|message| message.tag != b'N'), "{reply:?}");
-            client.ok("select 1");
-        }
-        // They were committed, which is why nothing else could be said.
-        for id in ["simple", "extended", "in a block"] {
-            assert_eq!(scene.count(1, id), "1", "{end:?} {id}");
-        }
-    }
+fn failover_fast_shutdown_while_a_synchronous_replica_is_awaited() {
+    shutdown_while_a_synchronous_replica_is_awaited(End::Fast, Words::Fatal);
+}
+
+#[test]
+fn failover_immediate_shutdown_while_a_synchronous_replica_is_awaited() {
+    shutdown_while_a_synchronous_replica_is_awaited(End::Immediate, Words::Nothing);
 }
 
 #[test]
@@ -129,24 +123,19 @@ fn failover_a_frozen_primary_that_later_thaws() {
 #[test]
 fn failover_a_frozen_primary_that_thaws_before_anybody_is_promoted() {
     let scene = Scene::start();
-    let primary = &scene.cluster.nodes[0];
-    let (mut idle, mut block) = (scene.client("app"), scene.client("app"));
-    block.ok("begin");
-    block.ok("insert into writes values ('in a block')");
-    let frozen = primary.freeze();
+    let mut clients = Clients::enter(&scene);
+    let frozen = scene.cluster.nodes[0].freeze();
     scene.wait_until_held();
-    idle.start_query("insert into writes values ('held')");
-    assert!(idle.is_silent_for(Duration::from_millis(200)));
+    clients.during();
     frozen.thaw();
+    scene.let_go(0);
     // A slow probe has killed no transaction.
-    assert_eq!(idle.read_reply().no_error().commands(), ["INSERT 0 1"]);
-    assert_eq!(block.ok("commit").commands(), ["COMMIT"]);
-    assert_eq!((scene.count(0, "held"), scene.count(0, "in a block")), ("1".into(), "1".into()));
+    clients.go_on(&scene, 0);
 }
 
 #[test]
 fn failover_a_black_holed_network() {
-    let mut scene = Scene::before(Cluster::with_primary_in_namespace(1));
+    let mut scene = Scene::before(Cluster::with_primary_in_namespace(1, SETTINGS));
     replaced(&mut scene, Words::Nothing, |cluster| cluster.nodes[0].network().cut());
     scene.cluster.nodes[0].network().mend();
     scene.wait_for_state("n1", "quarantined");
@@ -169,17 +158,82 @@ fn failover_promotion_while_the_old_primary_stays_up() {
 }
 
 #[test]
-fn failover_without_the_replica_writes_go_on() {
+fn failover_a_black_hole_that_ends_before_anybody_is_promoted() {
+    let scene = Scene::before(Cluster::with_primary_in_namespace(1, SETTINGS));
+    let mut clients = Clients::enter(&scene);
+    scene.cluster.nodes[0].network().cut();
+    scene.wait_until_held();
+    clients.during();
+    scene.cluster.nodes[0].network().mend();
+    scene.let_go(0);
+    clients.go_on(&scene, 0);
+}
+
+#[test]
+fn failover_the_old_primary_returns_before_anybody_is_promoted() {
     let mut scene = Scene::start();
-    let mut clients = Clients::enter_those(&scene, |row| !row.runs);
+    let mut clients = Clients::enter(&scene);
+    scene.cluster.nodes[0].kill();
+    scene.wait_until_held();
+    clients.during();
+    scene.cluster.nodes[0].start();
+    scene.let_go(0);
+    clients.judge(&scene, 0, Words::Nothing);
+}
+
+#[test]
+fn failover_the_old_primary_returns_before_the_clients_look() {
+    let mut scene = Scene::start();
+    let mut clients = Clients::enter(&scene);
+    scene.cluster.settle(0);
+    scene.cluster.nodes[0].kill();
+    scene.wait_until_held();
+    clients.during();
+    scene.cluster.nodes[1].promote();
+    scene.cluster.nodes[0].start();
+    scene.wait_for_state("n1", "quarantined");
+    clients.judge(&scene, 1, Words::Nothing);
+    assert_eq!(scene.cluster.nodes[0].backends(), 0);
+}
+
+#[test]
+fn failover_the_old_primary_returns_beside_the_new_one() {
+    let mut scene = Scene::start();
+    scene.cluster.nodes[0].kill();
+    scene.cluster.nodes[1].promote();
+    scene.wait_until_writable();
+    scene.hang_on(1, 1);
+    let mut clients = Clients::enter_on(&scene, 1);
+    scene.cluster.nodes[0].start();
+    scene.wait_for_state("n1", "quarantined");
+    clients.during();
+    scene.let_go(1);
+    clients.go_on(&scene, 1);
+    assert_eq!(scene.cluster.nodes[0].backends(), 0);
+}
+
+#[test]
+fn failover_without_the_replica_the_primary_goes_on() {
+    let mut scene = Scene::with(Cluster::with(1, SETTINGS), |config| {
+        config.tables(
+            "[databases.read_app]\ncluster = \"c\"\ndbname = \"app\"\nroute = \"replica\"\n\
+             [databases.read_session]\ncluster = \"c\"\ndbname = \"app\"\nroute = \"replica\"\n\
+             pool_mode = \"session\"",
+        )
+    });
+    scene.wait_for_state("n2", "replica");
+    scene.hang_on(1, 0);
+    let mut clients = Clients::enter(&scene);
+    let mut readers = Clients::enter_on_replica(&scene, 1);
     scene.cluster.nodes[1].kill();
     scene.wait_for_state("n2", "down");
     clients.during();
-    let mut client = scene.client("app");
-    always("writes go on", Duration::from_millis(500), || {
-        client.query("insert into writes values ('meanwhile')").errors().is_empty()
-    });
-    drop(clients);
+    readers.during();
+    scene.let_go(0);
+    clients.go_on(&scene, 0);
+    // They had a replica; now the primary serves them.
+    scene.cluster.nodes[0].run("truncate writes, slow");
+    readers.judge(&scene, 0, Words::Nothing);
     scene.cluster.nodes[1].start();
     scene.wait_for_state("n2", "replica");
 }

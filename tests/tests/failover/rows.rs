@@ -1,5 +1,6 @@
 //! The client-state table: for each state a client that is brought into it, and what it must see.
 
+mod awaited;
 mod blocks;
 mod reads;
 mod writes;
@@ -49,6 +50,10 @@ pub(super) struct Row {
     pub(super) sees: fn(&mut WireClient, Words),
     pub(super) survives: bool,
     pub(super) written: Written,
+    /// What it sees when its server connection goes on.
+    pub(super) goes_on: fn(&mut WireClient),
+    /// Whether a replica can bring it into its state.
+    pub(super) on_replica: bool,
 }
 
 /// What most rows are.
@@ -61,6 +66,17 @@ const ROW: Row = Row {
     sees: |_, _| {},
     survives: true,
     written: Written::Never,
+    goes_on: |client| assert!(client.is_silent_for(Duration::from_millis(1))),
+    on_replica: false,
+};
+
+/// What most rows are whose statement runs.
+const RUNNING: Row = Row {
+    runs: true,
+    goes_on: |client| {
+        client.read_reply().no_error();
+    },
+    ..ROW
 };
 
 pub(super) struct Clients(Vec<(&'static Row, WireClient)>);
@@ -68,32 +84,55 @@ pub(super) struct Clients(Vec<(&'static Row, WireClient)>);
 impl Clients {
     /// Brings a client into each state on the first primary.
     pub(super) fn enter(scene: &Scene) -> Self {
-        Self::enter_those(scene, |_| true)
+        Self::enter_on(scene, 0)
     }
 
-    pub(super) fn enter_those(scene: &Scene, wanted: impl Fn(&Row) -> bool) -> Self {
-        let mut clients = Vec::new();
-        let rows = [reads::ROWS, writes::ROWS, blocks::ROWS].into_iter().flatten();
+    /// Brings a client into each state on node `index`, which is the primary now.
+    pub(super) fn enter_on(scene: &Scene, index: usize) -> Self {
+        let mut clients = Self(Vec::new());
+        clients.add(scene, index, "", all());
+        clients
+    }
+
+    /// Brings clients of the databases that read from replicas into each state that there is on
+    /// node `index`, the only replica.
+    pub(super) fn enter_on_replica(scene: &Scene, index: usize) -> Self {
+        let mut clients = Self(Vec::new());
+        clients.add(scene, index, "read_", all().filter(|row| row.on_replica));
+        clients
+    }
+
+    /// Adds those that await a synchronous replica of the first primary, which has none.
+    pub(super) fn enter_awaiting(&mut self, scene: &Scene) {
+        self.add(scene, 0, "", awaited::ROWS.iter());
+    }
+
+    fn add(
+        &mut self,
+        scene: &Scene,
+        index: usize,
+        prefix: &str,
+        rows: impl Iterator<Item = &'static Row>,
+    ) {
         // `PGIMBAL_ROW` picks one, for whoever looks into it.
         let picked = std::env::var("PGIMBAL_ROW").ok();
-        for row in rows.filter(|row| wanted(row)) {
+        for row in rows {
             if picked.as_deref().is_some_and(|name| name != row.name) {
                 continue;
             }
-            let mut client = scene.client(row.database);
+            let mut client = scene.client(&format!("{prefix}{}", row.database));
             // Each has proven that it is served before anything fails.
             client.ok("select 1");
             (row.enter)(&mut client);
-            clients.push((row, client));
+            self.0.push((row, client));
         }
-        let running = clients.iter().filter(|(row, _)| row.runs).count();
-        let primary = &scene.cluster.nodes[0];
+        let running = self.0.iter().filter(|(row, _)| row.runs).count();
+        let node = &scene.cluster.nodes[index];
         let sql = "select count(*) from pg_stat_activity where usename = 'app' \
-                   and state = 'active' and wait_event in ('PgSleep', 'ClientWrite')";
+                   and state = 'active' and wait_event in ('PgSleep', 'ClientWrite', 'SyncRep')";
         eventually("every statement hangs", SOON, || {
-            primary.value(sql).parse().is_ok_and(|count: usize| count >= running)
+            node.value(sql).parse().is_ok_and(|count: usize| count >= running)
         });
-        Self(clients)
     }
 
     /// While there is no primary.
@@ -105,26 +144,50 @@ impl Clients {
         }
     }
 
-    /// Whether every client sees what its row says, and the new primary, node `index`, has
-    /// what it should.
+    /// Whether every client sees what its row says, and node `index`, the primary now, has what
+    /// it should.
     pub(super) fn judge(self, scene: &Scene, index: usize, words: Words) {
+        self.each(|row, client| {
+            (row.sees)(client, words);
+            if row.survives {
+                is_in_step(client);
+            } else {
+                assert!(client.try_read().is_err(), "the connection is still open");
+            }
+            written(scene, index, row, words);
+        });
+    }
+
+    /// Whether every client goes on as if nothing had happened, and node `index`, still the
+    /// primary, has what it wrote.
+    pub(super) fn go_on(self, scene: &Scene, index: usize) {
+        self.each(|row, client| {
+            match row.during {
+                Some(_) => (row.sees)(client, Words::Nothing),
+                None => (row.goes_on)(client),
+            }
+            if client.ok("select 'still there'").status() == 'T' {
+                assert_eq!(client.ok("commit").commands(), ["COMMIT"]);
+            }
+            is_in_step(client);
+            let expected = if row.written == Written::Never { "0" } else { "1" };
+            assert_eq!(scene.count(index, row.name), expected, "{}", row.name);
+        });
+    }
+
+    fn each(self, judge: impl Fn(&Row, &mut WireClient)) {
         let mut wrong = Vec::new();
         for (row, mut client) in self.0 {
-            let judged = catch_unwind(AssertUnwindSafe(|| {
-                (row.sees)(&mut client, words);
-                if row.survives {
-                    is_in_step(&mut client);
-                } else {
-                    assert!(client.try_read().is_err(), "the connection is still open");
-                }
-                written(scene, index, row, words);
-            }));
-            if judged.is_err() {
+            if catch_unwind(AssertUnwindSafe(|| judge(row, &mut client))).is_err() {
                 wrong.push(row.name);
             }
         }
-        assert!(wrong.is_empty(), "wrong with {words:?}: {wrong:?}");
+        assert!(wrong.is_empty(), "wrong: {wrong:?}");
     }
+}
+
+fn all() -> impl Iterator<Item = &'static Row> {
+    [reads::ROWS, writes::ROWS, blocks::ROWS].into_iter().flatten()
 }
 
 fn is_in_step(client: &mut WireClient) {
@@ -172,6 +235,12 @@ fn told_by(client: &mut WireClient, words: Words) {
 
 fn unknown(client: &mut WireClient, _: Words) {
     refused(client, "08007", 'I');
+}
+
+/// Begins a transaction that has written a row of this name to `table` unless a replica serves it.
+fn begin(client: &mut WireClient, table: &str, name: &str) {
+    client.ok("begin");
+    client.ok(&format!("select note('{table}', '{name}')"));
 }
 
 fn send(client: &mut WireClient, pipeline: &Pipeline) {

@@ -14,11 +14,14 @@ pub(super) struct Scene {
     pub(super) proxy: Pgimbal,
 }
 
-/// `hang(text)` returns its argument, on the first primary after a minute only; a row of
-/// `slow` makes its transaction hang in the commit there.
+/// `hang(text)` returns its argument, but not before the node has been let go if it is one of
+/// `hangs`, as the first primary is; a row of `slow` makes its transaction hang in the commit there.
 const SCHEMA: &str = "\
+create table hangs (port text);
+insert into hangs values ('{port}');
 create function hang(result text) returns text language plpgsql as \
-  $$ begin if current_setting('port') = '{port}' then perform pg_sleep(60); end if; return result; end $$;
+  $$ begin while exists (select from hangs where port = current_setting('port')) \
+  loop perform pg_sleep(0.1); end loop; return result; end $$;
 create function hang_and_write(result text) returns text language plpgsql as \
   $$ begin perform hang(''); insert into writes values (result); return result; end $$;
 create function hang_at_commit() returns trigger language plpgsql as \
@@ -27,14 +30,20 @@ create table writes (id text);
 create table slow (id text);
 create constraint trigger slowly after insert on slow deferrable initially deferred \
   for each row execute function hang_at_commit();
+create function note(place text, id text) returns void language plpgsql as \
+  $$ begin if not pg_is_in_recovery() then execute format('insert into %I values (%L)', place, id); \
+  end if; end $$;
 create table one as select 'x'::text as x;
 create sequence numbers;
-grant all on writes, slow, one, numbers to app; \
+grant all on writes, slow, one, numbers, hangs to app; \
 grant create on schema public to app;";
+
+/// What the rows need of every node.
+pub(super) const SETTINGS: &[&str] = &["max_prepared_transactions=10"];
 
 impl Scene {
     pub(super) fn start() -> Self {
-        Self::before(Cluster::with(1, &["max_prepared_transactions=10"]))
+        Self::before(Cluster::with(1, SETTINGS))
     }
 
     pub(super) fn before(cluster: Cluster) -> Self {
@@ -51,6 +60,18 @@ impl Scene {
         let scene = Self { cluster, proxy };
         scene.wait_until_writable();
         scene
+    }
+
+    /// Makes statements hang on node `index` too, which is the primary `primary` or its replica.
+    pub(super) fn hang_on(&self, index: usize, primary: usize) {
+        let port = self.cluster.nodes[index].port;
+        self.cluster.nodes[primary].run(&format!("insert into hangs values ('{port}')"));
+        self.cluster.settle(primary);
+    }
+
+    /// Lets everything go on that hangs on node `primary`.
+    pub(super) fn let_go(&self, primary: usize) {
+        self.cluster.nodes[primary].run("delete from hangs");
     }
 
     /// Waits until pgimbal knows a primary.

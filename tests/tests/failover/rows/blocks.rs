@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pgimbal_tests::{Pipeline, WireClient};
 
-use super::{ROW, Row, Words, Written, extended, refusal, refused, send};
+use super::{ROW, RUNNING, Row, Words, Written, extended, refusal, refused, send};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -13,13 +13,13 @@ pub(super) const ROWS: &[Row] = &[
             begin(client, "in a block, running, simple");
             client.start_query("select hang('')");
         },
-        runs: true,
         sees: |client, _| {
             refused(client, "57P01", 'E');
             failed_until_rollback(client);
         },
         written: Written::RolledBack,
-        ..ROW
+        on_replica: true,
+        ..RUNNING
     },
     Row {
         name: "in a block, running, extended",
@@ -27,7 +27,6 @@ pub(super) const ROWS: &[Row] = &[
             begin(client, "in a block, running, extended");
             send(client, &extended("select hang('')"));
         },
-        runs: true,
         sees: |client, _| {
             refused(client, "57P01", 'E');
             refusal(&client.run(&extended("select 1")), "25P02", 'E');
@@ -35,7 +34,8 @@ pub(super) const ROWS: &[Row] = &[
             assert_eq!((reply.no_error().tags().as_str(), reply.status()), ("12CZ", 'I'));
         },
         written: Written::RolledBack,
-        ..ROW
+        on_replica: true,
+        ..RUNNING
     },
     Row {
         name: "in a block, running, two segments",
@@ -44,14 +44,18 @@ pub(super) const ROWS: &[Row] = &[
             let pipeline = Pipeline::new().run("select hang('')").sync().run("select 2").sync();
             send(client, &pipeline);
         },
-        runs: true,
+        goes_on: |client| {
+            client.read_reply().no_error();
+            client.read_reply().no_error();
+        },
         sees: |client, _| {
             refused(client, "57P01", 'E');
             refused(client, "25P02", 'E');
             assert_eq!(client.ok("rollback").status(), 'I');
         },
         written: Written::RolledBack,
-        ..ROW
+        on_replica: true,
+        ..RUNNING
     },
     Row {
         name: "idle in a block",
@@ -62,6 +66,7 @@ pub(super) const ROWS: &[Row] = &[
             failed_until_rollback(client);
         },
         written: Written::RolledBack,
+        on_replica: true,
         ..ROW
     },
     Row {
@@ -75,6 +80,7 @@ pub(super) const ROWS: &[Row] = &[
             assert_eq!(client.run(&extended("rollback")).no_error().tags(), "12CZ");
         },
         written: Written::RolledBack,
+        on_replica: true,
         ..ROW
     },
     Row {
@@ -85,6 +91,7 @@ pub(super) const ROWS: &[Row] = &[
             assert_eq!((reply.commands(), reply.status()), (vec!["ROLLBACK".to_owned()], 'I'));
         },
         written: Written::RolledBack,
+        on_replica: true,
         ..ROW
     },
     Row {
@@ -96,6 +103,7 @@ pub(super) const ROWS: &[Row] = &[
             assert_eq!(reply.commands(), ["ROLLBACK"]);
         },
         written: Written::RolledBack,
+        on_replica: true,
         ..ROW
     },
     Row {
@@ -103,6 +111,7 @@ pub(super) const ROWS: &[Row] = &[
         enter: |client| begin(client, "idle in a block, COMMIT"),
         sees: |client, _| refusal(&client.query("commit"), "57P01", 'I'),
         written: Written::RolledBack,
+        on_replica: true,
         ..ROW
     },
     Row {
@@ -110,6 +119,7 @@ pub(super) const ROWS: &[Row] = &[
         enter: |client| begin(client, "idle in a block, COMMIT, extended"),
         sees: |client, _| refusal(&client.run(&extended("commit")), "57P01", 'I'),
         written: Written::RolledBack,
+        on_replica: true,
         ..ROW
     },
     Row {
@@ -123,6 +133,7 @@ pub(super) const ROWS: &[Row] = &[
             refusal(&client.run(&commit), "57P01", 'I');
         },
         written: Written::RolledBack,
+        on_replica: true,
         ..ROW
     },
     Row {
@@ -134,15 +145,21 @@ pub(super) const ROWS: &[Row] = &[
             assert_eq!(client.ok("rollback").status(), 'I');
         },
         written: Written::RolledBack,
+        on_replica: true,
         ..ROW
     },
     Row {
         name: "pinned by LISTEN",
         enter: |client| {
-            client.ok("listen c");
+            client.ok("listen mine");
         },
         sees: ended,
         survives: false,
+        goes_on: |client| {
+            let reply = client.ok("notify mine");
+            let heard = reply.messages.iter().any(|message| message.tag == b'A');
+            assert!(heard, "it does not listen any more: {reply:?}");
+        },
         ..ROW
     },
     Row {
@@ -152,6 +169,9 @@ pub(super) const ROWS: &[Row] = &[
         },
         sees: ended,
         survives: false,
+        goes_on: |client| {
+            client.ok("table mine");
+        },
         ..ROW
     },
     Row {
@@ -161,6 +181,7 @@ pub(super) const ROWS: &[Row] = &[
         },
         sees: ended,
         survives: false,
+        on_replica: true,
         ..ROW
     },
     Row {
@@ -169,26 +190,31 @@ pub(super) const ROWS: &[Row] = &[
             client.ok("create temporary table mine (x int)");
             client.start_query("select hang('')");
         },
-        runs: true,
         sees: ended,
         survives: false,
+        ..RUNNING
+    },
+    Row {
+        name: "session mode",
+        database: "session",
+        sees: ended,
+        survives: false,
+        on_replica: true,
         ..ROW
     },
-    Row { name: "session mode", database: "session", sees: ended, survives: false, ..ROW },
     Row {
         name: "session mode, running, extended",
         database: "session",
         enter: |client| send(client, &extended("select hang('')")),
-        runs: true,
         sees: ended,
         survives: false,
-        ..ROW
+        on_replica: true,
+        ..RUNNING
     },
 ];
 
 fn begin(client: &mut WireClient, name: &str) {
-    client.ok("begin");
-    client.ok(&format!("insert into writes values ('{name}')"));
+    super::begin(client, "writes", name);
     client.ok("savepoint s");
 }
 

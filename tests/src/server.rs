@@ -1,0 +1,126 @@
+//! What every throwaway server is to a test, alone or in a cluster: a copy of a template, a door
+//! past any proxy and network, a log.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::postgres::{as_postgres, bin, run};
+use crate::process::{Directory, Process};
+use crate::startup::Login;
+use crate::until::{SOON, eventually};
+use crate::wire_client::WireClient;
+
+/// A server's directory and port.
+pub struct Server {
+    /// Its TCP port.
+    pub port: u16,
+    pub(crate) directory: Directory,
+    options: Vec<String>,
+}
+
+impl Server {
+    /// A copy of `template` in `directory`, to be run with `settings`.
+    pub(crate) fn copy(
+        template: &Path,
+        directory: Directory,
+        port: u16,
+        settings: &[&str],
+    ) -> Self {
+        let options = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let server = Self { port, directory, options };
+        let data = server.data();
+        run(Command::new("cp").arg("-a").arg("--reflink=auto").arg(template).arg(&data));
+        run(Command::new("chown").arg("--reference").arg(&data).arg(&*server.directory));
+        server
+    }
+
+    /// What starts it, with `fixed` settings below its own.
+    pub(crate) fn command(&self, fixed: &[&str]) -> Command {
+        let mut postgres = as_postgres(&bin().join("postgres"));
+        postgres.arg("-D").arg(self.data());
+        postgres.arg("-k").arg(&*self.directory).arg("-p").arg(self.port.to_string());
+        let prefix = "log_line_prefix=%m [%p] %u@%d ";
+        let fixed = fixed.iter().copied().chain([prefix]);
+        for setting in fixed.chain(self.options.iter().map(String::as_str)) {
+            postgres.arg("-c").arg(setting);
+        }
+        postgres
+    }
+
+    pub(crate) fn wait_until_it_accepts(&self, process: &mut Process) {
+        let socket = self.socket();
+        eventually("PostgreSQL accepts connections", SOON, || {
+            assert!(process.ended().is_none(), "PostgreSQL ended:\n{}", process.log());
+            WireClient::try_unix(&socket)
+                .is_ok_and(|mut client| client.log_in(&Login::new("postgres", "app", "")).is_ok())
+        });
+    }
+
+    /// A superuser's connection past any proxy and network.
+    ///
+    /// # Panics
+    /// When the login fails.
+    #[must_use]
+    pub fn superuser(&self) -> WireClient {
+        let mut client = WireClient::unix(&self.socket());
+        client.log_in(&Login::new("postgres", "app", "")).expect("a superuser's login");
+        client
+    }
+
+    /// Runs `sql` as superuser and returns the first column of its only row.
+    #[must_use]
+    pub fn value(&self, sql: &str) -> String {
+        self.superuser().value(sql)
+    }
+
+    /// Runs `sql` as superuser.
+    pub fn run(&self, sql: &str) {
+        self.superuser().ok(sql);
+    }
+
+    /// How many client backends there are beside superusers' own and a prober's.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    #[must_use]
+    pub fn backends(&self) -> usize {
+        self.backends_that("true")
+    }
+
+    /// How many of them `condition` holds for.
+    pub(crate) fn backends_that(&self, condition: &str) -> usize {
+        let sql = format!(
+            "select count(*) from pg_stat_activity where backend_type = 'client backend' \
+             and usename not in ('postgres', 'probe') and {condition}"
+        );
+        self.value(&sql).parse().expect("a count")
+    }
+
+    /// How many backends run a statement whose text contains `text` now.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    #[must_use]
+    pub fn running(&self, text: &str) -> usize {
+        self.backends_that(&format!("state = 'active' and query like '%{text}%'"))
+    }
+
+    /// Everything it logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read(self.directory.join("log"))
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// Its Unix socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join(format!(".s.PGSQL.{}", self.port))
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+}
