@@ -79,9 +79,14 @@ impl Pooler {
     /// What a client that asks for `parameters` (those from `options` first) is greeted with.
     pub fn greet(&mut self, id: SessionId, parameters: &[NamedValue], now: Instant) -> Greeting {
         let Some(session) = self.session(id) else { return Greeting::Wait };
-        let pool_id = session.pool;
+        let home = session.pool;
+        let pool_id = match self.pools[session.serving.index()].logins.contains(&id) {
+            true => session.serving,
+            false => self.pool_of_login(home, parameters, now),
+        };
+        let known = self.pools[home.index()].shared.welcome();
         let pool = &mut self.pools[pool_id.index()];
-        if let Some(welcome) = pool.shared.welcome() {
+        if let Some(welcome) = known.or_else(|| pool.shared.welcome()) {
             return self.welcome(id, &welcome, parameters);
         }
         if let Some(error) = pool.shared.standing_failure(now) {
@@ -89,6 +94,9 @@ impl Pooler {
         }
         if !pool.logins.contains(&id) {
             pool.logins.push(id);
+        }
+        if let Some(session) = self.sessions.get_mut(id.index()) {
+            session.serving = pool_id;
         }
         self.dial_if_wanted(pool_id, now);
         Greeting::Wait

@@ -293,6 +293,7 @@ impl Pooler {
 
     /// Those who wait for a node that cannot serve them ask again, for another one.
     pub(crate) fn send_elsewhere(&mut self, id: PoolId) {
+        self.wake_logins(id);
         for waiter in std::mem::take(&mut self.pools[id.index()].waiters) {
             if self.still_waits(waiter) {
                 self.stop_waiting(waiter.session);

@@ -10,6 +10,7 @@ use pgimbal_wire::error::{Report, SqlState};
 use crate::ids::{PoolId, SessionId};
 use crate::pool::{Place, Pool};
 use crate::pooler::{Pooler, error_body};
+use crate::reported::NamedValue;
 use crate::session::Session;
 use crate::topology::{NodeId, NodeState};
 
@@ -66,6 +67,23 @@ impl Pooler {
         })
     }
 
+    /// The pool whose first server connection tells what a client is greeted with: one that reads
+    /// on replicas needs no primary for it.
+    pub(crate) fn pool_of_login(
+        &self,
+        home: PoolId,
+        parameters: &[NamedValue],
+        now: Instant,
+    ) -> PoolId {
+        let mut asked = parameters.iter().rev();
+        let asked = asked.find(|(name, _)| name.eq_ignore_ascii_case(ROUTE_SETTING));
+        let route = asked.and_then(|(_, word)| route_named(word));
+        match route.unwrap_or(self.pools[home.index()].config.route) {
+            Route::Replica => self.best_replica(home, now).unwrap_or(home),
+            Route::Primary => home,
+        }
+    }
+
     /// A server connection to a node has failed: its pool is left out until the prober has looked.
     pub(crate) fn leave_out(&mut self, pool: PoolId, now: Instant) {
         let pool = &mut self.pools[pool.index()];
@@ -76,11 +94,9 @@ impl Pooler {
 
     fn route_of(&self, session: &Session) -> Route {
         let chosen = self.tables.settings.get(session.settings.current(), ROUTE_SETTING);
-        match chosen {
-            Some(word) if word.eq_ignore_ascii_case(b"replica") => Route::Replica,
-            Some(word) if word.eq_ignore_ascii_case(b"primary") => Route::Primary,
-            _ => self.pools[session.pool.index()].config.route,
-        }
+        chosen
+            .and_then(route_named)
+            .unwrap_or_else(|| self.pools[session.pool.index()].config.route)
     }
 
     /// The replica with the fewest clients on it; of equals the one whose turn it is.
@@ -110,5 +126,13 @@ impl Pooler {
         let unknown =
             |node: NodeId| cluster.node(node).is_none_or(|node| node.state == NodeState::Unknown);
         home.replicas.iter().find(|(node, _)| unknown(*node)).map(|(_, pool)| *pool)
+    }
+}
+
+fn route_named(word: &[u8]) -> Option<Route> {
+    match word {
+        _ if word.eq_ignore_ascii_case(b"replica") => Some(Route::Replica),
+        _ if word.eq_ignore_ascii_case(b"primary") => Some(Route::Primary),
+        _ => None,
     }
 }

@@ -5,6 +5,7 @@ mod copy;
 mod credentials;
 mod failover;
 mod failover_in_the_middle;
+mod failover_logins;
 mod failover_reruns;
 mod limits;
 mod linking;

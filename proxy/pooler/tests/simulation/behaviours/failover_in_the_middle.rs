@@ -237,3 +237,114 @@ fn failover_a_copy_counts_once_its_end_was_sent() {
         assert_eq!(world.say(0, &m::query("select 'c0.3'"))[1], "D c0.3");
     }
 }
+
+#[test]
+fn failover_last_notices_prove_nothing_and_are_not_told() {
+    for (severity, code) in [("WARNING", "57P01"), ("WARNING", "57P02")] {
+        let notice = m::report(b'N', severity, code, "the server goes down");
+        // A read that has only begun to be answered is run again, whatever came with the notice.
+        let mut world = desk(1);
+        world.join(0);
+        world.say(0, &m::query("select 'c0.0'"));
+        world.clients[0].disturb();
+        world.say_only(0, &m::query("select 'c0.1'"));
+        let (backend, _) = world.last_backend();
+        backend.output.extend([m::row_description(), notice.clone()].concat());
+        world.see(view(8, None, [NodeState::Unknown, NodeState::Replica]));
+        world.deliver_output();
+        dies(&mut world);
+        promoted(&mut world);
+        assert_eq!(world.heard(0), ["T", "D c0.1", "C SELECT 1", "Z I"], "{code}");
+        // Behind a part of the answer it is swallowed.
+        world.dead.clear();
+        world.say_only(0, &m::query("insert 'c0.2'"));
+        let (backend, _) = world.last_backend();
+        backend.output.extend(m::message(b'C', b"INSERT 0 1\0"));
+        world.deliver_output();
+        world.last_backend().0.output.extend(notice);
+        world.deliver_output();
+        world.see(view(11, None, [NodeState::Down; 2]));
+        world.kill_node(NodeId(1));
+        world.settle();
+        assert_eq!(world.heard(0), ["C INSERT 0 1", UNKNOWN, "Z I"], "{code}");
+    }
+}
+
+#[test]
+fn failover_a_switchover_cuts_connections_to_what_is_a_replica_now() {
+    let mut world = desk(1);
+    world.join(0);
+    world.say(0, &m::query("begin"));
+    world.clients[0].disturb();
+    world.say_only(0, &m::query("insert 'c0.1'"));
+    world.see(view(10, Some(1), [NodeState::Replica, NodeState::Primary]));
+    assert!(world.peers[0].backend.closed);
+    world.settle();
+    assert_eq!(world.heard(0), [LOST, "Z E"]);
+}
+
+#[test]
+fn failover_who_was_to_be_run_again_and_waits_too_long_is_not_told_that_nothing_ran() {
+    let hold = std::time::Duration::from_secs(3);
+    let mut world = desk_with(1, |config| config.failover_hold = hold);
+    world.join(0);
+    world.say(0, &m::query("select 'c0.0'"));
+    world.clients[0].disturb();
+    world.say_only(0, &m::query("select 'c0.1'"));
+    dies(&mut world);
+    world.settle();
+    world.pass(2 * hold);
+    world.settle();
+    assert_eq!(world.heard(0), [UNKNOWN, "Z I"]);
+    // The same with a cancel request while it waits.
+    world.see(view(10, Some(1), [NodeState::Down, NodeState::Primary]));
+    world.say(0, &m::query("select 'c0.2'"));
+    world.heard(0);
+    world.say_only(0, &m::query("select 'c0.3'"));
+    world.see(view(11, None, [NodeState::Down; 2]));
+    world.kill_node(NodeId(1));
+    world.cancel_of(0);
+    world.settle();
+    assert_eq!(world.heard(0), [UNKNOWN, "Z I"]);
+}
+
+#[test]
+fn failover_a_client_that_has_vanished_is_not_run_again() {
+    let mut world = desk(1);
+    world.join(0);
+    world.say(0, &m::query("select 'c0.0'"));
+    world.clients[0].disturb();
+    world.say_only(0, &m::query("select 'c0.1'"));
+    world.vanish(0);
+    dies(&mut world);
+    promoted(&mut world);
+    assert_eq!(world.rerun(), 0);
+    assert!(world.clients[0].session.is_none());
+}
+
+#[test]
+fn failover_of_several_statements_in_a_transaction_the_first_is_told_of_the_loss() {
+    let mut world = desk(1);
+    world.join(0);
+    world.say(0, &m::query("begin"));
+    world.clients[0].disturb();
+    world.say_only(0, &[m::query("insert 'c0.1'"), m::query("insert 'c0.2'")].concat());
+    dies(&mut world);
+    world.settle();
+    let heard = world.heard(0);
+    assert_eq!(heard[..2], [LOST, "Z E"]);
+    assert!(heard[2].starts_with("E 25P02") && heard[3..] == ["Z E"], "{heard:?}");
+}
+
+#[test]
+fn failover_a_pinned_client_is_closed_because_its_state_is_lost() {
+    let mut world = desk(1);
+    world.join(0);
+    world.say(0, &m::query("listen a"));
+    world.clients[0].disturb();
+    assert!(world.server_of(0).is_some(), "it is pinned");
+    dies(&mut world);
+    world.settle();
+    assert_eq!(world.heard(0), [LOST]);
+    assert!(world.clients[0].session.is_none());
+}
