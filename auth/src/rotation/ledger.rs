@@ -103,7 +103,9 @@ impl Ledger {
     /// When the next generation's age ends its grace.
     #[must_use]
     pub fn next_end(&self, grace: Grace) -> Option<SystemTime> {
-        self.entries.iter().filter_map(|entry| entry.ends(grace)).min()
+        // The newest is kept, whatever a history says of it.
+        let (_, older) = self.entries.split_last()?;
+        older.iter().filter_map(|entry| entry.ends(grace)).min()
     }
 
     /// What clients may show, the newest first.

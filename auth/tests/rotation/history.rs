@@ -105,6 +105,20 @@ fn rotation_11_a_history_read_back_knows_what_was_accepted() {
 }
 
 #[test]
+fn rotation_11_a_newest_generation_that_its_history_calls_retired_ends_never() {
+    let mut ledger = Ledger::new(salting(), None);
+    learn(&mut ledger, 1, 1);
+    let document = HistoryDocument::new([("ann".to_owned(), ledger.record())].into());
+    let text = String::from_utf8(document.to_bytes().expect("bytes").to_vec()).expect("text");
+    let retired = text.replace("\"retired_at\": null", "\"retired_at\": 1");
+    assert_ne!(retired, text);
+    let read = HistoryDocument::parse(retired.as_bytes()).expect("a document");
+    let mut again = Ledger::of_record(&read.users["ann"], None, None);
+    assert!(!again.expire(GRACE, at(1_000_000)));
+    assert_eq!(again.next_end(GRACE), None, "it would be looked at again and again");
+}
+
+#[test]
 fn half_a_history_is_refused_whole() {
     let mut ledger = Ledger::new(salting(), None);
     learn(&mut ledger, 1, 1);

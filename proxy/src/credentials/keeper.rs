@@ -3,7 +3,7 @@
 mod news;
 mod orders;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -54,8 +54,8 @@ pub(super) struct Task {
     queue: BTreeSet<(Instant, Arc<str>)>,
     /// Roles of which something has changed.
     touched: BTreeSet<Arc<str>>,
-    /// Roles whose question is due and found no room.
-    starved: Vec<Arc<str>>,
+    /// Roles whose question is due and found no room, in the order in which they come to have some.
+    starved: VecDeque<Arc<str>>,
     /// Roles whose password should be known and is not.
     dark: BTreeMap<Arc<str>, Unavailable>,
     /// Roles that were not asked about yet.
@@ -90,7 +90,7 @@ impl Task {
             unknown: HashMap::new(),
             queue: BTreeSet::new(),
             touched: BTreeSet::new(),
-            starved: Vec::new(),
+            starved: VecDeque::new(),
             dark: BTreeMap::new(),
             unasked: BTreeSet::new(),
             epoch: Instant::now(),
@@ -131,6 +131,14 @@ impl Task {
             }
             self.touched.insert(name);
         }
+        while self.fetches.has_room()
+            && let Some(name) = self.starved.pop_front()
+        {
+            if let Some(role) = self.roles.get_mut(&name) {
+                role.is_starved = false;
+            }
+            self.tend(&name, now);
+        }
         for name in std::mem::take(&mut self.touched) {
             self.tend(&name, now);
         }
@@ -158,7 +166,9 @@ impl Task {
         if next.is_some_and(|next| next <= now.instant) {
             next = None;
             if !self.fetches.has_room() {
-                self.starved.push(Arc::clone(name));
+                if !std::mem::replace(&mut role.is_starved, true) {
+                    self.starved.push_back(Arc::clone(name));
+                }
             } else if role.rotation.schedule.begin(now.instant) {
                 let source = Arc::clone(&role.source);
                 role.asked = Some(self.fetches.start(Arc::clone(name), source, now.instant));

@@ -54,6 +54,8 @@ pub(super) struct Role {
     pub(super) refreshing: Vec<oneshot::Sender<Refreshed>>,
     /// Operators who want only the newest password accepted, once its verifier is made.
     pub(super) revoking: Vec<Kept>,
+    /// Whether its question is due and waits for room.
+    pub(super) is_starved: bool,
     /// The question that is out.
     pub(super) asked: Option<u64>,
     /// When the source was last asked, and what came of it.
@@ -93,6 +95,7 @@ impl Role {
             mismatched: Vec::new(),
             refreshing: Vec::new(),
             revoking: Vec::new(),
+            is_starved: false,
             asked: None,
             last: None,
             silence: None,

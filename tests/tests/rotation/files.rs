@@ -204,7 +204,17 @@ fn a_change_right_before_a_reload_is_seen() {
     works(&proxy, "first");
     for (number, next) in ["second", "third", "fourth"].into_iter().enumerate() {
         fs::write(&place, next).expect("a file");
-        proxy.reload(config.clone());
+        // While its directory is written to, a change counts as unfinished and is not read yet.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let start = Instant::now();
+                while start.elapsed() < Duration::from_millis(250) {
+                    fs::write(folder.join("busy"), "").expect("a file");
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            });
+            proxy.reload(config.clone());
+        });
         eventually_accepted(&proxy, number + 2);
     }
 }

@@ -16,7 +16,6 @@ impl Task {
     pub(super) fn fetched(&mut self, fetched: Fetched) {
         let now = moment();
         let Fetched { role: name, serial, sent, result, .. } = fetched;
-        self.touched.extend(self.starved.drain(..));
         self.touch(&name);
         let Some(role) = self.roles.get_mut(&name) else { return };
         // One of a role that was dropped and made anew, or of a place that is its own no more.

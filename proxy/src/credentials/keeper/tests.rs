@@ -119,3 +119,21 @@ async fn a_reload_lists_a_user_that_only_a_rule_knew_and_the_other_way_round() {
     stage.reload(RULE);
     assert!(!stage.role("shop").is_listed);
 }
+
+#[tokio::test]
+async fn rotation_17_a_role_that_found_no_room_is_asked_about_before_one_that_has_just_been() {
+    let users: String =
+        (10..40).map(|n| format!("[users.u{n}]\npassword_file = 'DIR/{n}'\n")).collect();
+    let mut stage = Stage::new("room", &users);
+    stage.task.work();
+    let first = stage.task.starved.front().cloned().expect("there is no room for all");
+    let done = stage.task.fetches.next().await.expect("one is out").expect("an answer");
+    let again = Arc::clone(&done.role);
+    assert!(again < first, "by name it would come first");
+    stage.task.fetched(done);
+    stage.role(&again).rotation.schedule.restart(Instant::now());
+    stage.task.work();
+    assert!(stage.role(&first).asked.is_some());
+    assert_eq!(stage.role(&again).asked, None);
+    assert_eq!(stage.task.starved.back(), Some(&again));
+}
