@@ -129,8 +129,9 @@ impl Pooler {
             self.actions.push(Action::Give(id, worker));
             return;
         }
-        if self.gate(&self.pools[pool.index()]) == Gate::Open && self.give_to_waiter(pool, id, now)
-        {
+        let waits = !self.pools[pool.index()].waiters.is_empty();
+        let open = waits && self.gate(&self.pools[pool.index()]) == Gate::Open;
+        if open && self.give_to_waiter(pool, id, now) {
             return;
         }
         let pool = &mut self.pools[pool.index()];

@@ -11,7 +11,7 @@ use pgimbal_wire::error::SqlState;
 use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
 use crate::shared::{Limits, SharedPool};
 use crate::stats::PoolStats;
-use crate::topology::{NodeId, Nudge};
+use crate::topology::NodeId;
 
 /// Server connections of one pool that one worker opens at a time. A server forks for each, and a
 /// storm of 2,000 clients must not become a storm of dials.
@@ -67,8 +67,6 @@ pub struct Pool {
     pub turn: u32,
     /// Until when its node, which has failed, is not chosen.
     pub left_out_until: Option<Instant>,
-    /// What a server connection has said that its cluster's prober should look at.
-    pub nudge: Option<Nudge>,
     /// Where it leads and how it behaves; replaced by a reload.
     pub config: Arc<ResolvedPool>,
     /// What the workers share.
@@ -109,7 +107,6 @@ impl Pool {
             replicas: Vec::new(),
             turn: 0,
             left_out_until: None,
-            nudge: None,
             config,
             shared,
             idle: Vec::new(),

@@ -60,6 +60,8 @@ pub(crate) struct Tables {
     pub(crate) statements: StatementTable,
     pub(crate) settings: SettingsTable,
     pub(crate) reported: ReportedTable,
+    /// What a server connection of this pool has said that its cluster's prober should look at.
+    pub(crate) nudge: Option<(PoolId, Nudge)>,
 }
 
 /// What the core wants done outside of it.
@@ -115,6 +117,7 @@ impl Pooler {
                 statements: StatementTable::new(key, worker.0),
                 settings: SettingsTable::new(key.seed()),
                 reported: ReportedTable::default(),
+                nudge: None,
             },
             actions: Vec::new(),
             options,
@@ -248,21 +251,21 @@ impl Pooler {
         plan: &mut Plan,
     ) -> Judged {
         let judged = server_turn::judge(self, id, now, buf, plan);
-        self.pass_on_nudge(id);
+        self.pass_on_nudge();
         judged
     }
 
     /// Judges what a server connection said while it was idle.
     pub fn idle_bytes(&mut self, id: ServerId, buf: &[u8]) -> IdleWord {
         let word = server_turn::judge_idle(self, id, buf);
-        self.pass_on_nudge(id);
+        self.pass_on_nudge();
         word
     }
 
     /// What a server connection has said may concern its cluster's prober.
-    fn pass_on_nudge(&mut self, id: ServerId) {
-        let Some(pool) = self.servers.get(id.index()).map(|server| server.pool) else { return };
-        if let Some(nudge) = self.pools[pool.index()].nudge.take() {
+    #[inline]
+    fn pass_on_nudge(&mut self) {
+        if let Some((pool, nudge)) = self.tables.nudge.take() {
             self.nudge(pool, nudge);
         }
     }

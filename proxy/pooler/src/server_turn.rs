@@ -107,7 +107,7 @@ pub(crate) fn judge_idle(pooler: &mut Pooler, id: ServerId, buf: &[u8]) -> IdleW
                 let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
                     return IdleWord::Dead;
                 };
-                replies::note_hot_standby(server, &mut pooler.pools[server.pool.index()], name);
+                replies::note_hot_standby(server, &mut pooler.tables, name);
                 server.reported = pooler.tables.reported.with(&server.reported, name, value);
             }
             backend::ERROR_RESPONSE => {

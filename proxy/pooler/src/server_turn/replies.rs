@@ -10,7 +10,8 @@ use crate::effect::Effect;
 use crate::link;
 use crate::owed::{DescribeInFlight, NameChange, Origin, Owed, OwnQuery, Reply, UnnamedBefore};
 use crate::plan::{HOLD_LIMIT, Stop};
-use crate::pool::{Place, Pool};
+use crate::pool::Place;
+use crate::pooler::Tables;
 use crate::rerun::{self, Rerun};
 use crate::server::{Server, UnnamedStatement};
 use crate::session::{Link, Phase, Session};
@@ -114,7 +115,7 @@ impl ServerTurn<'_> {
             && let Some(epoch) = self.server.epoch
             && self.pool.key.place == Place::Primary
         {
-            self.pool.nudge = Some(Nudge::ReadOnly(epoch.node));
+            self.tables.nudge = Some((self.pool.id, Nudge::ReadOnly(epoch.node)));
         }
         self.server.since_ready.failed = true;
         self.server.copy_in = false;
@@ -225,7 +226,7 @@ impl ServerTurn<'_> {
         let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
             return Err(Stop::Fault);
         };
-        note_hot_standby(self.server, self.pool, name);
+        note_hot_standby(self.server, self.tables, name);
         self.server.reported = self.tables.reported.with(&self.server.reported, name, value);
         let own = self.answers_own().is_some();
         let Some(session) = self.session.as_deref_mut() else { return Ok(Fate::Swallow) };
@@ -247,11 +248,11 @@ impl ServerTurn<'_> {
 }
 
 /// A server that begins or ends to be a standby says so on its connections (PostgreSQL 14 on).
-pub(super) fn note_hot_standby(server: &Server, pool: &mut Pool, name: &[u8]) {
+pub(super) fn note_hot_standby(server: &Server, tables: &mut Tables, name: &[u8]) {
     if name == b"in_hot_standby"
         && let Some(epoch) = server.epoch
     {
-        pool.nudge = Some(Nudge::HotStandbyChanged(epoch.node));
+        tables.nudge = Some((server.pool, Nudge::HotStandbyChanged(epoch.node)));
     }
 }
 
