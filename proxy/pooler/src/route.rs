@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use pgimbal_config::{ReplicaFallback, Route};
 use pgimbal_wire::error::{Report, SqlState};
 
+use crate::cluster::Gate;
 use crate::ids::{PoolId, SessionId};
 use crate::pool::{Place, Pool};
 use crate::pooler::{Pooler, error_body};
@@ -65,6 +66,24 @@ impl Pooler {
                     .hint("SHOW NODES tells why; replica_fallback = \"primary\" would read there."),
             )
         })
+    }
+
+    /// Those who wait for a primary because no replica could be read from go to one that can be now.
+    pub(crate) fn send_to_replicas(&mut self, home: PoolId, now: Instant) {
+        let pool = &self.pools[home.index()];
+        let held = pool.waiting > 0 && self.gate(pool) == Gate::Held;
+        if !held || self.best_replica(home, now).is_none() {
+            return;
+        }
+        let waiters = pool.waiters.iter().filter(|waiter| self.still_waits(**waiter));
+        let reads = |id: &SessionId| {
+            self.session(*id).is_some_and(|session| self.route_of(session) == Route::Replica)
+        };
+        let readers: Vec<SessionId> = waiters.map(|waiter| waiter.session).filter(reads).collect();
+        for reader in readers {
+            self.stop_waiting(reader);
+            self.wake(reader);
+        }
     }
 
     /// The pool whose first server connection tells what a client is greeted with: one that reads

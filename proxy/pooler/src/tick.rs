@@ -46,6 +46,7 @@ impl Pooler {
             *looked_over = now;
             for index in 0..self.pools.len() {
                 self.keep_size(PoolId(index as u32), now);
+                self.send_to_replicas(PoolId(index as u32), now);
             }
             self.look_over_servers(now);
             self.look_over_clients(now);

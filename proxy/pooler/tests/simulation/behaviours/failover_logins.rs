@@ -1,4 +1,6 @@
-//! Logins while a cluster's primary is away.
+//! Logins and reads on replicas while a cluster's primary is away.
+
+use std::time::Duration;
 
 use pgimbal_config::Route;
 use pgimbal_pooler::topology::{NodeId, NodeState};
@@ -25,4 +27,23 @@ fn failover_a_login_follows_when_the_replica_that_it_waits_for_fails() {
     world.join(0);
     assert_eq!(world.clients[0].stage, Stage::Open);
     assert_eq!(world.node_of_last(), Some(NodeId(0)), "none is left: the primary");
+}
+
+#[test]
+fn failover_who_waits_for_a_primary_reads_on_a_replica_that_comes_back_first() {
+    let mut world = desk(1);
+    world.set_route(Route::Replica);
+    world.join(0);
+    world.join(1);
+    world.say(1, &m::query("set pgimbal.route to 'primary'"));
+    world.clients[1].disturb();
+    world.see(view(2, None, [NodeState::Down, NodeState::Down]));
+    for client in [0, 1] {
+        assert!(world.say(client, &m::query(&format!("select 'c{client}.1'"))).is_empty());
+    }
+    world.see(view(3, None, [NodeState::Down, NodeState::Replica]));
+    world.pass(Duration::from_millis(200));
+    world.settle();
+    assert_eq!(world.heard(0)[1], "D c0.1");
+    assert!(world.heard(1).is_empty(), "it wants the primary");
 }
