@@ -91,6 +91,20 @@ impl Node {
         eventually("PostgreSQL ends", SOON, || process.ended().is_some());
     }
 
+    /// Waits until no backend of a client is left but those whose commit awaits a replica: the others
+    /// have said what they had to say.
+    ///
+    /// # Panics
+    /// When another one stays.
+    pub fn wait_until_the_rest_has_left(&self) {
+        let is_left = |title: &String| {
+            title.contains('(') && !title.contains("walsender") && !title.contains("waiting for")
+        };
+        eventually("only those are left who await a replica", SOON, || {
+            !processes::titles(&self.data()).iter().any(is_left)
+        });
+    }
+
     /// SIGSTOP for all its processes: its sockets stay open and say nothing.
     ///
     /// # Panics

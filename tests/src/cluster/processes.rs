@@ -32,6 +32,13 @@ pub(super) fn of(data: &Path) -> Vec<Pid> {
     found
 }
 
+/// What each of them calls itself, such as `postgres: app app 127.0.0.1(45678) idle`.
+pub(super) fn titles(data: &Path) -> Vec<String> {
+    let read = |pid: Pid| fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok();
+    let titles = of(data).into_iter().filter_map(read);
+    titles.map(|title| String::from_utf8_lossy(&title).into_owned()).collect()
+}
+
 /// Sends `signal` to all of them and returns how many there were.
 pub(super) fn signal(data: &Path, signal: Signal) -> usize {
     let all = of(data);

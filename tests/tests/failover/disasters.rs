@@ -92,6 +92,7 @@ fn shutdown_while_a_synchronous_replica_is_awaited(end: End, words: Words) {
     // A fast shutdown does not come to its end: a backend that leaves drops its temporary tables
     // first, and that commit awaits the replica too.
     scene.cluster.nodes[0].begin_end(end);
+    scene.cluster.nodes[0].wait_until_the_rest_has_left();
     scene.wait_until_held();
     clients.during();
     scene.cluster.nodes[1].promote();
