@@ -200,6 +200,14 @@ fn behaviour_36_bytes_after_the_answer_to_ssl_request_are_refused() {
 }
 
 #[test]
+fn failover_a_server_that_dies_before_the_startup_packet_is_unreachable() {
+    let answer = b"NE\0\0\0\x22SFATAL\0C57P01\0Mterminating co\0\0";
+    let wish = Wish { mode: SslMode::Prefer, ca: None };
+    let error = try_dial(&target(scripted(answer), "app", &wish)).unwrap_err();
+    assert!(matches!(error.fault(), DialFault::Closed) && error.is_unreachable(), "{error}");
+}
+
+#[test]
 fn behaviour_40_nonsense_from_a_server() {
     let nonsense: [&[u8]; 7] = [
         b"HTTP/1.1 400 Bad Request\r\n\r\n",

@@ -91,6 +91,9 @@ async fn ask(socket: Socket) -> Result<(Transport, bool), DialFault> {
     match *conversation.inbox {
         [b'S'] => Ok((conversation.transport, true)),
         [b'N'] => Ok((conversation.transport, false)),
+        // Its postmaster has died while it waited for the startup packet: it takes its leave. The
+        // text could be anybody's.
+        [b'N', b'E', ..] => Err(DialFault::Closed),
         [b'S' | b'N', ..] => Err(DialFault::UnencryptedData),
         // The text of an error that comes before TLS could be anybody's (CVE-2024-10977).
         [b'E', ..] => Err(DialFault::Protocol("an error in answer to an SSL request")),
