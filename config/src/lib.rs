@@ -45,6 +45,6 @@ pub use uri::credentials_in_uri;
 pub use user::{PasswordForm, ServerPassword, SourceConfig, UserConfig};
 pub use vault::VaultConfig;
 pub use words::{
-    AuthType, HistoryPlace, LogFormat, LostTransactionError, OnClientGone, PoolMode,
-    ReplicaFallback, Route, SslMode, VaultLogin,
+    AuthType, HiddenState, HistoryPlace, LogFormat, LostTransactionError, OnClientGone, PoolMode,
+    ReplicaFallback, Route, SslMode, VaultLogin, Verify,
 };

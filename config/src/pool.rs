@@ -14,7 +14,7 @@ use crate::secret::Secret;
 use crate::table::settings;
 use crate::tls::ServerTls;
 use crate::user::ServerPassword;
-use crate::words::{OnClientGone, PoolMode, Route};
+use crate::words::{HiddenState, OnClientGone, PoolMode, Route, Verify};
 
 settings! {
     /// How a pool behaves. At the top level these are the defaults of all databases, in
@@ -71,6 +71,16 @@ settings! {
         /// functions set inside themselves, for a round trip more and without shared prepared
         /// statements. Off, because the state that a proxy can see is tracked.
         "reset_query_always" reset_query_always: bool as Flag = "false", applied, try "true";
+        /// When the server is asked what a transaction has left in its session: `text`: after
+        /// statements whose text may leave something; `calls`: after calls of functions outside
+        /// pg_catalog too; `always`: after every transaction. A question is a round trip more, and
+        /// most transactions leave nothing.
+        "verify" verify: Verify as Choice<Verify> = "text", applied, try "calls";
+        /// What becomes of session state that no query shows (a custom setting made inside DO, a
+        /// seed, a loaded library): `reset` takes it off before the connection serves another
+        /// transaction, so its own client loses it too; `pin` keeps the client on its connection.
+        "hidden_state" hidden_state: HiddenState as Choice<HiddenState> = "reset", applied,
+            try "pin";
         /// What becomes of the running query of a client that vanished: `cancel` or `finish`.
         /// Nobody will read its result.
         "on_client_gone" on_client_gone: OnClientGone as Choice<OnClientGone> = "cancel", applied,

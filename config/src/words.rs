@@ -147,3 +147,25 @@ words! {
         "finish" Finish,
     }
 }
+
+words! {
+    /// When the server is asked what a transaction has left in its session.
+    pub enum Verify = "text, calls or always" {
+        /// After statements whose text may leave something.
+        "text" Text,
+        /// After calls of functions outside pg_catalog too.
+        "calls" Calls,
+        /// After every transaction.
+        "always" Always,
+    }
+}
+
+words! {
+    /// What becomes of session state that no query shows.
+    pub enum HiddenState = "reset or pin" {
+        /// It is taken off before the connection serves another transaction.
+        "reset" Reset,
+        /// The client keeps its server connection.
+        "pin" Pin,
+    }
+}

@@ -92,7 +92,7 @@ fn clients(clients: &ClientConfig) -> Options<14> {
     ]
 }
 
-fn pool(pool: &PoolConfig) -> Options<20> {
+fn pool(pool: &PoolConfig) -> Options<22> {
     [
         ("pool_mode", pool.mode.as_str().to_owned()),
         ("pool_size", pool.size.to_string()),
@@ -111,6 +111,8 @@ fn pool(pool: &PoolConfig) -> Options<20> {
         ("cancel_wait_timeout", span(pool.cancel_wait_timeout)),
         ("reset_query", pool.reset_query.clone()),
         ("reset_query_always", pool.reset_query_always.to_string()),
+        ("verify", pool.verify.as_str().to_owned()),
+        ("hidden_state", pool.hidden_state.as_str().to_owned()),
         ("on_client_gone", pool.on_client_gone.as_str().to_owned()),
         ("max_prepared_statements", pool.max_prepared_statements.to_string()),
         ("max_statement_bytes", format!("{}B", pool.max_statement_bytes)),
