@@ -34,8 +34,11 @@ impl Pooler {
                 }
                 _ => pool.clients_active += 1,
             }
+            let pinned_for = Duration::ZERO;
             for reason in session.pin.reasons() {
                 *pool.pinned.entry(reason).or_default() += 1;
+                let longest = pool.pinned_longest.entry(reason).or_default();
+                *longest = (*longest).max(pinned_for);
             }
         }
         for (_, server) in &self.servers {
@@ -105,6 +108,7 @@ impl Pooler {
                 _ => "active",
             },
             pinned: pinned.join(", "),
+            pinned_for: Duration::ZERO,
             application_name: String::from_utf8_lossy(name).into_owned(),
             address: String::new(),
             server_process_id: server.map_or(0, |server| server.backend_key.process_id),

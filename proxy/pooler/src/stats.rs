@@ -15,6 +15,11 @@ pub const WAIT_BUCKETS_MICROS: [u64; 14] = [
 /// server must not fill memory with invented ones.
 const SQLSTATES_LIMIT: usize = 300;
 
+/// What a question asks a server for: what stands in the session (role, temporary objects, cursors,
+/// channels and the like), its settings, its locks, its prepared statements, and what the database
+/// has that matters to sessions.
+pub const QUESTION_KINDS: [&str; 5] = ["session", "settings", "locks", "statements", "database"];
+
 /// A histogram of waits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WaitHistogram {
@@ -83,6 +88,16 @@ pub struct PoolStats {
     pub parses_put_in: u64,
     /// Cancel requests sent to servers.
     pub cancels: u64,
+    /// Questions put to servers, by one of [`QUESTION_KINDS`].
+    pub questions: BTreeMap<&'static str, u64>,
+    /// Questions that got no answer.
+    pub questions_failed: u64,
+    /// Server connections that were reset before they served another session.
+    pub resets: u64,
+    /// Statements described again because a server lacked them.
+    pub shape_checks: u64,
+    /// Pins found by a question beyond `max_pinned`.
+    pub pins_by_question: u64,
     /// Error responses from servers and from the proxy, by SQLSTATE.
     pub errors: BTreeMap<SqlState, u64>,
 }
@@ -115,6 +130,13 @@ impl PoolStats {
         self.parses_shared += other.parses_shared;
         self.parses_put_in += other.parses_put_in;
         self.cancels += other.cancels;
+        for (kind, n) in &other.questions {
+            *self.questions.entry(kind).or_default() += n;
+        }
+        self.questions_failed += other.questions_failed;
+        self.resets += other.resets;
+        self.shape_checks += other.shape_checks;
+        self.pins_by_question += other.pins_by_question;
         for (code, n) in &other.errors {
             *self.errors.entry(*code).or_default() += n;
         }
@@ -148,6 +170,8 @@ pub struct PoolSnapshot {
     pub longest_wait: Duration,
     /// Pinned clients by reason.
     pub pinned: BTreeMap<&'static str, u32>,
+    /// How long the longest of them has been pinned, by reason.
+    pub pinned_longest: BTreeMap<&'static str, Duration>,
     /// Its counters.
     pub stats: PoolStats,
 }
@@ -165,6 +189,10 @@ impl PoolSnapshot {
         self.longest_wait = self.longest_wait.max(other.longest_wait);
         for (reason, n) in &other.pinned {
             *self.pinned.entry(reason).or_default() += n;
+        }
+        for (reason, longest) in &other.pinned_longest {
+            let mine = self.pinned_longest.entry(reason).or_default();
+            *mine = (*mine).max(*longest);
         }
         self.stats.add(&other.stats);
     }
@@ -187,6 +215,8 @@ pub struct ClientSnapshot {
     pub state: &'static str,
     /// Why it keeps its server connection.
     pub pinned: String,
+    /// How long it has been pinned, zero if it is not.
+    pub pinned_for: Duration,
     /// Its application_name, if it said one.
     pub application_name: String,
     /// Where it comes from.
@@ -256,5 +286,28 @@ mod tests {
         assert_eq!((waits.buckets[0], waits.buckets[1]), (1, 1));
         assert_eq!(waits.buckets[WAIT_BUCKETS_MICROS.len()], 1);
         assert_eq!(waits.count(), 3);
+    }
+
+    #[test]
+    fn questions_are_added_by_kind_and_of_pins_the_longest_stays() {
+        let part = |kind, reason, seconds| {
+            let mut part = PoolSnapshot::default();
+            part.stats.questions.insert(kind, 2);
+            part.stats.questions_failed = 1;
+            part.stats.resets = 3;
+            part.stats.shape_checks = 4;
+            part.stats.pins_by_question = 5;
+            part.pinned_longest.insert(reason, Duration::from_secs(seconds));
+            part
+        };
+        let mut pool = part("locks", "listen", 7);
+        pool.add(&part("locks", "listen", 9));
+        pool.add(&part("session", "advisory_lock", 2));
+        assert!(pool.stats.questions.into_iter().eq([("locks", 4), ("session", 2)]));
+        assert_eq!((pool.stats.questions_failed, pool.stats.resets), (3, 9));
+        assert_eq!((pool.stats.shape_checks, pool.stats.pins_by_question), (12, 15));
+        let longest =
+            pool.pinned_longest.into_iter().map(|(reason, time)| (reason, time.as_secs()));
+        assert!(longest.eq([("advisory_lock", 2), ("listen", 9)]));
     }
 }
