@@ -1,6 +1,6 @@
-//! SHOW POOLS and SHOW STATS.
+//! SHOW POOLS, SHOW QUESTIONS and SHOW STATS.
 
-use pgimbal_pooler::stats::{PoolSnapshot, PoolStats};
+use pgimbal_pooler::stats::{PoolSnapshot, PoolStats, QUESTION_KINDS};
 
 use super::answer::{Cell, Column, Row, int, text};
 use super::averages::{Averages, by_database};
@@ -25,6 +25,10 @@ pub(super) const POOLS: &[Column] = &[
     int("sv_leaving"),
 ];
 
+/// Columns of our own.
+pub(super) const QUESTIONS: &[Column] =
+    &[text("database"), text("user"), text("kind"), int("asked")];
+
 /// PgBouncer's columns that have a meaning here, then our own. Times are in microseconds, averages
 /// by the second, over the last whole minute.
 pub(super) const STATS: &[Column] = &[
@@ -48,6 +52,11 @@ pub(super) const STATS: &[Column] = &[
     int("total_client_logins"),
     int("total_server_logins"),
     int("total_server_login_failures"),
+    int("total_questions"),
+    int("total_questions_failed"),
+    int("total_resets"),
+    int("total_shape_checks"),
+    int("total_pins_by_question"),
 ];
 
 /// PgBouncer's columns that have a meaning here. Times are in microseconds.
@@ -84,6 +93,18 @@ pub(super) fn pools(snapshot: &Snapshot) -> Vec<Row> {
     snapshot.pools().into_iter().map(row).collect()
 }
 
+/// The rows of SHOW QUESTIONS: each kind of each pool, asked or not.
+pub(super) fn questions(snapshot: &Snapshot) -> Vec<Row> {
+    let rows = |pool: PoolSnapshot| {
+        QUESTION_KINDS.map(|kind| -> Row {
+            let asked = pool.stats.questions.get(kind).copied().unwrap_or_default();
+            let (database, user) = (pool.database.as_str(), pool.user.as_str());
+            vec![database.into(), user.into(), kind.into(), asked.into()]
+        })
+    };
+    snapshot.pools().into_iter().flat_map(rows).collect()
+}
+
 /// The rows of SHOW STATS.
 pub(super) fn stats(snapshot: &Snapshot, averages: &Averages) -> Vec<Row> {
     each_database(snapshot, |database, total| {
@@ -108,6 +129,11 @@ pub(super) fn stats(snapshot: &Snapshot, averages: &Averages) -> Vec<Row> {
             total.client_logins,
             total.server_logins,
             total.server_login_failures,
+            total.questions.values().sum(),
+            total.questions_failed,
+            total.resets,
+            total.shape_checks,
+            total.pins_by_question,
         ]
     })
 }

@@ -116,6 +116,9 @@ fn told() -> WorkerSnapshot {
     };
     pool.pinned.insert("listen", 1);
     pool.stats.transactions = 123;
+    pool.stats.questions.insert("locks", 6);
+    pool.stats.questions_failed = 1;
+    pool.stats.resets = 8;
     let client = ClientSnapshot {
         worker: 0,
         slot: 0,
@@ -124,6 +127,7 @@ fn told() -> WorkerSnapshot {
         user: "app".into(),
         state: "pinned",
         pinned: "listen".into(),
+        pinned_for: Duration::from_millis(61_900),
         application_name: "till".into(),
         address: "10.0.0.9:4711".into(),
         server_process_id: 99,
@@ -184,6 +188,7 @@ async fn every_table_has_as_many_values_as_columns_in_both_protocols() {
         "HELP",
         "LISTS",
         "POOLS",
+        "QUESTIONS",
         "SERVERS",
         "STATS",
         "STATS_TOTALS",
@@ -214,11 +219,29 @@ async fn clients_say_why_they_are_pinned_and_name_their_server() {
     let row = client.query_one("SHOW CLIENTS", &[]).await.unwrap();
     let text = |column: &str| row.get::<_, String>(column);
     assert_eq!((text("state"), text("pinned")), ("pinned".into(), "listen".into()));
+    assert_eq!(row.get::<_, i64>("pinned_seconds"), 61);
     assert_eq!((text("addr"), row.get::<_, i64>("port")), ("10.0.0.9".into(), 4711));
     let server = client.query_one("SHOW SERVERS", &[]).await.unwrap();
     assert_eq!(text("link"), server.get::<_, String>("ptr"));
     assert_eq!(text("ptr"), server.get::<_, String>("link"));
     assert_eq!(server.get::<_, i64>("remote_pid"), 99);
+}
+
+#[tokio::test]
+async fn questions_are_told_by_pool_and_kind() {
+    let site = Site::open(ConsoleRole::Stats).await;
+    let client = site.driver().await;
+    let rows = client.query("SHOW QUESTIONS", &[]).await.unwrap();
+    let asked = |row: &tokio_postgres::Row| (row.get("kind"), row.get("asked"));
+    let asked: Vec<(String, i64)> = rows.iter().map(asked).collect();
+    let kinds = ["session", "settings", "locks", "statements", "database"];
+    assert_eq!(asked, kinds.map(|kind| (kind.to_owned(), 6 * i64::from(kind == "locks"))));
+    let row = client.query_one("SHOW STATS", &[]).await.unwrap();
+    for (column, value) in
+        [("total_questions", 6), ("total_questions_failed", 1), ("total_resets", 8)]
+    {
+        assert_eq!(row.get::<_, i64>(column), value, "{column}");
+    }
 }
 
 #[tokio::test]

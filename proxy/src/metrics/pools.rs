@@ -1,7 +1,7 @@
 //! Gauges and counters of pools.
 
 use metrics::Label;
-use pgimbal_pooler::stats::PoolSnapshot;
+use pgimbal_pooler::stats::{PoolSnapshot, QUESTION_KINDS};
 
 use super::sample::{Counters, Gauges, label};
 
@@ -37,7 +37,9 @@ pub(super) fn bounded(mut pools: Vec<PoolSnapshot>) -> Vec<PoolSnapshot> {
 pub(super) fn record(pools: &[PoolSnapshot]) {
     gauges(pools);
     pinned(pools);
+    pinned_longest(pools);
     counters(pools);
+    questions(pools);
     errors(pools);
 }
 
@@ -94,6 +96,20 @@ fn pinned(pools: &[PoolSnapshot]) {
     }
 }
 
+fn pinned_longest(pools: &[PoolSnapshot]) {
+    let family = Gauges::described(
+        "pgimbal_pinned_longest_seconds",
+        "How long the longest pinned client has been pinned, by the reason.",
+    );
+    for pool in pools {
+        for (reason, longest) in &pool.pinned_longest {
+            let mut labels = pool_labels(pool);
+            labels.push(Label::from_static_parts("reason", reason));
+            family.sample(labels, longest.as_secs_f64());
+        }
+    }
+}
+
 type Counter = (&'static str, &'static str, fn(&PoolSnapshot) -> u64);
 
 const COUNTERS: &[Counter] = &[
@@ -133,6 +149,26 @@ const COUNTERS: &[Counter] = &[
         |p| p.stats.parses_put_in,
     ),
     ("pgimbal_cancels_total", "Cancel requests sent to servers.", |p| p.stats.cancels),
+    (
+        "pgimbal_questions_failed_total",
+        "Questions about its session that a server did not answer.",
+        |p| p.stats.questions_failed,
+    ),
+    (
+        "pgimbal_resets_total",
+        "Server connections that were reset before they served another session.",
+        |p| p.stats.resets,
+    ),
+    (
+        "pgimbal_shape_checks_total",
+        "Statements described again because a server lacked them.",
+        |p| p.stats.shape_checks,
+    ),
+    (
+        "pgimbal_pins_by_question_total",
+        "Pins beyond max_pinned, for state that only a question has shown.",
+        |p| p.stats.pins_by_question,
+    ),
 ];
 
 fn counters(pools: &[PoolSnapshot]) {
@@ -140,6 +176,20 @@ fn counters(pools: &[PoolSnapshot]) {
         let family = Counters::described(name, help);
         for pool in pools {
             family.sample(pool_labels(pool), value(pool));
+        }
+    }
+}
+
+fn questions(pools: &[PoolSnapshot]) {
+    let family = Counters::described(
+        "pgimbal_questions_total",
+        "Questions put to servers about what stands in their sessions, by the kind.",
+    );
+    for pool in pools {
+        for kind in QUESTION_KINDS {
+            let mut labels = pool_labels(pool);
+            labels.push(Label::from_static_parts("kind", kind));
+            family.sample(labels, pool.stats.questions.get(kind).copied().unwrap_or_default());
         }
     }
 }

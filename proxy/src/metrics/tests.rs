@@ -109,6 +109,31 @@ fn counters_and_gauges_read_back() {
 }
 
 #[test]
+fn questions_resets_and_pins_read_back() {
+    let mut one = pool("shop", "app");
+    one.pinned_longest.insert("advisory_lock", Duration::from_millis(2_500));
+    one.stats.questions.insert("settings", 11);
+    one.stats.questions_failed = 2;
+    one.stats.resets = 3;
+    one.stats.shape_checks = 4;
+    one.stats.pins_by_question = 5;
+    let samples = read_back(&render(&snapshot(vec![one])));
+    let of = [("database", "shop"), ("user", "app")];
+    let asked = |kind| sample(&samples, "pgimbal_questions_total", &[of[0], of[1], ("kind", kind)]);
+    assert_eq!((asked("settings"), asked("locks"), asked("database")), (11.0, 0.0, 0.0));
+    for (name, value) in [
+        ("pgimbal_questions_failed_total", 2.0),
+        ("pgimbal_resets_total", 3.0),
+        ("pgimbal_shape_checks_total", 4.0),
+        ("pgimbal_pins_by_question_total", 5.0),
+    ] {
+        assert_eq!(sample(&samples, name, &of), value, "{name}");
+    }
+    let lock = [of[0], of[1], ("reason", "advisory_lock")];
+    assert_eq!(sample(&samples, "pgimbal_pinned_longest_seconds", &lock), 2.5);
+}
+
+#[test]
 fn waits_are_a_histogram_whose_buckets_are_cumulated() {
     let mut one = pool("d", "u");
     for micros in [10, 50, 51, 700, 20_000_000] {
