@@ -15,11 +15,6 @@ pub const WAIT_BUCKETS_MICROS: [u64; 14] = [
 /// server must not fill memory with invented ones.
 const SQLSTATES_LIMIT: usize = 300;
 
-/// What a question asks a server for: what stands in the session (role, temporary objects, cursors,
-/// channels and the like), its settings, its locks, its prepared statements, and what the database
-/// has that matters to sessions.
-pub const QUESTION_KINDS: [&str; 5] = ["session", "settings", "locks", "statements", "database"];
-
 /// A histogram of waits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WaitHistogram {
@@ -88,7 +83,7 @@ pub struct PoolStats {
     pub parses_put_in: u64,
     /// Cancel requests sent to servers.
     pub cancels: u64,
-    /// Questions put to servers, by one of [`QUESTION_KINDS`].
+    /// Questions put to servers, by what they were about.
     pub questions: BTreeMap<&'static str, u64>,
     /// Questions that got no answer.
     pub questions_failed: u64,

@@ -1,6 +1,6 @@
 //! SHOW POOLS, SHOW QUESTIONS and SHOW STATS.
 
-use pgimbal_pooler::stats::{PoolSnapshot, PoolStats, QUESTION_KINDS};
+use pgimbal_pooler::stats::{PoolSnapshot, PoolStats};
 
 use super::answer::{Cell, Column, Row, int, text};
 use super::averages::{Averages, by_database};
@@ -93,16 +93,16 @@ pub(super) fn pools(snapshot: &Snapshot) -> Vec<Row> {
     snapshot.pools().into_iter().map(row).collect()
 }
 
-/// The rows of SHOW QUESTIONS: each kind of each pool, asked or not.
+/// The rows of SHOW QUESTIONS: each kind that a pool's servers were asked about.
 pub(super) fn questions(snapshot: &Snapshot) -> Vec<Row> {
-    let rows = |pool: PoolSnapshot| {
-        QUESTION_KINDS.map(|kind| -> Row {
-            let asked = pool.stats.questions.get(kind).copied().unwrap_or_default();
-            let (database, user) = (pool.database.as_str(), pool.user.as_str());
-            vec![database.into(), user.into(), kind.into(), asked.into()]
-        })
-    };
-    snapshot.pools().into_iter().flat_map(rows).collect()
+    let mut rows = Vec::new();
+    for pool in snapshot.pools() {
+        let (database, user) = (pool.database.as_str(), pool.user.as_str());
+        for (kind, asked) in pool.stats.questions {
+            rows.push(vec![database.into(), user.into(), kind.into(), asked.into()]);
+        }
+    }
+    rows
 }
 
 /// The rows of SHOW STATS.

@@ -1,7 +1,7 @@
 //! Gauges and counters of pools.
 
 use metrics::Label;
-use pgimbal_pooler::stats::{PoolSnapshot, QUESTION_KINDS};
+use pgimbal_pooler::stats::PoolSnapshot;
 
 use super::sample::{Counters, Gauges, label};
 
@@ -186,10 +186,10 @@ fn questions(pools: &[PoolSnapshot]) {
         "Questions put to servers about what stands in their sessions, by the kind.",
     );
     for pool in pools {
-        for kind in QUESTION_KINDS {
+        for (kind, count) in &pool.stats.questions {
             let mut labels = pool_labels(pool);
             labels.push(Label::from_static_parts("kind", kind));
-            family.sample(labels, pool.stats.questions.get(kind).copied().unwrap_or_default());
+            family.sample(labels, *count);
         }
     }
 }
