@@ -23,9 +23,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pgimbal_config::TcpConfig;
-use pgimbal_pooler::ids::WorkerId;
+use pgimbal_pooler::ids::{PoolId, WorkerId};
 use pgimbal_pooler::pooler::{Action, Options, Pooler};
 use pgimbal_pooler::prepared::StatementKey;
+use pgimbal_pooler::sql::Kinds;
 use pgimbal_pooler::tick::QUIET_TICK;
 use tokio::sync::{Notify, mpsc};
 
@@ -163,12 +164,37 @@ impl Worker {
                     Action::Ask(pool, of) => self.ask(pool, of),
                     Action::Cut(server) => self.cut(server),
                     Action::Nudge(cluster, nudge) => self.nudge(cluster, nudge),
+                    Action::QuestionDenied(pool, kinds) => self.log_denied(pool, kinds),
+                    Action::ConnectionRejected(pool) => self.log_rejected(pool),
                 }
             }
         }
         if self.state.borrow().pooler.pause() < self.pause.get() {
             self.wake_housekeeping();
         }
+    }
+
+    /// Once per pool and kind: who may have left such state keeps its server connection.
+    fn log_denied(&self, pool: PoolId, kinds: Kinds) {
+        let state = self.state.borrow();
+        let key = &state.pooler.pool_of(pool).key;
+        tracing::warn!(
+            database = &*key.database,
+            user = &*key.user,
+            kinds = kinds.names().collect::<Vec<_>>().join(", "),
+            "the server does not say what sessions of this user have left (42501); they keep their \
+             server connections until they leave"
+        );
+    }
+
+    fn log_rejected(&self, pool: PoolId) {
+        let state = self.state.borrow();
+        let key = &state.pooler.pool_of(pool).key;
+        tracing::warn!(
+            database = &*key.database,
+            user = &*key.user,
+            "a server connection refused to be reset and was closed"
+        );
     }
 
     /// Lets the clock look at once whether somebody waits.

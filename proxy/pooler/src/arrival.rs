@@ -6,19 +6,26 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use pgimbal_wire::encode::{self, TransactionStatus};
-use pgimbal_wire::error::{Report, SqlState};
+use pgimbal_wire::error::{ErrorFields, Report, Severity, SqlState, with_severity};
 
 use crate::cancel::CancelKey;
+use crate::client_turn::ClientTurn;
 use crate::ids::{PoolId, SessionId};
 use crate::link;
 use crate::pin::Pin;
-use crate::pooler::{Pooler, error_body};
-use crate::reported::NamedValue;
+use crate::plan::{Plan, Stop};
+use crate::pool::Pool;
+use crate::pooler::{Pooler, Tables, error_body};
+use crate::reported::{NamedValue, Reported};
 use crate::rerun::Rerun;
-use crate::server::Body;
-use crate::session::{ClientBody, Link, Phase, Presence, Session};
-use crate::settings::{ClientSettings, SettingsId, normalize_startup, reported_form};
+use crate::server::{Body, Server};
+use crate::session::{
+    ClientBody, Link, LocalSettings, Phase, Presence, Session, ShapeCheck, Trial,
+};
+use crate::settings::{ClientSettings, Setting, SettingsId, normalize_startup};
 use crate::shared::Welcome;
+use crate::sql::Kinds;
+use crate::state::portals::Portals;
 
 /// What a client that has proven who it is gets next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +34,9 @@ pub enum Greeting {
     Ready(Vec<u8>),
     /// Nothing yet: the first server connection is being opened. The session is woken.
     Wait,
+    /// Nothing yet: a server is to judge its settings. [`Pooler::client_bytes`] is called as if it
+    /// had sent something, and it is greeted in the course of that, or dismissed.
+    Try,
     /// The body of an ErrorResponse: there is no server, or it refuses.
     Refused(Arc<[u8]>),
 }
@@ -40,8 +50,10 @@ impl Pooler {
         key: impl FnOnce(u32) -> CancelKey,
     ) -> SessionId {
         let serial = self.next_serial();
+        let number = self.next_number();
         let entry = self.sessions.vacant_entry();
         let id = SessionId { slot: entry.key() as u32, serial };
+        self.by_number.insert(number, id);
         let reported = self.tables.reported.intern([]);
         entry.insert(Session {
             id,
@@ -59,13 +71,18 @@ impl Pooler {
             unnamed: None,
             unnamed_is_unkept: false,
             unnamed_serial: 0,
-            bound_effects: Vec::new(),
+            portals: Portals::default(),
+            raised: Kinds::NONE,
+            local: LocalSettings::Known,
+            shape: ShapeCheck::None,
+            refused: None,
+            trial: Trial::None,
             unkept_serial: 0,
             close_after_sync: Vec::new(),
             rerun: Rerun::No,
             offline: None,
             farewell: None,
-            key: key(process_id(self.worker.0, id.slot)),
+            key: key(process_id(self.worker.0, number)),
             connected_at: now,
             active_at: now,
             stalled_since: None,
@@ -109,49 +126,181 @@ impl Pooler {
             Ok(settings) => settings,
             Err(error) => {
                 let text = error.to_string();
-                let report = Report::fatal(SqlState::UNDEFINED_OBJECT, &text);
-                return Greeting::Refused(error_body(&report));
+                return Greeting::Refused(error_body(&Report::fatal(error.code(), &text)));
             }
         };
-        // As the server will report them, as far as can be told without asking it.
-        let mut reported = self.tables.reported.intern(welcome.parameters.iter().cloned());
-        for setting in &settings {
-            let known = reported.iter().find(|(n, _)| n.eq_ignore_ascii_case(&setting.name));
-            if let Some((name, default)) = known {
-                let (name, value) =
-                    (name.to_vec(), reported_form(&setting.name, &setting.value, default));
-                reported = self.tables.reported.with(&reported, &name, &value);
+        let Some(pool) = self.session(id).map(|session| session.pool) else {
+            return Greeting::Wait;
+        };
+        let tried = match settings.iter().all(is_certain) {
+            true => None,
+            false => match self.pools[pool.index()].shared.tried_startup(&settings) {
+                Some(tried) => Some(tried),
+                None => return self.begin_trial(id, settings),
+            },
+        };
+        let (settings, reported) = match &tried {
+            None => (settings, &[][..]),
+            Some(tried) => (with_certain(&tried.settings, &settings), &tried.reported[..]),
+        };
+        let mut known = self.tables.reported.intern(welcome.parameters.iter().cloned());
+        let certain = settings.iter().filter(|setting| is_certain(setting));
+        let certain = certain.map(|setting| (&setting.name[..], &setting.value[..]));
+        for (name, value) in reported.iter().map(|(n, v)| (&**n, &**v)).chain(certain) {
+            let spelling = known.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
+            if let Some(name) = spelling.map(|(name, _)| name.to_vec()) {
+                known = self.tables.reported.with(&known, &name, value);
             }
         }
-        let base = match self.tables.settings.intern(settings) {
-            Ok(base) => base,
-            Err(error) => {
-                let text = error.to_string();
-                let report = Report::fatal(SqlState::PROGRAM_LIMIT_EXCEEDED, &text);
-                return Greeting::Refused(error_body(&report));
-            }
-        };
-        let fresh = ClientSettings::new(&mut self.tables.settings, base);
+        if let Err(refused) = self.begin_at(id, settings) {
+            return refused;
+        }
         let Some(session) = self.sessions.get_mut(id.index()) else { return Greeting::Wait };
-        std::mem::replace(&mut session.settings, fresh).close(&mut self.tables.settings);
-        link::know_reported(session, &Rc::clone(&reported));
+        link::know_reported(session, &known);
         let mut out = Vec::with_capacity(512);
-        for (name, value) in reported.iter() {
-            encode::parameter_status(&mut out, name, value);
-        }
-        encode::backend_key_data(&mut out, session.key.process_id, session.key.secret());
-        encode::ready_for_query(&mut out, TransactionStatus::Idle);
+        write_greeting(session, &known, &mut out);
         self.pools[session.pool.index()].stats.client_logins += 1;
         Greeting::Ready(out)
     }
+
+    /// The session stands at these settings from its beginning.
+    fn begin_at(&mut self, id: SessionId, settings: Vec<Setting>) -> Result<(), Greeting> {
+        let base = self.tables.settings.intern(settings).map_err(|error| {
+            let text = error.to_string();
+            let report = Report::fatal(SqlState::PROGRAM_LIMIT_EXCEEDED, &text);
+            Greeting::Refused(error_body(&report))
+        })?;
+        let fresh = ClientSettings::new(&mut self.tables.settings, base);
+        let Some(session) = self.sessions.get_mut(id.index()) else {
+            fresh.close(&mut self.tables.settings);
+            return Err(Greeting::Wait);
+        };
+        std::mem::replace(&mut session.settings, fresh).close(&mut self.tables.settings);
+        Ok(())
+    }
+
+    /// No server has judged these settings yet: one is asked before the client is greeted.
+    fn begin_trial(&mut self, id: SessionId, settings: Vec<Setting>) -> Greeting {
+        if let Err(refused) = self.begin_at(id, settings) {
+            return refused;
+        }
+        if let Some(session) = self.sessions.get_mut(id.index()) {
+            session.trial = Trial::Due;
+        }
+        Greeting::Try
+    }
+
+    /// Whether a session waits until a server has judged its settings.
+    #[must_use]
+    pub fn is_on_trial(&self, id: SessionId) -> bool {
+        self.session(id).is_some_and(|session| session.trial == Trial::Due)
+    }
+
+    /// A number for a session that no other has, and that none that has left had lately: a look or
+    /// a cancel that comes late must not meet somebody else.
+    fn next_number(&mut self) -> u32 {
+        const NUMBERS: u32 = 1 << 24;
+        loop {
+            self.next_number = (self.next_number + 1) % NUMBERS;
+            if !self.by_number.contains_key(&self.next_number) {
+                return self.next_number;
+            }
+        }
+    }
 }
 
-/// What a client is told as the process id: worker and slot, never zero, never negative.
-const fn process_id(worker: u16, slot: u32) -> u32 {
-    ((worker as u32 + 1) << 24) | (slot & 0x00ff_ffff)
+/// One step of a session whose settings a server is to judge.
+pub(crate) fn try_settings(turn: &mut ClientTurn<'_>) -> Stop {
+    if let Some(error) = turn.session.offline.take().and_then(|offline| offline.into_error()) {
+        // There is no server to judge them.
+        dismiss(turn.session, turn.pool, &error);
+        return Stop::Full;
+    }
+    match turn.session.link {
+        Link::Unlinked => Stop::Checkout,
+        Link::Fresh(_) => match link::enter(turn) {
+            Err(stop) => stop,
+            Ok(()) => {
+                if let Some(server) = turn.server.as_deref_mut() {
+                    greet_tried(turn.session, server, turn.pool, turn.tables, turn.plan);
+                }
+                turn.released(Stop::Drained)
+            }
+        },
+        _ => Stop::Full,
+    }
 }
 
-/// The worker and the slot that a cancel request names.
+/// A server has judged the session's settings: it is greeted in the server's words, or dismissed
+/// with them.
+pub(crate) fn greet_tried(
+    session: &mut Session,
+    server: &mut Server,
+    pool: &mut Pool,
+    tables: &mut Tables,
+    plan: &mut Plan,
+) {
+    session.trial = Trial::None;
+    if let Some(refused) = session.refused.take() {
+        return dismiss(session, pool, &refused.error);
+    }
+    let asked = tables.settings.settings(session.settings.base()).to_vec();
+    let spelled = asked.iter().map(|setting| match server.reported.get(&setting.name) {
+        Some(value) => Setting::new(&setting.name, value),
+        None => setting.clone(),
+    });
+    let spelled: Vec<Setting> = spelled.collect();
+    if let Ok(base) = tables.settings.intern(spelled.clone()) {
+        let fresh = ClientSettings::new(&mut tables.settings, base);
+        std::mem::replace(&mut session.settings, fresh).close(&mut tables.settings);
+        tables.settings.assign(&mut server.settings, base);
+    }
+    pool.shared.keep_tried(&asked, spelled, &server.reported);
+    link::know_reported(session, &Rc::clone(&server.reported));
+    plan.make_for_client(|out| write_greeting(session, &server.reported, out));
+    pool.stats.client_logins += 1;
+}
+
+/// Ends a login with a server's error.
+fn dismiss(session: &mut Session, pool: &mut Pool, error: &[u8]) {
+    session.trial = Trial::None;
+    if let Ok(fields) = ErrorFields::parse(error) {
+        pool.stats.error(fields.code);
+    }
+    let mut farewell = Vec::new();
+    with_severity(error, Severity::Fatal, &mut farewell);
+    session.farewell.get_or_insert(farewell.into());
+}
+
+/// ParameterStatus, BackendKeyData and ReadyForQuery.
+fn write_greeting(session: &Session, reported: &Reported, out: &mut Vec<u8>) {
+    for (name, value) in reported.iter() {
+        encode::parameter_status(out, name, value);
+    }
+    encode::backend_key_data(out, session.key.process_id, session.key.secret());
+    encode::ready_for_query(out, TransactionStatus::Idle);
+}
+
+/// Whether every server takes a setting and reports it as it is: no server needs to judge it.
+pub(crate) fn is_certain(setting: &Setting) -> bool {
+    // PostgreSQL cuts a longer name and replaces other characters.
+    *setting.name == *b"application_name"
+        && setting.value.len() < 64
+        && setting.value.iter().all(|byte| (b' '..=b'~').contains(byte))
+}
+
+/// `tried`, with what is certain of `asked`.
+fn with_certain(tried: &[Setting], asked: &[Setting]) -> Vec<Setting> {
+    let certain = asked.iter().filter(|setting| is_certain(setting));
+    tried.iter().filter(|setting| !is_certain(setting)).chain(certain).cloned().collect()
+}
+
+/// What a client is told as the process id: worker and number, never zero, never negative.
+const fn process_id(worker: u16, number: u32) -> u32 {
+    ((worker as u32 + 1) << 24) | (number & 0x00ff_ffff)
+}
+
+/// The worker and the number that a cancel request names.
 #[must_use]
 pub const fn session_of(process_id: u32) -> Option<(u16, u32)> {
     match process_id >> 24 {

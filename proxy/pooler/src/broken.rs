@@ -15,8 +15,9 @@ use crate::pool::Pool;
 use crate::pooler::error_body;
 use crate::rerun::{self, Again, Rerun};
 use crate::server::{Body, Ending, Server};
-use crate::session::{ClientBody, Link, Phase, Presence, Session};
+use crate::session::{ClientBody, Link, LocalSettings, Phase, Presence, Session, ShapeCheck};
 use crate::shared::SharedCluster;
+use crate::sql::Kinds;
 
 /// What is left of a session whose server connection has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +47,10 @@ pub(crate) fn part(
     plan: &mut Plan,
 ) -> Aftermath {
     undo_owed(session, server);
-    session.bound_effects.clear();
+    session.portals.clear();
+    session.raised = Kinds::NONE;
+    session.local = LocalSettings::Known;
+    session.shape = ShapeCheck::None;
     session.close_after_sync.clear();
     if session.presence != Presence::Here {
         return Aftermath::Ends;

@@ -10,17 +10,17 @@ use crate::server::ServerState;
 use crate::session::Link;
 
 impl Pooler {
-    /// A client asks to cancel the query of the session in `slot` of this worker. A wrong secret,
+    /// A client asks to cancel the query of the session of this `number` of this worker. A wrong secret,
     /// like a session that runs nothing, is passed over in silence, as PostgreSQL does.
     /// Returns the server connection to which a request is on its way for it.
-    pub fn cancel(&mut self, process_id: u32, slot: u32, secret: &[u8]) -> Option<ServerId> {
-        let session = self.sessions.get(slot as usize)?;
+    pub fn cancel(&mut self, process_id: u32, number: u32, secret: &[u8]) -> Option<ServerId> {
+        let session = self.session(*self.by_number.get(&number)?)?;
         if session.key.process_id != process_id || !session.key.matches(secret) {
             return None;
         }
         let id = session.id;
         match session.link {
-            Link::Waiting(_) => {
+            Link::Waiting(_) | Link::AwaitingPlace(_) => {
                 self.cancel_waiting(id);
                 None
             }

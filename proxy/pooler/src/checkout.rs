@@ -11,6 +11,7 @@ use crate::pool::{Reserve, Waiter, fair_share};
 use crate::pooler::{Action, Pooler};
 use crate::server::{Server, ServerState};
 use crate::session::Link;
+use crate::state::reset::CLOSED;
 
 /// What became of a request for a server connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ impl Pooler {
         };
         match session.link {
             Link::Unlinked => {}
-            Link::Waiting(_) => return Checkout::Waiting,
+            Link::Waiting(_) | Link::AwaitingPlace(_) => return Checkout::Waiting,
             Link::Fresh(server)
             | Link::Setup(server)
             | Link::Ready(server)
@@ -96,7 +97,8 @@ impl Pooler {
             pool.stats.held_nanos += (now - since).as_nanos() as u64;
             if let Some(session) = self.sessions.get_mut(session.index()) {
                 session.link = Link::Unlinked;
-                session.bound_effects.clear();
+                session.portals.clear();
+                session.refused = None;
             }
         }
         if server.cancels > 0 {
@@ -116,7 +118,10 @@ impl Pooler {
         server.state = ServerState::Idle(now);
         let epoch = server.epoch;
         let retires = server.retire_at <= now;
+        // What it carries only ends with it.
+        let carries = server.residue.meets(CLOSED);
         let retires = retires && self.lockout(&self.pools[pool.index()]).is_none();
+        let retires = retires || carries;
         if retires || !self.is_current(&self.pools[pool.index()], epoch) {
             self.close_server(id);
             self.dial_if_wanted(pool, now);
@@ -234,6 +239,12 @@ impl Pooler {
         else {
             return;
         };
+        if matches!(session.link, Link::AwaitingPlace(_)) {
+            session.link = Link::Unlinked;
+            let pool = session.pool;
+            self.pools[pool.index()].place_waiters.retain(|waiter| waiter.session != id);
+            return;
+        }
         if matches!(session.link, Link::Waiting(_)) {
             session.link = Link::Unlinked;
             let pool = &mut self.pools[session.serving.index()];

@@ -2,12 +2,13 @@
 
 mod copy;
 mod extended;
+mod names;
 mod parse;
 mod query;
+mod values;
 
 use std::time::Instant;
 
-use pgimbal_config::PoolMode;
 use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::frame::{self, HEADER_LEN, Header};
@@ -19,10 +20,10 @@ use crate::pool::Pool;
 use crate::pooler::{Pooler, Tables};
 use crate::rerun::Rerun;
 use crate::server::{Body, Server};
-use crate::session::{ClientBody, Link, Phase, Session};
-use crate::shared::PinSlot;
-use crate::text::Reading;
-use crate::{in_flight, link, offline, rerun};
+use crate::session::{ClientBody, Link, Phase, Session, Trial};
+use crate::sql::Reading;
+use crate::state::books::{Asked, Books};
+use crate::{arrival, in_flight, link, offline, rerun};
 
 /// The longest message, other than Query, Parse, CopyData and FunctionCall, that may need more
 /// than [`HOLD_LIMIT`] to be judged: one with an enormous name. PostgreSQL has no limit but memory.
@@ -93,6 +94,10 @@ pub(crate) fn judge(
 
 impl<'a> ClientTurn<'a> {
     fn run(mut self) -> Judged {
+        if self.session.trial == Trial::Due {
+            let stop = arrival::try_settings(&mut self);
+            return Judged { taken: 0, stop };
+        }
         let stop = loop {
             let from = self.at;
             if let Err(stop) = self.step() {
@@ -105,11 +110,12 @@ impl<'a> ClientTurn<'a> {
         if let Some(server) = self.server.as_deref_mut() {
             emit_made(server, self.plan);
         }
+        let stop = self.released(stop);
         let stats = &mut self.pool.stats;
         stats.client_bytes_in += self.at as u64;
         stats.server_bytes_out += self.plan.to_server.bytes();
         stats.client_bytes_out += self.plan.to_client.bytes();
-        Judged { taken: self.at as u32, stop: self.released(stop) }
+        Judged { taken: self.at as u32, stop }
     }
 
     /// Keeps what was taken since `from` for the case that the server connection breaks, and ends
@@ -131,15 +137,27 @@ impl<'a> ClientTurn<'a> {
         }
     }
 
-    /// A turn that left nothing for the server to do gives the server back.
-    fn released(&self, stop: Stop) -> Stop {
+    /// A turn that left nothing for the server to do gives the server back, once it has said what
+    /// the session has left on it.
+    pub(crate) fn released(&mut self, stop: Stop) -> Stop {
+        let Some(server) = self.server.as_deref_mut() else { return stop };
         let idle = matches!(stop, Stop::Drained | Stop::Need(_))
-            && matches!(self.session.link, Link::Ready(_))
-            && self
-                .server
-                .as_deref()
-                .is_some_and(|server| link::may_release(self.session, server, self.pool));
-        if idle { Stop::Checkin } else { stop }
+            && link::is_between(self.session, server)
+            && self.session.offline.is_none();
+        if !idle {
+            let refused = matches!(stop, Stop::Drained | Stop::Need(_))
+                && link::may_release(self.session, server, self.pool);
+            return if refused { Stop::Checkin } else { stop };
+        }
+        let (session, pool, tables) = (&mut *self.session, &mut *self.pool, &mut *self.tables);
+        let mut books = Books { session, server, pool, tables, now: self.now };
+        if books.ask(self.plan) == Asked::Sent {
+            return stop;
+        }
+        match link::may_release(self.session, server, self.pool) {
+            true => Stop::Checkin,
+            false => stop,
+        }
     }
 
     /// Judges the rest of a streaming message or one message.
@@ -220,7 +238,9 @@ impl<'a> ClientTurn<'a> {
             Link::Ready(_) => {}
             Link::Unlinked => return Err(Stop::Checkout),
             Link::Fresh(_) => link::enter(self)?,
-            Link::Waiting(_) | Link::Setup(_) | Link::Cleaning(_) => return Err(Stop::Full),
+            Link::Waiting(_) | Link::AwaitingPlace(_) | Link::Setup(_) | Link::Cleaning(_) => {
+                return Err(Stop::Full);
+            }
         }
         let Some(server) = self.server.as_deref_mut() else { return Err(Stop::Full) };
         if let Rerun::Due(_) = self.session.rerun {
@@ -331,14 +351,6 @@ impl<'a> ClientTurn<'a> {
     /// How the session's texts are read.
     pub(crate) const fn reading(&self) -> Reading {
         self.session.reading
-    }
-
-    /// Takes a place among the pool's pinned sessions; `Err` when there is none left.
-    pub(crate) fn pin_place(&self) -> Result<Option<PinSlot>, ()> {
-        if self.session.pin.has_slot() || self.pool.config.pool.mode == PoolMode::Session {
-            return Ok(None);
-        }
-        self.pool.shared.pin(self.pool.config.max_pinned).map(Some).ok_or(())
     }
 
     /// The server of a turn that [`Self::linked`] has let through.

@@ -7,13 +7,17 @@ use pgimbal_config::OnClientGone;
 use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::error::{Report, SqlState};
 
+use crate::arrival::session_of;
 use crate::ids::{ServerId, SessionId};
 use crate::link;
 use crate::owed::OwnQuery;
+use crate::pin::PinReason;
 use crate::plan::Plan;
 use crate::pooler::{Action, Pooler};
 use crate::server::Ending;
 use crate::session::{Link, Presence};
+use crate::sql::Kinds;
+use crate::state::reset;
 
 /// Whether a session whose client has left is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +48,7 @@ impl Pooler {
         }
         match session.link {
             Link::Unlinked => Departure::Over,
-            Link::Waiting(_) => {
+            Link::Waiting(_) | Link::AwaitingPlace(_) => {
                 self.stop_waiting(id);
                 Departure::Over
             }
@@ -65,6 +69,9 @@ impl Pooler {
         }
         self.stop_waiting(id);
         let session = self.sessions.remove(id.index());
+        if let Some((_, number)) = session_of(session.key.process_id) {
+            self.by_number.remove(&number);
+        }
         session.settings.close(&mut self.tables.settings);
         let pool = &mut self.pools[session.pool.index()];
         pool.sessions -= 1;
@@ -168,16 +175,40 @@ impl Pooler {
             return Departure::Later;
         }
         let is_clean = matches!(session.link, Link::Cleaning(_));
-        let needs_reset = session.pin.is_set()
-            || pool.config.pool.reset_query_always
+        let strict = pool.config.pool.reset_query_always
             || pool.config.pool.mode == pgimbal_config::PoolMode::Session;
-        if needs_reset && !is_clean && !pool.config.pool.reset_query.is_empty() {
-            session.link = Link::Cleaning(server_id);
+        let left = session.raised.union(session.pin.kinds()).union(server.residue);
+        let holds = session.pin.is_set() || !session.raised.is_empty();
+        if is_clean || !(strict || holds) {
+            self.checkin(server_id, now);
+            return Departure::Over;
+        }
+        session.link = Link::Cleaning(server_id);
+        if strict || !link::is_discard_all(&pool.config.pool.reset_query) {
             link::start_reset(server, pool, plan);
             return Departure::Later;
         }
-        self.checkin(server_id, now);
-        Departure::Over
+        // One that has left is not asked about: taking it off is cheaper.
+        server.residue = left.and(reset::CLOSED);
+        if session.pin.has(PinReason::Dblink) {
+            server.residue.insert(Kinds::DBLINK);
+        }
+        let unkept = match session.pin.has(PinReason::LargeStatement) {
+            true => Kinds::STATEMENTS,
+            false => Kinds::NONE,
+        };
+        let settings = match session.pin.has(PinReason::TooManySettings) {
+            true => Kinds::SETTINGS.union(Kinds::ROLE),
+            false => Kinds::NONE,
+        };
+        let left = left.union(unkept).union(settings);
+        self.pools[session.pool.index()].stats.resets += 1;
+        link::send_reset(server, OwnQuery::Clean, left, &mut self.tables, plan);
+        if server.owed.is_empty() {
+            self.checkin(server_id, now);
+            return Departure::Over;
+        }
+        Departure::Later
     }
 }
 

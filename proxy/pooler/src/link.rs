@@ -1,29 +1,31 @@
-//! The tie between a session and its server connection: settings on the way in, effects while it
-//! lasts, and whether it may be loosened.
+//! The tie between a session and its server connection: settings on the way in, and whether it may
+//! be loosened.
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use pgimbal_config::PoolMode;
-use pgimbal_wire::encode::{self, TransactionStatus};
+use pgimbal_wire::encode;
 
 use crate::client_turn::{ClientTurn, Step};
-use crate::effect::Effect;
 use crate::owed::{Owed, OwnQuery};
-use crate::pin::StatementPins;
+use crate::pin::PinReason;
 use crate::plan::{Plan, Stop};
 use crate::pool::Pool;
 use crate::pooler::Tables;
 use crate::reported::Reported;
-use crate::server::{Body, Server, UnnamedStatement};
-use crate::session::{ClientBody, Link, Presence, Session};
-use crate::settings::{Replay, Reset, SettingsTable, When, after_reset_sql, replay_sql};
-use crate::shared::PinSlot;
-use crate::text::{Encoding, Reading, StandardStrings, Taint};
+use crate::server::{Body, Server, Setup, UnnamedStatement};
+use crate::session::{ClientBody, Link, Presence, RefusedSettings, Session};
+use crate::settings::{Replay, Setting, SettingsId, assign, replay_sql};
+use crate::sql::{Encoding, Kinds, Reading, StandardStrings};
+use crate::state::question::OwnStatements;
+use crate::state::reset;
 
 /// Brings the server connection to the session's settings before its first message. Waits for the
 /// answer: with another search_path or role nothing may run.
 pub(crate) fn enter(turn: &mut ClientTurn<'_>) -> Step {
     let Some(server) = turn.server.as_deref_mut() else { return Err(Stop::Checkout) };
+    let mut sent = reset_ahead(server, turn.pool, turn.tables, turn.plan);
     let wanted = turn.session.settings.current();
     if server.settings != wanted {
         let mut sql = Vec::new();
@@ -36,17 +38,105 @@ pub(crate) fn enter(turn: &mut ClientTurn<'_>) -> Step {
             }
         };
         for (kind, text) in queries {
-            send_own(server, *kind, text, turn.plan);
+            let text = without_waiting(server, wanted, turn.tables, text);
+            send_own(server, *kind, &text, turn.plan);
         }
-        if !queries.is_empty() {
-            turn.session.link = Link::Setup(server.id);
-            return Err(Stop::Full);
+        if queries.is_empty() {
+            turn.tables.settings.assign(&mut server.settings, wanted);
         }
-        turn.tables.settings.assign(&mut server.settings, wanted);
+        sent |= !queries.is_empty();
+    }
+    if sent {
+        server.setup = Setup::Whole;
+        turn.session.link = Link::Setup(server.id);
+        return Err(Stop::Full);
     }
     turn.session.link = Link::Ready(server.id);
     tell_reported(turn.session, server, turn.plan);
     Ok(())
+}
+
+/// Takes off what the session before may have left. Returns whether anything was sent.
+fn reset_ahead(server: &mut Server, pool: &mut Pool, tables: &mut Tables, plan: &mut Plan) -> bool {
+    let residue = std::mem::take(&mut server.residue);
+    if residue.is_empty() {
+        return false;
+    }
+    pool.stats.resets += 1;
+    send_reset(server, OwnQuery::ResetAhead, residue, tables, plan);
+    true
+}
+
+/// Sends the lightest reset that covers `kinds`, as queries of this kind.
+pub(crate) fn send_reset(
+    server: &mut Server,
+    kind: OwnQuery,
+    kinds: Kinds,
+    tables: &mut Tables,
+    plan: &mut Plan,
+) {
+    let seed = tables.seed(server);
+    let text = reset::reset_sql(kinds, seed);
+    if !text.is_empty() {
+        send_own(server, kind, &text, plan);
+    }
+    if kinds.meets(Kinds::STATEMENTS) {
+        send_own(server, kind, b"DEALLOCATE ALL", plan);
+        forget_statements(server);
+    }
+    if kinds.meets(Kinds::SETTINGS.union(Kinds::ROLE).union(Kinds::UNNAMED_SETTINGS)) {
+        tables.settings.assign(&mut server.settings, SettingsId::EMPTY);
+    }
+}
+
+/// The server connection has no prepared statement any more, or nobody knows which.
+pub(crate) fn forget_statements(server: &mut Server) {
+    server.statements.clear();
+    server.own_statements = OwnStatements::default();
+}
+
+/// A SELECT under `default_transaction_deferrable` may wait for all serializable writers, and under
+/// a serializable default it fails on a standby: a text that may meet them brings a transaction of
+/// its own.
+fn without_waiting(server: &Server, wanted: SettingsId, tables: &Tables, text: &[u8]) -> Vec<u8> {
+    const ISOLATION: &[u8] = b"default_transaction_isolation";
+    let selects = text.windows(7).any(|window| window == b"SELECT ");
+    let is_on = |name: &[u8]| server.reported.get(name) == Some(b"on");
+    let sets = |id| tables.settings.get(id, ISOLATION).is_some();
+    let may_wait = sets(server.settings)
+        || sets(wanted)
+        || is_on(b"default_transaction_read_only")
+        || is_on(b"in_hot_standby");
+    match selects && may_wait {
+        true => [b"BEGIN ISOLATION LEVEL READ COMMITTED;", text, b"COMMIT"].concat(),
+        false => text.to_vec(),
+    }
+}
+
+/// A server connection has refused its session's settings, whatever the reason: it is brought back
+/// to its defaults, which needs no privilege, and the settings are set one by one.
+pub(crate) fn heal(session: &Session, server: &mut Server, tables: &mut Tables, plan: &mut Plan) {
+    let wanted = session.settings.current();
+    let mut settings: Vec<Setting> = tables.settings.settings(wanted).to_vec();
+    // The encoding before what is spelled in it; who the session is at the end, the user before the
+    // role.
+    settings.sort_by_key(|setting| match &*setting.name {
+        b"client_encoding" => 0,
+        b"session_authorization" => 2,
+        b"role" => 3,
+        _ => 1,
+    });
+    // The query that was refused may have been in a transaction of its own.
+    let text = ["ROLLBACK;", reset::SETTINGS].concat();
+    send_own(server, OwnQuery::Heal, text.as_bytes(), plan);
+    tables.settings.assign(&mut server.settings, SettingsId::EMPTY);
+    for setting in &settings {
+        let mut sql = Vec::new();
+        assign(setting, &mut sql);
+        let sql = without_waiting(server, wanted, tables, &sql);
+        send_own(server, OwnQuery::SetupOne, &sql, plan);
+    }
+    server.setup = Setup::OneByOne { settings, done: 0, refused: None };
 }
 
 /// Tells the client what its new server connection reports otherwise than the last one.
@@ -72,89 +162,10 @@ pub(crate) fn reading(reported: &Reported) -> Reading {
         Some(b"off") => StandardStrings::Off,
         _ => StandardStrings::On,
     };
-    let encoding =
-        reported.get(b"client_encoding").map_or_else(Encoding::default, Encoding::from_name);
+    let client = reported.get(b"client_encoding");
+    let server = reported.get(b"server_encoding").unwrap_or_default();
+    let encoding = client.map_or_else(Encoding::default, |client| Encoding::of(client, server));
     Reading { strings, encoding }
-}
-
-/// Applies what the server has confirmed.
-pub(crate) fn apply(
-    effect: &Effect,
-    session: &mut Session,
-    server: &mut Server,
-    pool: &Pool,
-    tables: &mut Tables,
-) {
-    let table = &mut tables.settings;
-    let when = if server.status == TransactionStatus::Idle && !server.since_ready.segment_open {
-        When::Autocommit
-    } else {
-        When::InTransaction
-    };
-    let tracked = match effect {
-        Effect::Set(list) => list.iter().try_for_each(|(name, value)| {
-            server.newly_set.push(name.clone());
-            session.settings.set(table, name, value, when)
-        }),
-        Effect::Reset(name) => reset(Reset::Name(name), session, server, table, when),
-        Effect::ResetAll => reset(Reset::All, session, server, table, when),
-        Effect::DiscardAll => {
-            forget_statements(session, server);
-            reset(Reset::Discard, session, server, table, When::Autocommit)
-        }
-        Effect::DeallocateAll => {
-            forget_statements(session, server);
-            Ok(())
-        }
-        Effect::Deallocate(name) => {
-            let before = session.statements.as_mut().and_then(|names| names.set(name, None));
-            if let Some(unkept) = before.filter(|statement| statement.body.is_none()) {
-                // The client's name was lent for this; the statement itself is there still.
-                let mut sql = b"DEALLOCATE ".to_vec();
-                unkept.write_server_name(&mut sql);
-                server.restore.push(sql.into());
-            }
-            Ok(())
-        }
-        Effect::Savepoint(name) => session.settings.savepoint(table, name),
-        Effect::RollbackTo(name) => {
-            session.settings.rollback_to(table, name);
-            Ok(())
-        }
-        Effect::Release(name) => {
-            session.settings.release(table, name);
-            Ok(())
-        }
-        Effect::DiscardTemp | Effect::UnlistenAll | Effect::UnlockAll | Effect::CloseAll => Ok(()),
-    };
-    // A rollback would bring back what a statement inside a transaction has taken away.
-    if when == When::Autocommit {
-        session.pin.lift(effect);
-    }
-    if let Err(taint) = tracked {
-        session.pin.taint(taint.into(), pool.shared.pin(pool.config.max_pinned));
-    }
-    settings_changed(session, server, pool, tables);
-}
-
-/// The server has reset to its own defaults; the client expects what it came with, which is set
-/// as soon as the server is ready.
-fn reset(
-    reset: Reset<'_>,
-    session: &mut Session,
-    server: &mut Server,
-    table: &mut SettingsTable,
-    when: When,
-) -> Result<(), Taint> {
-    session.settings.reset(table, reset, when)?;
-    let mut sql = Vec::new();
-    let replay = after_reset_sql(table, server.settings, reset, &session.settings, &mut sql);
-    match replay {
-        Replay::Nothing => {}
-        Replay::One(one) => server.restore.push(sql[one].into()),
-        Replay::Two(one, two) => server.restore.extend([sql[one].into(), sql[two].into()]),
-    }
-    Ok(())
 }
 
 /// What the session has set since the last ReadyForQuery, as the server spells it: that completes
@@ -174,46 +185,58 @@ pub(crate) fn settings_changed(
     server: &mut Server,
     pool: &Pool,
     tables: &mut Tables,
+    now: Instant,
 ) {
     tables.settings.assign(&mut server.settings, session.settings.current());
     if session.statements.is_some() {
-        let slot =
-            if session.pin.has_slot() { None } else { pool.shared.pin(pool.config.max_pinned) };
-        refresh_statement_pins(session, tables, slot);
+        refresh_statement_pins(session, pool, tables, now);
     }
 }
 
 /// Looks at the session's statements for reasons to keep its server connection.
 pub(crate) fn refresh_statement_pins(
     session: &mut Session,
+    pool: &Pool,
     tables: &Tables,
-    slot: Option<PinSlot>,
+    now: Instant,
 ) {
     let names = session.statements.as_deref();
     let settings = tables.parse_fingerprint(session.settings.current());
-    let pins = StatementPins {
-        unkept: session.unnamed_is_unkept || names.is_some_and(|names| names.any_unkept()),
-        older_settings: names.is_some_and(|names| names.any_under_other(settings)),
-    };
-    session.pin.set_statements(pins, slot);
+    let large = session.unnamed_is_unkept || names.is_some_and(|names| names.any_unkept());
+    let older = names.is_some_and(|names| names.any_under_other(settings));
+    session.pin.set(PinReason::LargeStatement, large, now);
+    session.pin.set(PinReason::StatementUnderOlderSettings, older, now);
+    hold_place(session, pool);
 }
 
-/// DISCARD ALL and DEALLOCATE ALL take this client's statements; the server has lost those of the
-/// others too, which are put in again when they are next needed.
-fn forget_statements(session: &mut Session, server: &mut Server) {
-    session.statements = None;
-    server.statements.clear();
+/// A session that is pinned takes a place among those of the pool, if there is one left; without
+/// it, it is pinned all the same. Returns whether it has one.
+pub(crate) fn hold_place(session: &mut Session, pool: &Pool) -> bool {
+    if !session.pin.is_set() || session.pin.has_slot() {
+        return true;
+    }
+    match pool.shared.pin(pool.config.max_pinned) {
+        Some(slot) => {
+            session.pin.hold(slot);
+            true
+        }
+        None => false,
+    }
 }
 
-/// Sends the reset query, after which the connection serves somebody else. Only `DISCARD ALL` is
-/// known to leave nothing behind: it follows any other.
+/// Sends the operator's reset query, after which the connection serves somebody else. Only `DISCARD
+/// ALL` is known to leave nothing behind: it follows any other.
 pub(crate) fn start_reset(server: &mut Server, pool: &Pool, plan: &mut Plan) {
-    const DISCARD_ALL: &str = "DISCARD ALL";
     let query = pool.config.pool.reset_query.as_str();
-    if !query.trim_end_matches([';', ' ']).eq_ignore_ascii_case(DISCARD_ALL) {
+    if !is_discard_all(query) {
         send_own(server, OwnQuery::CustomReset, query.as_bytes(), plan);
     }
-    send_own(server, OwnQuery::Reset, DISCARD_ALL.as_bytes(), plan);
+    send_own(server, OwnQuery::Reset, b"DISCARD ALL", plan);
+}
+
+/// Whether the reset query is the default.
+pub(crate) fn is_discard_all(query: &str) -> bool {
+    query.trim_end_matches([';', ' ']).eq_ignore_ascii_case("DISCARD ALL")
 }
 
 /// Sends a query of the proxy's own. Like every simple query it destroys the unnamed statement.
@@ -223,13 +246,21 @@ pub(crate) fn send_own(server: &mut Server, kind: OwnQuery, sql: &[u8], plan: &m
     plan.make_for_server(|out| encode::query(out, sql));
 }
 
-/// Whether the server connection may be given back now.
-pub(crate) fn may_release(session: &Session, server: &Server, pool: &Pool) -> bool {
+/// Whether nothing of the client's or the proxy's is under way on the server connection, so that it
+/// may be asked or given back.
+pub(crate) fn is_between(session: &Session, server: &Server) -> bool {
     server.is_settled()
         && session.between_server_messages()
+        && session.presence == Presence::Here
+        && matches!(session.link, Link::Ready(_))
+}
+
+/// Whether the server connection may be given back now.
+pub(crate) fn may_release(session: &Session, server: &Server, pool: &Pool) -> bool {
+    is_between(session, server)
+        && session.raised.is_empty()
         && !session.pin.is_set()
         && (pool.config.pool.mode != PoolMode::Session)
-        && session.presence == Presence::Here
 }
 
 impl Session {
@@ -237,5 +268,11 @@ impl Session {
     #[inline]
     pub(crate) const fn between_server_messages(&self) -> bool {
         matches!(self.body, ClientBody::Plain(Body::None | Body::Drop(_)))
+    }
+
+    /// What the next message is told, if it does not mend it: settings of the session that no server
+    /// connection takes.
+    pub(crate) fn refused_error(&self) -> Option<&RefusedSettings> {
+        self.refused.as_deref()
     }
 }

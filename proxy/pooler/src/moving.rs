@@ -9,6 +9,8 @@ use crate::server::{BackendKey, Server, ServerState, UnnamedStatement};
 use crate::server_statements::ServerStatements;
 use crate::settings::{Setting, SettingsId};
 use crate::shared::Slot;
+use crate::sql::Kinds;
+use crate::state::question::OwnStatements;
 use crate::topology::{Epoch, NodeId};
 
 /// What the core knows of a server connection that moves.
@@ -18,6 +20,8 @@ pub struct Moving {
     settings: Vec<Setting>,
     reported: Vec<NamedValue>,
     statements: ServerStatements,
+    residue: Kinds,
+    own_statements: OwnStatements,
     node: Option<NodeId>,
     epoch: Option<Epoch>,
     backend_key: BackendKey,
@@ -54,6 +58,8 @@ impl Pooler {
             settings,
             reported: server.reported.iter().map(|(n, v)| (n.into(), v.into())).collect(),
             statements: server.statements,
+            residue: server.residue,
+            own_statements: server.own_statements,
             node: server.node,
             epoch: server.epoch,
             backend_key: server.backend_key,
@@ -67,8 +73,11 @@ impl Pooler {
     /// [`Pooler::settle_in`].
     pub fn take_in(&mut self, pool: PoolId, moving: Moving, now: Instant) -> ServerId {
         let serial = self.next_serial();
-        // Settings that fitted there fit here; were it otherwise, a reset would follow anyway.
-        let settings = self.tables.settings.intern(moving.settings).unwrap_or(SettingsId::EMPTY);
+        // Settings that fitted there fit here; were it otherwise, they are reset.
+        let (settings, lost) = match self.tables.settings.intern(moving.settings) {
+            Ok(settings) => (settings, Kinds::NONE),
+            Err(_) => (SettingsId::EMPTY, Kinds::SETTINGS),
+        };
         let reported = self.tables.reported.intern(moving.reported);
         let entry = self.servers.vacant_entry();
         let id = ServerId { slot: entry.key() as u32, serial };
@@ -77,6 +86,8 @@ impl Pooler {
             state: ServerState::Idle(now),
             settings,
             statements: moving.statements,
+            residue: moving.residue.union(lost),
+            own_statements: moving.own_statements,
             node: moving.node,
             epoch: moving.epoch,
             // What the unnamed statement was, its client on the other worker knows.

@@ -15,7 +15,7 @@ use pgimbal_wire::tag::{backend, frontend};
 use crate::client_turn::{ClientTurn, Message, Step};
 use crate::rerun::Rerun;
 use crate::session::Phase;
-use crate::text::{self, Chain, Statement, Statements};
+use crate::sql::{self, Calls, Chain, Classified, Form, Readings, Steps};
 
 /// Portals and statements of a lost transaction that are remembered; a client that makes more has
 /// lost its way, the oldest are forgotten.
@@ -65,6 +65,11 @@ impl Offline {
     #[must_use]
     pub fn lost(error: Option<Arc<[u8]>>) -> Self {
         Self { error, scope: Scope::Transaction(Lost::default()) }
+    }
+
+    /// The error that has not been told yet.
+    pub(crate) fn into_error(self) -> Option<Arc<[u8]>> {
+        self.error
     }
 
     fn status(&self) -> TransactionStatus {
@@ -189,7 +194,7 @@ fn prepares_end(turn: &mut ClientTurn<'_>, message: Message<'_>) -> bool {
             if turn.knows(parse.name) {
                 return false;
             }
-            let end = end_in(&text::judge(parse.text, turn.reading()).statements);
+            let end = end_in(&classify(turn, parse.text));
             let (Some(end), Some(lost)) = (end, lost(turn)) else { return false };
             remember(&mut lost.statements, parse.name, end);
             turn.keep_unsent(message, parse);
@@ -282,12 +287,11 @@ fn lost<'a>(turn: &'a mut ClientTurn<'_>) -> Option<&'a mut Lost> {
 
 fn end_of(turn: &ClientTurn<'_>, message: Message<'_>) -> Option<End> {
     let text = message.is_whole().then(|| message.body.split_last())??.1;
-    match text::judge(text, turn.reading()).statements {
+    let classified = classify(turn, text);
+    match &classified.steps {
         // What fails ends the text, and a COMMIT ends the transaction with it.
-        Statements::Many => {
-            end_in_one(&text::first_of(text, turn.reading())?).filter(|end| *end == End::Commit)
-        }
-        statements => end_in(&statements),
+        Steps::Several(_) => end_in_one(classified.first()?).filter(|end| *end == End::Commit),
+        _ => end_in(&classified),
     }
 }
 
@@ -297,25 +301,28 @@ fn rolls_back_first(turn: &ClientTurn<'_>, message: Message<'_>) -> bool {
     let Some((_, text)) = message.body.split_last().filter(|_| message.is_whole()) else {
         return false;
     };
-    matches!(scope, Some(Scope::Transaction(_)))
-        && text::judge(text, turn.reading()).statements == Statements::Many
-        && text::first_of(text, turn.reading())
-            .is_some_and(|first| end_in_one(&first) == Some(End::Rollback))
-}
-
-fn end_in(statements: &Statements<'_>) -> Option<End> {
-    match statements {
-        Statements::One(statement) => end_in_one(statement),
-        _ => None,
+    if !matches!(scope, Some(Scope::Transaction(_))) {
+        return false;
     }
+    let classified = classify(turn, text);
+    matches!(classified.steps, Steps::Several(_))
+        && classified.first().is_some_and(|first| end_in_one(first) == Some(End::Rollback))
 }
 
-const fn end_in_one(statement: &Statement<'_>) -> Option<End> {
-    match statement {
+fn classify(turn: &ClientTurn<'_>, text: &[u8]) -> Classified {
+    sql::classify(text, Readings::One(turn.reading()), Calls::Text)
+}
+
+fn end_in(classified: &Classified) -> Option<End> {
+    classified.only().and_then(end_in_one)
+}
+
+const fn end_in_one(form: &Form) -> Option<End> {
+    match form {
         // AND CHAIN would begin the next transaction, for which there is no server.
-        Statement::Rollback { chain: Chain::No } => Some(End::Rollback),
-        Statement::Commit { .. } | Statement::PrepareTransaction => Some(End::Commit),
-        Statement::RollbackTo { .. } | Statement::Release { .. } => Some(End::Savepoint),
+        Form::Rollback(Chain::No) => Some(End::Rollback),
+        Form::Commit(_) | Form::PrepareTransaction => Some(End::Commit),
+        Form::RollbackTo(_) | Form::Release(_) => Some(End::Savepoint),
         _ => None,
     }
 }
@@ -326,7 +333,7 @@ fn end_of_statement(turn: &ClientTurn<'_>, name: &[u8]) -> Option<End> {
     let remembered = lost.statements.iter().rev().find(|(n, _)| **n == *name).map(|(_, end)| *end);
     remembered.or_else(|| {
         let statement = turn.session.statements.as_ref()?.get(name)?;
-        end_in(&text::judge(statement.text(), turn.reading()).statements)
+        statement.classified.as_deref().and_then(end_in)
     })
 }
 

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::effect::{Effect, Effects};
+use crate::effect::Script;
 use crate::prepared::{Statement, StatementId};
 use crate::server::UnnamedStatement;
 use crate::session::Unnamed;
@@ -37,14 +37,26 @@ pub enum Owed {
     Describe(Box<DescribeInFlight>),
     /// The reply to a Close that frees a place among the server's prepared statements.
     Evict(StatementId),
+    /// The reply to a Parse that makes a client's own name of a statement real for the text behind
+    /// it; it is swallowed.
+    Lend,
+    /// The replies to a Describe of a statement that was put in again; they are swallowed.
+    ShapeCheck(Box<DescribeInFlight>),
+    /// The reply to a Describe of the client's unnamed statement, of this number; it passes.
+    DescribeUnnamed(u32, Option<Box<[u8]>>),
+    /// The replies to a Describe of the unnamed statement, of this number, that was put in again;
+    /// they are swallowed.
+    UnnamedCheck(u32, Option<Box<[u8]>>),
+    /// The error that a statement is to be told whose shape has changed.
+    Changed,
     /// The last reply to an Execute that changes session state.
-    Execute(Box<Effect>),
+    Execute(Box<Script>),
     /// ReadyForQuery for the client's Sync.
     Sync,
     /// ReadyForQuery for a Sync that the proxy put in.
     OwnSync,
     /// All replies to a simple query or function call of the client, up to ReadyForQuery.
-    Query(Option<Box<Effects>>),
+    Query(Option<Box<Script>>),
     /// All replies to a simple query of the proxy's own, up to ReadyForQuery.
     Own(OwnQuery),
 }
@@ -85,7 +97,22 @@ pub enum OwnQuery {
     SetupFirst,
     /// Settings are brought back to the client's startup values after its RESET.
     Restore,
-    /// A transaction that its client left open is rolled back.
+    /// What the session before may have left is taken off, before the settings are brought to the
+    /// client's.
+    ResetAhead,
+    /// Settings were refused: everything is brought back to the server's defaults.
+    Heal,
+    /// One setting of the client's by itself.
+    SetupOne,
+    /// The server is asked what the session has left.
+    Question,
+    /// All prepared statements are taken away, because what is known of them is wrong.
+    Deallocate,
+    /// What a client that has left may have left behind is taken off.
+    Clean,
+    /// A limit of the client's on idle time is taken off before the connection is idle.
+    Untimed,
+    /// A transaction that its client left open, or that a question has, is rolled back.
     Rollback,
     /// The operator's own reset query, where that is not `DISCARD ALL`.
     CustomReset,
@@ -113,6 +140,8 @@ pub struct DescribeInFlight {
     pub name: Box<[u8]>,
     /// What is described.
     pub statement: Rc<Statement>,
+    /// The parameter types that the server has told: a count of 2 bytes, then 4 bytes each.
+    pub parameters: Option<Box<[u8]>>,
 }
 
 /// How a name of the client's looked before a request that has not succeeded yet.
@@ -208,6 +237,12 @@ impl OwedQueue {
         self.entries.push_back(entry);
     }
 
+    /// As [`Self::front`], to be changed.
+    #[inline]
+    pub fn front_mut(&mut self) -> Option<&mut Owed> {
+        self.entries.front_mut()
+    }
+
     /// The reply that comes next.
     #[inline]
     pub fn front(&self) -> Option<&Owed> {
@@ -246,13 +281,27 @@ impl OwedQueue {
             | Owed::Describe(_)
             | Owed::Evict(_)
             | Owed::Execute(_)
+            | Owed::Lend
+            | Owed::ShapeCheck(_)
+            | Owed::DescribeUnnamed(..)
+            | Owed::UnnamedCheck(..)
+            | Owed::Changed
             | Owed::Unnamed(..) => match self.entries.pop_front()? {
                 Owed::Unnamed(Origin::Client, _) => Some(Reply::Pass),
                 Owed::Unnamed(Origin::Proxy, _) => Some(Reply::Swallow),
                 Owed::Parse(parse) => Some(Reply::Parse(parse)),
                 Owed::Describe(describe) => Some(Reply::Describe(describe)),
                 Owed::Evict(id) => Some(Reply::Evict(id)),
-                Owed::Execute(effect) => Some(Reply::Execute(effect)),
+                Owed::Execute(script) => Some(Reply::Execute(script)),
+                Owed::Lend => Some(Reply::Swallow),
+                Owed::ShapeCheck(check) => Some(Reply::ShapeCheck(check)),
+                Owed::DescribeUnnamed(serial, parameters) => {
+                    Some(Reply::DescribeUnnamed(serial, parameters))
+                }
+                Owed::UnnamedCheck(serial, parameters) => {
+                    Some(Reply::UnnamedCheck(serial, parameters))
+                }
+                Owed::Changed => Some(Reply::Pass),
                 _ => None,
             },
             _ => None,
@@ -389,6 +438,12 @@ pub enum Reply {
     Describe(Box<DescribeInFlight>),
     /// A Close that the proxy put in.
     Evict(StatementId),
+    /// A Describe of a statement that was put in again.
+    ShapeCheck(Box<DescribeInFlight>),
+    /// A Describe of the client's unnamed statement: it passes.
+    DescribeUnnamed(u32, Option<Box<[u8]>>),
+    /// A Describe of the unnamed statement that was put in again.
+    UnnamedCheck(u32, Option<Box<[u8]>>),
     /// An Execute with an effect: it passes.
-    Execute(Box<Effect>),
+    Execute(Box<Script>),
 }

@@ -1,32 +1,135 @@
 //! Why a session keeps its server connection beyond the end of a transaction.
 
-use crate::effect::Effect;
-use crate::shared::PinSlot;
-use crate::text::{Taint, Taints};
+use std::time::{Duration, Instant};
 
-/// The reasons, and the place among the pool's pinned sessions.
-#[derive(Debug, Default)]
-pub struct Pin {
-    taints: Taints,
-    statements: StatementPins,
-    slot: Option<PinSlot>,
+use crate::shared::PinSlot;
+use crate::sql::Kinds;
+
+/// One reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum PinReason {
+    /// The server has shown temporary objects.
+    TemporaryObjects,
+    /// The server has shown a session-level advisory lock.
+    AdvisoryLock,
+    /// The server has shown a channel that the session listens to.
+    Listen,
+    /// The server has shown a cursor WITH HOLD.
+    HoldCursor,
+    /// The server has shown statements of SQL PREPARE that are not in the books.
+    SqlPrepare,
+    /// The server has shown a replication origin.
+    ReplicationOrigin,
+    /// The server has shown a temporary replication slot.
+    ReplicationSlot,
+    /// `dblink_connect` was called.
+    Dblink,
+    /// The server was asked and has not answered.
+    Unknown,
+    /// More settings, or larger ones, than are followed for one client.
+    TooManySettings,
+    /// State that no query shows, under `hidden_state = "pin"`.
+    HiddenState,
+    /// A prepared statement's text is above the limit, so that it lives on one server only.
+    LargeStatement,
+    /// Named statements were parsed under settings that do not hold any more.
+    StatementUnderOlderSettings,
 }
 
-/// Reasons that lie in prepared statements.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StatementPins {
-    /// A statement's text is above the limit, so that it lives on one server only.
-    pub unkept: bool,
-    /// Named statements were parsed under settings that have changed since.
-    pub older_settings: bool,
+/// A set of reasons.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct PinReasons(u16);
+
+/// The reasons of one session, and its place among the pool's pinned sessions.
+#[derive(Debug, Default)]
+pub struct Pin {
+    reasons: PinReasons,
+    slot: Option<PinSlot>,
+    since: Option<Instant>,
+}
+
+/// The kinds of state that the server shows, and the reason that each is.
+const SHOWN: [(Kinds, PinReason); 7] = [
+    (Kinds::TEMPORARY, PinReason::TemporaryObjects),
+    (Kinds::LOCKS, PinReason::AdvisoryLock),
+    (Kinds::CHANNELS, PinReason::Listen),
+    (Kinds::CURSORS, PinReason::HoldCursor),
+    (Kinds::STATEMENTS, PinReason::SqlPrepare),
+    (Kinds::ORIGIN, PinReason::ReplicationOrigin),
+    (Kinds::SLOTS, PinReason::ReplicationSlot),
+];
+
+impl PinReason {
+    const ALL: [Self; 13] = [
+        Self::TemporaryObjects,
+        Self::AdvisoryLock,
+        Self::Listen,
+        Self::HoldCursor,
+        Self::SqlPrepare,
+        Self::ReplicationOrigin,
+        Self::ReplicationSlot,
+        Self::Dblink,
+        Self::Unknown,
+        Self::TooManySettings,
+        Self::HiddenState,
+        Self::LargeStatement,
+        Self::StatementUnderOlderSettings,
+    ];
+
+    /// The reason, as SHOW CLIENTS and metric labels say it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TemporaryObjects => "temporary_table",
+            Self::AdvisoryLock => "advisory_lock",
+            Self::Listen => "listen",
+            Self::HoldCursor => "hold_cursor",
+            Self::SqlPrepare => "sql_prepare",
+            Self::ReplicationOrigin => "replication_origin",
+            Self::ReplicationSlot => "replication_slot",
+            Self::Dblink => "dblink",
+            Self::Unknown => "unknown",
+            Self::TooManySettings => "too_many_settings",
+            Self::HiddenState => "hidden_state",
+            Self::LargeStatement => "large_statement",
+            Self::StatementUnderOlderSettings => "statement_under_older_settings",
+        }
+    }
+}
+
+impl PinReasons {
+    /// Whether `reason` is among them.
+    #[must_use]
+    pub const fn contains(self, reason: PinReason) -> bool {
+        self.0 & (1 << reason as u16) != 0
+    }
+
+    const fn set(&mut self, reason: PinReason, holds: bool) {
+        if holds {
+            self.0 |= 1 << reason as u16;
+        } else {
+            self.0 &= !(1 << reason as u16);
+        }
+    }
+
+    fn iter(self) -> impl Iterator<Item = PinReason> {
+        PinReason::ALL.into_iter().filter(move |reason| self.contains(*reason))
+    }
+}
+
+impl std::fmt::Debug for PinReasons {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
 }
 
 impl Pin {
     /// Whether the session keeps its server connection.
     #[inline]
     #[must_use]
-    pub fn is_set(&self) -> bool {
-        !self.taints.is_empty() || self.statements != StatementPins::default()
+    pub const fn is_set(&self) -> bool {
+        self.reasons.0 != 0
     }
 
     /// Whether a place is held already, so that further reasons cost nothing.
@@ -35,60 +138,61 @@ impl Pin {
         self.slot.is_some()
     }
 
-    /// Adds reasons that were found in a text; `slot` is the place taken for them.
-    pub fn taint(&mut self, taints: Taints, slot: Option<PinSlot>) {
-        self.taints = self.taints.union(taints);
-        self.slot = self.slot.take().or(slot);
+    /// Takes the place among the pool's pinned sessions that was found for it.
+    pub fn hold(&mut self, slot: PinSlot) {
+        self.slot = Some(slot);
     }
 
-    /// Changes the reasons that lie in prepared statements.
-    pub fn set_statements(&mut self, pins: StatementPins, slot: Option<PinSlot>) {
-        self.statements = pins;
-        self.slot = self.slot.take().or(slot);
-        self.give_back_if_free();
+    /// Adds a reason, or takes it away.
+    pub fn set(&mut self, reason: PinReason, holds: bool, now: Instant) {
+        self.reasons.set(reason, holds);
+        if self.is_set() {
+            self.since.get_or_insert(now);
+        } else {
+            *self = Self::default();
+        }
     }
 
-    /// The reasons that lie in prepared statements.
+    /// The server was asked about `asked` and has shown `shown` of it.
+    pub fn show(&mut self, asked: Kinds, shown: Kinds, now: Instant) {
+        for (kind, reason) in SHOWN {
+            if asked.meets(kind) {
+                self.set(reason, shown.meets(kind), now);
+            }
+        }
+    }
+
+    /// The kinds of state for which it is pinned and which the server can be asked about.
     #[must_use]
-    pub const fn statements(&self) -> StatementPins {
-        self.statements
+    pub fn kinds(&self) -> Kinds {
+        let unknown = match self.reasons.contains(PinReason::Unknown) {
+            true => Kinds::ANYTHING.and(Kinds::ASKED),
+            false => Kinds::NONE,
+        };
+        let shown = SHOWN.into_iter().filter(|(_, reason)| self.reasons.contains(*reason));
+        shown.fold(unknown, |all, (kind, _)| all.union(kind))
     }
 
-    /// A statement has succeeded that takes state away, and no rollback can bring it back.
-    pub fn lift(&mut self, effect: &Effect) {
-        let lifted: &[Taint] = match effect {
-            Effect::DiscardAll => &Taint::ALL,
-            // Not what may have been the role, which RESET ALL leaves alone.
-            Effect::ResetAll => &[Taint::SetInLongerText, Taint::SetUnread],
-            Effect::DiscardTemp => &[Taint::TemporaryTable],
-            Effect::UnlistenAll => &[Taint::Listen],
-            Effect::UnlockAll => &[Taint::AdvisoryLock],
-            Effect::CloseAll => &[Taint::HoldCursor],
-            Effect::DeallocateAll => &[Taint::SqlPrepare, Taint::DeallocateInLongerText],
-            _ => return,
-        };
-        for taint in lifted {
-            self.taints.remove(*taint);
-        }
-        if matches!(effect, Effect::DiscardAll | Effect::DeallocateAll) {
-            self.statements = StatementPins::default();
-        }
-        self.give_back_if_free();
+    /// Whether `reason` is among its reasons.
+    #[must_use]
+    pub const fn has(&self, reason: PinReason) -> bool {
+        self.reasons.contains(reason)
+    }
+
+    /// The session holds nothing any more, or its server connection is gone.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// How long it has been pinned; zero if it is not.
+    #[must_use]
+    pub fn lasted(&self, now: Instant) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// Every reason, as SHOW CLIENTS and metric labels say it.
     pub fn reasons(&self) -> impl Iterator<Item = &'static str> {
-        self.taints
-            .iter()
-            .map(Taint::as_str)
-            .chain(self.statements.unkept.then_some("large_statement"))
-            .chain(self.statements.older_settings.then_some("statement_under_older_settings"))
-    }
-
-    fn give_back_if_free(&mut self) {
-        if !self.is_set() {
-            self.slot = None;
-        }
+        self.reasons.iter().map(PinReason::as_str)
     }
 }
 
@@ -97,15 +201,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn discard_all_lifts_every_reason_and_others_their_own() {
-        let mut pin = Pin::default();
-        pin.taint(Taint::Listen.into(), None);
-        pin.taint(Taint::TemporaryTable.into(), None);
-        pin.set_statements(StatementPins { unkept: true, older_settings: false }, None);
-        assert!(pin.reasons().eq(["listen", "temporary_table", "large_statement"]));
-        pin.lift(&Effect::UnlistenAll);
-        assert!(pin.reasons().eq(["temporary_table", "large_statement"]));
-        pin.lift(&Effect::DiscardAll);
+    fn a_pin_lasts_as_long_as_the_server_shows_what_it_is_for() {
+        let (mut pin, now) = (Pin::default(), Instant::now());
+        pin.show(Kinds::CHANNELS.union(Kinds::TEMPORARY), Kinds::CHANNELS, now);
+        pin.set(PinReason::LargeStatement, true, now);
+        assert!(pin.reasons().eq(["listen", "large_statement"]));
+        assert_eq!(pin.kinds(), Kinds::CHANNELS);
+        pin.show(Kinds::TEMPORARY, Kinds::NONE, now + Duration::from_secs(1));
+        assert_eq!(pin.lasted(now + Duration::from_secs(2)), Duration::from_secs(2));
+        pin.show(Kinds::ASKED, Kinds::NONE, now);
+        pin.set(PinReason::LargeStatement, false, now);
         assert!(!pin.is_set());
+        assert_eq!(pin.lasted(now), Duration::ZERO);
+    }
+
+    #[test]
+    fn every_reason_has_its_own_bit_and_label() {
+        let labels: std::collections::HashSet<_> = PinReason::ALL.map(PinReason::as_str).into();
+        assert_eq!(labels.len(), PinReason::ALL.len());
+        for (index, reason) in PinReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
     }
 }

@@ -147,6 +147,9 @@ pub enum Stop {
     Checkin,
     /// The next message must wait for replies that are still owed; the client is not read.
     Full,
+    /// The next message would pin the session, and as many are pinned as may be: it waits
+    /// ([`Pooler::await_place`](crate::pooler::Pooler::await_place)).
+    Place,
     /// The client said Terminate.
     Terminate,
     /// The peer that was judged broke the protocol; what the plan holds is its farewell.

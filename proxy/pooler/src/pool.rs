@@ -75,6 +75,8 @@ pub struct Pool {
     pub idle: Vec<ServerId>,
     /// Those who wait, longest first. An entry whose session waits no more is passed over.
     pub waiters: VecDeque<Waiter>,
+    /// Those who wait for a place among the pinned sessions, longest first.
+    pub place_waiters: VecDeque<Waiter>,
     /// Sessions that wait, without the entries of those that do no more.
     pub waiting: u32,
     /// Logins that wait for the first server connection's welcome.
@@ -111,6 +113,7 @@ impl Pool {
             shared,
             idle: Vec::new(),
             waiters: VecDeque::new(),
+            place_waiters: VecDeque::new(),
             waiting: 0,
             logins: Vec::new(),
             dialing: 0,

@@ -22,6 +22,7 @@ use crate::server_turn::IdleWord;
 use crate::session::Session;
 use crate::settings::{SettingsId, SettingsTable};
 use crate::shared::SharedPool;
+use crate::sql::Kinds;
 use crate::topology::Nudge;
 use crate::{client_turn, server_turn};
 
@@ -41,6 +42,9 @@ pub struct Pooler {
     /// Roles with which no server connection can be opened, and what that is told with.
     pub(crate) lockouts: HashMap<Box<str>, Arc<[u8]>, RandomState>,
     pub(crate) draining: bool,
+    /// Sessions by the number that their clients know them by.
+    pub(crate) by_number: HashMap<u32, SessionId, RandomState>,
+    pub(crate) next_number: u32,
     next_serial: u32,
 }
 
@@ -62,6 +66,10 @@ pub(crate) struct Tables {
     pub(crate) reported: ReportedTable,
     /// What a server connection of this pool has said that its cluster's prober should look at.
     pub(crate) nudge: Option<(PoolId, Nudge)>,
+    /// The kinds of state about which a server does not answer questions to this pool's user.
+    pub(crate) denied: Option<(PoolId, Kinds)>,
+    /// A server connection of this pool was closed because it would not take any settings.
+    pub(crate) rejected: Option<PoolId>,
 }
 
 /// What the core wants done outside of it.
@@ -85,9 +93,20 @@ pub enum Action {
     Cut(ServerId),
     /// Let a cluster's prober look at once.
     Nudge(ClusterId, Nudge),
+    /// Tell people: a server refuses to answer questions about these kinds to this pool's user
+    /// (42501), so that sessions which may have left such state keep their server connection.
+    QuestionDenied(PoolId, Kinds),
+    /// Tell people: a server connection of this pool refused even to be reset, and was closed.
+    ConnectionRejected(PoolId),
 }
 
 impl Tables {
+    /// A number that nobody can tell beforehand: what `random()` goes on from on `server`.
+    pub(crate) fn seed(&self, server: &Server) -> u16 {
+        let (serial, count) = (server.id.serial.to_be_bytes(), server.transaction.to_be_bytes());
+        self.statements.fingerprint([(&serial[..], &count[..])].into_iter()) as u16
+    }
+
     /// The settings that matter to Parse, as a number that is equal on every worker.
     pub(crate) fn parse_fingerprint(&self, settings: SettingsId) -> u64 {
         let settings = self.settings.parse_affecting(settings);
@@ -118,11 +137,15 @@ impl Pooler {
                 settings: SettingsTable::new(key.seed()),
                 reported: ReportedTable::default(),
                 nudge: None,
+                denied: None,
+                rejected: None,
             },
             actions: Vec::new(),
             options,
             lockouts: HashMap::default(),
             draining: false,
+            by_number: HashMap::default(),
+            next_number: 0,
             next_serial: 1,
         }
     }
@@ -252,6 +275,7 @@ impl Pooler {
     ) -> Judged {
         let judged = server_turn::judge(self, id, now, buf, plan);
         self.pass_on_nudge();
+        self.pass_on_news();
         judged
     }
 
@@ -267,6 +291,17 @@ impl Pooler {
     fn pass_on_nudge(&mut self) {
         if let Some((pool, nudge)) = self.tables.nudge.take() {
             self.nudge(pool, nudge);
+        }
+    }
+
+    /// What questions and settings have met that people should know.
+    #[inline]
+    fn pass_on_news(&mut self) {
+        if let Some((pool, kinds)) = self.tables.denied.take() {
+            self.actions.push(Action::QuestionDenied(pool, kinds));
+        }
+        if let Some(pool) = self.tables.rejected.take() {
+            self.actions.push(Action::ConnectionRejected(pool));
         }
     }
 

@@ -3,13 +3,15 @@
 //! Two clients share a server's statement only when its text, its parameter types, the settings
 //! that matter to Parse and the count of schema changes seen are all equal.
 
-use std::cell::Cell;
+use std::cell::OnceCell;
 use std::hash::Hasher;
 use std::rc::{Rc, Weak};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use siphasher::sip128::{Hasher128, SipHasher13};
+
+use crate::sql::Classified;
 
 /// Every name that the proxy gives on a server starts so; a client's own name that starts so too
 /// is never forwarded as it is.
@@ -55,39 +57,51 @@ pub struct Statement {
     pub body: Option<Box<[u8]>>,
     /// The settings under which it was parsed, as far as they matter to Parse.
     pub settings: u64,
-    /// What executing it means to the session, or nothing.
-    pub kind: StatementKind,
-    /// What its rows look like, as a hash of the server's description, once that has come.
-    pub rows: Cell<Option<u64>>,
+    /// What executing it means to the session; `None` if it is plain.
+    pub classified: Option<Box<Classified>>,
+    /// How it came about.
+    pub origin: Origin,
+    /// What its client was told of parameters and rows, once that has come.
+    pub shape: OnceCell<Shape>,
 }
 
-/// Whether executing a statement changes more than rows.
+/// How a statement came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StatementKind {
-    /// Nothing that the session must know of.
-    Plain,
-    /// It changes session state, or ends a transaction: the text is judged when it is bound.
-    Special,
+pub enum Origin {
+    /// By Parse.
+    Parse,
+    /// By SQL PREPARE, which is its text.
+    Sql,
+}
+
+/// What a server says of a statement: PostgreSQL refuses to run one whose rows look otherwise than
+/// when it was parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// The parameter types: a count of 2 bytes, then 4 bytes each.
+    pub parameters: Box<[u8]>,
+    /// A hash of its columns' names, types and type modifiers.
+    pub rows: u64,
 }
 
 impl Statement {
-    /// A statement whose text is kept; `body` as in [`Statement::body`], `kind` judges the text.
+    /// A statement whose text is kept; `body` as in [`Statement::body`].
     fn new(
         id: StatementId,
         content: StatementId,
         body: &[u8],
         settings: u64,
-        kind: impl FnOnce(&[u8]) -> StatementKind,
+        classified: Option<Box<Classified>>,
     ) -> Self {
-        let end = body.iter().position(|&b| b == 0).unwrap_or(body.len());
-        Self {
-            id,
-            content,
-            body: Some(body.into()),
-            settings,
-            kind: kind(&body[..end]),
-            rows: Cell::new(None),
-        }
+        let (body, origin, shape) = (Some(body.into()), Origin::Parse, OnceCell::new());
+        Self { id, content, body, settings, classified, origin, shape }
+    }
+
+    /// One that lives on one server only, because its text is not kept.
+    #[must_use]
+    pub fn large(id: StatementId) -> Self {
+        let (body, classified, shape) = (None, None, OnceCell::new());
+        Self { id, content: id, body, settings: 0, classified, origin: Origin::Parse, shape }
     }
 
     /// The text of the statement, without its NUL; empty when it was not kept.
@@ -97,6 +111,20 @@ impl Statement {
             let end = body.iter().position(|&b| b == 0).unwrap_or(body.len());
             &body[..end]
         })
+    }
+
+    /// Appends what stands behind the name in a Parse of it: with the parameter types that its
+    /// client was told, if that is known.
+    pub fn write_body(&self, out: &mut Vec<u8>) {
+        let Some(body) = self.body.as_deref() else { return };
+        match self.shape.get() {
+            None => out.extend_from_slice(body),
+            Some(shape) => {
+                out.extend_from_slice(self.text());
+                out.push(0);
+                out.extend_from_slice(&shape.parameters);
+            }
+        }
     }
 
     /// Appends the statement's name on the servers, without a NUL.
@@ -150,22 +178,28 @@ impl StatementTable {
         hasher.finish128().h1.max(1)
     }
 
-    /// The one statement of this Parse body (text, NUL, types) under `settings` and after
-    /// `schema_changes` changes of the schema.
-    pub fn intern(
+    /// `statement` as it is when it is parsed under `settings` and after `schema_changes` changes of
+    /// the schema: the one that others share if its client was told the same of it.
+    pub fn under(
         &mut self,
-        body: &[u8],
+        statement: &Statement,
         settings: u64,
         schema_changes: u64,
-        kind: impl FnOnce(&[u8]) -> StatementKind,
+        classified: Option<Box<Classified>>,
     ) -> Rc<Statement> {
-        let id = self.identify(body, settings, schema_changes);
-        if let Some(known) = self.known.get(&id).and_then(Weak::upgrade) {
+        let body = statement.body.as_deref().unwrap_or_default();
+        let content = self.identify(body, settings, schema_changes);
+        if let Some(known) = self.known.get(&content).and_then(Weak::upgrade)
+            && known.shape.get() == statement.shape.get()
+        {
             return known;
         }
-        let statement = Rc::new(Statement::new(id, id, body, settings, kind));
-        self.make_newest(&statement);
-        statement
+        let id = self.unique(content);
+        let own = Statement::new(id, content, body, settings, classified);
+        if let Some(shape) = statement.shape.get() {
+            let _ = own.shape.set(shape.clone());
+        }
+        Rc::new(own)
     }
 
     /// The statement of a client's Parse: one of its own until it is described.
@@ -174,27 +208,64 @@ impl StatementTable {
         body: &[u8],
         settings: u64,
         schema_changes: u64,
-        kind: impl FnOnce(&[u8]) -> StatementKind,
+        classified: Option<Box<Classified>>,
     ) -> Rc<Statement> {
         let content = self.identify(body, settings, schema_changes);
-        // Some server may still have one under the name that the content alone would give.
+        let id = self.unique(content);
+        Rc::new(Statement::new(id, content, body, settings, classified))
+    }
+
+    /// The statement of a client's SQL PREPARE, whose text is `text`.
+    pub fn from_sql(
+        &mut self,
+        text: &[u8],
+        settings: u64,
+        classified: Option<Box<Classified>>,
+    ) -> Rc<Statement> {
+        let body = [text, &[0, 0, 0]].concat();
+        let content = self.identify(&body, settings, 0);
+        let id = self.unique(content);
+        let statement = Statement::new(id, content, &body, settings, classified);
+        Rc::new(Statement { origin: Origin::Sql, ..statement })
+    }
+
+    /// Some server may still have a statement under the name that the content alone would give.
+    fn unique(&mut self, content: StatementId) -> StatementId {
         self.parses += 1;
         let mut hasher = SipHasher13::new_with_key(&self.key.0);
         hasher.write(&content.0.to_le_bytes());
         hasher.write_u16(self.worker);
         hasher.write_u64(self.parses);
-        let id = StatementId(hasher.finish128().as_u128());
-        Rc::new(Statement::new(id, content, body, settings, kind))
+        StatementId(hasher.finish128().as_u128())
     }
 
-    /// The server has described a statement that a client has just parsed; `rows` stands for what
-    /// it said. Returns the statement to use instead, if there is one with the same rows.
-    pub fn described(&mut self, statement: &Rc<Statement>, rows: u64) -> Option<Rc<Statement>> {
-        statement.rows.set(Some(rows));
+    /// A number for what the statement's rows look like, from the body of a RowDescription (as much
+    /// of it as is at hand), or `None` for NoData.
+    #[must_use]
+    pub fn rows(&self, description: Option<&[u8]>) -> u64 {
+        let Some(body) = description else { return 0 };
+        let mut hasher = SipHasher13::new_with_key(&self.key.0);
+        let mut rest = body.get(2..).unwrap_or_default();
+        // Name, then table (4), attribute (2), type (4), size (2), type modifier (4), format (2).
+        while let Some(end) = rest.iter().position(|&byte| byte == 0) {
+            let Some(fields) = rest[end + 1..].first_chunk::<18>() else { break };
+            hasher.write(&rest[..=end]);
+            hasher.write(&fields[6..10]);
+            hasher.write(&fields[12..16]);
+            rest = &rest[end + 1 + fields.len()..];
+        }
+        hasher.write(rest);
+        hasher.finish128().h1.max(1)
+    }
+
+    /// The server has described a statement that a client has just parsed. Returns the statement to
+    /// use instead, if there is one with the same shape that is `shared`.
+    pub fn described(&mut self, statement: &Rc<Statement>, shape: Shape) -> Option<Rc<Statement>> {
         let newest = self.known.get(&statement.content).and_then(Weak::upgrade);
+        let shape = statement.shape.get_or_init(|| shape);
         match newest {
             Some(newest) if Rc::ptr_eq(&newest, statement) => None,
-            Some(newest) if newest.rows.get() == Some(rows) => Some(newest),
+            Some(newest) if newest.shape.get() == Some(shape) => Some(newest),
             _ => {
                 self.make_newest(statement);
                 None
@@ -234,14 +305,14 @@ impl ClientStatements {
     /// What `name` means.
     #[inline]
     pub fn get(&self, name: &[u8]) -> Option<&Rc<Statement>> {
-        self.names.get(name)
+        self.names.get(cut(name))
     }
 
     /// Gives `name` a meaning or takes it away; returns what it meant before.
     pub fn set(&mut self, name: &[u8], statement: Option<Rc<Statement>>) -> Option<Rc<Statement>> {
         match statement {
-            Some(statement) => self.names.insert(name.into(), statement),
-            None => self.names.remove(name),
+            Some(statement) => self.names.insert(cut(name).into(), statement),
+            None => self.names.remove(cut(name)),
         }
     }
 
@@ -260,7 +331,13 @@ impl ClientStatements {
     /// Whether a statement without a kept text is among them.
     #[must_use]
     pub fn any_unkept(&self) -> bool {
-        self.names.values().any(|statement| statement.body.is_none())
+        self.unkept_count() > 0
+    }
+
+    /// How many statements without a kept text are among them.
+    #[must_use]
+    pub fn unkept_count(&self) -> u64 {
+        self.names.values().filter(|statement| statement.body.is_none()).count() as u64
     }
 
     /// Whether a kept statement was parsed under other settings than `settings`.
@@ -268,6 +345,11 @@ impl ClientStatements {
     pub fn any_under_other(&self, settings: u64) -> bool {
         self.names.values().any(|s| s.body.is_some() && s.settings != settings)
     }
+}
+
+/// The bytes of a name that PostgreSQL looks at (`NAMEDATALEN`), inside a character too.
+fn cut(name: &[u8]) -> &[u8] {
+    &name[..name.len().min(63)]
 }
 
 #[cfg(test)]
@@ -278,33 +360,68 @@ mod tests {
         StatementTable::new(StatementKey([7; 16]), 0)
     }
 
-    #[test]
-    fn equal_parses_share_and_any_difference_separates() {
-        let mut table = table();
-        let plain = |_: &[u8]| StatementKind::Plain;
-        let a = table.intern(b"select 1\0\0\0", 1, 0, plain);
-        assert!(Rc::ptr_eq(&a, &table.intern(b"select 1\0\0\0", 1, 0, plain)));
-        assert_ne!(a.id, table.intern(b"select 2\0\0\0", 1, 0, plain).id);
-        assert_ne!(a.id, table.intern(b"select 1\0\0\x01\0\0\0\x17", 1, 0, plain).id);
-        assert_ne!(a.id, table.intern(b"select 1\0\0\0", 2, 0, plain).id);
-        assert_ne!(a.id, table.intern(b"select 1\0\0\0", 1, 1, plain).id);
-        assert_eq!(a.text(), b"select 1");
+    fn shape(rows: u64) -> Shape {
+        Shape { parameters: [0, 0][..].into(), rows }
     }
 
     #[test]
-    fn behaviour_19_a_parse_shares_the_newest_statement_with_the_same_rows() {
+    fn behaviour_19_a_parse_shares_the_newest_statement_of_the_same_shape() {
         let mut table = table();
-        let plain = |_: &[u8]| StatementKind::Plain;
         let body = b"select * from t\0\0\0";
-        let first = table.parse(body, 1, 0, plain);
-        assert!(table.described(&first, 10).is_none());
-        let second = table.parse(body, 1, 0, plain);
+        let first = table.parse(body, 1, 0, None);
+        assert!(table.described(&first, shape(10)).is_none());
+        let second = table.parse(body, 1, 0, None);
         assert_ne!(first.id, second.id);
-        assert!(Rc::ptr_eq(&table.described(&second, 10).unwrap(), &first));
-        let third = table.parse(body, 1, 0, plain);
-        assert!(table.described(&third, 11).is_none(), "the rows look otherwise now");
-        let fourth = table.parse(body, 1, 0, plain);
-        assert!(Rc::ptr_eq(&table.described(&fourth, 11).unwrap(), &third));
+        assert!(Rc::ptr_eq(&table.described(&second, shape(10)).unwrap(), &first));
+        let third = table.parse(body, 1, 0, None);
+        assert!(table.described(&third, shape(11)).is_none(), "the rows look otherwise now");
+        let fourth = table.parse(body, 1, 0, None);
+        assert!(Rc::ptr_eq(&table.described(&fourth, shape(11)).unwrap(), &third));
+        let float = Shape { parameters: [0, 1, 0, 0, 2, 189][..].into(), rows: 11 };
+        let fifth = table.parse(body, 1, 0, None);
+        assert!(table.described(&fifth, float).is_none(), "its parameter is another");
+    }
+
+    #[test]
+    fn any_difference_of_what_is_parsed_separates() {
+        let mut table = table();
+        let first = table.parse(b"select 1\0\0\0", 1, 0, None);
+        assert_eq!(first.text(), b"select 1");
+        for (body, settings, changes) in [
+            (&b"select 2\0\0\0"[..], 1, 0),
+            (b"select 1\0\0\x01\0\0\0\x17", 1, 0),
+            (b"select 1\0\0\0", 2, 0),
+            (b"select 1\0\0\0", 1, 1),
+        ] {
+            assert_ne!(table.parse(body, settings, changes, None).content, first.content);
+        }
+    }
+
+    #[test]
+    fn what_a_client_was_told_stays_when_its_statement_is_parsed_under_other_settings() {
+        let mut table = table();
+        let body = b"select * from t\0\0\0";
+        let first = table.parse(body, 1, 0, None);
+        table.described(&first, shape(10));
+        let other = table.parse(body, 2, 0, None);
+        table.described(&other, shape(11));
+        let moved = table.under(&first, 2, 0, None);
+        assert_ne!(moved.id, other.id, "its client was told of other rows");
+        assert_eq!(moved.shape.get(), Some(&shape(10)));
+        let same = table.parse(body, 3, 0, None);
+        table.described(&same, shape(10));
+        assert_eq!(table.under(&first, 3, 0, None).id, same.id);
+    }
+
+    #[test]
+    fn the_table_of_a_column_is_no_part_of_its_shape() {
+        let table = table();
+        let column = |table: u8, kind: u8| {
+            [&b"\0\x01a\0"[..], &[0, 0, 0, table, 0, 1], &[0, 0, 0, kind, 0, 8], &[0; 6]].concat()
+        };
+        assert_eq!(table.rows(Some(&column(1, 20))), table.rows(Some(&column(2, 20))));
+        assert_ne!(table.rows(Some(&column(1, 20))), table.rows(Some(&column(1, 23))));
+        assert_ne!(table.rows(Some(&column(1, 20))), table.rows(None));
     }
 
     #[test]
@@ -312,8 +429,18 @@ mod tests {
         let mut table = table();
         for n in 0..10_000_u32 {
             let text = format!("select {n}\0\0\0");
-            let _ = table.intern(text.as_bytes(), 0, 0, |_| StatementKind::Plain);
+            let statement = table.parse(text.as_bytes(), 0, 0, None);
+            table.described(&statement, shape(1));
         }
         assert!(table.known.len() <= 256, "{} left", table.known.len());
+    }
+
+    #[test]
+    fn a_name_counts_up_to_its_sixty_third_byte() {
+        let mut table = table();
+        let statement = table.parse(b"select 1\0\0\0", 0, 0, None);
+        let mut names = ClientStatements::default();
+        names.set(&[b'a'; 70], Some(statement));
+        assert!(names.get(&[b'a'; 63]).is_some() && names.get(&[b'a'; 62]).is_none());
     }
 }

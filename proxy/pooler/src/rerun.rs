@@ -12,7 +12,7 @@ use crate::owed::{Owed, OwnQuery};
 use crate::plan::Plan;
 use crate::server::Server;
 use crate::session::{Phase, Session};
-use crate::text::{self, Reading};
+use crate::sql::{self, Calls, Reading, Readings};
 use crate::{link, pool::Pool};
 
 /// How often one statement is run again. A primary that dies under it each time is not going to
@@ -188,10 +188,10 @@ fn only_reads(bytes: &[u8], session: &Session) -> bool {
 
 fn only_does(bytes: &[u8], session: &Session, kind: impl Fn(&[u8]) -> bool) -> bool {
     texts(bytes, session, |text, reading| {
-        let verdict = text::judge(text, reading);
-        let marks = verdict.marks;
+        let classified = sql::classify(text, Readings::One(reading), Calls::Text);
+        let marks = classified.marks;
         kind(text)
-            && verdict.taints.is_empty()
+            && classified.leaves_nothing()
             && !(marks.begins() || marks.may_commit() || marks.may_change_schema())
             && !escapes(text)
     })
@@ -202,7 +202,8 @@ fn only_does(bytes: &[u8], session: &Session, kind: impl Fn(&[u8]) -> bool) -> b
 fn counts_early(bytes: &[u8], session: &Session) -> bool {
     has_tag(bytes, frontend::EXECUTE)
         && !texts(bytes, session, |text, reading| {
-            !escapes(text) && !text::judge(text, reading).marks.may_change_schema()
+            let classified = sql::classify(text, Readings::One(reading), Calls::Text);
+            !escapes(text) && !classified.marks.may_change_schema()
         })
 }
 

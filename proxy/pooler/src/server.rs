@@ -11,8 +11,11 @@ use crate::owed::OwedQueue;
 use crate::prepared::StatementId;
 use crate::reported::Reported;
 use crate::server_statements::ServerStatements;
-use crate::settings::SettingsId;
+use crate::session::RefusedSettings;
+use crate::settings::{Setting, SettingsId};
 use crate::shared::Slot;
+use crate::sql::Kinds;
+use crate::state::question::{Asking, OwnStatements};
 use crate::topology::{Epoch, NodeId};
 
 /// A server connection.
@@ -50,6 +53,21 @@ pub struct Server {
     pub copy_in: bool,
     /// The transaction may have changed the schema.
     pub schema_change: bool,
+    /// What a session has left that no query shows: reset before the next session's first message.
+    pub residue: Kinds,
+    /// The question that is being answered, and since when.
+    pub asking: Option<(Box<Asking>, Instant)>,
+    /// When a question was last answered.
+    pub asked_at: Option<Instant>,
+    /// The statements of questions that it has.
+    pub own_statements: OwnStatements,
+    /// Whether the reported settings say how the server reads what is sent now.
+    pub readings: ReadingsKnown,
+    /// The error with which a name of the client's could not be lent: it stands for the one that
+    /// follows from that.
+    pub lend_error: Option<Box<[u8]>>,
+    /// How far bringing it to its session's settings has come.
+    pub setup: Setup,
     /// What has happened since the last ReadyForQuery.
     pub since_ready: SinceReady,
     /// What its client has sent since it was last idle.
@@ -70,6 +88,35 @@ pub struct Server {
     pub opened_at: Instant,
     /// When it is to be replaced, once it is unlinked.
     pub retire_at: Instant,
+}
+
+/// Whether the reported settings say how the server reads a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadingsKnown {
+    /// They do.
+    #[default]
+    Yes,
+    /// Something that is not reported yet runs before it.
+    No,
+}
+
+/// How far bringing a server connection to its session's settings has come.
+#[derive(Debug, Default)]
+pub enum Setup {
+    /// All settings at once.
+    #[default]
+    Whole,
+    /// The first part of them was refused, the second is to be answered.
+    Refused,
+    /// They were refused: everything is reset, and they are set one by one.
+    OneByOne {
+        /// The settings, in the order in which they are set.
+        settings: Vec<Setting>,
+        /// How many of them have been answered.
+        done: usize,
+        /// Those that were refused, with the body of the first ErrorResponse.
+        refused: Option<RefusedSettings>,
+    },
 }
 
 /// What a server connection is doing.
@@ -176,6 +223,13 @@ impl Server {
             unnamed: UnnamedStatement::Absent,
             copy_in: false,
             schema_change: false,
+            residue: Kinds::NONE,
+            asking: None,
+            asked_at: None,
+            own_statements: OwnStatements::default(),
+            readings: ReadingsKnown::Yes,
+            lend_error: None,
+            setup: Setup::Whole,
             since_ready: SinceReady::default(),
             in_flight: InFlight::default(),
             restore: Vec::new(),

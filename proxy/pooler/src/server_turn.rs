@@ -208,6 +208,7 @@ impl ServerTurn<'_> {
     /// Decides one message, of which `body` is what has arrived.
     fn message(&mut self, header: Header, body: &[u8]) -> Result<Fate, Stop> {
         match header.tag {
+            backend::DATA_ROW if self.server.asking.is_some() => Ok(self.answer_row(body)),
             backend::DATA_ROW | backend::COPY_DATA | backend::COPY_DONE => Ok(self.rows()),
             backend::ROW_DESCRIPTION if self.answers_query() => Ok(self.rows()),
             backend::COMMAND_COMPLETE => self.command_complete(body),
@@ -218,8 +219,9 @@ impl ServerTurn<'_> {
             | backend::BIND_COMPLETE
             | backend::CLOSE_COMPLETE
             | backend::PORTAL_SUSPENDED
-            | backend::EMPTY_QUERY_RESPONSE => self.reply(body),
-            backend::PARAMETER_DESCRIPTION | backend::FUNCTION_CALL_RESPONSE => Ok(self.rows()),
+            | backend::EMPTY_QUERY_RESPONSE => self.reply(header.tag, body),
+            backend::PARAMETER_DESCRIPTION => Ok(self.parameter_description(header, body)),
+            backend::FUNCTION_CALL_RESPONSE => Ok(self.rows()),
             backend::COPY_IN_RESPONSE => {
                 let begun = self.server.owed.copy_begins();
                 self.server.copy_in = !begun.ended;
@@ -229,8 +231,9 @@ impl ServerTurn<'_> {
             backend::COPY_OUT_RESPONSE | backend::COPY_BOTH_RESPONSE => Ok(self.rows()),
             backend::ERROR_RESPONSE => self.error(body),
             backend::NOTICE_RESPONSE if is_last_notice(body) => Ok(Fate::Swallow),
-            backend::NOTICE_RESPONSE => Ok(self.asynchronous()),
-            backend::NOTIFICATION_RESPONSE => Ok(self.asynchronous()),
+            backend::NOTICE_RESPONSE | backend::NOTIFICATION_RESPONSE => {
+                Ok(self.asynchronous(header.tag))
+            }
             backend::PARAMETER_STATUS => self.parameter_status(body),
             _ => Err(Stop::Fault),
         }
@@ -239,19 +242,42 @@ impl ServerTurn<'_> {
     /// Rows and the like belong to whatever is at the front of the queue.
     fn rows(&self) -> Fate {
         match self.server.owed.front() {
-            Some(Owed::Own(_) | Owed::Describe(_)) | None => Fate::Swallow,
+            Some(
+                Owed::Own(_)
+                | Owed::Describe(_)
+                | Owed::ShapeCheck(_)
+                | Owed::UnnamedCheck(..)
+                | Owed::Lend,
+            )
+            | None => Fate::Swallow,
             Some(_) => Fate::Pass,
         }
     }
 
     /// What the server says on its own account passes to whoever is linked, unless the proxy's own
     /// query caused it.
-    fn asynchronous(&self) -> Fate {
+    fn asynchronous(&self, tag: u8) -> Fate {
         match self.server.owed.front() {
+            // What was notified while the server was asked is the client's.
+            Some(Owed::Own(OwnQuery::Question))
+                if tag == backend::NOTIFICATION_RESPONSE && self.session.is_some() =>
+            {
+                Fate::Pass
+            }
             Some(Owed::Own(_)) => Fate::Swallow,
             _ if self.session.is_some() => Fate::Pass,
             _ => Fate::Swallow,
         }
+    }
+
+    /// A row of the answer to a question, or of what runs before it.
+    fn answer_row(&mut self, body: &[u8]) -> Fate {
+        if self.answers_own() == Some(OwnQuery::Question)
+            && let Some((asking, _)) = &mut self.server.asking
+        {
+            asking.row(body);
+        }
+        self.rows()
     }
 
     fn answers_query(&self) -> bool {

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::cancel::CancelKey;
-use crate::effect::Effect;
 use crate::ids::{PoolId, ServerId, SessionId};
 use crate::offline::Offline;
 use crate::pin::Pin;
 use crate::pooler::error_body;
-use crate::prepared::{ClientStatements, StatementKind};
+use crate::prepared::{ClientStatements, Shape};
 use crate::reported::Reported;
 use crate::rerun::{self, Rerun};
 use crate::server::{Body, UnnamedStatement};
 use crate::settings::ClientSettings;
-use crate::text::{Reading, Scanner};
+use crate::sql::{Classified, Kinds, Reading, Scanner};
+use crate::state::portals::Portals;
 
 /// A client session. At most 512 bytes, because 10,000 idle ones must fit.
 #[derive(Debug)]
@@ -36,6 +36,13 @@ pub struct Session {
     pub body: ClientBody,
     /// Why it keeps its server connection beyond a transaction.
     pub pin: Pin,
+    /// The kinds of state that it may have left on its server connection, which is asked before
+    /// anybody else gets it.
+    pub raised: Kinds,
+    /// Whether its transaction has settings until its end that no text has shown.
+    pub local: LocalSettings,
+    /// Whether the statement that its next message names still is what it was.
+    pub shape: ShapeCheck,
     /// Its settings.
     pub settings: ClientSettings,
     /// The reported settings as the client knows them.
@@ -50,8 +57,8 @@ pub struct Session {
     pub unnamed_is_unkept: bool,
     /// How often that has changed: a server may still have an earlier one.
     pub unnamed_serial: u32,
-    /// The portals whose Execute changes session state, and how.
-    pub bound_effects: Vec<(Box<[u8]>, Effect)>,
+    /// Its portals whose statement is not plain.
+    pub portals: Portals,
     /// How many statements without a kept text it has had: they are told apart by it.
     pub unkept_serial: u32,
     /// Names to close on the server after the next Sync: probes for duplicates, and names that were
@@ -61,6 +68,10 @@ pub struct Session {
     pub rerun: Rerun,
     /// The errors that stand in for a server that is not there.
     pub offline: Option<Box<Offline>>,
+    /// Settings that no server connection takes any more.
+    pub refused: Option<Box<RefusedSettings>>,
+    /// It has asked for settings at login that a server is to judge before it is greeted.
+    pub trial: Trial,
     /// The message with which the client's connection is ended, once somebody has decided so.
     pub farewell: Option<Box<[u8]>>,
     /// With what the client may cancel.
@@ -80,6 +91,8 @@ pub enum Link {
     Unlinked,
     /// It waits for one since then.
     Waiting(Instant),
+    /// It waits since then for a place among the pool's pinned sessions.
+    AwaitingPlace(Instant),
     /// It has one, on which its settings are not checked yet.
     Fresh(ServerId),
     /// It has one, on which its settings are being set.
@@ -126,8 +139,65 @@ pub enum ClientBody {
 pub struct Unnamed {
     /// Text, NUL, parameter types.
     pub body: Vec<u8>,
-    /// Whether executing it changes more than rows.
-    pub kind: StatementKind,
+    /// What executing it means to the session; `None` if it is plain.
+    pub classified: Option<Box<Classified>>,
+    /// What the client was told when it described it.
+    pub shape: Option<Box<Shape>>,
+}
+
+/// Whether settings hold until the transaction's end that no text has shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LocalSettings {
+    /// No.
+    #[default]
+    Known,
+    /// Perhaps: code has run, or a SET LOCAL that is not followed.
+    Unknown,
+}
+
+/// A statement that was put in again is described, and compared with what its client was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ShapeCheck {
+    /// None is under way.
+    #[default]
+    None,
+    /// It looks otherwise: the message that waits for this gets PostgreSQL's error.
+    Changed,
+}
+
+/// Settings of a client that a server connection refused when they were to be replayed.
+#[derive(Debug)]
+pub struct RefusedSettings {
+    /// Their names.
+    pub names: Vec<Box<[u8]>>,
+    /// The body of the ErrorResponse for the first of them.
+    pub error: Arc<[u8]>,
+}
+
+/// Whether the settings of a startup packet have been judged by a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trial {
+    /// The session has been greeted, or not begun.
+    #[default]
+    None,
+    /// It will be greeted once a server connection has taken them.
+    Due,
+}
+
+impl Unnamed {
+    /// Appends what stands behind the name in a Parse of it: with the parameter types that the
+    /// client was told, if it was.
+    pub fn write_body(&self, out: &mut Vec<u8>) {
+        match &self.shape {
+            None => out.extend_from_slice(&self.body),
+            Some(shape) => {
+                let end = self.body.iter().position(|&byte| byte == 0).unwrap_or(self.body.len());
+                out.extend_from_slice(&self.body[..end]);
+                out.push(0);
+                out.extend_from_slice(&shape.parameters);
+            }
+        }
+    }
 }
 
 impl Link {
@@ -140,7 +210,7 @@ impl Link {
             | Self::Setup(server)
             | Self::Ready(server)
             | Self::Cleaning(server) => Some(server),
-            Self::Unlinked | Self::Waiting(_) => None,
+            Self::Unlinked | Self::Waiting(_) | Self::AwaitingPlace(_) => None,
         }
     }
 }

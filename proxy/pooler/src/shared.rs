@@ -7,8 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::arrival::is_certain;
 use crate::ids::WorkerId;
-use crate::reported::NamedValue;
+use crate::reported::{NamedValue, Reported};
+use crate::settings::Setting;
+use crate::state::facts::DatabaseFacts;
 
 /// Server connections against a limit that several pools share.
 #[derive(Debug, Default)]
@@ -51,6 +54,8 @@ impl SharedCount {
 pub struct SharedDatabase {
     /// Its server connections.
     pub open: SharedCount,
+    /// What decides what its statements may leave in a session.
+    pub facts: DatabaseFacts,
     schema_changes: AtomicU64,
 }
 
@@ -115,8 +120,24 @@ pub struct SharedPool {
     /// What is shared with the other pools of the cluster.
     pub cluster: Option<Arc<SharedCluster>>,
     welcome: Mutex<Option<Arc<Welcome>>>,
+    tried: Mutex<Vec<Arc<TriedStartup>>>,
     dials: Mutex<Dials>,
 }
+
+/// Settings of startup packets that a server has taken.
+#[derive(Debug)]
+pub struct TriedStartup {
+    /// As the clients say them.
+    asked: Vec<Setting>,
+    /// As the server spells them.
+    pub settings: Vec<Setting>,
+    /// What the server reported under them otherwise than at its login.
+    pub reported: Vec<NamedValue>,
+}
+
+/// Different sets of startup settings that are remembered: applications have a few each. The oldest
+/// goes when there are more, and is tried again when it comes back.
+const TRIED_LIMIT: usize = 128;
 
 /// How the attempts to open a server connection go.
 #[derive(Debug, Default)]
@@ -176,6 +197,7 @@ impl SharedPool {
             user_open: user,
             cluster: None,
             welcome: Mutex::new(None),
+            tried: Mutex::default(),
             dials: Mutex::new(Dials::default()),
         }
     }
@@ -306,8 +328,47 @@ impl SharedPool {
         let mut kept = self.welcome.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.as_deref() != Some(&welcome) {
             *kept = Some(Arc::new(welcome));
+            // Another server may spell and judge otherwise.
+            self.tried().clear();
         }
     }
+
+    /// What a server has said of these startup settings, if one has.
+    #[must_use]
+    pub fn tried_startup(&self, asked: &[Setting]) -> Option<Arc<TriedStartup>> {
+        let asked: Vec<Setting> = uncertain(asked);
+        self.tried().iter().find(|tried| tried.asked == asked).cloned()
+    }
+
+    /// A server has taken these startup settings, and spells and reports them so.
+    pub fn keep_tried(&self, asked: &[Setting], settings: Vec<Setting>, reported: &Reported) {
+        let asked = uncertain(asked);
+        let welcome = self.welcome();
+        let known = welcome.as_ref().map_or(&[][..], |welcome| &welcome.parameters);
+        let news = reported.iter().filter(|(name, value)| {
+            *name != b"in_hot_standby"
+                && *name != b"application_name"
+                && !known.iter().any(|(n, v)| (&**n, &**v) == (*name, *value))
+        });
+        let reported = news.map(|(name, value)| (name.into(), value.into())).collect();
+        let mut tried = self.tried();
+        tried.retain(|tried| tried.asked != asked);
+        if tried.len() == TRIED_LIMIT {
+            tried.remove(0);
+        }
+        tried.push(Arc::new(TriedStartup { asked, settings, reported }));
+    }
+
+    fn tried(&self) -> MutexGuard<'_, Vec<Arc<TriedStartup>>> {
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Those of startup settings that a server has to judge, in an order of their own.
+fn uncertain(asked: &[Setting]) -> Vec<Setting> {
+    let mut asked: Vec<Setting> = asked.iter().filter(|s| !is_certain(s)).cloned().collect();
+    asked.sort_by(|a, b| a.name.cmp(&b.name));
+    asked
 }
 
 /// The place of one server connection; given back when it is dropped.

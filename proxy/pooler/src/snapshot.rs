@@ -28,13 +28,13 @@ impl Pooler {
             let pool = &mut pools[session.pool.index()];
             match session.link {
                 Link::Unlinked => pool.clients_idle += 1,
-                Link::Waiting(since) => {
+                Link::Waiting(since) | Link::AwaitingPlace(since) => {
                     pool.clients_waiting += 1;
                     pool.longest_wait = pool.longest_wait.max(now - since);
                 }
                 _ => pool.clients_active += 1,
             }
-            let pinned_for = Duration::ZERO;
+            let pinned_for = session.pin.lasted(now);
             for reason in session.pin.reasons() {
                 *pool.pinned.entry(reason).or_default() += 1;
                 let longest = pool.pinned_longest.entry(reason).or_default();
@@ -103,18 +103,18 @@ impl Pooler {
             user: pool.key.user.to_string(),
             state: match session.link {
                 Link::Unlinked => "idle",
-                Link::Waiting(_) => "waiting",
+                Link::Waiting(_) | Link::AwaitingPlace(_) => "waiting",
                 _ if !pinned.is_empty() => "pinned",
                 _ => "active",
             },
             pinned: pinned.join(", "),
-            pinned_for: Duration::ZERO,
+            pinned_for: session.pin.lasted(now),
             application_name: String::from_utf8_lossy(name).into_owned(),
             address: String::new(),
             server_process_id: server.map_or(0, |server| server.backend_key.process_id),
             connected: now - session.connected_at,
             wait: match session.link {
-                Link::Waiting(since) => now - since,
+                Link::Waiting(since) | Link::AwaitingPlace(since) => now - since,
                 _ => Duration::ZERO,
             },
             prepared_statements: session.statements.as_ref().map_or(0, |names| names.len()),

@@ -11,10 +11,12 @@ use pgimbal_wire::encode::TransactionStatus;
 use pgimbal_wire::error::{Report, SqlState};
 
 use crate::ids::{PoolId, ServerId, SessionId, WorkerId};
+use crate::link;
+use crate::pin::PinReason;
 use crate::pool::{Pool, Reserve, fair_share};
 use crate::pooler::{Action, Pooler, error_body};
 use crate::server::{Server, ServerState};
-use crate::session::{Link, Presence};
+use crate::session::{Link, Phase, Presence};
 
 /// How often [`Pooler::tick`] is to be called while somebody waits: the age from which a waiter may
 /// be helped by another worker, twice over.
@@ -30,6 +32,10 @@ pub const QUIET_TICK: Duration = Duration::from_millis(100);
 /// How old a waiter is when other workers are asked for capacity.
 const ASK_AFTER: Duration = Duration::from_millis(1);
 
+/// How long a client waits for the server to say what it has left: a question takes well below a
+/// millisecond, unless the server has other troubles.
+const QUESTION_LIMIT: Duration = Duration::from_secs(1);
+
 /// How long an answer to that is awaited before the next question.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -40,6 +46,9 @@ impl Pooler {
             let pool = PoolId(index as u32);
             if self.pools[index].waiting > 0 || !self.pools[index].logins.is_empty() {
                 self.help_waiters(pool, now);
+            }
+            if !self.pools[index].place_waiters.is_empty() {
+                self.give_places(pool, now);
             }
         }
         if now >= *looked_over + QUIET_TICK {
@@ -56,6 +65,9 @@ impl Pooler {
     /// When the next tick is due.
     #[must_use]
     pub fn pause(&self) -> Duration {
+        if self.pools.iter().any(|pool| !pool.place_waiters.is_empty()) {
+            return WAITING_TICK;
+        }
         let mut pause = QUIET_TICK;
         for pool in self.pools.iter().filter(|pool| pool.waiting > 0 || !pool.logins.is_empty()) {
             if self.has_others(pool) {
@@ -207,6 +219,7 @@ impl Pooler {
                 Due::Close => self.close_server(server),
                 Due::Cancel => self.cancel_overdue(server),
                 Due::Dismiss(session, code, message) => self.dismiss(session, code, message),
+                Due::GoOn(session) => self.go_on_unanswered(session, now),
             }
         }
     }
@@ -238,6 +251,12 @@ impl Pooler {
                         "the client does not read its result (client_stall_timeout)",
                     ));
                 }
+                if let Some((_, since)) = &server.asking
+                    && now - *since >= QUESTION_LIMIT
+                    && client.phase == Phase::Barrier
+                {
+                    return Some(Due::GoOn(session));
+                }
                 let passed =
                     |limit: Option<Duration>, since| limit.is_some_and(|l| now - since >= l);
                 if server.owed.is_empty() {
@@ -263,6 +282,19 @@ impl Pooler {
             }
             ServerState::Dialing | ServerState::Closing => None,
         }
+    }
+
+    /// A question takes too long: its client goes on, pinned, and is asked again later.
+    fn go_on_unanswered(&mut self, id: SessionId, now: Instant) {
+        let Some(session) = self.sessions.get_mut(id.index()).filter(|s| s.id == id) else {
+            return;
+        };
+        session.phase = Phase::Open;
+        session.pin.set(PinReason::Unknown, true, now);
+        let pool = &mut self.pools[session.pool.index()];
+        link::hold_place(session, pool);
+        pool.stats.questions_failed += 1;
+        self.wake(id);
     }
 
     fn cancel_overdue(&mut self, id: ServerId) {
@@ -306,6 +338,8 @@ enum Due {
     Close,
     Cancel,
     Dismiss(SessionId, SqlState, &'static str),
+    /// The session's next message waits for the answer to a question that does not come.
+    GoOn(SessionId),
 }
 
 /// The other worker with the most idle server connections, or else one with more than its share

@@ -49,6 +49,12 @@ impl Turn<'_, '_> {
                 self.client.outbox.push(&messages);
                 self.client.stage = Stage::Serving;
             }
+            Greeting::Try => {
+                let pending = std::mem::take(&mut arriving.pending_output);
+                self.client.outbox.push(&pending);
+                self.client.stage = Stage::Serving;
+                self.judge_nothing();
+            }
             Greeting::Refused(error) => {
                 let mut message = Vec::new();
                 with_severity(&error, Severity::Fatal, &mut message);

@@ -201,12 +201,18 @@ impl Turn<'_, '_> {
             self.client.unblock();
         }
         match self.client.input {
+            InputState::Open if self.state.pooler.is_on_trial(self.client.session) => {
+                self.judge_nothing();
+                return Step::Moved;
+            }
             InputState::Open if !self.client.inbox.is_empty() => {
                 let input = self.client.inbox.again(self.buffer);
                 self.judge_client(&input);
                 return Step::Moved;
             }
-            InputState::Blocked if !matches!(link, Link::Waiting(_)) => return Step::Idle,
+            InputState::Blocked if !matches!(link, Link::Waiting(_) | Link::AwaitingPlace(_)) => {
+                return Step::Idle;
+            }
             InputState::Blocked if self.client.inbox.held().len() >= HOLD_LIMIT => {
                 return Step::Idle;
             }
@@ -239,6 +245,14 @@ impl Turn<'_, '_> {
         Step::Moved
     }
 
+    /// A session whose settings a server is to judge goes on: before it is greeted, nothing of the
+    /// client's is looked at.
+    pub(super) fn judge_nothing(&mut self) {
+        let held = std::mem::take(&mut self.client.inbox);
+        self.judge_client(&Input::Large(Vec::new()));
+        self.client.inbox = held;
+    }
+
     fn judge_client(&mut self, input: &Input) {
         let mut at = 0;
         let stop = loop {
@@ -262,6 +276,10 @@ impl Turn<'_, '_> {
                     Checkout::Linked(_) | Checkout::Refused => {}
                     Checkout::Waiting => break Stop::Full,
                 },
+                Stop::Place => {
+                    self.state.pooler.await_place(session, self.now);
+                    break Stop::Full;
+                }
                 stop => break stop,
             }
         };
@@ -281,7 +299,7 @@ impl Turn<'_, '_> {
                 }
                 InputState::Short
             }
-            Stop::Checkout | Stop::Full => InputState::Blocked,
+            Stop::Checkout | Stop::Full | Stop::Place => InputState::Blocked,
             Stop::Terminate => {
                 self.client.stage = Stage::Departed(Presence::Terminated);
                 InputState::Blocked

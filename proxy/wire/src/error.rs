@@ -38,6 +38,7 @@ impl SqlState {
     pub const INVALID_PASSWORD: Self = Self(*b"28P01");
     pub const INVALID_CATALOG_NAME: Self = Self(*b"3D000");
     pub const SYNTAX_ERROR: Self = Self(*b"42601");
+    pub const INVALID_NAME: Self = Self(*b"42602");
     pub const UNDEFINED_OBJECT: Self = Self(*b"42704");
     pub const DUPLICATE_PSTATEMENT: Self = Self(*b"42P05");
     pub const INVALID_TRANSACTION_TERMINATION: Self = Self(*b"2D000");
@@ -47,6 +48,7 @@ impl SqlState {
     pub const TOO_MANY_CONNECTIONS: Self = Self(*b"53300");
     pub const CONFIGURATION_LIMIT_EXCEEDED: Self = Self(*b"53400");
     pub const PROGRAM_LIMIT_EXCEEDED: Self = Self(*b"54000");
+    pub const CANT_CHANGE_RUNTIME_PARAM: Self = Self(*b"55P02");
     pub const QUERY_CANCELED: Self = Self(*b"57014");
     pub const ADMIN_SHUTDOWN: Self = Self(*b"57P01");
     pub const CRASH_SHUTDOWN: Self = Self(*b"57P02");

@@ -1,22 +1,24 @@
 //! A client's Parse.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
+use pgimbal_config::PoolMode;
 use pgimbal_wire::encode;
 use pgimbal_wire::extended::Parse;
 use pgimbal_wire::frame::{HEADER_LEN, Header};
 
-use super::query::kind_of;
 use super::{ClientTurn, Message, Step};
-use crate::owed::{DescribeInFlight, NameChange, Origin, Owed, ParseInFlight, UnnamedBefore};
+use crate::owed::{
+    DescribeInFlight, NameChange, Origin as Owner, Owed, ParseInFlight, UnnamedBefore,
+};
+use crate::pin::PinReason;
 use crate::plan::Stop;
 use crate::prepared::{
-    CLIENT_STATEMENTS_LIMIT, SERVER_NAME_PREFIX, Statement, StatementId, StatementKind,
+    CLIENT_STATEMENTS_LIMIT, Origin, SERVER_NAME_PREFIX, Statement, StatementId,
 };
 use crate::server_statements::Found;
-use crate::session::{ClientBody, Phase, Unnamed};
-use crate::text::{self, Scanner};
+use crate::session::{ClientBody, LocalSettings, Phase, Unnamed};
+use crate::sql::{self, Classified, Kinds, Scanner};
 
 impl ClientTurn<'_> {
     pub(super) fn parse(&mut self, header: Header) -> Step {
@@ -29,54 +31,102 @@ impl ClientTurn<'_> {
             Err(malformed) => return Err(self.violation(&malformed.to_string())),
         };
         self.settled_name(parse.name)?;
+        let classified = match kept && message.is_whole() {
+            true => Some(sql::classify(parse.text, self.readings(), self.calls())),
+            false => None,
+        };
+        if let Some(classified) = &classified
+            && (self.is_refused(classified) || self.admit(classified)?.is_refused())
+        {
+            return Ok(());
+        }
         self.server()?.since_ready.segment_open = true;
+        if let Some(classified) = &classified {
+            self.lend_for_segment(parse.text, classified)?;
+        }
         if parse.name.is_empty() {
-            self.parse_unnamed(message, parse, kept)
-        } else if self.knows(parse.name) {
-            self.parse_duplicate(message, parse)
-        } else if kept && self.pool.config.pool.max_prepared_statements > 0 {
-            self.parse_named(message, parse)
-        } else {
-            self.parse_unkept(message, parse)
+            return self.parse_unnamed(message, parse, classified);
+        }
+        if self.pool.config.pool.mode == PoolMode::Session {
+            // Its names are its own from login to reset.
+            return self.parse_in_session_mode(message, classified);
+        }
+        if self.knows(parse.name) {
+            return self.parse_duplicate(message, parse);
+        }
+        match classified.filter(|_| self.pool.config.pool.max_prepared_statements > 0) {
+            Some(classified) => self.parse_named(message, parse, classified),
+            None => self.parse_unkept(message, parse),
         }
     }
 
-    fn parse_unnamed(&mut self, message: Message<'_>, parse: Parse<'_>, kept: bool) -> Step {
-        let before = self.unnamed_before(Origin::Client);
-        if kept && message.is_whole() {
-            let kind = kind_of(&text::judge(parse.text, self.reading()));
-            let mut body =
-                self.session.unnamed.take().map(|before| before.body).unwrap_or_default();
-            body.clear();
-            body.extend_from_slice(&message.body[1..]);
-            self.session.set_unnamed(Some(Unnamed { body, kind }));
-            if self.session.pin.statements().unkept {
+    /// The body of a Parse behind its name, where that differs from what the client sent: names of
+    /// pgimbal's own are out of reach.
+    fn escaped_body(&self, parse: Parse<'_>, classified: Option<&Classified>) -> Option<Vec<u8>> {
+        let escaped = self.escape(parse.text, classified?)?;
+        Some([&escaped[..], &[0], parse.param_types.unwrap_or(&[0, 0])].concat())
+    }
+
+    fn parse_unnamed(
+        &mut self,
+        message: Message<'_>,
+        parse: Parse<'_>,
+        classified: Option<Classified>,
+    ) -> Step {
+        let before = self.unnamed_before(Owner::Client);
+        let escaped = self.escaped_body(parse, classified.as_ref());
+        match classified {
+            Some(classified) => {
+                let reused = self.session.unnamed.take().map(|before| before.body);
+                let mut body = reused.unwrap_or_default();
+                body.clear();
+                body.extend_from_slice(escaped.as_deref().unwrap_or(&message.body[1..]));
+                let classified = (!classified.is_plain()).then(|| Box::new(classified));
+                self.session.set_unnamed(Some(Unnamed { body, classified, shape: None }));
+                if self.session.pin.has(PinReason::LargeStatement) {
+                    self.refresh_statement_pins();
+                }
+            }
+            None => {
+                self.session.set_unnamed(None);
+                self.session.unnamed_is_unkept = true;
                 self.refresh_statement_pins();
             }
-        } else {
-            self.session.set_unnamed(None);
-            self.session.unnamed_is_unkept = true;
-            self.pin_unkept();
         }
         let is_unkept = self.session.unnamed_is_unkept;
         let owner = self.session.own_unnamed();
         let server = self.server()?;
         server.unnamed = owner;
-        server.owed.push(Owed::Unnamed(Origin::Client, before));
-        self.forward(message);
+        server.owed.push(Owed::Unnamed(Owner::Client, before));
+        match escaped {
+            Some(body) => self.send_body(message, b"", &body),
+            None => self.forward(message),
+        }
         if is_unkept {
-            self.judge_unkept(message, parse);
+            self.classify_unkept(message, parse);
         }
         Ok(())
     }
 
-    /// Judges a text now, or while it passes, because it will not be at hand when it is bound.
-    fn judge_unkept(&mut self, message: Message<'_>, parse: Parse<'_>) {
-        let mut scanner = Box::new(Scanner::new(self.reading()));
+    /// In session mode a statement lives under the client's own name on the one server connection.
+    fn parse_in_session_mode(
+        &mut self,
+        message: Message<'_>,
+        classified: Option<Classified>,
+    ) -> Step {
+        drop(classified);
+        self.server()?.owed.pass();
+        self.forward(message);
+        Ok(())
+    }
+
+    /// Classifies a text now, or while it passes, because it will not be at hand when it is bound.
+    fn classify_unkept(&mut self, message: Message<'_>, parse: Parse<'_>) {
+        let mut scanner = Box::new(Scanner::new(self.readings(), self.calls()));
         scanner.feed(parse.text);
         // Behind name and text there is a NUL each.
         if message.body.len() > parse.name.len() + 1 + parse.text.len() {
-            self.note_unfollowed(&scanner.finish());
+            self.raise_unfollowed(&scanner.finish());
         } else {
             self.session.body = ClientBody::Text(message.missing(), scanner);
         }
@@ -84,11 +134,11 @@ impl ClientTurn<'_> {
 
     /// What a request of the unnamed statement is undone to, should it be skipped; `None` if it
     /// cannot be.
-    pub(super) fn unnamed_before(&mut self, origin: Origin) -> Option<Box<UnnamedBefore>> {
+    pub(super) fn unnamed_before(&mut self, origin: Owner) -> Option<Box<UnnamedBefore>> {
         let server = self.server.as_deref().filter(|server| server.owed.may_skip())?;
         let session = &mut self.session;
         let client =
-            (origin == Origin::Client).then(|| (session.unnamed.take(), session.unnamed_is_unkept));
+            (origin == Owner::Client).then(|| (session.unnamed.take(), session.unnamed_is_unkept));
         Some(Box::new(UnnamedBefore { client, server: server.unnamed }))
     }
 
@@ -98,14 +148,15 @@ impl ClientTurn<'_> {
             return;
         }
         let body = &message.body[parse.name.len() + 1..];
+        let classified = sql::classify(parse.text, self.readings(), self.calls());
+        let classified = (!classified.is_plain()).then(|| Box::new(classified));
         if parse.name.is_empty() {
-            let kind = StatementKind::Special;
-            return self.session.set_unnamed(Some(Unnamed { body: body.to_vec(), kind }));
+            let unnamed = Unnamed { body: body.to_vec(), classified, shape: None };
+            return self.session.set_unnamed(Some(unnamed));
         }
         let settings = self.tables.parse_fingerprint(self.session.settings.current());
         let changes = self.pool.shared.database.schema_changes();
-        let special = |_: &[u8]| StatementKind::Special;
-        let statement = self.tables.statements.intern(body, settings, changes, special);
+        let statement = self.tables.statements.parse(body, settings, changes, classified);
         self.rename(parse.name, Some(statement));
     }
 
@@ -119,35 +170,43 @@ impl ClientTurn<'_> {
     }
 
     /// A text that is kept: any server can be given it, so its statement can be shared.
-    fn parse_named(&mut self, message: Message<'_>, parse: Parse<'_>) -> Step {
-        if self
-            .session
-            .statements
-            .as_ref()
-            .is_some_and(|names| names.len() >= CLIENT_STATEMENTS_LIMIT)
-        {
+    fn parse_named(
+        &mut self,
+        message: Message<'_>,
+        parse: Parse<'_>,
+        classified: Classified,
+    ) -> Step {
+        let names = self.session.statements.as_ref();
+        if names.is_some_and(|names| names.len() >= CLIENT_STATEMENTS_LIMIT) {
             return Err(self.violation("too many prepared statements"));
         }
         self.make_room()?;
-        let body = &message.body[parse.name.len() + 1..];
-        let reading = self.reading();
-        let settings = self.tables.parse_fingerprint(self.session.settings.current());
+        let escaped = self.escaped_body(parse, Some(&classified));
+        let body = escaped.as_deref().unwrap_or(&message.body[parse.name.len() + 1..]);
+        let settings = match self.settings_are_known() {
+            true => self.tables.parse_fingerprint(self.session.settings.current()),
+            // Nobody else may share it, and nobody knows under what to parse it elsewhere.
+            false => self.next_unkept().0 as u64 | 1,
+        };
         let changes = self.pool.shared.database.schema_changes();
-        let statement = self
-            .tables
-            .statements
-            .parse(body, settings, changes, |text| kind_of(&text::judge(text, reading)));
+        let classified = (!classified.is_plain()).then(|| Box::new(classified));
+        let statement = self.tables.statements.parse(body, settings, changes, classified);
         let change = self.rename(parse.name, Some(Rc::clone(&statement)));
-        self.forward_parse(message, parse.name, &statement, change)?;
+        self.forward_parse(message, parse.name, &statement, change, escaped)?;
         // Whether an older statement may be shared instead depends on what the rows look like.
         let mut server_name = Vec::with_capacity(48);
         statement.write_server_name(&mut server_name);
         self.plan.make_for_server(|out| {
             encode::describe(out, encode::NameKind::Statement, &server_name);
         });
-        let name = parse.name.into();
-        self.server()?.owed.push(Owed::Describe(Box::new(DescribeInFlight { name, statement })));
+        let describe = DescribeInFlight { name: parse.name.into(), statement, parameters: None };
+        self.server()?.owed.push(Owed::Describe(Box::new(describe)));
         Ok(())
+    }
+
+    /// Whether it is known under which settings the server parses what is sent now.
+    fn settings_are_known(&self) -> bool {
+        self.session.local == LocalSettings::Known && !self.session.raised.meets(Kinds::SETTINGS)
     }
 
     fn forward_parse(
@@ -156,6 +215,7 @@ impl ClientTurn<'_> {
         name: &[u8],
         statement: &Rc<Statement>,
         change: NameChange,
+        escaped: Option<Vec<u8>>,
     ) -> Step {
         // One without a kept text is this session's alone and must not be evicted: it is not listed.
         let listed = statement.body.is_some();
@@ -167,29 +227,37 @@ impl ClientTurn<'_> {
             statement: listed.then(|| Rc::clone(statement)),
             change: Some(change),
         })));
-        let rest = message.body_len() - name.len() - 1;
         let mut server_name = Vec::with_capacity(48);
         statement.write_server_name(&mut server_name);
+        if let Some(body) = escaped {
+            self.send_body(message, &server_name, &body);
+            return Ok(());
+        }
+        let rest = message.body_len() - name.len() - 1;
         self.make_head(pgimbal_wire::tag::frontend::PARSE, &server_name, rest);
         self.forward_from(message, message.start + HEADER_LEN + name.len() + 1);
         Ok(())
     }
 
+    /// Sends a Parse under `name` with this body behind it in place of the client's.
+    fn send_body(&mut self, message: Message<'_>, name: &[u8], body: &[u8]) {
+        self.plan.make_for_server(|out| {
+            encode::message(out, pgimbal_wire::tag::frontend::PARSE, |out| {
+                out.extend_from_slice(name);
+                out.push(0);
+                out.extend_from_slice(body);
+            });
+        });
+        self.at = message.end();
+    }
+
     /// A text above the limit lives on this server connection only, and keeps the session there.
     fn parse_unkept(&mut self, message: Message<'_>, parse: Parse<'_>) -> Step {
-        let serial = self.next_unkept();
-        let statement = Rc::new(Statement {
-            id: serial,
-            content: serial,
-            body: None,
-            settings: 0,
-            kind: StatementKind::Plain,
-            rows: Cell::new(None),
-        });
+        let statement = Rc::new(Statement::large(self.next_unkept()));
         let change = self.rename(parse.name, Some(Rc::clone(&statement)));
-        self.pin_unkept();
-        self.forward_parse(message, parse.name, &statement, change)?;
-        self.judge_unkept(message, parse);
+        self.refresh_statement_pins();
+        self.forward_parse(message, parse.name, &statement, change, None)?;
+        self.classify_unkept(message, parse);
         Ok(())
     }
 
@@ -212,9 +280,16 @@ impl ClientTurn<'_> {
         Ok(())
     }
 
-    /// Puts a Parse of a kept statement in front of the message that needs it.
-    pub(super) fn put_in(&mut self, statement: &Rc<Statement>) -> Step {
-        let Some(body) = statement.body.as_deref() else { return Ok(()) };
+    /// Puts a Parse of a kept statement in front of the message that needs it. Where the client was
+    /// told what it looks like, the server describes it too, and the message waits for that: a
+    /// statement whose shape has changed must not be run.
+    ///
+    /// # Errors
+    /// [`Stop::Full`] until the server has answered.
+    pub(super) fn put_in(&mut self, name: &[u8], statement: &Rc<Statement>) -> Step {
+        if statement.body.is_none() {
+            return Ok(());
+        }
         self.make_room()?;
         self.pool.stats.parses_put_in += 1;
         let server = self.server()?;
@@ -223,14 +298,26 @@ impl ClientTurn<'_> {
             statement: Some(Rc::clone(statement)),
             change: None,
         })));
+        let mut server_name = Vec::with_capacity(48);
+        statement.write_server_name(&mut server_name);
         self.plan.make_for_server(|out| {
             encode::message(out, pgimbal_wire::tag::frontend::PARSE, |out| {
-                statement.write_server_name(out);
+                out.extend_from_slice(&server_name);
                 out.push(0);
-                out.extend_from_slice(body);
+                statement.write_body(out);
             });
         });
-        Ok(())
+        if statement.shape.get().is_none() {
+            return Ok(());
+        }
+        self.pool.stats.shape_checks += 1;
+        let statement = Rc::clone(statement);
+        let check = DescribeInFlight { name: name.into(), statement, parameters: None };
+        self.server()?.owed.push(Owed::ShapeCheck(Box::new(check)));
+        self.plan.make_for_server(|out| {
+            encode::describe(out, encode::NameKind::Statement, &server_name);
+        });
+        self.await_owed()
     }
 
     /// Closes the least recently used statements while the server has as many as it may. It has
@@ -270,13 +357,17 @@ impl ClientTurn<'_> {
         statement: Rc<Statement>,
     ) -> Rc<Statement> {
         let settings = self.tables.parse_fingerprint(self.session.settings.current());
-        let Some(body) = statement.body.as_deref().filter(|_| statement.settings != settings)
-        else {
+        if statement.body.is_none()
+            || statement.origin == Origin::Sql
+            || statement.settings == settings
+        {
             return statement;
-        };
+        }
         let changes = self.pool.shared.database.schema_changes();
-        let kind = statement.kind;
-        let current = self.tables.statements.intern(body, settings, changes, |_| kind);
+        // The server reads it under the settings of now.
+        let classified = sql::classify(statement.text(), self.readings(), self.calls());
+        let classified = (!classified.is_plain()).then(|| Box::new(classified));
+        let current = self.tables.statements.under(&statement, settings, changes, classified);
         self.rename(name, Some(Rc::clone(&current)));
         self.refresh_statement_pins();
         current
@@ -322,17 +413,9 @@ impl ClientTurn<'_> {
         )
     }
 
-    fn pin_unkept(&mut self) {
-        let slot = self.pin_place().unwrap_or(None);
-        let mut pins = self.session.pin.statements();
-        pins.unkept = true;
-        self.session.pin.set_statements(pins, slot);
-    }
-
     /// Looks again at the reasons for a pin that lie in prepared statements.
     pub(super) fn refresh_statement_pins(&mut self) {
-        let slot = self.pin_place().unwrap_or(None);
-        crate::link::refresh_statement_pins(self.session, self.tables, slot);
+        crate::link::refresh_statement_pins(self.session, self.pool, self.tables, self.now);
     }
 
     /// Waits until everything owed has come, then goes on.

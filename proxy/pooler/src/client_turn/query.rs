@@ -1,46 +1,23 @@
 //! A client's simple query.
 
-use pgimbal_config::PoolMode;
+use pgimbal_config::{PoolMode, Verify};
 use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::frame::Header;
 
 use super::{ClientTurn, Message, Step};
-use crate::effect::{Effect, Effects};
-use crate::owed::{Owed, ParseInFlight};
+use crate::effect::Script;
+use crate::owed::Owed;
 use crate::plan::Stop;
-use crate::prepared::StatementKind;
-use crate::server::{Body, Ending, UnnamedStatement};
-use crate::session::{ClientBody, Phase};
-use crate::shared::PinSlot;
-use crate::text::{self, Chain, Scanner, Statement, Statements, Taint, Taints, Verdict};
+use crate::pooler::error_body;
+use crate::server::{Body, Ending, ReadingsKnown, UnnamedStatement};
+use crate::session::{ClientBody, LocalSettings, Phase};
+use crate::sql::{self, Calls, Chain, Classified, Form, Kinds, Readings, Scanner, SetBy, Steps};
+use crate::state::books::Books;
 
-/// Why a text is not let through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// BEGIN in statement pooling.
-    TransactionBlock,
-    /// As many sessions of the pool are pinned as may be.
-    PinsExhausted,
-}
-
-impl Refusal {
-    const fn report(self) -> Report<'static> {
-        match self {
-            Self::TransactionBlock => Report::error(
-                SqlState::FEATURE_NOT_SUPPORTED,
-                "transaction blocks are not allowed in statement pooling",
-            )
-            .hint("Use a pool in transaction mode (pool_mode = \"transaction\")."),
-            Self::PinsExhausted => Report::error(
-                SqlState::CONFIGURATION_LIMIT_EXCEEDED,
-                "too many sessions of this pool keep their server connection",
-            )
-            .detail("The statement would tie session state to one server connection.")
-            .hint("See SHOW CLIENTS for who is pinned and why, or raise max_pinned."),
-        }
-    }
-}
+/// Kinds of state for which a session will keep its server connection as soon as it has them.
+const PINNING: Kinds =
+    Kinds::TEMPORARY.union(Kinds::LOCKS).union(Kinds::CHANNELS).union(Kinds::CURSORS);
 
 impl ClientTurn<'_> {
     pub(super) fn query(&mut self, header: Header) -> Step {
@@ -52,50 +29,27 @@ impl ClientTurn<'_> {
         let Some((0, text)) = message.body.split_last() else {
             return Err(self.violation("invalid string in message"));
         };
-        let mut verdict = text::judge(text, self.reading());
-        let effects = self.effects_of(text, &mut verdict);
-        let slot = match self.admit(&verdict) {
-            Ok(slot) => slot,
-            Err(refusal) => return self.refuse_query(message, refusal),
-        };
-        self.note_verdict(&verdict, slot);
-        if let [Effect::Deallocate(name)] = &effects[..] {
-            self.lend_name(name)?;
+        let classified = sql::classify(text, self.readings(), self.calls());
+        if self.is_refused(&classified) || self.admit(&classified)?.is_refused() {
+            // Answered in place of the server, as is the rest of its segment.
+            return Ok(());
         }
-        self.send_query(message, effects);
+        let lent = self.lend_for_query(text, &classified)?;
+        let escaped = self.escape(text, &classified);
+        let script = self.script_of(&classified, text);
+        self.raise(&classified, text);
+        self.send_query(message, script, escaped.as_deref());
+        self.take_back(lent);
         Ok(())
-    }
-
-    /// What a text will have done once it has succeeded. A longer one of which that can be said
-    /// taints nothing.
-    fn effects_of(&self, text: &[u8], verdict: &mut Verdict<'_>) -> Vec<Effect> {
-        match &verdict.statements {
-            Statements::One(statement) => Effect::of(statement).into_iter().collect(),
-            Statements::Many if !verdict.taints.is_empty() => {
-                let Some(sequence) = text::sequence(text, self.reading()) else {
-                    return Vec::new();
-                };
-                let effects: Vec<Effect> = sequence.iter().filter_map(Effect::of).collect();
-                // The servers know a client's statement under another name: one at a time.
-                if effects.iter().any(|effect| matches!(effect, Effect::Deallocate(_))) {
-                    return Vec::new();
-                }
-                verdict.taints = Taints::NONE;
-                effects
-            }
-            _ => Vec::new(),
-        }
     }
 
     /// A FunctionCall is answered as a query is.
     pub(super) fn function_call(&mut self, header: Header) -> Step {
         let message = self.linked(header, 0)?;
-        if !is_large_object(message.body) {
+        if !is_large_object(message.body) && self.pool.config.pool.mode != PoolMode::Session {
             // The protocol shows a number; what the function does to the session, nobody can see.
-            match self.pin_place() {
-                Ok(slot) => self.session.pin.taint(Taint::SessionFunction.into(), slot),
-                Err(()) => return self.refuse_query(message, Refusal::PinsExhausted),
-            }
+            self.session.raised.insert(sql::Step::UNREADABLE.raises);
+            self.doubt_readings();
         }
         let server = self.server()?;
         server.owed.push(Owed::Query(None));
@@ -105,36 +59,212 @@ impl ClientTurn<'_> {
         Ok(())
     }
 
-    /// Whether the pool lets a text through, with the place for a session that it pins.
-    pub(super) fn admit(&self, verdict: &Verdict<'_>) -> Result<Option<PinSlot>, Refusal> {
-        if self.pool.config.pool.mode == PoolMode::Statement && verdict.marks.begins() {
-            return Err(Refusal::TransactionBlock);
+    /// How the server will read what is sent now.
+    pub(super) fn readings(&self) -> Readings {
+        match self.server.as_deref().map(|server| server.readings) {
+            Some(ReadingsKnown::No) => Readings::Any,
+            _ => Readings::One(self.session.reading),
         }
-        if verdict.taints.is_empty() {
-            return Ok(None);
-        }
-        self.pin_place().map_err(|()| Refusal::PinsExhausted)
     }
 
-    /// Notes what a text that is let through means for session and server connection.
-    pub(super) fn note_verdict(&mut self, verdict: &Verdict<'_>, slot: Option<PinSlot>) {
-        if !verdict.taints.is_empty() {
-            self.session.pin.taint(verdict.taints, slot);
+    /// Which calls of functions are looked at.
+    pub(super) fn calls(&self) -> Calls {
+        match self.pool.config.pool.verify {
+            Verify::Calls => Calls::Functions,
+            Verify::Text | Verify::Always => Calls::Text,
         }
+    }
+
+    fn doubt_readings(&mut self) {
         if let Some(server) = self.server.as_deref_mut() {
-            server.since_ready.ending = ending(server.since_ready.ending, verdict);
-            server.schema_change |= verdict.marks.may_change_schema();
+            server.readings = ReadingsKnown::No;
         }
     }
 
-    fn send_query(&mut self, message: Message<'_>, effects: Vec<Effect>) {
+    /// Whether nothing of the client's is under way on its server connection.
+    fn is_fresh(&self) -> bool {
+        self.server.as_deref().is_some_and(|server| {
+            server.status == TransactionStatus::Idle
+                && server.owed.is_empty()
+                && !server.since_ready.segment_open
+        })
+    }
+
+    /// Whether settings of the session that no server connection takes stand in the way of a text;
+    /// then its error is what comes next. A text that replaces them or resets everything passes.
+    pub(super) fn is_refused(&mut self, classified: &Classified) -> bool {
+        let Some(refused) = self.session.refused_error().filter(|_| self.is_fresh()) else {
+            return false;
+        };
+        if mends(classified, &refused.names) {
+            return false;
+        }
+        let error = std::sync::Arc::clone(&refused.error);
+        self.session.refuse(error);
+        true
+    }
+
+    /// Whether the pool lets a text through.
+    ///
+    /// # Errors
+    /// [`Stop::Place`] when it has to wait for a place among the pinned sessions.
+    pub(super) fn admit(&mut self, classified: &Classified) -> Result<Admission, Stop> {
+        if self.pool.config.pool.mode == PoolMode::Statement && classified.marks.begins() {
+            self.session.refuse(error_body(
+                &Report::error(
+                    SqlState::FEATURE_NOT_SUPPORTED,
+                    "transaction blocks are not allowed in statement pooling",
+                )
+                .hint("Use a pool in transaction mode (pool_mode = \"transaction\")."),
+            ));
+            return Ok(Admission::Refused);
+        }
+        let raises = classified.raises();
+        let will_pin = raises.meets(PINNING)
+            && !raises.meets(Kinds::UNNAMED_SETTINGS)
+            && !classified.marks.begins()
+            && self.pool.config.pool.mode == PoolMode::Transaction;
+        // In the middle of a transaction it does not wait: it holds a server connection.
+        if !will_pin || self.session.pin.has_slot() || !self.is_fresh() {
+            return Ok(Admission::Let);
+        }
+        match self.pool.shared.pin(self.pool.config.max_pinned) {
+            Some(slot) => {
+                self.session.pin.hold(slot);
+                Ok(Admission::Let)
+            }
+            None => Err(Stop::Place),
+        }
+    }
+
+    /// Notes what a text that is sent now may leave in the session.
+    pub(super) fn raise(&mut self, classified: &Classified, text: &[u8]) {
+        if let Some(server) = self.server.as_deref_mut() {
+            server.since_ready.ending = ending(server.since_ready.ending, classified);
+            server.schema_change |= classified.marks.may_change_schema();
+        }
+        if self.pool.config.pool.mode == PoolMode::Session {
+            return;
+        }
+        let mut kinds = Kinds::NONE;
+        for step in classified.steps() {
+            kinds.insert(self.raised_by(step));
+            if step.local {
+                self.session.local = LocalSettings::Unknown;
+            }
+        }
+        if classified.steps == Steps::Unreadable {
+            kinds.insert(sql::Step::UNREADABLE.raises);
+            self.session.local = LocalSettings::Unknown;
+        }
+        if classified.marks.may_change_schema() {
+            kinds.insert(self.raised_by_ddl(text));
+        }
+        if self.creates_may_be_temporary() && !classified.only_ends_or_begins() {
+            kinds.insert(Kinds::TEMPORARY);
+        }
+        if self.pool.config.pool.verify == Verify::Always {
+            kinds.insert(Kinds::ANYTHING);
+        }
+        kinds.insert(self.asked_again(classified));
+        if kinds.meets(Kinds::SETTINGS) || self.session.local == LocalSettings::Unknown {
+            self.doubt_readings();
+        }
+        self.session.raised.insert(kinds);
+    }
+
+    fn raised_by(&mut self, step: &sql::Step) -> Kinds {
+        match &step.form {
+            Form::Fetch => step.raises.union(self.session.portals.fetched()),
+            Form::Declare => {
+                self.session.portals.declare(step.raises.without(Kinds::CURSORS));
+                step.raises
+            }
+            Form::Execute(name) => {
+                let known = self.session.statements.as_ref().and_then(|names| names.get(name));
+                match known {
+                    Some(statement) => match statement.classified.as_deref() {
+                        None => Kinds::NONE,
+                        // A set_config that is run by EXECUTE is not followed.
+                        Some(inner) => inner.raises().union(Kinds::SETTINGS).union(Kinds::ROLE),
+                    },
+                    None => step.raises,
+                }
+            }
+            Form::Set(_, SetBy::UnqualifiedFunction) => {
+                let builtin = self.pool.shared.database.facts.set_config_is_builtin(self.now);
+                if builtin { step.raises } else { Kinds::SETTINGS.union(Kinds::ROLE) }
+            }
+            _ => step.raises,
+        }
+    }
+
+    /// What DDL may leave: whatever an event trigger does.
+    fn raised_by_ddl(&self, text: &[u8]) -> Kinds {
+        let facts = &self.pool.shared.database.facts;
+        let runs_code = facts.may_have_event_triggers(self.now);
+        if sql::has_word(text, b"event") || sql::has_word(text, b"extension") {
+            facts.forget();
+        }
+        if sql::has_word(text, b"set_config") {
+            facts.forget();
+        }
+        if runs_code { Kinds::ANYTHING } else { Kinds::NONE }
+    }
+
+    /// Whether relations may be created in the temporary schema without a word of it in the text.
+    fn creates_may_be_temporary(&self) -> bool {
+        let path = self.tables.settings.get(self.session.settings.current(), b"search_path");
+        path.is_some_and(|path| sql::has_word(path, b"pg_temp"))
+            || self.session.raised.meets(Kinds::SETTINGS)
+            || self.session.local == LocalSettings::Unknown
+    }
+
+    /// What pins the session is asked about again when it may have been taken away.
+    fn asked_again(&mut self, classified: &Classified) -> Kinds {
+        let kinds = self.session.pin.kinds();
+        if kinds.is_empty() {
+            return Kinds::NONE;
+        }
+        let Some(server) = self.server.as_deref_mut() else { return Kinds::NONE };
+        let (session, pool, tables) = (&mut *self.session, &mut *self.pool, &mut *self.tables);
+        let books = Books { session, server, pool, tables, now: self.now };
+        if !classified.is_plain() || books.is_answer_old() { kinds } else { Kinds::NONE }
+    }
+
+    /// The statements of a text, if the books follow one of them.
+    pub(super) fn script_of(&self, classified: &Classified, text: &[u8]) -> Option<Script> {
+        let open = self.session.settings.changed_in_transaction();
+        let is_followed = |step: &sql::Step| match &step.form {
+            Form::Plain
+            | Form::Other
+            | Form::Fetch
+            | Form::Declare
+            | Form::Begin
+            | Form::Copy
+            | Form::Discard
+            | Form::UnlockAll
+            | Form::Execute(_) => false,
+            Form::Commit(_)
+            | Form::Rollback(_)
+            | Form::PrepareTransaction
+            | Form::Savepoint(_)
+            | Form::RollbackTo(_)
+            | Form::Release(_) => open,
+            _ => true,
+        };
+        let steps = classified.steps();
+        steps.iter().any(is_followed).then(|| Script::new(steps.to_vec(), text))
+    }
+
+    fn send_query(&mut self, message: Message<'_>, script: Option<Script>, text: Option<&[u8]>) {
         // A simple query destroys the unnamed statement.
         let was_unkept = self.session.unnamed_is_unkept;
         self.session.set_unnamed(None);
         if was_unkept {
             self.refresh_statement_pins();
         }
-        if !effects.is_empty() {
+        if script.is_some() {
             self.session.phase = Phase::Barrier;
         }
         if let Some(server) = self.server.as_deref_mut() {
@@ -144,20 +274,25 @@ impl ClientTurn<'_> {
                 true => UnnamedStatement::Foreign,
                 false => UnnamedStatement::Absent,
             };
-            let effects = (!effects.is_empty()).then(|| Box::new(Effects(effects)));
-            server.owed.push(Owed::Query(effects));
+            server.owed.push(Owed::Query(script.map(Box::new)));
             // Its own end settles what came before it, too.
             server.since_ready.segment_open = false;
         }
         self.pool.stats.queries += 1;
-        self.forward(message);
+        match text {
+            Some(text) => {
+                self.plan.make_for_server(|out| encode::query(out, text));
+                self.at = message.end();
+            }
+            None => self.forward(message),
+        }
     }
 
-    /// A text above the limit passes while it is judged; nothing of it can be refused any more.
+    /// A text above the limit passes while it is classified; nothing of it can be refused any more.
     fn long_query(&mut self, message: Message<'_>) -> Step {
-        let mut scanner = Box::new(Scanner::new(self.reading()));
+        let mut scanner = Box::new(Scanner::new(self.readings(), self.calls()));
         scanner.feed(message.body);
-        self.send_query(message, Vec::new());
+        self.send_query(message, None, None);
         self.session.body = ClientBody::Text(message.missing(), scanner);
         Ok(())
     }
@@ -167,45 +302,23 @@ impl ClientTurn<'_> {
         let rest = if left > 0 { Body::Forward(left) } else { Body::None };
         let body = std::mem::replace(&mut self.session.body, ClientBody::Plain(rest));
         if let ClientBody::Text(_, mut scanner) = body {
-            self.note_unfollowed(&scanner.finish());
+            let classified = scanner.finish();
+            self.raise_unfollowed(&classified);
         }
     }
 
-    /// Notes what a text means that is on its way, refused or not, and of which it is not followed
-    /// when it is run: the session is pinned, beyond the limit if need be.
-    pub(super) fn note_unfollowed(&mut self, verdict: &Verdict<'_>) {
-        let slot = self.pin_place().unwrap_or(None);
-        self.note_verdict(verdict, slot);
-        let Statements::One(statement) = &verdict.statements else { return };
-        if Effect::of(statement).is_some() {
-            let slot = self.pin_place().unwrap_or(None);
-            self.session.pin.taint(Taint::Unjudged.into(), slot);
+    /// Applies the effects of a text that has already been sent to the server, so that it can no
+    /// longer be refused, and of which no statement is followed.
+    pub(super) fn raise_unfollowed(&mut self, classified: &Classified) {
+        self.raise(classified, b"event extension");
+        let session_mode = self.pool.config.pool.mode == PoolMode::Session;
+        if !session_mode && !classified.is_plain() && !classified.only_ends_or_begins() {
+            self.session.raised.insert(sql::Step::UNREADABLE.raises);
+            self.session.local = LocalSettings::Unknown;
+            self.doubt_readings();
+        } else if self.session.settings.changed_in_transaction() {
+            self.session.raised.insert(Kinds::SETTINGS.union(Kinds::ROLE));
         }
-    }
-
-    /// Answers a query that is not let through. Inside a transaction the server must raise the
-    /// error, so that the transaction fails as it would on PostgreSQL.
-    fn refuse_query(&mut self, message: Message<'_>, refusal: Refusal) -> Step {
-        let report = refusal.report();
-        self.await_owed()?;
-        let server = self.server()?;
-        let is_alone = server.status == TransactionStatus::Idle && !server.since_ready.segment_open;
-        self.at = message.end();
-        if is_alone {
-            self.pool.stats.error(report.code);
-            self.plan.make_for_client(|out| {
-                report.encode_error(out);
-                encode::ready_for_query(out, TransactionStatus::Idle);
-            });
-        } else {
-            self.session.set_unnamed(None);
-            let server = self.server()?;
-            server.unnamed = UnnamedStatement::Absent;
-            server.owed.push(Owed::Query(None));
-            server.since_ready.segment_open = false;
-            self.plan.make_for_server(|out| encode::query(out, &raising(&report)));
-        }
-        Ok(())
     }
 
     /// Stops in front of a message that depends on what is owed.
@@ -221,43 +334,36 @@ impl ClientTurn<'_> {
         self.session.phase = Phase::Barrier;
         Err(Stop::Full)
     }
+}
 
-    /// Bind of a statement that is not let through: the server raises the error when it runs.
-    pub(super) fn refuse_bind(&mut self, portal: &[u8], refusal: Refusal) -> Step {
-        const NAME: &[u8] = b"pgimbal_refusal";
-        let report = refusal.report();
-        let server = self.server()?;
-        server.owed.swallow(1);
-        server.owed.push(Owed::Parse(Box::new(ParseInFlight { statement: None, change: None })));
-        server.owed.pass();
-        self.plan.make_for_server(|out| {
-            encode::close(out, encode::NameKind::Statement, NAME);
-            encode::parse(out, NAME, &raising(&report), &[0, 0]);
-            encode::bind_head(out, portal, NAME, 6);
-            out.extend_from_slice(&[0; 6]);
-        });
-        Ok(())
+/// Whether the pool lets a text through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    Let,
+    /// Its error is what comes next.
+    Refused,
+}
+
+impl Admission {
+    pub(super) fn is_refused(self) -> bool {
+        self == Self::Refused
     }
+}
 
-    /// The client names a statement that the servers know under another name: lends the linked
-    /// server the client's name, so that PostgreSQL itself judges what the client does with it.
-    ///
-    /// Nothing may be owed then: in a transaction that fails meanwhile the name would stay.
-    pub(super) fn lend_name(&mut self, name: &[u8]) -> Step {
-        self.settled_name(name)?;
-        if !self.knows(name) {
-            return Ok(());
+/// Whether a text of one statement replaces or resets all of the settings `names`.
+fn mends(classified: &Classified, names: &[Box<[u8]>]) -> bool {
+    let sets = |name: &[u8]| names.iter().all(|refused| **refused == *name);
+    match classified.only() {
+        Some(Form::ResetAll) => {
+            !names.iter().any(|name| matches!(&**name, b"role" | b"session_authorization"))
         }
-        self.await_owed()?;
-        let server = self.server()?;
-        // In an open segment the failed transaction may have ended already.
-        if server.status != TransactionStatus::Failed || server.since_ready.segment_open {
-            server
-                .owed
-                .push(Owed::Parse(Box::new(ParseInFlight { statement: None, change: None })));
-            self.plan.make_for_server(|out| encode::parse(out, name, b"", &[0, 0]));
-        }
-        Ok(())
+        Some(Form::DiscardAll) => true,
+        Some(Form::Reset(name, _)) => sets(name),
+        Some(Form::Set(list, _)) => list.iter().any(|assignment| match &assignment.name {
+            sql::Operand::Text(name) => sets(&name.to_ascii_lowercase()),
+            _ => false,
+        }),
+        _ => false,
     }
 }
 
@@ -272,44 +378,11 @@ fn is_large_object(body: &[u8]) -> bool {
 }
 
 /// What a text adds to what is known of the end of a transaction block.
-fn ending(before: Ending, verdict: &Verdict<'_>) -> Ending {
-    let rolls_back =
-        matches!(verdict.statements, Statements::One(Statement::Rollback { chain: Chain::No }));
+fn ending(before: Ending, classified: &Classified) -> Ending {
+    let rolls_back = matches!(classified.only(), Some(Form::Rollback(Chain::No)));
     match before {
-        _ if !verdict.marks.may_commit() => before,
+        _ if !classified.marks.may_commit() => before,
         Ending::No if rolls_back => Ending::Rollback,
         _ => Ending::MayCommit,
     }
-}
-
-/// What a text means when a statement of it is executed.
-pub(super) fn kind_of(verdict: &Verdict<'_>) -> StatementKind {
-    let effect = match &verdict.statements {
-        Statements::One(statement) => Effect::of(statement).is_some(),
-        _ => false,
-    };
-    let marks = verdict.marks;
-    if effect
-        || !verdict.taints.is_empty()
-        || marks.may_commit()
-        || marks.begins()
-        || marks.may_change_schema()
-    {
-        StatementKind::Special
-    } else {
-        StatementKind::Plain
-    }
-}
-
-/// A statement that raises `report` on the server.
-fn raising(report: &Report<'_>) -> Vec<u8> {
-    let text = |text: Option<&str>| text.unwrap_or_default().replace('\'', "''");
-    format!(
-        "DO $pgimbal$BEGIN RAISE EXCEPTION USING ERRCODE = '{}', MESSAGE = '{}', DETAIL = '{}', HINT = '{}'; END$pgimbal$",
-        report.code.as_str(),
-        text(Some(report.message)),
-        text(report.detail),
-        text(report.hint),
-    )
-    .into_bytes()
 }

@@ -3,26 +3,24 @@
 use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
 
 use super::{Fate, Freed, ServerTurn};
-use crate::link;
 use crate::owed::{Owed, OwnQuery};
 use crate::plan::Stop;
+use crate::pooler::Tables;
 use crate::prepared::write_server_name;
 use crate::rerun::Rerun;
-use crate::server::{Ending, SinceReady};
+use crate::server::{Ending, ReadingsKnown, Setup, SinceReady};
 use crate::server_statements::Found;
-use crate::session::{Link, Presence, Session};
+use crate::session::{Link, LocalSettings, Presence, RefusedSettings, Session, Trial};
 use crate::settings::SettingsId;
+use crate::sql::Kinds;
+use crate::state::books::Asked;
+use crate::{arrival, link};
 
 impl ServerTurn<'_> {
     pub(super) fn ready(&mut self, body: &[u8]) -> Result<Fate, Stop> {
         let [status] = body else { return Err(Stop::Fault) };
         let Some(status) = TransactionStatus::from_byte(*status) else { return Err(Stop::Fault) };
         let Some(settled) = self.server.owed.take_ready() else { return Err(Stop::Fault) };
-        if let (Owed::Query(Some(effects)), false) = (&settled, self.server.since_ready.failed) {
-            for effect in &effects.0 {
-                self.apply(effect);
-            }
-        }
         self.server.status = status;
         self.server.copy_in = false;
         let since = self.server.since_ready;
@@ -36,7 +34,13 @@ impl ServerTurn<'_> {
             },
             ..SinceReady::default()
         };
-        self.server.in_flight.settled(self.server.owed.is_empty() && !since.segment_open);
+        let idle = self.server.owed.is_empty() && !since.segment_open;
+        self.server.in_flight.settled(idle);
+        if idle {
+            // Everything that was run is reported now.
+            self.server.readings = ReadingsKnown::Yes;
+        }
+        self.server.lend_error = None;
         self.freed = Freed::Perhaps;
         match settled {
             // The end of the transaction around it is the client's ReadyForQuery.
@@ -80,6 +84,8 @@ impl ServerTurn<'_> {
         self.server.schema_change = false;
         self.server.transaction += 1;
         let Some(session) = self.session.as_deref_mut() else { return };
+        session.local = LocalSettings::Known;
+        session.portals.clear();
         if session.settings.changed_in_transaction() {
             let table = &mut self.tables.settings;
             if failed {
@@ -87,7 +93,7 @@ impl ServerTurn<'_> {
             } else {
                 session.settings.commit(table);
             }
-            link::settings_changed(session, self.server, self.pool, self.tables);
+            link::settings_changed(session, self.server, self.pool, self.tables, self.now);
         }
     }
 
@@ -133,12 +139,34 @@ impl ServerTurn<'_> {
     }
 
     fn own_query_ended(&mut self, kind: OwnQuery, failed: bool) -> Result<Fate, Stop> {
-        if failed && !matches!(kind, OwnQuery::Setup | OwnQuery::RerunEnd) {
+        let may_fail = matches!(
+            kind,
+            OwnQuery::Setup
+                | OwnQuery::SetupFirst
+                | OwnQuery::SetupOne
+                | OwnQuery::Question
+                | OwnQuery::RerunEnd
+        );
+        if failed && !may_fail {
+            if matches!(kind, OwnQuery::Heal | OwnQuery::ResetAhead) {
+                self.tables.rejected = Some(self.pool.id);
+            }
             // Nobody can say in which state it is.
             return Err(Stop::Fault);
         }
         match kind {
-            OwnQuery::Setup => self.setup_ended(failed),
+            OwnQuery::SetupFirst if failed => {
+                self.freed = Freed::No;
+                self.server.setup = Setup::Refused;
+            }
+            OwnQuery::Setup if failed || matches!(self.server.setup, Setup::Refused) => {
+                self.setup_failed();
+            }
+            OwnQuery::ResetAhead | OwnQuery::SetupFirst | OwnQuery::Setup | OwnQuery::Heal => {
+                self.setup_goes_on();
+            }
+            OwnQuery::SetupOne => self.setting_answered(failed)?,
+            OwnQuery::Question => self.question_answered(failed),
             OwnQuery::Restore => {
                 if matches!(self.server.owed.front(), Some(Owed::Own(OwnQuery::Restore))) {
                     return Ok(Fate::Swallow);
@@ -156,27 +184,104 @@ impl ServerTurn<'_> {
                 }
                 return Ok(Fate::Pass);
             }
-            OwnQuery::SetupFirst | OwnQuery::RerunBegin => self.freed = Freed::No,
-            OwnQuery::Rollback | OwnQuery::CustomReset | OwnQuery::Reset => {}
+            OwnQuery::RerunBegin => self.freed = Freed::No,
+            OwnQuery::Rollback
+            | OwnQuery::CustomReset
+            | OwnQuery::Reset
+            | OwnQuery::Deallocate
+            | OwnQuery::Clean
+            | OwnQuery::Untimed => {}
         }
         if kind == OwnQuery::Reset {
             self.tables.settings.assign(&mut self.server.settings, SettingsId::EMPTY);
-            self.server.statements.clear();
+            self.server.residue.remove(Kinds::ANYTHING);
+            link::forget_statements(self.server);
         }
         Ok(Fate::Swallow)
     }
 
-    fn setup_ended(&mut self, failed: bool) {
-        let Some(session) = self.session.as_deref_mut() else { return };
-        if failed {
-            // One implicit transaction: nothing of it holds, and the session has no use for it.
-            session.link = Link::Ready(self.server.id);
+    /// The settings were refused, all at once. The query was one implicit transaction: nothing of it
+    /// holds.
+    fn setup_failed(&mut self) {
+        self.freed = Freed::No;
+        if let Some(session) = self.session.as_deref() {
+            link::heal(session, self.server, self.tables, self.plan);
+        }
+    }
+
+    /// A part of the way to the session's settings is done.
+    fn setup_goes_on(&mut self) {
+        self.freed = Freed::No;
+        if matches!(self.server.owed.front(), Some(Owed::Own(_))) {
             return;
         }
+        let Some(session) = self.session.as_deref_mut() else { return };
+        let current = session.settings.current();
+        self.setup_ended(current, None);
+    }
+
+    /// One setting by itself was taken or refused.
+    fn setting_answered(&mut self, failed: bool) -> Result<(), Stop> {
         self.freed = Freed::No;
-        self.tables.settings.assign(&mut self.server.settings, session.settings.current());
+        if failed && self.server.status != TransactionStatus::Idle {
+            link::send_own(self.server, OwnQuery::Rollback, b"ROLLBACK", self.plan);
+        }
+        let Setup::OneByOne { settings, done, refused } = &mut self.server.setup else {
+            return Ok(());
+        };
+        *done += 1;
+        if *done < settings.len() {
+            return Ok(());
+        }
+        let refused = refused.take();
+        let settings = std::mem::take(settings);
+        self.server.setup = Setup::Whole;
+        let is_used = self.server.transaction > 2 * settings.len() as u64 + 3;
+        let names = refused.as_ref().map_or(&[][..], |refused| &refused.names);
+        if is_used && names.iter().any(|name| **name == *b"temp_buffers") {
+            // It can be set only before temporary tables are used: another connection takes it.
+            return Err(Stop::Fault);
+        }
+        let taken = settings.into_iter().filter(|s| !names.iter().any(|name| **name == *s.name));
+        let Ok(at) = self.tables.settings.intern(taken.collect()) else {
+            return Err(Stop::Fault);
+        };
+        self.setup_ended(at, refused);
+        self.tables.settings.release(at);
+        Ok(())
+    }
+
+    /// The server connection stands at `at`, which is where the session does but for what is
+    /// `refused`.
+    fn setup_ended(&mut self, at: SettingsId, refused: Option<RefusedSettings>) {
+        let Some(session) = self.session.as_deref_mut() else { return };
+        self.tables.settings.assign(&mut self.server.settings, at);
         session.link = Link::Ready(self.server.id);
-        link::tell_reported(session, self.server, self.plan);
+        if refused.is_some() {
+            // Its settings are set anew for whatever it does next.
+            self.server.residue.insert(Kinds::SETTINGS);
+        }
+        session.refused = refused.map(Box::new);
+        match session.trial {
+            Trial::Due => {
+                arrival::greet_tried(session, self.server, self.pool, self.tables, self.plan);
+                self.freed = Freed::Perhaps;
+            }
+            Trial::None => link::tell_reported(session, self.server, self.plan),
+        }
+    }
+
+    /// The server was asked what the session has left on it.
+    fn question_answered(&mut self, failed: bool) {
+        if self.server.status != TransactionStatus::Idle {
+            // It broke off in the middle of its transaction.
+            link::send_own(self.server, OwnQuery::Rollback, b"ROLLBACK", self.plan);
+        }
+        let mut plan = std::mem::take(self.plan);
+        if let Some(mut books) = self.books() {
+            books.answered(failed, &mut plan);
+        }
+        *self.plan = plan;
     }
 
     /// ReadyForQuery has been dealt with: is the server connection free?
@@ -192,6 +297,24 @@ impl ServerTurn<'_> {
         if matches!(session.link, Link::Cleaning(_)) {
             return Err(Stop::Checkin);
         }
+        if !link::is_between(session, self.server) {
+            return Ok(());
+        }
+        if self.server.residue.meets(Kinds::STATEMENTS) {
+            self.server.residue.remove(Kinds::STATEMENTS);
+            link::send_own(self.server, OwnQuery::Deallocate, b"DEALLOCATE ALL", self.plan);
+            link::forget_statements(self.server);
+            return Ok(());
+        }
+        if !session.raised.is_empty() {
+            let mut plan = std::mem::take(self.plan);
+            let asked = self.books().map(|mut books| books.ask(&mut plan));
+            *self.plan = plan;
+            if asked == Some(Asked::Sent) {
+                return Ok(());
+            }
+        }
+        let Some(session) = self.session.as_deref_mut() else { return Ok(()) };
         if !link::may_release(session, self.server, self.pool) {
             return Ok(());
         }
@@ -200,6 +323,31 @@ impl ServerTurn<'_> {
             link::start_reset(self.server, self.pool, self.plan);
             return Ok(());
         }
-        Err(Stop::Checkin)
+        self.take_idle_limit_off();
+        if self.server.owed.is_empty() { Err(Stop::Checkin) } else { Ok(()) }
     }
+
+    /// A limit on idle time would end the connection while it serves nobody.
+    fn take_idle_limit_off(&mut self) {
+        const LIMIT: &[u8] = b"idle_session_timeout";
+        let table = &mut self.tables.settings;
+        if self.server.settings == SettingsId::EMPTY
+            || table.get(self.server.settings, LIMIT).is_none()
+        {
+            return;
+        }
+        let without = table.without(self.server.settings, |name| name == LIMIT);
+        table.release(std::mem::replace(&mut self.server.settings, without));
+        let text = b"RESET SESSION AUTHORIZATION;RESET ROLE;RESET idle_session_timeout";
+        link::send_own(self.server, OwnQuery::Untimed, text, self.plan);
+        let without = table_without_identity(self.tables, self.server.settings);
+        let table = &mut self.tables.settings;
+        table.release(std::mem::replace(&mut self.server.settings, without));
+    }
+}
+
+/// `settings` without what says who the session is; the caller owns the reference.
+fn table_without_identity(tables: &mut Tables, settings: SettingsId) -> SettingsId {
+    let is_identity = |name: &[u8]| matches!(name, b"role" | b"session_authorization");
+    tables.settings.without(settings, is_identity)
 }

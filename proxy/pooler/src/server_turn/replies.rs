@@ -2,19 +2,23 @@
 
 use std::rc::Rc;
 
+use pgimbal_wire::encode;
 use pgimbal_wire::error::{self, ErrorFields, Severity, SqlState};
-use pgimbal_wire::frame::HEADER_LEN;
+use pgimbal_wire::frame::{HEADER_LEN, Header};
+use pgimbal_wire::tag::backend;
 
 use super::{Fate, ServerTurn};
-use crate::effect::Effect;
 use crate::link;
 use crate::owed::{DescribeInFlight, NameChange, Origin, Owed, OwnQuery, Reply, UnnamedBefore};
 use crate::plan::{HOLD_LIMIT, Stop};
 use crate::pool::Place;
 use crate::pooler::Tables;
+use crate::prepared::{SERVER_NAME_PREFIX, Shape};
 use crate::rerun::{self, Rerun};
-use crate::server::{Server, UnnamedStatement};
-use crate::session::{Link, Phase, Session};
+use crate::server::{Server, Setup, UnnamedStatement};
+use crate::session::{Link, Phase, RefusedSettings, Session, ShapeCheck};
+use crate::sql::{Kinds, Step};
+use crate::state::books::Books;
 use crate::topology::Nudge;
 
 impl ServerTurn<'_> {
@@ -22,18 +26,31 @@ impl ServerTurn<'_> {
     pub(super) fn command_complete(&mut self, body: &[u8]) -> Result<Fate, Stop> {
         self.server.copy_in = false;
         self.server.in_flight.completed();
-        if self.session.as_ref().is_some_and(|session| session.settings.changed_in_transaction()) {
-            self.transaction_tag(body);
-        }
-        match self.server.owed.front() {
-            Some(Owed::Query(_)) => Ok(Fate::Pass),
+        match self.server.owed.front_mut() {
+            Some(Owed::Query(None)) => Ok(Fate::Pass),
+            Some(Owed::Query(Some(script))) => {
+                if let Some(step) = script.next() {
+                    let text = script.prepared_text().map(<[u8]>::to_vec);
+                    self.done(&step, text.as_deref(), tag_of(body));
+                } else {
+                    // More was answered than was read.
+                    self.done(&Step::UNREADABLE, None, None);
+                }
+                Ok(Fate::Pass)
+            }
+            Some(Owed::Own(OwnQuery::Question)) => {
+                if let Some((asking, _)) = &mut self.server.asking {
+                    asking.completed();
+                }
+                Ok(Fate::Swallow)
+            }
             Some(Owed::Own(_)) => Ok(Fate::Swallow),
-            _ => self.reply(body),
+            _ => self.reply(backend::COMMAND_COMPLETE, body),
         }
     }
 
     /// The last reply to a message of the extended protocol.
-    pub(super) fn reply(&mut self, body: &[u8]) -> Result<Fate, Stop> {
+    pub(super) fn reply(&mut self, tag: u8, body: &[u8]) -> Result<Fate, Stop> {
         // EmptyQueryResponse also answers simple queries.
         if self.answers_query() {
             return Ok(self.rows());
@@ -52,52 +69,130 @@ impl ServerTurn<'_> {
                 Ok(if parse.change.is_some() { Fate::Pass } else { Fate::Swallow })
             }
             Some(Reply::Describe(describe)) => {
-                self.described(&describe, body);
+                self.described(*describe, tag, body);
                 Ok(Fate::Swallow)
             }
-            Some(Reply::Execute(effect)) => {
-                self.apply(&effect);
+            Some(Reply::ShapeCheck(check)) => {
+                self.shape_checked(*check, tag, body);
+                Ok(Fate::Swallow)
+            }
+            Some(Reply::DescribeUnnamed(serial, parameters)) => {
+                self.unnamed_described(serial, parameters, tag, body);
+                Ok(Fate::Pass)
+            }
+            Some(Reply::UnnamedCheck(serial, parameters)) => {
+                self.unnamed_checked(serial, parameters, tag, body);
+                Ok(Fate::Swallow)
+            }
+            Some(Reply::Execute(mut script)) => {
+                let tag = match tag {
+                    backend::COMMAND_COMPLETE => tag_of(body),
+                    backend::PORTAL_SUSPENDED => None,
+                    // EmptyQueryResponse.
+                    _ => Some(&b""[..]),
+                };
+                if let Some(step) = script.next() {
+                    let text = script.prepared_text().map(<[u8]>::to_vec);
+                    self.done(&step, text.as_deref(), tag);
+                }
                 Ok(Fate::Pass)
             }
             None => Err(Stop::Fault),
         }
     }
 
-    /// What a statement's rows look like is known: the client may share another's from now on.
-    fn described(&mut self, describe: &DescribeInFlight, body: &[u8]) {
-        // Of an enormous description its beginning must do; it has thousands of columns then.
-        let seen = &body[..body.len().min(HOLD_LIMIT - HEADER_LEN)];
-        let rows = self.tables.statements.fingerprint([(&b"rows"[..], seen)].into_iter());
-        let Some(newest) = self.tables.statements.described(&describe.statement, rows) else {
-            return;
-        };
-        self.pool.stats.parses_shared += 1;
-        self.server.surplus.push(describe.statement.id);
-        let names = self.session.as_deref_mut().and_then(|session| session.statements.as_mut());
-        if let Some(names) = names
-            && names.get(&describe.name).is_some_and(|own| Rc::ptr_eq(own, &describe.statement))
-        {
-            names.set(&describe.name, Some(newest));
-        }
-    }
-
-    pub(super) fn apply(&mut self, effect: &Effect) {
-        if let Some(session) = self.session.as_deref_mut() {
-            link::apply(effect, session, self.server, self.pool, self.tables);
-        }
-    }
-
-    /// In a transaction that has changed settings: did it commit or roll back?
-    fn transaction_tag(&mut self, body: &[u8]) {
-        let Some(session) = self.session.as_deref_mut() else { return };
-        match body {
-            b"COMMIT\0" => session.settings.commit(&mut self.tables.settings),
-            b"ROLLBACK\0" if !is_rollback_to(self.server.owed.front()) => {
-                session.settings.rollback(&mut self.tables.settings);
-                link::settings_changed(session, self.server, self.pool, self.tables);
+    /// ParameterDescription: the first of the two replies to a Describe of a statement.
+    pub(super) fn parameter_description(&mut self, header: Header, body: &[u8]) -> Fate {
+        let whole = body.len() == header.body_len() as usize;
+        let types = || whole.then(|| Box::from(body));
+        match self.server.owed.front_mut() {
+            Some(Owed::Describe(describe) | Owed::ShapeCheck(describe)) => {
+                describe.parameters = types();
+            }
+            Some(Owed::DescribeUnnamed(_, parameters) | Owed::UnnamedCheck(_, parameters)) => {
+                *parameters = types();
             }
             _ => {}
         }
+        self.rows()
+    }
+
+    /// What a statement looks like; `None` if it has more parameters than are kept.
+    fn shape(&self, parameters: Option<Box<[u8]>>, tag: u8, body: &[u8]) -> Option<Shape> {
+        // Of an enormous description its beginning must do; it has thousands of columns then.
+        let seen = &body[..body.len().min(HOLD_LIMIT - HEADER_LEN)];
+        let description = (tag == backend::ROW_DESCRIPTION).then_some(seen);
+        Some(Shape { parameters: parameters?, rows: self.tables.statements.rows(description) })
+    }
+
+    /// What a statement looks like is known: the client may share another's from now on.
+    fn described(&mut self, describe: DescribeInFlight, tag: u8, body: &[u8]) {
+        let DescribeInFlight { name, statement, parameters } = describe;
+        let Some(shape) = self.shape(parameters, tag, body) else { return };
+        let Some(newest) = self.tables.statements.described(&statement, shape) else { return };
+        self.pool.stats.parses_shared += 1;
+        self.server.surplus.push(statement.id);
+        let names = self.session.as_deref_mut().and_then(|session| session.statements.as_mut());
+        if let Some(names) = names
+            && names.get(&name).is_some_and(|own| Rc::ptr_eq(own, &statement))
+        {
+            names.set(&name, Some(newest));
+        }
+    }
+
+    /// A statement that was put in again: does it still look as the client was told?
+    fn shape_checked(&mut self, check: DescribeInFlight, tag: u8, body: &[u8]) {
+        let shape = self.shape(check.parameters, tag, body);
+        let same = shape.is_none() || check.statement.shape.get() == shape.as_ref();
+        if let Some(session) = self.session.as_deref_mut().filter(|_| !same) {
+            session.shape = ShapeCheck::Changed;
+        }
+    }
+
+    fn unnamed_described(
+        &mut self,
+        serial: u32,
+        parameters: Option<Box<[u8]>>,
+        tag: u8,
+        body: &[u8],
+    ) {
+        let shape = self.shape(parameters, tag, body);
+        let Some(session) = self.session.as_deref_mut() else { return };
+        if session.unnamed_serial == serial
+            && let Some(unnamed) = &mut session.unnamed
+        {
+            unnamed.shape = shape.map(Box::new);
+        }
+    }
+
+    fn unnamed_checked(
+        &mut self,
+        serial: u32,
+        parameters: Option<Box<[u8]>>,
+        tag: u8,
+        body: &[u8],
+    ) {
+        let shape = self.shape(parameters, tag, body);
+        let Some(session) = self.session.as_deref_mut() else { return };
+        let told = session.unnamed.as_ref().and_then(|unnamed| unnamed.shape.as_deref());
+        if session.unnamed_serial == serial && shape.is_some() && told != shape.as_ref() {
+            session.shape = ShapeCheck::Changed;
+            // Whoever needs it next is told the same, unless it has changed back.
+            self.server.unnamed = UnnamedStatement::Foreign;
+        }
+    }
+
+    fn done(&mut self, step: &Step, text: Option<&[u8]>, tag: Option<&[u8]>) {
+        if let Some(mut books) = self.books() {
+            books.done(step, text, tag);
+        }
+    }
+
+    /// The books of the session that is linked.
+    pub(super) fn books(&mut self) -> Option<Books<'_>> {
+        let session = self.session.as_deref_mut()?;
+        let (server, pool, tables) = (&mut *self.server, &mut *self.pool, &mut *self.tables);
+        Some(Books { session, server, pool, tables, now: self.now })
     }
 
     pub(super) fn error(&mut self, body: &[u8]) -> Result<Fate, Stop> {
@@ -121,15 +216,36 @@ impl ServerTurn<'_> {
         self.server.copy_in = false;
         let fate = self.error_of_statement(fields.code);
         match self.server.owed.front() {
-            Some(Owed::Query(_)) => Ok(fate),
+            Some(Owed::Query(_)) => Ok(self.error_after_lending(fields.code, fate)),
             // It stands for the client's own end.
             Some(Owed::Own(OwnQuery::RerunEnd)) => Ok(Fate::Pass),
-            Some(Owed::Own(OwnQuery::Setup | OwnQuery::SetupFirst)) => {
-                self.refuse_session(body);
+            Some(Owed::Own(OwnQuery::SetupOne)) => {
+                self.setting_refused(fields.code, body);
+                Ok(Fate::Swallow)
+            }
+            Some(Owed::Own(OwnQuery::Question)) => {
+                if let Some((asking, _)) = &mut self.server.asking {
+                    asking.refused(fields.code);
+                }
                 Ok(Fate::Swallow)
             }
             Some(Owed::Own(_)) => Ok(Fate::Swallow),
+            Some(Owed::Lend) if !self.server.since_ready.segment_open => {
+                // What needs the name fails with it too, and is told why.
+                self.server.lend_error = Some(body.into());
+                self.skip_to_sync();
+                Ok(Fate::Swallow)
+            }
+            Some(Owed::Changed) => {
+                self.plan.make_for_client(encode_changed);
+                self.skip_to_sync();
+                Ok(Fate::Swallow)
+            }
             Some(_) => {
+                if fields.code == SqlState::INVALID_SQL_STATEMENT_NAME && names_own(body) {
+                    // What was believed to be there is not: nothing else is believed either.
+                    self.server.residue.insert(Kinds::STATEMENTS);
+                }
                 self.skip_to_sync();
                 Ok(fate)
             }
@@ -177,7 +293,7 @@ impl ServerTurn<'_> {
             session.phase = Phase::Skipping;
             self.server.since_ready.segment_open = true;
         }
-        link::refresh_statement_pins(session, self.tables, None);
+        link::refresh_statement_pins(session, self.pool, self.tables, self.now);
     }
 
     /// A Parse of the unnamed statement that failed has destroyed it; one that was skipped has
@@ -214,11 +330,36 @@ impl ServerTurn<'_> {
         }
     }
 
-    /// The session's settings cannot be set: its next statement is answered with the reason.
-    fn refuse_session(&mut self, body: &[u8]) {
-        if let Some(session) = self.session.as_deref_mut() {
-            session.refuse(body.into());
+    /// An error that follows from a name that could not be lent is told as the reason of that.
+    fn error_after_lending(&mut self, code: SqlState, fate: Fate) -> Fate {
+        let follows = code == SqlState::INVALID_SQL_STATEMENT_NAME
+            || code == SqlState::IN_FAILED_SQL_TRANSACTION;
+        match self.server.lend_error.take() {
+            Some(error) if follows && fate == Fate::Pass => {
+                self.plan.make_for_client(|out| {
+                    error::with_severity(&error, Severity::Error, out);
+                });
+                Fate::Swallow
+            }
+            _ => fate,
         }
+    }
+
+    /// One of the session's settings is refused by itself.
+    fn setting_refused(&mut self, code: SqlState, body: &[u8]) {
+        let Setup::OneByOne { settings, done, refused } = &mut self.server.setup else { return };
+        let Some(setting) = settings.get(*done) else { return };
+        if code == SqlState::INVALID_NAME {
+            // PostgreSQL has dropped it: a placeholder whose library has come since.
+            if let Some(session) = self.session.as_deref_mut() {
+                session.settings.forget(&mut self.tables.settings, &setting.name);
+            }
+            return;
+        }
+        refused
+            .get_or_insert_with(|| RefusedSettings { names: Vec::new(), error: body.into() })
+            .names
+            .push(setting.name[..].into());
     }
 
     pub(super) fn parameter_status(&mut self, body: &[u8]) -> Result<Fate, Stop> {
@@ -235,7 +376,7 @@ impl ServerTurn<'_> {
             return Ok(Fate::Swallow);
         }
         let resets = match self.server.owed.front() {
-            Some(Owed::Query(Some(effects))) => effects.0.iter().any(Effect::resets),
+            Some(Owed::Query(Some(script))) => script.resets(),
             _ => false,
         };
         if resets || !self.server.restore.is_empty() {
@@ -256,12 +397,36 @@ pub(super) fn note_hot_standby(server: &Server, tables: &mut Tables, name: &[u8]
     }
 }
 
-fn is_rollback_to(front: Option<&Owed>) -> bool {
-    match front {
-        Some(Owed::Query(Some(effects))) => matches!(effects.0[..], [Effect::RollbackTo(_)]),
-        Some(Owed::Execute(effect)) => matches!(**effect, Effect::RollbackTo(_)),
-        _ => false,
-    }
+/// The tag in the body of a CommandComplete, without its NUL.
+fn tag_of(body: &[u8]) -> Option<&[u8]> {
+    Some(body.strip_suffix(b"\0").unwrap_or(body))
+}
+
+/// Whether an error names a statement of pgimbal's own.
+fn names_own(body: &[u8]) -> bool {
+    error::fields(body).any(|(kind, value)| {
+        kind == b'M' && value.windows(SERVER_NAME_PREFIX.len()).any(|w| w == SERVER_NAME_PREFIX)
+    })
+}
+
+/// PostgreSQL's own error for a statement whose rows look otherwise than when it was parsed
+/// (plancache.c).
+fn encode_changed(out: &mut Vec<u8>) {
+    encode::message(out, backend::ERROR_RESPONSE, |out| {
+        for (kind, value) in [
+            (b'S', "ERROR"),
+            (b'V', "ERROR"),
+            (b'C', "0A000"),
+            (b'M', "cached plan must not change result type"),
+            (b'F', "plancache.c"),
+            (b'R', "RevalidateCachedQuery"),
+        ] {
+            out.push(kind);
+            out.extend_from_slice(value.as_bytes());
+            out.push(0);
+        }
+        out.push(0);
+    });
 }
 
 /// "cached plan must not change result type", told by the routine that raises it: the message may

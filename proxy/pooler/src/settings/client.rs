@@ -3,10 +3,13 @@
 use super::neutral::{
     CLIENT_ENCODING, ROLE, SESSION_AUTHORIZATION, is_identity, is_never_replayed,
 };
-use super::{Replay, SettingsId, SettingsTable, TooManySettings, replay_sql};
-use crate::text::Taint;
+use super::{Replay, Setting, SettingsId, SettingsTable, TooManySettings, replay_sql};
+use crate::sql::Scope;
+use crate::state::question::{Answer, ShownSetting};
 
-/// Where a client stands. Every change is told after the server has said that it succeeded.
+/// Where a client stands. Every change is told after the server has said that it succeeded, and
+/// holds once the transaction around it has: [`ClientSettings::commit`] or
+/// [`ClientSettings::rollback`] follows every change, also that of a statement outside a block.
 ///
 /// It owns references into the table of its worker: [`ClientSettings::close`] gives them back.
 #[derive(Debug)]
@@ -14,16 +17,6 @@ pub struct ClientSettings {
     base: SettingsId,
     current: SettingsId,
     transaction: Option<Box<Transaction>>,
-}
-
-/// Whether a change is undone when a transaction rolls back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    /// Its statement was a transaction of its own.
-    Autocommit,
-    /// A transaction block, or the implicit transaction of a pipeline, is under way:
-    /// [`ClientSettings::commit`] or [`ClientSettings::rollback`] follows.
-    InTransaction,
 }
 
 /// What a client resets.
@@ -37,16 +30,40 @@ pub enum Reset<'n> {
     Discard,
 }
 
-/// What a rollback returns to. Made at the first change in a transaction: savepoints before that
-/// need no entry, for they all stand at `before`.
+/// Why a change is not in the books. Nothing has changed there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Untracked {
+    /// More settings, or larger ones, than are kept for one client, or too many savepoints.
+    TooMany,
+    /// What the server now stands at depends on more than is known here: it must be asked.
+    Ask,
+}
+
+/// The changes of a transaction. Made at the first of them: savepoints before that need no entry,
+/// for they all stand at `before`.
 #[derive(Debug)]
 struct Transaction {
     before: SettingsId,
-    savepoints: Vec<(Box<[u8]>, SettingsId)>,
+    /// What will hold if the transaction commits: without SET LOCAL.
+    kept: SettingsId,
+    savepoints: Vec<Savepoint>,
+}
+
+#[derive(Debug)]
+struct Savepoint {
+    name: Box<[u8]>,
+    current: SettingsId,
+    kept: SettingsId,
 }
 
 /// Savepoints after a changed setting; a client that nests more keeps its server connection.
 const MAX_SAVEPOINTS: usize = 256;
+
+impl From<TooManySettings> for Untracked {
+    fn from(_: TooManySettings) -> Self {
+        Self::TooMany
+    }
+}
 
 impl ClientSettings {
     /// A client that starts at `base`, whose reference it takes over.
@@ -62,7 +79,8 @@ impl ClientSettings {
         table.release(self.base);
     }
 
-    /// Where the client stands, which is where its server connection must stand.
+    /// Where the client stands now, SET LOCAL included. Outside a transaction that is where its
+    /// server connection must stand.
     #[inline]
     pub fn current(&self) -> SettingsId {
         self.current
@@ -73,70 +91,140 @@ impl ClientSettings {
         self.base
     }
 
-    /// SET, for the session.
+    /// SET.
     ///
     /// # Errors
-    /// It cannot be tracked: nothing changed here, and the client must keep its server connection.
+    /// It cannot be followed.
     pub fn set(
         &mut self,
         table: &mut SettingsTable,
         name: &[u8],
         value: &[u8],
-        when: When,
-    ) -> Result<(), Taint> {
+        scope: Scope,
+    ) -> Result<(), Untracked> {
         if is_never_replayed(name) {
             return Ok(());
         }
         self.check_encoding(table, name, Some(value))?;
-        let mut next = table.with(self.current, name, value)?;
-        if name == SESSION_AUTHORIZATION {
+        self.change(table, scope, |table, from| {
+            let next = table.with(from, name, value)?;
+            if name != SESSION_AUTHORIZATION {
+                return Ok(next);
+            }
             // PostgreSQL forgets the role when the session's user changes.
             let roleless = table.without(next, |other| other == ROLE);
-            table.release(std::mem::replace(&mut next, roleless));
-        }
-        self.step(table, next, when);
-        Ok(())
+            table.release(next);
+            Ok(roleless)
+        })
     }
 
-    /// RESET or DISCARD ALL: back to the client's own startup values.
+    /// RESET, SET … TO DEFAULT or DISCARD ALL: back to the client's own startup values.
     ///
     /// # Errors
-    /// As for [`ClientSettings::set`].
+    /// It cannot be followed.
     pub fn reset(
         &mut self,
         table: &mut SettingsTable,
         reset: Reset<'_>,
-        when: When,
-    ) -> Result<(), Taint> {
+        scope: Scope,
+    ) -> Result<(), Untracked> {
         let base = self.base;
-        let next = match reset {
+        if reset == Reset::All && self.has_local() {
+            // RESET ALL passes over what SET LOCAL has brought to its default.
+            return Err(Untracked::Ask);
+        }
+        if let Reset::Name(name) = reset {
+            let to = table.get(base, name).map(<[u8]>::to_vec);
+            self.check_encoding(table, name, to.as_deref())?;
+        }
+        self.change(table, scope, |table, from| match reset {
             Reset::Discard => {
                 table.retain(base);
-                base
+                Ok(base)
             }
-            Reset::All => self.restored(table, |name| !is_identity(name))?,
+            Reset::All => restored(table, from, base, |name| !is_identity(name)),
             // The role goes back with the session's user.
-            Reset::Name(SESSION_AUTHORIZATION) => self.restored(table, is_identity)?,
-            Reset::Name(name) => {
-                self.check_encoding(table, name, table.get(base, name))?;
-                self.restored(table, |other| other == name)?
-            }
-        };
-        self.step(table, next, when);
-        Ok(())
+            Reset::Name(SESSION_AUTHORIZATION) => restored(table, from, base, is_identity),
+            Reset::Name(name) => restored(table, from, base, |other| other == name),
+        })
     }
 
     /// The server's own spelling of a value that was just set, from the ParameterStatus in the
-    /// reply to a text that was exactly that SET, for the session. It also completes what a SET
-    /// says in part (DateStyle).
+    /// reply. It also completes what a SET says in part (DateStyle).
     pub fn reported(&mut self, table: &mut SettingsTable, name: &[u8], value: &[u8]) {
         let name = name.to_ascii_lowercase();
-        if table.get(self.current, &name).is_none_or(|known| known == value) {
+        let Some(known) = table.get(self.current, &name).map(<[u8]>::to_vec) else { return };
+        if known == value {
             return;
         }
         // The value known so far is right as well, should this one be too long to keep.
-        if let Ok(next) = table.with(self.current, &name, value) {
-            table.release(std::mem::replace(&mut self.current, next));
+        let Ok(next) = table.with(self.current, &name, value) else { return };
+        table.release(std::mem::replace(&mut self.current, next));
+        if let Some(transaction) = &mut self.transaction
+            && table.get(transaction.kept, &name) == Some(&known)
+            && let Ok(next) = table.with(transaction.kept, &name, value)
+        {
+            table.release(std::mem::replace(&mut transaction.kept, next));
+        }
+    }
+
+    /// The server has shown where it stands, outside a transaction: the books say that from now
+    /// on, and the client's startup values where a setting was reset. A value that means the same
+    /// as the one known keeps the client's own spelling. `login` is the user that the server
+    /// connection logged in as. Returns where the server connection stands; the caller owns the
+    /// reference.
+    ///
+    /// # Errors
+    /// There are too many to keep.
+    pub fn shown(
+        &mut self,
+        table: &mut SettingsTable,
+        answer: &Answer,
+        login: &[u8],
+    ) -> Result<SettingsId, Untracked> {
+        self.commit(table);
+        let known = table.settings(self.current).to_vec();
+        let mut settings = match &answer.settings {
+            None => known.iter().filter(|s| !is_identity(&s.name)).cloned().collect(),
+            Some(shown) => listed(&known, shown),
+        };
+        match &answer.session {
+            None => settings.extend(known.into_iter().filter(|s| is_identity(&s.name))),
+            Some(session) => {
+                let identities = [
+                    (SESSION_AUTHORIZATION, &session.session_user, *session.session_user == *login),
+                    (ROLE, &session.role, *session.role == *b"none"),
+                ];
+                let set = identities.into_iter().filter(|(_, _, is_default)| !is_default);
+                settings.extend(set.map(|(name, value, _)| Setting::shown(name, value)));
+            }
+        }
+        let server = table.intern(settings.clone())?;
+        let reset = table.settings(self.base).iter().filter(|base| {
+            let is_shown = settings.iter().any(|setting| setting.name == base.name);
+            let is_asked = match is_identity(&base.name) {
+                true => answer.session.is_some(),
+                false => answer.settings.is_some(),
+            };
+            is_asked && !is_shown
+        });
+        let client = settings.iter().chain(reset).cloned().collect();
+        match table.intern(client) {
+            Ok(next) => table.release(std::mem::replace(&mut self.current, next)),
+            Err(error) => {
+                table.release(server);
+                return Err(error.into());
+            }
+        }
+        Ok(server)
+    }
+
+    /// A setting is gone from the server, and with it from the books.
+    pub fn forget(&mut self, table: &mut SettingsTable, name: &[u8]) {
+        self.commit(table);
+        for place in [&mut self.current, &mut self.base] {
+            let next = table.without(*place, |other| other == name);
+            table.release(std::mem::replace(place, next));
         }
     }
 
@@ -144,42 +232,48 @@ impl ClientSettings {
     ///
     /// # Errors
     /// There are too many: the client must keep its server connection.
-    pub fn savepoint(&mut self, table: &mut SettingsTable, name: &[u8]) -> Result<(), Taint> {
+    pub fn savepoint(&mut self, table: &mut SettingsTable, name: &[u8]) -> Result<(), Untracked> {
+        let current = self.current;
         let Some(transaction) = &mut self.transaction else { return Ok(()) };
         if transaction.savepoints.len() == MAX_SAVEPOINTS {
-            return Err(Taint::TooManySettings);
+            return Err(Untracked::TooMany);
         }
-        table.retain(self.current);
-        transaction.savepoints.push((name.into(), self.current));
+        table.retain(current);
+        table.retain(transaction.kept);
+        let kept = transaction.kept;
+        transaction.savepoints.push(Savepoint { name: name.into(), current, kept });
         Ok(())
     }
 
     /// ROLLBACK TO.
     pub fn rollback_to(&mut self, table: &mut SettingsTable, name: &[u8]) {
         let Some(transaction) = &mut self.transaction else { return };
-        let at = transaction.savepoints.iter().rposition(|(known, _)| **known == *name);
-        let target = at.map_or(transaction.before, |at| transaction.savepoints[at].1);
-        table.assign(&mut self.current, target);
+        let at = transaction.position(name);
+        let (current, kept) = match at {
+            Some(at) => {
+                let savepoint = &transaction.savepoints[at];
+                (savepoint.current, savepoint.kept)
+            }
+            None => (transaction.before, transaction.before),
+        };
+        table.assign(&mut self.current, current);
+        table.assign(&mut transaction.kept, kept);
         // The savepoint itself goes on.
-        let stay = at.map_or(0, |at| at + 1);
-        for (_, id) in transaction.savepoints.drain(stay..) {
-            table.release(id);
-        }
+        transaction.drop_from(table, at.map_or(0, |at| at + 1));
     }
 
     /// RELEASE.
     pub fn release(&mut self, table: &mut SettingsTable, name: &[u8]) {
         let Some(transaction) = &mut self.transaction else { return };
-        let at = transaction.savepoints.iter().rposition(|(known, _)| **known == *name);
-        for (_, id) in transaction.savepoints.drain(at.unwrap_or(0)..) {
-            table.release(id);
-        }
+        let at = transaction.position(name).unwrap_or(0);
+        transaction.drop_from(table, at);
     }
 
     /// The transaction committed.
     #[inline]
     pub fn commit(&mut self, table: &mut SettingsTable) {
         if let Some(transaction) = self.transaction.take() {
+            table.assign(&mut self.current, transaction.kept);
             transaction.close(table);
         }
     }
@@ -199,29 +293,45 @@ impl ClientSettings {
         self.transaction.is_some()
     }
 
-    /// Stands at `next`, whose reference it takes over.
-    fn step(&mut self, table: &mut SettingsTable, next: SettingsId, when: When) {
-        let before = std::mem::replace(&mut self.current, next);
-        match when {
-            When::InTransaction if self.transaction.is_none() => {
-                let transaction = Transaction { before, savepoints: Vec::new() };
-                self.transaction = Some(Box::new(transaction));
-            }
-            _ => table.release(before),
-        }
+    /// Whether SET LOCAL holds in the transaction that is under way.
+    fn has_local(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|transaction| transaction.kept != self.current)
     }
 
-    /// Where the client stands once those that `resets` says yes to are back at their startup
-    /// values; the caller owns the reference.
-    fn restored(
-        &self,
+    /// Applies `step` to what holds now, and for the session to what will be kept too.
+    fn change(
+        &mut self,
         table: &mut SettingsTable,
-        resets: impl Fn(&[u8]) -> bool,
-    ) -> Result<SettingsId, TooManySettings> {
-        let kept = table.settings(self.current).iter().filter(|s| !resets(&s.name));
-        let restored = table.settings(self.base).iter().filter(|s| resets(&s.name));
-        let settings = kept.chain(restored).cloned().collect();
-        table.intern(settings)
+        scope: Scope,
+        step: impl Fn(&mut SettingsTable, SettingsId) -> Result<SettingsId, TooManySettings>,
+    ) -> Result<(), Untracked> {
+        let next = step(table, self.current)?;
+        let kept_before = self.transaction.as_ref().map_or(self.current, |t| t.kept);
+        let kept = match scope {
+            Scope::Local => {
+                table.retain(kept_before);
+                kept_before
+            }
+            Scope::Session => match step(table, kept_before) {
+                Ok(kept) => kept,
+                Err(error) => {
+                    table.release(next);
+                    return Err(error.into());
+                }
+            },
+        };
+        let before = std::mem::replace(&mut self.current, next);
+        match &mut self.transaction {
+            Some(transaction) => {
+                table.release(before);
+                table.release(std::mem::replace(&mut transaction.kept, kept));
+            }
+            None => {
+                let transaction = Transaction { before, kept, savepoints: Vec::new() };
+                self.transaction = Some(Box::new(transaction));
+            }
+        }
+        Ok(())
     }
 
     /// Values beyond ASCII were read under the encoding of their time.
@@ -230,23 +340,76 @@ impl ClientSettings {
         table: &SettingsTable,
         name: &[u8],
         value: Option<&[u8]>,
-    ) -> Result<(), Taint> {
+    ) -> Result<(), Untracked> {
         let recodes = name == CLIENT_ENCODING && table.get(self.current, CLIENT_ENCODING) != value;
         let mut others = table.settings(self.current).iter();
-        if recodes && others.any(|setting| !setting.value.is_ascii()) {
-            return Err(Taint::SetUnread);
+        if recodes && others.any(Setting::depends_on_encoding) {
+            return Err(Untracked::Ask);
         }
         Ok(())
     }
 }
 
 impl Transaction {
-    fn close(self, table: &mut SettingsTable) {
-        table.release(self.before);
-        for (_, id) in self.savepoints {
-            table.release(id);
+    fn position(&self, name: &[u8]) -> Option<usize> {
+        self.savepoints.iter().rposition(|savepoint| *savepoint.name == *name)
+    }
+
+    fn drop_from(&mut self, table: &mut SettingsTable, at: usize) {
+        for savepoint in self.savepoints.drain(at..) {
+            table.release(savepoint.current);
+            table.release(savepoint.kept);
         }
     }
+
+    fn close(mut self, table: &mut SettingsTable) {
+        self.drop_from(table, 0);
+        table.release(self.before);
+        table.release(self.kept);
+    }
+}
+
+/// Where a client that stood at `from` stands once those that `resets` says yes to are back at
+/// their values in `base`; the caller owns the reference.
+fn restored(
+    table: &mut SettingsTable,
+    from: SettingsId,
+    base: SettingsId,
+    resets: impl Fn(&[u8]) -> bool,
+) -> Result<SettingsId, TooManySettings> {
+    let kept = table.settings(from).iter().filter(|s| !resets(&s.name));
+    let restored = table.settings(base).iter().filter(|s| resets(&s.name));
+    let settings = kept.chain(restored).cloned().collect();
+    table.intern(settings)
+}
+
+/// The settings that a server has listed, in the client's spelling where that means the same.
+fn listed(known: &[Setting], shown: &[ShownSetting]) -> Vec<Setting> {
+    let shown = shown.iter().filter(|s| !is_never_replayed(&s.name) && !is_identity(&s.name));
+    let listed = shown.filter_map(|shown| {
+        let before = known.iter().find(|setting| *setting.name == *shown.name);
+        match before {
+            Some(before) if is_same(before, shown) => Some(before.clone()),
+            // A custom setting once set is never unset again on that server connection: empty is
+            // what RESET leaves.
+            _ if shown.value.is_empty() && shown.name.contains(&b'.') => None,
+            _ => Some(Setting::shown(&shown.name, &shown.value)),
+        }
+    });
+    listed.collect()
+}
+
+/// Whether a server that shows `shown` stands where `known` says.
+fn is_same(known: &Setting, shown: &ShownSetting) -> bool {
+    if *known.value == *shown.value {
+        return true;
+    }
+    let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok()?.trim().parse::<f64>().ok();
+    // `%g` shows six digits.
+    shown.is_real
+        && number(&known.value)
+            .zip(number(&shown.value))
+            .is_some_and(|(known, shown)| (known - shown).abs() <= shown.abs() * 1e-5)
 }
 
 impl SettingsTable {

@@ -10,10 +10,10 @@ mod replay;
 mod startup;
 mod table;
 
-pub use client::{ClientSettings, Reset, When, after_reset_sql};
-pub use replay::{Replay, replay_sql};
-pub use startup::{StartupError, normalize_startup, reported_form};
-pub use table::{Setting, SettingsId, SettingsTable, TooManySettings};
+pub use client::{ClientSettings, Reset, Untracked, after_reset_sql};
+pub use replay::{Replay, assign, replay_sql};
+pub use startup::{StartupError, normalize_startup};
+pub use table::{Setting, SettingsId, SettingsTable, TooManySettings, ValueEncoding};
 
 pub(crate) use neutral::is_identifier_list;
 

@@ -5,7 +5,7 @@ pub(super) const ROLE: &[u8] = b"role";
 /// See [`ROLE`]; setting this one clears the role.
 pub(super) const SESSION_AUTHORIZATION: &[u8] = b"session_authorization";
 /// A value with bytes above 0x7f means what it does only under the encoding it came in.
-pub(super) const CLIENT_ENCODING: &[u8] = b"client_encoding";
+pub(crate) const CLIENT_ENCODING: &[u8] = b"client_encoding";
 
 /// Whether `name` says who the session is.
 pub(super) fn is_identity(name: &[u8]) -> bool {

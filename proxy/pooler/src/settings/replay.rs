@@ -7,7 +7,7 @@ use super::neutral::{
     CLIENT_ENCODING, ROLE, SESSION_AUTHORIZATION, is_identifier_list, is_identity,
     is_never_replayed,
 };
-use super::{Setting, SettingsId, SettingsTable};
+use super::{Setting, SettingsId, SettingsTable, ValueEncoding};
 
 /// The simple queries to send, as ranges of the buffer that they were written to (without the NUL
 /// that ends a Query). Each is one implicit transaction.
@@ -43,10 +43,16 @@ pub fn replay_sql(
         }
     }
     let recodes = table.get(from, CLIENT_ENCODING) != table.get(to, CLIENT_ENCODING);
-    let waits = |setting: &Setting| recodes && !setting.value.is_ascii();
+    let waits = |setting: &Setting| recodes && setting.depends_on_encoding();
     let mut waiting = false;
-    for_each_difference(before, after, |name, set| match set {
-        None => reset(name, out),
+    // Some settings exclude each other: those that go, go first.
+    for_each_difference(before, after, |name, set| {
+        if set.is_none() {
+            reset(name, out);
+        }
+    });
+    for_each_difference(before, after, |_, set| match set {
+        None => {}
         Some(setting) if waits(setting) => waiting = true,
         Some(setting) => assign(setting, out),
     });
@@ -60,8 +66,8 @@ pub fn replay_sql(
     }
     // PostgreSQL drops the role when the session's user changes.
     for identity in [SESSION_AUTHORIZATION, ROLE] {
-        if let Some(value) = table.get(to, identity) {
-            assign(&Setting::new(identity, value), out);
+        if let Some(setting) = after.iter().find(|setting| *setting.name == *identity) {
+            assign(setting, out);
         }
     }
     match (out.len() == start, waiting) {
@@ -104,7 +110,7 @@ fn for_each_difference<'s>(
                     after = news;
                 }
                 Ordering::Equal => {
-                    if old.value != new.value {
+                    if old != new {
                         report(&new.name, Some(new));
                     }
                     (before, after) = (olds, news);
@@ -120,20 +126,21 @@ fn reset(name: &[u8], out: &mut Vec<u8>) {
     out.push(b';');
 }
 
-fn assign(setting: &Setting, out: &mut Vec<u8>) {
+/// Appends the statement that sets one setting, and a semicolon.
+pub fn assign(setting: &Setting, out: &mut Vec<u8>) {
     if is_identifier_list(&setting.name) {
         // SET would take the whole list for one identifier.
         out.extend_from_slice(b"SELECT pg_catalog.set_config(");
-        push_literal(&setting.name, out);
+        push_literal(&setting.name, ValueEncoding::Client, out);
         out.push(b',');
-        push_literal(&setting.value, out);
+        push_literal(&setting.value, setting.encoding, out);
         out.extend_from_slice(b",false);");
         return;
     }
     out.extend_from_slice(b"SET ");
     push_name(&setting.name, out);
     out.extend_from_slice(b" TO ");
-    push_literal(&setting.value, out);
+    push_literal(&setting.value, setting.encoding, out);
     out.push(b';');
 }
 
@@ -150,14 +157,18 @@ fn push_name(name: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// A literal that means the same whatever `standard_conforming_strings` is.
-fn push_literal(value: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(if value.contains(&b'\\') { b"E'" } else { b"'" });
+/// A literal that means the same whatever `standard_conforming_strings` is. Bytes of the database's
+/// encoding are written by their numbers, which the server takes as they are.
+fn push_literal(value: &[u8], encoding: ValueEncoding, out: &mut Vec<u8>) {
+    let numbered = encoding == ValueEncoding::Database;
+    let escapes = numbered || value.contains(&b'\\');
+    out.extend_from_slice(if escapes { b"E'" } else { b"'" });
     for &byte in value {
-        if matches!(byte, b'\'' | b'\\') {
-            out.push(byte);
+        match byte {
+            b'\'' | b'\\' => out.extend_from_slice(&[byte, byte]),
+            0x80.. if numbered => out.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
+            _ => out.push(byte),
         }
-        out.push(byte);
     }
     out.push(b'\'');
 }

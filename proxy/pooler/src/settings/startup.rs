@@ -1,18 +1,30 @@
 //! The settings in a startup packet, made comparable with what the pool's servers start with.
 
+use pgimbal_wire::error::SqlState;
+
 use super::neutral::is_never_replayed;
 use super::{Setting, TooManySettings};
 
 /// A startup parameter that is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StartupError {
-    /// It cannot be the name of a setting, or of one that may be set. PostgreSQL's code for it is
-    /// 42704, or 55P02.
-    #[error("unrecognized configuration parameter \"{}\"", .0.escape_ascii())]
-    Name(Vec<u8>),
+    /// It is the server's to say.
+    #[error("parameter \"{}\" cannot be changed", .0.escape_ascii())]
+    Fixed(Vec<u8>),
     /// There are too many.
     #[error(transparent)]
     TooMany(#[from] TooManySettings),
+}
+
+impl StartupError {
+    /// PostgreSQL's code for it.
+    #[must_use]
+    pub const fn code(&self) -> SqlState {
+        match self {
+            Self::Fixed(_) => SqlState::CANT_CHANGE_RUNTIME_PARAM,
+            Self::TooMany(_) => SqlState::PROGRAM_LIMIT_EXCEEDED,
+        }
+    }
 }
 
 /// The settings that `parameters` (in order of precedence: those parsed from `options` first, then
@@ -20,7 +32,8 @@ pub enum StartupError {
 /// `user`, `database`, `options`, `replication` and protocol options are passed over.
 ///
 /// # Errors
-/// A name that PostgreSQL would refuse whatever the server.
+/// A name that PostgreSQL refuses whatever the server, and that is never replayed. What a server
+/// thinks of the others, it says when they are tried.
 pub fn normalize_startup<'p>(
     parameters: impl IntoIterator<Item = (&'p [u8], &'p [u8])>,
     defaults: &[(&[u8], &[u8])],
@@ -33,8 +46,8 @@ pub fn normalize_startup<'p>(
             continue;
         }
         let setting = Setting::new(name, value);
-        if !is_setting_name(name) || matches!(&*setting.name, b"in_hot_standby" | b"is_superuser") {
-            return Err(StartupError::Name(name.to_vec()));
+        if matches!(&*setting.name, b"in_hot_standby" | b"is_superuser") {
+            return Err(StartupError::Fixed(setting.name.to_vec()));
         }
         if is_never_replayed(&setting.name) {
             continue;
@@ -47,58 +60,6 @@ pub fn normalize_startup<'p>(
         !default.is_some_and(|(_, default)| is_equal(&setting.name, &setting.value, default))
     });
     Ok(settings)
-}
-
-/// How a server that reported `default` will report `value`, as far as can be told without it: the
-/// client is greeted with that.
-pub fn reported_form(name: &[u8], value: &[u8], default: &[u8]) -> Vec<u8> {
-    match name {
-        b"datestyle" => full_datestyle(value, default).unwrap_or_else(|| value.to_vec()),
-        b"client_encoding" => value.to_ascii_uppercase(),
-        _ => value.to_vec(),
-    }
-}
-
-/// A DateStyle with both parts, in PostgreSQL's spelling; `None` for a word that is not known.
-fn full_datestyle(value: &[u8], default: &[u8]) -> Option<Vec<u8>> {
-    let mut parts = default.split(|&b| b == b',').map(<[u8]>::trim_ascii);
-    let (mut style, mut order) = (parts.next()?, parts.next()?);
-    let mut order_given = false;
-    for word in value.split(|&b| b == b',') {
-        let word = word.trim_ascii().to_ascii_lowercase();
-        let given: &[u8] = match &word[..] {
-            b"ymd" => b"YMD",
-            b"dmy" => b"DMY",
-            b"mdy" | b"us" => b"MDY",
-            word if word.starts_with(b"euro") => b"DMY",
-            word if word.starts_with(b"noneuro") => b"MDY",
-            _ => b"",
-        };
-        if !given.is_empty() {
-            (order, order_given) = (given, true);
-            continue;
-        }
-        style = match &word[..] {
-            b"iso" => b"ISO",
-            b"sql" => b"SQL",
-            b"german" => b"German",
-            word if word.starts_with(b"postgres") => b"Postgres",
-            _ => return None,
-        };
-        if style == b"German" && !order_given {
-            order = b"DMY";
-        }
-    }
-    Some([style, b", ", order].concat())
-}
-
-/// Identifiers with dots between them, as `valid_custom_variable_name` wants.
-fn is_setting_name(name: &[u8]) -> bool {
-    name.split(|&b| b == b'.').all(|part| {
-        let starts = |b: u8| b.is_ascii_alphabetic() || b == b'_' || b >= 0x80;
-        let goes_on = |b: u8| starts(b) || b.is_ascii_digit() || b == b'$';
-        matches!(part, [first, rest @ ..] if starts(*first) && rest.iter().all(|&b| goes_on(b)))
-    })
 }
 
 /// Whether `value` surely leaves a server at `default`, which it reported.
@@ -140,21 +101,4 @@ fn is_equal_datestyle(value: &[u8], default: &[u8]) -> bool {
     let (asked, has) = (words(value), words(default));
     let alone_german = asked.len() == 1 && asked[0] == b"german";
     !alone_german && asked.len() <= 2 && asked.iter().all(|word| has.contains(word))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_datestyle_is_reported_whole() {
-        let full = |value: &str| {
-            String::from_utf8(reported_form(b"datestyle", value.as_bytes(), b"ISO, MDY")).unwrap()
-        };
-        assert_eq!(full("German"), "German, DMY");
-        assert_eq!(full("german, ymd"), "German, YMD");
-        assert_eq!(full("european"), "ISO, DMY");
-        assert_eq!(full("sql"), "SQL, MDY");
-        assert_eq!(full("nonsense"), "nonsense");
-    }
 }

@@ -7,7 +7,6 @@ use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 
 use super::neutral;
-use crate::text::Taint;
 
 /// A set of settings in a [`SettingsTable`]. Whoever keeps one owns a reference to it, which goes
 /// back with [`SettingsTable::release`].
@@ -24,14 +23,40 @@ impl SettingsId {
 pub struct Setting {
     /// Its name.
     pub name: Arc<[u8]>,
-    /// Its value, in the client's encoding.
+    /// Its value.
     pub value: Arc<[u8]>,
+    /// The encoding of the value.
+    pub encoding: ValueEncoding,
+}
+
+/// In which encoding a value's bytes beyond ASCII are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ValueEncoding {
+    /// The client's, as it was when the value was set; also that of a value in ASCII.
+    Client,
+    /// The database's: the server has shown it.
+    Database,
 }
 
 impl Setting {
-    /// A setting of this name (in any case) and value.
+    /// A setting of this name (in any case) and value, as the client said it.
     pub fn new(name: &[u8], value: &[u8]) -> Setting {
-        Setting { name: name.to_ascii_lowercase().into(), value: value.into() }
+        let name = name.to_ascii_lowercase().into();
+        Setting { name, value: value.into(), encoding: ValueEncoding::Client }
+    }
+
+    /// A setting as the server has shown it, the value in the database's encoding.
+    pub fn shown(name: &[u8], value: &[u8]) -> Setting {
+        let encoding = match value.is_ascii() {
+            true => ValueEncoding::Client,
+            false => ValueEncoding::Database,
+        };
+        Setting { encoding, ..Setting::new(name, value) }
+    }
+
+    /// Whether the value means what it does only under the client's encoding of now.
+    pub fn depends_on_encoding(&self) -> bool {
+        self.encoding == ValueEncoding::Client && !self.value.is_ascii()
     }
 }
 
@@ -46,12 +71,6 @@ impl std::fmt::Debug for Setting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("more than {MAX_SETTINGS} settings or {MAX_BYTES} bytes of them")]
 pub struct TooManySettings;
-
-impl From<TooManySettings> for Taint {
-    fn from(_: TooManySettings) -> Taint {
-        Taint::TooManySettings
-    }
-}
 
 /// A driver sets about ten, an application with settings of its own a few dozen.
 const MAX_SETTINGS: usize = 64;
@@ -111,12 +130,13 @@ impl SettingsTable {
         name: &[u8],
         value: &[u8],
     ) -> Result<SettingsId, TooManySettings> {
-        if self.get(id, name) == Some(value) {
+        let setting = Setting::new(name, value);
+        if self.settings(id).contains(&setting) {
             self.retain(id);
             return Ok(id);
         }
         let mut settings = self.settings(id).to_vec();
-        settings.push(Setting::new(name, value));
+        settings.push(setting);
         self.intern(settings)
     }
 

@@ -51,29 +51,33 @@ struct Server(BTreeMap<Vec<u8>, Vec<u8>>);
 
 impl Server {
     fn run(&mut self, sql: &[u8]) {
-        use crate::text::{Reading, Scope, Statement, Statements, judge};
+        use crate::sql::{Calls, Form, Operand, Reading, Readings, Scope, classify};
         // No value in these tests holds a semicolon.
         for text in sql.split(|&b| b == b';').filter(|text| !text.is_empty()) {
-            let Statements::One(statement) = judge(text, Reading::default()).statements else {
-                panic!("{}", text.escape_ascii())
-            };
-            match statement {
-                Statement::Set { name, value, scope: Scope::Session } => {
-                    if *name == *b"session_authorization" {
+            let classified = classify(text, Readings::One(Reading::default()), Calls::Text);
+            match classified.only() {
+                Some(Form::Set(list, _)) => {
+                    let [assignment] = &list[..] else { panic!("{list:?}") };
+                    let (Operand::Text(name), Operand::Text(value)) =
+                        (&assignment.name, &assignment.value)
+                    else {
+                        panic!("{assignment:?}")
+                    };
+                    if **name == *b"session_authorization" {
                         self.0.remove(&b"role"[..]);
                     }
-                    self.0.insert(name.into_owned(), value);
+                    self.0.insert(name.to_vec(), value.to_vec());
                 }
-                Statement::Reset { name, scope: Scope::Session } => {
-                    if *name == *b"session_authorization" {
+                Some(Form::Reset(name, Scope::Session)) => {
+                    if **name == *b"session_authorization" {
                         self.0.remove(&b"role"[..]);
                     }
-                    self.0.remove(&*name);
+                    self.0.remove(&**name);
                 }
-                Statement::ResetAll => {
+                Some(Form::ResetAll) => {
                     self.0.retain(|name, _| name == b"role" || name == b"session_authorization");
                 }
-                Statement::DiscardAll => self.0.clear(),
+                Some(Form::DiscardAll) => self.0.clear(),
                 other => panic!("{}: {other:?}", text.escape_ascii()),
             }
         }

@@ -1,7 +1,15 @@
 //! Clients: transactions, savepoints, resets.
 
 use super::*;
-use crate::text::Taint;
+use crate::sql::Scope;
+use crate::state::question::{Answer, SessionState, ShownSetting};
+
+/// Whether a change is a transaction of its own.
+#[derive(Clone, Copy)]
+enum When {
+    Autocommit,
+    InTransaction,
+}
 
 struct Client {
     table: SettingsTable,
@@ -17,12 +25,27 @@ impl Client {
     }
 
     fn set(&mut self, name: &str, value: &str, when: When) {
-        let set = self.settings.set(&mut self.table, name.as_bytes(), value.as_bytes(), when);
+        let (name, value) = (name.as_bytes(), value.as_bytes());
+        let set = self.settings.set(&mut self.table, name, value, Scope::Session);
+        assert_eq!(set, Ok(()));
+        self.end_statement(when);
+    }
+
+    fn set_local(&mut self, name: &str, value: &str) {
+        let (name, value) = (name.as_bytes(), value.as_bytes());
+        let set = self.settings.set(&mut self.table, name, value, Scope::Local);
         assert_eq!(set, Ok(()));
     }
 
     fn reset(&mut self, reset: Reset<'_>, when: When) {
-        assert_eq!(self.settings.reset(&mut self.table, reset, when), Ok(()));
+        assert_eq!(self.settings.reset(&mut self.table, reset, Scope::Session), Ok(()));
+        self.end_statement(when);
+    }
+
+    fn end_statement(&mut self, when: When) {
+        if matches!(when, Autocommit) {
+            self.settings.commit(&mut self.table);
+        }
     }
 
     fn shown(&self) -> String {
@@ -66,11 +89,11 @@ fn behaviour_30_savepoints_undo_in_their_order() {
     let Client { table, settings } = &mut client;
     // Before any change a savepoint stands where the transaction began.
     settings.savepoint(table, b"early").unwrap();
-    settings.set(table, b"x", b"1", InTransaction).unwrap();
+    settings.set(table, b"x", b"1", Scope::Session).unwrap();
     settings.savepoint(table, b"s").unwrap();
-    settings.set(table, b"x", b"2", InTransaction).unwrap();
+    settings.set(table, b"x", b"2", Scope::Session).unwrap();
     settings.savepoint(table, b"s").unwrap();
-    settings.set(table, b"x", b"3", InTransaction).unwrap();
+    settings.set(table, b"x", b"3", Scope::Session).unwrap();
     settings.rollback_to(table, b"s");
     assert_eq!(shown(table, settings.current()), "x=2");
     settings.release(table, b"s");
@@ -80,7 +103,7 @@ fn behaviour_30_savepoints_undo_in_their_order() {
     assert_eq!(shown(table, settings.current()), "x=1");
     settings.rollback_to(table, b"early");
     assert_eq!(shown(table, settings.current()), "");
-    settings.set(table, b"x", b"4", InTransaction).unwrap();
+    settings.set(table, b"x", b"4", Scope::Session).unwrap();
     settings.savepoint(table, b"s").unwrap();
     settings.release(table, b"early");
     settings.rollback(table);
@@ -137,11 +160,11 @@ fn what_cannot_be_tracked_is_said_and_changes_nothing() {
     let mut client = Client::new(&[]);
     client.set("application_name", "Zoë", Autocommit);
     let Client { table, settings } = &mut client;
-    let set = settings.set(table, b"client_encoding", b"LATIN1", Autocommit);
-    assert_eq!(set, Err(Taint::SetUnread));
-    let set = settings.set(table, b"x.y", &[b'x'; 20_000], InTransaction);
-    assert_eq!(set, Err(Taint::TooManySettings));
-    assert_eq!(settings.set(table, b"transaction_isolation", b"x", InTransaction), Ok(()));
+    let set = settings.set(table, b"client_encoding", b"LATIN1", Scope::Session);
+    assert_eq!(set, Err(Untracked::Ask));
+    let set = settings.set(table, b"x.y", &[b'x'; 20_000], Scope::Session);
+    assert_eq!(set, Err(Untracked::TooMany));
+    assert_eq!(settings.set(table, b"transaction_isolation", b"x", Scope::Session), Ok(()));
     assert!(!settings.changed_in_transaction());
     assert_eq!(client.shown(), "application_name=Zoë");
     client.set("x", "1", InTransaction);
@@ -149,9 +172,86 @@ fn what_cannot_be_tracked_is_said_and_changes_nothing() {
     for _ in 0..256 {
         settings.savepoint(table, b"s").unwrap();
     }
-    assert_eq!(settings.savepoint(table, b"s"), Err(Taint::TooManySettings));
+    assert_eq!(settings.savepoint(table, b"s"), Err(Untracked::TooMany));
     client.end();
 }
+
+#[test]
+fn set_local_ends_with_the_transaction_and_with_its_savepoint() {
+    let mut client = Client::new(&[]);
+    client.set("x", "1", Autocommit);
+    client.set_local("x", "2");
+    assert_eq!(client.shown(), "x=2");
+    client.settings.savepoint(&mut client.table, b"s").unwrap();
+    client.set_local("x", "3");
+    client.set("y", "1", InTransaction);
+    client.settings.rollback_to(&mut client.table, b"s");
+    assert_eq!(client.shown(), "x=2");
+    client.set("x", "4", InTransaction);
+    client.set_local("x", "5");
+    client.settings.commit(&mut client.table);
+    assert_eq!(client.shown(), "x=4");
+    client.set_local("x", "6");
+    client.settings.rollback(&mut client.table);
+    assert_eq!(client.shown(), "x=4");
+    client.end();
+}
+
+/// Case 9: what SET LOCAL has brought to its default, RESET ALL passes over.
+#[test]
+fn reset_all_behind_set_local_is_asked_about() {
+    let mut client = Client::new(&[]);
+    client.set("work_mem", "5MB", Autocommit);
+    let Client { table, settings } = &mut client;
+    settings.reset(table, Reset::Name(b"work_mem"), Scope::Local).unwrap();
+    assert_eq!(settings.reset(table, Reset::All, Scope::Session), Err(Untracked::Ask));
+    settings.commit(table);
+    assert_eq!(client.shown(), "work_mem=5MB");
+    client.end();
+}
+
+#[test]
+fn an_answer_takes_the_place_of_the_books_but_keeps_the_clients_spelling() {
+    let mut client = Client::new(&[("timezone", "UTC"), ("app.base", "b")]);
+    client.set("seq_page_cost", "1.23456789", Autocommit);
+    client.set("work_mem", "5MB", Autocommit);
+    client.set("role", "old", Autocommit);
+    let shown = |name: &str, value: &str, is_real| ShownSetting {
+        name: name.as_bytes().into(),
+        value: value.as_bytes().into(),
+        is_real,
+    };
+    let answer = Answer {
+        session: Some(SessionState {
+            role: b"boss"[..].into(),
+            session_user: b"app"[..].into(),
+            temporary: false,
+            channels: false,
+            cursors: false,
+            event_triggers: false,
+            other_set_config: false,
+        }),
+        settings: Some(vec![
+            shown("seq_page_cost", "1.23457", true),
+            shown("work_mem", "6MB", false),
+            shown("app.base", "", false),
+            shown("app.new", "x", false),
+            shown("transaction_isolation", "read committed", false),
+        ]),
+        ..Answer::default()
+    };
+    let server = client.settings.shown(&mut client.table, &answer, b"app").unwrap();
+    let expected = "app.new=x role=boss seq_page_cost=1.23456789 work_mem=6MB";
+    assert_eq!(shown_of(&client.table, server), expected);
+    // What was reset is at the client's own startup value, which the server does not know.
+    let expected =
+        "app.base=b app.new=x role=boss seq_page_cost=1.23456789 timezone=UTC work_mem=6MB";
+    assert_eq!(client.shown(), expected);
+    client.table.release(server);
+    client.end();
+}
+
+use super::shown as shown_of;
 
 /// Sets, resets, savepoints, commits and rollbacks in any order, told to the client and to a model
 /// that copies whole states; and after each reset the server stands where the client does.

@@ -208,9 +208,31 @@ fn behaviour_31_equal_startup_values_ask_for_nothing() {
 }
 
 #[test]
-fn a_startup_name_that_is_none_is_refused() {
-    for name in ["", "a b", "a\"", "1a", "a.", ".a", "a;b", "is_superuser", "in_hot_standby"] {
+fn what_is_the_servers_to_say_is_refused_at_startup() {
+    for name in ["is_superuser", "in_hot_standby"] {
         let refused = normalize_startup([(name.as_bytes(), &b"x"[..])], &[]);
-        assert_eq!(refused, Err(StartupError::Name(name.into())), "{name}");
+        assert_eq!(refused, Err(StartupError::Fixed(name.into())), "{name}");
     }
+}
+
+#[test]
+fn a_name_is_written_so_that_it_ends_nothing() {
+    let mut table = table();
+    let odd = of(&mut table, &[("a;b\"c", "x")]);
+    assert_eq!(replay(&table, SettingsId::EMPTY, odd), "SET \"a;b\"\"c\" TO 'x';");
+}
+
+#[test]
+fn what_goes_goes_before_what_comes() {
+    let mut table = table();
+    let (from, to) = (of(&mut table, &[("b", "1")]), of(&mut table, &[("a", "1")]));
+    assert_eq!(replay(&table, from, to), "RESET \"b\";SET \"a\" TO '1';");
+}
+
+#[test]
+fn a_value_in_the_databases_encoding_is_written_by_its_bytes() {
+    let mut table = table();
+    let shown = table.intern(vec![Setting::shown(b"app.x", "é'".as_bytes())]).expect("few");
+    let expected = r#"SET "app"."x" TO E'\xc3\xa9''';"#;
+    assert_eq!(replay(&table, SettingsId::EMPTY, shown), expected);
 }

@@ -16,6 +16,8 @@ impl World {
         self.poolers[worker].take_actions(&mut actions);
         for action in actions {
             match action {
+                Action::QuestionDenied(_, kinds) => panic!("denied: {kinds:?}"),
+                Action::ConnectionRejected(_) => panic!("a connection refuses to be reset"),
                 Action::Dial(id) => {
                     self.by_server.insert((worker, id.slot, id.serial), self.peers.len());
                     self.later.push(Later::Dialed(self.peers.len()));
@@ -137,7 +139,9 @@ impl World {
     fn woken(&mut self, worker: usize, session: SessionId) {
         let key = (worker, session.slot, session.serial);
         let Some(number) = self.sessions.get(&key).copied() else { return };
-        if self.clients[number].stage == Stage::Greeting {
+        if self.clients[number].stage == Stage::Greeting
+            && !self.poolers[worker].is_on_trial(session)
+        {
             return self.greet(number);
         }
         let id = self.poolers[worker].session(session).and_then(|session| session.link.server());

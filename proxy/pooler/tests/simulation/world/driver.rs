@@ -40,6 +40,7 @@ impl World {
         match greeting {
             Greeting::Ready(bytes) => self.clients[number].receive(&bytes),
             Greeting::Wait => {}
+            Greeting::Try => self.drive_client(number),
             Greeting::Refused(_) => {
                 self.end_session(number);
             }
@@ -51,7 +52,7 @@ impl World {
         for _ in 0..TURN_LIMIT {
             let client = &mut self.clients[number];
             let (worker, Some(id)) = (client.worker, client.session) else { return };
-            if client.stage == Stage::Greeting {
+            if client.stage == Stage::Greeting && !self.poolers[worker].is_on_trial(id) {
                 return;
             }
             if self.pooler_says_farewell(number) {
@@ -75,6 +76,10 @@ impl World {
                 Stop::Need(n) => {
                     assert!(n as usize > self.clients[number].rest.len(), "what it needs is there");
                     return;
+                }
+                Stop::Place => {
+                    self.poolers[worker].await_place(id, self.now);
+                    return self.take_actions(worker);
                 }
                 Stop::Checkout => match self.poolers[worker].checkout(id, self.now) {
                     Checkout::Linked(server) => {
@@ -282,7 +287,7 @@ impl World {
         }
         let to_client = gather(plan, &plan.to_client, buf);
         let Some(number) = client.filter(|_| !to_client.is_empty()) else { return };
-        if matches!(self.clients[number].stage, Stage::Open | Stage::Leaving) {
+        if matches!(self.clients[number].stage, Stage::Greeting | Stage::Open | Stage::Leaving) {
             self.clients[number].receive(&to_client);
         }
     }

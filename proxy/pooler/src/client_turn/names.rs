@@ -1,0 +1,198 @@
+//! One name space for SQL and the protocol: what a text calls by name is made real for it.
+//!
+//! The servers know a client's statements under names of pgimbal's. When a text names one in SQL
+//! (EXECUTE, DEALLOCATE, PREPARE of a name in use), the server is given the statement under the
+//! client's name for as long as the text runs, so that PostgreSQL itself answers.
+
+use std::rc::Rc;
+
+use pgimbal_config::PoolMode;
+use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
+use pgimbal_wire::tag::frontend;
+
+use super::parse::write_client_name;
+use super::{ClientTurn, Step};
+use crate::effect::Bytes;
+use crate::owed::Owed;
+use crate::plan::Stop;
+use crate::prepared::{Origin, SERVER_NAME_PREFIX, Statement};
+use crate::sql::{self, Classified, Form};
+
+/// The name under which an SQL PREPARE of a client's is run again, as statement and portal.
+const LENDER: &[u8] = b"pgimbal_lend";
+
+impl ClientTurn<'_> {
+    /// Makes real what a simple query names. Returns the names that are to be taken back behind it.
+    pub(super) fn lend_for_query(
+        &mut self,
+        text: &[u8],
+        classified: &Classified,
+    ) -> Result<Vec<Bytes>, Stop> {
+        if !classified.names_statements || self.pool.config.pool.mode == PoolMode::Session {
+            return Ok(Vec::new());
+        }
+        let mut names = self.named_in(text);
+        let server = self.server()?;
+        // In a failed transaction nothing can be parsed, and nothing but its end is run.
+        let failed = server.status == TransactionStatus::Failed && !server.since_ready.segment_open;
+        if !names.is_empty() && !failed {
+            let in_segment = server.since_ready.segment_open;
+            for name in &names {
+                self.lend(name, classified)?;
+            }
+            if !in_segment {
+                let server = self.server()?;
+                server.owed.push(Owed::OwnSync);
+                server.statements.end_segment();
+                self.plan.make_for_server(encode::sync);
+            }
+        }
+        if let Some(Form::Prepare(name)) = classified.only()
+            && !names.contains(name)
+        {
+            names.push(name.clone());
+        }
+        Ok(names)
+    }
+
+    /// Closes names that were lent to a simple query, or made by it, right behind it.
+    pub(super) fn take_back(&mut self, names: Vec<Bytes>) {
+        let Some(server) = self.server.as_deref_mut().filter(|_| !names.is_empty()) else { return };
+        server.owed.swallow(names.len() as u32);
+        server.owed.push(Owed::OwnSync);
+        server.statements.end_segment();
+        self.plan.make_for_server(|out| {
+            for name in &names {
+                encode::close(out, NameKind::Statement, &as_forwarded(name));
+            }
+            encode::sync(out);
+        });
+    }
+
+    /// Makes real what a statement of the extended protocol names; it is taken back behind Sync.
+    pub(super) fn lend_for_segment(&mut self, text: &[u8], classified: &Classified) -> Step {
+        if !classified.names_statements || self.pool.config.pool.mode == PoolMode::Session {
+            return Ok(());
+        }
+        let names = self.named_in(text);
+        for name in names.into_iter().chain(match classified.only() {
+            Some(Form::Prepare(name)) => Some(name.clone()),
+            _ => None,
+        }) {
+            let forwarded = as_forwarded(&name);
+            if self.session.close_after_sync.contains(&forwarded) {
+                continue;
+            }
+            if self.knows(&name) {
+                self.settled_name(&name)?;
+                self.lend(&name, classified)?;
+            }
+            self.session.close_after_sync.push(forwarded);
+        }
+        Ok(())
+    }
+
+    /// Makes real a statement that SQL has prepared, for a message of the protocol that names it.
+    pub(super) fn lend_to_protocol(&mut self, name: &[u8], statement: &Statement) -> Step {
+        let name = as_forwarded(name);
+        if self.session.close_after_sync.contains(&name) {
+            return Ok(());
+        }
+        self.run_prepare(statement)?;
+        self.session.close_after_sync.push(name);
+        Ok(())
+    }
+
+    fn lend(&mut self, name: &[u8], classified: &Classified) -> Step {
+        let names = self.session.statements.as_ref();
+        let Some(statement) = names.and_then(|names| names.get(name)).map(Rc::clone) else {
+            return Ok(());
+        };
+        let deallocates = matches!(classified.only(), Some(Form::Deallocate(_)));
+        if statement.body.is_none() && !deallocates {
+            return Ok(());
+        }
+        if statement.origin == Origin::Sql && !deallocates {
+            return self.run_prepare(&statement);
+        }
+        self.server()?.owed.push(Owed::Lend);
+        self.plan.make_for_server(|out| {
+            encode::message(out, frontend::PARSE, |out| {
+                write_client_name(name, out);
+                out.push(0);
+                // What is only deallocated need not be what it was: its table may be gone.
+                match deallocates {
+                    true => out.extend_from_slice(&[0, 0, 0]),
+                    false => statement.write_body(out),
+                }
+            });
+        });
+        Ok(())
+    }
+
+    /// Runs a client's SQL PREPARE again. It has to be the extended protocol: a simple query would
+    /// destroy the unnamed statement.
+    fn run_prepare(&mut self, statement: &Statement) -> Step {
+        let server = self.server()?;
+        for _ in 0..4 {
+            server.owed.push(Owed::Lend);
+        }
+        self.plan.make_for_server(|out| {
+            encode::parse(out, LENDER, statement.text(), &[0, 0]);
+            encode::bind_head(out, LENDER, LENDER, 6);
+            out.extend_from_slice(&[0; 6]);
+            encode::message(out, frontend::EXECUTE, |out| {
+                out.extend_from_slice(LENDER);
+                out.extend_from_slice(&[0; 5]);
+            });
+            encode::close(out, NameKind::Statement, LENDER);
+        });
+        Ok(())
+    }
+
+    /// The names of the client's statements that occur in a text, wherever.
+    fn named_in(&self, text: &[u8]) -> Vec<Bytes> {
+        let Some(known) = self.session.statements.as_ref().filter(|names| !names.is_empty()) else {
+            return Vec::new();
+        };
+        let mut names: Vec<Bytes> = Vec::new();
+        sql::words(text, |word| {
+            if known.get(word).is_some() && !names.iter().any(|name| **name == *word) {
+                names.push(word.into());
+            }
+        });
+        names
+    }
+
+    /// The text as it is sent if it names statements of pgimbal's own: their names are out of reach,
+    /// what a client calls so is another name.
+    pub(super) fn escape(&self, text: &[u8], classified: &Classified) -> Option<Vec<u8>> {
+        if !classified.names_statements || self.pool.config.pool.mode == PoolMode::Session {
+            return None;
+        }
+        let spans = sql::own_names(text, self.session.reading, SERVER_NAME_PREFIX);
+        if spans.is_empty() {
+            return None;
+        }
+        let (mut escaped, mut at) = (Vec::with_capacity(text.len() + 16), 0);
+        for span in spans {
+            escaped.extend_from_slice(&text[at..span.start]);
+            let name = &text[span.clone()];
+            let quoted = name.strip_prefix(b"\"").and_then(|n| n.strip_suffix(b"\""));
+            let name = quoted.map_or_else(|| name.to_ascii_lowercase(), <[u8]>::to_vec);
+            escaped.push(b'"');
+            write_client_name(&name, &mut escaped);
+            escaped.push(b'"');
+            at = span.end;
+        }
+        escaped.extend_from_slice(&text[at..]);
+        Some(escaped)
+    }
+}
+
+/// A client's name as the servers see it.
+fn as_forwarded(name: &[u8]) -> Bytes {
+    let mut forwarded = Vec::with_capacity(name.len());
+    write_client_name(name, &mut forwarded);
+    forwarded.into()
+}

@@ -1,0 +1,128 @@
+//! Questions about a text that need no classification, and short ones about a classified text.
+
+use std::ops::Range;
+
+use super::lex::Lexer;
+use super::marks::Marks;
+use super::token::{Literal, Sink};
+use super::{Classified, Form, Kinds, Reading, Step, Steps, words};
+
+impl Classified {
+    /// A text that only reads or writes rows.
+    pub const PLAIN: Classified =
+        Classified { steps: Steps::Plain, marks: Marks::NONE, names_statements: false };
+
+    /// Whether nothing has to be known of it when it is run.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        matches!(self.steps, Steps::None | Steps::Plain)
+            && self.marks == Marks::NONE
+            && !self.names_statements
+    }
+
+    /// Whether none of its statements leaves anything in its session, or may.
+    #[must_use]
+    pub fn leaves_nothing(&self) -> bool {
+        match &self.steps {
+            Steps::Unreadable => false,
+            _ => self.steps().iter().all(|step| {
+                step.raises.is_empty()
+                    && !step.local
+                    && matches!(step.form, Form::Plain | Form::Other | Form::Copy | Form::Fetch)
+            }),
+        }
+    }
+
+    /// Whether all that it does is to begin or end transactions and savepoints, or to read and
+    /// write rows.
+    #[must_use]
+    pub fn only_ends_or_begins(&self) -> bool {
+        let ends_or_begins = |step: &Step| {
+            step.raises == Kinds::NONE
+                && matches!(
+                    step.form,
+                    Form::Plain
+                        | Form::Copy
+                        | Form::Begin
+                        | Form::Commit(_)
+                        | Form::Rollback(_)
+                        | Form::PrepareTransaction
+                        | Form::Savepoint(_)
+                        | Form::RollbackTo(_)
+                        | Form::Release(_)
+                )
+        };
+        self.steps != Steps::Unreadable && self.steps().iter().all(ends_or_begins)
+    }
+}
+
+/// Whether `word`, in lower case, occurs in a text, wherever it stands.
+#[must_use]
+pub fn has_word(text: &[u8], word: &[u8]) -> bool {
+    let mut found = false;
+    words(text, |other| found |= other == word);
+    found
+}
+
+/// The statement behind AS of one SQL PREPARE; `None` if it cannot be found.
+#[must_use]
+pub fn prepared_query(text: &[u8], reading: Reading) -> Option<&[u8]> {
+    let mut lexer = Lexer::new(reading.strings);
+    let mut find = FindAs { depth: 0, end: None };
+    lexer.feed(text, &mut find);
+    lexer.finish(&mut find);
+    text.get(find.end?..)
+}
+
+/// Looks for the first AS outside parentheses.
+struct FindAs {
+    depth: u32,
+    end: Option<usize>,
+}
+
+impl Sink for FindAs {
+    fn word(&mut self, word: &[u8], span: Range<usize>) {
+        if self.depth == 0 && word.eq_ignore_ascii_case(b"as") {
+            self.end.get_or_insert(span.end);
+        }
+    }
+
+    fn quoted(&mut self, _: &[u8], _: Range<usize>) {}
+
+    fn literal(&mut self, _: Literal, _: Range<usize>) {}
+
+    fn number(&mut self, _: Range<usize>) {}
+
+    fn mark(&mut self, byte: u8, _: usize) {
+        match byte {
+            b'(' => self.depth += 1,
+            b')' => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+
+    fn inside(&mut self, _: &[u8]) {}
+
+    fn lost(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prepared_statement_stands_behind_the_first_as() {
+        let reading = Reading::default();
+        let query = |text| prepared_query(text, reading);
+        assert_eq!(query(b"prepare p as select 1 as a"), Some(&b" select 1 as a"[..]));
+        assert_eq!(query(b"PREPARE \"as\" (int, text) AS select $1"), Some(&b" select $1"[..]));
+        assert_eq!(query(b"prepare p"), None);
+    }
+
+    #[test]
+    fn a_word_is_found_wherever_it_stands_but_only_whole() {
+        assert!(has_word(b"create EVENT trigger x", b"event"));
+        assert!(has_word(b"\"$user\", \"pg_temp\"", b"pg_temp"));
+        assert!(!has_word(b"select events", b"event"));
+    }
+}

@@ -1,0 +1,374 @@
+//! The books of a session: what the server has proven of its settings and statements.
+//!
+//! A statement counts when its own CommandComplete has come with the tag that it must have, and
+//! holds when the transaction around it has.
+
+use std::time::Instant;
+
+use pgimbal_config::{HiddenState, PoolMode};
+
+use crate::link;
+use crate::owed::OwnQuery;
+use crate::pin::PinReason;
+use crate::plan::Plan;
+use crate::pool::Pool;
+use crate::pooler::Tables;
+use crate::server::Server;
+use crate::session::{LocalSettings, Phase, Session};
+use crate::settings::{Replay, Reset, Untracked, after_reset_sql};
+use crate::sql::{
+    self, Assignment, Calls, Form, Kinds, Operand, Readings, Scope, ScopeOperand, SetBy,
+};
+use crate::sql::{Step, Steps};
+use crate::state::question::{Answer, Asking};
+
+/// How long an answer about what pins a session is left to stand while only plain statements run:
+/// a function may have taken it away.
+const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Everything that a change of the books touches.
+pub(crate) struct Books<'a> {
+    pub(crate) session: &'a mut Session,
+    pub(crate) server: &'a mut Server,
+    pub(crate) pool: &'a mut Pool,
+    pub(crate) tables: &'a mut Tables,
+    pub(crate) now: Instant,
+}
+
+/// What became of the wish to ask the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// There is nothing to ask.
+    Nothing,
+    /// The question is on its way.
+    Sent,
+}
+
+impl Books<'_> {
+    /// A statement is done: the server has said so with `tag` (`None` where a portal is suspended,
+    /// which has run what it runs).
+    pub(crate) fn done(&mut self, step: &Step, text: Option<&[u8]>, tag: Option<&[u8]>) {
+        let suspended = tag.is_none() && matches!(step.form, Form::Set(..) | Form::UnlockAll);
+        if !suspended && !tag.is_some_and(|tag| step.form.expects(tag)) {
+            // Something else has run than what was read.
+            self.session.raised.insert(Step::UNREADABLE.raises);
+            self.session.local = LocalSettings::Unknown;
+            return;
+        }
+        let table = &mut self.tables.settings;
+        let committed = tag == Some(b"COMMIT") || tag == Some(b"PREPARE TRANSACTION");
+        let tracked = match &step.form {
+            Form::Plain
+            | Form::Other
+            | Form::Fetch
+            | Form::Declare
+            | Form::Begin
+            | Form::Copy
+            | Form::Discard
+            | Form::UnlockAll
+            | Form::Execute(_) => return,
+            Form::Commit(_) | Form::PrepareTransaction if committed => {
+                self.session.settings.commit(table);
+                Ok(())
+            }
+            Form::Commit(_) | Form::PrepareTransaction | Form::Rollback(_) => {
+                self.session.settings.rollback(table);
+                Ok(())
+            }
+            Form::Savepoint(name) => self.session.settings.savepoint(table, name),
+            Form::RollbackTo(name) => {
+                self.session.settings.rollback_to(table, name);
+                Ok(())
+            }
+            Form::Release(name) => {
+                self.session.settings.release(table, name);
+                Ok(())
+            }
+            Form::Set(list, by) => self.set(list, *by),
+            Form::Reset(name, scope) => self.reset(Reset::Name(name), *scope),
+            Form::ResetAll => self.reset(Reset::All, Scope::Session),
+            Form::DiscardAll => self.discard_all(),
+            Form::DeallocateAll => {
+                self.forget_all_statements();
+                Ok(())
+            }
+            Form::Deallocate(name) => {
+                self.deallocate(name);
+                Ok(())
+            }
+            Form::Prepare(name) => {
+                self.prepare(name, text);
+                Ok(())
+            }
+        };
+        self.note_tracked(tracked);
+        link::settings_changed(self.session, self.server, self.pool, self.tables, self.now);
+    }
+
+    fn note_tracked(&mut self, tracked: Result<(), Untracked>) {
+        match tracked {
+            Ok(()) => {}
+            Err(Untracked::Ask) => self.session.raised.insert(Kinds::SETTINGS.union(Kinds::ROLE)),
+            Err(Untracked::TooMany) => {
+                self.session.pin.set(PinReason::TooManySettings, true, self.now);
+                link::hold_place(self.session, self.pool);
+            }
+        }
+    }
+
+    fn set(&mut self, list: &[Assignment], by: SetBy) -> Result<(), Untracked> {
+        let known = by != SetBy::UnqualifiedFunction
+            || self.pool.shared.database.facts.set_config_is_builtin(self.now);
+        if !known {
+            return Err(Untracked::Ask);
+        }
+        for assignment in list {
+            let (Operand::Text(name), ScopeOperand::Is(scope)) =
+                (&assignment.name, assignment.scope)
+            else {
+                return Err(Untracked::Ask);
+            };
+            let name = name.to_ascii_lowercase();
+            if name == b"session_authorization" {
+                // What becomes of the role in a transaction depends on how it ends.
+                self.session.raised.insert(Kinds::ROLE);
+            }
+            match &assignment.value {
+                Operand::Text(value) => {
+                    self.server.newly_set.push(name[..].into());
+                    self.session.settings.set(&mut self.tables.settings, &name, value, scope)?;
+                }
+                Operand::Null => self.reset(Reset::Name(&name), scope)?,
+                Operand::Parameter(_) => return Err(Untracked::Ask),
+            }
+        }
+        Ok(())
+    }
+
+    /// The server has reset to its own defaults; the client expects what it came with, which is set
+    /// as soon as the server is ready.
+    fn reset(&mut self, reset: Reset<'_>, scope: Scope) -> Result<(), Untracked> {
+        let table = &mut self.tables.settings;
+        self.session.settings.reset(table, reset, scope)?;
+        if reset == Reset::Name(b"session_authorization") {
+            self.session.raised.insert(Kinds::ROLE);
+        }
+        let mut sql = Vec::new();
+        let settings = &self.session.settings;
+        let replay = after_reset_sql(table, self.server.settings, reset, settings, &mut sql);
+        if scope == Scope::Local {
+            if replay != Replay::Nothing {
+                // Its own default is not the server's, and holds for this transaction only.
+                self.session.raised.insert(Kinds::SETTINGS);
+            }
+            return Ok(());
+        }
+        match replay {
+            Replay::Nothing => {}
+            Replay::One(one) => self.server.restore.push(sql[one].into()),
+            Replay::Two(one, two) => self.server.restore.extend([sql[one].into(), sql[two].into()]),
+        }
+        Ok(())
+    }
+
+    fn discard_all(&mut self) -> Result<(), Untracked> {
+        self.forget_all_statements();
+        self.session.pin.clear();
+        self.session.raised = Kinds::NONE;
+        self.session.refused = None;
+        self.server.residue.remove(Kinds::UNNAMED_SETTINGS);
+        self.reset(Reset::Discard, Scope::Session)?;
+        // It cannot be undone.
+        self.session.settings.commit(&mut self.tables.settings);
+        Ok(())
+    }
+
+    /// DISCARD ALL and DEALLOCATE ALL take this client's statements; the server has lost those of
+    /// the others too, which are put in again when they are next needed.
+    fn forget_all_statements(&mut self) {
+        self.session.statements = None;
+        link::forget_statements(self.server);
+    }
+
+    fn deallocate(&mut self, name: &[u8]) {
+        let names = self.session.statements.as_mut();
+        let before = names.and_then(|names| names.set(name, None));
+        if let Some(unkept) = before.filter(|statement| statement.body.is_none()) {
+            // The client's name was lent for this; the statement itself is there still.
+            let mut sql = b"DEALLOCATE ".to_vec();
+            unkept.write_server_name(&mut sql);
+            self.server.restore.push(sql.into());
+        }
+    }
+
+    /// SQL PREPARE of a statement whose text is `text`, if it was the only one.
+    fn prepare(&mut self, name: &[u8], text: Option<&[u8]>) {
+        if self.pool.config.pool.mode == PoolMode::Session {
+            return;
+        }
+        let Some(text) = text else {
+            self.session.raised.insert(Kinds::STATEMENTS);
+            return;
+        };
+        let classified = prepared_by(text, self.session).map(Box::new);
+        let settings = self.tables.parse_fingerprint(self.session.settings.current());
+        let statement = self.tables.statements.from_sql(text, settings, classified);
+        self.session.statements.get_or_insert_default().set(name, Some(statement));
+    }
+
+    /// The client is between two transactions: asks what it has left, if anything may be.
+    pub(crate) fn ask(&mut self, plan: &mut Plan) -> Asked {
+        let raised = self.session.raised;
+        if raised.is_empty() {
+            return Asked::Nothing;
+        }
+        self.keep_hidden(raised.and(Kinds::HIDDEN));
+        if raised.meets(Kinds::DBLINK) {
+            // No function of PostgreSQL's shows its connections.
+            self.session.pin.set(PinReason::Dblink, true, self.now);
+        }
+        let denied = self.pool.shared.database.facts.denied();
+        let asked = raised.and(Kinds::ASKED).without(Kinds::DBLINK);
+        if asked.meets(denied) {
+            self.session.pin.set(PinReason::Unknown, true, self.now);
+        }
+        let asked = asked.without(denied);
+        self.session.raised = asked;
+        if asked.is_empty() {
+            link::hold_place(self.session, self.pool);
+            return Asked::Nothing;
+        }
+        self.send_question(Asking::about(asked), plan);
+        Asked::Sent
+    }
+
+    /// What no query shows is taken off before the next transaction, unless its client is to keep
+    /// it.
+    fn keep_hidden(&mut self, hidden: Kinds) {
+        if hidden.is_empty() {
+            return;
+        }
+        match self.pool.config.pool.hidden_state {
+            HiddenState::Reset => self.server.residue.insert(hidden),
+            HiddenState::Pin => {
+                self.server.residue.insert(hidden);
+                self.session.pin.set(PinReason::HiddenState, true, self.now);
+                link::hold_place(self.session, self.pool);
+            }
+        }
+    }
+
+    fn send_question(&mut self, asking: Asking, plan: &mut Plan) {
+        let custom = self.custom_names();
+        for question in asking.questions() {
+            if let Some(label) = question.label() {
+                *self.pool.stats.questions.entry(label).or_default() += 1;
+            }
+        }
+        let own = &mut self.server.own_statements;
+        plan.make_for_server(|out| asking.write(own, &custom, out));
+        self.server.owed.push(crate::owed::Owed::Own(OwnQuery::Question));
+        self.server.statements.end_segment();
+        self.server.asking = Some((Box::new(asking), self.now));
+        // What it sends next depends on the answer.
+        self.session.phase = Phase::Barrier;
+    }
+
+    /// The custom settings that are asked about by name, with commas between them.
+    fn custom_names(&self) -> Vec<u8> {
+        let table = &self.tables.settings;
+        let settings = [self.session.settings.current(), self.session.settings.base()]
+            .into_iter()
+            .flat_map(|id| table.settings(id));
+        let mut names: Vec<&[u8]> = settings
+            .map(|setting| &*setting.name)
+            .filter(|name| name.contains(&b'.') && name.is_ascii() && !name.contains(&b','))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names.join(&b',')
+    }
+
+    /// The answer to a question is complete; `failed` if an error came. Returns whether the same
+    /// question is asked once more.
+    pub(crate) fn answered(&mut self, failed: bool, plan: &mut Plan) -> Asked {
+        let Some((asking, _)) = self.server.asking.take() else { return Asked::Nothing };
+        self.server.asked_at = Some(self.now);
+        let (kinds, refusal, again) = (asking.kinds(), asking.refusal(), asking.may_ask_again());
+        let answer = asking.answer().filter(|_| !failed);
+        let Some(answer) = answer else {
+            self.pool.stats.questions_failed += 1;
+            match refusal {
+                Some(refusal) if refusal.is_missing_statement() && again => {
+                    self.server.own_statements = Default::default();
+                    self.send_question(Asking::about(kinds).last(), plan);
+                    return Asked::Sent;
+                }
+                Some(refusal) if refusal.is_denied() => {
+                    if self.pool.shared.database.facts.deny(kinds) {
+                        self.tables.denied = Some((self.pool.id, kinds));
+                    }
+                }
+                _ => {}
+            }
+            self.session.raised.remove(kinds);
+            self.session.pin.set(PinReason::Unknown, true, self.now);
+            link::hold_place(self.session, self.pool);
+            return Asked::Nothing;
+        };
+        self.session.raised.remove(kinds);
+        self.learn(kinds, &answer);
+        Asked::Nothing
+    }
+
+    fn learn(&mut self, kinds: Kinds, answer: &Answer) {
+        if let Some(session) = &answer.session {
+            let facts = &self.pool.shared.database.facts;
+            facts.learn(session.event_triggers, session.other_set_config, self.now);
+        }
+        if answer.settings.is_some() || answer.session.is_some() {
+            let login = self.pool.config.user.as_bytes();
+            let table = &mut self.tables.settings;
+            match self.session.settings.shown(table, answer, login) {
+                Ok(at) => {
+                    table.release(std::mem::replace(&mut self.server.settings, at));
+                    if self.session.statements.is_some() {
+                        let (pool, tables) = (&*self.pool, &*self.tables);
+                        link::refresh_statement_pins(self.session, pool, tables, self.now);
+                    }
+                }
+                Err(untracked) => self.note_tracked(Err(untracked)),
+            }
+        }
+        if let Some(counts) = answer.statements {
+            let believed = self.server.statements.len() as u64
+                + self.server.own_statements.count()
+                + self.session.statements.as_ref().map_or(0, |names| names.unkept_count());
+            if counts.parsed != believed {
+                // Code has closed or made some: nothing that was believed of them holds.
+                self.server.residue.insert(Kinds::STATEMENTS);
+            }
+        }
+        self.session.pin.set(PinReason::Unknown, false, self.now);
+        self.session.pin.show(kinds, answer.shown(), self.now);
+        if !link::hold_place(self.session, self.pool) {
+            self.pool.stats.pins_by_question += 1;
+        }
+    }
+
+    /// Whether plain statements are a reason to ask again what pins the session.
+    pub(crate) fn is_answer_old(&self) -> bool {
+        self.server.asked_at.is_none_or(|asked| self.now - asked >= ASK_AGAIN)
+    }
+}
+
+/// What EXECUTE of a statement may leave that `text`, one SQL PREPARE, has made; `None` if it is
+/// plain.
+fn prepared_by(text: &[u8], session: &Session) -> Option<sql::Classified> {
+    let body = sql::prepared_query(text, session.reading);
+    let classified = match body {
+        Some(query) => sql::classify(query, Readings::One(session.reading), Calls::Text),
+        None => sql::Classified { steps: Steps::Unreadable, ..sql::Classified::PLAIN },
+    };
+    (!classified.is_plain()).then_some(classified)
+}

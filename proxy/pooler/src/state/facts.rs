@@ -1,0 +1,104 @@
+//! What is known of a database that decides what its statements may leave in a session.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::sql::Kinds;
+
+/// How long a fact is believed without being asked about again: somebody else may create an event
+/// trigger, or a function, without pgimbal.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// What questions have told of one database, shared by all workers.
+#[derive(Debug, Default)]
+pub struct DatabaseFacts(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    known: Option<Known>,
+    /// The kinds about which the server refuses to answer (42501).
+    denied: Kinds,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    event_triggers: bool,
+    other_set_config: bool,
+    at: Instant,
+}
+
+impl DatabaseFacts {
+    /// A question has told whether there are event triggers, and functions named `set_config`
+    /// besides PostgreSQL's own.
+    pub fn learn(&self, event_triggers: bool, other_set_config: bool, at: Instant) {
+        self.with(|state| state.known = Some(Known { event_triggers, other_set_config, at }));
+    }
+
+    /// A statement may have changed them.
+    pub fn forget(&self) {
+        self.with(|state| state.known = None);
+    }
+
+    /// Whether DDL may run an event trigger.
+    #[must_use]
+    pub fn may_have_event_triggers(&self, now: Instant) -> bool {
+        self.fresh(now).is_none_or(|known| known.event_triggers)
+    }
+
+    /// Whether `set_config` without a schema is sure to be PostgreSQL's own.
+    #[must_use]
+    pub fn set_config_is_builtin(&self, now: Instant) -> bool {
+        self.fresh(now).is_some_and(|known| !known.other_set_config)
+    }
+
+    /// The server does not answer questions about `kinds` to this user. Returns whether that is
+    /// news.
+    pub fn deny(&self, kinds: Kinds) -> bool {
+        self.with(|state| {
+            let news = !kinds.without(state.denied).is_empty();
+            state.denied.insert(kinds);
+            news
+        })
+    }
+
+    /// The kinds about which the server refuses to answer.
+    #[must_use]
+    pub fn denied(&self) -> Kinds {
+        self.with(|state| state.denied)
+    }
+
+    fn fresh(&self, now: Instant) -> Option<Known> {
+        let known = self.with(|state| state.known)?;
+        (now.saturating_duration_since(known.at) < LIFETIME).then_some(known)
+    }
+
+    fn with<T>(&self, step: impl FnOnce(&mut State) -> T) -> T {
+        step(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_believed_before_it_is_told_nor_for_ever() {
+        let (facts, now) = (DatabaseFacts::default(), Instant::now());
+        assert!(facts.may_have_event_triggers(now) && !facts.set_config_is_builtin(now));
+        facts.learn(false, false, now);
+        assert!(!facts.may_have_event_triggers(now) && facts.set_config_is_builtin(now));
+        let later = now + LIFETIME;
+        assert!(facts.may_have_event_triggers(later) && !facts.set_config_is_builtin(later));
+        facts.learn(false, false, later);
+        facts.forget();
+        assert!(facts.may_have_event_triggers(later));
+    }
+
+    #[test]
+    fn a_refusal_is_news_once() {
+        let facts = DatabaseFacts::default();
+        assert!(facts.deny(Kinds::LOCKS));
+        assert!(!facts.deny(Kinds::LOCKS));
+        assert_eq!(facts.denied(), Kinds::LOCKS);
+    }
+}
