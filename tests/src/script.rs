@@ -10,12 +10,12 @@ use crate::wire_client::WireClient;
 const BESIDE: &str = " ;; ";
 
 /// Steps of one client.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Script {
     steps: Vec<Step>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 enum Step {
     /// Statements of one query text, or of one segment up to a Sync.
     Texts(Vec<Vec<u8>>),
@@ -34,7 +34,7 @@ pub enum Shape {
     Extended,
     /// All of that in one write.
     ExtendedAtOnce,
-    /// Statements with names, described before they are bound, as drivers do.
+    /// Statements with names, described before they are bound and closed when they have run.
     Named,
 }
 
@@ -139,10 +139,25 @@ impl Script {
                     let name = format!("step{number}_{place}");
                     pipeline = pipeline.parse_bytes(&name, text).describe_statement(&name);
                     pipeline = pipeline.bind("", &name, &[]).execute("", 0);
+                    pipeline = pipeline.close_statement(&name);
                 }
             }
         }
         (pipeline.sync(), 1)
+    }
+}
+
+/// As in a list of cases: the statements of a step beside each other, messages as bytes.
+impl std::fmt::Debug for Script {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for step in &self.steps {
+            let text = match step {
+                Step::Texts(texts) => texts.join(BESIDE.as_bytes()),
+                Step::Messages(pipeline, _) => pipeline.bytes().to_vec(),
+            };
+            write!(f, "`{}` ", text.escape_ascii())?;
+        }
+        Ok(())
     }
 }
 

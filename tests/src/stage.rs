@@ -28,7 +28,7 @@ const TABLES: &str = "\
 /// What is asked to see where a session stands.
 const LOOK: [(&str, &str); 9] = [
     ("user", "select current_user, session_user, current_setting('role')"),
-    ("schemas", "select current_schemas(false)"),
+    ("schemas", "select regexp_replace(current_schemas(false)::text, 'pg_temp_[0-9]+', 'pg_temp')"),
     (
         "setting",
         "select name, setting from pg_settings where name not like '%.%' \
