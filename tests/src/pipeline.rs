@@ -21,6 +21,12 @@ impl Pipeline {
         self.parse_typed(name, sql, &[])
     }
 
+    /// Parse with a text of any bytes.
+    #[must_use]
+    pub fn parse_bytes(self, name: &str, sql: &[u8]) -> Self {
+        self.message(b'P', &[&text(name), sql, b"\0", &count(0)].concat())
+    }
+
     /// Parse with type `oids`.
     #[must_use]
     pub fn parse_typed(self, name: &str, sql: &str, oids: &[u32]) -> Self {
@@ -39,20 +45,36 @@ impl Pipeline {
     }
 
     /// Bind with raw parameter bytes in text format.
-    ///
-    /// # Panics
-    /// When a parameter is longer than a length word can say.
     #[must_use]
     pub fn bind_bytes(self, portal: &str, name: &str, parameters: &[&[u8]]) -> Self {
+        self.bind_formats(portal, name, &[], parameters, &[])
+    }
+
+    /// Bind with parameters and results in binary format.
+    #[must_use]
+    pub fn bind_binary(self, portal: &str, name: &str, parameters: &[&[u8]]) -> Self {
+        self.bind_formats(portal, name, &[1], parameters, &[1])
+    }
+
+    fn bind_formats(
+        self,
+        portal: &str,
+        name: &str,
+        given: &[u16],
+        parameters: &[&[u8]],
+        wanted: &[u16],
+    ) -> Self {
         let mut body = text(portal);
         body.extend(text(name));
-        body.extend(count(0));
+        body.extend(count(given.len()));
+        body.extend(given.iter().flat_map(|format| format.to_be_bytes()));
         body.extend(count(parameters.len()));
         for value in parameters {
             body.extend(u32::try_from(value.len()).expect("a length").to_be_bytes());
             body.extend(*value);
         }
-        body.extend(count(0));
+        body.extend(count(wanted.len()));
+        body.extend(wanted.iter().flat_map(|format| format.to_be_bytes()));
         self.message(b'B', &body)
     }
 
@@ -109,7 +131,13 @@ impl Pipeline {
     /// A simple Query.
     #[must_use]
     pub fn query(self, sql: &str) -> Self {
-        self.message(b'Q', &text(sql))
+        self.query_bytes(sql.as_bytes())
+    }
+
+    /// A simple Query with a text of any bytes.
+    #[must_use]
+    pub fn query_bytes(self, sql: &[u8]) -> Self {
+        self.message(b'Q', &[sql, b"\0"].concat())
     }
 
     /// Any message.

@@ -1,0 +1,288 @@
+//! A pool beside a session of one's own: what one client does is judged by what PostgreSQL says
+//! to the same, and by what the next client of the pool sees.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use crate::message::Message;
+use crate::pgimbal::{Config, Pgimbal};
+use crate::postgres::Postgres;
+use crate::script::{Script, Shape, told};
+use crate::startup::Login;
+use crate::wire_client::WireClient;
+
+/// How long a client may wait for a server connection that nothing should keep.
+const FREE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Roles, for the whole server. `app` may be `boss`.
+const ROLES: &str = "create role boss; grant boss to app";
+
+/// In both databases: a table that everybody may use, and one whose key is checked at the end.
+const TABLES: &str = "\
+    grant all on schema public to public; \
+    create table accounts (id int, owner text); insert into accounts values (1, 'real'); \
+    create table deferred (id int primary key deferrable initially deferred); \
+    insert into deferred values (1); grant all on accounts, deferred to public; \
+    create extension pg_trgm";
+
+/// What is asked to see where a session stands.
+const LOOK: [(&str, &str); 9] = [
+    ("user", "select current_user, session_user, current_setting('role')"),
+    ("schemas", "select regexp_replace(current_schemas(false)::text, 'pg_temp_[0-9]+', 'pg_temp')"),
+    (
+        "setting",
+        "select name, setting from pg_settings where name not like '%.%' \
+         and name not like 'transaction\\_%' order by name",
+    ),
+    (
+        "custom",
+        "select n, coalesce(current_setting(n, true), '') from unnest(array['app.tenant', 'app.x', \
+         'app.y', 'plpgsql.my_flag', 'pg_trgm.similarity_treshold']) n",
+    ),
+    ("accounts", "select owner from accounts order by 1"),
+    (
+        "temporary",
+        "select count(*) from pg_depend where refclassid = 'pg_namespace'::regclass \
+         and refobjid = pg_my_temp_schema()",
+    ),
+    (
+        "lock",
+        "select classid, objid, mode from pg_locks \
+         where locktype = 'advisory' and pid = pg_backend_pid() order by 1, 2, 3",
+    ),
+    ("channel", "select * from pg_listening_channels()"),
+    (
+        "name",
+        "select 'cursor', name from pg_cursors where name <> '' union all \
+         select 'statement', name from pg_prepared_statements where from_sql order by 1, 2",
+    ),
+];
+
+/// What must hold of the client's server connection when it has ended its script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// Others get it.
+    Free,
+    /// Others may have to wait until the client has left, and SHOW CLIENTS says why.
+    MayStay,
+}
+
+/// A server with database `app` for a pool and `twin` for sessions of their own: what belongs to
+/// a database (locks, channels, tables) cannot meet.
+pub struct Stage {
+    /// The server.
+    pub pg: Postgres,
+    /// A pool of one server connection in front of `app`, unless the test said otherwise.
+    pub proxy: Pgimbal,
+    login: Login,
+}
+
+impl Stage {
+    /// With nothing but what every stage has.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with("", |config| config)
+    }
+
+    /// With `set_up` run by a superuser in both databases and the configuration changed.
+    #[must_use]
+    pub fn with(set_up: &str, change: impl FnOnce(Config) -> Config) -> Self {
+        let pg = Postgres::start();
+        pg.run(ROLES);
+        pg.run("create database twin");
+        for database in ["app", "twin"] {
+            let mut superuser = superuser_of(&pg, database);
+            superuser.ok(TABLES);
+            superuser.ok(set_up);
+        }
+        let config = Config::before(&pg).set("pool_size", 1).set("max_pinned", 1);
+        let proxy = change(config.set("query_wait_timeout", "\"20s\"")).start();
+        Self { pg, proxy, login: Login::new("app", "app", "app-secret") }
+    }
+
+    /// The same where the client that acts, and its twin, log in with one more parameter.
+    #[must_use]
+    pub fn logged_in_with(mut self, name: &str, value: &str) -> Self {
+        self.login = self.login.with(name, value);
+        self
+    }
+
+    /// Runs `sql` as superuser in both databases.
+    pub fn run(&self, sql: &str) {
+        for database in ["app", "twin"] {
+            superuser_of(&self.pg, database).ok(sql);
+        }
+    }
+
+    /// A superuser's session in `app` and one in `twin`.
+    #[must_use]
+    pub fn superusers(&self) -> [WireClient; 2] {
+        ["app", "twin"].map(|database| superuser_of(&self.pg, database))
+    }
+
+    /// A client of the pool that acts.
+    #[must_use]
+    pub fn pooled(&self) -> WireClient {
+        self.proxy.log_in(&self.login)
+    }
+
+    /// A session of its own with the same startup parameters, in `twin`.
+    ///
+    /// # Panics
+    /// When the login fails.
+    #[must_use]
+    pub fn direct(&self) -> WireClient {
+        direct(&self.pg, &self.login).expect("a direct login")
+    }
+
+    /// The reasons in SHOW CLIENTS for which clients are pinned.
+    #[must_use]
+    pub fn pins(&self) -> Vec<String> {
+        let rows = self.proxy.console("show clients");
+        let cells = rows.into_iter().flatten().filter(|(name, _)| name == "pinned");
+        cells.map(|(_, value)| value).filter(|value| !matches!(&value[..], "" | "NULL")).collect()
+    }
+
+    /// Plays `script` in every shape, see [`Stage::check`].
+    ///
+    /// # Panics
+    /// With everything that differs.
+    pub fn judge(&self, script: &Script, after: After) {
+        self.judge_in(&Shape::ALL, script, after);
+    }
+
+    /// The same for steps of texts.
+    ///
+    /// # Panics
+    /// As [`Stage::judge`].
+    pub fn judge_steps(&self, steps: &[&str], after: After) {
+        self.judge(&Script::new(steps), after);
+    }
+
+    /// The same in some shapes.
+    ///
+    /// # Panics
+    /// As [`Stage::judge`].
+    pub fn judge_in(&self, shapes: &[Shape], script: &Script, after: After) {
+        let mut differences = Vec::new();
+        for shape in shapes {
+            differences.extend(self.check(script, *shape, after));
+        }
+        assert!(differences.is_empty(), "{script:?}\n{}", differences.join("\n"));
+    }
+
+    /// Plays `script` on the pool and on a session of its own, and says what differs: in what
+    /// both were told, in where both stand, and in what other clients of the pool see while the
+    /// client is there and when it has left.
+    ///
+    /// # Panics
+    /// When somebody gets no answer.
+    #[must_use]
+    pub fn check(&self, script: &Script, shape: Shape, after: After) -> Vec<String> {
+        let clean = look(&mut direct(&self.pg, &twin_of("app")).expect("a direct login"));
+        let mut found = Vec::new();
+        let mut note = |what: &str, ours: &BTreeSet<String>, must: &BTreeSet<String>| {
+            found.extend(difference(&format!("{shape:?}: {what}"), ours, must));
+        };
+        let mut other = self.proxy.client();
+        let (mut pooled, mut twin) = (self.pooled(), self.direct());
+        let answers = told(&script.play(&mut pooled, shape));
+        let must = told(&script.play(&mut twin, shape));
+        let served = self.serves(&mut other, after);
+        if served {
+            note("the next client", &look(&mut other), &clean);
+        }
+        note("the client itself", &look(&mut pooled), &look(&mut twin));
+        if served {
+            note("the next client after another turn", &look(&mut other), &clean);
+        }
+        pooled.terminate();
+        if !served {
+            other.read_reply();
+        }
+        note("a client after the other has left", &look(&mut other), &clean);
+        note("a new client", &look(&mut self.proxy.client()), &clean);
+        if answers != must {
+            found.push(format!("{shape:?}: told\n  {answers:#?}\nmust be\n  {must:#?}"));
+        }
+        if !served && after == After::Free {
+            found.push(format!("{shape:?}: the client kept its server connection"));
+        }
+        found
+    }
+
+    /// Whether `other` is served now. If not, its query is left waiting.
+    ///
+    /// # Panics
+    /// When nothing says why it is not.
+    pub fn serves(&self, other: &mut WireClient, after: After) -> bool {
+        self.serves_query(other, "select 1", after)
+    }
+
+    /// The same for a query of the test's choice.
+    ///
+    /// # Panics
+    /// As [`Stage::serves`].
+    pub fn serves_query(&self, other: &mut WireClient, sql: &str, after: After) -> bool {
+        let start = Instant::now();
+        other.start_query(sql);
+        loop {
+            if !other.is_silent_for(Duration::from_millis(50)) {
+                other.read_reply();
+                return true;
+            }
+            let pinned = !self.pins().is_empty();
+            if pinned && (after == After::MayStay || start.elapsed() > FREE_WITHIN) {
+                return false;
+            }
+            assert!(pinned || start.elapsed() < FREE_WITHIN * 3, "a client waits for nothing");
+        }
+    }
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Where a session stands, a line for each fact, as it says itself.
+pub fn look(client: &mut WireClient) -> BTreeSet<String> {
+    let mut facts = BTreeSet::new();
+    for (label, sql) in LOOK {
+        let reply = client.query(sql);
+        let errors =
+            reply.errors().into_iter().map(|error| format!("{} {}", error.code, error.message));
+        let rows = reply.texts().into_iter().map(|row| row.join(" = "));
+        facts.extend(errors.chain(rows).map(|fact| format!("{label}: {fact}")));
+    }
+    facts
+}
+
+/// A session of its own in `twin` with everything else of `login`.
+///
+/// # Errors
+/// The messages up to the error when it is refused.
+pub fn direct(server: &Postgres, login: &Login) -> Result<WireClient, Vec<Message>> {
+    let mut login = login.clone();
+    "twin".clone_into(&mut login.parameters[1].1);
+    let mut client = WireClient::tcp(server.port);
+    client.log_in(&login).map(|()| client)
+}
+
+fn twin_of(user: &str) -> Login {
+    Login::new(user, "twin", "")
+}
+
+fn superuser_of(server: &Postgres, database: &str) -> WireClient {
+    let mut client = WireClient::unix(&server.socket());
+    client.log_in(&Login::new("postgres", database, "")).expect("a superuser's login");
+    client
+}
+
+/// What is in one of the two only.
+fn difference(what: &str, ours: &BTreeSet<String>, must: &BTreeSet<String>) -> Vec<String> {
+    let wrong = ours.difference(must).map(|fact| format!("{what}: has {fact}"));
+    let missing = must.difference(ours).map(|fact| format!("{what}: must have {fact}"));
+    wrong.chain(missing).collect()
+}

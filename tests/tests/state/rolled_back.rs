@@ -1,0 +1,79 @@
+//! What no rollback undoes: case 44.
+
+use pgimbal_tests::{After, Script, Shape, Stage};
+
+#[test]
+fn state_case_44_a_lock_of_a_statement_that_failed() {
+    let stage = Stage::new();
+    let steps = ["SELECT pg_advisory_lock(77), 1/(id-id) FROM accounts"];
+    stage.judge_steps(&steps, After::MayStay);
+    let unlocked = [steps[0], "SELECT pg_advisory_unlock(77)"];
+    stage.judge_steps(&unlocked, After::Free);
+}
+
+#[test]
+fn state_case_44b_a_lock_of_a_block_that_was_rolled_back() {
+    let stage = Stage::new();
+    for steps in [
+        &["BEGIN", "SELECT pg_advisory_lock(77)", "ROLLBACK"][..],
+        &[
+            "BEGIN",
+            "SAVEPOINT a",
+            "SELECT pg_advisory_lock_shared(7, 8)",
+            "ROLLBACK TO a",
+            "COMMIT",
+        ],
+        &["SELECT pg_try_advisory_lock(77) ;; SELECT 1/0"],
+        &["DO $$BEGIN PERFORM pg_advisory_lock(77); PERFORM 1/0; END$$"],
+    ] {
+        stage.judge_steps(steps, After::MayStay);
+    }
+    let undone =
+        ["BEGIN", "SELECT pg_advisory_lock(77)", "SELECT pg_advisory_unlock(77)", "ROLLBACK"];
+    stage.judge_steps(&undone, After::Free);
+    let xact = ["BEGIN", "SELECT pg_advisory_xact_lock(77)", "ROLLBACK"];
+    stage.judge_steps(&xact, After::Free);
+}
+
+#[test]
+fn state_case_44c_what_a_failed_do_block_prepared_and_seeded() {
+    let stage = Stage::new();
+    let block = "DO $$BEGIN EXECUTE 'PREPARE hidden AS SELECT 1'; PERFORM setseed(0.5); \
+                 PERFORM 1/0; END$$";
+    stage.judge_steps(&[block], After::MayStay);
+    stage.judge_steps(&["BEGIN", block, "ROLLBACK", "EXECUTE hidden"], After::MayStay);
+    for shape in Shape::ALL {
+        let mut own = stage.direct();
+        own.query(block);
+        let foreseen = own.value("SELECT random()");
+        let mut client = stage.pooled();
+        Script::new(&[block]).play(&mut client, shape);
+        client.terminate();
+        let drawn = stage.proxy.client().value("SELECT random()");
+        assert_ne!(drawn, foreseen, "{shape:?}: another client's seed was used");
+    }
+}
+
+#[test]
+fn state_case_44d_what_was_closed_in_a_block_that_was_rolled_back() {
+    let stage = Stage::new();
+    let cursor = "DECLARE c CURSOR WITH HOLD FOR SELECT 1";
+    for steps in [
+        &[cursor, "BEGIN", "CLOSE c", "ROLLBACK", "FETCH ALL FROM c"][..],
+        &[cursor, "BEGIN", "CLOSE ALL", "ROLLBACK"],
+        &[cursor, "CLOSE c ;; SELECT 1/0"],
+        &["PREPARE p AS SELECT 1", "BEGIN", "DEALLOCATE p", "ROLLBACK", "EXECUTE p"],
+        &["PREPARE p AS SELECT 1", "BEGIN", "DEALLOCATE ALL", "ROLLBACK"],
+        &["PREPARE p AS SELECT 1", "DEALLOCATE p ;; SELECT 1/0"],
+        &["LISTEN a", "BEGIN", "UNLISTEN a", "COMMIT"],
+    ] {
+        stage.judge_in(&Shape::WAITING, &Script::new(steps), After::Free);
+    }
+    for steps in [
+        &["LISTEN a", "BEGIN", "UNLISTEN a", "ROLLBACK"][..],
+        &["PREPARE p AS SELECT 1 ;; SELECT 1/0", "EXECUTE p"],
+        &["BEGIN", "PREPARE p AS SELECT 1", "ROLLBACK", "EXECUTE p"],
+    ] {
+        stage.judge_in(&Shape::WAITING, &Script::new(steps), After::MayStay);
+    }
+}
