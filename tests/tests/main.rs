@@ -26,6 +26,7 @@ mod servers;
 mod settings;
 mod side_by_side;
 mod sockets;
+mod state_fuzz;
 mod statements;
 mod timeouts;
 mod tls;
