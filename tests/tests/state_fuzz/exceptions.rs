@@ -18,3 +18,9 @@ pub(super) const LEFT_OUT: [(&str, &str); 7] = [
     ("LOAD, dictionaries of PL/Perl and the like", "end with the connection only"),
     ("plpgsql.*", "checked only where the library is loaded: the fuzzed server preloads it"),
 ];
+
+/// Reasons for which a client may stay pinned although PostgreSQL shows nothing of it.
+pub(super) const MAY_STAY_PINNED: [(&str, &str); 1] = [(
+    "statement_under_older_settings",
+    "a statement parsed under settings of its own can be put in only where they hold",
+)];

@@ -5,17 +5,27 @@ use std::time::{Duration, Instant};
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::{Login, Pgimbal, Postgres, WireClient};
 
-use super::database::{CLEAN, LEAVES_DATA};
+use super::database::{CLEAN, LEAVES_DATA, WARM};
+use super::exceptions::MAY_STAY_PINNED;
 use super::generate::Kind;
 use super::look::{self, Baseline};
+use super::script::{Msg, Script};
 use super::side::Side;
 
 /// How long what is done in the background may take.
 const SOON: Duration = Duration::from_secs(3);
+/// How many sequences a session beside the pool serves.
+const USES: usize = 30;
+/// How long an answer may take, and while shrinking.
+const PATIENCE: [Duration; 2] = [Duration::from_secs(8), Duration::from_secs(2)];
+/// How long a pin may outlive its state, and while shrinking.
+const PIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(100)];
 
 /// A pool and its database, another database for the session beside it, and everybody else.
 pub(super) struct Lane {
     pub(super) kind: Kind,
+    /// Whether waiting should be short, since a difference is known.
+    pub(super) hurry: bool,
     /// Where the pooled client connects, and to which database.
     pooled: (u16, String),
     direct: (u16, String),
@@ -24,6 +34,9 @@ pub(super) struct Lane {
     superusers: [WireClient; 2],
     pub(super) baseline: Baseline,
     pub(super) resident: Option<Side>,
+    /// A session beside the pool that was cleaned and can be used again, and how often.
+    spare: Option<(Side, usize)>,
+    used: usize,
     pub(super) holder: Option<Side>,
 }
 
@@ -54,11 +67,13 @@ impl Lane {
         let mut seeded = pg.superuser();
         seeded.ok("select setseed(0.5)");
         let seeded = seeded.value("select random()::text");
-        let mut fresh = log_in(&direct, &[]).unwrap_or_else(|told| panic!("refused: {told:?}"));
+        let mut fresh =
+            log_in(&direct, &[], PATIENCE[0]).unwrap_or_else(|told| panic!("refused: {told:?}"));
         let baseline = Baseline::of(&mut fresh, seeded);
         fresh.leave();
         let mut lane = Self {
             kind,
+            hurry: false,
             pooled,
             direct,
             proxy,
@@ -66,6 +81,8 @@ impl Lane {
             superusers,
             baseline,
             resident: None,
+            spare: None,
+            used: 0,
             holder: None,
         };
         lane.settle_in();
@@ -79,6 +96,18 @@ impl Lane {
 
     /// Those who are there before the first sequence.
     fn settle_in(&mut self) {
+        if self.is_pooled() {
+            let clients = (0..if self.kind.two { 2 } else { 1 }).map(|_| self.other());
+            let clients: Result<Vec<_>, _> = clients.collect();
+            let mut clients = clients.unwrap_or_else(|told| panic!("refused: {told:?}"));
+            for client in &mut clients {
+                client.run(&["begin", WARM].map(Msg::query));
+            }
+            for mut client in clients {
+                client.run(&[Msg::query("commit")]);
+                client.leave();
+            }
+        }
         let mut resident = self.other().unwrap_or_else(|told| panic!("refused: {told:?}"));
         resident.run(&look::parse_sensitive());
         self.resident = Some(resident);
@@ -91,6 +120,7 @@ impl Lane {
     /// A new pool on new server connections, and data as in the beginning.
     pub(super) fn renew(&mut self) {
         self.resident = None;
+        self.spare = None;
         self.holder = None;
         self.console = None;
         if let Some(proxy) = &mut self.proxy {
@@ -111,7 +141,7 @@ impl Lane {
     }
 
     /// Takes back what a sequence left, if its texts say so.
-    pub(super) fn clean(&mut self, script: &super::script::Script) {
+    pub(super) fn clean(&mut self, script: &Script) {
         if LEAVES_DATA.iter().any(|word| script.says(word)) {
             for superuser in &mut self.superusers {
                 superuser.ok(CLEAN);
@@ -120,19 +150,51 @@ impl Lane {
     }
 
     /// The first client in both sessions.
-    pub(super) fn pair(&self, login: &[(String, String)]) -> Result<[Side; 2], [Vec<String>; 2]> {
+    pub(super) fn pair(
+        &mut self,
+        login: &[(String, String)],
+    ) -> Result<[Side; 2], [Vec<String>; 2]> {
         let parameters: Vec<_> =
             login.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let sides = [log_in(&self.pooled, &parameters), log_in(&self.direct, &parameters)];
-        match sides {
-            [Ok(pooled), Ok(direct)] => Ok([pooled, direct]),
+        let patience = PATIENCE[usize::from(self.hurry)];
+        let spare = self.spare.take().filter(|_| login.is_empty());
+        let direct = match spare {
+            Some((side, used)) => {
+                self.used = used;
+                Ok(side)
+            }
+            None => {
+                self.used = 0;
+                log_in(&self.direct, &parameters, patience).map(warm)
+            }
+        };
+        let pooled = log_in(&self.pooled, &parameters, patience);
+        match [pooled, direct] {
+            [Ok(pooled), Ok(direct)] if self.is_pooled() => Ok([pooled, direct]),
+            [Ok(pooled), Ok(direct)] => Ok([warm(pooled), direct]),
             sides => Err(sides.map(|side| side.err().unwrap_or_default())),
+        }
+    }
+
+    /// Both sides leave. A backend of its own is waited for, or cleaned and kept; pgimbal must
+    /// manage by itself.
+    pub(super) fn leave(&mut self, [mut pooled, mut direct]: [Side; 2]) {
+        if self.is_pooled() {
+            pooled.leave();
+        } else {
+            pooled.leave_and_wait();
+        }
+        if direct.is_idle() && direct.is_plain() && self.used < USES {
+            direct.run(&["set session authorization default", "discard all"].map(Msg::query));
+            self.spare = Some((direct, self.used + 1));
+        } else {
+            direct.leave_and_wait();
         }
     }
 
     /// Another client of the pool.
     pub(super) fn other(&self) -> Result<Side, Vec<String>> {
-        log_in(&self.pooled, &[])
+        log_in(&self.pooled, &[], PATIENCE[usize::from(self.hurry)])
     }
 
     /// Why the console says that a client keeps its server connection.
@@ -162,26 +224,36 @@ impl Lane {
         let start = Instant::now();
         loop {
             let reason = self.pinned()?;
-            if start.elapsed() > SOON {
+            if MAY_STAY_PINNED.iter().any(|(known, _)| *known == reason) {
+                return None;
+            }
+            if start.elapsed() > PIN[usize::from(self.hurry)] {
                 return Some(reason);
             }
             for side in sides.iter_mut() {
-                side.run(&[super::script::Msg::Query(b"select 1".to_vec())]);
+                side.run(&[Msg::query("select 1")]);
             }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 }
 
+/// The same with a temporary schema. What it was told at login is kept.
+fn warm(mut side: Side) -> Side {
+    side.run(&[Msg::query(WARM)]);
+    side
+}
+
 fn log_in(
     (port, database): &(u16, String),
     parameters: &[(&str, &str)],
+    patience: Duration,
 ) -> Result<Side, Vec<String>> {
     let mut login = Login::new("app", database, "app-secret");
     for (name, value) in parameters {
         login = login.with(name, value);
     }
-    Side::log_in(*port, &login)
+    Side::log_in(*port, &login, patience)
 }
 
 /// How pgimbal is told to look after state.

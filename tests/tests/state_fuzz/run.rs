@@ -27,6 +27,17 @@ pub(super) struct Difference {
     pub(super) text: String,
 }
 
+impl Difference {
+    /// What differences have in common that most likely have one cause.
+    pub(super) fn alike(&self) -> String {
+        let lines = self.text.lines().skip(1);
+        let lines: Vec<String> = lines
+            .map(|line| line.chars().filter(|letter| !letter.is_ascii_digit()).take(60).collect())
+            .collect();
+        format!("{:?}{}", self.about, lines.concat())
+    }
+}
+
 /// The end of a sequence before its end: a difference, or a known exception.
 enum End {
     Differs(Difference),
@@ -60,7 +71,7 @@ impl Run<'_> {
         let mut sides = self.log_in()?;
         let outcome = self.steps(&mut sides);
         if matches!(outcome, Err(End::Excused)) {
-            self.leave(sides);
+            self.lane.leave(sides);
             self.lane.wait_for_locks();
             return outcome;
         }
@@ -72,7 +83,7 @@ impl Run<'_> {
             self.answers(&mut sides)?;
             self.own(&mut sides)?;
         }
-        self.leave(sides);
+        self.lane.leave(sides);
         self.lane.holder = None;
         self.after()
     }
@@ -83,16 +94,6 @@ impl Run<'_> {
         let greeting = [&sides[0], &sides[1]].map(parameters);
         self.compare(About::Reply, &greeting)?;
         Ok(sides)
-    }
-
-    /// A backend of its own is waited for; pgimbal must manage by itself.
-    fn leave(&self, [mut pooled, mut direct]: [Side; 2]) {
-        if self.lane.is_pooled() {
-            pooled.leave();
-        } else {
-            pooled.leave_and_wait();
-        }
-        direct.leave_and_wait();
     }
 
     fn steps(&mut self, sides: &mut [Side; 2]) -> Outcome {
@@ -169,7 +170,7 @@ impl Run<'_> {
         self.at = "after it left".to_owned();
         let mut first = self.newcomer()?;
         if self.lane.kind.two {
-            let messages = [vec![query("begin")], look::short()].concat();
+            let messages = [vec![Msg::query("begin")], look::short()].concat();
             let mut told = first.run(&messages);
             told.retain(|line| !line.starts_with("C BEGIN") && !line.starts_with("Z "));
             let mut expected = self.lane.baseline.short.clone();
@@ -179,7 +180,7 @@ impl Run<'_> {
         let resident = self.script.steps.len().is_multiple_of(2);
         self.look(resident)?;
         if self.lane.kind.two {
-            first.run(&[query("commit")]);
+            first.run(&[Msg::query("commit")]);
         }
         first.leave();
         Ok(())
@@ -188,14 +189,14 @@ impl Run<'_> {
     fn hold(&mut self) -> Outcome {
         // Where the first client is pinned or in a transaction there is one other connection.
         let mut holder = self.newcomer()?;
-        let told = holder.run(&[query("begin")]);
+        let told = holder.run(&[Msg::query("begin")]);
         self.lane.holder = Some(holder);
         self.compare(About::Other, &[told, vec!["C BEGIN\\x00".to_owned(), "Z T".to_owned()]])
     }
 
     fn release(&mut self) -> Outcome {
         let Some(mut holder) = self.lane.holder.take() else { return Ok(()) };
-        let told = holder.run(&[query("commit")]);
+        let told = holder.run(&[Msg::query("commit")]);
         holder.leave();
         self.compare(About::Other, &[told, vec!["C COMMIT\\x00".to_owned(), "Z I".to_owned()]])
     }
@@ -238,13 +239,9 @@ fn settle(sides: &mut [Side; 2]) {
         if side.is_in_a_segment() {
             messages.push(Msg::Sync);
         }
-        messages.push(query("rollback"));
+        messages.push(Msg::query("rollback"));
         side.send(&messages);
     }
-}
-
-fn query(sql: &str) -> Msg {
-    Msg::Query(sql.as_bytes().to_vec())
 }
 
 fn parameters(side: &Side) -> Vec<String> {

@@ -50,6 +50,10 @@ pub(super) struct Script {
 }
 
 impl Msg {
+    pub(super) fn query(sql: &str) -> Self {
+        Self::Query(sql.as_bytes().to_vec())
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let (tag, body) = match self {
             Self::Query(sql) => (b'Q', zero(sql)),

@@ -11,6 +11,7 @@ const TRIES: usize = 160;
 pub(super) fn shrink(lane: &mut Lane, script: Script, seen: Difference) -> (Script, Difference) {
     let (mut best, mut seen) = (script, seen);
     let mut tries = 0;
+    lane.hurry = true;
     loop {
         let smaller = candidates(&best).into_iter().find_map(|candidate| {
             tries += 1;
@@ -22,9 +23,11 @@ pub(super) fn shrink(lane: &mut Lane, script: Script, seen: Difference) -> (Scri
         });
         match smaller {
             Some(smaller) => (best, seen) = smaller,
-            None => return (best, seen),
+            None => break,
         }
     }
+    lane.hurry = false;
+    (best, seen)
 }
 
 /// Runs `script` on new server connections.

@@ -9,9 +9,6 @@ use pgimbal_tests::{Login, Message, WireClient};
 
 use super::script::Msg;
 
-/// How long an answer may take before a side counts as stuck.
-const PATIENCE: Duration = Duration::from_secs(8);
-
 /// A message that awaits its answer, and what it ends with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Owed {
@@ -34,17 +31,22 @@ pub(super) struct Side {
     pub(super) status: char,
     /// The last ParameterStatus of each name.
     pub(super) parameters: BTreeMap<String, String>,
+    plain: bool,
 }
 
 impl Side {
-    /// Logs in, or says how that was refused.
-    pub(super) fn log_in(port: u16, login: &Login) -> Result<Self, Vec<String>> {
+    /// Logs in, or says how that was refused. A side that is silent for `patience` is stuck.
+    pub(super) fn log_in(
+        port: u16,
+        login: &Login,
+        patience: Duration,
+    ) -> Result<Self, Vec<String>> {
         let mut client = WireClient::tcp(port);
         client.log_in(login).map_err(|told| {
             told.iter().filter(|told| told.tag == b'E').filter_map(shown).collect::<Vec<_>>()
         })?;
         let stream = client.second_handle();
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+        stream.set_read_timeout(Some(patience)).expect("a time limit");
         let parameters = std::mem::take(&mut client.parameters);
         Ok(Self {
             stream,
@@ -54,12 +56,18 @@ impl Side {
             skipping: false,
             status: 'I',
             parameters,
+            plain: login.parameters.len() == 2,
         })
     }
 
     /// Nothing is owed and no transaction is open.
     pub(super) fn is_idle(&self) -> bool {
         self.owed.is_empty() && !self.skipping && self.status == 'I'
+    }
+
+    /// Whether it logged in without parameters of its own, so that DISCARD ALL makes it new.
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain
     }
 
     /// Whether a Sync or a Query is missing before it can be idle.
@@ -205,7 +213,7 @@ fn shown(message: &Message) -> Option<String> {
         b'E' | b'N' => {
             let error = message.error();
             let tag = char::from(message.tag);
-            format!("{tag} {} {} {}", error.severity, error.code, error.message)
+            format!("{tag} {} {} {}", error.severity, error.code, unnamed(&error.message))
         }
         b'D' => {
             let columns = message.columns().into_iter();
@@ -220,6 +228,14 @@ fn shown(message: &Message) -> Option<String> {
         tag => format!("{} {}", char::from(tag), message.body.escape_ascii()),
     };
     Some(without_numbers(&text))
+}
+
+/// An error's message without the name of a statement, which may be pgimbal's own.
+fn unnamed(message: &str) -> String {
+    let Some((before, name)) = message.split_once("prepared statement \"") else {
+        return message.to_owned();
+    };
+    format!("{before}prepared statement {}", name.split_once('"').map_or("", |(_, after)| after))
 }
 
 /// A RowDescription without the tables' OIDs.
