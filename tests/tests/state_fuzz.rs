@@ -268,8 +268,13 @@ fn known() -> Vec<(String, Script)> {
         let text = std::fs::read_to_string(&file).expect("a script");
         return vec![(file.to_string_lossy().into_owned(), Script::read(&text))];
     }
-    let scenarios = found::STATE.iter().chain(found::KEPT);
-    scenarios.map(|known| (known.name.to_owned(), Script::read(known.script))).collect()
+    let scenario = |known: &found::Scenario| {
+        let mut script = Script::read(known.script);
+        // Once more when others have used the connection.
+        script.steps.extend([Step::Beside(true), Step::Own]);
+        (known.name.to_owned(), script)
+    };
+    found::STATE.iter().chain(found::KEPT).map(scenario).collect()
 }
 
 #[test]

@@ -16,7 +16,8 @@ pub(super) struct Kind {
 /// The sequence of `seed`.
 pub(super) fn script(seed: u64, kind: Kind) -> Script {
     let mut dice = Dice::new(seed);
-    let mut maker = Maker { kind, focus: Vec::new(), steps: Vec::new() };
+    let mark = format!(" --s{}", seed % 997);
+    let mut maker = Maker { kind, mark, focus: Vec::new(), steps: Vec::new() };
     for _ in 0..3 {
         maker.focus.push(Group::FOCUS[dice.roll(Group::FOCUS.len())]);
     }
@@ -51,6 +52,7 @@ fn login(dice: &mut Dice) -> Vec<(String, String)> {
 
 struct Maker {
     kind: Kind,
+    mark: String,
     focus: Vec<Group>,
     steps: Vec<Step>,
 }
@@ -65,7 +67,12 @@ impl Maker {
             _ => Group::FOCUS[dice.roll(Group::FOCUS.len())],
         };
         let hidden = group == Group::Hidden && !self.kind.hidden;
-        if hidden { Group::Plain.text(dice) } else { group.text(dice) }
+        let group = if hidden { Group::Plain } else { group };
+        let mut text = group.text(dice);
+        if group == Group::Sensitive {
+            text.extend(self.mark.as_bytes());
+        }
+        text
     }
 
     /// A text for Parse as `name`. PostgreSQL crashes at a Describe of a FETCH whose cursor is
@@ -119,7 +126,7 @@ impl Maker {
         let mut text = self.text(dice);
         if dice.one_in(4) {
             for _ in 0..=dice.roll(3) {
-                text.extend(b"; ");
+                text.extend(b"\n; ");
                 text.extend(self.text(dice));
             }
         }

@@ -109,7 +109,7 @@ impl Lane {
             }
         }
         let mut resident = self.other().unwrap_or_else(|told| panic!("refused: {told:?}"));
-        resident.run(&look::parse_sensitive());
+        resident.run(&look::parse_sensitive(look::RESIDENT));
         self.resident = Some(resident);
         self.console = self
             .proxy

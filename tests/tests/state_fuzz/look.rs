@@ -80,17 +80,16 @@ pub(super) fn short() -> Vec<Msg> {
     vec![state(true)]
 }
 
-/// Everything another client asks. `seeded` is what random() says first after `setseed(0.5)`.
-pub(super) fn other(parse: bool, seeded: &str) -> Vec<Msg> {
+/// Everything another client asks. `seeded` is what random() says first after `setseed(0.5)`;
+/// with `mark` it parses the texts that a sequence has marked so.
+pub(super) fn other(mark: Option<&str>, seeded: &str) -> Vec<Msg> {
     let mut messages = vec![state(true)];
     let count = "select count(*) from pg_catalog.pg_prepared_statements where from_sql";
     let random = format!("select random()::text operator(pg_catalog.=) '{seeded}'");
     for sql in [count, &random, "select lastval()", "execute q1", "execute s1"] {
         messages.push(Msg::Query(sql.into()));
     }
-    if parse {
-        messages.extend(parse_sensitive());
-    }
+    messages.extend(mark.map(parse_sensitive).unwrap_or_default());
     for number in 0..SENSITIVE.len() {
         messages.push(Msg::Bind {
             portal: Vec::new(),
@@ -104,11 +103,15 @@ pub(super) fn other(parse: bool, seeded: &str) -> Vec<Msg> {
     messages
 }
 
+/// What the client that is always there puts behind its texts, so that others are the first to
+/// parse theirs.
+pub(super) const RESIDENT: &str = " --r";
+
 /// The statements whose answers depend on settings, by name.
-pub(super) fn parse_sensitive() -> Vec<Msg> {
+pub(super) fn parse_sensitive(mark: &str) -> Vec<Msg> {
     let parse = |(number, sql): (usize, &&str)| Msg::Parse {
         name: format!("n{number}").into_bytes(),
-        sql: sql.as_bytes().to_vec(),
+        sql: format!("{sql}{mark}").into_bytes(),
         types: Vec::new(),
     };
     SENSITIVE.iter().enumerate().map(parse).chain([Msg::Sync]).collect()
@@ -126,8 +129,8 @@ pub(super) struct Baseline {
 impl Baseline {
     pub(super) fn of(fresh: &mut Side, seeded: String) -> Self {
         let short = fresh.run(&short());
-        let newcomer = fresh.run(&other(true, &seeded));
-        let resident = fresh.run(&other(false, &seeded));
+        let newcomer = fresh.run(&other(Some(""), &seeded));
+        let resident = fresh.run(&other(None, &seeded));
         Self { seeded, short, newcomer, resident }
     }
 }

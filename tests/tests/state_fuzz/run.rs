@@ -82,6 +82,11 @@ impl Run<'_> {
             settle(&mut sides);
             self.answers(&mut sides)?;
             self.own(&mut sides)?;
+            // What it is given again when others have used the connection.
+            if self.script.steps.len().is_multiple_of(2) {
+                self.beside(true)?;
+                self.own(&mut sides)?;
+            }
         }
         self.lane.leave(sides);
         self.lane.holder = None;
@@ -153,7 +158,8 @@ impl Run<'_> {
 
     fn look(&mut self, resident: bool) -> Outcome {
         let baseline = self.lane.baseline.clone();
-        let messages = look::other(!resident, &baseline.seeded);
+        let mark = self.script.mark();
+        let messages = look::other((!resident).then_some(mark.as_str()), &baseline.seeded);
         let (told, expected) = match self.lane.resident.as_mut().filter(|_| resident) {
             Some(side) => (side.run(&messages), baseline.resident),
             None => (self.newcomer()?.run(&messages), baseline.newcomer),

@@ -205,6 +205,17 @@ impl Script {
         script
     }
 
+    /// What stands behind its texts that depend on settings, so that nobody has parsed them yet.
+    pub(super) fn mark(&self) -> String {
+        let text = self.to_string();
+        let Some((_, rest)) = text.split_once(" --s") else { return String::new() };
+        let digits = rest.chars().take_while(char::is_ascii_digit);
+        digits.fold(" --s".to_owned(), |mut mark, digit| {
+            mark.push(digit);
+            mark
+        })
+    }
+
     /// Whether a text of it contains `word`, in lower case.
     pub(super) fn says(&self, word: &str) -> bool {
         self.to_string().to_lowercase().contains(word)
