@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::certificates::Certificates;
 use crate::port::free_port;
-use crate::process::{self, Process};
+use crate::process::{self, Directory, Process};
 use crate::server::Server;
 use crate::until::{SOON, eventually};
 
@@ -59,7 +59,16 @@ impl Postgres {
     /// As [`Postgres::start`].
     #[must_use]
     pub fn with(settings: &[&str]) -> Self {
-        Self::prepare(settings, |_| {})
+        Self::prepare(process::directory("pg"), settings, |_| {})
+    }
+
+    /// The same with its data in memory, where there is plenty: for tests that make many files.
+    ///
+    /// # Panics
+    /// As [`Postgres::start`].
+    #[must_use]
+    pub fn in_memory(settings: &[&str]) -> Self {
+        Self::prepare(process::directory_in_memory("pg"), settings, |_| {})
     }
 
     /// Starts one that speaks TLS with `certificates` and refuses `app` without it.
@@ -69,7 +78,7 @@ impl Postgres {
     #[must_use]
     pub fn with_tls(certificates: &Certificates) -> Self {
         let settings = ["ssl=on", "ssl_cert_file=server.crt", "ssl_key_file=server.key"];
-        Self::prepare(&settings, |data| {
+        Self::prepare(process::directory("pg"), &settings, |data| {
             let hba = format!(
                 "local all postgres trust\nhostssl all app 127.0.0.1/32 trust\n\
                  hostnossl all app 127.0.0.1/32 reject\n{}",
@@ -83,8 +92,8 @@ impl Postgres {
         })
     }
 
-    fn prepare(settings: &[&str], change: impl FnOnce(&Path)) -> Self {
-        let server = Server::copy(&template(), process::directory("pg"), free_port(), settings);
+    fn prepare(directory: Directory, settings: &[&str], change: impl FnOnce(&Path)) -> Self {
+        let server = Server::copy(&template(), directory, free_port(), settings);
         change(&server.data());
         let mut server = Self { process: None, server };
         server.restart();

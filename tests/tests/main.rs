@@ -27,6 +27,7 @@ mod settings;
 mod side_by_side;
 mod sockets;
 mod state;
+mod state_fuzz;
 mod statements;
 mod timeouts;
 mod tls;
