@@ -157,9 +157,22 @@ fn django_with_bound_values() {
     django("on");
 }
 
+fn psqlodbc(steps: &[&str]) {
+    Library::new(4).run(|| {
+        let mut command = python("with_psqlodbc.py");
+        command.args(steps);
+        command
+    });
+}
+
 #[test]
-fn psqlodbc_rolls_statements_back_and_reads_by_cursors() {
-    Library::new(4).run(|| python("with_psqlodbc.py"));
+fn psqlodbc_rolls_single_statements_back() {
+    psqlodbc(&["statement_rollback"]);
+}
+
+#[test]
+fn psqlodbc_reads_by_cursors() {
+    psqlodbc(&["cursors_of_transactions", "cursors_in_autocommit"]);
 }
 
 #[test]
