@@ -1,6 +1,8 @@
 # Two deployments that run ActiveRecord's migrations at once, under its advisory lock.
 #
 # The one that gets the lock keeps it until the other has been refused, which then tries again.
+# Up to 7.1 ActiveRecord takes a connection of its own for that lock, and closes it; each deployment
+# therefore takes locks on the connection that it keeps, too.
 
 require "active_record"
 require "logger"
@@ -14,7 +16,7 @@ LIMIT = 60
 # Where the one who was refused says so, for the one who has the lock.
 REFUSED, REFUSAL = IO.pipe
 
-# The same class under each name that Rails' versions give it.
+# A migration as a file in db/migrate defines it.
 def migration(version, ddl_transaction: true, &change)
   ActiveRecord::Migration.verbose = false
   Class.new(ActiveRecord::Migration[6.1]) do
@@ -23,7 +25,7 @@ def migration(version, ddl_transaction: true, &change)
       instance_exec(&change)
       execute("insert into applied values (#{version})")
     end
-  end.new(nil, version)
+  end.new("Migration#{version}", version)
 end
 
 def migrations
@@ -44,18 +46,17 @@ def migrations
   ]
 end
 
-# The constructor's parameters differ by version.
+# What it takes differs by version, and so does what that belongs to.
 def migrator
-  base = ActiveRecord::Base
-  if base.respond_to?(:connection_pool) && ActiveRecord.version >= Gem::Version.new("7.1")
-    pool = base.connection_pool
-    schema = ActiveRecord::SchemaMigration
-    metadata = ActiveRecord::InternalMetadata
-    source = ActiveRecord.version >= Gem::Version.new("7.2") ? pool : base.connection
-    ActiveRecord::Migrator.new(:up, migrations, schema.new(source), metadata.new(source))
+  tables = [ActiveRecord::SchemaMigration, ActiveRecord::InternalMetadata]
+  if ActiveRecord.version < Gem::Version.new("7.1")
+    tables.pop
   else
-    ActiveRecord::Migrator.new(:up, migrations, ActiveRecord::SchemaMigration)
+    pooled = ActiveRecord.version >= Gem::Version.new("7.2")
+    owner = pooled ? ActiveRecord::Base.connection_pool : ActiveRecord::Base.connection
+    tables.map! { |table| table.new(owner) }
   end
+  ActiveRecord::Migrator.new(:up, migrations, *tables)
 end
 
 class Account < ActiveRecord::Base; end
