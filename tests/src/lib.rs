@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod fake_server;
 pub mod http;
 pub mod leash;
+pub mod library;
 pub mod message;
 pub mod namespace;
 pub mod pgimbal;

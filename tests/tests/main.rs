@@ -11,6 +11,7 @@ mod copy;
 mod extended;
 mod failover;
 mod isolation;
+mod libraries;
 mod linking;
 mod login;
 mod malformed;

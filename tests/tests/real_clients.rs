@@ -1,9 +1,9 @@
 //! Other people's clients in transaction mode: psql, pgbench, tokio-postgres, psycopg 3, asyncpg.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use pgimbal_tests::library::{converse, python};
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::program::run;
 use pgimbal_tests::{Pgimbal, Postgres, postgres};
@@ -122,31 +122,16 @@ fn pgbench_connects_anew_for_each_transaction() {
     assert!(finished.stdout.contains("actually processed: 200/200"), "{}", finished.stdout);
 }
 
-/// Runs `tests/clients/NAME` with the Python that `tests/set-up` prepared.
-fn python(name: &str, proxy: &Pgimbal) {
-    let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
-    let home =
-        || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/pgimbal");
-    let cache = std::env::var_os("PGIMBAL_CACHE").map_or_else(home, PathBuf::from);
-    let interpreter = cache.join("python/bin/python");
-    assert!(interpreter.exists(), "{} is missing: run tests/set-up", interpreter.display());
-    let mut command = Command::new(interpreter);
-    command.arg(clients.join(name)).env("PGIMBAL_PORT", proxy.port.to_string());
-    command.env("PYTHONDONTWRITEBYTECODE", "1");
-    let finished = run(&mut command, LIMIT).succeeded();
-    assert!(finished.stdout.ends_with("all done\n"), "{}", finished.stdout);
-}
-
 #[test]
 fn psycopg() {
     let (pg, proxy) = start("scram-sha-256");
-    python("with_psycopg.py", &proxy);
+    let _ = converse(python("with_psycopg.py"), "pgimbal", proxy.port, |_| {});
     assert!(pg.backends() <= 5);
 }
 
 #[test]
 fn asyncpg() {
     let (pg, proxy) = start("scram-sha-256");
-    python("with_asyncpg.py", &proxy);
+    let _ = converse(python("with_asyncpg.py"), "pgimbal", proxy.port, |_| {});
     assert!(pg.backends() <= 5);
 }

@@ -1,0 +1,2 @@
+create index accounts_owner on accounts (owner);
+insert into applied values (4);

@@ -1,0 +1,154 @@
+//! Other people's libraries: the programs in `tests/clients` and `tests/migrators`, in the
+//! languages that `tests/set-up` prepared, and a conversation with them while they run.
+//!
+//! A program learns where to connect from `PGIMBAL_PORT`, and ends with `all done`. Whenever it
+//! wants the test to look at what it left behind with its connections still open, it prints a line
+//! `look at SOMETHING` and waits for a line on its standard input.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// How long a program may take. Generous: each needs a few seconds on an idle machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The folder with what `tests/set-up` installed.
+#[must_use]
+pub fn cache() -> PathBuf {
+    let home =
+        || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/pgimbal");
+    std::env::var_os("PGIMBAL_CACHE").map_or_else(home, PathBuf::from)
+}
+
+fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn installed(path: PathBuf) -> PathBuf {
+    assert!(path.exists(), "{} is missing: run tests/set-up", path.display());
+    path
+}
+
+/// `tests/clients/NAME` with the Python of the set-up.
+///
+/// # Panics
+/// When the set-up has not run.
+#[must_use]
+pub fn python(name: &str) -> Command {
+    let mut command = Command::new(installed(cache().join("python/bin/python")));
+    command.arg(source("clients").join(name)).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+/// `tests/clients/NAME` with the machine's Node.js and the modules of the set-up.
+///
+/// # Panics
+/// When the set-up has not run.
+#[must_use]
+pub fn node(name: &str) -> Command {
+    let mut command = Command::new("node");
+    command.arg(source("clients").join(name));
+    command.env("NODE_PATH", installed(cache().join("node/node_modules")));
+    command
+}
+
+/// `tests/clients/NAME` with the machine's Ruby.
+#[must_use]
+pub fn ruby(name: &str) -> Command {
+    let mut command = Command::new("ruby");
+    command.arg(source("clients").join(name));
+    command
+}
+
+/// The program of `tests/migrators`.
+///
+/// # Panics
+/// When the set-up has not built it.
+#[must_use]
+pub fn migrators(driver: &str) -> Command {
+    let output = Command::new(source("migrators/program")).output().expect("migrators/program");
+    assert!(output.status.success(), "{}: run tests/set-up", source("migrators").display());
+    let mut command = Command::new(String::from_utf8_lossy(&output.stdout).trim_end());
+    command.arg(driver);
+    command
+}
+
+/// Runs `command` against `port`, which is `whose`, to its end and calls `look` with what each of
+/// its lines `look at SOMETHING` names. Returns what it complained of on its standard error.
+///
+/// # Panics
+/// When it fails, does not end with `all done`, or takes too long.
+#[must_use]
+pub fn converse(
+    mut command: Command,
+    whose: &str,
+    port: u16,
+    mut look: impl FnMut(&str),
+) -> String {
+    command.env("PGIMBAL_PORT", port.to_string());
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot start {:?}: {error}", command.get_program()));
+    let pid = rustix::process::Pid::from_child(&child);
+    let mut input = child.stdin.take();
+    let (send, lines) = channel();
+    let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+    let reader = std::thread::spawn(move || {
+        stdout.lines().map_while(Result::ok).for_each(|line| drop(send.send(line)));
+    });
+    let mut stderr = child.stderr.take().expect("a pipe");
+    let errors = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = stderr.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    });
+    let end = Instant::now() + LIMIT;
+    let mut said = String::new();
+    let late = loop {
+        match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                said = format!("{said}{line}\n");
+                if let Some(what) = line.strip_prefix("look at ") {
+                    // A look that panics must not leave the program behind.
+                    let looked =
+                        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(what)));
+                    if let Err(panic) = looked {
+                        let _ = child.kill();
+                        let _ = child.wait();
+                        std::panic::resume_unwind(panic);
+                    }
+                    go_on(&mut input);
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break false,
+            Err(RecvTimeoutError::Timeout) => break true,
+        }
+    };
+    if late {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+    drop(input);
+    let status = child.wait().expect("wait");
+    reader.join().expect("a reader");
+    let stderr = errors.join().expect("a reader");
+    let program = format!("{:?} on {whose}", command.get_program());
+    assert!(!late, "{program} took longer than {LIMIT:?}\nstdout:\n{said}\nstderr:\n{stderr}");
+    assert!(
+        status.success() && said.ends_with("all done\n"),
+        "{program} ended with {:?}\nstdout:\n{said}\nstderr:\n{stderr}",
+        status.code()
+    );
+    stderr
+}
+
+fn go_on(input: &mut Option<ChildStdin>) {
+    if let Some(input) = input {
+        // One that has died says so by its exit code.
+        let _ = input.write_all(b"\n");
+    }
+}
