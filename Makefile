@@ -27,7 +27,7 @@ demo-vault: ## the same with a real Vault, which is built first if there is none
 	@tests/vault/program build >/dev/null
 	@DEMO_CREDENTIALS=vault deploy/demo/run
 
-bench: ## compares with PgBouncer and direct PostgreSQL; BENCH=quick or figures for less
+bench: ## compares with PgBouncer and direct PostgreSQL; BENCH=quick, state or figures for less
 	@deploy/bench
 
 test: ## everything that must hold before a change is merged

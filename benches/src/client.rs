@@ -188,6 +188,44 @@ impl Client {
         }
     }
 
+    /// Parses `text` under `name`, and waits for the answer.
+    ///
+    /// # Errors
+    /// On the server's ErrorResponse, or when the connection ends.
+    pub fn prepare(&mut self, name: &str, text: &str) -> Result<()> {
+        let mut message = Vec::new();
+        // No parameter types.
+        frame(&mut message, b'P', format!("{name}\0{text}\0\0\0").as_bytes());
+        frame(&mut message, b'S', b"");
+        self.stream.get_mut().write_all(&message).during("sending a statement")?;
+        self.until_ready()
+    }
+
+    /// Runs the statement `name`, which takes no parameter: Bind, Execute and Sync in one write.
+    ///
+    /// # Errors
+    /// On the server's ErrorResponse, or when the connection ends.
+    pub fn execute(&mut self, name: &str) -> Result<()> {
+        let mut message = Vec::new();
+        // The unnamed portal; no formats, no parameters, no formats of results.
+        frame(&mut message, b'B', format!("\0{name}\0\0\0\0\0\0\0").as_bytes());
+        frame(&mut message, b'E', &[0; 5]);
+        frame(&mut message, b'S', b"");
+        self.stream.get_mut().write_all(&message).during("sending a statement")?;
+        self.until_ready()
+    }
+
+    fn until_ready(&mut self) -> Result<()> {
+        let mut body = Vec::new();
+        loop {
+            match self.message(&mut body)? {
+                b'Z' => return Ok(()),
+                b'E' => return Err(refusal(b'E', &body)),
+                _ => {}
+            }
+        }
+    }
+
     /// Says Terminate and waits until the server closed, so that the port is free again at once.
     ///
     /// # Errors
@@ -199,9 +237,8 @@ impl Client {
     }
 
     fn send(&mut self, tag: u8, body: &[u8]) -> Result<()> {
-        let mut message = vec![tag];
-        message.extend_from_slice(&u32::try_from(body.len() + 4).unwrap_or(u32::MAX).to_be_bytes());
-        message.extend_from_slice(body);
+        let mut message = Vec::new();
+        frame(&mut message, tag, body);
         self.stream.get_mut().write_all(&message).during("sending a message")
     }
 
@@ -253,6 +290,13 @@ impl Swallower {
         }
         Ok(false)
     }
+}
+
+/// Appends a message.
+fn frame(out: &mut Vec<u8>, tag: u8, body: &[u8]) {
+    out.push(tag);
+    out.extend_from_slice(&u32::try_from(body.len() + 4).unwrap_or(u32::MAX).to_be_bytes());
+    out.extend_from_slice(body);
 }
 
 /// What an unwelcome message says, for people.

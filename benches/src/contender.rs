@@ -3,7 +3,7 @@
 use crate::place::{Place, free_port};
 use crate::postgres::{DATABASE, PASSWORD, Postgres, ROLE, SCRAM_ROLE};
 use crate::server::Server;
-use crate::settings::{self, Login, POOL_SIZE};
+use crate::settings::{self, Login, Tuning};
 use crate::{During, Error, Result};
 use rustix::process::Signal;
 use std::path::{Path, PathBuf};
@@ -85,8 +85,8 @@ impl Contender {
     }
 
     /// The poolers that the environment names: `BENCH_POOLER_<name>` holds a command line and
-    /// `BENCH_POOLER_<name>_CONFIG` the path of a configuration, both with placeholders that
-    /// [`fill`] replaces.
+    /// `BENCH_POOLER_<name>_CONFIG` the path of a configuration, both with placeholders,
+    /// which benches/README.md lists.
     ///
     /// # Errors
     /// When a configuration cannot be read.
@@ -121,11 +121,38 @@ impl Contender {
         }
     }
 
+    /// Whether it can be told all of `tuning`.
+    #[must_use]
+    pub fn takes(&self, tuning: Tuning) -> bool {
+        let usual = Tuning::default();
+        match &self.kind {
+            Kind::Pgimbal { .. } => true,
+            Kind::Direct | Kind::PgBouncer { .. } => tuning.verify == usual.verify,
+            Kind::Named { .. } => {
+                tuning.verify == usual.verify && tuning.statements == usual.statements
+            }
+        }
+    }
+
     /// Starts it before `postgres`.
     ///
     /// # Errors
     /// When it does not start to listen.
     pub fn start(&self, place: &Place, postgres: &Postgres, login: Login) -> Result<Running> {
+        self.start_tuned(place, postgres, login, Tuning::default())
+    }
+
+    /// Starts it before `postgres`, told what one scenario needs.
+    ///
+    /// # Errors
+    /// When it does not start to listen.
+    pub fn start_tuned(
+        &self,
+        place: &Place,
+        postgres: &Postgres,
+        login: Login,
+        tuning: Tuning,
+    ) -> Result<Running> {
         let port = free_port()?;
         let (command, stop) = match &self.kind {
             Kind::Direct => {
@@ -134,14 +161,15 @@ impl Contender {
             }
             Kind::PgBouncer { program } => {
                 let users = place.write("users.txt", &settings::pgbouncer_users(postgres))?;
-                let text = settings::pgbouncer(postgres, login, port, &users.display().to_string());
+                let users = users.display().to_string();
+                let text = settings::pgbouncer(postgres, login, tuning, port, &users);
                 let mut command = place.command(program);
                 command.arg(place.write(&format!("pgbouncer-{port}.ini"), &text)?);
                 // SIGTERM would wait for clients; SIGQUIT leaves at once.
                 (command, Signal::QUIT)
             }
             Kind::Pgimbal { program } => {
-                let text = settings::pgimbal(postgres, login, port);
+                let text = settings::pgimbal(postgres, login, tuning, port);
                 let mut command = place.command(program);
                 command
                     .arg("run")
@@ -150,7 +178,8 @@ impl Contender {
                 (command, Signal::INT)
             }
             Kind::Named { command, config } => {
-                (named(place, postgres, login, port, command, config.as_deref())?, Signal::TERM)
+                let values = Values { postgres, login, tuning, port };
+                (values.command(place, command, config.as_deref())?, Signal::TERM)
             }
         };
         let log = place.path().join(format!("{}-{port}.log", self.name));
@@ -159,38 +188,39 @@ impl Contender {
     }
 }
 
-/// Replaces the placeholders of a named pooler's command line and configuration.
-#[must_use]
-pub fn fill(text: &str, postgres: &Postgres, login: Login, port: u16) -> String {
-    let auth = if login == Login::Scram { "scram-sha-256" } else { "trust" };
-    text.replace("{port}", &port.to_string())
-        .replace("{server_host}", "127.0.0.1")
-        .replace("{server_port}", &postgres.port.to_string())
-        .replace("{database}", DATABASE)
-        .replace("{user}", ROLE)
-        .replace("{password}", PASSWORD)
-        .replace("{verifier}", &postgres.verifier)
-        .replace("{pool_size}", &POOL_SIZE.to_string())
-        .replace("{auth}", auth)
+/// What the placeholders of a named pooler's command line and configuration stand for.
+struct Values<'a> {
+    postgres: &'a Postgres,
+    login: Login,
+    tuning: Tuning,
+    port: u16,
 }
 
-fn named(
-    place: &Place,
-    postgres: &Postgres,
-    login: Login,
-    port: u16,
-    command: &str,
-    config: Option<&str>,
-) -> Result<Command> {
-    let mut line = fill(command, postgres, login, port);
-    if let Some(config) = config {
-        let path = place.write(&format!("config-{port}"), &fill(config, postgres, login, port))?;
-        line = line.replace("{config}", &path.display().to_string());
+impl Values<'_> {
+    fn fill(&self, text: &str) -> String {
+        let auth = if self.login == Login::Scram { "scram-sha-256" } else { "trust" };
+        text.replace("{port}", &self.port.to_string())
+            .replace("{server_host}", "127.0.0.1")
+            .replace("{server_port}", &self.postgres.port.to_string())
+            .replace("{database}", DATABASE)
+            .replace("{user}", ROLE)
+            .replace("{password}", PASSWORD)
+            .replace("{verifier}", &self.postgres.verifier)
+            .replace("{pool_size}", &self.tuning.pool_size.to_string())
+            .replace("{auth}", auth)
     }
-    // exec, so that the process that is measured is the pooler and not the shell.
-    let mut shell = place.command("sh");
-    shell.args(["-c", &format!("exec {line}")]);
-    Ok(shell)
+
+    fn command(&self, place: &Place, command: &str, config: Option<&str>) -> Result<Command> {
+        let mut line = self.fill(command);
+        if let Some(config) = config {
+            let path = place.write(&format!("config-{}", self.port), &self.fill(config))?;
+            line = line.replace("{config}", &path.display().to_string());
+        }
+        // exec, so that the process that is measured is the pooler and not the shell.
+        let mut shell = place.command("sh");
+        shell.args(["-c", &format!("exec {line}")]);
+        Ok(shell)
+    }
 }
 
 fn first_line(command: &mut Command) -> Result<String> {

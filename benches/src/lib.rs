@@ -7,6 +7,7 @@ pub mod bulk;
 pub mod calls;
 pub mod client;
 pub mod contender;
+pub mod costs;
 pub mod crowd;
 pub mod demo;
 pub mod figures;
@@ -23,6 +24,7 @@ pub mod rounds;
 pub mod scram;
 pub mod server;
 pub mod settings;
+pub mod state;
 pub mod table;
 pub mod usage;
 

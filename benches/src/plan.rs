@@ -8,7 +8,7 @@ use std::time::Duration;
 /// The size of a comparison.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// `full` or `quick`.
+    /// `full`, `quick` or `state`.
     pub name: &'static str,
     /// Only these scenarios; all when it is empty.
     pub scenarios: Vec<String>,
@@ -18,6 +18,8 @@ pub struct Plan {
     pub clients: Vec<u32>,
     /// How long each load runs.
     pub duration: Duration,
+    /// How long each scenario of session state runs.
+    pub state: Duration,
     /// How long each load runs whose system calls are counted, a run of its own.
     pub counted: Duration,
     /// Clients of the idle scenario.
@@ -32,12 +34,18 @@ impl Plan {
     pub fn from_environment() -> Result<Self> {
         let mut plan = match env::var("BENCH").as_deref() {
             Ok("quick") => Self::quick(),
+            Ok("state") => Self::of_state(),
             Ok("" | "full") | Err(_) => Self::full(),
             Ok(other) => {
-                return Err(Error::Program(format!("BENCH={other} is neither quick nor full")));
+                return Err(Error::Program(format!(
+                    "BENCH={other} is none of full, quick, state and figures"
+                )));
             }
         };
-        plan.scenarios = list("BENCH_SCENARIOS")?;
+        let scenarios = list("BENCH_SCENARIOS")?;
+        if !scenarios.is_empty() {
+            plan.scenarios = scenarios;
+        }
         let clients = list("BENCH_CLIENTS")?;
         if !clients.is_empty() {
             plan.clients = clients;
@@ -63,6 +71,7 @@ impl Plan {
             rounds: 3,
             clients: vec![1, 16, 64, 256],
             duration: Duration::from_secs(5),
+            state: Duration::from_secs(1),
             counted: Duration::from_secs(4),
             idle_clients: 10_000,
         }
@@ -77,8 +86,23 @@ impl Plan {
             rounds: 1,
             clients: vec![1, 64],
             duration: Duration::from_secs(3),
+            state: Duration::from_millis(300),
             counted: Duration::from_secs(2),
             idle_clients: 10_000,
+        }
+    }
+
+    /// Session state alone, about a minute with three contenders.
+    #[must_use]
+    pub fn of_state() -> Self {
+        Self {
+            name: "state",
+            scenarios: vec!["state".into()],
+            // Short and many: each case must meet the machine while it is free.
+            rounds: 9,
+            duration: Duration::from_millis(120),
+            state: Duration::from_millis(120),
+            ..Self::full()
         }
     }
 }

@@ -22,6 +22,8 @@ pub enum Figure {
     UserCpuPerTransaction,
     /// The pooler's system calls per transaction.
     CallsPerTransaction,
+    /// PostgreSQL's CPU microseconds per transaction.
+    ServerCpuPerTransaction,
     /// The pooler's CPU microseconds per login.
     CpuPerLogin,
     /// The part of them in user space.
@@ -47,6 +49,7 @@ impl Figure {
             Self::CpuPerTransaction => "cpu_us_per_transaction",
             Self::UserCpuPerTransaction => "cpu_user_us_per_transaction",
             Self::CallsPerTransaction => "system_calls_per_transaction",
+            Self::ServerCpuPerTransaction => "server_cpu_us_per_transaction",
             Self::CpuPerLogin => "cpu_us_per_login",
             Self::UserCpuPerLogin => "cpu_user_us_per_login",
             Self::CpuPerGigabyte => "cpu_s_per_gb",
@@ -59,7 +62,8 @@ impl Figure {
 /// What is done to the contenders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scenario {
-    /// `select`, `login_trust`, `login_scram`, `idle`, `rows_1gb` or `row_200mb`.
+    /// `select`, `login_trust`, `login_scram`, `idle`, `rows_1gb`, `row_200mb`, or a case of
+    /// session state.
     pub name: &'static str,
     /// pgbench's protocol, or `simple` where nothing else is possible.
     pub protocol: &'static str,
@@ -78,6 +82,14 @@ pub struct Sample {
     pub round: u32,
     /// What was measured.
     pub figures: Vec<(Figure, f64)>,
+}
+
+impl Sample {
+    /// A figure, if it was measured.
+    #[must_use]
+    pub fn value(&self, figure: Figure) -> Option<f64> {
+        self.figures.iter().find(|(known, _)| *known == figure).map(|(_, value)| *value)
+    }
 }
 
 /// The medians of one contender in one scenario.
@@ -167,23 +179,19 @@ fn row(samples: &[Sample], scenario: Scenario, pooler: &str) -> Row {
     known.sort_unstable();
     known.dedup();
     let figures = known.into_iter().map(|figure| {
-        let values = own.iter().filter_map(|sample| value(sample, figure)).collect();
+        let values = own.iter().filter_map(|sample| sample.value(figure)).collect();
         let ratios: Vec<f64> = own
             .iter()
             .filter_map(|sample| {
                 let other = reference.iter().find(|other| other.round == sample.round)?;
-                let base = value(other, figure).filter(|base| *base > 0.0)?;
-                Some(value(sample, figure)? / base)
+                let base = other.value(figure).filter(|base| *base > 0.0)?;
+                Some(sample.value(figure)? / base)
             })
             .collect();
         let ratio = (!ratios.is_empty()).then(|| median(ratios));
         (figure, median(values), ratio)
     });
     Row { pooler: pooler.to_owned(), scenario, rounds: own.len(), figures: figures.collect() }
-}
-
-fn value(sample: &Sample, figure: Figure) -> Option<f64> {
-    sample.figures.iter().find(|(known, _)| *known == figure).map(|(_, value)| *value)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -8,8 +8,9 @@ use crate::plan::Plan;
 use crate::postgres::Postgres;
 use crate::report::{Figure, Sample, Scenario};
 use crate::settings::Login;
+use crate::state::{CASES, Case};
 use crate::usage::Cpu;
-use crate::{Error, Result, bulk, idle, login};
+use crate::{Error, Result, bulk, idle, login, state};
 use std::time::Duration;
 
 /// Everything that a comparison needs.
@@ -69,7 +70,11 @@ impl Comparison<'_> {
         });
         selects
             .chain([Step::LoginTrust, Step::LoginScram, Step::Idle, Step::Rows, Step::LongRow])
-            .filter(|step| self.plan.measures(step.scenario(self.plan).name))
+            .chain(CASES.iter().map(Step::State))
+            .filter(|step| {
+                let group = matches!(step, Step::State(_)) && self.plan.measures(state::GROUP);
+                group || self.plan.measures(step.scenario(self.plan).name)
+            })
             .collect()
     }
 
@@ -96,6 +101,15 @@ impl Comparison<'_> {
             Step::LoginScram | Step::Idle => return Ok(None),
             Step::Rows => bulk::measure(running, bulk::GIGABYTE_OF_ROWS),
             Step::LongRow => bulk::measure(running, bulk::LONG_ROW),
+            Step::State(case) if !contender.takes(case.tuning()) => return Ok(None),
+            Step::State(case) => {
+                let (place, tuning) = (self.place, case.tuning());
+                let tuned = contender.start_tuned(place, self.postgres, Login::Trust, tuning)?;
+                match case.measure(&tuned, self.postgres.pid(), self.plan.state) {
+                    Ok(None) => return Ok(None),
+                    measured => measured.map(Option::unwrap_or_default),
+                }
+            }
         };
         figures.map(Some).map_err(|error| {
             let scenario = step.scenario(self.plan).name;
@@ -148,6 +162,7 @@ enum Step {
     Idle,
     Rows,
     LongRow,
+    State(&'static Case),
 }
 
 impl Step {
@@ -159,6 +174,7 @@ impl Step {
             Self::Idle => ("idle", "simple", plan.idle_clients),
             Self::Rows => ("rows_1gb", "simple", 1),
             Self::LongRow => ("row_200mb", "simple", 1),
+            Self::State(case) => (case.name, case.protocol(), case.clients()),
         };
         Scenario { name, protocol, clients }
     }

@@ -18,9 +18,32 @@ pub enum Login {
     Scram,
 }
 
+/// What one scenario needs otherwise than the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// Server connections that a pooler may open.
+    pub pool_size: u32,
+    /// Prepared statements that it keeps on each of them.
+    pub statements: u32,
+    /// pgimbal's `verify`; nobody else asks servers what stands in their sessions.
+    pub verify: &'static str,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { pool_size: POOL_SIZE, statements: 200, verify: "text" }
+    }
+}
+
 /// `pgbouncer.ini`. `pkt_buf` keeps its default of 4,096 bytes.
 #[must_use]
-pub fn pgbouncer(postgres: &Postgres, login: Login, port: u16, users: &str) -> String {
+pub fn pgbouncer(
+    postgres: &Postgres,
+    login: Login,
+    tuning: Tuning,
+    port: u16,
+    users: &str,
+) -> String {
     let auth = match login {
         Login::Trust => "trust",
         Login::Scram => "scram-sha-256",
@@ -36,14 +59,16 @@ unix_socket_dir =
 auth_type = {auth}
 auth_file = {users}
 pool_mode = transaction
-default_pool_size = {POOL_SIZE}
+default_pool_size = {size}
 max_client_conn = {MAX_CLIENTS}
-max_prepared_statements = 200
+max_prepared_statements = {statements}
 log_connections = 0
 log_disconnections = 0
 admin_users = {ROLE}
 ",
         server = postgres.port,
+        size = tuning.pool_size,
+        statements = tuning.statements,
     )
 }
 
@@ -53,9 +78,21 @@ pub fn pgbouncer_users(postgres: &Postgres) -> String {
     format!("\"{ROLE}\" \"{}\"\n", postgres.verifier)
 }
 
-/// `pgimbal.toml`.
+/// `pgimbal.toml`. What stands at its default is not said, so that an older pgimbal can be measured.
 #[must_use]
-pub fn pgimbal(postgres: &Postgres, login: Login, port: u16) -> String {
+pub fn pgimbal(postgres: &Postgres, login: Login, tuning: Tuning, port: u16) -> String {
+    let usual = Tuning::default();
+    let mut tuned = String::new();
+    if tuning.pool_size != usual.pool_size {
+        // Who cannot be served shall say so before the run ends.
+        tuned.push_str("query_wait_timeout = \"1s\"\n");
+    }
+    if tuning.statements != usual.statements {
+        tuned.push_str(&format!("max_prepared_statements = {}\n", tuning.statements));
+    }
+    if tuning.verify != usual.verify {
+        tuned.push_str(&format!("verify = \"{}\"\n", tuning.verify));
+    }
     let auth = match login {
         Login::Trust => "trust",
         Login::Scram => "scram-sha-256",
@@ -66,8 +103,8 @@ max_client_conn = {MAX_CLIENTS}
 auth_type = \"{auth}\"
 admin_users = [\"{ROLE}\"]
 pool_mode = \"transaction\"
-pool_size = {POOL_SIZE}
-
+pool_size = {size}
+{tuned}
 [databases.{DATABASE}]
 host = \"127.0.0.1\"
 port = {server}
@@ -75,6 +112,7 @@ port = {server}
 [users.{ROLE}]
 password = \"{verifier}\"
 ",
+        size = tuning.pool_size,
         server = postgres.port,
         verifier = postgres.verifier,
     )

@@ -1,6 +1,7 @@
 //! The report as Markdown, for the terminal and for README.
 
 use crate::report::{Figure, Row};
+use crate::state;
 use std::fmt::Write;
 
 /// All tables, with `about` (one line each) above them.
@@ -35,7 +36,7 @@ const fn column(title: &'static str, figure: Figure, unit: f64, decimals: usize)
     Column { title, figure, unit, decimals }
 }
 
-const TABLES: [Table; 4] = [
+const TABLES: [Table; 5] = [
     Table {
         title: "`pgbench -S`",
         scenarios: &["select"],
@@ -74,6 +75,16 @@ const TABLES: [Table; 4] = [
             column("GB/s", Figure::GigabytesPerSecond, 1.0, 2),
             column("CPU s/GB", Figure::CpuPerGigabyte, 1.0, 3),
             column("peak RSS MB", Figure::PeakResident, 1e6, 1),
+        ],
+    },
+    Table {
+        title: "Session state: one turn of each case",
+        scenarios: &state::NAMES,
+        columns: &[
+            column("p50 µs", Figure::P50, 1.0, 0),
+            column("p99 µs", Figure::P99, 1.0, 0),
+            column("CPU µs", Figure::CpuPerTransaction, 1.0, 1),
+            column("server's CPU µs", Figure::ServerCpuPerTransaction, 1.0, 1),
         ],
     },
 ];

@@ -5,10 +5,10 @@ use pgimbal_benches::contender::Contender;
 use pgimbal_benches::place::{Place, raise_open_files};
 use pgimbal_benches::plan::Plan;
 use pgimbal_benches::postgres::Postgres;
-use pgimbal_benches::report::{self, Row, Sample};
+use pgimbal_benches::report::{self, Sample};
 use pgimbal_benches::rounds::Comparison;
 use pgimbal_benches::settings::{OPEN_FILES, POOL_SIZE};
-use pgimbal_benches::{Error, Result, picture, table};
+use pgimbal_benches::{Error, Result, costs, picture, table};
 use serde_json::{Map, Value, json};
 use std::env;
 use std::fs;
@@ -20,6 +20,7 @@ usage: compare
 
 Environment:
   BENCH=quick                     one short round instead of three long ones
+  BENCH=state                     only what following session state costs, about a minute
   BENCH_ONLY=\"direct pgbouncer\"   only these contenders; the default is all
   BENCH_SCENARIOS=\"select idle\" only these scenarios
   BENCH_CLIENTS=\"64\"            only these client counts of `select`
@@ -69,7 +70,7 @@ fn compare() -> Result<()> {
         counter,
     };
     let samples = comparison.run(show)?;
-    publish(&about(&plan, &postgres, &contenders, counter), &report::rows(&samples))
+    publish(&about(&plan, &postgres, &contenders, counter), &samples)
 }
 
 fn contenders(place: &Place, postgres: &Postgres) -> Result<Vec<Contender>> {
@@ -149,7 +150,12 @@ fn about(
             format!("PostgreSQL {}, pgbench scale 10, all on 127.0.0.1 over TCP", postgres.version),
         ),
         line("contenders", versions.join(", ").trim().to_owned()),
-        line("pools", format!("transaction pooling over {POOL_SIZE} server connections, no TLS")),
+        line(
+            "pools",
+            format!(
+                "transaction pooling over {POOL_SIZE} server connections (session state: one), no TLS"
+            ),
+        ),
         line("pgbouncer", "pkt_buf = 4096 (its default), max_prepared_statements = 200".into()),
         line(
             "plan",
@@ -157,7 +163,7 @@ fn about(
                 "{}: medians of {} interleaved rounds of {} s",
                 plan.name,
                 plan.rounds,
-                plan.duration.as_secs()
+                plan.duration.as_secs_f64()
             ),
         ),
         line(
@@ -181,12 +187,13 @@ fn machine() -> String {
     format!("{cores} cores of {model}, {} GB, Linux {}", kib / 1_000_000, kernel.trim())
 }
 
-fn publish(about: &[(String, String)], rows: &[Row]) -> Result<()> {
+fn publish(about: &[(String, String)], samples: &[Sample]) -> Result<()> {
+    let rows = &report::rows(samples);
     let target = env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".into());
     let out =
         env::var_os("BENCH_OUT").map_or_else(|| Path::new(&target).join("bench"), PathBuf::from);
     let lines: Vec<String> = about.iter().map(|(key, text)| format!("{key}: {text}")).collect();
-    let markdown = table::markdown(&lines, rows);
+    let markdown = table::markdown(&lines, rows) + &costs::table(samples);
     let fields: Map<String, Value> =
         about.iter().map(|(key, text)| (key.clone(), json!(text))).collect();
     let json = format!("{:#}\n", report::json(&fields, rows));
