@@ -36,6 +36,7 @@ pub mod session;
 pub mod settings;
 pub mod shared;
 mod snapshot;
+pub mod sql;
 pub mod stats;
 pub mod text;
 pub mod tick;

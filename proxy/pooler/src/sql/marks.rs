@@ -1,0 +1,50 @@
+//! Where a text stands to transactions and to the schema.
+
+/// What a text does to transactions and to the schema, whichever of its statements does it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Marks(u8);
+
+impl Marks {
+    pub(super) const BEGINS: Marks = Marks(1);
+    pub(super) const MAY_COMMIT: Marks = Marks(2);
+    pub(super) const SAVEPOINTS: Marks = Marks(4);
+    pub(super) const SCHEMA: Marks = Marks(8);
+    pub(super) const ALL: Marks = Marks(15);
+
+    /// A statement begins a transaction block: BEGIN or START TRANSACTION.
+    #[must_use]
+    pub const fn begins(self) -> bool {
+        self.has(Marks::BEGINS)
+    }
+
+    /// A statement ends a transaction: COMMIT, END, PREPARE TRANSACTION, ROLLBACK or ABORT.
+    #[must_use]
+    pub const fn may_commit(self) -> bool {
+        self.has(Marks::MAY_COMMIT)
+    }
+
+    /// SAVEPOINT, RELEASE or ROLLBACK TO.
+    #[must_use]
+    pub const fn savepoints(self) -> bool {
+        self.has(Marks::SAVEPOINTS)
+    }
+
+    /// A statement may change the schema (CREATE, ALTER, DROP, SELECT INTO, DO, CALL and the
+    /// like), so that plans made earlier may no longer fit, and event triggers may run.
+    #[must_use]
+    pub const fn may_change_schema(self) -> bool {
+        self.has(Marks::SCHEMA)
+    }
+
+    pub(super) const fn insert(&mut self, other: Marks) {
+        self.0 |= other.0;
+    }
+
+    pub(super) const fn remove(&mut self, other: Marks) {
+        self.0 &= !other.0;
+    }
+
+    const fn has(self, other: Marks) -> bool {
+        self.0 & other.0 != 0
+    }
+}

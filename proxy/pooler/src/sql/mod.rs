@@ -1,0 +1,45 @@
+//! What a SQL text would do to the state of its session, classified from its bytes.
+//!
+//! It knows PostgreSQL's lexical rules and the forms of the few statements that matter; it never
+//! converts characters, and never parses SQL. What functions and procedures do inside themselves no
+//! text shows: a `set_config` in a function's body, a trigger. A statement by its words only *raises*
+//! kinds of state: it may have left them, and the server is asked.
+
+mod bytes;
+mod calls;
+mod catalog;
+mod classified;
+mod classifier;
+mod cursor;
+mod draft;
+mod encoding;
+mod inside;
+mod keyword;
+mod kinds;
+mod known;
+mod known_words;
+mod lex;
+mod marks;
+mod names;
+mod parse;
+mod reserved;
+mod scanner;
+mod statement;
+mod token;
+mod value;
+
+pub use classified::{
+    Assignment, Bytes, Chain, Classified, Form, Operand, Scope, ScopeOperand, SetBy, Step, Steps,
+};
+pub use encoding::{Calls, Encoding, Reading, Readings, StandardStrings};
+pub use kinds::Kinds;
+pub use marks::Marks;
+pub use names::{cut_name, own_names, words};
+pub use scanner::{Scanner, classify};
+
+/// How many of a text's first bytes are kept to see the exact forms of its statements. Of a
+/// statement that begins or goes on beyond them only its words count.
+pub const KEPT: usize = 4096;
+
+#[cfg(test)]
+mod tests;

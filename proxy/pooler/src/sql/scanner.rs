@@ -1,0 +1,140 @@
+//! From a text, whole or in pieces, to what it is.
+
+use super::classifier::Classifier;
+use super::encoding::{Mask, StandardStrings};
+use super::lex::Lexer;
+use super::{Calls, Classified, Encoding, KEPT, Marks, Reading, Readings, Steps};
+
+/// Classifies a text that is at hand as a whole (without the NUL that ends it on the wire).
+#[must_use]
+pub fn classify(text: &[u8], readings: Readings, calls: Calls) -> Classified {
+    match readings {
+        Readings::One(reading) => classify_one(text, reading, calls),
+        // One of the encodings that are possible cannot be read.
+        Readings::Any if !text.is_ascii() => Classified::UNREADABLE,
+        Readings::Any if !text.contains(&b'\\') => classify_one(text, STANDARD, calls),
+        Readings::Any => {
+            either(classify_one(text, STANDARD, calls), classify_one(text, ESCAPING, calls))
+        }
+    }
+}
+
+const STANDARD: Reading = Reading { strings: StandardStrings::On, encoding: Encoding::AsciiSafe };
+const ESCAPING: Reading = Reading { strings: StandardStrings::Off, encoding: Encoding::AsciiSafe };
+
+fn classify_one(text: &[u8], reading: Reading, calls: Calls) -> Classified {
+    let mut pass = Pass::new(reading, calls);
+    pass.feed(text);
+    pass.finish(&text[..text.len().min(KEPT)], text.len())
+}
+
+/// What holds if a text may be read either way.
+fn either(one: Classified, other: Classified) -> Classified {
+    if one == other {
+        return one;
+    }
+    let mut marks = one.marks;
+    marks.insert(other.marks);
+    let names_statements = one.names_statements || other.names_statements;
+    Classified { steps: Steps::Unreadable, marks, names_statements }
+}
+
+/// Classifies a text that arrives in pieces. Holds at most [`KEPT`] bytes of it.
+#[derive(Debug, Clone)]
+pub struct Scanner {
+    pass: Pass,
+    /// The pass with the other `standard_conforming_strings`, where both are possible.
+    other: Option<Box<Pass>>,
+    kept: Vec<u8>,
+    length: usize,
+    is_ascii: bool,
+}
+
+impl Scanner {
+    /// A scanner before the first byte of a text.
+    #[must_use]
+    pub fn new(readings: Readings, calls: Calls) -> Scanner {
+        let (pass, other) = match readings {
+            Readings::One(reading) => (Pass::new(reading, calls), None),
+            Readings::Any => {
+                (Pass::new(STANDARD, calls), Some(Box::new(Pass::new(ESCAPING, calls))))
+            }
+        };
+        Scanner { pass, other, kept: Vec::new(), length: 0, is_ascii: true }
+    }
+
+    /// Reads the next piece (without the NUL that ends the text on the wire).
+    pub fn feed(&mut self, piece: &[u8]) {
+        let room = KEPT - self.kept.len();
+        self.kept.extend_from_slice(&piece[..piece.len().min(room)]);
+        self.length += piece.len();
+        self.is_ascii = self.is_ascii && piece.is_ascii();
+        self.pass.feed(piece);
+        if let Some(other) = &mut self.other {
+            other.feed(piece);
+        }
+    }
+
+    /// How many bytes of the text it holds.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// The text has ended: what it is.
+    pub fn finish(&mut self) -> Classified {
+        let found = self.pass.finish(&self.kept, self.length);
+        match &mut self.other {
+            None => found,
+            Some(_) if !self.is_ascii => Classified::UNREADABLE,
+            Some(other) => either(found, other.finish(&self.kept, self.length)),
+        }
+    }
+}
+
+/// A text under one reading.
+#[derive(Debug, Clone)]
+struct Pass {
+    lexer: Lexer,
+    classifier: Classifier,
+    mask: Option<Mask>,
+}
+
+impl Pass {
+    fn new(reading: Reading, calls: Calls) -> Pass {
+        Pass {
+            lexer: Lexer::new(reading.strings),
+            classifier: Classifier::new(reading, calls),
+            mask: reading.encoding.has_pairs().then(|| Mask::new(reading.encoding)),
+        }
+    }
+
+    #[inline]
+    fn feed(&mut self, piece: &[u8]) {
+        if !piece.is_ascii() {
+            self.classifier.has_high_bytes();
+        }
+        let Some(mask) = &mut self.mask else {
+            return self.lexer.feed(piece, &mut self.classifier);
+        };
+        let mut masked = [0; 512];
+        for piece in piece.chunks(masked.len()) {
+            let masked = &mut masked[..piece.len()];
+            masked.copy_from_slice(piece);
+            mask.apply(masked);
+            self.lexer.feed(masked, &mut self.classifier);
+        }
+    }
+
+    #[inline]
+    fn finish(&mut self, kept: &[u8], length: usize) -> Classified {
+        self.lexer.finish(&mut self.classifier);
+        self.classifier.finish(kept, length)
+    }
+}
+
+impl Classified {
+    /// A text that cannot be read at all: it may do anything.
+    pub(super) const UNREADABLE: Classified =
+        Classified { steps: Steps::Unreadable, marks: Marks::ALL, names_statements: true };
+}

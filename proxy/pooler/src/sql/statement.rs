@@ -1,0 +1,381 @@
+//! The statement under way: what its tokens have said so far.
+
+use super::calls::LastNames;
+use super::draft::Draft;
+use super::inside::Inside;
+use super::keyword::Lead;
+use super::known::Known;
+use super::token::Literal;
+use super::{Kinds, Marks, StandardStrings, Step};
+
+/// What has been seen of a statement.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Statement {
+    pub(super) lead: Lead,
+    /// What EXPLAIN explains.
+    pub(super) explained: Option<Lead>,
+    start: usize,
+    /// Saturates: only the first few are counted.
+    pub(super) tokens: u8,
+    pub(super) depth: u32,
+    pub(super) previous: Seen,
+    pub(super) before: Seen,
+    pub(super) raises: Kinds,
+    pub(super) local: bool,
+    pub(super) marks: Marks,
+    pub(super) names_statements: bool,
+    pub(super) flags: Flags,
+    /// The next token of DO says its language.
+    pub(super) expects_language: bool,
+    /// The depth inside a `set_config(` that is open; 0 if none is.
+    config_depth: u32,
+    config_name: ConfigName,
+    pub(super) literal: Inside,
+    pub(super) names: LastNames,
+}
+
+/// A token, as far as a later one may depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Seen {
+    #[default]
+    Other,
+    Comma,
+    Dot,
+    /// `)` or `]`.
+    Close,
+    /// A semicolon that does not end the statement.
+    Semicolon,
+    Literal,
+    Word,
+    /// A word that the server may fold to any.
+    Uncertain,
+    Known(Known),
+}
+
+/// The first argument of the `set_config` that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum ConfigName {
+    #[default]
+    Expected,
+    /// A literal, which is all of the argument if a comma follows.
+    Literal(Kinds),
+    /// What setting it raises.
+    Known(Kinds),
+}
+
+/// What setting anything may leave.
+pub(super) const ANY_SETTING: Kinds =
+    Kinds::SETTINGS.union(Kinds::ROLE).union(Kinds::UNNAMED_SETTINGS);
+
+/// Facts about a statement, as bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Flags(u16);
+
+impl Flags {
+    pub(super) const NONE: Flags = Flags(0);
+    /// It is not plain, though it raises nothing.
+    pub(super) const NOTED: Flags = Flags(1);
+    pub(super) const UPDATE: Flags = Flags(1 << 1);
+    pub(super) const PG_SETTINGS: Flags = Flags(1 << 2);
+    pub(super) const ROLE: Flags = Flags(1 << 3);
+    pub(super) const SEED: Flags = Flags(1 << 4);
+    /// A setting's name has a dot.
+    pub(super) const DOTTED: Flags = Flags(1 << 5);
+    pub(super) const UNLOCK_ALL: Flags = Flags(1 << 6);
+    pub(super) const SET_CONFIG: Flags = Flags(1 << 7);
+    /// SET LOCAL, TRANSACTION or CONSTRAINTS, unless that is the name of a setting.
+    pub(super) const PERHAPS_LOCAL: Flags = Flags(1 << 8);
+    pub(super) const SET_LOCAL: Flags = Flags(1 << 9);
+    /// SELECT … INTO.
+    pub(super) const INTO: Flags = Flags(1 << 10);
+    /// The query of DECLARE has begun.
+    pub(super) const QUERY: Flags = Flags(1 << 11);
+    /// CREATE FUNCTION or PROCEDURE, and whether its `BEGIN ATOMIC` is open.
+    pub(super) const ROUTINE: Flags = Flags(1 << 12);
+    pub(super) const BODY: Flags = Flags(1 << 13);
+    /// PREPARE TRANSACTION with its literal.
+    pub(super) const TWO_PHASE: Flags = Flags(1 << 14);
+
+    pub(super) fn note(&mut self, other: Flags) {
+        self.0 |= other.0;
+    }
+
+    pub(super) fn has(self, other: Flags) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    fn clear(&mut self, other: Flags) {
+        self.0 &= !other.0;
+    }
+}
+
+impl Statement {
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.tokens == 0
+    }
+
+    #[inline]
+    pub(super) fn begin(&mut self, lead: Lead, start: usize) {
+        self.lead = lead;
+        self.start = start;
+        match lead {
+            Lead::Select | Lead::None => {}
+            Lead::Begin | Lead::Start => self.marks.insert(Marks::BEGINS),
+            Lead::Commit | Lead::End | Lead::Rollback | Lead::Abort => {
+                self.marks.insert(Marks::MAY_COMMIT);
+            }
+            Lead::Savepoint | Lead::Release => self.marks.insert(Marks::SAVEPOINTS),
+            Lead::Execute | Lead::Prepare | Lead::Deallocate => self.names_statements = true,
+            lead if lead.changes_schema() => self.marks.insert(Marks::SCHEMA),
+            _ => {}
+        }
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, seen: Seen) {
+        if self.config_depth != 0 {
+            self.argument(seen);
+        }
+        if self.tokens == 2 && self.flags.has(Flags::PERHAPS_LOCAL) {
+            self.third_of_set(seen);
+        }
+        if self.names.expects_query {
+            self.check_query(None);
+        }
+        self.before = self.previous;
+        self.previous = seen;
+        self.tokens = self.tokens.saturating_add(1);
+    }
+
+    /// The third token of SET LOCAL, TRANSACTION or CONSTRAINTS: a name says that it was no name.
+    fn third_of_set(&mut self, seen: Seen) {
+        let names = matches!(seen, Seen::Word | Seen::Uncertain | Seen::Known(_));
+        if names && seen != Seen::Known(Known::To) {
+            self.flags.note(Flags::SET_LOCAL);
+        }
+    }
+
+    #[inline]
+    pub(super) fn ends_at_semicolon(&self) -> bool {
+        self.depth == 0 && !self.flags.has(Flags::BODY)
+    }
+
+    /// The first word behind EXPLAIN and its options.
+    pub(super) fn explained(&mut self, word: &[u8]) {
+        if self.explained.is_some() || self.depth != 0 {
+            return;
+        }
+        match Lead::of(word) {
+            // ANALYZE and VERBOSE.
+            Lead::Schema | Lead::Unknown => return,
+            Lead::Execute => self.runs_a_statement(),
+            Lead::Create => {
+                self.marks.insert(Marks::SCHEMA);
+                self.flags.note(Flags::NOTED);
+            }
+            _ => {}
+        }
+        self.explained = Some(Lead::of(word));
+    }
+
+    /// EXECUTE behind EXPLAIN or AS.
+    pub(super) fn runs_a_statement(&mut self) {
+        self.names_statements = true;
+        self.does_anything();
+    }
+
+    pub(super) fn does_anything(&mut self) {
+        self.raises.insert(Step::UNREADABLE.raises);
+        self.local = true;
+    }
+
+    pub(super) fn creates(&self) -> bool {
+        self.lead == Lead::Create || self.explained == Some(Lead::Create)
+    }
+
+    /// The language of a DO block.
+    pub(super) fn language(&mut self, is_plpgsql: bool) {
+        self.expects_language = false;
+        if !is_plpgsql {
+            self.raises.insert(Kinds::LOADED);
+        }
+    }
+
+    pub(super) fn dot(&mut self) {
+        if matches!(self.lead, Lead::Set | Lead::Reset) && self.tokens <= 4 {
+            self.flags.note(Flags::DOTTED);
+        }
+        let temporary = self.previous == Seen::Known(Known::PgTemp);
+        if temporary && (self.creates() || self.flags.has(Flags::INTO)) {
+            self.raises.insert(Kinds::TEMPORARY);
+        }
+    }
+
+    /// After the parenthesis itself was pushed.
+    pub(super) fn open_parenthesis(&mut self) {
+        self.depth = self.depth.saturating_add(1);
+        match self.before {
+            Seen::Known(Known::SetConfig) if self.config_depth != 0 => {
+                self.raises.insert(ANY_SETTING);
+                self.local = true;
+            }
+            Seen::Known(Known::SetConfig) => {
+                self.flags.note(Flags::SET_CONFIG);
+                self.config_depth = self.depth;
+                self.config_name = ConfigName::Expected;
+            }
+            Seen::Known(known) => self.calls(known),
+            Seen::Uncertain => self.does_anything(),
+            _ => {}
+        }
+    }
+
+    /// The parenthesis closes before it is pushed.
+    pub(super) fn close_parenthesis(&mut self) {
+        if self.config_depth != 0 && self.depth == self.config_depth {
+            self.end_config();
+        }
+        self.depth = self.depth.saturating_sub(1);
+    }
+
+    fn end_config(&mut self) {
+        self.config_depth = 0;
+        let last = (self.before, self.previous);
+        let local = last == (Seen::Comma, Seen::Known(Known::True));
+        let session = last == (Seen::Comma, Seen::Known(Known::False));
+        self.local |= !session;
+        let kinds = match self.config_name {
+            ConfigName::Known(kinds) => kinds,
+            _ => ANY_SETTING,
+        };
+        self.raises.insert(if local { kinds.and(Kinds::SEED) } else { kinds });
+    }
+
+    /// A token inside `set_config(…)`.
+    fn argument(&mut self, seen: Seen) {
+        self.config_name = match (self.config_name, seen) {
+            // end_literal has already said what it is.
+            (ConfigName::Literal(_), Seen::Literal) if self.previous != Seen::Literal => return,
+            (ConfigName::Literal(kinds), Seen::Comma) => ConfigName::Known(kinds),
+            (ConfigName::Known(_), _) => return,
+            _ => ConfigName::Known(ANY_SETTING),
+        };
+    }
+
+    /// Whether the inside of literals matters: a name of `set_config`, or the code of DO.
+    #[inline]
+    pub(super) fn reads_literals(&self) -> bool {
+        self.config_depth != 0 || self.lead == Lead::Do || self.is_gid()
+    }
+
+    /// Whether a literal would be that of PREPARE TRANSACTION.
+    fn is_gid(&self) -> bool {
+        self.lead == Lead::Prepare && self.tokens == 2
+    }
+
+    pub(super) fn inside(&mut self, piece: &[u8]) {
+        self.literal.read(piece);
+    }
+
+    pub(super) fn end_literal(&mut self, kind: Literal, strings: StandardStrings) {
+        let literal = self.literal.end();
+        let is_exact = match kind {
+            Literal::Dollar => true,
+            Literal::Plain if strings == StandardStrings::On => true,
+            Literal::Plain | Literal::Escape => !literal.has_backslash,
+            Literal::Bits | Literal::Unicode => false,
+        };
+        match self.lead {
+            Lead::Do => {
+                self.names_statements |= literal.names_statements || !is_exact;
+                if self.expects_language {
+                    self.language(is_exact && literal.is(b"plpgsql"));
+                }
+            }
+            // PREPARE TRANSACTION 'gid', where PREPARE transaction AS … would be a name.
+            Lead::Prepare if self.is_gid() => {
+                if self.previous == Seen::Known(Known::Transaction) {
+                    self.flags.note(Flags::TWO_PHASE);
+                    self.names_statements = false;
+                }
+            }
+            _ => {}
+        }
+        if self.config_depth != 0 && self.config_name == ConfigName::Expected {
+            self.config_name = ConfigName::Literal(match () {
+                () if !is_exact => ANY_SETTING,
+                () if literal.is(b"seed") => Kinds::SEED,
+                () if literal.is(b"role") || literal.is(b"session_authorization") => {
+                    Kinds::SETTINGS.union(Kinds::ROLE)
+                }
+                () if literal.has_dot => Kinds::SETTINGS.union(Kinds::UNNAMED_SETTINGS),
+                () => Kinds::SETTINGS,
+            });
+        }
+    }
+
+    /// The statement has ended; `None` if it is plain.
+    #[inline]
+    pub(super) fn end(&mut self, end: usize) -> Option<Draft> {
+        if self.config_depth != 0 {
+            self.raises.insert(ANY_SETTING);
+            self.local = true;
+        }
+        // An UPDATE of the view pg_settings is a set_config.
+        if self.flags.has(Flags(Flags::UPDATE.0 | Flags::PG_SETTINGS.0)) {
+            self.raises.insert(Kinds::SETTINGS.union(Kinds::ROLE));
+        }
+        let special = Flags::NOTED.0 | Flags::SET_CONFIG.0 | Flags::UNLOCK_ALL.0;
+        let quiet = self.raises.is_empty() && !self.local && self.flags.0 & special == 0;
+        if self.lead.is_plain() && quiet {
+            return None;
+        }
+        self.close();
+        Some(Draft {
+            lead: self.lead,
+            start: self.start,
+            end,
+            tokens: self.tokens,
+            raises: self.raises,
+            local: self.local,
+            flags: self.flags,
+        })
+    }
+
+    /// What the statement's first word says.
+    fn close(&mut self) {
+        match self.lead {
+            Lead::Set | Lead::Reset => self.end_set(),
+            Lead::Do | Lead::Call => self.does_anything(),
+            Lead::Listen => self.raises.insert(Kinds::CHANNELS),
+            Lead::Load => self.raises.insert(Kinds::LOADED),
+            Lead::Prepare => {
+                self.raises = Kinds::NONE;
+                self.local = false;
+            }
+            _ => {}
+        }
+    }
+
+    fn end_set(&mut self) {
+        self.raises = Kinds::NONE;
+        self.local = self.flags.has(Flags::SET_LOCAL);
+        if !self.local {
+            self.raises.insert(Kinds::SETTINGS);
+            if self.flags.has(Flags::ROLE) {
+                self.raises.insert(Kinds::ROLE);
+            }
+            if self.flags.has(Flags::DOTTED) {
+                self.raises.insert(Kinds::UNNAMED_SETTINGS);
+            }
+        }
+        if self.flags.has(Flags::SEED) {
+            self.raises.insert(Kinds::SEED);
+        }
+    }
+
+    pub(super) fn leave_body(&mut self) {
+        self.flags.clear(Flags::BODY);
+    }
+}
