@@ -3,7 +3,7 @@
 
 use super::keyword::Lead;
 use super::reserved;
-use super::statement::{Seen, Statement};
+use super::statement::{Flags, Seen, Statement};
 use super::token::Name;
 use super::{Kinds, catalog};
 
@@ -15,8 +15,6 @@ pub(super) struct LastNames {
     before: Name,
     /// `last` is qualified by `pg_catalog`.
     in_catalog: bool,
-    /// What must follow is a query: `JOIN (SELECT …)`.
-    pub(super) expects_query: bool,
 }
 
 /// A name and its place.
@@ -55,10 +53,10 @@ impl Statement {
 
     /// A name, before it is pushed.
     fn names(&mut self, name: &[u8], is_quoted: bool) {
-        if self.names.expects_query {
+        if self.flags.has(Flags::JOINED) {
             self.check_query(Some(name));
         }
-        let names = &mut self.names;
+        let names = self.names.get_or_insert_default();
         let previous = names.last;
         let place = match self.previous {
             Seen::Dot if matches!(self.before, Seen::Word | Seen::Known(_)) => Place::Qualified,
@@ -86,18 +84,17 @@ impl Statement {
         if !is_name || (self.tokens == 2 && self.lead != Lead::Unknown) {
             return;
         }
-        if self.names.is_join() {
-            self.names.expects_query = true;
-        } else if !self.names.is_harmless() {
+        let names = self.names.get_or_insert_default();
+        if names.is_join() {
+            self.flags.note(Flags::JOINED);
+        } else if !names.is_harmless() {
             self.calls_unknown();
         }
     }
 
     /// The token behind `JOIN (`, before it is pushed.
     pub(super) fn check_query(&mut self, word: Option<&[u8]>) {
-        if !std::mem::take(&mut self.names.expects_query) {
-            return;
-        }
+        self.flags.clear(Flags::JOINED);
         let query = [Lead::Select, Lead::With, Lead::Values, Lead::Table];
         if !word.is_some_and(|word| query.contains(&Lead::of(word))) {
             self.calls_unknown();

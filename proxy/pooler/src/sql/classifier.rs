@@ -94,7 +94,6 @@ impl Classifier {
         let draft = self.statement.end(end);
         self.marks.insert(self.statement.marks);
         self.names_statements |= self.statement.names_statements;
-        self.statement = Statement::default();
         match (draft, &self.first) {
             (None, None) => self.plain += 1,
             (Some(draft), None) if self.plain < Classifier::MAX_STEPS => self.first = Some(draft),
@@ -116,9 +115,6 @@ impl Classifier {
 
     #[inline]
     fn known(&mut self, known: Option<Known>) -> Seen {
-        if self.statement.expects_language {
-            self.statement.language(known == Some(Known::Plpgsql));
-        }
         match known {
             Some(known) => self.statement.known(known),
             None => Seen::Word,
@@ -158,6 +154,7 @@ impl Sink for Classifier {
         self.statement.push(seen);
     }
 
+    #[inline]
     fn quoted(&mut self, content: &[u8], span: Range<usize>) {
         let known = Known::of_quoted(content);
         let seen = self.known(known);
@@ -182,7 +179,10 @@ impl Sink for Classifier {
     #[inline]
     fn mark(&mut self, byte: u8, at: usize) {
         match byte {
-            b';' if self.statement.ends_at_semicolon() => self.end_statement(at),
+            b';' if self.statement.ends_at_semicolon() => {
+                self.end_statement(at);
+                self.statement.clear();
+            }
             b';' => self.other(Seen::Semicolon, at),
             b'.' => {
                 self.statement.dot();

@@ -6,6 +6,7 @@ pub(super) struct Inside {
     content: Start,
     word: Start,
     has_dot: bool,
+    has_backslash: bool,
     names_statements: bool,
 }
 
@@ -15,6 +16,8 @@ pub(super) struct Read {
     content: Start,
     /// It has a dot, as the names of custom settings have.
     pub(super) has_dot: bool,
+    /// It has a backslash.
+    pub(super) has_backslash: bool,
     /// EXECUTE, PREPARE or DEALLOCATE stands in it as a word.
     pub(super) names_statements: bool,
 }
@@ -54,6 +57,7 @@ impl Inside {
         for &byte in piece {
             self.content.push(byte);
             self.has_dot |= byte == b'.';
+            self.has_backslash |= byte == b'\\';
             if byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80 {
                 self.word.push(byte);
             } else {
@@ -65,8 +69,8 @@ impl Inside {
     /// The literal has ended.
     pub(super) fn end(&mut self) -> Read {
         self.end_word();
-        let Inside { content, has_dot, names_statements, .. } = std::mem::take(self);
-        Read { content, has_dot, names_statements }
+        let Inside { content, has_dot, has_backslash, names_statements, .. } = std::mem::take(self);
+        Read { content, has_dot, has_backslash, names_statements }
     }
 
     fn end_word(&mut self) {

@@ -1,7 +1,6 @@
 //! The words inside a statement that decide what it leaves in its session.
 
 use super::Kinds;
-use super::keyword::lower_into;
 
 /// A word or name that matters inside a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,10 +63,9 @@ impl Known {
         if name.is_empty() {
             return None;
         }
-        let upper = name.iter().any(u8::is_ascii_uppercase);
         Known::of(name).filter(|known| {
             // Of these only the names of settings do not depend on case.
-            if upper {
+            if name.iter().any(u8::is_ascii_uppercase) {
                 return matches!(known, Known::Role | Known::Seed);
             }
             matches!(
@@ -86,29 +84,31 @@ impl Known {
     }
 
     fn look_up(word: &[u8]) -> Option<Known> {
-        let mut lower = [0u8; LONGEST];
-        let lower = lower_into(word, &mut lower)?;
-        if lower.starts_with(b"pg_temp") {
-            return is_temp_schema(lower).then_some(Known::PgTemp);
+        let first = usize::from(word[0] & 0x1f);
+        let known = &KNOWN[STARTS[first]..STARTS[first + 1]];
+        if let Some((_, known)) = known.iter().find(|(known, _)| {
+            known.len() == word.len() && known.as_bytes().eq_ignore_ascii_case(word)
+        }) {
+            return Some(*known);
         }
-        if lower.starts_with(b"crosstab") {
-            return Some(Known::RunsText);
+        let starts = |prefix: &[u8]| {
+            word.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        };
+        if starts(b"pg_temp") && is_temp_schema(&word[7..]) {
+            return Some(Known::PgTemp);
         }
-        let index = KNOWN.binary_search_by(|(known, _)| known.as_bytes().cmp(lower)).ok()?;
-        Some(KNOWN[index].1)
+        starts(b"crosstab").then_some(Known::RunsText)
     }
 }
 
-/// `pg_temp`, or `pg_temp_3`.
-fn is_temp_schema(lower: &[u8]) -> bool {
-    match lower.strip_prefix(b"pg_temp") {
-        Some([]) => true,
-        Some([b'_', digits @ ..]) => digits.iter().all(u8::is_ascii_digit),
+/// Whether `pg_temp` and this is the temporary schema, as `pg_temp_3` is.
+fn is_temp_schema(rest: &[u8]) -> bool {
+    match rest {
+        [] => true,
+        [b'_', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
         _ => false,
     }
 }
-
-const LONGEST: usize = 40;
 
 /// Sorted. `pg_backup_start` counts as `LOADED`: the backup ends with the connection, and cannot
 /// be seen or given away.
@@ -201,6 +201,21 @@ const LENGTHS: [u64; 32] = {
     lengths
 };
 
+/// Where in `KNOWN` the words of each first letter (its low five bits) begin.
+const STARTS: [usize; 33] = {
+    let mut starts = [0; 33];
+    let mut letter = 0;
+    let mut index = 0;
+    while letter < 33 {
+        while index < KNOWN.len() && ((KNOWN[index].0.as_bytes()[0] & 0x1f) as usize) < letter {
+            index += 1;
+        }
+        starts[letter] = index;
+        letter += 1;
+    }
+    starts
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,7 +227,6 @@ mod tests {
             assert_eq!(Known::of(word.as_bytes()), Some(known), "{word}");
             assert_eq!(Known::of(word.to_ascii_uppercase().as_bytes()), Some(known), "{word}");
             assert_eq!(Known::of(format!("{word}x").as_bytes()), None, "{word}");
-            assert!(word.len() <= LONGEST);
         }
         assert_eq!(Known::of(b"pg_temp_12"), Some(Known::PgTemp));
         assert_eq!(Known::of(b"crosstab2"), Some(Known::RunsText));

@@ -118,7 +118,7 @@ impl Statement {
         let changes = matches!(self.lead, Lead::Create | Lead::Alter);
         match known {
             Known::Extension if changes && self.tokens == 1 => self.raises.insert(Kinds::ANYTHING),
-            Known::Language if self.lead == Lead::Do => self.expects_language = true,
+            Known::Language if self.lead == Lead::Do => self.flags.note(Flags::LANGUAGE),
             Known::Language
                 if self.lead == Lead::Create
                     && self.tokens <= 5

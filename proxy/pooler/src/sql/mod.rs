@@ -10,6 +10,7 @@ mod calls;
 mod catalog;
 mod classified;
 mod classifier;
+mod config;
 mod cursor;
 mod draft;
 mod encoding;

@@ -3,11 +3,19 @@
 use super::classifier::Classifier;
 use super::encoding::{Mask, StandardStrings};
 use super::lex::Lexer;
-use super::{Calls, Classified, Encoding, KEPT, Marks, Reading, Readings, Steps};
+use super::{
+    Calls, Chain, Classified, Encoding, Form, KEPT, Kinds, Marks, Reading, Readings, Step, Steps,
+};
 
 /// Classifies a text that is at hand as a whole (without the NUL that ends it on the wire).
 #[must_use]
 pub fn classify(text: &[u8], readings: Readings, calls: Calls) -> Classified {
+    // Every transaction begins and ends with one of these.
+    if text.len() <= 8
+        && let Some(frequent) = frequent(text)
+    {
+        return frequent;
+    }
     match readings {
         Readings::One(reading) => classify_one(text, reading, calls),
         // One of the encodings that are possible cannot be read.
@@ -26,6 +34,22 @@ fn classify_one(text: &[u8], reading: Reading, calls: Calls) -> Classified {
     let mut pass = Pass::new(reading, calls);
     pass.feed(text);
     pass.finish(&text[..text.len().min(KEPT)], text.len())
+}
+
+/// What the whole text is, if it is one of the shortest that there are.
+fn frequent(text: &[u8]) -> Option<Classified> {
+    let is = |word: &[u8]| text.eq_ignore_ascii_case(word);
+    let (form, mark) = if is(b"begin") {
+        (Form::Begin, Marks::BEGINS)
+    } else if is(b"commit") {
+        (Form::Commit(Chain::No), Marks::MAY_COMMIT)
+    } else if is(b"rollback") {
+        (Form::Rollback(Chain::No), Marks::MAY_COMMIT)
+    } else {
+        return None;
+    };
+    let steps = Steps::One(Step { form, raises: Kinds::NONE, local: false });
+    Some(Classified { steps, marks: mark, names_statements: false })
 }
 
 /// What holds if a text may be read either way.
@@ -135,6 +159,6 @@ impl Pass {
 
 impl Classified {
     /// A text that cannot be read at all: it may do anything.
-    pub(super) const UNREADABLE: Classified =
+    pub const UNREADABLE: Classified =
         Classified { steps: Steps::Unreadable, marks: Marks::ALL, names_statements: true };
 }

@@ -1,6 +1,7 @@
 //! The statement under way: what its tokens have said so far.
 
 use super::calls::LastNames;
+use super::config::ConfigName;
 use super::draft::Draft;
 use super::inside::Inside;
 use super::keyword::Lead;
@@ -25,13 +26,12 @@ pub(super) struct Statement {
     pub(super) marks: Marks,
     pub(super) names_statements: bool,
     pub(super) flags: Flags,
-    /// The next token of DO says its language.
-    pub(super) expects_language: bool,
-    /// The depth inside a `set_config(` that is open; 0 if none is.
-    config_depth: u32,
-    config_name: ConfigName,
-    pub(super) literal: Inside,
-    pub(super) names: LastNames,
+    /// The depth inside the `set_config(` that is open.
+    pub(super) config_depth: u32,
+    pub(super) config_name: ConfigName,
+    literal: Option<Box<Inside>>,
+    /// Only where all calls count.
+    pub(super) names: Option<Box<LastNames>>,
 }
 
 /// A token, as far as a later one may depend on it.
@@ -52,24 +52,13 @@ pub(super) enum Seen {
     Known(Known),
 }
 
-/// The first argument of the `set_config` that is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum ConfigName {
-    #[default]
-    Expected,
-    /// A literal, which is all of the argument if a comma follows.
-    Literal(Kinds),
-    /// What setting it raises.
-    Known(Kinds),
-}
-
 /// What setting anything may leave.
 pub(super) const ANY_SETTING: Kinds =
     Kinds::SETTINGS.union(Kinds::ROLE).union(Kinds::UNNAMED_SETTINGS);
 
 /// Facts about a statement, as bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Flags(u16);
+pub(super) struct Flags(u32);
 
 impl Flags {
     pub(super) const NONE: Flags = Flags(0);
@@ -95,6 +84,19 @@ impl Flags {
     pub(super) const BODY: Flags = Flags(1 << 13);
     /// PREPARE TRANSACTION with its literal.
     pub(super) const TWO_PHASE: Flags = Flags(1 << 14);
+    /// The next token of DO says its language.
+    pub(super) const LANGUAGE: Flags = Flags(1 << 15);
+    /// The next token must begin a query: `JOIN (SELECT …)`.
+    pub(super) const JOINED: Flags = Flags(1 << 16);
+    /// A `set_config(` is open.
+    pub(super) const CONFIG: Flags = Flags(1 << 17);
+
+    /// Those with which no statement is plain.
+    const SPECIAL: Flags = Flags(Flags::NOTED.0 | Flags::SET_CONFIG.0 | Flags::UNLOCK_ALL.0);
+
+    /// Those for which the kind of every token matters.
+    const ATTENTIVE: Flags =
+        Flags(Flags::PERHAPS_LOCAL.0 | Flags::LANGUAGE.0 | Flags::JOINED.0 | Flags::CONFIG.0);
 
     pub(super) fn note(&mut self, other: Flags) {
         self.0 |= other.0;
@@ -104,12 +106,24 @@ impl Flags {
         self.0 & other.0 == other.0
     }
 
-    fn clear(&mut self, other: Flags) {
+    /// Whether it has one of `others`.
+    fn meets(self, others: Flags) -> bool {
+        self.0 & others.0 != 0
+    }
+
+    pub(super) fn clear(&mut self, other: Flags) {
         self.0 &= !other.0;
     }
 }
 
 impl Statement {
+    /// Before the first token of the next.
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        let names = self.names.take();
+        *self = Statement { names, ..Statement::default() };
+    }
+
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.tokens == 0
@@ -134,18 +148,29 @@ impl Statement {
 
     #[inline]
     pub(super) fn push(&mut self, seen: Seen) {
-        if self.config_depth != 0 {
+        if self.flags.meets(Flags::ATTENTIVE) {
+            self.attend(seen);
+        }
+        self.before = self.previous;
+        self.previous = seen;
+        self.tokens = self.tokens.saturating_add(1);
+    }
+
+    /// A token that an earlier one waits for.
+    #[cold]
+    fn attend(&mut self, seen: Seen) {
+        if self.flags.has(Flags::CONFIG) {
             self.argument(seen);
         }
         if self.tokens == 2 && self.flags.has(Flags::PERHAPS_LOCAL) {
             self.third_of_set(seen);
         }
-        if self.names.expects_query {
+        if self.flags.has(Flags::JOINED) {
             self.check_query(None);
         }
-        self.before = self.previous;
-        self.previous = seen;
-        self.tokens = self.tokens.saturating_add(1);
+        if self.flags.has(Flags::LANGUAGE) && seen != Seen::Known(Known::Language) {
+            self.language(seen == Seen::Known(Known::Plpgsql));
+        }
     }
 
     /// The third token of SET LOCAL, TRANSACTION or CONSTRAINTS: a name says that it was no name.
@@ -196,7 +221,7 @@ impl Statement {
 
     /// The language of a DO block.
     pub(super) fn language(&mut self, is_plpgsql: bool) {
-        self.expects_language = false;
+        self.flags.clear(Flags::LANGUAGE);
         if !is_plpgsql {
             self.raises.insert(Kinds::LOADED);
         }
@@ -216,15 +241,7 @@ impl Statement {
     pub(super) fn open_parenthesis(&mut self) {
         self.depth = self.depth.saturating_add(1);
         match self.before {
-            Seen::Known(Known::SetConfig) if self.config_depth != 0 => {
-                self.raises.insert(ANY_SETTING);
-                self.local = true;
-            }
-            Seen::Known(Known::SetConfig) => {
-                self.flags.note(Flags::SET_CONFIG);
-                self.config_depth = self.depth;
-                self.config_name = ConfigName::Expected;
-            }
+            Seen::Known(Known::SetConfig) => self.open_config(),
             Seen::Known(known) => self.calls(known),
             Seen::Uncertain => self.does_anything(),
             _ => {}
@@ -233,40 +250,16 @@ impl Statement {
 
     /// The parenthesis closes before it is pushed.
     pub(super) fn close_parenthesis(&mut self) {
-        if self.config_depth != 0 && self.depth == self.config_depth {
+        if self.flags.has(Flags::CONFIG) && self.depth == self.config_depth {
             self.end_config();
         }
         self.depth = self.depth.saturating_sub(1);
     }
 
-    fn end_config(&mut self) {
-        self.config_depth = 0;
-        let last = (self.before, self.previous);
-        let local = last == (Seen::Comma, Seen::Known(Known::True));
-        let session = last == (Seen::Comma, Seen::Known(Known::False));
-        self.local |= !session;
-        let kinds = match self.config_name {
-            ConfigName::Known(kinds) => kinds,
-            _ => ANY_SETTING,
-        };
-        self.raises.insert(if local { kinds.and(Kinds::SEED) } else { kinds });
-    }
-
-    /// A token inside `set_config(…)`.
-    fn argument(&mut self, seen: Seen) {
-        self.config_name = match (self.config_name, seen) {
-            // end_literal has already said what it is.
-            (ConfigName::Literal(_), Seen::Literal) if self.previous != Seen::Literal => return,
-            (ConfigName::Literal(kinds), Seen::Comma) => ConfigName::Known(kinds),
-            (ConfigName::Known(_), _) => return,
-            _ => ConfigName::Known(ANY_SETTING),
-        };
-    }
-
     /// Whether the inside of literals matters: a name of `set_config`, or the code of DO.
     #[inline]
     pub(super) fn reads_literals(&self) -> bool {
-        self.config_depth != 0 || self.lead == Lead::Do || self.is_gid()
+        self.flags.has(Flags::CONFIG) || self.lead == Lead::Do || self.is_gid()
     }
 
     /// Whether a literal would be that of PREPARE TRANSACTION.
@@ -275,49 +268,40 @@ impl Statement {
     }
 
     pub(super) fn inside(&mut self, piece: &[u8]) {
-        self.literal.read(piece);
+        self.literal.get_or_insert_default().read(piece);
     }
 
     pub(super) fn end_literal(&mut self, kind: Literal, strings: StandardStrings) {
+        let literal = self.literal.get_or_insert_default().end();
         let is_exact = match kind {
             Literal::Dollar => true,
-            Literal::Plain => strings == StandardStrings::On,
-            _ => false,
+            Literal::Plain if strings == StandardStrings::On => true,
+            Literal::Plain | Literal::Escape => !literal.has_backslash,
+            Literal::Bits | Literal::Unicode => false,
         };
-        let literal = self.literal.end();
         match self.lead {
             Lead::Do => {
                 self.names_statements |= literal.names_statements || !is_exact;
-                if self.expects_language {
+                if self.flags.has(Flags::LANGUAGE) {
                     self.language(is_exact && literal.is(b"plpgsql"));
                 }
             }
             // PREPARE TRANSACTION 'gid', where PREPARE transaction AS … would be a name.
-            Lead::Prepare if self.is_gid() => {
-                if self.previous == Seen::Known(Known::Transaction) {
-                    self.flags.note(Flags::TWO_PHASE);
-                    self.names_statements = false;
-                }
+            Lead::Prepare if self.is_gid() && self.previous == Seen::Known(Known::Transaction) => {
+                self.flags.note(Flags::TWO_PHASE);
+                self.names_statements = false;
             }
             _ => {}
         }
-        if self.config_depth != 0 && self.config_name == ConfigName::Expected {
-            self.config_name = ConfigName::Literal(match () {
-                () if !is_exact => ANY_SETTING,
-                () if literal.is(b"seed") => Kinds::SEED,
-                () if literal.is(b"role") || literal.is(b"session_authorization") => {
-                    Kinds::SETTINGS.union(Kinds::ROLE)
-                }
-                () if literal.has_dot => Kinds::SETTINGS.union(Kinds::UNNAMED_SETTINGS),
-                () => Kinds::SETTINGS,
-            });
+        if self.flags.has(Flags::CONFIG) {
+            self.name_of_config(&literal, is_exact);
         }
     }
 
     /// The statement has ended; `None` if it is plain.
     #[inline]
     pub(super) fn end(&mut self, end: usize) -> Option<Draft> {
-        if self.config_depth != 0 {
+        if self.flags.has(Flags::CONFIG) {
             self.raises.insert(ANY_SETTING);
             self.local = true;
         }
@@ -325,8 +309,7 @@ impl Statement {
         if self.flags.has(Flags(Flags::UPDATE.0 | Flags::PG_SETTINGS.0)) {
             self.raises.insert(Kinds::SETTINGS.union(Kinds::ROLE));
         }
-        let special = Flags::NOTED.0 | Flags::SET_CONFIG.0 | Flags::UNLOCK_ALL.0;
-        let quiet = self.raises.is_empty() && !self.local && self.flags.0 & special == 0;
+        let quiet = self.raises.is_empty() && !self.local && !self.flags.meets(Flags::SPECIAL);
         if self.lead.is_plain() && quiet {
             return None;
         }

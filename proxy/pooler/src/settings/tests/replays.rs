@@ -75,8 +75,8 @@ fn a_replay_resets_what_is_gone_and_sets_what_differs() {
         of(&mut table, &[("search_path", "\"x\", y"), ("timezone", "O'Brien\\"), ("a.b", "1")]);
     assert_eq!(
         replay(&table, from, to),
-        "SELECT pg_catalog.set_config('search_path','\"x\", y',false);\
-         RESET \"statement_timeout\";SET \"timezone\" TO E'O''Brien\\\\';"
+        "RESET \"statement_timeout\";\
+         SELECT pg_catalog.set_config('search_path','\"x\", y',false);SET \"timezone\" TO E'O''Brien\\\\';"
     );
     assert_eq!(replay(&table, from, from), "");
     assert_eq!(

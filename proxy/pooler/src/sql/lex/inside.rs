@@ -23,8 +23,12 @@ impl Lexer {
         let length = stop.unwrap_or(rest.len());
         sink.inside(&rest[..length]);
         let Some(stop) = stop else { return piece.len() };
-        self.mode =
-            if rest[stop] == b'\'' { Mode::LiteralQuote(kind) } else { Mode::LiteralEscape(kind) };
+        self.mode = if rest[stop] == b'\'' {
+            Mode::LiteralQuote(kind)
+        } else {
+            sink.inside(b"\\");
+            Mode::LiteralEscape(kind)
+        };
         at + stop + 1
     }
 

@@ -216,7 +216,11 @@ fn code_may_leave_anything() {
     );
     assert_local(
         plpgsql.union(Kinds::LOADED),
-        &["DO LANGUAGE plpython3u 'x'", "DO 'x' LANGUAGE 'plperl'", "DO 'x' LANGUAGE E'plpgsql'"],
+        &[
+            "DO LANGUAGE plpython3u 'x'",
+            "DO 'x' LANGUAGE 'plperl'",
+            "DO 'x' LANGUAGE E'\\x70lpgsql'",
+        ],
     );
     assert_raises(
         Kinds::ANYTHING,
