@@ -25,6 +25,7 @@ use crate::session::{
 use crate::settings::{ClientSettings, Setting, SettingsId, normalize_startup};
 use crate::shared::Welcome;
 use crate::sql::Kinds;
+use crate::state::custom::CustomNames;
 use crate::state::portals::Portals;
 
 /// What a client that has proven who it is gets next.
@@ -73,6 +74,7 @@ impl Pooler {
             unnamed_serial: 0,
             portals: Portals::default(),
             raised: Kinds::NONE,
+            custom: CustomNames::default(),
             local: LocalSettings::Known,
             shape: ShapeCheck::None,
             refused: None,

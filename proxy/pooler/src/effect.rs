@@ -1,7 +1,7 @@
 //! What the statements of one message will do to their session, each once the server has said that
 //! it is done.
 
-use crate::sql::{Form, Step};
+use crate::sql::{Assignment, Form, Step};
 
 /// A name or value, as bytes.
 pub type Bytes = Box<[u8]>;
@@ -35,6 +35,14 @@ impl Script {
     #[must_use]
     pub fn prepared_text(&self) -> Option<&[u8]> {
         self.text.as_deref()
+    }
+
+    /// What its statements set.
+    pub fn assignments(&self) -> impl Iterator<Item = &[Assignment]> {
+        self.steps.iter().filter_map(|step| match &step.form {
+            Form::Set(list, _) => Some(&list[..]),
+            _ => None,
+        })
     }
 
     /// Whether one of its statements brings settings to their defaults.

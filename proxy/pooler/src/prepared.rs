@@ -21,6 +21,10 @@ pub const SERVER_NAME_PREFIX: &[u8] = b"pgimbal_";
 /// one client from filling memory.
 pub const CLIENT_STATEMENTS_LIMIT: usize = 65_536;
 
+/// In place of the settings under which a statement was parsed: nobody knows them. It is not shared,
+/// and parsed anew, under the settings of then, once its transaction has ended.
+pub const SETTINGS_UNKNOWN: u64 = u64::MAX;
+
 /// The identity of a statement on every worker: a keyed 128-bit hash of all that must be equal.
 /// A client cannot aim for a collision without the process's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -263,6 +267,9 @@ impl StatementTable {
     pub fn described(&mut self, statement: &Rc<Statement>, shape: Shape) -> Option<Rc<Statement>> {
         let newest = self.known.get(&statement.content).and_then(Weak::upgrade);
         let shape = statement.shape.get_or_init(|| shape);
+        if statement.settings == SETTINGS_UNKNOWN {
+            return None;
+        }
         match newest {
             Some(newest) if Rc::ptr_eq(&newest, statement) => None,
             Some(newest) if newest.shape.get() == Some(shape) => Some(newest),
@@ -343,7 +350,8 @@ impl ClientStatements {
     /// Whether a kept statement was parsed under other settings than `settings`.
     #[must_use]
     pub fn any_under_other(&self, settings: u64) -> bool {
-        self.names.values().any(|s| s.body.is_some() && s.settings != settings)
+        let is_other = |other: u64| other != settings && other != SETTINGS_UNKNOWN;
+        self.names.values().any(|s| s.body.is_some() && is_other(s.settings))
     }
 }
 

@@ -41,6 +41,9 @@ pub struct Server {
     pub reported: Rc<Reported>,
     /// Its prepared statements.
     pub statements: ServerStatements,
+    /// Statements that were parsed under settings that nobody knows: they are closed when the
+    /// transaction has ended, and parsed anew where they are needed.
+    pub unsettled: Vec<StatementId>,
     /// Statements that were parsed once more than was needed; they are closed when it is idle.
     pub surplus: Vec<StatementId>,
     /// The node of its cluster that it was opened to.
@@ -217,6 +220,7 @@ impl Server {
             settings: SettingsId::EMPTY,
             reported,
             statements: ServerStatements::default(),
+            unsettled: Vec::new(),
             surplus: Vec::new(),
             node: None,
             epoch: None,

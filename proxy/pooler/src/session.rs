@@ -15,6 +15,7 @@ use crate::rerun::{self, Rerun};
 use crate::server::{Body, UnnamedStatement};
 use crate::settings::ClientSettings;
 use crate::sql::{Classified, Kinds, Reading, Scanner};
+use crate::state::custom::CustomNames;
 use crate::state::portals::Portals;
 
 /// A client session. At most 512 bytes, because 10,000 idle ones must fit.
@@ -39,6 +40,8 @@ pub struct Session {
     /// The kinds of state that it may have left on its server connection, which is asked before
     /// anybody else gets it.
     pub raised: Kinds,
+    /// Custom settings that it may have set: the server shows them only to who asks by name.
+    pub custom: CustomNames,
     /// Whether its transaction has settings until its end that no text has shown.
     pub local: LocalSettings,
     /// Whether the statement that its next message names still is what it was.

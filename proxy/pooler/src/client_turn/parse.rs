@@ -14,7 +14,7 @@ use crate::owed::{
 use crate::pin::PinReason;
 use crate::plan::Stop;
 use crate::prepared::{
-    CLIENT_STATEMENTS_LIMIT, Origin, SERVER_NAME_PREFIX, Statement, StatementId,
+    CLIENT_STATEMENTS_LIMIT, Origin, SERVER_NAME_PREFIX, SETTINGS_UNKNOWN, Statement, StatementId,
 };
 use crate::server_statements::Found;
 use crate::session::{ClientBody, LocalSettings, Phase, Unnamed};
@@ -185,12 +185,15 @@ impl ClientTurn<'_> {
         let body = escaped.as_deref().unwrap_or(&message.body[parse.name.len() + 1..]);
         let settings = match self.settings_are_known() {
             true => self.tables.parse_fingerprint(self.session.settings.current()),
-            // Nobody else may share it, and nobody knows under what to parse it elsewhere.
-            false => self.next_unkept().0 as u64 | 1,
+            // Nobody else may share it.
+            false => SETTINGS_UNKNOWN,
         };
         let changes = self.pool.shared.database.schema_changes();
         let classified = (!classified.is_plain()).then(|| Box::new(classified));
         let statement = self.tables.statements.parse(body, settings, changes, classified);
+        if settings == SETTINGS_UNKNOWN {
+            self.server()?.unsettled.push(statement.id);
+        }
         let change = self.rename(parse.name, Some(Rc::clone(&statement)));
         self.forward_parse(message, parse.name, &statement, change, escaped)?;
         // Whether an older statement may be shared instead depends on what the rows look like.

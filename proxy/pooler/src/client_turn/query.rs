@@ -19,6 +19,11 @@ use crate::state::books::Books;
 const PINNING: Kinds =
     Kinds::TEMPORARY.union(Kinds::LOCKS).union(Kinds::CHANNELS).union(Kinds::CURSORS);
 
+/// Kinds of state that only functions of these names make: code has to name them, or to call what
+/// does. Where that cannot be seen, they are not looked for: one cannot be asked about, and the
+/// others take privileges that few have.
+const BY_NAME: Kinds = Kinds::ORIGIN.union(Kinds::SLOTS).union(Kinds::DBLINK);
+
 impl ClientTurn<'_> {
     pub(super) fn query(&mut self, header: Header) -> Step {
         let message = self.linked(header, 0)?;
@@ -48,7 +53,7 @@ impl ClientTurn<'_> {
         let message = self.linked(header, 0)?;
         if !is_large_object(message.body) && self.pool.config.pool.mode != PoolMode::Session {
             // The protocol shows a number; what the function does to the session, nobody can see.
-            self.session.raised.insert(sql::Step::UNREADABLE.raises);
+            self.session.raised.insert(Kinds::ANYTHING);
             self.doubt_readings();
         }
         let server = self.server()?;
@@ -160,11 +165,17 @@ impl ClientTurn<'_> {
         if classified.marks.may_change_schema() {
             kinds.insert(self.raised_by_ddl(text));
         }
+        if kinds.meets(Kinds::SETTINGS.union(Kinds::UNNAMED_SETTINGS)) {
+            self.session.custom.add_from(text);
+        }
         if self.creates_may_be_temporary() && !classified.only_ends_or_begins() {
             kinds.insert(Kinds::TEMPORARY);
         }
         if self.pool.config.pool.verify == Verify::Always {
             kinds.insert(Kinds::ANYTHING);
+        }
+        if kinds.meets(Kinds::UNNAMED_SETTINGS) {
+            kinds = kinds.without(BY_NAME).union(named(text));
         }
         kinds.insert(self.asked_again(classified));
         if kinds.meets(Kinds::SETTINGS) || self.session.local == LocalSettings::Unknown {
@@ -175,7 +186,12 @@ impl ClientTurn<'_> {
 
     fn raised_by(&mut self, step: &sql::Step) -> Kinds {
         match &step.form {
-            Form::Fetch => step.raises.union(self.session.portals.fetched()),
+            Form::Fetch => {
+                for assignments in self.session.portals.assignments() {
+                    self.session.custom.add_all(assignments);
+                }
+                step.raises.union(self.session.portals.fetched())
+            }
             Form::Declare => {
                 self.session.portals.declare(step.raises.without(Kinds::CURSORS));
                 step.raises
@@ -313,7 +329,7 @@ impl ClientTurn<'_> {
         self.raise(classified, b"event extension");
         let session_mode = self.pool.config.pool.mode == PoolMode::Session;
         if !session_mode && !classified.is_plain() && !classified.only_ends_or_begins() {
-            self.session.raised.insert(sql::Step::UNREADABLE.raises);
+            self.session.raised.insert(Kinds::ANYTHING);
             self.session.local = LocalSettings::Unknown;
             self.doubt_readings();
         } else if self.session.settings.changed_in_transaction() {
@@ -375,6 +391,21 @@ fn is_large_object(body: &[u8]) -> bool {
         u32::from_be_bytes(*oid),
         715 | 764 | 945 | 952..=958 | 964 | 1004 | 3170..=3172 | 3457..=3460
     )
+}
+
+/// The kinds of [`BY_NAME`] whose functions a text names, wherever.
+fn named(text: &[u8]) -> Kinds {
+    let mut kinds = Kinds::NONE;
+    sql::words(text, |word| match word {
+        b"dblink_connect" | b"dblink_connect_u" | b"dblink_open" => kinds.insert(Kinds::DBLINK),
+        b"pg_replication_origin_session_setup" => kinds.insert(Kinds::ORIGIN),
+        b"pg_create_physical_replication_slot"
+        | b"pg_create_logical_replication_slot"
+        | b"pg_copy_physical_replication_slot"
+        | b"pg_copy_logical_replication_slot" => kinds.insert(Kinds::SLOTS),
+        _ => {}
+    });
+    kinds
 }
 
 /// What a text adds to what is known of the end of a transaction block.

@@ -86,6 +86,11 @@ impl ServerTurn<'_> {
         let Some(session) = self.session.as_deref_mut() else { return };
         session.local = LocalSettings::Known;
         session.portals.clear();
+        if session.raised.is_empty() {
+            session.custom.clear();
+        }
+        let unsettled = std::mem::take(&mut self.server.unsettled);
+        self.server.surplus.extend(unsettled);
         if session.settings.changed_in_transaction() {
             let table = &mut self.tables.settings;
             if failed {

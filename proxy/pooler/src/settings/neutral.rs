@@ -41,6 +41,10 @@ pub(super) fn is_never_replayed(name: &[u8]) -> bool {
 
 /// Whether no statement could be parsed or planned to mean something else under another value.
 pub(super) fn is_neutral_to_parse(name: &[u8]) -> bool {
+    // Custom settings and those of extensions are looked at when a statement runs.
+    if name.contains(&b'.') {
+        return true;
+    }
     matches!(
         name,
         b"application_name"

@@ -20,6 +20,7 @@ use crate::sql::{
     self, Assignment, Calls, Form, Kinds, Operand, Readings, Scope, ScopeOperand, SetBy,
 };
 use crate::sql::{Step, Steps};
+use crate::state::custom;
 use crate::state::question::{Answer, Asking};
 
 /// How long an answer about what pins a session is left to stand while only plain statements run:
@@ -51,7 +52,7 @@ impl Books<'_> {
         let suspended = tag.is_none() && matches!(step.form, Form::Set(..) | Form::UnlockAll);
         if !suspended && !tag.is_some_and(|tag| step.form.expects(tag)) {
             // Something else has run than what was read.
-            self.session.raised.insert(Step::UNREADABLE.raises);
+            self.session.raised.insert(Kinds::ANYTHING);
             self.session.local = LocalSettings::Unknown;
             return;
         }
@@ -117,6 +118,7 @@ impl Books<'_> {
     }
 
     fn set(&mut self, list: &[Assignment], by: SetBy) -> Result<(), Untracked> {
+        self.session.custom.add_all(list);
         let known = by != SetBy::UnqualifiedFunction
             || self.pool.shared.database.facts.set_config_is_builtin(self.now);
         if !known {
@@ -148,6 +150,9 @@ impl Books<'_> {
     /// The server has reset to its own defaults; the client expects what it came with, which is set
     /// as soon as the server is ready.
     fn reset(&mut self, reset: Reset<'_>, scope: Scope) -> Result<(), Untracked> {
+        if let Reset::Name(name) = reset {
+            self.session.custom.add(name);
+        }
         let table = &mut self.tables.settings;
         self.session.settings.reset(table, reset, scope)?;
         if reset == Reset::Name(b"session_authorization") {
@@ -282,7 +287,8 @@ impl Books<'_> {
             .flat_map(|id| table.settings(id));
         let mut names: Vec<&[u8]> = settings
             .map(|setting| &*setting.name)
-            .filter(|name| name.contains(&b'.') && name.is_ascii() && !name.contains(&b','))
+            .filter(|name| custom::is_custom(name))
+            .chain(self.session.custom.iter())
             .collect();
         names.sort_unstable();
         names.dedup();
@@ -317,6 +323,9 @@ impl Books<'_> {
             return Asked::Nothing;
         };
         self.session.raised.remove(kinds);
+        if self.session.raised.is_empty() {
+            self.session.custom.clear();
+        }
         self.learn(kinds, &answer);
         Asked::Nothing
     }

@@ -4,6 +4,7 @@
 //! before anybody else gets the connection.
 
 pub(crate) mod books;
+pub mod custom;
 pub mod facts;
 pub mod portals;
 pub mod question;

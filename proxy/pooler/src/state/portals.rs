@@ -1,7 +1,7 @@
 //! What a client's portals will do to its session when they are run.
 
 use crate::effect::{Bytes, Script};
-use crate::sql::{Kinds, Step};
+use crate::sql::{Assignment, Kinds};
 
 /// Portals whose statement is not plain; drivers have one at a time. What is beyond the limit counts
 /// as able to do anything.
@@ -31,8 +31,8 @@ impl Portals {
         self.close(portal);
         let Some((script, rereads)) = script else { return Kinds::NONE };
         if self.list.len() >= LIMIT {
-            self.cursors.insert(Step::UNREADABLE.raises);
-            return Step::UNREADABLE.raises;
+            self.cursors.insert(Kinds::ANYTHING);
+            return Kinds::ANYTHING;
         }
         self.list.push((portal.into(), script, rereads));
         Kinds::NONE
@@ -62,8 +62,13 @@ impl Portals {
     pub fn fetched(&self) -> Kinds {
         match self.list.is_empty() {
             true => self.cursors,
-            false => self.cursors.union(Step::UNREADABLE.raises),
+            false => self.cursors.union(Kinds::ANYTHING),
         }
+    }
+
+    /// What they set when they are run.
+    pub fn assignments(&self) -> impl Iterator<Item = &[Assignment]> {
+        self.list.iter().flat_map(|(_, script, _)| script.assignments())
     }
 
     /// The transaction has ended, and with it every portal.
@@ -77,7 +82,7 @@ impl Portals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::Form;
+    use crate::sql::{Form, Step};
 
     fn reset() -> Option<(Script, Rereads)> {
         let step = Step { form: Form::ResetAll, ..Step::PLAIN };

@@ -215,6 +215,33 @@ impl Question {
         }
     }
 
+    fn write_parse(self, out: &mut Vec<u8>) {
+        let with_text = [&[0, 1][..], &TEXT_OID].concat();
+        let types = if self.has_parameter() { &with_text[..] } else { &[0, 0] };
+        encode::parse(out, self.name(), self.text().as_bytes(), types);
+    }
+
+    /// Bind to the unnamed portal, and Execute of all its rows.
+    fn write_execute(self, custom: &[u8], out: &mut Vec<u8>) {
+        let rest = if self.has_parameter() { 6 + 4 + custom.len() } else { 6 };
+        encode::bind_head(out, b"", self.name(), rest as u32);
+        out.extend_from_slice(&[0, 0]);
+        if self.has_parameter() {
+            out.extend_from_slice(&[0, 1]);
+            out.extend_from_slice(&(custom.len() as u32).to_be_bytes());
+            out.extend_from_slice(custom);
+        } else {
+            out.extend_from_slice(&[0, 0]);
+        }
+        out.extend_from_slice(&[0, 0]);
+        encode::message(out, frontend::EXECUTE, |out| out.extend_from_slice(&[0; 5]));
+    }
+
+    /// Whether it takes the names of custom settings.
+    fn has_parameter(self) -> bool {
+        self == Self::Settings
+    }
+
     /// The kinds that it tells of.
     const fn kinds(self) -> Kinds {
         match self {
@@ -319,27 +346,16 @@ impl Asking {
     /// Appends the messages, up to Sync. `own` are the statements that the server connection has
     /// already, `custom` the names of custom settings with commas between them.
     pub fn write(&self, own: &mut OwnStatements, custom: &[u8], out: &mut Vec<u8>) {
-        for question in self.list.iter().copied() {
-            let has_parameter = question == Question::Settings;
-            if !own.has(question) {
+        // A statement is parsed inside the transaction, and all are before they are counted.
+        let (begin, rest) = self.list.split_at(1);
+        for part in [begin, rest] {
+            for question in part.iter().copied().filter(|question| !own.has(*question)) {
+                question.write_parse(out);
+            }
+            for question in part.iter().copied() {
                 own.insert(question);
-                let types = [&[0, 1][..], &TEXT_OID].concat();
-                let types = if has_parameter { &types[..] } else { &[0, 0] };
-                encode::parse(out, question.name(), question.text().as_bytes(), types);
+                question.write_execute(custom, out);
             }
-            let rest = if has_parameter { 6 + 4 + custom.len() } else { 6 };
-            encode::bind_head(out, b"", question.name(), rest as u32);
-            out.extend_from_slice(&[0, 0]);
-            if has_parameter {
-                out.extend_from_slice(&[0, 1]);
-                out.extend_from_slice(&(custom.len() as u32).to_be_bytes());
-                out.extend_from_slice(custom);
-            } else {
-                out.extend_from_slice(&[0, 0]);
-            }
-            out.extend_from_slice(&[0, 0]);
-            // Execute of the unnamed portal, all rows.
-            encode::message(out, frontend::EXECUTE, |out| out.extend_from_slice(&[0; 5]));
         }
         encode::sync(out);
     }
