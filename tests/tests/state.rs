@@ -7,6 +7,7 @@ mod pins;
 mod poison;
 mod readings;
 mod rolled_back;
+mod seen;
 mod shapes;
 mod shared;
 mod startup;
