@@ -3,6 +3,7 @@
 //! right is what a session of its own on the same server is told, and where it stands then.
 
 mod blocks;
+mod hidden;
 mod pins;
 mod poison;
 mod readings;
