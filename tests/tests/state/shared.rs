@@ -225,8 +225,8 @@ fn state_case_18_a_text_put_under_a_shared_name() {
     for shape in Shape::ALL {
         let (mut spoiler, mut victim, name) = sharing(&stage);
         let put = format!(
-            "DO $$BEGIN EXECUTE 'DEALLOCATE \"{name}\"'; \
-             EXECUTE 'PREPARE \"{name}\" AS SELECT ''spoilt'''; END$$"
+            "DO $$BEGIN EXECUTE 'DEALL' || 'OCATE \"{name}\"'; \
+             EXECUTE 'PRE' || 'PARE \"{name}\" AS SELECT ''spoilt'''; END$$"
         );
         Script::new(&[&put]).play(&mut spoiler, shape)[0].no_error();
         // What SQL has prepared may keep its client where it is.
