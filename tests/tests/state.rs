@@ -3,10 +3,12 @@
 //! right is what a session of its own on the same server is told, and where it stands then.
 
 mod blocks;
+mod hidden;
 mod pins;
 mod poison;
 mod readings;
 mod rolled_back;
+mod seen;
 mod shapes;
 mod shared;
 mod startup;

@@ -225,7 +225,9 @@ fn nobody_waits(set: &[&str], change: impl FnOnce(Config) -> Config) {
     let stage = Stage::with("", change);
     let (mut client, mut other) = (stage.pooled(), stage.proxy.client());
     other.ok("SET work_mem = '5MB'");
+    other.ok("SET search_path = public, pg_catalog");
     other.ok("SELECT set_config('app.x', 'it''s', false)");
+    client.ok("SET search_path = pg_catalog, public");
     for shape in Shape::ALL {
         for reply in Script::new(set).play(&mut client, shape) {
             reply.no_error();
@@ -239,6 +241,10 @@ fn nobody_waits(set: &[&str], change: impl FnOnce(Config) -> Config) {
         let mut new = stage.proxy.client();
         new.set_timeout(SOON_ENOUGH);
         assert_eq!(new.value("SHOW default_transaction_isolation"), "read committed");
+        assert_eq!(other.value("SHOW search_path"), "public, pg_catalog", "{shape:?}");
+        // SHOW is no SELECT: it waits for nobody on a session of its own.
+        client.set_timeout(SOON_ENOUGH);
+        assert_eq!(client.value("SHOW search_path"), "pg_catalog, public", "{shape:?}: itself");
         writer.ok("ROLLBACK");
     }
     client.terminate();

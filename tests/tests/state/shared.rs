@@ -2,7 +2,7 @@
 //! and 18.
 
 use pgimbal_tests::script::told;
-use pgimbal_tests::{Pipeline, Reply, Script, Shape, Stage, WireClient};
+use pgimbal_tests::{After, Pipeline, Reply, Script, Shape, Stage, WireClient};
 
 const EPOCH: &str =
     "select extract(epoch from '2024-01-01 00:00'::timestamptz)::bigint::text as epoch";
@@ -16,31 +16,57 @@ fn execute(name: &str) -> Pipeline {
     Pipeline::new().bind("", name, &[]).execute("", 0).sync()
 }
 
-/// One client prepares `sql` as `before` and `after` it say; what others then get for the same
-/// text must be what a session of its own gets.
+/// One client prepares `sql` between `before` and `after`; what others then get for the same
+/// text, and the client itself, must be what a session of its own gets.
 fn judge(stage: &Stage, before: &[&str], after: &[&str], sql: &str) {
     for shape in Shape::WAITING {
         for run_it in [false, true] {
-            let mut parse = Pipeline::new().parse("s", sql);
+            let what = format!("{before:?} {shape:?}, executed at once: {run_it}");
+            let mut parse = Pipeline::new().parse("s", sql).describe_statement("s");
             if run_it {
                 parse = parse.bind("", "s", &[]).execute("", 0);
             }
             let script = Script::new(before).messages(parse.sync(), 1).then(after);
             let (mut client, mut twin) = (stage.pooled(), stage.direct());
             let answers = told(&script.play(&mut client, shape));
-            assert_eq!(answers, told(&script.play(&mut twin, shape)), "{before:?} {shape:?}");
-            let must = stage.direct().run(&run("t", sql)).value();
+            assert_eq!(answers, told(&script.play(&mut twin, shape)), "{what}");
             let mut next = stage.proxy.client();
-            for name in ["t", "t2", ""] {
-                assert_eq!(next.run(&run(name, sql)).value(), must, "{before:?} {shape:?}");
+            let shares = stage.serves(&mut next, After::MayStay);
+            if shares {
+                others(stage, &mut next, sql, &what);
             }
-            // And what the client has prepared goes on meaning what it meant.
-            let must = twin.run(&execute("s")).value();
-            assert_eq!(client.run(&execute("s")).value(), must, "{before:?} {shape:?}: its own");
+            // What the client has prepared goes on meaning what it meant, wherever it is.
+            let own = twin.run(&execute("s")).value();
+            assert_eq!(client.run(&execute("s")).value(), own, "{what}: its own");
+            if shares && stage.pins().is_empty() {
+                stage.pg.end_backends();
+                assert_eq!(client.run(&execute("s")).value(), own, "{what}: its own, anew");
+                others(stage, &mut next, sql, &what);
+                assert_eq!(client.run(&execute("s")).value(), own, "{what}: its own, then");
+            }
+            client.terminate();
+            if !shares {
+                next.read_reply();
+            }
+            others(stage, &mut next, sql, &what);
+            // The same text once more where the other's was first on the server.
             stage.pg.end_backends();
-            assert_eq!(client.run(&execute("s")).value(), must, "{before:?} {shape:?}: anew");
         }
     }
+}
+
+/// What a client that has done nothing gets for `sql`, however it asks.
+fn others(stage: &Stage, next: &mut WireClient, sql: &str, what: &str) {
+    let must = stage.direct().run(&run("t", sql)).value();
+    assert_eq!(next.run(&run("whole", sql)).value(), must, "{what}: another");
+    let parsed = next.run(&Pipeline::new().parse("apart", sql).describe_statement("apart").sync());
+    assert_eq!(parsed.errors(), [], "{what}: another");
+    for name in ["apart", "whole"] {
+        assert_eq!(next.run(&execute(name)).value(), must, "{what}: another, {name}");
+    }
+    assert_eq!(next.run(&run("", sql)).value(), must, "{what}: another, unnamed");
+    let close = Pipeline::new().close_statement("whole").close_statement("apart").sync();
+    next.run(&close).no_error();
 }
 
 #[test]
@@ -199,11 +225,15 @@ fn state_case_18_a_text_put_under_a_shared_name() {
     for shape in Shape::ALL {
         let (mut spoiler, mut victim, name) = sharing(&stage);
         let put = format!(
-            "DO $$BEGIN EXECUTE 'DEALLOCATE \"{name}\"'; \
-             EXECUTE 'PREPARE \"{name}\" AS SELECT ''spoilt'''; END$$"
+            "DO $$BEGIN EXECUTE 'DEALL' || 'OCATE \"{name}\"'; \
+             EXECUTE 'PRE' || 'PARE \"{name}\" AS SELECT ''spoilt'''; END$$"
         );
         Script::new(&[&put]).play(&mut spoiler, shape)[0].no_error();
-        unspoilt(&stage, &mut victim, &format!("{shape:?}"));
+        // What SQL has prepared may keep its client where it is.
+        let mut other = stage.proxy.client();
+        if stage.serves(&mut other, After::MayStay) {
+            unspoilt(&stage, &mut victim, &format!("{shape:?}"));
+        }
         spoiler.terminate();
         unspoilt(&stage, &mut victim, &format!("{shape:?}, when it has left"));
     }
@@ -223,7 +253,7 @@ fn state_case_18b_by_sql_that_is_not_dynamic_or_fails_later() {
     ] {
         spoiler.query(&text);
         let mut other = stage.proxy.client();
-        if stage.serves(&mut other, pgimbal_tests::After::MayStay) {
+        if stage.serves(&mut other, After::MayStay) {
             unspoilt(&stage, &mut victim, &text);
         }
     }
