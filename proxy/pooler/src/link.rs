@@ -203,7 +203,7 @@ pub(crate) fn refresh_statement_pins(
     let names = session.statements.as_deref();
     let settings = tables.parse_fingerprint(session.settings.current());
     let large = session.unnamed_is_unkept || names.is_some_and(|names| names.any_unkept());
-    let older = names.is_some_and(|names| names.any_under_other(settings));
+    let older = names.is_some_and(|names| names.any_fixed_otherwise(settings));
     session.pin.set(PinReason::LargeStatement, large, now);
     session.pin.set(PinReason::StatementUnderOlderSettings, older, now);
     hold_place(session, pool);

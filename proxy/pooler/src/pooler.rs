@@ -15,12 +15,12 @@ use crate::cluster::Cluster;
 use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
 use crate::plan::{Judged, Plan};
 use crate::pool::{Pool, PoolKey};
-use crate::prepared::{StatementKey, StatementTable};
+use crate::prepared::{ParsedUnder, StatementKey, StatementTable};
 use crate::reported::ReportedTable;
 use crate::server::Server;
 use crate::server_turn::IdleWord;
 use crate::session::Session;
-use crate::settings::{SettingsId, SettingsTable};
+use crate::settings::{SettingsId, SettingsTable, is_looked_at_again};
 use crate::shared::SharedPool;
 use crate::sql::Kinds;
 use crate::topology::Nudge;
@@ -107,14 +107,19 @@ impl Tables {
         self.statements.fingerprint([(&serial[..], &count[..])].into_iter()) as u16
     }
 
-    /// The settings that matter to Parse, as a number that is equal on every worker.
-    pub(crate) fn parse_fingerprint(&self, settings: SettingsId) -> u64 {
+    /// The settings that matter to Parse, as numbers that are equal on every worker.
+    pub(crate) fn parse_fingerprint(&self, settings: SettingsId) -> ParsedUnder {
         let settings = self.settings.parse_affecting(settings);
         if settings == SettingsId::EMPTY {
-            return 0;
+            return ParsedUnder::DEFAULTS;
         }
-        let values = self.settings.settings(settings).iter().map(|s| (&*s.name, &*s.value));
-        self.statements.fingerprint(values)
+        let values = || self.settings.settings(settings).iter().map(|s| (&*s.name, &*s.value));
+        let fixed = || values().filter(|(name, _)| !is_looked_at_again(name));
+        let fixed = match fixed().next() {
+            None => 0,
+            Some(_) => self.statements.fingerprint(fixed()),
+        };
+        ParsedUnder::Settings { all: self.statements.fingerprint(values()), fixed }
     }
 }
 

@@ -21,9 +21,34 @@ pub const SERVER_NAME_PREFIX: &[u8] = b"pgimbal_";
 /// one client from filling memory.
 pub const CLIENT_STATEMENTS_LIMIT: usize = 65_536;
 
-/// In place of the settings under which a statement was parsed: nobody knows them. It is not shared,
-/// and parsed anew, under the settings of then, once its transaction has ended.
-pub const SETTINGS_UNKNOWN: u64 = u64::MAX;
+/// The settings under which a statement was parsed, as numbers that are equal on every worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ParsedUnder {
+    /// These.
+    Settings {
+        /// All that matter to Parse: two clients share a statement only if they are equal.
+        all: u64,
+        /// Those of them whose meaning is fixed when the statement is parsed. The others (the
+        /// search path, the role) PostgreSQL looks at again when the statement is run.
+        fixed: u64,
+    },
+    /// Nobody knows. It is not shared, and parsed anew, under the settings of then, once its
+    /// transaction has ended.
+    Unknown,
+}
+
+impl ParsedUnder {
+    /// The server's defaults.
+    pub const DEFAULTS: Self = Self::Settings { all: 0, fixed: 0 };
+
+    /// Whether what was fixed when the statement was parsed would be fixed otherwise now.
+    const fn is_fixed_otherwise(self, now: Self) -> bool {
+        match (self, now) {
+            (Self::Settings { fixed: then, .. }, Self::Settings { fixed: now, .. }) => then != now,
+            _ => false,
+        }
+    }
+}
 
 /// The identity of a statement on every worker: a keyed 128-bit hash of all that must be equal.
 /// A client cannot aim for a collision without the process's key.
@@ -60,7 +85,7 @@ pub struct Statement {
     /// above the limit: then it lives on one server only.
     pub body: Option<Box<[u8]>>,
     /// The settings under which it was parsed, as far as they matter to Parse.
-    pub settings: u64,
+    pub settings: ParsedUnder,
     /// What executing it means to the session; `None` if it is plain.
     pub classified: Option<Box<Classified>>,
     /// How it came about.
@@ -94,7 +119,7 @@ impl Statement {
         id: StatementId,
         content: StatementId,
         body: &[u8],
-        settings: u64,
+        settings: ParsedUnder,
         classified: Option<Box<Classified>>,
     ) -> Self {
         let (body, origin, shape) = (Some(body.into()), Origin::Parse, OnceCell::new());
@@ -105,7 +130,8 @@ impl Statement {
     #[must_use]
     pub fn large(id: StatementId) -> Self {
         let (body, classified, shape) = (None, None, OnceCell::new());
-        Self { id, content: id, body, settings: 0, classified, origin: Origin::Parse, shape }
+        let (settings, origin) = (ParsedUnder::DEFAULTS, Origin::Parse);
+        Self { id, content: id, body, settings, classified, origin, shape }
     }
 
     /// The text of the statement, without its NUL; empty when it was not kept.
@@ -187,7 +213,7 @@ impl StatementTable {
     pub fn under(
         &mut self,
         statement: &Statement,
-        settings: u64,
+        settings: ParsedUnder,
         schema_changes: u64,
         classified: Option<Box<Classified>>,
     ) -> Rc<Statement> {
@@ -210,7 +236,7 @@ impl StatementTable {
     pub fn parse(
         &mut self,
         body: &[u8],
-        settings: u64,
+        settings: ParsedUnder,
         schema_changes: u64,
         classified: Option<Box<Classified>>,
     ) -> Rc<Statement> {
@@ -223,7 +249,7 @@ impl StatementTable {
     pub fn from_sql(
         &mut self,
         text: &[u8],
-        settings: u64,
+        settings: ParsedUnder,
         classified: Option<Box<Classified>>,
     ) -> Rc<Statement> {
         let body = [text, &[0, 0, 0]].concat();
@@ -267,7 +293,7 @@ impl StatementTable {
     pub fn described(&mut self, statement: &Rc<Statement>, shape: Shape) -> Option<Rc<Statement>> {
         let newest = self.known.get(&statement.content).and_then(Weak::upgrade);
         let shape = statement.shape.get_or_init(|| shape);
-        if statement.settings == SETTINGS_UNKNOWN {
+        if statement.settings == ParsedUnder::Unknown {
             return None;
         }
         match newest {
@@ -285,9 +311,11 @@ impl StatementTable {
         self.known.insert(statement.content, Rc::downgrade(statement));
     }
 
-    fn identify(&self, body: &[u8], settings: u64, schema_changes: u64) -> StatementId {
+    fn identify(&self, body: &[u8], settings: ParsedUnder, schema_changes: u64) -> StatementId {
         let mut hasher = SipHasher13::new_with_key(&self.key.0);
-        hasher.write_u64(settings);
+        if let ParsedUnder::Settings { all, .. } = settings {
+            hasher.write_u64(all);
+        }
         hasher.write_u64(schema_changes);
         hasher.write(body);
         StatementId(hasher.finish128().as_u128())
@@ -347,11 +375,11 @@ impl ClientStatements {
         self.names.values().filter(|statement| statement.body.is_none()).count() as u64
     }
 
-    /// Whether a kept statement was parsed under other settings than `settings`.
+    /// Whether something of a kept statement was fixed when it was parsed that would be fixed
+    /// otherwise under `settings`.
     #[must_use]
-    pub fn any_under_other(&self, settings: u64) -> bool {
-        let is_other = |other: u64| other != settings && other != SETTINGS_UNKNOWN;
-        self.names.values().any(|s| s.body.is_some() && is_other(s.settings))
+    pub fn any_fixed_otherwise(&self, settings: ParsedUnder) -> bool {
+        self.names.values().any(|s| s.body.is_some() && s.settings.is_fixed_otherwise(settings))
     }
 }
 
@@ -368,6 +396,18 @@ mod tests {
         StatementTable::new(StatementKey([7; 16]), 0)
     }
 
+    fn under(all: u64) -> ParsedUnder {
+        ParsedUnder::Settings { all, fixed: 0 }
+    }
+
+    #[test]
+    fn what_postgresql_looks_at_again_is_not_fixed() {
+        let now = ParsedUnder::Settings { all: 2, fixed: 7 };
+        assert!(!ParsedUnder::Settings { all: 1, fixed: 7 }.is_fixed_otherwise(now));
+        assert!(ParsedUnder::Settings { all: 1, fixed: 8 }.is_fixed_otherwise(now));
+        assert!(!ParsedUnder::Unknown.is_fixed_otherwise(now));
+    }
+
     fn shape(rows: u64) -> Shape {
         Shape { parameters: [0, 0][..].into(), rows }
     }
@@ -376,24 +416,24 @@ mod tests {
     fn behaviour_19_a_parse_shares_the_newest_statement_of_the_same_shape() {
         let mut table = table();
         let body = b"select * from t\0\0\0";
-        let first = table.parse(body, 1, 0, None);
+        let first = table.parse(body, under(1), 0, None);
         assert!(table.described(&first, shape(10)).is_none());
-        let second = table.parse(body, 1, 0, None);
+        let second = table.parse(body, under(1), 0, None);
         assert_ne!(first.id, second.id);
         assert!(Rc::ptr_eq(&table.described(&second, shape(10)).unwrap(), &first));
-        let third = table.parse(body, 1, 0, None);
+        let third = table.parse(body, under(1), 0, None);
         assert!(table.described(&third, shape(11)).is_none(), "the rows look otherwise now");
-        let fourth = table.parse(body, 1, 0, None);
+        let fourth = table.parse(body, under(1), 0, None);
         assert!(Rc::ptr_eq(&table.described(&fourth, shape(11)).unwrap(), &third));
         let float = Shape { parameters: [0, 1, 0, 0, 2, 189][..].into(), rows: 11 };
-        let fifth = table.parse(body, 1, 0, None);
+        let fifth = table.parse(body, under(1), 0, None);
         assert!(table.described(&fifth, float).is_none(), "its parameter is another");
     }
 
     #[test]
     fn any_difference_of_what_is_parsed_separates() {
         let mut table = table();
-        let first = table.parse(b"select 1\0\0\0", 1, 0, None);
+        let first = table.parse(b"select 1\0\0\0", under(1), 0, None);
         assert_eq!(first.text(), b"select 1");
         for (body, settings, changes) in [
             (&b"select 2\0\0\0"[..], 1, 0),
@@ -401,7 +441,7 @@ mod tests {
             (b"select 1\0\0\0", 2, 0),
             (b"select 1\0\0\0", 1, 1),
         ] {
-            assert_ne!(table.parse(body, settings, changes, None).content, first.content);
+            assert_ne!(table.parse(body, under(settings), changes, None).content, first.content);
         }
     }
 
@@ -409,16 +449,16 @@ mod tests {
     fn what_a_client_was_told_stays_when_its_statement_is_parsed_under_other_settings() {
         let mut table = table();
         let body = b"select * from t\0\0\0";
-        let first = table.parse(body, 1, 0, None);
+        let first = table.parse(body, under(1), 0, None);
         table.described(&first, shape(10));
-        let other = table.parse(body, 2, 0, None);
+        let other = table.parse(body, under(2), 0, None);
         table.described(&other, shape(11));
-        let moved = table.under(&first, 2, 0, None);
+        let moved = table.under(&first, under(2), 0, None);
         assert_ne!(moved.id, other.id, "its client was told of other rows");
         assert_eq!(moved.shape.get(), Some(&shape(10)));
-        let same = table.parse(body, 3, 0, None);
+        let same = table.parse(body, under(3), 0, None);
         table.described(&same, shape(10));
-        assert_eq!(table.under(&first, 3, 0, None).id, same.id);
+        assert_eq!(table.under(&first, under(3), 0, None).id, same.id);
     }
 
     #[test]
@@ -437,7 +477,7 @@ mod tests {
         let mut table = table();
         for n in 0..10_000_u32 {
             let text = format!("select {n}\0\0\0");
-            let statement = table.parse(text.as_bytes(), 0, 0, None);
+            let statement = table.parse(text.as_bytes(), under(0), 0, None);
             table.described(&statement, shape(1));
         }
         assert!(table.known.len() <= 256, "{} left", table.known.len());
@@ -446,7 +486,7 @@ mod tests {
     #[test]
     fn a_name_counts_up_to_its_sixty_third_byte() {
         let mut table = table();
-        let statement = table.parse(b"select 1\0\0\0", 0, 0, None);
+        let statement = table.parse(b"select 1\0\0\0", under(0), 0, None);
         let mut names = ClientStatements::default();
         names.set(&[b'a'; 70], Some(statement));
         assert!(names.get(&[b'a'; 63]).is_some() && names.get(&[b'a'; 62]).is_none());

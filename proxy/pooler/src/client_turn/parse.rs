@@ -14,7 +14,7 @@ use crate::owed::{
 use crate::pin::PinReason;
 use crate::plan::Stop;
 use crate::prepared::{
-    CLIENT_STATEMENTS_LIMIT, Origin, SERVER_NAME_PREFIX, SETTINGS_UNKNOWN, Statement, StatementId,
+    CLIENT_STATEMENTS_LIMIT, Origin, ParsedUnder, SERVER_NAME_PREFIX, Statement, StatementId,
 };
 use crate::server_statements::Found;
 use crate::session::{ClientBody, LocalSettings, Phase, Unnamed};
@@ -186,12 +186,12 @@ impl ClientTurn<'_> {
         let settings = match self.settings_are_known() {
             true => self.tables.parse_fingerprint(self.session.settings.current()),
             // Nobody else may share it.
-            false => SETTINGS_UNKNOWN,
+            false => ParsedUnder::Unknown,
         };
         let changes = self.pool.shared.database.schema_changes();
         let classified = (!classified.is_plain()).then(|| Box::new(classified));
         let statement = self.tables.statements.parse(body, settings, changes, classified);
-        if settings == SETTINGS_UNKNOWN {
+        if settings == ParsedUnder::Unknown {
             self.server()?.unsettled.push(statement.id);
         }
         let change = self.rename(parse.name, Some(Rc::clone(&statement)));

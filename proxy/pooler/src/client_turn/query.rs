@@ -152,6 +152,9 @@ impl ClientTurn<'_> {
             return;
         }
         let mut kinds = Kinds::NONE;
+        if !classified.only_ends_or_begins() {
+            kinds.insert(self.raised_by_portals(classified));
+        }
         for step in classified.steps() {
             kinds.insert(self.raised_by(step));
             if step.local {
@@ -182,6 +185,20 @@ impl ClientTurn<'_> {
             self.doubt_readings();
         }
         self.session.raised.insert(kinds);
+    }
+
+    /// A text may close a portal whose statement is followed, and put another in its place.
+    fn raised_by_portals(&mut self, classified: &Classified) -> Kinds {
+        let may_close =
+            |step: &sql::Step| matches!(step.form, Form::Declare | Form::Other | Form::DiscardAll);
+        if self.session.portals.is_empty() || !classified.steps().iter().any(may_close) {
+            return Kinds::NONE;
+        }
+        for assignments in self.session.portals.assignments() {
+            self.session.custom.add_all(assignments);
+        }
+        self.session.portals.forget();
+        Kinds::ANYTHING
     }
 
     fn raised_by(&mut self, step: &sql::Step) -> Kinds {

@@ -15,7 +15,7 @@ pub use replay::{Replay, assign, replay_sql};
 pub use startup::{StartupError, normalize_startup};
 pub use table::{Setting, SettingsId, SettingsTable, TooManySettings, ValueEncoding};
 
-pub(crate) use neutral::is_identifier_list;
+pub(crate) use neutral::{is_identifier_list, is_looked_at_again};
 
 #[cfg(test)]
 mod tests;

@@ -39,6 +39,13 @@ pub(super) fn is_never_replayed(name: &[u8]) -> bool {
     )
 }
 
+/// Whether PostgreSQL looks at `name` again when a prepared statement is run (plancache.c): it
+/// analyses the statement anew under another search path, and for another role where row-level
+/// security depends on it.
+pub(crate) fn is_looked_at_again(name: &[u8]) -> bool {
+    is_identity(name) || name == b"search_path"
+}
+
 /// Whether no statement could be parsed or planned to mean something else under another value.
 pub(super) fn is_neutral_to_parse(name: &[u8]) -> bool {
     // Custom settings and those of extensions are looked at when a statement runs.

@@ -52,6 +52,19 @@ impl Portals {
         Some((script, rereads))
     }
 
+    /// Whether there is none.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Nobody knows any more what they run.
+    pub fn forget(&mut self) {
+        self.list.clear();
+        self.cursors.insert(Kinds::ANYTHING);
+    }
+
     /// A cursor was declared for a query that may leave `kinds`.
     pub fn declare(&mut self, kinds: Kinds) {
         self.cursors.insert(kinds);
