@@ -185,7 +185,7 @@ impl Pooler {
         }
         session.link = Link::Cleaning(server_id);
         if strict || !link::is_discard_all(&pool.config.pool.reset_query) {
-            link::start_reset(server, pool, plan);
+            link::start_reset(server, pool, &self.tables, plan);
             return Departure::Later;
         }
         // One that has left is not asked about: taking it off is cheaper.

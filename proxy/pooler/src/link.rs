@@ -18,7 +18,7 @@ use crate::server::{Body, Server, Setup, UnnamedStatement};
 use crate::session::{ClientBody, Link, Presence, RefusedSettings, Session};
 use crate::settings::{Replay, Setting, SettingsId, assign, replay_sql};
 use crate::sql::{Encoding, Kinds, Reading, StandardStrings};
-use crate::state::question::OwnStatements;
+use crate::state::question::{Asking, OwnStatements};
 use crate::state::reset;
 
 /// Brings the server connection to the session's settings before its first message. Waits for the
@@ -26,6 +26,7 @@ use crate::state::reset;
 pub(crate) fn enter(turn: &mut ClientTurn<'_>) -> Step {
     let Some(server) = turn.server.as_deref_mut() else { return Err(Stop::Checkout) };
     let mut sent = reset_ahead(server, turn.pool, turn.tables, turn.plan);
+    sent |= ask_for_facts(server, turn.pool, turn.now, turn.plan);
     let wanted = turn.session.settings.current();
     if server.settings != wanted {
         let mut sql = Vec::new();
@@ -56,6 +57,22 @@ pub(crate) fn enter(turn: &mut ClientTurn<'_>) -> Step {
     Ok(())
 }
 
+/// Asks about the database what decides how its statements are followed, if that has not been told
+/// lately. Returns whether anything was sent.
+fn ask_for_facts(server: &mut Server, pool: &mut Pool, now: Instant, plan: &mut Plan) -> bool {
+    let facts = &pool.shared.database.facts;
+    if pool.config.pool.mode == PoolMode::Session || !facts.are_due(now) {
+        return false;
+    }
+    let asking = Asking::for_facts();
+    *pool.stats.questions.entry("session").or_default() += 1;
+    plan.make_for_server(|out| asking.write(&mut server.own_statements, b"", out));
+    server.owed.push(Owed::Own(OwnQuery::Facts));
+    server.statements.end_segment();
+    server.asking = Some((Box::new(asking), now));
+    true
+}
+
 /// Takes off what the session before may have left. Returns whether anything was sent.
 fn reset_ahead(server: &mut Server, pool: &mut Pool, tables: &mut Tables, plan: &mut Plan) -> bool {
     let residue = std::mem::take(&mut server.residue);
@@ -81,7 +98,7 @@ pub(crate) fn send_reset(
         send_own(server, kind, &text, plan);
     }
     if kinds.meets(Kinds::STATEMENTS) {
-        send_own(server, kind, b"DEALLOCATE ALL", plan);
+        send_own(server, kind, &reset::without_waiting(b"DEALLOCATE ALL;"), plan);
         forget_statements(server);
     }
     if kinds.meets(Kinds::SETTINGS.union(Kinds::ROLE).union(Kinds::UNNAMED_SETTINGS)) {
@@ -100,15 +117,14 @@ pub(crate) fn forget_statements(server: &mut Server) {
 /// its own.
 fn without_waiting(server: &Server, wanted: SettingsId, tables: &Tables, text: &[u8]) -> Vec<u8> {
     const ISOLATION: &[u8] = b"default_transaction_isolation";
-    let selects = text.windows(7).any(|window| window == b"SELECT ");
     let is_on = |name: &[u8]| server.reported.get(name) == Some(b"on");
     let sets = |id| tables.settings.get(id, ISOLATION).is_some();
     let may_wait = sets(server.settings)
         || sets(wanted)
         || is_on(b"default_transaction_read_only")
         || is_on(b"in_hot_standby");
-    match selects && may_wait {
-        true => [b"BEGIN ISOLATION LEVEL READ COMMITTED;", text, b"COMMIT"].concat(),
+    match may_wait {
+        true => reset::without_waiting(text),
         false => text.to_vec(),
     }
 }
@@ -226,7 +242,11 @@ pub(crate) fn hold_place(session: &mut Session, pool: &Pool) -> bool {
 
 /// Sends the operator's reset query, after which the connection serves somebody else. Only `DISCARD
 /// ALL` is known to leave nothing behind: it follows any other.
-pub(crate) fn start_reset(server: &mut Server, pool: &Pool, plan: &mut Plan) {
+pub(crate) fn start_reset(server: &mut Server, pool: &Pool, tables: &Tables, plan: &mut Plan) {
+    if tables.settings.get(server.settings, b"default_transaction_isolation").is_some() {
+        // Nothing that follows is to wait for serializable writers.
+        send_own(server, OwnQuery::CustomReset, reset::SETTINGS.as_bytes(), plan);
+    }
     let query = pool.config.pool.reset_query.as_str();
     if !is_discard_all(query) {
         send_own(server, OwnQuery::CustomReset, query.as_bytes(), plan);

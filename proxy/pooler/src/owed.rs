@@ -106,6 +106,8 @@ pub enum OwnQuery {
     SetupOne,
     /// The server is asked what the session has left.
     Question,
+    /// The server is asked about its database.
+    Facts,
     /// All prepared statements are taken away, because what is known of them is wrong.
     Deallocate,
     /// What a client that has left may have left behind is taken off.

@@ -272,7 +272,7 @@ impl ServerTurn<'_> {
 
     /// A row of the answer to a question, or of what runs before it.
     fn answer_row(&mut self, body: &[u8]) -> Fate {
-        if self.answers_own() == Some(OwnQuery::Question)
+        if matches!(self.answers_own(), Some(OwnQuery::Question | OwnQuery::Facts))
             && let Some((asking, _)) = &mut self.server.asking
         {
             asking.row(body);

@@ -47,10 +47,13 @@ impl ClientTurn<'_> {
                 self.plan.make_for_server(encode::sync);
             }
         }
-        if let Some(Form::Prepare(name)) = classified.only()
-            && !names.contains(name)
-        {
-            names.push(name.clone());
+        if let Some(Form::Prepare(name)) = classified.only() {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        } else {
+            // What a longer text prepares stays on the server connection, and its client with it.
+            names.retain(|name| !classified.steps().iter().any(|step| prepares(step, name)));
         }
         Ok(names)
     }
@@ -188,6 +191,10 @@ impl ClientTurn<'_> {
         escaped.extend_from_slice(&text[at..]);
         Some(escaped)
     }
+}
+
+fn prepares(step: &sql::Step, name: &[u8]) -> bool {
+    matches!(&step.form, Form::Prepare(prepared) if **prepared == *name)
 }
 
 /// A client's name as the servers see it.

@@ -387,10 +387,7 @@ impl Admission {
 fn mends(classified: &Classified, names: &[Box<[u8]>]) -> bool {
     let sets = |name: &[u8]| names.iter().all(|refused| **refused == *name);
     match classified.only() {
-        Some(Form::ResetAll) => {
-            !names.iter().any(|name| matches!(&**name, b"role" | b"session_authorization"))
-        }
-        Some(Form::DiscardAll) => true,
+        Some(Form::ResetAll | Form::DiscardAll) => true,
         Some(Form::Reset(name, _)) => sets(name),
         Some(Form::Set(list, _)) => list.iter().any(|assignment| match &assignment.name {
             sql::Operand::Text(name) => sets(&name.to_ascii_lowercase()),

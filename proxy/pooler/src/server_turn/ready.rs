@@ -14,6 +14,7 @@ use crate::session::{Link, LocalSettings, Presence, RefusedSettings, Session, Tr
 use crate::settings::SettingsId;
 use crate::sql::Kinds;
 use crate::state::books::Asked;
+use crate::state::reset;
 use crate::{arrival, link};
 
 impl ServerTurn<'_> {
@@ -150,6 +151,7 @@ impl ServerTurn<'_> {
                 | OwnQuery::SetupFirst
                 | OwnQuery::SetupOne
                 | OwnQuery::Question
+                | OwnQuery::Facts
                 | OwnQuery::RerunEnd
         );
         if failed && !may_fail {
@@ -172,6 +174,7 @@ impl ServerTurn<'_> {
             }
             OwnQuery::SetupOne => self.setting_answered(failed)?,
             OwnQuery::Question => self.question_answered(failed),
+            OwnQuery::Facts => self.facts_answered(failed),
             OwnQuery::Restore => {
                 if matches!(self.server.owed.front(), Some(Owed::Own(OwnQuery::Restore))) {
                     return Ok(Fate::Swallow);
@@ -190,6 +193,7 @@ impl ServerTurn<'_> {
                 return Ok(Fate::Pass);
             }
             OwnQuery::RerunBegin => self.freed = Freed::No,
+            OwnQuery::Rollback if self.is_setting_up() => self.setup_goes_on(),
             OwnQuery::Rollback
             | OwnQuery::CustomReset
             | OwnQuery::Reset
@@ -212,6 +216,13 @@ impl ServerTurn<'_> {
         if let Some(session) = self.session.as_deref() {
             link::heal(session, self.server, self.tables, self.plan);
         }
+    }
+
+    /// Whether the session waits for its server connection to stand where it does.
+    fn is_setting_up(&self) -> bool {
+        self.session.as_deref().is_some_and(|session| {
+            matches!(session.link, Link::Setup(_)) && session.presence == Presence::Here
+        })
     }
 
     /// A part of the way to the session's settings is done.
@@ -276,6 +287,22 @@ impl ServerTurn<'_> {
         }
     }
 
+    /// The server was asked about its database.
+    fn facts_answered(&mut self, failed: bool) {
+        if self.server.status != TransactionStatus::Idle {
+            link::send_own(self.server, OwnQuery::Rollback, b"ROLLBACK", self.plan);
+        }
+        let asking = self.server.asking.take();
+        let answer = asking.and_then(|(asking, _)| asking.answer()).filter(|_| !failed);
+        let session = answer.and_then(|answer| answer.session);
+        let facts = &self.pool.shared.database.facts;
+        // Without an answer the worst is believed, for as long as an answer would be.
+        let (event_triggers, other_set_config) = session
+            .map_or((true, true), |session| (session.event_triggers, session.other_set_config));
+        facts.learn(event_triggers, other_set_config, self.now);
+        self.setup_goes_on();
+    }
+
     /// The server was asked what the session has left on it.
     fn question_answered(&mut self, failed: bool) {
         if self.server.status != TransactionStatus::Idle {
@@ -307,7 +334,8 @@ impl ServerTurn<'_> {
         }
         if self.server.residue.meets(Kinds::STATEMENTS) {
             self.server.residue.remove(Kinds::STATEMENTS);
-            link::send_own(self.server, OwnQuery::Deallocate, b"DEALLOCATE ALL", self.plan);
+            let text = reset::without_waiting(b"DEALLOCATE ALL;");
+            link::send_own(self.server, OwnQuery::Deallocate, &text, self.plan);
             link::forget_statements(self.server);
             return Ok(());
         }
@@ -325,7 +353,7 @@ impl ServerTurn<'_> {
         }
         if self.pool.config.pool.reset_query_always {
             session.link = Link::Cleaning(self.server.id);
-            link::start_reset(self.server, self.pool, self.plan);
+            link::start_reset(self.server, self.pool, self.tables, self.plan);
             return Ok(());
         }
         self.take_idle_limit_off();

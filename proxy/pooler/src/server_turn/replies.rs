@@ -38,7 +38,7 @@ impl ServerTurn<'_> {
                 }
                 Ok(Fate::Pass)
             }
-            Some(Owed::Own(OwnQuery::Question)) => {
+            Some(Owed::Own(OwnQuery::Question | OwnQuery::Facts)) => {
                 if let Some((asking, _)) = &mut self.server.asking {
                     asking.completed();
                 }

@@ -138,6 +138,7 @@ impl Books<'_> {
             match &assignment.value {
                 Operand::Text(value) => {
                     self.server.newly_set.push(name[..].into());
+                    self.remember_custom(&name);
                     self.session.settings.set(&mut self.tables.settings, &name, value, scope)?;
                 }
                 Operand::Null => self.reset(Reset::Name(&name), scope)?,
@@ -145,6 +146,12 @@ impl Books<'_> {
             }
         }
         Ok(())
+    }
+
+    fn remember_custom(&self, name: &[u8]) {
+        if custom::is_custom(name) {
+            self.pool.shared.database.facts.remember_custom(name);
+        }
     }
 
     /// The server has reset to its own defaults; the client expects what it came with, which is set
@@ -264,6 +271,11 @@ impl Books<'_> {
     }
 
     fn send_question(&mut self, asking: Asking, plan: &mut Plan) {
+        if self.server.residue.meets(Kinds::UNNAMED_SETTINGS) {
+            // Code sets what the others set, likely.
+            let custom = &mut self.session.custom;
+            self.pool.shared.database.facts.each_custom(|name| custom.add(name));
+        }
         let custom = self.custom_names();
         for question in asking.questions() {
             if let Some(label) = question.label() {
@@ -334,6 +346,9 @@ impl Books<'_> {
         if let Some(session) = &answer.session {
             let facts = &self.pool.shared.database.facts;
             facts.learn(session.event_triggers, session.other_set_config, self.now);
+        }
+        for shown in answer.settings.iter().flatten().filter(|shown| !shown.value.is_empty()) {
+            self.remember_custom(&shown.name);
         }
         if answer.settings.is_some() || answer.session.is_some() {
             let login = self.pool.config.user.as_bytes();

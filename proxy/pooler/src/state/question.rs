@@ -308,6 +308,12 @@ impl Asking {
         }
     }
 
+    /// The question that tells about the database only.
+    #[must_use]
+    pub fn for_facts() -> Self {
+        Self { kinds: Kinds::NONE, ..Self::about(Kinds::ROLE) }
+    }
+
     /// The same, which is not repeated.
     #[must_use]
     pub fn last(self) -> Self {
