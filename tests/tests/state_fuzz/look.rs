@@ -8,7 +8,8 @@ use super::texts::{SENSITIVE, SETTINGS};
 /// What pg_temp holds, the locks, the channels, the holdable cursors: one row each.
 const OBJECTS: &str = "\
 select pg_catalog.array_agg(o order by o) from (\
-  select pg_catalog.pg_describe_object(classid, objid, objsubid) as o from pg_catalog.pg_depend where refclassid operator(pg_catalog.=) 2615::pg_catalog.oid \
+  select pg_catalog.pg_describe_object(classid, objid, objsubid) as o \
+    from pg_catalog.pg_depend where refclassid operator(pg_catalog.=) 2615::pg_catalog.oid \
   and refobjid operator(pg_catalog.=) pg_catalog.pg_my_temp_schema()) x;\
 select pg_catalog.array_agg(pg_catalog.concat_ws(' ', classid, objid, objsubid, mode) \
     order by classid::pg_catalog.int8, objid::pg_catalog.int8, objsubid, mode) \
