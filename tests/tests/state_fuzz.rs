@@ -44,7 +44,7 @@ const KINDS: [Kind; 4] = [
     Kind { hidden: true, two: true },
 ];
 /// How many sequences `make test` runs.
-const SEEDS: u64 = 2000;
+const SEEDS: u64 = 1500;
 /// The same where PostgreSQL is on both sides.
 const DIRECT_SEEDS: u64 = 400;
 
