@@ -13,7 +13,9 @@ mod database;
 mod dice;
 mod exceptions;
 mod found;
+mod fuzzed;
 mod generate;
+mod idioms;
 mod lane;
 mod look;
 mod objects;
@@ -275,7 +277,7 @@ fn known() -> Vec<(String, Script)> {
         script.steps.extend([Step::Beside(true), Step::Own]);
         (known.name.to_owned(), script)
     };
-    found::STATE.iter().chain(found::KEPT).map(scenario).collect()
+    found::STATE.iter().chain(found::KEPT).chain(fuzzed::FUZZED).map(scenario).collect()
 }
 
 #[test]
