@@ -7,7 +7,7 @@ pub(super) const FUZZED: &[Scenario] = &[
     scenario(
         "RESET ALL in a longer text forgot the startup parameters",
         "login TimeZone Asia/Tokyo
-         Q SELECT 1; RESET ALL
+         Q RESET ALL; COMMIT
          own",
     ),
     scenario(
@@ -87,7 +87,7 @@ pub(super) const FUZZED: &[Scenario] = &[
         "DEALLOCATE ALL in a longer text left the names taken",
         "P s1 () SELECT 'two', 2 |
          S
-         Q DEALLOCATE ALL; SELECT 1
+         Q DEALLOCATE ALL; SET LOCAL search_path = other
          P s1 () SELECT 3 |
          S
          own",
