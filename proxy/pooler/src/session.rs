@@ -154,8 +154,10 @@ pub enum LocalSettings {
     /// No.
     #[default]
     Known,
-    /// Perhaps: code has run, or a SET LOCAL that is not followed.
+    /// Perhaps: code has run that no text shows.
     Unknown,
+    /// A text names what sets them, and is not followed.
+    Named,
 }
 
 /// A statement that was put in again is described, and compared with what its client was told.

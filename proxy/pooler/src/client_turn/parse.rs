@@ -183,11 +183,7 @@ impl ClientTurn<'_> {
         self.make_room()?;
         let escaped = self.escaped_body(parse, Some(&classified));
         let body = escaped.as_deref().unwrap_or(&message.body[parse.name.len() + 1..]);
-        let settings = match self.settings_are_known() {
-            true => self.tables.parse_fingerprint(self.session.settings.current()),
-            // Nobody else may share it.
-            false => ParsedUnder::Unknown,
-        };
+        let settings = self.parsed_under();
         let changes = self.pool.shared.database.schema_changes();
         let classified = (!classified.is_plain()).then(|| Box::new(classified));
         let statement = self.tables.statements.parse(body, settings, changes, classified);
@@ -207,9 +203,19 @@ impl ClientTurn<'_> {
         Ok(())
     }
 
-    /// Whether it is known under which settings the server parses what is sent now.
-    fn settings_are_known(&self) -> bool {
-        self.session.local == LocalSettings::Known && !self.session.raised.meets(Kinds::SETTINGS)
+    /// The settings under which the server parses what is sent now. A statement that is parsed under
+    /// settings that are not known is its client's own.
+    fn parsed_under(&mut self) -> ParsedUnder {
+        match self.session.local {
+            LocalSettings::Known if !self.session.raised.meets(Kinds::SETTINGS) => {
+                self.tables.parse_fingerprint(self.session.settings.current())
+            }
+            LocalSettings::Known | LocalSettings::Unknown => ParsedUnder::Unknown,
+            LocalSettings::Named => {
+                let unique = self.next_unkept().0 as u64;
+                ParsedUnder::Settings { all: unique, fixed: unique }
+            }
+        }
     }
 
     fn forward_parse(

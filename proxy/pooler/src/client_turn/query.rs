@@ -158,12 +158,12 @@ impl ClientTurn<'_> {
         for step in classified.steps() {
             kinds.insert(self.raised_by(step));
             if step.local {
-                self.session.local = LocalSettings::Unknown;
+                self.local_settings_may_hold(text);
             }
         }
         if classified.steps == Steps::Unreadable {
             kinds.insert(sql::Step::UNREADABLE.raises);
-            self.session.local = LocalSettings::Unknown;
+            self.local_settings_may_hold(text);
         }
         if classified.marks.may_change_schema() {
             kinds.insert(self.raised_by_ddl(text));
@@ -171,7 +171,8 @@ impl ClientTurn<'_> {
         if kinds.meets(Kinds::SETTINGS.union(Kinds::UNNAMED_SETTINGS)) {
             self.session.custom.add_from(text);
         }
-        if self.creates_may_be_temporary() && !classified.only_ends_or_begins() {
+        let path_changes = classified.steps().iter().any(may_lead_to_temporary);
+        if (path_changes || self.creates_may_be_temporary()) && !classified.only_ends_or_begins() {
             kinds.insert(Kinds::TEMPORARY);
         }
         if self.pool.config.pool.verify == Verify::Always {
@@ -181,7 +182,7 @@ impl ClientTurn<'_> {
             kinds = kinds.without(BY_NAME).union(named(text));
         }
         kinds.insert(self.asked_again(classified));
-        if kinds.meets(Kinds::SETTINGS) || self.session.local == LocalSettings::Unknown {
+        if kinds.meets(Kinds::SETTINGS) || self.session.local != LocalSettings::Known {
             self.doubt_readings();
         }
         self.session.raised.insert(kinds);
@@ -250,7 +251,17 @@ impl ClientTurn<'_> {
         let path = self.tables.settings.get(self.session.settings.current(), b"search_path");
         path.is_some_and(|path| sql::has_word(path, b"pg_temp"))
             || self.session.raised.meets(Kinds::SETTINGS)
-            || self.session.local == LocalSettings::Unknown
+            || self.session.local != LocalSettings::Known
+    }
+
+    /// A text may set settings until its transaction ends that are not followed.
+    fn local_settings_may_hold(&mut self, text: &[u8]) {
+        let names = |word| sql::has_word(text, word);
+        let named = names(b"local") || names(b"set_config") || text.is_empty();
+        self.session.local = match named || self.session.local == LocalSettings::Named {
+            true => LocalSettings::Named,
+            false => LocalSettings::Unknown,
+        };
     }
 
     /// What pins the session is asked about again when it may have been taken away.
@@ -405,6 +416,17 @@ fn is_large_object(body: &[u8]) -> bool {
         u32::from_be_bytes(*oid),
         715 | 764 | 945 | 952..=958 | 964 | 1004 | 3170..=3172 | 3457..=3460
     )
+}
+
+/// Whether a statement sets a search path under which relations are created in the temporary schema.
+fn may_lead_to_temporary(step: &sql::Step) -> bool {
+    let leads = |assignment: &sql::Assignment| match (&assignment.name, &assignment.value) {
+        (sql::Operand::Text(name), sql::Operand::Text(value)) => {
+            name.eq_ignore_ascii_case(b"search_path") && sql::has_word(value, b"pg_temp")
+        }
+        _ => true,
+    };
+    matches!(&step.form, Form::Set(list, _) if list.iter().any(leads))
 }
 
 /// The kinds of [`BY_NAME`] whose functions a text names, wherever.

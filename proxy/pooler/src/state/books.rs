@@ -242,7 +242,7 @@ impl Books<'_> {
         let denied = self.pool.shared.database.facts.denied();
         let asked = raised.and(Kinds::ASKED).without(Kinds::DBLINK);
         if asked.meets(denied) {
-            self.session.pin.set(PinReason::Unknown, true, self.now);
+            self.session.pin.deny(asked.and(denied), self.now);
         }
         let asked = asked.without(denied);
         self.session.raised = asked;
@@ -326,6 +326,7 @@ impl Books<'_> {
                     if self.pool.shared.database.facts.deny(kinds) {
                         self.tables.denied = Some((self.pool.id, kinds));
                     }
+                    self.session.pin.deny(kinds, self.now);
                 }
                 _ => {}
             }
@@ -373,7 +374,7 @@ impl Books<'_> {
                 self.server.residue.insert(Kinds::STATEMENTS);
             }
         }
-        self.session.pin.set(PinReason::Unknown, false, self.now);
+        self.session.pin.answered(self.now);
         self.session.pin.show(kinds, answer.shown(), self.now);
         if !link::hold_place(self.session, self.pool) {
             self.pool.stats.pins_by_question += 1;
