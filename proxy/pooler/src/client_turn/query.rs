@@ -394,18 +394,33 @@ impl Admission {
     }
 }
 
-/// Whether a text of one statement replaces or resets all of the settings `names`.
+/// Whether a text replaces or resets all of the settings `names` before it does anything else.
 fn mends(classified: &Classified, names: &[Box<[u8]>]) -> bool {
-    let sets = |name: &[u8]| names.iter().all(|refused| **refused == *name);
-    match classified.only() {
-        Some(Form::ResetAll | Form::DiscardAll) => true,
-        Some(Form::Reset(name, _)) => sets(name),
-        Some(Form::Set(list, _)) => list.iter().any(|assignment| match &assignment.name {
-            sql::Operand::Text(name) => sets(&name.to_ascii_lowercase()),
-            _ => false,
-        }),
-        _ => false,
+    for step in classified.steps() {
+        match &step.form {
+            Form::ResetAll | Form::DiscardAll => return true,
+            Form::Reset(name, _) if replaces(name, names) => return true,
+            Form::Set(list, _) => {
+                let sets = |assignment: &sql::Assignment| match &assignment.name {
+                    sql::Operand::Text(name) => replaces(&name.to_ascii_lowercase(), names),
+                    _ => false,
+                };
+                if list.iter().any(sets) {
+                    return true;
+                }
+            }
+            Form::Reset(..) => {}
+            _ => return false,
+        }
     }
+    false
+}
+
+/// Whether setting `name` leaves nothing of the settings `refused`.
+fn replaces(name: &[u8], refused: &[Box<[u8]>]) -> bool {
+    // The role goes with the session's user.
+    let with_role = name == b"session_authorization";
+    refused.iter().all(|refused| **refused == *name || (with_role && **refused == *b"role"))
 }
 
 /// Whether a FunctionCall is one of the large-object functions that drivers call so: they are bound

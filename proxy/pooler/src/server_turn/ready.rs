@@ -154,6 +154,7 @@ impl ServerTurn<'_> {
                 | OwnQuery::Facts
                 | OwnQuery::RerunEnd
         );
+        let may_fail = may_fail || (kind == OwnQuery::Restore && self.status_is_idle());
         if failed && !may_fail {
             if matches!(kind, OwnQuery::Heal | OwnQuery::ResetAhead) {
                 self.tables.rejected = Some(self.pool.id);
@@ -176,6 +177,10 @@ impl ServerTurn<'_> {
             OwnQuery::Question => self.question_answered(failed),
             OwnQuery::Facts => self.facts_answered(failed),
             OwnQuery::Restore => {
+                if failed {
+                    // What the client came with is refused: it is told when it needs it.
+                    self.server.residue.insert(Kinds::SETTINGS);
+                }
                 if matches!(self.server.owed.front(), Some(Owed::Own(OwnQuery::Restore))) {
                     return Ok(Fate::Swallow);
                 }
@@ -207,6 +212,10 @@ impl ServerTurn<'_> {
             link::forget_statements(self.server);
         }
         Ok(Fate::Swallow)
+    }
+
+    fn status_is_idle(&self) -> bool {
+        self.server.status == TransactionStatus::Idle
     }
 
     /// The settings were refused, all at once. The query was one implicit transaction: nothing of it

@@ -168,6 +168,10 @@ impl Books<'_> {
         let mut sql = Vec::new();
         let settings = &self.session.settings;
         let replay = after_reset_sql(table, self.server.settings, reset, settings, &mut sql);
+        if self.session.refused.is_some() {
+            // Its settings are set anew for whatever it does next.
+            return Ok(());
+        }
         if scope == Scope::Local {
             if replay != Replay::Nothing {
                 // Its own default is not the server's, and holds for this transaction only.

@@ -39,9 +39,9 @@ pub fn reset_sql(kinds: Kinds, seed: u16) -> Vec<u8> {
 /// left, and fails on a standby: such a text brings a transaction of its own.
 #[must_use]
 pub fn without_waiting(text: &[u8]) -> Vec<u8> {
-    let takes_snapshot = ["SELECT ", "DISCARD ", "CLOSE ", "DEALLOCATE "].iter().any(|word| {
-        text.windows(word.len()).any(|window| window == word.as_bytes())
-    });
+    let takes_snapshot = ["SELECT ", "DISCARD ", "CLOSE ", "DEALLOCATE "]
+        .iter()
+        .any(|word| text.windows(word.len()).any(|window| window == word.as_bytes()));
     match takes_snapshot {
         true => [b"BEGIN ISOLATION LEVEL READ COMMITTED;", text, b"COMMIT"].concat(),
         false => text.to_vec(),
