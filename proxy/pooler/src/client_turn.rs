@@ -9,7 +9,7 @@ mod values;
 
 use std::time::Instant;
 
-use pgimbal_wire::encode::{self, TransactionStatus};
+use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
 use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::frame::{self, HEADER_LEN, Header};
 use pgimbal_wire::tag::frontend;
@@ -251,6 +251,9 @@ impl<'a> ClientTurn<'a> {
                 return Err(Stop::Full);
             }
             self.session.phase = Phase::Open;
+            if server.since_ready.segment_open && !server.restore.is_empty() {
+                restore_in_segment(server, self.plan);
+            }
         }
         if server.owed.is_empty() {
             self.session.active_at = self.now;
@@ -356,6 +359,26 @@ impl<'a> ClientTurn<'a> {
     /// The server of a turn that [`Self::linked`] has let through.
     pub(crate) fn server(&mut self) -> Result<&mut Server, Stop> {
         self.server.as_deref_mut().ok_or(Stop::Checkout)
+    }
+}
+
+/// After a RESET in the middle of a segment: what follows runs under what the client came with, as
+/// its own RESET would have brought back.
+fn restore_in_segment(server: &mut Server, plan: &mut Plan) {
+    const NAME: &[u8] = b"pgimbal_restore";
+    for sql in std::mem::take(&mut server.restore) {
+        server.owed.swallow(5);
+        plan.make_for_server(|out| {
+            encode::parse(out, NAME, &sql, &[0, 0]);
+            encode::bind_head(out, NAME, NAME, 6);
+            out.extend_from_slice(&[0; 6]);
+            encode::message(out, frontend::EXECUTE, |out| {
+                out.extend_from_slice(NAME);
+                out.extend_from_slice(&[0; 5]);
+            });
+            encode::close(out, NameKind::Portal, NAME);
+            encode::close(out, NameKind::Statement, NAME);
+        });
     }
 }
 

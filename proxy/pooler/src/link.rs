@@ -16,7 +16,7 @@ use crate::pooler::Tables;
 use crate::reported::Reported;
 use crate::server::{Body, Server, Setup, UnnamedStatement};
 use crate::session::{ClientBody, Link, Presence, RefusedSettings, Session};
-use crate::settings::{Replay, Setting, SettingsId, assign, replay_sql};
+use crate::settings::{Replay, Setting, SettingsId, assign, order_of, replay_sql};
 use crate::sql::{Encoding, Kinds, Reading, StandardStrings};
 use crate::state::question::{Asking, OwnStatements};
 use crate::state::reset;
@@ -134,14 +134,7 @@ fn without_waiting(server: &Server, wanted: SettingsId, tables: &Tables, text: &
 pub(crate) fn heal(session: &Session, server: &mut Server, tables: &mut Tables, plan: &mut Plan) {
     let wanted = session.settings.current();
     let mut settings: Vec<Setting> = tables.settings.settings(wanted).to_vec();
-    // The encoding before what is spelled in it; who the session is at the end, the user before the
-    // role.
-    settings.sort_by_key(|setting| match &*setting.name {
-        b"client_encoding" => 0,
-        b"session_authorization" => 2,
-        b"role" => 3,
-        _ => 1,
-    });
+    settings.sort_by_key(|setting| order_of(&setting.name));
     // The query that was refused may have been in a transaction of its own.
     let text = ["ROLLBACK;", reset::SETTINGS].concat();
     send_own(server, OwnQuery::Heal, text.as_bytes(), plan);

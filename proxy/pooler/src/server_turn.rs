@@ -247,7 +247,7 @@ impl ServerTurn<'_> {
                 | Owed::Describe(_)
                 | Owed::ShapeCheck(_)
                 | Owed::UnnamedCheck(..)
-                | Owed::Lend,
+                | Owed::Lend(_),
             )
             | None => Fate::Swallow,
             Some(_) => Fate::Pass,
@@ -264,6 +264,7 @@ impl ServerTurn<'_> {
             {
                 Fate::Pass
             }
+            _ if tag == backend::NOTICE_RESPONSE && self.server.owed.is_put_in() => Fate::Swallow,
             Some(Owed::Own(_)) => Fate::Swallow,
             _ if self.session.is_some() => Fate::Pass,
             _ => Fate::Swallow,

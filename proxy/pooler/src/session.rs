@@ -66,7 +66,7 @@ pub struct Session {
     pub unkept_serial: u32,
     /// Names to close on the server after the next Sync: probes for duplicates, and names that were
     /// lent.
-    pub close_after_sync: Vec<Box<[u8]>>,
+    pub close_after_sync: Vec<NameToClose>,
     /// Whether its segment is being run again.
     pub rerun: Rerun,
     /// The errors that stand in for a server that is not there.
@@ -146,6 +146,15 @@ pub struct Unnamed {
     pub classified: Option<Box<Classified>>,
     /// What the client was told when it described it.
     pub shape: Option<Box<Shape>>,
+}
+
+/// A name, as the server has it, that is closed behind the next Sync.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameToClose {
+    /// The name.
+    pub name: Box<[u8]>,
+    /// Whether it stands for the client's statement in this segment.
+    pub is_lent: bool,
 }
 
 /// Whether settings hold until the transaction's end that no text has shown.

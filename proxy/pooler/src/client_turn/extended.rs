@@ -225,7 +225,7 @@ impl<'a> ClientTurn<'a> {
             server.statements.end_segment();
             self.plan.make_for_server(|out| {
                 for name in &probes {
-                    encode::close(out, NameKind::Statement, name);
+                    encode::close(out, NameKind::Statement, &name.name);
                 }
                 encode::sync(out);
             });

@@ -54,6 +54,7 @@ impl ClientTurn<'_> {
         if self.knows(parse.name) {
             return self.parse_duplicate(message, parse);
         }
+        self.probe_name(parse.name)?;
         match classified.filter(|_| self.pool.config.pool.max_prepared_statements > 0) {
             Some(classified) => self.parse_named(message, parse, classified),
             None => self.parse_unkept(message, parse),
@@ -274,7 +275,7 @@ impl ClientTurn<'_> {
     fn parse_duplicate(&mut self, message: Message<'_>, parse: Parse<'_>) -> Step {
         let mut name = Vec::with_capacity(parse.name.len());
         write_client_name(parse.name, &mut name);
-        self.session.close_after_sync.push(name.as_slice().into());
+        self.close_later(name.as_slice().into());
         let server = self.server()?;
         server.owed.push(Owed::Parse(Box::new(ParseInFlight { statement: None, change: None })));
         server.owed.pass();

@@ -181,11 +181,29 @@ impl ClientTurn<'_> {
         if kinds.meets(Kinds::UNNAMED_SETTINGS) {
             kinds = kinds.without(BY_NAME).union(named(text));
         }
+        if kinds.meets(Kinds::UNNAMED_SETTINGS) {
+            self.leave_a_witness();
+        }
         kinds.insert(self.asked_again(classified));
         if kinds.meets(Kinds::SETTINGS) || self.session.local != LocalSettings::Known {
             self.doubt_readings();
         }
         self.session.raised.insert(kinds);
+    }
+
+    /// Code may deallocate all statements: one of pgimbal's own tells by its absence.
+    fn leave_a_witness(&mut self) {
+        let Some(server) = self.server.as_deref_mut() else { return };
+        if server.own_statements.count() > 0 || server.status == TransactionStatus::Failed {
+            return;
+        }
+        server.own_statements.write_witness(self.plan);
+        server.owed.swallow(1);
+        if !server.since_ready.segment_open {
+            server.owed.push(Owed::OwnSync);
+            server.statements.end_segment();
+            self.plan.make_for_server(encode::sync);
+        }
     }
 
     /// A text may close a portal whose statement is followed, and put another in its place.
@@ -227,7 +245,8 @@ impl ClientTurn<'_> {
             }
             Form::Set(_, SetBy::UnqualifiedFunction) => {
                 let builtin = self.pool.shared.database.facts.set_config_is_builtin(self.now);
-                if builtin { step.raises } else { Kinds::SETTINGS.union(Kinds::ROLE) }
+                // Another function of the name may do anything.
+                if builtin { step.raises } else { Kinds::ANYTHING }
             }
             _ => step.raises,
         }

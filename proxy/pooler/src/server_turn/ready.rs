@@ -41,7 +41,9 @@ impl ServerTurn<'_> {
             // Everything that was run is reported now.
             self.server.readings = ReadingsKnown::Yes;
         }
-        self.server.lend_error = None;
+        if matches!(settled, Owed::Query(_)) {
+            self.server.lend_error = None;
+        }
         self.freed = Freed::Perhaps;
         match settled {
             // The end of the transaction around it is the client's ReadyForQuery.
@@ -111,11 +113,11 @@ impl ServerTurn<'_> {
             self.server.restore.retain(|sql| sql.starts_with(b"DEALLOCATE "));
             return Fate::Pass;
         }
-        let queries = std::mem::take(&mut self.server.restore);
-        if queries.is_empty() {
+        let statements = std::mem::take(&mut self.server.restore);
+        if statements.is_empty() {
             return Fate::Pass;
         }
-        for sql in queries {
+        for sql in statements {
             link::send_own(self.server, OwnQuery::Restore, &sql, self.plan);
         }
         Fate::Swallow
@@ -365,18 +367,22 @@ impl ServerTurn<'_> {
             link::start_reset(self.server, self.pool, self.tables, self.plan);
             return Ok(());
         }
-        self.take_idle_limit_off();
-        if self.server.owed.is_empty() { Err(Stop::Checkin) } else { Ok(()) }
+        if self.take_idle_limit_off() { Ok(()) } else { Err(Stop::Checkin) }
     }
 
-    /// A limit on idle time would end the connection while it serves nobody.
-    fn take_idle_limit_off(&mut self) {
+    /// A limit on idle time would end the connection while it serves nobody. Returns whether one is
+    /// being taken off.
+    fn take_idle_limit_off(&mut self) -> bool {
         const LIMIT: &[u8] = b"idle_session_timeout";
         let table = &mut self.tables.settings;
         if self.server.settings == SettingsId::EMPTY
             || table.get(self.server.settings, LIMIT).is_none()
         {
-            return;
+            return false;
+        }
+        if let Some(session) = self.session.as_deref_mut() {
+            // What it sends next finds its settings set anew.
+            session.link = Link::Cleaning(self.server.id);
         }
         let without = table.without(self.server.settings, |name| name == LIMIT);
         table.release(std::mem::replace(&mut self.server.settings, without));
@@ -385,6 +391,7 @@ impl ServerTurn<'_> {
         let without = table_without_identity(self.tables, self.server.settings);
         let table = &mut self.tables.settings;
         table.release(std::mem::replace(&mut self.server.settings, without));
+        true
     }
 }
 

@@ -9,7 +9,9 @@ use pgimbal_wire::tag::backend;
 
 use super::{Fate, ServerTurn};
 use crate::link;
-use crate::owed::{DescribeInFlight, NameChange, Origin, Owed, OwnQuery, Reply, UnnamedBefore};
+use crate::owed::{
+    DescribeInFlight, LentTo, NameChange, Origin, Owed, OwnQuery, Reply, UnnamedBefore,
+};
 use crate::plan::{HOLD_LIMIT, Stop};
 use crate::pool::Place;
 use crate::pooler::Tables;
@@ -230,7 +232,7 @@ impl ServerTurn<'_> {
                 Ok(Fate::Swallow)
             }
             Some(Owed::Own(_)) => Ok(Fate::Swallow),
-            Some(Owed::Lend) if !self.server.since_ready.segment_open => {
+            Some(Owed::Lend(LentTo::Query)) => {
                 // What needs the name fails with it too, and is told why.
                 self.server.lend_error = Some(body.into());
                 self.skip_to_sync();

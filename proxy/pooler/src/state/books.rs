@@ -15,7 +15,7 @@ use crate::pool::Pool;
 use crate::pooler::Tables;
 use crate::server::Server;
 use crate::session::{LocalSettings, Phase, Session};
-use crate::settings::{Replay, Reset, Untracked, after_reset_sql};
+use crate::settings::{Reset, Setting, Untracked, assign, order_of};
 use crate::sql::{
     self, Assignment, Calls, Form, Kinds, Operand, Readings, Scope, ScopeOperand, SetBy,
 };
@@ -165,24 +165,31 @@ impl Books<'_> {
         if reset == Reset::Name(b"session_authorization") {
             self.session.raised.insert(Kinds::ROLE);
         }
-        let mut sql = Vec::new();
-        let settings = &self.session.settings;
-        let replay = after_reset_sql(table, self.server.settings, reset, settings, &mut sql);
         if self.session.refused.is_some() {
             // Its settings are set anew for whatever it does next.
             return Ok(());
         }
-        if scope == Scope::Local {
-            if replay != Replay::Nothing {
-                // Its own default is not the server's, and holds for this transaction only.
-                self.session.raised.insert(Kinds::SETTINGS);
+        let restored = table.settings(self.session.settings.base()).iter().filter(|setting| {
+            let name = &*setting.name;
+            let is_identity = matches!(name, b"role" | b"session_authorization");
+            match reset {
+                Reset::Discard => true,
+                Reset::All => !is_identity,
+                Reset::Name(b"session_authorization") => is_identity,
+                Reset::Name(reset) => *name == *reset,
             }
+        });
+        let mut restored: Vec<&Setting> = restored.collect();
+        restored.sort_by_key(|setting| order_of(&setting.name));
+        if scope == Scope::Local && !restored.is_empty() {
+            // Its own default is not the server's, and holds for this transaction only.
+            self.session.raised.insert(Kinds::SETTINGS);
             return Ok(());
         }
-        match replay {
-            Replay::Nothing => {}
-            Replay::One(one) => self.server.restore.push(sql[one].into()),
-            Replay::Two(one, two) => self.server.restore.extend([sql[one].into(), sql[two].into()]),
+        for setting in restored {
+            let mut sql = Vec::new();
+            assign(setting, &mut sql);
+            self.server.restore.push(sql.into());
         }
         Ok(())
     }
@@ -322,7 +329,8 @@ impl Books<'_> {
             self.pool.stats.questions_failed += 1;
             match refusal {
                 Some(refusal) if refusal.is_missing_statement() && again => {
-                    self.server.own_statements = Default::default();
+                    // All were deallocated, by code: the client's are gone with pgimbal's.
+                    self.forget_all_statements();
                     self.send_question(Asking::about(kinds).last(), plan);
                     return Asked::Sent;
                 }

@@ -11,6 +11,7 @@ use pgimbal_wire::error::SqlState;
 use pgimbal_wire::tag::frontend;
 
 use crate::effect::Bytes;
+use crate::plan::Plan;
 use crate::sql::Kinds;
 
 /// One statement of a question.
@@ -280,6 +281,12 @@ impl OwnStatements {
     #[must_use]
     pub const fn count(self) -> u64 {
         self.0.count_ones() as u64
+    }
+
+    /// Has the first of them parsed.
+    pub fn write_witness(&mut self, plan: &mut Plan) {
+        self.insert(Question::Begin);
+        plan.make_for_server(|out| Question::Begin.write_parse(out));
     }
 
     const fn has(self, question: Question) -> bool {
