@@ -40,6 +40,9 @@ impl ClientTurn<'_> {
         {
             return Ok(());
         }
+        if let Some(classified) = &classified {
+            self.await_facts(classified)?;
+        }
         self.server()?.since_ready.segment_open = true;
         if let Some(classified) = &classified {
             self.lend_for_segment(parse.text, classified)?;
