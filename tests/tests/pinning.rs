@@ -24,8 +24,6 @@ const fn state(
     State { make, reason, undo, find }
 }
 
-const WORK_MEM: &str =
-    "select count(*) from pg_settings where name = 'work_mem' and setting <> '4096'";
 const LOCKS: &str = "select count(*) from pg_locks where locktype = 'advisory'";
 const TABLES: &str = "select count(*) from pg_class where relname = 'mine'";
 const CURSORS: &str = "select count(*) from pg_cursors";
@@ -33,7 +31,7 @@ const CHANNELS: &str = "select count(*) from pg_listening_channels()";
 const PREPARED: &str = "select count(*) from pg_prepared_statements where name = 'mine'";
 
 /// State that keeps its client on its server.
-const STATES: [State; 12] = [
+const STATES: [State; 11] = [
     // In a longer text it is not followed.
     state("select 1; prepare mine as select 1", "sql_prepare", "deallocate all", PREPARED),
     state("PREPARE mine (int) AS SELECT $1; SELECT 1", "sql_prepare", "discard all", PREPARED),
@@ -45,12 +43,6 @@ const STATES: [State; 12] = [
     state("select pg_advisory_lock(7)", "advisory_lock", "select pg_advisory_unlock_all()", LOCKS),
     state("select pg_try_advisory_lock_shared(7, 8)", "advisory_lock", "discard all", LOCKS),
     state("declare mine cursor with hold for select 1", "hold_cursor", "close all", CURSORS),
-    state(
-        "select set_config('work_mem', (4 + 5) || 'MB', false)",
-        "set_config",
-        "discard all",
-        WORK_MEM,
-    ),
     state(
         "/* a comment */ CREATE /* another */ TEMP TABLE mine (x int)",
         "temporary_table",
