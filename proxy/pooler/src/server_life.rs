@@ -142,8 +142,9 @@ impl Pooler {
 
     /// Answers what a waiting session waits for with an error.
     pub(crate) fn refuse_waiter(&mut self, id: SessionId, error: &Arc<[u8]>) {
-        let waits =
-            self.session(id).is_some_and(|session| matches!(session.link, Link::Waiting(_)));
+        let waits = self.session(id).is_some_and(|session| {
+            matches!(session.link, Link::Waiting(_) | Link::AwaitingPlace(_))
+        });
         if waits {
             self.stop_waiting(id);
             if let Some(session) = self.sessions.get_mut(id.index()) {
