@@ -201,6 +201,16 @@ impl OwedQueue {
             })
     }
 
+    /// Whether what any of the client's names means depends on replies to an earlier segment.
+    pub fn are_names_unsure(&self) -> bool {
+        self.changes > 0
+            && self.earlier_segments().any(|entry| match entry {
+                Owed::Parse(parse) => parse.change.is_some(),
+                Owed::Closed(_) => true,
+                _ => false,
+            })
+    }
+
     /// Whether what the unnamed statement is depends on replies to an earlier segment.
     #[inline]
     pub fn is_unnamed_unsure(&self) -> bool {

@@ -31,6 +31,7 @@ impl ClientTurn<'_> {
         if !classified.names_statements || self.pool.config.pool.mode == PoolMode::Session {
             return Ok(Vec::new());
         }
+        self.settled_names()?;
         let mut names = self.named_in(text);
         let server = self.server()?;
         // In a failed transaction nothing can be parsed, and nothing but its end is run.
@@ -74,6 +75,7 @@ impl ClientTurn<'_> {
         if !classified.names_statements || self.pool.config.pool.mode == PoolMode::Session {
             return Ok(());
         }
+        self.settled_names()?;
         let names = self.named_in(text);
         for name in names.into_iter().chain(match classified.only() {
             Some(Form::Prepare(name)) => Some(name.clone()),
@@ -84,7 +86,6 @@ impl ClientTurn<'_> {
                 continue;
             }
             if self.knows(&name) {
-                self.settled_name(&name)?;
                 self.lend(&name, classified)?;
             }
             self.session.close_after_sync.push(forwarded);
@@ -101,6 +102,14 @@ impl ClientTurn<'_> {
         self.run_prepare(statement)?;
         self.session.close_after_sync.push(name);
         Ok(())
+    }
+
+    /// Waits until it is sure which of the client's names mean something.
+    fn settled_names(&mut self) -> Step {
+        match self.server()?.owed.are_names_unsure() {
+            true => self.await_owed(),
+            false => Ok(()),
+        }
     }
 
     fn lend(&mut self, name: &[u8], classified: &Classified) -> Step {
