@@ -33,6 +33,10 @@ impl ClientTurn<'_> {
         }
         self.settled_names()?;
         let mut names = self.named_in(text);
+        if !names.is_empty() && self.server()?.status == TransactionStatus::Failed {
+            // Its end may be under way.
+            self.await_owed()?;
+        }
         let server = self.server()?;
         // In a failed transaction nothing can be parsed, and nothing but its end is run.
         let failed = server.status == TransactionStatus::Failed && !server.since_ready.segment_open;
