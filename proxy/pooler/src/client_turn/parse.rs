@@ -41,7 +41,8 @@ impl ClientTurn<'_> {
             return Ok(());
         }
         self.server()?.since_ready.segment_open = true;
-        if let Some(classified) = &classified {
+        let is_duplicate = !parse.name.is_empty() && self.knows(parse.name);
+        if let Some(classified) = classified.as_ref().filter(|_| !is_duplicate) {
             self.lend_for_segment(parse.text, classified)?;
         }
         if parse.name.is_empty() {
@@ -51,7 +52,7 @@ impl ClientTurn<'_> {
             // Its names are its own from login to reset.
             return self.parse_in_session_mode(message, classified);
         }
-        if self.knows(parse.name) {
+        if is_duplicate {
             return self.parse_duplicate(message, parse);
         }
         match classified.filter(|_| self.pool.config.pool.max_prepared_statements > 0) {
@@ -268,11 +269,15 @@ impl ClientTurn<'_> {
     fn parse_duplicate(&mut self, message: Message<'_>, parse: Parse<'_>) -> Step {
         let mut name = Vec::with_capacity(parse.name.len());
         write_client_name(parse.name, &mut name);
-        self.session.close_after_sync.push(name.as_slice().into());
+        let is_lent = self.session.close_after_sync.contains(&Box::from(name.as_slice()));
         let server = self.server()?;
-        server.owed.push(Owed::Parse(Box::new(ParseInFlight { statement: None, change: None })));
-        server.owed.pass();
-        self.plan.make_for_server(|out| encode::parse(out, &name, b"", &[0, 0]));
+        if !is_lent {
+            let probe = ParseInFlight { statement: None, change: None };
+            server.owed.push(Owed::Parse(Box::new(probe)));
+            self.session.close_after_sync.push(name.as_slice().into());
+            self.plan.make_for_server(|out| encode::parse(out, &name, b"", &[0, 0]));
+        }
+        self.server()?.owed.pass();
         if name == parse.name {
             self.forward(message);
         } else {
