@@ -180,6 +180,9 @@ impl Pooler {
         if let Some(session) = session {
             aftermath = broken::part(session, &mut server, pool, plan);
             session.settings.rollback(&mut self.tables.settings);
+            if matches!(session.link, Link::Ready(_)) {
+                session.pin.drop_unused_place();
+            }
             session.link = Link::Unlinked;
         }
         let (pool, epoch) = (server.pool, server.epoch);
