@@ -24,7 +24,8 @@ impl ServerTurn<'_> {
         self.server.status = status;
         self.server.copy_in = false;
         let since = self.server.since_ready;
-        self.settle_transaction(since.failed);
+        let idle = self.server.owed.is_empty() && !since.segment_open;
+        self.settle_transaction(since.failed, idle);
         self.server.since_ready = SinceReady {
             segment_open: since.segment_open,
             // It may be a later one of a pipeline.
@@ -34,7 +35,6 @@ impl ServerTurn<'_> {
             },
             ..SinceReady::default()
         };
-        let idle = self.server.owed.is_empty() && !since.segment_open;
         self.server.in_flight.settled(idle);
         if idle {
             // Everything that was run is reported now.
@@ -73,24 +73,27 @@ impl ServerTurn<'_> {
         session.is_some_and(|session| matches!(session.rerun, Rerun::Running(_)))
     }
 
-    /// The settings and the schema follow the fate of the transaction.
-    fn settle_transaction(&mut self, failed: bool) {
+    /// The settings and the schema follow the fate of the transaction. What was noted ahead for
+    /// messages that are still on their way stays until the server connection is `idle`.
+    fn settle_transaction(&mut self, failed: bool, idle: bool) {
         if self.server.schema_change {
             self.pool.shared.database.schema_changed();
         }
         if self.server.status != TransactionStatus::Idle {
             return;
         }
-        self.server.schema_change = false;
+        self.server.schema_change &= !idle;
         self.server.transaction += 1;
         let Some(session) = self.session.as_deref_mut() else { return };
-        session.local = LocalSettings::Known;
-        session.portals.clear();
-        if session.raised.is_empty() {
-            session.custom.clear();
+        if idle {
+            session.local = LocalSettings::Known;
+            session.portals.clear();
+            if session.raised.is_empty() {
+                session.custom.clear();
+            }
+            let unsettled = std::mem::take(&mut self.server.unsettled);
+            self.server.surplus.extend(unsettled);
         }
-        let unsettled = std::mem::take(&mut self.server.unsettled);
-        self.server.surplus.extend(unsettled);
         if session.settings.changed_in_transaction() {
             let table = &mut self.tables.settings;
             if failed {
