@@ -27,33 +27,41 @@ pub(crate) fn enter(turn: &mut ClientTurn<'_>) -> Step {
     let Some(server) = turn.server.as_deref_mut() else { return Err(Stop::Checkout) };
     let mut sent = reset_ahead(server, turn.pool, turn.tables, turn.plan);
     let wanted = turn.session.settings.current();
-    if server.settings != wanted {
-        let mut sql = Vec::new();
-        let replay = replay_sql(&turn.tables.settings, server.settings, wanted, &mut sql);
-        let queries: &[(OwnQuery, &[u8])] = match &replay {
-            Replay::Nothing => &[],
-            Replay::One(one) => &[(OwnQuery::Setup, &sql[one.clone()])],
-            Replay::Two(one, two) => {
-                &[(OwnQuery::SetupFirst, &sql[one.clone()]), (OwnQuery::Setup, &sql[two.clone()])]
-            }
-        };
-        for (kind, text) in queries {
-            let text = without_waiting(server, wanted, turn.tables, text);
-            send_own(server, *kind, &text, turn.plan);
-        }
-        if queries.is_empty() {
-            turn.tables.settings.assign(&mut server.settings, wanted);
-        }
-        sent |= !queries.is_empty();
-    }
+    sent |= send_settings(server, wanted, turn.tables, turn.plan);
     if sent {
-        server.setup = Setup::Whole;
         turn.session.link = Link::Setup(server.id);
         return Err(Stop::Full);
     }
     turn.session.link = Link::Ready(server.id);
     tell_reported(turn.session, server, turn.plan);
     Ok(())
+}
+
+/// Brings a server connection to these settings. Returns whether anything was sent.
+pub(crate) fn send_settings(
+    server: &mut Server,
+    wanted: SettingsId,
+    tables: &mut Tables,
+    plan: &mut Plan,
+) -> bool {
+    server.setup = Setup::Whole;
+    let mut sql = Vec::new();
+    let replay = replay_sql(&tables.settings, server.settings, wanted, &mut sql);
+    let queries: &[(OwnQuery, &[u8])] = match &replay {
+        Replay::Nothing => &[],
+        Replay::One(one) => &[(OwnQuery::Setup, &sql[one.clone()])],
+        Replay::Two(one, two) => {
+            &[(OwnQuery::SetupFirst, &sql[one.clone()]), (OwnQuery::Setup, &sql[two.clone()])]
+        }
+    };
+    for (kind, text) in queries {
+        let text = without_waiting(server, wanted, tables, text);
+        send_own(server, *kind, &text, plan);
+    }
+    if queries.is_empty() {
+        tables.settings.assign(&mut server.settings, wanted);
+    }
+    !queries.is_empty()
 }
 
 /// Takes off what the session before may have left. Returns whether anything was sent.

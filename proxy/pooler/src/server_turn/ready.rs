@@ -289,6 +289,15 @@ impl ServerTurn<'_> {
         if let Some(mut books) = self.books() {
             books.answered(failed, &mut plan);
         }
+        // What code has reset stands at the client's startup values. One that is not pinned is
+        // brought there with its next message.
+        if let Some(session) = self.session.as_deref_mut().filter(|session| session.pin.is_set())
+            && session.presence == Presence::Here
+            && self.server.asking.is_none()
+        {
+            let wanted = session.settings.current();
+            link::send_settings(self.server, wanted, self.tables, &mut plan);
+        }
         *self.plan = plan;
     }
 
