@@ -50,7 +50,7 @@ impl ClientTurn<'_> {
         }
         if self.pool.config.pool.mode == PoolMode::Session {
             // Its names are its own from login to reset.
-            return self.parse_in_session_mode(message, classified);
+            return self.parse_in_session_mode(message, parse.name, classified);
         }
         if is_duplicate {
             return self.parse_duplicate(message, parse);
@@ -109,14 +109,23 @@ impl ClientTurn<'_> {
         Ok(())
     }
 
-    /// In session mode a statement lives under the client's own name on the one server connection.
+    /// In session mode a statement lives under the client's own name on the one server connection;
+    /// what it does is followed for the sake of RESET, which is to bring startup values back.
     fn parse_in_session_mode(
         &mut self,
         message: Message<'_>,
+        name: &[u8],
         classified: Option<Classified>,
     ) -> Step {
-        drop(classified);
-        self.server()?.owed.pass();
+        match classified.filter(|classified| !classified.is_plain()) {
+            Some(classified) => {
+                let statement = Statement::of_session(self.next_unkept(), classified);
+                let change = Some(self.rename(name, Some(Rc::new(statement))));
+                let parse = ParseInFlight { statement: None, change };
+                self.server()?.owed.push(Owed::Parse(Box::new(parse)));
+            }
+            None => self.server()?.owed.pass(),
+        }
         self.forward(message);
         Ok(())
     }

@@ -227,6 +227,11 @@ impl Books<'_> {
         if raised.is_empty() {
             return Asked::Nothing;
         }
+        if self.pool.config.pool.mode == PoolMode::Session {
+            // It keeps its server connection, whatever is there, until that is reset.
+            self.session.raised = Kinds::NONE;
+            return Asked::Nothing;
+        }
         self.keep_hidden(raised.and(Kinds::HIDDEN));
         if raised.meets(Kinds::DBLINK) {
             // No function of PostgreSQL's shows its connections.
