@@ -350,6 +350,12 @@ impl OwedQueue {
         (skipped, sync.is_some())
     }
 
+    /// Whether the segment that is answered now ends with a Sync of the proxy's.
+    pub fn is_own_segment(&self) -> bool {
+        let end = self.entries.iter().find(|e| matches!(e, Owed::Sync | Owed::OwnSync));
+        matches!(end, Some(Owed::OwnSync))
+    }
+
     /// COPY FROM STDIN has begun: the server ignores the Syncs between the running statement and
     /// the end of its data.
     pub fn copy_begins(&mut self) -> CopyBegun {

@@ -231,7 +231,7 @@ impl ServerTurn<'_> {
                 Ok(Fate::Swallow)
             }
             Some(Owed::Own(_)) => Ok(Fate::Swallow),
-            Some(Owed::Lend) if !self.server.since_ready.segment_open => {
+            Some(Owed::Lend) if self.server.owed.is_own_segment() => {
                 // What needs the name fails with it too, and is told why.
                 self.server.lend_error = Some(body.into());
                 self.skip_to_sync();
