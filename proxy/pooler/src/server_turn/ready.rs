@@ -264,6 +264,10 @@ impl ServerTurn<'_> {
     fn setup_ended(&mut self, at: SettingsId, refused: Option<RefusedSettings>) {
         let Some(session) = self.session.as_deref_mut() else { return };
         self.tables.settings.assign(&mut self.server.settings, at);
+        if matches!(session.link, Link::Ready(_)) {
+            // Its last statement was asked about.
+            self.freed = Freed::Perhaps;
+        }
         session.link = Link::Ready(self.server.id);
         if refused.is_some() {
             // Its settings are set anew for whatever it does next.
@@ -289,9 +293,8 @@ impl ServerTurn<'_> {
         if let Some(mut books) = self.books() {
             books.answered(failed, &mut plan);
         }
-        // What code has reset stands at the client's startup values. One that is not pinned is
-        // brought there with its next message.
-        if let Some(session) = self.session.as_deref_mut().filter(|session| session.pin.is_set())
+        // What code has reset stands at the client's startup values, and the client is told so.
+        if let Some(session) = self.session.as_deref_mut()
             && session.presence == Presence::Here
             && self.server.asking.is_none()
         {
