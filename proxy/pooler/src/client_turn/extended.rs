@@ -35,7 +35,7 @@ impl<'a> ClientTurn<'a> {
         }
         self.server()?.since_ready.segment_open = true;
         if let Some((text, classified)) = &bound {
-            self.lend_for_segment(text, classified)?;
+            self.lend_for_segment(text, classified, true)?;
         }
         let mut name = Vec::new();
         let found = match bind.statement {
@@ -101,6 +101,7 @@ impl<'a> ClientTurn<'a> {
             self.forward(message);
             return Ok(());
         };
+        self.take_back_prepared(&script);
         self.server()?.owed.push(Owed::Execute(Box::new(script)));
         self.forward(message);
         if reads == Rereads::Perhaps {

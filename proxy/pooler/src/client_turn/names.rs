@@ -12,7 +12,7 @@ use pgimbal_wire::tag::frontend;
 
 use super::parse::write_client_name;
 use super::{ClientTurn, Step};
-use crate::effect::Bytes;
+use crate::effect::{Bytes, Script};
 use crate::owed::Owed;
 use crate::plan::Stop;
 use crate::prepared::{Origin, SERVER_NAME_PREFIX, Statement};
@@ -74,15 +74,21 @@ impl ClientTurn<'_> {
         });
     }
 
-    /// Makes real what a statement of the extended protocol names; it is taken back behind Sync.
-    pub(super) fn lend_for_segment(&mut self, text: &[u8], classified: &Classified) -> Step {
+    /// Makes real what a statement of the extended protocol names; it is taken back behind Sync, as
+    /// is what the statement itself will have prepared when it is `run`.
+    pub(super) fn lend_for_segment(
+        &mut self,
+        text: &[u8],
+        classified: &Classified,
+        run: bool,
+    ) -> Step {
         if !classified.names_statements || self.pool.config.pool.mode == PoolMode::Session {
             return Ok(());
         }
         self.settled_names()?;
         let names = self.named_in(text);
         for name in names.into_iter().chain(match classified.only() {
-            Some(Form::Prepare(name)) => Some(name.clone()),
+            Some(Form::Prepare(name)) if run => Some(name.clone()),
             _ => None,
         }) {
             let forwarded = as_forwarded(&name);
@@ -95,6 +101,19 @@ impl ClientTurn<'_> {
             self.session.close_after_sync.push(forwarded);
         }
         Ok(())
+    }
+
+    /// A portal is run that may have been bound in an earlier segment: what it prepares is taken
+    /// back behind this one.
+    pub(super) fn take_back_prepared(&mut self, script: &Script) {
+        if self.pool.config.pool.mode == PoolMode::Session {
+            return;
+        }
+        for name in script.prepares().map(as_forwarded) {
+            if !self.session.close_after_sync.contains(&name) {
+                self.session.close_after_sync.push(name);
+            }
+        }
     }
 
     /// Makes real a statement that SQL has prepared, for a message of the protocol that names it.

@@ -43,7 +43,7 @@ impl ClientTurn<'_> {
         self.server()?.since_ready.segment_open = true;
         let is_duplicate = !parse.name.is_empty() && self.knows(parse.name);
         if let Some(classified) = classified.as_ref().filter(|_| !is_duplicate) {
-            self.lend_for_segment(parse.text, classified)?;
+            self.lend_for_segment(parse.text, classified, false)?;
         }
         if parse.name.is_empty() {
             return self.parse_unnamed(message, parse, classified);
