@@ -2,6 +2,7 @@
 //! be loosened.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use pgimbal_config::PoolMode;
@@ -16,7 +17,7 @@ use crate::pooler::Tables;
 use crate::reported::Reported;
 use crate::server::{Body, Server, Setup, UnnamedStatement};
 use crate::session::{ClientBody, Link, Presence, RefusedSettings, Session};
-use crate::settings::{Replay, Setting, SettingsId, assign, replay_sql};
+use crate::settings::{ClientSettings, Replay, Setting, SettingsId, assign, replay_sql};
 use crate::sql::{Encoding, Kinds, Reading, StandardStrings};
 use crate::state::question::OwnStatements;
 use crate::state::reset;
@@ -62,6 +63,28 @@ pub(crate) fn send_settings(
         tables.settings.assign(&mut server.settings, wanted);
     }
     !queries.is_empty()
+}
+
+/// The queries that bring the settings `names` back to the client's startup values, where that is
+/// where the client stands: it may have set one since, or rolled the RESET back.
+pub(crate) fn restoring(
+    client: &ClientSettings,
+    names: &[Arc<[u8]>],
+    tables: &mut Tables,
+) -> Vec<Box<[u8]>> {
+    let table = &mut tables.settings;
+    let (base, current) = (client.base(), client.current());
+    let is_at_base = |name: &&Arc<[u8]>| table.get(base, name) == table.get(current, name);
+    let names: Vec<_> = names.iter().filter(is_at_base).collect();
+    let from = table.without(current, |name| names.iter().any(|other| ***other == *name));
+    let mut sql = Vec::new();
+    let queries = match replay_sql(table, from, current, &mut sql) {
+        Replay::Nothing => Vec::new(),
+        Replay::One(one) => vec![sql[one].into()],
+        Replay::Two(one, two) => vec![sql[one].into(), sql[two].into()],
+    };
+    table.release(from);
+    queries
 }
 
 /// Takes off what the session before may have left. Returns whether anything was sent.

@@ -8,7 +8,7 @@ use crate::plan::Stop;
 use crate::pooler::Tables;
 use crate::prepared::write_server_name;
 use crate::rerun::Rerun;
-use crate::server::{Ending, ReadingsKnown, Setup, SinceReady};
+use crate::server::{Ending, ReadingsKnown, Restore, Setup, SinceReady};
 use crate::server_statements::Found;
 use crate::session::{Link, LocalSettings, Presence, RefusedSettings, Session, Trial};
 use crate::settings::SettingsId;
@@ -108,12 +108,18 @@ impl ServerTurn<'_> {
     /// After RESET the server stands at its own defaults, the client expects those it came with:
     /// they are set before it is told that its statement is done.
     fn restore_settings(&mut self) -> Fate {
-        if self.server.status == TransactionStatus::Failed {
-            // The settings come back with the rollback, a statement's end does not.
-            self.server.restore.retain(|sql| sql.starts_with(b"DEALLOCATE "));
+        if self.server.restore.is_empty() {
             return Fate::Pass;
         }
-        let queries = std::mem::take(&mut self.server.restore);
+        let Restore { names, mut queries } = std::mem::take(&mut self.server.restore);
+        if self.server.status == TransactionStatus::Failed {
+            // The settings come back with the rollback, a statement's end does not.
+            self.server.restore.queries = queries;
+            return Fate::Pass;
+        }
+        if let Some(session) = self.session.as_deref() {
+            queries.extend(link::restoring(&session.settings, &names, self.tables));
+        }
         if queries.is_empty() {
             return Fate::Pass;
         }

@@ -168,10 +168,9 @@ impl Books<'_> {
             }
             return Ok(());
         }
-        match replay {
-            Replay::Nothing => {}
-            Replay::One(one) => self.server.restore.push(sql[one].into()),
-            Replay::Two(one, two) => self.server.restore.extend([sql[one].into(), sql[two].into()]),
+        if replay != Replay::Nothing {
+            let base = table.settings(settings.base()).iter();
+            self.server.restore.names.extend(base.map(|setting| setting.name.clone()));
         }
         Ok(())
     }
@@ -202,7 +201,7 @@ impl Books<'_> {
             // The client's name was lent for this; the statement itself is there still.
             let mut sql = b"DEALLOCATE ".to_vec();
             unkept.write_server_name(&mut sql);
-            self.server.restore.push(sql.into());
+            self.server.restore.queries.push(sql.into());
         }
     }
 
