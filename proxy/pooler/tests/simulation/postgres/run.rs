@@ -1,6 +1,7 @@
 //! How statements run: simple queries, transactions, settings.
 
 use super::sql::{self, is, is_exit, value, word_at};
+use super::state::check_value;
 use super::{Asked, Asleep, Backend, CopyIn, Failure, Origin, Prepared, Token, Transaction};
 use crate::message;
 
@@ -111,6 +112,7 @@ impl Backend {
             }
             ("select", "set_config" | "pg_catalog.set_config") => {
                 let (name, value) = (argument(3), argument(5));
+                check_value(&name, &value)?;
                 match word_at(statement, 7) {
                     Some("true") => self.gucs.set_local(&name, &value),
                     _ => self.gucs.set(&name, &value),

@@ -5,7 +5,8 @@ use super::sql::{self, is, value, word_at};
 use super::{Asked, Backend, Failure, Origin, Prepared, Token};
 
 /// What the code of DO may run.
-const IN_CODE: &[&str] = &["select", "set", "reset", "insert", "fail", "create", "drop", "deallocate"];
+const IN_CODE: &[&str] =
+    &["select", "set", "reset", "insert", "fail", "create", "drop", "deallocate"];
 
 /// What EXECUTE may run.
 const EXECUTED: &[&str] = &["select", "set", "insert", "zone", "fail", "show"];
@@ -44,13 +45,8 @@ impl Backend {
         let name = word_at(statement, 1 + usize::from(local)).unwrap_or_default();
         let to = |at: usize| -> Result<String, Failure> {
             let value = statement.get(at).map(value).unwrap_or_default();
-            match value.starts_with("Bad") {
-                true => {
-                    let text = format!("invalid value for parameter \"{name}\": \"{value}\"");
-                    Err(Failure("22023", text))
-                }
-                false => Ok(value),
-            }
+            check_value(name, &value)?;
+            Ok(value)
         };
         match word_at(statement, 0) {
             Some("reset") if name == "all" => self.gucs.reset_all(),
@@ -130,6 +126,14 @@ impl Backend {
         self.held.truncate(told);
         ended.map(|()| "DO".into())
     }
+}
+
+/// A value that no server takes.
+pub(super) fn check_value(name: &str, value: &str) -> Result<(), Failure> {
+    if value.trim_matches('"') != "Bad" {
+        return Ok(());
+    }
+    Err(Failure("22023", format!("invalid value for parameter \"{name}\": \"Bad\"")))
 }
 
 impl Prepared {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use pgimbal_pooler::ids::ServerId;
 use pgimbal_pooler::owed::OWED_LIMIT;
-use pgimbal_pooler::session::Link;
 use pgimbal_pooler::server::{Server, ServerState};
+use pgimbal_pooler::session::Link;
 use pgimbal_pooler::sql::Kinds;
 
 use super::{Later, Peer, PeerStage, World, owner};
