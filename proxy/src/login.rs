@@ -167,6 +167,12 @@ async fn log_in(
 /// Tells the client, closes the connection, and hands the error on.
 async fn refuse(conversation: Option<Conversation>, error: LoginError) -> LoginError {
     if let Some(mut conversation) = conversation {
+        if error.is_silent() {
+            // As PostgreSQL: it may not be a client of ours at all.
+            conversation.outbox.clear();
+            conversation.close().await;
+            return error;
+        }
         // Half a step that was not sent must not precede the error, NegotiateProtocolVersion may.
         error.encode(&mut conversation.outbox);
         conversation.close().await;

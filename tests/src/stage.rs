@@ -192,7 +192,13 @@ impl Stage {
         if served {
             note("the next client", &look(&mut other), &clean);
         }
-        note("the client itself", &look(&mut pooled), &look(&mut twin));
+        // Its SQL-prepared statements are made real when a text names them: the list of them is
+        // PostgreSQL's only for a session of its own.
+        let own = |mut facts: BTreeSet<String>| {
+            facts.retain(|fact| !fact.starts_with("name: statement"));
+            facts
+        };
+        note("the client itself", &own(look(&mut pooled)), &own(look(&mut twin)));
         if served {
             note("the next client after another turn", &look(&mut other), &clean);
         }

@@ -57,7 +57,11 @@ fn behaviour_40_malformed_startup_packets() {
         (startup(b"user"), "a body without any zero"),
     ];
     for (bytes, why) in cases {
-        assert_violation(&told(&proxy, &bytes), why);
+        // What says nothing of the protocol is closed without a word, as by PostgreSQL.
+        match u32::from_be_bytes(*bytes.first_chunk().expect("a length")) {
+            8..=10_000 => assert_violation(&told(&proxy, &bytes), why),
+            _ => assert_eq!(told(&proxy, &bytes).len(), 0, "{why}"),
+        }
         assert_eq!(bystander.value("select 1"), "1", "{why}");
     }
     for body in [&b"\0"[..], b"database\0app\0\0", b"user\0\0\0"] {

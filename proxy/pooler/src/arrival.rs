@@ -293,8 +293,10 @@ pub(crate) fn is_certain(setting: &Setting) -> bool {
 
 /// `tried`, with what is certain of `asked`.
 fn with_certain(tried: &[Setting], asked: &[Setting]) -> Vec<Setting> {
-    let certain = asked.iter().filter(|setting| is_certain(setting));
-    tried.iter().filter(|setting| !is_certain(setting)).chain(certain).cloned().collect()
+    let certain = || asked.iter().filter(|setting| is_certain(setting));
+    let is_certain_now = |name: &[u8]| certain().any(|setting| *setting.name == *name);
+    let tried = tried.iter().filter(|setting| !is_certain_now(&setting.name));
+    tried.chain(certain()).cloned().collect()
 }
 
 /// What a client is told as the process id: worker and number, never zero, never negative.

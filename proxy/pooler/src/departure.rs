@@ -177,15 +177,19 @@ impl Pooler {
         let is_clean = matches!(session.link, Link::Cleaning(_));
         let strict = pool.config.pool.reset_query_always
             || pool.config.pool.mode == pgimbal_config::PoolMode::Session;
-        let left = session.raised.union(session.pin.kinds()).union(server.residue);
-        let holds = session.pin.is_set() || !session.raised.is_empty();
+        let lent = match session.close_after_sync.is_empty() {
+            true => Kinds::NONE,
+            false => Kinds::STATEMENTS,
+        };
+        let left = session.raised.union(session.pin.kinds()).union(server.residue).union(lent);
+        let holds = session.pin.is_set() || !session.raised.union(lent).is_empty();
         if is_clean || !(strict || holds) {
             self.checkin(server_id, now);
             return Departure::Over;
         }
         session.link = Link::Cleaning(server_id);
         if strict || !link::is_discard_all(&pool.config.pool.reset_query) {
-            link::start_reset(server, pool, plan);
+            link::start_reset(server, pool, &self.tables, plan);
             return Departure::Later;
         }
         // One that has left is not asked about: taking it off is cheaper.

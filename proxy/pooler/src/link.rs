@@ -17,9 +17,9 @@ use crate::pooler::Tables;
 use crate::reported::Reported;
 use crate::server::{Body, Server, Setup, UnnamedStatement};
 use crate::session::{ClientBody, Link, Presence, RefusedSettings, Session};
-use crate::settings::{ClientSettings, Replay, Setting, SettingsId, assign, replay_sql};
+use crate::settings::{ClientSettings, Replay, Setting, SettingsId, assign, order_of, replay_sql};
 use crate::sql::{Encoding, Kinds, Reading, StandardStrings};
-use crate::state::question::OwnStatements;
+use crate::state::question::{Asking, OwnStatements};
 use crate::state::reset;
 
 /// Brings the server connection to the session's settings before its first message. Waits for the
@@ -27,6 +27,7 @@ use crate::state::reset;
 pub(crate) fn enter(turn: &mut ClientTurn<'_>) -> Step {
     let Some(server) = turn.server.as_deref_mut() else { return Err(Stop::Checkout) };
     let mut sent = reset_ahead(server, turn.pool, turn.tables, turn.plan);
+    sent |= ask_for_facts(server, turn.pool, turn.now, turn.plan);
     let wanted = turn.session.settings.current();
     sent |= send_settings(server, wanted, turn.tables, turn.plan);
     if sent {
@@ -36,6 +37,22 @@ pub(crate) fn enter(turn: &mut ClientTurn<'_>) -> Step {
     turn.session.link = Link::Ready(server.id);
     tell_reported(turn.session, server, turn.plan);
     Ok(())
+}
+
+/// Asks about the database what decides how its statements are followed, if that has not been told
+/// lately. Returns whether anything was sent.
+fn ask_for_facts(server: &mut Server, pool: &mut Pool, now: Instant, plan: &mut Plan) -> bool {
+    let facts = &pool.shared.database.facts;
+    if pool.config.pool.mode == PoolMode::Session || !facts.are_due(now) {
+        return false;
+    }
+    let asking = Asking::for_facts();
+    *pool.stats.questions.entry("session").or_default() += 1;
+    plan.make_for_server(|out| asking.write(&mut server.own_statements, b"", out));
+    server.owed.push(Owed::Own(OwnQuery::Facts));
+    server.statements.end_segment();
+    server.asking = Some((Box::new(asking), now));
+    true
 }
 
 /// Brings a server connection to these settings. Returns whether anything was sent.
@@ -70,21 +87,23 @@ pub(crate) fn send_settings(
 pub(crate) fn restoring(
     client: &ClientSettings,
     names: &[Arc<[u8]>],
-    tables: &mut Tables,
+    tables: &Tables,
 ) -> Vec<Box<[u8]>> {
-    let table = &mut tables.settings;
+    let table = &tables.settings;
     let (base, current) = (client.base(), client.current());
-    let is_at_base = |name: &&Arc<[u8]>| table.get(base, name) == table.get(current, name);
-    let names: Vec<_> = names.iter().filter(is_at_base).collect();
-    let from = table.without(current, |name| names.iter().any(|other| ***other == *name));
-    let mut sql = Vec::new();
-    let queries = match replay_sql(table, from, current, &mut sql) {
-        Replay::Nothing => Vec::new(),
-        Replay::One(one) => vec![sql[one].into()],
-        Replay::Two(one, two) => vec![sql[one].into(), sql[two].into()],
+    let mut restored: Vec<&Setting> = table
+        .settings(base)
+        .iter()
+        .filter(|setting| names.contains(&setting.name))
+        .filter(|setting| table.get(current, &setting.name) == Some(&setting.value))
+        .collect();
+    restored.sort_by_key(|setting| order_of(&setting.name));
+    let query = |setting: &Setting| {
+        let mut sql = Vec::new();
+        assign(setting, &mut sql);
+        sql.into()
     };
-    table.release(from);
-    queries
+    restored.into_iter().map(query).collect()
 }
 
 /// Takes off what the session before may have left. Returns whether anything was sent.
@@ -112,7 +131,7 @@ pub(crate) fn send_reset(
         send_own(server, kind, &text, plan);
     }
     if kinds.meets(Kinds::STATEMENTS) {
-        send_own(server, kind, b"DEALLOCATE ALL", plan);
+        send_own(server, kind, &reset::without_waiting(b"DEALLOCATE ALL;"), plan);
         forget_statements(server);
     }
     if kinds.meets(Kinds::SETTINGS.union(Kinds::ROLE).union(Kinds::UNNAMED_SETTINGS)) {
@@ -131,15 +150,14 @@ pub(crate) fn forget_statements(server: &mut Server) {
 /// its own.
 fn without_waiting(server: &Server, wanted: SettingsId, tables: &Tables, text: &[u8]) -> Vec<u8> {
     const ISOLATION: &[u8] = b"default_transaction_isolation";
-    let selects = text.windows(7).any(|window| window == b"SELECT ");
     let is_on = |name: &[u8]| server.reported.get(name) == Some(b"on");
     let sets = |id| tables.settings.get(id, ISOLATION).is_some();
     let may_wait = sets(server.settings)
         || sets(wanted)
         || is_on(b"default_transaction_read_only")
         || is_on(b"in_hot_standby");
-    match selects && may_wait {
-        true => [b"BEGIN ISOLATION LEVEL READ COMMITTED;", text, b"COMMIT"].concat(),
+    match may_wait {
+        true => reset::without_waiting(text),
         false => text.to_vec(),
     }
 }
@@ -149,14 +167,7 @@ fn without_waiting(server: &Server, wanted: SettingsId, tables: &Tables, text: &
 pub(crate) fn heal(session: &Session, server: &mut Server, tables: &mut Tables, plan: &mut Plan) {
     let wanted = session.settings.current();
     let mut settings: Vec<Setting> = tables.settings.settings(wanted).to_vec();
-    // The encoding before what is spelled in it; who the session is at the end, the user before the
-    // role.
-    settings.sort_by_key(|setting| match &*setting.name {
-        b"client_encoding" => 0,
-        b"session_authorization" => 2,
-        b"role" => 3,
-        _ => 1,
-    });
+    settings.sort_by_key(|setting| order_of(&setting.name));
     // The query that was refused may have been in a transaction of its own.
     let text = ["ROLLBACK;", reset::SETTINGS].concat();
     send_own(server, OwnQuery::Heal, text.as_bytes(), plan);
@@ -257,7 +268,11 @@ pub(crate) fn hold_place(session: &mut Session, pool: &Pool) -> bool {
 
 /// Sends the operator's reset query, after which the connection serves somebody else. Only `DISCARD
 /// ALL` is known to leave nothing behind: it follows any other.
-pub(crate) fn start_reset(server: &mut Server, pool: &Pool, plan: &mut Plan) {
+pub(crate) fn start_reset(server: &mut Server, pool: &Pool, tables: &Tables, plan: &mut Plan) {
+    if tables.settings.get(server.settings, b"default_transaction_isolation").is_some() {
+        // Nothing that follows is to wait for serializable writers.
+        send_own(server, OwnQuery::CustomReset, reset::SETTINGS.as_bytes(), plan);
+    }
     let query = pool.config.pool.reset_query.as_str();
     if !is_discard_all(query) {
         send_own(server, OwnQuery::CustomReset, query.as_bytes(), plan);

@@ -37,9 +37,9 @@ pub enum Owed {
     Describe(Box<DescribeInFlight>),
     /// The reply to a Close that frees a place among the server's prepared statements.
     Evict(StatementId),
-    /// The reply to a Parse that makes a client's own name of a statement real for the text behind
+    /// The reply to a message that makes a client's own name of a statement real for the text behind
     /// it; it is swallowed.
-    Lend,
+    Lend(LentTo),
     /// The replies to a Describe of a statement that was put in again; they are swallowed.
     ShapeCheck(Box<DescribeInFlight>),
     /// The reply to a Describe of the client's unnamed statement, of this number; it passes.
@@ -59,6 +59,16 @@ pub enum Owed {
     Query(Option<Box<Script>>),
     /// All replies to a simple query of the proxy's own, up to ReadyForQuery.
     Own(OwnQuery),
+}
+
+/// What a name is made real for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LentTo {
+    /// A simple query, in a segment in front of it: an error is told in place of the one that
+    /// follows from it.
+    Query,
+    /// A message of the same segment: an error is that of the segment.
+    Segment,
 }
 
 /// Whose a message is.
@@ -106,6 +116,8 @@ pub enum OwnQuery {
     SetupOne,
     /// The server is asked what the session has left.
     Question,
+    /// The server is asked about its database.
+    Facts,
     /// All prepared statements are taken away, because what is known of them is wrong.
     Deallocate,
     /// What a client that has left may have left behind is taken off.
@@ -291,7 +303,7 @@ impl OwedQueue {
             | Owed::Describe(_)
             | Owed::Evict(_)
             | Owed::Execute(_)
-            | Owed::Lend
+            | Owed::Lend(_)
             | Owed::ShapeCheck(_)
             | Owed::DescribeUnnamed(..)
             | Owed::UnnamedCheck(..)
@@ -303,7 +315,7 @@ impl OwedQueue {
                 Owed::Describe(describe) => Some(Reply::Describe(describe)),
                 Owed::Evict(id) => Some(Reply::Evict(id)),
                 Owed::Execute(script) => Some(Reply::Execute(script)),
-                Owed::Lend => Some(Reply::Swallow),
+                Owed::Lend(_) => Some(Reply::Swallow),
                 Owed::ShapeCheck(check) => Some(Reply::ShapeCheck(check)),
                 Owed::DescribeUnnamed(serial, parameters) => {
                     Some(Reply::DescribeUnnamed(serial, parameters))
@@ -350,12 +362,6 @@ impl OwedQueue {
         (skipped, sync.is_some())
     }
 
-    /// Whether the segment that is answered now ends with a Sync of the proxy's.
-    pub fn is_own_segment(&self) -> bool {
-        let end = self.entries.iter().find(|e| matches!(e, Owed::Sync | Owed::OwnSync));
-        matches!(end, Some(Owed::OwnSync))
-    }
-
     /// COPY FROM STDIN has begun: the server ignores the Syncs between the running statement and
     /// the end of its data.
     pub fn copy_begins(&mut self) -> CopyBegun {
@@ -386,6 +392,25 @@ impl OwedQueue {
     pub fn take_all(&mut self) -> VecDeque<Owed> {
         self.changes = 0;
         std::mem::take(&mut self.entries)
+    }
+
+    /// Whether what the server works on now was put in by the proxy.
+    pub fn is_put_in(&self) -> bool {
+        match self.entries.front() {
+            Some(
+                Owed::Own(_)
+                | Owed::OwnSync
+                | Owed::Swallow(_)
+                | Owed::Lend(_)
+                | Owed::Describe(_)
+                | Owed::ShapeCheck(_)
+                | Owed::UnnamedCheck(..)
+                | Owed::Evict(_)
+                | Owed::Unnamed(Origin::Proxy, _),
+            ) => true,
+            Some(Owed::Parse(parse)) => parse.change.is_none() && parse.statement.is_some(),
+            _ => false,
+        }
     }
 
     /// Whether what the server works on now is the client's.

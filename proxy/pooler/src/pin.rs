@@ -45,6 +45,8 @@ pub struct PinReasons(u16);
 #[derive(Debug, Default)]
 pub struct Pin {
     reasons: PinReasons,
+    /// Kinds of state that it may have, and about which the server does not answer.
+    denied: Kinds,
     slot: Option<PinSlot>,
     since: Option<Instant>,
 }
@@ -167,6 +169,19 @@ impl Pin {
             if asked.meets(kind) {
                 self.set(reason, shown.meets(kind), now);
             }
+        }
+    }
+
+    /// The server does not say whether the session has state of these kinds.
+    pub fn deny(&mut self, kinds: Kinds, now: Instant) {
+        self.denied.insert(kinds);
+        self.set(PinReason::Unknown, true, now);
+    }
+
+    /// A question was answered: what was unknown for want of an answer is known.
+    pub fn answered(&mut self, now: Instant) {
+        if self.denied.is_empty() {
+            self.set(PinReason::Unknown, false, now);
         }
     }
 

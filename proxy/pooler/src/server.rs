@@ -101,10 +101,13 @@ pub struct Restore {
     pub names: Vec<Arc<[u8]>>,
     /// Queries.
     pub queries: Vec<Box<[u8]>>,
+    /// Settings that were brought back in the segment that is under way, with which that is rolled
+    /// back too; DISCARD ALL is not.
+    pub in_segment: Vec<Arc<[u8]>>,
 }
 
 impl Restore {
-    /// Whether it is nothing.
+    /// Whether nothing is due.
     #[inline]
     #[must_use]
     pub const fn is_empty(&self) -> bool {

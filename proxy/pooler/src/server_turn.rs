@@ -247,7 +247,7 @@ impl ServerTurn<'_> {
                 | Owed::Describe(_)
                 | Owed::ShapeCheck(_)
                 | Owed::UnnamedCheck(..)
-                | Owed::Lend,
+                | Owed::Lend(_),
             )
             | None => Fate::Swallow,
             Some(_) => Fate::Pass,
@@ -264,6 +264,7 @@ impl ServerTurn<'_> {
             {
                 Fate::Pass
             }
+            _ if tag == backend::NOTICE_RESPONSE && self.server.owed.is_put_in() => Fate::Swallow,
             Some(Owed::Own(_)) => Fate::Swallow,
             _ if self.session.is_some() => Fate::Pass,
             _ => Fate::Swallow,
@@ -272,7 +273,7 @@ impl ServerTurn<'_> {
 
     /// A row of the answer to a question, or of what runs before it.
     fn answer_row(&mut self, body: &[u8]) -> Fate {
-        if self.answers_own() == Some(OwnQuery::Question)
+        if matches!(self.answers_own(), Some(OwnQuery::Question | OwnQuery::Facts))
             && let Some((asking, _)) = &mut self.server.asking
         {
             asking.row(body);

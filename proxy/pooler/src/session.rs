@@ -66,7 +66,7 @@ pub struct Session {
     pub unkept_serial: u32,
     /// Names to close on the server after the next Sync: probes for duplicates, and names that were
     /// lent.
-    pub close_after_sync: Vec<Box<[u8]>>,
+    pub close_after_sync: Vec<NameToClose>,
     /// Whether its segment is being run again.
     pub rerun: Rerun,
     /// The errors that stand in for a server that is not there.
@@ -148,14 +148,25 @@ pub struct Unnamed {
     pub shape: Option<Box<Shape>>,
 }
 
+/// A name, as the server has it, that is closed behind the next Sync.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameToClose {
+    /// The name.
+    pub name: Box<[u8]>,
+    /// Whether it stands for the client's statement in this segment.
+    pub is_lent: bool,
+}
+
 /// Whether settings hold until the transaction's end that no text has shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LocalSettings {
     /// No.
     #[default]
     Known,
-    /// Perhaps: code has run, or a SET LOCAL that is not followed.
+    /// Perhaps: code has run that no text shows.
     Unknown,
+    /// A text names what sets them, and is not followed.
+    Named,
 }
 
 /// A statement that was put in again is described, and compared with what its client was told.

@@ -343,11 +343,12 @@ impl SharedPool {
     /// A server has taken these startup settings, and spells and reports them so.
     pub fn keep_tried(&self, asked: &[Setting], settings: Vec<Setting>, reported: &Reported) {
         let asked = uncertain(asked);
+        let names_application = asked.iter().any(|s| *s.name == *b"application_name");
         let welcome = self.welcome();
         let known = welcome.as_ref().map_or(&[][..], |welcome| &welcome.parameters);
         let news = reported.iter().filter(|(name, value)| {
             *name != b"in_hot_standby"
-                && *name != b"application_name"
+                && (*name != b"application_name" || names_application)
                 && !known.iter().any(|(n, v)| (&**n, &**v) == (*name, *value))
         });
         let reported = news.map(|(name, value)| (name.into(), value.into())).collect();

@@ -99,6 +99,13 @@ impl LoginError {
         }
     }
 
+    /// Whether the connection is closed without a word: the first packet says nothing of PostgreSQL's
+    /// protocol (or says Terminate already).
+    #[must_use]
+    pub const fn is_silent(&self) -> bool {
+        matches!(self, Self::Startup(StartupError::Length))
+    }
+
     /// What the client was told.
     #[must_use]
     pub fn client_text(&self) -> String {

@@ -111,7 +111,8 @@ fn state_case_25b_what_failed_keeps_nobody() {
 fn state_case_26_a_temporary_table_that_was_dropped() {
     let stage = Stage::new();
     stage.judge_steps(&["CREATE TEMP TABLE t (x int)", "DROP TABLE t"], After::Free);
-    stage.judge_steps(&["DROP TABLE IF EXISTS pg_temp.x"], After::Free);
+    // On a connection without a temporary schema the notice would be another.
+    stage.judge_steps(&["CREATE TEMP TABLE x ()", "DROP TABLE IF EXISTS pg_temp.x"], After::Free);
 }
 
 #[test]

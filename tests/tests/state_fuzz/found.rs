@@ -7,7 +7,7 @@ pub(super) struct Scenario {
     pub(super) script: &'static str,
 }
 
-const fn scenario(name: &'static str, script: &'static str) -> Scenario {
+pub(super) const fn scenario(name: &'static str, script: &'static str) -> Scenario {
     Scenario { name, script }
 }
 

@@ -85,6 +85,10 @@ impl Maker {
     }
 
     fn step(&mut self, dice: &mut Dice) {
+        if dice.one_in(7) {
+            let mut steps = super::idioms::idiom(dice, &self.mark);
+            return self.steps.append(&mut steps);
+        }
         let messages = match dice.roll(100) {
             0..40 => vec![self.query(dice)],
             40..58 => self.run(dice),

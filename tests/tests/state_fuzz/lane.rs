@@ -24,6 +24,8 @@ const PIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(100)];
 /// A pool and its database, another database for the session beside it, and everybody else.
 pub(super) struct Lane {
     pub(super) kind: Kind,
+    /// Whether a pin without a reason is a difference.
+    pub(super) judges_pins: bool,
     /// Whether waiting should be short, since a difference is known.
     pub(super) hurry: bool,
     /// Where the pooled client connects, and to which database.
@@ -73,6 +75,7 @@ impl Lane {
         fresh.leave();
         let mut lane = Self {
             kind,
+            judges_pins: std::env::var("PGIMBAL_STATE_PINS").as_deref() != Ok("0"),
             hurry: false,
             pooled,
             direct,

@@ -8,12 +8,9 @@ use super::texts::{SENSITIVE, SETTINGS};
 /// What pg_temp holds, the locks, the channels, the holdable cursors: one row each.
 const OBJECTS: &str = "\
 select pg_catalog.array_agg(o order by o) from (\
-  select 'r ' operator(pg_catalog.||) relname::pg_catalog.text as o from pg_catalog.pg_class \
-    where relnamespace operator(pg_catalog.=) pg_catalog.pg_my_temp_schema() \
-  union all select 'f ' operator(pg_catalog.||) proname::pg_catalog.text from pg_catalog.pg_proc \
-    where pronamespace operator(pg_catalog.=) pg_catalog.pg_my_temp_schema() \
-  union all select 't ' operator(pg_catalog.||) typname::pg_catalog.text from pg_catalog.pg_type \
-    where typnamespace operator(pg_catalog.=) pg_catalog.pg_my_temp_schema()) x;\
+  select pg_catalog.pg_describe_object(classid, objid, objsubid) as o \
+    from pg_catalog.pg_depend where refclassid operator(pg_catalog.=) 2615::pg_catalog.oid \
+  and refobjid operator(pg_catalog.=) pg_catalog.pg_my_temp_schema()) x;\
 select pg_catalog.array_agg(pg_catalog.concat_ws(' ', classid, objid, objsubid, mode) \
     order by classid::pg_catalog.int8, objid::pg_catalog.int8, objsubid, mode) \
   from pg_catalog.pg_locks where locktype operator(pg_catalog.=) 'advisory' \

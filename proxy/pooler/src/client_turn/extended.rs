@@ -35,7 +35,7 @@ impl<'a> ClientTurn<'a> {
         }
         self.server()?.since_ready.segment_open = true;
         if let Some((text, classified)) = &bound {
-            self.lend_for_segment(text, classified, true)?;
+            self.lend_for_segment(text, classified)?;
         }
         let mut name = Vec::new();
         let found = match bind.statement {
@@ -236,7 +236,7 @@ impl<'a> ClientTurn<'a> {
             server.statements.end_segment();
             self.plan.make_for_server(|out| {
                 for name in &probes {
-                    encode::close(out, NameKind::Statement, name);
+                    encode::close(out, NameKind::Statement, &name.name);
                 }
                 encode::sync(out);
             });

@@ -13,9 +13,11 @@ use pgimbal_wire::tag::frontend;
 use super::parse::write_client_name;
 use super::{ClientTurn, Step};
 use crate::effect::{Bytes, Script};
-use crate::owed::Owed;
+use crate::owed::{LentTo, Owed};
+use crate::pin::PinReason;
 use crate::plan::Stop;
 use crate::prepared::{Origin, SERVER_NAME_PREFIX, Statement};
+use crate::session::NameToClose;
 use crate::sql::{self, Classified, Form};
 
 /// The name under which an SQL PREPARE of a client's is run again, as statement and portal.
@@ -28,22 +30,36 @@ impl ClientTurn<'_> {
         text: &[u8],
         classified: &Classified,
     ) -> Result<Vec<Bytes>, Stop> {
-        if !classified.names_statements || self.pool.config.pool.mode == PoolMode::Session {
+        let left = self.session.close_after_sync.len();
+        let names_any = classified.names_statements || left > 0;
+        if !names_any || self.pool.config.pool.mode == PoolMode::Session {
             return Ok(Vec::new());
         }
+        if self.server()?.owed.may_skip() {
+            // An error in front of the query would make the server skip it, but for what is put in.
+            self.await_owed()?;
+        }
         self.settled_names()?;
-        let mut names = self.named_in(text);
+        let mut names = match classified.names_statements {
+            true => self.named_in(text),
+            false => Vec::new(),
+        };
         if !names.is_empty() && self.server()?.status == TransactionStatus::Failed {
             // Its end may be under way.
             self.await_owed()?;
         }
+        // The query ends the segment in front of it.
+        let mut left: Vec<Bytes> = std::mem::take(&mut self.session.close_after_sync)
+            .into_iter()
+            .map(|n| n.name)
+            .collect();
         let server = self.server()?;
         // In a failed transaction nothing can be parsed, and nothing but its end is run.
         let failed = server.status == TransactionStatus::Failed && !server.since_ready.segment_open;
         if !names.is_empty() && !failed {
             let in_segment = server.since_ready.segment_open;
             for name in &names {
-                self.lend(name, classified)?;
+                self.lend(name, classified, LentTo::Query)?;
             }
             if !in_segment {
                 let server = self.server()?;
@@ -52,12 +68,16 @@ impl ClientTurn<'_> {
                 self.plan.make_for_server(encode::sync);
             }
         }
-        if let Some(Form::Prepare(name)) = classified.only()
-            && !names.contains(name)
-        {
-            names.push(name.clone());
+        if let Some(Form::Prepare(name)) = classified.only() {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        } else {
+            // What a longer text prepares stays on the server connection, and its client with it.
+            names.retain(|name| !classified.steps().iter().any(|step| prepares(step, name)));
         }
-        Ok(names)
+        left.extend(names.iter().map(|name| as_forwarded(name)));
+        Ok(left)
     }
 
     /// Closes names that were lent to a simple query, or made by it, right behind it.
@@ -68,37 +88,25 @@ impl ClientTurn<'_> {
         server.statements.end_segment();
         self.plan.make_for_server(|out| {
             for name in &names {
-                encode::close(out, NameKind::Statement, &as_forwarded(name));
+                encode::close(out, NameKind::Statement, name);
             }
             encode::sync(out);
         });
     }
 
-    /// Makes real what a statement of the extended protocol names; it is taken back behind Sync, as
-    /// is what the statement itself will have prepared when it is `run`.
-    pub(super) fn lend_for_segment(
-        &mut self,
-        text: &[u8],
-        classified: &Classified,
-        run: bool,
-    ) -> Step {
+    /// Makes real what a statement of the extended protocol names; it is taken back behind Sync.
+    pub(super) fn lend_for_segment(&mut self, text: &[u8], classified: &Classified) -> Step {
         if !classified.names_statements || self.pool.config.pool.mode == PoolMode::Session {
             return Ok(());
         }
         self.settled_names()?;
-        let names = self.named_in(text);
-        for name in names.into_iter().chain(match classified.only() {
-            Some(Form::Prepare(name)) if run => Some(name.clone()),
-            _ => None,
-        }) {
-            let forwarded = as_forwarded(&name);
-            if self.session.close_after_sync.contains(&forwarded) {
-                continue;
+        for name in self.named_in(text) {
+            if self.mark_lent(&name) {
+                self.lend(&name, classified, LentTo::Segment)?;
             }
-            if self.knows(&name) {
-                self.lend(&name, classified)?;
-            }
-            self.session.close_after_sync.push(forwarded);
+        }
+        if let Some(Form::Prepare(name)) = classified.only() {
+            self.close_later(as_forwarded(name));
         }
         Ok(())
     }
@@ -109,22 +117,43 @@ impl ClientTurn<'_> {
         if self.pool.config.pool.mode == PoolMode::Session {
             return;
         }
-        for name in script.prepares().map(as_forwarded) {
-            if !self.session.close_after_sync.contains(&name) {
-                self.session.close_after_sync.push(name);
+        for name in script.prepares() {
+            self.close_later(as_forwarded(name));
+        }
+    }
+
+    /// Whether a name, as the server has it, is lent in this segment.
+    pub(super) fn is_lent(&self, name: &[u8]) -> bool {
+        let names = &self.session.close_after_sync;
+        names.iter().any(|known| known.is_lent && *known.name == *name)
+    }
+
+    /// Notes that a name is lent in this segment. Returns whether it was not before.
+    fn mark_lent(&mut self, name: &[u8]) -> bool {
+        let name = as_forwarded(name);
+        let known = self.session.close_after_sync.iter_mut().find(|known| known.name == name);
+        match known {
+            Some(known) => !std::mem::replace(&mut known.is_lent, true),
+            None => {
+                self.session.close_after_sync.push(NameToClose { name, is_lent: true });
+                true
             }
+        }
+    }
+
+    /// Closes a name behind the next Sync.
+    pub(super) fn close_later(&mut self, name: Bytes) {
+        if !self.session.close_after_sync.iter().any(|known| known.name == name) {
+            self.session.close_after_sync.push(NameToClose { name, is_lent: false });
         }
     }
 
     /// Makes real a statement that SQL has prepared, for a message of the protocol that names it.
     pub(super) fn lend_to_protocol(&mut self, name: &[u8], statement: &Statement) -> Step {
-        let name = as_forwarded(name);
-        if self.session.close_after_sync.contains(&name) {
-            return Ok(());
+        match self.mark_lent(name) {
+            true => self.run_prepare(statement, LentTo::Segment),
+            false => Ok(()),
         }
-        self.run_prepare(statement)?;
-        self.session.close_after_sync.push(name);
-        Ok(())
     }
 
     /// Waits until it is sure which of the client's names mean something.
@@ -135,7 +164,7 @@ impl ClientTurn<'_> {
         }
     }
 
-    fn lend(&mut self, name: &[u8], classified: &Classified) -> Step {
+    fn lend(&mut self, name: &[u8], classified: &Classified, to: LentTo) -> Step {
         let names = self.session.statements.as_ref();
         let Some(statement) = names.and_then(|names| names.get(name)).map(Rc::clone) else {
             return Ok(());
@@ -145,9 +174,9 @@ impl ClientTurn<'_> {
             return Ok(());
         }
         if statement.origin == Origin::Sql && !deallocates {
-            return self.run_prepare(&statement);
+            return self.run_prepare(&statement, to);
         }
-        self.server()?.owed.push(Owed::Lend);
+        self.server()?.owed.push(Owed::Lend(to));
         self.plan.make_for_server(|out| {
             encode::message(out, frontend::PARSE, |out| {
                 write_client_name(name, out);
@@ -164,10 +193,10 @@ impl ClientTurn<'_> {
 
     /// Runs a client's SQL PREPARE again. It has to be the extended protocol: a simple query would
     /// destroy the unnamed statement.
-    fn run_prepare(&mut self, statement: &Statement) -> Step {
+    fn run_prepare(&mut self, statement: &Statement, to: LentTo) -> Step {
         let server = self.server()?;
-        for _ in 0..4 {
-            server.owed.push(Owed::Lend);
+        for _ in 0..5 {
+            server.owed.push(Owed::Lend(to));
         }
         self.plan.make_for_server(|out| {
             encode::parse(out, LENDER, statement.text(), &[0, 0]);
@@ -177,7 +206,25 @@ impl ClientTurn<'_> {
                 out.extend_from_slice(LENDER);
                 out.extend_from_slice(&[0; 5]);
             });
+            encode::close(out, NameKind::Portal, LENDER);
             encode::close(out, NameKind::Statement, LENDER);
+        });
+        Ok(())
+    }
+
+    /// While the server has statements of SQL that are not in the books, whether a name is free is the
+    /// server's to say.
+    pub(super) fn probe_name(&mut self, name: &[u8]) -> Step {
+        if !self.session.pin.has(PinReason::SqlPrepare) {
+            return Ok(());
+        }
+        let name = as_forwarded(name);
+        let server = self.server()?;
+        server.owed.push(Owed::Lend(LentTo::Segment));
+        server.owed.push(Owed::Lend(LentTo::Segment));
+        self.plan.make_for_server(|out| {
+            encode::parse(out, &name, b"", &[0, 0]);
+            encode::close(out, NameKind::Statement, &name);
         });
         Ok(())
     }
@@ -220,6 +267,10 @@ impl ClientTurn<'_> {
         escaped.extend_from_slice(&text[at..]);
         Some(escaped)
     }
+}
+
+fn prepares(step: &sql::Step, name: &[u8]) -> bool {
+    matches!(&step.form, Form::Prepare(prepared) if **prepared == *name)
 }
 
 /// A client's name as the servers see it.

@@ -43,7 +43,7 @@ impl ClientTurn<'_> {
         self.server()?.since_ready.segment_open = true;
         let is_duplicate = !parse.name.is_empty() && self.knows(parse.name);
         if let Some(classified) = classified.as_ref().filter(|_| !is_duplicate) {
-            self.lend_for_segment(parse.text, classified, false)?;
+            self.lend_for_segment(parse.text, classified)?;
         }
         if parse.name.is_empty() {
             return self.parse_unnamed(message, parse, classified);
@@ -55,6 +55,7 @@ impl ClientTurn<'_> {
         if is_duplicate {
             return self.parse_duplicate(message, parse);
         }
+        self.probe_name(parse.name)?;
         match classified.filter(|_| self.pool.config.pool.max_prepared_statements > 0) {
             Some(classified) => self.parse_named(message, parse, classified),
             None => self.parse_unkept(message, parse),
@@ -193,11 +194,7 @@ impl ClientTurn<'_> {
         self.make_room()?;
         let escaped = self.escaped_body(parse, Some(&classified));
         let body = escaped.as_deref().unwrap_or(&message.body[parse.name.len() + 1..]);
-        let settings = match self.settings_are_known() {
-            true => self.tables.parse_fingerprint(self.session.settings.current()),
-            // Nobody else may share it.
-            false => ParsedUnder::Unknown,
-        };
+        let settings = self.parsed_under();
         let changes = self.pool.shared.database.schema_changes();
         let classified = (!classified.is_plain()).then(|| Box::new(classified));
         let statement = self.tables.statements.parse(body, settings, changes, classified);
@@ -217,9 +214,19 @@ impl ClientTurn<'_> {
         Ok(())
     }
 
-    /// Whether it is known under which settings the server parses what is sent now.
-    fn settings_are_known(&self) -> bool {
-        self.session.local == LocalSettings::Known && !self.session.raised.meets(Kinds::SETTINGS)
+    /// The settings under which the server parses what is sent now. A statement that is parsed under
+    /// settings that are not known is its client's own.
+    fn parsed_under(&mut self) -> ParsedUnder {
+        match self.session.local {
+            LocalSettings::Known if !self.session.raised.meets(Kinds::SETTINGS) => {
+                self.tables.parse_fingerprint(self.session.settings.current())
+            }
+            LocalSettings::Known | LocalSettings::Unknown => ParsedUnder::Unknown,
+            LocalSettings::Named => {
+                let unique = self.next_unkept().0 as u64;
+                ParsedUnder::Settings { all: unique, fixed: unique }
+            }
+        }
     }
 
     fn forward_parse(
@@ -278,12 +285,11 @@ impl ClientTurn<'_> {
     fn parse_duplicate(&mut self, message: Message<'_>, parse: Parse<'_>) -> Step {
         let mut name = Vec::with_capacity(parse.name.len());
         write_client_name(parse.name, &mut name);
-        let is_lent = self.session.close_after_sync.contains(&Box::from(name.as_slice()));
-        let server = self.server()?;
+        let is_lent = self.is_lent(&name);
         if !is_lent {
             let probe = ParseInFlight { statement: None, change: None };
-            server.owed.push(Owed::Parse(Box::new(probe)));
-            self.session.close_after_sync.push(name.as_slice().into());
+            self.server()?.owed.push(Owed::Parse(Box::new(probe)));
+            self.close_later(name.as_slice().into());
             self.plan.make_for_server(|out| encode::parse(out, &name, b"", &[0, 0]));
         }
         self.server()?.owed.pass();

@@ -158,12 +158,12 @@ impl ClientTurn<'_> {
         for step in classified.steps() {
             kinds.insert(self.raised_by(step));
             if step.local {
-                self.session.local = LocalSettings::Unknown;
+                self.local_settings_may_hold(text);
             }
         }
         if classified.steps == Steps::Unreadable {
             kinds.insert(sql::Step::UNREADABLE.raises);
-            self.session.local = LocalSettings::Unknown;
+            self.local_settings_may_hold(text);
         }
         if classified.marks.may_change_schema() {
             kinds.insert(self.raised_by_ddl(text));
@@ -171,7 +171,8 @@ impl ClientTurn<'_> {
         if kinds.meets(Kinds::SETTINGS.union(Kinds::UNNAMED_SETTINGS)) {
             self.session.custom.add_from(text);
         }
-        if self.creates_may_be_temporary() && !classified.only_ends_or_begins() {
+        let path_changes = classified.steps().iter().any(may_lead_to_temporary);
+        if (path_changes || self.creates_may_be_temporary()) && !classified.only_ends_or_begins() {
             kinds.insert(Kinds::TEMPORARY);
         }
         if self.pool.config.pool.verify == Verify::Always {
@@ -180,11 +181,29 @@ impl ClientTurn<'_> {
         if kinds.meets(Kinds::UNNAMED_SETTINGS) {
             kinds = kinds.without(BY_NAME).union(named(text));
         }
+        if kinds.meets(Kinds::UNNAMED_SETTINGS) {
+            self.leave_a_witness();
+        }
         kinds.insert(self.asked_again(classified));
-        if kinds.meets(Kinds::SETTINGS) || self.session.local == LocalSettings::Unknown {
+        if kinds.meets(Kinds::SETTINGS) || self.session.local != LocalSettings::Known {
             self.doubt_readings();
         }
         self.session.raised.insert(kinds);
+    }
+
+    /// Code may deallocate all statements: one of pgimbal's own tells by its absence.
+    fn leave_a_witness(&mut self) {
+        let Some(server) = self.server.as_deref_mut() else { return };
+        if server.own_statements.count() > 0 || server.status == TransactionStatus::Failed {
+            return;
+        }
+        server.own_statements.write_witness(self.plan);
+        server.owed.swallow(1);
+        if !server.since_ready.segment_open {
+            server.owed.push(Owed::OwnSync);
+            server.statements.end_segment();
+            self.plan.make_for_server(encode::sync);
+        }
     }
 
     /// A text may close a portal whose statement is followed, and put another in its place.
@@ -226,7 +245,8 @@ impl ClientTurn<'_> {
             }
             Form::Set(_, SetBy::UnqualifiedFunction) => {
                 let builtin = self.pool.shared.database.facts.set_config_is_builtin(self.now);
-                if builtin { step.raises } else { Kinds::SETTINGS.union(Kinds::ROLE) }
+                // Another function of the name may do anything.
+                if builtin { step.raises } else { Kinds::ANYTHING }
             }
             _ => step.raises,
         }
@@ -250,7 +270,17 @@ impl ClientTurn<'_> {
         let path = self.tables.settings.get(self.session.settings.current(), b"search_path");
         path.is_some_and(|path| sql::has_word(path, b"pg_temp"))
             || self.session.raised.meets(Kinds::SETTINGS)
-            || self.session.local == LocalSettings::Unknown
+            || self.session.local != LocalSettings::Known
+    }
+
+    /// A text may set settings until its transaction ends that are not followed.
+    fn local_settings_may_hold(&mut self, text: &[u8]) {
+        let names = |word| sql::has_word(text, word);
+        let named = names(b"local") || names(b"set_config") || text.is_empty();
+        self.session.local = match named || self.session.local == LocalSettings::Named {
+            true => LocalSettings::Named,
+            false => LocalSettings::Unknown,
+        };
     }
 
     /// What pins the session is asked about again when it may have been taken away.
@@ -383,21 +413,33 @@ impl Admission {
     }
 }
 
-/// Whether a text of one statement replaces or resets all of the settings `names`.
+/// Whether a text replaces or resets all of the settings `names` before it does anything else.
 fn mends(classified: &Classified, names: &[Box<[u8]>]) -> bool {
-    let sets = |name: &[u8]| names.iter().all(|refused| **refused == *name);
-    match classified.only() {
-        Some(Form::ResetAll) => {
-            !names.iter().any(|name| matches!(&**name, b"role" | b"session_authorization"))
+    for step in classified.steps() {
+        match &step.form {
+            Form::ResetAll | Form::DiscardAll => return true,
+            Form::Reset(name, _) if replaces(name, names) => return true,
+            Form::Set(list, _) => {
+                let sets = |assignment: &sql::Assignment| match &assignment.name {
+                    sql::Operand::Text(name) => replaces(&name.to_ascii_lowercase(), names),
+                    _ => false,
+                };
+                if list.iter().any(sets) {
+                    return true;
+                }
+            }
+            Form::Reset(..) => {}
+            _ => return false,
         }
-        Some(Form::DiscardAll) => true,
-        Some(Form::Reset(name, _)) => sets(name),
-        Some(Form::Set(list, _)) => list.iter().any(|assignment| match &assignment.name {
-            sql::Operand::Text(name) => sets(&name.to_ascii_lowercase()),
-            _ => false,
-        }),
-        _ => false,
     }
+    false
+}
+
+/// Whether setting `name` leaves nothing of the settings `refused`.
+fn replaces(name: &[u8], refused: &[Box<[u8]>]) -> bool {
+    // The role goes with the session's user.
+    let with_role = name == b"session_authorization";
+    refused.iter().all(|refused| **refused == *name || (with_role && **refused == *b"role"))
 }
 
 /// Whether a FunctionCall is one of the large-object functions that drivers call so: they are bound
@@ -408,6 +450,17 @@ fn is_large_object(body: &[u8]) -> bool {
         u32::from_be_bytes(*oid),
         715 | 764 | 945 | 952..=958 | 964 | 1004 | 3170..=3172 | 3457..=3460
     )
+}
+
+/// Whether a statement sets a search path under which relations are created in the temporary schema.
+fn may_lead_to_temporary(step: &sql::Step) -> bool {
+    let leads = |assignment: &sql::Assignment| match (&assignment.name, &assignment.value) {
+        (sql::Operand::Text(name), sql::Operand::Text(value)) => {
+            name.eq_ignore_ascii_case(b"search_path") && sql::has_word(value, b"pg_temp")
+        }
+        _ => true,
+    };
+    matches!(&step.form, Form::Set(list, _) if list.iter().any(leads))
 }
 
 /// The kinds of [`BY_NAME`] whose functions a text names, wherever.

@@ -14,6 +14,7 @@ use crate::session::{Link, LocalSettings, Presence, RefusedSettings, Session, Tr
 use crate::settings::SettingsId;
 use crate::sql::Kinds;
 use crate::state::books::Asked;
+use crate::state::reset;
 use crate::{arrival, link};
 
 impl ServerTurn<'_> {
@@ -40,7 +41,9 @@ impl ServerTurn<'_> {
             // Everything that was run is reported now.
             self.server.readings = ReadingsKnown::Yes;
         }
-        self.server.lend_error = None;
+        if matches!(settled, Owed::Query(_)) {
+            self.server.lend_error = None;
+        }
         self.freed = Freed::Perhaps;
         match settled {
             // The end of the transaction around it is the client's ReadyForQuery.
@@ -54,7 +57,7 @@ impl ServerTurn<'_> {
                 {
                     link::adopt_spelling(session, self.server, self.tables);
                 }
-                let fate = self.restore_settings();
+                let fate = self.restore_settings(since.failed);
                 if fate == Fate::Pass
                     && let Some(session) = self.session.as_deref_mut()
                 {
@@ -107,11 +110,15 @@ impl ServerTurn<'_> {
 
     /// After RESET the server stands at its own defaults, the client expects those it came with:
     /// they are set before it is told that its statement is done.
-    fn restore_settings(&mut self) -> Fate {
-        if self.server.restore.is_empty() {
+    fn restore_settings(&mut self, failed: bool) -> Fate {
+        if self.server.restore.is_empty() && self.server.restore.in_segment.is_empty() {
             return Fate::Pass;
         }
-        let Restore { names, mut queries } = std::mem::take(&mut self.server.restore);
+        let Restore { mut names, mut queries, in_segment } =
+            std::mem::take(&mut self.server.restore);
+        if failed {
+            names.extend(in_segment);
+        }
         if self.server.status == TransactionStatus::Failed {
             // The settings come back with the rollback, a statement's end does not.
             self.server.restore.queries = queries;
@@ -159,8 +166,10 @@ impl ServerTurn<'_> {
                 | OwnQuery::SetupFirst
                 | OwnQuery::SetupOne
                 | OwnQuery::Question
+                | OwnQuery::Facts
                 | OwnQuery::RerunEnd
         );
+        let may_fail = may_fail || (kind == OwnQuery::Restore && self.status_is_idle());
         if failed && !may_fail {
             if matches!(kind, OwnQuery::Heal | OwnQuery::ResetAhead) {
                 self.tables.rejected = Some(self.pool.id);
@@ -181,7 +190,12 @@ impl ServerTurn<'_> {
             }
             OwnQuery::SetupOne => self.setting_answered(failed)?,
             OwnQuery::Question => self.question_answered(failed),
+            OwnQuery::Facts => self.facts_answered(failed),
             OwnQuery::Restore => {
+                if failed {
+                    // What the client came with is refused: it is told when it needs it.
+                    self.server.residue.insert(Kinds::SETTINGS);
+                }
                 if matches!(self.server.owed.front(), Some(Owed::Own(OwnQuery::Restore))) {
                     return Ok(Fate::Swallow);
                 }
@@ -199,6 +213,7 @@ impl ServerTurn<'_> {
                 return Ok(Fate::Pass);
             }
             OwnQuery::RerunBegin => self.freed = Freed::No,
+            OwnQuery::Rollback if self.is_setting_up() => self.setup_goes_on(),
             OwnQuery::Rollback
             | OwnQuery::CustomReset
             | OwnQuery::Reset
@@ -214,6 +229,10 @@ impl ServerTurn<'_> {
         Ok(Fate::Swallow)
     }
 
+    fn status_is_idle(&self) -> bool {
+        self.server.status == TransactionStatus::Idle
+    }
+
     /// The settings were refused, all at once. The query was one implicit transaction: nothing of it
     /// holds.
     fn setup_failed(&mut self) {
@@ -221,6 +240,13 @@ impl ServerTurn<'_> {
         if let Some(session) = self.session.as_deref() {
             link::heal(session, self.server, self.tables, self.plan);
         }
+    }
+
+    /// Whether the session waits for its server connection to stand where it does.
+    fn is_setting_up(&self) -> bool {
+        self.session.as_deref().is_some_and(|session| {
+            matches!(session.link, Link::Setup(_)) && session.presence == Presence::Here
+        })
     }
 
     /// A part of the way to the session's settings is done.
@@ -289,6 +315,22 @@ impl ServerTurn<'_> {
         }
     }
 
+    /// The server was asked about its database.
+    fn facts_answered(&mut self, failed: bool) {
+        if self.server.status != TransactionStatus::Idle {
+            link::send_own(self.server, OwnQuery::Rollback, b"ROLLBACK", self.plan);
+        }
+        let asking = self.server.asking.take();
+        let answer = asking.and_then(|(asking, _)| asking.answer()).filter(|_| !failed);
+        let session = answer.and_then(|answer| answer.session);
+        let facts = &self.pool.shared.database.facts;
+        // Without an answer the worst is believed, for as long as an answer would be.
+        let (event_triggers, other_set_config) = session
+            .map_or((true, true), |session| (session.event_triggers, session.other_set_config));
+        facts.learn(event_triggers, other_set_config, self.now);
+        self.setup_goes_on();
+    }
+
     /// The server was asked what the session has left on it.
     fn question_answered(&mut self, failed: bool) {
         if self.server.status != TransactionStatus::Idle {
@@ -328,7 +370,8 @@ impl ServerTurn<'_> {
         }
         if self.server.residue.meets(Kinds::STATEMENTS) {
             self.server.residue.remove(Kinds::STATEMENTS);
-            link::send_own(self.server, OwnQuery::Deallocate, b"DEALLOCATE ALL", self.plan);
+            let text = reset::without_waiting(b"DEALLOCATE ALL;");
+            link::send_own(self.server, OwnQuery::Deallocate, &text, self.plan);
             link::forget_statements(self.server);
             return Ok(());
         }
@@ -346,21 +389,25 @@ impl ServerTurn<'_> {
         }
         if self.pool.config.pool.reset_query_always {
             session.link = Link::Cleaning(self.server.id);
-            link::start_reset(self.server, self.pool, self.plan);
+            link::start_reset(self.server, self.pool, self.tables, self.plan);
             return Ok(());
         }
-        self.take_idle_limit_off();
-        if self.server.owed.is_empty() { Err(Stop::Checkin) } else { Ok(()) }
+        if self.take_idle_limit_off() { Ok(()) } else { Err(Stop::Checkin) }
     }
 
-    /// A limit on idle time would end the connection while it serves nobody.
-    fn take_idle_limit_off(&mut self) {
+    /// A limit on idle time would end the connection while it serves nobody. Returns whether one is
+    /// being taken off.
+    fn take_idle_limit_off(&mut self) -> bool {
         const LIMIT: &[u8] = b"idle_session_timeout";
         let table = &mut self.tables.settings;
         if self.server.settings == SettingsId::EMPTY
             || table.get(self.server.settings, LIMIT).is_none()
         {
-            return;
+            return false;
+        }
+        if let Some(session) = self.session.as_deref_mut() {
+            // What it sends next finds its settings set anew.
+            session.link = Link::Cleaning(self.server.id);
         }
         let without = table.without(self.server.settings, |name| name == LIMIT);
         table.release(std::mem::replace(&mut self.server.settings, without));
@@ -369,6 +416,7 @@ impl ServerTurn<'_> {
         let without = table_without_identity(self.tables, self.server.settings);
         let table = &mut self.tables.settings;
         table.release(std::mem::replace(&mut self.server.settings, without));
+        true
     }
 }
 

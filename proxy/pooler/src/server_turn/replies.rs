@@ -10,7 +10,9 @@ use pgimbal_wire::tag::backend;
 
 use super::{Fate, ServerTurn};
 use crate::link;
-use crate::owed::{DescribeInFlight, NameChange, Origin, Owed, OwnQuery, Reply, UnnamedBefore};
+use crate::owed::{
+    DescribeInFlight, LentTo, NameChange, Origin, Owed, OwnQuery, Reply, UnnamedBefore,
+};
 use crate::plan::{HOLD_LIMIT, Stop};
 use crate::pool::Place;
 use crate::pooler::Tables;
@@ -39,7 +41,7 @@ impl ServerTurn<'_> {
                 }
                 Ok(Fate::Pass)
             }
-            Some(Owed::Own(OwnQuery::Question)) => {
+            Some(Owed::Own(OwnQuery::Question | OwnQuery::Facts)) => {
                 if let Some((asking, _)) = &mut self.server.asking {
                     asking.completed();
                 }
@@ -231,7 +233,7 @@ impl ServerTurn<'_> {
                 Ok(Fate::Swallow)
             }
             Some(Owed::Own(_)) => Ok(Fate::Swallow),
-            Some(Owed::Lend) if self.server.owed.is_own_segment() => {
+            Some(Owed::Lend(LentTo::Query)) => {
                 // What needs the name fails with it too, and is told why.
                 self.server.lend_error = Some(body.into());
                 self.skip_to_sync();

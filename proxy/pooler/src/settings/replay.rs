@@ -126,6 +126,18 @@ fn reset(name: &[u8], out: &mut Vec<u8>) {
     out.push(b';');
 }
 
+/// Where a setting stands among those that are set one by one: the encoding before what is spelled in
+/// it; who the session is at the end, the user before the role.
+#[must_use]
+pub fn order_of(name: &[u8]) -> u8 {
+    match name {
+        CLIENT_ENCODING => 0,
+        SESSION_AUTHORIZATION => 2,
+        ROLE => 3,
+        _ => 1,
+    }
+}
+
 /// Appends the statement that sets one setting, and a semicolon.
 pub fn assign(setting: &Setting, out: &mut Vec<u8>) {
     if is_identifier_list(&setting.name) {

@@ -15,7 +15,7 @@ use crate::pool::Pool;
 use crate::pooler::Tables;
 use crate::server::Server;
 use crate::session::{LocalSettings, Phase, Session};
-use crate::settings::{Replay, Reset, Untracked, after_reset_sql};
+use crate::settings::{Reset, Untracked};
 use crate::sql::{
     self, Assignment, Calls, Form, Kinds, Operand, Readings, Scope, ScopeOperand, SetBy,
 };
@@ -138,6 +138,7 @@ impl Books<'_> {
             match &assignment.value {
                 Operand::Text(value) => {
                     self.server.newly_set.push(name[..].into());
+                    self.remember_custom(&name);
                     self.session.settings.set(&mut self.tables.settings, &name, value, scope)?;
                 }
                 Operand::Null => self.reset(Reset::Name(&name), scope)?,
@@ -145,6 +146,12 @@ impl Books<'_> {
             }
         }
         Ok(())
+    }
+
+    fn remember_custom(&self, name: &[u8]) {
+        if custom::is_custom(name) {
+            self.pool.shared.database.facts.remember_custom(name);
+        }
     }
 
     /// The server has reset to its own defaults; the client expects what it came with, which is set
@@ -158,20 +165,27 @@ impl Books<'_> {
         if reset == Reset::Name(b"session_authorization") {
             self.session.raised.insert(Kinds::ROLE);
         }
-        let mut sql = Vec::new();
-        let settings = &self.session.settings;
-        let replay = after_reset_sql(table, self.server.settings, reset, settings, &mut sql);
-        if scope == Scope::Local {
-            if replay != Replay::Nothing {
-                // Its own default is not the server's, and holds for this transaction only.
-                self.session.raised.insert(Kinds::SETTINGS);
-            }
+        if self.session.refused.is_some() {
+            // Its settings are set anew for whatever it does next.
             return Ok(());
         }
-        if replay != Replay::Nothing {
-            let base = table.settings(settings.base()).iter();
-            self.server.restore.names.extend(base.map(|setting| setting.name.clone()));
+        let restored = table.settings(self.session.settings.base()).iter().filter(|setting| {
+            let name = &*setting.name;
+            let is_identity = matches!(name, b"role" | b"session_authorization");
+            match reset {
+                Reset::Discard => true,
+                Reset::All => !is_identity,
+                Reset::Name(b"session_authorization") => is_identity,
+                Reset::Name(reset) => *name == *reset,
+            }
+        });
+        let restored: Vec<_> = restored.map(|setting| setting.name.clone()).collect();
+        if scope == Scope::Local && !restored.is_empty() {
+            // Its own default is not the server's, and holds for this transaction only.
+            self.session.raised.insert(Kinds::SETTINGS);
+            return Ok(());
         }
+        self.server.restore.names.extend(restored);
         Ok(())
     }
 
@@ -239,7 +253,7 @@ impl Books<'_> {
         let denied = self.pool.shared.database.facts.denied();
         let asked = raised.and(Kinds::ASKED).without(Kinds::DBLINK);
         if asked.meets(denied) {
-            self.session.pin.set(PinReason::Unknown, true, self.now);
+            self.session.pin.deny(asked.and(denied), self.now);
         }
         let asked = asked.without(denied);
         self.session.raised = asked;
@@ -268,6 +282,11 @@ impl Books<'_> {
     }
 
     fn send_question(&mut self, asking: Asking, plan: &mut Plan) {
+        if self.server.residue.meets(Kinds::UNNAMED_SETTINGS) {
+            // Code sets what the others set, likely.
+            let custom = &mut self.session.custom;
+            self.pool.shared.database.facts.each_custom(|name| custom.add(name));
+        }
         let custom = self.custom_names();
         for question in asking.questions() {
             if let Some(label) = question.label() {
@@ -310,7 +329,8 @@ impl Books<'_> {
             self.pool.stats.questions_failed += 1;
             match refusal {
                 Some(refusal) if refusal.is_missing_statement() && again => {
-                    self.server.own_statements = Default::default();
+                    // All were deallocated, by code: the client's are gone with pgimbal's.
+                    self.forget_all_statements();
                     self.send_question(Asking::about(kinds).last(), plan);
                     return Asked::Sent;
                 }
@@ -318,6 +338,7 @@ impl Books<'_> {
                     if self.pool.shared.database.facts.deny(kinds) {
                         self.tables.denied = Some((self.pool.id, kinds));
                     }
+                    self.session.pin.deny(kinds, self.now);
                 }
                 _ => {}
             }
@@ -338,6 +359,9 @@ impl Books<'_> {
         if let Some(session) = &answer.session {
             let facts = &self.pool.shared.database.facts;
             facts.learn(session.event_triggers, session.other_set_config, self.now);
+        }
+        for shown in answer.settings.iter().flatten().filter(|shown| !shown.value.is_empty()) {
+            self.remember_custom(&shown.name);
         }
         if answer.settings.is_some() || answer.session.is_some() {
             let login = self.pool.config.user.as_bytes();
@@ -362,7 +386,7 @@ impl Books<'_> {
                 self.server.residue.insert(Kinds::STATEMENTS);
             }
         }
-        self.session.pin.set(PinReason::Unknown, false, self.now);
+        self.session.pin.answered(self.now);
         self.session.pin.show(kinds, answer.shown(), self.now);
         if !link::hold_place(self.session, self.pool) {
             self.pool.stats.pins_by_question += 1;

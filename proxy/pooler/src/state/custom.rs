@@ -6,7 +6,7 @@ use crate::sql::{Assignment, Operand};
 
 /// Names that are remembered for one session until it is asked. A text that names more is not asked
 /// about the rest: they are reset.
-const LIMIT: usize = 32;
+const LIMIT: usize = 64;
 
 /// The custom settings that a session may have set since it was last asked.
 #[derive(Debug, Default)]
@@ -37,8 +37,7 @@ impl CustomNames {
     /// Adds every word of a text that looks like such a name, wherever it stands: to ask for one that
     /// is none costs little.
     pub fn add_from(&mut self, text: &[u8]) {
-        let is_part =
-            |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'$');
+        let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
         for word in text.split(|byte| !is_part(byte)) {
             let is_name = |part: &[u8]| {
                 part.first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')

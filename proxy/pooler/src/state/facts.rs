@@ -1,13 +1,18 @@
 //! What is known of a database that decides what its statements may leave in a session.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::effect::Bytes;
 use crate::sql::Kinds;
 
 /// How long a fact is believed without being asked about again: somebody else may create an event
 /// trigger, or a function, without pgimbal.
 const LIFETIME: Duration = Duration::from_secs(60);
+
+/// Names of custom settings that are remembered for a database; an application has a handful.
+const CUSTOM_LIMIT: usize = 64;
 
 /// What questions have told of one database, shared by all workers.
 #[derive(Debug, Default)]
@@ -16,6 +21,8 @@ pub struct DatabaseFacts(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     known: Option<Known>,
+    /// Names of custom settings that sessions have set.
+    custom: BTreeSet<Bytes>,
     /// The kinds about which the server refuses to answer (42501).
     denied: Kinds,
 }
@@ -32,6 +39,27 @@ impl DatabaseFacts {
     /// besides PostgreSQL's own.
     pub fn learn(&self, event_triggers: bool, other_set_config: bool, at: Instant) {
         self.with(|state| state.known = Some(Known { event_triggers, other_set_config, at }));
+    }
+
+    /// Whether it is time to ask again, before what is known is too old.
+    #[must_use]
+    pub fn are_due(&self, now: Instant) -> bool {
+        self.fresh(now + LIFETIME / 4).is_none()
+    }
+
+    /// Sessions of this database set a custom setting of this name.
+    pub fn remember_custom(&self, name: &[u8]) {
+        self.with(|state| {
+            if state.custom.len() < CUSTOM_LIMIT && !state.custom.contains(name) {
+                state.custom.insert(name.into());
+            }
+        });
+    }
+
+    /// Calls `visit` with the names of custom settings that sessions of this database have set: code
+    /// that nobody sees is likely to set the same.
+    pub fn each_custom(&self, visit: impl FnMut(&Bytes)) {
+        self.with(|state| state.custom.iter().for_each(visit));
     }
 
     /// A statement may have changed them.

@@ -11,6 +11,7 @@ use pgimbal_wire::error::SqlState;
 use pgimbal_wire::tag::frontend;
 
 use crate::effect::Bytes;
+use crate::plan::Plan;
 use crate::sql::Kinds;
 
 /// One statement of a question.
@@ -282,6 +283,12 @@ impl OwnStatements {
         self.0.count_ones() as u64
     }
 
+    /// Has the first of them parsed.
+    pub fn write_witness(&mut self, plan: &mut Plan) {
+        self.insert(Question::Begin);
+        plan.make_for_server(|out| Question::Begin.write_parse(out));
+    }
+
     const fn has(self, question: Question) -> bool {
         self.0 & (1 << question as u8) != 0
     }
@@ -306,6 +313,12 @@ impl Asking {
             refusal: None,
             attempt: Attempt::First,
         }
+    }
+
+    /// The question that tells about the database only.
+    #[must_use]
+    pub fn for_facts() -> Self {
+        Self { kinds: Kinds::NONE, ..Self::about(Kinds::ROLE) }
     }
 
     /// The same, which is not repeated.

@@ -32,11 +32,20 @@ pub fn reset_sql(kinds: Kinds, seed: u16) -> Vec<u8> {
         let fraction = f64::from(seed) / 65_536.0;
         text.push_str(&format!("SET seed TO {fraction};"));
     }
-    if kinds.meets(Kinds::LOCKS) {
-        // A SELECT may wait for all serializable writers under the defaults that the session left.
-        text = format!("BEGIN ISOLATION LEVEL READ COMMITTED;{text}COMMIT");
+    without_waiting(text.as_bytes())
+}
+
+/// What takes a snapshot may wait for all serializable writers under the defaults that a session has
+/// left, and fails on a standby: such a text brings a transaction of its own.
+#[must_use]
+pub fn without_waiting(text: &[u8]) -> Vec<u8> {
+    let takes_snapshot = ["SELECT ", "DISCARD ", "CLOSE ", "DEALLOCATE "]
+        .iter()
+        .any(|word| text.windows(word.len()).any(|window| window == word.as_bytes()));
+    match takes_snapshot {
+        true => [b"BEGIN ISOLATION LEVEL READ COMMITTED;", text, b"COMMIT"].concat(),
+        false => text.to_vec(),
     }
-    text.into_bytes()
 }
 
 /// Brings roles and settings back; it needs no privilege, whatever the connection carries.

@@ -173,6 +173,11 @@ impl Backend {
         reasons.iter().find(|(is, _)| *is).map(|(_, why)| *why)
     }
 
+    /// The names of its prepared statements, but for those of questions.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        self.statements.keys().filter(|name| !name.starts_with("pgimbal_ask_"))
+    }
+
     pub(crate) fn in_block(&self) -> bool {
         matches!(self.transaction, Transaction::Block(_) | Transaction::Failed(_))
     }

@@ -1,0 +1,95 @@
+//! What the fuzzer itself has found, beside the cases in `found.rs`.
+
+use super::found::{Scenario, scenario};
+
+/// Made small by it, on the version before the rule of proven, asked and reset state.
+pub(super) const FUZZED: &[Scenario] = &[
+    scenario(
+        "RESET ALL in a longer text forgot the startup parameters",
+        "login TimeZone Asia/Tokyo
+         Q RESET ALL; COMMIT
+         own",
+    ),
+    scenario(
+        "RESET ALL in a block, too",
+        "login work_mem 5MB
+         Q DO $$BEGIN RESET ALL; END$$
+         own",
+    ),
+    scenario(
+        "SET TO DEFAULT in one segment with a Parse under the startup search_path",
+        "login search_path pg_temp
+         P s1 () SET search_path TO DEFAULT |
+         B - s1 text |
+         E - 0 |
+         P s2 () INSERT INTO notes VALUES (1, 1) |
+         S
+         own",
+    ),
+    scenario(
+        "set_config to NULL went to the server's default, not to the startup parameter's value",
+        "login TimeZone Asia/Tokyo
+         P - () SELECT set_config('TimeZone', $1, false), set_config('app.x', $2, false) |
+         B - - text null text:1 |
+         E - 0 |
+         S
+         own",
+    ),
+    scenario(
+        "a notice of the statement that pgimbal put in again reached the client",
+        "P s1 () SAVEPOINT long_long_long_long_long_long_long_long_long_long_long_long_long_1 |
+         S
+         hold
+         D S s1 |
+         S",
+    ),
+    scenario(
+        "a procedure that sets and commits",
+        "Q CALL set_commit('1')
+         own",
+    ),
+    scenario(
+        "a procedure that sets, commits, sets and fails",
+        "Q CALL set_half('1')
+         own",
+    ),
+    scenario(
+        "a procedure that locks and commits",
+        "P - () CALL lock_commit(2) |
+         B - - text |
+         E - 0 |
+         S
+         own",
+    ),
+    scenario(
+        "a rollback to a savepoint of a longer text, in the extended protocol",
+        "Q BEGIN
+         Q SELECT pg_catalog.set_config('TimeZone', 'Asia/Tokyo', false)
+         Q SAVEPOINT a; SELECT 1
+         P - () ROLLBACK TO a |
+         B - - text |
+         E - 0 |
+         S
+         Q COMMIT
+         own",
+    ),
+    scenario(
+        "setseed: the next client's random() was foreseen",
+        "Q SELECT setseed(0.5)
+         own",
+    ),
+    scenario(
+        "nextval: the next client had a lastval()",
+        "Q SELECT nextval('numbers') > 0
+         resident",
+    ),
+    scenario(
+        "DEALLOCATE ALL in a longer text left the names taken",
+        "P s1 () SELECT 'two', 2 |
+         S
+         Q DEALLOCATE ALL; SET LOCAL search_path = other
+         P s1 () SELECT 3 |
+         S
+         own",
+    ),
+];
