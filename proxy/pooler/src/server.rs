@@ -107,6 +107,13 @@ pub struct Restore {
 }
 
 impl Restore {
+    /// Whether something may have to be brought back when the segment has ended.
+    #[inline]
+    #[must_use]
+    pub const fn may_be_due(&self) -> bool {
+        !self.is_empty() || !self.in_segment.is_empty()
+    }
+
     /// Whether nothing is due.
     #[inline]
     #[must_use]

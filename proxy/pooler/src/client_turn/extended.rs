@@ -241,7 +241,7 @@ impl<'a> ClientTurn<'a> {
                 encode::sync(out);
             });
         }
-        if !self.server()?.restore.is_empty() {
+        if self.server()?.restore.may_be_due() {
             // What follows runs under the client's own settings, which are brought back first.
             self.raise_barrier();
         }

@@ -327,7 +327,8 @@ impl ClientTurn<'_> {
         if was_unkept {
             self.refresh_statement_pins();
         }
-        if script.is_some() {
+        let restores = self.server.as_deref().is_some_and(|server| server.restore.may_be_due());
+        if script.is_some() || restores {
             self.session.phase = Phase::Barrier;
         }
         if let Some(server) = self.server.as_deref_mut() {

@@ -111,7 +111,7 @@ impl ServerTurn<'_> {
     /// After RESET the server stands at its own defaults, the client expects those it came with:
     /// they are set before it is told that its statement is done.
     fn restore_settings(&mut self, failed: bool) -> Fate {
-        if self.server.restore.is_empty() && self.server.restore.in_segment.is_empty() {
+        if !self.server.restore.may_be_due() {
             return Fate::Pass;
         }
         let Restore { mut names, mut queries, in_segment } =
