@@ -111,14 +111,14 @@ impl ClientTurn<'_> {
         Ok(())
     }
 
-    /// A portal is run that may have been bound in an earlier segment: what it prepares is taken
-    /// back behind this one.
+    /// A portal is run that may have been bound in an earlier segment: what it prepares is real from
+    /// then on, and taken back behind this segment.
     pub(super) fn take_back_prepared(&mut self, script: &Script) {
         if self.pool.config.pool.mode == PoolMode::Session {
             return;
         }
         for name in script.prepares() {
-            self.close_later(as_forwarded(name));
+            self.mark_lent(name);
         }
     }
 
