@@ -40,6 +40,9 @@ pub enum Owed {
     /// The reply to a message that makes a client's own name of a statement real for the text behind
     /// it; it is swallowed.
     Lend(LentTo),
+    /// The reply to a message that has a statement of a question's parsed ahead of code that may
+    /// deallocate all; it is swallowed.
+    Witness(LentTo),
     /// The replies to a Describe of a statement that was put in again; they are swallowed.
     ShapeCheck(Box<DescribeInFlight>),
     /// The reply to a Describe of the client's unnamed statement, of this number; it passes.
@@ -304,6 +307,7 @@ impl OwedQueue {
             | Owed::Evict(_)
             | Owed::Execute(_)
             | Owed::Lend(_)
+            | Owed::Witness(_)
             | Owed::ShapeCheck(_)
             | Owed::DescribeUnnamed(..)
             | Owed::UnnamedCheck(..)
@@ -315,7 +319,7 @@ impl OwedQueue {
                 Owed::Describe(describe) => Some(Reply::Describe(describe)),
                 Owed::Evict(id) => Some(Reply::Evict(id)),
                 Owed::Execute(script) => Some(Reply::Execute(script)),
-                Owed::Lend(_) => Some(Reply::Swallow),
+                Owed::Lend(_) | Owed::Witness(_) => Some(Reply::Swallow),
                 Owed::ShapeCheck(check) => Some(Reply::ShapeCheck(check)),
                 Owed::DescribeUnnamed(serial, parameters) => {
                     Some(Reply::DescribeUnnamed(serial, parameters))
@@ -402,6 +406,7 @@ impl OwedQueue {
                 | Owed::OwnSync
                 | Owed::Swallow(_)
                 | Owed::Lend(_)
+                | Owed::Witness(_)
                 | Owed::Describe(_)
                 | Owed::ShapeCheck(_)
                 | Owed::UnnamedCheck(..)

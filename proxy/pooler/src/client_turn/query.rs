@@ -7,7 +7,7 @@ use pgimbal_wire::frame::Header;
 
 use super::{ClientTurn, Message, Step};
 use crate::effect::Script;
-use crate::owed::Owed;
+use crate::owed::{LentTo, Owed};
 use crate::plan::Stop;
 use crate::pooler::error_body;
 use crate::server::{Body, Ending, ReadingsKnown, UnnamedStatement};
@@ -197,8 +197,13 @@ impl ClientTurn<'_> {
         if server.own_statements.count() > 0 || server.status == TransactionStatus::Failed {
             return;
         }
-        server.own_statements.write_witness(self.plan);
-        server.owed.swallow(1);
+        let to = match server.since_ready.segment_open {
+            true => LentTo::Segment,
+            false => LentTo::Query,
+        };
+        for _ in 0..server.own_statements.write_witness(self.plan) {
+            server.owed.push(Owed::Witness(to));
+        }
         if !server.since_ready.segment_open {
             server.owed.push(Owed::OwnSync);
             server.statements.end_segment();

@@ -320,6 +320,9 @@ impl ServerTurn<'_> {
         if self.server.status != TransactionStatus::Idle {
             link::send_own(self.server, OwnQuery::Rollback, b"ROLLBACK", self.plan);
         }
+        if failed {
+            self.server.own_statements.doubt();
+        }
         let asking = self.server.asking.take();
         let answer = asking.and_then(|(asking, _)| asking.answer()).filter(|_| !failed);
         let session = answer.and_then(|answer| answer.session);

@@ -239,6 +239,10 @@ impl ServerTurn<'_> {
                 self.skip_to_sync();
                 Ok(Fate::Swallow)
             }
+            Some(Owed::Witness(LentTo::Query)) => {
+                self.skip_to_sync();
+                Ok(Fate::Swallow)
+            }
             Some(Owed::Changed) => {
                 self.plan.make_for_client(encode_changed);
                 self.skip_to_sync();
@@ -289,6 +293,7 @@ impl ServerTurn<'_> {
                     }
                 }
                 Owed::Closed(change) => self.undo(*change),
+                Owed::Witness(_) => self.server.own_statements.doubt(),
                 // The Close was skipped, so the statement is still there.
                 Owed::Evict(id) => self.server.statements.stays(id),
                 _ => {}

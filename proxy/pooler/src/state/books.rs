@@ -327,6 +327,7 @@ impl Books<'_> {
         let answer = asking.answer().filter(|_| !failed);
         let Some(answer) = answer else {
             self.pool.stats.questions_failed += 1;
+            self.server.own_statements.doubt();
             match refusal {
                 Some(refusal) if refusal.is_missing_statement() && again => {
                     // All were deallocated, by code: the client's are gone with pgimbal's.
