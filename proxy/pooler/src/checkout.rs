@@ -98,6 +98,7 @@ impl Pooler {
             if let Some(session) = self.sessions.get_mut(session.index()) {
                 session.link = Link::Unlinked;
                 session.portals.clear();
+                session.pin.drop_unused_place();
                 session.refused = None;
             }
         }

@@ -19,7 +19,7 @@ use crate::plan::{HOLD_LIMIT, Judged, Plan, Stop};
 use crate::pool::Pool;
 use crate::pooler::{Pooler, Tables};
 use crate::rerun::Rerun;
-use crate::server::{Body, Server};
+use crate::server::{Body, Restore, Server};
 use crate::session::{ClientBody, Link, Phase, Session, Trial};
 use crate::sql::Reading;
 use crate::state::books::{Asked, Books};
@@ -252,7 +252,7 @@ impl<'a> ClientTurn<'a> {
             }
             self.session.phase = Phase::Open;
             if server.since_ready.segment_open && !server.restore.is_empty() {
-                restore_in_segment(server, self.plan);
+                restore_in_segment(self.session, server, self.tables, self.plan);
             }
         }
         if server.owed.is_empty() {
@@ -364,9 +364,12 @@ impl<'a> ClientTurn<'a> {
 
 /// After a RESET in the middle of a segment: what follows runs under what the client came with, as
 /// its own RESET would have brought back.
-fn restore_in_segment(server: &mut Server, plan: &mut Plan) {
+fn restore_in_segment(session: &Session, server: &mut Server, tables: &Tables, plan: &mut Plan) {
     const NAME: &[u8] = b"pgimbal_restore";
-    for sql in std::mem::take(&mut server.restore) {
+    let Restore { names, mut queries, .. } = std::mem::take(&mut server.restore);
+    queries.extend(link::restoring(&session.settings, &names, tables));
+    server.restore.in_segment = names;
+    for sql in queries {
         server.owed.swallow(5);
         plan.make_for_server(|out| {
             encode::parse(out, NAME, &sql, &[0, 0]);

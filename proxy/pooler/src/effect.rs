@@ -37,6 +37,14 @@ impl Script {
         self.text.as_deref()
     }
 
+    /// The names that its statements prepare.
+    pub fn prepares(&self) -> impl Iterator<Item = &[u8]> {
+        self.steps.iter().filter_map(|step| match &step.form {
+            Form::Prepare(name) => Some(&name[..]),
+            _ => None,
+        })
+    }
+
     /// What its statements set.
     pub fn assignments(&self) -> impl Iterator<Item = &[Assignment]> {
         self.steps.iter().filter_map(|step| match &step.form {

@@ -2,6 +2,7 @@
 //! be loosened.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use pgimbal_config::PoolMode;
@@ -16,7 +17,7 @@ use crate::pooler::Tables;
 use crate::reported::Reported;
 use crate::server::{Body, Server, Setup, UnnamedStatement};
 use crate::session::{ClientBody, Link, Presence, RefusedSettings, Session};
-use crate::settings::{Replay, Setting, SettingsId, assign, order_of, replay_sql};
+use crate::settings::{ClientSettings, Replay, Setting, SettingsId, assign, order_of, replay_sql};
 use crate::sql::{Encoding, Kinds, Reading, StandardStrings};
 use crate::state::question::{Asking, OwnStatements};
 use crate::state::reset;
@@ -28,27 +29,8 @@ pub(crate) fn enter(turn: &mut ClientTurn<'_>) -> Step {
     let mut sent = reset_ahead(server, turn.pool, turn.tables, turn.plan);
     sent |= ask_for_facts(server, turn.pool, turn.now, turn.plan);
     let wanted = turn.session.settings.current();
-    if server.settings != wanted {
-        let mut sql = Vec::new();
-        let replay = replay_sql(&turn.tables.settings, server.settings, wanted, &mut sql);
-        let queries: &[(OwnQuery, &[u8])] = match &replay {
-            Replay::Nothing => &[],
-            Replay::One(one) => &[(OwnQuery::Setup, &sql[one.clone()])],
-            Replay::Two(one, two) => {
-                &[(OwnQuery::SetupFirst, &sql[one.clone()]), (OwnQuery::Setup, &sql[two.clone()])]
-            }
-        };
-        for (kind, text) in queries {
-            let text = without_waiting(server, wanted, turn.tables, text);
-            send_own(server, *kind, &text, turn.plan);
-        }
-        if queries.is_empty() {
-            turn.tables.settings.assign(&mut server.settings, wanted);
-        }
-        sent |= !queries.is_empty();
-    }
+    sent |= send_settings(server, wanted, turn.tables, turn.plan);
     if sent {
-        server.setup = Setup::Whole;
         turn.session.link = Link::Setup(server.id);
         return Err(Stop::Full);
     }
@@ -81,6 +63,57 @@ pub(crate) fn send_facts_question(
     server.owed.push(Owed::Own(OwnQuery::Facts));
     server.statements.end_segment();
     server.asking = Some((Box::new(asking), now));
+}
+
+/// Brings a server connection to these settings. Returns whether anything was sent.
+pub(crate) fn send_settings(
+    server: &mut Server,
+    wanted: SettingsId,
+    tables: &mut Tables,
+    plan: &mut Plan,
+) -> bool {
+    server.setup = Setup::Whole;
+    let mut sql = Vec::new();
+    let replay = replay_sql(&tables.settings, server.settings, wanted, &mut sql);
+    let queries: &[(OwnQuery, &[u8])] = match &replay {
+        Replay::Nothing => &[],
+        Replay::One(one) => &[(OwnQuery::Setup, &sql[one.clone()])],
+        Replay::Two(one, two) => {
+            &[(OwnQuery::SetupFirst, &sql[one.clone()]), (OwnQuery::Setup, &sql[two.clone()])]
+        }
+    };
+    for (kind, text) in queries {
+        let text = without_waiting(server, wanted, tables, text);
+        send_own(server, *kind, &text, plan);
+    }
+    if queries.is_empty() {
+        tables.settings.assign(&mut server.settings, wanted);
+    }
+    !queries.is_empty()
+}
+
+/// The queries that bring the settings `names` back to the client's startup values, where that is
+/// where the client stands: it may have set one since, or rolled the RESET back.
+pub(crate) fn restoring(
+    client: &ClientSettings,
+    names: &[Arc<[u8]>],
+    tables: &Tables,
+) -> Vec<Box<[u8]>> {
+    let table = &tables.settings;
+    let (base, current) = (client.base(), client.current());
+    let mut restored: Vec<&Setting> = table
+        .settings(base)
+        .iter()
+        .filter(|setting| names.contains(&setting.name))
+        .filter(|setting| table.get(current, &setting.name) == Some(&setting.value))
+        .collect();
+    restored.sort_by_key(|setting| order_of(&setting.name));
+    let query = |setting: &Setting| {
+        let mut sql = Vec::new();
+        assign(setting, &mut sql);
+        sql.into()
+    };
+    restored.into_iter().map(query).collect()
 }
 
 /// Takes off what the session before may have left. Returns whether anything was sent.

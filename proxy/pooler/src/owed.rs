@@ -40,6 +40,9 @@ pub enum Owed {
     /// The reply to a message that makes a client's own name of a statement real for the text behind
     /// it; it is swallowed.
     Lend(LentTo),
+    /// The reply to a message that has a statement of a question's parsed ahead of code that may
+    /// deallocate all; it is swallowed.
+    Witness(LentTo),
     /// The replies to a Describe of a statement that was put in again; they are swallowed.
     ShapeCheck(Box<DescribeInFlight>),
     /// The reply to a Describe of the client's unnamed statement, of this number; it passes.
@@ -213,6 +216,16 @@ impl OwedQueue {
             })
     }
 
+    /// Whether what any of the client's names means depends on replies to an earlier segment.
+    pub fn are_names_unsure(&self) -> bool {
+        self.changes > 0
+            && self.earlier_segments().any(|entry| match entry {
+                Owed::Parse(parse) => parse.change.is_some(),
+                Owed::Closed(_) => true,
+                _ => false,
+            })
+    }
+
     /// Whether what the unnamed statement is depends on replies to an earlier segment.
     #[inline]
     pub fn is_unnamed_unsure(&self) -> bool {
@@ -294,6 +307,7 @@ impl OwedQueue {
             | Owed::Evict(_)
             | Owed::Execute(_)
             | Owed::Lend(_)
+            | Owed::Witness(_)
             | Owed::ShapeCheck(_)
             | Owed::DescribeUnnamed(..)
             | Owed::UnnamedCheck(..)
@@ -305,7 +319,7 @@ impl OwedQueue {
                 Owed::Describe(describe) => Some(Reply::Describe(describe)),
                 Owed::Evict(id) => Some(Reply::Evict(id)),
                 Owed::Execute(script) => Some(Reply::Execute(script)),
-                Owed::Lend(_) => Some(Reply::Swallow),
+                Owed::Lend(_) | Owed::Witness(_) => Some(Reply::Swallow),
                 Owed::ShapeCheck(check) => Some(Reply::ShapeCheck(check)),
                 Owed::DescribeUnnamed(serial, parameters) => {
                     Some(Reply::DescribeUnnamed(serial, parameters))
@@ -392,6 +406,7 @@ impl OwedQueue {
                 | Owed::OwnSync
                 | Owed::Swallow(_)
                 | Owed::Lend(_)
+                | Owed::Witness(_)
                 | Owed::Describe(_)
                 | Owed::ShapeCheck(_)
                 | Owed::UnnamedCheck(..)

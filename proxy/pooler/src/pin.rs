@@ -145,6 +145,14 @@ impl Pin {
         self.slot = Some(slot);
     }
 
+    /// Gives back a place that was taken for a statement which has left nothing.
+    #[inline]
+    pub fn drop_unused_place(&mut self) {
+        if !self.is_set() {
+            self.slot = None;
+        }
+    }
+
     /// Adds a reason, or takes it away.
     pub fn set(&mut self, reason: PinReason, holds: bool, now: Instant) {
         self.reasons.set(reason, holds);

@@ -101,6 +101,8 @@ pub enum Origin {
     Parse,
     /// By SQL PREPARE, which is its text.
     Sql,
+    /// By Parse in session mode: the server has it under the client's own name.
+    Session,
 }
 
 /// What a server says of a statement: PostgreSQL refuses to run one whose rows look otherwise than
@@ -132,6 +134,14 @@ impl Statement {
         let (body, classified, shape) = (None, None, OnceCell::new());
         let (settings, origin) = (ParsedUnder::DEFAULTS, Origin::Parse);
         Self { id, content: id, body, settings, classified, origin, shape }
+    }
+
+    /// One that a server has under its client's own name: what it does is all that is kept.
+    #[must_use]
+    pub fn of_session(id: StatementId, classified: Classified) -> Self {
+        let classified = Some(Box::new(classified));
+        let own = Self::new(id, id, &[], ParsedUnder::Unknown, classified);
+        Self { origin: Origin::Session, ..own }
     }
 
     /// The text of the statement, without its NUL; empty when it was not kept.

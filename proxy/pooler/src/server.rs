@@ -1,6 +1,7 @@
 //! One server connection as the core sees it. Its socket is the driver's.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use pgimbal_wire::encode::TransactionStatus;
@@ -75,8 +76,8 @@ pub struct Server {
     pub since_ready: SinceReady,
     /// What its client has sent since it was last idle.
     pub in_flight: InFlight,
-    /// Queries that bring its settings back to the client's after a RESET; sent when it is ready.
-    pub restore: Vec<Box<[u8]>>,
+    /// What is brought back after a RESET or DEALLOCATE of the client's, when it is ready.
+    pub restore: Restore,
     /// Settings that its session has set since the last ReadyForQuery.
     pub newly_set: Vec<Box<[u8]>>,
     /// The FATAL or PANIC with which it took its leave: the body of the ErrorResponse.
@@ -91,6 +92,34 @@ pub struct Server {
     pub opened_at: Instant,
     /// When it is to be replaced, once it is unlinked.
     pub retire_at: Instant,
+}
+
+/// What is to be brought back when a server connection is ready.
+#[derive(Debug, Default)]
+pub struct Restore {
+    /// Settings that may stand at the server's defaults, where the client has startup values.
+    pub names: Vec<Arc<[u8]>>,
+    /// Queries.
+    pub queries: Vec<Box<[u8]>>,
+    /// Settings that were brought back in the segment that is under way, with which that is rolled
+    /// back too; DISCARD ALL is not.
+    pub in_segment: Vec<Arc<[u8]>>,
+}
+
+impl Restore {
+    /// Whether something may have to be brought back when the segment has ended.
+    #[inline]
+    #[must_use]
+    pub const fn may_be_due(&self) -> bool {
+        !self.is_empty() || !self.in_segment.is_empty()
+    }
+
+    /// Whether nothing is due.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.queries.is_empty()
+    }
 }
 
 /// Whether the reported settings say how the server reads a text.
@@ -236,7 +265,7 @@ impl Server {
             setup: Setup::Whole,
             since_ready: SinceReady::default(),
             in_flight: InFlight::default(),
-            restore: Vec::new(),
+            restore: Restore::default(),
             newly_set: Vec::new(),
             last_words: None,
             backend_key: BackendKey::default(),

@@ -142,8 +142,9 @@ impl Pooler {
 
     /// Answers what a waiting session waits for with an error.
     pub(crate) fn refuse_waiter(&mut self, id: SessionId, error: &Arc<[u8]>) {
-        let waits =
-            self.session(id).is_some_and(|session| matches!(session.link, Link::Waiting(_)));
+        let waits = self.session(id).is_some_and(|session| {
+            matches!(session.link, Link::Waiting(_) | Link::AwaitingPlace(_))
+        });
         if waits {
             self.stop_waiting(id);
             if let Some(session) = self.sessions.get_mut(id.index()) {
@@ -179,6 +180,9 @@ impl Pooler {
         if let Some(session) = session {
             aftermath = broken::part(session, &mut server, pool, plan);
             session.settings.rollback(&mut self.tables.settings);
+            if matches!(session.link, Link::Ready(_)) {
+                session.pin.drop_unused_place();
+            }
             session.link = Link::Unlinked;
         }
         let (pool, epoch) = (server.pool, server.epoch);

@@ -104,6 +104,7 @@ impl<'a> ClientTurn<'a> {
             self.forward(message);
             return Ok(());
         };
+        self.take_back_prepared(&script);
         self.server()?.owed.push(Owed::Execute(Box::new(script)));
         self.forward(message);
         if reads == Rereads::Perhaps {
@@ -129,7 +130,11 @@ impl<'a> ClientTurn<'a> {
             self.settled_name(name)?;
         }
         match target {
-            Target::Statement(name) if self.knows(name) => self.close_known(message, name),
+            Target::Statement(name)
+                if self.knows(name) && self.pool.config.pool.mode != PoolMode::Session =>
+            {
+                self.close_known(message, name)
+            }
             Target::Statement([]) if self.session.link == Link::Unlinked => {
                 self.session.set_unnamed(None);
                 self.plan.make_for_client(encode::close_complete);
@@ -149,6 +154,12 @@ impl<'a> ClientTurn<'a> {
                     && self.pool.config.pool.mode != PoolMode::Session
                 {
                     return self.close_escaped(message, name);
+                } else if let Target::Statement(name) = target
+                    && self.knows(name)
+                {
+                    let change = Some(self.rename(name, None));
+                    let closed = ParseInFlight { statement: None, change };
+                    self.server()?.owed.push(Owed::Parse(Box::new(closed)));
                 } else {
                     if let Target::Portal(portal) = target {
                         self.session.portals.close(portal);
@@ -233,7 +244,7 @@ impl<'a> ClientTurn<'a> {
                 encode::sync(out);
             });
         }
-        if !self.server()?.restore.is_empty() {
+        if self.server()?.restore.may_be_due() {
             // What follows runs under the client's own settings, which are brought back first.
             self.raise_barrier();
         }
@@ -410,6 +421,7 @@ impl<'a> ClientTurn<'a> {
         }
         let known: Option<Rc<Statement>> =
             self.session.statements.as_ref().and_then(|names| names.get(name)).cloned();
+        let known = known.filter(|statement| statement.origin != Origin::Session);
         let Some(statement) = known else {
             match self.pool.config.pool.mode {
                 PoolMode::Session => server_name.extend_from_slice(name),

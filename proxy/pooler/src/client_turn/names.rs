@@ -12,7 +12,7 @@ use pgimbal_wire::tag::frontend;
 
 use super::parse::write_client_name;
 use super::{ClientTurn, Step};
-use crate::effect::Bytes;
+use crate::effect::{Bytes, Script};
 use crate::owed::{LentTo, Owed};
 use crate::pin::PinReason;
 use crate::plan::Stop;
@@ -39,15 +39,20 @@ impl ClientTurn<'_> {
             // An error in front of the query would make the server skip it, but for what is put in.
             self.await_owed()?;
         }
+        self.settled_names()?;
+        let mut names = match classified.names_statements {
+            true => self.named_in(text),
+            false => Vec::new(),
+        };
+        if !names.is_empty() && self.server()?.status == TransactionStatus::Failed {
+            // Its end may be under way.
+            self.await_owed()?;
+        }
         // The query ends the segment in front of it.
         let mut left: Vec<Bytes> = std::mem::take(&mut self.session.close_after_sync)
             .into_iter()
             .map(|n| n.name)
             .collect();
-        let mut names = match classified.names_statements {
-            true => self.named_in(text),
-            false => Vec::new(),
-        };
         let server = self.server()?;
         // In a failed transaction nothing can be parsed, and nothing but its end is run.
         let failed = server.status == TransactionStatus::Failed && !server.since_ready.segment_open;
@@ -95,8 +100,8 @@ impl ClientTurn<'_> {
         if !classified.names_statements || self.pool.config.pool.mode == PoolMode::Session {
             return Ok(());
         }
+        self.settled_names()?;
         for name in self.named_in(text) {
-            self.settled_name(&name)?;
             if self.mark_lent(&name) {
                 self.lend(&name, classified, LentTo::Segment)?;
             }
@@ -107,6 +112,23 @@ impl ClientTurn<'_> {
             self.close_later(as_forwarded(name));
         }
         Ok(())
+    }
+
+    /// A portal is run that may have been bound in an earlier segment: what it prepares is real from
+    /// then on, and taken back behind this segment.
+    pub(super) fn take_back_prepared(&mut self, script: &Script) {
+        if self.pool.config.pool.mode == PoolMode::Session {
+            return;
+        }
+        for name in script.prepares() {
+            self.mark_lent(name);
+        }
+    }
+
+    /// Whether a name, as the server has it, is lent in this segment.
+    pub(super) fn is_lent(&self, name: &[u8]) -> bool {
+        let names = &self.session.close_after_sync;
+        names.iter().any(|known| known.is_lent && *known.name == *name)
     }
 
     /// Notes that a name is lent in this segment. Returns whether it was not before.
@@ -133,6 +155,14 @@ impl ClientTurn<'_> {
     pub(super) fn lend_to_protocol(&mut self, name: &[u8], statement: &Statement) -> Step {
         match self.mark_lent(name) {
             true => self.run_prepare(statement, LentTo::Segment),
+            false => Ok(()),
+        }
+    }
+
+    /// Waits until it is sure which of the client's names mean something.
+    fn settled_names(&mut self) -> Step {
+        match self.server()?.owed.are_names_unsure() {
+            true => self.await_owed(),
             false => Ok(()),
         }
     }

@@ -44,7 +44,8 @@ impl ClientTurn<'_> {
             self.await_facts(classified)?;
         }
         self.server()?.since_ready.segment_open = true;
-        if let Some(classified) = &classified {
+        let is_duplicate = !parse.name.is_empty() && self.knows(parse.name);
+        if let Some(classified) = classified.as_ref().filter(|_| !is_duplicate) {
             self.lend_for_segment(parse.text, classified)?;
         }
         if parse.name.is_empty() {
@@ -52,9 +53,9 @@ impl ClientTurn<'_> {
         }
         if self.pool.config.pool.mode == PoolMode::Session {
             // Its names are its own from login to reset.
-            return self.parse_in_session_mode(message, classified);
+            return self.parse_in_session_mode(message, parse.name, classified);
         }
-        if self.knows(parse.name) {
+        if is_duplicate {
             return self.parse_duplicate(message, parse);
         }
         self.probe_name(parse.name)?;
@@ -112,14 +113,23 @@ impl ClientTurn<'_> {
         Ok(())
     }
 
-    /// In session mode a statement lives under the client's own name on the one server connection.
+    /// In session mode a statement lives under the client's own name on the one server connection;
+    /// what it does is followed for the sake of RESET, which is to bring startup values back.
     fn parse_in_session_mode(
         &mut self,
         message: Message<'_>,
+        name: &[u8],
         classified: Option<Classified>,
     ) -> Step {
-        drop(classified);
-        self.server()?.owed.pass();
+        match classified.filter(|classified| !classified.is_plain()) {
+            Some(classified) => {
+                let statement = Statement::of_session(self.next_unkept(), classified);
+                let change = Some(self.rename(name, Some(Rc::new(statement))));
+                let parse = ParseInFlight { statement: None, change };
+                self.server()?.owed.push(Owed::Parse(Box::new(parse)));
+            }
+            None => self.server()?.owed.pass(),
+        }
         self.forward(message);
         Ok(())
     }
@@ -278,11 +288,14 @@ impl ClientTurn<'_> {
     fn parse_duplicate(&mut self, message: Message<'_>, parse: Parse<'_>) -> Step {
         let mut name = Vec::with_capacity(parse.name.len());
         write_client_name(parse.name, &mut name);
-        self.close_later(name.as_slice().into());
-        let server = self.server()?;
-        server.owed.push(Owed::Parse(Box::new(ParseInFlight { statement: None, change: None })));
-        server.owed.pass();
-        self.plan.make_for_server(|out| encode::parse(out, &name, b"", &[0, 0]));
+        let is_lent = self.is_lent(&name);
+        if !is_lent {
+            let probe = ParseInFlight { statement: None, change: None };
+            self.server()?.owed.push(Owed::Parse(Box::new(probe)));
+            self.close_later(name.as_slice().into());
+            self.plan.make_for_server(|out| encode::parse(out, &name, b"", &[0, 0]));
+        }
+        self.server()?.owed.pass();
         if name == parse.name {
             self.forward(message);
         } else {

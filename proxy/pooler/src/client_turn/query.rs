@@ -8,7 +8,7 @@ use pgimbal_wire::frame::Header;
 use super::{ClientTurn, Message, Step};
 use crate::effect::Script;
 use crate::link;
-use crate::owed::Owed;
+use crate::owed::{LentTo, Owed};
 use crate::plan::Stop;
 use crate::pooler::error_body;
 use crate::server::{Body, Ending, ReadingsKnown, UnnamedStatement};
@@ -221,8 +221,13 @@ impl ClientTurn<'_> {
         if server.own_statements.count() > 0 || server.status == TransactionStatus::Failed {
             return;
         }
-        server.own_statements.write_witness(self.plan);
-        server.owed.swallow(1);
+        let to = match server.since_ready.segment_open {
+            true => LentTo::Segment,
+            false => LentTo::Query,
+        };
+        for _ in 0..server.own_statements.write_witness(self.plan) {
+            server.owed.push(Owed::Witness(to));
+        }
         if !server.since_ready.segment_open {
             server.owed.push(Owed::OwnSync);
             server.statements.end_segment();
@@ -351,7 +356,8 @@ impl ClientTurn<'_> {
         if was_unkept {
             self.refresh_statement_pins();
         }
-        if script.is_some() {
+        let restores = self.server.as_deref().is_some_and(|server| server.restore.may_be_due());
+        if script.is_some() || restores {
             self.session.phase = Phase::Barrier;
         }
         if let Some(server) = self.server.as_deref_mut() {

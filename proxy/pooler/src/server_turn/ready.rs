@@ -9,7 +9,7 @@ use crate::plan::Stop;
 use crate::pooler::Tables;
 use crate::prepared::write_server_name;
 use crate::rerun::Rerun;
-use crate::server::{Ending, ReadingsKnown, Setup, SinceReady};
+use crate::server::{Ending, ReadingsKnown, Restore, Setup, SinceReady};
 use crate::server_statements::Found;
 use crate::session::{Link, LocalSettings, Presence, RefusedSettings, Session, Trial};
 use crate::settings::SettingsId;
@@ -26,7 +26,8 @@ impl ServerTurn<'_> {
         self.server.status = status;
         self.server.copy_in = false;
         let since = self.server.since_ready;
-        self.settle_transaction(since.failed);
+        let idle = self.server.owed.is_empty() && !since.segment_open;
+        self.settle_transaction(since.failed, idle);
         self.server.since_ready = SinceReady {
             segment_open: since.segment_open,
             // It may be a later one of a pipeline.
@@ -36,7 +37,6 @@ impl ServerTurn<'_> {
             },
             ..SinceReady::default()
         };
-        let idle = self.server.owed.is_empty() && !since.segment_open;
         self.server.in_flight.settled(idle);
         if idle {
             // Everything that was run is reported now.
@@ -58,7 +58,7 @@ impl ServerTurn<'_> {
                 {
                     link::adopt_spelling(session, self.server, self.tables);
                 }
-                let fate = self.restore_settings();
+                let fate = self.restore_settings(since.failed);
                 if fate == Fate::Pass
                     && let Some(session) = self.session.as_deref_mut()
                 {
@@ -77,24 +77,27 @@ impl ServerTurn<'_> {
         session.is_some_and(|session| matches!(session.rerun, Rerun::Running(_)))
     }
 
-    /// The settings and the schema follow the fate of the transaction.
-    fn settle_transaction(&mut self, failed: bool) {
+    /// The settings and the schema follow the fate of the transaction. What was noted ahead for
+    /// messages that are still on their way stays until the server connection is `idle`.
+    fn settle_transaction(&mut self, failed: bool, idle: bool) {
         if self.server.schema_change {
             self.pool.shared.database.schema_changed();
         }
         if self.server.status != TransactionStatus::Idle {
             return;
         }
-        self.server.schema_change = false;
+        self.server.schema_change &= !idle;
         self.server.transaction += 1;
         let Some(session) = self.session.as_deref_mut() else { return };
-        session.local = LocalSettings::Known;
-        session.portals.clear();
-        if session.raised.is_empty() {
-            session.custom.clear();
+        if idle {
+            session.local = LocalSettings::Known;
+            session.portals.clear();
+            if session.raised.is_empty() {
+                session.custom.clear();
+            }
+            let unsettled = std::mem::take(&mut self.server.unsettled);
+            self.server.surplus.extend(unsettled);
         }
-        let unsettled = std::mem::take(&mut self.server.unsettled);
-        self.server.surplus.extend(unsettled);
         if session.settings.changed_in_transaction() {
             let table = &mut self.tables.settings;
             if failed {
@@ -108,17 +111,27 @@ impl ServerTurn<'_> {
 
     /// After RESET the server stands at its own defaults, the client expects those it came with:
     /// they are set before it is told that its statement is done.
-    fn restore_settings(&mut self) -> Fate {
+    fn restore_settings(&mut self, failed: bool) -> Fate {
+        if !self.server.restore.may_be_due() {
+            return Fate::Pass;
+        }
+        let Restore { mut names, mut queries, in_segment } =
+            std::mem::take(&mut self.server.restore);
+        if failed {
+            names.extend(in_segment);
+        }
         if self.server.status == TransactionStatus::Failed {
             // The settings come back with the rollback, a statement's end does not.
-            self.server.restore.retain(|sql| sql.starts_with(b"DEALLOCATE "));
+            self.server.restore.queries = queries;
             return Fate::Pass;
         }
-        let statements = std::mem::take(&mut self.server.restore);
-        if statements.is_empty() {
+        if let Some(session) = self.session.as_deref() {
+            queries.extend(link::restoring(&session.settings, &names, self.tables));
+        }
+        if queries.is_empty() {
             return Fate::Pass;
         }
-        for sql in statements {
+        for sql in queries {
             link::send_own(self.server, OwnQuery::Restore, &sql, self.plan);
         }
         Fate::Swallow
@@ -284,6 +297,10 @@ impl ServerTurn<'_> {
     fn setup_ended(&mut self, at: SettingsId, refused: Option<RefusedSettings>) {
         let Some(session) = self.session.as_deref_mut() else { return };
         self.tables.settings.assign(&mut self.server.settings, at);
+        if matches!(session.link, Link::Ready(_)) {
+            // Its last statement was asked about.
+            self.freed = Freed::Perhaps;
+        }
         session.link = Link::Ready(self.server.id);
         if refused.is_some() {
             // Its settings are set anew for whatever it does next.
@@ -303,6 +320,9 @@ impl ServerTurn<'_> {
     fn facts_answered(&mut self, failed: bool) {
         if self.server.status != TransactionStatus::Idle {
             link::send_own(self.server, OwnQuery::Rollback, b"ROLLBACK", self.plan);
+        }
+        if failed {
+            self.server.own_statements.doubt();
         }
         let asking = self.server.asking.take();
         let answer = asking.and_then(|(asking, _)| asking.answer()).filter(|_| !failed);
@@ -328,6 +348,14 @@ impl ServerTurn<'_> {
         let mut plan = std::mem::take(self.plan);
         if let Some(mut books) = self.books() {
             books.answered(failed, &mut plan);
+        }
+        // What code has reset stands at the client's startup values, and the client is told so.
+        if let Some(session) = self.session.as_deref_mut()
+            && session.presence == Presence::Here
+            && self.server.asking.is_none()
+        {
+            let wanted = session.settings.current();
+            link::send_settings(self.server, wanted, self.tables, &mut plan);
         }
         *self.plan = plan;
     }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use pgimbal_config::PoolMode;
 use pgimbal_wire::encode;
 use pgimbal_wire::error::{self, ErrorFields, Severity, SqlState};
 use pgimbal_wire::frame::{HEADER_LEN, Header};
@@ -238,13 +239,20 @@ impl ServerTurn<'_> {
                 self.skip_to_sync();
                 Ok(Fate::Swallow)
             }
+            Some(Owed::Witness(LentTo::Query)) => {
+                self.skip_to_sync();
+                Ok(Fate::Swallow)
+            }
             Some(Owed::Changed) => {
                 self.plan.make_for_client(encode_changed);
                 self.skip_to_sync();
                 Ok(Fate::Swallow)
             }
             Some(_) => {
-                if fields.code == SqlState::INVALID_SQL_STATEMENT_NAME && names_own(body) {
+                if fields.code == SqlState::INVALID_SQL_STATEMENT_NAME
+                    && self.pool.config.pool.mode != PoolMode::Session
+                    && names_own(body)
+                {
                     // What was believed to be there is not: nothing else is believed either.
                     self.server.residue.insert(Kinds::STATEMENTS);
                 }
@@ -285,6 +293,7 @@ impl ServerTurn<'_> {
                     }
                 }
                 Owed::Closed(change) => self.undo(*change),
+                Owed::Witness(_) => self.server.own_statements.doubt(),
                 // The Close was skipped, so the statement is still there.
                 Owed::Evict(id) => self.server.statements.stays(id),
                 _ => {}
@@ -404,11 +413,16 @@ fn tag_of(body: &[u8]) -> Option<&[u8]> {
     Some(body.strip_suffix(b"\0").unwrap_or(body))
 }
 
-/// Whether an error names a statement of pgimbal's own.
+/// Whether an error names a statement of pgimbal's own. A client's name that looks like one is
+/// escaped by a colon in front of it.
 fn names_own(body: &[u8]) -> bool {
-    error::fields(body).any(|(kind, value)| {
-        kind == b'M' && value.windows(SERVER_NAME_PREFIX.len()).any(|w| w == SERVER_NAME_PREFIX)
-    })
+    const LENGTH: usize = SERVER_NAME_PREFIX.len() + 32;
+    let is_own = |name: &[u8]| {
+        let digits = name.strip_prefix(b":").is_none().then(|| &name[1..]);
+        let digits = digits.and_then(|name| name.strip_prefix(SERVER_NAME_PREFIX));
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    error::fields(body).any(|(kind, value)| kind == b'M' && value.windows(LENGTH + 1).any(is_own))
 }
 
 /// PostgreSQL's own error for a statement whose rows look otherwise than when it was parsed

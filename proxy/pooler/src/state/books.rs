@@ -15,7 +15,7 @@ use crate::pool::Pool;
 use crate::pooler::Tables;
 use crate::server::Server;
 use crate::session::{LocalSettings, Phase, Session};
-use crate::settings::{Reset, Setting, Untracked, assign, order_of};
+use crate::settings::{Reset, Untracked};
 use crate::sql::{
     self, Assignment, Calls, Form, Kinds, Operand, Readings, Scope, ScopeOperand, SetBy,
 };
@@ -179,18 +179,13 @@ impl Books<'_> {
                 Reset::Name(reset) => *name == *reset,
             }
         });
-        let mut restored: Vec<&Setting> = restored.collect();
-        restored.sort_by_key(|setting| order_of(&setting.name));
+        let restored: Vec<_> = restored.map(|setting| setting.name.clone()).collect();
         if scope == Scope::Local && !restored.is_empty() {
             // Its own default is not the server's, and holds for this transaction only.
             self.session.raised.insert(Kinds::SETTINGS);
             return Ok(());
         }
-        for setting in restored {
-            let mut sql = Vec::new();
-            assign(setting, &mut sql);
-            self.server.restore.push(sql.into());
-        }
+        self.server.restore.names.extend(restored);
         Ok(())
     }
 
@@ -220,7 +215,7 @@ impl Books<'_> {
             // The client's name was lent for this; the statement itself is there still.
             let mut sql = b"DEALLOCATE ".to_vec();
             unkept.write_server_name(&mut sql);
-            self.server.restore.push(sql.into());
+            self.server.restore.queries.push(sql.into());
         }
     }
 
@@ -250,6 +245,11 @@ impl Books<'_> {
     pub(crate) fn ask(&mut self, plan: &mut Plan) -> Asked {
         let raised = self.session.raised;
         if raised.is_empty() {
+            return Asked::Nothing;
+        }
+        if self.pool.config.pool.mode == PoolMode::Session {
+            // It keeps its server connection, whatever is there, until that is reset.
+            self.session.raised = Kinds::NONE;
             return Asked::Nothing;
         }
         self.keep_hidden(raised.and(Kinds::HIDDEN));
@@ -334,6 +334,7 @@ impl Books<'_> {
         let answer = asking.answer().filter(|_| !failed);
         let Some(answer) = answer else {
             self.pool.stats.questions_failed += 1;
+            self.server.own_statements.doubt();
             match refusal {
                 Some(refusal) if refusal.is_missing_statement() && again => {
                     // All were deallocated, by code: the client's are gone with pgimbal's.

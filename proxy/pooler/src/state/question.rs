@@ -6,7 +6,7 @@
 //! serializable writers. Nothing that the client did can answer in PostgreSQL's place: every name
 //! is qualified, and only counts, booleans and hexadecimal digits come back.
 
-use pgimbal_wire::encode;
+use pgimbal_wire::encode::{self, NameKind};
 use pgimbal_wire::error::SqlState;
 use pgimbal_wire::tag::frontend;
 
@@ -37,7 +37,11 @@ pub enum Question {
 
 /// The statements of questions that a server connection has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OwnStatements(u8);
+pub struct OwnStatements {
+    there: u8,
+    /// May be there: they were asked for, and an error came. They are closed before they are parsed.
+    doubted: u8,
+}
 
 /// A question that is being answered.
 #[derive(Debug)]
@@ -258,6 +262,17 @@ impl Question {
         }
     }
 
+    const EVERY: [Self; 8] = [
+        Self::Begin,
+        Self::Session,
+        Self::Settings,
+        Self::Locks,
+        Self::Statements,
+        Self::Origin,
+        Self::Slots,
+        Self::End,
+    ];
+
     const ALL: [Self; 6] =
         [Self::Session, Self::Settings, Self::Locks, Self::Statements, Self::Origin, Self::Slots];
 }
@@ -280,21 +295,43 @@ impl OwnStatements {
     /// How many they are.
     #[must_use]
     pub const fn count(self) -> u64 {
-        self.0.count_ones() as u64
+        self.there.count_ones() as u64
     }
 
-    /// Has the first of them parsed.
-    pub fn write_witness(&mut self, plan: &mut Plan) {
+    /// Has the first of them parsed. Returns how many replies that has.
+    pub fn write_witness(&mut self, plan: &mut Plan) -> u32 {
+        let mut closed = 0;
+        plan.make_for_server(|out| {
+            closed = self.close_doubted(out);
+            Question::Begin.write_parse(out);
+        });
         self.insert(Question::Begin);
-        plan.make_for_server(|out| Question::Begin.write_parse(out));
+        closed + 1
+    }
+
+    /// An error came: nobody knows which of them were parsed.
+    pub const fn doubt(&mut self) {
+        self.doubted |= self.there;
+        self.there = 0;
+    }
+
+    /// Closes what may be there. Returns how many replies that has.
+    fn close_doubted(&mut self, out: &mut Vec<u8>) -> u32 {
+        let doubted = std::mem::take(&mut self.doubted);
+        for question in Question::EVERY {
+            if doubted & (1 << question as u8) != 0 {
+                encode::close(out, NameKind::Statement, question.name());
+            }
+        }
+        doubted.count_ones()
     }
 
     const fn has(self, question: Question) -> bool {
-        self.0 & (1 << question as u8) != 0
+        self.there & (1 << question as u8) != 0
     }
 
     const fn insert(&mut self, question: Question) {
-        self.0 |= 1 << question as u8;
+        self.there |= 1 << question as u8;
     }
 }
 
@@ -360,6 +397,7 @@ impl Asking {
     /// already, `custom` the names of custom settings with commas between them.
     pub fn write(&self, own: &mut OwnStatements, custom: &[u8], out: &mut Vec<u8>) {
         // A statement is parsed inside the transaction, and all are before they are counted.
+        own.close_doubted(out);
         let (begin, rest) = self.list.split_at(1);
         for part in [begin, rest] {
             for question in part.iter().copied().filter(|question| !own.has(*question)) {
@@ -558,5 +596,10 @@ mod tests {
         asking.write(&mut own, b"", &mut second);
         assert!(second.len() < first.len() / 3);
         assert!(second.ends_with(b"S\0\0\0\x04"));
+        own.doubt();
+        assert_eq!(own.count(), 0);
+        let mut third = Vec::new();
+        asking.write(&mut own, b"", &mut third);
+        assert!(third.starts_with(b"C") && third.ends_with(&first));
     }
 }

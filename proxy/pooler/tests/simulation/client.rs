@@ -13,6 +13,10 @@ pub(crate) struct Client {
     pub(crate) session: Option<SessionId>,
     pub(crate) stage: Stage,
     pub(crate) startup: Vec<(String, String)>,
+    /// It has a server connection of its own from login to logout.
+    pub(crate) session_mode: bool,
+    /// It sends nothing before it is answered.
+    pub(crate) waits: bool,
     /// Sent, not read by the proxy.
     pub(crate) up: Vec<u8>,
     /// Read by the proxy, not dealt with.
@@ -61,6 +65,8 @@ impl Client {
             stage: Stage::Away,
             reference: Backend::new(&startup),
             startup,
+            session_mode: false,
+            waits: false,
             up: Vec::new(),
             rest: Vec::new(),
             inbox: Vec::new(),
@@ -145,6 +151,8 @@ impl Client {
             }
             b'K' => return,
             b'Z' if self.stage == Stage::Greeting => {
+                let refused = self.startup.iter().any(|(_, value)| value == "Bad");
+                assert!(!refused, "client {} was let in\n{}", self.number, self.story());
                 self.stage = Stage::Open;
                 return;
             }

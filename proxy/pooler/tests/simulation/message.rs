@@ -105,6 +105,17 @@ pub(crate) fn row(value: &[u8]) -> Vec<u8> {
     message(b'D', &body)
 }
 
+/// A DataRow of several columns.
+pub(crate) fn columns(values: &[Option<String>]) -> Vec<u8> {
+    let mut body = (values.len() as u16).to_be_bytes().to_vec();
+    for value in values {
+        let length = value.as_ref().map_or(-1, |value| value.len() as i32);
+        body.extend_from_slice(&length.to_be_bytes());
+        body.extend_from_slice(value.as_deref().unwrap_or_default().as_bytes());
+    }
+    message(b'D', &body)
+}
+
 pub(crate) fn row_description() -> Vec<u8> {
     let mut body = vec![0, 1, b'c', 0];
     body.extend_from_slice(&[0; 18]);

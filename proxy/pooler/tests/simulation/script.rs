@@ -42,7 +42,21 @@ impl Step {
 fn text(random: &mut Random, client: &mut Client) -> String {
     let token = client.token();
     let block = client.reference.in_block();
-    match random.below(34) {
+    match random.below(42) {
+        34..36 => {
+            let text = code(random, client, &token);
+            // What is pipelined behind it would run before the proxy knows what has been reset.
+            client.waits = text.contains("reset");
+            match client.session_mode && client.waits && !client.startup.is_empty() {
+                true => format!("select '{token}'"),
+                false => text,
+            }
+        }
+        36 => executed(random, &token),
+        37..39 => pinning(random, &token),
+        39 => format!("begin; create temp table t{}; drop table t0; commit", random.below(2)),
+        40 => format!("select set_config('work_mem', '{token}', true); show work_mem"),
+        41 => format!("prepare r1 as select '{token}'; select '{token}'"),
         0..7 => format!("select '{token}'"),
         7..9 => format!("insert '{token}'"),
         9..14 if !block => "begin".into(),
@@ -102,18 +116,62 @@ fn setting(random: &mut Random, client: &Client) -> String {
     }
 }
 
+/// What may keep a client on its server connection, or let it go.
 fn pinning(random: &mut Random, token: &str) -> String {
-    match random.below(5) {
-        0 => format!("create temp table t{}", random.below(3)),
-        1 => "select pg_advisory_lock(1)".into(),
-        2 => format!("prepare q{} as select '{token}'", random.below(3)),
-        3 => format!("execute q{}", random.below(3)),
+    match random.below(12) {
+        0 | 1 => format!("create temp table t{}", random.below(3)),
+        2 | 3 => format!("drop table t{}", random.below(3)),
+        4 => "select pg_advisory_lock(1)".into(),
+        5 | 6 => "select pg_advisory_unlock(1)".into(),
+        7 => format!("listen c{}", random.below(2)),
+        8 => "unlisten *".into(),
+        9 => format!("prepare q{} as select '{token}'", random.below(3)),
+        10 => executed(random, token),
         _ => "discard all".into(),
     }
 }
 
+/// The same without what must stand alone in its segment.
+fn pinning_alone(random: &mut Random, token: &str) -> String {
+    let text = pinning(random, token);
+    let stands_alone = ["prepare", "execute", "deallocate", "discard"];
+    match stands_alone.iter().any(|word| text.starts_with(word)) {
+        true => format!("select '{token}'"),
+        false => text,
+    }
+}
+
+/// EXECUTE or DEALLOCATE of what SQL or the protocol has prepared.
+fn executed(random: &mut Random, token: &str) -> String {
+    let name = random.pick(&["q0", "q1", "q2", "r1", "s1", "s2", "s3"]);
+    match random.below(4) {
+        0 => format!("deallocate {name}"),
+        1 => format!("execute {name}('{token}'); select '{token}b'"),
+        _ => format!("execute {name}('{token}')"),
+    }
+}
+
+/// DO, of which no text tells what it leaves.
+fn code(random: &mut Random, client: &Client, token: &str) -> String {
+    let reference = &client.reference;
+    let named = |name: &String| name.starts_with(['q', 'r', 's', 'p']);
+    let has_names = reference.asleep.is_some() || reference.statements.keys().any(named);
+    let body = match random.below(10) {
+        0 | 1 => setting(random, client),
+        2 => format!("{}; {}", setting(random, client), setting(random, client)),
+        3 => format!("{}; fail '{token}'", setting(random, client)),
+        4 => format!("select pg_advisory_lock(1); fail '{token}'"),
+        5 => format!("select set_config('my.var', '{token}', false)"),
+        6 => "create temp table t1".into(),
+        7 if !has_names => "deallocate all".into(),
+        8 => "drop table t1; select pg_advisory_unlock(1)".into(),
+        _ => format!("insert '{token}'"),
+    };
+    format!("do $${body}$$")
+}
+
 fn name(random: &mut Random) -> String {
-    random.pick(&["s1", "s2", "s3", "pgimbal_x"]).into()
+    random.pick(&["s1", "s2", "s3", "q1", "pgimbal_x"]).into()
 }
 
 /// Messages up to a Sync.
@@ -128,8 +186,18 @@ fn segment(random: &mut Random, client: &mut Client, step: &mut Step) {
         }
         if random.chance(70) && (name.is_empty() || names_may_be_parsed) {
             let text = prepared_text(random, client, changes_state);
-            changes_state |=
-                ["set", "reset", "discard", "dealloc"].iter().any(|word| text.starts_with(word));
+            changes_state |= [
+                "set",
+                "reset",
+                "discard",
+                "dealloc",
+                "do ",
+                "select set",
+                "select pg_c",
+                "prepare",
+            ]
+            .iter()
+            .any(|word| text.starts_with(word));
             step.add(&m::parse(&name, &text), 0);
         }
         // In a failed transaction PostgreSQL describes what returns no rows, if it has it.
@@ -169,7 +237,23 @@ fn names_may_be_parsed(client: &Client) -> bool {
 /// the proxy brings a client's own defaults back after the segment.
 fn prepared_text(random: &mut Random, client: &mut Client, alone: bool) -> String {
     let block = client.reference.in_block();
-    match random.below(22) {
+    let token = client.token();
+    match random.below(32) {
+        22 if !alone => {
+            let text = code(random, client, &token);
+            match text.contains("reset") || text.contains("deallocate") {
+                true => format!("select '{token}'"),
+                false => text,
+            }
+        }
+        23 => executed(random, &token).split("; ").next().unwrap_or_default().into(),
+        24 if !alone => "select set_config('my.var', $1, false)".into(),
+        25 if !alone => "select set_config('work_mem', $1, true)".into(),
+        26 if !alone => "select pg_catalog.set_config('application_name', $1, false)".into(),
+        27..29 => pinning_alone(random, &token),
+        29 if !alone => format!("prepare q1 as select '{token}'"),
+        30 if !alone => "deallocate all".into(),
+        31 => "select pg_advisory_unlock(1)".into(),
         0..6 => format!("select $1 /* {} */", random.below(8)),
         6..8 => "insert $1".into(),
         8..10 if !alone && keeps_zone(client) => format!("zone $1 /* {} */", random.below(2)),

@@ -170,7 +170,10 @@ impl World {
             .map(|number| {
                 let worker = random.below(usize::from(shape.workers));
                 let steps = 1 + random.below(shape.steps);
-                Client::new(number, worker, startup(&mut random), steps)
+                let startup = startup(&mut random);
+                let mut client = Client::new(number, worker, startup, steps);
+                client.session_mode = shape.pool.mode == PoolMode::Session;
+                client
             })
             .collect();
         let mut world = Self {
@@ -205,7 +208,8 @@ impl World {
         while quiet < 1500 {
             self.steps += 1;
             assert!(self.steps < 200_000, "the run does not end");
-            quiet = if self.step() { 0 } else { quiet + 1 };
+            let happened = self.step() || (quiet == 1000 && self.ends_vacancy());
+            quiet = if happened { 0 } else { quiet + 1 };
             self.check();
         }
         self.check_end();
@@ -241,17 +245,21 @@ impl World {
     }
 
     fn client_goes_on(&mut self, number: usize) -> bool {
+        let is_settled = self.is_settled(number);
         let client = &mut self.clients[number];
-        let waits = !client.is_answered() && !self.random.chance(15);
+        let pipelines = self.random.chance(15) && !client.waits;
+        let waits = !client.is_answered() && !pipelines;
         if waits || client.up.len() > 200_000 {
             return false;
         }
+        client.waits = false;
         if client.steps_left == 0 {
             if !client.is_answered() && self.random.chance(80) {
                 return false;
             }
             // What is wrong must not be forgotten when it leaves.
             if client.is_answered()
+                && is_settled
                 && let Some(complaint) = client.complaint()
             {
                 panic!("{complaint}");
@@ -266,6 +274,15 @@ impl World {
         client.ready_spare += step.spare;
         client.send(&step.bytes);
         true
+    }
+
+    /// Whether nothing of the proxy's own is under way for a client.
+    fn is_settled(&self, number: usize) -> bool {
+        let client = &self.clients[number];
+        let pooler = &self.poolers[client.worker];
+        let session = client.session.and_then(|id| pooler.session(id));
+        let server = session.and_then(|session| pooler.server(session.link.server()?));
+        server.is_none_or(|server| server.owed.is_empty())
     }
 
     /// A piece of what a client has sent reaches the proxy.
@@ -363,6 +380,10 @@ fn startup(random: &mut Random) -> Vec<(String, String)> {
         if random.chance(25) {
             list.push((name.to_owned(), value.to_owned()));
         }
+    }
+    if random.chance(5) {
+        // No server takes it.
+        list.push(("search_path".into(), "Bad".into()));
     }
     list
 }

@@ -1,10 +1,11 @@
 //! Limits that hold, and what is refused.
 
 use std::mem::size_of;
+use std::time::Duration;
 
 use pgimbal_config::PoolMode;
 use pgimbal_pooler::owed::OWED_LIMIT;
-use pgimbal_pooler::session::Session;
+use pgimbal_pooler::session::{Link, Session};
 
 use super::{prepare_and_run, segment};
 use crate::message as m;
@@ -44,28 +45,78 @@ fn crowded() -> World {
 const TOO_MANY: &str = "E 53400 too many sessions of this pool keep their server connection";
 
 #[test]
-fn a_pin_beyond_the_limit_is_refused_outside_a_transaction() {
+fn a_pin_beyond_the_limit_waits_for_a_place_outside_a_transaction() {
     let mut world = crowded();
-    assert_eq!(world.say(1, &m::query("create temp table t2")), [TOO_MANY, "Z I"]);
-    let said = world.say(1, &prepare_and_run("", "create temp table t2", ""));
-    assert_eq!(said[said.len() - 2..], [TOO_MANY, "Z I"]);
+    let create = m::query("create temp table t2");
+    assert!(world.say(1, &create).is_empty());
+    assert!(matches!(world.session(1).link, Link::AwaitingPlace(_)));
     assert!(world.server_of(1).is_none() && world.shared.pinned_count() == 1);
     world.say(0, &m::query("discard all"));
-    assert_eq!(world.say(1, &m::query("create temp table t2")), ["C CREATE TABLE", "Z I"]);
+    world.pass(Duration::from_millis(2));
+    world.settle();
+    assert_eq!(world.heard(1), ["C CREATE TABLE", "Z I"]);
+    assert!(world.session(1).pin.reasons().eq(["temporary_table"]));
 }
 
 #[test]
-fn a_pin_beyond_the_limit_is_refused_by_the_server_inside_a_transaction() {
+fn a_pin_beyond_the_limit_is_refused_when_no_place_became_free() {
+    let mut world = crowded();
+    let limit = world.shape.pool.query_wait_timeout;
+    for bytes in [
+        m::query("create temp table t2"),
+        prepare_and_run("", "create temp table t2", ""),
+        prepare_and_run("s1", "listen c1", ""),
+    ] {
+        assert!(world.say(1, &bytes).is_empty());
+        world.pass(limit - Duration::from_millis(1));
+        world.settle();
+        assert!(world.heard(1).is_empty(), "it waits");
+        world.pass(Duration::from_millis(1));
+        world.settle();
+        assert_eq!(world.heard(1), [TOO_MANY, "Z I"]);
+    }
+    assert!(world.server_of(1).is_none() && world.shared.pinned_count() == 1);
+    assert_eq!(world.say(1, &m::query("select 'c1.1'"))[1], "D c1.1");
+}
+
+#[test]
+fn who_waits_for_a_place_may_leave_or_cancel() {
+    let mut world = crowded();
+    let create = m::query("create temp table t2");
+    world.say(1, &create);
+    world.cancel_of(1);
+    world.settle();
+    assert_eq!(world.heard(1), ["E 57014 canceling statement due to user request", "Z I"]);
+    assert_eq!(world.session(1).link, Link::Unlinked);
+    world.say(1, &create);
+    world.vanish(1);
+    world.settle();
+    assert!(world.clients[1].session.is_none());
+    world.say(0, &m::query("discard all"));
+    world.pass(Duration::from_millis(2));
+    world.settle();
+    assert_eq!(world.shared.pinned_count(), 0);
+}
+
+#[test]
+fn a_pin_that_is_found_in_a_transaction_may_pass_the_limit() {
     let mut world = crowded();
     world.say(1, &m::query("begin"));
-    assert_eq!(world.say(1, &m::query("create temp table t2")), [TOO_MANY, "Z E"]);
-    assert_eq!(world.say(1, &m::query("commit")), ["C ROLLBACK", "Z I"]);
-    // Behind an open segment it waits for what is owed, and what ran before is rolled back.
-    let open = [m::parse("", "insert $1"), m::bind("", "", "c1.1"), m::execute("", 0)].concat();
-    let said = world.say(1, &[open, m::query("create temp table t2")].concat());
-    assert_eq!(said, ["1", "2", "C INSERT 0 1", TOO_MANY, "Z I"]);
-    assert!(world.peers.iter().all(|peer| peer.backend.committed.is_empty()));
-    assert!(world.server_of(1).is_none());
+    assert_eq!(world.say(1, &m::query("create temp table t2")), ["C CREATE TABLE", "Z T"]);
+    assert_eq!(world.say(1, &m::query("commit")), ["C COMMIT", "Z I"]);
+    assert!(world.session(1).pin.reasons().eq(["temporary_table"]));
+    assert_eq!(world.shared.pinned_count(), 1, "it has no place");
+    assert_eq!(world.say(1, &m::query("drop table t2")), ["C DROP TABLE", "Z I"]);
+    assert!(world.server_of(1).is_none(), "the server shows none any more");
+}
+
+#[test]
+fn a_statement_that_is_only_prepared_takes_no_place() {
+    let mut world = World::desk(pool(2));
+    world.join(0);
+    world.say(0, &segment(&[m::parse("s1", "listen c1"), m::describe(b'S', "s1")]));
+    assert!(world.server_of(0).is_none());
+    assert_eq!(world.shared.pinned_count(), 0);
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn behaviour_35_a_pinned_client_that_leaves_leaves_nothing() {
             false => drop(world.say(0, &m::terminate())),
         }
         world.settle();
-        assert!(world.say(1, &m::query("inspect"))[1].ends_with("| {} 0"));
+        assert!(world.say(1, &m::query("inspect"))[1].ends_with("| {} {} 0"));
         assert!(world.say(1, &m::query("execute q1"))[1].starts_with("E 26000"));
     }
 }
@@ -141,5 +141,5 @@ fn behaviour_11_the_reset_query_runs_before_a_session_mode_connection_is_reused(
     assert!(world.server_of(0).is_some());
     world.say(0, &m::terminate());
     let shown = world.say(1, &m::query("inspect"));
-    assert!(shown[1].contains("work_mem=4MB") && shown[1].ends_with("{} 0"), "{shown:?}");
+    assert!(shown[1].contains("work_mem=4MB") && shown[1].ends_with("{} {} 0"), "{shown:?}");
 }

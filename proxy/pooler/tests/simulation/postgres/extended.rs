@@ -2,7 +2,7 @@
 
 use super::run::{Ran, aborted, duplicate, unknown};
 use super::sql::{self, is_exit};
-use super::{Asked, Backend, Failure, Portal, Prepared, Transaction, text_of};
+use super::{Asked, Backend, Failure, Origin, Portal, Prepared, Transaction, text_of};
 use crate::message;
 
 impl Backend {
@@ -49,7 +49,11 @@ impl Backend {
             return Err(duplicate(&name));
         }
         let zone = self.gucs.get("timezone");
-        self.statements.insert(name, Prepared { statement, zone });
+        let origin = match name.starts_with("pgimbal_ask_") {
+            true => Origin::Question(name.clone()),
+            false => Origin::Parse,
+        };
+        self.statements.insert(name, Prepared { statement, zone, origin });
         self.reply(message::message(b'1', &[]));
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Settings of the model server, as transactions see them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::message;
 
@@ -22,6 +22,8 @@ pub(crate) struct Gucs {
     reset: Values,
     pub(crate) standing: Standing,
     told: Values,
+    /// Custom settings that were ever set: they are empty when they are reset, and never unset.
+    placeholders: BTreeSet<String>,
 }
 
 impl Gucs {
@@ -35,11 +37,13 @@ impl Gucs {
             ("timezone", "UTC"),
             ("work_mem", "4MB"),
             ("search_path", "public"),
+            ("role", "none"),
         ];
         let mut reset: Values =
             defaults.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         reset.extend(startup.iter().cloned());
-        let mut gucs = Self { reset, standing: Standing::default(), told: Values::new() };
+        let (standing, told, placeholders) = Default::default();
+        let mut gucs = Self { reset, standing, told, placeholders };
         gucs.told = gucs.reported();
         gucs
     }
@@ -53,12 +57,20 @@ impl Gucs {
 
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.standing.local.remove(name);
+        self.note_custom(name);
         // A list of identifiers; whether they are quoted makes no difference.
         let value = if name == "search_path" { value.replace('"', "") } else { value.to_owned() };
         self.standing.session.insert(name.to_owned(), value);
     }
 
+    fn note_custom(&mut self, name: &str) {
+        if name.contains('.') {
+            self.placeholders.insert(name.to_owned());
+        }
+    }
+
     pub(crate) fn set_local(&mut self, name: &str, value: &str) {
+        self.note_custom(name);
         self.standing.local.insert(name.to_owned(), value.to_owned());
     }
 
@@ -68,7 +80,29 @@ impl Gucs {
     }
 
     pub(crate) fn reset_all(&mut self) {
-        self.standing = Standing::default();
+        let is_role = |name: &String, _: &mut String| name == "role";
+        self.standing.session.retain(is_role);
+        self.standing.local.retain(is_role);
+    }
+
+    /// Names and values of what was set in the session, as `pg_settings` has them: neither custom
+    /// settings nor the role are listed there.
+    pub(crate) fn set_in_session(&self) -> Vec<(String, String)> {
+        let mut names: Vec<&String> =
+            self.standing.session.keys().chain(self.standing.local.keys()).collect();
+        names.sort();
+        names.dedup();
+        let is_listed = |name: &&String| !name.contains('.') && *name != "role";
+        let shown = |name: &String| match &name[..] {
+            "search_path" => format!("\"{}\"", self.get(name)),
+            name => self.get(name),
+        };
+        names.into_iter().filter(is_listed).map(|name| (name.clone(), shown(name))).collect()
+    }
+
+    /// The value of a custom setting; `None` if it was never set.
+    pub(crate) fn custom(&self, name: &str) -> Option<String> {
+        self.placeholders.contains(name).then(|| self.get(name))
     }
 
     pub(crate) fn committed(&mut self) {

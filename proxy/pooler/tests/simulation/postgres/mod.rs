@@ -3,10 +3,13 @@
 //! The same model serves behind the proxy, shared by many clients, and alone for each client, to
 //! say what the client must see.
 
+mod answers;
 mod extended;
 mod gucs;
 mod run;
 mod sql;
+mod state;
+mod transactions;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -34,7 +37,11 @@ pub(crate) struct Backend {
     /// The statement that runs until it is told how it ends.
     pub(crate) asleep: Option<Asleep>,
     pub(crate) temporary: BTreeSet<String>,
+    pub(crate) channels: BTreeSet<String>,
+    /// Session-level advisory locks, which outlive the transaction that took them.
     pub(crate) locks: u32,
+    /// The next question, or the next simple query, fails with this code.
+    pub(crate) balks: Option<&'static str>,
     /// The transaction block may not write.
     read_only: bool,
     /// What was inserted, by transactions that are committed.
@@ -60,10 +67,19 @@ pub(crate) enum Transaction {
 
 /// What a rollback returns to, and the savepoints since.
 pub(crate) struct Snapshot {
-    before: Standing,
-    savepoints: Vec<(String, Standing, usize)>,
+    before: Kept,
+    savepoints: Vec<(String, Kept)>,
     /// A statement has run in it.
     used: bool,
+}
+
+/// What a rollback brings back.
+#[derive(Clone)]
+struct Kept {
+    standing: Standing,
+    temporary: BTreeSet<String>,
+    channels: BTreeSet<String>,
+    pending: usize,
 }
 
 #[derive(Clone)]
@@ -71,6 +87,17 @@ pub(crate) struct Prepared {
     statement: Vec<Token>,
     /// TimeZone when it was parsed: constants are bound then.
     zone: String,
+    origin: Origin,
+}
+
+/// How a prepared statement came about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    Parse,
+    /// SQL PREPARE.
+    Sql,
+    /// Parse of a question of the proxy's, under this name.
+    Question(String),
 }
 
 struct Portal {
@@ -116,7 +143,9 @@ impl Backend {
             copy: None,
             asleep: None,
             temporary: BTreeSet::new(),
+            channels: BTreeSet::new(),
             locks: 0,
+            balks: None,
             committed: Vec::new(),
             pending: Vec::new(),
             closed: false,
@@ -132,7 +161,7 @@ impl Backend {
         self.work();
     }
 
-    /// Whether another client could be given this connection: nothing is under way.
+    /// Why no other client could be given this connection: something is under way.
     pub(crate) fn unclean(&self) -> Option<&'static str> {
         let reasons = [
             (!self.output.is_empty() || !self.held.is_empty(), "output"),
@@ -140,10 +169,13 @@ impl Backend {
             (self.skipping, "skipping to Sync"),
             (self.copy.is_some(), "COPY"),
             (self.asleep.is_some(), "a running statement"),
-            (!self.temporary.is_empty(), "a temporary table"),
-            (self.locks > 0, "a lock"),
         ];
         reasons.iter().find(|(is, _)| *is).map(|(_, why)| *why)
+    }
+
+    /// The names of its prepared statements, but for those of questions.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        self.statements.keys().filter(|name| !name.starts_with("pgimbal_ask_"))
     }
 
     pub(crate) fn in_block(&self) -> bool {

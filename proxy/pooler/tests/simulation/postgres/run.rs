@@ -1,7 +1,8 @@
 //! How statements run: simple queries, transactions, settings.
 
 use super::sql::{self, is, is_exit, value, word_at};
-use super::{Asked, Asleep, Backend, CopyIn, Failure, Prepared, Snapshot, Token, Transaction};
+use super::state::check_value;
+use super::{Asked, Asleep, Backend, CopyIn, Failure, Origin, Prepared, Token, Transaction};
 use crate::message;
 
 /// What a statement leaves to its caller.
@@ -23,6 +24,10 @@ impl Backend {
                 self.reply(message::message(b'I', &[]));
                 self.end_query();
             }
+            Ok(_) if let Some(code) = self.balks.take() => {
+                let failure = Failure(code, "refused by the simulation".into());
+                self.fail(failure, Asked::Query(Vec::new()));
+            }
             Ok(list) => self.go_on(Asked::Query(list)),
         }
     }
@@ -32,7 +37,8 @@ impl Backend {
         let Asked::Query(mut left) = from else { return };
         while !left.is_empty() {
             let statement = left.remove(0);
-            let prepared = Prepared { zone: self.gucs.get("timezone"), statement };
+            let zone = self.gucs.get("timezone");
+            let prepared = Prepared { zone, statement, origin: Origin::Parse };
             self.begin_implicit();
             if prepared.returns_rows() && !is(&prepared.statement, &["copy"]) {
                 self.reply(message::row_description());
@@ -73,6 +79,11 @@ impl Backend {
         if matches!(self.transaction, Transaction::Failed(_)) && !is_exit(statement) {
             return Err(aborted());
         }
+        if let Origin::Question(name) = &prepared.origin
+            && !matches!(&name[..], "pgimbal_ask_begin" | "pgimbal_ask_end")
+        {
+            return self.answer(name, parameter);
+        }
         self.queries += 1;
         let argument = |at: usize| match statement.get(at) {
             Some(Token::Word(word)) if word == "$1" => parameter.to_owned(),
@@ -90,8 +101,18 @@ impl Backend {
                 self.locks += 1;
                 self.rows(&[String::new()])
             }
+            ("select", "pg_advisory_unlock") => {
+                let held = self.locks > 0;
+                self.locks -= u32::from(held);
+                self.rows(&[if held { "t" } else { "f" }.into()])
+            }
+            ("select", "pg_catalog.pg_advisory_unlock_all") => {
+                self.locks = 0;
+                self.rows(&[String::new()])
+            }
             ("select", "set_config" | "pg_catalog.set_config") => {
                 let (name, value) = (argument(3), argument(5));
+                check_value(&name, &value)?;
                 match word_at(statement, 7) {
                     Some("true") => self.gucs.set_local(&name, &value),
                     _ => self.gucs.set(&name, &value),
@@ -102,7 +123,13 @@ impl Backend {
             ("zone", _) => self.rows(&[format!("{}@{}", argument(1), prepared.zone)]),
             ("show", name) => self.rows(&[self.gucs.get(name)]),
             ("inspect", _) => {
-                let shown = format!("{} | {:?} {}", self.gucs.shown(), self.temporary, self.locks);
+                let shown = format!(
+                    "{} | {:?} {:?} {}",
+                    self.gucs.shown(),
+                    self.channels,
+                    self.temporary,
+                    self.locks
+                );
                 self.rows(&[shown])
             }
             ("insert", _) if self.read_only => {
@@ -114,46 +141,23 @@ impl Backend {
                 "INSERT 0 1".into()
             }
             ("fail", _) => return Err(Failure("22012", format!("failed {}", argument(1)))),
-            ("do", _) => return Err(raised(&argument(1))),
+            ("do", _) => self.code(&argument(1))?,
             ("sleep", _) => return self.sleep(argument(1), from),
             ("copy", _) => return self.copy_statement(statement, from),
-            ("listen" | "unlisten" | "create" | "drop", _) => self.objects(statement),
-            ("prepare", name) => {
-                if self.statements.contains_key(name) {
-                    return Err(duplicate(name));
-                }
-                let zone = self.gucs.get("timezone");
-                let prepared = Prepared { statement: statement[3..].to_vec(), zone };
-                self.statements.insert(name.to_owned(), prepared);
-                "PREPARE".into()
-            }
+            ("listen" | "unlisten" | "create" | "drop" | "close", _) => self.objects(statement),
+            ("prepare", name) => self.prepare(name, statement)?,
             ("execute", name) => {
                 let prepared = self.statements.get(name).cloned().ok_or_else(|| unknown(name))?;
-                return self.run(&prepared, "", from);
+                prepared.check_executed()?;
+                return self.run(&prepared, &argument(3), from);
             }
-            ("deallocate", "all") => {
-                self.statements.retain(|name, _| name.is_empty());
-                "DEALLOCATE ALL".into()
-            }
-            ("deallocate", name) => {
-                self.statements.remove(name).ok_or_else(|| unknown(name))?;
-                "DEALLOCATE".into()
-            }
-            ("discard", _) if used => {
+            ("deallocate", _) => self.deallocate(statement)?,
+            ("discard", "all") if used => {
                 let text = "DISCARD ALL cannot run inside a transaction block".to_owned();
                 return Err(Failure("25001", text));
             }
-            ("discard", _) => {
-                self.statements.retain(|name, _| name.is_empty());
-                self.portals.clear();
-                self.gucs.reset_all();
-                self.temporary.clear();
-                self.locks = 0;
-                // Like every statement that cannot run in a transaction block, it commits at once.
-                self.commit();
-                "DISCARD ALL".into()
-            }
-            ("set" | "reset", _) => self.setting(statement),
+            ("discard", _) => self.discard(statement),
+            ("set" | "reset", _) => self.setting(statement)?,
             _ => self.transaction_statement(statement)?,
         };
         self.reply(message::message(b'C', format!("{tag}\0").as_bytes()));
@@ -197,144 +201,6 @@ impl Backend {
         self.copy = Some(CopyIn { rows: Vec::new(), from });
         Ok(Ran::Later)
     }
-
-    fn objects(&mut self, statement: &[Token]) -> String {
-        match (word_at(statement, 0), word_at(statement, 1)) {
-            (Some("create"), _) => {
-                self.temporary.insert(value(&statement[3]));
-                "CREATE TABLE".into()
-            }
-            (Some("drop"), _) => {
-                self.temporary.remove(&value(&statement[2]));
-                "DROP TABLE".into()
-            }
-            (Some(word), _) => word.to_uppercase(),
-            _ => String::new(),
-        }
-    }
-
-    fn setting(&mut self, statement: &[Token]) -> String {
-        let local = is(statement, &["set", "local"]);
-        let name = word_at(statement, 1 + usize::from(local)).unwrap_or_default();
-        match word_at(statement, 0) {
-            Some("reset") if name == "all" => self.gucs.reset_all(),
-            Some("reset") => self.gucs.reset(name),
-            _ if local => self.gucs.set_local(name, &value(&statement[4])),
-            _ => self.gucs.set(name, &value(&statement[3])),
-        }
-        word_at(statement, 0).unwrap_or_default().to_uppercase()
-    }
-
-    fn transaction_statement(&mut self, statement: &[Token]) -> Result<String, Failure> {
-        let first = word_at(statement, 0).unwrap_or_default();
-        if is(statement, &["rollback", "to"]) {
-            return self.rollback_to(word_at(statement, 2).unwrap_or_default());
-        }
-        match first {
-            "begin" => {
-                self.read_only = is(statement, &["begin", "transaction", "read", "only"]);
-                match std::mem::replace(&mut self.transaction, Transaction::None) {
-                    Transaction::Implicit(snapshot) => {
-                        self.transaction = Transaction::Block(snapshot)
-                    }
-                    other => {
-                        self.transaction = other;
-                        self.warn("there is already a transaction in progress");
-                    }
-                }
-                Ok("BEGIN".into())
-            }
-            "commit" | "end" | "rollback" | "abort" => {
-                let commits = matches!(first, "commit" | "end");
-                match std::mem::replace(&mut self.transaction, Transaction::None) {
-                    Transaction::Failed(snapshot) => {
-                        self.rolled_back(&snapshot);
-                        return Ok("ROLLBACK".into());
-                    }
-                    Transaction::Block(snapshot) if !commits => self.rolled_back(&snapshot),
-                    Transaction::Block(_) => self.commit(),
-                    Transaction::Implicit(snapshot) => {
-                        self.warn("there is no transaction in progress");
-                        if commits {
-                            self.commit();
-                        } else {
-                            self.rolled_back(&snapshot);
-                        }
-                    }
-                    Transaction::None => {}
-                }
-                Ok(if commits { "COMMIT" } else { "ROLLBACK" }.into())
-            }
-            "savepoint" | "release" => {
-                self.savepoint(first, word_at(statement, 1).unwrap_or_default())
-            }
-            _ => Err(Failure("42601", format!("syntax error at or near \"{first}\""))),
-        }
-    }
-
-    fn savepoint(&mut self, what: &str, name: &str) -> Result<String, Failure> {
-        let (standing, pending) = (self.gucs.standing.clone(), self.pending.len());
-        let Transaction::Block(snapshot) = &mut self.transaction else {
-            let text = format!("{} can only be used in transaction blocks", what.to_uppercase());
-            return Err(Failure("25P01", text));
-        };
-        if what == "savepoint" {
-            snapshot.savepoints.push((name.to_owned(), standing, pending));
-        } else {
-            let at = snapshot.savepoints.iter().rposition(|(known, ..)| known == name);
-            snapshot.savepoints.truncate(at.ok_or_else(|| no_savepoint(name))?);
-        }
-        Ok(what.to_uppercase())
-    }
-
-    fn rollback_to(&mut self, name: &str) -> Result<String, Failure> {
-        let (Transaction::Block(snapshot) | Transaction::Failed(snapshot)) = &mut self.transaction
-        else {
-            let text = "ROLLBACK TO SAVEPOINT can only be used in transaction blocks";
-            return Err(Failure("25P01", text.into()));
-        };
-        let at = snapshot.savepoints.iter().rposition(|(known, ..)| known == name);
-        let at = at.ok_or_else(|| no_savepoint(name))?;
-        snapshot.savepoints.truncate(at + 1);
-        let (_, standing, pending) = snapshot.savepoints[at].clone();
-        self.gucs.standing = standing;
-        self.pending.truncate(pending);
-        self.transaction = match std::mem::replace(&mut self.transaction, Transaction::None) {
-            Transaction::Failed(snapshot) => Transaction::Block(snapshot),
-            other => other,
-        };
-        Ok("ROLLBACK".into())
-    }
-
-    fn warn(&mut self, text: &str) {
-        self.reply(message::report(b'N', "WARNING", "25P01", text));
-    }
-
-    pub(super) fn begin_implicit(&mut self) {
-        if matches!(self.transaction, Transaction::None) {
-            self.transaction = Transaction::Implicit(Snapshot {
-                before: self.gucs.standing.clone(),
-                savepoints: Vec::new(),
-                used: false,
-            });
-        }
-    }
-
-    pub(super) fn commit(&mut self) {
-        self.transaction = Transaction::None;
-        self.read_only = false;
-        self.gucs.committed();
-        self.committed.append(&mut self.pending);
-        self.portals.clear();
-    }
-
-    pub(super) fn rolled_back(&mut self, snapshot: &Snapshot) {
-        self.gucs.standing = snapshot.before.clone();
-        self.read_only = false;
-        self.gucs.committed();
-        self.pending.clear();
-        self.portals.clear();
-    }
 }
 
 impl Prepared {
@@ -358,15 +224,4 @@ pub(super) fn unknown(name: &str) -> Failure {
 
 pub(super) fn duplicate(name: &str) -> Failure {
     Failure("42P05", format!("prepared statement \"{name}\" already exists"))
-}
-
-fn no_savepoint(name: &str) -> Failure {
-    Failure("3B001", format!("savepoint \"{name}\" does not exist"))
-}
-
-/// What `RAISE EXCEPTION USING ERRCODE = '…', MESSAGE = '…'` raises.
-fn raised(body: &str) -> Failure {
-    let message = body.split("MESSAGE = '").nth(1).and_then(|rest| rest.split("',").next());
-    let code = if body.contains("'53400'") { "53400" } else { "0A000" };
-    Failure(code, message.unwrap_or_default().to_owned())
 }

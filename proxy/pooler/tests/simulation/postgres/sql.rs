@@ -72,8 +72,8 @@ fn tokens(text: &str) -> Vec<Token> {
             }
             list.push(Token::Word(text));
             rest = after;
-        } else if let Some(body) = rest.strip_prefix("$pgimbal$") {
-            let (text, after) = body.split_once("$pgimbal$").expect("an end");
+        } else if let Some(body) = rest.strip_prefix("$$") {
+            let (text, after) = body.split_once("$$").expect("an end");
             list.push(Token::Text(text.to_owned()));
             rest = after;
         } else if first.is_alphanumeric() || "_$".contains(first) {

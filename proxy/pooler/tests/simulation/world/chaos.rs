@@ -73,15 +73,15 @@ impl World {
         if client.is_answered() || client.stage != Stage::Open {
             return false;
         }
-        let waits = matches!(session.link, Link::Waiting(_));
+        let waits = matches!(session.link, Link::Waiting(_) | Link::AwaitingPlace(_));
         let process_id = session.key.process_id;
-        let (to, slot) = session_of(process_id).expect("a session");
-        assert_eq!((usize::from(to), slot), (worker, id.slot));
+        let (to, session) = session_of(process_id).expect("a session");
+        assert_eq!(usize::from(to), worker);
         if waits {
             // Cancelled before it has begun: its reference would have begun.
             self.clients[number].disturb();
         }
-        self.poolers[worker].cancel(process_id, slot, &[7; 4]);
+        self.poolers[worker].cancel(process_id, session, &[7; 4]);
         self.take_actions(worker);
         true
     }

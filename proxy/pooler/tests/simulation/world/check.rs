@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use pgimbal_pooler::ids::ServerId;
 use pgimbal_pooler::owed::OWED_LIMIT;
-use pgimbal_pooler::server::ServerState;
+use pgimbal_pooler::server::{Server, ServerState};
+use pgimbal_pooler::session::Link;
+use pgimbal_pooler::sql::Kinds;
 
-use super::{Later, PeerStage, World, owner};
+use super::{Later, Peer, PeerStage, World, owner};
 use crate::client::Stage;
 use crate::message;
 
@@ -30,6 +32,9 @@ impl World {
             let Some(id) = client.session else { continue };
             let pooler = &self.poolers[client.worker];
             let session = pooler.session(id).expect("a session");
+            let is_idle = session.link == Link::Unlinked && client.rest.is_empty();
+            let holds = session.pin.has_slot() && !session.pin.is_set();
+            assert!(!is_idle || !holds, "client {} keeps a place for nothing", client.number);
             let Some(server) = session.link.server() else { continue };
             let linked = pooler.server(server).expect("a server");
             assert_eq!(linked.session(), Some(id), "client {} is not its server's", client.number);
@@ -57,6 +62,16 @@ impl World {
             panic!("checked in with {why}:\n{}", story());
         }
         let server = self.poolers[worker].server(id).expect("a server");
+        let left = [
+            (!peer.backend.temporary.is_empty(), Kinds::TEMPORARY, "a temporary table"),
+            (!peer.backend.channels.is_empty(), Kinds::CHANNELS, "a channel"),
+            (peer.backend.locks > 0, Kinds::LOCKS, "a lock"),
+        ];
+        for (is_there, kind, what) in left {
+            let is_carried = server.residue.meets(kind);
+            assert!(!is_there || is_carried, "checked in with {what}:\n{}", story());
+        }
+        self.check_settings(number, peer, server);
         let is_foreign = |name: &&String| !name.is_empty() && !name.starts_with("pgimbal_");
         if let Some(name) = peer.backend.statements.keys().find(is_foreign) {
             panic!("checked in with a statement {name}:\n{}", story());
@@ -70,6 +85,25 @@ impl World {
             "statements that nobody knows of:\n{}",
             story()
         );
+        let lent = peer.backend.statements.contains_key("pgimbal_lend");
+        assert!(!lent, "a statement that was lent is still there:\n{}", story());
+    }
+
+    /// The server connection of a client that has got all its answers stands where the client
+    /// believes to stand, unless it is reset before it serves anybody else.
+    fn check_settings(&self, number: Option<usize>, peer: &Peer, server: &Server) {
+        let Some(client) = number.map(|number| &self.clients[number]) else { return };
+        let knows = client.stage == Stage::Open
+            && !client.disturbed
+            && client.up.is_empty()
+            && client.rest.is_empty()
+            && client.reference.asleep.is_none()
+            && !client.reference.in_block();
+        if !knows || server.residue.meets(Kinds::SETTINGS) || self.shape.pool.reset_query_always {
+            return;
+        }
+        let (stands, believed) = (peer.backend.gucs.shown(), client.reference.gucs.shown());
+        assert_eq!(stands, believed, "what is set at check-in:\n{}", client.story());
     }
 
     /// Everything has come to its end.
@@ -81,8 +115,9 @@ impl World {
             assert_eq!(
                 client.stage,
                 Stage::Gone,
-                "client {} has not left\n{}",
+                "client {} has not left: {:?}\n{}",
                 client.number,
+                client.session.map(|id| self.poolers[client.worker].session(id)),
                 client.story()
             );
         }

@@ -53,6 +53,11 @@ impl World {
         true
     }
 
+    /// A reign that is vacant does not stay so for ever.
+    pub(crate) fn ends_vacancy(&mut self) -> bool {
+        self.reign.vacant && self.reign_changes()
+    }
+
     fn view_of_reign(&self) -> Arc<View> {
         let Reign { node: primary, timeline, version, vacant } = self.reign;
         let epoch = |node: usize| Epoch {

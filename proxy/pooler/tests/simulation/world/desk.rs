@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pgimbal_config::{PoolConfig, ResolvedCluster};
+use pgimbal_pooler::arrival::session_of;
 use pgimbal_pooler::plan::Plan;
 use pgimbal_pooler::server::{Server, ServerState};
 use pgimbal_pooler::session::{Presence, Session};
@@ -167,8 +168,8 @@ impl World {
     /// The client's own cancel request reaches the proxy.
     pub(crate) fn cancel_of(&mut self, number: usize) {
         let key = self.session(number).key;
-        let slot = self.session(number).id.slot;
-        self.poolers[0].cancel(key.process_id, slot, &[7; 4]);
+        let (_, session) = session_of(key.process_id).expect("a session");
+        self.poolers[0].cancel(key.process_id, session, &[7; 4]);
         self.take_actions(0);
     }
 

@@ -52,10 +52,8 @@ impl World {
         for _ in 0..TURN_LIMIT {
             let client = &mut self.clients[number];
             let (worker, Some(id)) = (client.worker, client.session) else { return };
-            if client.stage == Stage::Greeting && !self.poolers[worker].is_on_trial(id) {
-                return;
-            }
-            if self.pooler_says_farewell(number) {
+            let waits = client.stage == Stage::Greeting && !self.poolers[worker].is_on_trial(id);
+            if self.pooler_says_farewell(number) || waits {
                 return;
             }
             let Some(session) = self.poolers[worker].session(id) else { return };
@@ -72,12 +70,17 @@ impl World {
             self.clients[number].rest = rest[judged.taken as usize..].to_vec();
             self.take_actions(worker);
             match judged.stop {
-                Stop::Drained | Stop::Full => return,
+                Stop::Drained | Stop::Full => {
+                    // Its settings may have been judged.
+                    let _ = self.pooler_says_farewell(number);
+                    return;
+                }
                 Stop::Need(n) => {
                     assert!(n as usize > self.clients[number].rest.len(), "what it needs is there");
                     return;
                 }
                 Stop::Place => {
+                    self.check_clean(worker, server.expect("a server to give back"));
                     self.poolers[worker].await_place(id, self.now);
                     return self.take_actions(worker);
                 }
