@@ -144,6 +144,12 @@ impl ClientTurn<'_> {
         }
     }
 
+    /// Whether a name is closed behind the next Sync.
+    pub(super) fn is_closed_later(&self, name: &[u8]) -> bool {
+        let name = as_forwarded(name);
+        self.session.close_after_sync.iter().any(|known| known.name == name)
+    }
+
     /// Closes a name behind the next Sync.
     pub(super) fn close_later(&mut self, name: Bytes) {
         if !self.session.close_after_sync.iter().any(|known| known.name == name) {
