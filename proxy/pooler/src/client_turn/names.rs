@@ -234,6 +234,10 @@ impl ClientTurn<'_> {
         }
         let name = as_forwarded(name);
         let server = self.server()?;
+        if server.status == TransactionStatus::Failed {
+            // That comes first.
+            return Ok(());
+        }
         server.owed.push(Owed::Lend(LentTo::Segment));
         server.owed.push(Owed::Lend(LentTo::Segment));
         self.plan.make_for_server(|out| {
