@@ -57,7 +57,7 @@ pub(crate) fn part(
     }
     let unbegun = matches!(session.link, Link::Fresh(_) | Link::Setup(_))
         || rerun::is_still_due(session, server);
-    if unbegun && session.offline.is_none() {
+    if unbegun && session.offline.is_none() && !session.pin.is_set() {
         // Nothing of the client's was forwarded: its message goes elsewhere.
         return Aftermath::Survives;
     }

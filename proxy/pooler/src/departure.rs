@@ -52,13 +52,14 @@ impl Pooler {
                 self.stop_waiting(id);
                 Departure::Over
             }
-            Link::Fresh(server) => {
+            Link::Fresh(server) if !session.pin.is_set() => {
                 self.checkin(server, now);
                 Departure::Over
             }
-            Link::Setup(server) | Link::Ready(server) | Link::Cleaning(server) => {
-                self.part(id, server, now, plan)
-            }
+            Link::Fresh(server)
+            | Link::Setup(server)
+            | Link::Ready(server)
+            | Link::Cleaning(server) => self.part(id, server, now, plan),
         }
     }
 

@@ -46,13 +46,23 @@ fn ask_for_facts(server: &mut Server, pool: &mut Pool, now: Instant, plan: &mut 
     if pool.config.pool.mode == PoolMode::Session || !facts.are_due(now) {
         return false;
     }
+    send_facts_question(server, pool, now, plan);
+    true
+}
+
+/// Asks about the database.
+pub(crate) fn send_facts_question(
+    server: &mut Server,
+    pool: &mut Pool,
+    now: Instant,
+    plan: &mut Plan,
+) {
     let asking = Asking::for_facts();
     *pool.stats.questions.entry("session").or_default() += 1;
     plan.make_for_server(|out| asking.write(&mut server.own_statements, b"", out));
     server.owed.push(Owed::Own(OwnQuery::Facts));
     server.statements.end_segment();
     server.asking = Some((Box::new(asking), now));
-    true
 }
 
 /// Brings a server connection to these settings. Returns whether anything was sent.

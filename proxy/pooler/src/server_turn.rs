@@ -247,7 +247,8 @@ impl ServerTurn<'_> {
                 | Owed::Describe(_)
                 | Owed::ShapeCheck(_)
                 | Owed::UnnamedCheck(..)
-                | Owed::Lend(_),
+                | Owed::Lend(_)
+                | Owed::Swallow(_),
             )
             | None => Fate::Swallow,
             Some(_) => Fate::Pass,

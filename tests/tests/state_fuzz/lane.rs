@@ -47,6 +47,10 @@ pub(super) fn databases(number: usize) -> [String; 2] {
     [format!("a{number}"), format!("b{number}")]
 }
 
+/// What code sets is asked about by the names that sessions have set before.
+const NAMES: &str = "set local app.tenant = ''; set local app.x = ''; set local app.user = ''; \
+                     set local app.y = ''";
+
 impl Lane {
     /// A lane on the databases of `number`; without `verify` both sides are PostgreSQL itself.
     pub(super) fn new(pg: &Postgres, number: usize, kind: Kind, verify: Option<&Verify>) -> Self {
@@ -104,7 +108,7 @@ impl Lane {
             let clients: Result<Vec<_>, _> = clients.collect();
             let mut clients = clients.unwrap_or_else(|told| panic!("refused: {told:?}"));
             for client in &mut clients {
-                client.run(&["begin", WARM].map(Msg::query));
+                client.run(&["begin", WARM, NAMES].map(Msg::query));
             }
             for mut client in clients {
                 client.run(&[Msg::query("commit")]);

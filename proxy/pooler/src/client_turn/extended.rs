@@ -30,6 +30,9 @@ impl<'a> ClientTurn<'a> {
         {
             return Ok(());
         }
+        if let Some((_, classified)) = &bound {
+            self.await_facts(classified)?;
+        }
         if bound.is_none() && self.is_refused(&PLAIN) {
             return Ok(());
         }

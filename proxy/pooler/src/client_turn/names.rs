@@ -18,7 +18,7 @@ use crate::pin::PinReason;
 use crate::plan::Stop;
 use crate::prepared::{Origin, SERVER_NAME_PREFIX, Statement};
 use crate::session::NameToClose;
-use crate::sql::{self, Classified, Form};
+use crate::sql::{self, Classified, Form, Kinds};
 
 /// The name under which an SQL PREPARE of a client's is run again, as statement and portal.
 const LENDER: &[u8] = b"pgimbal_lend";
@@ -68,13 +68,14 @@ impl ClientTurn<'_> {
                 self.plan.make_for_server(encode::sync);
             }
         }
-        if let Some(Form::Prepare(name)) = classified.only() {
-            if !names.contains(name) {
-                names.push(name.clone());
-            }
-        } else {
-            // What a longer text prepares stays on the server connection, and its client with it.
-            names.retain(|name| !classified.steps().iter().any(|step| prepares(step, name)));
+        match classified.only() {
+            // It is the server connection's own, and so is what it makes.
+            _ if self.has_unread_statements() => {}
+            Some(Form::Prepare(name)) if !names.contains(name) => names.push(name.clone()),
+            Some(_) => {}
+            // What a longer text takes away and prepares anew stays on the server connection, and
+            // its client with it.
+            None => names.retain(|name| !is_made_anew(classified.steps(), name)),
         }
         left.extend(names.iter().map(|name| as_forwarded(name)));
         Ok(left)
@@ -105,7 +106,9 @@ impl ClientTurn<'_> {
                 self.lend(&name, classified, LentTo::Segment)?;
             }
         }
-        if let Some(Form::Prepare(name)) = classified.only() {
+        if let Some(Form::Prepare(name)) = classified.only()
+            && !self.has_unread_statements()
+        {
             self.close_later(as_forwarded(name));
         }
         Ok(())
@@ -212,10 +215,15 @@ impl ClientTurn<'_> {
         Ok(())
     }
 
+    /// Whether the server may have statements of SQL's that are not in the books.
+    fn has_unread_statements(&self) -> bool {
+        self.session.pin.has(PinReason::SqlPrepare) || self.session.raised.meets(Kinds::STATEMENTS)
+    }
+
     /// While the server has statements of SQL that are not in the books, whether a name is free is the
     /// server's to say.
     pub(super) fn probe_name(&mut self, name: &[u8]) -> Step {
-        if !self.session.pin.has(PinReason::SqlPrepare) {
+        if !self.has_unread_statements() {
             return Ok(());
         }
         let name = as_forwarded(name);
@@ -269,8 +277,16 @@ impl ClientTurn<'_> {
     }
 }
 
-fn prepares(step: &sql::Step, name: &[u8]) -> bool {
-    matches!(&step.form, Form::Prepare(prepared) if **prepared == *name)
+/// Whether a text deallocates a statement and then prepares one of its name.
+fn is_made_anew(steps: &[sql::Step], name: &[u8]) -> bool {
+    let takes_away = |step: &sql::Step| match &step.form {
+        Form::Deallocate(gone) => **gone == *name,
+        Form::DeallocateAll | Form::DiscardAll => true,
+        _ => false,
+    };
+    let prepares = |step: &sql::Step| matches!(&step.form, Form::Prepare(made) if **made == *name);
+    let behind = steps.iter().skip_while(|step| !takes_away(step));
+    behind.into_iter().any(prepares)
 }
 
 /// A client's name as the servers see it.

@@ -40,6 +40,9 @@ impl ClientTurn<'_> {
         {
             return Ok(());
         }
+        if let Some(classified) = &classified {
+            self.await_facts(classified)?;
+        }
         self.server()?.since_ready.segment_open = true;
         let is_duplicate = !parse.name.is_empty() && self.knows(parse.name);
         if let Some(classified) = classified.as_ref().filter(|_| !is_duplicate) {

@@ -7,6 +7,7 @@ use pgimbal_wire::frame::Header;
 
 use super::{ClientTurn, Message, Step};
 use crate::effect::Script;
+use crate::link;
 use crate::owed::{LentTo, Owed};
 use crate::plan::Stop;
 use crate::pooler::error_body;
@@ -39,6 +40,7 @@ impl ClientTurn<'_> {
             // Answered in place of the server, as is the rest of its segment.
             return Ok(());
         }
+        self.await_facts(&classified)?;
         let lent = self.lend_for_query(text, &classified)?;
         let escaped = self.escape(text, &classified);
         let script = self.script_of(&classified, text);
@@ -107,6 +109,28 @@ impl ClientTurn<'_> {
         let error = std::sync::Arc::clone(&refused.error);
         self.session.refuse(error);
         true
+    }
+
+    /// Lets the server tell about its database first, if what a text leaves depends on that.
+    ///
+    /// # Errors
+    /// [`Stop::Full`] until it has.
+    pub(super) fn await_facts(&mut self, classified: &Classified) -> Step {
+        let depends =
+            |step: &sql::Step| matches!(step.form, Form::Set(_, SetBy::UnqualifiedFunction));
+        let depends =
+            classified.marks.may_change_schema() || classified.steps().iter().any(depends);
+        if !depends || self.pool.config.pool.mode == PoolMode::Session {
+            return Ok(());
+        }
+        let due = self.pool.shared.database.facts.want(self.now);
+        if !due || !self.is_fresh() {
+            return Ok(());
+        }
+        let Some(server) = self.server.as_deref_mut() else { return Ok(()) };
+        link::send_facts_question(server, self.pool, self.now, self.plan);
+        self.session.phase = Phase::Barrier;
+        Err(Stop::Full)
     }
 
     /// Whether the pool lets a text through.

@@ -1,5 +1,6 @@
 //! ReadyForQuery: what is settled by it, and what comes next for the server connection.
 
+use pgimbal_config::PoolMode;
 use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
 
 use super::{Fate, Freed, ServerTurn};
@@ -331,7 +332,11 @@ impl ServerTurn<'_> {
         let (event_triggers, other_set_config) = session
             .map_or((true, true), |session| (session.event_triggers, session.other_set_config));
         facts.learn(event_triggers, other_set_config, self.now);
-        self.setup_goes_on();
+        // The session's own message comes next.
+        self.freed = Freed::No;
+        if self.is_setting_up() {
+            self.setup_goes_on();
+        }
     }
 
     /// The server was asked what the session has left on it.
@@ -388,6 +393,12 @@ impl ServerTurn<'_> {
         }
         let Some(session) = self.session.as_deref_mut() else { return Ok(()) };
         if !link::may_release(session, self.server, self.pool) {
+            if self.server.settings != session.settings.current()
+                && self.pool.config.pool.mode != PoolMode::Session
+            {
+                // Code has brought the server to its own defaults: the client's are set again.
+                session.link = Link::Fresh(self.server.id);
+            }
             return Ok(());
         }
         if self.pool.config.pool.reset_query_always {

@@ -224,7 +224,9 @@ impl Books<'_> {
         if self.pool.config.pool.mode == PoolMode::Session {
             return;
         }
-        let Some(text) = text else {
+        let unread = self.session.pin.has(PinReason::SqlPrepare)
+            || self.session.raised.meets(Kinds::STATEMENTS);
+        let Some(text) = text.filter(|_| !unread) else {
             self.session.raised.insert(Kinds::STATEMENTS);
             return;
         };
@@ -232,6 +234,11 @@ impl Books<'_> {
         let settings = self.tables.parse_fingerprint(self.session.settings.current());
         let statement = self.tables.statements.from_sql(text, settings, classified);
         self.session.statements.get_or_insert_default().set(name, Some(statement));
+        let here = self.session.close_after_sync.iter_mut().find(|known| *known.name == *name);
+        if let Some(here) = here {
+            // It is there until the Sync, behind which it is closed.
+            here.is_lent = true;
+        }
     }
 
     /// The client is between two transactions: asks what it has left, if anything may be.

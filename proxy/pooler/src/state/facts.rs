@@ -21,6 +21,8 @@ pub struct DatabaseFacts(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     known: Option<Known>,
+    /// Statements of this database have depended on them.
+    wanted: bool,
     /// Names of custom settings that sessions have set.
     custom: BTreeSet<Bytes>,
     /// The kinds about which the server refuses to answer (42501).
@@ -41,10 +43,17 @@ impl DatabaseFacts {
         self.with(|state| state.known = Some(Known { event_triggers, other_set_config, at }));
     }
 
-    /// Whether it is time to ask again, before what is known is too old.
+    /// A statement depends on them. Returns whether they have to be asked about first.
+    pub fn want(&self, now: Instant) -> bool {
+        self.with(|state| state.wanted = true);
+        self.fresh(now).is_none()
+    }
+
+    /// Whether it is time to ask again, before what is known is too old: where statements depend on
+    /// it.
     #[must_use]
     pub fn are_due(&self, now: Instant) -> bool {
-        self.fresh(now + LIFETIME / 4).is_none()
+        self.with(|state| state.wanted) && self.fresh(now + LIFETIME / 4).is_none()
     }
 
     /// Sessions of this database set a custom setting of this name.
@@ -120,6 +129,16 @@ mod tests {
         facts.learn(false, false, later);
         facts.forget();
         assert!(facts.may_have_event_triggers(later));
+    }
+
+    #[test]
+    fn who_needs_no_facts_is_not_asked_for_them() {
+        let (facts, now) = (DatabaseFacts::default(), Instant::now());
+        assert!(!facts.are_due(now));
+        assert!(facts.want(now) && facts.are_due(now));
+        facts.learn(false, false, now);
+        assert!(!facts.want(now) && !facts.are_due(now));
+        assert!(facts.are_due(now + LIFETIME - Duration::from_secs(1)));
     }
 
     #[test]
