@@ -226,7 +226,8 @@ impl Books<'_> {
         }
         let unread = self.session.pin.has(PinReason::SqlPrepare)
             || self.session.raised.meets(Kinds::STATEMENTS);
-        let Some(text) = text.filter(|_| !unread) else {
+        let closed = self.session.close_after_sync.iter().any(|known| *known.name == *name);
+        let Some(text) = text.filter(|_| !unread || closed) else {
             self.session.raised.insert(Kinds::STATEMENTS);
             return;
         };
