@@ -20,7 +20,8 @@ pub(crate) fn next(random: &mut Random, client: &mut Client) -> Step {
             let text = text(random, client);
             step.add(&m::query(&text), 1);
         }
-        45..88 => segment(random, client, &mut step),
+        45..86 => segment(random, client, &mut step),
+        86..88 if names_may_be_parsed(client) => lone(random, client, &mut step),
         88..90 => step.add(&m::function_call(), 1),
         90..92 => step.add(&m::sync(), 1),
         92..94 => step.add(&[m::flush(), m::sync()].concat(), 1),
@@ -226,6 +227,24 @@ fn segment(random: &mut Random, client: &mut Client, step: &mut Step) {
     step.add(&m::sync(), 1);
 }
 
+/// A segment of what must stand alone in it, and is never bound again.
+fn lone(random: &mut Random, client: &mut Client, step: &mut Step) {
+    let (name, token) = (name(random), client.token());
+    let text = match random.below(4) {
+        0 => "discard all".into(),
+        1 => "deallocate all".into(),
+        _ => executed(random, &token).split("; ").next().unwrap_or_default().to_owned(),
+    };
+    step.add(&m::parse(&name, &text), 0);
+    step.add(&m::bind("", &name, &token), 0);
+    step.add(&m::execute("", 0), 0);
+    step.add(&m::close(b'S', &name), 0);
+    step.add(&m::sync(), 1);
+    // If it fails, its name is left.
+    step.add(&m::close(b'S', &name), 0);
+    step.add(&m::sync(), 1);
+}
+
 /// In a failed transaction whose failure the proxy has not seen, PostgreSQL refuses a Parse for
 /// which the proxy may stand in.
 fn names_may_be_parsed(client: &Client) -> bool {
@@ -246,7 +265,6 @@ fn prepared_text(random: &mut Random, client: &mut Client, alone: bool) -> Strin
                 false => text,
             }
         }
-        23 => executed(random, &token).split("; ").next().unwrap_or_default().into(),
         24 if !alone => "select set_config('my.var', $1, false)".into(),
         25 if !alone => "select set_config('work_mem', $1, true)".into(),
         26 if !alone => "select pg_catalog.set_config('application_name', $1, false)".into(),
@@ -264,7 +282,6 @@ fn prepared_text(random: &mut Random, client: &mut Client, alone: bool) -> Strin
         15 if block || !alone => if block { "commit" } else { "begin" }.into(),
         16 => "rollback".into(),
         17 if !alone => setting(random, client).replace("reset", "show"),
-        18 if !alone => "discard all".into(),
         19 if !alone => format!("deallocate {}", name(random)),
         // A large unnamed statement does not outlive the query that sets startup values again.
         20 if client.startup.is_empty() => {
