@@ -173,11 +173,16 @@ impl ClientTurn<'_> {
         let Some(statement) = names.and_then(|names| names.get(name)).map(Rc::clone) else {
             return Ok(());
         };
-        let deallocates = matches!(classified.only(), Some(Form::Deallocate(_)));
-        if statement.body.is_none() && !deallocates {
+        // Where only the name counts, the statement need not be what it was: its table may be gone.
+        let only_name = match classified.only() {
+            Some(Form::Deallocate(_)) => true,
+            Some(Form::Prepare(made)) => **made == *name,
+            _ => false,
+        };
+        if statement.body.is_none() && !only_name {
             return Ok(());
         }
-        if statement.origin == Origin::Sql && !deallocates {
+        if statement.origin == Origin::Sql && !only_name {
             return self.run_prepare(&statement, to);
         }
         self.server()?.owed.push(Owed::Lend(to));
@@ -185,8 +190,7 @@ impl ClientTurn<'_> {
             encode::message(out, frontend::PARSE, |out| {
                 write_client_name(name, out);
                 out.push(0);
-                // What is only deallocated need not be what it was: its table may be gone.
-                match deallocates {
+                match only_name {
                     true => out.extend_from_slice(&[0, 0, 0]),
                     false => statement.write_body(out),
                 }
