@@ -264,7 +264,8 @@ fn prepared_text(random: &mut Random, client: &mut Client, alone: bool) -> Strin
     match random.below(32) {
         22 if !alone => {
             let text = code(random, client, &token);
-            match text.contains("reset") || text.contains("deallocate") {
+            // It may be run more than once, and anywhere.
+            match ["reset", "deallocate", "insert"].iter().any(|word| text.contains(word)) {
                 true => format!("select '{token}'"),
                 false => text,
             }
