@@ -46,9 +46,9 @@ fn text(random: &mut Random, client: &mut Client) -> String {
     match random.below(42) {
         34..36 => {
             let text = code(random, client, &token);
-            // What is pipelined behind it would run before the proxy knows what has been reset.
-            client.waits = text.contains("reset");
-            match client.session_mode && client.waits && !client.startup.is_empty() {
+            // What is pipelined behind it would run before the proxy knows what it has done.
+            client.waits = text.contains("reset") || text.contains("deallocate");
+            match client.session_mode && text.contains("reset") && !client.startup.is_empty() {
                 true => format!("select '{token}'"),
                 false => text,
             }
@@ -164,7 +164,8 @@ fn code(random: &mut Random, client: &Client, token: &str) -> String {
         4 => format!("select pg_advisory_lock(1); fail '{token}'"),
         5 => format!("select set_config('my.var', '{token}', false)"),
         6 => "create temp table t1".into(),
-        7 if !has_names => "deallocate all".into(),
+        // Outside of a block, because it is asked about at its end only.
+        7 if !has_names && !reference.in_block() => "deallocate all".into(),
         8 => "drop table t1; select pg_advisory_unlock(1)".into(),
         _ => format!("insert '{token}'"),
     };
