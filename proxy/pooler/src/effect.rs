@@ -17,10 +17,11 @@ pub struct Script {
 }
 
 impl Script {
-    /// The statements of one text. `text` is kept if it is one SQL PREPARE.
+    /// The statements of one text. `text` is kept if it is one SQL PREPARE, and not empty.
     #[must_use]
     pub fn new(steps: Vec<Step>, text: &[u8]) -> Self {
         let is_kept = matches!(&steps[..], [Step { form: Form::Prepare(_), .. }]);
+        let is_kept = is_kept && !text.is_empty();
         Self { steps, done: 0, text: is_kept.then(|| text.into()) }
     }
 

@@ -54,7 +54,7 @@ const NAMES_IN_CODE: &str = "code that prepares or deallocates under a name that
 pub(super) const SCRIPTS: [Known; 5] = [
     Known {
         script: &["'DEALLOCATE s1'"],
-        line: &["prepared statement", "t \\x00", "n ", "T "],
+        line: &["prepared statement", "t \\x00", "n ", "T ", "D '"],
         reason: NAMES_IN_CODE,
     },
     Known { script: &["f_prepare"], line: &["prepared statement"], reason: NAMES_IN_CODE },

@@ -314,8 +314,12 @@ impl<'a> ClientTurn<'a> {
                 {
                     *step = bound;
                 }
+                let followed = match classified.only() {
+                    Some(Form::Prepare(name)) => self.is_closed_later(name),
+                    _ => true,
+                };
+                let script = self.script_of(&classified, if followed { &text } else { b"" });
                 self.raise(&classified, &text);
-                let script = self.script_of(&classified, &text);
                 if script.is_none() && classified.only_ends_or_begins() && !bind.portal.is_empty() {
                     // It may be run after others of its segment, whose effects it ends.
                     self.session.raised.insert(Kinds::SETTINGS.union(Kinds::ROLE));

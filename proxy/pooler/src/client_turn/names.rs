@@ -118,7 +118,7 @@ impl ClientTurn<'_> {
     /// A portal is run that may have been bound in an earlier segment: what it prepares is real from
     /// then on, and taken back behind this segment.
     pub(super) fn take_back_prepared(&mut self, script: &Script) {
-        if self.pool.config.pool.mode == PoolMode::Session || self.has_unread_statements() {
+        if self.pool.config.pool.mode == PoolMode::Session || script.prepared_text().is_none() {
             return;
         }
         for name in script.prepares() {
@@ -143,6 +143,12 @@ impl ClientTurn<'_> {
                 true
             }
         }
+    }
+
+    /// Whether a name is closed behind the next Sync.
+    pub(super) fn is_closed_later(&self, name: &[u8]) -> bool {
+        let name = as_forwarded(name);
+        self.session.close_after_sync.iter().any(|known| known.name == name)
     }
 
     /// Closes a name behind the next Sync.

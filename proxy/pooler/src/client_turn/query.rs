@@ -43,7 +43,8 @@ impl ClientTurn<'_> {
         self.await_facts(&classified)?;
         let lent = self.lend_for_query(text, &classified)?;
         let escaped = self.escape(text, &classified);
-        let script = self.script_of(&classified, text);
+        // A PREPARE is followed if its name is closed behind it.
+        let script = self.script_of(&classified, if lent.is_empty() { b"" } else { text });
         self.raise(&classified, text);
         self.send_query(message, script, escaped.as_deref());
         self.take_back(lent);
@@ -324,7 +325,8 @@ impl ClientTurn<'_> {
         if !classified.is_plain() || books.is_answer_old() { kinds } else { Kinds::NONE }
     }
 
-    /// The statements of a text, if the books follow one of them.
+    /// The statements of a text, if the books follow one of them. `text` is empty where a PREPARE is
+    /// not followed.
     pub(super) fn script_of(&self, classified: &Classified, text: &[u8]) -> Option<Script> {
         let open = self.session.settings.changed_in_transaction();
         let is_followed = |step: &sql::Step| match &step.form {

@@ -236,16 +236,16 @@ impl ServerTurn<'_> {
             Some(Owed::Lend(LentTo::Query)) => {
                 // What needs the name fails with it too, and is told why.
                 self.server.lend_error = Some(body.into());
-                self.skip_to_sync();
+                self.skip_to_sync(fields.code);
                 Ok(Fate::Swallow)
             }
             Some(Owed::Witness(LentTo::Query)) => {
-                self.skip_to_sync();
+                self.skip_to_sync(fields.code);
                 Ok(Fate::Swallow)
             }
             Some(Owed::Changed) => {
                 self.plan.make_for_client(encode_changed);
-                self.skip_to_sync();
+                self.skip_to_sync(fields.code);
                 Ok(Fate::Swallow)
             }
             Some(_) => {
@@ -256,7 +256,7 @@ impl ServerTurn<'_> {
                     // What was believed to be there is not: nothing else is believed either.
                     self.server.residue.insert(Kinds::STATEMENTS);
                 }
-                self.skip_to_sync();
+                self.skip_to_sync(fields.code);
                 Ok(fate)
             }
             None if self.session.is_some() => Ok(Fate::Pass),
@@ -279,11 +279,15 @@ impl ServerTurn<'_> {
     }
 
     /// The server skips everything up to Sync: undoes what was noted ahead for it.
-    fn skip_to_sync(&mut self) {
+    fn skip_to_sync(&mut self, code: SqlState) {
         let (skipped, sync_is_owed) = self.server.owed.take_skipped();
         for (index, entry) in skipped.into_iter().enumerate().rev() {
             match entry {
-                Owed::Unnamed(origin, before) => self.undo_unnamed(index == 0, origin, before),
+                Owed::Unnamed(origin, before) => {
+                    // A text that cannot be converted is refused before anything is destroyed.
+                    let failed = index == 0 && code != SqlState::CHARACTER_NOT_IN_REPERTOIRE;
+                    self.undo_unnamed(failed, origin, before);
+                }
                 Owed::Parse(parse) => {
                     if let Some(statement) = &parse.statement {
                         self.server.statements.remove(statement.id);

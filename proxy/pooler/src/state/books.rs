@@ -160,6 +160,11 @@ impl Books<'_> {
         if let Reset::Name(name) = reset {
             self.session.custom.add(name);
         }
+        // What is reset is not reported as what was set before.
+        match reset {
+            Reset::Name(reset) => self.server.newly_set.retain(|name| **name != *reset),
+            Reset::All | Reset::Discard => self.server.newly_set.clear(),
+        }
         let table = &mut self.tables.settings;
         self.session.settings.reset(table, reset, scope)?;
         if reset == Reset::Name(b"session_authorization") {
@@ -224,10 +229,7 @@ impl Books<'_> {
         if self.pool.config.pool.mode == PoolMode::Session {
             return;
         }
-        let unread = self.session.pin.has(PinReason::SqlPrepare)
-            || self.session.raised.meets(Kinds::STATEMENTS);
-        let closed = self.session.close_after_sync.iter().any(|known| *known.name == *name);
-        let Some(text) = text.filter(|_| !unread || closed) else {
+        let Some(text) = text else {
             self.session.raised.insert(Kinds::STATEMENTS);
             return;
         };
