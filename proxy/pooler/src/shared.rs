@@ -352,6 +352,9 @@ impl SharedPool {
                 && !known.iter().any(|(n, v)| (&**n, &**v) == (*name, *value))
         });
         let reported = news.map(|(name, value)| (name.into(), value.into())).collect();
+        // What is certain is each client's own.
+        let is_asked = |setting: &Setting| asked.iter().any(|other| other.name == setting.name);
+        let settings = settings.into_iter().filter(is_asked).collect();
         let mut tried = self.tried();
         tried.retain(|tried| tried.asked != asked);
         if tried.len() == TRIED_LIMIT {

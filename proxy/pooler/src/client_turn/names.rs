@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use pgimbal_config::PoolMode;
 use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
+use pgimbal_wire::extended::Parse;
 use pgimbal_wire::tag::frontend;
 
 use super::parse::write_client_name;
@@ -117,7 +118,7 @@ impl ClientTurn<'_> {
     /// A portal is run that may have been bound in an earlier segment: what it prepares is real from
     /// then on, and taken back behind this segment.
     pub(super) fn take_back_prepared(&mut self, script: &Script) {
-        if self.pool.config.pool.mode == PoolMode::Session {
+        if self.pool.config.pool.mode == PoolMode::Session || script.prepared_text().is_none() {
             return;
         }
         for name in script.prepares() {
@@ -178,11 +179,16 @@ impl ClientTurn<'_> {
         let Some(statement) = names.and_then(|names| names.get(name)).map(Rc::clone) else {
             return Ok(());
         };
-        let deallocates = matches!(classified.only(), Some(Form::Deallocate(_)));
-        if statement.body.is_none() && !deallocates {
+        // Where only the name counts, the statement need not be what it was: its table may be gone.
+        let only_name = match classified.only() {
+            Some(Form::Deallocate(_)) => true,
+            Some(Form::Prepare(made)) => **made == *name,
+            _ => false,
+        };
+        if statement.body.is_none() && !only_name {
             return Ok(());
         }
-        if statement.origin == Origin::Sql && !deallocates {
+        if statement.origin == Origin::Sql && !only_name {
             return self.run_prepare(&statement, to);
         }
         self.server()?.owed.push(Owed::Lend(to));
@@ -190,8 +196,7 @@ impl ClientTurn<'_> {
             encode::message(out, frontend::PARSE, |out| {
                 write_client_name(name, out);
                 out.push(0);
-                // What is only deallocated need not be what it was: its table may be gone.
-                match deallocates {
+                match only_name {
                     true => out.extend_from_slice(&[0, 0, 0]),
                     false => statement.write_body(out),
                 }
@@ -227,12 +232,12 @@ impl ClientTurn<'_> {
     }
 
     /// While the server has statements of SQL that are not in the books, whether a name is free is the
-    /// server's to say.
-    pub(super) fn probe_name(&mut self, name: &[u8]) -> Step {
+    /// server's to say, once it has nothing to say of the text.
+    pub(super) fn probe_name(&mut self, parse: Parse<'_>) -> Step {
         if !self.has_unread_statements() {
             return Ok(());
         }
-        let name = as_forwarded(name);
+        let name = as_forwarded(parse.name);
         let server = self.server()?;
         if server.status == TransactionStatus::Failed {
             // That comes first.
@@ -240,8 +245,13 @@ impl ClientTurn<'_> {
         }
         server.owed.push(Owed::Lend(LentTo::Segment));
         server.owed.push(Owed::Lend(LentTo::Segment));
+        let (text, types) = match parse.param_types {
+            Some(types) => (parse.text, types),
+            // It has not arrived yet.
+            None => (&b""[..], &[0, 0][..]),
+        };
         self.plan.make_for_server(|out| {
-            encode::parse(out, &name, b"", &[0, 0]);
+            encode::parse(out, &name, text, types);
             encode::close(out, NameKind::Statement, &name);
         });
         Ok(())

@@ -58,7 +58,7 @@ impl ClientTurn<'_> {
         if is_duplicate {
             return self.parse_duplicate(message, parse);
         }
-        self.probe_name(parse.name)?;
+        self.probe_name(parse)?;
         match classified.filter(|_| self.pool.config.pool.max_prepared_statements > 0) {
             Some(classified) => self.parse_named(message, parse, classified),
             None => self.parse_unkept(message, parse),

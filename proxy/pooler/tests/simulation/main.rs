@@ -79,7 +79,8 @@ fn shape(seed: u64) -> Shape {
     let steps = random.pick(&[5, 20, 60]);
     let chunk = random.pick(&[3, 200, 20_000, 100_000]);
     let failovers = random.chance(30);
-    let troubles = Troubles { kills, vanishings, cancels, dial_failures, failovers };
+    let balks = !calm && random.chance(50);
+    let troubles = Troubles { kills, vanishings, cancels, dial_failures, balks, failovers };
     let cluster = troubles
         .failovers
         .then(|| ResolvedCluster { name: "main".into(), config: ClusterConfig::default().into() });

@@ -20,7 +20,8 @@ pub(crate) fn next(random: &mut Random, client: &mut Client) -> Step {
             let text = text(random, client);
             step.add(&m::query(&text), 1);
         }
-        45..88 => segment(random, client, &mut step),
+        45..86 => segment(random, client, &mut step),
+        86..88 if names_may_be_parsed(client) => lone(random, client, &mut step),
         88..90 => step.add(&m::function_call(), 1),
         90..92 => step.add(&m::sync(), 1),
         92..94 => step.add(&[m::flush(), m::sync()].concat(), 1),
@@ -45,9 +46,9 @@ fn text(random: &mut Random, client: &mut Client) -> String {
     match random.below(42) {
         34..36 => {
             let text = code(random, client, &token);
-            // What is pipelined behind it would run before the proxy knows what has been reset.
-            client.waits = text.contains("reset");
-            match client.session_mode && client.waits && !client.startup.is_empty() {
+            // What is pipelined behind it would run before the proxy knows what it has done.
+            client.waits = text.contains("reset") || text.contains("deallocate");
+            match client.session_mode && text.contains("reset") && !client.startup.is_empty() {
                 true => format!("select '{token}'"),
                 false => text,
             }
@@ -163,7 +164,8 @@ fn code(random: &mut Random, client: &Client, token: &str) -> String {
         4 => format!("select pg_advisory_lock(1); fail '{token}'"),
         5 => format!("select set_config('my.var', '{token}', false)"),
         6 => "create temp table t1".into(),
-        7 if !has_names => "deallocate all".into(),
+        // Outside of a block, because it is asked about at its end only.
+        7 if !has_names && !reference.in_block() => "deallocate all".into(),
         8 => "drop table t1; select pg_advisory_unlock(1)".into(),
         _ => format!("insert '{token}'"),
     };
@@ -179,7 +181,7 @@ fn segment(random: &mut Random, client: &mut Client, step: &mut Step) {
     let names_may_be_parsed = names_may_be_parsed(client);
     let mut changes_state = false;
     for _ in 0..random.pick(&[1, 1, 1, 2, 3]) {
-        let name = if random.chance(50) { String::new() } else { name(random) };
+        let mut name = if random.chance(50) { String::new() } else { name(random) };
         let portal = if random.chance(80) { "" } else { random.pick(&["p1", "p2"]) };
         if random.chance(20) {
             step.add(&m::close(random.pick(b"SSP"), &name), 0);
@@ -198,6 +200,10 @@ fn segment(random: &mut Random, client: &mut Client, step: &mut Step) {
             ]
             .iter()
             .any(|word| text.starts_with(word));
+            if text.len() > 10_000 && !name.is_empty() {
+                // Its text is not kept: EXECUTE in SQL does not find it.
+                name = "large".into();
+            }
             step.add(&m::parse(&name, &text), 0);
         }
         // In a failed transaction PostgreSQL describes what returns no rows, if it has it.
@@ -226,6 +232,24 @@ fn segment(random: &mut Random, client: &mut Client, step: &mut Step) {
     step.add(&m::sync(), 1);
 }
 
+/// A segment of what must stand alone in it, and is never bound again.
+fn lone(random: &mut Random, client: &mut Client, step: &mut Step) {
+    let (name, token) = (name(random), client.token());
+    let text = match random.below(4) {
+        0 => "discard all".into(),
+        1 => "deallocate all".into(),
+        _ => executed(random, &token).split("; ").next().unwrap_or_default().to_owned(),
+    };
+    step.add(&m::parse(&name, &text), 0);
+    step.add(&m::bind("", &name, &token), 0);
+    step.add(&m::execute("", 0), 0);
+    step.add(&m::close(b'S', &name), 0);
+    step.add(&m::sync(), 1);
+    // If it fails, its name is left.
+    step.add(&m::close(b'S', &name), 0);
+    step.add(&m::sync(), 1);
+}
+
 /// In a failed transaction whose failure the proxy has not seen, PostgreSQL refuses a Parse for
 /// which the proxy may stand in.
 fn names_may_be_parsed(client: &Client) -> bool {
@@ -241,12 +265,12 @@ fn prepared_text(random: &mut Random, client: &mut Client, alone: bool) -> Strin
     match random.below(32) {
         22 if !alone => {
             let text = code(random, client, &token);
-            match text.contains("reset") || text.contains("deallocate") {
+            // It may be run more than once, and anywhere.
+            match ["reset", "deallocate", "insert"].iter().any(|word| text.contains(word)) {
                 true => format!("select '{token}'"),
                 false => text,
             }
         }
-        23 => executed(random, &token).split("; ").next().unwrap_or_default().into(),
         24 if !alone => "select set_config('my.var', $1, false)".into(),
         25 if !alone => "select set_config('work_mem', $1, true)".into(),
         26 if !alone => "select pg_catalog.set_config('application_name', $1, false)".into(),
@@ -264,7 +288,6 @@ fn prepared_text(random: &mut Random, client: &mut Client, alone: bool) -> Strin
         15 if block || !alone => if block { "commit" } else { "begin" }.into(),
         16 => "rollback".into(),
         17 if !alone => setting(random, client).replace("reset", "show"),
-        18 if !alone => "discard all".into(),
         19 if !alone => format!("deallocate {}", name(random)),
         // A large unnamed statement does not outlive the query that sets startup values again.
         20 if client.startup.is_empty() => {

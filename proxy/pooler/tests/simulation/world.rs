@@ -42,6 +42,8 @@ pub(crate) struct Troubles {
     pub(crate) vanishings: bool,
     pub(crate) cancels: bool,
     pub(crate) dial_failures: bool,
+    /// Questions, and settings that are set all at once, are refused now and then.
+    pub(crate) balks: bool,
     /// The primary dies now and then, in a world with a cluster.
     pub(crate) failovers: bool,
 }
@@ -113,6 +115,10 @@ enum PeerStage {
 }
 
 impl Peer {
+    fn worker(&self) -> usize {
+        self.worker
+    }
+
     pub(crate) fn id(&self) -> ServerId {
         self.id
     }

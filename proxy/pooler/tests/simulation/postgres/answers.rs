@@ -1,7 +1,7 @@
 //! What the model server says to the proxy's questions, which it knows by their names.
 
 use super::run::Ran;
-use super::{Backend, Failure, Origin};
+use super::{Backend, Balk, Failure, Origin};
 use crate::message;
 
 /// What the proxy logs in as.
@@ -10,7 +10,8 @@ const USER: &str = "user";
 impl Backend {
     /// Runs the statement of a question.
     pub(super) fn answer(&mut self, name: &str, parameter: &str) -> Result<Ran, Failure> {
-        if let Some(code) = self.balks.take() {
+        if let Some(Balk::Question(code)) = self.balks {
+            self.balks = None;
             return Err(Failure(code, "refused by the simulation".into()));
         }
         let rows = match name {

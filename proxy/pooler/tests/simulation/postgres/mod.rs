@@ -40,8 +40,8 @@ pub(crate) struct Backend {
     pub(crate) channels: BTreeSet<String>,
     /// Session-level advisory locks, which outlive the transaction that took them.
     pub(crate) locks: u32,
-    /// The next question, or the next simple query, fails with this code.
-    pub(crate) balks: Option<&'static str>,
+    /// What the proxy sends on its own account next fails.
+    pub(crate) balks: Option<Balk>,
     /// The transaction block may not write.
     read_only: bool,
     /// What was inserted, by transactions that are committed.
@@ -122,6 +122,14 @@ pub(crate) enum Asked {
 pub(crate) struct Asleep {
     pub(crate) token: String,
     from: Asked,
+}
+
+/// What is refused, with which SQLSTATE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Balk {
+    Question(&'static str),
+    /// All settings at once.
+    Settings(&'static str),
 }
 
 /// An error: SQLSTATE and text.

@@ -2,7 +2,7 @@
 
 use super::sql::{self, is, is_exit, value, word_at};
 use super::state::check_value;
-use super::{Asked, Asleep, Backend, CopyIn, Failure, Origin, Prepared, Token, Transaction};
+use super::{Asked, Asleep, Backend, Balk, CopyIn, Failure, Origin, Prepared, Token, Transaction};
 use crate::message;
 
 /// What a statement leaves to its caller.
@@ -24,7 +24,11 @@ impl Backend {
                 self.reply(message::message(b'I', &[]));
                 self.end_query();
             }
-            Ok(_) if let Some(code) = self.balks.take() => {
+            Ok(_)
+                if let Some(Balk::Settings(code)) = self.balks
+                    && is_replay(&text) =>
+            {
+                self.balks = None;
                 let failure = Failure(code, "refused by the simulation".into());
                 self.fail(failure, Asked::Query(Vec::new()));
             }
@@ -201,6 +205,11 @@ impl Backend {
         self.copy = Some(CopyIn { rows: Vec::new(), from });
         Ok(Ran::Later)
     }
+}
+
+/// Whether the proxy brings settings to a client's: no client writes like that.
+fn is_replay(text: &str) -> bool {
+    ["SET \"", "RESET \"", "SELECT pg_catalog.set_config("].iter().any(|s| text.starts_with(s))
 }
 
 impl Prepared {

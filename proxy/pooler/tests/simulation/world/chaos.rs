@@ -2,10 +2,13 @@
 
 use pgimbal_pooler::arrival::session_of;
 use pgimbal_pooler::ids::ServerId;
+use pgimbal_pooler::owed::{Owed, OwnQuery};
+use pgimbal_pooler::server::Setup;
 use pgimbal_pooler::session::{Link, Presence};
 
 use super::{Later, PeerStage, World, owner};
 use crate::client::Stage;
+use crate::postgres::Balk;
 
 impl World {
     pub(crate) fn trouble(&mut self) -> bool {
@@ -15,6 +18,7 @@ impl World {
             1 if troubles.vanishings => self.client_vanishes(),
             2..5 if troubles.cancels => self.client_cancels(),
             5 if troubles.failovers => self.reign_changes(),
+            6 if troubles.balks => self.own_query_fails(),
             _ => false,
         }
     }
@@ -39,6 +43,33 @@ impl World {
         let whole = self.peers[at].rest.is_empty() && self.peers[at].backend.output.is_empty();
         self.peers[at].backend.die(word.filter(|_| whole));
         self.peers[at].down.clear();
+        true
+    }
+
+    /// What the proxy asks of a server on its own account is refused, as by a cancel that comes late
+    /// or a privilege that is gone: nobody notices.
+    fn own_query_fails(&mut self) -> bool {
+        let poolers = &self.poolers;
+        let fails = |peer: &super::Peer| {
+            let server = poolers[peer.worker()].server(peer.id())?;
+            let is_due = peer.stage == PeerStage::Open
+                && peer.backend.balks.is_none()
+                && !peer.down.is_empty()
+                && server.owed.len() == 1;
+            match server.owed.front().filter(|_| is_due)? {
+                Owed::Own(OwnQuery::Question | OwnQuery::Facts) => Some(Balk::Question("57014")),
+                Owed::Own(OwnQuery::Setup) if matches!(server.setup, Setup::Whole) => {
+                    Some(Balk::Settings("42501"))
+                }
+                _ => None,
+            }
+        };
+        let list = self.peers.iter().enumerate();
+        let list: Vec<_> = list.filter_map(|(at, peer)| Some((at, fails(peer)?))).collect();
+        let Some((at, balk)) = (!list.is_empty()).then(|| self.random.pick(&list)) else {
+            return false;
+        };
+        self.peers[at].backend.balks = Some(balk);
         true
     }
 

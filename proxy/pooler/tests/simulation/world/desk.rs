@@ -25,6 +25,7 @@ impl World {
             vanishings: false,
             cancels: true,
             dial_failures: false,
+            balks: false,
             failovers: false,
         };
         let shape = Shape {
