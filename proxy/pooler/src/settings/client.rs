@@ -5,7 +5,7 @@ use super::neutral::{
 };
 use super::{Replay, Setting, SettingsId, SettingsTable, TooManySettings, replay_sql};
 use crate::sql::Scope;
-use crate::state::question::{Answer, ShownSetting};
+use crate::state::answer::{Answer, ShownSetting};
 
 /// Where a client stands. Every change is told after the server has said that it succeeded, and
 /// holds once the transaction around it has: [`ClientSettings::commit`] or

@@ -20,8 +20,9 @@ use crate::sql::{
     self, Assignment, Calls, Form, Kinds, Operand, Readings, Scope, ScopeOperand, SetBy,
 };
 use crate::sql::{Step, Steps};
+use crate::state::answer::Answer;
+use crate::state::asking::Asking;
 use crate::state::custom;
-use crate::state::question::{Answer, Asking};
 
 /// How long an answer about what pins a session is left to stand while only plain statements run:
 /// a function may have taken it away.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::sql::Scope;
-use crate::state::question::{Answer, SessionState, ShownSetting};
+use crate::state::answer::{Answer, SessionState, ShownSetting};
 
 /// Whether a change is a transaction of its own.
 #[derive(Clone, Copy)]
