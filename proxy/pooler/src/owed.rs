@@ -68,6 +68,8 @@ pub enum LentTo {
     Query,
     /// A message of the same segment: an error is that of the segment.
     Segment,
+    /// The Parse behind it, whose text and name it tries: its notices and errors are those.
+    Probe,
 }
 
 /// Whose a message is.
@@ -142,6 +144,8 @@ pub struct ParseInFlight {
     pub statement: Option<Rc<Statement>>,
     /// How to undo the client's name when the Parse fails; `None` when the proxy put it in.
     pub change: Option<NameChange>,
+    /// Whether a probe in front of it has told the client everything but that it is done.
+    pub is_probed: bool,
 }
 
 /// A Describe of the proxy's own on its way.

@@ -234,17 +234,13 @@ impl ClientTurn<'_> {
     /// While the server has statements of SQL that are not in the books, whether a name is free is the
     /// server's to say, once it has nothing to say of the text.
     pub(super) fn probe_name(&mut self, parse: Parse<'_>) -> Step {
-        if !self.has_unread_statements() {
+        if !self.is_probed()? {
             return Ok(());
         }
         let name = as_forwarded(parse.name);
         let server = self.server()?;
-        if server.status == TransactionStatus::Failed {
-            // That comes first.
-            return Ok(());
-        }
-        server.owed.push(Owed::Lend(LentTo::Segment));
-        server.owed.push(Owed::Lend(LentTo::Segment));
+        server.owed.push(Owed::Lend(LentTo::Probe));
+        server.owed.push(Owed::Lend(LentTo::Probe));
         let (text, types) = match parse.param_types {
             Some(types) => (parse.text, types),
             // It has not arrived yet.
@@ -255,6 +251,12 @@ impl ClientTurn<'_> {
             encode::close(out, NameKind::Statement, &name);
         });
         Ok(())
+    }
+
+    /// Whether a name is probed in front of its Parse. In a failed transaction, that comes first.
+    pub(super) fn is_probed(&mut self) -> Result<bool, Stop> {
+        let failed = self.server()?.status == TransactionStatus::Failed;
+        Ok(!failed && self.has_unread_statements())
     }
 
     /// The names of the client's statements that occur in a text, wherever.

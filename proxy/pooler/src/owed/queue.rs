@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::{CopyBegun, Origin, Owed, Reply};
+use super::{CopyBegun, LentTo, Origin, Owed, Reply};
 
 /// Entries that one server connection may owe. A pipeline of unnamed statements needs two entries
 /// for each Sync, so this is several hundred round trips in flight: more than hides any latency.
@@ -248,7 +248,7 @@ impl OwedQueue {
                 Owed::Own(_)
                 | Owed::OwnSync
                 | Owed::Swallow(_)
-                | Owed::Lend(_)
+                | Owed::Lend(LentTo::Query | LentTo::Segment)
                 | Owed::Witness(_)
                 | Owed::Describe(_)
                 | Owed::ShapeCheck(_)
@@ -256,7 +256,9 @@ impl OwedQueue {
                 | Owed::Evict(_)
                 | Owed::Unnamed(Origin::Proxy, _),
             ) => true,
-            Some(Owed::Parse(parse)) => parse.change.is_none() && parse.statement.is_some(),
+            Some(Owed::Parse(parse)) => {
+                parse.is_probed || (parse.change.is_none() && parse.statement.is_some())
+            }
             _ => false,
         }
     }
