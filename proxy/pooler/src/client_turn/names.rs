@@ -253,6 +253,10 @@ impl ClientTurn<'_> {
         }
         let name = as_forwarded(parse.name);
         let server = self.server()?;
+        if server.status == TransactionStatus::Failed {
+            // That comes first.
+            return Ok(());
+        }
         server.owed.push(Owed::Lend(LentTo::Segment));
         server.owed.push(Owed::Lend(LentTo::Segment));
         let (text, types) = match parse.param_types {

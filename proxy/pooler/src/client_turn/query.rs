@@ -41,6 +41,10 @@ impl ClientTurn<'_> {
             return Ok(());
         }
         self.await_facts(&classified)?;
+        if self.session.unnamed.is_some() && self.server()?.owed.may_skip() {
+            // Whether it destroys the unnamed statement depends on what is in front of it.
+            self.await_owed()?;
+        }
         let lent = self.lend_for_query(text, &classified)?;
         let escaped = self.escape(text, &classified);
         // A PREPARE is followed if its name is closed behind it.

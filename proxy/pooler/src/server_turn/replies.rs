@@ -285,7 +285,8 @@ impl ServerTurn<'_> {
             match entry {
                 Owed::Unnamed(origin, before) => {
                     // A text that cannot be converted is refused before anything is destroyed.
-                    let failed = index == 0 && code != SqlState::CHARACTER_NOT_IN_REPERTOIRE;
+                    let kept = code == SqlState::CHARACTER_NOT_IN_REPERTOIRE && before.is_some();
+                    let failed = index == 0 && !kept;
                     self.undo_unnamed(failed, origin, before);
                 }
                 Owed::Parse(parse) => {
