@@ -253,17 +253,16 @@ impl ClientTurn<'_> {
         }
         let name = as_forwarded(parse.name);
         let server = self.server()?;
-        if server.status == TransactionStatus::Failed {
-            // That comes first.
-            return Ok(());
-        }
-        server.owed.push(Owed::Lend(LentTo::Segment));
-        server.owed.push(Owed::Lend(LentTo::Segment));
+        let failed = server.status == TransactionStatus::Failed;
         let (text, types) = match parse.param_types {
             Some(types) => (parse.text, types),
+            // That the transaction has failed comes first.
+            None if failed => return Ok(()),
             // It has not arrived yet.
             None => (&b""[..], &[0, 0][..]),
         };
+        server.owed.push(Owed::Lend(LentTo::Segment));
+        server.owed.push(Owed::Lend(LentTo::Segment));
         self.plan.make_for_server(|out| {
             encode::parse(out, &name, text, types);
             encode::close(out, NameKind::Statement, &name);
