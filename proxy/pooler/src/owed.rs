@@ -72,6 +72,8 @@ pub enum LentTo {
     Query,
     /// A message of the same segment: an error is that of the segment.
     Segment,
+    /// The Parse behind it, whose text and name it tries: its notices and errors are those.
+    Probe,
 }
 
 /// Whose a message is.
@@ -146,6 +148,8 @@ pub struct ParseInFlight {
     pub statement: Option<Rc<Statement>>,
     /// How to undo the client's name when the Parse fails; `None` when the proxy put it in.
     pub change: Option<NameChange>,
+    /// Whether a probe in front of it has told the client everything but that it is done.
+    pub is_probed: bool,
 }
 
 /// A Describe of the proxy's own on its way.
@@ -405,7 +409,7 @@ impl OwedQueue {
                 Owed::Own(_)
                 | Owed::OwnSync
                 | Owed::Swallow(_)
-                | Owed::Lend(_)
+                | Owed::Lend(LentTo::Query | LentTo::Segment)
                 | Owed::Witness(_)
                 | Owed::Describe(_)
                 | Owed::ShapeCheck(_)
@@ -413,7 +417,9 @@ impl OwedQueue {
                 | Owed::Evict(_)
                 | Owed::Unnamed(Origin::Proxy, _),
             ) => true,
-            Some(Owed::Parse(parse)) => parse.change.is_none() && parse.statement.is_some(),
+            Some(Owed::Parse(parse)) => {
+                parse.is_probed || (parse.change.is_none() && parse.statement.is_some())
+            }
             _ => false,
         }
     }

@@ -79,11 +79,6 @@ pub(super) const FUZZED: &[Scenario] = &[
          own",
     ),
     scenario(
-        "nextval: the next client had a lastval()",
-        "Q SELECT nextval('numbers') > 0
-         resident",
-    ),
-    scenario(
         "DEALLOCATE ALL in a longer text left the names taken",
         "P s1 () SELECT 'two', 2 |
          S

@@ -144,7 +144,7 @@ impl<'a> ClientTurn<'a> {
             Target::Statement(_) | Target::Portal(_) => {
                 let message = self.linked(header, 0)?;
                 if target == Target::Statement(&[]) {
-                    let before = self.unnamed_before(Owner::Client);
+                    let before = self.unnamed_before(Owner::Client, b"");
                     self.session.set_unnamed(None);
                     let server = self.server()?;
                     server.unnamed = UnnamedStatement::Absent;
@@ -158,7 +158,7 @@ impl<'a> ClientTurn<'a> {
                     && self.knows(name)
                 {
                     let change = Some(self.rename(name, None));
-                    let closed = ParseInFlight { statement: None, change };
+                    let closed = ParseInFlight { statement: None, change, is_probed: false };
                     self.server()?.owed.push(Owed::Parse(Box::new(closed)));
                 } else {
                     if let Target::Portal(portal) = target {
@@ -205,6 +205,7 @@ impl<'a> ClientTurn<'a> {
                 server.owed.push(Owed::Parse(Box::new(ParseInFlight {
                     statement: None,
                     change: Some(change),
+                    is_probed: false,
                 })));
                 let mut server_name = Vec::new();
                 statement.write_server_name(&mut server_name);
@@ -378,7 +379,7 @@ impl<'a> ClientTurn<'a> {
         if current == mine {
             return Ok(Needed::Here);
         }
-        let before = self.unnamed_before(Owner::Proxy);
+        let before = self.unnamed_before(Owner::Proxy, b"");
         match &self.session.unnamed {
             Some(unnamed) => {
                 let described = unnamed.shape.is_some();

@@ -248,7 +248,7 @@ impl ClientTurn<'_> {
     /// While the server has statements of SQL that are not in the books, whether a name is free is the
     /// server's to say, once it has nothing to say of the text.
     pub(super) fn probe_name(&mut self, parse: Parse<'_>) -> Step {
-        if !self.has_unread_statements() {
+        if !self.is_probed()? {
             return Ok(());
         }
         let name = as_forwarded(parse.name);
@@ -261,13 +261,19 @@ impl ClientTurn<'_> {
             // It has not arrived yet.
             None => (&b""[..], &[0, 0][..]),
         };
-        server.owed.push(Owed::Lend(LentTo::Segment));
-        server.owed.push(Owed::Lend(LentTo::Segment));
+        server.owed.push(Owed::Lend(LentTo::Probe));
+        server.owed.push(Owed::Lend(LentTo::Probe));
         self.plan.make_for_server(|out| {
             encode::parse(out, &name, text, types);
             encode::close(out, NameKind::Statement, &name);
         });
         Ok(())
+    }
+
+    /// Whether a name is probed in front of its Parse. In a failed transaction, that comes first.
+    pub(super) fn is_probed(&mut self) -> Result<bool, Stop> {
+        let failed = self.server()?.status == TransactionStatus::Failed;
+        Ok(!failed && self.has_unread_statements())
     }
 
     /// The names of the client's statements that occur in a text, wherever.

@@ -16,6 +16,7 @@ use crate::plan::Stop;
 use crate::prepared::{
     CLIENT_STATEMENTS_LIMIT, Origin, ParsedUnder, SERVER_NAME_PREFIX, Statement, StatementId,
 };
+use crate::server::Server;
 use crate::server_statements::Found;
 use crate::session::{ClientBody, LocalSettings, Phase, Unnamed};
 use crate::sql::{self, Classified, Kinds, Scanner};
@@ -78,7 +79,7 @@ impl ClientTurn<'_> {
         parse: Parse<'_>,
         classified: Option<Classified>,
     ) -> Step {
-        let before = self.unnamed_before(Owner::Client);
+        let before = self.unnamed_before(Owner::Client, parse.text);
         let escaped = self.escaped_body(parse, classified.as_ref());
         match classified {
             Some(classified) => {
@@ -125,7 +126,7 @@ impl ClientTurn<'_> {
             Some(classified) => {
                 let statement = Statement::of_session(self.next_unkept(), classified);
                 let change = Some(self.rename(name, Some(Rc::new(statement))));
-                let parse = ParseInFlight { statement: None, change };
+                let parse = ParseInFlight { statement: None, change, is_probed: false };
                 self.server()?.owed.push(Owed::Parse(Box::new(parse)));
             }
             None => self.server()?.owed.pass(),
@@ -148,8 +149,14 @@ impl ClientTurn<'_> {
 
     /// What a request of the unnamed statement is undone to, should it be skipped; `None` if it
     /// cannot be.
-    pub(super) fn unnamed_before(&mut self, origin: Owner) -> Option<Box<UnnamedBefore>> {
-        let server = self.server.as_deref().filter(|server| server.owed.may_skip())?;
+    pub(super) fn unnamed_before(
+        &mut self,
+        origin: Owner,
+        text: &[u8],
+    ) -> Option<Box<UnnamedBefore>> {
+        // A text that cannot be converted is refused before anything is destroyed.
+        let may_not_happen = |server: &&mut Server| server.owed.may_skip() || !text.is_ascii();
+        let server = self.server.as_deref_mut().filter(may_not_happen)?;
         let session = &mut self.session;
         let client =
             (origin == Owner::Client).then(|| (session.unnamed.take(), session.unnamed_is_unkept));
@@ -246,9 +253,11 @@ impl ClientTurn<'_> {
             self.make_room()?;
             self.server()?.statements.insert(statement.id);
         }
+        let is_probed = self.is_probed()?;
         self.server()?.owed.push(Owed::Parse(Box::new(ParseInFlight {
             statement: listed.then(|| Rc::clone(statement)),
             change: Some(change),
+            is_probed,
         })));
         let mut server_name = Vec::with_capacity(48);
         statement.write_server_name(&mut server_name);
@@ -290,7 +299,7 @@ impl ClientTurn<'_> {
         write_client_name(parse.name, &mut name);
         let is_lent = self.is_lent(&name);
         if !is_lent {
-            let probe = ParseInFlight { statement: None, change: None };
+            let probe = ParseInFlight { statement: None, change: None, is_probed: false };
             self.server()?.owed.push(Owed::Parse(Box::new(probe)));
             self.close_later(name.as_slice().into());
             self.plan.make_for_server(|out| encode::parse(out, &name, b"", &[0, 0]));
@@ -323,6 +332,7 @@ impl ClientTurn<'_> {
         server.owed.push(Owed::Parse(Box::new(ParseInFlight {
             statement: Some(Rc::clone(statement)),
             change: None,
+            is_probed: false,
         })));
         let mut server_name = Vec::with_capacity(48);
         statement.write_server_name(&mut server_name);
