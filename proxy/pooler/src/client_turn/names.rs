@@ -253,11 +253,8 @@ impl ClientTurn<'_> {
         }
         let name = as_forwarded(parse.name);
         let server = self.server()?;
-        let failed = server.status == TransactionStatus::Failed;
         let (text, types) = match parse.param_types {
             Some(types) => (parse.text, types),
-            // That the transaction has failed comes first.
-            None if failed => return Ok(()),
             // It has not arrived yet.
             None => (&b""[..], &[0, 0][..]),
         };
