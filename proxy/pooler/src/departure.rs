@@ -15,7 +15,7 @@ use crate::pin::PinReason;
 use crate::plan::Plan;
 use crate::pooler::{Action, Pooler};
 use crate::server::Ending;
-use crate::session::{Link, Presence};
+use crate::session::{Link, Presence, Session};
 use crate::sql::Kinds;
 use crate::state::reset;
 
@@ -178,12 +178,9 @@ impl Pooler {
         let is_clean = matches!(session.link, Link::Cleaning(_));
         let strict = pool.config.pool.reset_query_always
             || pool.config.pool.mode == pgimbal_config::PoolMode::Session;
-        let lent = match session.close_after_sync.is_empty() {
-            true => Kinds::NONE,
-            false => Kinds::STATEMENTS,
-        };
-        let left = session.raised.union(session.pin.kinds()).union(server.residue).union(lent);
-        let holds = session.pin.is_set() || !session.raised.union(lent).is_empty();
+        let holds = session.pin.is_set()
+            || !session.raised.is_empty()
+            || !session.close_after_sync.is_empty();
         if is_clean || !(strict || holds) {
             self.checkin(server_id, now);
             return Departure::Over;
@@ -194,19 +191,8 @@ impl Pooler {
             return Departure::Later;
         }
         // One that has left is not asked about: taking it off is cheaper.
+        let left = left_by(session).union(server.residue);
         server.residue = left.and(reset::CLOSED);
-        if session.pin.has(PinReason::Dblink) {
-            server.residue.insert(Kinds::DBLINK);
-        }
-        let unkept = match session.pin.has(PinReason::LargeStatement) {
-            true => Kinds::STATEMENTS,
-            false => Kinds::NONE,
-        };
-        let settings = match session.pin.has(PinReason::TooManySettings) {
-            true => Kinds::SETTINGS.union(Kinds::ROLE),
-            false => Kinds::NONE,
-        };
-        let left = left.union(unkept).union(settings);
         self.pools[session.pool.index()].stats.resets += 1;
         link::send_reset(server, OwnQuery::Clean, left, &mut self.tables, plan);
         if server.owed.is_empty() {
@@ -215,6 +201,21 @@ impl Pooler {
         }
         Departure::Later
     }
+}
+
+/// What a session may leave behind.
+fn left_by(session: &Session) -> Kinds {
+    let mut left = session.raised.union(session.pin.kinds());
+    if !session.close_after_sync.is_empty() || session.pin.has(PinReason::LargeStatement) {
+        left.insert(Kinds::STATEMENTS);
+    }
+    if session.pin.has(PinReason::TooManySettings) {
+        left.insert(Kinds::SETTINGS.union(Kinds::ROLE));
+    }
+    if session.pin.has(PinReason::Dblink) {
+        left.insert(Kinds::DBLINK);
+    }
+    left
 }
 
 fn session_unlinked(sessions: &mut slab::Slab<crate::session::Session>, id: SessionId) {

@@ -26,7 +26,7 @@ impl Script {
     }
 
     /// The statement that the next CommandComplete answers; `None` if there is none left.
-    pub fn next(&mut self) -> Option<Step> {
+    pub fn next_step(&mut self) -> Option<Step> {
         let step = self.steps.get(self.done).cloned();
         self.done += 1;
         step

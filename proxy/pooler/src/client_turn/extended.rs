@@ -148,6 +148,7 @@ impl<'a> ClientTurn<'a> {
             self.at = message.end();
             return Ok(());
         }
+        self.end_lending(name)?;
         let change = self.rename(name, None);
         let unkept = change.before.as_ref().is_some_and(|statement| statement.body.is_none());
         let statement = change.before.clone();

@@ -132,6 +132,20 @@ impl ClientTurn<'_> {
         names.iter().any(|known| known.is_lent && *known.name == *name)
     }
 
+    /// A name that is closed is gone at once, where it stands for the client's statement in this
+    /// segment.
+    pub(super) fn end_lending(&mut self, name: &[u8]) -> Step {
+        let name = as_forwarded(name);
+        let names = &mut self.session.close_after_sync;
+        let Some(lent) = names.iter_mut().find(|known| known.is_lent && known.name == name) else {
+            return Ok(());
+        };
+        lent.is_lent = false;
+        self.server()?.owed.push(Owed::Lend(LentTo::Segment));
+        self.plan.make_for_server(|out| encode::close(out, NameKind::Statement, &name));
+        Ok(())
+    }
+
     /// Notes that a name is lent in this segment. Returns whether it was not before.
     fn mark_lent(&mut self, name: &[u8]) -> bool {
         let name = as_forwarded(name);
@@ -239,13 +253,13 @@ impl ClientTurn<'_> {
         }
         let name = as_forwarded(parse.name);
         let server = self.server()?;
-        server.owed.push(Owed::Lend(LentTo::Probe));
-        server.owed.push(Owed::Lend(LentTo::Probe));
         let (text, types) = match parse.param_types {
             Some(types) => (parse.text, types),
             // It has not arrived yet.
             None => (&b""[..], &[0, 0][..]),
         };
+        server.owed.push(Owed::Lend(LentTo::Probe));
+        server.owed.push(Owed::Lend(LentTo::Probe));
         self.plan.make_for_server(|out| {
             encode::parse(out, &name, text, types);
             encode::close(out, NameKind::Statement, &name);

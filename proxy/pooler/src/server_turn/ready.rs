@@ -6,6 +6,7 @@ use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
 use super::{Fate, Freed, ServerTurn};
 use crate::link;
 use crate::owed::{Owed, OwnQuery};
+use crate::pin::PinReason;
 use crate::plan::Stop;
 use crate::pooler::Tables;
 use crate::prepared::write_server_name;
@@ -92,7 +93,8 @@ impl ServerTurn<'_> {
         if idle {
             session.local = LocalSettings::Known;
             session.portals.clear();
-            if session.raised.is_empty() {
+            // What a question has not been answered about is asked about again.
+            if session.raised.is_empty() && !session.pin.has(PinReason::Unknown) {
                 session.custom.clear();
             }
             let unsettled = std::mem::take(&mut self.server.unsettled);

@@ -25,7 +25,7 @@ impl ServerTurn<'_> {
         match self.server.owed.front_mut() {
             Some(Owed::Query(None)) => Ok(Fate::Pass),
             Some(Owed::Query(Some(script))) => {
-                if let Some(step) = script.next() {
+                if let Some(step) = script.next_step() {
                     let text = script.prepared_text().map(<[u8]>::to_vec);
                     self.done(&step, text.as_deref(), tag_of(body));
                 } else {
@@ -87,7 +87,7 @@ impl ServerTurn<'_> {
                     // EmptyQueryResponse.
                     _ => Some(&b""[..]),
                 };
-                if let Some(step) = script.next() {
+                if let Some(step) = script.next_step() {
                     let text = script.prepared_text().map(<[u8]>::to_vec);
                     self.done(&step, text.as_deref(), tag);
                 }

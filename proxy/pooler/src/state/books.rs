@@ -198,12 +198,15 @@ impl Books<'_> {
     /// the others too, which are put in again when they are next needed.
     fn forget_all_statements(&mut self) {
         self.session.statements = None;
+        self.session.close_after_sync.iter_mut().for_each(|name| name.is_lent = false);
         link::forget_statements(self.server);
     }
 
     fn deallocate(&mut self, name: &[u8]) {
         let names = self.session.statements.as_mut();
         let before = names.and_then(|names| names.set(name, None));
+        let lent = self.session.close_after_sync.iter_mut().filter(|known| *known.name == *name);
+        lent.for_each(|name| name.is_lent = false);
         if let Some(unkept) = before.filter(|statement| statement.body.is_none()) {
             // The client's name was lent for this; the statement itself is there still.
             let mut sql = b"DEALLOCATE ".to_vec();

@@ -10,6 +10,7 @@ const LIMIT: usize = 64;
 
 /// The custom settings that a session may have set since it was last asked.
 #[derive(Debug, Default)]
+#[allow(clippy::box_collection, reason = "a session is small, and few have any")]
 pub struct CustomNames(Option<Box<Vec<Bytes>>>);
 
 impl CustomNames {

@@ -10,6 +10,7 @@ mod failover_reruns;
 mod limits;
 mod linking;
 mod prepared;
+mod questions;
 mod state;
 mod trouble;
 

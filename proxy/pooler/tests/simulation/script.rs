@@ -284,7 +284,8 @@ fn prepared_text(random: &mut Random, client: &mut Client, alone: bool) -> Strin
         10..12 => "rows $1".into(),
         12 => "fail $1".into(),
         13 => "bad $1".into(),
-        14 => String::new(),
+        // The one text that is parsed in a failed transaction: nobody is asked about its name then.
+        14 if !client.reference.has_failed() => String::new(),
         15 if block || !alone => if block { "commit" } else { "begin" }.into(),
         16 => "rollback".into(),
         17 if !alone => setting(random, client).replace("reset", "show"),

@@ -7,15 +7,16 @@ mod check;
 mod cluster;
 mod desk;
 mod driver;
+mod shape;
 pub(crate) use cluster::Reign;
+use shape::startup;
+pub(crate) use shape::{Shape, Troubles, pool, resolved};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgimbal_config::{
-    Host, PoolConfig, PoolMode, ResolvedCluster, ResolvedPool, Route, ServerPassword,
-};
+use pgimbal_config::PoolMode;
 use pgimbal_pooler::cluster::Found;
 use pgimbal_pooler::ids::{PoolId, ServerId, SessionId, WorkerId};
 use pgimbal_pooler::moving::Moving;
@@ -33,34 +34,6 @@ use crate::script;
 
 /// The error of a server that cannot be reached.
 pub(crate) const REFUSAL: &str = "refused by the simulation";
-
-/// What may go wrong in a run.
-#[derive(Clone, Copy, Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "any of them may be on with any other")]
-pub(crate) struct Troubles {
-    pub(crate) kills: bool,
-    pub(crate) vanishings: bool,
-    pub(crate) cancels: bool,
-    pub(crate) dial_failures: bool,
-    /// Questions, and settings that are set all at once, are refused now and then.
-    pub(crate) balks: bool,
-    /// The primary dies now and then, in a world with a cluster.
-    pub(crate) failovers: bool,
-}
-
-/// The shape of a run.
-#[derive(Clone, Debug)]
-pub(crate) struct Shape {
-    pub(crate) workers: u16,
-    pub(crate) clients: usize,
-    pub(crate) steps: usize,
-    pub(crate) pool: PoolConfig,
-    pub(crate) max_pinned: u32,
-    /// The longest piece of a stream that arrives at once.
-    pub(crate) chunk: usize,
-    pub(crate) troubles: Troubles,
-    pub(crate) cluster: Option<ResolvedCluster>,
-}
 
 pub(crate) struct World {
     pub(crate) random: Random,
@@ -376,42 +349,4 @@ fn piece(random: &mut Random, chunk: usize, stream: &mut Vec<u8>) -> Vec<u8> {
         _ => 1 + random.below(chunk.min(40)),
     };
     stream.drain(..length.min(stream.len())).collect()
-}
-
-fn startup(random: &mut Random) -> Vec<(String, String)> {
-    let mut list = Vec::new();
-    for (name, value) in
-        [("timezone", "Startup/Zone"), ("application_name", "app"), ("work_mem", "8MB")]
-    {
-        if random.chance(25) {
-            list.push((name.to_owned(), value.to_owned()));
-        }
-    }
-    if random.chance(5) {
-        // No server takes it.
-        list.push(("search_path".into(), "Bad".into()));
-    }
-    list
-}
-
-pub(crate) fn resolved(shape: &Shape) -> ResolvedPool {
-    ResolvedPool {
-        host: Host::Tcp("localhost".into()),
-        port: 5432,
-        dbname: "db".into(),
-        user: "user".into(),
-        login: ServerPassword::Role("user".into()),
-        cluster: shape.cluster.clone(),
-        route: Route::Primary,
-        tls: Default::default(),
-        max_db_connections: None,
-        max_user_connections: None,
-        max_pinned: shape.max_pinned,
-        pool: shape.pool.clone(),
-    }
-}
-
-/// A pool of `size` server connections in transaction mode.
-pub(crate) fn pool(size: u32) -> PoolConfig {
-    PoolConfig { mode: PoolMode::Transaction, size, ..PoolConfig::default() }
 }
