@@ -48,7 +48,7 @@ pub(super) fn databases(number: usize) -> [String; 2] {
 }
 
 /// What code sets is asked about by the names that sessions have set before.
-const NAMES: &str = "set local app.tenant = ''; set local app.x = ''; \
+const NAMES: &str = "set local app.tenant = ''; set local app.x = ''; set local app.\"user\" = ''; \
                      set local app.y = ''";
 
 impl Lane {
