@@ -228,7 +228,7 @@ impl ClientTurn<'_> {
     /// settings that are not known is its client's own.
     fn parsed_under(&mut self) -> ParsedUnder {
         match self.session.local {
-            LocalSettings::Known if !self.session.raised.meets(Kinds::SETTINGS) => {
+            LocalSettings::Known if self.settings_are_known() => {
                 self.tables.parse_fingerprint(self.session.settings.current())
             }
             LocalSettings::Known | LocalSettings::Unknown => ParsedUnder::Unknown,
@@ -237,6 +237,11 @@ impl ClientTurn<'_> {
                 ParsedUnder::Settings { all: unique, fixed: unique }
             }
         }
+    }
+
+    /// Whether it is known under which settings the server parses what is sent now.
+    fn settings_are_known(&self) -> bool {
+        self.session.local == LocalSettings::Known && !self.session.raised.meets(Kinds::SETTINGS)
     }
 
     fn forward_parse(
@@ -327,8 +332,13 @@ impl ClientTurn<'_> {
         }
         self.make_room()?;
         self.pool.stats.parses_put_in += 1;
+        let is_known = self.settings_are_known();
         let server = self.server()?;
         server.statements.insert(statement.id);
+        if !is_known {
+            // Others share it, who mean the settings of when they parsed it.
+            server.unsettled.push(statement.id);
+        }
         server.owed.push(Owed::Parse(Box::new(ParseInFlight {
             statement: Some(Rc::clone(statement)),
             change: None,
