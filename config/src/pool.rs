@@ -67,9 +67,9 @@ settings! {
         /// What is run on a server connection before another session gets it. PostgreSQL's word
         /// for returning to the state after login; it follows any other query given here.
         "reset_query" reset_query: String as NonEmpty = "DISCARD ALL", applied, try "RESET ALL";
-        /// Runs `reset_query` after every transaction too: the strict option, against what user
-        /// functions set inside themselves, for a round trip more and without shared prepared
-        /// statements. Off, because the state that a proxy can see is tracked.
+        /// Runs `reset_query` after every transaction too, so that state ends with its transaction,
+        /// for a round trip more and without shared prepared statements. Off: state follows its
+        /// client, and `verify = "always"` finds what functions and triggers set.
         "reset_query_always" reset_query_always: bool as Flag = "false", applied, try "true";
         /// When the server is asked what a transaction has left in its session: `text`: after
         /// statements whose text may leave something; `calls`: after calls of functions outside

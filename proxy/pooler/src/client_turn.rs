@@ -1,10 +1,13 @@
 //! One step on what a client sent: framing, linking, and which message is judged where.
 
+mod bind;
 mod copy;
 mod extended;
 mod names;
 mod parse;
+mod put_in;
 mod query;
+mod raise;
 mod values;
 
 use std::time::Instant;

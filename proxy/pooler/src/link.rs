@@ -19,7 +19,8 @@ use crate::server::{Body, Server, Setup, UnnamedStatement};
 use crate::session::{ClientBody, Link, Presence, RefusedSettings, Session};
 use crate::settings::{ClientSettings, Replay, Setting, SettingsId, assign, order_of, replay_sql};
 use crate::sql::{Encoding, Kinds, Reading, StandardStrings};
-use crate::state::question::{Asking, OwnStatements};
+use crate::state::asking::Asking;
+use crate::state::question::OwnStatements;
 use crate::state::reset;
 
 /// Brings the server connection to the session's settings before its first message. Waits for the

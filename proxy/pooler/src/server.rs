@@ -16,7 +16,8 @@ use crate::session::RefusedSettings;
 use crate::settings::{Setting, SettingsId};
 use crate::shared::Slot;
 use crate::sql::Kinds;
-use crate::state::question::{Asking, OwnStatements};
+use crate::state::asking::Asking;
+use crate::state::question::OwnStatements;
 use crate::topology::{Epoch, NodeId};
 
 /// A server connection.

@@ -1,5 +1,7 @@
 //! One step on what a server sent: which replies pass, what they settle, when it is free again.
 
+mod errors;
+mod own_query;
 mod ready;
 mod replies;
 

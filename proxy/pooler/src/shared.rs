@@ -3,51 +3,19 @@
 //! Checkout and check-in touch one atomic of the worker's own; everything else here is used when a
 //! connection opens, closes or moves.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+mod count;
+mod startup;
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::arrival::is_certain;
+pub use count::SharedCount;
+pub use startup::TriedStartup;
+
 use crate::ids::WorkerId;
-use crate::reported::{NamedValue, Reported};
-use crate::settings::Setting;
+use crate::reported::NamedValue;
 use crate::state::facts::DatabaseFacts;
-
-/// Server connections against a limit that several pools share.
-#[derive(Debug, Default)]
-pub struct SharedCount {
-    taken: AtomicU32,
-    crowded: AtomicBool,
-}
-
-impl SharedCount {
-    /// How many are taken.
-    #[must_use]
-    pub fn get(&self) -> u32 {
-        self.taken.load(Relaxed)
-    }
-
-    /// Whether somebody was refused since this was last asked: then a pool that has idle
-    /// connections under this limit gives one up.
-    #[must_use]
-    pub fn was_crowded(&self) -> bool {
-        self.crowded.load(Relaxed) && self.crowded.swap(false, Relaxed)
-    }
-
-    /// Takes one if fewer than `limit` are taken.
-    fn take(&self, limit: u32) -> bool {
-        let taken =
-            self.taken.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1)).is_ok();
-        if !taken {
-            self.crowded.store(true, Relaxed);
-        }
-        taken
-    }
-
-    fn give_back(&self) {
-        self.taken.fetch_sub(1, Relaxed);
-    }
-}
 
 /// What all pools of one database share, on every worker.
 #[derive(Debug, Default)]
@@ -123,21 +91,6 @@ pub struct SharedPool {
     tried: Mutex<Vec<Arc<TriedStartup>>>,
     dials: Mutex<Dials>,
 }
-
-/// Settings of startup packets that a server has taken.
-#[derive(Debug)]
-pub struct TriedStartup {
-    /// As the clients say them.
-    asked: Vec<Setting>,
-    /// As the server spells them.
-    pub settings: Vec<Setting>,
-    /// What the server reported under them otherwise than at its login.
-    pub reported: Vec<NamedValue>,
-}
-
-/// Different sets of startup settings that are remembered: applications have a few each. The oldest
-/// goes when there are more, and is tried again when it comes back.
-const TRIED_LIMIT: usize = 128;
 
 /// How the attempts to open a server connection go.
 #[derive(Debug, Default)]
@@ -332,47 +285,6 @@ impl SharedPool {
             self.tried().clear();
         }
     }
-
-    /// What a server has said of these startup settings, if one has.
-    #[must_use]
-    pub fn tried_startup(&self, asked: &[Setting]) -> Option<Arc<TriedStartup>> {
-        let asked: Vec<Setting> = uncertain(asked);
-        self.tried().iter().find(|tried| tried.asked == asked).cloned()
-    }
-
-    /// A server has taken these startup settings, and spells and reports them so.
-    pub fn keep_tried(&self, asked: &[Setting], settings: Vec<Setting>, reported: &Reported) {
-        let asked = uncertain(asked);
-        let names_application = asked.iter().any(|s| *s.name == *b"application_name");
-        let welcome = self.welcome();
-        let known = welcome.as_ref().map_or(&[][..], |welcome| &welcome.parameters);
-        let news = reported.iter().filter(|(name, value)| {
-            *name != b"in_hot_standby"
-                && (*name != b"application_name" || names_application)
-                && !known.iter().any(|(n, v)| (&**n, &**v) == (*name, *value))
-        });
-        let reported = news.map(|(name, value)| (name.into(), value.into())).collect();
-        // What is certain is each client's own.
-        let is_asked = |setting: &Setting| asked.iter().any(|other| other.name == setting.name);
-        let settings = settings.into_iter().filter(is_asked).collect();
-        let mut tried = self.tried();
-        tried.retain(|tried| tried.asked != asked);
-        if tried.len() == TRIED_LIMIT {
-            tried.remove(0);
-        }
-        tried.push(Arc::new(TriedStartup { asked, settings, reported }));
-    }
-
-    fn tried(&self) -> MutexGuard<'_, Vec<Arc<TriedStartup>>> {
-        self.tried.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Those of startup settings that a server has to judge, in an order of their own.
-fn uncertain(asked: &[Setting]) -> Vec<Setting> {
-    let mut asked: Vec<Setting> = asked.iter().filter(|s| !is_certain(s)).cloned().collect();
-    asked.sort_by(|a, b| a.name.cmp(&b.name));
-    asked
 }
 
 /// The place of one server connection; given back when it is dropped.

@@ -11,7 +11,7 @@ pub(super) const RESET_ONLY: [(&str, &str); 1] = [(
 #[allow(dead_code, reason = "a list for people")]
 pub(super) const LEFT_OUT: [(&str, &str); 7] = [
     ("random() after setseed()", "cannot be read out; reset for others, lost for its client"),
-    ("lastval(), currval()", "cannot be read out; an INSERT draws numbers unseen"),
+    ("lastval(), currval()", "the server connection's: missing, or what others have drawn"),
     ("pg_backend_pid() and what is made of it", "the process changes"),
     ("temp_buffers", "fixed once a connection has used a temporary table, which another did not"),
     ("SHOW of a custom setting that is unset", "a placeholder once made is '' for ever"),

@@ -68,12 +68,14 @@ pub(super) fn shows_nothing_that_pins(told: &[String]) -> bool {
     let objects = told.iter().filter(|line| *line == NO_OBJECTS[0]).count();
     let unknown = told.iter().filter(|line| line.starts_with("E ERROR 26000")).count();
     let names = SQL_STATEMENTS.len();
-    // Those that take parameters cannot be explained without.
-    let is_there = |line: &&String| {
-        line.starts_with("T QUERY PLAN") || line.contains("wrong number of parameters")
-    };
-    let sql = told.iter().filter(is_there).count();
+    let sql = told.iter().filter(|line| line.starts_with("T QUERY PLAN")).count();
     objects == NO_OBJECTS.len() && sql == 0 && unknown >= names
+}
+
+/// Whether a session has statements of SQL's, under whatever name.
+pub(super) fn has_sql_statements(side: &mut Side) -> bool {
+    let count = "select count(*) from pg_catalog.pg_prepared_statements where from_sql";
+    !side.run(&[Msg::query(count)]).contains(&"D '0'".to_owned())
 }
 
 /// What another client asks of the server connection, in a transaction block too.

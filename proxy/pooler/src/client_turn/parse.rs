@@ -12,12 +12,10 @@ use crate::owed::{
     DescribeInFlight, NameChange, Origin as Owner, Owed, ParseInFlight, UnnamedBefore,
 };
 use crate::pin::PinReason;
-use crate::plan::Stop;
 use crate::prepared::{
-    CLIENT_STATEMENTS_LIMIT, Origin, ParsedUnder, SERVER_NAME_PREFIX, Statement, StatementId,
+    CLIENT_STATEMENTS_LIMIT, ParsedUnder, SERVER_NAME_PREFIX, Statement, StatementId,
 };
 use crate::server::Server;
-use crate::server_statements::Found;
 use crate::session::{ClientBody, LocalSettings, Phase, Unnamed};
 use crate::sql::{self, Classified, Kinds, Scanner};
 
@@ -240,7 +238,7 @@ impl ClientTurn<'_> {
     }
 
     /// Whether it is known under which settings the server parses what is sent now.
-    fn settings_are_known(&self) -> bool {
+    pub(super) fn settings_are_known(&self) -> bool {
         self.session.local == LocalSettings::Known && !self.session.raised.meets(Kinds::SETTINGS)
     }
 
@@ -320,71 +318,6 @@ impl ClientTurn<'_> {
         Ok(())
     }
 
-    /// Puts a Parse of a kept statement in front of the message that needs it. Where the client was
-    /// told what it looks like, the server describes it too, and the message waits for that: a
-    /// statement whose shape has changed must not be run.
-    ///
-    /// # Errors
-    /// [`Stop::Full`] until the server has answered.
-    pub(super) fn put_in(&mut self, name: &[u8], statement: &Rc<Statement>) -> Step {
-        if statement.body.is_none() {
-            return Ok(());
-        }
-        self.make_room()?;
-        self.pool.stats.parses_put_in += 1;
-        let is_known = self.settings_are_known();
-        let server = self.server()?;
-        server.statements.insert(statement.id);
-        if !is_known {
-            // Others share it, who mean the settings of when they parsed it.
-            server.unsettled.push(statement.id);
-        }
-        server.owed.push(Owed::Parse(Box::new(ParseInFlight {
-            statement: Some(Rc::clone(statement)),
-            change: None,
-            is_probed: false,
-        })));
-        let mut server_name = Vec::with_capacity(48);
-        statement.write_server_name(&mut server_name);
-        self.plan.make_for_server(|out| {
-            encode::message(out, pgimbal_wire::tag::frontend::PARSE, |out| {
-                out.extend_from_slice(&server_name);
-                out.push(0);
-                statement.write_body(out);
-            });
-        });
-        if statement.shape.get().is_none() {
-            return Ok(());
-        }
-        self.pool.stats.shape_checks += 1;
-        let statement = Rc::clone(statement);
-        let check = DescribeInFlight { name: name.into(), statement, parameters: None };
-        self.server()?.owed.push(Owed::ShapeCheck(Box::new(check)));
-        self.plan.make_for_server(|out| {
-            encode::describe(out, encode::NameKind::Statement, &server_name);
-        });
-        self.await_owed()
-    }
-
-    /// Closes the least recently used statements while the server has as many as it may. It has
-    /// more for a while when all of them are needed; those that are not sure to be there yet are
-    /// waited for.
-    fn make_room(&mut self) -> Step {
-        let limit = self.pool.config.pool.max_prepared_statements.max(1) as usize;
-        loop {
-            let server = self.server()?;
-            let Some(victim) = server.statements.to_evict(limit, server.transaction) else {
-                let unsure = server.statements.len() >= limit && server.statements.any_unsure();
-                return if unsure { self.await_owed() } else { Ok(()) };
-            };
-            server.statements.leave(victim);
-            server.owed.push(Owed::Evict(victim));
-            let mut name = Vec::with_capacity(48);
-            crate::prepared::write_server_name(victim, &mut name);
-            self.plan.make_for_server(|out| encode::close(out, encode::NameKind::Statement, &name));
-        }
-    }
-
     /// The header and first name of a message whose other `rest` bytes of body pass as they are.
     fn make_head(&mut self, tag: u8, name: &[u8], rest: usize) {
         self.plan.make_for_server(|out| {
@@ -393,38 +326,6 @@ impl ClientTurn<'_> {
             out.extend_from_slice(name);
             out.push(0);
         });
-    }
-
-    /// A statement that is about to be parsed on another server is from then on one that was
-    /// parsed under the settings of that time: nobody else may take it for one under the old ones.
-    pub(super) fn under_current_settings(
-        &mut self,
-        name: &[u8],
-        statement: Rc<Statement>,
-    ) -> Rc<Statement> {
-        let settings = self.tables.parse_fingerprint(self.session.settings.current());
-        if statement.body.is_none()
-            || statement.origin == Origin::Sql
-            || statement.settings == settings
-        {
-            return statement;
-        }
-        let changes = self.pool.shared.database.schema_changes();
-        // The server reads it under the settings of now.
-        let classified = sql::classify(statement.text(), self.readings(), self.calls());
-        let classified = (!classified.is_plain()).then(|| Box::new(classified));
-        let current = self.tables.statements.under(&statement, settings, changes, classified);
-        self.rename(name, Some(Rc::clone(&current)));
-        self.refresh_statement_pins();
-        current
-    }
-
-    /// Whether the server has a statement, once that is sure.
-    pub(super) fn found(&mut self, statement: &Statement) -> Result<Found, Stop> {
-        if self.server()?.statements.find(statement.id) == Found::Unsure {
-            self.await_owed()?;
-        }
-        Ok(self.server()?.statements.find(statement.id))
     }
 
     /// Waits until it is sure what the client's `name` means.

@@ -1,11 +1,12 @@
 //! The settings of one client, and how transactions and savepoints undo them.
 
+mod shown;
+
 use super::neutral::{
     CLIENT_ENCODING, ROLE, SESSION_AUTHORIZATION, is_identity, is_never_replayed,
 };
-use super::{Replay, Setting, SettingsId, SettingsTable, TooManySettings, replay_sql};
+use super::{Setting, SettingsId, SettingsTable, TooManySettings};
 use crate::sql::Scope;
-use crate::state::question::{Answer, ShownSetting};
 
 /// Where a client stands. Every change is told after the server has said that it succeeded, and
 /// holds once the transaction around it has: [`ClientSettings::commit`] or
@@ -166,57 +167,6 @@ impl ClientSettings {
         {
             table.release(std::mem::replace(&mut transaction.kept, next));
         }
-    }
-
-    /// The server has shown where it stands, outside a transaction: the books say that from now
-    /// on, and the client's startup values where a setting was reset. A value that means the same
-    /// as the one known keeps the client's own spelling. `login` is the user that the server
-    /// connection logged in as. Returns where the server connection stands; the caller owns the
-    /// reference.
-    ///
-    /// # Errors
-    /// There are too many to keep.
-    pub fn shown(
-        &mut self,
-        table: &mut SettingsTable,
-        answer: &Answer,
-        login: &[u8],
-    ) -> Result<SettingsId, Untracked> {
-        self.commit(table);
-        let known = table.settings(self.current).to_vec();
-        let mut settings = match &answer.settings {
-            None => known.iter().filter(|s| !is_identity(&s.name)).cloned().collect(),
-            Some(shown) => listed(&known, shown),
-        };
-        match &answer.session {
-            None => settings.extend(known.into_iter().filter(|s| is_identity(&s.name))),
-            Some(session) => {
-                let identities = [
-                    (SESSION_AUTHORIZATION, &session.session_user, *session.session_user == *login),
-                    (ROLE, &session.role, *session.role == *b"none"),
-                ];
-                let set = identities.into_iter().filter(|(_, _, is_default)| !is_default);
-                settings.extend(set.map(|(name, value, _)| Setting::shown(name, value)));
-            }
-        }
-        let server = table.intern(settings.clone())?;
-        let reset = table.settings(self.base).iter().filter(|base| {
-            let is_shown = settings.iter().any(|setting| setting.name == base.name);
-            let is_asked = match is_identity(&base.name) {
-                true => answer.session.is_some(),
-                false => answer.settings.is_some(),
-            };
-            is_asked && !is_shown
-        });
-        let client = settings.iter().chain(reset).cloned().collect();
-        match table.intern(client) {
-            Ok(next) => table.release(std::mem::replace(&mut self.current, next)),
-            Err(error) => {
-                table.release(server);
-                return Err(error.into());
-            }
-        }
-        Ok(server)
     }
 
     /// A setting is gone from the server, and with it from the books.
@@ -381,61 +331,4 @@ fn restored(
     let restored = table.settings(base).iter().filter(|s| resets(&s.name));
     let settings = kept.chain(restored).cloned().collect();
     table.intern(settings)
-}
-
-/// The settings that a server has listed, in the client's spelling where that means the same.
-fn listed(known: &[Setting], shown: &[ShownSetting]) -> Vec<Setting> {
-    let shown = shown.iter().filter(|s| !is_never_replayed(&s.name) && !is_identity(&s.name));
-    let listed = shown.filter_map(|shown| {
-        let before = known.iter().find(|setting| *setting.name == *shown.name);
-        match before {
-            Some(before) if is_same(before, shown) => Some(before.clone()),
-            // A custom setting once set is never unset again on that server connection: empty is
-            // what RESET leaves.
-            _ if shown.value.is_empty() && shown.name.contains(&b'.') => None,
-            _ => Some(Setting::shown(&shown.name, &shown.value)),
-        }
-    });
-    listed.collect()
-}
-
-/// Whether a server that shows `shown` stands where `known` says.
-fn is_same(known: &Setting, shown: &ShownSetting) -> bool {
-    if *known.value == *shown.value {
-        return true;
-    }
-    let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok()?.trim().parse::<f64>().ok();
-    // `%g` shows six digits.
-    shown.is_real
-        && number(&known.value)
-            .zip(number(&shown.value))
-            .is_some_and(|(known, shown)| (known - shown).abs() <= shown.abs() * 1e-5)
-}
-
-impl SettingsTable {
-    /// Where a server connection that stood at `id` stands after `reset`; the caller owns the
-    /// reference.
-    pub fn after_reset(&mut self, id: SettingsId, reset: Reset<'_>) -> SettingsId {
-        match reset {
-            Reset::Discard => SettingsId::EMPTY,
-            Reset::All => self.without(id, |name| !is_identity(name)),
-            Reset::Name(SESSION_AUTHORIZATION) => self.without(id, is_identity),
-            Reset::Name(name) => self.without(id, |other| other == name),
-        }
-    }
-}
-
-/// Writes to `out` what must follow `reset` on a server connection that stood at `before`, so that
-/// it stands where `client` (told of the reset already) stands.
-pub fn after_reset_sql(
-    table: &mut SettingsTable,
-    before: SettingsId,
-    reset: Reset<'_>,
-    client: &ClientSettings,
-    out: &mut Vec<u8>,
-) -> Replay {
-    let server = table.after_reset(before, reset);
-    let replay = replay_sql(table, server, client.current(), out);
-    table.release(server);
-    replay
 }

@@ -10,7 +10,7 @@ mod replay;
 mod startup;
 mod table;
 
-pub use client::{ClientSettings, Reset, Untracked, after_reset_sql};
+pub use client::{ClientSettings, Reset, Untracked};
 pub use replay::{Replay, assign, order_of, replay_sql};
 pub use startup::{StartupError, normalize_startup};
 pub use table::{Setting, SettingsId, SettingsTable, TooManySettings, ValueEncoding};

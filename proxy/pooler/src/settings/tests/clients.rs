@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::sql::Scope;
-use crate::state::question::{Answer, SessionState, ShownSetting};
+use crate::state::answer::{Answer, SessionState, ShownSetting};
 
 /// Whether a change is a transaction of its own.
 #[derive(Clone, Copy)]
@@ -325,8 +325,21 @@ fn reset_and_check(client: &mut Client, reset: Reset<'_>, when: When, seed: u64)
     });
     client.reset(reset, when);
     let mut out = Vec::new();
-    after_reset_sql(&mut client.table, before, reset, &client.settings, &mut out);
+    let reached = after_reset(&mut client.table, before, reset);
+    replay_sql(&client.table, reached, client.settings.current(), &mut out);
+    client.table.release(reached);
     server.run(&out);
     assert!(server.stands_at(&client.table, client.settings.current()), "seed {seed}");
     client.table.release(before);
+}
+
+/// Where a server connection that stood at `id` stands after `reset`.
+fn after_reset(table: &mut SettingsTable, id: SettingsId, reset: Reset<'_>) -> SettingsId {
+    let is_identity = |name: &[u8]| matches!(name, b"role" | b"session_authorization");
+    match reset {
+        Reset::Discard => SettingsId::EMPTY,
+        Reset::All => table.without(id, |name| !is_identity(name)),
+        Reset::Name(b"session_authorization") => table.without(id, is_identity),
+        Reset::Name(name) => table.without(id, |other| other == name),
+    }
 }

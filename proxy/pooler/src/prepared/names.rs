@@ -1,0 +1,84 @@
+//! What a client calls its prepared statements.
+
+use std::rc::Rc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use super::{ParsedUnder, Statement};
+
+/// Names that one client may hold at a time. A driver's cache holds some hundreds; the bound keeps
+/// one client from filling memory.
+pub const CLIENT_STATEMENTS_LIMIT: usize = 65_536;
+
+/// What one client's names mean.
+#[derive(Debug, Default)]
+pub struct ClientStatements {
+    names: HashMap<Box<[u8]>, Rc<Statement>, RandomState>,
+}
+
+impl ClientStatements {
+    /// What `name` means.
+    #[inline]
+    pub fn get(&self, name: &[u8]) -> Option<&Rc<Statement>> {
+        self.names.get(cut(name))
+    }
+
+    /// Gives `name` a meaning or takes it away; returns what it meant before.
+    pub fn set(&mut self, name: &[u8], statement: Option<Rc<Statement>>) -> Option<Rc<Statement>> {
+        match statement {
+            Some(statement) => self.names.insert(cut(name).into(), statement),
+            None => self.names.remove(cut(name)),
+        }
+    }
+
+    /// Names in use.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether no name is in use.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Whether a statement without a kept text is among them.
+    #[must_use]
+    pub fn any_unkept(&self) -> bool {
+        self.unkept_count() > 0
+    }
+
+    /// How many statements without a kept text are among them.
+    #[must_use]
+    pub fn unkept_count(&self) -> u64 {
+        self.names.values().filter(|statement| statement.body.is_none()).count() as u64
+    }
+
+    /// Whether something of a kept statement was fixed when it was parsed that would be fixed
+    /// otherwise under `settings`.
+    #[must_use]
+    pub fn any_fixed_otherwise(&self, settings: ParsedUnder) -> bool {
+        self.names.values().any(|s| s.body.is_some() && s.settings.is_fixed_otherwise(settings))
+    }
+}
+
+/// The bytes of a name that PostgreSQL looks at (`NAMEDATALEN`), inside a character too.
+fn cut(name: &[u8]) -> &[u8] {
+    &name[..name.len().min(63)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::StatementId;
+    use super::*;
+
+    #[test]
+    fn a_name_counts_up_to_its_sixty_third_byte() {
+        let statement = Rc::new(Statement::large(StatementId(1)));
+        let mut names = ClientStatements::default();
+        names.set(&[b'a'; 70], Some(statement));
+        assert!(names.get(&[b'a'; 63]).is_some() && names.get(&[b'a'; 62]).is_none());
+    }
+}
