@@ -46,20 +46,7 @@ impl ServerTurn<'_> {
             OwnQuery::SetupOne => self.setting_answered(failed)?,
             OwnQuery::Question => self.question_answered(failed),
             OwnQuery::Facts => self.facts_answered(failed),
-            OwnQuery::Restore => {
-                if failed {
-                    // What the client came with is refused: it is told when it needs it.
-                    self.server.residue.insert(Kinds::SETTINGS);
-                }
-                if matches!(self.server.owed.front(), Some(Owed::Own(OwnQuery::Restore))) {
-                    return Ok(Fate::Swallow);
-                }
-                if let Some(session) = self.session.as_deref_mut() {
-                    link::tell_reported(session, self.server, self.plan);
-                }
-                // It stands for the client's own.
-                return Ok(Fate::Pass);
-            }
+            OwnQuery::Restore => return Ok(self.restored(failed)),
             OwnQuery::RerunEnd => {
                 self.pool.count_transaction();
                 if let Some(session) = self.session.as_deref_mut() {
@@ -82,6 +69,22 @@ impl ServerTurn<'_> {
             link::forget_statements(self.server);
         }
         Ok(Fate::Swallow)
+    }
+
+    /// A part of what the client came with is set again, or refused.
+    fn restored(&mut self, failed: bool) -> Fate {
+        if failed {
+            // It is told when it needs it.
+            self.server.residue.insert(Kinds::SETTINGS);
+        }
+        if matches!(self.server.owed.front(), Some(Owed::Own(OwnQuery::Restore))) {
+            return Fate::Swallow;
+        }
+        if let Some(session) = self.session.as_deref_mut() {
+            link::tell_reported(session, self.server, self.plan);
+        }
+        // It stands for the client's own.
+        Fate::Pass
     }
 
     fn status_is_idle(&self) -> bool {

@@ -23,6 +23,7 @@ pub struct Answer {
 
 /// What a server has said of the state of a session that is no setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "the columns of one row")]
 pub struct SessionState {
     /// The value of `role`, in the database's encoding; `none` if it is not set.
     pub role: Bytes,
