@@ -269,8 +269,14 @@ impl ClientTurn<'_> {
 
     /// Whether a name is probed in front of its Parse. In a failed transaction, that comes first.
     pub(super) fn is_probed(&mut self) -> Result<bool, Stop> {
-        let failed = self.server()?.status == TransactionStatus::Failed;
-        Ok(!failed && self.has_unread_statements())
+        if !self.has_unread_statements() {
+            return Ok(false);
+        }
+        if self.server()?.status == TransactionStatus::Failed {
+            // Its end may be under way.
+            self.await_owed()?;
+        }
+        Ok(self.server()?.status != TransactionStatus::Failed)
     }
 
     /// The names of the client's statements that occur in a text, wherever.
