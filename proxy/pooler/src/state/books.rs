@@ -22,7 +22,7 @@ use crate::sql::{
     self, Assignment, Calls, Form, Kinds, Operand, Readings, Scope, ScopeOperand, SetBy,
 };
 use crate::sql::{Step, Steps};
-use crate::state::custom;
+use crate::state::{custom, reset};
 
 /// Everything that a change of the books touches.
 pub(crate) struct Books<'a> {
@@ -184,6 +184,12 @@ impl Books<'_> {
 
     fn discard_all(&mut self) -> Result<(), Untracked> {
         self.forget_all_statements();
+        // Some state outlives DISCARD ALL.
+        let mut left = self.session.raised.union(self.session.pin.kinds());
+        if self.session.pin.has(PinReason::Dblink) {
+            left.insert(Kinds::DBLINK);
+        }
+        self.server.residue.insert(left.and(reset::CLOSED.union(Kinds::SEED)));
         self.session.pin.clear();
         self.session.raised = Kinds::NONE;
         self.session.refused = None;
