@@ -248,6 +248,10 @@ impl ClientTurn<'_> {
     /// While the server has statements of SQL that are not in the books, whether a name is free is the
     /// server's to say, once it has nothing to say of the text.
     pub(super) fn probe_name(&mut self, parse: Parse<'_>) -> Step {
+        if self.has_unread_statements() && self.server()?.status == TransactionStatus::Failed {
+            // Its end may be under way.
+            self.await_owed()?;
+        }
         if !self.is_probed()? {
             return Ok(());
         }
@@ -269,14 +273,8 @@ impl ClientTurn<'_> {
 
     /// Whether a name is probed in front of its Parse. In a failed transaction, that comes first.
     pub(super) fn is_probed(&mut self) -> Result<bool, Stop> {
-        if !self.has_unread_statements() {
-            return Ok(false);
-        }
-        if self.server()?.status == TransactionStatus::Failed {
-            // Its end may be under way.
-            self.await_owed()?;
-        }
-        Ok(self.server()?.status != TransactionStatus::Failed)
+        let failed = self.server()?.status == TransactionStatus::Failed;
+        Ok(!failed && self.has_unread_statements())
     }
 
     /// The names of the client's statements that occur in a text, wherever.
