@@ -14,7 +14,7 @@ use crate::owed::OwnQuery;
 use crate::pin::PinReason;
 use crate::plan::Plan;
 use crate::pooler::{Action, Pooler};
-use crate::server::Ending;
+use crate::server::{Ending, Server};
 use crate::session::{Link, Presence, Session};
 use crate::sql::Kinds;
 use crate::state::reset;
@@ -180,6 +180,7 @@ impl Pooler {
             || pool.config.pool.mode == pgimbal_config::PoolMode::Session;
         let holds = session.pin.is_set()
             || !session.raised.is_empty()
+            || !server.surplus.is_empty()
             || !session.close_after_sync.is_empty();
         if is_clean || !(strict || holds) {
             self.checkin(server_id, now);
@@ -191,7 +192,7 @@ impl Pooler {
             return Departure::Later;
         }
         // One that has left is not asked about: taking it off is cheaper.
-        let left = left_by(session).union(server.residue);
+        let left = left_by(session, server);
         server.residue = left.and(reset::CLOSED);
         self.pools[session.pool.index()].stats.resets += 1;
         link::send_reset(server, OwnQuery::Clean, left, &mut self.tables, plan);
@@ -203,10 +204,15 @@ impl Pooler {
     }
 }
 
-/// What a session may leave behind.
-fn left_by(session: &Session) -> Kinds {
-    let mut left = session.raised.union(session.pin.kinds());
-    if !session.close_after_sync.is_empty() || session.pin.has(PinReason::LargeStatement) {
+/// What a session may leave behind on its server connection.
+fn left_by(session: &Session, server: &mut Server) -> Kinds {
+    let mut left = session.raised.union(session.pin.kinds()).union(server.residue);
+    // Of the surplus some may be what others share, parsed under settings that were this session's.
+    let surplus = std::mem::take(&mut server.surplus);
+    if !session.close_after_sync.is_empty()
+        || session.pin.has(PinReason::LargeStatement)
+        || !surplus.is_empty()
+    {
         left.insert(Kinds::STATEMENTS);
     }
     if session.pin.has(PinReason::TooManySettings) {

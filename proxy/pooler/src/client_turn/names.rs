@@ -248,6 +248,10 @@ impl ClientTurn<'_> {
     /// While the server has statements of SQL that are not in the books, whether a name is free is the
     /// server's to say, once it has nothing to say of the text.
     pub(super) fn probe_name(&mut self, parse: Parse<'_>) -> Step {
+        if self.has_unread_statements() && self.server()?.status == TransactionStatus::Failed {
+            // Its end may be under way.
+            self.await_owed()?;
+        }
         if !self.is_probed()? {
             return Ok(());
         }

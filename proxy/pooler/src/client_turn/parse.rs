@@ -226,7 +226,7 @@ impl ClientTurn<'_> {
     /// settings that are not known is its client's own.
     fn parsed_under(&mut self) -> ParsedUnder {
         match self.session.local {
-            LocalSettings::Known if !self.session.raised.meets(Kinds::SETTINGS) => {
+            LocalSettings::Known if self.settings_are_known() => {
                 self.tables.parse_fingerprint(self.session.settings.current())
             }
             LocalSettings::Known | LocalSettings::Unknown => ParsedUnder::Unknown,
@@ -235,6 +235,11 @@ impl ClientTurn<'_> {
                 ParsedUnder::Settings { all: unique, fixed: unique }
             }
         }
+    }
+
+    /// Whether it is known under which settings the server parses what is sent now.
+    pub(super) fn settings_are_known(&self) -> bool {
+        self.session.local == LocalSettings::Known && !self.session.raised.meets(Kinds::SETTINGS)
     }
 
     fn forward_parse(

@@ -24,8 +24,13 @@ impl ClientTurn<'_> {
         }
         self.make_room()?;
         self.pool.stats.parses_put_in += 1;
+        let is_known = self.settings_are_known();
         let server = self.server()?;
         server.statements.insert(statement.id);
+        if !is_known {
+            // Others share it, who mean the settings of when they parsed it.
+            server.unsettled.push(statement.id);
+        }
         server.owed.push(Owed::Parse(Box::new(ParseInFlight {
             statement: Some(Rc::clone(statement)),
             change: None,

@@ -276,3 +276,30 @@ fn behaviour_62_a_large_statement_that_leaves_state_is_seen() {
     world.say(0, &segment(&[m::close(b'S', "s1")]));
     assert!(world.session(0).pin.reasons().eq(["temporary_table"]));
 }
+
+#[test]
+fn what_is_put_in_under_settings_that_nobody_knows_is_nobody_elses() {
+    for leaves in [false, true] {
+        put_in_under_unknown_settings(leaves);
+    }
+}
+
+fn put_in_under_unknown_settings(leaves: bool) {
+    let mut world = two_servers();
+    for number in [0, 1] {
+        let token = format!("c{number}.1");
+        let said = world.say(number, &prepare_and_run("s1", "zone $1", &token));
+        assert_eq!(said[2], format!("D {token}@UTC"));
+    }
+    move_on(&mut world);
+    // The other server connection does not have it yet.
+    world.say(0, &[m::query("begin"), m::query("do $$set local timezone to 'X'$$")].concat());
+    world.clients[0].disturb();
+    world.say(0, &run("s1", "c0.2"));
+    match leaves {
+        true => world.vanish(0),
+        false => drop(world.say(0, &m::query("commit"))),
+    }
+    world.settle();
+    assert_eq!(world.say(1, &run("s1", "c1.2"))[1], "D c1.2@UTC");
+}
