@@ -38,7 +38,7 @@ impl ParsedUnder {
     pub const DEFAULTS: Self = Self::Settings { all: 0, fixed: 0 };
 
     /// Whether what was fixed when the statement was parsed would be fixed otherwise now.
-    const fn is_fixed_otherwise(self, now: Self) -> bool {
+    pub(crate) const fn is_fixed_otherwise(self, now: Self) -> bool {
         match (self, now) {
             (Self::Settings { fixed: then, .. }, Self::Settings { fixed: now, .. }) => then != now,
             _ => false,

@@ -46,12 +46,43 @@ impl Known {
     }
 }
 
+const RESTORED: &str = "after a RESET in a longer text, a portal or code, what came with the startup \
+    packet is set again behind it: the client is told both values";
+
+const UNNAMED: &str = "the unnamed statement is kept as its text, which another transaction may read \
+    otherwise";
+
 const NAMES_IN_CODE: &str = "code that prepares or deallocates under a name that its client has \
     parsed too: the servers have that statement under another name, and only the alternative \
     without any statement is told from the rest";
 
 /// Sequences that may differ.
-pub(super) const SCRIPTS: [Known; 6] = [
+pub(super) const SCRIPTS: [Known; 11] = [
+    Known {
+        script: &["login ", "RESET ALL"],
+        line: &["TimeZone=", "DateStyle=", "client_encoding=", "IntervalStyle=", "E ERROR 25001"],
+        reason: RESTORED,
+    },
+    Known {
+        script: &["login ", "DISCARD ALL", "|"],
+        line: &["TimeZone=", "DateStyle=", "client_encoding=", "IntervalStyle="],
+        reason: RESTORED,
+    },
+    Known {
+        script: &["login search_path", "RESET ALL\\x0a; "],
+        line: &["C ", "E ERROR "],
+        reason: RESTORED,
+    },
+    Known {
+        script: &["P - (", "standard_conforming_strings"],
+        line: &["D '\\\\"],
+        reason: UNNAMED,
+    },
+    Known {
+        script: &["P - (", "'\\x83"],
+        line: &["unnamed prepared statement does not exist"],
+        reason: UNNAMED,
+    },
     Known {
         script: &["f_immutable"],
         line: &["D 'app.x'"],

@@ -87,4 +87,29 @@ pub(super) const FUZZED: &[Scenario] = &[
          S
          own",
     ),
+    scenario(
+        "a statement parsed under SET LOCAL was parsed anew where questions are always asked",
+        "Q BEGIN
+         Q SET LOCAL TimeZone = 'America/New_York'
+         P s1 () select extract(epoch from '2024-01-01 00:00'::timestamptz)::bigint::text |
+         S
+         Q COMMIT
+         B - s1 binary |
+         E - 0 |
+         S",
+    ),
+    scenario(
+        "RESET ALL behind SET LOCAL went to the server's defaults",
+        "login TimeZone Asia/Tokyo
+         Q begin
+         Q SET LOCAL search_path = PG_TEMP, public
+         Q RESET ALL",
+    ),
+    scenario(
+        "a query that names what its open segment has prepared was never answered",
+        "P - () PREPARE q2 AS SELECT set_config('app.x', 'prepared', false) |
+         B p2 - text |
+         E p2 0 |
+         Q PREPARE q2 (int) AS SELECT $1 + 1",
+    ),
 ];

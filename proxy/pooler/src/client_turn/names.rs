@@ -49,6 +49,8 @@ impl ClientTurn<'_> {
             // Its end may be under way.
             self.await_owed()?;
         }
+        let (here, missing): (Vec<Bytes>, Vec<Bytes>) =
+            names.drain(..).partition(|name| self.is_lent(&as_forwarded(name)));
         // The query ends the segment in front of it.
         let mut left: Vec<Bytes> = std::mem::take(&mut self.session.close_after_sync)
             .into_iter()
@@ -57,10 +59,11 @@ impl ClientTurn<'_> {
         let server = self.server()?;
         // In a failed transaction nothing can be parsed, and nothing but its end is run.
         let failed = server.status == TransactionStatus::Failed && !server.since_ready.segment_open;
-        if !names.is_empty() && !failed {
+        if !missing.is_empty() && !failed {
             let in_segment = server.since_ready.segment_open;
-            for name in &names {
-                self.lend(name, classified, LentTo::Query)?;
+            let to = if in_segment { LentTo::Segment } else { LentTo::Query };
+            for name in &missing {
+                self.lend(name, classified, to)?;
             }
             if !in_segment {
                 let server = self.server()?;
@@ -69,6 +72,7 @@ impl ClientTurn<'_> {
                 self.plan.make_for_server(encode::sync);
             }
         }
+        names.extend(missing.into_iter().chain(here));
         match classified.only() {
             // It is the server connection's own, and so is what it makes.
             _ if self.has_unread_statements() => {}

@@ -229,7 +229,18 @@ impl ClientTurn<'_> {
             LocalSettings::Known if self.settings_are_known() => {
                 self.tables.parse_fingerprint(self.session.settings.current())
             }
-            LocalSettings::Known | LocalSettings::Unknown => ParsedUnder::Unknown,
+            LocalSettings::Known | LocalSettings::Unknown => {
+                let table = &self.tables;
+                let known = table.parse_fingerprint(self.session.settings.current());
+                let later = table.parse_fingerprint(self.session.settings.after_commit());
+                match known {
+                    // What is known of them will no longer hold.
+                    ParsedUnder::Settings { fixed, .. } if known.is_fixed_otherwise(later) => {
+                        ParsedUnder::Settings { all: self.next_unkept().0 as u64, fixed }
+                    }
+                    _ => ParsedUnder::Unknown,
+                }
+            }
             LocalSettings::Named => {
                 let unique = self.next_unkept().0 as u64;
                 ParsedUnder::Settings { all: unique, fixed: unique }

@@ -87,6 +87,11 @@ impl ClientSettings {
         self.current
     }
 
+    /// Where it will stand if its transaction commits now.
+    pub fn after_commit(&self) -> SettingsId {
+        self.transaction.as_ref().map_or(self.current, |transaction| transaction.kept)
+    }
+
     /// What the client's startup packet asked for.
     pub fn base(&self) -> SettingsId {
         self.base

@@ -154,13 +154,16 @@ impl Books<'_> {
             Reset::All | Reset::Discard => self.server.newly_set.clear(),
         }
         let table = &mut self.tables.settings;
-        self.session.settings.reset(table, reset, scope)?;
+        let tracked = self.session.settings.reset(table, reset, scope);
+        if reset != Reset::All {
+            tracked?;
+        }
         if reset == Reset::Name(b"session_authorization") {
             self.session.raised.insert(Kinds::ROLE);
         }
         if self.session.refused.is_some() {
             // Its settings are set anew for whatever it does next.
-            return Ok(());
+            return tracked;
         }
         let restored = table.settings(self.session.settings.base()).iter().filter(|setting| {
             let name = &*setting.name;
@@ -179,7 +182,7 @@ impl Books<'_> {
             return Ok(());
         }
         self.server.restore.names.extend(restored);
-        Ok(())
+        tracked
     }
 
     fn discard_all(&mut self) -> Result<(), Untracked> {
