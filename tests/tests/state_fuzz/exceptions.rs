@@ -57,7 +57,18 @@ const NAMES_IN_CODE: &str = "code that prepares or deallocates under a name that
     without any statement is told from the rest";
 
 /// Sequences that may differ.
-pub(super) const SCRIPTS: [Known; 11] = [
+pub(super) const SCRIPTS: [Known; 14] = [
+    Known {
+        script: &["EXECUTE 'PREPARE q1", "P q1 ("],
+        line: &["prepared statement", "T QUERY PLAN", "D '"],
+        reason: NAMES_IN_CODE,
+    },
+    Known {
+        script: &["PREPARE q1", "EXECUTE s1"],
+        line: &["prepared statement"],
+        reason: NAMES_IN_CODE,
+    },
+    Known { script: &["f_prepare"], line: &["D '1'"], reason: NAMES_IN_CODE },
     Known {
         script: &["login ", "RESET ALL"],
         line: &["TimeZone=", "DateStyle=", "client_encoding=", "IntervalStyle=", "E ERROR 25001"],
