@@ -204,7 +204,7 @@ fn a_statement_that_would_pin_waits_for_a_place() {
     let (mut first, mut second, mut third) = (proxy.client(), proxy.client(), proxy.client());
     first.ok("listen news");
     second.start_query("listen news");
-    third.send(&Pipeline::new().run("select pg_advisory_lock(1)").sync().bytes());
+    third.send(Pipeline::new().run("select pg_advisory_lock(1)").sync().bytes());
     // They hold no server connection meanwhile: others go on with the rest of the pool.
     for _ in 0..10 {
         assert_eq!(proxy.client().value("select 1"), "1");

@@ -176,3 +176,18 @@ fn state_seen_questions_and_resets_are_counted() {
     stage.proxy.client().ok("SELECT 1");
     assert!(resets() > before, "{before} resets before and {} after", resets());
 }
+
+#[test]
+fn state_seen_what_outlives_discard_all_ends_with_its_connection() {
+    let stage = Stage::with("create extension dblink", |config| config);
+    let mut client = stage.proxy.client();
+    let to = format!("host=127.0.0.1 port={} dbname=app user=scram", stage.pg.port);
+    client.ok(&format!("SELECT dblink_connect('c', '{to} password=scram-secret')"));
+    shows(&stage, "dblink", "dblink_connect");
+    let process = client.value("SELECT pg_backend_pid()");
+    client.ok("DISCARD ALL");
+    let mut other = stage.proxy.client();
+    assert!(stage.serves(&mut other, After::Free), "DISCARD ALL frees nobody");
+    assert_eq!(other.value("SELECT dblink_get_connections() IS NULL"), "t");
+    assert_ne!(other.value("SELECT pg_backend_pid()"), process);
+}
