@@ -306,10 +306,12 @@ fn behaviour_40_malformed_logins() {
     let door = open(config(AuthType::ScramSha256));
     let startup = Login::new("ann", "app", "").packet();
     let with = |bytes: &[u8]| [&startup[..], bytes].concat();
+    // What cannot be a startup packet is not answered, as by PostgreSQL.
+    for bytes in [&b"\0\0\0\x03"[..], b"\xff\xff\xff\xff\0\x03\0\0", b"GET / HTTP/1.1\r\n\r\n"] {
+        assert_eq!(door.answer(bytes), b"", "{bytes:?}");
+        assert!(door.seen().is_err());
+    }
     for bytes in [
-        b"\0\0\0\x03".to_vec(),
-        b"\xff\xff\xff\xff\0\x03\0\0".to_vec(),
-        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
         startup_packet(PROTOCOL_3_0, b"user\0ann"),
         with(b"Q\0\0\0\x05\0"),
         with(b"p\0\0\0\x03"),
