@@ -113,7 +113,7 @@ impl Statement {
         }
     }
 
-    /// CREATE or ALTER EXTENSION, CREATE [OR REPLACE] [TRUSTED] [PROCEDURAL] LANGUAGE: scripts run.
+    /// CREATE or ALTER EXTENSION, CREATE … LANGUAGE of whatever kind: scripts run.
     fn extension(&mut self, known: Known) {
         let changes = matches!(self.lead, Lead::Create | Lead::Alter);
         match known {

@@ -103,7 +103,7 @@ fn cut(word: &[u8]) -> &[u8] {
 }
 
 /// Where the names of prepared statements stand that begin with `prefix`: identifiers right behind
-/// EXECUTE, PREPARE or DEALLOCATE [PREPARE], outside literals and comments.
+/// EXECUTE, PREPARE or DEALLOCATE, outside literals and comments.
 #[must_use]
 pub fn own_names(text: &[u8], reading: Reading, prefix: &[u8]) -> Vec<Range<usize>> {
     let mut lexer = Lexer::new(reading.strings);
