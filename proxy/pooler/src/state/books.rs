@@ -110,6 +110,15 @@ impl Books<'_> {
         let known = by != SetBy::UnqualifiedFunction
             || self.pool.shared.database.facts.set_config_is_builtin(self.now);
         if !known {
+            // If it is PostgreSQL's own, it may hold until the transaction ends. Custom settings mean
+            // nothing to what is parsed.
+            let is_custom = |assignment: &Assignment| match &assignment.name {
+                Operand::Text(name) => name.contains(&b'.'),
+                _ => false,
+            };
+            if !list.iter().all(is_custom) {
+                self.session.local = LocalSettings::Named;
+            }
             return Err(Untracked::Ask);
         }
         for assignment in list {
