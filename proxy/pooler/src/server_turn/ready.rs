@@ -28,7 +28,9 @@ impl ServerTurn<'_> {
         self.server.copy_in = false;
         let since = self.server.since_ready;
         let idle = self.server.owed.is_empty() && !since.segment_open;
-        self.settle_transaction(since.failed, idle);
+        // A client that leaves in a transaction has it rolled back.
+        let rolled_back = since.failed || matches!(settled, Owed::Own(OwnQuery::Rollback));
+        self.settle_transaction(rolled_back, idle);
         self.server.since_ready = SinceReady {
             segment_open: since.segment_open,
             // It may be a later one of a pipeline.
