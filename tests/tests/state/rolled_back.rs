@@ -77,3 +77,17 @@ fn state_case_44d_what_was_closed_in_a_block_that_was_rolled_back() {
         stage.judge_in(&Shape::WAITING, &Script::new(steps), After::MayStay);
     }
 }
+
+#[test]
+fn state_a_client_that_leaves_in_a_transaction_takes_its_settings_along() {
+    let stage = Stage::new();
+    let must = stage.direct().value("SHOW work_mem");
+    for change in ["RESET work_mem", "SET LOCAL work_mem = '7MB'", "RESET ALL"] {
+        let mut client = stage.pooled();
+        client.ok("SET work_mem = '5MB'");
+        client.ok("BEGIN");
+        client.ok(change);
+        client.terminate();
+        assert_eq!(stage.proxy.client().value("SHOW work_mem"), must, "{change}");
+    }
+}
