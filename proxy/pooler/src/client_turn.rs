@@ -250,6 +250,7 @@ impl<'a> ClientTurn<'a> {
             rerun::begin(self.session, server, self.plan);
         }
         if self.session.phase == Phase::Barrier {
+            emit_made(server, self.plan);
             if !server.owed.is_empty() {
                 return Err(Stop::Full);
             }
@@ -369,8 +370,13 @@ impl<'a> ClientTurn<'a> {
 /// its own RESET would have brought back.
 fn restore_in_segment(session: &Session, server: &mut Server, tables: &Tables, plan: &mut Plan) {
     const NAME: &[u8] = b"pgimbal_restore";
-    let Restore { names, mut queries, .. } = std::mem::take(&mut server.restore);
+    let Restore { names, mut queries, local, in_block, .. } = std::mem::take(&mut server.restore);
+    if server.status == TransactionStatus::InTransaction {
+        queries.extend(local);
+    }
     queries.extend(link::restoring(&session.settings, &names, tables));
+    server.restore.in_block = in_block;
+    server.restore.remember(&names);
     server.restore.in_segment = names;
     for sql in queries {
         server.owed.swallow(5);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 pub use queue::{OWED_LIMIT, OwedQueue};
 
-use crate::effect::Script;
+use crate::effect::{Bytes, Script};
 use crate::prepared::{Statement, StatementId};
 use crate::server::UnnamedStatement;
 use crate::session::Unnamed;
@@ -35,7 +35,7 @@ pub enum Owed {
     Evict(StatementId),
     /// The reply to a message that makes a client's own name of a statement real for the text behind
     /// it; it is swallowed.
-    Lend(LentTo),
+    Lend(LentTo, Option<Bytes>),
     /// The reply to a message that has a statement of a question's parsed ahead of code that may
     /// deallocate all; it is swallowed.
     Witness(LentTo),

@@ -28,8 +28,8 @@ pub enum ParsedUnder {
         /// search path, the role) PostgreSQL looks at again when the statement is run.
         fixed: u64,
     },
-    /// Nobody knows. It is not shared, and parsed anew, under the settings of then, once its
-    /// transaction has ended.
+    /// Nobody knows. It is not shared; another server connection that it is put in on parses it under
+    /// the settings of then.
     Unknown,
 }
 
@@ -147,6 +147,12 @@ impl Statement {
             let end = body.iter().position(|&b| b == 0).unwrap_or(body.len());
             &body[..end]
         })
+    }
+
+    /// Whether its text names statements.
+    #[must_use]
+    pub fn names_statements(&self) -> bool {
+        self.classified.as_deref().is_some_and(|classified| classified.names_statements)
     }
 
     /// Appends what stands behind the name in a Parse of it: with the parameter types that its

@@ -102,9 +102,13 @@ pub struct Restore {
     pub names: Vec<Arc<[u8]>>,
     /// Queries.
     pub queries: Vec<Box<[u8]>>,
+    /// Queries that hold until the transaction block ends.
+    pub local: Vec<Box<[u8]>>,
     /// Settings that were brought back in the segment that is under way, with which that is rolled
     /// back too; DISCARD ALL is not.
     pub in_segment: Vec<Arc<[u8]>>,
+    /// Settings that were brought back in the transaction block that is open.
+    pub in_block: Vec<Arc<[u8]>>,
 }
 
 impl Restore {
@@ -115,11 +119,20 @@ impl Restore {
         !self.is_empty() || !self.in_segment.is_empty()
     }
 
+    /// Notes that `names` are brought back in a transaction block.
+    pub fn remember(&mut self, names: &[Arc<[u8]>]) {
+        for name in names {
+            if !self.in_block.contains(name) {
+                self.in_block.push(Arc::clone(name));
+            }
+        }
+    }
+
     /// Whether nothing is due.
     #[inline]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.names.is_empty() && self.queries.is_empty()
+        self.names.is_empty() && self.queries.is_empty() && self.local.is_empty()
     }
 }
 

@@ -249,7 +249,7 @@ impl ServerTurn<'_> {
                 | Owed::Describe(_)
                 | Owed::ShapeCheck(_)
                 | Owed::UnnamedCheck(..)
-                | Owed::Lend(_)
+                | Owed::Lend(..)
                 | Owed::Swallow(_),
             )
             | None => Fate::Swallow,

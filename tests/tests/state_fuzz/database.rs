@@ -48,7 +48,7 @@ create function f_drop() returns int language plpgsql as
   $$begin drop table if exists pg_temp.hidden; return 1; end$$;
 create function f_listen() returns int language plpgsql as $$begin listen news; return 1; end$$;
 create function f_prepare() returns int language plpgsql as
-  $$begin execute 'prepare q1 as select 1'; return 1; end$$;
+  $$begin execute 'prepare d3 as select 1'; return 1; end$$;
 create function f_forget() returns int language plpgsql as
   $$begin execute 'deallocate all'; return 1; end$$;
 create function f_hold() returns int language plpgsql as

@@ -112,4 +112,88 @@ pub(super) const FUZZED: &[Scenario] = &[
          E p2 0 |
          Q PREPARE q2 (int) AS SELECT $1 + 1",
     ),
+    scenario(
+        "a Parse behind a Close waited for ever: nothing of the server's would lead to the CloseComplete",
+        "P i0 () SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY
+         P - () begin |
+         B p2 - text |
+         E p2 0 |
+         E p1 0 |
+         S
+         C S i0 |
+         P i1 () SELECT 1/0 |
+         S",
+    ),
+    scenario(
+        "EXECUTE of a PREPARE whose name the client had in use",
+        "P s1 () PREPARE q1 (int) AS SELECT $1 + 1 |
+         B - s1 text |
+         E - 0 |
+         S
+         Q EXECUTE s1",
+    ),
+    scenario(
+        "a statement was lost that was parsed behind SET LOCAL of what means nothing to it",
+        "Q COMMIT
+         Q BEGIN
+         Q SET LOCAL lock_timeout = '9s'
+         P s1 () select 'a\\\\'::text --s736
+         Q COMMIT
+         P - () SET standard_conforming_strings = off
+         B p2 - text |
+         E p2 0 |
+         P q1 () RESET client_encoding |
+         S",
+    ),
+    scenario(
+        "a ROLLBACK without Sync undid what had been brought back behind DISCARD ALL",
+        "login TimeZone Asia/Tokyo
+         P q1 () DISCARD ALL |
+         B p1 q1 text |
+         E p1 0 |
+         H",
+    ),
+    scenario(
+        "a name that could not be lent, and was the server connection's own, was closed",
+        "S
+         Q PREPARE q1 AS SELECT set_config('app.x', 'prepared', false)\\x0a; INSERT INTO notes VALUES (1, 99)
+         Q commit work
+         P q1 () PREPARE q1 AS SELECT set_config('app.x', 'prepared', false) |
+         B - q1 text",
+    ),
+    scenario(
+        "a query that is not UTF-8 destroyed the unnamed statement in the books only",
+        "P - () select extract(month from '01/02/2024'::date)::text --s644
+         Q SELECT $\\x83A$ A $\\x83B$ B $\\x83A$, set_config($$role$$,$$boss$$,false)
+         B c1 - text |
+         S",
+    ),
+    scenario(
+        "a text of a failed segment was parsed anew under another encoding",
+        "P ssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssss () DECLARE c1 CURSOR WITH HOLD FOR SELECT set_config('app.x', 'cursor', false) |
+         B - ssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssss text |
+         P q1 () SET client_encoding = 'SJIS' |
+         B - q1 text |
+         E - 0 |
+         P s2 () SELECT E'\\x83\\\\'', set_config($$app.x$$,$$sjis$$,false) --' |
+         E - 0
+         S
+         own",
+    ),
+    scenario(
+        "what was brought back behind RESET ALL counted as the transaction's first query",
+        "login search_path other, public
+         Q BEGIN
+         Q RESET ALL
+         Q BEGIN ISOLATION LEVEL SERIALIZABLE
+         own",
+    ),
+    scenario(
+        "a ROLLBACK TO undid what had been brought back behind RESET ALL",
+        "login search_path other, public
+         Q BEGIN
+         Q RESET ALL\\x0a; SAVEPOINT a
+         Q ROLLBACK TO a;RELEASE a
+         Q CREATE TABLE accounts (id int, owner text)",
+    ),
 ];

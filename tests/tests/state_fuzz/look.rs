@@ -22,7 +22,7 @@ select pg_catalog.array_agg(pg_catalog.concat_ws(' ', name, statement) order by 
 const NO_OBJECTS: [&str; 4] = ["D null"; 4];
 
 /// Names of statements that a look tries.
-const SQL_STATEMENTS: [&str; 2] = ["q1", "q2"];
+const SQL_STATEMENTS: [&str; 4] = ["q1", "q2", "d1", "d3"];
 const PROTOCOL_STATEMENTS: [&str; 3] = ["s1", "s2", "q1"];
 
 /// Settings and roles in one text, the objects in it too.
@@ -76,6 +76,17 @@ pub(super) fn shows_nothing_that_pins(told: &[String]) -> bool {
 pub(super) fn has_sql_statements(side: &mut Side) -> bool {
     let count = "select count(*) from pg_catalog.pg_prepared_statements where from_sql";
     !side.run(&[Msg::query(count)]).contains(&"D '0'".to_owned())
+}
+
+/// What was told without the rows of EXPLAIN: a plan may be another on another server connection.
+pub(super) fn without_plans(mut told: Vec<String>) -> Vec<String> {
+    let mut is_plan = false;
+    told.retain(|line| {
+        let is_row = line.starts_with("D ");
+        is_plan = line.starts_with("T QUERY PLAN") || (is_plan && is_row);
+        !(is_plan && is_row)
+    });
+    told
 }
 
 /// What another client asks of the server connection, in a transaction block too.

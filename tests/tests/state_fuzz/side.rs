@@ -27,6 +27,7 @@ pub(super) struct Side {
     start: usize,
     owed: Vec<Owed>,
     skipping: bool,
+    is_open: bool,
     /// The transaction status of the last ReadyForQuery.
     pub(super) status: char,
     /// The last ParameterStatus of each name.
@@ -56,6 +57,7 @@ impl Side {
             skipping: false,
             status: 'I',
             parameters,
+            is_open: false,
             plain: login.parameters.len() == 2,
         })
     }
@@ -75,11 +77,17 @@ impl Side {
         self.skipping || !self.owed.is_empty()
     }
 
+    /// Whether messages were sent whose Sync was not.
+    pub(super) fn has_an_open_segment(&self) -> bool {
+        self.is_open
+    }
+
     /// Writes `messages` at once.
     pub(super) fn send(&mut self, messages: &[Msg]) {
         let mut bytes = Vec::new();
         for message in messages {
             bytes.extend(message.encode());
+            self.is_open = !matches!(message, Msg::Query(_) | Msg::Sync);
             self.owed.extend(owed(message));
         }
         // A connection that has ended says so when it is read.

@@ -184,6 +184,10 @@ impl<'a> ClientTurn<'a> {
             self.session.phase = Phase::Open;
         }
         let message = self.linked(header, 0)?;
+        if !self.session.close_after_sync.is_empty() && self.has_unread_statements() {
+            // What was not lent may be the name of one of those.
+            self.await_owed()?;
+        }
         self.forward(message);
         let probes = std::mem::take(&mut self.session.close_after_sync);
         let server = self.server()?;

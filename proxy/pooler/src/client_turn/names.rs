@@ -145,7 +145,7 @@ impl ClientTurn<'_> {
             return Ok(());
         };
         lent.is_lent = false;
-        self.server()?.owed.push(Owed::Lend(LentTo::Segment));
+        self.server()?.owed.push(Owed::Lend(LentTo::Segment, None));
         self.plan.make_for_server(|out| encode::close(out, NameKind::Statement, &name));
         Ok(())
     }
@@ -179,7 +179,7 @@ impl ClientTurn<'_> {
     /// Makes real a statement that SQL has prepared, for a message of the protocol that names it.
     pub(super) fn lend_to_protocol(&mut self, name: &[u8], statement: &Statement) -> Step {
         match self.mark_lent(name) {
-            true => self.run_prepare(statement, LentTo::Segment),
+            true => self.run_prepare(name, statement, LentTo::Segment),
             false => Ok(()),
         }
     }
@@ -207,9 +207,9 @@ impl ClientTurn<'_> {
             return Ok(());
         }
         if statement.origin == Origin::Sql && !only_name {
-            return self.run_prepare(&statement, to);
+            return self.run_prepare(name, &statement, to);
         }
-        self.server()?.owed.push(Owed::Lend(to));
+        self.server()?.owed.push(Owed::Lend(to, Some(as_forwarded(name))));
         self.plan.make_for_server(|out| {
             encode::message(out, frontend::PARSE, |out| {
                 write_client_name(name, out);
@@ -225,10 +225,12 @@ impl ClientTurn<'_> {
 
     /// Runs a client's SQL PREPARE again. It has to be the extended protocol: a simple query would
     /// destroy the unnamed statement.
-    fn run_prepare(&mut self, statement: &Statement, to: LentTo) -> Step {
+    fn run_prepare(&mut self, name: &[u8], statement: &Statement, to: LentTo) -> Step {
         let server = self.server()?;
-        for _ in 0..5 {
-            server.owed.push(Owed::Lend(to));
+        for reply in 0..5 {
+            // The third is that to Execute.
+            let made = (reply == 2).then(|| as_forwarded(name));
+            server.owed.push(Owed::Lend(to, made));
         }
         self.plan.make_for_server(|out| {
             encode::parse(out, LENDER, statement.text(), &[0, 0]);
@@ -245,7 +247,7 @@ impl ClientTurn<'_> {
     }
 
     /// Whether the server may have statements of SQL's that are not in the books.
-    fn has_unread_statements(&self) -> bool {
+    pub(super) fn has_unread_statements(&self) -> bool {
         self.session.pin.has(PinReason::SqlPrepare) || self.session.raised.meets(Kinds::STATEMENTS)
     }
 
@@ -266,8 +268,8 @@ impl ClientTurn<'_> {
             // It has not arrived yet.
             None => (&b""[..], &[0, 0][..]),
         };
-        server.owed.push(Owed::Lend(LentTo::Probe));
-        server.owed.push(Owed::Lend(LentTo::Probe));
+        server.owed.push(Owed::Lend(LentTo::Probe, None));
+        server.owed.push(Owed::Lend(LentTo::Probe, None));
         self.plan.make_for_server(|out| {
             encode::parse(out, &name, text, types);
             encode::close(out, NameKind::Statement, &name);
@@ -287,11 +289,23 @@ impl ClientTurn<'_> {
             return Vec::new();
         };
         let mut names: Vec<Bytes> = Vec::new();
-        sql::words(text, |word| {
-            if known.get(word).is_some() && !names.iter().any(|name| **name == *word) {
-                names.push(word.into());
+        let add_from = |text: &[u8], names: &mut Vec<Bytes>| {
+            sql::words(text, |word| {
+                if known.get(word).is_some() && !names.iter().any(|name| **name == *word) {
+                    names.push(word.into());
+                }
+            });
+        };
+        add_from(text, &mut names);
+        // What is executed may name others: it may be a PREPARE itself.
+        let mut at = 0;
+        while let Some(name) = names.get(at).cloned() {
+            let statement = known.get(&name);
+            if let Some(statement) = statement.filter(|statement| statement.names_statements()) {
+                add_from(statement.text(), &mut names);
             }
-        });
+            at += 1;
+        }
         names
     }
 

@@ -206,9 +206,6 @@ impl ClientTurn<'_> {
         let changes = self.pool.shared.database.schema_changes();
         let classified = (!classified.is_plain()).then(|| Box::new(classified));
         let statement = self.tables.statements.parse(body, settings, changes, classified);
-        if settings == ParsedUnder::Unknown {
-            self.server()?.unsettled.push(statement.id);
-        }
         let change = self.rename(parse.name, Some(Rc::clone(&statement)));
         self.forward_parse(message, parse.name, &statement, change, escaped)?;
         // Whether an older statement may be shared instead depends on what the rows look like.
@@ -232,10 +229,13 @@ impl ClientTurn<'_> {
             LocalSettings::Known | LocalSettings::Unknown => {
                 let table = &self.tables;
                 let known = table.parse_fingerprint(self.session.settings.current());
-                let later = table.parse_fingerprint(self.session.settings.after_commit());
+                let settings = &self.session.settings;
+                let may_change = [settings.after_commit(), settings.after_rollback()]
+                    .into_iter()
+                    .any(|later| known.is_fixed_otherwise(table.parse_fingerprint(later)));
                 match known {
-                    // What is known of them will no longer hold.
-                    ParsedUnder::Settings { fixed, .. } if known.is_fixed_otherwise(later) => {
+                    // What is known of them may no longer hold.
+                    ParsedUnder::Settings { fixed, .. } if may_change => {
                         ParsedUnder::Settings { all: self.next_unkept().0 as u64, fixed }
                     }
                     _ => ParsedUnder::Unknown,

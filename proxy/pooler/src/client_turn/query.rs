@@ -5,7 +5,7 @@ use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::frame::Header;
 
-use super::{ClientTurn, Message, Step};
+use super::{ClientTurn, Message, Step, emit_made};
 use crate::effect::Script;
 use crate::link;
 use crate::owed::Owed;
@@ -13,7 +13,7 @@ use crate::plan::Stop;
 use crate::pooler::error_body;
 use crate::server::{Body, ReadingsKnown, UnnamedStatement};
 use crate::session::{ClientBody, Phase};
-use crate::sql::{self, Calls, Classified, Form, Kinds, Readings, Scanner, SetBy};
+use crate::sql::{self, Calls, Classified, Encoding, Form, Kinds, Readings, Scanner, SetBy};
 
 /// Kinds of state for which a session will keep its server connection as soon as it has them.
 const PINNING: Kinds =
@@ -192,23 +192,24 @@ impl ClientTurn<'_> {
     }
 
     fn send_query(&mut self, message: Message<'_>, script: Option<Script>, text: Option<&[u8]>) {
-        // A simple query destroys the unnamed statement.
-        let was_unkept = self.session.unnamed_is_unkept;
-        self.session.set_unnamed(None);
-        if was_unkept {
-            self.refresh_statement_pins();
+        let is_refused = message.is_whole() && self.is_refused_as_text(message.body);
+        if !is_refused {
+            self.destroy_unnamed();
         }
         let restores = self.server.as_deref().is_some_and(|server| server.restore.may_be_due());
-        if script.is_some() || restores {
+        // What names mean behind code that may deallocate all, the answer to a question tells.
+        let forgets = self.session.raised.meets(Kinds::STATEMENTS);
+        if script.is_some() || restores || forgets {
             self.session.phase = Phase::Barrier;
         }
         if let Some(server) = self.server.as_deref_mut() {
             // A query in a segment that fails in front of it is skipped: the server keeps whatever
             // it has.
-            server.unnamed = match server.owed.may_skip() {
-                true => UnnamedStatement::Foreign,
-                false => UnnamedStatement::Absent,
-            };
+            match server.owed.may_skip() {
+                true => server.unnamed = UnnamedStatement::Foreign,
+                false if is_refused => {}
+                false => server.unnamed = UnnamedStatement::Absent,
+            }
             server.owed.push(Owed::Query(script.map(Box::new)));
             // Its own end settles what came before it, too.
             server.since_ready.segment_open = false;
@@ -221,6 +222,22 @@ impl ClientTurn<'_> {
             }
             None => self.forward(message),
         }
+    }
+
+    /// A simple query destroys the unnamed statement.
+    fn destroy_unnamed(&mut self) {
+        let was_unkept = self.session.unnamed_is_unkept;
+        self.session.set_unnamed(None);
+        if was_unkept {
+            self.refresh_statement_pins();
+        }
+    }
+
+    /// Whether the server refuses a text before it does anything, since it is not UTF-8.
+    fn is_refused_as_text(&self, text: &[u8]) -> bool {
+        self.session.reading.encoding == Encoding::Utf8
+            && !text.is_ascii()
+            && std::str::from_utf8(text).is_err()
     }
 
     /// A text above the limit passes while it is classified; nothing of it can be refused any more.
@@ -244,7 +261,9 @@ impl ClientTurn<'_> {
 
     /// Stops in front of a message that depends on what is owed.
     pub(super) fn await_owed(&mut self) -> Step {
-        let server = self.server()?;
+        let Some(server) = self.server.as_deref_mut() else { return Err(Stop::Checkout) };
+        // No reply of the server's would lead to those that are made here.
+        emit_made(server, self.plan);
         if server.owed.is_empty() {
             return Ok(());
         }

@@ -49,7 +49,7 @@ impl ClientTurn<'_> {
         if (path_changes || self.creates_may_be_temporary()) && !classified.only_ends_or_begins() {
             kinds.insert(Kinds::TEMPORARY);
         }
-        if self.pool.config.pool.verify == Verify::Always {
+        if self.pool.config.pool.verify == Verify::Always && classified.may_run_code() {
             kinds.insert(Kinds::ANYTHING);
         }
         if kinds.meets(Kinds::UNNAMED_SETTINGS) {

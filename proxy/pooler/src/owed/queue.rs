@@ -149,7 +149,7 @@ impl OwedQueue {
             | Owed::Describe(_)
             | Owed::Evict(_)
             | Owed::Execute(_)
-            | Owed::Lend(_)
+            | Owed::Lend(..)
             | Owed::Witness(_)
             | Owed::ShapeCheck(_)
             | Owed::DescribeUnnamed(..)
@@ -162,7 +162,7 @@ impl OwedQueue {
                 Owed::Describe(describe) => Some(Reply::Describe(describe)),
                 Owed::Evict(id) => Some(Reply::Evict(id)),
                 Owed::Execute(script) => Some(Reply::Execute(script)),
-                Owed::Lend(_) | Owed::Witness(_) => Some(Reply::Swallow),
+                Owed::Lend(..) | Owed::Witness(_) => Some(Reply::Swallow),
                 Owed::ShapeCheck(check) => Some(Reply::ShapeCheck(check)),
                 Owed::DescribeUnnamed(serial, parameters) => {
                     Some(Reply::DescribeUnnamed(serial, parameters))
@@ -248,7 +248,7 @@ impl OwedQueue {
                 Owed::Own(_)
                 | Owed::OwnSync
                 | Owed::Swallow(_)
-                | Owed::Lend(LentTo::Query | LentTo::Segment)
+                | Owed::Lend(LentTo::Query | LentTo::Segment, _)
                 | Owed::Witness(_)
                 | Owed::Describe(_)
                 | Owed::ShapeCheck(_)

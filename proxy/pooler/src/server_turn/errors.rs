@@ -54,7 +54,7 @@ impl ServerTurn<'_> {
                 Ok(Fate::Swallow)
             }
             Some(Owed::Own(_)) => Ok(Fate::Swallow),
-            Some(Owed::Lend(LentTo::Query)) => {
+            Some(Owed::Lend(LentTo::Query, _)) => {
                 // What needs the name fails with it too, and is told why.
                 self.server.lend_error = Some(body.into());
                 self.skip_to_sync(fields.code);
@@ -119,6 +119,7 @@ impl ServerTurn<'_> {
                     }
                 }
                 Owed::Closed(change) => self.undo(*change),
+                Owed::Lend(LentTo::Segment, Some(name)) => self.not_lent(&name),
                 Owed::Witness(_) => self.server.own_statements.doubt(),
                 // The Close was skipped, so the statement is still there.
                 Owed::Evict(id) => self.server.statements.stays(id),
@@ -131,6 +132,13 @@ impl ServerTurn<'_> {
             self.server.since_ready.segment_open = true;
         }
         link::refresh_statement_pins(session, self.pool, self.tables, self.now);
+    }
+
+    /// A name could not be lent: if there is a statement of that name, it is not closed behind Sync.
+    fn not_lent(&mut self, name: &[u8]) {
+        if let Some(session) = self.session.as_deref_mut() {
+            session.close_after_sync.retain(|known| *known.name != *name);
+        }
     }
 
     /// A Parse of the unnamed statement that failed has destroyed it; one that was skipped has

@@ -61,7 +61,7 @@ impl ServerTurn<'_> {
                 {
                     link::adopt_spelling(session, self.server, self.tables);
                 }
-                let fate = self.restore_settings(since.failed);
+                let fate = self.restore_settings(since);
                 if fate == Fate::Pass
                     && let Some(session) = self.session.as_deref_mut()
                 {
@@ -91,6 +91,7 @@ impl ServerTurn<'_> {
         }
         self.server.schema_change &= !idle;
         self.server.transaction += 1;
+        self.server.restore.in_block.clear();
         let Some(session) = self.session.as_deref_mut() else { return };
         if idle {
             session.local = LocalSettings::Known;
@@ -115,13 +116,14 @@ impl ServerTurn<'_> {
 
     /// After RESET the server stands at its own defaults, the client expects those it came with:
     /// they are set before it is told that its statement is done.
-    fn restore_settings(&mut self, failed: bool) -> Fate {
+    fn restore_settings(&mut self, since: SinceReady) -> Fate {
         if !self.server.restore.may_be_due() {
             return Fate::Pass;
         }
-        let Restore { mut names, mut queries, in_segment } =
+        let Restore { mut names, mut queries, local, in_segment, in_block } =
             std::mem::take(&mut self.server.restore);
-        if failed {
+        self.server.restore.in_block = in_block;
+        if since.failed || since.ending != Ending::No {
             names.extend(in_segment);
         }
         if self.server.status == TransactionStatus::Failed {
@@ -131,6 +133,10 @@ impl ServerTurn<'_> {
         }
         if let Some(session) = self.session.as_deref() {
             queries.extend(link::restoring(&session.settings, &names, self.tables));
+        }
+        if self.server.status == TransactionStatus::InTransaction {
+            queries.extend(local);
+            self.server.restore.remember(&names);
         }
         if queries.is_empty() {
             return Fate::Pass;

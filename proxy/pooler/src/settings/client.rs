@@ -2,6 +2,8 @@
 
 mod shown;
 
+use std::sync::Arc;
+
 use super::neutral::{
     CLIENT_ENCODING, ROLE, SESSION_AUTHORIZATION, is_identity, is_never_replayed,
 };
@@ -90,6 +92,11 @@ impl ClientSettings {
     /// Where it will stand if its transaction commits now.
     pub fn after_commit(&self) -> SettingsId {
         self.transaction.as_ref().map_or(self.current, |transaction| transaction.kept)
+    }
+
+    /// Where it will stand if its transaction is rolled back now.
+    pub fn after_rollback(&self) -> SettingsId {
+        self.transaction.as_ref().map_or(self.current, |transaction| transaction.before)
     }
 
     /// What the client's startup packet asked for.
@@ -246,6 +253,18 @@ impl ClientSettings {
     #[inline]
     pub fn changed_in_transaction(&self) -> bool {
         self.transaction.is_some()
+    }
+
+    /// The settings that stand at the client's own defaults until the transaction that is under way
+    /// ends, and not behind it.
+    pub fn defaults_of_transaction(&self, table: &SettingsTable) -> Vec<Arc<[u8]>> {
+        let Some(transaction) = &self.transaction else { return Vec::new() };
+        let is_only_now = |setting: &&Setting| {
+            table.get(self.current, &setting.name) == Some(&setting.value)
+                && table.get(transaction.kept, &setting.name) != Some(&setting.value)
+        };
+        let base = table.settings(self.base).iter();
+        base.filter(is_only_now).map(|setting| Arc::clone(&setting.name)).collect()
     }
 
     /// Whether SET LOCAL holds in the transaction that is under way.

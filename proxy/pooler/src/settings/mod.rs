@@ -11,7 +11,7 @@ mod startup;
 mod table;
 
 pub use client::{ClientSettings, Reset, Untracked};
-pub use replay::{Replay, assign, order_of, replay_sql};
+pub use replay::{Replay, assign, assign_local, order_of, replay_sql};
 pub use startup::{StartupError, normalize_startup};
 pub use table::{Setting, SettingsId, SettingsTable, TooManySettings, ValueEncoding};
 

@@ -8,6 +8,7 @@ use super::neutral::{
     is_never_replayed,
 };
 use super::{Setting, SettingsId, SettingsTable, ValueEncoding};
+use crate::sql::Scope;
 
 /// The simple queries to send, as ranges of the buffer that they were written to (without the NUL
 /// that ends a Query). Each is one implicit transaction.
@@ -140,19 +141,38 @@ pub fn order_of(name: &[u8]) -> u8 {
 
 /// Appends the statement that sets one setting, and a semicolon.
 pub fn assign(setting: &Setting, out: &mut Vec<u8>) {
-    if is_identifier_list(&setting.name) {
-        // SET would take the whole list for one identifier.
+    assign_in(Scope::Session, setting, out);
+}
+
+/// The same until the transaction ends.
+pub fn assign_local(setting: &Setting, out: &mut Vec<u8>) {
+    assign_in(Scope::Local, setting, out);
+}
+
+fn assign_in(scope: Scope, setting: &Setting, out: &mut Vec<u8>) {
+    // SET would take one literal for one identifier.
+    let is_list = is_identifier_list(&setting.name);
+    let elements = if is_list { crate::sql::identifiers(&setting.value) } else { None };
+    if is_list && elements.is_none() {
         out.extend_from_slice(b"SELECT pg_catalog.set_config(");
         push_literal(&setting.name, ValueEncoding::Client, out);
         out.push(b',');
         push_literal(&setting.value, setting.encoding, out);
-        out.extend_from_slice(b",false);");
+        out.extend_from_slice(if scope == Scope::Local { b",true);" } else { b",false);" });
         return;
     }
-    out.extend_from_slice(b"SET ");
+    out.extend_from_slice(if scope == Scope::Local { b"SET LOCAL " } else { b"SET " });
     push_name(&setting.name, out);
     out.extend_from_slice(b" TO ");
-    push_literal(&setting.value, setting.encoding, out);
+    match elements {
+        None => push_literal(&setting.value, setting.encoding, out),
+        Some(elements) => {
+            for (number, element) in elements.iter().enumerate() {
+                out.extend_from_slice(if number > 0 { b"," } else { b"" });
+                push_literal(element, setting.encoding, out);
+            }
+        }
+    }
     out.push(b';');
 }
 

@@ -185,6 +185,30 @@ impl Classified {
         }
     }
 
+    /// Whether one of its statements may run functions: all but those that begin a transaction, undo a
+    /// part of it, or set a setting.
+    #[must_use]
+    pub fn may_run_code(&self) -> bool {
+        let runs_none = |step: &Step| {
+            matches!(
+                step.form,
+                Form::Begin
+                    | Form::Savepoint(_)
+                    | Form::RollbackTo(_)
+                    | Form::Release(_)
+                    | Form::Rollback(_)
+                    | Form::Set(_, SetBy::Statement)
+                    | Form::Reset(..)
+                    | Form::ResetAll
+            )
+        };
+        match &self.steps {
+            Steps::None => false,
+            Steps::Plain | Steps::Unreadable => true,
+            Steps::One(_) | Steps::Several(_) => !self.steps().iter().all(runs_none),
+        }
+    }
+
     /// What all its statements together may leave.
     #[must_use]
     pub fn raises(&self) -> Kinds {

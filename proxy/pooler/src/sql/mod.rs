@@ -39,6 +39,7 @@ pub use marks::Marks;
 pub use names::{cut_name, own_names, words};
 pub use scanner::{Scanner, classify};
 pub use search::{has_word, prepared_query};
+pub(crate) use value::identifiers;
 
 /// How many of a text's first bytes are kept to see the exact forms of its statements. Of a
 /// statement that begins or goes on beyond them only its words count.

@@ -88,6 +88,30 @@ pub(super) fn quote_element(element: &[u8]) -> Vec<u8> {
     quoted
 }
 
+/// The identifiers of a list such as `"$user", public`, if a SET of them makes the very same list;
+/// only of ASCII, whose bytes mean the same in every encoding.
+pub(crate) fn identifiers(list: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut elements = vec![Vec::new()];
+    let mut is_quoted = false;
+    for &byte in list {
+        match byte {
+            b',' if !is_quoted => elements.push(Vec::new()),
+            _ => {
+                is_quoted ^= byte == b'"';
+                elements.last_mut()?.push(byte);
+            }
+        }
+    }
+    let unquoted = |element: &Vec<u8>| {
+        let element = element.trim_ascii();
+        let quoted = element.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+        quoted.map_or_else(|| element.to_vec(), |quoted| unquote(quoted, b'"').into_owned())
+    };
+    let elements: Vec<Vec<u8>> = elements.iter().map(unquoted).collect();
+    let written: Vec<_> = elements.iter().map(|element| quote_element(element)).collect();
+    (list.is_ascii() && written.join(&b", "[..]) == list).then_some(elements)
+}
+
 /// Between the quotes of `'…'`, `E'…'` or `N'…'`.
 fn inside(bytes: &[u8]) -> Option<&[u8]> {
     let open = bytes.iter().position(|&b| b == b'\'')?;

@@ -17,7 +17,7 @@ use crate::pool::Pool;
 use crate::pooler::Tables;
 use crate::server::Server;
 use crate::session::{LocalSettings, Session};
-use crate::settings::{Reset, Untracked};
+use crate::settings::{Reset, Untracked, assign_local};
 use crate::sql::{
     self, Assignment, Calls, Form, Kinds, Operand, Readings, Scope, ScopeOperand, SetBy,
 };
@@ -67,6 +67,8 @@ impl Books<'_> {
             Form::Savepoint(name) => self.session.settings.savepoint(table, name),
             Form::RollbackTo(name) => {
                 self.session.settings.rollback_to(table, name);
+                // What was brought back behind the savepoint has gone with it.
+                self.server.restore.names.extend_from_slice(&self.server.restore.in_block);
                 Ok(())
             }
             Form::Release(name) => {
@@ -163,6 +165,11 @@ impl Books<'_> {
             Reset::All | Reset::Discard => self.server.newly_set.clear(),
         }
         let table = &mut self.tables.settings;
+        // RESET ALL passes over what SET LOCAL has brought to its default.
+        let passed_over = match reset {
+            Reset::All => self.session.settings.defaults_of_transaction(table),
+            Reset::Name(_) | Reset::Discard => Vec::new(),
+        };
         let tracked = self.session.settings.reset(table, reset, scope);
         if reset != Reset::All {
             tracked?;
@@ -179,17 +186,22 @@ impl Books<'_> {
             let is_identity = matches!(name, b"role" | b"session_authorization");
             match reset {
                 Reset::Discard => true,
-                Reset::All => !is_identity,
+                Reset::All => !is_identity && !passed_over.contains(&setting.name),
                 Reset::Name(b"session_authorization") => is_identity,
                 Reset::Name(reset) => *name == *reset,
             }
         });
-        let restored: Vec<_> = restored.map(|setting| setting.name.clone()).collect();
-        if scope == Scope::Local && !restored.is_empty() {
+        if scope == Scope::Local {
             // Its own default is not the server's, and holds for this transaction only.
-            self.session.raised.insert(Kinds::SETTINGS);
-            return Ok(());
+            for setting in restored {
+                let mut sql = Vec::new();
+                assign_local(setting, &mut sql);
+                self.server.restore.local.push(sql.into());
+                self.session.raised.insert(Kinds::SETTINGS);
+            }
+            return tracked;
         }
+        let restored: Vec<_> = restored.map(|setting| setting.name.clone()).collect();
         self.server.restore.names.extend(restored);
         tracked
     }

@@ -87,6 +87,21 @@ fn a_replay_resets_what_is_gone_and_sets_what_differs() {
 }
 
 #[test]
+fn a_list_is_set_by_its_elements_where_that_makes_the_same_list() {
+    let set = |list: &str| {
+        let mut table = table();
+        let to = of(&mut table, &[("search_path", list)]);
+        replay(&table, SettingsId::EMPTY, to)
+    };
+    assert_eq!(set("other, public"), "SET \"search_path\" TO 'other','public';");
+    assert_eq!(set("\"$user\", \"a, \"\"b\", c"), "SET \"search_path\" TO '$user','a, \"b','c';");
+    for other in ["", "other,public", "Other", "\"x\", y", "user", "a, ", "\"a", "a\"b", "é"] {
+        let set = set(other);
+        assert!(set.starts_with("SELECT pg_catalog.set_config('search_path',"), "{set}");
+    }
+}
+
+#[test]
 fn the_role_comes_off_first_and_goes_on_last() {
     let mut table = table();
     let from = of(&mut table, &[("role", "a"), ("session_authorization", "b"), ("x.y", "1")]);
