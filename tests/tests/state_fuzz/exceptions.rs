@@ -59,7 +59,7 @@ const CODE_RESETS: &str = "what code has reset stands at the server's defaults, 
     told, until the question behind it is answered";
 
 /// Sequences that may differ.
-pub(super) const SCRIPTS: [Known; 12] = [
+pub(super) const SCRIPTS: [Known; 11] = [
     Known {
         script: &["login ", "DO $do$BEGIN", "RESET", "END$do$"],
         line: &[
@@ -75,11 +75,6 @@ pub(super) const SCRIPTS: [Known; 12] = [
         script: &["login search_path", "RESET ALL\\x0a; "],
         line: &["E ERROR 42P01", "E ERROR 42501", "E ERROR 3F000", "E ERROR 42P07"],
         reason: "what stands behind a RESET in the same text runs under the server's defaults",
-    },
-    Known {
-        script: &["P s1 (", "select extract", "set_config('DateStyle'"],
-        line: &["D '1'", "D '2'"],
-        reason: "the reset behind code has PostgreSQL analyse kept statements anew (DISCARD PLANS)",
     },
     Known { script: &["'DEALLOCATE ALL'"], line: &["prepared statement"], reason: FORGOTTEN },
     Known { script: &["DEALLOCATE ALL\\x0a; "], line: &["prepared statement"], reason: FORGOTTEN },

@@ -157,7 +157,11 @@ impl ClientTurn<'_> {
         match known {
             Some(known) => !std::mem::replace(&mut known.is_lent, true),
             None => {
-                self.session.close_after_sync.push(NameToClose { name, is_lent: true });
+                self.session.close_after_sync.push(NameToClose {
+                    name,
+                    is_lent: true,
+                    may_be_made: false,
+                });
                 true
             }
         }
@@ -171,8 +175,10 @@ impl ClientTurn<'_> {
 
     /// Closes a name behind the next Sync.
     pub(super) fn close_later(&mut self, name: Bytes) {
-        if !self.session.close_after_sync.iter().any(|known| known.name == name) {
-            self.session.close_after_sync.push(NameToClose { name, is_lent: false });
+        let names = &mut self.session.close_after_sync;
+        match names.iter_mut().find(|known| known.name == name) {
+            Some(known) => known.may_be_made = true,
+            None => names.push(NameToClose { name, is_lent: false, may_be_made: true }),
         }
     }
 

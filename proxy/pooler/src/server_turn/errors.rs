@@ -137,7 +137,7 @@ impl ServerTurn<'_> {
     /// A name could not be lent: if there is a statement of that name, it is not closed behind Sync.
     fn not_lent(&mut self, name: &[u8]) {
         if let Some(session) = self.session.as_deref_mut() {
-            session.close_after_sync.retain(|known| *known.name != *name);
+            session.close_after_sync.retain(|known| known.may_be_made || *known.name != *name);
         }
     }
 

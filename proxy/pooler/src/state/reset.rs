@@ -18,8 +18,8 @@ pub fn reset_sql(kinds: Kinds, seed: u16) -> Vec<u8> {
         (Kinds::CURSORS, "CLOSE ALL;"),
         (Kinds::CHANNELS, "UNLISTEN *;"),
         (Kinds::TEMPORARY, "DISCARD TEMP;"),
-        // What code has left of plans and sequences no text shows.
-        (Kinds::UNNAMED_SETTINGS, "DISCARD SEQUENCES;DISCARD PLANS;"),
+        // What code has left of sequences no text shows.
+        (Kinds::UNNAMED_SETTINGS, "DISCARD SEQUENCES;"),
         (Kinds::LOCKS, "SELECT pg_catalog.pg_advisory_unlock_all();"),
     ];
     let mut text = String::new();
