@@ -116,7 +116,7 @@ impl Restore {
     #[inline]
     #[must_use]
     pub const fn may_be_due(&self) -> bool {
-        !self.is_empty() || !self.in_segment.is_empty()
+        !self.is_empty() || !self.in_segment.is_empty() || !self.in_block.is_empty()
     }
 
     /// Notes that `names` are brought back in a transaction block.

@@ -182,6 +182,17 @@ impl ClientTurn<'_> {
         }
     }
 
+    /// Closes a name behind the next Sync if the message that makes it real succeeds. Returns the
+    /// name, unless it is closed then anyway.
+    pub(super) fn close_if_made(&mut self, name: &[u8]) -> Option<Bytes> {
+        let names = &mut self.session.close_after_sync;
+        if names.iter().any(|known| *known.name == *name) {
+            return None;
+        }
+        names.push(NameToClose { name: name.into(), is_lent: false, may_be_made: false });
+        Some(name.into())
+    }
+
     /// Makes real a statement that SQL has prepared, for a message of the protocol that names it.
     pub(super) fn lend_to_protocol(&mut self, name: &[u8], statement: &Statement) -> Step {
         match self.mark_lent(name) {

@@ -106,7 +106,11 @@ impl ServerTurn<'_> {
             match entry {
                 Owed::Unnamed(origin, before) => {
                     // A text that cannot be converted is refused before anything is destroyed.
-                    let kept = code == SqlState::CHARACTER_NOT_IN_REPERTOIRE && before.is_some();
+                    let is_refused = matches!(
+                        code,
+                        SqlState::CHARACTER_NOT_IN_REPERTOIRE | SqlState::UNTRANSLATABLE_CHARACTER
+                    );
+                    let kept = is_refused && before.is_some();
                     let failed = index == 0 && !kept;
                     self.undo_unnamed(failed, origin, before);
                 }
@@ -119,7 +123,7 @@ impl ServerTurn<'_> {
                     }
                 }
                 Owed::Closed(change) => self.undo(*change),
-                Owed::Lend(LentTo::Segment, Some(name)) => self.not_lent(&name),
+                Owed::Lend(LentTo::Segment | LentTo::Probe, Some(name)) => self.not_lent(&name),
                 Owed::Witness(_) => self.server.own_statements.doubt(),
                 // The Close was skipped, so the statement is still there.
                 Owed::Evict(id) => self.server.statements.stays(id),

@@ -91,7 +91,6 @@ impl ServerTurn<'_> {
         }
         self.server.schema_change &= !idle;
         self.server.transaction += 1;
-        self.server.restore.in_block.clear();
         let Some(session) = self.session.as_deref_mut() else { return };
         if idle {
             session.local = LocalSettings::Known;
@@ -122,9 +121,14 @@ impl ServerTurn<'_> {
         }
         let Restore { mut names, mut queries, local, in_segment, in_block } =
             std::mem::take(&mut self.server.restore);
-        self.server.restore.in_block = in_block;
-        if since.failed || since.ending != Ending::No {
+        let may_be_undone = since.failed || since.ending != Ending::No;
+        if may_be_undone {
             names.extend(in_segment);
+        }
+        if self.server.status != TransactionStatus::Idle {
+            self.server.restore.in_block = in_block;
+        } else if may_be_undone {
+            names.extend(in_block);
         }
         if self.server.status == TransactionStatus::Failed {
             // The settings come back with the rollback, a statement's end does not.
