@@ -155,7 +155,10 @@ impl ClientTurn<'_> {
         let name = as_forwarded(name);
         let known = self.session.close_after_sync.iter_mut().find(|known| known.name == name);
         match known {
-            Some(known) => !std::mem::replace(&mut known.is_lent, true),
+            Some(known) => {
+                known.may_be_made = true;
+                !std::mem::replace(&mut known.is_lent, true)
+            }
             None => {
                 self.session.close_after_sync.push(NameToClose {
                     name,

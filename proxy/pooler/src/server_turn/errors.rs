@@ -123,7 +123,10 @@ impl ServerTurn<'_> {
                     }
                 }
                 Owed::Closed(change) => self.undo(*change),
-                Owed::Lend(LentTo::Segment | LentTo::Probe, Some(name)) => self.not_lent(&name),
+                // Behind the Sync of its segment, it is for a later one.
+                Owed::Lend(LentTo::Segment | LentTo::Probe, Some(name)) if !sync_is_owed => {
+                    self.not_lent(&name);
+                }
                 Owed::Witness(_) => self.server.own_statements.doubt(),
                 // The Close was skipped, so the statement is still there.
                 Owed::Evict(id) => self.server.statements.stays(id),

@@ -173,16 +173,20 @@ mod tests {
             [Question::Begin, Question::Settings, Question::Locks, Question::End]
         );
         asking.completed();
-        asking.row(&row(&[Some("TimeZone"), Some("555443"), Some("f")]));
-        asking.row(&row(&[Some("app.tenant"), None, Some("f")]));
+        asking.row(&row(&[Some("TimeZone"), Some("555443"), Some("f"), Some("f")]));
+        asking.row(&row(&[Some("app.tenant"), None, Some("f"), Some("f")]));
         asking.completed();
         asking.row(&row(&[Some("t")]));
         asking.completed();
         asking.completed();
         let answer = asking.answer().unwrap();
         assert_eq!(answer.shown(), Kinds::LOCKS);
-        let expected =
-            ShownSetting { name: b"timezone"[..].into(), value: b"UTC"[..].into(), is_real: false };
+        let expected = ShownSetting {
+            name: b"timezone"[..].into(),
+            value: b"UTC"[..].into(),
+            is_real: false,
+            is_default: false,
+        };
         assert_eq!(answer.settings.unwrap(), [expected]);
         let mut short = Asking::about(Kinds::LOCKS);
         short.completed();
