@@ -206,7 +206,7 @@ impl Pooler {
 
 /// What a session may leave behind on its server connection.
 fn left_by(session: &Session, server: &mut Server) -> Kinds {
-    let mut left = session.raised.union(session.pin.kinds()).union(server.residue);
+    let mut left = session.raised.union(session.pin.leaves()).union(server.residue);
     // Of the surplus some may be what others share, parsed under settings that were this session's.
     let surplus = std::mem::take(&mut server.surplus);
     if !session.close_after_sync.is_empty()
@@ -217,9 +217,6 @@ fn left_by(session: &Session, server: &mut Server) -> Kinds {
     }
     if session.pin.has(PinReason::TooManySettings) {
         left.insert(Kinds::SETTINGS.union(Kinds::ROLE));
-    }
-    if session.pin.has(PinReason::Dblink) {
-        left.insert(Kinds::DBLINK);
     }
     left
 }

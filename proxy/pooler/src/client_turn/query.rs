@@ -13,7 +13,9 @@ use crate::plan::Stop;
 use crate::pooler::error_body;
 use crate::server::{Body, ReadingsKnown, UnnamedStatement};
 use crate::session::{ClientBody, Phase};
-use crate::sql::{self, Calls, Classified, Encoding, Form, Kinds, Readings, Scanner, SetBy};
+use crate::sql::{
+    self, Calls, Classified, Encoding, Followed, Form, Kinds, Readings, Scanner, SetBy,
+};
 
 /// Kinds of state for which a session will keep its server connection as soon as it has them.
 const PINNING: Kinds =
@@ -169,23 +171,10 @@ impl ClientTurn<'_> {
     /// not followed.
     pub(super) fn script_of(&self, classified: &Classified, text: &[u8]) -> Option<Script> {
         let open = self.session.settings.changed_in_transaction();
-        let is_followed = |step: &sql::Step| match &step.form {
-            Form::Plain
-            | Form::Other
-            | Form::Fetch
-            | Form::Declare
-            | Form::Begin
-            | Form::Copy
-            | Form::Discard
-            | Form::UnlockAll
-            | Form::Execute(_) => false,
-            Form::Commit(_)
-            | Form::Rollback(_)
-            | Form::PrepareTransaction
-            | Form::Savepoint(_)
-            | Form::RollbackTo(_)
-            | Form::Release(_) => open,
-            _ => true,
+        let is_followed = |step: &sql::Step| match step.form.followed() {
+            Followed::No => false,
+            Followed::WithSettings => open,
+            Followed::Always => true,
         };
         let steps = classified.steps();
         steps.iter().any(is_followed).then(|| Script::new(steps.to_vec(), text))
