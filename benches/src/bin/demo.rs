@@ -25,32 +25,56 @@ use std::time::{Duration, Instant};
 const CLIENTS: u32 = 200;
 
 fn main() -> ExitCode {
-    match demonstrate() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("demo: {error}");
-            ExitCode::FAILURE
-        }
+    let enough = match interrupted() {
+        Ok(enough) => enough,
+        Err(error) => return failed(&error),
+    };
+    match demonstrate(&enough) {
+        Ok(Some(true)) => ExitCode::SUCCESS,
+        Ok(Some(false)) => ExitCode::FAILURE,
+        Ok(None) => interrupted_early(),
+        // Ctrl-C reaches what is being started, too.
+        Err(_) if enough.load(Ordering::Relaxed) => interrupted_early(),
+        Err(error) => failed(&error),
     }
 }
 
-/// Whether everything went well.
-fn demonstrate() -> Result<bool> {
+fn failed(error: &Error) -> ExitCode {
+    eprintln!("demo: {error}");
+    ExitCode::FAILURE
+}
+
+/// Nothing was shown, so there is nothing to judge.
+fn interrupted_early() -> ExitCode {
+    eprintln!("demo: ended before it began");
+    ExitCode::from(130)
+}
+
+/// Whether everything went well; `None` if it was ended while it was being set up.
+fn demonstrate(enough: &AtomicBool) -> Result<Option<bool>> {
     let schedule = Schedule::from_environment()?;
-    let enough = interrupted()?;
+    let is_over = || enough.load(Ordering::Relaxed);
     let _ = raise_open_files(2 * u64::from(CLIENTS) + 200);
     let place = Place::new("demo")?;
     println!("starting a throwaway primary and its streaming replica ...");
     let mut cluster = Cluster::start(&place)?;
+    if is_over() {
+        return Ok(None);
+    }
     let credentials = Credentials::start(&place, &cluster, schedule.rotation)?;
+    if is_over() {
+        return Ok(None);
+    }
     let pgimbal = Pgimbal::start(&place, &program()?, &cluster, &credentials, CLIENTS)?;
+    if is_over() {
+        return Ok(None);
+    }
     introduce(&pgimbal, &cluster, &credentials, schedule);
-    let shown = show(&place, &mut cluster, &credentials, &pgimbal, schedule, &enough);
+    let shown = show(&place, &mut cluster, &credentials, &pgimbal, schedule, enough);
     if !matches!(shown, Ok(true)) {
         eprintln!("\npgimbal's last words:\n{}", pgimbal.last_words());
     }
-    shown
+    shown.map(Some)
 }
 
 fn introduce(pgimbal: &Pgimbal, cluster: &Cluster, credentials: &Credentials, schedule: Schedule) {

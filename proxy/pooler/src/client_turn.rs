@@ -8,11 +8,12 @@ mod parse;
 mod put_in;
 mod query;
 mod raise;
+mod restore;
 mod values;
 
 use std::time::Instant;
 
-use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
+use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::frame::{self, HEADER_LEN, Header};
 use pgimbal_wire::tag::frontend;
@@ -22,7 +23,7 @@ use crate::plan::{HOLD_LIMIT, Judged, Plan, Stop};
 use crate::pool::Pool;
 use crate::pooler::{Pooler, Tables};
 use crate::rerun::Rerun;
-use crate::server::{Body, Restore, Server};
+use crate::server::{Body, Server};
 use crate::session::{ClientBody, Link, Phase, Session, Trial};
 use crate::sql::Reading;
 use crate::state::books::{Asked, Books};
@@ -256,7 +257,7 @@ impl<'a> ClientTurn<'a> {
             }
             self.session.phase = Phase::Open;
             if server.since_ready.segment_open && !server.restore.is_empty() {
-                restore_in_segment(self.session, server, self.tables, self.plan);
+                restore::restore_in_segment(self.session, server, self.tables, self.plan);
             }
         }
         if server.owed.is_empty() {
@@ -363,34 +364,6 @@ impl<'a> ClientTurn<'a> {
     /// The server of a turn that [`Self::linked`] has let through.
     pub(crate) fn server(&mut self) -> Result<&mut Server, Stop> {
         self.server.as_deref_mut().ok_or(Stop::Checkout)
-    }
-}
-
-/// After a RESET in the middle of a segment: what follows runs under what the client came with, as
-/// its own RESET would have brought back.
-fn restore_in_segment(session: &Session, server: &mut Server, tables: &Tables, plan: &mut Plan) {
-    const NAME: &[u8] = b"pgimbal_restore";
-    let Restore { names, mut queries, local, in_block, .. } = std::mem::take(&mut server.restore);
-    if server.status == TransactionStatus::InTransaction {
-        queries.extend(local);
-    }
-    queries.extend(link::restoring(&session.settings, &names, tables));
-    server.restore.in_block = in_block;
-    server.restore.remember(&names);
-    server.restore.in_segment = names;
-    for sql in queries {
-        server.owed.swallow(5);
-        plan.make_for_server(|out| {
-            encode::parse(out, NAME, &sql, &[0, 0]);
-            encode::bind_head(out, NAME, NAME, 6);
-            out.extend_from_slice(&[0; 6]);
-            encode::message(out, frontend::EXECUTE, |out| {
-                out.extend_from_slice(NAME);
-                out.extend_from_slice(&[0; 5]);
-            });
-            encode::close(out, NameKind::Portal, NAME);
-            encode::close(out, NameKind::Statement, NAME);
-        });
     }
 }
 

@@ -59,7 +59,7 @@ const CODE_RESETS: &str = "what code has reset stands at the server's defaults, 
     told, until the question behind it is answered";
 
 /// Sequences that may differ.
-pub(super) const SCRIPTS: [Known; 11] = [
+pub(super) const SCRIPTS: [Known; 12] = [
     Known {
         script: &["login ", "DO $do$BEGIN", "RESET", "END$do$"],
         line: &[
@@ -90,6 +90,11 @@ pub(super) const SCRIPTS: [Known; 11] = [
         line: &["TimeZone=", "DateStyle=", "client_encoding=", "IntervalStyle="],
         reason: "an error behind a savepoint undoes what was brought back behind it, which the \
                  client is told until its ROLLBACK",
+    },
+    Known {
+        script: &["login ", "DISCARD ALL"],
+        line: &["TimeZone=", "DateStyle=", "client_encoding=", "IntervalStyle="],
+        reason: "the same, behind DISCARD ALL",
     },
     Known {
         script: &["login options -c app.tenant", "set_config('app.tenant', ''"],
