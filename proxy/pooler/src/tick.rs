@@ -290,6 +290,10 @@ impl Pooler {
             return;
         };
         session.phase = Phase::Open;
+        let server = session.link.server().and_then(|id| self.servers.get_mut(id.index()));
+        if let Some((asking, _)) = server.and_then(|server| server.asking.as_mut()) {
+            asking.let_client_go_on();
+        }
         session.pin.set(PinReason::Unknown, true, now);
         let pool = &mut self.pools[session.pool.index()];
         link::hold_place(session, pool);

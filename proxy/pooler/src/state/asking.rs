@@ -19,6 +19,16 @@ pub struct Asking {
     broken: bool,
     refusal: Option<Refusal>,
     attempt: Attempt,
+    client: Waiting,
+}
+
+/// Whether the client of a question waits for its answer before it sends anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// Yes.
+    Yes,
+    /// No more: the answer is late.
+    No,
 }
 
 /// The error with which a question was refused.
@@ -60,6 +70,7 @@ impl Asking {
             broken: false,
             refusal: None,
             attempt: Attempt::First,
+            client: Waiting::Yes,
         }
     }
 
@@ -73,6 +84,17 @@ impl Asking {
     #[must_use]
     pub fn last(self) -> Self {
         Self { attempt: Attempt::Last, ..self }
+    }
+
+    /// Its client waits no longer.
+    pub const fn let_client_go_on(&mut self) {
+        self.client = Waiting::No;
+    }
+
+    /// Whether its client waits.
+    #[must_use]
+    pub const fn client(&self) -> Waiting {
+        self.client
     }
 
     /// An ErrorResponse has come with this code.
