@@ -192,6 +192,8 @@ pub enum Reply {
     Describe(Box<DescribeInFlight>),
     /// A Close that the proxy put in.
     Evict(StatementId),
+    /// What makes a client's own name real: it is swallowed.
+    Lent(Bytes),
     /// A Describe of a statement that was put in again.
     ShapeCheck(Box<DescribeInFlight>),
     /// A Describe of the client's unnamed statement: it passes.

@@ -155,8 +155,8 @@ pub struct NameToClose {
     pub name: Box<[u8]>,
     /// Whether it stands for the client's statement in this segment.
     pub is_lent: bool,
-    /// Whether something else than lending may have made it.
-    pub may_be_made: bool,
+    /// Whether the server has said that it is there.
+    pub is_made: bool,
 }
 
 /// Whether settings hold until the transaction's end that no text has shown.

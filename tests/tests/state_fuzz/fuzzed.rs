@@ -226,4 +226,13 @@ pub(super) const FUZZED: &[Scenario] = &[
          S
          B c1 - text",
     ),
+    scenario(
+        "a name that could not be lent was closed behind an Execute of its PREPARE",
+        "S
+         Q PREPARE q1 AS SELECT set_config('app.x', 'prepared', false)\\x0a; INSERT INTO notes VALUES (1, 99)
+         Q commit work
+         P q1 () PREPARE q1 AS SELECT set_config('app.x', 'prepared', false) |
+         B - q1 text |
+         E - 0",
+    ),
 ];

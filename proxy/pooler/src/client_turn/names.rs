@@ -155,16 +155,10 @@ impl ClientTurn<'_> {
         let name = as_forwarded(name);
         let known = self.session.close_after_sync.iter_mut().find(|known| known.name == name);
         match known {
-            Some(known) => {
-                known.may_be_made = true;
-                !std::mem::replace(&mut known.is_lent, true)
-            }
+            Some(known) => !std::mem::replace(&mut known.is_lent, true),
             None => {
-                self.session.close_after_sync.push(NameToClose {
-                    name,
-                    is_lent: true,
-                    may_be_made: false,
-                });
+                let name = NameToClose { name, is_lent: true, is_made: false };
+                self.session.close_after_sync.push(name);
                 true
             }
         }
@@ -178,22 +172,10 @@ impl ClientTurn<'_> {
 
     /// Closes a name behind the next Sync.
     pub(super) fn close_later(&mut self, name: Bytes) {
-        let names = &mut self.session.close_after_sync;
-        match names.iter_mut().find(|known| known.name == name) {
-            Some(known) => known.may_be_made = true,
-            None => names.push(NameToClose { name, is_lent: false, may_be_made: true }),
+        if !self.session.close_after_sync.iter().any(|known| known.name == name) {
+            let name = NameToClose { name, is_lent: false, is_made: false };
+            self.session.close_after_sync.push(name);
         }
-    }
-
-    /// Closes a name behind the next Sync if the message that makes it real succeeds. Returns the
-    /// name, unless it is closed then anyway.
-    pub(super) fn close_if_made(&mut self, name: &[u8]) -> Option<Bytes> {
-        let names = &mut self.session.close_after_sync;
-        if names.iter().any(|known| *known.name == *name) {
-            return None;
-        }
-        names.push(NameToClose { name: name.into(), is_lent: false, may_be_made: false });
-        Some(name.into())
     }
 
     /// Makes real a statement that SQL has prepared, for a message of the protocol that names it.

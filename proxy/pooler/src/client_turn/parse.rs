@@ -313,8 +313,8 @@ impl ClientTurn<'_> {
         write_client_name(parse.name, &mut name);
         let is_lent = self.is_lent(&name);
         if !is_lent {
-            let made = self.close_if_made(&name);
-            self.server()?.owed.push(Owed::Lend(LentTo::Probe, made));
+            self.server()?.owed.push(Owed::Lend(LentTo::Probe, Some(name.as_slice().into())));
+            self.close_later(name.as_slice().into());
             self.plan.make_for_server(|out| encode::parse(out, &name, b"", &[0, 0]));
         }
         self.server()?.owed.pass();

@@ -58,6 +58,10 @@ impl ServerTurn<'_> {
                 self.server.statements.left(id);
                 Ok(Fate::Swallow)
             }
+            Some(Reply::Lent(name)) => {
+                self.made(&name);
+                Ok(Fate::Swallow)
+            }
             Some(Reply::Parse(parse)) => {
                 if let Some(statement) = &parse.statement {
                     self.server.statements.arrived(statement.id);
@@ -95,6 +99,13 @@ impl ServerTurn<'_> {
             }
             None => Err(Stop::Fault),
         }
+    }
+
+    /// A name of the client's is real until it is closed behind Sync.
+    fn made(&mut self, name: &[u8]) {
+        let session = self.session.as_deref_mut();
+        let names = session.into_iter().flat_map(|session| &mut session.close_after_sync);
+        names.filter(|known| *known.name == *name).for_each(|known| known.is_made = true);
     }
 
     /// ParameterDescription: the first of the two replies to a Describe of a statement.

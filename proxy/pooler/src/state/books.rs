@@ -254,6 +254,7 @@ impl Books<'_> {
         if let Some(here) = here {
             // It is there until the Sync, behind which it is closed.
             here.is_lent = true;
+            here.is_made = true;
         }
     }
 }
