@@ -123,9 +123,15 @@ pub(super) const LOOKS: [Known; 1] = [Known {
              now, where PostgreSQL's Describe still tells what it was; Bind is refused by both",
 }];
 
-/// What is known of a difference, in a look or elsewhere.
-pub(super) fn known(in_look: bool) -> impl Iterator<Item = &'static Known> {
-    SCRIPTS.iter().chain(LOOKS.iter().filter(move |_| in_look))
+/// Whether a difference is known, in a look at the client's own session or elsewhere.
+pub(super) fn is_known(in_look: bool, script: &str, told: &[Vec<String>; 2]) -> bool {
+    let [here, there] = told;
+    // In a look, one that comes earlier here than there is the first to differ.
+    let first = here.iter().zip(there).find(|(here, there)| here != there);
+    let first = first.map(|(here, _)| [vec![here.clone()], Vec::new()]);
+    let is_look = |told: &[Vec<String>; 2]| LOOKS.iter().any(|known| known.covers(script, told));
+    SCRIPTS.iter().any(|known| known.covers(script, told))
+        || (in_look && first.as_ref().is_some_and(is_look))
 }
 
 /// Answers that may differ: what pgimbal's side says in one, and PostgreSQL's in the other.
