@@ -59,7 +59,7 @@ const CODE_RESETS: &str = "what code has reset stands at the server's defaults, 
     told, until the question behind it is answered";
 
 /// Sequences that may differ.
-pub(super) const SCRIPTS: [Known; 12] = [
+pub(super) const SCRIPTS: [Known; 13] = [
     Known {
         script: &["login ", "DO $do$BEGIN", "RESET", "END$do$"],
         line: &[
@@ -78,6 +78,12 @@ pub(super) const SCRIPTS: [Known; 12] = [
     },
     Known { script: &["'DEALLOCATE ALL'"], line: &["prepared statement"], reason: FORGOTTEN },
     Known { script: &["DEALLOCATE ALL\\x0a; "], line: &["prepared statement"], reason: FORGOTTEN },
+    Known {
+        script: &["INSERT INTO notes", "\\x0a; DEALLOCATE"],
+        line: &["prepared statement"],
+        reason: "a DEALLOCATE at the end of a longer text whose commit fails has happened, but \
+                 PostgreSQL does not say so",
+    },
     Known { script: &["f_forget"], line: &["prepared statement"], reason: FORGOTTEN },
     Known {
         script: &["P - (", "standard_conforming_strings"],

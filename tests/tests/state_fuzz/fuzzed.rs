@@ -235,4 +235,10 @@ pub(super) const FUZZED: &[Scenario] = &[
          B - q1 text |
          E - 0",
     ),
+    scenario(
+        "a table became temporary by a path that was set in front of it in the same text",
+        "Q DO $$BEGIN NULL; END$$
+         Q SET search_path = U&'pg\\\\005ftemp', public; CREATE TABLE accounts (id int, owner text)
+         beside",
+    ),
 ];

@@ -45,7 +45,9 @@ impl ClientTurn<'_> {
         if kinds.meets(Kinds::SETTINGS.union(Kinds::UNNAMED_SETTINGS)) {
             self.session.custom.add_from(text);
         }
-        let path_changes = classified.steps().iter().any(may_lead_to_temporary);
+        // What stands in front of it in the same text may have changed the path.
+        let path_changes =
+            kinds.meets(Kinds::SETTINGS) || classified.steps().iter().any(may_lead_to_temporary);
         if (path_changes || self.creates_may_be_temporary()) && !classified.only_ends_or_begins() {
             kinds.insert(Kinds::TEMPORARY);
         }
