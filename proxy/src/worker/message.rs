@@ -19,7 +19,6 @@ use crate::collect::{Connected, Detail, SnapshotRequest};
 use crate::credentials::Counted;
 use crate::dial::{Address, CancelKey, Target};
 use crate::directory::Directory;
-use crate::login::LoginContext;
 use crate::transport::{Parts, Transport};
 
 /// A message to a worker.
@@ -64,7 +63,7 @@ pub enum Message {
         news: CredentialNews,
     },
     /// The configuration was reloaded.
-    Reload(Arc<Directory>, Arc<LoginContext>),
+    Reload(Arc<Directory>),
     /// End idle clients, and the others when their transactions end.
     Drain,
     /// End now.
@@ -121,7 +120,7 @@ impl Worker {
                 let mut state = self.state.borrow_mut();
                 state.pooler.credential_changed(&role, news, Instant::now());
             }
-            Message::Reload(directory, login) => self.reload(directory, login),
+            Message::Reload(directory) => self.reload(directory),
             Message::Drain => self.state.borrow_mut().pooler.drain(),
             Message::Stop => {}
         }
@@ -216,7 +215,7 @@ impl Worker {
 
     /// Every pool follows the new configuration; one that is not in it any more keeps the old one
     /// until its clients have left.
-    fn reload(&self, directory: Arc<Directory>, login: Arc<LoginContext>) {
+    fn reload(&self, directory: Arc<Directory>) {
         let now = Instant::now();
         let mut state = self.state.borrow_mut();
         state.pooler.set_options(options(&directory));
@@ -229,7 +228,6 @@ impl Worker {
             }
         }
         state.directory = directory;
-        state.login = login;
     }
 
     /// Sends a message to another worker; one that has ended needs none.
