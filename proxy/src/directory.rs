@@ -151,3 +151,27 @@ fn connectors(config: &Config) -> Result<Vec<(ServerTls, Arc<TlsConnector>)>, Tl
     }
     Ok(connectors)
 }
+
+#[cfg(test)]
+mod tests {
+    use pgimbal_config::Overrides;
+
+    use super::*;
+
+    #[test]
+    fn a_cluster_with_tls_of_its_own_is_served() {
+        let path = std::env::temp_dir().join(format!("pgimbal-tls-{}.toml", std::process::id()));
+        let text = "[server_tls]\nsslmode = 'prefer'\n\
+                    [clusters.c]\nnodes = ['127.0.0.1:1']\nuser = 'app'\npassword = 'x'\n\
+                    [clusters.c.server_tls]\nsslmode = 'disable'\n\
+                    [databases.app]\ncluster = 'c'\n[users.app]\npassword = 'x'\n";
+        std::fs::write(&path, text).expect("a file");
+        let overrides = Overrides { config: Some(path.clone()), ..Overrides::default() };
+        let config = pgimbal_config::load(&overrides, std::iter::empty());
+        std::fs::remove_file(path).expect("our file");
+        let config = Arc::new(config.expect("a configuration"));
+        let directory = Directory::new(config, 1).expect("a directory");
+        assert!(directory.target("app", "app").is_some());
+        assert!(directory.target("other", "app").is_none());
+    }
+}

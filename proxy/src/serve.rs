@@ -23,6 +23,7 @@ use crate::credentials::{self, Keeper};
 use crate::directory::Directory;
 use crate::http;
 use crate::login::{ContextError, InForce, LoginContext};
+use crate::names;
 use crate::tls::TlsError;
 use crate::topology::Clusters;
 use crate::worker::{self, Channels, Common, Message};
@@ -119,6 +120,7 @@ impl Prepared {
         }
         let console = Arc::clone(&crew.console);
         tokio::spawn(async move { console.keep_averages().await });
+        tokio::spawn(names::follow(configs.subscribe(), Arc::clone(&crew.workers)));
         let places = listeners.places().join(", ");
         let reception =
             Reception { workers: Arc::clone(&crew.workers), process: Arc::clone(&process) };
@@ -161,6 +163,10 @@ impl Prepared {
                     ControlRequest::Reload(reply) => {
                         let _ = reply.send(self.reload(crew, process, configs).await);
                     }
+                    ControlRequest::Renew(database, how, told) => crew.tell_all(|| {
+                        let (database, told) = (database.clone(), told.clone());
+                        Message::Renew { database, how, told }
+                    }),
                     ControlRequest::Shutdown(reply) => {
                         let _ = reply.send(());
                         break;

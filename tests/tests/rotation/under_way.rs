@@ -104,6 +104,22 @@ fn rotation_24_a_reload_is_obeyed_by_logins_that_have_begun() {
     assert_eq!(refused(&proxy, &login("fixed", "after")).code, "28P01");
 }
 
+#[test]
+fn rotation_24_a_grace_that_a_reload_shortens_ends_for_logins_that_have_begun() {
+    let stage = Stage::by_hand();
+    let first = stage.password();
+    let mut proxy = stage.config().start();
+    drop(proxy.log_in(&shop(&first)));
+    let second = stage.rotate();
+    eventually_accepted(&proxy, 2);
+    let old = UnderWay::begin(&proxy, &shop(&first));
+    let new = UnderWay::begin(&proxy, &shop(&second));
+    proxy.reload(stage.config().set("grace_generations", 1));
+    admin(&proxy).ok("RELOAD");
+    all_are(&old.refused(), "28P01");
+    new.accepted();
+}
+
 fn login(user: &str, password: &str) -> Login {
     Login::new(user, "app", password)
 }

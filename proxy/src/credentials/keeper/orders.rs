@@ -1,7 +1,6 @@
 //! What the task is told to do, and how it does it.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use pgimbal_auth::rotation::FetchCause;
 use pgimbal_auth::source::Sources;
@@ -122,7 +121,12 @@ impl Task {
                     record: None,
                     epoch: self.epoch,
                 };
-                self.derivations.add_all(role.reconfigure(setting, Instant::now()));
+                let now = moment();
+                self.derivations.add_all(role.reconfigure(setting, now.instant));
+                // Before anybody is told that the new configuration is in force.
+                if role.ledger.expire(role.grace, now.wall) {
+                    self.memory.changed();
+                }
                 self.shared.set_aside(&name, None);
                 let account = role.account(self.config.clients.auth_type);
                 self.shared.publish(&name, account);
