@@ -13,6 +13,7 @@ mod extended;
 mod link;
 mod nodes;
 mod options;
+mod renewal;
 mod session;
 mod show;
 mod stats;
@@ -88,6 +89,7 @@ impl Console {
             }
             Command::Cluster(command) => command.run(self.collector.clusters(), out).await,
             Command::Credential(command) => command.run(self.collector.keeper(), out).await,
+            Command::Renewal(command) => command.run(self, out).await,
             // These concern the session alone.
             Command::Set
             | Command::Begin

@@ -12,6 +12,7 @@ pub mod http;
 pub mod logging;
 pub mod login;
 pub mod metrics;
+mod names;
 pub mod serve;
 pub mod tcp;
 pub mod tls;

@@ -13,9 +13,10 @@ use pgimbal_wire::authentication::AuthRequest;
 use pgimbal_wire::startup::ProtocolVersion;
 
 use crate::credentials::{Counted, Keeper};
+use crate::dial::Target;
 use crate::transport::{Conversation, Setting, Socket, Transport};
 
-pub use context::{ContextError, LoginContext};
+pub use context::{ContextError, InForce, LoginContext};
 pub use error::LoginError;
 
 /// Who came in.
@@ -78,22 +79,43 @@ pub enum Peer {
     Unix,
 }
 
+/// What logins are judged with.
+#[derive(Clone, Copy)]
+pub struct Judges<'a> {
+    /// The configuration in force.
+    pub in_force: &'a InForce,
+    /// The passwords that rotate.
+    pub keeper: &'a Keeper,
+    /// Where a user of a database is served: a password that may be right is tried there.
+    pub server_of: &'a dyn Fn(&str, &str) -> Option<Target>,
+}
+
+impl std::fmt::Debug for Judges<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Judges").field("in_force", self.in_force).finish_non_exhaustive()
+    }
+}
+
+/// Who a client says it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) database: &'a str,
+    pub(crate) peer: Peer,
+}
+
 /// Takes one client from its first byte to a session. When this returns an error, the client has
 /// been told and the connection is closed. The future is large: box it.
 ///
 /// # Errors
 /// [`LoginError`] when there is no session.
-pub async fn accept(
-    socket: Socket,
-    peer: Peer,
-    context: &LoginContext,
-    keeper: &Keeper,
-) -> Result<Arrival, LoginError> {
-    let mut conversation = match greeting::greet(socket, peer, context).await {
+pub async fn accept(socket: Socket, peer: Peer, judges: Judges<'_>) -> Result<Arrival, LoginError> {
+    let greeter = judges.in_force.now();
+    let mut conversation = match greeting::greet(socket, peer, &greeter).await {
         Ok(conversation) => conversation,
         Err((conversation, error)) => return Err(refuse(conversation, error).await),
     };
-    let (process_id, key) = match log_in(&mut conversation, peer, context, keeper).await {
+    let (process_id, key) = match log_in(&mut conversation, peer, &greeter, judges).await {
         Ok(Admitted::Client(client)) => {
             let Conversation { transport, inbox, outbox } = conversation;
             return Ok(Arrival::Client(Box::new(Authenticated {
@@ -130,12 +152,13 @@ struct Client {
 }
 
 /// Everything after encryption is settled: the request, the proof, and only then what depends on
-/// who it is, so that nobody learns from a refusal which users and databases exist.
+/// who it is, so that nobody learns from a refusal which users and databases exist. `greeter` is
+/// the context that TLS was settled with.
 async fn log_in(
     conversation: &mut Conversation,
     peer: Peer,
-    context: &LoginContext,
-    keeper: &Keeper,
+    greeter: &LoginContext,
+    judges: Judges<'_>,
 ) -> Result<Admitted, LoginError> {
     let request = match request::read(conversation).await? {
         request::Opening::Cancel { process_id, key } => {
@@ -143,15 +166,16 @@ async fn log_in(
         }
         request::Opening::Startup(request) => request,
     };
-    if context.tls_required() && matches!(peer, Peer::Tcp(_)) && !conversation.transport.is_tls() {
+    let tls_required = judges.in_force.now().tls_required();
+    if tls_required && matches!(peer, Peer::Tcp(_)) && !conversation.transport.is_tls() {
         return Err(LoginError::TlsRequired);
     }
     if request.replication {
         return Err(LoginError::Replication);
     }
-    let generation =
-        authenticate::authenticate(conversation, &request.user, context, keeper).await?;
-    let console = context.admit(&request.user, &request.database)?;
+    let claim = Claim { user: &request.user, database: &request.database, peer };
+    let generation = authenticate::authenticate(conversation, claim, greeter, judges).await?;
+    let console = judges.in_force.now().admit(&request.user, &request.database)?;
     let parameters = request.settings()?;
     AuthRequest::Ok.encode(&mut conversation.outbox);
     Ok(Admitted::Client(Client {

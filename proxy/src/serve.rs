@@ -22,7 +22,8 @@ use crate::console::{Console, Control, ControlRequest, ReloadRefused};
 use crate::credentials::{self, Keeper};
 use crate::directory::Directory;
 use crate::http;
-use crate::login::{ContextError, LoginContext};
+use crate::login::{ContextError, InForce, LoginContext};
+use crate::names;
 use crate::tls::TlsError;
 use crate::topology::Clusters;
 use crate::worker::{self, Channels, Common, Message};
@@ -68,7 +69,7 @@ pub struct Prepared {
     overrides: Overrides,
     salts: SaltKey,
     directory: Arc<Directory>,
-    login: Arc<LoginContext>,
+    login: InForce,
     key: StatementKey,
 }
 
@@ -82,7 +83,7 @@ impl Prepared {
         let workers = u16::try_from(config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
         Ok(Self {
             directory: Arc::new(Directory::new(Arc::clone(&config), workers)?),
-            login: Arc::new(LoginContext::new(Arc::clone(&config), salts.clone())?),
+            login: InForce::new(LoginContext::new(Arc::clone(&config), salts.clone())?),
             config,
             overrides,
             salts,
@@ -119,6 +120,7 @@ impl Prepared {
         }
         let console = Arc::clone(&crew.console);
         tokio::spawn(async move { console.keep_averages().await });
+        tokio::spawn(names::follow(configs.subscribe(), Arc::clone(&crew.workers)));
         let places = listeners.places().join(", ");
         let reception =
             Reception { workers: Arc::clone(&crew.workers), process: Arc::clone(&process) };
@@ -155,12 +157,16 @@ impl Prepared {
                 _ = interrupt.recv() => return Ok(Duration::ZERO),
                 _ = hangup.recv() => {
                     // What became of it stands in the log.
-                    let _ = self.reload(crew, process, configs);
+                    let _ = self.reload(crew, process, configs).await;
                 }
                 Some(request) = requests.recv() => match request {
                     ControlRequest::Reload(reply) => {
-                        let _ = reply.send(self.reload(crew, process, configs));
+                        let _ = reply.send(self.reload(crew, process, configs).await);
                     }
+                    ControlRequest::Renew(database, how, told) => crew.tell_all(|| {
+                        let (database, told) = (database.clone(), told.clone());
+                        Message::Renew { database, how, told }
+                    }),
                     ControlRequest::Shutdown(reply) => {
                         let _ = reply.send(());
                         break;
@@ -172,20 +178,18 @@ impl Prepared {
     }
 
     /// Reads the configuration again. A bad one is refused whole.
-    fn reload(
+    async fn reload(
         &mut self,
         crew: &Crew,
         process: &ProcessStats,
         configs: &watch::Sender<Arc<Config>>,
     ) -> Result<Reload, ReloadRefused> {
-        match self.try_reload(crew) {
+        match self.try_reload(crew).await {
             Ok(changes) => {
                 process.reloaded(true);
                 process.set_max_client_conn(self.config.clients.max_client_conn);
                 configs.send_replace(Arc::clone(&self.config));
-                crew.tell_all(|| {
-                    Message::Reload(Arc::clone(&self.directory), Arc::clone(&self.login))
-                });
+                crew.tell_all(|| Message::Reload(Arc::clone(&self.directory)));
                 tracing::info!(applied = ?changes.applied, needs_restart = ?changes.needs_restart, "configuration reloaded");
                 Ok(changes)
             }
@@ -197,7 +201,7 @@ impl Prepared {
         }
     }
 
-    fn try_reload(&mut self, crew: &Crew) -> Result<Reload, ReloadRefused> {
+    async fn try_reload(&mut self, crew: &Crew) -> Result<Reload, ReloadRefused> {
         fn refused(cause: &impl ToString) -> ReloadRefused {
             ReloadRefused(cause.to_string())
         }
@@ -209,8 +213,8 @@ impl Prepared {
             LoginContext::new(Arc::clone(&config), self.salts.clone()).map_err(|e| refused(&e))?;
         let directory = self.directory.reloaded(Arc::clone(&config)).map_err(|e| refused(&e))?;
         crew.clusters.reload(&config).map_err(|e| refused(&e))?;
-        crew.keeper.reload(&config).map_err(|e| refused(&e))?;
-        self.login = Arc::new(login);
+        crew.keeper.reload(&config).await.map_err(|e| refused(&e))?;
+        self.login.replace(login);
         self.directory = Arc::new(directory);
         self.config = config;
         Ok(changes)
@@ -265,7 +269,7 @@ impl Crew {
         let console = Arc::new(Console::new(collector.clone(), configs.subscribe(), control));
         let common = Common {
             directory: Arc::clone(&prepared.directory),
-            login: Arc::clone(&prepared.login),
+            login: prepared.login.clone(),
             workers: Arc::clone(&workers),
             process: Arc::clone(process),
             console: Arc::clone(&console),

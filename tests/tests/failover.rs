@@ -8,6 +8,7 @@ mod reads;
 mod rotation;
 mod rows;
 mod scene;
+mod tls;
 mod topology;
 
 use pgimbal_tests::Pgimbal;

@@ -20,6 +20,7 @@ mod operations;
 mod pinning;
 mod prepared;
 mod real_clients;
+mod renewal;
 mod rotation;
 mod rust_client;
 mod seen;

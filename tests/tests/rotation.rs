@@ -14,9 +14,11 @@ mod many;
 mod moving;
 mod nodes;
 mod odd_answers;
+mod proofs;
 mod sealed;
 mod seen;
 mod servers;
+mod under_way;
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;

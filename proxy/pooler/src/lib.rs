@@ -26,6 +26,7 @@ pub mod plan;
 pub mod pool;
 pub mod pooler;
 pub mod prepared;
+pub mod renewal;
 pub mod reported;
 pub mod rerun;
 pub mod route;

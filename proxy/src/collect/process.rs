@@ -96,7 +96,7 @@ impl LoginResult {
                 Self::NotPermitted
             }
             LoginError::UnknownDatabase(_) => Self::UnknownDatabase,
-            LoginError::Unavailable { .. } => Self::Unavailable,
+            LoginError::Unavailable { .. } | LoginError::Unasked(_) => Self::Unavailable,
         }
     }
 }

@@ -5,6 +5,7 @@ use pgimbal_wire::error::SqlState;
 use super::answer::Fault;
 use super::credentials::{self, CredentialCommand};
 use super::nodes::{self, ClusterCommand};
+use super::renewal::{self, RenewalCommand};
 
 /// The longest part of a text that an error repeats, in characters.
 const QUOTED: usize = 40;
@@ -42,6 +43,8 @@ pub(super) enum Command {
     Cluster(ClusterCommand),
     /// What an operator wants of a user's password.
     Credential(CredentialCommand),
+    /// What an operator wants of a database's connections.
+    Renewal(RenewalCommand),
     /// A driver's setting, which changes nothing here.
     Set,
     /// BEGIN or START TRANSACTION: for drivers that begin one before anything else.
@@ -98,6 +101,8 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("ADOPT NODE <cluster>.<node>", "the node's history becomes the cluster's, after a restore"),
     ("REFRESH <user>", "asks the source of a user's password at once"),
     ("REVOKE OLD <user>", "refuses all passwords of a user but the newest from now on, for good"),
+    ("RECONNECT [<database>]", "opens server connections anew, each once it is free"),
+    ("KILL [<database>]", "ends the clients and server connections of a database, or of all"),
     ("SHUTDOWN", "lets transactions come to their end and stops, as SIGTERM does"),
 ];
 
@@ -110,6 +115,7 @@ impl Command {
             Self::Shutdown => "SHUTDOWN",
             Self::Cluster(command) => command.tag(),
             Self::Credential(command) => command.tag(),
+            Self::Renewal(command) => command.tag(),
             Self::Set => "SET",
             Self::Begin => "BEGIN",
             Self::Commit => "COMMIT",
@@ -121,7 +127,20 @@ impl Command {
 
     /// Whether only an administrator may give it.
     pub(super) const fn changes_something(&self) -> bool {
-        matches!(self, Self::Reload | Self::Shutdown | Self::Cluster(_) | Self::Credential(_))
+        match self {
+            Self::Reload
+            | Self::Shutdown
+            | Self::Cluster(_)
+            | Self::Credential(_)
+            | Self::Renewal(_) => true,
+            Self::Show(_)
+            | Self::Set
+            | Self::Begin
+            | Self::Commit
+            | Self::Rollback
+            | Self::Deallocate
+            | Self::Discard => false,
+        }
     }
 }
 
@@ -146,6 +165,9 @@ fn command(text: &str) -> Result<Command, Fault> {
     }
     if let Some(command) = credentials::parse(text) {
         return Ok(Command::Credential(command));
+    }
+    if let Some(command) = renewal::parse(text) {
+        return Ok(Command::Renewal(command));
     }
     match words.as_slice() {
         ["SHOW"] => Ok(Command::Show(Show::Help)),

@@ -188,6 +188,7 @@ impl<'a> Session<'a> {
             | Command::Shutdown
             | Command::Cluster(_)
             | Command::Credential(_)
+            | Command::Renewal(_)
             | Command::Set => {}
         }
     }

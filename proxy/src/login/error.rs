@@ -54,6 +54,11 @@ pub enum LoginError {
         /// What the source says, as a word.
         cause: &'static str,
     },
+    /// The source of the password was not asked: who comes from there has asked too often.
+    #[error(
+        "the password of user \"{0}\" cannot be checked now: too many that are not known were shown"
+    )]
+    Unasked(Box<str>),
     /// Plain text where TLS is demanded.
     #[error("connection requires TLS")]
     TlsRequired,
@@ -90,7 +95,7 @@ impl LoginError {
             Self::Proof(error) => {
                 SqlState::new(error.sqlstate().as_bytes()).unwrap_or(SqlState::INTERNAL_ERROR)
             }
-            Self::Unavailable { .. } => SqlState::CANNOT_CONNECT_NOW,
+            Self::Unavailable { .. } | Self::Unasked(_) => SqlState::CANNOT_CONNECT_NOW,
             Self::TlsRequired | Self::NoUser => SqlState::INVALID_AUTHORIZATION,
             Self::Replication => SqlState::FEATURE_NOT_SUPPORTED,
             Self::Options(_) => SqlState::SYNTAX_ERROR,
@@ -120,6 +125,7 @@ impl LoginError {
             Self::Unavailable { .. } => {
                 Some("Try again when Vault answers; SHOW CREDENTIALS on the console tells more.")
             }
+            Self::Unasked(_) => Some("Try again in a few seconds."),
             Self::NoAlpn => {
                 Some("Connect with libpq 17 or newer, or with sslnegotiation=postgres.")
             }

@@ -7,6 +7,7 @@ use pgimbal_pooler::arrival::session_of;
 use pgimbal_pooler::cancel::{CancelKey, LONG_SECRET};
 use pgimbal_pooler::ids::WorkerId;
 use pgimbal_pooler::pool::{Place, PoolKey};
+use pgimbal_pooler::topology::Writes;
 use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::startup::ProtocolVersion;
 use tokio::sync::oneshot;
@@ -16,7 +17,8 @@ use super::client::{Arriving, Client, ClientTask};
 use super::message::{Accepted, Message, Origin};
 use crate::collect::{Connected, LoginResult, Refusal};
 use crate::credentials::Counted;
-use crate::login::{self, Arrival, Authenticated, Peer};
+use crate::dial::Target;
+use crate::login::{self, Arrival, Authenticated, Judges, Peer};
 use crate::tcp;
 use crate::transport::{Parts, Setting, Socket, Transport};
 
@@ -45,17 +47,18 @@ impl Worker {
     pub(super) async fn log_in(self: Rc<Self>, accepted: Accepted) {
         let Accepted { socket, connected } = accepted;
         let Ok((socket, peer)) = register(socket) else { return };
-        let (context, limit) = {
-            let state = self.state.borrow();
-            (std::sync::Arc::clone(&state.login), state.login.config().clients.login_timeout)
-        };
-        let tcp = &context.config().clients.tcp;
+        let in_force = &self.common.login;
+        let config = std::sync::Arc::clone(in_force.now().config());
+        let limit = config.clients.login_timeout;
+        let tcp = &config.clients.tcp;
         // The listener's options are inherited; a reload may have changed what is wanted.
         if *tcp != self.common.inherited_tcp {
             // A socket that is gone already fails at its first read.
             let _ = tcp::configure(&socket, tcp);
         }
-        let arrival = Box::pin(login::accept(socket, peer, &context, &self.common.keeper));
+        let server_of = |user: &str, database: &str| self.server_of(user, database);
+        let judges = Judges { in_force, keeper: &self.common.keeper, server_of: &server_of };
+        let arrival = Box::pin(login::accept(socket, peer, judges));
         let process = &self.common.process;
         match tokio::time::timeout(limit, arrival).await {
             Ok(Ok(Arrival::Client(client))) => self.logged_in(*client, peer, connected).await,
@@ -155,6 +158,17 @@ impl Worker {
         let presence = (guest.connected, guest.generation);
         let client = Client::new(session, transport, guest.residual, arriving, presence);
         tokio::task::spawn_local(ClientTask { worker: Rc::clone(self), client });
+    }
+
+    /// Where a user of a database is served: of a cluster, where writes go.
+    fn server_of(&self, user: &str, database: &str) -> Option<Target> {
+        let directory = std::sync::Arc::clone(&self.state.borrow().directory);
+        let (pool, target) = directory.target(database, user)?;
+        let Some(cluster) = &pool.cluster else { return Some(target) };
+        let view = self.common.clusters.view(&cluster.name)?;
+        let Writes::To(epoch) = &view.writes else { return None };
+        let node = view.nodes.iter().find(|node| node.id == epoch.node)?;
+        Some(target.at(node.host.clone(), node.port))
     }
 
     /// Hands a cancel request to the session's worker, and waits until it has been dealt with.

@@ -14,7 +14,6 @@ use super::outbox::FreeList;
 use super::servers::Servers;
 use crate::dial::Target;
 use crate::directory::Directory;
-use crate::login::LoginContext;
 
 /// One worker's state.
 #[derive(Debug)]
@@ -30,7 +29,6 @@ pub(super) struct State {
     /// Where each pool's server connections lead, by pool.
     pub(super) targets: Vec<Arc<Target>>,
     pub(super) directory: Arc<Directory>,
-    pub(super) login: Arc<LoginContext>,
     pub(super) panics: u64,
     /// Cancel requests on their way, and who waits for the end of each.
     pub(super) cancels: Vec<(ServerId, oneshot::Sender<()>)>,
@@ -42,7 +40,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(pooler: Pooler, directory: Arc<Directory>, login: Arc<LoginContext>) -> Self {
+    pub(super) fn new(pooler: Pooler, directory: Arc<Directory>) -> Self {
         Self {
             pooler,
             plan: Plan::default(),
@@ -52,7 +50,6 @@ impl State {
             servers: Servers::default(),
             targets: Vec::new(),
             directory,
-            login,
             panics: 0,
             cancels: Vec::new(),
             wakers: Vec::new(),

@@ -2,7 +2,7 @@
 
 use pgimbal_config::{PoolMode, Verify};
 use pgimbal_wire::encode::{self, TransactionStatus};
-use pgimbal_wire::error::{Report, SqlState};
+use pgimbal_wire::error::{Report, Severity, SqlState};
 use pgimbal_wire::frame::Header;
 
 use super::{ClientTurn, Message, Step, emit_made};
@@ -11,10 +11,11 @@ use crate::link;
 use crate::owed::Owed;
 use crate::plan::Stop;
 use crate::pooler::error_body;
+use crate::route::{self, Misnamed};
 use crate::server::{Body, ReadingsKnown, UnnamedStatement};
 use crate::session::{ClientBody, Phase};
 use crate::sql::{
-    self, Calls, Classified, Encoding, Followed, Form, Kinds, Readings, Scanner, SetBy,
+    self, Calls, Classified, Encoding, Followed, Form, Kinds, Operand, Readings, Scanner, SetBy,
 };
 
 /// Kinds of state for which a session will keep its server connection as soon as it has them.
@@ -147,6 +148,10 @@ impl ClientTurn<'_> {
                 )
                 .hint("Use a pool in transaction mode (pool_mode = \"transaction\")."),
             ));
+            return Ok(Admission::Refused);
+        }
+        if let Some(wrong) = misnamed(classified).filter(|_| self.is_fresh()) {
+            self.session.refuse(wrong.body(Severity::Error));
             return Ok(Admission::Refused);
         }
         let raises = classified.raises();
@@ -299,6 +304,19 @@ fn mends(classified: &Classified, names: &[Box<[u8]>]) -> bool {
         }
     }
     false
+}
+
+/// What a text sets that only looks like a setting of pgimbal's.
+fn misnamed(classified: &Classified) -> Option<Misnamed> {
+    let assigned = classified.steps().iter().flat_map(|step| match &step.form {
+        Form::Set(assigned, _) => &assigned[..],
+        _ => &[],
+    });
+    let mut known = assigned.filter_map(|one| match (&one.name, &one.value) {
+        (Operand::Text(name), Operand::Text(value)) => Some((name, value)),
+        _ => None,
+    });
+    known.find_map(|(name, value)| route::misnamed(name, value))
 }
 
 /// Whether setting `name` leaves nothing of the settings `refused`.
