@@ -28,15 +28,24 @@ fn failover_what_a_read_only_transaction_lets_through_is_not_run_again() {
 
 #[test]
 fn failover_a_read_of_which_a_part_was_forwarded_is_not_run_again() {
-    for (text, told) in [("select 'c0.1'", LOST), ("insert 'c0.1'", UNKNOWN)] {
+    for (reports, text, told) in [
+        (&b"default_transaction_read_only\0on\0"[..], "select 'c0.1'", LOST),
+        (b"in_hot_standby\0on\0", "/* a */ select 'c0.1'", LOST),
+        (b"default_transaction_read_only\0off\0", "select 'c0.1'", UNKNOWN),
+        (b"default_transaction_read_only\0on\0", "/* a /* b */ select */ insert 'c0.1'", UNKNOWN),
+    ] {
         let mut world = at_work();
         world.say_only(0, &m::query(text));
         let (backend, _) = world.last_backend();
-        backend.output.extend([m::row_description(), m::row(b"c0.1")].concat());
+        backend
+            .output
+            .extend([m::message(b'S', reports), m::row_description(), m::row(b"c0.1")].concat());
         world.deliver_output();
         dies(&mut world);
         promoted(&mut world);
-        assert_eq!(world.heard(0), ["T", "D c0.1", told, "Z I"], "{text}");
+        let heard = world.heard(0);
+        let heard: Vec<_> = heard.iter().filter(|line| !line.starts_with('S')).collect();
+        assert_eq!(heard, ["T", "D c0.1", told, "Z I"], "{text}");
         assert_eq!(world.rerun(), 0);
     }
 }
