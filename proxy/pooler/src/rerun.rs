@@ -73,7 +73,7 @@ pub(crate) fn decide(session: &mut Session, server: &mut Server, pool: &Pool) ->
     let is_due = !own_transaction
         || server.since_ready.segment_open
         || server.owed.iter().any(|entry| matches!(entry, Owed::Sync | Owed::Query(_)));
-    let possible = pool.is_clustered()
+    let possible = pool.outlives_server()
         && autocommit
         && server.in_flight.progress() == Progress::Unanswered
         && !server.since_ready.failed
@@ -122,7 +122,7 @@ pub(crate) fn open_segment(session: &Session, server: &mut Server, pool: &Pool) 
     // Once those before it are settled, its own answer may have begun.
     let untouched = server.owed.iter().any(|entry| matches!(entry, Owed::Sync | Owed::Query(_)))
         || (server.in_flight.progress() == Progress::Unanswered && !server.since_ready.failed);
-    let possible = begun && untouched && pool.is_clustered();
+    let possible = begun && untouched && pool.outlives_server();
     let bytes = server.in_flight.open_behind_others().filter(|_| possible)?;
     if counts_early(bytes, session) {
         return None;

@@ -84,8 +84,12 @@ impl Pooler {
         if let Ok(fields) = error::ErrorFields::parse(&error) {
             pool.stats.error(fields.code);
         }
-        let quiet = pool.is_clustered()
-            && (failure == DialFailure::Unreachable || matches!(pool.key.place, Place::Node(_)));
+        let unreachable = failure == DialFailure::Unreachable;
+        let quiet = match pool.is_clustered() {
+            true => unreachable || matches!(pool.key.place, Place::Node(_)),
+            // A server that was there may come back; an address where none ever was is wrong.
+            false => unreachable && pool.outlives_server() && pool.shared.welcome().is_some(),
+        };
         let (longest, audience) = match quiet {
             true => (LONGEST_QUIET_PAUSE, Audience::Nobody),
             false => (pool.config.pool.server_login_retry, Audience::Waiters),

@@ -1,10 +1,12 @@
 //! Which reads are run again, and how often.
 
+use std::time::Duration;
+
 use pgimbal_pooler::topology::{NodeId, NodeState};
 
 use super::failover::{LOST, UNKNOWN, desk, dies, promoted, view};
 use crate::message as m;
-use crate::world::World;
+use crate::world::{World, pool};
 
 /// A client at a primary, with one answer behind it.
 fn at_work() -> World {
@@ -70,4 +72,23 @@ fn failover_a_read_whose_servers_die_each_time_is_told_so_in_the_end() {
     }
     assert_eq!(world.heard(0), [UNKNOWN, "Z I"]);
     assert_eq!(world.rerun(), 5);
+}
+
+#[test]
+fn failover_a_server_without_a_cluster_is_waited_for_unless_that_is_off() {
+    for (hold, told) in [(Some(Duration::from_secs(30)), "D c0.1"), (None, UNKNOWN)] {
+        let mut config = pool(1);
+        config.failover_hold = hold;
+        let mut world = World::desk(config);
+        world.join(0);
+        world.say(0, &m::query("select 'c0.0'"));
+        world.clients[0].disturb();
+        world.say_only(0, &m::query("select 'c0.1'"));
+        world.last_backend().0.die(None);
+        world.settle();
+        let heard = world.heard(0);
+        assert!(heard.contains(&told.to_owned()), "{heard:?}");
+        assert_eq!(heard.last().map(String::as_str), Some("Z I"));
+        assert_eq!(world.say(0, &m::query("select 'c0.2'"))[1], "D c0.2");
+    }
 }
