@@ -4,6 +4,7 @@ mod checker;
 mod disasters;
 mod dns;
 mod figures;
+mod pipelines;
 mod reads;
 mod rotation;
 mod rows;

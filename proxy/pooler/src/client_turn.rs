@@ -107,9 +107,7 @@ impl<'a> ClientTurn<'a> {
             if let Err(stop) = self.step() {
                 break stop;
             }
-            if self.pool.is_clustered() {
-                self.note_sent(from);
-            }
+            self.note_sent(from);
         };
         if let Some(server) = self.server.as_deref_mut() {
             emit_made(server, self.plan);
@@ -129,10 +127,8 @@ impl<'a> ClientTurn<'a> {
         if !matches!(self.session.link, Link::Ready(_)) || self.session.offline.is_some() {
             return;
         }
-        let Some(message) = self.buf.get(from..self.at).filter(|message| !message.is_empty())
-        else {
-            return;
-        };
+        let taken = self.buf.get(from..self.at).filter(|taken| !taken.is_empty());
+        let Some(message) = taken else { return };
         let passes = !self.session.between_messages();
         server.in_flight.sent(message[0], message, passes);
         if matches!(self.session.rerun, Rerun::Running(_)) && in_flight::is_end(message[0]) {

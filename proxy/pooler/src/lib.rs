@@ -4,6 +4,7 @@
 //! plan of what to write and a list of actions come out. The driver in `proxy` does as it says.
 
 pub mod arrival;
+pub mod block;
 pub mod broken;
 pub mod cancel;
 mod cancelling;

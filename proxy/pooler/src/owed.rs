@@ -169,6 +169,20 @@ pub struct NameChange {
 }
 
 impl Owed {
+    /// Whether the client waits for it.
+    pub(crate) fn is_awaited(&self) -> bool {
+        match self {
+            Self::Pass(_)
+            | Self::Closed(_)
+            | Self::Unnamed(Origin::Client, _)
+            | Self::DescribeUnnamed(..)
+            | Self::Execute(_)
+            | Self::Changed => true,
+            Self::Parse(parse) => parse.change.is_some(),
+            _ => false,
+        }
+    }
+
     /// Whether it would be undone if it were skipped.
     const fn is_change(&self) -> bool {
         match self {

@@ -124,7 +124,7 @@ pub(crate) fn judge_idle(pooler: &mut Pooler, id: ServerId, buf: &[u8]) -> IdleW
 
 impl ServerTurn<'_> {
     fn run(mut self) -> Judged {
-        if self.pool.is_clustered() && self.dies_unanswered() {
+        if self.pool.outlives_server() && self.dies_unanswered() {
             return Judged { taken: 0, stop: Stop::Fault };
         }
         let stop = loop {

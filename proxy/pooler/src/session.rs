@@ -243,6 +243,15 @@ impl Session {
         self.offline = Some(Box::new(Offline::refused(error)));
     }
 
+    /// There is no server connection for what the client has sent: as [`Self::refuse`], and what it
+    /// has pipelined behind its next segment gets the error `rest`.
+    pub(crate) fn serve_none(&mut self, error: Arc<[u8]>, rest: Option<Arc<[u8]>>) {
+        self.refuse(error);
+        if let Some(first) = self.offline.take().and_then(|offline| offline.into_error()) {
+            self.offline = Some(Box::new(Offline::unserved(first, rest)));
+        }
+    }
+
     /// Its unnamed statement is another one from now on, or none.
     pub fn set_unnamed(&mut self, unnamed: Option<Unnamed>) {
         self.unnamed = unnamed;

@@ -105,6 +105,7 @@ fn pool(pool: &PoolConfig) -> Options<22> {
         ("server_idle_timeout", span(pool.server_idle_timeout)),
         ("server_connect_timeout", span(pool.server_connect_timeout)),
         ("server_login_retry", span(pool.server_login_retry)),
+        ("failover_hold", or_off(pool.failover_hold.map(span))),
         ("query_timeout", or_off(pool.query_timeout.map(span))),
         ("transaction_timeout", or_off(pool.transaction_timeout.map(span))),
         ("idle_transaction_timeout", or_off(pool.idle_transaction_timeout.map(span))),

@@ -6,6 +6,7 @@ use pgimbal_wire::error::{Report, Severity, SqlState};
 use pgimbal_wire::frame::Header;
 
 use super::{ClientTurn, Message, Step, emit_made};
+use crate::block::Block;
 use crate::effect::Script;
 use crate::link;
 use crate::owed::Owed;
@@ -47,6 +48,7 @@ impl ClientTurn<'_> {
         // A PREPARE is followed if its name is closed behind it.
         let script = self.script_of(&classified, if lent.is_empty() { b"" } else { text });
         self.raise(&classified, text);
+        self.server()?.in_flight.does(Block::of(&classified));
         self.send_query(message, script, escaped.as_deref());
         self.take_back(lent);
         Ok(())
@@ -62,6 +64,7 @@ impl ClientTurn<'_> {
         }
         let server = self.server()?;
         server.owed.push(Owed::Query(None));
+        server.in_flight.ended();
         server.since_ready.segment_open = false;
         self.pool.stats.queries += 1;
         self.forward(message);
@@ -205,6 +208,7 @@ impl ClientTurn<'_> {
                 false => server.unnamed = UnnamedStatement::Absent,
             }
             server.owed.push(Owed::Query(script.map(Box::new)));
+            server.in_flight.ended();
             // Its own end settles what came before it, too.
             server.since_ready.segment_open = false;
         }

@@ -4,6 +4,7 @@ use pgimbal_config::PoolMode;
 use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
 
 use super::{Fate, Freed, ServerTurn};
+use crate::in_flight::Whose;
 use crate::link;
 use crate::owed::{Owed, OwnQuery};
 use crate::pin::PinReason;
@@ -11,7 +12,7 @@ use crate::plan::Stop;
 use crate::pooler::Tables;
 use crate::prepared::write_server_name;
 use crate::rerun::Rerun;
-use crate::server::{Ending, ReadingsKnown, Restore, SinceReady};
+use crate::server::{Commits, Ending, ReadingsKnown, Restore, SinceReady};
 use crate::server_statements::Found;
 use crate::session::{Link, LocalSettings, Presence, Session};
 use crate::settings::SettingsId;
@@ -38,9 +39,17 @@ impl ServerTurn<'_> {
                 true => Ending::No,
                 false => since.ending,
             },
+            commits: match self.server.owed.is_empty() {
+                true => Commits::AtEnd,
+                false => since.commits,
+            },
             ..SinceReady::default()
         };
-        self.server.in_flight.settled(idle);
+        let whose = match settled {
+            Owed::Sync | Owed::Query(_) => Whose::Client,
+            _ => Whose::Proxy,
+        };
+        self.server.in_flight.settled(whose, idle);
         if idle {
             // Everything that was run is reported now.
             self.server.readings = ReadingsKnown::Yes;
