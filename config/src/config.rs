@@ -221,6 +221,7 @@ impl Config {
             host,
             port,
             dbname: config.dbname.as_deref().unwrap_or(database).to_owned(),
+            options: config.options.clone(),
             user: role.to_owned(),
             login: self.server_password(config, role),
             tls: cluster.as_ref().map_or(&config.tls, |cluster| &cluster.config.tls).clone(),

@@ -8,8 +8,10 @@ mod check;
 mod cluster;
 mod config;
 mod credential;
+mod elsewhere;
 mod error;
 mod load;
+mod pgbouncer;
 mod pgpass;
 mod pool;
 mod read;
@@ -45,6 +47,6 @@ pub use uri::credentials_in_uri;
 pub use user::{PasswordForm, ServerPassword, SourceConfig, UserConfig};
 pub use vault::VaultConfig;
 pub use words::{
-    AuthType, HiddenState, HistoryPlace, LogFormat, LostTransactionError, OnClientGone, PoolMode,
-    ReplicaFallback, Route, SslMode, VaultLogin, Verify,
+    AuthType, ChannelBinding, HiddenState, HistoryPlace, LogFormat, LostTransactionError,
+    OnClientGone, PoolMode, ReplicaFallback, Route, SslMode, VaultLogin, Verify,
 };

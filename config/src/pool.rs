@@ -1,6 +1,7 @@
 //! Databases, and the pool that one of them makes with a user.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -110,6 +111,9 @@ settings! {
         "port" port: u16 as Port = "5432", applied, try "5433";
         /// The database's name on the server; when it is not set, the name the client used.
         "dbname" dbname: Option<String> as Maybe<NonEmpty> = "", applied, try "app";
+        /// What every server session begins with, as libpq's `options`: `-c statement_timeout=5s`.
+        "options" options: Option<String> as Maybe<NonEmpty> = "", applied,
+            try "-c work_mem=8MB";
         /// The role for all server connections; when it is not set, each client's own.
         "user" user: Option<String> as Maybe<NonEmpty> = "", applied, try "app";
         /// The password of `user`.
@@ -182,6 +186,8 @@ pub struct ResolvedPool {
     pub port: u16,
     /// The database's name on the server.
     pub dbname: String,
+    /// What every server session begins with, in the form of a server's command line.
+    pub options: Option<String>,
     /// The role of the server connections.
     pub user: String,
     /// That role's password, or whose source tells it.
@@ -212,13 +218,58 @@ impl Reader for HostName {
     fn read(value: &Value) -> Result<Host, String> {
         match value.as_str() {
             Some(path) if path.starts_with('/') => Ok(Host::Unix(PathBuf::from(path))),
-            Some(name) if !name.is_empty() && !name.contains([' ', ',', '/', '@']) => {
-                Ok(Host::Tcp(name.to_owned()))
-            }
-            _ => {
-                Err("expected one host name, IP address, or directory of a Unix socket".to_owned())
-            }
+            Some(name) => not_a_host(name).map_or_else(|| Ok(Host::Tcp(name.to_owned())), Err),
+            None => Err(ONE_HOST.to_owned()),
         }
+    }
+}
+
+/// A host name or IP address.
+pub(crate) struct DnsName;
+
+impl Reader for DnsName {
+    type Out = String;
+    const KIND: &'static str = "host name";
+
+    fn read(value: &Value) -> Result<String, String> {
+        let name = value.as_str().ok_or("expected a host name in quotes")?;
+        not_a_host(name).map_or_else(|| Ok(name.to_owned()), Err)
+    }
+}
+
+const ONE_HOST: &str = "expected one host name, IP address, or directory of a Unix socket";
+
+/// Why `text` is no host name or IP address, and where what it holds belongs.
+fn not_a_host(text: &str) -> Option<String> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    let is_ipv6 = |text: &str| {
+        let address = text.split_once('%').map_or(text, |(address, _)| address);
+        address.parse::<Ipv6Addr>().is_ok()
+    };
+    if text.contains("://") {
+        Some(
+            "expected a host name, found a URL: --upstream takes URLs; here host, port, dbname, \
+              user and password are options of their own"
+                .to_owned(),
+        )
+    } else if text.contains(',') {
+        Some(
+            "names several hosts: list them as nodes of a cluster, each in a table \
+              [clusters.NAME.nodes.NODE] with host and port, which the database names with \
+              `cluster`"
+                .to_owned(),
+        )
+    } else if bare != text && is_ipv6(bare) {
+        Some("an IPv6 address stands here without [ and ]".to_owned())
+    } else if text.is_empty() || text.contains([' ', '/', '@']) {
+        Some(ONE_HOST.to_owned())
+    } else if text.contains(':') && !is_ipv6(text) {
+        Some(
+            "expected a host name without a port: write the port as `port = …` beside it"
+                .to_owned(),
+        )
+    } else {
+        None
     }
 }
 

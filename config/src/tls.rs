@@ -6,7 +6,7 @@ use figment::value::Value;
 
 use crate::reader::{Choice, Maybe, Path, Reader};
 use crate::table::settings;
-use crate::words::SslMode;
+use crate::words::{ChannelBinding, SslMode};
 
 settings! {
     /// TLS towards clients: the table `[client_tls]`.
@@ -42,6 +42,10 @@ settings! {
         /// How TLS begins: `postgres` asks the server first, which every version understands;
         /// `direct` saves that round trip and needs PostgreSQL 17 and sslmode `require` or more.
         "sslnegotiation" direct: bool as Negotiation = "postgres", applied, try "direct";
+        /// libpq's channel_binding: with `require` only a server is logged in to that proves in
+        /// SCRAM that it is the other end of the TLS connection. `prefer` as in libpq.
+        "channel_binding" channel_binding: ChannelBinding as Choice<ChannelBinding> = "prefer",
+            applied, try "disable";
     }
 }
 

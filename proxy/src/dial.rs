@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgimbal_auth::server_login::CleartextPolicy;
-use pgimbal_config::{Host, ResolvedPool, Secret, ServerPassword, TcpConfig};
+use pgimbal_config::{ChannelBinding, Host, ResolvedPool, Secret, ServerPassword, TcpConfig};
 
 use crate::tls::TlsConnector;
 use crate::transport::{Setting, Transport};
@@ -32,6 +32,10 @@ pub struct Target {
     pub port: u16,
     /// The database's name on the server.
     pub database: Box<str>,
+    /// What the session begins with, as a server's command line.
+    pub options: Option<Box<str>>,
+    /// Whether the server must prove that nobody is in between.
+    pub channel_binding: ChannelBinding,
     /// The role.
     pub user: Box<str>,
     /// The user whose source says the password, when it stands in no configuration.
@@ -65,6 +69,8 @@ impl Target {
             host: pool.host.clone(),
             port: pool.port,
             database: pool.dbname.as_str().into(),
+            options: pool.options.as_deref().map(Box::from),
+            channel_binding: pool.tls.channel_binding,
             user: pool.user.as_str().into(),
             role: match &pool.login {
                 ServerPassword::Role(role) => Some(role.as_str().into()),

@@ -11,7 +11,7 @@ use pgimbal::tls::TlsConnector;
 use pgimbal::transport::Transport;
 use pgimbal_auth::Blame;
 use pgimbal_auth::server_login::CleartextPolicy;
-use pgimbal_config::{Host, Secret, ServerTls, SslMode, TcpConfig};
+use pgimbal_config::{ChannelBinding, Host, Secret, ServerTls, SslMode, TcpConfig};
 use pgimbal_tests::certificates::Certificates;
 use pgimbal_tests::postgres::{PASSWORD_SUFFIX, Postgres};
 
@@ -29,6 +29,8 @@ fn target(port: u16, user: &str, wish: &Wish) -> Target {
         host: Host::Tcp("127.0.0.1".into()),
         port,
         database: "app".into(),
+        options: None,
+        channel_binding: ChannelBinding::Prefer,
         user: user.into(),
         password: Some(Secret::new(format!("{user}{PASSWORD_SUFFIX}"))),
         cleartext: CleartextPolicy::Allow,
@@ -105,6 +107,29 @@ fn every_sslmode_against_a_server_with_tls() {
 
     let stranger = target(server.port, "scram", &wish(SslMode::VerifyCa, Some(&other)));
     assert!(matches!(try_dial(&stranger).unwrap_err().fault(), DialFault::Tls(_)));
+}
+
+#[test]
+fn a_required_channel_binding_is_a_proof_or_no_login() {
+    let server = Postgres::with_tls(&Certificates::new());
+    let plain = Postgres::start();
+    let dial = |port, user: &str, mode, channel_binding| {
+        let target = target(port, user, &Wish { mode, ca: None });
+        try_dial(&Target { channel_binding, ..target }).map(|_| ())
+    };
+    let require = ChannelBinding::Require;
+    assert!(dial(server.port, "scram", SslMode::Require, require).is_ok());
+    assert!(dial(server.port, "scram", SslMode::Require, ChannelBinding::Disable).is_ok());
+    // `app` is trusted; the others are asked for what could be handed on, or without TLS.
+    for (port, user, mode) in [
+        (server.port, "app", SslMode::Require),
+        (server.port, "md5", SslMode::Require),
+        (server.port, "clear", SslMode::Require),
+        (plain.port, "scram", SslMode::Disable),
+    ] {
+        let error = dial(port, user, mode, require).expect_err(user);
+        assert!(matches!(error.fault(), DialFault::Unbound), "{user}: {error}");
+    }
 }
 
 #[test]

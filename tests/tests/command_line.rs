@@ -92,6 +92,7 @@ fn check_says_whether_the_servers_answer() {
     let said = format!("{}{}", wrong.stdout, wrong.stderr);
     assert_ne!(wrong.code, Some(0), "{said}");
     assert!(said.contains("password authentication failed"), "{said}");
+    assert_eq!(said.matches("28P01").count(), 1, "{said}");
     assert!(!said.contains("not-it"), "a password was printed: {said}");
     let closed = free_port();
     let file = config_file(&directory, &config(closed, "x"));
@@ -158,6 +159,41 @@ fn an_upstream_from_libpqs_environment_and_pgpass() {
     client.log_in(&Login::new("scram", "app", "scram-secret")).expect("a login");
     assert_eq!(client.value("select 1"), "1");
     drop(process);
+}
+
+#[test]
+fn an_upstreams_options_are_what_every_session_begins_with() {
+    let pg = Postgres::start();
+    let port = free_port();
+    let url = format!(
+        "postgres://scram:scram-secret@127.0.0.1:{}/app?options=-c%20work_mem%3D12345kB\
+         &target_session_attrs=read-write&gssencmode=prefer&keepalives_idle=30",
+        pg.port
+    );
+    let (_process, _home) = without_a_file(&["--upstream", &url], &[], port);
+    let mut client = WireClient::tcp(port);
+    client.log_in(&Login::new("scram", "app", "scram-secret")).expect("a login");
+    assert_eq!(client.value("show work_mem"), "12345kB");
+    client.ok("set work_mem = '5MB'");
+    client.ok("discard all");
+    assert_eq!(client.value("show work_mem"), "12345kB");
+}
+
+#[test]
+fn kubernetes_and_images_stop_no_start() {
+    let pg = Postgres::start();
+    let port = free_port();
+    let url = format!("postgres://scram:scram-secret@127.0.0.1:{}/app", pg.port);
+    let environment = [
+        ("PGIMBAL_RW_SERVICE_HOST", "10.0.0.1"),
+        ("PGIMBAL_RW_SERVICE_PORT_POSTGRES", "6432"),
+        ("PGIMBAL_METRICS_PORT", "tcp://10.0.0.1:9127"),
+        ("PGIMBAL_METRICS_PORT_9127_TCP_ADDR", "10.0.0.1"),
+        ("PGIMBAL_VERSION", "1.4.0"),
+    ];
+    let (_process, _home) = without_a_file(&["--upstream", &url], &environment, port);
+    let mut client = WireClient::tcp(port);
+    client.log_in(&Login::new("scram", "app", "scram-secret")).expect("a login");
 }
 
 #[test]

@@ -121,6 +121,23 @@ fn client_tls() {
 }
 
 #[test]
+fn an_encrypted_key_is_told_how_to_be_opened() {
+    let directory = Directory::new("encrypted-key");
+    let certificate = directory.file("a.crt", "-----BEGIN CERTIFICATE-----\n");
+    for (name, text) in [
+        ("pkcs8.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMII\n"),
+        ("old.key", "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nMII\n"),
+    ] {
+        let key = directory.file(name, text);
+        let files = format!("cert_file = {certificate:?}\nkey_file = {key:?}\n");
+        for table in ["client_tls", "server_tls"] {
+            let text = format!("[{table}]\nsslmode = \"require\"\n{files}");
+            refused(&text, &format!("{table}.key_file"), "the key is encrypted, and nobody");
+        }
+    }
+}
+
+#[test]
 fn server_tls() {
     let table = |mode: &str, rest: &str| format!("[server_tls]\nsslmode = '{mode}'\n{rest}");
     let key = "server_tls.sslmode";

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Findings;
 use super::files::{Pem, pem};
 use crate::tls::{ClientTls, ServerTls};
-use crate::words::SslMode;
+use crate::words::{ChannelBinding, SslMode};
 
 /// TLS towards clients needs a certificate; files beside `disable` would promise what is not done.
 pub(super) fn client(tls: &ClientTls, found: &mut Findings<'_>) {
@@ -64,6 +64,11 @@ pub(super) fn server(tls: &ServerTls, table: &str, found: &mut Findings<'_>) {
             None => ("key_file", "cert_file"),
         };
         found.add(&format!("{table}.{given}"), None, format!("needs {missing} beside it"));
+    }
+    if tls.channel_binding == ChannelBinding::Require && is_optional {
+        let cause = "needs sslmode require, verify-ca or verify-full: without TLS there is nothing \
+                     to bind to";
+        found.add(&format!("{table}.channel_binding"), Some("\"require\"".to_owned()), cause);
     }
     if tls.direct && is_optional {
         let cause = "needs sslmode require, verify-ca or verify-full: there is no way back to \

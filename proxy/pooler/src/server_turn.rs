@@ -297,7 +297,10 @@ impl ServerTurn<'_> {
                 if begins_answer(header.tag) {
                     self.server.in_flight.answered();
                 }
-                self.plan.to_client.span(self.at, self.at + have);
+                match self.own_notification(header) {
+                    Some(process_id) => self.renamed_notification(process_id, have),
+                    None => self.plan.to_client.span(self.at, self.at + have),
+                }
             }
             Fate::Swallow => {}
         }

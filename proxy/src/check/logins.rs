@@ -102,7 +102,7 @@ impl Logins<'_> {
                 true
             }
             Err(error) => {
-                println!("{place}: {error} (SQLSTATE {})", error.sqlstate().as_str());
+                println!("{place}: {}", error.with_sqlstate());
                 if let Some(hint) = error.hint() {
                     println!("    {hint}");
                 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgimbal_auth::server_login::CleartextPolicy;
-use pgimbal_config::{ClusterConfig, Config, Host, NodeConfig, Secret, SourceConfig, TcpConfig};
+use pgimbal_config::{
+    ChannelBinding, ClusterConfig, Config, Host, NodeConfig, Secret, SourceConfig, TcpConfig,
+};
 use pgimbal_pooler::topology::{NodeSpec, Options};
 
 use crate::dial::Target;
@@ -48,6 +50,8 @@ pub(crate) struct ClusterSpec {
     pub(crate) database: Box<str>,
     /// TLS towards the nodes.
     pub(crate) tls: Arc<TlsConnector>,
+    /// Whether they must prove that nobody is in between.
+    pub(crate) channel_binding: ChannelBinding,
     /// TCP options.
     pub(crate) tcp: TcpConfig,
 }
@@ -85,6 +89,7 @@ fn spec(config: &Config, name: &str, cluster: &ClusterConfig) -> Result<ClusterS
         password: cluster.probe_password.clone().or_else(own),
         database: cluster.probe_database.as_str().into(),
         tls: Arc::new(TlsConnector::new(&cluster.tls)?),
+        channel_binding: cluster.tls.channel_binding,
         tcp: config.clients.tcp.clone(),
         user: user.into(),
     })
@@ -115,6 +120,8 @@ impl ClusterSpec {
             host: host.clone(),
             port,
             database: self.database.clone(),
+            options: None,
+            channel_binding: self.channel_binding,
             user: self.user.clone(),
             role: self.role.clone(),
             password: self.password.clone(),

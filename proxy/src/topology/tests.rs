@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use pgimbal_config::{Host, ServerTls, TcpConfig};
+use pgimbal_config::{ChannelBinding, Host, ServerTls, TcpConfig};
 use pgimbal_pooler::topology::{
     HoldReason, NodeId, NodeSpec, NodeState, Options, ProbeFailure, Writes,
 };
@@ -108,6 +108,7 @@ fn spec(nodes: Vec<NodeSpec>) -> ClusterSpec {
         role: None,
         database: "postgres".into(),
         tls: Arc::new(TlsConnector::new(&ServerTls::default()).expect("a connector")),
+        channel_binding: ChannelBinding::Prefer,
         tcp: TcpConfig::default(),
     }
 }

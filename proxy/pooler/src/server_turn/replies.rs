@@ -189,6 +189,25 @@ impl ServerTurn<'_> {
         }
     }
 
+    /// The process id by which the client knows itself, when the message at hand is a notification
+    /// that the client's own backend has sent: libraries tell their own by it.
+    pub(super) fn own_notification(&self, header: Header) -> Option<u32> {
+        if header.tag != backend::NOTIFICATION_RESPONSE {
+            return None;
+        }
+        let sender = self.buf.get(self.at + HEADER_LEN..)?.first_chunk::<4>()?;
+        let is_own = u32::from_be_bytes(*sender) == self.server.backend_key.process_id;
+        self.session.as_deref().filter(|_| is_own).map(|session| session.key.process_id)
+    }
+
+    /// Passes a notification of `have` bytes on with another sender.
+    pub(super) fn renamed_notification(&mut self, process_id: u32, have: usize) {
+        let sender = self.at + HEADER_LEN;
+        self.plan.to_client.span(self.at, sender);
+        self.plan.make_for_client(|out| out.extend_from_slice(&process_id.to_be_bytes()));
+        self.plan.to_client.span(sender + 4, self.at + have);
+    }
+
     fn done(&mut self, step: &Step, text: Option<&[u8]>, tag: Option<&[u8]>) {
         if let Some(mut books) = self.books() {
             books.done(step, text, tag);
