@@ -57,14 +57,14 @@ fn a_key_in_the_wrong_place_is_told_the_right_one() {
             "databases.x.max_client_conn: is an option of the top level: write it at the top",
         ),
         (
-            "failover_hold = \"9s\"",
+            "probe_interval = \"9s\"",
             vec![],
-            "failover_hold: does not belong here: it is an option of [clusters.NAME]",
+            "probe_interval: does not belong here: it is an option of [clusters.NAME]",
         ),
         (
             "",
-            vec![("PGIMBAL_FAILOVER_HOLD", "9s")],
-            "PGIMBAL_FAILOVER_HOLD: failover_hold: does not belong here: it is an option of [clu",
+            vec![("PGIMBAL_PROBE_INTERVAL", "9s")],
+            "PGIMBAL_PROBE_INTERVAL: probe_interval: does not belong here: it is an option of [cl",
         ),
         (
             "host = \"h\"",
