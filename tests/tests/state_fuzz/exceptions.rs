@@ -29,7 +29,8 @@ pub(super) const MAY_STAY_PINNED: [(&str, &str); 1] = [(
 pub(super) struct Known {
     /// All of these stand in the script.
     script: &'static [&'static str],
-    /// One of these stands in a line of either side that the other does not have.
+    /// One of these stands in a line of either side that the other has not so often, or in the first
+    /// that differs.
     line: &'static [&'static str],
     /// Why.
     #[allow(dead_code, reason = "for people")]
@@ -44,8 +45,11 @@ impl Known {
         let only = |a: &[String], b: &[String]| {
             a.iter().filter(names).any(|line| count(a, line) > count(b, line))
         };
+        let parted = || here.iter().zip(there).find(|(here, there)| here != there);
         self.script.iter().all(|part| script.contains(part))
-            && (only(here, there) || only(there, here))
+            && (only(here, there)
+                || only(there, here)
+                || parted().is_some_and(|(here, there)| names(&here) || names(&there)))
     }
 }
 
@@ -131,13 +135,8 @@ pub(super) const LOOKS: [Known; 1] = [Known {
 
 /// Whether a difference is known, in a look at the client's own session or elsewhere.
 pub(super) fn is_known(in_look: bool, script: &str, told: &[Vec<String>; 2]) -> bool {
-    let [here, there] = told;
-    // In a look, one that comes earlier here than there is the first to differ.
-    let first = here.iter().zip(there).find(|(here, there)| here != there);
-    let first = first.map(|(here, _)| [vec![here.clone()], Vec::new()]);
-    let is_look = |told: &[Vec<String>; 2]| LOOKS.iter().any(|known| known.covers(script, told));
-    SCRIPTS.iter().any(|known| known.covers(script, told))
-        || (in_look && first.as_ref().is_some_and(is_look))
+    let looks = LOOKS.iter().filter(|_| in_look);
+    SCRIPTS.iter().chain(looks).any(|known| known.covers(script, told))
 }
 
 /// Answers that may differ: what pgimbal's side says in one, and PostgreSQL's in the other.
