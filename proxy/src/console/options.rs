@@ -92,7 +92,7 @@ fn clients(clients: &ClientConfig) -> Options<14> {
     ]
 }
 
-fn pool(pool: &PoolConfig) -> Options<22> {
+fn pool(pool: &PoolConfig) -> Options<23> {
     [
         ("pool_mode", pool.mode.as_str().to_owned()),
         ("pool_size", pool.size.to_string()),
