@@ -112,6 +112,8 @@ fn a_server_that_comes_back_is_used_again() {
 fn a_server_that_restarts_is_waited_for_as_a_cluster_of_one_node_is() {
     let mut pg = Postgres::start();
     pg.run("create table restarts (id text); grant all on restarts to app");
+    // Its end is that of a crash, and its commits are not flushed.
+    pg.run("checkpoint");
     let proxy = Config::before(&pg).set("pool_size", 5).start();
     let mut clients: Vec<WireClient> = (0..5).map(|_| proxy.client()).collect();
     let [idle, block, reader, writer, late] = &mut clients[..] else { panic!("five") };
