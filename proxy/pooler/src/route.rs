@@ -13,6 +13,7 @@ use crate::pool::{Place, Pool};
 use crate::pooler::{Pooler, error_body};
 use crate::reported::NamedValue;
 use crate::session::Session;
+use crate::sql::{Classified, Form, Operand};
 use crate::topology::{NodeId, NodeState};
 
 /// The setting with which a session chooses; PostgreSQL takes it as a placeholder, so it is set,
@@ -163,6 +164,19 @@ pub(crate) fn misnamed(name: &[u8], value: &[u8]) -> Option<Misnamed> {
     (!is_right).then(|| Misnamed::Value(String::from_utf8_lossy(value).into_owned()))
 }
 
+/// What a text sets that only looks like a setting of pgimbal's.
+pub(crate) fn misnamed_in(classified: &Classified) -> Option<Misnamed> {
+    let assigned = classified.steps().iter().flat_map(|step| match &step.form {
+        Form::Set(assigned, _) => &assigned[..],
+        _ => &[],
+    });
+    let mut known = assigned.filter_map(|one| match (&one.name, &one.value) {
+        (Operand::Text(name), Operand::Text(value)) => Some((name, value)),
+        _ => None,
+    });
+    known.find_map(|(name, value)| misnamed(name, value))
+}
+
 /// A setting that looks like ours and is not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Misnamed {
@@ -175,7 +189,32 @@ pub(crate) enum Misnamed {
 impl Misnamed {
     /// The body of the ErrorResponse that says so, and what may have been meant.
     pub(crate) fn body(&self, severity: Severity) -> Arc<[u8]> {
-        let (code, text, hint) = match self {
+        let (code, text, hint) = self.words();
+        let report = match severity {
+            Severity::Fatal => Report::fatal(code, &text),
+            _ => Report::error(code, &text),
+        };
+        error_body(&report.hint(&hint))
+    }
+
+    /// A statement that fails so, in place of the one that would not.
+    pub(crate) fn statement(&self) -> Vec<u8> {
+        let (code, text, hint) = self.words();
+        // Within two pairs of quotes, and read under whatever settings the session has.
+        let plain = |text: &str| -> String {
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || " \".,:;_-".contains(c);
+            text.chars().map(|c| if is_plain(c) { c } else { '?' }).collect()
+        };
+        let (code, text, hint) = (code.as_str(), plain(&text), plain(&hint));
+        format!(
+            "DO 'BEGIN RAISE EXCEPTION USING ERRCODE = ''{code}'', MESSAGE = ''{text}'', \
+             HINT = ''{hint}''; END'"
+        )
+        .into_bytes()
+    }
+
+    fn words(&self) -> (SqlState, String, String) {
+        match self {
             Self::Name(name) => (
                 SqlState::UNDEFINED_OBJECT,
                 format!("unrecognized configuration parameter \"{name}\""),
@@ -191,12 +230,7 @@ impl Misnamed {
                     None => "Available values: primary, replica.".to_owned(),
                 },
             ),
-        };
-        let report = match severity {
-            Severity::Fatal => Report::fatal(code, &text),
-            _ => Report::error(code, &text),
-        };
-        error_body(&report.hint(&hint))
+        }
     }
 }
 
@@ -216,9 +250,9 @@ fn meant(word: &str) -> Option<&'static str> {
     const PRIMARIES: [&str; 7] =
         ["master", "leader", "writer", "write", "rw", "read-write", "main"];
     let is = |known: &&str| known.eq_ignore_ascii_case(word);
-    if REPLICAS.iter().any(|known| is(known)) {
+    if REPLICAS.iter().any(&is) {
         Some("replica")
-    } else if PRIMARIES.iter().any(|known| is(known)) {
+    } else if PRIMARIES.iter().any(is) {
         Some("primary")
     } else {
         None
@@ -258,6 +292,15 @@ mod tests {
             let body = wrong.body(Severity::Error);
             let text = String::from_utf8_lossy(&body);
             assert!(words.iter().all(|word| text.contains(word)), "{text}");
+            let statement = String::from_utf8(wrong.statement()).expect("a text");
+            assert!(words.iter().all(|word| statement.contains(word)), "{statement}");
         }
+    }
+    #[test]
+    fn what_fails_in_place_of_a_statement_holds_nothing_of_a_clients_but_plain_words() {
+        let wrong = misnamed(b"pgimbal.x'; drop table t; --\\", b"x").expect("it is wrong");
+        let statement = String::from_utf8(wrong.statement()).expect("a text");
+        assert_eq!(statement.matches('\'').count(), 14, "{statement}");
+        assert!(!statement.contains('\\'), "{statement}");
     }
 }

@@ -229,6 +229,18 @@ fn failover_a_route_that_there_is_not_is_an_error_with_a_suggestion() {
             assert!(errors[0].fields[&'H'].contains(hint), "{:?}", errors[0]);
         }
     }
+    // A transaction fails with it, and the client's pipeline.
+    for extended in [false, true] {
+        client.ok("begin");
+        let sql = "set pgimbal.route = 'standby'";
+        let reply = match extended {
+            false => client.query(sql),
+            true => client.run(&Pipeline::new().run(sql).sync()),
+        };
+        refusal(&reply, "22023", 'E');
+        assert!(reply.errors()[0].fields[&'H'].contains("\"replica\""));
+        client.ok("rollback");
+    }
     client.ok("set pgimbal.route = 'Replica'");
     client.ok("set pgimbal.route = default");
     let login = Login::new("app", "app", "app-secret");

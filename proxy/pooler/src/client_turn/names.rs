@@ -18,6 +18,7 @@ use crate::owed::{LentTo, Owed};
 use crate::pin::PinReason;
 use crate::plan::Stop;
 use crate::prepared::{Origin, SERVER_NAME_PREFIX, Statement};
+use crate::route;
 use crate::session::NameToClose;
 use crate::sql::{self, Classified, Form, Kinds};
 
@@ -314,6 +315,10 @@ impl ClientTurn<'_> {
     /// The text as it is sent if it names statements of pgimbal's own: their names are out of reach,
     /// what a client calls so is another name.
     pub(super) fn escape(&self, text: &[u8], classified: &Classified) -> Option<Vec<u8>> {
+        if let Some(wrong) = route::misnamed_in(classified) {
+            // In a transaction the server must refuse it, or it would go on with what follows.
+            return Some(wrong.statement());
+        }
         if !classified.names_statements || self.pool.config.pool.mode == PoolMode::Session {
             return None;
         }

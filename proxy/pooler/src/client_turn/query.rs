@@ -12,11 +12,11 @@ use crate::link;
 use crate::owed::Owed;
 use crate::plan::Stop;
 use crate::pooler::error_body;
-use crate::route::{self, Misnamed};
+use crate::route;
 use crate::server::{Body, ReadingsKnown, UnnamedStatement};
 use crate::session::{ClientBody, Phase};
 use crate::sql::{
-    self, Calls, Classified, Encoding, Followed, Form, Kinds, Operand, Readings, Scanner, SetBy,
+    self, Calls, Classified, Encoding, Followed, Form, Kinds, Readings, Scanner, SetBy,
 };
 
 /// Kinds of state for which a session will keep its server connection as soon as it has them.
@@ -153,7 +153,7 @@ impl ClientTurn<'_> {
             ));
             return Ok(Admission::Refused);
         }
-        if let Some(wrong) = misnamed(classified).filter(|_| self.is_fresh()) {
+        if let Some(wrong) = route::misnamed_in(classified).filter(|_| self.is_fresh()) {
             self.session.refuse(wrong.body(Severity::Error));
             return Ok(Admission::Refused);
         }
@@ -308,19 +308,6 @@ fn mends(classified: &Classified, names: &[Box<[u8]>]) -> bool {
         }
     }
     false
-}
-
-/// What a text sets that only looks like a setting of pgimbal's.
-fn misnamed(classified: &Classified) -> Option<Misnamed> {
-    let assigned = classified.steps().iter().flat_map(|step| match &step.form {
-        Form::Set(assigned, _) => &assigned[..],
-        _ => &[],
-    });
-    let mut known = assigned.filter_map(|one| match (&one.name, &one.value) {
-        (Operand::Text(name), Operand::Text(value)) => Some((name, value)),
-        _ => None,
-    });
-    known.find_map(|(name, value)| route::misnamed(name, value))
 }
 
 /// Whether setting `name` leaves nothing of the settings `refused`.
