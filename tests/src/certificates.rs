@@ -61,6 +61,12 @@ impl Certificates {
         }
     }
 
+    /// Those of others, as PEM.
+    #[must_use]
+    pub fn of(authority: String, chain: String, key: String) -> Self {
+        Self { authority, chain, key, directory: Arc::new(directory("certificates")) }
+    }
+
     /// As [`Certificates::write`], into a directory of their own.
     ///
     /// # Panics
