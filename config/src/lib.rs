@@ -18,6 +18,7 @@ mod read;
 mod reader;
 mod reference;
 mod reload;
+mod require_auth;
 #[cfg(test)]
 mod scratch;
 mod secret;
@@ -41,8 +42,9 @@ pub use pgpass::password_in_pgpass;
 pub use pool::{DatabaseConfig, Host, MaxPinned, PoolConfig, ResolvedPool};
 pub use reference::reference;
 pub use reload::{Reload, reload_changes};
+pub use require_auth::{AuthMethod, AuthMethods};
 pub use secret::Secret;
-pub use tls::{ClientTls, ServerTls, Verification};
+pub use tls::{ClientTls, SYSTEM_CAS, ServerTls, Verification};
 pub use uri::credentials_in_uri;
 pub use user::{PasswordForm, ServerPassword, SourceConfig, UserConfig};
 pub use vault::VaultConfig;

@@ -11,6 +11,7 @@ use crate::cluster::ResolvedCluster;
 use crate::reader::{
     Choice, Count, Flag, Hidden, Maybe, NonEmpty, OrOff, Port, Positive, Reader, Size, Span,
 };
+use crate::require_auth::{AuthMethods, RequireAuth};
 use crate::secret::Secret;
 use crate::table::settings;
 use crate::tls::ServerTls;
@@ -57,6 +58,12 @@ settings! {
         /// The longest pause between attempts after a failed connection or login; the pauses
         /// double until then. Short enough that a server which returns is soon found.
         "server_login_retry" server_login_retry: Duration as Span = "15s", applied, try "6s";
+        /// libpq's require_auth: how a server may ask who pgimbal is, some of `password`, `md5`,
+        /// `scram-sha-256` and `none` with commas, or with a `!` before each, how it may not. Not
+        /// set: in any way, but the password goes in clear text only over a Unix socket or to a
+        /// server whose certificate was verified; elsewhere `password` must be named here.
+        "require_auth" require_auth: Option<AuthMethods> as Maybe<RequireAuth> = "", applied,
+            try "scram-sha-256";
         /// How long a query may run before it is cancelled and the client gets an error. Off: the
         /// server's statement_timeout is the better place.
         "query_timeout" query_timeout: Option<Duration> as OrOff<Span> = "off", applied, try "6s";

@@ -32,8 +32,9 @@ settings! {
         /// libpq's sslmode. `prefer` as in libpq: a server without TLS works, one with TLS is
         /// used with it; nothing is verified before `verify-ca`.
         "sslmode" mode: SslMode as Choice<SslMode> = "prefer", applied, try "require";
-        /// CAs that the server's certificate is checked against, PEM. With it `require` means
-        /// `verify-ca`, as in libpq.
+        /// CAs that the server's certificate is checked against, PEM, or `system` for the
+        /// machine's own, which needs `verify-full`. With it `require` means `verify-ca`, as in
+        /// libpq.
         "ca_file" ca_file: Option<PathBuf> as Maybe<Path> = "", applied, try "/tls/ca.crt";
         /// Certificate that pgimbal shows to servers, PEM.
         "cert_file" cert_file: Option<PathBuf> as Maybe<Path> = "", applied, try "/tls/a.crt";
@@ -48,6 +49,9 @@ settings! {
             applied, try "disable";
     }
 }
+
+/// libpq's word for the CAs of the machine, in place of a file of them.
+pub const SYSTEM_CAS: &str = "system";
 
 /// What is checked of a server's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

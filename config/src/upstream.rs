@@ -11,14 +11,15 @@ use crate::error::ConfigError;
 use crate::pgpass::{self, Lookup, Wanted};
 use crate::pool::{Host, HostName};
 use crate::reader::{Choice, Port, Reader};
+use crate::require_auth::RequireAuth;
 use crate::secret::Secret;
 use crate::suggest::{did_you_mean, nearest};
-use crate::tls::Negotiation;
+use crate::tls::{Negotiation, SYSTEM_CAS};
 use crate::uri;
 use crate::words::{ChannelBinding, SslMode};
 
 /// libpq's parameters that are understood, each with the variable that stands in for it.
-const PARAMETERS: [(&str, &str); 23] = [
+const PARAMETERS: [(&str, &str); 24] = [
     ("host", "PGHOST"),
     ("port", "PGPORT"),
     ("user", "PGUSER"),
@@ -30,6 +31,7 @@ const PARAMETERS: [(&str, &str); 23] = [
     ("sslcert", "PGSSLCERT"),
     ("sslkey", "PGSSLKEY"),
     ("sslnegotiation", "PGSSLNEGOTIATION"),
+    ("require_auth", "PGREQUIREAUTH"),
     ("connect_timeout", "PGCONNECT_TIMEOUT"),
     ("channel_binding", "PGCHANNELBINDING"),
     ("options", "PGOPTIONS"),
@@ -77,6 +79,7 @@ pub(crate) fn resolve(
     let host = given.read::<HostName>("host").unwrap_or_else(|| usual_host(port));
     given.read::<Choice<SslMode>>("sslmode");
     given.read::<Negotiation>("sslnegotiation");
+    given.read::<RequireAuth>("require_auth");
     given.read::<Choice<ChannelBinding>>("channel_binding");
     given.without_effect();
     let timeout = given.time("connect_timeout", "s");
@@ -101,9 +104,13 @@ pub(crate) fn resolve(
         ("password", password.as_ref().map(|p| p.expose().to_owned())),
         ("server_connect_timeout", timeout),
         ("options", given.text("options")),
+        ("require_auth", given.text("require_auth")),
     ]);
+    // As in libpq: whom the system's CAs vouch for is known by its name only.
+    let whole = given.text("sslrootcert").filter(|ca| ca == SYSTEM_CAS);
+    let whole = whole.map(|_| SslMode::VerifyFull.as_str().to_owned());
     let tls = dict([
-        ("sslmode", given.text("sslmode")),
+        ("sslmode", given.text("sslmode").or(whole)),
         ("ca_file", given.text("sslrootcert")),
         ("cert_file", given.text("sslcert")),
         ("key_file", given.text("sslkey")),

@@ -4,6 +4,7 @@ mod clusters;
 mod expiry;
 mod logins;
 mod passwords;
+mod risks;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,8 @@ async fn try_all(config: &Config) -> bool {
             return false;
         }
     };
+    let certificates = risks::certificates_well(config);
+    risks::warn(config);
     let passwords = Passwords::ask(config).await;
     for cluster in &mut clusters {
         let told = passwords.of(&cluster.user).cloned();
@@ -51,7 +54,7 @@ async fn try_all(config: &Config) -> bool {
         witnesses: Witnesses::default(),
         refused: Vec::new(),
     };
-    let mut all_well = passwords.all_well;
+    let mut all_well = passwords.all_well & certificates;
     for (database, settings) in &config.databases {
         if database == WILDCARD && settings.dbname.is_none() {
             println!("database *: stands for names that clients choose; not tried");

@@ -14,8 +14,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgimbal_auth::server_login::CleartextPolicy;
-use pgimbal_config::{ChannelBinding, Host, ResolvedPool, Secret, ServerPassword, TcpConfig};
+use pgimbal_config::{
+    AuthMethods, ChannelBinding, Host, ResolvedPool, Secret, ServerPassword, TcpConfig,
+};
 
 use crate::tls::TlsConnector;
 use crate::transport::{Setting, Transport};
@@ -42,8 +43,8 @@ pub struct Target {
     pub role: Option<Box<str>>,
     /// The role's password, when one is known.
     pub password: Option<Secret>,
-    /// Whether the password may travel in clear text without TLS.
-    pub cleartext: CleartextPolicy,
+    /// How the server may ask who pgimbal is, when the configuration says so.
+    pub require_auth: Option<AuthMethods>,
     /// TLS; never used over a Unix socket, as in libpq.
     pub tls: Arc<TlsConnector>,
     /// The name that the server's certificate must bear where `host` is an address of that name.
@@ -77,8 +78,7 @@ impl Target {
                 ServerPassword::Fixed(_) => None,
             },
             password: pool.login.fixed().cloned(),
-            // As libpq: a server that wants it says so in its pg_hba.conf.
-            cleartext: CleartextPolicy::Allow,
+            require_auth: pool.pool.require_auth,
             tls,
             tls_name: dns_name(pool),
             tcp,
@@ -103,6 +103,8 @@ pub struct Dialed {
     pub parameters: Vec<Setting>,
     /// The address that answered, which is where a cancel request must go.
     pub address: Address,
+    /// Why there is no TLS although the server offers it, when that is so.
+    pub tls_given_up: Option<Box<str>>,
     /// Bytes read beyond ReadyForQuery; mostly none.
     pub residual: Vec<u8>,
 }

@@ -24,12 +24,16 @@ use crate::directory::Directory;
 use crate::http;
 use crate::login::{ContextError, InForce, LoginContext};
 use crate::names;
-use crate::tls::TlsError;
+use crate::tls::{OwnCertificate, TlsError};
 use crate::topology::Clusters;
 use crate::worker::{self, Channels, Common, Message};
 
 /// How often a drain looks whether everybody has left.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// How often the time that is left to pgimbal's certificates is looked at: a day is what their
+/// notices count in.
+const CERTIFICATE_LOOK: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Console requests that may wait for the main task; an administrator's hands are slow.
 const CONTROL_QUEUE: usize = 16;
@@ -71,6 +75,8 @@ pub struct Prepared {
     directory: Arc<Directory>,
     login: InForce,
     key: StatementKey,
+    /// As they were when they were read: a file that is replaced counts after a reload.
+    certificates: Vec<OwnCertificate>,
 }
 
 impl Prepared {
@@ -84,6 +90,7 @@ impl Prepared {
         Ok(Self {
             directory: Arc::new(Directory::new(Arc::clone(&config), workers)?),
             login: InForce::new(LoginContext::new(Arc::clone(&config), salts.clone())?),
+            certificates: OwnCertificate::all(&config),
             config,
             overrides,
             salts,
@@ -151,8 +158,10 @@ impl Prepared {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
+        let mut certificates = tokio::time::interval(CERTIFICATE_LOOK);
         loop {
             tokio::select! {
+                _ = certificates.tick() => self.warn_of_certificates(),
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => return Ok(Duration::ZERO),
                 _ = hangup.recv() => {
@@ -191,6 +200,7 @@ impl Prepared {
                 configs.send_replace(Arc::clone(&self.config));
                 crew.tell_all(|| Message::Reload(Arc::clone(&self.directory)));
                 tracing::info!(applied = ?changes.applied, needs_restart = ?changes.needs_restart, "configuration reloaded");
+                self.warn_of_certificates();
                 Ok(changes)
             }
             Err(refused) => {
@@ -198,6 +208,12 @@ impl Prepared {
                 tracing::error!("the new configuration is refused, the old one stays: {refused}");
                 Err(refused)
             }
+        }
+    }
+
+    fn warn_of_certificates(&self) {
+        for notice in self.certificates.iter().filter_map(|own| own.notice(SystemTime::now())) {
+            tracing::warn!("{notice}");
         }
     }
 
@@ -216,6 +232,7 @@ impl Prepared {
         crew.keeper.reload(&config).await.map_err(|e| refused(&e))?;
         self.login.replace(login);
         self.directory = Arc::new(directory);
+        self.certificates = OwnCertificate::all(&config);
         self.config = config;
         Ok(changes)
     }

@@ -10,7 +10,6 @@ use pgimbal::dial::{Address, DialError, DialFault, Dialed, Target, dial, send_ca
 use pgimbal::tls::TlsConnector;
 use pgimbal::transport::Transport;
 use pgimbal_auth::Blame;
-use pgimbal_auth::server_login::CleartextPolicy;
 use pgimbal_config::{ChannelBinding, Host, Secret, ServerTls, SslMode, TcpConfig};
 use pgimbal_tests::certificates::Certificates;
 use pgimbal_tests::postgres::{PASSWORD_SUFFIX, Postgres};
@@ -33,7 +32,7 @@ fn target(port: u16, user: &str, wish: &Wish) -> Target {
         channel_binding: ChannelBinding::Prefer,
         user: user.into(),
         password: Some(Secret::new(format!("{user}{PASSWORD_SUFFIX}"))),
-        cleartext: CleartextPolicy::Allow,
+        require_auth: None,
         tls: Arc::new(TlsConnector::new(&tls).unwrap()),
         tls_name: None,
         tcp: TcpConfig::default(),
@@ -59,7 +58,13 @@ fn parameter<'a>(dialed: &'a Dialed, name: &str) -> Option<&'a [u8]> {
 fn every_authentication_over_plain_tcp_and_a_unix_socket() {
     let server = Postgres::start();
     for user in ["app", "md5", "clear", "scram"] {
-        let dialed = try_dial(&target(server.port, user, &PLAIN)).unwrap();
+        let mut wanted = target(server.port, user, &PLAIN);
+        if user == "clear" {
+            let refused = try_dial(&wanted).unwrap_err();
+            assert!(refused.to_string().contains("require_auth"), "{refused}");
+            wanted.require_auth = "password".parse().ok();
+        }
+        let dialed = try_dial(&wanted).unwrap();
         assert!(dialed.cancel.is_some() && dialed.residual.is_empty());
         assert_eq!(parameter(&dialed, "server_encoding"), Some(&b"UTF8"[..]));
         assert_eq!(parameter(&dialed, "session_authorization"), Some(user.as_bytes()));

@@ -4,6 +4,7 @@
 mod broken_servers;
 mod bytes;
 mod cancel;
+mod certificates;
 mod check;
 mod clusters;
 mod command_line;

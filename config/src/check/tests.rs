@@ -326,3 +326,14 @@ fn clusters_and_their_nodes() {
     let verifier = cluster("probe_user = 'x'\nprobe_password = 'SCRAM-SHA-256$4096:a$b:c'");
     refused(&format!("{verifier}{NODE}"), "clusters.c.probe_password", "verifier");
 }
+
+#[test]
+fn the_systems_authorities_vouch_for_servers_by_name_only() {
+    let server = |mode: &str| format!("[server_tls]\nsslmode = '{mode}'\nca_file = 'system'");
+    accepted(&server("verify-full"));
+    refused(&server("verify-ca"), "server_tls.sslmode", "must be \"verify-full\"");
+    refused(&server("require"), "server_tls.sslmode", "must be \"verify-full\"");
+    let clients = "[client_tls]\nsslmode = 'verify-ca'\ncert_file = 'DIR/a.crt'\n\
+                   key_file = 'DIR/a.key'\nca_file = 'system'";
+    refused(clients, "client_tls.ca_file", "CA of one's own");
+}

@@ -98,6 +98,12 @@ impl Logins<'_> {
         match outcome {
             Ok(dialed) => {
                 println!("{place}: ok ({})", welcome(&dialed));
+                if let Some(cause) = &dialed.tls_given_up {
+                    println!(
+                        "    warning: the server offers TLS, and it is given up for plain text, as \
+                         sslmode \"prefer\" allows: {cause}"
+                    );
+                }
                 self.witnesses.add(target.host, target.port, dialed);
                 true
             }

@@ -92,7 +92,7 @@ fn clients(clients: &ClientConfig) -> Options<14> {
     ]
 }
 
-fn pool(pool: &PoolConfig) -> Options<23> {
+fn pool(pool: &PoolConfig) -> Options<24> {
     [
         ("pool_mode", pool.mode.as_str().to_owned()),
         ("pool_size", pool.size.to_string()),
@@ -106,6 +106,7 @@ fn pool(pool: &PoolConfig) -> Options<23> {
         ("server_connect_timeout", span(pool.server_connect_timeout)),
         ("server_login_retry", span(pool.server_login_retry)),
         ("failover_hold", or_off(pool.failover_hold.map(span))),
+        ("require_auth", pool.require_auth.map_or_else(String::new, |methods| methods.to_string())),
         ("query_timeout", or_off(pool.query_timeout.map(span))),
         ("transaction_timeout", or_off(pool.transaction_timeout.map(span))),
         ("idle_transaction_timeout", or_off(pool.idle_transaction_timeout.map(span))),

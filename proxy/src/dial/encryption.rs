@@ -12,13 +12,20 @@ use crate::transport::{Conversation, Socket, Transport};
 /// two, in the other.
 pub(super) async fn log_in(target: &Target, address: &Address) -> Result<Dialed, DialFault> {
     let (first, second) = ways(target);
-    match attempt(target, address, first).await {
-        Err(fault) if worth_another(&fault) => match second {
-            Some(second) => attempt(target, address, second).await,
-            None => Err(fault),
-        },
-        result => result,
+    let fault = match attempt(target, address, first).await {
+        Err(fault) if worth_another(&fault) => fault,
+        result => return result,
+    };
+    let Some(second) = second else { return Err(fault) };
+    let dialed = attempt(target, address, second).await?;
+    // Whoever has come in by plain text after a failed handshake, or after a refusal of TLS in
+    // pg_hba.conf, would have had TLS otherwise.
+    if second != Way::Plain {
+        return Ok(dialed);
     }
+    let cause = fault.to_string();
+    target.tls.warn_given_up(&format!("{}:{}", target.host, target.port), &cause);
+    Ok(Dialed { tls_given_up: Some(cause.into()), ..dialed })
 }
 
 async fn attempt(target: &Target, address: &Address, way: Way) -> Result<Dialed, DialFault> {

@@ -239,6 +239,10 @@ impl DialError {
                 "Somebody else may have changed the password, its source may lag, or the role's \
                  VALID UNTIL has passed; SHOW CREDENTIALS and pgimbal's log tell more.",
             ),
+            // It says itself what to do.
+            DialFault::Login(
+                ServerLoginError::CleartextRefused | ServerLoginError::MethodRefused(_),
+            ) => None,
             DialFault::Login(error) if error.blame() == Blame::Operator => {
                 Some("Give the role a password that fits in pgimbal's configuration.")
             }

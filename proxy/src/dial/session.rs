@@ -2,8 +2,8 @@
 
 use pgimbal_auth::Channel;
 use pgimbal_auth::scram::{MECHANISM_PLUS, NONCE_LEN};
-use pgimbal_auth::server_login::{Reply, Request, ServerLogin};
-use pgimbal_config::ChannelBinding;
+use pgimbal_auth::server_login::{Reply, Request, ServerLogin, Terms};
+use pgimbal_config::{ChannelBinding, Host};
 use pgimbal_wire::authentication::{self, AuthRequest, MAX_AUTH_MESSAGE, SaslInitial};
 use pgimbal_wire::encode;
 use pgimbal_wire::startup::{CANCEL_KEY_LEN, ProtocolVersion};
@@ -47,6 +47,7 @@ pub(super) async fn start(
         cancel: welcome.cancel,
         parameters: welcome.parameters,
         address,
+        tls_given_up: None,
         // An idle connection holds no buffer.
         residual: if inbox.is_empty() { Vec::new() } else { inbox },
     })
@@ -66,7 +67,12 @@ async fn prove(
     rand::rng().fill_bytes(&mut nonce);
     let password = target.password.as_ref();
     let mut is_bound = target.channel_binding != ChannelBinding::Require;
-    let mut login = ServerLogin::new(&target.user, password, channel, target.cleartext, nonce);
+    let is_private = match conversation.transport {
+        Transport::TlsClient(_) => target.tls.verifies(),
+        _ => matches!(target.host, Host::Unix(_)),
+    };
+    let terms = Terms { methods: target.require_auth, is_private };
+    let mut login = ServerLogin::new(&target.user, password, channel, terms, nonce);
     loop {
         if !conversation.outbox.is_empty() {
             conversation.send().await.map_err(DialFault::Io)?;

@@ -107,6 +107,7 @@ fn spec(nodes: Vec<NodeSpec>) -> ClusterSpec {
         password: None,
         role: None,
         database: "postgres".into(),
+        require_auth: None,
         tls: Arc::new(TlsConnector::new(&ServerTls::default()).expect("a connector")),
         channel_binding: ChannelBinding::Prefer,
         tcp: TcpConfig::default(),

@@ -34,7 +34,7 @@ impl Authority {
 
     /// A server named `name`, which wants certificates of `clients` if there are such.
     fn server(&self, name: &str, clients: Option<&Self>) -> ServerConfig {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .expect("versions");
