@@ -31,9 +31,7 @@ bench: ## compares with PgBouncer and direct PostgreSQL; BENCH=quick, state or f
 	@deploy/bench
 
 test: ## everything that must hold before a change is merged
-	$(MAKE) --no-print-directory set-up
-	@# One thing that fails does not hide the others.
-	$(MAKE) --no-print-directory --keep-going --jobs=1 format lint docs deny unit fuzz demo-check
+	@deploy/test
 
 set-up: ## installs what the tests need: Debian packages, Python clients, Vault
 	deploy/packages test
@@ -60,7 +58,7 @@ $(CARGO_DENY):
 	rm -rf $(CARGO_TARGET_DIR)/cargo-deny
 
 unit: ## all tests of all crates, against real servers too
-	cargo build --workspace --quiet
+	cargo build --workspace
 	cargo test --workspace --no-fail-fast
 
 fuzz: ## each fuzz target for a short fixed time
