@@ -13,6 +13,7 @@ pub mod logging;
 pub mod login;
 pub mod metrics;
 pub mod serve;
+pub mod state_dir;
 pub mod tcp;
 pub mod tls;
 pub mod topology;
