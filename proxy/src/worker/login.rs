@@ -1,5 +1,6 @@
 //! From an accepted socket to a client's task, on the worker where the client will stay.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -16,7 +17,7 @@ use super::client::{Arriving, Client, ClientTask};
 use super::message::{Accepted, Message, Origin};
 use crate::collect::{Connected, LoginResult, Refusal};
 use crate::credentials::Counted;
-use crate::login::{self, Arrival, Authenticated, Peer};
+use crate::login::{self, Arrival, Authenticated, LoginError, Peer};
 use crate::tcp;
 use crate::transport::{Parts, Setting, Socket, Transport};
 
@@ -44,7 +45,10 @@ impl Worker {
     /// Takes a client through its login.
     pub(super) async fn log_in(self: Rc<Self>, accepted: Accepted) {
         let Accepted { socket, connected } = accepted;
+        let is_proxied = matches!(socket, Origin::Proxied(..));
         let Ok((socket, peer)) = register(socket) else { return };
+        // Who it is may be said by the first bytes.
+        let peer = Cell::new(peer);
         let (context, limit) = {
             let state = self.state.borrow();
             (std::sync::Arc::clone(&state.login), state.login.config().clients.login_timeout)
@@ -55,15 +59,28 @@ impl Worker {
             // A socket that is gone already fails at its first read.
             let _ = tcp::configure(&socket, tcp);
         }
-        let arrival = Box::pin(login::accept(socket, peer, &context, &self.common.keeper));
+        let arrival = Box::pin(async {
+            let mut socket = socket;
+            if is_proxied {
+                let unwrapped = login::unwrap(socket, peer.get()).await?;
+                peer.set(unwrapped.1);
+                socket = unwrapped.0;
+            }
+            login::accept(socket, peer.get(), &context, &self.common.keeper).await
+        });
         let process = &self.common.process;
-        match tokio::time::timeout(limit, arrival).await {
+        let arrived = tokio::time::timeout(limit, arrival).await;
+        let peer = peer.get();
+        match arrived {
             Ok(Ok(Arrival::Client(client))) => self.logged_in(*client, peer, connected).await,
             Ok(Ok(Arrival::Cancel { process_id, key, transport })) => {
                 process.cancel_requested();
                 self.forward_cancel(process_id, key).await;
                 // Its end tells the client that the request was delivered.
                 drop(transport);
+            }
+            Ok(Err(LoginError::NothingSaid)) => {
+                tracing::debug!(peer = address_of(peer), "a connection ended without a word");
             }
             Ok(Err(error)) => {
                 process.login(LoginResult::of(&error));
@@ -86,7 +103,7 @@ impl Worker {
         if client.console.is_some() {
             let console = std::sync::Arc::clone(&self.common.console);
             // A client that leaves is no error.
-            let _ = Box::pin(console.serve(client)).await;
+            let _ = Box::pin(console.serve(client, address_of(peer))).await;
             drop(connected);
             return;
         }
@@ -172,7 +189,7 @@ impl Worker {
 /// Registers an accepted socket with this worker's runtime.
 fn register(origin: Origin) -> std::io::Result<(Socket, Peer)> {
     match origin {
-        Origin::Tcp(stream, address) => {
+        Origin::Tcp(stream, address) | Origin::Proxied(stream, address) => {
             stream.set_nonblocking(true)?;
             let stream = tokio::net::TcpStream::from_std(stream)?;
             Ok((Socket::Tcp(stream), Peer::Tcp(address)))
