@@ -8,6 +8,7 @@ mod logins;
 mod passwords;
 mod report;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use pgimbal_config::{Config, WILDCARD};
@@ -73,11 +74,13 @@ async fn try_all(config: &Config, wish: &Wish, report: &Report) {
         witnesses: Witnesses::default(),
         refused: Vec::new(),
         load: capacity::Load::default(),
+        of_console: BTreeMap::new(),
     };
     for (name, database) in databases(config, wish, report) {
         let any = wish.database.is_none() && !config.databases.contains_key(&name);
         try_database(config, &name, database, &users, any, &mut logins).await;
     }
+    logins.name_users_of_console();
     logins.explain_refusals().await;
     let Logins { mut witnesses, load, .. } = logins;
     load.judge(&mut witnesses, report).await;

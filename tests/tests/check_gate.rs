@@ -131,7 +131,8 @@ fn check_tries_rules_and_wildcards_by_name() {
 #[test]
 fn check_has_one_line_for_a_user_of_the_console_only() {
     let pg = Postgres::start();
-    let text = format!("admin_users = [\"ops\"]\n{APP}[users.ops]\npassword = \"x\"\n");
+    let more = "[users.ops]\npassword = \"x\"\n[databases.postgres]\nSERVER\n";
+    let text = format!("admin_users = [\"ops\"]\n{APP}{more}");
     let finished = check(&config(pg.port, &text), &[]);
     assert_eq!(finished.code, Some(0), "{}", finished.stdout);
     let lines: Vec<_> = finished.stdout.lines().filter(|line| line.contains("ops")).collect();

@@ -49,7 +49,7 @@ fn in_use(place: String, address: SocketAddr, report: &Report) {
 /// The process that listens on a TCP port, by the sockets that the kernel lists. Other users'
 /// processes do not show theirs.
 fn holder(port: u16) -> Option<(u32, String)> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path));
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
     let lines = tables.iter().flatten().flat_map(|table| table.lines());
     let sockets: Vec<PathBuf> = lines
         .filter_map(|line| listening(line, port))

@@ -1,5 +1,6 @@
 //! Each password at each server of its databases.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pgimbal_config::{Config, Host, ResolvedPool, ServerPassword, WILDCARD};
@@ -31,6 +32,8 @@ pub(super) struct Logins<'a> {
     pub(super) refused: Vec<(String, Target)>,
     /// What the pools may open at each server.
     pub(super) load: Load,
+    /// The users of the console, with whether any server has let them in.
+    pub(super) of_console: BTreeMap<String, bool>,
 }
 
 /// What need not work.
@@ -117,12 +120,14 @@ impl Logins<'_> {
         }
         match outcome {
             Ok(dialed) => {
+                if may.be_only_of_console {
+                    self.of_console.insert(pool.user.clone(), true);
+                }
                 self.report.ok(place, format!("ok ({})", welcome(&dialed)));
                 self.witnesses.add(target.host, target.port, dialed);
             }
             Err(error) if may.be_only_of_console && error.server_message().is_some() => {
-                self.report
-                    .note(place, "a user of the console only: the server does not let it in");
+                self.of_console.entry(pool.user.clone()).or_insert(false);
             }
             Err(error) if may.be_unknown && is_about_the_database(&error) => {
                 let text = "the server answers, and does not open this database to this user; \
@@ -141,6 +146,14 @@ impl Logins<'_> {
                 }
                 self.report.fail_with(&place, error.with_sqlstate(), hint);
             }
+        }
+    }
+
+    /// A line for each user that only the console lets in, whatever the number of databases.
+    pub(super) fn name_users_of_console(&self) {
+        for (user, _) in self.of_console.iter().filter(|(_, is_let_in)| !**is_let_in) {
+            let text = "a user of the console only: no server lets it in";
+            self.report.note(format!("user {user}"), text);
         }
     }
 
