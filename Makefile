@@ -41,7 +41,7 @@ format: ## is the code formatted?
 	cargo fmt --all --check
 
 lint: ## clippy over all targets, warnings are errors; this also compiles the benchmarks
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
 
 docs: ## the documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet

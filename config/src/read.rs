@@ -31,6 +31,11 @@ pub(crate) struct Origins {
 }
 
 impl Origins {
+    /// Of a configuration whose values have been read before.
+    pub(crate) const fn nowhere(place: String) -> Self {
+        Self { set: BTreeMap::new(), place }
+    }
+
     /// Where `key` was set, or would be.
     pub(crate) fn of(&self, key: &str) -> &str {
         self.set.get(key).unwrap_or(&self.place)

@@ -14,6 +14,7 @@ pub mod login;
 pub mod metrics;
 mod names;
 pub mod serve;
+pub mod state_dir;
 pub mod tcp;
 pub mod tls;
 pub mod topology;

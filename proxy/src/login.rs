@@ -7,6 +7,7 @@ mod authenticate;
 mod context;
 mod error;
 mod greeting;
+mod proxied;
 mod request;
 
 use pgimbal_wire::authentication::AuthRequest;
@@ -102,6 +103,21 @@ pub(crate) struct Claim<'a> {
     pub(crate) user: &'a str,
     pub(crate) database: &'a str,
     pub(crate) peer: Peer,
+}
+
+/// Reads the header of the PROXY protocol from a load balancer's connection: for whom it speaks is
+/// the peer from then on. As with [`accept`], whoever sent none has been told.
+///
+/// # Errors
+/// [`LoginError`] when there is none.
+pub async fn unwrap(mut socket: Socket, peer: Peer) -> Result<(Socket, Peer), LoginError> {
+    match proxied::read(&mut socket).await {
+        Ok(named) => Ok((socket, named.map_or(peer, Peer::Tcp))),
+        Err(error) => {
+            let conversation = Conversation::new(Transport::Plain(socket));
+            Err(refuse(Some(conversation), error).await)
+        }
+    }
 }
 
 /// Takes one client from its first byte to a session. When this returns an error, the client has

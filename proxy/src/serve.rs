@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::accept::{BindError, Listeners, Reception};
+use crate::accept::{self, BindError, Listeners, Reception};
 use crate::collect::{Collector, Phase, ProcessStats};
 use crate::console::{Console, Control, ControlRequest, ReloadRefused};
 use crate::credentials::{self, Keeper};
@@ -24,6 +24,7 @@ use crate::directory::Directory;
 use crate::http;
 use crate::login::{ContextError, InForce, LoginContext};
 use crate::names;
+use crate::state_dir::{self, StateDirError};
 use crate::tls::{OwnCertificate, TlsError};
 use crate::topology::Clusters;
 use crate::worker::{self, Channels, Common, Message};
@@ -50,6 +51,9 @@ pub enum ServeError {
     /// A source of passwords.
     #[error("{0}")]
     Source(#[from] SourceError),
+    /// The directory for what outlives the process.
+    #[error(transparent)]
+    State(#[from] StateDirError),
     /// A listener.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -62,7 +66,7 @@ impl ServeError {
     /// Whether it is the configuration's fault, so that a restart will not help.
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::Login(_) | Self::Tls(_) | Self::Source(_))
+        matches!(self, Self::Login(_) | Self::Tls(_) | Self::Source(_) | Self::State(_))
     }
 }
 
@@ -85,6 +89,9 @@ impl Prepared {
     /// # Errors
     /// [`ServeError`] when it cannot be used.
     pub fn new(config: Arc<Config>, overrides: Overrides) -> Result<Self, ServeError> {
+        if let Some(directory) = &config.credentials.state_dir {
+            state_dir::prepare(directory)?;
+        }
         let salts = credentials::salt_key(&config);
         let workers = u16::try_from(config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
         Ok(Self {
@@ -98,14 +105,25 @@ impl Prepared {
         })
     }
 
+    /// Whether [`Self::new`] would be content, without anything written.
+    ///
+    /// # Errors
+    /// [`ServeError`] when it would not.
+    pub fn examine(config: &Arc<Config>) -> Result<(), ServeError> {
+        if let Some(directory) = &config.credentials.state_dir {
+            state_dir::examine(directory)?;
+        }
+        Directory::new(Arc::clone(config), 1)?;
+        LoginContext::new(Arc::clone(config), SaltKey::new(rand::random()))?;
+        Ok(())
+    }
+
     /// Serves clients until a signal or the console ends it.
     ///
     /// # Errors
     /// [`ServeError`] when it could not begin.
     pub fn run(self) -> Result<(), ServeError> {
-        // First, so that whoever sees the clients' port open finds everything open.
-        let http = self.config.http.listen.map(TcpListener::bind).transpose()?;
-        let listeners = Listeners::bind(&self.config.listen, &self.config.clients.tcp)?;
+        let (listeners, http) = accept::bind(&self.config)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(self.serve(listeners, http))
     }
@@ -120,11 +138,12 @@ impl Prepared {
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
         let (configs, _) = watch::channel(Arc::clone(&self.config));
         let crew = Crew::start(&self, &process, Control::new(control), &configs)?;
-        if let Some(listener) = http {
+        let http = http.map(|listener| {
             listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            tokio::spawn(http::serve(listener, crew.collector.clone()));
-        }
+            Ok::<_, io::Error>(tokio::spawn(http::serve(listener, crew.collector.clone())))
+        });
+        let http = http.transpose()?;
         let console = Arc::clone(&crew.console);
         tokio::spawn(async move { console.keep_averages().await });
         tokio::spawn(names::follow(configs.subscribe(), Arc::clone(&crew.workers)));
@@ -135,16 +154,37 @@ impl Prepared {
         crew.keeper.ready().await;
         let accepting = listeners.serve(&reception)?;
         process.enter(Phase::Serving);
-        tracing::info!(
-            version = env!("CARGO_PKG_VERSION"),
-            workers = crew.workers.len(),
-            "ready on {places}"
-        );
+        self.say_ready(&places, crew.workers.len());
         let grace = self.supervise(&crew, requests, &process, &configs).await?;
         drop(accepting);
+        if let Some(http) = http {
+            // As the ports of clients: the next process may have it while this one drains.
+            http.abort();
+            // It ends by being aborted, and its listener with it.
+            let _ = http.await;
+        }
         process.enter(Phase::Draining);
         crew.drain(grace, &process).await;
         Ok(())
+    }
+
+    /// One line with what was read and where it serves.
+    fn say_ready(&self, places: &str, workers: usize) {
+        let config = &self.config;
+        let file = config.file.as_ref().map(|file| file.display().to_string());
+        let http = config.http.listen.map(|address| address.to_string());
+        let clusters: Vec<&str> = config.clusters.keys().map(String::as_str).collect();
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            config = file.as_deref().unwrap_or("none"),
+            workers,
+            http = http.as_deref().unwrap_or("off"),
+            client_tls = config.clients.tls.mode.as_str(),
+            server_tls = config.server_tls.mode.as_str(),
+            databases = config.databases.len(),
+            ?clusters,
+            "ready on {places}"
+        );
     }
 
     /// Waits for signals and the console's wishes; returns how long a drain may take.
@@ -223,8 +263,9 @@ impl Prepared {
         }
         let config =
             pgimbal_config::load(&self.overrides, environment()).map_err(|e| refused(&e))?;
-        let config = Arc::new(config);
         let changes = pgimbal_config::reload_changes(&self.config, &config);
+        let config = pgimbal_config::in_force(&self.config, config).map_err(|e| refused(&e))?;
+        let config = Arc::new(config);
         let login =
             LoginContext::new(Arc::clone(&config), self.salts.clone()).map_err(|e| refused(&e))?;
         let directory = self.directory.reloaded(Arc::clone(&config)).map_err(|e| refused(&e))?;

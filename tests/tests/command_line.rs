@@ -102,6 +102,69 @@ fn check_says_whether_the_servers_answer() {
     assert!(said.contains(&closed.to_string()), "{said}");
 }
 
+#[test]
+fn every_address_that_cannot_be_had_is_named() {
+    let taken = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let [one, two, http] =
+        taken.each_ref().map(|taken| taken.local_addr().expect("an address").to_string());
+    let directory = directory("cli");
+    let text = format!(
+        "listen = [\"{one}\", \"127.0.0.1:{}\", \"{two}\"]\nhttp_listen = \"{http}\"\n\
+         [databases.app]\n[users.app]\npassword = \"x\"\n",
+        free_port()
+    );
+    let file = config_file(&directory, &text);
+    let finished = pgimbal(&["run", "--config", &file], &[]);
+    assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+    for place in [format!("{one} (listen)"), format!("{two} (listen)"), format!("{http} (http_li")]
+    {
+        assert!(finished.stderr.contains(&place), "{place}: {}", finished.stderr);
+    }
+    assert!(finished.stderr.contains("cannot listen on "), "{}", finished.stderr);
+}
+
+#[test]
+fn a_state_dir_that_is_open_to_others_is_refused_at_start_and_by_check() {
+    let directory = directory("cli");
+    let state = directory.join("state");
+    std::fs::create_dir(&state).expect("a directory");
+    let file = config_file(
+        &directory,
+        &format!(
+            "listen = \"127.0.0.1:{}\"\nstate_dir = {state:?}\n[databases.app]\n\
+             [users.app]\npassword = \"x\"\n",
+            free_port()
+        ),
+    );
+    let refused = |words: &[&str]| {
+        for verb in ["run", "check"] {
+            let finished = pgimbal(&[verb, "--config", &file], &[]);
+            assert_eq!(finished.code, Some(78), "{verb}: {}{}", finished.stdout, finished.stderr);
+            for word in words {
+                assert!(finished.stderr.contains(word), "{verb} {word}: {}", finished.stderr);
+            }
+        }
+    };
+    let mode = |path: &Path, mode: u32| {
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(path, permissions).expect("permissions");
+    };
+    mode(&state, 0o777);
+    refused(&["state_dir", "0777", "chmod 0700"]);
+    mode(&state, 0o700);
+    let key = state.join("salt-key");
+    std::os::unix::fs::symlink("/etc/hostname", &key).expect("a link");
+    refused(&["salt-key", "symbolic link"]);
+    std::fs::remove_file(&key).expect("removed");
+    std::fs::write(&key, [7; 32]).expect("a file");
+    mode(&key, 0o640);
+    refused(&["salt-key", "0640", "chmod 0600"]);
+    std::fs::remove_file(&key).expect("removed");
+    let finished = pgimbal(&["check", "--config", &file], &[]);
+    assert_eq!(finished.code, Some(1), "there is no server: {}", finished.stderr);
+    assert!(!key.exists(), "check writes nothing");
+}
+
 /// Runs pgimbal without any file, until it listens.
 fn without_a_file(
     arguments: &[&str],

@@ -25,56 +25,57 @@ use std::time::{Duration, Instant};
 const CLIENTS: u32 = 200;
 
 fn main() -> ExitCode {
-    let enough = match interrupted() {
-        Ok(enough) => enough,
-        Err(error) => return failed(&error),
-    };
-    match demonstrate(&enough) {
-        Ok(Some(true)) => ExitCode::SUCCESS,
-        Ok(Some(false)) => ExitCode::FAILURE,
-        Ok(None) => interrupted_early(),
-        // Ctrl-C reaches what is being started, too.
-        Err(_) if enough.load(Ordering::Relaxed) => interrupted_early(),
-        Err(error) => failed(&error),
+    match demonstrate() {
+        Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::Badly) => ExitCode::FAILURE,
+        Ok(Ended::BeforeItBegan) => {
+            eprintln!("\ndemo: interrupted before it began");
+            ExitCode::from(INTERRUPTED)
+        }
+        Err(error) => {
+            eprintln!("demo: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 
-fn failed(error: &Error) -> ExitCode {
-    eprintln!("demo: {error}");
-    ExitCode::FAILURE
+/// How a demonstration ended.
+enum Ended {
+    Well,
+    Badly,
+    /// There is nothing to judge.
+    BeforeItBegan,
 }
 
-/// Nothing was shown, so there is nothing to judge.
-fn interrupted_early() -> ExitCode {
-    eprintln!("demo: ended before it began");
-    ExitCode::from(130)
-}
+/// What shells give for Ctrl-C: 128 and the signal's number.
+const INTERRUPTED: u8 = 130;
 
-/// Whether everything went well; `None` if it was ended while it was being set up.
-fn demonstrate(enough: &AtomicBool) -> Result<Option<bool>> {
+fn demonstrate() -> Result<Ended> {
     let schedule = Schedule::from_environment()?;
-    let is_over = || enough.load(Ordering::Relaxed);
+    let enough = interrupted()?;
     let _ = raise_open_files(2 * u64::from(CLIENTS) + 200);
     let place = Place::new("demo")?;
     println!("starting a throwaway primary and its streaming replica ...");
-    let mut cluster = Cluster::start(&place)?;
-    if is_over() {
-        return Ok(None);
-    }
-    let credentials = Credentials::start(&place, &cluster, schedule.rotation)?;
-    if is_over() {
-        return Ok(None);
-    }
-    let pgimbal = Pgimbal::start(&place, &program()?, &cluster, &credentials, CLIENTS)?;
-    if is_over() {
-        return Ok(None);
-    }
+    // Ctrl-C reaches the programs that start as well, so that a step that waits for them ends too.
+    let stopped = |enough: &AtomicBool| enough.load(Ordering::Relaxed);
+    let mut cluster = match Cluster::start(&place) {
+        _ if stopped(&enough) => return Ok(Ended::BeforeItBegan),
+        cluster => cluster?,
+    };
+    let credentials = match Credentials::start(&place, &cluster, schedule.rotation) {
+        _ if stopped(&enough) => return Ok(Ended::BeforeItBegan),
+        credentials => credentials?,
+    };
+    let pgimbal = match Pgimbal::start(&place, &program()?, &cluster, &credentials, CLIENTS) {
+        _ if stopped(&enough) => return Ok(Ended::BeforeItBegan),
+        pgimbal => pgimbal?,
+    };
     introduce(&pgimbal, &cluster, &credentials, schedule);
-    let shown = show(&place, &mut cluster, &credentials, &pgimbal, schedule, enough);
+    let shown = show(&place, &mut cluster, &credentials, &pgimbal, schedule, &enough);
     if !matches!(shown, Ok(true)) {
         eprintln!("\npgimbal's last words:\n{}", pgimbal.last_words());
     }
-    shown.map(Some)
+    Ok(if shown? { Ended::Well } else { Ended::Badly })
 }
 
 fn introduce(pgimbal: &Pgimbal, cluster: &Cluster, credentials: &Credentials, schedule: Schedule) {

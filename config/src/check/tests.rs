@@ -228,6 +228,22 @@ fn a_rule_lets_nobody_in_with_what_is_not_their_own() {
 }
 
 #[test]
+fn a_rule_does_not_make_users_of_files_that_are_something_else() {
+    let rule = |file: &str, more: &str| {
+        format!("[databases.app]\n[users.\"*\"]\npassword_file = \"{file}\"\n{more}")
+    };
+    for file in ["/etc/{user}", "/{user}", "/run/secrets/kubernetes.io/serviceaccount/{user}"] {
+        refused_whole(&rule(file, ""), "users.*.password_file", "every file of that directory");
+    }
+    let state = format!("state_dir = \"/var/lib/x\"\n{}", rule("/var/lib/x/{user}", ""));
+    refused_whole(&state, "users.*.password_file", "every file of that directory");
+    refused("[users.bob]\npassword = \"p\"\nnames = [\"b*\"]\n", "users.bob.names", "by name");
+    for usable in [rule("/etc/{user}", "names = [\"app_*\"]\n"), rule("/run/users/{user}", "")] {
+        assert!(load_text("rule", &usable).is_ok(), "{usable}");
+    }
+}
+
+#[test]
 fn a_role_stays_where_vault_keeps_roles() {
     for role in ["..", "a/b", "../config/main", "a?b", "a#b", "a%2fb"] {
         let text = format!("{VAULT}[users.bob]\nvault_role = '{role}'");

@@ -148,6 +148,7 @@ fn an_upstream_adds_to_a_file_that_is_named() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of wrong URIs")]
 fn errors_name_the_source_and_hide_the_uri() {
     for (uri, env, expected) in [
         ("mysql://u:hunter2@h", vec![], "--upstream: expected a URI that begins with postgres://"),

@@ -6,62 +6,60 @@ use std::time::SystemTime;
 
 use pgimbal_config::{Config, Host, ServerTls, Verification};
 
+use super::report::Report;
 use crate::tls::OwnCertificate;
 
-/// Says which of pgimbal's own certificates are not valid or will soon not be; whether all are
-/// valid now.
-pub(super) fn certificates_well(config: &Config) -> bool {
+/// Says which of pgimbal's own certificates are not valid, or will soon not be.
+pub(super) fn certificates(config: &Config, report: &Report) {
     let now = SystemTime::now();
-    let mut all_well = true;
     for notice in OwnCertificate::all(config).iter().filter_map(|own| own.notice(now)) {
-        let word = if notice.is_invalid { "" } else { "warning: " };
-        println!("{word}{notice}");
-        all_well &= !notice.is_invalid;
+        match notice.is_invalid {
+            true => report.fail("certificates", notice.to_string()),
+            false => report.warn("certificates", notice.to_string()),
+        }
     }
-    all_well
 }
 
 /// Says which servers may be anybody, and which Vaults are asked in clear text. That is for the
 /// operator to judge, so it fails nothing.
-pub(super) fn warn(config: &Config) {
+pub(super) fn warn(config: &Config, report: &Report) {
     for (name, database) in &config.databases {
         if database.cluster.is_none() {
             let host = &database.host;
-            server(&format!("database {name}, server {host}"), host, &database.tls);
+            server(format!("database {name}, server {host}"), host, &database.tls, report);
         }
     }
     for (name, cluster) in &config.clusters {
         match &cluster.dns {
             Some(dns) => {
                 let host = Host::Tcp(dns.clone());
-                server(&format!("cluster {name}, servers of {dns}"), &host, &cluster.tls);
+                server(format!("cluster {name}, servers of {dns}"), &host, &cluster.tls, report);
             }
             None => {
                 for (node, config) in &cluster.nodes {
                     let whom = format!("cluster {name}, node {node} ({})", config.host);
-                    server(&whom, &config.host, &cluster.tls);
+                    server(whom, &config.host, &cluster.tls, report);
                 }
             }
         }
     }
     for (name, vault) in &config.vaults {
         for address in vault.address.iter().filter(|address| is_open(address)) {
-            println!(
-                "warning: vault {name}, {address}: tokens and passwords go there in clear text; \
-                 use https"
-            );
+            let text = "tokens and passwords go there in clear text; use https";
+            report.warn(format!("vault {name}, {address}"), text);
         }
     }
 }
 
-fn server(whom: &str, host: &Host, tls: &ServerTls) {
+fn server(whom: String, host: &Host, tls: &ServerTls, report: &Report) {
     let Host::Tcp(name) = host else { return };
     if tls.verification() == Verification::None && !is_loopback(name) {
-        println!(
-            "warning: {whom}: with sslmode \"{}\" it may be anybody who answers there: say \
-             \"verify-full\" and ca_file (\"system\" for a certificate that every browser takes)",
+        let text = format!(
+            "with sslmode \"{}\" it may be anybody who answers there: say \"verify-full\" and \
+             ca_file (\"system\" for a certificate that every browser takes)",
             tls.mode.as_str()
         );
+        report.warn(whom, text);
     }
 }
 

@@ -82,10 +82,11 @@ impl LoginResult {
     #[must_use]
     pub const fn of(error: &LoginError) -> Self {
         match error {
-            LoginError::Gone | LoginError::Io(_) => Self::ClientGone,
+            LoginError::Gone | LoginError::NothingSaid | LoginError::Io(_) => Self::ClientGone,
             LoginError::Tls(_) | LoginError::NoAlpn => Self::TlsFailed,
             LoginError::UnencryptedData(_)
             | LoginError::Startup(_)
+            | LoginError::ProxyHeader(_)
             | LoginError::Length(_)
             | LoginError::UnexpectedMessage(_)
             | LoginError::MalformedAnswer

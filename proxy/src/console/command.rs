@@ -1,9 +1,12 @@
 //! What a text asks for.
 
+use std::fmt;
+
 use pgimbal_wire::error::SqlState;
 
 use super::answer::Fault;
 use super::credentials::{self, CredentialCommand};
+use super::hint;
 use super::nodes::{self, ClusterCommand};
 use super::renewal::{self, RenewalCommand};
 
@@ -125,6 +128,28 @@ impl Command {
         }
     }
 
+    /// What it acts on, where it names something.
+    fn target(&self) -> Option<&str> {
+        match self {
+            Self::Cluster(command) => command.target(),
+            Self::Credential(command) => command.target(),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a driver's, which sends it on its own and changes nothing here.
+    pub(super) const fn is_of_drivers(&self) -> bool {
+        matches!(
+            self,
+            Self::Set
+                | Self::Begin
+                | Self::Commit
+                | Self::Rollback
+                | Self::Deallocate
+                | Self::Discard
+        )
+    }
+
     /// Whether only an administrator may give it.
     pub(super) const fn changes_something(&self) -> bool {
         match self {
@@ -140,6 +165,18 @@ impl Command {
             | Self::Rollback
             | Self::Deallocate
             | Self::Discard => false,
+        }
+    }
+}
+
+/// As the log has it: `SHOW POOLS`, `HOLD main`.
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.tag())?;
+        match self {
+            Self::Show(Show::StatsTotals) => f.write_str(" STATS_TOTALS"),
+            Self::Show(table) => write!(f, " {}", format!("{table:?}").to_ascii_uppercase()),
+            _ => self.target().map_or(Ok(()), |target| write!(f, " {target}")),
         }
     }
 }
@@ -247,7 +284,7 @@ fn unknown(text: &str) -> Fault {
         quoted.push_str("...");
     }
     let fault = Fault::new(SqlState::SYNTAX_ERROR, format!("unknown command \"{quoted}\""));
-    fault.hint("SHOW HELP lists the console's commands.")
+    fault.hint(hint::hint(text))
 }
 
 /// `text` with a space for each comment. Quotes hold nothing here that could hide one: no command

@@ -16,6 +16,7 @@ pub(super) const CONFIG: &[Column] =
 /// Options that wait for a restart, as the reference says.
 const NEED_RESTART: &[&str] = &[
     "listen",
+    "proxy_protocol",
     "unix_socket_dir",
     "unix_socket_mode",
     "unix_socket_port",
@@ -54,10 +55,11 @@ fn options(config: &Config) -> Vec<(String, String)> {
 
 type Options<const N: usize> = [(&'static str, String); N];
 
-fn process(config: &Config) -> Options<12> {
+fn process(config: &Config) -> Options<13> {
     let listen = &config.listen;
     [
         ("listen", list(&listen.addresses)),
+        ("proxy_protocol", list(&listen.proxy_protocol)),
         ("unix_socket_dir", path(listen.unix_socket_dir.as_deref())),
         ("unix_socket_mode", format!("{:04o}", listen.unix_socket_mode)),
         ("unix_socket_port", listen.unix_socket_port.to_string()),
@@ -133,7 +135,7 @@ fn credentials(own: &CredentialConfig) -> Options<6> {
     ]
 }
 
-fn server_tls(tls: &ServerTls) -> Options<5> {
+fn server_tls(tls: &ServerTls) -> Options<6> {
     let begins = if tls.direct { "direct" } else { "postgres" };
     [
         ("server_tls.sslmode", tls.mode.as_str().to_owned()),
@@ -141,6 +143,7 @@ fn server_tls(tls: &ServerTls) -> Options<5> {
         ("server_tls.cert_file", path(tls.cert_file.as_deref())),
         ("server_tls.key_file", path(tls.key_file.as_deref())),
         ("server_tls.sslnegotiation", begins.to_owned()),
+        ("server_tls.channel_binding", tls.channel_binding.as_str().to_owned()),
     ]
 }
 

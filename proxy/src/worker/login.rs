@@ -1,5 +1,6 @@
 //! From an accepted socket to a client's task, on the worker where the client will stay.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -18,7 +19,7 @@ use super::message::{Accepted, Message, Origin};
 use crate::collect::{Connected, LoginResult, Refusal};
 use crate::credentials::Counted;
 use crate::dial::Target;
-use crate::login::{self, Arrival, Authenticated, Judges, Peer};
+use crate::login::{self, Arrival, Authenticated, Judges, LoginError, Peer};
 use crate::tcp;
 use crate::transport::{Parts, Setting, Socket, Transport};
 
@@ -46,7 +47,10 @@ impl Worker {
     /// Takes a client through its login.
     pub(super) async fn log_in(self: Rc<Self>, accepted: Accepted) {
         let Accepted { socket, connected } = accepted;
+        let is_proxied = matches!(socket, Origin::Proxied(..));
         let Ok((socket, peer)) = register(socket) else { return };
+        // Who it is may be said by the first bytes.
+        let peer = Cell::new(peer);
         let in_force = &self.common.login;
         let config = std::sync::Arc::clone(in_force.now().config());
         let limit = config.clients.login_timeout;
@@ -58,15 +62,28 @@ impl Worker {
         }
         let server_of = |user: &str, database: &str| self.server_of(user, database);
         let judges = Judges { in_force, keeper: &self.common.keeper, server_of: &server_of };
-        let arrival = Box::pin(login::accept(socket, peer, judges));
+        let arrival = Box::pin(async {
+            let mut socket = socket;
+            if is_proxied {
+                let unwrapped = login::unwrap(socket, peer.get()).await?;
+                peer.set(unwrapped.1);
+                socket = unwrapped.0;
+            }
+            login::accept(socket, peer.get(), judges).await
+        });
         let process = &self.common.process;
-        match tokio::time::timeout(limit, arrival).await {
+        let arrived = tokio::time::timeout(limit, arrival).await;
+        let peer = peer.get();
+        match arrived {
             Ok(Ok(Arrival::Client(client))) => self.logged_in(*client, peer, connected).await,
             Ok(Ok(Arrival::Cancel { process_id, key, transport })) => {
                 process.cancel_requested();
                 self.forward_cancel(process_id, key).await;
                 // Its end tells the client that the request was delivered.
                 drop(transport);
+            }
+            Ok(Err(LoginError::NothingSaid)) => {
+                tracing::debug!(peer = address_of(peer), "a connection ended without a word");
             }
             Ok(Err(error)) => {
                 process.login(LoginResult::of(&error));
@@ -89,7 +106,7 @@ impl Worker {
         if client.console.is_some() {
             let console = std::sync::Arc::clone(&self.common.console);
             // A client that leaves is no error.
-            let _ = Box::pin(console.serve(client)).await;
+            let _ = Box::pin(console.serve(client, address_of(peer))).await;
             drop(connected);
             return;
         }
@@ -186,7 +203,7 @@ impl Worker {
 /// Registers an accepted socket with this worker's runtime.
 fn register(origin: Origin) -> std::io::Result<(Socket, Peer)> {
     match origin {
-        Origin::Tcp(stream, address) => {
+        Origin::Tcp(stream, address) | Origin::Proxied(stream, address) => {
             stream.set_nonblocking(true)?;
             let stream = tokio::net::TcpStream::from_std(stream)?;
             Ok((Socket::Tcp(stream), Peer::Tcp(address)))

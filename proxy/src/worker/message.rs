@@ -101,6 +101,8 @@ pub struct Accepted {
 pub enum Origin {
     /// TCP, from this address.
     Tcp(std::net::TcpStream, SocketAddr),
+    /// TCP from a load balancer at this address, which says first for whom it speaks.
+    Proxied(std::net::TcpStream, SocketAddr),
     /// A Unix socket.
     Unix(std::os::unix::net::UnixStream),
 }

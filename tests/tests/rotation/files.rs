@@ -122,10 +122,19 @@ fn a_rule_gives_each_user_a_file_of_its_own() {
         let login = pgimbal_tests::Login::new(user, "app", &format!("{user}-password"));
         assert_eq!(proxy.log_in(&login).value("select current_user"), user);
     }
-    for user in ["nobody", "..", "../users/shop"] {
+    fs::write(folder.join("token"), "shop-password").expect("a file");
+    fs::write(folder.join("tls.key"), "shop-password").expect("a file");
+    for user in ["nobody", "..", "../users/shop", "token", "tls.key"] {
         let login = pgimbal_tests::Login::new(user, "app", "shop-password");
         assert_eq!(refused(&proxy, &login).code, "28P01", "{user}");
     }
+    let proxy = Config::before(&pg)
+        .set("auth_type", "\"scram-sha-256\"")
+        .tables(&format!("{rule}names = [\"*op\"]\n"))
+        .start();
+    let login = |user: &str| pgimbal_tests::Login::new(user, "app", &format!("{user}-password"));
+    assert_eq!(proxy.log_in(&login("shop")).value("select current_user"), "shop");
+    assert_eq!(refused(&proxy, &login("ship")).code, "28P01");
 }
 
 #[test]
