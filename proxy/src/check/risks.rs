@@ -6,17 +6,13 @@ use std::time::SystemTime;
 
 use pgimbal_config::{Config, Host, ServerTls, Verification};
 
-use crate::tls::{OwnCertificate, TlsAcceptor};
+use crate::tls::OwnCertificate;
 
-/// Says which of pgimbal's own certificates cannot be used, are not valid or will soon not be;
+/// Says which of pgimbal's own certificates are not valid or will soon not be;
 /// whether all are valid now.
 pub(super) fn certificates_well(config: &Config) -> bool {
     let now = SystemTime::now();
     let mut all_well = true;
-    if let Err(error) = TlsAcceptor::new(&config.clients.tls) {
-        println!("client_tls: {error}");
-        all_well = false;
-    }
     for notice in OwnCertificate::all(config).iter().filter_map(|own| own.notice(now)) {
         let word = if notice.is_invalid { "" } else { "warning: " };
         println!("{word}{notice}");

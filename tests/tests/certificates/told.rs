@@ -114,7 +114,7 @@ fn certificates_that_pgimbal_cannot_use_are_told_in_plain_words() {
             key_file.display()
         );
         let said = check(&database(&server, &table));
-        assert!(!said.success && said.stdout.contains(words), "{key}: {said:?}");
+        assert!(!said.success && said.stderr.contains(words), "{key}: {said:?}");
     }
     let server = Postgres::with_tls(&signed("ed448", "localhost"));
     for (sslmode, words) in [("require", ""), ("prefer", "without TLS the server says: FATAL")] {
