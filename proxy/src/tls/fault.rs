@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustls::{CertificateError, Error, OtherError};
+use rustls::{AlertDescription, CertificateError, Error, OtherError};
 use thiserror::Error as ThisError;
 
 /// What is wrong with a certificate or with the chain above it.
@@ -74,6 +74,15 @@ pub(super) fn in_words(error: std::io::Error) -> std::io::Error {
     let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     let text = match cause {
         Some(Error::InvalidCertificate(CertificateError::Other(fault))) => fault.to_string(),
+        Some(Error::AlertReceived(AlertDescription::ProtocolVersion)) => {
+            "the server speaks neither TLS 1.2 nor 1.3, and pgimbal nothing older".to_owned()
+        }
+        Some(Error::AlertReceived(AlertDescription::HandshakeFailure)) => {
+            "the server finds nothing in common: pgimbal speaks TLS 1.2 and 1.3 and reads keys of \
+             RSA, RSA-PSS, EC (P-256, P-384, P-521) and Ed25519; is its certificate's key of \
+             another kind?"
+                .to_owned()
+        }
         _ => return error,
     };
     std::io::Error::new(error.kind(), text)

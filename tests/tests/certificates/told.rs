@@ -103,6 +103,31 @@ fn own_certificates_that_are_not_valid_are_told_by_log_and_check() {
 }
 
 #[test]
+fn certificates_that_pgimbal_cannot_use_are_told_in_plain_words() {
+    let server = Postgres::start();
+    for (key, words) in [("rsa:1024", "1024 bits"), ("ed448", "of a kind that pgimbal cannot")] {
+        let certificates = signed(key, "localhost");
+        let [_, certificate, key_file] = certificates.files();
+        let table = format!(
+            "[client_tls]\nsslmode = \"allow\"\ncert_file = \"{}\"\nkey_file = \"{}\"\n",
+            certificate.display(),
+            key_file.display()
+        );
+        let said = check(&database(&server, &table));
+        assert!(!said.success && said.stderr.contains(words), "{key}: {said:?}");
+    }
+    let server = Postgres::with_tls(&signed("ed448", "localhost"));
+    for (sslmode, words) in [("require", ""), ("prefer", "without TLS the server says: FATAL")] {
+        let table = format!("[server_tls]\nsslmode = \"{sslmode}\"\n");
+        let proxy = Config::before(&server).tables(&table).start();
+        let refused = proxy.connect().log_in(&Login::new("app", "app", "app-secret"));
+        let error = refused.expect_err("Ed448").last().expect("a message").error();
+        let text = &error.message;
+        assert!(text.contains("key of another kind?") && text.contains(words), "{text}");
+    }
+}
+
+#[test]
 fn a_password_goes_in_clear_text_only_where_that_is_safe_or_said() {
     let certificates = Certificates::new();
     let server = Postgres::with_tls(&certificates);
