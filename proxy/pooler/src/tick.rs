@@ -146,18 +146,15 @@ impl Pooler {
             .collect();
         for login in overdue {
             self.pools[id.index()].logins.retain(|other| *other != login);
+            if hold.is_some() {
+                let error = self.hold_is_over(&self.pools[id.index()]);
+                self.dismiss_with(login, SqlState::CANNOT_CONNECT_NOW, &error);
+                continue;
+            }
             self.dismiss(
                 login,
-                if hold.is_some() {
-                    SqlState::CANNOT_CONNECT_NOW
-                } else {
-                    SqlState::TOO_MANY_CONNECTIONS
-                },
-                if hold.is_some() {
-                    "no primary within failover_hold"
-                } else {
-                    "no server connection could be opened within query_wait_timeout"
-                },
+                SqlState::TOO_MANY_CONNECTIONS,
+                "no server connection could be opened within query_wait_timeout",
             );
         }
     }
