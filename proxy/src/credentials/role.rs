@@ -272,7 +272,7 @@ impl Role {
 
     pub(super) fn status(&self, shared: &Shared, now: Moment) -> CredentialStatus {
         let since = |at: Instant| now.instant.saturating_duration_since(at);
-        let failing: Vec<&str> = self.rotation.failing().map(|(node, _)| node).collect();
+        let failing: Vec<&str> = self.rotation.refusing_newest().collect();
         CredentialStatus {
             user: self.name.to_string(),
             source: self.source.kind(),

@@ -44,7 +44,9 @@ impl Task {
                         self.memory.changed();
                     }
                     Learned::Same => {
-                        if role.rotation.failing().next().is_some() && role.once("contradicted") {
+                        if role.rotation.refusing_newest().next().is_some()
+                            && role.once("contradicted")
+                        {
                             logs::contradicted(&name, &role.source.place());
                         }
                         self.shared.took(sent.elapsed());
