@@ -162,7 +162,7 @@ mod tests {
     fn a_cluster_with_tls_of_its_own_is_served() {
         let path = std::env::temp_dir().join(format!("pgimbal-tls-{}.toml", std::process::id()));
         let text = "[server_tls]\nsslmode = 'prefer'\n\
-                    [clusters.c]\nnodes = ['127.0.0.1:1']\nuser = 'app'\npassword = 'x'\n\
+                    [clusters.c]\nprobe_user = 'app'\n[clusters.c.nodes.a]\nhost = '127.0.0.1'\n\
                     [clusters.c.server_tls]\nsslmode = 'disable'\n\
                     [databases.app]\ncluster = 'c'\n[users.app]\npassword = 'x'\n";
         std::fs::write(&path, text).expect("a file");

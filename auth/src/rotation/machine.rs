@@ -355,12 +355,16 @@ impl Rotation {
         self.generations.iter().find(|generation| generation.number == number)
     }
 
-    /// Nodes at which no password works, and since when. A node that has not seen the newest is
-    /// none of them: nobody knows yet whether it works there.
+    /// Nodes at which no password has worked last, and since when.
     pub fn failing(&self) -> impl Iterator<Item = (&str, Instant)> {
+        self.nodes.iter().filter_map(|(name, node)| Some((&**name, node.failing_since()?)))
+    }
+
+    /// Those of them that were shown the newest: of another nobody knows yet whether it works.
+    pub fn refusing_newest(&self) -> impl Iterator<Item = &str> {
         let newest = self.newest.unwrap_or_default();
-        let failing = self.nodes.iter().filter(move |(_, node)| node.refuses(newest, newest));
-        failing.filter_map(|(name, node)| Some((&**name, node.failing_since()?)))
+        let nodes = self.nodes.iter().filter(move |(_, node)| node.refuses(newest, newest));
+        nodes.filter(|(_, node)| node.failing_since().is_some()).map(|(name, _)| &**name)
     }
 
     /// Whether a password worked there before, so that its refusal is news.

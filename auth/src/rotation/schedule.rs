@@ -305,3 +305,8 @@ mod wanted;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+fn any_moment() -> Instant {
+    Instant::now()
+}

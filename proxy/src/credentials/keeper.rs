@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use pgimbal_auth::SourceError;
 use pgimbal_auth::rotation::Moment;
 use pgimbal_auth::source::Sources;
 use pgimbal_auth::verifier::SaltKey;
@@ -181,9 +180,8 @@ impl Task {
             self.shared.publish(name, role.account(self.config.clients.auth_type));
             self.memory.changed();
         }
-        if role.is_dark() {
-            let cause = role.silence.as_ref().map_or("no answer yet", SourceError::result_label);
-            self.dark.insert(Arc::clone(name), Unavailable { cause });
+        if let Some(cause) = role.darkness() {
+            self.dark.insert(Arc::clone(name), cause);
         }
         if let Some(news) = role.lockout_news() {
             tell(&self.workers, name, &news);

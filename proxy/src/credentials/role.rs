@@ -22,7 +22,7 @@ use super::memory::Kept;
 use super::mismatch::Asked;
 use super::server_logins::ServerLogins;
 use super::status::{CredentialStatus, GenerationStatus};
-use super::{Refreshed, Shared, grace};
+use super::{Refreshed, Shared, Unavailable, grace};
 
 /// What may be wrong when no password works.
 const HINT: &str =
@@ -258,8 +258,14 @@ impl Role {
         first
     }
 
+    /// Why its password is not known, though it should be and may be soon.
+    pub(super) fn darkness(&self) -> Option<Unavailable> {
+        let cause = self.silence.as_ref().map_or("no answer yet", SourceError::result_label);
+        self.is_dark().then_some(Unavailable { cause })
+    }
+
     /// Whether its password should be known by now and is not, and that may pass.
-    pub(super) fn is_dark(&self) -> bool {
+    fn is_dark(&self) -> bool {
         let none = self.rotation.newest().is_none() || self.ledger.generations().next().is_none();
         let is_awaited = self.is_listed || self.deriving > 0;
         none && self.silence.as_ref().map_or(is_awaited, is_away)
@@ -272,7 +278,7 @@ impl Role {
 
     pub(super) fn status(&self, shared: &Shared, now: Moment) -> CredentialStatus {
         let since = |at: Instant| now.instant.saturating_duration_since(at);
-        let failing: Vec<&str> = self.rotation.failing().map(|(node, _)| node).collect();
+        let failing: Vec<&str> = self.rotation.refusing_newest().collect();
         CredentialStatus {
             user: self.name.to_string(),
             source: self.source.kind(),

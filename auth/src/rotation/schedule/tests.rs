@@ -6,10 +6,6 @@ pub(super) fn seconds(count: f64) -> Duration {
     Duration::from_secs_f64(count)
 }
 
-pub(super) fn any_moment() -> Instant {
-    Instant::now()
-}
-
 /// Lets time pass until `end`; every moment at which a fetch was sent. Answers take 10 ms.
 fn run(
     schedule: &mut Schedule,
@@ -34,7 +30,7 @@ fn run(
 
 #[test]
 fn a_role_is_polled_and_asked_each_second_near_its_rotation() {
-    let start = Instant::now();
+    let start = any_moment();
     for seed in 0..200 {
         let mut schedule = Schedule::new(Some(POLL), seed, start, start);
         let expected = start + seconds(100.0);
@@ -56,7 +52,7 @@ fn a_role_is_polled_and_asked_each_second_near_its_rotation() {
 
 #[test]
 fn rotation_17_many_roles_that_are_due_together_are_asked_apart() {
-    let start = Instant::now();
+    let start = any_moment();
     let mut moments = Vec::new();
     for seed in 0..200 {
         let mut schedule = Schedule::new(Some(POLL), seed, start, start);
@@ -75,7 +71,7 @@ fn rotation_17_many_roles_that_are_due_together_are_asked_apart() {
 
 #[test]
 fn a_refusal_is_answered_only_by_a_fetch_sent_after_it() {
-    let start = Instant::now();
+    let start = any_moment();
     let mut schedule = Schedule::new(Some(POLL), 1, start, start);
     assert!(schedule.begin(start));
     let refused = start + seconds(0.1);
@@ -91,7 +87,7 @@ fn a_refusal_is_answered_only_by_a_fetch_sent_after_it() {
 
 #[test]
 fn rotation_13_mismatches_are_bounded_and_failures_pause() {
-    let start = Instant::now();
+    let start = any_moment();
     let mut schedule = Schedule::new(Some(Duration::from_secs(3600)), 1, start, start);
     let mut fetches = 0;
     for tick in 0..6_000 {

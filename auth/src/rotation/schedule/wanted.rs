@@ -1,6 +1,6 @@
 //! Tests of what is wanted at once, and of who may want it.
 
-use super::tests::{POLL, any_moment, seconds};
+use super::tests::{POLL, seconds};
 use super::*;
 
 #[test]

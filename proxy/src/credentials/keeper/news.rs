@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use pgimbal_auth::SourceError;
-use pgimbal_auth::rotation::Learned;
+use pgimbal_auth::rotation::{Learned, Moment};
+use pgimbal_auth::{Answer, SourceError};
 use pgimbal_pooler::credential::CredentialNews;
 
 use super::super::aside::Aside;
@@ -26,49 +26,7 @@ impl Task {
         }
         role.last = Some((now.instant, fetch::label(&result)));
         match result {
-            Ok(answer) => {
-                if let Some(other) = role.other_name(&answer).map(str::to_owned)
-                    && role.once("another name")
-                {
-                    logs::other_name(&name, &role.source.place(), &other);
-                }
-                end_silence(role, now.instant);
-                match role.rotation.answered(&answer, now) {
-                    Learned::Rotated(number) => {
-                        role.told.clear();
-                        role.aside = None;
-                        self.shared.set_aside(&name, None);
-                        logs::rotated(&name, &role.source.place(), number, false);
-                        tell(&self.workers, &name, &CredentialNews::Rotated);
-                        self.derivations.add_all(role.order(number, sent));
-                        self.memory.changed();
-                    }
-                    Learned::Same => {
-                        if role.rotation.failing().next().is_some() && role.once("contradicted") {
-                            logs::contradicted(&name, &role.source.place());
-                        }
-                        self.shared.took(sent.elapsed());
-                    }
-                    Learned::Ignored => {
-                        if role.once("lags") {
-                            logs::lags(&name, &role.source.place());
-                        }
-                    }
-                    Learned::SetAside(number) => {
-                        if role.once("lags") {
-                            logs::lags(&name, &role.source.place());
-                        }
-                        if role.aside.as_ref().is_none_or(|aside| aside.0 != number) {
-                            role.aside = Some((number, None));
-                            self.derivations.add_all(role.order(number, sent));
-                        }
-                    }
-                    Learned::Candidate(_) => {
-                        tell(&self.workers, &name, &CredentialNews::Candidate);
-                        self.memory.changed();
-                    }
-                }
-            }
+            Ok(answer) => self.answered(&name, &answer, sent, now),
             Err(error) => {
                 role.rotation.schedule.failed(now.instant, error.retry_after());
                 let known = role.rotation.newest().is_some();
@@ -85,8 +43,58 @@ impl Task {
             }
         }
         let Some(role) = self.roles.get_mut(&name) else { return };
+        // Clients that are told now look at it at once.
+        if let Some(cause) = role.darkness() {
+            self.shared.set_dark(Some(cause));
+        }
         role.serve(now.instant);
         role.settle(now.instant);
+    }
+
+    /// The source has answered the question that was sent then.
+    fn answered(&mut self, name: &Arc<str>, answer: &Answer, sent: Instant, now: Moment) {
+        let Some(role) = self.roles.get_mut(name) else { return };
+        if let Some(other) = role.other_name(answer).map(str::to_owned)
+            && role.once("another name")
+        {
+            logs::other_name(name, &role.source.place(), &other);
+        }
+        end_silence(role, now.instant);
+        match role.rotation.answered(answer, now) {
+            Learned::Rotated(number) => {
+                role.told.clear();
+                role.aside = None;
+                self.shared.set_aside(name, None);
+                logs::rotated(name, &role.source.place(), number, false);
+                tell(&self.workers, name, &CredentialNews::Rotated);
+                self.derivations.add_all(role.order(number, sent));
+                self.memory.changed();
+            }
+            Learned::Same => {
+                if role.rotation.refusing_newest().next().is_some() && role.once("contradicted") {
+                    logs::contradicted(name, &role.source.place());
+                }
+                self.shared.took(sent.elapsed());
+            }
+            Learned::Ignored => {
+                if role.once("lags") {
+                    logs::lags(name, &role.source.place());
+                }
+            }
+            Learned::SetAside(number) => {
+                if role.once("lags") {
+                    logs::lags(name, &role.source.place());
+                }
+                if role.aside.as_ref().is_none_or(|aside| aside.0 != number) {
+                    role.aside = Some((number, None));
+                    self.derivations.add_all(role.order(number, sent));
+                }
+            }
+            Learned::Candidate(_) => {
+                tell(&self.workers, name, &CredentialNews::Candidate);
+                self.memory.changed();
+            }
+        }
     }
 
     /// Whether one more name that may be anybody's is kept until its source is back.
