@@ -62,6 +62,7 @@ fn what_is_said_of_the_configuration_is_what_is_in_force() {
     let pg = Postgres::start();
     let config = Config::before(&pg);
     let mut proxy = config.clone().start();
+    eventually("it is ready", SOON, || proxy.log().contains("ready on "));
     let value = |proxy: &Pgimbal, key: &str| {
         let rows = proxy.console("SHOW CONFIG");
         let row = rows.into_iter().find(|row| row[0].1 == key).expect("the option");
