@@ -9,6 +9,7 @@ pub mod credentials;
 pub mod dial;
 pub mod directory;
 pub mod http;
+pub mod lobby;
 pub mod logging;
 pub mod login;
 pub mod metrics;

@@ -11,6 +11,7 @@ mod request;
 
 use pgimbal_wire::authentication::AuthRequest;
 use pgimbal_wire::startup::ProtocolVersion;
+use tokio::time::timeout;
 
 use crate::credentials::{Counted, Keeper};
 use crate::transport::{Conversation, Setting, Socket, Transport};
@@ -89,11 +90,21 @@ pub async fn accept(
     context: &LoginContext,
     keeper: &Keeper,
 ) -> Result<Arrival, LoginError> {
-    let mut conversation = match greeting::greet(socket, peer, context).await {
-        Ok(conversation) => conversation,
-        Err((conversation, error)) => return Err(refuse(conversation, error).await),
+    let patience = context.config().clients.first_packet_timeout;
+    let opened = timeout(patience, Box::pin(open(socket, peer, context))).await;
+    let (mut conversation, opening) = match opened {
+        Ok(Ok(opened)) => opened,
+        Ok(Err((conversation, error))) => return Err(refuse(conversation, error).await),
+        // Closed without a word, as PostgreSQL does.
+        Err(_) => return Err(LoginError::Silent),
     };
-    let (process_id, key) = match log_in(&mut conversation, peer, context, keeper).await {
+    let admitted = match opening {
+        request::Opening::Cancel { process_id, key } => Ok(Admitted::Cancel { process_id, key }),
+        request::Opening::Startup(request) => {
+            log_in(&mut conversation, request, peer, context, keeper).await
+        }
+    };
+    let (process_id, key) = match admitted {
         Ok(Admitted::Client(client)) => {
             let Conversation { transport, inbox, outbox } = conversation;
             return Ok(Arrival::Client(Box::new(Authenticated {
@@ -129,20 +140,28 @@ struct Client {
     generation: Option<Counted>,
 }
 
-/// Everything after encryption is settled: the request, the proof, and only then what depends on
+/// Settles encryption and reads what the client asks for.
+async fn open(
+    socket: Socket,
+    peer: Peer,
+    context: &LoginContext,
+) -> Result<(Conversation, request::Opening), (Option<Conversation>, LoginError)> {
+    let mut conversation = greeting::greet(socket, peer, context).await?;
+    match request::read(&mut conversation).await {
+        Ok(opening) => Ok((conversation, opening)),
+        Err(error) => Err((Some(conversation), error)),
+    }
+}
+
+/// Everything after the request is known: the proof, and only then what depends on
 /// who it is, so that nobody learns from a refusal which users and databases exist.
 async fn log_in(
     conversation: &mut Conversation,
+    request: request::Request,
     peer: Peer,
     context: &LoginContext,
     keeper: &Keeper,
 ) -> Result<Admitted, LoginError> {
-    let request = match request::read(conversation).await? {
-        request::Opening::Cancel { process_id, key } => {
-            return Ok(Admitted::Cancel { process_id, key });
-        }
-        request::Opening::Startup(request) => request,
-    };
     if context.tls_required() && matches!(peer, Peer::Tcp(_)) && !conversation.transport.is_tls() {
         return Err(LoginError::TlsRequired);
     }

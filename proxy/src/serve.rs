@@ -22,6 +22,7 @@ use crate::console::{Console, Control, ControlRequest, ReloadRefused};
 use crate::credentials::{self, Keeper};
 use crate::directory::Directory;
 use crate::http;
+use crate::lobby::Lobby;
 use crate::login::{ContextError, LoginContext};
 use crate::tls::TlsError;
 use crate::topology::Clusters;
@@ -120,8 +121,11 @@ impl Prepared {
         let console = Arc::clone(&crew.console);
         tokio::spawn(async move { console.keep_averages().await });
         let places = listeners.places().join(", ");
-        let reception =
-            Reception { workers: Arc::clone(&crew.workers), process: Arc::clone(&process) };
+        let reception = Reception {
+            workers: Arc::clone(&crew.workers),
+            process: Arc::clone(&process),
+            lobby: Arc::clone(&crew.lobby),
+        };
         // The first clients need the passwords.
         crew.keeper.ready().await;
         let accepting = listeners.serve(&reception)?;
@@ -182,6 +186,7 @@ impl Prepared {
             Ok(changes) => {
                 process.reloaded(true);
                 process.set_max_client_conn(self.config.clients.max_client_conn);
+                crew.lobby.set_limits((&self.config.clients).into());
                 configs.send_replace(Arc::clone(&self.config));
                 crew.tell_all(|| {
                     Message::Reload(Arc::clone(&self.directory), Arc::clone(&self.login))
@@ -234,6 +239,7 @@ struct Crew {
     clusters: Clusters,
     keeper: Keeper,
     console: Arc<Console>,
+    lobby: Arc<Lobby>,
 }
 
 impl Crew {
@@ -278,7 +284,8 @@ impl Crew {
         for (id, channels) in (0..count).zip(channels) {
             threads.push(worker::spawn(WorkerId(id), common.clone(), channels)?);
         }
-        Ok(Self { workers, threads, collector, clusters, keeper, console })
+        let lobby = Lobby::new((&prepared.config.clients).into());
+        Ok(Self { workers, threads, collector, clusters, keeper, console, lobby })
     }
 
     fn tell_all(&self, message: impl Fn() -> Message) {

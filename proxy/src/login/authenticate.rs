@@ -4,7 +4,7 @@ use pgimbal_auth::Channel;
 use pgimbal_auth::client_login::{Accepted, Answer, Ask, ClientLogin, Fresh, Step};
 use pgimbal_auth::scram::server::Offer;
 use pgimbal_wire::authentication::{
-    AuthRequest, MAX_AUTH_MESSAGE, Mechanisms, SaslInitial, parse_password,
+    AuthRequest, MAX_AUTH_MESSAGE, MAX_SASL_MESSAGE, Mechanisms, SaslInitial, parse_password,
 };
 use pgimbal_wire::tag::frontend;
 use rand::RngCore;
@@ -41,7 +41,7 @@ pub(super) async fn authenticate(
         };
         encode_ask(&ask, &mut conversation.outbox);
         conversation.send().await?;
-        let (tag, total) = conversation.message(MAX_AUTH_MESSAGE).await?;
+        let (tag, total) = conversation.message(longest_answer(&ask)).await?;
         if tag != frontend::PASSWORD {
             return Err(LoginError::UnexpectedMessage(tag));
         }
@@ -72,6 +72,14 @@ fn encode_ask(ask: &Ask, out: &mut Vec<u8>) {
         Ask::SaslContinue(challenge) => AuthRequest::SaslContinue(challenge.as_bytes()),
     };
     request.encode(out);
+}
+
+/// Strangers decide how long their messages are: bytes of the longest that is read.
+const fn longest_answer(ask: &Ask) -> usize {
+    match ask {
+        Ask::Cleartext | Ask::Md5(_) => MAX_AUTH_MESSAGE,
+        Ask::Sasl(_) | Ask::SaslContinue(_) => MAX_SASL_MESSAGE,
+    }
 }
 
 fn judge<'a>(login: ClientLogin<'a>, ask: &Ask, body: &[u8]) -> Result<Step<'a>, LoginError> {

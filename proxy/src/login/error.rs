@@ -34,6 +34,9 @@ pub enum LoginError {
     /// A first packet that is malformed or of another major version.
     #[error(transparent)]
     Startup(#[from] StartupError),
+    /// Nothing that asks for something came in time.
+    #[error("no startup packet came within client_first_packet_timeout")]
+    Silent,
     /// A message during authentication with a length that cannot be true.
     #[error(transparent)]
     Length(BadLength),
@@ -79,7 +82,7 @@ impl LoginError {
     #[must_use]
     pub fn sqlstate(&self) -> SqlState {
         match self {
-            Self::Gone | Self::Io(_) => SqlState::CONNECTION_FAILURE,
+            Self::Gone | Self::Io(_) | Self::Silent => SqlState::CONNECTION_FAILURE,
             Self::Startup(error) => error.sqlstate(),
             Self::Tls(_)
             | Self::UnencryptedData(_)
@@ -100,10 +103,10 @@ impl LoginError {
     }
 
     /// Whether the connection is closed without a word: the first packet says nothing of PostgreSQL's
-    /// protocol (or says Terminate already).
+    /// protocol (or says Terminate already), or never came.
     #[must_use]
     pub const fn is_silent(&self) -> bool {
-        matches!(self, Self::Startup(StartupError::Length))
+        matches!(self, Self::Startup(StartupError::Length) | Self::Silent)
     }
 
     /// What the client was told.
@@ -143,7 +146,7 @@ impl LoginError {
 
     /// Appends what the client is told; nothing when it is gone or no message can reach it.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        if matches!(self, Self::Gone | Self::Io(_) | Self::Tls(_)) {
+        if matches!(self, Self::Gone | Self::Io(_) | Self::Tls(_) | Self::Silent) {
             return;
         }
         let text = self.client_text();

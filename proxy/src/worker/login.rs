@@ -20,6 +20,10 @@ use crate::login::{self, Arrival, Authenticated, Peer};
 use crate::tcp;
 use crate::transport::{Parts, Setting, Socket, Transport};
 
+/// Sessions of the console that are let in above `max_client_conn`: its users are those who can
+/// do something about that.
+const CONSOLE_MARGIN: u64 = 256;
+
 /// A client that has logged in, on its way to the worker where it will stay.
 #[derive(Debug)]
 pub struct Migrant {
@@ -43,7 +47,7 @@ struct Guest {
 impl Worker {
     /// Takes a client through its login.
     pub(super) async fn log_in(self: Rc<Self>, accepted: Accepted) {
-        let Accepted { socket, connected } = accepted;
+        let Accepted { socket, connected, mut seat } = accepted;
         let Ok((socket, peer)) = register(socket) else { return };
         let (context, limit) = {
             let state = self.state.borrow();
@@ -57,11 +61,31 @@ impl Worker {
         }
         let arrival = Box::pin(login::accept(socket, peer, &context, &self.common.keeper));
         let process = &self.common.process;
-        match tokio::time::timeout(limit, arrival).await {
-            Ok(Ok(Arrival::Client(client))) => self.logged_in(*client, peer, connected).await,
+        let outcome = tokio::select! {
+            // Who is through has no need of the place any more.
+            biased;
+            outcome = tokio::time::timeout(limit, arrival) => outcome,
+            () = seat.dismissed() => {
+                process.login(LoginResult::CrowdedOut);
+                tracing::info!(
+                    peer = address_of(peer),
+                    "login failed: too many others came after it (max_login_conn, \
+                     max_login_conn_per_address)"
+                );
+                return;
+            }
+        };
+        match outcome {
+            Ok(Ok(Arrival::Client(client))) => {
+                drop(seat);
+                self.logged_in(*client, peer, connected).await;
+            }
             Ok(Ok(Arrival::Cancel { process_id, key, transport })) => {
                 process.cancel_requested();
-                self.forward_cancel(process_id, key).await;
+                tokio::select! {
+                    () = self.forward_cancel(process_id, key) => {}
+                    () = seat.dismissed() => {}
+                }
                 // Its end tells the client that the request was delivered.
                 drop(transport);
             }
@@ -80,23 +104,29 @@ impl Worker {
         }
     }
 
-    async fn logged_in(self: &Rc<Self>, client: Authenticated, peer: Peer, connected: Connected) {
+    async fn logged_in(
+        self: &Rc<Self>,
+        client: Authenticated,
+        peer: Peer,
+        mut connected: Connected,
+    ) {
         let process = &self.common.process;
         process.login(LoginResult::Succeeded);
-        if client.console.is_some() {
-            let console = std::sync::Arc::clone(&self.common.console);
-            // A client that leaves is no error.
-            let _ = Box::pin(console.serve(client)).await;
-            drop(connected);
-            return;
-        }
-        if process.clients() > u64::from(process.max_client_conn()) {
+        let margin = if client.console.is_some() { CONSOLE_MARGIN } else { 0 };
+        if connected.admit() > u64::from(process.max_client_conn()) + margin {
             process.client_refused(Refusal::MaxClientConn);
             let report =
                 Report::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
                     .detail("pgimbal serves as many clients as max_client_conn allows.")
                     .hint("Raise max_client_conn, or close connections that are not needed.");
             return refuse(client, report).await;
+        }
+        if client.console.is_some() {
+            let console = std::sync::Arc::clone(&self.common.console);
+            // A client that leaves is no error.
+            let _ = Box::pin(console.serve(client)).await;
+            drop(connected);
+            return;
         }
         let key = PoolKey {
             database: client.database.clone(),

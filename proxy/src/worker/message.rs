@@ -1,6 +1,6 @@
 //! What a worker is told by the others and by the main task.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,6 +19,7 @@ use crate::collect::{Connected, Detail, SnapshotRequest};
 use crate::credentials::Counted;
 use crate::dial::{Address, CancelKey, Target};
 use crate::directory::Directory;
+use crate::lobby::Seat;
 use crate::login::LoginContext;
 use crate::transport::{Parts, Transport};
 
@@ -78,6 +79,8 @@ pub struct Accepted {
     pub socket: Origin,
     /// Counts it among the connected clients.
     pub connected: Connected,
+    /// Its place among those that have not logged in.
+    pub seat: Seat,
 }
 
 /// An accepted socket.
@@ -87,6 +90,17 @@ pub enum Origin {
     Tcp(std::net::TcpStream, SocketAddr),
     /// A Unix socket.
     Unix(std::os::unix::net::UnixStream),
+}
+
+impl Origin {
+    /// The address of the other side; `None` for a Unix socket.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(_, address) => Some(address.ip()),
+            Self::Unix(_) => None,
+        }
+    }
 }
 
 /// A server connection on its way to another worker.
