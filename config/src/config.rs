@@ -153,8 +153,8 @@ settings! {
         "tcp_keepalive_interval" keepalive_interval: Duration as Span = "10s", applied, try "6s";
         /// Unanswered questions that mean the other side is gone.
         "tcp_keepalive_count" keepalive_count: u32 as Positive = "6", applied, try "3";
-        /// How long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT). What the three above
-        /// add up to.
+        /// How long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT); a peer that lives and
+        /// does not read is not meant. What the three above add up to.
         "tcp_user_timeout" user_timeout: Duration as Span = "120s", applied, try "6s";
     }
 }

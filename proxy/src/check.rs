@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use pgimbal_config::{Config, WILDCARD};
 
+use crate::descriptors::{self, Needed};
 use crate::topology;
 use expiry::Witnesses;
 use logins::Logins;
@@ -27,6 +28,12 @@ pub fn run(config: &Config) -> ExitCode {
         }
     };
     println!("configuration: ok");
+    // A warning and no failure: the service may have another limit than whoever asks.
+    let files = descriptors::raise();
+    match Needed::by(config).warning(files) {
+        None => println!("open files: ok"),
+        Some(warning) => println!("open files: {warning}"),
+    }
     if runtime.block_on(try_all(config)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod collect;
 pub mod console;
 pub mod credentials;
+pub mod descriptors;
 pub mod dial;
 pub mod directory;
 pub mod http;

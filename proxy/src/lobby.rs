@@ -1,4 +1,4 @@
-//! Connections that have not logged in yet.
+//! Connections that have not logged in yet, and those of HTTP, which never do.
 //!
 //! Owns how many there may be. A stranger costs a socket and memory before it has proved anything,
 //! so strangers are counted apart from clients, and when there are too many the oldest goes: a

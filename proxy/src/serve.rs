@@ -20,6 +20,7 @@ use crate::accept::{BindError, Listeners, Reception};
 use crate::collect::{Collector, Phase, ProcessStats};
 use crate::console::{Console, Control, ControlRequest, ReloadRefused};
 use crate::credentials::{self, Keeper};
+use crate::descriptors::{self, Needed};
 use crate::directory::Directory;
 use crate::http;
 use crate::lobby::Lobby;
@@ -113,6 +114,7 @@ impl Prepared {
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
         let (configs, _) = watch::channel(Arc::clone(&self.config));
         let crew = Crew::start(&self, &process, Control::new(control), &configs)?;
+        crew.limit_clients(&self.config, &process);
         if let Some(listener) = http {
             listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -185,8 +187,7 @@ impl Prepared {
         match self.try_reload(crew) {
             Ok(changes) => {
                 process.reloaded(true);
-                process.set_max_client_conn(self.config.clients.max_client_conn);
-                crew.lobby.set_limits((&self.config.clients).into());
+                crew.limit_clients(&self.config, process);
                 configs.send_replace(Arc::clone(&self.config));
                 crew.tell_all(|| {
                     Message::Reload(Arc::clone(&self.directory), Arc::clone(&self.login))
@@ -240,6 +241,8 @@ struct Crew {
     keeper: Keeper,
     console: Arc<Console>,
     lobby: Arc<Lobby>,
+    /// How many files the process may open.
+    open_files: u64,
 }
 
 impl Crew {
@@ -285,7 +288,19 @@ impl Crew {
             threads.push(worker::spawn(WorkerId(id), common.clone(), channels)?);
         }
         let lobby = Lobby::new((&prepared.config.clients).into());
-        Ok(Self { workers, threads, collector, clusters, keeper, console, lobby })
+        let open_files = descriptors::raise();
+        Ok(Self { workers, threads, collector, clusters, keeper, console, lobby, open_files })
+    }
+
+    /// Takes as many clients as are wanted, or as open files suffice for.
+    fn limit_clients(&self, config: &Config, process: &ProcessStats) {
+        let needed = Needed::by(config);
+        if let Some(warning) = needed.warning(self.open_files) {
+            tracing::warn!("{warning}");
+        }
+        let fitting = needed.fit(config, self.open_files);
+        process.set_limit(&fitting);
+        self.lobby.set_limits(fitting.logging_in);
     }
 
     fn tell_all(&self, message: impl Fn() -> Message) {

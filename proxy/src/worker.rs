@@ -4,6 +4,7 @@
 
 mod client;
 mod cluster;
+mod dead_peers;
 mod housekeeping;
 mod inbox;
 mod login;

@@ -10,6 +10,7 @@ mod command_line;
 mod copy;
 mod extended;
 mod failover;
+mod hostile;
 mod isolation;
 mod libraries;
 mod linking;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use crate::descriptors::Fitting;
 use crate::login::LoginError;
 
 /// Declares a closed set of label values.
@@ -113,6 +114,7 @@ pub struct ProcessStats {
     clients: AtomicU64,
     admitted: AtomicU64,
     max_client_conn: AtomicU32,
+    short_of_files: AtomicBool,
     accepted: AtomicU64,
     refused: [AtomicU64; Refusal::ALL.len()],
     logins: [AtomicU64; LoginResult::ALL.len()],
@@ -134,6 +136,7 @@ impl ProcessStats {
             clients: AtomicU64::new(0),
             admitted: AtomicU64::new(0),
             max_client_conn: AtomicU32::new(max_client_conn),
+            short_of_files: AtomicBool::new(false),
             accepted: AtomicU64::new(0),
             refused: std::array::from_fn(|_| AtomicU64::new(0)),
             logins: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -150,9 +153,16 @@ impl ProcessStats {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
-    /// A reload changed the limit of clients.
-    pub fn set_max_client_conn(&self, limit: u32) {
-        self.max_client_conn.store(limit, Ordering::Relaxed);
+    /// How many clients there may be: `max_client_conn`, or fewer when open files do not suffice.
+    pub fn set_limit(&self, fitting: &Fitting) {
+        self.max_client_conn.store(fitting.max_client_conn, Ordering::Relaxed);
+        self.short_of_files.store(fitting.is_short, Ordering::Relaxed);
+    }
+
+    /// Whether the limit is lower than configured, for want of open files.
+    #[must_use]
+    pub fn is_short_of_files(&self) -> bool {
+        self.short_of_files.load(Ordering::Relaxed)
     }
 
     /// The limit of clients.

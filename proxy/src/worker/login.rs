@@ -115,10 +115,18 @@ impl Worker {
         let margin = if client.console.is_some() { CONSOLE_MARGIN } else { 0 };
         if connected.admit() > u64::from(process.max_client_conn()) + margin {
             process.client_refused(Refusal::MaxClientConn);
-            let report =
-                Report::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+            let text = "sorry, too many clients already";
+            let report = Report::fatal(SqlState::TOO_MANY_CONNECTIONS, text);
+            let report = if process.is_short_of_files() {
+                report.detail("pgimbal may not open as many files as max_client_conn needs.").hint(
+                    "Raise its limit of open files (ulimit -Hn), or close connections that are \
+                     not needed.",
+                )
+            } else {
+                report
                     .detail("pgimbal serves as many clients as max_client_conn allows.")
-                    .hint("Raise max_client_conn, or close connections that are not needed.");
+                    .hint("Raise max_client_conn, or close connections that are not needed.")
+            };
             return refuse(client, report).await;
         }
         if client.console.is_some() {

@@ -9,6 +9,7 @@ use pgimbal_pooler::pooler::{Action, Pooler};
 use pgimbal_pooler::server_turn::IdleWord;
 use tokio::sync::oneshot;
 
+use super::dead_peers::Rounds;
 use super::inbox::ReadBuffer;
 use super::outbox::FreeList;
 use super::servers::Servers;
@@ -34,6 +35,8 @@ pub(super) struct State {
     pub(super) panics: u64,
     /// Cancel requests on their way, and who waits for the end of each.
     pub(super) cancels: Vec<(ServerId, oneshot::Sender<()>)>,
+    /// Whose sockets are to be looked at.
+    pub(super) rounds: Rounds,
     wakers: Vec<Option<Waker>>,
     /// Where each client comes from, by session slot.
     pub(super) addresses: Vec<Box<str>>,
@@ -55,6 +58,7 @@ impl State {
             login,
             panics: 0,
             cancels: Vec::new(),
+            rounds: Rounds::default(),
             wakers: Vec::new(),
             addresses: Vec::new(),
             generations: Vec::new(),
