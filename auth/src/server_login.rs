@@ -53,8 +53,39 @@ pub enum Reply {
         /// Its first message.
         response: Vec<u8>,
     },
+    /// A proof that must be computed first; what comes of it goes to [`ServerLogin::proved`].
+    Prove(Proving),
     /// SASLResponse.
     SaslResponse(Vec<u8>),
+}
+
+/// A proof to be computed, which costs as many SHA-256 rounds as the server asks for: up to seconds
+/// of a core, so it must not stand in anybody's way.
+#[derive(PartialEq, Eq)]
+pub struct Proving {
+    scram: ScramClient,
+    password: Zeroizing<Vec<u8>>,
+    challenge: Vec<u8>,
+}
+
+/// A proof that was computed.
+#[derive(Debug)]
+pub struct Proved(Result<(AwaitsServerProof, Vec<u8>), ScramError>);
+
+impl Proving {
+    /// How many rounds the server asks for; 0 when it does not say so.
+    #[must_use]
+    pub fn iterations(&self) -> u32 {
+        let attributes = self.challenge.split(|byte| *byte == b',');
+        let count = attributes.filter_map(|one| one.strip_prefix(b"i=")).next();
+        count.and_then(|count| std::str::from_utf8(count).ok()?.parse().ok()).unwrap_or(0)
+    }
+
+    /// Computes it.
+    #[must_use]
+    pub fn run(self) -> Proved {
+        Proved(self.scram.answer(&self.password, &self.challenge))
+    }
 }
 
 impl std::fmt::Debug for Reply {
@@ -64,6 +95,7 @@ impl std::fmt::Debug for Reply {
             Self::Done => "Done",
             Self::Password(_) => "Password(***)",
             Self::SaslInitial { .. } => "SaslInitial(***)",
+            Self::Prove(_) => "Prove(***)",
             Self::SaslResponse(_) => "SaslResponse(***)",
         })
     }
@@ -84,6 +116,8 @@ enum State {
     /// Nothing asked yet; the nonce is for SCRAM.
     Start([u8; NONCE_LEN]),
     ScramChallenge(ScramClient),
+    /// The proof is being computed.
+    Proving,
     ScramProof(AwaitsServerProof),
     /// Everything asked has been answered.
     Answered,
@@ -102,7 +136,7 @@ impl<'a> ServerLogin<'a> {
         Self { user, password, channel, cleartext, state: State::Start(nonce) }
     }
 
-    /// Answers a request. SCRAM's proof costs as many SHA-256 rounds as the server asks for.
+    /// Answers a request.
     ///
     /// # Errors
     /// [`ServerLoginError`] when the login cannot go on.
@@ -114,10 +148,9 @@ impl<'a> ServerLogin<'a> {
             (State::Start(_), Request::Md5(salt)) => self.md5(salt),
             (State::Start(nonce), Request::Sasl(mechanisms)) => self.choose(mechanisms, nonce),
             (State::ScramChallenge(scram), Request::SaslContinue(challenge)) => {
-                let password = self.plain()?.expose().as_bytes();
-                let (state, response) = scram.answer(password, challenge)?;
-                self.state = State::ScramProof(state);
-                Ok(Reply::SaslResponse(response))
+                let password = Zeroizing::new(self.plain()?.expose().as_bytes().to_vec());
+                self.state = State::Proving;
+                Ok(Reply::Prove(Proving { scram, password, challenge: challenge.to_vec() }))
             }
             (State::ScramProof(state), Request::SaslFinal(last)) => {
                 state.finish(last)?;
@@ -129,6 +162,16 @@ impl<'a> ServerLogin<'a> {
             (_, Request::Unsupported(method)) => Err(ServerLoginError::Unsupported(method)),
             _ => Err(ServerLoginError::Unexpected),
         }
+    }
+
+    /// Answers the challenge with what was computed.
+    ///
+    /// # Errors
+    /// [`ServerLoginError`] when the challenge was no good.
+    pub fn proved(&mut self, proved: Proved) -> Result<Reply, ServerLoginError> {
+        let (state, response) = proved.0?;
+        self.state = State::ScramProof(state);
+        Ok(Reply::SaslResponse(response))
     }
 
     fn cleartext(&self) -> Result<Reply, ServerLoginError> {
@@ -276,9 +319,13 @@ mod tests {
                 [8; NONCE_LEN],
             )
             .unwrap();
-            let Ok(Reply::SaslResponse(last)) =
+            let Ok(Reply::Prove(proving)) =
                 login.answer(Request::SaslContinue(challenge.as_bytes()))
             else {
+                panic!("proves");
+            };
+            assert_eq!(proving.iterations(), 10);
+            let Ok(Reply::SaslResponse(last)) = login.proved(proving.run()) else {
                 panic!("answers");
             };
             let accepted = server.finish(&last, [&verifier]).unwrap();

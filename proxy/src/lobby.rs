@@ -77,8 +77,7 @@ impl Lobby {
     /// An empty one.
     #[must_use]
     pub fn new(limits: LobbyLimits) -> Arc<Self> {
-        let waiting =
-            Waiting { limits, next: 0, all: BTreeMap::new(), by_subnet: HashMap::new() };
+        let waiting = Waiting { limits, next: 0, all: BTreeMap::new(), by_subnet: HashMap::new() };
         Arc::new(Self(Mutex::new(waiting)))
     }
 

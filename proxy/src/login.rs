@@ -14,6 +14,7 @@ use pgimbal_wire::startup::ProtocolVersion;
 use tokio::time::timeout;
 
 use crate::credentials::{Counted, Keeper};
+use crate::lobby::Subnet;
 use crate::transport::{Conversation, Setting, Socket, Transport};
 
 pub use context::{ContextError, LoginContext};
@@ -77,6 +78,17 @@ pub enum Peer {
     Tcp(std::net::SocketAddr),
     /// A Unix socket; TLS is neither offered nor demanded.
     Unix,
+}
+
+impl Peer {
+    /// What limits for each address count it for.
+    #[must_use]
+    pub fn subnet(self) -> Subnet {
+        match self {
+            Self::Tcp(address) => Subnet::of(Some(address.ip())),
+            Self::Unix => Subnet::of(None),
+        }
+    }
 }
 
 /// Takes one client from its first byte to a session. When this returns an error, the client has

@@ -279,6 +279,7 @@ impl Crew {
             process: Arc::clone(process),
             console: Arc::clone(&console),
             clusters: clusters.clone(),
+            cancel_keys: Arc::default(),
             keeper: keeper.clone(),
             inherited_tcp: prepared.config.clients.tcp.clone(),
             key: prepared.key,

@@ -33,6 +33,7 @@ use tokio::sync::{Notify, mpsc};
 
 pub use message::{Accepted, Message, Origin};
 
+use crate::cancel_keys::CancelKeys;
 use crate::collect::{ProcessStats, SnapshotRequest};
 use crate::console::Console;
 use crate::credentials::Keeper;
@@ -56,6 +57,8 @@ pub struct Common {
     pub console: Arc<Console>,
     /// The clusters' watchers.
     pub clusters: Clusters,
+    /// Who has shown wrong cancel keys.
+    pub cancel_keys: Arc<CancelKeys>,
     /// The passwords that rotate.
     pub keeper: Keeper,
     /// The TCP options that accepted sockets have from their listener.

@@ -2,7 +2,9 @@
 //! administrators suffer for it.
 
 mod files;
+mod manners;
 mod readers;
+mod rounds;
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +12,7 @@ use pgimbal_tests::http::metric;
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::startup::{SSL_REQUEST, startup_packet};
 use pgimbal_tests::until::{SOON, always, eventually};
-use pgimbal_tests::{Login, Message, Pgimbal, Pipeline, Postgres, WireClient};
+use pgimbal_tests::{Login, Message, Pgimbal, Postgres, WireClient};
 
 fn app() -> Login {
     Login::new("app", "app", "app-secret")

@@ -6,7 +6,7 @@
 pub mod arrival;
 pub mod broken;
 pub mod cancel;
-mod cancelling;
+pub mod cancelling;
 pub mod checkout;
 mod client_turn;
 pub mod cluster;

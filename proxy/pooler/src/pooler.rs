@@ -42,9 +42,8 @@ pub struct Pooler {
     /// Roles with which no server connection can be opened, and what that is told with.
     pub(crate) lockouts: HashMap<Box<str>, Arc<[u8]>, RandomState>,
     pub(crate) draining: bool,
-    /// Sessions by the number that their clients know them by.
-    pub(crate) by_number: HashMap<u32, SessionId, RandomState>,
-    pub(crate) next_number: u32,
+    /// Sessions by the process id that their clients know them by.
+    pub(crate) by_process: HashMap<u32, SessionId, RandomState>,
     next_serial: u32,
 }
 
@@ -149,8 +148,7 @@ impl Pooler {
             options,
             lockouts: HashMap::default(),
             draining: false,
-            by_number: HashMap::default(),
-            next_number: 0,
+            by_process: HashMap::default(),
             next_serial: 1,
         }
     }

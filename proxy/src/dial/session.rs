@@ -10,6 +10,7 @@ use pgimbal_wire::tag::backend;
 use rand::RngCore;
 
 use super::{Address, CancelKey, DialFault, Dialed, Target};
+use crate::derivation;
 use crate::tls::end_point;
 use crate::transport::{Conversation, Setting, Transport};
 
@@ -84,10 +85,17 @@ async fn prove(
             _ => return Err(DialFault::Protocol("an unexpected message during authentication")),
         };
         conversation.consume(total);
+        let reply = match reply {
+            Reply::Prove(proving) => {
+                let proved = derivation::for_server(proving.iterations(), || proving.run()).await;
+                login.proved(proved)?
+            }
+            reply => reply,
+        };
         let out = &mut conversation.outbox;
         match reply {
             Reply::Done => return Ok(()),
-            Reply::Wait => {}
+            Reply::Wait | Reply::Prove(_) => {}
             Reply::Password(password) => authentication::password(out, &password),
             Reply::SaslInitial { mechanism, response } => {
                 let mechanism = mechanism.as_bytes();

@@ -11,6 +11,7 @@ use rand::RngCore;
 
 use super::{LoginContext, LoginError};
 use crate::credentials::{Counted, Keeper};
+use crate::derivation;
 use crate::transport::{Conversation, Transport};
 
 /// Returns when the client is who it says. The last message of an exchange stays in the outbox.
@@ -45,6 +46,7 @@ pub(super) async fn authenticate(
         if tag != frontend::PASSWORD {
             return Err(LoginError::UnexpectedMessage(tag));
         }
+        let login = derive(login, &ask, conversation.body(total)).await;
         step = judge(login, &ask, conversation.body(total))?;
         conversation.consume(total);
     }
@@ -79,6 +81,15 @@ const fn longest_answer(ask: &Ask) -> usize {
     match ask {
         Ask::Cleartext | Ask::Md5(_) => MAX_AUTH_MESSAGE,
         Ask::Sasl(_) | Ask::SaslContinue(_) => MAX_SASL_MESSAGE,
+    }
+}
+
+/// Derives what judging a password takes, beside the work.
+async fn derive<'a>(login: ClientLogin<'a>, ask: &Ask, body: &[u8]) -> ClientLogin<'a> {
+    let password = (*ask == Ask::Cleartext).then(|| parse_password(body).ok()).flatten();
+    match password.and_then(|password| login.derivation(password)) {
+        Some(due) => login.derived(derivation::for_client(due.iterations(), || due.run()).await),
+        None => login,
     }
 }
 

@@ -1,19 +1,18 @@
 //! From an accepted socket to a client's task, on the worker where the client will stay.
 
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use pgimbal_pooler::arrival::session_of;
 use pgimbal_pooler::cancel::{CancelKey, LONG_SECRET};
-use pgimbal_pooler::ids::WorkerId;
 use pgimbal_pooler::pool::{Place, PoolKey};
 use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::startup::ProtocolVersion;
-use tokio::sync::oneshot;
 
 use super::Worker;
 use super::client::{Arriving, Client, ClientTask};
-use super::message::{Accepted, Message, Origin};
+use super::message::{Accepted, Delivery, Message, Origin};
 use crate::collect::{Connected, LoginResult, Refusal};
 use crate::credentials::Counted;
 use crate::login::{self, Arrival, Authenticated, Peer};
@@ -83,7 +82,7 @@ impl Worker {
             Ok(Ok(Arrival::Cancel { process_id, key, transport })) => {
                 process.cancel_requested();
                 tokio::select! {
-                    () = self.forward_cancel(process_id, key) => {}
+                    () = self.forward_cancel(process_id, key, peer) => {}
                     () = seat.dismissed() => {}
                 }
                 // Its end tells the client that the request was delivered.
@@ -178,7 +177,8 @@ impl Worker {
         let secret: [u8; LONG_SECRET] = rand::random();
         let long = guest.version >= ProtocolVersion::V3_2;
         let mut state = self.state.borrow_mut();
-        let session = state.pooler.arrive(pool, Instant::now(), |process_id| {
+        let session = state.pooler.arrive(pool, Instant::now(), || {
+            let process_id = rand::random();
             if long {
                 CancelKey::long(process_id, secret)
             } else {
@@ -195,14 +195,29 @@ impl Worker {
         tokio::task::spawn_local(ClientTask { worker: Rc::clone(self), client });
     }
 
-    /// Hands a cancel request to the session's worker, and waits until it has been dealt with.
-    async fn forward_cancel(&self, process_id: u32, secret: Box<[u8]>) {
-        if let Some((worker, slot)) = session_of(process_id) {
-            let (delivered, end) = oneshot::channel();
-            let message = Message::Cancel { process_id, slot, secret, delivered };
-            self.send(WorkerId(worker), message);
-            // It is never sent, only dropped.
-            let _ = end.await;
+    /// Hands a cancel request to all workers, of which one may have the session, and waits until it
+    /// has been dealt with.
+    async fn forward_cancel(&self, process_id: u32, secret: Box<[u8]>, peer: Peer) {
+        let (keys, from) = (&self.common.cancel_keys, peer.subnet());
+        if !keys.may_ask(from, Instant::now()) {
+            return;
+        }
+        let secret: Arc<[u8]> = secret.into();
+        let (delivery, known, mut ended) = Delivery::new();
+        for worker in self.common.workers.iter() {
+            let (secret, delivery) = (Arc::clone(&secret), delivery.clone());
+            // A worker that has ended has no sessions.
+            let _ = worker.send(Message::Cancel { process_id, secret, delivery });
+        }
+        drop(delivery);
+        // Nothing is ever sent.
+        let _ = ended.recv().await;
+        if !known.load(Relaxed) && keys.was_wrong(from, Instant::now()) {
+            tracing::warn!(
+                peer = address_of(peer),
+                "too many cancel requests with wrong keys; those from this address are passed \
+                 over for a minute"
+            );
         }
     }
 }

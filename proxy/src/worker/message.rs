@@ -3,14 +3,16 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
+use pgimbal_pooler::cancelling::Cancelling;
 use pgimbal_pooler::credential::CredentialNews;
 use pgimbal_pooler::ids::{PoolId, ServerId, WorkerId};
 use pgimbal_pooler::moving::Moving;
 use pgimbal_pooler::pool::PoolKey;
 use pgimbal_pooler::topology::View;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
 use super::login::Migrant;
 use super::servers::ServerIo;
@@ -30,16 +32,14 @@ pub enum Message {
     Accepted(Accepted),
     /// A client that has logged in on another worker comes to stay.
     Arrive(Box<Migrant>),
-    /// A client wants to cancel the query of a session of this worker.
+    /// A client wants to cancel the query of a session, which is perhaps of this worker.
     Cancel {
         /// The process id that the session was given.
         process_id: u32,
-        /// The session's slot.
-        slot: u32,
         /// The secret that was shown.
-        secret: Box<[u8]>,
-        /// Dropped when the request has been dealt with: then the client's connection ends.
-        delivered: oneshot::Sender<()>,
+        secret: Arc<[u8]>,
+        /// Dropped when the request has been dealt with.
+        delivery: Delivery,
     },
     /// A worker asks for an idle server connection.
     Ask {
@@ -70,6 +70,22 @@ pub enum Message {
     Drain,
     /// End now.
     Stop,
+}
+
+/// A cancel request on its way. When the last copy is dropped, the client's connection ends.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    known: Arc<AtomicBool>,
+    _end: mpsc::Sender<()>,
+}
+
+impl Delivery {
+    /// One, whether its key was somebody's, and what ends with its last copy.
+    pub(super) fn new() -> (Self, Arc<AtomicBool>, mpsc::Receiver<()>) {
+        let (end, ended) = mpsc::channel(1);
+        let known = Arc::new(AtomicBool::new(false));
+        (Self { known: Arc::clone(&known), _end: end }, known, ended)
+    }
 }
 
 /// A client connection that was accepted.
@@ -122,10 +138,14 @@ impl Worker {
                 tokio::task::spawn_local(Rc::clone(self).log_in(accepted));
             }
             Message::Arrive(migrant) => self.admit(*migrant),
-            Message::Cancel { process_id, slot, secret, delivered } => {
+            Message::Cancel { process_id, secret, delivery } => {
                 let mut state = self.state.borrow_mut();
-                if let Some(server) = state.pooler.cancel(process_id, slot, &secret) {
-                    state.cancels.push((server, delivered));
+                let cancelling = state.pooler.cancel(process_id, &secret);
+                if cancelling != Cancelling::WrongKey {
+                    delivery.known.store(true, Relaxed);
+                }
+                if let Cancelling::Sent(server) = cancelling {
+                    state.cancels.push((server, delivery));
                 }
             }
             Message::Ask { pool, by } => self.asked(&pool, by),

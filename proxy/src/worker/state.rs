@@ -7,10 +7,10 @@ use pgimbal_pooler::ids::{PoolId, ServerId, SessionId};
 use pgimbal_pooler::plan::Plan;
 use pgimbal_pooler::pooler::{Action, Pooler};
 use pgimbal_pooler::server_turn::IdleWord;
-use tokio::sync::oneshot;
 
 use super::dead_peers::Rounds;
 use super::inbox::ReadBuffer;
+use super::message::Delivery;
 use super::outbox::FreeList;
 use super::servers::Servers;
 use crate::dial::Target;
@@ -34,7 +34,7 @@ pub(super) struct State {
     pub(super) login: Arc<LoginContext>,
     pub(super) panics: u64,
     /// Cancel requests on their way, and who waits for the end of each.
-    pub(super) cancels: Vec<(ServerId, oneshot::Sender<()>)>,
+    pub(super) cancels: Vec<(ServerId, Delivery)>,
     /// Whose sockets are to be looked at.
     pub(super) rounds: Rounds,
     wakers: Vec<Option<Waker>>,

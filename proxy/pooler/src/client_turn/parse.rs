@@ -34,6 +34,9 @@ impl ClientTurn<'_> {
             true => Some(sql::classify(parse.text, self.readings(), self.calls())),
             false => None,
         };
+        if classified.is_none() {
+            self.admit_unread()?;
+        }
         if let Some(classified) = &classified
             && (self.is_refused(classified) || self.admit(classified)?.is_refused())
         {
