@@ -246,7 +246,9 @@ impl Config {
             Some(ResolvedCluster { name: name.clone(), config })
         });
         let (host, port) = place(config, cluster.as_ref());
+        let is_listed = database != WILDCARD && self.databases.contains_key(database);
         Some(ResolvedPool {
+            is_listed: is_listed && user != WILDCARD && self.users.contains_key(user),
             host,
             port,
             dbname: config.dbname.as_deref().unwrap_or(database).to_owned(),

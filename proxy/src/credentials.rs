@@ -32,6 +32,7 @@ use tally::Tally;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use crate::derivation::Derivations;
 use crate::worker::Message;
 use keeper::{Command, Task};
 pub use mismatch::Unavailable;
@@ -72,6 +73,8 @@ pub(crate) struct Shared {
     nodes: Mutex<HashMap<Box<str>, Arc<Semaphore>>>,
     clients: Tally,
     servers: Tally,
+    /// Who derives what passwords in clear are judged by.
+    derivations: Derivations,
 }
 
 /// No user of this name has a password that rotates.
@@ -96,6 +99,11 @@ pub enum NotRevoked {
 pub type Refreshed = Result<(), SourceError>;
 
 impl Keeper {
+    /// Who derives what clients' passwords are judged by.
+    pub(crate) fn derivations(&self) -> &Derivations {
+        &self.shared.derivations
+    }
+
     /// Begins to keep the passwords of `config`'s users, on this runtime. `workers` are told of
     /// what concerns their server connections.
     ///
@@ -235,6 +243,7 @@ impl Shared {
             nodes: Mutex::default(),
             clients: Tally::default(),
             servers: Tally::default(),
+            derivations: Derivations::default(),
         }
     }
 

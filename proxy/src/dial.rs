@@ -17,6 +17,7 @@ use std::time::Duration;
 use pgimbal_auth::server_login::CleartextPolicy;
 use pgimbal_config::{Host, ResolvedPool, Secret, ServerPassword, TcpConfig};
 
+use crate::derivation::Derivations;
 use crate::tls::TlsConnector;
 use crate::transport::{Setting, Transport};
 
@@ -46,6 +47,8 @@ pub struct Target {
     pub tls_name: Option<Box<str>>,
     /// TCP options.
     pub tcp: TcpConfig,
+    /// Who computes proofs of the password.
+    pub derivations: Arc<Derivations>,
     /// Longest time for one address, login included.
     pub connect_timeout: Duration,
 }
@@ -76,6 +79,7 @@ impl Target {
             tls,
             tls_name: dns_name(pool),
             tcp,
+            derivations: Arc::default(),
             connect_timeout: pool.pool.server_connect_timeout,
         }
     }

@@ -170,6 +170,7 @@ impl Worker {
                     Action::Nudge(cluster, nudge) => self.nudge(cluster, nudge),
                     Action::QuestionDenied(pool, kinds) => self.log_denied(pool, kinds),
                     Action::ConnectionRejected(pool) => self.log_rejected(pool),
+                    Action::Retired(pool) => self.forget(pool),
                 }
             }
         }

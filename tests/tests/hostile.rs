@@ -3,6 +3,8 @@
 
 mod files;
 mod manners;
+mod memory;
+mod names;
 mod readers;
 mod rounds;
 

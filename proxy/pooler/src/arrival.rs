@@ -75,6 +75,7 @@ impl Pooler {
             reading: link::reading(&reported),
             reported,
             statements: None,
+            parsed_bytes: 0,
             unnamed: None,
             unnamed_is_unkept: false,
             unnamed_serial: 0,

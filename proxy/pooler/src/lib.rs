@@ -28,6 +28,7 @@ pub mod pooler;
 pub mod prepared;
 pub mod reported;
 pub mod rerun;
+mod retire;
 pub mod route;
 pub mod server;
 pub mod server_life;

@@ -94,6 +94,7 @@ impl LoginResult {
             | LoginError::UnexpectedMessage(_)
             | LoginError::MalformedAnswer
             | LoginError::NoUser
+            | LoginError::NameTooLong(_)
             | LoginError::Options(_) => Self::ProtocolError,
             LoginError::Proof(_) => Self::AuthenticationFailed,
             LoginError::TlsRequired | LoginError::Replication | LoginError::ConsoleDenied(_) => {

@@ -95,7 +95,7 @@ fn clients(clients: &ClientConfig) -> Options<17> {
     ]
 }
 
-fn pool(pool: &PoolConfig) -> Options<22> {
+fn pool(pool: &PoolConfig) -> Options<23> {
     [
         ("pool_mode", pool.mode.as_str().to_owned()),
         ("pool_size", pool.size.to_string()),
@@ -119,6 +119,7 @@ fn pool(pool: &PoolConfig) -> Options<22> {
         ("on_client_gone", pool.on_client_gone.as_str().to_owned()),
         ("max_prepared_statements", pool.max_prepared_statements.to_string()),
         ("max_statement_bytes", format!("{}B", pool.max_statement_bytes)),
+        ("max_client_statement_bytes", format!("{}B", pool.max_client_statement_bytes)),
     ]
 }
 

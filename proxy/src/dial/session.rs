@@ -10,7 +10,6 @@ use pgimbal_wire::tag::backend;
 use rand::RngCore;
 
 use super::{Address, CancelKey, DialFault, Dialed, Target};
-use crate::derivation;
 use crate::tls::end_point;
 use crate::transport::{Conversation, Setting, Transport};
 
@@ -87,7 +86,7 @@ async fn prove(
         conversation.consume(total);
         let reply = match reply {
             Reply::Prove(proving) => {
-                let proved = derivation::for_server(proving.iterations(), || proving.run()).await;
+                let proved = target.derivations.run(proving.iterations(), || proving.run()).await;
                 login.proved(proved)?
             }
             reply => reply,

@@ -11,7 +11,6 @@ use rand::RngCore;
 
 use super::{LoginContext, LoginError};
 use crate::credentials::{Counted, Keeper};
-use crate::derivation;
 use crate::transport::{Conversation, Transport};
 
 /// Returns when the client is who it says. The last message of an exchange stays in the outbox.
@@ -46,7 +45,7 @@ pub(super) async fn authenticate(
         if tag != frontend::PASSWORD {
             return Err(LoginError::UnexpectedMessage(tag));
         }
-        let login = derive(login, &ask, conversation.body(total)).await;
+        let login = derive(login, &ask, conversation.body(total), keeper).await;
         step = judge(login, &ask, conversation.body(total))?;
         conversation.consume(total);
     }
@@ -85,10 +84,18 @@ const fn longest_answer(ask: &Ask) -> usize {
 }
 
 /// Derives what judging a password takes, beside the work.
-async fn derive<'a>(login: ClientLogin<'a>, ask: &Ask, body: &[u8]) -> ClientLogin<'a> {
+async fn derive<'a>(
+    login: ClientLogin<'a>,
+    ask: &Ask,
+    body: &[u8],
+    keeper: &Keeper,
+) -> ClientLogin<'a> {
     let password = (*ask == Ask::Cleartext).then(|| parse_password(body).ok()).flatten();
     match password.and_then(|password| login.derivation(password)) {
-        Some(due) => login.derived(derivation::for_client(due.iterations(), || due.run()).await),
+        Some(due) => {
+            let derivations = keeper.derivations();
+            login.derived(derivations.run(due.iterations(), || due.run()).await)
+        }
         None => login,
     }
 }

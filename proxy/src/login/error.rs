@@ -63,6 +63,9 @@ pub enum LoginError {
     /// No user name.
     #[error("no PostgreSQL user name specified in startup packet")]
     NoUser,
+    /// A name that PostgreSQL would cut, and then take for another.
+    #[error("the {0} name is longer than 63 bytes")]
+    NameTooLong(&'static str),
     /// A walsender connection.
     #[error("replication connections cannot be pooled")]
     Replication,
@@ -95,6 +98,7 @@ impl LoginError {
             }
             Self::Unavailable { .. } => SqlState::CANNOT_CONNECT_NOW,
             Self::TlsRequired | Self::NoUser => SqlState::INVALID_AUTHORIZATION,
+            Self::NameTooLong(_) => SqlState::NAME_TOO_LONG,
             Self::Replication => SqlState::FEATURE_NOT_SUPPORTED,
             Self::Options(_) => SqlState::SYNTAX_ERROR,
             Self::UnknownDatabase(_) => SqlState::INVALID_CATALOG_NAME,

@@ -205,10 +205,20 @@ impl Worker {
         let entry = state.directory.pool(key)?;
         let target = Arc::clone(&entry.target);
         let id = state.pooler.pool(key, || (entry.config, entry.shared));
-        state.targets.push(target);
+        match state.targets.get_mut(id.index()) {
+            // The place of a pool that is gone.
+            Some(place) => *place = target,
+            None => state.targets.push(target),
+        }
         drop(state);
         self.add_replicas(id);
         Some(id)
+    }
+
+    /// A pool is gone.
+    pub(super) fn forget(&self, pool: PoolId) {
+        let state = self.state.borrow();
+        state.directory.forget(&state.pooler.pool_of(pool).key);
     }
 
     fn asked(&self, pool: &PoolKey, by: WorkerId) {
@@ -255,7 +265,7 @@ impl Worker {
         let mut state = self.state.borrow_mut();
         state.pooler.set_options(options(&directory));
         let keys: Vec<(PoolId, PoolKey)> =
-            state.pooler.pools().iter().map(|pool| (pool.id, pool.key.clone())).collect();
+            state.pooler.pools().map(|pool| (pool.id, pool.key.clone())).collect();
         for (id, key) in keys {
             if let Some(entry) = directory.pool(&key) {
                 state.targets[id.index()] = entry.target;
