@@ -71,8 +71,9 @@ fn names_are_cut_as_postgresql_cuts_them_and_enormous_ones_are_not_held() {
     let mut crowd: Vec<WireClient> = (0..20).map(|_| proxy.client()).collect();
     for client in &mut crowd {
         let bind = Pipeline::new().bind("", &"n".repeat(3_900_000), &[]);
-        // It is cut off before it has sent all.
-        let _ = client.try_send(bind.bytes());
+        // Its end is still to come; it is cut off before that.
+        let bytes = bind.bytes();
+        let _ = client.try_send(&bytes[..bytes.len() - 1000]);
     }
     let grown_by = grown(&proxy, before);
     assert!(grown_by < 10 * 1024, "20 names made the proxy grow by {grown_by} KiB");
