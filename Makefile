@@ -11,7 +11,7 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 CACHE := $(or $(PGIMBAL_CACHE),$(HOME)/.cache/pgimbal)
 CARGO_DENY := $(CACHE)/cargo-deny/bin/cargo-deny
 
-.PHONY: help build demo demo-vault bench test set-up format lint docs deny unit fuzz demo-check
+.PHONY: help build demo demo-vault bench test set-up format lint docs deny unit demo-check
 
 help: ## lists these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -31,9 +31,7 @@ bench: ## compares with PgBouncer and direct PostgreSQL; BENCH=quick, state or f
 	@deploy/bench
 
 test: ## everything that must hold before a change is merged
-	$(MAKE) --no-print-directory set-up
-	@# One thing that fails does not hide the others.
-	$(MAKE) --no-print-directory --keep-going --jobs=1 format lint docs deny unit fuzz demo-check
+	@deploy/test
 
 set-up: ## installs what the tests need: Debian packages, Python clients, Vault
 	deploy/packages test
@@ -60,11 +58,8 @@ $(CARGO_DENY):
 	rm -rf $(CARGO_TARGET_DIR)/cargo-deny
 
 unit: ## all tests of all crates, against real servers too
-	cargo build --workspace --quiet
+	cargo build --workspace
 	cargo test --workspace --no-fail-fast
-
-fuzz: ## each fuzz target for a short fixed time
-	if [[ -x tests/fuzz/smoke ]]; then tests/fuzz/smoke; fi
 
 demo-check: ## the demonstration, as a test
 	PROFILE=dev DEMO_SECONDS=20 deploy/demo/run

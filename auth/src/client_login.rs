@@ -85,13 +85,12 @@ pub struct Accepted {
     pub matched: Option<Matched>,
 }
 
-/// One client's login, waiting for an answer.
+/// One client's login, waiting for an answer. It holds no account: an answer is judged by the one
+/// that is in force when it comes, and passwords may have been revoked since the question.
 #[derive(Debug)]
 pub struct ClientLogin<'a> {
     user: &'a str,
     channel: Channel<'a>,
-    /// `None` for a user that does not exist.
-    account: Option<&'a Account>,
     state: State,
 }
 
@@ -115,7 +114,7 @@ impl<'a> ClientLogin<'a> {
     pub fn begin(
         method: Method,
         user: &'a str,
-        account: Option<&'a Account>,
+        account: Option<&Account>,
         channel: Channel<'a>,
         salts: &SaltKey,
         fresh: Fresh,
@@ -142,16 +141,16 @@ impl<'a> ClientLogin<'a> {
             State::Md5(salt) => Ask::Md5(*salt),
             State::ScramChoice(..) | State::ScramProof(..) => Ask::Sasl(Offer::over(channel)),
         };
-        Step::Ask(Self { user, channel, account, state }, ask)
+        Step::Ask(Self { user, channel, state }, ask)
     }
 
-    /// What is to be derived from the password that came before it is judged; `None` when that
-    /// takes no derivation. It costs milliseconds, so it should be run where it is in nobody's way;
+    /// What is to be derived from the password that came before it is judged by `account`; `None`
+    /// when that takes no derivation. It costs milliseconds, so it should be run where it is in nobody's way;
     /// its result goes to [`Self::derived`].
     #[must_use]
-    pub fn derivation(&self, password: &[u8]) -> Option<Derivation> {
+    pub fn derivation(&self, password: &[u8], account: Option<&Account>) -> Option<Derivation> {
         let State::Password(salting, work, None) = &self.state else { return None };
-        let keys = match self.account.map(|account| &account.proof) {
+        let keys = match account.map(|account| &account.proof) {
             Some(Proof::Password(_, keys)) => keys.as_slice(),
             _ => &[],
         };
@@ -170,12 +169,16 @@ impl<'a> ClientLogin<'a> {
         self
     }
 
-    /// Judges an answer.
+    /// Judges an answer by the user's account as it is now.
     ///
     /// # Errors
     /// [`ClientLoginError`] when the answer is not one. A wrong password is no error yet.
-    pub fn answer(self, answer: Answer<'_>) -> Result<Step<'a>, ClientLoginError> {
-        let Self { user, channel, account, state } = self;
+    pub fn answer(
+        self,
+        answer: Answer<'_>,
+        account: Option<&Account>,
+    ) -> Result<Step<'a>, ClientLoginError> {
+        let Self { user, channel, state } = self;
         let mismatch = match (state, answer) {
             (State::Password(salting, work, derived), Answer::Password(password)) => {
                 Mismatch::of_password(user, salting, work, password, derived)
@@ -186,7 +189,7 @@ impl<'a> ClientLogin<'a> {
                     ScramServer::begin(channel, mechanism, response, &shown, nonce)
                         .map_err(|err| ClientLoginError::scram(user, err))?;
                 let state = State::ScramProof(shown, Box::new(server));
-                let login = Self { user, channel, account, state };
+                let login = Self { user, channel, state };
                 return Ok(Step::Ask(login, Ask::SaslContinue(challenge)));
             }
             (State::ScramProof(shown, server), Answer::SaslResponse(response)) => {

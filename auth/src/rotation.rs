@@ -21,4 +21,4 @@ pub use self::ledger::{Grace, Ledger};
 pub use self::machine::{GiveUp, Learned, Offer, Rotation};
 pub use self::password_cache::{CachedPassword, PasswordCache};
 pub use self::record::{HistoryDocument, HistoryRecord, Unreadable};
-pub use self::schedule::{FetchCause, Schedule};
+pub use self::schedule::{FetchCause, MISMATCH_PAUSE, MISMATCHES, Schedule};

@@ -1,6 +1,6 @@
 //! How pgimbal answers a server's authentication requests.
 
-use pgimbal_config::{PasswordForm, Secret};
+use pgimbal_config::{AuthMethod, AuthMethods, PasswordForm, Secret};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -9,13 +9,32 @@ use crate::scram::client::{AwaitsServerProof, ScramClient};
 use crate::scram::{MECHANISM, MECHANISM_PLUS, NONCE_LEN, ScramError};
 use crate::{Blame, Channel};
 
-/// Whether a password may be sent in clear text over a connection without TLS.
+/// What a server may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CleartextPolicy {
-    /// Yes, as libpq does.
-    Allow,
-    /// Only over TLS.
-    OnlyTls,
+pub struct Terms {
+    /// The operator's `require_auth`; `None` when nothing is said.
+    pub methods: Option<AuthMethods>,
+    /// Whether nobody but the right server can be at the other end: a Unix socket, or TLS with a
+    /// certificate that was verified.
+    pub is_private: bool,
+}
+
+impl Terms {
+    /// The server may ask for `method`.
+    fn allow(self, method: AuthMethod) -> Result<(), ServerLoginError> {
+        match self.methods {
+            Some(methods) if !methods.allow(method) => {
+                Err(ServerLoginError::MethodRefused(method.name()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn allow_cleartext(self) -> Result<(), ServerLoginError> {
+        self.allow(AuthMethod::Password)?;
+        let is_named = self.methods.is_some_and(|methods| methods.name(AuthMethod::Password));
+        (self.is_private || is_named).then_some(()).ok_or(ServerLoginError::CleartextRefused)
+    }
 }
 
 /// What a server asks.
@@ -107,7 +126,7 @@ pub struct ServerLogin<'a> {
     user: &'a str,
     password: Option<&'a Secret>,
     channel: Channel<'a>,
-    cleartext: CleartextPolicy,
+    terms: Terms,
     state: State,
 }
 
@@ -130,10 +149,10 @@ impl<'a> ServerLogin<'a> {
         user: &'a str,
         password: Option<&'a Secret>,
         channel: Channel<'a>,
-        cleartext: CleartextPolicy,
+        terms: Terms,
         nonce: [u8; NONCE_LEN],
     ) -> Self {
-        Self { user, password, channel, cleartext, state: State::Start(nonce) }
+        Self { user, password, channel, terms, state: State::Start(nonce) }
     }
 
     /// Answers a request.
@@ -143,7 +162,11 @@ impl<'a> ServerLogin<'a> {
     pub fn answer(&mut self, request: Request<'_>) -> Result<Reply, ServerLoginError> {
         let state = std::mem::replace(&mut self.state, State::Answered);
         match (state, request) {
-            (State::Start(_) | State::Answered, Request::Ok) => Ok(Reply::Done),
+            (State::Start(_), Request::Ok) => {
+                self.terms.allow(AuthMethod::None)?;
+                Ok(Reply::Done)
+            }
+            (State::Answered, Request::Ok) => Ok(Reply::Done),
             (State::Start(_), Request::Cleartext) => self.cleartext(),
             (State::Start(_), Request::Md5(salt)) => self.md5(salt),
             (State::Start(nonce), Request::Sasl(mechanisms)) => self.choose(mechanisms, nonce),
@@ -175,14 +198,13 @@ impl<'a> ServerLogin<'a> {
     }
 
     fn cleartext(&self) -> Result<Reply, ServerLoginError> {
-        if self.channel == Channel::Plain && self.cleartext == CleartextPolicy::OnlyTls {
-            return Err(ServerLoginError::CleartextRefused);
-        }
+        self.terms.allow_cleartext()?;
         let password = self.plain()?.expose().as_bytes().to_vec();
         Ok(Reply::Password(Zeroizing::new(password)))
     }
 
     fn md5(&self, salt: [u8; 4]) -> Result<Reply, ServerLoginError> {
+        self.terms.allow(AuthMethod::Md5)?;
         let secret = self.password.ok_or_else(|| self.no_password())?;
         let hash = match PasswordForm::of(secret) {
             PasswordForm::Plain => Md5Hash::of(secret.expose().as_bytes(), self.user.as_bytes()),
@@ -199,6 +221,7 @@ impl<'a> ServerLogin<'a> {
         mechanisms: &[&[u8]],
         nonce: [u8; NONCE_LEN],
     ) -> Result<Reply, ServerLoginError> {
+        self.terms.allow(AuthMethod::ScramSha256)?;
         let offers = |name: &str| mechanisms.contains(&name.as_bytes());
         let plus = offers(MECHANISM_PLUS);
         if !(offers(MECHANISM) || plus && self.channel.end_point().is_some()) {
@@ -235,8 +258,14 @@ pub enum ServerLoginError {
     #[error("the server asks role \"{0}\" for its password, but only a hash of it is configured")]
     OnlyHash(Box<str>),
     /// The password would travel in clear text.
-    #[error("the server asks for a clear-text password on a connection without TLS")]
+    #[error(
+        "the server asks for the password in clear text, and nothing proves that it is the right \
+         server: use sslmode \"verify-full\" or \"verify-ca\", or say require_auth = \"password\""
+    )]
     CleartextRefused,
+    /// `require_auth` does not have it.
+    #[error("the server asks for authentication \"{0}\", which require_auth does not allow")]
+    MethodRefused(&'static str),
     /// GSSAPI, SSPI and the like.
     #[error("the server asks for authentication method {0}, which pgimbal does not support")]
     Unsupported(u32),
@@ -277,6 +306,7 @@ impl ServerLoginError {
             Self::NoPassword(_)
             | Self::OnlyHash(_)
             | Self::CleartextRefused
+            | Self::MethodRefused(_)
             | Self::Unsupported(_)
             | Self::NoMechanism => Blame::Operator,
             Self::ProofSkipped | Self::Unexpected | Self::Scram(_) => Blame::Server,
@@ -292,7 +322,8 @@ mod tests {
 
     fn login<'a>(password: Option<&'a Secret>, channel: Channel<'a>) -> ServerLogin<'a> {
         let nonce = [4; NONCE_LEN];
-        ServerLogin::new("app", password, channel, CleartextPolicy::OnlyTls, nonce)
+        let terms = Terms { methods: None, is_private: channel != Channel::Plain };
+        ServerLogin::new("app", password, channel, terms, nonce)
     }
 
     #[test]

@@ -23,7 +23,7 @@ mod fixed;
 mod scratch;
 mod vault;
 
-pub use self::vault::{Health, VaultClient};
+pub use self::vault::{Health, TokenStanding, VaultClient};
 
 /// How often files are looked at without inotify having said so: it does not see what another
 /// host writes to a network file system, nor what is mounted.

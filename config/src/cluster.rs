@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::pool::{Host, HostName};
+use crate::pool::{DnsName, Host, HostName};
 use crate::reader::{Choice, Flag, Hidden, Maybe, NonEmpty, OrOff, Port, Positive, Size, Span};
 use crate::secret::Secret;
 use crate::table::settings;
@@ -17,7 +17,7 @@ settings! {
     /// `[clusters.NAME.nodes.NODE]`, or are the addresses of one DNS name.
     pub struct ClusterConfig {
         /// A host name whose every address is a node; looked up again and again.
-        "dns" dns: Option<String> as Maybe<NonEmpty> = "", applied, try "pg.example";
+        "dns" dns: Option<String> as Maybe<DnsName> = "", applied, try "pg.example";
         /// The port of the nodes of `dns`.
         "port" port: u16 as Port = "5432", applied, try "5433";
         /// The role that asks the nodes what they are; it should have pg_monitor.

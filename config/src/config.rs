@@ -10,8 +10,8 @@ use crate::cluster::{ClusterConfig, ResolvedCluster};
 use crate::credential::CredentialConfig;
 use crate::pool::{DatabaseConfig, Host, PoolConfig, ResolvedPool};
 use crate::reader::{
-    Address, Addresses, Choice, FileMode, Flag, LogFilter, Maybe, Names, OrOff, Path, Port,
-    Positive, Span, Threads,
+    Address, Addresses, Choice, FileMode, Flag, LogFilter, Maybe, Names, NoAddresses, OrOff, Path,
+    Port, Positive, Span, Threads,
 };
 use crate::table::{Settings, settings};
 use crate::tls::{ClientTls, ServerTls};
@@ -37,6 +37,8 @@ settings! {
         "shutdown_grace" shutdown_grace: Duration as Span = "25s", applied, try "6s";
     }
     with {
+        /// The file that it was read from, if there was one.
+        file: Option<PathBuf> = None;
         /// Where clients connect.
         listen: ListenConfig = ListenConfig::default();
         /// Where metrics and probes are served.
@@ -69,6 +71,11 @@ settings! {
         /// open to a network by accident; PgBouncer's port.
         "listen" addresses: Vec<SocketAddr> as Addresses = "127.0.0.1:6432", restart,
             try "127.0.0.1:7000";
+        /// Those of `listen` where a load balancer begins each connection with a header of the PROXY
+        /// protocol (version 1 or 2), whose client is then the peer. It is believed, so nobody else
+        /// may reach them; one without a header is refused.
+        "proxy_protocol" proxy_protocol: Vec<SocketAddr> as NoAddresses = "", restart,
+            try "127.0.0.1:6432";
         /// Directory of a Unix socket for clients, PostgreSQL's `.s.PGSQL.` and the port. None.
         "unix_socket_dir" unix_socket_dir: Option<PathBuf> as Maybe<Path> = "", restart,
             try "/run/pgimbal";
@@ -252,6 +259,7 @@ impl Config {
             host,
             port,
             dbname: config.dbname.as_deref().unwrap_or(database).to_owned(),
+            options: config.options.clone(),
             user: role.to_owned(),
             login: self.server_password(config, role),
             tls: cluster.as_ref().map_or(&config.tls, |cluster| &cluster.config.tls).clone(),

@@ -8,14 +8,17 @@ mod check;
 mod cluster;
 mod config;
 mod credential;
+mod elsewhere;
 mod error;
 mod load;
+mod pgbouncer;
 mod pgpass;
 mod pool;
 mod read;
 mod reader;
 mod reference;
 mod reload;
+mod require_auth;
 #[cfg(test)]
 mod scratch;
 mod secret;
@@ -38,13 +41,15 @@ pub use load::{Overrides, load};
 pub use pgpass::password_in_pgpass;
 pub use pool::{DatabaseConfig, Host, MaxPinned, PoolConfig, ResolvedPool};
 pub use reference::reference;
-pub use reload::{Reload, reload_changes};
+pub use reload::{Reload, in_force, reload_changes};
+pub use require_auth::{AuthMethod, AuthMethods};
 pub use secret::Secret;
-pub use tls::{ClientTls, ServerTls, Verification};
+pub use suggest::nearest;
+pub use tls::{ClientTls, SYSTEM_CAS, ServerTls, Verification};
 pub use uri::credentials_in_uri;
 pub use user::{PasswordForm, ServerPassword, SourceConfig, UserConfig};
 pub use vault::VaultConfig;
 pub use words::{
-    AuthType, HiddenState, HistoryPlace, LogFormat, LostTransactionError, OnClientGone, PoolMode,
-    ReplicaFallback, Route, SslMode, VaultLogin, Verify,
+    AuthType, ChannelBinding, HiddenState, HistoryPlace, LogFormat, LostTransactionError,
+    OnClientGone, PoolMode, ReplicaFallback, Route, SslMode, VaultLogin, Verify,
 };

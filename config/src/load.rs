@@ -45,10 +45,12 @@ pub fn load(
 ) -> Result<Config, ConfigErrors> {
     let env: BTreeMap<String, String> = env.collect();
     let Gathered { layers, mut errors, file, upstream_user, note } = gather(overrides, &env);
+    let read_from = file.as_ref().map(PathBuf::from);
     let place = file.unwrap_or_else(|| "no configuration file".to_owned());
     let Read { mut config, origins, errors: found } = read::read(&Sources::merged(layers), place);
     let readable = errors.is_empty() && found.is_empty();
     errors.extend(found);
+    config.file = read_from;
     resolve(&mut config, origins.is_set("unix_socket_port"));
     // Contradictions between values that were not understood would only confuse.
     if readable {

@@ -1,6 +1,7 @@
 //! Databases, and the pool that one of them makes with a user.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use crate::cluster::ResolvedCluster;
 use crate::reader::{
     Choice, Count, Flag, Hidden, Maybe, NonEmpty, OrOff, Port, Positive, Reader, Size, Span,
 };
+use crate::require_auth::{AuthMethods, RequireAuth};
 use crate::secret::Secret;
 use crate::table::settings;
 use crate::tls::ServerTls;
@@ -48,9 +50,20 @@ settings! {
         /// How long a connection to a server may take, login included; a lost SYN is sent again
         /// three times in this time.
         "server_connect_timeout" server_connect_timeout: Duration as Span = "15s", applied, try "6s";
+        /// How long clients wait for a server that was there and is not, as while it restarts, before
+        /// they are told 57P03; what only reads is run again meanwhile. Longer than a restart,
+        /// shorter than a usual client's patience. Off: they are told at once. A cluster has its
+        /// own.
+        "failover_hold" failover_hold: Option<Duration> as OrOff<Span> = "30s", applied, try "6s";
         /// The longest pause between attempts after a failed connection or login; the pauses
         /// double until then. Short enough that a server which returns is soon found.
         "server_login_retry" server_login_retry: Duration as Span = "15s", applied, try "6s";
+        /// libpq's require_auth: how a server may ask who pgimbal is, some of `password`, `md5`,
+        /// `scram-sha-256` and `none` with commas, or with a `!` before each, how it may not. Not
+        /// set: in any way, but the password goes in clear text only over a Unix socket or to a
+        /// server whose certificate was verified; elsewhere `password` must be named here.
+        "require_auth" require_auth: Option<AuthMethods> as Maybe<RequireAuth> = "", applied,
+            try "scram-sha-256";
         /// How long a query may run before it is cancelled and the client gets an error. Off: the
         /// server's statement_timeout is the better place.
         "query_timeout" query_timeout: Option<Duration> as OrOff<Span> = "off", applied, try "6s";
@@ -109,6 +122,9 @@ settings! {
         "port" port: u16 as Port = "5432", applied, try "5433";
         /// The database's name on the server; when it is not set, the name the client used.
         "dbname" dbname: Option<String> as Maybe<NonEmpty> = "", applied, try "app";
+        /// What every server session begins with, as libpq's `options`: `-c statement_timeout=5s`.
+        "options" options: Option<String> as Maybe<NonEmpty> = "", applied,
+            try "-c work_mem=8MB";
         /// The role for all server connections; when it is not set, each client's own.
         "user" user: Option<String> as Maybe<NonEmpty> = "", applied, try "app";
         /// The password of `user`.
@@ -183,6 +199,8 @@ pub struct ResolvedPool {
     pub port: u16,
     /// The database's name on the server.
     pub dbname: String,
+    /// What every server session begins with, in the form of a server's command line.
+    pub options: Option<String>,
     /// The role of the server connections.
     pub user: String,
     /// That role's password, or whose source tells it.
@@ -213,13 +231,58 @@ impl Reader for HostName {
     fn read(value: &Value) -> Result<Host, String> {
         match value.as_str() {
             Some(path) if path.starts_with('/') => Ok(Host::Unix(PathBuf::from(path))),
-            Some(name) if !name.is_empty() && !name.contains([' ', ',', '/', '@']) => {
-                Ok(Host::Tcp(name.to_owned()))
-            }
-            _ => {
-                Err("expected one host name, IP address, or directory of a Unix socket".to_owned())
-            }
+            Some(name) => not_a_host(name).map_or_else(|| Ok(Host::Tcp(name.to_owned())), Err),
+            None => Err(ONE_HOST.to_owned()),
         }
+    }
+}
+
+/// A host name or IP address.
+pub(crate) struct DnsName;
+
+impl Reader for DnsName {
+    type Out = String;
+    const KIND: &'static str = "host name";
+
+    fn read(value: &Value) -> Result<String, String> {
+        let name = value.as_str().ok_or("expected a host name in quotes")?;
+        not_a_host(name).map_or_else(|| Ok(name.to_owned()), Err)
+    }
+}
+
+const ONE_HOST: &str = "expected one host name, IP address, or directory of a Unix socket";
+
+/// Why `text` is no host name or IP address, and where what it holds belongs.
+fn not_a_host(text: &str) -> Option<String> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    let is_ipv6 = |text: &str| {
+        let address = text.split_once('%').map_or(text, |(address, _)| address);
+        address.parse::<Ipv6Addr>().is_ok()
+    };
+    if text.contains("://") {
+        Some(
+            "expected a host name, found a URL: --upstream takes URLs; here host, port, dbname, \
+              user and password are options of their own"
+                .to_owned(),
+        )
+    } else if text.contains(',') {
+        Some(
+            "names several hosts: list them as nodes of a cluster, each in a table \
+              [clusters.NAME.nodes.NODE] with host and port, which the database names with \
+              `cluster`"
+                .to_owned(),
+        )
+    } else if bare != text && is_ipv6(bare) {
+        Some("an IPv6 address stands here without [ and ]".to_owned())
+    } else if text.is_empty() || text.contains([' ', '/', '@']) {
+        Some(ONE_HOST.to_owned())
+    } else if text.contains(':') && !is_ipv6(text) {
+        Some(
+            "expected a host name without a port: write the port as `port = …` beside it"
+                .to_owned(),
+        )
+    } else {
+        None
     }
 }
 

@@ -6,10 +6,11 @@ use figment::value::{Dict, Value};
 
 use crate::cluster::{ClusterConfig, NodeConfig};
 use crate::config::{Config, PartVisitor, top_level};
+use crate::elsewhere::{unknown, why_unknown};
 use crate::error::ConfigError;
+use crate::pgbouncer;
 use crate::pool::{DatabaseConfig, PoolConfig};
 use crate::sources::Sources;
-use crate::suggest::{did_you_mean, nearest};
 use crate::table::Settings;
 use crate::tls::ServerTls;
 use crate::user::UserConfig;
@@ -30,6 +31,11 @@ pub(crate) struct Origins {
 }
 
 impl Origins {
+    /// Of a configuration whose values have been read before.
+    pub(crate) const fn nowhere(place: String) -> Self {
+        Self { set: BTreeMap::new(), place }
+    }
+
     /// Where `key` was set, or would be.
     pub(crate) fn of(&self, key: &str) -> &str {
         self.set.get(key).unwrap_or(&self.place)
@@ -131,12 +137,15 @@ impl Reading<'_> {
     fn refuse(&mut self, rest: &Dict, path: &[&str], known: &[&str]) {
         for (key, value) in rest {
             let keys = [path, &[key.as_str()]].concat();
-            let hint = did_you_mean(nearest(key, known.iter().copied()));
             self.errors.push(ConfigError {
                 origin: self.origin(value, &keys),
                 key: keys.join("."),
                 value: None,
-                cause: format!("unknown key{hint}; `pgimbal config reference` lists them"),
+                cause: match value {
+                    // A mistyped table: its name says more than what an option is called.
+                    Value::Dict(..) if key != pgbouncer::SECTION => unknown(key, known),
+                    _ => why_unknown(key, path, known),
+                },
             });
         }
     }
@@ -230,7 +239,13 @@ impl Reading<'_> {
             return inner;
         }
         let key = path.join(".");
-        let cause = format!("expected a table, [{key}]");
+        let is_connection = value.as_str().is_some_and(pgbouncer::is_connection);
+        let cause = match is_connection {
+            true => {
+                format!("is PgBouncer's form: here it is a table, [{key}], with host and the like")
+            }
+            false => format!("expected a table, [{key}]"),
+        };
         self.errors.push(ConfigError { origin, key, value: None, cause });
         Dict::new()
     }

@@ -169,6 +169,22 @@ impl Reader for Addresses {
     }
 }
 
+/// The same for an option that is empty until it is set.
+pub(crate) struct NoAddresses;
+
+impl Reader for NoAddresses {
+    type Out = Vec<SocketAddr>;
+    const KIND: &'static str = Addresses::KIND;
+
+    fn read(value: &Value) -> Result<Vec<SocketAddr>, String> {
+        Addresses::read(value)
+    }
+
+    fn unset() -> Option<Vec<SocketAddr>> {
+        Some(Vec::new())
+    }
+}
+
 /// A whole number, zero included.
 pub(crate) struct Count;
 

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::check;
 use crate::cluster::ClusterConfig;
 use crate::config::{Config, PartVisitor, top_level};
+use crate::error::ConfigErrors;
 use crate::pool::DatabaseConfig;
+use crate::read::Origins;
 use crate::table::{OnReload, Settings};
 
 /// The keys that differ, in the file's form: `pool_size`, `databases.app.host`.
@@ -36,6 +39,41 @@ pub fn reload_changes(old: &Config, new: &Config) -> Reload {
         cluster(path, (old, a), (new, b), reload);
     });
     reload
+}
+
+/// What is in force after a reload: `new`, but for the options that wait for a restart, which stay
+/// as they are in `running`.
+///
+/// # Errors
+/// What cannot be together then, although `new` alone could: such a reload needs the restart.
+pub fn in_force(running: &Config, new: Config) -> Result<Config, ConfigErrors> {
+    let mut keeping = Keeping { running, config: new };
+    top_level(&mut keeping);
+    let config = keeping.config;
+    let place = "until a restart".to_owned();
+    match ConfigErrors::from_found(check::check(&config, &Origins::nowhere(place))) {
+        None => Ok(config),
+        Some(errors) => Err(errors),
+    }
+}
+
+struct Keeping<'a> {
+    running: &'a Config,
+    config: Config,
+}
+
+impl PartVisitor for Keeping<'_> {
+    fn part<T: Settings>(
+        &mut self,
+        _: &'static str,
+        of: fn(&Config) -> &T,
+        of_mut: fn(&mut Config) -> &mut T,
+    ) {
+        let kept = T::TABLE.iter().filter(|entry| entry.on_reload == OnReload::Restart);
+        for entry in kept {
+            (entry.take)(of_mut(&mut self.config), of(self.running));
+        }
+    }
 }
 
 struct Comparison<'a> {
@@ -116,4 +154,43 @@ fn each<T>(
     }
     let gone = old.keys().filter(|name| !new.contains_key(*name));
     reload.applied.extend(gone.map(|name| format!("{table}.{name}")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::AuthType;
+
+    #[test]
+    fn what_waits_for_a_restart_stays_and_is_said_until_it_is_changed_back() {
+        let running = Config::default();
+        let mut new = Config::default();
+        new.databases.insert("app".to_owned(), DatabaseConfig::default());
+        new.clients.auth_type = AuthType::Trust;
+        new.pool.size = 33;
+        new.workers = 3;
+        new.listen.addresses = vec!["127.0.0.1:7000".parse().expect("an address")];
+        let changes = reload_changes(&running, &new);
+        assert_eq!(changes.needs_restart, ["listen", "workers"]);
+        let force = in_force(&running, new.clone()).expect("usable");
+        assert_eq!((force.workers, force.pool.size), (running.workers, 33));
+        assert_eq!(force.listen, running.listen);
+        // Once more: it still waits. Changed back: nothing does.
+        assert_eq!(reload_changes(&force, &new).needs_restart, ["listen", "workers"]);
+        assert_eq!(reload_changes(&force, &new).applied, [""; 0]);
+        new.workers = running.workers;
+        new.listen = running.listen.clone();
+        assert_eq!(reload_changes(&force, &new), Reload::default());
+    }
+
+    #[test]
+    fn what_would_only_be_safe_after_the_restart_is_refused() {
+        let mut running = Config::default();
+        running.listen.addresses = vec!["0.0.0.0:6432".parse().expect("an address")];
+        let mut new = Config::default();
+        new.databases.insert("app".to_owned(), DatabaseConfig::default());
+        new.clients.auth_type = AuthType::Trust;
+        let refused = in_force(&running, new).expect_err("trust on the network").to_string();
+        assert!(refused.contains("until a restart: auth_type"), "{refused}");
+    }
 }

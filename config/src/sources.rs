@@ -10,6 +10,9 @@ use figment::{Figment, Metadata, Profile, Provider};
 
 use crate::error::ConfigError;
 use crate::load::Overrides;
+use crate::pgbouncer;
+
+mod foreign;
 
 /// What every environment variable of pgimbal begins with.
 pub(crate) const ENV_PREFIX: &str = "PGIMBAL_";
@@ -72,10 +75,22 @@ impl Layer {
         let usual = || USUAL_FILES.iter().map(Path::new).find(|path| path.exists());
         let Some(path) = named.or_else(usual) else { return Ok(None) };
         let fault = |cause: String| ConfigError::of_source(path.display().to_string(), cause);
-        let text = std::fs::read_to_string(path).map_err(|e| fault(format!("cannot read: {e}")))?;
+        let bytes = std::fs::read(path).map_err(|e| fault(format!("cannot read: {e}")))?;
+        let text = String::from_utf8(bytes).map_err(|e| {
+            let before = String::from_utf8_lossy(&e.as_bytes()[..e.utf8_error().valid_up_to()]);
+            let at = position(&before, before.len());
+            fault(format!("{at}what stands there is not UTF-8, which TOML is written in"))
+        })?;
         let values = Toml::from_str::<Dict>(&text).map_err(|e| {
             let at = e.span().map(|span| position(&text, span.start)).unwrap_or_default();
-            fault(format!("{at}{}", e.message()))
+            let ini = match pgbouncer::is_ini(&text) {
+                true => {
+                    "; it looks like PgBouncer's file: pgimbal's is TOML, with texts in quotes \
+                         and a table [databases.NAME] for each database"
+                }
+                false => "",
+            };
+            fault(format!("{at}{}{ini}", one_line(e.message())))
         })?;
         Ok(Some(Self::new(Origin::File(path.to_owned()), values)))
     }
@@ -86,7 +101,7 @@ impl Layer {
         let mut values = Dict::new();
         for (name, value) in env {
             let Some(key) = name.strip_prefix(ENV_PREFIX) else { continue };
-            if value.is_empty() || is_not_an_option(name, value) {
+            if value.is_empty() || foreign::is_foreign(name, value) {
                 continue;
             }
             let key = key.to_lowercase();
@@ -153,18 +168,6 @@ pub(crate) fn env_name(keys: &[&str]) -> String {
     format!("{ENV_PREFIX}{}", keys.join(ENV_NESTING).to_uppercase())
 }
 
-/// Variables that begin like ours and are none: the two that stand for flags, and those that
-/// Kubernetes sets in every pod beside a service called "pgimbal".
-fn is_not_an_option(name: &str, value: &str) -> bool {
-    let service = ["PGIMBAL_SERVICE_HOST", "PGIMBAL_SERVICE_PORT"];
-    let link = name.starts_with("PGIMBAL_PORT_") && name.contains("_TCP");
-    name == ENV_CONFIG
-        || name == ENV_UPSTREAM
-        || service.iter().any(|prefix| name.starts_with(prefix))
-        || link
-        || (name == "PGIMBAL_PORT" && value.contains("://"))
-}
-
 /// Puts `value` below the nested `keys`.
 fn insert(values: &mut Dict, keys: &[&str], value: &str) {
     match keys {
@@ -183,6 +186,11 @@ fn insert(values: &mut Dict, keys: &[&str], value: &str) {
             }
         }
     }
+}
+
+/// A message of several lines as one.
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 /// `line 3, column 7: ` for a place in the text.

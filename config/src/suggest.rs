@@ -2,7 +2,8 @@
 
 /// The nearest of `names` by edit distance with transpositions, when it is near enough to be
 /// what was meant: a third of the letters may differ.
-pub(crate) fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     names
         .map(|name| (strsim::osa_distance(typed, name), name))
         .min()

@@ -32,6 +32,8 @@ pub(crate) struct Entry<T: 'static> {
     pub(crate) secret: bool,
     pub(crate) set: fn(&mut T, &Value) -> Result<(), String>,
     pub(crate) differs: fn(&T, &T) -> bool,
+    /// Takes the second one's value.
+    pub(crate) take: fn(&mut T, &T),
 }
 
 /// A struct that is read through its table.
@@ -94,6 +96,7 @@ macro_rules! settings {
                         Ok(())
                     },
                     differs: |a, b| a.$field != b.$field,
+                    take: |a, b| a.$field.clone_from(&b.$field),
                 },
             )*];
         }

@@ -6,7 +6,7 @@ use figment::value::Value;
 
 use crate::reader::{Choice, Maybe, Path, Reader};
 use crate::table::settings;
-use crate::words::SslMode;
+use crate::words::{ChannelBinding, SslMode};
 
 settings! {
     /// TLS towards clients: the table `[client_tls]`.
@@ -32,8 +32,9 @@ settings! {
         /// libpq's sslmode. `prefer` as in libpq: a server without TLS works, one with TLS is
         /// used with it; nothing is verified before `verify-ca`.
         "sslmode" mode: SslMode as Choice<SslMode> = "prefer", applied, try "require";
-        /// CAs that the server's certificate is checked against, PEM. With it `require` means
-        /// `verify-ca`, as in libpq.
+        /// CAs that the server's certificate is checked against, PEM, or `system` for the
+        /// machine's own, which needs `verify-full`. With it `require` means `verify-ca`, as in
+        /// libpq.
         "ca_file" ca_file: Option<PathBuf> as Maybe<Path> = "", applied, try "/tls/ca.crt";
         /// Certificate that pgimbal shows to servers, PEM.
         "cert_file" cert_file: Option<PathBuf> as Maybe<Path> = "", applied, try "/tls/a.crt";
@@ -42,8 +43,15 @@ settings! {
         /// How TLS begins: `postgres` asks the server first, which every version understands;
         /// `direct` saves that round trip and needs PostgreSQL 17 and sslmode `require` or more.
         "sslnegotiation" direct: bool as Negotiation = "postgres", applied, try "direct";
+        /// libpq's channel_binding: with `require` only a server is logged in to that proves in
+        /// SCRAM that it is the other end of the TLS connection. `prefer` as in libpq.
+        "channel_binding" channel_binding: ChannelBinding as Choice<ChannelBinding> = "prefer",
+            applied, try "disable";
     }
 }
+
+/// libpq's word for the CAs of the machine, in place of a file of them.
+pub const SYSTEM_CAS: &str = "system";
 
 /// What is checked of a server's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,14 +11,15 @@ use crate::error::ConfigError;
 use crate::pgpass::{self, Lookup, Wanted};
 use crate::pool::{Host, HostName};
 use crate::reader::{Choice, Port, Reader};
+use crate::require_auth::RequireAuth;
 use crate::secret::Secret;
 use crate::suggest::{did_you_mean, nearest};
-use crate::tls::Negotiation;
+use crate::tls::{Negotiation, SYSTEM_CAS};
 use crate::uri;
-use crate::words::SslMode;
+use crate::words::{ChannelBinding, SslMode};
 
 /// libpq's parameters that are understood, each with the variable that stands in for it.
-const PARAMETERS: [(&str, &str); 12] = [
+const PARAMETERS: [(&str, &str); 24] = [
     ("host", "PGHOST"),
     ("port", "PGPORT"),
     ("user", "PGUSER"),
@@ -30,7 +31,20 @@ const PARAMETERS: [(&str, &str); 12] = [
     ("sslcert", "PGSSLCERT"),
     ("sslkey", "PGSSLKEY"),
     ("sslnegotiation", "PGSSLNEGOTIATION"),
+    ("require_auth", "PGREQUIREAUTH"),
     ("connect_timeout", "PGCONNECT_TIMEOUT"),
+    ("channel_binding", "PGCHANNELBINDING"),
+    ("options", "PGOPTIONS"),
+    ("application_name", "PGAPPNAME"),
+    ("gssencmode", "PGGSSENCMODE"),
+    ("target_session_attrs", "PGTARGETSESSIONATTRS"),
+    // libpq has no variables for these.
+    ("keepalives", ""),
+    ("keepalives_idle", ""),
+    ("keepalives_interval", ""),
+    ("keepalives_count", ""),
+    ("tcp_user_timeout", ""),
+    ("fallback_application_name", ""),
 ];
 
 /// Where libpq looks for a local server, as Debian builds it.
@@ -65,7 +79,11 @@ pub(crate) fn resolve(
     let host = given.read::<HostName>("host").unwrap_or_else(|| usual_host(port));
     given.read::<Choice<SslMode>>("sslmode");
     given.read::<Negotiation>("sslnegotiation");
-    let timeout = given.connect_timeout();
+    given.read::<RequireAuth>("require_auth");
+    given.read::<Choice<ChannelBinding>>("channel_binding");
+    given.without_effect();
+    let timeout = given.time("connect_timeout", "s");
+    let keepalives = given.keepalives();
     let user = given.text("user").or_else(|| os_user(env));
     let Some(user) = user else {
         let cause = "names no user, and neither PGUSER nor USER is set";
@@ -85,13 +103,19 @@ pub(crate) fn resolve(
         ("user", Some(user.clone())),
         ("password", password.as_ref().map(|p| p.expose().to_owned())),
         ("server_connect_timeout", timeout),
+        ("options", given.text("options")),
+        ("require_auth", given.text("require_auth")),
     ]);
+    // As in libpq: whom the system's CAs vouch for is known by its name only.
+    let whole = given.text("sslrootcert").filter(|ca| ca == SYSTEM_CAS);
+    let whole = whole.map(|_| SslMode::VerifyFull.as_str().to_owned());
     let tls = dict([
-        ("sslmode", given.text("sslmode")),
+        ("sslmode", given.text("sslmode").or(whole)),
         ("ca_file", given.text("sslrootcert")),
         ("cert_file", given.text("sslcert")),
         ("key_file", given.text("sslkey")),
         ("sslnegotiation", given.text("sslnegotiation")),
+        ("channel_binding", given.text("channel_binding")),
     ]);
     if !tls.is_empty() {
         server.insert("server_tls".to_owned(), Value::from(tls));
@@ -101,10 +125,9 @@ pub(crate) fn resolve(
     let databases = Dict::from([(WILDCARD.to_owned(), server.into()), (dbname, named.into())]);
     let login = dict([("password", password.as_ref().map(|p| p.expose().to_owned()))]);
     let users = Dict::from([(user.clone(), Value::from(login))]);
-    let values = Dict::from([
-        ("databases".to_owned(), databases.into()),
-        ("users".to_owned(), users.into()),
-    ]);
+    let mut values = keepalives;
+    values.insert("databases".to_owned(), databases.into());
+    values.insert("users".to_owned(), users.into());
     Ok(Upstream { values, user, note })
 }
 
@@ -151,14 +174,55 @@ impl Given {
         R::read(&Value::from(text)).map_err(|cause| self.fault(name, cause)).ok()
     }
 
-    /// Seconds without a unit; 0 or less is for ever, which is left to the default.
-    fn connect_timeout(&mut self) -> Option<String> {
-        match self.text("connect_timeout")?.trim().parse::<i32>() {
-            Ok(seconds) => (seconds > 0).then(|| format!("{seconds}s")),
+    /// A number without a unit; 0 or less is for ever or the system's value, and left to the
+    /// default.
+    fn time(&mut self, name: &str, unit: &str) -> Option<String> {
+        match self.text(name)?.trim().parse::<i32>() {
+            Ok(number) => (number > 0).then(|| format!("{number}{unit}")),
             Err(_) => {
-                self.fault("connect_timeout", "expected a number of seconds".to_owned());
+                let of = match unit {
+                    "s" => " of seconds",
+                    "ms" => " of milliseconds",
+                    _ => "",
+                };
+                self.fault(name, format!("expected a number{of}"));
                 None
             }
+        }
+    }
+
+    /// libpq's words for what the TCP options at the top level are. `keepalives` itself is judged
+    /// and no more: pgimbal always asks whether the other side lives.
+    fn keepalives(&mut self) -> Dict {
+        if self.text("keepalives").is_some_and(|text| text.trim().parse::<i32>().is_err()) {
+            self.fault("keepalives", "expected 0 or 1".to_owned());
+        }
+        dict([
+            ("tcp_keepalive_idle", self.time("keepalives_idle", "s")),
+            ("tcp_keepalive_interval", self.time("keepalives_interval", "s")),
+            ("tcp_keepalive_count", self.time("keepalives_count", "")),
+            ("tcp_user_timeout", self.time("tcp_user_timeout", "ms")),
+        ])
+    }
+
+    /// Judges what is right in any URI and changes nothing here: each client brings a name of its
+    /// own, one host leaves nothing to choose, and GSSAPI is not spoken.
+    fn without_effect(&mut self) {
+        const ATTRIBUTES: [&str; 6] =
+            ["any", "read-write", "read-only", "primary", "standby", "prefer-standby"];
+        match self.text("gssencmode").as_deref() {
+            None | Some("disable" | "prefer") => {}
+            Some("require") => {
+                let cause =
+                    "pgimbal has no GSSAPI encryption: say \"disable\", and sslmode for TLS";
+                self.fault("gssencmode", cause.to_owned());
+            }
+            Some(_) => self.fault("gssencmode", "expected disable or prefer".to_owned()),
+        }
+        let attributes = self.text("target_session_attrs");
+        if attributes.is_some_and(|text| !ATTRIBUTES.contains(&text.as_str())) {
+            let cause = format!("expected one of {}", ATTRIBUTES.join(", "));
+            self.fault("target_session_attrs", cause);
         }
     }
 

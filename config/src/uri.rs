@@ -20,6 +20,7 @@ pub(crate) fn parse(uri: &str) -> Result<Parts, String> {
     let mut parts = Parts::new();
     let rest = credentials(rest, &mut parts)?;
     let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    unescaped(authority, rest)?;
     address(authority, &mut parts)?;
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     add(&mut parts, "dbname", path.strip_prefix('/').unwrap_or(path))?;
@@ -62,10 +63,32 @@ fn credentials<'a>(rest: &'a str, parts: &mut Parts) -> Result<&'a str, String> 
     Ok(&rest[end + 1..])
 }
 
+/// Finds out that a password stands in the URI as it is: libpq ends the user and password at the
+/// first `@`, and looks for none behind a `/`.
+fn unescaped(authority: &str, rest: &str) -> Result<(), String> {
+    let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
+    let is_host = port.bytes().all(|byte| byte.is_ascii_digit()) || authority.ends_with(']');
+    let found = if authority.contains('@') {
+        ("@", "%40")
+    } else if !is_host && rest.contains('@') {
+        ("/", "%2F")
+    } else {
+        return Ok(());
+    };
+    Err(format!(
+        "its user or password holds a \"{}\": write that as {}; / : @ ? # % [ ] and blanks are \
+         written as % and two digits there",
+        found.0, found.1
+    ))
+}
+
 /// Reads `host`, `host:port` or `[IPv6]:port`.
 fn address(authority: &str, parts: &mut Parts) -> Result<(), String> {
     if authority.contains(',') {
-        return Err("names several hosts; pgimbal takes one".to_owned());
+        return Err("names several hosts, and pgimbal takes one here: in a file, list them as \
+                    nodes of a cluster, each in a table [clusters.NAME.nodes.NODE] with host and \
+                    port"
+            .to_owned());
     }
     let (host, port) = match authority.strip_prefix('[') {
         Some(bracketed) => {
@@ -107,7 +130,10 @@ fn decoded(text: &str) -> Result<Secret, String> {
         match (digit(), digit()) {
             (Some(0), Some(0)) => return Err("\"%00\" is not allowed".to_owned()),
             (Some(high), Some(low)) => bytes.push((high * 16 + low) as u8),
-            _ => return Err("a \"%\" is not followed by two hexadecimal digits".to_owned()),
+            _ => return Err(
+                "a \"%\" is not followed by two hexadecimal digits; a % itself is written as %25"
+                    .to_owned(),
+            ),
         }
     }
     String::from_utf8(bytes)

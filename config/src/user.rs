@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::reader::{Choice, Hidden, Maybe, NonEmpty, OrOff, Path, Positive, Span};
+use crate::reader::{Choice, Hidden, Maybe, Names, NonEmpty, OrOff, Path, Positive, Span};
 use crate::secret::Secret;
 use crate::table::settings;
 use crate::words::{PoolMode, Route};
@@ -29,6 +29,10 @@ settings! {
         /// followed as it changes.
         "password_file" password_file: Option<PathBuf> as Maybe<Path> = "", applied,
             try "/run/secrets/app";
+        /// Of the rule `[users."*"]`: whom it is for, as names in which `*` stands for anything:
+        /// `app_*`. Without it, it is for every name that its source knows, so for every file in the
+        /// directory of `password_file`.
+        "names" names: Vec<String> as Names = "", applied, try "app_*";
         /// An environment variable with the password.
         "password_env" password_env: Option<String> as Maybe<NonEmpty> = "", applied,
             try "APP_PASSWORD";
@@ -125,6 +129,18 @@ impl UserConfig {
             .any(|text| text.contains(PLACEHOLDER))
     }
 
+    /// Whether every file of a directory is somebody's password.
+    #[must_use]
+    pub fn takes_any_file(&self) -> bool {
+        let name = self.password_file.as_ref().and_then(|path| path.file_name());
+        self.names.is_empty() && name.is_some_and(|name| name == PLACEHOLDER)
+    }
+
+    /// Whether the rule is for `user`.
+    fn is_for(&self, user: &str) -> bool {
+        self.names.is_empty() || self.names.iter().any(|pattern| fits(pattern, user))
+    }
+
     /// The entry with the user's name in place of `{user}`; `None` for a name that could lead to
     /// another place than the rule means.
     #[must_use]
@@ -135,7 +151,10 @@ impl UserConfig {
         let odd = |c: char| c.is_control() || matches!(c, '/' | '\\' | '?' | '#' | '%');
         // `..data` is where Kubernetes keeps the whole of a mount.
         let above = user == "." || user.starts_with("..");
-        if user.is_empty() || above || user.contains(odd) {
+        if user.is_empty() || above || user.contains(odd) || !self.is_for(user) {
+            return None;
+        }
+        if self.takes_any_file() && is_no_users_file(user) {
             return None;
         }
         let fill = |text: &String| text.replace(PLACEHOLDER, user);
@@ -150,6 +169,62 @@ impl UserConfig {
             ..self.clone()
         })
     }
+}
+
+/// Whether `name` is what `pattern` says, in which `*` stands for anything.
+fn fits(pattern: &str, name: &str) -> bool {
+    let Some((begin, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut left) = name.strip_prefix(begin) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let end = parts.pop().unwrap_or_default();
+    for part in parts {
+        match left.split_once(part) {
+            Some((_, behind)) => left = behind,
+            None => return false,
+        }
+    }
+    left.ends_with(end)
+}
+
+/// Whether a file of this name is known to be something else than a user's password: a secret that
+/// is no password would let in whoever knows it, and asking for it tells whether it is there.
+fn is_no_users_file(name: &str) -> bool {
+    const ENDS: [&str; 16] = [
+        ".crt", ".key", ".pem", ".p12", ".pub", ".csr", ".conf", ".cnf", ".toml", ".json", ".yaml",
+        ".yml", ".ini", ".txt", ".sh", ".env",
+    ];
+    const NAMES: [&str; 26] = [
+        "passwd",
+        "shadow",
+        "group",
+        "gshadow",
+        "hosts",
+        "hostname",
+        "fstab",
+        "sudoers",
+        "machine-id",
+        "token",
+        "namespace",
+        "ca",
+        "id_rsa",
+        "id_ecdsa",
+        "id_ed25519",
+        "authorized_keys",
+        "known_hosts",
+        "password",
+        "username",
+        "pgpass",
+        "uri",
+        "secret-id",
+        "role-id",
+        "salt-key",
+        "lost+found",
+        "README",
+    ];
+    let lower = name.to_ascii_lowercase();
+    name.starts_with('.')
+        || ENDS.iter().any(|end| lower.ends_with(end))
+        || NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// What a stored password is.
@@ -206,8 +281,25 @@ mod tests {
         {
             assert_eq!(rule.named(name), None, "{name:?}");
         }
+        let any = UserConfig { password_file: Some("/s/{user}".into()), ..Default::default() };
+        for name in ["shadow", "tls.key", "ca.crt", ".pgpass", "Token", "userlist.txt", "id_rsa"] {
+            assert_eq!(any.named(name), None, "{name:?}");
+        }
+        assert!(any.named("ann").is_some() && any.named("passwd_reader").is_some());
         let file = UserConfig { password_file: Some("/s/{user}/p".into()), ..Default::default() };
         let named = file.named("ann").expect("a plain name");
         assert_eq!(named.source(), SourceConfig::File("/s/ann/p".into()));
+    }
+
+    #[test]
+    fn a_rule_is_for_the_names_that_it_lists() {
+        let names = ["app_*", "ann", "*_r*o"].map(str::to_owned).into();
+        let rule = UserConfig { vault_role: Some("{user}".into()), names, ..Default::default() };
+        for name in ["app_", "app_1", "ann", "x_ro", "_r*o", "x_rzo"] {
+            assert!(rule.named(name).is_some(), "{name}");
+        }
+        for name in ["app", "xapp_1", "anna", "x_r", "o"] {
+            assert_eq!(rule.named(name), None, "{name}");
+        }
     }
 }

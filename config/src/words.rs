@@ -75,6 +75,18 @@ words! {
 }
 
 words! {
+    /// libpq's `channel_binding`: whether a server must prove that nobody is in between.
+    pub enum ChannelBinding = "disable, prefer or require" {
+        /// SCRAM without it.
+        "disable" Disable,
+        /// Where the server offers it, over TLS.
+        "prefer" Prefer,
+        /// A server that does not offer it is not logged in to.
+        "require" Require,
+    }
+}
+
+words! {
     /// How pgimbal logs in to a Vault.
     pub enum VaultLogin = "token, token_file, approle or kubernetes" {
         /// With a token of the configuration.

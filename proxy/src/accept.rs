@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use pgimbal_config::{ListenConfig, TcpConfig};
+use pgimbal_config::{Config, ListenConfig, TcpConfig};
 use socket2::{Domain, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::sync::mpsc::UnboundedSender;
@@ -29,19 +29,54 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// How often the log says so while it lasts.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
 
-/// A listener that cannot be had.
+/// Listeners that cannot be had: all of them.
 #[derive(Debug, Error)]
-#[error("cannot listen on {place}: {cause}")]
-pub struct BindError {
-    place: String,
-    cause: io::Error,
+#[error("cannot listen on {}", .0.join("; "))]
+pub struct BindError(Vec<String>);
+
+impl BindError {
+    /// Notes that the address of an option cannot be had.
+    fn add(&mut self, key: &str, place: impl std::fmt::Display, cause: &io::Error) {
+        self.0.push(format!("{place} ({key}): {cause}"));
+    }
+}
+
+/// Binds everything: the addresses for clients, and the one for HTTP.
+///
+/// # Errors
+/// [`BindError`] with each address that cannot be had.
+pub fn bind(config: &Config) -> Result<(Listeners, Option<TcpListener>), BindError> {
+    let mut failed = BindError(Vec::new());
+    // First, so that whoever sees the clients' port open finds everything open.
+    let http = config.http.listen.and_then(|address| {
+        let bound = TcpListener::bind(address);
+        bound.map_err(|cause| failed.add("http_listen", address, &cause)).ok()
+    });
+    let listeners = Listeners::bind(&config.listen, &config.clients.tcp, &mut failed);
+    if failed.0.is_empty() {
+        return Ok((listeners, http));
+    }
+    if let Some((_, path)) = &listeners.unix {
+        // It is ours, made a moment ago; should it be gone, so much the better.
+        let _ = std::fs::remove_file(path);
+    }
+    Err(failed)
 }
 
 /// Everything that clients may connect to.
 #[derive(Debug)]
 pub struct Listeners {
-    tcp: Vec<TcpListener>,
+    tcp: Vec<(TcpListener, Spoken)>,
     unix: Option<(UnixListener, PathBuf)>,
+}
+
+/// Who connects to a listener.
+#[derive(Clone, Copy, Debug)]
+enum Spoken {
+    /// Clients.
+    ByClients,
+    /// A load balancer that begins with a header of the PROXY protocol.
+    ByLoadBalancer,
 }
 
 /// What accepting needs.
@@ -56,41 +91,37 @@ pub struct Reception {
 }
 
 impl Listeners {
-    /// Binds every address of the configuration; clients' sockets get the these `options`.
-    ///
-    /// # Errors
-    /// [`BindError`] for the first one that cannot be bound.
-    pub fn bind(config: &ListenConfig, options: &TcpConfig) -> Result<Self, BindError> {
-        let unix = match &config.unix_socket_dir {
-            None => None,
-            Some(directory) => {
-                let path = directory.join(format!(".s.PGSQL.{}", config.unix_socket_port));
-                let listener = bind_unix(&path, config.unix_socket_mode);
-                let place = path.display().to_string();
-                Some((listener.map_err(|cause| BindError { place, cause })?, path))
+    /// Binds every address of the configuration; clients' sockets get these `options`.
+    fn bind(config: &ListenConfig, options: &TcpConfig, failed: &mut BindError) -> Self {
+        let unix = config.unix_socket_dir.as_ref().and_then(|directory| {
+            let path = directory.join(format!(".s.PGSQL.{}", config.unix_socket_port));
+            match bind_unix(&path, config.unix_socket_mode) {
+                Ok(listener) => Some((listener, path)),
+                Err(cause) => {
+                    failed.add("unix_socket_dir", path.display(), &cause);
+                    None
+                }
             }
-        };
+        });
         // Last, so that whoever sees a TCP port open finds everything open.
         let mut tcp = Vec::with_capacity(config.addresses.len());
         for address in &config.addresses {
+            let spoken = match config.proxy_protocol.contains(address) {
+                true => Spoken::ByLoadBalancer,
+                false => Spoken::ByClients,
+            };
             match bind_tcp(*address, config.backlog, options) {
-                Ok(listener) => tcp.push(listener),
-                Err(cause) => {
-                    if let Some((_, path)) = &unix {
-                        // It is ours, made a moment ago; should it be gone, so much the better.
-                        let _ = std::fs::remove_file(path);
-                    }
-                    return Err(BindError { place: address.to_string(), cause });
-                }
+                Ok(listener) => tcp.push((listener, spoken)),
+                Err(cause) => failed.add("listen", address, &cause),
             }
         }
-        Ok(Self { tcp, unix })
+        Self { tcp, unix }
     }
 
     /// The addresses in use, as a person reads them.
     #[must_use]
     pub fn places(&self) -> Vec<String> {
-        let tcp = self.tcp.iter().filter_map(|listener| listener.local_addr().ok());
+        let tcp = self.tcp.iter().filter_map(|(listener, _)| listener.local_addr().ok());
         let unix = self.unix.iter().map(|(_, path)| path.display().to_string());
         tcp.map(|address| address.to_string()).chain(unix).collect()
     }
@@ -102,11 +133,14 @@ impl Listeners {
     pub fn serve(self, reception: &Reception) -> io::Result<Accepting> {
         let mut accepting =
             Accepting { stopped: Arc::default(), listeners: Vec::new(), unlink: None };
-        for listener in self.tcp {
+        for (listener, spoken) in self.tcp {
             accepting.listeners.push(listener.try_clone()?.into());
             accepting.spawn(reception, move || {
                 let (stream, address) = listener.accept()?;
-                Ok(Origin::Tcp(stream, address))
+                Ok(match spoken {
+                    Spoken::ByClients => Origin::Tcp(stream, address),
+                    Spoken::ByLoadBalancer => Origin::Proxied(stream, address),
+                })
             })?;
         }
         if let Some((listener, path)) = self.unix {

@@ -1,52 +1,70 @@
 //! `pgimbal check`: does what the configuration says work, seen from here?
 
+mod capacity;
 mod clusters;
 mod expiry;
+mod listeners;
 mod logins;
 mod passwords;
+mod report;
+mod risks;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use pgimbal_config::{Config, WILDCARD};
 
-use crate::descriptors::{self, Needed};
 use crate::topology;
 use expiry::Witnesses;
 use logins::Logins;
 use passwords::Passwords;
+use report::Report;
+
+pub use report::{Form, refused, unusable};
+
+/// The database that `databases."*"` is tried with when nobody names one: there is one of this name
+/// on nearly every server.
+const ANY_DATABASE: &str = "postgres";
+
+/// What is to be checked, and how it is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// `--user`: only this one, who may be one of a rule.
+    pub user: Option<String>,
+    /// `--database`: only this one, which may be one of `databases."*"`.
+    pub database: Option<String>,
+    /// `--json` or lines.
+    pub form: Form,
+}
 
 /// Asks every Vault and every other source of a password, tries every database with every user that
 /// it would be opened for at each of its servers, and says in a line each what works and what to
-/// fix. Exit code 0 when everything works, 1 otherwise.
+/// fix. Exit code 0 when everything works, 3 when something should be looked at, 1 when something
+/// fails.
 #[must_use]
-pub fn run(config: &Config) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("pgimbal: cannot start: {error}");
-            return ExitCode::FAILURE;
+pub fn run(config: &Config, wish: &Wish) -> ExitCode {
+    let report = Report::new(wish.form);
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            report.ok("configuration", "ok");
+            runtime.block_on(try_all(config, wish, &report));
         }
-    };
-    println!("configuration: ok");
-    // A warning and no failure: the service may have another limit than whoever asks.
-    let files = descriptors::raise();
-    match Needed::by(config).warning(files) {
-        None => println!("open files: ok"),
-        Some(warning) => println!("open files: {warning}"),
+        Err(error) => report.fail("pgimbal", format!("cannot start: {error}")),
     }
-    if runtime.block_on(try_all(config)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    report.end()
 }
 
-/// Whether every attempt succeeded.
-async fn try_all(config: &Config) -> bool {
+async fn try_all(config: &Config, wish: &Wish, report: &Report) {
+    listeners::try_all(config, report);
+    capacity::descriptors(config, report);
     let mut clusters = match topology::specs(config) {
         Ok(clusters) => clusters,
-        Err(error) => {
-            println!("clusters: {error}");
-            return false;
-        }
+        Err(error) => return report.fail("clusters", error.to_string()),
     };
-    let passwords = Passwords::ask(config).await;
+    risks::certificates(config, report);
+    risks::warn(config, report);
+    let users = users(config, wish);
+    let passwords = Passwords::ask(config, &users, report).await;
     for cluster in &mut clusters {
         let told = passwords.of(&cluster.user).cloned();
         cluster.password = cluster.password.take().or(told);
@@ -55,29 +73,75 @@ async fn try_all(config: &Config) -> bool {
         config,
         clusters: &clusters,
         passwords: &passwords,
+        report,
         witnesses: Witnesses::default(),
         refused: Vec::new(),
+        load: capacity::Load::default(),
+        of_console: BTreeMap::new(),
     };
-    let mut all_well = passwords.all_well;
-    for (database, settings) in &config.databases {
-        if database == WILDCARD && settings.dbname.is_none() {
-            println!("database *: stands for names that clients choose; not tried");
-            continue;
-        }
-        let users: Vec<&str> = match &settings.user {
-            Some(user) => vec![user],
-            None => config.users.keys().map(String::as_str).filter(|u| *u != WILDCARD).collect(),
+    for (name, database) in databases(config, wish, report) {
+        let any = wish.database.is_none() && !config.databases.contains_key(&name);
+        try_database(config, &name, database, &users, any, &mut logins).await;
+    }
+    logins.name_users_of_console();
+    logins.explain_refusals().await;
+    let Logins { mut witnesses, load, .. } = logins;
+    load.judge(&mut witnesses, report).await;
+    clusters::try_all(&clusters, report).await;
+}
+
+/// The users to try: those that are listed, or the one that is wanted.
+fn users(config: &Config, wish: &Wish) -> Vec<String> {
+    match &wish.user {
+        Some(user) => vec![user.clone()],
+        None => config.users.keys().filter(|name| *name != WILDCARD).cloned().collect(),
+    }
+}
+
+/// The databases to try, by the names of clients.
+fn databases<'a>(
+    config: &'a Config,
+    wish: &Wish,
+    report: &Report,
+) -> Vec<(String, &'a pgimbal_config::DatabaseConfig)> {
+    let Some(wanted) = &wish.database else {
+        let named = |name: &String| match name == WILDCARD {
+            true => ANY_DATABASE.to_owned(),
+            false => name.clone(),
         };
-        if users.is_empty() {
-            println!("database {database}: no user is configured; not tried");
-        }
-        for user in users {
-            // A user of the console need not be one of the servers.
-            let only_console =
-                config.admin_users.iter().chain(&config.stats_users).any(|u| u == user);
-            all_well &= logins.try_one(database, user).await || only_console;
+        return config.databases.iter().map(|(name, database)| (named(name), database)).collect();
+    };
+    match config.database(wanted) {
+        Some(database) => vec![(wanted.clone(), database)],
+        None => {
+            report.fail(format!("database {wanted}"), "no entry of [databases] stands for it");
+            Vec::new()
         }
     }
-    logins.explain_refusals().await;
-    all_well & clusters::try_all(&clusters).await
+}
+
+/// `any`: the name is one of many that clients could choose.
+async fn try_database(
+    config: &Config,
+    name: &str,
+    database: &pgimbal_config::DatabaseConfig,
+    users: &[String],
+    any: bool,
+    logins: &mut Logins<'_>,
+) {
+    let report = logins.report;
+    let users: Vec<&str> = match &database.user {
+        Some(user) => vec![user],
+        None => users.iter().map(String::as_str).collect(),
+    };
+    if users.is_empty() {
+        let text = "no user is listed; not tried: --user tries one of a rule";
+        report.note(format!("database {name}"), text);
+    }
+    for user in users {
+        // A user of the console need not be one of the servers.
+        let of_console = config.admin_users.iter().chain(&config.stats_users).any(|u| u == user);
+        let may = logins::May { be_unknown: any, be_only_of_console: of_console };
+        logins.try_one(name, user, may).await;
+    }
 }

@@ -11,13 +11,15 @@ use pgimbal_config::{AuthType, Overrides, PoolMode, Secret};
 
 use hint::Hint;
 
+use crate::check::{Form, Wish};
+
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Command {
     /// Serve clients until told to stop.
     Run(Overrides),
     /// Say what is wrong with the configuration and its servers, and serve nobody.
-    Check(Overrides),
+    Check(Overrides, Wish),
     /// Print the option reference.
     Reference,
     /// Print a shell's completion script.
@@ -53,7 +55,10 @@ enum Verb {
     /// Serve clients (this is what happens without a command)
     Run(Options),
     /// Check the configuration and its servers, then exit
-    Check(Options),
+    ///
+    /// Exit codes: 0 all is well, 3 something should be looked at, 1 something fails, 78 the
+    /// configuration cannot be used.
+    Check(CheckOptions),
     /// About the configuration
     #[command(subcommand)]
     Config(About),
@@ -68,6 +73,22 @@ enum Verb {
 enum About {
     /// Print every option with its type, default and reason, as Markdown
     Reference,
+}
+
+/// The flags of `check`.
+#[derive(Debug, Args)]
+struct CheckOptions {
+    #[command(flatten)]
+    options: Options,
+    /// Try only this user, who may be one of the rule [users."*"]
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Try only this database, which may be one of [databases."*"]
+    #[arg(long, value_name = "NAME")]
+    database: Option<String>,
+    /// Print one JSON document instead of lines
+    #[arg(long)]
+    json: bool,
 }
 
 /// The flags of `run` and `check`. They are text here: their values are judged where those of
@@ -106,7 +127,10 @@ impl Cli {
         match self.verb {
             None => Command::Run(self.options.into()),
             Some(Verb::Run(options)) => Command::Run(options.into()),
-            Some(Verb::Check(options)) => Command::Check(options.into()),
+            Some(Verb::Check(CheckOptions { options, user, database, json })) => {
+                let form = if json { Form::Json } else { Form::Text };
+                Command::Check(options.into(), Wish { user, database, form })
+            }
             Some(Verb::Config(About::Reference)) => Command::Reference,
             Some(Verb::Completions { shell }) => Command::Completions(shell),
         }
@@ -146,8 +170,10 @@ mod tests {
     #[test]
     fn check_takes_the_options_of_run() {
         let line = "pgimbal check --config a.toml --upstream postgres:// --listen 127.0.0.1:1 \
-                    --pool-size 5 --pool-mode session --auth-type trust --workers 2";
-        let Command::Check(overrides) = command(line) else { panic!("{line}") };
+                    --pool-size 5 --pool-mode session --auth-type trust --workers 2 --json --user u";
+        let Command::Check(overrides, wish) = command(line) else { panic!("{line}") };
+        let (user, database, form) = (Some("u".to_owned()), None, Form::Json);
+        assert_eq!(wish, Wish { user, database, form });
         assert_eq!(
             overrides,
             Overrides {

@@ -10,9 +10,11 @@ mod connections;
 mod control;
 mod credentials;
 mod extended;
+mod hint;
 mod link;
 mod nodes;
 mod options;
+mod renewal;
 mod session;
 mod show;
 mod stats;
@@ -23,7 +25,6 @@ use std::sync::Arc;
 use pgimbal_config::{Config, Reload};
 use pgimbal_wire::error::{Severity, SqlState};
 use tokio::sync::watch;
-use tracing::info;
 
 use crate::collect::Collector;
 use crate::login::{Authenticated, ConsoleRole};
@@ -53,12 +54,12 @@ impl Console {
         Self { collector, config, control, averages: Averages::default() }
     }
 
-    /// Serves one client, whose login was for the console, until it leaves.
+    /// Serves one client from `address`, whose login was for the console, until it leaves.
     ///
     /// # Errors
     /// The connection's, and [`io::ErrorKind::InvalidData`] for what is no protocol.
-    pub async fn serve(&self, client: Authenticated) -> io::Result<()> {
-        session::Session::new(self, client).serve().await
+    pub async fn serve(&self, client: Authenticated, address: String) -> io::Result<()> {
+        session::Session::new(self, client, address).serve().await
     }
 
     /// Takes the counters once a minute, for the averages of SHOW STATS. Runs until it is dropped.
@@ -82,12 +83,12 @@ impl Console {
             Command::Show(table) => Ok(self.show(table, out).await),
             Command::Reload => self.reload(out).await,
             Command::Shutdown => {
-                info!("SHUTDOWN on the console");
                 self.control.shutdown().await?;
                 Ok(vec![])
             }
             Command::Cluster(command) => command.run(self.collector.clusters(), out).await,
             Command::Credential(command) => command.run(self.collector.keeper(), out).await,
+            Command::Renewal(command) => command.run(self, out).await,
             // These concern the session alone.
             Command::Set
             | Command::Begin
@@ -100,7 +101,6 @@ impl Console {
 
     /// A reload's outcome goes into notices, because the answer has no rows, as PgBouncer's.
     async fn reload(&self, out: &mut Vec<u8>) -> Result<Vec<Row>, Fault> {
-        info!("RELOAD on the console");
         let reloaded = self.control.reload().await?.map_err(|refused| {
             Fault::new(SqlState::CONFIG_FILE_ERROR, refused.to_string())
                 .hint("Nothing was changed. Correct the configuration and say RELOAD again.")

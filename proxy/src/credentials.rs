@@ -3,6 +3,7 @@
 //! Owns the tasks, files and channels of this; what an answer means, which password a server is
 //! shown and which a client may show is decided in [`pgimbal_auth::rotation`].
 
+mod aside;
 mod derive;
 mod dial;
 mod fetch;
@@ -12,6 +13,7 @@ mod keeper;
 mod logs;
 mod memory;
 mod mismatch;
+mod questions;
 mod role;
 mod salts;
 mod server_logins;
@@ -34,6 +36,7 @@ use tokio::time::timeout;
 
 use crate::derivation::Derivations;
 use crate::worker::Message;
+use aside::Aside;
 use keeper::{Command, Task};
 pub use mismatch::Unavailable;
 pub use salts::salt_key;
@@ -61,6 +64,9 @@ pub struct Keeper {
 #[derive(Debug)]
 pub(crate) struct Shared {
     accounts: RwLock<HashMap<Box<str>, Arc<Account>>>,
+    asides: RwLock<HashMap<Box<str>, Arc<Aside>>>,
+    /// Ticks when an account has changed.
+    published: watch::Sender<()>,
     /// Some user's password comes from elsewhere than the configuration.
     rotates: AtomicBool,
     /// How long a login with a wrong password waits, whoever it is for, in microseconds.
@@ -144,14 +150,18 @@ impl Keeper {
         let _ = timeout(START_TIME, answer).await;
     }
 
-    /// Follows a new configuration. What is known of users that stay is kept.
+    /// Follows a new configuration; when this ends, clients are judged by it. What is known of
+    /// users that stay is kept.
     ///
     /// # Errors
     /// [`SourceError`] when a source cannot be set up; nothing is changed then.
-    pub fn reload(&self, config: &Arc<Config>) -> Result<(), SourceError> {
+    pub async fn reload(&self, config: &Arc<Config>) -> Result<(), SourceError> {
         let sources = Sources::new(config)?;
         self.shared.set_rotates(rotates(config));
-        self.tell(Command::Reload(Arc::clone(config), Box::new(sources)));
+        let (reply, answer) = oneshot::channel();
+        self.tell(Command::Reload(Arc::clone(config), Box::new(sources), reply));
+        // A task that has ended judges nobody.
+        let _ = answer.await;
         Ok(())
     }
 
@@ -160,14 +170,6 @@ impl Keeper {
     pub fn account(&self, user: &str) -> Option<Arc<Account>> {
         let accounts = self.shared.accounts.read().unwrap_or_else(PoisonError::into_inner);
         accounts.get(user).cloned()
-    }
-
-    /// Somebody begins to log in. The password of a user that only a rule knows is asked for, so
-    /// that it is there when the proof comes.
-    pub fn expect(&self, user: &str) {
-        if self.rotates() && self.account(user).is_none() {
-            self.tell(Command::Expect(user.into()));
-        }
     }
 
     /// Whether any user's password rotates.
@@ -232,9 +234,11 @@ impl Default for Keeper {
 
 impl Shared {
     fn new(rotates: bool) -> Self {
-        let (dark, _) = watch::channel(None);
+        let ((dark, _), (published, _)) = (watch::channel(None), watch::channel(()));
         Self {
             accounts: RwLock::default(),
+            asides: RwLock::default(),
+            published,
             rotates: AtomicBool::new(rotates),
             delay: AtomicU64::new(0),
             question: AtomicU64::new(0),
@@ -257,6 +261,8 @@ impl Shared {
             Some(account) => drop(accounts.insert(user.into(), Arc::new(account))),
             None => drop(accounts.remove(user)),
         }
+        drop(accounts);
+        self.published.send_replace(());
     }
 
     fn logins_of(&self, user: &str) -> [u64; Standing::ALL.len()] {

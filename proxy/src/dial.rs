@@ -14,8 +14,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgimbal_auth::server_login::CleartextPolicy;
-use pgimbal_config::{Host, ResolvedPool, Secret, ServerPassword, TcpConfig};
+use pgimbal_config::{
+    AuthMethods, ChannelBinding, Host, ResolvedPool, Secret, ServerPassword, TcpConfig,
+};
 
 use crate::derivation::Derivations;
 use crate::tls::TlsConnector;
@@ -33,14 +34,18 @@ pub struct Target {
     pub port: u16,
     /// The database's name on the server.
     pub database: Box<str>,
+    /// What the session begins with, as a server's command line.
+    pub options: Option<Box<str>>,
+    /// Whether the server must prove that nobody is in between.
+    pub channel_binding: ChannelBinding,
     /// The role.
     pub user: Box<str>,
     /// The user whose source says the password, when it stands in no configuration.
     pub role: Option<Box<str>>,
     /// The role's password, when one is known.
     pub password: Option<Secret>,
-    /// Whether the password may travel in clear text without TLS.
-    pub cleartext: CleartextPolicy,
+    /// How the server may ask who pgimbal is, when the configuration says so.
+    pub require_auth: Option<AuthMethods>,
     /// TLS; never used over a Unix socket, as in libpq.
     pub tls: Arc<TlsConnector>,
     /// The name that the server's certificate must bear where `host` is an address of that name.
@@ -68,14 +73,15 @@ impl Target {
             host: pool.host.clone(),
             port: pool.port,
             database: pool.dbname.as_str().into(),
+            options: pool.options.as_deref().map(Box::from),
+            channel_binding: pool.tls.channel_binding,
             user: pool.user.as_str().into(),
             role: match &pool.login {
                 ServerPassword::Role(role) => Some(role.as_str().into()),
                 ServerPassword::Fixed(_) => None,
             },
             password: pool.login.fixed().cloned(),
-            // As libpq: a server that wants it says so in its pg_hba.conf.
-            cleartext: CleartextPolicy::Allow,
+            require_auth: pool.pool.require_auth,
             tls,
             tls_name: dns_name(pool),
             tcp,
@@ -101,6 +107,8 @@ pub struct Dialed {
     pub parameters: Vec<Setting>,
     /// The address that answered, which is where a cancel request must go.
     pub address: Address,
+    /// Why there is no TLS although the server offers it, when that is so.
+    pub tls_given_up: Option<Box<str>>,
     /// Bytes read beyond ReadyForQuery; mostly none.
     pub residual: Vec<u8>,
 }

@@ -91,16 +91,20 @@ impl Directory {
     /// knows no way to serve the user on it.
     #[must_use]
     pub fn pool(&self, key: &PoolKey) -> Option<Entry> {
-        let config = self.config.pool(&key.database, &key.user)?;
-        let connector = self
-            .connectors
-            .iter()
-            .find(|(tls, _)| *tls == config.tls)
-            .map(|(_, c)| Arc::clone(c))?;
-        let target = Target::new(&config, connector, self.config.clients.tcp.clone());
-        let target = Target { derivations: Arc::clone(&self.derivations), ..target };
+        let (config, target) = self.target(&key.database, &key.user)?;
         let shared = self.shared(key, &config);
         Some(Entry { config: Arc::new(config), shared, target: Arc::new(target) })
+    }
+
+    /// What a user's pool on a database is like and how to connect; nothing is counted.
+    #[must_use]
+    pub fn target(&self, database: &str, user: &str) -> Option<(ResolvedPool, Target)> {
+        let config = self.config.pool(database, user)?;
+        let connector = self.connectors.iter().find(|(tls, _)| *tls == config.tls);
+        let connector = connector.map(|(_, connector)| Arc::clone(connector))?;
+        let target = Target::new(&config, connector, self.config.clients.tcp.clone());
+        let target = Target { derivations: Arc::clone(&self.derivations), ..target };
+        Some((config, target))
     }
 
     /// The worker that a client of this pool should live on, from the view of worker `here`: the
@@ -157,10 +161,36 @@ impl Directory {
 /// One connector for each different way of TLS towards servers.
 fn connectors(config: &Config) -> Result<Vec<(ServerTls, Arc<TlsConnector>)>, TlsError> {
     let mut connectors: Vec<(ServerTls, Arc<TlsConnector>)> = Vec::new();
-    for tls in config.databases.values().map(|database| &database.tls) {
+    let databases = config.databases.values().map(|database| &database.tls);
+    let clusters = config.clusters.values().map(|cluster| &cluster.tls);
+    for tls in databases.chain(clusters) {
         if !connectors.iter().any(|(known, _)| known == tls) {
             connectors.push((tls.clone(), Arc::new(TlsConnector::new(tls)?)));
         }
     }
     Ok(connectors)
+}
+
+#[cfg(test)]
+mod tests {
+    use pgimbal_config::Overrides;
+
+    use super::*;
+
+    #[test]
+    fn a_cluster_with_tls_of_its_own_is_served() {
+        let path = std::env::temp_dir().join(format!("pgimbal-tls-{}.toml", std::process::id()));
+        let text = "[server_tls]\nsslmode = 'prefer'\n\
+                    [clusters.c]\nprobe_user = 'app'\n[clusters.c.nodes.a]\nhost = '127.0.0.1'\n\
+                    [clusters.c.server_tls]\nsslmode = 'disable'\n\
+                    [databases.app]\ncluster = 'c'\n[users.app]\npassword = 'x'\n";
+        std::fs::write(&path, text).expect("a file");
+        let overrides = Overrides { config: Some(path.clone()), ..Overrides::default() };
+        let config = pgimbal_config::load(&overrides, std::iter::empty());
+        std::fs::remove_file(path).expect("our file");
+        let config = Arc::new(config.expect("a configuration"));
+        let directory = Directory::new(config, 1).expect("a directory");
+        assert!(directory.target("app", "app").is_some());
+        assert!(directory.target("other", "app").is_none());
+    }
 }

@@ -73,6 +73,13 @@ pub struct Seat {
     dismissed: oneshot::Receiver<()>,
 }
 
+/// One seat among all, for whoever does not own it.
+#[derive(Debug)]
+pub struct Place {
+    lobby: Arc<Lobby>,
+    number: u64,
+}
+
 impl Lobby {
     /// An empty one.
     #[must_use]
@@ -98,13 +105,7 @@ impl Lobby {
         let mut waiting = self.waiting();
         let number = waiting.next;
         waiting.next += 1;
-        waiting.all.insert(number, (from, dismiss));
-        let neighbours = waiting.by_subnet.entry(from).or_default();
-        neighbours.insert(number);
-        let crowded = from.is_network() && neighbours.len() > waiting.limits.one_address;
-        if let Some(oldest) = waiting.by_subnet[&from].first().copied().filter(|_| crowded) {
-            waiting.dismiss(oldest);
-        }
+        waiting.insert(number, from, dismiss);
         if waiting.all.len() > waiting.limits.all {
             waiting.dismiss_oldest();
         }
@@ -131,6 +132,24 @@ impl Lobby {
 }
 
 impl Waiting {
+    fn insert(&mut self, number: u64, from: Subnet, dismiss: oneshot::Sender<()>) {
+        self.all.insert(number, (from, dismiss));
+        let neighbours = self.by_subnet.entry(from).or_default();
+        neighbours.insert(number);
+        let crowded = from.is_network() && neighbours.len() > self.limits.one_address;
+        if let Some(oldest) = neighbours.first().copied().filter(|_| crowded) {
+            self.dismiss(oldest);
+        }
+    }
+
+    /// One who was let in comes from elsewhere than was thought.
+    fn seat(&mut self, number: u64, from: Subnet) {
+        // It may have been dismissed meanwhile.
+        if let Some(dismiss) = self.remove(number) {
+            self.insert(number, from, dismiss);
+        }
+    }
+
     fn dismiss_oldest(&mut self) {
         if let Some(oldest) = self.all.keys().next().copied() {
             self.dismiss(oldest);
@@ -156,7 +175,20 @@ impl Waiting {
     }
 }
 
+impl Place {
+    /// It is known now for whom the seat is: a load balancer has said it.
+    pub fn taken_by(&self, from: Subnet) {
+        self.lobby.waiting().seat(self.number, from);
+    }
+}
+
 impl Seat {
+    /// Which one it is.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place { lobby: Arc::clone(&self.lobby), number: self.number }
+    }
+
     /// Returns when the place is needed for somebody else.
     pub async fn dismissed(&mut self) {
         // The sender is dropped only together with this seat.
@@ -218,6 +250,19 @@ mod tests {
         assert_eq!(seats.each_mut().map(is_dismissed), [false; 3]);
         lobby.set_limits(LobbyLimits { all: 1, one_address: 1 });
         assert_eq!(seats.each_mut().map(is_dismissed), [true, true, false]);
+    }
+
+    #[test]
+    fn those_behind_a_load_balancer_count_for_their_own_addresses() {
+        let lobby = lobby(10, 2);
+        let mut seats = [(); 4].map(|()| lobby.enter(Subnet::of(None)));
+        for (seat, host) in seats.iter().zip([1, 1, 1, 2]) {
+            seat.place().taken_by(from(&format!("10.0.0.{host}")));
+        }
+        assert_eq!(seats.each_mut().map(is_dismissed), [true, false, false, false]);
+        seats[0].place().taken_by(from("10.0.0.2"));
+        drop(seats);
+        assert!(lobby.is_empty() && lobby.waiting().by_subnet.is_empty());
     }
 
     #[test]

@@ -8,6 +8,10 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use self::json::JsonLines;
+
+mod json;
+
 /// Logs to standard error from here on, as `config` says. `RUST_LOG` is not read: `PGIMBAL_LOG`
 /// is the environment's word for the filter, and the configuration has taken it in.
 ///
@@ -51,7 +55,7 @@ where
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
     Ok(match config.format {
         LogFormat::Text => Box::new(lines.finish()),
-        LogFormat::Json => Box::new(lines.json().flatten_event(true).finish()),
+        LogFormat::Json => Box::new(lines.event_format(JsonLines).finish()),
     })
 }
 
@@ -82,7 +86,7 @@ mod tests {
         let subscriber = subscriber(&config, move || writer.clone()).unwrap();
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(user = "app", "client connected");
-            tracing::debug!("detail");
+            tracing::debug!(changed = ?["a", "b\"c"], none = ?Vec::<u8>::new(), "detail");
         });
         let bytes = page.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -108,6 +112,14 @@ mod tests {
             "{text}"
         );
         assert!(text.lines().all(|line| line.starts_with('{') && line.ends_with('}')));
+        let detail: serde_json::Value = serde_json::from_str(text.lines().nth(1).unwrap()).unwrap();
+        assert_eq!(detail["changed"], serde_json::json!(["a", "b\"c"]));
+        assert_eq!(detail["none"], serde_json::json!([]));
+        assert_eq!(
+            (&detail["level"], &detail["target"]),
+            (&"DEBUG".into(), &module_path!().into())
+        );
+        assert!(detail["timestamp"].as_str().unwrap().ends_with('Z'), "{text}");
     }
 
     #[test]

@@ -7,17 +7,21 @@ mod authenticate;
 mod context;
 mod error;
 mod greeting;
+mod proxied;
 mod request;
+
+use std::time::Duration;
 
 use pgimbal_wire::authentication::AuthRequest;
 use pgimbal_wire::startup::ProtocolVersion;
 use tokio::time::timeout;
 
 use crate::credentials::{Counted, Keeper};
+use crate::dial::Target;
 use crate::lobby::Subnet;
 use crate::transport::{Conversation, Setting, Socket, Transport};
 
-pub use context::{ContextError, LoginContext};
+pub use context::{ContextError, InForce, LoginContext};
 pub use error::LoginError;
 
 /// Who came in.
@@ -91,19 +95,61 @@ impl Peer {
     }
 }
 
+/// What logins are judged with.
+#[derive(Clone, Copy)]
+pub struct Judges<'a> {
+    /// The configuration in force.
+    pub in_force: &'a InForce,
+    /// The passwords that rotate.
+    pub keeper: &'a Keeper,
+    /// Where a user of a database is served: a password that may be right is tried there.
+    pub server_of: &'a dyn Fn(&str, &str) -> Option<Target>,
+}
+
+impl std::fmt::Debug for Judges<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Judges").field("in_force", self.in_force).finish_non_exhaustive()
+    }
+}
+
+/// Who a client says it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) database: &'a str,
+    pub(crate) peer: Peer,
+}
+
+/// Reads the header of the PROXY protocol from a load balancer's connection: for whom it speaks is
+/// the peer from then on. As with [`accept`], whoever sent none has been told. It is waited for as
+/// long as `patience` lasts.
+///
+/// # Errors
+/// [`LoginError`] when there is none.
+pub async fn unwrap(
+    mut socket: Socket,
+    peer: Peer,
+    patience: Duration,
+) -> Result<(Socket, Peer), LoginError> {
+    let named = timeout(patience, proxied::read(&mut socket)).await;
+    match named.unwrap_or(Err(LoginError::Silent)) {
+        Ok(named) => Ok((socket, named.map_or(peer, Peer::Tcp))),
+        Err(error) => {
+            let conversation = Conversation::new(Transport::Plain(socket));
+            Err(refuse(Some(conversation), error).await)
+        }
+    }
+}
+
 /// Takes one client from its first byte to a session. When this returns an error, the client has
 /// been told and the connection is closed. The future is large: box it.
 ///
 /// # Errors
 /// [`LoginError`] when there is no session.
-pub async fn accept(
-    socket: Socket,
-    peer: Peer,
-    context: &LoginContext,
-    keeper: &Keeper,
-) -> Result<Arrival, LoginError> {
-    let patience = context.config().clients.first_packet_timeout;
-    let opened = timeout(patience, Box::pin(open(socket, peer, context))).await;
+pub async fn accept(socket: Socket, peer: Peer, judges: Judges<'_>) -> Result<Arrival, LoginError> {
+    let greeter = judges.in_force.now();
+    let patience = greeter.config().clients.first_packet_timeout;
+    let opened = timeout(patience, Box::pin(open(socket, peer, &greeter))).await;
     let (mut conversation, opening) = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err((conversation, error))) => return Err(refuse(conversation, error).await),
@@ -113,7 +159,7 @@ pub async fn accept(
     let admitted = match opening {
         request::Opening::Cancel { process_id, key } => Ok(Admitted::Cancel { process_id, key }),
         request::Opening::Startup(request) => {
-            log_in(&mut conversation, request, peer, context, keeper).await
+            log_in(&mut conversation, request, peer, &greeter, judges).await
         }
     };
     let (process_id, key) = match admitted {
@@ -156,9 +202,9 @@ struct Client {
 async fn open(
     socket: Socket,
     peer: Peer,
-    context: &LoginContext,
+    greeter: &LoginContext,
 ) -> Result<(Conversation, request::Opening), (Option<Conversation>, LoginError)> {
-    let mut conversation = greeting::greet(socket, peer, context).await?;
+    let mut conversation = greeting::greet(socket, peer, greeter).await?;
     match request::read(&mut conversation).await {
         Ok(opening) => Ok((conversation, opening)),
         Err(error) => Err((Some(conversation), error)),
@@ -167,22 +213,24 @@ async fn open(
 
 /// Everything after the request is known: the proof, and only then what depends on
 /// who it is, so that nobody learns from a refusal which users and databases exist.
+/// `greeter` is the context that TLS was settled with.
 async fn log_in(
     conversation: &mut Conversation,
     request: request::Request,
     peer: Peer,
-    context: &LoginContext,
-    keeper: &Keeper,
+    greeter: &LoginContext,
+    judges: Judges<'_>,
 ) -> Result<Admitted, LoginError> {
-    if context.tls_required() && matches!(peer, Peer::Tcp(_)) && !conversation.transport.is_tls() {
+    let tls_required = judges.in_force.now().tls_required();
+    if tls_required && matches!(peer, Peer::Tcp(_)) && !conversation.transport.is_tls() {
         return Err(LoginError::TlsRequired);
     }
     if request.replication {
         return Err(LoginError::Replication);
     }
-    let generation =
-        authenticate::authenticate(conversation, &request.user, context, keeper).await?;
-    let console = context.admit(&request.user, &request.database)?;
+    let claim = Claim { user: &request.user, database: &request.database, peer };
+    let generation = authenticate::authenticate(conversation, claim, greeter, judges).await?;
+    let console = judges.in_force.now().admit(&request.user, &request.database)?;
     let parameters = request.settings()?;
     AuthRequest::Ok.encode(&mut conversation.outbox);
     Ok(Admitted::Client(Client {

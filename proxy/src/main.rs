@@ -4,9 +4,10 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use pgimbal::check::{self, Wish};
 use pgimbal::cli::{self, Command};
+use pgimbal::logging;
 use pgimbal::serve::{Prepared, environment};
-use pgimbal::{check, logging};
 use pgimbal_config::{Config, EXIT_CONFIG, Overrides};
 
 fn main() -> ExitCode {
@@ -21,15 +22,14 @@ fn main() -> ExitCode {
             print(&script);
             ExitCode::SUCCESS
         }
-        Command::Run(overrides) => with_config(overrides, run),
-        Command::Check(overrides) => with_config(overrides, check),
-    }
-}
-
-fn with_config(overrides: Overrides, go: fn(Arc<Config>, Overrides) -> ExitCode) -> ExitCode {
-    match pgimbal_config::load(&overrides, environment()) {
-        Ok(config) => go(Arc::new(config), overrides),
-        Err(errors) => fail(EXIT_CONFIG, &errors),
+        Command::Run(overrides) => match pgimbal_config::load(&overrides, environment()) {
+            Ok(config) => run(Arc::new(config), overrides),
+            Err(errors) => fail(EXIT_CONFIG, &errors),
+        },
+        Command::Check(overrides, wish) => match pgimbal_config::load(&overrides, environment()) {
+            Ok(config) => check(Arc::new(config), &wish),
+            Err(errors) => check::unusable(&errors, wish.form),
+        },
     }
 }
 
@@ -45,10 +45,10 @@ fn run(config: Arc<Config>, overrides: Overrides) -> ExitCode {
     }
 }
 
-fn check(config: Arc<Config>, overrides: Overrides) -> ExitCode {
-    match Prepared::new(Arc::clone(&config), overrides) {
-        Ok(_) => check::run(&config),
-        Err(error) => fail(EXIT_CONFIG, &error),
+fn check(config: Arc<Config>, wish: &Wish) -> ExitCode {
+    match Prepared::examine(&config) {
+        Ok(()) => check::run(&config, wish),
+        Err(error) => check::refused(&error, wish.form),
     }
 }
 

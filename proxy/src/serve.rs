@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::accept::{BindError, Listeners, Reception};
+use crate::accept::{self, BindError, Listeners, Reception};
 use crate::collect::{Collector, Phase, ProcessStats};
 use crate::console::{Console, Control, ControlRequest, ReloadRefused};
 use crate::credentials::{self, Keeper};
@@ -24,13 +24,19 @@ use crate::descriptors::{self, Needed};
 use crate::directory::Directory;
 use crate::http;
 use crate::lobby::Lobby;
-use crate::login::{ContextError, LoginContext};
-use crate::tls::TlsError;
+use crate::login::{ContextError, InForce, LoginContext};
+use crate::names;
+use crate::state_dir::{self, StateDirError};
+use crate::tls::{OwnCertificate, TlsError};
 use crate::topology::Clusters;
 use crate::worker::{self, Channels, Common, Message};
 
 /// How often a drain looks whether everybody has left.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// How often the time that is left to pgimbal's certificates is looked at: a day is what their
+/// notices count in.
+const CERTIFICATE_LOOK: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Console requests that may wait for the main task; an administrator's hands are slow.
 const CONTROL_QUEUE: usize = 16;
@@ -47,6 +53,9 @@ pub enum ServeError {
     /// A source of passwords.
     #[error("{0}")]
     Source(#[from] SourceError),
+    /// The directory for what outlives the process.
+    #[error(transparent)]
+    State(#[from] StateDirError),
     /// A listener.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -59,7 +68,7 @@ impl ServeError {
     /// Whether it is the configuration's fault, so that a restart will not help.
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::Login(_) | Self::Tls(_) | Self::Source(_))
+        matches!(self, Self::Login(_) | Self::Tls(_) | Self::Source(_) | Self::State(_))
     }
 }
 
@@ -70,8 +79,10 @@ pub struct Prepared {
     overrides: Overrides,
     salts: SaltKey,
     directory: Arc<Directory>,
-    login: Arc<LoginContext>,
+    login: InForce,
     key: StatementKey,
+    /// As they were when they were read: a file that is replaced counts after a reload.
+    certificates: Vec<OwnCertificate>,
 }
 
 impl Prepared {
@@ -80,11 +91,15 @@ impl Prepared {
     /// # Errors
     /// [`ServeError`] when it cannot be used.
     pub fn new(config: Arc<Config>, overrides: Overrides) -> Result<Self, ServeError> {
+        if let Some(directory) = &config.credentials.state_dir {
+            state_dir::prepare(directory)?;
+        }
         let salts = credentials::salt_key(&config);
         let workers = u16::try_from(config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
         Ok(Self {
             directory: Arc::new(Directory::new(Arc::clone(&config), workers)?),
-            login: Arc::new(LoginContext::new(Arc::clone(&config), salts.clone())?),
+            login: InForce::new(LoginContext::new(Arc::clone(&config), salts.clone())?),
+            certificates: OwnCertificate::all(&config),
             config,
             overrides,
             salts,
@@ -92,14 +107,25 @@ impl Prepared {
         })
     }
 
+    /// Whether [`Self::new`] would be content, without anything written.
+    ///
+    /// # Errors
+    /// [`ServeError`] when it would not.
+    pub fn examine(config: &Arc<Config>) -> Result<(), ServeError> {
+        if let Some(directory) = &config.credentials.state_dir {
+            state_dir::examine(directory)?;
+        }
+        Directory::new(Arc::clone(config), 1)?;
+        LoginContext::new(Arc::clone(config), SaltKey::new(rand::random()))?;
+        Ok(())
+    }
+
     /// Serves clients until a signal or the console ends it.
     ///
     /// # Errors
     /// [`ServeError`] when it could not begin.
     pub fn run(self) -> Result<(), ServeError> {
-        // First, so that whoever sees the clients' port open finds everything open.
-        let http = self.config.http.listen.map(TcpListener::bind).transpose()?;
-        let listeners = Listeners::bind(&self.config.listen, &self.config.clients.tcp)?;
+        let (listeners, http) = accept::bind(&self.config)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(self.serve(listeners, http))
     }
@@ -115,13 +141,15 @@ impl Prepared {
         let (configs, _) = watch::channel(Arc::clone(&self.config));
         let crew = Crew::start(&self, &process, Control::new(control), &configs)?;
         crew.limit_clients(&self.config, &process);
-        if let Some(listener) = http {
+        let http = http.map(|listener| {
             listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            tokio::spawn(http::serve(listener, crew.collector.clone()));
-        }
+            Ok::<_, io::Error>(tokio::spawn(http::serve(listener, crew.collector.clone())))
+        });
+        let http = http.transpose()?;
         let console = Arc::clone(&crew.console);
         tokio::spawn(async move { console.keep_averages().await });
+        tokio::spawn(names::follow(configs.subscribe(), Arc::clone(&crew.workers)));
         let places = listeners.places().join(", ");
         let reception = Reception {
             workers: Arc::clone(&crew.workers),
@@ -132,16 +160,37 @@ impl Prepared {
         crew.keeper.ready().await;
         let accepting = listeners.serve(&reception)?;
         process.enter(Phase::Serving);
-        tracing::info!(
-            version = env!("CARGO_PKG_VERSION"),
-            workers = crew.workers.len(),
-            "ready on {places}"
-        );
+        self.say_ready(&places, crew.workers.len());
         let grace = self.supervise(&crew, requests, &process, &configs).await?;
         drop(accepting);
+        if let Some(http) = http {
+            // As the ports of clients: the next process may have it while this one drains.
+            http.abort();
+            // It ends by being aborted, and its listener with it.
+            let _ = http.await;
+        }
         process.enter(Phase::Draining);
         crew.drain(grace, &process).await;
         Ok(())
+    }
+
+    /// One line with what was read and where it serves.
+    fn say_ready(&self, places: &str, workers: usize) {
+        let config = &self.config;
+        let file = config.file.as_ref().map(|file| file.display().to_string());
+        let http = config.http.listen.map(|address| address.to_string());
+        let clusters: Vec<&str> = config.clusters.keys().map(String::as_str).collect();
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            config = file.as_deref().unwrap_or("none"),
+            workers,
+            http = http.as_deref().unwrap_or("off"),
+            client_tls = config.clients.tls.mode.as_str(),
+            server_tls = config.server_tls.mode.as_str(),
+            databases = config.databases.len(),
+            ?clusters,
+            "ready on {places}"
+        );
     }
 
     /// Waits for signals and the console's wishes; returns how long a drain may take.
@@ -155,18 +204,24 @@ impl Prepared {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
+        let mut certificates = tokio::time::interval(CERTIFICATE_LOOK);
         loop {
             tokio::select! {
+                _ = certificates.tick() => self.warn_of_certificates(),
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => return Ok(Duration::ZERO),
                 _ = hangup.recv() => {
                     // What became of it stands in the log.
-                    let _ = self.reload(crew, process, configs);
+                    let _ = self.reload(crew, process, configs).await;
                 }
                 Some(request) = requests.recv() => match request {
                     ControlRequest::Reload(reply) => {
-                        let _ = reply.send(self.reload(crew, process, configs));
+                        let _ = reply.send(self.reload(crew, process, configs).await);
                     }
+                    ControlRequest::Renew(database, how, told) => crew.tell_all(|| {
+                        let (database, told) = (database.clone(), told.clone());
+                        Message::Renew { database, how, told }
+                    }),
                     ControlRequest::Shutdown(reply) => {
                         let _ = reply.send(());
                         break;
@@ -178,21 +233,20 @@ impl Prepared {
     }
 
     /// Reads the configuration again. A bad one is refused whole.
-    fn reload(
+    async fn reload(
         &mut self,
         crew: &Crew,
         process: &ProcessStats,
         configs: &watch::Sender<Arc<Config>>,
     ) -> Result<Reload, ReloadRefused> {
-        match self.try_reload(crew) {
+        match self.try_reload(crew).await {
             Ok(changes) => {
                 process.reloaded(true);
                 crew.limit_clients(&self.config, process);
                 configs.send_replace(Arc::clone(&self.config));
-                crew.tell_all(|| {
-                    Message::Reload(Arc::clone(&self.directory), Arc::clone(&self.login))
-                });
+                crew.tell_all(|| Message::Reload(Arc::clone(&self.directory)));
                 tracing::info!(applied = ?changes.applied, needs_restart = ?changes.needs_restart, "configuration reloaded");
+                self.warn_of_certificates();
                 Ok(changes)
             }
             Err(refused) => {
@@ -203,21 +257,29 @@ impl Prepared {
         }
     }
 
-    fn try_reload(&mut self, crew: &Crew) -> Result<Reload, ReloadRefused> {
+    fn warn_of_certificates(&self) {
+        for notice in self.certificates.iter().filter_map(|own| own.notice(SystemTime::now())) {
+            tracing::warn!("{notice}");
+        }
+    }
+
+    async fn try_reload(&mut self, crew: &Crew) -> Result<Reload, ReloadRefused> {
         fn refused(cause: &impl ToString) -> ReloadRefused {
             ReloadRefused(cause.to_string())
         }
         let config =
             pgimbal_config::load(&self.overrides, environment()).map_err(|e| refused(&e))?;
-        let config = Arc::new(config);
         let changes = pgimbal_config::reload_changes(&self.config, &config);
+        let config = pgimbal_config::in_force(&self.config, config).map_err(|e| refused(&e))?;
+        let config = Arc::new(config);
         let login =
             LoginContext::new(Arc::clone(&config), self.salts.clone()).map_err(|e| refused(&e))?;
         let directory = self.directory.reloaded(Arc::clone(&config)).map_err(|e| refused(&e))?;
         crew.clusters.reload(&config).map_err(|e| refused(&e))?;
-        crew.keeper.reload(&config).map_err(|e| refused(&e))?;
-        self.login = Arc::new(login);
+        crew.keeper.reload(&config).await.map_err(|e| refused(&e))?;
+        self.login.replace(login);
         self.directory = Arc::new(directory);
+        self.certificates = OwnCertificate::all(&config);
         self.config = config;
         Ok(changes)
     }
@@ -274,7 +336,7 @@ impl Crew {
         let console = Arc::new(Console::new(collector.clone(), configs.subscribe(), control));
         let common = Common {
             directory: Arc::clone(&prepared.directory),
-            login: Arc::clone(&prepared.login),
+            login: prepared.login.clone(),
             workers: Arc::clone(&workers),
             process: Arc::clone(process),
             console: Arc::clone(&console),

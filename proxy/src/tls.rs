@@ -6,8 +6,16 @@
 mod acceptor;
 mod certificate;
 mod connector;
+mod fault;
 mod files;
+mod given_up;
+mod judge;
+mod name;
+mod own;
+mod signature;
+mod validity;
 mod verify;
+mod x509;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +25,7 @@ use thiserror::Error;
 
 pub use acceptor::TlsAcceptor;
 pub use connector::{TlsConnector, TlsWish};
+pub use validity::OwnCertificate;
 
 pub(crate) use certificate::end_point;
 
@@ -70,5 +79,5 @@ pub enum TlsError {
 }
 
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }

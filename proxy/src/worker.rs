@@ -38,7 +38,7 @@ use crate::collect::{ProcessStats, SnapshotRequest};
 use crate::console::Console;
 use crate::credentials::Keeper;
 use crate::directory::Directory;
-use crate::login::LoginContext;
+use crate::login::InForce;
 use crate::topology::Clusters;
 use state::State;
 
@@ -48,7 +48,7 @@ pub struct Common {
     /// The configuration in force.
     pub directory: Arc<Directory>,
     /// What logins are judged by.
-    pub login: Arc<LoginContext>,
+    pub login: InForce,
     /// The way to every worker, by number.
     pub workers: Arc<[mpsc::UnboundedSender<Message>]>,
     /// The process's counters.
@@ -128,7 +128,7 @@ impl Worker {
         let count = common.workers.len() as u16;
         let options = options(&common.directory);
         let pooler = Pooler::new(id, count, common.key, options);
-        let state = State::new(pooler, Arc::clone(&common.directory), Arc::clone(&common.login));
+        let state = State::new(pooler, Arc::clone(&common.directory));
         let worker = Rc::new(Self {
             id,
             state: RefCell::new(state),

@@ -10,8 +10,7 @@ use pgimbal::dial::{Address, DialError, DialFault, Dialed, Target, dial, send_ca
 use pgimbal::tls::TlsConnector;
 use pgimbal::transport::Transport;
 use pgimbal_auth::Blame;
-use pgimbal_auth::server_login::CleartextPolicy;
-use pgimbal_config::{Host, Secret, ServerTls, SslMode, TcpConfig};
+use pgimbal_config::{ChannelBinding, Host, Secret, ServerTls, SslMode, TcpConfig};
 use pgimbal_tests::certificates::Certificates;
 use pgimbal_tests::postgres::{PASSWORD_SUFFIX, Postgres};
 
@@ -30,9 +29,11 @@ fn target(port: u16, user: &str, wish: &Wish) -> Target {
         host: Host::Tcp("127.0.0.1".into()),
         port,
         database: "app".into(),
+        options: None,
+        channel_binding: ChannelBinding::Prefer,
         user: user.into(),
         password: Some(Secret::new(format!("{user}{PASSWORD_SUFFIX}"))),
-        cleartext: CleartextPolicy::Allow,
+        require_auth: None,
         tls: Arc::new(TlsConnector::new(&tls).unwrap()),
         tls_name: None,
         tcp: TcpConfig::default(),
@@ -58,7 +59,13 @@ fn parameter<'a>(dialed: &'a Dialed, name: &str) -> Option<&'a [u8]> {
 fn every_authentication_over_plain_tcp_and_a_unix_socket() {
     let server = Postgres::start();
     for user in ["app", "md5", "clear", "scram"] {
-        let dialed = try_dial(&target(server.port, user, &PLAIN)).unwrap();
+        let mut wanted = target(server.port, user, &PLAIN);
+        if user == "clear" {
+            let refused = try_dial(&wanted).unwrap_err();
+            assert!(refused.to_string().contains("require_auth"), "{refused}");
+            wanted.require_auth = "password".parse().ok();
+        }
+        let dialed = try_dial(&wanted).unwrap();
         assert!(dialed.cancel.is_some() && dialed.residual.is_empty());
         assert_eq!(parameter(&dialed, "server_encoding"), Some(&b"UTF8"[..]));
         assert_eq!(parameter(&dialed, "session_authorization"), Some(user.as_bytes()));
@@ -106,6 +113,29 @@ fn every_sslmode_against_a_server_with_tls() {
 
     let stranger = target(server.port, "scram", &wish(SslMode::VerifyCa, Some(&other)));
     assert!(matches!(try_dial(&stranger).unwrap_err().fault(), DialFault::Tls(_)));
+}
+
+#[test]
+fn a_required_channel_binding_is_a_proof_or_no_login() {
+    let server = Postgres::with_tls(&Certificates::new());
+    let plain = Postgres::start();
+    let dial = |port, user: &str, mode, channel_binding| {
+        let target = target(port, user, &Wish { mode, ca: None });
+        try_dial(&Target { channel_binding, ..target }).map(|_| ())
+    };
+    let require = ChannelBinding::Require;
+    assert!(dial(server.port, "scram", SslMode::Require, require).is_ok());
+    assert!(dial(server.port, "scram", SslMode::Require, ChannelBinding::Disable).is_ok());
+    // `app` is trusted; the others are asked for what could be handed on, or without TLS.
+    for (port, user, mode) in [
+        (server.port, "app", SslMode::Require),
+        (server.port, "md5", SslMode::Require),
+        (server.port, "clear", SslMode::Require),
+        (plain.port, "scram", SslMode::Disable),
+    ] {
+        let error = dial(port, user, mode, require).expect_err(user);
+        assert!(matches!(error.fault(), DialFault::Unbound), "{user}: {error}");
+    }
 }
 
 #[test]

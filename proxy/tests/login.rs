@@ -8,7 +8,9 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use pgimbal::credentials::Keeper;
-use pgimbal::login::{Arrival, Authenticated, ConsoleRole, LoginContext, LoginError, Peer, accept};
+use pgimbal::login::{
+    Arrival, Authenticated, ConsoleRole, InForce, Judges, LoginContext, LoginError, Peer, accept,
+};
 use pgimbal::transport::{Socket, Transport};
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{AuthType, Config, DatabaseConfig, Secret, SslMode, UserConfig};
@@ -60,6 +62,7 @@ fn with_tls(mut config: Config, mode: SslMode, certificates: &Certificates) -> C
 
 fn open(config: Config) -> Door {
     let context = LoginContext::new(Arc::new(config), SaltKey::new([3; 32])).unwrap();
+    let in_force = InForce::new(context);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let (sender, arrivals) = mpsc::channel();
@@ -70,8 +73,10 @@ fn open(config: Config) -> Door {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             while let Ok((stream, address)) = listener.accept().await {
                 let socket = Socket::Tcp(stream);
-                let arrival =
-                    Box::pin(accept(socket, Peer::Tcp(address), &context, &Keeper::idle())).await;
+                let keeper = Keeper::idle();
+                let (in_force, keeper) = (&in_force, &keeper);
+                let judges = Judges { in_force, keeper, server_of: &|_, _| None };
+                let arrival = Box::pin(accept(socket, Peer::Tcp(address), judges)).await;
                 let _ = sender.send(match arrival {
                     Ok(Arrival::Client(mut client)) => {
                         serve(&mut client).await;

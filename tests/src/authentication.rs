@@ -44,6 +44,41 @@ impl WireClient {
         }
     }
 
+    /// Goes through a login up to the message that proves the password, which is not sent but
+    /// returned.
+    ///
+    /// # Panics
+    /// When anything else than a question comes.
+    pub fn up_to_the_proof(&mut self, login: &Login) -> Vec<u8> {
+        self.send(&login.packet());
+        let request = self.expect(b'R');
+        let password = login.password.as_bytes();
+        match u32::from_be_bytes(request.body[..4].try_into().expect("four bytes")) {
+            3 => Message::new(b'p', &[password, b"\0"].concat()).encode(),
+            5 => {
+                let salt = request.body[4..8].try_into().expect("a salt");
+                let user = login.parameters[0].1.as_bytes();
+                let answer = md5_hash(user, password, salt);
+                Message::new(b'p', &[answer.as_bytes(), b"\0"].concat()).encode()
+            }
+            10 => {
+                let mut scram = ScramSha256::new(password, ChannelBinding::unsupported());
+                self.send_scram_first(&scram);
+                let challenge = self.expect(b'R');
+                scram.update(&challenge.body[4..]).expect("a server-first message");
+                Message::new(b'p', scram.message()).encode()
+            }
+            other => panic!("unknown authentication request {other}"),
+        }
+    }
+
+    fn send_scram_first(&mut self, scram: &ScramSha256) {
+        let length = u32::try_from(scram.message().len()).expect("a length");
+        let first =
+            [SCRAM_SHA_256.as_bytes(), b"\0", &length.to_be_bytes(), scram.message()].concat();
+        self.send(&Message::new(b'p', &first).encode());
+    }
+
     /// Sends a PasswordMessage with `text` and its zero.
     pub fn send_password(&mut self, text: &[u8]) {
         self.send(&Message::new(b'p', &[text, b"\0"].concat()).encode());
@@ -51,10 +86,7 @@ impl WireClient {
 
     fn scram(&mut self, password: &str) {
         let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
-        let length = u32::try_from(scram.message().len()).expect("a length");
-        let first =
-            [SCRAM_SHA_256.as_bytes(), b"\0", &length.to_be_bytes(), scram.message()].concat();
-        self.send(&Message::new(b'p', &first).encode());
+        self.send_scram_first(&scram);
         let Ok(server_first) = self.try_read() else { return };
         if server_first.tag != b'R' {
             self.greeting.push(server_first);

@@ -61,6 +61,12 @@ impl Certificates {
         }
     }
 
+    /// Those of others, as PEM.
+    #[must_use]
+    pub fn of(authority: String, chain: String, key: String) -> Self {
+        Self { authority, chain, key, directory: Arc::new(directory("certificates")) }
+    }
+
     /// As [`Certificates::write`], into a directory of their own.
     ///
     /// # Panics
@@ -97,7 +103,7 @@ impl Certificates {
         let mut roots = RootCertStore::empty();
         let authority = CertificateDer::from_pem_slice(self.authority.as_bytes()).expect("PEM");
         roots.add(authority).expect("an authority");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let versions =
             ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let mut config =

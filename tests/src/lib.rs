@@ -11,6 +11,7 @@ pub mod leash;
 pub mod library;
 pub mod message;
 pub mod namespace;
+pub mod openssl;
 pub mod pgimbal;
 pub mod pipeline;
 pub mod port;

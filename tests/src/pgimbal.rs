@@ -110,6 +110,12 @@ impl Config {
         self
     }
 
+    /// Takes clients only from a load balancer that speaks the PROXY protocol.
+    #[must_use]
+    pub fn behind_a_load_balancer(self) -> Self {
+        self.set("proxy_protocol", "\"127.0.0.1:PORT\"")
+    }
+
     /// Keeps its state in a directory beside its configuration.
     #[must_use]
     pub fn with_state_dir(self) -> Self {
@@ -319,7 +325,8 @@ impl Pgimbal {
         }
         let text = self.config.text(self.port, self.http_port, &self.directory);
         let state = self.directory.join("state").display().to_string();
-        self.overwrite_config(&text.replace("\"STATE\"", &format!("{state:?}")));
+        let text = text.replace("\"STATE\"", &format!("{state:?}"));
+        self.overwrite_config(&text.replace("127.0.0.1:PORT", &format!("127.0.0.1:{}", self.port)));
     }
 }
 

@@ -37,6 +37,18 @@ host all clear 127.0.0.1/32 password
 host all all 127.0.0.1/32 scram-sha-256
 ";
 
+/// Debian's OpenSSL refuses to serve with an RSA key of 1024 bits unless it is told to.
+const ANY_KEY: &str = "\
+openssl_conf = conf
+[conf]
+ssl_conf = ssl
+[ssl]
+system_default = any
+[any]
+CipherString = DEFAULT@SECLEVEL=0
+MinProtocol = TLSv1.2
+";
+
 /// A running cluster with a database `app`, dropped with everything it wrote.
 pub struct Postgres {
     process: Option<Process>,
@@ -85,6 +97,7 @@ impl Postgres {
                 HBA.replace(",app", "")
             );
             fs::write(data.join("pg_hba.conf"), hba).expect("pg_hba.conf");
+            fs::write(data.join("openssl.cnf"), ANY_KEY).expect("OpenSSL's configuration");
             fs::write(data.join("server.crt"), &certificates.chain).expect("a certificate");
             fs::write(data.join("server.key"), &certificates.key).expect("a key");
             run(Command::new("chmod").arg("600").arg(data.join("server.key")));

@@ -40,6 +40,11 @@ impl Server {
         let mut postgres = as_postgres(&bin().join("postgres"));
         postgres.arg("-D").arg(self.data());
         postgres.arg("-k").arg(&*self.directory).arg("-p").arg(self.port.to_string());
+        // For keys that the distribution's OpenSSL would not serve with.
+        let openssl = self.data().join("openssl.cnf");
+        if openssl.exists() {
+            postgres.env("OPENSSL_CONF", openssl);
+        }
         let prefix = "log_line_prefix=%m [%p] %u@%d ";
         let fixed = fixed.iter().copied().chain([prefix]);
         for setting in fixed.chain(self.options.iter().map(String::as_str)) {
@@ -120,7 +125,9 @@ impl Server {
         self.directory.join(format!(".s.PGSQL.{}", self.port))
     }
 
-    pub(crate) fn data(&self) -> PathBuf {
+    /// Its data directory.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
         self.directory.join("data")
     }
 }

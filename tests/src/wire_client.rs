@@ -57,6 +57,16 @@ impl WireClient {
         Self::over(Stream::Tcp(stream))
     }
 
+    /// Takes a connection that was made otherwise.
+    ///
+    /// # Panics
+    /// When it is no connection.
+    #[must_use]
+    pub fn of(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).expect("TCP_NODELAY");
+        Self::over(Stream::Tcp(stream))
+    }
+
     /// Connects to a Unix socket and sends nothing.
     ///
     /// # Panics

@@ -6,7 +6,9 @@ use pgimbal_tests::fake_server::error;
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::port::free_port;
 use pgimbal_tests::until::{SOON, eventually};
-use pgimbal_tests::{FakeServer, Login, Message, Pgimbal, Postgres, ServerError, WireClient};
+use pgimbal_tests::{
+    FakeServer, Login, Message, Pgimbal, Pipeline, Postgres, ServerError, WireClient,
+};
 
 fn app() -> Login {
     Login::new("app", "app", "app-secret")
@@ -90,7 +92,8 @@ fn a_server_that_is_down_is_named_with_the_next_step() {
 #[test]
 fn a_server_that_comes_back_is_used_again() {
     let mut pg = Postgres::start();
-    let proxy = Config::before(&pg).set("server_login_retry", "\"200ms\"").start();
+    let config = Config::before(&pg).server("failover_hold", "\"off\"");
+    let proxy = config.set("server_login_retry", "\"200ms\"").start();
     let mut client = proxy.client();
     client.ok("select 1");
     pg.stop();
@@ -103,6 +106,61 @@ fn a_server_that_comes_back_is_used_again() {
         let mut late = proxy.connect();
         late.log_in(&app()).is_ok() && late.query("select 3").errors().is_empty()
     });
+}
+
+#[test]
+fn a_server_that_restarts_is_waited_for_as_a_cluster_of_one_node_is() {
+    let mut pg = Postgres::start();
+    pg.run("create table restarts (id text); grant all on restarts to app");
+    // Its end is that of a crash, and its commits are not flushed.
+    pg.run("checkpoint");
+    let proxy = Config::before(&pg).set("pool_size", 5).start();
+    let mut clients: Vec<WireClient> = (0..5).map(|_| proxy.client()).collect();
+    let [idle, block, reader, writer, late] = &mut clients[..] else { panic!("five") };
+    for client in [&mut *idle, &mut *late] {
+        client.ok("select 1");
+    }
+    block.ok("begin");
+    block.ok("insert into restarts values ('block')");
+    reader.start_query("select 'again' from pg_sleep(2)");
+    writer.start_query("insert into restarts select 'writer' from pg_sleep(600)");
+    eventually("they run", SOON, || pg.running("pg_sleep") == 2);
+    pg.stop();
+    let told = writer.read_reply();
+    // It ends at once, and so proves nothing.
+    assert_eq!((told.sqlstate().as_str(), told.status()), ("08007", 'I'));
+    let pipeline = ["begin", "insert into restarts values ('late')", "commit"];
+    let pipeline = pipeline.iter().fold(Pipeline::new(), |all, text| all.run(text).sync());
+    late.send(pipeline.bytes());
+    for client in [&mut *idle, &mut *late, &mut *reader] {
+        assert!(client.is_silent_for(Duration::from_millis(200)), "it was told of the restart");
+    }
+    pg.restart();
+    assert_eq!(reader.read_reply().value(), "again");
+    for _ in 0..3 {
+        late.read_reply().no_error();
+    }
+    idle.ok("select 1");
+    let told = block.query("insert into restarts values ('block')");
+    assert_eq!((told.sqlstate().as_str(), told.status()), ("57P01", 'E'));
+    assert_eq!(block.ok("rollback").status(), 'I');
+    assert_eq!(idle.value("select string_agg(id, ' ') from restarts"), "late");
+}
+
+#[test]
+fn a_server_that_does_not_come_back_within_failover_hold_is_named() {
+    let mut pg = Postgres::start();
+    let proxy = Config::before(&pg).server("failover_hold", "\"1s\"").start();
+    let mut client = proxy.client();
+    client.ok("select 1");
+    pg.stop();
+    let reply = client.query("select 2");
+    assert_eq!((reply.sqlstate().as_str(), reply.status()), ("57P03", 'I'));
+    let error = reply.errors().remove(0);
+    assert!(error.message.contains("within failover_hold: "), "{error:?}");
+    assert!(error.message.contains("127.0.0.1"), "{error:?}");
+    pg.restart();
+    eventually("it is served again", SOON, || client.query("select 3").errors().is_empty());
 }
 
 #[test]

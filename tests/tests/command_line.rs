@@ -92,6 +92,7 @@ fn check_says_whether_the_servers_answer() {
     let said = format!("{}{}", wrong.stdout, wrong.stderr);
     assert_ne!(wrong.code, Some(0), "{said}");
     assert!(said.contains("password authentication failed"), "{said}");
+    assert_eq!(said.matches("28P01").count(), 1, "{said}");
     assert!(!said.contains("not-it"), "a password was printed: {said}");
     let closed = free_port();
     let file = config_file(&directory, &config(closed, "x"));
@@ -99,6 +100,69 @@ fn check_says_whether_the_servers_answer() {
     let said = format!("{}{}", down.stdout, down.stderr);
     assert_ne!(down.code, Some(0), "{said}");
     assert!(said.contains(&closed.to_string()), "{said}");
+}
+
+#[test]
+fn every_address_that_cannot_be_had_is_named() {
+    let taken = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let [one, two, http] =
+        taken.each_ref().map(|taken| taken.local_addr().expect("an address").to_string());
+    let directory = directory("cli");
+    let text = format!(
+        "listen = [\"{one}\", \"127.0.0.1:{}\", \"{two}\"]\nhttp_listen = \"{http}\"\n\
+         [databases.app]\n[users.app]\npassword = \"x\"\n",
+        free_port()
+    );
+    let file = config_file(&directory, &text);
+    let finished = pgimbal(&["run", "--config", &file], &[]);
+    assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+    for place in [format!("{one} (listen)"), format!("{two} (listen)"), format!("{http} (http_li")]
+    {
+        assert!(finished.stderr.contains(&place), "{place}: {}", finished.stderr);
+    }
+    assert!(finished.stderr.contains("cannot listen on "), "{}", finished.stderr);
+}
+
+#[test]
+fn a_state_dir_that_is_open_to_others_is_refused_at_start_and_by_check() {
+    let directory = directory("cli");
+    let state = directory.join("state");
+    std::fs::create_dir(&state).expect("a directory");
+    let file = config_file(
+        &directory,
+        &format!(
+            "listen = \"127.0.0.1:{}\"\nstate_dir = {state:?}\n[databases.app]\n\
+             [users.app]\npassword = \"x\"\n",
+            free_port()
+        ),
+    );
+    let refused = |words: &[&str]| {
+        for verb in ["run", "check"] {
+            let finished = pgimbal(&[verb, "--config", &file], &[]);
+            assert_eq!(finished.code, Some(78), "{verb}: {}{}", finished.stdout, finished.stderr);
+            for word in words {
+                assert!(finished.stderr.contains(word), "{verb} {word}: {}", finished.stderr);
+            }
+        }
+    };
+    let mode = |path: &Path, mode: u32| {
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(path, permissions).expect("permissions");
+    };
+    mode(&state, 0o777);
+    refused(&["state_dir", "0777", "chmod 0700"]);
+    mode(&state, 0o700);
+    let key = state.join("salt-key");
+    std::os::unix::fs::symlink("/etc/hostname", &key).expect("a link");
+    refused(&["salt-key", "symbolic link"]);
+    std::fs::remove_file(&key).expect("removed");
+    std::fs::write(&key, [7; 32]).expect("a file");
+    mode(&key, 0o640);
+    refused(&["salt-key", "0640", "chmod 0600"]);
+    std::fs::remove_file(&key).expect("removed");
+    let finished = pgimbal(&["check", "--config", &file], &[]);
+    assert_eq!(finished.code, Some(1), "there is no server: {}", finished.stderr);
+    assert!(!key.exists(), "check writes nothing");
 }
 
 /// Runs pgimbal without any file, until it listens.
@@ -158,6 +222,41 @@ fn an_upstream_from_libpqs_environment_and_pgpass() {
     client.log_in(&Login::new("scram", "app", "scram-secret")).expect("a login");
     assert_eq!(client.value("select 1"), "1");
     drop(process);
+}
+
+#[test]
+fn an_upstreams_options_are_what_every_session_begins_with() {
+    let pg = Postgres::start();
+    let port = free_port();
+    let url = format!(
+        "postgres://scram:scram-secret@127.0.0.1:{}/app?options=-c%20work_mem%3D12345kB\
+         &target_session_attrs=read-write&gssencmode=prefer&keepalives_idle=30",
+        pg.port
+    );
+    let (_process, _home) = without_a_file(&["--upstream", &url], &[], port);
+    let mut client = WireClient::tcp(port);
+    client.log_in(&Login::new("scram", "app", "scram-secret")).expect("a login");
+    assert_eq!(client.value("show work_mem"), "12345kB");
+    client.ok("set work_mem = '5MB'");
+    client.ok("discard all");
+    assert_eq!(client.value("show work_mem"), "12345kB");
+}
+
+#[test]
+fn kubernetes_and_images_stop_no_start() {
+    let pg = Postgres::start();
+    let port = free_port();
+    let url = format!("postgres://scram:scram-secret@127.0.0.1:{}/app", pg.port);
+    let environment = [
+        ("PGIMBAL_RW_SERVICE_HOST", "10.0.0.1"),
+        ("PGIMBAL_RW_SERVICE_PORT_POSTGRES", "6432"),
+        ("PGIMBAL_METRICS_PORT", "tcp://10.0.0.1:9127"),
+        ("PGIMBAL_METRICS_PORT_9127_TCP_ADDR", "10.0.0.1"),
+        ("PGIMBAL_VERSION", "1.4.0"),
+    ];
+    let (_process, _home) = without_a_file(&["--upstream", &url], &environment, port);
+    let mut client = WireClient::tcp(port);
+    client.log_in(&Login::new("scram", "app", "scram-secret")).expect("a login");
 }
 
 #[test]

@@ -4,10 +4,12 @@ mod checker;
 mod disasters;
 mod dns;
 mod figures;
+mod pipelines;
 mod reads;
 mod rotation;
 mod rows;
 mod scene;
+mod tls;
 mod topology;
 
 use pgimbal_tests::Pgimbal;

@@ -177,6 +177,22 @@ fn a_listening_session_is_told_of_notifications() {
 }
 
 #[test]
+fn a_listeners_own_notification_bears_its_own_process_id() {
+    let (pg, proxy) = start(1);
+    let mut listener = proxy.client();
+    listener.ok("listen news");
+    let own = listener.key[..4].to_vec();
+    // In one answer with others, and between them.
+    let reply = listener.query("select 1; notify news, 'own'; select 2");
+    reply.no_error();
+    let heard = reply.messages.iter().find(|message| message.tag == b'A').expect("the notice");
+    assert_eq!(heard.body[..4], own[..], "{heard:?}");
+    assert_eq!(&heard.body[4..], b"news\0own\0");
+    pg.run("notify news, 'from elsewhere'");
+    assert_ne!(listener.expect(b'A').body[..4], own[..]);
+}
+
+#[test]
 fn max_pinned_keeps_part_of_the_pool_free() {
     let pg = Postgres::start();
     let config = Config::before(&pg).set("pool_size", 2).set("max_pinned", 1);

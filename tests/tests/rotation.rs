@@ -14,9 +14,11 @@ mod many;
 mod moving;
 mod nodes;
 mod odd_answers;
+mod proofs;
 mod sealed;
 mod seen;
 mod servers;
+mod under_way;
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
@@ -118,7 +120,10 @@ impl Acted {
 
 /// Database `app` for clients with SCRAM, `shop` from `[vaults.main]`.
 fn shop_from(pg: &Postgres, vault: &str, interval: &str) -> Config {
-    let config = Config::before(pg).set("auth_type", "\"scram-sha-256\"");
+    // `check` tries the harness's user `clear` too.
+    let config = Config::before(pg)
+        .set("auth_type", "\"scram-sha-256\"")
+        .set("require_auth", "\"password,md5,scram-sha-256,none\"");
     let vault = format!("{vault}poll_interval = \"{interval}\"\n");
     config.tables(&vault).tables("[users.shop]\nvault_role = \"shop\"\n")
 }

@@ -142,7 +142,8 @@ fn behaviour_06_the_same_for_the_extended_protocol() {
 #[test]
 fn behaviour_06_a_server_lost_during_a_query_tells_the_client() {
     let pg = Postgres::start();
-    let proxy = Config::before(&pg).start();
+    // Else it would be run again.
+    let proxy = Config::before(&pg).server("failover_hold", "\"off\"").start();
     let mut client = proxy.client();
     client.start_query("select pg_sleep(60)");
     eventually("the query runs", SOON, || pg.running("pg_sleep") == 1);

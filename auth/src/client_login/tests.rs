@@ -63,17 +63,19 @@ fn show(
         };
         asked.push(ask.clone());
         step = match ask {
-            Ask::Cleartext => state.answer(Answer::Password(password.as_bytes())),
+            Ask::Cleartext => state.answer(Answer::Password(password.as_bytes()), account),
             Ask::Md5(salt) => {
                 let answer = Md5Hash::of(password.as_bytes(), b"ann").answer(salt);
-                state.answer(Answer::Password(&answer))
+                state.answer(Answer::Password(&answer), account)
             }
-            Ask::Sasl(_) => state
-                .answer(Answer::SaslInitial { mechanism: mechanism.as_bytes(), response: &first }),
+            Ask::Sasl(_) => {
+                let mechanism = mechanism.as_bytes();
+                state.answer(Answer::SaslInitial { mechanism, response: &first }, account)
+            }
             Ask::SaslContinue(challenge) => {
                 let scram = scram.take().unwrap();
                 let (_, last) = scram.answer(password.as_bytes(), challenge.as_bytes()).unwrap();
-                state.answer(Answer::SaslResponse(&last))
+                state.answer(Answer::SaslResponse(&last), account)
             }
         };
     }
@@ -157,7 +159,7 @@ fn an_answer_of_another_kind_is_a_protocol_violation() {
     };
     for answer in [Answer::Password(b"pw"), Answer::SaslResponse(b"x")] {
         let Step::Ask(state, _) = begin() else { panic!("asks") };
-        assert_eq!(state.answer(answer).unwrap_err().sqlstate(), "08P01");
+        assert_eq!(state.answer(answer, Some(&account)).unwrap_err().sqlstate(), "08P01");
     }
 }
 

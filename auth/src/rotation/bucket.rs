@@ -27,6 +27,20 @@ impl Bucket {
         full_at.checked_sub(slack).map_or(now, |ready| ready.max(now))
     }
 
+    /// Takes the next token, and says when there is one.
+    pub fn reserve(&mut self, now: Instant) -> Instant {
+        let ready = self.ready_at(now);
+        let from = self.full_at.map_or(now, |full_at| full_at.max(now));
+        self.full_at = Some(from + self.refill);
+        ready
+    }
+
+    /// Whether no token is missing, so that nothing is lost with it.
+    #[must_use]
+    pub fn is_full(&self, now: Instant) -> bool {
+        self.full_at.is_none_or(|full_at| full_at <= now)
+    }
+
     /// Takes a token if there is one.
     pub fn take(&mut self, now: Instant) -> bool {
         if self.ready_at(now) > now {
@@ -41,6 +55,15 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_waits_gets_the_next_token() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(2, Duration::from_secs(1));
+        let waits = [0, 0, 1, 2].map(Duration::from_secs);
+        assert_eq!(waits.map(|_| bucket.reserve(start) - start), waits);
+        assert!(!bucket.is_full(start) && bucket.is_full(start + Duration::from_secs(4)));
+    }
 
     #[test]
     fn a_burst_then_one_for_each_refill() {

@@ -51,8 +51,11 @@ pub enum Learned {
     Rotated(u32),
     /// Nothing new.
     Same,
-    /// It is older than what is known and works: the source lags.
+    /// It was known before what is known and works: the source lags.
     Ignored,
+    /// It seems older than what is known and works, and was never seen: the source lags, or the
+    /// clock of the one that made the newest is ahead. It is tried when somebody proves to know it.
+    SetAside(u32),
     /// It seems older than what is known, but that is refused: it is worth a try.
     Candidate(u32),
 }
@@ -140,14 +143,20 @@ impl Rotation {
             _ => false,
         };
         if seems_older {
-            if known.is_some() || self.newest_works() {
+            let known = known.map(|index| self.generations[index].number);
+            if known.is_some_and(|known| known < newest.number) {
                 return Learned::Ignored;
             }
-            return Learned::Candidate(self.add(
-                answer.password.clone(),
-                answer.rotated_at,
-                now.wall,
-            ));
+            let works = self.newest_works();
+            return match known {
+                Some(known) if works => Learned::SetAside(known),
+                // A login that needs it tries it.
+                Some(_) => Learned::Ignored,
+                None => {
+                    let number = self.add(answer.password.clone(), answer.rotated_at, now.wall);
+                    if works { Learned::SetAside(number) } else { Learned::Candidate(number) }
+                }
+            };
         }
         let number = self.add(answer.password.clone(), answer.rotated_at, now.wall);
         if let Some(known) = known {
@@ -219,10 +228,10 @@ impl Rotation {
                 None => Offer::Wait(now),
             },
             Pick::Busy => Offer::Wait(now + HOLD),
-            Pick::Exhausted(retry_at) => match held_until {
-                Some(until) if now < until && self.is_worth_holding(now) => {
-                    Offer::Wait(retry_at.min(until))
-                }
+            Pick::Exhausted(retry_at) => match held_until.filter(|until| now < *until) {
+                Some(until) if self.is_worth_holding(now) => Offer::Wait(retry_at.min(until)),
+                // It may have rotated since it was read: the source has the last word.
+                Some(until) if self.schedule.awaits_refusals_answer() => Offer::Wait(until),
                 _ => Offer::GiveUp(GiveUp::Refused(retry_at)),
             },
         }
@@ -250,6 +259,27 @@ impl Rotation {
         }
         state.accepted(number, newest);
         None
+    }
+
+    /// A server has accepted what was set aside, for somebody who proves to know it: it is the
+    /// newest from now on. Whether that is news.
+    pub fn believe(&mut self, node: &str, number: u32) -> bool {
+        let is_newer = self.newest.is_some_and(|newest| number > newest);
+        let generation = self.generations.iter_mut().find(|g| g.number == number);
+        let Some(generation) = generation.filter(|_| is_newer) else { return false };
+        generation.proven = true;
+        self.make_newest(number);
+        self.nodes.values_mut().for_each(Node::learned);
+        if let Some(state) = self.nodes.get_mut(node) {
+            state.accepted(number, number);
+        }
+        true
+    }
+
+    /// Whether a generation was set aside: it was said after the newest, and is not it.
+    #[must_use]
+    pub fn is_aside(&self, number: u32) -> bool {
+        self.newest.is_some_and(|newest| number > newest)
     }
 
     /// A server has refused a password at `now`.
@@ -325,9 +355,16 @@ impl Rotation {
         self.generations.iter().find(|generation| generation.number == number)
     }
 
-    /// Nodes at which no password works, and since when.
+    /// Nodes at which no password has worked last, and since when.
     pub fn failing(&self) -> impl Iterator<Item = (&str, Instant)> {
         self.nodes.iter().filter_map(|(name, node)| Some((&**name, node.failing_since()?)))
+    }
+
+    /// Those of them that were shown the newest: of another nobody knows yet whether it works.
+    pub fn refusing_newest(&self) -> impl Iterator<Item = &str> {
+        let newest = self.newest.unwrap_or_default();
+        let nodes = self.nodes.iter().filter(move |(_, node)| node.refuses(newest, newest));
+        nodes.filter(|(_, node)| node.failing_since().is_some()).map(|(name, _)| &**name)
     }
 
     /// Whether a password worked there before, so that its refusal is news.

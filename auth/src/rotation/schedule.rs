@@ -40,9 +40,13 @@ const DUE: Duration = Duration::from_secs(15);
 /// Fetches for refusals by servers: each second, a few at once.
 const REFUSALS: Bucket = Bucket::new(5, Duration::from_secs(1));
 
-/// Fetches for clients' wrong passwords, which anybody can send; as many again for users that do
-/// not exist, so that these take none from the role's own.
-const MISMATCHES: Bucket = Bucket::new(3, Duration::from_secs(5));
+/// How often a source is asked because of clients' wrong passwords, which anybody can send, once
+/// the first few are used up. A client with the right one may wait so long for its question.
+pub const MISMATCH_PAUSE: Duration = Duration::from_secs(2);
+
+/// Fetches for such; as many again for users that do not exist, so that these take none from the
+/// role's own.
+pub const MISMATCHES: Bucket = Bucket::new(3, MISMATCH_PAUSE);
 
 /// Why a fetch is wanted at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +79,7 @@ pub struct Schedule {
     in_flight: bool,
     has_answered: bool,
     refused_at: Option<Instant>,
-    mismatch_at: Option<Instant>,
+    mismatch: Option<Mismatched>,
     ordered_at: Option<Instant>,
     failures: u32,
     not_before: Option<Instant>,
@@ -85,6 +89,14 @@ pub struct Schedule {
     refusals: Bucket,
     mismatches: Bucket,
     stand_ins: Bucket,
+}
+
+/// A client has shown what fits nothing, and the source is to be asked because of it.
+#[derive(Clone, Copy, Debug)]
+struct Mismatched {
+    came: Instant,
+    /// When it may be asked: one of a flood waits, and is not left out.
+    ready: Instant,
 }
 
 impl Schedule {
@@ -103,7 +115,7 @@ impl Schedule {
             in_flight: false,
             has_answered: false,
             refused_at: None,
-            mismatch_at: None,
+            mismatch: None,
             ordered_at: None,
             failures: 0,
             not_before: None,
@@ -135,7 +147,8 @@ impl Schedule {
             return None;
         }
         let refusal = self.refused_at.map(|at| self.refusals.ready_at(now).max(at));
-        let all = [self.due, self.near_rotation(), refusal, self.mismatch_at, self.ordered_at];
+        let mismatch = self.mismatch.map(|mismatch| mismatch.ready);
+        let all = [self.due, self.near_rotation(), refusal, mismatch, self.ordered_at];
         let next = all.into_iter().flatten().min()?;
         let floors = [self.not_before, self.asked_off];
         Some(floors.into_iter().flatten().fold(next, Instant::max))
@@ -172,10 +185,11 @@ impl Schedule {
         let first = !std::mem::replace(&mut self.has_answered, true);
         self.failures = 0;
         (self.stale_since, self.not_before, self.asked_off) = (None, None, None);
-        for wanted in [&mut self.refused_at, &mut self.mismatch_at, &mut self.ordered_at] {
+        for wanted in [&mut self.refused_at, &mut self.ordered_at] {
             // What came up after the fetch was sent is not answered by it.
             *wanted = wanted.filter(|at| *at > sent);
         }
+        self.mismatch = self.mismatch.filter(|mismatch| mismatch.came > sent);
         let over = self.expected.is_none_or(|at| now > at + LATE || now + EARLY < at);
         self.overdue = ttl == Some(Duration::ZERO);
         if fresh || over && !self.overdue {
@@ -194,7 +208,7 @@ impl Schedule {
         let _ = self.ended(now);
         self.stale_since.get_or_insert(now);
         self.refused_at = self.refused_at.filter(|at| now < *at + URGENT_FOR);
-        (self.mismatch_at, self.ordered_at) = (None, None);
+        (self.mismatch, self.ordered_at) = (None, None);
         let longest = self.poll.map_or(LONGEST_PAUSE, |poll| poll.min(LONGEST_PAUSE));
         let longest = if self.refused_at.is_some() { longest.min(URGENT_PAUSE) } else { longest };
         let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10));
@@ -217,9 +231,14 @@ impl Schedule {
             FetchCause::Refusal => self.refused_at = Some(now),
             FetchCause::Order => self.ordered_at = Some(now),
             FetchCause::Mismatch | FetchCause::StandIn if self.awaits_mismatch_fetch() => {}
-            FetchCause::Mismatch if self.mismatches.take(now) => self.mismatch_at = Some(now),
-            FetchCause::StandIn if self.stand_ins.take(now) => self.mismatch_at = Some(now),
-            FetchCause::Mismatch | FetchCause::StandIn => return false,
+            FetchCause::Mismatch => {
+                let ready = self.mismatches.reserve(now);
+                self.mismatch = Some(Mismatched { came: now, ready });
+            }
+            FetchCause::StandIn if self.stand_ins.take(now) => {
+                self.mismatch = Some(Mismatched { came: now, ready: now });
+            }
+            FetchCause::StandIn => return false,
         }
         // A long pause after failures is cut short, but not to nothing.
         let soonest = self.sent.map_or(now, |sent| now.max(sent + OFTEN));
@@ -230,7 +249,21 @@ impl Schedule {
     /// Whether a fetch for clients' mismatches is still to be sent: it answers one more.
     fn awaits_mismatch_fetch(&self) -> bool {
         let sent = self.sent.filter(|_| self.in_flight);
-        self.mismatch_at.is_some_and(|at| sent.is_none_or(|sent| at > sent))
+        self.mismatch.is_some_and(|mismatch| sent.is_none_or(|sent| mismatch.came > sent))
+    }
+
+    /// Since when clients wait for a question that was not asked yet because of what they have
+    /// shown, and when it may be.
+    #[must_use]
+    pub fn mismatched(&self) -> Option<(Instant, Instant)> {
+        self.mismatch.map(|mismatch| (mismatch.came, mismatch.ready))
+    }
+
+    /// Whether the source has yet to answer a question that was sent after a server has refused
+    /// the newest password.
+    #[must_use]
+    pub const fn awaits_refusals_answer(&self) -> bool {
+        self.refused_at.is_some()
     }
 
     /// Whether the next rotation is expected about now.
@@ -271,125 +304,9 @@ fn tick_before(at: Instant, epoch: Instant, tick: Duration) -> Instant {
 mod wanted;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+mod tests;
 
-    pub(super) const POLL: Duration = Duration::from_secs(30);
-
-    pub(super) fn seconds(count: f64) -> Duration {
-        Duration::from_secs_f64(count)
-    }
-
-    pub(super) fn any_moment() -> Instant {
-        Instant::now()
-    }
-
-    /// Lets time pass until `end`; every moment at which a fetch was sent. Answers take 10 ms.
-    fn run(
-        schedule: &mut Schedule,
-        mut now: Instant,
-        end: Instant,
-        mut answer: impl FnMut(Instant) -> Option<Duration>,
-    ) -> Vec<Instant> {
-        let mut sent = Vec::new();
-        while let Some(next) = schedule.next(now) {
-            now = now.max(next);
-            if now > end {
-                break;
-            }
-            assert!(schedule.begin(now), "due and not begun");
-            assert!(!schedule.begin(now), "two at once");
-            sent.push(now);
-            now += seconds(0.01);
-            schedule.answered(now, answer(now), false);
-        }
-        sent
-    }
-
-    #[test]
-    fn a_role_is_polled_and_asked_each_second_near_its_rotation() {
-        let start = Instant::now();
-        for seed in 0..200 {
-            let mut schedule = Schedule::new(Some(POLL), seed, start, start);
-            let expected = start + seconds(100.0);
-            let ttl = |now: Instant| {
-                Some(Duration::from_secs(expected.saturating_duration_since(now).as_secs()))
-            };
-            let sent = run(&mut schedule, start, start + seconds(300.0), ttl);
-            let near: Vec<_> = sent
-                .iter()
-                .filter(|at| **at + seconds(1.2) > expected && **at < expected + seconds(8.2))
-                .collect();
-            assert!((7..=10).contains(&near.len()), "seed {seed}: {near:?}");
-            assert!(near.windows(2).all(|pair| *pair[1] - *pair[0] <= OFTEN), "seed {seed}");
-            let gaps = sent.windows(2).map(|pair| pair[1] - pair[0]);
-            assert!(gaps.max().is_some_and(|longest| longest <= POLL), "seed {seed}");
-            assert!(sent.len() <= 12 + 10, "seed {seed}: {} fetches", sent.len());
-        }
-    }
-
-    #[test]
-    fn rotation_17_many_roles_that_are_due_together_are_asked_apart() {
-        let start = Instant::now();
-        let mut moments = Vec::new();
-        for seed in 0..200 {
-            let mut schedule = Schedule::new(Some(POLL), seed, start, start);
-            let sent = run(&mut schedule, start, start + seconds(120.0), |_| None);
-            moments.extend(sent.into_iter().skip(1));
-        }
-        moments.sort();
-        let crowd = moments
-            .iter()
-            .map(|at| moments.iter().filter(|o| **o >= *at && **o < *at + seconds(1.0)).count())
-            .max();
-        assert!(crowd.is_some_and(|crowd| crowd <= 30), "{crowd:?} fetches in one second");
-        let off = |at: &&Instant| !(**at - start).as_nanos().is_multiple_of(TICK.as_nanos());
-        assert_eq!(moments.iter().filter(off).count(), 0, "fetches that wake up alone");
-    }
-
-    #[test]
-    fn a_refusal_is_answered_only_by_a_fetch_sent_after_it() {
-        let start = Instant::now();
-        let mut schedule = Schedule::new(Some(POLL), 1, start, start);
-        assert!(schedule.begin(start));
-        let refused = start + seconds(0.1);
-        assert!(schedule.want(FetchCause::Refusal, refused));
-        assert_eq!(schedule.next(refused), None, "one at a time");
-        let answered = start + seconds(0.2);
-        schedule.answered(answered, None, false);
-        assert_eq!(schedule.next(answered), Some(answered), "sent before, answers nothing");
-        assert!(schedule.begin(answered));
-        schedule.answered(start + seconds(0.3), None, false);
-        assert!(schedule.next(answered) > Some(start + seconds(1.0)));
-    }
-
-    #[test]
-    fn rotation_13_mismatches_are_bounded_and_failures_pause() {
-        let start = Instant::now();
-        let mut schedule = Schedule::new(Some(Duration::from_secs(3600)), 1, start, start);
-        let mut fetches = 0;
-        for tick in 0..6_000 {
-            let now = start + seconds(f64::from(tick) / 100.0);
-            schedule.want(FetchCause::Mismatch, now);
-            if schedule.begin(now) {
-                fetches += 1;
-                schedule.answered(now, None, false);
-            }
-        }
-        assert!((10..=17).contains(&fetches), "{fetches} fetches in a minute");
-        let mut now = start + seconds(4000.0);
-        let mut pauses = Vec::new();
-        for _ in 0..12 {
-            assert!(schedule.begin(now));
-            schedule.failed(now, None);
-            let next = schedule.next(now).expect("another attempt");
-            pauses.push(next - now);
-            now = next;
-        }
-        assert!(pauses[0] < seconds(0.6) && pauses[11] > seconds(20.0), "{pauses:?}");
-        assert!(pauses[11] <= LONGEST_PAUSE);
-        assert_eq!(schedule.stale_since(), Some(start + seconds(4000.0)));
-        schedule.want(FetchCause::Refusal, now);
-        assert!(schedule.next(now).is_some_and(|next| next <= now + OFTEN));
-    }
+#[cfg(test)]
+fn any_moment() -> Instant {
+    Instant::now()
 }

@@ -12,9 +12,11 @@ mod layout;
 mod read;
 mod watch_paths;
 mod watcher;
+mod writing;
 
 pub(super) use self::read::read_secret;
 pub(super) use self::watcher::Watcher;
+use self::writing::Writing;
 
 /// A file, or a directory of files, with one user's password.
 #[derive(Debug)]
@@ -22,6 +24,7 @@ pub(super) struct FileSource {
     path: PathBuf,
     user: Box<str>,
     changes: watch::Receiver<u64>,
+    writing: Writing,
 }
 
 impl FileSource {
@@ -29,17 +32,18 @@ impl FileSource {
         // What is relative is so to where pgimbal was started, wherever it may go.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let changes = watcher.follow(path.clone());
-        Self { path, user: user.into(), changes }
+        Self { path, user: user.into(), changes, writing: watcher.writing() }
     }
 }
 
 impl Source for FileSource {
     fn fetch(&self) -> BoxFuture<'_, Result<Answer, SourceError>> {
         let (path, user) = (self.path.clone(), self.user.clone());
+        let writing = self.writing.clone();
         Box::pin(async move {
             let place = path.display().to_string();
             // A network file system may hang.
-            let read = tokio::task::spawn_blocking(move || layout::answer(&path, &user));
+            let read = tokio::task::spawn_blocking(move || writing.answer(&path, &user));
             let broken = |_| SourceError::Unreadable {
                 place: place.into(),
                 cause: "pgimbal is shutting down".into(),

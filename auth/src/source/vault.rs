@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pgimbal_config::{Secret, VaultConfig};
 use serde::de::DeserializeOwned;
@@ -16,7 +16,7 @@ use self::addresses::Addresses;
 use self::endpoint::Call;
 use self::login::Login;
 use self::quiet::Quiet;
-use self::reply::{Reply, RoleData, RoleNames};
+use self::reply::{Reply, RoleData, RoleNames, TokenData};
 use self::token::Token;
 use super::{BoxFuture, Source};
 use crate::{Answer, SourceError};
@@ -109,6 +109,30 @@ impl VaultClient {
         self.addresses.each(Health::of).await
     }
 
+    /// Logs in, and asks how long the token lives: for `pgimbal check`.
+    ///
+    /// # Errors
+    /// [`SourceError`] when the login or the token is refused.
+    pub async fn token_standing(&self) -> Result<TokenStanding, SourceError> {
+        let _permit = self.requests.acquire().await;
+        let token = self.token().await?;
+        let reply = self.ask(&Call::lookup_self(), Some(&token.secret)).await?;
+        match reply.status {
+            200..=299 => {
+                let data = reply.envelope::<TokenData>(&self.place())?.data.unwrap_or_default();
+                Ok(TokenStanding::Good { ttl: data.ttl.seconds().filter(|ttl| !ttl.is_zero()) })
+            }
+            // Vault says so of a token that it does not know; a good one may lack the right to ask.
+            403 if ["invalid token", "bad token"]
+                .iter()
+                .any(|words| reply.complaint(&[&token.secret]).contains(words)) =>
+            {
+                Err(SourceError::TokenRefused { place: self.place() })
+            }
+            _ => Ok(TokenStanding::Unknown),
+        }
+    }
+
     /// Makes a call with the token. On 403 it is made once more with another one, and then it is
     /// the policy's fault.
     async fn authorized<T: DeserializeOwned + Send + Sync>(
@@ -173,6 +197,18 @@ impl VaultClient {
     fn place(&self) -> Box<str> {
         format!("vault {}", self.name).into()
     }
+}
+
+/// What a Vault says of the token that pgimbal has there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenStanding {
+    /// It is one, and lives for so long; for ever when there is no end.
+    Good {
+        /// What is left of its life.
+        ttl: Option<Duration>,
+    },
+    /// It may not ask that.
+    Unknown,
 }
 
 impl fmt::Debug for VaultClient {

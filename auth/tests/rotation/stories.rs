@@ -128,10 +128,10 @@ fn rotation_6_an_older_answer_is_ignored_or_tried() {
     let mut story = Story::new();
     story.says(0.0, "two", 10);
     story.log_in(NODE, 0.1, "two");
-    assert_eq!(story.says(1.0, "one", 0), Learned::Ignored);
+    assert_eq!(story.says(1.0, "one", 0), Learned::SetAside(2));
     assert_eq!(story.log_in(NODE, 1.1, "two"), ["two"]);
     // Refused now: what the source says counts, whatever its date.
-    assert_eq!(story.log_in(NODE, 2.0, "three"), ["two"]);
+    assert_eq!(story.log_in(NODE, 2.0, "three"), ["two", "one"]);
     let Learned::Candidate(number) = story.says(2.1, "three", 5) else { panic!("not tried") };
     let Offer::Try { generation, .. } = story.offer(NODE, 2.2) else { panic!("not offered") };
     assert_eq!(generation, number);
@@ -177,15 +177,46 @@ fn rotation_18_a_wrong_password_is_shown_once_for_each_pause() {
     let mut story = Story::new();
     story.says(0.0, "wrong", 0);
     assert_eq!(story.log_in(NODE, 0.1, "right"), ["wrong"]);
+    story.says(0.1, "wrong", 0);
     let mut shown = 0;
     for tenth in 1..100 {
         let now = f64::from(tenth) / 10.0;
         shown += story.log_in(NODE, now, "right").len();
+        // The source is asked because of it, and says the same.
+        story.says(now, "wrong", 0);
         assert!(matches!(story.offer(NODE, now), Offer::GiveUp(GiveUp::Refused(_))), "held");
     }
     assert!(shown <= 8, "{shown} failed logins in 10 s");
     let unknown = Story::new().offer(NODE, 0.0);
     assert!(matches!(unknown, Offer::Wait(_)), "{unknown:?}");
+}
+
+#[test]
+fn rotation_4_a_password_that_never_worked_waits_for_what_the_source_says_next() {
+    let mut story = Story::new();
+    story.says(0.0, "read at the start", 0);
+    assert_eq!(story.log_in(NODE, 1.0, "rotated since"), ["read at the start"]);
+    assert!(matches!(story.offer(NODE, 1.1), Offer::Wait(_)), "it may have rotated");
+    assert_eq!(story.rotation.failing().count(), 1);
+    assert_eq!(story.says(1.2, "rotated since", 1), Learned::Rotated(2));
+    // Nothing is said of a password that was never tried, and no pause is left.
+    assert_eq!(story.rotation.refusing_newest().count(), 0);
+    assert_eq!(story.rotation.failing().count(), 1, "what is open is kept");
+    assert_eq!(story.log_in(NODE, 1.2, "rotated since"), ["rotated since"]);
+}
+
+#[test]
+fn rotation_25_what_was_set_aside_is_believed_when_a_server_takes_it() {
+    let mut story = Story::new();
+    story.says(0.0, "of the leader whose clock is ahead", 3600);
+    story.log_in(NODE, 0.1, "of the leader whose clock is ahead");
+    assert_eq!(story.says(1.0, "the present one", 60), Learned::SetAside(2));
+    assert_eq!(story.says(2.0, "the present one", 60), Learned::SetAside(2), "it is one");
+    assert!(story.rotation.is_aside(2) && !story.rotation.is_aside(1));
+    assert!(story.rotation.believe(NODE, 2) && !story.rotation.believe(NODE, 2));
+    assert_eq!(story.shown(NODE, 2.1), (2, "the present one".into()));
+    assert_eq!(story.says(3.0, "the present one", 60), Learned::Same);
+    assert_eq!(story.says(4.0, "the next one", 61), Learned::Rotated(3));
 }
 
 #[test]

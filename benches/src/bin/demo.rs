@@ -26,8 +26,12 @@ const CLIENTS: u32 = 200;
 
 fn main() -> ExitCode {
     match demonstrate() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::Badly) => ExitCode::FAILURE,
+        Ok(Ended::BeforeItBegan) => {
+            eprintln!("\ndemo: interrupted before it began");
+            ExitCode::from(INTERRUPTED)
+        }
         Err(error) => {
             eprintln!("demo: {error}");
             ExitCode::FAILURE
@@ -35,22 +39,43 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether everything went well.
-fn demonstrate() -> Result<bool> {
+/// How a demonstration ended.
+enum Ended {
+    Well,
+    Badly,
+    /// There is nothing to judge.
+    BeforeItBegan,
+}
+
+/// What shells give for Ctrl-C: 128 and the signal's number.
+const INTERRUPTED: u8 = 130;
+
+fn demonstrate() -> Result<Ended> {
     let schedule = Schedule::from_environment()?;
     let enough = interrupted()?;
     let _ = raise_open_files(2 * u64::from(CLIENTS) + 200);
     let place = Place::new("demo")?;
     println!("starting a throwaway primary and its streaming replica ...");
-    let mut cluster = Cluster::start(&place)?;
-    let credentials = Credentials::start(&place, &cluster, schedule.rotation)?;
-    let pgimbal = Pgimbal::start(&place, &program()?, &cluster, &credentials, CLIENTS)?;
+    // Ctrl-C reaches the programs that start as well, so that a step that waits for them ends too.
+    let stopped = |enough: &AtomicBool| enough.load(Ordering::Relaxed);
+    let mut cluster = match Cluster::start(&place) {
+        _ if stopped(&enough) => return Ok(Ended::BeforeItBegan),
+        cluster => cluster?,
+    };
+    let credentials = match Credentials::start(&place, &cluster, schedule.rotation) {
+        _ if stopped(&enough) => return Ok(Ended::BeforeItBegan),
+        credentials => credentials?,
+    };
+    let pgimbal = match Pgimbal::start(&place, &program()?, &cluster, &credentials, CLIENTS) {
+        _ if stopped(&enough) => return Ok(Ended::BeforeItBegan),
+        pgimbal => pgimbal?,
+    };
     introduce(&pgimbal, &cluster, &credentials, schedule);
     let shown = show(&place, &mut cluster, &credentials, &pgimbal, schedule, &enough);
     if !matches!(shown, Ok(true)) {
         eprintln!("\npgimbal's last words:\n{}", pgimbal.last_words());
     }
-    shown
+    Ok(if shown? { Ended::Well } else { Ended::Badly })
 }
 
 fn introduce(pgimbal: &Pgimbal, cluster: &Cluster, credentials: &Credentials, schedule: Schedule) {

@@ -12,8 +12,6 @@ pub struct Console(pub Door);
 pub struct Failover {
     /// The clients that waited, that were run again, and that were told an error.
     pub counts: [u64; 3],
-    /// How long writes waited, in milliseconds.
-    pub duration_ms: String,
     /// From where to where.
     pub way: String,
 }
@@ -53,7 +51,6 @@ impl Console {
             let count = |column| reply.field(row, column).parse().unwrap_or(0);
             Failover {
                 counts: ["held", "rerun", "failed"].map(count),
-                duration_ms: reply.field(row, "duration_ms").to_owned(),
                 way: format!("{} -> {}", reply.field(row, "from"), reply.field(row, "to")),
             }
         }))

@@ -1,5 +1,7 @@
 //! What sources of passwords need of each other, of their Vault and of the state directory.
 
+use std::path::Path;
+
 use super::Findings;
 use super::files::{Pem, pem};
 use crate::config::{Config, WILDCARD};
@@ -31,6 +33,10 @@ pub(super) fn check(config: &Config, found: &mut Findings<'_>) {
         which_vault(config, user, &path, found);
         if name == WILDCARD {
             rule(user, &path, found);
+            open_directory(config, user, &path, found);
+        } else if !user.names.is_empty() {
+            let cause = "belongs to the rule [users.\"*\"]: this is a user by name";
+            found.add(&format!("{path}.names"), None, cause);
         }
         if user.accept_also.as_ref().map(PasswordForm::of) == Some(PasswordForm::Md5) {
             let cause = "an md5 hash cannot be used with SCRAM; give the password or its verifier";
@@ -56,6 +62,22 @@ fn rule(user: &UserConfig, path: &str, found: &mut Findings<'_>) {
                      of its own before {user}";
         let value = format!("{PLACEHOLDER:?}");
         found.add(&format!("{path}.password_env"), Some(value), cause);
+    }
+}
+
+/// A directory that holds other things than passwords of users.
+fn open_directory(config: &Config, user: &UserConfig, path: &str, found: &mut Findings<'_>) {
+    const OTHERS: [&str; 8] =
+        ["/", "/etc", "/root", "/home", "/proc", "/sys", "/dev", "/var/run/secrets/kubernetes.io"];
+    let Some(file) = user.password_file.as_ref().filter(|_| user.takes_any_file()) else { return };
+    let directory = file.parent().unwrap_or(file);
+    let is_of_secrets = directory.ends_with("kubernetes.io/serviceaccount");
+    let is_state = config.credentials.state_dir.as_deref() == Some(directory);
+    if is_state || is_of_secrets || OTHERS.iter().any(|other| directory == Path::new(other)) {
+        let cause = "every file of that directory would be a user with what it holds: keep users' \
+                     passwords in a directory of their own, or say whom the rule is for (names)";
+        let value = Some(format!("{:?}", file.display().to_string()));
+        found.add(&format!("{path}.password_file"), value, cause);
     }
 }
 

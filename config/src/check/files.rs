@@ -20,12 +20,27 @@ pub(super) fn pem(path: &Path, holds: Pem, key: &str, found: &mut Findings<'_>) 
     };
     let cause = match fs::read(path).map(zeroize::Zeroizing::new) {
         Err(error) => format!("cannot read: {error}"),
+        Ok(bytes) if matches!(holds, Pem::Key) && is_encrypted(&bytes) => {
+            let name = path.display();
+            format!(
+                "the key is encrypted, and nobody is there to type its passphrase: \
+                 `openssl pkey -in {name} -out NEW` writes it without one, and chmod 0600 keeps it \
+                 from others"
+            )
+        }
         Ok(bytes) if !bytes.windows(label.len()).any(|part| part == label.as_bytes()) => {
             format!("holds no {name} in PEM form")
         }
         Ok(_) => return,
     };
     found.add(key, Some(format!("{:?}", path.display().to_string())), cause);
+}
+
+/// PKCS #8 says so in its label, the older forms in a header.
+fn is_encrypted(pem: &[u8]) -> bool {
+    [&b"-----BEGIN ENCRYPTED PRIVATE KEY-----"[..], b"Proc-Type: 4,ENCRYPTED"]
+        .iter()
+        .any(|mark| pem.windows(mark.len()).any(|part| part == *mark))
 }
 
 /// The directory must be there, and the socket's path must fit into its address.

@@ -121,6 +121,23 @@ fn client_tls() {
 }
 
 #[test]
+fn an_encrypted_key_is_told_how_to_be_opened() {
+    let directory = Directory::new("encrypted-key");
+    let certificate = directory.file("a.crt", "-----BEGIN CERTIFICATE-----\n");
+    for (name, text) in [
+        ("pkcs8.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMII\n"),
+        ("old.key", "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nMII\n"),
+    ] {
+        let key = directory.file(name, text);
+        let files = format!("cert_file = {certificate:?}\nkey_file = {key:?}\n");
+        for table in ["client_tls", "server_tls"] {
+            let text = format!("[{table}]\nsslmode = \"require\"\n{files}");
+            refused(&text, &format!("{table}.key_file"), "the key is encrypted, and nobody");
+        }
+    }
+}
+
+#[test]
 fn server_tls() {
     let table = |mode: &str, rest: &str| format!("[server_tls]\nsslmode = '{mode}'\n{rest}");
     let key = "server_tls.sslmode";
@@ -208,6 +225,22 @@ fn a_rule_lets_nobody_in_with_what_is_not_their_own() {
     refused(&rule("vault_role = 'shared'"), "users.*", "must not share one password");
     refused(&rule("password_env = '{user}'"), "users.*.password_env", "named HOME or PATH");
     accepted(&rule("password_env = 'PASSWORD_{user}'"));
+}
+
+#[test]
+fn a_rule_does_not_make_users_of_files_that_are_something_else() {
+    let rule = |file: &str, more: &str| {
+        format!("[databases.app]\n[users.\"*\"]\npassword_file = \"{file}\"\n{more}")
+    };
+    for file in ["/etc/{user}", "/{user}", "/run/secrets/kubernetes.io/serviceaccount/{user}"] {
+        refused_whole(&rule(file, ""), "users.*.password_file", "every file of that directory");
+    }
+    let state = format!("state_dir = \"/var/lib/x\"\n{}", rule("/var/lib/x/{user}", ""));
+    refused_whole(&state, "users.*.password_file", "every file of that directory");
+    refused("[users.bob]\npassword = \"p\"\nnames = [\"b*\"]\n", "users.bob.names", "by name");
+    for usable in [rule("/etc/{user}", "names = [\"app_*\"]\n"), rule("/run/users/{user}", "")] {
+        assert!(load_text("rule", &usable).is_ok(), "{usable}");
+    }
 }
 
 #[test]
@@ -308,4 +341,15 @@ fn clusters_and_their_nodes() {
     accepted(&format!("{drill}[clusters.c.nodes.b]\nhost = 'b'"));
     let verifier = cluster("probe_user = 'x'\nprobe_password = 'SCRAM-SHA-256$4096:a$b:c'");
     refused(&format!("{verifier}{NODE}"), "clusters.c.probe_password", "verifier");
+}
+
+#[test]
+fn the_systems_authorities_vouch_for_servers_by_name_only() {
+    let server = |mode: &str| format!("[server_tls]\nsslmode = '{mode}'\nca_file = 'system'");
+    accepted(&server("verify-full"));
+    refused(&server("verify-ca"), "server_tls.sslmode", "must be \"verify-full\"");
+    refused(&server("require"), "server_tls.sslmode", "must be \"verify-full\"");
+    let clients = "[client_tls]\nsslmode = 'verify-ca'\ncert_file = 'DIR/a.crt'\n\
+                   key_file = 'DIR/a.key'\nca_file = 'system'";
+    refused(clients, "client_tls.ca_file", "CA of one's own");
 }

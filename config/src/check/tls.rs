@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::Findings;
 use super::files::{Pem, pem};
-use crate::tls::{ClientTls, ServerTls};
-use crate::words::SslMode;
+use crate::tls::{ClientTls, SYSTEM_CAS, ServerTls};
+use crate::words::{ChannelBinding, SslMode};
 
 /// TLS towards clients needs a certificate; files beside `disable` would promise what is not done.
 pub(super) fn client(tls: &ClientTls, found: &mut Findings<'_>) {
@@ -29,6 +29,12 @@ pub(super) fn client(tls: &ClientTls, found: &mut Findings<'_>) {
     } else if !verifies && tls.ca_file.is_some() {
         let cause = "ca_file is given, and only verify-ca and verify-full ask for certificates";
         found.add("client_tls.sslmode", mode, cause);
+    }
+    if is_system(tls.ca_file.as_ref()) {
+        let cause = "clients are known by a CA of one's own: the system's would let in everybody \
+                     who has a certificate";
+        found.add("client_tls.ca_file", Some("\"system\"".to_owned()), cause);
+        return;
     }
     files.read(found);
 }
@@ -58,6 +64,11 @@ pub(super) fn server(tls: &ServerTls, table: &str, found: &mut Findings<'_>) {
         }
         _ => {}
     }
+    if is_system(tls.ca_file.as_ref()) && !is_optional && tls.mode != SslMode::VerifyFull {
+        let cause = "with ca_file = \"system\" it must be \"verify-full\": anybody has a \
+                     certificate from one of these CAs";
+        found.add(&key, Some(format!("\"{}\"", tls.mode.as_str())), cause);
+    }
     if tls.cert_file.is_some() != tls.key_file.is_some() {
         let (given, missing) = match tls.cert_file {
             Some(_) => ("cert_file", "key_file"),
@@ -65,12 +76,21 @@ pub(super) fn server(tls: &ServerTls, table: &str, found: &mut Findings<'_>) {
         };
         found.add(&format!("{table}.{given}"), None, format!("needs {missing} beside it"));
     }
+    if tls.channel_binding == ChannelBinding::Require && is_optional {
+        let cause = "needs sslmode require, verify-ca or verify-full: without TLS there is nothing \
+                     to bind to";
+        found.add(&format!("{table}.channel_binding"), Some("\"require\"".to_owned()), cause);
+    }
     if tls.direct && is_optional {
         let cause = "needs sslmode require, verify-ca or verify-full: there is no way back to \
                      plain text";
         found.add(&format!("{table}.sslnegotiation"), Some("\"direct\"".to_owned()), cause);
     }
     files.read(found);
+}
+
+fn is_system(ca_file: Option<&PathBuf>) -> bool {
+    ca_file.is_some_and(|path| path.as_os_str() == SYSTEM_CAS)
 }
 
 struct Files<'a> {
@@ -91,7 +111,9 @@ impl Files<'_> {
             (self.key, Pem::Key, "key_file"),
             (self.authorities, Pem::Certificate, "ca_file"),
         ] {
-            if let Some(path) = path {
+            if let Some(path) = path
+                && !(self.table != "client_tls" && key == "ca_file" && is_system(Some(path)))
+            {
                 pem(path, holds, &format!("{}.{key}", self.table), found);
             }
         }

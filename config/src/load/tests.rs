@@ -6,6 +6,8 @@ use super::*;
 use crate::scratch::Directory;
 use crate::{AuthType, Host, MaxPinned, PoolMode};
 
+mod messages;
+
 const USABLE: &str = "
 [databases.app]
 [users.ann]
@@ -125,8 +127,15 @@ fn what_kubernetes_sets_beside_a_service_is_no_option() {
         ("PGIMBAL_SERVICE_PORT_POSTGRES", "6432"),
         ("PGIMBAL_PORT", "tcp://10.0.0.1:6432"),
         ("PGIMBAL_PORT_6432_TCP_ADDR", "10.0.0.1"),
+        ("PGIMBAL_RW_SERVICE_HOST", "10.0.0.1"),
+        ("PGIMBAL_RW_PORT_6432_TCP_PORT", "6432"),
+        ("PGIMBAL_METRICS_PORT", "tcp://10.0.0.1:9127"),
+        ("PGIMBAL_UNIX_SOCKET_PORT", "tcp://10.0.0.1:9127"),
+        ("PGIMBAL_DATABASES__APP_SERVICE_HOST", "10.0.0.1"),
+        ("PGIMBAL_VERSION", "1.4.0"),
     ];
-    assert!(load_file("kubernetes", USABLE, &variables, Overrides::default()).is_ok());
+    let config = load_file("kubernetes", USABLE, &variables, Overrides::default());
+    assert!(config.is_ok(), "{config:?}");
 }
 
 #[test]
@@ -154,129 +163,6 @@ fn a_database_starts_from_the_defaults_of_the_file() {
     let pool = config.pool("any", "ann").expect("a pool");
     assert_eq!((pool.max_pinned, pool.dbname.as_str(), pool.user.as_str()), (4, "any", "ann"));
     assert_eq!(config.databases["*"].pool.max_pinned, MaxPinned::Servers(4));
-}
-
-#[test]
-fn unknown_keys_are_refused_with_a_suggestion_and_without_their_value() {
-    let hint = "lists them";
-    for (text, variables, expected) in [
-        (
-            "pool_sise = 5",
-            vec![],
-            "pgimbal.toml: pool_sise: unknown key (did you mean \"pool_size\"?)",
-        ),
-        (
-            "",
-            vec![("PGIMBAL_MAX_CLIENT_CON", "5")],
-            "PGIMBAL_MAX_CLIENT_CON: max_client_con: unknown key (did you mean \"max_client_conn\"?)",
-        ),
-        (
-            "[databases.x]\nhots = \"h\"",
-            vec![],
-            "pgimbal.toml: databases.x.hots: unknown key (did you mean \"host\"?)",
-        ),
-        (
-            "[databases.x.server_tls]\nsslmod = \"h\"",
-            vec![],
-            "pgimbal.toml: databases.x.server_tls.sslmod: unknown key (did you mean \"sslmode\"?)",
-        ),
-        (
-            "[users.x]\npasword = \"hunter3\"",
-            vec![],
-            "pgimbal.toml: users.x.pasword: unknown key (did you mean \"password\"?)",
-        ),
-        (
-            "[user.x]\npassword = \"hunter3\"",
-            vec![],
-            "pgimbal.toml: user: unknown key (did you mean \"users\"?)",
-        ),
-        (
-            "[client_tls]\ncertfile = \"x\"",
-            vec![],
-            "pgimbal.toml: client_tls.certfile: unknown key (did you mean \"cert_file\"?)",
-        ),
-    ] {
-        let found = only("unknown", text, &variables);
-        assert!(found.starts_with(expected) && found.ends_with(hint), "{found}");
-        assert!(!found.contains("hunter"), "{found}");
-    }
-}
-
-#[test]
-#[allow(clippy::too_many_lines, reason = "a table of wrong values")]
-fn a_wrong_value_is_shown_with_its_place_and_cause() {
-    for (text, variables, expected) in [
-        ("pool_size = 0", vec![], "pgimbal.toml: pool_size = 0: expected a whole number from 1 to"),
-        ("pool_size = -1", vec![], "pgimbal.toml: pool_size = -1: expected a whole number"),
-        ("pool_size = [1, \"2\"]", vec![], "pgimbal.toml: pool_size = [1, \"2\"]: expected"),
-        (
-            "server_lifetime = 30",
-            vec![],
-            "pgimbal.toml: server_lifetime = 30: expected a number with a unit",
-        ),
-        (
-            "server_lifetime = \"0s\"",
-            vec![],
-            "pgimbal.toml: server_lifetime = \"0s\": must be more",
-        ),
-        (
-            "query_timeout = \"soon\"",
-            vec![],
-            "pgimbal.toml: query_timeout = \"soon\": expected a number with a unit (us, ms, s, min, h, d), such as \"30s\", or \"off\"",
-        ),
-        (
-            "max_statement_bytes = 4096",
-            vec![],
-            "pgimbal.toml: max_statement_bytes = 4096: expected a number with a unit (B",
-        ),
-        (
-            "pool_mode = \"sesion\"",
-            vec![],
-            "pgimbal.toml: pool_mode = \"sesion\": expected session, transaction or statement (did you mean \"session\"?)",
-        ),
-        (
-            "listen = \"localhost\"",
-            vec![],
-            "pgimbal.toml: listen = \"localhost\": expected an IP address and a port",
-        ),
-        ("listen = 6432", vec![], "pgimbal.toml: listen = 6432: expected a list"),
-        (
-            "unix_socket_mode = 700",
-            vec![],
-            "pgimbal.toml: unix_socket_mode = 700: expected an octal",
-        ),
-        (
-            "allow_trust_on_network = \"yes\"",
-            vec![],
-            "pgimbal.toml: allow_trust_on_network = \"yes\": expected true or false",
-        ),
-        (
-            "log = \"inf\"",
-            vec![],
-            "pgimbal.toml: log = \"inf\": expected off, error, warn, info, debug or trace (did you mean \"info\"?)",
-        ),
-        ("reset_query = \" \"", vec![], "pgimbal.toml: reset_query = \" \": must not be empty"),
-        (
-            "max_pinned = \"200%\"",
-            vec![],
-            "pgimbal.toml: max_pinned = \"200%\": expected a percentage",
-        ),
-        ("databases = 5", vec![], "expected a table, [databases]"),
-        ("", vec![("PGIMBAL_WORKERS", "many")], "PGIMBAL_WORKERS: workers = \"many\": expected"),
-        (
-            "",
-            vec![("PGIMBAL_DATABASES__APP__PORT", "0")],
-            "PGIMBAL_DATABASES__APP__PORT: databases.app.port = \"0\": expected a whole number from 1 to 65535",
-        ),
-    ] {
-        let text = text.replace("databases = 5", "users = 5");
-        let expected = expected.replace("[databases]", "[users]");
-        let usable = if text.contains("users") { "[databases.app]" } else { USABLE };
-        let text = format!("{text}\n{usable}");
-        let found = load_file("wrong", &text, &variables, Overrides::default()).expect_err(&text);
-        let found = found.to_string();
-        assert!(found.lines().count() == 1 && found.contains(&expected), "{found}\n{expected}");
-    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use crate::scratch::Directory;
 use crate::{
-    AuthType, Config, ConfigErrors, Host, Overrides, PoolMode, ResolvedPool, Secret, SslMode, load,
+    AuthType, ChannelBinding, Config, ConfigErrors, Host, Overrides, PoolMode, ResolvedPool,
+    Secret, SslMode, load,
 };
 
 fn load_uri(uri: &str, env: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
@@ -93,6 +94,27 @@ fn the_password_file_is_asked_when_nothing_else_knows() {
 }
 
 #[test]
+fn what_providers_write_into_their_uris_is_taken() {
+    let uri = "postgres://ann:p@ep-1.example/app?sslmode=require&channel_binding=require\
+               &application_name=shop&options=-c%20statement_timeout%3D5s%20-c%20a.b%3D1\
+               &gssencmode=disable&target_session_attrs=read-write&keepalives=1\
+               &keepalives_idle=30&keepalives_interval=5&keepalives_count=4&tcp_user_timeout=9000";
+    let config = load_uri(uri, &[]).expect("usable");
+    let pool = pool(&config, "app", "ann");
+    assert_eq!(pool.options.as_deref(), Some("-c statement_timeout=5s -c a.b=1"));
+    assert_eq!(pool.tls.channel_binding, ChannelBinding::Require);
+    let tcp = &config.clients.tcp;
+    let seconds = [tcp.keepalive_idle, tcp.keepalive_interval, tcp.user_timeout];
+    assert_eq!(seconds.map(|span| span.as_secs()), [30, 5, 9]);
+    assert_eq!(tcp.keepalive_count, 4);
+
+    let env = [("PGOPTIONS", "-c work_mem=8MB"), ("PGAPPNAME", "psql"), ("PGGSSENCMODE", "prefer")];
+    let config = load_uri("postgres://ann:p@h/app?keepalives_idle=0", &env).expect("usable");
+    assert_eq!(config.databases["app"].options.as_deref(), Some("-c work_mem=8MB"));
+    assert_eq!(config.clients.tcp.keepalive_idle.as_secs(), 60);
+}
+
+#[test]
 fn trusted_clients_share_the_upstreams_login() {
     let overrides = Overrides {
         upstream: Some("postgres://ann:p@h/app".into()),
@@ -126,10 +148,51 @@ fn an_upstream_adds_to_a_file_that_is_named() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of wrong URIs")]
 fn errors_name_the_source_and_hide_the_uri() {
     for (uri, env, expected) in [
         ("mysql://u:hunter2@h", vec![], "--upstream: expected a URI that begins with postgres://"),
-        ("postgres://u:hun/ter2@h/d", vec![], "--upstream: port: expected a whole number"),
+        (
+            "postgres://u:hun/ter2@h/d",
+            vec![],
+            "--upstream: its user or password holds a \"/\": write that as %2F",
+        ),
+        (
+            "postgres://u:hun@ter2@h/d",
+            vec![],
+            "--upstream: its user or password holds a \"@\": write that as %40",
+        ),
+        (
+            "postgres://u:hunter2@h,i/d",
+            vec![],
+            "--upstream: names several hosts, and pgimbal takes",
+        ),
+        ("postgres://u:hunter2@/d?host=h,i", vec![], "--upstream: host: names several hosts: list"),
+        (
+            "postgres://u:hunter2@h/d?gssencmode=require",
+            vec![],
+            "--upstream: gssencmode: pgimbal has no GSSAPI encryption",
+        ),
+        (
+            "postgres://u:hunter2@h/d?target_session_attrs=writer",
+            vec![],
+            "--upstream: target_session_attrs: expected one of any, read-write",
+        ),
+        (
+            "postgres://u:hunter2@h/d?channel_binding=yes",
+            vec![],
+            "--upstream: channel_binding: expected disable, prefer or require",
+        ),
+        (
+            "postgres://u:hunter2@h/d?channel_binding=require",
+            vec![],
+            "--upstream: databases.*.server_tls.channel_binding = \"require\": needs sslmode",
+        ),
+        (
+            "postgres://u:hunter2@h/d?keepalives_count=many",
+            vec![],
+            "--upstream: keepalives_count: expected a number",
+        ),
         ("postgres://u:hunter2@h:0/d", vec![], "--upstream: port: expected a whole number"),
         (
             "postgres://u:hunter2@h/d?sslmod=require",

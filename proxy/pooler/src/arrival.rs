@@ -18,6 +18,7 @@ use crate::pool::Pool;
 use crate::pooler::{Pooler, Tables, error_body};
 use crate::reported::{NamedValue, Reported};
 use crate::rerun::Rerun;
+use crate::route;
 use crate::server::{Body, Server};
 use crate::session::{
     ClientBody, Link, LocalSettings, Phase, Presence, Session, ShapeCheck, Trial,
@@ -105,14 +106,18 @@ impl Pooler {
     /// What a client that asks for `parameters` (those from `options` first) is greeted with.
     pub fn greet(&mut self, id: SessionId, parameters: &[NamedValue], now: Instant) -> Greeting {
         let Some(session) = self.session(id) else { return Greeting::Wait };
+        let wrong = parameters.iter().find_map(|(name, value)| route::misnamed(name, value));
+        if let Some(wrong) = wrong {
+            return Greeting::Refused(wrong.body(Severity::Fatal));
+        }
         let home = session.pool;
         let pool_id = match self.pools[session.serving.index()].logins.contains(&id) {
             true => session.serving,
             false => self.pool_of_login(home, parameters, now),
         };
-        let known = self.pools[home.index()].shared.welcome();
+        // In the words of who will serve it: a standby says that it is one.
         let pool = &mut self.pools[pool_id.index()];
-        if let Some(welcome) = known.or_else(|| pool.shared.welcome()) {
+        if let Some(welcome) = pool.shared.welcome() {
             return self.welcome(id, &welcome, parameters);
         }
         if let Some(error) = pool.shared.standing_failure(now) {

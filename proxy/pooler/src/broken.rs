@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::error::{self, Report, Severity, SqlState};
 
+use crate::block::Block;
 use crate::in_flight::Progress;
 use crate::offline::Offline;
 use crate::owed::{Owed, OwnQuery};
@@ -14,7 +15,7 @@ use crate::plan::Plan;
 use crate::pool::Pool;
 use crate::pooler::error_body;
 use crate::rerun::{self, Again, Rerun};
-use crate::server::{Body, Ending, Server};
+use crate::server::{Body, Commits, Ending, Server};
 use crate::session::{ClientBody, Link, LocalSettings, Phase, Presence, Session, ShapeCheck};
 use crate::shared::SharedCluster;
 use crate::sql::Kinds;
@@ -132,97 +133,181 @@ fn rollback_in_flight(session: &Session, server: &mut Server) -> Option<Vec<u8>>
 /// Each Query and each Sync that was sent gets its answer: an error, then whether a transaction
 /// has failed with it.
 fn answer_owed(session: &mut Session, server: &mut Server, pool: &mut Pool, plan: &mut Plan) {
-    let in_block =
-        server.status != TransactionStatus::Idle && !matches!(session.rerun, Rerun::Running(_));
-    let may_commit = server.since_ready.ending == Ending::MayCommit;
-    // Where a COMMIT was sent the block is over, whichever way.
-    let in_transaction = in_block && !may_commit;
-    let status = if in_transaction { TransactionStatus::Failed } else { TransactionStatus::Idle };
-    let outcome = if in_transaction { Outcome::RolledBack } else { outcome(session, server) };
-    let error = match outcome {
-        Outcome::RolledBack => lost(server, pool),
-        Outcome::Unknown => error_body(&rerun::outcome_unknown()),
-    };
-    // The error that ends what runs now may have been told already.
-    let mut failed = server.since_ready.failed;
-    let mut told = failed;
+    let entries = server.owed.take_all();
+    let mut telling = Telling::new(session, server, pool);
+    let answers = entries.iter().filter(|entry| is_clients_end(entry)).count();
+    let mut blocks = server.in_flight.take_blocks(answers);
     let mut answered = false;
-    let mut entries = server.owed.take_all().into_iter().peekable();
+    // Whether the client waits for something of the segment that is open.
+    let mut awaited = false;
+    let mut entries = entries.into_iter().peekable();
     while let Some(entry) = entries.next() {
-        let is_answer = match entry {
-            Owed::Sync | Owed::Query(_) => true,
+        awaited |= entry.is_awaited();
+        let block = match entry {
+            Owed::Sync | Owed::Query(_) => blocks.pop_front().unwrap_or_default(),
             // The last of them stands for the client's own.
-            Owed::Own(OwnQuery::Restore) => {
-                !matches!(entries.peek(), Some(Owed::Own(OwnQuery::Restore)))
+            Owed::Own(OwnQuery::Restore)
+                if !matches!(entries.peek(), Some(Owed::Own(OwnQuery::Restore))) =>
+            {
+                Block::Same
             }
             Owed::Own(OwnQuery::RerunEnd) if !answered => {
                 // What was run again has been answered but for its end.
-                plan.make_for_client(|out| encode::ready_for_query(out, status));
-                false
+                plan.make_for_client(|out| encode::ready_for_query(out, telling.status()));
+                continue;
             }
-            _ => false,
+            _ => continue,
         };
-        if !is_answer {
-            continue;
-        }
-        answered = true;
-        if !std::mem::take(&mut failed) {
-            count(pool, |shared| &shared.failed);
-            count_error(pool, &error);
-            if outcome == Outcome::Unknown {
-                count(pool, |shared| &shared.outcome_unknown);
-            }
-            plan.make_for_client(|out| match in_transaction && told {
-                true => aborted().encode_error(out),
-                false => error::with_severity(&error, Severity::Error, out),
-            });
-        }
-        told = true;
-        plan.make_for_client(|out| encode::ready_for_query(out, status));
+        (answered, awaited) = (true, false);
+        telling.answer(block, matches!(entry, Owed::Query(_)), pool, plan);
     }
     if server.since_ready.segment_open {
-        if !told {
-            count(pool, |shared| &shared.failed);
-        }
-        skip_rest(session, server, pool, plan, in_transaction && told);
-        // Up to Sync the client is told nothing more.
-        told = true;
+        let waits = if awaited { Client::Waits } else { Client::Silent };
+        telling.cut_off(session, server, waits, pool, plan);
     }
-    if in_transaction {
-        if !told {
+    if telling.is_open && session.offline.is_none() {
+        if !telling.told {
             count(pool, |shared| &shared.failed);
         }
-        session.offline = Some(Box::new(Offline::lost((!told).then_some(error))));
+        session.offline = Some(Box::new(Offline::lost((!telling.told).then_some(telling.lost))));
     }
 }
 
-/// The client is in the middle of a segment: as after any error, what follows up to Sync is
-/// skipped. Without its Sync nothing of it counts.
-fn skip_rest(
-    session: &mut Session,
-    server: &mut Server,
-    pool: &mut Pool,
-    plan: &mut Plan,
-    is_aborted: bool,
-) {
-    if session.phase == Phase::Skipping {
-        return;
-    }
-    // A COMMIT counts when it is executed, as does what a procedure commits by itself.
-    let idle = server.status == TransactionStatus::Idle;
-    let counts_early = server.since_ready.ending == Ending::MayCommit
-        || (idle && server.schema_change && session.rerun == Rerun::No);
-    let error = match is_aborted {
-        true => error_body(&aborted()),
-        false if counts_early => {
-            count(pool, |shared| &shared.outcome_unknown);
-            error_body(&rerun::outcome_unknown())
+const fn is_clients_end(entry: &Owed) -> bool {
+    matches!(entry, Owed::Sync | Owed::Query(_))
+}
+
+/// Whether a client waits for replies of the segment that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Client {
+    Waits,
+    /// It has got what it asked for: an error now would be one that nobody expects.
+    Silent,
+}
+
+/// How far telling a client of its loss has come.
+struct Telling {
+    /// A transaction block is open, as far as the client knows or is going to know.
+    is_open: bool,
+    /// Where a COMMIT is among what was sent, nobody knows what has become of anything.
+    ending: Ending,
+    /// What has become of what runs outside of a block.
+    alone: Outcome,
+    /// The error that tells of a lost transaction.
+    lost: Arc<[u8]>,
+    /// The loss of the block was told.
+    told: bool,
+    /// The error of what runs now was told by the server.
+    has_failed: bool,
+}
+
+impl Telling {
+    fn new(session: &Session, server: &mut Server, pool: &Pool) -> Self {
+        let is_rerun = matches!(session.rerun, Rerun::Running(_));
+        let has_failed = server.since_ready.failed;
+        Self {
+            is_open: server.status != TransactionStatus::Idle && !is_rerun,
+            ending: server.since_ready.ending,
+            alone: outcome(session, server),
+            lost: lost(server, pool),
+            told: has_failed,
+            has_failed,
         }
-        false => lost(server, pool),
-    };
-    count_error(pool, &error);
-    plan.make_for_client(|out| error::with_severity(&error, Severity::Error, out));
-    session.phase = Phase::Skipping;
+    }
+
+    fn may_commit(&self) -> bool {
+        self.ending == Ending::MayCommit
+    }
+
+    const fn status(&self) -> TransactionStatus {
+        match self.is_open {
+            true => TransactionStatus::Failed,
+            false => TransactionStatus::Idle,
+        }
+    }
+
+    /// Answers a segment, or a query, that does this to the transaction block.
+    fn answer(&mut self, block: Block, is_query: bool, pool: &mut Pool, plan: &mut Plan) {
+        let was_open = self.is_open;
+        let failed = std::mem::take(&mut self.has_failed);
+        // What has failed has begun no block.
+        self.is_open = block.leaves_open(was_open) && (was_open || !failed);
+        let rolls_back = was_open && block == Block::Ends && !self.may_commit();
+        if rolls_back && is_query && !failed {
+            plan.make_for_client(|out| encode::command_complete(out, "ROLLBACK"));
+        } else if !failed {
+            self.tell(was_open || self.is_open, pool, plan);
+        }
+        // The next block is another one.
+        self.told = self.is_open;
+        plan.make_for_client(|out| encode::ready_for_query(out, self.status()));
+    }
+
+    /// Tells what has become of something inside or outside of a block.
+    fn tell(&mut self, in_block: bool, pool: &mut Pool, plan: &mut Plan) {
+        count(pool, |shared| &shared.failed);
+        let error = self.error(in_block, self.alone, pool);
+        count_error(pool, &error);
+        plan.make_for_client(|out| error::with_severity(&error, Severity::Error, out));
+        self.told = true;
+    }
+
+    /// The error for something inside or outside of a block; `alone` says what is known of the
+    /// latter.
+    fn error(&self, in_block: bool, alone: Outcome, pool: &Pool) -> Arc<[u8]> {
+        let in_block = in_block && !self.may_commit();
+        if in_block && self.told {
+            return error_body(&aborted());
+        }
+        if !self.may_commit() && (in_block || alone == Outcome::RolledBack) {
+            return Arc::clone(&self.lost);
+        }
+        count(pool, |shared| &shared.outcome_unknown);
+        error_body(&rerun::outcome_unknown())
+    }
+
+    /// The client is in the middle of a segment: as after any error, what follows up to Sync is
+    /// skipped. Without its Sync nothing of it counts.
+    fn cut_off(
+        &mut self,
+        session: &mut Session,
+        server: &Server,
+        waits: Client,
+        pool: &mut Pool,
+        plan: &mut Plan,
+    ) {
+        let was_open = self.is_open;
+        self.is_open = server.in_flight.open_block().leaves_open(was_open);
+        if session.phase == Phase::Skipping {
+            self.told = true;
+            return;
+        }
+        let in_block = was_open || self.is_open;
+        if waits == Client::Silent && !in_block && server.in_flight.only_prepares() {
+            // Its statements are known: the rest of the segment goes elsewhere.
+            return;
+        }
+        // A COMMIT counts when it is executed, as does what a procedure commits by itself.
+        let counts_early =
+            server.since_ready.commits == Commits::OnItsWay && session.rerun == Rerun::No;
+        let alone = if counts_early { Outcome::Unknown } else { Outcome::RolledBack };
+        let error = self.error(in_block, alone, pool);
+        if !self.told {
+            count(pool, |shared| &shared.failed);
+        }
+        if waits == Client::Silent {
+            session.offline = Some(Box::new(match self.is_open {
+                true => Offline::cut(error),
+                false => Offline::refused(error),
+            }));
+            return;
+        }
+        count_error(pool, &error);
+        plan.make_for_client(|out| error::with_severity(&error, Severity::Error, out));
+        session.phase = Phase::Skipping;
+        // Up to Sync the client is told nothing more.
+        self.told = true;
+    }
 }
 
 /// What is known of what was in flight outside a transaction block.
@@ -234,14 +319,15 @@ fn outcome(session: &Session, server: &Server) -> Outcome {
         return Outcome::Unknown;
     }
     let completed = server.in_flight.progress() == Progress::Completed;
-    let proven = server.last_words.is_some() && !completed;
+    let at_end = server.since_ready.commits == Commits::AtEnd;
+    let proven = server.last_words.is_some() && !completed && at_end;
     // A server that still reads COPY data has not committed it.
     let copying = server.copy_in;
-    // Without its Sync nothing of a segment counts.
-    let unsynced = !server.owed.iter().any(|e| matches!(e, Owed::Sync | Owed::Query(_)));
+    // What only begins like a read may have written.
     let cut_read = server.in_flight.progress() == Progress::Answered
+        && rerun::runs_read_only(server)
         && server.in_flight.whole().is_some_and(|bytes| rerun::is_read(bytes, session));
-    match proven || copying || unsynced || cut_read {
+    match proven || copying || cut_read {
         true => Outcome::RolledBack,
         false => Outcome::Unknown,
     }

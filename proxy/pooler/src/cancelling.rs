@@ -74,6 +74,6 @@ impl Pooler {
             SqlState::QUERY_CANCELED,
             "canceling statement due to user request",
         ));
-        self.refuse_waiter(id, &error);
+        self.refuse_segment(id, &error, None);
     }
 }

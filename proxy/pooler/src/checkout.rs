@@ -1,5 +1,6 @@
 //! Who gets which server connection, and when it is given back.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
@@ -44,7 +45,7 @@ impl Pooler {
         }
         let refuse = |pooler: &mut Self, error| {
             if let Some(session) = pooler.sessions.get_mut(id.index()) {
-                session.refuse(error);
+                session.serve_none(Arc::clone(&error), Some(error));
             }
             Checkout::Refused
         };

@@ -8,12 +8,13 @@ mod parse;
 mod put_in;
 mod query;
 mod raise;
+mod restore;
 mod room;
 mod values;
 
 use std::time::Instant;
 
-use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
+use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::frame::{self, HEADER_LEN, Header};
 use pgimbal_wire::tag::frontend;
@@ -23,7 +24,7 @@ use crate::plan::{HOLD_LIMIT, Judged, Plan, Stop};
 use crate::pool::Pool;
 use crate::pooler::{Pooler, Tables};
 use crate::rerun::Rerun;
-use crate::server::{Body, Restore, Server};
+use crate::server::{Body, Server};
 use crate::session::{ClientBody, Link, Phase, Session, Trial};
 use crate::sql::Reading;
 use crate::state::books::{Asked, Books};
@@ -103,9 +104,7 @@ impl<'a> ClientTurn<'a> {
             if let Err(stop) = self.step() {
                 break stop;
             }
-            if self.pool.is_clustered() {
-                self.note_sent(from);
-            }
+            self.note_sent(from);
         };
         if let Some(server) = self.server.as_deref_mut() {
             emit_made(server, self.plan);
@@ -125,10 +124,8 @@ impl<'a> ClientTurn<'a> {
         if !matches!(self.session.link, Link::Ready(_)) || self.session.offline.is_some() {
             return;
         }
-        let Some(message) = self.buf.get(from..self.at).filter(|message| !message.is_empty())
-        else {
-            return;
-        };
+        let taken = self.buf.get(from..self.at).filter(|taken| !taken.is_empty());
+        let Some(message) = taken else { return };
         let passes = !self.session.between_messages();
         server.in_flight.sent(message[0], message, passes);
         if matches!(self.session.rerun, Rerun::Running(_)) && in_flight::is_end(message[0]) {
@@ -244,7 +241,7 @@ impl<'a> ClientTurn<'a> {
             }
             self.session.phase = Phase::Open;
             if server.since_ready.segment_open && !server.restore.is_empty() {
-                restore_in_segment(self.session, server, self.tables, self.plan);
+                restore::restore_in_segment(self.session, server, self.tables, self.plan);
             }
         }
         if server.owed.is_empty() {
@@ -351,34 +348,6 @@ impl<'a> ClientTurn<'a> {
     /// The server of a turn that [`Self::linked`] has let through.
     pub(crate) fn server(&mut self) -> Result<&mut Server, Stop> {
         self.server.as_deref_mut().ok_or(Stop::Checkout)
-    }
-}
-
-/// After a RESET in the middle of a segment: what follows runs under what the client came with, as
-/// its own RESET would have brought back.
-fn restore_in_segment(session: &Session, server: &mut Server, tables: &Tables, plan: &mut Plan) {
-    const NAME: &[u8] = b"pgimbal_restore";
-    let Restore { names, mut queries, local, in_block, .. } = std::mem::take(&mut server.restore);
-    if server.status == TransactionStatus::InTransaction {
-        queries.extend(local);
-    }
-    queries.extend(link::restoring(&session.settings, &names, tables));
-    server.restore.in_block = in_block;
-    server.restore.remember(&names);
-    server.restore.in_segment = names;
-    for sql in queries {
-        server.owed.swallow(5);
-        plan.make_for_server(|out| {
-            encode::parse(out, NAME, &sql, &[0, 0]);
-            encode::bind_head(out, NAME, NAME, 6);
-            out.extend_from_slice(&[0; 6]);
-            encode::message(out, frontend::EXECUTE, |out| {
-                out.extend_from_slice(NAME);
-                out.extend_from_slice(&[0; 5]);
-            });
-            encode::close(out, NameKind::Portal, NAME);
-            encode::close(out, NameKind::Statement, NAME);
-        });
     }
 }
 

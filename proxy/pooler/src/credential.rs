@@ -20,6 +20,8 @@ const REPLACED_WITHIN: Duration = Duration::from_secs(30);
 pub enum CredentialNews {
     /// There is a newer one.
     Rotated,
+    /// There is one that may work where none does.
+    Candidate,
     /// None works at some node, or none is known. The body of the ErrorResponse that tells so
     /// whoever waits too long.
     LockedOut(Arc<[u8]>),
@@ -31,7 +33,11 @@ impl Pooler {
     /// Something has changed about a role's password.
     pub fn credential_changed(&mut self, role: &str, news: CredentialNews, now: Instant) {
         match news {
-            CredentialNews::Rotated => self.replace_servers_of(role, now),
+            CredentialNews::Rotated => {
+                self.replace_servers_of(role, now);
+                self.forget_failures_of(role, now);
+            }
+            CredentialNews::Candidate => self.forget_failures_of(role, now),
             CredentialNews::LockedOut(error) => {
                 self.lockouts.insert(role.into(), error);
             }
@@ -50,6 +56,16 @@ impl Pooler {
                 let end = now + spread_over(REPLACED_WITHIN, server.id.serial);
                 server.retire_at = server.retire_at.min(end);
             }
+        }
+    }
+
+    /// What was refused before may be accepted now: nobody waits for the end of a pause.
+    fn forget_failures_of(&mut self, role: &str, now: Instant) {
+        let pools = self.pools.iter().filter(|pool| role_of(&pool.config) == Some(role));
+        let pools: Vec<_> = pools.map(|pool| pool.id).collect();
+        for pool in pools {
+            self.pools[pool.index()].shared.forget_failure();
+            self.dial_if_wanted(pool, now);
         }
     }
 

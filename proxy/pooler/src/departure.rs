@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use pgimbal_config::OnClientGone;
 use pgimbal_wire::encode::{self, TransactionStatus};
-use pgimbal_wire::error::{Report, SqlState};
+use pgimbal_wire::error::{Report, Severity, SqlState, with_severity};
 
 use crate::ids::{ServerId, SessionId};
 use crate::link;
 use crate::owed::OwnQuery;
 use crate::pin::PinReason;
 use crate::plan::Plan;
-use crate::pooler::{Action, Pooler};
+use crate::pooler::{Action, Pooler, error_body};
 use crate::server::{Ending, Server};
 use crate::session::{Link, Presence, Session};
 use crate::sql::Kinds;
@@ -116,13 +116,18 @@ impl Pooler {
 
     /// Ends a client's connection with a FATAL.
     pub(crate) fn dismiss(&mut self, id: SessionId, code: SqlState, message: &str) {
+        self.dismiss_with(id, code, &error_body(&Report::fatal(code, message)));
+    }
+
+    /// As [`Self::dismiss`], with the body of an ErrorResponse.
+    pub(crate) fn dismiss_with(&mut self, id: SessionId, code: SqlState, error: &[u8]) {
         let Some(session) = self.sessions.get_mut(id.index()).filter(|session| session.id == id)
         else {
             return;
         };
         if session.farewell.is_none() {
             let mut farewell = Vec::new();
-            Report::fatal(code, message).encode_error(&mut farewell);
+            with_severity(error, Severity::Fatal, &mut farewell);
             session.farewell = Some(farewell.into());
             self.pools[session.pool.index()].stats.error(code);
             self.wake(id);
@@ -203,7 +208,7 @@ impl Pooler {
 
 /// What a session may leave behind on its server connection.
 fn left_by(session: &Session, server: &mut Server) -> Kinds {
-    let mut left = session.raised.union(session.pin.kinds()).union(server.residue);
+    let mut left = session.raised.union(session.pin.leaves()).union(server.residue);
     // Of the surplus some may be what others share, parsed under settings that were this session's.
     let surplus = std::mem::take(&mut server.surplus);
     if !session.close_after_sync.is_empty()
@@ -214,9 +219,6 @@ fn left_by(session: &Session, server: &mut Server) -> Kinds {
     }
     if session.pin.has(PinReason::TooManySettings) {
         left.insert(Kinds::SETTINGS.union(Kinds::ROLE));
-    }
-    if session.pin.has(PinReason::Dblink) {
-        left.insert(Kinds::DBLINK);
     }
     left
 }

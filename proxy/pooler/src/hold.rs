@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use pgimbal_wire::error::{Report, SqlState};
+use pgimbal_wire::error::{self, Report, SqlState};
 
+use crate::cluster::Cluster;
 use crate::ids::PoolId;
 use crate::pool::Pool;
 use crate::pooler::{Action, Pooler, error_body};
@@ -19,6 +20,30 @@ const NUDGE_AGAIN: Duration = Duration::from_millis(100);
 pub(crate) struct Hold {
     pub(crate) since: Instant,
     pub(crate) limit: Duration,
+}
+
+/// What an operator can do about a hold that only an operator ends.
+fn adoption(cluster: &Cluster) -> Option<String> {
+    let Writes::Held(reason) = cluster.view.writes else { return None };
+    let node = cluster.node(reason.adoptable()?)?;
+    Some(format!(
+        "If node {node} has the right data, an operator says ADOPT NODE {cluster}.{node} on the \
+         console; SHOW NODES tells more. The connection stays usable.",
+        node = node.name,
+        cluster = cluster.name,
+    ))
+}
+
+/// What a client is told that has waited in vain for the server of a database outside of a cluster.
+fn server_is_gone(pool: &Pool) -> Arc<[u8]> {
+    let last = pool.shared.last_failure();
+    let last = last.as_deref().and_then(|body| error::ErrorFields::parse(body).ok());
+    let why = last.map_or_else(Default::default, |last| String::from_utf8_lossy(last.message));
+    let text = format!("the server has not come back within failover_hold: {why}");
+    error_body(
+        &Report::error(SqlState::CANNOT_CONNECT_NOW, &text)
+            .hint("The connection stays usable; try again."),
+    )
 }
 
 impl Pooler {
@@ -62,23 +87,25 @@ impl Pooler {
 
     /// The hold that a pool's clients are under, if they are.
     pub(crate) fn hold_of(&self, pool: &Pool) -> Option<Hold> {
-        let limit = pool.config.cluster.as_ref()?.config.failover_hold;
-        let cluster = &self.clusters[pool.cluster?.index()];
-        let since = cluster.held_since.or_else(|| pool.shared.quietly_failing_since())?;
+        let limit = pool.failover_hold()?;
+        let cluster = pool.cluster.map(|cluster| &self.clusters[cluster.index()]);
+        let held_since = cluster.and_then(|cluster| cluster.held_since);
+        let since = held_since.or_else(|| pool.shared.quietly_failing_since())?;
         Some(Hold { since, limit })
     }
 
     /// What a client is told whose wait has lasted as long as a hold may.
     pub(crate) fn hold_is_over(&self, pool: &Pool) -> Arc<[u8]> {
-        let cluster = pool.cluster.map(|cluster| &self.clusters[cluster.index()]);
-        let why = match cluster.map(|cluster| &cluster.view.writes) {
-            Some(Writes::Held(reason)) => reason.text(),
+        let Some(cluster) = pool.cluster else { return server_is_gone(pool) };
+        let cluster = &self.clusters[cluster.index()];
+        let why = match &cluster.view.writes {
+            Writes::Held(reason) => reason.text(),
             _ => "the primary lets nobody in",
         };
         let text = format!("no primary within failover_hold: {why}");
-        error_body(
-            &Report::error(SqlState::CANNOT_CONNECT_NOW, &text)
-                .hint("The connection stays usable; try again. SHOW NODES tells more."),
-        )
+        let hint = adoption(cluster).unwrap_or_else(|| {
+            "The connection stays usable; try again. SHOW NODES tells more.".to_owned()
+        });
+        error_body(&Report::error(SqlState::CANNOT_CONNECT_NOW, &text).hint(&hint))
     }
 }

@@ -1,8 +1,11 @@
 //! What a client has sent since its server connection was last idle: the evidence for what may
 //! have become of it when the connection breaks, and the bytes for running it again elsewhere.
 
+use std::collections::VecDeque;
+
 use pgimbal_wire::tag::frontend;
 
+use crate::block::Block;
 use crate::plan::HOLD_LIMIT;
 
 /// What is in flight on one server connection.
@@ -13,6 +16,13 @@ pub struct InFlight {
     kept: Kept,
     segments: Segments,
     progress: Progress,
+    /// What each segment that was ended does to the transaction block, oldest first: as many as
+    /// ReadyForQuery are owed.
+    blocks: VecDeque<Block>,
+    /// What the open segment does to it.
+    block: Block,
+    /// Whether the open segment does more than prepare.
+    runs: bool,
 }
 
 /// Which segments are in flight.
@@ -52,6 +62,26 @@ pub enum Progress {
 }
 
 impl InFlight {
+    /// A text of the segment that is open does this to the transaction block.
+    #[inline]
+    pub(crate) fn does(&mut self, block: Block) {
+        self.block = self.block.then(block);
+    }
+
+    /// As [`Self::does`], of a text whose segment was ended before all of it was read.
+    pub(crate) fn did(&mut self, block: Block) {
+        if let Some(last) = self.blocks.back_mut() {
+            *last = last.then(block);
+        }
+    }
+
+    /// The segment was ended: the server will say ReadyForQuery.
+    #[inline]
+    pub(crate) fn ended(&mut self) {
+        self.blocks.push_back(std::mem::take(&mut self.block));
+        self.runs = false;
+    }
+
     /// A message of the client's was taken, `passes` says that the rest of it is still to come.
     pub(crate) fn sent(&mut self, tag: u8, message: &[u8], passes: bool) {
         let copies = matches!(tag, frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL);
@@ -68,7 +98,9 @@ impl InFlight {
         if self.kept == Kept::Whole {
             self.bytes.extend_from_slice(message);
         }
+        self.runs |= matches!(tag, frontend::BIND | frontend::EXECUTE) || copies;
         if is_end(tag) {
+            self.runs = false;
             self.segments = match self.segments {
                 Segments::Open | Segments::Ended => Segments::Ended,
                 Segments::ManyOpen | Segments::ManyEnded => Segments::ManyEnded,
@@ -88,11 +120,18 @@ impl InFlight {
         self.progress = Progress::Completed;
     }
 
-    /// ReadyForQuery has come; `idle` says that nothing else is owed.
+    /// ReadyForQuery has come, for a segment of the client's or for something of the proxy's;
+    /// `idle` says that nothing else is owed.
     #[inline]
-    pub(crate) fn settled(&mut self, idle: bool) {
+    pub(crate) fn settled(&mut self, whose: Whose, idle: bool) {
         self.progress = Progress::Unanswered;
+        if whose == Whose::Client {
+            self.blocks.pop_front();
+        }
         if idle {
+            self.blocks.clear();
+            self.block = Block::Same;
+            self.runs = false;
             self.bytes.clear();
             self.segments = Segments::Open;
             self.kept = Kept::Whole;
@@ -131,12 +170,50 @@ impl InFlight {
         self.segments == Segments::Open && self.kept == Kept::Whole && self.bytes.is_empty()
     }
 
+    /// Whether a transaction block is open behind the segments that were ended, where one
+    /// `was_open` before them.
+    #[must_use]
+    pub fn leaves_open(&self, was_open: bool) -> bool {
+        self.blocks.iter().fold(was_open, |open, block| block.leaves_open(open))
+    }
+
+    /// What each of the last `number` segments that were ended does to the transaction block. A
+    /// Sync that the server did not answer, inside a COPY, is a part of the segment it stands in.
+    pub(crate) fn take_blocks(&mut self, number: usize) -> VecDeque<Block> {
+        let mut blocks = std::mem::take(&mut self.blocks);
+        while blocks.len() > number.max(1) {
+            if let Some(first) = blocks.pop_front()
+                && let Some(second) = blocks.front_mut()
+            {
+                *second = first.then(*second);
+            }
+        }
+        blocks
+    }
+
+    /// What the open segment does to the transaction block.
+    #[must_use]
+    pub const fn open_block(&self) -> Block {
+        self.block
+    }
+
+    /// Whether the open segment only prepares, describes and closes statements.
+    #[must_use]
+    pub const fn only_prepares(&self) -> bool {
+        !self.runs
+    }
+
     /// Takes the bytes for running them again.
     pub(crate) fn take(&mut self) -> Vec<u8> {
-        let bytes = std::mem::take(&mut self.bytes);
-        *self = Self::default();
-        bytes
+        std::mem::take(&mut self.bytes)
     }
+}
+
+/// Whose a ReadyForQuery is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Client,
+    Proxy,
 }
 
 /// Whether the server answers a message with ReadyForQuery.
@@ -160,9 +237,9 @@ mod tests {
         assert_eq!(flight.open_behind_others(), Some(&b"P"[..]));
         flight.sent(frontend::SYNC, b"S", false);
         assert_eq!((flight.whole(), flight.open_behind_others()), (None, None));
-        flight.settled(false);
+        flight.settled(Whose::Client, false);
         assert_eq!(flight.whole(), None, "the rest of the pipeline is still owed");
-        flight.settled(true);
+        flight.settled(Whose::Client, true);
         flight.sent(frontend::QUERY, b"Q", false);
         assert_eq!(flight.whole(), Some(&b"Q"[..]));
     }
@@ -189,7 +266,7 @@ mod tests {
         flight.completed();
         flight.answered();
         assert_eq!(flight.progress(), Progress::Completed);
-        flight.settled(true);
+        flight.settled(Whose::Client, true);
         assert_eq!(flight.progress(), Progress::Unanswered);
     }
 }

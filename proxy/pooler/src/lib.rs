@@ -4,6 +4,7 @@
 //! plan of what to write and a list of actions come out. The driver in `proxy` does as it says.
 
 pub mod arrival;
+pub mod block;
 pub mod broken;
 pub mod cancel;
 pub mod cancelling;
@@ -26,6 +27,7 @@ pub mod plan;
 pub mod pool;
 pub mod pooler;
 pub mod prepared;
+pub mod renewal;
 pub mod reported;
 pub mod rerun;
 mod retire;

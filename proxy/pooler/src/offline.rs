@@ -4,6 +4,9 @@
 //! PostgreSQL's own behaviour in a failed transaction is the model: everything is refused until
 //! the transaction's end.
 
+mod end;
+mod unserved;
+
 use std::sync::Arc;
 
 use pgimbal_wire::encode::{self, TransactionStatus};
@@ -15,7 +18,10 @@ use pgimbal_wire::tag::{backend, frontend};
 use crate::client_turn::{ClientTurn, Message, Step};
 use crate::rerun::Rerun;
 use crate::session::Phase;
-use crate::sql::{self, Calls, Chain, Classified, Form, Readings, Steps};
+use crate::sql::{self, Calls, Classified, Readings, Steps};
+
+use self::end::{End, end_in, end_in_one};
+use self::unserved::{Unserved, note_block, unserved};
 
 /// Portals and statements of a lost transaction that are remembered; a client that makes more has
 /// lost its way, the oldest are forgotten.
@@ -33,6 +39,9 @@ pub struct Offline {
 enum Scope {
     /// One segment: up to the next ReadyForQuery.
     Segment,
+    /// All segments that the client has sent already: they have waited together for a server
+    /// connection that did not come.
+    Pipeline(Unserved),
     /// A transaction that is lost with its server connection.
     Transaction(Lost),
 }
@@ -43,15 +52,11 @@ struct Lost {
     portals: Vec<(Box<[u8]>, End)>,
     /// The end was executed; ReadyForQuery will say so.
     ended: bool,
-}
-
-/// How a statement ends a transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Commit,
-    Rollback,
-    /// It does not, but goes back to a savepoint, or gives one up: the savepoint is lost too.
-    Savepoint,
+    /// It was lost in the middle of a segment, of which something was answered: that segment's end
+    /// is not answered as if nothing had happened.
+    cut: bool,
+    /// What follows the end in the same pipeline gets this error.
+    then: Option<Arc<[u8]>>,
 }
 
 impl Offline {
@@ -67,13 +72,40 @@ impl Offline {
         Self { error, scope: Scope::Transaction(Lost::default()) }
     }
 
+    /// As [`Self::lost`], in the middle of a segment for which the client awaits nothing now.
+    #[must_use]
+    pub fn cut(error: Arc<[u8]>) -> Self {
+        let lost = Lost { cut: true, ..Lost::default() };
+        Self { error: Some(error), scope: Scope::Transaction(lost) }
+    }
+
     /// The error that has not been told yet.
     pub(crate) fn into_error(self) -> Option<Arc<[u8]>> {
         self.error
     }
 
-    fn status(&self) -> TransactionStatus {
+    /// What is left behind the end of a segment, behind which the client's pipeline `goes_on`.
+    fn behind_segment(self, goes_on: bool) -> Option<Self> {
+        match self.scope {
+            Scope::Segment => None,
+            Scope::Transaction(lost) if !lost.ended => {
+                let lost = Lost { cut: false, ..lost };
+                Some(Self { error: self.error, scope: Scope::Transaction(lost) })
+            }
+            Scope::Transaction(lost) => lost
+                .then
+                .filter(|_| goes_on)
+                .map(|error| Self::unserved(Arc::clone(&error), Some(error))),
+            Scope::Pipeline(unserved) => goes_on.then(|| unserved.behind_segment()).flatten(),
+        }
+    }
+
+    /// What ReadyForQuery behind a segment says, behind which the client's pipeline `goes_on`.
+    fn status(&self, goes_on: bool) -> TransactionStatus {
         match &self.scope {
+            Scope::Pipeline(unserved) if goes_on && unserved.begins_block() => {
+                TransactionStatus::Failed
+            }
             Scope::Transaction(lost) if !lost.ended => TransactionStatus::Failed,
             _ => TransactionStatus::Idle,
         }
@@ -85,6 +117,9 @@ pub(crate) fn judge(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     match header.tag {
         frontend::SYNC => {
             turn.drop_message(header);
+            if turn.session.phase != Phase::Skipping && is_due_at_sync(turn) {
+                tell(turn);
+            }
             ready(turn);
             Ok(())
         }
@@ -93,6 +128,10 @@ pub(crate) fn judge(turn: &mut ClientTurn<'_>, header: Header) -> Step {
             Ok(())
         }
         _ if turn.session.phase == Phase::Skipping => {
+            if unserved(turn).is_some() {
+                let message = turn.held(header, 0)?;
+                note_block(turn, message);
+            }
             turn.drop_message(header);
             Ok(())
         }
@@ -104,6 +143,7 @@ pub(crate) fn judge(turn: &mut ClientTurn<'_>, header: Header) -> Step {
                 return Ok(());
             }
             let end = (header.tag == frontend::QUERY).then(|| end_of(turn, message)).flatten();
+            note_block(turn, message);
             turn.drop_message(header);
             query(turn, end);
             Ok(())
@@ -114,12 +154,12 @@ pub(crate) fn judge(turn: &mut ClientTurn<'_>, header: Header) -> Step {
         | frontend::EXECUTE
         | frontend::CLOSE => {
             let message = turn.held(header, 0)?;
+            note_block(turn, message);
             let answer = extended(turn, message);
             turn.drop_message(header);
             match answer {
                 Answer::Given => return Ok(()),
                 Answer::Error => tell(turn),
-                Answer::Aborted => tell_aborted(turn),
             }
             turn.session.phase = Phase::Skipping;
             Ok(())
@@ -134,8 +174,7 @@ fn query(turn: &mut ClientTurn<'_>, end: Option<End>) {
         Some(End::Rollback) => {
             turn.plan.make_for_client(|out| encode::command_complete(out, "ROLLBACK"))
         }
-        Some(End::Savepoint) => tell_aborted(turn),
-        Some(End::Commit) | None => tell(turn),
+        Some(End::Savepoint | End::Commit) | None => tell(turn),
     }
     if let (
         Some(End::Commit | End::Rollback),
@@ -151,10 +190,8 @@ fn query(turn: &mut ClientTurn<'_>, end: Option<End>) {
 enum Answer {
     /// It has been.
     Given,
-    /// With the error that is to be told.
+    /// With the error that is to be told, or the word that the transaction has failed.
     Error,
-    /// With the word that the transaction has failed.
-    Aborted,
 }
 
 /// Answers a message of the extended protocol if it belongs to the end of a lost transaction.
@@ -172,7 +209,7 @@ fn execute(turn: &mut ClientTurn<'_>, message: Message<'_>) -> Answer {
     };
     let Some(end) = end_of_portal(turn, execute.portal) else { return Answer::Error };
     if end == End::Savepoint {
-        return Answer::Aborted;
+        return Answer::Error;
     }
     let Some(lost) = lost(turn) else { return Answer::Error };
     lost.ended = true;
@@ -264,14 +301,24 @@ fn tell_aborted(turn: &mut ClientTurn<'_>) {
 
 /// Ends the segment; with it the error, unless a transaction is still lost.
 fn ready(turn: &mut ClientTurn<'_>) {
-    let Some(offline) = offline(turn) else { return };
-    let status = offline.status();
+    let Some(offline) = turn.session.offline.take() else { return };
+    // What the client has sent behind it belongs to the same pipeline.
+    let goes_on = turn.at < turn.buf.len();
+    let status = offline.status(goes_on);
     turn.plan.make_for_client(|out| encode::ready_for_query(out, status));
     turn.session.phase = Phase::Open;
     turn.session.rerun = Rerun::No;
-    if status == TransactionStatus::Idle {
-        turn.session.offline = None;
-    }
+    turn.session.offline = offline.behind_segment(goes_on).map(Box::new);
+}
+
+/// Whether the end of a segment is answered with the error that the client has not been told.
+fn is_due_at_sync(turn: &ClientTurn<'_>) -> bool {
+    let Some(offline) = turn.session.offline.as_deref() else { return false };
+    let due = match &offline.scope {
+        Scope::Segment | Scope::Pipeline(_) => true,
+        Scope::Transaction(lost) => lost.cut && !lost.ended,
+    };
+    due && offline.error.is_some()
 }
 
 fn offline<'a>(turn: &'a mut ClientTurn<'_>) -> Option<&'a mut Offline> {
@@ -311,20 +358,6 @@ fn rolls_back_first(turn: &ClientTurn<'_>, message: Message<'_>) -> bool {
 
 fn classify(turn: &ClientTurn<'_>, text: &[u8]) -> Classified {
     sql::classify(text, Readings::One(turn.reading()), Calls::Text)
-}
-
-fn end_in(classified: &Classified) -> Option<End> {
-    classified.only().and_then(end_in_one)
-}
-
-const fn end_in_one(form: &Form) -> Option<End> {
-    match form {
-        // AND CHAIN would begin the next transaction, for which there is no server.
-        Form::Rollback(Chain::No) => Some(End::Rollback),
-        Form::Commit(_) | Form::PrepareTransaction => Some(End::Commit),
-        Form::RollbackTo(_) | Form::Release(_) => Some(End::Savepoint),
-        _ => None,
-    }
 }
 
 fn end_of_statement(turn: &ClientTurn<'_>, name: &[u8]) -> Option<End> {

@@ -169,6 +169,20 @@ pub struct NameChange {
 }
 
 impl Owed {
+    /// Whether the client waits for it.
+    pub(crate) fn is_awaited(&self) -> bool {
+        match self {
+            Self::Pass(_)
+            | Self::Closed(_)
+            | Self::Unnamed(Origin::Client, _)
+            | Self::DescribeUnnamed(..)
+            | Self::Execute(_)
+            | Self::Changed => true,
+            Self::Parse(parse) => parse.change.is_some(),
+            _ => false,
+        }
+    }
+
     /// Whether it would be undone if it were skipped.
     const fn is_change(&self) -> bool {
         match self {
@@ -192,6 +206,8 @@ pub enum Reply {
     Describe(Box<DescribeInFlight>),
     /// A Close that the proxy put in.
     Evict(StatementId),
+    /// What makes a client's own name real: it is swallowed.
+    Lent(Bytes),
     /// A Describe of a statement that was put in again.
     ShapeCheck(Box<DescribeInFlight>),
     /// A Describe of the client's unnamed statement: it passes.

@@ -196,6 +196,15 @@ impl Pin {
         shown.fold(unknown, |all, (kind, _)| all.union(kind))
     }
 
+    /// The kinds of state for which it is pinned, whether the server can be asked about them or not.
+    #[must_use]
+    pub fn leaves(&self) -> Kinds {
+        match self.has(PinReason::Dblink) {
+            true => self.kinds().union(Kinds::DBLINK),
+            false => self.kinds(),
+        }
+    }
+
     /// Whether `reason` is among its reasons.
     #[must_use]
     pub const fn has(&self, reason: PinReason) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pgimbal_config::{LostTransactionError, ResolvedPool};
 use pgimbal_wire::error::SqlState;
@@ -174,6 +174,22 @@ impl Pool {
     #[must_use]
     pub const fn is_clustered(&self) -> bool {
         self.cluster.is_some()
+    }
+
+    /// How long its clients wait for a server that is gone; `None` where they are told at once.
+    #[must_use]
+    pub fn failover_hold(&self) -> Option<Duration> {
+        match &self.config.cluster {
+            Some(cluster) => Some(cluster.config.failover_hold),
+            None => self.config.pool.failover_hold,
+        }
+    }
+
+    /// Whether its clients outlive its server: they wait for it, and what only reads is run again.
+    #[inline]
+    #[must_use]
+    pub fn outlives_server(&self) -> bool {
+        self.is_clustered() || self.config.pool.failover_hold.is_some()
     }
 
     /// A transaction has ended on one of its server connections.

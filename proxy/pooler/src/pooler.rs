@@ -231,6 +231,7 @@ impl Pooler {
                 pool.host.clone(),
                 pool.port,
                 pool.dbname.clone(),
+                pool.options.clone(),
                 pool.user.clone(),
                 pool.tls.clone(),
             )

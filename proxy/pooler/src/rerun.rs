@@ -1,6 +1,8 @@
 //! Which statements may be run again after their server connection broke, and how: inside a READ
 //! ONLY transaction that the client does not see, so that nothing can be done twice.
 
+mod text;
+
 use pgimbal_wire::encode::TransactionStatus;
 use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::extended::{Bind, Parse};
@@ -12,20 +14,14 @@ use crate::owed::{Owed, OwnQuery};
 use crate::plan::Plan;
 use crate::server::Server;
 use crate::session::{Phase, Session};
-use crate::sql::{self, Calls, Reading, Readings};
+use crate::sql::{self, Calls, Form, Reading, Readings};
 use crate::{link, pool::Pool};
+
+use self::text::{copies_out, escapes, reads};
 
 /// How often one statement is run again. A primary that dies under it each time is not going to
 /// answer it, and each try has waited for a primary before.
 const TRIES: u8 = 5;
-
-/// Functions (and NOTIFY) whose effect a READ ONLY transaction does not prevent; a name that ends
-/// in `_` or `k` stands for all that begin so.
-const ESCAPING: [&[u8]; 6] =
-    [b"lo_", b"lowrite", b"pg_notify", b"notify", b"dblink", b"pg_logical_emit_message"];
-
-/// The words that a statement which only reads begins with.
-const READS: [&[u8]; 6] = [b"SELECT", b"WITH", b"VALUES", b"TABLE", b"SHOW", b"EXPLAIN"];
 
 /// Whether a session's segment is being run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +73,7 @@ pub(crate) fn decide(session: &mut Session, server: &mut Server, pool: &Pool) ->
     let is_due = !own_transaction
         || server.since_ready.segment_open
         || server.owed.iter().any(|entry| matches!(entry, Owed::Sync | Owed::Query(_)));
-    let possible = pool.is_clustered()
+    let possible = pool.outlives_server()
         && autocommit
         && server.in_flight.progress() == Progress::Unanswered
         && !server.since_ready.failed
@@ -85,6 +81,10 @@ pub(crate) fn decide(session: &mut Session, server: &mut Server, pool: &Pool) ->
         && is_due
         && tries.count < TRIES;
     let Some(bytes) = server.in_flight.whole().filter(|_| possible) else { return Again::No };
+    if session.rerun == Rerun::No && only_begins(bytes, session) {
+        // A block that nothing has happened in; what stands behind it must not run without it.
+        return Again::Afresh(server.in_flight.take());
+    }
     if !server.in_flight.has_end() && !own_transaction {
         // Nothing of a segment counts before its Sync.
         if counts_early(bytes, session) {
@@ -117,11 +117,12 @@ pub(crate) fn open_segment(session: &Session, server: &mut Server, pool: &Pool) 
     let begun = server.status == TransactionStatus::Idle
         && server.since_ready.ending == crate::server::Ending::No
         && session.rerun == Rerun::No
-        && session.phase == Phase::Open;
+        && session.phase == Phase::Open
+        && !server.in_flight.leaves_open(false);
     // Once those before it are settled, its own answer may have begun.
     let untouched = server.owed.iter().any(|entry| matches!(entry, Owed::Sync | Owed::Query(_)))
         || (server.in_flight.progress() == Progress::Unanswered && !server.since_ready.failed);
-    let possible = begun && untouched && pool.is_clustered();
+    let possible = begun && untouched && pool.outlives_server();
     let bytes = server.in_flight.open_behind_others().filter(|_| possible)?;
     if counts_early(bytes, session) {
         return None;
@@ -168,12 +169,6 @@ pub const fn rolled_back(code: SqlState) -> Report<'static> {
         .hint("Run the transaction again; it gets another server connection.")
 }
 
-/// Whether a text begins as one that only reads.
-fn reads(text: &[u8]) -> bool {
-    let word = first_word(text);
-    READS.iter().any(|read| word.eq_ignore_ascii_case(read))
-}
-
 /// Whether the segment is one that only reads: a COPY out of the database too, of which nobody
 /// knows how much has arrived when it breaks.
 pub(crate) fn is_read(bytes: &[u8], session: &Session) -> bool {
@@ -195,6 +190,24 @@ fn only_does(bytes: &[u8], session: &Session, kind: impl Fn(&[u8]) -> bool) -> b
             && !(marks.begins() || marks.may_commit() || marks.may_change_schema())
             && !escapes(text)
     })
+}
+
+/// Whether a segment begins a transaction block and does nothing else.
+fn only_begins(bytes: &[u8], session: &Session) -> bool {
+    let has_text = has_tag(bytes, frontend::QUERY) || has_tag(bytes, frontend::EXECUTE);
+    has_text
+        && texts(bytes, session, |text, reading| {
+            let classified = sql::classify(text, Readings::One(reading), Calls::Text);
+            classified.only() == Some(&Form::Begin)
+        })
+}
+
+/// Whether a statement cannot have written, whatever its text says: its transaction is READ ONLY.
+pub(crate) fn runs_read_only(server: &Server) -> bool {
+    // PostgreSQL 14 and later report both.
+    [&b"in_hot_standby"[..], b"default_transaction_read_only"]
+        .iter()
+        .any(|name| server.reported.get(name) == Some(b"on"))
 }
 
 /// Whether something of a segment may count before its Sync: it escapes the transaction, or may
@@ -281,114 +294,4 @@ fn parses(bytes: &[u8], name: &[u8]) -> bool {
         at += total;
     }
     false
-}
-
-/// Whether a text names, anywhere and in any case, what escapes a READ ONLY transaction.
-fn escapes(text: &[u8]) -> bool {
-    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80;
-    ESCAPING.iter().any(|name| {
-        let whole = !matches!(name, [.., b'_' | b'k']);
-        text.windows(name.len()).enumerate().any(|(at, window)| {
-            window.eq_ignore_ascii_case(name)
-                && (at == 0 || !is_part(text[at - 1]))
-                && (!whole || text.get(at + name.len()).is_none_or(|&next| !is_part(next)))
-        })
-    })
-}
-
-/// Whether a text is a COPY of a table's rows, or of a statement's that only reads, to the client.
-fn copies_out(text: &[u8]) -> bool {
-    let word = first_word(text);
-    if !word.eq_ignore_ascii_case(b"COPY") {
-        return false;
-    }
-    let begin = word.as_ptr() as usize - text.as_ptr() as usize + word.len();
-    let source = text[begin..].trim_ascii_start();
-    if source.first() == Some(&b'(') {
-        return reads(source);
-    }
-    // A name, perhaps with columns, then the direction.
-    let words = source.split(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_'));
-    let mut directions =
-        words.filter(|word| word.eq_ignore_ascii_case(b"TO") || word.eq_ignore_ascii_case(b"FROM"));
-    directions.next().is_some_and(|word| word.eq_ignore_ascii_case(b"TO"))
-}
-
-/// The first word of a text, behind white space, comments and parentheses.
-fn first_word(text: &[u8]) -> &[u8] {
-    let mut rest = text;
-    loop {
-        rest = rest.trim_ascii_start();
-        let skipped = match rest {
-            [b'(' | b';', after @ ..] => after,
-            [b'-', b'-', after @ ..] => after
-                .iter()
-                .position(|&byte| byte == b'\n')
-                .map_or(&[][..], |end| &after[end + 1..]),
-            [b'/', b'*', after @ ..] => after
-                .windows(2)
-                .position(|pair| pair == b"*/")
-                .map_or(&[][..], |end| &after[end + 2..]),
-            _ => break,
-        };
-        rest = skipped;
-    }
-    let end = rest.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(rest.len());
-    &rest[..end]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_word_stands_behind_comments_and_parentheses() {
-        for (text, word) in [
-            ("select 1", "select"),
-            (" /* a */ -- b\n ((WITH x", "WITH"),
-            ("", ""),
-            ("/* never ends", ""),
-            ("values(1)", "values"),
-        ] {
-            assert_eq!(first_word(text.as_bytes()), word.as_bytes(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_copy_out_is_told_from_one_in() {
-        for text in ["copy t to stdout", "COPY (select 1) TO STDOUT", "copy s.t (a, b) to stdout"] {
-            assert!(copies_out(text.as_bytes()), "{text}");
-        }
-        for text in ["copy t from stdin", "copy (delete from t returning a) to stdout", "select 1"]
-        {
-            assert!(!copies_out(text.as_bytes()), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_a_read_only_transaction_lets_through_is_named() {
-        for text in [
-            "select lo_unlink(1)",
-            "select pg_notify('a', 'b')",
-            "select * from DBLINK_exec('x')",
-            "select pg_logical_emit_message(false, 'a', 'b')",
-            "select 1; notify x",
-            "select query_to_xml('select lo_create(0)', true, true, '')",
-        ] {
-            assert!(escapes(text.as_bytes()), "{text}");
-        }
-        for text in ["select hello_world", "select notify_at from t", "select slo_id, my_dblink"] {
-            assert!(!escapes(text.as_bytes()), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_begins_with_a_word_that_reads() {
-        for text in ["select 1", "(select 1)", "with a as (select 1) select 2", "show x"] {
-            assert!(reads(text.as_bytes()), "{text}");
-        }
-        for text in ["insert into t values (1)", "call p()", "copy t to stdout", "", "fetch x"] {
-            assert!(!reads(text.as_bytes()), "{text}");
-        }
-    }
 }

@@ -38,13 +38,13 @@ impl Pooler {
             self.pools[index].unused_since.get_or_insert(now);
             // Server connections that are being opened or closed still lead here.
             if overdue && !self.servers.iter().any(|(_, server)| family.contains(&server.pool)) {
-                family.into_iter().for_each(|id| self.retire(id));
+                family.into_iter().for_each(|id| self.retire_pool(id));
             }
         }
     }
 
     /// Leaves an empty place, which the next new pool takes.
-    fn retire(&mut self, id: PoolId) {
+    fn retire_pool(&mut self, id: PoolId) {
         let pool = &self.pools[id.index()];
         let (key, config) = (pool.key.clone(), Arc::clone(&pool.config));
         self.by_key.remove(&key);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use pgimbal_config::{ReplicaFallback, Route};
-use pgimbal_wire::error::{Report, SqlState};
+use pgimbal_wire::error::{Report, Severity, SqlState};
 
 use crate::cluster::Gate;
 use crate::ids::{PoolId, SessionId};
@@ -13,11 +13,15 @@ use crate::pool::{Place, Pool};
 use crate::pooler::{Pooler, error_body};
 use crate::reported::NamedValue;
 use crate::session::Session;
+use crate::sql::{Classified, Form, Operand};
 use crate::topology::{NodeId, NodeState};
 
 /// The setting with which a session chooses; PostgreSQL takes it as a placeholder, so it is set,
 /// shown and reset there like any other.
 pub const ROUTE_SETTING: &[u8] = b"pgimbal.route";
+
+/// The names of pgimbal's own settings begin so.
+const PREFIX: &[u8] = b"pgimbal.";
 
 /// How long a replica that has just failed is left out without a prober's word: one probe takes
 /// as long at most.
@@ -148,10 +152,155 @@ impl Pooler {
     }
 }
 
+/// What is wrong with a setting of pgimbal's own: PostgreSQL would take any name and any value.
+/// `None` for one that is right, and for one that is not ours.
+pub(crate) fn misnamed(name: &[u8], value: &[u8]) -> Option<Misnamed> {
+    let own = name.get(..PREFIX.len())?.eq_ignore_ascii_case(PREFIX);
+    if own && !name.eq_ignore_ascii_case(ROUTE_SETTING) {
+        return Some(Misnamed::Name(String::from_utf8_lossy(name).into_owned()));
+    }
+    // The empty text is what PostgreSQL shows once a placeholder was reset.
+    let is_right = !own || value.is_empty() || route_named(value).is_some();
+    (!is_right).then(|| Misnamed::Value(String::from_utf8_lossy(value).into_owned()))
+}
+
+/// What a text sets that only looks like a setting of pgimbal's.
+pub(crate) fn misnamed_in(classified: &Classified) -> Option<Misnamed> {
+    let assigned = classified.steps().iter().flat_map(|step| match &step.form {
+        Form::Set(assigned, _) => &assigned[..],
+        _ => &[],
+    });
+    let mut known = assigned.filter_map(|one| match (&one.name, &one.value) {
+        (Operand::Text(name), Operand::Text(value)) => Some((name, value)),
+        _ => None,
+    });
+    known.find_map(|(name, value)| misnamed(name, value))
+}
+
+/// A setting that looks like ours and is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Misnamed {
+    /// There is none of this name.
+    Name(String),
+    /// The route has no such value.
+    Value(String),
+}
+
+impl Misnamed {
+    /// The body of the ErrorResponse that says so, and what may have been meant.
+    pub(crate) fn body(&self, severity: Severity) -> Arc<[u8]> {
+        let (code, text, hint) = self.words();
+        let report = match severity {
+            Severity::Fatal => Report::fatal(code, &text),
+            _ => Report::error(code, &text),
+        };
+        error_body(&report.hint(&hint))
+    }
+
+    /// A statement that fails so, in place of the one that would not.
+    pub(crate) fn statement(&self) -> Vec<u8> {
+        let (code, text, hint) = self.words();
+        // Within two pairs of quotes, and read under whatever settings the session has.
+        let plain = |text: &str| -> String {
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || " \".,:;_-".contains(c);
+            text.chars().map(|c| if is_plain(c) { c } else { '?' }).collect()
+        };
+        let (code, text, hint) = (code.as_str(), plain(&text), plain(&hint));
+        format!(
+            "DO 'BEGIN RAISE EXCEPTION USING ERRCODE = ''{code}'', MESSAGE = ''{text}'', \
+             HINT = ''{hint}''; END'"
+        )
+        .into_bytes()
+    }
+
+    fn words(&self) -> (SqlState, String, String) {
+        match self {
+            Self::Name(name) => (
+                SqlState::UNDEFINED_OBJECT,
+                format!("unrecognized configuration parameter \"{name}\""),
+                "Perhaps you meant \"pgimbal.route\", which is pgimbal's only setting.".to_owned(),
+            ),
+            Self::Value(value) => (
+                SqlState::INVALID_PARAMETER_VALUE,
+                format!("invalid value for parameter \"pgimbal.route\": \"{value}\""),
+                match meant(value) {
+                    Some(meant) => format!(
+                        "Available values: primary, replica. Perhaps you meant \"{meant}\"."
+                    ),
+                    None => "Available values: primary, replica.".to_owned(),
+                },
+            ),
+        }
+    }
+}
+
+/// What others call the two.
+fn meant(word: &str) -> Option<&'static str> {
+    const REPLICAS: [&str; 9] = [
+        "standby",
+        "secondary",
+        "slave",
+        "reader",
+        "read",
+        "ro",
+        "read-only",
+        "prefer-standby",
+        "replicas",
+    ];
+    const PRIMARIES: [&str; 7] =
+        ["master", "leader", "writer", "write", "rw", "read-write", "main"];
+    let is = |known: &&str| known.eq_ignore_ascii_case(word);
+    if REPLICAS.iter().any(&is) {
+        Some("replica")
+    } else if PRIMARIES.iter().any(is) {
+        Some("primary")
+    } else {
+        None
+    }
+}
+
 fn route_named(word: &[u8]) -> Option<Route> {
     match word {
         _ if word.eq_ignore_ascii_case(b"replica") => Some(Route::Replica),
         _ if word.eq_ignore_ascii_case(b"primary") => Some(Route::Primary),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_that_only_looks_like_ours_is_named() {
+        for (name, value) in [
+            ("pgimbal.route", "replica"),
+            ("PgImbal.Route", "PRIMARY"),
+            ("pgimbal.route", ""),
+            ("app.route", "standby"),
+            ("pgimbal", "x"),
+        ] {
+            assert_eq!(misnamed(name.as_bytes(), value.as_bytes()), None, "{name} {value}");
+        }
+        for (name, value, words) in [
+            ("pgimbal.route", "standby", ["22023", "\"replica\""]),
+            ("pgimbal.ROUTE", "Master", ["22023", "\"primary\""]),
+            ("pgimbal.route", "nonsense", ["22023", "Available values"]),
+            ("pgimbal.rout", "replica", ["42704", "\"pgimbal.route\""]),
+        ] {
+            let wrong = misnamed(name.as_bytes(), value.as_bytes()).expect("it is wrong");
+            let body = wrong.body(Severity::Error);
+            let text = String::from_utf8_lossy(&body);
+            assert!(words.iter().all(|word| text.contains(word)), "{text}");
+            let statement = String::from_utf8(wrong.statement()).expect("a text");
+            assert!(words.iter().all(|word| statement.contains(word)), "{statement}");
+        }
+    }
+    #[test]
+    fn what_fails_in_place_of_a_statement_holds_nothing_of_a_clients_but_plain_words() {
+        let wrong = misnamed(b"pgimbal.x'; drop table t; --\\", b"x").expect("it is wrong");
+        let statement = String::from_utf8(wrong.statement()).expect("a text");
+        assert_eq!(statement.matches('\'').count(), 14, "{statement}");
+        assert!(!statement.contains('\\'), "{statement}");
     }
 }

@@ -116,7 +116,7 @@ impl Restore {
     #[inline]
     #[must_use]
     pub const fn may_be_due(&self) -> bool {
-        !self.is_empty() || !self.in_segment.is_empty()
+        !self.is_empty() || !self.in_segment.is_empty() || !self.in_block.is_empty()
     }
 
     /// Notes that `names` are brought back in a transaction block.
@@ -209,10 +209,22 @@ pub struct SinceReady {
     pub failed: bool,
     /// Whether the end of a transaction block may be under way.
     pub ending: Ending,
+    /// When what was sent outside of a transaction block commits.
+    pub commits: Commits,
     /// The proxy has cancelled what runs.
     pub cancelled: bool,
     /// Messages were forwarded whose Sync has not been.
     pub segment_open: bool,
+}
+
+/// When statements commit that stand in no transaction block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Commits {
+    /// At their end, so that their failure proves that nothing is left of them.
+    #[default]
+    AtEnd,
+    /// Perhaps before, as CALL may.
+    OnItsWay,
 }
 
 /// Whether the end of a transaction block is among what was sent.

@@ -84,8 +84,12 @@ impl Pooler {
         if let Ok(fields) = error::ErrorFields::parse(&error) {
             pool.stats.error(fields.code);
         }
-        let quiet = pool.is_clustered()
-            && (failure == DialFailure::Unreachable || matches!(pool.key.place, Place::Node(_)));
+        let unreachable = failure == DialFailure::Unreachable;
+        let quiet = match pool.is_clustered() {
+            true => unreachable || matches!(pool.key.place, Place::Node(_)),
+            // A server that was there may come back; an address where none ever was is wrong.
+            false => unreachable && pool.outlives_server() && pool.shared.welcome().is_some(),
+        };
         let (longest, audience) = match quiet {
             true => (LONGEST_QUIET_PAUSE, Audience::Nobody),
             false => (pool.config.pool.server_login_retry, Audience::Waiters),
@@ -140,15 +144,26 @@ impl Pooler {
         }
     }
 
-    /// Answers what a waiting session waits for with an error.
+    /// Answers what a waiting session waits for, and all that stands behind it, with an error.
     pub(crate) fn refuse_waiter(&mut self, id: SessionId, error: &Arc<[u8]>) {
+        self.refuse_segment(id, error, Some(Arc::clone(error)));
+    }
+
+    /// Answers what a waiting session waits for with an error, and what it has pipelined behind that
+    /// with the error `rest`.
+    pub(crate) fn refuse_segment(
+        &mut self,
+        id: SessionId,
+        error: &Arc<[u8]>,
+        rest: Option<Arc<[u8]>>,
+    ) {
         let waits = self.session(id).is_some_and(|session| {
             matches!(session.link, Link::Waiting(_) | Link::AwaitingPlace(_))
         });
         if waits {
             self.stop_waiting(id);
             if let Some(session) = self.sessions.get_mut(id.index()) {
-                session.refuse(Arc::clone(error));
+                session.serve_none(Arc::clone(error), rest);
             }
             self.wake(id);
         }

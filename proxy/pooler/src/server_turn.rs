@@ -124,7 +124,7 @@ pub(crate) fn judge_idle(pooler: &mut Pooler, id: ServerId, buf: &[u8]) -> IdleW
 
 impl ServerTurn<'_> {
     fn run(mut self) -> Judged {
-        if self.pool.is_clustered() && self.dies_unanswered() {
+        if self.pool.outlives_server() && self.dies_unanswered() {
             return Judged { taken: 0, stop: Stop::Fault };
         }
         let stop = loop {
@@ -297,7 +297,10 @@ impl ServerTurn<'_> {
                 if begins_answer(header.tag) {
                     self.server.in_flight.answered();
                 }
-                self.plan.to_client.span(self.at, self.at + have);
+                match self.own_notification(header) {
+                    Some(process_id) => self.renamed_notification(process_id, have),
+                    None => self.plan.to_client.span(self.at, self.at + have),
+                }
             }
             Fate::Swallow => {}
         }

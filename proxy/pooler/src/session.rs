@@ -157,8 +157,8 @@ pub struct NameToClose {
     pub name: Box<[u8]>,
     /// Whether it stands for the client's statement in this segment.
     pub is_lent: bool,
-    /// Whether something else than lending may have made it.
-    pub may_be_made: bool,
+    /// Whether the server has said that it is there.
+    pub is_made: bool,
 }
 
 /// Whether settings hold until the transaction's end that no text has shown.
@@ -243,6 +243,15 @@ impl Session {
             false => error_body(&rerun::outcome_unknown()),
         };
         self.offline = Some(Box::new(Offline::refused(error)));
+    }
+
+    /// There is no server connection for what the client has sent: as [`Self::refuse`], and what it
+    /// has pipelined behind its next segment gets the error `rest`.
+    pub(crate) fn serve_none(&mut self, error: Arc<[u8]>, rest: Option<Arc<[u8]>>) {
+        self.refuse(error);
+        if let Some(first) = self.offline.take().and_then(|offline| offline.into_error()) {
+            self.offline = Some(Box::new(Offline::unserved(first, rest)));
+        }
     }
 
     /// Its unnamed statement is another one from now on, or none.

@@ -243,6 +243,12 @@ impl SharedPool {
         Some(quiet.since)
     }
 
+    /// The body of the ErrorResponse for the last attempt, if that failed.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<Arc<[u8]>> {
+        self.dials().failure.as_ref().map(|failure| Arc::clone(&failure.error))
+    }
+
     fn dials(&self) -> MutexGuard<'_, Dials> {
         self.dials.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -147,18 +147,15 @@ impl Pooler {
             .collect();
         for login in overdue {
             self.pools[id.index()].logins.retain(|other| *other != login);
+            if hold.is_some() {
+                let error = self.hold_is_over(&self.pools[id.index()]);
+                self.dismiss_with(login, SqlState::CANNOT_CONNECT_NOW, &error);
+                continue;
+            }
             self.dismiss(
                 login,
-                if hold.is_some() {
-                    SqlState::CANNOT_CONNECT_NOW
-                } else {
-                    SqlState::TOO_MANY_CONNECTIONS
-                },
-                if hold.is_some() {
-                    "no primary within failover_hold"
-                } else {
-                    "no server connection could be opened within query_wait_timeout"
-                },
+                SqlState::TOO_MANY_CONNECTIONS,
+                "no server connection could be opened within query_wait_timeout",
             );
         }
     }
@@ -294,6 +291,10 @@ impl Pooler {
             return;
         };
         session.phase = Phase::Open;
+        let server = session.link.server().and_then(|id| self.servers.get_mut(id.index()));
+        if let Some((asking, _)) = server.and_then(|server| server.asking.as_mut()) {
+            asking.let_client_go_on();
+        }
         session.pin.set(PinReason::Unknown, true, now);
         let pool = &mut self.pools[session.pool.index()];
         link::hold_place(session, pool);

@@ -1,62 +1,55 @@
 //! Each node of each cluster: what it is, and whether the prober may see all of it.
 
+use super::report::Report;
 use crate::topology::{ClusterSpec, Looked};
 
-/// Asks every node, and says in a line each what it is and what to fix. Whether all is well.
-pub(super) async fn try_all(specs: &[ClusterSpec]) -> bool {
-    let mut all_well = true;
+/// Asks every node, and says in a line each what it is and what to fix.
+pub(super) async fn try_all(specs: &[ClusterSpec], report: &Report) {
     for spec in specs {
-        all_well &= try_one(spec).await;
+        try_one(spec, report).await;
     }
-    all_well
 }
 
-async fn try_one(spec: &ClusterSpec) -> bool {
+async fn try_one(spec: &ClusterSpec, report: &Report) {
     let nodes = match spec.nodes().await {
         Ok(nodes) => nodes,
-        Err(why) => {
-            println!("cluster {}: {why}", spec.name);
-            return false;
-        }
+        Err(why) => return report.fail(format!("cluster {}", spec.name), why),
     };
-    let mut all_well = true;
     let mut seen = Vec::new();
     for node in nodes {
         let place =
             format!("cluster {}, node {} ({}:{})", spec.name, node.name, node.host, node.port);
         match spec.look(&node).await {
             Ok(looked) => {
-                println!("{place}: {}", looked.text);
+                report.ok(&place, &looked.text);
                 if !looked.monitor {
-                    println!(
-                        "    the role {user} has no pg_monitor, so a standby's new timeline is \
-                         seen late: GRANT pg_monitor TO {user}",
+                    let text = format!(
+                        "the role {user} has no pg_monitor, so a standby's new timeline is seen \
+                         late: GRANT pg_monitor TO {user}",
                         user = spec.user
                     );
-                    all_well = false;
+                    report.warn(&place, text);
                 }
                 seen.push((node.name, looked));
             }
-            Err(why) => {
-                println!("{place}: {why}");
-                all_well = false;
-            }
+            Err(why) => report.fail(place, why),
         }
     }
-    all_well & belong_together(spec, &seen)
+    belong_together(spec, &seen, report);
 }
 
 /// Whether all nodes are of one cluster, and one of them at most is its primary.
-fn belong_together(spec: &ClusterSpec, seen: &[(Box<str>, Looked)]) -> bool {
-    let Some((first, looked)) = seen.first() else { return true };
+fn belong_together(spec: &ClusterSpec, seen: &[(Box<str>, Looked)], report: &Report) {
+    let Some((first, looked)) = seen.first() else { return };
+    let place = || format!("cluster {}", spec.name);
     let mut together = true;
     for (other, found) in seen {
         if found.system != looked.system {
-            println!(
-                "cluster {}: nodes {first} and {other} are of different clusters \
-                 (system_identifier {} and {})",
-                spec.name, looked.system, found.system
+            let text = format!(
+                "nodes {first} and {other} are of different clusters (system_identifier {} and {})",
+                looked.system, found.system
             );
+            report.fail(place(), text);
             together = false;
         }
     }
@@ -68,13 +61,11 @@ fn belong_together(spec: &ClusterSpec, seen: &[(Box<str>, Looked)]) -> bool {
             .is_some_and(|(_, looked)| looked.started_at_micros == other.started_at_micros)
     });
     match primaries.len() {
-        0 => println!("cluster {}: no node is primary, so writes wait", spec.name),
+        0 => report.warn(place(), "no node is primary, so writes wait"),
         2.. if together && !one_server => {
             let names = primaries.join(" and ");
-            println!("cluster {}: {names} are all primary; one of them must not be", spec.name);
-            together = false;
+            report.fail(place(), format!("{names} are all primary; one of them must not be"));
         }
         _ => {}
     }
-    together
 }

@@ -47,6 +47,19 @@ impl Witnesses {
         found.map(|(_, _, conversation)| conversation)
     }
 
+    /// How many connections a server has for roles that are no superusers'; `None` when it does not
+    /// say.
+    pub(super) async fn connections(&mut self, host: &Host, port: u16) -> Option<u64> {
+        const QUESTION: &str = "SELECT setting FROM pg_catalog.pg_settings WHERE name IN \
+             ('max_connections', 'superuser_reserved_connections', 'reserved_connections') \
+             ORDER BY name = 'max_connections' DESC";
+        let conversation = self.find(host, port)?;
+        let rows = timeout(ANSWER_TIME, rows(conversation, QUESTION)).await.ok()??;
+        let mut counts = rows.iter().map(|text| text.parse::<u64>().unwrap_or_default());
+        let most = counts.next()?;
+        Some(most.saturating_sub(counts.sum()))
+    }
+
     /// Asks the server about a role.
     pub(super) async fn ask(&mut self, host: &Host, port: u16, role: &str) -> Expiry {
         let Some(conversation) = self.find(host, port) else { return Expiry::Unknown };

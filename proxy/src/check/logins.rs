@@ -1,12 +1,15 @@
 //! Each password at each server of its databases.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pgimbal_config::{Config, Host, ResolvedPool, ServerPassword};
+use pgimbal_config::{Config, Host, ResolvedPool, ServerPassword, WILDCARD};
 use pgimbal_wire::error::SqlState;
 
+use super::capacity::Load;
 use super::expiry::{Expiry, Witnesses};
 use super::passwords::Passwords;
+use super::report::Report;
 use crate::dial::{self, DialError, Dialed, Target};
 use crate::tls::TlsConnector;
 use crate::topology::ClusterSpec;
@@ -22,47 +25,66 @@ pub(super) struct Logins<'a> {
     pub(super) config: &'a Config,
     pub(super) clusters: &'a [ClusterSpec],
     pub(super) passwords: &'a Passwords,
+    pub(super) report: &'a Report,
     /// Connections that can say why another role was refused.
     pub(super) witnesses: Witnesses,
     /// Roles that were refused for their password.
     pub(super) refused: Vec<(String, Target)>,
+    /// What the pools may open at each server.
+    pub(super) load: Load,
+    /// The users of the console, with whether any server has let them in.
+    pub(super) of_console: BTreeMap<String, bool>,
+}
+
+/// What need not work.
+#[derive(Clone, Copy)]
+pub(super) struct May {
+    /// The database is any that clients could name: there need not be one of this name.
+    pub(super) be_unknown: bool,
+    /// The user is one of the console, and need not be known to servers.
+    pub(super) be_only_of_console: bool,
 }
 
 impl Logins<'_> {
     /// Tries the login that serves `user` on `database`, at each of its nodes.
-    pub(super) async fn try_one(&mut self, database: &str, user: &str) -> bool {
+    pub(super) async fn try_one(&mut self, database: &str, user: &str, may: May) {
         // With a forced role any listed user leads to the same connection.
-        let users = &self.config.users;
-        let client = users.keys().find(|name| *name == user).or_else(|| users.keys().next());
-        let Some(pool) = self.config.pool(database, client.map_or(user, String::as_str)) else {
-            println!(
-                "database {database}, user {user}: no user may use it; list one under [users]"
-            );
-            return false;
+        let any = || self.config.users.keys().map(String::as_str).find(|name| *name != WILDCARD);
+        let forced = self.config.database(database).is_some_and(|entry| entry.user.is_some());
+        let known = self.config.user(user).is_some();
+        let client = if forced && !known { any().unwrap_or(user) } else { user };
+        let Some(pool) = self.config.pool(database, client) else {
+            let text = "no user may use it; list one under [users]";
+            return self.report.fail(format!("database {database}, user {user}"), text);
         };
         let whom = format!("database {database}, user {}", pool.user);
         let attempts = match self.attempts(&whom, &pool).await {
             Ok(attempts) => attempts,
-            Err(line) => {
-                println!("{line}");
-                return false;
-            }
+            Err((place, text)) => return self.report.fail(place, text),
         };
-        let mut all_well = true;
         for attempt in attempts {
-            all_well &= self.try_login(&pool, attempt).await;
+            let Target { host, port, .. } = &attempt.target;
+            self.load.add(host, *port, database, &pool);
+            self.try_login(&pool, attempt, may).await;
         }
-        all_well
     }
 
-    async fn attempts(&self, whom: &str, pool: &ResolvedPool) -> Result<Vec<Attempt>, String> {
-        let connector = TlsConnector::new(&pool.tls)
-            .map_err(|error| format!("{whom}, server {}:{}: {error}", pool.host, pool.port))?;
+    /// The logins to try; else what could not be tried, and why.
+    async fn attempts(
+        &self,
+        whom: &str,
+        pool: &ResolvedPool,
+    ) -> Result<Vec<Attempt>, (String, String)> {
+        let at = |place: String| move |why: String| (format!("{whom}, {place}"), why);
+        let connector = TlsConnector::new(&pool.tls).map_err(|error| {
+            at(format!("server {}:{}", pool.host, pool.port))(error.to_string())
+        })?;
         let tcp = self.config.clients.tcp.clone();
         let mut target = Target::new(pool, Arc::new(connector), tcp);
         if let ServerPassword::Role(role) = &pool.login {
             let Some(password) = self.passwords.of(role) else {
-                return Err(format!("{whom}: not tried, its password is not known (see above)"));
+                let text = "not tried, its password is not known (see above)";
+                return Err((whom.to_owned(), text.to_owned()));
             };
             target.password = Some(password.clone());
             target.role = None;
@@ -73,10 +95,11 @@ impl Logins<'_> {
         };
         let spec = self.clusters.iter().find(|spec| *spec.name == *cluster.name);
         let nodes = match spec {
-            Some(spec) => {
-                spec.nodes().await.map_err(|why| format!("{whom}, cluster {}: {why}", spec.name))?
+            Some(spec) => spec.nodes().await.map_err(at(format!("cluster {}", spec.name)))?,
+            None => {
+                let place = format!("{whom}, cluster {}", cluster.name);
+                return Err((place, "it is not known".to_owned()));
             }
-            None => return Err(format!("{whom}, cluster {}: it is not known", cluster.name)),
         };
         let attempt = |node: pgimbal_pooler::topology::NodeSpec| Attempt {
             place: format!("{whom}, node {} ({}:{})", node.name, node.host, node.port),
@@ -85,7 +108,7 @@ impl Logins<'_> {
         Ok(nodes.into_iter().map(attempt).collect())
     }
 
-    async fn try_login(&mut self, pool: &ResolvedPool, attempt: Attempt) -> bool {
+    async fn try_login(&mut self, pool: &ResolvedPool, attempt: Attempt, may: May) {
         let Attempt { place, mut target } = attempt;
         let mut outcome = Box::pin(dial::dial(&target)).await;
         if let ServerPassword::Role(role) = &pool.login
@@ -97,25 +120,47 @@ impl Logins<'_> {
         }
         match outcome {
             Ok(dialed) => {
-                println!("{place}: ok ({})", welcome(&dialed));
+                if may.be_only_of_console {
+                    self.of_console.insert(pool.user.clone(), true);
+                }
+                if let Some(cause) = &dialed.tls_given_up {
+                    let text = format!(
+                        "the server offers TLS, and it is given up for plain text, as sslmode \
+                         \"prefer\" allows: {cause}"
+                    );
+                    self.report.warn(place.clone(), text);
+                }
+                self.report.ok(place, format!("ok ({})", welcome(&dialed)));
                 self.witnesses.add(target.host, target.port, dialed);
-                true
+            }
+            Err(error) if may.be_only_of_console && error.server_message().is_some() => {
+                self.of_console.entry(pool.user.clone()).or_insert(false);
+            }
+            Err(error) if may.be_unknown && is_about_the_database(&error) => {
+                let text = "the server answers, and does not open this database to this user; \
+                            --database tries another";
+                self.report.note(place, text);
             }
             Err(error) => {
-                println!("{place}: {error} (SQLSTATE {})", error.sqlstate().as_str());
-                if let Some(hint) = error.hint() {
-                    println!("    {hint}");
-                }
+                let mut hint = error.hint().map(str::to_owned);
                 if is_refusal(&error) {
                     if let ServerPassword::Role(role) = &pool.login
                         && let Some(advice) = self.passwords.advice(role)
                     {
-                        println!("    {advice}");
+                        hint = Some(advice.to_owned());
                     }
-                    self.refused.push((place, target));
+                    self.refused.push((place.clone(), target));
                 }
-                false
+                self.report.fail_with(&place, error.with_sqlstate(), hint);
             }
+        }
+    }
+
+    /// A line for each user that only the console lets in, whatever the number of databases.
+    pub(super) fn name_users_of_console(&self) {
+        for (user, _) in self.of_console.iter().filter(|(_, is_let_in)| !**is_let_in) {
+            let text = "a user of the console only: no server lets it in";
+            self.report.note(format!("user {user}"), text);
         }
     }
 
@@ -125,11 +170,16 @@ impl Logins<'_> {
         for (place, target) in std::mem::take(&mut self.refused) {
             let (host, role): (&Host, &str) = (&target.host, &target.user);
             match self.witnesses.ask(host, target.port, role).await {
-                Expiry::Passed(when) => println!(
-                    "{place}: the role's VALID UNTIL has passed ({when}); \
-                     ALTER ROLE {role} VALID UNTIL 'infinity'"
-                ),
-                Expiry::NoRole => println!("{place}: the server has no role {role}"),
+                Expiry::Passed(when) => {
+                    let text = format!(
+                        "the role's VALID UNTIL has passed ({when}); \
+                         ALTER ROLE {role} VALID UNTIL 'infinity'"
+                    );
+                    self.report.fail(place, text);
+                }
+                Expiry::NoRole => {
+                    self.report.fail(place, format!("the server has no role {role}"));
+                }
                 Expiry::NotPassed | Expiry::Unknown => {}
             }
         }
@@ -139,6 +189,15 @@ impl Logins<'_> {
 fn is_refusal(error: &DialError) -> bool {
     error.server_message().is_some()
         && matches!(error.sqlstate(), SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION)
+}
+
+/// The server knows who it is, and refuses the database: there is none, or it is not for this role.
+fn is_about_the_database(error: &DialError) -> bool {
+    error.server_message().is_some()
+        && matches!(
+            error.sqlstate(),
+            SqlState::INVALID_CATALOG_NAME | SqlState::INSUFFICIENT_PRIVILEGE
+        )
 }
 
 fn welcome(dialed: &Dialed) -> String {

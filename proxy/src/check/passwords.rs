@@ -1,12 +1,14 @@
 //! Passwords out of Vaults, files and the environment: can each be read, and what is wrong if not?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use pgimbal_auth::source::{Health, Source, Sources, VaultClient};
+use pgimbal_auth::source::{Health, Source, Sources, TokenStanding, VaultClient};
 use pgimbal_auth::{Answer, SourceError};
 use pgimbal_config::{Config, Secret, SourceConfig, WILDCARD};
+
+use super::report::Report;
 
 /// A clock that is further off makes rotations look early or late, and tokens expired. Vault tells
 /// its own in whole seconds.
@@ -16,8 +18,6 @@ const SKEW_ALLOWED: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Passwords {
     known: BTreeMap<String, Known>,
-    /// Whether every Vault and every source answered.
-    pub(super) all_well: bool,
 }
 
 #[derive(Debug)]
@@ -28,58 +28,64 @@ struct Known {
 }
 
 impl Passwords {
-    /// Asks every Vault how it is and every source for its password, a line each.
-    pub(super) async fn ask(config: &Config) -> Self {
-        let mut passwords = Self { known: BTreeMap::new(), all_well: true };
+    /// Asks every Vault how it is and every source for its password, a line each: those of `users`,
+    /// and of the roles that databases and clusters name.
+    pub(super) async fn ask(config: &Config, users: &[String], report: &Report) -> Self {
+        let mut passwords = Self::default();
         let sources = match Sources::new(config) {
             Ok(sources) => sources,
             Err(error) => {
-                say(&error.to_string(), &error);
-                passwords.all_well = false;
+                say("passwords", &error, report);
                 return passwords;
             }
         };
         for name in config.vaults.keys() {
             if let Some(vault) = sources.vault(name) {
-                passwords.all_well &= look_at(vault).await;
+                look_at(name, vault, report).await;
             }
         }
-        for name in config.users.keys() {
-            passwords.read(config, &sources, name).await;
+        if config.users.contains_key(WILDCARD) && users.iter().all(|n| config.users.contains_key(n))
+        {
+            report.note("user *", "a rule for names that clients choose; --user tries one");
+            if let Some(file) = any_file(config) {
+                let text = format!("each file of {file} is a user: `names` says which may be");
+                report.note("user *", text);
+            }
+        }
+        let roles = config.databases.values().filter_map(|database| database.user.as_ref());
+        let probes = config.clusters.values().filter_map(|cluster| cluster.probe_user.as_ref());
+        let names: BTreeSet<&String> = users.iter().chain(roles).chain(probes).collect();
+        for name in names {
+            passwords.read(config, &sources, name, report).await;
         }
         passwords
     }
 
-    async fn read(&mut self, config: &Config, sources: &Sources, name: &str) {
-        if name == WILDCARD {
-            println!("user *: a rule for names that clients choose; not tried");
-            return;
-        }
+    async fn read(&mut self, config: &Config, sources: &Sources, name: &str, report: &Report) {
         let Some(user) = config.user(name) else { return };
         let from = user.source();
         if from == SourceConfig::Inline {
             return;
         }
         let Some(source) = sources.of_user(name, &user) else {
-            println!("user {name}: its Vault is not configured");
-            self.all_well = false;
-            return;
+            return report.fail(format!("user {name}"), "its Vault is not configured");
         };
         match source.fetch().await {
             Ok(answer) => {
-                println!("user {name}, {}: ok{}", source.place(), dates(&answer));
+                let place = format!("user {name}, {}", source.place());
+                report.ok(&place, format!("ok{}", dates(&answer)));
                 if let Some(other) = answer.username.as_deref().filter(|other| *other != name) {
-                    println!("    it is the password of {other}, not of {name}");
-                    self.all_well &= matches!(from, SourceConfig::File(_));
+                    let text = format!("it is the password of {other}, not of {name}");
+                    match from {
+                        SourceConfig::File(_) => report.note(&place, text),
+                        _ => report.fail(&place, text),
+                    }
                 }
                 let advice = advice(config, &source.place(), &from);
                 let known = Known { source, password: answer.password, advice };
                 self.known.insert(name.to_owned(), known);
             }
-            Err(error) => {
-                say(&format!("user {name}, {error}"), &error);
-                self.all_well = false;
-            }
+            Err(error) => say(&format!("user {name}"), &error, report),
         }
     }
 
@@ -102,31 +108,48 @@ impl Passwords {
     }
 }
 
-/// Says how each address of a Vault is. A standby is well as long as another address serves.
-async fn look_at(vault: &VaultClient) -> bool {
+/// The directory whose every file the rule makes a user.
+fn any_file(config: &Config) -> Option<String> {
+    let rule = config.users.get(WILDCARD).filter(|rule| rule.takes_any_file())?;
+    Some(rule.password_file.as_ref()?.parent()?.display().to_string())
+}
+
+/// Says how each address of a Vault is, and whether the login there works. A standby is well as long
+/// as another address serves.
+async fn look_at(name: &str, vault: &VaultClient, report: &Report) {
     let answers = vault.health().await;
     let serves = answers.iter().any(|health| health.fault.is_none());
-    let mut all_well = serves;
     for health in &answers {
         let Health { place, version, clock, fault } = health;
         let standby = |error: &SourceError| {
             matches!(error, SourceError::Standby { .. } | SourceError::PerformanceStandby { .. })
         };
         match (fault, version) {
-            (Some(error), _) if serves && standby(error) => println!("{place}: ok (a standby)"),
-            (Some(error), _) => {
-                println!("{error}");
-                all_well = false;
-            }
-            (None, Some(version)) => println!("{place}: ok (Vault {version})"),
-            (None, None) => println!("{place}: ok"),
+            (Some(error), _) if serves && standby(error) => report.ok(place, "ok (a standby)"),
+            (Some(error), _) => say("", error, report),
+            (None, Some(version)) => report.ok(place, format!("ok (Vault {version})")),
+            (None, None) => report.ok(place, "ok"),
         }
         if let Some(skew) = clock.and_then(|clock| skew(clock, SystemTime::now())) {
-            println!("    {skew}");
-            all_well = false;
+            report.warn(place, skew);
         }
     }
-    all_well
+    if !serves {
+        return;
+    }
+    let place = format!("vault {name}, token");
+    match vault.token_standing().await {
+        Ok(TokenStanding::Good { ttl: None }) => report.ok(place, "ok"),
+        Ok(TokenStanding::Good { ttl: Some(ttl) }) => {
+            report.ok(place, format!("ok (lives for {} s)", ttl.as_secs()));
+        }
+        Ok(TokenStanding::Unknown) => report.note(
+            place,
+            "it may not ask about itself (Vault's policy `default` lets it), so that its life is \
+             not known",
+        ),
+        Err(error) => say("", &error, report),
+    }
 }
 
 /// How far a clock is off, in words, if it is worth a line.
@@ -170,12 +193,16 @@ fn advice(config: &Config, place: &str, from: &SourceConfig) -> String {
     }
 }
 
-/// Prints a failure with the text to copy, unless the line has it already.
-fn say(line: &str, error: &SourceError) {
-    println!("{line}");
-    if let Some(hint) = error.hint().filter(|hint| !line.contains(hint.as_str())) {
-        println!("    {hint}");
-    }
+/// Tells of a failure with the text to copy, unless the line has it already. `whose` may be empty.
+fn say(whose: &str, error: &SourceError, report: &Report) {
+    let text = error.to_string();
+    let (place, cause) = text.split_once(": ").unwrap_or((&text, ""));
+    let place = match whose {
+        "" => place.to_owned(),
+        whose => format!("{whose}, {place}"),
+    };
+    let hint = error.hint().filter(|hint| !text.contains(hint.as_str()));
+    report.fail_with(&place, cause.to_owned(), hint);
 }
 
 #[cfg(test)]

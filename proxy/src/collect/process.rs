@@ -85,11 +85,12 @@ impl LoginResult {
     #[must_use]
     pub const fn of(error: &LoginError) -> Self {
         match error {
-            LoginError::Gone | LoginError::Io(_) => Self::ClientGone,
+            LoginError::Gone | LoginError::NothingSaid | LoginError::Io(_) => Self::ClientGone,
             LoginError::Silent => Self::Timeout,
             LoginError::Tls(_) | LoginError::NoAlpn => Self::TlsFailed,
             LoginError::UnencryptedData(_)
             | LoginError::Startup(_)
+            | LoginError::ProxyHeader(_)
             | LoginError::Length(_)
             | LoginError::UnexpectedMessage(_)
             | LoginError::MalformedAnswer
@@ -101,7 +102,7 @@ impl LoginResult {
                 Self::NotPermitted
             }
             LoginError::UnknownDatabase(_) => Self::UnknownDatabase,
-            LoginError::Unavailable { .. } => Self::Unavailable,
+            LoginError::Unavailable { .. } | LoginError::Unasked(_) => Self::Unavailable,
         }
     }
 }

@@ -158,6 +158,14 @@ impl Fault {
         self
     }
 
+    /// What the log says of it; a text that is not known may hold a password, and is not repeated.
+    pub(super) fn log_text(&self) -> &str {
+        match self.code {
+            SqlState::SYNTAX_ERROR => "unknown command",
+            _ => &self.message,
+        }
+    }
+
     /// Appends it as an error that ends the statement.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         self.report(Severity::Error).encode_error(out);

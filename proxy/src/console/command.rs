@@ -1,10 +1,14 @@
 //! What a text asks for.
 
+use std::fmt;
+
 use pgimbal_wire::error::SqlState;
 
 use super::answer::Fault;
 use super::credentials::{self, CredentialCommand};
+use super::hint;
 use super::nodes::{self, ClusterCommand};
+use super::renewal::{self, RenewalCommand};
 
 /// The longest part of a text that an error repeats, in characters.
 const QUOTED: usize = 40;
@@ -42,6 +46,8 @@ pub(super) enum Command {
     Cluster(ClusterCommand),
     /// What an operator wants of a user's password.
     Credential(CredentialCommand),
+    /// What an operator wants of a database's connections.
+    Renewal(RenewalCommand),
     /// A driver's setting, which changes nothing here.
     Set,
     /// BEGIN or START TRANSACTION: for drivers that begin one before anything else.
@@ -98,6 +104,8 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("ADOPT NODE <cluster>.<node>", "the node's history becomes the cluster's, after a restore"),
     ("REFRESH <user>", "asks the source of a user's password at once"),
     ("REVOKE OLD <user>", "refuses all passwords of a user but the newest from now on, for good"),
+    ("RECONNECT [<database>]", "opens server connections anew, each once it is free"),
+    ("KILL [<database>]", "ends the clients and server connections of a database, or of all"),
     ("SHUTDOWN", "lets transactions come to their end and stops, as SIGTERM does"),
 ];
 
@@ -110,6 +118,7 @@ impl Command {
             Self::Shutdown => "SHUTDOWN",
             Self::Cluster(command) => command.tag(),
             Self::Credential(command) => command.tag(),
+            Self::Renewal(command) => command.tag(),
             Self::Set => "SET",
             Self::Begin => "BEGIN",
             Self::Commit => "COMMIT",
@@ -119,9 +128,56 @@ impl Command {
         }
     }
 
+    /// What it acts on, where it names something.
+    fn target(&self) -> Option<&str> {
+        match self {
+            Self::Cluster(command) => command.target(),
+            Self::Credential(command) => command.target(),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a driver's, which sends it on its own and changes nothing here.
+    pub(super) const fn is_of_drivers(&self) -> bool {
+        matches!(
+            self,
+            Self::Set
+                | Self::Begin
+                | Self::Commit
+                | Self::Rollback
+                | Self::Deallocate
+                | Self::Discard
+        )
+    }
+
     /// Whether only an administrator may give it.
     pub(super) const fn changes_something(&self) -> bool {
-        matches!(self, Self::Reload | Self::Shutdown | Self::Cluster(_) | Self::Credential(_))
+        match self {
+            Self::Reload
+            | Self::Shutdown
+            | Self::Cluster(_)
+            | Self::Credential(_)
+            | Self::Renewal(_) => true,
+            Self::Show(_)
+            | Self::Set
+            | Self::Begin
+            | Self::Commit
+            | Self::Rollback
+            | Self::Deallocate
+            | Self::Discard => false,
+        }
+    }
+}
+
+/// As the log has it: `SHOW POOLS`, `HOLD main`.
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.tag())?;
+        match self {
+            Self::Show(Show::StatsTotals) => f.write_str(" STATS_TOTALS"),
+            Self::Show(table) => write!(f, " {}", format!("{table:?}").to_ascii_uppercase()),
+            _ => self.target().map_or(Ok(()), |target| write!(f, " {target}")),
+        }
     }
 }
 
@@ -146,6 +202,9 @@ fn command(text: &str) -> Result<Command, Fault> {
     }
     if let Some(command) = credentials::parse(text) {
         return Ok(Command::Credential(command));
+    }
+    if let Some(command) = renewal::parse(text) {
+        return Ok(Command::Renewal(command));
     }
     match words.as_slice() {
         ["SHOW"] => Ok(Command::Show(Show::Help)),
@@ -225,7 +284,7 @@ fn unknown(text: &str) -> Fault {
         quoted.push_str("...");
     }
     let fault = Fault::new(SqlState::SYNTAX_ERROR, format!("unknown command \"{quoted}\""));
-    fault.hint("SHOW HELP lists the console's commands.")
+    fault.hint(hint::hint(text))
 }
 
 /// `text` with a space for each comment. Quotes hold nothing here that could hide one: no command

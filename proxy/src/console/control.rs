@@ -1,6 +1,9 @@
 //! What the console may ask of the main task.
 
+use std::sync::Arc;
+
 use pgimbal_config::Reload;
+use pgimbal_pooler::renewal::{Renewal, Renewed};
 use tokio::sync::{mpsc, oneshot};
 
 /// A request to the main task.
@@ -10,6 +13,8 @@ pub enum ControlRequest {
     Reload(oneshot::Sender<Result<Reload, ReloadRefused>>),
     /// Drain as on SIGTERM, then end the process. Answered when draining has begun.
     Shutdown(oneshot::Sender<()>),
+    /// Renew the connections of a database, or of all; each worker says how many.
+    Renew(Option<Arc<str>>, Renewal, mpsc::UnboundedSender<Renewed>),
 }
 
 /// A configuration that was refused whole; the old one stays in force.
@@ -52,6 +57,26 @@ impl Control {
     pub async fn shutdown(&self) -> Result<(), MainTaskGone> {
         let (reply, answer) = oneshot::channel();
         self.ask(ControlRequest::Shutdown(reply), answer).await
+    }
+
+    /// Renews the connections of a database, or of all. How many, when every worker has begun.
+    ///
+    /// # Errors
+    /// [`MainTaskGone`].
+    pub async fn renew(
+        &self,
+        database: Option<Box<str>>,
+        how: Renewal,
+    ) -> Result<Renewed, MainTaskGone> {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let request = ControlRequest::Renew(database.map(Arc::from), how, tell);
+        self.0.send(request).await.map_err(|_| MainTaskGone)?;
+        let mut all = Renewed::default();
+        while let Some(Renewed { clients, servers }) = told.recv().await {
+            all.clients += clients;
+            all.servers += servers;
+        }
+        Ok(all)
     }
 
     async fn ask<T>(

@@ -3,7 +3,6 @@
 use std::time::SystemTime;
 
 use pgimbal_wire::error::{Severity, SqlState};
-use tracing::info;
 
 use super::answer::{Cell, Column, Fault, Row, int, notice, text};
 use super::command::words;
@@ -89,6 +88,13 @@ pub(super) fn parse(text: &str) -> Option<CredentialCommand> {
 }
 
 impl CredentialCommand {
+    /// The user.
+    pub(super) fn target(&self) -> Option<&str> {
+        match self {
+            Self::RevokeOld(user) | Self::Refresh(user) => Some(user),
+        }
+    }
+
     pub(super) const fn tag(&self) -> &'static str {
         match self {
             Self::RevokeOld(_) => "REVOKE OLD",
@@ -100,23 +106,19 @@ impl CredentialCommand {
     pub(super) async fn run(&self, keeper: &Keeper, out: &mut Vec<u8>) -> Result<Vec<Row>, Fault> {
         match self {
             Self::RevokeOld(user) => {
-                info!(user = %user, "REVOKE OLD on the console");
                 keeper.revoke_old(user).await?;
                 let text = "sessions that have shown an old one stay; SHOW CREDENTIALS counts them";
                 notice(out, Severity::Notice, text);
             }
-            Self::Refresh(user) => {
-                info!(user = %user, "REFRESH on the console");
-                match keeper.refresh(user).await? {
-                    Ok(()) => {
-                        let status = keeper.status().await;
-                        let known = status.users.iter().find(|known| *known.user == **user);
-                        let text = known.map_or_else(|| "it answered".to_owned(), answered);
-                        notice(out, Severity::Notice, &text);
-                    }
-                    Err(error) => notice(out, Severity::Warning, &error.to_string()),
+            Self::Refresh(user) => match keeper.refresh(user).await? {
+                Ok(()) => {
+                    let status = keeper.status().await;
+                    let known = status.users.iter().find(|known| *known.user == **user);
+                    let text = known.map_or_else(|| "it answered".to_owned(), answered);
+                    notice(out, Severity::Notice, &text);
                 }
-            }
+                Err(error) => notice(out, Severity::Warning, &error.to_string()),
+            },
         }
         Ok(vec![])
     }

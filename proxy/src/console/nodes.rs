@@ -4,7 +4,6 @@ use std::time::SystemTime;
 
 use pgimbal_pooler::topology::{NodeState, Writes};
 use pgimbal_wire::error::{Severity, SqlState};
-use tracing::info;
 
 use super::answer::{Cell, Column, Fault, Row, int, notice, text};
 use super::command::words;
@@ -140,6 +139,14 @@ pub(super) fn parse(text: &str) -> Option<ClusterCommand> {
 }
 
 impl ClusterCommand {
+    /// The cluster or the node.
+    pub(super) fn target(&self) -> Option<&str> {
+        match self {
+            Self::Hold(name) | Self::Adopt(name) => Some(name),
+            Self::Resume(name) => name.as_deref(),
+        }
+    }
+
     pub(super) const fn tag(&self) -> &'static str {
         match self {
             Self::Hold(_) => "HOLD",
@@ -156,14 +163,12 @@ impl ClusterCommand {
     ) -> Result<Vec<Row>, Fault> {
         match self {
             Self::Hold(cluster) => {
-                info!(cluster = %cluster, "HOLD on the console");
                 clusters.hold(cluster).await?;
                 let text =
                     format!("writes of {cluster} wait until RESUME, or failover_hold is over");
                 notice(out, Severity::Notice, &text);
             }
             Self::Resume(cluster) => {
-                info!(cluster = cluster.as_deref().unwrap_or("all"), "RESUME on the console");
                 let resumed = clusters.resume(cluster.as_deref()).await?;
                 let text = match resumed.as_slice() {
                     [] => "nothing was held".to_owned(),
@@ -172,7 +177,6 @@ impl ClusterCommand {
                 notice(out, Severity::Notice, &text);
             }
             Self::Adopt(node) => {
-                info!(node = %node, "ADOPT NODE on the console");
                 clusters.adopt(node).await?;
             }
         }

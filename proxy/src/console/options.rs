@@ -16,6 +16,7 @@ pub(super) const CONFIG: &[Column] =
 /// Options that wait for a restart, as the reference says.
 const NEED_RESTART: &[&str] = &[
     "listen",
+    "proxy_protocol",
     "unix_socket_dir",
     "unix_socket_mode",
     "unix_socket_port",
@@ -54,10 +55,11 @@ fn options(config: &Config) -> Vec<(String, String)> {
 
 type Options<const N: usize> = [(&'static str, String); N];
 
-fn process(config: &Config) -> Options<12> {
+fn process(config: &Config) -> Options<13> {
     let listen = &config.listen;
     [
         ("listen", list(&listen.addresses)),
+        ("proxy_protocol", list(&listen.proxy_protocol)),
         ("unix_socket_dir", path(listen.unix_socket_dir.as_deref())),
         ("unix_socket_mode", format!("{:04o}", listen.unix_socket_mode)),
         ("unix_socket_port", listen.unix_socket_port.to_string()),
@@ -95,7 +97,7 @@ fn clients(clients: &ClientConfig) -> Options<17> {
     ]
 }
 
-fn pool(pool: &PoolConfig) -> Options<23> {
+fn pool(pool: &PoolConfig) -> Options<25> {
     [
         ("pool_mode", pool.mode.as_str().to_owned()),
         ("pool_size", pool.size.to_string()),
@@ -108,6 +110,8 @@ fn pool(pool: &PoolConfig) -> Options<23> {
         ("server_idle_timeout", span(pool.server_idle_timeout)),
         ("server_connect_timeout", span(pool.server_connect_timeout)),
         ("server_login_retry", span(pool.server_login_retry)),
+        ("failover_hold", or_off(pool.failover_hold.map(span))),
+        ("require_auth", pool.require_auth.map_or_else(String::new, |methods| methods.to_string())),
         ("query_timeout", or_off(pool.query_timeout.map(span))),
         ("transaction_timeout", or_off(pool.transaction_timeout.map(span))),
         ("idle_transaction_timeout", or_off(pool.idle_transaction_timeout.map(span))),
@@ -135,7 +139,7 @@ fn credentials(own: &CredentialConfig) -> Options<6> {
     ]
 }
 
-fn server_tls(tls: &ServerTls) -> Options<5> {
+fn server_tls(tls: &ServerTls) -> Options<6> {
     let begins = if tls.direct { "direct" } else { "postgres" };
     [
         ("server_tls.sslmode", tls.mode.as_str().to_owned()),
@@ -143,6 +147,7 @@ fn server_tls(tls: &ServerTls) -> Options<5> {
         ("server_tls.cert_file", path(tls.cert_file.as_deref())),
         ("server_tls.key_file", path(tls.key_file.as_deref())),
         ("server_tls.sslnegotiation", begins.to_owned()),
+        ("server_tls.channel_binding", tls.channel_binding.as_str().to_owned()),
     ]
 }
 

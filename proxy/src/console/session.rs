@@ -23,12 +23,18 @@ const SERVER_VERSION: &str = concat!("14.0 (pgimbal ", env!("CARGO_PKG_VERSION")
 pub(super) struct Session<'a> {
     console: &'a Console,
     role: ConsoleRole,
+    user: Box<str>,
+    /// Where the client is, for the log.
+    address: String,
     link: Link,
     transaction: TransactionStatus,
     extended: Extended,
     /// After an error in the extended protocol everything up to Sync is dropped.
     skips: bool,
 }
+
+/// The most of an unknown command's first word that is logged.
+const LONGEST_WORD: usize = 20;
 
 /// Whether the session goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,7 +45,7 @@ enum Next {
 
 impl<'a> Session<'a> {
     /// The session of `client`, greeted.
-    pub(super) fn new(console: &'a Console, client: Authenticated) -> Self {
+    pub(super) fn new(console: &'a Console, client: Authenticated, address: String) -> Self {
         // Whoever hands over a client without a role has made a mistake; it may only look.
         let role = client.console.unwrap_or(ConsoleRole::Stats);
         let mut output = client.pending_output;
@@ -47,6 +53,8 @@ impl<'a> Session<'a> {
         Self {
             console,
             role,
+            user: client.user,
+            address,
             link: Link::new(client.transport, client.residual, output),
             transaction: TransactionStatus::Idle,
             extended: Extended::default(),
@@ -124,7 +132,7 @@ impl<'a> Session<'a> {
 
     /// A simple query: all of its commands, until one fails.
     async fn query(&mut self, text: &[u8]) -> Result<(), Fault> {
-        let commands = command::parse(text)?;
+        let commands = self.parse(text)?;
         if commands.is_empty() {
             encode::message(&mut self.link.output, backend::EMPTY_QUERY_RESPONSE, |_| {});
         }
@@ -144,7 +152,11 @@ impl<'a> Session<'a> {
     /// A request of the extended protocol; only Execute runs something.
     async fn request(&mut self, tag: u8, body: &[u8]) -> Result<(), Fault> {
         if tag != frontend::EXECUTE {
-            return self.extended.prepare(tag, body, &mut self.link.output);
+            let prepared = self.extended.prepare(tag, body, &mut self.link.output);
+            if let (frontend::PARSE, Err(fault)) = (tag, &prepared) {
+                self.log(&"a prepared command", Err(fault));
+            }
+            return prepared;
         }
         let execute = self.extended.execute(body)?;
         let Some(command) = execute.to_run.clone() else {
@@ -168,7 +180,31 @@ impl<'a> Session<'a> {
                 "current transaction is aborted, commands ignored until end of transaction block",
             ));
         }
-        self.console.run(command, self.role, &mut self.link.output).await
+        let done = self.console.run(command.clone(), self.role, &mut self.link.output).await;
+        if !command.is_of_drivers() {
+            self.log(&command, done.as_ref().map(|_| ()));
+        }
+        done
+    }
+
+    fn parse(&self, text: &[u8]) -> Result<Vec<Command>, Fault> {
+        command::parse(text).inspect_err(|fault| {
+            // No more than the first word of what is not known: there may be a password in it.
+            let word: &[u8] =
+                text.trim_ascii().split(|b| !b.is_ascii_alphabetic()).next().unwrap_or(b"");
+            let word = word[..word.len().min(LONGEST_WORD)].escape_ascii();
+            self.log(&word, Err(fault));
+        })
+    }
+
+    /// Who wanted what, and what came of it.
+    fn log(&self, command: &dyn std::fmt::Display, done: Result<(), &Fault>) {
+        let result = match done {
+            Ok(()) => "ok".to_owned(),
+            Err(fault) => format!("{}: {}", fault.code.as_str(), fault.log_text()),
+        };
+        let (user, peer) = (&self.user, &self.address);
+        tracing::info!(%user, %peer, %command, %result, "console");
     }
 
     fn complete(&mut self, command: &Command) {
@@ -188,6 +224,7 @@ impl<'a> Session<'a> {
             | Command::Shutdown
             | Command::Cluster(_)
             | Command::Credential(_)
+            | Command::Renewal(_)
             | Command::Set => {}
         }
     }

@@ -84,7 +84,11 @@ impl Keeper {
     }
 
     /// Dials when the node has a place for one more login.
-    async fn dial_in_turn(&self, target: &Target, node: &str) -> Result<Dialed, DialError> {
+    pub(super) async fn dial_in_turn(
+        &self,
+        target: &Target,
+        node: &str,
+    ) -> Result<Dialed, DialError> {
         let places = self.shared.node(node);
         let limit = target.connect_timeout.max(Duration::from_secs(1));
         // The semaphore is never closed.
@@ -98,7 +102,7 @@ impl Keeper {
 }
 
 /// Whether the server has refused the role or its password.
-fn is_refusal(error: &DialError) -> bool {
+pub(super) fn is_refusal(error: &DialError) -> bool {
     error.server_message().is_some()
         && matches!(error.sqlstate(), SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION)
 }

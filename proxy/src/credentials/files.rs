@@ -1,19 +1,15 @@
-//! Files of `state_dir`: nobody else may read them, and each is whole at every instant.
+//! Which files of `state_dir` keep the history and the passwords, and what they hold at a start.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use pgimbal_auth::rotation::{HistoryDocument, PasswordCache, Unreadable};
 use tracing::error;
-use zeroize::Zeroizing;
+
+use crate::state_dir::read;
 
 const HISTORY: &str = "credentials.json";
 const PASSWORDS: &str = "passwords.json";
-
-/// More than a thousand users of many generations need; a larger file is something else.
-const LARGEST: u64 = 64 << 20;
 
 /// Where history and passwords are kept; either may be kept nowhere.
 #[derive(Clone, Debug, Default)]
@@ -60,43 +56,12 @@ fn load<T>(path: &Path, parse: fn(&[u8]) -> Result<T, Unreadable>) -> Option<T> 
     }
 }
 
-/// What a file holds; nothing when there is none.
-pub(super) fn read(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(cause) => return Err(cause),
-    };
-    let size = file.metadata()?.len();
-    if size > LARGEST {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than any of ours"));
-    }
-    // Read into its final size: a buffer that grows leaves copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(size as usize + 1));
-    file.take(LARGEST).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
-}
-
-/// Writes a file whole or not at all, whenever the machine stops.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    if !directory.exists() {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    }
-    let new = path.with_extension("new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    File::open(directory)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::state_dir::write;
 
     struct Scratch(PathBuf);
 

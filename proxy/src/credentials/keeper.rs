@@ -2,13 +2,13 @@
 
 mod news;
 mod orders;
+mod strangers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use pgimbal_auth::SourceError;
-use pgimbal_auth::rotation::{Bucket, Moment};
+use pgimbal_auth::rotation::Moment;
 use pgimbal_auth::source::Sources;
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, SourceConfig, UserConfig, WILDCARD};
@@ -19,13 +19,12 @@ use tokio::time::sleep_until;
 use super::derive::Derivations;
 use super::fetch::Fetches;
 use super::memory::Memory;
+use super::questions::Questions;
 use super::role::{Role, Setting};
 use super::{Shared, Unavailable};
 use crate::worker::Message;
 pub(super) use orders::{Command, Outcome};
 
-/// Users that only a rule knows may be asked about so often: anybody can make up names.
-const STRANGERS: Bucket = Bucket::new(100, Duration::from_millis(100));
 /// A name that the source does not know is not asked about again for so long.
 const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 /// Such names that are remembered.
@@ -48,7 +47,7 @@ pub(super) struct Task {
     derivations: Derivations,
     memory: Memory,
     ready: Vec<oneshot::Sender<()>>,
-    strangers: Bucket,
+    questions: Questions,
     unknown: HashMap<Box<str>, Instant>,
     /// When something is to be done for a role.
     queue: BTreeSet<(Instant, Arc<str>)>,
@@ -86,7 +85,7 @@ impl Task {
             derivations: Derivations::default(),
             memory,
             ready: Vec::new(),
-            strangers: STRANGERS,
+            questions: Questions::new(),
             unknown: HashMap::new(),
             queue: BTreeSet::new(),
             touched: BTreeSet::new(),
@@ -181,9 +180,8 @@ impl Task {
             self.shared.publish(name, role.account(self.config.clients.auth_type));
             self.memory.changed();
         }
-        if role.is_dark() {
-            let cause = role.silence.as_ref().map_or("no answer yet", SourceError::result_label);
-            self.dark.insert(Arc::clone(name), Unavailable { cause });
+        if let Some(cause) = role.darkness() {
+            self.dark.insert(Arc::clone(name), cause);
         }
         if let Some(news) = role.lockout_news() {
             tell(&self.workers, name, &news);
@@ -201,7 +199,7 @@ impl Task {
         let remembered = self.memory.names();
         let listed = config.users.keys().filter(|name| *name != WILDCARD).cloned();
         for name in listed.chain(remembered) {
-            self.ensure(&name, true);
+            self.ensure(&name);
         }
         let gone: Vec<Arc<str>> = self
             .roles
@@ -214,16 +212,16 @@ impl Task {
         for name in gone {
             self.roles.remove(&name);
             self.shared.publish(&name, None);
+            self.shared.set_aside(&name, None);
         }
     }
 
     /// The role of a user whose password rotates; makes it if there is none yet.
-    fn ensure(&mut self, name: &str, is_known: bool) -> Option<&mut Role> {
+    fn ensure(&mut self, name: &str) -> Option<&mut Role> {
         if !self.roles.contains_key(name) {
             let now = moment();
             let user = self.config.user(name)?;
-            if user.source() == SourceConfig::Inline || !is_known && !self.admits(name, now.instant)
-            {
+            if user.source() == SourceConfig::Inline {
                 return None;
             }
             self.make(name, &user, now)?;
@@ -237,12 +235,6 @@ impl Task {
         if let Some((name, _)) = self.roles.get_key_value(name) {
             self.touched.insert(Arc::clone(name));
         }
-    }
-
-    /// Whether a name that a client has said may be asked about.
-    fn admits(&mut self, name: &str, now: Instant) -> bool {
-        self.unknown.retain(|_, until| now < *until);
-        !self.unknown.contains_key(name) && self.strangers.take(now)
     }
 
     fn make(&mut self, name: &str, user: &UserConfig, now: Moment) -> Option<()> {

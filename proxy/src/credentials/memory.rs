@@ -12,8 +12,9 @@ use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use super::NotRevoked;
-use super::files::{self, Places};
+use super::files::Places;
 use super::role::Role;
+use crate::state_dir;
 
 /// Tells an operator that something is kept.
 pub(super) type Kept = oneshot::Sender<Result<(), NotRevoked>>;
@@ -154,7 +155,7 @@ impl Memory {
 fn write(pages: &[Page]) -> bool {
     let mut all = true;
     for (path, bytes) in pages {
-        if let Err(cause) = files::write(path, bytes) {
+        if let Err(cause) = state_dir::write(path, bytes) {
             tracing::error!("{}: cannot be written: {cause}", path.display());
             all = false;
         }

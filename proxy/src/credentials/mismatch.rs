@@ -4,14 +4,14 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use pgimbal_auth::account::Account;
 use pgimbal_auth::client_login::{Accepted, ClientLoginError, Mismatch};
+use pgimbal_auth::rotation::MISMATCH_PAUSE;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::keeper::Command;
 use super::{Keeper, Shared};
-use crate::login::LoginError;
+use crate::login::{Claim, Judges, LoginError};
 
 /// The least wait of a login with a wrong password: a fetch and a key derivation fit in.
 const SHORTEST: Duration = Duration::from_millis(250);
@@ -39,6 +39,17 @@ pub(crate) enum Refused {
     Wrong(ClientLoginError),
     /// That cannot be told.
     Unavailable(Box<str>, Unavailable),
+    /// That was not asked: too often before.
+    Unasked(Box<str>),
+}
+
+/// What became of the question that a client's mismatch wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// When it was its turn. A refusal comes so long after it for everybody.
+    pub(super) turn: std::time::Instant,
+    /// Whoever is where the client is has shown too many that fit nothing.
+    pub(super) is_over: bool,
 }
 
 impl From<Refused> for LoginError {
@@ -46,49 +57,76 @@ impl From<Refused> for LoginError {
         match refused {
             Refused::Wrong(error) => error.into(),
             Refused::Unavailable(user, Unavailable { cause }) => Self::Unavailable { user, cause },
+            Refused::Unasked(user) => Self::Unasked(user),
         }
     }
 }
 
 impl Keeper {
-    /// Judges once more what `user` has shown, after its source was asked. `fixed` is the account
-    /// of a user whose password does not rotate. A wrong password takes the same time for
+    /// Judges once more what a client has shown, after its source was asked. A wrong password takes the same time for
     /// everybody, known or not.
     ///
     /// # Errors
     /// [`Refused`] when it still fits nothing.
     pub(crate) async fn judge_again(
         &self,
-        user: &str,
+        claim: Claim<'_>,
         mismatch: Mismatch,
-        fixed: Option<&Account>,
+        judges: Judges<'_>,
     ) -> Result<Accepted, Refused> {
         if !self.rotates() {
             return Err(Refused::Wrong(mismatch.refusal()));
         }
-        let begun = Instant::now();
-        let end = begun + self.shared.delay();
-        let (reply, answer) = oneshot::channel();
-        self.tell(Command::Mismatch(user.into(), reply));
-        // Until the answer to a question that was sent later can be judged by, or there is none.
-        let _ = timeout_at(begun + self.shared.patience(), answer).await;
-        if let Some(accepted) = self.try_once(user, &mismatch) {
-            return Ok(accepted);
+        let (user, begun) = (claim.user, Instant::now());
+        let Asked { turn, is_over } = match self.ask(claim, &mismatch).await {
+            Ok(accepted) => return Ok(accepted),
+            Err(asked) => asked,
+        };
+        let mut newly = self.try_once(user, &mismatch);
+        if newly.is_none() {
+            newly = self.try_aside(claim, &mismatch, judges).await;
         }
-        let dark = self.wait_for_light(begun + HOLD).await;
-        let newly = self.try_once(user, &mismatch);
         if let Some(accepted) = newly {
             return Ok(accepted);
         }
-        sleep_until(end).await;
+        let dark = self.wait_for_light(begun + HOLD).await;
+        if let Some(accepted) = self.try_once(user, &mismatch) {
+            return Ok(accepted);
+        }
+        sleep_until(Instant::from_std(turn) + self.shared.delay()).await;
         if let Some(cause) = dark {
             return Err(Refused::Unavailable(user.into(), cause));
         }
-        let account = self.account(user);
-        mismatch.retry(account.as_deref().or(fixed)).map_err(Refused::Wrong)
+        let (context, rotating) = (judges.in_force.now(), self.account(user));
+        let account = rotating.as_deref().or(context.fixed(user));
+        match mismatch.retry(account) {
+            Err(_) if is_over => Err(Refused::Unasked(user.into())),
+            judged => judged.map_err(Refused::Wrong),
+        }
     }
 
-    fn try_once(&self, user: &str, mismatch: &Mismatch) -> Option<Accepted> {
+    /// Waits until the answer to a question that was sent later can be judged by, or there is
+    /// none. What comes to be known meanwhile is looked at as it does.
+    async fn ask(&self, claim: Claim<'_>, mismatch: &Mismatch) -> Result<Accepted, Asked> {
+        let begun = Instant::now();
+        let mut published = self.shared.published.subscribe();
+        let (reply, mut answer) = oneshot::channel();
+        self.tell(Command::Mismatch(claim.user.into(), claim.peer.into(), reply));
+        let asked = loop {
+            tokio::select! {
+                asked = &mut answer => break asked.ok(),
+                Ok(()) = published.changed() => {
+                    if let Some(accepted) = self.try_once(claim.user, mismatch) {
+                        return Ok(accepted);
+                    }
+                }
+                () = sleep_until(begun + self.shared.patience()) => break None,
+            }
+        };
+        Err(asked.unwrap_or(Asked { turn: begun.into_std(), is_over: false }))
+    }
+
+    pub(super) fn try_once(&self, user: &str, mismatch: &Mismatch) -> Option<Accepted> {
         mismatch.check(self.account(user).as_deref())
     }
 
@@ -111,7 +149,7 @@ impl Shared {
 
     /// The longest that a client waits for its source to be asked once more.
     fn patience(&self) -> Duration {
-        Duration::from_micros(self.question.load(Relaxed)) + DERIVATION
+        Duration::from_micros(self.question.load(Relaxed)) + DERIVATION + MISMATCH_PAUSE
     }
 
     /// A question to a source takes so long at most.

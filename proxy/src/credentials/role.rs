@@ -16,11 +16,13 @@ use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::frame::HEADER_LEN;
 use tokio::sync::oneshot;
 
+use super::aside::Aside;
 use super::derive::Order;
 use super::memory::Kept;
+use super::mismatch::Asked;
 use super::server_logins::ServerLogins;
 use super::status::{CredentialStatus, GenerationStatus};
-use super::{Refreshed, Shared, grace};
+use super::{Refreshed, Shared, Unavailable, grace};
 
 /// What may be wrong when no password works.
 const HINT: &str =
@@ -48,8 +50,10 @@ pub(super) struct Role {
     pub(super) logins: ServerLogins,
     /// Only a rule knows it: it is forgotten when its source does not.
     pub(super) is_listed: bool,
-    /// Clients whose password fitted nothing.
-    pub(super) mismatched: Vec<oneshot::Sender<()>>,
+    /// Clients whose password fitted nothing, since when, and what they will be told.
+    pub(super) mismatched: Vec<(Instant, Asked, oneshot::Sender<Asked>)>,
+    /// What the source says with an older date than the newest, once its keys are made.
+    pub(super) aside: Option<(u32, Option<Arc<Aside>>)>,
     /// Operators who want the question asked.
     pub(super) refreshing: Vec<oneshot::Sender<Refreshed>>,
     /// Operators who want only the newest password accepted, once its verifier is made.
@@ -93,6 +97,7 @@ impl Role {
             logins: ServerLogins::default(),
             is_listed: config.users.contains_key(name),
             mismatched: Vec::new(),
+            aside: None,
             refreshing: Vec::new(),
             revoking: Vec::new(),
             is_starved: false,
@@ -124,6 +129,7 @@ impl Role {
             self.rotation.schedule.want(FetchCause::Order, now);
         }
         self.source = source;
+        self.aside = None;
         let (salting, also) = also(&self.name, user, salts);
         if salting == *self.ledger.salting() {
             self.ledger.set_also(also);
@@ -171,9 +177,12 @@ impl Role {
         if self.deriving > 0 || goes_on {
             return;
         }
-        for waiting in self.mismatched.drain(..) {
+        // Those that came later wait for a question that is yet to be asked.
+        let later = schedule.mismatched().map(|(came, _)| came);
+        let told = |since: &Instant| later.is_none_or(|later| *since < later);
+        for (_, asked, waiting) in self.mismatched.extract_if(.., |waiting| told(&waiting.0)) {
             // Whoever asked may have gone.
-            let _ = waiting.send(());
+            let _ = waiting.send(asked);
         }
         for waiting in self.refreshing.drain(..) {
             let _ = waiting.send(self.silence.clone().map_or(Ok(()), Err));
@@ -249,8 +258,14 @@ impl Role {
         first
     }
 
+    /// Why its password is not known, though it should be and may be soon.
+    pub(super) fn darkness(&self) -> Option<Unavailable> {
+        let cause = self.silence.as_ref().map_or("no answer yet", SourceError::result_label);
+        self.is_dark().then_some(Unavailable { cause })
+    }
+
     /// Whether its password should be known by now and is not, and that may pass.
-    pub(super) fn is_dark(&self) -> bool {
+    fn is_dark(&self) -> bool {
         let none = self.rotation.newest().is_none() || self.ledger.generations().next().is_none();
         let is_awaited = self.is_listed || self.deriving > 0;
         none && self.silence.as_ref().map_or(is_awaited, is_away)
@@ -263,7 +278,7 @@ impl Role {
 
     pub(super) fn status(&self, shared: &Shared, now: Moment) -> CredentialStatus {
         let since = |at: Instant| now.instant.saturating_duration_since(at);
-        let failing: Vec<&str> = self.rotation.failing().map(|(node, _)| node).collect();
+        let failing: Vec<&str> = self.rotation.refusing_newest().collect();
         CredentialStatus {
             user: self.name.to_string(),
             source: self.source.kind(),

@@ -7,7 +7,7 @@ use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::Config;
 use tracing::error;
 
-use super::files;
+use crate::state_dir;
 
 const FILE: &str = "salt-key";
 
@@ -34,13 +34,13 @@ pub fn salt_key(config: &Config) -> SaltKey {
 /// The key in the file, made if there is none.
 fn kept(state_dir: &Path) -> io::Result<SaltKey> {
     let path = state_dir.join(FILE);
-    if let Some(bytes) = files::read(&path)? {
+    if let Some(bytes) = state_dir::read(&path)? {
         let key: [u8; 32] = (**bytes)
             .try_into()
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not a key of 32 bytes"))?;
         return Ok(SaltKey::new(key));
     }
     let key: [u8; 32] = rand::random();
-    files::write(&path, &key)?;
+    state_dir::write(&path, &key)?;
     Ok(SaltKey::new(key))
 }

@@ -12,12 +12,37 @@ use crate::transport::{Conversation, Socket, Transport};
 /// two, in the other.
 pub(super) async fn log_in(target: &Target, address: &Address) -> Result<Dialed, DialFault> {
     let (first, second) = ways(target);
-    match attempt(target, address, first).await {
-        Err(fault) if worth_another(&fault) => match second {
-            Some(second) => attempt(target, address, second).await,
-            None => Err(fault),
-        },
-        result => result,
+    let fault = match attempt(target, address, first).await {
+        Err(fault) if worth_another(&fault) => fault,
+        result => return result,
+    };
+    let Some(second) = second else { return Err(fault) };
+    let dialed = match attempt(target, address, second).await {
+        Ok(dialed) => dialed,
+        Err(other) => return Err(both(fault, other)),
+    };
+    // Whoever has come in by plain text after a failed handshake, or after a refusal of TLS in
+    // pg_hba.conf, would have had TLS otherwise.
+    if second != Way::Plain {
+        return Ok(dialed);
+    }
+    let cause = fault.to_string();
+    target.tls.warn_given_up(&format!("{}:{}", target.host, target.port), &cause);
+    Ok(Dialed { tls_given_up: Some(cause.into()), ..dialed })
+}
+
+/// A failed handshake is what to mend where plain text is refused too; that alone would hide it.
+fn both(first: DialFault, second: DialFault) -> DialFault {
+    let is_refusal = worth_another(&first) && worth_another(&second);
+    match (first, second) {
+        (DialFault::Tls(error), refusal @ DialFault::Server(_))
+        | (refusal @ DialFault::Server(_), DialFault::Tls(error))
+            if is_refusal =>
+        {
+            let text = format!("{error}; and without TLS the server says: {refusal}");
+            DialFault::Tls(std::io::Error::new(error.kind(), text))
+        }
+        (_, second) => second,
     }
 }
 

@@ -51,6 +51,11 @@ pub enum DialFault {
     /// The TLS handshake failed.
     #[error("TLS failed: {0}")]
     Tls(io::Error),
+    /// `channel_binding = "require"`, and the server logs in without.
+    #[error(
+        "the server does not offer SCRAM-SHA-256-PLUS, and channel_binding = \"require\" demands it"
+    )]
+    Unbound,
     /// Bytes followed the answer to SSLRequest: somebody in between may have put them there
     /// (CVE-2021-23222).
     #[error("received unencrypted data after the answer to an SSL request")]
@@ -59,7 +64,7 @@ pub enum DialFault {
     #[error("the server does not speak PostgreSQL's protocol: {0}")]
     Protocol(&'static str),
     /// The server refused; the body of its ErrorResponse.
-    #[error("{}", server_text(.0))]
+    #[error("{}", server_text(.0, false))]
     Server(Box<[u8]>),
     /// The server did not say what it is.
     #[error("the server does not say which node of its cluster it is: {0}")]
@@ -76,7 +81,7 @@ pub enum DialFault {
     #[error(
         "no password of role \"{role}\" works there. {tried}{} {}",
         newer(source_says.as_deref()),
-        server_text(refusal)
+        server_text(refusal, true)
     )]
     LockedOut {
         /// The role.
@@ -180,6 +185,14 @@ impl DialError {
         self.to_string()
     }
 
+    /// The whole of it with its SQLSTATE, unless the text has it already.
+    #[must_use]
+    pub fn with_sqlstate(&self) -> String {
+        let (text, code) = (self.to_string(), self.sqlstate());
+        let said = format!("({})", code.as_str());
+        if text.contains(&said) { text } else { format!("{text} {said}") }
+    }
+
     /// Whose fault it is.
     #[must_use]
     pub fn blame(&self) -> Blame {
@@ -187,6 +200,7 @@ impl DialError {
             DialFault::Login(error) => error.blame(),
             DialFault::NoAddress
             | DialFault::TlsRefused
+            | DialFault::Unbound
             | DialFault::UnknownPassword { .. }
             | DialFault::LockedOut { .. } => Blame::Operator,
             // A wrong password, role or database is configured; anything else it decided itself.
@@ -213,6 +227,10 @@ impl DialError {
             DialFault::TlsRefused => {
                 Some("Enable ssl on the server, or choose another sslmode in server_tls.")
             }
+            DialFault::Unbound => Some(
+                "Is it PostgreSQL 11 or later, and the role's password stored as SCRAM? Somebody \
+                 in between cannot offer it either.",
+            ),
             DialFault::Tls(_) => Some("Check server_tls, above all sslmode and ca_file."),
             DialFault::UnknownPassword { .. } => {
                 Some("SHOW CREDENTIALS on the console and `pgimbal check` tell what to fix.")
@@ -221,6 +239,10 @@ impl DialError {
                 "Somebody else may have changed the password, its source may lag, or the role's \
                  VALID UNTIL has passed; SHOW CREDENTIALS and pgimbal's log tell more.",
             ),
+            // It says itself what to do.
+            DialFault::Login(
+                ServerLoginError::CleartextRefused | ServerLoginError::MethodRefused(_),
+            ) => None,
             DialFault::Login(error) if error.blame() == Blame::Operator => {
                 Some("Give the role a password that fits in pgimbal's configuration.")
             }
@@ -273,12 +295,17 @@ fn newer(source_says: Option<&str>) -> String {
     source_says.map_or_else(String::new, |says| format!(" A newer one cannot be read: {says}."))
 }
 
-fn server_text(body: &[u8]) -> String {
+/// What the server said; its SQLSTATE only where the error as a whole may have another.
+fn server_text(body: &[u8], with_code: bool) -> String {
     ErrorFields::parse(body).map_or_else(
         |_| "the server sent a malformed error".to_owned(),
         |fields| {
             let text = String::from_utf8_lossy(fields.message);
-            format!("{}: {text} ({})", fields.severity.as_str(), fields.code)
+            let severity = fields.severity.as_str();
+            match with_code {
+                true => format!("{severity}: {text} ({})", fields.code),
+                false => format!("{severity}: {text}"),
+            }
         },
     )
 }

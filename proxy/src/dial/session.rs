@@ -1,8 +1,9 @@
 //! From the startup packet to ReadyForQuery.
 
 use pgimbal_auth::Channel;
-use pgimbal_auth::scram::NONCE_LEN;
-use pgimbal_auth::server_login::{Reply, Request, ServerLogin};
+use pgimbal_auth::scram::{MECHANISM_PLUS, NONCE_LEN};
+use pgimbal_auth::server_login::{Reply, Request, ServerLogin, Terms};
+use pgimbal_config::{ChannelBinding, Host};
 use pgimbal_wire::authentication::{self, AuthRequest, MAX_AUTH_MESSAGE, SaslInitial};
 use pgimbal_wire::encode;
 use pgimbal_wire::startup::{CANCEL_KEY_LEN, ProtocolVersion};
@@ -20,22 +21,23 @@ const MAX_PARAMETERS: usize = 256;
 const MAX_MESSAGES: usize = 10_000;
 
 /// Logs in over a transport on which nothing has been said yet. The connection is opened neutral:
-/// no settings, so that it fits every client.
+/// with the database's own `options` and no settings of a client, so that it fits every client.
 pub(super) async fn start(
     target: &Target,
     address: Address,
     transport: Transport,
 ) -> Result<Dialed, DialFault> {
     let bound = match &transport {
-        Transport::TlsClient(tls) => {
+        Transport::TlsClient(tls) if target.channel_binding != ChannelBinding::Disable => {
             let certificates = tls.get_ref().1.peer_certificates().unwrap_or_default();
             certificates.first().and_then(end_point)
         }
         _ => None,
     };
     let mut conversation = Conversation::new(transport);
-    let parameters: [(&[u8], &[u8]); 2] =
-        [(b"user", target.user.as_bytes()), (b"database", target.database.as_bytes())];
+    let mut parameters: Vec<(&[u8], &[u8])> =
+        vec![(b"user", target.user.as_bytes()), (b"database", target.database.as_bytes())];
+    parameters.extend(target.options.as_ref().map(|text| (&b"options"[..], text.as_bytes())));
     encode::startup(&mut conversation.outbox, ProtocolVersion::V3_0, parameters);
     prove(target, &mut conversation, bound.as_deref()).await?;
     let welcome = welcome(&mut conversation).await?;
@@ -45,6 +47,7 @@ pub(super) async fn start(
         cancel: welcome.cancel,
         parameters: welcome.parameters,
         address,
+        tls_given_up: None,
         // An idle connection holds no buffer.
         residual: if inbox.is_empty() { Vec::new() } else { inbox },
     })
@@ -63,7 +66,13 @@ async fn prove(
     let mut nonce = [0; NONCE_LEN];
     rand::rng().fill_bytes(&mut nonce);
     let password = target.password.as_ref();
-    let mut login = ServerLogin::new(&target.user, password, channel, target.cleartext, nonce);
+    let mut is_bound = target.channel_binding != ChannelBinding::Require;
+    let is_private = match conversation.transport {
+        Transport::TlsClient(_) => target.tls.verifies(),
+        _ => matches!(target.host, Host::Unix(_)),
+    };
+    let terms = Terms { methods: target.require_auth, is_private };
+    let mut login = ServerLogin::new(&target.user, password, channel, terms, nonce);
     loop {
         if !conversation.outbox.is_empty() {
             conversation.send().await.map_err(DialFault::Io)?;
@@ -84,6 +93,12 @@ async fn prove(
             _ => return Err(DialFault::Protocol("an unexpected message during authentication")),
         };
         conversation.consume(total);
+        is_bound |=
+            matches!(&reply, Reply::SaslInitial { mechanism, .. } if *mechanism == MECHANISM_PLUS);
+        // Before anything is answered: what is in between must not get a password, or a session.
+        if !is_bound && !matches!(reply, Reply::Wait) {
+            return Err(DialFault::Unbound);
+        }
         let reply = match reply {
             Reply::Prove(proving) => {
                 let proved = target.derivations.run(proving.iterations(), || proving.run()).await;

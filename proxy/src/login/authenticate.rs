@@ -1,6 +1,7 @@
 //! Questions and answers until the client has proved who it is.
 
 use pgimbal_auth::Channel;
+use pgimbal_auth::account::Account;
 use pgimbal_auth::client_login::{Accepted, Answer, Ask, ClientLogin, Fresh, Step};
 use pgimbal_auth::scram::server::Offer;
 use pgimbal_wire::authentication::{
@@ -9,32 +10,36 @@ use pgimbal_wire::authentication::{
 use pgimbal_wire::tag::frontend;
 use rand::RngCore;
 
-use super::{LoginContext, LoginError};
+use super::{Claim, Judges, LoginContext, LoginError};
 use crate::credentials::{Counted, Keeper};
 use crate::transport::{Conversation, Transport};
 
 /// Returns when the client is who it says. The last message of an exchange stays in the outbox.
+/// `greeter` has the certificate that the client has seen; what it shows is judged by what is in
+/// force when it comes.
 pub(super) async fn authenticate(
     conversation: &mut Conversation,
-    user: &str,
-    context: &LoginContext,
-    keeper: &Keeper,
+    claim: Claim<'_>,
+    greeter: &LoginContext,
+    judges: Judges<'_>,
 ) -> Result<Option<Counted>, LoginError> {
+    let (user, Judges { in_force, keeper, .. }) = (claim.user, judges);
     let channel = match &conversation.transport {
         Transport::Plain(_) | Transport::TlsClient(_) => Channel::Plain,
         Transport::TlsServer(_) => {
-            Channel::Tls { end_point: context.tls().and_then(|tls| tls.end_point()) }
+            Channel::Tls { end_point: greeter.tls().and_then(|tls| tls.end_point()) }
         }
     };
-    keeper.expect(user);
-    let (rotating, fixed) = (keeper.account(user), context.fixed(user));
-    let account = rotating.as_deref().or(fixed);
+    let context = in_force.now();
+    let rotating = keeper.account(user);
+    let account = rotating.as_deref().or(context.fixed(user));
     let mut step = context.begin(user, account, keeper.rotates(), channel, fresh());
+    drop((context, rotating));
     loop {
         let (login, ask) = match step {
             Step::Accepted(accepted) => return Ok(enter(accepted, user, conversation, keeper)),
             Step::Mismatch(mismatch) => {
-                let accepted = Box::pin(keeper.judge_again(user, mismatch, fixed)).await?;
+                let accepted = Box::pin(keeper.judge_again(claim, mismatch, judges)).await?;
                 return Ok(enter(accepted, user, conversation, keeper));
             }
             Step::Ask(login, ask) => (login, ask),
@@ -45,8 +50,10 @@ pub(super) async fn authenticate(
         if tag != frontend::PASSWORD {
             return Err(LoginError::UnexpectedMessage(tag));
         }
-        let login = derive(login, &ask, conversation.body(total), keeper).await;
-        step = judge(login, &ask, conversation.body(total))?;
+        let (context, rotating) = (in_force.now(), keeper.account(user));
+        let account = rotating.as_deref().or(context.fixed(user));
+        let login = derive(login, &ask, conversation.body(total), account, keeper).await;
+        step = judge(login, &ask, conversation.body(total), account)?;
         conversation.consume(total);
     }
 }
@@ -88,10 +95,11 @@ async fn derive<'a>(
     login: ClientLogin<'a>,
     ask: &Ask,
     body: &[u8],
+    account: Option<&Account>,
     keeper: &Keeper,
 ) -> ClientLogin<'a> {
     let password = (*ask == Ask::Cleartext).then(|| parse_password(body).ok()).flatten();
-    match password.and_then(|password| login.derivation(password)) {
+    match password.and_then(|password| login.derivation(password, account)) {
         Some(due) => {
             let derivations = keeper.derivations();
             login.derived(derivations.run(due.iterations(), || due.run()).await)
@@ -100,7 +108,12 @@ async fn derive<'a>(
     }
 }
 
-fn judge<'a>(login: ClientLogin<'a>, ask: &Ask, body: &[u8]) -> Result<Step<'a>, LoginError> {
+fn judge<'a>(
+    login: ClientLogin<'a>,
+    ask: &Ask,
+    body: &[u8],
+    account: Option<&Account>,
+) -> Result<Step<'a>, LoginError> {
     let malformed = |_| LoginError::MalformedAnswer;
     let answer = match ask {
         Ask::Cleartext | Ask::Md5(_) => Answer::Password(parse_password(body).map_err(malformed)?),
@@ -111,7 +124,7 @@ fn judge<'a>(login: ClientLogin<'a>, ask: &Ask, body: &[u8]) -> Result<Step<'a>,
         }
         Ask::SaslContinue(_) => Answer::SaslResponse(body),
     };
-    Ok(login.answer(answer)?)
+    Ok(login.answer(answer, account)?)
 }
 
 /// From the thread's generator, which is a cryptographic one and seldom asks the kernel.

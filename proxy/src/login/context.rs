@@ -1,7 +1,7 @@
 //! What a login is judged by, made from the configuration once.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use pgimbal_auth::Channel;
 use pgimbal_auth::account::{Account, ClearWork, UnusableSecret};
@@ -24,6 +24,30 @@ pub struct LoginContext {
     accounts: HashMap<Box<str>, Account>,
     salts: SaltKey,
     tls: Option<TlsAcceptor>,
+}
+
+/// The context in force. Each step of a login asks for the one of its moment: a reload may come
+/// between a question and its answer.
+#[derive(Clone, Debug)]
+pub struct InForce(Arc<RwLock<Arc<LoginContext>>>);
+
+impl InForce {
+    /// This context is in force.
+    #[must_use]
+    pub fn new(context: LoginContext) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(context))))
+    }
+
+    /// The one that is in force now.
+    #[must_use]
+    pub fn now(&self) -> Arc<LoginContext> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Another one is from here on.
+    pub fn replace(&self, context: LoginContext) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(context);
+    }
 }
 
 /// A configuration that no login can be judged by.
@@ -81,15 +105,15 @@ impl LoginContext {
     }
 
     /// The account of a user whose password stands in the configuration.
-    pub(super) fn fixed(&self, user: &str) -> Option<&Account> {
+    pub(crate) fn fixed(&self, user: &str) -> Option<&Account> {
         self.accounts.get(user)
     }
 
     /// Begins a login. `rotates` says that some users' passwords are known by verifiers only.
     pub(super) fn begin<'a>(
-        &'a self,
+        &self,
         user: &'a str,
-        account: Option<&'a Account>,
+        account: Option<&Account>,
         rotates: bool,
         channel: Channel<'a>,
         fresh: Fresh,

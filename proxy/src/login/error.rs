@@ -18,6 +18,9 @@ pub enum LoginError {
     /// It closed the connection; mostly a probe of a load balancer.
     #[error("the client closed the connection during login")]
     Gone,
+    /// It closed the connection before its first byte: a health check, which is nobody's failure.
+    #[error("the connection ended without a word, as a health check's does")]
+    NothingSaid,
     /// Its socket failed.
     #[error("the client's connection failed during login: {0}")]
     Io(io::Error),
@@ -28,6 +31,9 @@ pub enum LoginError {
     /// put them there (CVE-2021-23214).
     #[error("received unencrypted data after {0} request")]
     UnencryptedData(&'static str),
+    /// A listener of proxy_protocol, and no header of it.
+    #[error("expected a header of the PROXY protocol: {0}")]
+    ProxyHeader(&'static str),
     /// TLS without a request, and without saying that PostgreSQL is meant.
     #[error("received direct SSL connection request without ALPN protocol negotiation extension")]
     NoAlpn,
@@ -57,6 +63,11 @@ pub enum LoginError {
         /// What the source says, as a word.
         cause: &'static str,
     },
+    /// The source of the password was not asked: who comes from there has asked too often.
+    #[error(
+        "the password of user \"{0}\" cannot be checked now: too many that are not known were shown"
+    )]
+    Unasked(Box<str>),
     /// Plain text where TLS is demanded.
     #[error("connection requires TLS")]
     TlsRequired,
@@ -85,18 +96,21 @@ impl LoginError {
     #[must_use]
     pub fn sqlstate(&self) -> SqlState {
         match self {
-            Self::Gone | Self::Io(_) | Self::Silent => SqlState::CONNECTION_FAILURE,
+            Self::Gone | Self::NothingSaid | Self::Io(_) | Self::Silent => {
+                SqlState::CONNECTION_FAILURE
+            }
             Self::Startup(error) => error.sqlstate(),
             Self::Tls(_)
             | Self::UnencryptedData(_)
             | Self::NoAlpn
             | Self::Length(_)
             | Self::UnexpectedMessage(_)
+            | Self::ProxyHeader(_)
             | Self::MalformedAnswer => SqlState::PROTOCOL_VIOLATION,
             Self::Proof(error) => {
                 SqlState::new(error.sqlstate().as_bytes()).unwrap_or(SqlState::INTERNAL_ERROR)
             }
-            Self::Unavailable { .. } => SqlState::CANNOT_CONNECT_NOW,
+            Self::Unavailable { .. } | Self::Unasked(_) => SqlState::CANNOT_CONNECT_NOW,
             Self::TlsRequired | Self::NoUser => SqlState::INVALID_AUTHORIZATION,
             Self::NameTooLong(_) => SqlState::NAME_TOO_LONG,
             Self::Replication => SqlState::FEATURE_NOT_SUPPORTED,
@@ -123,10 +137,15 @@ impl LoginError {
     #[must_use]
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::ProxyHeader(_) => Some(
+                "This address is for a load balancer that sends one (proxy_protocol in pgimbal's \
+                 configuration); clients have others.",
+            ),
             Self::TlsRequired => Some("Connect with sslmode=require."),
             Self::Unavailable { .. } => {
                 Some("Try again when Vault answers; SHOW CREDENTIALS on the console tells more.")
             }
+            Self::Unasked(_) => Some("Try again in a few seconds."),
             Self::NoAlpn => {
                 Some("Connect with libpq 17 or newer, or with sslnegotiation=postgres.")
             }
@@ -150,7 +169,10 @@ impl LoginError {
 
     /// Appends what the client is told; nothing when it is gone or no message can reach it.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        if matches!(self, Self::Gone | Self::Io(_) | Self::Tls(_) | Self::Silent) {
+        if matches!(
+            self,
+            Self::Gone | Self::NothingSaid | Self::Io(_) | Self::Tls(_) | Self::Silent
+        ) {
             return;
         }
         let text = self.client_text();

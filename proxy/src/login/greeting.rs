@@ -5,7 +5,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::{LoginContext, LoginError, Peer};
 use crate::tls::{ALPN, TlsAcceptor};
-use crate::transport::{Conversation, Socket, Transport};
+use crate::transport::{Broken, Conversation, Socket, Transport};
 
 /// First byte of a TLS handshake record, which no startup packet begins with: it would be a length
 /// far above the limit.
@@ -47,10 +47,14 @@ async fn settle<'a>(
     let acceptor = context.tls().filter(|_| matches!(peer, Peer::Tcp(_)));
     let (mut ssl_answered, mut gss_answered) = (false, false);
     loop {
-        if conversation.inbox.is_empty() {
-            conversation.fill().await?;
-        }
         let first = !ssl_answered && !gss_answered;
+        if conversation.inbox.is_empty() {
+            conversation.fill().await.map_err(|broken| match broken {
+                // A probe ends with FIN or with RST.
+                Broken::Closed | Broken::Io(_) if first => LoginError::NothingSaid,
+                broken => broken.into(),
+            })?;
+        }
         if let (Some(acceptor), true, Some(&TLS_HANDSHAKE)) =
             (acceptor, first, conversation.inbox.first())
         {

@@ -1,14 +1,19 @@
 //! TLS towards clients.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use pgimbal_config::{ClientTls, SslMode};
-use rustls::ServerConfig;
-use rustls::server::{NoServerSessionStorage, ServerConnection, WebPkiClientVerifier};
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::server::{NoServerSessionStorage, ServerConnection};
+use rustls::sign::SingleCertAndKey;
+use rustls::{DistinguishedName, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
-use super::{ALPN, TlsError, end_point, files, provider};
+use super::judge::Authorities;
+use super::verify::ClientVerifier;
+use super::{ALPN, TlsError, end_point, files, own, provider, x509};
 use crate::transport::Socket;
 
 /// What clients are offered, and whether they must take it.
@@ -31,25 +36,19 @@ impl TlsAcceptor {
         let missing = |key| move || TlsError::Missing { mode: name(mode), key };
         let cert_file = config.cert_file.as_ref().ok_or_else(missing("client_tls.cert_file"))?;
         let key_file = config.key_file.as_ref().ok_or_else(missing("client_tls.key_file"))?;
-        let chain = files::certificates(cert_file)?;
-        let end_point = end_point(&chain[0]);
-        let builder = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()?;
+        let provider = provider();
+        let own = own::certified(cert_file, key_file, &provider)?;
+        let end_point = own.end_entity_cert().ok().and_then(end_point);
+        let algorithms = provider.signature_verification_algorithms;
+        let builder =
+            ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let builder = if matches!(mode, SslMode::VerifyCa | SslMode::VerifyFull) {
             let ca_file = config.ca_file.as_ref().ok_or_else(missing("client_tls.ca_file"))?;
-            let roots = Arc::new(files::roots(ca_file)?);
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(roots, provider()).build().map_err(
-                    |err| TlsError::Certificate { path: ca_file.clone(), cause: err.to_string() },
-                )?;
-            builder.with_client_cert_verifier(verifier)
+            builder.with_client_cert_verifier(Arc::new(client_verifier(ca_file, algorithms)?))
         } else {
             builder.with_no_client_auth()
         };
-        let mut rustls =
-            builder.with_single_cert(chain, files::private_key(key_file)?).map_err(|err| {
-                TlsError::Certificate { path: cert_file.clone(), cause: err.to_string() }
-            })?;
+        let mut rustls = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
         rustls.alpn_protocols = vec![ALPN.to_vec()];
         // Nobody resumes a session with a database: tickets would be bytes for nothing.
         rustls.session_storage = Arc::new(NoServerSessionStorage {});
@@ -90,6 +89,21 @@ impl std::fmt::Debug for TlsAcceptor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TlsAcceptor").field("required", &self.required).finish_non_exhaustive()
     }
+}
+
+fn client_verifier(
+    ca_file: &Path,
+    algorithms: WebPkiSupportedAlgorithms,
+) -> Result<ClientVerifier, TlsError> {
+    let unusable = |cause| TlsError::Certificate { path: ca_file.to_owned(), cause };
+    let certificates = files::authorities(ca_file)?;
+    let hints = certificates
+        .iter()
+        .map(|der| x509::read(der).map(|c| DistinguishedName::from(c.subject().as_raw().to_vec())))
+        .collect::<Result<_, _>>()
+        .map_err(|fault| unusable(fault.to_string()))?;
+    let authorities = Authorities::new(certificates, algorithms).map_err(unusable)?;
+    Ok(ClientVerifier::new(authorities, hints, algorithms))
 }
 
 fn feed(tls: &mut ServerConnection, mut bytes: &[u8]) -> io::Result<()> {

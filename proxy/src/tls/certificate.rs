@@ -6,7 +6,7 @@
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
-const SEQUENCE: u8 = 0x30;
+pub(super) const SEQUENCE: u8 = 0x30;
 const OBJECT_IDENTIFIER: u8 = 0x06;
 
 /// Hashes a certificate.
@@ -38,15 +38,18 @@ pub(crate) fn end_point(certificate: &CertificateDer<'_>) -> Option<Box<[u8]>> {
 }
 
 /// Certificate ::= SEQUENCE { tbsCertificate SEQUENCE, signatureAlgorithm SEQUENCE { OID … } … }
-fn signature_algorithm(certificate: &[u8]) -> Option<&[u8]> {
+pub(super) fn algorithm_identifier(certificate: &[u8]) -> Option<&[u8]> {
     let (outer, _) = element(certificate, SEQUENCE)?;
     let (_, after_tbs) = element(outer, SEQUENCE)?;
-    let (algorithm, _) = element(after_tbs, SEQUENCE)?;
-    element(algorithm, OBJECT_IDENTIFIER).map(|(id, _)| id)
+    element(after_tbs, SEQUENCE).map(|(algorithm, _)| algorithm)
+}
+
+fn signature_algorithm(certificate: &[u8]) -> Option<&[u8]> {
+    element(algorithm_identifier(certificate)?, OBJECT_IDENTIFIER).map(|(id, _)| id)
 }
 
 /// The content of the DER element at the front of `der`, and what follows it.
-fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+pub(super) fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let [first, length, rest @ ..] = der else { return None };
     if *first != tag {
         return None;

@@ -4,13 +4,17 @@ use std::io;
 use std::sync::Arc;
 
 use pgimbal_config::{ServerTls, SslMode, Verification};
+use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::sign::SingleCertAndKey;
 use tokio_rustls::client::TlsStream;
 
-use super::verify::{Roots, ServerVerifier};
-use super::{ALPN, TlsError, acceptor, files, provider};
+use super::fault::in_words;
+use super::given_up::GivenUp;
+use super::judge::Authorities;
+use super::verify::ServerVerifier;
+use super::{ALPN, TlsError, acceptor, files, own, provider};
 use crate::transport::Socket;
 
 /// What is asked of a server, and how its certificate is judged.
@@ -18,6 +22,8 @@ use crate::transport::Socket;
 pub struct TlsConnector {
     rustls: tokio_rustls::TlsConnector,
     wish: TlsWish,
+    verifies: bool,
+    given_up: Arc<GivenUp>,
 }
 
 /// When TLS is used towards a server: libpq's `sslmode` and `sslnegotiation`.
@@ -49,29 +55,43 @@ impl TlsConnector {
             _ => TlsWish::Required,
         };
         let provider = provider();
-        let roots = verified_roots(config)?;
-        let verifier = ServerVerifier::new(config.verification(), roots, Arc::clone(&provider));
-        let builder = ClientConfig::builder_with_provider(provider)
+        let algorithms = provider.signature_verification_algorithms;
+        let verifier = ServerVerifier::new(config.verification(), authorities(config)?, algorithms);
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
         let mut rustls = match (&config.cert_file, &config.key_file) {
-            (Some(cert_file), Some(key_file)) => builder
-                .with_client_auth_cert(
-                    files::certificates(cert_file)?,
-                    files::private_key(key_file)?,
-                )
-                .map_err(|err| TlsError::Certificate {
-                    path: cert_file.clone(),
-                    cause: err.to_string(),
-                })?,
+            (Some(cert_file), Some(key_file)) => {
+                let own = own::certified(cert_file, key_file, &provider)?;
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)))
+            }
             (None, None) => builder.with_no_client_auth(),
             (Some(_), None) => return Err(missing(config, "server_tls.key_file")),
             (None, Some(_)) => return Err(missing(config, "server_tls.cert_file")),
         };
         rustls.resumption = Resumption::disabled();
         rustls.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Self { rustls: Arc::new(rustls).into(), wish })
+        let verifies = config.verification() != Verification::None;
+        Ok(Self { rustls: Arc::new(rustls).into(), wish, verifies, given_up: Arc::default() })
+    }
+
+    /// Whether the server at the other end of TLS is known to be the right one, as far as
+    /// `verify-ca` goes.
+    #[must_use]
+    pub const fn verifies(&self) -> bool {
+        self.verifies
+    }
+
+    /// Warns that a connection to `server` goes on without TLS although the server offers it;
+    /// once for each server and cause.
+    pub(crate) fn warn_given_up(&self, server: &str, cause: &str) {
+        if self.given_up.is_news(server, cause) {
+            tracing::warn!(
+                "server {server} offers TLS, and it is given up for plain text, as sslmode \"prefer\" \
+                 allows: {cause}; mend that, or say sslmode = \"disable\" if it is meant"
+            );
+        }
     }
 
     /// When TLS is used.
@@ -92,7 +112,7 @@ impl TlsConnector {
     ) -> io::Result<Box<TlsStream<Socket>>> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|err| io::Error::new(io::ErrorKind::InvalidInput, err))?;
-        let tls = self.rustls.connect(name, socket).await?;
+        let tls = self.rustls.connect(name, socket).await.map_err(in_words)?;
         let spoken = tls.get_ref().1.alpn_protocol();
         if self.wish == TlsWish::Direct && spoken != Some(ALPN) {
             return Err(io::Error::new(
@@ -110,17 +130,15 @@ impl std::fmt::Debug for TlsConnector {
     }
 }
 
-fn verified_roots(config: &ServerTls) -> Result<Option<Roots>, TlsError> {
+fn authorities(config: &ServerTls) -> Result<Option<Authorities>, TlsError> {
     if config.verification() == Verification::None {
         return Ok(None);
     }
     let path = config.ca_file.as_ref().ok_or_else(|| missing(config, "server_tls.ca_file"))?;
-    let roots: RootCertStore = files::roots(path)?;
-    // Unreadable as a file of its own when it is the system's: then no certificate is named.
-    let named = files::certificates(path).unwrap_or_default();
-    let roots = Roots::new(roots, named, &provider())
+    let algorithms = provider().signature_verification_algorithms;
+    let authorities = Authorities::new(files::authorities(path)?, algorithms)
         .map_err(|cause| TlsError::Certificate { path: path.clone(), cause })?;
-    Ok(Some(roots))
+    Ok(Some(authorities))
 }
 
 fn missing(config: &ServerTls, key: &'static str) -> TlsError {

@@ -4,14 +4,11 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustls::RootCertStore;
+use pgimbal_config::SYSTEM_CAS;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::TlsError;
-
-/// libpq's word for the CAs of the system.
-const SYSTEM: &str = "system";
 
 /// The certificates of a PEM file.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -39,17 +36,13 @@ pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsErro
 }
 
 /// The CAs of a PEM file, or the system's.
-pub(super) fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    if path == Path::new(SYSTEM) {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        return if roots.is_empty() { Err(TlsError::NoSystemRoots) } else { Ok(roots) };
+pub(super) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    if path != Path::new(SYSTEM_CAS) {
+        return certificates(path);
     }
-    for certificate in certificates(path)? {
-        roots.add(certificate).map_err(|err| TlsError::Certificate {
-            path: path.to_owned(),
-            cause: err.to_string(),
-        })?;
-    }
-    Ok(roots)
+    let found = rustls_native_certs::load_native_certs().certs;
+    // One that is odd must not stop the others.
+    let found: Vec<_> =
+        found.into_iter().filter(|der| webpki::anchor_from_trusted_cert(der).is_ok()).collect();
+    if found.is_empty() { Err(TlsError::NoSystemRoots) } else { Ok(found) }
 }

@@ -1,79 +1,70 @@
-//! How far a server's certificate is believed: libpq's three degrees.
+//! How far the other side's certificate is believed: of a server, libpq's three degrees; of a
+//! client, that ca_file has signed it.
 
-use std::sync::Arc;
+use std::net::IpAddr;
 
 use pgimbal_config::Verification;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+
+use super::fault::CertificateFault;
+use super::judge::Authorities;
+use super::x509::Side;
+use super::{name, signature, x509};
 
 /// Checks nothing, the chain, or chain and name. The handshake's own signature is always checked.
 #[derive(Debug)]
 pub(super) struct ServerVerifier {
     degree: Degree,
-    provider: Arc<CryptoProvider>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 #[derive(Debug)]
 enum Degree {
     Nothing,
-    Chain(Roots),
-    ChainAndName(Roots),
-}
-
-/// The CAs, and the certificates in the CA file as they are: a server's self-signed certificate
-/// that the operator put there is trusted by being named, though it is no CA for itself.
-#[derive(Debug)]
-pub(super) struct Roots {
-    webpki: Arc<WebPkiServerVerifier>,
-    named: Vec<CertificateDer<'static>>,
-}
-
-impl Roots {
-    pub(super) fn new(
-        roots: RootCertStore,
-        named: Vec<CertificateDer<'static>>,
-        provider: &Arc<CryptoProvider>,
-    ) -> Result<Self, String> {
-        let webpki =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-                .build()
-                .map_err(|err| err.to_string())?;
-        Ok(Self { webpki, named })
-    }
-
-    fn verify(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<(), Error> {
-        match self.webpki.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
-            Err(_) if self.named.iter().any(|named| named == end_entity) => {
-                rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)
-            }
-            result => result.map(|_| ()),
-        }
-    }
+    Chain(Authorities),
+    ChainAndName(Authorities),
 }
 
 impl ServerVerifier {
     pub(super) fn new(
         verification: Verification,
-        roots: Option<Roots>,
-        provider: Arc<CryptoProvider>,
+        authorities: Option<Authorities>,
+        algorithms: WebPkiSupportedAlgorithms,
     ) -> Self {
-        let degree = match (verification, roots) {
+        let degree = match (verification, authorities) {
             (Verification::None, _) | (_, None) => Degree::Nothing,
-            (Verification::Chain, Some(roots)) => Degree::Chain(roots),
-            (Verification::ChainAndName, Some(roots)) => Degree::ChainAndName(roots),
+            (Verification::Chain, Some(authorities)) => Degree::Chain(authorities),
+            (Verification::ChainAndName, Some(authorities)) => Degree::ChainAndName(authorities),
         };
-        Self { degree, provider }
+        Self { degree, algorithms }
+    }
+
+    fn judge(
+        &self,
+        shown: &CertificateDer<'_>,
+        sent: &[CertificateDer<'_>],
+        host: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), CertificateFault> {
+        match &self.degree {
+            Degree::Nothing => Ok(()),
+            Degree::Chain(authorities) => authorities.judge(Side::Server, shown, sent, now),
+            Degree::ChainAndName(authorities) => {
+                authorities.judge(Side::Server, shown, sent, now)?;
+                name::bears(&x509::read(shown)?, &text(host))
+            }
+        }
+    }
+}
+
+fn text(host: &ServerName<'_>) -> String {
+    match host {
+        ServerName::IpAddress(address) => IpAddr::from(*address).to_string(),
+        other => other.to_str().into_owned(),
     }
 }
 
@@ -83,24 +74,11 @@ impl ServerCertVerifier for ServerVerifier {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        ocsp: &[u8],
+        _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified = match &self.degree {
-            Degree::Nothing => Ok(()),
-            Degree::ChainAndName(roots) => roots.verify(end_entity, intermediates, name, ocsp, now),
-            // The name is the last thing that is looked at: whoever fails there has a good chain.
-            Degree::Chain(roots) => {
-                match roots.verify(end_entity, intermediates, name, ocsp, now) {
-                    Err(Error::InvalidCertificate(
-                        CertificateError::NotValidForName
-                        | CertificateError::NotValidForNameContext { .. },
-                    )) => Ok(()),
-                    result => result,
-                }
-            }
-        };
-        verified.map(|()| ServerCertVerified::assertion())
+        let judged = self.judge(end_entity, intermediates, name, now);
+        judged.map(|()| ServerCertVerified::assertion()).map_err(CertificateFault::told)
     }
 
     fn verify_tls12_signature(
@@ -109,8 +87,7 @@ impl ServerCertVerifier for ServerVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, algorithms)
+        signature::handshake_12(message, certificate, signed, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -119,11 +96,70 @@ impl ServerCertVerifier for ServerVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, algorithms)
+        signature::handshake_13(message, certificate, signed, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        signature::schemes(&self.algorithms)
+    }
+}
+
+/// Asks each client for a certificate that ca_file has signed.
+#[derive(Debug)]
+pub(super) struct ClientVerifier {
+    authorities: Authorities,
+    /// Whose certificates a client may show, for its choice among several.
+    hints: Vec<DistinguishedName>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ClientVerifier {
+    pub(super) fn new(
+        authorities: Authorities,
+        hints: Vec<DistinguishedName>,
+        algorithms: WebPkiSupportedAlgorithms,
+    ) -> Self {
+        Self { authorities, hints, algorithms }
+    }
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.hints
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let judged = self.authorities.judge(Side::Client, end_entity, intermediates, now);
+        judged.map(|()| ClientCertVerified::assertion()).map_err(|fault| {
+            tracing::debug!("a client's certificate is refused: {fault}");
+            fault.alert()
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        signature::handshake_12(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        signature::handshake_13(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        signature::schemes(&self.algorithms)
     }
 }

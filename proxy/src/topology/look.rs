@@ -40,7 +40,7 @@ impl ClusterSpec {
         let target = self.target(&node.host, node.port);
         let dialed = Box::pin(dial::dial(&target)).await.map_err(|error| {
             let hint = error.hint().map_or_else(String::new, |hint| format!("\n    {hint}"));
-            format!("{error} (SQLSTATE {}){hint}", error.sqlstate().as_str())
+            format!("{}{hint}", error.with_sqlstate())
         })?;
         let mut conversation = Conversation::new(dialed.transport);
         conversation.inbox = dialed.residual;

@@ -1,13 +1,13 @@
 //! What a cluster's history was, kept over restarts: an old primary that comes back while pgimbal
 //! is down must not be believed.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use pgimbal_pooler::topology::{Remembered, SystemId, TimelineId};
 use serde::{Deserialize, Serialize};
+
+use crate::state_dir;
 
 /// The file of one cluster.
 #[derive(Clone, Debug)]
@@ -34,11 +34,7 @@ impl Memory {
     /// # Errors
     /// The file's, or that it holds something else.
     pub(super) fn read(&self) -> io::Result<Remembered> {
-        let text = match fs::read(&self.path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(<_>::default()),
-            Err(error) => return Err(error),
-        };
+        let Some(text) = state_dir::read(&self.path)? else { return Ok(<_>::default()) };
         let stored: Stored = serde_json::from_slice(&text)?;
         let system = stored.system_identifier.map(|text| text.parse::<SystemId>()).transpose();
         let system = system.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
@@ -56,15 +52,7 @@ impl Memory {
             timeline: remembered.timeline.map(|timeline| timeline.0),
             disowned: remembered.disowned.clone(),
         };
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(directory)?;
-        let new = self.path.with_extension("json.new");
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(&serde_json::to_vec(&stored)?)?;
-        file.sync_all()?;
-        fs::rename(&new, &self.path)?;
-        File::open(directory)?.sync_all()
+        state_dir::write(&self.path, &serde_json::to_vec(&stored)?)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -86,6 +74,7 @@ fn file_name(cluster: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

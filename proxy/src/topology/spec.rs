@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgimbal_auth::server_login::CleartextPolicy;
-use pgimbal_config::{ClusterConfig, Config, Host, NodeConfig, Secret, SourceConfig, TcpConfig};
+use pgimbal_config::{
+    AuthMethods, ChannelBinding, ClusterConfig, Config, Host, NodeConfig, Secret, SourceConfig,
+    TcpConfig,
+};
 use pgimbal_pooler::topology::{NodeSpec, Options};
 
 use crate::dial::Target;
@@ -46,8 +48,12 @@ pub(crate) struct ClusterSpec {
     pub(crate) role: Option<Box<str>>,
     /// The database it connects to.
     pub(crate) database: Box<str>,
+    /// How a node may ask who the prober is.
+    pub(crate) require_auth: Option<AuthMethods>,
     /// TLS towards the nodes.
     pub(crate) tls: Arc<TlsConnector>,
+    /// Whether they must prove that nobody is in between.
+    pub(crate) channel_binding: ChannelBinding,
     /// TCP options.
     pub(crate) tcp: TcpConfig,
 }
@@ -84,7 +90,14 @@ fn spec(config: &Config, name: &str, cluster: &ClusterConfig) -> Result<ClusterS
         role: rotates.then(|| user.as_str().into()),
         password: cluster.probe_password.clone().or_else(own),
         database: cluster.probe_database.as_str().into(),
+        // As the databases that live there have it.
+        require_auth: config
+            .databases
+            .values()
+            .find(|database| database.cluster.as_deref() == Some(name))
+            .map_or(config.pool.require_auth, |database| database.pool.require_auth),
         tls: Arc::new(TlsConnector::new(&cluster.tls)?),
+        channel_binding: cluster.tls.channel_binding,
         tcp: config.clients.tcp.clone(),
         user: user.into(),
     })
@@ -116,10 +129,12 @@ impl ClusterSpec {
             host: host.clone(),
             port,
             database: self.database.clone(),
+            options: None,
+            channel_binding: self.channel_binding,
             user: self.user.clone(),
             role: self.role.clone(),
             password: self.password.clone(),
-            cleartext: CleartextPolicy::Allow,
+            require_auth: self.require_auth,
             tls: Arc::clone(&self.tls),
             tls_name: match &self.source {
                 NodeSource::Listed(_) => None,

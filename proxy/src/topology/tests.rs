@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use pgimbal_config::{Host, ServerTls, TcpConfig};
+use pgimbal_config::{ChannelBinding, Host, ServerTls, TcpConfig};
 use pgimbal_pooler::topology::{
     HoldReason, NodeId, NodeSpec, NodeState, Options, ProbeFailure, Writes,
 };
@@ -107,7 +107,9 @@ fn spec(nodes: Vec<NodeSpec>) -> ClusterSpec {
         password: None,
         role: None,
         database: "postgres".into(),
+        require_auth: None,
         tls: Arc::new(TlsConnector::new(&ServerTls::default()).expect("a connector")),
+        channel_binding: ChannelBinding::Prefer,
         tcp: TcpConfig::default(),
     }
 }

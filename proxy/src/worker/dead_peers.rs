@@ -56,7 +56,7 @@ impl Worker {
 
 impl State {
     fn user_timeout(&self) -> Duration {
-        self.login.config().clients.tcp.user_timeout
+        self.directory.config().clients.tcp.user_timeout
     }
 }
 

@@ -1,5 +1,6 @@
 //! From an accepted socket to a client's task, on the worker where the client will stay.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -7,6 +8,7 @@ use std::time::Instant;
 
 use pgimbal_pooler::cancel::{CancelKey, LONG_SECRET};
 use pgimbal_pooler::pool::{Place, PoolKey};
+use pgimbal_pooler::topology::Writes;
 use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::startup::ProtocolVersion;
 
@@ -15,7 +17,8 @@ use super::client::{Arriving, Client, ClientTask};
 use super::message::{Accepted, Delivery, Message, Origin};
 use crate::collect::{Connected, LoginResult, Refusal};
 use crate::credentials::Counted;
-use crate::login::{self, Arrival, Authenticated, Peer};
+use crate::dial::Target;
+use crate::login::{self, Arrival, Authenticated, Judges, LoginError, Peer};
 use crate::tcp;
 use crate::transport::{Parts, Setting, Socket, Transport};
 
@@ -47,18 +50,33 @@ impl Worker {
     /// Takes a client through its login.
     pub(super) async fn log_in(self: Rc<Self>, accepted: Accepted) {
         let Accepted { socket, connected, mut seat } = accepted;
+        let is_proxied = matches!(socket, Origin::Proxied(..));
         let Ok((socket, peer)) = register(socket) else { return };
-        let (context, limit) = {
-            let state = self.state.borrow();
-            (std::sync::Arc::clone(&state.login), state.login.config().clients.login_timeout)
-        };
-        let tcp = &context.config().clients.tcp;
+        // Who it is may be said by the first bytes.
+        let peer = Cell::new(peer);
+        let in_force = &self.common.login;
+        let config = std::sync::Arc::clone(in_force.now().config());
+        let limit = config.clients.login_timeout;
+        let tcp = &config.clients.tcp;
         // The listener's options are inherited; a reload may have changed what is wanted.
         if *tcp != self.common.inherited_tcp {
             // A socket that is gone already fails at its first read.
             let _ = tcp::configure(&socket, tcp);
         }
-        let arrival = Box::pin(login::accept(socket, peer, &context, &self.common.keeper));
+        let server_of = |user: &str, database: &str| self.server_of(user, database);
+        let judges = Judges { in_force, keeper: &self.common.keeper, server_of: &server_of };
+        let place = seat.place();
+        let arrival = Box::pin(async {
+            let mut socket = socket;
+            if is_proxied {
+                let patience = config.clients.first_packet_timeout;
+                let unwrapped = login::unwrap(socket, peer.get(), patience).await?;
+                peer.set(unwrapped.1);
+                place.taken_by(unwrapped.1.subnet());
+                socket = unwrapped.0;
+            }
+            login::accept(socket, peer.get(), judges).await
+        });
         let process = &self.common.process;
         let outcome = tokio::select! {
             // Who is through has no need of the place any more.
@@ -67,13 +85,14 @@ impl Worker {
             () = seat.dismissed() => {
                 process.login(LoginResult::CrowdedOut);
                 tracing::info!(
-                    peer = address_of(peer),
+                    peer = address_of(peer.get()),
                     "login failed: too many others came after it (max_login_conn, \
                      max_login_conn_per_address)"
                 );
                 return;
             }
         };
+        let peer = peer.get();
         match outcome {
             Ok(Ok(Arrival::Client(client))) => {
                 drop(seat);
@@ -87,6 +106,9 @@ impl Worker {
                 }
                 // Its end tells the client that the request was delivered.
                 drop(transport);
+            }
+            Ok(Err(LoginError::NothingSaid)) => {
+                tracing::debug!(peer = address_of(peer), "a connection ended without a word");
             }
             Ok(Err(error)) => {
                 process.login(LoginResult::of(&error));
@@ -131,7 +153,7 @@ impl Worker {
         if client.console.is_some() {
             let console = std::sync::Arc::clone(&self.common.console);
             // A client that leaves is no error.
-            let _ = Box::pin(console.serve(client)).await;
+            let _ = Box::pin(console.serve(client, address_of(peer))).await;
             drop(connected);
             return;
         }
@@ -195,6 +217,17 @@ impl Worker {
         tokio::task::spawn_local(ClientTask { worker: Rc::clone(self), client });
     }
 
+    /// Where a user of a database is served: of a cluster, where writes go.
+    fn server_of(&self, user: &str, database: &str) -> Option<Target> {
+        let directory = std::sync::Arc::clone(&self.state.borrow().directory);
+        let (pool, target) = directory.target(database, user)?;
+        let Some(cluster) = &pool.cluster else { return Some(target) };
+        let view = self.common.clusters.view(&cluster.name)?;
+        let Writes::To(epoch) = &view.writes else { return None };
+        let node = view.nodes.iter().find(|node| node.id == epoch.node)?;
+        Some(target.at(node.host.clone(), node.port))
+    }
+
     /// Hands a cancel request to all workers, of which one may have the session, and waits until it
     /// has been dealt with.
     async fn forward_cancel(&self, process_id: u32, secret: Box<[u8]>, peer: Peer) {
@@ -225,7 +258,7 @@ impl Worker {
 /// Registers an accepted socket with this worker's runtime.
 fn register(origin: Origin) -> std::io::Result<(Socket, Peer)> {
     match origin {
-        Origin::Tcp(stream, address) => {
+        Origin::Tcp(stream, address) | Origin::Proxied(stream, address) => {
             stream.set_nonblocking(true)?;
             let stream = tokio::net::TcpStream::from_std(stream)?;
             Ok((Socket::Tcp(stream), Peer::Tcp(address)))

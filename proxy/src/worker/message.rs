@@ -11,6 +11,7 @@ use pgimbal_pooler::credential::CredentialNews;
 use pgimbal_pooler::ids::{PoolId, ServerId, WorkerId};
 use pgimbal_pooler::moving::Moving;
 use pgimbal_pooler::pool::PoolKey;
+use pgimbal_pooler::renewal::{Renewal, Renewed};
 use pgimbal_pooler::topology::View;
 use tokio::sync::mpsc;
 
@@ -22,7 +23,6 @@ use crate::credentials::Counted;
 use crate::dial::{Address, CancelKey, Target};
 use crate::directory::Directory;
 use crate::lobby::Seat;
-use crate::login::LoginContext;
 use crate::transport::{Parts, Transport};
 
 /// A message to a worker.
@@ -64,8 +64,24 @@ pub enum Message {
         /// What.
         news: CredentialNews,
     },
+    /// An operator wants the connections of a database, or of all, renewed.
+    Renew {
+        /// The database's name.
+        database: Option<Arc<str>>,
+        /// How.
+        how: Renewal,
+        /// Who wants to know how many it concerned.
+        told: mpsc::UnboundedSender<Renewed>,
+    },
+    /// The name of a server that is no cluster's leads elsewhere.
+    Name {
+        /// The name.
+        name: Arc<str>,
+        /// All that it leads to.
+        addresses: Arc<[IpAddr]>,
+    },
     /// The configuration was reloaded.
-    Reload(Arc<Directory>, Arc<LoginContext>),
+    Reload(Arc<Directory>),
     /// End idle clients, and the others when their transactions end.
     Drain,
     /// End now.
@@ -104,17 +120,20 @@ pub struct Accepted {
 pub enum Origin {
     /// TCP, from this address.
     Tcp(std::net::TcpStream, SocketAddr),
+    /// TCP from a load balancer at this address, which says first for whom it speaks.
+    Proxied(std::net::TcpStream, SocketAddr),
     /// A Unix socket.
     Unix(std::os::unix::net::UnixStream),
 }
 
 impl Origin {
-    /// The address of the other side; `None` for a Unix socket.
+    /// The client's address; `None` for a Unix socket, and for a load balancer, which has yet to say
+    /// it and is one for many.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
         match self {
             Self::Tcp(_, address) => Some(address.ip()),
-            Self::Unix(_) => None,
+            Self::Proxied(..) | Self::Unix(_) => None,
         }
     }
 }
@@ -155,7 +174,14 @@ impl Worker {
                 let mut state = self.state.borrow_mut();
                 state.pooler.credential_changed(&role, news, Instant::now());
             }
-            Message::Reload(directory, login) => self.reload(directory, login),
+            Message::Renew { database, how, told } => {
+                let mut state = self.state.borrow_mut();
+                let renewed = state.pooler.renew(database.as_deref(), how, Instant::now());
+                // Whoever asked may have gone.
+                let _ = told.send(renewed);
+            }
+            Message::Name { name, addresses } => self.follow_name(&name, &addresses),
+            Message::Reload(directory) => self.reload(directory),
             Message::Drain => self.state.borrow_mut().pooler.drain(),
             Message::Stop => {}
         }
@@ -247,6 +273,18 @@ impl Worker {
         }
     }
 
+    /// Connections to addresses that a name no longer leads to end when they are free.
+    fn follow_name(&self, name: &str, addresses: &[IpAddr]) {
+        let mut state = self.state.borrow_mut();
+        let mut servers = state.pooler.servers_of_name(name);
+        servers.retain(|id| match state.servers.get(*id).map(|io| &io.address) {
+            Some(Address::Tcp(address)) => !addresses.contains(&address.ip()),
+            // One that is being opened is looked at next time.
+            Some(Address::Unix(_)) | None => false,
+        });
+        state.pooler.retire(servers, Instant::now());
+    }
+
     fn take_in(&self, moved: Moved) {
         let Some(pool) = self.pool(&moved.pool) else { return };
         let Ok(transport) = Transport::from_parts(moved.parts) else { return };
@@ -260,7 +298,7 @@ impl Worker {
 
     /// Every pool follows the new configuration; one that is not in it any more keeps the old one
     /// until its clients have left.
-    fn reload(&self, directory: Arc<Directory>, login: Arc<LoginContext>) {
+    fn reload(&self, directory: Arc<Directory>) {
         let now = Instant::now();
         let mut state = self.state.borrow_mut();
         state.pooler.set_options(options(&directory));
@@ -273,7 +311,6 @@ impl Worker {
             }
         }
         state.directory = directory;
-        state.login = login;
     }
 
     /// Sends a message to another worker; one that has ended needs none.

@@ -64,7 +64,7 @@ impl Worker {
         let mut state = self.state.borrow_mut();
         match result {
             Ok((dialed, found, generation)) => {
-                let dial::Dialed { transport, cancel, parameters, address, residual } = dialed;
+                let dial::Dialed { transport, cancel, parameters, address, residual, .. } = dialed;
                 let backend_key = cancel.as_ref().map_or_else(BackendKey::default, |cancel| {
                     BackendKey { process_id: cancel.process_id, secret: cancel.key.clone() }
                 });
@@ -138,7 +138,7 @@ async fn locate(
     dialed: dial::Dialed,
     node: NodeId,
 ) -> Result<(dial::Dialed, Option<Found>), DialError> {
-    let dial::Dialed { transport, cancel, parameters, address, residual } = dialed;
+    let dial::Dialed { transport, cancel, parameters, address, residual, tls_given_up } = dialed;
     let mut conversation = Conversation::new(transport);
     conversation.inbox = residual;
     let asked = tokio::time::timeout(target.connect_timeout, probe::ask(&mut conversation)).await;
@@ -151,7 +151,7 @@ async fn locate(
     };
     let Conversation { transport, inbox, .. } = conversation;
     let residual = if inbox.is_empty() { Vec::new() } else { inbox };
-    let dialed = dial::Dialed { transport, cancel, parameters, address, residual };
+    let dialed = dial::Dialed { transport, cancel, parameters, address, residual, tls_given_up };
     Ok((dialed, Some(Found { node, report })))
 }
 

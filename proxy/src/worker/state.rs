@@ -15,7 +15,6 @@ use super::outbox::FreeList;
 use super::servers::Servers;
 use crate::dial::Target;
 use crate::directory::Directory;
-use crate::login::LoginContext;
 
 /// One worker's state.
 #[derive(Debug)]
@@ -31,7 +30,6 @@ pub(super) struct State {
     /// Where each pool's server connections lead, by pool.
     pub(super) targets: Vec<Arc<Target>>,
     pub(super) directory: Arc<Directory>,
-    pub(super) login: Arc<LoginContext>,
     pub(super) panics: u64,
     /// Cancel requests on their way, and who waits for the end of each.
     pub(super) cancels: Vec<(ServerId, Delivery)>,
@@ -45,7 +43,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(pooler: Pooler, directory: Arc<Directory>, login: Arc<LoginContext>) -> Self {
+    pub(super) fn new(pooler: Pooler, directory: Arc<Directory>) -> Self {
         Self {
             pooler,
             plan: Plan::default(),
@@ -55,7 +53,6 @@ impl State {
             servers: Servers::default(),
             targets: Vec::new(),
             directory,
-            login,
             panics: 0,
             cancels: Vec::new(),
             rounds: Rounds::default(),

@@ -27,7 +27,7 @@ use crate::collect::{Collector, ProcessStats};
 use crate::console::{Console, Control};
 use crate::dial::Address;
 use crate::directory::Directory;
-use crate::login::LoginContext;
+use crate::login::{InForce, LoginContext};
 use crate::transport::{Socket, Transport};
 
 /// A worker without threads, and the counters of its process.
@@ -40,7 +40,7 @@ fn worker() -> Rc<Worker> {
         Arc::new(pgimbal_config::load(&overrides, std::iter::empty()).expect("a configuration"));
     let directory = Arc::new(Directory::new(Arc::clone(&config), 1).expect("a directory"));
     let salts = SaltKey::new([0; 32]);
-    let login = Arc::new(LoginContext::new(Arc::clone(&config), salts).expect("a login context"));
+    let login = LoginContext::new(Arc::clone(&config), salts).expect("a login context");
     let process = Arc::new(ProcessStats::new(SystemTime::now(), 10));
     let collector = Collector::new(Vec::new(), Arc::clone(&process));
     let (_, configs) = watch::channel(Arc::clone(&config));
@@ -48,7 +48,7 @@ fn worker() -> Rc<Worker> {
     let key = StatementKey([0; 16]);
     let common = Common {
         directory: Arc::clone(&directory),
-        login: Arc::clone(&login),
+        login: InForce::new(login),
         workers: Arc::from([]),
         process,
         console,
@@ -61,7 +61,7 @@ fn worker() -> Rc<Worker> {
     let pooler = Pooler::new(WorkerId(0), 1, key, options(&directory));
     Rc::new(Worker {
         id: WorkerId(0),
-        state: State::new(pooler, directory, login).into(),
+        state: State::new(pooler, directory).into(),
         actions: Vec::new().into(),
         housekeeping: Notify::new(),
         pause: std::time::Duration::ZERO.into(),

@@ -26,6 +26,7 @@ impl SqlState {
     pub const FEATURE_NOT_SUPPORTED: Self = Self(*b"0A000");
     pub const NUMERIC_VALUE_OUT_OF_RANGE: Self = Self(*b"22003");
     pub const CHARACTER_NOT_IN_REPERTOIRE: Self = Self(*b"22021");
+    pub const UNTRANSLATABLE_CHARACTER: Self = Self(*b"22P05");
     pub const INVALID_PARAMETER_VALUE: Self = Self(*b"22023");
     pub const ACTIVE_SQL_TRANSACTION: Self = Self(*b"25001");
     pub const READ_ONLY_SQL_TRANSACTION: Self = Self(*b"25006");

@@ -234,7 +234,7 @@ fn failover_without_the_replica_the_primary_goes_on() {
     clients.go_on(&scene, 0);
     // They had a replica; now the primary serves them.
     scene.cluster.nodes[0].run("truncate writes, slow");
-    readers.judge(&scene, 0, Words::Nothing);
+    readers.judge(&scene, 0, Words::ReadOnly);
     scene.cluster.nodes[1].start();
     scene.wait_for_state("n2", "replica");
 }

@@ -54,6 +54,14 @@ fn failover_reads_are_sent_to_a_replica_by_choice_only() {
     let mut optioned =
         scene.proxy.log_in(&login.clone().with("options", "-c pgimbal.route=replica"));
     assert_eq!(optioned.value(WHERE), *replica);
+    // Each is greeted by who serves it, also when the other is known.
+    for (option, standby) in [("replica", "on"), ("primary", "off"), ("replica", "on")] {
+        let option = format!("-c pgimbal.route={option}");
+        let client = scene.proxy.log_in(&login.clone().with("options", &option));
+        assert_eq!(client.parameters["in_hot_standby"], standby, "{option}");
+    }
+    assert_eq!(scene.client("ro").parameters["in_hot_standby"], "on");
+    assert_eq!(scene.client("app").parameters["in_hot_standby"], "off");
     let login = Login::new("app", "ro", "app-secret").with("options", "-c pgimbal.route=primary");
     assert_eq!(scene.proxy.log_in(&login).value(WHERE), *primary);
     // By SET, for the session and for nobody else.
@@ -203,4 +211,43 @@ fn failover_a_reader_survives_the_promotion_of_its_replica() {
     assert_eq!(reader.value(WHERE), port);
     assert_eq!(idle.value(WHERE), port);
     assert_eq!(idle.value("select count(*) from writes"), "1");
+}
+
+#[test]
+fn failover_a_route_that_there_is_not_is_an_error_with_a_suggestion() {
+    let scene = start(1, |config| config);
+    let mut client = scene.client("app");
+    for (sql, code, hint) in [
+        ("set pgimbal.route = 'standby'", "22023", "\"replica\""),
+        ("set session pgimbal.route to master", "22023", "\"primary\""),
+        ("set pgimbal.rout = 'replica'", "42704", "\"pgimbal.route\""),
+        ("select set_config('pgimbal.routes', 'replica', false)", "42704", "\"pgimbal.route\""),
+    ] {
+        for reply in [client.query(sql), client.run(&Pipeline::new().run(sql).sync())] {
+            let errors = reply.errors();
+            assert_eq!((errors.len(), errors[0].code.as_str()), (1, code), "{sql}");
+            assert!(errors[0].fields[&'H'].contains(hint), "{:?}", errors[0]);
+        }
+    }
+    // A transaction fails with it, and the client's pipeline.
+    for extended in [false, true] {
+        client.ok("begin");
+        let sql = "set pgimbal.route = 'standby'";
+        let reply = match extended {
+            false => client.query(sql),
+            true => client.run(&Pipeline::new().run(sql).sync()),
+        };
+        refusal(&reply, "22023", 'E');
+        assert!(reply.errors()[0].fields[&'H'].contains("\"replica\""));
+        client.ok("rollback");
+    }
+    client.ok("set pgimbal.route = 'Replica'");
+    client.ok("set pgimbal.route = default");
+    let login = Login::new("app", "app", "app-secret");
+    for option in ["-c pgimbal.route=standby", "-c pgimbal.rout=replica"] {
+        let told = scene.proxy.connect().log_in(&login.clone().with("options", option));
+        let error = told.expect_err("refused").pop().expect("an error").error();
+        assert_eq!(error.severity, "FATAL");
+        assert!(error.fields[&'H'].contains("Perhaps you meant"), "{error:?}");
+    }
 }

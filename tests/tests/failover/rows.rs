@@ -20,6 +20,8 @@ pub(super) enum Words {
     Fatal,
     /// Nothing that proves anything.
     Nothing,
+    /// Nothing, but it was a standby, on which nothing can be written.
+    ReadOnly,
 }
 
 /// Whether what the client wrote is there in the end.

@@ -33,6 +33,8 @@ create constraint trigger slowly after insert on slow deferrable initially defer
 create function note(place text, id text) returns void language plpgsql as \
   $$ begin if not pg_is_in_recovery() then execute format('insert into %I values (%L)', place, id); \
   end if; end $$;
+create procedure note_and_hang(id text) language plpgsql as \
+  $$ begin insert into writes values (id); commit; perform hang(''); end $$;
 create table one as select 'x'::text as x;
 create sequence numbers;
 grant all on writes, slow, one, numbers, hangs to app; \

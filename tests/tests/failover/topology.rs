@@ -200,7 +200,15 @@ fn failover_the_highest_timeline_outlives_a_restart_and_the_operator_adopts_anot
     let scene = left_on_a_lower_timeline(true);
     scene.wait_for_state("n1", "quarantined");
     assert!(!scene.is_writable());
-    // Nobody can log in while no server has ever answered, or they wait; the console can.
+    assert!(scene.node("n1", "why").contains("say ADOPT NODE"), "{}", scene.node("n1", "why"));
+    assert!(!scene.node("n1", "why").contains("pg_rewind"), "{}", scene.node("n1", "why"));
+    // Nobody can log in while no server has ever answered, and is told the way out; the console can.
+    let refused = scene.proxy.connect().log_in(&Login::new("app", "app", "app-secret"));
+    let messages = refused.expect_err("there is no server");
+    let error = messages.last().expect("an answer").error();
+    assert_eq!(error.code, "57P03", "{error:?}");
+    assert!(error.message.contains("older timeline than was seen"), "{error:?}");
+    assert!(error.fields[&'H'].contains("ADOPT NODE c.n1"), "{error:?}");
     let mut console = scene.proxy.log_in(&Login::new("app", "pgimbal", "app-secret"));
     assert_eq!(scene.cluster.nodes[0].backends(), 0);
     console.ok("adopt node c.n1");

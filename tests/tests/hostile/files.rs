@@ -58,7 +58,7 @@ fn check_says_that_open_files_do_not_suffice() {
         run(&mut command, SOON).stdout
     };
     let said = check("300:300");
-    assert!(said.contains("open files: 300 open files are allowed, and up to"), "{said}");
+    assert!(said.contains("open files: warning: 300 open files are allowed, and up to"), "{said}");
     let said = check("64:8192");
     assert!(said.contains("open files: ok"), "{said}");
 }

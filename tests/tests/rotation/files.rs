@@ -2,6 +2,7 @@
 //! half there never replaces what works.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -121,10 +122,19 @@ fn a_rule_gives_each_user_a_file_of_its_own() {
         let login = pgimbal_tests::Login::new(user, "app", &format!("{user}-password"));
         assert_eq!(proxy.log_in(&login).value("select current_user"), user);
     }
-    for user in ["nobody", "..", "../users/shop"] {
+    fs::write(folder.join("token"), "shop-password").expect("a file");
+    fs::write(folder.join("tls.key"), "shop-password").expect("a file");
+    for user in ["nobody", "..", "../users/shop", "token", "tls.key"] {
         let login = pgimbal_tests::Login::new(user, "app", "shop-password");
         assert_eq!(refused(&proxy, &login).code, "28P01", "{user}");
     }
+    let proxy = Config::before(&pg)
+        .set("auth_type", "\"scram-sha-256\"")
+        .tables(&format!("{rule}names = [\"*op\"]\n"))
+        .start();
+    let login = |user: &str| pgimbal_tests::Login::new(user, "app", &format!("{user}-password"));
+    assert_eq!(proxy.log_in(&login("shop")).value("select current_user"), "shop");
+    assert_eq!(refused(&proxy, &login("ship")).code, "28P01");
 }
 
 #[test]
@@ -217,4 +227,30 @@ fn a_change_right_before_a_reload_is_seen() {
         });
         eventually_accepted(&proxy, number + 2);
     }
+}
+
+#[test]
+fn rotation_26_a_file_that_is_written_in_two_halves() {
+    let pg = server("first");
+    let folder = directory("halves");
+    let place = folder.join("password");
+    fs::write(&place, "first").expect("a file");
+    let proxy = config(&pg, &place).start();
+    works(&proxy, "first");
+    let mut file = fs::File::create(&place).expect("a file");
+    file.write_all(b"second-").expect("a half");
+    file.sync_all().expect("it is there");
+    // Whoever shows the half has the file read, and so does whoever shows the old password.
+    for _ in 0..2 {
+        assert_eq!(refused(&proxy, &shop("second-")).code, "28P01");
+        works(&proxy, "first");
+    }
+    always("the half is not believed", Duration::from_secs(2), || accepted(&proxy, "shop") == 1);
+    file.write_all(b"half").expect("the other half");
+    drop(file);
+    change(&pg, "second-half");
+    eventually_accepted(&proxy, 2);
+    pg.end_backends();
+    works(&proxy, "second-half");
+    assert_eq!(pg.logged("password authentication failed"), 0);
 }

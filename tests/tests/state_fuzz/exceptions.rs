@@ -29,7 +29,8 @@ pub(super) const MAY_STAY_PINNED: [(&str, &str); 1] = [(
 pub(super) struct Known {
     /// All of these stand in the script.
     script: &'static [&'static str],
-    /// One of these stands in a line of either side that the other does not have.
+    /// One of these stands in a line of either side that the other has not so often, or in the first
+    /// that differs.
     line: &'static [&'static str],
     /// Why.
     #[allow(dead_code, reason = "for people")]
@@ -44,8 +45,11 @@ impl Known {
         let only = |a: &[String], b: &[String]| {
             a.iter().filter(names).any(|line| count(a, line) > count(b, line))
         };
+        let parted = || here.iter().zip(there).find(|(here, there)| here != there);
         self.script.iter().all(|part| script.contains(part))
-            && (only(here, there) || only(there, here))
+            && (only(here, there)
+                || only(there, here)
+                || parted().is_some_and(|(here, there)| names(&here) || names(&there)))
     }
 }
 
@@ -59,7 +63,7 @@ const CODE_RESETS: &str = "what code has reset stands at the server's defaults, 
     told, until the question behind it is answered";
 
 /// Sequences that may differ.
-pub(super) const SCRIPTS: [Known; 11] = [
+pub(super) const SCRIPTS: [Known; 13] = [
     Known {
         script: &["login ", "DO $do$BEGIN", "RESET", "END$do$"],
         line: &[
@@ -78,6 +82,12 @@ pub(super) const SCRIPTS: [Known; 11] = [
     },
     Known { script: &["'DEALLOCATE ALL'"], line: &["prepared statement"], reason: FORGOTTEN },
     Known { script: &["DEALLOCATE ALL\\x0a; "], line: &["prepared statement"], reason: FORGOTTEN },
+    Known {
+        script: &["INSERT INTO notes", "\\x0a; DEALLOCATE"],
+        line: &["prepared statement"],
+        reason: "a DEALLOCATE at the end of a longer text whose commit fails has happened, but \
+                 PostgreSQL does not say so",
+    },
     Known { script: &["f_forget"], line: &["prepared statement"], reason: FORGOTTEN },
     Known {
         script: &["P - (", "standard_conforming_strings"],
@@ -90,6 +100,11 @@ pub(super) const SCRIPTS: [Known; 11] = [
         line: &["TimeZone=", "DateStyle=", "client_encoding=", "IntervalStyle="],
         reason: "an error behind a savepoint undoes what was brought back behind it, which the \
                  client is told until its ROLLBACK",
+    },
+    Known {
+        script: &["login ", "DISCARD ALL"],
+        line: &["TimeZone=", "DateStyle=", "client_encoding=", "IntervalStyle="],
+        reason: "the same, behind DISCARD ALL",
     },
     Known {
         script: &["login options -c app.tenant", "set_config('app.tenant', ''"],
@@ -118,9 +133,10 @@ pub(super) const LOOKS: [Known; 1] = [Known {
              now, where PostgreSQL's Describe still tells what it was; Bind is refused by both",
 }];
 
-/// What is known of a difference, in a look or elsewhere.
-pub(super) fn known(in_look: bool) -> impl Iterator<Item = &'static Known> {
-    SCRIPTS.iter().chain(LOOKS.iter().filter(move |_| in_look))
+/// Whether a difference is known, in a look at the client's own session or elsewhere.
+pub(super) fn is_known(in_look: bool, script: &str, told: &[Vec<String>; 2]) -> bool {
+    let looks = LOOKS.iter().filter(|_| in_look);
+    SCRIPTS.iter().chain(looks).any(|known| known.covers(script, told))
 }
 
 /// Answers that may differ: what pgimbal's side says in one, and PostgreSQL's in the other.

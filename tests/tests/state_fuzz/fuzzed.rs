@@ -196,4 +196,49 @@ pub(super) const FUZZED: &[Scenario] = &[
          Q ROLLBACK TO a;RELEASE a
          Q CREATE TABLE accounts (id int, owner text)",
     ),
+    scenario(
+        "a name that PostgreSQL refused twice in a segment was closed, though SQL had prepared it",
+        "Q DROP TABLE IF EXISTS pg_temp.t2\\x0a; PREPARE q1 AS SELECT 1
+         Q PREPARE q2 AS SELECT set_config('app.x', 'prepared', false)
+         P q1 () DROP TYPE IF EXISTS pg_temp.y1 |
+         P q1 () begin |
+         E - 0
+         C P - |
+         S",
+    ),
+    scenario(
+        "a ROLLBACK of what a BEGIN had adopted undid what was brought back behind DISCARD ALL",
+        "login TimeZone Asia/Tokyo
+         P q1 () DISCARD ALL |
+         B p1 q1 text |
+         E p1 0
+         P - () BEGIN |
+         B p2 - text |
+         E p2 1",
+    ),
+    scenario(
+        "a text without an equivalent destroyed the unnamed statement in the books only",
+        "P - () SET client_encoding = 'BIG5' |
+         B - - text |
+         E - 0 |
+         P - () SELECT E'\\x83\\\\', set_config($$role$$,$$boss$$,false) --' |
+         B - - text |
+         S
+         B c1 - text",
+    ),
+    scenario(
+        "a name that could not be lent was closed behind an Execute of its PREPARE",
+        "S
+         Q PREPARE q1 AS SELECT set_config('app.x', 'prepared', false)\\x0a; INSERT INTO notes VALUES (1, 99)
+         Q commit work
+         P q1 () PREPARE q1 AS SELECT set_config('app.x', 'prepared', false) |
+         B - q1 text |
+         E - 0",
+    ),
+    scenario(
+        "a table became temporary by a path that was set in front of it in the same text",
+        "Q DO $$BEGIN NULL; END$$
+         Q SET search_path = U&'pg\\\\005ftemp', public; CREATE TABLE accounts (id int, owner text)
+         beside",
+    ),
 ];

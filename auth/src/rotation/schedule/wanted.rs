@@ -1,6 +1,6 @@
 //! Tests of what is wanted at once, and of who may want it.
 
-use super::tests::{POLL, any_moment, seconds};
+use super::tests::{POLL, seconds};
 use super::*;
 
 #[test]
@@ -43,4 +43,24 @@ fn another_place_is_asked_at_once_whatever_the_first_one_wanted() {
     schedule.set_poll(Some(POLL));
     schedule.restart(start);
     assert_eq!(schedule.next(start), Some(start));
+}
+
+#[test]
+fn rotation_27_a_question_that_must_wait_is_asked_all_the_same() {
+    let start = any_moment();
+    let mut schedule = Schedule::new(Some(Duration::from_secs(3600)), 1, start, start);
+    assert!(schedule.begin(start));
+    schedule.answered(start, None, true);
+    // One who tries again and again uses up what there is.
+    for second in 1..60 {
+        let now = start + seconds(f64::from(second));
+        schedule.want(FetchCause::Mismatch, now);
+        if schedule.begin(now) {
+            schedule.answered(now, None, false);
+        }
+    }
+    let came = start + seconds(60.5);
+    assert!(schedule.want(FetchCause::Mismatch, came));
+    let asked = schedule.next(came).expect("it is asked");
+    assert!(asked <= came + MISMATCH_PAUSE, "{:?}", asked - came);
 }

@@ -12,7 +12,7 @@ use super::layout::NAMES;
 const MAX_LINKS: usize = 40;
 
 /// The path, and if it is a directory what may be in it.
-fn interesting(path: &Path) -> Vec<PathBuf> {
+pub(super) fn interesting(path: &Path) -> Vec<PathBuf> {
     let mut found = vec![path.to_owned()];
     if path.is_dir() {
         found.extend(NAMES.iter().map(|name| path.join(name)));

@@ -12,6 +12,7 @@ use notify::{Event, EventKind, INotifyWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::watch;
 
 use super::watch_paths::{Fingerprint, directories};
+use super::writing::{QUIET, Writing};
 
 /// Files are replaced in several steps: this long nothing must happen before they are read.
 const SETTLED: Duration = Duration::from_millis(20);
@@ -26,6 +27,7 @@ const ATTEMPTS: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Watcher {
     orders: SyncSender<Order>,
+    writing: Writing,
 }
 
 enum Order {
@@ -39,27 +41,35 @@ struct Spot {
     path: PathBuf,
     ticks: watch::Sender<u64>,
     seen: Fingerprint,
+    /// What was there at the last look, where nobody tells of writers.
+    glimpsed: Option<Fingerprint>,
 }
 
 impl Watcher {
     /// Starts the thread; `poll` is how often it looks without having been told.
     pub(crate) fn new(poll: Duration) -> Self {
         let (orders, received) = sync_channel(MAX_ORDERS);
-        let events = orders.clone();
+        let (events, writing) = (orders.clone(), Writing::default());
+        let told = writing.clone();
         let spawned = thread::Builder::new()
             .name("files".to_owned())
-            .spawn(move || Follower::new(events).run(&received, poll));
+            .spawn(move || Follower::new(events, told).run(&received, poll));
         if let Err(error) = spawned {
             tracing::warn!(%error, "no thread to follow password files with");
         }
-        Self { orders }
+        Self { orders, writing }
+    }
+
+    /// What is known of writers.
+    pub(super) fn writing(&self) -> Writing {
+        self.writing.clone()
     }
 
     /// Ticks when what `path` leads to has changed, until the receiver is dropped.
     pub(crate) fn follow(&self, path: PathBuf) -> watch::Receiver<u64> {
         let (ticks, changes) = watch::channel(0);
         let seen = Fingerprint::of(&path);
-        let _ = self.orders.send(Order::Follow(Spot { path, ticks, seen }));
+        let _ = self.orders.send(Order::Follow(Spot { path, ticks, seen, glimpsed: None }));
         changes
     }
 }
@@ -75,24 +85,32 @@ struct Follower {
     watched: BTreeSet<PathBuf>,
     refused: BTreeSet<PathBuf>,
     inotify: Option<INotifyWatcher>,
+    writing: Writing,
+    /// Something is yet to be looked at, whatever happens.
+    deferred: bool,
 }
 
 impl Follower {
-    fn new(events: SyncSender<Order>) -> Self {
+    fn new(events: SyncSender<Order>, writing: Writing) -> Self {
+        let seen = writing.clone();
         let handler = move |event: notify::Result<Event>| {
-            if event.is_ok_and(|event| !is_reading(event.kind)) {
+            let Ok(event) = event else { return };
+            seen.see(&event);
+            if !is_reading(event.kind) {
                 let _ = events.try_send(Order::Look);
             }
         };
         let inotify = INotifyWatcher::new(handler, notify::Config::default())
             .map_err(|error| tracing::warn!(%error, "password files are looked at now and then"))
             .ok();
-        Self { spots: Vec::new(), watched: BTreeSet::new(), refused: BTreeSet::new(), inotify }
+        let (watched, refused) = Default::default();
+        Self { spots: Vec::new(), watched, refused, inotify, writing, deferred: false }
     }
 
     fn run(mut self, orders: &Receiver<Order>, poll: Duration) {
         loop {
-            let mut order = orders.recv_timeout(poll);
+            let pause = if self.deferred { poll.min(QUIET) } else { poll };
+            let mut order = orders.recv_timeout(pause);
             let begun = Instant::now();
             // Takes all that comes in one go.
             loop {
@@ -118,11 +136,26 @@ impl Follower {
                 break;
             }
         }
+        self.deferred = false;
         for spot in &mut self.spots {
             let now = Fingerprint::of(&spot.path);
-            if spot.seen != now {
-                spot.seen = now;
+            if spot.seen == now {
+                spot.glimpsed = None;
+                continue;
+            }
+            let is_told =
+                self.inotify.is_some() && directories(&spot.path).is_disjoint(&self.refused);
+            // Where nobody tells of its writer, it must have been quiet since the last look.
+            let is_whole = match is_told {
+                true => !self.writing.covers(&spot.path),
+                false => spot.glimpsed.as_ref() == Some(&now),
+            };
+            if is_whole {
+                (spot.seen, spot.glimpsed) = (now, None);
                 spot.ticks.send_modify(|ticks| *ticks += 1);
+            } else {
+                spot.glimpsed = Some(now);
+                self.deferred = true;
             }
         }
     }

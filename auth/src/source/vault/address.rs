@@ -165,9 +165,9 @@ impl Address {
 
     fn fault(&self, error: &reqwest::Error) -> SourceError {
         let place = self.place.clone();
-        let (mut cause, mut is_tls): (&dyn Error, bool) = (error, false);
+        let (mut cause, mut tls): (&dyn Error, Option<&rustls::Error>) = (error, None);
         loop {
-            is_tls |= cause.is::<rustls::Error>();
+            tls = cause.downcast_ref().or(tls);
             // An io::Error's source is its content's source: the content itself is passed over.
             let content = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
             match content.map(|content| content as &dyn Error).or_else(|| cause.source()) {
@@ -175,12 +175,32 @@ impl Address {
                 None => break,
             }
         }
-        let cause = cause.to_string().into();
-        match is_tls {
-            true => SourceError::Tls { place, cause },
-            false => SourceError::Unreachable { place, cause },
+        match tls {
+            Some(error) => SourceError::Tls { place, cause: why_no_tls(error).into() },
+            None => SourceError::Unreachable { place, cause: cause.to_string().into() },
         }
     }
+}
+
+/// What rustls found, with what to do about it.
+fn why_no_tls(error: &rustls::Error) -> String {
+    use rustls::{CertificateError, Error, InvalidMessage};
+    let next = match error {
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            return "it answers without TLS, as a plain HTTP server does; write http:// in its \
+                    address, or the port where it speaks TLS"
+                .to_owned();
+        }
+        // The latter where a CA of the same name is known.
+        Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => "no CA that is known here has signed it; set `ca_file` to the file with Vault's CA",
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "write the address with a name that is in its certificate",
+        _ => return error.to_string(),
+    };
+    format!("{error}; {next}")
 }
 
 /// Whether `text` can stand in a header; vaultrs panics where it cannot.

@@ -1,4 +1,4 @@
-//! TLS towards Vault: rustls with ring, verified always.
+//! TLS towards Vault: rustls with aws-lc-rs, verified always.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub(super) fn client_config(
     vault: &VaultConfig,
     needed: bool,
 ) -> Result<ClientConfig, SourceError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| tls("rustls", &error))?

@@ -11,6 +11,7 @@ use pgimbal_wire::tag::frontend;
 use super::parse::write_client_name;
 use super::values::BoundValues;
 use super::{ClientTurn, Message, Step};
+use crate::block::Block;
 use crate::owed::{Origin as Owner, Owed};
 use crate::plan::Stop;
 use crate::prepared::{Origin, Statement};
@@ -107,6 +108,9 @@ impl ClientTurn<'_> {
                 };
                 let script = self.script_of(&classified, if followed { &text } else { b"" });
                 self.raise(&classified, &text);
+                if let Some(server) = self.server.as_deref_mut() {
+                    server.in_flight.does(Block::of(&classified));
+                }
                 if script.is_none() && classified.only_ends_or_begins() && !bind.portal.is_empty() {
                     // It may be run after others of its segment, whose effects it ends.
                     self.session.raised.insert(Kinds::SETTINGS.union(Kinds::ROLE));

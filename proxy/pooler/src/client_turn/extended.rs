@@ -192,6 +192,7 @@ impl<'a> ClientTurn<'a> {
         let probes = std::mem::take(&mut self.session.close_after_sync);
         let server = self.server()?;
         server.owed.push(Owed::Sync);
+        server.in_flight.ended();
         server.statements.end_segment();
         server.since_ready.segment_open = false;
         if !probes.is_empty() {

@@ -18,6 +18,7 @@ use crate::owed::{LentTo, Owed};
 use crate::pin::PinReason;
 use crate::plan::Stop;
 use crate::prepared::{Origin, SERVER_NAME_PREFIX, Statement};
+use crate::route;
 use crate::session::NameToClose;
 use crate::sql::{self, Classified, Form, Kinds};
 
@@ -157,11 +158,8 @@ impl ClientTurn<'_> {
         match known {
             Some(known) => !std::mem::replace(&mut known.is_lent, true),
             None => {
-                self.session.close_after_sync.push(NameToClose {
-                    name,
-                    is_lent: true,
-                    may_be_made: false,
-                });
+                let name = NameToClose { name, is_lent: true, is_made: false };
+                self.session.close_after_sync.push(name);
                 true
             }
         }
@@ -175,10 +173,9 @@ impl ClientTurn<'_> {
 
     /// Closes a name behind the next Sync.
     pub(super) fn close_later(&mut self, name: Bytes) {
-        let names = &mut self.session.close_after_sync;
-        match names.iter_mut().find(|known| known.name == name) {
-            Some(known) => known.may_be_made = true,
-            None => names.push(NameToClose { name, is_lent: false, may_be_made: true }),
+        if !self.session.close_after_sync.iter().any(|known| known.name == name) {
+            let name = NameToClose { name, is_lent: false, is_made: false };
+            self.session.close_after_sync.push(name);
         }
     }
 
@@ -318,6 +315,10 @@ impl ClientTurn<'_> {
     /// The text as it is sent if it names statements of pgimbal's own: their names are out of reach,
     /// what a client calls so is another name.
     pub(super) fn escape(&self, text: &[u8], classified: &Classified) -> Option<Vec<u8>> {
+        if let Some(wrong) = route::misnamed_in(classified) {
+            // In a transaction the server must refuse it, or it would go on with what follows.
+            return Some(wrong.statement());
+        }
         if !classified.names_statements || self.pool.config.pool.mode == PoolMode::Session {
             return None;
         }

@@ -9,7 +9,7 @@ use pgimbal_wire::frame::{HEADER_LEN, Header};
 
 use super::{ClientTurn, Message, Step};
 use crate::owed::{
-    DescribeInFlight, NameChange, Origin as Owner, Owed, ParseInFlight, UnnamedBefore,
+    DescribeInFlight, LentTo, NameChange, Origin as Owner, Owed, ParseInFlight, UnnamedBefore,
 };
 use crate::pin::PinReason;
 use crate::prepared::{
@@ -316,8 +316,7 @@ impl ClientTurn<'_> {
         write_client_name(parse.name, &mut name);
         let is_lent = self.is_lent(&name);
         if !is_lent {
-            let probe = ParseInFlight { statement: None, change: None, is_probed: false };
-            self.server()?.owed.push(Owed::Parse(Box::new(probe)));
+            self.server()?.owed.push(Owed::Lend(LentTo::Probe, Some(name.as_slice().into())));
             self.close_later(name.as_slice().into());
             self.plan.make_for_server(|out| encode::parse(out, &name, b"", &[0, 0]));
         }

@@ -2,18 +2,22 @@
 
 use pgimbal_config::{PoolMode, Verify};
 use pgimbal_wire::encode::{self, TransactionStatus};
-use pgimbal_wire::error::{Report, SqlState};
+use pgimbal_wire::error::{Report, Severity, SqlState};
 use pgimbal_wire::frame::Header;
 
 use super::{ClientTurn, Message, Step, emit_made};
+use crate::block::Block;
 use crate::effect::Script;
 use crate::link;
 use crate::owed::Owed;
 use crate::plan::Stop;
 use crate::pooler::error_body;
+use crate::route;
 use crate::server::{Body, ReadingsKnown, UnnamedStatement};
 use crate::session::{ClientBody, Phase};
-use crate::sql::{self, Calls, Classified, Encoding, Form, Kinds, Readings, Scanner, SetBy};
+use crate::sql::{
+    self, Calls, Classified, Encoding, Followed, Form, Kinds, Readings, Scanner, SetBy,
+};
 
 /// Kinds of state for which a session will keep its server connection as soon as it has them.
 const PINNING: Kinds =
@@ -44,6 +48,7 @@ impl ClientTurn<'_> {
         // A PREPARE is followed if its name is closed behind it.
         let script = self.script_of(&classified, if lent.is_empty() { b"" } else { text });
         self.raise(&classified, text);
+        self.server()?.in_flight.does(Block::of(&classified));
         self.send_query(message, script, escaped.as_deref());
         self.take_back(lent);
         Ok(())
@@ -59,6 +64,7 @@ impl ClientTurn<'_> {
         }
         let server = self.server()?;
         server.owed.push(Owed::Query(None));
+        server.in_flight.ended();
         server.since_ready.segment_open = false;
         self.pool.stats.queries += 1;
         self.forward(message);
@@ -147,6 +153,10 @@ impl ClientTurn<'_> {
             ));
             return Ok(Admission::Refused);
         }
+        if let Some(wrong) = route::misnamed_in(classified).filter(|_| self.is_fresh()) {
+            self.session.refuse(wrong.body(Severity::Error));
+            return Ok(Admission::Refused);
+        }
         let raises = classified.raises();
         let will_pin = raises.meets(PINNING)
             && !raises.meets(Kinds::UNNAMED_SETTINGS)
@@ -184,23 +194,10 @@ impl ClientTurn<'_> {
     /// not followed.
     pub(super) fn script_of(&self, classified: &Classified, text: &[u8]) -> Option<Script> {
         let open = self.session.settings.changed_in_transaction();
-        let is_followed = |step: &sql::Step| match &step.form {
-            Form::Plain
-            | Form::Other
-            | Form::Fetch
-            | Form::Declare
-            | Form::Begin
-            | Form::Copy
-            | Form::Discard
-            | Form::UnlockAll
-            | Form::Execute(_) => false,
-            Form::Commit(_)
-            | Form::Rollback(_)
-            | Form::PrepareTransaction
-            | Form::Savepoint(_)
-            | Form::RollbackTo(_)
-            | Form::Release(_) => open,
-            _ => true,
+        let is_followed = |step: &sql::Step| match step.form.followed() {
+            Followed::No => false,
+            Followed::WithSettings => open,
+            Followed::Always => true,
         };
         let steps = classified.steps();
         steps.iter().any(is_followed).then(|| Script::new(steps.to_vec(), text))
@@ -226,6 +223,7 @@ impl ClientTurn<'_> {
                 false => server.unnamed = UnnamedStatement::Absent,
             }
             server.owed.push(Owed::Query(script.map(Box::new)));
+            server.in_flight.ended();
             // Its own end settles what came before it, too.
             server.since_ready.segment_open = false;
         }

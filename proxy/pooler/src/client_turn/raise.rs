@@ -4,8 +4,9 @@ use pgimbal_config::{PoolMode, Verify};
 use pgimbal_wire::encode::{self, TransactionStatus};
 
 use super::ClientTurn;
+use crate::block::Block;
 use crate::owed::{LentTo, Owed};
-use crate::server::Ending;
+use crate::server::{Commits, Ending};
 use crate::session::LocalSettings;
 use crate::sql::{self, Chain, Classified, Form, Kinds, SetBy, Steps};
 use crate::state::books::Books;
@@ -21,6 +22,9 @@ impl ClientTurn<'_> {
         if let Some(server) = self.server.as_deref_mut() {
             server.since_ready.ending = ending(server.since_ready.ending, classified);
             server.schema_change |= classified.marks.may_change_schema();
+            if classified.marks.may_commit_on_its_way() {
+                server.since_ready.commits = Commits::OnItsWay;
+            }
         }
         if self.pool.config.pool.mode == PoolMode::Session {
             return;
@@ -45,7 +49,9 @@ impl ClientTurn<'_> {
         if kinds.meets(Kinds::SETTINGS.union(Kinds::UNNAMED_SETTINGS)) {
             self.session.custom.add_from(text);
         }
-        let path_changes = classified.steps().iter().any(may_lead_to_temporary);
+        // What stands in front of it in the same text may have changed the path.
+        let path_changes =
+            kinds.meets(Kinds::SETTINGS) || classified.steps().iter().any(may_lead_to_temporary);
         if (path_changes || self.creates_may_be_temporary()) && !classified.only_ends_or_begins() {
             kinds.insert(Kinds::TEMPORARY);
         }
@@ -177,6 +183,14 @@ impl ClientTurn<'_> {
     /// Applies the effects of a text that has already been sent to the server, so that it can no
     /// longer be refused, and of which no statement is followed.
     pub(super) fn raise_unfollowed(&mut self, classified: &Classified) {
+        if let Some(server) = self.server.as_deref_mut() {
+            let block = Block::of(classified);
+            // That of a Query has been ended with it, that of a Parse has not.
+            match server.since_ready.segment_open {
+                true => server.in_flight.does(block),
+                false => server.in_flight.did(block),
+            }
+        }
         self.raise(classified, b"event extension");
         let session_mode = self.pool.config.pool.mode == PoolMode::Session;
         if !session_mode && !classified.is_plain() && !classified.only_ends_or_begins() {

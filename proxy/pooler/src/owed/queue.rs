@@ -162,7 +162,8 @@ impl OwedQueue {
                 Owed::Describe(describe) => Some(Reply::Describe(describe)),
                 Owed::Evict(id) => Some(Reply::Evict(id)),
                 Owed::Execute(script) => Some(Reply::Execute(script)),
-                Owed::Lend(..) | Owed::Witness(_) => Some(Reply::Swallow),
+                Owed::Lend(_, Some(name)) => Some(Reply::Lent(name)),
+                Owed::Lend(_, None) | Owed::Witness(_) => Some(Reply::Swallow),
                 Owed::ShapeCheck(check) => Some(Reply::ShapeCheck(check)),
                 Owed::DescribeUnnamed(serial, parameters) => {
                     Some(Reply::DescribeUnnamed(serial, parameters))

@@ -106,7 +106,11 @@ impl ServerTurn<'_> {
             match entry {
                 Owed::Unnamed(origin, before) => {
                     // A text that cannot be converted is refused before anything is destroyed.
-                    let kept = code == SqlState::CHARACTER_NOT_IN_REPERTOIRE && before.is_some();
+                    let is_refused = matches!(
+                        code,
+                        SqlState::CHARACTER_NOT_IN_REPERTOIRE | SqlState::UNTRANSLATABLE_CHARACTER
+                    );
+                    let kept = is_refused && before.is_some();
                     let failed = index == 0 && !kept;
                     self.undo_unnamed(failed, origin, before);
                 }
@@ -119,7 +123,6 @@ impl ServerTurn<'_> {
                     }
                 }
                 Owed::Closed(change) => self.undo(*change),
-                Owed::Lend(LentTo::Segment, Some(name)) => self.not_lent(&name),
                 Owed::Witness(_) => self.server.own_statements.doubt(),
                 // The Close was skipped, so the statement is still there.
                 Owed::Evict(id) => self.server.statements.stays(id),
@@ -128,17 +131,12 @@ impl ServerTurn<'_> {
         }
         let Some(session) = self.session.as_deref_mut() else { return };
         if !sync_is_owed {
+            // A statement of such a name is the server connection's own.
+            session.close_after_sync.retain(|name| name.is_made);
             session.phase = Phase::Skipping;
             self.server.since_ready.segment_open = true;
         }
         link::refresh_statement_pins(session, self.pool, self.tables, self.now);
-    }
-
-    /// A name could not be lent: if there is a statement of that name, it is not closed behind Sync.
-    fn not_lent(&mut self, name: &[u8]) {
-        if let Some(session) = self.session.as_deref_mut() {
-            session.close_after_sync.retain(|known| known.may_be_made || *known.name != *name);
-        }
     }
 
     /// A Parse of the unnamed statement that failed has destroyed it; one that was skipped has

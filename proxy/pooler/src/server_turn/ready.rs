@@ -4,6 +4,7 @@ use pgimbal_config::PoolMode;
 use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
 
 use super::{Fate, Freed, ServerTurn};
+use crate::in_flight::Whose;
 use crate::link;
 use crate::owed::{Owed, OwnQuery};
 use crate::pin::PinReason;
@@ -11,7 +12,7 @@ use crate::plan::Stop;
 use crate::pooler::Tables;
 use crate::prepared::write_server_name;
 use crate::rerun::Rerun;
-use crate::server::{Ending, ReadingsKnown, Restore, SinceReady};
+use crate::server::{Commits, Ending, ReadingsKnown, Restore, SinceReady};
 use crate::server_statements::Found;
 use crate::session::{Link, LocalSettings, Presence, Session};
 use crate::settings::SettingsId;
@@ -38,9 +39,17 @@ impl ServerTurn<'_> {
                 true => Ending::No,
                 false => since.ending,
             },
+            commits: match self.server.owed.is_empty() {
+                true => Commits::AtEnd,
+                false => since.commits,
+            },
             ..SinceReady::default()
         };
-        self.server.in_flight.settled(idle);
+        let whose = match settled {
+            Owed::Sync | Owed::Query(_) => Whose::Client,
+            _ => Whose::Proxy,
+        };
+        self.server.in_flight.settled(whose, idle);
         if idle {
             // Everything that was run is reported now.
             self.server.readings = ReadingsKnown::Yes;
@@ -91,7 +100,6 @@ impl ServerTurn<'_> {
         }
         self.server.schema_change &= !idle;
         self.server.transaction += 1;
-        self.server.restore.in_block.clear();
         let Some(session) = self.session.as_deref_mut() else { return };
         if idle {
             session.local = LocalSettings::Known;
@@ -122,9 +130,14 @@ impl ServerTurn<'_> {
         }
         let Restore { mut names, mut queries, local, in_segment, in_block } =
             std::mem::take(&mut self.server.restore);
-        self.server.restore.in_block = in_block;
-        if since.failed || since.ending != Ending::No {
+        let may_be_undone = since.failed || since.ending != Ending::No;
+        if may_be_undone {
             names.extend(in_segment);
+        }
+        if self.server.status != TransactionStatus::Idle {
+            self.server.restore.in_block = in_block;
+        } else if may_be_undone {
+            names.extend(in_block);
         }
         if self.server.status == TransactionStatus::Failed {
             // The settings come back with the rollback, a statement's end does not.

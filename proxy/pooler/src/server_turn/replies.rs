@@ -58,6 +58,10 @@ impl ServerTurn<'_> {
                 self.server.statements.left(id);
                 Ok(Fate::Swallow)
             }
+            Some(Reply::Lent(name)) => {
+                self.made(&name);
+                Ok(Fate::Swallow)
+            }
             Some(Reply::Parse(parse)) => {
                 if let Some(statement) = &parse.statement {
                     self.server.statements.arrived(statement.id);
@@ -95,6 +99,13 @@ impl ServerTurn<'_> {
             }
             None => Err(Stop::Fault),
         }
+    }
+
+    /// A name of the client's is real until it is closed behind Sync.
+    fn made(&mut self, name: &[u8]) {
+        let session = self.session.as_deref_mut();
+        let names = session.into_iter().flat_map(|session| &mut session.close_after_sync);
+        names.filter(|known| *known.name == *name).for_each(|known| known.is_made = true);
     }
 
     /// ParameterDescription: the first of the two replies to a Describe of a statement.
@@ -176,6 +187,25 @@ impl ServerTurn<'_> {
             // Whoever needs it next is told the same, unless it has changed back.
             self.server.unnamed = UnnamedStatement::Foreign;
         }
+    }
+
+    /// The process id by which the client knows itself, when the message at hand is a notification
+    /// that the client's own backend has sent: libraries tell their own by it.
+    pub(super) fn own_notification(&self, header: Header) -> Option<u32> {
+        if header.tag != backend::NOTIFICATION_RESPONSE {
+            return None;
+        }
+        let sender = self.buf.get(self.at + HEADER_LEN..)?.first_chunk::<4>()?;
+        let is_own = u32::from_be_bytes(*sender) == self.server.backend_key.process_id;
+        self.session.as_deref().filter(|_| is_own).map(|session| session.key.process_id)
+    }
+
+    /// Passes a notification of `have` bytes on with another sender.
+    pub(super) fn renamed_notification(&mut self, process_id: u32, have: usize) {
+        let sender = self.at + HEADER_LEN;
+        self.plan.to_client.span(self.at, sender);
+        self.plan.make_for_client(|out| out.extend_from_slice(&process_id.to_be_bytes()));
+        self.plan.to_client.span(sender + 4, self.at + have);
     }
 
     fn done(&mut self, step: &Step, text: Option<&[u8]>, tag: Option<&[u8]>) {

@@ -150,6 +150,17 @@ pub enum Scope {
     Local,
 }
 
+/// Whether the books follow a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Followed {
+    /// Nothing of it is written down.
+    No,
+    /// Where settings were changed in its transaction: it may undo or keep them.
+    WithSettings,
+    /// It changes them, or the client's statements.
+    Always,
+}
+
 /// Whether a transaction's end begins the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chain {
@@ -240,6 +251,35 @@ impl Classified {
 }
 
 impl Form {
+    /// Whether the books follow such a statement.
+    #[must_use]
+    pub const fn followed(&self) -> Followed {
+        match self {
+            Form::Plain
+            | Form::Other
+            | Form::Fetch
+            | Form::Declare
+            | Form::Begin
+            | Form::Copy
+            | Form::Discard
+            | Form::UnlockAll
+            | Form::Execute(_) => Followed::No,
+            Form::Commit(_)
+            | Form::Rollback(_)
+            | Form::PrepareTransaction
+            | Form::Savepoint(_)
+            | Form::RollbackTo(_)
+            | Form::Release(_) => Followed::WithSettings,
+            Form::Set(..)
+            | Form::Reset(..)
+            | Form::ResetAll
+            | Form::DiscardAll
+            | Form::Prepare(_)
+            | Form::Deallocate(_)
+            | Form::DeallocateAll => Followed::Always,
+        }
+    }
+
     /// Whether a CommandComplete with this tag (without its NUL) may be the answer to such a
     /// statement. [`Form::Plain`] and [`Form::Other`] take any.
     #[must_use]

@@ -46,10 +46,12 @@ pub(super) enum Lead {
     Truncate,
     Unlisten,
     Update,
+    /// VACUUM, ANALYZE, CLUSTER or REINDEX, which may go from table to table in transactions of
+    /// their own.
     Vacuum,
     Values,
     With,
-    /// Another statement that changes the schema or its rights: COMMENT, GRANT, REINDEX, …
+    /// Another statement that changes the schema or its rights: COMMENT, GRANT, REFRESH, …
     Schema,
 }
 
@@ -99,9 +101,9 @@ impl Lead {
             b"lock" => Lead::Lock,
             b"do" => Lead::Do,
             b"call" => Lead::Call,
-            b"vacuum" => Lead::Vacuum,
-            b"comment" | b"grant" | b"revoke" | b"reindex" | b"refresh" | b"cluster"
-            | b"analyze" | b"analyse" | b"import" | b"security" | b"reassign" => Lead::Schema,
+            b"vacuum" | b"reindex" | b"cluster" | b"analyze" | b"analyse" => Lead::Vacuum,
+            b"comment" | b"grant" | b"revoke" | b"refresh" | b"import" | b"security"
+            | b"reassign" => Lead::Schema,
             _ => Lead::Unknown,
         }
     }
@@ -119,6 +121,11 @@ impl Lead {
                 | Lead::Vacuum
                 | Lead::Schema
         )
+    }
+
+    /// Whether such a statement may commit before it has ended, whatever its other words are.
+    pub(super) const fn commits_on_its_way(self) -> bool {
+        matches!(self, Lead::Call | Lead::Do | Lead::Vacuum)
     }
 
     /// Whether such a statement leaves nothing in its session, as far as its first word says.

@@ -8,6 +8,7 @@ pub(super) enum Known {
     As,
     Atomic,
     Begin,
+    Concurrently,
     Constraints,
     Create,
     Declare,
@@ -35,6 +36,8 @@ pub(super) enum Known {
     RunsText,
     Seed,
     SetConfig,
+    /// DATABASE, SUBSCRIPTION, SYSTEM or TABLESPACE: what no transaction can roll back.
+    Standing,
     Temporary,
     To,
     Transaction,
@@ -113,16 +116,18 @@ fn is_temp_schema(rest: &[u8]) -> bool {
 /// Sorted. `pg_backup_start` counts as `LOADED`: the backup ends with the connection, and cannot
 /// be seen or given away.
 #[rustfmt::skip]
-const KNOWN: [(&str, Known); 70] = [
+const KNOWN: [(&str, Known); 75] = [
     ("as", Known::As),
     ("atomic", Known::Atomic),
     ("authorization", Known::Role),
     ("begin", Known::Begin),
+    ("concurrently", Known::Concurrently),
     ("connectby", Known::RunsText),
     ("constraints", Known::Constraints),
     ("create", Known::Create),
     ("cursor_to_xml", Known::RunsText),
     ("cursor_to_xmlschema", Known::RunsText),
+    ("database", Known::Standing),
     ("dblink_close", Known::Function(Kinds::NONE)),
     ("dblink_connect", Known::Function(Kinds::DBLINK)),
     ("dblink_connect_u", Known::Function(Kinds::DBLINK)),
@@ -174,6 +179,9 @@ const KNOWN: [(&str, Known); 70] = [
     ("set_strict_word_similarity_threshold", Known::Function(Kinds::SETTINGS)),
     ("set_word_similarity_threshold", Known::Function(Kinds::SETTINGS)),
     ("setseed", Known::Function(Kinds::SEED)),
+    ("subscription", Known::Standing),
+    ("system", Known::Standing),
+    ("tablespace", Known::Standing),
     ("temp", Known::Temporary),
     ("temporary", Known::Temporary),
     ("to", Known::To),

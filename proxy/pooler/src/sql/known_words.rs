@@ -35,6 +35,7 @@ impl Statement {
                 self.runs_a_statement();
             }
             Known::Extension | Known::Language => self.extension(known),
+            Known::Concurrently | Known::Standing => self.commits_on_its_way(known),
             Known::Routine | Known::Atomic | Known::End => self.routine(known, previous),
             // (77::bigint).pg_advisory_lock is a call.
             Known::Function(_) | Known::RunsText if self.previous == Seen::Dot => self.calls(known),
@@ -127,6 +128,15 @@ impl Statement {
                 self.raises.insert(Kinds::ANYTHING);
             }
             _ => {}
+        }
+    }
+
+    /// CREATE INDEX CONCURRENTLY, CREATE DATABASE, ALTER SYSTEM and their like.
+    fn commits_on_its_way(&mut self, known: Known) {
+        let does = matches!(self.lead, Lead::Create | Lead::Alter | Lead::Drop)
+            && (known == Known::Concurrently || self.tokens == 1);
+        if does {
+            self.marks.insert(Marks::COMMITS_ON_ITS_WAY);
         }
     }
 

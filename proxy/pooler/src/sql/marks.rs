@@ -10,7 +10,8 @@ impl Marks {
     pub(super) const MAY_COMMIT: Marks = Marks(2);
     pub(super) const SAVEPOINTS: Marks = Marks(4);
     pub(super) const SCHEMA: Marks = Marks(8);
-    pub(super) const ALL: Marks = Marks(15);
+    pub(super) const COMMITS_ON_ITS_WAY: Marks = Marks(16);
+    pub(super) const ALL: Marks = Marks(31);
 
     /// A statement begins a transaction block: BEGIN or START TRANSACTION.
     #[must_use]
@@ -35,6 +36,14 @@ impl Marks {
     #[must_use]
     pub const fn may_change_schema(self) -> bool {
         self.has(Marks::SCHEMA)
+    }
+
+    /// A statement that may commit before it has ended (CALL, DO, CREATE INDEX CONCURRENTLY,
+    /// VACUUM, CREATE DATABASE and the like), so that its failure does not prove that nothing of
+    /// it is left.
+    #[must_use]
+    pub const fn may_commit_on_its_way(self) -> bool {
+        self.has(Marks::COMMITS_ON_ITS_WAY)
     }
 
     pub(super) const fn insert(&mut self, other: Marks) {

@@ -31,7 +31,8 @@ mod token;
 mod value;
 
 pub use classified::{
-    Assignment, Bytes, Chain, Classified, Form, Operand, Scope, ScopeOperand, SetBy, Step, Steps,
+    Assignment, Bytes, Chain, Classified, Followed, Form, Operand, Scope, ScopeOperand, SetBy,
+    Step, Steps,
 };
 pub use encoding::{Calls, Encoding, Reading, Readings, StandardStrings};
 pub use kinds::Kinds;

@@ -141,7 +141,12 @@ impl Statement {
             }
             Lead::Savepoint | Lead::Release => self.marks.insert(Marks::SAVEPOINTS),
             Lead::Execute | Lead::Prepare | Lead::Deallocate => self.names_statements = true,
-            lead if lead.changes_schema() => self.marks.insert(Marks::SCHEMA),
+            lead if lead.changes_schema() => {
+                self.marks.insert(Marks::SCHEMA);
+                if lead.commits_on_its_way() {
+                    self.marks.insert(Marks::COMMITS_ON_ITS_WAY);
+                }
+            }
             _ => {}
         }
     }
@@ -193,7 +198,7 @@ impl Statement {
         }
         match Lead::of(word) {
             // ANALYZE and VERBOSE.
-            Lead::Schema | Lead::Unknown => return,
+            Lead::Schema | Lead::Vacuum | Lead::Unknown => return,
             Lead::Execute => self.runs_a_statement(),
             Lead::Create => {
                 self.marks.insert(Marks::SCHEMA);

@@ -50,6 +50,9 @@ pub struct ShownSetting {
     pub value: Bytes,
     /// Whether it is a number of which not all digits are shown (`%g`).
     pub is_real: bool,
+    /// Whether the value is the server's default. A RESET ALL behind a SET of the same transaction
+    /// leaves such a setting as one of the session.
+    pub is_default: bool,
 }
 
 /// How many prepared statements a server connection has.
@@ -81,11 +84,11 @@ impl Answer {
             Question::Settings => {
                 let name = row.text()??.to_ascii_lowercase().into();
                 let value = row.hex()?;
-                let is_real = row.boolean()?;
+                let (is_real, is_default) = (row.boolean()?, row.boolean()?);
                 let settings = self.settings.get_or_insert_default();
                 // NULL: a custom setting that has never been set on this server connection.
                 if let Some(value) = value {
-                    settings.push(ShownSetting { name, value, is_real });
+                    settings.push(ShownSetting { name, value, is_real, is_default });
                 }
             }
             Question::Locks => self.locks = Some(row.boolean()?),

@@ -19,6 +19,16 @@ pub struct Asking {
     broken: bool,
     refusal: Option<Refusal>,
     attempt: Attempt,
+    client: Waiting,
+}
+
+/// Whether the client of a question waits for its answer before it sends anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// Yes.
+    Yes,
+    /// No more: the answer is late.
+    No,
 }
 
 /// The error with which a question was refused.
@@ -60,6 +70,7 @@ impl Asking {
             broken: false,
             refusal: None,
             attempt: Attempt::First,
+            client: Waiting::Yes,
         }
     }
 
@@ -73,6 +84,17 @@ impl Asking {
     #[must_use]
     pub fn last(self) -> Self {
         Self { attempt: Attempt::Last, ..self }
+    }
+
+    /// Its client waits no longer.
+    pub const fn let_client_go_on(&mut self) {
+        self.client = Waiting::No;
+    }
+
+    /// Whether its client waits.
+    #[must_use]
+    pub const fn client(&self) -> Waiting {
+        self.client
     }
 
     /// An ErrorResponse has come with this code.
@@ -173,16 +195,20 @@ mod tests {
             [Question::Begin, Question::Settings, Question::Locks, Question::End]
         );
         asking.completed();
-        asking.row(&row(&[Some("TimeZone"), Some("555443"), Some("f")]));
-        asking.row(&row(&[Some("app.tenant"), None, Some("f")]));
+        asking.row(&row(&[Some("TimeZone"), Some("555443"), Some("f"), Some("f")]));
+        asking.row(&row(&[Some("app.tenant"), None, Some("f"), Some("f")]));
         asking.completed();
         asking.row(&row(&[Some("t")]));
         asking.completed();
         asking.completed();
         let answer = asking.answer().unwrap();
         assert_eq!(answer.shown(), Kinds::LOCKS);
-        let expected =
-            ShownSetting { name: b"timezone"[..].into(), value: b"UTC"[..].into(), is_real: false };
+        let expected = ShownSetting {
+            name: b"timezone"[..].into(),
+            value: b"UTC"[..].into(),
+            is_real: false,
+            is_default: false,
+        };
         assert_eq!(answer.settings.unwrap(), [expected]);
         let mut short = Asking::about(Kinds::LOCKS);
         short.completed();

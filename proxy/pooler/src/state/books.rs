@@ -19,7 +19,7 @@ use crate::server::Server;
 use crate::session::{LocalSettings, Session};
 use crate::settings::{Reset, Untracked, assign_local};
 use crate::sql::{
-    self, Assignment, Calls, Form, Kinds, Operand, Readings, Scope, ScopeOperand, SetBy,
+    self, Assignment, Calls, Followed, Form, Kinds, Operand, Readings, Scope, ScopeOperand, SetBy,
 };
 use crate::sql::{Step, Steps};
 use crate::state::{custom, reset};
@@ -44,18 +44,12 @@ impl Books<'_> {
             self.session.local = LocalSettings::Unknown;
             return;
         }
+        if step.form.followed() == Followed::No {
+            return;
+        }
         let table = &mut self.tables.settings;
         let committed = tag == Some(b"COMMIT") || tag == Some(b"PREPARE TRANSACTION");
         let tracked = match &step.form {
-            Form::Plain
-            | Form::Other
-            | Form::Fetch
-            | Form::Declare
-            | Form::Begin
-            | Form::Copy
-            | Form::Discard
-            | Form::UnlockAll
-            | Form::Execute(_) => return,
             Form::Commit(_) | Form::PrepareTransaction if committed => {
                 self.session.settings.commit(table);
                 Ok(())
@@ -91,6 +85,7 @@ impl Books<'_> {
                 self.prepare(name, text);
                 Ok(())
             }
+            _ => return,
         };
         self.note_tracked(tracked);
         link::settings_changed(self.session, self.server, self.pool, self.tables, self.now);
@@ -209,10 +204,7 @@ impl Books<'_> {
     fn discard_all(&mut self) -> Result<(), Untracked> {
         self.forget_all_statements();
         // Some state outlives DISCARD ALL.
-        let mut left = self.session.raised.union(self.session.pin.kinds());
-        if self.session.pin.has(PinReason::Dblink) {
-            left.insert(Kinds::DBLINK);
-        }
+        let left = self.session.raised.union(self.session.pin.leaves());
         self.server.residue.insert(left.and(reset::CLOSED.union(Kinds::SEED)));
         self.session.pin.clear();
         self.session.raised = Kinds::NONE;
@@ -262,6 +254,7 @@ impl Books<'_> {
         if let Some(here) = here {
             // It is there until the Sync, behind which it is closed.
             here.is_lent = true;
+            here.is_made = true;
         }
     }
 }

@@ -73,10 +73,11 @@ const SESSION: &str = concat!(
 const SETTINGS: &str = concat!(
     "SELECT s.name, ",
     in_hex!("pg_catalog.current_setting(s.name)"),
-    ", s.vartype OPERATOR(pg_catalog.=) 'real' FROM pg_catalog.pg_show_all_settings() s \
+    ", s.vartype OPERATOR(pg_catalog.=) 'real', \
+     COALESCE(s.setting OPERATOR(pg_catalog.=) s.reset_val, false) FROM pg_catalog.pg_show_all_settings() s \
      WHERE s.source OPERATOR(pg_catalog.=) 'session' UNION ALL SELECT n.name, ",
     in_hex!("pg_catalog.current_setting(n.name, true)"),
-    ", false FROM pg_catalog.unnest(pg_catalog.string_to_array($1, ',')) n(name)",
+    ", false, false FROM pg_catalog.unnest(pg_catalog.string_to_array($1, ',')) n(name)",
 );
 
 const LOCKS: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_lock_status() l \

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use super::event::Event;
 use super::history::Interruption;
 use super::machine::Topology;
-use super::node::Health;
+use super::node::{Health, Node};
+use super::report::Report;
 use super::view::{Epoch, HoldReason, NodeId, Writes};
 
 /// Two servers seem to accept writes on the same timeline.
@@ -108,6 +109,9 @@ impl Topology {
 
     /// Why no node may be written to.
     fn why_none(&self) -> HoldReason {
+        if let Some(outsider) = self.outsider() {
+            return outsider;
+        }
         let last = self.epoch.and_then(|epoch| self.nodes.get(epoch.node.index()));
         match last {
             Some(node) if node.removed => HoldReason::NoPrimary,
@@ -117,6 +121,35 @@ impl Topology {
             }
             _ => HoldReason::NoPrimary,
         }
+    }
+
+    /// A primary that only an operator can let in, where no node is known to have the history that
+    /// was seen before.
+    fn outsider(&self) -> Option<HoldReason> {
+        let system = self.remembered.system?;
+        let listed = || self.nodes.iter().filter(|node| !node.removed);
+        let ours = |node: &&Node| node.heard.is_some_and(|heard| heard.report.system == system);
+        let primaries = (0..).zip(&self.nodes).filter(|(_, node)| {
+            let is_primary = node.current().is_some_and(Report::is_primary);
+            is_primary && node.spec.candidate && !node.disowned
+        });
+        let (id, primary) = primaries.map(|(id, node)| (NodeId(id), node)).next()?;
+        if !listed().any(|node| ours(&node)) {
+            return Some(HoldReason::OtherCluster(id));
+        }
+        let has_newest = |node: &Node| {
+            node.heard.is_some_and(|heard| Some(heard.report.timeline) >= self.remembered.timeline)
+        };
+        let lost = !listed().filter(ours).any(has_newest);
+        (ours(&primary) && lost).then_some(HoldReason::OlderTimeline(id))
+    }
+
+    /// Whether a node's history, older than was seen or another cluster's, is the only one there is.
+    pub(super) fn is_only_history(&self, id: NodeId) -> bool {
+        matches!(
+            self.outsider(),
+            Some(HoldReason::OlderTimeline(only) | HoldReason::OtherCluster(only)) if only == id
+        )
     }
 
     /// Tells the story from one decision to the next.

@@ -10,6 +10,13 @@ use super::position::Lsn;
 use super::report::{Report, Role};
 use super::view::{NodeId, NodeState};
 
+/// What to do with an old primary where a node has the newer history.
+const REWIND: &str = "; rejoin it with pg_rewind";
+
+/// What to do where no node has: the cluster manager may lead with this one.
+const ADOPT: &str =
+    ", which no node is known to have any more; if this one has the right data, say ADOPT NODE";
+
 impl Topology {
     /// Judges every node; events tell what changed for the worse or the better.
     pub(super) fn judge_nodes(&mut self, now: Instant) {
@@ -47,7 +54,10 @@ impl Topology {
             return (NodeState::Unknown, "whose cluster it is cannot be told".to_owned());
         };
         if report.system != system {
-            let why = format!("system_identifier {}, the cluster's is {system}", report.system);
+            let mut why = format!("system_identifier {}, the cluster's is {system}", report.system);
+            if self.is_only_history(id) {
+                why.push_str(ADOPT);
+            }
             return (NodeState::Foreign, why);
         }
         if node.disowned {
@@ -72,8 +82,9 @@ impl Topology {
         let mut why = String::new();
         if Some(report.timeline) < self.remembered.timeline {
             let newest = self.remembered.timeline.map_or(0, |timeline| timeline.0);
+            let way_out = if self.is_only_history(id) { ADOPT } else { REWIND };
             let why = format!(
-                "primary on timeline {}, the cluster is on {newest}; rejoin it with pg_rewind",
+                "primary on timeline {}, the cluster is on {newest}{way_out}",
                 report.timeline
             );
             return (NodeState::Quarantined, why);

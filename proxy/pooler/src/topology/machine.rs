@@ -156,6 +156,7 @@ impl Topology {
         if node.removed {
             return;
         }
+        let report = node.with_highest_timeline(report);
         let before = node.heard.replace(Heard { report, sent_at, at: now });
         let name = node.spec.name.clone();
         if matches!(std::mem::replace(&mut node.health, Health::Up), Health::Down(_)) {

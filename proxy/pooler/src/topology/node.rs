@@ -103,6 +103,20 @@ impl Node {
         self.schedule = Schedule::new(now);
     }
 
+    /// What a standby says, on the highest timeline that it has said since its server was started:
+    /// once its upstream is gone, it tells that of its last restartpoint.
+    pub(super) fn with_highest_timeline(&self, report: Report) -> Report {
+        let before = self.heard.as_ref().map(|heard| heard.report).filter(|before| {
+            let same_server = before.started_at_micros == report.started_at_micros;
+            same_server && before.system == report.system && !before.is_primary()
+        });
+        let highest = before.map_or(report.timeline, |before| before.timeline.max(report.timeline));
+        match report.role {
+            Role::Standby { .. } => Report { timeline: highest, ..report },
+            Role::Primary { .. } => report,
+        }
+    }
+
     /// The last answer, if it still holds.
     pub(super) fn current(&self) -> Option<&Report> {
         let believed = !self.removed && self.health.is_believed();

@@ -68,6 +68,12 @@ pub enum HoldReason {
     Demoted,
     /// Two nodes seem to be primary; both are asked again.
     Doubtful,
+    /// The primary that there is, this node, is on an older timeline than was seen before, and no
+    /// node is known to have the newer one.
+    OlderTimeline(NodeId),
+    /// Every node that answers, this primary too, has the data of another cluster than was seen
+    /// before.
+    OtherCluster(NodeId),
     /// An operator said HOLD.
     Operator,
 }
@@ -82,7 +88,25 @@ impl HoldReason {
             Self::Unreachable => "the primary does not answer",
             Self::Demoted => "the primary has become a standby",
             Self::Doubtful => "two nodes seem to be primary",
+            Self::OlderTimeline(_) => {
+                "every primary that answers is on an older timeline than was seen before"
+            }
+            Self::OtherCluster(_) => {
+                "every node that answers has the data of another cluster than was seen before \
+                 (state_dir may be another cluster's)"
+            }
             Self::Operator => "an operator holds the cluster",
+        }
+    }
+}
+
+impl HoldReason {
+    /// The node that an operator may adopt, if that is the way out.
+    #[must_use]
+    pub const fn adoptable(self) -> Option<NodeId> {
+        match self {
+            Self::OlderTimeline(node) | Self::OtherCluster(node) => Some(node),
+            _ => None,
         }
     }
 }

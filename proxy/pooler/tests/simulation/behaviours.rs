@@ -4,6 +4,7 @@
 mod copy;
 mod credentials;
 mod failover;
+mod failover_blocks;
 mod failover_in_the_middle;
 mod failover_logins;
 mod failover_reruns;

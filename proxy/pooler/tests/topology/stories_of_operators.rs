@@ -65,6 +65,8 @@ fn failover_an_adopted_nodes_lower_timeline_becomes_the_clusters() {
         assert_eq!(watch.topology.view().nodes[other].state, NodeState::Quarantined);
         watch.servers[other].primary = false;
         watch.servers[other].timeline = TimelineId(3);
+        // It was started anew for that.
+        watch.servers[other].started += 100;
     }
     while let Some(order) = watch.topology.poll_probe(watch.now + Duration::from_secs(1)) {
         let report = watch.servers[order.node.index()].report();
@@ -97,7 +99,37 @@ fn failover_a_cluster_made_anew_is_adopted() {
         server.system = THEIRS;
     }
     watch.run(1_200);
+    let reason = HoldReason::OtherCluster(NodeId(0));
+    assert_eq!(watch.topology.view().writes, Writes::Held(reason));
+    let why = watch.topology.details(watch.now).remove(0).why;
+    assert!(why.contains("ADOPT NODE"), "{why}");
+    watch.topology.adopt(NodeId(0), watch.now).expect("it answers");
+    assert_eq!(writes_to(&watch), Some(0));
+    assert_eq!(watch.topology.view().nodes[1].state, NodeState::Replica);
+}
+
+#[test]
+fn failover_a_leader_on_an_older_timeline_than_was_seen_is_adopted_and_not_rewound() {
+    let mut watch = Watch::new(1, 1, false);
+    watch.run(100);
+    watch.servers[0].timeline = TimelineId(3);
+    watch.servers[1].timeline = TimelineId(3);
+    watch.run(1_200);
+    assert_eq!(writes_to(&watch), Some(0));
+    let why = |watch: &Watch| watch.topology.details(watch.now).remove(0).why;
+    // It comes back with an old timeline while a replica still has the newer one.
+    watch.servers[0].timeline = TimelineId(2);
+    watch.run(1_200);
     assert_eq!(watch.topology.view().writes, Writes::Held(HoldReason::NoPrimary));
+    assert!(why(&watch).contains("pg_rewind"), "{}", why(&watch));
+    // The cluster manager has the replica follow it, started anew.
+    watch.servers[1].timeline = TimelineId(2);
+    watch.servers[1].started = 99;
+    watch.run(1_200);
+    let reason = HoldReason::OlderTimeline(NodeId(0));
+    assert_eq!(watch.topology.view().writes, Writes::Held(reason));
+    assert!(why(&watch).contains("ADOPT NODE"), "{}", why(&watch));
+    assert!(!why(&watch).contains("pg_rewind"), "{}", why(&watch));
     watch.topology.adopt(NodeId(0), watch.now).expect("it answers");
     assert_eq!(writes_to(&watch), Some(0));
     assert_eq!(watch.topology.view().nodes[1].state, NodeState::Replica);

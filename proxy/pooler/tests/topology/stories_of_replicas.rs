@@ -87,3 +87,20 @@ fn failover_a_promoted_standby_has_a_new_epoch_on_the_same_node() {
     assert_eq!((before.system, before.node), (after.system, after.node));
     assert_eq!(watch.topology.view().primary(), Some(after));
 }
+
+#[test]
+fn failover_a_standby_whose_upstream_is_gone_stays_on_the_timeline_that_it_has_followed() {
+    let mut watch = Watch::new(1, 1, false);
+    watch.run(1_200);
+    watch.servers[0].timeline = TimelineId(2);
+    watch.servers[1].timeline = TimelineId(2);
+    watch.run(1_200);
+    assert_eq!(state(&watch), NodeState::Replica);
+    // Without its receiver it tells the timeline of its last restartpoint.
+    watch.servers[1].timeline = TimelineId(1);
+    watch.run(3_000);
+    assert_eq!(state(&watch), NodeState::Replica);
+    // Another server at its place may be behind.
+    watch.servers[1].started = 99;
+    watch.within(1_200, |watch| state(watch) == NodeState::Lagging);
+}

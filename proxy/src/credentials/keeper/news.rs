@@ -1,11 +1,13 @@
 //! What comes in: answers of sources, verifiers that are made, and what servers think of passwords.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use pgimbal_auth::SourceError;
-use pgimbal_auth::rotation::Learned;
+use pgimbal_auth::rotation::{Learned, Moment};
+use pgimbal_auth::{Answer, SourceError};
 use pgimbal_pooler::credential::CredentialNews;
 
+use super::super::aside::Aside;
 use super::super::derive::Derived;
 use super::super::fetch::{self, Fetched};
 use super::super::logs;
@@ -24,35 +26,7 @@ impl Task {
         }
         role.last = Some((now.instant, fetch::label(&result)));
         match result {
-            Ok(answer) => {
-                if let Some(other) = role.other_name(&answer).map(str::to_owned)
-                    && role.once("another name")
-                {
-                    logs::other_name(&name, &role.source.place(), &other);
-                }
-                end_silence(role, now.instant);
-                match role.rotation.answered(&answer, now) {
-                    Learned::Rotated(number) => {
-                        role.told.clear();
-                        logs::rotated(&name, &role.source.place(), number, false);
-                        tell(&self.workers, &name, &CredentialNews::Rotated);
-                        self.derivations.add_all(role.order(number, sent));
-                        self.memory.changed();
-                    }
-                    Learned::Same => {
-                        if role.rotation.failing().next().is_some() && role.once("contradicted") {
-                            logs::contradicted(&name, &role.source.place());
-                        }
-                        self.shared.took(sent.elapsed());
-                    }
-                    Learned::Ignored => {
-                        if role.once("lags") {
-                            logs::lags(&name, &role.source.place());
-                        }
-                    }
-                    Learned::Candidate(_) => self.memory.changed(),
-                }
-            }
+            Ok(answer) => self.answered(&name, &answer, sent, now),
             Err(error) => {
                 role.rotation.schedule.failed(now.instant, error.retry_after());
                 let known = role.rotation.newest().is_some();
@@ -69,8 +43,58 @@ impl Task {
             }
         }
         let Some(role) = self.roles.get_mut(&name) else { return };
+        // Clients that are told now look at it at once.
+        if let Some(cause) = role.darkness() {
+            self.shared.set_dark(Some(cause));
+        }
         role.serve(now.instant);
         role.settle(now.instant);
+    }
+
+    /// The source has answered the question that was sent then.
+    fn answered(&mut self, name: &Arc<str>, answer: &Answer, sent: Instant, now: Moment) {
+        let Some(role) = self.roles.get_mut(name) else { return };
+        if let Some(other) = role.other_name(answer).map(str::to_owned)
+            && role.once("another name")
+        {
+            logs::other_name(name, &role.source.place(), &other);
+        }
+        end_silence(role, now.instant);
+        match role.rotation.answered(answer, now) {
+            Learned::Rotated(number) => {
+                role.told.clear();
+                role.aside = None;
+                self.shared.set_aside(name, None);
+                logs::rotated(name, &role.source.place(), number, false);
+                tell(&self.workers, name, &CredentialNews::Rotated);
+                self.derivations.add_all(role.order(number, sent));
+                self.memory.changed();
+            }
+            Learned::Same => {
+                if role.rotation.refusing_newest().next().is_some() && role.once("contradicted") {
+                    logs::contradicted(name, &role.source.place());
+                }
+                self.shared.took(sent.elapsed());
+            }
+            Learned::Ignored => {
+                if role.once("lags") {
+                    logs::lags(name, &role.source.place());
+                }
+            }
+            Learned::SetAside(number) => {
+                if role.once("lags") {
+                    logs::lags(name, &role.source.place());
+                }
+                if role.aside.as_ref().is_none_or(|aside| aside.0 != number) {
+                    role.aside = Some((number, None));
+                    self.derivations.add_all(role.order(number, sent));
+                }
+            }
+            Learned::Candidate(_) => {
+                tell(&self.workers, name, &CredentialNews::Candidate);
+                self.memory.changed();
+            }
+        }
     }
 
     /// Whether one more name that may be anybody's is kept until its source is back.
@@ -95,6 +119,16 @@ impl Task {
         let Some(role) = self.roles.get_mut(&name) else { return };
         role.deriving = role.deriving.saturating_sub(1);
         match keys {
+            Ok(keys) if role.rotation.is_aside(number) => {
+                if let Some(generation) = role.rotation.generation(number) {
+                    let salting = role.ledger.salting().clone();
+                    let password = generation.password.clone();
+                    let auth_type = self.config.clients.auth_type;
+                    let aside = Arc::new(Aside::new(auth_type, salting, number, password, keys));
+                    role.aside = Some((number, Some(Arc::clone(&aside))));
+                    self.shared.set_aside(&name, Some(aside));
+                }
+            }
             Ok(keys) => {
                 role.learn(number, keys, SystemTime::now());
                 self.shared.publish(&name, role.account(self.config.clients.auth_type));
@@ -105,6 +139,23 @@ impl Task {
         }
         role.settle(Instant::now());
         self.finish_revoking(&name);
+    }
+
+    /// What was set aside is the newest from now on: a node takes it.
+    pub(super) fn believe(&mut self, user: &str, number: u32, node: &str) {
+        self.touch(user);
+        let Some(role) = self.roles.get_mut(user) else { return };
+        let aside = role.aside.take_if(|aside| aside.0 == number);
+        let Some((_, Some(aside))) = aside else { return };
+        if !role.rotation.believe(node, number) {
+            return;
+        }
+        logs::rotated(user, &role.source.place(), number, true);
+        role.learn(aside.number(), aside.keys().clone(), SystemTime::now());
+        tell(&self.workers, &role.name, &CredentialNews::Rotated);
+        self.shared.publish(user, role.account(self.config.clients.auth_type));
+        self.shared.set_aside(user, None);
+        self.memory.changed();
     }
 
     pub(super) fn report(

@@ -1,7 +1,6 @@
 //! What the task is told to do, and how it does it.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use pgimbal_auth::rotation::FetchCause;
 use pgimbal_auth::source::Sources;
@@ -9,26 +8,25 @@ use pgimbal_config::Config;
 use tokio::sync::oneshot;
 
 use super::super::memory::Kept;
+use super::super::mismatch::Asked;
+use super::super::questions::Origin;
 use super::super::role::Setting;
 use super::super::server_logins::{NoPassword, Reply};
 use super::super::{CredentialsStatus, NotRevoked, Refreshed, UnknownRole};
 use super::{Task, longest_question, moment};
 use crate::dial::DialError;
 
-/// Roles that stand in for users who do not exist: few, so that strangers cost the source little.
-const STAND_INS: usize = 4;
-
 /// What the task is told.
 #[derive(Debug)]
 pub(in super::super) enum Command {
     /// Say when every listed user's source has been asked once.
     Ready(oneshot::Sender<()>),
-    /// Follow a new configuration.
-    Reload(Arc<Config>, Box<Sources>),
-    /// Somebody begins to log in as this user.
-    Expect(Box<str>),
+    /// Follow a new configuration, and say when it is in force.
+    Reload(Arc<Config>, Box<Sources>, oneshot::Sender<()>),
     /// A client has shown what fits nothing.
-    Mismatch(Box<str>, oneshot::Sender<()>),
+    Mismatch(Box<str>, Origin, oneshot::Sender<Asked>),
+    /// A node has accepted what was set aside of this user's passwords.
+    Believe(Box<str>, u32, Box<str>, oneshot::Sender<()>),
     /// Drop all generations but the newest.
     RevokeOld(Box<str>, Kept),
     /// Ask at once.
@@ -57,9 +55,19 @@ impl Task {
         let now = moment();
         match command {
             Command::Ready(reply) => self.ready.push(reply),
-            Command::Reload(config, sources) => self.reload(config, *sources),
-            Command::Expect(user) => drop(self.ensure(&user, false)),
-            Command::Mismatch(user, reply) => self.mismatch(&user, reply, now.instant),
+            Command::Reload(config, sources, reply) => {
+                self.reload(config, *sources);
+                // Whoever asked may have gone.
+                let _ = reply.send(());
+            }
+            Command::Mismatch(user, origin, reply) => {
+                self.mismatch(&user, origin, reply, now.instant);
+            }
+            Command::Believe(user, number, node, reply) => {
+                self.believe(&user, number, &node);
+                // Whoever asked may have gone.
+                let _ = reply.send(());
+            }
             Command::RevokeOld(user, reply) => self.revoke_old(&user, reply),
             Command::Refresh(user, reply) => {
                 self.touch(&user);
@@ -80,7 +88,7 @@ impl Task {
                 let _ =
                     reply.send(CredentialsStatus { users, fetches: self.fetches.counts.clone() });
             }
-            Command::Offer(user, node, reply) => match self.ensure(&user, true) {
+            Command::Offer(user, node, reply) => match self.ensure(&user) {
                 Some(role) => {
                     role.logins.add(node, reply);
                     role.serve(now.instant);
@@ -113,45 +121,19 @@ impl Task {
                     record: None,
                     epoch: self.epoch,
                 };
-                self.derivations.add_all(role.reconfigure(setting, Instant::now()));
+                let now = moment();
+                self.derivations.add_all(role.reconfigure(setting, now.instant));
+                // Before anybody is told that the new configuration is in force.
+                if role.ledger.expire(role.grace, now.wall) {
+                    self.memory.changed();
+                }
+                self.shared.set_aside(&name, None);
                 let account = role.account(self.config.clients.auth_type);
                 self.shared.publish(&name, account);
                 self.follow_changes(&name, &source);
             }
         }
         self.follow_config();
-    }
-
-    /// A client of `user` has shown what fits nothing: it is told when the source has answered once
-    /// more, or at once when it is not asked.
-    fn mismatch(&mut self, user: &str, reply: oneshot::Sender<()>, now: Instant) {
-        let own = self.ensure(user, false).map(|role| Arc::clone(&role.name));
-        let (name, cause) = match own {
-            Some(name) => (name, FetchCause::Mismatch),
-            None => match self.stand_in(user) {
-                Some(name) => (name, FetchCause::StandIn),
-                None => return,
-            },
-        };
-        self.touch(&name);
-        let Some(role) = self.roles.get_mut(&name) else { return };
-        let is_asked = role.rotation.schedule.want(cause, now);
-        if is_asked || role.last.is_none() || role.deriving > 0 {
-            role.mismatched.push(reply);
-        }
-    }
-
-    /// The role that is asked about in place of a user who has none, so that a wrong password takes
-    /// as long for both. Always the same one for a name, and one that must be asked over a network
-    /// where there is one.
-    fn stand_in(&self, user: &str) -> Option<Arc<str>> {
-        let known = || self.roles.values().filter(|role| role.rotation.newest().is_some());
-        let far: Vec<_> =
-            known().filter(|role| role.source.kind() == "vault").take(STAND_INS).collect();
-        let all: Vec<_> = if far.is_empty() { known().take(STAND_INS).collect() } else { far };
-        let number = usize::from(self.salts.salt(user.as_bytes())[0]);
-        let index = number.checked_rem(all.len())?;
-        Some(Arc::clone(&all.get(index)?.name))
     }
 
     fn revoke_old(&mut self, user: &str, reply: Kept) {

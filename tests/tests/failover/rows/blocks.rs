@@ -140,9 +140,43 @@ pub(super) const ROWS: &[Row] = &[
         name: "idle in a block, ROLLBACK TO",
         enter: |client| begin(client, "idle in a block, ROLLBACK TO"),
         sees: |client, _| {
-            refusal(&client.query("rollback to s"), "25P02", 'E');
+            // The loss is the first thing that it hears.
+            refusal(&client.query("rollback to s"), "57P01", 'E');
             refusal(&client.query("release s"), "25P02", 'E');
             assert_eq!(client.ok("rollback").status(), 'I');
+        },
+        written: Written::RolledBack,
+        on_replica: true,
+        ..ROW
+    },
+    Row {
+        name: "idle in a block, RELEASE, extended",
+        enter: |client| begin(client, "idle in a block, RELEASE, extended"),
+        sees: |client, _| {
+            let reply = client.run(&extended("release s"));
+            assert_eq!((reply.sqlstate().as_str(), reply.status()), ("57P01", 'E'));
+            let reply = client.run(&extended("rollback to s"));
+            assert_eq!((reply.sqlstate().as_str(), reply.status()), ("25P02", 'E'));
+            assert_eq!(client.ok("rollback").status(), 'I');
+        },
+        written: Written::RolledBack,
+        on_replica: true,
+        ..ROW
+    },
+    Row {
+        name: "in a block, after a Flush",
+        enter: |client| {
+            begin(client, "in a block, after a Flush");
+            send(client, &Pipeline::new().parse("", "select 1").describe_statement("").flush());
+            "1tT".bytes().for_each(|tag| drop(client.expect(tag)));
+        },
+        sees: |client, _| {
+            assert!(client.is_silent_for(Duration::from_millis(20)), "nobody has asked");
+            refusal(&client.run(&Pipeline::new().bind("", "", &[]).sync()), "57P01", 'E');
+            failed_until_rollback(client);
+        },
+        goes_on: |client| {
+            client.run(&Pipeline::new().sync()).no_error();
         },
         written: Written::RolledBack,
         on_replica: true,

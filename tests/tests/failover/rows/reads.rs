@@ -176,7 +176,7 @@ pub(super) const ROWS: &[Row] = &[
             client.start_query(MANY_ROWS);
             first_rows(client);
         },
-        sees: |client, _| cut_short(client, b'D'),
+        sees: |client, words| cut_short(client, b'D', words),
         goes_on: |client| the_rest(client, b'D'),
         on_replica: true,
         ..RUNNING
@@ -191,10 +191,55 @@ pub(super) const ROWS: &[Row] = &[
                 client.expect(b'D');
             }
         },
-        sees: |client, _| cut_short(client, b'D'),
+        sees: |client, words| cut_short(client, b'D', words),
         goes_on: |client| the_rest(client, b'D'),
         on_replica: true,
         ..RUNNING
+    },
+    Row {
+        name: "partly forwarded, READ ONLY",
+        enter: |client| {
+            client.ok("set default_transaction_read_only to on");
+            client.start_query(MANY_ROWS);
+            first_rows(client);
+        },
+        sees: |client, _| cut_short(client, b'D', Words::ReadOnly),
+        goes_on: |client| the_rest(client, b'D'),
+        on_replica: true,
+        ..RUNNING
+    },
+    Row {
+        name: "partly forwarded, writes",
+        enter: |client| {
+            client.start_query(
+                "/* a /* b */ */ select i, repeat('x', 1000), case \
+                 when i = 1 then note('writes', 'partly forwarded, writes')::text \
+                 when i = 200 then hang('') end from generate_series(1, 300) i",
+            );
+            first_rows(client);
+        },
+        sees: |client, words| cut_short(client, b'D', words),
+        goes_on: |client| the_rest(client, b'D'),
+        written: Written::ByWords,
+        ..RUNNING
+    },
+    Row {
+        name: "prepared, after a Flush",
+        enter: |client| {
+            let prepare = Pipeline::new().parse("p", "select 'prepared'").describe_statement("p");
+            send(client, &prepare.flush());
+            "1tT".bytes().for_each(|tag| drop(client.expect(tag)));
+        },
+        sees: |client, _| {
+            assert!(client.is_silent_for(Duration::from_millis(20)), "nobody has asked");
+            let reply = client.run(&Pipeline::new().bind("", "p", &[]).execute("", 0).sync());
+            assert_eq!((reply.value().as_str(), reply.status()), ("prepared", 'I'));
+        },
+        goes_on: |client| {
+            client.run(&Pipeline::new().sync()).no_error();
+        },
+        on_replica: true,
+        ..ROW
     },
     Row {
         name: "partly copied out",
@@ -205,7 +250,7 @@ pub(super) const ROWS: &[Row] = &[
                 client.expect(b'd');
             }
         },
-        sees: |client, _| cut_short(client, b'd'),
+        sees: |client, words| cut_short(client, b'd', words),
         goes_on: |client| the_rest(client, b'd'),
         on_replica: true,
         ..RUNNING
@@ -254,10 +299,12 @@ fn first_rows(client: &mut WireClient) {
 }
 
 /// Some more whole rows may come, then the error.
-fn cut_short(client: &mut WireClient, tag: u8) {
+fn cut_short(client: &mut WireClient, tag: u8, words: Words) {
     let mut reply = client.read_reply();
     let rows = reply.messages.iter().filter(|message| message.tag == tag).count();
     assert!(rows < 200, "{rows} rows");
     reply.messages.retain(|message| message.tag != tag);
-    super::refusal(&reply, "57P01", 'I');
+    // A statement that reads by its first word may have written, unless it ran READ ONLY.
+    let code = if words == Words::Nothing { "08007" } else { "57P01" };
+    super::refusal(&reply, code, 'I');
 }

@@ -156,6 +156,44 @@ pub(super) const ROWS: &[Row] = &[
         ..RUNNING
     },
     Row {
+        name: "call",
+        enter: |client| client.start_query("call note_and_hang('call')"),
+        sees: unknown,
+        written: Written::OnceAtMost,
+        ..RUNNING
+    },
+    Row {
+        name: "call, extended",
+        enter: |client| send(client, &extended("call note_and_hang('call, extended')")),
+        sees: unknown,
+        written: Written::OnceAtMost,
+        ..RUNNING
+    },
+    Row {
+        name: "do",
+        enter: |client| {
+            client.start_query(
+                "do $$ begin insert into writes values ('do'); commit; perform hang(''); end $$",
+            );
+        },
+        sees: unknown,
+        written: Written::OnceAtMost,
+        ..RUNNING
+    },
+    Row {
+        name: "create index concurrently",
+        enter: |client| {
+            client.start_query("select hang(''); create index concurrently i on one (x)");
+        },
+        sees: unknown,
+        goes_on: |client| {
+            // It cannot run in the transaction of a text with several statements.
+            assert_eq!(client.read_reply().sqlstate(), "25001");
+        },
+        written: Written::Never,
+        ..RUNNING
+    },
+    Row {
         name: "copy before CopyDone",
         enter: |client| {
             client.start_query("copy writes from stdin");

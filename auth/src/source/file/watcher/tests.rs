@@ -1,4 +1,5 @@
 use std::fs::{self, Permissions};
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
@@ -138,9 +139,9 @@ fn what_inotify_missed_is_found_by_looking() {
     let directory = Directory::new();
     directory.file("s", "one");
     let (orders, received) = sync_channel(MAX_ORDERS);
-    let watcher = Watcher { orders: orders.clone() };
+    let watcher = Watcher { orders: orders.clone(), writing: Writing::default() };
     let changes = watcher.follow(directory.path("s"));
-    let mut follower = Follower::new(orders);
+    let mut follower = Follower::new(orders, Writing::default());
     follower.inotify = None;
     let thread = thread::spawn(move || follower.run(&received, Duration::from_millis(20)));
     fs::write(directory.path("s"), "another").expect("a write");
@@ -154,14 +155,35 @@ fn a_path_is_left_alone_when_nobody_listens() {
     let directory = Directory::new();
     let followed = Followed::new(&directory, "s");
     let (orders, _received) = sync_channel(MAX_ORDERS);
-    let mut follower = Follower::new(orders);
+    let mut follower = Follower::new(orders, Writing::default());
     let (ticks, changes) = watch::channel(0);
     let path = directory.file("s", "one");
-    follower.spots.push(Spot { seen: Fingerprint::of(&path), path, ticks });
+    follower.spots.push(Spot { seen: Fingerprint::of(&path), path, ticks, glimpsed: None });
     follower.look();
     assert_eq!((follower.spots.len(), follower.watched.len()), (1, 1));
     drop(changes);
     follower.look();
     assert_eq!((follower.spots.len(), follower.watched.len()), (0, 0));
     drop(followed);
+}
+
+#[test]
+fn rotation_26_a_file_that_is_being_written_ticks_when_it_is_closed() {
+    let directory = Directory::new();
+    let path = directory.file("s", "before");
+    let mut followed = Followed::new(&directory, "s");
+    let writing = followed.watcher.writing();
+    followed.changes.mark_unchanged();
+    let mut file = fs::File::create(&path).expect("a file");
+    file.write_all(b"half").expect("a half");
+    eventually("it is known to be written", || writing.covers(&path));
+    // The thread has looked after the half was there.
+    followed.settle();
+    assert!(!followed.changes.has_changed().expect("a watcher"), "the half was believed");
+    assert!(writing.answer(&path, "user").is_err(), "the half can be read");
+    file.write_all(b" and half").expect("the other half");
+    drop(file);
+    eventually("it ticks", || followed.changes.has_changed().expect("a watcher"));
+    let answer = writing.answer(&path, "user").expect("it is whole");
+    assert_eq!(answer.password.expose(), "half and half");
 }

@@ -34,7 +34,7 @@ impl Authority {
 
     /// A server named `name`, which wants certificates of `clients` if there are such.
     fn server(&self, name: &str, clients: Option<&Self>) -> ServerConfig {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .expect("versions");
@@ -73,11 +73,16 @@ async fn what_does_not_verify_is_refused_and_asked_nothing() {
     let other_ca = Server::start_tls(stranger.server("127.0.0.1", None), healthy).await;
     let unnamed = Server::start_tls(authority.server("127.0.0.1", None), healthy).await;
     let ca = Some(directory.file("ca.pem", authority.pem()));
-    for (server, ca_file) in [(&other_name, &ca), (&other_ca, &ca), (&unnamed, &None)] {
+    for (server, ca_file, next) in [
+        (&other_name, &ca, "write the address with a name that is in its certificate"),
+        (&other_ca, &ca, "set `ca_file` to the file with Vault's CA"),
+        (&unnamed, &None, "set `ca_file` to the file with Vault's CA"),
+    ] {
         let mut config = config(&[&server.url]);
         config.ca_file.clone_from(ca_file);
         let error = client(&config).read("app").await.expect_err("a refusal");
         assert_eq!(error.result_label(), "tls", "{}", texts(&error));
+        assert!(texts(&error).contains(next), "{error}");
         assert!(!error.is_transient() && server.asked().is_empty());
     }
 }
@@ -88,6 +93,7 @@ async fn tls_is_never_given_up_for_plain_text() {
     let config = config(&[&server.url.replace("http:", "https:")]);
     let error = client(&config).read("app").await.expect_err("a refusal");
     assert_eq!(error.result_label(), "tls", "{}", texts(&error));
+    assert!(texts(&error).contains("write http://"), "{error}");
     assert!(server.asked().is_empty());
 }
 

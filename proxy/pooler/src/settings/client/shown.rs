@@ -68,6 +68,8 @@ fn listed(known: &[Setting], shown: &[ShownSetting]) -> Vec<Setting> {
             // A custom setting once set is never unset again on that server connection: empty is
             // what RESET leaves.
             _ if shown.value.is_empty() && shown.name.contains(&b'.') => None,
+            // It has come back to the default, or somebody else's has.
+            None if shown.is_default => None,
             _ => Some(Setting::shown(&shown.name, &shown.value)),
         }
     });

@@ -220,7 +220,9 @@ fn an_answer_takes_the_place_of_the_books_but_keeps_the_clients_spelling() {
         name: name.as_bytes().into(),
         value: value.as_bytes().into(),
         is_real,
+        is_default: false,
     };
+    let back = ShownSetting { is_default: true, ..shown("bytea_output", "hex", false) };
     let answer = Answer {
         session: Some(SessionState {
             role: b"boss"[..].into(),
@@ -235,6 +237,7 @@ fn an_answer_takes_the_place_of_the_books_but_keeps_the_clients_spelling() {
             shown("seq_page_cost", "1.23457", true),
             shown("work_mem", "6MB", false),
             shown("app.base", "", false),
+            back,
             shown("app.new", "x", false),
             shown("transaction_isolation", "read committed", false),
         ]),

@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::session::Phase;
 use crate::sql::Kinds;
 use crate::state::answer::Answer;
-use crate::state::asking::Asking;
+use crate::state::asking::{Asking, Waiting};
 use crate::state::custom;
 
 /// How long an answer about what pins a session is left to stand while only plain statements run:
@@ -118,6 +118,7 @@ impl Books<'_> {
     pub(crate) fn answered(&mut self, failed: bool, plan: &mut Plan) -> Asked {
         let Some((asking, _)) = self.server.asking.take() else { return Asked::Nothing };
         self.server.asked_at = Some(self.now);
+        let client = asking.client();
         let (kinds, refusal, again) = (asking.kinds(), asking.refusal(), asking.may_ask_again());
         let answer = asking.answer().filter(|_| !failed);
         let Some(answer) = answer else {
@@ -138,17 +139,25 @@ impl Books<'_> {
                 }
                 _ => {}
             }
-            self.session.raised.remove(kinds);
+            self.settle(kinds, client);
             self.session.pin.set(PinReason::Unknown, true, self.now);
             link::hold_place(self.session, self.pool);
             return Asked::Nothing;
         };
-        self.session.raised.remove(kinds);
+        self.settle(kinds, client);
         if self.session.raised.is_empty() {
             self.session.custom.clear();
         }
         self.learn(kinds, &answer);
         Asked::Nothing
+    }
+
+    /// A question about `kinds` has its answer. What a client sends that has not waited for it may
+    /// have changed them since.
+    fn settle(&mut self, kinds: Kinds, client: Waiting) {
+        if client == Waiting::Yes {
+            self.session.raised.remove(kinds);
+        }
     }
 
     fn learn(&mut self, kinds: Kinds, answer: &Answer) {

@@ -191,12 +191,12 @@ fn failover_inside_a_transaction_the_error_comes_once_until_rollback() {
     assert!(world.heard(0).is_empty(), "nothing until its next message");
     promoted(&mut world);
     let parsed = segment(&[m::parse("", "release a"), m::bind("", "", ""), m::execute("", 0)]);
+    assert_eq!(world.say(0, &m::query("rollback to a")), [LOST, "Z E"], "the loss comes first");
     for savepoint in [m::query("rollback to a"), parsed] {
         let said = world.say(0, &savepoint);
         let [.., error, ready] = &said[..] else { panic!("{said:?}") };
         assert!(error.starts_with("E 25P02") && ready == "Z E", "{said:?}");
     }
-    assert_eq!(world.say(0, &m::query("select 'c0.1'")), [LOST, "Z E"]);
     let next = world.say(0, &m::query("select 'c0.1'"));
     assert!(next[0].starts_with("E 25P02") && next[1] == "Z E", "{next:?}");
     assert_eq!(world.say(0, &m::query("rollback")), ["C ROLLBACK", "Z I"]);

@@ -1,10 +1,12 @@
 //! Which reads are run again, and how often.
 
+use std::time::Duration;
+
 use pgimbal_pooler::topology::{NodeId, NodeState};
 
 use super::failover::{LOST, UNKNOWN, desk, dies, promoted, view};
 use crate::message as m;
-use crate::world::World;
+use crate::world::{World, pool};
 
 /// A client at a primary, with one answer behind it.
 fn at_work() -> World {
@@ -28,15 +30,24 @@ fn failover_what_a_read_only_transaction_lets_through_is_not_run_again() {
 
 #[test]
 fn failover_a_read_of_which_a_part_was_forwarded_is_not_run_again() {
-    for (text, told) in [("select 'c0.1'", LOST), ("insert 'c0.1'", UNKNOWN)] {
+    for (reports, text, told) in [
+        (&b"default_transaction_read_only\0on\0"[..], "select 'c0.1'", LOST),
+        (b"in_hot_standby\0on\0", "/* a */ select 'c0.1'", LOST),
+        (b"default_transaction_read_only\0off\0", "select 'c0.1'", UNKNOWN),
+        (b"default_transaction_read_only\0on\0", "/* a /* b */ select */ insert 'c0.1'", UNKNOWN),
+    ] {
         let mut world = at_work();
         world.say_only(0, &m::query(text));
         let (backend, _) = world.last_backend();
-        backend.output.extend([m::row_description(), m::row(b"c0.1")].concat());
+        backend
+            .output
+            .extend([m::message(b'S', reports), m::row_description(), m::row(b"c0.1")].concat());
         world.deliver_output();
         dies(&mut world);
         promoted(&mut world);
-        assert_eq!(world.heard(0), ["T", "D c0.1", told, "Z I"], "{text}");
+        let heard = world.heard(0);
+        let heard: Vec<_> = heard.iter().filter(|line| !line.starts_with('S')).collect();
+        assert_eq!(heard, ["T", "D c0.1", told, "Z I"], "{text}");
         assert_eq!(world.rerun(), 0);
     }
 }
@@ -61,4 +72,23 @@ fn failover_a_read_whose_servers_die_each_time_is_told_so_in_the_end() {
     }
     assert_eq!(world.heard(0), [UNKNOWN, "Z I"]);
     assert_eq!(world.rerun(), 5);
+}
+
+#[test]
+fn failover_a_server_without_a_cluster_is_waited_for_unless_that_is_off() {
+    for (hold, told) in [(Some(Duration::from_secs(30)), "D c0.1"), (None, UNKNOWN)] {
+        let mut config = pool(1);
+        config.failover_hold = hold;
+        let mut world = World::desk(config);
+        world.join(0);
+        world.say(0, &m::query("select 'c0.0'"));
+        world.clients[0].disturb();
+        world.say_only(0, &m::query("select 'c0.1'"));
+        world.last_backend().0.die(None);
+        world.settle();
+        let heard = world.heard(0);
+        assert!(heard.contains(&told.to_owned()), "{heard:?}");
+        assert_eq!(heard.last().map(String::as_str), Some("Z I"));
+        assert_eq!(world.say(0, &m::query("select 'c0.2'"))[1], "D c0.2");
+    }
 }

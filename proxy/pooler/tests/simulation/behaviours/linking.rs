@@ -158,7 +158,9 @@ fn behaviour_06_a_client_idle_in_a_transaction_learns_of_the_death_at_its_next_m
 
 #[test]
 fn behaviour_06_a_death_in_the_middle_of_a_pipeline_is_told_once_for_each_sync() {
-    let mut world = World::desk(pool(1));
+    let mut config = pool(1);
+    config.failover_hold = None;
+    let mut world = World::desk(config);
     world.join(0);
     world.say(0, &m::query("sleep 'c0.1'"));
     world.clients[0].disturb();

@@ -104,6 +104,17 @@ fn a_question_that_is_not_answered_lets_its_client_go_on() {
 }
 
 #[test]
+fn what_is_sent_behind_a_late_question_is_asked_about_too() {
+    let mut world = asked();
+    world.say_only(0, &m::query("do $$select pg_advisory_lock(1)$$"));
+    world.pass(Duration::from_secs(2));
+    world.drive_client(0);
+    assert_eq!(world.server_of(0).expect("a server").owed.len(), 2, "it did not wait");
+    world.settle();
+    assert!(world.session(0).pin.reasons().any(|reason| reason == "advisory_lock"));
+}
+
+#[test]
 fn locks_outlive_the_statement_that_failed_behind_them() {
     let mut world = World::desk(pool(1));
     world.join(0);

@@ -52,7 +52,9 @@ impl Backend {
         listed
             .map(|(name, value)| (name, Some(value)))
             .chain(custom)
-            .map(|(name, value)| vec![Some(name), value.as_deref().map(hex), truth(false)])
+            .map(|(name, value)| {
+                vec![Some(name), value.as_deref().map(hex), truth(false), truth(false)]
+            })
             .collect()
     }
 }

@@ -56,6 +56,7 @@ pub(crate) fn resolved(shape: &Shape) -> ResolvedPool {
         host: Host::Tcp("localhost".into()),
         port: 5432,
         dbname: "db".into(),
+        options: None,
         user: "user".into(),
         login: ServerPassword::Role("user".into()),
         cluster: shape.cluster.clone(),

@@ -1,0 +1,96 @@
+//! Files that somebody is in the middle of writing. What has been written of them so far may look
+//! like a password, and is none.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use notify::event::{AccessKind, AccessMode, ModifyKind};
+use notify::{Event, EventKind};
+
+use super::layout;
+use super::watch_paths::interesting;
+use crate::{Answer, SourceError};
+
+/// A writer that says nothing for so long, and does not close its file either, is taken to be done:
+/// some keep their files open.
+pub(super) const QUIET: Duration = Duration::from_secs(10);
+
+/// A file that has changed a moment ago may have been read before inotify told of its writer.
+const YOUNG: Duration = Duration::from_millis(200);
+/// How long inotify is given to tell.
+const TOLD: Duration = Duration::from_millis(50);
+
+/// Files that are remembered: those beyond are looked at as if they were whole.
+const MAX_OPEN: usize = 1024;
+
+/// What inotify has told of writers; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Writing(Arc<Mutex<HashMap<PathBuf, Instant>>>);
+
+impl Writing {
+    /// Something has happened to a file.
+    pub(super) fn see(&self, event: &Event) {
+        let mut open = self.open();
+        match event.kind {
+            EventKind::Modify(ModifyKind::Data(_)) => {
+                open.retain(|_, last| last.elapsed() < QUIET);
+                for path in event.paths.iter().take(MAX_OPEN - open.len().min(MAX_OPEN)) {
+                    open.insert(path.clone(), Instant::now());
+                }
+            }
+            EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Modify(ModifyKind::Name(_))
+            | EventKind::Remove(_) => {
+                for path in &event.paths {
+                    open.remove(path);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a file that `path` leads to is being written.
+    pub(super) fn covers(&self, path: &Path) -> bool {
+        let open = self.open();
+        if open.is_empty() {
+            return false;
+        }
+        let real = interesting(path).into_iter().filter_map(|path| fs::canonicalize(path).ok());
+        let is_open = |path: PathBuf| open.get(&path).is_some_and(|last| last.elapsed() < QUIET);
+        real.into_iter().any(is_open)
+    }
+
+    /// What the file or the directory at `path` says of `user`, once it is whole. Blocks for a
+    /// moment when it has just changed.
+    pub(super) fn answer(&self, path: &Path, user: &str) -> Result<Answer, SourceError> {
+        let unfinished = || SourceError::HalfWritten {
+            place: path.display().to_string().into(),
+            cause: "somebody is writing it",
+        };
+        if self.covers(path) {
+            return Err(unfinished());
+        }
+        let answer = layout::answer(path, user)?;
+        if is_young(path) {
+            thread::sleep(TOLD);
+            if self.covers(path) || layout::answer(path, user)? != answer {
+                return Err(unfinished());
+            }
+        }
+        Ok(answer)
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<PathBuf, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether something of it has just changed.
+fn is_young(path: &Path) -> bool {
+    let age = |path: PathBuf| fs::metadata(path).ok()?.modified().ok()?.elapsed().ok();
+    interesting(path).into_iter().filter_map(age).any(|age| age < YOUNG)
+}

@@ -1,0 +1,145 @@
+//! libpq's `require_auth`: which ways of authentication a server may ask for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use figment::value::Value;
+
+use crate::reader::Reader;
+use crate::suggest::{did_you_mean, nearest};
+
+/// A way in which a server may authenticate pgimbal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMethod {
+    /// The password in clear text.
+    Password,
+    /// MD5.
+    Md5,
+    /// GSSAPI, which pgimbal does not speak.
+    Gss,
+    /// SSPI, which pgimbal does not speak.
+    Sspi,
+    /// SCRAM-SHA-256, with or without channel binding.
+    ScramSha256,
+    /// None: the server trusts.
+    None,
+}
+
+impl AuthMethod {
+    const ALL: [(&'static str, Self); 6] = [
+        ("password", Self::Password),
+        ("md5", Self::Md5),
+        ("gss", Self::Gss),
+        ("sspi", Self::Sspi),
+        ("scram-sha-256", Self::ScramSha256),
+        ("none", Self::None),
+    ];
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
+    /// libpq's word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, method)| *method == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// The ways that are allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuthMethods {
+    allowed: u8,
+    /// Whether they were listed, and not all but those listed.
+    listed: bool,
+}
+
+impl AuthMethods {
+    /// Whether a server may ask for `method`.
+    #[must_use]
+    pub const fn allow(self, method: AuthMethod) -> bool {
+        self.allowed & method.bit() != 0
+    }
+
+    /// Whether the operator wrote that the server may ask for `method`: `!md5` allows the others
+    /// without naming them.
+    #[must_use]
+    pub const fn name(self, method: AuthMethod) -> bool {
+        self.listed && self.allow(method)
+    }
+}
+
+impl fmt::Display for AuthMethods {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = if self.listed { "" } else { "!" };
+        let mut between = "";
+        for (name, method) in AuthMethod::ALL {
+            if self.allow(method) == self.listed {
+                write!(f, "{between}{mark}{name}")?;
+                between = ",";
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As libpq reads it: names, or names that each have a `!` in front.
+impl FromStr for AuthMethods {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names: Vec<&str> = text.split(',').map(str::trim).collect();
+        let negated = names.iter().filter(|name| name.starts_with('!')).count();
+        if negated != 0 && negated != names.len() {
+            return Err("either every method has a \"!\" in front, or none".to_owned());
+        }
+        let mut named = 0;
+        for name in names {
+            let name = name.trim_start_matches('!');
+            let Some((_, method)) = AuthMethod::ALL.iter().find(|(known, _)| *known == name) else {
+                let known = AuthMethod::ALL.map(|(known, _)| known);
+                let hint = did_you_mean(nearest(name, known.into_iter()));
+                return Err(format!("expected some of {}{hint}", known.join(", ")));
+            };
+            named |= method.bit();
+        }
+        let listed = negated == 0;
+        Ok(Self { allowed: if listed { named } else { !named }, listed })
+    }
+}
+
+/// Reads [`AuthMethods`].
+pub(crate) struct RequireAuth;
+
+impl Reader for RequireAuth {
+    type Out = AuthMethods;
+    const KIND: &'static str = "methods";
+
+    fn read(value: &Value) -> Result<AuthMethods, String> {
+        value.as_str().ok_or("expected text, such as \"scram-sha-256\"")?.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<AuthMethods, String> {
+        RequireAuth::read(&Value::from(text))
+    }
+
+    #[test]
+    fn methods_are_listed_or_excluded() {
+        let some = read("password, scram-sha-256").unwrap();
+        assert!(some.allow(AuthMethod::Password) && some.name(AuthMethod::ScramSha256));
+        assert!(!some.allow(AuthMethod::Md5) && !some.allow(AuthMethod::None));
+        assert_eq!(some.to_string(), "password,scram-sha-256");
+        let others = read("!md5,!none").unwrap();
+        assert!(others.allow(AuthMethod::Password) && !others.name(AuthMethod::Password));
+        assert!(!others.allow(AuthMethod::Md5) && !others.allow(AuthMethod::None));
+        assert_eq!(others.to_string(), "!md5,!none");
+        assert!(read("md5,!none").unwrap_err().contains("either"));
+        assert!(read("scram").unwrap_err().contains("scram-sha-256"));
+        assert!(read("").is_err());
+    }
+}

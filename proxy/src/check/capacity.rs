@@ -1,0 +1,64 @@
+//! Whether what is configured fits: descriptors of this machine, connections of each server.
+
+use std::collections::BTreeMap;
+
+use pgimbal_config::{Config, Host, ResolvedPool};
+
+use super::expiry::Witnesses;
+use super::report::Report;
+use crate::descriptors::{self, Needed};
+
+/// Whether the limit of open files leaves a descriptor for each client and server connection.
+pub(super) fn descriptors(config: &Config, report: &Report) {
+    // A warning and no failure: the service may have another limit than whoever asks.
+    match Needed::by(config).warning(descriptors::raise()) {
+        None => report.ok("open files", "ok"),
+        Some(warning) => report.warn("open files", warning),
+    }
+}
+
+/// The pools that lead to each server.
+#[derive(Debug, Default)]
+pub(super) struct Load(BTreeMap<(String, u16), Server>);
+
+#[derive(Debug)]
+struct Server {
+    host: Host,
+    /// Of each database: what its pools may open, and its own limit.
+    databases: BTreeMap<String, (u64, Option<u32>)>,
+}
+
+impl Load {
+    /// Notes a pool of `database` that leads there.
+    pub(super) fn add(&mut self, host: &Host, port: u16, database: &str, pool: &ResolvedPool) {
+        let server = self
+            .0
+            .entry((host.to_string(), port))
+            .or_insert_with(|| Server { host: host.clone(), databases: BTreeMap::new() });
+        let most = u64::from(pool.pool.size + pool.pool.reserve_size);
+        let entry = server.databases.entry(database.to_owned());
+        entry.or_insert((0, pool.max_db_connections)).0 += most;
+    }
+
+    /// Asks each server how many connections it has for them.
+    pub(super) async fn judge(self, witnesses: &mut Witnesses, report: &Report) {
+        for ((name, port), server) in self.0 {
+            let wanted: u64 = server
+                .databases
+                .values()
+                .map(|(most, limit)| limit.map_or(*most, |limit| (*most).min(u64::from(limit))))
+                .sum();
+            let Some(room) = witnesses.connections(&server.host, port).await else { continue };
+            if wanted > room {
+                report.warn(
+                    format!("server {name}:{port}"),
+                    format!(
+                        "the pools may open {wanted} connections, and it has {room} for them \
+                         (max_connections without those that are reserved): lower pool_size, or \
+                         set max_db_connections"
+                    ),
+                );
+            }
+        }
+    }
+}

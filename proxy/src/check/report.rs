@@ -1,0 +1,165 @@
+//! What a check has found: a line each for people, or one JSON document for programs.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use pgimbal_config::{ConfigErrors, EXIT_CONFIG};
+use serde::Serialize;
+
+/// Something fails that clients would meet.
+const EXIT_FAILURE: u8 = 1;
+/// Everything works, and something should be looked at. 2 is a wrong command line.
+const EXIT_WARNING: u8 = 3;
+
+/// How the findings are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A line each, as they are found.
+    Text,
+    /// All of them at the end.
+    Json,
+}
+
+/// How good or bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Verdict {
+    /// It works.
+    Ok,
+    /// It was not tried, or need not work.
+    Note,
+    /// It works, and should be looked at.
+    Warning,
+    /// It does not work.
+    Failure,
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    verdict: Verdict,
+    /// What was looked at: `database app, user app, server 127.0.0.1:5432`.
+    place: String,
+    text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    version: &'static str,
+    /// The worst verdict.
+    result: Verdict,
+    findings: &'a [Finding],
+}
+
+/// The findings so far. It is shared by everything that looks at something.
+#[derive(Debug)]
+pub(super) struct Report {
+    form: Form,
+    findings: RefCell<Vec<Finding>>,
+    worst: Cell<Verdict>,
+}
+
+impl Report {
+    pub(super) const fn new(form: Form) -> Self {
+        Self { form, findings: RefCell::new(Vec::new()), worst: Cell::new(Verdict::Ok) }
+    }
+
+    pub(super) fn ok(&self, place: impl Into<String>, text: impl Into<String>) {
+        self.add(Verdict::Ok, place.into(), text.into(), None);
+    }
+
+    pub(super) fn note(&self, place: impl Into<String>, text: impl Into<String>) {
+        self.add(Verdict::Note, place.into(), text.into(), None);
+    }
+
+    pub(super) fn warn(&self, place: impl Into<String>, text: impl Into<String>) {
+        self.add(Verdict::Warning, place.into(), text.into(), None);
+    }
+
+    pub(super) fn fail(&self, place: impl Into<String>, text: impl Into<String>) {
+        self.add(Verdict::Failure, place.into(), text.into(), None);
+    }
+
+    /// A failure with what to do about it, if that is known.
+    pub(super) fn fail_with(&self, place: &str, text: String, hint: Option<String>) {
+        self.add(Verdict::Failure, place.to_owned(), text, hint);
+    }
+
+    fn add(&self, verdict: Verdict, place: String, text: String, hint: Option<String>) {
+        self.worst.set(self.worst.get().max(verdict));
+        let finding = Finding { verdict, place, text, hint };
+        if self.form == Form::Text {
+            finding.print();
+        }
+        self.findings.borrow_mut().push(finding);
+    }
+
+    /// Ends it: the exit code tells failures and warnings apart.
+    pub(super) fn end(self) -> ExitCode {
+        let result = self.worst.get();
+        if self.form == Form::Json {
+            print_json(result, &self.findings.borrow());
+        }
+        match result {
+            Verdict::Ok | Verdict::Note => ExitCode::SUCCESS,
+            Verdict::Warning => EXIT_WARNING.into(),
+            Verdict::Failure => EXIT_FAILURE.into(),
+        }
+    }
+}
+
+/// Tells of a configuration that cannot be used: nothing was looked at.
+#[must_use]
+pub fn unusable(errors: &ConfigErrors, form: Form) -> ExitCode {
+    match form {
+        Form::Text => eprintln!("pgimbal: {errors}"),
+        Form::Json => {
+            let finding = |error: &pgimbal_config::ConfigError| {
+                let whole = error.to_string();
+                let origin = format!("{}: ", error.origin);
+                let text = whole.strip_prefix(&origin).unwrap_or(&whole).to_owned();
+                Finding { verdict: Verdict::Failure, place: error.origin.clone(), text, hint: None }
+            };
+            print_json(Verdict::Failure, &errors.iter().map(finding).collect::<Vec<_>>());
+        }
+    }
+    ExitCode::from(EXIT_CONFIG)
+}
+
+/// The same for what is found wrong when the configuration is put to use.
+#[must_use]
+pub fn refused(error: &impl ToString, form: Form) -> ExitCode {
+    match form {
+        Form::Text => eprintln!("pgimbal: {}", error.to_string()),
+        Form::Json => {
+            let (place, text) = ("configuration".to_owned(), error.to_string());
+            let finding = Finding { verdict: Verdict::Failure, place, text, hint: None };
+            print_json(Verdict::Failure, &[finding]);
+        }
+    }
+    ExitCode::from(EXIT_CONFIG)
+}
+
+impl Finding {
+    fn print(&self) {
+        let word = match self.verdict {
+            Verdict::Warning => "warning: ",
+            _ => "",
+        };
+        let mut line = format!("{}: {word}{}\n", self.place, self.text);
+        if let Some(hint) = &self.hint {
+            line.push_str(&format!("    {hint}\n"));
+        }
+        // Whoever reads may have read enough: `pgimbal check | head -1`.
+        let _ = io::stdout().lock().write_all(line.as_bytes());
+    }
+}
+
+fn print_json(result: Verdict, findings: &[Finding]) {
+    let document = Document { version: env!("CARGO_PKG_VERSION"), result, findings };
+    // Texts and words are always JSON.
+    let text = serde_json::to_string_pretty(&document).unwrap_or_default();
+    let _ = writeln!(io::stdout().lock(), "{text}");
+}

@@ -1,0 +1,83 @@
+//! RECONNECT and KILL: what an operator wants of a database's connections.
+
+use pgimbal_pooler::renewal::{Renewal, Renewed};
+use pgimbal_wire::error::{Severity, SqlState};
+use tracing::info;
+
+use super::Console;
+use super::answer::{Fault, Row, notice};
+use super::command::words;
+
+/// A wish, for one database or for all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RenewalCommand {
+    how: Renewal,
+    database: Option<Box<str>>,
+}
+
+/// The command in `text`, if it is one of these. A database's name is taken as it is written.
+pub(super) fn parse(text: &str) -> Option<RenewalCommand> {
+    let words = words(text);
+    let (verb, database) = match words.as_slice() {
+        [verb] => (verb, None),
+        [verb, database] => (verb, Some(database.as_str().into())),
+        _ => return None,
+    };
+    let how = if verb.eq_ignore_ascii_case("RECONNECT") {
+        Renewal::Reconnect
+    } else if verb.eq_ignore_ascii_case("KILL") {
+        Renewal::Kill
+    } else {
+        return None;
+    };
+    Some(RenewalCommand { how, database })
+}
+
+impl RenewalCommand {
+    pub(super) const fn tag(&self) -> &'static str {
+        match self.how {
+            Renewal::Reconnect => "RECONNECT",
+            Renewal::Kill => "KILL",
+        }
+    }
+
+    /// Does it; how many connections it concerned goes into a notice.
+    pub(super) async fn run(self, console: &Console, out: &mut Vec<u8>) -> Result<Vec<Row>, Fault> {
+        let Self { how, database } = self;
+        if let Some(database) = &database
+            && console.config.borrow().database(database).is_none()
+        {
+            let text = format!("database \"{database}\" is not served");
+            return Err(Fault::new(SqlState::INVALID_CATALOG_NAME, text)
+                .hint("SHOW DATABASES lists those that are."));
+        }
+        info!(database = database.as_deref().unwrap_or("*"), "{how:?} on the console");
+        let Renewed { clients, servers } = console.control.renew(database, how).await?;
+        let text = match how {
+            Renewal::Reconnect => {
+                format!("{servers} server connections end, those in use when they are free")
+            }
+            Renewal::Kill => format!("{clients} clients and {servers} server connections end"),
+        };
+        notice(out, Severity::Notice, &text);
+        Ok(vec![])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_named_or_all_are_meant() {
+        let command = |how, database: Option<&str>| {
+            Some(RenewalCommand { how, database: database.map(Box::from) })
+        };
+        assert_eq!(parse("reconnect"), command(Renewal::Reconnect, None));
+        assert_eq!(parse("KILL App"), command(Renewal::Kill, Some("App")));
+        assert_eq!(parse("Reconnect \"my app\""), command(Renewal::Reconnect, Some("my app")));
+        for text in ["KILL a b", "RECONNECTS", "PAUSE", ""] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! `state_dir`: the one directory that pgimbal writes to. What is in it decides who may log in and
+//! which server is believed, so nobody else may write there, and nothing is written or read through
+//! a link.
+
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, CWD, OFlags};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// More than a thousand users of many generations need; a larger file is something else.
+const LARGEST: u64 = 64 << 20;
+
+/// Bits of a mode by which others than the owner may write.
+const OTHERS_WRITE: u32 = 0o022;
+/// Bits of a mode by which others than the owner may do anything.
+const OTHERS: u32 = 0o077;
+
+/// What pgimbal's files are called, but for those of clusters.
+const FILES: [&str; 3] = ["credentials", "passwords", "salt-key"];
+/// How a cluster's file begins.
+const CLUSTER: &str = "cluster-";
+
+/// Why the directory cannot be used.
+#[derive(Debug, Error)]
+#[error("state_dir = {path:?}: {fault}", path = path.display().to_string())]
+pub struct StateDirError {
+    path: PathBuf,
+    fault: Fault,
+}
+
+#[derive(Debug, Error)]
+enum Fault {
+    #[error("cannot be used: {0}")]
+    Unusable(io::Error),
+    #[error("cannot be made: {0}")]
+    NotMade(io::Error),
+    #[error("is not a directory")]
+    NoDirectory,
+    #[error("cannot be written to by this user: {0}")]
+    NotWritable(io::Error),
+    #[error(
+        "others may write there (mode {0:04o}), and so decide who may log in: chmod 0700, or name \
+         a directory inside it, which pgimbal makes for itself"
+    )]
+    Lax(u32),
+    #[error("belongs to user {0}, who could decide who may log in: chown it")]
+    Foreign(u32),
+    #[error("{0} in it is a symbolic link: pgimbal writes no file through one; remove it")]
+    Link(String),
+    #[error("{0} in it is not a plain file; remove it")]
+    NoFile(String),
+    #[error("{0} in it is open to others (mode {1:04o}): if nobody has changed it, chmod 0600")]
+    LaxFile(String, u32),
+    #[error("{0} in it belongs to user {1}: chown it, or remove it")]
+    ForeignFile(String, u32),
+}
+
+/// Sees to it that the directory is there, closed to others, and can be written to.
+///
+/// # Errors
+/// [`StateDirError`] when it cannot be used safely.
+pub fn prepare(path: &Path) -> Result<(), StateDirError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(Fault::NotMade).and_then(|()| judge(path)).map_err(|fault| fault.at(path))
+}
+
+/// The same without making anything: it need not be there yet.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn examine(path: &Path) -> Result<(), StateDirError> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let there = path.ancestors().skip(1).find(|above| above.exists());
+            let there = there.filter(|above| !above.as_os_str().is_empty());
+            may_write(there.unwrap_or(Path::new("."))).map_err(Fault::NotMade)
+        }
+        _ => judge(path),
+    }
+    .map_err(|fault| fault.at(path))
+}
+
+impl Fault {
+    fn at(self, path: &Path) -> StateDirError {
+        StateDirError { path: path.to_owned(), fault: self }
+    }
+}
+
+fn judge(path: &Path) -> Result<(), Fault> {
+    let directory = fs::metadata(path).map_err(Fault::Unusable)?;
+    if !directory.is_dir() {
+        return Err(Fault::NoDirectory);
+    }
+    if let Some(owner) = stranger(&directory) {
+        return Err(Fault::Foreign(owner));
+    }
+    if directory.mode() & OTHERS_WRITE != 0 {
+        return Err(Fault::Lax(directory.mode() & 0o7777));
+    }
+    may_write(path).map_err(Fault::NotWritable)?;
+    for entry in fs::read_dir(path).map_err(Fault::Unusable)? {
+        let entry = entry.map_err(Fault::Unusable)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_ours = FILES.iter().any(|file| name.split('.').next() == Some(file));
+        if is_ours || name.starts_with(CLUSTER) {
+            judge_file(name, &entry.metadata().map_err(Fault::Unusable)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// `found` is of the file itself, not of what a link leads to.
+fn judge_file(name: String, found: &Metadata) -> Result<(), Fault> {
+    if found.is_symlink() {
+        return Err(Fault::Link(name));
+    }
+    if !found.is_file() {
+        return Err(Fault::NoFile(name));
+    }
+    if let Some(owner) = stranger(found) {
+        return Err(Fault::ForeignFile(name, owner));
+    }
+    match found.mode() & OTHERS {
+        0 => Ok(()),
+        _ => Err(Fault::LaxFile(name, found.mode() & 0o7777)),
+    }
+}
+
+/// The owner, when it is neither this user nor root. Root itself may look after another's files:
+/// `sudo pgimbal check`.
+fn stranger(found: &Metadata) -> Option<u32> {
+    let us = rustix::process::geteuid();
+    (found.uid() != 0 && found.uid() != us.as_raw() && !us.is_root()).then_some(found.uid())
+}
+
+/// Whether this user may make files there; a file system that is read-only counts too.
+fn may_write(directory: &Path) -> io::Result<()> {
+    let access = Access::WRITE_OK | Access::EXEC_OK;
+    Ok(rustix::fs::accessat(CWD, directory, access, AtFlags::EACCESS)?)
+}
+
+/// What a file of the directory holds; nothing when there is none.
+///
+/// # Errors
+/// The file's, a link's too.
+pub fn read(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+    let file = match OpenOptions::new().read(true).custom_flags(no_links()).open(path) {
+        Ok(file) => file,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(cause),
+    };
+    let size = file.metadata()?.len();
+    if size > LARGEST {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than any of ours"));
+    }
+    // Read into its final size: a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(size as usize + 1));
+    file.take(LARGEST).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// Writes a file of the directory whole or not at all, whenever the machine stops; nobody else may
+/// read it. It is always a new file, which takes the old one's place.
+///
+/// # Errors
+/// The file's or the directory's.
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    if !directory.exists() {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
+    let new = path.with_extension("new");
+    let open = || {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600).custom_flags(no_links()).open(&new)
+    };
+    let mut file = match open() {
+        // What a crash has left, or what somebody has put there: it is removed, not followed.
+        Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(&new)?;
+            open()?
+        }
+        opened => opened?,
+    };
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    File::open(directory)?.sync_all()
+}
+
+fn no_links() -> i32 {
+    OFlags::NOFOLLOW.bits().cast_signed()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! When the certificates that pgimbal shows begin and end to be valid.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pgimbal_config::Config;
+use x509_parser::time::ASN1Time;
+
+use super::{files, x509};
+
+/// How long before its end a certificate is spoken of: what most authorities take to renew one,
+/// with people in between.
+const AHEAD: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// A certificate that the configuration names as pgimbal's own.
+#[derive(Debug)]
+pub struct OwnCertificate {
+    key: String,
+    path: PathBuf,
+    whose: String,
+    begins: ASN1Time,
+    ends: ASN1Time,
+}
+
+/// What is to be said of an own certificate.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Whether it is not valid now, so that whoever verifies it refuses pgimbal.
+    pub is_invalid: bool,
+    text: String,
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl OwnCertificate {
+    /// Every certificate that pgimbal shows to clients, servers and Vaults. A file that cannot be
+    /// read is not among them: that is said where it is used.
+    #[must_use]
+    pub fn all(config: &Config) -> Vec<Self> {
+        let database = |(name, database): (&String, &pgimbal_config::DatabaseConfig)| {
+            Some((format!("databases.{name}.server_tls"), database.tls.cert_file.clone()?))
+        };
+        let cluster = |(name, cluster): (&String, &pgimbal_config::ClusterConfig)| {
+            Some((format!("clusters.{name}.server_tls"), cluster.tls.cert_file.clone()?))
+        };
+        let vault = |(name, vault): (&String, &pgimbal_config::VaultConfig)| {
+            Some((format!("vaults.{name}"), vault.cert_file.clone()?))
+        };
+        let tops = [
+            ("client_tls", &config.clients.tls.cert_file),
+            ("server_tls", &config.server_tls.cert_file),
+        ];
+        let tops = tops.into_iter().filter_map(|(key, path)| Some((key.into(), path.clone()?)));
+        let named = tops
+            .chain(config.databases.iter().filter_map(database))
+            .chain(config.clusters.iter().filter_map(cluster))
+            .chain(config.vaults.iter().filter_map(vault));
+        let mut all: Vec<Self> = Vec::new();
+        for (table, path) in named {
+            // Databases mostly share the certificate of [server_tls].
+            if !all.iter().any(|known| known.path == path) {
+                all.extend(Self::read(format!("{table}.cert_file"), &path));
+            }
+        }
+        all
+    }
+
+    fn read(key: String, path: &Path) -> Option<Self> {
+        let chain = files::certificates(path).ok()?;
+        let certificate = x509::read(chain.first()?).ok()?;
+        let validity = certificate.validity();
+        Some(Self {
+            key,
+            path: path.to_owned(),
+            whose: x509::whom(certificate.subject()),
+            begins: validity.not_before,
+            ends: validity.not_after,
+        })
+    }
+
+    /// What is to be said of it at `now`, if anything.
+    #[must_use]
+    pub fn notice(&self, now: SystemTime) -> Option<Notice> {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        let left = self.ends.timestamp().saturating_sub(now);
+        let is_early = now < self.begins.timestamp();
+        let what = if left < 0 {
+            format!("expired on {}: whoever verifies it refuses pgimbal", x509::date(self.ends))
+        } else if is_early {
+            let when = x509::date(self.begins);
+            format!("is not valid before {when}: is this machine's clock right?")
+        } else if left.unsigned_abs() < AHEAD.as_secs() {
+            format!("expires on {}, in {} days", x509::date(self.ends), left / (24 * 60 * 60))
+        } else {
+            return None;
+        };
+        let place = self.path.display();
+        let text = format!("{}: the certificate of \"{}\" in {place} {what}", self.key, self.whose);
+        Some(Notice { is_invalid: left < 0 || is_early, text })
+    }
+}
