@@ -122,6 +122,16 @@ impl Needed {
     }
 }
 
+/// How many of the clients of `config` fit `limit`; the log says when not all do.
+#[must_use]
+pub fn share_out(config: &Config, limit: u64) -> Fitting {
+    let needed = Needed::by(config);
+    if let Some(warning) = needed.warning(limit) {
+        tracing::warn!("{warning}");
+    }
+    needed.fit(config, limit)
+}
+
 /// Server connections that all pools may have together.
 fn servers(config: &Config) -> u64 {
     let of_database = |name: &String| -> u64 {

@@ -20,7 +20,7 @@ use crate::accept::{self, BindError, Listeners, Reception};
 use crate::collect::{Collector, Phase, ProcessStats};
 use crate::console::{Console, Control, ControlRequest, ReloadRefused};
 use crate::credentials::{self, Keeper};
-use crate::descriptors::{self, Needed};
+use crate::descriptors;
 use crate::directory::Directory;
 use crate::http;
 use crate::lobby::Lobby;
@@ -357,11 +357,7 @@ impl Crew {
 
     /// Takes as many clients as are wanted, or as open files suffice for.
     fn limit_clients(&self, config: &Config, process: &ProcessStats) {
-        let needed = Needed::by(config);
-        if let Some(warning) = needed.warning(self.open_files) {
-            tracing::warn!("{warning}");
-        }
-        let fitting = needed.fit(config, self.open_files);
+        let fitting = descriptors::share_out(config, self.open_files);
         process.set_limit(&fitting);
         self.lobby.set_limits(fitting.logging_in);
     }

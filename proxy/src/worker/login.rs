@@ -82,15 +82,7 @@ impl Worker {
             // Who is through has no need of the place any more.
             biased;
             outcome = tokio::time::timeout(limit, arrival) => outcome,
-            () = seat.dismissed() => {
-                process.login(LoginResult::CrowdedOut);
-                tracing::info!(
-                    peer = address_of(peer.get()),
-                    "login failed: too many others came after it (max_login_conn, \
-                     max_login_conn_per_address)"
-                );
-                return;
-            }
+            () = seat.dismissed() => return self.crowded_out(peer.get()),
         };
         let peer = peer.get();
         match outcome {
@@ -107,22 +99,36 @@ impl Worker {
                 // Its end tells the client that the request was delivered.
                 drop(transport);
             }
-            Ok(Err(LoginError::NothingSaid)) => {
-                tracing::debug!(peer = address_of(peer), "a connection ended without a word");
-            }
-            Ok(Err(error)) => {
-                process.login(LoginResult::of(&error));
-                tracing::info!(
-                    peer = address_of(peer),
-                    sqlstate = error.sqlstate().as_str(),
-                    "login failed: {error}"
-                );
-            }
+            Ok(Err(error)) => self.not_logged_in(&error, peer),
             Err(_) => {
                 process.login(LoginResult::Timeout);
                 tracing::info!(peer = address_of(peer), "login failed: client_login_timeout");
             }
         }
+    }
+
+    /// Notes a login that had to make room.
+    fn crowded_out(&self, peer: Peer) {
+        self.common.process.login(LoginResult::CrowdedOut);
+        tracing::info!(
+            peer = address_of(peer),
+            "login failed: too many others came after it (max_login_conn, \
+             max_login_conn_per_address)"
+        );
+    }
+
+    /// Notes a login that failed.
+    fn not_logged_in(&self, error: &LoginError, peer: Peer) {
+        if matches!(error, LoginError::NothingSaid) {
+            tracing::debug!(peer = address_of(peer), "a connection ended without a word");
+            return;
+        }
+        self.common.process.login(LoginResult::of(error));
+        tracing::info!(
+            peer = address_of(peer),
+            sqlstate = error.sqlstate().as_str(),
+            "login failed: {error}"
+        );
     }
 
     async fn logged_in(
