@@ -1,5 +1,7 @@
 //! How pgimbal answers a server's authentication requests.
 
+mod proving;
+
 use pgimbal_config::{AuthMethod, AuthMethods, PasswordForm, Secret};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -8,6 +10,8 @@ use crate::md5::Md5Hash;
 use crate::scram::client::{AwaitsServerProof, ScramClient};
 use crate::scram::{MECHANISM, MECHANISM_PLUS, NONCE_LEN, ScramError};
 use crate::{Blame, Channel};
+
+pub use self::proving::{Proved, Proving};
 
 /// What a server may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,35 +80,6 @@ pub enum Reply {
     Prove(Proving),
     /// SASLResponse.
     SaslResponse(Vec<u8>),
-}
-
-/// A proof to be computed, which costs as many SHA-256 rounds as the server asks for: up to seconds
-/// of a core, so it must not stand in anybody's way.
-#[derive(PartialEq, Eq)]
-pub struct Proving {
-    scram: ScramClient,
-    password: Zeroizing<Vec<u8>>,
-    challenge: Vec<u8>,
-}
-
-/// A proof that was computed.
-#[derive(Debug)]
-pub struct Proved(Result<(AwaitsServerProof, Vec<u8>), ScramError>);
-
-impl Proving {
-    /// How many rounds the server asks for; 0 when it does not say so.
-    #[must_use]
-    pub fn iterations(&self) -> u32 {
-        let attributes = self.challenge.split(|byte| *byte == b',');
-        let count = attributes.filter_map(|one| one.strip_prefix(b"i=")).next();
-        count.and_then(|count| std::str::from_utf8(count).ok()?.parse().ok()).unwrap_or(0)
-    }
-
-    /// Computes it.
-    #[must_use]
-    pub fn run(self) -> Proved {
-        Proved(self.scram.answer(&self.password, &self.challenge))
-    }
 }
 
 impl std::fmt::Debug for Reply {
