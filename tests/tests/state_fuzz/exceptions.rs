@@ -76,8 +76,8 @@ pub(super) const SCRIPTS: [Known; 13] = [
         reason: CODE_RESETS,
     },
     Known {
-        script: &["login search_path", "RESET ALL\\x0a; "],
-        line: &["E ERROR 42P01", "E ERROR 42501", "E ERROR 3F000", "E ERROR 42P07"],
+        script: &["login ", "RESET ALL\\x0a; "],
+        line: &["D '", "E ERROR 42P01", "E ERROR 42501", "E ERROR 3F000", "E ERROR 42P07"],
         reason: "what stands behind a RESET in the same text runs under the server's defaults",
     },
     Known { script: &["'DEALLOCATE ALL'"], line: &["prepared statement"], reason: FORGOTTEN },

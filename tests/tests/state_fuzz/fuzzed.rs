@@ -241,4 +241,32 @@ pub(super) const FUZZED: &[Scenario] = &[
          Q SET search_path = U&'pg\\\\005ftemp', public; CREATE TABLE accounts (id int, owner text)
          beside",
     ),
+    scenario(
+        "PREPARE TRANSACTION outside of a block says ROLLBACK, and commits",
+        "S
+         Q SELECT set_config('lock_timeout', '8000', 1 > 2) FROM pg_show_all_settings() WHERE name = 'bytea_output'
+         Q PREPARE TRANSACTION 'x'
+         beside
+         Q SELECT query_to_xml('SELECT pg_catalog.set_config(''app.x'', ''xml'', false)', true, false, '') IS NULL
+         Q ROLLBACK AND CHAIN
+         resident
+         P s1 () SET search_path = nosuch, pg_temp |
+         B p2 s1 text |
+         E p2 0 |
+         P q1 () PREPARE TRANSACTION 'x' |
+         B - q1 text |
+         E - 0
+         B c1 s1 text |
+         E c1 0 |
+         P s1 () SELECT pg_catalog.set_config('TimeZone', 'Asia/Tokyo', true) |
+         B - s1 text |
+         E - 1 |
+         E - 0 |
+         P s2 () ROLLBACK TO A; RELEASE A |
+         B - s2 text |
+         D P - |
+         E - 0 |
+         C P - |
+         S",
+    ),
 ];

@@ -54,7 +54,12 @@ impl Books<'_> {
                 self.session.settings.commit(table);
                 Ok(())
             }
-            Form::Commit(_) | Form::PrepareTransaction | Form::Rollback(_) => {
+            Form::PrepareTransaction => {
+                // It says the same outside a block, where it commits.
+                self.session.settings.rollback(table);
+                Err(Untracked::Ask)
+            }
+            Form::Commit(_) | Form::Rollback(_) => {
                 self.session.settings.rollback(table);
                 Ok(())
             }
