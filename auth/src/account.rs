@@ -255,7 +255,12 @@ pub enum ClearWork {
     Derivation,
 }
 
-/// Which password is said in clear. Tries all, so that time does not tell which one matched;
+/// Whether a password in clear is compared by what is derived from it.
+pub(crate) fn wants_derivation(keys: &[(Matched, LoginKeys)], work: ClearWork) -> bool {
+    work == ClearWork::Derivation || keys.iter().any(|(_, keys)| keys.wants_derivation())
+}
+
+/// Which password is said in clear; `derived` is what was derived from it with `salting` before. Tries all, so that time does not tell which one matched;
 /// somebody unknown costs as much.
 pub(crate) fn clear_matches(
     keys: &[(Matched, LoginKeys)],
@@ -263,15 +268,15 @@ pub(crate) fn clear_matches(
     work: ClearWork,
     user: &str,
     password: &[u8],
+    derived: Option<&ScramVerifier>,
 ) -> Option<Matched> {
     let clear = Clear { user, password, digest: Zeroizing::new(Sha256::digest(password).into()) };
-    let derives =
-        work == ClearWork::Derivation || keys.iter().any(|(_, keys)| keys.wants_derivation());
-    let derived =
-        derives.then(|| ScramVerifier::of_password(password, &salting.salt, salting.iterations));
+    let own = (derived.is_none() && wants_derivation(keys, work))
+        .then(|| ScramVerifier::of_password(password, &salting.salt, salting.iterations));
+    let derived = derived.or(own.as_ref());
     let mut found = None;
     for (matched, keys) in keys {
-        let accepts = keys.accepts(&clear, derived.as_ref());
+        let accepts = keys.accepts(&clear, derived);
         found = found.or(accepts.then_some(*matched));
     }
     // PostgreSQL refuses an empty password whatever is stored.

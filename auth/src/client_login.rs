@@ -6,8 +6,9 @@ mod mismatch;
 
 use pgimbal_config::AuthType;
 use thiserror::Error;
+use zeroize::Zeroizing;
 
-use crate::account::{ClearWork, Proof};
+use crate::account::{ClearWork, Proof, wants_derivation};
 use crate::scram::server::{Offer, ScramServer};
 use crate::scram::{NONCE_LEN, ScramError};
 use crate::verifier::{DEFAULT_ITERATIONS, SaltKey, Salting, ScramVerifier};
@@ -95,8 +96,8 @@ pub struct ClientLogin<'a> {
 
 #[derive(Debug)]
 enum State {
-    /// Waits for the password; the salting is what a derived key is made with.
-    Password(Salting, ClearWork),
+    /// Waits for the password; the salting is what a derived key is made with, which may be at hand.
+    Password(Salting, ClearWork, Option<ScramVerifier>),
     Md5([u8; 4]),
     /// Waits for the mechanism and the first message. The verifier is one with the salt and
     /// iterations to show.
@@ -125,11 +126,11 @@ impl<'a> ClientLogin<'a> {
                 return Step::Accepted(Accepted { message: None, matched: None });
             }
             (Some(Proof::Password(salting, _)), _) => {
-                State::Password(salting.clone(), method.clear_work)
+                State::Password(salting.clone(), method.clear_work, None)
             }
             (None, AuthType::Password) => {
                 let salting = Salting { salt: mock.salt.clone(), iterations: DEFAULT_ITERATIONS };
-                State::Password(salting, method.clear_work)
+                State::Password(salting, method.clear_work, None)
             }
             (Some(Proof::Md5(_)), _) | (None, AuthType::Md5) => State::Md5(fresh.md5_salt),
             (Some(Proof::Scram(shown, _)), _) => State::ScramChoice(shown.clone(), fresh.nonce),
@@ -143,6 +144,31 @@ impl<'a> ClientLogin<'a> {
         Step::Ask(Self { user, channel, state }, ask)
     }
 
+    /// What is to be derived from the password that came before it is judged by `account`; `None`
+    /// when that takes no derivation. It costs milliseconds, so it should be run where it is in nobody's way;
+    /// its result goes to [`Self::derived`].
+    #[must_use]
+    pub fn derivation(&self, password: &[u8], account: Option<&Account>) -> Option<Derivation> {
+        let State::Password(salting, work, None) = &self.state else { return None };
+        let keys = match account.map(|account| &account.proof) {
+            Some(Proof::Password(_, keys)) => keys.as_slice(),
+            _ => &[],
+        };
+        wants_derivation(keys, *work).then(|| Derivation {
+            password: Zeroizing::new(password.to_vec()),
+            salting: salting.clone(),
+        })
+    }
+
+    /// The same login with what was derived from the password that is judged next.
+    #[must_use]
+    pub fn derived(mut self, verifier: ScramVerifier) -> Self {
+        if let State::Password(_, _, derived) = &mut self.state {
+            *derived = Some(verifier);
+        }
+        self
+    }
+
     /// Judges an answer by the user's account as it is now.
     ///
     /// # Errors
@@ -154,8 +180,8 @@ impl<'a> ClientLogin<'a> {
     ) -> Result<Step<'a>, ClientLoginError> {
         let Self { user, channel, state } = self;
         let mismatch = match (state, answer) {
-            (State::Password(salting, work), Answer::Password(password)) => {
-                Mismatch::of_password(user, salting, work, password)
+            (State::Password(salting, work, derived), Answer::Password(password)) => {
+                Mismatch::of_password(user, salting, work, password, derived)
             }
             (State::Md5(salt), Answer::Password(answer)) => Mismatch::of_md5(user, answer, salt),
             (State::ScramChoice(shown, nonce), Answer::SaslInitial { mechanism, response }) => {
@@ -175,6 +201,32 @@ impl<'a> ClientLogin<'a> {
             Some(accepted) => Step::Accepted(accepted),
             None => Step::Mismatch(mismatch),
         })
+    }
+}
+
+/// A key to be derived from a password that a client has said.
+pub struct Derivation {
+    password: Zeroizing<Vec<u8>>,
+    salting: Salting,
+}
+
+impl std::fmt::Debug for Derivation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Derivation(***)")
+    }
+}
+
+impl Derivation {
+    /// How many rounds it takes.
+    #[must_use]
+    pub const fn iterations(&self) -> u32 {
+        self.salting.iterations
+    }
+
+    /// Derives it.
+    #[must_use]
+    pub fn run(self) -> ScramVerifier {
+        ScramVerifier::of_password(&self.password, &self.salting.salt, self.salting.iterations)
     }
 }
 

@@ -1,5 +1,7 @@
 //! How pgimbal answers a server's authentication requests.
 
+mod proving;
+
 use pgimbal_config::{AuthMethod, AuthMethods, PasswordForm, Secret};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -8,6 +10,8 @@ use crate::md5::Md5Hash;
 use crate::scram::client::{AwaitsServerProof, ScramClient};
 use crate::scram::{MECHANISM, MECHANISM_PLUS, NONCE_LEN, ScramError};
 use crate::{Blame, Channel};
+
+pub use self::proving::{Proved, Proving};
 
 /// What a server may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +76,8 @@ pub enum Reply {
         /// Its first message.
         response: Vec<u8>,
     },
+    /// A proof that must be computed first; what comes of it goes to [`ServerLogin::proved`].
+    Prove(Proving),
     /// SASLResponse.
     SaslResponse(Vec<u8>),
 }
@@ -83,6 +89,7 @@ impl std::fmt::Debug for Reply {
             Self::Done => "Done",
             Self::Password(_) => "Password(***)",
             Self::SaslInitial { .. } => "SaslInitial(***)",
+            Self::Prove(_) => "Prove(***)",
             Self::SaslResponse(_) => "SaslResponse(***)",
         })
     }
@@ -103,6 +110,8 @@ enum State {
     /// Nothing asked yet; the nonce is for SCRAM.
     Start([u8; NONCE_LEN]),
     ScramChallenge(ScramClient),
+    /// The proof is being computed.
+    Proving,
     ScramProof(AwaitsServerProof),
     /// Everything asked has been answered.
     Answered,
@@ -121,7 +130,7 @@ impl<'a> ServerLogin<'a> {
         Self { user, password, channel, terms, state: State::Start(nonce) }
     }
 
-    /// Answers a request. SCRAM's proof costs as many SHA-256 rounds as the server asks for.
+    /// Answers a request.
     ///
     /// # Errors
     /// [`ServerLoginError`] when the login cannot go on.
@@ -137,10 +146,9 @@ impl<'a> ServerLogin<'a> {
             (State::Start(_), Request::Md5(salt)) => self.md5(salt),
             (State::Start(nonce), Request::Sasl(mechanisms)) => self.choose(mechanisms, nonce),
             (State::ScramChallenge(scram), Request::SaslContinue(challenge)) => {
-                let password = self.plain()?.expose().as_bytes();
-                let (state, response) = scram.answer(password, challenge)?;
-                self.state = State::ScramProof(state);
-                Ok(Reply::SaslResponse(response))
+                let password = Zeroizing::new(self.plain()?.expose().as_bytes().to_vec());
+                self.state = State::Proving;
+                Ok(Reply::Prove(Proving { scram, password, challenge: challenge.to_vec() }))
             }
             (State::ScramProof(state), Request::SaslFinal(last)) => {
                 state.finish(last)?;
@@ -152,6 +160,16 @@ impl<'a> ServerLogin<'a> {
             (_, Request::Unsupported(method)) => Err(ServerLoginError::Unsupported(method)),
             _ => Err(ServerLoginError::Unexpected),
         }
+    }
+
+    /// Answers the challenge with what was computed.
+    ///
+    /// # Errors
+    /// [`ServerLoginError`] when the challenge was no good.
+    pub fn proved(&mut self, proved: Proved) -> Result<Reply, ServerLoginError> {
+        let (state, response) = proved.0?;
+        self.state = State::ScramProof(state);
+        Ok(Reply::SaslResponse(response))
     }
 
     fn cleartext(&self) -> Result<Reply, ServerLoginError> {
@@ -307,9 +325,13 @@ mod tests {
                 [8; NONCE_LEN],
             )
             .unwrap();
-            let Ok(Reply::SaslResponse(last)) =
+            let Ok(Reply::Prove(proving)) =
                 login.answer(Request::SaslContinue(challenge.as_bytes()))
             else {
+                panic!("proves");
+            };
+            assert_eq!(proving.iterations(), 10);
+            let Ok(Reply::SaslResponse(last)) = login.proved(proving.run()) else {
                 panic!("answers");
             };
             let accepted = server.finish(&last, [&verifier]).unwrap();

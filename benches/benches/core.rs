@@ -44,7 +44,7 @@ impl Bench {
             let user = Arc::new(SharedCount::default());
             (Arc::new(resolved), Arc::new(SharedPool::new(1, database, user)))
         });
-        let session = pooler.arrive(pool, now, |process| CancelKey::short(process, [1; 32]));
+        let session = pooler.arrive(pool, now, || CancelKey::short(1, [1; 32]));
         assert_eq!(pooler.greet(session, &[], now), Greeting::Wait);
         let mut actions = Vec::new();
         pooler.take_actions(&mut actions);

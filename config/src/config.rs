@@ -115,6 +115,13 @@ settings! {
         /// Client connections in all; the next one is told 53300. Twenty clients for each of 50
         /// server connections.
         "max_client_conn" max_client_conn: u32 as Positive = "1000", applied, try "9";
+        /// Connections that have not logged in yet, counted apart; one more closes the oldest. Unless
+        /// it is set, `max_client_conn`, so that all may come at once, and at least 256.
+        "max_login_conn" max_login_conn: Option<u32> as Maybe<Positive> = "", applied, try "7";
+        /// The same from one IPv4 address or one /64 of IPv6. Unless it is set, half of
+        /// `max_login_conn`, so that no one address keeps the others out.
+        "max_login_conn_per_address" max_login_conn_per_address: Option<u32> as Maybe<Positive> = "",
+            applied, try "7";
         /// How clients prove who they are: `trust`, `password`, `md5` or `scram-sha-256`, the only
         /// one that shows nothing to a listener.
         "auth_type" auth_type: AuthType as Choice<AuthType> = "scram-sha-256", applied, try "md5";
@@ -123,6 +130,10 @@ settings! {
         "allow_trust_on_network" allow_trust_on_network: bool as Flag = "false", applied, try "true";
         /// How long a client may take to log in. PostgreSQL's authentication_timeout.
         "client_login_timeout" login_timeout: Duration as Span = "60s", applied, try "6s";
+        /// How long a client may take to its startup packet, a TLS handshake included; programs send
+        /// it at once. As long as two lost packets and a slow line take.
+        "client_first_packet_timeout" first_packet_timeout: Duration as Span = "10s", applied,
+            try "6s";
         /// How long a client may be idle outside a transaction before it is closed. Off: idle
         /// clients cost next to nothing.
         "client_idle_timeout" idle_timeout: Option<Duration> as OrOff<Span> = "off", applied,
@@ -149,9 +160,27 @@ settings! {
         "tcp_keepalive_interval" keepalive_interval: Duration as Span = "10s", applied, try "6s";
         /// Unanswered questions that mean the other side is gone.
         "tcp_keepalive_count" keepalive_count: u32 as Positive = "6", applied, try "3";
-        /// How long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT). What the three above
-        /// add up to.
+        /// How long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT); a peer that lives and
+        /// does not read is not meant. What the three above add up to.
         "tcp_user_timeout" user_timeout: Duration as Span = "120s", applied, try "6s";
+    }
+}
+
+/// Unproved connections that are always taken: a small `max_client_conn` is no reason to close a
+/// login that another one overtakes.
+const LEAST_LOGIN_CONN: u32 = 256;
+
+impl ClientConfig {
+    /// Connections that may not have logged in yet, in all.
+    #[must_use]
+    pub fn login_conn(&self) -> u32 {
+        self.max_login_conn.unwrap_or(self.max_client_conn.max(LEAST_LOGIN_CONN))
+    }
+
+    /// The same from one address.
+    #[must_use]
+    pub fn login_conn_per_address(&self) -> u32 {
+        self.max_login_conn_per_address.unwrap_or(self.login_conn().div_ceil(2))
     }
 }
 
@@ -224,7 +253,9 @@ impl Config {
             Some(ResolvedCluster { name: name.clone(), config })
         });
         let (host, port) = place(config, cluster.as_ref());
+        let is_listed = database != WILDCARD && self.databases.contains_key(database);
         Some(ResolvedPool {
+            is_listed: is_listed && user != WILDCARD && self.users.contains_key(user),
             host,
             port,
             dbname: config.dbname.as_deref().unwrap_or(database).to_owned(),

@@ -104,6 +104,10 @@ settings! {
         /// The longest statement text that is remembered; a client with a longer one keeps its
         /// server connection until it closes it. 200 such texts are 50 MiB.
         "max_statement_bytes" max_statement_bytes: usize as Size = "256KiB", applied, try "64KiB";
+        /// The texts that are remembered for one client, all together; beyond, each is as one that is
+        /// too long. A thousand statements of 16 KiB, ten times what drivers keep.
+        "max_client_statement_bytes" max_client_statement_bytes: usize as Size = "16MiB", applied,
+            try "1MiB";
     }
 }
 
@@ -187,6 +191,8 @@ impl MaxPinned {
 /// The pool of one database and one user, with every override applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedPool {
+    /// Whether the configuration names both the database and the user, and no `*` stands for them.
+    pub is_listed: bool,
     /// Where the server is.
     pub host: Host,
     /// The server's port.

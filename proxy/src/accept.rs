@@ -17,7 +17,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::collect::{ProcessStats, Refusal};
+use crate::collect::ProcessStats;
+use crate::lobby::{Lobby, Subnet};
 use crate::tcp;
 use crate::worker::{Accepted, Message, Origin};
 
@@ -27,10 +28,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// How often the log says so while it lasts.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
-
-/// Connections above `max_client_conn` that may be logging in: they may be administrators, and the
-/// others deserve a message that says why they are refused.
-const LOGIN_MARGIN: u64 = 256;
 
 /// Listeners that cannot be had: all of them.
 #[derive(Debug, Error)]
@@ -87,8 +84,10 @@ enum Spoken {
 pub struct Reception {
     /// The way to every worker.
     pub workers: Arc<[UnboundedSender<Message>]>,
-    /// The process's counters, which know the limit.
+    /// The process's counters.
     pub process: Arc<ProcessStats>,
+    /// Where clients are until they have logged in.
+    pub lobby: Arc<Lobby>,
 }
 
 impl Listeners {
@@ -225,15 +224,11 @@ impl Reception {
     }
 
     fn hand_over(&self, socket: Origin, turn: &mut usize) {
-        let limit = u64::from(self.process.max_client_conn()) + LOGIN_MARGIN;
-        if self.process.clients() >= limit {
-            self.process.client_refused(Refusal::MaxClientConn);
-            return;
-        }
         let connected = self.process.client_accepted();
+        let seat = self.lobby.enter(Subnet::of(socket.address()));
         *turn = (*turn + 1) % self.workers.len();
         // A worker that has ended takes nobody; the process is about to end too.
-        let _ = self.workers[*turn].send(Message::Accepted(Accepted { socket, connected }));
+        let _ = self.workers[*turn].send(Message::Accepted(Accepted { socket, connected, seat }));
     }
 }
 

@@ -34,6 +34,7 @@ use tally::Tally;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use crate::derivation::Derivations;
 use crate::worker::Message;
 use aside::Aside;
 use keeper::{Command, Task};
@@ -78,6 +79,8 @@ pub(crate) struct Shared {
     nodes: Mutex<HashMap<Box<str>, Arc<Semaphore>>>,
     clients: Tally,
     servers: Tally,
+    /// Who derives what passwords in clear are judged by.
+    derivations: Derivations,
 }
 
 /// No user of this name has a password that rotates.
@@ -102,6 +105,11 @@ pub enum NotRevoked {
 pub type Refreshed = Result<(), SourceError>;
 
 impl Keeper {
+    /// Who derives what clients' passwords are judged by.
+    pub(crate) fn derivations(&self) -> &Derivations {
+        &self.shared.derivations
+    }
+
     /// Begins to keep the passwords of `config`'s users, on this runtime. `workers` are told of
     /// what concerns their server connections.
     ///
@@ -239,6 +247,7 @@ impl Shared {
             nodes: Mutex::default(),
             clients: Tally::default(),
             servers: Tally::default(),
+            derivations: Derivations::default(),
         }
     }
 

@@ -18,6 +18,7 @@ use pgimbal_config::{
     AuthMethods, ChannelBinding, Host, ResolvedPool, Secret, ServerPassword, TcpConfig,
 };
 
+use crate::derivation::Derivations;
 use crate::tls::TlsConnector;
 use crate::transport::{Setting, Transport};
 
@@ -51,6 +52,8 @@ pub struct Target {
     pub tls_name: Option<Box<str>>,
     /// TCP options.
     pub tcp: TcpConfig,
+    /// Who computes proofs of the password.
+    pub derivations: Arc<Derivations>,
     /// Longest time for one address, login included.
     pub connect_timeout: Duration,
 }
@@ -82,6 +85,7 @@ impl Target {
             tls,
             tls_name: dns_name(pool),
             tcp,
+            derivations: Arc::default(),
             connect_timeout: pool.pool.server_connect_timeout,
         }
     }

@@ -10,6 +10,7 @@ use pgimbal_pooler::ids::WorkerId;
 use pgimbal_pooler::pool::{PoolKey, workers_of};
 use pgimbal_pooler::shared::{SharedCluster, SharedCount, SharedDatabase, SharedPool};
 
+use crate::derivation::Derivations;
 use crate::dial::Target;
 use crate::tls::{TlsConnector, TlsError};
 
@@ -22,6 +23,8 @@ pub struct Directory {
     connectors: Vec<(ServerTls, Arc<TlsConnector>)>,
     counts: Arc<Mutex<Counts>>,
     clusters: ClusterCounts,
+    /// Shared by all logins at servers.
+    derivations: Arc<Derivations>,
 }
 
 /// What the failovers of each cluster meant to clients: counted by the workers, read by the
@@ -63,8 +66,8 @@ impl Directory {
     /// [`TlsError`] when TLS towards a server cannot be set up.
     pub fn new(config: Arc<Config>, workers: u16) -> Result<Self, TlsError> {
         let connectors = connectors(&config)?;
-        let (counts, clusters) = Default::default();
-        Ok(Self { config, workers, connectors, counts, clusters })
+        let (counts, clusters, derivations) = Default::default();
+        Ok(Self { config, workers, connectors, counts, clusters, derivations })
     }
 
     /// The directory after a reload.
@@ -74,7 +77,8 @@ impl Directory {
     pub fn reloaded(&self, config: Arc<Config>) -> Result<Self, TlsError> {
         let connectors = connectors(&config)?;
         let (counts, clusters) = (Arc::clone(&self.counts), self.clusters.clone());
-        Ok(Self { config, workers: self.workers, connectors, counts, clusters })
+        let derivations = Arc::clone(&self.derivations);
+        Ok(Self { config, workers: self.workers, connectors, counts, clusters, derivations })
     }
 
     /// The configuration in force.
@@ -99,6 +103,7 @@ impl Directory {
         let connector = self.connectors.iter().find(|(tls, _)| *tls == config.tls);
         let connector = connector.map(|(_, connector)| Arc::clone(connector))?;
         let target = Target::new(&config, connector, self.config.clients.tcp.clone());
+        let target = Target { derivations: Arc::clone(&self.derivations), ..target };
         Some((config, target))
     }
 
@@ -114,6 +119,20 @@ impl Directory {
         let best = workers_of(hash, size, self.workers)
             .min_by_key(|worker| (sessions(worker), *worker != here));
         best.unwrap_or(here)
+    }
+
+    /// A worker has no part in this pool any more. When none has, its counts go.
+    pub fn forget(&self, key: &PoolKey) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let Counts { pools, databases, users } = &mut *counts;
+        if pools.get(key).is_some_and(|shared| Arc::strong_count(shared) == 1) {
+            pools.remove(key);
+            // Other pools may have a part in these.
+            if databases.get(&key.database).is_some_and(|known| Arc::strong_count(known) == 1) {
+                databases.remove(&key.database);
+            }
+            users.retain(|_, known| Arc::strong_count(known) > 1);
+        }
     }
 
     /// What the failovers of each cluster meant to clients.

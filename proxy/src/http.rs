@@ -4,7 +4,6 @@
 //! than the collector does. Everything that a stranger could make large or long has a limit.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -15,15 +14,16 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::collect::{Collector, Detail, Gauges, Phase};
+use crate::lobby::{Lobby, LobbyLimits, Subnet};
 use crate::metrics;
 
-/// Connections at once. Probes and scrapers need a handful; more wait in the listener's backlog.
-const MAX_CONNECTIONS: usize = 64;
+/// Connections at once; one more closes the oldest, and one more from an address the oldest of that
+/// address. Probes and scrapers need a handful, and stay for milliseconds.
+const MAX_CONNECTIONS: LobbyLimits = LobbyLimits { all: 64, one_address: 32 };
 /// How long a request's head may take.
 const READ_TIME: Duration = Duration::from_secs(5);
 /// How long a connection may take as a whole: a large page over a slow line, and no longer.
@@ -39,16 +39,17 @@ const PATHS: &str = "pgimbal serves\n/metrics  for Prometheus\n/livez    whether
 
 /// Serves `listener` until it is dropped, while draining too.
 pub async fn serve(listener: TcpListener, collector: Collector) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let lobby = Lobby::new(MAX_CONNECTIONS);
     loop {
-        // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
+                let mut seat = lobby.enter(Subnet::of(Some(peer.ip())));
                 let collector = collector.clone();
                 tokio::spawn(async move {
-                    connection(stream, collector).await;
-                    drop(place);
+                    tokio::select! {
+                        () = connection(stream, collector) => {}
+                        () = seat.dismissed() => debug!("an HTTP connection made room for others"),
+                    }
                 });
             }
             Err(err) => {

@@ -10,11 +10,15 @@ mod greeting;
 mod proxied;
 mod request;
 
+use std::time::Duration;
+
 use pgimbal_wire::authentication::AuthRequest;
 use pgimbal_wire::startup::ProtocolVersion;
+use tokio::time::timeout;
 
 use crate::credentials::{Counted, Keeper};
 use crate::dial::Target;
+use crate::lobby::Subnet;
 use crate::transport::{Conversation, Setting, Socket, Transport};
 
 pub use context::{ContextError, InForce, LoginContext};
@@ -80,6 +84,17 @@ pub enum Peer {
     Unix,
 }
 
+impl Peer {
+    /// What limits for each address count it for.
+    #[must_use]
+    pub fn subnet(self) -> Subnet {
+        match self {
+            Self::Tcp(address) => Subnet::of(Some(address.ip())),
+            Self::Unix => Subnet::of(None),
+        }
+    }
+}
+
 /// What logins are judged with.
 #[derive(Clone, Copy)]
 pub struct Judges<'a> {
@@ -106,12 +121,18 @@ pub(crate) struct Claim<'a> {
 }
 
 /// Reads the header of the PROXY protocol from a load balancer's connection: for whom it speaks is
-/// the peer from then on. As with [`accept`], whoever sent none has been told.
+/// the peer from then on. As with [`accept`], whoever sent none has been told. It is waited for as
+/// long as `patience` lasts.
 ///
 /// # Errors
 /// [`LoginError`] when there is none.
-pub async fn unwrap(mut socket: Socket, peer: Peer) -> Result<(Socket, Peer), LoginError> {
-    match proxied::read(&mut socket).await {
+pub async fn unwrap(
+    mut socket: Socket,
+    peer: Peer,
+    patience: Duration,
+) -> Result<(Socket, Peer), LoginError> {
+    let named = timeout(patience, proxied::read(&mut socket)).await;
+    match named.unwrap_or(Err(LoginError::Silent)) {
         Ok(named) => Ok((socket, named.map_or(peer, Peer::Tcp))),
         Err(error) => {
             let conversation = Conversation::new(Transport::Plain(socket));
@@ -127,11 +148,21 @@ pub async fn unwrap(mut socket: Socket, peer: Peer) -> Result<(Socket, Peer), Lo
 /// [`LoginError`] when there is no session.
 pub async fn accept(socket: Socket, peer: Peer, judges: Judges<'_>) -> Result<Arrival, LoginError> {
     let greeter = judges.in_force.now();
-    let mut conversation = match greeting::greet(socket, peer, &greeter).await {
-        Ok(conversation) => conversation,
-        Err((conversation, error)) => return Err(refuse(conversation, error).await),
+    let patience = greeter.config().clients.first_packet_timeout;
+    let opened = timeout(patience, Box::pin(open(socket, peer, &greeter))).await;
+    let (mut conversation, opening) = match opened {
+        Ok(Ok(opened)) => opened,
+        Ok(Err((conversation, error))) => return Err(refuse(conversation, error).await),
+        // Closed without a word, as PostgreSQL does.
+        Err(_) => return Err(LoginError::Silent),
     };
-    let (process_id, key) = match log_in(&mut conversation, peer, &greeter, judges).await {
+    let admitted = match opening {
+        request::Opening::Cancel { process_id, key } => Ok(Admitted::Cancel { process_id, key }),
+        request::Opening::Startup(request) => {
+            log_in(&mut conversation, request, peer, &greeter, judges).await
+        }
+    };
+    let (process_id, key) = match admitted {
         Ok(Admitted::Client(client)) => {
             let Conversation { transport, inbox, outbox } = conversation;
             return Ok(Arrival::Client(Box::new(Authenticated {
@@ -167,21 +198,29 @@ struct Client {
     generation: Option<Counted>,
 }
 
-/// Everything after encryption is settled: the request, the proof, and only then what depends on
-/// who it is, so that nobody learns from a refusal which users and databases exist. `greeter` is
-/// the context that TLS was settled with.
+/// Settles encryption and reads what the client asks for.
+async fn open(
+    socket: Socket,
+    peer: Peer,
+    greeter: &LoginContext,
+) -> Result<(Conversation, request::Opening), (Option<Conversation>, LoginError)> {
+    let mut conversation = greeting::greet(socket, peer, greeter).await?;
+    match request::read(&mut conversation).await {
+        Ok(opening) => Ok((conversation, opening)),
+        Err(error) => Err((Some(conversation), error)),
+    }
+}
+
+/// Everything after the request is known: the proof, and only then what depends on
+/// who it is, so that nobody learns from a refusal which users and databases exist.
+/// `greeter` is the context that TLS was settled with.
 async fn log_in(
     conversation: &mut Conversation,
+    request: request::Request,
     peer: Peer,
     greeter: &LoginContext,
     judges: Judges<'_>,
 ) -> Result<Admitted, LoginError> {
-    let request = match request::read(conversation).await? {
-        request::Opening::Cancel { process_id, key } => {
-            return Ok(Admitted::Cancel { process_id, key });
-        }
-        request::Opening::Startup(request) => request,
-    };
     let tls_required = judges.in_force.now().tls_required();
     if tls_required && matches!(peer, Peer::Tcp(_)) && !conversation.transport.is_tls() {
         return Err(LoginError::TlsRequired);

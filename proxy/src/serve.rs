@@ -20,8 +20,10 @@ use crate::accept::{self, BindError, Listeners, Reception};
 use crate::collect::{Collector, Phase, ProcessStats};
 use crate::console::{Console, Control, ControlRequest, ReloadRefused};
 use crate::credentials::{self, Keeper};
+use crate::descriptors;
 use crate::directory::Directory;
 use crate::http;
+use crate::lobby::Lobby;
 use crate::login::{ContextError, InForce, LoginContext};
 use crate::names;
 use crate::state_dir::{self, StateDirError};
@@ -138,6 +140,7 @@ impl Prepared {
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
         let (configs, _) = watch::channel(Arc::clone(&self.config));
         let crew = Crew::start(&self, &process, Control::new(control), &configs)?;
+        crew.limit_clients(&self.config, &process);
         let http = http.map(|listener| {
             listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -148,8 +151,11 @@ impl Prepared {
         tokio::spawn(async move { console.keep_averages().await });
         tokio::spawn(names::follow(configs.subscribe(), Arc::clone(&crew.workers)));
         let places = listeners.places().join(", ");
-        let reception =
-            Reception { workers: Arc::clone(&crew.workers), process: Arc::clone(&process) };
+        let reception = Reception {
+            workers: Arc::clone(&crew.workers),
+            process: Arc::clone(&process),
+            lobby: Arc::clone(&crew.lobby),
+        };
         // The first clients need the passwords.
         crew.keeper.ready().await;
         let accepting = listeners.serve(&reception)?;
@@ -236,7 +242,7 @@ impl Prepared {
         match self.try_reload(crew).await {
             Ok(changes) => {
                 process.reloaded(true);
-                process.set_max_client_conn(self.config.clients.max_client_conn);
+                crew.limit_clients(&self.config, process);
                 configs.send_replace(Arc::clone(&self.config));
                 crew.tell_all(|| Message::Reload(Arc::clone(&self.directory)));
                 tracing::info!(applied = ?changes.applied, needs_restart = ?changes.needs_restart, "configuration reloaded");
@@ -296,6 +302,9 @@ struct Crew {
     clusters: Clusters,
     keeper: Keeper,
     console: Arc<Console>,
+    lobby: Arc<Lobby>,
+    /// How many files the process may open.
+    open_files: u64,
 }
 
 impl Crew {
@@ -332,6 +341,7 @@ impl Crew {
             process: Arc::clone(process),
             console: Arc::clone(&console),
             clusters: clusters.clone(),
+            cancel_keys: Arc::default(),
             keeper: keeper.clone(),
             inherited_tcp: prepared.config.clients.tcp.clone(),
             key: prepared.key,
@@ -340,7 +350,16 @@ impl Crew {
         for (id, channels) in (0..count).zip(channels) {
             threads.push(worker::spawn(WorkerId(id), common.clone(), channels)?);
         }
-        Ok(Self { workers, threads, collector, clusters, keeper, console })
+        let lobby = Lobby::new((&prepared.config.clients).into());
+        let open_files = descriptors::raise();
+        Ok(Self { workers, threads, collector, clusters, keeper, console, lobby, open_files })
+    }
+
+    /// Takes as many clients as are wanted, or as open files suffice for.
+    fn limit_clients(&self, config: &Config, process: &ProcessStats) {
+        let fitting = descriptors::share_out(config, self.open_files);
+        process.set_limit(&fitting);
+        self.lobby.set_limits(fitting.logging_in);
     }
 
     fn tell_all(&self, message: impl Fn() -> Message) {

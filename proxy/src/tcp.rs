@@ -1,11 +1,56 @@
 //! TCP options, of client and server connections alike.
 
 use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use pgimbal_config::TcpConfig;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{SockRef, TcpKeepalive};
 
 use crate::transport::Socket;
+
+/// The kernel's dead-peer timer (TCP_USER_TIMEOUT) of one connection.
+///
+/// Linux lets it run for a peer that lives and does not read as well: such a peer acknowledges every
+/// probe, and is cut off all the same. So the timer is taken off while bytes wait for a peer to
+/// read, and whoever has a limit for that (`client_stall_timeout`) keeps it.
+#[derive(Debug, Default)]
+pub struct DeadPeerTimer {
+    off: bool,
+}
+
+impl DeadPeerTimer {
+    /// Sets the timer to `limit` or takes it off, by what the peer has read by now. Call it several
+    /// times within `limit`. Returns whether bytes wait for the peer, so that it must be looked at
+    /// again without a further write.
+    pub fn look(&mut self, socket: &Socket, limit: Duration) -> bool {
+        if !matches!(socket, Socket::Tcp(_)) {
+            return false;
+        }
+        // A socket that is gone is noticed by who reads it.
+        let Ok(fd) = socket.fd() else { return false };
+        let socket = SockRef::from(&fd);
+        let waits = has_unsent(&socket, fd).unwrap_or(false);
+        if waits != self.off && socket.set_tcp_user_timeout((!waits).then_some(limit)).is_ok() {
+            self.off = waits;
+        }
+        self.off
+    }
+}
+
+/// Whether the kernel holds bytes that it has not sent yet: while its low-water mark is one byte, a
+/// socket that has some is not writable.
+fn has_unsent(socket: &SockRef<'_>, fd: BorrowedFd<'_>) -> io::Result<bool> {
+    const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+    socket.set_tcp_notsent_lowat(1)?;
+    let mut polled = [PollFd::new(&fd, PollFlags::OUT)];
+    let events = poll(&mut polled, Some(&AT_ONCE));
+    // The system's own again.
+    socket.set_tcp_notsent_lowat(0)?;
+    events?;
+    Ok(polled[0].revents().is_empty())
+}
 
 /// Sets TCP_NODELAY, keepalive and TCP_USER_TIMEOUT; a Unix socket has none of them.
 ///
@@ -37,6 +82,31 @@ pub fn set_options(socket: &SockRef<'_>, config: &TcpConfig) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_timer_is_off_while_bytes_wait_for_a_peer_to_read() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let socket = Socket::Tcp(tokio::net::TcpStream::connect(address).await.unwrap());
+        let (reader, _) = listener.accept().await.unwrap();
+        let limit = Duration::from_secs(9);
+        let set = || SockRef::from(&socket.fd().unwrap()).tcp_user_timeout().unwrap();
+        let mut timer = DeadPeerTimer::default();
+        let Socket::Tcp(stream) = &socket else { unreachable!() };
+        stream.try_write(b"a little").unwrap();
+        assert!(!timer.look(&socket, limit));
+        while stream.try_write(&[0; 65_536]).is_ok() {}
+        assert!(timer.look(&socket, limit) && set().is_none());
+        // Nothing changes while it goes on.
+        assert!(timer.look(&socket, limit) && set().is_none());
+        let mut buffer = vec![0; 65_536];
+        while timer.look(&socket, limit) {
+            reader.readable().await.unwrap();
+            let _ = reader.try_read(&mut buffer);
+        }
+        assert_eq!(set(), Some(limit));
+        assert_eq!(SockRef::from(&socket.fd().unwrap()).tcp_notsent_lowat().unwrap(), 0);
+    }
 
     #[tokio::test]
     async fn behaviour_56_options_are_set() {

@@ -4,6 +4,7 @@
 
 mod client;
 mod cluster;
+mod dead_peers;
 mod housekeeping;
 mod inbox;
 mod login;
@@ -32,6 +33,7 @@ use tokio::sync::{Notify, mpsc};
 
 pub use message::{Accepted, Message, Origin};
 
+use crate::cancel_keys::CancelKeys;
 use crate::collect::{ProcessStats, SnapshotRequest};
 use crate::console::Console;
 use crate::credentials::Keeper;
@@ -55,6 +57,8 @@ pub struct Common {
     pub console: Arc<Console>,
     /// The clusters' watchers.
     pub clusters: Clusters,
+    /// Who has shown wrong cancel keys.
+    pub cancel_keys: Arc<CancelKeys>,
     /// The passwords that rotate.
     pub keeper: Keeper,
     /// The TCP options that accepted sockets have from their listener.
@@ -166,6 +170,7 @@ impl Worker {
                     Action::Nudge(cluster, nudge) => self.nudge(cluster, nudge),
                     Action::QuestionDenied(pool, kinds) => self.log_denied(pool, kinds),
                     Action::ConnectionRejected(pool) => self.log_rejected(pool),
+                    Action::Retired(pool) => self.forget(pool),
                 }
             }
         }

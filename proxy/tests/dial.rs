@@ -24,6 +24,7 @@ const PLAIN: Wish = Wish { mode: SslMode::Disable, ca: None };
 fn target(port: u16, user: &str, wish: &Wish) -> Target {
     let tls = ServerTls { mode: wish.mode, ca_file: wish.ca.clone(), ..ServerTls::default() };
     Target {
+        derivations: std::sync::Arc::default(),
         role: None,
         host: Host::Tcp("127.0.0.1".into()),
         port,

@@ -13,6 +13,7 @@ mod console;
 mod copy;
 mod extended;
 mod failover;
+mod hostile;
 mod isolation;
 mod libraries;
 mod linking;

@@ -17,7 +17,7 @@ pub struct Mismatch {
 }
 
 enum Shown {
-    Password(Salting, ClearWork, Zeroizing<Vec<u8>>),
+    Password(Salting, ClearWork, Zeroizing<Vec<u8>>, Option<ScramVerifier>),
     Md5 { answer: Zeroizing<Vec<u8>>, salt: [u8; 4] },
     Scram { salted: Box<ScramVerifier>, server: Box<ScramServer>, proof: Vec<u8> },
 }
@@ -38,9 +38,10 @@ impl Mismatch {
         salting: Salting,
         work: ClearWork,
         password: &[u8],
+        derived: Option<ScramVerifier>,
     ) -> Self {
         let password = Zeroizing::new(password.to_vec());
-        Self { user: user.into(), shown: Shown::Password(salting, work, password) }
+        Self { user: user.into(), shown: Shown::Password(salting, work, password, derived) }
     }
 
     pub(super) fn of_md5(user: &str, answer: &[u8], salt: [u8; 4]) -> Self {
@@ -87,12 +88,13 @@ impl Mismatch {
     ) -> Result<Option<Accepted>, ClientLoginError> {
         let proof = account.map(|account| &account.proof);
         let matched = match &self.shown {
-            Shown::Password(salting, work, password) => {
+            Shown::Password(salting, work, password, derived) => {
                 let keys = match proof {
                     Some(Proof::Password(_, keys)) => keys.as_slice(),
                     _ => &[],
                 };
-                clear_matches(keys, salting, *work, &self.user, password)
+                let derived = derived.as_ref();
+                clear_matches(keys, salting, *work, &self.user, password, derived)
             }
             Shown::Md5 { answer, salt } => {
                 let hashes = match proof {

@@ -13,7 +13,7 @@ use crate::Channel;
 use crate::verifier::{Key, MAX_ITERATIONS, PasswordKeys, hmac, xor};
 
 /// An exchange whose first message was sent and whose challenge is awaited.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct ScramClient {
     nonce: String,
     first_bare: String,

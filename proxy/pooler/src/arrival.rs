@@ -44,18 +44,24 @@ pub enum Greeting {
 }
 
 impl Pooler {
-    /// A client has logged in. `key` makes its cancel key from its process id.
+    /// A client has logged in. `key` makes a random cancel key; it is called again when another
+    /// session of this worker has that process id.
     pub fn arrive(
         &mut self,
         pool: PoolId,
         now: Instant,
-        key: impl FnOnce(u32) -> CancelKey,
+        mut key: impl FnMut() -> CancelKey,
     ) -> SessionId {
         let serial = self.next_serial();
-        let number = self.next_number();
+        let key = loop {
+            let key = key();
+            if !self.by_process.contains_key(&key.process_id) {
+                break key;
+            }
+        };
         let entry = self.sessions.vacant_entry();
         let id = SessionId { slot: entry.key() as u32, serial };
-        self.by_number.insert(number, id);
+        self.by_process.insert(key.process_id, id);
         let reported = self.tables.reported.intern([]);
         entry.insert(Session {
             id,
@@ -70,6 +76,7 @@ impl Pooler {
             reading: link::reading(&reported),
             reported,
             statements: None,
+            parsed_bytes: 0,
             unnamed: None,
             unnamed_is_unkept: false,
             unnamed_serial: 0,
@@ -85,7 +92,7 @@ impl Pooler {
             rerun: Rerun::No,
             offline: None,
             farewell: None,
-            key: key(process_id(self.worker.0, number)),
+            key,
             connected_at: now,
             active_at: now,
             stalled_since: None,
@@ -202,18 +209,6 @@ impl Pooler {
     pub fn is_on_trial(&self, id: SessionId) -> bool {
         self.session(id).is_some_and(|session| session.trial == Trial::Due)
     }
-
-    /// A number for a session that no other has, and that none that has left had lately: a look or
-    /// a cancel that comes late must not meet somebody else.
-    fn next_number(&mut self) -> u32 {
-        const NUMBERS: u32 = 1 << 24;
-        loop {
-            self.next_number = (self.next_number + 1) % NUMBERS;
-            if !self.by_number.contains_key(&self.next_number) {
-                return self.next_number;
-            }
-        }
-    }
 }
 
 /// One step of a session whose settings a server is to judge.
@@ -302,18 +297,4 @@ fn with_certain(tried: &[Setting], asked: &[Setting]) -> Vec<Setting> {
     let is_certain_now = |name: &[u8]| certain().any(|setting| *setting.name == *name);
     let tried = tried.iter().filter(|setting| !is_certain_now(&setting.name));
     tried.chain(certain()).cloned().collect()
-}
-
-/// What a client is told as the process id: worker and number, never zero, never negative.
-const fn process_id(worker: u16, number: u32) -> u32 {
-    ((worker as u32 + 1) << 24) | (number & 0x00ff_ffff)
-}
-
-/// The worker and the number that a cancel request names.
-#[must_use]
-pub const fn session_of(process_id: u32) -> Option<(u16, u32)> {
-    match process_id >> 24 {
-        0 => None,
-        worker => Some((worker as u16 - 1, process_id & 0x00ff_ffff)),
-    }
 }

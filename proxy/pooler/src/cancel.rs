@@ -3,8 +3,8 @@
 /// Bytes of the secret towards clients of protocol 3.2; PostgreSQL's length.
 pub const LONG_SECRET: usize = 32;
 
-/// Process id and secret that a client was given. The process id carries the worker and the slot,
-/// so that a request finds its session without a table.
+/// Process id and secret that a client was given. Both are random: 32 bits of a secret, which is all
+/// that protocol 3.0 has room for, can be guessed by who knows the process id.
 #[derive(Clone, Copy)]
 pub struct CancelKey {
     /// What the client calls the process id.
@@ -14,16 +14,17 @@ pub struct CancelKey {
 }
 
 impl CancelKey {
-    /// A key for a client of protocol 3.0 (4 bytes of `random`).
+    /// A key for a client of protocol 3.0 (4 bytes of `secret`); both arguments are random.
     #[must_use]
-    pub const fn short(process_id: u32, random: [u8; LONG_SECRET]) -> Self {
-        Self { process_id, secret: random, length: 4 }
+    pub const fn short(process_id: u32, secret: [u8; LONG_SECRET]) -> Self {
+        Self { process_id: like_postgresqls(process_id), secret, length: 4 }
     }
 
-    /// A key for a client of protocol 3.2 (all bytes of `random`).
+    /// A key for a client of protocol 3.2 (all bytes of `secret`); both arguments are random.
     #[must_use]
-    pub const fn long(process_id: u32, random: [u8; LONG_SECRET]) -> Self {
-        Self { process_id, secret: random, length: LONG_SECRET as u8 }
+    pub const fn long(process_id: u32, secret: [u8; LONG_SECRET]) -> Self {
+        let length = LONG_SECRET as u8;
+        Self { process_id: like_postgresqls(process_id), secret, length }
     }
 
     /// The secret as the client has it.
@@ -41,6 +42,14 @@ impl CancelKey {
     }
 }
 
+/// Programs take a process id for a positive number of 32 bits.
+const fn like_postgresqls(process_id: u32) -> u32 {
+    match process_id & i32::MAX as u32 {
+        0 => 1,
+        positive => positive,
+    }
+}
+
 impl std::fmt::Debug for CancelKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "CancelKey({}, ***)", self.process_id)
@@ -50,6 +59,15 @@ impl std::fmt::Debug for CancelKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_id_is_positive_and_otherwise_what_chance_has_made_it() {
+        let id = |random| CancelKey::short(random, [5; LONG_SECRET]).process_id;
+        assert_eq!(
+            [0, 7, 0x7fff_ffff, u32::MAX, 1 << 31].map(id),
+            [1, 7, 0x7fff_ffff, 0x7fff_ffff, 1]
+        );
+    }
 
     #[test]
     fn only_the_whole_secret_matches() {

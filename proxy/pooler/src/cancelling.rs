@@ -9,24 +9,38 @@ use crate::pooler::{Action, Pooler, error_body};
 use crate::server::ServerState;
 use crate::session::Link;
 
+/// What a cancel request has come to at one worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancelling {
+    /// No session of this worker has this key.
+    WrongKey,
+    /// The session runs nothing at a server; what waited, waits no more.
+    Done,
+    /// A request is on its way to this server connection.
+    Sent(ServerId),
+}
+
 impl Pooler {
-    /// A client asks to cancel the query of the session of this `number` of this worker. A wrong secret,
+    /// A client asks to cancel the query of a session, which may be another worker's. A wrong key,
     /// like a session that runs nothing, is passed over in silence, as PostgreSQL does.
-    /// Returns the server connection to which a request is on its way for it.
-    pub fn cancel(&mut self, process_id: u32, number: u32, secret: &[u8]) -> Option<ServerId> {
-        let session = self.session(*self.by_number.get(&number)?)?;
-        if session.key.process_id != process_id || !session.key.matches(secret) {
-            return None;
-        }
-        let id = session.id;
-        match session.link {
+    pub fn cancel(&mut self, process_id: u32, secret: &[u8]) -> Cancelling {
+        let session = self.by_process.get(&process_id).and_then(|id| self.session(*id));
+        let Some(session) = session.filter(|session| session.key.matches(secret)) else {
+            return Cancelling::WrongKey;
+        };
+        let (id, link) = (session.id, session.link);
+        match link {
             Link::Waiting(_) | Link::AwaitingPlace(_) => {
                 self.cancel_waiting(id);
-                None
+                Cancelling::Done
             }
-            Link::Ready(server) => self.cancel_running(server).then_some(server),
+            Link::Ready(server) if self.cancel_running(server) => Cancelling::Sent(server),
             // Nothing of the client's runs.
-            Link::Unlinked | Link::Fresh(_) | Link::Setup(_) | Link::Cleaning(_) => None,
+            Link::Ready(_)
+            | Link::Unlinked
+            | Link::Fresh(_)
+            | Link::Setup(_)
+            | Link::Cleaning(_) => Cancelling::Done,
         }
     }
 

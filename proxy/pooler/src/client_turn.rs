@@ -9,6 +9,7 @@ mod put_in;
 mod query;
 mod raise;
 mod restore;
+mod room;
 mod values;
 
 use std::time::Instant;
@@ -28,10 +29,6 @@ use crate::session::{ClientBody, Link, Phase, Session, Trial};
 use crate::sql::Reading;
 use crate::state::books::{Asked, Books};
 use crate::{arrival, in_flight, link, offline, rerun};
-
-/// The longest message, other than Query, Parse, CopyData and FunctionCall, that may need more
-/// than [`HOLD_LIMIT`] to be judged: one with an enormous name. PostgreSQL has no limit but memory.
-const LONGEST_HELD: usize = 4 * 1024 * 1024;
 
 /// Everything that one step touches, borrowed apart.
 pub(crate) struct ClientTurn<'a> {
@@ -222,15 +219,6 @@ impl<'a> ClientTurn<'a> {
         }
         let body = &rest[HEADER_LEN..total.min(rest.len())];
         Ok(Message { header, body, start: self.at })
-    }
-
-    /// Holds more of a message whose names are not complete in what was held so far.
-    pub(crate) fn hold_more(&mut self, message: Message<'_>) -> Stop {
-        let have = HEADER_LEN + message.body.len();
-        if have >= LONGEST_HELD {
-            return self.violation("a name in a message is longer than 4 MiB");
-        }
-        Stop::Need((have * 2).min(message.header.total as usize) as u32)
     }
 
     fn ready_link(&mut self) -> Step {

@@ -7,7 +7,6 @@ use pgimbal_config::OnClientGone;
 use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::error::{Report, Severity, SqlState, with_severity};
 
-use crate::arrival::session_of;
 use crate::ids::{ServerId, SessionId};
 use crate::link;
 use crate::owed::OwnQuery;
@@ -70,9 +69,7 @@ impl Pooler {
         }
         self.stop_waiting(id);
         let session = self.sessions.remove(id.index());
-        if let Some((_, number)) = session_of(session.key.process_id) {
-            self.by_number.remove(&number);
-        }
+        self.by_process.remove(&session.key.process_id);
         session.settings.close(&mut self.tables.settings);
         let pool = &mut self.pools[session.pool.index()];
         pool.sessions -= 1;

@@ -62,8 +62,9 @@ fn none_became_free() -> Arc<[u8]> {
             "too many sessions of this pool keep their server connection",
         )
         .detail(
-            "The statement would tie session state to one server connection, and none of the \
-             pinned sessions became free within query_wait_timeout.",
+            "The statement would tie session state to one server connection, or is too long to tell \
+             (max_statement_bytes), and none of the pinned sessions became free within \
+             query_wait_timeout.",
         )
         .hint("See SHOW CLIENTS for who is pinned and why, or raise max_pinned."),
     )

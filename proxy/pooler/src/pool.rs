@@ -89,6 +89,10 @@ pub struct Pool {
     pub asked_by: VecDeque<WorkerId>,
     /// Clients that belong to it.
     pub sessions: u32,
+    /// Since when no worker has used it.
+    pub unused_since: Option<Instant>,
+    /// It is gone; its place waits for another.
+    pub is_retired: bool,
     /// Counters.
     pub stats: PoolStats,
 }
@@ -120,6 +124,8 @@ impl Pool {
             asked_at: None,
             asked_by: VecDeque::new(),
             sessions: 0,
+            unused_since: None,
+            is_retired: false,
             stats: PoolStats::default(),
         }
     }

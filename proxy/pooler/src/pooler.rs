@@ -34,17 +34,18 @@ pub struct Pooler {
     pub(crate) sessions: Slab<Session>,
     pub(crate) servers: Slab<Server>,
     pub(crate) pools: Vec<Pool>,
+    /// Places of pools that are gone.
+    pub(crate) free_pools: Vec<PoolId>,
     pub(crate) clusters: Vec<Cluster>,
-    by_key: HashMap<PoolKey, PoolId, RandomState>,
+    pub(crate) by_key: HashMap<PoolKey, PoolId, RandomState>,
     pub(crate) tables: Tables,
     pub(crate) actions: Vec<Action>,
     pub(crate) options: Options,
     /// Roles with which no server connection can be opened, and what that is told with.
     pub(crate) lockouts: HashMap<Box<str>, Arc<[u8]>, RandomState>,
     pub(crate) draining: bool,
-    /// Sessions by the number that their clients know them by.
-    pub(crate) by_number: HashMap<u32, SessionId, RandomState>,
-    pub(crate) next_number: u32,
+    /// Sessions by the process id that their clients know them by.
+    pub(crate) by_process: HashMap<u32, SessionId, RandomState>,
     next_serial: u32,
 }
 
@@ -98,6 +99,8 @@ pub enum Action {
     QuestionDenied(PoolId, Kinds),
     /// Tell people: a server connection of this pool refused even to be reset, and was closed.
     ConnectionRejected(PoolId),
+    /// Forget what was kept of a pool that is gone; its key can still be read.
+    Retired(PoolId),
 }
 
 impl Tables {
@@ -134,6 +137,7 @@ impl Pooler {
             sessions: Slab::new(),
             servers: Slab::new(),
             pools: Vec::new(),
+            free_pools: Vec::new(),
             clusters: Vec::new(),
             by_key: HashMap::default(),
             tables: Tables {
@@ -149,8 +153,7 @@ impl Pooler {
             options,
             lockouts: HashMap::default(),
             draining: false,
-            by_number: HashMap::default(),
-            next_number: 0,
+            by_process: HashMap::default(),
             next_serial: 1,
         }
     }
@@ -175,12 +178,16 @@ impl Pooler {
         if let Some(id) = self.by_key.get(key) {
             return *id;
         }
-        let id = PoolId(self.pools.len() as u32);
+        let free = self.free_pools.pop();
+        let id = free.unwrap_or(PoolId(self.pools.len() as u32));
         let (config, shared) = make();
         let cluster = config.cluster.as_ref().map(|cluster| cluster.name.clone());
         let cluster = cluster.map(|name| self.cluster_named(&name));
         let pool = Pool { cluster, ..Pool::new(id, key.clone(), config, shared) };
-        self.pools.push(pool);
+        match free {
+            Some(free) => self.pools[free.index()] = pool,
+            None => self.pools.push(pool),
+        }
         self.by_key.insert(key.clone(), id);
         id
     }
@@ -198,9 +205,8 @@ impl Pooler {
     }
 
     /// This worker's pools.
-    #[must_use]
-    pub fn pools(&self) -> &[Pool] {
-        &self.pools
+    pub fn pools(&self) -> impl Iterator<Item = &Pool> {
+        self.pools.iter().filter(|pool| !pool.is_retired)
     }
 
     /// A reload may have changed where a pool leads or how it behaves. Server connections that lead

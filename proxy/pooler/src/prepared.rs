@@ -112,6 +112,12 @@ pub struct Shape {
 }
 
 impl Statement {
+    /// Bytes of its text that are kept.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.body.as_ref().map_or(0, |body| body.len())
+    }
+
     /// A statement whose text is kept; `body` as in [`Statement::body`].
     fn new(
         id: StatementId,

@@ -54,6 +54,8 @@ pub struct Session {
     pub reading: Reading,
     /// Its named prepared statements.
     pub statements: Option<Box<ClientStatements>>,
+    /// Bytes of the Parses that were sent since nothing was owed.
+    pub parsed_bytes: usize,
     /// Its unnamed prepared statement.
     pub unnamed: Option<Unnamed>,
     /// Its unnamed statement's text is above the limit, so that one server only has it.

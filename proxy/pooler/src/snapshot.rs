@@ -50,6 +50,8 @@ impl Pooler {
                 ServerState::AwaitingCancels(_) | ServerState::Closing => pool.servers_leaving += 1,
             }
         }
+        let mut pool = self.pools.iter();
+        pools.retain(|_| pool.next().is_some_and(|pool| !pool.is_retired));
         pools
     }
 

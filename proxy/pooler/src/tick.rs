@@ -59,6 +59,7 @@ impl Pooler {
             }
             self.look_over_servers(now);
             self.look_over_clients(now);
+            self.retire_unused(now);
         }
     }
 
@@ -190,6 +191,9 @@ impl Pooler {
     /// several pools share stands in somebody's way.
     fn keep_size(&mut self, id: PoolId, now: Instant) {
         let pool = &self.pools[id.index()];
+        if pool.is_retired {
+            return;
+        }
         let open = pool.shared.open_count();
         if open < pool.config.pool.min_size && pool.dialing == 0 && !self.draining {
             self.dial(id, Reserve::Kept, now);

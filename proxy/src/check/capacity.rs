@@ -3,36 +3,17 @@
 use std::collections::BTreeMap;
 
 use pgimbal_config::{Config, Host, ResolvedPool};
-use rustix::process::{Resource, getrlimit};
 
 use super::expiry::Witnesses;
 use super::report::Report;
-
-/// Descriptors for listeners, runtimes, HTTP, files and probes.
-const OTHER_DESCRIPTORS: u64 = 64;
+use crate::descriptors::{self, Needed};
 
 /// Whether the limit of open files leaves a descriptor for each client and server connection.
 pub(super) fn descriptors(config: &Config, report: &Report) {
-    let users = config.users.len().max(1) as u64;
-    let servers: u64 = config
-        .databases
-        .values()
-        .map(|database| {
-            let pools = if database.user.is_some() { 1 } else { users };
-            let most = pools * u64::from(database.pool.size + database.pool.reserve_size);
-            database.max_db_connections.map_or(most, |limit| most.min(u64::from(limit)))
-        })
-        .sum();
-    let needed = u64::from(config.clients.max_client_conn) + servers + OTHER_DESCRIPTORS;
-    match getrlimit(Resource::Nofile).maximum {
-        Some(limit) if limit < needed => report.warn(
-            "open files",
-            format!(
-                "the limit is {limit}, and max_client_conn with the pools may need {needed}: raise \
-                 it (LimitNOFILE=, ulimit -Hn), or lower max_client_conn"
-            ),
-        ),
-        _ => {}
+    // A warning and no failure: the service may have another limit than whoever asks.
+    match Needed::by(config).warning(descriptors::raise()) {
+        None => report.ok("open files", "ok"),
+        Some(warning) => report.warn("open files", warning),
     }
 }
 

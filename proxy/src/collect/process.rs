@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use crate::descriptors::Fitting;
 use crate::login::LoginError;
 
 /// Declares a closed set of label values.
@@ -42,8 +43,10 @@ labels! {
         "unavailable" Unavailable,
         /// The user is known, the database is not.
         "unknown_database" UnknownDatabase,
-        /// `client_login_timeout` passed.
+        /// `client_login_timeout` or `client_first_packet_timeout` passed.
         "timeout" Timeout,
+        /// Too many were logging in, and this one was the oldest.
+        "crowded_out" CrowdedOut,
         /// The client broke the protocol.
         "protocol_error" ProtocolError,
         /// TLS could not be agreed on.
@@ -83,6 +86,7 @@ impl LoginResult {
     pub const fn of(error: &LoginError) -> Self {
         match error {
             LoginError::Gone | LoginError::NothingSaid | LoginError::Io(_) => Self::ClientGone,
+            LoginError::Silent => Self::Timeout,
             LoginError::Tls(_) | LoginError::NoAlpn => Self::TlsFailed,
             LoginError::UnencryptedData(_)
             | LoginError::Startup(_)
@@ -91,6 +95,7 @@ impl LoginResult {
             | LoginError::UnexpectedMessage(_)
             | LoginError::MalformedAnswer
             | LoginError::NoUser
+            | LoginError::NameTooLong(_)
             | LoginError::Options(_) => Self::ProtocolError,
             LoginError::Proof(_) => Self::AuthenticationFailed,
             LoginError::TlsRequired | LoginError::Replication | LoginError::ConsoleDenied(_) => {
@@ -109,7 +114,9 @@ pub struct ProcessStats {
     phase: AtomicU8,
     accept_paused: AtomicBool,
     clients: AtomicU64,
+    admitted: AtomicU64,
     max_client_conn: AtomicU32,
+    short_of_files: AtomicBool,
     accepted: AtomicU64,
     refused: [AtomicU64; Refusal::ALL.len()],
     logins: [AtomicU64; LoginResult::ALL.len()],
@@ -129,7 +136,9 @@ impl ProcessStats {
             phase: AtomicU8::new(Phase::Starting as u8),
             accept_paused: AtomicBool::new(false),
             clients: AtomicU64::new(0),
+            admitted: AtomicU64::new(0),
             max_client_conn: AtomicU32::new(max_client_conn),
+            short_of_files: AtomicBool::new(false),
             accepted: AtomicU64::new(0),
             refused: std::array::from_fn(|_| AtomicU64::new(0)),
             logins: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -146,9 +155,16 @@ impl ProcessStats {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
-    /// A reload changed the limit of clients.
-    pub fn set_max_client_conn(&self, limit: u32) {
-        self.max_client_conn.store(limit, Ordering::Relaxed);
+    /// How many clients there may be: `max_client_conn`, or fewer when open files do not suffice.
+    pub fn set_limit(&self, fitting: &Fitting) {
+        self.max_client_conn.store(fitting.max_client_conn, Ordering::Relaxed);
+        self.short_of_files.store(fitting.is_short, Ordering::Relaxed);
+    }
+
+    /// Whether the limit is lower than configured, for want of open files.
+    #[must_use]
+    pub fn is_short_of_files(&self) -> bool {
+        self.short_of_files.load(Ordering::Relaxed)
     }
 
     /// The limit of clients.
@@ -162,7 +178,7 @@ impl ProcessStats {
     pub fn client_accepted(self: &Arc<Self>) -> Connected {
         add(&self.accepted);
         add(&self.clients);
-        Connected(Arc::clone(self))
+        Connected { stats: Arc::clone(self), admitted: false }
     }
 
     /// A client was turned away before its login was judged.
@@ -219,6 +235,7 @@ impl ProcessStats {
                 phase: self.phase(),
                 accept_paused: self.accept_paused.load(Ordering::Relaxed),
                 clients: self.clients(),
+                logging_in: self.clients().saturating_sub(read(&self.admitted)),
                 max_client_conn: self.max_client_conn.load(Ordering::Relaxed),
             },
             accepted: read(&self.accepted),
@@ -235,11 +252,28 @@ impl ProcessStats {
 
 /// A client connection that counts as connected until this is dropped, whatever path it ends on.
 #[derive(Debug)]
-pub struct Connected(Arc<ProcessStats>);
+pub struct Connected {
+    stats: Arc<ProcessStats>,
+    admitted: bool,
+}
+
+impl Connected {
+    /// The client has logged in. Returns how many clients have, this one included; they count
+    /// towards `max_client_conn`.
+    pub fn admit(&mut self) -> u64 {
+        if !std::mem::replace(&mut self.admitted, true) {
+            return self.stats.admitted.fetch_add(1, Ordering::Relaxed) + 1;
+        }
+        read(&self.stats.admitted)
+    }
+}
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        self.0.clients.fetch_sub(1, Ordering::Relaxed);
+        self.stats.clients.fetch_sub(1, Ordering::Relaxed);
+        if self.admitted {
+            self.stats.admitted.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -277,6 +311,8 @@ pub struct Gauges {
     pub accept_paused: bool,
     /// Client connections.
     pub clients: u64,
+    /// Those of them that have not logged in.
+    pub logging_in: u64,
     /// How many there may be.
     pub max_client_conn: u32,
 }
@@ -301,10 +337,12 @@ mod tests {
     #[test]
     fn behaviour_42_the_count_of_clients_comes_back_whatever_ends_them() {
         let stats = Arc::new(ProcessStats::new(SystemTime::UNIX_EPOCH, 5));
-        let one = stats.client_accepted();
+        let mut one = stats.client_accepted();
         let other = stats.client_accepted();
+        assert_eq!((one.admit(), one.admit()), (1, 1), "a client is admitted once");
+        assert_eq!(stats.snapshot().now.logging_in, 1);
         drop(one);
-        assert_eq!(stats.clients(), 1);
+        assert_eq!((stats.clients(), stats.snapshot().now.logging_in), (1, 1));
         drop(other);
         let snapshot = stats.snapshot();
         assert_eq!((snapshot.now.clients, snapshot.accepted), (0, 2));

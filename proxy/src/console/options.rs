@@ -74,13 +74,16 @@ fn process(config: &Config) -> Options<13> {
     ]
 }
 
-fn clients(clients: &ClientConfig) -> Options<14> {
+fn clients(clients: &ClientConfig) -> Options<17> {
     let (tcp, tls) = (&clients.tcp, &clients.tls);
     [
         ("max_client_conn", clients.max_client_conn.to_string()),
+        ("max_login_conn", clients.login_conn().to_string()),
+        ("max_login_conn_per_address", clients.login_conn_per_address().to_string()),
         ("auth_type", clients.auth_type.as_str().to_owned()),
         ("allow_trust_on_network", clients.allow_trust_on_network.to_string()),
         ("client_login_timeout", span(clients.login_timeout)),
+        ("client_first_packet_timeout", span(clients.first_packet_timeout)),
         ("client_idle_timeout", or_off(clients.idle_timeout.map(span))),
         ("client_stall_timeout", span(clients.stall_timeout)),
         ("tcp_keepalive_idle", span(tcp.keepalive_idle)),
@@ -94,7 +97,7 @@ fn clients(clients: &ClientConfig) -> Options<14> {
     ]
 }
 
-fn pool(pool: &PoolConfig) -> Options<24> {
+fn pool(pool: &PoolConfig) -> Options<25> {
     [
         ("pool_mode", pool.mode.as_str().to_owned()),
         ("pool_size", pool.size.to_string()),
@@ -120,6 +123,7 @@ fn pool(pool: &PoolConfig) -> Options<24> {
         ("on_client_gone", pool.on_client_gone.as_str().to_owned()),
         ("max_prepared_statements", pool.max_prepared_statements.to_string()),
         ("max_statement_bytes", format!("{}B", pool.max_statement_bytes)),
+        ("max_client_statement_bytes", format!("{}B", pool.max_client_statement_bytes)),
     ]
 }
 

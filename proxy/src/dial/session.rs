@@ -99,10 +99,17 @@ async fn prove(
         if !is_bound && !matches!(reply, Reply::Wait) {
             return Err(DialFault::Unbound);
         }
+        let reply = match reply {
+            Reply::Prove(proving) => {
+                let proved = target.derivations.run(proving.iterations(), || proving.run()).await;
+                login.proved(proved)?
+            }
+            reply => reply,
+        };
         let out = &mut conversation.outbox;
         match reply {
             Reply::Done => return Ok(()),
-            Reply::Wait => {}
+            Reply::Wait | Reply::Prove(_) => {}
             Reply::Password(password) => authentication::password(out, &password),
             Reply::SaslInitial { mechanism, response } => {
                 let mechanism = mechanism.as_bytes();

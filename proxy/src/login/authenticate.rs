@@ -5,7 +5,7 @@ use pgimbal_auth::account::Account;
 use pgimbal_auth::client_login::{Accepted, Answer, Ask, ClientLogin, Fresh, Step};
 use pgimbal_auth::scram::server::Offer;
 use pgimbal_wire::authentication::{
-    AuthRequest, MAX_AUTH_MESSAGE, Mechanisms, SaslInitial, parse_password,
+    AuthRequest, MAX_AUTH_MESSAGE, MAX_SASL_MESSAGE, Mechanisms, SaslInitial, parse_password,
 };
 use pgimbal_wire::tag::frontend;
 use rand::RngCore;
@@ -46,12 +46,13 @@ pub(super) async fn authenticate(
         };
         encode_ask(&ask, &mut conversation.outbox);
         conversation.send().await?;
-        let (tag, total) = conversation.message(MAX_AUTH_MESSAGE).await?;
+        let (tag, total) = conversation.message(longest_answer(&ask)).await?;
         if tag != frontend::PASSWORD {
             return Err(LoginError::UnexpectedMessage(tag));
         }
         let (context, rotating) = (in_force.now(), keeper.account(user));
         let account = rotating.as_deref().or(context.fixed(user));
+        let login = derive(login, &ask, conversation.body(total), account, keeper).await;
         step = judge(login, &ask, conversation.body(total), account)?;
         conversation.consume(total);
     }
@@ -79,6 +80,32 @@ fn encode_ask(ask: &Ask, out: &mut Vec<u8>) {
         Ask::SaslContinue(challenge) => AuthRequest::SaslContinue(challenge.as_bytes()),
     };
     request.encode(out);
+}
+
+/// Strangers decide how long their messages are: bytes of the longest that is read.
+const fn longest_answer(ask: &Ask) -> usize {
+    match ask {
+        Ask::Cleartext | Ask::Md5(_) => MAX_AUTH_MESSAGE,
+        Ask::Sasl(_) | Ask::SaslContinue(_) => MAX_SASL_MESSAGE,
+    }
+}
+
+/// Derives what judging a password takes, beside the work.
+async fn derive<'a>(
+    login: ClientLogin<'a>,
+    ask: &Ask,
+    body: &[u8],
+    account: Option<&Account>,
+    keeper: &Keeper,
+) -> ClientLogin<'a> {
+    let password = (*ask == Ask::Cleartext).then(|| parse_password(body).ok()).flatten();
+    match password.and_then(|password| login.derivation(password, account)) {
+        Some(due) => {
+            let derivations = keeper.derivations();
+            login.derived(derivations.run(due.iterations(), || due.run()).await)
+        }
+        None => login,
+    }
 }
 
 fn judge<'a>(

@@ -40,6 +40,9 @@ pub enum LoginError {
     /// A first packet that is malformed or of another major version.
     #[error(transparent)]
     Startup(#[from] StartupError),
+    /// Nothing that asks for something came in time.
+    #[error("no startup packet came within client_first_packet_timeout")]
+    Silent,
     /// A message during authentication with a length that cannot be true.
     #[error(transparent)]
     Length(BadLength),
@@ -71,6 +74,9 @@ pub enum LoginError {
     /// No user name.
     #[error("no PostgreSQL user name specified in startup packet")]
     NoUser,
+    /// A name that PostgreSQL would cut, and then take for another.
+    #[error("the {0} name is longer than 63 bytes")]
+    NameTooLong(&'static str),
     /// A walsender connection.
     #[error("replication connections cannot be pooled")]
     Replication,
@@ -90,7 +96,9 @@ impl LoginError {
     #[must_use]
     pub fn sqlstate(&self) -> SqlState {
         match self {
-            Self::Gone | Self::NothingSaid | Self::Io(_) => SqlState::CONNECTION_FAILURE,
+            Self::Gone | Self::NothingSaid | Self::Io(_) | Self::Silent => {
+                SqlState::CONNECTION_FAILURE
+            }
             Self::Startup(error) => error.sqlstate(),
             Self::Tls(_)
             | Self::UnencryptedData(_)
@@ -104,6 +112,7 @@ impl LoginError {
             }
             Self::Unavailable { .. } | Self::Unasked(_) => SqlState::CANNOT_CONNECT_NOW,
             Self::TlsRequired | Self::NoUser => SqlState::INVALID_AUTHORIZATION,
+            Self::NameTooLong(_) => SqlState::NAME_TOO_LONG,
             Self::Replication => SqlState::FEATURE_NOT_SUPPORTED,
             Self::Options(_) => SqlState::SYNTAX_ERROR,
             Self::UnknownDatabase(_) => SqlState::INVALID_CATALOG_NAME,
@@ -112,10 +121,10 @@ impl LoginError {
     }
 
     /// Whether the connection is closed without a word: the first packet says nothing of PostgreSQL's
-    /// protocol (or says Terminate already).
+    /// protocol (or says Terminate already), or never came.
     #[must_use]
     pub const fn is_silent(&self) -> bool {
-        matches!(self, Self::Startup(StartupError::Length))
+        matches!(self, Self::Startup(StartupError::Length) | Self::Silent)
     }
 
     /// What the client was told.
@@ -160,7 +169,10 @@ impl LoginError {
 
     /// Appends what the client is told; nothing when it is gone or no message can reach it.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        if matches!(self, Self::Gone | Self::NothingSaid | Self::Io(_) | Self::Tls(_)) {
+        if matches!(
+            self,
+            Self::Gone | Self::NothingSaid | Self::Io(_) | Self::Tls(_) | Self::Silent
+        ) {
             return;
         }
         let text = self.client_text();

@@ -1,6 +1,7 @@
 //! What a client asks for: the startup packet, copied out of the buffer it came in.
 
 use pgimbal_wire::encode;
+use pgimbal_wire::extended::NAME_BYTES;
 use pgimbal_wire::options;
 use pgimbal_wire::startup::{
     self, Parameters, ProtocolVersion, StartupError, StartupPacket, negotiate,
@@ -78,6 +79,11 @@ impl Request {
         }
         let user = user.filter(|user| !user.is_empty()).ok_or(LoginError::NoUser)?;
         let database = database.filter(|database| !database.is_empty()).unwrap_or(user);
+        for (what, name) in [("user", user), ("database", database)] {
+            if name.len() > NAME_BYTES {
+                return Err(LoginError::NameTooLong(what));
+            }
+        }
         Ok(Self {
             user: name(user),
             database: name(database),

@@ -33,6 +33,11 @@ fn standing(process: &ProcessSnapshot) {
     Gauges::described("pgimbal_client_connections", "Client connections, those in login included.")
         .sample(vec![], process.now.clients as f64);
     Gauges::described(
+        "pgimbal_client_connections_logging_in",
+        "Those that have not logged in yet.",
+    )
+    .sample(vec![], process.now.logging_in as f64);
+    Gauges::described(
         "pgimbal_client_connections_limit",
         "How many there may be: max_client_conn.",
     )

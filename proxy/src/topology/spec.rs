@@ -125,6 +125,7 @@ impl ClusterSpec {
     /// How a node is reached by its prober.
     pub(crate) fn target(&self, host: &Host, port: u16) -> Arc<Target> {
         Arc::new(Target {
+            derivations: Arc::default(),
             host: host.clone(),
             port,
             database: self.database.clone(),

@@ -13,6 +13,7 @@ use pgimbal_pooler::plan::Pieces;
 use pgimbal_pooler::session::Presence;
 
 use super::Worker;
+use super::dead_peers::Reader;
 use super::inbox::Inbox;
 use super::outbox::{FreeList, Outbox, Source};
 use super::state::State;
@@ -44,6 +45,8 @@ pub(super) struct Client {
     pub(super) goodbye_tried: bool,
     /// A turn has begun and not ended: the task has panicked if it is dropped so.
     in_turn: bool,
+    /// Whether it reads what it is sent.
+    pub(super) reader: Reader,
     /// Counts the client among the connected ones, and those of its password's generation.
     _counted: (Connected, Option<Counted>),
 }
@@ -124,6 +127,7 @@ impl Client {
             checkin_due: false,
             goodbye_tried: false,
             in_turn: false,
+            reader: Reader::default(),
             _counted: counted,
         }
     }
@@ -134,6 +138,7 @@ impl Client {
         let mut buffer = state.lend_buffer();
         let over = Turn { client: self, state, buffer: &mut buffer, cx, now: Instant::now() }.run();
         state.buffer = Some(buffer);
+        self.mind_reading(state);
         over
     }
 
@@ -146,6 +151,7 @@ impl Client {
         pieces: &Pieces,
     ) {
         let Some(transport) = &mut self.transport else { return };
+        self.reader.wrote |= !pieces.is_empty();
         if self.outbox.send(transport, free, cx, source, pieces).is_err()
             && matches!(self.stage, Stage::Serving)
         {

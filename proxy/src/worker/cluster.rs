@@ -16,7 +16,7 @@ impl Worker {
         self.state.borrow_mut().pooler.set_view(cluster, view, Instant::now());
         let homes: Vec<PoolId> = {
             let state = self.state.borrow();
-            let pools = state.pooler.pools().iter();
+            let pools = state.pooler.pools();
             pools.filter(|pool| pool.key.place == Place::Primary).map(|pool| pool.id).collect()
         };
         for home in homes {

@@ -27,6 +27,7 @@ impl Worker {
                 }
                 state.pooler.tick(now, &mut looked_over);
             }
+            self.look_for_readers(now);
             self.perform();
         }
     }

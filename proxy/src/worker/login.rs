@@ -2,26 +2,29 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use pgimbal_pooler::arrival::session_of;
 use pgimbal_pooler::cancel::{CancelKey, LONG_SECRET};
-use pgimbal_pooler::ids::WorkerId;
 use pgimbal_pooler::pool::{Place, PoolKey};
 use pgimbal_pooler::topology::Writes;
 use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::startup::ProtocolVersion;
-use tokio::sync::oneshot;
 
 use super::Worker;
 use super::client::{Arriving, Client, ClientTask};
-use super::message::{Accepted, Message, Origin};
+use super::message::{Accepted, Delivery, Message, Origin};
 use crate::collect::{Connected, LoginResult, Refusal};
 use crate::credentials::Counted;
 use crate::dial::Target;
 use crate::login::{self, Arrival, Authenticated, Judges, LoginError, Peer};
 use crate::tcp;
 use crate::transport::{Parts, Setting, Socket, Transport};
+
+/// Sessions of the console that are let in above `max_client_conn`: its users are those who can
+/// do something about that.
+const CONSOLE_MARGIN: u64 = 256;
 
 /// A client that has logged in, on its way to the worker where it will stay.
 #[derive(Debug)]
@@ -46,7 +49,7 @@ struct Guest {
 impl Worker {
     /// Takes a client through its login.
     pub(super) async fn log_in(self: Rc<Self>, accepted: Accepted) {
-        let Accepted { socket, connected } = accepted;
+        let Accepted { socket, connected, mut seat } = accepted;
         let is_proxied = matches!(socket, Origin::Proxied(..));
         let Ok((socket, peer)) = register(socket) else { return };
         // Who it is may be said by the first bytes.
@@ -62,37 +65,41 @@ impl Worker {
         }
         let server_of = |user: &str, database: &str| self.server_of(user, database);
         let judges = Judges { in_force, keeper: &self.common.keeper, server_of: &server_of };
+        let place = seat.place();
         let arrival = Box::pin(async {
             let mut socket = socket;
             if is_proxied {
-                let unwrapped = login::unwrap(socket, peer.get()).await?;
+                let patience = config.clients.first_packet_timeout;
+                let unwrapped = login::unwrap(socket, peer.get(), patience).await?;
                 peer.set(unwrapped.1);
+                place.taken_by(unwrapped.1.subnet());
                 socket = unwrapped.0;
             }
             login::accept(socket, peer.get(), judges).await
         });
         let process = &self.common.process;
-        let arrived = tokio::time::timeout(limit, arrival).await;
+        let outcome = tokio::select! {
+            // Who is through has no need of the place any more.
+            biased;
+            outcome = tokio::time::timeout(limit, arrival) => outcome,
+            () = seat.dismissed() => return self.crowded_out(peer.get()),
+        };
         let peer = peer.get();
-        match arrived {
-            Ok(Ok(Arrival::Client(client))) => self.logged_in(*client, peer, connected).await,
+        match outcome {
+            Ok(Ok(Arrival::Client(client))) => {
+                drop(seat);
+                self.logged_in(*client, peer, connected).await;
+            }
             Ok(Ok(Arrival::Cancel { process_id, key, transport })) => {
                 process.cancel_requested();
-                self.forward_cancel(process_id, key).await;
+                tokio::select! {
+                    () = self.forward_cancel(process_id, key, peer) => {}
+                    () = seat.dismissed() => {}
+                }
                 // Its end tells the client that the request was delivered.
                 drop(transport);
             }
-            Ok(Err(LoginError::NothingSaid)) => {
-                tracing::debug!(peer = address_of(peer), "a connection ended without a word");
-            }
-            Ok(Err(error)) => {
-                process.login(LoginResult::of(&error));
-                tracing::info!(
-                    peer = address_of(peer),
-                    sqlstate = error.sqlstate().as_str(),
-                    "login failed: {error}"
-                );
-            }
+            Ok(Err(error)) => self.not_logged_in(&error, peer),
             Err(_) => {
                 process.login(LoginResult::Timeout);
                 tracing::info!(peer = address_of(peer), "login failed: client_login_timeout");
@@ -100,23 +107,61 @@ impl Worker {
         }
     }
 
-    async fn logged_in(self: &Rc<Self>, client: Authenticated, peer: Peer, connected: Connected) {
+    /// Notes a login that had to make room.
+    fn crowded_out(&self, peer: Peer) {
+        self.common.process.login(LoginResult::CrowdedOut);
+        tracing::info!(
+            peer = address_of(peer),
+            "login failed: too many others came after it (max_login_conn, \
+             max_login_conn_per_address)"
+        );
+    }
+
+    /// Notes a login that failed.
+    fn not_logged_in(&self, error: &LoginError, peer: Peer) {
+        if matches!(error, LoginError::NothingSaid) {
+            tracing::debug!(peer = address_of(peer), "a connection ended without a word");
+            return;
+        }
+        self.common.process.login(LoginResult::of(error));
+        tracing::info!(
+            peer = address_of(peer),
+            sqlstate = error.sqlstate().as_str(),
+            "login failed: {error}"
+        );
+    }
+
+    async fn logged_in(
+        self: &Rc<Self>,
+        client: Authenticated,
+        peer: Peer,
+        mut connected: Connected,
+    ) {
         let process = &self.common.process;
         process.login(LoginResult::Succeeded);
+        let margin = if client.console.is_some() { CONSOLE_MARGIN } else { 0 };
+        if connected.admit() > u64::from(process.max_client_conn()) + margin {
+            process.client_refused(Refusal::MaxClientConn);
+            let text = "sorry, too many clients already";
+            let report = Report::fatal(SqlState::TOO_MANY_CONNECTIONS, text);
+            let report = if process.is_short_of_files() {
+                report.detail("pgimbal may not open as many files as max_client_conn needs.").hint(
+                    "Raise its limit of open files (ulimit -Hn), or close connections that are \
+                     not needed.",
+                )
+            } else {
+                report
+                    .detail("pgimbal serves as many clients as max_client_conn allows.")
+                    .hint("Raise max_client_conn, or close connections that are not needed.")
+            };
+            return refuse(client, report).await;
+        }
         if client.console.is_some() {
             let console = std::sync::Arc::clone(&self.common.console);
             // A client that leaves is no error.
             let _ = Box::pin(console.serve(client, address_of(peer))).await;
             drop(connected);
             return;
-        }
-        if process.clients() > u64::from(process.max_client_conn()) {
-            process.client_refused(Refusal::MaxClientConn);
-            let report =
-                Report::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
-                    .detail("pgimbal serves as many clients as max_client_conn allows.")
-                    .hint("Raise max_client_conn, or close connections that are not needed.");
-            return refuse(client, report).await;
         }
         let key = PoolKey {
             database: client.database.clone(),
@@ -160,7 +205,8 @@ impl Worker {
         let secret: [u8; LONG_SECRET] = rand::random();
         let long = guest.version >= ProtocolVersion::V3_2;
         let mut state = self.state.borrow_mut();
-        let session = state.pooler.arrive(pool, Instant::now(), |process_id| {
+        let session = state.pooler.arrive(pool, Instant::now(), || {
+            let process_id = rand::random();
             if long {
                 CancelKey::long(process_id, secret)
             } else {
@@ -188,14 +234,29 @@ impl Worker {
         Some(target.at(node.host.clone(), node.port))
     }
 
-    /// Hands a cancel request to the session's worker, and waits until it has been dealt with.
-    async fn forward_cancel(&self, process_id: u32, secret: Box<[u8]>) {
-        if let Some((worker, slot)) = session_of(process_id) {
-            let (delivered, end) = oneshot::channel();
-            let message = Message::Cancel { process_id, slot, secret, delivered };
-            self.send(WorkerId(worker), message);
-            // It is never sent, only dropped.
-            let _ = end.await;
+    /// Hands a cancel request to all workers, of which one may have the session, and waits until it
+    /// has been dealt with.
+    async fn forward_cancel(&self, process_id: u32, secret: Box<[u8]>, peer: Peer) {
+        let (keys, from) = (&self.common.cancel_keys, peer.subnet());
+        if !keys.may_ask(from, Instant::now()) {
+            return;
+        }
+        let secret: Arc<[u8]> = secret.into();
+        let (delivery, known, mut ended) = Delivery::new();
+        for worker in self.common.workers.iter() {
+            let (secret, delivery) = (Arc::clone(&secret), delivery.clone());
+            // A worker that has ended has no sessions.
+            let _ = worker.send(Message::Cancel { process_id, secret, delivery });
+        }
+        drop(delivery);
+        // Nothing is ever sent.
+        let _ = ended.recv().await;
+        if !known.load(Relaxed) && keys.was_wrong(from, Instant::now()) {
+            tracing::warn!(
+                peer = address_of(peer),
+                "too many cancel requests with wrong keys; those from this address are passed \
+                 over for a minute"
+            );
         }
     }
 }

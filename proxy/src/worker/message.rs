@@ -3,15 +3,17 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
+use pgimbal_pooler::cancelling::Cancelling;
 use pgimbal_pooler::credential::CredentialNews;
 use pgimbal_pooler::ids::{PoolId, ServerId, WorkerId};
 use pgimbal_pooler::moving::Moving;
 use pgimbal_pooler::pool::PoolKey;
 use pgimbal_pooler::renewal::{Renewal, Renewed};
 use pgimbal_pooler::topology::View;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::login::Migrant;
 use super::servers::ServerIo;
@@ -20,6 +22,7 @@ use crate::collect::{Connected, Detail, SnapshotRequest};
 use crate::credentials::Counted;
 use crate::dial::{Address, CancelKey, Target};
 use crate::directory::Directory;
+use crate::lobby::Seat;
 use crate::transport::{Parts, Transport};
 
 /// A message to a worker.
@@ -29,16 +32,14 @@ pub enum Message {
     Accepted(Accepted),
     /// A client that has logged in on another worker comes to stay.
     Arrive(Box<Migrant>),
-    /// A client wants to cancel the query of a session of this worker.
+    /// A client wants to cancel the query of a session, which is perhaps of this worker.
     Cancel {
         /// The process id that the session was given.
         process_id: u32,
-        /// The session's slot.
-        slot: u32,
         /// The secret that was shown.
-        secret: Box<[u8]>,
-        /// Dropped when the request has been dealt with: then the client's connection ends.
-        delivered: oneshot::Sender<()>,
+        secret: Arc<[u8]>,
+        /// Dropped when the request has been dealt with.
+        delivery: Delivery,
     },
     /// A worker asks for an idle server connection.
     Ask {
@@ -87,6 +88,22 @@ pub enum Message {
     Stop,
 }
 
+/// A cancel request on its way. When the last copy is dropped, the client's connection ends.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    known: Arc<AtomicBool>,
+    _end: mpsc::Sender<()>,
+}
+
+impl Delivery {
+    /// One, whether its key was somebody's, and what ends with its last copy.
+    pub(super) fn new() -> (Self, Arc<AtomicBool>, mpsc::Receiver<()>) {
+        let (end, ended) = mpsc::channel(1);
+        let known = Arc::new(AtomicBool::new(false));
+        (Self { known: Arc::clone(&known), _end: end }, known, ended)
+    }
+}
+
 /// A client connection that was accepted.
 #[derive(Debug)]
 pub struct Accepted {
@@ -94,6 +111,8 @@ pub struct Accepted {
     pub socket: Origin,
     /// Counts it among the connected clients.
     pub connected: Connected,
+    /// Its place among those that have not logged in.
+    pub seat: Seat,
 }
 
 /// An accepted socket.
@@ -105,6 +124,18 @@ pub enum Origin {
     Proxied(std::net::TcpStream, SocketAddr),
     /// A Unix socket.
     Unix(std::os::unix::net::UnixStream),
+}
+
+impl Origin {
+    /// The client's address; `None` for a Unix socket, and for a load balancer, which has yet to say
+    /// it and is one for many.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(_, address) => Some(address.ip()),
+            Self::Proxied(..) | Self::Unix(_) => None,
+        }
+    }
 }
 
 /// A server connection on its way to another worker.
@@ -126,10 +157,14 @@ impl Worker {
                 tokio::task::spawn_local(Rc::clone(self).log_in(accepted));
             }
             Message::Arrive(migrant) => self.admit(*migrant),
-            Message::Cancel { process_id, slot, secret, delivered } => {
+            Message::Cancel { process_id, secret, delivery } => {
                 let mut state = self.state.borrow_mut();
-                if let Some(server) = state.pooler.cancel(process_id, slot, &secret) {
-                    state.cancels.push((server, delivered));
+                let cancelling = state.pooler.cancel(process_id, &secret);
+                if cancelling != Cancelling::WrongKey {
+                    delivery.known.store(true, Relaxed);
+                }
+                if let Cancelling::Sent(server) = cancelling {
+                    state.cancels.push((server, delivery));
                 }
             }
             Message::Ask { pool, by } => self.asked(&pool, by),
@@ -196,10 +231,20 @@ impl Worker {
         let entry = state.directory.pool(key)?;
         let target = Arc::clone(&entry.target);
         let id = state.pooler.pool(key, || (entry.config, entry.shared));
-        state.targets.push(target);
+        match state.targets.get_mut(id.index()) {
+            // The place of a pool that is gone.
+            Some(place) => *place = target,
+            None => state.targets.push(target),
+        }
         drop(state);
         self.add_replicas(id);
         Some(id)
+    }
+
+    /// A pool is gone.
+    pub(super) fn forget(&self, pool: PoolId) {
+        let state = self.state.borrow();
+        state.directory.forget(&state.pooler.pool_of(pool).key);
     }
 
     fn asked(&self, pool: &PoolKey, by: WorkerId) {
@@ -258,7 +303,7 @@ impl Worker {
         let mut state = self.state.borrow_mut();
         state.pooler.set_options(options(&directory));
         let keys: Vec<(PoolId, PoolKey)> =
-            state.pooler.pools().iter().map(|pool| (pool.id, pool.key.clone())).collect();
+            state.pooler.pools().map(|pool| (pool.id, pool.key.clone())).collect();
         for (id, key) in keys {
             if let Some(entry) = directory.pool(&key) {
                 state.targets[id.index()] = entry.target;

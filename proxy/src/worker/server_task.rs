@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io::IoSlice;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use pgimbal_pooler::cluster::Found;
@@ -130,7 +131,6 @@ impl Worker {
     }
 }
 
-/// Terminate, then whatever the server still sends, up to its end.
 /// Asks a server connection that was opened for a cluster where it leads: a name may lead
 /// elsewhere than it says.
 async fn locate(
@@ -155,12 +155,23 @@ async fn locate(
     Ok((dialed, Some(Found { node, report })))
 }
 
+/// Terminate, then whatever the server still sends, up to its end.
+///
+/// A server that has got half a message waits for the rest and takes Terminate for it: the end of
+/// our direction is what it understands. A server that reads nothing now gets that alone.
 async fn say_goodbye(mut io: ServerIo) {
     let mut terminate = Vec::new();
     encode::terminate(&mut terminate);
-    let sent =
-        poll_fn(|cx| io.transport.poll_write_vectored(cx, &[IoSlice::new(&terminate)])).await;
-    if sent.is_err() || poll_fn(|cx| io.transport.poll_flush(cx)).await.is_err() {
+    let said =
+        poll_fn(|cx| match io.transport.poll_write_vectored(cx, &[IoSlice::new(&terminate)]) {
+            Poll::Pending => Poll::Ready(Ok(0)),
+            ready => ready,
+        });
+    if said.await.is_err() {
+        return;
+    }
+    // TLS sends what it has encrypted, and its own last word, before the socket's.
+    if poll_fn(|cx| io.transport.poll_shutdown(cx)).await.is_err() {
         return;
     }
     let mut ignored = vec![0; 16 * 1024];

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use pgimbal_pooler::ids::ServerId;
 use pgimbal_pooler::plan::Pieces;
@@ -11,6 +12,7 @@ use super::inbox::{Inbox, Input, ReadBuffer};
 use super::outbox::{FreeList, Outbox, Source};
 use crate::credentials::Counted;
 use crate::dial::{Address, CancelKey, Target};
+use crate::tcp::DeadPeerTimer;
 use crate::transport::Transport;
 
 /// One server connection's socket and what is on its way.
@@ -28,6 +30,7 @@ pub(super) struct ServerIo {
     inbox: Inbox,
     outbox: Outbox,
     serial: u32,
+    dead_peer_timer: DeadPeerTimer,
 }
 
 /// All of them, by slot.
@@ -53,6 +56,7 @@ impl ServerIo {
             inbox,
             outbox: Outbox::default(),
             serial: 0,
+            dead_peer_timer: DeadPeerTimer::default(),
         }
     }
 }
@@ -72,6 +76,15 @@ impl Servers {
         }
         io.serial = id.serial;
         self.0[id.index()] = Some(io);
+    }
+
+    /// Takes the dead-peer timer off those that live and do not read, such as one whose COPY waits
+    /// for a lock, and sets it for the others.
+    pub(super) fn look_for_readers(&mut self, limit: Duration) {
+        for io in self.0.iter_mut().flatten() {
+            // The next round looks at all of them again.
+            let _ = io.dead_peer_timer.look(io.transport.socket(), limit);
+        }
     }
 
     /// The socket of `id`.

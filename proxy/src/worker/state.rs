@@ -7,9 +7,10 @@ use pgimbal_pooler::ids::{PoolId, ServerId, SessionId};
 use pgimbal_pooler::plan::Plan;
 use pgimbal_pooler::pooler::{Action, Pooler};
 use pgimbal_pooler::server_turn::IdleWord;
-use tokio::sync::oneshot;
 
+use super::dead_peers::Rounds;
 use super::inbox::ReadBuffer;
+use super::message::Delivery;
 use super::outbox::FreeList;
 use super::servers::Servers;
 use crate::dial::Target;
@@ -31,7 +32,9 @@ pub(super) struct State {
     pub(super) directory: Arc<Directory>,
     pub(super) panics: u64,
     /// Cancel requests on their way, and who waits for the end of each.
-    pub(super) cancels: Vec<(ServerId, oneshot::Sender<()>)>,
+    pub(super) cancels: Vec<(ServerId, Delivery)>,
+    /// Whose sockets are to be looked at.
+    pub(super) rounds: Rounds,
     wakers: Vec<Option<Waker>>,
     /// Where each client comes from, by session slot.
     pub(super) addresses: Vec<Box<str>>,
@@ -52,6 +55,7 @@ impl State {
             directory,
             panics: 0,
             cancels: Vec::new(),
+            rounds: Rounds::default(),
             wakers: Vec::new(),
             addresses: Vec::new(),
             generations: Vec::new(),

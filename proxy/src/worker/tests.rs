@@ -53,6 +53,7 @@ fn worker() -> Rc<Worker> {
         process,
         console,
         clusters: crate::topology::Clusters::default(),
+        cancel_keys: Arc::default(),
         keeper: crate::credentials::Keeper::idle(),
         inherited_tcp: config.clients.tcp.clone(),
         key,
@@ -72,10 +73,11 @@ fn worker() -> Rc<Worker> {
 fn client(worker: &Rc<Worker>) -> (Client, UnixStream) {
     let key = PoolKey { database: "app".into(), user: "app".into(), place: Place::Primary };
     let pool = worker.pool(&key).expect("a pool");
-    let session =
-        worker.state.borrow_mut().pooler.arrive(pool, Instant::now(), |process_id| {
-            CancelKey::short(process_id, [7; LONG_SECRET])
-        });
+    let session = worker
+        .state
+        .borrow_mut()
+        .pooler
+        .arrive(pool, Instant::now(), || CancelKey::short(rand::random(), [7; LONG_SECRET]));
     let (ours, theirs) = UnixStream::pair().expect("two sockets");
     let arriving = Arriving { parameters: Vec::new(), pending_output: Vec::new() };
     let connected = worker.common.process.client_accepted();

@@ -74,11 +74,12 @@ impl Turn<'_, '_> {
 
     /// Writes what the client has not taken yet.
     pub(super) fn flush_client(&mut self) {
-        let Client { transport, outbox, session, .. } = &mut *self.client;
+        let Client { transport, outbox, session, reader, .. } = &mut *self.client;
         let Some(transport) = transport else { return };
         if outbox.is_empty() && !transport.wants_flush() {
             return;
         }
+        reader.wrote = true;
         match outbox.poll_flush(transport, &mut self.state.free, self.cx) {
             Poll::Ready(Ok(())) => self.state.pooler.set_stalled(*session, None),
             Poll::Ready(Err(_)) => self.client.stage = Stage::Departed(Presence::Vanished),

@@ -7,9 +7,13 @@ use thiserror::Error;
 use crate::encode::{cstr, message};
 use crate::tag::{backend, frontend};
 
-/// Longest password, SASL or authentication message in bytes, header included. PostgreSQL bounds
+/// Longest password or request for authentication in bytes, header included. PostgreSQL bounds
 /// its own at 64 KiB (`PG_MAX_AUTH_TOKEN_LENGTH`).
 pub const MAX_AUTH_MESSAGE: usize = 65_535;
+
+/// Longest SASL message of a client in bytes, header included: PostgreSQL's limit for its length
+/// word (`PG_MAX_SASL_MESSAGE_LENGTH`), and the tag.
+pub const MAX_SASL_MESSAGE: usize = 1025;
 
 /// What AuthenticationXXX asks of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

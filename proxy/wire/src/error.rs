@@ -40,6 +40,7 @@ impl SqlState {
     pub const INVALID_CATALOG_NAME: Self = Self(*b"3D000");
     pub const SYNTAX_ERROR: Self = Self(*b"42601");
     pub const INVALID_NAME: Self = Self(*b"42602");
+    pub const NAME_TOO_LONG: Self = Self(*b"42622");
     pub const UNDEFINED_OBJECT: Self = Self(*b"42704");
     pub const DUPLICATE_PSTATEMENT: Self = Self(*b"42P05");
     pub const INVALID_TRANSACTION_TERMINATION: Self = Self(*b"2D000");

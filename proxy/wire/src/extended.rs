@@ -10,11 +10,17 @@ use thiserror::Error;
 #[error("invalid message format")]
 pub struct Malformed;
 
+/// The bytes of a name that PostgreSQL looks at (`NAMEDATALEN` without its NUL), inside a character
+/// too.
+pub const NAME_BYTES: usize = 63;
+
 /// Parse: the name, and what of text and parameter types has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parse<'a> {
-    /// Statement name; empty for the unnamed statement.
+    /// Statement name, its first [`NAME_BYTES`]; empty for the unnamed statement.
     pub name: &'a [u8],
+    /// Offset in the body at which everything after the name begins.
+    pub rest: usize,
     /// Statement text without its terminator, or as much of it as `prefix` held.
     pub text: &'a [u8],
     /// The raw parameter types: a count of 2 bytes, then 4 bytes for each OID. `None` until the
@@ -31,26 +37,26 @@ impl<'a> Parse<'a> {
         let whole = prefix.len() >= body_len;
         let mut rest = prefix;
         let Some(name) = cstr(&mut rest, whole)? else { return Ok(None) };
-        let Some(text) = cstr(&mut rest, whole)? else {
-            return Ok(Some(Self { name, text: rest, param_types: None }));
-        };
+        let (name, behind) = (cut(name), name.len() + 1);
+        let parse = |text, param_types| Self { name, rest: behind, text, param_types };
+        let Some(text) = cstr(&mut rest, whole)? else { return Ok(Some(parse(rest, None))) };
         if !whole {
-            return Ok(Some(Self { name, text, param_types: None }));
+            return Ok(Some(parse(text, None)));
         }
         let count = rest.first_chunk::<2>().ok_or(Malformed)?;
         if rest.len() != 2 + 4 * usize::from(u16::from_be_bytes(*count)) {
             return Err(Malformed);
         }
-        Ok(Some(Self { name, text, param_types: Some(rest) }))
+        Ok(Some(parse(text, Some(rest))))
     }
 }
 
 /// Bind: the two names; parameters are nobody's business here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bind<'a> {
-    /// Portal name; empty for the unnamed portal.
+    /// Portal name, its first [`NAME_BYTES`]; empty for the unnamed portal.
     pub portal: &'a [u8],
-    /// Statement name; empty for the unnamed statement.
+    /// Statement name, its first [`NAME_BYTES`]; empty for the unnamed statement.
     pub statement: &'a [u8],
     /// Offset in the body at which everything after the two names begins.
     pub rest: usize,
@@ -71,7 +77,7 @@ impl<'a> Bind<'a> {
         if body_len.saturating_sub(rest) < 6 {
             return Err(Malformed);
         }
-        Ok(Some(Self { portal, statement, rest }))
+        Ok(Some(Self { portal: cut(portal), statement: cut(statement), rest }))
     }
 }
 
@@ -104,14 +110,14 @@ impl<'a> Target<'a> {
         if 1 + name.len() + 1 != body_len {
             return Err(Malformed);
         }
-        Ok(Some(make(name)))
+        Ok(Some(make(cut(name))))
     }
 }
 
 /// Execute: the portal; the row limit is the server's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Execute<'a> {
-    /// Portal name; empty for the unnamed portal.
+    /// Portal name, its first [`NAME_BYTES`]; empty for the unnamed portal.
     pub portal: &'a [u8],
 }
 
@@ -126,8 +132,13 @@ impl<'a> Execute<'a> {
         if portal.len() + 1 + 4 != body_len {
             return Err(Malformed);
         }
-        Ok(Some(Self { portal }))
+        Ok(Some(Self { portal: cut(portal) }))
     }
+}
+
+/// What counts of a name.
+fn cut(name: &[u8]) -> &[u8] {
+    &name[..name.len().min(NAME_BYTES)]
 }
 
 /// Takes a zero-terminated string off `rest`. Without a terminator: more is needed, or, when the
@@ -166,6 +177,21 @@ mod tests {
         for body in [&b"s1"[..], b"s1\0SELECT", b"\0\0", b"\0\0\0\x01", b"\0\0\0\0x", b""] {
             assert_eq!(Parse::view(body, body.len()), Err(Malformed), "{body:?}");
         }
+    }
+
+    #[test]
+    fn a_name_counts_up_to_its_sixty_third_byte() {
+        let (long, short) = ([b'n'; 100], [b'n'; NAME_BYTES]);
+        let body = [&long[..], b"\0select 1\0\0\0"].concat();
+        let parse = Parse::view(&body, body.len()).unwrap().unwrap();
+        assert_eq!((parse.name, parse.rest, parse.text), (&short[..], 101, &b"select 1"[..]));
+        let body = [&long[..], b"\0", &long, b"\0\0\0\0\0\0\0"].concat();
+        let bind = Bind { portal: &short, statement: &short, rest: 202 };
+        assert_eq!(Bind::view(&body, body.len()), Ok(Some(bind)));
+        let body = [b"S", &long[..], b"\0"].concat();
+        assert_eq!(Target::view(&body, body.len()), Ok(Some(Target::Statement(&short))));
+        let body = [&long[..], b"\0\0\0\0\0"].concat();
+        assert_eq!(Execute::view(&body, body.len()), Ok(Some(Execute { portal: &short })));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::sql::{self, Classified, Kinds, Scanner};
 impl ClientTurn<'_> {
     pub(super) fn parse(&mut self, header: Header) -> Step {
         let limit = self.pool.config.pool.max_statement_bytes;
-        let kept = header.total as usize <= limit;
+        let kept = header.total as usize <= limit && self.has_room_for(header.total as usize)?;
         let message = self.linked(header, if kept { header.total as usize } else { 0 })?;
         let parse = match Parse::view(message.body, message.body_len()) {
             Ok(Some(parse)) => parse,
@@ -34,6 +34,9 @@ impl ClientTurn<'_> {
             true => Some(sql::classify(parse.text, self.readings(), self.calls())),
             false => None,
         };
+        if classified.is_none() {
+            self.admit_unread()?;
+        }
         if let Some(classified) = &classified
             && (self.is_refused(classified) || self.admit(classified)?.is_refused())
         {
@@ -138,7 +141,7 @@ impl ClientTurn<'_> {
         let mut scanner = Box::new(Scanner::new(self.readings(), self.calls()));
         scanner.feed(parse.text);
         // Behind name and text there is a NUL each.
-        if message.body.len() > parse.name.len() + 1 + parse.text.len() {
+        if message.body.len() > parse.rest + parse.text.len() {
             self.raise_unfollowed(&scanner.finish());
         } else {
             self.session.body = ClientBody::Text(message.missing(), scanner);
@@ -166,7 +169,7 @@ impl ClientTurn<'_> {
         if !message.is_whole() || self.pool.config.pool.max_prepared_statements == 0 {
             return;
         }
-        let body = &message.body[parse.name.len() + 1..];
+        let body = &message.body[parse.rest..];
         let classified = sql::classify(parse.text, self.readings(), self.calls());
         let classified = (!classified.is_plain()).then(|| Box::new(classified));
         if parse.name.is_empty() {
@@ -201,13 +204,13 @@ impl ClientTurn<'_> {
         }
         self.make_room()?;
         let escaped = self.escaped_body(parse, Some(&classified));
-        let body = escaped.as_deref().unwrap_or(&message.body[parse.name.len() + 1..]);
+        let body = escaped.as_deref().unwrap_or(&message.body[parse.rest..]);
         let settings = self.parsed_under();
         let changes = self.pool.shared.database.schema_changes();
         let classified = (!classified.is_plain()).then(|| Box::new(classified));
         let statement = self.tables.statements.parse(body, settings, changes, classified);
         let change = self.rename(parse.name, Some(Rc::clone(&statement)));
-        self.forward_parse(message, parse.name, &statement, change, escaped)?;
+        self.forward_parse(message, parse, &statement, change, escaped)?;
         // Whether an older statement may be shared instead depends on what the rows look like.
         let mut server_name = Vec::with_capacity(48);
         statement.write_server_name(&mut server_name);
@@ -256,7 +259,7 @@ impl ClientTurn<'_> {
     fn forward_parse(
         &mut self,
         message: Message<'_>,
-        name: &[u8],
+        parse: Parse<'_>,
         statement: &Rc<Statement>,
         change: NameChange,
         escaped: Option<Vec<u8>>,
@@ -279,9 +282,9 @@ impl ClientTurn<'_> {
             self.send_body(message, &server_name, &body);
             return Ok(());
         }
-        let rest = message.body_len() - name.len() - 1;
+        let rest = message.body_len() - parse.rest;
         self.make_head(pgimbal_wire::tag::frontend::PARSE, &server_name, rest);
-        self.forward_from(message, message.start + HEADER_LEN + name.len() + 1);
+        self.forward_from(message, message.start + HEADER_LEN + parse.rest);
         Ok(())
     }
 
@@ -302,7 +305,7 @@ impl ClientTurn<'_> {
         let statement = Rc::new(Statement::large(self.next_unkept()));
         let change = self.rename(parse.name, Some(Rc::clone(&statement)));
         self.refresh_statement_pins();
-        self.forward_parse(message, parse.name, &statement, change, None)?;
+        self.forward_parse(message, parse, &statement, change, None)?;
         self.classify_unkept(message, parse);
         Ok(())
     }
@@ -321,9 +324,9 @@ impl ClientTurn<'_> {
         if name == parse.name {
             self.forward(message);
         } else {
-            let rest = message.body_len() - parse.name.len() - 1;
+            let rest = message.body_len() - parse.rest;
             self.make_head(pgimbal_wire::tag::frontend::PARSE, &name, rest);
-            self.forward_from(message, message.start + HEADER_LEN + parse.name.len() + 1);
+            self.forward_from(message, message.start + HEADER_LEN + parse.rest);
         }
         Ok(())
     }

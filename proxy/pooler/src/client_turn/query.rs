@@ -162,17 +162,32 @@ impl ClientTurn<'_> {
             && !raises.meets(Kinds::UNNAMED_SETTINGS)
             && !classified.marks.begins()
             && self.pool.config.pool.mode == PoolMode::Transaction;
+        if will_pin {
+            self.take_place()?;
+        }
+        Ok(Admission::Let)
+    }
+
+    /// Lets a text through that is too long to be looked at first. It may leave anything, so it
+    /// needs a place among the pinned sessions, which it gives back if it has left nothing.
+    ///
+    /// # Errors
+    /// [`Stop::Place`] when it has to wait for one.
+    pub(super) fn admit_unread(&mut self) -> Result<(), Stop> {
+        match self.pool.config.pool.mode {
+            PoolMode::Transaction => self.take_place(),
+            PoolMode::Session | PoolMode::Statement => Ok(()),
+        }
+    }
+
+    fn take_place(&mut self) -> Result<(), Stop> {
         // In the middle of a transaction it does not wait: it holds a server connection.
-        if !will_pin || self.session.pin.has_slot() || !self.is_fresh() {
-            return Ok(Admission::Let);
+        if self.session.pin.has_slot() || !self.is_fresh() {
+            return Ok(());
         }
-        match self.pool.shared.pin(self.pool.config.max_pinned) {
-            Some(slot) => {
-                self.session.pin.hold(slot);
-                Ok(Admission::Let)
-            }
-            None => Err(Stop::Place),
-        }
+        let slot = self.pool.shared.pin(self.pool.config.max_pinned).ok_or(Stop::Place)?;
+        self.session.pin.hold(slot);
+        Ok(())
     }
 
     /// The statements of a text, if the books follow one of them. `text` is empty where a PREPARE is
@@ -240,6 +255,7 @@ impl ClientTurn<'_> {
 
     /// A text above the limit passes while it is classified; nothing of it can be refused any more.
     fn long_query(&mut self, message: Message<'_>) -> Step {
+        self.admit_unread()?;
         let mut scanner = Box::new(Scanner::new(self.readings(), self.calls()));
         scanner.feed(message.body);
         self.send_query(message, None, None);

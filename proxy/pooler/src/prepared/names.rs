@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use pgimbal_wire::extended::NAME_BYTES;
 
 use super::{ParsedUnder, Statement};
 
@@ -15,6 +16,7 @@ pub const CLIENT_STATEMENTS_LIMIT: usize = 65_536;
 #[derive(Debug, Default)]
 pub struct ClientStatements {
     names: HashMap<Box<[u8]>, Rc<Statement>, RandomState>,
+    bytes: usize,
 }
 
 impl ClientStatements {
@@ -26,10 +28,24 @@ impl ClientStatements {
 
     /// Gives `name` a meaning or takes it away; returns what it meant before.
     pub fn set(&mut self, name: &[u8], statement: Option<Rc<Statement>>) -> Option<Rc<Statement>> {
-        match statement {
+        if let Some(statement) = &statement {
+            self.bytes += statement.kept_bytes();
+        }
+        let before = match statement {
             Some(statement) => self.names.insert(cut(name).into(), statement),
             None => self.names.remove(cut(name)),
+        };
+        if let Some(before) = &before {
+            self.bytes -= before.kept_bytes();
         }
+        before
+    }
+
+    /// Bytes of the texts that are kept for them. One that other clients know too counts in full:
+    /// it stays when they leave.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Names in use.
@@ -64,9 +80,9 @@ impl ClientStatements {
     }
 }
 
-/// The bytes of a name that PostgreSQL looks at (`NAMEDATALEN`), inside a character too.
+/// What counts of a name: those in texts come uncut.
 fn cut(name: &[u8]) -> &[u8] {
-    &name[..name.len().min(63)]
+    &name[..name.len().min(NAME_BYTES)]
 }
 
 #[cfg(test)]

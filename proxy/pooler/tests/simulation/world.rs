@@ -53,6 +53,8 @@ pub(crate) struct World {
     /// How many dials in a hundred fail.
     dials_refused: usize,
     pub(crate) steps: usize,
+    /// The process id that a client was told last.
+    last_process: u32,
     pub(crate) nudges: Vec<Nudge>,
     /// Nodes that let nobody in.
     pub(crate) dead: Vec<NodeId>,
@@ -171,6 +173,7 @@ impl World {
             plan: Plan::default(),
             dials_refused: if refuses { 20 } else { 0 },
             steps: 0,
+            last_process: 0,
             nudges: Vec::new(),
             dead: Vec::new(),
             reign: Reign::default(),

@@ -42,6 +42,28 @@ fn crowded() -> World {
     world
 }
 
+#[test]
+fn a_pool_that_nobody_has_used_for_an_hour_goes_with_its_counters() {
+    let mut world = World::desk(pool(1));
+    world.join(0);
+    assert_eq!(world.say(0, &m::query("select 'c0.1'"))[1], "D c0.1");
+    let pools = |world: &World| world.poolers[0].pools().count();
+    world.pass(Duration::from_secs(2 * 60 * 60));
+    world.settle();
+    assert_eq!(pools(&world), 1, "a client of it is there");
+    world.say(0, &m::terminate());
+    // First its idle server connections go, for which nobody waits.
+    for _ in 0..5 {
+        world.pass(Duration::from_secs(20 * 60));
+        world.settle();
+        if pools(&world) == 0 {
+            break;
+        }
+    }
+    assert_eq!(pools(&world), 0);
+    assert!(world.poolers[0].pool_snapshots(world.now).is_empty());
+}
+
 const TOO_MANY: &str = "E 53400 too many sessions of this pool keep their server connection";
 
 #[test]

@@ -57,6 +57,7 @@ impl World {
                     self.peers[at].stage = PeerStage::Moving;
                     self.later.push(Later::Arrive { peer: at, moving: Box::new(moving), pool, to });
                 }
+                Action::Retired(_) => {}
                 Action::Cut(id) => self.cut(worker, id),
                 Action::Nudge(_, nudge) => self.nudges.push(nudge),
                 Action::Ask(pool, to) => {

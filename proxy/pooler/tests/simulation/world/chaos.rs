@@ -1,6 +1,5 @@
 //! What goes wrong: servers die, clients vanish, cancel requests come at any time.
 
-use pgimbal_pooler::arrival::session_of;
 use pgimbal_pooler::ids::ServerId;
 use pgimbal_pooler::owed::{Owed, OwnQuery};
 use pgimbal_pooler::server::Setup;
@@ -106,13 +105,11 @@ impl World {
         }
         let waits = matches!(session.link, Link::Waiting(_) | Link::AwaitingPlace(_));
         let process_id = session.key.process_id;
-        let (to, session) = session_of(process_id).expect("a session");
-        assert_eq!(usize::from(to), worker);
         if waits {
             // Cancelled before it has begun: its reference would have begun.
             self.clients[number].disturb();
         }
-        self.poolers[worker].cancel(process_id, session, &[7; 4]);
+        self.poolers[worker].cancel(process_id, &[7; 4]);
         self.take_actions(worker);
         true
     }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use pgimbal_config::{PoolConfig, ResolvedCluster};
-use pgimbal_pooler::arrival::session_of;
 use pgimbal_pooler::plan::Plan;
 use pgimbal_pooler::server::{Server, ServerState};
 use pgimbal_pooler::session::{Presence, Session};
@@ -169,8 +168,7 @@ impl World {
     /// The client's own cancel request reaches the proxy.
     pub(crate) fn cancel_of(&mut self, number: usize) {
         let key = self.session(number).key;
-        let (_, session) = session_of(key.process_id).expect("a session");
-        self.poolers[0].cancel(key.process_id, session, &[7; 4]);
+        self.poolers[0].cancel(key.process_id, &[7; 4]);
         self.take_actions(0);
     }
 

@@ -19,8 +19,11 @@ impl World {
     pub(crate) fn client_logs_in(&mut self, number: usize) {
         let client = &mut self.clients[number];
         let (worker, now) = (client.worker, self.now);
-        let id = self.poolers[worker]
-            .arrive(self.pool, now, |process| CancelKey::short(process, [7; 32]));
+        let process = &mut self.last_process;
+        let id = self.poolers[worker].arrive(self.pool, now, || {
+            *process += 1;
+            CancelKey::short(*process, [7; 32])
+        });
         client.session = Some(id);
         client.stage = Stage::Greeting;
         self.sessions.insert((worker, id.slot, id.serial), number);

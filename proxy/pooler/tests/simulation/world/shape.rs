@@ -52,6 +52,7 @@ pub(super) fn startup(random: &mut Random) -> Vec<(String, String)> {
 
 pub(crate) fn resolved(shape: &Shape) -> ResolvedPool {
     ResolvedPool {
+        is_listed: true,
         host: Host::Tcp("localhost".into()),
         port: 5432,
         dbname: "db".into(),

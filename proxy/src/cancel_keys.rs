@@ -1,0 +1,98 @@
+//! Who has guessed at cancel keys.
+//!
+//! A wrong key is no crime: its session may just have ended. Hundreds of them are guesses, and
+//! requests from where they come are passed over for a while.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::lobby::Subnet;
+
+/// Wrong keys that an address may show in a [`WINDOW`]: more than its clients' queries that end just
+/// before they are cancelled, and nothing against the 63 bits of a key.
+const WRONG_KEYS: u32 = 100;
+
+/// The time in which they are counted, and for which an address is passed over at most.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Addresses that are remembered, some 400 kB of them. When there are more, all are forgotten: who
+/// has so many addresses is not stopped by this.
+const ADDRESSES: usize = 10_000;
+
+/// The wrong keys of each address.
+#[derive(Debug, Default)]
+pub struct CancelKeys(Mutex<HashMap<Subnet, Wrong>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Wrong {
+    since: Instant,
+    count: u32,
+}
+
+impl CancelKeys {
+    /// Whether a request from there is looked at.
+    #[must_use]
+    pub fn may_ask(&self, from: Subnet, now: Instant) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&from).is_none_or(|wrong| wrong.count < WRONG_KEYS || wrong.is_over(now))
+    }
+
+    /// A key was wrong. Returns whether it was the one too many.
+    pub fn was_wrong(&self, from: Subnet, now: Instant) -> bool {
+        if !from.is_network() {
+            return false;
+        }
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= ADDRESSES && !known.contains_key(&from) {
+            known.retain(|_, wrong| !wrong.is_over(now));
+            if known.len() >= ADDRESSES {
+                known.clear();
+            }
+        }
+        let wrong = known.entry(from).or_insert(Wrong { since: now, count: 0 });
+        if wrong.is_over(now) {
+            *wrong = Wrong { since: now, count: 0 };
+        }
+        wrong.count = wrong.count.saturating_add(1);
+        wrong.count == WRONG_KEYS
+    }
+}
+
+impl Wrong {
+    fn is_over(&self, now: Instant) -> bool {
+        now.duration_since(self.since) >= WINDOW
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(host: u32) -> Subnet {
+        Subnet::of(Some(std::net::Ipv4Addr::from_bits(host).into()))
+    }
+
+    #[test]
+    fn who_guesses_is_passed_over_for_a_while_and_nobody_else() {
+        let (keys, now) = (CancelKeys::default(), Instant::now());
+        for guess in 1..=WRONG_KEYS {
+            assert!(keys.may_ask(from(1), now));
+            assert_eq!(keys.was_wrong(from(1), now), guess == WRONG_KEYS);
+        }
+        assert!(!keys.may_ask(from(1), now) && keys.may_ask(from(2), now));
+        assert!(keys.may_ask(from(1), now + WINDOW));
+        assert!(!keys.was_wrong(from(1), now + WINDOW));
+        assert!(keys.may_ask(from(1), now + WINDOW));
+    }
+
+    #[test]
+    fn what_is_remembered_has_a_bound() {
+        let (keys, now) = (CancelKeys::default(), Instant::now());
+        for host in 0..3 * ADDRESSES as u32 {
+            keys.was_wrong(from(host), now);
+        }
+        assert!(keys.0.lock().unwrap().len() <= ADDRESSES);
+        assert!(!keys.was_wrong(Subnet::of(None), now), "this machine is not limited");
+    }
+}

@@ -1,0 +1,210 @@
+//! Open files: how many there may be, how many are needed, and who goes without when they do not
+//! suffice.
+//!
+//! Each connection takes one. Clients come in any number, so what servers, HTTP and files need is
+//! kept back from them: a client that is told to come later is better than one that is accepted and
+//! then fails.
+
+use pgimbal_config::{Config, WILDCARD};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::lobby::LobbyLimits;
+
+/// For HTTP, in the numbers of `http.rs`.
+const FOR_HTTP: u64 = 64;
+
+/// For the log, listeners, each worker's runtime, the clusters' probes, sources of passwords,
+/// configuration and state files, cancel requests on their way.
+const FOR_FILES: u64 = 64;
+
+/// More for each worker: its runtime's.
+const FOR_A_WORKER: u64 = 4;
+
+/// The part of the limit that clients have at least, however many servers are configured: half.
+const LEAST_PART: u64 = 2;
+
+/// The part of the clients' that is for those who have not logged in, when there is not enough for
+/// all: a quarter.
+const LOGIN_PART: u64 = 4;
+
+/// Raises the soft limit of open files to the hard one. Soft limits are low for programs that use
+/// `select`, which this one does not. Returns what holds now; `u64::MAX` for no limit.
+pub fn raise() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    // Only what the administrator has allowed; if even that is refused, the old one holds.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// How many open files a configuration may come to need, and for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needed {
+    clients: u64,
+    logging_in: u64,
+    servers: u64,
+    others: u64,
+}
+
+/// How many clients fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fitting {
+    /// As `max_client_conn`, or fewer.
+    pub max_client_conn: u32,
+    /// As `max_login_conn` and the limit of each address, or fewer.
+    pub logging_in: LobbyLimits,
+    /// Whether any of them is lower than configured.
+    pub is_short: bool,
+}
+
+impl Needed {
+    /// What `config` needs when every client and every server connection that it allows is there.
+    /// Databases and users that a `*` stands for are counted once each.
+    #[must_use]
+    pub fn by(config: &Config) -> Self {
+        let clients = &config.clients;
+        let workers = config.workers as u64 * FOR_A_WORKER;
+        Self {
+            clients: u64::from(clients.max_client_conn),
+            logging_in: u64::from(clients.login_conn()),
+            servers: servers(config),
+            others: FOR_HTTP + FOR_FILES + workers,
+        }
+    }
+
+    /// All together.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.clients + self.logging_in + self.servers + self.others
+    }
+
+    /// What a person is told when they do not fit `limit`; `None` when they do.
+    #[must_use]
+    pub fn warning(&self, limit: u64) -> Option<String> {
+        (self.total() > limit).then(|| {
+            format!(
+                "{limit} open files are allowed, and up to {} may be needed: {} for \
+                 max_client_conn, {} for max_login_conn, {} for the pools' server connections, {} \
+                 for everything else; raise the hard limit (ulimit -Hn, LimitNOFILE of systemd), or \
+                 lower max_client_conn",
+                self.total(),
+                self.clients,
+                self.logging_in,
+                self.servers,
+                self.others
+            )
+        })
+    }
+
+    /// How many of the clients of `config` fit `limit` beside everything else.
+    #[must_use]
+    pub fn fit(&self, config: &Config, limit: u64) -> Fitting {
+        let wanted = LobbyLimits::from(&config.clients);
+        if self.total() <= limit {
+            return Fitting {
+                max_client_conn: config.clients.max_client_conn,
+                logging_in: wanted,
+                is_short: false,
+            };
+        }
+        let kept_back = self.servers + self.others;
+        let room = limit.saturating_sub(kept_back).max(limit / LEAST_PART).max(LOGIN_PART);
+        let logging_in = self.logging_in.min(room / LOGIN_PART);
+        let clients = self.clients.min(room - logging_in);
+        let share = |wanted: usize| wanted.min(logging_in as usize);
+        Fitting {
+            max_client_conn: u32::try_from(clients).unwrap_or(u32::MAX),
+            logging_in: LobbyLimits {
+                all: share(wanted.all),
+                one_address: share(wanted.one_address),
+            },
+            is_short: true,
+        }
+    }
+}
+
+/// How many of the clients of `config` fit `limit`; the log says when not all do.
+#[must_use]
+pub fn share_out(config: &Config, limit: u64) -> Fitting {
+    let needed = Needed::by(config);
+    if let Some(warning) = needed.warning(limit) {
+        tracing::warn!("{warning}");
+    }
+    needed.fit(config, limit)
+}
+
+/// Server connections that all pools may have together.
+fn servers(config: &Config) -> u64 {
+    let of_database = |name: &String| -> u64 {
+        let database = &config.databases[name];
+        let size = |user: &str| {
+            config.pool(name, user).map_or(0, |pool| {
+                // Writes have a pool, and in a cluster reads may have one of their own.
+                let places = if pool.cluster.is_some() { 2 } else { 1 };
+                places * (u64::from(pool.pool.size) + u64::from(pool.pool.reserve_size))
+            })
+        };
+        let all: u64 = config.users.keys().filter(|user| *user != WILDCARD).map(|u| size(u)).sum();
+        let any = u64::from(database.pool.size) + u64::from(database.pool.reserve_size);
+        let limit = database.max_db_connections.map_or(u64::MAX, u64::from);
+        all.max(any).min(limit)
+    };
+    config.databases.keys().map(of_database).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use pgimbal_config::{DatabaseConfig, UserConfig};
+
+    use super::*;
+
+    fn config(max_client_conn: u32) -> Config {
+        let mut config = Config { workers: 2, ..Config::default() };
+        config.clients.max_client_conn = max_client_conn;
+        config.databases.insert("app".into(), DatabaseConfig::default());
+        config.users.insert("ann".into(), UserConfig::default());
+        config.users.insert("bob".into(), UserConfig::default());
+        config
+    }
+
+    #[test]
+    fn what_fits_is_left_alone() {
+        let config = config(1000);
+        let needed = Needed::by(&config);
+        assert_eq!(needed.servers, 40);
+        let limit = 1000 + 1000 + 40 + FOR_HTTP + FOR_FILES + 2 * FOR_A_WORKER;
+        assert_eq!(needed.total(), limit);
+        assert!(needed.warning(limit).is_none());
+        let fitting = needed.fit(&config, limit);
+        assert_eq!((fitting.max_client_conn, fitting.is_short), (1000, false));
+        assert_eq!(fitting.logging_in, LobbyLimits { all: 1000, one_address: 500 });
+    }
+
+    #[test]
+    fn clients_get_what_the_others_leave() {
+        let config = config(5000);
+        let needed = Needed::by(&config);
+        let said = needed.warning(1024).unwrap();
+        assert!(said.contains("1024") && said.contains("max_client_conn"), "{said}");
+        let fitting = needed.fit(&config, 1024);
+        let taken = u64::from(fitting.max_client_conn) + fitting.logging_in.all as u64;
+        assert!(fitting.is_short);
+        assert_eq!(taken + needed.servers + needed.others, 1024);
+        assert_eq!(fitting.logging_in.all as u64, taken / LOGIN_PART);
+    }
+
+    #[test]
+    fn with_next_to_nothing_some_clients_are_served() {
+        let config = config(1000);
+        let fitting = Needed::by(&config).fit(&config, 48);
+        assert_eq!((fitting.max_client_conn, fitting.logging_in.all), (18, 6));
+        let none = Needed::by(&config).fit(&config, 0);
+        assert_eq!((none.max_client_conn, none.logging_in.all), (3, 1));
+    }
+
+    #[test]
+    fn limits_of_databases_count() {
+        let mut config = config(5);
+        config.databases.get_mut("app").unwrap().max_db_connections = Some(7);
+        assert_eq!(Needed::by(&config).servers, 7);
+    }
+}

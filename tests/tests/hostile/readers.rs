@@ -1,0 +1,79 @@
+//! Peers that live and do not read are no dead peers.
+
+use super::*;
+
+/// Several times the kernel's timer; what it would cut off is cut off by then.
+const PAUSE: Duration = Duration::from_secs(8);
+
+fn impatient(pg: &Postgres) -> Pgimbal {
+    Config::before(pg).set("pool_size", 1).set("tcp_user_timeout", "\"2s\"").start()
+}
+
+fn waits(pg: &Postgres) -> bool {
+    pg.value("select count(*) from pg_stat_activity where wait_event_type = 'Lock'") == "1"
+}
+
+/// The first bytes of a large result come, and nobody reads on for a while.
+#[test]
+fn a_client_that_pauses_longer_than_the_dead_peer_timer_gets_its_result() {
+    let pg = Postgres::start();
+    let proxy = impatient(&pg);
+    let mut client = proxy.client();
+    client.start_query("select repeat('x', 10000) from generate_series(1, 3000)");
+    always("the result waits for its reader", PAUSE, || {
+        std::thread::sleep(Duration::from_millis(100));
+        pg.backends() == 1
+    });
+    assert_eq!(client.read_reply().commands(), ["SELECT 3000"]);
+}
+
+/// The rest of the result lies in the kernel: nothing of it is pgimbal's any more.
+#[test]
+fn the_tail_of_a_result_may_wait_in_the_kernel() {
+    let pg = Postgres::start();
+    let proxy = impatient(&pg);
+    let mut client = proxy.client();
+    let small = socket2::SockRef::from(&client.second_handle()).set_recv_buffer_size(4096);
+    small.expect("a small buffer");
+    client.start_query("select repeat('x', 10000) from generate_series(1, 20)");
+    eventually("the server connection is free again", SOON, || {
+        proxy.console("show servers").iter().flatten().any(|(_, value)| value == "idle")
+    });
+    always("it waits", PAUSE, || {
+        std::thread::sleep(Duration::from_millis(100));
+        pg.backends() == 1
+    });
+    assert_eq!(client.read_reply().commands(), ["SELECT 20"]);
+    assert_eq!(client.value("select 1"), "1");
+}
+
+#[test]
+fn a_copy_whose_rows_wait_for_a_lock_keeps_its_server_connection() {
+    let pg = Postgres::start();
+    pg.run("create table locked (x text primary key); grant all on locked to app");
+    let proxy = impatient(&pg);
+    let mut holder = pg.superuser();
+    holder.ok("begin");
+    holder.ok("insert into locked values ('0')");
+    let mut client = proxy.client();
+    client.start_query("copy locked from stdin");
+    client.expect(b'G');
+    let mut writer = client.second_handle();
+    let sender = std::thread::spawn(move || {
+        use std::io::Write;
+        // More than the kernel holds; the first row is the one that is locked.
+        let row = |n: usize| if n == 0 { "0\n".to_owned() } else { format!("{n:01000}\n") };
+        let line = |n: usize| Message::new(b'd', row(n).as_bytes()).encode();
+        let lines: Vec<u8> = (0..20_000).flat_map(line).collect();
+        writer.write_all(&lines).and_then(|()| writer.write_all(&Message::new(b'c', b"").encode()))
+    });
+    eventually("the row waits", SOON, || waits(&pg));
+    always("it goes on waiting", PAUSE, || {
+        std::thread::sleep(Duration::from_millis(100));
+        waits(&pg)
+    });
+    holder.ok("rollback");
+    client.set_timeout(SOON * 4);
+    assert_eq!(client.read_reply().commands(), ["COPY 20000"]);
+    sender.join().expect("the writer").expect("all rows are taken");
+}
