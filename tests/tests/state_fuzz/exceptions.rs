@@ -63,7 +63,7 @@ const CODE_RESETS: &str = "what code has reset stands at the server's defaults, 
     told, until the question behind it is answered";
 
 /// Sequences that may differ.
-pub(super) const SCRIPTS: [Known; 13] = [
+pub(super) const SCRIPTS: [Known; 14] = [
     Known {
         script: &["login ", "DO $do$BEGIN", "RESET", "END$do$"],
         line: &[
@@ -80,6 +80,7 @@ pub(super) const SCRIPTS: [Known; 13] = [
         line: &["D '", "E ERROR 42P01", "E ERROR 42501", "E ERROR 3F000", "E ERROR 42P07"],
         reason: "what stands behind a RESET in the same text runs under the server's defaults",
     },
+    Known { script: &["client_encoding", "EXECUTE s1"], line: &["T ?column?"], reason: LENT },
     Known { script: &["'DEALLOCATE ALL'"], line: &["prepared statement"], reason: FORGOTTEN },
     Known { script: &["DEALLOCATE ALL\\x0a; "], line: &["prepared statement"], reason: FORGOTTEN },
     Known {
@@ -126,12 +127,18 @@ pub(super) const SCRIPTS: [Known; 13] = [
 ];
 
 /// The same in looks at the client's own session only.
-pub(super) const LOOKS: [Known; 1] = [Known {
-    script: &["search_path"],
-    line: &["E ERROR 42P01", "E ERROR 42883"],
-    reason: "a statement that another server connection parses anew is looked up under the path of \
-             now, where PostgreSQL's Describe still tells what it was; Bind is refused by both",
-}];
+pub(super) const LOOKS: [Known; 2] = [
+    Known {
+        script: &["search_path"],
+        line: &["E ERROR 42P01", "E ERROR 42883"],
+        reason: "a statement that another server connection parses anew is looked up under the path \
+                 of now, where PostgreSQL's Describe still tells what it was; Bind is refused by both",
+    },
+    Known { script: &["standard_conforming_strings"], line: &["E ERROR 22P06"], reason: LENT },
+];
+
+const LENT: &str =
+    "SQL EXECUTE of a statement of the protocol reads its text under the settings of now";
 
 /// Whether a difference is known, in a look at the client's own session or elsewhere.
 pub(super) fn is_known(in_look: bool, script: &str, told: &[Vec<String>; 2]) -> bool {
