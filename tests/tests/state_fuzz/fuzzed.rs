@@ -269,4 +269,10 @@ pub(super) const FUZZED: &[Scenario] = &[
          C P - |
          S",
     ),
+    scenario(
+        "a custom setting of an own set_config that was called with an expression reached the next client",
+        "Q DO $do$BEGIN NULL; END$do$
+         Q SET search_path = own, pg_catalog, public
+         Q SELECT set_config('work_mem', '6MB', 1 > 2)",
+    ),
 ];

@@ -55,6 +55,13 @@ impl ClientTurn<'_> {
         if (path_changes || self.creates_may_be_temporary()) && !classified.only_ends_or_begins() {
             kinds.insert(Kinds::TEMPORARY);
         }
+        // Another function of the name may do anything, in whatever form it is called.
+        if kinds.meets(Kinds::SETTINGS)
+            && sql::has_word(text, b"set_config")
+            && !self.pool.shared.database.facts.set_config_is_builtin(self.now)
+        {
+            kinds.insert(Kinds::ANYTHING);
+        }
         if self.pool.config.pool.verify == Verify::Always && classified.may_run_code() {
             kinds.insert(Kinds::ANYTHING);
         }
