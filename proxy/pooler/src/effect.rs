@@ -25,6 +25,30 @@ impl Script {
         Self { steps, done: 0, text: is_kept.then(|| text.into()) }
     }
 
+    /// Does not follow a RESET in front of a statement that `may_set` what it resets, of what its
+    /// client came with (`base`): that would be brought back behind both. Returns whether there is
+    /// such a statement; what it has left is to be asked.
+    pub fn leave_resets(&mut self, base: &[&[u8]], may_set: impl Fn(&Step, &[u8]) -> bool) -> bool {
+        let last_set = |name: &[u8]| self.steps.iter().rposition(|step| may_set(step, name));
+        let last_set: Vec<(&[u8], usize)> =
+            base.iter().filter_map(|name| Some((*name, last_set(name)?))).collect();
+        let mut left = false;
+        for (at, step) in self.steps.iter_mut().enumerate() {
+            let is_left = match &step.form {
+                Form::Reset(reset, _) => {
+                    last_set.iter().any(|(name, last)| **name == **reset && at < *last)
+                }
+                Form::ResetAll => last_set.iter().any(|(_, last)| at < *last),
+                _ => false,
+            };
+            if is_left {
+                step.form = Form::Other;
+                left = true;
+            }
+        }
+        left
+    }
+
     /// The statement that the next CommandComplete answers; `None` if there is none left.
     pub fn next_step(&mut self) -> Option<Step> {
         let step = self.steps.get(self.done).cloned();

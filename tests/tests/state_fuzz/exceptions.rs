@@ -63,7 +63,7 @@ const CODE_RESETS: &str = "what code has reset stands at the server's defaults, 
     told, until the question behind it is answered";
 
 /// Sequences that may differ.
-pub(super) const SCRIPTS: [Known; 14] = [
+pub(super) const SCRIPTS: [Known; 15] = [
     Known {
         script: &["login ", "DO $do$BEGIN", "RESET", "END$do$"],
         line: &[
@@ -76,11 +76,19 @@ pub(super) const SCRIPTS: [Known; 14] = [
         reason: CODE_RESETS,
     },
     Known {
-        script: &["login ", "RESET ALL\\x0a; "],
-        line: &["D '", "E ERROR 42P01", "E ERROR 42501", "E ERROR 3F000", "E ERROR 42P07"],
+        script: &["login ", "RESET ", "\\x0a; "],
+        line: &[
+            "D '",
+            "E ERROR 42P01",
+            "E ERROR 42501",
+            "E ERROR 3F000",
+            "E ERROR 42P07",
+            "E ERROR 42883",
+        ],
         reason: "what stands behind a RESET in the same text runs under the server's defaults",
     },
     Known { script: &["client_encoding", "EXECUTE s1"], line: &["T ?column?"], reason: LENT },
+    Known { script: &["TimeZone", "EXECUTE "], line: &["D '1704"], reason: LENT },
     Known { script: &["'DEALLOCATE ALL'"], line: &["prepared statement"], reason: FORGOTTEN },
     Known { script: &["DEALLOCATE ALL\\x0a; "], line: &["prepared statement"], reason: FORGOTTEN },
     Known {
@@ -108,7 +116,7 @@ pub(super) const SCRIPTS: [Known; 14] = [
         reason: "the same, behind DISCARD ALL",
     },
     Known {
-        script: &["login options -c app.tenant", "set_config('app.tenant', ''"],
+        script: &["login options -c app.tenant", "set_config('app.tenant', "],
         line: &["D 'app.tenant'"],
         reason: "a custom setting that code has set to '' and one that it has reset look alike",
     },
@@ -127,7 +135,13 @@ pub(super) const SCRIPTS: [Known; 14] = [
 ];
 
 /// The same in looks at the client's own session only.
-pub(super) const LOOKS: [Known; 2] = [
+pub(super) const LOOKS: [Known; 4] = [
+    Known {
+        script: &["SET SCHEMA"],
+        line: &["E ERROR 42P01", "E ERROR 42883"],
+        reason: "the same as below: a path",
+    },
+    Known { script: &["client_encoding", "\\x83"], line: &["E ERROR 22021"], reason: LENT },
     Known {
         script: &["search_path"],
         line: &["E ERROR 42P01", "E ERROR 42883"],

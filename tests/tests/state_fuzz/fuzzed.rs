@@ -275,4 +275,52 @@ pub(super) const FUZZED: &[Scenario] = &[
          Q SET search_path = own, pg_catalog, public
          Q SELECT set_config('work_mem', '6MB', 1 > 2)",
     ),
+    scenario(
+        "what a RESET had brought back in a block was brought back again over a set_config, at COMMIT",
+        "login DateStyle German
+         Q BEGIN
+         Q RESET ALL
+         Q SELECT set_config('DateStyle', 'SQL, DMY', false)
+         Q COMMIT
+         own",
+    ),
+    scenario(
+        "and over one in the same text",
+        "login DateStyle German
+         Q RESET ALL; SELECT set_config('DateStyle', 'SQL, DMY', false)
+         own",
+    ),
+    scenario(
+        "RESET ALL behind SET LOCAL left a startup parameter at the server's default",
+        "login TimeZone Asia/Tokyo
+         Q BEGIN
+         Q SET LOCAL TimeZone = 'Europe/Paris'
+         Q RESET ALL
+         own",
+    ),
+    scenario(
+        "RESET ALL did not pass over a startup parameter that SET LOCAL had brought back",
+        "login TimeZone Asia/Tokyo
+         Q SET TimeZone = 'Europe/Paris'
+         Q BEGIN
+         Q SET LOCAL TimeZone TO DEFAULT
+         Q SET LOCAL work_mem = '6MB'
+         Q RESET ALL
+         Q COMMIT
+         own",
+    ),
+    scenario(
+        "a name that SQL had prepared was free for a Parse in a failed transaction",
+        "Q PREPARE s1 AS SELECT 'sql'; begin
+         Q SET LOCAL work_mem = 'nonsense'
+         P s1 () ABORT |
+         S",
+    ),
+    scenario(
+        "several statements in one Parse were told what came of the names that they name",
+        "P q1 () SELECT f_temp()
+         Q SET search_path = nosuch, pg_temp
+         P s2 () SELECT 1; PREPARE q1 AS SELECT 2; SELECT 3 |
+         S",
+    ),
 ];

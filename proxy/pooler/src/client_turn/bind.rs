@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use pgimbal_config::{PoolMode, Verify};
-use pgimbal_wire::encode::{self, NameKind};
+use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
 use pgimbal_wire::extended::Bind;
 use pgimbal_wire::frame::{HEADER_LEN, Header};
 use pgimbal_wire::tag::frontend;
@@ -184,7 +184,11 @@ impl ClientTurn<'_> {
                 self.pool.stats.parses_put_in += 1;
                 let serial = self.session.unnamed_serial;
                 let server = self.server()?;
-                server.unnamed = mine;
+                // A Parse that fails leaves none, and in a failed transaction it does.
+                server.unnamed = match server.status {
+                    TransactionStatus::Failed => UnnamedStatement::Foreign,
+                    TransactionStatus::Idle | TransactionStatus::InTransaction => mine,
+                };
                 server.owed.push(Owed::Unnamed(Owner::Proxy, before));
                 if described {
                     server.owed.push(Owed::UnnamedCheck(serial, None));

@@ -20,7 +20,7 @@ use crate::plan::Stop;
 use crate::prepared::{Origin, SERVER_NAME_PREFIX, Statement};
 use crate::route;
 use crate::session::NameToClose;
-use crate::sql::{self, Classified, Form, Kinds};
+use crate::sql::{self, Classified, Form, Kinds, Steps};
 
 /// The name under which an SQL PREPARE of a client's is run again, as statement and portal.
 const LENDER: &[u8] = b"pgimbal_lend";
@@ -104,6 +104,10 @@ impl ClientTurn<'_> {
     /// Makes real what a statement of the extended protocol names; it is taken back behind Sync.
     pub(super) fn lend_for_segment(&mut self, text: &[u8], classified: &Classified) -> Step {
         if !classified.names_statements || self.pool.config.pool.mode == PoolMode::Session {
+            return Ok(());
+        }
+        if matches!(classified.steps, Steps::Several(_)) {
+            // The server refuses it without a look at its names.
             return Ok(());
         }
         self.settled_names()?;
@@ -257,11 +261,7 @@ impl ClientTurn<'_> {
     /// While the server has statements of SQL that are not in the books, whether a name is free is the
     /// server's to say, once it has nothing to say of the text.
     pub(super) fn probe_name(&mut self, parse: Parse<'_>) -> Step {
-        if self.has_unread_statements() && self.server()?.status == TransactionStatus::Failed {
-            // Its end may be under way.
-            self.await_owed()?;
-        }
-        if !self.is_probed()? {
+        if !self.has_unread_statements() {
             return Ok(());
         }
         let name = as_forwarded(parse.name);
@@ -278,12 +278,6 @@ impl ClientTurn<'_> {
             encode::close(out, NameKind::Statement, &name);
         });
         Ok(())
-    }
-
-    /// Whether a name is probed in front of its Parse. In a failed transaction, that comes first.
-    pub(super) fn is_probed(&mut self) -> Result<bool, Stop> {
-        let failed = self.server()?.status == TransactionStatus::Failed;
-        Ok(!failed && self.has_unread_statements())
     }
 
     /// The names of the client's statements that occur in a text, wherever.

@@ -270,7 +270,7 @@ impl ClientTurn<'_> {
             self.make_room()?;
             self.server()?.statements.insert(statement.id);
         }
-        let is_probed = self.is_probed()?;
+        let is_probed = self.has_unread_statements();
         self.server()?.owed.push(Owed::Parse(Box::new(ParseInFlight {
             statement: listed.then(|| Rc::clone(statement)),
             change: Some(change),

@@ -16,7 +16,7 @@ use crate::route;
 use crate::server::{Body, ReadingsKnown, UnnamedStatement};
 use crate::session::{ClientBody, Phase};
 use crate::sql::{
-    self, Calls, Classified, Encoding, Followed, Form, Kinds, Readings, Scanner, SetBy,
+    self, Calls, Classified, Encoding, Followed, Form, Kinds, Operand, Readings, Scanner, SetBy,
 };
 
 /// Kinds of state for which a session will keep its server connection as soon as it has them.
@@ -192,7 +192,7 @@ impl ClientTurn<'_> {
 
     /// The statements of a text, if the books follow one of them. `text` is empty where a PREPARE is
     /// not followed.
-    pub(super) fn script_of(&self, classified: &Classified, text: &[u8]) -> Option<Script> {
+    pub(super) fn script_of(&mut self, classified: &Classified, text: &[u8]) -> Option<Script> {
         let open = self.session.settings.changed_in_transaction();
         let is_followed = |step: &sql::Step| match step.form.followed() {
             Followed::No => false,
@@ -200,7 +200,36 @@ impl ClientTurn<'_> {
             Followed::Always => true,
         };
         let steps = classified.steps();
-        steps.iter().any(is_followed).then(|| Script::new(steps.to_vec(), text))
+        if !steps.iter().any(is_followed) {
+            return None;
+        }
+        let mut script = Script::new(steps.to_vec(), text);
+        if self.session.refused.is_none() {
+            let base = self.tables.settings.settings(self.session.settings.base());
+            let base: Vec<&[u8]> = base.iter().map(|setting| &*setting.name).collect();
+            let left = script.leave_resets(&base, |step, name| self.may_set_unseen(step, name));
+            if left {
+                self.session.raised.insert(Kinds::SETTINGS.union(Kinds::ROLE));
+            }
+        }
+        Some(script)
+    }
+
+    /// Whether a statement may set `name` without being followed.
+    fn may_set_unseen(&self, step: &sql::Step, name: &[u8]) -> bool {
+        match &step.form {
+            // A function of the name that is not PostgreSQL's and sets something else than it is
+            // told is not thought of.
+            Form::Set(list, SetBy::UnqualifiedFunction) => {
+                !self.pool.shared.database.facts.set_config_is_builtin(self.now)
+                    && list.iter().any(|assignment| match &assignment.name {
+                        Operand::Text(set) => set.eq_ignore_ascii_case(name),
+                        _ => true,
+                    })
+            }
+            Form::Execute(_) | Form::Fetch => true,
+            _ => step.raises.meets(Kinds::SETTINGS),
+        }
     }
 
     fn send_query(&mut self, message: Message<'_>, script: Option<Script>, text: Option<&[u8]>) {

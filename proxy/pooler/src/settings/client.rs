@@ -142,10 +142,11 @@ impl ClientSettings {
         scope: Scope,
     ) -> Result<(), Untracked> {
         let base = self.base;
-        if reset == Reset::All && self.has_local() {
-            // RESET ALL passes over what SET LOCAL has brought to its default.
-            return Err(Untracked::Ask);
-        }
+        // RESET ALL passes over what SET LOCAL has brought to its default.
+        let passed_over = match reset {
+            Reset::All => self.defaults_of_transaction(table),
+            Reset::Name(_) | Reset::Discard => Vec::new(),
+        };
         if let Reset::Name(name) = reset {
             let to = table.get(base, name).map(<[u8]>::to_vec);
             self.check_encoding(table, name, to.as_deref())?;
@@ -155,7 +156,10 @@ impl ClientSettings {
                 table.retain(base);
                 Ok(base)
             }
-            Reset::All => restored(table, from, base, |name| !is_identity(name)),
+            Reset::All => {
+                let passed_over = |name: &[u8]| passed_over.iter().any(|other| **other == *name);
+                restored(table, from, base, |name| !is_identity(name) && !passed_over(name))
+            }
             // The role goes back with the session's user.
             Reset::Name(SESSION_AUTHORIZATION) => restored(table, from, base, is_identity),
             Reset::Name(name) => restored(table, from, base, |other| other == name),
@@ -255,21 +259,28 @@ impl ClientSettings {
         self.transaction.is_some()
     }
 
+    /// What is set behind the transaction that is under way, as far as is known now.
+    #[must_use]
+    pub fn kept(&self) -> SettingsId {
+        self.transaction.as_ref().map_or(self.current, |transaction| transaction.kept)
+    }
+
     /// The settings that stand at the client's own defaults until the transaction that is under way
     /// ends, and not behind it.
     pub fn defaults_of_transaction(&self, table: &SettingsTable) -> Vec<Arc<[u8]>> {
-        let Some(transaction) = &self.transaction else { return Vec::new() };
+        let kept = self.kept();
+        if kept == self.current {
+            return Vec::new();
+        }
         let is_only_now = |setting: &&Setting| {
-            table.get(self.current, &setting.name) == Some(&setting.value)
-                && table.get(transaction.kept, &setting.name) != Some(&setting.value)
+            let default = table.get(self.base, &setting.name);
+            table.get(self.current, &setting.name) == default
+                && table.get(kept, &setting.name) != default
         };
         let base = table.settings(self.base).iter();
-        base.filter(is_only_now).map(|setting| Arc::clone(&setting.name)).collect()
-    }
-
-    /// Whether SET LOCAL holds in the transaction that is under way.
-    fn has_local(&self) -> bool {
-        self.transaction.as_ref().is_some_and(|transaction| transaction.kept != self.current)
+        let only_base = base.filter(|setting| table.get(kept, &setting.name).is_none());
+        let names = only_base.chain(table.settings(kept));
+        names.filter(is_only_now).map(|setting| Arc::clone(&setting.name)).collect()
     }
 
     /// Applies `step` to what holds now, and for the session to what will be kept too.
@@ -280,7 +291,7 @@ impl ClientSettings {
         step: impl Fn(&mut SettingsTable, SettingsId) -> Result<SettingsId, TooManySettings>,
     ) -> Result<(), Untracked> {
         let next = step(table, self.current)?;
-        let kept_before = self.transaction.as_ref().map_or(self.current, |t| t.kept);
+        let kept_before = self.kept();
         let kept = match scope {
             Scope::Local => {
                 table.retain(kept_before);

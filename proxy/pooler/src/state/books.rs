@@ -5,6 +5,7 @@
 
 mod inquiry;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use pgimbal_config::PoolMode;
@@ -17,7 +18,7 @@ use crate::pool::Pool;
 use crate::pooler::Tables;
 use crate::server::Server;
 use crate::session::{LocalSettings, Session};
-use crate::settings::{Reset, Untracked, assign_local};
+use crate::settings::{Reset, Setting, Untracked, assign, assign_local};
 use crate::sql::{
     self, Assignment, Calls, Followed, Form, Kinds, Operand, Readings, Scope, ScopeOperand, SetBy,
 };
@@ -52,6 +53,9 @@ impl Books<'_> {
         let tracked = match &step.form {
             Form::Commit(_) | Form::PrepareTransaction if committed => {
                 self.session.settings.commit(table);
+                // What was brought back in the transaction stays, unless code has set it since.
+                self.server.restore.in_segment.clear();
+                self.server.restore.in_block.clear();
                 Ok(())
             }
             Form::PrepareTransaction => {
@@ -203,7 +207,25 @@ impl Books<'_> {
         }
         let restored: Vec<_> = restored.map(|setting| setting.name.clone()).collect();
         self.server.restore.names.extend(restored);
+        self.restore_passed_over(&passed_over);
         tracked
+    }
+
+    /// What the client came with is no default of the server's: its RESET ALL does not pass over
+    /// what stands there for this transaction, nor over what is to hold behind it.
+    fn restore_passed_over(&mut self, names: &[Arc<[u8]>]) {
+        let table = &self.tables.settings;
+        let (base, kept) = (self.session.settings.base(), self.session.settings.kept());
+        let is_passed_over = |setting: &&Setting| names.contains(&setting.name);
+        for now in table.settings(base).iter().filter(is_passed_over) {
+            let (mut after, mut local) = (Vec::new(), Vec::new());
+            if let Some(kept) = table.settings(kept).iter().find(|kept| kept.name == now.name) {
+                assign(kept, &mut after);
+            }
+            assign_local(now, &mut local);
+            self.server.restore.local.extend([after.into(), local.into()]);
+            self.session.raised.insert(Kinds::SETTINGS);
+        }
     }
 
     fn discard_all(&mut self) -> Result<(), Untracked> {

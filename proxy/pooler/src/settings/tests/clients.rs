@@ -199,14 +199,23 @@ fn set_local_ends_with_the_transaction_and_with_its_savepoint() {
 
 /// Case 9: what SET LOCAL has brought to its default, RESET ALL passes over.
 #[test]
-fn reset_all_behind_set_local_is_asked_about() {
-    let mut client = Client::new(&[]);
-    client.set("work_mem", "5MB", Autocommit);
+fn reset_all_passes_over_what_stands_at_its_default_for_the_transaction() {
+    let mut client = Client::new(&[("timezone", "UTC")]);
+    for (name, value) in [("work_mem", "5MB"), ("timezone", "Asia/Tokyo"), ("x", "1")] {
+        client.set(name, value, Autocommit);
+    }
     let Client { table, settings } = &mut client;
-    settings.reset(table, Reset::Name(b"work_mem"), Scope::Local).unwrap();
-    assert_eq!(settings.reset(table, Reset::All, Scope::Session), Err(Untracked::Ask));
-    settings.commit(table);
-    assert_eq!(client.shown(), "work_mem=5MB");
+    for name in [&b"work_mem"[..], b"timezone"] {
+        settings.reset(table, Reset::Name(name), Scope::Local).unwrap();
+    }
+    let mut passed_over = settings.defaults_of_transaction(table);
+    passed_over.sort();
+    assert_eq!(passed_over, [b"timezone"[..].into(), b"work_mem"[..].into()]);
+    settings.set(table, b"x", b"2", Scope::Local).unwrap();
+    settings.reset(table, Reset::All, Scope::Session).unwrap();
+    assert_eq!(client.shown(), "timezone=UTC");
+    client.settings.commit(&mut client.table);
+    assert_eq!(client.shown(), "timezone=Asia/Tokyo work_mem=5MB");
     client.end();
 }
 
