@@ -168,6 +168,20 @@ fn behaviour_18_unnamed_statement_is_the_clients_own() {
     assert!(world.say(1, &run("", ""))[0].starts_with("E 26000"));
 }
 
+/// One that is put in fails in a failed transaction, and is not there for what is bound behind it.
+#[test]
+fn behaviour_18_unnamed_statement_in_a_failed_transaction() {
+    let mut world = World::desk(pool(1));
+    world.join(0);
+    world.say(0, &m::query("begin"));
+    let skipped = [m::parse("", "select $1"), m::bind("", "nosuch", ""), m::parse("", "rows $1")];
+    world.say(0, &segment(&skipped));
+    let said = world.say(0, &[run("", "c0.1"), run("", "c0.2")].concat());
+    let refused = "E 25P02 current transaction is aborted, commands ignored until end of \
+                   transaction block";
+    assert_eq!(said, [refused, "Z E", refused, "Z E"]);
+}
+
 #[test]
 fn behaviour_21_discard_and_deallocate_all_clear_one_clients_statements() {
     for text in ["discard all", "deallocate all"] {
