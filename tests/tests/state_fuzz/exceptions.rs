@@ -147,7 +147,11 @@ pub(super) const LOOKS: [Known; 4] = [
         line: &["E ERROR 42P01", "E ERROR 42883"],
         reason: "the same as below: a path",
     },
-    Known { script: &["client_encoding", "\\x83"], line: &["E ERROR 22021"], reason: LENT },
+    Known {
+        script: &["client_encoding", "\\x83"],
+        line: &["E ERROR 22021", "E ERROR 22P05"],
+        reason: LENT,
+    },
     Known {
         script: &["search_path"],
         line: &["E ERROR 42P01", "E ERROR 42883"],

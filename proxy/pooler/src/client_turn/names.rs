@@ -205,11 +205,7 @@ impl ClientTurn<'_> {
             return Ok(());
         };
         // Where only the name counts, the statement need not be what it was: its table may be gone.
-        let only_name = match classified.only() {
-            Some(Form::Deallocate(_)) => true,
-            Some(Form::Prepare(made)) => **made == *name,
-            _ => false,
-        };
+        let only_name = only_name_counts(classified.steps(), name);
         if statement.body.is_none() && !only_name {
             return Ok(());
         }
@@ -334,6 +330,20 @@ impl ClientTurn<'_> {
         escaped.extend_from_slice(&text[at..]);
         Some(escaped)
     }
+}
+
+/// Whether a text takes a statement away, or prepares one of its name, before it may run it.
+fn only_name_counts(steps: &[sql::Step], name: &[u8]) -> bool {
+    for step in steps {
+        match &step.form {
+            Form::Deallocate(named) | Form::Prepare(named) if **named == *name => return true,
+            Form::Deallocate(_) | Form::Prepare(_) => {}
+            Form::Execute(_) => return false,
+            _ if step.raises.meets(Kinds::STATEMENTS) => return false,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// Whether a text deallocates a statement and then prepares one of its name.
