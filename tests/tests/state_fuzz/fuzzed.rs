@@ -323,4 +323,16 @@ pub(super) const FUZZED: &[Scenario] = &[
          P s2 () SELECT 1; PREPARE q1 AS SELECT 2; SELECT 3 |
          S",
     ),
+    scenario(
+        "DEALLOCATE in front of something else failed where the statement's table was out of reach",
+        "P s2 () SELECT x FROM v_set
+         Q SET SESSION search_path = nosuch, pg_temp
+         Q DEALLOCATE PREPARE s2; PREPARE q2 (int) AS SELECT $1 + 1",
+    ),
+    scenario(
+        "a statement stayed for the next client when a text that makes it anew had failed before",
+        "P q1 () SELECT count(*) FROM notes
+         S
+         Q PREPARE q1 AS SELECT 1; DEALLOCATE q1; PREPARE q1 AS SELECT 2",
+    ),
 ];

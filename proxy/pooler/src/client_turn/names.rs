@@ -80,8 +80,14 @@ impl ClientTurn<'_> {
             Some(Form::Prepare(name)) if !names.contains(name) => names.push(name.clone()),
             Some(_) => {}
             // What a longer text takes away and prepares anew stays on the server connection, and
-            // its client with it.
-            None => names.retain(|name| !is_made_anew(classified.steps(), name)),
+            // its client with it; so does what was made for a text that failed before that.
+            None => {
+                let before = names.len();
+                names.retain(|name| !is_made_anew(classified.steps(), name));
+                if names.len() < before {
+                    self.session.raised.insert(Kinds::STATEMENTS);
+                }
+            }
         }
         left.extend(names.iter().map(|name| as_forwarded(name)));
         Ok(left)
