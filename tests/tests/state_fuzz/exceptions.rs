@@ -63,7 +63,7 @@ const CODE_RESETS: &str = "what code has reset stands at the server's defaults, 
     told, until the question behind it is answered";
 
 /// Sequences that may differ.
-pub(super) const SCRIPTS: [Known; 15] = [
+pub(super) const SCRIPTS: [Known; 16] = [
     Known {
         script: &["login ", "DO $do$BEGIN", "RESET", "END$do$"],
         line: &[
@@ -102,6 +102,11 @@ pub(super) const SCRIPTS: [Known; 15] = [
         line: &["prepared statement"],
         reason: "a DEALLOCATE at the end of a longer text whose commit fails has happened, but \
                  PostgreSQL does not say so",
+    },
+    Known {
+        script: &["B ", "\\'", "DEALLOCATE "],
+        line: &["prepared statement"],
+        reason: "a text that can be read in two ways is not followed: what it deallocates stays",
     },
     Known { script: &["f_forget"], line: &["prepared statement"], reason: FORGOTTEN },
     Known {
