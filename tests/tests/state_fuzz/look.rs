@@ -94,7 +94,7 @@ pub(super) fn short() -> Vec<Msg> {
     vec![state(true)]
 }
 
-/// Everything another client asks. `seeded` is what random() says first after `setseed(0.5)`;
+/// Everything another client asks. `seeded` is what random() says first after `setseed(0.3)`;
 /// with `mark` it parses the texts that a sequence has marked so.
 pub(super) fn other(mark: Option<&str>, seeded: &str) -> Vec<Msg> {
     let mut messages = vec![state(true)];

@@ -147,7 +147,7 @@ const DISCARDS: &[&str] = &[
     "DISCARD SEQUENCES",
     "RESET ALL",
     "DEALLOCATE ALL",
-    "SELECT setseed(0.5)",
+    "SELECT setseed(0.3)",
     "SELECT nextval('numbers') > 0",
     "CLOSE ALL; UNLISTEN *; RESET ALL",
 ];
@@ -214,7 +214,7 @@ fn block(dice: &mut Dice) -> String {
         6 => "PERFORM set_config('app.x', 'in', false); PERFORM 1/0; EXCEPTION WHEN others THEN NULL;".to_owned(),
         7 => "COMMIT;".to_owned(),
         8 => "PERFORM set_config('app.x', 'c', false); COMMIT; PERFORM 1/0;".to_owned(),
-        9 => "EXECUTE 'PREPARE d1 AS SELECT 1'; PERFORM pg_advisory_lock(5), setseed(0.5); PERFORM 1/0;".to_owned(),
+        9 => "EXECUTE 'PREPARE d1 AS SELECT 1'; PERFORM pg_advisory_lock(5), setseed(0.3); PERFORM 1/0;".to_owned(),
         10 => "CREATE TEMP TABLE IF NOT EXISTS t1 (a int);".to_owned(),
         11 => "EXECUTE 'PREPARE d2 AS SELECT ''do'''; EXECUTE 'DEALLOCATE d2';".to_owned(),
         12 => "LISTEN news; PERFORM pg_advisory_lock(6);".to_owned(),
