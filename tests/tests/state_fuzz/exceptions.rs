@@ -56,6 +56,9 @@ impl Known {
 const UNNAMED: &str = "the unnamed statement is kept as its text, which another transaction may read \
     otherwise";
 
+const BEHIND_THE_END: &str = "in a failed transaction the server takes no statement under the client's \
+    name: what stands behind COMMIT in the same text does not find it";
+
 const FORGOTTEN: &str =
     "that code has deallocated everything is known when its transaction has ended";
 
@@ -63,7 +66,7 @@ const CODE_RESETS: &str = "what code has reset stands at the server's defaults, 
     told, until the question behind it is answered";
 
 /// Sequences that may differ.
-pub(super) const SCRIPTS: [Known; 16] = [
+pub(super) const SCRIPTS: [Known; 18] = [
     Known {
         script: &["login ", "DO $do$BEGIN", "RESET", "END$do$"],
         line: &[
@@ -92,6 +95,16 @@ pub(super) const SCRIPTS: [Known; 16] = [
         ],
         reason: "what stands behind a RESET in the same text runs under the server's defaults, \
                  which the client is told until what that has left is known",
+    },
+    Known {
+        script: &["login ", "SET TIME ZONE ", "\\x0a; "],
+        line: &["TimeZone=", "D '"],
+        reason: "the same, of SET TIME ZONE LOCAL",
+    },
+    Known {
+        script: &["ommit", "\\x0a; DEALLOCATE "],
+        line: &["prepared statement"],
+        reason: BEHIND_THE_END,
     },
     Known { script: &["client_encoding", "EXECUTE s1"], line: &["T ?column?"], reason: LENT },
     Known { script: &["TimeZone", "EXECUTE "], line: &["D '1704"], reason: LENT },

@@ -335,4 +335,12 @@ pub(super) const FUZZED: &[Scenario] = &[
          S
          Q PREPARE q1 AS SELECT 1; DEALLOCATE q1; PREPARE q1 AS SELECT 2",
     ),
+    scenario(
+        "SQL EXECUTE of a DEALLOCATE did not take a statement of the protocol away",
+        "P s1 () DEALLOCATE q1
+         P q1 () SELECT 1
+         S
+         Q EXECUTE s1
+         own",
+    ),
 ];

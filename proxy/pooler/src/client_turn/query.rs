@@ -199,11 +199,14 @@ impl ClientTurn<'_> {
             Followed::WithSettings => open,
             Followed::Always => true,
         };
-        let steps = classified.steps();
+        let mut steps = classified.steps().to_vec();
+        for step in &mut steps {
+            self.see_through_execute(step);
+        }
         if !steps.iter().any(is_followed) {
             return None;
         }
-        let mut script = Script::new(steps.to_vec(), text);
+        let mut script = Script::new(steps, text);
         if self.session.refused.is_none() {
             let base = self.tables.settings.settings(self.session.settings.base());
             let base: Vec<&[u8]> = base.iter().map(|setting| &*setting.name).collect();
@@ -213,6 +216,16 @@ impl ClientTurn<'_> {
             }
         }
         Some(script)
+    }
+
+    /// SQL EXECUTE of a DEALLOCATE takes a statement away, and says so in its tag.
+    fn see_through_execute(&self, step: &mut sql::Step) {
+        let Form::Execute(name) = &step.form else { return };
+        let known = self.session.statements.as_ref().and_then(|names| names.get(name));
+        let runs = known.and_then(|statement| statement.classified.as_deref()?.only());
+        if let Some(form @ (Form::Deallocate(_) | Form::DeallocateAll)) = runs {
+            step.form = form.clone();
+        }
     }
 
     /// Whether a statement may set `name` without being followed.
