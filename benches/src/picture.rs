@@ -1,4 +1,4 @@
-//! The report as a picture for README: four small bar charts, laid out by hand.
+//! The report as a picture for docs/benchmarks.md: four small bar charts, laid out by hand.
 
 use crate::report::{Figure, Row};
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! The report as Markdown, for the terminal and for README.
+//! The report as Markdown, for the terminal and for docs/benchmarks.md.
 
 use crate::report::{Figure, Row};
 use crate::state;

@@ -1,63 +1,102 @@
-//! README.md and ARCHITECTURE.md say what is so.
+//! README.md, the pages of `docs` and ARCHITECTURE.md say what is so.
 //!
-//! `UPDATE_README=1 cargo test -p pgimbal-tests --test documents` writes the option reference anew.
+//! `UPDATE_DOCS=1 cargo test -p pgimbal-tests --test documents` writes the option reference anew.
 #![allow(missing_docs, reason = "a test's name is its documentation")]
+
+#[path = "documents/links.rs"]
+mod links;
+#[path = "documents/names.rs"]
+mod names;
+#[path = "documents/statements.rs"]
+mod statements;
 
 use std::collections::BTreeSet;
 use std::fs;
 
 use pgimbal_tests::sources::{root, sources};
 
+/// Where the option reference stands.
+const REFERENCE: &str = "docs/configuration.md";
+
 #[test]
-fn readme_has_the_option_reference() {
-    let readme = read("README.md");
-    let (before, rest) = readme.split_once("<!-- options:begin -->\n").expect("options:begin");
+fn configuration_has_the_option_reference() {
+    let page = read(REFERENCE);
+    let (before, rest) = page.split_once("<!-- options:begin -->\n").expect("options:begin");
     let (written, after) = rest.split_once("<!-- options:end -->").expect("options:end");
-    // It stands below a title of README's own.
+    // It stands below the page's own title.
     let demoted =
         |line: &str| if line.starts_with('#') { format!("#{line}\n") } else { format!("{line}\n") };
     let reference: String = pgimbal_config::reference().lines().map(demoted).collect();
-    if written != reference && std::env::var_os("UPDATE_README").is_some() {
+    if written != reference && std::env::var_os("UPDATE_DOCS").is_some() {
         let page =
             format!("{before}<!-- options:begin -->\n{reference}<!-- options:end -->{after}");
-        fs::write(root().join("README.md"), page).expect("README.md can be written");
+        fs::write(root().join(REFERENCE), page).expect("the page can be written");
         return;
     }
     let differs = written.lines().zip(reference.lines()).find(|(old, new)| old != new);
     assert!(
         written == reference,
-        "README.md's options are stale, first at {differs:?}; \
-         UPDATE_README=1 cargo test -p pgimbal-tests --test documents writes them anew"
+        "the options in {REFERENCE} are stale, first at {differs:?}; \
+         UPDATE_DOCS=1 cargo test -p pgimbal-tests --test documents writes them anew"
     );
 }
 
 #[test]
-fn readme_names_every_pin_reason() {
+fn readme_has_at_most_250_lines() {
+    let lines = read("README.md").lines().count();
+    assert!(lines <= 250, "README.md has {lines} lines: what is longer has a page in docs");
+}
+
+#[test]
+fn no_line_of_prose_has_more_than_100_characters() {
+    for (name, text) in user_pages().into_iter().chain([page("ARCHITECTURE.md")]) {
+        for (number, line) in prose(&text) {
+            let is_generated = name == REFERENCE && number > line_of(&text, "<!-- options:begin");
+            let is_short = line.chars().count() <= 100 || line.starts_with('|');
+            assert!(is_short || is_generated, "{name}:{number}: {line}");
+        }
+    }
+}
+
+#[test]
+fn readmes_figures_are_those_of_the_benchmarks_page() {
+    let benchmarks = read("docs/benchmarks.md");
+    let readme = read("README.md");
+    let rows: Vec<&str> = readme.lines().filter(|line| line.contains("| pgbouncer |")).collect();
+    assert!(rows.len() > 2, "{rows:?}");
+    let table = between(&readme, "## Benchmarks", "## Documentation");
+    for row in table.lines().filter(|line| line.starts_with('|')) {
+        assert!(benchmarks.lines().any(|line| line == row), "docs/benchmarks.md lacks {row}");
+    }
+}
+
+#[test]
+fn pooling_names_every_pin_reason() {
     let source = read("proxy/pooler/src/pin.rs");
     let names = between(&source, "pub const fn as_str", "impl PinReasons");
     let reasons: BTreeSet<&str> = names.lines().filter_map(quoted).collect();
     assert!(reasons.len() > 10, "{reasons:?}");
-    let readme = read("README.md");
+    let pooling = read("docs/pooling.md");
     for reason in reasons {
-        assert!(readme.contains(&format!("| `{reason}` |")), "README.md has no row for `{reason}`");
+        assert!(pooling.contains(&format!("| `{reason}` |")), "pooling.md has no row for {reason}");
     }
 }
 
 #[test]
-fn readme_names_every_state_of_a_node() {
+fn failover_names_every_state_of_a_node() {
     let source = read("proxy/pooler/src/topology/view.rs");
     let words = between(&source, "const fn word", "impl View");
     let states: Vec<&str> = words.lines().filter_map(quoted).collect();
     assert!(states.len() > 5, "{states:?}");
-    let readme = read("README.md");
-    let table = between(&readme, "| state | is | gets |", "A prober waits");
+    let failover = read("docs/failover.md");
+    let table = between(&failover, "| state | is | gets |", "A prober waits");
     for state in states {
-        assert!(table.contains(&format!("| `{state}` |")), "README.md has no row for {state}");
+        assert!(table.contains(&format!("| `{state}` |")), "failover.md has no row for {state}");
     }
 }
 
 #[test]
-fn readme_names_the_metric_families_that_there_are() {
+fn operations_names_the_metric_families_that_there_are() {
     let code: String = sources(&["proxy/src/metrics"])
         .iter()
         .filter(|file| !file.ends_with("tests.rs"))
@@ -65,27 +104,34 @@ fn readme_names_the_metric_families_that_there_are() {
         .collect();
     let code = code.replace("pgimbal_pooler::", "").replace("pgimbal_auth::", "");
     let made = words_with("pgimbal_", &code);
-    let shown = words_with("pgimbal_", between(&read("README.md"), "## Metrics", "## Signals"));
+    let operations = read("docs/operations.md");
+    let shown = words_with("pgimbal_", between(&operations, "## Metrics", "## Alerts"));
     assert!(made.len() > 20, "{made:?}");
-    assert_eq!(shown, made, "README.md's families, and those that are served");
-}
-
-#[test]
-fn readme_names_every_console_command() {
-    let readme = read("README.md");
-    let source = read("proxy/src/console/command.rs");
-    let help = between(&source, "const HELP", "];");
-    let commands: Vec<&str> = help.lines().filter_map(quoted).collect();
-    assert!(commands.len() > 5, "{commands:?}");
-    for command in commands {
-        assert!(readme.contains(&format!("| `{command}` |")), "README.md has no row for {command}");
+    assert_eq!(shown, made, "the families of operations.md, and those that are served");
+    for (name, text) in user_pages() {
+        for word in words_with("pgimbal_", &text) {
+            assert!(made.contains(&word), "{name} names {word}, which is not served");
+        }
     }
 }
 
 #[test]
-fn readme_moves_pgbouncers_options_to_options_that_exist() {
-    let readme = read("README.md");
-    let table = between(&readme, "| PgBouncer | pgimbal |", "What behaves differently");
+fn operations_names_every_console_command() {
+    let operations = read("docs/operations.md");
+    let table = between(&operations, "| command | shows or does |", "\n\n");
+    let shown: BTreeSet<&str> = table.lines().filter_map(|row| backticked(row).next()).collect();
+    let source = read("proxy/src/console/command.rs");
+    let help = between(&source, "const HELP", "];");
+    let commands = help.lines().filter_map(quoted).chain(["SHOW HELP"]);
+    let commands: BTreeSet<&str> = commands.collect();
+    assert!(commands.len() > 5, "{commands:?}");
+    assert_eq!(shown, commands, "the commands of operations.md, and those of SHOW HELP");
+}
+
+#[test]
+fn pgbouncers_options_move_to_options_that_exist() {
+    let from_pgbouncer = read("docs/from-pgbouncer.md");
+    let table = between(&from_pgbouncer, "| PgBouncer | pgimbal |", "\n\n");
     let reference = pgimbal_config::reference();
     for row in table.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
@@ -165,6 +211,38 @@ fn the_changelog_has_what_is_not_released() {
 /// The text of a file of the repository.
 fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// A page and its text.
+fn page(path: &str) -> (String, String) {
+    (path.to_owned(), read(path))
+}
+
+/// README.md and the pages of `docs`, what users read.
+fn user_pages() -> Vec<(String, String)> {
+    let entries = fs::read_dir(root().join("docs")).expect("docs").flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let pages = names.filter(|name| name.ends_with(".md"));
+    let mut pages: Vec<_> = pages.map(|name| page(&format!("docs/{name}"))).collect();
+    assert!(pages.len() >= 12, "{} pages in docs", pages.len());
+    pages.push(page("README.md"));
+    pages
+}
+
+/// The lines outside of code blocks, with their numbers.
+fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut is_code = false;
+    let numbered = text.lines().enumerate().map(|(index, line)| (index + 1, line));
+    numbered.filter(move |(_, line)| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence
+    })
+}
+
+/// The number of the first line that begins so.
+fn line_of(text: &str, beginning: &str) -> usize {
+    text.lines().position(|line| line.starts_with(beginning)).map_or(usize::MAX, |at| at + 1)
 }
 
 /// What stands between two texts.

@@ -1,4 +1,5 @@
-//! An application with a stale password moves to pgimbal without a restart, as README has it.
+//! An application with a stale password moves to pgimbal without a restart, as
+//! docs/from-pgbouncer.md has it.
 
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::until::{SOON, eventually};
