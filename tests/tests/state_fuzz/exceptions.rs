@@ -56,6 +56,9 @@ impl Known {
 const UNNAMED: &str = "the unnamed statement is kept as its text, which another transaction may read \
     otherwise";
 
+const AT_PARSE: &str = "a statement that a text names is made real for its Parse, under the path of \
+    then, where PostgreSQL looks at it when the text is run";
+
 const BEHIND_THE_END: &str = "in a failed transaction the server takes no statement under the client's \
     name: what stands behind COMMIT in the same text does not find it";
 
@@ -66,7 +69,7 @@ const CODE_RESETS: &str = "what code has reset stands at the server's defaults, 
     told, until the question behind it is answered";
 
 /// Sequences that may differ.
-pub(super) const SCRIPTS: [Known; 18] = [
+pub(super) const SCRIPTS: [Known; 19] = [
     Known {
         script: &["login ", "DO $do$BEGIN", "RESET", "END$do$"],
         line: &[
@@ -127,7 +130,8 @@ pub(super) const SCRIPTS: [Known; 18] = [
         line: &["D '\\\\"],
         reason: UNNAMED,
     },
-    Known { script: &["P - (", "'\\x83"], line: &["E ERROR 22021"], reason: UNNAMED },
+    Known { script: &["search_path", "EXECUTE "], line: &["E ERROR 42P01"], reason: AT_PARSE },
+    Known { script: &["P - (", "\\x83"], line: &["E ERROR 22021"], reason: UNNAMED },
     Known {
         script: &["login ", "RESET ALL\\x0a; SAVEPOINT"],
         line: &["TimeZone=", "DateStyle=", "client_encoding=", "IntervalStyle="],
