@@ -85,6 +85,7 @@ pub(super) const SCRIPTS: [Known; 19] = [
         script: &["login ", "RESET ", "\\x0a; "],
         line: &[
             "D '",
+            "d ",
             "E ERROR 42P01",
             "E ERROR 42501",
             "E ERROR 3F000",
