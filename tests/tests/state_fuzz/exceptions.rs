@@ -69,7 +69,7 @@ const CODE_RESETS: &str = "what code has reset stands at the server's defaults, 
     told, until the question behind it is answered";
 
 /// Sequences that may differ.
-pub(super) const SCRIPTS: [Known; 19] = [
+pub(super) const SCRIPTS: [Known; 20] = [
     Known {
         script: &["login ", "DO $do$BEGIN", "RESET", "END$do$"],
         line: &[
@@ -111,7 +111,8 @@ pub(super) const SCRIPTS: [Known; 19] = [
         reason: BEHIND_THE_END,
     },
     Known { script: &["client_encoding", "EXECUTE s1"], line: &["T ?column?"], reason: LENT },
-    Known { script: &["TimeZone", "EXECUTE "], line: &["D '1704"], reason: LENT },
+    Known { script: &["SET LOCAL TimeZone", "EXECUTE "], line: &["D '1704"], reason: LENT },
+    Known { script: &["SET LOCAL DateStyle", "EXECUTE "], line: &["D '1'", "D '2'"], reason: LENT },
     Known { script: &["'DEALLOCATE ALL'"], line: &["prepared statement"], reason: FORGOTTEN },
     Known { script: &["DEALLOCATE ALL\\x0a; "], line: &["prepared statement"], reason: FORGOTTEN },
     Known {
