@@ -69,6 +69,16 @@ impl ServerTurn<'_> {
                 self.skip_to_sync(fields.code);
                 Ok(Fate::Swallow)
             }
+            Some(Owed::Refused(told)) => {
+                let told = std::sync::Arc::clone(told);
+                self.plan.make_for_client(|out| {
+                    encode::message(out, backend::ERROR_RESPONSE, |out| {
+                        out.extend_from_slice(&told);
+                    });
+                });
+                self.skip_to_sync(fields.code);
+                Ok(Fate::Swallow)
+            }
             Some(_) => {
                 if fields.code == SqlState::INVALID_SQL_STATEMENT_NAME
                     && self.pool.config.pool.mode != PoolMode::Session
