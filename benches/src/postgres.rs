@@ -3,9 +3,12 @@
 use crate::place::{Place, free_port};
 use crate::server::Server;
 use crate::{During, Error, Result, scram};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
 /// The role every client and pooler uses.
 pub const ROLE: &str = "bench";
@@ -173,6 +176,42 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         output.status,
         String::from_utf8_lossy(&output.stderr).trim()
     )))
+}
+
+/// As [`run`], of a command with a process group of its own that is ended once `stop` is raised.
+///
+/// # Errors
+/// As there, and when it was ended.
+pub(crate) fn run_until(stop: &AtomicBool, command: &mut Command) -> Result<()> {
+    let program = command.get_program().display().to_string();
+    let doing = || format!("running {program}");
+    let mut child = command.stdout(Stdio::null()).spawn().during(doing())?;
+    loop {
+        if let Some(status) = child.try_wait().during(doing())? {
+            return match status.success() {
+                true => Ok(()),
+                false => Err(Error::Program(format!("{program}: {status}"))),
+            };
+        }
+        if stop.load(Ordering::Relaxed) {
+            let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+            let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+            let _ = child.wait();
+            return go_on(stop);
+        }
+        sleep(Duration::from_millis(10));
+    }
+}
+
+/// Goes on, unless `stop` is raised.
+///
+/// # Errors
+/// When it is.
+pub(crate) fn go_on(stop: &AtomicBool) -> Result<()> {
+    match stop.load(Ordering::Relaxed) {
+        true => Err(Error::Program("interrupted".to_owned())),
+        false => Ok(()),
+    }
 }
 
 fn version(bin: &Path) -> Result<String> {

@@ -138,8 +138,8 @@ settings! {
         /// clients cost next to nothing.
         "client_idle_timeout" idle_timeout: Option<Duration> as OrOff<Span> = "off", applied,
             try "6s";
-        /// How long a client may not read its result while it holds a server connection. Longer
-        /// than a person thinks before the next page.
+        /// How long a client may not read its result while it holds a server connection, be it slow
+        /// or gone. Longer than a person thinks before the next page.
         "client_stall_timeout" stall_timeout: Duration as Span = "5min", applied, try "6s";
     }
     with {
@@ -160,8 +160,9 @@ settings! {
         "tcp_keepalive_interval" keepalive_interval: Duration as Span = "10s", applied, try "6s";
         /// Unanswered questions that mean the other side is gone.
         "tcp_keepalive_count" keepalive_count: u32 as Positive = "6", applied, try "3";
-        /// How long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT); a peer that lives and
-        /// does not read is not meant. What the three above add up to.
+        /// How long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT). It does not run while more
+        /// bytes wait to be sent, since their peer may live and not read. What the three above add
+        /// up to.
         "tcp_user_timeout" user_timeout: Duration as Span = "120s", applied, try "6s";
     }
 }

@@ -104,8 +104,9 @@ settings! {
         /// The longest statement text that is remembered; a client with a longer one keeps its
         /// server connection until it closes it. 200 such texts are 50 MiB.
         "max_statement_bytes" max_statement_bytes: usize as Size = "256KiB", applied, try "64KiB";
-        /// The texts that are remembered for one client, all together; beyond, each is as one that is
-        /// too long. A thousand statements of 16 KiB, ten times what drivers keep.
+        /// The texts that are remembered for one client and what is known of them, all together;
+        /// beyond, each is as one that is too long. A thousand statements of 16 KiB, ten times what
+        /// drivers keep.
         "max_client_statement_bytes" max_client_statement_bytes: usize as Size = "16MiB", applied,
             try "1MiB";
     }

@@ -37,6 +37,7 @@ pub struct Config {
     cluster: Vec<(String, String)>,
     tables: String,
     launcher: Vec<String>,
+    hosts: Vec<String>,
     certificates: Option<(Certificates, String)>,
 }
 
@@ -56,6 +57,7 @@ impl Config {
             cluster: Vec::new(),
             tables: String::new(),
             launcher: Vec::new(),
+            hosts: Vec::new(),
             certificates: None,
         };
         let defaults = [
@@ -122,6 +124,13 @@ impl Config {
         self.set("state_dir", "\"STATE\"")
     }
 
+    /// Listens on this address too.
+    #[must_use]
+    pub fn listening_on(mut self, host: impl ToString) -> Self {
+        self.hosts.push(host.to_string());
+        self
+    }
+
     /// Adds whole tables.
     #[must_use]
     pub fn tables(mut self, toml: &str) -> Self {
@@ -147,8 +156,10 @@ impl Config {
     }
 
     fn text(&self, port: u16, http_port: u16, directory: &Path) -> String {
-        let mut text =
-            format!("listen = [\"127.0.0.1:{port}\"]\nhttp_listen = \"127.0.0.1:{http_port}\"\n");
+        let also: String = self.hosts.iter().map(|host| format!(", \"{host}:{port}\"")).collect();
+        let mut text = format!(
+            "listen = [\"127.0.0.1:{port}\"{also}]\nhttp_listen = \"127.0.0.1:{http_port}\"\n"
+        );
         let line = |(key, value): &(String, String)| format!("{key} = {value}\n");
         text.extend(self.keys.iter().map(line));
         text.push_str("\n[databases.app]\n");

@@ -4,6 +4,7 @@ mod checker;
 mod disasters;
 mod dns;
 mod figures;
+mod histories;
 mod pipelines;
 mod reads;
 mod rotation;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use pgimbal_tests::library::{converse, python};
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::program::run;
+use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::{Pgimbal, Postgres, postgres};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -134,4 +135,18 @@ fn asyncpg() {
     let (pg, proxy) = start("scram-sha-256");
     let _ = converse(python("with_asyncpg.py"), "pgimbal", proxy.port, |_| {});
     assert!(pg.backends() <= 5);
+}
+
+/// After a Flush its server connection ends, three times outside of a transaction and three times in
+/// one.
+#[test]
+fn asyncpg_keeps_its_connection_when_its_backend_ends_behind_a_flush() {
+    let (pg, proxy) = start("trust");
+    let mut ended = 0;
+    let _ = converse(python("with_asyncpg_and_lost_backends.py"), "pgimbal", proxy.port, |_| {
+        pg.run("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'");
+        eventually("pgimbal has seen its end", SOON, || proxy.console("show servers").is_empty());
+        ended += 1;
+    });
+    assert_eq!(ended, 6);
 }

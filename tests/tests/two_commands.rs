@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pgimbal_tests::process::{Directory, directory};
 use pgimbal_tests::program::{Finished, run};
-use pgimbal_tests::sources::root;
+use pgimbal_tests::sources::{root, sources};
 
 /// A directory of programs for a script.
 fn programs(scripts: &[(&str, &str)]) -> Directory {
@@ -71,4 +71,47 @@ fn what_apt_says_is_shown_when_it_fails_and_only_then() {
     let well = packages("nothing");
     assert_eq!(well.code, Some(0), "{well:?}");
     assert!(!format!("{}{}", well.stdout, well.stderr).contains("speaks"), "{well:?}");
+}
+
+/// The tests whose text has the word, by a reading of the sources of its own.
+fn that_cut_a_network() -> Vec<String> {
+    let word = ["in", "namespace"].join("_");
+    let mut names = Vec::new();
+    for path in sources(&["tests/tests"]) {
+        let text = fs::read_to_string(path).expect("a source");
+        for body in text.split("\n#[test]\nfn ").skip(1) {
+            if body.split("\n}\n").next().is_some_and(|body| body.contains(&word)) {
+                names.push(body.split('(').next().expect("a name").to_owned());
+            }
+        }
+    }
+    names.sort();
+    names
+}
+
+/// `make test` as a user who is not root and has no sudo: says all that cannot be done, by name.
+#[test]
+fn make_test_tells_a_plain_user_exactly_what_it_cannot_do() {
+    let bin = programs(&[("make", "exit 0"), ("sudo", "exit 1")]);
+    let mut command = if rustix::process::geteuid().is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "/bin/bash"]);
+        command
+    } else {
+        Command::new("/bin/bash")
+    };
+    fs::set_permissions(&*bin, fs::Permissions::from_mode(0o755)).expect("permissions");
+    command.arg(root().join("deploy/test"));
+    command.env("PATH", format!("{}:/usr/bin:/bin", bin.display()));
+    let finished = run(&mut command, Duration::from_secs(60));
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let said = finished.stdout;
+    assert!(said.contains("You are not root"), "{said}");
+    assert!(said.contains("install Debian packages"), "{said}");
+    let mut named: Vec<String> =
+        said.lines().filter_map(|line| line.strip_prefix("      ")).map(str::to_owned).collect();
+    named.sort();
+    let cannot = that_cut_a_network();
+    assert!(cannot.len() >= 4, "{cannot:?}");
+    assert_eq!(named, cannot, "{said}");
 }

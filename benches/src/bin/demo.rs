@@ -56,9 +56,9 @@ fn demonstrate() -> Result<Ended> {
     let _ = raise_open_files(2 * u64::from(CLIENTS) + 200);
     let place = Place::new("demo")?;
     println!("starting a throwaway primary and its streaming replica ...");
-    // Ctrl-C reaches the programs that start as well, so that a step that waits for them ends too.
+    // The programs that start do not feel a Ctrl-C: whoever waits for them ends them.
     let stopped = |enough: &AtomicBool| enough.load(Ordering::Relaxed);
-    let mut cluster = match Cluster::start(&place) {
+    let mut cluster = match Cluster::start(&place, &enough) {
         _ if stopped(&enough) => return Ok(Ended::BeforeItBegan),
         cluster => cluster?,
     };

@@ -5,12 +5,13 @@ use crate::client::{Client, Door};
 use crate::demo::applications::ACCOUNTS;
 use crate::demo::{APPLICATION, PROBE};
 use crate::place::{Place, free_port};
-use crate::postgres::{DATABASE, PASSWORD, ROLE, binaries, run};
+use crate::postgres::{DATABASE, PASSWORD, ROLE, binaries, go_on, run, run_until};
 use crate::server::Server;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::AtomicBool;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -37,20 +38,22 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Makes a primary with the roles and the table of the applications, and a replica of it.
+    /// Makes a primary with the roles and the table of the applications, and a replica of it; ends
+    /// what has begun once `stop` is raised.
     ///
     /// # Errors
-    /// When PostgreSQL is not installed or a step fails.
-    pub fn start(place: &Place) -> Result<Self> {
+    /// When PostgreSQL is not installed, a step fails or it was stopped.
+    pub fn start(place: &Place, stop: &AtomicBool) -> Result<Self> {
         let bin = binaries()?;
         let node = |name: &'static str| -> Result<Node> {
             Ok(Node { name, port: free_port()?, data: place.path().join(name), server: None })
         };
         let mut cluster = Self { nodes: [node("a")?, node("b")?], bin };
-        cluster.initialise(place)?;
+        cluster.initialise(place, stop)?;
         cluster.start_node(place, 0)?;
+        go_on(stop)?;
         cluster.fill()?;
-        cluster.copy_primary(place)?;
+        cluster.copy_primary(place, stop)?;
         cluster.start_node(place, 1)?;
         // From here on nothing is acknowledged that the replica does not have.
         cluster.sql(0, "ALTER SYSTEM SET synchronous_standby_names = 'b'")?;
@@ -58,11 +61,12 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn initialise(&self, place: &Place) -> Result<()> {
+    fn initialise(&self, place: &Place, stop: &AtomicBool) -> Result<()> {
         let data = &self.nodes[0].data;
         let options =
             ["--auth=trust", "--username", ROLE, "--encoding=UTF8", "--locale=C", "--no-sync"];
-        run(place.command(self.bin.join("initdb")).args(options).arg("-D").arg(data))?;
+        let mut command = place.command(self.bin.join("initdb"));
+        run_until(stop, command.args(options).arg("-D").arg(data))?;
         place.write("a/pg_hba.conf", HBA)?;
         Ok(())
     }
@@ -88,13 +92,12 @@ impl Cluster {
         )
     }
 
-    fn copy_primary(&self, place: &Place) -> Result<()> {
+    fn copy_primary(&self, place: &Place, stop: &AtomicBool) -> Result<()> {
         let [primary, replica] = &self.nodes;
-        run(place
-            .command(self.bin.join("pg_basebackup"))
-            .args(["-h", "127.0.0.1", "-p", &primary.port.to_string(), "-U", ROLE])
-            .args(["-c", "fast", "-R", "-X", "stream", "-D"])
-            .arg(&replica.data))?;
+        let mut command = place.command(self.bin.join("pg_basebackup"));
+        command.args(["-h", "127.0.0.1", "-p", &primary.port.to_string(), "-U", ROLE]);
+        command.args(["-c", "fast", "-R", "-X", "stream", "-D"]).arg(&replica.data);
+        run_until(stop, &mut command)?;
         self.follow(place, 1, 0)
     }
 

@@ -38,7 +38,8 @@ impl Report<'_> {
     pub fn print(&self) -> bool {
         self.work();
         self.rotation();
-        self.failover();
+        let failover = self.failover.as_ref();
+        print!("{}", about_the_failover(self.told, failover, self.seen, &self.lies));
         self.errors();
         let wrongs = self.wrongs();
         println!();
@@ -82,43 +83,6 @@ impl Report<'_> {
             "  rotations            {made}, pgimbal took up {}; the applications still use the first \
              password",
             accepted.saturating_sub(1)
-        );
-    }
-
-    fn failover(&self) {
-        if self.told.promoted.is_none() {
-            return;
-        }
-        // One figure, and the one that applications feel: it begins with the kill, and has the
-        // noticing, the promotion and pgimbal in it.
-        println!(
-            "  failover             a killed, b promoted: for {} ms no write of any application \
-             succeeded",
-            self.seen.gaps[Trade::Writes as usize].as_millis()
-        );
-        if let Some(failover) = &self.failover {
-            let [held, rerun, failed] = failover.counts;
-            println!(
-                "  clients              {held} held, {rerun} run again, {failed} told an error \
-                 (SHOW FAILOVERS: {})",
-                failover.way
-            );
-        }
-        println!(
-            "  old primary          {}; {}",
-            self.told
-                .quarantined
-                .as_ref()
-                .map_or("not quarantined".to_owned(), |why| { format!("quarantined: {why}") }),
-            if self.told.rejoined { "rejoined as a replica" } else { "not rejoined" }
-        );
-        println!(
-            "  acknowledged writes  {}: {} lost, {} doubled; of {} with an unknown outcome {} are there",
-            self.lies.acknowledged,
-            self.lies.lost,
-            self.lies.twice,
-            self.lies.unknown[0],
-            self.lies.unknown[1]
         );
     }
 
@@ -172,4 +136,73 @@ impl Report<'_> {
 
 fn share(part: u64, all: u64) -> f64 {
     if all == 0 { 0.0 } else { 100.0 * part as f64 / all as f64 }
+}
+
+/// The lines about the primary's end; none when it has not come to that.
+fn about_the_failover(
+    told: &Told,
+    failover: Option<&Failover>,
+    seen: &Seen,
+    lies: &Lies,
+) -> String {
+    if told.promoted.is_none() {
+        return String::new();
+    }
+    // One figure, and the one that applications feel: it begins with the kill, and has the
+    // noticing, the promotion and pgimbal in it.
+    let mut lines = format!(
+        "  failover             a killed, b promoted: for {} ms no write of any application \
+         succeeded\n",
+        seen.gaps[Trade::Writes as usize].as_millis()
+    );
+    if let Some(failover) = failover {
+        let [held, rerun, failed] = failover.counts;
+        lines += &format!(
+            "  clients              {held} held, {rerun} run again, {failed} told an error \
+             (SHOW FAILOVERS: {})\n",
+            failover.way
+        );
+    }
+    lines += &format!(
+        "  old primary          {}; {}\n",
+        told.quarantined
+            .as_ref()
+            .map_or("not quarantined".to_owned(), |why| { format!("quarantined: {why}") }),
+        if told.rejoined { "rejoined as a replica" } else { "not rejoined" }
+    );
+    lines += &format!(
+        "  acknowledged writes  {}: {} lost, {} doubled; of {} with an unknown outcome {} are \
+         there\n",
+        lies.acknowledged, lies.lost, lies.twice, lies.unknown[0], lies.unknown[1]
+    );
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_has_one_figure_of_the_failover_and_says_what_it_is() {
+        let told = Told {
+            promoted: Some(Duration::from_millis(1111)),
+            quarantined: Some("primary on timeline 1".to_owned()),
+            rejoined: true,
+            interrupted: false,
+        };
+        let mut seen = Seen::default();
+        seen.gaps = [2222, 3333, 4444, 5555].map(Duration::from_millis);
+        let failover = Failover { counts: [20, 3, 1], way: "a -> b".to_owned() };
+        let text = about_the_failover(&told, Some(&failover), &seen, &Lies::default());
+        let figures: Vec<&str> = text.lines().filter(|line| line.contains(" ms ")).collect();
+        let [figure] = figures[..] else { panic!("one figure: {text}") };
+        let writes = seen.gaps[Trade::Writes as usize].as_millis();
+        let defined =
+            format!("a killed, b promoted: for {writes} ms no write of any application succeeded");
+        assert!(figure.ends_with(&defined), "{figure}");
+        let others = ["1111", "2222", "3333", "4444", "5555"];
+        let shown = others.iter().filter(|other| text.contains(**other)).count();
+        assert_eq!(shown, 1, "{text}");
+        assert_eq!(about_the_failover(&Told::default(), None, &seen, &Lies::default()), "");
+    }
 }

@@ -11,6 +11,7 @@ use crate::place::Place;
 use crate::postgres::{DATABASE, PASSWORD};
 use crate::{Error, Result};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ const BUSY: u32 = 200;
 /// # Errors
 /// When a server does not do what it is told.
 pub fn measure(place: &Place, program: &Path) -> Result<Vec<Figure>> {
-    let mut cluster = Cluster::start(place)?;
+    let mut cluster = Cluster::start(place, &AtomicBool::new(false))?;
     let pgimbal = before(place, program, [cluster.nodes[0].port, cluster.nodes[1].port])?;
     let mut idle = Vec::new();
     let mut primary = 0;

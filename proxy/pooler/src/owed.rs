@@ -3,6 +3,7 @@
 mod queue;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 pub use queue::{OWED_LIMIT, OwedQueue};
 
@@ -48,6 +49,9 @@ pub enum Owed {
     UnnamedCheck(u32, Option<Box<[u8]>>),
     /// The error that a statement is to be told whose shape has changed.
     Changed,
+    /// The error, as the body of an ErrorResponse, that a message is told which the server was not
+    /// sent.
+    Refused(Arc<[u8]>),
     /// The last reply to an Execute that changes session state.
     Execute(Box<Script>),
     /// ReadyForQuery for the client's Sync.
@@ -177,7 +181,8 @@ impl Owed {
             | Self::Unnamed(Origin::Client, _)
             | Self::DescribeUnnamed(..)
             | Self::Execute(_)
-            | Self::Changed => true,
+            | Self::Changed
+            | Self::Refused(_) => true,
             Self::Parse(parse) => parse.change.is_some(),
             _ => false,
         }

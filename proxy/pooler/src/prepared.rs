@@ -112,10 +112,11 @@ pub struct Shape {
 }
 
 impl Statement {
-    /// Bytes of its text that are kept.
+    /// Bytes that are kept of its text, and of what is known of it.
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
-        self.body.as_ref().map_or(0, |body| body.len())
+        let classified = self.classified.as_ref().map_or(0, |classified| classified.bytes());
+        self.body.as_ref().map_or(0, |body| body.len()) + classified
     }
 
     /// A statement whose text is kept; `body` as in [`Statement::body`].

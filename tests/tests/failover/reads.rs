@@ -251,3 +251,50 @@ fn failover_a_route_that_there_is_not_is_an_error_with_a_suggestion() {
         assert!(error.fields[&'H'].contains("Perhaps you meant"), "{error:?}");
     }
 }
+
+/// What a driver binds is judged as what stands in a text is.
+#[test]
+fn failover_a_bound_route_that_there_is_not_is_an_error_with_a_suggestion() {
+    let scene = start(1, |config| config);
+    for database in ["app", "session"] {
+        let mut client = scene.client(database);
+        let text = "select set_config('pgimbal.route', $1, false)";
+        client.run(&Pipeline::new().parse("s", text).sync()).no_error();
+        let named = |pipeline: Pipeline, value: &'static str| {
+            pipeline.bind("", "s", &[value]).execute("", 0)
+        };
+        let unnamed = |pipeline: Pipeline, value: &'static str| {
+            pipeline.parse("", text).bind("", "", &[value]).execute("", 0)
+        };
+        let both: [&dyn Fn(Pipeline, &'static str) -> Pipeline; 2] = [&named, &unnamed];
+        for runs in both {
+            let first = runs(Pipeline::new(), "standby").sync();
+            let behind_another = runs(Pipeline::new().run("select 1"), "standby").sync();
+            for pipeline in [first, behind_another] {
+                let reply = client.run(&pipeline);
+                assert_eq!(
+                    (reply.sqlstate().as_str(), reply.status()),
+                    ("22023", 'I'),
+                    "{reply:?}"
+                );
+                assert_eq!(reply.errors().len(), 1);
+                let error = &reply.errors()[0];
+                assert!(error.message.contains("\"standby\""), "{error:?}");
+                assert!(error.fields[&'H'].contains("\"replica\""), "{error:?}");
+            }
+            client.ok("begin");
+            refusal(&client.run(&runs(Pipeline::new(), "master").sync()), "22023", 'E');
+            // A transaction that has failed says so itself.
+            refusal(&client.run(&runs(Pipeline::new(), "master").sync()), "25P02", 'E');
+            client.ok("rollback");
+            client.run(&runs(Pipeline::new(), "Replica").sync()).no_error();
+            assert_eq!(client.value("show pgimbal.route"), "Replica");
+            client.run(&runs(Pipeline::new(), "").sync()).no_error();
+        }
+        let any = Pipeline::new().parse("", "select set_config($1, $2, false)");
+        let any = any.bind("", "", &["pgimbal.rout", "replica"]).execute("", 0);
+        let reply = client.run(&any.sync());
+        refusal(&reply, "42704", 'I');
+        assert!(reply.errors()[0].fields[&'H'].contains("\"pgimbal.route\""));
+    }
+}

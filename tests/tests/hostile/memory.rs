@@ -56,6 +56,45 @@ fn texts_in_flight_count_too() {
     assert_eq!(client.value("select 1"), "1");
 }
 
+/// What is known of a text may take many times the memory of the text.
+#[test]
+fn what_is_known_of_texts_in_flight_counts_too() {
+    let pg = Postgres::start();
+    let config = Config::before(&pg).set("max_client_statement_bytes", "\"1MiB\"");
+    let proxy = config.start();
+    let many = "a;".repeat(1000);
+    let calls = format!("select {}", ["set_config('a.b','x',true)"; 150].join(","));
+    for text in [&many, &calls] {
+        let mut client = proxy.client();
+        let before = proxy.process().status_kib("VmHWM");
+        // The server is busy with the first: the rest is on its way meanwhile.
+        let slow = Pipeline::new().run("select pg_sleep(3)");
+        let pipeline = (0..1000).fold(slow, |pipeline, _| pipeline.parse("", text)).sync();
+        client.run(&pipeline);
+        let grown_by = grown(&proxy, before);
+        assert!(grown_by < 6 * 1024, "1000 texts made the proxy grow by {grown_by} KiB");
+        assert_eq!(client.value("select 1"), "1");
+    }
+}
+
+#[test]
+fn what_is_known_of_statements_counts_in_session_mode() {
+    let pg = Postgres::start();
+    let config = Config::before(&pg).set("max_client_statement_bytes", "\"1MiB\"");
+    let proxy = config.set("pool_mode", "\"session\"").start();
+    let mut client = proxy.client();
+    client.ok("select 1");
+    let before = proxy.process().status_kib("VmHWM");
+    for n in 0..4000 {
+        let text = format!("set app.x = '{}'", "x".repeat(4000));
+        client.run(&Pipeline::new().parse(&format!("s{n}"), &text).sync()).no_error();
+    }
+    let grown_by = grown(&proxy, before);
+    assert!(grown_by < 6 * 1024, "16 MB of values made the proxy grow by {grown_by} KiB");
+    client.run(&Pipeline::new().bind("", "s3999", &[]).execute("", 0).sync()).no_error();
+    assert_eq!(client.value("show app.x").len(), 4000);
+}
+
 #[test]
 fn names_are_cut_as_postgresql_cuts_them_and_enormous_ones_are_not_held() {
     let pg = Postgres::start();

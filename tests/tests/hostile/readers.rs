@@ -1,5 +1,10 @@
 //! Peers that live and do not read are no dead peers.
 
+use std::process::Command;
+
+use pgimbal_tests::namespace::Namespace;
+use pgimbal_tests::{postgres, process};
+
 use super::*;
 
 /// Several times the kernel's timer; what it would cut off is cut off by then.
@@ -76,4 +81,39 @@ fn a_copy_whose_rows_wait_for_a_lock_keeps_its_server_connection() {
     client.set_timeout(SOON * 4);
     assert_eq!(client.read_reply().commands(), ["COPY 20000"]);
     sender.join().expect("the writer").expect("all rows are taken");
+}
+
+/// Its network is cut in the middle of its result: nobody says anything any more. Bytes that wait
+/// unsent keep the dead-peer timer off, since their peer may live; the limit for those who do not
+/// read holds for the dead as well.
+#[test]
+fn a_client_cut_off_in_its_result_loses_its_server_by_the_stall_timeout() {
+    let in_namespace = Namespace::new();
+    let pg = Postgres::start();
+    let proxy = Config::before(&pg)
+        .set("pool_size", 1)
+        .set("client_stall_timeout", "\"2s\"")
+        .set("tcp_user_timeout", "\"10min\"")
+        .set("allow_trust_on_network", true)
+        .listening_on(in_namespace.outside)
+        .start();
+    let mut psql = Command::new(postgres::bin().join("psql"));
+    let (host, port) = (in_namespace.outside, proxy.port);
+    psql.arg(format!("host={host} port={port} user=app dbname=app sslmode=disable")).arg("-c");
+    psql.arg(r"\copy (select repeat('x', 10000) from (select generate_series(1, 100000000)) s) to /dev/null");
+    let directory = process::directory("psql");
+    let psql = in_namespace.command(&psql);
+    let _psql = process::Process::start(psql, &directory, rustix::process::Signal::KILL);
+    eventually("its result comes", SOON, || {
+        let sent = metric(&proxy.metrics(), "pgimbal_client_sent_bytes_total", &[]);
+        sent.is_some_and(|bytes| bytes > 1e6)
+    });
+    let mut other = proxy.client();
+    other.start_query("select 'served'");
+    assert!(other.is_silent_for(Duration::from_secs(3)), "it reads, and keeps its server");
+    in_namespace.cut();
+    assert_eq!(other.read_reply().value(), "served");
+    eventually("the client is gone", SOON, || {
+        metric(&proxy.metrics(), "pgimbal_client_connections", &[]).is_none_or(|n| n <= 1.0)
+    });
 }

@@ -4,17 +4,19 @@ use std::rc::Rc;
 
 use pgimbal_config::{PoolMode, Verify};
 use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
+use pgimbal_wire::error::Severity;
 use pgimbal_wire::extended::Bind;
 use pgimbal_wire::frame::{HEADER_LEN, Header};
 use pgimbal_wire::tag::frontend;
 
 use super::parse::write_client_name;
 use super::values::BoundValues;
-use super::{ClientTurn, Message, Step};
+use super::{ClientTurn, Step};
 use crate::block::Block;
 use crate::owed::{Origin as Owner, Owed};
 use crate::plan::Stop;
 use crate::prepared::{Origin, Statement};
+use crate::route::{self, Misnamed};
 use crate::server::UnnamedStatement;
 use crate::server_statements::{Found, Portal};
 use crate::session::ShapeCheck;
@@ -37,6 +39,17 @@ impl ClientTurn<'_> {
         if bound.is_none() && self.is_refused(&PLAIN) {
             return Ok(());
         }
+        let values = &message.body[bind.rest..];
+        let bound = bound.map(|(text, mut classified)| {
+            fill_in(&mut classified, values, message.is_whole());
+            (text, classified)
+        });
+        let wrong = bound.as_ref().and_then(|(_, classified)| route::misnamed_in(classified));
+        if let Some(wrong) = wrong
+            && self.refuses_values(header, &wrong)?
+        {
+            return Ok(());
+        }
         self.server()?.since_ready.segment_open = true;
         if let Some((text, classified)) = &bound {
             self.lend_for_segment(text, classified)?;
@@ -49,7 +62,7 @@ impl ClientTurn<'_> {
         if found == Needed::Changed {
             return self.answer_changed(header, bind.statement);
         }
-        self.note_bound(bind, &message, bound);
+        self.note_bound(bind, bound);
         if bind.statement.is_empty() {
             self.server()?.owed.pass();
             self.forward(message);
@@ -79,12 +92,7 @@ impl ClientTurn<'_> {
     }
 
     /// Notes what a portal will do when it is run; functions may run when it is bound.
-    fn note_bound(
-        &mut self,
-        bind: Bind<'_>,
-        message: &Message<'_>,
-        bound: Option<(Vec<u8>, Classified)>,
-    ) {
+    fn note_bound(&mut self, bind: Bind<'_>, bound: Option<(Vec<u8>, Classified)>) {
         let step = match bound {
             None => {
                 if !self.session.pin.is_set() && self.pool.config.pool.verify != Verify::Always {
@@ -94,14 +102,7 @@ impl ClientTurn<'_> {
                 self.raise(&PLAIN, b"");
                 None
             }
-            Some((text, mut classified)) => {
-                let values = &message.body[bind.rest..];
-                let whole = message.is_whole();
-                if let Steps::One(step) = &mut classified.steps
-                    && let Some(bound) = with_values(step, values, whole)
-                {
-                    *step = bound;
-                }
+            Some((text, classified)) => {
                 let followed = match classified.only() {
                     Some(Form::Prepare(name)) => self.is_closed_later(name),
                     _ => true,
@@ -137,7 +138,6 @@ impl ClientTurn<'_> {
     /// in the middle of whatever transaction there is. The server raises an error for a name that is
     /// never there, and the client is told PostgreSQL's.
     pub(super) fn answer_changed(&mut self, header: Header, name: &[u8]) -> Step {
-        const NEVER_THERE: &[u8] = b"pgimbal_changed";
         self.session.shape = ShapeCheck::None;
         let known = self.session.statements.as_ref().and_then(|names| names.get(name));
         if let Some(id) = known.map(|statement| statement.id) {
@@ -150,12 +150,38 @@ impl ClientTurn<'_> {
             self.plan.make_for_server(|out| encode::close(out, NameKind::Statement, &server_name));
         }
         self.server()?.owed.push(Owed::Changed);
+        self.fail_on_server();
+        self.drop_message(header);
+        Ok(())
+    }
+
+    /// A Bind whose values set what only looks like a setting of pgimbal's is told what the text that
+    /// does so is told. Says whether it was; in a transaction that has failed the server says so.
+    fn refuses_values(&mut self, header: Header, wrong: &Misnamed) -> Result<bool, Stop> {
+        let error = wrong.body(Severity::Error);
+        if self.is_fresh() {
+            self.session.refuse(error);
+            return Ok(true);
+        }
+        let server = self.server()?;
+        if server.status == TransactionStatus::Failed {
+            return Ok(false);
+        }
+        server.since_ready.segment_open = true;
+        // The transaction fails with it, and the rest of the segment is skipped.
+        server.owed.push(Owed::Refused(error));
+        self.fail_on_server();
+        self.drop_message(header);
+        Ok(true)
+    }
+
+    /// Has the server raise an error, in place of which the client is told another.
+    fn fail_on_server(&mut self) {
+        const NEVER_THERE: &[u8] = b"pgimbal_changed";
         self.plan.make_for_server(|out| {
             encode::bind_head(out, b"", NEVER_THERE, 6);
             out.extend_from_slice(&[0; 6]);
         });
-        self.drop_message(header);
-        Ok(())
     }
 
     /// Makes sure that the server's unnamed statement is this client's, or that there is none.
@@ -276,6 +302,15 @@ fn rereads(list: &[Assignment]) -> Rereads {
         _ => true,
     };
     if list.iter().any(changes) { Rereads::Perhaps } else { Rereads::No }
+}
+
+/// Gives the only statement of a text, if it is a `set_config`, the values that are bound to it.
+fn fill_in(classified: &mut Classified, values: &[u8], whole: bool) {
+    if let Steps::One(step) = &mut classified.steps
+        && let Some(bound) = with_values(step, values, whole)
+    {
+        *step = bound;
+    }
 }
 
 /// A `set_config` with the values that are bound to its parameters; `values` is what stands behind

@@ -12,9 +12,7 @@ use crate::owed::{
     DescribeInFlight, LentTo, NameChange, Origin as Owner, Owed, ParseInFlight, UnnamedBefore,
 };
 use crate::pin::PinReason;
-use crate::prepared::{
-    CLIENT_STATEMENTS_LIMIT, ParsedUnder, SERVER_NAME_PREFIX, Statement, StatementId,
-};
+use crate::prepared::{ParsedUnder, SERVER_NAME_PREFIX, Statement, StatementId};
 use crate::server::Server;
 use crate::session::{ClientBody, LocalSettings, Phase, Unnamed};
 use crate::sql::{self, Classified, Kinds, Scanner};
@@ -31,7 +29,7 @@ impl ClientTurn<'_> {
         };
         self.settled_name(parse.name)?;
         let classified = match kept && message.is_whole() {
-            true => Some(sql::classify(parse.text, self.readings(), self.calls())),
+            true => self.classify_kept(message, parse.text)?,
             false => None,
         };
         if classified.is_none() {
@@ -49,6 +47,9 @@ impl ClientTurn<'_> {
         let is_duplicate = !parse.name.is_empty() && self.knows(parse.name);
         if let Some(classified) = classified.as_ref().filter(|_| !is_duplicate) {
             self.lend_for_segment(parse.text, classified)?;
+        }
+        if let Some(classified) = &classified {
+            self.note_in_flight(header.total as usize + classified.bytes());
         }
         if parse.name.is_empty() {
             return self.parse_unnamed(message, parse, classified);
@@ -125,6 +126,7 @@ impl ClientTurn<'_> {
     ) -> Step {
         match classified.filter(|classified| !classified.is_plain()) {
             Some(classified) => {
+                self.may_name_another()?;
                 let statement = Statement::of_session(self.next_unkept(), classified);
                 let change = Some(self.rename(name, Some(Rc::new(statement))));
                 let parse = ParseInFlight { statement: None, change, is_probed: false };
@@ -171,6 +173,9 @@ impl ClientTurn<'_> {
         }
         let body = &message.body[parse.rest..];
         let classified = sql::classify(parse.text, self.readings(), self.calls());
+        if !self.may_keep_unsent(message.header.total as usize + classified.bytes()) {
+            return;
+        }
         let classified = (!classified.is_plain()).then(|| Box::new(classified));
         if parse.name.is_empty() {
             let unnamed = Unnamed { body: body.to_vec(), classified, shape: None };
@@ -198,10 +203,7 @@ impl ClientTurn<'_> {
         parse: Parse<'_>,
         classified: Classified,
     ) -> Step {
-        let names = self.session.statements.as_ref();
-        if names.is_some_and(|names| names.len() >= CLIENT_STATEMENTS_LIMIT) {
-            return Err(self.violation("too many prepared statements"));
-        }
+        self.may_name_another()?;
         self.make_room()?;
         let escaped = self.escaped_body(parse, Some(&classified));
         let body = escaped.as_deref().unwrap_or(&message.body[parse.rest..]);
@@ -302,6 +304,7 @@ impl ClientTurn<'_> {
 
     /// A text above the limit lives on this server connection only, and keeps the session there.
     fn parse_unkept(&mut self, message: Message<'_>, parse: Parse<'_>) -> Step {
+        self.may_name_another()?;
         let statement = Rc::new(Statement::large(self.next_unkept()));
         let change = self.rename(parse.name, Some(Rc::clone(&statement)));
         self.refresh_statement_pins();

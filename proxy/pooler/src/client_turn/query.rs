@@ -94,7 +94,7 @@ impl ClientTurn<'_> {
     }
 
     /// Whether nothing of the client's is under way on its server connection.
-    fn is_fresh(&self) -> bool {
+    pub(super) fn is_fresh(&self) -> bool {
         self.server.as_deref().is_some_and(|server| {
             server.status == TransactionStatus::Idle
                 && server.owed.is_empty()

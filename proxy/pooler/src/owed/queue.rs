@@ -155,6 +155,7 @@ impl OwedQueue {
             | Owed::DescribeUnnamed(..)
             | Owed::UnnamedCheck(..)
             | Owed::Changed
+            | Owed::Refused(_)
             | Owed::Unnamed(..) => match self.entries.pop_front()? {
                 Owed::Unnamed(Origin::Client, _) => Some(Reply::Pass),
                 Owed::Unnamed(Origin::Proxy, _) => Some(Reply::Swallow),
@@ -171,7 +172,7 @@ impl OwedQueue {
                 Owed::UnnamedCheck(serial, parameters) => {
                     Some(Reply::UnnamedCheck(serial, parameters))
                 }
-                Owed::Changed => Some(Reply::Pass),
+                Owed::Changed | Owed::Refused(_) => Some(Reply::Pass),
                 _ => None,
             },
             _ => None,

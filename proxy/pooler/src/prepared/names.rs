@@ -41,7 +41,7 @@ impl ClientStatements {
         before
     }
 
-    /// Bytes of the texts that are kept for them. One that other clients know too counts in full:
+    /// Bytes of the texts that are kept for them, and of what is known of these. One that other clients know too counts in full:
     /// it stays when they leave.
     #[must_use]
     pub const fn bytes(&self) -> usize {

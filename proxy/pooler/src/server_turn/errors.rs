@@ -64,8 +64,8 @@ impl ServerTurn<'_> {
                 self.skip_to_sync(fields.code);
                 Ok(Fate::Swallow)
             }
-            Some(Owed::Changed) => {
-                self.plan.make_for_client(encode_changed);
+            Some(Owed::Changed | Owed::Refused(_)) => {
+                self.tell_another_error();
                 self.skip_to_sync(fields.code);
                 Ok(Fate::Swallow)
             }
@@ -83,6 +83,16 @@ impl ServerTurn<'_> {
             None if self.session.is_some() => Ok(Fate::Pass),
             None => Err(Stop::Fault),
         }
+    }
+
+    /// The error that stands in place of the server's.
+    fn tell_another_error(&mut self) {
+        let Some(Owed::Refused(told)) = self.server.owed.front() else {
+            return self.plan.make_for_client(encode_changed);
+        };
+        self.plan.make_for_client(|out| {
+            encode::message(out, backend::ERROR_RESPONSE, |out| out.extend_from_slice(told));
+        });
     }
 
     /// An error of the client's statement passes; that of one which is run again may prove nothing.

@@ -147,11 +147,22 @@ impl ServerTurn<'_> {
         }
     }
 
-    /// A statement that was put in again: does it still look as the client was told?
+    /// Whether a statement that was put in again no longer looks as its client was told.
+    fn has_changed(
+        &self,
+        told: Option<&Shape>,
+        parameters: Option<Box<[u8]>>,
+        tag: u8,
+        body: &[u8],
+    ) -> bool {
+        let shape = self.shape(parameters, tag, body);
+        shape.is_some() && told != shape.as_ref()
+    }
+
     fn shape_checked(&mut self, check: DescribeInFlight, tag: u8, body: &[u8]) {
-        let shape = self.shape(check.parameters, tag, body);
-        let same = shape.is_none() || check.statement.shape.get() == shape.as_ref();
-        if let Some(session) = self.session.as_deref_mut().filter(|_| !same) {
+        let told = check.statement.shape.get();
+        let changed = self.has_changed(told, check.parameters, tag, body);
+        if let Some(session) = self.session.as_deref_mut().filter(|_| changed) {
             session.shape = ShapeCheck::Changed;
         }
     }
@@ -179,10 +190,13 @@ impl ServerTurn<'_> {
         tag: u8,
         body: &[u8],
     ) {
-        let shape = self.shape(parameters, tag, body);
-        let Some(session) = self.session.as_deref_mut() else { return };
+        let Some(session) = self.session.as_deref() else { return };
         let told = session.unnamed.as_ref().and_then(|unnamed| unnamed.shape.as_deref());
-        if session.unnamed_serial == serial && shape.is_some() && told != shape.as_ref() {
+        let is_it = session.unnamed_serial == serial;
+        if is_it
+            && self.has_changed(told, parameters, tag, body)
+            && let Some(session) = self.session.as_deref_mut()
+        {
             session.shape = ShapeCheck::Changed;
             // Whoever needs it next is told the same, unless it has changed back.
             self.server.unnamed = UnnamedStatement::Foreign;

@@ -29,6 +29,7 @@ mod search;
 mod statement;
 mod token;
 mod value;
+mod weight;
 
 pub use classified::{
     Assignment, Bytes, Chain, Classified, Followed, Form, Operand, Scope, ScopeOperand, SetBy,

@@ -8,6 +8,10 @@ use crate::sql::{Assignment, Operand};
 /// about the rest: they are reset.
 const LIMIT: usize = 64;
 
+/// Bytes of a name that is remembered: several times the 127 that SET takes of two identifiers.
+/// `set_config` takes any number; what is longer is reset.
+const LONGEST: usize = 1024;
+
 /// The custom settings that a session may have set since it was last asked.
 #[derive(Debug, Default)]
 #[allow(clippy::box_collection, reason = "a session is small, and few have any")]
@@ -16,7 +20,7 @@ pub struct CustomNames(Option<Box<Vec<Bytes>>>);
 impl CustomNames {
     /// Adds a name, in any case, if it is that of a custom setting.
     pub fn add(&mut self, name: &[u8]) {
-        if !is_custom(name) {
+        if !is_custom(name) || name.len() > LONGEST {
             return;
         }
         let name = name.to_ascii_lowercase();
@@ -90,5 +94,12 @@ mod tests {
         let mut names = CustomNames::default();
         names.add_from(text.as_bytes());
         assert_eq!(names.iter().count(), LIMIT);
+    }
+
+    #[test]
+    fn nor_does_one_of_an_enormous_name() {
+        let mut names = CustomNames::default();
+        names.add_from(format!("a.{} a.{}", "x".repeat(LONGEST), "y".repeat(100)).as_bytes());
+        assert_eq!(names.iter().map(<[u8]>::len).collect::<Vec<_>>(), [102]);
     }
 }

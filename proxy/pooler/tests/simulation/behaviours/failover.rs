@@ -54,6 +54,15 @@ pub(super) fn desk_with(size: u32, change: impl FnOnce(&mut ClusterConfig)) -> W
     world
 }
 
+/// A client at a primary, with one answer behind it.
+pub(super) fn at_work() -> World {
+    let mut world = desk(1);
+    world.join(0);
+    world.say(0, &m::query("select 'c0.0'"));
+    world.clients[0].disturb();
+    world
+}
+
 /// The primary dies without a word, and nobody else is primary yet.
 pub(super) fn dies(world: &mut World) {
     world.see(view(9, None, [NodeState::Down, NodeState::Replica]));

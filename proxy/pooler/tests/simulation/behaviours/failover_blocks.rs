@@ -5,23 +5,13 @@ use std::time::Duration;
 
 use pgimbal_pooler::topology::NodeState;
 
-use super::failover::{LOST, UNKNOWN, desk, desk_with, dies, promoted, view};
+use super::failover::{LOST, UNKNOWN, at_work, desk, desk_with, dies, promoted, view};
 use super::{prepare_and_run, segment};
 use crate::message as m;
-use crate::world::World;
 
 /// Parse, Bind and Execute of a statement without a name, and Sync.
 fn run(text: &str) -> Vec<u8> {
     segment(&[m::parse("", text), m::bind("", "", ""), m::execute("", 0)])
-}
-
-/// A client at a primary, with one answer behind it.
-fn at_work() -> World {
-    let mut world = desk(1);
-    world.join(0);
-    world.say(0, &m::query("select 'c0.0'"));
-    world.clients[0].disturb();
-    world
 }
 
 /// What was heard, errors by their code alone.

@@ -4,18 +4,9 @@ use std::time::Duration;
 
 use pgimbal_pooler::topology::{NodeId, NodeState};
 
-use super::failover::{LOST, UNKNOWN, desk, dies, promoted, view};
+use super::failover::{LOST, UNKNOWN, at_work, dies, promoted, view};
 use crate::message as m;
 use crate::world::{World, pool};
-
-/// A client at a primary, with one answer behind it.
-fn at_work() -> World {
-    let mut world = desk(1);
-    world.join(0);
-    world.say(0, &m::query("select 'c0.0'"));
-    world.clients[0].disturb();
-    world
-}
 
 #[test]
 fn failover_what_a_read_only_transaction_lets_through_is_not_run_again() {

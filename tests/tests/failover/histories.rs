@@ -1,0 +1,94 @@
+//! Timelines and clusters that pgimbal remembers, and what the servers say of them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use pgimbal_tests::cluster::Cluster;
+use pgimbal_tests::pgimbal::Config;
+use pgimbal_tests::until::{SOON, always, eventually};
+use pgimbal_tests::{Login, Postgres};
+
+use super::scene::Scene;
+
+/// n4 streams from n3, which dies shortly after both have followed n2 to its timeline. Until its
+/// next restartpoint n4 then tells of the timeline before.
+#[test]
+fn failover_a_cascaded_replica_keeps_its_timeline_when_its_upstream_dies() {
+    // What the background writer writes would move the timeline in the control file.
+    let mut cluster = Cluster::with(3, &["bgwriter_lru_maxpages=0"]);
+    cluster.repoint(3, 2);
+    let mut scene = Scene::with(cluster, |config| {
+        config.tables("[databases.ro]\ncluster = \"c\"\ndbname = \"app\"\nroute = \"replica\"")
+    });
+    scene.cluster.nodes[0].kill();
+    scene.cluster.nodes[1].promote();
+    scene.wait_until_writable();
+    scene.cluster.repoint(2, 1);
+    scene.cluster.nodes[3].wait_until_streaming();
+    let of_n4 = |scene: &Scene| ["state", "timeline"].map(|column| scene.node("n4", column));
+    eventually("n4 has followed", SOON, || of_n4(&scene) == ["replica", "2"]);
+    scene.cluster.nodes[2].kill();
+    eventually("n4 itself tells the old one", SOON, || scene.cluster.nodes[3].timeline() == 1);
+    let port = scene.cluster.nodes[3].port.to_string();
+    let mut reader = scene.client("ro");
+    always("it is read from", Duration::from_secs(2), || {
+        std::thread::sleep(Duration::from_millis(50));
+        of_n4(&scene) == ["replica", "2"] && reader.value("select current_setting('port')") == port
+    });
+}
+
+/// The state of a pgimbal that has served another cluster, copied below `directory`.
+fn state_of_another_cluster(directory: &Path) -> String {
+    // The clusters of the tests are copies of one; this server is not.
+    let other = Postgres::start();
+    other.run("create role probe login password 'probe-secret'; grant pg_monitor to probe");
+    let proxy = Config::before_name("localhost", other.port).with_state_dir().start();
+    let copy = directory.join("another-state");
+    fs::create_dir(&copy).expect("a directory");
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o700)).expect("a mode");
+    let file = "cluster-c.json";
+    let from = proxy.directory().join("state").join(file);
+    eventually("it has stored its cluster", SOON, || from.exists());
+    fs::copy(from, copy.join(file)).expect("a copy");
+    copy.display().to_string()
+}
+
+#[test]
+fn failover_a_state_dir_of_another_cluster_is_named_and_an_operator_gets_out_of_it() {
+    let cluster = Cluster::start(0);
+    let state_dir = state_of_another_cluster(cluster.directory());
+    let proxy = Config::before_cluster(&cluster)
+        .cluster("failover_hold", "\"1s\"")
+        .set("state_dir", format!("{state_dir:?}"))
+        .start();
+    let mut scene = Scene { cluster, proxy };
+    scene.wait_for_state("n1", "foreign");
+    let why = scene.node("n1", "why");
+    let ours = scene.cluster.nodes[0].system_identifier();
+    assert!(why.contains(&ours) && why.contains("say ADOPT NODE"), "{why}");
+    assert!(!why.contains("pg_rewind"), "{why}");
+    let refused = scene.proxy.connect().log_in(&Login::new("app", "app", "app-secret"));
+    let messages = refused.expect_err("no server may serve it");
+    let error = messages.last().expect("an answer").error();
+    assert_eq!(error.code, "57P03", "{error:?}");
+    assert!(error.message.contains("data of another cluster than was seen"), "{error:?}");
+    assert!(error.message.contains("state_dir"), "{error:?}");
+    assert!(error.fields[&'H'].contains("ADOPT NODE c.n1"), "{error:?}");
+    assert!(!scene.is_writable());
+    assert_eq!(scene.cluster.nodes[0].backends(), 0);
+    let mut console = scene.proxy.log_in(&Login::new("app", "pgimbal", "app-secret"));
+    console.ok("adopt node c.n1");
+    scene.wait_until_writable();
+    scene.client("app").ok("select 1");
+    // It is this cluster's from now on.
+    let text = format!("\"{ours}\"");
+    let stored = Path::new(&state_dir).join("cluster-c.json");
+    eventually("that is stored", SOON, || {
+        fs::read_to_string(&stored).is_ok_and(|stored| stored.contains(&text))
+    });
+    scene.proxy.restart();
+    scene.wait_until_writable();
+    scene.client("app").ok("select 1");
+}
