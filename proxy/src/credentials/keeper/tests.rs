@@ -1,9 +1,10 @@
 use std::path::PathBuf;
 
-use pgimbal_auth::account::Standing;
+use pgimbal_auth::account::{Matched, Standing};
 use pgimbal_auth::{Answer, SourceError};
 use pgimbal_config::{Overrides, Secret, load};
 
+use super::super::Keeper;
 use super::super::fetch::Fetched;
 use super::super::leaving::{UNKNOWN, UNSERVED};
 use super::super::questions::Origin;
@@ -194,9 +195,12 @@ async fn a_user_whom_only_a_rule_knows_goes_when_nobody_logs_in() {
     assert!(!stage.knows("made_up"));
     assert!(!stage.task.shared.accounts.read().expect("accounts").contains_key("made_up"));
     assert!(source.upgrade().is_none(), "its source is held");
-    while !listens.is_finished() {
-        tokio::task::yield_now().await;
-    }
+    let ended = async {
+        while !listens.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), ended).await.expect("nobody listens any more");
     // It is there again for whoever comes.
     stage.learns("made_up").await;
 }
@@ -269,4 +273,21 @@ async fn what_outlives_the_process_is_of_users_who_have_logged_in() {
     stage.task.memory.save(&stage.task.roles, Instant::now());
     stage.task.memory.saved().await.expect("a write");
     assert!(!kept().contains("shop"), "{}", kept());
+}
+
+#[tokio::test]
+async fn the_first_login_of_a_user_is_told() {
+    let mut stage = Stage::new("first", RULE);
+    stage.learns("shop").await;
+    let (commands, mut told) = mpsc::unbounded_channel();
+    let keeper = Keeper { shared: Arc::clone(&stage.task.shared), commands };
+    let matched = Matched { generation: 1, standing: Standing::Newest };
+    let clients = [keeper.logged_in("shop", matched), keeper.logged_in("shop", matched)];
+    assert!(clients.iter().all(Option::is_some));
+    let command = told.try_recv().expect("it is told");
+    assert!(matches!(&command, Command::Served(user) if **user == *"shop"), "{command:?}");
+    assert!(told.try_recv().is_err(), "it is told again");
+    assert!(!stage.role("shop").is_served);
+    stage.task.obey(command);
+    assert!(stage.role("shop").is_served);
 }
