@@ -56,10 +56,7 @@ pub fn bind(config: &Config) -> Result<(Listeners, Option<TcpListener>), BindErr
     if failed.0.is_empty() {
         return Ok((listeners, http));
     }
-    if let Some((_, path)) = &listeners.unix {
-        // It is ours, made a moment ago; should it be gone, so much the better.
-        let _ = std::fs::remove_file(path);
-    }
+    listeners.abandon();
     Err(failed)
 }
 
@@ -124,6 +121,14 @@ impl Listeners {
         let tcp = self.tcp.iter().filter_map(|(listener, _)| listener.local_addr().ok());
         let unix = self.unix.iter().map(|(_, path)| path.display().to_string());
         tcp.map(|address| address.to_string()).chain(unix).collect()
+    }
+
+    /// Gives them up before anybody was accepted.
+    pub fn abandon(self) {
+        if let Some((_, path)) = &self.unix {
+            // It is ours, made a moment ago; should it be gone, so much the better.
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     /// Accepts clients, on a thread for each listener, until it is stopped.

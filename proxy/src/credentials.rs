@@ -10,6 +10,7 @@ mod fetch;
 mod files;
 mod grace;
 mod keeper;
+mod leaving;
 mod logs;
 mod memory;
 mod mismatch;
@@ -182,10 +183,8 @@ impl Keeper {
     #[must_use]
     pub fn logged_in(&self, user: &str, matched: Matched) -> Option<Counted> {
         self.account(user)?;
-        {
-            let mut logins = self.shared.logins.lock().unwrap_or_else(PoisonError::into_inner);
-            let counts = logins.entry(user.into()).or_default();
-            counts[matched.standing as usize] += 1;
+        if self.shared.count_login(user, matched.standing) {
+            self.tell(Command::Served(user.into()));
         }
         Some(self.shared.clients.count_in(user, matched.generation))
     }
@@ -263,6 +262,29 @@ impl Shared {
         }
         drop(accounts);
         self.published.send_replace(());
+    }
+
+    /// Counts a login; whether it is the first of this user.
+    fn count_login(&self, user: &str, standing: Standing) -> bool {
+        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = logins.entry(user.into()).or_default();
+        let is_first = counts.iter().all(|count| *count == 0);
+        counts[standing as usize] += 1;
+        is_first
+    }
+
+    /// Whether a client or a server connection is logged in as this user.
+    fn is_in_use(&self, user: &str) -> bool {
+        self.clients.has(user) || self.servers.has(user)
+    }
+
+    /// Nothing of this user is kept any more.
+    fn forget(&self, user: &str) {
+        self.publish(user, None);
+        self.set_aside(user, None);
+        self.logins.lock().unwrap_or_else(PoisonError::into_inner).remove(user);
+        self.clients.forget(user);
+        self.servers.forget(user);
     }
 
     fn logins_of(&self, user: &str) -> [u64; Standing::ALL.len()] {

@@ -7,6 +7,7 @@ mod encryption;
 mod error;
 mod reach;
 mod session;
+mod untried;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,6 +18,8 @@ use std::time::Duration;
 use pgimbal_config::{
     AuthMethods, ChannelBinding, Host, ResolvedPool, Secret, ServerPassword, TcpConfig,
 };
+
+use tokio::task::JoinHandle;
 
 use crate::derivation::Derivations;
 use crate::tls::TlsConnector;
@@ -109,6 +112,9 @@ pub struct Dialed {
     pub address: Address,
     /// Why there is no TLS although the server offers it, when that is so.
     pub tls_given_up: Option<Box<str>>,
+    /// Whether the server offers TLS where it was not tried (sslmode `allow`), once that is known;
+    /// `None` when it was asked before. It goes on when this is dropped.
+    pub tls_untried: Option<JoinHandle<bool>>,
     /// Bytes read beyond ReadyForQuery; mostly none.
     pub residual: Vec<u8>,
 }

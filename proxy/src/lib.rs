@@ -18,6 +18,7 @@ pub mod login;
 pub mod metrics;
 mod names;
 pub mod serve;
+pub mod signals;
 pub mod state_dir;
 pub mod tcp;
 pub mod tls;

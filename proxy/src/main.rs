@@ -7,7 +7,8 @@ use std::sync::Arc;
 use pgimbal::check::{self, Wish};
 use pgimbal::cli::{self, Command};
 use pgimbal::logging;
-use pgimbal::serve::{Prepared, environment};
+use pgimbal::serve::{Prepared, ServeError, environment};
+use pgimbal::signals::{self, Signals};
 use pgimbal_config::{Config, EXIT_CONFIG, Overrides};
 
 fn main() -> ExitCode {
@@ -22,10 +23,7 @@ fn main() -> ExitCode {
             print(&script);
             ExitCode::SUCCESS
         }
-        Command::Run(overrides) => match pgimbal_config::load(&overrides, environment()) {
-            Ok(config) => run(Arc::new(config), overrides),
-            Err(errors) => fail(EXIT_CONFIG, &errors),
-        },
+        Command::Run(overrides) => run(overrides),
         Command::Check(overrides, wish) => match pgimbal_config::load(&overrides, environment()) {
             Ok(config) => check(Arc::new(config), &wish),
             Err(errors) => check::unusable(&errors, wish.form),
@@ -33,16 +31,30 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: Arc<Config>, overrides: Overrides) -> ExitCode {
-    if let Err(error) = logging::begin(&config.log) {
-        return fail(EXIT_CONFIG, &error);
+fn run(overrides: Overrides) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime
+        .map_err(ServeError::from)
+        .and_then(|runtime| runtime.block_on(serve(overrides)))
+        .unwrap_or_else(|error| failed(&error))
+}
+
+/// Serves until it is told to end, which may be before it has begun.
+async fn serve(overrides: Overrides) -> Result<ExitCode, ServeError> {
+    let mut signals = Signals::listen()?;
+    let prepared = signals.unless_ended(signals::beside(|| prepare(overrides))).await;
+    match prepared.transpose()? {
+        Some(Ok(prepared)) => prepared.run(signals).await.map(|()| ExitCode::SUCCESS),
+        Some(Err(code)) => Ok(code),
+        None => Ok(ExitCode::SUCCESS),
     }
-    let served = Prepared::new(config, overrides).and_then(Prepared::run);
-    match served {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is_configuration() => fail(EXIT_CONFIG, &error),
-        Err(error) => fail(1, &error),
-    }
+}
+
+fn prepare(overrides: Overrides) -> Result<Prepared, ExitCode> {
+    let config = pgimbal_config::load(&overrides, environment())
+        .map_err(|errors| fail(EXIT_CONFIG, &errors))?;
+    logging::begin(&config.log).map_err(|error| fail(EXIT_CONFIG, &error))?;
+    Prepared::new(Arc::new(config), overrides).map_err(|error| failed(&error))
 }
 
 fn check(config: Arc<Config>, wish: &Wish) -> ExitCode {
@@ -50,6 +62,10 @@ fn check(config: Arc<Config>, wish: &Wish) -> ExitCode {
         Ok(()) => check::run(&config, wish),
         Err(error) => check::refused(&error, wish.form),
     }
+}
+
+fn failed(error: &ServeError) -> ExitCode {
+    fail(if error.is_configuration() { EXIT_CONFIG } else { 1 }, error)
 }
 
 fn fail(code: u8, error: &impl std::fmt::Display) -> ExitCode {

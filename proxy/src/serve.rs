@@ -1,7 +1,6 @@
 //! The process: binds, starts the workers, serves, reloads, drains.
 
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -12,11 +11,10 @@ use pgimbal_config::{Config, Overrides, Reload};
 use pgimbal_pooler::ids::WorkerId;
 use pgimbal_pooler::prepared::StatementKey;
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::accept::{self, BindError, Listeners, Reception};
+use crate::accept::{self, BindError, Reception};
 use crate::collect::{Collector, Phase, ProcessStats};
 use crate::console::{Console, Control, ControlRequest, ReloadRefused};
 use crate::credentials::{self, Keeper};
@@ -26,6 +24,7 @@ use crate::http;
 use crate::lobby::Lobby;
 use crate::login::{ContextError, InForce, LoginContext};
 use crate::names;
+use crate::signals::{Signals, Told};
 use crate::state_dir::{self, StateDirError};
 use crate::tls::{OwnCertificate, TlsError};
 use crate::topology::Clusters;
@@ -124,17 +123,8 @@ impl Prepared {
     ///
     /// # Errors
     /// [`ServeError`] when it could not begin.
-    pub fn run(self) -> Result<(), ServeError> {
+    pub async fn run(self, mut signals: Signals) -> Result<(), ServeError> {
         let (listeners, http) = accept::bind(&self.config)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(self.serve(listeners, http))
-    }
-
-    async fn serve(
-        self,
-        listeners: Listeners,
-        http: Option<TcpListener>,
-    ) -> Result<(), ServeError> {
         let process =
             Arc::new(ProcessStats::new(SystemTime::now(), self.config.clients.max_client_conn));
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
@@ -157,11 +147,15 @@ impl Prepared {
             lobby: Arc::clone(&crew.lobby),
         };
         // The first clients need the passwords.
-        crew.keeper.ready().await;
+        if signals.unless_ended(crew.keeper.ready()).await.is_none() {
+            listeners.abandon();
+            crew.drain(Duration::ZERO, &process).await;
+            return Ok(());
+        }
         let accepting = listeners.serve(&reception)?;
         process.enter(Phase::Serving);
         self.say_ready(&places, crew.workers.len());
-        let grace = self.supervise(&crew, requests, &process, &configs).await?;
+        let grace = self.supervise(&crew, signals, requests, &process, &configs).await;
         drop(accepting);
         if let Some(http) = http {
             // As the ports of clients: the next process may have it while this one drains.
@@ -197,23 +191,23 @@ impl Prepared {
     async fn supervise(
         mut self,
         crew: &Crew,
+        mut signals: Signals,
         mut requests: mpsc::Receiver<ControlRequest>,
         process: &ProcessStats,
         configs: &watch::Sender<Arc<Config>>,
-    ) -> Result<Duration, ServeError> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+    ) -> Duration {
         let mut certificates = tokio::time::interval(CERTIFICATE_LOOK);
         loop {
             tokio::select! {
                 _ = certificates.tick() => self.warn_of_certificates(),
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => return Ok(Duration::ZERO),
-                _ = hangup.recv() => {
-                    // What became of it stands in the log.
-                    let _ = self.reload(crew, process, configs).await;
-                }
+                told = signals.next() => match told {
+                    Told::Drain => break,
+                    Told::Stop => return Duration::ZERO,
+                    Told::Reload => {
+                        // What became of it stands in the log.
+                        let _ = self.reload(crew, process, configs).await;
+                    }
+                },
                 Some(request) = requests.recv() => match request {
                     ControlRequest::Reload(reply) => {
                         let _ = reply.send(self.reload(crew, process, configs).await);
@@ -229,7 +223,7 @@ impl Prepared {
                 },
             }
         }
-        Ok(self.config.shutdown_grace)
+        self.config.shutdown_grace
     }
 
     /// Reads the configuration again. A bad one is refused whole.

@@ -28,6 +28,7 @@ pub use connector::{TlsConnector, TlsWish};
 pub use validity::OwnCertificate;
 
 pub(crate) use certificate::end_point;
+pub(crate) use connector::PLAIN_FIRST;
 
 /// PostgreSQL's name in TLS's application-layer protocol negotiation.
 pub(crate) const ALPN: &[u8] = b"postgresql";

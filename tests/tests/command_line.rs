@@ -4,6 +4,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
+use pgimbal_tests::certificates::Certificates;
 use pgimbal_tests::pgimbal::{program, undisturbed};
 use pgimbal_tests::port::free_port;
 use pgimbal_tests::process::{Directory, Process, directory};
@@ -240,6 +241,29 @@ fn an_upstreams_options_are_what_every_session_begins_with() {
     client.ok("set work_mem = '5MB'");
     client.ok("discard all");
     assert_eq!(client.value("show work_mem"), "12345kB");
+}
+
+#[test]
+fn an_upstream_is_verified_by_the_systems_authorities() {
+    let certificates = Certificates::new();
+    let pg = Postgres::with_tls(&certificates);
+    let log_in = |authorities: &Certificates, host: &str| {
+        let [ca, _, _] = authorities.files();
+        let environment = [("SSL_CERT_FILE", ca.to_str().expect("a path"))];
+        let port = free_port();
+        let url =
+            format!("postgres://scram:scram-secret@{host}:{}/app?sslrootcert=system", pg.port);
+        let (_process, _home) = without_a_file(&["--upstream", &url], &environment, port);
+        let mut client = WireClient::tcp(port);
+        let told = client.log_in(&Login::new("scram", "app", "scram-secret"));
+        told.map(|_| client.value("select ssl from pg_stat_ssl where pid = pg_backend_pid()"))
+            .map_err(|messages| messages.last().expect("a message").error().message)
+    };
+    assert_eq!(log_in(&certificates, "localhost"), Ok("t".to_owned()));
+    let stranger = log_in(&Certificates::new(), "localhost").expect_err("a stranger's");
+    assert!(stranger.contains("pgimbal test authority"), "{stranger}");
+    let elsewhere = log_in(&certificates, "127.0.0.2").expect_err("another name");
+    assert!(elsewhere.contains("127.0.0.2"), "{elsewhere}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgimbal_tests::certificates::Certificates;
 use pgimbal_tests::http::metric;
@@ -127,4 +127,55 @@ fn tls_begins_behind_the_header() {
     let mut client = client.tls(certificates.client(&["postgresql"])).expect("TLS");
     client.log_in(&app("app")).expect("a login");
     assert_eq!(client.value("select 1"), "1");
+}
+
+#[test]
+fn who_sends_no_header_has_the_time_of_the_first_packet() {
+    let pg = Postgres::start();
+    let config = Config::before(&pg).behind_a_load_balancer();
+    let proxy = config.set("client_first_packet_timeout", "\"1s\"").start();
+    let begun = Instant::now();
+    let half = &version_2(1, 0x11, &[0; 12])[..14];
+    let headers: [&[u8]; 4] =
+        [b"", b"PROXY TCP4 192.0.2.7", half, b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n"];
+    for mut client in headers.map(|header| behind(&proxy, header)) {
+        let said = client.read_raw_to_end();
+        assert!(said.is_empty(), "{}", said.escape_ascii());
+    }
+    let closed = begun.elapsed();
+    assert!(closed > Duration::from_millis(900) && closed < SOON, "after {closed:?}");
+    let told = || proxy.log().matches("client_first_packet_timeout").count();
+    eventually("each is told in the log", SOON, || told() == headers.len());
+}
+
+#[test]
+fn the_limit_of_an_address_is_the_one_that_the_header_names() {
+    let pg = Postgres::start();
+    let config = Config::before(&pg).behind_a_load_balancer();
+    let config = config.set("auth_type", "\"scram-sha-256\"");
+    let proxy = config.set("max_login_conn_per_address", 2).start();
+    let asked = |address: &str| {
+        let mut client = behind(&proxy, format!("PROXY TCP4 {address} 1.2.3.4 1 2\r\n").as_bytes());
+        client.send(&app("app").packet());
+        // It is asked for its password, so the header has been read.
+        client.expect(b'R');
+        client
+    };
+    // All come from 127.0.0.1.
+    let mut others = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"].map(asked);
+    let mut first = asked("192.0.2.9");
+    let mut rest = ["192.0.2.9", "192.0.2.9"].map(asked);
+    assert!(first.read_raw_to_end().is_empty(), "the oldest of the address is told something");
+    let page = proxy.metrics();
+    let waiting = metric(&page, "pgimbal_client_connections_logging_in", &[]);
+    assert_eq!(waiting, Some(6.0), "four others and two of the address");
+    for client in others.iter_mut().chain(&mut rest) {
+        assert!(client.is_silent_for(Duration::from_millis(50)), "it had to go too");
+    }
+    // Who has not said yet for whom it speaks counts for nobody.
+    let silent: Vec<WireClient> = (0..5).map(|_| behind(&proxy, b"PROXY TCP4")).collect();
+    let last = asked("192.0.2.5");
+    let waiting = || metric(&proxy.metrics(), "pgimbal_client_connections_logging_in", &[]);
+    assert_eq!(waiting(), Some(12.0));
+    drop((silent, last));
 }

@@ -33,6 +33,7 @@ mod servers;
 mod settings;
 mod side_by_side;
 mod sockets;
+mod starting;
 mod state;
 mod state_fuzz;
 mod statements;

@@ -40,6 +40,41 @@ fn a_uri_is_enough() {
 }
 
 #[test]
+fn the_systems_authorities_are_for_whole_verification() {
+    let system = "postgres://u:hunter2@h/d?sslrootcert=system";
+    let variables = [("PGSSLROOTCERT", "system")];
+    let full = format!("{system}&sslmode=verify-full");
+    let given: [(&str, &[(&str, &str)]); 3] =
+        [(system, &[]), (&full, &[]), ("postgres://u:hunter2@h/d", &variables)];
+    for (uri, env) in given {
+        let config = load_uri(uri, env).expect(uri);
+        for database in ["d", "other"] {
+            let tls = pool(&config, database, "u").tls;
+            assert_eq!(tls.mode, SslMode::VerifyFull, "{uri}");
+            assert_eq!(tls.ca_file.as_deref(), Some("system".as_ref()), "{uri}");
+        }
+    }
+    // As in libpq, whichever said it.
+    let (weak, unused) = ("\"verify-full\"", "would not be used");
+    let modes = [
+        ("disable", unused),
+        ("allow", weak),
+        ("prefer", weak),
+        ("require", weak),
+        ("verify-ca", weak),
+    ];
+    for (mode, words) in modes {
+        for (uri, env) in [
+            (format!("{system}&sslmode={mode}"), vec![]),
+            (system.to_owned(), vec![("PGSSLMODE", mode)]),
+        ] {
+            let refused = load_uri(&uri, &env).expect_err(mode).to_string();
+            assert!(refused.contains(words), "{mode}: {refused}");
+        }
+    }
+}
+
+#[test]
 fn libpqs_variables_fill_the_gaps_and_lose_to_the_uri() {
     let env = [
         ("PGHOST", "/run/pg"),

@@ -11,7 +11,7 @@ use super::expiry::{Expiry, Witnesses};
 use super::passwords::Passwords;
 use super::report::Report;
 use crate::dial::{self, DialError, Dialed, Target};
-use crate::tls::TlsConnector;
+use crate::tls::{PLAIN_FIRST, TlsConnector};
 use crate::topology::ClusterSpec;
 
 /// A login to try: where, and how it is called in a line.
@@ -119,7 +119,7 @@ impl Logins<'_> {
             outcome = Box::pin(dial::dial(&target)).await;
         }
         match outcome {
-            Ok(dialed) => {
+            Ok(mut dialed) => {
                 if may.be_only_of_console {
                     self.of_console.insert(pool.user.clone(), true);
                 }
@@ -129,6 +129,12 @@ impl Logins<'_> {
                          \"prefer\" allows: {cause}"
                     );
                     self.report.warn(place.clone(), text);
+                }
+                // One that ends otherwise has no answer.
+                if let Some(answer) = dialed.tls_untried.take()
+                    && answer.await.is_ok_and(|offers| offers)
+                {
+                    self.report.warn(place.clone(), format!("the server {PLAIN_FIRST}"));
                 }
                 self.report.ok(place, format!("ok ({})", welcome(&dialed)));
                 self.witnesses.add(target.host, target.port, dialed);

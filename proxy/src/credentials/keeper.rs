@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use pgimbal_auth::rotation::Moment;
-use pgimbal_auth::source::Sources;
+use pgimbal_auth::source::{Source, Sources};
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, SourceConfig, UserConfig, WILDCARD};
 use pgimbal_pooler::credential::CredentialNews;
@@ -18,6 +18,7 @@ use tokio::time::sleep_until;
 
 use super::derive::Derivations;
 use super::fetch::Fetches;
+use super::leaving::Following;
 use super::memory::Memory;
 use super::questions::Questions;
 use super::role::{Role, Setting};
@@ -161,6 +162,13 @@ impl Task {
         if let Some(at) = role.queued.take() {
             self.queue.remove(&(at, Arc::clone(name)));
         }
+        if role.leaves_at().is_some_and(|at| at <= now.instant) {
+            if !self.shared.is_in_use(name) {
+                self.drop_role(name);
+                return self.memory.forget(name);
+            }
+            role.used_at = now.instant;
+        }
         let mut next = role.rotation.schedule.next(now.instant);
         if next.is_some_and(|next| next <= now.instant) {
             next = None;
@@ -210,10 +218,14 @@ impl Task {
             .cloned()
             .collect();
         for name in gone {
-            self.roles.remove(&name);
-            self.shared.publish(&name, None);
-            self.shared.set_aside(&name, None);
+            self.drop_role(&name);
         }
+    }
+
+    /// Knows nothing of a user any more, but for what outlives the process.
+    fn drop_role(&mut self, name: &str) {
+        self.roles.remove(name);
+        self.shared.forget(name);
     }
 
     /// The role of a user whose password rotates; makes it if there is none yet.
@@ -227,7 +239,9 @@ impl Task {
             self.make(name, &user, now)?;
         }
         self.touch(name);
-        self.roles.get_mut(name)
+        let role = self.roles.get_mut(name)?;
+        role.used_at = Instant::now();
+        Some(role)
     }
 
     /// Something of this role may have changed: it is looked at.
@@ -254,21 +268,23 @@ impl Task {
             self.derivations.add_all(role.order(number, now.instant));
         }
         self.shared.publish(name, role.account(self.config.clients.auth_type));
-        self.follow_changes(&role.name, &source);
+        role.is_served |= role.rotation.newest().is_some();
+        role.following = self.follow_changes(&role.name, &source);
         self.roles.insert(Arc::clone(&role.name), role);
         Some(())
     }
 
     /// A source that tells changes is listened to, as long as it is the role's.
-    fn follow_changes(&self, name: &Arc<str>, source: &Arc<dyn pgimbal_auth::source::Source>) {
-        let Some(mut changes) = source.changes() else { return };
+    fn follow_changes(&self, name: &Arc<str>, source: &Arc<dyn Source>) -> Option<Following> {
+        let mut changes = source.changes()?;
         let (name, commands) = (Arc::clone(name), self.commands.clone());
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             while changes.changed().await.is_ok() {
                 let Some(commands) = commands.upgrade() else { break };
                 let _ = commands.send(Command::Changed(Arc::clone(&name)));
             }
         });
+        Some(Following(task.abort_handle()))
     }
 }
 

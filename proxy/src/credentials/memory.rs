@@ -65,6 +65,12 @@ impl Memory {
         self.cache.roles.get(user).cloned().unwrap_or_default()
     }
 
+    /// Nothing is kept of this user any more.
+    pub(super) fn forget(&mut self, user: &str) {
+        let was_kept = self.history.users.remove(user).is_some();
+        self.dirty |= self.cache.roles.remove(user).is_some() || was_kept;
+    }
+
     /// Something that is kept has changed.
     pub(super) fn changed(&mut self) {
         self.dirty = true;
@@ -103,7 +109,7 @@ impl Memory {
     fn pages(&mut self, roles: &BTreeMap<Arc<str>, Role>) -> Vec<Page> {
         let mut pages = Vec::new();
         if let Some(path) = &self.places.history {
-            for (name, role) in roles {
+            for (name, role) in roles.iter().filter(|(_, role)| role.is_kept()) {
                 self.history.users.insert(name.to_string(), role.ledger.record());
             }
             let document = HistoryDocument::new(self.history.users.clone());
@@ -112,7 +118,7 @@ impl Memory {
         }
         if let Some(path) = &self.places.passwords {
             let mut known = std::mem::take(&mut self.cache.roles);
-            for (name, role) in roles {
+            for (name, role) in roles.iter().filter(|(_, role)| role.is_kept()) {
                 let passwords = role.rotation.previous().into_iter().chain(role.rotation.newest());
                 let passwords: Vec<_> = passwords
                     .map(|one| CachedPassword::new(one.password.clone(), one.rotated_at))

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use super::aside::Aside;
 use super::derive::Order;
+use super::leaving::Following;
 use super::memory::Kept;
 use super::mismatch::Asked;
 use super::server_logins::ServerLogins;
@@ -48,8 +49,14 @@ pub(super) struct Role {
     pub(super) ledger: Ledger,
     pub(super) grace: Grace,
     pub(super) logins: ServerLogins,
-    /// Only a rule knows it: it is forgotten when its source does not.
+    /// Otherwise only a rule knows it: it is forgotten when its source does not.
     pub(super) is_listed: bool,
+    /// Somebody has logged in as this user, now or before a restart.
+    pub(super) is_served: bool,
+    /// When somebody last wanted something of it.
+    pub(super) used_at: Instant,
+    /// Who listens to the source's changes.
+    pub(super) following: Option<Following>,
     /// Clients whose password fitted nothing, since when, and what they will be told.
     pub(super) mismatched: Vec<(Instant, Asked, oneshot::Sender<Asked>)>,
     /// What the source says with an older date than the newest, once its keys are made.
@@ -86,6 +93,7 @@ impl Role {
             Some(record) => Ledger::of_record(record, Some(own), also),
             None => Ledger::new(own, also),
         };
+        let is_served = ledger.generations().next().is_some();
         let poll = grace::poll_interval(config, user);
         let schedule = Schedule::new(poll, rand::random(), epoch, now);
         Self {
@@ -96,6 +104,9 @@ impl Role {
             ledger,
             logins: ServerLogins::default(),
             is_listed: config.users.contains_key(name),
+            is_served,
+            used_at: now,
+            following: None,
             mismatched: Vec::new(),
             aside: None,
             refreshing: Vec::new(),
@@ -116,6 +127,8 @@ impl Role {
     pub(super) fn reconfigure(&mut self, setting: Setting<'_>, now: Instant) -> Vec<Order> {
         let Setting { config, user, salts, source, .. } = setting;
         self.grace = grace::grace(config, user);
+        // What was kept of a listed user is not lost with its entry.
+        self.is_served |= self.is_listed;
         self.is_listed = config.users.contains_key(&*self.name);
         self.rotation.schedule.set_poll(grace::poll_interval(config, user));
         let place = |source: &Arc<dyn Source>| (source.kind(), source.place());
@@ -204,7 +217,7 @@ impl Role {
         let end = self.ledger.next_end(self.grace);
         let end = end.map(|end| now.instant + end.duration_since(now.wall).unwrap_or_default());
         let waiting = self.logins.wake_at.filter(|_| self.logins.is_waiting());
-        [end, waiting].into_iter().flatten().min()
+        [end, waiting, self.leaves_at()].into_iter().flatten().min()
     }
 
     /// What the workers must know now about logins that cannot succeed.

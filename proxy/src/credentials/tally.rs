@@ -40,6 +40,30 @@ impl Tally {
         Counted(Arc::clone(known))
     }
 
+    /// Whether there is any of this user.
+    pub(super) fn has(&self, user: &str) -> bool {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = counts.get(user);
+        own.is_some_and(|own| own.values().any(|known| known.count.load(Relaxed) > 0))
+    }
+
+    /// Keeps nothing of a user, unless somebody is still counted.
+    pub(super) fn forget(&self, user: &str) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_gone = |own: &HashMap<u32, Arc<Count>>| {
+            own.values().all(|known| known.count.load(Relaxed) == 0)
+        };
+        if counts.get(user).is_some_and(is_gone) {
+            counts.remove(user);
+        }
+    }
+
+    /// Whether nothing is kept of anybody.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     pub(super) fn count(&self, user: &str, generation: u32) -> u64 {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = counts.get(user).and_then(|own| own.get(&generation));

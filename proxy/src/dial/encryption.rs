@@ -4,7 +4,7 @@ use pgimbal_config::Host;
 use pgimbal_wire::encode;
 use pgimbal_wire::error::{ErrorFields, SqlState};
 
-use super::{Address, DialFault, Dialed, Target, reach, session};
+use super::{Address, DialFault, Dialed, Target, reach, session, untried};
 use crate::tls::TlsWish;
 use crate::transport::{Conversation, Socket, Transport};
 
@@ -14,6 +14,9 @@ pub(super) async fn log_in(target: &Target, address: &Address) -> Result<Dialed,
     let (first, second) = ways(target);
     let fault = match attempt(target, address, first).await {
         Err(fault) if worth_another(&fault) => fault,
+        Ok(dialed) if first == Way::Plain => {
+            return Ok(Dialed { tls_untried: untried::ask(target, address), ..dialed });
+        }
         result => return result,
     };
     let Some(second) = second else { return Err(fault) };

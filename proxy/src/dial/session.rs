@@ -48,6 +48,7 @@ pub(super) async fn start(
         parameters: welcome.parameters,
         address,
         tls_given_up: None,
+        tls_untried: None,
         // An idle connection holds no buffer.
         residual: if inbox.is_empty() { Vec::new() } else { inbox },
     })

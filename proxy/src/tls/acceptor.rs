@@ -11,6 +11,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{DistinguishedName, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
+use super::fault::of_client_in_words;
 use super::judge::Authorities;
 use super::verify::ClientVerifier;
 use super::{ALPN, TlsError, end_point, files, own, provider, x509};
@@ -81,7 +82,7 @@ impl TlsAcceptor {
         let mut fed = Ok(());
         let handshake = self.rustls.accept_with(socket, |tls| fed = feed(tls, read));
         fed?;
-        Ok(Box::new(handshake.await?))
+        handshake.await.map(Box::new).map_err(of_client_in_words)
     }
 }
 

@@ -17,6 +17,13 @@ use super::verify::ServerVerifier;
 use super::{ALPN, TlsError, acceptor, files, own, provider};
 use crate::transport::Socket;
 
+/// The cause under which a server is remembered where TLS was not tried.
+const UNTRIED: &str = "untried";
+
+/// What is said of such a server when it offers TLS.
+pub(crate) const PLAIN_FIRST: &str = "offers TLS, and sslmode \"allow\" goes there in plain text without trying \
+     it: say sslmode = \"prefer\" or more, or \"disable\" if it is meant";
+
 /// What is asked of a server, and how its certificate is judged.
 #[derive(Clone)]
 pub struct TlsConnector {
@@ -92,6 +99,17 @@ impl TlsConnector {
                  allows: {cause}; mend that, or say sslmode = \"disable\" if it is meant"
             );
         }
+    }
+
+    /// Whether `server`, which has taken plain text before TLS was tried, is still to be asked
+    /// whether it offers TLS.
+    pub(crate) fn asks_of_untried(&self, server: &str) -> bool {
+        self.wish == TlsWish::Reluctant && self.given_up.is_news(server, UNTRIED)
+    }
+
+    /// It did not say.
+    pub(crate) fn forget_untried(&self, server: &str) {
+        self.given_up.forget(server, UNTRIED);
     }
 
     /// When TLS is used.

@@ -69,11 +69,27 @@ impl CertificateFault {
     }
 }
 
-/// A failed handshake in plain words, where rustls's own are made for programmers.
+fn cause(error: &std::io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// A handshake with a client that failed, in plain words where rustls's own are made for
+/// programmers.
+pub(super) fn of_client_in_words(error: std::io::Error) -> std::io::Error {
+    match cause(&error) {
+        Some(Error::InvalidCertificate(CertificateError::Other(OtherError(fault)))) => {
+            std::io::Error::new(error.kind(), fault.to_string())
+        }
+        _ => error,
+    }
+}
+
+/// The same with a server.
 pub(super) fn in_words(error: std::io::Error) -> std::io::Error {
-    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    let text = match cause {
-        Some(Error::InvalidCertificate(CertificateError::Other(fault))) => fault.to_string(),
+    let text = match cause(&error) {
+        Some(Error::InvalidCertificate(CertificateError::Other(OtherError(fault)))) => {
+            fault.to_string()
+        }
         Some(Error::AlertReceived(AlertDescription::ProtocolVersion)) => {
             "the server speaks neither TLS 1.2 nor 1.3, and pgimbal nothing older".to_owned()
         }

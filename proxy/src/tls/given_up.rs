@@ -17,6 +17,12 @@ impl GivenUp {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         told.len() < MOST && told.insert((server.to_owned(), cause.to_owned()))
     }
+
+    /// This is news again: nothing came of it.
+    pub(super) fn forget(&self, server: &str, cause: &str) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.remove(&(server.to_owned(), cause.to_owned()));
+    }
 }
 
 #[cfg(test)]
@@ -28,6 +34,8 @@ mod tests {
         let given_up = GivenUp::default();
         assert!(given_up.is_news("a", "expired"));
         assert!(!given_up.is_news("a", "expired"));
+        given_up.forget("a", "expired");
+        assert!(given_up.is_news("a", "expired"));
         assert!(given_up.is_news("b", "expired") && given_up.is_news("a", "other"));
         let news = (0..2 * MOST).filter(|n| given_up.is_news("a", &n.to_string())).count();
         assert_eq!(news, MOST - 3);

@@ -25,6 +25,7 @@ use x509_parser::signature_algorithm::SignatureAlgorithm;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::certificate::{SEQUENCE, algorithm_identifier, element};
+use super::fault::CertificateFault;
 use super::x509;
 
 /// The schemes of TLS 1.3 for keys that are RSA-PSS by themselves, which rustls has no names for.
@@ -46,7 +47,7 @@ pub(super) const SHORTEST_RSA: u32 = 2048;
 /// The shortest that may sign a handshake of a server that nobody verifies.
 const SHORTEST_UNVERIFIED_RSA: u32 = 1024;
 
-/// Every scheme that [`handshake_12`] and [`handshake_13`] verify.
+/// Every scheme that [`handshake`] verifies.
 pub(super) fn schemes(algorithms: &WebPkiSupportedAlgorithms) -> Vec<SignatureScheme> {
     let mut schemes = algorithms.supported_schemes();
     schemes.extend([PSS_KEY_SHA256, PSS_KEY_SHA384, PSS_KEY_SHA512]);
@@ -110,44 +111,61 @@ fn key_algorithm<'a>(key: &SubjectPublicKeyInfo<'a>) -> Option<&'a [u8]> {
     element(inside, SEQUENCE).map(|(algorithm, _)| algorithm)
 }
 
-/// Verifies the signature of a TLS 1.3 handshake. The certificate may be of any version: only its
-/// key is looked at.
-pub(super) fn handshake_13(
+/// Which TLS a handshake is of.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Tls {
+    V12,
+    V13,
+}
+
+/// Verifies the signature of a handshake. The certificate may be of any version: only its key is
+/// looked at.
+pub(super) fn handshake(
+    tls: Tls,
     message: &[u8],
     certificate: &CertificateDer<'_>,
     signed: &DigitallySignedStruct,
     algorithms: &WebPkiSupportedAlgorithms,
 ) -> Result<HandshakeSignatureValid, Error> {
-    let certificate = x509::read(certificate).map_err(super::fault::CertificateFault::told)?;
+    let certificate = x509::read(certificate).map_err(CertificateFault::told)?;
     let key = certificate.public_key();
-    let (bits, signature) = (&*key.subject_public_key.data, signed.signature());
+    match tls {
+        Tls::V12 => handshake_12(message, key, signed, algorithms),
+        Tls::V13 => handshake_13(message, key, signed, algorithms),
+    }
+}
+
+fn handshake_13(
+    message: &[u8],
+    key: &SubjectPublicKeyInfo<'_>,
+    signed: &DigitallySignedStruct,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, Error> {
+    let bits = &*key.subject_public_key.data;
     let of_pss_key = key.algorithm.algorithm == OID_PKCS1_RSASSAPSS;
     let parameters = match (signed.scheme, of_pss_key) {
         (PSS_KEY_SHA256, true) => &RSA_PSS_2048_8192_SHA256,
         (PSS_KEY_SHA384, true) => &RSA_PSS_2048_8192_SHA384,
         (PSS_KEY_SHA512, true) => &RSA_PSS_2048_8192_SHA512,
         _ => {
-            if rsa_bits(key).is_some_and(|bits| bits < SHORTEST_RSA) {
+            if is_short(key) {
                 return short_pss(message, bits, signed);
             }
             let key = SubjectPublicKeyInfoDer::from(key.raw);
             return verify_tls13_signature_with_raw_key(message, &key, signed, algorithms);
         }
     };
-    valid(UnparsedPublicKey::new(parameters, bits).verify(message, signature).is_ok())
+    valid(UnparsedPublicKey::new(parameters, bits).verify(message, signed.signature()).is_ok())
 }
 
-/// Verifies the signature of a TLS 1.2 handshake.
-pub(super) fn handshake_12(
+fn handshake_12(
     message: &[u8],
-    certificate: &CertificateDer<'_>,
+    key: &SubjectPublicKeyInfo<'_>,
     signed: &DigitallySignedStruct,
     algorithms: &WebPkiSupportedAlgorithms,
 ) -> Result<HandshakeSignatureValid, Error> {
-    let certificate = x509::read(certificate).map_err(super::fault::CertificateFault::told)?;
-    let key = certificate.public_key();
     let (bits, signature) = (&*key.subject_public_key.data, signed.signature());
-    if rsa_bits(key).is_some_and(|bits| bits < SHORTEST_RSA) {
+    if is_short(key) {
         let parameters = match signed.scheme {
             SignatureScheme::RSA_PKCS1_SHA256 => &RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY,
             SignatureScheme::RSA_PKCS1_SHA512 => &RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY,
@@ -160,6 +178,11 @@ pub(super) fn handshake_12(
     let kind = key_algorithm(key).unwrap_or_default();
     let fitting = candidates.iter().find(|algorithm| *algorithm.public_key_alg_id() == *kind);
     valid(fitting.is_some_and(|a| a.verify_signature(bits, message, signature).is_ok()))
+}
+
+/// An RSA key that rustls's own algorithms refuse to look at.
+fn is_short(key: &SubjectPublicKeyInfo<'_>) -> bool {
+    rsa_bits(key).is_some_and(|bits| bits < SHORTEST_RSA)
 }
 
 /// RSA-PSS with a key of 1024 to 2047 bits. Whether such a certificate is trusted is decided

@@ -12,8 +12,36 @@ use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 use super::fault::CertificateFault;
 use super::judge::Authorities;
+use super::signature::Tls;
 use super::x509::Side;
 use super::{name, signature, x509};
+
+/// How the handshake's own signature is verified: alike for servers and clients, in two traits.
+macro_rules! handshake_signatures {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            signature::handshake(Tls::V12, message, certificate, signed, &self.algorithms)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            signature::handshake(Tls::V13, message, certificate, signed, &self.algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            signature::schemes(&self.algorithms)
+        }
+    };
+}
 
 /// Checks nothing, the chain, or chain and name. The handshake's own signature is always checked.
 #[derive(Debug)]
@@ -81,27 +109,7 @@ impl ServerCertVerifier for ServerVerifier {
         judged.map(|()| ServerCertVerified::assertion()).map_err(CertificateFault::told)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        signature::handshake_12(message, certificate, signed, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        signature::handshake_13(message, certificate, signed, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        signature::schemes(&self.algorithms)
-    }
+    handshake_signatures!();
 }
 
 /// Asks each client for a certificate that ca_file has signed.
@@ -141,25 +149,5 @@ impl ClientCertVerifier for ClientVerifier {
         })
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        signature::handshake_12(message, certificate, signed, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        signature::handshake_13(message, certificate, signed, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        signature::schemes(&self.algorithms)
-    }
+    handshake_signatures!();
 }

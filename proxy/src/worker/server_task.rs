@@ -138,7 +138,7 @@ async fn locate(
     dialed: dial::Dialed,
     node: NodeId,
 ) -> Result<(dial::Dialed, Option<Found>), DialError> {
-    let dial::Dialed { transport, cancel, parameters, address, residual, tls_given_up } = dialed;
+    let dial::Dialed { transport, cancel, parameters, address, residual, .. } = dialed;
     let mut conversation = Conversation::new(transport);
     conversation.inbox = residual;
     let asked = tokio::time::timeout(target.connect_timeout, probe::ask(&mut conversation)).await;
@@ -151,7 +151,15 @@ async fn locate(
     };
     let Conversation { transport, inbox, .. } = conversation;
     let residual = if inbox.is_empty() { Vec::new() } else { inbox };
-    let dialed = dial::Dialed { transport, cancel, parameters, address, residual, tls_given_up };
+    let dialed = dial::Dialed {
+        transport,
+        cancel,
+        parameters,
+        address,
+        residual,
+        tls_given_up: None,
+        tls_untried: None,
+    };
     Ok((dialed, Some(Found { node, report })))
 }
 

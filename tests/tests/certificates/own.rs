@@ -5,12 +5,21 @@ use super::*;
 /// Whether psql gets in through `proxy`, which it verifies by `ca` (`verify-full`), with a
 /// certificate of its own if `own` has one.
 fn psql(proxy: &Pgimbal, ca: &Certificates, own: Option<&Certificates>) -> bool {
+    psql_at(proxy.port, ca, own, &[])
+}
+
+/// The same at a port, with variables in its environment.
+fn psql_at(
+    port: u16,
+    ca: &Certificates,
+    own: Option<&Certificates>,
+    variables: &[(&str, &str)],
+) -> bool {
     let home = process::directory("home");
     let [ca, _, _] = ca.files();
     let mut conninfo = format!(
-        "host=localhost hostaddr=127.0.0.1 port={} user=app dbname=app sslmode=verify-full \
+        "host=localhost hostaddr=127.0.0.1 port={port} user=app dbname=app sslmode=verify-full \
          sslrootcert={}",
-        proxy.port,
         ca.display()
     );
     if let Some(own) = own {
@@ -19,7 +28,7 @@ fn psql(proxy: &Pgimbal, ca: &Certificates, own: Option<&Certificates>) -> bool 
         conninfo.push_str(&format!(" sslcert={certificate} sslkey={key}"));
     }
     let mut command = undisturbed(postgres::bin().join("psql"));
-    command.env("HOME", &*home).env("PGPASSWORD", "app-secret");
+    command.env("HOME", &*home).env("PGPASSWORD", "app-secret").envs(variables.iter().copied());
     run(command.args(["-XAtqc", "select 1", &conninfo]), LIMIT).success
 }
 
@@ -62,16 +71,66 @@ fn clients_show_a_certificate_of_every_kind() {
     assert!(!psql(&proxy, &both, Some(&expired)), "an expired one that is in ca_file itself");
 }
 
+/// A server that lets in who shows a certificate of `clients`' authority.
+fn asking_for_certificates(own: &Certificates, clients: &Certificates) -> Postgres {
+    let server = Postgres::with_tls(own);
+    std::fs::write(server.data().join("root.crt"), &clients.authority).expect("a file");
+    let hba = "local all postgres trust\n\
+               hostssl all app 127.0.0.1/32 trust clientcert=verify-ca\n";
+    std::fs::write(server.data().join("pg_hba.conf"), hba).expect("pg_hba.conf");
+    server.run("alter system set ssl_ca_file = 'root.crt'");
+    server.run("select pg_reload_conf()");
+    server
+}
+
+/// Debian's OpenSSL does not load a short key; a client elsewhere may.
+fn lax_openssl() -> (process::Directory, String) {
+    let directory = process::directory("lax");
+    let file = directory.join("openssl.cnf");
+    let text = "openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\n\
+                CipherString = DEFAULT@SECLEVEL=0\n";
+    std::fs::write(&file, text).expect("a file");
+    (directory, file.display().to_string())
+}
+
+#[test]
+fn a_client_with_a_key_of_1024_bits_is_refused_as_by_postgresql_and_the_log_says_why() {
+    let own = signed("rsa:2048", "localhost");
+    let (_directory, conf) = lax_openssl();
+    let lax = [("OPENSSL_CONF", conf.as_str())];
+    let plain = Postgres::start();
+    for (key, is_let_in) in [("rsa:2048", true), ("rsa:1024", false)] {
+        let theirs = signed(key, "app");
+        let mut server = asking_for_certificates(&own, &theirs);
+        // As the distribution has it, not as the harness does for keys that it would not serve with.
+        std::fs::remove_file(server.data().join("openssl.cnf")).expect("OpenSSL's configuration");
+        server.stop();
+        server.restart();
+        let direct = psql_at(server.port, &own, Some(&theirs), &lax);
+        assert_eq!(direct, is_let_in, "{key}: PostgreSQL");
+        let both = Certificates::of(
+            format!("{}{}", own.authority, theirs.authority),
+            own.chain.clone(),
+            own.key.clone(),
+        );
+        for mode in ["verify-ca", "verify-full"] {
+            let proxy = Config::before(&plain).client_tls(&both, mode).start();
+            let through = psql_at(proxy.port, &own, Some(&theirs), &lax);
+            assert_eq!(through, is_let_in, "{key}, {mode}");
+            let log = proxy.log();
+            let words = "has an RSA key of 1024 bits, which anybody can forge: make one of 2048";
+            assert_eq!(log.contains(words), !is_let_in, "{key}, {mode}: {log}");
+        }
+        // Who does not ask for it does not look at it.
+        let proxy = Config::before(&plain).client_tls(&both, "require").start();
+        assert!(psql_at(proxy.port, &own, Some(&theirs), &lax), "{key}, require");
+    }
+}
+
 #[test]
 fn pgimbal_shows_servers_a_certificate_of_every_kind() {
     for (key, certificates) in kinds() {
-        let server = Postgres::with_tls(&certificates);
-        std::fs::write(server.data().join("root.crt"), &certificates.authority).expect("a file");
-        let hba = "local all postgres trust\n\
-                   hostssl all app 127.0.0.1/32 trust clientcert=verify-ca\n";
-        std::fs::write(server.data().join("pg_hba.conf"), hba).expect("pg_hba.conf");
-        server.run("alter system set ssl_ca_file = 'root.crt'");
-        server.run("select pg_reload_conf()");
+        let server = asking_for_certificates(&certificates, &certificates);
         let [ca, certificate, key_file] = certificates.files();
         let table = format!(
             "[server_tls]\nsslmode = \"verify-full\"\nca_file = \"{}\"\ncert_file = \"{}\"\n\

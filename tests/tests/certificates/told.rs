@@ -3,6 +3,7 @@
 
 use pgimbal_tests::pgimbal::program;
 use pgimbal_tests::program::Finished;
+use pgimbal_tests::until::{SOON, eventually};
 
 use super::*;
 
@@ -72,6 +73,46 @@ fn tls_that_prefer_gives_up_is_told_once_for_each_server_and_cause() {
 }
 
 #[test]
+fn tls_that_allow_does_not_try_is_told_once_where_the_server_offers_it() {
+    const TOLD: &str = "offers TLS, and sslmode \"allow\" goes there in plain text";
+    let allow = "[server_tls]\nsslmode = \"allow\"\n";
+    let server = server_with("host all app 127.0.0.1/32 trust");
+    let proxy = Config::before(&server).tables(allow).start();
+    let told = || proxy.log().matches(TOLD).count();
+    let mut clients = [proxy.client(), proxy.client()];
+    for client in &mut clients {
+        client.ok("begin");
+        assert_eq!(client.value(SSL), "false");
+    }
+    eventually("the log says it", SOON, || told() == 1);
+    // New connections say it no more.
+    drop(clients);
+    server.end_backends();
+    let before = server.logged("connection received: host=127.0.0.1");
+    assert_eq!(proxy.client().value(SSL), "false");
+    assert_eq!(server.logged("connection received: host=127.0.0.1"), before + 1, "asked again");
+    assert_eq!(told(), 1);
+    let said = check(&database(&server, allow));
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(said.stdout.contains(&format!("warning: the server {TOLD}")), "{said:?}");
+    // Whoever breaks off a handshake fills the server's log.
+    for noise in ["SSL", "could not", "incomplete startup packet"] {
+        let lines = server.log();
+        let noisy = lines.lines().find(|line| line.contains("LOG") && line.contains(noise));
+        assert_eq!(noisy, None);
+    }
+
+    // One that takes TLS alone is spoken to in TLS, and one that has none has nothing to offer.
+    let encrypted = Postgres::with_tls(&Certificates::new());
+    let proxy = Config::before(&encrypted).tables(allow).start();
+    assert_eq!(proxy.client().value(SSL), "true");
+    assert_eq!(check(&database(&encrypted, allow)).code, Some(0));
+    let plain = Postgres::start();
+    assert_eq!(check(&database(&plain, allow)).code, Some(0));
+    assert_eq!(check(&database(&server, "[server_tls]\nsslmode = \"disable\"\n")).code, Some(0));
+}
+
+#[test]
 fn own_certificates_that_are_not_valid_are_told_by_log_and_check() {
     let server = Postgres::start();
     let ending = made_by(
@@ -106,9 +147,7 @@ fn own_certificates_that_are_not_valid_are_told_by_log_and_check() {
             said.stdout.contains("warning: client_tls.cert_file"),
             works && !words.is_empty()
         );
-        pgimbal_tests::until::eventually("the log says it", pgimbal_tests::until::SOON, || {
-            proxy.log().contains(words)
-        });
+        eventually("the log says it", SOON, || proxy.log().contains(words));
         assert_eq!(about(&proxy.log()), !words.is_empty());
     }
 }
@@ -119,13 +158,16 @@ fn certificates_that_pgimbal_cannot_use_are_told_in_plain_words() {
     for (key, words) in [("rsa:1024", "1024 bits"), ("ed448", "of a kind that pgimbal cannot")] {
         let certificates = signed(key, "localhost");
         let [_, certificate, key_file] = certificates.files();
-        let table = format!(
-            "[client_tls]\nsslmode = \"allow\"\ncert_file = \"{}\"\nkey_file = \"{}\"\n",
-            certificate.display(),
-            key_file.display()
-        );
-        let said = check(&database(&server, &table));
-        assert!(!said.success && said.stderr.contains(words), "{key}: {said:?}");
+        for side in ["client_tls", "server_tls"] {
+            let table = format!(
+                "[{side}]\nsslmode = \"allow\"\ncert_file = \"{}\"\nkey_file = \"{}\"\n",
+                certificate.display(),
+                key_file.display()
+            );
+            let said = check(&database(&server, &table));
+            let is_told = said.stderr.contains(words) || said.stdout.contains(words);
+            assert!(!said.success && is_told, "{key}, {side}: {said:?}");
+        }
     }
     let server = Postgres::with_tls(&signed("ed448", "localhost"));
     for (sslmode, words) in [("require", ""), ("prefer", "without TLS the server says: FATAL")] {

@@ -7,14 +7,30 @@ fn grown(proxy: &Pgimbal, before: u64) -> u64 {
     proxy.process().status_kib("VmHWM").saturating_sub(before)
 }
 
+/// A client whose texts may take a mebibyte.
+struct Bounded {
+    client: WireClient,
+    proxy: Pgimbal,
+    /// The most that the proxy has taken so far, in KiB.
+    before: u64,
+    _pg: Postgres,
+}
+
+impl Bounded {
+    fn to_a_mebibyte() -> Self {
+        let pg = Postgres::start();
+        let config = Config::before(&pg).set("max_client_statement_bytes", "\"1MiB\"");
+        let proxy = config.start();
+        let mut client = proxy.client();
+        client.ok("select 1");
+        let before = proxy.process().status_kib("VmHWM");
+        Self { client, proxy, before, _pg: pg }
+    }
+}
+
 #[test]
 fn the_texts_of_one_client_have_a_bound_and_go_on_working_beyond_it() {
-    let pg = Postgres::start();
-    let config = Config::before(&pg).set("max_client_statement_bytes", "\"1MiB\"");
-    let proxy = config.start();
-    let mut client = proxy.client();
-    client.ok("select 1");
-    let before = proxy.process().status_kib("VmHWM");
+    let Bounded { mut client, proxy, before, _pg } = Bounded::to_a_mebibyte();
     let text = |n: usize| format!("select {n} -- {n} {}", "x".repeat(200_000));
     for n in 0..200 {
         client.run(&Pipeline::new().parse(&format!("s{n}"), &text(n)).sync()).no_error();
@@ -38,12 +54,7 @@ fn the_texts_of_one_client_have_a_bound_and_go_on_working_beyond_it() {
 
 #[test]
 fn texts_in_flight_count_too() {
-    let pg = Postgres::start();
-    let config = Config::before(&pg).set("max_client_statement_bytes", "\"1MiB\"");
-    let proxy = config.start();
-    let mut client = proxy.client();
-    client.ok("select 1");
-    let before = proxy.process().status_kib("VmHWM");
+    let Bounded { mut client, proxy, before, _pg } = Bounded::to_a_mebibyte();
     // Each is closed at once, so that only what is on its way can be many.
     let step = |pipeline: Pipeline, n: usize| {
         let text = format!("select {n} -- {}", "x".repeat(200_000));

@@ -36,7 +36,7 @@ impl Task {
                 }
                 let away = is_away(&error);
                 role.silence = Some(error);
-                let kept = role.is_listed || known || away && self.has_room_for_unknown();
+                let kept = role.is_kept() || known || away && self.has_room_for_unknown();
                 if !kept {
                     return self.forget(&name, now.instant);
                 }
@@ -105,9 +105,10 @@ impl Task {
 
     /// A name that only a rule knew, and its source does not.
     fn forget(&mut self, name: &str, now: Instant) {
-        if let Some(mut role) = self.roles.remove(name) {
+        if let Some(role) = self.roles.get_mut(name) {
             role.settle(now);
         }
+        self.drop_role(name);
         if self.unknown.len() < MAX_UNKNOWN {
             self.unknown.insert(name.into(), now + UNKNOWN_FOR);
         }

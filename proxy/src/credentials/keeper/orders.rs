@@ -33,6 +33,8 @@ pub(in super::super) enum Command {
     Refresh(Box<str>, oneshot::Sender<Refreshed>),
     /// What a source follows has changed.
     Changed(Arc<str>),
+    /// A client has logged in as this user, for the first time.
+    Served(Box<str>),
     /// Tell everything.
     Status(oneshot::Sender<CredentialsStatus>),
     /// A login at a node wants a password.
@@ -80,6 +82,13 @@ impl Task {
                 self.touch(&name);
                 if let Some(role) = self.roles.get_mut(&name) {
                     role.rotation.schedule.want(FetchCause::Order, now.instant);
+                }
+            }
+            Command::Served(user) => {
+                if let Some(role) = self.roles.get_mut(&*user) {
+                    (role.is_served, role.used_at) = (true, now.instant);
+                    self.memory.changed();
+                    self.touch(&user);
                 }
             }
             Command::Status(reply) => {
@@ -130,7 +139,10 @@ impl Task {
                 self.shared.set_aside(&name, None);
                 let account = role.account(self.config.clients.auth_type);
                 self.shared.publish(&name, account);
-                self.follow_changes(&name, &source);
+                let following = self.follow_changes(&name, &source);
+                if let Some(role) = self.roles.get_mut(&name) {
+                    role.following = following;
+                }
             }
         }
         self.follow_config();

@@ -1,10 +1,14 @@
 use std::path::PathBuf;
 
-use pgimbal_auth::Answer;
+use pgimbal_auth::account::{Matched, Standing};
+use pgimbal_auth::{Answer, SourceError};
 use pgimbal_config::{Overrides, Secret, load};
 
+use super::super::Keeper;
 use super::super::fetch::Fetched;
+use super::super::leaving::{UNKNOWN, UNSERVED};
 use super::super::questions::Origin;
+use super::super::tally::Counted;
 use super::*;
 
 /// A task that no runtime turns: a test says what it is told and in which order.
@@ -137,4 +141,153 @@ async fn rotation_17_a_role_that_found_no_room_is_asked_about_before_one_that_ha
     assert!(stage.role(&first).asked.is_some());
     assert_eq!(stage.role(&again).asked, None);
     assert_eq!(stage.task.starved.back(), Some(&again));
+}
+
+/// A moment so much later.
+fn later(by: Duration) -> Moment {
+    let Moment { instant, wall } = moment();
+    Moment { instant: instant + by, wall: wall + by }
+}
+
+impl Stage {
+    /// `name` is looked at then.
+    fn looks_at(&mut self, name: &str, now: Moment) {
+        self.task.tend(&name.into(), now);
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.task.roles.contains_key(name)
+    }
+
+    /// A name that only a rule knows has a password.
+    async fn learns(&mut self, name: &str) {
+        assert!(self.task.ensure(name).is_some());
+        self.answers(name, 1, 1, "secret");
+        self.derives().await;
+        assert!(self.task.shared.accounts.read().expect("accounts").contains_key(name));
+    }
+
+    fn serves(&mut self, name: &str) -> Counted {
+        self.task.obey(Command::Served(name.into()));
+        assert!(self.task.shared.count_login(name, Standing::Newest));
+        self.task.shared.clients.count_in(name, 1)
+    }
+
+    /// The source says that it has no such user.
+    fn misses(&mut self, name: &str) {
+        let error = SourceError::MissingFile { place: name.into() };
+        self.role(name).asked = Some(2);
+        let (role, sent, result) = (name.into(), Instant::now(), Err(error));
+        self.task.fetched(Fetched { role, serial: 2, sent, kind: "file", result });
+    }
+}
+
+#[tokio::test]
+async fn a_user_whom_only_a_rule_knows_goes_when_nobody_logs_in() {
+    let mut stage = Stage::new("unserved", RULE);
+    stage.learns("made_up").await;
+    let source = Arc::downgrade(&stage.role("made_up").source);
+    let listens = stage.role("made_up").following.as_ref().expect("a file").0.clone();
+    stage.looks_at("made_up", later(UNSERVED / 2));
+    assert!(stage.knows("made_up"));
+    assert!(stage.role("made_up").queued <= Some(later(UNSERVED).instant), "it is looked at then");
+    stage.looks_at("made_up", later(UNSERVED));
+    assert!(!stage.knows("made_up"));
+    assert!(!stage.task.shared.accounts.read().expect("accounts").contains_key("made_up"));
+    assert!(source.upgrade().is_none(), "its source is held");
+    let ended = async {
+        while !listens.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), ended).await.expect("nobody listens any more");
+    // It is there again for whoever comes.
+    stage.learns("made_up").await;
+}
+
+#[tokio::test]
+async fn a_listed_user_stays_and_so_does_one_whom_somebody_waits_for() {
+    let mut stage = Stage::new("stays", &format!("{RULE}{SHOP}"));
+    let far = later(10 * UNKNOWN);
+    stage.looks_at("shop", far);
+    assert!(stage.knows("shop"));
+    stage.learns("made_up").await;
+    let (reply, mut told) = oneshot::channel();
+    stage.task.obey(Command::Mismatch("made_up".into(), Origin::Unix, reply));
+    stage.looks_at("made_up", far);
+    assert!(stage.knows("made_up") && told.try_recv().is_err());
+    let now = Instant::now();
+    stage.role("made_up").mismatched.clear();
+    stage.role("made_up").used_at = now;
+    let of_server = stage.task.shared.servers.count_in("made_up", 1);
+    stage.looks_at("made_up", later(UNSERVED));
+    assert!(stage.knows("made_up"), "a server connection is its");
+    drop(of_server);
+    stage.looks_at("made_up", later(3 * UNSERVED));
+    assert!(!stage.knows("made_up"));
+}
+
+#[tokio::test]
+async fn a_user_of_a_rule_who_has_logged_in_goes_an_hour_after_the_source_has_dropped_it() {
+    let mut stage = Stage::new("served", RULE);
+    stage.learns("shop").await;
+    let client = stage.serves("shop");
+    drop(client);
+    stage.looks_at("shop", later(10 * UNKNOWN));
+    assert!(stage.knows("shop"), "it is what clients show while the source is away");
+    stage.misses("shop");
+    stage.looks_at("shop", later(UNKNOWN / 2));
+    assert!(stage.knows("shop"));
+    let client = stage.task.shared.clients.count_in("shop", 1);
+    stage.looks_at("shop", later(UNKNOWN));
+    assert!(stage.knows("shop"), "a client is logged in");
+    drop(client);
+    stage.looks_at("shop", later(3 * UNKNOWN));
+    assert!(!stage.knows("shop"));
+    assert_eq!(stage.task.shared.logins_of("shop"), [0; Standing::ALL.len()]);
+    assert!(stage.task.shared.clients.is_empty());
+}
+
+#[tokio::test]
+async fn what_outlives_the_process_is_of_users_who_have_logged_in() {
+    let mut stage = Stage::new("kept", RULE);
+    let state = stage.place.join("state");
+    let config = pgimbal_config::CredentialConfig {
+        state_dir: Some(state.clone()),
+        history: pgimbal_config::HistoryPlace::File,
+        ..stage.task.config.credentials.clone()
+    };
+    stage.task.memory = Memory::load(&config);
+    stage.learns("made_up").await;
+    stage.learns("shop").await;
+    drop(stage.serves("shop"));
+    stage.task.memory.save(&stage.task.roles, Instant::now());
+    stage.task.memory.saved().await.expect("a write");
+    let kept = || std::fs::read_to_string(state.join("credentials.json")).expect("the history");
+    assert!(kept().contains("shop") && !kept().contains("made_up"), "{}", kept());
+    // Whom the history knows has been served.
+    assert_eq!(Memory::load(&config).names(), ["shop"]);
+    stage.misses("shop");
+    stage.looks_at("shop", later(2 * UNKNOWN));
+    assert!(!stage.knows("shop"));
+    stage.task.memory.save(&stage.task.roles, Instant::now());
+    stage.task.memory.saved().await.expect("a write");
+    assert!(!kept().contains("shop"), "{}", kept());
+}
+
+#[tokio::test]
+async fn the_first_login_of_a_user_is_told() {
+    let mut stage = Stage::new("first", RULE);
+    stage.learns("shop").await;
+    let (commands, mut told) = mpsc::unbounded_channel();
+    let keeper = Keeper { shared: Arc::clone(&stage.task.shared), commands };
+    let matched = Matched { generation: 1, standing: Standing::Newest };
+    let clients = [keeper.logged_in("shop", matched), keeper.logged_in("shop", matched)];
+    assert!(clients.iter().all(Option::is_some));
+    let command = told.try_recv().expect("it is told");
+    assert!(matches!(&command, Command::Served(user) if **user == *"shop"), "{command:?}");
+    assert!(told.try_recv().is_err(), "it is told again");
+    assert!(!stage.role("shop").is_served);
+    stage.task.obey(command);
+    assert!(stage.role("shop").is_served);
 }
