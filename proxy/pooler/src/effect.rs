@@ -56,6 +56,18 @@ impl Script {
         step
     }
 
+    /// Whether the statement at which the text failed may have prepared or taken away one of SQL's
+    /// nevertheless: the last of several, whose commit has failed.
+    #[must_use]
+    pub fn may_have_prepared(&self) -> bool {
+        let failed = self.steps.get(self.done).map(|step| &step.form);
+        let names = matches!(
+            failed,
+            Some(Form::Prepare(_) | Form::Deallocate(_) | Form::DeallocateAll | Form::Execute(_))
+        );
+        names && self.done > 0 && self.done + 1 == self.steps.len()
+    }
+
     /// The text, if it is one SQL PREPARE.
     #[must_use]
     pub fn prepared_text(&self) -> Option<&[u8]> {

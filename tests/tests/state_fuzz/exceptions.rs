@@ -69,7 +69,7 @@ const CODE_RESETS: &str = "what code has reset stands at the server's defaults, 
     told, until the question behind it is answered";
 
 /// Sequences that may differ.
-pub(super) const SCRIPTS: [Known; 20] = [
+pub(super) const SCRIPTS: [Known; 22] = [
     Known {
         script: &["login ", "DO $do$BEGIN", "RESET", "END$do$"],
         line: &[
@@ -78,6 +78,7 @@ pub(super) const SCRIPTS: [Known; 20] = [
             "client_encoding=",
             "IntervalStyle=",
             "application_name=",
+            "d ",
         ],
         reason: CODE_RESETS,
     },
@@ -106,10 +107,16 @@ pub(super) const SCRIPTS: [Known; 20] = [
         reason: "the same, of SET TIME ZONE LOCAL",
     },
     Known {
-        script: &["ommit", "\\x0a; DEALLOCATE "],
+        script: &["\\x0a; DEALLOCATE "],
         line: &["prepared statement"],
         reason: BEHIND_THE_END,
     },
+    Known {
+        script: &["\\x0a; EXECUTE "],
+        line: &["prepared statement", "E ERROR 25P02"],
+        reason: BEHIND_THE_END,
+    },
+    Known { script: &["\\x0a; PREPARE "], line: &["E ERROR 42P05"], reason: BEHIND_THE_END },
     Known { script: &["client_encoding", "EXECUTE s1"], line: &["T ?column?"], reason: LENT },
     Known { script: &["SET LOCAL TimeZone", "EXECUTE "], line: &["D '1704"], reason: LENT },
     Known { script: &["SET LOCAL DateStyle", "EXECUTE "], line: &["D '1'", "D '2'"], reason: LENT },
@@ -132,7 +139,11 @@ pub(super) const SCRIPTS: [Known; 20] = [
         line: &["D '\\\\"],
         reason: UNNAMED,
     },
-    Known { script: &["search_path", "EXECUTE "], line: &["E ERROR 42P01"], reason: AT_PARSE },
+    Known {
+        script: &["search_path", "EXECUTE "],
+        line: &["E ERROR 42P01", "E ERROR 42883"],
+        reason: AT_PARSE,
+    },
     Known { script: &["P - (", "\\x83"], line: &["E ERROR 22021"], reason: UNNAMED },
     Known {
         script: &["login ", "RESET ALL\\x0a; SAVEPOINT"],
@@ -182,7 +193,11 @@ pub(super) const LOOKS: [Known; 4] = [
         reason: "a statement that another server connection parses anew is looked up under the path \
                  of now, where PostgreSQL's Describe still tells what it was; Bind is refused by both",
     },
-    Known { script: &["standard_conforming_strings"], line: &["E ERROR 22P06"], reason: LENT },
+    Known {
+        script: &["standard_conforming_strings"],
+        line: &["E ERROR 22P06", "E ERROR 42601"],
+        reason: LENT,
+    },
 ];
 
 const LENT: &str =

@@ -343,4 +343,14 @@ pub(super) const FUZZED: &[Scenario] = &[
          Q EXECUTE s1
          own",
     ),
+    scenario(
+        "a PREPARE at the end of a longer text whose commit failed stayed for the next client",
+        "Q INSERT INTO notes VALUES (1, 99); PREPARE q1 AS SELECT 1",
+    ),
+    scenario(
+        "and its name was free for a Parse",
+        "Q INSERT INTO notes VALUES (1, 99); PREPARE s2 AS SELECT 'sql'
+         P s2 () SELECT 1 |
+         S",
+    ),
 ];

@@ -125,7 +125,7 @@ impl Run<'_> {
     }
 
     fn answers(&mut self, sides: &mut [Side; 2]) -> Outcome {
-        let told = sides.each_mut().map(Side::answers);
+        let told = sides.each_mut().map(|side| look::without_plans(side.answers()));
         if told[0] != told[1] && self.lane.is_pooled() && lacks_a_statement(&told) {
             return Err(End::Excused);
         }

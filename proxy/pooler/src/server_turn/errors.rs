@@ -40,7 +40,13 @@ impl ServerTurn<'_> {
         self.server.copy_in = false;
         let fate = self.error_of_statement(fields.code);
         match self.server.owed.front() {
-            Some(Owed::Query(_)) => Ok(self.error_after_lending(fields.code, fate)),
+            Some(Owed::Query(script)) => {
+                let may_have = script.as_ref().is_some_and(|script| script.may_have_prepared());
+                if let Some(session) = self.session.as_deref_mut().filter(|_| may_have) {
+                    session.raised.insert(Kinds::STATEMENTS);
+                }
+                Ok(self.error_after_lending(fields.code, fate))
+            }
             // It stands for the client's own end.
             Some(Owed::Own(OwnQuery::RerunEnd)) => Ok(Fate::Pass),
             Some(Owed::Own(OwnQuery::SetupOne)) => {
