@@ -260,8 +260,8 @@ pub(crate) fn wants_derivation(keys: &[(Matched, LoginKeys)], work: ClearWork) -
     work == ClearWork::Derivation || keys.iter().any(|(_, keys)| keys.wants_derivation())
 }
 
-/// Which password is said in clear; `derived` is what was derived from it with `salting` before. Tries all, so that time does not tell which one matched;
-/// somebody unknown costs as much.
+/// Which password is said in clear; `derived` is what was derived from it with `salting` before.
+/// Tries all, so that time does not tell which one matched; somebody unknown costs as much.
 pub(crate) fn clear_matches(
     keys: &[(Matched, LoginKeys)],
     salting: &Salting,

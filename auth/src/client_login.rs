@@ -96,7 +96,8 @@ pub struct ClientLogin<'a> {
 
 #[derive(Debug)]
 enum State {
-    /// Waits for the password; the salting is what a derived key is made with, which may be at hand.
+    /// Waits for the password; the salting is what a derived key is made with, which may be at
+    /// hand.
     Password(Salting, ClearWork, Option<ScramVerifier>),
     Md5([u8; 4]),
     /// Waits for the mechanism and the first message. The verifier is one with the salt and
@@ -145,8 +146,8 @@ impl<'a> ClientLogin<'a> {
     }
 
     /// What is to be derived from the password that came before it is judged by `account`; `None`
-    /// when that takes no derivation. It costs milliseconds, so it should be run where it is in nobody's way;
-    /// its result goes to [`Self::derived`].
+    /// when that takes no derivation. It costs milliseconds, so it should be run where it is in
+    /// nobody's way; its result goes to [`Self::derived`].
     #[must_use]
     pub fn derivation(&self, password: &[u8], account: Option<&Account>) -> Option<Derivation> {
         let State::Password(salting, work, None) = &self.state else { return None };

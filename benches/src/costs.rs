@@ -13,7 +13,8 @@ struct Cost {
     /// How often it is paid in one turn.
     times: f64,
     /// Whether what PostgreSQL itself takes longer for the case is taken off. It is not where the
-    /// statements are the same, nor where direct clients meet a server process that has just started.
+    /// statements are the same, nor where direct clients meet a server process that has just
+    /// started.
     less_direct: bool,
 }
 

@@ -113,7 +113,7 @@ impl Comparison<'_> {
         };
         figures.map(Some).map_err(|error| {
             let scenario = step.scenario(self.plan).name;
-            let words = running.last_words();
+            let words = running.shutdown_notice();
             Error::Program(format!("{} in {scenario}: {error}\n{words}", contender.name))
         })
     }
@@ -139,7 +139,8 @@ impl Comparison<'_> {
         figures.push((Figure::CpuPerTransaction, spent.total.as_secs_f64() * 1e6 / transactions));
         figures
             .push((Figure::UserCpuPerTransaction, spent.user.as_secs_f64() * 1e6 / transactions));
-        // Counting slows the pooler, so it has a run of its own; it varies little, so one round does.
+        // Counting slows the pooler, so it has a run of its own; it varies little, so one round
+        // does.
         if let Some(counter) = self.counter.filter(|_| count) {
             let counting = counter.attach(pid)?;
             let counted = load.lasting(self.plan.counted).run(self.place)?;

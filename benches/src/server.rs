@@ -56,7 +56,7 @@ impl Server {
 
     /// The last lines it wrote.
     #[must_use]
-    pub fn last_words(&self) -> String {
+    pub fn shutdown_notice(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
@@ -83,7 +83,7 @@ impl Server {
                 return Err(Error::Program(format!(
                     "{} ended: {status}\n{}",
                     self.name,
-                    self.last_words()
+                    self.shutdown_notice()
                 )));
             }
             if TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok() {
@@ -94,7 +94,7 @@ impl Server {
         Err(Error::Program(format!(
             "{} does not listen on {port}\n{}",
             self.name,
-            self.last_words()
+            self.shutdown_notice()
         )))
     }
 }

@@ -78,7 +78,8 @@ pub fn pgbouncer_users(postgres: &Postgres) -> String {
     format!("\"{ROLE}\" \"{}\"\n", postgres.verifier)
 }
 
-/// `pgimbal.toml`. What stands at its default is not said, so that an older pgimbal can be measured.
+/// `pgimbal.toml`. What stands at its default is not said, so that an older pgimbal can be
+/// measured.
 #[must_use]
 pub fn pgimbal(postgres: &Postgres, login: Login, tuning: Tuning, port: u16) -> String {
     let usual = Tuning::default();

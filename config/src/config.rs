@@ -71,9 +71,9 @@ settings! {
         /// open to a network by accident; PgBouncer's port.
         "listen" addresses: Vec<SocketAddr> as Addresses = "127.0.0.1:6432", restart,
             try "127.0.0.1:7000";
-        /// Those of `listen` where a load balancer begins each connection with a header of the PROXY
-        /// protocol (version 1 or 2), whose client is then the peer. It is believed, so nobody else
-        /// may reach them; one without a header is refused.
+        /// Those of `listen` where a load balancer begins each connection with a header of the
+        /// PROXY protocol (version 1 or 2), whose client is then the peer. It is believed, so
+        /// nobody else may reach them; one without a header is refused.
         "proxy_protocol" proxy_protocol: Vec<SocketAddr> as NoAddresses = "", restart,
             try "127.0.0.1:6432";
         /// Directory of a Unix socket for clients, PostgreSQL's `.s.PGSQL.` and the port. None.
@@ -115,8 +115,8 @@ settings! {
         /// Client connections in all; the next one is told 53300. Twenty clients for each of 50
         /// server connections.
         "max_client_conn" max_client_conn: u32 as Positive = "1000", applied, try "9";
-        /// Connections that have not logged in yet, counted apart; one more closes the oldest. Unless
-        /// it is set, `max_client_conn`, so that all may come at once, and at least 256.
+        /// Connections that have not logged in yet, counted apart; one more closes the oldest.
+        /// Unless it is set, `max_client_conn`, so that all may come at once, and at least 256.
         "max_login_conn" max_login_conn: Option<u32> as Maybe<Positive> = "", applied, try "7";
         /// The same from one IPv4 address or one /64 of IPv6. Unless it is set, half of
         /// `max_login_conn`, so that no one address keeps the others out.
@@ -130,8 +130,8 @@ settings! {
         "allow_trust_on_network" allow_trust_on_network: bool as Flag = "false", applied, try "true";
         /// How long a client may take to log in. PostgreSQL's authentication_timeout.
         "client_login_timeout" login_timeout: Duration as Span = "60s", applied, try "6s";
-        /// How long a client may take to its startup packet, a TLS handshake included; programs send
-        /// it at once. As long as two lost packets and a slow line take.
+        /// How long a client may take to its startup packet, a TLS handshake included; programs
+        /// send it at once. As long as two lost packets and a slow line take.
         "client_first_packet_timeout" first_packet_timeout: Duration as Span = "10s", applied,
             try "6s";
         /// How long a client may be idle outside a transaction before it is closed. Off: idle
@@ -160,9 +160,9 @@ settings! {
         "tcp_keepalive_interval" keepalive_interval: Duration as Span = "10s", applied, try "6s";
         /// Unanswered questions that mean the other side is gone.
         "tcp_keepalive_count" keepalive_count: u32 as Positive = "6", applied, try "3";
-        /// How long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT). It does not run while more
-        /// bytes wait to be sent, since their peer may live and not read. What the three above add
-        /// up to.
+        /// How long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT). It does not run while
+        /// more bytes wait to be sent, since their peer may live and not read. What the three above
+        /// add up to.
         "tcp_user_timeout" user_timeout: Duration as Span = "120s", applied, try "6s";
     }
 }

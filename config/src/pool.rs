@@ -50,10 +50,10 @@ settings! {
         /// How long a connection to a server may take, login included; a lost SYN is sent again
         /// three times in this time.
         "server_connect_timeout" server_connect_timeout: Duration as Span = "15s", applied, try "6s";
-        /// How long clients wait for a server that was there and is not, as while it restarts, before
-        /// they are told 57P03; what only reads is run again meanwhile. Longer than a restart,
-        /// shorter than a usual client's patience. Off: they are told at once. A cluster has its
-        /// own.
+        /// How long clients wait for a server that was there and is not, as while it restarts,
+        /// before they are told 57P03; what only reads is run again meanwhile. Longer than a
+        /// restart, shorter than a usual client's patience. Off: they are told at once. A cluster
+        /// has its own.
         "failover_hold" failover_hold: Option<Duration> as OrOff<Span> = "30s", applied, try "6s";
         /// The longest pause between attempts after a failed connection or login; the pauses
         /// double until then. Short enough that a server which returns is soon found.

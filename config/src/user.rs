@@ -30,8 +30,8 @@ settings! {
         "password_file" password_file: Option<PathBuf> as Maybe<Path> = "", applied,
             try "/run/secrets/app";
         /// Of the rule `[users."*"]`: whom it is for, as names in which `*` stands for anything:
-        /// `app_*`. Without it, it is for every name that its source knows, so for every file in the
-        /// directory of `password_file`.
+        /// `app_*`. Without it, it is for every name that its source knows, so for every file in
+        /// the directory of `password_file`.
         "names" names: Vec<String> as Names = "", applied, try "app_*";
         /// An environment variable with the password.
         "password_env" password_env: Option<String> as Maybe<NonEmpty> = "", applied,

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::lobby::Subnet;
 
-/// Wrong keys that an address may show in a [`WINDOW`]: more than its clients' queries that end just
-/// before they are cancelled, and nothing against the 63 bits of a key.
+/// Wrong keys that an address may show in a [`WINDOW`]: more than its clients' queries that end
+/// just before they are cancelled, and nothing against the 63 bits of a key.
 const WRONG_KEYS: u32 = 100;
 
 /// The time in which they are counted, and for which an address is passed over at most.

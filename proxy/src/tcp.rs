@@ -12,9 +12,9 @@ use crate::transport::Socket;
 
 /// The kernel's dead-peer timer (TCP_USER_TIMEOUT) of one connection.
 ///
-/// Linux lets it run for a peer that lives and does not read as well: such a peer acknowledges every
-/// probe, and is cut off all the same. So the timer is taken off while bytes wait for a peer to
-/// read, and whoever has a limit for that (`client_stall_timeout`) keeps it.
+/// Linux lets it run for a peer that lives and does not read as well: such a peer acknowledges
+/// every probe, and is cut off all the same. So the timer is taken off while bytes wait for a peer
+/// to read, and whoever has a limit for that (`client_stall_timeout`) keeps it.
 #[derive(Debug, Default)]
 pub struct DeadPeerTimer {
     off: bool,

@@ -17,7 +17,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use pgimbal_config::Config;
-use pgimbal_pooler::topology::{Nudge, View};
+use pgimbal_pooler::topology::{ProbeHint, View};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -56,7 +56,7 @@ struct Inner {
 #[derive(Clone, Debug)]
 struct Handle {
     requests: mpsc::Sender<Request>,
-    nudges: mpsc::Sender<Nudge>,
+    probe_hints: mpsc::Sender<ProbeHint>,
     view: watch::Receiver<Arc<View>>,
 }
 
@@ -120,13 +120,13 @@ impl Clusters {
             }
             let name = Arc::clone(&spec.name);
             let (requests, from_console) = mpsc::channel(REQUESTS);
-            let (nudges, from_workers) = mpsc::channel(NUDGES);
+            let (probe_hints, from_workers) = mpsc::channel(NUDGES);
             let shared = inner.counts.of(&name);
             let watcher =
                 Watcher::new(spec, Arc::clone(&inner.workers), shared, inner.keeper.clone());
             let view = watcher.view();
             tokio::spawn(watcher.run(from_console, from_workers));
-            inner.clusters.insert(name, Handle { requests, nudges, view });
+            inner.clusters.insert(name, Handle { requests, probe_hints, view });
         }
     }
 
@@ -148,10 +148,10 @@ impl Clusters {
     }
 
     /// Says that something has changed. When so many say so that this does not fit, it is known.
-    pub fn nudge(&self, name: &str, nudge: Nudge) {
+    pub fn probe_hint(&self, name: &str, probe_hint: ProbeHint) {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(handle) = inner.clusters.get(name) {
-            let _ = handle.nudges.try_send(nudge);
+            let _ = handle.probe_hints.try_send(probe_hint);
         }
     }
 

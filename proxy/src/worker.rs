@@ -167,7 +167,7 @@ impl Worker {
                     Action::Give(server, to) => self.give(server, to),
                     Action::Ask(pool, of) => self.ask(pool, of),
                     Action::Cut(server) => self.cut(server),
-                    Action::Nudge(cluster, nudge) => self.nudge(cluster, nudge),
+                    Action::ProbeHint(cluster, probe_hint) => self.probe_hint(cluster, probe_hint),
                     Action::QuestionDenied(pool, kinds) => self.log_denied(pool, kinds),
                     Action::ConnectionRejected(pool) => self.log_rejected(pool),
                     Action::Retired(pool) => self.forget(pool),

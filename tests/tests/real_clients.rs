@@ -137,8 +137,8 @@ fn asyncpg() {
     assert!(pg.backends() <= 5);
 }
 
-/// After a Flush its server connection ends, three times outside of a transaction and three times in
-/// one.
+/// After a Flush its server connection ends, three times outside of a transaction and three times
+/// in one.
 #[test]
 fn asyncpg_keeps_its_connection_when_its_backend_ends_behind_a_flush() {
     let (pg, proxy) = start("trust");

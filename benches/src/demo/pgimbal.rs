@@ -104,8 +104,8 @@ password = \"{operator_password}\"
 
     /// Its last log lines.
     #[must_use]
-    pub fn last_words(&self) -> String {
-        self.server.last_words()
+    pub fn shutdown_notice(&self) -> String {
+        self.server.shutdown_notice()
     }
 }
 

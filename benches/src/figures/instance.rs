@@ -52,8 +52,8 @@ impl Instance {
 
     /// Its last log lines.
     #[must_use]
-    pub fn last_words(&self) -> String {
-        self.server.last_words()
+    pub fn shutdown_notice(&self) -> String {
+        self.server.shutdown_notice()
     }
 
     /// The console's answer to a command.
@@ -94,6 +94,6 @@ impl Instance {
             }
             sleep(Duration::from_millis(5));
         }
-        Err(Error::Program(format!("waited in vain: {what}\n{}", self.last_words())))
+        Err(Error::Program(format!("waited in vain: {what}\n{}", self.shutdown_notice())))
     }
 }

@@ -90,8 +90,8 @@ impl Pooler {
             unkept_serial: 0,
             close_after_sync: Vec::new(),
             rerun: Rerun::No,
-            offline: None,
-            farewell: None,
+            aborted: None,
+            final_error: None,
             key,
             connected_at: now,
             active_at: now,
@@ -213,10 +213,10 @@ impl Pooler {
 
 /// One step of a session whose settings a server is to judge.
 pub(crate) fn try_settings(turn: &mut ClientTurn<'_>) -> Stop {
-    if let Some(error) = turn.session.offline.take().and_then(|offline| offline.into_error()) {
+    if let Some(error) = turn.session.aborted.take().and_then(|aborted| aborted.into_error()) {
         // There is no server to judge them.
         dismiss(turn.session, turn.pool, &error);
-        return Stop::Full;
+        return Stop::Wait;
     }
     match turn.session.link {
         Link::Unlinked => Stop::Checkout,
@@ -229,7 +229,7 @@ pub(crate) fn try_settings(turn: &mut ClientTurn<'_>) -> Stop {
                 turn.released(Stop::Drained)
             }
         },
-        _ => Stop::Full,
+        _ => Stop::Wait,
     }
 }
 
@@ -269,9 +269,9 @@ fn dismiss(session: &mut Session, pool: &mut Pool, error: &[u8]) {
     if let Ok(fields) = ErrorFields::parse(error) {
         pool.stats.error(fields.code);
     }
-    let mut farewell = Vec::new();
-    with_severity(error, Severity::Fatal, &mut farewell);
-    session.farewell.get_or_insert(farewell.into());
+    let mut final_error = Vec::new();
+    with_severity(error, Severity::Fatal, &mut final_error);
+    session.final_error.get_or_insert(final_error.into());
 }
 
 /// ParameterStatus, BackendKeyData and ReadyForQuery.

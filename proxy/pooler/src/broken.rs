@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::error::{self, Report, Severity, SqlState};
 
+use crate::aborted::Aborted;
 use crate::block::Block;
 use crate::in_flight::Progress;
-use crate::offline::Offline;
-use crate::owed::{Owed, OwnQuery};
+use crate::pending::{OwnQuery, Pending};
 use crate::plan::Plan;
 use crate::pool::Pool;
 use crate::pooler::error_body;
@@ -22,7 +22,7 @@ use crate::sql::Kinds;
 
 /// What is left of a session whose server connection has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Aftermath {
+pub enum DisconnectOutcome {
     /// The client lives on; what the plan holds is for it.
     Survives,
     /// The client lives on, and these bytes of its are to be judged again before all others.
@@ -46,26 +46,26 @@ pub(crate) fn part(
     server: &mut Server,
     pool: &mut Pool,
     plan: &mut Plan,
-) -> Aftermath {
-    undo_owed(session, server);
+) -> DisconnectOutcome {
+    undo_pending(session, server);
     session.portals.clear();
     session.raised = Kinds::NONE;
     session.local = LocalSettings::Known;
     session.shape = ShapeCheck::None;
     session.close_after_sync.clear();
     if session.presence != Presence::Here {
-        return Aftermath::Ends;
+        return DisconnectOutcome::Ends;
     }
     let unbegun = matches!(session.link, Link::Fresh(_) | Link::Setup(_))
         || rerun::is_still_due(session, server);
-    if unbegun && session.offline.is_none() && !session.pin.is_set() {
+    if unbegun && session.aborted.is_none() && !session.pin.is_set() {
         // Nothing of the client's was forwarded: its message goes elsewhere.
-        return Aftermath::Survives;
+        return DisconnectOutcome::Survives;
     }
     if matches!(server.body, Body::Forward(_)) {
         // A message to the client was cut in half: nothing can follow it.
         count(pool, |shared| &shared.failed);
-        return Aftermath::Ends;
+        return DisconnectOutcome::Ends;
     }
     let keeps_state =
         session.pin.is_set() || pool.config.pool.mode == pgimbal_config::PoolMode::Session;
@@ -74,7 +74,7 @@ pub(crate) fn part(
         let error = lost(server, pool);
         count_error(pool, &error);
         plan.make_for_client(|out| error::with_severity(&error, Severity::Fatal, out));
-        return Aftermath::Ends;
+        return DisconnectOutcome::Ends;
     }
     if let ClientBody::Plain(Body::Forward(missing)) | ClientBody::Text(missing, _) = session.body {
         session.body = ClientBody::Plain(Body::Drop(missing));
@@ -85,14 +85,14 @@ pub(crate) fn part(
     if let Some(bytes) = rollback_in_flight(session, server) {
         // Told to what may stand in front of it in its segment.
         let error = lost(server, pool);
-        session.offline = Some(Box::new(Offline::lost(Some(error))));
-        return Aftermath::Again(bytes);
+        session.aborted = Some(Box::new(Aborted::lost(Some(error))));
+        return DisconnectOutcome::Again(bytes);
     }
     match rerun::decide(session, server, pool) {
-        Again::Afresh(bytes) => return Aftermath::Again(bytes),
+        Again::Afresh(bytes) => return DisconnectOutcome::Again(bytes),
         Again::ReadOnly(bytes) => {
             count(pool, |shared| &shared.rerun);
-            return Aftermath::Again(bytes);
+            return DisconnectOutcome::Again(bytes);
         }
         Again::No => {}
     }
@@ -101,9 +101,9 @@ pub(crate) fn part(
     if open.is_some() {
         server.since_ready.segment_open = false;
     }
-    answer_owed(session, server, pool, plan);
+    answer_pending(session, server, pool, plan);
     session.rerun = Rerun::No;
-    open.map_or(Aftermath::Survives, Aftermath::Again)
+    open.map_or(DisconnectOutcome::Survives, DisconnectOutcome::Again)
 }
 
 /// Counts an error that a client is told, by its code.
@@ -132,8 +132,8 @@ fn rollback_in_flight(session: &Session, server: &mut Server) -> Option<Vec<u8>>
 
 /// Each Query and each Sync that was sent gets its answer: an error, then whether a transaction
 /// has failed with it.
-fn answer_owed(session: &mut Session, server: &mut Server, pool: &mut Pool, plan: &mut Plan) {
-    let entries = server.owed.take_all();
+fn answer_pending(session: &mut Session, server: &mut Server, pool: &mut Pool, plan: &mut Plan) {
+    let entries = server.pending.take_all();
     let mut telling = Telling::new(session, server, pool);
     let answers = entries.iter().filter(|entry| is_clients_end(entry)).count();
     let mut blocks = server.in_flight.take_blocks(answers);
@@ -144,14 +144,14 @@ fn answer_owed(session: &mut Session, server: &mut Server, pool: &mut Pool, plan
     while let Some(entry) = entries.next() {
         awaited |= entry.is_awaited();
         let block = match entry {
-            Owed::Sync | Owed::Query(_) => blocks.pop_front().unwrap_or_default(),
+            Pending::Sync | Pending::Query(_) => blocks.pop_front().unwrap_or_default(),
             // The last of them stands for the client's own.
-            Owed::Own(OwnQuery::Restore)
-                if !matches!(entries.peek(), Some(Owed::Own(OwnQuery::Restore))) =>
+            Pending::Own(OwnQuery::Restore)
+                if !matches!(entries.peek(), Some(Pending::Own(OwnQuery::Restore))) =>
             {
                 Block::Same
             }
-            Owed::Own(OwnQuery::RerunEnd) if !answered => {
+            Pending::Own(OwnQuery::RerunEnd) if !answered => {
                 // What was run again has been answered but for its end.
                 plan.make_for_client(|out| encode::ready_for_query(out, telling.status()));
                 continue;
@@ -159,22 +159,22 @@ fn answer_owed(session: &mut Session, server: &mut Server, pool: &mut Pool, plan
             _ => continue,
         };
         (answered, awaited) = (true, false);
-        telling.answer(block, matches!(entry, Owed::Query(_)), pool, plan);
+        telling.answer(block, matches!(entry, Pending::Query(_)), pool, plan);
     }
     if server.since_ready.segment_open {
         let waits = if awaited { Client::Waits } else { Client::Silent };
         telling.cut_off(session, server, waits, pool, plan);
     }
-    if telling.is_open && session.offline.is_none() {
+    if telling.is_open && session.aborted.is_none() {
         if !telling.told {
             count(pool, |shared| &shared.failed);
         }
-        session.offline = Some(Box::new(Offline::lost((!telling.told).then_some(telling.lost))));
+        session.aborted = Some(Box::new(Aborted::lost((!telling.told).then_some(telling.lost))));
     }
 }
 
-const fn is_clients_end(entry: &Owed) -> bool {
-    matches!(entry, Owed::Sync | Owed::Query(_))
+const fn is_clients_end(entry: &Pending) -> bool {
+    matches!(entry, Pending::Sync | Pending::Query(_))
 }
 
 /// Whether a client waits for replies of the segment that is open.
@@ -296,9 +296,9 @@ impl Telling {
             count(pool, |shared| &shared.failed);
         }
         if waits == Client::Silent {
-            session.offline = Some(Box::new(match self.is_open {
-                true => Offline::cut(error),
-                false => Offline::refused(error),
+            session.aborted = Some(Box::new(match self.is_open {
+                true => Aborted::cut(error),
+                false => Aborted::refused(error),
             }));
             return;
         }
@@ -320,7 +320,7 @@ fn outcome(session: &Session, server: &Server) -> Outcome {
     }
     let completed = server.in_flight.progress() == Progress::Completed;
     let at_end = server.since_ready.commits == Commits::AtEnd;
-    let proven = server.last_words.is_some() && !completed && at_end;
+    let proven = server.shutdown_notice.is_some() && !completed && at_end;
     // A server that still reads COPY data has not committed it.
     let copying = server.copy_in;
     // What only begins like a read may have written.
@@ -337,9 +337,9 @@ fn outcome(session: &Session, server: &Server) -> Outcome {
 /// operator has chosen a code for it.
 fn lost(server: &mut Server, pool: &Pool) -> Arc<[u8]> {
     let code = pool.lost_transaction_code();
-    match server.last_words.take() {
+    match server.shutdown_notice.take() {
         Some(body) if code == SqlState::ADMIN_SHUTDOWN => {
-            server.last_words = Some(body.clone());
+            server.shutdown_notice = Some(body.clone());
             body.into()
         }
         _ => error_body(&rerun::rolled_back(code)),
@@ -354,12 +354,12 @@ const fn aborted() -> Report<'static> {
 }
 
 /// What was noted ahead for the client's statements is undone: none of it was confirmed.
-fn undo_owed(session: &mut Session, server: &mut Server) {
-    for entry in server.owed.iter_mut().rev() {
+fn undo_pending(session: &mut Session, server: &mut Server) {
+    for entry in server.pending.iter_mut().rev() {
         let change = match entry {
-            Owed::Parse(parse) => parse.change.as_ref(),
-            Owed::Closed(change) => Some(&**change),
-            Owed::Unnamed(_, Some(before)) => {
+            Pending::Parse(parse) => parse.change.as_ref(),
+            Pending::Closed(change) => Some(&**change),
+            Pending::Unnamed(_, Some(before)) => {
                 if let Some((unnamed, is_unkept)) = before.client.take() {
                     session.set_unnamed(unnamed);
                     session.unnamed_is_unkept = is_unkept;

@@ -3,8 +3,8 @@
 /// Bytes of the secret towards clients of protocol 3.2; PostgreSQL's length.
 pub const LONG_SECRET: usize = 32;
 
-/// Process id and secret that a client was given. Both are random: 32 bits of a secret, which is all
-/// that protocol 3.0 has room for, can be guessed by who knows the process id.
+/// Process id and secret that a client was given. Both are random: 32 bits of a secret, which is
+/// all that protocol 3.0 has room for, can be guessed by who knows the process id.
 #[derive(Clone, Copy)]
 pub struct CancelKey {
     /// What the client calls the process id.

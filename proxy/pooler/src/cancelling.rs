@@ -60,7 +60,7 @@ impl Pooler {
         let Some(server) = self.servers.get_mut(id.index()).filter(|server| server.id == id) else {
             return false;
         };
-        if !server.owed.runs_clients() {
+        if !server.pending.runs_clients() {
             return false;
         }
         server.cancels += 1;

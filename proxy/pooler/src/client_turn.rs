@@ -5,9 +5,9 @@ mod copy;
 mod extended;
 mod names;
 mod parse;
-mod put_in;
 mod query;
 mod raise;
+mod reprepare;
 mod restore;
 mod room;
 mod values;
@@ -28,7 +28,7 @@ use crate::server::{Body, Server};
 use crate::session::{ClientBody, Link, Phase, Session, Trial};
 use crate::sql::Reading;
 use crate::state::books::{Asked, Books};
-use crate::{arrival, in_flight, link, offline, rerun};
+use crate::{aborted, arrival, in_flight, link, rerun};
 
 /// Everything that one step touches, borrowed apart.
 pub(crate) struct ClientTurn<'a> {
@@ -75,7 +75,7 @@ impl Message<'_> {
 /// Whether the step goes on behind a message, or ends before it.
 pub(crate) type Step = Result<(), Stop>;
 
-pub(crate) fn judge(
+pub(crate) fn process(
     pooler: &mut Pooler,
     id: SessionId,
     now: Instant,
@@ -121,7 +121,7 @@ impl<'a> ClientTurn<'a> {
     /// the transaction around a segment that is run again.
     fn note_sent(&mut self, from: usize) {
         let Some(server) = self.server.as_deref_mut() else { return };
-        if !matches!(self.session.link, Link::Ready(_)) || self.session.offline.is_some() {
+        if !matches!(self.session.link, Link::Ready(_)) || self.session.aborted.is_some() {
             return;
         }
         let taken = self.buf.get(from..self.at).filter(|taken| !taken.is_empty());
@@ -140,7 +140,7 @@ impl<'a> ClientTurn<'a> {
         let Some(server) = self.server.as_deref_mut() else { return stop };
         let idle = matches!(stop, Stop::Drained | Stop::Need(_))
             && link::is_between(self.session, server)
-            && self.session.offline.is_none();
+            && self.session.aborted.is_none();
         if !idle {
             let refused = matches!(stop, Stop::Drained | Stop::Need(_))
                 && link::may_release(self.session, server, self.pool);
@@ -178,7 +178,7 @@ impl<'a> ClientTurn<'a> {
                 self.at += (header.total as usize).min(self.buf.len() - self.at);
                 Err(Stop::Terminate)
             }
-            _ if self.session.offline.is_some() => offline::judge(self, header),
+            _ if self.session.aborted.is_some() => aborted::process(self, header),
             _ if self.session.phase == Phase::Skipping && header.tag != frontend::SYNC => {
                 self.drop_message(header);
                 Ok(())
@@ -227,32 +227,32 @@ impl<'a> ClientTurn<'a> {
             Link::Unlinked => return Err(Stop::Checkout),
             Link::Fresh(_) => link::enter(self)?,
             Link::Waiting(_) | Link::AwaitingPlace(_) | Link::Setup(_) | Link::Cleaning(_) => {
-                return Err(Stop::Full);
+                return Err(Stop::Wait);
             }
         }
-        let Some(server) = self.server.as_deref_mut() else { return Err(Stop::Full) };
+        let Some(server) = self.server.as_deref_mut() else { return Err(Stop::Wait) };
         if let Rerun::Due(_) = self.session.rerun {
             rerun::begin(self.session, server, self.plan);
         }
         if self.session.phase == Phase::Barrier {
             emit_made(server, self.plan);
-            if !server.owed.is_empty() {
-                return Err(Stop::Full);
+            if !server.pending.is_empty() {
+                return Err(Stop::Wait);
             }
             self.session.phase = Phase::Open;
             if server.since_ready.segment_open && !server.restore.is_empty() {
                 restore::restore_in_segment(self.session, server, self.tables, self.plan);
             }
         }
-        if server.owed.is_empty() {
+        if server.pending.is_empty() {
             self.session.active_at = self.now;
         }
-        if server.owed.is_full() {
+        if server.pending.is_full() {
             // Without it the server may sit on the replies for which we wait.
             if server.since_ready.segment_open {
                 self.plan.make_for_server(encode::flush);
             }
-            return Err(Stop::Full);
+            return Err(Stop::Wait);
         }
         Ok(())
     }
@@ -353,7 +353,7 @@ impl<'a> ClientTurn<'a> {
 
 /// Emits the made replies at the front of a server's queue.
 pub(crate) fn emit_made(server: &mut Server, plan: &mut Plan) {
-    while server.owed.take_made() {
+    while server.pending.take_made() {
         server.in_flight.answered();
         plan.make_for_client(encode::close_complete);
     }

@@ -12,7 +12,7 @@ use crate::pool::{Place, Pool};
 use crate::pooler::{Action, Pooler, error_body};
 use crate::server::ServerState;
 use crate::topology::{
-    Epoch, HoldReason, NodeId, NodeState, NodeView, Nudge, Report, View, Writes,
+    Epoch, HoldReason, NodeId, NodeState, NodeView, ProbeHint, Report, View, Writes,
 };
 
 /// A cluster as one worker sees it.
@@ -179,7 +179,7 @@ impl Pooler {
             Writes::To(_) | Writes::Refused(_) => None,
         };
         cluster.view = view;
-        self.judge_servers(id);
+        self.evaluate_servers(id);
         let pools = self.pools.iter().filter(|pool| pool.cluster == Some(id));
         for pool in pools.map(|pool| pool.id).collect::<Vec<_>>() {
             self.follow(pool, now);
@@ -225,14 +225,14 @@ impl Pooler {
     }
 
     /// Asks the prober of a pool's cluster for a look.
-    pub(crate) fn nudge(&mut self, pool: PoolId, nudge: Nudge) {
+    pub(crate) fn probe_hint(&mut self, pool: PoolId, probe_hint: ProbeHint) {
         if let Some(cluster) = self.pools[pool.index()].cluster {
-            self.actions.push(Action::Nudge(cluster, nudge));
+            self.actions.push(Action::ProbeHint(cluster, probe_hint));
         }
     }
 
     /// Stamps or cuts the server connections of a cluster.
-    fn judge_servers(&mut self, id: ClusterId) {
+    fn evaluate_servers(&mut self, id: ClusterId) {
         let cluster = &self.clusters[id.index()];
         let mut stale = Vec::new();
         for (_, server) in &mut self.servers {

@@ -9,7 +9,7 @@ use pgimbal_wire::error::{Report, Severity, SqlState, with_severity};
 
 use crate::ids::{ServerId, SessionId};
 use crate::link;
-use crate::owed::OwnQuery;
+use crate::pending::OwnQuery;
 use crate::pin::PinReason;
 use crate::plan::Plan;
 use crate::pooler::{Action, Pooler, error_body};
@@ -90,7 +90,7 @@ impl Pooler {
         let idle: Vec<SessionId> = self
             .sessions
             .iter()
-            .filter(|(_, session)| session.link == Link::Unlinked && session.offline.is_none())
+            .filter(|(_, session)| session.link == Link::Unlinked && session.aborted.is_none())
             .map(|(_, session)| session.id)
             .collect();
         for id in idle {
@@ -102,7 +102,7 @@ impl Pooler {
     pub(crate) fn dismiss_drained(&mut self, id: SessionId) {
         let stays = self
             .session(id)
-            .is_none_or(|session| session.presence != Presence::Here || session.offline.is_some());
+            .is_none_or(|session| session.presence != Presence::Here || session.aborted.is_some());
         if !stays {
             self.dismiss(id, SqlState::ADMIN_SHUTDOWN, "pgimbal is shutting down");
         }
@@ -125,10 +125,10 @@ impl Pooler {
         else {
             return;
         };
-        if session.farewell.is_none() {
-            let mut farewell = Vec::new();
-            with_severity(error, Severity::Fatal, &mut farewell);
-            session.farewell = Some(farewell.into());
+        if session.final_error.is_none() {
+            let mut final_error = Vec::new();
+            with_severity(error, Severity::Fatal, &mut final_error);
+            session.final_error = Some(final_error.into());
             self.pools[session.pool.index()].stats.error(code);
             self.wake(id);
         }
@@ -150,7 +150,7 @@ impl Pooler {
         let pool = &self.pools[session.pool.index()];
         let vanished = session.presence == Presence::Vanished;
         if vanished
-            && server.owed.runs_clients()
+            && server.pending.runs_clients()
             && server.since_ready.ending != Ending::MayCommit
             && !server.since_ready.cancelled
             && pool.config.pool.on_client_gone == OnClientGone::Cancel
@@ -170,7 +170,7 @@ impl Pooler {
             session_unlinked(&mut self.sessions, id);
             return Departure::Over;
         }
-        if !server.owed.is_empty() {
+        if !server.pending.is_empty() {
             return Departure::Later;
         }
         if server.status != TransactionStatus::Idle {
@@ -198,7 +198,7 @@ impl Pooler {
         server.residue = left.and(reset::CLOSED);
         self.pools[session.pool.index()].stats.resets += 1;
         link::send_reset(server, OwnQuery::Clean, left, &mut self.tables, plan);
-        if server.owed.is_empty() {
+        if server.pending.is_empty() {
             self.checkin(server_id, now);
             return Departure::Over;
         }

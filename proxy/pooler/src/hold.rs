@@ -10,7 +10,7 @@ use crate::cluster::Cluster;
 use crate::ids::PoolId;
 use crate::pool::Pool;
 use crate::pooler::{Action, Pooler, error_body};
-use crate::topology::{Nudge, Writes};
+use crate::topology::{ProbeHint, Writes};
 
 /// How often the prober is told that clients wait: as often as it looks while they do.
 const NUDGE_AGAIN: Duration = Duration::from_millis(100);
@@ -81,7 +81,7 @@ impl Pooler {
         let cluster = &mut self.clusters[id.index()];
         if cluster.nudged_at.is_none_or(|nudged| now - nudged >= NUDGE_AGAIN) {
             cluster.nudged_at = Some(now);
-            self.actions.push(Action::Nudge(id, Nudge::WaitersNeedPrimary));
+            self.actions.push(Action::ProbeHint(id, ProbeHint::WaitersNeedPrimary));
         }
     }
 

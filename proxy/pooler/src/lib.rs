@@ -3,6 +3,7 @@
 //! [`Pooler`](pooler::Pooler) is one worker's core: bytes and events come in with their time, a
 //! plan of what to write and a list of actions come out. The driver in `proxy` does as it says.
 
+pub mod aborted;
 pub mod arrival;
 pub mod block;
 pub mod broken;
@@ -18,9 +19,8 @@ mod hold;
 pub mod ids;
 pub mod in_flight;
 mod link;
-pub mod moving;
-pub mod offline;
-pub mod owed;
+pub mod migration;
+pub mod pending;
 pub mod pin;
 mod place;
 pub mod plan;

@@ -9,7 +9,7 @@ use pgimbal_config::PoolMode;
 use pgimbal_wire::encode;
 
 use crate::client_turn::{ClientTurn, Step};
-use crate::owed::{Owed, OwnQuery};
+use crate::pending::{OwnQuery, Pending};
 use crate::pin::PinReason;
 use crate::plan::{Plan, Stop};
 use crate::pool::Pool;
@@ -33,7 +33,7 @@ pub(crate) fn enter(turn: &mut ClientTurn<'_>) -> Step {
     sent |= send_settings(server, wanted, turn.tables, turn.plan);
     if sent {
         turn.session.link = Link::Setup(server.id);
-        return Err(Stop::Full);
+        return Err(Stop::Wait);
     }
     turn.session.link = Link::Ready(server.id);
     tell_reported(turn.session, server, turn.plan);
@@ -61,7 +61,7 @@ pub(crate) fn send_facts_question(
     let asking = Asking::for_facts();
     *pool.stats.questions.entry("session").or_default() += 1;
     plan.make_for_server(|out| asking.write(&mut server.own_statements, b"", out));
-    server.owed.push(Owed::Own(OwnQuery::Facts));
+    server.pending.push(Pending::Own(OwnQuery::Facts));
     server.statements.end_segment();
     server.asking = Some((Box::new(asking), now));
 }
@@ -298,7 +298,7 @@ pub(crate) fn is_discard_all(query: &str) -> bool {
 
 /// Sends a query of the proxy's own. Like every simple query it destroys the unnamed statement.
 pub(crate) fn send_own(server: &mut Server, kind: OwnQuery, sql: &[u8], plan: &mut Plan) {
-    server.owed.push(Owed::Own(kind));
+    server.pending.push(Pending::Own(kind));
     server.unnamed = UnnamedStatement::Absent;
     plan.make_for_server(|out| encode::query(out, sql));
 }
@@ -327,8 +327,8 @@ impl Session {
         matches!(self.body, ClientBody::Plain(Body::None | Body::Drop(_)))
     }
 
-    /// What the next message is told, if it does not mend it: settings of the session that no server
-    /// connection takes.
+    /// What the next message is told, if it does not mend it: settings of the session that no
+    /// server connection takes.
     pub(crate) fn refused_error(&self) -> Option<&RefusedSettings> {
         self.refused.as_deref()
     }

@@ -196,7 +196,8 @@ impl Pin {
         shown.fold(unknown, |all, (kind, _)| all.union(kind))
     }
 
-    /// The kinds of state for which it is pinned, whether the server can be asked about them or not.
+    /// The kinds of state for which it is pinned, whether the server can be asked about them or
+    /// not.
     #[must_use]
     pub fn leaves(&self) -> Kinds {
         match self.has(PinReason::Dblink) {

@@ -12,8 +12,9 @@ use crate::pooler::{Pooler, error_body};
 use crate::session::Link;
 
 impl Pooler {
-    /// The session's next message stopped with [`Stop::Place`](crate::plan::Stop::Place): gives its
-    /// server connection back and lets it wait, for `query_wait_timeout` at most. It is woken.
+    /// The session's next message stopped with
+    /// [`Stop::WaitForPlace`](crate::plan::Stop::WaitForPlace): gives its server connection back
+    /// and lets it wait, for `query_wait_timeout` at most. It is woken.
     pub fn await_place(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.session(id) else { return };
         let pool = session.pool;

@@ -13,7 +13,7 @@ pub const HOLD_LIMIT: usize = 16 * 1024;
 /// Bytes to write: out of the judged buffer, or made by the core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
-    /// Offsets into the buffer that was judged.
+    /// Offsets into the buffer that was processed.
     Span(Range<u32>),
     /// Offsets into [`Plan::scratch`].
     Made(Range<u32>),
@@ -137,22 +137,23 @@ pub struct Judged {
 /// Why a step stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// Everything in the buffer was judged.
+    /// Everything in the buffer was processed.
     Drained,
-    /// The next message can be judged once this many bytes stand at the front of the buffer.
+    /// The next message can be processed once this many bytes stand at the front of the buffer.
     Need(u32),
     /// The session needs a server connection before the next message.
     Checkout,
-    /// The server connection is idle and owes nothing: once everything is written it is released.
+    /// The server connection is idle and no reply of it is pending: once everything is written it
+    /// is released.
     Checkin,
-    /// The next message must wait for replies that are still owed; the client is not read.
-    Full,
+    /// The next message must wait for replies that are pending; the client is not read.
+    Wait,
     /// The next message would pin the session, and as many are pinned as may be: it waits
     /// ([`Pooler::await_place`](crate::pooler::Pooler::await_place)).
-    Place,
+    WaitForPlace,
     /// The client said Terminate.
     Terminate,
-    /// The peer that was judged broke the protocol; what the plan holds is its farewell.
+    /// The peer broke the protocol; what the plan holds is the final error that it is told.
     Fault,
 }
 

@@ -23,7 +23,7 @@ use crate::session::Session;
 use crate::settings::{SettingsId, SettingsTable, is_looked_at_again};
 use crate::shared::SharedPool;
 use crate::sql::Kinds;
-use crate::topology::Nudge;
+use crate::topology::ProbeHint;
 use crate::{client_turn, server_turn};
 
 /// One worker's core.
@@ -66,7 +66,7 @@ pub(crate) struct Tables {
     pub(crate) settings: SettingsTable,
     pub(crate) reported: ReportedTable,
     /// What a server connection of this pool has said that its cluster's prober should look at.
-    pub(crate) nudge: Option<(PoolId, Nudge)>,
+    pub(crate) probe_hint: Option<(PoolId, ProbeHint)>,
     /// The kinds of state about which a server does not answer questions to this pool's user.
     pub(crate) denied: Option<(PoolId, Kinds)>,
     /// A server connection of this pool was closed because it would not take any settings.
@@ -85,7 +85,7 @@ pub enum Action {
     Cancel(ServerId),
     /// Run the task of this session: it has a server, or an error to tell.
     Wake(SessionId),
-    /// Move an idle server connection to another worker (after [`Pooler::give_away`]).
+    /// Move an idle server connection to another worker (after [`Pooler::migrate_out`]).
     Give(ServerId, WorkerId),
     /// Ask another worker for an idle server connection of this pool.
     Ask(PoolId, WorkerId),
@@ -93,7 +93,7 @@ pub enum Action {
     /// [`Pooler::server_gone`]: in the turn of the client that is linked to it, if there is one.
     Cut(ServerId),
     /// Let a cluster's prober look at once.
-    Nudge(ClusterId, Nudge),
+    ProbeHint(ClusterId, ProbeHint),
     /// Tell people: a server refuses to answer questions about these kinds to this pool's user
     /// (42501), so that sessions which may have left such state keep their server connection.
     QuestionDenied(PoolId, Kinds),
@@ -145,7 +145,7 @@ impl Pooler {
                 statements: StatementTable::new(key, worker.0),
                 settings: SettingsTable::new(key.seed()),
                 reported: ReportedTable::default(),
-                nudge: None,
+                probe_hint: None,
                 denied: None,
                 rejected: None,
             },
@@ -274,7 +274,7 @@ impl Pooler {
         buf: &[u8],
         plan: &mut Plan,
     ) -> Judged {
-        client_turn::judge(self, id, now, buf, plan)
+        client_turn::process(self, id, now, buf, plan)
     }
 
     /// Judges what a server sent. `buf` starts where the last judgement ended.
@@ -285,7 +285,7 @@ impl Pooler {
         buf: &[u8],
         plan: &mut Plan,
     ) -> Judged {
-        let judged = server_turn::judge(self, id, now, buf, plan);
+        let judged = server_turn::process(self, id, now, buf, plan);
         self.pass_on_nudge();
         self.pass_on_news();
         judged
@@ -293,7 +293,7 @@ impl Pooler {
 
     /// Judges what a server connection said while it was idle.
     pub fn idle_bytes(&mut self, id: ServerId, buf: &[u8]) -> IdleWord {
-        let word = server_turn::judge_idle(self, id, buf);
+        let word = server_turn::process_idle(self, id, buf);
         self.pass_on_nudge();
         word
     }
@@ -301,8 +301,8 @@ impl Pooler {
     /// What a server connection has said may concern its cluster's prober.
     #[inline]
     fn pass_on_nudge(&mut self) {
-        if let Some((pool, nudge)) = self.tables.nudge.take() {
-            self.nudge(pool, nudge);
+        if let Some((pool, probe_hint)) = self.tables.probe_hint.take() {
+            self.probe_hint(pool, probe_hint);
         }
     }
 
@@ -334,9 +334,9 @@ impl Pooler {
     }
 
     /// The message with which the client must be closed, if somebody has decided so.
-    pub fn take_farewell(&mut self, id: SessionId) -> Option<Box<[u8]>> {
+    pub fn take_final_error(&mut self, id: SessionId) -> Option<Box<[u8]>> {
         let session = self.sessions.get_mut(id.index()).filter(|session| session.id == id)?;
-        session.farewell.take()
+        session.final_error.take()
     }
 
     pub(crate) fn next_serial(&mut self) -> u32 {

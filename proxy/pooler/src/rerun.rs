@@ -10,7 +10,7 @@ use pgimbal_wire::frame::{self, HEADER_LEN};
 use pgimbal_wire::tag::frontend;
 
 use crate::in_flight::Progress;
-use crate::owed::{Owed, OwnQuery};
+use crate::pending::{OwnQuery, Pending};
 use crate::plan::Plan;
 use crate::server::Server;
 use crate::session::{Phase, Session};
@@ -67,12 +67,12 @@ impl Rerun {
 pub(crate) fn decide(session: &mut Session, server: &mut Server, pool: &Pool) -> Again {
     let own_transaction = matches!(session.rerun, Rerun::Running(_));
     let autocommit = server.status == TransactionStatus::Idle || own_transaction;
-    let proven = Tries { count: 0, rolled_back: server.last_words.is_some() };
+    let proven = Tries { count: 0, rolled_back: server.shutdown_notice.is_some() };
     let tries = session.rerun.tries().unwrap_or(proven);
     // What is answered but for the end of the transaction around it must not be answered again.
     let is_due = !own_transaction
         || server.since_ready.segment_open
-        || server.owed.iter().any(|entry| matches!(entry, Owed::Sync | Owed::Query(_)));
+        || server.pending.iter().any(|entry| matches!(entry, Pending::Sync | Pending::Query(_)));
     let possible = pool.outlives_server()
         && autocommit
         && server.in_flight.progress() == Progress::Unanswered
@@ -120,8 +120,9 @@ pub(crate) fn open_segment(session: &Session, server: &mut Server, pool: &Pool) 
         && session.phase == Phase::Open
         && !server.in_flight.leaves_open(false);
     // Once those before it are settled, its own answer may have begun.
-    let untouched = server.owed.iter().any(|entry| matches!(entry, Owed::Sync | Owed::Query(_)))
-        || (server.in_flight.progress() == Progress::Unanswered && !server.since_ready.failed);
+    let untouched =
+        server.pending.iter().any(|entry| matches!(entry, Pending::Sync | Pending::Query(_)))
+            || (server.in_flight.progress() == Progress::Unanswered && !server.since_ready.failed);
     let possible = begun && untouched && pool.outlives_server();
     let bytes = server.in_flight.open_behind_others().filter(|_| possible)?;
     if counts_early(bytes, session) {

@@ -72,7 +72,8 @@ impl Pooler {
         })
     }
 
-    /// Those who wait for a primary because no replica could be read from go to one that can be now.
+    /// Those who wait for a primary because no replica could be read from go to one that can be
+    /// now.
     pub(crate) fn send_to_replicas(&mut self, home: PoolId, now: Instant) {
         let pool = &self.pools[home.index()];
         let held = pool.waiting > 0 && self.gate(pool) == Gate::Held;

@@ -8,7 +8,7 @@ use pgimbal_wire::encode::TransactionStatus;
 
 use crate::ids::{PoolId, ServerId, SessionId};
 use crate::in_flight::InFlight;
-use crate::owed::OwedQueue;
+use crate::pending::PendingReplies;
 use crate::prepared::StatementId;
 use crate::reported::Reported;
 use crate::server_statements::ServerStatements;
@@ -32,7 +32,7 @@ pub struct Server {
     /// What it is doing.
     pub state: ServerState,
     /// The replies that it owes.
-    pub owed: OwedQueue,
+    pub pending: PendingReplies,
     /// The one place where a transaction's status is kept: what the last ReadyForQuery said.
     pub status: TransactionStatus,
     /// The rest of a message that is passing through towards the client.
@@ -82,7 +82,7 @@ pub struct Server {
     /// Settings that its session has set since the last ReadyForQuery.
     pub newly_set: Vec<Box<[u8]>>,
     /// The FATAL or PANIC with which it took its leave: the body of the ErrorResponse.
-    pub last_words: Option<Box<[u8]>>,
+    pub shutdown_notice: Option<Box<[u8]>>,
     /// How to cancel what it runs.
     pub backend_key: BackendKey,
     /// Transactions that it has ended: the number of the current one.
@@ -269,7 +269,7 @@ impl Server {
             pool,
             slot,
             state: ServerState::Dialing,
-            owed: OwedQueue::default(),
+            pending: PendingReplies::default(),
             status: TransactionStatus::Idle,
             body: Body::None,
             settings: SettingsId::EMPTY,
@@ -293,7 +293,7 @@ impl Server {
             in_flight: InFlight::default(),
             restore: Restore::default(),
             newly_set: Vec::new(),
-            last_words: None,
+            shutdown_notice: None,
             backend_key: BackendKey::default(),
             // Zero stands for "in none".
             transaction: 1,
@@ -318,7 +318,7 @@ impl Server {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.status == TransactionStatus::Idle
-            && self.owed.is_empty()
+            && self.pending.is_empty()
             && !self.since_ready.segment_open
             && self.body == Body::None
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pgimbal_wire::error::{self, Report, SqlState};
 
-use crate::broken::{self, Aftermath};
+use crate::broken::{self, DisconnectOutcome};
 use crate::cluster::Found;
 use crate::ids::{PoolId, ServerId, SessionId};
 use crate::plan::Plan;
@@ -15,7 +15,7 @@ use crate::reported::NamedValue;
 use crate::server::{BackendKey, Server, ServerState};
 use crate::session::Link;
 use crate::shared::{Audience, Welcome};
-use crate::topology::{NodeId, Nudge};
+use crate::topology::{NodeId, ProbeHint};
 
 /// The longest pause between attempts of which nobody is told: a new primary is found by then.
 const LONGEST_QUIET_PAUSE: Duration = Duration::from_millis(250);
@@ -52,7 +52,7 @@ impl Pooler {
         if self.pools[pool.index()].is_clustered() {
             let epoch = self.stamp(&self.pools[pool.index()], dialed.found);
             if epoch.is_none() {
-                return self.led_astray(id, dialed.found, now);
+                return self.wrong_node(id, dialed.found, now);
             }
             self.servers[id.index()].epoch = epoch;
         }
@@ -105,7 +105,7 @@ impl Pooler {
 
     /// A server connection was opened that leads where it should not: the view or the network has
     /// changed meanwhile.
-    fn led_astray(&mut self, id: ServerId, found: Option<Found>, now: Instant) {
+    fn wrong_node(&mut self, id: ServerId, found: Option<Found>, now: Instant) {
         let Some(server) = self.server(id) else { return };
         let pool = server.pool;
         let error = error_body(&Report::error(
@@ -126,7 +126,7 @@ impl Pooler {
     /// elsewhere.
     fn node_failed(&mut self, pool: PoolId, node: Option<NodeId>, now: Instant) {
         if let Some(node) = node {
-            self.nudge(pool, Nudge::DialFailed(node));
+            self.probe_hint(pool, ProbeHint::DialFailed(node));
         }
         if matches!(self.pools[pool.index()].key.place, Place::Node(_)) {
             self.leave_out(pool, now);
@@ -149,8 +149,8 @@ impl Pooler {
         self.refuse_segment(id, error, Some(Arc::clone(error)));
     }
 
-    /// Answers what a waiting session waits for with an error, and what it has pipelined behind that
-    /// with the error `rest`.
+    /// Answers what a waiting session waits for with an error, and what it has pipelined behind
+    /// that with the error `rest`.
     pub(crate) fn refuse_segment(
         &mut self,
         id: SessionId,
@@ -186,14 +186,19 @@ impl Pooler {
 
     /// A server connection has ended, or cannot be used any more, without a good-bye. Its session
     /// is told what `plan` then holds for the client.
-    pub fn server_gone(&mut self, id: ServerId, now: Instant, plan: &mut Plan) -> Aftermath {
-        let Some(mut server) = self.forget(id) else { return Aftermath::Survives };
+    pub fn server_gone(
+        &mut self,
+        id: ServerId,
+        now: Instant,
+        plan: &mut Plan,
+    ) -> DisconnectOutcome {
+        let Some(mut server) = self.forget(id) else { return DisconnectOutcome::Survives };
         let pool = &mut self.pools[server.pool.index()];
         pool.stats.server_closes += 1;
-        let mut aftermath = Aftermath::Survives;
+        let mut outcome = DisconnectOutcome::Survives;
         let session = server.session().and_then(|session| self.sessions.get_mut(session.index()));
         if let Some(session) = session {
-            aftermath = broken::part(session, &mut server, pool, plan);
+            outcome = broken::part(session, &mut server, pool, plan);
             session.settings.rollback(&mut self.tables.settings);
             if matches!(session.link, Link::Ready(_)) {
                 session.pin.drop_unused_place();
@@ -203,11 +208,11 @@ impl Pooler {
         let (pool, epoch) = (server.pool, server.epoch);
         drop(server);
         if let Some(epoch) = epoch {
-            self.nudge(pool, Nudge::ConnectionBroke(epoch.node));
+            self.probe_hint(pool, ProbeHint::ConnectionBroke(epoch.node));
             self.leave_out(pool, now);
         }
         self.dial_if_wanted(pool, now);
-        aftermath
+        outcome
     }
 
     /// Takes a server connection out of every list.

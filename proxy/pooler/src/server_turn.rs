@@ -14,7 +14,7 @@ use pgimbal_wire::tag::backend;
 use crate::client_turn::emit_made;
 use crate::ids::ServerId;
 use crate::in_flight::Progress;
-use crate::owed::{Owed, OwnQuery};
+use crate::pending::{OwnQuery, Pending};
 use crate::plan::{HOLD_LIMIT, Judged, Plan, Stop};
 use crate::pool::Pool;
 use crate::pooler::{Pooler, Tables};
@@ -54,7 +54,7 @@ pub(crate) enum Fate {
     Swallow,
 }
 
-pub(crate) fn judge(
+pub(crate) fn process(
     pooler: &mut Pooler,
     id: ServerId,
     now: Instant,
@@ -90,7 +90,7 @@ pub enum IdleWord {
 }
 
 /// Judges what came from a server connection while it was idle. A FATAL is kept as its last words.
-pub(crate) fn judge_idle(pooler: &mut Pooler, id: ServerId, buf: &[u8]) -> IdleWord {
+pub(crate) fn process_idle(pooler: &mut Pooler, id: ServerId, buf: &[u8]) -> IdleWord {
     let Some(server) = pooler.servers.get_mut(id.index()).filter(|server| server.id == id) else {
         return IdleWord::Dead;
     };
@@ -113,7 +113,7 @@ pub(crate) fn judge_idle(pooler: &mut Pooler, id: ServerId, buf: &[u8]) -> IdleW
                 server.reported = pooler.tables.reported.with(&server.reported, name, value);
             }
             backend::ERROR_RESPONSE => {
-                server.last_words = Some(body.into());
+                server.shutdown_notice = Some(body.into());
                 return IdleWord::Dead;
             }
             _ => return IdleWord::Dead,
@@ -165,7 +165,7 @@ impl ServerTurn<'_> {
                         matches!(error.severity, Severity::Fatal | Severity::Panic)
                     });
                     if fatal && !completed {
-                        self.server.last_words = Some(body.into());
+                        self.server.shutdown_notice = Some(body.into());
                     }
                     return fatal;
                 }
@@ -201,7 +201,7 @@ impl ServerTurn<'_> {
         let fate = self.message(header, body)?;
         self.at = start;
         self.take(header, fate);
-        if !self.server.owed.is_empty() {
+        if !self.server.pending.is_empty() {
             emit_made(self.server, self.plan);
         }
         if header.tag == backend::READY_FOR_QUERY { self.after_ready() } else { Ok(()) }
@@ -225,7 +225,7 @@ impl ServerTurn<'_> {
             backend::PARAMETER_DESCRIPTION => Ok(self.parameter_description(header, body)),
             backend::FUNCTION_CALL_RESPONSE => Ok(self.rows()),
             backend::COPY_IN_RESPONSE => {
-                let begun = self.server.owed.copy_begins();
+                let begun = self.server.pending.copy_begins();
                 self.server.copy_in = !begun.ended;
                 self.server.since_ready.segment_open |= begun.lost_sync;
                 Ok(self.rows())
@@ -243,14 +243,14 @@ impl ServerTurn<'_> {
 
     /// Rows and the like belong to whatever is at the front of the queue.
     fn rows(&self) -> Fate {
-        match self.server.owed.front() {
+        match self.server.pending.front() {
             Some(
-                Owed::Own(_)
-                | Owed::Describe(_)
-                | Owed::ShapeCheck(_)
-                | Owed::UnnamedCheck(..)
-                | Owed::Lend(..)
-                | Owed::Swallow(_),
+                Pending::Own(_)
+                | Pending::Describe(_)
+                | Pending::ShapeCheck(_)
+                | Pending::UnnamedCheck(..)
+                | Pending::TemporaryName(..)
+                | Pending::Swallow(_),
             )
             | None => Fate::Swallow,
             Some(_) => Fate::Pass,
@@ -260,15 +260,17 @@ impl ServerTurn<'_> {
     /// What the server says on its own account passes to whoever is linked, unless the proxy's own
     /// query caused it.
     fn asynchronous(&self, tag: u8) -> Fate {
-        match self.server.owed.front() {
+        match self.server.pending.front() {
             // What was notified while the server was asked is the client's.
-            Some(Owed::Own(OwnQuery::Question))
+            Some(Pending::Own(OwnQuery::Question))
                 if tag == backend::NOTIFICATION_RESPONSE && self.session.is_some() =>
             {
                 Fate::Pass
             }
-            _ if tag == backend::NOTICE_RESPONSE && self.server.owed.is_put_in() => Fate::Swallow,
-            Some(Owed::Own(_)) => Fate::Swallow,
+            _ if tag == backend::NOTICE_RESPONSE && self.server.pending.is_proxys_own() => {
+                Fate::Swallow
+            }
+            Some(Pending::Own(_)) => Fate::Swallow,
             _ if self.session.is_some() => Fate::Pass,
             _ => Fate::Swallow,
         }
@@ -285,7 +287,7 @@ impl ServerTurn<'_> {
     }
 
     fn answers_query(&self) -> bool {
-        matches!(self.server.owed.front(), Some(Owed::Query(_) | Owed::Own(_)))
+        matches!(self.server.pending.front(), Some(Pending::Query(_) | Pending::Own(_)))
     }
 
     /// Takes a judged message off the buffer; the rest of a long one shares its fate.
@@ -336,8 +338,8 @@ impl ServerTurn<'_> {
 
     /// Whether the proxy's own query of this kind is being answered.
     fn answers_own(&self) -> Option<OwnQuery> {
-        match self.server.owed.front() {
-            Some(Owed::Own(kind)) => Some(*kind),
+        match self.server.pending.front() {
+            Some(Pending::Own(kind)) => Some(*kind),
             _ => None,
         }
     }

@@ -4,9 +4,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::aborted::Aborted;
 use crate::cancel::CancelKey;
 use crate::ids::{PoolId, ServerId, SessionId};
-use crate::offline::Offline;
 use crate::pin::Pin;
 use crate::pooler::error_body;
 use crate::prepared::{ClientStatements, Shape};
@@ -72,13 +72,13 @@ pub struct Session {
     /// Whether its segment is being run again.
     pub rerun: Rerun,
     /// The errors that stand in for a server that is not there.
-    pub offline: Option<Box<Offline>>,
+    pub aborted: Option<Box<Aborted>>,
     /// Settings that no server connection takes any more.
     pub refused: Option<Box<RefusedSettings>>,
     /// It has asked for settings at login that a server is to judge before it is greeted.
     pub trial: Trial,
     /// The message with which the client's connection is ended, once somebody has decided so.
-    pub farewell: Option<Box<[u8]>>,
+    pub final_error: Option<Box<[u8]>>,
     /// With what the client may cancel.
     pub key: CancelKey,
     /// When it logged in.
@@ -156,7 +156,7 @@ pub struct NameToClose {
     /// The name.
     pub name: Box<[u8]>,
     /// Whether it stands for the client's statement in this segment.
-    pub is_lent: bool,
+    pub is_temporary: bool,
     /// Whether the server has said that it is there.
     pub is_made: bool,
 }
@@ -242,15 +242,15 @@ impl Session {
             true => error,
             false => error_body(&rerun::outcome_unknown()),
         };
-        self.offline = Some(Box::new(Offline::refused(error)));
+        self.aborted = Some(Box::new(Aborted::refused(error)));
     }
 
     /// There is no server connection for what the client has sent: as [`Self::refuse`], and what it
     /// has pipelined behind its next segment gets the error `rest`.
     pub(crate) fn serve_none(&mut self, error: Arc<[u8]>, rest: Option<Arc<[u8]>>) {
         self.refuse(error);
-        if let Some(first) = self.offline.take().and_then(|offline| offline.into_error()) {
-            self.offline = Some(Box::new(Offline::unserved(first, rest)));
+        if let Some(first) = self.aborted.take().and_then(|aborted| aborted.into_error()) {
+            self.aborted = Some(Box::new(Aborted::unserved(first, rest)));
         }
     }
 

@@ -80,7 +80,7 @@ pub struct PoolStats {
     /// Parses after which the client was given a statement that others share.
     pub parses_shared: u64,
     /// Parses that the proxy put in for a statement that a server did not have.
-    pub parses_put_in: u64,
+    pub reprepares: u64,
     /// Cancel requests sent to servers.
     pub cancels: u64,
     /// Questions put to servers, by what they were about.
@@ -123,7 +123,7 @@ impl PoolStats {
         self.server_login_failures += other.server_login_failures;
         self.server_closes += other.server_closes;
         self.parses_shared += other.parses_shared;
-        self.parses_put_in += other.parses_put_in;
+        self.reprepares += other.reprepares;
         self.cancels += other.cancels;
         for (kind, n) in &other.questions {
             *self.questions.entry(kind).or_default() += n;

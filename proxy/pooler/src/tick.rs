@@ -24,7 +24,7 @@ pub const WAITING_TICK: Duration = Duration::from_millis(2);
 
 /// How often it is to be called while those who wait can only be helped by this worker itself:
 /// what remains to be done for them is to look at the longest wait.
-pub const LONELY_TICK: Duration = Duration::from_millis(20);
+pub const LOCAL_WAITING_TICK: Duration = Duration::from_millis(20);
 
 /// How often it is to be called otherwise; the finest limit that anybody sets is a second or so.
 pub const QUIET_TICK: Duration = Duration::from_millis(100);
@@ -74,7 +74,7 @@ impl Pooler {
             if self.has_others(pool) {
                 return WAITING_TICK;
             }
-            pause = LONELY_TICK;
+            pause = LOCAL_WAITING_TICK;
         }
         pause
     }
@@ -179,7 +179,7 @@ impl Pooler {
     fn ask(&mut self, id: PoolId, now: Instant) -> bool {
         let worker = self.worker;
         let pool = &mut self.pools[id.index()];
-        let Some(other) = richest(pool, worker, self.workers) else { return false };
+        let Some(other) = worker_with_most_idle(pool, worker, self.workers) else { return false };
         if pool.asked_at.is_none_or(|asked| now - asked >= ASK_AGAIN) {
             pool.asked_at = Some(now);
             self.actions.push(Action::Ask(id, other));
@@ -260,7 +260,7 @@ impl Pooler {
                 }
                 let passed =
                     |limit: Option<Duration>, since| limit.is_some_and(|l| now - since >= l);
-                if server.owed.is_empty() {
+                if server.pending.is_empty() {
                     let idle = passed(config.idle_transaction_timeout, client.active_at);
                     if idle && server.status != TransactionStatus::Idle {
                         return Some(Due::Dismiss(
@@ -349,7 +349,7 @@ enum Due {
 
 /// The other worker with the most idle server connections, or else one with more than its share
 /// when this one has less.
-fn richest(pool: &Pool, me: WorkerId, workers: u16) -> Option<WorkerId> {
+fn worker_with_most_idle(pool: &Pool, me: WorkerId, workers: u16) -> Option<WorkerId> {
     let share = fair_share(pool.config.pool.size, workers);
     let below = pool.shared.share(me).open.load(Relaxed) < share;
     let others = (0..pool.shared.shares.len() as u16).map(WorkerId).filter(|other| *other != me);

@@ -114,8 +114,8 @@ fn any_file(config: &Config) -> Option<String> {
     Some(rule.password_file.as_ref()?.parent()?.display().to_string())
 }
 
-/// Says how each address of a Vault is, and whether the login there works. A standby is well as long
-/// as another address serves.
+/// Says how each address of a Vault is, and whether the login there works. A standby is well as
+/// long as another address serves.
 async fn look_at(name: &str, vault: &VaultClient, report: &Report) {
     let answers = vault.health().await;
     let serves = answers.iter().any(|health| health.fault.is_none());

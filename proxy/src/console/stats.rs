@@ -124,7 +124,7 @@ pub(super) fn stats(snapshot: &Snapshot, averages: &Averages) -> Vec<Row> {
             average.held_micros,
             total.errors.values().sum(),
             total.parses_shared,
-            total.parses_put_in,
+            total.reprepares,
             total.cancels,
             total.client_logins,
             total.server_logins,

@@ -63,8 +63,8 @@ impl From<Refused> for LoginError {
 }
 
 impl Keeper {
-    /// Judges once more what a client has shown, after its source was asked. A wrong password takes the same time for
-    /// everybody, known or not.
+    /// Judges once more what a client has shown, after its source was asked. A wrong password takes
+    /// the same time for everybody, known or not.
     ///
     /// # Errors
     /// [`Refused`] when it still fits nothing.

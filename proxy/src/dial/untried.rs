@@ -10,8 +10,8 @@ use super::{Address, DialFault, Target};
 use crate::tls::PLAIN_FIRST;
 use crate::transport::{Conversation, Transport};
 
-/// Asks the server at `address`, on which plain text has done, on a connection of its own; one
-/// that offers TLS is told of in the log. `None` where it was asked before, or nobody wants to know.
+/// Asks the server at `address`, on which plain text has done, on a connection of its own; one that
+/// offers TLS is told of in the log. `None` where it was asked before, or nobody wants to know.
 pub(super) fn ask(target: &Target, address: &Address) -> Option<JoinHandle<bool>> {
     let Host::Tcp(host) = &target.host else { return None };
     let server = format!("{host}:{}", target.port);

@@ -120,8 +120,8 @@ impl LoginError {
         }
     }
 
-    /// Whether the connection is closed without a word: the first packet says nothing of PostgreSQL's
-    /// protocol (or says Terminate already), or never came.
+    /// Whether the connection is closed without a word: the first packet says nothing of
+    /// PostgreSQL's protocol (or says Terminate already), or never came.
     #[must_use]
     pub const fn is_silent(&self) -> bool {
         matches!(self, Self::Startup(StartupError::Length) | Self::Silent)

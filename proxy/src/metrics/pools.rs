@@ -146,7 +146,7 @@ const COUNTERS: &[Counter] = &[
     (
         "pgimbal_parses_put_in_total",
         "Parses put in for a statement that a server did not have.",
-        |p| p.stats.parses_put_in,
+        |p| p.stats.reprepares,
     ),
     ("pgimbal_cancels_total", "Cancel requests sent to servers.", |p| p.stats.cancels),
     (

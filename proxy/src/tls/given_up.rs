@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-/// Pairs that are remembered; a cluster has a few servers and each fails for a reason or two. Beyond
-/// that it is no news.
+/// Pairs that are remembered; a cluster has a few servers and each fails for a reason or two.
+/// Beyond that it is no news.
 const MOST: usize = 256;
 
 /// What has been told. A reload begins anew, as whoever reloads wants to know what is left.

@@ -21,7 +21,7 @@ struct Stored {
     system_identifier: Option<String>,
     timeline: Option<u32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    disowned: Vec<Box<str>>,
+    rejected: Vec<Box<str>>,
 }
 
 impl Memory {
@@ -39,7 +39,7 @@ impl Memory {
         let system = stored.system_identifier.map(|text| text.parse::<SystemId>()).transpose();
         let system = system.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         let timeline = stored.timeline.map(TimelineId);
-        Ok(Remembered { system, timeline, disowned: stored.disowned })
+        Ok(Remembered { system, timeline, rejected: stored.rejected })
     }
 
     /// Stores it: whole or not at all, whenever the machine stops.
@@ -50,7 +50,7 @@ impl Memory {
         let stored = Stored {
             system_identifier: remembered.system.map(|system| system.to_string()),
             timeline: remembered.timeline.map(|timeline| timeline.0),
-            disowned: remembered.disowned.clone(),
+            rejected: remembered.rejected.clone(),
         };
         state_dir::write(&self.path, &serde_json::to_vec(&stored)?)
     }
@@ -87,7 +87,7 @@ mod tests {
         let remembered = Remembered {
             system: Some(SystemId(u64::MAX)),
             timeline: Some(TimelineId(7)),
-            disowned: vec!["old".into()],
+            rejected: vec!["old".into()],
         };
         memory.write(&remembered).expect("a file");
         assert_eq!(memory.read().expect("the file"), remembered);

@@ -145,7 +145,7 @@ pub(super) fn dial_failure(error: &DialError) -> ProbeFailure {
         DialFault::Server(_) => server_failure(error.sqlstate()),
         // It asked for a password that cannot be given: it lives.
         DialFault::Login(_) | DialFault::LockedOut { .. } | DialFault::UnknownPassword { .. } => {
-            ProbeFailure::Unjudged(error.sqlstate())
+            ProbeFailure::ProbeRefused(error.sqlstate())
         }
         fault => ProbeFailure::Unreachable(fault.to_string().into()),
     }
@@ -157,7 +157,7 @@ fn server_failure(code: SqlState) -> ProbeFailure {
             ProbeFailure::NotAccepting(code)
         }
         code if code.as_str() == "55000" => ProbeFailure::ChangedRole,
-        code => ProbeFailure::Unjudged(code),
+        code => ProbeFailure::ProbeRefused(code),
     }
 }
 
@@ -172,7 +172,7 @@ mod tests {
             assert_eq!(server_failure(state(code)), ProbeFailure::NotAccepting(state(code)));
         }
         for code in [b"28P01", b"53300", b"3D000", b"28000", b"42501"] {
-            assert_eq!(server_failure(state(code)), ProbeFailure::Unjudged(state(code)));
+            assert_eq!(server_failure(state(code)), ProbeFailure::ProbeRefused(state(code)));
         }
         assert_eq!(server_failure(state(b"55000")), ProbeFailure::ChangedRole);
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use pgimbal_pooler::shared::SharedCluster;
 use pgimbal_pooler::topology::{
-    Event, NodeId, NodeSpec, Nudge, ProbeOrder, Remembered, Topology, View,
+    Event, NodeId, NodeSpec, ProbeHint, ProbeOrder, Remembered, Topology, View,
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
@@ -140,7 +140,7 @@ impl Watcher {
     pub(super) async fn run(
         mut self,
         mut requests: mpsc::Receiver<Request>,
-        mut nudges: mpsc::Receiver<Nudge>,
+        mut probe_hints: mpsc::Receiver<ProbeHint>,
     ) {
         self.tell_workers();
         loop {
@@ -152,7 +152,7 @@ impl Watcher {
                     Some(request) => self.serve(request),
                     None => return,
                 },
-                Some(nudge) = nudges.recv() => self.topology.handle_nudge(nudge, Instant::now()),
+                Some(probe_hint) = probe_hints.recv() => self.topology.handle_probe_hint(probe_hint, Instant::now()),
                 Some(said) = self.said.1.recv() => self.hear(said),
                 Some(nodes) = self.found.1.recv() => {
                     self.topology.set_nodes(nodes, Instant::now());
@@ -233,7 +233,9 @@ impl Watcher {
                 }
             }
             Said::Failure(node, failure) => self.topology.handle_failure(node, now, failure),
-            Said::Broke(node) => self.topology.handle_nudge(Nudge::ConnectionBroke(node), now),
+            Said::Broke(node) => {
+                self.topology.handle_probe_hint(ProbeHint::ConnectionBroke(node), now)
+            }
         }
         self.settle(now);
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use pgimbal_pooler::ids::{ClusterId, PoolId, ServerId};
 use pgimbal_pooler::pool::{Place, PoolKey};
-use pgimbal_pooler::topology::{NodeId, Nudge, View};
+use pgimbal_pooler::topology::{NodeId, ProbeHint, View};
 
 use super::Worker;
 
@@ -67,8 +67,8 @@ impl Worker {
     }
 
     /// Lets a cluster's prober look.
-    pub(super) fn nudge(&self, cluster: ClusterId, nudge: Nudge) {
+    pub(super) fn probe_hint(&self, cluster: ClusterId, probe_hint: ProbeHint) {
         let state = self.state.borrow();
-        self.common.clusters.nudge(state.pooler.cluster_name(cluster), nudge);
+        self.common.clusters.probe_hint(state.pooler.cluster_name(cluster), probe_hint);
     }
 }

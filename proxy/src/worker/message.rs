@@ -9,7 +9,7 @@ use std::time::Instant;
 use pgimbal_pooler::cancelling::Cancelling;
 use pgimbal_pooler::credential::CredentialNews;
 use pgimbal_pooler::ids::{PoolId, ServerId, WorkerId};
-use pgimbal_pooler::moving::Moving;
+use pgimbal_pooler::migration::Migration;
 use pgimbal_pooler::pool::PoolKey;
 use pgimbal_pooler::renewal::{Renewal, Renewed};
 use pgimbal_pooler::topology::View;
@@ -49,7 +49,7 @@ pub enum Message {
         by: WorkerId,
     },
     /// A server connection moves in.
-    TakeIn(Box<Moved>),
+    MigrateIn(Box<Moved>),
     /// A cluster's nodes, or where its writes go, have changed.
     Topology {
         /// The cluster's name.
@@ -127,8 +127,8 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The client's address; `None` for a Unix socket, and for a load balancer, which has yet to say
-    /// it and is one for many.
+    /// The client's address; `None` for a Unix socket, and for a load balancer, which has yet to
+    /// say it and is one for many.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
         match self {
@@ -142,7 +142,7 @@ impl Origin {
 #[derive(Debug)]
 pub struct Moved {
     pool: PoolKey,
-    moving: Moving,
+    moving: Migration,
     parts: Parts,
     address: Address,
     target: Arc<Target>,
@@ -168,7 +168,7 @@ impl Worker {
                 }
             }
             Message::Ask { pool, by } => self.asked(&pool, by),
-            Message::TakeIn(moved) => self.take_in(*moved),
+            Message::MigrateIn(moved) => self.migrate_in(*moved),
             Message::Topology { cluster, view } => self.follow(&cluster, view),
             Message::Credential { role, news } => {
                 let mut state = self.state.borrow_mut();
@@ -263,13 +263,13 @@ impl Worker {
         let mut state = self.state.borrow_mut();
         let Some(pool) = state.pooler.server(server).map(|server| server.pool) else { return };
         let pool = state.pooler.pool_of(pool).key.clone();
-        let Some(moving) = state.pooler.give_away(server, to) else { return };
+        let Some(moving) = state.pooler.migrate_out(server, to) else { return };
         let Some(io) = state.servers.take(server) else { return };
         let ServerIo { transport, address, target, cancel, generation, .. } = io;
         // A socket that cannot leave is closed; its place is given back with `moving`.
         if let Ok(parts) = transport.into_parts() {
             let moved = Moved { pool, moving, parts, address, target, cancel, generation };
-            self.send(to, Message::TakeIn(Box::new(moved)));
+            self.send(to, Message::MigrateIn(Box::new(moved)));
         }
     }
 
@@ -285,15 +285,15 @@ impl Worker {
         state.pooler.retire(servers, Instant::now());
     }
 
-    fn take_in(&self, moved: Moved) {
+    fn migrate_in(&self, moved: Moved) {
         let Some(pool) = self.pool(&moved.pool) else { return };
         let Ok(transport) = Transport::from_parts(moved.parts) else { return };
         let now = Instant::now();
         let mut state = self.state.borrow_mut();
-        let id = state.pooler.take_in(pool, moved.moving, now);
+        let id = state.pooler.migrate_in(pool, moved.moving, now);
         let io = ServerIo::new(transport, moved.address, moved.target, moved.cancel, Vec::new());
         state.servers.insert(id, io.counted(moved.generation));
-        state.pooler.settle_in(id, now);
+        state.pooler.finish_migration(id, now);
     }
 
     /// Every pool follows the new configuration; one that is not in it any more keeps the old one

@@ -1,4 +1,4 @@
-//! A client's turns before its first message and after its last: greeting, farewell, departure.
+//! A client's turns before its first message and after its last: greeting, final_error, departure.
 
 use std::task::Poll;
 
@@ -15,12 +15,12 @@ use super::turn::{Step, Turn};
 impl Turn<'_, '_> {
     /// Somebody has decided that the client's connection ends.
     pub(super) fn dismissed(&mut self) -> bool {
-        let farewell = self.state.pooler.take_farewell(self.client.session);
-        if let Some(farewell) = &farewell {
-            self.client.outbox.push(farewell);
+        let final_error = self.state.pooler.take_final_error(self.client.session);
+        if let Some(final_error) = &final_error {
+            self.client.outbox.push(final_error);
             self.client.stage = Stage::Closing;
         }
-        farewell.is_some()
+        final_error.is_some()
     }
 
     pub(super) fn greet(&mut self) -> Step {
@@ -53,7 +53,7 @@ impl Turn<'_, '_> {
                 let pending = std::mem::take(&mut arriving.pending_output);
                 self.client.outbox.push(&pending);
                 self.client.stage = Stage::Serving;
-                self.judge_nothing();
+                self.process_timeout();
             }
             Greeting::Refused(error) => {
                 let mut message = Vec::new();
@@ -107,7 +107,7 @@ impl Turn<'_, '_> {
             (Departure::Later, Some(server)) => match self.read_server(server) {
                 Poll::Pending => Step::Idle,
                 Poll::Ready(Some(input)) => {
-                    self.judge_server(server, &input);
+                    self.process_server(server, &input);
                     Step::Moved
                 }
                 Poll::Ready(None) => {

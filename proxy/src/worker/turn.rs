@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use pgimbal_pooler::broken::Aftermath;
+use pgimbal_pooler::broken::DisconnectOutcome;
 use pgimbal_pooler::checkout::Checkout;
 use pgimbal_pooler::ids::ServerId;
 use pgimbal_pooler::plan::{HOLD_LIMIT, Stop};
@@ -105,7 +105,7 @@ impl Turn<'_, '_> {
         match self.read_server(server) {
             Poll::Pending => Step::Idle,
             Poll::Ready(Some(input)) => {
-                self.judge_server(server, &input);
+                self.process_server(server, &input);
                 Step::Moved
             }
             Poll::Ready(None) => {
@@ -120,7 +120,7 @@ impl Turn<'_, '_> {
         self.state.servers.poll_read(server, self.buffer, self.cx).map(|read| read.ok().flatten())
     }
 
-    pub(super) fn judge_server(&mut self, server: ServerId, input: &Input) {
+    pub(super) fn process_server(&mut self, server: ServerId, input: &Input) {
         let mut at = 0;
         loop {
             let bytes = &input.bytes(self.buffer)[at..];
@@ -165,21 +165,21 @@ impl Turn<'_, '_> {
         let state = &mut *self.state;
         self.client.checkin_due = false;
         state.plan.clear();
-        let aftermath = state.pooler.server_gone(server, self.now, &mut state.plan);
+        let outcome = state.pooler.server_gone(server, self.now, &mut state.plan);
         state.servers.drop_io(server);
         let source = Source { judged: &[], made: &state.plan.scratch };
         self.client.send(&mut state.free, self.cx, source, &state.plan.to_client);
-        match aftermath {
-            Aftermath::Survives => {}
-            Aftermath::Again(bytes) => {
+        match outcome {
+            DisconnectOutcome::Survives => {}
+            DisconnectOutcome::Again(bytes) => {
                 self.client.inbox.prepend(bytes);
                 // Nothing more of the client's is needed, as was when they were judged first.
                 self.client.input = InputState::Open;
             }
-            Aftermath::Ends if matches!(self.client.stage, Stage::Serving) => {
+            DisconnectOutcome::Ends if matches!(self.client.stage, Stage::Serving) => {
                 self.client.stage = Stage::Closing;
             }
-            Aftermath::Ends => {}
+            DisconnectOutcome::Ends => {}
         }
         self.client.unblock();
     }
@@ -203,12 +203,12 @@ impl Turn<'_, '_> {
         }
         match self.client.input {
             InputState::Open if self.state.pooler.is_on_trial(self.client.session) => {
-                self.judge_nothing();
+                self.process_timeout();
                 return Step::Moved;
             }
             InputState::Open if !self.client.inbox.is_empty() => {
                 let input = self.client.inbox.again(self.buffer);
-                self.judge_client(&input);
+                self.process_client(&input);
                 return Step::Moved;
             }
             InputState::Blocked if !matches!(link, Link::Waiting(_) | Link::AwaitingPlace(_)) => {
@@ -234,7 +234,7 @@ impl Turn<'_, '_> {
                 let bytes = read.bytes(self.buffer);
                 self.client.inbox.keep(bytes, &mut self.state.free);
             }
-            Poll::Ready(Ok(Some(read))) => self.judge_client(&read),
+            Poll::Ready(Ok(Some(read))) => self.process_client(&read),
             Poll::Ready(Ok(None)) if inbox.held().ends_with(TERMINATE) => {
                 // What was sent before Terminate still runs.
                 self.client.drop_transport(self.state, self.cx);
@@ -248,13 +248,13 @@ impl Turn<'_, '_> {
 
     /// A session whose settings a server is to judge goes on: before it is greeted, nothing of the
     /// client's is looked at.
-    pub(super) fn judge_nothing(&mut self) {
+    pub(super) fn process_timeout(&mut self) {
         let held = std::mem::take(&mut self.client.inbox);
-        self.judge_client(&Input::Large(Vec::new()));
+        self.process_client(&Input::Large(Vec::new()));
         self.client.inbox = held;
     }
 
-    fn judge_client(&mut self, input: &Input) {
+    fn process_client(&mut self, input: &Input) {
         let mut at = 0;
         let stop = loop {
             let bytes = &input.bytes(self.buffer)[at..];
@@ -275,11 +275,11 @@ impl Turn<'_, '_> {
             match judged.stop {
                 Stop::Checkout => match self.check_out() {
                     Checkout::Linked(_) | Checkout::Refused => {}
-                    Checkout::Waiting => break Stop::Full,
+                    Checkout::Waiting => break Stop::Wait,
                 },
-                Stop::Place => {
+                Stop::WaitForPlace => {
                     self.state.pooler.await_place(session, self.now);
-                    break Stop::Full;
+                    break Stop::Wait;
                 }
                 stop => break stop,
             }
@@ -300,7 +300,7 @@ impl Turn<'_, '_> {
                 }
                 InputState::Short
             }
-            Stop::Checkout | Stop::Full | Stop::Place => InputState::Blocked,
+            Stop::Checkout | Stop::Wait | Stop::WaitForPlace => InputState::Blocked,
             Stop::Terminate => {
                 self.client.stage = Stage::Departed(Presence::Terminated);
                 InputState::Blocked

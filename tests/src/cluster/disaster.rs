@@ -91,8 +91,8 @@ impl Node {
         eventually("PostgreSQL ends", SOON, || process.ended().is_some());
     }
 
-    /// Waits until no backend of a client is left but those whose commit awaits a replica: the others
-    /// have said what they had to say.
+    /// Waits until no backend of a client is left but those whose commit awaits a replica: the
+    /// others have said what they had to say.
     ///
     /// # Panics
     /// When another one stays.

@@ -187,8 +187,8 @@ impl Node {
         eventually("the standby streams", SOON, || superuser.value(sql) == "1");
     }
 
-    /// How many of its [`Server::backends`] wait for their client. One that runs a statement, or waits for a replica,
-    /// does not see that its client has gone.
+    /// How many of its [`Server::backends`] wait for their client. One that runs a statement, or
+    /// waits for a replica, does not see that its client has gone.
     ///
     /// # Panics
     /// When the server does not answer.

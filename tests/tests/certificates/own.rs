@@ -102,7 +102,8 @@ fn a_client_with_a_key_of_1024_bits_is_refused_as_by_postgresql_and_the_log_says
     for (key, is_let_in) in [("rsa:2048", true), ("rsa:1024", false)] {
         let theirs = signed(key, "app");
         let mut server = asking_for_certificates(&own, &theirs);
-        // As the distribution has it, not as the harness does for keys that it would not serve with.
+        // As the distribution has it, not as the harness does for keys that it would not serve
+        // with.
         std::fs::remove_file(server.data().join("openssl.cnf")).expect("OpenSSL's configuration");
         server.stop();
         server.restart();

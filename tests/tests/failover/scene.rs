@@ -15,7 +15,8 @@ pub(super) struct Scene {
 }
 
 /// `hang(text)` returns its argument, but not before the node has been let go if it is one of
-/// `hangs`, as the first primary is; a row of `slow` makes its transaction hang in the commit there.
+/// `hangs`, as the first primary is; a row of `slow` makes its transaction hang in the commit
+/// there.
 const SCHEMA: &str = "\
 create table hangs (port text);
 insert into hangs values ('{port}');

@@ -202,7 +202,8 @@ fn failover_the_highest_timeline_outlives_a_restart_and_the_operator_adopts_anot
     assert!(!scene.is_writable());
     assert!(scene.node("n1", "why").contains("say ADOPT NODE"), "{}", scene.node("n1", "why"));
     assert!(!scene.node("n1", "why").contains("pg_rewind"), "{}", scene.node("n1", "why"));
-    // Nobody can log in while no server has ever answered, and is told the way out; the console can.
+    // Nobody can log in while no server has ever answered, and is told the way out; the console
+    // can.
     let refused = scene.proxy.connect().log_in(&Login::new("app", "app", "app-secret"));
     let messages = refused.expect_err("there is no server");
     let error = messages.last().expect("an answer").error();

@@ -1,5 +1,5 @@
-//! What a client proves decides what is asked and tried: scenarios 4, 25 and 27, and users that only
-//! a rule knows.
+//! What a client proves decides what is asked and tried: scenarios 4, 25 and 27, and users that
+//! only a rule knows.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

@@ -78,5 +78,6 @@ grant select on v_set to public;
 pub(super) const CLEAN: &str = "delete from notes; select setval('numbers', 1, false)";
 /// The words of a script that leaves data.
 pub(super) const LEAVES_DATA: [&str; 2] = ["into notes", "nextval"];
-/// Makes a connection's temporary schema: where there is none yet, names in it are refused otherwise.
+/// Makes a connection's temporary schema: where there is none yet, names in it are refused
+/// otherwise.
 pub(super) const WARM: &str = "create type pg_temp.warm as enum (); drop type pg_temp.warm";

@@ -29,8 +29,8 @@ pub(super) const MAY_STAY_PINNED: [(&str, &str); 1] = [(
 pub(super) struct Known {
     /// All of these stand in the script.
     script: &'static [&'static str],
-    /// One of these stands in a line of either side that the other has not so often, or in the first
-    /// that differs.
+    /// One of these stands in a line of either side that the other has not so often, or in the
+    /// first that differs.
     line: &'static [&'static str],
     /// Why.
     #[allow(dead_code, reason = "for people")]

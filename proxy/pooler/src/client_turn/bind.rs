@@ -13,7 +13,7 @@ use super::parse::write_client_name;
 use super::values::BoundValues;
 use super::{ClientTurn, Step};
 use crate::block::Block;
-use crate::owed::{Origin as Owner, Owed};
+use crate::pending::{Origin as Owner, Pending};
 use crate::plan::Stop;
 use crate::prepared::{Origin, Statement};
 use crate::route::{self, Misnamed};
@@ -52,7 +52,7 @@ impl ClientTurn<'_> {
         }
         self.server()?.since_ready.segment_open = true;
         if let Some((text, classified)) = &bound {
-            self.lend_for_segment(text, classified)?;
+            self.name_for_segment(text, classified)?;
         }
         let mut name = Vec::new();
         let found = match bind.statement {
@@ -64,11 +64,11 @@ impl ClientTurn<'_> {
         }
         self.note_bound(bind, bound);
         if bind.statement.is_empty() {
-            self.server()?.owed.pass();
+            self.server()?.pending.pass();
             self.forward(message);
             return Ok(());
         }
-        self.server()?.owed.pass();
+        self.server()?.pending.pass();
         let rest = (message.body_len() - bind.rest) as u32;
         self.plan.make_for_server(|out| encode::bind_head(out, bind.portal, &name, rest));
         self.forward_from(message, message.start + HEADER_LEN + bind.rest);
@@ -135,8 +135,8 @@ impl ClientTurn<'_> {
     }
 
     /// A statement whose shape is no longer what the client was told: PostgreSQL refuses to run it,
-    /// in the middle of whatever transaction there is. The server raises an error for a name that is
-    /// never there, and the client is told PostgreSQL's.
+    /// in the middle of whatever transaction there is. The server raises an error for a name that
+    /// is never there, and the client is told PostgreSQL's.
     pub(super) fn answer_changed(&mut self, header: Header, name: &[u8]) -> Step {
         self.session.shape = ShapeCheck::None;
         let known = self.session.statements.as_ref().and_then(|names| names.get(name));
@@ -144,19 +144,20 @@ impl ClientTurn<'_> {
             // Whoever needs it next is told the same, unless it has changed back.
             let server = self.server()?;
             server.statements.leave(id);
-            server.owed.push(Owed::Evict(id));
+            server.pending.push(Pending::Evict(id));
             let mut server_name = Vec::with_capacity(48);
             crate::prepared::write_server_name(id, &mut server_name);
             self.plan.make_for_server(|out| encode::close(out, NameKind::Statement, &server_name));
         }
-        self.server()?.owed.push(Owed::Changed);
+        self.server()?.pending.push(Pending::Changed);
         self.fail_on_server();
         self.drop_message(header);
         Ok(())
     }
 
-    /// A Bind whose values set what only looks like a setting of pgimbal's is told what the text that
-    /// does so is told. Says whether it was; in a transaction that has failed the server says so.
+    /// A Bind whose values set what only looks like a setting of pgimbal's is told what the text
+    /// that does so is told. Says whether it was; in a transaction that has failed the server says
+    /// so.
     fn refuses_values(&mut self, header: Header, wrong: &Misnamed) -> Result<bool, Stop> {
         let error = wrong.body(Severity::Error);
         if self.is_fresh() {
@@ -169,7 +170,7 @@ impl ClientTurn<'_> {
         }
         server.since_ready.segment_open = true;
         // The transaction fails with it, and the rest of the segment is skipped.
-        server.owed.push(Owed::Refused(error));
+        server.pending.push(Pending::Refused(error));
         self.fail_on_server();
         self.drop_message(header);
         Ok(true)
@@ -207,7 +208,7 @@ impl ClientTurn<'_> {
                         encode::describe(out, NameKind::Statement, b"");
                     }
                 });
-                self.pool.stats.parses_put_in += 1;
+                self.pool.stats.reprepares += 1;
                 let serial = self.session.unnamed_serial;
                 let server = self.server()?;
                 // A Parse that fails leaves none, and in a failed transaction it does.
@@ -215,18 +216,18 @@ impl ClientTurn<'_> {
                     TransactionStatus::Failed => UnnamedStatement::Foreign,
                     TransactionStatus::Idle | TransactionStatus::InTransaction => mine,
                 };
-                server.owed.push(Owed::Unnamed(Owner::Proxy, before));
+                server.pending.push(Pending::Unnamed(Owner::Proxy, before));
                 if described {
-                    server.owed.push(Owed::UnnamedCheck(serial, None));
+                    server.pending.push(Pending::UnnamedCheck(serial, None));
                     self.pool.stats.shape_checks += 1;
-                    self.await_owed()?;
+                    self.await_replies()?;
                 }
             }
             None if current != UnnamedStatement::Absent => {
                 self.plan.make_for_server(|out| encode::close(out, NameKind::Statement, b""));
                 let server = self.server()?;
                 server.unnamed = UnnamedStatement::Absent;
-                server.owed.push(Owed::Unnamed(Owner::Proxy, before));
+                server.pending.push(Pending::Unnamed(Owner::Proxy, before));
             }
             None => {}
         }
@@ -255,7 +256,7 @@ impl ClientTurn<'_> {
             return Ok(Needed::Here);
         };
         if statement.origin == Origin::Sql {
-            self.lend_to_protocol(name, &statement)?;
+            self.name_for_protocol(name, &statement)?;
             write_client_name(name, server_name);
             return Ok(Needed::Here);
         }
@@ -264,7 +265,7 @@ impl ClientTurn<'_> {
         let statement = if self.found(&statement)? == Found::Missing {
             let statement = self.under_current_settings(name, statement);
             if self.found(&statement)? == Found::Missing {
-                self.put_in(name, &statement)?;
+                self.reprepare(name, &statement)?;
             }
             statement
         } else {

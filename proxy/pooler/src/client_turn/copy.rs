@@ -12,7 +12,7 @@ impl ClientTurn<'_> {
     /// they are late: the copy has failed, and PostgreSQL drops them too.
     pub(super) fn copy(&mut self, header: Header) -> Step {
         let expected = matches!(self.session.link, Link::Ready(_))
-            && self.server.as_deref().is_some_and(|server| !server.owed.is_empty());
+            && self.server.as_deref().is_some_and(|server| !server.pending.is_empty());
         if !expected {
             self.drop_message(header);
             return Ok(());
@@ -30,7 +30,7 @@ impl ClientTurn<'_> {
         self.forward(message);
         let server = self.server()?;
         if !std::mem::take(&mut server.copy_in) {
-            server.owed.copy_ended();
+            server.pending.copy_ended();
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use pgimbal_wire::frame::Header;
 use super::bind::{Needed, PLAIN};
 use super::parse::write_client_name;
 use super::{ClientTurn, Message, Step};
-use crate::owed::{Origin as Owner, Owed, ParseInFlight};
+use crate::pending::{Origin as Owner, ParseInFlight, Pending};
 use crate::plan::Stop;
 use crate::prepared::SERVER_NAME_PREFIX;
 use crate::server::{ReadingsKnown, UnnamedStatement};
@@ -31,7 +31,7 @@ impl<'a> ClientTurn<'a> {
                 }
                 self.forward(message);
                 let serial = self.session.unnamed_serial;
-                self.server()?.owed.push(Owed::DescribeUnnamed(serial, None));
+                self.server()?.pending.push(Pending::DescribeUnnamed(serial, None));
                 return Ok(());
             }
             Target::Statement(name) => {
@@ -46,7 +46,7 @@ impl<'a> ClientTurn<'a> {
                 self.at = message.end();
             }
         }
-        self.server()?.owed.pass();
+        self.server()?.pending.pass();
         Ok(())
     }
 
@@ -55,12 +55,12 @@ impl<'a> ClientTurn<'a> {
         self.server()?.since_ready.segment_open = true;
         self.pool.stats.queries += 1;
         let Some((script, reads)) = self.session.portals.take(execute.portal) else {
-            self.server()?.owed.pass();
+            self.server()?.pending.pass();
             self.forward(message);
             return Ok(());
         };
         self.take_back_prepared(&script);
-        self.server()?.owed.push(Owed::Execute(Box::new(script)));
+        self.server()?.pending.push(Pending::Execute(Box::new(script)));
         self.forward(message);
         if reads == Rereads::Perhaps {
             self.server()?.readings = ReadingsKnown::No;
@@ -103,7 +103,7 @@ impl<'a> ClientTurn<'a> {
                     self.session.set_unnamed(None);
                     let server = self.server()?;
                     server.unnamed = UnnamedStatement::Absent;
-                    server.owed.push(Owed::Unnamed(Owner::Client, before));
+                    server.pending.push(Pending::Unnamed(Owner::Client, before));
                 } else if let Target::Statement(name) = target
                     && name.starts_with(SERVER_NAME_PREFIX)
                     && self.pool.config.pool.mode != PoolMode::Session
@@ -114,12 +114,12 @@ impl<'a> ClientTurn<'a> {
                 {
                     let change = Some(self.rename(name, None));
                     let closed = ParseInFlight { statement: None, change, is_probed: false };
-                    self.server()?.owed.push(Owed::Parse(Box::new(closed)));
+                    self.server()?.pending.push(Pending::Parse(Box::new(closed)));
                 } else {
                     if let Target::Portal(portal) = target {
                         self.session.portals.close(portal);
                     }
-                    self.server()?.owed.pass();
+                    self.server()?.pending.pass();
                 }
                 self.server()?.since_ready.segment_open = true;
                 self.forward(message);
@@ -133,7 +133,7 @@ impl<'a> ClientTurn<'a> {
         let mut escaped = Vec::new();
         write_client_name(name, &mut escaped);
         let server = self.server()?;
-        server.owed.pass();
+        server.pending.pass();
         server.since_ready.segment_open = true;
         self.plan.make_for_server(|out| encode::close(out, NameKind::Statement, &escaped));
         self.at = message.end();
@@ -148,16 +148,16 @@ impl<'a> ClientTurn<'a> {
             self.at = message.end();
             return Ok(());
         }
-        self.end_lending(name)?;
+        self.end_temporary_name(name)?;
         let change = self.rename(name, None);
-        let unkept = change.before.as_ref().is_some_and(|statement| statement.body.is_none());
+        let uncached = change.before.as_ref().is_some_and(|statement| statement.body.is_none());
         let statement = change.before.clone();
         let server = self.server()?;
-        match statement.filter(|_| unkept) {
+        match statement.filter(|_| uncached) {
             Some(statement) => {
                 server.since_ready.segment_open = true;
                 // Undone like a Parse, should it be skipped.
-                server.owed.push(Owed::Parse(Box::new(ParseInFlight {
+                server.pending.push(Pending::Parse(Box::new(ParseInFlight {
                     statement: None,
                     change: Some(change),
                     is_probed: false,
@@ -169,7 +169,7 @@ impl<'a> ClientTurn<'a> {
                 self.refresh_statement_pins();
             }
             None => {
-                server.owed.push(Owed::Closed(Box::new(change)));
+                server.pending.push(Pending::Closed(Box::new(change)));
             }
         }
         self.at = message.end();
@@ -186,18 +186,18 @@ impl<'a> ClientTurn<'a> {
         let message = self.linked(header, 0)?;
         if !self.session.close_after_sync.is_empty() && self.has_unread_statements() {
             // What was not lent may be the name of one of those.
-            self.await_owed()?;
+            self.await_replies()?;
         }
         self.forward(message);
         let probes = std::mem::take(&mut self.session.close_after_sync);
         let server = self.server()?;
-        server.owed.push(Owed::Sync);
+        server.pending.push(Pending::Sync);
         server.in_flight.ended();
         server.statements.end_segment();
         server.since_ready.segment_open = false;
         if !probes.is_empty() {
-            server.owed.swallow(probes.len() as u32);
-            server.owed.push(Owed::OwnSync);
+            server.pending.swallow(probes.len() as u32);
+            server.pending.push(Pending::OwnSync);
             server.statements.end_segment();
             self.plan.make_for_server(|out| {
                 for name in &probes {

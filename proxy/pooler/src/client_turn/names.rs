@@ -14,7 +14,7 @@ use pgimbal_wire::tag::frontend;
 use super::parse::write_client_name;
 use super::{ClientTurn, Step};
 use crate::effect::{Bytes, Script};
-use crate::owed::{LentTo, Owed};
+use crate::pending::{NameFor, Pending};
 use crate::pin::PinReason;
 use crate::plan::Stop;
 use crate::prepared::{Origin, SERVER_NAME_PREFIX, Statement};
@@ -23,11 +23,11 @@ use crate::session::NameToClose;
 use crate::sql::{self, Classified, Form, Kinds, Steps};
 
 /// The name under which an SQL PREPARE of a client's is run again, as statement and portal.
-const LENDER: &[u8] = b"pgimbal_lend";
+const TEMPORARY_PREPARE: &[u8] = b"pgimbal_temporary";
 
 impl ClientTurn<'_> {
     /// Makes real what a simple query names. Returns the names that are to be taken back behind it.
-    pub(super) fn lend_for_query(
+    pub(super) fn name_for_query(
         &mut self,
         text: &[u8],
         classified: &Classified,
@@ -37,9 +37,9 @@ impl ClientTurn<'_> {
         if !names_any || self.pool.config.pool.mode == PoolMode::Session {
             return Ok(Vec::new());
         }
-        if self.server()?.owed.may_skip() {
+        if self.server()?.pending.may_skip() {
             // An error in front of the query would make the server skip it, but for what is put in.
-            self.await_owed()?;
+            self.await_replies()?;
         }
         self.settled_names()?;
         let mut names = match classified.names_statements {
@@ -48,10 +48,10 @@ impl ClientTurn<'_> {
         };
         if !names.is_empty() && self.server()?.status == TransactionStatus::Failed {
             // Its end may be under way.
-            self.await_owed()?;
+            self.await_replies()?;
         }
         let (here, missing): (Vec<Bytes>, Vec<Bytes>) =
-            names.drain(..).partition(|name| self.is_lent(&as_forwarded(name)));
+            names.drain(..).partition(|name| self.is_temporary(&as_forwarded(name)));
         // The query ends the segment in front of it.
         let mut left: Vec<Bytes> = std::mem::take(&mut self.session.close_after_sync)
             .into_iter()
@@ -62,13 +62,13 @@ impl ClientTurn<'_> {
         let failed = server.status == TransactionStatus::Failed && !server.since_ready.segment_open;
         if !missing.is_empty() && !failed {
             let in_segment = server.since_ready.segment_open;
-            let to = if in_segment { LentTo::Segment } else { LentTo::Query };
+            let to = if in_segment { NameFor::Segment } else { NameFor::Query };
             for name in &missing {
-                self.lend(name, classified, to)?;
+                self.make_temporary_name(name, classified, to)?;
             }
             if !in_segment {
                 let server = self.server()?;
-                server.owed.push(Owed::OwnSync);
+                server.pending.push(Pending::OwnSync);
                 server.statements.end_segment();
                 self.plan.make_for_server(encode::sync);
             }
@@ -96,8 +96,8 @@ impl ClientTurn<'_> {
     /// Closes names that were lent to a simple query, or made by it, right behind it.
     pub(super) fn take_back(&mut self, names: Vec<Bytes>) {
         let Some(server) = self.server.as_deref_mut().filter(|_| !names.is_empty()) else { return };
-        server.owed.swallow(names.len() as u32);
-        server.owed.push(Owed::OwnSync);
+        server.pending.swallow(names.len() as u32);
+        server.pending.push(Pending::OwnSync);
         server.statements.end_segment();
         self.plan.make_for_server(|out| {
             for name in &names {
@@ -108,7 +108,7 @@ impl ClientTurn<'_> {
     }
 
     /// Makes real what a statement of the extended protocol names; it is taken back behind Sync.
-    pub(super) fn lend_for_segment(&mut self, text: &[u8], classified: &Classified) -> Step {
+    pub(super) fn name_for_segment(&mut self, text: &[u8], classified: &Classified) -> Step {
         if !classified.names_statements || self.pool.config.pool.mode == PoolMode::Session {
             return Ok(());
         }
@@ -118,8 +118,8 @@ impl ClientTurn<'_> {
         }
         self.settled_names()?;
         for name in self.named_in(text) {
-            if self.mark_lent(&name) {
-                self.lend(&name, classified, LentTo::Segment)?;
+            if self.mark_temporary(&name) {
+                self.make_temporary_name(&name, classified, NameFor::Segment)?;
             }
         }
         if let Some(Form::Prepare(name)) = classified.only()
@@ -130,45 +130,46 @@ impl ClientTurn<'_> {
         Ok(())
     }
 
-    /// A portal is run that may have been bound in an earlier segment: what it prepares is real from
-    /// then on, and taken back behind this segment.
+    /// A portal is run that may have been bound in an earlier segment: what it prepares is real
+    /// from then on, and taken back behind this segment.
     pub(super) fn take_back_prepared(&mut self, script: &Script) {
         if self.pool.config.pool.mode == PoolMode::Session || script.prepared_text().is_none() {
             return;
         }
         for name in script.prepares() {
-            self.mark_lent(name);
+            self.mark_temporary(name);
         }
     }
 
     /// Whether a name, as the server has it, is lent in this segment.
-    pub(super) fn is_lent(&self, name: &[u8]) -> bool {
+    pub(super) fn is_temporary(&self, name: &[u8]) -> bool {
         let names = &self.session.close_after_sync;
-        names.iter().any(|known| known.is_lent && *known.name == *name)
+        names.iter().any(|known| known.is_temporary && *known.name == *name)
     }
 
     /// A name that is closed is gone at once, where it stands for the client's statement in this
     /// segment.
-    pub(super) fn end_lending(&mut self, name: &[u8]) -> Step {
+    pub(super) fn end_temporary_name(&mut self, name: &[u8]) -> Step {
         let name = as_forwarded(name);
         let names = &mut self.session.close_after_sync;
-        let Some(lent) = names.iter_mut().find(|known| known.is_lent && known.name == name) else {
+        let Some(lent) = names.iter_mut().find(|known| known.is_temporary && known.name == name)
+        else {
             return Ok(());
         };
-        lent.is_lent = false;
-        self.server()?.owed.push(Owed::Lend(LentTo::Segment, None));
+        lent.is_temporary = false;
+        self.server()?.pending.push(Pending::TemporaryName(NameFor::Segment, None));
         self.plan.make_for_server(|out| encode::close(out, NameKind::Statement, &name));
         Ok(())
     }
 
     /// Notes that a name is lent in this segment. Returns whether it was not before.
-    fn mark_lent(&mut self, name: &[u8]) -> bool {
+    fn mark_temporary(&mut self, name: &[u8]) -> bool {
         let name = as_forwarded(name);
         let known = self.session.close_after_sync.iter_mut().find(|known| known.name == name);
         match known {
-            Some(known) => !std::mem::replace(&mut known.is_lent, true),
+            Some(known) => !std::mem::replace(&mut known.is_temporary, true),
             None => {
-                let name = NameToClose { name, is_lent: true, is_made: false };
+                let name = NameToClose { name, is_temporary: true, is_made: false };
                 self.session.close_after_sync.push(name);
                 true
             }
@@ -184,28 +185,28 @@ impl ClientTurn<'_> {
     /// Closes a name behind the next Sync.
     pub(super) fn close_later(&mut self, name: Bytes) {
         if !self.session.close_after_sync.iter().any(|known| known.name == name) {
-            let name = NameToClose { name, is_lent: false, is_made: false };
+            let name = NameToClose { name, is_temporary: false, is_made: false };
             self.session.close_after_sync.push(name);
         }
     }
 
     /// Makes real a statement that SQL has prepared, for a message of the protocol that names it.
-    pub(super) fn lend_to_protocol(&mut self, name: &[u8], statement: &Statement) -> Step {
-        match self.mark_lent(name) {
-            true => self.run_prepare(name, statement, LentTo::Segment),
+    pub(super) fn name_for_protocol(&mut self, name: &[u8], statement: &Statement) -> Step {
+        match self.mark_temporary(name) {
+            true => self.run_prepare(name, statement, NameFor::Segment),
             false => Ok(()),
         }
     }
 
     /// Waits until it is sure which of the client's names mean something.
     fn settled_names(&mut self) -> Step {
-        match self.server()?.owed.are_names_unsure() {
-            true => self.await_owed(),
+        match self.server()?.pending.are_names_unsure() {
+            true => self.await_replies(),
             false => Ok(()),
         }
     }
 
-    fn lend(&mut self, name: &[u8], classified: &Classified, to: LentTo) -> Step {
+    fn make_temporary_name(&mut self, name: &[u8], classified: &Classified, to: NameFor) -> Step {
         let names = self.session.statements.as_ref();
         let Some(statement) = names.and_then(|names| names.get(name)).map(Rc::clone) else {
             return Ok(());
@@ -218,7 +219,7 @@ impl ClientTurn<'_> {
         if statement.origin == Origin::Sql && !only_name {
             return self.run_prepare(name, &statement, to);
         }
-        self.server()?.owed.push(Owed::Lend(to, Some(as_forwarded(name))));
+        self.server()?.pending.push(Pending::TemporaryName(to, Some(as_forwarded(name))));
         self.plan.make_for_server(|out| {
             encode::message(out, frontend::PARSE, |out| {
                 write_client_name(name, out);
@@ -234,23 +235,23 @@ impl ClientTurn<'_> {
 
     /// Runs a client's SQL PREPARE again. It has to be the extended protocol: a simple query would
     /// destroy the unnamed statement.
-    fn run_prepare(&mut self, name: &[u8], statement: &Statement, to: LentTo) -> Step {
+    fn run_prepare(&mut self, name: &[u8], statement: &Statement, to: NameFor) -> Step {
         let server = self.server()?;
         for reply in 0..5 {
             // The third is that to Execute.
             let made = (reply == 2).then(|| as_forwarded(name));
-            server.owed.push(Owed::Lend(to, made));
+            server.pending.push(Pending::TemporaryName(to, made));
         }
         self.plan.make_for_server(|out| {
-            encode::parse(out, LENDER, statement.text(), &[0, 0]);
-            encode::bind_head(out, LENDER, LENDER, 6);
+            encode::parse(out, TEMPORARY_PREPARE, statement.text(), &[0, 0]);
+            encode::bind_head(out, TEMPORARY_PREPARE, TEMPORARY_PREPARE, 6);
             out.extend_from_slice(&[0; 6]);
             encode::message(out, frontend::EXECUTE, |out| {
-                out.extend_from_slice(LENDER);
+                out.extend_from_slice(TEMPORARY_PREPARE);
                 out.extend_from_slice(&[0; 5]);
             });
-            encode::close(out, NameKind::Portal, LENDER);
-            encode::close(out, NameKind::Statement, LENDER);
+            encode::close(out, NameKind::Portal, TEMPORARY_PREPARE);
+            encode::close(out, NameKind::Statement, TEMPORARY_PREPARE);
         });
         Ok(())
     }
@@ -260,8 +261,8 @@ impl ClientTurn<'_> {
         self.session.pin.has(PinReason::SqlPrepare) || self.session.raised.meets(Kinds::STATEMENTS)
     }
 
-    /// While the server has statements of SQL that are not in the books, whether a name is free is the
-    /// server's to say, once it has nothing to say of the text.
+    /// While the server has statements of SQL that are not in the books, whether a name is free is
+    /// the server's to say, once it has nothing to say of the text.
     pub(super) fn probe_name(&mut self, parse: Parse<'_>) -> Step {
         if !self.has_unread_statements() {
             return Ok(());
@@ -273,8 +274,8 @@ impl ClientTurn<'_> {
             // It has not arrived yet.
             None => (&b""[..], &[0, 0][..]),
         };
-        server.owed.push(Owed::Lend(LentTo::Probe, None));
-        server.owed.push(Owed::Lend(LentTo::Probe, None));
+        server.pending.push(Pending::TemporaryName(NameFor::Probe, None));
+        server.pending.push(Pending::TemporaryName(NameFor::Probe, None));
         self.plan.make_for_server(|out| {
             encode::parse(out, &name, text, types);
             encode::close(out, NameKind::Statement, &name);
@@ -308,8 +309,8 @@ impl ClientTurn<'_> {
         names
     }
 
-    /// The text as it is sent if it names statements of pgimbal's own: their names are out of reach,
-    /// what a client calls so is another name.
+    /// The text as it is sent if it names statements of pgimbal's own: their names are out of
+    /// reach, what a client calls so is another name.
     pub(super) fn escape(&self, text: &[u8], classified: &Classified) -> Option<Vec<u8>> {
         if let Some(wrong) = route::misnamed_in(classified) {
             // In a transaction the server must refuse it, or it would go on with what follows.

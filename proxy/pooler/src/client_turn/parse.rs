@@ -8,8 +8,8 @@ use pgimbal_wire::extended::Parse;
 use pgimbal_wire::frame::{HEADER_LEN, Header};
 
 use super::{ClientTurn, Message, Step};
-use crate::owed::{
-    DescribeInFlight, LentTo, NameChange, Origin as Owner, Owed, ParseInFlight, UnnamedBefore,
+use crate::pending::{
+    DescribeInFlight, NameChange, NameFor, Origin as Owner, ParseInFlight, Pending, UnnamedBefore,
 };
 use crate::pin::PinReason;
 use crate::prepared::{ParsedUnder, SERVER_NAME_PREFIX, Statement, StatementId};
@@ -46,7 +46,7 @@ impl ClientTurn<'_> {
         self.server()?.since_ready.segment_open = true;
         let is_duplicate = !parse.name.is_empty() && self.knows(parse.name);
         if let Some(classified) = classified.as_ref().filter(|_| !is_duplicate) {
-            self.lend_for_segment(parse.text, classified)?;
+            self.name_for_segment(parse.text, classified)?;
         }
         if let Some(classified) = &classified {
             self.note_in_flight(header.total as usize + classified.bytes());
@@ -64,7 +64,7 @@ impl ClientTurn<'_> {
         self.probe_name(parse)?;
         match classified.filter(|_| self.pool.config.pool.max_prepared_statements > 0) {
             Some(classified) => self.parse_named(message, parse, classified),
-            None => self.parse_unkept(message, parse),
+            None => self.parse_uncached(message, parse),
         }
     }
 
@@ -105,7 +105,7 @@ impl ClientTurn<'_> {
         let owner = self.session.own_unnamed();
         let server = self.server()?;
         server.unnamed = owner;
-        server.owed.push(Owed::Unnamed(Owner::Client, before));
+        server.pending.push(Pending::Unnamed(Owner::Client, before));
         match escaped {
             Some(body) => self.send_body(message, b"", &body),
             None => self.forward(message),
@@ -130,9 +130,9 @@ impl ClientTurn<'_> {
                 let statement = Statement::of_session(self.next_unkept(), classified);
                 let change = Some(self.rename(name, Some(Rc::new(statement))));
                 let parse = ParseInFlight { statement: None, change, is_probed: false };
-                self.server()?.owed.push(Owed::Parse(Box::new(parse)));
+                self.server()?.pending.push(Pending::Parse(Box::new(parse)));
             }
-            None => self.server()?.owed.pass(),
+            None => self.server()?.pending.pass(),
         }
         self.forward(message);
         Ok(())
@@ -158,7 +158,7 @@ impl ClientTurn<'_> {
         text: &[u8],
     ) -> Option<Box<UnnamedBefore>> {
         // A text that cannot be converted is refused before anything is destroyed.
-        let may_not_happen = |server: &&mut Server| server.owed.may_skip() || !text.is_ascii();
+        let may_not_happen = |server: &&mut Server| server.pending.may_skip() || !text.is_ascii();
         let server = self.server.as_deref_mut().filter(may_not_happen)?;
         let session = &mut self.session;
         let client =
@@ -220,12 +220,12 @@ impl ClientTurn<'_> {
             encode::describe(out, encode::NameKind::Statement, &server_name);
         });
         let describe = DescribeInFlight { name: parse.name.into(), statement, parameters: None };
-        self.server()?.owed.push(Owed::Describe(Box::new(describe)));
+        self.server()?.pending.push(Pending::Describe(Box::new(describe)));
         Ok(())
     }
 
-    /// The settings under which the server parses what is sent now. A statement that is parsed under
-    /// settings that are not known is its client's own.
+    /// The settings under which the server parses what is sent now. A statement that is parsed
+    /// under settings that are not known is its client's own.
     fn parsed_under(&mut self) -> ParsedUnder {
         match self.session.local {
             LocalSettings::Known if self.settings_are_known() => {
@@ -266,14 +266,15 @@ impl ClientTurn<'_> {
         change: NameChange,
         escaped: Option<Vec<u8>>,
     ) -> Step {
-        // One without a kept text is this session's alone and must not be evicted: it is not listed.
+        // One without a kept text is this session's alone and must not be evicted: it is not
+        // listed.
         let listed = statement.body.is_some();
         if listed {
             self.make_room()?;
             self.server()?.statements.insert(statement.id);
         }
         let is_probed = self.has_unread_statements();
-        self.server()?.owed.push(Owed::Parse(Box::new(ParseInFlight {
+        self.server()?.pending.push(Pending::Parse(Box::new(ParseInFlight {
             statement: listed.then(|| Rc::clone(statement)),
             change: Some(change),
             is_probed,
@@ -303,7 +304,7 @@ impl ClientTurn<'_> {
     }
 
     /// A text above the limit lives on this server connection only, and keeps the session there.
-    fn parse_unkept(&mut self, message: Message<'_>, parse: Parse<'_>) -> Step {
+    fn parse_uncached(&mut self, message: Message<'_>, parse: Parse<'_>) -> Step {
         self.may_name_another()?;
         let statement = Rc::new(Statement::large(self.next_unkept()));
         let change = self.rename(parse.name, Some(Rc::clone(&statement)));
@@ -317,13 +318,15 @@ impl ClientTurn<'_> {
     fn parse_duplicate(&mut self, message: Message<'_>, parse: Parse<'_>) -> Step {
         let mut name = Vec::with_capacity(parse.name.len());
         write_client_name(parse.name, &mut name);
-        let is_lent = self.is_lent(&name);
-        if !is_lent {
-            self.server()?.owed.push(Owed::Lend(LentTo::Probe, Some(name.as_slice().into())));
+        let is_temporary = self.is_temporary(&name);
+        if !is_temporary {
+            self.server()?
+                .pending
+                .push(Pending::TemporaryName(NameFor::Probe, Some(name.as_slice().into())));
             self.close_later(name.as_slice().into());
             self.plan.make_for_server(|out| encode::parse(out, &name, b"", &[0, 0]));
         }
-        self.server()?.owed.pass();
+        self.server()?.pending.pass();
         if name == parse.name {
             self.forward(message);
         } else {
@@ -348,10 +351,10 @@ impl ClientTurn<'_> {
     pub(super) fn settled_name(&mut self, name: &[u8]) -> Step {
         let server = self.server()?;
         let unsure = match name {
-            [] => server.owed.is_unnamed_unsure(),
-            _ => server.owed.is_name_unsure(name),
+            [] => server.pending.is_unnamed_unsure(),
+            _ => server.pending.is_name_unsure(name),
         };
-        if unsure { self.await_owed() } else { Ok(()) }
+        if unsure { self.await_replies() } else { Ok(()) }
     }
 
     pub(crate) fn knows(&self, name: &[u8]) -> bool {

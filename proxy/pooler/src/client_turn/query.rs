@@ -9,7 +9,7 @@ use super::{ClientTurn, Message, Step, emit_made};
 use crate::block::Block;
 use crate::effect::Script;
 use crate::link;
-use crate::owed::Owed;
+use crate::pending::Pending;
 use crate::plan::Stop;
 use crate::pooler::error_body;
 use crate::route;
@@ -39,11 +39,11 @@ impl ClientTurn<'_> {
             return Ok(());
         }
         self.await_facts(&classified)?;
-        if self.session.unnamed.is_some() && self.server()?.owed.may_skip() {
+        if self.session.unnamed.is_some() && self.server()?.pending.may_skip() {
             // Whether it destroys the unnamed statement depends on what is in front of it.
-            self.await_owed()?;
+            self.await_replies()?;
         }
-        let lent = self.lend_for_query(text, &classified)?;
+        let lent = self.name_for_query(text, &classified)?;
         let escaped = self.escape(text, &classified);
         // A PREPARE is followed if its name is closed behind it.
         let script = self.script_of(&classified, if lent.is_empty() { b"" } else { text });
@@ -63,7 +63,7 @@ impl ClientTurn<'_> {
             self.doubt_readings();
         }
         let server = self.server()?;
-        server.owed.push(Owed::Query(None));
+        server.pending.push(Pending::Query(None));
         server.in_flight.ended();
         server.since_ready.segment_open = false;
         self.pool.stats.queries += 1;
@@ -97,7 +97,7 @@ impl ClientTurn<'_> {
     pub(super) fn is_fresh(&self) -> bool {
         self.server.as_deref().is_some_and(|server| {
             server.status == TransactionStatus::Idle
-                && server.owed.is_empty()
+                && server.pending.is_empty()
                 && !server.since_ready.segment_open
         })
     }
@@ -119,7 +119,7 @@ impl ClientTurn<'_> {
     /// Lets the server tell about its database first, if what a text leaves depends on that.
     ///
     /// # Errors
-    /// [`Stop::Full`] until it has.
+    /// [`Stop::Wait`] until it has.
     pub(super) fn await_facts(&mut self, classified: &Classified) -> Step {
         let depends =
             |step: &sql::Step| matches!(step.form, Form::Set(_, SetBy::UnqualifiedFunction));
@@ -135,13 +135,13 @@ impl ClientTurn<'_> {
         let Some(server) = self.server.as_deref_mut() else { return Ok(()) };
         link::send_facts_question(server, self.pool, self.now, self.plan);
         self.session.phase = Phase::Barrier;
-        Err(Stop::Full)
+        Err(Stop::Wait)
     }
 
     /// Whether the pool lets a text through.
     ///
     /// # Errors
-    /// [`Stop::Place`] when it has to wait for a place among the pinned sessions.
+    /// [`Stop::WaitForPlace`] when it has to wait for a place among the pinned sessions.
     pub(super) fn admit(&mut self, classified: &Classified) -> Result<Admission, Stop> {
         if self.pool.config.pool.mode == PoolMode::Statement && classified.marks.begins() {
             self.session.refuse(error_body(
@@ -172,7 +172,7 @@ impl ClientTurn<'_> {
     /// needs a place among the pinned sessions, which it gives back if it has left nothing.
     ///
     /// # Errors
-    /// [`Stop::Place`] when it has to wait for one.
+    /// [`Stop::WaitForPlace`] when it has to wait for one.
     pub(super) fn admit_unread(&mut self) -> Result<(), Stop> {
         match self.pool.config.pool.mode {
             PoolMode::Transaction => self.take_place(),
@@ -185,13 +185,13 @@ impl ClientTurn<'_> {
         if self.session.pin.has_slot() || !self.is_fresh() {
             return Ok(());
         }
-        let slot = self.pool.shared.pin(self.pool.config.max_pinned).ok_or(Stop::Place)?;
+        let slot = self.pool.shared.pin(self.pool.config.max_pinned).ok_or(Stop::WaitForPlace)?;
         self.session.pin.hold(slot);
         Ok(())
     }
 
-    /// The statements of a text, if the books follow one of them. `text` is empty where a PREPARE is
-    /// not followed.
+    /// The statements of a text, if the books follow one of them. `text` is empty where a PREPARE
+    /// is not followed.
     pub(super) fn script_of(&mut self, classified: &Classified, text: &[u8]) -> Option<Script> {
         let open = self.session.settings.changed_in_transaction();
         let is_followed = |step: &sql::Step| match step.form.followed() {
@@ -259,12 +259,12 @@ impl ClientTurn<'_> {
         if let Some(server) = self.server.as_deref_mut() {
             // A query in a segment that fails in front of it is skipped: the server keeps whatever
             // it has.
-            match server.owed.may_skip() {
+            match server.pending.may_skip() {
                 true => server.unnamed = UnnamedStatement::Foreign,
                 false if is_refused => {}
                 false => server.unnamed = UnnamedStatement::Absent,
             }
-            server.owed.push(Owed::Query(script.map(Box::new)));
+            server.pending.push(Pending::Query(script.map(Box::new)));
             server.in_flight.ended();
             // Its own end settles what came before it, too.
             server.since_ready.segment_open = false;
@@ -316,11 +316,11 @@ impl ClientTurn<'_> {
     }
 
     /// Stops in front of a message that depends on what is owed.
-    pub(super) fn await_owed(&mut self) -> Step {
+    pub(super) fn await_replies(&mut self) -> Step {
         let Some(server) = self.server.as_deref_mut() else { return Err(Stop::Checkout) };
         // No reply of the server's would lead to those that are made here.
         emit_made(server, self.plan);
-        if server.owed.is_empty() {
+        if server.pending.is_empty() {
             return Ok(());
         }
         if server.since_ready.segment_open {
@@ -328,7 +328,7 @@ impl ClientTurn<'_> {
             self.plan.make_for_server(encode::flush);
         }
         self.session.phase = Phase::Barrier;
-        Err(Stop::Full)
+        Err(Stop::Wait)
     }
 }
 

@@ -5,7 +5,7 @@ use pgimbal_wire::encode::{self, TransactionStatus};
 
 use super::ClientTurn;
 use crate::block::Block;
-use crate::owed::{LentTo, Owed};
+use crate::pending::{NameFor, Pending};
 use crate::server::{Commits, Ending};
 use crate::session::LocalSettings;
 use crate::sql::{self, Chain, Classified, Form, Kinds, SetBy, Steps};
@@ -85,14 +85,14 @@ impl ClientTurn<'_> {
             return;
         }
         let to = match server.since_ready.segment_open {
-            true => LentTo::Segment,
-            false => LentTo::Query,
+            true => NameFor::Segment,
+            false => NameFor::Query,
         };
         for _ in 0..server.own_statements.write_witness(self.plan) {
-            server.owed.push(Owed::Witness(to));
+            server.pending.push(Pending::Witness(to));
         }
         if !server.since_ready.segment_open {
-            server.owed.push(Owed::OwnSync);
+            server.pending.push(Pending::OwnSync);
             server.statements.end_segment();
             self.plan.make_for_server(encode::sync);
         }
@@ -210,7 +210,8 @@ impl ClientTurn<'_> {
     }
 }
 
-/// Whether a statement sets a search path under which relations are created in the temporary schema.
+/// Whether a statement sets a search path under which relations are created in the temporary
+/// schema.
 fn may_lead_to_temporary(step: &sql::Step) -> bool {
     let leads = |assignment: &sql::Assignment| match (&assignment.name, &assignment.value) {
         (sql::Operand::Text(name), sql::Operand::Text(value)) => {

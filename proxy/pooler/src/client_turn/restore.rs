@@ -27,7 +27,7 @@ pub(super) fn restore_in_segment(
     server.restore.remember(&names);
     server.restore.in_segment = names;
     for sql in queries {
-        server.owed.swallow(5);
+        server.pending.swallow(5);
         plan.make_for_server(|out| {
             encode::parse(out, NAME, &sql, &[0, 0]);
             encode::bind_head(out, NAME, NAME, 6);

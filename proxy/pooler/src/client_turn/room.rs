@@ -7,8 +7,8 @@ use crate::plan::Stop;
 use crate::prepared::CLIENT_STATEMENTS_LIMIT;
 use crate::sql::{self, Classified};
 
-/// The longest message that is held because of a name in it, of which 63 bytes count. PostgreSQL has
-/// no limit but memory; here every client may have one held.
+/// The longest message that is held because of a name in it, of which 63 bytes count. PostgreSQL
+/// has no limit but memory; here every client may have one held.
 const LONGEST_HELD: usize = 64 * 1024;
 
 impl ClientTurn<'_> {
@@ -21,15 +21,15 @@ impl ClientTurn<'_> {
         Stop::Need((have * 2).min(message.header.total as usize) as u32)
     }
 
-    /// Whether the client may have so many bytes more remembered: of a text, and of what is known of
-    /// it. Those in flight count until all of them are answered.
+    /// Whether the client may have so many bytes more remembered: of a text, and of what is known
+    /// of it. Those in flight count until all of them are answered.
     ///
     /// # Errors
     /// [`Stop`] until they are, when they are too many.
     pub(super) fn has_room_for(&mut self, bytes: usize) -> Result<bool, Stop> {
         let in_flight = self.bytes_in_flight();
         if in_flight > 0 && in_flight + bytes > self.pool.config.pool.max_client_statement_bytes {
-            self.await_owed()?;
+            self.await_replies()?;
         }
         Ok(self.may_keep(bytes))
     }
@@ -56,7 +56,7 @@ impl ClientTurn<'_> {
 
     fn bytes_in_flight(&self) -> usize {
         match self.server.as_deref() {
-            Some(server) if !server.owed.is_empty() => self.session.parsed_bytes,
+            Some(server) if !server.pending.is_empty() => self.session.parsed_bytes,
             _ => 0,
         }
     }

@@ -41,8 +41,8 @@ impl ClientStatements {
         before
     }
 
-    /// Bytes of the texts that are kept for them, and of what is known of these. One that other clients know too counts in full:
-    /// it stays when they leave.
+    /// Bytes of the texts that are kept for them, and of what is known of these. One that other
+    /// clients know too counts in full: it stays when they leave.
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes

@@ -45,8 +45,8 @@ impl StatementTable {
         hasher.finish128().h1.max(1)
     }
 
-    /// `statement` as it is when it is parsed under `settings` and after `schema_changes` changes of
-    /// the schema: the one that others share if its client was told the same of it.
+    /// `statement` as it is when it is parsed under `settings` and after `schema_changes` changes
+    /// of the schema: the one that others share if its client was told the same of it.
     pub fn under(
         &mut self,
         statement: &Statement,

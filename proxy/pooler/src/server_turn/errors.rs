@@ -7,7 +7,7 @@ use pgimbal_wire::tag::backend;
 
 use super::{Fate, ServerTurn};
 use crate::link;
-use crate::owed::{LentTo, NameChange, Origin, Owed, OwnQuery, UnnamedBefore};
+use crate::pending::{NameChange, NameFor, Origin, OwnQuery, Pending, UnnamedBefore};
 use crate::plan::Stop;
 use crate::pool::Place;
 use crate::prepared::SERVER_NAME_PREFIX;
@@ -15,7 +15,7 @@ use crate::rerun::{self, Rerun};
 use crate::server::{Setup, UnnamedStatement};
 use crate::session::{Phase, RefusedSettings, Session};
 use crate::sql::Kinds;
-use crate::topology::Nudge;
+use crate::topology::ProbeHint;
 
 impl ServerTurn<'_> {
     /// ErrorResponse.
@@ -24,7 +24,7 @@ impl ServerTurn<'_> {
         self.pool.stats.error(fields.code);
         if matches!(fields.severity, Severity::Fatal | Severity::Panic) {
             // The connection ends now; what the client is told depends on its state then.
-            self.server.last_words = Some(body.into());
+            self.server.shutdown_notice = Some(body.into());
             return Ok(Fate::Swallow);
         }
         if fields.code == SqlState::FEATURE_NOT_SUPPORTED && is_stale_plan(body) {
@@ -34,13 +34,13 @@ impl ServerTurn<'_> {
             && let Some(epoch) = self.server.epoch
             && self.pool.key.place == Place::Primary
         {
-            self.tables.nudge = Some((self.pool.id, Nudge::ReadOnly(epoch.node)));
+            self.tables.probe_hint = Some((self.pool.id, ProbeHint::ReadOnly(epoch.node)));
         }
         self.server.since_ready.failed = true;
         self.server.copy_in = false;
         let fate = self.error_of_statement(fields.code);
-        match self.server.owed.front() {
-            Some(Owed::Query(script)) => {
+        match self.server.pending.front() {
+            Some(Pending::Query(script)) => {
                 let may_have = script.as_ref().is_some_and(|script| script.may_have_prepared());
                 if let Some(session) = self.session.as_deref_mut().filter(|_| may_have) {
                     session.raised.insert(Kinds::STATEMENTS);
@@ -48,29 +48,29 @@ impl ServerTurn<'_> {
                 Ok(self.error_after_lending(fields.code, fate))
             }
             // It stands for the client's own end.
-            Some(Owed::Own(OwnQuery::RerunEnd)) => Ok(Fate::Pass),
-            Some(Owed::Own(OwnQuery::SetupOne)) => {
+            Some(Pending::Own(OwnQuery::RerunEnd)) => Ok(Fate::Pass),
+            Some(Pending::Own(OwnQuery::SetupOne)) => {
                 self.setting_refused(fields.code, body);
                 Ok(Fate::Swallow)
             }
-            Some(Owed::Own(OwnQuery::Question)) => {
+            Some(Pending::Own(OwnQuery::Question)) => {
                 if let Some((asking, _)) = &mut self.server.asking {
                     asking.refused(fields.code);
                 }
                 Ok(Fate::Swallow)
             }
-            Some(Owed::Own(_)) => Ok(Fate::Swallow),
-            Some(Owed::Lend(LentTo::Query, _)) => {
+            Some(Pending::Own(_)) => Ok(Fate::Swallow),
+            Some(Pending::TemporaryName(NameFor::Query, _)) => {
                 // What needs the name fails with it too, and is told why.
                 self.server.lend_error = Some(body.into());
                 self.skip_to_sync(fields.code);
                 Ok(Fate::Swallow)
             }
-            Some(Owed::Witness(LentTo::Query)) => {
+            Some(Pending::Witness(NameFor::Query)) => {
                 self.skip_to_sync(fields.code);
                 Ok(Fate::Swallow)
             }
-            Some(Owed::Changed | Owed::Refused(_)) => {
+            Some(Pending::Changed | Pending::Refused(_)) => {
                 self.tell_another_error();
                 self.skip_to_sync(fields.code);
                 Ok(Fate::Swallow)
@@ -93,7 +93,7 @@ impl ServerTurn<'_> {
 
     /// The error that stands in place of the server's.
     fn tell_another_error(&mut self) {
-        let Some(Owed::Refused(told)) = self.server.owed.front() else {
+        let Some(Pending::Refused(told)) = self.server.pending.front() else {
             return self.plan.make_for_client(encode_changed);
         };
         self.plan.make_for_client(|out| {
@@ -117,10 +117,10 @@ impl ServerTurn<'_> {
 
     /// The server skips everything up to Sync: undoes what was noted ahead for it.
     fn skip_to_sync(&mut self, code: SqlState) {
-        let (skipped, sync_is_owed) = self.server.owed.take_skipped();
+        let (skipped, sync_is_pending) = self.server.pending.take_skipped();
         for (index, entry) in skipped.into_iter().enumerate().rev() {
             match entry {
-                Owed::Unnamed(origin, before) => {
+                Pending::Unnamed(origin, before) => {
                     // A text that cannot be converted is refused before anything is destroyed.
                     let is_refused = matches!(
                         code,
@@ -130,7 +130,7 @@ impl ServerTurn<'_> {
                     let failed = index == 0 && !kept;
                     self.undo_unnamed(failed, origin, before);
                 }
-                Owed::Parse(parse) => {
+                Pending::Parse(parse) => {
                     if let Some(statement) = &parse.statement {
                         self.server.statements.remove(statement.id);
                     }
@@ -138,15 +138,15 @@ impl ServerTurn<'_> {
                         self.undo(change);
                     }
                 }
-                Owed::Closed(change) => self.undo(*change),
-                Owed::Witness(_) => self.server.own_statements.doubt(),
+                Pending::Closed(change) => self.undo(*change),
+                Pending::Witness(_) => self.server.own_statements.doubt(),
                 // The Close was skipped, so the statement is still there.
-                Owed::Evict(id) => self.server.statements.stays(id),
+                Pending::Evict(id) => self.server.statements.stays(id),
                 _ => {}
             }
         }
         let Some(session) = self.session.as_deref_mut() else { return };
-        if !sync_is_owed {
+        if !sync_is_pending {
             // A statement of such a name is the server connection's own.
             session.close_after_sync.retain(|name| name.is_made);
             session.phase = Phase::Skipping;
@@ -158,7 +158,7 @@ impl ServerTurn<'_> {
     /// A Parse of the unnamed statement that failed has destroyed it; one that was skipped has
     /// changed nothing.
     fn undo_unnamed(&mut self, failed: bool, origin: Origin, before: Option<Box<UnnamedBefore>>) {
-        if self.server.owed.changes_unnamed() {
+        if self.server.pending.changes_unnamed() {
             // A later segment has changed it since.
             return;
         }

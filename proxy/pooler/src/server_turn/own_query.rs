@@ -3,7 +3,7 @@
 use pgimbal_wire::encode::TransactionStatus;
 
 use super::{Fate, Freed, ServerTurn};
-use crate::owed::{Owed, OwnQuery};
+use crate::pending::{OwnQuery, Pending};
 use crate::plan::Stop;
 use crate::rerun::Rerun;
 use crate::server::Setup;
@@ -77,7 +77,7 @@ impl ServerTurn<'_> {
             // It is told when it needs it.
             self.server.residue.insert(Kinds::SETTINGS);
         }
-        if matches!(self.server.owed.front(), Some(Owed::Own(OwnQuery::Restore))) {
+        if matches!(self.server.pending.front(), Some(Pending::Own(OwnQuery::Restore))) {
             return Fate::Swallow;
         }
         if let Some(session) = self.session.as_deref_mut() {
@@ -91,8 +91,8 @@ impl ServerTurn<'_> {
         self.server.status == TransactionStatus::Idle
     }
 
-    /// The settings were refused, all at once. The query was one implicit transaction: nothing of it
-    /// holds.
+    /// The settings were refused, all at once. The query was one implicit transaction: nothing of
+    /// it holds.
     fn setup_failed(&mut self) {
         self.freed = Freed::No;
         if let Some(session) = self.session.as_deref() {
@@ -110,7 +110,7 @@ impl ServerTurn<'_> {
     /// A part of the way to the session's settings is done.
     fn setup_goes_on(&mut self) {
         self.freed = Freed::No;
-        if matches!(self.server.owed.front(), Some(Owed::Own(_))) {
+        if matches!(self.server.pending.front(), Some(Pending::Own(_))) {
             return;
         }
         let Some(session) = self.session.as_deref_mut() else { return };

@@ -6,7 +6,7 @@ use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
 use super::{Fate, Freed, ServerTurn};
 use crate::in_flight::Whose;
 use crate::link;
-use crate::owed::{Owed, OwnQuery};
+use crate::pending::{OwnQuery, Pending};
 use crate::pin::PinReason;
 use crate::plan::Stop;
 use crate::pooler::Tables;
@@ -24,29 +24,29 @@ impl ServerTurn<'_> {
     pub(super) fn ready(&mut self, body: &[u8]) -> Result<Fate, Stop> {
         let [status] = body else { return Err(Stop::Fault) };
         let Some(status) = TransactionStatus::from_byte(*status) else { return Err(Stop::Fault) };
-        let Some(settled) = self.server.owed.take_ready() else { return Err(Stop::Fault) };
+        let Some(settled) = self.server.pending.take_ready() else { return Err(Stop::Fault) };
         self.server.status = status;
         self.server.copy_in = false;
         let since = self.server.since_ready;
-        let idle = self.server.owed.is_empty() && !since.segment_open;
+        let idle = self.server.pending.is_empty() && !since.segment_open;
         // A client that leaves in a transaction has it rolled back.
-        let rolled_back = since.failed || matches!(settled, Owed::Own(OwnQuery::Rollback));
+        let rolled_back = since.failed || matches!(settled, Pending::Own(OwnQuery::Rollback));
         self.settle_transaction(rolled_back, idle);
         self.server.since_ready = SinceReady {
             segment_open: since.segment_open,
             // It may be a later one of a pipeline.
-            ending: match self.server.owed.is_empty() {
+            ending: match self.server.pending.is_empty() {
                 true => Ending::No,
                 false => since.ending,
             },
-            commits: match self.server.owed.is_empty() {
+            commits: match self.server.pending.is_empty() {
                 true => Commits::AtEnd,
                 false => since.commits,
             },
             ..SinceReady::default()
         };
         let whose = match settled {
-            Owed::Sync | Owed::Query(_) => Whose::Client,
+            Pending::Sync | Pending::Query(_) => Whose::Client,
             _ => Whose::Proxy,
         };
         self.server.in_flight.settled(whose, idle);
@@ -54,14 +54,14 @@ impl ServerTurn<'_> {
             // Everything that was run is reported now.
             self.server.readings = ReadingsKnown::Yes;
         }
-        if matches!(settled, Owed::Query(_)) {
+        if matches!(settled, Pending::Query(_)) {
             self.server.lend_error = None;
         }
         self.freed = Freed::Perhaps;
         match settled {
             // The end of the transaction around it is the client's ReadyForQuery.
-            Owed::Sync | Owed::Query(_) if self.runs_again() => Ok(Fate::Swallow),
-            Owed::Sync | Owed::Query(_) => {
+            Pending::Sync | Pending::Query(_) if self.runs_again() => Ok(Fate::Swallow),
+            Pending::Sync | Pending::Query(_) => {
                 if status == TransactionStatus::Idle {
                     self.pool.count_transaction();
                 }
@@ -79,7 +79,7 @@ impl ServerTurn<'_> {
                 self.close_surplus();
                 Ok(fate)
             }
-            Owed::Own(kind) => self.own_query_ended(kind, since.failed),
+            Pending::Own(kind) => self.own_query_ended(kind, since.failed),
             _ => Ok(Fate::Swallow),
         }
     }
@@ -174,12 +174,12 @@ impl ServerTurn<'_> {
                 continue;
             }
             self.server.statements.leave(id);
-            self.server.owed.push(Owed::Evict(id));
+            self.server.pending.push(Pending::Evict(id));
             let mut name = Vec::with_capacity(48);
             write_server_name(id, &mut name);
             self.plan.make_for_server(|out| encode::close(out, NameKind::Statement, &name));
         }
-        self.server.owed.push(Owed::OwnSync);
+        self.server.pending.push(Pending::OwnSync);
         self.plan.make_for_server(encode::sync);
     }
 

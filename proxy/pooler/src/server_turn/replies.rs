@@ -7,7 +7,7 @@ use pgimbal_wire::tag::backend;
 
 use super::{Fate, ServerTurn};
 use crate::link;
-use crate::owed::{DescribeInFlight, Owed, OwnQuery, Reply};
+use crate::pending::{DescribeInFlight, OwnQuery, Pending, Reply};
 use crate::plan::{HOLD_LIMIT, Stop};
 use crate::pooler::Tables;
 use crate::prepared::Shape;
@@ -15,16 +15,16 @@ use crate::server::{Server, UnnamedStatement};
 use crate::session::{Link, ShapeCheck};
 use crate::sql::Step;
 use crate::state::books::Books;
-use crate::topology::Nudge;
+use crate::topology::ProbeHint;
 
 impl ServerTurn<'_> {
     /// CommandComplete: the last reply of an Execute, or one of a query's.
     pub(super) fn command_complete(&mut self, body: &[u8]) -> Result<Fate, Stop> {
         self.server.copy_in = false;
         self.server.in_flight.completed();
-        match self.server.owed.front_mut() {
-            Some(Owed::Query(None)) => Ok(Fate::Pass),
-            Some(Owed::Query(Some(script))) => {
+        match self.server.pending.front_mut() {
+            Some(Pending::Query(None)) => Ok(Fate::Pass),
+            Some(Pending::Query(Some(script))) => {
                 if let Some(step) = script.next_step() {
                     let text = script.prepared_text().map(<[u8]>::to_vec);
                     self.done(&step, text.as_deref(), tag_of(body));
@@ -34,13 +34,13 @@ impl ServerTurn<'_> {
                 }
                 Ok(Fate::Pass)
             }
-            Some(Owed::Own(OwnQuery::Question | OwnQuery::Facts)) => {
+            Some(Pending::Own(OwnQuery::Question | OwnQuery::Facts)) => {
                 if let Some((asking, _)) = &mut self.server.asking {
                     asking.completed();
                 }
                 Ok(Fate::Swallow)
             }
-            Some(Owed::Own(_)) => Ok(Fate::Swallow),
+            Some(Pending::Own(_)) => Ok(Fate::Swallow),
             _ => self.reply(backend::COMMAND_COMPLETE, body),
         }
     }
@@ -51,14 +51,14 @@ impl ServerTurn<'_> {
         if self.answers_query() {
             return Ok(self.rows());
         }
-        match self.server.owed.take_reply() {
+        match self.server.pending.take_reply() {
             Some(Reply::Pass) => Ok(Fate::Pass),
             Some(Reply::Swallow) => Ok(Fate::Swallow),
             Some(Reply::Evict(id)) => {
                 self.server.statements.left(id);
                 Ok(Fate::Swallow)
             }
-            Some(Reply::Lent(name)) => {
+            Some(Reply::TemporaryName(name)) => {
                 self.made(&name);
                 Ok(Fate::Swallow)
             }
@@ -112,11 +112,13 @@ impl ServerTurn<'_> {
     pub(super) fn parameter_description(&mut self, header: Header, body: &[u8]) -> Fate {
         let whole = body.len() == header.body_len() as usize;
         let types = || whole.then(|| Box::from(body));
-        match self.server.owed.front_mut() {
-            Some(Owed::Describe(describe) | Owed::ShapeCheck(describe)) => {
+        match self.server.pending.front_mut() {
+            Some(Pending::Describe(describe) | Pending::ShapeCheck(describe)) => {
                 describe.parameters = types();
             }
-            Some(Owed::DescribeUnnamed(_, parameters) | Owed::UnnamedCheck(_, parameters)) => {
+            Some(
+                Pending::DescribeUnnamed(_, parameters) | Pending::UnnamedCheck(_, parameters),
+            ) => {
                 *parameters = types();
             }
             _ => {}
@@ -248,8 +250,8 @@ impl ServerTurn<'_> {
             // Told when the session's own messages begin, if it still differs by then.
             return Ok(Fate::Swallow);
         }
-        let resets = match self.server.owed.front() {
-            Some(Owed::Query(Some(script))) => script.resets(),
+        let resets = match self.server.pending.front() {
+            Some(Pending::Query(Some(script))) => script.resets(),
             _ => false,
         };
         if resets || !self.server.restore.is_empty() {
@@ -266,7 +268,7 @@ pub(super) fn note_hot_standby(server: &Server, tables: &mut Tables, name: &[u8]
     if name == b"in_hot_standby"
         && let Some(epoch) = server.epoch
     {
-        tables.nudge = Some((server.pool, Nudge::HotStandbyChanged(epoch.node)));
+        tables.probe_hint = Some((server.pool, ProbeHint::HotStandbyChanged(epoch.node)));
     }
 }
 

@@ -127,8 +127,8 @@ fn reset(name: &[u8], out: &mut Vec<u8>) {
     out.push(b';');
 }
 
-/// Where a setting stands among those that are set one by one: the encoding before what is spelled in
-/// it; who the session is at the end, the user before the role.
+/// Where a setting stands among those that are set one by one: the encoding before what is spelled
+/// in it; who the session is at the end, the user before the role.
 #[must_use]
 pub fn order_of(name: &[u8]) -> u8 {
     match name {

@@ -1,8 +1,8 @@
 //! The names of the functions of `pg_catalog`.
 
-/// The distinct names in `pg_proc` of PostgreSQL 15 with `pronamespace = 'pg_catalog'::regnamespace`,
-/// one a line, sorted by their bytes:
-/// `SELECT DISTINCT proname COLLATE "C" FROM pg_proc WHERE … ORDER BY 1`.
+/// The distinct names in `pg_proc` of PostgreSQL 15 with `pronamespace =
+/// 'pg_catalog'::regnamespace`, one a line, sorted by their bytes: `SELECT DISTINCT proname COLLATE
+/// "C" FROM pg_proc WHERE … ORDER BY 1`.
 const FUNCTIONS: &str = include_str!("catalog_functions.txt");
 
 /// Whether a function of `pg_catalog` has this name. One that came with a later server does not.

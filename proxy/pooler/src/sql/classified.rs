@@ -196,8 +196,8 @@ impl Classified {
         }
     }
 
-    /// Whether one of its statements may run functions: all but those that begin a transaction, undo a
-    /// part of it, or set a setting.
+    /// Whether one of its statements may run functions: all but those that begin a transaction,
+    /// undo a part of it, or set a setting.
     #[must_use]
     pub fn may_run_code(&self) -> bool {
         let runs_none = |step: &Step| {

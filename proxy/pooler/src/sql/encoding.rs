@@ -50,10 +50,11 @@ impl Encoding {
     /// Tried on PostgreSQL 15, for every pair of a client and a database encoding that has a
     /// conversion: all sequences of one and of two bytes that begin at or above 0x80, those of
     /// three bytes behind the leads 0x8E, 0x8F and 0xE3, and samples of four bytes for GB18030,
-    /// `EUC_TW` and `MULE_INTERNAL`, sent as parameters, so that they took the way that a text takes.
-    /// Only `SHIFT_JIS_2004` gave ASCII for other bytes than those that this reading takes for ASCII
-    /// (0x81 0x5F is a backslash, 0x81 0xB0 a tilde). `EUC_JIS_2004`, JOHAB and `MULE_INTERNAL` gave
-    /// none, but their maps and the lengths of their characters have changed between versions.
+    /// `EUC_TW` and `MULE_INTERNAL`, sent as parameters, so that they took the way that a text
+    /// takes. Only `SHIFT_JIS_2004` gave ASCII for other bytes than those that this reading takes
+    /// for ASCII (0x81 0x5F is a backslash, 0x81 0xB0 a tilde). `EUC_JIS_2004`, JOHAB and
+    /// `MULE_INTERNAL` gave none, but their maps and the lengths of their characters have changed
+    /// between versions.
     #[must_use]
     pub fn from_name(name: &[u8]) -> Encoding {
         match &Encoding::clean(name)[..] {

@@ -60,8 +60,8 @@ impl Known {
         Known::look_up(word)
     }
 
-    /// Which of them a quoted identifier with this content is. Only the names of functions, schemas,
-    /// tables, settings and languages count: a quoted keyword is a name.
+    /// Which of them a quoted identifier with this content is. Only the names of functions,
+    /// schemas, tables, settings and languages count: a quoted keyword is a name.
     pub(super) fn of_quoted(name: &[u8]) -> Option<Known> {
         if name.is_empty() {
             return None;

@@ -2,8 +2,8 @@
 //!
 //! It knows PostgreSQL's lexical rules and the forms of the few statements that matter; it never
 //! converts characters, and never parses SQL. What functions and procedures do inside themselves no
-//! text shows: a `set_config` in a function's body, a trigger. A statement by its words only *raises*
-//! kinds of state: it may have left them, and the server is asked.
+//! text shows: a `set_config` in a function's body, a trigger. A statement by its words only
+//! *raises* kinds of state: it may have left them, and the server is asked.
 
 mod bytes;
 mod calls;

@@ -13,9 +13,10 @@ use super::token::{Literal, Sink};
 /// PostgreSQL's `NAMEDATALEN` without the NUL.
 const LONGEST: usize = 63;
 
-/// A name (folded, without quotes) as PostgreSQL cuts it: to 63 bytes of the database's encoding, at
-/// a character. `None` if the name is not ASCII, unless client and database both have `utf8`: where
-/// it is cut, and what it is folded to, depends on an encoding and a locale that are not known.
+/// A name (folded, without quotes) as PostgreSQL cuts it: to 63 bytes of the database's encoding,
+/// at a character. `None` if the name is not ASCII, unless client and database both have `utf8`:
+/// where it is cut, and what it is folded to, depends on an encoding and a locale that are not
+/// known.
 #[must_use]
 pub fn cut_name(name: &[u8], utf8: bool) -> Option<&[u8]> {
     if name.is_ascii() {

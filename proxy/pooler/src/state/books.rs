@@ -116,8 +116,8 @@ impl Books<'_> {
         let known = by != SetBy::UnqualifiedFunction
             || self.pool.shared.database.facts.set_config_is_builtin(self.now);
         if !known {
-            // If it is PostgreSQL's own, it may hold until the transaction ends. Custom settings mean
-            // nothing to what is parsed.
+            // If it is PostgreSQL's own, it may hold until the transaction ends. Custom settings
+            // mean nothing to what is parsed.
             let is_custom = |assignment: &Assignment| match &assignment.name {
                 Operand::Text(name) => name.contains(&b'.'),
                 _ => false,
@@ -247,7 +247,7 @@ impl Books<'_> {
     /// the others too, which are put in again when they are next needed.
     fn forget_all_statements(&mut self) {
         self.session.statements = None;
-        self.session.close_after_sync.iter_mut().for_each(|name| name.is_lent = false);
+        self.session.close_after_sync.iter_mut().for_each(|name| name.is_temporary = false);
         link::forget_statements(self.server);
     }
 
@@ -255,11 +255,11 @@ impl Books<'_> {
         let names = self.session.statements.as_mut();
         let before = names.and_then(|names| names.set(name, None));
         let lent = self.session.close_after_sync.iter_mut().filter(|known| *known.name == *name);
-        lent.for_each(|name| name.is_lent = false);
-        if let Some(unkept) = before.filter(|statement| statement.body.is_none()) {
+        lent.for_each(|name| name.is_temporary = false);
+        if let Some(uncached) = before.filter(|statement| statement.body.is_none()) {
             // The client's name was lent for this; the statement itself is there still.
             let mut sql = b"DEALLOCATE ".to_vec();
-            unkept.write_server_name(&mut sql);
+            uncached.write_server_name(&mut sql);
             self.server.restore.queries.push(sql.into());
         }
     }
@@ -280,7 +280,7 @@ impl Books<'_> {
         let here = self.session.close_after_sync.iter_mut().find(|known| *known.name == *name);
         if let Some(here) = here {
             // It is there until the Sync, behind which it is closed.
-            here.is_lent = true;
+            here.is_temporary = true;
             here.is_made = true;
         }
     }

@@ -1,5 +1,5 @@
-//! Names of custom settings (`app.tenant`): no list of PostgreSQL's shows them, it has to be asked by
-//! name.
+//! Names of custom settings (`app.tenant`): no list of PostgreSQL's shows them, it has to be asked
+//! by name.
 
 use crate::effect::Bytes;
 use crate::sql::{Assignment, Operand};
@@ -39,8 +39,8 @@ impl CustomNames {
         }
     }
 
-    /// Adds every word of a text that looks like such a name, wherever it stands: to ask for one that
-    /// is none costs little.
+    /// Adds every word of a text that looks like such a name, wherever it stands: to ask for one
+    /// that is none costs little.
     pub fn add_from(&mut self, text: &[u8]) {
         let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
         for word in text.split(|byte| !is_part(byte)) {

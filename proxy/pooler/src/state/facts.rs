@@ -65,8 +65,8 @@ impl DatabaseFacts {
         });
     }
 
-    /// Calls `visit` with the names of custom settings that sessions of this database have set: code
-    /// that nobody sees is likely to set the same.
+    /// Calls `visit` with the names of custom settings that sessions of this database have set:
+    /// code that nobody sees is likely to set the same.
     pub fn each_custom(&self, visit: impl FnMut(&Bytes)) {
         self.with(|state| state.custom.iter().for_each(visit));
     }

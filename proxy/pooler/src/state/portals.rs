@@ -3,8 +3,8 @@
 use crate::effect::{Bytes, Script};
 use crate::sql::{Assignment, Kinds};
 
-/// Portals whose statement is not plain; drivers have one at a time. What is beyond the limit counts
-/// as able to do anything.
+/// Portals whose statement is not plain; drivers have one at a time. What is beyond the limit
+/// counts as able to do anything.
 const LIMIT: usize = 32;
 
 /// Whether a statement that is run may change how the server reads the texts behind it.

@@ -37,7 +37,8 @@ pub enum Question {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OwnStatements {
     there: u8,
-    /// May be there: they were asked for, and an error came. They are closed before they are parsed.
+    /// May be there: they were asked for, and an error came. They are closed before they are
+    /// parsed.
     doubted: u8,
 }
 

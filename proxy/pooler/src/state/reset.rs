@@ -35,8 +35,8 @@ pub fn reset_sql(kinds: Kinds, seed: u16) -> Vec<u8> {
     without_waiting(text.as_bytes())
 }
 
-/// What takes a snapshot may wait for all serializable writers under the defaults that a session has
-/// left, and fails on a standby: such a text brings a transaction of its own.
+/// What takes a snapshot may wait for all serializable writers under the defaults that a session
+/// has left, and fails on a standby: such a text brings a transaction of its own.
 #[must_use]
 pub fn without_waiting(text: &[u8]) -> Vec<u8> {
     let takes_snapshot = ["SELECT ", "DISCARD ", "CLOSE ", "DEALLOCATE "]

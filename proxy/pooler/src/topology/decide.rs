@@ -12,7 +12,7 @@ use super::view::{Epoch, HoldReason, NodeId, Writes};
 
 /// Two servers seem to accept writes on the same timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Doubt {
+pub(super) struct SuspectedSplitBrain {
     /// Answers to questions from before may be of two moments: both are asked again.
     since: Instant,
     /// Both have confirmed it, and it was told.
@@ -26,7 +26,7 @@ impl Topology {
         let Some(report) = node.current() else { return false };
         report.is_primary()
             && node.spec.candidate
-            && !node.disowned
+            && !node.rejected
             && Some(report.system) == self.remembered.system
             && Some(report.timeline) >= self.remembered.timeline
     }
@@ -55,7 +55,7 @@ impl Topology {
 
     pub(super) fn decide(&mut self, now: Instant) -> Writes {
         let writers = self.writers();
-        self.weigh(&writers, now);
+        self.detect_split_brain(&writers, now);
         let writes = if self.operator_hold {
             Writes::Held(HoldReason::Operator)
         } else if !self.settled {
@@ -63,44 +63,48 @@ impl Topology {
         } else if self.is_ambiguous() {
             Writes::Refused(self.ambiguous_text())
         } else {
-            match (writers.as_slice(), &self.doubt) {
+            match (writers.as_slice(), &self.suspected) {
                 ([], _) => Writes::Held(self.why_none()),
                 ([one], _) => match self.nodes[one.index()].epoch(*one) {
                     Some(epoch) => Writes::To(epoch),
                     None => Writes::Held(HoldReason::NoPrimary),
                 },
-                (several, Some(Doubt { certain: true, .. })) => {
+                (several, Some(SuspectedSplitBrain { certain: true, .. })) => {
                     Writes::Refused(self.split_text(several))
                 }
                 _ => Writes::Held(HoldReason::Doubtful),
             }
         };
-        self.turn_to(&writes, now);
+        self.switch_to(&writes, now);
         writes
     }
 
     /// Notes that several servers accept writes, has all of them asked again, and is certain once
     /// they have confirmed it.
-    fn weigh(&mut self, writers: &[NodeId], now: Instant) {
+    fn detect_split_brain(&mut self, writers: &[NodeId], now: Instant) {
         if writers.len() < 2 {
-            if self.doubt.take().is_some_and(|doubt| doubt.certain) {
+            if self.suspected.take().is_some_and(|suspected| suspected.certain) {
                 self.events.push_back(Event::SplitBrainOver);
             }
             return;
         }
-        if self.doubt.is_none() {
-            self.doubt = Some(Doubt { since: now, certain: false });
+        if self.suspected.is_none() {
+            self.suspected = Some(SuspectedSplitBrain { since: now, certain: false });
             for id in writers {
                 self.expedite(*id, now);
             }
         }
         let nodes = &self.nodes;
-        let Some(doubt) = self.doubt.as_mut().filter(|doubt| !doubt.certain) else { return };
-        let confirmed = writers
-            .iter()
-            .all(|id| nodes[id.index()].heard.is_some_and(|heard| heard.sent_at >= doubt.since));
+        let Some(suspected) = self.suspected.as_mut().filter(|suspected| !suspected.certain) else {
+            return;
+        };
+        let confirmed = writers.iter().all(|id| {
+            nodes[id.index()]
+                .last_report
+                .is_some_and(|last_report| last_report.sent_at >= suspected.since)
+        });
         if confirmed {
-            doubt.certain = true;
+            suspected.certain = true;
             let names = writers.iter().map(|id| nodes[id.index()].spec.name.clone()).collect();
             let timeline = nodes[writers[0].index()].current().map(|report| report.timeline);
             self.events.push_back(Event::SplitBrain { nodes: names, timeline });
@@ -128,23 +132,28 @@ impl Topology {
     fn outsider(&self) -> Option<HoldReason> {
         let system = self.remembered.system?;
         let listed = || self.nodes.iter().filter(|node| !node.removed);
-        let ours = |node: &&Node| node.heard.is_some_and(|heard| heard.report.system == system);
+        let ours = |node: &&Node| {
+            node.last_report.is_some_and(|last_report| last_report.report.system == system)
+        };
         let primaries = (0..).zip(&self.nodes).filter(|(_, node)| {
             let is_primary = node.current().is_some_and(Report::is_primary);
-            is_primary && node.spec.candidate && !node.disowned
+            is_primary && node.spec.candidate && !node.rejected
         });
         let (id, primary) = primaries.map(|(id, node)| (NodeId(id), node)).next()?;
         if !listed().any(|node| ours(&node)) {
             return Some(HoldReason::OtherCluster(id));
         }
         let has_newest = |node: &Node| {
-            node.heard.is_some_and(|heard| Some(heard.report.timeline) >= self.remembered.timeline)
+            node.last_report.is_some_and(|last_report| {
+                Some(last_report.report.timeline) >= self.remembered.timeline
+            })
         };
         let lost = !listed().filter(ours).any(has_newest);
         (ours(&primary) && lost).then_some(HoldReason::OlderTimeline(id))
     }
 
-    /// Whether a node's history, older than was seen or another cluster's, is the only one there is.
+    /// Whether a node's history, older than was seen or another cluster's, is the only one there
+    /// is.
     pub(super) fn is_only_history(&self, id: NodeId) -> bool {
         matches!(
             self.outsider(),
@@ -153,7 +162,7 @@ impl Topology {
     }
 
     /// Tells the story from one decision to the next.
-    fn turn_to(&mut self, writes: &Writes, now: Instant) {
+    fn switch_to(&mut self, writes: &Writes, now: Instant) {
         if *writes == self.view.writes {
             return;
         }

@@ -43,7 +43,7 @@ pub enum Event {
     /// It does again.
     Answers { node: Box<str> },
     /// A node refuses the prober.
-    Unjudged { node: Box<str>, code: SqlState },
+    ProbeRefused { node: Box<str>, code: SqlState },
     /// A replica is too far behind.
     LeftOut { node: Box<str>, why: Box<str> },
     /// It is not any more.
@@ -66,7 +66,7 @@ impl Event {
                 | Self::Foreign { .. }
                 | Self::SplitBrain { .. }
                 | Self::Silent { .. }
-                | Self::Unjudged { .. }
+                | Self::ProbeRefused { .. }
         )
     }
 }
@@ -109,7 +109,7 @@ impl fmt::Display for Event {
             Self::HoldEnded => f.write_str("RESUME: the operator's hold is over"),
             Self::Silent { node, why } => write!(f, "node {node} does not answer: {why}"),
             Self::Answers { node } => write!(f, "node {node} answers"),
-            Self::Unjudged { node, code } => {
+            Self::ProbeRefused { node, code } => {
                 write!(f, "node {node} lives, but refuses the prober ({code})")
             }
             Self::LeftOut { node, why } => write!(f, "replica {node} is left out: {why}"),

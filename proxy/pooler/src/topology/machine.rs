@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use pgimbal_config::Host;
 
-use super::decide::Doubt;
+use super::decide::SuspectedSplitBrain;
 use super::event::Event;
 use super::history::{Failover, Interruption};
 use super::lag::Samples;
-use super::node::{Health, Heard, Node, NodeDetail};
+use super::node::{Health, LastReport, Node, NodeDetail};
 use super::position::{SystemId, TimelineId};
-use super::report::{Nudge, ProbeFailure, Report, Role};
+use super::report::{ProbeFailure, ProbeHint, Report, Role};
 use super::view::{Epoch, HoldReason, NodeId, View, Writes};
 
 /// Where a node is.
@@ -56,7 +56,7 @@ pub struct Remembered {
     /// The highest timeline ever seen.
     pub timeline: Option<TimelineId>,
     /// The nodes that have not joined the history that an operator has adopted.
-    pub disowned: Vec<Box<str>>,
+    pub rejected: Vec<Box<str>>,
 }
 
 /// Node ids have 16 bits; a cluster whose DNS name has led to so many addresses needs a restart.
@@ -71,7 +71,7 @@ pub struct Topology {
     /// Every node has answered or failed once, so that no higher timeline is merely late.
     pub(super) settled: bool,
     pub(super) operator_hold: bool,
-    pub(super) doubt: Option<Doubt>,
+    pub(super) suspected: Option<SuspectedSplitBrain>,
     /// The last epoch that was written to.
     pub(super) epoch: Option<Epoch>,
     pub(super) interruption: Option<Interruption>,
@@ -99,7 +99,7 @@ impl Topology {
             remembered,
             settled: false,
             operator_hold: false,
-            doubt: None,
+            suspected: None,
             epoch: None,
             interruption: None,
             samples: Samples::default(),
@@ -143,8 +143,8 @@ impl Topology {
             let known = self.nodes.iter().any(|node| node.spec.is_place_of(&spec));
             if !known && self.nodes.len() < MAX_NODES {
                 self.events.push_back(Event::Added { node: spec.name.clone() });
-                let disowned = self.remembered.disowned.contains(&spec.name);
-                self.nodes.push(Node { disowned, ..Node::new(spec, now) });
+                let rejected = self.remembered.rejected.contains(&spec.name);
+                self.nodes.push(Node { rejected, ..Node::new(spec, now) });
             }
         }
         self.reassess(now);
@@ -157,7 +157,7 @@ impl Topology {
             return;
         }
         let report = node.with_highest_timeline(report);
-        let before = node.heard.replace(Heard { report, sent_at, at: now });
+        let before = node.last_report.replace(LastReport { report, sent_at, at: now });
         let name = node.spec.name.clone();
         if matches!(std::mem::replace(&mut node.health, Health::Up), Health::Down(_)) {
             self.events.push_back(Event::Answers { node: name.clone() });
@@ -182,11 +182,11 @@ impl Topology {
         let before = node.health.clone();
         node.health = match &failure {
             ProbeFailure::ChangedRole => node.health.clone(),
-            ProbeFailure::Unjudged(code) => {
-                if !matches!(before, Health::Unjudged { code: known, .. } if known == *code) {
-                    self.events.push_back(Event::Unjudged { node: name(), code: *code });
+            ProbeFailure::ProbeRefused(code) => {
+                if !matches!(before, Health::ProbeRefused { code: known, .. } if known == *code) {
+                    self.events.push_back(Event::ProbeRefused { node: name(), code: *code });
                 }
-                Health::Unjudged { code: *code, believed: node.health.is_believed() }
+                Health::ProbeRefused { code: *code, believed: node.health.is_believed() }
             }
             failure => {
                 if !matches!(before, Health::Down(_)) {
@@ -201,13 +201,13 @@ impl Topology {
     }
 
     /// Somebody says that something has changed.
-    pub fn handle_nudge(&mut self, nudge: Nudge, now: Instant) {
-        match nudge {
-            Nudge::ConnectionBroke(id)
-            | Nudge::DialFailed(id)
-            | Nudge::ReadOnly(id)
-            | Nudge::HotStandbyChanged(id) => self.expedite(id, now),
-            Nudge::WaitersNeedPrimary => {
+    pub fn handle_probe_hint(&mut self, probe_hint: ProbeHint, now: Instant) {
+        match probe_hint {
+            ProbeHint::ConnectionBroke(id)
+            | ProbeHint::DialFailed(id)
+            | ProbeHint::ReadOnly(id)
+            | ProbeHint::HotStandbyChanged(id) => self.expedite(id, now),
+            ProbeHint::WaitersNeedPrimary => {
                 let known = self.is_hurried(now);
                 self.waiters_until = Some(now + self.options.failover_hold);
                 if !known && self.is_hurried(now) {
@@ -226,9 +226,9 @@ impl Topology {
     /// What is to be kept over a restart.
     #[must_use]
     pub fn remembered(&self) -> Remembered {
-        let disowned = self.nodes.iter().filter(|node| node.disowned && !node.removed);
-        let disowned = disowned.map(|node| node.spec.name.clone()).collect();
-        Remembered { disowned, ..self.remembered.clone() }
+        let rejected = self.nodes.iter().filter(|node| node.rejected && !node.removed);
+        let rejected = rejected.map(|node| node.spec.name.clone()).collect();
+        Remembered { rejected, ..self.remembered.clone() }
     }
 
     /// What has happened since the last call, in order.
@@ -253,7 +253,7 @@ impl Topology {
         self.settled |= !self.nodes.is_empty() && self.nodes.iter().all(asked);
         self.learn();
         let writes = self.decide(now);
-        self.judge_nodes(now);
+        self.evaluate_nodes(now);
         self.publish(writes);
     }
 
@@ -267,8 +267,8 @@ impl Topology {
         if !self.may_write(id) {
             return;
         }
-        let heard = self.nodes.get(id.index()).and_then(|node| node.heard);
-        if let Some(Heard { report, sent_at, .. }) = heard
+        let last_report = self.nodes.get(id.index()).and_then(|node| node.last_report);
+        if let Some(LastReport { report, sent_at, .. }) = last_report
             && let Role::Primary { flush, .. } = report.role
         {
             self.samples.take(report.timeline, sent_at, flush);

@@ -4,9 +4,9 @@
 //! their time, a [`View`] for the workers comes out.
 
 mod decide;
+mod evaluate;
 mod event;
 mod history;
-mod judge;
 mod lag;
 mod machine;
 mod node;
@@ -23,6 +23,6 @@ pub use machine::{NodeSpec, Options, Remembered, Topology};
 pub use node::NodeDetail;
 pub use operator::AdoptError;
 pub use position::{BadPosition, Lsn, SystemId, TimelineId};
-pub use report::{Nudge, ProbeFailure, Report, Role};
+pub use report::{ProbeFailure, ProbeHint, Report, Role};
 pub use schedule::ProbeOrder;
 pub use view::{Epoch, HoldReason, NodeId, NodeState, NodeView, View, Writes};

@@ -17,12 +17,12 @@ pub(super) struct Node {
     pub(super) spec: NodeSpec,
     pub(super) removed: bool,
     /// The last answer, kept while the node is down.
-    pub(super) heard: Option<Heard>,
+    pub(super) last_report: Option<LastReport>,
     pub(super) health: Health,
     /// It was the primary of an older timeline and has not joined the new one.
     pub(super) outdated: bool,
     /// The operator has adopted another node's history, which this one has not joined yet.
-    pub(super) disowned: bool,
+    pub(super) rejected: bool,
     pub(super) schedule: Schedule,
     pub(super) state: NodeState,
     /// Why it is in that state, when that is not plain.
@@ -31,7 +31,7 @@ pub(super) struct Node {
 
 /// An answer with its times.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Heard {
+pub(super) struct LastReport {
     pub(super) report: Report,
     pub(super) sent_at: Instant,
     pub(super) at: Instant,
@@ -45,7 +45,7 @@ pub(super) enum Health {
     /// It was answered.
     Up,
     /// The node lives; it is taken for what it was if it was judged just before.
-    Unjudged { code: SqlState, believed: bool },
+    ProbeRefused { code: SqlState, believed: bool },
     /// It failed.
     Down(ProbeFailure),
 }
@@ -53,7 +53,7 @@ pub(super) enum Health {
 impl Health {
     /// Whether the last answer still holds.
     pub(super) const fn is_believed(&self) -> bool {
-        matches!(self, Self::Up | Self::Unjudged { believed: true, .. })
+        matches!(self, Self::Up | Self::ProbeRefused { believed: true, .. })
     }
 }
 
@@ -87,10 +87,10 @@ impl Node {
         Self {
             spec,
             removed: false,
-            heard: None,
+            last_report: None,
             health: Health::Unknown,
             outdated: false,
-            disowned: false,
+            rejected: false,
             schedule: Schedule::new(now),
             state: NodeState::Unknown,
             why: String::new(),
@@ -106,10 +106,11 @@ impl Node {
     /// What a standby says, on the highest timeline that it has said since its server was started:
     /// once its upstream is gone, it tells that of its last restartpoint.
     pub(super) fn with_highest_timeline(&self, report: Report) -> Report {
-        let before = self.heard.as_ref().map(|heard| heard.report).filter(|before| {
-            let same_server = before.started_at_micros == report.started_at_micros;
-            same_server && before.system == report.system && !before.is_primary()
-        });
+        let before =
+            self.last_report.as_ref().map(|last_report| last_report.report).filter(|before| {
+                let same_server = before.started_at_micros == report.started_at_micros;
+                same_server && before.system == report.system && !before.is_primary()
+            });
         let highest = before.map_or(report.timeline, |before| before.timeline.max(report.timeline));
         match report.role {
             Role::Standby { .. } => Report { timeline: highest, ..report },
@@ -120,11 +121,11 @@ impl Node {
     /// The last answer, if it still holds.
     pub(super) fn current(&self) -> Option<&Report> {
         let believed = !self.removed && self.health.is_believed();
-        self.heard.as_ref().filter(|_| believed).map(|heard| &heard.report)
+        self.last_report.as_ref().filter(|_| believed).map(|last_report| &last_report.report)
     }
 
     pub(super) fn epoch(&self, id: NodeId) -> Option<Epoch> {
-        let report = &self.heard.as_ref()?.report;
+        let report = &self.last_report.as_ref()?.report;
         Some(Epoch { system: report.system, timeline: report.timeline, node: id })
     }
 
@@ -141,7 +142,7 @@ impl Node {
     }
 
     pub(super) fn detail(&self, samples: &Samples, now: Instant) -> NodeDetail {
-        let report = self.heard.as_ref().map(|heard| heard.report);
+        let report = self.last_report.as_ref().map(|last_report| last_report.report);
         let replay = report.and_then(|report| match report.role {
             Role::Standby { replay, .. } if samples.are_of(report.timeline) => Some(replay),
             _ => None,
@@ -155,7 +156,10 @@ impl Node {
             lag_bytes: replay.and_then(|replay| samples.bytes_behind(replay)),
             lag: replay.and_then(|replay| samples.time_behind(replay, now)),
             state: self.state,
-            last_probe: self.heard.as_ref().map(|heard| now.saturating_duration_since(heard.at)),
+            last_probe: self
+                .last_report
+                .as_ref()
+                .map(|last_report| now.saturating_duration_since(last_report.at)),
             why: self.why.clone(),
         }
     }

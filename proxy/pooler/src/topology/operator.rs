@@ -55,9 +55,9 @@ impl Topology {
                 let follows = !other.is_primary() && other.timeline == report.timeline;
                 other.system == report.system && (same_server || follows)
             });
-            node.disowned = index != id.index() && !belongs;
+            node.rejected = index != id.index() && !belongs;
         }
-        self.remembered.disowned.clear();
+        self.remembered.rejected.clear();
         self.remembered.system = Some(report.system);
         self.remembered.timeline = Some(report.timeline);
         self.samples.clear();

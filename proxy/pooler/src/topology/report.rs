@@ -72,7 +72,7 @@ pub enum ProbeFailure {
     NotAccepting(SqlState),
     /// The server lives but does not let the prober look (28P01, 53300, 3D000 and the like), so
     /// that nothing is known of its role.
-    Unjudged(SqlState),
+    ProbeRefused(SqlState),
     /// The role changed while the server answered (55000): it is asked again.
     ChangedRole,
     /// The answer is none that a PostgreSQL server gives.
@@ -93,7 +93,7 @@ impl fmt::Display for ProbeFailure {
             Self::Unreachable(why) | Self::Broke(why) | Self::Malformed(why) => f.write_str(why),
             Self::TimedOut => f.write_str("no answer within probe_timeout"),
             Self::NotAccepting(code) => write!(f, "it accepts no connections ({code})"),
-            Self::Unjudged(code) => write!(f, "it lives, but refuses the prober ({code})"),
+            Self::ProbeRefused(code) => write!(f, "it lives, but refuses the prober ({code})"),
             Self::ChangedRole => f.write_str("its role changed while it answered"),
         }
     }
@@ -101,7 +101,7 @@ impl fmt::Display for ProbeFailure {
 
 /// A hint from a worker that a node is not what it was: it is probed at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Nudge {
+pub enum ProbeHint {
     /// A server connection to the node broke.
     ConnectionBroke(NodeId),
     /// A server connection to the node could not be opened.

@@ -118,6 +118,6 @@ impl Topology {
     /// Whether clients wait and there is no primary.
     pub(super) fn is_hurried(&self, now: Instant) -> bool {
         let waited_for = self.waiters_until.is_some_and(|until| now < until);
-        waited_for && (self.doubt.is_some() || !self.has_writer())
+        waited_for && (self.suspected.is_some() || !self.has_writer())
     }
 }

@@ -42,7 +42,7 @@ impl Topology {
     /// The highest timeline that a node which may become primary was ever seen on. A drill on a
     /// node that is no candidate must not lock the real primary out.
     pub(super) fn learn_timeline(&mut self) {
-        let seen = self.nodes.iter().filter(|node| node.spec.candidate && !node.disowned);
+        let seen = self.nodes.iter().filter(|node| node.spec.candidate && !node.rejected);
         let ours = seen
             .filter_map(|node| node.current())
             .filter(|report| Some(report.system) == self.remembered.system);

@@ -148,7 +148,7 @@ pub enum NodeState {
     /// A standby that may not be read from: too far behind, or not on the primary's timeline.
     Lagging,
     /// It lives, but the prober may not look.
-    Unjudged,
+    ProbeRefused,
     /// It does not answer.
     Down,
     /// It was or is a primary of an older timeline, and has not joined the new one.
@@ -168,7 +168,7 @@ impl NodeState {
             Self::Primary => "primary",
             Self::Replica => "replica",
             Self::Lagging => "lagging",
-            Self::Unjudged => "unjudged",
+            Self::ProbeRefused => "unjudged",
             Self::Down => "down",
             Self::Quarantined => "quarantined",
             Self::Foreign => "foreign",

@@ -129,7 +129,8 @@ impl Client {
             let body = body.to_vec();
             self.inbox.drain(..length);
             self.note(format!("< {}", message::shown(&[(tag, body.clone())])[0]));
-            // A client's name that looks like one of the proxy's own is escaped, and shows in errors.
+            // A client's name that looks like one of the proxy's own is escaped, and shows in
+            // errors.
             let body = if tag == b'E' { unescaped(body) } else { body };
             self.message(tag, body);
         }

@@ -19,13 +19,13 @@ use std::time::{Duration, Instant};
 use pgimbal_config::PoolMode;
 use pgimbal_pooler::cluster::Found;
 use pgimbal_pooler::ids::{PoolId, ServerId, SessionId, WorkerId};
-use pgimbal_pooler::moving::Moving;
+use pgimbal_pooler::migration::Migration;
 use pgimbal_pooler::plan::Plan;
 use pgimbal_pooler::pool::{Place, PoolKey};
 use pgimbal_pooler::pooler::{Options, Pooler};
 use pgimbal_pooler::prepared::StatementKey;
 use pgimbal_pooler::shared::SharedPool;
-use pgimbal_pooler::topology::{NodeId, Nudge};
+use pgimbal_pooler::topology::{NodeId, ProbeHint};
 
 use crate::client::{Client, Stage};
 use crate::postgres::Backend;
@@ -55,7 +55,7 @@ pub(crate) struct World {
     pub(crate) steps: usize,
     /// The process id that a client was told last.
     last_process: u32,
-    pub(crate) nudges: Vec<Nudge>,
+    pub(crate) probe_hints: Vec<ProbeHint>,
     /// Nodes that let nobody in.
     pub(crate) dead: Vec<NodeId>,
     /// Where the story of the cluster stands.
@@ -85,7 +85,7 @@ enum PeerStage {
     /// The proxy has said Terminate.
     Closing,
     /// Between two workers.
-    Moving,
+    Migration,
     Ended,
 }
 
@@ -117,7 +117,7 @@ enum Later {
     },
     Arrive {
         peer: usize,
-        moving: Box<Moving>,
+        moving: Box<Migration>,
         pool: PoolId,
         to: WorkerId,
     },
@@ -174,7 +174,7 @@ impl World {
             dials_refused: if refuses { 20 } else { 0 },
             steps: 0,
             last_process: 0,
-            nudges: Vec::new(),
+            probe_hints: Vec::new(),
             dead: Vec::new(),
             reign: Reign::default(),
         };
@@ -264,7 +264,7 @@ impl World {
         let pooler = &self.poolers[client.worker];
         let session = client.session.and_then(|id| pooler.session(id));
         let server = session.and_then(|session| pooler.server(session.link.server()?));
-        server.is_none_or(|server| server.owed.is_empty())
+        server.is_none_or(|server| server.pending.is_empty())
     }
 
     /// A piece of what a client has sent reaches the proxy.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use pgimbal_pooler::topology::{
-    Event, HoldReason, NodeId, NodeState, Nudge, Remembered, TimelineId, Topology, Writes,
+    Event, HoldReason, NodeId, NodeState, ProbeHint, Remembered, TimelineId, Topology, Writes,
 };
 
 use crate::watch::{Watch, options, spec};
@@ -41,9 +41,9 @@ fn failover_a_killed_primary_is_replaced_quarantined_and_rejoined() {
     let mut watch = Watch::new(1, 1, false);
     watch.within(100, |watch| writes_to(watch) == Some(0));
     watch.servers[0].reach = Reach::Dead;
-    watch.topology.handle_nudge(Nudge::ConnectionBroke(NodeId(0)), watch.now);
+    watch.topology.handle_probe_hint(ProbeHint::ConnectionBroke(NodeId(0)), watch.now);
     watch.within(40, |watch| watch.topology.view().writes == Writes::Held(HoldReason::Unreachable));
-    watch.topology.handle_nudge(Nudge::WaitersNeedPrimary, watch.now);
+    watch.topology.handle_probe_hint(ProbeHint::WaitersNeedPrimary, watch.now);
     watch.run(700);
     watch.servers[1].promote();
     let noticed = watch.within(130, |watch| writes_to(watch) == Some(1));
@@ -170,7 +170,7 @@ fn failover_what_was_remembered_keeps_an_old_primary_out_after_a_restart() {
     old.run(200);
     let remembered = old.topology.remembered();
     let highest =
-        Remembered { system: Some(OURS), timeline: Some(TimelineId(2)), disowned: vec![] };
+        Remembered { system: Some(OURS), timeline: Some(TimelineId(2)), rejected: vec![] };
     assert_eq!(remembered, highest);
     let mut watch = Watch::new(1, 1, false);
     let specs = vec![spec(0), spec(1)];
@@ -200,7 +200,7 @@ fn failover_a_primary_that_refuses_only_the_prober_keeps_its_writes() {
     watch.servers[0].reach = Reach::Shut;
     watch.run(5_000);
     assert_eq!(writes_to(&watch), Some(0));
-    assert_eq!(state(&watch, 0), NodeState::Unjudged);
+    assert_eq!(state(&watch, 0), NodeState::ProbeRefused);
     // After it was down, what it is now is not known.
     watch.servers[0].reach = Reach::Dead;
     watch.run(1_200);
@@ -217,7 +217,7 @@ fn failover_while_clients_wait_nodes_are_asked_every_100_ms_and_dialled_every_25
     watch.within(1_200, |watch| writes_to(watch).is_none());
     watch.run(50);
     let mut asked = [0; 2];
-    watch.topology.handle_nudge(Nudge::WaitersNeedPrimary, watch.now);
+    watch.topology.handle_probe_hint(ProbeHint::WaitersNeedPrimary, watch.now);
     for _ in 0..1_000 {
         while let Some(order) = watch.topology.poll_probe(watch.now) {
             asked[order.node.index()] += 1;
@@ -240,8 +240,8 @@ fn failover_a_storm_of_hints_asks_a_node_no_more_often_than_every_10_ms() {
     let mut asked = 0;
     for _ in 0..100 {
         for _ in 0..50 {
-            watch.topology.handle_nudge(Nudge::DialFailed(NodeId(0)), watch.now);
-            watch.topology.handle_nudge(Nudge::WaitersNeedPrimary, watch.now);
+            watch.topology.handle_probe_hint(ProbeHint::DialFailed(NodeId(0)), watch.now);
+            watch.topology.handle_probe_hint(ProbeHint::WaitersNeedPrimary, watch.now);
         }
         while let Some(order) = watch.topology.poll_probe(watch.now) {
             asked += 1;

@@ -92,7 +92,7 @@ fn failover_adopting_one_of_two_primaries_ends_the_split_brain() {
 fn failover_a_cluster_made_anew_is_adopted() {
     let mut watch = Watch::new(1, 1, false);
     let remembered =
-        Remembered { system: Some(OURS), timeline: Some(TimelineId(4)), disowned: vec![] };
+        Remembered { system: Some(OURS), timeline: Some(TimelineId(4)), rejected: vec![] };
     let specs = vec![spec(0), spec(1)];
     watch.topology = Topology::new(options(), specs, remembered, watch.now);
     for server in &mut watch.servers {
@@ -147,7 +147,7 @@ fn failover_what_an_operator_gave_up_stays_out_when_it_comes_back_after_a_restar
     assert_eq!(watch.topology.view().nodes[1].state, NodeState::Quarantined);
     watch.topology.adopt(NodeId(1), watch.now).expect("it answers");
     let remembered = watch.topology.remembered();
-    assert_eq!(remembered.disowned, ["n0".into()]);
+    assert_eq!(remembered.rejected, ["n0".into()]);
     let mut watch = Watch::new(1, 1, false);
     let specs = vec![spec(0), spec(1)];
     watch.topology = Topology::new(options(), specs, remembered, watch.now);

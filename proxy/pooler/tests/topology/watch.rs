@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use pgimbal_config::Host;
 use pgimbal_pooler::topology::{
-    Event, NodeId, NodeSpec, NodeState, Nudge, Options, ProbeFailure, Remembered, Report, SystemId,
-    TimelineId, Topology, Writes,
+    Event, NodeId, NodeSpec, NodeState, Options, ProbeFailure, ProbeHint, Remembered, Report,
+    SystemId, TimelineId, Topology, Writes,
 };
 
 use crate::random::Random;
@@ -22,7 +22,7 @@ pub(crate) struct Watch {
     pub(crate) candidates: Vec<bool>,
     listed: Vec<bool>,
     /// An operator has adopted another node, and this one has not joined it.
-    disowned: Vec<bool>,
+    rejected: Vec<bool>,
     pub(crate) now: Instant,
     pub(crate) events: Vec<Event>,
     /// When the answers of what is under way come, in milliseconds from the start.
@@ -73,7 +73,7 @@ impl Watch {
             told: vec![None; servers.len()],
             candidates: vec![true; servers.len()],
             listed: vec![true; servers.len()],
-            disowned: vec![false; servers.len()],
+            rejected: vec![false; servers.len()],
             starts: servers.len() as i64 + 1,
             servers,
             now,
@@ -169,12 +169,12 @@ impl Watch {
             let joined = cluster.system == Some(report.system)
                 && cluster.timeline == Some(report.timeline)
                 && !report.is_primary();
-            self.disowned[id.index()] &= !joined;
+            self.rejected[id.index()] &= !joined;
         }
         let believed = matches!(self.told[id.index()], Some(Ok(_)));
         match answer {
             // It stays what it was taken for.
-            Err(ProbeFailure::Unjudged(_)) if believed => {}
+            Err(ProbeFailure::ProbeRefused(_)) if believed => {}
             answer => self.told[id.index()] = Some(answer),
         }
         let system = self.topology.remembered().system;
@@ -185,7 +185,7 @@ impl Watch {
 
     /// What candidates were last heard to say.
     fn believed(&self) -> impl Iterator<Item = &Report> {
-        let counts = self.candidates.iter().zip(&self.disowned).map(|(c, d)| *c && !*d);
+        let counts = self.candidates.iter().zip(&self.rejected).map(|(c, d)| *c && !*d);
         let heard = self.told.iter().zip(counts);
         heard.filter(|(_, counts)| *counts).filter_map(|(told, _)| told.as_ref()?.as_ref().ok())
     }
@@ -208,7 +208,7 @@ impl Watch {
             panic!("seed {seed}: writes go to a node that failed: {view:#?}");
         };
         assert!(self.candidates[epoch.node.index()], "seed {seed}: writes go to no candidate");
-        assert!(!self.disowned[epoch.node.index()], "seed {seed}: writes go to what was given up");
+        assert!(!self.rejected[epoch.node.index()], "seed {seed}: writes go to what was given up");
         assert!(report.is_primary(), "seed {seed}: writes go to a standby");
         assert_eq!(Some(report.system), self.topology.remembered().system, "seed {seed}: foreign");
         assert_eq!(report.timeline, epoch.timeline, "seed {seed}: the epoch is another");
@@ -267,7 +267,7 @@ impl Watch {
         for (other, told) in self.told.iter().enumerate() {
             let belongs = matches!(told, Some(Ok(report)) if report.system == adopted.system
                 && report.timeline == adopted.timeline && !report.is_primary());
-            self.disowned[other] = other != index && !belongs;
+            self.rejected[other] = other != index && !belongs;
         }
     }
 
@@ -287,8 +287,8 @@ impl Watch {
             5 | 6 => self.start(index),
             7 => self.rejoin(index),
             8 => server.system = random.pick(&[OURS, OURS, OURS, OURS, THEIRS]),
-            9 => self.topology.handle_nudge(Nudge::ConnectionBroke(id), now),
-            10 => self.topology.handle_nudge(Nudge::WaitersNeedPrimary, now),
+            9 => self.topology.handle_probe_hint(ProbeHint::ConnectionBroke(id), now),
+            10 => self.topology.handle_probe_hint(ProbeHint::WaitersNeedPrimary, now),
             11 if random.chance(30) => self.topology.hold(now),
             13 if random.chance(50) => self.adopt(index),
             14 if random.chance(50) => server.restore(),
@@ -343,7 +343,7 @@ impl Watch {
         }
         let system = self.topology.remembered().system.unwrap_or(OURS);
         let best = (0..self.servers.len())
-            .filter(|index| self.candidates[*index] && !self.disowned[*index])
+            .filter(|index| self.candidates[*index] && !self.rejected[*index])
             .max_by_key(|index| {
                 let server = &self.servers[*index];
                 (server.primary, server.timeline)

@@ -56,7 +56,7 @@ impl Server {
             Reach::Dead => Err(ProbeFailure::Unreachable("connection refused".into())),
             Reach::Starting => Err(ProbeFailure::NotAccepting(SqlState::CANNOT_CONNECT_NOW)),
             Reach::Silent => Err(ProbeFailure::TimedOut),
-            Reach::Shut => Err(ProbeFailure::Unjudged(SqlState::TOO_MANY_CONNECTIONS)),
+            Reach::Shut => Err(ProbeFailure::ProbeRefused(SqlState::TOO_MANY_CONNECTIONS)),
         }
     }
 

@@ -35,8 +35,8 @@ impl Target {
     }
 }
 
-/// A setting's name that is written as a literal; `None` if it is not ASCII, so that what the server
-/// makes of it is not known.
+/// A setting's name that is written as a literal; `None` if it is not ASCII, so that what the
+/// server makes of it is not known.
 pub(super) fn assigned(name: &[u8]) -> Option<Bytes> {
     name.is_ascii().then(|| name.to_ascii_lowercase().into_boxed_slice())
 }

@@ -1,4 +1,5 @@
-//! `SELECT set_config(…)[, set_config(…) …]` and `SELECT pg_advisory_unlock_all()`, and nothing else.
+//! `SELECT set_config(…)[, set_config(…) …]` and `SELECT pg_advisory_unlock_all()`, and nothing
+//! else.
 
 use super::Parsed;
 use super::set::{Target, assigned};

@@ -6,7 +6,7 @@ use pgimbal_config::{HiddenState, PoolMode};
 
 use super::Books;
 use crate::link;
-use crate::owed::{Owed, OwnQuery};
+use crate::pending::{OwnQuery, Pending};
 use crate::pin::PinReason;
 use crate::plan::Plan;
 use crate::session::Phase;
@@ -90,7 +90,7 @@ impl Books<'_> {
         }
         let own = &mut self.server.own_statements;
         plan.make_for_server(|out| asking.write(own, &custom, out));
-        self.server.owed.push(Owed::Own(OwnQuery::Question));
+        self.server.pending.push(Pending::Own(OwnQuery::Question));
         self.server.statements.end_segment();
         self.server.asking = Some((Box::new(asking), self.now));
         // What it sends next depends on the answer.

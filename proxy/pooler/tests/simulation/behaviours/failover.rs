@@ -6,7 +6,7 @@ use std::time::Duration;
 use pgimbal_config::{ClusterConfig, Host, ReplicaFallback, ResolvedCluster, Route};
 use pgimbal_pooler::session::Link;
 use pgimbal_pooler::topology::{
-    Epoch, HoldReason, NodeId, NodeState, NodeView, Nudge, SystemId, TimelineId, View, Writes,
+    Epoch, HoldReason, NodeId, NodeState, NodeView, ProbeHint, SystemId, TimelineId, View, Writes,
 };
 
 use super::{prepare_and_run, segment};
@@ -94,7 +94,7 @@ fn failover_what_begins_during_the_hold_runs_on_the_new_primary() {
     dies(&mut world);
     assert!(world.say(0, &m::query("select 'c0.1'")).is_empty());
     assert!(world.say(1, &prepare_and_run("", "select $1", "c1.1")).is_empty());
-    assert!(world.nudges.contains(&Nudge::WaitersNeedPrimary));
+    assert!(world.probe_hints.contains(&ProbeHint::WaitersNeedPrimary));
     promoted(&mut world);
     assert_eq!(world.heard(0)[1], "D c0.1");
     assert_eq!(world.heard(1)[2], "D c1.1");
@@ -314,7 +314,7 @@ fn failover_a_dial_that_lands_behind_the_switch_is_not_used() {
     world.pass(Duration::from_millis(300));
     world.settle();
     assert_eq!(world.heard(0)[1], "D c0.1");
-    assert!(world.nudges.contains(&Nudge::DialFailed(NodeId(0))));
+    assert!(world.probe_hints.contains(&ProbeHint::DialFailed(NodeId(0))));
 }
 
 #[test]

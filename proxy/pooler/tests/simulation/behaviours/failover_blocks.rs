@@ -1,5 +1,5 @@
-//! Transaction blocks that are lost with segments pipelined behind their BEGIN, and errors that come
-//! neither too early nor too often.
+//! Transaction blocks that are lost with segments pipelined behind their BEGIN, and errors that
+//! come neither too early nor too often.
 
 use std::time::Duration;
 

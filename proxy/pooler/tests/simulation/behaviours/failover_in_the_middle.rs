@@ -183,7 +183,7 @@ fn failover_a_proven_rollback_is_told_as_one_although_the_statement_cannot_run_a
     world.clients[0].disturb();
     world.say_only(0, &m::query("select 'c0.1'"));
     world.last_backend().0.die(Some("terminating connection due to administrator command"));
-    world.see(view(9, None, [NodeState::Unjudged, NodeState::Replica]));
+    world.see(view(9, None, [NodeState::ProbeRefused, NodeState::Replica]));
     world.settle();
     world.see(view(10, Some(1), [NodeState::Down, NodeState::Primary]));
     world.land_dials();

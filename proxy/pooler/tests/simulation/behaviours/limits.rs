@@ -4,7 +4,7 @@ use std::mem::size_of;
 use std::time::Duration;
 
 use pgimbal_config::PoolMode;
-use pgimbal_pooler::owed::OWED_LIMIT;
+use pgimbal_pooler::pending::PENDING_LIMIT;
 use pgimbal_pooler::session::{Link, Session};
 
 use super::{prepare_and_run, segment};
@@ -165,8 +165,8 @@ fn behaviour_25_ten_thousand_statements_in_one_pipeline() {
         world.clients[0].send(&bytes);
         while !world.clients[0].up.is_empty() {
             world.arrive(0, 8192);
-            let owed = world.server_of(0).map_or(0, |server| server.owed.len());
-            assert!(owed <= OWED_LIMIT + 16, "{owed} are owed");
+            let owed = world.server_of(0).map_or(0, |server| server.pending.len());
+            assert!(owed <= PENDING_LIMIT + 16, "{owed} are owed");
             world.settle();
         }
         world.settle();
@@ -181,7 +181,7 @@ fn behaviour_25_a_full_queue_asks_the_server_to_speak() {
     world.join(0);
     // Nothing makes the server answer these but a Flush of the proxy's.
     let mut bytes = Vec::new();
-    for n in 0..2 * OWED_LIMIT {
+    for n in 0..2 * PENDING_LIMIT {
         bytes.extend(m::parse(&format!("s{n}"), "select $1"));
     }
     world.say(0, &bytes);

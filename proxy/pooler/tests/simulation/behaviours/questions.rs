@@ -109,7 +109,7 @@ fn what_is_sent_behind_a_late_question_is_asked_about_too() {
     world.say_only(0, &m::query("do $$select pg_advisory_lock(1)$$"));
     world.pass(Duration::from_secs(2));
     world.drive_client(0);
-    assert_eq!(world.server_of(0).expect("a server").owed.len(), 2, "it did not wait");
+    assert_eq!(world.server_of(0).expect("a server").pending.len(), 2, "it did not wait");
     world.settle();
     assert!(world.session(0).pin.reasons().any(|reason| reason == "advisory_lock"));
 }

@@ -50,16 +50,16 @@ impl World {
                     let at = self.peer_of(worker, id);
                     self.check_clean(worker, id);
                     let pool = self.poolers[worker].server(id).map_or(self.pool, |s| s.pool);
-                    let Some(moving) = self.poolers[worker].give_away(id, to) else {
+                    let Some(moving) = self.poolers[worker].migrate_out(id, to) else {
                         panic!("what was to be given is not there")
                     };
                     self.by_server.remove(&(worker, id.slot, id.serial));
-                    self.peers[at].stage = PeerStage::Moving;
+                    self.peers[at].stage = PeerStage::Migration;
                     self.later.push(Later::Arrive { peer: at, moving: Box::new(moving), pool, to });
                 }
                 Action::Retired(_) => {}
                 Action::Cut(id) => self.cut(worker, id),
-                Action::Nudge(_, nudge) => self.nudges.push(nudge),
+                Action::ProbeHint(_, probe_hint) => self.probe_hints.push(probe_hint),
                 Action::Ask(pool, to) => {
                     let by = self.poolers[worker].worker();
                     self.later.push(Later::Ask { to, pool, by });
@@ -101,11 +101,11 @@ impl World {
             }
             Later::Arrive { peer, moving, pool, to } => {
                 let worker = usize::from(to.0);
-                let id = self.poolers[worker].take_in(pool, *moving, self.now);
+                let id = self.poolers[worker].migrate_in(pool, *moving, self.now);
                 self.by_server.insert((worker, id.slot, id.serial), peer);
                 let taken = &mut self.peers[peer];
                 (taken.worker, taken.id, taken.stage) = (worker, id, PeerStage::Open);
-                self.poolers[worker].settle_in(id, self.now);
+                self.poolers[worker].finish_migration(id, self.now);
                 self.take_actions(worker);
             }
         }

@@ -1,7 +1,7 @@
 //! What goes wrong: servers die, clients vanish, cancel requests come at any time.
 
 use pgimbal_pooler::ids::ServerId;
-use pgimbal_pooler::owed::{Owed, OwnQuery};
+use pgimbal_pooler::pending::{OwnQuery, Pending};
 use pgimbal_pooler::server::Setup;
 use pgimbal_pooler::session::{Link, Presence};
 
@@ -45,8 +45,8 @@ impl World {
         true
     }
 
-    /// What the proxy asks of a server on its own account is refused, as by a cancel that comes late
-    /// or a privilege that is gone: nobody notices.
+    /// What the proxy asks of a server on its own account is refused, as by a cancel that comes
+    /// late or a privilege that is gone: nobody notices.
     fn own_query_fails(&mut self) -> bool {
         let poolers = &self.poolers;
         let fails = |peer: &super::Peer| {
@@ -54,10 +54,10 @@ impl World {
             let is_due = peer.stage == PeerStage::Open
                 && peer.backend.balks.is_none()
                 && !peer.down.is_empty()
-                && server.owed.len() == 1;
-            match server.owed.front().filter(|_| is_due)? {
-                Owed::Own(OwnQuery::Question | OwnQuery::Facts) => Some(Balk::Question("57014")),
-                Owed::Own(OwnQuery::Setup) if matches!(server.setup, Setup::Whole) => {
+                && server.pending.len() == 1;
+            match server.pending.front().filter(|_| is_due)? {
+                Pending::Own(OwnQuery::Question | OwnQuery::Facts) => Some(Balk::Question("57014")),
+                Pending::Own(OwnQuery::Setup) if matches!(server.setup, Setup::Whole) => {
                     Some(Balk::Settings("42501"))
                 }
                 _ => None,

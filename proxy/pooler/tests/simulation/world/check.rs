@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use pgimbal_pooler::ids::ServerId;
-use pgimbal_pooler::owed::OWED_LIMIT;
+use pgimbal_pooler::pending::PENDING_LIMIT;
 use pgimbal_pooler::server::{Server, ServerState};
 use pgimbal_pooler::session::Link;
 use pgimbal_pooler::sql::Kinds;
@@ -39,7 +39,11 @@ impl World {
             let linked = pooler.server(server).expect("a server");
             assert_eq!(linked.session(), Some(id), "client {} is not its server's", client.number);
             assert!(served.insert((client.worker, server.slot)), "a server has two clients");
-            assert!(linked.owed.len() <= OWED_LIMIT + OWED_SLACK, "{} are owed", linked.owed.len());
+            assert!(
+                linked.pending.len() <= PENDING_LIMIT + OWED_SLACK,
+                "{} are owed",
+                linked.pending.len()
+            );
         }
     }
 
@@ -86,7 +90,7 @@ impl World {
             "statements that nobody knows of:\n{}",
             story()
         );
-        let lent = peer.backend.statements.contains_key("pgimbal_lend");
+        let lent = peer.backend.statements.contains_key("pgimbal_temporary");
         assert!(!lent, "a statement that was lent is still there:\n{}", story());
     }
 

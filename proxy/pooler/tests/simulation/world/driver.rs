@@ -1,7 +1,7 @@
 //! What the driver in `proxy` does, without sockets.
 
 use pgimbal_pooler::arrival::Greeting;
-use pgimbal_pooler::broken::Aftermath;
+use pgimbal_pooler::broken::DisconnectOutcome;
 use pgimbal_pooler::cancel::CancelKey;
 use pgimbal_pooler::checkout::Checkout;
 use pgimbal_pooler::departure::Departure;
@@ -73,7 +73,7 @@ impl World {
             self.clients[number].rest = rest[judged.taken as usize..].to_vec();
             self.take_actions(worker);
             match judged.stop {
-                Stop::Drained | Stop::Full => {
+                Stop::Drained | Stop::Wait => {
                     // Its settings may have been judged.
                     let _ = self.pooler_says_farewell(number);
                     return;
@@ -82,7 +82,7 @@ impl World {
                     assert!(n as usize > self.clients[number].rest.len(), "what it needs is there");
                     return;
                 }
-                Stop::Place => {
+                Stop::WaitForPlace => {
                     self.check_clean(worker, server.expect("a server to give back"));
                     self.poolers[worker].await_place(id, self.now);
                     return self.take_actions(worker);
@@ -125,11 +125,11 @@ impl World {
         let client = &self.clients[number];
         let Some(id) = client.session else { return false };
         let session = self.poolers[client.worker].session(id);
-        let Some(farewell) = session.and_then(|session| session.farewell.clone()) else {
+        let Some(final_error) = session.and_then(|session| session.final_error.clone()) else {
             return false;
         };
         self.clients[number].disturb();
-        self.clients[number].receive(&farewell);
+        self.clients[number].receive(&final_error);
         self.depart(number, Presence::Vanished);
         true
     }
@@ -232,9 +232,9 @@ impl World {
         self.by_server.remove(&(worker, id.slot, id.serial));
         let mut plan = std::mem::take(&mut self.plan);
         plan.clear();
-        let aftermath = self.poolers[worker].server_gone(id, self.now, &mut plan);
+        let outcome = self.poolers[worker].server_gone(id, self.now, &mut plan);
         // What is run again, the client does not notice; a transaction that is lost, it may.
-        let again = matches!(aftermath, Aftermath::Again(_)) && !self.is_offline(number);
+        let again = matches!(outcome, DisconnectOutcome::Again(_)) && !self.is_offline(number);
         if let Some(number) = loss.filter(|_| !again) {
             self.clients[number].disturb();
         }
@@ -242,14 +242,14 @@ impl World {
         self.plan = plan;
         self.take_actions(worker);
         let Some(number) = number else { return };
-        match aftermath {
-            Aftermath::Survives => self.go_on_after_server(number),
-            Aftermath::Again(mut bytes) => {
+        match outcome {
+            DisconnectOutcome::Survives => self.go_on_after_server(number),
+            DisconnectOutcome::Again(mut bytes) => {
                 bytes.append(&mut self.clients[number].rest);
                 self.clients[number].rest = bytes;
                 self.go_on_after_server(number);
             }
-            Aftermath::Ends => {
+            DisconnectOutcome::Ends => {
                 self.clients[number].disturb();
                 self.depart(number, Presence::Vanished);
             }
@@ -265,7 +265,7 @@ impl World {
     fn is_offline(&self, number: Option<usize>) -> bool {
         let client = number.map(|number| &self.clients[number]);
         let session = client.and_then(|c| self.poolers[c.worker].session(c.session?));
-        session.is_some_and(|session| session.offline.is_some())
+        session.is_some_and(|session| session.aborted.is_some())
     }
 
     fn check_in(&mut self, worker: usize, server: ServerId) {

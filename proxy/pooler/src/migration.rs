@@ -15,7 +15,7 @@ use crate::topology::{Epoch, NodeId};
 
 /// What the core knows of a server connection that moves.
 #[derive(Debug)]
-pub struct Moving {
+pub struct Migration {
     slot: Slot,
     settings: Vec<Setting>,
     reported: Vec<NamedValue>,
@@ -44,7 +44,7 @@ impl Pooler {
     }
 
     /// Takes an idle server connection out of this core, for `to`.
-    pub fn give_away(&mut self, id: ServerId, to: WorkerId) -> Option<Moving> {
+    pub fn migrate_out(&mut self, id: ServerId, to: WorkerId) -> Option<Migration> {
         self.server(id).filter(|server| matches!(server.state, ServerState::Idle(_)))?;
         let mut server = self.servers.remove(id.index());
         let settings = self.tables.settings.settings(server.settings).to_vec();
@@ -53,7 +53,7 @@ impl Pooler {
         let pool = &mut self.pools[server.pool.index()];
         pool.idle.retain(|idle| *idle != id);
         pool.publish_idle(self.worker);
-        Some(Moving {
+        Some(Migration {
             slot: server.slot,
             settings,
             reported: server.reported.iter().map(|(n, v)| (n.into(), v.into())).collect(),
@@ -70,8 +70,8 @@ impl Pooler {
     }
 
     /// Takes a server connection in that another worker gave away. It is idle until
-    /// [`Pooler::settle_in`].
-    pub fn take_in(&mut self, pool: PoolId, moving: Moving, now: Instant) -> ServerId {
+    /// [`Pooler::finish_migration`].
+    pub fn migrate_in(&mut self, pool: PoolId, moving: Migration, now: Instant) -> ServerId {
         let serial = self.next_serial();
         // Settings that fitted there fit here; were it otherwise, they are reset.
         let (settings, lost) = match self.tables.settings.intern(moving.settings) {
@@ -81,7 +81,7 @@ impl Pooler {
         let reported = self.tables.reported.intern(moving.reported);
         let entry = self.servers.vacant_entry();
         let id = ServerId { slot: entry.key() as u32, serial };
-        let Moving { slot, opened_at, retire_at, .. } = moving;
+        let Migration { slot, opened_at, retire_at, .. } = moving;
         entry.insert(Server {
             state: ServerState::Idle(now),
             settings,
@@ -101,7 +101,7 @@ impl Pooler {
     }
 
     /// A server connection that was taken in, and whose socket is registered, serves from now on.
-    pub fn settle_in(&mut self, id: ServerId, now: Instant) {
+    pub fn finish_migration(&mut self, id: ServerId, now: Instant) {
         self.release(id, now);
     }
 }

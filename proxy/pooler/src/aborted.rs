@@ -29,7 +29,7 @@ const NAMES_LIMIT: usize = 16;
 
 /// An error in place of a server connection.
 #[derive(Debug)]
-pub struct Offline {
+pub struct Aborted {
     /// The body of the ErrorResponse that has not been told yet.
     error: Option<Arc<[u8]>>,
     scope: Scope,
@@ -59,7 +59,7 @@ struct Lost {
     then: Option<Arc<[u8]>>,
 }
 
-impl Offline {
+impl Aborted {
     /// The next segment is answered with this error.
     #[must_use]
     pub const fn refused(error: Arc<[u8]>) -> Self {
@@ -113,7 +113,7 @@ impl Offline {
 }
 
 /// Judges one message of a client that has an error coming.
-pub(crate) fn judge(turn: &mut ClientTurn<'_>, header: Header) -> Step {
+pub(crate) fn process(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     match header.tag {
         frontend::SYNC => {
             turn.drop_message(header);
@@ -139,7 +139,7 @@ pub(crate) fn judge(turn: &mut ClientTurn<'_>, header: Header) -> Step {
             let message = turn.held(header, 0)?;
             if header.tag == frontend::QUERY && rolls_back_first(turn, message) {
                 // The transaction is over; a server says the rest, and that there is none.
-                turn.session.offline = None;
+                turn.session.aborted = None;
                 return Ok(());
             }
             let end = (header.tag == frontend::QUERY).then(|| end_of(turn, message)).flatten();
@@ -169,7 +169,7 @@ pub(crate) fn judge(turn: &mut ClientTurn<'_>, header: Header) -> Step {
 }
 
 fn query(turn: &mut ClientTurn<'_>, end: Option<End>) {
-    let lost = matches!(offline(turn), Some(Offline { scope: Scope::Transaction(_), .. }));
+    let lost = matches!(aborted(turn), Some(Aborted { scope: Scope::Transaction(_), .. }));
     match end.filter(|_| lost) {
         Some(End::Rollback) => {
             turn.plan.make_for_client(|out| encode::command_complete(out, "ROLLBACK"))
@@ -178,8 +178,8 @@ fn query(turn: &mut ClientTurn<'_>, end: Option<End>) {
     }
     if let (
         Some(End::Commit | End::Rollback),
-        Some(Offline { scope: Scope::Transaction(lost), .. }),
-    ) = (end, offline(turn))
+        Some(Aborted { scope: Scope::Transaction(lost), .. }),
+    ) = (end, aborted(turn))
     {
         lost.ended = true;
     }
@@ -277,7 +277,7 @@ fn prepares_end(turn: &mut ClientTurn<'_>, message: Message<'_>) -> bool {
 
 /// Tells the error, or that the transaction has failed if it was told before.
 fn tell(turn: &mut ClientTurn<'_>) {
-    let error = offline(turn).and_then(|offline| offline.error.take());
+    let error = aborted(turn).and_then(|aborted| aborted.error.take());
     match error {
         Some(body) => {
             if let Ok(fields) = error::ErrorFields::parse(&body) {
@@ -301,33 +301,33 @@ fn tell_aborted(turn: &mut ClientTurn<'_>) {
 
 /// Ends the segment; with it the error, unless a transaction is still lost.
 fn ready(turn: &mut ClientTurn<'_>) {
-    let Some(offline) = turn.session.offline.take() else { return };
+    let Some(aborted) = turn.session.aborted.take() else { return };
     // What the client has sent behind it belongs to the same pipeline.
     let goes_on = turn.at < turn.buf.len();
-    let status = offline.status(goes_on);
+    let status = aborted.status(goes_on);
     turn.plan.make_for_client(|out| encode::ready_for_query(out, status));
     turn.session.phase = Phase::Open;
     turn.session.rerun = Rerun::No;
-    turn.session.offline = offline.behind_segment(goes_on).map(Box::new);
+    turn.session.aborted = aborted.behind_segment(goes_on).map(Box::new);
 }
 
 /// Whether the end of a segment is answered with the error that the client has not been told.
 fn is_due_at_sync(turn: &ClientTurn<'_>) -> bool {
-    let Some(offline) = turn.session.offline.as_deref() else { return false };
-    let due = match &offline.scope {
+    let Some(aborted) = turn.session.aborted.as_deref() else { return false };
+    let due = match &aborted.scope {
         Scope::Segment | Scope::Pipeline(_) => true,
         Scope::Transaction(lost) => lost.cut && !lost.ended,
     };
-    due && offline.error.is_some()
+    due && aborted.error.is_some()
 }
 
-fn offline<'a>(turn: &'a mut ClientTurn<'_>) -> Option<&'a mut Offline> {
-    turn.session.offline.as_deref_mut()
+fn aborted<'a>(turn: &'a mut ClientTurn<'_>) -> Option<&'a mut Aborted> {
+    turn.session.aborted.as_deref_mut()
 }
 
 fn lost<'a>(turn: &'a mut ClientTurn<'_>) -> Option<&'a mut Lost> {
-    match offline(turn) {
-        Some(Offline { scope: Scope::Transaction(lost), .. }) => Some(lost),
+    match aborted(turn) {
+        Some(Aborted { scope: Scope::Transaction(lost), .. }) => Some(lost),
         _ => None,
     }
 }
@@ -344,7 +344,7 @@ fn end_of(turn: &ClientTurn<'_>, message: Message<'_>) -> Option<End> {
 
 /// Whether a lost transaction is rolled back by the first statement of several.
 fn rolls_back_first(turn: &ClientTurn<'_>, message: Message<'_>) -> bool {
-    let scope = turn.session.offline.as_deref().map(|offline| &offline.scope);
+    let scope = turn.session.aborted.as_deref().map(|aborted| &aborted.scope);
     let Some((_, text)) = message.body.split_last().filter(|_| message.is_whole()) else {
         return false;
     };
@@ -361,7 +361,7 @@ fn classify(turn: &ClientTurn<'_>, text: &[u8]) -> Classified {
 }
 
 fn end_of_statement(turn: &ClientTurn<'_>, name: &[u8]) -> Option<End> {
-    let scope = &turn.session.offline.as_deref()?.scope;
+    let scope = &turn.session.aborted.as_deref()?.scope;
     let Scope::Transaction(lost) = scope else { return None };
     let remembered = lost.statements.iter().rev().find(|(n, _)| **n == *name).map(|(_, end)| *end);
     remembered.or_else(|| {
@@ -371,7 +371,7 @@ fn end_of_statement(turn: &ClientTurn<'_>, name: &[u8]) -> Option<End> {
 }
 
 fn end_of_portal(turn: &ClientTurn<'_>, name: &[u8]) -> Option<End> {
-    let Scope::Transaction(lost) = &turn.session.offline.as_deref()?.scope else { return None };
+    let Scope::Transaction(lost) = &turn.session.aborted.as_deref()?.scope else { return None };
     lost.portals.iter().rev().find(|(n, _)| **n == *name).map(|(_, end)| *end)
 }
 

@@ -19,13 +19,13 @@ const ADOPT: &str =
 
 impl Topology {
     /// Judges every node; events tell what changed for the worse or the better.
-    pub(super) fn judge_nodes(&mut self, now: Instant) {
-        self.absolve();
+    pub(super) fn evaluate_nodes(&mut self, now: Instant) {
+        self.take_back_rejections();
         self.forget_samples();
         let writers = self.writers();
         for index in 0..self.nodes.len() {
             let id = NodeId(index as u16);
-            let (state, why) = self.judge(id, &writers, now);
+            let (state, why) = self.evaluate(id, &writers, now);
             let node = &mut self.nodes[index];
             let before = std::mem::replace(&mut node.state, state);
             node.outdated |= state == NodeState::Quarantined;
@@ -34,19 +34,19 @@ impl Topology {
         }
     }
 
-    fn judge(&self, id: NodeId, writers: &[NodeId], now: Instant) -> (NodeState, String) {
+    fn evaluate(&self, id: NodeId, writers: &[NodeId], now: Instant) -> (NodeState, String) {
         let node = &self.nodes[id.index()];
         if node.removed {
             return (NodeState::Removed, "not listed any more".to_owned());
         }
-        let report = match (&node.health, &node.heard) {
-            (Health::Up, Some(heard)) => &heard.report,
+        let report = match (&node.health, &node.last_report) {
+            (Health::Up, Some(last_report)) => &last_report.report,
             (Health::Unknown | Health::Up, _) => {
                 return (NodeState::Unknown, "not asked yet".to_owned());
             }
-            (Health::Unjudged { code, .. }, _) => {
+            (Health::ProbeRefused { code, .. }, _) => {
                 let why = format!("it lives, but refuses the prober ({code})");
-                return (NodeState::Unjudged, why);
+                return (NodeState::ProbeRefused, why);
             }
             (Health::Down(failure), _) => return (NodeState::Down, failure.to_string()),
         };
@@ -60,19 +60,19 @@ impl Topology {
             }
             return (NodeState::Foreign, why);
         }
-        if node.disowned {
+        if node.rejected {
             let why = "the operator has adopted another node's history; rejoin this one to it";
             return (NodeState::Quarantined, why.to_owned());
         }
         match report.role {
-            Role::Primary { .. } => self.judge_primary(id, node, report, writers),
+            Role::Primary { .. } => self.evaluate_primary(id, node, report, writers),
             Role::Standby { replay, paused } => {
-                self.judge_standby(node, report, replay, paused, now)
+                self.evaluate_standby(node, report, replay, paused, now)
             }
         }
     }
 
-    fn judge_primary(
+    fn evaluate_primary(
         &self,
         id: NodeId,
         node: &Node,
@@ -105,7 +105,7 @@ impl Topology {
         (NodeState::Primary, why)
     }
 
-    fn judge_standby(
+    fn evaluate_standby(
         &self,
         node: &Node,
         report: &Report,
@@ -148,7 +148,7 @@ impl Topology {
     }
 
     /// A node that has joined the cluster's history is no outsider any more.
-    fn absolve(&mut self) {
+    fn take_back_rejections(&mut self) {
         let remembered = &self.remembered;
         for node in &mut self.nodes {
             let joined = node.current().is_some_and(|report| {
@@ -158,9 +158,9 @@ impl Topology {
                         Role::Primary { .. } => false,
                     }
             });
-            if joined && (node.outdated || node.disowned) {
+            if joined && (node.outdated || node.rejected) {
                 node.outdated = false;
-                node.disowned = false;
+                node.rejected = false;
                 self.events.push_back(Event::Rejoined { node: node.spec.name.clone() });
             }
         }

@@ -5,7 +5,7 @@ mod queue;
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub use queue::{OWED_LIMIT, OwedQueue};
+pub use queue::{PENDING_LIMIT, PendingReplies};
 
 use crate::effect::{Bytes, Script};
 use crate::prepared::{Statement, StatementId};
@@ -14,7 +14,7 @@ use crate::session::Unnamed;
 
 /// One entry of the queue.
 #[derive(Debug)]
-pub enum Owed {
+pub enum Pending {
     /// So many final replies of extended-protocol messages, which pass to the client.
     Pass(u32),
     /// So many final replies to messages that the proxy put in; they are swallowed.
@@ -34,12 +34,12 @@ pub enum Owed {
     Describe(Box<DescribeInFlight>),
     /// The reply to a Close that frees a place among the server's prepared statements.
     Evict(StatementId),
-    /// The reply to a message that makes a client's own name of a statement real for the text behind
-    /// it; it is swallowed.
-    Lend(LentTo, Option<Bytes>),
+    /// The reply to a message that makes a client's own name of a statement real for the text
+    /// behind it; it is swallowed.
+    TemporaryName(NameFor, Option<Bytes>),
     /// The reply to a message that has a statement of a question's parsed ahead of code that may
     /// deallocate all; it is swallowed.
-    Witness(LentTo),
+    Witness(NameFor),
     /// The replies to a Describe of a statement that was put in again; they are swallowed.
     ShapeCheck(Box<DescribeInFlight>),
     /// The reply to a Describe of the client's unnamed statement, of this number; it passes.
@@ -66,7 +66,7 @@ pub enum Owed {
 
 /// What a name is made real for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LentTo {
+pub enum NameFor {
     /// A simple query, in a segment in front of it: an error is told in place of the one that
     /// follows from it.
     Query,
@@ -172,7 +172,7 @@ pub struct NameChange {
     pub before: Option<Rc<Statement>>,
 }
 
-impl Owed {
+impl Pending {
     /// Whether the client waits for it.
     pub(crate) fn is_awaited(&self) -> bool {
         match self {
@@ -212,7 +212,7 @@ pub enum Reply {
     /// A Close that the proxy put in.
     Evict(StatementId),
     /// What makes a client's own name real: it is swallowed.
-    Lent(Bytes),
+    TemporaryName(Bytes),
     /// A Describe of a statement that was put in again.
     ShapeCheck(Box<DescribeInFlight>),
     /// A Describe of the client's unnamed statement: it passes.

@@ -5,45 +5,45 @@
 
 use std::collections::VecDeque;
 
-use super::{CopyBegun, LentTo, Origin, Owed, Reply};
+use super::{CopyBegun, NameFor, Origin, Pending, Reply};
 
 /// Entries that one server connection may owe. A pipeline of unnamed statements needs two entries
 /// for each Sync, so this is several hundred round trips in flight: more than hides any latency.
-pub const OWED_LIMIT: usize = 1024;
+pub const PENDING_LIMIT: usize = 1024;
 
 /// What a server connection owes, oldest first.
 #[derive(Debug, Default)]
-pub struct OwedQueue {
-    entries: VecDeque<Owed>,
+pub struct PendingReplies {
+    entries: VecDeque<Pending>,
     /// Entries that would be undone if they were skipped.
     changes: usize,
 }
 
-impl OwedQueue {
+impl PendingReplies {
     /// Adds a final reply that passes to the client.
     #[inline]
     pub fn pass(&mut self) {
-        if let Some(Owed::Pass(n)) = self.entries.back_mut() {
+        if let Some(Pending::Pass(n)) = self.entries.back_mut() {
             *n += 1;
         } else {
-            self.entries.push_back(Owed::Pass(1));
+            self.entries.push_back(Pending::Pass(1));
         }
     }
 
     /// Adds `count` final replies that are swallowed.
     pub fn swallow(&mut self, count: u32) {
-        if let Some(Owed::Swallow(n)) = self.entries.back_mut() {
+        if let Some(Pending::Swallow(n)) = self.entries.back_mut() {
             *n += count;
         } else {
-            self.entries.push_back(Owed::Swallow(count));
+            self.entries.push_back(Pending::Swallow(count));
         }
     }
 
     /// Notes that CopyDone or CopyFail was forwarded while something is owed that may be a COPY.
     pub fn copy_ended(&mut self) {
         match self.entries.back_mut() {
-            Some(Owed::CopyEnd(n)) => *n += 1,
-            Some(_) => self.entries.push_back(Owed::CopyEnd(1)),
+            Some(Pending::CopyEnd(n)) => *n += 1,
+            Some(_) => self.entries.push_back(Pending::CopyEnd(1)),
             None => {}
         }
     }
@@ -53,8 +53,8 @@ impl OwedQueue {
     pub fn is_name_unsure(&self, name: &[u8]) -> bool {
         self.changes > 0
             && self.earlier_segments().any(|entry| match entry {
-                Owed::Parse(parse) => parse.change.as_ref().is_some_and(|c| *c.name == *name),
-                Owed::Closed(change) => *change.name == *name,
+                Pending::Parse(parse) => parse.change.as_ref().is_some_and(|c| *c.name == *name),
+                Pending::Closed(change) => *change.name == *name,
                 _ => false,
             })
     }
@@ -63,8 +63,8 @@ impl OwedQueue {
     pub fn are_names_unsure(&self) -> bool {
         self.changes > 0
             && self.earlier_segments().any(|entry| match entry {
-                Owed::Parse(parse) => parse.change.is_some(),
-                Owed::Closed(_) => true,
+                Pending::Parse(parse) => parse.change.is_some(),
+                Pending::Closed(_) => true,
                 _ => false,
             })
     }
@@ -75,19 +75,22 @@ impl OwedQueue {
         let may_skip = self.changes > 0 && self.may_skip();
         self.changes > 0
             && self.earlier_segments().any(|entry| match entry {
-                Owed::Unnamed(_, before) => may_skip || before.is_some(),
+                Pending::Unnamed(_, before) => may_skip || before.is_some(),
                 _ => false,
             })
     }
 
     /// Whether a Parse or Close of the unnamed statement is owed.
     pub fn changes_unnamed(&self) -> bool {
-        self.entries.iter().any(|entry| matches!(entry, Owed::Unnamed(..)))
+        self.entries.iter().any(|entry| matches!(entry, Pending::Unnamed(..)))
     }
 
     /// What was asked for before the last Sync.
-    fn earlier_segments(&self) -> impl Iterator<Item = &Owed> {
-        self.entries.iter().rev().skip_while(|entry| !matches!(entry, Owed::Sync | Owed::OwnSync))
+    fn earlier_segments(&self) -> impl Iterator<Item = &Pending> {
+        self.entries
+            .iter()
+            .rev()
+            .skip_while(|entry| !matches!(entry, Pending::Sync | Pending::OwnSync))
     }
 
     /// Whether an error in front of what is added now would make the server skip it.
@@ -95,25 +98,27 @@ impl OwedQueue {
         self.entries
             .iter()
             .rev()
-            .take_while(|entry| !matches!(entry, Owed::Sync | Owed::OwnSync))
-            .any(|entry| !matches!(entry, Owed::Query(_) | Owed::Own(_) | Owed::CopyEnd(_)))
+            .take_while(|entry| !matches!(entry, Pending::Sync | Pending::OwnSync))
+            .any(|entry| {
+                !matches!(entry, Pending::Query(_) | Pending::Own(_) | Pending::CopyEnd(_))
+            })
     }
 
     /// Adds any entry.
-    pub fn push(&mut self, entry: Owed) {
+    pub fn push(&mut self, entry: Pending) {
         self.changes += usize::from(entry.is_change());
         self.entries.push_back(entry);
     }
 
     /// As [`Self::front`], to be changed.
     #[inline]
-    pub fn front_mut(&mut self) -> Option<&mut Owed> {
+    pub fn front_mut(&mut self) -> Option<&mut Pending> {
         self.entries.front_mut()
     }
 
     /// The reply that comes next.
     #[inline]
-    pub fn front(&self) -> Option<&Owed> {
+    pub fn front(&self) -> Option<&Pending> {
         self.entries.front()
     }
 
@@ -121,7 +126,7 @@ impl OwedQueue {
     /// Returns what it was, or `None` when no such reply was owed.
     #[inline]
     pub fn take_reply(&mut self) -> Option<Reply> {
-        let is_change = self.entries.front().is_some_and(Owed::is_change);
+        let is_change = self.entries.front().is_some_and(Pending::is_change);
         let reply = self.take_front();
         self.changes -= usize::from(is_change);
         self.settle_front();
@@ -131,48 +136,48 @@ impl OwedQueue {
     #[inline]
     fn take_front(&mut self) -> Option<Reply> {
         match self.entries.front_mut()? {
-            Owed::Pass(n) => {
+            Pending::Pass(n) => {
                 *n -= 1;
                 if *n == 0 {
                     self.entries.pop_front();
                 }
                 Some(Reply::Pass)
             }
-            Owed::Swallow(n) => {
+            Pending::Swallow(n) => {
                 *n -= 1;
                 if *n == 0 {
                     self.entries.pop_front();
                 }
                 Some(Reply::Swallow)
             }
-            Owed::Parse(_)
-            | Owed::Describe(_)
-            | Owed::Evict(_)
-            | Owed::Execute(_)
-            | Owed::Lend(..)
-            | Owed::Witness(_)
-            | Owed::ShapeCheck(_)
-            | Owed::DescribeUnnamed(..)
-            | Owed::UnnamedCheck(..)
-            | Owed::Changed
-            | Owed::Refused(_)
-            | Owed::Unnamed(..) => match self.entries.pop_front()? {
-                Owed::Unnamed(Origin::Client, _) => Some(Reply::Pass),
-                Owed::Unnamed(Origin::Proxy, _) => Some(Reply::Swallow),
-                Owed::Parse(parse) => Some(Reply::Parse(parse)),
-                Owed::Describe(describe) => Some(Reply::Describe(describe)),
-                Owed::Evict(id) => Some(Reply::Evict(id)),
-                Owed::Execute(script) => Some(Reply::Execute(script)),
-                Owed::Lend(_, Some(name)) => Some(Reply::Lent(name)),
-                Owed::Lend(_, None) | Owed::Witness(_) => Some(Reply::Swallow),
-                Owed::ShapeCheck(check) => Some(Reply::ShapeCheck(check)),
-                Owed::DescribeUnnamed(serial, parameters) => {
+            Pending::Parse(_)
+            | Pending::Describe(_)
+            | Pending::Evict(_)
+            | Pending::Execute(_)
+            | Pending::TemporaryName(..)
+            | Pending::Witness(_)
+            | Pending::ShapeCheck(_)
+            | Pending::DescribeUnnamed(..)
+            | Pending::UnnamedCheck(..)
+            | Pending::Changed
+            | Pending::Refused(_)
+            | Pending::Unnamed(..) => match self.entries.pop_front()? {
+                Pending::Unnamed(Origin::Client, _) => Some(Reply::Pass),
+                Pending::Unnamed(Origin::Proxy, _) => Some(Reply::Swallow),
+                Pending::Parse(parse) => Some(Reply::Parse(parse)),
+                Pending::Describe(describe) => Some(Reply::Describe(describe)),
+                Pending::Evict(id) => Some(Reply::Evict(id)),
+                Pending::Execute(script) => Some(Reply::Execute(script)),
+                Pending::TemporaryName(_, Some(name)) => Some(Reply::TemporaryName(name)),
+                Pending::TemporaryName(_, None) | Pending::Witness(_) => Some(Reply::Swallow),
+                Pending::ShapeCheck(check) => Some(Reply::ShapeCheck(check)),
+                Pending::DescribeUnnamed(serial, parameters) => {
                     Some(Reply::DescribeUnnamed(serial, parameters))
                 }
-                Owed::UnnamedCheck(serial, parameters) => {
+                Pending::UnnamedCheck(serial, parameters) => {
                     Some(Reply::UnnamedCheck(serial, parameters))
                 }
-                Owed::Changed | Owed::Refused(_) => Some(Reply::Pass),
+                Pending::Changed | Pending::Refused(_) => Some(Reply::Pass),
                 _ => None,
             },
             _ => None,
@@ -182,7 +187,7 @@ impl OwedQueue {
     /// Takes the reply at the front if it is one that the proxy makes.
     #[inline]
     pub fn take_made(&mut self) -> bool {
-        let made = matches!(self.entries.front(), Some(Owed::Closed(_)));
+        let made = matches!(self.entries.front(), Some(Pending::Closed(_)));
         if made {
             self.entries.pop_front();
             self.changes -= 1;
@@ -193,9 +198,11 @@ impl OwedQueue {
 
     /// Takes the entry that a ReadyForQuery settles; `None` when none was owed.
     #[inline]
-    pub fn take_ready(&mut self) -> Option<Owed> {
+    pub fn take_ready(&mut self) -> Option<Pending> {
         let settled = match self.entries.front()? {
-            Owed::Sync | Owed::OwnSync | Owed::Query(_) | Owed::Own(_) => self.entries.pop_front(),
+            Pending::Sync | Pending::OwnSync | Pending::Query(_) | Pending::Own(_) => {
+                self.entries.pop_front()
+            }
             _ => None,
         };
         self.settle_front();
@@ -204,9 +211,10 @@ impl OwedQueue {
 
     /// After an error in the extended protocol: takes what the server will skip, the entries in
     /// front of the next Sync. The flag says whether there is such a Sync.
-    pub fn take_skipped(&mut self) -> (Vec<Owed>, bool) {
-        let sync = self.entries.iter().position(|e| matches!(e, Owed::Sync | Owed::OwnSync));
-        let skipped: Vec<Owed> = self.entries.drain(..sync.unwrap_or(self.entries.len())).collect();
+    pub fn take_skipped(&mut self) -> (Vec<Pending>, bool) {
+        let sync = self.entries.iter().position(|e| matches!(e, Pending::Sync | Pending::OwnSync));
+        let skipped: Vec<Pending> =
+            self.entries.drain(..sync.unwrap_or(self.entries.len())).collect();
         self.changes -= skipped.iter().filter(|entry| entry.is_change()).count();
         (skipped, sync.is_some())
     }
@@ -215,16 +223,18 @@ impl OwedQueue {
     /// the end of its data.
     pub fn copy_begins(&mut self) -> CopyBegun {
         let mut begun = CopyBegun { ended: false, lost_sync: false };
-        if !matches!(self.entries.front(), Some(Owed::Pass(1) | Owed::Execute(_) | Owed::Query(_)))
-        {
+        if !matches!(
+            self.entries.front(),
+            Some(Pending::Pass(1) | Pending::Execute(_) | Pending::Query(_))
+        ) {
             return begun;
         }
         let mut forgotten = false;
-        while matches!(self.entries.get(1), Some(Owed::Sync)) {
+        while matches!(self.entries.get(1), Some(Pending::Sync)) {
             self.entries.remove(1);
             forgotten = true;
         }
-        if let Some(Owed::CopyEnd(n)) = self.entries.get_mut(1) {
+        if let Some(Pending::CopyEnd(n)) = self.entries.get_mut(1) {
             begun.ended = true;
             *n -= 1;
             if *n == 0 {
@@ -232,33 +242,33 @@ impl OwedQueue {
             }
         }
         begun.lost_sync = forgotten
-            && !matches!(self.entries.front(), Some(Owed::Query(_)))
-            && !self.entries.iter().any(|entry| matches!(entry, Owed::Sync));
+            && !matches!(self.entries.front(), Some(Pending::Query(_)))
+            && !self.entries.iter().any(|entry| matches!(entry, Pending::Sync));
         begun
     }
 
     /// Takes everything: the connection is gone.
-    pub fn take_all(&mut self) -> VecDeque<Owed> {
+    pub fn take_all(&mut self) -> VecDeque<Pending> {
         self.changes = 0;
         std::mem::take(&mut self.entries)
     }
 
     /// Whether what the server works on now was put in by the proxy.
-    pub fn is_put_in(&self) -> bool {
+    pub fn is_proxys_own(&self) -> bool {
         match self.entries.front() {
             Some(
-                Owed::Own(_)
-                | Owed::OwnSync
-                | Owed::Swallow(_)
-                | Owed::Lend(LentTo::Query | LentTo::Segment, _)
-                | Owed::Witness(_)
-                | Owed::Describe(_)
-                | Owed::ShapeCheck(_)
-                | Owed::UnnamedCheck(..)
-                | Owed::Evict(_)
-                | Owed::Unnamed(Origin::Proxy, _),
+                Pending::Own(_)
+                | Pending::OwnSync
+                | Pending::Swallow(_)
+                | Pending::TemporaryName(NameFor::Query | NameFor::Segment, _)
+                | Pending::Witness(_)
+                | Pending::Describe(_)
+                | Pending::ShapeCheck(_)
+                | Pending::UnnamedCheck(..)
+                | Pending::Evict(_)
+                | Pending::Unnamed(Origin::Proxy, _),
             ) => true,
-            Some(Owed::Parse(parse)) => {
+            Some(Pending::Parse(parse)) => {
                 parse.is_probed || (parse.change.is_none() && parse.statement.is_some())
             }
             _ => false,
@@ -267,13 +277,15 @@ impl OwedQueue {
 
     /// Whether what the server works on now is the client's.
     pub fn runs_clients(&self) -> bool {
-        self.entries.front().is_some_and(|entry| !matches!(entry, Owed::Own(_) | Owed::OwnSync))
+        self.entries
+            .front()
+            .is_some_and(|entry| !matches!(entry, Pending::Own(_) | Pending::OwnSync))
     }
 
     /// What stands at the front without a reply to wait for has had its time.
     #[inline]
     fn settle_front(&mut self) {
-        while matches!(self.entries.front(), Some(Owed::CopyEnd(_))) {
+        while matches!(self.entries.front(), Some(Pending::CopyEnd(_))) {
             self.entries.pop_front();
         }
     }
@@ -287,7 +299,7 @@ impl OwedQueue {
     /// Whether no more may be added for now.
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.entries.len() >= OWED_LIMIT
+        self.entries.len() >= PENDING_LIMIT
     }
 
     /// Entries in the queue.
@@ -297,12 +309,12 @@ impl OwedQueue {
     }
 
     /// The entries, oldest first, to be undone.
-    pub fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Owed> {
+    pub fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Pending> {
         self.entries.iter_mut()
     }
 
     /// The entries, oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = &Owed> {
+    pub fn iter(&self) -> impl Iterator<Item = &Pending> {
         self.entries.iter()
     }
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use pgimbal_wire::encode;
 
 use super::{ClientTurn, Step};
-use crate::owed::{DescribeInFlight, Owed, ParseInFlight};
+use crate::pending::{DescribeInFlight, ParseInFlight, Pending};
 use crate::plan::Stop;
 use crate::prepared::{Origin, Statement};
 use crate::server_statements::Found;
@@ -17,13 +17,13 @@ impl ClientTurn<'_> {
     /// statement whose shape has changed must not be run.
     ///
     /// # Errors
-    /// [`Stop::Full`] until the server has answered.
-    pub(super) fn put_in(&mut self, name: &[u8], statement: &Rc<Statement>) -> Step {
+    /// [`Stop::Wait`] until the server has answered.
+    pub(super) fn reprepare(&mut self, name: &[u8], statement: &Rc<Statement>) -> Step {
         if statement.body.is_none() {
             return Ok(());
         }
         self.make_room()?;
-        self.pool.stats.parses_put_in += 1;
+        self.pool.stats.reprepares += 1;
         let is_known = self.settings_are_known();
         let server = self.server()?;
         server.statements.insert(statement.id);
@@ -31,7 +31,7 @@ impl ClientTurn<'_> {
             // Others share it, who mean the settings of when they parsed it.
             server.unsettled.push(statement.id);
         }
-        server.owed.push(Owed::Parse(Box::new(ParseInFlight {
+        server.pending.push(Pending::Parse(Box::new(ParseInFlight {
             statement: Some(Rc::clone(statement)),
             change: None,
             is_probed: false,
@@ -51,11 +51,11 @@ impl ClientTurn<'_> {
         self.pool.stats.shape_checks += 1;
         let statement = Rc::clone(statement);
         let check = DescribeInFlight { name: name.into(), statement, parameters: None };
-        self.server()?.owed.push(Owed::ShapeCheck(Box::new(check)));
+        self.server()?.pending.push(Pending::ShapeCheck(Box::new(check)));
         self.plan.make_for_server(|out| {
             encode::describe(out, encode::NameKind::Statement, &server_name);
         });
-        self.await_owed()
+        self.await_replies()
     }
 
     /// Closes the least recently used statements while the server has as many as it may. It has
@@ -67,10 +67,10 @@ impl ClientTurn<'_> {
             let server = self.server()?;
             let Some(victim) = server.statements.to_evict(limit, server.transaction) else {
                 let unsure = server.statements.len() >= limit && server.statements.any_unsure();
-                return if unsure { self.await_owed() } else { Ok(()) };
+                return if unsure { self.await_replies() } else { Ok(()) };
             };
             server.statements.leave(victim);
-            server.owed.push(Owed::Evict(victim));
+            server.pending.push(Pending::Evict(victim));
             let mut name = Vec::with_capacity(48);
             crate::prepared::write_server_name(victim, &mut name);
             self.plan.make_for_server(|out| encode::close(out, encode::NameKind::Statement, &name));
@@ -104,7 +104,7 @@ impl ClientTurn<'_> {
     /// Whether the server has a statement, once that is sure.
     pub(super) fn found(&mut self, statement: &Statement) -> Result<Found, Stop> {
         if self.server()?.statements.find(statement.id) == Found::Unsure {
-            self.await_owed()?;
+            self.await_replies()?;
         }
         Ok(self.server()?.statements.find(statement.id))
     }

@@ -1,12 +1,12 @@
-//! A pipeline for which there was no server connection: all of it has waited, all of it is told, and
-//! what follows a BEGIN in it never runs without that.
+//! A pipeline for which there was no server connection: all of it has waited, all of it is told,
+//! and what follows a BEGIN in it never runs without that.
 
 use std::sync::Arc;
 
 use pgimbal_wire::extended::{Bind, Parse};
 use pgimbal_wire::tag::frontend;
 
-use super::{Lost, NAMES_LIMIT, Offline, Scope, classify, offline};
+use super::{Aborted, Lost, NAMES_LIMIT, Scope, aborted, classify};
 use crate::block::Block;
 use crate::client_turn::{ClientTurn, Message};
 
@@ -21,7 +21,7 @@ pub(super) struct Unserved {
     block: Block,
 }
 
-impl Offline {
+impl Aborted {
     /// There is no server connection for what the client has sent: the next segment is answered
     /// with `first`, those that are pipelined behind it with `error`, if there is one.
     #[must_use]
@@ -38,14 +38,14 @@ impl Unserved {
     }
 
     /// What the segments behind it are told.
-    pub(super) fn behind_segment(self) -> Option<Offline> {
+    pub(super) fn behind_segment(self) -> Option<Aborted> {
         if self.begins_block() {
             // The error was told at its BEGIN.
             let lost = Lost { then: self.error, ..Lost::default() };
-            return Some(Offline { error: None, scope: Scope::Transaction(lost) });
+            return Some(Aborted { error: None, scope: Scope::Transaction(lost) });
         }
         let error = self.error?;
-        Some(Offline::unserved(Arc::clone(&error), Some(error)))
+        Some(Aborted::unserved(Arc::clone(&error), Some(error)))
     }
 }
 
@@ -104,8 +104,8 @@ fn bound_block(turn: &mut ClientTurn<'_>, name: &[u8]) -> Block {
 }
 
 pub(super) fn unserved<'a>(turn: &'a mut ClientTurn<'_>) -> Option<&'a mut Unserved> {
-    match offline(turn) {
-        Some(Offline { scope: Scope::Pipeline(unserved), .. }) => Some(unserved),
+    match aborted(turn) {
+        Some(Aborted { scope: Scope::Pipeline(unserved), .. }) => Some(unserved),
         _ => None,
     }
 }
