@@ -12,7 +12,7 @@ use crate::account::{ClearWork, Proof, wants_derivation};
 use crate::scram::server::{Offer, ScramServer};
 use crate::scram::{NONCE_LEN, ScramError};
 use crate::verifier::{DEFAULT_ITERATIONS, SaltKey, Salting, ScramVerifier};
-use crate::{Blame, Channel};
+use crate::{Channel, ErrorSource};
 
 pub use self::mismatch::Mismatch;
 pub use crate::account::{Account, Matched};
@@ -273,8 +273,8 @@ impl ClientLoginError {
 
     /// Whose fault it is.
     #[must_use]
-    pub const fn blame(&self) -> Blame {
-        Blame::Client
+    pub const fn blame(&self) -> ErrorSource {
+        ErrorSource::Client
     }
 }
 

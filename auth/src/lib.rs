@@ -5,9 +5,9 @@
 
 pub mod account;
 pub mod answer;
-pub mod blame;
 pub mod channel;
 pub mod client_login;
+pub mod error_source;
 pub mod md5;
 pub mod rotation;
 pub mod scram;
@@ -17,5 +17,5 @@ pub mod source;
 pub mod verifier;
 
 pub use answer::{Answer, SourceError};
-pub use blame::Blame;
 pub use channel::Channel;
+pub use error_source::ErrorSource;

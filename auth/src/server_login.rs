@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::md5::Md5Hash;
 use crate::scram::client::{AwaitsServerProof, ScramClient};
 use crate::scram::{MECHANISM, MECHANISM_PLUS, NONCE_LEN, ScramError};
-use crate::{Blame, Channel};
+use crate::{Channel, ErrorSource};
 
 pub use self::proving::{Proved, Proving};
 
@@ -263,7 +263,7 @@ impl ServerLoginError {
     #[must_use]
     pub const fn sqlstate(&self) -> &'static str {
         match self.blame() {
-            Blame::Operator => "28000",
+            ErrorSource::Operator => "28000",
             _ => "08P01",
         }
     }
@@ -276,15 +276,15 @@ impl ServerLoginError {
 
     /// Whose fault it is.
     #[must_use]
-    pub const fn blame(&self) -> Blame {
+    pub const fn blame(&self) -> ErrorSource {
         match self {
             Self::NoPassword(_)
             | Self::OnlyHash(_)
             | Self::CleartextRefused
             | Self::MethodRefused(_)
             | Self::Unsupported(_)
-            | Self::NoMechanism => Blame::Operator,
-            Self::ProofSkipped | Self::Unexpected | Self::Scram(_) => Blame::Server,
+            | Self::NoMechanism => ErrorSource::Operator,
+            Self::ProofSkipped | Self::Unexpected | Self::Scram(_) => ErrorSource::Server,
         }
     }
 }
@@ -369,7 +369,7 @@ mod tests {
     fn what_is_missing_is_the_operators_fault() {
         let none = login(None, Channel::Plain).answer(Request::Md5(*b"salt")).unwrap_err();
         assert_eq!(none, ServerLoginError::NoPassword("app".into()));
-        assert_eq!(none.blame(), Blame::Operator);
+        assert_eq!(none.blame(), ErrorSource::Operator);
         let hash = Secret::from("SCRAM-SHA-256$whatever");
         let only_hash =
             login(Some(&hash), Channel::Plain).answer(Request::Sasl(&[b"SCRAM-SHA-256"]));

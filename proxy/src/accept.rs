@@ -78,7 +78,7 @@ enum Spoken {
 
 /// What accepting needs.
 #[derive(Clone, Debug)]
-pub struct Reception {
+pub struct AcceptContext {
     /// The way to every worker.
     pub workers: Arc<[UnboundedSender<Message>]>,
     /// The process's counters.
@@ -135,7 +135,7 @@ impl Listeners {
     ///
     /// # Errors
     /// A thread could not be made.
-    pub fn serve(self, reception: &Reception) -> io::Result<Accepting> {
+    pub fn serve(self, reception: &AcceptContext) -> io::Result<Accepting> {
         let mut accepting =
             Accepting { stopped: Arc::default(), listeners: Vec::new(), unlink: None };
         for (listener, spoken) in self.tcp {
@@ -170,7 +170,7 @@ impl Accepting {
     /// costs it five.
     fn spawn(
         &self,
-        reception: &Reception,
+        reception: &AcceptContext,
         next: impl Fn() -> io::Result<Origin> + Send + 'static,
     ) -> io::Result<()> {
         let reception = reception.clone();
@@ -202,7 +202,7 @@ impl Drop for Accepting {
     }
 }
 
-impl Reception {
+impl AcceptContext {
     /// Hands an accepted socket to the next worker; pauses when the process is out of something.
     fn receive(
         &self,

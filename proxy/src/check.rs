@@ -3,10 +3,10 @@
 mod capacity;
 mod clusters;
 mod expiry;
+mod findings;
 mod listeners;
 mod logins;
 mod passwords;
-mod report;
 mod risks;
 
 use std::collections::BTreeMap;
@@ -16,11 +16,11 @@ use pgimbal_config::{Config, WILDCARD};
 
 use crate::topology;
 use expiry::Witnesses;
+use findings::Findings;
 use logins::Logins;
 use passwords::Passwords;
-use report::Report;
 
-pub use report::{Form, refused, unusable};
+pub use findings::{Form, refused, unusable};
 
 /// The database that `databases."*"` is tried with when nobody names one: there is one of this name
 /// on nearly every server.
@@ -43,7 +43,7 @@ pub struct Wish {
 /// fails.
 #[must_use]
 pub fn run(config: &Config, wish: &Wish) -> ExitCode {
-    let report = Report::new(wish.form);
+    let report = Findings::new(wish.form);
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
             report.ok("configuration", "ok");
@@ -54,7 +54,7 @@ pub fn run(config: &Config, wish: &Wish) -> ExitCode {
     report.end()
 }
 
-async fn try_all(config: &Config, wish: &Wish, report: &Report) {
+async fn try_all(config: &Config, wish: &Wish, report: &Findings) {
     listeners::try_all(config, report);
     capacity::descriptors(config, report);
     let mut clusters = match topology::specs(config) {
@@ -102,7 +102,7 @@ fn users(config: &Config, wish: &Wish) -> Vec<String> {
 fn databases<'a>(
     config: &'a Config,
     wish: &Wish,
-    report: &Report,
+    report: &Findings,
 ) -> Vec<(String, &'a pgimbal_config::DatabaseConfig)> {
     let Some(wanted) = &wish.database else {
         let named = |name: &String| match name == WILDCARD {

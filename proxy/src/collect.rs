@@ -12,7 +12,7 @@ use pgimbal_pooler::stats::{ClientSnapshot, PoolSnapshot, ServerSnapshot, Worker
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use crate::credentials::{CredentialsStatus, Keeper};
+use crate::credentials::{CredentialManager, CredentialsStatus};
 use crate::topology::{ClusterStatus, Clusters};
 
 pub use process::{Connected, Gauges, LoginResult, Phase, ProcessSnapshot, ProcessStats, Refusal};
@@ -45,7 +45,7 @@ pub struct Collector {
     senders: Arc<[mpsc::UnboundedSender<SnapshotRequest>]>,
     process: Arc<ProcessStats>,
     clusters: Clusters,
-    keeper: Keeper,
+    keeper: CredentialManager,
     /// The pools of each worker as it told them last: a counter that went back because its worker
     /// was late would look like a restart, and then like a burst.
     known: Arc<Mutex<Vec<WorkerSnapshot>>>,
@@ -64,7 +64,7 @@ impl Collector {
             senders: senders.into(),
             process,
             clusters: Clusters::default(),
-            keeper: Keeper::idle(),
+            keeper: CredentialManager::idle(),
             known,
         }
     }
@@ -77,13 +77,13 @@ impl Collector {
 
     /// The same collector, which asks this keeper too.
     #[must_use]
-    pub fn keeping(self, keeper: Keeper) -> Self {
+    pub fn keeping(self, keeper: CredentialManager) -> Self {
         Self { keeper, ..self }
     }
 
     /// The passwords that rotate.
     #[must_use]
-    pub const fn keeper(&self) -> &Keeper {
+    pub const fn keeper(&self) -> &CredentialManager {
         &self.keeper
     }
 

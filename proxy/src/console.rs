@@ -6,12 +6,12 @@
 mod answer;
 mod averages;
 mod command;
+mod connection;
 mod connections;
 mod control;
 mod credentials;
 mod extended;
 mod hint;
-mod link;
 mod nodes;
 mod options;
 mod renewal;

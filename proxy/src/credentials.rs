@@ -9,16 +9,16 @@ mod dial;
 mod fetch;
 mod files;
 mod grace;
-mod keeper;
 mod leaving;
 mod logs;
-mod memory;
+mod manager;
 mod mismatch;
 mod questions;
 mod role;
 mod salts;
 mod server_logins;
 mod status;
+mod stored;
 mod tally;
 
 use std::collections::HashMap;
@@ -38,7 +38,7 @@ use tokio::time::timeout;
 use crate::derivation::Derivations;
 use crate::worker::Message;
 use aside::Aside;
-use keeper::{Command, Task};
+use manager::{Command, Task};
 pub use mismatch::Unavailable;
 pub use salts::salt_key;
 pub use status::{CredentialStatus, CredentialsStatus, FetchCounts, GenerationStatus};
@@ -56,7 +56,7 @@ const LOGINS_PER_NODE: usize = 16;
 
 /// The way to the one task that keeps all passwords; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Keeper {
+pub struct CredentialManager {
     shared: Arc<Shared>,
     commands: mpsc::UnboundedSender<Command>,
 }
@@ -75,7 +75,7 @@ pub(crate) struct Shared {
     /// How long a question to a source may take, in microseconds.
     question: AtomicU64,
     /// Why passwords are not known that should be, while that is so.
-    dark: watch::Sender<Option<Unavailable>>,
+    unavailable: watch::Sender<Option<Unavailable>>,
     logins: Mutex<HashMap<Box<str>, [u64; Standing::ALL.len()]>>,
     nodes: Mutex<HashMap<Box<str>, Arc<Semaphore>>>,
     clients: Tally,
@@ -105,7 +105,7 @@ pub enum NotRevoked {
 /// What became of a question that an operator wanted.
 pub type Refreshed = Result<(), SourceError>;
 
-impl Keeper {
+impl CredentialManager {
     /// Who derives what clients' passwords are judged by.
     pub(crate) fn derivations(&self) -> &Derivations {
         &self.shared.derivations
@@ -225,7 +225,7 @@ impl Keeper {
     }
 }
 
-impl Default for Keeper {
+impl Default for CredentialManager {
     fn default() -> Self {
         Self::idle()
     }
@@ -233,7 +233,7 @@ impl Default for Keeper {
 
 impl Shared {
     fn new(rotates: bool) -> Self {
-        let ((dark, _), (published, _)) = (watch::channel(None), watch::channel(()));
+        let ((unavailable, _), (published, _)) = (watch::channel(None), watch::channel(()));
         Self {
             accounts: RwLock::default(),
             asides: RwLock::default(),
@@ -241,7 +241,7 @@ impl Shared {
             rotates: AtomicBool::new(rotates),
             delay: AtomicU64::new(0),
             question: AtomicU64::new(0),
-            dark,
+            unavailable,
             logins: Mutex::default(),
             nodes: Mutex::default(),
             clients: Tally::default(),

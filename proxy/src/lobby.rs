@@ -75,7 +75,7 @@ pub struct Seat {
 
 /// One seat among all, for whoever does not own it.
 #[derive(Debug)]
-pub struct Place {
+pub struct SeatHandle {
     lobby: Arc<Lobby>,
     number: u64,
 }
@@ -175,7 +175,7 @@ impl Waiting {
     }
 }
 
-impl Place {
+impl SeatHandle {
     /// It is known now for whom the seat is: a load balancer has said it.
     pub fn taken_by(&self, from: Subnet) {
         self.lobby.waiting().seat(self.number, from);
@@ -185,8 +185,8 @@ impl Place {
 impl Seat {
     /// Which one it is.
     #[must_use]
-    pub fn place(&self) -> Place {
-        Place { lobby: Arc::clone(&self.lobby), number: self.number }
+    pub fn place(&self) -> SeatHandle {
+        SeatHandle { lobby: Arc::clone(&self.lobby), number: self.number }
     }
 
     /// Returns when the place is needed for somebody else.

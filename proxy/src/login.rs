@@ -16,7 +16,7 @@ use pgimbal_wire::authentication::AuthRequest;
 use pgimbal_wire::startup::ProtocolVersion;
 use tokio::time::timeout;
 
-use crate::credentials::{Counted, Keeper};
+use crate::credentials::{Counted, CredentialManager};
 use crate::dial::Target;
 use crate::lobby::Subnet;
 use crate::transport::{Conversation, Setting, Socket, Transport};
@@ -101,7 +101,7 @@ pub struct Judges<'a> {
     /// The configuration in force.
     pub in_force: &'a InForce,
     /// The passwords that rotate.
-    pub keeper: &'a Keeper,
+    pub keeper: &'a CredentialManager,
     /// Where a user of a database is served: a password that may be right is tried there.
     pub server_of: &'a dyn Fn(&str, &str) -> Option<Target>,
 }

@@ -14,10 +14,10 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::accept::{self, BindError, Reception};
+use crate::accept::{self, AcceptContext, BindError};
 use crate::collect::{Collector, Phase, ProcessStats};
 use crate::console::{Console, Control, ControlRequest, ReloadRefused};
-use crate::credentials::{self, Keeper};
+use crate::credentials::{self, CredentialManager};
 use crate::descriptors;
 use crate::directory::Directory;
 use crate::http;
@@ -129,7 +129,7 @@ impl Prepared {
             Arc::new(ProcessStats::new(SystemTime::now(), self.config.clients.max_client_conn));
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
         let (configs, _) = watch::channel(Arc::clone(&self.config));
-        let crew = Crew::start(&self, &process, Control::new(control), &configs)?;
+        let crew = Workers::start(&self, &process, Control::new(control), &configs)?;
         crew.limit_clients(&self.config, &process);
         let http = http.map(|listener| {
             listener.set_nonblocking(true)?;
@@ -141,7 +141,7 @@ impl Prepared {
         tokio::spawn(async move { console.keep_averages().await });
         tokio::spawn(names::follow(configs.subscribe(), Arc::clone(&crew.workers)));
         let places = listeners.places().join(", ");
-        let reception = Reception {
+        let reception = AcceptContext {
             workers: Arc::clone(&crew.workers),
             process: Arc::clone(&process),
             lobby: Arc::clone(&crew.lobby),
@@ -190,7 +190,7 @@ impl Prepared {
     /// Waits for signals and the console's wishes; returns how long a drain may take.
     async fn supervise(
         mut self,
-        crew: &Crew,
+        crew: &Workers,
         mut signals: Signals,
         mut requests: mpsc::Receiver<ControlRequest>,
         process: &ProcessStats,
@@ -229,7 +229,7 @@ impl Prepared {
     /// Reads the configuration again. A bad one is refused whole.
     async fn reload(
         &mut self,
-        crew: &Crew,
+        crew: &Workers,
         process: &ProcessStats,
         configs: &watch::Sender<Arc<Config>>,
     ) -> Result<Reload, ReloadRefused> {
@@ -257,7 +257,7 @@ impl Prepared {
         }
     }
 
-    async fn try_reload(&mut self, crew: &Crew) -> Result<Reload, ReloadRefused> {
+    async fn try_reload(&mut self, crew: &Workers) -> Result<Reload, ReloadRefused> {
         fn refused(cause: &impl ToString) -> ReloadRefused {
             ReloadRefused(cause.to_string())
         }
@@ -289,19 +289,19 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 /// The workers and the ways to them.
-struct Crew {
+struct Workers {
     workers: Arc<[mpsc::UnboundedSender<Message>]>,
     threads: Vec<JoinHandle<()>>,
     collector: Collector,
     clusters: Clusters,
-    keeper: Keeper,
+    keeper: CredentialManager,
     console: Arc<Console>,
     lobby: Arc<Lobby>,
     /// How many files the process may open.
     open_files: u64,
 }
 
-impl Crew {
+impl Workers {
     fn start(
         prepared: &Prepared,
         process: &Arc<ProcessStats>,
@@ -321,7 +321,7 @@ impl Crew {
             channels.push(Channels { messages, snapshots });
         }
         let workers: Arc<[_]> = workers.into();
-        let keeper = Keeper::start(&prepared.config, &prepared.salts, &workers)?;
+        let keeper = CredentialManager::start(&prepared.config, &prepared.salts, &workers)?;
         let counts = prepared.directory.cluster_counts();
         let clusters = Clusters::start(&prepared.config, &workers, counts, &keeper)?;
         let collector = Collector::new(askers, Arc::clone(process))

@@ -24,7 +24,7 @@ use rustls::crypto::CryptoProvider;
 use thiserror::Error;
 
 pub use acceptor::TlsAcceptor;
-pub use connector::{TlsConnector, TlsWish};
+pub use connector::{TlsConnector, TlsMode};
 pub use validity::OwnCertificate;
 
 pub(crate) use certificate::end_point;

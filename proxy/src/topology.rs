@@ -3,8 +3,8 @@
 //! Owns sockets, time and files of this; what the answers mean is decided in
 //! [`pgimbal_pooler::topology`].
 
+mod cluster_file;
 mod look;
-mod memory;
 mod names;
 pub(crate) mod probe;
 mod prober;
@@ -22,7 +22,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use crate::credentials::Keeper;
+use crate::credentials::CredentialManager;
 use crate::directory::ClusterCounts;
 use crate::tls::TlsError;
 use crate::worker::Message;
@@ -48,7 +48,7 @@ pub struct Clusters {
 struct Inner {
     workers: Arc<[mpsc::UnboundedSender<Message>]>,
     counts: ClusterCounts,
-    keeper: Keeper,
+    keeper: CredentialManager,
     clusters: BTreeMap<Arc<str>, Handle>,
 }
 
@@ -90,7 +90,7 @@ impl Clusters {
         config: &Config,
         workers: &Arc<[mpsc::UnboundedSender<Message>]>,
         counts: &ClusterCounts,
-        keeper: &Keeper,
+        keeper: &CredentialManager,
     ) -> Result<Self, TlsError> {
         let (workers, counts) = (Arc::clone(workers), counts.clone());
         let keeper = keeper.clone();

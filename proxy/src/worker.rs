@@ -5,15 +5,15 @@
 mod client;
 mod cluster;
 mod dead_peers;
-mod housekeeping;
 mod inbox;
+mod lifecycle;
 mod login;
 mod message;
 mod outbox;
-mod passage;
 mod server_task;
 mod servers;
 mod state;
+mod timers;
 mod turn;
 
 use std::cell::{Cell, RefCell};
@@ -36,7 +36,7 @@ pub use message::{Accepted, Message, Origin};
 use crate::cancel_keys::CancelKeys;
 use crate::collect::{ProcessStats, SnapshotRequest};
 use crate::console::Console;
-use crate::credentials::Keeper;
+use crate::credentials::CredentialManager;
 use crate::directory::Directory;
 use crate::login::InForce;
 use crate::topology::Clusters;
@@ -60,7 +60,7 @@ pub struct Common {
     /// Who has shown wrong cancel keys.
     pub cancel_keys: Arc<CancelKeys>,
     /// The passwords that rotate.
-    pub keeper: Keeper,
+    pub keeper: CredentialManager,
     /// The TCP options that accepted sockets have from their listener.
     pub inherited_tcp: TcpConfig,
     /// The process's secret for statement names.
@@ -137,7 +137,7 @@ impl Worker {
             pause: Cell::new(QUIET_TICK),
             common,
         });
-        let clock = tokio::task::spawn_local(Rc::clone(&worker).keep_house());
+        let clock = tokio::task::spawn_local(Rc::clone(&worker).run_timers());
         loop {
             tokio::select! {
                 message = channels.messages.recv() => match message {

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use pgimbal::credentials::Keeper;
+use pgimbal::credentials::CredentialManager;
 use pgimbal::login::{
     Arrival, Authenticated, ConsoleRole, InForce, Judges, LoginContext, LoginError, Peer, accept,
 };
@@ -73,7 +73,7 @@ fn open(config: Config) -> Door {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             while let Ok((stream, address)) = listener.accept().await {
                 let socket = Socket::Tcp(stream);
-                let keeper = Keeper::idle();
+                let keeper = CredentialManager::idle();
                 let (in_force, keeper) = (&in_force, &keeper);
                 let judges = Judges { in_force, keeper, server_of: &|_, _| None };
                 let arrival = Box::pin(accept(socket, Peer::Tcp(address), judges)).await;

@@ -21,7 +21,7 @@ const NODES: usize = 64;
 
 /// What a server login should do.
 #[derive(Clone, Debug)]
-pub enum Offer {
+pub enum LoginPlan {
     /// Show this password, and tell what came of it.
     Try {
         /// The generation's number, for the report.
@@ -201,14 +201,14 @@ impl Rotation {
         }
     }
 
-    /// What a login at `node` should do now. [`Offer::Try`] must be followed by
+    /// What a login at `node` should do now. [`LoginPlan::Try`] must be followed by
     /// [`Self::accepted`], [`Self::refused`] or [`Self::abandoned`].
-    pub fn offer(&mut self, node: &str, now: Instant) -> Offer {
+    pub fn plan_login(&mut self, node: &str, now: Instant) -> LoginPlan {
         let Some(newest) = self.newest else {
             let since = *self.missed_since.get_or_insert(now);
             return match now < since + HOLD {
-                true => Offer::Wait(since + HOLD),
-                false => Offer::GiveUp(GiveUp::Unknown),
+                true => LoginPlan::Wait(since + HOLD),
+                false => LoginPlan::GiveUp(GiveUp::Unknown),
             };
         };
         let candidates = self.candidates();
@@ -217,22 +217,22 @@ impl Rotation {
             self.make_room();
             self.nodes.insert(node.into(), Node::new(now));
         }
-        let Some(state) = self.nodes.get_mut(node) else { return Offer::Wait(now) };
+        let Some(state) = self.nodes.get_mut(node) else { return LoginPlan::Wait(now) };
         let pick = state.pick(choices, now);
         let held_until = state.failing_since().map(|since| since + HOLD);
         match pick {
             Pick::Try(number) | Pick::Probe(number) => match self.generation(number) {
                 Some(generation) => {
-                    Offer::Try { generation: number, password: generation.password.clone() }
+                    LoginPlan::Try { generation: number, password: generation.password.clone() }
                 }
-                None => Offer::Wait(now),
+                None => LoginPlan::Wait(now),
             },
-            Pick::Busy => Offer::Wait(now + HOLD),
+            Pick::Busy => LoginPlan::Wait(now + HOLD),
             Pick::Exhausted(retry_at) => match held_until.filter(|until| now < *until) {
-                Some(until) if self.is_worth_holding(now) => Offer::Wait(retry_at.min(until)),
+                Some(until) if self.is_worth_holding(now) => LoginPlan::Wait(retry_at.min(until)),
                 // It may have rotated since it was read: the source has the last word.
-                Some(until) if self.schedule.awaits_refusals_answer() => Offer::Wait(until),
-                _ => Offer::GiveUp(GiveUp::Refused(retry_at)),
+                Some(until) if self.schedule.awaits_refusals_answer() => LoginPlan::Wait(until),
+                _ => LoginPlan::GiveUp(GiveUp::Refused(retry_at)),
             },
         }
     }

@@ -13,9 +13,9 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, Semaphore};
 
 use self::addresses::Addresses;
+use self::backoff::Backoff;
 use self::endpoint::Call;
 use self::login::Login;
-use self::quiet::Quiet;
 use self::reply::{Reply, RoleData, RoleNames, TokenData};
 use self::token::Token;
 use super::{BoxFuture, Source};
@@ -23,10 +23,10 @@ use crate::{Answer, SourceError};
 
 mod address;
 mod addresses;
+mod backoff;
 mod endpoint;
 mod health;
 mod login;
-mod quiet;
 mod reply;
 mod tls;
 mod token;
@@ -43,7 +43,7 @@ pub struct VaultClient {
     mount: Box<str>,
     addresses: Addresses,
     requests: Semaphore,
-    quiet: Quiet,
+    quiet: Backoff,
     login: Login,
     /// Held during a login, so that there is one at a time.
     token: Mutex<Option<Arc<Token>>>,
@@ -62,7 +62,7 @@ impl VaultClient {
             mount: config.mount.trim_matches('/').into(),
             addresses: Addresses::new(name, config)?,
             requests: Semaphore::new(MAX_REQUESTS),
-            quiet: Quiet::default(),
+            quiet: Backoff::default(),
             login: Login::new(name, config)?,
             token: Mutex::new(None),
             serial: AtomicU64::new(0),

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pgimbal_auth::account::{LoginKeys, Standing};
 use pgimbal_auth::rotation::{
-    CachedPassword, Grace, HistoryDocument, HistoryRecord, Jitter, Ledger, PasswordCache,
-    Unreadable,
+    AcceptedPasswords, CachedPassword, Grace, HistoryDocument, HistoryRecord, Jitter,
+    PasswordCache, Unreadable,
 };
 use pgimbal_auth::verifier::Salting;
 use pgimbal_config::Secret;
@@ -24,18 +24,18 @@ fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds)
 }
 
-fn learn(ledger: &mut Ledger, number: u32, seconds: u64) {
+fn learn(ledger: &mut AcceptedPasswords, number: u32, seconds: u64) {
     let password = format!("password-{number}");
     ledger.learn(number, Some(at(seconds)), keys(&password), at(seconds));
 }
 
-fn numbers(ledger: &Ledger) -> Vec<u32> {
+fn numbers(ledger: &AcceptedPasswords) -> Vec<u32> {
     ledger.generations().map(|(number, _)| number).collect()
 }
 
 #[test]
 fn rotation_2_the_grace_ends_by_count_and_by_age() {
-    let mut ledger = Ledger::new(salting(), Some(keys("also")));
+    let mut ledger = AcceptedPasswords::new(salting(), Some(keys("also")));
     for number in 1..=4 {
         learn(&mut ledger, number, u64::from(number) * 10);
     }
@@ -56,7 +56,7 @@ fn rotation_2_the_grace_ends_by_count_and_by_age() {
 
 #[test]
 fn rotation_11_keys_that_come_late_do_not_make_a_generation_the_newest() {
-    let mut ledger = Ledger::new(salting(), None);
+    let mut ledger = AcceptedPasswords::new(salting(), None);
     for number in [1, 3, 2] {
         learn(&mut ledger, number, u64::from(number));
     }
@@ -71,22 +71,22 @@ fn rotation_11_keys_that_come_late_do_not_make_a_generation_the_newest() {
 
 #[test]
 fn rotation_2_a_revoked_generation_never_returns() {
-    let mut ledger = Ledger::new(salting(), None);
+    let mut ledger = AcceptedPasswords::new(salting(), None);
     (1..=3).for_each(|number| learn(&mut ledger, number, u64::from(number)));
     let before = ledger.record();
     ledger.revoke_old();
     assert_eq!(numbers(&ledger), [3]);
     let mut merged = ledger.record();
     merged.merge(before.clone());
-    assert_eq!(numbers(&Ledger::of_record(&merged, None, None)).len(), 1);
+    assert_eq!(numbers(&AcceptedPasswords::of_record(&merged, None, None)).len(), 1);
     let mut merged = before;
     merged.merge(ledger.record());
-    assert_eq!(numbers(&Ledger::of_record(&merged, None, None)).len(), 1);
+    assert_eq!(numbers(&AcceptedPasswords::of_record(&merged, None, None)).len(), 1);
 }
 
 #[test]
 fn rotation_11_a_history_read_back_knows_what_was_accepted() {
-    let mut ledger = Ledger::new(salting(), None);
+    let mut ledger = AcceptedPasswords::new(salting(), None);
     (1..=3).for_each(|number| learn(&mut ledger, number, u64::from(number)));
     let document = HistoryDocument::new([("ann".to_owned(), ledger.record())].into());
     let bytes = document.to_bytes().expect("bytes");
@@ -94,33 +94,33 @@ fn rotation_11_a_history_read_back_knows_what_was_accepted() {
     assert!(!text.contains("password-"), "{text}");
     let read = HistoryDocument::parse(&bytes).expect("the same document");
     assert_eq!(read, document);
-    let mut again = Ledger::of_record(&read.users["ann"], None, None);
+    let mut again = AcceptedPasswords::of_record(&read.users["ann"], None, None);
     assert_eq!(numbers(&again), [3, 2, 1]);
     // The source says the newest again: it is the same one, by its verifier.
     again.learn(9, Some(at(3)), keys("password-3"), at(50));
     assert_eq!(numbers(&again), [9, 2, 1]);
     let salted = Salting { salt: Box::from(*b"other"), iterations: 2 };
-    let other = Ledger::of_record(&read.users["ann"], Some(salted), None);
+    let other = AcceptedPasswords::of_record(&read.users["ann"], Some(salted), None);
     assert_eq!(numbers(&other), [0_u32; 0], "another salt is demanded");
 }
 
 #[test]
 fn rotation_11_a_newest_generation_that_its_history_calls_retired_ends_never() {
-    let mut ledger = Ledger::new(salting(), None);
+    let mut ledger = AcceptedPasswords::new(salting(), None);
     learn(&mut ledger, 1, 1);
     let document = HistoryDocument::new([("ann".to_owned(), ledger.record())].into());
     let text = String::from_utf8(document.to_bytes().expect("bytes").to_vec()).expect("text");
     let retired = text.replace("\"retired_at\": null", "\"retired_at\": 1");
     assert_ne!(retired, text);
     let read = HistoryDocument::parse(retired.as_bytes()).expect("a document");
-    let mut again = Ledger::of_record(&read.users["ann"], None, None);
+    let mut again = AcceptedPasswords::of_record(&read.users["ann"], None, None);
     assert!(!again.expire(GRACE, at(1_000_000)));
     assert_eq!(again.next_end(GRACE), None, "it would be looked at again and again");
 }
 
 #[test]
 fn half_a_history_is_refused_whole() {
-    let mut ledger = Ledger::new(salting(), None);
+    let mut ledger = AcceptedPasswords::new(salting(), None);
     learn(&mut ledger, 1, 1);
     let document = HistoryDocument::new([("ann".to_owned(), ledger.record())].into());
     let bytes = document.to_bytes().expect("bytes");
@@ -137,7 +137,7 @@ fn half_a_history_is_refused_whole() {
 /// What one of several proxies knows after some events that a seed decides.
 fn known(seed: u64) -> HistoryRecord {
     let mut chance = Jitter::new(seed);
-    let mut ledger = Ledger::new(salting(), None);
+    let mut ledger = AcceptedPasswords::new(salting(), None);
     for number in 1..=5 {
         if chance.fraction() < 0.7 {
             let seen = u64::from(number) * 10 + (chance.fraction() * 9.0) as u64;

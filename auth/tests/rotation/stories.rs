@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pgimbal_auth::Answer;
-use pgimbal_auth::rotation::{FetchCause, GiveUp, Learned, Moment, Offer, Rotation, Schedule};
+use pgimbal_auth::rotation::{FetchCause, GiveUp, Learned, LoginPlan, Moment, Rotation, Schedule};
 use pgimbal_config::Secret;
 
 const NODE: &str = "a:5432";
@@ -37,14 +37,14 @@ impl Story {
         self.rotation.answered(&answer, self.moment(seconds))
     }
 
-    fn offer(&mut self, node: &str, seconds: f64) -> Offer {
-        self.rotation.offer(node, self.at(seconds))
+    fn plan_login(&mut self, node: &str, seconds: f64) -> LoginPlan {
+        self.rotation.plan_login(node, self.at(seconds))
     }
 
     /// The password offered.
     fn shown(&mut self, node: &str, seconds: f64) -> (u32, String) {
-        match self.offer(node, seconds) {
-            Offer::Try { generation, password } => (generation, password.expose().to_owned()),
+        match self.plan_login(node, seconds) {
+            LoginPlan::Try { generation, password } => (generation, password.expose().to_owned()),
             other => panic!("no password at {seconds}: {other:?}"),
         }
     }
@@ -52,7 +52,7 @@ impl Story {
     /// Shows what is offered to a server that wants `right`; what was shown.
     fn log_in(&mut self, node: &str, seconds: f64, right: &str) -> Vec<String> {
         let mut all = Vec::new();
-        while let Offer::Try { generation, password } = self.offer(node, seconds) {
+        while let LoginPlan::Try { generation, password } = self.plan_login(node, seconds) {
             all.push(password.expose().to_owned());
             if password.expose() == right {
                 self.rotation.accepted(node, generation);
@@ -93,13 +93,13 @@ fn rotation_3_a_login_is_held_and_retried_while_vault_lags() {
     let mut tries = 0;
     let mut now = 100.0;
     while now < 129.0 {
-        match story.offer(NODE, now) {
-            Offer::Wait(until) => now = (until - story.start).as_secs_f64() + 0.000_1,
-            Offer::Try { generation, .. } => {
+        match story.plan_login(NODE, now) {
+            LoginPlan::Wait(until) => now = (until - story.start).as_secs_f64() + 0.000_1,
+            LoginPlan::Try { generation, .. } => {
                 tries += 1;
                 story.rotation.refused(NODE, generation, story.at(now));
             }
-            Offer::GiveUp(_) => break,
+            LoginPlan::GiveUp(_) => break,
         }
     }
     assert!((10..=20).contains(&tries), "{tries} tries");
@@ -118,7 +118,7 @@ fn rotation_3_the_hold_ends_and_the_newest_is_still_tried_now_and_then() {
     story.log_in(NODE, 30.0, "other");
     let refused = story.log_in(NODE, 41.0, "other");
     assert_eq!(refused, ["one"]);
-    assert!(matches!(story.offer(NODE, 41.0), Offer::GiveUp(GiveUp::Refused(_))));
+    assert!(matches!(story.plan_login(NODE, 41.0), LoginPlan::GiveUp(GiveUp::Refused(_))));
     assert_eq!(story.log_in(NODE, 50.0, "one"), ["one"]);
     assert_eq!(story.rotation.failing().count(), 0);
 }
@@ -133,7 +133,9 @@ fn rotation_6_an_older_answer_is_ignored_or_tried() {
     // Refused now: what the source says counts, whatever its date.
     assert_eq!(story.log_in(NODE, 2.0, "three"), ["two", "one"]);
     let Learned::Candidate(number) = story.says(2.1, "three", 5) else { panic!("not tried") };
-    let Offer::Try { generation, .. } = story.offer(NODE, 2.2) else { panic!("not offered") };
+    let LoginPlan::Try { generation, .. } = story.plan_login(NODE, 2.2) else {
+        panic!("not offered")
+    };
     assert_eq!(generation, number);
     assert_eq!(story.rotation.accepted(NODE, generation), Some(number), "it is the newest now");
     assert_eq!(story.says(3.0, "four", 6), Learned::Rotated(number + 1));
@@ -184,11 +186,14 @@ fn rotation_18_a_wrong_password_is_shown_once_for_each_pause() {
         shown += story.log_in(NODE, now, "right").len();
         // The source is asked because of it, and says the same.
         story.says(now, "wrong", 0);
-        assert!(matches!(story.offer(NODE, now), Offer::GiveUp(GiveUp::Refused(_))), "held");
+        assert!(
+            matches!(story.plan_login(NODE, now), LoginPlan::GiveUp(GiveUp::Refused(_))),
+            "held"
+        );
     }
     assert!(shown <= 8, "{shown} failed logins in 10 s");
-    let unknown = Story::new().offer(NODE, 0.0);
-    assert!(matches!(unknown, Offer::Wait(_)), "{unknown:?}");
+    let unknown = Story::new().plan_login(NODE, 0.0);
+    assert!(matches!(unknown, LoginPlan::Wait(_)), "{unknown:?}");
 }
 
 #[test]
@@ -196,7 +201,7 @@ fn rotation_4_a_password_that_never_worked_waits_for_what_the_source_says_next()
     let mut story = Story::new();
     story.says(0.0, "read at the start", 0);
     assert_eq!(story.log_in(NODE, 1.0, "rotated since"), ["read at the start"]);
-    assert!(matches!(story.offer(NODE, 1.1), Offer::Wait(_)), "it may have rotated");
+    assert!(matches!(story.plan_login(NODE, 1.1), LoginPlan::Wait(_)), "it may have rotated");
     assert_eq!(story.rotation.failing().count(), 1);
     assert_eq!(story.says(1.2, "rotated since", 1), Learned::Rotated(2));
     // Nothing is said of a password that was never tried, and no pause is left.
@@ -222,8 +227,8 @@ fn rotation_25_what_was_set_aside_is_believed_when_a_server_takes_it() {
 #[test]
 fn a_password_that_was_never_known_is_waited_for_and_then_given_up() {
     let mut story = Story::new();
-    assert!(matches!(story.offer(NODE, 0.0), Offer::Wait(_)));
-    assert!(matches!(story.offer(NODE, 31.0), Offer::GiveUp(GiveUp::Unknown)));
+    assert!(matches!(story.plan_login(NODE, 0.0), LoginPlan::Wait(_)));
+    assert!(matches!(story.plan_login(NODE, 31.0), LoginPlan::GiveUp(GiveUp::Unknown)));
     story.says(32.0, "one", 0);
     assert_eq!(story.log_in(NODE, 32.0, "one"), ["one"]);
 }

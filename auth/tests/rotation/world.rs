@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pgimbal_auth::Answer;
-use pgimbal_auth::rotation::{Jitter, Learned, Moment, Offer, Rotation, Schedule};
+use pgimbal_auth::rotation::{Jitter, Learned, LoginPlan, Moment, Rotation, Schedule};
 use pgimbal_config::Secret;
 
 const STEP: Duration = Duration::from_millis(50);
@@ -211,7 +211,8 @@ impl World {
     /// One login, with as many passwords as it is given; whether it got in.
     fn log_in(&mut self, node: &'static str) -> bool {
         for _ in 0..12 {
-            let Offer::Try { generation, password: shown } = self.rotation.offer(node, self.now)
+            let LoginPlan::Try { generation, password: shown } =
+                self.rotation.plan_login(node, self.now)
             else {
                 return false;
             };

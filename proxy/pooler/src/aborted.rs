@@ -158,8 +158,8 @@ pub(crate) fn process(turn: &mut ClientTurn<'_>, header: Header) -> Step {
             let answer = extended(turn, message);
             turn.drop_message(header);
             match answer {
-                Answer::Given => return Ok(()),
-                Answer::Error => tell(turn),
+                MessageReply::Given => return Ok(()),
+                MessageReply::Error => tell(turn),
             }
             turn.session.phase = Phase::Skipping;
             Ok(())
@@ -187,7 +187,7 @@ fn query(turn: &mut ClientTurn<'_>, end: Option<End>) {
 }
 
 /// How a message of the extended protocol is answered.
-enum Answer {
+enum MessageReply {
     /// It has been.
     Given,
     /// With the error that is to be told, or the word that the transaction has failed.
@@ -195,30 +195,30 @@ enum Answer {
 }
 
 /// Answers a message of the extended protocol if it belongs to the end of a lost transaction.
-fn extended(turn: &mut ClientTurn<'_>, message: Message<'_>) -> Answer {
+fn extended(turn: &mut ClientTurn<'_>, message: Message<'_>) -> MessageReply {
     if message.header.tag == frontend::EXECUTE {
         return execute(turn, message);
     }
-    if prepares_end(turn, message) { Answer::Given } else { Answer::Error }
+    if prepares_end(turn, message) { MessageReply::Given } else { MessageReply::Error }
 }
 
 /// Executes the end of a lost transaction.
-fn execute(turn: &mut ClientTurn<'_>, message: Message<'_>) -> Answer {
+fn execute(turn: &mut ClientTurn<'_>, message: Message<'_>) -> MessageReply {
     let Ok(Some(execute)) = Execute::view(message.body, message.body_len()) else {
-        return Answer::Error;
+        return MessageReply::Error;
     };
-    let Some(end) = end_of_portal(turn, execute.portal) else { return Answer::Error };
+    let Some(end) = end_of_portal(turn, execute.portal) else { return MessageReply::Error };
     if end == End::Savepoint {
-        return Answer::Error;
+        return MessageReply::Error;
     }
-    let Some(lost) = lost(turn) else { return Answer::Error };
+    let Some(lost) = lost(turn) else { return MessageReply::Error };
     lost.ended = true;
     if end == End::Commit {
         // It is never answered as if it had been one.
-        return Answer::Error;
+        return MessageReply::Error;
     }
     turn.plan.make_for_client(|out| encode::command_complete(out, "ROLLBACK"));
-    Answer::Given
+    MessageReply::Given
 }
 
 /// Answers Parse, Bind, Describe and Close of the end of a lost transaction. Says whether it was

@@ -39,7 +39,7 @@ pub(crate) enum Gate {
 
 /// What a view means to a server connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum EpochStatus {
     /// It goes on, in this epoch.
     Fits(Epoch),
     /// It is left alone.
@@ -50,7 +50,7 @@ enum Standing {
 
 /// Where a server connection of a cluster leads to.
 #[derive(Clone, Copy, Debug)]
-pub struct Found {
+pub struct DialedNode {
     /// The node that was dialed.
     pub node: NodeId,
     /// What the server there said of itself.
@@ -101,30 +101,30 @@ impl Cluster {
         }
     }
 
-    fn standing(&self, place: Place, epoch: Epoch) -> Standing {
+    fn standing(&self, place: Place, epoch: Epoch) -> EpochStatus {
         let node = self.node(epoch.node);
         let state = node.map_or(NodeState::Removed, |node| node.state);
         let gone =
             matches!(state, NodeState::Quarantined | NodeState::Foreign | NodeState::Removed);
         match (place, &self.view.writes) {
-            _ if gone => Standing::Stale,
+            _ if gone => EpochStatus::Stale,
             (Place::Primary, Writes::To(now)) => {
                 let same = (now.node, now.system) == (epoch.node, epoch.system);
-                if same { Standing::Fits(*now) } else { Standing::Stale }
+                if same { EpochStatus::Fits(*now) } else { EpochStatus::Stale }
             }
-            (Place::Primary, Writes::Held(_)) => Standing::Unsure,
-            (Place::Primary, Writes::Refused(_)) => Standing::Stale,
-            (Place::Node(_), _) if state == NodeState::Down => Standing::Stale,
+            (Place::Primary, Writes::Held(_)) => EpochStatus::Unsure,
+            (Place::Primary, Writes::Refused(_)) => EpochStatus::Stale,
+            (Place::Node(_), _) if state == NodeState::Down => EpochStatus::Stale,
             (Place::Node(_), _) => match node.and_then(|node| node.epoch) {
-                Some(now) if now.system == epoch.system => Standing::Fits(now),
-                Some(_) => Standing::Stale,
-                None => Standing::Unsure,
+                Some(now) if now.system == epoch.system => EpochStatus::Fits(now),
+                Some(_) => EpochStatus::Stale,
+                None => EpochStatus::Unsure,
             },
         }
     }
 
     /// The epoch of a connection that was just opened; `None` when it leads where it should not.
-    fn stamp(&self, place: Place, found: Found) -> Option<Epoch> {
+    fn stamp(&self, place: Place, found: DialedNode) -> Option<Epoch> {
         let Report { system, timeline, .. } = found.report;
         let epoch = Epoch { system, timeline, node: found.node };
         match (place, &self.view.writes) {
@@ -137,7 +137,7 @@ impl Cluster {
             }
             (Place::Primary, Writes::Refused(_)) => None,
             (Place::Node(_), _) => {
-                (self.standing(place, epoch) != Standing::Stale).then_some(epoch)
+                (self.standing(place, epoch) != EpochStatus::Stale).then_some(epoch)
             }
         }
     }
@@ -211,7 +211,7 @@ impl Pooler {
     }
 
     /// The epoch of a server connection that was opened for `pool`.
-    pub(crate) fn stamp(&self, pool: &Pool, found: Option<Found>) -> Option<Epoch> {
+    pub(crate) fn stamp(&self, pool: &Pool, found: Option<DialedNode>) -> Option<Epoch> {
         self.clusters[pool.cluster?.index()].stamp(pool.key.place, found?)
     }
 
@@ -220,7 +220,7 @@ impl Pooler {
         let Some(cluster) = pool.cluster else { return true };
         epoch.is_some_and(|epoch| {
             let standing = self.clusters[cluster.index()].standing(pool.key.place, epoch);
-            standing != Standing::Stale
+            standing != EpochStatus::Stale
         })
     }
 
@@ -239,9 +239,9 @@ impl Pooler {
             let pool = &self.pools[server.pool.index()];
             let Some(epoch) = server.epoch.filter(|_| pool.cluster == Some(id)) else { continue };
             match cluster.standing(pool.key.place, epoch) {
-                Standing::Fits(now) => server.epoch = Some(now),
-                Standing::Unsure => {}
-                Standing::Stale => stale.push(server.id),
+                EpochStatus::Fits(now) => server.epoch = Some(now),
+                EpochStatus::Unsure => {}
+                EpochStatus::Stale => stale.push(server.id),
             }
         }
         for server in stale {

@@ -17,7 +17,7 @@ const REPLACED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What is new of a role's password.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CredentialNews {
+pub enum CredentialEvent {
     /// There is a newer one.
     Rotated,
     /// There is one that may work where none does.
@@ -31,17 +31,17 @@ pub enum CredentialNews {
 
 impl Pooler {
     /// Something has changed about a role's password.
-    pub fn credential_changed(&mut self, role: &str, news: CredentialNews, now: Instant) {
+    pub fn credential_changed(&mut self, role: &str, news: CredentialEvent, now: Instant) {
         match news {
-            CredentialNews::Rotated => {
+            CredentialEvent::Rotated => {
                 self.replace_servers_of(role, now);
                 self.forget_failures_of(role, now);
             }
-            CredentialNews::Candidate => self.forget_failures_of(role, now),
-            CredentialNews::LockedOut(error) => {
+            CredentialEvent::Candidate => self.forget_failures_of(role, now),
+            CredentialEvent::LockedOut(error) => {
                 self.lockouts.insert(role.into(), error);
             }
-            CredentialNews::LetIn => {
+            CredentialEvent::LetIn => {
                 self.lockouts.remove(role);
             }
         }

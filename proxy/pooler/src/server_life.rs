@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pgimbal_wire::error::{self, Report, SqlState};
 
 use crate::broken::{self, DisconnectOutcome};
-use crate::cluster::Found;
+use crate::cluster::DialedNode;
 use crate::ids::{PoolId, ServerId, SessionId};
 use crate::plan::Plan;
 use crate::pool::Place;
@@ -28,7 +28,7 @@ pub struct Dialed {
     /// The settings that it reports, name and value.
     pub parameters: Vec<NamedValue>,
     /// Where it leads, if it was opened for a cluster.
-    pub found: Option<Found>,
+    pub found: Option<DialedNode>,
 }
 
 /// Why a server connection could not be opened.
@@ -105,7 +105,7 @@ impl Pooler {
 
     /// A server connection was opened that leads where it should not: the view or the network has
     /// changed meanwhile.
-    fn wrong_node(&mut self, id: ServerId, found: Option<Found>, now: Instant) {
+    fn wrong_node(&mut self, id: ServerId, found: Option<DialedNode>, now: Instant) {
         let Some(server) = self.server(id) else { return };
         let pool = server.pool;
         let error = error_body(&Report::error(

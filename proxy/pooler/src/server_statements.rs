@@ -12,7 +12,7 @@ use crate::prepared::StatementId;
 /// for the rest of it; what was noted in an earlier one is unsure until it is answered.
 #[derive(Debug, Default)]
 pub struct ServerStatements {
-    places: HashMap<StatementId, Place, RandomState>,
+    places: HashMap<StatementId, Entry, RandomState>,
     /// How many of the places are about to be left.
     leaving: usize,
     uses: u64,
@@ -22,17 +22,17 @@ pub struct ServerStatements {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct Entry {
     used: u64,
     /// The transaction in which a named portal was opened from it; such a statement is not
     /// evicted before that transaction ends.
     portal_in: u64,
-    standing: Standing,
+    standing: Certainty,
 }
 
 /// How sure it is that a statement is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum Certainty {
     Settled,
     /// Its Parse was sent in this segment.
     Arriving(u32),
@@ -42,7 +42,7 @@ enum Standing {
 
 /// Whether a server has a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum StatementLookup {
     /// It has, when the next message is run.
     Here,
     /// It has not.
@@ -63,13 +63,15 @@ pub enum Portal {
 impl ServerStatements {
     /// Whether the server has `id`.
     #[inline]
-    pub fn find(&self, id: StatementId) -> Found {
+    pub fn find(&self, id: StatementId) -> StatementLookup {
         match self.places.get(&id).map(|place| place.standing) {
-            None => Found::Missing,
-            Some(Standing::Settled) => Found::Here,
-            Some(Standing::Arriving(segment)) if segment == self.segment => Found::Here,
-            Some(Standing::Leaving(segment)) if segment == self.segment => Found::Missing,
-            Some(Standing::Arriving(_) | Standing::Leaving(_)) => Found::Unsure,
+            None => StatementLookup::Missing,
+            Some(Certainty::Settled) => StatementLookup::Here,
+            Some(Certainty::Arriving(segment)) if segment == self.segment => StatementLookup::Here,
+            Some(Certainty::Leaving(segment)) if segment == self.segment => {
+                StatementLookup::Missing
+            }
+            Some(Certainty::Arriving(_) | Certainty::Leaving(_)) => StatementLookup::Unsure,
         }
     }
 
@@ -88,16 +90,16 @@ impl ServerStatements {
     /// A Parse of `id` was sent.
     pub fn insert(&mut self, id: StatementId) {
         self.uses += 1;
-        let standing = Standing::Arriving(self.segment);
-        self.place(id, Place { used: self.uses, portal_in: 0, standing });
+        let standing = Certainty::Arriving(self.segment);
+        self.place(id, Entry { used: self.uses, portal_in: 0, standing });
     }
 
     /// The Parse of `id` has succeeded.
     pub fn arrived(&mut self, id: StatementId) {
         if let Some(place) = self.places.get_mut(&id)
-            && matches!(place.standing, Standing::Arriving(_))
+            && matches!(place.standing, Certainty::Arriving(_))
         {
-            place.standing = Standing::Settled;
+            place.standing = Certainty::Settled;
         }
     }
 
@@ -111,13 +113,13 @@ impl ServerStatements {
     /// A Close of `id` was sent.
     pub fn leave(&mut self, id: StatementId) {
         if let Some(place) = self.places.get(&id).copied() {
-            self.place(id, Place { standing: Standing::Leaving(self.segment), ..place });
+            self.place(id, Entry { standing: Certainty::Leaving(self.segment), ..place });
         }
     }
 
     /// The Close of `id` has succeeded.
     pub fn left(&mut self, id: StatementId) {
-        if self.places.get(&id).is_some_and(Place::is_leaving) {
+        if self.places.get(&id).is_some_and(Entry::is_leaving) {
             self.remove(id);
         }
     }
@@ -125,8 +127,8 @@ impl ServerStatements {
     /// The Close of `id` was skipped.
     pub fn stays(&mut self, id: StatementId) {
         self.uses += 1;
-        let standing = Standing::Settled;
-        self.place(id, Place { used: self.uses, portal_in: 0, standing });
+        let standing = Certainty::Settled;
+        self.place(id, Entry { used: self.uses, portal_in: 0, standing });
     }
 
     /// A Sync was sent.
@@ -178,20 +180,20 @@ impl ServerStatements {
     /// Whether statements that an earlier segment asked for may turn out to be there.
     #[must_use]
     pub fn any_unsure(&self) -> bool {
-        let arriving = |place: &Place| matches!(place.standing, Standing::Arriving(_));
+        let arriving = |place: &Entry| matches!(place.standing, Certainty::Arriving(_));
         self.places.values().any(|place| arriving(place) && !self.is_sure(place))
     }
 
     /// Whether it is there when the next message is run, or that message is skipped too.
-    fn is_sure(&self, place: &Place) -> bool {
+    fn is_sure(&self, place: &Entry) -> bool {
         match place.standing {
-            Standing::Settled => true,
-            Standing::Arriving(segment) => segment == self.segment,
-            Standing::Leaving(_) => false,
+            Certainty::Settled => true,
+            Certainty::Arriving(segment) => segment == self.segment,
+            Certainty::Leaving(_) => false,
         }
     }
 
-    fn place(&mut self, id: StatementId, place: Place) {
+    fn place(&mut self, id: StatementId, place: Entry) {
         self.leaving += usize::from(place.is_leaving());
         if let Some(before) = self.places.insert(id, place) {
             self.leaving -= usize::from(before.is_leaving());
@@ -199,9 +201,9 @@ impl ServerStatements {
     }
 }
 
-impl Place {
+impl Entry {
     const fn is_leaving(&self) -> bool {
-        matches!(self.standing, Standing::Leaving(_))
+        matches!(self.standing, Certainty::Leaving(_))
     }
 }
 
@@ -228,19 +230,19 @@ mod tests {
     fn what_an_earlier_segment_asked_for_is_unsure_until_it_is_answered() {
         let (mut server, id) = (ServerStatements::default(), StatementId(1));
         server.insert(id);
-        assert_eq!(server.find(id), Found::Here);
+        assert_eq!(server.find(id), StatementLookup::Here);
         server.end_segment();
-        assert_eq!(server.find(id), Found::Unsure);
+        assert_eq!(server.find(id), StatementLookup::Unsure);
         server.arrived(id);
-        assert_eq!(server.find(id), Found::Here);
+        assert_eq!(server.find(id), StatementLookup::Here);
         server.leave(id);
-        assert_eq!((server.find(id), server.len()), (Found::Missing, 0));
+        assert_eq!((server.find(id), server.len()), (StatementLookup::Missing, 0));
         server.end_segment();
-        assert_eq!(server.find(id), Found::Unsure);
+        assert_eq!(server.find(id), StatementLookup::Unsure);
         server.stays(id);
-        assert_eq!((server.find(id), server.len()), (Found::Here, 1));
+        assert_eq!((server.find(id), server.len()), (StatementLookup::Here, 1));
         server.leave(id);
         server.left(id);
-        assert_eq!((server.find(id), server.len()), (Found::Missing, 0));
+        assert_eq!((server.find(id), server.len()), (StatementLookup::Missing, 0));
     }
 }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use pgimbal_config::{Config, Host, ResolvedPool};
 
 use super::expiry::Witnesses;
-use super::report::Report;
+use super::findings::Findings;
 use crate::descriptors::{self, Needed};
 
 /// Whether the limit of open files leaves a descriptor for each client and server connection.
-pub(super) fn descriptors(config: &Config, report: &Report) {
+pub(super) fn descriptors(config: &Config, report: &Findings) {
     // A warning and no failure: the service may have another limit than whoever asks.
     match Needed::by(config).warning(descriptors::raise()) {
         None => report.ok("open files", "ok"),
@@ -41,7 +41,7 @@ impl Load {
     }
 
     /// Asks each server how many connections it has for them.
-    pub(super) async fn judge(self, witnesses: &mut Witnesses, report: &Report) {
+    pub(super) async fn judge(self, witnesses: &mut Witnesses, report: &Findings) {
         for ((name, port), server) in self.0 {
             let wanted: u64 = server
                 .databases

@@ -1,16 +1,16 @@
 //! Each node of each cluster: what it is, and whether the prober may see all of it.
 
-use super::report::Report;
+use super::findings::Findings;
 use crate::topology::{ClusterSpec, Looked};
 
 /// Asks every node, and says in a line each what it is and what to fix.
-pub(super) async fn try_all(specs: &[ClusterSpec], report: &Report) {
+pub(super) async fn try_all(specs: &[ClusterSpec], report: &Findings) {
     for spec in specs {
         try_one(spec, report).await;
     }
 }
 
-async fn try_one(spec: &ClusterSpec, report: &Report) {
+async fn try_one(spec: &ClusterSpec, report: &Findings) {
     let nodes = match spec.nodes().await {
         Ok(nodes) => nodes,
         Err(why) => return report.fail(format!("cluster {}", spec.name), why),
@@ -39,7 +39,7 @@ async fn try_one(spec: &ClusterSpec, report: &Report) {
 }
 
 /// Whether all nodes are of one cluster, and one of them at most is its primary.
-fn belong_together(spec: &ClusterSpec, seen: &[(Box<str>, Looked)], report: &Report) {
+fn belong_together(spec: &ClusterSpec, seen: &[(Box<str>, Looked)], report: &Findings) {
     let Some((first, looked)) = seen.first() else { return };
     let place = || format!("cluster {}", spec.name);
     let mut together = true;

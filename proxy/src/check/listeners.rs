@@ -7,10 +7,10 @@ use std::path::PathBuf;
 
 use pgimbal_config::Config;
 
-use super::report::Report;
+use super::findings::Findings;
 
 /// Binds each address for a moment.
-pub(super) fn try_all(config: &Config, report: &Report) {
+pub(super) fn try_all(config: &Config, report: &Findings) {
     let clients = config.listen.addresses.iter().map(|address| ("listen", *address));
     let http = config.http.listen.iter().map(|address| ("http_listen", *address));
     for (key, address) in clients.chain(http) {
@@ -33,7 +33,7 @@ pub(super) fn try_all(config: &Config, report: &Report) {
 }
 
 /// A pgimbal that runs is what one expects there; anything else would stop a start.
-fn in_use(place: String, address: SocketAddr, report: &Report) {
+fn in_use(place: String, address: SocketAddr, report: &Findings) {
     match holder(address.port()) {
         Some((pid, name)) if name == "pgimbal" => {
             report.note(place, format!("pgimbal listens there already (process {pid})"));

@@ -8,8 +8,8 @@ use pgimbal_wire::error::SqlState;
 
 use super::capacity::Load;
 use super::expiry::{Expiry, Witnesses};
+use super::findings::Findings;
 use super::passwords::Passwords;
-use super::report::Report;
 use crate::dial::{self, DialError, Dialed, Target};
 use crate::tls::{PLAIN_FIRST, TlsConnector};
 use crate::topology::ClusterSpec;
@@ -25,7 +25,7 @@ pub(super) struct Logins<'a> {
     pub(super) config: &'a Config,
     pub(super) clusters: &'a [ClusterSpec],
     pub(super) passwords: &'a Passwords,
-    pub(super) report: &'a Report,
+    pub(super) report: &'a Findings,
     /// Connections that can say why another role was refused.
     pub(super) witnesses: Witnesses,
     /// Roles that were refused for their password.

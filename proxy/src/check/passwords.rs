@@ -8,7 +8,7 @@ use pgimbal_auth::source::{Health, Source, Sources, TokenStanding, VaultClient};
 use pgimbal_auth::{Answer, SourceError};
 use pgimbal_config::{Config, Secret, SourceConfig, WILDCARD};
 
-use super::report::Report;
+use super::findings::Findings;
 
 /// A clock that is further off makes rotations look early or late, and tokens expired. Vault tells
 /// its own in whole seconds.
@@ -30,7 +30,7 @@ struct Known {
 impl Passwords {
     /// Asks every Vault how it is and every source for its password, a line each: those of `users`,
     /// and of the roles that databases and clusters name.
-    pub(super) async fn ask(config: &Config, users: &[String], report: &Report) -> Self {
+    pub(super) async fn ask(config: &Config, users: &[String], report: &Findings) -> Self {
         let mut passwords = Self::default();
         let sources = match Sources::new(config) {
             Ok(sources) => sources,
@@ -61,7 +61,7 @@ impl Passwords {
         passwords
     }
 
-    async fn read(&mut self, config: &Config, sources: &Sources, name: &str, report: &Report) {
+    async fn read(&mut self, config: &Config, sources: &Sources, name: &str, report: &Findings) {
         let Some(user) = config.user(name) else { return };
         let from = user.source();
         if from == SourceConfig::Inline {
@@ -116,7 +116,7 @@ fn any_file(config: &Config) -> Option<String> {
 
 /// Says how each address of a Vault is, and whether the login there works. A standby is well as
 /// long as another address serves.
-async fn look_at(name: &str, vault: &VaultClient, report: &Report) {
+async fn look_at(name: &str, vault: &VaultClient, report: &Findings) {
     let answers = vault.health().await;
     let serves = answers.iter().any(|health| health.fault.is_none());
     for health in &answers {
@@ -194,7 +194,7 @@ fn advice(config: &Config, place: &str, from: &SourceConfig) -> String {
 }
 
 /// Tells of a failure with the text to copy, unless the line has it already. `whose` may be empty.
-fn say(whose: &str, error: &SourceError, report: &Report) {
+fn say(whose: &str, error: &SourceError, report: &Findings) {
     let text = error.to_string();
     let (place, cause) = text.split_once(": ").unwrap_or((&text, ""));
     let place = match whose {

@@ -6,11 +6,11 @@ use std::time::SystemTime;
 
 use pgimbal_config::{Config, Host, ServerTls, Verification};
 
-use super::report::Report;
+use super::findings::Findings;
 use crate::tls::OwnCertificate;
 
 /// Says which of pgimbal's own certificates are not valid, or will soon not be.
-pub(super) fn certificates(config: &Config, report: &Report) {
+pub(super) fn certificates(config: &Config, report: &Findings) {
     let now = SystemTime::now();
     for notice in OwnCertificate::all(config).iter().filter_map(|own| own.notice(now)) {
         match notice.is_invalid {
@@ -22,7 +22,7 @@ pub(super) fn certificates(config: &Config, report: &Report) {
 
 /// Says which servers may be anybody, and which Vaults are asked in clear text. That is for the
 /// operator to judge, so it fails nothing.
-pub(super) fn warn(config: &Config, report: &Report) {
+pub(super) fn warn(config: &Config, report: &Findings) {
     for (name, database) in &config.databases {
         if database.cluster.is_none() {
             let host = &database.host;
@@ -51,7 +51,7 @@ pub(super) fn warn(config: &Config, report: &Report) {
     }
 }
 
-fn server(whom: String, host: &Host, tls: &ServerTls, report: &Report) {
+fn server(whom: String, host: &Host, tls: &ServerTls, report: &Findings) {
     let Host::Tcp(name) = host else { return };
     if tls.verification() == Verification::None && !is_loopback(name) {
         let text = format!(

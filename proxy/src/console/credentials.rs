@@ -7,7 +7,9 @@ use pgimbal_wire::error::{Severity, SqlState};
 use super::answer::{Cell, Column, Fault, Row, int, notice, text};
 use super::command::words;
 use super::connections::moment;
-use crate::credentials::{CredentialStatus, CredentialsStatus, Keeper, NotRevoked, UnknownRole};
+use crate::credentials::{
+    CredentialManager, CredentialStatus, CredentialsStatus, NotRevoked, UnknownRole,
+};
 
 pub(super) const CREDENTIALS: &[Column] = &[
     text("user"),
@@ -103,7 +105,11 @@ impl CredentialCommand {
     }
 
     /// Does it; what came of it goes into notices, because the answer has no rows.
-    pub(super) async fn run(&self, keeper: &Keeper, out: &mut Vec<u8>) -> Result<Vec<Row>, Fault> {
+    pub(super) async fn run(
+        &self,
+        keeper: &CredentialManager,
+        out: &mut Vec<u8>,
+    ) -> Result<Vec<Row>, Fault> {
         match self {
             Self::RevokeOld(user) => {
                 keeper.revoke_old(user).await?;

@@ -11,7 +11,7 @@ use pgimbal_wire::tag::{backend, frontend};
 
 use super::answer::{self, Fault, Formats, Row};
 use super::command::{self, Command};
-use super::link::protocol;
+use super::connection::protocol;
 
 /// Prepared statements that one session may hold. There are a dozen commands.
 const STATEMENTS_LIMIT: usize = 256;

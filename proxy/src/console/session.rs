@@ -11,8 +11,8 @@ use pgimbal_wire::tag::{backend, frontend};
 use super::Console;
 use super::answer::{self, Fault, Formats};
 use super::command::{self, Command};
+use super::connection::{ConsoleConnection, Ended, protocol};
 use super::extended::Extended;
-use super::link::{Ended, Link, protocol};
 use crate::login::{Authenticated, ConsoleRole};
 
 /// The version of PostgreSQL that clients take the console for. The oldest one that is maintained:
@@ -26,7 +26,7 @@ pub(super) struct Session<'a> {
     user: Box<str>,
     /// Where the client is, for the log.
     address: String,
-    link: Link,
+    link: ConsoleConnection,
     transaction: TransactionStatus,
     extended: Extended,
     /// After an error in the extended protocol everything up to Sync is dropped.
@@ -55,7 +55,7 @@ impl<'a> Session<'a> {
             role,
             user: client.user,
             address,
-            link: Link::new(client.transport, client.residual, output),
+            link: ConsoleConnection::new(client.transport, client.residual, output),
             transaction: TransactionStatus::Idle,
             extended: Extended::default(),
             skips: false,

@@ -12,8 +12,8 @@ use pgimbal_config::{AuthType, Secret};
 use tokio::sync::{Mutex, oneshot};
 
 use super::dial::is_refusal;
-use super::keeper::Command;
-use super::{Keeper, Shared};
+use super::manager::Command;
+use super::{CredentialManager, Shared};
 use crate::dial::Target;
 use crate::login::{Claim, Judges};
 
@@ -53,7 +53,7 @@ impl Aside {
     }
 }
 
-impl Keeper {
+impl CredentialManager {
     /// Tries what was set aside of the user's passwords at the server, if that is what the client
     /// has shown. Of many clients one does so.
     pub(super) async fn try_aside(

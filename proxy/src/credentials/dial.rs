@@ -6,15 +6,15 @@ use pgimbal_wire::error::SqlState;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::keeper::{Command, Outcome};
+use super::manager::{Command, Outcome};
 use super::server_logins::{NoPassword, Shown};
-use super::{Counted, Keeper};
+use super::{Counted, CredentialManager};
 use crate::dial::{self, DialError, DialFault, Dialed, Target};
 
 /// What a prober is told that would have to wait.
 const NONE_WORKS: &str = "none that works is known yet";
 
-impl Keeper {
+impl CredentialManager {
     /// Connects and logs in, with the password that the target has, or with those that are known
     /// of its role, in the order that fits the node. `node` names the place. The
     /// connection counts as one of the generation that was accepted until the second value is
@@ -128,14 +128,14 @@ fn explain(target: &Target, role: &str, none: NoPassword) -> DialError {
 /// A password that was asked for. Nobody else may try the one that comes, so one that comes when
 /// nobody waits any more is given back.
 struct Asked<'a> {
-    keeper: &'a Keeper,
+    keeper: &'a CredentialManager,
     role: &'a str,
     node: &'a str,
     answer: oneshot::Receiver<Result<Shown, NoPassword>>,
 }
 
 impl<'a> Asked<'a> {
-    fn new(keeper: &'a Keeper, role: &'a str, node: &'a str) -> Self {
+    fn new(keeper: &'a CredentialManager, role: &'a str, node: &'a str) -> Self {
         let (reply, answer) = oneshot::channel();
         keeper.tell(Command::Offer(role.into(), node.into(), reply));
         Self { keeper, role, node, answer }
@@ -153,7 +153,7 @@ impl Drop for Asked<'_> {
 
 /// A password that is being tried. Whatever ends the attempt, the keeper is told.
 struct Attempt<'a> {
-    keeper: &'a Keeper,
+    keeper: &'a CredentialManager,
     role: &'a str,
     node: &'a str,
     generation: u32,
@@ -161,7 +161,12 @@ struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    const fn new(keeper: &'a Keeper, role: &'a str, node: &'a str, generation: u32) -> Self {
+    const fn new(
+        keeper: &'a CredentialManager,
+        role: &'a str,
+        node: &'a str,
+        generation: u32,
+    ) -> Self {
         Self { keeper, role, node, generation, outcome: None }
     }
 
@@ -191,7 +196,7 @@ mod tests {
     #[test]
     fn a_password_that_comes_when_nobody_waits_any_more_is_given_back() {
         let (commands, mut told) = mpsc::unbounded_channel();
-        let keeper = Keeper { shared: Arc::new(Shared::new(true)), commands };
+        let keeper = CredentialManager { shared: Arc::new(Shared::new(true)), commands };
         let asked = Asked::new(&keeper, "shop", "a");
         let Ok(Command::Offer(_, _, reply)) = told.try_recv() else { panic!("asks") };
         let shown = Shown { generation: 7, password: Secret::from("x") };

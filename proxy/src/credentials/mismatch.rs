@@ -9,8 +9,8 @@ use pgimbal_auth::rotation::MISMATCH_PAUSE;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::keeper::Command;
-use super::{Keeper, Shared};
+use super::manager::Command;
+use super::{CredentialManager, Shared};
 use crate::login::{Claim, Judges, LoginError};
 
 /// The least wait of a login with a wrong password: a fetch and a key derivation fit in.
@@ -62,7 +62,7 @@ impl From<Refused> for LoginError {
     }
 }
 
-impl Keeper {
+impl CredentialManager {
     /// Judges once more what a client has shown, after its source was asked. A wrong password takes
     /// the same time for everybody, known or not.
     ///
@@ -89,12 +89,12 @@ impl Keeper {
         if let Some(accepted) = newly {
             return Ok(accepted);
         }
-        let dark = self.wait_for_light(begun + HOLD).await;
+        let unavailable = self.wait_until_available(begun + HOLD).await;
         if let Some(accepted) = self.try_once(user, &mismatch) {
             return Ok(accepted);
         }
         sleep_until(Instant::from_std(turn) + self.shared.delay()).await;
-        if let Some(cause) = dark {
+        if let Some(cause) = unavailable {
             return Err(Refused::Unavailable(user.into(), cause));
         }
         let (context, rotating) = (judges.in_force.now(), self.account(user));
@@ -131,12 +131,12 @@ impl Keeper {
     }
 
     /// Waits while passwords are unknown that should be known; why they still are in the end.
-    async fn wait_for_light(&self, end: Instant) -> Option<Unavailable> {
-        let mut dark = self.shared.dark.subscribe();
-        let light = timeout_at(end, dark.wait_for(Option::is_none)).await;
+    async fn wait_until_available(&self, end: Instant) -> Option<Unavailable> {
+        let mut unavailable = self.shared.unavailable.subscribe();
+        let light = timeout_at(end, unavailable.wait_for(Option::is_none)).await;
         match light {
             Ok(_) => None,
-            Err(_) => *self.shared.dark.borrow(),
+            Err(_) => *self.shared.unavailable.borrow(),
         }
     }
 }
@@ -169,7 +169,7 @@ impl Shared {
     }
 
     /// Passwords are known, or not, that should be.
-    pub(super) fn set_dark(&self, dark: Option<Unavailable>) {
-        self.dark.send_if_modified(|now| std::mem::replace(now, dark) != dark);
+    pub(super) fn set_unavailable(&self, unavailable: Option<Unavailable>) {
+        self.unavailable.send_if_modified(|now| std::mem::replace(now, unavailable) != unavailable);
     }
 }

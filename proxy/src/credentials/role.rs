@@ -5,13 +5,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use pgimbal_auth::account::{Account, LoginKeys};
 use pgimbal_auth::rotation::{
-    FetchCause, Grace, HistoryRecord, Ledger, Moment, Rotation, Schedule,
+    AcceptedPasswords, FetchCause, Grace, HistoryRecord, Moment, Rotation, Schedule,
 };
 use pgimbal_auth::source::Source;
 use pgimbal_auth::verifier::{SaltKey, Salting};
 use pgimbal_auth::{Answer, SourceError};
 use pgimbal_config::{AuthType, Config, UserConfig};
-use pgimbal_pooler::credential::CredentialNews;
+use pgimbal_pooler::credential::CredentialEvent;
 use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::frame::HEADER_LEN;
 use tokio::sync::oneshot;
@@ -19,10 +19,10 @@ use tokio::sync::oneshot;
 use super::aside::Aside;
 use super::derive::Order;
 use super::leaving::Following;
-use super::memory::Kept;
 use super::mismatch::Asked;
 use super::server_logins::ServerLogins;
 use super::status::{CredentialStatus, GenerationStatus};
+use super::stored::Kept;
 use super::{Refreshed, Shared, Unavailable, grace};
 
 /// What may be wrong when no password works.
@@ -30,7 +30,7 @@ const HINT: &str =
     "Look at SHOW CREDENTIALS, and at the role's password and VALID UNTIL in PostgreSQL.";
 
 /// What a role was made from.
-pub(super) struct Setting<'a> {
+pub(super) struct RoleSetup<'a> {
     pub(super) config: &'a Config,
     pub(super) user: &'a UserConfig,
     pub(super) salts: &'a SaltKey,
@@ -46,7 +46,7 @@ pub(super) struct Role {
     pub(super) name: Arc<str>,
     pub(super) source: Arc<dyn Source>,
     pub(super) rotation: Rotation,
-    pub(super) ledger: Ledger,
+    pub(super) accepted: AcceptedPasswords,
     pub(super) grace: Grace,
     pub(super) logins: ServerLogins,
     /// Otherwise only a rule knows it: it is forgotten when its source does not.
@@ -86,22 +86,22 @@ pub(super) struct Role {
 }
 
 impl Role {
-    pub(super) fn new(name: &str, setting: Setting<'_>, now: Instant) -> Self {
-        let Setting { config, user, salts, source, record, epoch } = setting;
-        let (own, also) = also(name, user, salts);
-        let ledger = match record {
-            Some(record) => Ledger::of_record(record, Some(own), also),
-            None => Ledger::new(own, also),
+    pub(super) fn new(name: &str, setting: RoleSetup<'_>, now: Instant) -> Self {
+        let RoleSetup { config, user, salts, source, record, epoch } = setting;
+        let (own, extra) = extra_password(name, user, salts);
+        let accepted = match record {
+            Some(record) => AcceptedPasswords::of_record(record, Some(own), extra),
+            None => AcceptedPasswords::new(own, extra),
         };
-        let is_served = ledger.generations().next().is_some();
+        let is_served = accepted.generations().next().is_some();
         let poll = grace::poll_interval(config, user);
         let schedule = Schedule::new(poll, rand::random(), epoch, now);
         Self {
             name: name.into(),
             source,
-            rotation: Rotation::new(schedule, ledger.last_number() + 1),
+            rotation: Rotation::new(schedule, accepted.last_number() + 1),
             grace: grace::grace(config, user),
-            ledger,
+            accepted,
             logins: ServerLogins::default(),
             is_listed: config.users.contains_key(name),
             is_served,
@@ -124,8 +124,8 @@ impl Role {
     }
 
     /// The configuration has changed. Verifiers that must be made anew are in the answer.
-    pub(super) fn reconfigure(&mut self, setting: Setting<'_>, now: Instant) -> Vec<Order> {
-        let Setting { config, user, salts, source, .. } = setting;
+    pub(super) fn reconfigure(&mut self, setting: RoleSetup<'_>, now: Instant) -> Vec<Order> {
+        let RoleSetup { config, user, salts, source, .. } = setting;
         self.grace = grace::grace(config, user);
         // What was kept of a listed user is not lost with its entry.
         self.is_served |= self.is_listed;
@@ -143,15 +143,16 @@ impl Role {
         }
         self.source = source;
         self.aside = None;
-        let (salting, also) = also(&self.name, user, salts);
-        if salting == *self.ledger.salting() {
-            self.ledger.set_also(also);
+        let (salting, extra) = extra_password(&self.name, user, salts);
+        if salting == *self.accepted.salting() {
+            self.accepted.set_extra(extra);
             return Vec::new();
         }
         // A client is shown one salt for all passwords, and a verifier brings its own.
-        let mut accepted: Vec<u32> = self.ledger.generations().map(|(number, _)| number).collect();
+        let mut accepted: Vec<u32> =
+            self.accepted.generations().map(|(number, _)| number).collect();
         accepted.sort_unstable();
-        self.ledger = Ledger::of_record(&self.ledger.record(), Some(salting), also);
+        self.accepted = AcceptedPasswords::of_record(&self.accepted.record(), Some(salting), extra);
         accepted.into_iter().filter_map(|number| self.order(number, now)).collect()
     }
 
@@ -163,7 +164,7 @@ impl Role {
             role: Arc::clone(&self.name),
             number,
             password: generation.password.clone(),
-            salting: self.ledger.salting().clone(),
+            salting: self.accepted.salting().clone(),
             since,
         })
     }
@@ -171,15 +172,15 @@ impl Role {
     /// A generation's verifier is made: clients may show it.
     pub(super) fn learn(&mut self, number: u32, keys: LoginKeys, wall: SystemTime) {
         let rotated_at = self.rotation.generation(number).and_then(|known| known.rotated_at);
-        self.ledger.learn(number, rotated_at, keys, wall);
-        self.ledger.expire(self.grace, wall);
+        self.accepted.learn(number, rotated_at, keys, wall);
+        self.accepted.expire(self.grace, wall);
     }
 
     /// What clients may show now.
     pub(super) fn account(&self, auth_type: AuthType) -> Option<Account> {
-        let mut accepted = self.ledger.accepted().peekable();
+        let mut accepted = self.accepted.accepted().peekable();
         accepted.peek()?;
-        Some(Account::of_keys(auth_type, self.ledger.salting().clone(), accepted))
+        Some(Account::of_keys(auth_type, self.accepted.salting().clone(), accepted))
     }
 
     /// Everybody who waits for the source's next answer is told that it has come.
@@ -214,20 +215,20 @@ impl Role {
 
     /// When something is to be done next, but for a question that is due.
     pub(super) fn wake_at(&self, now: Moment) -> Option<Instant> {
-        let end = self.ledger.next_end(self.grace);
+        let end = self.accepted.next_end(self.grace);
         let end = end.map(|end| now.instant + end.duration_since(now.wall).unwrap_or_default());
         let waiting = self.logins.wake_at.filter(|_| self.logins.is_waiting());
         [end, waiting, self.leaves_at()].into_iter().flatten().min()
     }
 
     /// What the workers must know now about logins that cannot succeed.
-    pub(super) fn lockout_news(&mut self) -> Option<CredentialNews> {
+    pub(super) fn lockout_event(&mut self) -> Option<CredentialEvent> {
         let now = self.lockout_error();
         if now == self.lockout {
             return None;
         }
         self.lockout.clone_from(&now);
-        Some(now.map_or(CredentialNews::LetIn, CredentialNews::LockedOut))
+        Some(now.map_or(CredentialEvent::LetIn, CredentialEvent::LockedOut))
     }
 
     /// The body of the ErrorResponse that says why no server connection can be opened.
@@ -279,7 +280,7 @@ impl Role {
 
     /// Whether its password should be known by now and is not, and that may pass.
     fn is_dark(&self) -> bool {
-        let none = self.rotation.newest().is_none() || self.ledger.generations().next().is_none();
+        let none = self.rotation.newest().is_none() || self.accepted.generations().next().is_none();
         let is_awaited = self.is_listed || self.deriving > 0;
         none && self.silence.as_ref().map_or(is_awaited, is_away)
     }
@@ -317,7 +318,7 @@ impl Role {
             clients: shared.clients.count(&self.name, number),
             servers: shared.servers.count(&self.name, number),
         };
-        self.ledger.generations().map(status).collect()
+        self.accepted.generations().map(status).collect()
     }
 }
 
@@ -329,9 +330,9 @@ pub(super) fn is_away(error: &SourceError) -> bool {
 }
 
 /// The salting of a user, and the keys of what is accepted beside all generations.
-fn also(name: &str, user: &UserConfig, salts: &SaltKey) -> (Salting, Option<LoginKeys>) {
+fn extra_password(name: &str, user: &UserConfig, salts: &SaltKey) -> (Salting, Option<LoginKeys>) {
     let salting = Salting::of_user(name, user.accept_also.iter(), salts);
     let salting = salting.unwrap_or_else(|_| Salting::of_key(name, salts));
-    let also = user.accept_also.as_ref().map(|also| LoginKeys::derive(name, also, &salting));
-    (salting, also.and_then(Result::ok))
+    let extra = user.accept_also.as_ref().map(|also| LoginKeys::derive(name, also, &salting));
+    (salting, extra.and_then(Result::ok))
 }

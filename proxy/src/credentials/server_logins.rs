@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use pgimbal_auth::rotation::{GiveUp, Offer, Rotation};
+use pgimbal_auth::rotation::{GiveUp, LoginPlan, Rotation};
 use pgimbal_config::Secret;
 use tokio::sync::oneshot;
 
@@ -82,17 +82,17 @@ impl ServerLogins {
             if reply.is_closed() {
                 continue;
             }
-            match rotation.offer(&node, now) {
-                Offer::Try { generation, password } => {
+            match rotation.plan_login(&node, now) {
+                LoginPlan::Try { generation, password } => {
                     if reply.send(Ok(Shown { generation, password })).is_err() {
                         rotation.abandoned(&node, generation);
                     }
                 }
-                Offer::Wait(until) => {
+                LoginPlan::Wait(until) => {
                     self.wake_at = Some(self.wake_at.map_or(until, |at| at.min(until)));
                     still.push((node, reply));
                 }
-                Offer::GiveUp(why) => {
+                LoginPlan::GiveUp(why) => {
                     let none = match why {
                         GiveUp::Unknown => NoPassword::Unknown(silence.map_or_else(
                             || format!("{place} has not answered yet"),

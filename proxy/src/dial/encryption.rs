@@ -5,7 +5,7 @@ use pgimbal_wire::encode;
 use pgimbal_wire::error::{ErrorFields, SqlState};
 
 use super::{Address, DialFault, Dialed, Target, reach, session, untried};
-use crate::tls::TlsWish;
+use crate::tls::TlsMode;
 use crate::transport::{Conversation, Socket, Transport};
 
 /// Connects to one address and logs in, first in the preferred way and, where `sslmode` allows
@@ -69,11 +69,11 @@ pub(super) enum Way {
 /// What is tried first, and what after the server has refused that.
 pub(super) fn ways(target: &Target) -> (Way, Option<Way>) {
     match (&target.host, target.tls.wish()) {
-        (Host::Unix(_), _) | (_, TlsWish::Never) => (Way::Plain, None),
-        (_, TlsWish::Reluctant) => (Way::Plain, Some(Way::Tls)),
-        (_, TlsWish::Preferred) => (Way::TlsOrPlain, Some(Way::Plain)),
-        (_, TlsWish::Required) => (Way::Tls, None),
-        (_, TlsWish::Direct) => (Way::DirectTls, None),
+        (Host::Unix(_), _) | (_, TlsMode::Never) => (Way::Plain, None),
+        (_, TlsMode::Allow) => (Way::Plain, Some(Way::Tls)),
+        (_, TlsMode::Preferred) => (Way::TlsOrPlain, Some(Way::Plain)),
+        (_, TlsMode::Required) => (Way::Tls, None),
+        (_, TlsMode::Direct) => (Way::DirectTls, None),
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgimbal_auth::Blame;
+use pgimbal_auth::ErrorSource;
 use pgimbal_auth::server_login::ServerLoginError;
 use pgimbal_wire::error::{ErrorFields, Report, Severity, SqlState, with_severity};
 use thiserror::Error;
@@ -195,22 +195,22 @@ impl DialError {
 
     /// Whose fault it is.
     #[must_use]
-    pub fn blame(&self) -> Blame {
+    pub fn blame(&self) -> ErrorSource {
         match &self.0.fault {
             DialFault::Login(error) => error.blame(),
             DialFault::NoAddress
             | DialFault::TlsRefused
             | DialFault::Unbound
             | DialFault::UnknownPassword { .. }
-            | DialFault::LockedOut { .. } => Blame::Operator,
+            | DialFault::LockedOut { .. } => ErrorSource::Operator,
             // A wrong password, role or database is configured; anything else it decided itself.
             DialFault::Server(_) => match self.sqlstate() {
                 SqlState::INVALID_PASSWORD
                 | SqlState::INVALID_AUTHORIZATION
-                | SqlState::INVALID_CATALOG_NAME => Blame::Operator,
-                _ => Blame::Server,
+                | SqlState::INVALID_CATALOG_NAME => ErrorSource::Operator,
+                _ => ErrorSource::Server,
             },
-            _ => Blame::Server,
+            _ => ErrorSource::Server,
         }
     }
 
@@ -243,7 +243,7 @@ impl DialError {
             DialFault::Login(
                 ServerLoginError::CleartextRefused | ServerLoginError::MethodRefused(_),
             ) => None,
-            DialFault::Login(error) if error.blame() == Blame::Operator => {
+            DialFault::Login(error) if error.blame() == ErrorSource::Operator => {
                 Some("Give the role a password that fits in pgimbal's configuration.")
             }
             _ => None,

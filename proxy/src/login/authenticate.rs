@@ -11,7 +11,7 @@ use pgimbal_wire::tag::frontend;
 use rand::RngCore;
 
 use super::{Claim, Judges, LoginContext, LoginError};
-use crate::credentials::{Counted, Keeper};
+use crate::credentials::{Counted, CredentialManager};
 use crate::transport::{Conversation, Transport};
 
 /// Returns when the client is who it says. The last message of an exchange stays in the outbox.
@@ -63,7 +63,7 @@ fn enter(
     accepted: Accepted,
     user: &str,
     conversation: &mut Conversation,
-    keeper: &Keeper,
+    keeper: &CredentialManager,
 ) -> Option<Counted> {
     if let Some(last) = accepted.message {
         AuthRequest::SaslFinal(last.as_bytes()).encode(&mut conversation.outbox);
@@ -96,7 +96,7 @@ async fn derive<'a>(
     ask: &Ask,
     body: &[u8],
     account: Option<&Account>,
-    keeper: &Keeper,
+    keeper: &CredentialManager,
 ) -> ClientLogin<'a> {
     let password = (*ask == Ask::Cleartext).then(|| parse_password(body).ok()).flatten();
     match password.and_then(|password| login.derivation(password, account)) {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use pgimbal_auth::Blame;
+use pgimbal_auth::ErrorSource;
 use pgimbal_auth::client_login::ClientLoginError;
 use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::frame::BadLength;
@@ -160,10 +160,10 @@ impl LoginError {
 
     /// Whose fault it is.
     #[must_use]
-    pub const fn blame(&self) -> Blame {
+    pub const fn blame(&self) -> ErrorSource {
         match self {
-            Self::Unavailable { .. } => Blame::Operator,
-            _ => Blame::Client,
+            Self::Unavailable { .. } => ErrorSource::Operator,
+            _ => ErrorSource::Client,
         }
     }
 

@@ -28,18 +28,18 @@ pub(crate) const PLAIN_FIRST: &str = "offers TLS, and sslmode \"allow\" goes the
 #[derive(Clone)]
 pub struct TlsConnector {
     rustls: tokio_rustls::TlsConnector,
-    wish: TlsWish,
+    wish: TlsMode,
     verifies: bool,
     given_up: Arc<GivenUp>,
 }
 
 /// When TLS is used towards a server: libpq's `sslmode` and `sslnegotiation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsWish {
+pub enum TlsMode {
     /// Never.
     Never,
     /// Only when the server refuses a plain connection.
-    Reluctant,
+    Allow,
     /// Plain only when the server has no TLS, or refuses it.
     Preferred,
     /// TLS or nothing; begun with a question.
@@ -55,11 +55,11 @@ impl TlsConnector {
     /// [`TlsError`] when they are missing, unreadable or do not fit together.
     pub fn new(config: &ServerTls) -> Result<Self, TlsError> {
         let wish = match config.mode {
-            SslMode::Disable => TlsWish::Never,
-            SslMode::Allow => TlsWish::Reluctant,
-            SslMode::Prefer => TlsWish::Preferred,
-            _ if config.direct => TlsWish::Direct,
-            _ => TlsWish::Required,
+            SslMode::Disable => TlsMode::Never,
+            SslMode::Allow => TlsMode::Allow,
+            SslMode::Prefer => TlsMode::Preferred,
+            _ if config.direct => TlsMode::Direct,
+            _ => TlsMode::Required,
         };
         let provider = provider();
         let algorithms = provider.signature_verification_algorithms;
@@ -104,7 +104,7 @@ impl TlsConnector {
     /// Whether `server`, which has taken plain text before TLS was tried, is still to be asked
     /// whether it offers TLS.
     pub(crate) fn asks_of_untried(&self, server: &str) -> bool {
-        self.wish == TlsWish::Reluctant && self.given_up.is_news(server, UNTRIED)
+        self.wish == TlsMode::Allow && self.given_up.is_news(server, UNTRIED)
     }
 
     /// It did not say.
@@ -114,7 +114,7 @@ impl TlsConnector {
 
     /// When TLS is used.
     #[must_use]
-    pub const fn wish(&self) -> TlsWish {
+    pub const fn wish(&self) -> TlsMode {
         self.wish
     }
 
@@ -132,7 +132,7 @@ impl TlsConnector {
             .map_err(|err| io::Error::new(io::ErrorKind::InvalidInput, err))?;
         let tls = self.rustls.connect(name, socket).await.map_err(in_words)?;
         let spoken = tls.get_ref().1.alpn_protocol();
-        if self.wish == TlsWish::Direct && spoken != Some(ALPN) {
+        if self.wish == TlsMode::Direct && spoken != Some(ALPN) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "direct TLS needs ALPN \"postgresql\", which the server did not agree to",

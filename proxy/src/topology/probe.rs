@@ -43,7 +43,7 @@ const WRONG_ROLE: &[u8] = b"55000";
 
 /// What a node said, and whether the asking role may see all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct ProbeReply {
     /// What it is.
     pub(crate) report: Report,
     /// Whether the role has pg_monitor: without it a standby's new timeline is seen late.
@@ -106,7 +106,7 @@ pub(crate) async fn ask(conversation: &mut Conversation) -> Result<Report, Probe
 ///
 /// # Errors
 /// [`ProbeFault`].
-pub(crate) async fn ask_all(conversation: &mut Conversation) -> Result<Answer, ProbeFault> {
+pub(crate) async fn ask_all(conversation: &mut Conversation) -> Result<ProbeReply, ProbeFault> {
     let mut attempt = 1;
     loop {
         match ask_once(conversation).await {
@@ -120,7 +120,7 @@ pub(crate) async fn ask_all(conversation: &mut Conversation) -> Result<Answer, P
     }
 }
 
-async fn ask_once(conversation: &mut Conversation) -> Result<Answer, ProbeFault> {
+async fn ask_once(conversation: &mut Conversation) -> Result<ProbeReply, ProbeFault> {
     encode::query(&mut conversation.outbox, QUESTION.as_bytes());
     conversation.send().await.map_err(Broken::Io)?;
     let mut answer = None;
@@ -162,7 +162,7 @@ fn refused(body: &[u8]) -> Result<ProbeFault, ProbeFault> {
     })
 }
 
-fn parse_row(body: &[u8]) -> Option<Answer> {
+fn parse_row(body: &[u8]) -> Option<ProbeReply> {
     let [place, system, version, started, segment, monitor] = values(body)?;
     let mut place = place.split(' ');
     let (role, timeline, position) = (place.next()?, place.next()?, place.next()?.parse().ok()?);
@@ -187,7 +187,7 @@ fn parse_row(body: &[u8]) -> Option<Answer> {
         server_version: version.parse().ok()?,
         started_at_micros: started.parse().ok()?,
     };
-    Some(Answer { report, monitor: monitor == "t" })
+    Some(ProbeReply { report, monitor: monitor == "t" })
 }
 
 /// The values of a DataRow that has exactly `N`, none of them NULL.

@@ -9,8 +9,8 @@ use pgimbal_wire::error::SqlState;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::probe::{self, Answer, ProbeFault};
-use crate::credentials::Keeper;
+use super::probe::{self, ProbeFault, ProbeReply};
+use crate::credentials::CredentialManager;
 use crate::dial::{DialError, DialFault, Target};
 use crate::transport::{Broken, Conversation};
 
@@ -27,9 +27,9 @@ pub(super) struct Question {
 
 /// What a prober tells.
 #[derive(Debug)]
-pub(super) enum Said {
+pub(super) enum ProberMessage {
     /// An answer to a question sent then.
-    Answer(NodeId, Instant, Answer),
+    ProbeReply(NodeId, Instant, ProbeReply),
     /// No answer.
     Failure(NodeId, ProbeFailure),
     /// The connection broke while nothing was asked.
@@ -39,9 +39,9 @@ pub(super) enum Said {
 /// Asks a node until nobody can want it any more.
 pub(super) async fn run(
     node: NodeId,
-    keeper: Keeper,
+    keeper: CredentialManager,
     mut questions: mpsc::Receiver<Question>,
-    said: mpsc::Sender<Said>,
+    said: mpsc::Sender<ProberMessage>,
 ) {
     let mut open: Option<Conversation> = None;
     loop {
@@ -49,17 +49,17 @@ pub(super) async fn run(
             question = questions.recv() => question,
             () = broken(&mut open) => {
                 open = None;
-                let _ = said.send(Said::Broke(node)).await;
+                let _ = said.send(ProberMessage::Broke(node)).await;
                 continue;
             }
         };
         let Some(Question { target, limit, sent_at }) = question else { return };
         let word = match timeout(limit, ask(&mut open, &target, &keeper)).await {
-            Ok(Ok(answer)) => Said::Answer(node, sent_at, answer),
-            Ok(Err(failure)) => Said::Failure(node, failure),
+            Ok(Ok(answer)) => ProberMessage::ProbeReply(node, sent_at, answer),
+            Ok(Err(failure)) => ProberMessage::Failure(node, failure),
             Err(_) => {
                 open = None;
-                Said::Failure(node, ProbeFailure::TimedOut)
+                ProberMessage::Failure(node, ProbeFailure::TimedOut)
             }
         };
         if said.send(word).await.is_err() {
@@ -87,8 +87,8 @@ async fn broken(open: &mut Option<Conversation>) {
 async fn ask(
     open: &mut Option<Conversation>,
     target: &Target,
-    keeper: &Keeper,
-) -> Result<Answer, ProbeFailure> {
+    keeper: &CredentialManager,
+) -> Result<ProbeReply, ProbeFailure> {
     if let Some(mut conversation) = open.take() {
         match probe::ask_all(&mut conversation).await {
             Ok(answer) => {
@@ -118,7 +118,7 @@ async fn ask(
     }
 }
 
-async fn dial(target: &Target, keeper: &Keeper) -> Result<Conversation, ProbeFailure> {
+async fn dial(target: &Target, keeper: &CredentialManager) -> Result<Conversation, ProbeFailure> {
     let place = format!("{}:{}", target.host, target.port);
     // A password that is waited for must not look like a node that is down.
     let patience = target.connect_timeout / 4;

@@ -14,7 +14,7 @@ use pgimbal_wire::encode::{
 };
 use tokio::time::sleep;
 
-use super::prober::{self, Question, Said};
+use super::prober::{self, ProberMessage, Question};
 use super::spec::NodeSource;
 use super::*;
 use crate::tls::TlsConnector;
@@ -142,7 +142,7 @@ fn writes_to(view: &View) -> Option<u16> {
 /// A prober and the ways to it.
 struct Asker {
     questions: mpsc::Sender<Question>,
-    said: mpsc::Receiver<Said>,
+    said: mpsc::Receiver<ProberMessage>,
     spec: ClusterSpec,
 }
 
@@ -150,7 +150,7 @@ impl Asker {
     fn of(node: &FakeNode) -> Self {
         let (questions, to_answer) = mpsc::channel(1);
         let (words, said) = mpsc::channel(8);
-        tokio::spawn(prober::run(NodeId(0), Keeper::idle(), to_answer, words));
+        tokio::spawn(prober::run(NodeId(0), CredentialManager::idle(), to_answer, words));
         Self { questions, said, spec: spec(vec![node.spec("a")]) }
     }
 
@@ -161,7 +161,7 @@ impl Asker {
         self.questions.send(question).await.expect("a prober");
     }
 
-    async fn hear(&mut self) -> Said {
+    async fn hear(&mut self) -> ProberMessage {
         timeout(SOON, self.said.recv()).await.expect("in time").expect("a prober")
     }
 }
@@ -172,23 +172,23 @@ async fn failover_a_prober_keeps_its_connection_and_makes_another_when_it_breaks
     let mut asker = Asker::of(&node);
     for _ in 0..3 {
         asker.ask().await;
-        assert!(matches!(asker.hear().await, Said::Answer(..)));
+        assert!(matches!(asker.hear().await, ProberMessage::ProbeReply(..)));
     }
     assert_eq!(node.server.connections(), 1);
     // Nobody needs to ask to notice the end.
     node.turn(Mood::SaysAndLeaves("standby 1 0/3000100 f"));
     asker.ask().await;
-    assert!(matches!(asker.hear().await, Said::Answer(..)));
-    assert!(matches!(asker.hear().await, Said::Broke(NodeId(0))));
+    assert!(matches!(asker.hear().await, ProberMessage::ProbeReply(..)));
+    assert!(matches!(asker.hear().await, ProberMessage::Broke(NodeId(0))));
     node.turn(PRIMARY);
     asker.ask().await;
-    assert!(matches!(asker.hear().await, Said::Answer(..)));
+    assert!(matches!(asker.hear().await, ProberMessage::ProbeReply(..)));
     assert_eq!(node.server.connections(), 2);
     // An end of the old connection alone is no failure; one of a new connection is.
     node.turn(Mood::Leaves);
     asker.ask().await;
     let failure = asker.hear().await;
-    assert!(matches!(failure, Said::Failure(_, ProbeFailure::Broke(_))), "{failure:?}");
+    assert!(matches!(failure, ProberMessage::Failure(_, ProbeFailure::Broke(_))), "{failure:?}");
     assert_eq!(node.server.connections(), 3);
 }
 
@@ -197,10 +197,10 @@ async fn failover_a_prober_waits_no_longer_than_its_limit_and_then_dials_anew() 
     let node = FakeNode::start(Mood::Silent, 1);
     let mut asker = Asker::of(&node);
     asker.ask().await;
-    assert!(matches!(asker.hear().await, Said::Failure(_, ProbeFailure::TimedOut)));
+    assert!(matches!(asker.hear().await, ProberMessage::Failure(_, ProbeFailure::TimedOut)));
     node.turn(PRIMARY);
     asker.ask().await;
-    assert!(matches!(asker.hear().await, Said::Answer(..)));
+    assert!(matches!(asker.hear().await, ProberMessage::ProbeReply(..)));
     assert_eq!(node.server.connections(), 2);
 }
 

@@ -14,12 +14,12 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::OperatorError;
-use super::memory::Memory;
+use super::cluster_file::ClusterFile;
 use super::names;
-use super::prober::{self, Question, Said};
+use super::prober::{self, ProberMessage, Question};
 use super::spec::{ClusterSpec, NodeSource};
 use super::status::{ClusterStatus, Counts, FailoverStatus, NodeStatus};
-use crate::credentials::Keeper;
+use crate::credentials::CredentialManager;
 use crate::worker::Message;
 
 /// As many changes of primary are shown as the machine keeps.
@@ -62,16 +62,16 @@ pub(super) struct Watcher {
     spec: ClusterSpec,
     workers: Arc<[mpsc::UnboundedSender<Message>]>,
     shared: Arc<SharedCluster>,
-    keeper: Keeper,
+    keeper: CredentialManager,
     topology: Topology,
-    memory: Option<Memory>,
+    memory: Option<ClusterFile>,
     stored: Remembered,
     /// What could not be stored, and when it is tried again.
     unstored: Option<(Remembered, Instant)>,
     publish: watch::Sender<Arc<View>>,
     probers: Vec<Option<mpsc::Sender<Question>>>,
     monitor: Vec<Option<bool>>,
-    said: (mpsc::Sender<Said>, mpsc::Receiver<Said>),
+    said: (mpsc::Sender<ProberMessage>, mpsc::Receiver<ProberMessage>),
     found: (mpsc::Sender<Vec<NodeSpec>>, mpsc::Receiver<Vec<NodeSpec>>),
     resolver: Option<AbortHandle>,
     hurry: Arc<Notify>,
@@ -94,9 +94,9 @@ impl Watcher {
         spec: ClusterSpec,
         workers: Arc<[mpsc::UnboundedSender<Message>]>,
         shared: Arc<SharedCluster>,
-        keeper: Keeper,
+        keeper: CredentialManager,
     ) -> Self {
-        let memory = spec.state_dir.as_deref().map(|dir| Memory::new(dir, &spec.name));
+        let memory = spec.state_dir.as_deref().map(|dir| ClusterFile::new(dir, &spec.name));
         let stored = memory.as_ref().map_or_else(Remembered::default, |memory| {
             memory.read().unwrap_or_else(|error| {
                 let path = memory.path().display();
@@ -220,10 +220,10 @@ impl Watcher {
         }
     }
 
-    fn hear(&mut self, said: Said) {
+    fn hear(&mut self, said: ProberMessage) {
         let now = Instant::now();
         match said {
-            Said::Answer(node, sent_at, answer) => {
+            ProberMessage::ProbeReply(node, sent_at, answer) => {
                 self.hear_rights(node, answer.monitor);
                 let before = self.topology.view().primary();
                 self.topology.handle_report(node, sent_at, now, answer.report);
@@ -232,8 +232,10 @@ impl Watcher {
                     self.well = Counts::of(&self.shared);
                 }
             }
-            Said::Failure(node, failure) => self.topology.handle_failure(node, now, failure),
-            Said::Broke(node) => {
+            ProberMessage::Failure(node, failure) => {
+                self.topology.handle_failure(node, now, failure)
+            }
+            ProberMessage::Broke(node) => {
                 self.topology.handle_probe_hint(ProbeHint::ConnectionBroke(node), now)
             }
         }
@@ -282,7 +284,7 @@ impl Watcher {
 
     fn follow(&mut self, spec: ClusterSpec, now: Instant) {
         let same_source = spec.source == self.spec.source;
-        self.memory = spec.state_dir.as_deref().map(|dir| Memory::new(dir, &spec.name));
+        self.memory = spec.state_dir.as_deref().map(|dir| ClusterFile::new(dir, &spec.name));
         let nodes = spec.listed();
         self.spec = spec;
         self.topology.reconfigure(self.spec.options.clone(), nodes, now);

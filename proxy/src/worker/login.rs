@@ -30,12 +30,12 @@ const CONSOLE_MARGIN: u64 = 256;
 #[derive(Debug)]
 pub struct Migrant {
     parts: Parts,
-    guest: Guest,
+    guest: LoggedInClient,
 }
 
 /// What a client brings, but for its socket.
 #[derive(Debug)]
-struct Guest {
+struct LoggedInClient {
     key: PoolKey,
     parameters: Vec<Setting>,
     version: ProtocolVersion,
@@ -175,7 +175,7 @@ impl Worker {
             return refuse(client, Report::fatal(SqlState::INVALID_CATALOG_NAME, &text)).await;
         };
         let home = directory.home(&key, &entry, self.id);
-        let guest = Guest {
+        let guest = LoggedInClient {
             key,
             parameters: client.parameters,
             version: client.version,
@@ -186,7 +186,7 @@ impl Worker {
             generation: client.generation,
         };
         if home == self.id {
-            self.seat(client.transport, guest);
+            self.start_session(client.transport, guest);
             self.perform();
         } else if let Ok(parts) = client.transport.into_parts() {
             self.send(home, Message::Arrive(Box::new(Migrant { parts, guest })));
@@ -196,11 +196,11 @@ impl Worker {
     /// A client arrives that has logged in on another worker.
     pub(super) fn admit(self: &Rc<Self>, migrant: Migrant) {
         if let Ok(transport) = Transport::from_parts(migrant.parts) {
-            self.seat(transport, migrant.guest);
+            self.start_session(transport, migrant.guest);
         }
     }
 
-    fn seat(self: &Rc<Self>, transport: Transport, guest: Guest) {
+    fn start_session(self: &Rc<Self>, transport: Transport, guest: LoggedInClient) {
         let Some(pool) = self.pool(&guest.key) else { return };
         let secret: [u8; LONG_SECRET] = rand::random();
         let long = guest.version >= ProtocolVersion::V3_2;

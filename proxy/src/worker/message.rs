@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use pgimbal_pooler::cancelling::Cancelling;
-use pgimbal_pooler::credential::CredentialNews;
+use pgimbal_pooler::credential::CredentialEvent;
 use pgimbal_pooler::ids::{PoolId, ServerId, WorkerId};
 use pgimbal_pooler::migration::Migration;
 use pgimbal_pooler::pool::PoolKey;
@@ -62,7 +62,7 @@ pub enum Message {
         /// The role.
         role: Arc<str>,
         /// What.
-        news: CredentialNews,
+        news: CredentialEvent,
     },
     /// An operator wants the connections of a database, or of all, renewed.
     Renew {

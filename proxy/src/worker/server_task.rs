@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use pgimbal_pooler::cluster::Found;
+use pgimbal_pooler::cluster::DialedNode;
 use pgimbal_pooler::ids::ServerId;
 use pgimbal_pooler::server::BackendKey;
 use pgimbal_pooler::server_life::{DialFailure, Dialed};
@@ -58,7 +58,7 @@ impl Worker {
         self: &Rc<Self>,
         id: ServerId,
         target: Arc<dial::Target>,
-        result: Result<(dial::Dialed, Option<Found>, Option<Counted>), DialError>,
+        result: Result<(dial::Dialed, Option<DialedNode>, Option<Counted>), DialError>,
     ) {
         let now = Instant::now();
         let mut state = self.state.borrow_mut();
@@ -137,7 +137,7 @@ async fn locate(
     target: &dial::Target,
     dialed: dial::Dialed,
     node: NodeId,
-) -> Result<(dial::Dialed, Option<Found>), DialError> {
+) -> Result<(dial::Dialed, Option<DialedNode>), DialError> {
     let dial::Dialed { transport, cancel, parameters, address, residual, .. } = dialed;
     let mut conversation = Conversation::new(transport);
     conversation.inbox = residual;
@@ -160,7 +160,7 @@ async fn locate(
         tls_given_up: None,
         tls_untried: None,
     };
-    Ok((dialed, Some(Found { node, report })))
+    Ok((dialed, Some(DialedNode { node, report })))
 }
 
 /// Terminate, then whatever the server still sends, up to its end.

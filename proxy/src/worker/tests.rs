@@ -54,7 +54,7 @@ fn worker() -> Rc<Worker> {
         console,
         clusters: crate::topology::Clusters::default(),
         cancel_keys: Arc::default(),
-        keeper: crate::credentials::Keeper::idle(),
+        keeper: crate::credentials::CredentialManager::idle(),
         inherited_tcp: config.clients.tcp.clone(),
         key,
     };

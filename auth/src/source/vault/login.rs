@@ -11,7 +11,7 @@ use super::VaultClient;
 use super::address::is_header_text;
 use super::endpoint::Call;
 use super::reply::{AuthData, Reply, TokenData, malformed};
-use super::token::{Lease, Standing, Token};
+use super::token::{Lease, Token, TokenAction};
 use crate::SourceError;
 use crate::source::file::read_secret;
 
@@ -74,9 +74,9 @@ impl VaultClient {
         self.quiet.check(Instant::now())?;
         let Some(token) = slot.clone() else { return self.log_in(&mut slot).await };
         let outcome = match token.standing(Instant::now()) {
-            Standing::Good => return Ok(token),
-            Standing::Renew => self.renew(&mut slot, &token).await,
-            Standing::Replace => self.log_in(&mut slot).await,
+            TokenAction::Good => return Ok(token),
+            TokenAction::Renew => self.renew(&mut slot, &token).await,
+            TokenAction::Replace => self.log_in(&mut slot).await,
         };
         let now = Instant::now();
         match outcome {

@@ -33,7 +33,7 @@ pub(super) struct Lease {
 
 /// What to do before the token is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum TokenAction {
     /// Nothing.
     Good,
     /// Renew it.
@@ -58,12 +58,12 @@ impl Token {
         self.renewable = lease.renewable;
     }
 
-    pub(super) fn standing(&self, now: Instant) -> Standing {
+    pub(super) fn standing(&self, now: Instant) -> TokenAction {
         match self.refresh {
-            _ if self.has_ended(now) => Standing::Replace,
-            Some(refresh) if now >= refresh && self.renewable => Standing::Renew,
-            Some(refresh) if now >= refresh => Standing::Replace,
-            _ => Standing::Good,
+            _ if self.has_ended(now) => TokenAction::Replace,
+            Some(refresh) if now >= refresh && self.renewable => TokenAction::Renew,
+            Some(refresh) if now >= refresh => TokenAction::Replace,
+            _ => TokenAction::Good,
         }
     }
 
@@ -119,10 +119,10 @@ mod tests {
         let mut token = token(lease(30, true), now);
         let mut renewals = 0;
         loop {
-            while token.standing(now) == Standing::Good {
+            while token.standing(now) == TokenAction::Good {
                 now += Duration::from_millis(100);
             }
-            assert_eq!(token.standing(now), Standing::Renew);
+            assert_eq!(token.standing(now), TokenAction::Renew);
             let granted = Duration::from_secs(30).min(ends - now);
             if !token.renewed(Lease { ttl: Some(granted), renewable: true }, now) {
                 break;
@@ -136,9 +136,9 @@ mod tests {
     fn a_token_that_cannot_be_renewed_is_replaced_before_it_ends() {
         let now = Instant::now();
         let token = token(lease(30, false), now);
-        assert_eq!(token.standing(now + Duration::from_secs(19)), Standing::Good);
+        assert_eq!(token.standing(now + Duration::from_secs(19)), TokenAction::Good);
         let due = now + Duration::from_secs(20);
-        assert_eq!((token.standing(due), token.has_ended(due)), (Standing::Replace, false));
+        assert_eq!((token.standing(due), token.has_ended(due)), (TokenAction::Replace, false));
         assert!(token.has_ended(now + Duration::from_secs(30)));
     }
 
@@ -148,7 +148,7 @@ mod tests {
         for ttl in [None, Some(Duration::ZERO), Some(Duration::MAX)] {
             let token = token(Lease { ttl, renewable: true }, now);
             let year = now + Duration::from_secs(365 * 86_400);
-            assert_eq!(token.standing(year), Standing::Good, "{ttl:?}");
+            assert_eq!(token.standing(year), TokenAction::Good, "{ttl:?}");
         }
     }
 
@@ -158,9 +158,9 @@ mod tests {
         let mut token = token(lease(30, true), now);
         let due = now + Duration::from_secs(20);
         token.postpone(due);
-        assert_eq!(token.standing(due), Standing::Good);
-        assert_eq!(token.standing(now + Duration::from_secs(30)), Standing::Replace);
+        assert_eq!(token.standing(due), TokenAction::Good);
+        assert_eq!(token.standing(now + Duration::from_secs(30)), TokenAction::Replace);
         token.keep();
-        assert_eq!(token.standing(now + Duration::from_secs(29)), Standing::Good);
+        assert_eq!(token.standing(now + Duration::from_secs(29)), TokenAction::Good);
     }
 }

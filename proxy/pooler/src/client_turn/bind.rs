@@ -18,7 +18,7 @@ use crate::plan::Stop;
 use crate::prepared::{Origin, Statement};
 use crate::route::{self, Misnamed};
 use crate::server::UnnamedStatement;
-use crate::server_statements::{Found, Portal};
+use crate::server_statements::{Portal, StatementLookup};
 use crate::session::ShapeCheck;
 use crate::sql::{self, Assignment, Classified, Form, Kinds, Operand, ScopeOperand, Steps};
 use crate::state::portals::Rereads;
@@ -262,9 +262,9 @@ impl ClientTurn<'_> {
         }
         let server = self.server()?;
         let transaction = server.transaction;
-        let statement = if self.found(&statement)? == Found::Missing {
+        let statement = if self.found(&statement)? == StatementLookup::Missing {
             let statement = self.under_current_settings(name, statement);
-            if self.found(&statement)? == Found::Missing {
+            if self.found(&statement)? == StatementLookup::Missing {
                 self.reprepare(name, &statement)?;
             }
             statement

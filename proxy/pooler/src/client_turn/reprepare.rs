@@ -8,7 +8,7 @@ use super::{ClientTurn, Step};
 use crate::pending::{DescribeInFlight, ParseInFlight, Pending};
 use crate::plan::Stop;
 use crate::prepared::{Origin, Statement};
-use crate::server_statements::Found;
+use crate::server_statements::StatementLookup;
 use crate::sql;
 
 impl ClientTurn<'_> {
@@ -102,8 +102,8 @@ impl ClientTurn<'_> {
     }
 
     /// Whether the server has a statement, once that is sure.
-    pub(super) fn found(&mut self, statement: &Statement) -> Result<Found, Stop> {
-        if self.server()?.statements.find(statement.id) == Found::Unsure {
+    pub(super) fn found(&mut self, statement: &Statement) -> Result<StatementLookup, Stop> {
+        if self.server()?.statements.find(statement.id) == StatementLookup::Unsure {
             self.await_replies()?;
         }
         Ok(self.server()?.statements.find(statement.id))

@@ -13,7 +13,7 @@ use crate::pooler::Tables;
 use crate::prepared::write_server_name;
 use crate::rerun::Rerun;
 use crate::server::{Commits, Ending, ReadingsKnown, Restore, SinceReady};
-use crate::server_statements::Found;
+use crate::server_statements::StatementLookup;
 use crate::session::{Link, LocalSettings, Presence, Session};
 use crate::settings::SettingsId;
 use crate::sql::Kinds;
@@ -170,7 +170,7 @@ impl ServerTurn<'_> {
             return;
         }
         for id in std::mem::take(&mut self.server.surplus) {
-            if self.server.statements.find(id) != Found::Here {
+            if self.server.statements.find(id) != StatementLookup::Here {
                 continue;
             }
             self.server.statements.leave(id);

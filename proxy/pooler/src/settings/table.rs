@@ -80,14 +80,14 @@ const MAX_BYTES: usize = 16_384;
 /// The sets of settings that a worker's clients and server connections stand at.
 #[derive(Debug)]
 pub struct SettingsTable {
-    slots: Vec<Slot>,
+    slots: Vec<Interned>,
     free: Vec<u32>,
     index: HashTable<u32>,
     hasher: FixedState,
 }
 
 #[derive(Debug)]
-struct Slot {
+struct Interned {
     /// Sorted by name.
     settings: Arc<[Setting]>,
     hash: u64,
@@ -101,7 +101,7 @@ impl SettingsTable {
     pub fn new(seed: u64) -> SettingsTable {
         let hasher = FixedState::with_seed(seed);
         let empty =
-            Slot { settings: Arc::new([]), hash: 0, references: 1, parse: SettingsId::EMPTY };
+            Interned { settings: Arc::new([]), hash: 0, references: 1, parse: SettingsId::EMPTY };
         SettingsTable { slots: vec![empty], free: Vec::new(), index: HashTable::new(), hasher }
     }
 
@@ -237,7 +237,7 @@ impl SettingsTable {
             .collect();
         let is_own = affecting.len() == settings.len();
         let parse = if is_own { SettingsId::EMPTY } else { self.own(affecting) };
-        let slot = Slot { settings: settings.into(), hash, references: 1, parse };
+        let slot = Interned { settings: settings.into(), hash, references: 1, parse };
         let id = match self.free.pop() {
             Some(at) => {
                 self.slots[at as usize] = slot;

@@ -22,12 +22,12 @@ pub(super) struct LastNames {
 struct Last {
     name: Name,
     is_quoted: bool,
-    place: Place,
+    place: CallContext,
 }
 
 /// What a name stands behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Place {
+enum CallContext {
     #[default]
     Other,
     /// `)` or `]`.
@@ -59,21 +59,23 @@ impl Statement {
         let names = self.names.get_or_insert_default();
         let previous = names.last;
         let place = match self.previous {
-            Seen::Dot if matches!(self.before, Seen::Word | Seen::Known(_)) => Place::Qualified,
-            Seen::Dot => Place::Field,
-            Seen::Close => Place::Close,
-            Seen::Word | Seen::Known(_) if previous.introduces() => Place::Introduced,
-            Seen::Word | Seen::Known(_) => Place::Word,
-            _ => Place::Other,
+            Seen::Dot if matches!(self.before, Seen::Word | Seen::Known(_)) => {
+                CallContext::Qualified
+            }
+            Seen::Dot => CallContext::Field,
+            Seen::Close => CallContext::Close,
+            Seen::Word | Seen::Known(_) if previous.introduces() => CallContext::Introduced,
+            Seen::Word | Seen::Known(_) => CallContext::Word,
+            _ => CallContext::Other,
         };
-        let qualified = place == Place::Qualified;
+        let qualified = place == CallContext::Qualified;
         names.in_catalog = qualified && previous.is_catalog();
         // A qualified name stands where its first part stands.
-        let keeps = qualified && previous.place == Place::Introduced;
+        let keeps = qualified && previous.place == CallContext::Introduced;
         names.before = previous.name;
-        let place = if keeps { Place::Introduced } else { place };
+        let place = if keeps { CallContext::Introduced } else { place };
         names.last = Last { name: Name::of(name), is_quoted, place };
-        if place == Place::Field {
+        if place == CallContext::Field {
             self.calls_unknown();
         }
     }
@@ -133,7 +135,8 @@ impl Last {
 
 impl LastNames {
     fn is_join(&self) -> bool {
-        let bare = matches!(self.last.place, Place::Word | Place::Close | Place::Other);
+        let bare =
+            matches!(self.last.place, CallContext::Word | CallContext::Close | CallContext::Other);
         bare && !self.last.is_quoted && self.last.name.is(b"join", false)
     }
 
@@ -141,9 +144,9 @@ impl LastNames {
     fn is_harmless(&self) -> bool {
         let Last { name, is_quoted, place } = &self.last;
         match place {
-            Place::Introduced => true,
-            Place::Qualified => self.in_catalog,
-            Place::Field => false,
+            CallContext::Introduced => true,
+            CallContext::Qualified => self.in_catalog,
+            CallContext::Field => false,
             _ if name.is_cut() => false,
             _ if *is_quoted => catalog::has_function(name.bytes()),
             _ => {
@@ -159,11 +162,11 @@ impl LastNames {
     fn is_keyword(&self, word: &[u8]) -> bool {
         let before = self.before.lower();
         let behind = |words: &[&[u8]]| {
-            matches!(self.last.place, Place::Word | Place::Introduced)
+            matches!(self.last.place, CallContext::Word | CallContext::Introduced)
                 && words.contains(&before.bytes())
         };
         match word {
-            b"over" | b"filter" | b"include" => self.last.place == Place::Close,
+            b"over" | b"filter" | b"include" => self.last.place == CallContext::Close,
             b"by" => behind(&[b"group", b"order", b"partition"]),
             b"rollup" | b"cube" => behind(&[b"by"]),
             b"sets" => behind(&[b"grouping"]),
@@ -171,8 +174,9 @@ impl LastNames {
             b"conflict" => behind(&[b"on"]),
             b"varying" => behind(&[b"character", b"char", b"bit", b"nchar"]),
             b"set" => {
-                self.last.place == Place::Close
-                    || (self.last.place == Place::Word && !reserved::is_quoted(before.bytes()))
+                self.last.place == CallContext::Close
+                    || (self.last.place == CallContext::Word
+                        && !reserved::is_quoted(before.bytes()))
             }
             _ => false,
         }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgimbal_config::PoolMode;
-use pgimbal_pooler::cluster::Found;
+use pgimbal_pooler::cluster::DialedNode;
 use pgimbal_pooler::ids::{PoolId, ServerId, SessionId, WorkerId};
 use pgimbal_pooler::migration::Migration;
 use pgimbal_pooler::plan::Plan;
@@ -74,7 +74,7 @@ pub(crate) struct Peer {
     /// The last client that has left while it was linked.
     left_by: Option<usize>,
     /// Where it leads, in a world with a cluster.
-    found: Option<Found>,
+    found: Option<DialedNode>,
     stage: PeerStage,
 }
 

@@ -3,23 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgimbal_pooler::credential::CredentialNews;
+use pgimbal_pooler::credential::CredentialEvent;
 use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::frame::HEADER_LEN;
 
 use crate::message as m;
 use crate::world::{World, pool};
 
-fn told(world: &mut World, news: CredentialNews) {
+fn told(world: &mut World, news: CredentialEvent) {
     let now = world.now;
     world.poolers[0].credential_changed("user", news, now);
 }
 
-fn lockout() -> CredentialNews {
+fn lockout() -> CredentialEvent {
     let mut message = Vec::new();
     let text = "no password of user \"user\" works at a:5432";
     Report::error(SqlState::INVALID_PASSWORD, text).encode_error(&mut message);
-    CredentialNews::LockedOut(Arc::from(&message[HEADER_LEN..]))
+    CredentialEvent::LockedOut(Arc::from(&message[HEADER_LEN..]))
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn rotation_14_connections_are_replaced_one_by_one_and_never_in_a_transaction() 
         world.say(number, &m::query("commit"));
     }
     let serial = world.server_of(0).expect("a server").id.serial;
-    told(&mut world, CredentialNews::Rotated);
+    told(&mut world, CredentialEvent::Rotated);
     let mut open = vec![world.open()];
     for _ in 0..30 {
         world.pass(Duration::from_secs(1));
@@ -45,7 +45,7 @@ fn rotation_14_connections_are_replaced_one_by_one_and_never_in_a_transaction() 
     assert_eq!(world.server_of(0).map(|server| server.id.serial), Some(serial));
     world.say(0, &m::query("commit"));
     assert_eq!(world.open(), 0, "it is replaced once it is free");
-    let other = CredentialNews::Rotated;
+    let other = CredentialEvent::Rotated;
     world.say(1, &m::query("begin"));
     world.say(1, &m::query("commit"));
     let now = world.now;
@@ -69,7 +69,7 @@ fn rotation_3_what_is_open_is_kept_while_no_password_works() {
     world.pass(Duration::from_secs(60));
     world.settle();
     assert_eq!(world.open(), 1, "nothing could take its place");
-    told(&mut world, CredentialNews::LetIn);
+    told(&mut world, CredentialEvent::LetIn);
     world.pass(Duration::from_secs(60));
     world.settle();
     assert_eq!(world.open(), 0);

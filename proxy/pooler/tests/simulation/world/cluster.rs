@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use pgimbal_config::{Host, Route};
-use pgimbal_pooler::cluster::Found;
+use pgimbal_pooler::cluster::DialedNode;
 use pgimbal_pooler::ids::ServerId;
 use pgimbal_pooler::pool::{Place, PoolKey};
 use pgimbal_pooler::shared::{SharedCluster, SharedPool};
@@ -140,7 +140,7 @@ impl World {
     }
 
     /// Where a server connection that is being opened would lead to.
-    pub(crate) fn would_find(&self, worker: usize, id: ServerId) -> Option<Found> {
+    pub(crate) fn would_find(&self, worker: usize, id: ServerId) -> Option<DialedNode> {
         let node = self.poolers[worker].destination(id)?;
         let writes = &self.poolers[worker].view("main")?.writes;
         let is_primary = matches!(writes, Writes::To(epoch) if epoch.node == node.id);
@@ -156,7 +156,7 @@ impl World {
             server_version: 150_000,
             started_at_micros: 0,
         };
-        Some(Found { node: node.id, report })
+        Some(DialedNode { node: node.id, report })
     }
 
     /// The pools of a cluster's nodes.

@@ -55,13 +55,13 @@ struct Document<'a> {
 
 /// The findings so far. It is shared by everything that looks at something.
 #[derive(Debug)]
-pub(super) struct Report {
+pub(super) struct Findings {
     form: Form,
     findings: RefCell<Vec<Finding>>,
     worst: Cell<Verdict>,
 }
 
-impl Report {
+impl Findings {
     pub(super) const fn new(form: Form) -> Self {
         Self { form, findings: RefCell::new(Vec::new()), worst: Cell::new(Verdict::Ok) }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use pgimbal_auth::rotation::{Learned, Moment};
 use pgimbal_auth::{Answer, SourceError};
-use pgimbal_pooler::credential::CredentialNews;
+use pgimbal_pooler::credential::CredentialEvent;
 
 use super::super::aside::Aside;
 use super::super::derive::Derived;
@@ -45,7 +45,7 @@ impl Task {
         let Some(role) = self.roles.get_mut(&name) else { return };
         // Clients that are told now look at it at once.
         if let Some(cause) = role.darkness() {
-            self.shared.set_dark(Some(cause));
+            self.shared.set_unavailable(Some(cause));
         }
         role.serve(now.instant);
         role.settle(now.instant);
@@ -66,7 +66,7 @@ impl Task {
                 role.aside = None;
                 self.shared.set_aside(name, None);
                 logs::rotated(name, &role.source.place(), number, false);
-                tell(&self.workers, name, &CredentialNews::Rotated);
+                tell(&self.workers, name, &CredentialEvent::Rotated);
                 self.derivations.add_all(role.order(number, sent));
                 self.memory.changed();
             }
@@ -91,7 +91,7 @@ impl Task {
                 }
             }
             Learned::Candidate(_) => {
-                tell(&self.workers, name, &CredentialNews::Candidate);
+                tell(&self.workers, name, &CredentialEvent::Candidate);
                 self.memory.changed();
             }
         }
@@ -122,7 +122,7 @@ impl Task {
         match keys {
             Ok(keys) if role.rotation.is_aside(number) => {
                 if let Some(generation) = role.rotation.generation(number) {
-                    let salting = role.ledger.salting().clone();
+                    let salting = role.accepted.salting().clone();
                     let password = generation.password.clone();
                     let auth_type = self.config.clients.auth_type;
                     let aside = Arc::new(Aside::new(auth_type, salting, number, password, keys));
@@ -153,7 +153,7 @@ impl Task {
         }
         logs::rotated(user, &role.source.place(), number, true);
         role.learn(aside.number(), aside.keys().clone(), SystemTime::now());
-        tell(&self.workers, &role.name, &CredentialNews::Rotated);
+        tell(&self.workers, &role.name, &CredentialEvent::Rotated);
         self.shared.publish(user, role.account(self.config.clients.auth_type));
         self.shared.set_aside(user, None);
         self.memory.changed();
@@ -179,7 +179,7 @@ impl Task {
                 let newest = role.rotation.newest().map(|newest| newest.number);
                 if let Some(number) = role.rotation.accepted(node, number) {
                     logs::rotated(user, &role.source.place(), number, true);
-                    tell(&self.workers, &role.name, &CredentialNews::Rotated);
+                    tell(&self.workers, &role.name, &CredentialEvent::Rotated);
                     self.derivations.add_all(role.order(number, now));
                     self.memory.changed();
                 } else if Some(number) != newest && role.once("fell back") {

@@ -27,7 +27,7 @@ type Page = (PathBuf, Zeroizing<Vec<u8>>);
 
 /// History and passwords, as they were at the start and as they are written.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(super) struct StoredCredentials {
     places: Places,
     history: HistoryDocument,
     cache: PasswordCache,
@@ -42,7 +42,7 @@ pub(super) struct Memory {
     again: Option<Instant>,
 }
 
-impl Memory {
+impl StoredCredentials {
     pub(super) fn load(config: &CredentialConfig) -> Self {
         let Some(directory) = &config.state_dir else { return Self::default() };
         let history = config.history == HistoryPlace::File;
@@ -110,7 +110,7 @@ impl Memory {
         let mut pages = Vec::new();
         if let Some(path) = &self.places.history {
             for (name, role) in roles.iter().filter(|(_, role)| role.is_kept()) {
-                self.history.users.insert(name.to_string(), role.ledger.record());
+                self.history.users.insert(name.to_string(), role.accepted.record());
             }
             let document = HistoryDocument::new(self.history.users.clone());
             // Each part of it has a form in JSON.
@@ -182,7 +182,7 @@ mod tests {
         // A file where the directory should be.
         fs::write(&place, "").expect("a file");
         let places = Places::new(&place, true, false);
-        let mut memory = Memory { places, ..Memory::default() };
+        let mut memory = StoredCredentials { places, ..StoredCredentials::default() };
         let (reply, answer) = oneshot::channel();
         memory.tell_when_kept(reply);
         memory.save(&BTreeMap::new(), Instant::now());

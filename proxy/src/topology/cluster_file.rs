@@ -11,7 +11,7 @@ use crate::state_dir;
 
 /// The file of one cluster.
 #[derive(Clone, Debug)]
-pub(super) struct Memory {
+pub(super) struct ClusterFile {
     path: PathBuf,
 }
 
@@ -24,7 +24,7 @@ struct Stored {
     rejected: Vec<Box<str>>,
 }
 
-impl Memory {
+impl ClusterFile {
     pub(super) fn new(state_dir: &Path, cluster: &str) -> Self {
         Self { path: state_dir.join(format!("cluster-{}.json", file_name(cluster))) }
     }
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn failover_the_history_is_kept_in_a_file_of_its_own() {
         let directory = std::env::temp_dir().join(format!("pgimbal-memory-{}", std::process::id()));
-        let memory = Memory::new(&directory, "main/../a b");
+        let memory = ClusterFile::new(&directory, "main/../a b");
         assert_eq!(memory.read().expect("no file is no error"), Remembered::default());
         let remembered = Remembered {
             system: Some(SystemId(u64::MAX)),

@@ -4,7 +4,7 @@ use pgimbal_auth::account::{Matched, Standing};
 use pgimbal_auth::{Answer, SourceError};
 use pgimbal_config::{Overrides, Secret, load};
 
-use super::super::Keeper;
+use super::super::CredentialManager;
 use super::super::fetch::Fetched;
 use super::super::leaving::{UNKNOWN, UNSERVED};
 use super::super::questions::Origin;
@@ -54,7 +54,7 @@ impl Stage {
     fn reload(&mut self, users: &str) {
         let config = config(&self.place, users);
         let sources = Box::new(Sources::new(&config).expect("sources"));
-        self.task.obey(Command::Reload(config, sources, oneshot::channel().0));
+        self.task.handle_command(Command::Reload(config, sources, oneshot::channel().0));
     }
 }
 
@@ -82,10 +82,10 @@ async fn rotation_2_a_revoke_drops_what_a_verifier_that_is_being_made_replaces()
     stage.derives().await;
     stage.answers("shop", 2, 2, "new");
     let (reply, mut said) = oneshot::channel();
-    stage.task.obey(Command::RevokeOld("shop".into(), reply));
+    stage.task.handle_command(Command::RevokeOld("shop".into(), reply));
     assert!(said.try_recv().is_err(), "the old password is still accepted");
     stage.derives().await;
-    let accepted: Vec<u32> = stage.role("shop").ledger.generations().map(|one| one.0).collect();
+    let accepted: Vec<u32> = stage.role("shop").accepted.generations().map(|one| one.0).collect();
     assert_eq!(accepted, [2]);
     stage.task.memory.save(&stage.task.roles, Instant::now());
     assert_eq!(said.try_recv(), Ok(Ok(())));
@@ -95,12 +95,12 @@ async fn rotation_2_a_revoke_drops_what_a_verifier_that_is_being_made_replaces()
 async fn rotation_13_a_wrong_password_for_nobody_waits_for_another_roles_answer() {
     let mut stage = Stage::new("stranger", SHOP);
     let (reply, mut told) = oneshot::channel();
-    stage.task.obey(Command::Mismatch("nobody".into(), Origin::Unix, reply));
+    stage.task.handle_command(Command::Mismatch("nobody".into(), Origin::Unix, reply));
     assert!(told.try_recv().is_ok(), "there is nobody to ask about");
     stage.answers("shop", 1, 1, "old");
     stage.derives().await;
     let (reply, mut told) = oneshot::channel();
-    stage.task.obey(Command::Mismatch("nobody".into(), Origin::Unix, reply));
+    stage.task.handle_command(Command::Mismatch("nobody".into(), Origin::Unix, reply));
     assert_eq!(told.try_recv(), Err(oneshot::error::TryRecvError::Empty));
     assert!(stage.role("shop").rotation.schedule.begin(Instant::now()));
     stage.answers("shop", 2, 2, "old");
@@ -131,7 +131,7 @@ async fn rotation_17_a_role_that_found_no_room_is_asked_about_before_one_that_ha
         (10..40).map(|n| format!("[users.u{n}]\npassword_file = 'DIR/{n}'\n")).collect();
     let mut stage = Stage::new("room", &users);
     stage.task.work();
-    let first = stage.task.starved.front().cloned().expect("there is no room for all");
+    let first = stage.task.queued.front().cloned().expect("there is no room for all");
     let done = stage.task.fetches.next().await.expect("one is out").expect("an answer");
     let again = Arc::clone(&done.role);
     assert!(again < first, "by name it would come first");
@@ -140,7 +140,7 @@ async fn rotation_17_a_role_that_found_no_room_is_asked_about_before_one_that_ha
     stage.task.work();
     assert!(stage.role(&first).asked.is_some());
     assert_eq!(stage.role(&again).asked, None);
-    assert_eq!(stage.task.starved.back(), Some(&again));
+    assert_eq!(stage.task.queued.back(), Some(&again));
 }
 
 /// A moment so much later.
@@ -152,7 +152,7 @@ fn later(by: Duration) -> Moment {
 impl Stage {
     /// `name` is looked at then.
     fn looks_at(&mut self, name: &str, now: Moment) {
-        self.task.tend(&name.into(), now);
+        self.task.poll_role(&name.into(), now);
     }
 
     fn knows(&self, name: &str) -> bool {
@@ -168,7 +168,7 @@ impl Stage {
     }
 
     fn serves(&mut self, name: &str) -> Counted {
-        self.task.obey(Command::Served(name.into()));
+        self.task.handle_command(Command::Served(name.into()));
         assert!(self.task.shared.count_login(name, Standing::Newest));
         self.task.shared.clients.count_in(name, 1)
     }
@@ -213,7 +213,7 @@ async fn a_listed_user_stays_and_so_does_one_whom_somebody_waits_for() {
     assert!(stage.knows("shop"));
     stage.learns("made_up").await;
     let (reply, mut told) = oneshot::channel();
-    stage.task.obey(Command::Mismatch("made_up".into(), Origin::Unix, reply));
+    stage.task.handle_command(Command::Mismatch("made_up".into(), Origin::Unix, reply));
     stage.looks_at("made_up", far);
     assert!(stage.knows("made_up") && told.try_recv().is_err());
     let now = Instant::now();
@@ -257,7 +257,7 @@ async fn what_outlives_the_process_is_of_users_who_have_logged_in() {
         history: pgimbal_config::HistoryPlace::File,
         ..stage.task.config.credentials.clone()
     };
-    stage.task.memory = Memory::load(&config);
+    stage.task.memory = StoredCredentials::load(&config);
     stage.learns("made_up").await;
     stage.learns("shop").await;
     drop(stage.serves("shop"));
@@ -266,7 +266,7 @@ async fn what_outlives_the_process_is_of_users_who_have_logged_in() {
     let kept = || std::fs::read_to_string(state.join("credentials.json")).expect("the history");
     assert!(kept().contains("shop") && !kept().contains("made_up"), "{}", kept());
     // Whom the history knows has been served.
-    assert_eq!(Memory::load(&config).names(), ["shop"]);
+    assert_eq!(StoredCredentials::load(&config).names(), ["shop"]);
     stage.misses("shop");
     stage.looks_at("shop", later(2 * UNKNOWN));
     assert!(!stage.knows("shop"));
@@ -280,7 +280,7 @@ async fn the_first_login_of_a_user_is_told() {
     let mut stage = Stage::new("first", RULE);
     stage.learns("shop").await;
     let (commands, mut told) = mpsc::unbounded_channel();
-    let keeper = Keeper { shared: Arc::clone(&stage.task.shared), commands };
+    let keeper = CredentialManager { shared: Arc::clone(&stage.task.shared), commands };
     let matched = Matched { generation: 1, standing: Standing::Newest };
     let clients = [keeper.logged_in("shop", matched), keeper.logged_in("shop", matched)];
     assert!(clients.iter().all(Option::is_some));
@@ -288,6 +288,6 @@ async fn the_first_login_of_a_user_is_told() {
     assert!(matches!(&command, Command::Served(user) if **user == *"shop"), "{command:?}");
     assert!(told.try_recv().is_err(), "it is told again");
     assert!(!stage.role("shop").is_served);
-    stage.task.obey(command);
+    stage.task.handle_command(command);
     assert!(stage.role("shop").is_served);
 }

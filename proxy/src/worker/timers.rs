@@ -9,7 +9,7 @@ use super::Worker;
 
 impl Worker {
     /// Calls the core's tick, often while somebody waits. Runs until the worker ends.
-    pub(super) async fn keep_house(self: Rc<Self>) {
+    pub(super) async fn run_timers(self: Rc<Self>) {
         let mut looked_over = Instant::now();
         loop {
             let pause = self.state.borrow().pooler.pause();

@@ -2,7 +2,7 @@
 
 /// Who can mend what an error says; logs and metrics are grouped by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Blame {
+pub enum ErrorSource {
     /// The client or its user.
     Client,
     /// The PostgreSQL server or the way to it.
@@ -10,10 +10,10 @@ pub enum Blame {
     /// Whoever runs pgimbal: its configuration does not fit.
     Operator,
     /// pgimbal itself.
-    Us,
+    Internal,
 }
 
-impl Blame {
+impl ErrorSource {
     /// A word for labels and log fields.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -21,7 +21,7 @@ impl Blame {
             Self::Client => "client",
             Self::Server => "server",
             Self::Operator => "operator",
-            Self::Us => "pgimbal",
+            Self::Internal => "pgimbal",
         }
     }
 }

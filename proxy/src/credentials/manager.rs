@@ -1,8 +1,8 @@
 //! The one task that keeps all passwords: what it is told, and what it does about it.
 
-mod news;
-mod orders;
-mod strangers;
+mod changes;
+mod commands;
+mod unknown_users;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,19 +12,19 @@ use pgimbal_auth::rotation::Moment;
 use pgimbal_auth::source::{Source, Sources};
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, SourceConfig, UserConfig, WILDCARD};
-use pgimbal_pooler::credential::CredentialNews;
+use pgimbal_pooler::credential::CredentialEvent;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
 use super::derive::Derivations;
 use super::fetch::Fetches;
 use super::leaving::Following;
-use super::memory::Memory;
 use super::questions::Questions;
-use super::role::{Role, Setting};
+use super::role::{Role, RoleSetup};
+use super::stored::StoredCredentials;
 use super::{Shared, Unavailable};
 use crate::worker::Message;
-pub(super) use orders::{Command, Outcome};
+pub(super) use commands::{Command, Outcome};
 
 /// A name that the source does not know is not asked about again for so long.
 const UNKNOWN_FOR: Duration = Duration::from_secs(10);
@@ -46,7 +46,7 @@ pub(super) struct Task {
     pub(super) roles: BTreeMap<Arc<str>, Role>,
     fetches: Fetches,
     derivations: Derivations,
-    memory: Memory,
+    memory: StoredCredentials,
     ready: Vec<oneshot::Sender<()>>,
     questions: Questions,
     unknown: HashMap<Box<str>, Instant>,
@@ -55,9 +55,9 @@ pub(super) struct Task {
     /// Roles of which something has changed.
     touched: BTreeSet<Arc<str>>,
     /// Roles whose question is due and found no room, in the order in which they come to have some.
-    starved: VecDeque<Arc<str>>,
+    queued: VecDeque<Arc<str>>,
     /// Roles whose password should be known and is not.
-    dark: BTreeMap<Arc<str>, Unavailable>,
+    unavailable: BTreeMap<Arc<str>, Unavailable>,
     /// Roles that were not asked about yet.
     unasked: BTreeSet<Arc<str>>,
     epoch: Instant,
@@ -73,7 +73,7 @@ impl Task {
         commands: mpsc::WeakUnboundedSender<Command>,
     ) -> Self {
         shared.set_question(longest_question(&config));
-        let memory = Memory::load(&config.credentials);
+        let memory = StoredCredentials::load(&config.credentials);
         Self {
             config,
             sources,
@@ -90,8 +90,8 @@ impl Task {
             unknown: HashMap::new(),
             queue: BTreeSet::new(),
             touched: BTreeSet::new(),
-            starved: VecDeque::new(),
-            dark: BTreeMap::new(),
+            queued: VecDeque::new(),
+            unavailable: BTreeMap::new(),
             unasked: BTreeSet::new(),
             epoch: Instant::now(),
         }
@@ -104,7 +104,7 @@ impl Task {
             let wake = self.work();
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(command) => self.obey(command),
+                    Some(command) => self.handle_command(command),
                     None => break,
                 },
                 Some(done) = self.fetches.next() => match done {
@@ -132,17 +132,17 @@ impl Task {
             self.touched.insert(name);
         }
         while self.fetches.has_room()
-            && let Some(name) = self.starved.pop_front()
+            && let Some(name) = self.queued.pop_front()
         {
             if let Some(role) = self.roles.get_mut(&name) {
                 role.is_starved = false;
             }
-            self.tend(&name, now);
+            self.poll_role(&name, now);
         }
         for name in std::mem::take(&mut self.touched) {
-            self.tend(&name, now);
+            self.poll_role(&name, now);
         }
-        self.shared.set_dark(self.dark.values().next().copied());
+        self.shared.set_unavailable(self.unavailable.values().next().copied());
         if self.unasked.is_empty() {
             for waiting in self.ready.drain(..) {
                 let _ = waiting.send(());
@@ -155,8 +155,8 @@ impl Task {
     }
 
     /// Does what is due for one role.
-    fn tend(&mut self, name: &Arc<str>, now: Moment) {
-        self.dark.remove(name);
+    fn poll_role(&mut self, name: &Arc<str>, now: Moment) {
+        self.unavailable.remove(name);
         self.unasked.remove(name);
         let Some(role) = self.roles.get_mut(name) else { return };
         if let Some(at) = role.queued.take() {
@@ -174,7 +174,7 @@ impl Task {
             next = None;
             if !self.fetches.has_room() {
                 if !std::mem::replace(&mut role.is_starved, true) {
-                    self.starved.push_back(Arc::clone(name));
+                    self.queued.push_back(Arc::clone(name));
                 }
             } else if role.rotation.schedule.begin(now.instant) {
                 let source = Arc::clone(&role.source);
@@ -184,14 +184,14 @@ impl Task {
         if role.logins.wake_at.is_some_and(|at| at <= now.instant) {
             role.serve(now.instant);
         }
-        if role.ledger.expire(role.grace, now.wall) {
+        if role.accepted.expire(role.grace, now.wall) {
             self.shared.publish(name, role.account(self.config.clients.auth_type));
             self.memory.changed();
         }
         if let Some(cause) = role.darkness() {
-            self.dark.insert(Arc::clone(name), cause);
+            self.unavailable.insert(Arc::clone(name), cause);
         }
-        if let Some(news) = role.lockout_news() {
+        if let Some(news) = role.lockout_event() {
             tell(&self.workers, name, &news);
         }
         if role.is_listed && (role.last.is_none() || role.deriving > 0) {
@@ -253,7 +253,7 @@ impl Task {
 
     fn make(&mut self, name: &str, user: &UserConfig, now: Moment) -> Option<()> {
         let source = self.sources.of_user(name, user)?;
-        let setting = Setting {
+        let setting = RoleSetup {
             config: &self.config,
             user,
             salts: &self.salts,
@@ -289,7 +289,7 @@ impl Task {
 }
 
 /// Tells all workers what concerns their server connections.
-fn tell(workers: &[mpsc::UnboundedSender<Message>], role: &Arc<str>, news: &CredentialNews) {
+fn tell(workers: &[mpsc::UnboundedSender<Message>], role: &Arc<str>, news: &CredentialEvent) {
     for worker in workers {
         // One that has ended needs to know nothing.
         let _ = worker.send(Message::Credential { role: Arc::clone(role), news: news.clone() });

@@ -17,12 +17,12 @@ pub struct Grace {
 
 /// The generations that clients may show. All verifiers in it share one salt.
 #[derive(Clone, Debug)]
-pub struct Ledger {
+pub struct AcceptedPasswords {
     salting: Salting,
     revoked_before: Option<SystemTime>,
     /// The newest last.
     entries: Vec<Entry>,
-    also: Option<LoginKeys>,
+    extra: Option<LoginKeys>,
 }
 
 #[derive(Clone, Debug)]
@@ -34,11 +34,11 @@ struct Entry {
     retired_at: Option<SystemTime>,
 }
 
-impl Ledger {
-    /// A ledger without generations. `also` is accepted beside all of them.
+impl AcceptedPasswords {
+    /// A ledger without generations. `extra` is accepted beside all of them.
     #[must_use]
-    pub const fn new(salting: Salting, also: Option<LoginKeys>) -> Self {
-        Self { salting, revoked_before: None, entries: Vec::new(), also }
+    pub const fn new(salting: Salting, extra: Option<LoginKeys>) -> Self {
+        Self { salting, revoked_before: None, entries: Vec::new(), extra }
     }
 
     /// What its verifiers are made with.
@@ -48,8 +48,8 @@ impl Ledger {
     }
 
     /// Another password is accepted beside all generations from now on.
-    pub fn set_also(&mut self, also: Option<LoginKeys>) {
-        self.also = also;
+    pub fn set_extra(&mut self, extra: Option<LoginKeys>) {
+        self.extra = extra;
     }
 
     /// A generation is the newest from now on; the others retire. One that was known by its
@@ -114,11 +114,11 @@ impl Ledger {
             let standing = Standing::after(newer);
             (Matched { generation: entry.number, standing }, entry.keys.clone())
         });
-        let also = self
-            .also
+        let extra = self
+            .extra
             .iter()
             .map(|keys| (Matched { generation: 0, standing: Standing::Also }, keys.clone()));
-        generations.chain(also)
+        generations.chain(extra)
     }
 
     /// The numbers of the generations that clients may show, the newest first, and when each was
@@ -160,11 +160,11 @@ impl Ledger {
     pub fn of_record(
         record: &HistoryRecord,
         wanted: Option<Salting>,
-        also: Option<LoginKeys>,
+        extra: Option<LoginKeys>,
     ) -> Self {
         let own = Salting { salt: record.salt.as_slice().into(), iterations: record.iterations };
         let fits = wanted.as_ref().is_none_or(|wanted| *wanted == own);
-        let mut ledger = Self::new(wanted.unwrap_or_else(|| own.clone()), also);
+        let mut ledger = Self::new(wanted.unwrap_or_else(|| own.clone()), extra);
         ledger.revoked_before = record.revoked_before.map(Time::time);
         if fits {
             let entries = record.in_order().zip(1..).map(|(stored, number)| Entry {

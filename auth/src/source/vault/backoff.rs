@@ -15,7 +15,7 @@ const LONGEST_ASKED: Duration = Duration::from_secs(60);
 
 /// Whether a Vault may be asked, and what it failed with last.
 #[derive(Debug, Default)]
-pub(super) struct Quiet {
+pub(super) struct Backoff {
     state: Mutex<State>,
 }
 
@@ -25,7 +25,7 @@ struct State {
     until: Option<(Instant, SourceError)>,
 }
 
-impl Quiet {
+impl Backoff {
     /// The last failure again, while nothing may be asked.
     pub(super) fn check(&self, now: Instant) -> Result<(), SourceError> {
         match &self.lock().until {
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn the_quiet_grows_to_a_bound_and_ends_with_a_success() {
-        let (quiet, mut now) = (Quiet::default(), Instant::now());
+        let (quiet, mut now) = (Backoff::default(), Instant::now());
         let mut delays = Vec::new();
         for _ in 0..8 {
             assert_eq!(quiet.check(now), Ok(()));
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn failures_of_calls_under_way_together_count_once() {
-        let (quiet, now) = (Quiet::default(), Instant::now());
+        let (quiet, now) = (Backoff::default(), Instant::now());
         for _ in 0..8 {
             quiet.failed(now, &sealed(), 1.0);
         }
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn vaults_own_wish_is_followed_within_reason() {
-        let (quiet, now) = (Quiet::default(), Instant::now());
+        let (quiet, now) = (Backoff::default(), Instant::now());
         let error = |seconds| SourceError::RateLimited {
             place: "v".into(),
             retry_after: Some(Duration::from_secs(seconds)),

@@ -21,7 +21,7 @@ const WRITE_TIME: Duration = Duration::from_secs(60);
 
 /// A connection with what was read ahead and what is not written yet.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct ConsoleConnection {
     transport: Transport,
     input: Vec<u8>,
     /// Bytes at the start of `input` that were taken.
@@ -47,7 +47,7 @@ impl From<io::Error> for Ended {
     }
 }
 
-impl Link {
+impl ConsoleConnection {
     /// A connection whose login left `input` unread and `output` unsent.
     pub(super) fn new(transport: Transport, input: Vec<u8>, output: Vec<u8>) -> Self {
         Self { transport, input, taken: 0, output }

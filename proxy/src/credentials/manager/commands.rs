@@ -7,11 +7,11 @@ use pgimbal_auth::source::Sources;
 use pgimbal_config::Config;
 use tokio::sync::oneshot;
 
-use super::super::memory::Kept;
 use super::super::mismatch::Asked;
 use super::super::questions::Origin;
-use super::super::role::Setting;
+use super::super::role::RoleSetup;
 use super::super::server_logins::{NoPassword, Reply};
+use super::super::stored::Kept;
 use super::super::{CredentialsStatus, NotRevoked, Refreshed, UnknownRole};
 use super::{Task, longest_question, moment};
 use crate::dial::DialError;
@@ -53,7 +53,7 @@ pub(in super::super) enum Outcome {
 }
 
 impl Task {
-    pub(super) fn obey(&mut self, command: Command) {
+    pub(super) fn handle_command(&mut self, command: Command) {
         let now = moment();
         match command {
             Command::Ready(reply) => self.ready.push(reply),
@@ -122,7 +122,7 @@ impl Task {
             let Some(user) = self.config.user(&name) else { continue };
             let source = self.sources.of_user(&name, &user);
             if let (Some(role), Some(source)) = (self.roles.get_mut(&name), source) {
-                let setting = Setting {
+                let setting = RoleSetup {
                     config: &self.config,
                     user: &user,
                     salts: &self.salts,
@@ -133,7 +133,7 @@ impl Task {
                 let now = moment();
                 self.derivations.add_all(role.reconfigure(setting, now.instant));
                 // Before anybody is told that the new configuration is in force.
-                if role.ledger.expire(role.grace, now.wall) {
+                if role.accepted.expire(role.grace, now.wall) {
                     self.memory.changed();
                 }
                 self.shared.set_aside(&name, None);
@@ -154,7 +154,7 @@ impl Task {
             let _ = reply.send(Err(NotRevoked::Unknown(UnknownRole)));
             return;
         };
-        role.ledger.revoke_old();
+        role.accepted.revoke_old();
         role.revoking.push(reply);
         self.shared.publish(user, role.account(self.config.clients.auth_type));
         self.memory.changed();
@@ -168,7 +168,7 @@ impl Task {
         if role.revoking.is_empty() {
             return;
         }
-        role.ledger.revoke_old();
+        role.accepted.revoke_old();
         self.shared.publish(user, role.account(self.config.clients.auth_type));
         // Said only when a restart cannot undo it.
         role.revoking.drain(..).for_each(|reply| self.memory.tell_when_kept(reply));
