@@ -1,7 +1,7 @@
 //! The demonstration: a crowd of applications that notice neither that their password rotates nor
 //! that their primary dies.
 //!
-//! Owns the cluster, the rotation, the story and the report; what pgimbal does is seen from
+//! Owns the cluster, the rotation, the scenario and the report; what pgimbal does is seen from
 //! outside only.
 
 pub mod applications;
@@ -12,8 +12,8 @@ pub mod directory;
 pub mod ledger;
 pub mod pgimbal;
 pub mod report;
+pub mod scenario;
 pub mod schedule;
-pub mod story;
 pub mod vault;
 
 /// The role of the applications, whose password rotates.

@@ -9,7 +9,7 @@ mod pipelines;
 mod reads;
 mod rotation;
 mod rows;
-mod scene;
+mod setup;
 mod tls;
 mod topology;
 

@@ -94,22 +94,22 @@ fn behaviour_35_nothing_of_one_client_is_visible_to_another() {
             if extended && deed.contains("; ") && !deed.starts_with("do") {
                 continue;
             }
-            let mut doer = proxy.client();
+            let mut actor = proxy.client();
             let pipeline = if extended {
                 Pipeline::new().run(deed).sync()
             } else {
                 Pipeline::new().query(deed)
             };
-            let done = doer.run(&pipeline);
+            let done = actor.run(&pipeline);
             if !REFUSED.iter().any(|refused| deed.contains(refused)) {
                 done.no_error();
             } else if done.status() != 'I' {
-                doer.ok("rollback");
+                actor.ok("rollback");
             }
             let beside = everything(&mut proxy.client());
             let seen = differences(&beside, &expected);
             assert!(seen.is_empty(), "{deed} was seen beside its client: {seen:?}");
-            doer.terminate();
+            actor.terminate();
             // Both servers, since each takes one.
             let mut after = [proxy.client(), proxy.client()];
             for client in &mut after {
@@ -135,12 +135,12 @@ fn behaviour_35_startup_values_are_the_clients_own() {
         .with("TimeZone", "Asia/Tokyo")
         .with("client_encoding", "LATIN1")
         .with("options", options);
-    let mut doer = proxy.log_in(&login);
-    assert_eq!(doer.value("show work_mem"), "9MB");
+    let mut actor = proxy.log_in(&login);
+    assert_eq!(actor.value("show work_mem"), "9MB");
     let seen = differences(&everything(&mut proxy.client()), &expected);
     assert!(seen.is_empty(), "{seen:?}");
-    assert_eq!(doer.value("show work_mem"), "9MB");
-    doer.terminate();
+    assert_eq!(actor.value("show work_mem"), "9MB");
+    actor.terminate();
     let seen = differences(&everything(&mut proxy.client()), &expected);
     assert!(seen.is_empty(), "{seen:?}");
 }
@@ -154,14 +154,14 @@ fn the_strict_option_resets_after_every_transaction() {
     );
     let config = Config::before(&pg).set("pool_size", 1);
     let proxy = config.set("reset_query_always", true).start();
-    let mut doer = proxy.client();
-    doer.ok("set lock_timeout = '3s'");
-    doer.ok("select hidden()");
+    let mut actor = proxy.client();
+    actor.ok("set lock_timeout = '3s'");
+    actor.ok("select hidden()");
     assert_eq!(proxy.client().value("show work_mem"), "4MB", "the reset query did not run");
-    assert_eq!(doer.value("show lock_timeout"), "3s", "the client's own setting was lost");
-    doer.run(&Pipeline::new().parse("s", "select 's'").sync()).no_error();
+    assert_eq!(actor.value("show lock_timeout"), "3s", "the client's own setting was lost");
+    actor.run(&Pipeline::new().parse("s", "select 's'").sync()).no_error();
     let run = Pipeline::new().bind("", "s", &[]).execute("", 0).sync();
-    assert_eq!(doer.run(&run).value(), "s");
+    assert_eq!(actor.run(&run).value(), "s");
 }
 
 #[test]
@@ -192,11 +192,11 @@ fn behaviour_35_what_a_function_call_or_a_parameter_sets_stays_with_its_client()
     ];
     let expected = everything(&mut proxy.client());
     for deed in &deeds {
-        let mut doer = proxy.client();
-        doer.run(deed).no_error();
+        let mut actor = proxy.client();
+        actor.run(deed).no_error();
         let seen = differences(&everything(&mut proxy.client()), &expected);
         assert!(seen.is_empty(), "{} was seen: {seen:?}", deed.bytes().escape_ascii());
-        doer.terminate();
+        actor.terminate();
         let mut after = [proxy.client(), proxy.client()];
         for client in &mut after {
             client.ok("begin");

@@ -2,7 +2,7 @@
 #![allow(missing_docs, reason = "a test's name is its documentation")]
 
 mod history;
-mod stories;
+mod scenarios;
 mod world;
 
 use world::{World, seeds};

@@ -6,8 +6,8 @@ use pgimbal_benches::demo::cluster::Cluster;
 use pgimbal_benches::demo::credentials::Credentials;
 use pgimbal_benches::demo::pgimbal::{POOL_SIZE, Pgimbal, program};
 use pgimbal_benches::demo::report::Report;
+use pgimbal_benches::demo::scenario::Scenario;
 use pgimbal_benches::demo::schedule::Schedule;
-use pgimbal_benches::demo::story::Story;
 use pgimbal_benches::demo::{APPLICATION, OPERATOR};
 use pgimbal_benches::pgbench::percentile;
 use pgimbal_benches::place::{Place, raise_open_files};
@@ -112,7 +112,7 @@ fn interrupted() -> Result<Arc<AtomicBool>> {
     Ok(flag)
 }
 
-/// Lets the applications work while the story is told, and reports.
+/// Lets the applications work while the scenario is told, and reports.
 fn show(
     place: &Place,
     cluster: &mut Cluster,
@@ -131,12 +131,12 @@ fn show(
     let told = thread::scope(|scope| {
         scope.spawn(|| credentials.rotate(&primary, &rotations, &stop));
         scope.spawn(|| eye.watch(&applications, &rotations, start, &stop));
-        // Servers live as long as the thread that started them: the story stays on this one.
+        // Servers live as long as the thread that started them: the scenario stays on this one.
         let told = applications.run(
             CLIENTS,
             || pgimbal.door(credentials),
             || {
-                Story {
+                Scenario {
                     place,
                     cluster: &mut *cluster,
                     console: &console,

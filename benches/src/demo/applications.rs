@@ -26,15 +26,15 @@ pub struct Applications {
 }
 
 impl Applications {
-    /// Runs `count` applications while `story` is told.
+    /// Runs `count` applications while `scenario` is told.
     ///
     /// # Errors
-    /// What `story` returns, or when the system refuses so many threads.
+    /// What `scenario` returns, or when the system refuses so many threads.
     pub fn run<T>(
         &self,
         count: u32,
         door: impl Fn() -> Door,
-        story: impl FnOnce() -> Result<T>,
+        scenario: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         let plain = door();
         let replicas = door().with_options("-c pgimbal.route=replica");
@@ -49,7 +49,7 @@ impl Applications {
                 })
                 .collect();
             let told = match spawned {
-                Ok(_) => story(),
+                Ok(_) => scenario(),
                 Err(error) => Err(Error::Io("starting the applications' threads".into(), error)),
             };
             self.stop.store(true, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 use crate::demo::console::Failover;
 use crate::demo::credentials::Credentials;
 use crate::demo::ledger::{Lies, Seen, Trade, explanation};
-use crate::demo::story::Told;
+use crate::demo::scenario::Told;
 use crate::pgbench::percentile;
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use crate::{Error, Result};
 use std::env;
 use std::time::Duration;
 
-/// The story's length when nobody says when it ends.
+/// The scenario's length when nobody says when it ends.
 const USUAL: Duration = Duration::from_secs(60);
 /// Vault rotates no more often.
 const SHORTEST_ROTATION: u64 = 5;
@@ -30,7 +30,7 @@ impl Schedule {
     pub fn from_environment() -> Result<Self> {
         let end = seconds("DEMO_SECONDS")?;
         if end.is_some_and(|end| end < Duration::from_secs(10)) {
-            return Err(Error::Program("DEMO_SECONDS: the story takes 10 s at least".into()));
+            return Err(Error::Program("DEMO_SECONDS: the scenario takes 10 s at least".into()));
         }
         let mut schedule = Self::lasting(end);
         if let Some(rotation) = seconds("DEMO_ROTATION")? {

@@ -11,7 +11,7 @@ use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::{Pipeline, Reply, WireClient};
 
-use super::scene::Scene;
+use super::setup::Setup;
 
 /// What a client was told of one value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,12 +36,12 @@ pub(super) struct Writers {
 }
 
 impl Writers {
-    pub(super) fn start(scene: &Scene, count: usize) -> Self {
+    pub(super) fn start(setup: &Setup, count: usize) -> Self {
         let stop = std::sync::Arc::new(AtomicBool::new(false));
         let styles = [Style::Simple, Style::Prepared, Style::Block, Style::ExtendedBlock];
         let threads = (0..count)
             .map(|number| {
-                let mut client = scene.client("app");
+                let mut client = setup.client("app");
                 client.set_timeout(SOON * 2);
                 let (stop, style) = (stop.clone(), styles[number % styles.len()]);
                 thread::spawn(move || {
@@ -130,9 +130,9 @@ fn judge(reply: &Reply, status: char) -> Told {
 }
 
 /// Compares what clients were told with what node `index` has.
-pub(super) fn compare(scene: &Scene, index: usize, told: &BTreeMap<String, Told>) {
+pub(super) fn compare(setup: &Setup, index: usize, told: &BTreeMap<String, Told>) {
     let sql = "select id, count(*) from writes group by id";
-    let rows = scene.cluster.nodes[index].superuser().ok(sql).texts();
+    let rows = setup.cluster.nodes[index].superuser().ok(sql).texts();
     let found: BTreeMap<String, String> =
         rows.into_iter().map(|mut row| (row.remove(0), row.remove(0))).collect();
     let twice: Vec<_> = found.iter().filter(|(_, count)| *count != "1").collect();
@@ -155,31 +155,31 @@ fn failover_no_acknowledged_write_is_lost_and_none_is_applied_twice() {
     // Each waits for the other; a primary without one waits until it has rejoined.
     let settings = ["synchronous_standby_names=ANY 1 (n1, n2)"];
     let cluster = Cluster::with(1, &settings);
-    let mut scene = Scene::with(cluster, |config: Config| config.set("workers", 2));
-    let writers = Writers::start(&scene, 16);
+    let mut setup = Setup::with(cluster, |config: Config| config.set("workers", 2));
+    let writers = Writers::start(&setup, 16);
     for round in 0..4 {
         let (old, new) = (round % 2, (round + 1) % 2);
-        let busy = || scene.count_all(old);
+        let busy = || setup.count_all(old);
         let before = busy();
         eventually("the load goes on", SOON, || busy() > before + 100);
         let mut frozen = None;
         match round {
-            0 => scene.cluster.nodes[old].kill(),
-            1 => scene.cluster.nodes[old].end(End::Immediate),
-            2 => scene.cluster.nodes[old].kill_postmaster(),
-            _ => frozen = Some(scene.cluster.nodes[old].freeze()),
+            0 => setup.cluster.nodes[old].kill(),
+            1 => setup.cluster.nodes[old].end(End::Immediate),
+            2 => setup.cluster.nodes[old].kill_postmaster(),
+            _ => frozen = Some(setup.cluster.nodes[old].freeze()),
         }
-        scene.cluster.nodes[new].promote();
-        eventually("the new one is written to", SOON, || scene.cluster.nodes[new].backends() > 0);
+        setup.cluster.nodes[new].promote();
+        eventually("the new one is written to", SOON, || setup.cluster.nodes[new].backends() > 0);
         drop(frozen);
-        returns(&mut scene, old);
-        scene.cluster.rejoin(old, new);
-        scene.wait_for_state(&format!("n{}", old + 1), "replica");
+        returns(&mut setup, old);
+        setup.cluster.rejoin(old, new);
+        setup.wait_for_state(&format!("n{}", old + 1), "replica");
     }
-    let before = scene.count_all(0);
-    eventually("the load goes on", SOON, || scene.count_all(0) > before + 100);
+    let before = setup.count_all(0);
+    eventually("the load goes on", SOON, || setup.count_all(0) > before + 100);
     let told = writers.stop();
-    compare(&scene, 0, &told);
+    compare(&setup, 0, &told);
     let done = told.values().filter(|told| **told == Told::Done).count();
     assert!(done > 500, "{done} of {}", told.len());
     // Only what was in flight at the four moments may be unknown.
@@ -188,16 +188,16 @@ fn failover_no_acknowledged_write_is_lost_and_none_is_applied_twice() {
 }
 
 /// The old primary is back as it was, for a moment, and gets no write.
-fn returns(scene: &mut Scene, old: usize) {
-    let node = &mut scene.cluster.nodes[old];
+fn returns(setup: &mut Setup, old: usize) {
+    let node = &mut setup.cluster.nodes[old];
     if !node.is_running() {
         node.start();
     }
-    let before = scene.count_all(old);
-    scene.wait_for_state(&format!("n{}", old + 1), "quarantined");
-    let left = || scene.cluster.nodes[old].backends_with_a_client();
+    let before = setup.count_all(old);
+    setup.wait_for_state(&format!("n{}", old + 1), "quarantined");
+    let left = || setup.cluster.nodes[old].backends_with_a_client();
     eventually("nobody is left there", SOON, || left() == 0);
-    let after = scene.count_all(old);
+    let after = setup.count_all(old);
     // A frozen one may have committed what it had, which nobody was told.
     assert!(after <= before + 16, "{} writes on the lower timeline", after - before);
 }

@@ -6,79 +6,79 @@ use pgimbal_tests::cluster::{Cluster, End};
 use pgimbal_tests::until::{SOON, eventually};
 
 use super::rows::{Clients, Words};
-use super::scene::{SETTINGS, Scene};
+use super::setup::{SETTINGS, Setup};
 
 /// What all of them have in common: `lose` the primary, see what the clients do meanwhile,
 /// promote the replica, and judge.
-fn replaced(scene: &mut Scene, words: Words, lose: impl FnOnce(&mut Cluster)) {
-    let mut clients = Clients::enter(scene);
-    scene.cluster.settle(0);
-    lose(&mut scene.cluster);
-    scene.wait_until_held();
+fn replaced(setup: &mut Setup, words: Words, lose: impl FnOnce(&mut Cluster)) {
+    let mut clients = Clients::enter(setup);
+    setup.cluster.settle(0);
+    lose(&mut setup.cluster);
+    setup.wait_until_held();
     clients.during();
-    scene.cluster.nodes[1].promote();
-    clients.judge(scene, 1, words);
+    setup.cluster.nodes[1].promote();
+    clients.judge(setup, 1, words);
 }
 
 #[test]
 fn failover_kill_of_the_whole_primary() {
-    let mut scene = Scene::start();
-    replaced(&mut scene, Words::Nothing, |cluster| cluster.nodes[0].kill());
+    let mut setup = Setup::start();
+    replaced(&mut setup, Words::Nothing, |cluster| cluster.nodes[0].kill());
     // It returns as it was: nothing is sent to it.
-    scene.cluster.nodes[0].start();
-    scene.wait_for_state("n1", "quarantined");
-    let mut client = scene.client("app");
+    setup.cluster.nodes[0].start();
+    setup.wait_for_state("n1", "quarantined");
+    let mut client = setup.client("app");
     client.ok("insert into writes values ('after the return')");
-    assert_eq!(scene.count(1, "after the return"), "1");
-    assert_eq!(scene.cluster.nodes[0].backends(), 0);
+    assert_eq!(setup.count(1, "after the return"), "1");
+    assert_eq!(setup.cluster.nodes[0].backends(), 0);
 }
 
 #[test]
 fn failover_kill_of_the_postmaster_alone() {
-    let mut scene = Scene::start();
-    replaced(&mut scene, Words::Nothing, |cluster| cluster.nodes[0].kill_postmaster());
+    let mut setup = Setup::start();
+    replaced(&mut setup, Words::Nothing, |cluster| cluster.nodes[0].kill_postmaster());
 }
 
 #[test]
 fn failover_a_backend_that_outlives_its_postmaster_is_cut() {
-    let mut scene = Scene::start();
+    let mut setup = Setup::start();
     // It works and does not sleep, so that it does not notice.
-    scene.cluster.nodes[0].run(
+    setup.cluster.nodes[0].run(
         "create function work() returns text language plpgsql as \
          $$ declare start timestamptz = clock_timestamp(); \
          begin while clock_timestamp() < start + '4s' loop end loop; return 'worked'; end $$",
     );
-    scene.cluster.settle(0);
-    let mut client = scene.client("app");
+    setup.cluster.settle(0);
+    let mut client = setup.client("app");
     client.start_query("insert into writes select work()");
-    eventually("it works", SOON, || scene.cluster.nodes[0].running("insert into writes") == 1);
-    scene.cluster.nodes[0].kill_postmaster();
-    scene.cluster.nodes[1].promote();
+    eventually("it works", SOON, || setup.cluster.nodes[0].running("insert into writes") == 1);
+    setup.cluster.nodes[0].kill_postmaster();
+    setup.cluster.nodes[1].promote();
     let reply = client.read_reply();
     assert_eq!(reply.sqlstate(), "08007");
-    assert!(scene.cluster.nodes[0].lives(), "the backend had ended before");
+    assert!(setup.cluster.nodes[0].lives(), "the backend had ended before");
     assert_eq!(client.value("select count(*) from writes"), "0");
-    eventually("the backend commits and ends", SOON, || !scene.cluster.nodes[0].lives());
+    eventually("the backend commits and ends", SOON, || !setup.cluster.nodes[0].lives());
     assert!(client.is_silent_for(Duration::from_millis(100)), "the cut connection said more");
 }
 
 #[test]
 fn failover_fast_shutdown() {
-    let mut scene = Scene::start();
-    replaced(&mut scene, Words::Fatal, |cluster| cluster.nodes[0].end(End::Fast));
+    let mut setup = Setup::start();
+    replaced(&mut setup, Words::Fatal, |cluster| cluster.nodes[0].end(End::Fast));
 }
 
 #[test]
 fn failover_immediate_shutdown() {
-    let mut scene = Scene::start();
-    replaced(&mut scene, Words::Nothing, |cluster| cluster.nodes[0].end(End::Immediate));
+    let mut setup = Setup::start();
+    replaced(&mut setup, Words::Nothing, |cluster| cluster.nodes[0].end(End::Immediate));
 }
 
 /// Every row, and more clients whose transactions are committed and await a replica.
 fn shutdown_while_a_synchronous_replica_is_awaited(end: End, words: Words) {
-    let scene = Scene::start();
-    let mut clients = Clients::enter(&scene);
-    let primary = &scene.cluster.nodes[0];
+    let setup = Setup::start();
+    let mut clients = Clients::enter(&setup);
+    let primary = &setup.cluster.nodes[0];
     primary.run("alter system set synchronous_standby_names = 'nobody'");
     primary.run("select pg_reload_conf()");
     eventually("it awaits nobody", SOON, || {
@@ -86,17 +86,17 @@ fn shutdown_while_a_synchronous_replica_is_awaited(end: End, words: Words) {
     });
     // The checkpointer tells the backends that there is somebody to wait for.
     primary.run("checkpoint");
-    clients.enter_awaiting(&scene);
+    clients.enter_awaiting(&setup);
     // What awaits is committed, which is why nothing else than "unknown" can be said.
-    scene.cluster.settle(0);
+    setup.cluster.settle(0);
     // A fast shutdown does not come to its end: a backend that leaves drops its temporary tables
     // first, and that commit awaits the replica too.
-    scene.cluster.nodes[0].begin_end(end);
-    scene.cluster.nodes[0].wait_until_the_rest_has_left();
-    scene.wait_until_held();
+    setup.cluster.nodes[0].begin_end(end);
+    setup.cluster.nodes[0].wait_until_the_rest_has_left();
+    setup.wait_until_held();
     clients.during();
-    scene.cluster.nodes[1].promote();
-    clients.judge(&scene, 1, words);
+    setup.cluster.nodes[1].promote();
+    clients.judge(&setup, 1, words);
 }
 
 #[test]
@@ -111,130 +111,130 @@ fn failover_immediate_shutdown_while_a_synchronous_replica_is_awaited() {
 
 #[test]
 fn failover_a_frozen_primary_that_later_thaws() {
-    let mut scene = Scene::start();
+    let mut setup = Setup::start();
     let mut frozen = None;
-    replaced(&mut scene, Words::Nothing, |cluster| frozen = Some(cluster.nodes[0].freeze()));
+    replaced(&mut setup, Words::Nothing, |cluster| frozen = Some(cluster.nodes[0].freeze()));
     frozen.expect("it stands still").thaw();
-    scene.wait_for_state("n1", "quarantined");
-    let mut client = scene.client("app");
+    setup.wait_for_state("n1", "quarantined");
+    let mut client = setup.client("app");
     client.ok("insert into writes values ('after the thaw')");
-    assert_eq!(scene.count(1, "after the thaw"), "1");
+    assert_eq!(setup.count(1, "after the thaw"), "1");
 }
 
 #[test]
 fn failover_a_frozen_primary_that_thaws_before_anybody_is_promoted() {
-    let scene = Scene::start();
-    let mut clients = Clients::enter(&scene);
-    let frozen = scene.cluster.nodes[0].freeze();
-    scene.wait_until_held();
+    let setup = Setup::start();
+    let mut clients = Clients::enter(&setup);
+    let frozen = setup.cluster.nodes[0].freeze();
+    setup.wait_until_held();
     clients.during();
     frozen.thaw();
-    scene.let_go(0);
+    setup.let_go(0);
     // A slow probe has killed no transaction.
-    clients.go_on(&scene, 0);
+    clients.go_on(&setup, 0);
 }
 
 #[test]
 fn failover_a_black_holed_network() {
-    let mut scene = Scene::before(Cluster::with_primary_in_namespace(1, SETTINGS));
-    replaced(&mut scene, Words::Nothing, |cluster| cluster.nodes[0].network().cut());
-    scene.cluster.nodes[0].network().mend();
-    scene.wait_for_state("n1", "quarantined");
-    scene.client("app").ok("insert into writes values ('after the cut')");
-    assert_eq!(scene.count(1, "after the cut"), "1");
+    let mut setup = Setup::before(Cluster::with_primary_in_namespace(1, SETTINGS));
+    replaced(&mut setup, Words::Nothing, |cluster| cluster.nodes[0].network().cut());
+    setup.cluster.nodes[0].network().mend();
+    setup.wait_for_state("n1", "quarantined");
+    setup.client("app").ok("insert into writes values ('after the cut')");
+    assert_eq!(setup.count(1, "after the cut"), "1");
 }
 
 #[test]
 fn failover_promotion_while_the_old_primary_stays_up() {
-    let scene = Scene::start();
-    let mut clients = Clients::enter(&scene);
-    scene.cluster.settle(0);
-    scene.cluster.nodes[1].promote();
-    scene.wait_for_state("n1", "quarantined");
+    let setup = Setup::start();
+    let mut clients = Clients::enter(&setup);
+    setup.cluster.settle(0);
+    setup.cluster.nodes[1].promote();
+    setup.wait_for_state("n1", "quarantined");
     clients.during();
-    clients.judge(&scene, 1, Words::Nothing);
+    clients.judge(&setup, 1, Words::Nothing);
     eventually("nobody is left on the old primary", SOON, || {
-        scene.cluster.nodes[0].backends_with_a_client() == 0
+        setup.cluster.nodes[0].backends_with_a_client() == 0
     });
 }
 
 #[test]
 fn failover_a_black_hole_that_ends_before_anybody_is_promoted() {
-    let scene = Scene::before(Cluster::with_primary_in_namespace(1, SETTINGS));
-    let mut clients = Clients::enter(&scene);
-    scene.cluster.nodes[0].network().cut();
-    scene.wait_until_held();
+    let setup = Setup::before(Cluster::with_primary_in_namespace(1, SETTINGS));
+    let mut clients = Clients::enter(&setup);
+    setup.cluster.nodes[0].network().cut();
+    setup.wait_until_held();
     clients.during();
-    scene.cluster.nodes[0].network().mend();
-    scene.let_go(0);
-    clients.go_on(&scene, 0);
+    setup.cluster.nodes[0].network().mend();
+    setup.let_go(0);
+    clients.go_on(&setup, 0);
 }
 
 #[test]
 fn failover_the_old_primary_returns_before_anybody_is_promoted() {
-    let mut scene = Scene::start();
-    let mut clients = Clients::enter(&scene);
-    scene.cluster.nodes[0].kill();
-    scene.wait_until_held();
+    let mut setup = Setup::start();
+    let mut clients = Clients::enter(&setup);
+    setup.cluster.nodes[0].kill();
+    setup.wait_until_held();
     clients.during();
-    scene.cluster.nodes[0].start();
-    scene.let_go(0);
-    clients.judge(&scene, 0, Words::Nothing);
+    setup.cluster.nodes[0].start();
+    setup.let_go(0);
+    clients.judge(&setup, 0, Words::Nothing);
 }
 
 #[test]
 fn failover_the_old_primary_returns_before_the_clients_look() {
-    let mut scene = Scene::start();
-    let mut clients = Clients::enter(&scene);
-    scene.cluster.settle(0);
-    scene.cluster.nodes[0].kill();
-    scene.wait_until_held();
+    let mut setup = Setup::start();
+    let mut clients = Clients::enter(&setup);
+    setup.cluster.settle(0);
+    setup.cluster.nodes[0].kill();
+    setup.wait_until_held();
     clients.during();
-    scene.cluster.nodes[1].promote();
-    scene.cluster.nodes[0].start();
-    scene.wait_for_state("n1", "quarantined");
-    clients.judge(&scene, 1, Words::Nothing);
-    assert_eq!(scene.cluster.nodes[0].backends(), 0);
+    setup.cluster.nodes[1].promote();
+    setup.cluster.nodes[0].start();
+    setup.wait_for_state("n1", "quarantined");
+    clients.judge(&setup, 1, Words::Nothing);
+    assert_eq!(setup.cluster.nodes[0].backends(), 0);
 }
 
 #[test]
 fn failover_the_old_primary_returns_beside_the_new_one() {
-    let mut scene = Scene::start();
-    scene.cluster.nodes[0].kill();
-    scene.cluster.nodes[1].promote();
-    scene.wait_until_writable();
-    scene.hang_on(1, 1);
-    let mut clients = Clients::enter_on(&scene, 1);
-    scene.cluster.nodes[0].start();
-    scene.wait_for_state("n1", "quarantined");
+    let mut setup = Setup::start();
+    setup.cluster.nodes[0].kill();
+    setup.cluster.nodes[1].promote();
+    setup.wait_until_writable();
+    setup.hang_on(1, 1);
+    let mut clients = Clients::enter_on(&setup, 1);
+    setup.cluster.nodes[0].start();
+    setup.wait_for_state("n1", "quarantined");
     clients.during();
-    scene.let_go(1);
-    clients.go_on(&scene, 1);
-    assert_eq!(scene.cluster.nodes[0].backends(), 0);
+    setup.let_go(1);
+    clients.go_on(&setup, 1);
+    assert_eq!(setup.cluster.nodes[0].backends(), 0);
 }
 
 #[test]
 fn failover_without_the_replica_the_primary_goes_on() {
-    let mut scene = Scene::with(Cluster::with(1, SETTINGS), |config| {
+    let mut setup = Setup::with(Cluster::with(1, SETTINGS), |config| {
         config.tables(
             "[databases.read_app]\ncluster = \"c\"\ndbname = \"app\"\nroute = \"replica\"\n\
              [databases.read_session]\ncluster = \"c\"\ndbname = \"app\"\nroute = \"replica\"\n\
              pool_mode = \"session\"",
         )
     });
-    scene.wait_for_state("n2", "replica");
-    scene.hang_on(1, 0);
-    let mut clients = Clients::enter(&scene);
-    let mut readers = Clients::enter_on_replica(&scene, 1);
-    scene.cluster.nodes[1].kill();
-    scene.wait_for_state("n2", "down");
+    setup.wait_for_state("n2", "replica");
+    setup.hang_on(1, 0);
+    let mut clients = Clients::enter(&setup);
+    let mut readers = Clients::enter_on_replica(&setup, 1);
+    setup.cluster.nodes[1].kill();
+    setup.wait_for_state("n2", "down");
     clients.during();
     readers.during();
-    scene.let_go(0);
-    clients.go_on(&scene, 0);
+    setup.let_go(0);
+    clients.go_on(&setup, 0);
     // They had a replica; now the primary serves them.
-    scene.cluster.nodes[0].run("truncate writes, slow");
-    readers.judge(&scene, 0, Words::ReadOnly);
-    scene.cluster.nodes[1].start();
-    scene.wait_for_state("n2", "replica");
+    setup.cluster.nodes[0].run("truncate writes, slow");
+    readers.judge(&setup, 0, Words::ReadOnly);
+    setup.cluster.nodes[1].start();
+    setup.wait_for_state("n2", "replica");
 }

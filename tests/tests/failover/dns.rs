@@ -9,12 +9,12 @@ use pgimbal_tests::until::{SOON, always, eventually};
 
 use std::time::Duration;
 
-use super::scene::{Scene, schema};
+use super::setup::{Setup, schema};
 
 const NAME: &str = "cluster.pgimbal.test";
 
 /// A pgimbal that sees a file of the test's own as `/etc/hosts`.
-fn start(cluster: Cluster) -> (Scene, PathBuf) {
+fn start(cluster: Cluster) -> (Setup, PathBuf) {
     cluster.nodes[0].run(&schema(&cluster));
     cluster.settle(0);
     let hosts = cluster.directory().join("hosts");
@@ -26,9 +26,9 @@ fn start(cluster: Cluster) -> (Scene, PathBuf) {
         .set("pool_size", 10)
         .through(&launcher)
         .start();
-    let scene = Scene { cluster, proxy };
-    scene.wait_until_writable();
-    (scene, hosts)
+    let setup = Setup { cluster, proxy };
+    setup.wait_until_writable();
+    (setup, hosts)
 }
 
 /// In place: the mount is of this very file.
@@ -39,13 +39,13 @@ fn write(hosts: &PathBuf, addresses: &[String]) {
 
 #[test]
 fn failover_every_address_of_a_name_is_a_node() {
-    let (mut scene, hosts) = start(Cluster::on_one_port(1));
+    let (mut setup, hosts) = start(Cluster::on_one_port(1));
     let addresses: Vec<String> =
-        scene.cluster.nodes.iter().map(|node| node.host.to_string()).collect();
-    let mut client = scene.client("app");
+        setup.cluster.nodes.iter().map(|node| node.host.to_string()).collect();
+    let mut client = setup.client("app");
     client.ok("insert into writes values ('first')");
-    let states = |scene: &Scene| -> Vec<String> {
-        let rows = scene.proxy.console("show nodes");
+    let states = |setup: &Setup| -> Vec<String> {
+        let rows = setup.proxy.console("show nodes");
         let mut states: Vec<String> = rows
             .iter()
             .filter_map(|row| row.iter().find(|(name, _)| name == "state"))
@@ -54,12 +54,12 @@ fn failover_every_address_of_a_name_is_a_node() {
         states.sort();
         states
     };
-    eventually("both are known", SOON, || states(&scene) == ["primary", "replica"]);
-    scene.cluster.settle(0);
-    scene.cluster.nodes[0].kill();
-    scene.cluster.nodes[1].promote();
+    eventually("both are known", SOON, || states(&setup) == ["primary", "replica"]);
+    setup.cluster.settle(0);
+    setup.cluster.nodes[0].kill();
+    setup.cluster.nodes[1].promote();
     client.ok("insert into writes values ('second')");
-    assert_eq!(scene.count(1, "second"), "1");
+    assert_eq!(setup.count(1, "second"), "1");
     // A name without an address says nothing new.
     write(&hosts, &[]);
     always("the last answer counts", Duration::from_secs(1), || {
@@ -68,7 +68,7 @@ fn failover_every_address_of_a_name_is_a_node() {
     // An address that is gone drains.
     write(&hosts, &addresses[1..]);
     eventually("the old one is gone", Duration::from_secs(40), || {
-        states(&scene).iter().all(|state| state != "down")
+        states(&setup).iter().all(|state| state != "down")
     });
     client.ok("insert into writes values ('fourth')");
 }

@@ -10,7 +10,7 @@ use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::until::{SOON, always, eventually};
 use pgimbal_tests::{Login, Postgres};
 
-use super::scene::Scene;
+use super::setup::Setup;
 
 /// n4 streams from n3, which dies shortly after both have followed n2 to its timeline. Until its
 /// next restartpoint n4 then tells of the timeline before.
@@ -19,23 +19,23 @@ fn failover_a_cascaded_replica_keeps_its_timeline_when_its_upstream_dies() {
     // What the background writer writes would move the timeline in the control file.
     let mut cluster = Cluster::with(3, &["bgwriter_lru_maxpages=0"]);
     cluster.repoint(3, 2);
-    let mut scene = Scene::with(cluster, |config| {
+    let mut setup = Setup::with(cluster, |config| {
         config.tables("[databases.ro]\ncluster = \"c\"\ndbname = \"app\"\nroute = \"replica\"")
     });
-    scene.cluster.nodes[0].kill();
-    scene.cluster.nodes[1].promote();
-    scene.wait_until_writable();
-    scene.cluster.repoint(2, 1);
-    scene.cluster.nodes[3].wait_until_streaming();
-    let of_n4 = |scene: &Scene| ["state", "timeline"].map(|column| scene.node("n4", column));
-    eventually("n4 has followed", SOON, || of_n4(&scene) == ["replica", "2"]);
-    scene.cluster.nodes[2].kill();
-    eventually("n4 itself tells the old one", SOON, || scene.cluster.nodes[3].timeline() == 1);
-    let port = scene.cluster.nodes[3].port.to_string();
-    let mut reader = scene.client("ro");
+    setup.cluster.nodes[0].kill();
+    setup.cluster.nodes[1].promote();
+    setup.wait_until_writable();
+    setup.cluster.repoint(2, 1);
+    setup.cluster.nodes[3].wait_until_streaming();
+    let of_n4 = |setup: &Setup| ["state", "timeline"].map(|column| setup.node("n4", column));
+    eventually("n4 has followed", SOON, || of_n4(&setup) == ["replica", "2"]);
+    setup.cluster.nodes[2].kill();
+    eventually("n4 itself tells the old one", SOON, || setup.cluster.nodes[3].timeline() == 1);
+    let port = setup.cluster.nodes[3].port.to_string();
+    let mut reader = setup.client("ro");
     always("it is read from", Duration::from_secs(2), || {
         std::thread::sleep(Duration::from_millis(50));
-        of_n4(&scene) == ["replica", "2"] && reader.value("select current_setting('port')") == port
+        of_n4(&setup) == ["replica", "2"] && reader.value("select current_setting('port')") == port
     });
 }
 
@@ -63,32 +63,32 @@ fn failover_a_state_dir_of_another_cluster_is_named_and_an_operator_gets_out_of_
         .cluster("failover_hold", "\"1s\"")
         .set("state_dir", format!("{state_dir:?}"))
         .start();
-    let mut scene = Scene { cluster, proxy };
-    scene.wait_for_state("n1", "foreign");
-    let why = scene.node("n1", "why");
-    let ours = scene.cluster.nodes[0].system_identifier();
+    let mut setup = Setup { cluster, proxy };
+    setup.wait_for_state("n1", "foreign");
+    let why = setup.node("n1", "why");
+    let ours = setup.cluster.nodes[0].system_identifier();
     assert!(why.contains(&ours) && why.contains("say ADOPT NODE"), "{why}");
     assert!(!why.contains("pg_rewind"), "{why}");
-    let refused = scene.proxy.connect().log_in(&Login::new("app", "app", "app-secret"));
+    let refused = setup.proxy.connect().log_in(&Login::new("app", "app", "app-secret"));
     let messages = refused.expect_err("no server may serve it");
     let error = messages.last().expect("an answer").error();
     assert_eq!(error.code, "57P03", "{error:?}");
     assert!(error.message.contains("data of another cluster than was seen"), "{error:?}");
     assert!(error.message.contains("state_dir"), "{error:?}");
     assert!(error.fields[&'H'].contains("ADOPT NODE c.n1"), "{error:?}");
-    assert!(!scene.is_writable());
-    assert_eq!(scene.cluster.nodes[0].backends(), 0);
-    let mut console = scene.proxy.log_in(&Login::new("app", "pgimbal", "app-secret"));
+    assert!(!setup.is_writable());
+    assert_eq!(setup.cluster.nodes[0].backends(), 0);
+    let mut console = setup.proxy.log_in(&Login::new("app", "pgimbal", "app-secret"));
     console.ok("adopt node c.n1");
-    scene.wait_until_writable();
-    scene.client("app").ok("select 1");
+    setup.wait_until_writable();
+    setup.client("app").ok("select 1");
     // It is this cluster's from now on.
     let text = format!("\"{ours}\"");
     let stored = Path::new(&state_dir).join("cluster-c.json");
     eventually("that is stored", SOON, || {
         fs::read_to_string(&stored).is_ok_and(|stored| stored.contains(&text))
     });
-    scene.proxy.restart();
-    scene.wait_until_writable();
-    scene.client("app").ok("select 1");
+    setup.proxy.restart();
+    setup.wait_until_writable();
+    setup.client("app").ok("select 1");
 }

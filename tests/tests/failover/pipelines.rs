@@ -7,7 +7,7 @@ use pgimbal_tests::cluster::Cluster;
 use pgimbal_tests::{Pipeline, Reply, WireClient};
 
 use super::rows::refusal;
-use super::scene::Scene;
+use super::setup::Setup;
 
 /// Statements, each in a segment of its own.
 fn extended(texts: &[&str]) -> Pipeline {
@@ -40,14 +40,14 @@ fn is_one_transaction(replies: &[Reply]) {
 
 #[test]
 fn failover_what_is_pipelined_behind_a_begin_never_runs_without_it() {
-    let scene = Scene::start();
+    let setup = Setup::start();
     let texts = [
         "begin",
         "insert into writes values ('pipelined')",
         "insert into writes values ('pipelined')",
         "rollback",
     ];
-    let mut clients: Vec<WireClient> = (0..6).map(|_| scene.client("app")).collect();
+    let mut clients: Vec<WireClient> = (0..6).map(|_| setup.client("app")).collect();
     for client in &mut clients {
         // Each has a server connection that will take its BEGIN and not answer.
         client.ok("begin");
@@ -55,32 +55,32 @@ fn failover_what_is_pipelined_behind_a_begin_never_runs_without_it() {
     for client in &mut clients {
         client.ok("rollback");
     }
-    let frozen = scene.cluster.nodes[0].freeze();
+    let frozen = setup.cluster.nodes[0].freeze();
     for (number, client) in clients.iter_mut().enumerate() {
         let pipeline = if number % 2 == 0 { extended(&texts) } else { simple(&texts) };
         client.send(pipeline.bytes());
     }
-    scene.wait_until_held();
-    scene.cluster.nodes[1].promote();
+    setup.wait_until_held();
+    setup.cluster.nodes[1].promote();
     for client in &mut clients {
         is_one_transaction(&replies(client, texts.len()));
         client.ok("select 1");
     }
     drop(frozen);
-    scene.wait_for_state("n1", "quarantined");
+    setup.wait_for_state("n1", "quarantined");
     for index in 0..2 {
-        assert_eq!(scene.count(index, "pipelined"), "0", "it ran, and stayed, on node {index}");
+        assert_eq!(setup.count(index, "pipelined"), "0", "it ran, and stayed, on node {index}");
     }
 }
 
 #[test]
 fn failover_hold_counts_once_for_a_pipeline_of_whatever_length() {
-    let mut scene =
-        Scene::with(Cluster::start(0), |config| config.cluster("failover_hold", "\"2s\""));
+    let mut setup =
+        Setup::with(Cluster::start(0), |config| config.cluster("failover_hold", "\"2s\""));
     let texts = ["select 1", "begin", "insert into writes values ('held')", "rollback", "select 2"];
-    let mut clients = [scene.client("app"), scene.client("app")];
-    scene.cluster.nodes[0].kill();
-    scene.wait_until_held();
+    let mut clients = [setup.client("app"), setup.client("app")];
+    setup.cluster.nodes[0].kill();
+    setup.wait_until_held();
     let start = Instant::now();
     clients[0].send(extended(&texts).bytes());
     clients[1].send(simple(&texts).bytes());
@@ -96,8 +96,8 @@ fn failover_hold_counts_once_for_a_pipeline_of_whatever_length() {
         refusal(&told[4], "57P03", 'I');
     }
     assert!(start.elapsed() < Duration::from_secs(4), "held for {:?}", start.elapsed());
-    scene.cluster.nodes[0].start();
-    scene.wait_until_writable();
+    setup.cluster.nodes[0].start();
+    setup.wait_until_writable();
     for client in &mut clients {
         client.ok("select 1");
     }

@@ -9,37 +9,37 @@ use pgimbal_tests::until::{SOON, always, eventually};
 use pgimbal_tests::{Login, Pipeline, WireClient};
 
 use super::rows::refusal;
-use super::scene::Scene;
+use super::setup::Setup;
 
 const WHERE: &str = "select current_setting('port')";
 
-/// A scene whose database `ro` and whose user `reader` read from replicas.
-fn start(replicas: usize, change: impl FnOnce(Config) -> Config) -> Scene {
+/// A setup whose database `ro` and whose user `reader` read from replicas.
+fn start(replicas: usize, change: impl FnOnce(Config) -> Config) -> Setup {
     let cluster = Cluster::start(replicas);
     cluster.nodes[0].run("create role reader login password 'reader-secret'");
-    let scene = Scene::with(cluster, |config| {
+    let setup = Setup::with(cluster, |config| {
         change(config).tables(
             "[databases.ro]\ncluster = \"c\"\ndbname = \"app\"\nroute = \"replica\"\n\
              [users.reader]\npassword = \"reader-secret\"\nroute = \"replica\"",
         )
     });
-    for node in &scene.cluster.nodes[1..] {
-        scene.wait_for_state(&node.name, "replica");
+    for node in &setup.cluster.nodes[1..] {
+        setup.wait_for_state(&node.name, "replica");
     }
-    scene
+    setup
 }
 
-fn ports(scene: &Scene) -> Vec<String> {
-    scene.cluster.nodes.iter().map(|node| node.port.to_string()).collect()
+fn ports(setup: &Setup) -> Vec<String> {
+    setup.cluster.nodes.iter().map(|node| node.port.to_string()).collect()
 }
 
 #[test]
 fn failover_reads_are_sent_to_a_replica_by_choice_only() {
-    let scene = start(1, |config| config);
-    let [primary, replica] = &ports(&scene)[..] else { panic!("two nodes") };
-    assert_eq!(scene.client("app").value(WHERE), *primary);
+    let setup = start(1, |config| config);
+    let [primary, replica] = &ports(&setup)[..] else { panic!("two nodes") };
+    assert_eq!(setup.client("app").value(WHERE), *primary);
     // By the name of the database, and back by the session's own word.
-    let mut alias = scene.client("ro");
+    let mut alias = setup.client("ro");
     assert_eq!(alias.value(WHERE), *replica);
     assert_eq!(alias.run(&Pipeline::new().run(WHERE).sync()).value(), *replica);
     alias.ok("set pgimbal.route = 'primary'");
@@ -47,29 +47,29 @@ fn failover_reads_are_sent_to_a_replica_by_choice_only() {
     alias.ok("reset pgimbal.route");
     assert_eq!(alias.value(WHERE), *replica);
     // By the user.
-    let mut reader = scene.proxy.log_in(&Login::new("reader", "app", "reader-secret"));
+    let mut reader = setup.proxy.log_in(&Login::new("reader", "app", "reader-secret"));
     assert_eq!(reader.value(WHERE), *replica);
     // By a startup option.
     let login = Login::new("app", "app", "app-secret");
     let mut optioned =
-        scene.proxy.log_in(&login.clone().with("options", "-c pgimbal.route=replica"));
+        setup.proxy.log_in(&login.clone().with("options", "-c pgimbal.route=replica"));
     assert_eq!(optioned.value(WHERE), *replica);
     // Each is greeted by who serves it, also when the other is known.
     for (option, standby) in [("replica", "on"), ("primary", "off"), ("replica", "on")] {
         let option = format!("-c pgimbal.route={option}");
-        let client = scene.proxy.log_in(&login.clone().with("options", &option));
+        let client = setup.proxy.log_in(&login.clone().with("options", &option));
         assert_eq!(client.parameters["in_hot_standby"], standby, "{option}");
     }
-    assert_eq!(scene.client("ro").parameters["in_hot_standby"], "on");
-    assert_eq!(scene.client("app").parameters["in_hot_standby"], "off");
+    assert_eq!(setup.client("ro").parameters["in_hot_standby"], "on");
+    assert_eq!(setup.client("app").parameters["in_hot_standby"], "off");
     let login = Login::new("app", "ro", "app-secret").with("options", "-c pgimbal.route=primary");
-    assert_eq!(scene.proxy.log_in(&login).value(WHERE), *primary);
+    assert_eq!(setup.proxy.log_in(&login).value(WHERE), *primary);
     // By SET, for the session and for nobody else.
-    let mut client = scene.client("app");
+    let mut client = setup.client("app");
     client.ok("set pgimbal.route = 'replica'");
     assert_eq!(client.value(WHERE), *replica);
     assert_eq!(client.value("show pgimbal.route"), "replica");
-    assert_eq!(scene.client("app").value(WHERE), *primary);
+    assert_eq!(setup.client("app").value(WHERE), *primary);
     client.ok("set pgimbal.route to 'primary'");
     assert_eq!(client.value(WHERE), *primary);
     // A whole transaction goes where its session reads; a write there is the standby's to refuse.
@@ -78,7 +78,7 @@ fn failover_reads_are_sent_to_a_replica_by_choice_only() {
     assert_eq!(client.value(WHERE), *replica);
     refusal(&client.query("insert into writes values ('x')"), "25006", 'E');
     client.ok("rollback");
-    let page = scene.proxy.metrics();
+    let page = setup.proxy.metrics();
     assert!(
         page.lines().any(
             |line| line.starts_with("pgimbal_reads_on_replicas_total") && !line.ends_with(" 0")
@@ -88,12 +88,12 @@ fn failover_reads_are_sent_to_a_replica_by_choice_only() {
 
 #[test]
 fn failover_reads_go_to_the_replica_with_the_fewest_outstanding() {
-    let scene = start(2, |config| config);
-    let ports: BTreeSet<String> = ports(&scene).into_iter().skip(1).collect();
-    let mut client = scene.client("ro");
+    let setup = start(2, |config| config);
+    let ports: BTreeSet<String> = ports(&setup).into_iter().skip(1).collect();
+    let mut client = setup.client("ro");
     let seen: BTreeSet<String> = (0..8).map(|_| client.value(WHERE)).collect();
     assert_eq!(seen, ports, "equals take turns");
-    let mut busy = scene.client("ro");
+    let mut busy = setup.client("ro");
     busy.ok("begin");
     let taken = busy.value(WHERE);
     for _ in 0..8 {
@@ -104,10 +104,10 @@ fn failover_reads_go_to_the_replica_with_the_fewest_outstanding() {
 
 #[test]
 fn failover_reads_go_on_elsewhere_when_a_replica_dies() {
-    let mut scene = start(2, |config| config);
-    let all = ports(&scene);
-    let mut clients: Vec<WireClient> = (0..4).map(|_| scene.client("ro")).collect();
-    let mut running: Vec<WireClient> = (0..4).map(|_| scene.client("ro")).collect();
+    let mut setup = start(2, |config| config);
+    let all = ports(&setup);
+    let mut clients: Vec<WireClient> = (0..4).map(|_| setup.client("ro")).collect();
+    let mut running: Vec<WireClient> = (0..4).map(|_| setup.client("ro")).collect();
     for client in &mut clients {
         client.ok(WHERE);
     }
@@ -115,9 +115,9 @@ fn failover_reads_go_on_elsewhere_when_a_replica_dies() {
         client.start_query("select current_setting('port') from pg_sleep(0.5)");
     }
     eventually("they run", SOON, || {
-        scene.cluster.nodes[1].running("pg_sleep") + scene.cluster.nodes[2].running("pg_sleep") == 4
+        setup.cluster.nodes[1].running("pg_sleep") + setup.cluster.nodes[2].running("pg_sleep") == 4
     });
-    scene.cluster.nodes[1].kill();
+    setup.cluster.nodes[1].kill();
     for client in clients.iter_mut().chain(&mut running[..0]) {
         for _ in 0..10 {
             assert_eq!(client.value(WHERE), all[2]);
@@ -127,57 +127,57 @@ fn failover_reads_go_on_elsewhere_when_a_replica_dies() {
         assert_eq!(client.read_reply().value(), all[2], "run again on the other");
     }
     // None left: the primary.
-    scene.cluster.nodes[2].kill();
+    setup.cluster.nodes[2].kill();
     for client in &mut clients {
         assert_eq!(client.value(WHERE), all[0]);
     }
     // Probed back in.
-    scene.cluster.nodes[1].start();
-    scene.wait_for_state("n2", "replica");
+    setup.cluster.nodes[1].start();
+    setup.wait_for_state("n2", "replica");
     eventually("it is read from again", SOON, || clients[0].value(WHERE) == all[1]);
 }
 
 #[test]
 fn failover_reads_are_refused_without_a_replica_if_the_operator_says_so() {
-    let mut scene = start(1, |config| config.cluster("replica_fallback", "\"none\""));
-    let all = ports(&scene);
-    let mut client = scene.client("ro");
+    let mut setup = start(1, |config| config.cluster("replica_fallback", "\"none\""));
+    let all = ports(&setup);
+    let mut client = setup.client("ro");
     assert_eq!(client.value(WHERE), all[1]);
-    scene.cluster.nodes[1].kill();
-    scene.wait_for_state("n2", "down");
+    setup.cluster.nodes[1].kill();
+    setup.wait_for_state("n2", "down");
     refusal(&client.query(WHERE), "57P03", 'I');
     refusal(&client.run(&Pipeline::new().run(WHERE).sync()), "57P03", 'I');
-    assert_eq!(scene.client("app").value(WHERE), all[0]);
-    scene.cluster.nodes[1].start();
-    scene.wait_for_state("n2", "replica");
+    assert_eq!(setup.client("app").value(WHERE), all[0]);
+    setup.cluster.nodes[1].start();
+    setup.wait_for_state("n2", "replica");
     assert_eq!(client.value(WHERE), all[1]);
 }
 
 fn leaves_out_a_lagging_replica(key: &str, limit: &str) {
-    let scene = start(2, |config| config.cluster(key, limit));
-    let all = ports(&scene);
-    let mut client = scene.client("ro");
-    scene.cluster.nodes[1].run("select pg_wal_replay_pause()");
+    let setup = start(2, |config| config.cluster(key, limit));
+    let all = ports(&setup);
+    let mut client = setup.client("ro");
+    setup.cluster.nodes[1].run("select pg_wal_replay_pause()");
     eventually("replay is paused", SOON, || {
-        scene.cluster.nodes[1].value("select pg_get_wal_replay_pause_state()") == "paused"
+        setup.cluster.nodes[1].value("select pg_get_wal_replay_pause_state()") == "paused"
     });
-    scene.cluster.nodes[0]
+    setup.cluster.nodes[0]
         .run("create table large as select repeat('x', 1000) from generate_series(1, 2000)");
     // The other one has the rows too, and pgimbal knows it.
-    let written = scene.cluster.nodes[0].written();
+    let written = setup.cluster.nodes[0].written();
     let has_come = |lsn: &str| {
         let sql = format!("select '{lsn}'::pg_lsn >= '{written}'");
-        scene.cluster.nodes[0].value(&sql) == "t"
+        setup.cluster.nodes[0].value(&sql) == "t"
     };
     eventually("only one is left out", SOON, || {
-        scene.node("n2", "state") == "lagging"
-            && scene.node("n3", "state") == "replica"
-            && has_come(&scene.node("n3", "lsn"))
+        setup.node("n2", "state") == "lagging"
+            && setup.node("n3", "state") == "replica"
+            && has_come(&setup.node("n3", "lsn"))
     });
     always("it is left out", Duration::from_millis(300), || client.value(WHERE) == all[2]);
-    assert!(scene.node("n2", "why").contains(key), "{}", scene.node("n2", "why"));
-    scene.cluster.nodes[1].run("select pg_wal_replay_resume()");
-    scene.wait_for_state("n2", "replica");
+    assert!(setup.node("n2", "why").contains(key), "{}", setup.node("n2", "why"));
+    setup.cluster.nodes[1].run("select pg_wal_replay_resume()");
+    setup.wait_for_state("n2", "replica");
     eventually("it is read from again", SOON, || client.value(WHERE) == all[1]);
 }
 
@@ -193,21 +193,21 @@ fn failover_reads_leave_out_a_replica_too_long_behind() {
 
 #[test]
 fn failover_a_reader_survives_the_promotion_of_its_replica() {
-    let mut scene = start(1, |config| config);
-    let mut reader = scene.client("ro");
+    let mut setup = start(1, |config| config);
+    let mut reader = setup.client("ro");
     reader.ok("begin");
     let backend = reader.backend();
-    let mut idle = scene.client("ro");
+    let mut idle = setup.client("ro");
     idle.ok(WHERE);
-    scene.cluster.nodes[0].kill();
-    scene.cluster.nodes[1].promote();
-    let mut writer = scene.client("app");
+    setup.cluster.nodes[0].kill();
+    setup.cluster.nodes[1].promote();
+    let mut writer = setup.client("app");
     writer.ok("insert into writes values ('new')");
     // A connection to a standby survives its promotion; it is not closed for that.
     assert_eq!(reader.backend(), backend);
     reader.ok("commit");
     // No replica is left: the primary serves, which it is now itself.
-    let port = scene.cluster.nodes[1].port.to_string();
+    let port = setup.cluster.nodes[1].port.to_string();
     assert_eq!(reader.value(WHERE), port);
     assert_eq!(idle.value(WHERE), port);
     assert_eq!(idle.value("select count(*) from writes"), "1");
@@ -215,8 +215,8 @@ fn failover_a_reader_survives_the_promotion_of_its_replica() {
 
 #[test]
 fn failover_a_route_that_there_is_not_is_an_error_with_a_suggestion() {
-    let scene = start(1, |config| config);
-    let mut client = scene.client("app");
+    let setup = start(1, |config| config);
+    let mut client = setup.client("app");
     for (sql, code, hint) in [
         ("set pgimbal.route = 'standby'", "22023", "\"replica\""),
         ("set session pgimbal.route to master", "22023", "\"primary\""),
@@ -245,7 +245,7 @@ fn failover_a_route_that_there_is_not_is_an_error_with_a_suggestion() {
     client.ok("set pgimbal.route = default");
     let login = Login::new("app", "app", "app-secret");
     for option in ["-c pgimbal.route=standby", "-c pgimbal.rout=replica"] {
-        let told = scene.proxy.connect().log_in(&login.clone().with("options", option));
+        let told = setup.proxy.connect().log_in(&login.clone().with("options", option));
         let error = told.expect_err("refused").pop().expect("an error").error();
         assert_eq!(error.severity, "FATAL");
         assert!(error.fields[&'H'].contains("Perhaps you meant"), "{error:?}");
@@ -255,9 +255,9 @@ fn failover_a_route_that_there_is_not_is_an_error_with_a_suggestion() {
 /// What a driver binds is judged as what stands in a text is.
 #[test]
 fn failover_a_bound_route_that_there_is_not_is_an_error_with_a_suggestion() {
-    let scene = start(1, |config| config);
+    let setup = start(1, |config| config);
     for database in ["app", "session"] {
-        let mut client = scene.client(database);
+        let mut client = setup.client(database);
         let text = "select set_config('pgimbal.route', $1, false)";
         client.run(&Pipeline::new().parse("s", text).sync()).no_error();
         let named = |pipeline: Pipeline, value: &'static str| {

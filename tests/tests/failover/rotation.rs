@@ -8,20 +8,20 @@ use pgimbal_tests::cluster::Cluster;
 use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::{Login, WireClient};
 
-use super::scene::Scene;
+use super::setup::Setup;
 
-/// A scene whose role `turning` has its password in a directory, as a mounted Secret has it.
-fn start() -> Scene {
+/// A setup whose role `turning` has its password in a directory, as a mounted Secret has it.
+fn start() -> Setup {
     let cluster = Cluster::start(1);
     cluster.nodes[0].run("create role turning login password 'first'");
     let secret = cluster.directory().join("secret");
     fs::create_dir(&secret).expect("a directory");
     write(&secret, "first");
     let source = format!("[users.turning]\npassword_file = {:?}", secret.display().to_string());
-    let scene =
-        Scene::with(cluster, |config| config.set("auth_type", "\"scram-sha-256\"").tables(&source));
-    scene.cluster.nodes[0].run("grant all on writes, slow to turning");
-    scene
+    let setup =
+        Setup::with(cluster, |config| config.set("auth_type", "\"scram-sha-256\"").tables(&source));
+    setup.cluster.nodes[0].run("grant all on writes, slow to turning");
+    setup
 }
 
 fn write(directory: &Path, password: &str) {
@@ -31,59 +31,59 @@ fn write(directory: &Path, password: &str) {
     fs::rename(partial, directory.join("password")).expect("a file");
 }
 
-fn log_in(scene: &Scene, password: &str) -> WireClient {
-    scene.proxy.log_in(&Login::new("turning", "app", password))
+fn log_in(setup: &Setup, password: &str) -> WireClient {
+    setup.proxy.log_in(&Login::new("turning", "app", password))
 }
 
 #[test]
 fn failover_in_the_middle_of_a_rotation_shows_nobody_an_error() {
-    let mut scene = start();
-    let mut clients: Vec<WireClient> = (0..5).map(|_| log_in(&scene, "first")).collect();
+    let mut setup = start();
+    let mut clients: Vec<WireClient> = (0..5).map(|_| log_in(&setup, "first")).collect();
     for client in &mut clients {
         client.ok("insert into writes values ('before')");
     }
     // PostgreSQL has the new password, nobody else knows it yet.
-    scene.cluster.nodes[0].run("alter role turning password 'second'");
-    scene.cluster.settle(0);
-    scene.cluster.nodes[0].kill();
+    setup.cluster.nodes[0].run("alter role turning password 'second'");
+    setup.cluster.settle(0);
+    setup.cluster.nodes[0].kill();
     for client in &mut clients {
         client.start_query("insert into writes values ('after')");
     }
-    scene.cluster.nodes[1].promote();
+    setup.cluster.nodes[1].promote();
     assert!(clients[0].is_silent_for(Duration::from_millis(500)), "with which password?");
-    write(&scene.cluster.directory().join("secret"), "second");
+    write(&setup.cluster.directory().join("secret"), "second");
     for client in &mut clients {
         client.read_reply().no_error();
     }
-    assert_eq!((scene.count(1, "before"), scene.count(1, "after")), ("5".into(), "5".into()));
+    assert_eq!((setup.count(1, "before"), setup.count(1, "after")), ("5".into(), "5".into()));
     // Applications go on with the first, and those that have the second may use it.
     for password in ["first", "second"] {
-        log_in(&scene, password).ok("insert into writes values ('later')");
+        log_in(&setup, password).ok("insert into writes values ('later')");
     }
-    let refused = scene.proxy.connect().log_in(&Login::new("turning", "app", "third"));
+    let refused = setup.proxy.connect().log_in(&Login::new("turning", "app", "third"));
     let error = refused.expect_err("a wrong password").last().expect("a message").error();
     assert_eq!(error.code, "28P01");
 }
 
 #[test]
 fn failover_that_loses_a_rotation_falls_back_to_the_previous_password() {
-    let mut scene = start();
-    let mut client = log_in(&scene, "first");
+    let mut setup = start();
+    let mut client = log_in(&setup, "first");
     client.ok("select 1");
-    scene.cluster.settle(0);
+    setup.cluster.settle(0);
     // The replica never hears of the new password.
-    scene.cluster.nodes[1].stop_receiving();
-    scene.cluster.nodes[0].run("alter role turning password 'second'");
-    write(&scene.cluster.directory().join("secret"), "second");
+    setup.cluster.nodes[1].stop_receiving();
+    setup.cluster.nodes[0].run("alter role turning password 'second'");
+    write(&setup.cluster.directory().join("secret"), "second");
     eventually("the second is used", SOON, || {
-        let rows = scene.proxy.console("show credentials");
+        let rows = setup.proxy.console("show credentials");
         rows.iter().flatten().any(|(name, value)| name == "accepted_generations" && value == "2")
     });
-    scene.cluster.nodes[0].kill();
-    scene.cluster.nodes[1].promote();
+    setup.cluster.nodes[0].kill();
+    setup.cluster.nodes[1].promote();
     client.ok("insert into writes values ('with the previous')");
-    assert_eq!(scene.count(1, "with the previous"), "1");
+    assert_eq!(setup.count(1, "with the previous"), "1");
     // Vault sets it again, as it would.
-    scene.cluster.nodes[1].run("alter role turning password 'second'");
-    log_in(&scene, "second").ok("insert into writes values ('with the second')");
+    setup.cluster.nodes[1].run("alter role turning password 'second'");
+    log_in(&setup, "second").ok("insert into writes values ('with the second')");
 }

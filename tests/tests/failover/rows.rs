@@ -11,7 +11,7 @@ use std::time::Duration;
 use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::{Pipeline, Reply, WireClient};
 
-use super::scene::Scene;
+use super::setup::Setup;
 
 /// What the failing server says to statements in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,33 +85,33 @@ pub(super) struct Clients(Vec<(&'static Row, WireClient)>);
 
 impl Clients {
     /// Brings a client into each state on the first primary.
-    pub(super) fn enter(scene: &Scene) -> Self {
-        Self::enter_on(scene, 0)
+    pub(super) fn enter(setup: &Setup) -> Self {
+        Self::enter_on(setup, 0)
     }
 
     /// Brings a client into each state on node `index`, which is the primary now.
-    pub(super) fn enter_on(scene: &Scene, index: usize) -> Self {
+    pub(super) fn enter_on(setup: &Setup, index: usize) -> Self {
         let mut clients = Self(Vec::new());
-        clients.add(scene, index, "", all());
+        clients.add(setup, index, "", all());
         clients
     }
 
     /// Brings clients of the databases that read from replicas into each state that there is on
     /// node `index`, the only replica.
-    pub(super) fn enter_on_replica(scene: &Scene, index: usize) -> Self {
+    pub(super) fn enter_on_replica(setup: &Setup, index: usize) -> Self {
         let mut clients = Self(Vec::new());
-        clients.add(scene, index, "read_", all().filter(|row| row.on_replica));
+        clients.add(setup, index, "read_", all().filter(|row| row.on_replica));
         clients
     }
 
     /// Adds those that await a synchronous replica of the first primary, which has none.
-    pub(super) fn enter_awaiting(&mut self, scene: &Scene) {
-        self.add(scene, 0, "", awaited::ROWS.iter());
+    pub(super) fn enter_awaiting(&mut self, setup: &Setup) {
+        self.add(setup, 0, "", awaited::ROWS.iter());
     }
 
     fn add(
         &mut self,
-        scene: &Scene,
+        setup: &Setup,
         index: usize,
         prefix: &str,
         rows: impl Iterator<Item = &'static Row>,
@@ -122,14 +122,14 @@ impl Clients {
             if picked.as_deref().is_some_and(|name| name != row.name) {
                 continue;
             }
-            let mut client = scene.client(&format!("{prefix}{}", row.database));
+            let mut client = setup.client(&format!("{prefix}{}", row.database));
             // Each has proven that it is served before anything fails.
             client.ok("select 1");
             (row.enter)(&mut client);
             self.0.push((row, client));
         }
         let running = self.0.iter().filter(|(row, _)| row.runs).count();
-        let node = &scene.cluster.nodes[index];
+        let node = &setup.cluster.nodes[index];
         let sql = "select count(*) from pg_stat_activity where usename = 'app' \
                    and state = 'active' and wait_event in ('PgSleep', 'ClientWrite', 'SyncRep')";
         eventually("every statement hangs", SOON, || {
@@ -148,7 +148,7 @@ impl Clients {
 
     /// Whether every client sees what its row says, and node `index`, the primary now, has what
     /// it should.
-    pub(super) fn judge(self, scene: &Scene, index: usize, words: Words) {
+    pub(super) fn judge(self, setup: &Setup, index: usize, words: Words) {
         self.each(|row, client| {
             (row.sees)(client, words);
             if row.survives {
@@ -156,13 +156,13 @@ impl Clients {
             } else {
                 assert!(client.try_read().is_err(), "the connection is still open");
             }
-            written(scene, index, row, words);
+            written(setup, index, row, words);
         });
     }
 
     /// Whether every client goes on as if nothing had happened, and node `index`, still the
     /// primary, has what it wrote.
-    pub(super) fn go_on(self, scene: &Scene, index: usize) {
+    pub(super) fn go_on(self, setup: &Setup, index: usize) {
         self.each(|row, client| {
             match row.during {
                 Some(_) => (row.sees)(client, Words::Nothing),
@@ -173,7 +173,7 @@ impl Clients {
             }
             is_in_step(client);
             let expected = if row.written == Written::Never { "0" } else { "1" };
-            assert_eq!(scene.count(index, row.name), expected, "{}", row.name);
+            assert_eq!(setup.count(index, row.name), expected, "{}", row.name);
         });
     }
 
@@ -199,8 +199,8 @@ fn is_in_step(client: &mut WireClient) {
     assert!(client.is_silent_for(Duration::from_millis(1)), "more than it asked for");
 }
 
-fn written(scene: &Scene, index: usize, row: &Row, words: Words) {
-    let count = scene.count(index, row.name);
+fn written(setup: &Setup, index: usize, row: &Row, words: Words) {
+    let count = setup.count(index, row.name);
     match (row.written, words) {
         (Written::Never | Written::RolledBack, _) | (Written::ByWords, Words::Fatal) => {
             assert_eq!(count, "0", "{} was told that it is rolled back", row.name);

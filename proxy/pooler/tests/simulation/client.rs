@@ -139,7 +139,7 @@ impl Client {
     fn message(&mut self, tag: u8, body: Vec<u8>) {
         if let Some(token) = token_in(tag, &body) {
             let mine = token.starts_with(&format!("c{}.", self.number));
-            assert!(mine, "client {} got an answer to {token}\n{}", self.number, self.story());
+            assert!(mine, "client {} got an answer to {token}\n{}", self.number, self.transcript());
         }
         match tag {
             b'S' => {
@@ -153,7 +153,7 @@ impl Client {
             b'K' => return,
             b'Z' if self.stage == Stage::Greeting => {
                 let refused = self.startup.iter().any(|(_, value)| value == "Bad");
-                assert!(!refused, "client {} was let in\n{}", self.number, self.story());
+                assert!(!refused, "client {} was let in\n{}", self.number, self.transcript());
                 self.stage = Stage::Open;
                 return;
             }
@@ -171,7 +171,7 @@ impl Client {
                 self.ready_got <= most,
                 "client {} got too many answers\n{}",
                 self.number,
-                self.story()
+                self.transcript()
             );
         } else if self.expected.is_empty() {
             self.early.push_back((tag, body));
@@ -191,7 +191,7 @@ impl Client {
             self.number,
             message::shown(&[got]),
             message::shown(&[expected]),
-            self.story()
+            self.transcript()
         );
     }
 
@@ -211,32 +211,33 @@ impl Client {
 
     /// What would be wrong if nothing more came.
     pub(crate) fn complaint(&self) -> Option<String> {
-        let story = || format!("client {} ({:?})\n{}", self.number, self.stage, self.story());
+        let transcript =
+            || format!("client {} ({:?})\n{}", self.number, self.stage, self.transcript());
         if !matches!(self.stage, Stage::Open) {
             return None;
         }
         if self.disturbed {
             return (self.ready_got < self.ready_due)
-                .then(|| format!("waits for ever: {}", story()));
+                .then(|| format!("waits for ever: {}", transcript()));
         }
         if let Some(next) = self.expected.front() {
             return Some(format!(
                 "never got {:?}: {}",
                 message::shown(std::slice::from_ref(next)),
-                story()
+                transcript()
             ));
         }
         if let Some(early) = self.early.front() {
             return Some(format!(
                 "got {:?} for nothing: {}",
                 message::shown(std::slice::from_ref(early)),
-                story()
+                transcript()
             ));
         }
         let reported = self.reference.gucs.reported();
         let idle = !self.reference.in_block();
         (idle && reported != self.known)
-            .then(|| format!("believes {:?}, not {reported:?}: {}", self.known, story()))
+            .then(|| format!("believes {:?}, not {reported:?}: {}", self.known, transcript()))
     }
 
     fn note(&mut self, line: String) {
@@ -249,7 +250,7 @@ impl Client {
         }
     }
 
-    pub(crate) fn story(&self) -> String {
+    pub(crate) fn transcript(&self) -> String {
         self.seen.iter().map(|line| format!("    {line}\n")).collect()
     }
 }

@@ -5,10 +5,10 @@ mod actions;
 mod chaos;
 mod check;
 mod cluster;
-mod desk;
 mod driver;
+mod scripted;
 mod shape;
-pub(crate) use cluster::Reign;
+pub(crate) use cluster::Leadership;
 use shape::startup;
 pub(crate) use shape::{Shape, Troubles, pool, resolved};
 
@@ -58,8 +58,8 @@ pub(crate) struct World {
     pub(crate) probe_hints: Vec<ProbeHint>,
     /// Nodes that let nobody in.
     pub(crate) dead: Vec<NodeId>,
-    /// Where the story of the cluster stands.
-    pub(crate) reign: Reign,
+    /// Where the transcript of the cluster stands.
+    pub(crate) leadership: Leadership,
 }
 
 /// A server connection as the driver has it, and the backend behind it.
@@ -176,7 +176,7 @@ impl World {
             last_process: 0,
             probe_hints: Vec::new(),
             dead: Vec::new(),
-            reign: Reign::default(),
+            leadership: Leadership::default(),
         };
         if world.shape.cluster.is_some() {
             world.add_replicas();

@@ -1,10 +1,10 @@
-//! The topology machine against a model of servers: single stories, and thousands that a seed
+//! The topology machine against a model of servers: single scenarios, and thousands that a seed
 //! tells. `PGIMBAL_SIM_SEED=…` replays one.
 #![allow(missing_docs, reason = "a test's name is its documentation")]
 
 #[path = "../simulation/random.rs"]
 mod random;
-mod stories;
+mod scenarios;
 mod stories_of_operators;
 mod stories_of_replicas;
 mod watch;

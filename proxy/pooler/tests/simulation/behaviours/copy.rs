@@ -5,7 +5,7 @@ use crate::message as m;
 use crate::world::{World, pool};
 
 fn copying() -> (World, Vec<String>) {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     let said = world.say(0, &m::query("copy t from stdin"));
     (world, said)
@@ -26,7 +26,7 @@ fn behaviour_27_late_copy_data_after_an_error_is_dropped() {
 
 #[test]
 fn behaviour_27_a_sync_before_copy_in_response_gets_no_answer() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     let begin = [m::parse("", "copy t from stdin"), m::bind("", "", ""), m::execute("", 0)];
     assert_eq!(world.say(0, &segment(&begin)), ["1", "2", "G"]);
@@ -46,7 +46,7 @@ fn behaviour_27_a_sync_before_copy_in_response_gets_no_answer() {
 
 #[test]
 fn behaviour_27_an_end_that_crosses_the_response_is_the_end() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     let begin =
         [m::parse("", "copy t from stdin"), m::bind("", "", ""), m::execute("", 0)].concat();
@@ -70,7 +70,7 @@ fn behaviour_28_syncs_during_copy_expect_no_answer() {
 
 #[test]
 fn behaviour_28_copy_out_passes() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     let said = world.say(0, &m::query("copy t to stdout"));
     assert_eq!(said, ["H", "d", "d", "d", "c", "C COPY 3", "Z I"]);

@@ -24,7 +24,7 @@ fn lockout() -> CredentialEvent {
 
 #[test]
 fn rotation_14_connections_are_replaced_one_by_one_and_never_in_a_transaction() {
-    let mut world = World::desk(pool(4));
+    let mut world = World::scripted(pool(4));
     for number in 0..4 {
         world.join(number);
         world.say(number, &m::query("begin"));
@@ -60,7 +60,7 @@ fn rotation_3_what_is_open_is_kept_while_no_password_works() {
     let mut config = pool(2);
     config.server_lifetime = Duration::from_secs(10);
     config.server_idle_timeout = Duration::from_secs(10);
-    let mut world = World::desk(config);
+    let mut world = World::scripted(config);
     world.join(0);
     world.say(0, &m::query("begin"));
     told(&mut world, lockout());
@@ -79,7 +79,7 @@ fn rotation_3_what_is_open_is_kept_while_no_password_works() {
 fn rotation_3_a_wait_that_ends_says_that_no_password_works() {
     let mut config = pool(1);
     config.query_wait_timeout = Duration::from_secs(2);
-    let mut world = World::desk(config);
+    let mut world = World::scripted(config);
     world.join(0);
     world.join(1);
     world.say(0, &m::query("begin"));

@@ -41,11 +41,11 @@ pub(super) fn view(version: u64, primary: Option<usize>, states: [NodeState; 2])
 }
 
 /// A desk before a cluster whose primary is `a`.
-pub(super) fn desk(size: u32) -> World {
-    desk_with(size, |_| {})
+pub(super) fn cluster_world(size: u32) -> World {
+    cluster_world_with(size, |_| {})
 }
 
-pub(super) fn desk_with(size: u32, change: impl FnOnce(&mut ClusterConfig)) -> World {
+pub(super) fn cluster_world_with(size: u32, change: impl FnOnce(&mut ClusterConfig)) -> World {
     let mut config = ClusterConfig::default();
     change(&mut config);
     let cluster = ResolvedCluster { name: "main".into(), config: Arc::new(config) };
@@ -56,7 +56,7 @@ pub(super) fn desk_with(size: u32, change: impl FnOnce(&mut ClusterConfig)) -> W
 
 /// A client at a primary, with one answer behind it.
 pub(super) fn at_work() -> World {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.say(0, &m::query("select 'c0.0'"));
     world.clients[0].disturb();
@@ -77,7 +77,7 @@ pub(super) fn promoted(world: &mut World) {
 
 #[test]
 fn failover_an_idle_client_sees_nothing() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.say(0, &m::query("select 'c0.1'"));
     dies(&mut world);
@@ -88,7 +88,7 @@ fn failover_an_idle_client_sees_nothing() {
 
 #[test]
 fn failover_what_begins_during_the_hold_runs_on_the_new_primary() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.join(1);
     dies(&mut world);
@@ -102,7 +102,7 @@ fn failover_what_begins_during_the_hold_runs_on_the_new_primary() {
 
 #[test]
 fn failover_hold_ends_with_57p03_and_the_connection_survives() {
-    let mut world = desk_with(1, |config| config.failover_hold = Duration::from_secs(3));
+    let mut world = cluster_world_with(1, |config| config.failover_hold = Duration::from_secs(3));
     world.join(0);
     dies(&mut world);
     world.say(0, &m::query("select 'c0.1'"));
@@ -120,7 +120,7 @@ fn failover_hold_ends_with_57p03_and_the_connection_survives() {
 
 #[test]
 fn failover_as_many_wait_as_max_held_allows() {
-    let mut world = desk_with(1, |config| config.max_held = 1);
+    let mut world = cluster_world_with(1, |config| config.max_held = 1);
     world.join(0);
     world.join(1);
     dies(&mut world);
@@ -135,7 +135,7 @@ fn failover_as_many_wait_as_max_held_allows() {
 
 #[test]
 fn failover_a_read_in_flight_is_run_again_in_both_protocols() {
-    let mut world = desk(2);
+    let mut world = cluster_world(2);
     world.join(0);
     world.join(1);
     world.say(0, &m::query("sleep 'c0.1'"));
@@ -147,7 +147,7 @@ fn failover_a_read_in_flight_is_run_again_in_both_protocols() {
     assert_eq!(world.heard(0), [UNKNOWN, "Z I"]);
     world.see(view(10, Some(1), [NodeState::Down, NodeState::Primary]));
     for bytes in [m::query("select 'c1.1'"), prepare_and_run("", "select $1", "c1.1")] {
-        let mut world = desk(1);
+        let mut world = cluster_world(1);
         world.join(1);
         world.say(1, &m::query("select 'c1.0'"));
         world.heard(1);
@@ -166,7 +166,7 @@ fn failover_a_read_in_flight_is_run_again_in_both_protocols() {
 
 #[test]
 fn failover_a_write_in_flight_has_an_unknown_outcome_once_for_each_sync() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.say(0, &m::query("select 'c0.0'"));
     world.clients[0].disturb();
@@ -179,7 +179,7 @@ fn failover_a_write_in_flight_has_an_unknown_outcome_once_for_each_sync() {
 
 #[test]
 fn failover_a_fatal_before_the_answer_proves_the_rollback() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.say(0, &m::query("sleep 'c0.1'"));
     world.clients[0].disturb();
@@ -191,7 +191,7 @@ fn failover_a_fatal_before_the_answer_proves_the_rollback() {
 
 #[test]
 fn failover_inside_a_transaction_the_error_comes_once_until_rollback() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.say(0, &m::query("begin"));
     world.clients[0].disturb();
@@ -215,7 +215,7 @@ fn failover_inside_a_transaction_the_error_comes_once_until_rollback() {
 
 #[test]
 fn failover_a_commit_is_never_answered_as_a_rollback() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.say(0, &m::query("begin"));
     world.clients[0].disturb();
@@ -237,7 +237,7 @@ fn failover_a_rollback_in_flight_succeeds() {
         m::query("rollback"),
         segment(&[m::parse("", "rollback"), m::bind("", "", ""), m::execute("", 0)]),
     ] {
-        let mut world = desk(1);
+        let mut world = cluster_world(1);
         world.join(0);
         world.say(0, &m::query("begin"));
         world.clients[0].disturb();
@@ -252,7 +252,7 @@ fn failover_a_rollback_in_flight_succeeds() {
 
 #[test]
 fn failover_a_segment_without_its_sync_goes_to_the_new_primary() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.say(0, &m::query("select 'c0.0'"));
     let open = [m::parse("", "select $1"), m::bind("", "", "c0.1"), m::execute("", 0)].concat();
@@ -268,7 +268,7 @@ fn failover_a_segment_without_its_sync_goes_to_the_new_primary() {
 
 #[test]
 fn failover_a_switch_cuts_linked_connections_before_another_byte() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.say(0, &m::query("begin"));
     world.clients[0].disturb();
@@ -282,7 +282,7 @@ fn failover_a_switch_cuts_linked_connections_before_another_byte() {
 
 #[test]
 fn failover_a_hold_leaves_linked_connections_alone() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.join(1);
     world.say(0, &m::query("begin"));
@@ -299,7 +299,7 @@ fn failover_a_hold_leaves_linked_connections_alone() {
 
 #[test]
 fn failover_a_dial_that_lands_behind_the_switch_is_not_used() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.say(0, &m::query("select 'c0.0'"));
     dies(&mut world);
@@ -319,7 +319,7 @@ fn failover_a_dial_that_lands_behind_the_switch_is_not_used() {
 
 #[test]
 fn failover_reads_follow_the_route_and_leave_a_failed_replica_out() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     let said = world.say(0, &m::query("set pgimbal.route to 'replica'"));
     assert_eq!(said, ["C SET", "Z I"]);
@@ -336,7 +336,7 @@ fn failover_reads_follow_the_route_and_leave_a_failed_replica_out() {
 
 #[test]
 fn failover_without_a_replica_reads_are_refused_where_the_operator_says_so() {
-    let mut world = desk_with(1, |config| config.replica_fallback = ReplicaFallback::None);
+    let mut world = cluster_world_with(1, |config| config.replica_fallback = ReplicaFallback::None);
     world.set_route(Route::Replica);
     world.join(0);
     assert_eq!(world.say(0, &m::query("select 'c0.1'"))[1], "D c0.1");
@@ -350,7 +350,7 @@ fn failover_without_a_replica_reads_are_refused_where_the_operator_says_so() {
 
 #[test]
 fn failover_a_segment_behind_one_in_flight_runs_on_the_new_primary() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.say(0, &m::query("select 'c0.0'"));
     world.clients[0].disturb();

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use pgimbal_pooler::topology::NodeState;
 
-use super::failover::{LOST, UNKNOWN, at_work, desk, desk_with, dies, promoted, view};
+use super::failover::{
+    LOST, UNKNOWN, at_work, cluster_world, cluster_world_with, dies, promoted, view,
+};
 use super::{prepare_and_run, segment};
 use crate::message as m;
 
@@ -120,7 +122,7 @@ fn failover_a_commit_in_the_pipeline_makes_all_of_it_unknown() {
 #[test]
 fn failover_hold_counts_once_for_a_pipeline() {
     let hold = Duration::from_secs(3);
-    let mut world = desk_with(1, |config| config.failover_hold = hold);
+    let mut world = cluster_world_with(1, |config| config.failover_hold = hold);
     world.join(0);
     world.clients[0].disturb();
     dies(&mut world);
@@ -140,7 +142,7 @@ fn failover_what_stands_behind_a_begin_that_nobody_served_does_not_run() {
     let hold = Duration::from_secs(3);
     let named = [m::parse("b", "begin"), m::bind("", "b", ""), m::execute("", 0)].concat();
     for begin in [m::query("begin"), run("begin"), segment(&[named])] {
-        let mut world = desk_with(1, |config| config.failover_hold = hold);
+        let mut world = cluster_world_with(1, |config| config.failover_hold = hold);
         world.join(0);
         world.clients[0].disturb();
         dies(&mut world);
@@ -154,7 +156,7 @@ fn failover_what_stands_behind_a_begin_that_nobody_served_does_not_run() {
         assert_eq!(world.say(0, &m::query("select 'c0.3'"))[1], "D c0.3");
     }
     // With nothing behind it, its client is not in a block.
-    let mut world = desk_with(1, |config| config.failover_hold = hold);
+    let mut world = cluster_world_with(1, |config| config.failover_hold = hold);
     world.join(0);
     world.clients[0].disturb();
     dies(&mut world);
@@ -166,7 +168,7 @@ fn failover_what_stands_behind_a_begin_that_nobody_served_does_not_run() {
 
 #[test]
 fn failover_a_cancel_is_for_one_segment_of_a_pipeline() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.clients[0].disturb();
     dies(&mut world);
@@ -203,7 +205,7 @@ fn failover_what_commits_on_its_way_is_not_proven_to_be_rolled_back() {
             if text.contains(';') && text.starts_with("select") && bytes[0] == b'P' {
                 continue;
             }
-            let mut world = desk(1);
+            let mut world = cluster_world(1);
             world.join(0);
             // What the database has is asked ahead of such texts.
             world.say(0, &m::query("select set_config('work_mem', '1MB', true)"));
@@ -214,7 +216,7 @@ fn failover_what_commits_on_its_way_is_not_proven_to_be_rolled_back() {
             assert_eq!(codes(&world.heard(0)), [told, "Z I"], "{text}");
         }
         // Inside a block it cannot have committed.
-        let mut world = desk(1);
+        let mut world = cluster_world(1);
         world.join(0);
         world.say(0, &m::query("select set_config('work_mem', '1MB', true)"));
         world.say(0, &m::query("begin"));

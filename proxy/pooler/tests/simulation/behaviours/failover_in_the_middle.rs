@@ -2,7 +2,7 @@
 
 use pgimbal_pooler::topology::{NodeId, NodeState};
 
-use super::failover::{LOST, UNKNOWN, desk, desk_with, dies, promoted, view};
+use super::failover::{LOST, UNKNOWN, cluster_world, cluster_world_with, dies, promoted, view};
 use super::{prepare_and_run, segment};
 use crate::message as m;
 use crate::world::World;
@@ -14,7 +14,7 @@ fn open(text: &str) -> Vec<u8> {
 
 /// A client in a transaction whose primary has died; the other node is primary now.
 fn lost_transaction() -> World {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.say(0, &m::query("begin"));
     world.clients[0].disturb();
@@ -25,7 +25,7 @@ fn lost_transaction() -> World {
 
 #[test]
 fn failover_max_held_is_one_limit_for_all_workers() {
-    let mut shape = desk_with(1, |config| config.max_held = 2).shape.clone();
+    let mut shape = cluster_world_with(1, |config| config.max_held = 2).shape.clone();
     shape.workers = 2;
     let mut world = World::desk_of(shape);
     world.see(view(1, Some(0), [NodeState::Primary, NodeState::Replica]));
@@ -48,7 +48,7 @@ fn failover_max_held_is_one_limit_for_all_workers() {
 
 #[test]
 fn failover_a_commit_that_was_executed_without_its_sync_may_have_come_through() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.say(0, &m::query("begin"));
     world.clients[0].disturb();
@@ -63,7 +63,7 @@ fn failover_a_commit_that_was_executed_without_its_sync_may_have_come_through() 
 #[test]
 fn failover_what_may_commit_by_itself_is_not_sent_twice_although_its_sync_is_missing() {
     for text in ["call archive()", "create index concurrently i on t (a)"] {
-        let mut world = desk(1);
+        let mut world = cluster_world(1);
         world.join(0);
         // What the database has is asked ahead of such a text.
         world.say(0, &m::query("select set_config('work_mem', '1MB', true)"));
@@ -79,7 +79,7 @@ fn failover_what_may_commit_by_itself_is_not_sent_twice_although_its_sync_is_mis
 
 #[test]
 fn failover_what_was_run_again_and_answered_is_not_answered_again() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.say(0, &m::query("select 'c0.0'"));
     world.clients[0].disturb();
@@ -108,7 +108,7 @@ fn failover_what_was_run_again_and_answered_is_not_answered_again() {
 
 #[test]
 fn failover_a_read_that_is_due_again_stays_so_while_its_settings_are_set() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.say(0, &m::query("set search_path to a"));
     world.clients[0].disturb();
@@ -146,7 +146,7 @@ fn failover_a_rollback_with_more_behind_it_ends_a_lost_transaction() {
 
 #[test]
 fn failover_statements_that_are_prepared_and_closed_in_a_lost_transaction_are_known_after_it() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.say(0, &segment(&[m::parse("old", "select $1")]));
     world.say(0, &m::query("begin"));
@@ -164,7 +164,7 @@ fn failover_statements_that_are_prepared_and_closed_in_a_lost_transaction_are_kn
 
 #[test]
 fn failover_what_stands_in_front_of_a_rollback_in_flight_is_told_of_the_loss() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.say(0, &m::query("begin"));
     world.clients[0].disturb();
@@ -177,7 +177,7 @@ fn failover_what_stands_in_front_of_a_rollback_in_flight_is_told_of_the_loss() {
 
 #[test]
 fn failover_a_proven_rollback_is_told_as_one_although_the_statement_cannot_run_again() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.say(0, &m::query("select 'c0.0'"));
     world.clients[0].disturb();
@@ -205,7 +205,7 @@ fn failover_a_fatal_behind_the_completion_proves_nothing() {
         (vec![done.clone(), fatal.clone()], vec!["C INSERT 0 1", UNKNOWN, "Z I"]),
         (vec![[done, fatal].concat()], vec![UNKNOWN, "Z I"]),
     ] {
-        let mut world = desk(1);
+        let mut world = cluster_world(1);
         world.join(0);
         world.say(0, &m::query("select 'c0.0'"));
         world.clients[0].disturb();
@@ -224,7 +224,7 @@ fn failover_a_fatal_behind_the_completion_proves_nothing() {
 #[test]
 fn failover_a_copy_counts_once_its_end_was_sent() {
     for (end, told) in [(vec![], LOST), (m::copy_done(), UNKNOWN)] {
-        let mut world = desk(1);
+        let mut world = cluster_world(1);
         world.join(0);
         world.clients[0].disturb();
         assert_eq!(world.say(0, &m::query("copy t from stdin")), ["G"]);
@@ -244,7 +244,7 @@ fn failover_last_notices_prove_nothing_and_are_not_told() {
     for (severity, code) in [("WARNING", "57P01"), ("WARNING", "57P02")] {
         let notice = m::report(b'N', severity, code, "the server goes down");
         // A read that has only begun to be answered is run again, whatever came with the notice.
-        let mut world = desk(1);
+        let mut world = cluster_world(1);
         world.join(0);
         world.say(0, &m::query("select 'c0.0'"));
         world.clients[0].disturb();
@@ -273,7 +273,7 @@ fn failover_last_notices_prove_nothing_and_are_not_told() {
 
 #[test]
 fn failover_a_switchover_cuts_connections_to_what_is_a_replica_now() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.say(0, &m::query("begin"));
     world.clients[0].disturb();
@@ -287,7 +287,7 @@ fn failover_a_switchover_cuts_connections_to_what_is_a_replica_now() {
 #[test]
 fn failover_who_was_to_be_run_again_and_waits_too_long_is_not_told_that_nothing_ran() {
     let hold = std::time::Duration::from_secs(3);
-    let mut world = desk_with(1, |config| config.failover_hold = hold);
+    let mut world = cluster_world_with(1, |config| config.failover_hold = hold);
     world.join(0);
     world.say(0, &m::query("select 'c0.0'"));
     world.clients[0].disturb();
@@ -311,7 +311,7 @@ fn failover_who_was_to_be_run_again_and_waits_too_long_is_not_told_that_nothing_
 
 #[test]
 fn failover_a_client_that_has_vanished_is_not_run_again() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.say(0, &m::query("select 'c0.0'"));
     world.clients[0].disturb();
@@ -325,7 +325,7 @@ fn failover_a_client_that_has_vanished_is_not_run_again() {
 
 #[test]
 fn failover_of_several_statements_in_a_transaction_the_first_is_told_of_the_loss() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.say(0, &m::query("begin"));
     world.clients[0].disturb();
@@ -339,7 +339,7 @@ fn failover_of_several_statements_in_a_transaction_the_first_is_told_of_the_loss
 
 #[test]
 fn failover_a_pinned_client_is_closed_because_its_state_is_lost() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.join(0);
     world.say(0, &m::query("listen a"));
     world.clients[0].disturb();

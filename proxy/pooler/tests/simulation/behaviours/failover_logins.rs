@@ -5,13 +5,13 @@ use std::time::Duration;
 use pgimbal_config::Route;
 use pgimbal_pooler::topology::{NodeId, NodeState};
 
-use super::failover::{desk, view};
+use super::failover::{cluster_world, view};
 use crate::client::Stage;
 use crate::message as m;
 
 #[test]
 fn failover_who_reads_on_replicas_logs_in_without_a_primary() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.set_route(Route::Replica);
     world.see(view(2, None, [NodeState::Down, NodeState::Replica]));
     world.join(0);
@@ -21,7 +21,7 @@ fn failover_who_reads_on_replicas_logs_in_without_a_primary() {
 
 #[test]
 fn failover_a_login_follows_when_the_replica_that_it_waits_for_fails() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.set_route(Route::Replica);
     world.dead.push(NodeId(1));
     world.join(0);
@@ -31,7 +31,7 @@ fn failover_a_login_follows_when_the_replica_that_it_waits_for_fails() {
 
 #[test]
 fn failover_who_waits_for_a_primary_reads_on_a_replica_that_comes_back_first() {
-    let mut world = desk(1);
+    let mut world = cluster_world(1);
     world.set_route(Route::Replica);
     world.join(0);
     world.join(1);

@@ -70,7 +70,7 @@ fn failover_a_server_without_a_cluster_is_waited_for_unless_that_is_off() {
     for (hold, told) in [(Some(Duration::from_secs(30)), "D c0.1"), (None, UNKNOWN)] {
         let mut config = pool(1);
         config.failover_hold = hold;
-        let mut world = World::desk(config);
+        let mut world = World::scripted(config);
         world.join(0);
         world.say(0, &m::query("select 'c0.0'"));
         world.clients[0].disturb();

@@ -20,7 +20,7 @@ fn a_session_is_at_most_512_bytes() {
 fn behaviour_10_statement_mode_refuses_begin() {
     let mut config = pool(1);
     config.mode = PoolMode::Statement;
-    let mut world = World::desk(config);
+    let mut world = World::scripted(config);
     world.join(0);
     world.clients[0].disturb();
     let refusal = "E 0A000 transaction blocks are not allowed in statement pooling";
@@ -32,7 +32,7 @@ fn behaviour_10_statement_mode_refuses_begin() {
 
 /// A desk on which one session may be pinned, and client 0 is.
 fn crowded() -> World {
-    let mut shape = World::desk(pool(3)).shape.clone();
+    let mut shape = World::scripted(pool(3)).shape.clone();
     shape.max_pinned = 1;
     let mut world = World::desk_of(shape);
     world.join(0);
@@ -44,7 +44,7 @@ fn crowded() -> World {
 
 #[test]
 fn a_pool_that_nobody_has_used_for_an_hour_goes_with_its_counters() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     assert_eq!(world.say(0, &m::query("select 'c0.1'"))[1], "D c0.1");
     let pools = |world: &World| world.poolers[0].pools().count();
@@ -134,7 +134,7 @@ fn a_pin_that_is_found_in_a_transaction_may_pass_the_limit() {
 
 #[test]
 fn a_statement_that_is_only_prepared_takes_no_place() {
-    let mut world = World::desk(pool(2));
+    let mut world = World::scripted(pool(2));
     world.join(0);
     world.say(0, &segment(&[m::parse("s1", "listen c1"), m::describe(b'S', "s1")]));
     assert!(world.server_of(0).is_none());
@@ -144,7 +144,7 @@ fn a_statement_that_is_only_prepared_takes_no_place() {
 #[test]
 fn behaviour_25_ten_thousand_statements_in_one_pipeline() {
     for named in [false, true] {
-        let mut world = World::desk(pool(1));
+        let mut world = World::scripted(pool(1));
         world.join(0);
         if named {
             world.say(0, &segment(&[m::parse("s1", "select $1")]));
@@ -177,7 +177,7 @@ fn behaviour_25_ten_thousand_statements_in_one_pipeline() {
 
 #[test]
 fn behaviour_25_a_full_queue_asks_the_server_to_speak() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     // Nothing makes the server answer these but a Flush of the proxy's.
     let mut bytes = Vec::new();

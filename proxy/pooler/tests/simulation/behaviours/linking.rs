@@ -12,7 +12,7 @@ use crate::world::{World, pool};
 
 #[test]
 fn behaviour_01_released_only_when_idle_settled_and_flushed() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     world.say(0, &m::query("begin"));
     assert!(world.server_of(0).is_some(), "a transaction holds its server");
@@ -32,7 +32,7 @@ fn behaviour_01_released_only_when_idle_settled_and_flushed() {
 
 #[test]
 fn behaviour_02_a_transaction_of_a_vanished_client_is_rolled_back() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     world.say(
         0,
@@ -49,7 +49,7 @@ fn behaviour_02_a_transaction_of_a_vanished_client_is_rolled_back() {
 
 #[test]
 fn behaviour_02_a_segment_cut_in_half_takes_its_server_with_it() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     world.say(0, &[m::parse("", "insert $1"), m::bind("", "", "c0.1"), m::execute("", 0)].concat());
     world.vanish(0);
@@ -60,7 +60,7 @@ fn behaviour_02_a_segment_cut_in_half_takes_its_server_with_it() {
 
 #[test]
 fn behaviour_03_what_runs_for_a_vanished_client_is_cancelled_and_its_slot_stays_taken() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     world.join(1);
     world.say(0, &m::query("sleep 'c0.1'"));
@@ -75,7 +75,7 @@ fn behaviour_03_what_runs_for_a_vanished_client_is_cancelled_and_its_slot_stays_
 
 #[test]
 fn behaviour_03_a_commit_is_never_cancelled() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     world.say(0, &m::query("begin; insert 'c0.1'; sleep 'c0.2'; commit"));
     world.vanish(0);
@@ -88,7 +88,7 @@ fn behaviour_03_a_commit_is_never_cancelled() {
 
 #[test]
 fn behaviour_03_a_pipelined_commit_is_never_cancelled() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     let all = [
         m::query("begin"),
@@ -104,7 +104,7 @@ fn behaviour_03_a_pipelined_commit_is_never_cancelled() {
 
 #[test]
 fn behaviour_04_everything_before_terminate_runs() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     let first = prepare_and_run("", "insert $1", "c0.1");
     world.say(0, &[first, m::query("insert 'c0.2'"), m::terminate()].concat());
@@ -121,7 +121,7 @@ fn behaviour_05_an_error_on_an_idle_server_removes_it_a_notice_does_not() {
         (m::report(b'E', "ERROR", "XX000", "what?"), false),
         (m::message(b'C', b"SELECT 1\0"), false),
     ] {
-        let mut world = World::desk(pool(1));
+        let mut world = World::scripted(pool(1));
         world.join(0);
         world.peers[0].backend.output.extend(message);
         world.settle();
@@ -131,7 +131,7 @@ fn behaviour_05_an_error_on_an_idle_server_removes_it_a_notice_does_not() {
 
 #[test]
 fn behaviour_06_an_idle_server_that_died_is_invisible() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     world.peers[0].backend.die(None);
     let said = world.say(0, &m::query("select 'c0.1'"));
@@ -140,7 +140,7 @@ fn behaviour_06_an_idle_server_that_died_is_invisible() {
 
 #[test]
 fn behaviour_06_a_client_idle_in_a_transaction_learns_of_the_death_at_its_next_message() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     world.say(0, &m::query("begin"));
     world.clients[0].disturb();
@@ -160,7 +160,7 @@ fn behaviour_06_a_client_idle_in_a_transaction_learns_of_the_death_at_its_next_m
 fn behaviour_06_a_death_in_the_middle_of_a_pipeline_is_told_once_for_each_sync() {
     let mut config = pool(1);
     config.failover_hold = None;
-    let mut world = World::desk(config);
+    let mut world = World::scripted(config);
     world.join(0);
     world.say(0, &m::query("sleep 'c0.1'"));
     world.clients[0].disturb();
@@ -182,7 +182,7 @@ fn behaviour_06_a_death_in_the_middle_of_a_pipeline_is_told_once_for_each_sync()
 fn behaviour_07_lifetime_never_ends_a_linked_connection() {
     let mut config = pool(1);
     config.server_lifetime = Duration::from_secs(10);
-    let mut world = World::desk(config);
+    let mut world = World::scripted(config);
     world.join(0);
     world.say(0, &m::query("begin"));
     world.pass(Duration::from_secs(60));
@@ -194,7 +194,7 @@ fn behaviour_07_lifetime_never_ends_a_linked_connection() {
 
 #[test]
 fn behaviour_08_waiters_are_served_in_their_order() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     for number in 0..4 {
         world.join(number);
     }
@@ -211,7 +211,7 @@ fn behaviour_08_waiters_are_served_in_their_order() {
 
 #[test]
 fn behaviour_08_who_left_the_queue_has_lost_its_place() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     for number in 0..3 {
         world.join(number);
     }
@@ -230,7 +230,7 @@ fn behaviour_08_who_left_the_queue_has_lost_its_place() {
 
 #[test]
 fn behaviour_08_idle_capacity_of_another_worker_comes_to_a_waiter() {
-    let mut shape = World::desk(pool(1)).shape.clone();
+    let mut shape = World::scripted(pool(1)).shape.clone();
     shape.workers = 2;
     let mut world = World::desk_of(shape);
     world.clients[1].worker = 1;
@@ -251,7 +251,7 @@ fn behaviour_08_idle_capacity_of_another_worker_comes_to_a_waiter() {
 
 #[test]
 fn behaviour_57_a_message_that_trickles_in_holds_no_server() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     let bytes =
         segment(&[m::parse("s1", "select $1"), m::bind("", "s1", "c0.1"), m::execute("", 0)]);

@@ -6,7 +6,7 @@ use crate::world::{World, pool};
 
 /// A pool of two servers, and client 9 in a transaction on one of them when `other` is asked for.
 fn two_servers() -> World {
-    let mut world = World::desk(pool(2));
+    let mut world = World::scripted(pool(2));
     for number in [0, 1, 9] {
         world.join(number);
     }
@@ -92,7 +92,7 @@ fn behaviour_14_a_failed_parse_of_the_proxys_own_is_forgotten() {
 fn behaviour_14_a_skipped_eviction_is_remembered() {
     let mut config = pool(1);
     config.max_prepared_statements = 1;
-    let mut world = World::desk(config);
+    let mut world = World::scripted(config);
     world.join(0);
     world.say(0, &prepare_and_run("s1", "select $1", "c0.1"));
     let failing =
@@ -156,7 +156,7 @@ fn behaviour_17_a_name_whose_parse_failed_is_free() {
 
 #[test]
 fn behaviour_18_unnamed_statement_is_the_clients_own() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     world.join(1);
     world.say(0, &segment(&[m::parse("", "select 'c0.1'")]));
@@ -171,7 +171,7 @@ fn behaviour_18_unnamed_statement_is_the_clients_own() {
 /// One that is put in fails in a failed transaction, and is not there for what is bound behind it.
 #[test]
 fn behaviour_18_unnamed_statement_in_a_failed_transaction() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     world.say(0, &m::query("begin"));
     let skipped = [m::parse("", "select $1"), m::bind("", "nosuch", ""), m::parse("", "rows $1")];
@@ -185,7 +185,7 @@ fn behaviour_18_unnamed_statement_in_a_failed_transaction() {
 #[test]
 fn behaviour_21_discard_and_deallocate_all_clear_one_clients_statements() {
     for text in ["discard all", "deallocate all"] {
-        let mut world = World::desk(pool(1));
+        let mut world = World::scripted(pool(1));
         world.join(0);
         world.join(1);
         world.say(0, &prepare_and_run("s1", "select $1", "c0.1"));
@@ -203,7 +203,7 @@ fn behaviour_21_discard_and_deallocate_all_clear_one_clients_statements() {
 
 #[test]
 fn behaviour_20_deallocate_knows_the_clients_names() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     world.join(1);
     world.say(0, &prepare_and_run("s1", "select $1", "c0.1"));
@@ -217,7 +217,7 @@ fn behaviour_20_deallocate_knows_the_clients_names() {
 fn behaviour_22_statements_on_a_server_stay_within_the_limit() {
     let mut config = pool(1);
     config.max_prepared_statements = 5;
-    let mut world = World::desk(config);
+    let mut world = World::scripted(config);
     world.join(0);
     for n in 0..100 {
         let name = format!("s{n}");
@@ -234,7 +234,7 @@ fn behaviour_22_statements_on_a_server_stay_within_the_limit() {
 fn behaviour_60_eviction_spares_a_statement_under_an_open_portal() {
     let mut config = pool(1);
     config.max_prepared_statements = 2;
-    let mut world = World::desk(config);
+    let mut world = World::scripted(config);
     world.join(0);
     world.say(0, &m::query("begin"));
     world.say(
@@ -267,7 +267,7 @@ fn behaviour_61_an_unnamed_statement_stays_unnamed() {
 fn behaviour_62_a_large_statement_holds_its_client_until_it_is_closed() {
     let mut config = pool(2);
     config.max_statement_bytes = 20_000;
-    let mut world = World::desk(config);
+    let mut world = World::scripted(config);
     world.join(0);
     let text = format!("select $1 /* {} */", "x".repeat(100_000));
     world.say(0, &prepare_and_run("s1", &text, "c0.1"));
@@ -283,7 +283,7 @@ fn behaviour_62_a_large_statement_holds_its_client_until_it_is_closed() {
 fn behaviour_62_a_large_statement_that_leaves_state_is_seen() {
     let mut config = pool(2);
     config.max_statement_bytes = 20_000;
-    let mut world = World::desk(config);
+    let mut world = World::scripted(config);
     world.join(0);
     let text = format!("create /* {} */ temp table t1", "x".repeat(100_000));
     world.say(0, &prepare_and_run("s1", &text, ""));

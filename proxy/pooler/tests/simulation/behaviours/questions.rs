@@ -11,7 +11,7 @@ use crate::world::{World, pool};
 
 /// Client 0 has run code that has set something, and the question about it is on its way.
 fn asked() -> World {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     world.join(1);
     // What is asked about the database comes first.
@@ -116,7 +116,7 @@ fn what_is_sent_behind_a_late_question_is_asked_about_too() {
 
 #[test]
 fn locks_outlive_the_statement_that_failed_behind_them() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     world.say(0, &m::query("do $$select pg_advisory_lock(1); fail 'c0.1'$$"));
     assert!(world.session(0).pin.reasons().eq(["advisory_lock"]));
@@ -126,7 +126,7 @@ fn locks_outlive_the_statement_that_failed_behind_them() {
 
 #[test]
 fn a_temporary_table_that_goes_with_its_transaction_pins_nobody() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     for last in ["rollback", "drop table t1; commit"] {
         world.say(0, &["begin", "create temp table t1", last].map(m::query).concat());
@@ -136,7 +136,7 @@ fn a_temporary_table_that_goes_with_its_transaction_pins_nobody() {
 
 /// A desk with one server connection, on which client 0 wants a setting that was not tried yet.
 fn on_trial(value: &str) -> World {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(1);
     world.clients[0] = Client::new(0, 0, vec![("search_path".into(), value.into())], 0);
     world.clients[0].ready_spare = 9;
@@ -192,7 +192,7 @@ fn a_client_that_leaves_on_trial_leaves_nothing() {
 #[test]
 fn settings_that_were_refused_at_once_are_set_one_by_one() {
     for leaves in [false, true] {
-        let mut world = World::desk(pool(1));
+        let mut world = World::scripted(pool(1));
         world.join(0);
         world.join(1);
         world.say(0, &m::query("set work_mem to '9MB'"));
@@ -213,7 +213,7 @@ fn settings_that_were_refused_at_once_are_set_one_by_one() {
 
 #[test]
 fn what_is_to_be_taken_off_goes_with_a_connection_that_moves() {
-    let mut shape = World::desk(pool(1)).shape.clone();
+    let mut shape = World::scripted(pool(1)).shape.clone();
     shape.workers = 2;
     let mut world = World::desk_of(shape);
     world.clients[1].worker = 1;

@@ -7,7 +7,7 @@ use crate::world::{World, pool};
 
 #[test]
 fn behaviour_29_settings_follow_the_client() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     world.join(1);
     world.say(0, &m::query("set work_mem to '1MB'"));
@@ -38,7 +38,7 @@ fn behaviour_29_settings_follow_the_client() {
 
 #[test]
 fn behaviour_30_set_follows_the_fate_of_its_transaction() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     world.join(1);
     let undone = ["begin", "set work_mem to '1MB'", "rollback"].map(m::query).concat();
@@ -70,7 +70,7 @@ fn behaviour_30_set_follows_the_fate_of_its_transaction() {
 
 #[test]
 fn behaviour_31_startup_values_come_back_after_reset_before_anything_else_runs() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.clients[0] = Client::new(0, 0, vec![("timezone".into(), "Asia/Tokyo".into())], 0);
     world.join(0);
     world.join(1);
@@ -83,7 +83,7 @@ fn behaviour_31_startup_values_come_back_after_reset_before_anything_else_runs()
 
 #[test]
 fn behaviour_32_a_changed_value_reaches_the_client() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     world.join(1);
     let said = world.say(0, &m::query("set timezone to 'Asia/Tokyo'"));
@@ -99,7 +99,7 @@ fn behaviour_32_a_changed_value_reaches_the_client() {
 
 #[test]
 fn behaviour_34_pinned_until_the_state_is_gone() {
-    let mut world = World::desk(pool(2));
+    let mut world = World::scripted(pool(2));
     world.join(0);
     world.say(0, &m::query("create temp table t1"));
     assert!(world.server_of(0).is_some());
@@ -113,7 +113,7 @@ fn behaviour_34_pinned_until_the_state_is_gone() {
 #[test]
 fn behaviour_35_a_pinned_client_that_leaves_leaves_nothing() {
     for vanishes in [false, true] {
-        let mut world = World::desk(pool(1));
+        let mut world = World::scripted(pool(1));
         world.join(0);
         world.join(1);
         world.say(0, &m::query("create temp table t1"));
@@ -133,7 +133,7 @@ fn behaviour_35_a_pinned_client_that_leaves_leaves_nothing() {
 fn behaviour_11_the_reset_query_runs_before_a_session_mode_connection_is_reused() {
     let mut config = pool(1);
     config.mode = pgimbal_config::PoolMode::Session;
-    let mut world = World::desk(config);
+    let mut world = World::scripted(config);
     world.join(0);
     world.join(1);
     world.say(0, &m::query("create temp table t1"));

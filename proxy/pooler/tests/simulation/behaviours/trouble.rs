@@ -11,7 +11,7 @@ use crate::world::{REFUSAL, World, pool};
 
 #[test]
 fn behaviour_46_a_server_is_released_only_after_the_cancels_for_it_have_ended() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     world.join(1);
     world.say(0, &m::query("sleep 'c0.1'"));
@@ -34,7 +34,7 @@ fn behaviour_46_a_server_is_released_only_after_the_cancels_for_it_have_ended() 
 fn behaviour_46_at_cancel_wait_timeout_the_server_is_closed_instead() {
     let mut config = pool(1);
     config.cancel_wait_timeout = Duration::from_secs(3);
-    let mut world = World::desk(config);
+    let mut world = World::scripted(config);
     world.join(0);
     world.say(0, &m::query("sleep 'c0.1'"));
     world.cancel_of(0);
@@ -51,7 +51,7 @@ fn behaviour_46_at_cancel_wait_timeout_the_server_is_closed_instead() {
 
 #[test]
 fn behaviour_46_a_cancel_hits_what_its_client_runs() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     world.say(0, &m::query("sleep 'c0.1'"));
     world.cancel_of(0);
@@ -62,7 +62,7 @@ fn behaviour_46_a_cancel_hits_what_its_client_runs() {
 
 #[test]
 fn behaviour_47_a_waiting_client_is_taken_out_of_the_queue() {
-    let mut world = World::desk(pool(1));
+    let mut world = World::scripted(pool(1));
     world.join(0);
     world.join(1);
     world.say(0, &m::query("begin"));
@@ -78,7 +78,7 @@ fn behaviour_47_a_waiting_client_is_taken_out_of_the_queue() {
 
 /// Two clients, and no server that would let anybody in from now on.
 fn refused(size: u32) -> World {
-    let mut world = World::desk(pool(size));
+    let mut world = World::scripted(pool(size));
     world.join(0);
     world.join(1);
     world.join(2);
@@ -116,7 +116,7 @@ fn behaviour_55_while_another_server_lives_waiters_wait() {
 
 #[test]
 fn behaviour_52_draining_lets_a_transaction_end() {
-    let mut world = World::desk(pool(2));
+    let mut world = World::scripted(pool(2));
     world.join(0);
     world.join(1);
     world.say(0, &m::query("begin"));

@@ -16,7 +16,7 @@ impl World {
             0 if troubles.kills => self.server_dies(),
             1 if troubles.vanishings => self.client_vanishes(),
             2..5 if troubles.cancels => self.client_cancels(),
-            5 if troubles.failovers => self.reign_changes(),
+            5 if troubles.failovers => self.leadership_changes(),
             6 if troubles.balks => self.own_query_fails(),
             _ => false,
         }

@@ -52,7 +52,8 @@ impl World {
         let at = self.peer_of(worker, id);
         let peer = &self.peers[at];
         let number = self.client_on(worker, id);
-        let story = || number.map(|number| self.clients[number].story()).unwrap_or_default();
+        let transcript =
+            || number.map(|number| self.clients[number].transcript()).unwrap_or_default();
         if peer.backend.closed {
             return;
         }
@@ -60,10 +61,10 @@ impl World {
         let unread = [&peer.backend.input[..], &peer.down].concat();
         let matters = |(tag, _): &(u8, Vec<u8>)| !matches!(tag, b'H' | b'd' | b'c' | b'f');
         let unread = message::all(&unread).into_iter().any(|message| matters(&message));
-        assert!(!unread, "checked in before the server has read all:\n{}", story());
-        assert!(peer.rest.is_empty(), "checked in with unread answers:\n{}", story());
+        assert!(!unread, "checked in before the server has read all:\n{}", transcript());
+        assert!(peer.rest.is_empty(), "checked in with unread answers:\n{}", transcript());
         if let Some(why) = peer.backend.unclean() {
-            panic!("checked in with {why}:\n{}", story());
+            panic!("checked in with {why}:\n{}", transcript());
         }
         let server = self.poolers[worker].server(id).expect("a server");
         let left = [
@@ -73,25 +74,25 @@ impl World {
         ];
         for (is_there, kind, what) in left {
             let is_carried = server.residue.meets(kind);
-            assert!(!is_there || is_carried, "checked in with {what}:\n{}", story());
+            assert!(!is_there || is_carried, "checked in with {what}:\n{}", transcript());
         }
         self.check_settings(number, peer, server);
         let is_foreign = |name: &&String| !name.is_empty() && !name.starts_with("pgimbal_");
         if let Some(name) = peer.backend.statements.keys().find(is_foreign) {
-            panic!("checked in with a statement {name}:\n{}", story());
+            panic!("checked in with a statement {name}:\n{}", transcript());
         }
         let shared = peer.backend.statements.keys().filter(|name| name.len() == 40).count();
         // As many more as one transaction has needed at once.
         let limit = self.shape.pool.max_prepared_statements as usize + 4;
-        assert!(shared <= limit, "{shared} statements on a server:\n{}", story());
+        assert!(shared <= limit, "{shared} statements on a server:\n{}", transcript());
         assert_eq!(
             shared,
             server.statements.len(),
             "statements that nobody knows of:\n{}",
-            story()
+            transcript()
         );
         let lent = peer.backend.statements.contains_key("pgimbal_temporary");
-        assert!(!lent, "a statement that was lent is still there:\n{}", story());
+        assert!(!lent, "a statement that was lent is still there:\n{}", transcript());
     }
 
     /// The server connection of a client that has got all its answers stands where the client
@@ -108,7 +109,7 @@ impl World {
             return;
         }
         let (stands, believed) = (peer.backend.gucs.shown(), client.reference.gucs.shown());
-        assert_eq!(stands, believed, "what is set at check-in:\n{}", client.story());
+        assert_eq!(stands, believed, "what is set at check-in:\n{}", client.transcript());
     }
 
     /// Everything has come to its end.
@@ -123,7 +124,7 @@ impl World {
                 "client {} has not left: {:?}\n{}",
                 client.number,
                 client.session.map(|id| self.poolers[client.worker].session(id)),
-                client.story()
+                client.transcript()
             );
         }
         self.check_inserted();
@@ -162,7 +163,13 @@ impl World {
                 .collect();
             mine.sort();
             due.sort();
-            assert_eq!(mine, due, "what client {} inserted\n{}", client.number, client.story());
+            assert_eq!(
+                mine,
+                due,
+                "what client {} inserted\n{}",
+                client.number,
+                client.transcript()
+            );
         }
     }
 

@@ -17,7 +17,7 @@ use super::{PeerStage, World, resolved};
 
 /// Who is primary in a run that a seed decides.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Reign {
+pub(crate) struct Leadership {
     node: usize,
     timeline: u32,
     version: u64,
@@ -27,13 +27,13 @@ pub(crate) struct Reign {
 
 impl World {
     /// The primary dies, or another node takes its place.
-    pub(crate) fn reign_changes(&mut self) -> bool {
-        let Reign { node, vacant, .. } = self.reign;
-        self.reign.version += 1;
+    pub(crate) fn leadership_changes(&mut self) -> bool {
+        let Leadership { node, vacant, .. } = self.leadership;
+        self.leadership.version += 1;
         if vacant {
-            self.reign.node = 1 - node;
-            self.reign.timeline += 1;
-            self.reign.vacant = false;
+            self.leadership.node = 1 - node;
+            self.leadership.timeline += 1;
+            self.leadership.vacant = false;
             self.dead.retain(|dead| usize::from(dead.0) != 1 - node);
             self.see(self.view_of_reign());
             return true;
@@ -41,7 +41,7 @@ impl World {
         if self.random.chance(70) {
             return false;
         }
-        self.reign.vacant = true;
+        self.leadership.vacant = true;
         // Sometimes the view comes first, sometimes the end of the connections.
         if self.random.chance(50) {
             self.see(self.view_of_reign());
@@ -53,13 +53,13 @@ impl World {
         true
     }
 
-    /// A reign that is vacant does not stay so for ever.
+    /// A leadership that is vacant does not stay so for ever.
     pub(crate) fn ends_vacancy(&mut self) -> bool {
-        self.reign.vacant && self.reign_changes()
+        self.leadership.vacant && self.leadership_changes()
     }
 
     fn view_of_reign(&self) -> Arc<View> {
-        let Reign { node: primary, timeline, version, vacant } = self.reign;
+        let Leadership { node: primary, timeline, version, vacant } = self.leadership;
         let epoch = |node: usize| Epoch {
             system: SystemId(7),
             timeline: TimelineId(timeline + 1),

@@ -110,7 +110,7 @@ impl World {
                 }
             }
         }
-        panic!("client {number} goes round in a circle\n{}", self.clients[number].story());
+        panic!("client {number} goes round in a circle\n{}", self.clients[number].transcript());
     }
 
     /// A server connection was handed out: has its end come meanwhile?
@@ -189,11 +189,11 @@ impl World {
             match judged.stop {
                 Stop::Checkin => self.check_in(worker, id),
                 Stop::Fault => {
-                    let story =
-                        number.map(|number| self.clients[number].story()).unwrap_or_default();
+                    let transcript =
+                        number.map(|number| self.clients[number].transcript()).unwrap_or_default();
                     // A server that takes its leave is not listened to until its end.
                     let due = self.peers[at].backend.closed || self.faults_are_due(number);
-                    assert!(due, "a fault of the server:\n{story}");
+                    assert!(due, "a fault of the server:\n{transcript}");
                     self.server_ends(at);
                 }
                 _ => {}

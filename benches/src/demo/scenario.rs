@@ -16,9 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// After a new primary is there, errors are explained by the old one's end for so long.
 const AFTERMATH: Duration = Duration::from_secs(1);
 
-/// The story while it is told.
+/// The scenario while it is told.
 #[derive(Debug)]
-pub struct Story<'a> {
+pub struct Scenario<'a> {
     /// Where the servers live.
     pub place: &'a Place,
     /// The primary and its replica.
@@ -50,7 +50,7 @@ pub struct Told {
     pub interrupted: bool,
 }
 
-impl Story<'_> {
+impl Scenario<'_> {
     /// Tells it to its end.
     ///
     /// # Errors
@@ -95,7 +95,7 @@ impl Story<'_> {
         Ok(true)
     }
 
-    /// Waits until this time of the story; whether it came before Ctrl-C.
+    /// Waits until this time of the scenario; whether it came before Ctrl-C.
     fn wait_until(&self, time: Duration) -> bool {
         while !self.enough.load(Ordering::Relaxed) {
             if self.start.elapsed() >= time {

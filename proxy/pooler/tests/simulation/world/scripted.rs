@@ -13,7 +13,7 @@ use crate::postgres::Backend;
 
 impl World {
     /// One worker, a pool, and clients 0 to 9, of whom nobody is there yet.
-    pub(crate) fn desk(pool: PoolConfig) -> Self {
+    pub(crate) fn scripted(pool: PoolConfig) -> Self {
         Self::desk_before(pool, None)
     }
 

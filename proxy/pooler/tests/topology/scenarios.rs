@@ -57,8 +57,8 @@ fn failover_a_killed_primary_is_replaced_quarantined_and_rejoined() {
     assert_eq!(state(&watch, 0), NodeState::Quarantined);
     watch.rejoin(0);
     watch.within(1300, |watch| state(watch, 0) == NodeState::Replica);
-    let story = ["found", "lost", "holding", "promoted", "switched", "quarantined", "rejoined"];
-    assert_eq!(told(&watch), story);
+    let scenario = ["found", "lost", "holding", "promoted", "switched", "quarantined", "rejoined"];
+    assert_eq!(told(&watch), scenario);
     let failovers: Vec<_> = watch.topology.failovers().collect();
     assert_eq!(failovers.len(), 1);
     assert_eq!((&*failovers[0].from, &*failovers[0].to), ("n0", "n1"));

@@ -9,7 +9,7 @@ use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::{Login, Pgimbal, WireClient};
 
 /// Two nodes and a pgimbal; `cluster.nodes[0]` is the primary at first.
-pub(super) struct Scene {
+pub(super) struct Setup {
     pub(super) cluster: Cluster,
     pub(super) proxy: Pgimbal,
 }
@@ -44,7 +44,7 @@ grant create on schema public to app;";
 /// What the rows need of every node.
 pub(super) const SETTINGS: &[&str] = &["max_prepared_transactions=10"];
 
-impl Scene {
+impl Setup {
     pub(super) fn start() -> Self {
         Self::before(Cluster::with(1, SETTINGS))
     }
@@ -60,9 +60,9 @@ impl Scene {
             "[databases.session]\ncluster = \"c\"\ndbname = \"app\"\npool_mode = \"session\"",
         );
         let proxy = change(config).start();
-        let scene = Self { cluster, proxy };
-        scene.wait_until_writable();
-        scene
+        let setup = Self { cluster, proxy };
+        setup.wait_until_writable();
+        setup
     }
 
     /// Makes statements hang on node `index` too, which is the primary `primary` or its replica.
