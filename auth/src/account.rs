@@ -76,7 +76,7 @@ impl Standing {
     }
 }
 
-/// What logins with one password are judged by.
+/// What logins with one password are checked by.
 #[derive(Clone, Debug)]
 pub struct LoginKeys {
     /// The SHA-256 of the password, so that comparing takes the same time for every length.
@@ -245,7 +245,7 @@ struct Clear<'a> {
     digest: Zeroizing<[u8; 32]>,
 }
 
-/// What judging a clear password costs, whoever it is for.
+/// What checking a clear password costs, whoever it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClearWork {
     /// A digest: enough where all passwords are known in clear.

@@ -85,7 +85,7 @@ pub struct Accepted {
     pub matched: Option<Matched>,
 }
 
-/// One client's login, waiting for an answer. It holds no account: an answer is judged by the one
+/// One client's login, waiting for an answer. It holds no account: an answer is checked by the one
 /// that is in force when it comes, and passwords may have been revoked since the question.
 #[derive(Debug)]
 pub struct ClientLogin<'a> {
@@ -145,7 +145,7 @@ impl<'a> ClientLogin<'a> {
         Step::Ask(Self { user, channel, state }, ask)
     }
 
-    /// What is to be derived from the password that came before it is judged by `account`; `None`
+    /// What is to be derived from the password that came before it is checked by `account`; `None`
     /// when that takes no derivation. It costs milliseconds, so it should be run where it is in
     /// nobody's way; its result goes to [`Self::derived`].
     #[must_use]
@@ -161,7 +161,7 @@ impl<'a> ClientLogin<'a> {
         })
     }
 
-    /// The same login with what was derived from the password that is judged next.
+    /// The same login with what was derived from the password that is checked next.
     #[must_use]
     pub fn derived(mut self, verifier: ScramVerifier) -> Self {
         if let State::Password(_, _, derived) = &mut self.state {
@@ -170,7 +170,7 @@ impl<'a> ClientLogin<'a> {
         self
     }
 
-    /// Judges an answer by the user's account as it is now.
+    /// Checks an answer by the user's account as it is now.
     ///
     /// # Errors
     /// [`ClientLoginError`] when the answer is not one. A wrong password is no error yet.

@@ -1,6 +1,6 @@
 //! Who a client is, and how pgimbal proves itself to a server.
 //!
-//! Owns SCRAM, MD5 and clear-text proofs in both directions, and the verifiers they are judged by.
+//! Owns SCRAM, MD5 and clear-text proofs in both directions, and the verifiers they are checked by.
 //! Knows no socket, no clock and no random source: nonces and salts are arguments.
 
 pub mod account;

@@ -1,4 +1,4 @@
-//! Criterion: one SELECT through the core, without a socket: judged, linked, answered, released.
+//! Criterion: one SELECT through the core, without a socket: processed, linked, answered, released.
 //!
 //! The floor of a transaction is four system calls, some 10 µs; what is measured here comes on
 //! top of it.
@@ -59,8 +59,8 @@ impl Bench {
     fn transaction(&mut self, request: &[u8], answer: &[u8]) -> (u64, u64) {
         let (server, to_server) = self.ask(request);
         self.plan.clear();
-        let judged = self.pooler.server_bytes(server, self.now, answer, &mut self.plan);
-        assert_eq!((judged.taken as usize, judged.stop), (answer.len(), Stop::Checkin));
+        let processed = self.pooler.server_bytes(server, self.now, answer, &mut self.plan);
+        assert_eq!((processed.taken as usize, processed.stop), (answer.len(), Stop::Checkin));
         let to_client = self.plan.to_client.bytes();
         self.plan.clear();
         self.pooler.checkin(server, self.now);
@@ -69,13 +69,13 @@ impl Bench {
 
     fn ask(&mut self, request: &[u8]) -> (ServerId, u64) {
         self.plan.clear();
-        let judged = self.pooler.client_bytes(self.session, self.now, request, &mut self.plan);
-        assert_eq!((judged.taken, judged.stop), (0, Stop::Checkout));
+        let processed = self.pooler.client_bytes(self.session, self.now, request, &mut self.plan);
+        assert_eq!((processed.taken, processed.stop), (0, Stop::Checkout));
         let Checkout::Linked(server) = self.pooler.checkout(self.session, self.now) else {
             panic!("no server connection")
         };
-        let judged = self.pooler.client_bytes(self.session, self.now, request, &mut self.plan);
-        assert_eq!((judged.taken as usize, judged.stop), (request.len(), Stop::Drained));
+        let processed = self.pooler.client_bytes(self.session, self.now, request, &mut self.plan);
+        assert_eq!((processed.taken as usize, processed.stop), (request.len(), Stop::Drained));
         (server, self.plan.to_server.bytes())
     }
 }

@@ -23,7 +23,7 @@ use crate::words::{AuthType, LogFormat};
 pub const WILDCARD: &str = "*";
 
 settings! {
-    /// Everything that pgimbal was told, judged once and never changed: a reload makes a new one.
+    /// Everything that pgimbal was told, checked once and never changed: a reload makes a new one.
     pub struct Config {
         /// Threads that serve clients, 0 for one on each core: a core is what one of them fills.
         "workers" workers: usize as Threads = "0", restart, try "7";

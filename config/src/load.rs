@@ -1,4 +1,4 @@
-//! From the sources to a [`Config`]: gather, merge, read, judge.
+//! From the sources to a [`Config`]: gather, merge, read, check.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub struct Overrides {
 }
 
 /// Reads the file, the environment, the upstream and the flags over the defaults, each winning
-/// over those before it, and judges the whole.
+/// over those before it, and checks the whole.
 ///
 /// Besides `env` it looks at the file system: the file itself, a password file, TLS files and the
 /// directory of a Unix socket.

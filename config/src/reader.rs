@@ -1,4 +1,4 @@
-//! Readers: how the value of one option is judged, whether it comes from a file, where it may be
+//! Readers: how the value of one option is checked, whether it comes from a file, where it may be
 //! a number or a list, or from the environment or a flag, where it is text.
 
 use std::marker::PhantomData;

@@ -168,7 +168,7 @@ impl Given {
         self.values.get(name).map(|(value, _)| value.expose().to_owned()).filter(|v| !v.is_empty())
     }
 
-    /// Judges a parameter as the option is judged that it stands for.
+    /// Checks a parameter as the option is checked that it stands for.
     fn read<R: Reader>(&mut self, name: &str) -> Option<R::Out> {
         let text = self.text(name)?;
         R::read(&Value::from(text)).map_err(|cause| self.fault(name, cause)).ok()
@@ -191,7 +191,7 @@ impl Given {
         }
     }
 
-    /// libpq's words for what the TCP options at the top level are. `keepalives` itself is judged
+    /// libpq's words for what the TCP options at the top level are. `keepalives` itself is checked
     /// and no more: pgimbal always asks whether the other side lives.
     fn keepalives(&mut self) -> Dict {
         if self.text("keepalives").is_some_and(|text| text.trim().parse::<i32>().is_err()) {
@@ -205,7 +205,7 @@ impl Given {
         ])
     }
 
-    /// Judges what is right in any URI and changes nothing here: each client brings a name of its
+    /// Checks what is right in any URI and changes nothing here: each client brings a name of its
     /// own, one host leaves nothing to choose, and GSSAPI is not spoken.
     fn without_effect(&mut self) {
         const ATTRIBUTES: [&str; 6] =

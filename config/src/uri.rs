@@ -8,7 +8,7 @@ use crate::secret::Secret;
 /// The parts that are there, decoded, under libpq's names; later ones win.
 pub(crate) type Parts = Vec<(String, Secret)>;
 
-/// Takes a URI apart. Parameters are not judged here.
+/// Takes a URI apart. Parameters are not checked here.
 ///
 /// # Errors
 /// The cause in words.

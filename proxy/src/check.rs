@@ -86,7 +86,7 @@ async fn try_all(config: &Config, wish: &Wish, report: &Findings) {
     logins.name_users_of_console();
     logins.explain_refusals().await;
     let Logins { mut witnesses, load, .. } = logins;
-    load.judge(&mut witnesses, report).await;
+    load.check(&mut witnesses, report).await;
     clusters::try_all(&clusters, report).await;
 }
 

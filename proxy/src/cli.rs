@@ -91,7 +91,7 @@ struct CheckOptions {
     json: bool,
 }
 
-/// The flags of `run` and `check`. They are text here: their values are judged where those of
+/// The flags of `run` and `check`. They are text here: their values are checked where those of
 /// files and the environment are, so that every source gets the same errors.
 #[derive(Debug, Args)]
 struct Options {

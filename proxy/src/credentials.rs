@@ -80,7 +80,7 @@ pub(crate) struct Shared {
     nodes: Mutex<HashMap<Box<str>, Arc<Semaphore>>>,
     clients: Tally,
     servers: Tally,
-    /// Who derives what passwords in clear are judged by.
+    /// Who derives what passwords in clear are checked by.
     derivations: Derivations,
 }
 
@@ -106,7 +106,7 @@ pub enum NotRevoked {
 pub type Refreshed = Result<(), SourceError>;
 
 impl CredentialManager {
-    /// Who derives what clients' passwords are judged by.
+    /// Who derives what clients' passwords are checked by.
     pub(crate) fn derivations(&self) -> &Derivations {
         &self.shared.derivations
     }
@@ -151,7 +151,7 @@ impl CredentialManager {
         let _ = timeout(START_TIME, answer).await;
     }
 
-    /// Follows a new configuration; when this ends, clients are judged by it. What is known of
+    /// Follows a new configuration; when this ends, clients are checked by it. What is known of
     /// users that stay is kept.
     ///
     /// # Errors
@@ -161,12 +161,12 @@ impl CredentialManager {
         self.shared.set_rotates(rotates(config));
         let (reply, answer) = oneshot::channel();
         self.tell(Command::Reload(Arc::clone(config), Box::new(sources), reply));
-        // A task that has ended judges nobody.
+        // A task that has ended checks nobody.
         let _ = answer.await;
         Ok(())
     }
 
-    /// What a user with a password that rotates is asked and judged by.
+    /// What a user with a password that rotates is asked and checked by.
     #[must_use]
     pub fn account(&self, user: &str) -> Option<Arc<Account>> {
         let accounts = self.shared.accounts.read().unwrap_or_else(PoisonError::into_inner);

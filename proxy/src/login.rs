@@ -1,7 +1,7 @@
 //! A client's way in: from an accepted socket to an authenticated session.
 //!
 //! Owns the order of the steps and what the client is told when one fails; what an answer is worth
-//! is judged in `pgimbal-auth`. The caller bounds the time.
+//! is checked in `pgimbal-auth`. The caller bounds the time.
 
 mod authenticate;
 mod context;
@@ -95,9 +95,9 @@ impl Peer {
     }
 }
 
-/// What logins are judged with.
+/// What logins are checked with.
 #[derive(Clone, Copy)]
-pub struct Judges<'a> {
+pub struct Authenticators<'a> {
     /// The configuration in force.
     pub in_force: &'a InForce,
     /// The passwords that rotate.
@@ -106,9 +106,9 @@ pub struct Judges<'a> {
     pub server_of: &'a dyn Fn(&str, &str) -> Option<Target>,
 }
 
-impl std::fmt::Debug for Judges<'_> {
+impl std::fmt::Debug for Authenticators<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Judges").field("in_force", self.in_force).finish_non_exhaustive()
+        f.debug_struct("Authenticators").field("in_force", self.in_force).finish_non_exhaustive()
     }
 }
 
@@ -146,8 +146,12 @@ pub async fn unwrap(
 ///
 /// # Errors
 /// [`LoginError`] when there is no session.
-pub async fn accept(socket: Socket, peer: Peer, judges: Judges<'_>) -> Result<Arrival, LoginError> {
-    let greeter = judges.in_force.now();
+pub async fn accept(
+    socket: Socket,
+    peer: Peer,
+    authenticators: Authenticators<'_>,
+) -> Result<Arrival, LoginError> {
+    let greeter = authenticators.in_force.now();
     let patience = greeter.config().clients.first_packet_timeout;
     let opened = timeout(patience, Box::pin(open(socket, peer, &greeter))).await;
     let (mut conversation, opening) = match opened {
@@ -159,7 +163,7 @@ pub async fn accept(socket: Socket, peer: Peer, judges: Judges<'_>) -> Result<Ar
     let admitted = match opening {
         request::Opening::Cancel { process_id, key } => Ok(Admitted::Cancel { process_id, key }),
         request::Opening::Startup(request) => {
-            log_in(&mut conversation, request, peer, &greeter, judges).await
+            log_in(&mut conversation, request, peer, &greeter, authenticators).await
         }
     };
     let (process_id, key) = match admitted {
@@ -219,9 +223,9 @@ async fn log_in(
     request: request::Request,
     peer: Peer,
     greeter: &LoginContext,
-    judges: Judges<'_>,
+    authenticators: Authenticators<'_>,
 ) -> Result<Admitted, LoginError> {
-    let tls_required = judges.in_force.now().tls_required();
+    let tls_required = authenticators.in_force.now().tls_required();
     if tls_required && matches!(peer, Peer::Tcp(_)) && !conversation.transport.is_tls() {
         return Err(LoginError::TlsRequired);
     }
@@ -229,8 +233,9 @@ async fn log_in(
         return Err(LoginError::Replication);
     }
     let claim = Claim { user: &request.user, database: &request.database, peer };
-    let generation = authenticate::authenticate(conversation, claim, greeter, judges).await?;
-    let console = judges.in_force.now().admit(&request.user, &request.database)?;
+    let generation =
+        authenticate::authenticate(conversation, claim, greeter, authenticators).await?;
+    let console = authenticators.in_force.now().admit(&request.user, &request.database)?;
     let parameters = request.settings()?;
     AuthRequest::Ok.encode(&mut conversation.outbox);
     Ok(Admitted::Client(Client {

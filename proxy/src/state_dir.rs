@@ -65,7 +65,7 @@ enum Fault {
 /// [`StateDirError`] when it cannot be used safely.
 pub fn prepare(path: &Path) -> Result<(), StateDirError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(Fault::NotMade).and_then(|()| judge(path)).map_err(|fault| fault.at(path))
+    made.map_err(Fault::NotMade).and_then(|()| check(path)).map_err(|fault| fault.at(path))
 }
 
 /// The same without making anything: it need not be there yet.
@@ -79,7 +79,7 @@ pub fn examine(path: &Path) -> Result<(), StateDirError> {
             let there = there.filter(|above| !above.as_os_str().is_empty());
             may_write(there.unwrap_or(Path::new("."))).map_err(Fault::NotMade)
         }
-        _ => judge(path),
+        _ => check(path),
     }
     .map_err(|fault| fault.at(path))
 }
@@ -90,7 +90,7 @@ impl Fault {
     }
 }
 
-fn judge(path: &Path) -> Result<(), Fault> {
+fn check(path: &Path) -> Result<(), Fault> {
     let directory = fs::metadata(path).map_err(Fault::Unusable)?;
     if !directory.is_dir() {
         return Err(Fault::NoDirectory);
@@ -107,14 +107,14 @@ fn judge(path: &Path) -> Result<(), Fault> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_ours = FILES.iter().any(|file| name.split('.').next() == Some(file));
         if is_ours || name.starts_with(CLUSTER) {
-            judge_file(name, &entry.metadata().map_err(Fault::Unusable)?)?;
+            check_file(name, &entry.metadata().map_err(Fault::Unusable)?)?;
         }
     }
     Ok(())
 }
 
 /// `found` is of the file itself, not of what a link leads to.
-fn judge_file(name: String, found: &Metadata) -> Result<(), Fault> {
+fn check_file(name: String, found: &Metadata) -> Result<(), Fault> {
     if found.is_symlink() {
         return Err(Fault::Link(name));
     }

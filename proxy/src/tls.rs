@@ -4,12 +4,12 @@
 //! and its files; a reload builds a new one and replaces the `Arc` around it.
 
 mod acceptor;
+mod authorities;
 mod certificate;
 mod connector;
 mod fault;
 mod files;
 mod given_up;
-mod judge;
 mod name;
 mod own;
 mod signature;

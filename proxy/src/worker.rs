@@ -47,7 +47,7 @@ use state::State;
 pub struct Common {
     /// The configuration in force.
     pub directory: Arc<Directory>,
-    /// What logins are judged by.
+    /// What logins are checked by.
     pub login: InForce,
     /// The way to every worker, by number.
     pub workers: Arc<[mpsc::UnboundedSender<Message>]>,

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use pgimbal::credentials::CredentialManager;
 use pgimbal::login::{
-    Arrival, Authenticated, ConsoleRole, InForce, Judges, LoginContext, LoginError, Peer, accept,
+    Arrival, Authenticated, Authenticators, ConsoleRole, InForce, LoginContext, LoginError, Peer,
+    accept,
 };
 use pgimbal::transport::{Socket, Transport};
 use pgimbal_auth::verifier::SaltKey;
@@ -75,8 +76,8 @@ fn open(config: Config) -> Door {
                 let socket = Socket::Tcp(stream);
                 let keeper = CredentialManager::idle();
                 let (in_force, keeper) = (&in_force, &keeper);
-                let judges = Judges { in_force, keeper, server_of: &|_, _| None };
-                let arrival = Box::pin(accept(socket, Peer::Tcp(address), judges)).await;
+                let authenticators = Authenticators { in_force, keeper, server_of: &|_, _| None };
+                let arrival = Box::pin(accept(socket, Peer::Tcp(address), authenticators)).await;
                 let _ = sender.send(match arrival {
                     Ok(Arrival::Client(mut client)) => {
                         serve(&mut client).await;

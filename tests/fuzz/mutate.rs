@@ -19,9 +19,9 @@ impl Random {
     }
 }
 
-/// Judges mutations of `seeds` for `budget`. The seed is `PGIMBAL_FUZZ_SEED`, or the clock; it and
-/// the input are printed when the judge panics.
-pub(crate) fn run(name: &str, judge: fn(&[u8]), seeds: &[&[u8]], budget: Duration) {
+/// Checks mutations of `seeds` for `budget`. The seed is `PGIMBAL_FUZZ_SEED`, or the clock; it and
+/// the input are printed when the check panics.
+pub(crate) fn run(name: &str, check: fn(&[u8]), seeds: &[&[u8]], budget: Duration) {
     let given = std::env::var("PGIMBAL_FUZZ_SEED").ok().and_then(|text| text.parse().ok());
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let seed: u64 = given.unwrap_or_else(|| clock.map_or(1, |now| now.as_nanos() as u64));
@@ -34,7 +34,7 @@ pub(crate) fn run(name: &str, judge: fn(&[u8]), seeds: &[&[u8]], budget: Duratio
             for _ in 0..=random.below(6) {
                 mutate(&mut input, seeds, &mut random);
             }
-            if std::panic::catch_unwind(|| judge(&input)).is_err() {
+            if std::panic::catch_unwind(|| check(&input)).is_err() {
                 panic!("{name}, PGIMBAL_FUZZ_SEED={seed}: b\"{}\"", input.escape_ascii());
             }
             rounds += 1;

@@ -1,4 +1,4 @@
-//! The harness that judges pgimbal from outside: it starts throwaway servers, a real `pgimbal`
+//! The harness that checks pgimbal from outside: it starts throwaway servers, a real `pgimbal`
 //! before them, and speaks raw protocol to both. It has its own parser and never uses
 //! `pgimbal-wire`, so that a mistake there cannot excuse itself.
 

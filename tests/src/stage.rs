@@ -1,4 +1,4 @@
-//! A pool beside a session of one's own: what one client does is judged by what PostgreSQL says
+//! A pool beside a session of one's own: what one client does is compared by what PostgreSQL says
 //! to the same, and by what the next client of the pool sees.
 
 use std::collections::BTreeSet;
@@ -147,23 +147,23 @@ impl Stage {
     ///
     /// # Panics
     /// With everything that differs.
-    pub fn judge(&self, script: &Script, after: After) {
-        self.judge_in(&Shape::ALL, script, after);
+    pub fn compare(&self, script: &Script, after: After) {
+        self.compare_in(&Shape::ALL, script, after);
     }
 
     /// The same for steps of texts.
     ///
     /// # Panics
-    /// As [`Stage::judge`].
-    pub fn judge_steps(&self, steps: &[&str], after: After) {
-        self.judge(&Script::new(steps), after);
+    /// As [`Stage::compare`].
+    pub fn compare_steps(&self, steps: &[&str], after: After) {
+        self.compare(&Script::new(steps), after);
     }
 
     /// The same in some shapes.
     ///
     /// # Panics
-    /// As [`Stage::judge`].
-    pub fn judge_in(&self, shapes: &[Shape], script: &Script, after: After) {
+    /// As [`Stage::compare`].
+    pub fn compare_in(&self, shapes: &[Shape], script: &Script, after: After) {
         let mut differences = Vec::new();
         for shape in shapes {
             differences.extend(self.check(script, *shape, after));

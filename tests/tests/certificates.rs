@@ -1,5 +1,5 @@
 //! Certificates as people have them: what libpq accepts, pgimbal accepts, and what libpq refuses,
-//! it refuses. psql is the judge, at the same server.
+//! it refuses. psql is the check, at the same server.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ mod told;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The ways in which each certificate is judged: sslmode, and the host as it is called.
+/// The ways in which each certificate is checked: sslmode, and the host as it is called.
 const WAYS: [(&str, &str); 5] = [
     ("prefer", "localhost"),
     ("require", "localhost"),

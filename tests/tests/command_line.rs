@@ -63,7 +63,7 @@ fn configuration_errors_exit_78_and_say_where() {
 }
 
 #[test]
-fn the_environment_is_judged_like_the_file() {
+fn the_environment_is_checked_like_the_file() {
     let directory = directory("cli");
     let file = config_file(&directory, "[databases.app]\nhost = \"127.0.0.1\"\n");
     let wrong = pgimbal(&["check", "--config", &file], &[("PGIMBAL_POOL_SIZE", "many")]);

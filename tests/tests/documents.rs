@@ -181,11 +181,11 @@ fn a_transactions_status_is_kept_in_one_place() {
 }
 
 #[test]
-fn ready_for_query_is_judged_in_one_place() {
+fn ready_for_query_is_checked_in_one_place() {
     for file in sources(&["proxy/pooler/src"]) {
         let text = fs::read_to_string(&file).expect("a source file");
-        let judges = text.contains("backend::READY_FOR_QUERY");
-        assert_eq!(judges, file.ends_with("src/server_turn.rs"), "{}", file.display());
+        let checks = text.contains("backend::READY_FOR_QUERY");
+        assert_eq!(checks, file.ends_with("src/server_turn.rs"), "{}", file.display());
     }
 }
 

@@ -7,7 +7,7 @@
 //! - `PGIMBAL_STATE_KEEP=20` goes on until so many differences are found (otherwise 3),
 //! - `PGIMBAL_STATE_VERIFY=text|calls|always` is pgimbal's option (otherwise by the seed),
 //! - `PGIMBAL_STATE_PINS=0` does not mind pins that outlive their state,
-//! - `PGIMBAL_STATE_DIRECT=1` has PostgreSQL on both sides, which judges the fuzzer itself.
+//! - `PGIMBAL_STATE_DIRECT=1` has PostgreSQL on both sides, which checks the fuzzer itself.
 
 mod database;
 mod dice;
@@ -141,7 +141,7 @@ impl Fuzz {
             drop(now);
             if let Some(difference) = difference {
                 if self.is_new(&difference) {
-                    let found = judge(&mut lane, seed, &script, &before, difference);
+                    let found = check(&mut lane, seed, &script, &before, difference);
                     eprintln!("{found}");
                     lock(&self.found).push(found);
                 }
@@ -182,7 +182,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Finds out whether `script` shows the difference by itself, and makes it small.
-fn judge(
+fn check(
     lane: &mut Lane,
     seed: u64,
     script: &Script,
@@ -218,7 +218,7 @@ impl std::fmt::Display for Found {
     }
 }
 
-/// Whether the pool should be judged: once it has the option, or when somebody asks.
+/// Whether the pool should be checked: once it has the option, or when somebody asks.
 fn is_asked() -> bool {
     let asked = ["PGIMBAL_STATE_SEED", "PGIMBAL_STATE_SEEDS", "PGIMBAL_STATE_SCRIPT"];
     Verify::is_known() || asked.iter().any(|name| std::env::var_os(name).is_some())

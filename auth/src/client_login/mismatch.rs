@@ -8,8 +8,8 @@ use crate::scram::ScramError;
 use crate::scram::server::ScramServer;
 use crate::verifier::{Salting, ScramVerifier};
 
-/// A proof that fits none of the passwords known when it came. It can be judged again by an account
-/// that has learned a newer one: the client is not asked again.
+/// A proof that fits none of the passwords known when it came. It can be checked again by an
+/// account that has learned a newer one: the client is not asked again.
 #[derive(Debug)]
 pub struct Mismatch {
     user: Box<str>,
@@ -58,7 +58,7 @@ impl Mismatch {
         Self { user: user.into(), shown: Shown::Scram { salted, server, proof: proof.to_vec() } }
     }
 
-    /// Judges what was shown by an account that may know more by now.
+    /// Checks what was shown by an account that may know more by now.
     ///
     /// # Errors
     /// [`ClientLoginError::WrongPassword`] when it still fits nothing.

@@ -194,7 +194,7 @@ fn the_password_that_matched_is_told() {
 }
 
 #[test]
-fn a_mismatch_is_judged_again_by_an_account_that_knows_more() {
+fn a_mismatch_is_checked_again_by_an_account_that_knows_more() {
     let salting = Salting::of_user("ann", [], &salts()).expect("a salt");
     let keys =
         |password: &str| LoginKeys::derive("ann", &Secret::from(password), &salting).expect("keys");
@@ -226,7 +226,7 @@ fn a_mismatch_is_judged_again_by_an_account_that_knows_more() {
 }
 
 #[test]
-fn a_verifier_alone_judges_clear_passwords_and_proofs() {
+fn a_verifier_alone_checks_clear_passwords_and_proofs() {
     let salting = Salting::of_user("ann", [], &salts()).expect("a salt");
     for auth_type in [AuthType::Password, AuthType::ScramSha256] {
         let verifier = ScramVerifier::of_password(b"old", &salting.salt, salting.iterations);

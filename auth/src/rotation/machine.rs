@@ -295,7 +295,7 @@ impl Rotation {
         }
     }
 
-    /// A login has ended before the server judged the password.
+    /// A login has ended before the server checked the password.
     pub fn abandoned(&mut self, node: &str, number: u32) {
         if let Some(state) = self.nodes.get_mut(node) {
             state.end_probe(number);

@@ -180,7 +180,7 @@ impl Node {
         }
     }
 
-    /// An attempt has ended before the password was judged.
+    /// An attempt has ended before the password was checked.
     pub(super) fn end_probe(&mut self, number: u32) {
         if self.probing == Some(number) {
             self.probing = None;

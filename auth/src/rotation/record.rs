@@ -33,7 +33,7 @@ pub struct HistoryRecord {
     pub(super) generations: Vec<StoredGeneration>,
 }
 
-/// One generation: what a login is judged by, and its times.
+/// One generation: what a login is checked by, and its times.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoredGeneration {
     pub(super) rotated_at: Option<Time>,

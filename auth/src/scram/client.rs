@@ -89,7 +89,7 @@ impl ScramClient {
 }
 
 impl AwaitsServerProof {
-    /// Judges the server's last message.
+    /// Checks the server's last message.
     ///
     /// # Errors
     /// [`ScramError::WrongProof`] when the server does not know the password's verifier either.

@@ -74,7 +74,7 @@ impl ScramServer {
         Ok((state, challenge))
     }
 
-    /// Judges the proof against every verifier that has the salt and iterations shown. Each is
+    /// Checks the proof against every verifier that has the salt and iterations shown. Each is
     /// tried, matching or not, so that time tells nothing.
     ///
     /// # Errors

@@ -110,7 +110,7 @@ impl World {
             assert!(self.log_in(node), "seed {}: {node} does not stay healed", self.seed);
         }
         assert_eq!(self.rotation.failing().count(), 0, "seed {}", self.seed);
-        self.judge_fetches();
+        self.check_fetches();
     }
 
     /// Trouble, now and then.
@@ -230,7 +230,7 @@ impl World {
     }
 
     /// Polls, questions near rotations, and those for refusals: nothing else.
-    fn judge_fetches(&self) {
+    fn check_fetches(&self) {
         let seconds = (self.now - self.start).as_secs_f64();
         let rotations = f64::from(self.current) + 1.0;
         let near = (rotations * 10.0).min(seconds * 1.1);

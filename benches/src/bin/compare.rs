@@ -126,7 +126,7 @@ fn show(sample: &Sample) {
     );
 }
 
-/// What a reader must know to judge the figures: each key with its sentence.
+/// What a reader must know to process the figures: each key with its sentence.
 fn about(
     plan: &Plan,
     postgres: &Postgres,

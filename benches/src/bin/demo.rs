@@ -43,7 +43,7 @@ fn main() -> ExitCode {
 enum Ended {
     Well,
     Badly,
-    /// There is nothing to judge.
+    /// There is nothing to process.
     BeforeItBegan,
 }
 

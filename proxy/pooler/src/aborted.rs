@@ -112,7 +112,7 @@ impl Aborted {
     }
 }
 
-/// Judges one message of a client that has an error coming.
+/// Processes one message of a client that has an error coming.
 pub(crate) fn process(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     match header.tag {
         frontend::SYNC => {

@@ -36,7 +36,7 @@ pub enum Greeting {
     Ready(Vec<u8>),
     /// Nothing yet: the first server connection is being opened. The session is woken.
     Wait,
-    /// Nothing yet: a server is to judge its settings. [`Pooler::client_bytes`] is called as if it
+    /// Nothing yet: a server is to check its settings. [`Pooler::client_bytes`] is called as if it
     /// had sent something, and it is greeted in the course of that, or dismissed.
     Try,
     /// The body of an ErrorResponse: there is no server, or it refuses.
@@ -193,7 +193,7 @@ impl Pooler {
         Ok(())
     }
 
-    /// No server has judged these settings yet: one is asked before the client is greeted.
+    /// No server has checked these settings yet: one is asked before the client is greeted.
     fn begin_trial(&mut self, id: SessionId, settings: Vec<Setting>) -> Greeting {
         if let Err(refused) = self.begin_at(id, settings) {
             return refused;
@@ -204,17 +204,17 @@ impl Pooler {
         Greeting::Try
     }
 
-    /// Whether a session waits until a server has judged its settings.
+    /// Whether a session waits until a server has checked its settings.
     #[must_use]
     pub fn is_on_trial(&self, id: SessionId) -> bool {
         self.session(id).is_some_and(|session| session.trial == Trial::Due)
     }
 }
 
-/// One step of a session whose settings a server is to judge.
+/// One step of a session whose settings a server is to check.
 pub(crate) fn try_settings(turn: &mut ClientTurn<'_>) -> Stop {
     if let Some(error) = turn.session.aborted.take().and_then(|aborted| aborted.into_error()) {
-        // There is no server to judge them.
+        // There is no server to check them.
         dismiss(turn.session, turn.pool, &error);
         return Stop::Wait;
     }
@@ -233,7 +233,7 @@ pub(crate) fn try_settings(turn: &mut ClientTurn<'_>) -> Stop {
     }
 }
 
-/// A server has judged the session's settings: it is greeted in the server's words, or dismissed
+/// A server has checked the session's settings: it is greeted in the server's words, or dismissed
 /// with them.
 pub(crate) fn greet_tried(
     session: &mut Session,
@@ -283,7 +283,7 @@ fn write_greeting(session: &Session, reported: &Reported, out: &mut Vec<u8>) {
     encode::ready_for_query(out, TransactionStatus::Idle);
 }
 
-/// Whether every server takes a setting and reports it as it is: no server needs to judge it.
+/// Whether every server takes a setting and reports it as it is: no server needs to check it.
 pub(crate) fn is_certain(setting: &Setting) -> bool {
     // PostgreSQL cuts a longer name and replaces other characters.
     *setting.name == *b"application_name"

@@ -25,7 +25,7 @@ use crate::sql::Kinds;
 pub enum DisconnectOutcome {
     /// The client lives on; what the plan holds is for it.
     Survives,
-    /// The client lives on, and these bytes of its are to be judged again before all others.
+    /// The client lives on, and these bytes of its are to be processed again before all others.
     Again(Vec<u8>),
     /// The client must be closed, after what the plan holds.
     Ends,

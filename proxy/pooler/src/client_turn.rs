@@ -1,4 +1,4 @@
-//! One step on what a client sent: framing, linking, and which message is judged where.
+//! One step on what a client sent: framing, linking, and which message is processed where.
 
 mod bind;
 mod copy;
@@ -20,7 +20,7 @@ use pgimbal_wire::frame::{self, HEADER_LEN, Header};
 use pgimbal_wire::tag::frontend;
 
 use crate::ids::SessionId;
-use crate::plan::{HOLD_LIMIT, Judged, Plan, Stop};
+use crate::plan::{HOLD_LIMIT, Plan, Processed, Stop};
 use crate::pool::Pool;
 use crate::pooler::{Pooler, Tables};
 use crate::rerun::Rerun;
@@ -42,7 +42,7 @@ pub(crate) struct ClientTurn<'a> {
     pub(crate) plan: &'a mut Plan,
 }
 
-/// A message that can be judged: whole, or its first [`HOLD_LIMIT`] bytes at least.
+/// A message that can be processed: whole, or its first [`HOLD_LIMIT`] bytes at least.
 #[derive(Clone, Copy)]
 pub(crate) struct Message<'a> {
     pub(crate) header: Header,
@@ -81,10 +81,10 @@ pub(crate) fn process(
     now: Instant,
     buf: &[u8],
     plan: &mut Plan,
-) -> Judged {
+) -> Processed {
     let Some(session) = pooler.sessions.get_mut(id.index()).filter(|session| session.id == id)
     else {
-        return Judged { taken: 0, stop: Stop::Fault };
+        return Processed { taken: 0, stop: Stop::Fault };
     };
     let server = session.link.server().and_then(|server| pooler.servers.get_mut(server.index()));
     let pool = &mut pooler.pools[session.pool.index()];
@@ -94,10 +94,10 @@ pub(crate) fn process(
 }
 
 impl<'a> ClientTurn<'a> {
-    fn run(mut self) -> Judged {
+    fn run(mut self) -> Processed {
         if self.session.trial == Trial::Due {
             let stop = arrival::try_settings(&mut self);
-            return Judged { taken: 0, stop };
+            return Processed { taken: 0, stop };
         }
         let stop = loop {
             let from = self.at;
@@ -114,7 +114,7 @@ impl<'a> ClientTurn<'a> {
         stats.client_bytes_in += self.at as u64;
         stats.server_bytes_out += self.plan.to_server.bytes();
         stats.client_bytes_out += self.plan.to_client.bytes();
-        Judged { taken: self.at as u32, stop }
+        Processed { taken: self.at as u32, stop }
     }
 
     /// Keeps what was taken since `from` for the case that the server connection breaks, and ends
@@ -157,7 +157,7 @@ impl<'a> ClientTurn<'a> {
         }
     }
 
-    /// Judges the rest of a streaming message or one message.
+    /// Processes the rest of a streaming message or one message.
     fn step(&mut self) -> Step {
         if !self.session.between_messages() {
             return self.stream_body();

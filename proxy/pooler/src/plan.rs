@@ -1,16 +1,16 @@
 //! What a step of the core wants written, and where it stopped.
 //!
-//! Pieces are offsets into the buffer that was judged or into the plan's scratch, never borrows:
+//! Pieces are offsets into the buffer that was processed or into the plan's scratch, never borrows:
 //! the driver sends them with one `writev` before the buffer changes.
 
 use std::ops::Range;
 
-/// The size up to which a message is held until it is whole; a longer one is judged by its prefix
-/// and streams. 16 KiB holds nearly every control message and most rows, and 10,000 clients that
-/// each stop in the middle of one cost 160 MB at worst.
+/// The size up to which a message is held until it is whole; a longer one is processed by its
+/// prefix and streams. 16 KiB holds nearly every control message and most rows, and 10,000 clients
+/// that each stop in the middle of one cost 160 MB at worst.
 pub const HOLD_LIMIT: usize = 16 * 1024;
 
-/// Bytes to write: out of the judged buffer, or made by the core.
+/// Bytes to write: out of the processed buffer, or made by the core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// Offsets into the buffer that was processed.
@@ -27,7 +27,7 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// Appends bytes `from..to` of the judged buffer.
+    /// Appends bytes `from..to` of the processed buffer.
     #[inline]
     pub fn span(&mut self, from: usize, to: usize) {
         if from == to {
@@ -124,10 +124,10 @@ impl Plan {
     }
 }
 
-/// How far a buffer was judged, and why the judging stopped there.
+/// How far a buffer was processed, and why the processing stopped there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub struct Judged {
+pub struct Processed {
     /// Bytes of the buffer that are dealt with, from its start.
     pub taken: u32,
     /// Why it stopped.

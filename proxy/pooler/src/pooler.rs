@@ -13,7 +13,7 @@ use slab::Slab;
 
 use crate::cluster::Cluster;
 use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
-use crate::plan::{Judged, Plan};
+use crate::plan::{Plan, Processed};
 use crate::pool::{Pool, PoolKey};
 use crate::prepared::{ParsedUnder, StatementKey, StatementTable};
 use crate::reported::ReportedTable;
@@ -266,32 +266,32 @@ impl Pooler {
         self.servers.get(id.index()).filter(|server| server.id == id)
     }
 
-    /// Judges what a client sent. `buf` starts where the last judgement ended.
+    /// Processes what a client sent. `buf` starts where the last step ended.
     pub fn client_bytes(
         &mut self,
         id: SessionId,
         now: Instant,
         buf: &[u8],
         plan: &mut Plan,
-    ) -> Judged {
+    ) -> Processed {
         client_turn::process(self, id, now, buf, plan)
     }
 
-    /// Judges what a server sent. `buf` starts where the last judgement ended.
+    /// Processes what a server sent. `buf` starts where the last step ended.
     pub fn server_bytes(
         &mut self,
         id: ServerId,
         now: Instant,
         buf: &[u8],
         plan: &mut Plan,
-    ) -> Judged {
-        let judged = server_turn::process(self, id, now, buf, plan);
+    ) -> Processed {
+        let processed = server_turn::process(self, id, now, buf, plan);
         self.pass_on_nudge();
         self.pass_on_news();
-        judged
+        processed
     }
 
-    /// Judges what a server connection said while it was idle.
+    /// Processes what a server connection said while it was idle.
     pub fn idle_bytes(&mut self, id: ServerId, buf: &[u8]) -> IdleWord {
         let word = server_turn::process_idle(self, id, buf);
         self.pass_on_nudge();

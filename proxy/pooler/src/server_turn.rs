@@ -15,13 +15,13 @@ use crate::client_turn::emit_made;
 use crate::ids::ServerId;
 use crate::in_flight::Progress;
 use crate::pending::{OwnQuery, Pending};
-use crate::plan::{HOLD_LIMIT, Judged, Plan, Stop};
+use crate::plan::{HOLD_LIMIT, Plan, Processed, Stop};
 use crate::pool::Pool;
 use crate::pooler::{Pooler, Tables};
 use crate::server::{Body, Server};
 use crate::session::Session;
 
-/// The longest message that is judged by its whole body: a reported setting. Rows, notices and
+/// The longest message that is processed by its whole body: a reported setting. Rows, notices and
 /// errors of any length stream.
 const LONGEST_JUDGED: usize = 1024 * 1024;
 
@@ -60,9 +60,9 @@ pub(crate) fn process(
     now: Instant,
     buf: &[u8],
     plan: &mut Plan,
-) -> Judged {
+) -> Processed {
     let Some(server) = pooler.servers.get_mut(id.index()).filter(|server| server.id == id) else {
-        return Judged { taken: buf.len() as u32, stop: Stop::Drained };
+        return Processed { taken: buf.len() as u32, stop: Stop::Drained };
     };
     let session = server.session().and_then(|session| pooler.sessions.get_mut(session.index()));
     let pool = &mut pooler.pools[server.pool.index()];
@@ -89,7 +89,8 @@ pub enum IdleWord {
     Dead,
 }
 
-/// Judges what came from a server connection while it was idle. A FATAL is kept as its last words.
+/// Processes what came from a server connection while it was idle. A FATAL is kept as its last
+/// words.
 pub(crate) fn process_idle(pooler: &mut Pooler, id: ServerId, buf: &[u8]) -> IdleWord {
     let Some(server) = pooler.servers.get_mut(id.index()).filter(|server| server.id == id) else {
         return IdleWord::Dead;
@@ -123,9 +124,9 @@ pub(crate) fn process_idle(pooler: &mut Pooler, id: ServerId, buf: &[u8]) -> Idl
 }
 
 impl ServerTurn<'_> {
-    fn run(mut self) -> Judged {
+    fn run(mut self) -> Processed {
         if self.pool.outlives_server() && self.dies_unanswered() {
-            return Judged { taken: 0, stop: Stop::Fault };
+            return Processed { taken: 0, stop: Stop::Fault };
         }
         let stop = loop {
             if let Err(stop) = self.step() {
@@ -136,7 +137,7 @@ impl ServerTurn<'_> {
         stats.server_bytes_in += self.at as u64;
         stats.server_bytes_out += self.plan.to_server.bytes();
         stats.client_bytes_out += self.plan.to_client.bytes();
-        Judged { taken: self.at as u32, stop }
+        Processed { taken: self.at as u32, stop }
     }
 
     /// Whether the server takes its leave in what has come before it has answered anything: then
@@ -290,7 +291,7 @@ impl ServerTurn<'_> {
         matches!(self.server.pending.front(), Some(Pending::Query(_) | Pending::Own(_)))
     }
 
-    /// Takes a judged message off the buffer; the rest of a long one shares its fate.
+    /// Takes a processed message off the buffer; the rest of a long one shares its fate.
     fn take(&mut self, header: Header, fate: Fate) {
         let have = (header.total as usize).min(self.buf.len() - self.at);
         let missing = header.total - have as u32;

@@ -75,7 +75,7 @@ pub struct Session {
     pub aborted: Option<Box<Aborted>>,
     /// Settings that no server connection takes any more.
     pub refused: Option<Box<RefusedSettings>>,
-    /// It has asked for settings at login that a server is to judge before it is greeted.
+    /// It has asked for settings at login that a server is to check before it is greeted.
     pub trial: Trial,
     /// The message with which the client's connection is ended, once somebody has decided so.
     pub final_error: Option<Box<[u8]>>,
@@ -135,7 +135,7 @@ pub enum Presence {
 pub enum ClientBody {
     /// Bytes that pass on or are swallowed.
     Plain(Body),
-    /// So many bytes of a message of which a text comes next, which is judged while it passes.
+    /// So many bytes of a message of which a text comes next, which is checked while it passes.
     Text(u32, Box<Scanner>),
 }
 
@@ -192,7 +192,7 @@ pub struct RefusedSettings {
     pub error: Arc<[u8]>,
 }
 
-/// Whether the settings of a startup packet have been judged by a server.
+/// Whether the settings of a startup packet have been checked by a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trial {
     /// The session has been greeted, or not begun.

@@ -287,7 +287,7 @@ impl SharedPool {
         let mut kept = self.welcome.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.as_deref() != Some(&welcome) {
             *kept = Some(Arc::new(welcome));
-            // Another server may spell and judge otherwise.
+            // Another server may spell and check otherwise.
             self.tried().clear();
         }
     }

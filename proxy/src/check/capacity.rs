@@ -41,7 +41,7 @@ impl Load {
     }
 
     /// Asks each server how many connections it has for them.
-    pub(super) async fn judge(self, witnesses: &mut Witnesses, report: &Findings) {
+    pub(super) async fn check(self, witnesses: &mut Witnesses, report: &Findings) {
         for ((name, port), server) in self.0 {
             let wanted: u64 = server
                 .databases

@@ -21,7 +21,7 @@ pub(super) fn certificates(config: &Config, report: &Findings) {
 }
 
 /// Says which servers may be anybody, and which Vaults are asked in clear text. That is for the
-/// operator to judge, so it fails nothing.
+/// operator to check, so it fails nothing.
 pub(super) fn warn(config: &Config, report: &Findings) {
     for (name, database) in &config.databases {
         if database.cluster.is_none() {

@@ -1,4 +1,4 @@
-//! Flags whose words are offered in help and completions, and judged by the configuration.
+//! Flags whose words are offered in help and completions, and checked by the configuration.
 
 use std::ffi::OsStr;
 

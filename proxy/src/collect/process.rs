@@ -59,7 +59,7 @@ labels! {
 }
 
 labels! {
-    /// Why a client was turned away before its login was judged.
+    /// Why a client was turned away before its login was checked.
     pub enum Refusal {
         /// `max_client_conn` was reached.
         "max_client_conn" MaxClientConn,
@@ -181,7 +181,7 @@ impl ProcessStats {
         Connected { stats: Arc::clone(self), admitted: false }
     }
 
-    /// A client was turned away before its login was judged.
+    /// A client was turned away before its login was checked.
     pub fn client_refused(&self, why: Refusal) {
         add(&self.refused[why as usize]);
     }

@@ -15,7 +15,7 @@ use super::dial::is_refusal;
 use super::manager::Command;
 use super::{CredentialManager, Shared};
 use crate::dial::Target;
-use crate::login::{Claim, Judges};
+use crate::login::{Authenticators, Claim};
 
 /// A server that has refused it is not asked again for so long: each try is a failed login there.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -60,7 +60,7 @@ impl CredentialManager {
         &self,
         claim: Claim<'_>,
         mismatch: &Mismatch,
-        judges: Judges<'_>,
+        authenticators: Authenticators<'_>,
     ) -> Option<Accepted> {
         let aside = self.shared.aside(claim.user)?;
         mismatch.check(Some(&aside.account))?;
@@ -71,7 +71,7 @@ impl CredentialManager {
         if refused_at.is_some_and(|at| at.elapsed() < AGAIN) {
             return None;
         }
-        let target = (judges.server_of)(claim.user, claim.database)?;
+        let target = (authenticators.server_of)(claim.user, claim.database)?;
         let node = format!("{}:{}", target.host, target.port);
         let password = Some(aside.password.clone());
         let target = Target { user: claim.user.into(), role: None, password, ..target };

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::manager::Command;
 use super::{CredentialManager, Shared};
-use crate::login::{Claim, Judges, LoginError};
+use crate::login::{Authenticators, Claim, LoginError};
 
 /// The least wait of a login with a wrong password: a fetch and a key derivation fit in.
 const SHORTEST: Duration = Duration::from_millis(250);
@@ -25,7 +25,7 @@ const DERIVATION: Duration = Duration::from_secs(2);
 /// How long clients are held while passwords are not known that should be.
 const HOLD: Duration = Duration::from_secs(30);
 
-/// Passwords cannot be judged: their source has not said them since the start.
+/// Passwords cannot be checked: their source has not said them since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unavailable {
     /// What the source says, as a word.
@@ -63,16 +63,16 @@ impl From<Refused> for LoginError {
 }
 
 impl CredentialManager {
-    /// Judges once more what a client has shown, after its source was asked. A wrong password takes
+    /// Checks once more what a client has shown, after its source was asked. A wrong password takes
     /// the same time for everybody, known or not.
     ///
     /// # Errors
     /// [`Refused`] when it still fits nothing.
-    pub(crate) async fn judge_again(
+    pub(crate) async fn check_again(
         &self,
         claim: Claim<'_>,
         mismatch: Mismatch,
-        judges: Judges<'_>,
+        authenticators: Authenticators<'_>,
     ) -> Result<Accepted, Refused> {
         if !self.rotates() {
             return Err(Refused::Wrong(mismatch.refusal()));
@@ -84,7 +84,7 @@ impl CredentialManager {
         };
         let mut newly = self.try_once(user, &mismatch);
         if newly.is_none() {
-            newly = self.try_aside(claim, &mismatch, judges).await;
+            newly = self.try_aside(claim, &mismatch, authenticators).await;
         }
         if let Some(accepted) = newly {
             return Ok(accepted);
@@ -97,15 +97,15 @@ impl CredentialManager {
         if let Some(cause) = unavailable {
             return Err(Refused::Unavailable(user.into(), cause));
         }
-        let (context, rotating) = (judges.in_force.now(), self.account(user));
+        let (context, rotating) = (authenticators.in_force.now(), self.account(user));
         let account = rotating.as_deref().or(context.fixed(user));
         match mismatch.retry(account) {
             Err(_) if is_over => Err(Refused::Unasked(user.into())),
-            judged => judged.map_err(Refused::Wrong),
+            checked => checked.map_err(Refused::Wrong),
         }
     }
 
-    /// Waits until the answer to a question that was sent later can be judged by, or there is
+    /// Waits until the answer to a question that was sent later can be checked by, or there is
     /// none. What comes to be known meanwhile is looked at as it does.
     async fn ask(&self, claim: Claim<'_>, mismatch: &Mismatch) -> Result<Accepted, Asked> {
         let begun = Instant::now();

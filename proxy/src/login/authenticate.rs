@@ -10,20 +10,20 @@ use pgimbal_wire::authentication::{
 use pgimbal_wire::tag::frontend;
 use rand::RngCore;
 
-use super::{Claim, Judges, LoginContext, LoginError};
+use super::{Authenticators, Claim, LoginContext, LoginError};
 use crate::credentials::{Counted, CredentialManager};
 use crate::transport::{Conversation, Transport};
 
 /// Returns when the client is who it says. The last message of an exchange stays in the outbox.
-/// `greeter` has the certificate that the client has seen; what it shows is judged by what is in
+/// `greeter` has the certificate that the client has seen; what it shows is checked by what is in
 /// force when it comes.
 pub(super) async fn authenticate(
     conversation: &mut Conversation,
     claim: Claim<'_>,
     greeter: &LoginContext,
-    judges: Judges<'_>,
+    authenticators: Authenticators<'_>,
 ) -> Result<Option<Counted>, LoginError> {
-    let (user, Judges { in_force, keeper, .. }) = (claim.user, judges);
+    let (user, Authenticators { in_force, keeper, .. }) = (claim.user, authenticators);
     let channel = match &conversation.transport {
         Transport::Plain(_) | Transport::TlsClient(_) => Channel::Plain,
         Transport::TlsServer(_) => {
@@ -39,7 +39,8 @@ pub(super) async fn authenticate(
         let (login, ask) = match step {
             Step::Accepted(accepted) => return Ok(enter(accepted, user, conversation, keeper)),
             Step::Mismatch(mismatch) => {
-                let accepted = Box::pin(keeper.judge_again(claim, mismatch, judges)).await?;
+                let accepted =
+                    Box::pin(keeper.check_again(claim, mismatch, authenticators)).await?;
                 return Ok(enter(accepted, user, conversation, keeper));
             }
             Step::Ask(login, ask) => (login, ask),
@@ -53,7 +54,7 @@ pub(super) async fn authenticate(
         let (context, rotating) = (in_force.now(), keeper.account(user));
         let account = rotating.as_deref().or(context.fixed(user));
         let login = derive(login, &ask, conversation.body(total), account, keeper).await;
-        step = judge(login, &ask, conversation.body(total), account)?;
+        step = check(login, &ask, conversation.body(total), account)?;
         conversation.consume(total);
     }
 }
@@ -90,7 +91,7 @@ const fn longest_answer(ask: &Ask) -> usize {
     }
 }
 
-/// Derives what judging a password takes, beside the work.
+/// Derives what checking a password takes, beside the work.
 async fn derive<'a>(
     login: ClientLogin<'a>,
     ask: &Ask,
@@ -108,7 +109,7 @@ async fn derive<'a>(
     }
 }
 
-fn judge<'a>(
+fn check<'a>(
     login: ClientLogin<'a>,
     ask: &Ask,
     body: &[u8],

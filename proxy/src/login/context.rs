@@ -1,4 +1,4 @@
-//! What a login is judged by, made from the configuration once.
+//! What a login is checked by, made from the configuration once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -50,7 +50,7 @@ impl InForce {
     }
 }
 
-/// A configuration that no login can be judged by.
+/// A configuration that no login can be checked by.
 #[derive(Debug, Error)]
 pub enum ContextError {
     /// A user's password.

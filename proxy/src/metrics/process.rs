@@ -56,7 +56,7 @@ fn arrivals(process: &ProcessSnapshot) {
         .sample(vec![], process.accepted);
     let refused = Counters::described(
         "pgimbal_client_connections_refused_total",
-        "Clients turned away before their login was judged.",
+        "Clients turned away before their login was checked.",
     );
     for (why, count) in &process.refused {
         refused.sample(vec![label("reason", why.as_str())], *count);

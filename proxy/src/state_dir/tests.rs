@@ -21,7 +21,7 @@ impl Scratch {
         path
     }
 
-    /// What both judges say of it.
+    /// What both checks say of it.
     fn refused(&self) -> String {
         let prepared = prepare(&self.0).expect_err("refused").to_string();
         assert_eq!(examine(&self.0).expect_err("refused").to_string(), prepared);

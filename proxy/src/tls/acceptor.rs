@@ -11,8 +11,8 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{DistinguishedName, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
+use super::authorities::Authorities;
 use super::fault::of_client_in_words;
-use super::judge::Authorities;
 use super::verify::ClientVerifier;
 use super::{ALPN, TlsError, end_point, files, own, provider, x509};
 use crate::transport::Socket;

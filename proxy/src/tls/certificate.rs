@@ -1,7 +1,7 @@
 //! The hash of a certificate that SCRAM's channel binding uses (RFC 5929, section 4.1).
 //!
 //! Only the signature algorithm must be found, so the outer layer of DER is walked and nothing
-//! else of the certificate is judged.
+//! else of the certificate is verified.
 
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256, Sha384, Sha512};

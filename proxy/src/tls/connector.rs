@@ -10,9 +10,9 @@ use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
 use tokio_rustls::client::TlsStream;
 
+use super::authorities::Authorities;
 use super::fault::in_words;
 use super::given_up::GivenUp;
-use super::judge::Authorities;
 use super::verify::ServerVerifier;
 use super::{ALPN, TlsError, acceptor, files, own, provider};
 use crate::transport::Socket;
@@ -24,7 +24,7 @@ const UNTRIED: &str = "untried";
 pub(crate) const PLAIN_FIRST: &str = "offers TLS, and sslmode \"allow\" goes there in plain text without trying \
      it: say sslmode = \"prefer\" or more, or \"disable\" if it is meant";
 
-/// What is asked of a server, and how its certificate is judged.
+/// What is asked of a server, and how its certificate is verified.
 #[derive(Clone)]
 pub struct TlsConnector {
     rustls: tokio_rustls::TlsConnector,

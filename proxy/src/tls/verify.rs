@@ -10,8 +10,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
+use super::authorities::Authorities;
 use super::fault::CertificateFault;
-use super::judge::Authorities;
 use super::signature::Tls;
 use super::x509::Side;
 use super::{name, signature, x509};
@@ -71,7 +71,7 @@ impl ServerVerifier {
         Self { degree, algorithms }
     }
 
-    fn judge(
+    fn verify(
         &self,
         shown: &CertificateDer<'_>,
         sent: &[CertificateDer<'_>],
@@ -80,9 +80,9 @@ impl ServerVerifier {
     ) -> Result<(), CertificateFault> {
         match &self.degree {
             Degree::Nothing => Ok(()),
-            Degree::Chain(authorities) => authorities.judge(Side::Server, shown, sent, now),
+            Degree::Chain(authorities) => authorities.verify(Side::Server, shown, sent, now),
             Degree::ChainAndName(authorities) => {
-                authorities.judge(Side::Server, shown, sent, now)?;
+                authorities.verify(Side::Server, shown, sent, now)?;
                 name::bears(&x509::read(shown)?, &text(host))
             }
         }
@@ -105,8 +105,8 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let judged = self.judge(end_entity, intermediates, name, now);
-        judged.map(|()| ServerCertVerified::assertion()).map_err(CertificateFault::told)
+        let verified = self.verify(end_entity, intermediates, name, now);
+        verified.map(|()| ServerCertVerified::assertion()).map_err(CertificateFault::told)
     }
 
     handshake_signatures!();
@@ -142,8 +142,8 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let judged = self.authorities.judge(Side::Client, end_entity, intermediates, now);
-        judged.map(|()| ClientCertVerified::assertion()).map_err(|fault| {
+        let verified = self.authorities.verify(Side::Client, end_entity, intermediates, now);
+        verified.map(|()| ClientCertVerified::assertion()).map_err(|fault| {
             tracing::debug!("a client's certificate is refused: {fault}");
             fault.alert()
         })

@@ -78,7 +78,7 @@ pub(super) struct Arriving {
 /// What may be done with the bytes that are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InputState {
-    /// They can be judged.
+    /// They can be processed.
     Open,
     /// More bytes are needed.
     Short,

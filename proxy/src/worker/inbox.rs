@@ -32,18 +32,18 @@ impl ReadBuffer {
     }
 }
 
-/// Bytes of a peer that were read and not judged yet.
+/// Bytes of a peer that were read and not processed yet.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     held: Vec<u8>,
 }
 
-/// What there is to judge.
+/// What there is to process.
 #[derive(Debug)]
 pub(super) enum Input {
     /// The front of the read buffer, from here to there.
     Buffered(usize, usize),
-    /// More than fits there: a message that must be whole to be judged.
+    /// More than fits there: a message that must be whole to be processed.
     Large(Vec<u8>),
 }
 
@@ -94,12 +94,12 @@ impl Inbox {
         }
     }
 
-    /// What is held, to be judged again without a read.
+    /// What is held, to be processed again without a read.
     pub(super) fn again(&mut self, buffer: &mut ReadBuffer) -> Input {
         self.joined(buffer, 0)
     }
 
-    /// Keeps what was not judged.
+    /// Keeps what was not processed.
     #[inline]
     pub(super) fn keep(&mut self, rest: &[u8], free: &mut FreeList) {
         if !rest.is_empty() || self.held.capacity() > 0 {

@@ -98,7 +98,7 @@ impl Turn<'_, '_> {
         self.state.plan.clear();
         let departure = self.state.pooler.depart(session, presence, self.now, &mut self.state.plan);
         if let Some(server) = server {
-            let source = Source { judged: &[], made: &self.state.plan.scratch };
+            let source = Source { processed: &[], made: &self.state.plan.scratch };
             let pieces = &self.state.plan.to_server;
             // A server that takes nothing any more is noticed by the next read.
             let _ = self.state.servers.send(server, &mut self.state.free, self.cx, source, pieces);

@@ -18,7 +18,7 @@ use super::message::{Accepted, Delivery, Message, Origin};
 use crate::collect::{Connected, LoginResult, Refusal};
 use crate::credentials::Counted;
 use crate::dial::Target;
-use crate::login::{self, Arrival, Authenticated, Judges, LoginError, Peer};
+use crate::login::{self, Arrival, Authenticated, Authenticators, LoginError, Peer};
 use crate::tcp;
 use crate::transport::{Parts, Setting, Socket, Transport};
 
@@ -64,7 +64,8 @@ impl Worker {
             let _ = tcp::configure(&socket, tcp);
         }
         let server_of = |user: &str, database: &str| self.server_of(user, database);
-        let judges = Judges { in_force, keeper: &self.common.keeper, server_of: &server_of };
+        let authenticators =
+            Authenticators { in_force, keeper: &self.common.keeper, server_of: &server_of };
         let place = seat.place();
         let arrival = Box::pin(async {
             let mut socket = socket;
@@ -75,7 +76,7 @@ impl Worker {
                 place.taken_by(unwrapped.1.subnet());
                 socket = unwrapped.0;
             }
-            login::accept(socket, peer.get(), judges).await
+            login::accept(socket, peer.get(), authenticators).await
         });
         let process = &self.common.process;
         let outcome = tokio::select! {

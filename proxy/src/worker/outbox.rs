@@ -1,4 +1,4 @@
-//! Bytes that a socket did not take, and bytes that could not be judged yet.
+//! Bytes that a socket did not take, and bytes that could not be processed yet.
 //!
 //! Buffers come from a worker's free list, so that an idle client holds none.
 
@@ -158,8 +158,8 @@ impl Outbox {
 /// Where a plan's pieces point.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source<'a> {
-    /// The buffer that was judged.
-    pub(super) judged: &'a [u8],
+    /// The buffer that was processed.
+    pub(super) processed: &'a [u8],
     /// What the core made.
     pub(super) made: &'a [u8],
 }
@@ -168,7 +168,7 @@ impl<'a> Source<'a> {
     fn bytes(self, piece: &Piece) -> &'a [u8] {
         let at = |range: &Range<u32>| range.start as usize..range.end as usize;
         match piece {
-            Piece::Span(range) => &self.judged[at(range)],
+            Piece::Span(range) => &self.processed[at(range)],
             Piece::Made(range) => &self.made[at(range)],
         }
     }

@@ -162,7 +162,7 @@ impl Servers {
         }
     }
 
-    /// Keeps what was read and not judged.
+    /// Keeps what was read and not processed.
     #[inline]
     pub(super) fn keep(&mut self, id: ServerId, rest: &[u8], free: &mut FreeList) {
         if let Some(io) = self.get(id) {

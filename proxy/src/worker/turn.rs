@@ -1,4 +1,4 @@
-//! One turn of a client's task: what is read, judged and written, in which order.
+//! One turn of a client's task: what is read, processed and written, in which order.
 
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -126,15 +126,15 @@ impl Turn<'_, '_> {
             let bytes = &input.bytes(self.buffer)[at..];
             let state = &mut *self.state;
             state.plan.clear();
-            let judged = state.pooler.server_bytes(server, self.now, bytes, &mut state.plan);
-            let source = Source { judged: bytes, made: &state.plan.scratch };
+            let processed = state.pooler.server_bytes(server, self.now, bytes, &mut state.plan);
+            let source = Source { processed: bytes, made: &state.plan.scratch };
             self.client.send(&mut state.free, self.cx, source, &state.plan.to_client);
             // A server that takes nothing any more is noticed by the next read.
             let _ =
                 state.servers.send(server, &mut state.free, self.cx, source, &state.plan.to_server);
-            at += judged.taken as usize;
+            at += processed.taken as usize;
             let rest = &input.bytes(self.buffer)[at..];
-            match judged.stop {
+            match processed.stop {
                 Stop::Checkin => self.client.checkin_due = true,
                 Stop::Fault => return self.server_ended(server),
                 _ => {
@@ -167,13 +167,13 @@ impl Turn<'_, '_> {
         state.plan.clear();
         let outcome = state.pooler.server_gone(server, self.now, &mut state.plan);
         state.servers.drop_io(server);
-        let source = Source { judged: &[], made: &state.plan.scratch };
+        let source = Source { processed: &[], made: &state.plan.scratch };
         self.client.send(&mut state.free, self.cx, source, &state.plan.to_client);
         match outcome {
             DisconnectOutcome::Survives => {}
             DisconnectOutcome::Again(bytes) => {
                 self.client.inbox.prepend(bytes);
-                // Nothing more of the client's is needed, as was when they were judged first.
+                // Nothing more of the client's is needed, as was when they were processed first.
                 self.client.input = InputState::Open;
             }
             DisconnectOutcome::Ends if matches!(self.client.stage, Stage::Serving) => {
@@ -184,7 +184,7 @@ impl Turn<'_, '_> {
         self.client.unblock();
     }
 
-    /// Judges what the client sent and writes what is for the server.
+    /// Processes what the client sent and writes what is for the server.
     fn move_from_client(&mut self) -> Step {
         let link =
             self.state.pooler.session(self.client.session).map_or(Link::Unlinked, |s| s.link);
@@ -246,7 +246,7 @@ impl Turn<'_, '_> {
         Step::Moved
     }
 
-    /// A session whose settings a server is to judge goes on: before it is greeted, nothing of the
+    /// A session whose settings a server is to check goes on: before it is greeted, nothing of the
     /// client's is looked at.
     pub(super) fn process_timeout(&mut self) {
         let held = std::mem::take(&mut self.client.inbox);
@@ -261,9 +261,9 @@ impl Turn<'_, '_> {
             let state = &mut *self.state;
             let session = self.client.session;
             state.plan.clear();
-            let judged = state.pooler.client_bytes(session, self.now, bytes, &mut state.plan);
-            at += judged.taken as usize;
-            let source = Source { judged: bytes, made: &state.plan.scratch };
+            let processed = state.pooler.client_bytes(session, self.now, bytes, &mut state.plan);
+            at += processed.taken as usize;
+            let source = Source { processed: bytes, made: &state.plan.scratch };
             if !state.plan.to_server.is_empty()
                 && let Some(server) = state.pooler.session(session).and_then(|s| s.link.server())
             {
@@ -272,7 +272,7 @@ impl Turn<'_, '_> {
                 let _ = state.servers.send(server, &mut state.free, self.cx, source, pieces);
             }
             self.client.send(&mut state.free, self.cx, source, &state.plan.to_client);
-            match judged.stop {
+            match processed.stop {
                 Stop::Checkout => match self.check_out() {
                     Checkout::Linked(_) | Checkout::Refused => {}
                     Checkout::Waiting => break Stop::Wait,

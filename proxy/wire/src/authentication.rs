@@ -1,6 +1,6 @@
 //! The messages of an authentication exchange, in both directions.
 //!
-//! Owns their bytes; what an answer is worth is judged in `pgimbal-auth`.
+//! Owns their bytes; what an answer is worth is processed in `pgimbal-auth`.
 
 use thiserror::Error;
 

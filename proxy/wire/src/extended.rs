@@ -1,7 +1,7 @@
 //! Borrowed views of the extended protocol's requests.
 //!
-//! Each view works on a prefix of the body, because a message above 16 KiB is judged before it has
-//! arrived whole: `Ok(None)` means that the names are not complete yet. Nothing is allocated.
+//! Each view works on a prefix of the body, because a message above 16 KiB is processed before it
+//! has arrived whole: `Ok(None)` means that the names are not complete yet. Nothing is allocated.
 
 use thiserror::Error;
 

@@ -1,16 +1,16 @@
-//! A short run of the fuzz targets' judges; see `tests/fuzz`.
+//! A short run of the fuzz targets' properties; see `tests/fuzz`.
 
 use std::time::Duration;
 
-#[path = "../../../tests/fuzz/judges/wire.rs"]
-mod judges;
 #[path = "../../../tests/fuzz/mutate.rs"]
 mod mutate;
+#[path = "../../../tests/fuzz/properties/wire.rs"]
+mod properties;
 
 #[test]
-fn behaviour_40_any_bytes_are_judged_without_a_panic() {
-    for one in judges::JUDGES {
-        one.seeds.iter().for_each(|seed| (one.judge)(seed));
-        mutate::run(one.name, one.judge, one.seeds, Duration::from_millis(500));
+fn behaviour_40_any_bytes_are_processed_without_a_panic() {
+    for one in properties::PROPERTIES {
+        one.seeds.iter().for_each(|seed| (one.check)(seed));
+        mutate::run(one.name, one.check, one.seeds, Duration::from_millis(500));
     }
 }

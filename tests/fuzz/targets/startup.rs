@@ -1,7 +1,7 @@
 #![no_main]
 
-#[path = "../judges/wire.rs"]
-#[allow(dead_code, reason = "one judge of several")]
+#[path = "../properties/wire.rs"]
+#[allow(dead_code, reason = "one property of several")]
 mod wire;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| wire::startup(data));

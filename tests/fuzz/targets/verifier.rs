@@ -1,7 +1,7 @@
 #![no_main]
 
-#[path = "../judges/auth.rs"]
-#[allow(dead_code, reason = "one judge of several")]
+#[path = "../properties/auth.rs"]
+#[allow(dead_code, reason = "one property of several")]
 mod auth;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| auth::verifier(data));

@@ -74,8 +74,8 @@ fn write(client: &mut WireClient, style: Style, id: &str) -> Told {
     let bind = Pipeline::new().bind("", "w", &[id]).execute("", 0);
     let insert = format!("insert into writes values ('{id}')");
     match style {
-        Style::Simple => judge(&client.query(&insert), 'I'),
-        Style::Prepared => judge(&client.run(&bind.sync()), 'I'),
+        Style::Simple => check(&client.query(&insert), 'I'),
+        Style::Prepared => check(&client.run(&bind.sync()), 'I'),
         Style::Block => in_block(
             client,
             [
@@ -103,7 +103,7 @@ fn in_block(client: &mut WireClient, [begin, insert, commit]: [Pipeline; 3]) -> 
             continue;
         }
         // BEGIN alone is no transaction yet.
-        let told = judge(&reply, reply.status());
+        let told = check(&reply, reply.status());
         if reply.status() == 'E' {
             assert_eq!(told, Told::RolledBack, "{reply:?}");
             assert_eq!(client.ok("rollback").status(), 'I');
@@ -114,10 +114,10 @@ fn in_block(client: &mut WireClient, [begin, insert, commit]: [Pipeline; 3]) -> 
     if reply.errors().is_empty() {
         assert_eq!(reply.commands(), ["COMMIT"]);
     }
-    judge(&reply, 'I')
+    check(&reply, 'I')
 }
 
-fn judge(reply: &Reply, status: char) -> Told {
+fn check(reply: &Reply, status: char) -> Told {
     assert_eq!(reply.status(), status, "{reply:?}");
     let errors = reply.errors();
     let Some(error) = errors.first() else { return Told::Done };

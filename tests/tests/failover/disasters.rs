@@ -9,7 +9,7 @@ use super::rows::{Clients, Words};
 use super::setup::{SETTINGS, Setup};
 
 /// What all of them have in common: `lose` the primary, see what the clients do meanwhile,
-/// promote the replica, and judge.
+/// promote the replica, and check.
 fn replaced(setup: &mut Setup, words: Words, lose: impl FnOnce(&mut Cluster)) {
     let mut clients = Clients::enter(setup);
     setup.cluster.settle(0);
@@ -17,7 +17,7 @@ fn replaced(setup: &mut Setup, words: Words, lose: impl FnOnce(&mut Cluster)) {
     setup.wait_until_held();
     clients.during();
     setup.cluster.nodes[1].promote();
-    clients.judge(setup, 1, words);
+    clients.check(setup, 1, words);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn shutdown_while_a_synchronous_replica_is_awaited(end: End, words: Words) {
     setup.wait_until_held();
     clients.during();
     setup.cluster.nodes[1].promote();
-    clients.judge(&setup, 1, words);
+    clients.check(&setup, 1, words);
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn failover_promotion_while_the_old_primary_stays_up() {
     setup.cluster.nodes[1].promote();
     setup.wait_for_state("n1", "quarantined");
     clients.during();
-    clients.judge(&setup, 1, Words::Nothing);
+    clients.check(&setup, 1, Words::Nothing);
     eventually("nobody is left on the old primary", SOON, || {
         setup.cluster.nodes[0].backends_with_a_client() == 0
     });
@@ -179,7 +179,7 @@ fn failover_the_old_primary_returns_before_anybody_is_promoted() {
     clients.during();
     setup.cluster.nodes[0].start();
     setup.let_go(0);
-    clients.judge(&setup, 0, Words::Nothing);
+    clients.check(&setup, 0, Words::Nothing);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn failover_the_old_primary_returns_before_the_clients_look() {
     setup.cluster.nodes[1].promote();
     setup.cluster.nodes[0].start();
     setup.wait_for_state("n1", "quarantined");
-    clients.judge(&setup, 1, Words::Nothing);
+    clients.check(&setup, 1, Words::Nothing);
     assert_eq!(setup.cluster.nodes[0].backends(), 0);
 }
 
@@ -234,7 +234,7 @@ fn failover_without_the_replica_the_primary_goes_on() {
     clients.go_on(&setup, 0);
     // They had a replica; now the primary serves them.
     setup.cluster.nodes[0].run("truncate writes, slow");
-    readers.judge(&setup, 0, Words::ReadOnly);
+    readers.check(&setup, 0, Words::ReadOnly);
     setup.cluster.nodes[1].start();
     setup.wait_for_state("n2", "replica");
 }

@@ -252,7 +252,7 @@ fn failover_a_route_that_there_is_not_is_an_error_with_a_suggestion() {
     }
 }
 
-/// What a driver binds is judged as what stands in a text is.
+/// What a driver binds is checked as what stands in a text is.
 #[test]
 fn failover_a_bound_route_that_there_is_not_is_an_error_with_a_suggestion() {
     let setup = start(1, |config| config);

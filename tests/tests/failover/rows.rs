@@ -148,7 +148,7 @@ impl Clients {
 
     /// Whether every client sees what its row says, and node `index`, the primary now, has what
     /// it should.
-    pub(super) fn judge(self, setup: &Setup, index: usize, words: Words) {
+    pub(super) fn check(self, setup: &Setup, index: usize, words: Words) {
         self.each(|row, client| {
             (row.sees)(client, words);
             if row.survives {
@@ -177,10 +177,10 @@ impl Clients {
         });
     }
 
-    fn each(self, judge: impl Fn(&Row, &mut WireClient)) {
+    fn each(self, check: impl Fn(&Row, &mut WireClient)) {
         let mut wrong = Vec::new();
         for (row, mut client) in self.0 {
-            if catch_unwind(AssertUnwindSafe(|| judge(row, &mut client))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| check(row, &mut client))).is_err() {
                 wrong.push(row.name);
             }
         }

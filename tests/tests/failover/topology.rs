@@ -165,7 +165,7 @@ fn failover_two_names_of_one_server_are_no_split_brain() {
 }
 
 #[test]
-fn failover_a_node_that_refuses_the_prober_lives_but_is_not_judged() {
+fn failover_a_node_that_refuses_the_prober_lives_but_is_not_checked() {
     let cluster = Cluster::start(1);
     let proxy = Config::before_cluster(&cluster)
         .cluster("probe_user", "\"scram\"")

@@ -41,7 +41,7 @@ fn state_hidden_in_a_function_that_is_called() {
             &["BEGIN", &format!("SELECT does('{deed}')"), "ROLLBACK"],
             &[&format!("SELECT does('{deed}'), 1/(id-id) FROM accounts")],
         ] {
-            stage.judge_steps(steps, After::MayStay);
+            stage.compare_steps(steps, After::MayStay);
         }
     }
 }
@@ -54,7 +54,7 @@ fn state_hidden_and_gone_again_keeps_nobody() {
         &["SELECT does('SELECT pg_advisory_lock(7)')", "SELECT pg_advisory_unlock(7)"],
         &["SELECT does('SELECT 1')"],
     ] {
-        stage.judge_steps(steps, After::Free);
+        stage.compare_steps(steps, After::Free);
     }
 }
 
@@ -62,20 +62,20 @@ fn state_hidden_and_gone_again_keeps_nobody() {
 fn state_hidden_in_a_function_that_runs_when_it_is_planned() {
     let stage = stage("calls");
     let sql = "SELECT 1 FROM accounts WHERE id = quietly('SELECT pg_advisory_lock(7)')";
-    stage.judge_steps(&[&format!("EXPLAIN {sql}")], After::MayStay);
+    stage.compare_steps(&[&format!("EXPLAIN {sql}")], After::MayStay);
     let bound = Pipeline::new().parse("", sql).bind("", "", &[]).sync();
     let script = Script::default().messages(bound, 1);
-    stage.judge_in(&[Shape::Queries], &script, After::MayStay);
+    stage.compare_in(&[Shape::Queries], &script, After::MayStay);
 }
 
 #[test]
 fn state_hidden_in_triggers_views_and_policies() {
     let stage = stage("always");
     for deed in DEEDS {
-        stage.judge_steps(&[&format!("INSERT INTO deeds VALUES ('{deed}')")], After::MayStay);
+        stage.compare_steps(&[&format!("INSERT INTO deeds VALUES ('{deed}')")], After::MayStay);
     }
-    stage.judge_steps(&["SELECT * FROM listening"], After::MayStay);
-    stage.judge_steps(&["SELECT * FROM guarded"], After::MayStay);
-    stage.judge_steps(&["BEGIN", "SELECT * FROM listening", "ROLLBACK"], After::Free);
-    stage.judge_steps(&["SELECT * FROM listening", "UNLISTEN hidden"], After::Free);
+    stage.compare_steps(&["SELECT * FROM listening"], After::MayStay);
+    stage.compare_steps(&["SELECT * FROM guarded"], After::MayStay);
+    stage.compare_steps(&["BEGIN", "SELECT * FROM listening", "ROLLBACK"], After::Free);
+    stage.compare_steps(&["SELECT * FROM listening", "UNLISTEN hidden"], After::Free);
 }

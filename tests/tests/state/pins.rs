@@ -71,7 +71,7 @@ fn state_case_24b_from_many_at_once_and_in_other_words() {
     }
     let stage = Stage::new();
     let steps = ["BEGIN", "CREATE TEMP TABLE t (x int) ON COMMIT DROP", "COMMIT"];
-    stage.judge_steps(&steps, After::Free);
+    stage.compare_steps(&steps, After::Free);
 }
 
 #[test]
@@ -83,9 +83,9 @@ fn state_case_25_what_was_rolled_back_keeps_nobody() {
         "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
         "SELECT set_config('app.x', id::text, false) FROM accounts",
     ] {
-        stage.judge_steps(&["BEGIN", made, "ROLLBACK"], After::Free);
-        stage.judge_steps(&[&format!("{made} ;; SELECT 1/0")], After::Free);
-        stage.judge_steps(&["BEGIN", made, "SELECT 1/0", "COMMIT"], After::Free);
+        stage.compare_steps(&["BEGIN", made, "ROLLBACK"], After::Free);
+        stage.compare_steps(&[&format!("{made} ;; SELECT 1/0")], After::Free);
+        stage.compare_steps(&["BEGIN", made, "SELECT 1/0", "COMMIT"], After::Free);
     }
 }
 
@@ -101,18 +101,20 @@ fn state_case_25b_what_failed_keeps_nobody() {
         "SELECT set_config('nosuchsetting', '1', false)",
         "LISTEN",
     ] {
-        stage.judge_steps(&[failed], After::Free);
-        stage
-            .judge_steps(&["BEGIN", "SAVEPOINT a", failed, "ROLLBACK TO a", "COMMIT"], After::Free);
+        stage.compare_steps(&[failed], After::Free);
+        stage.compare_steps(
+            &["BEGIN", "SAVEPOINT a", failed, "ROLLBACK TO a", "COMMIT"],
+            After::Free,
+        );
     }
 }
 
 #[test]
 fn state_case_26_a_temporary_table_that_was_dropped() {
     let stage = Stage::new();
-    stage.judge_steps(&["CREATE TEMP TABLE t (x int)", "DROP TABLE t"], After::Free);
+    stage.compare_steps(&["CREATE TEMP TABLE t (x int)", "DROP TABLE t"], After::Free);
     // On a connection without a temporary schema the notice would be another.
-    stage.judge_steps(&["CREATE TEMP TABLE x ()", "DROP TABLE IF EXISTS pg_temp.x"], After::Free);
+    stage.compare_steps(&["CREATE TEMP TABLE x ()", "DROP TABLE IF EXISTS pg_temp.x"], After::Free);
 }
 
 #[test]
@@ -133,20 +135,23 @@ fn state_case_26b_dropped_otherwise_and_what_is_no_table() {
         ],
         &["SELECT to_regclass('pg_temp.nothing') IS NULL"],
     ] {
-        stage.judge_steps(steps, After::Free);
+        stage.compare_steps(steps, After::Free);
     }
 }
 
 #[test]
 fn state_case_27_a_lock_that_was_given_back_or_never_got() {
     let stage = Stage::new();
-    stage.judge_steps(&["SELECT pg_advisory_lock(7)", "SELECT pg_advisory_unlock(7)"], After::Free);
+    stage.compare_steps(
+        &["SELECT pg_advisory_lock(7)", "SELECT pg_advisory_unlock(7)"],
+        After::Free,
+    );
     let mut holders = stage.superusers();
     for holder in &mut holders {
         holder.ok("SELECT pg_advisory_lock(8), pg_advisory_lock(1, 2)");
     }
-    stage.judge_steps(&["SELECT pg_try_advisory_lock(8)"], After::Free);
-    stage.judge_steps(&["SELECT pg_try_advisory_lock_shared(1, 2)"], After::Free);
+    stage.compare_steps(&["SELECT pg_try_advisory_lock(8)"], After::Free);
+    stage.compare_steps(&["SELECT pg_try_advisory_lock_shared(1, 2)"], After::Free);
 }
 
 #[test]
@@ -161,7 +166,7 @@ fn state_case_27b_as_migrations_do_it() {
         .messages(bound("SELECT pg_advisory_lock($1)"), 1)
         .then(&["SELECT 1"])
         .messages(bound("SELECT pg_advisory_unlock($1)"), 1);
-    stage.judge_in(&[Shape::Queries], &script, After::Free);
+    stage.compare_in(&[Shape::Queries], &script, After::Free);
     for steps in [
         &[
             "SELECT pg_try_advisory_lock(4242)",
@@ -183,17 +188,17 @@ fn state_case_27b_as_migrations_do_it() {
         &["BEGIN", "SELECT pg_advisory_lock(7)", "SELECT pg_advisory_unlock(7)", "COMMIT"],
         &["SELECT pg_advisory_unlock(7)"],
     ] {
-        stage.judge_steps(steps, After::Free);
+        stage.compare_steps(steps, After::Free);
     }
     // Locked twice and given back once is locked.
     let once = ["SELECT pg_advisory_lock(7), pg_advisory_lock(7)", "SELECT pg_advisory_unlock(7)"];
-    stage.judge_steps(&once, After::MayStay);
+    stage.compare_steps(&once, After::MayStay);
 }
 
 #[test]
 fn state_case_28_a_cursor_that_was_closed() {
     let steps = ["DECLARE c CURSOR WITH HOLD FOR SELECT 1", "FETCH ALL FROM c", "CLOSE c"];
-    Stage::new().judge_steps(&steps, After::Free);
+    Stage::new().compare_steps(&steps, After::Free);
 }
 
 #[test]
@@ -217,15 +222,15 @@ fn state_case_28b_as_django_and_psqlodbc_do_it() {
         &["DECLARE c CURSOR WITH HOLD FOR SELECT 1 ;; CLOSE c"],
         &["DECLARE c CURSOR WITH HOLD FOR SELECT 1", "CLOSE ALL"],
     ] {
-        stage.judge_steps(steps, After::Free);
+        stage.compare_steps(steps, After::Free);
     }
 }
 
 #[test]
 fn state_case_29_what_is_no_longer_listened_to_or_prepared() {
     let stage = Stage::new();
-    stage.judge_steps(&["LISTEN a", "UNLISTEN a"], After::Free);
-    stage.judge_steps(&["PREPARE p AS SELECT 1", "DEALLOCATE p"], After::Free);
+    stage.compare_steps(&["LISTEN a", "UNLISTEN a"], After::Free);
+    stage.compare_steps(&["PREPARE p AS SELECT 1", "DEALLOCATE p"], After::Free);
 }
 
 #[test]
@@ -241,9 +246,9 @@ fn state_case_29b_by_other_words_and_one_of_two() {
         &["PREPARE p (int) AS SELECT $1", "EXECUTE p(1)", "DEALLOCATE ALL"],
         &["PREPARE p AS SELECT 1 ;; EXECUTE p ;; DEALLOCATE p"],
     ] {
-        stage.judge_in(&Shape::WAITING, &Script::new(steps), After::Free);
+        stage.compare_in(&Shape::WAITING, &Script::new(steps), After::Free);
     }
-    stage.judge_steps(&["LISTEN a ;; LISTEN b", "UNLISTEN a"], After::MayStay);
+    stage.compare_steps(&["LISTEN a ;; LISTEN b", "UNLISTEN a"], After::MayStay);
 }
 
 #[test]
@@ -251,7 +256,7 @@ fn state_case_30_pgadmins_opening() {
     let steps = ["SET DateStyle=ISO ;; SET client_min_messages=notice ;; \
          SELECT set_config('bytea_output','hex',false) FROM pg_show_all_settings() \
          WHERE name = 'bytea_output' ;; SET client_encoding='UTF8'"];
-    Stage::new().judge_steps(&steps, After::Free);
+    Stage::new().compare_steps(&steps, After::Free);
 }
 
 #[test]
@@ -263,9 +268,9 @@ fn state_case_30b_in_a_block_and_with_what_it_finds() {
         "SELECT set_config(name, '9MB', false) FROM pg_settings WHERE name = 'work_mem'",
         "UPDATE pg_settings SET setting = '9MB' WHERE name = 'work_mem'",
     ] {
-        stage.judge_steps(&[set], After::Free);
-        stage.judge_steps(&["BEGIN", set, "COMMIT"], After::Free);
-        stage.judge_steps(&["BEGIN", set, "ROLLBACK"], After::Free);
+        stage.compare_steps(&[set], After::Free);
+        stage.compare_steps(&["BEGIN", set, "COMMIT"], After::Free);
+        stage.compare_steps(&["BEGIN", set, "ROLLBACK"], After::Free);
     }
 }
 
@@ -282,7 +287,7 @@ fn state_case_31_bound_values_of_set_config_are_followed() {
     let stage = Stage::new();
     for pipeline in [bound(TENANT, &["A"]), bound(TWO, &["it's", "\\ \" ü"])] {
         let script = Script::default().messages(pipeline, 1);
-        stage.judge_in(&[Shape::Queries], &script, After::Free);
+        stage.compare_in(&[Shape::Queries], &script, After::Free);
     }
     let stage = pool(8);
     let mut clients: Vec<_> = (0..12).map(|_| stage.proxy.client()).collect();
@@ -306,10 +311,10 @@ fn state_case_31b_by_name_in_blocks_with_nulls_and_types() {
     let again = |value: &str| Pipeline::new().bind("p", "s", &[value]).execute("p", 0).sync();
     let script =
         Script::default().messages(named, 1).messages(again("A"), 1).messages(again("B"), 1);
-    stage.judge_in(&[Shape::Queries], &script, After::Free);
+    stage.compare_in(&[Shape::Queries], &script, After::Free);
     for end in ["COMMIT", "ROLLBACK"] {
         let script = Script::new(&["BEGIN"]).messages(bound(TENANT, &["A"]), 1).then(&[end]);
-        stage.judge_in(&Shape::WAITING, &script, After::Free);
+        stage.compare_in(&Shape::WAITING, &script, After::Free);
     }
     for (sql, values) in [
         ("SELECT set_config($1, $2, false)", &["app.tenant", "A"][..]),
@@ -323,8 +328,8 @@ fn state_case_31b_by_name_in_blocks_with_nulls_and_types() {
         ("SELECT set_config('work_mem', $1, false)", &["nonsense"]),
     ] {
         let script = Script::default().messages(bound(sql, values), 1);
-        stage.judge_in(&[Shape::Queries], &script, After::Free);
+        stage.compare_in(&[Shape::Queries], &script, After::Free);
     }
     let steps = ["SELECT set_config('app.x', '1', false), set_config('app.y', '2', false)"];
-    stage.judge_steps(&steps, After::Free);
+    stage.compare_steps(&steps, After::Free);
 }

@@ -21,7 +21,7 @@ fn verifying(word: &'static str) -> impl FnOnce(Config) -> Config {
 
 #[test]
 fn state_case_05_a_segment_that_changes_how_backslashes_are_read() {
-    Stage::new().judge_steps(
+    Stage::new().compare_steps(
         &["SET LOCAL standard_conforming_strings = off ;; \
            SELECT '\\'', set_config($$role$$, $$boss$$, false) --'"],
         After::Free,
@@ -37,8 +37,8 @@ fn state_case_05b_by_set_config_by_set_and_in_a_block() {
         "SET standard_conforming_strings = off",
         "SET LOCAL backslash_quote = on ;; SET LOCAL standard_conforming_strings TO 'off'",
     ] {
-        stage.judge_steps(&[&format!("{off} ;; {hidden}")], After::Free);
-        stage.judge_steps(&["BEGIN", off, hidden, "COMMIT"], After::Free);
+        stage.compare_steps(&[&format!("{off} ;; {hidden}")], After::Free);
+        stage.compare_steps(&["BEGIN", off, hidden, "COMMIT"], After::Free);
     }
 }
 
@@ -46,7 +46,7 @@ fn state_case_05b_by_set_config_by_set_and_in_a_block() {
 fn state_case_06_a_segment_that_changes_where_characters_end() {
     let script = Script::of_bytes(&["SET LOCAL client_encoding = 'SJIS' ;; \
          SELECT E'\u{83}\\', set_config($$role$$, $$boss$$, false) --'"]);
-    Stage::new().judge(&script, After::Free);
+    Stage::new().compare(&script, After::Free);
 }
 
 #[test]
@@ -64,9 +64,9 @@ fn state_case_06b_with_other_encodings_and_other_ways_to_set_them() {
             hidden.to_owned()
         };
         let beside = format!("{set} ;; {hidden}");
-        stage.judge(&Script::of_bytes(&[&beside, "RESET client_encoding"]), After::Free);
+        stage.compare(&Script::of_bytes(&[&beside, "RESET client_encoding"]), After::Free);
         let steps = ["BEGIN", set, &hidden, "COMMIT", "RESET client_encoding"];
-        stage.judge(&Script::of_bytes(&steps), After::Free);
+        stage.compare(&Script::of_bytes(&steps), After::Free);
     }
 }
 
@@ -75,7 +75,7 @@ fn state_case_16_tags_of_dollar_quotes_in_another_encoding() {
     let hidden = "SELECT $\u{83}A$ A $\u{83}B$ B $\u{83}A$, set_config($$role$$, $$boss$$, false)";
     let script =
         Script::of_bytes(&["SET client_encoding = 'SJIS'", hidden, "RESET client_encoding"]);
-    Stage::new().judge(&script, After::Free);
+    Stage::new().compare(&script, After::Free);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn state_case_16b_set_at_login_and_with_tags_of_other_bytes() {
         "SELECT $a\u{83}b$ $b$ ' $a\u{83}b$, set_config($$role$$, $$boss$$, false) -- '",
         "SELECT $\u{83}\u{5b}$ ' $\u{83}\u{5b}$, set_config($$app.x$$, $$1$$, false) -- '",
     ] {
-        stage.judge(&Script::of_bytes(&[hidden]), After::Free);
+        stage.compare(&Script::of_bytes(&[hidden]), After::Free);
     }
 }
 
@@ -94,10 +94,10 @@ fn state_case_16b_set_at_login_and_with_tags_of_other_bytes() {
 fn state_case_19_what_is_put_together_while_it_runs() {
     let stage = Stage::new();
     let steps = ["DO $$BEGIN EXECUTE 'SE' || 'T ROLE boss'; END$$"];
-    stage.judge_steps(&steps, After::Free);
+    stage.compare_steps(&steps, After::Free);
     let xml = "SELECT query_to_xml('SELECT set_config(''ro'' || ''le'', ''boss'', false)', true, \
                false, '') IS NULL";
-    stage.judge_steps(&[xml], After::Free);
+    stage.compare_steps(&[xml], After::Free);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn state_case_19b_in_blocks_and_in_other_functions() {
             "SELECT count(*) FROM ts_stat('SELECT to_tsvector(set_config(''ro'' || ''le'', ''boss'', false))')",
         ],
     ] {
-        stage.judge_steps(steps, After::Free);
+        stage.compare_steps(steps, After::Free);
     }
 }
 
@@ -146,14 +146,14 @@ fn state_case_19c_a_function_that_is_called_when_calls_are_verified() {
         &["BEGIN", "SELECT become('boss')", "ROLLBACK"],
         &["BEGIN", "SELECT become('boss')", "COMMIT"],
     ] {
-        stage.judge_steps(steps, After::Free);
+        stage.compare_steps(steps, After::Free);
     }
     // Planned, and so run, when it is bound.
     let bound = Pipeline::new()
         .parse("", "SELECT 1 FROM accounts WHERE id = become_quietly('boss')")
         .bind("", "", &[])
         .sync();
-    stage.judge_in(&[Shape::Queries], &Script::default().messages(bound, 1), After::Free);
+    stage.compare_in(&[Shape::Queries], &Script::default().messages(bound, 1), After::Free);
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn state_case_19d_triggers_and_views_when_everything_is_verified() {
         &["BEGIN", "SELECT * FROM tenants", "COMMIT"],
         &["SELECT 1 ;; INSERT INTO watched VALUES (1) ;; SELECT 2"],
     ] {
-        stage.judge_steps(steps, After::Free);
+        stage.compare_steps(steps, After::Free);
     }
 }
 
@@ -216,7 +216,7 @@ fn state_case_20b_nor_when_it_is_called_from_elsewhere() {
 fn state_case_39_a_set_config_of_ones_own() {
     let stage = Stage::with(OWN_SET_CONFIG, |config| config);
     let set = "SELECT set_config('app.x', '1', false)";
-    stage.judge_steps(&["SET search_path = public, pg_catalog", set], After::Free);
+    stage.compare_steps(&["SET search_path = public, pg_catalog", set], After::Free);
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn state_case_39b_one_that_wins_by_the_types_that_a_driver_declares() {
                 .execute("", 0)
                 .sync();
             let script = Script::default().messages(pipeline, 1);
-            stage.judge_in(&[Shape::Queries], &script, After::Free);
+            stage.compare_in(&[Shape::Queries], &script, After::Free);
         }
     }
 }
@@ -245,9 +245,9 @@ fn state_case_39c_one_in_the_path_of_the_login_or_of_a_block() {
         "SET search_path = \"$user\", public, pg_catalog",
         "SET LOCAL search_path = public, pg_catalog",
     ] {
-        stage.judge_steps(&[&format!("{path} ;; {set}")], After::Free);
-        stage.judge_steps(&["BEGIN", path, set, "COMMIT"], After::Free);
+        stage.compare_steps(&[&format!("{path} ;; {set}")], After::Free);
+        stage.compare_steps(&["BEGIN", path, set, "COMMIT"], After::Free);
     }
     let stage = stage.logged_in_with("search_path", "public, pg_catalog");
-    stage.judge_steps(&[set], After::Free);
+    stage.compare_steps(&[set], After::Free);
 }

@@ -6,9 +6,9 @@ use pgimbal_tests::{After, Script, Shape, Stage};
 fn state_case_44_a_lock_of_a_statement_that_failed() {
     let stage = Stage::new();
     let steps = ["SELECT pg_advisory_lock(77), 1/(id-id) FROM accounts"];
-    stage.judge_steps(&steps, After::MayStay);
+    stage.compare_steps(&steps, After::MayStay);
     let unlocked = [steps[0], "SELECT pg_advisory_unlock(77)"];
-    stage.judge_steps(&unlocked, After::Free);
+    stage.compare_steps(&unlocked, After::Free);
 }
 
 #[test]
@@ -26,13 +26,13 @@ fn state_case_44b_a_lock_of_a_block_that_was_rolled_back() {
         &["SELECT pg_try_advisory_lock(77) ;; SELECT 1/0"],
         &["DO $$BEGIN PERFORM pg_advisory_lock(77); PERFORM 1/0; END$$"],
     ] {
-        stage.judge_steps(steps, After::MayStay);
+        stage.compare_steps(steps, After::MayStay);
     }
     let undone =
         ["BEGIN", "SELECT pg_advisory_lock(77)", "SELECT pg_advisory_unlock(77)", "ROLLBACK"];
-    stage.judge_steps(&undone, After::Free);
+    stage.compare_steps(&undone, After::Free);
     let xact = ["BEGIN", "SELECT pg_advisory_xact_lock(77)", "ROLLBACK"];
-    stage.judge_steps(&xact, After::Free);
+    stage.compare_steps(&xact, After::Free);
 }
 
 #[test]
@@ -40,8 +40,8 @@ fn state_case_44c_what_a_failed_do_block_prepared_and_seeded() {
     let stage = Stage::new();
     let block = "DO $$BEGIN EXECUTE 'PREPARE hidden AS SELECT 1'; PERFORM setseed(0.3); \
                  PERFORM 1/0; END$$";
-    stage.judge_steps(&[block], After::MayStay);
-    stage.judge_steps(&["BEGIN", block, "ROLLBACK", "EXECUTE hidden"], After::MayStay);
+    stage.compare_steps(&[block], After::MayStay);
+    stage.compare_steps(&["BEGIN", block, "ROLLBACK", "EXECUTE hidden"], After::MayStay);
     for shape in Shape::ALL {
         let mut own = stage.direct();
         own.query(block);
@@ -67,14 +67,14 @@ fn state_case_44d_what_was_closed_in_a_block_that_was_rolled_back() {
         &["PREPARE p AS SELECT 1", "DEALLOCATE p ;; SELECT 1/0"],
         &["LISTEN a", "BEGIN", "UNLISTEN a", "COMMIT"],
     ] {
-        stage.judge_in(&Shape::WAITING, &Script::new(steps), After::Free);
+        stage.compare_in(&Shape::WAITING, &Script::new(steps), After::Free);
     }
     for steps in [
         &["LISTEN a", "BEGIN", "UNLISTEN a", "ROLLBACK"][..],
         &["PREPARE p AS SELECT 1 ;; SELECT 1/0", "EXECUTE p"],
         &["BEGIN", "PREPARE p AS SELECT 1", "ROLLBACK", "EXECUTE p"],
     ] {
-        stage.judge_in(&Shape::WAITING, &Script::new(steps), After::MayStay);
+        stage.compare_in(&Shape::WAITING, &Script::new(steps), After::MayStay);
     }
 }
 

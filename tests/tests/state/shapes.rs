@@ -291,7 +291,7 @@ fn move_on(stage: &Stage, old: Option<WireClient>) -> WireClient {
     new
 }
 
-fn judge_names(stage: &Stage, elsewhere: bool) {
+fn compare_names(stage: &Stage, elsewhere: bool) {
     let mut differences = Vec::new();
     for (what, script) in name_spaces() {
         for shape in Shape::WAITING {
@@ -320,26 +320,26 @@ fn judge_names(stage: &Stage, elsewhere: bool) {
 
 #[test]
 fn state_case_33_one_name_space_in_transaction_mode() {
-    judge_names(&stage(), false);
+    compare_names(&stage(), false);
 }
 
 #[test]
 fn state_case_33b_one_name_space_in_session_mode() {
     let stage =
         Stage::with("", |config| config.set("pool_mode", "\"session\"").set("pool_size", 4));
-    judge_names(&stage, false);
+    compare_names(&stage, false);
 }
 
 #[test]
 fn state_case_33c_when_another_connection_serves_in_between() {
-    judge_names(&stage(), true);
+    compare_names(&stage(), true);
 }
 
 #[test]
 fn state_case_33d_names_reach_nobody_and_end_with_their_client() {
     let stage = Stage::new();
     let both = Script::new(&["PREPARE p1 AS SELECT 1", "EXECUTE p1"]);
-    stage.judge(&both, After::MayStay);
+    stage.compare(&both, After::MayStay);
     let mut client = stage.pooled();
     client.run(&Pipeline::new().parse("s1", "select 'mine'").sync()).no_error();
     assert_eq!(client.query("EXECUTE s1").errors(), []);

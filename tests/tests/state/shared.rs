@@ -18,7 +18,7 @@ fn execute(name: &str) -> Pipeline {
 
 /// One client prepares `sql` between `before` and `after`; what others then get for the same
 /// text, and the client itself, must be what a session of its own gets.
-fn judge(stage: &Stage, before: &[&str], after: &[&str], sql: &str) {
+fn compare(stage: &Stage, before: &[&str], after: &[&str], sql: &str) {
     for shape in Shape::WAITING {
         for run_it in [false, true] {
             let what = format!("{before:?} {shape:?}, executed at once: {run_it}");
@@ -72,7 +72,7 @@ fn others(stage: &Stage, next: &mut WireClient, sql: &str, what: &str) {
 #[test]
 fn state_case_03_a_statement_parsed_under_a_local_time_zone() {
     let before = ["BEGIN", "SET LOCAL TimeZone = 'America/New_York'"];
-    judge(&Stage::new(), &before, &["COMMIT"], EPOCH);
+    compare(&Stage::new(), &before, &["COMMIT"], EPOCH);
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn state_case_03b_set_otherwise_and_rolled_back() {
         (&["BEGIN", "SAVEPOINT a", "SET TimeZone = 'Asia/Tokyo'"], &["ROLLBACK TO a", "COMMIT"]),
         (&["BEGIN", "DO $$BEGIN SET LOCAL TimeZone = 'Asia/Tokyo'; END$$"], &["COMMIT"]),
     ] {
-        judge(&stage, before, after, EPOCH);
+        compare(&stage, before, after, EPOCH);
     }
 }
 
@@ -114,7 +114,7 @@ fn state_case_03c_in_one_segment_with_the_setting() {
 
 #[test]
 fn state_case_04_a_statement_parsed_under_a_local_date_style() {
-    judge(&Stage::new(), &["BEGIN", "SET LOCAL DateStyle = 'SQL, DMY'"], &["COMMIT"], MONTH);
+    compare(&Stage::new(), &["BEGIN", "SET LOCAL DateStyle = 'SQL, DMY'"], &["COMMIT"], MONTH);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn state_case_04b_a_local_path_and_interval_style() {
         ("SET LOCAL DateStyle TO 'ISO, DMY'", MONTH),
         ("CREATE TEMPORARY TABLE accounts ON COMMIT DROP AS SELECT 'temporary' AS owner", owner),
     ] {
-        judge(&stage, &["BEGIN", set], &["ROLLBACK"], sql);
+        compare(&stage, &["BEGIN", set], &["ROLLBACK"], sql);
     }
 }
 

@@ -8,14 +8,14 @@ const INSERT: &str = "INSERT INTO accounts VALUES (2, 'mine')";
 #[test]
 fn state_case_13_a_table_in_a_path_that_names_pg_temp() {
     let path = "SET search_path = nosuchschema, pg_temp";
-    Stage::new().judge_steps(&[path, CREATE, INSERT, "RESET search_path"], After::MayStay);
+    Stage::new().compare_steps(&[path, CREATE, INSERT, "RESET search_path"], After::MayStay);
 }
 
 #[test]
 fn state_case_13b_by_other_statements_and_ways_to_set_the_path() {
     let stage = Stage::new();
     let local = ["BEGIN", "SET LOCAL search_path = pg_temp", CREATE, "COMMIT"];
-    stage.judge_steps(&local, After::MayStay);
+    stage.compare_steps(&local, After::MayStay);
     for (path, create) in [
         ("SELECT set_config('search_path', 'pg_temp', false)", CREATE),
         ("SET search_path = pg_temp", "CREATE TABLE accounts AS SELECT 2 AS id, 'mine' AS owner"),
@@ -24,15 +24,15 @@ fn state_case_13b_by_other_statements_and_ways_to_set_the_path() {
         ("SET search_path = pg_temp", "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'"),
         ("SET search_path = pg_temp", "CREATE TYPE mood AS ENUM ('good')"),
     ] {
-        stage.judge_steps(&[path, create, "RESET search_path"], After::MayStay);
-        stage.judge_steps(&[&format!("{path} ;; {create} ;; RESET search_path")], After::MayStay);
+        stage.compare_steps(&[path, create, "RESET search_path"], After::MayStay);
+        stage.compare_steps(&[&format!("{path} ;; {create} ;; RESET search_path")], After::MayStay);
     }
 }
 
 #[test]
 fn state_case_14_a_path_that_names_pg_temp_at_login() {
     let stage = Stage::new().logged_in_with("search_path", "pg_temp");
-    stage.judge_steps(&[CREATE, INSERT], After::MayStay);
+    stage.compare_steps(&[CREATE, INSERT], After::MayStay);
 }
 
 #[test]
@@ -43,14 +43,14 @@ fn state_case_14b_in_the_options_and_spelt_otherwise() {
         ("search_path", "\"pg_temp\", public"),
     ] {
         let stage = Stage::new().logged_in_with(name, value);
-        stage.judge_steps(&[CREATE, INSERT], After::MayStay);
+        stage.compare_steps(&[CREATE, INSERT], After::MayStay);
     }
 }
 
 #[test]
 fn state_case_15_pg_temp_spelt_with_an_escape() {
     let path = "SET search_path = E'pg\\137temp'";
-    Stage::new().judge_steps(&[path, CREATE, "RESET ALL"], After::MayStay);
+    Stage::new().compare_steps(&[path, CREATE, "RESET ALL"], After::MayStay);
 }
 
 #[test]
@@ -64,13 +64,13 @@ fn state_case_15b_and_in_other_spellings() {
         "SELECT set_config('search_path', $$ \"pg_temp\" $$, false)",
         "SET search_path = 'pg_'\n'temp'",
     ] {
-        stage.judge_steps(&[path, CREATE, INSERT, "RESET ALL"], After::MayStay);
+        stage.compare_steps(&[path, CREATE, INSERT, "RESET ALL"], After::MayStay);
     }
     // And where the statement itself says it.
     for create in [
         "CREATE TABLE U&\"pg\\005Ftemp\".accounts (id int, owner text)",
         "CREATE TABLE \"pg_temp\".accounts (id int, owner text)",
     ] {
-        stage.judge_steps(&[create], After::MayStay);
+        stage.compare_steps(&[create], After::MayStay);
     }
 }

@@ -25,7 +25,7 @@ const PIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(100)];
 pub(super) struct Lane {
     pub(super) kind: Kind,
     /// Whether a pin without a reason is a difference.
-    pub(super) judges_pins: bool,
+    pub(super) checks_pins: bool,
     /// Whether waiting should be short, since a difference is known.
     pub(super) hurry: bool,
     /// Where the pooled client connects, and to which database.
@@ -80,7 +80,7 @@ impl Lane {
         fresh.leave();
         let mut lane = Self {
             kind,
-            judges_pins: std::env::var("PGIMBAL_STATE_PINS").as_deref() != Ok("0"),
+            checks_pins: std::env::var("PGIMBAL_STATE_PINS").as_deref() != Ok("0"),
             hurry: false,
             pooled,
             direct,

@@ -136,12 +136,12 @@ impl Run<'_> {
 
     fn own(&mut self, sides: &mut [Side; 2]) -> Outcome {
         // What runs behind an open segment may see less than what that has done.
-        let judges_pins = self.lane.judges_pins && !sides[0].has_an_open_segment();
+        let checks_pins = self.lane.checks_pins && !sides[0].has_an_open_segment();
         let messages = look::own();
         sides.iter_mut().for_each(|side| side.send(&messages));
         let told = sides.each_mut().map(|side| look::without_plans(side.answers()));
         self.compare(About::Own, &told)?;
-        if judges_pins
+        if checks_pins
             && look::shows_nothing_that_pins(&told[1])
             && let Some(reason) = self.lane.stays_pinned(sides)
             && !(reason.contains("sql_prepare") && look::has_sql_statements(&mut sides[1]))

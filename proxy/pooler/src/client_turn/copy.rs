@@ -17,7 +17,7 @@ impl ClientTurn<'_> {
             self.drop_message(header);
             return Ok(());
         }
-        // CopyData is not looked into: it streams as it comes. The others are judged whole.
+        // CopyData is not looked into: it streams as it comes. The others are processed whole.
         if header.tag == frontend::COPY_DATA {
             let rest = &self.buf[self.at..];
             let body =

@@ -59,7 +59,7 @@ impl SharedPool {
     }
 }
 
-/// Those of startup settings that a server has to judge, in an order of their own.
+/// Those of startup settings that a server has to check, in an order of their own.
 fn uncertain(asked: &[Setting]) -> Vec<Setting> {
     let mut asked: Vec<Setting> = asked.iter().filter(|s| !is_certain(s)).cloned().collect();
     asked.sort_by(|a, b| a.name.cmp(&b.name));

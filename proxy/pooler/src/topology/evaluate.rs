@@ -18,7 +18,7 @@ const ADOPT: &str =
     ", which no node is known to have any more; if this one has the right data, say ADOPT NODE";
 
 impl Topology {
-    /// Judges every node; events tell what changed for the worse or the better.
+    /// Evaluates every node; events tell what changed for the worse or the better.
     pub(super) fn evaluate_nodes(&mut self, now: Instant) {
         self.take_back_rejections();
         self.forget_samples();

@@ -247,7 +247,7 @@ impl Topology {
         self.history.iter()
     }
 
-    /// Judges everything anew after something was learned.
+    /// Evaluates everything anew after something was learned.
     pub(super) fn reassess(&mut self, now: Instant) {
         let asked = |node: &Node| node.removed || node.health != Health::Unknown;
         self.settled |= !self.nodes.is_empty() && self.nodes.iter().all(asked);

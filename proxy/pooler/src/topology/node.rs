@@ -44,7 +44,7 @@ pub(super) enum Health {
     Unknown,
     /// It was answered.
     Up,
-    /// The node lives; it is taken for what it was if it was judged just before.
+    /// The node lives; it is taken for what it was if it was evaluated just before.
     ProbeRefused { code: SqlState, believed: bool },
     /// It failed.
     Down(ProbeFailure),

@@ -48,7 +48,7 @@ pub(in super::super) enum Command {
 pub(in super::super) enum Outcome {
     Accepted,
     Refused(DialError),
-    /// It ended before the password was judged.
+    /// It ended before the password was checked.
     Abandoned,
 }
 

@@ -172,7 +172,7 @@ fn a_trial_waits_for_a_server_connection_and_outlives_its_death() {
     }
     world.peers[0].backend.die(None);
     world.settle();
-    assert_eq!(world.clients[0].stage, Stage::Open, "another connection has judged them");
+    assert_eq!(world.clients[0].stage, Stage::Open, "another connection has checked them");
     world.heard(0);
     assert_eq!(world.say(0, &m::query("show search_path"))[1], "D mine");
 }

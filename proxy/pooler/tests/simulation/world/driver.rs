@@ -50,7 +50,7 @@ impl World {
         }
     }
 
-    /// Judges what a client has sent until nothing more can be done with it.
+    /// Processes what a client has sent until nothing more can be done with it.
     pub(crate) fn drive_client(&mut self, number: usize) {
         for _ in 0..TURN_LIMIT {
             let client = &mut self.clients[number];
@@ -67,14 +67,14 @@ impl World {
             let rest = std::mem::take(&mut self.clients[number].rest);
             let mut plan = std::mem::take(&mut self.plan);
             plan.clear();
-            let judged = self.poolers[worker].client_bytes(id, self.now, &rest, &mut plan);
+            let processed = self.poolers[worker].client_bytes(id, self.now, &rest, &mut plan);
             self.deliver(&plan, &rest, server.map(|server| (worker, server)), Some(number));
             self.plan = plan;
-            self.clients[number].rest = rest[judged.taken as usize..].to_vec();
+            self.clients[number].rest = rest[processed.taken as usize..].to_vec();
             self.take_actions(worker);
-            match judged.stop {
+            match processed.stop {
                 Stop::Drained | Stop::Wait => {
-                    // Its settings may have been judged.
+                    // Its settings may have been checked.
                     let _ = self.pooler_says_farewell(number);
                     return;
                 }
@@ -169,7 +169,7 @@ impl World {
         }
     }
 
-    /// Judges what a server has sent.
+    /// Processes what a server has sent.
     pub(crate) fn drive_server(&mut self, at: usize) {
         for _ in 0..TURN_LIMIT {
             let peer = &mut self.peers[at];
@@ -181,12 +181,12 @@ impl World {
             let rest = std::mem::take(&mut self.peers[at].rest);
             let mut plan = std::mem::take(&mut self.plan);
             plan.clear();
-            let judged = self.poolers[worker].server_bytes(id, self.now, &rest, &mut plan);
+            let processed = self.poolers[worker].server_bytes(id, self.now, &rest, &mut plan);
             self.deliver(&plan, &rest, Some((worker, id)), number);
             self.plan = plan;
-            self.peers[at].rest = rest[judged.taken as usize..].to_vec();
+            self.peers[at].rest = rest[processed.taken as usize..].to_vec();
             self.take_actions(worker);
-            match judged.stop {
+            match processed.stop {
                 Stop::Checkin => self.check_in(worker, id),
                 Stop::Fault => {
                     let transcript =
@@ -201,7 +201,7 @@ impl World {
             if let Some(number) = number {
                 self.go_on_after_server(number);
             }
-            if judged.stop != Stop::Checkin || self.peers[at].rest.is_empty() {
+            if processed.stop != Stop::Checkin || self.peers[at].rest.is_empty() {
                 return;
             }
         }

@@ -9,36 +9,36 @@ use pgimbal_wire::frame::{self, HEADER_LEN, MAX_MESSAGE_LEN};
 use pgimbal_wire::startup::{self, MAX_STARTUP_LEN, StartupPacket};
 use pgimbal_wire::{options, tag};
 
-/// A judge and inputs that reach deep into what it judges.
-pub(crate) struct Judge {
+/// A property and inputs that reach deep into the code that must have it.
+pub(crate) struct Property {
     pub(crate) name: &'static str,
-    pub(crate) judge: fn(&[u8]),
+    pub(crate) check: fn(&[u8]),
     pub(crate) seeds: &'static [&'static [u8]],
 }
 
-pub(crate) const JUDGES: &[Judge] = &[
-    Judge {
+pub(crate) const PROPERTIES: &[Property] = &[
+    Property {
         name: "framing",
-        judge: framing,
+        check: framing,
         seeds: &[b"Q\0\0\0\x05\0Q\0\0\0\x06x\0", b"S\0\0\0\x04"],
     },
-    Judge {
+    Property {
         name: "startup",
-        judge: startup,
+        check: startup,
         seeds: &[
             b"\0\0\0\x08\x04\xd2\x16\x2f",
             b"\0\0\0\x10\x04\xd2\x16\x2e\0\0\0\x01abcd",
             b"\0\0\0\x21\0\x03\0\x02user\0ann\0_pq_.x\0y\0db\0d\0\0",
         ],
     },
-    Judge {
+    Property {
         name: "options",
-        judge: options,
+        check: options,
         seeds: &[br"-c work_mem=1MB --search-path=a,\ b -cx=\\", b"-c"],
     },
-    Judge {
+    Property {
         name: "extended",
-        judge: extended,
+        check: extended,
         seeds: &[
             b"name\0select $1\0\0\x01\0\0\0\x17",
             b"portal\0name\0\0\0\0\0\0\0",
@@ -46,14 +46,14 @@ pub(crate) const JUDGES: &[Judge] = &[
             b"p\0\0\0\0\x05",
         ],
     },
-    Judge {
+    Property {
         name: "error",
-        judge: error,
+        check: error,
         seeds: &[b"SERROR\0VERROR\0C42601\0Msyntax\0Dd\0Hh\0P8\0\0", b"SFATAL\0C57P01\0\0"],
     },
-    Judge {
+    Property {
         name: "authentication",
-        judge: authentication,
+        check: authentication,
         seeds: &[
             b"\0\0\0\x0aSCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0",
             b"\0\0\0\x05salt",

@@ -8,31 +8,31 @@ use pgimbal_auth::scram::server::ScramServer;
 use pgimbal_auth::scram::{MECHANISM, MECHANISM_PLUS, NONCE_LEN};
 use pgimbal_auth::verifier::ScramVerifier;
 
-/// A judge and inputs that reach deep into what it judges.
-pub(crate) struct Judge {
+/// A property and inputs that reach deep into the code that must have it.
+pub(crate) struct Property {
     pub(crate) name: &'static str,
-    pub(crate) judge: fn(&[u8]),
+    pub(crate) check: fn(&[u8]),
     pub(crate) seeds: &'static [&'static [u8]],
 }
 
-pub(crate) const JUDGES: &[Judge] = &[
-    Judge {
+pub(crate) const PROPERTIES: &[Property] = &[
+    Property {
         name: "scram_server",
-        judge: scram_server,
+        check: scram_server,
         seeds: &[
             b"n,,n=,r=abc\nc=biws,r=abcAAAAAAAAAAAAAAAAAAAAAAAA,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
             b"y,,n=x,r=abc\nc=eSws,r=abc,p=AA==",
             b"p=tls-server-end-point,,n=,r=abc\nc=cD10,r=abc,p=AA==",
         ],
     },
-    Judge {
+    Property {
         name: "scram_client",
-        judge: scram_client,
+        check: scram_client,
         seeds: &[b"r=AAAAAAAAAAAAAAAAAAAAAAAAx,s=c2FsdA==,i=2\nv=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="],
     },
-    Judge {
+    Property {
         name: "verifier",
-        judge: verifier,
+        check: verifier,
         seeds: &[
             b"SCRAM-SHA-256$4096:c2FsdA==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
             b"md5ab5de13e8ed4b0ac5ba0b5a2b0d8ddd7",

@@ -1,9 +1,10 @@
 //! Whether a chain of certificates leads to one that is trusted.
 //!
-//! webpki judges what it can read. What OpenSSL, and so libpq, reads beyond that is judged here, by
-//! the same rules: certificates of X.509 version 1, those that call themselves an authority and are
-//! a server's, keys and signatures of RSA-PSS. And two rules of OpenSSL that webpki does not have:
-//! a certificate in ca_file has a time too, and one that stands there itself is trusted by that.
+//! webpki verifies what it can read. What OpenSSL, and so libpq, reads beyond that is verified
+//! here, by the same rules: certificates of X.509 version 1, those that call themselves an
+//! authority and are a server's, keys and signatures of RSA-PSS. And two rules of OpenSSL that
+//! webpki does not have: a certificate in ca_file has a time too, and one that stands there itself
+//! is trusted by that.
 
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
@@ -51,7 +52,7 @@ impl Authorities {
     }
 
     /// Whether `shown`, with the certificates that were `sent` along, is trusted at `now`.
-    pub(super) fn judge(
+    pub(super) fn verify(
         &self,
         side: Side,
         shown: &CertificateDer<'_>,
@@ -152,11 +153,11 @@ impl<'a> Walk<'a> {
         for index in 0..self.sent.len() {
             let issuer = self.sent[index].clone();
             if below < LONGEST && self.issued(&issuer, child) {
-                let mut judged = self.authority(&issuer, below);
-                if judged.is_ok() {
-                    judged = self.up(&issuer, below + 1);
+                let mut verified = self.authority(&issuer, below);
+                if verified.is_ok() {
+                    verified = self.up(&issuer, below + 1);
                 }
-                match judged {
+                match verified {
                     Ok(()) => return Ok(()),
                     Err(found) => fault = found,
                 }
