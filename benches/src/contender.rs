@@ -49,8 +49,8 @@ impl Running {
 
     /// The pooler's last log lines, for a report of what went wrong.
     #[must_use]
-    pub fn shutdown_notice(&self) -> String {
-        self.server.as_ref().map(Server::shutdown_notice).unwrap_or_default()
+    pub fn log_tail(&self) -> String {
+        self.server.as_ref().map(Server::log_tail).unwrap_or_default()
     }
 }
 

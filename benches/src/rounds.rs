@@ -113,7 +113,7 @@ impl Comparison<'_> {
         };
         figures.map(Some).map_err(|error| {
             let scenario = step.scenario(self.plan).name;
-            let words = running.shutdown_notice();
+            let words = running.log_tail();
             Error::Program(format!("{} in {scenario}: {error}\n{words}", contender.name))
         })
     }

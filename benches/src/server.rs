@@ -27,7 +27,7 @@ impl Server {
     /// Starts `command` with its output in `log` and waits until `port` accepts.
     ///
     /// # Errors
-    /// When it cannot be started, ends early (its last words are in the error), or is silent.
+    /// When it cannot be started, ends early (the end of its log is in the error), or is silent.
     pub fn start(
         name: &str,
         mut command: Command,
@@ -56,7 +56,7 @@ impl Server {
 
     /// The last lines it wrote.
     #[must_use]
-    pub fn shutdown_notice(&self) -> String {
+    pub fn log_tail(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
@@ -83,7 +83,7 @@ impl Server {
                 return Err(Error::Program(format!(
                     "{} ended: {status}\n{}",
                     self.name,
-                    self.shutdown_notice()
+                    self.log_tail()
                 )));
             }
             if TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok() {
@@ -91,11 +91,7 @@ impl Server {
             }
             sleep(Duration::from_millis(20));
         }
-        Err(Error::Program(format!(
-            "{} does not listen on {port}\n{}",
-            self.name,
-            self.shutdown_notice()
-        )))
+        Err(Error::Program(format!("{} does not listen on {port}\n{}", self.name, self.log_tail())))
     }
 }
 

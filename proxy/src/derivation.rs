@@ -12,7 +12,7 @@ const USUAL: u32 = 65_536;
 const AT_ONCE: usize = 2;
 
 /// Who runs derivations. The process has one for what clients and one for what servers ask for, so
-/// that strangers keep nobody from a server.
+/// that clients which are not logged in keep nobody from a server.
 #[derive(Debug)]
 pub struct Derivations {
     usual: Arc<Semaphore>,

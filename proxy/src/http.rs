@@ -1,7 +1,7 @@
 //! `/metrics`, `/livez` and `/readyz` over HTTP.
 //!
 //! Owns what a probe is told. No answer asks a database, and none waits for a stuck worker longer
-//! than the collector does. Everything that a stranger could make large or long has a limit.
+//! than the collector does. Everything that an unknown client could make large or long has a limit.
 
 use std::convert::Infallible;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Connections that have not logged in yet, and those of HTTP, which never do.
 //!
-//! Owns how many there may be. A stranger costs a socket and memory before it has proved anything,
-//! so strangers are counted apart from clients, and when there are too many the oldest goes: a
-//! login takes a moment, only silence lasts.
+//! Owns how many there may be. A client that is not logged in costs a socket and memory before it
+//! has proved anything, so these are counted apart from clients, and when there are too many the
+//! oldest goes: a login takes a moment, only silence lasts.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -34,7 +34,7 @@ impl Subnet {
     }
 }
 
-/// How many strangers there may be.
+/// How many clients there may be that are not logged in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LobbyLimits {
     /// In all.
@@ -97,7 +97,7 @@ impl Lobby {
         }
     }
 
-    /// Lets a stranger in. The oldest of its address leaves when there are too many of it, and the
+    /// Lets a client in. The oldest of its address leaves when there are too many of it, and the
     /// oldest of all when there are too many in all.
     #[must_use]
     pub fn enter(self: &Arc<Self>, from: Subnet) -> Seat {

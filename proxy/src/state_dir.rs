@@ -95,7 +95,7 @@ fn check(path: &Path) -> Result<(), Fault> {
     if !directory.is_dir() {
         return Err(Fault::NoDirectory);
     }
-    if let Some(owner) = stranger(&directory) {
+    if let Some(owner) = foreign_owner(&directory) {
         return Err(Fault::Foreign(owner));
     }
     if directory.mode() & OTHERS_WRITE != 0 {
@@ -121,7 +121,7 @@ fn check_file(name: String, found: &Metadata) -> Result<(), Fault> {
     if !found.is_file() {
         return Err(Fault::NoFile(name));
     }
-    if let Some(owner) = stranger(found) {
+    if let Some(owner) = foreign_owner(found) {
         return Err(Fault::ForeignFile(name, owner));
     }
     match found.mode() & OTHERS {
@@ -132,7 +132,7 @@ fn check_file(name: String, found: &Metadata) -> Result<(), Fault> {
 
 /// The owner, when it is neither this user nor root. Root itself may look after another's files:
 /// `sudo pgimbal check`.
-fn stranger(found: &Metadata) -> Option<u32> {
+fn foreign_owner(found: &Metadata) -> Option<u32> {
     let us = rustix::process::geteuid();
     (found.uid() != 0 && found.uid() != us.as_raw() && !us.is_root()).then_some(found.uid())
 }

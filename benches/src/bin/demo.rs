@@ -73,7 +73,7 @@ fn demonstrate() -> Result<Ended> {
     introduce(&pgimbal, &cluster, &credentials, schedule);
     let shown = show(&place, &mut cluster, &credentials, &pgimbal, schedule, &enough);
     if !matches!(shown, Ok(true)) {
-        eprintln!("\npgimbal's last words:\n{}", pgimbal.shutdown_notice());
+        eprintln!("\nthe end of its log:\n{}", pgimbal.log_tail());
     }
     Ok(if shown? { Ended::Well } else { Ended::Badly })
 }

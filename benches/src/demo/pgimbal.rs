@@ -104,8 +104,8 @@ password = \"{operator_password}\"
 
     /// Its last log lines.
     #[must_use]
-    pub fn shutdown_notice(&self) -> String {
-        self.server.shutdown_notice()
+    pub fn log_tail(&self) -> String {
+        self.server.log_tail()
     }
 }
 

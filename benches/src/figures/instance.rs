@@ -52,8 +52,8 @@ impl Instance {
 
     /// Its last log lines.
     #[must_use]
-    pub fn shutdown_notice(&self) -> String {
-        self.server.shutdown_notice()
+    pub fn log_tail(&self) -> String {
+        self.server.log_tail()
     }
 
     /// The console's answer to a command.
@@ -85,7 +85,7 @@ impl Instance {
     /// Waits until `holds`.
     ///
     /// # Errors
-    /// When it never does; the error carries pgimbal's last words.
+    /// When it never does; the error carries the end of its log.
     pub fn wait(&self, what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<Instant> {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
@@ -94,6 +94,6 @@ impl Instance {
             }
             sleep(Duration::from_millis(5));
         }
-        Err(Error::Program(format!("waited in vain: {what}\n{}", self.shutdown_notice())))
+        Err(Error::Program(format!("waited in vain: {what}\n{}", self.log_tail())))
     }
 }

@@ -17,7 +17,7 @@ pub struct InFlight {
     segments: Segments,
     progress: Progress,
     /// What each segment that was ended does to the transaction block, oldest first: as many as
-    /// ReadyForQuery are owed.
+    /// ReadyForQuery are pending.
     blocks: VecDeque<Block>,
     /// What the open segment does to it.
     block: Block,
@@ -121,7 +121,7 @@ impl InFlight {
     }
 
     /// ReadyForQuery has come, for a segment of the client's or for something of the proxy's;
-    /// `idle` says that nothing else is owed.
+    /// `idle` says that no other reply is pending.
     #[inline]
     pub(crate) fn settled(&mut self, whose: Whose, idle: bool) {
         self.progress = Progress::Unanswered;
@@ -238,7 +238,7 @@ mod tests {
         flight.sent(frontend::SYNC, b"S", false);
         assert_eq!((flight.whole(), flight.open_behind_others()), (None, None));
         flight.settled(Whose::Client, false);
-        assert_eq!(flight.whole(), None, "the rest of the pipeline is still owed");
+        assert_eq!(flight.whole(), None, "the rest of the pipeline is still pending");
         flight.settled(Whose::Client, true);
         flight.sent(frontend::QUERY, b"Q", false);
         assert_eq!(flight.whole(), Some(&b"Q"[..]));

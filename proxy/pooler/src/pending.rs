@@ -1,4 +1,4 @@
-//! The replies that a server connection still owes: one entry for a run of alike replies.
+//! The replies that a server connection has still to send: one entry for a run of alike replies.
 
 mod queue;
 
@@ -17,7 +17,7 @@ use crate::session::Unnamed;
 pub enum Pending {
     /// So many final replies of extended-protocol messages, which pass to the client.
     Pass(u32),
-    /// So many final replies to messages that the proxy put in; they are swallowed.
+    /// So many final replies to messages that the proxy added; they are swallowed.
     Swallow(u32),
     /// A CloseComplete that the proxy makes when its turn comes: the statement stays on the server,
     /// the client's name of it is gone.
@@ -27,7 +27,7 @@ pub enum Pending {
     /// No reply: so many CopyDone or CopyFail that were forwarded before the server had said that
     /// it reads COPY data.
     CopyEnd(u32),
-    /// The reply to a Parse that was forwarded or put in.
+    /// The reply to a Parse that was forwarded or added.
     Parse(Box<ParseInFlight>),
     /// The replies to a Describe of a statement that the client has just parsed; they are
     /// swallowed.
@@ -40,11 +40,11 @@ pub enum Pending {
     /// The reply to a message that has a statement of a question's parsed ahead of code that may
     /// deallocate all; it is swallowed.
     Witness(NameFor),
-    /// The replies to a Describe of a statement that was put in again; they are swallowed.
+    /// The replies to a Describe of a statement that was reprepared; they are swallowed.
     ShapeCheck(Box<DescribeInFlight>),
     /// The reply to a Describe of the client's unnamed statement, of this number; it passes.
     DescribeUnnamed(u32, Option<Box<[u8]>>),
-    /// The replies to a Describe of the unnamed statement, of this number, that was put in again;
+    /// The replies to a Describe of the unnamed statement, of this number, that was reprepared;
     /// they are swallowed.
     UnnamedCheck(u32, Option<Box<[u8]>>),
     /// The error that a statement is to be told whose shape has changed.
@@ -56,7 +56,7 @@ pub enum Pending {
     Execute(Box<Script>),
     /// ReadyForQuery for the client's Sync.
     Sync,
-    /// ReadyForQuery for a Sync that the proxy put in.
+    /// ReadyForQuery for a Sync that the proxy added.
     OwnSync,
     /// All replies to a simple query or function call of the client, up to ReadyForQuery.
     Query(Option<Box<Script>>),
@@ -207,17 +207,17 @@ pub enum Reply {
     Swallow,
     /// A Parse.
     Parse(Box<ParseInFlight>),
-    /// A Describe that the proxy put in.
+    /// A Describe that the proxy added.
     Describe(Box<DescribeInFlight>),
-    /// A Close that the proxy put in.
+    /// A Close that the proxy added.
     Evict(StatementId),
     /// What makes a client's own name real: it is swallowed.
     TemporaryName(Bytes),
-    /// A Describe of a statement that was put in again.
+    /// A Describe of a statement that was reprepared.
     ShapeCheck(Box<DescribeInFlight>),
     /// A Describe of the client's unnamed statement: it passes.
     DescribeUnnamed(u32, Option<Box<[u8]>>),
-    /// A Describe of the unnamed statement that was put in again.
+    /// A Describe of the unnamed statement that was reprepared.
     UnnamedCheck(u32, Option<Box<[u8]>>),
     /// An Execute with an effect: it passes.
     Execute(Box<Script>),

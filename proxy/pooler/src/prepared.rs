@@ -28,7 +28,7 @@ pub enum ParsedUnder {
         /// search path, the role) PostgreSQL looks at again when the statement is run.
         fixed: u64,
     },
-    /// Nobody knows. It is not shared; another server connection that it is put in on parses it
+    /// Nobody knows. It is not shared; another server connection that gets it parses it
     /// under the settings of then.
     Unknown,
 }

@@ -31,7 +31,7 @@ pub struct Server {
     pub slot: Slot,
     /// What it is doing.
     pub state: ServerState,
-    /// The replies that it owes.
+    /// The replies that are still to come.
     pub pending: PendingReplies,
     /// The one place where a transaction's status is kept: what the last ReadyForQuery said.
     pub status: TransactionStatus,
@@ -68,8 +68,8 @@ pub struct Server {
     pub own_statements: OwnStatements,
     /// Whether the reported settings say how the server reads what is sent now.
     pub readings: ReadingsKnown,
-    /// The error with which a name of the client's could not be lent: it stands for the one that
-    /// follows from that.
+    /// The error with which a name of the client's could not be made real: it stands for the one
+    /// that follows from that.
     pub lend_error: Option<Box<[u8]>>,
     /// How far bringing it to its session's settings has come.
     pub setup: Setup,
@@ -313,7 +313,7 @@ impl Server {
         }
     }
 
-    /// Whether it may be released: idle, nothing owed, nothing in the middle.
+    /// Whether it may be released: idle, nothing pending, nothing in the middle.
     #[inline]
     #[must_use]
     pub fn is_settled(&self) -> bool {

@@ -47,7 +47,7 @@ pub enum StatementLookup {
     Here,
     /// It has not.
     Missing,
-    /// That depends on replies which are still owed.
+    /// That depends on replies which are still pending.
     Unsure,
 }
 

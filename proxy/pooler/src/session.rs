@@ -54,7 +54,7 @@ pub struct Session {
     pub reading: Reading,
     /// Its named prepared statements.
     pub statements: Option<Box<ClientStatements>>,
-    /// Bytes of the Parses that were sent since nothing was owed.
+    /// Bytes of the Parses that were sent since nothing was pending.
     pub parsed_bytes: usize,
     /// Its unnamed prepared statement.
     pub unnamed: Option<Unnamed>,
@@ -67,7 +67,7 @@ pub struct Session {
     /// How many statements without a kept text it has had: they are told apart by it.
     pub unkept_serial: u32,
     /// Names to close on the server after the next Sync: probes for duplicates, and names that were
-    /// lent.
+    /// real.
     pub close_after_sync: Vec<NameToClose>,
     /// Whether its segment is being run again.
     pub rerun: Rerun,
@@ -113,7 +113,7 @@ pub enum Link {
 pub enum Phase {
     /// Everything.
     Open,
-    /// Nothing until all owed replies have come: the next message depends on them.
+    /// Nothing until all pending replies have come: the next message depends on them.
     Barrier,
     /// After an error: nothing until Sync.
     Skipping,
@@ -173,7 +173,7 @@ pub enum LocalSettings {
     Named,
 }
 
-/// A statement that was put in again is described, and compared with what its client was told.
+/// A statement that was reprepared is described, and compared with what its client was told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ShapeCheck {
     /// None is under way.

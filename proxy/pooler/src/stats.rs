@@ -79,7 +79,7 @@ pub struct PoolStats {
     pub server_closes: u64,
     /// Parses after which the client was given a statement that others share.
     pub parses_shared: u64,
-    /// Parses that the proxy put in for a statement that a server did not have.
+    /// Parses that the proxy repeated for a statement that a server did not have.
     pub reprepares: u64,
     /// Cancel requests sent to servers.
     pub cancels: u64,

@@ -83,7 +83,8 @@ fn encode_ask(ask: &Ask, out: &mut Vec<u8>) {
     request.encode(out);
 }
 
-/// Strangers decide how long their messages are: bytes of the longest that is read.
+/// Clients that are not logged in decide how long their messages are: bytes of the longest that is
+/// read.
 const fn longest_answer(ask: &Ask) -> usize {
     match ask {
         Ask::Cleartext | Ask::Md5(_) => MAX_AUTH_MESSAGE,

@@ -145,7 +145,7 @@ const COUNTERS: &[Counter] = &[
     ),
     (
         "pgimbal_parses_put_in_total",
-        "Parses put in for a statement that a server did not have.",
+        "Parses repeated for a statement that a server did not have.",
         |p| p.stats.reprepares,
     ),
     ("pgimbal_cancels_total", "Cancel requests sent to servers.", |p| p.stats.cancels),

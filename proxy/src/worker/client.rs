@@ -41,7 +41,7 @@ pub(super) struct Client {
     pub(super) input: InputState,
     /// The server connection is free as soon as everything is written.
     pub(super) checkin_due: bool,
-    /// The last words were offered to the client once.
+    /// The final error was offered to the client once.
     pub(super) goodbye_tried: bool,
     /// A turn has begun and not ended: the task has panicked if it is dropped so.
     in_turn: bool,

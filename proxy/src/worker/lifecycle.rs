@@ -65,7 +65,7 @@ impl Turn<'_, '_> {
         Step::Moved
     }
 
-    /// The last words to the client; it leaves when it has them, or will not take them.
+    /// The final error to the client; it leaves when it has that, or will not take it.
     pub(super) fn close(&mut self) -> Step {
         self.flush_client();
         if !self.client.outbox.is_empty() && matches!(self.client.stage, Stage::Closing) {

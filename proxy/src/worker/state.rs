@@ -21,7 +21,7 @@ use crate::directory::Directory;
 pub(super) struct State {
     pub(super) pooler: Pooler,
     pub(super) plan: Plan,
-    /// Lent to the turn that runs; a turn that panics loses it.
+    /// Given to the turn that runs; a turn that panics loses it.
     pub(super) buffer: Option<ReadBuffer>,
     /// For looking at idle server connections while the other buffer is in use.
     probe: Option<ReadBuffer>,

@@ -11,7 +11,7 @@ use super::script::Msg;
 
 /// A message that awaits its answer, and what it ends with.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Owed {
+enum Expected {
     /// One message with one of these tags.
     Tags(&'static [u8]),
     /// ReadyForQuery of a simple query, which an error in the segment before skips.
@@ -25,7 +25,7 @@ pub(super) struct Side {
     stream: TcpStream,
     read: Vec<u8>,
     start: usize,
-    owed: Vec<Owed>,
+    expected: Vec<Expected>,
     skipping: bool,
     is_open: bool,
     /// The transaction status of the last ReadyForQuery.
@@ -53,7 +53,7 @@ impl Side {
             stream,
             read: Vec::new(),
             start: 0,
-            owed: Vec::new(),
+            expected: Vec::new(),
             skipping: false,
             status: 'I',
             parameters,
@@ -62,9 +62,9 @@ impl Side {
         })
     }
 
-    /// Nothing is owed and no transaction is open.
+    /// Nothing is expected and no transaction is open.
     pub(super) fn is_idle(&self) -> bool {
-        self.owed.is_empty() && !self.skipping && self.status == 'I'
+        self.expected.is_empty() && !self.skipping && self.status == 'I'
     }
 
     /// Whether it logged in without parameters of its own, so that DISCARD ALL makes it new.
@@ -74,7 +74,7 @@ impl Side {
 
     /// Whether a Sync or a Query is missing before it can be idle.
     pub(super) fn is_in_a_segment(&self) -> bool {
-        self.skipping || !self.owed.is_empty()
+        self.skipping || !self.expected.is_empty()
     }
 
     /// Whether messages were sent whose Sync was not.
@@ -88,21 +88,21 @@ impl Side {
         for message in messages {
             bytes.extend(message.encode());
             self.is_open = !matches!(message, Msg::Query(_) | Msg::Sync);
-            self.owed.extend(owed(message));
+            self.expected.extend(expected(message));
         }
         // A connection that has ended says so when it is read.
         let _ = self.stream.write_all(&bytes);
     }
 
-    /// Everything that is owed, and a word on what did not come.
+    /// Everything that is expected, and a word on what did not come.
     pub(super) fn answers(&mut self) -> Vec<String> {
         let mut told = Vec::new();
         let mut asynchronous = Vec::new();
-        for owed in std::mem::take(&mut self.owed) {
-            if self.skipping && owed != Owed::Sync {
+        for expected in std::mem::take(&mut self.expected) {
+            if self.skipping && expected != Expected::Sync {
                 continue;
             }
-            if let Err(end) = self.answer(owed, &mut told, &mut asynchronous) {
+            if let Err(end) = self.answer(expected, &mut told, &mut asynchronous) {
                 told.push(end);
                 self.status = '?';
                 break;
@@ -115,11 +115,11 @@ impl Side {
 
     fn answer(
         &mut self,
-        owed: Owed,
+        expected: Expected,
         told: &mut Vec<String>,
         asynchronous: &mut Vec<String>,
     ) -> Result<(), String> {
-        if owed == Owed::Sync {
+        if expected == Expected::Sync {
             self.skipping = false;
         }
         loop {
@@ -139,14 +139,16 @@ impl Side {
                 _ => {}
             }
             told.extend(shown(&message));
-            match owed {
-                Owed::Tags(_) if message.tag == b'Z' => return Err("(an early ready)".to_owned()),
-                Owed::Tags(_) if message.tag == b'E' => {
+            match expected {
+                Expected::Tags(_) if message.tag == b'Z' => {
+                    return Err("(an early ready)".to_owned());
+                }
+                Expected::Tags(_) if message.tag == b'E' => {
                     self.skipping = true;
                     return Ok(());
                 }
-                Owed::Tags(tags) if tags.contains(&message.tag) => return Ok(()),
-                Owed::Query | Owed::Sync if message.tag == b'Z' => return Ok(()),
+                Expected::Tags(tags) if tags.contains(&message.tag) => return Ok(()),
+                Expected::Query | Expected::Sync if message.tag == b'Z' => return Ok(()),
                 _ => {}
             }
         }
@@ -199,16 +201,16 @@ impl Side {
     }
 }
 
-fn owed(message: &Msg) -> Option<Owed> {
+fn expected(message: &Msg) -> Option<Expected> {
     Some(match message {
-        Msg::Query(_) => Owed::Query,
-        Msg::Sync => Owed::Sync,
+        Msg::Query(_) => Expected::Query,
+        Msg::Sync => Expected::Sync,
         Msg::Flush => return None,
-        Msg::Parse { .. } => Owed::Tags(b"1"),
-        Msg::Bind { .. } => Owed::Tags(b"2"),
-        Msg::Close { .. } => Owed::Tags(b"3"),
-        Msg::Describe { .. } => Owed::Tags(b"Tn"),
-        Msg::Execute { .. } => Owed::Tags(b"CsI"),
+        Msg::Parse { .. } => Expected::Tags(b"1"),
+        Msg::Bind { .. } => Expected::Tags(b"2"),
+        Msg::Close { .. } => Expected::Tags(b"3"),
+        Msg::Describe { .. } => Expected::Tags(b"Tn"),
+        Msg::Execute { .. } => Expected::Tags(b"CsI"),
     })
 }
 

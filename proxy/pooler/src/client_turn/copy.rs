@@ -8,7 +8,7 @@ use crate::plan::Stop;
 use crate::session::Link;
 
 impl ClientTurn<'_> {
-    /// CopyData, CopyDone and CopyFail pass while something is owed that may be a COPY. Otherwise
+    /// CopyData, CopyDone and CopyFail pass while a reply is pending that may be a COPY. Otherwise
     /// they are late: the copy has failed, and PostgreSQL drops them too.
     pub(super) fn copy(&mut self, header: Header) -> Step {
         let expected = matches!(self.session.link, Link::Ready(_))

@@ -185,7 +185,7 @@ impl<'a> ClientTurn<'a> {
         }
         let message = self.linked(header, 0)?;
         if !self.session.close_after_sync.is_empty() && self.has_unread_statements() {
-            // What was not lent may be the name of one of those.
+            // What was not made real may be the name of one of those.
             self.await_replies()?;
         }
         self.forward(message);

@@ -38,7 +38,8 @@ impl ClientTurn<'_> {
             return Ok(Vec::new());
         }
         if self.server()?.pending.may_skip() {
-            // An error in front of the query would make the server skip it, but for what is put in.
+            // An error in front of the query would make the server skip it, but for what is
+            // reprepared.
             self.await_replies()?;
         }
         self.settled_names()?;
@@ -93,7 +94,7 @@ impl ClientTurn<'_> {
         Ok(left)
     }
 
-    /// Closes names that were lent to a simple query, or made by it, right behind it.
+    /// Closes names that were made real for a simple query, or made by it, right behind it.
     pub(super) fn take_back(&mut self, names: Vec<Bytes>) {
         let Some(server) = self.server.as_deref_mut().filter(|_| !names.is_empty()) else { return };
         server.pending.swallow(names.len() as u32);
@@ -141,7 +142,7 @@ impl ClientTurn<'_> {
         }
     }
 
-    /// Whether a name, as the server has it, is lent in this segment.
+    /// Whether a name, as the server has it, is real in this segment.
     pub(super) fn is_temporary(&self, name: &[u8]) -> bool {
         let names = &self.session.close_after_sync;
         names.iter().any(|known| known.is_temporary && *known.name == *name)
@@ -152,17 +153,18 @@ impl ClientTurn<'_> {
     pub(super) fn end_temporary_name(&mut self, name: &[u8]) -> Step {
         let name = as_forwarded(name);
         let names = &mut self.session.close_after_sync;
-        let Some(lent) = names.iter_mut().find(|known| known.is_temporary && known.name == name)
+        let Some(temporary) =
+            names.iter_mut().find(|known| known.is_temporary && known.name == name)
         else {
             return Ok(());
         };
-        lent.is_temporary = false;
+        temporary.is_temporary = false;
         self.server()?.pending.push(Pending::TemporaryName(NameFor::Segment, None));
         self.plan.make_for_server(|out| encode::close(out, NameKind::Statement, &name));
         Ok(())
     }
 
-    /// Notes that a name is lent in this segment. Returns whether it was not before.
+    /// Notes that a name is real in this segment. Returns whether it was not before.
     fn mark_temporary(&mut self, name: &[u8]) -> bool {
         let name = as_forwarded(name);
         let known = self.session.close_after_sync.iter_mut().find(|known| known.name == name);

@@ -166,7 +166,8 @@ impl ClientTurn<'_> {
         Some(Box::new(UnnamedBefore { client, server: server.unnamed }))
     }
 
-    /// Keeps a statement whose Parse was answered without a server: it is put in where it is bound.
+    /// Keeps a statement whose Parse was answered without a server: it is reprepared where it is
+    /// bound.
     pub(crate) fn keep_unsent(&mut self, message: Message<'_>, parse: Parse<'_>) {
         if !message.is_whole() || self.pool.config.pool.max_prepared_statements == 0 {
             return;
@@ -384,7 +385,7 @@ impl ClientTurn<'_> {
         crate::link::refresh_statement_pins(self.session, self.pool, self.tables, self.now);
     }
 
-    /// Waits until everything owed has come, then goes on.
+    /// Waits until every pending reply has come, then goes on.
     pub(super) fn raise_barrier(&mut self) {
         self.session.phase = Phase::Barrier;
     }

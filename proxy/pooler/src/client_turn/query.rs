@@ -43,14 +43,14 @@ impl ClientTurn<'_> {
             // Whether it destroys the unnamed statement depends on what is in front of it.
             self.await_replies()?;
         }
-        let lent = self.name_for_query(text, &classified)?;
+        let temporary = self.name_for_query(text, &classified)?;
         let escaped = self.escape(text, &classified);
         // A PREPARE is followed if its name is closed behind it.
-        let script = self.script_of(&classified, if lent.is_empty() { b"" } else { text });
+        let script = self.script_of(&classified, if temporary.is_empty() { b"" } else { text });
         self.raise(&classified, text);
         self.server()?.in_flight.does(Block::of(&classified));
         self.send_query(message, script, escaped.as_deref());
-        self.take_back(lent);
+        self.take_back(temporary);
         Ok(())
     }
 
@@ -315,7 +315,7 @@ impl ClientTurn<'_> {
         }
     }
 
-    /// Stops in front of a message that depends on what is owed.
+    /// Stops in front of a message that depends on pending replies.
     pub(super) fn await_replies(&mut self) -> Step {
         let Some(server) = self.server.as_deref_mut() else { return Err(Stop::Checkout) };
         // No reply of the server's would lead to those that are made here.

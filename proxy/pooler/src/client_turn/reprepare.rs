@@ -1,4 +1,4 @@
-//! A statement that a server connection lacks, put in where its client needs it.
+//! A statement that a server connection lacks, reprepared where its client needs it.
 
 use std::rc::Rc;
 

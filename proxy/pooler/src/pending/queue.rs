@@ -1,4 +1,4 @@
-//! The queue of owed replies, in the order in which they will come.
+//! The queue of pending replies, in the order in which they will come.
 //!
 //! It is bounded, so that a client which pipelines without end is made to wait instead of filling
 //! memory.
@@ -7,11 +7,12 @@ use std::collections::VecDeque;
 
 use super::{CopyBegun, NameFor, Origin, Pending, Reply};
 
-/// Entries that one server connection may owe. A pipeline of unnamed statements needs two entries
-/// for each Sync, so this is several hundred round trips in flight: more than hides any latency.
+/// Entries that one server connection may have pending. A pipeline of unnamed statements needs two
+/// entries for each Sync, so this is several hundred round trips in flight: more than hides any
+/// latency.
 pub const PENDING_LIMIT: usize = 1024;
 
-/// What a server connection owes, oldest first.
+/// The replies that a server connection has still to send, oldest first.
 #[derive(Debug, Default)]
 pub struct PendingReplies {
     entries: VecDeque<Pending>,
@@ -39,7 +40,7 @@ impl PendingReplies {
         }
     }
 
-    /// Notes that CopyDone or CopyFail was forwarded while something is owed that may be a COPY.
+    /// Notes that CopyDone or CopyFail was forwarded while a reply is pending that may be a COPY.
     pub fn copy_ended(&mut self) {
         match self.entries.back_mut() {
             Some(Pending::CopyEnd(n)) => *n += 1,
@@ -80,7 +81,7 @@ impl PendingReplies {
             })
     }
 
-    /// Whether a Parse or Close of the unnamed statement is owed.
+    /// Whether a Parse or Close of the unnamed statement is pending.
     pub fn changes_unnamed(&self) -> bool {
         self.entries.iter().any(|entry| matches!(entry, Pending::Unnamed(..)))
     }
@@ -123,7 +124,7 @@ impl PendingReplies {
     }
 
     /// One final reply of an extended-protocol message has come: takes it off the queue.
-    /// Returns what it was, or `None` when no such reply was owed.
+    /// Returns what it was, or `None` when no such reply was pending.
     #[inline]
     pub fn take_reply(&mut self) -> Option<Reply> {
         let is_change = self.entries.front().is_some_and(Pending::is_change);
@@ -196,7 +197,7 @@ impl PendingReplies {
         made
     }
 
-    /// Takes the entry that a ReadyForQuery settles; `None` when none was owed.
+    /// Takes the entry that a ReadyForQuery settles; `None` when none was pending.
     #[inline]
     pub fn take_ready(&mut self) -> Option<Pending> {
         let settled = match self.entries.front()? {
@@ -253,7 +254,7 @@ impl PendingReplies {
         std::mem::take(&mut self.entries)
     }
 
-    /// Whether what the server works on now was put in by the proxy.
+    /// Whether what the server works on now was added by the proxy.
     pub fn is_proxys_own(&self) -> bool {
         match self.entries.front() {
             Some(
@@ -290,7 +291,7 @@ impl PendingReplies {
         }
     }
 
-    /// Whether nothing is owed.
+    /// Whether nothing is pending.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

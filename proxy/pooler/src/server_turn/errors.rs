@@ -189,7 +189,7 @@ impl ServerTurn<'_> {
         }
     }
 
-    /// An error that follows from a name that could not be lent is told as the reason of that.
+    /// An error that follows from a name that could not be made real is told as the reason of that.
     fn error_after_lending(&mut self, code: SqlState, fate: Fate) -> Fate {
         let follows = code == SqlState::INVALID_SQL_STATEMENT_NAME
             || code == SqlState::IN_FAILED_SQL_TRANSACTION;

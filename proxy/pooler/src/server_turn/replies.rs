@@ -149,7 +149,7 @@ impl ServerTurn<'_> {
         }
     }
 
-    /// Whether a statement that was put in again no longer looks as its client was told.
+    /// Whether a statement that was reprepared no longer looks as its client was told.
     fn has_changed(
         &self,
         told: Option<&Shape>,

@@ -244,7 +244,7 @@ impl Books<'_> {
     }
 
     /// DISCARD ALL and DEALLOCATE ALL take this client's statements; the server has lost those of
-    /// the others too, which are put in again when they are next needed.
+    /// the others too, which are reprepared when they are next needed.
     fn forget_all_statements(&mut self) {
         self.session.statements = None;
         self.session.close_after_sync.iter_mut().for_each(|name| name.is_temporary = false);
@@ -254,10 +254,11 @@ impl Books<'_> {
     fn deallocate(&mut self, name: &[u8]) {
         let names = self.session.statements.as_mut();
         let before = names.and_then(|names| names.set(name, None));
-        let lent = self.session.close_after_sync.iter_mut().filter(|known| *known.name == *name);
-        lent.for_each(|name| name.is_temporary = false);
+        let temporary =
+            self.session.close_after_sync.iter_mut().filter(|known| *known.name == *name);
+        temporary.for_each(|name| name.is_temporary = false);
         if let Some(uncached) = before.filter(|statement| statement.body.is_none()) {
-            // The client's name was lent for this; the statement itself is there still.
+            // The client's name was made real for this; the statement itself is there still.
             let mut sql = b"DEALLOCATE ".to_vec();
             uncached.write_server_name(&mut sql);
             self.server.restore.queries.push(sql.into());

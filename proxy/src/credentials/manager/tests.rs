@@ -93,7 +93,7 @@ async fn rotation_2_a_revoke_drops_what_a_verifier_that_is_being_made_replaces()
 
 #[tokio::test]
 async fn rotation_13_a_wrong_password_for_nobody_waits_for_another_roles_answer() {
-    let mut stage = Stage::new("stranger", SHOP);
+    let mut stage = Stage::new("unknown", SHOP);
     let (reply, mut told) = oneshot::channel();
     stage.task.handle_command(Command::Mismatch("nobody".into(), Origin::Unix, reply));
     assert!(told.try_recv().is_ok(), "there is nobody to ask about");

@@ -11,7 +11,8 @@ use super::super::mismatch::Asked;
 use super::super::questions::Origin;
 use super::Task;
 
-/// Roles that stand in for users who do not exist: few, so that strangers cost the source little.
+/// Roles that stand in for users who do not exist: few, so that made-up names cost the source
+/// little.
 const STAND_INS: usize = 4;
 
 type Reply = oneshot::Sender<Asked>;

@@ -165,8 +165,8 @@ fn behaviour_25_ten_thousand_statements_in_one_pipeline() {
         world.clients[0].send(&bytes);
         while !world.clients[0].up.is_empty() {
             world.arrive(0, 8192);
-            let owed = world.server_of(0).map_or(0, |server| server.pending.len());
-            assert!(owed <= PENDING_LIMIT + 16, "{owed} are owed");
+            let pending = world.server_of(0).map_or(0, |server| server.pending.len());
+            assert!(pending <= PENDING_LIMIT + 16, "{pending} are pending");
             world.settle();
         }
         world.settle();

@@ -23,7 +23,7 @@ fn behaviour_01_released_only_when_idle_settled_and_flushed() {
     assert!(world.server_of(0).is_some(), "an open segment holds its server");
     world.say(0, &m::sync());
     assert!(world.server_of(0).is_none());
-    // Replies that are still owed hold it.
+    // Replies that are still pending hold it.
     world.say_only(0, &[m::query("select 'c0.1'"), m::query("select 'c0.2'")].concat());
     assert!(world.server_of(0).is_some());
     world.settle();

@@ -82,7 +82,8 @@ fn behaviour_14_a_failed_parse_of_the_proxys_own_is_forgotten() {
     let mut world = two_servers();
     world.say(0, &prepare_and_run("s1", "select $1", "c0.1"));
     move_on(&mut world);
-    // On the other server it must be put in, and is skipped because of the error in front of it.
+    // On the other server it must be reprepared, and is skipped because of the error in front of
+    // it.
     let failing = [m::parse("", "bad 'c0.2'"), m::bind("", "s1", "c0.3"), m::execute("", 0)];
     assert!(world.say(0, &segment(&failing))[0].starts_with("E 42601"));
     assert_eq!(world.say(0, &run("s1", "c0.4"))[1], "D c0.4");
@@ -168,7 +169,8 @@ fn behaviour_18_unnamed_statement_is_the_clients_own() {
     assert!(world.say(1, &run("", ""))[0].starts_with("E 26000"));
 }
 
-/// One that is put in fails in a failed transaction, and is not there for what is bound behind it.
+/// One that is reprepared fails in a failed transaction, and is not there for what is bound behind
+/// it.
 #[test]
 fn behaviour_18_unnamed_statement_in_a_failed_transaction() {
     let mut world = World::scripted(pool(1));

@@ -41,7 +41,7 @@ impl World {
             assert!(served.insert((client.worker, server.slot)), "a server has two clients");
             assert!(
                 linked.pending.len() <= PENDING_LIMIT + OWED_SLACK,
-                "{} are owed",
+                "{} are pending",
                 linked.pending.len()
             );
         }
@@ -91,8 +91,8 @@ impl World {
             "statements that nobody knows of:\n{}",
             transcript()
         );
-        let lent = peer.backend.statements.contains_key("pgimbal_temporary");
-        assert!(!lent, "a statement that was lent is still there:\n{}", transcript());
+        let temporary = peer.backend.statements.contains_key("pgimbal_temporary");
+        assert!(!temporary, "a temporary statement is still there:\n{}", transcript());
     }
 
     /// The server connection of a client that has got all its answers stands where the client
