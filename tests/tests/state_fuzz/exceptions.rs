@@ -69,7 +69,7 @@ const CODE_RESETS: &str = "what code has reset stands at the server's defaults, 
     told, until the question behind it is answered";
 
 /// Sequences that may differ.
-pub(super) const SCRIPTS: [Known; 22] = [
+pub(super) const SCRIPTS: [Known; 23] = [
     Known {
         script: &["login ", "DO $do$BEGIN", "RESET", "END$do$"],
         line: &[
@@ -132,6 +132,11 @@ pub(super) const SCRIPTS: [Known; 22] = [
         script: &["B ", "\\'", "DEALLOCATE "],
         line: &["prepared statement"],
         reason: "a text that can be read in two ways is not followed: what it deallocates stays",
+    },
+    Known {
+        script: &["idle_session_timeout"],
+        line: &["57P05"],
+        reason: "a limit of milliseconds may pass before the next message comes",
     },
     Known { script: &["f_forget"], line: &["prepared statement"], reason: FORGOTTEN },
     Known {

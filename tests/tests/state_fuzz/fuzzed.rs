@@ -353,4 +353,14 @@ pub(super) const FUZZED: &[Scenario] = &[
          P s2 () SELECT 1 |
          S",
     ),
+    scenario(
+        "a custom setting that SQL EXECUTE had set reached the next client when a Bind had prepared it",
+        "Q SELECT set_config('work_mem', '5MB', true)
+         P s1 () PREPARE q2 AS SELECT set_config('app.x', 'prepared', false) |
+         B p2 s1 text |
+         E p2 0
+         S
+         Q EXECUTE q2(4)
+         Q SELECT 1",
+    ),
 ];

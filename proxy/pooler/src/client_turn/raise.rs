@@ -130,7 +130,10 @@ impl ClientTurn<'_> {
                     Some(statement) => match statement.classified.as_deref() {
                         None => Kinds::NONE,
                         // A set_config that is run by EXECUTE is not followed.
-                        Some(inner) => inner.raises().union(Kinds::SETTINGS).union(Kinds::ROLE),
+                        Some(inner) => {
+                            self.session.custom.add_from(statement.text());
+                            inner.raises().union(Kinds::SETTINGS).union(Kinds::ROLE)
+                        }
                     },
                     None => step.raises,
                 }
