@@ -47,7 +47,7 @@ pub(super) const STATS: &[Column] = &[
     int("avg_held_time"),
     int("total_errors"),
     int("total_parses_shared"),
-    int("total_parses_put_in"),
+    int("total_reprepares"),
     int("total_cancels"),
     int("total_client_logins"),
     int("total_server_logins"),
@@ -57,6 +57,8 @@ pub(super) const STATS: &[Column] = &[
     int("total_resets"),
     int("total_shape_checks"),
     int("total_pins_by_question"),
+    // The old name of total_reprepares, for this version.
+    int("total_parses_put_in"),
 ];
 
 /// PgBouncer's columns that have a meaning here. Times are in microseconds.
@@ -134,6 +136,7 @@ pub(super) fn stats(snapshot: &Snapshot, averages: &Averages) -> Vec<Row> {
             total.resets,
             total.shape_checks,
             total.pins_by_question,
+            total.reprepares,
         ]
     })
 }

@@ -144,8 +144,13 @@ const COUNTERS: &[Counter] = &[
         |p| p.stats.parses_shared,
     ),
     (
-        "pgimbal_parses_put_in_total",
+        "pgimbal_reprepares_total",
         "Parses repeated for a statement that a server did not have.",
+        |p| p.stats.reprepares,
+    ),
+    (
+        "pgimbal_parses_put_in_total",
+        "The old name of pgimbal_reprepares_total, for this version.",
         |p| p.stats.reprepares,
     ),
     ("pgimbal_cancels_total", "Cancel requests sent to servers.", |p| p.stats.cancels),
