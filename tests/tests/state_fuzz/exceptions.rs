@@ -69,7 +69,7 @@ const CODE_RESETS: &str = "what code has reset stands at the server's defaults, 
     told, until the question behind it is answered";
 
 /// Sequences that may differ.
-pub(super) const SCRIPTS: [Known; 23] = [
+pub(super) const SCRIPTS: [Known; 24] = [
     Known {
         script: &["login ", "DO $do$BEGIN", "RESET", "END$do$"],
         line: &[
@@ -127,6 +127,11 @@ pub(super) const SCRIPTS: [Known; 23] = [
         line: &["prepared statement"],
         reason: "a DEALLOCATE at the end of a longer text whose commit fails has happened, but \
                  PostgreSQL does not say so",
+    },
+    Known {
+        script: &["B ", "\\xc3", "DEALLOCATE "],
+        line: &["prepared statement", "t \\x00\\x00"],
+        reason: "the same, of a text with bytes above 0x7f",
     },
     Known {
         script: &["B ", "\\'", "DEALLOCATE "],

@@ -363,4 +363,16 @@ pub(super) const FUZZED: &[Scenario] = &[
          Q EXECUTE q2(4)
          Q SELECT 1",
     ),
+    scenario(
+        "what a RESET had brought back in a pipeline was brought back again over a CALL that commits",
+        "login options -c app.tenant=startup
+         P i0 () RESET ALL |
+         B - i0 text |
+         E - 0 |
+         P i1 () CALL set_commit('1') |
+         B - i1 text |
+         E - 0 |
+         Q ROLLBACK
+         own",
+    ),
 ];

@@ -27,24 +27,13 @@ impl ServerTurn<'_> {
             self.server.shutdown_notice = Some(body.into());
             return Ok(Fate::Swallow);
         }
-        if fields.code == SqlState::FEATURE_NOT_SUPPORTED && is_stale_plan(body) {
-            self.pool.shared.database.schema_changed();
-        }
-        if fields.code == SqlState::READ_ONLY_SQL_TRANSACTION
-            && let Some(epoch) = self.server.epoch
-            && self.pool.key.place == Place::Primary
-        {
-            self.tables.probe_hint = Some((self.pool.id, ProbeHint::ReadOnly(epoch.node)));
-        }
+        self.learn_from_error(fields.code, body);
         self.server.since_ready.failed = true;
         self.server.copy_in = false;
         let fate = self.error_of_statement(fields.code);
         match self.server.pending.front() {
-            Some(Pending::Query(script)) => {
-                let may_have = script.as_ref().is_some_and(|script| script.may_have_prepared());
-                if let Some(session) = self.session.as_deref_mut().filter(|_| may_have) {
-                    session.raised.insert(Kinds::STATEMENTS);
-                }
+            Some(Pending::Query(_)) => {
+                self.ask_what_was_prepared();
                 Ok(self.error_after_lending(fields.code, fate))
             }
             // It stands for the client's own end.
@@ -88,6 +77,27 @@ impl ServerTurn<'_> {
             }
             None if self.session.is_some() => Ok(Fate::Pass),
             None => Err(Stop::Fault),
+        }
+    }
+
+    /// What an error tells of the schema and of the node.
+    fn learn_from_error(&mut self, code: SqlState, body: &[u8]) {
+        if code == SqlState::FEATURE_NOT_SUPPORTED && is_stale_plan(body) {
+            self.pool.shared.database.schema_changed();
+        }
+        if code == SqlState::READ_ONLY_SQL_TRANSACTION
+            && let Some(epoch) = self.server.epoch
+            && self.pool.key.place == Place::Primary
+        {
+            self.tables.probe_hint = Some((self.pool.id, ProbeHint::ReadOnly(epoch.node)));
+        }
+    }
+
+    /// A longer text has failed: a PREPARE at its end may have been run nevertheless.
+    fn ask_what_was_prepared(&mut self) {
+        let Some(Pending::Query(Some(script))) = self.server.pending.front() else { return };
+        if let Some(session) = self.session.as_deref_mut().filter(|_| script.may_have_prepared()) {
+            session.raised.insert(Kinds::STATEMENTS);
         }
     }
 

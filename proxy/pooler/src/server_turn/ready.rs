@@ -130,7 +130,9 @@ impl ServerTurn<'_> {
         }
         let Restore { mut names, mut queries, local, in_segment, in_block } =
             std::mem::take(&mut self.server.restore);
-        let may_be_undone = since.failed || since.ending != Ending::No;
+        // Code that commits keeps what was brought back before it, and may have set it since.
+        let may_be_undone =
+            (since.failed || since.ending != Ending::No) && since.commits == Commits::AtEnd;
         if may_be_undone {
             names.extend(in_segment);
         }
