@@ -69,7 +69,7 @@ const CODE_RESETS: &str = "what code has reset stands at the server's defaults, 
     told, until the question behind it is answered";
 
 /// Sequences that may differ.
-pub(super) const SCRIPTS: [Known; 24] = [
+pub(super) const SCRIPTS: [Known; 25] = [
     Known {
         script: &["login ", "DO $do$BEGIN", "RESET", "END$do$"],
         line: &[
@@ -153,6 +153,12 @@ pub(super) const SCRIPTS: [Known; 24] = [
         script: &["search_path", "EXECUTE "],
         line: &["E ERROR 42P01", "E ERROR 42883"],
         reason: AT_PARSE,
+    },
+    Known {
+        script: &["client_encoding", "\\x83"],
+        line: &["E ERROR 26000 unnamed"],
+        reason: "a text that has no equivalent in the database's encoding is refused before it \
+                 destroys the unnamed statement; which has one, only tables of PostgreSQL's tell",
     },
     Known { script: &["P - (", "\\x83"], line: &["E ERROR 22021"], reason: UNNAMED },
     Known {
