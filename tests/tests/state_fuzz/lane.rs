@@ -192,7 +192,8 @@ impl Lane {
         } else {
             pooled.leave_and_wait();
         }
-        if direct.is_idle() && direct.is_plain() && self.used < USES {
+        let is_whole = direct.is_idle() && !direct.has_an_open_segment();
+        if is_whole && direct.is_plain() && self.used < USES {
             direct.run(&["set session authorization default", "discard all"].map(Msg::query));
             self.spare = Some((direct, self.used + 1));
         } else {
