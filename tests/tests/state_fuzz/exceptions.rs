@@ -205,7 +205,7 @@ pub(super) const LOOKS: [Known; 4] = [
     },
     Known {
         script: &["search_path"],
-        line: &["E ERROR 42P01", "E ERROR 42883"],
+        line: &["E ERROR 42P01", "E ERROR 42883", "E ERROR 42501"],
         reason: "a statement that another server connection parses anew is looked up under the path \
                  of now, where PostgreSQL's Describe still tells what it was; Bind is refused by both",
     },

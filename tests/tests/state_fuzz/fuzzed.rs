@@ -375,4 +375,19 @@ pub(super) const FUZZED: &[Scenario] = &[
          Q ROLLBACK
          own",
     ),
+    scenario(
+        "an unnamed statement that was described was reprepared for ever in a failed transaction",
+        "P - () END |
+         B - - text |
+         S
+         P s2 () begin |
+         B - s2 text |
+         E - 1 |
+         E - 0 |
+         S
+         D S - |
+         H
+         B - - text |
+         S",
+    ),
 ];

@@ -211,11 +211,10 @@ impl ClientTurn<'_> {
                 self.pool.stats.reprepares += 1;
                 let serial = self.session.unnamed_serial;
                 let server = self.server()?;
-                // A Parse that fails leaves none, and in a failed transaction it does.
-                server.unnamed = match server.status {
-                    TransactionStatus::Failed => UnnamedStatement::Foreign,
-                    TransactionStatus::Idle | TransactionStatus::InTransaction => mine,
-                };
+                // A Parse that fails leaves none. In a failed transaction it may well, which is known
+                // behind the Describe only.
+                let may_fail = server.status == TransactionStatus::Failed && !described;
+                server.unnamed = if may_fail { UnnamedStatement::Foreign } else { mine };
                 server.pending.push(Pending::Unnamed(Owner::Proxy, before));
                 if described {
                     server.pending.push(Pending::UnnamedCheck(serial, None));

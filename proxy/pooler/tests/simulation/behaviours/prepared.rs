@@ -184,6 +184,17 @@ fn behaviour_18_unnamed_statement_in_a_failed_transaction() {
     assert_eq!(said, [refused, "Z E", refused, "Z E"]);
 }
 
+/// One that was described is described again where it is reprepared, once.
+#[test]
+fn behaviour_18_described_unnamed_statement_in_a_failed_transaction() {
+    let mut world = World::scripted(pool(1));
+    world.join(0);
+    world.say(0, &m::query("begin"));
+    world.say(0, &segment(&[m::parse("", "commit"), m::describe(b'S', "")]));
+    world.say(0, &segment(&[m::bind("", "nosuch", ""), m::parse("", "rows $1")]));
+    assert_eq!(world.say(0, &run("", "")), ["2", "C ROLLBACK", "Z I"]);
+}
+
 #[test]
 fn behaviour_21_discard_and_deallocate_all_clear_one_clients_statements() {
     for text in ["discard all", "deallocate all"] {
