@@ -47,6 +47,22 @@ fn files_that_are_named_exist() {
 }
 
 #[test]
+fn every_file_and_folder_of_a_crate_is_on_the_map() {
+    let map = read("ARCHITECTURE.md");
+    for folder in &FOLDERS[1..] {
+        for entry in fs::read_dir(root().join(folder)).expect("a crate").flatten() {
+            let file = entry.file_name().into_string().expect("a name");
+            let stem = file.trim_end_matches(".rs");
+            // What stands below `name.rs` is in `name/`; one of them is enough.
+            let names = [format!("{stem}.rs"), format!("{stem}/")];
+            let is_named = spans(&map).any(|span| names.iter().any(|name| span == name));
+            let is_left_out = ["lib", "main", "scratch"].contains(&stem);
+            assert!(is_named || is_left_out, "ARCHITECTURE.md does not name {folder}{file}");
+        }
+    }
+}
+
+#[test]
 fn items_that_are_named_exist() {
     // The names of lints stand in the workspace's manifest.
     let code = code() + &read("Cargo.toml");
