@@ -1,6 +1,14 @@
 //! Random sequences of one client on the pool and on PostgreSQL side by side: the replies and the
 //! session's state must be equal, and no other client may see anything of it. Statement 35.
 //!
+//! From a seed it makes a sequence of one client's messages. Other clients must stand where a new
+//! session does, and the client must not be pinned where PostgreSQL shows nothing. There are four
+//! kinds of pool, by the seed modulo 4: with and without code that sets what no text shows, and
+//! with one or two server connections. `exceptions` lists what is not asked or compared, with the
+//! reason. A difference is made small and printed as a script; those that were found are kept in
+//! `found` and `fuzzed`, and run each time (`state_fuzz_what_was_found_once`). To run it alone:
+//! `cargo test -p pgimbal-tests --test behaviours state_fuzz_the_pool -- --nocapture`, with
+//!
 //! - `PGIMBAL_STATE_SEED=7` replays a seed and prints its script,
 //! - `PGIMBAL_STATE_SCRIPT=file` runs the script in a file on every kind of pool,
 //! - `PGIMBAL_STATE_SEEDS=100000` is a long run, `PGIMBAL_STATE_FIRST=1` where it begins,

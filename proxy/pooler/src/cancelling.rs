@@ -1,4 +1,8 @@
 //! Cancel requests: which server they are for, and that none reaches another client's query.
+//!
+//! The process id that a client was given contains its worker and slot, so a request finds its
+//! session without a table. A server connection for which requests are on their way is
+//! [`ServerState::AwaitingCancels`] after check-in, until all of them have ended.
 
 use std::time::Instant;
 

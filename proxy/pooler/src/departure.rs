@@ -1,4 +1,10 @@
 //! How a session ends, and in which state its server connection goes on.
+//!
+//! A client that has left is still a task until its server connection is clean. What it sent before
+//! Terminate runs; what runs for a client that vanished is cancelled, never a COMMIT; an open
+//! transaction is rolled back; a pinned or session-mode connection is reset. Nothing is asked about
+//! the session: the lightest reset for what it may have left is cheaper. A message or segment that
+//! was cut in half closes the connection, and so does a task that panics.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;

@@ -1,4 +1,8 @@
 //! An idle server connection moves to the worker whose clients wait for one.
+//!
+//! It stays on the worker that opened it otherwise. A worker whose waiter is older than 1 ms asks
+//! the worker with the most idle ones ([`Action::Ask`]); that one answers with [`Action::Give`],
+//! [`Pooler::migrate_out`] and, at the other end, [`Pooler::migrate_in`].
 
 use std::time::Instant;
 

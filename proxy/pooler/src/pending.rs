@@ -1,4 +1,9 @@
 //! The replies that a server connection has still to send: one entry for a run of alike replies.
+//!
+//! It is the only record of what a server will say, and its order is the order of the replies. A
+//! reply that pgimbal makes itself has an entry too (CloseComplete for a statement that stays on
+//! the server for other clients: [`Pending::Closed`]), so it comes in its place. When the queue is
+//! full, the client is not read, and the server gets a Flush so that it sends what it has.
 
 mod queue;
 

@@ -1,5 +1,8 @@
 //! Which statements may be run again after their server connection broke, and how: inside a READ
 //! ONLY transaction that the client does not see, so that nothing can be done twice.
+//!
+//! A reason to run again belongs into `decide`, one that depends on the text into `text`. What else
+//! happens when a connection breaks is in `broken.rs`; `docs/internals.md` has the whole.
 
 mod text;
 

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use pgimbal_tests::sources::{root, sources};
 
-use super::{page, prose, read, user_pages};
+use super::{developer_pages, page, prose, read, user_pages};
 
 #[test]
 fn every_link_leads_to_a_file_and_a_heading() {
-    let others = ["ARCHITECTURE.md", "CHANGELOG.md", "benches/README.md"].map(page);
+    let others = ["CHANGELOG.md", "benches/README.md"].map(page);
     let mut checked = 0;
-    for (name, text) in user_pages().into_iter().chain(others) {
+    for (name, text) in user_pages().into_iter().chain(developer_pages()).chain(others) {
         let text: String = prose(&text).map(|(_, line)| format!("{line}\n")).collect();
         for target in targets(&text) {
             if target.contains("://") {
@@ -39,6 +39,16 @@ fn every_page_is_reached_from_readme() {
     let linked: BTreeSet<&str> = targets(&readme).collect();
     for (name, _) in user_pages() {
         assert!(name == "README.md" || linked.contains(name.as_str()), "README.md has no {name}");
+    }
+}
+
+#[test]
+fn every_page_for_developers_is_reached_from_architecture() {
+    let architecture = read("ARCHITECTURE.md");
+    let linked: BTreeSet<&str> = targets(&architecture).collect();
+    for (name, _) in developer_pages() {
+        let is_reached = name == "ARCHITECTURE.md" || linked.contains(name.as_str());
+        assert!(is_reached, "ARCHITECTURE.md has no link to {name}");
     }
 }
 

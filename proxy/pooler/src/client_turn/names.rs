@@ -2,7 +2,15 @@
 //!
 //! The servers know a client's statements under names of pgimbal's. When a text names one in SQL
 //! (EXECUTE, DEALLOCATE, PREPARE of a name in use), the server is given the statement under the
-//! client's name for as long as the text runs, so that PostgreSQL itself answers.
+//! client's name for as long as the text runs, so that PostgreSQL itself answers: it is parsed, or
+//! its SQL PREPARE is run again (`Origin::Sql`), ahead of the text, and closed behind it or behind
+//! the Sync of its segment.
+//!
+//! Names that begin with `pgimbal_` are escaped in messages and in texts. Where the server may have
+//! statements of SQL that are not in the books, a Parse follows a probe of its name. A question
+//! about statements compares their number with the books; a difference, or a 26000 for a name of
+//! pgimbal's, ends in `DEALLOCATE ALL` and a new beginning. Ahead of code that may deallocate all,
+//! `pgimbal_ask_begin` is parsed: if it is missing afterwards, the client's statements are gone.
 
 use std::rc::Rc;
 

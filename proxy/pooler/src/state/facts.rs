@@ -1,4 +1,9 @@
 //! What is known of a database that decides what its statements may leave in a session.
+//!
+//! Two facts: whether DDL may run an event trigger, and whether `set_config` without its schema is
+//! PostgreSQL's own. All workers share them. They come with every answer about a session, and hold
+//! for 60 s. Where a statement needs them and they are not known, the server is asked ahead of it;
+//! a database whose statements never need them is not asked.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
