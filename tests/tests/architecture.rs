@@ -1,5 +1,10 @@
 //! What ARCHITECTURE.md claims and a program can check.
 #![allow(missing_docs, reason = "a test's name is its documentation")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test a failed expectation is the point"
+)]
 
 use std::ffi::OsStr;
 use std::fs;

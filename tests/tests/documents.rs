@@ -2,6 +2,11 @@
 //!
 //! `UPDATE_DOCS=1 cargo test -p pgimbal-tests --test documents` writes the option reference anew.
 #![allow(missing_docs, reason = "a test's name is its documentation")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test a failed expectation is the point"
+)]
 
 #[path = "documents/links.rs"]
 mod links;
