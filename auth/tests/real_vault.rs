@@ -1,6 +1,11 @@
 //! The Vault client against a real Vault, which rotates roles of a real PostgreSQL.
 #![cfg(feature = "sources")]
 #![allow(missing_docs, reason = "a test's name is its documentation")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test a failed expectation is the point"
+)]
 
 use std::time::{Duration, Instant, SystemTime};
 

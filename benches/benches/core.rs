@@ -3,6 +3,11 @@
 //! The floor of a transaction is four system calls, some 10 µs; what is measured here comes on
 //! top of it.
 #![allow(missing_docs, reason = "criterion's macros generate undocumented items")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test a failed expectation is the point"
+)]
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use pgimbal_config::{Config, DatabaseConfig};

@@ -34,10 +34,10 @@ pub(crate) trait Reader {
 /// When the table is wrong; every table's defaults are built in the tests.
 pub(crate) fn default<R: Reader>(text: &str) -> R::Out {
     let value = match text {
-        "" => R::unset(),
-        _ => R::read(&Value::from(text)).ok(),
+        "" => R::unset().ok_or_else(|| "is never unset".to_owned()),
+        _ => R::read(&Value::from(text)),
     };
-    value.expect("a default in the option table is not a value of its option")
+    value.unwrap_or_else(|error| panic!("the default {text:?} of an option: {error}"))
 }
 
 /// Text with something in it.

@@ -17,7 +17,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::collect::ProcessStats;
+use crate::admin::collect::ProcessStats;
 use crate::lobby::{Lobby, Subnet};
 use crate::tcp;
 use crate::worker::{Accepted, Message, Origin};

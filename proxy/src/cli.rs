@@ -11,7 +11,7 @@ use pgimbal_config::{AuthType, Overrides, PoolMode, Secret};
 
 use hint::Hint;
 
-use crate::check::{Form, Wish};
+use crate::admin::check::{Form, Wish};
 
 /// What the command line asks for.
 #[derive(Debug)]

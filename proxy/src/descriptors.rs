@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::lobby::LobbyLimits;
 
-/// For HTTP, in the numbers of `http.rs`.
+/// For HTTP, in the numbers of `admin/http.rs`.
 const FOR_HTTP: u64 = 64;
 
 /// For the log, listeners, each worker's runtime, the clusters' probes, sources of passwords,

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use pgimbal::check::{self, Wish};
+use pgimbal::admin::check::{self, Wish};
 use pgimbal::cli::{self, Command};
 use pgimbal::logging;
 use pgimbal::serve::{Prepared, ServeError, environment};

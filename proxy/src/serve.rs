@@ -15,12 +15,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::accept::{self, AcceptContext, BindError};
-use crate::collect::{Collector, Phase, ProcessStats};
-use crate::console::{Console, Control, ControlRequest, ReloadRefused};
+use crate::admin::collect::{Collector, Phase, ProcessStats};
+use crate::admin::console::{Console, Control, ControlRequest, ReloadRefused};
+use crate::admin::http;
 use crate::credentials::{self, CredentialManager};
 use crate::descriptors;
 use crate::directory::Directory;
-use crate::http;
 use crate::lobby::Lobby;
 use crate::login::{ContextError, InForce, LoginContext};
 use crate::names;

@@ -33,9 +33,9 @@ use tokio::sync::{Notify, mpsc};
 
 pub use message::{Accepted, Message, Origin};
 
+use crate::admin::collect::{ProcessStats, SnapshotRequest};
+use crate::admin::console::Console;
 use crate::cancel_keys::CancelKeys;
-use crate::collect::{ProcessStats, SnapshotRequest};
-use crate::console::Console;
 use crate::credentials::CredentialManager;
 use crate::directory::Directory;
 use crate::login::InForce;

@@ -1,4 +1,9 @@
 //! Dialling real and false servers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test a failed expectation is the point"
+)]
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

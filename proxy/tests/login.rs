@@ -1,4 +1,9 @@
 //! Logging in from real clients and with raw bytes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test a failed expectation is the point"
+)]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,4 +1,9 @@
 //! Reading, writing and moving connections.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test a failed expectation is the point"
+)]
 
 use std::future::poll_fn;
 use std::io::{IoSlice, Read, Write};

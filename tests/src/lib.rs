@@ -1,6 +1,11 @@
 //! The harness that checks pgimbal from outside: it starts throwaway servers, a real `pgimbal`
 //! before them, and speaks raw protocol to both. It has its own parser and never uses
 //! `pgimbal-wire`, so that a mistake there cannot excuse itself.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test a failed expectation is the point"
+)]
 
 pub mod authentication;
 pub mod certificates;

@@ -2,6 +2,11 @@
 //!
 //! `UPDATE_DOCS=1 cargo test -p pgimbal-tests --test documents` writes the option reference anew.
 #![allow(missing_docs, reason = "a test's name is its documentation")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test a failed expectation is the point"
+)]
 
 #[path = "documents/code_map.rs"]
 mod code_map;
@@ -101,7 +106,7 @@ fn failover_names_every_state_of_a_node() {
 
 #[test]
 fn operations_names_the_metric_families_that_there_are() {
-    let code: String = sources(&["proxy/src/metrics"])
+    let code: String = sources(&["proxy/src/admin/metrics"])
         .iter()
         .filter(|file| !file.ends_with("tests.rs"))
         .map(|file| fs::read_to_string(file).expect("a source file"))
@@ -124,7 +129,7 @@ fn operations_names_every_console_command() {
     let operations = read("docs/operations.md");
     let table = between(&operations, "| command | shows or does |", "\n\n");
     let shown: BTreeSet<&str> = table.lines().filter_map(|row| backticked(row).next()).collect();
-    let source = read("proxy/src/console/command.rs");
+    let source = read("proxy/src/admin/console/command.rs");
     let help = between(&source, "const HELP", "];");
     let commands = help.lines().filter_map(quoted).chain(["SHOW HELP"]);
     let commands: BTreeSet<&str> = commands.collect();

@@ -1,5 +1,10 @@
 //! The statements of behaviour that pgimbal keeps, each as a test that watches the wire.
 #![allow(missing_docs, reason = "a test's name is its documentation")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test a failed expectation is the point"
+)]
 
 mod broken_servers;
 mod bytes;

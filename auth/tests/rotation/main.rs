@@ -1,5 +1,10 @@
 //! The rotation machine on a model of Vault and of servers, by simulated time and seeds.
 #![allow(missing_docs, reason = "a test's name is its documentation")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test a failed expectation is the point"
+)]
 
 mod history;
 mod scenarios;

@@ -18,7 +18,7 @@ use super::inbox::Inbox;
 use super::outbox::{FreeList, Outbox, Source};
 use super::state::State;
 use super::turn::Turn;
-use crate::collect::Connected;
+use crate::admin::collect::Connected;
 use crate::credentials::Counted;
 use crate::transport::{Setting, Transport};
 

@@ -15,7 +15,7 @@ use pgimbal_wire::startup::ProtocolVersion;
 use super::Worker;
 use super::client::{Arriving, Client, ClientTask};
 use super::message::{Accepted, Delivery, Message, Origin};
-use crate::collect::{Connected, LoginResult, Refusal};
+use crate::admin::collect::{Connected, LoginResult, Refusal};
 use crate::credentials::Counted;
 use crate::dial::Target;
 use crate::login::{self, Arrival, Authenticated, Authenticators, LoginError, Peer};

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use super::login::Migrant;
 use super::servers::ServerIo;
 use super::{Worker, options};
-use crate::collect::{Connected, Detail, SnapshotRequest};
+use crate::admin::collect::{Connected, Detail, SnapshotRequest};
 use crate::credentials::Counted;
 use crate::dial::{Address, CancelKey, Target};
 use crate::directory::Directory;

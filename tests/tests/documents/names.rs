@@ -123,7 +123,7 @@ fn targets_of_make_exist() {
 
 #[test]
 fn console_commands_exist() {
-    let source = read("proxy/src/console/command.rs");
+    let source = read("proxy/src/admin/console/command.rs");
     let help = between(&source, "const HELP", "];");
     let commands = help.lines().filter_map(quoted).chain(["SHOW HELP"]);
     let commands: BTreeSet<&str> = commands.collect();

@@ -3,6 +3,11 @@
 //!
 //! `PGIMBAL_SIM_SEEDS=n` runs n seeds instead of as many as fit in a few seconds;
 //! `PGIMBAL_SIM_SEED=s` replays one and prints what is said.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test a failed expectation is the point"
+)]
 
 mod behaviours;
 mod client;

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::*;
-use crate::collect::{Detail, ProcessStats, SnapshotRequest};
+use crate::admin::collect::{Detail, ProcessStats, SnapshotRequest};
 use crate::transport::{Socket, Transport};
 
 /// A console on loopback that lets everybody in, over one worker that tells the same every time.

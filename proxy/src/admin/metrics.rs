@@ -13,7 +13,7 @@ mod text;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 
-use crate::collect::Snapshot;
+use crate::admin::collect::Snapshot;
 
 /// The content type of the page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

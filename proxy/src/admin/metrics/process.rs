@@ -3,7 +3,7 @@
 use std::time::UNIX_EPOCH;
 
 use super::sample::{Counters, Gauges, label};
-use crate::collect::{Phase, ProcessSnapshot, Snapshot};
+use crate::admin::collect::{Phase, ProcessSnapshot, Snapshot};
 
 /// Makes the samples of the process.
 pub(super) fn record(snapshot: &Snapshot) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pgimbal_pooler::stats::PoolStats;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::collect::{Collector, Detail, Snapshot};
+use crate::admin::collect::{Collector, Detail, Snapshot};
 
 /// PgBouncer's default for stats_period.
 const PERIOD: Duration = Duration::from_secs(60);

@@ -26,7 +26,7 @@ use pgimbal_config::{Config, Reload};
 use pgimbal_wire::error::{Severity, SqlState};
 use tokio::sync::watch;
 
-use crate::collect::Collector;
+use crate::admin::collect::Collector;
 use crate::login::{Authenticated, ConsoleRole};
 
 use answer::{Fault, Row, notice};

@@ -6,7 +6,7 @@ use pgimbal_pooler::stats::{PoolSnapshot, WAIT_BUCKETS_MICROS, WorkerSnapshot};
 use pgimbal_wire::error::SqlState;
 
 use super::*;
-use crate::collect::{LoginResult, ProcessStats, Snapshot};
+use crate::admin::collect::{LoginResult, ProcessStats, Snapshot};
 use crate::credentials::{CredentialStatus, CredentialsStatus};
 use crate::topology::ClusterStatus;
 

@@ -7,7 +7,7 @@ use super::Console;
 use super::answer::{Cell, Column, Row, int, notice, text};
 use super::command::{HELP, Show};
 use super::{connections, credentials, nodes, options, stats};
-use crate::collect::{Detail, Snapshot};
+use crate::admin::collect::{Detail, Snapshot};
 
 const HELP_COLUMNS: &[Column] = &[text("command"), text("meaning")];
 const LISTS: &[Column] = &[text("list"), int("items")];

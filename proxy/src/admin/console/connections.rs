@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use pgimbal_pooler::stats::ServerSnapshot;
 
 use super::answer::{Cell, Column, Row, int, text};
-use crate::collect::Snapshot;
+use crate::admin::collect::Snapshot;
 
 /// PgBouncer's columns that have a meaning here, then our own.
 pub(super) const CLIENTS: &[Column] = &[

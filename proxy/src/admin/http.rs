@@ -17,9 +17,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use crate::collect::{Collector, Detail, Gauges, Phase};
+use crate::admin::collect::{Collector, Detail, Gauges, Phase};
+use crate::admin::metrics;
 use crate::lobby::{Lobby, LobbyLimits, Subnet};
-use crate::metrics;
 
 /// Connections at once; one more closes the oldest, and one more from an address the oldest of that
 /// address. Probes and scrapers need a handful, and stay for milliseconds.

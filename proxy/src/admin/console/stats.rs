@@ -4,7 +4,7 @@ use pgimbal_pooler::stats::{PoolSnapshot, PoolStats};
 
 use super::answer::{Cell, Column, Row, int, text};
 use super::averages::{Averages, by_database};
-use crate::collect::Snapshot;
+use crate::admin::collect::Snapshot;
 
 /// PgBouncer's columns that have a meaning here, then our own. As there, `cl_active` counts idle
 /// clients too, and `maxwait_us` is the rest of `maxwait` below a second.
