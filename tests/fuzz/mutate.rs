@@ -1,7 +1,8 @@
 //! Mutations for the stable toolchain: every run of the tests throws some bytes at the parsers,
-//! without libFuzzer. Seeded, so that a failure can be replayed.
-
-use std::time::{Duration, Instant};
+//! without libFuzzer. The seed and the number of inputs are fixed, so that every run is the same.
+//!
+//! `PGIMBAL_FUZZ_INPUTS=n` is a long run, of n inputs for each property;
+//! `PGIMBAL_FUZZ_SEED=s` begins with another seed than 1, or replays one.
 
 /// xorshift64*: enough to choose bytes.
 pub(crate) struct Random(u64);
@@ -19,28 +20,26 @@ impl Random {
     }
 }
 
-/// Checks mutations of `seeds` for `budget`. The seed is `PGIMBAL_FUZZ_SEED`, or the clock; it and
-/// the input are printed when the check panics.
-pub(crate) fn run(name: &str, check: fn(&[u8]), seeds: &[&[u8]], budget: Duration) {
-    let given = std::env::var("PGIMBAL_FUZZ_SEED").ok().and_then(|text| text.parse().ok());
-    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let seed: u64 = given.unwrap_or_else(|| clock.map_or(1, |now| now.as_nanos() as u64));
+/// Checks `inputs` mutations of `seeds`, or `PGIMBAL_FUZZ_INPUTS`. The seed and the input are
+/// printed when the check panics.
+pub(crate) fn run(name: &str, check: fn(&[u8]), seeds: &[&[u8]], inputs: u64) {
+    let inputs = number("PGIMBAL_FUZZ_INPUTS").unwrap_or(inputs);
+    let seed = number("PGIMBAL_FUZZ_SEED").unwrap_or(1);
     let mut random = Random::new(seed);
-    let end = Instant::now() + budget;
-    let mut rounds = 0_u64;
-    while Instant::now() < end {
-        for _ in 0..64 {
-            let mut input = seeds[random.below(seeds.len())].to_vec();
-            for _ in 0..=random.below(6) {
-                mutate(&mut input, seeds, &mut random);
-            }
-            if std::panic::catch_unwind(|| check(&input)).is_err() {
-                panic!("{name}, PGIMBAL_FUZZ_SEED={seed}: b\"{}\"", input.escape_ascii());
-            }
-            rounds += 1;
+    for _ in 0..inputs {
+        let mut input = seeds[random.below(seeds.len())].to_vec();
+        for _ in 0..=random.below(6) {
+            mutate(&mut input, seeds, &mut random);
+        }
+        if std::panic::catch_unwind(|| check(&input)).is_err() {
+            panic!("{name}, PGIMBAL_FUZZ_SEED={seed}: b\"{}\"", input.escape_ascii());
         }
     }
-    println!("{name}: {rounds} inputs, seed {seed}");
+    println!("{name}: {inputs} inputs, seed {seed}");
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
 fn mutate(input: &mut Vec<u8>, seeds: &[&[u8]], random: &mut Random) {

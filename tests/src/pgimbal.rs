@@ -280,6 +280,22 @@ impl Pgimbal {
         page
     }
 
+    /// Waits until `count` clients wait for a server connection, as the workers themselves say:
+    /// each has asked for one and got none.
+    ///
+    /// # Panics
+    /// When it is never so many.
+    pub fn wait_for_waiting(&self, count: u32) {
+        eventually(&format!("{count} clients wait"), SOON, || self.has_waiting(count));
+    }
+
+    /// Whether `count` clients wait for a server connection now.
+    #[must_use]
+    pub fn has_waiting(&self, count: u32) -> bool {
+        let waiting = crate::http::metric(&self.metrics(), "pgimbal_clients_waiting", &[]);
+        (waiting.unwrap_or(0.0) - f64::from(count)).abs() < 0.1
+    }
+
     /// Replaces the configuration file and sends SIGHUP.
     pub fn reload(&mut self, config: Config) {
         self.config = config;

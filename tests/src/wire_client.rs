@@ -223,7 +223,38 @@ impl WireClient {
         cancel(port, &self.key);
     }
 
-    /// Whether nothing at all arrives within `span`.
+    /// Asks for a value, whose answer must be the next thing that comes: whatever was sent unasked
+    /// would stand before it.
+    ///
+    /// # Panics
+    /// When something else came first.
+    pub fn expect_nothing_before_the_next_reply(&mut self) {
+        let reply = self.query("select 'the next'");
+        let tags = reply.messages.iter().map(|message| message.tag).filter(|tag| *tag != b'S');
+        assert_eq!(tags.map(char::from).collect::<String>(), "TDCZ", "{reply:?}");
+        assert_eq!(reply.value(), "the next");
+    }
+
+    /// Whether nothing has arrived by now. That proves something only once it is known by another
+    /// way that whatever could be said has been said.
+    ///
+    /// # Panics
+    /// When the socket refuses, or over TLS.
+    #[must_use]
+    pub fn has_heard_nothing(&self) -> bool {
+        let socket = match &self.stream {
+            Stream::Tcp(stream) => socket2::SockRef::from(stream),
+            Stream::Unix(stream) => socket2::SockRef::from(stream),
+            Stream::Tls(_) => panic!("TLS has bytes of its own"),
+        };
+        socket.set_nonblocking(true).expect("a socket");
+        let seen = socket.peek(&mut [std::mem::MaybeUninit::uninit()]);
+        socket.set_nonblocking(false).expect("a socket");
+        seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Whether nothing at all arrives within `span`. Only where the time itself is what is tested:
+    /// silence for a while proves nothing about what comes later.
     ///
     /// # Panics
     /// When the connection ends.

@@ -1,7 +1,5 @@
 //! The extended protocol as PostgreSQL speaks it: statements 12, 13, 16, 17, 23 to 25.
 
-use std::time::Duration;
-
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::until::SOON;
 use pgimbal_tests::{Message, Pipeline, Postgres, Reply, WireClient};
@@ -121,12 +119,12 @@ fn behaviour_13_after_an_error_all_up_to_sync_is_discarded() {
     let late = Pipeline::new().run("insert into t values (1)").parse("s", "select 1").flush();
     let (head, tail) = late.bytes().split_at(9);
     client.send(head);
-    assert!(client.is_silent_for(Duration::from_millis(100)));
     let mut other = proxy.client();
     other.start_query("select count(*) from t");
+    proxy.wait_for_waiting(1);
     client.send(tail);
-    assert!(client.is_silent_for(Duration::from_millis(100)), "discarded messages were answered");
     client.send(Pipeline::new().sync().bytes());
+    // An answer to what was discarded would stand before it.
     assert_eq!(client.read_reply().tags(), "Z");
     assert_eq!(other.read_reply().value(), "0");
     let unknown = client.run(&Pipeline::new().bind("", "s", &[]).sync());

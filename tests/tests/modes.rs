@@ -1,7 +1,5 @@
 //! Session and statement mode: statements 10 and 11.
 
-use std::time::Duration;
-
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::{Pgimbal, Pipeline, Postgres};
 
@@ -97,7 +95,7 @@ fn a_session_keeps_its_server_until_it_ends() {
     b.expect(b'R');
     while b.read().tag != b'Z' {}
     b.start_query("select 'b'");
-    assert!(b.is_silent_for(Duration::from_millis(300)), "a session's server was shared");
+    proxy.wait_for_waiting(1);
     assert_eq!(a.value("show work_mem"), "123kB");
     a.vanish(true);
     assert_eq!(b.read_reply().value(), "b");

@@ -16,7 +16,7 @@ fn behaviour_50_reload_changes_the_pool_without_dropping_a_client() {
     let (mut holder, mut waiter) = (proxy.client(), proxy.client());
     holder.ok("begin");
     waiter.start_query("select 'more room'");
-    assert!(waiter.is_silent_for(Duration::from_millis(200)));
+    proxy.wait_for_waiting(1);
     proxy.reload(config.set("pool_size", 2));
     assert_eq!(waiter.read_reply().value(), "more room");
     assert_eq!(holder.ok("commit").status(), 'I');

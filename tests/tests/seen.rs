@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
 
 use pgimbal_tests::http::{get, metric};
 use pgimbal_tests::pgimbal::Config;
@@ -101,7 +100,7 @@ fn metrics_count_what_happened() {
     }
     holder.ok("begin");
     client.start_query("select 'after a wait'");
-    assert!(client.is_silent_for(Duration::from_millis(100)));
+    proxy.wait_for_waiting(1);
     holder.ok("commit");
     client.read_reply().no_error();
     client.query("select 1/0");

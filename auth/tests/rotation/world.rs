@@ -15,10 +15,17 @@ const TROUBLE: Duration = Duration::from_secs(600);
 /// How soon everything must work once there is no more trouble.
 const HEALED: Duration = Duration::from_secs(45);
 
-/// The seeds to run: `PGIMBAL_SIM_SEED` for one of them.
+/// The usual run, a dozen seconds of a debug build.
+const SEEDS: u64 = 2_000;
+
+/// The seeds to run: `PGIMBAL_SIM_SEED` for one of them, `PGIMBAL_SIM_SEEDS` for a long run.
 pub(crate) fn seeds() -> Range<u64> {
-    let one = std::env::var("PGIMBAL_SIM_SEED").ok().and_then(|seed| seed.parse().ok());
-    one.map_or(0..2_000, |seed| seed..seed + 1)
+    let number =
+        |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    match number("PGIMBAL_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("PGIMBAL_SIM_SEEDS").unwrap_or(SEEDS),
+    }
 }
 
 /// A node: which password it wants, and which it will want once it has replayed.

@@ -1,5 +1,5 @@
 //! What must hold for any bytes of a SCRAM message or verifier. Used by the fuzz targets and, with
-//! a small budget, by `auth/tests/mutation.rs`.
+//! few inputs, by `auth/tests/mutation.rs`.
 
 use pgimbal_auth::Channel;
 use pgimbal_auth::md5::Md5Hash;
@@ -11,6 +11,8 @@ use pgimbal_auth::verifier::ScramVerifier;
 /// A property and inputs that reach deep into the code that must have it.
 pub(crate) struct Property {
     pub(crate) name: &'static str,
+    /// How many mutations a run of the tests checks: half a second of a debug build.
+    pub(crate) inputs: u64,
     pub(crate) check: fn(&[u8]),
     pub(crate) seeds: &'static [&'static [u8]],
 }
@@ -18,6 +20,7 @@ pub(crate) struct Property {
 pub(crate) const PROPERTIES: &[Property] = &[
     Property {
         name: "scram_server",
+        inputs: 16_000,
         check: scram_server,
         seeds: &[
             b"n,,n=,r=abc\nc=biws,r=abcAAAAAAAAAAAAAAAAAAAAAAAA,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
@@ -27,11 +30,13 @@ pub(crate) const PROPERTIES: &[Property] = &[
     },
     Property {
         name: "scram_client",
+        inputs: 30_000,
         check: scram_client,
         seeds: &[b"r=AAAAAAAAAAAAAAAAAAAAAAAAx,s=c2FsdA==,i=2\nv=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="],
     },
     Property {
         name: "verifier",
+        inputs: 500_000,
         check: verifier,
         seeds: &[
             b"SCRAM-SHA-256$4096:c2FsdA==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",

@@ -1,4 +1,4 @@
-//! What must hold for any bytes from the wire. Used by the fuzz targets and, with a small budget,
+//! What must hold for any bytes from the wire. Used by the fuzz targets and, with few inputs,
 //! by `proxy/wire/tests/mutation.rs`.
 
 use pgimbal_wire::authentication::{AuthRequest, SaslInitial, parse_password};
@@ -12,6 +12,8 @@ use pgimbal_wire::{options, tag};
 /// A property and inputs that reach deep into the code that must have it.
 pub(crate) struct Property {
     pub(crate) name: &'static str,
+    /// How many mutations a run of the tests checks: half a second of a debug build.
+    pub(crate) inputs: u64,
     pub(crate) check: fn(&[u8]),
     pub(crate) seeds: &'static [&'static [u8]],
 }
@@ -19,11 +21,13 @@ pub(crate) struct Property {
 pub(crate) const PROPERTIES: &[Property] = &[
     Property {
         name: "framing",
+        inputs: 1_000_000,
         check: framing,
         seeds: &[b"Q\0\0\0\x05\0Q\0\0\0\x06x\0", b"S\0\0\0\x04"],
     },
     Property {
         name: "startup",
+        inputs: 1_000_000,
         check: startup,
         seeds: &[
             b"\0\0\0\x08\x04\xd2\x16\x2f",
@@ -33,11 +37,13 @@ pub(crate) const PROPERTIES: &[Property] = &[
     },
     Property {
         name: "options",
+        inputs: 250_000,
         check: options,
         seeds: &[br"-c work_mem=1MB --search-path=a,\ b -cx=\\", b"-c"],
     },
     Property {
         name: "extended",
+        inputs: 130_000,
         check: extended,
         seeds: &[
             b"name\0select $1\0\0\x01\0\0\0\x17",
@@ -48,11 +54,13 @@ pub(crate) const PROPERTIES: &[Property] = &[
     },
     Property {
         name: "error",
+        inputs: 300_000,
         check: error,
         seeds: &[b"SERROR\0VERROR\0C42601\0Msyntax\0Dd\0Hh\0P8\0\0", b"SFATAL\0C57P01\0\0"],
     },
     Property {
         name: "authentication",
+        inputs: 600_000,
         check: authentication,
         seeds: &[
             b"\0\0\0\x0aSCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0",

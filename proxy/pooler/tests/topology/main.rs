@@ -1,5 +1,5 @@
 //! The topology machine against a model of servers: single scenarios, and thousands that a seed
-//! tells. `PGIMBAL_SIM_SEED=…` replays one.
+//! tells. `PGIMBAL_SIM_SEED=s` replays one, `PGIMBAL_SIM_SEEDS=n` is a long run.
 #![allow(missing_docs, reason = "a test's name is its documentation")]
 
 #[path = "../simulation/random.rs"]
@@ -18,10 +18,12 @@ const SEEDS: u64 = 2_000;
 
 #[test]
 fn failover_whatever_befalls_the_nodes_no_write_goes_to_a_node_that_may_not_have_it() {
-    if let Some(seed) = std::env::var("PGIMBAL_SIM_SEED").ok().and_then(|seed| seed.parse().ok()) {
+    let number =
+        |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    if let Some(seed) = number("PGIMBAL_SIM_SEED") {
         return befall(seed, true);
     }
-    for seed in 0..SEEDS {
+    for seed in 0..number("PGIMBAL_SIM_SEEDS").unwrap_or(SEEDS) {
         befall(seed, false);
     }
 }

@@ -61,7 +61,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "idle in a block",
         enter: |client| begin(client, "idle in a block"),
         sees: |client, _| {
-            assert!(client.is_silent_for(Duration::from_millis(20)));
+            // Had it been told unasked, this answer would have two errors.
             refusal(&client.query("select 1"), "57P01", 'E');
             failed_until_rollback(client);
         },
@@ -171,6 +171,7 @@ pub(super) const ROWS: &[Row] = &[
             "1tT".bytes().for_each(|tag| drop(client.expect(tag)));
         },
         sees: |client, _| {
+            // No proof but time: an error that was sent unasked is followed by the same bytes.
             assert!(client.is_silent_for(Duration::from_millis(20)), "nobody has asked");
             refusal(&client.run(&Pipeline::new().bind("", "", &[]).sync()), "57P01", 'E');
             failed_until_rollback(client);
