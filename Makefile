@@ -10,6 +10,7 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 CACHE := $(or $(PGIMBAL_CACHE),$(HOME)/.cache/pgimbal)
 CARGO_DENY := $(CACHE)/cargo-deny/bin/cargo-deny
+CARGO_MACHETE := $(CACHE)/cargo-machete/bin/cargo-machete
 
 .PHONY: help build demo demo-vault bench test set-up format lint docs deny unit demo-check
 
@@ -40,8 +41,9 @@ set-up: ## installs what the tests need: Debian packages, Python clients, Vault
 format: ## is the code formatted?
 	cargo fmt --all --check
 
-lint: ## clippy over all targets, warnings are errors; this also compiles the benchmarks
+lint: $(CARGO_MACHETE) ## clippy over all targets, benchmarks too: warnings are errors, and unused dependencies
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	$(CARGO_MACHETE) --skip-target-dir .
 
 docs: ## the documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
@@ -56,6 +58,10 @@ deny: $(CARGO_DENY) ## licences, banned and duplicate crates, known vulnerabilit
 $(CARGO_DENY):
 	cargo install cargo-deny --locked --quiet --root $(CACHE)/cargo-deny --target-dir $(CARGO_TARGET_DIR)/cargo-deny
 	rm -rf $(CARGO_TARGET_DIR)/cargo-deny
+
+$(CARGO_MACHETE):
+	cargo install cargo-machete --locked --quiet --root $(CACHE)/cargo-machete --target-dir $(CARGO_TARGET_DIR)/cargo-machete
+	rm -rf $(CARGO_TARGET_DIR)/cargo-machete
 
 unit: ## all tests of all crates, against real servers too
 	cargo build --workspace

@@ -4,6 +4,7 @@
 //! Owns what an option is called, what it may be, its default with the reason, and what a reload
 //! may change. Knows no socket and no pool; the environment and the flags are arguments.
 
+mod backoff;
 mod check;
 mod cluster;
 mod config;
@@ -33,6 +34,7 @@ mod user;
 mod vault;
 mod words;
 
+pub use backoff::Backoff;
 pub use cluster::{ClusterConfig, NodeConfig, ResolvedCluster};
 pub use config::{ClientConfig, Config, HttpConfig, ListenConfig, LogConfig, TcpConfig, WILDCARD};
 pub use credential::CredentialConfig;

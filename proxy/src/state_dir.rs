@@ -192,6 +192,15 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// Renames a file of the directory that cannot be used: it is to be looked at, and must not be
+/// written over.
+///
+/// # Errors
+/// The file's.
+pub fn set_aside(path: &Path, aside: &Path) -> io::Result<()> {
+    fs::rename(path, aside)
+}
+
 fn no_links() -> i32 {
     OFlags::NOFOLLOW.bits().cast_signed()
 }

@@ -91,6 +91,23 @@ fn the_core_reads_no_clock_draws_no_number_and_does_no_io() {
 }
 
 #[test]
+fn only_the_state_directory_writes_files() {
+    let writes = ["fs::write", "File::create", "OpenOptions", "fs::rename", "create_dir"];
+    for file in sources(&SHIPPED) {
+        let free = ["state_dir.rs", "scratch.rs", "tests", "tests.rs"];
+        if file.components().any(|part| free.iter().any(|name| part.as_os_str() == *name)) {
+            continue;
+        }
+        let text = fs::read_to_string(&file).expect("a source file");
+        let shipped = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        for line in code(shipped) {
+            let written = writes.iter().find(|word| line.contains(**word));
+            assert!(written.is_none(), "{}: {line}", file.display());
+        }
+    }
+}
+
+#[test]
 fn nothing_is_static_but_the_allocator() {
     for file in sources(&SHIPPED) {
         let text = fs::read_to_string(&file).expect("a source file");

@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use pgimbal_config::Backoff;
+
 /// The first pause after a pass in which nothing was accepted; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Its longest.
@@ -54,9 +56,9 @@ pub(super) struct Node {
     probing: Option<u32>,
     /// When the newest, which it refused, is tried again although an older one works.
     newest_again: Option<Instant>,
-    newest_pause: Duration,
+    newest_pause: Backoff,
     retry_at: Instant,
-    pause: Duration,
+    pause: Backoff,
     full_at: Instant,
     failing_since: Option<Instant>,
     used_at: Instant,
@@ -70,9 +72,9 @@ impl Node {
             narrow: false,
             probing: None,
             newest_again: None,
-            newest_pause: NEWEST_AGAIN,
+            newest_pause: Backoff::new(NEWEST_AGAIN),
             retry_at: now,
-            pause: FIRST_PAUSE,
+            pause: Backoff::new(FIRST_PAUSE),
             full_at: now,
             failing_since: None,
             used_at: now,
@@ -146,10 +148,10 @@ impl Node {
         self.refused.clear();
         self.narrow = false;
         self.failing_since = None;
-        self.pause = FIRST_PAUSE;
+        self.pause.reset();
         if number == newest {
             self.newest_again = None;
-            self.newest_pause = NEWEST_AGAIN;
+            self.newest_pause.reset();
         }
     }
 
@@ -165,8 +167,7 @@ impl Node {
             self.refused.push(number);
         }
         if number == choices.newest {
-            self.newest_again = Some(now + self.newest_pause);
-            self.newest_pause = (self.newest_pause * 2).min(NEWEST_SELDOM);
+            self.newest_again = Some(now + self.newest_pause.grow(NEWEST_SELDOM));
         }
         let exhausted = self.probing.is_none() && self.choose(choices, now).is_none();
         // Several that were out at once are refused together, and once for all.
@@ -175,8 +176,7 @@ impl Node {
                 self.full_at = now + FULL_PASS;
             }
             self.failing_since.get_or_insert(now);
-            self.retry_at = now + self.pause;
-            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            self.retry_at = now + self.pause.grow(LONGEST_PAUSE);
         }
     }
 
@@ -190,8 +190,8 @@ impl Node {
     /// There is a password that this node has not seen.
     pub(super) fn learned(&mut self) {
         self.newest_again = None;
-        self.newest_pause = NEWEST_AGAIN;
-        self.pause = FIRST_PAUSE;
+        self.newest_pause.reset();
+        self.pause.reset();
     }
 
     /// A generation has got another number.

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use pgimbal_config::Backoff;
+
 use super::bucket::Bucket;
 use super::jitter::Jitter;
 
@@ -81,7 +83,7 @@ pub struct Schedule {
     refused_at: Option<Instant>,
     mismatch: Option<Mismatched>,
     ordered_at: Option<Instant>,
-    failures: u32,
+    backoff: Backoff,
     not_before: Option<Instant>,
     /// The source itself asks to be left alone until then.
     asked_off: Option<Instant>,
@@ -117,7 +119,7 @@ impl Schedule {
             refused_at: None,
             mismatch: None,
             ordered_at: None,
-            failures: 0,
+            backoff: Backoff::new(FIRST_PAUSE),
             not_before: None,
             asked_off: None,
             stale_since: None,
@@ -135,7 +137,8 @@ impl Schedule {
     /// Asks anew, as at the start: another place is asked from now on, and whatever is out at the
     /// one before answers nothing.
     pub const fn restart(&mut self, now: Instant) {
-        (self.in_flight, self.overdue, self.failures) = (false, false, 0);
+        (self.in_flight, self.overdue) = (false, false);
+        self.backoff.reset();
         (self.expected, self.not_before, self.asked_off) = (None, None, None);
         self.due = Some(now);
     }
@@ -183,7 +186,7 @@ impl Schedule {
     pub fn answered(&mut self, now: Instant, ttl: Option<Duration>, fresh: bool) {
         let sent = self.ended(now);
         let first = !std::mem::replace(&mut self.has_answered, true);
-        self.failures = 0;
+        self.backoff.reset();
         (self.stale_since, self.not_before, self.asked_off) = (None, None, None);
         for wanted in [&mut self.refused_at, &mut self.ordered_at] {
             // What came up after the fetch was sent is not answered by it.
@@ -210,10 +213,9 @@ impl Schedule {
         self.refused_at = self.refused_at.filter(|at| now < *at + URGENT_FOR);
         (self.mismatch, self.ordered_at) = (None, None);
         let longest = self.poll.map_or(LONGEST_PAUSE, |poll| poll.min(LONGEST_PAUSE));
-        let longest = if self.refused_at.is_some() { longest.min(URGENT_PAUSE) } else { longest };
-        let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10));
-        let pause = self.jitter.between(doubled.min(longest), 0.8, 1.0);
-        self.failures += 1;
+        let pause = self.backoff.grow(longest);
+        let pause = if self.refused_at.is_some() { pause.min(URGENT_PAUSE) } else { pause };
+        let pause = self.jitter.between(pause, 0.8, 1.0);
         self.not_before = Some(now + pause);
         self.asked_off = retry_after.map(|pause| now + pause.min(LONGEST_PAUSE));
         self.due = Some(now);

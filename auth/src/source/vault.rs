@@ -1,6 +1,6 @@
 //! Vault's and OpenBao's static roles.
 //!
-//! One client for each Vault: one pool of connections, one token, one quiet after failures,
+//! One client for each Vault: one pool of connections, one token, one pause after failures,
 //! whatever the number of roles. It knows no generations: it asks when it is asked.
 
 use std::fmt;
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, Semaphore};
 
 use self::addresses::Addresses;
-use self::backoff::Backoff;
+use self::backoff::SharedBackoff;
 use self::endpoint::Call;
 use self::login::Login;
 use self::reply::{Reply, RoleData, RoleNames, TokenData};
@@ -43,7 +43,7 @@ pub struct VaultClient {
     mount: Box<str>,
     addresses: Addresses,
     requests: Semaphore,
-    quiet: Backoff,
+    backoff: SharedBackoff,
     login: Login,
     /// Held during a login, so that there is one at a time.
     token: Mutex<Option<Arc<Token>>>,
@@ -62,7 +62,7 @@ impl VaultClient {
             mount: config.mount.trim_matches('/').into(),
             addresses: Addresses::new(name, config)?,
             requests: Semaphore::new(MAX_REQUESTS),
-            quiet: Backoff::default(),
+            backoff: SharedBackoff::default(),
             login: Login::new(name, config)?,
             token: Mutex::new(None),
             serial: AtomicU64::new(0),
@@ -149,7 +149,7 @@ impl VaultClient {
             reply = self.ask(call, Some(&token.secret)).await?;
         }
         // Not each answer is a success: one login after another that is refused is none.
-        self.quiet.succeeded();
+        self.backoff.succeeded();
         if reply.status == 403 {
             let policy = call.policy();
             return Err(SourceError::PermissionDenied { place: place.into(), policy });
@@ -172,7 +172,7 @@ impl VaultClient {
 
     /// Leaves Vault alone for a while.
     fn all_roles_fail(&self, error: SourceError) -> SourceError {
-        self.quiet.failed(Instant::now(), &error, rand::random());
+        self.backoff.failed(Instant::now(), &error, rand::random());
         error
     }
 

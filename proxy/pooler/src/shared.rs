@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-pub use count::SharedCount;
-pub use startup::TriedStartup;
+use pgimbal_config::Backoff;
+
+pub use self::count::SharedCount;
+pub use self::startup::TriedStartup;
 
 use crate::ids::WorkerId;
 use crate::reported::NamedValue;
@@ -109,7 +111,7 @@ pub struct Failure {
     pub error: Arc<[u8]>,
     /// When the next attempt may be made.
     pub retry_at: Instant,
-    pause: Duration,
+    backoff: Backoff,
     audience: Audience,
     /// When the failures began that this is the last of.
     since: Instant,
@@ -203,15 +205,13 @@ impl SharedPool {
         audience: Audience,
     ) {
         let mut dials = self.dials();
-        let first = FIRST_RETRY.min(longest);
-        let pause = match &dials.failure {
-            // Parallel dials that fail together are one failure.
-            Some(last) if last.retry_at > now => last.pause,
-            Some(last) => (last.pause * 2).min(longest),
-            None => first,
-        };
-        let since = dials.failure.as_ref().map_or(now, |last| last.since);
-        let failure = Some(Failure { error, retry_at: now + pause, pause, audience, since });
+        let last = dials.failure.as_ref();
+        let mut backoff = last.map_or(Backoff::new(FIRST_RETRY), |last| last.backoff);
+        // Parallel dials that fail together are one failure.
+        let same = last.filter(|last| last.retry_at > now).and_then(|last| last.backoff.current());
+        let retry_at = now + same.unwrap_or_else(|| backoff.grow(longest));
+        let since = last.map_or(now, |last| last.since);
+        let failure = Some(Failure { error, retry_at, backoff, audience, since });
         *dials = Dials { proven: false, probing: false, failure };
     }
 

@@ -1,12 +1,11 @@
 //! Which files of `state_dir` keep the history and the passwords, and what they hold at a start.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use pgimbal_auth::rotation::{HistoryDocument, PasswordCache, Unreadable};
 use tracing::error;
 
-use crate::state_dir::read;
+use crate::state_dir::{read, set_aside};
 
 const HISTORY: &str = "credentials.json";
 const PASSWORDS: &str = "passwords.json";
@@ -46,8 +45,7 @@ fn load<T>(path: &Path, parse: fn(&[u8]) -> Result<T, Unreadable>) -> Option<T> 
         Ok(document) => Some(document),
         Err(cause) => {
             let aside = path.with_extension("json.refused");
-            // It is to be looked at, and must not be written over.
-            let kept = fs::rename(path, &aside).is_ok();
+            let kept = set_aside(path, &aside).is_ok();
             let kept =
                 if kept { format!("; it is now {}", aside.display()) } else { String::new() };
             error!("{}: {cause}; it is not used{kept}", path.display());
@@ -58,6 +56,7 @@ fn load<T>(path: &Path, parse: fn(&[u8]) -> Result<T, Unreadable>) -> Option<T> 
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

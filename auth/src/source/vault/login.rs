@@ -71,7 +71,7 @@ impl VaultClient {
     pub(super) async fn token(&self) -> Result<Arc<Token>, SourceError> {
         let mut slot = self.token.lock().await;
         // Whoever waited for a login that failed need not try one of its own.
-        self.quiet.check(Instant::now())?;
+        self.backoff.check(Instant::now())?;
         let Some(token) = slot.clone() else { return self.log_in(&mut slot).await };
         let outcome = match token.standing(Instant::now()) {
             TokenAction::Good => return Ok(token),
@@ -100,7 +100,7 @@ impl VaultClient {
         if let Some(current) = slot.as_ref().filter(|token| token.serial != refused.serial) {
             return Ok(Some(Arc::clone(current)));
         }
-        self.quiet.check(Instant::now())?;
+        self.backoff.check(Instant::now())?;
         let lookup = self.ask(&Call::lookup_self(), Some(&refused.secret)).await?;
         let is_alive = lookup.status != 403;
         if is_alive && refused.is_young(Instant::now()) {

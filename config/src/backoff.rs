@@ -1,0 +1,83 @@
+//! The pauses between attempts that fail.
+
+use std::time::Duration;
+
+/// Pauses that double: the first one, twice that, and so on, up to a longest one that may change
+/// between attempts. It reads no clock and draws no random number: its owner adds jitter, and says
+/// from when a pause counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    first: Duration,
+    /// The last pause; `None` before the first failure.
+    current: Option<Duration>,
+}
+
+impl Backoff {
+    /// Nothing has failed yet; the first pause will be `first`.
+    #[must_use]
+    pub const fn new(first: Duration) -> Self {
+        Self { first, current: None }
+    }
+
+    /// The pause after one more failure, at most `longest`.
+    pub fn grow(&mut self, longest: Duration) -> Duration {
+        let doubled = self.current.unwrap_or_default().saturating_mul(2);
+        *self.current.insert(doubled.max(self.first).min(longest))
+    }
+
+    /// The last pause again, for failures that count as one; `None` before the first.
+    #[must_use]
+    pub const fn current(&self) -> Option<Duration> {
+        self.current
+    }
+
+    /// After a success: the next pause is the first one again.
+    pub const fn reset(&mut self) {
+        self.current = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: Duration = Duration::from_millis(200);
+
+    fn pauses(backoff: &mut Backoff, longest: Duration) -> Vec<u128> {
+        (0..5).map(|_| backoff.grow(longest).as_millis()).collect()
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let mut backoff = Backoff::new(FIRST);
+        assert_eq!(pauses(&mut backoff, Duration::from_secs(1)), [200, 400, 800, 1000, 1000]);
+        assert_eq!(pauses(&mut backoff, FIRST), [200; 5], "a shorter bound counts at once");
+        assert_eq!(backoff.grow(Duration::MAX), FIRST * 2, "and is what a longer one grows from");
+    }
+
+    #[test]
+    fn a_bound_below_the_first_pause_counts_too() {
+        assert_eq!(Backoff::new(FIRST).grow(FIRST / 2), FIRST / 2);
+        let mut backoff = Backoff::new(FIRST);
+        assert_eq!(backoff.grow(Duration::ZERO), Duration::ZERO);
+        assert_eq!(backoff.grow(Duration::MAX), FIRST, "no pause does not stay none");
+    }
+
+    #[test]
+    fn a_success_begins_anew() {
+        let mut backoff = Backoff::new(FIRST);
+        assert_eq!(backoff.current(), None);
+        pauses(&mut backoff, Duration::MAX);
+        assert_eq!(backoff.current(), Some(FIRST * 16));
+        backoff.reset();
+        assert_eq!(backoff, Backoff::new(FIRST));
+        assert_eq!(backoff.grow(Duration::MAX), FIRST);
+    }
+
+    #[test]
+    fn no_number_of_failures_overflows() {
+        let mut backoff = Backoff::new(Duration::from_secs(1));
+        assert!((0..200).map(|_| backoff.grow(Duration::MAX)).is_sorted());
+        assert_eq!(backoff.current(), Some(Duration::MAX));
+    }
+}
