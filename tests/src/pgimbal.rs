@@ -280,8 +280,8 @@ impl Pgimbal {
         page
     }
 
-    /// Waits until `count` clients wait for a server connection, as the workers themselves say:
-    /// each has asked for one and got none.
+    /// Waits until `count` clients wait for a server connection and none is being opened, as the
+    /// workers themselves say: each has asked for one, got none, and will get none of its own.
     ///
     /// # Panics
     /// When it is never so many.
@@ -289,11 +289,12 @@ impl Pgimbal {
         eventually(&format!("{count} clients wait"), SOON, || self.has_waiting(count));
     }
 
-    /// Whether `count` clients wait for a server connection now.
-    #[must_use]
-    pub fn has_waiting(&self, count: u32) -> bool {
-        let waiting = crate::http::metric(&self.metrics(), "pgimbal_clients_waiting", &[]);
-        (waiting.unwrap_or(0.0) - f64::from(count)).abs() < 0.1
+    /// Whether `count` clients wait for a server connection now and none is being opened.
+    fn has_waiting(&self, count: u32) -> bool {
+        let page = self.metrics();
+        let gauge = |name| crate::http::metric(&page, name, &[]).unwrap_or(0.0);
+        let waiting = gauge("pgimbal_clients_waiting");
+        (waiting - f64::from(count)).abs() < 0.1 && gauge("pgimbal_servers_dialing") < 0.1
     }
 
     /// Replaces the configuration file and sends SIGHUP.

@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use pgimbal_tests::fake_server::error;
+use pgimbal_tests::http::metric;
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::until::{SOON, always, eventually};
 use pgimbal_tests::{FakeServer, Message, Pipeline, Postgres, WireClient};
@@ -214,8 +215,9 @@ fn behaviour_55_a_full_server_lets_waiters_wait() {
     for waiter in &mut waiters {
         waiter.start_query("select 'served'");
     }
-    // PostgreSQL has said 53300 to pgimbal. Were a waiter told, that would be its reply below.
-    eventually("it is full", SOON, || pg.logged("too many connections for role") >= 1);
+    // pgimbal was told 53300. Were a waiter told, that would be its reply below.
+    let refused = |page: &str| metric(page, "pgimbal_server_login_failures_total", &[]);
+    eventually("it is full", SOON, || refused(&proxy.metrics()).is_some_and(|count| count > 0.9));
     proxy.wait_for_waiting(4);
     for holder in &mut holders {
         holder.ok("commit");

@@ -248,8 +248,9 @@ fn failover_a_planned_switchover_shows_nobody_an_error() {
     setup.cluster.settle(0);
     setup.cluster.nodes[0].end(End::Fast);
     setup.cluster.nodes[1].promote();
-    // The new primary is known, and RESUME is awaited.
     setup.wait_for_state("n2", "primary");
+    // Workers hear of the new primary in their own time.
+    assert!(clients[0].is_silent_for(Duration::from_millis(200)), "RESUME was not awaited");
     setup.proxy.wait_for_waiting(5);
     console.ok("resume");
     for client in &mut clients {
