@@ -24,11 +24,11 @@ use pgimbal_config::{ClusterConfig, PoolMode, ResolvedCluster};
 use random::Random;
 use world::{Shape, Troubles, World, pool};
 
-/// Seeds that once failed, by what failed. What became of each is told step by step in
-/// `behaviours`: a seed stands for another run as soon as the clients' scripts have changed.
+/// Seeds that once failed, by what the commit was about that kept them. A seed stands for another
+/// run as soon as the clients' scripts have changed.
 const ONCE_FAILED: &[(&str, &[u64])] = &[
     (
-        "a name that SQL deallocates while a Parse, a Close or a temporary name of it is on the way",
+        "a prepared statement whose name SQL deallocates",
         &[67, 77, 89, 93, 96, 110, 115, 116, 194, 198, 613, 1016, 1692, 2133, 4388, 5094, 5842],
     ),
     ("a cluster's primary is replaced: a hold, a re-run, a cut connection", &[20, 68, 1420]),
