@@ -1,4 +1,9 @@
 //! A short run of the fuzz targets' properties; see `tests/fuzz`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test a failed expectation is the point"
+)]
 
 #[path = "../../tests/fuzz/mutate.rs"]
 mod mutate;
