@@ -69,7 +69,7 @@ const CODE_RESETS: &str = "what code has reset stands at the server's defaults, 
     told, until the question behind it is answered";
 
 /// Sequences that may differ.
-pub(super) const SCRIPTS: [Known; 25] = [
+pub(super) const SCRIPTS: [Known; 26] = [
     Known {
         script: &["login ", "DO $do$BEGIN", "RESET", "END$do$"],
         line: &[
@@ -137,6 +137,12 @@ pub(super) const SCRIPTS: [Known; 25] = [
         script: &["B ", "\\'", "DEALLOCATE "],
         line: &["prepared statement"],
         reason: "a text that can be read in two ways is not followed: what it deallocates stays",
+    },
+    Known {
+        script: &["hold", "standard_conforming_strings"],
+        line: &["E ERROR 42601"],
+        reason: "a statement that moves to another server connection is parsed there anew, under \
+                 the present settings",
     },
     Known {
         script: &["idle_session_timeout"],

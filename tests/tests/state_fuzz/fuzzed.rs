@@ -390,4 +390,12 @@ pub(super) const FUZZED: &[Scenario] = &[
          B - - text |
          S",
     ),
+    scenario(
+        "a Bind of a statement that SQL had prepared in a longer text was not asked about",
+        "Q PREPARE q1 AS SELECT set_config('app.x', 'prepared', false); FETCH ALL FROM c1
+         Q SELECT pg_notify('c2', 'y')
+         B - q1 text |
+         E - 0 |
+         S",
+    ),
 ];

@@ -19,7 +19,7 @@ use crate::prepared::{Origin, Statement};
 use crate::route::{self, Misnamed};
 use crate::server::UnnamedStatement;
 use crate::server_statements::{Portal, StatementLookup};
-use crate::session::ShapeCheck;
+use crate::session::{LocalSettings, ShapeCheck};
 use crate::sql::{self, Assignment, Classified, Form, Kinds, Operand, ScopeOperand, Steps};
 use crate::state::portals::Rereads;
 
@@ -95,6 +95,12 @@ impl ClientTurn<'_> {
     fn note_bound(&mut self, bind: Bind<'_>, bound: Option<(Vec<u8>, Classified)>) {
         let step = match bound {
             None => {
+                if self.has_unread_statements() && !self.knows(bind.statement) {
+                    // SQL has prepared it, in a text that is not in the books.
+                    self.session.raised.insert(Kinds::ANYTHING);
+                    self.session.local = LocalSettings::Unknown;
+                    self.doubt_readings();
+                }
                 if !self.session.pin.is_set() && self.pool.config.pool.verify != Verify::Always {
                     self.session.portals.close(bind.portal);
                     return;
