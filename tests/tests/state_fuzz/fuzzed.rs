@@ -398,4 +398,12 @@ pub(super) const FUZZED: &[Scenario] = &[
          E - 0 |
          S",
     ),
+    scenario(
+        "a statement that a longer text made anew was closed behind it where others were not in the books",
+        "Q PREPARE q1 AS SELECT 1; FETCH 1 FROM c1
+         P s1 () SELECT 1
+         S
+         Q DEALLOCATE PREPARE s1; PREPARE s1 AS SELECT 'sql'
+         own",
+    ),
 ];

@@ -84,10 +84,6 @@ impl ClientTurn<'_> {
         }
         names.extend(missing.into_iter().chain(here));
         match classified.only() {
-            // It is the server connection's own, and so is what it makes.
-            _ if self.has_unread_statements() => {}
-            Some(Form::Prepare(name)) if !names.contains(name) => names.push(name.clone()),
-            Some(_) => {}
             // What a longer text takes away and prepares anew stays on the server connection, and
             // its client with it; so does what was made for a text that failed before that.
             None => {
@@ -97,6 +93,10 @@ impl ClientTurn<'_> {
                     self.session.raised.insert(Kinds::STATEMENTS);
                 }
             }
+            // It is the server connection's own, and so is what it makes.
+            _ if self.has_unread_statements() => {}
+            Some(Form::Prepare(name)) if !names.contains(name) => names.push(name.clone()),
+            Some(_) => {}
         }
         left.extend(names.iter().map(|name| as_forwarded(name)));
         Ok(left)
