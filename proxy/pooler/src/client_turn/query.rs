@@ -199,12 +199,16 @@ impl ClientTurn<'_> {
             Followed::WithSettings => open,
             Followed::Always => true,
         };
-        let mut steps = classified.steps().to_vec();
-        for step in &mut steps {
-            self.see_through_execute(step);
-        }
-        if !steps.iter().any(is_followed) {
+        let steps = classified.steps();
+        let runs = |step: &sql::Step| self.run_by_execute(step).is_some();
+        if !steps.iter().any(|step| is_followed(step) || runs(step)) {
             return None;
+        }
+        let mut steps = steps.to_vec();
+        for step in &mut steps {
+            if let Some(form) = self.run_by_execute(step) {
+                step.form = form.clone();
+            }
         }
         let mut script = Script::new(steps, text);
         if self.session.refused.is_none() {
@@ -218,14 +222,12 @@ impl ClientTurn<'_> {
         Some(script)
     }
 
-    /// SQL EXECUTE of a DEALLOCATE takes a statement away, and says so in its tag.
-    fn see_through_execute(&self, step: &mut sql::Step) {
-        let Form::Execute(name) = &step.form else { return };
-        let known = self.session.statements.as_ref().and_then(|names| names.get(name));
-        let runs = known.and_then(|statement| statement.classified.as_deref()?.only());
-        if let Some(form @ (Form::Deallocate(_) | Form::DeallocateAll)) = runs {
-            step.form = form.clone();
-        }
+    /// The DEALLOCATE that a statement runs by SQL EXECUTE, whose tag says so.
+    fn run_by_execute(&self, step: &sql::Step) -> Option<&Form> {
+        let Form::Execute(name) = &step.form else { return None };
+        let statement = self.session.statements.as_ref()?.get(name)?;
+        let form = statement.classified.as_deref()?.only()?;
+        matches!(form, Form::Deallocate(_) | Form::DeallocateAll).then_some(form)
     }
 
     /// Whether a statement may set `name` without being followed.
