@@ -15,7 +15,7 @@ pub const MAX_AUTH_MESSAGE: usize = 65_535;
 /// word (`PG_MAX_SASL_MESSAGE_LENGTH`), and the tag.
 pub const MAX_SASL_MESSAGE: usize = 1025;
 
-/// What AuthenticationXXX asks of a client.
+/// What an Authentication message (tag `R`) asks of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthRequest<'a> {
     /// Nothing: the login succeeded.

@@ -211,7 +211,7 @@ impl ClientTurn<'_> {
             }
         }
         let mut script = Script::new(steps, text);
-        if self.session.refused.is_none() {
+        if self.session.refused.is_none() && script.resets() {
             let base = self.tables.settings.settings(self.session.settings.base());
             let base: Vec<&[u8]> = base.iter().map(|setting| &*setting.name).collect();
             let left = script.leave_resets(&base, |step, name| self.may_set_unseen(step, name));
