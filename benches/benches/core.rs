@@ -11,17 +11,17 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use pgimbal_config::{Config, DatabaseConfig};
-use pgimbal_pooler::arrival::Greeting;
 use pgimbal_pooler::cancel::CancelKey;
-use pgimbal_pooler::checkout::Checkout;
 use pgimbal_pooler::ids::{ServerId, SessionId, WorkerId};
 use pgimbal_pooler::plan::{Plan, Stop};
+use pgimbal_pooler::pool::checkout::Checkout;
+use pgimbal_pooler::pool::shared::{SharedCount, SharedDatabase, SharedPool};
 use pgimbal_pooler::pool::{Place, PoolKey};
 use pgimbal_pooler::pooler::{Action, Options, Pooler};
-use pgimbal_pooler::prepared::StatementKey;
 use pgimbal_pooler::server::BackendKey;
-use pgimbal_pooler::server_life::Dialed;
-use pgimbal_pooler::shared::{SharedCount, SharedDatabase, SharedPool};
+use pgimbal_pooler::server::life::Dialed;
+use pgimbal_pooler::server::prepared::StatementKey;
+use pgimbal_pooler::session::arrival::Greeting;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use foldhash::quality::FixedState;
 use pgimbal_config::{Config, ResolvedPool, ServerTls};
 use pgimbal_pooler::ids::WorkerId;
+use pgimbal_pooler::pool::shared::{SharedCluster, SharedCount, SharedDatabase, SharedPool};
 use pgimbal_pooler::pool::{PoolKey, workers_of};
-use pgimbal_pooler::shared::{SharedCluster, SharedCount, SharedDatabase, SharedPool};
 
 use crate::derivation::Derivations;
 use crate::dial::Target;

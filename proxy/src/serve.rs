@@ -9,7 +9,7 @@ use pgimbal_auth::SourceError;
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, Overrides, Reload};
 use pgimbal_pooler::ids::WorkerId;
-use pgimbal_pooler::prepared::StatementKey;
+use pgimbal_pooler::server::prepared::StatementKey;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;

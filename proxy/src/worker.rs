@@ -25,10 +25,10 @@ use std::time::Duration;
 
 use pgimbal_config::TcpConfig;
 use pgimbal_pooler::ids::{PoolId, WorkerId};
+use pgimbal_pooler::pool::timers::QUIET_TICK;
 use pgimbal_pooler::pooler::{Action, Options, Pooler};
-use pgimbal_pooler::prepared::StatementKey;
+use pgimbal_pooler::server::prepared::StatementKey;
 use pgimbal_pooler::sql::Kinds;
-use pgimbal_pooler::tick::QUIET_TICK;
 use tokio::sync::{Notify, mpsc};
 
 pub use message::{Accepted, Message, Origin};

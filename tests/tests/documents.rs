@@ -81,7 +81,7 @@ fn readmes_figures_are_those_of_the_benchmarks_page() {
 
 #[test]
 fn pooling_names_every_pin_reason() {
-    let source = read("proxy/pooler/src/pin.rs");
+    let source = read("proxy/pooler/src/session/pin.rs");
     let names = between(&source, "pub const fn as_str", "impl PinReasons");
     let reasons: BTreeSet<&str> = names.lines().filter_map(quoted).collect();
     assert!(reasons.len() > 10, "{reasons:?}");
@@ -169,7 +169,7 @@ fn ready_for_query_is_checked_in_one_place() {
     for file in sources(&["proxy/pooler/src"]) {
         let text = fs::read_to_string(&file).expect("a source file");
         let checks = text.contains("backend::READY_FOR_QUERY");
-        assert_eq!(checks, file.ends_with("src/server_turn.rs"), "{}", file.display());
+        assert_eq!(checks, file.ends_with("server/server_turn.rs"), "{}", file.display());
     }
 }
 

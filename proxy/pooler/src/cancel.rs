@@ -1,5 +1,7 @@
 //! The key with which a client may cancel its query.
 
+pub mod request;
+
 /// Bytes of the secret towards clients of protocol 3.2; PostgreSQL's length.
 pub const LONG_SECRET: usize = 32;
 

@@ -1,6 +1,9 @@
 //! A cluster as one worker sees it: whether its pools may hand out server connections, where they
 //! lead, and which of them a new view cuts.
 
+mod hold;
+pub mod route;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;

@@ -1,5 +1,13 @@
 //! One worker's part of a pool: idle server connections and the clients that wait for one.
 
+pub mod checkout;
+pub mod migration;
+mod retire;
+pub mod shared;
+mod snapshot;
+pub mod stats;
+pub mod timers;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,8 +17,8 @@ use pgimbal_config::{LostTransactionError, ResolvedPool};
 use pgimbal_wire::error::SqlState;
 
 use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
-use crate::shared::{Limits, SharedPool};
-use crate::stats::PoolStats;
+use crate::pool::shared::{Limits, SharedPool};
+use crate::pool::stats::PoolStats;
 use crate::topology::NodeId;
 
 /// Server connections of one pool that one worker opens at a time. A server forks for each, and a

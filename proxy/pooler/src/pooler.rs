@@ -1,7 +1,7 @@
 //! One worker's core: its sessions, server connections and pools, and the steps on them.
 //!
 //! Owns all state of the worker; never knows a socket. The steps on bytes are in `client_turn` and
-//! `server_turn`, those on links in [`crate::checkout`].
+//! `server_turn`, those on links in [`crate::pool::checkout`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,17 +14,18 @@ use slab::Slab;
 use crate::cluster::Cluster;
 use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
 use crate::plan::{Plan, Processed};
+use crate::pool::shared::SharedPool;
 use crate::pool::{Pool, PoolKey};
-use crate::prepared::{ParsedUnder, StatementKey, StatementTable};
-use crate::reported::ReportedTable;
 use crate::server::Server;
-use crate::server_turn::IdleWord;
+use crate::server::prepared::{ParsedUnder, StatementKey, StatementTable};
+use crate::server::reported::ReportedTable;
+use crate::server::server_turn;
+use crate::server::server_turn::IdleWord;
 use crate::session::Session;
-use crate::settings::{SettingsId, SettingsTable, is_looked_at_again};
-use crate::shared::SharedPool;
+use crate::session::client_turn;
+use crate::session::settings::{SettingsId, SettingsTable, is_looked_at_again};
 use crate::sql::Kinds;
 use crate::topology::ProbeHint;
-use crate::{client_turn, server_turn};
 
 /// One worker's core.
 #[derive(Debug)]

@@ -1,5 +1,14 @@
 //! One server connection as the core sees it. Its socket is the driver's.
 
+pub mod credential;
+pub mod life;
+pub mod pending;
+pub mod prepared;
+pub mod renewal;
+pub mod reported;
+pub mod server_turn;
+pub mod statements;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,17 +16,17 @@ use std::time::Instant;
 use pgimbal_wire::encode::TransactionStatus;
 
 use crate::ids::{PoolId, ServerId, SessionId};
-use crate::in_flight::InFlight;
-use crate::pending::PendingReplies;
-use crate::prepared::StatementId;
-use crate::reported::Reported;
-use crate::server_statements::ServerStatements;
+use crate::pool::shared::Slot;
+use crate::recovery::in_flight::InFlight;
+use crate::server::pending::PendingReplies;
+use crate::server::prepared::StatementId;
+use crate::server::reported::Reported;
+use crate::server::statements::ServerStatements;
 use crate::session::RefusedSettings;
-use crate::settings::{Setting, SettingsId};
-use crate::shared::Slot;
+use crate::session::settings::{Setting, SettingsId};
+use crate::session::state::asking::Asking;
+use crate::session::state::question::OwnStatements;
 use crate::sql::Kinds;
-use crate::state::asking::Asking;
-use crate::state::question::OwnStatements;
 use crate::topology::{Epoch, NodeId};
 
 /// A server connection.

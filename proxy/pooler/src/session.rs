@@ -1,22 +1,32 @@
 //! One client session as the core sees it. Its socket is the driver's.
 
+pub mod arrival;
+pub(crate) mod client_turn;
+pub mod departure;
+pub mod effect;
+pub mod pin;
+mod place;
+pub mod settings;
+pub(crate) mod setup;
+pub mod state;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::aborted::Aborted;
 use crate::cancel::CancelKey;
 use crate::ids::{PoolId, ServerId, SessionId};
-use crate::pin::Pin;
 use crate::pooler::error_body;
-use crate::prepared::{ClientStatements, Shape};
-use crate::reported::Reported;
-use crate::rerun::{self, Rerun};
+use crate::recovery::aborted::Aborted;
+use crate::recovery::rerun::{self, Rerun};
+use crate::server::prepared::{ClientStatements, Shape};
+use crate::server::reported::Reported;
 use crate::server::{Body, UnnamedStatement};
-use crate::settings::ClientSettings;
+use crate::session::pin::Pin;
+use crate::session::settings::ClientSettings;
+use crate::session::state::custom::CustomNames;
+use crate::session::state::portals::Portals;
 use crate::sql::{Classified, Kinds, Reading, Scanner};
-use crate::state::custom::CustomNames;
-use crate::state::portals::Portals;
 
 /// A client session. At most 512 bytes, because 10,000 idle ones must fit.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pgimbal_pooler::stats::{ClientSnapshot, PoolSnapshot, ServerSnapshot, WorkerSnapshot};
+use pgimbal_pooler::pool::stats::{ClientSnapshot, PoolSnapshot, ServerSnapshot, WorkerSnapshot};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 

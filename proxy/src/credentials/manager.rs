@@ -12,7 +12,7 @@ use pgimbal_auth::rotation::Moment;
 use pgimbal_auth::source::{Source, Sources};
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, SourceConfig, UserConfig, WILDCARD};
-use pgimbal_pooler::credential::CredentialEvent;
+use pgimbal_pooler::server::credential::CredentialEvent;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 

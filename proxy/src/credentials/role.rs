@@ -11,7 +11,7 @@ use pgimbal_auth::source::Source;
 use pgimbal_auth::verifier::{SaltKey, Salting};
 use pgimbal_auth::{Answer, SourceError};
 use pgimbal_config::{AuthType, Config, UserConfig};
-use pgimbal_pooler::credential::CredentialEvent;
+use pgimbal_pooler::server::credential::CredentialEvent;
 use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::frame::HEADER_LEN;
 use tokio::sync::oneshot;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
-use pgimbal_pooler::shared::SharedCluster;
+use pgimbal_pooler::pool::shared::SharedCluster;
 use pgimbal_pooler::topology::{Epoch, NodeDetail, View};
 
 /// A cluster.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use pgimbal_pooler::shared::SharedCluster;
+use pgimbal_pooler::pool::shared::SharedCluster;
 use pgimbal_pooler::topology::{
     Event, NodeId, NodeSpec, ProbeHint, ProbeOrder, Remembered, Topology, View,
 };

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use pgimbal_pooler::tick::QUIET_TICK;
+use pgimbal_pooler::pool::timers::QUIET_TICK;
 
 use super::Worker;
 use super::client::Client;

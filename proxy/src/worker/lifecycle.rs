@@ -2,9 +2,9 @@
 
 use std::task::Poll;
 
-use pgimbal_pooler::arrival::Greeting;
-use pgimbal_pooler::departure::Departure;
 use pgimbal_pooler::session::Presence;
+use pgimbal_pooler::session::arrival::Greeting;
+use pgimbal_pooler::session::departure::Departure;
 use pgimbal_wire::error::{Severity, with_severity};
 
 use super::client::Stage;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
-use pgimbal_pooler::cancelling::Cancelling;
-use pgimbal_pooler::credential::CredentialEvent;
+use pgimbal_pooler::cancel::request::Cancelling;
 use pgimbal_pooler::ids::{PoolId, ServerId, WorkerId};
-use pgimbal_pooler::migration::Migration;
 use pgimbal_pooler::pool::PoolKey;
-use pgimbal_pooler::renewal::{Renewal, Renewed};
+use pgimbal_pooler::pool::migration::Migration;
+use pgimbal_pooler::server::credential::CredentialEvent;
+use pgimbal_pooler::server::renewal::{Renewal, Renewed};
 use pgimbal_pooler::topology::View;
 use tokio::sync::mpsc;
 
@@ -192,7 +192,7 @@ impl Worker {
     pub(super) fn answer(&self, request: SnapshotRequest) {
         let now = Instant::now();
         let mut state = self.state.borrow_mut();
-        let mut snapshot = pgimbal_pooler::stats::WorkerSnapshot {
+        let mut snapshot = pgimbal_pooler::pool::stats::WorkerSnapshot {
             pools: state.pooler.pool_snapshots(now),
             panics: state.panics,
             ..Default::default()

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pgimbal_pooler::cluster::DialedNode;
 use pgimbal_pooler::ids::ServerId;
 use pgimbal_pooler::server::BackendKey;
-use pgimbal_pooler::server_life::{DialFailure, Dialed};
+use pgimbal_pooler::server::life::{DialFailure, Dialed};
 use pgimbal_pooler::topology::NodeId;
 use pgimbal_wire::encode;
 use pgimbal_wire::error::Severity;

@@ -6,7 +6,7 @@ use std::task::Waker;
 use pgimbal_pooler::ids::{PoolId, ServerId, SessionId};
 use pgimbal_pooler::plan::Plan;
 use pgimbal_pooler::pooler::{Action, Pooler};
-use pgimbal_pooler::server_turn::IdleWord;
+use pgimbal_pooler::server::server_turn::IdleWord;
 
 use super::dead_peers::Rounds;
 use super::inbox::ReadBuffer;

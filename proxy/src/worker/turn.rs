@@ -3,10 +3,10 @@
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use pgimbal_pooler::broken::DisconnectOutcome;
-use pgimbal_pooler::checkout::Checkout;
 use pgimbal_pooler::ids::ServerId;
 use pgimbal_pooler::plan::{HOLD_LIMIT, Stop};
+use pgimbal_pooler::pool::checkout::Checkout;
+use pgimbal_pooler::recovery::DisconnectOutcome;
 use pgimbal_pooler::session::{Link, Presence};
 
 use super::client::{Client, InputState, Stage};

@@ -19,12 +19,12 @@ use std::time::{Duration, Instant};
 use pgimbal_config::PoolMode;
 use pgimbal_pooler::cluster::DialedNode;
 use pgimbal_pooler::ids::{PoolId, ServerId, SessionId, WorkerId};
-use pgimbal_pooler::migration::Migration;
 use pgimbal_pooler::plan::Plan;
+use pgimbal_pooler::pool::migration::Migration;
+use pgimbal_pooler::pool::shared::SharedPool;
 use pgimbal_pooler::pool::{Place, PoolKey};
 use pgimbal_pooler::pooler::{Options, Pooler};
-use pgimbal_pooler::prepared::StatementKey;
-use pgimbal_pooler::shared::SharedPool;
+use pgimbal_pooler::server::prepared::StatementKey;
 use pgimbal_pooler::topology::{NodeId, ProbeHint};
 
 use crate::client::{Client, Stage};

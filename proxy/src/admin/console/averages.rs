@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use pgimbal_pooler::stats::PoolStats;
+use pgimbal_pooler::pool::stats::PoolStats;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::admin::collect::{Collector, Detail, Snapshot};

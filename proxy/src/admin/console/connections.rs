@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pgimbal_pooler::stats::ServerSnapshot;
+use pgimbal_pooler::pool::stats::ServerSnapshot;
 
 use super::answer::{Cell, Column, Row, int, text};
 use crate::admin::collect::Snapshot;
@@ -56,7 +56,7 @@ pub(super) fn clients(snapshot: &Snapshot) -> Vec<Row> {
         .filter(|server| is_linked(server))
         .map(|server| ((server.worker, server.client), server_name(server)))
         .collect();
-    let row = |client: &pgimbal_pooler::stats::ClientSnapshot| -> Row {
+    let row = |client: &pgimbal_pooler::pool::stats::ClientSnapshot| -> Row {
         let (addr, port) = address(&client.address);
         let link = links.get(&(client.worker, client.serial));
         vec![

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pgimbal_config::Reload;
-use pgimbal_pooler::renewal::{Renewal, Renewed};
+use pgimbal_pooler::server::renewal::{Renewal, Renewed};
 use tokio::sync::{mpsc, oneshot};
 
 /// A request to the main task.

@@ -1,6 +1,6 @@
 //! RECONNECT and KILL: what an operator wants of a database's connections.
 
-use pgimbal_pooler::renewal::{Renewal, Renewed};
+use pgimbal_pooler::server::renewal::{Renewal, Renewed};
 use pgimbal_wire::error::{Severity, SqlState};
 use tracing::info;
 

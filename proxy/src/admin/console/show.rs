@@ -114,7 +114,7 @@ impl Console {
 
 fn lists(snapshot: &Snapshot, config: &Config) -> Vec<Row> {
     let pools = snapshot.pools();
-    let sum = |count: fn(&pgimbal_pooler::stats::PoolSnapshot) -> u32| -> Cell {
+    let sum = |count: fn(&pgimbal_pooler::pool::stats::PoolSnapshot) -> u32| -> Cell {
         pools.iter().map(|pool| u64::from(count(pool))).sum::<u64>().into()
     };
     let row = |name: &str, items: Cell| vec![name.into(), items];
@@ -175,7 +175,7 @@ fn users(snapshot: &Snapshot, config: &Config) -> Vec<Row> {
 
 /// Clients and server connections of these pools.
 fn connected<'a>(
-    pools: impl Iterator<Item = &'a pgimbal_pooler::stats::PoolSnapshot>,
+    pools: impl Iterator<Item = &'a pgimbal_pooler::pool::stats::PoolSnapshot>,
 ) -> (u64, u64) {
     pools.fold((0, 0), |(clients, servers), pool| {
         let mine = pool.clients_active + pool.clients_waiting + pool.clients_idle;

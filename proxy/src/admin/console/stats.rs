@@ -1,6 +1,6 @@
 //! SHOW POOLS, SHOW QUESTIONS and SHOW STATS.
 
-use pgimbal_pooler::stats::{PoolSnapshot, PoolStats};
+use pgimbal_pooler::pool::stats::{PoolSnapshot, PoolStats};
 
 use super::answer::{Cell, Column, Row, int, text};
 use super::averages::{Averages, by_database};

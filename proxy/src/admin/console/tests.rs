@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::{Command as Program, Output};
 use std::time::{Duration, SystemTime};
 
-use pgimbal_pooler::stats::{ClientSnapshot, PoolSnapshot, ServerSnapshot, WorkerSnapshot};
+use pgimbal_pooler::pool::stats::{ClientSnapshot, PoolSnapshot, ServerSnapshot, WorkerSnapshot};
 use pgimbal_wire::startup::ProtocolVersion;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};

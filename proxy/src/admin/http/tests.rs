@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use pgimbal_pooler::stats::{PoolSnapshot, WorkerSnapshot};
+use pgimbal_pooler::pool::stats::{PoolSnapshot, WorkerSnapshot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 

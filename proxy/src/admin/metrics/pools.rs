@@ -1,7 +1,7 @@
 //! Gauges and counters of pools.
 
 use metrics::Label;
-use pgimbal_pooler::stats::PoolSnapshot;
+use pgimbal_pooler::pool::stats::PoolSnapshot;
 
 use super::sample::{Counters, Gauges, label};
 

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use pgimbal_pooler::stats::{PoolSnapshot, WAIT_BUCKETS_MICROS, WorkerSnapshot};
+use pgimbal_pooler::pool::stats::{PoolSnapshot, WAIT_BUCKETS_MICROS, WorkerSnapshot};
 use pgimbal_wire::error::SqlState;
 
 use super::*;

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use crate::credentials::FetchCounts;
-use pgimbal_pooler::stats::{PoolSnapshot, WAIT_BUCKETS_MICROS};
+use pgimbal_pooler::pool::stats::{PoolSnapshot, WAIT_BUCKETS_MICROS};
 
 const NANOS: f64 = 1e9;
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use pgimbal_auth::rotation::{Learned, Moment};
 use pgimbal_auth::{Answer, SourceError};
-use pgimbal_pooler::credential::CredentialEvent;
+use pgimbal_pooler::server::credential::CredentialEvent;
 
 use super::super::aside::Aside;
 use super::super::derive::Derived;

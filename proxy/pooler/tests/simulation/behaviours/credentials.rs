@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgimbal_pooler::credential::CredentialEvent;
+use pgimbal_pooler::server::credential::CredentialEvent;
 use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::frame::HEADER_LEN;
 

@@ -4,7 +4,7 @@ use std::mem::size_of;
 use std::time::Duration;
 
 use pgimbal_config::PoolMode;
-use pgimbal_pooler::pending::PENDING_LIMIT;
+use pgimbal_pooler::server::pending::PENDING_LIMIT;
 use pgimbal_pooler::session::{Link, Session};
 
 use super::{prepare_and_run, segment};

@@ -98,7 +98,7 @@ fn a_question_that_is_not_answered_lets_its_client_go_on() {
     let mut world = asked();
     world.say_only(0, &m::query("select 'c0.1'"));
     world.pass(Duration::from_secs(2));
-    assert!(world.session(0).pin.has(pgimbal_pooler::pin::PinReason::Unknown));
+    assert!(world.session(0).pin.has(pgimbal_pooler::session::pin::PinReason::Unknown));
     world.settle();
     assert_eq!(world.heard(0).iter().filter(|line| *line == "D c0.1").count(), 1);
 }

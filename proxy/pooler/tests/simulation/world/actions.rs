@@ -3,7 +3,7 @@
 use pgimbal_pooler::ids::SessionId;
 use pgimbal_pooler::pooler::Action;
 use pgimbal_pooler::server::BackendKey;
-use pgimbal_pooler::server_life::{DialFailure, Dialed};
+use pgimbal_pooler::server::life::{DialFailure, Dialed};
 
 use super::{Later, Peer, PeerStage, REFUSAL, World};
 use crate::client::Stage;

@@ -1,8 +1,8 @@
 //! What goes wrong: servers die, clients vanish, cancel requests come at any time.
 
 use pgimbal_pooler::ids::ServerId;
-use pgimbal_pooler::pending::{OwnQuery, Pending};
 use pgimbal_pooler::server::Setup;
+use pgimbal_pooler::server::pending::{OwnQuery, Pending};
 use pgimbal_pooler::session::{Link, Presence};
 
 use super::{Later, PeerStage, World, owner};

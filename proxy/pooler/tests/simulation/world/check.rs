@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use pgimbal_pooler::ids::ServerId;
-use pgimbal_pooler::pending::PENDING_LIMIT;
+use pgimbal_pooler::server::pending::PENDING_LIMIT;
 use pgimbal_pooler::server::{Server, ServerState};
 use pgimbal_pooler::session::Link;
 use pgimbal_pooler::sql::Kinds;

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use pgimbal_config::{Host, Route};
 use pgimbal_pooler::cluster::DialedNode;
 use pgimbal_pooler::ids::ServerId;
+use pgimbal_pooler::pool::shared::{SharedCluster, SharedPool};
 use pgimbal_pooler::pool::{Place, PoolKey};
-use pgimbal_pooler::shared::{SharedCluster, SharedPool};
 use pgimbal_pooler::topology::{
     Epoch, HoldReason, Lsn, NodeId, NodeState, NodeView, Report, Role, SystemId, TimelineId, View,
     Writes,

@@ -1,13 +1,13 @@
 //! What the driver in `proxy` does, without sockets.
 
-use pgimbal_pooler::arrival::Greeting;
-use pgimbal_pooler::broken::DisconnectOutcome;
 use pgimbal_pooler::cancel::CancelKey;
-use pgimbal_pooler::checkout::Checkout;
-use pgimbal_pooler::departure::Departure;
 use pgimbal_pooler::ids::ServerId;
 use pgimbal_pooler::plan::{Piece, Pieces, Plan, Stop};
+use pgimbal_pooler::pool::checkout::Checkout;
+use pgimbal_pooler::recovery::DisconnectOutcome;
 use pgimbal_pooler::session::Presence;
+use pgimbal_pooler::session::arrival::Greeting;
+use pgimbal_pooler::session::departure::Departure;
 
 use super::{PeerStage, World};
 use crate::client::Stage;

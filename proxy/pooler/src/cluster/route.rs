@@ -1,0 +1,307 @@
+//! Where a session's next transaction goes: to the primary, or to one of the replicas.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use pgimbal_config::{ReplicaFallback, Route};
+use pgimbal_wire::error::{Report, Severity, SqlState};
+
+use crate::cluster::Gate;
+use crate::ids::{PoolId, SessionId};
+use crate::pool::{Place, Pool};
+use crate::pooler::{Pooler, error_body};
+use crate::server::reported::NamedValue;
+use crate::session::Session;
+use crate::sql::{Classified, Form, Operand};
+use crate::topology::{NodeId, NodeState};
+
+/// The setting with which a session chooses; PostgreSQL takes it as a placeholder, so it is set,
+/// shown and reset there like any other.
+pub const ROUTE_SETTING: &[u8] = b"pgimbal.route";
+
+/// The names of pgimbal's own settings begin so.
+const PREFIX: &[u8] = b"pgimbal.";
+
+/// How long a replica that has just failed is left out without a prober's word: one probe takes
+/// as long at most.
+const LEFT_OUT: Duration = Duration::from_secs(2);
+
+impl Pooler {
+    /// The replica pools of a pool that leads to a cluster's primary.
+    pub fn add_replica(&mut self, home: PoolId, replica: PoolId) {
+        let place = self.pools[replica.index()].key.place;
+        let Place::Node(node) = place else { return };
+        let home = &mut self.pools[home.index()];
+        if !home.replicas.iter().any(|(known, _)| *known == node) {
+            home.replicas.push((node, replica));
+        }
+    }
+
+    /// Whether `home` has a pool of its own for this node.
+    #[must_use]
+    pub fn has_replica(&self, home: PoolId, node: NodeId) -> bool {
+        self.pools[home.index()].replicas.iter().any(|(known, _)| *known == node)
+    }
+
+    /// The pool that serves a session's next transaction.
+    ///
+    /// # Errors
+    /// The body of an ErrorResponse when only a replica will do and there is none.
+    pub(crate) fn choose_pool(&mut self, id: SessionId, now: Instant) -> Result<PoolId, Arc<[u8]>> {
+        let Some(session) = self.session(id) else { return Ok(PoolId(0)) };
+        let home = session.pool;
+        if self.pools[home.index()].replicas.is_empty() || self.route_of(session) == Route::Primary
+        {
+            return Ok(home);
+        }
+        if let Some(pool) = self.best_replica(home, now) {
+            self.pools[home.index()].turn = self.pools[home.index()].turn.wrapping_add(1);
+            return Ok(pool);
+        }
+        let pool = &self.pools[home.index()];
+        let fallback = pool.config.cluster.as_ref().map(|cluster| cluster.config.replica_fallback);
+        if fallback != Some(ReplicaFallback::None) {
+            return Ok(home);
+        }
+        self.unknown_replica(pool).ok_or_else(|| {
+            error_body(
+                &Report::error(SqlState::CANNOT_CONNECT_NOW, "no replica can be read from")
+                    .hint("SHOW NODES tells why; replica_fallback = \"primary\" would read there."),
+            )
+        })
+    }
+
+    /// Those who wait for a primary because no replica could be read from go to one that can be
+    /// now.
+    pub(crate) fn send_to_replicas(&mut self, home: PoolId, now: Instant) {
+        let pool = &self.pools[home.index()];
+        let held = pool.waiting > 0 && self.gate(pool) == Gate::Held;
+        if !held || self.best_replica(home, now).is_none() {
+            return;
+        }
+        let waiters = pool.waiters.iter().filter(|waiter| self.still_waits(**waiter));
+        let reads = |id: &SessionId| {
+            self.session(*id).is_some_and(|session| self.route_of(session) == Route::Replica)
+        };
+        let readers: Vec<SessionId> = waiters.map(|waiter| waiter.session).filter(reads).collect();
+        for reader in readers {
+            self.stop_waiting(reader);
+            self.wake(reader);
+        }
+    }
+
+    /// The pool whose first server connection tells what a client is greeted with: one that reads
+    /// on replicas needs no primary for it.
+    pub(crate) fn pool_of_login(
+        &self,
+        home: PoolId,
+        parameters: &[NamedValue],
+        now: Instant,
+    ) -> PoolId {
+        let mut asked = parameters.iter().rev();
+        let asked = asked.find(|(name, _)| name.eq_ignore_ascii_case(ROUTE_SETTING));
+        let route = asked.and_then(|(_, word)| route_named(word));
+        match route.unwrap_or(self.pools[home.index()].config.route) {
+            Route::Replica => self.best_replica(home, now).unwrap_or(home),
+            Route::Primary => home,
+        }
+    }
+
+    /// A server connection to a node has failed: its pool is left out until the prober has looked.
+    pub(crate) fn leave_out(&mut self, pool: PoolId, now: Instant) {
+        let pool = &mut self.pools[pool.index()];
+        if matches!(pool.key.place, Place::Node(_)) {
+            pool.left_out_until = Some(now + LEFT_OUT);
+        }
+    }
+
+    fn route_of(&self, session: &Session) -> Route {
+        let chosen = self.tables.settings.get(session.settings.current(), ROUTE_SETTING);
+        chosen
+            .and_then(route_named)
+            .unwrap_or_else(|| self.pools[session.pool.index()].config.route)
+    }
+
+    /// The replica with the fewest clients on it; of equals the one whose turn it is.
+    fn best_replica(&self, home: PoolId, now: Instant) -> Option<PoolId> {
+        let home = &self.pools[home.index()];
+        let cluster = &self.clusters[home.cluster?.index()];
+        let count = home.replicas.len();
+        (0..count)
+            .map(|n| home.replicas[(n + home.turn as usize) % count])
+            .filter(|(node, pool)| {
+                let pool = &self.pools[pool.index()];
+                cluster.is_readable(*node) && pool.left_out_until.is_none_or(|until| until <= now)
+            })
+            .min_by_key(|(_, pool)| self.outstanding(&self.pools[pool.index()]))
+            .map(|(_, pool)| pool)
+    }
+
+    /// Clients of this worker that use or await a pool's server connections.
+    fn outstanding(&self, pool: &Pool) -> u32 {
+        let open = pool.shared.share(self.worker).open.load(Relaxed);
+        open.saturating_sub(pool.idle.len() as u32) + pool.waiting
+    }
+
+    /// A replica pool to wait for, while a node has not answered yet.
+    fn unknown_replica(&self, home: &Pool) -> Option<PoolId> {
+        let cluster = &self.clusters[home.cluster?.index()];
+        let unknown =
+            |node: NodeId| cluster.node(node).is_none_or(|node| node.state == NodeState::Unknown);
+        home.replicas.iter().find(|(node, _)| unknown(*node)).map(|(_, pool)| *pool)
+    }
+}
+
+/// What is wrong with a setting of pgimbal's own: PostgreSQL would take any name and any value.
+/// `None` for one that is right, and for one that is not ours.
+pub(crate) fn misnamed(name: &[u8], value: &[u8]) -> Option<Misnamed> {
+    let own = name.get(..PREFIX.len())?.eq_ignore_ascii_case(PREFIX);
+    if own && !name.eq_ignore_ascii_case(ROUTE_SETTING) {
+        return Some(Misnamed::Name(String::from_utf8_lossy(name).into_owned()));
+    }
+    // The empty text is what PostgreSQL shows once a placeholder was reset.
+    let is_right = !own || value.is_empty() || route_named(value).is_some();
+    (!is_right).then(|| Misnamed::Value(String::from_utf8_lossy(value).into_owned()))
+}
+
+/// What a text sets that only looks like a setting of pgimbal's.
+pub(crate) fn misnamed_in(classified: &Classified) -> Option<Misnamed> {
+    let assigned = classified.steps().iter().flat_map(|step| match &step.form {
+        Form::Set(assigned, _) => &assigned[..],
+        _ => &[],
+    });
+    let mut known = assigned.filter_map(|one| match (&one.name, &one.value) {
+        (Operand::Text(name), Operand::Text(value)) => Some((name, value)),
+        _ => None,
+    });
+    known.find_map(|(name, value)| misnamed(name, value))
+}
+
+/// A setting that looks like ours and is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Misnamed {
+    /// There is none of this name.
+    Name(String),
+    /// The route has no such value.
+    Value(String),
+}
+
+impl Misnamed {
+    /// The body of the ErrorResponse that says so, and what may have been meant.
+    pub(crate) fn body(&self, severity: Severity) -> Arc<[u8]> {
+        let (code, text, hint) = self.words();
+        let report = match severity {
+            Severity::Fatal => Report::fatal(code, &text),
+            _ => Report::error(code, &text),
+        };
+        error_body(&report.hint(&hint))
+    }
+
+    /// A statement that fails so, in place of the one that would not.
+    pub(crate) fn statement(&self) -> Vec<u8> {
+        let (code, text, hint) = self.words();
+        // Within two pairs of quotes, and read under whatever settings the session has.
+        let plain = |text: &str| -> String {
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || " \".,:;_-".contains(c);
+            text.chars().map(|c| if is_plain(c) { c } else { '?' }).collect()
+        };
+        let (code, text, hint) = (code.as_str(), plain(&text), plain(&hint));
+        format!(
+            "DO 'BEGIN RAISE EXCEPTION USING ERRCODE = ''{code}'', MESSAGE = ''{text}'', \
+             HINT = ''{hint}''; END'"
+        )
+        .into_bytes()
+    }
+
+    fn words(&self) -> (SqlState, String, String) {
+        match self {
+            Self::Name(name) => (
+                SqlState::UNDEFINED_OBJECT,
+                format!("unrecognized configuration parameter \"{name}\""),
+                "Perhaps you meant \"pgimbal.route\", which is pgimbal's only setting.".to_owned(),
+            ),
+            Self::Value(value) => (
+                SqlState::INVALID_PARAMETER_VALUE,
+                format!("invalid value for parameter \"pgimbal.route\": \"{value}\""),
+                match meant(value) {
+                    Some(meant) => format!(
+                        "Available values: primary, replica. Perhaps you meant \"{meant}\"."
+                    ),
+                    None => "Available values: primary, replica.".to_owned(),
+                },
+            ),
+        }
+    }
+}
+
+/// What others call the two.
+fn meant(word: &str) -> Option<&'static str> {
+    const REPLICAS: [&str; 9] = [
+        "standby",
+        "secondary",
+        "slave",
+        "reader",
+        "read",
+        "ro",
+        "read-only",
+        "prefer-standby",
+        "replicas",
+    ];
+    const PRIMARIES: [&str; 7] =
+        ["master", "leader", "writer", "write", "rw", "read-write", "main"];
+    let is = |known: &&str| known.eq_ignore_ascii_case(word);
+    if REPLICAS.iter().any(&is) {
+        Some("replica")
+    } else if PRIMARIES.iter().any(is) {
+        Some("primary")
+    } else {
+        None
+    }
+}
+
+fn route_named(word: &[u8]) -> Option<Route> {
+    match word {
+        _ if word.eq_ignore_ascii_case(b"replica") => Some(Route::Replica),
+        _ if word.eq_ignore_ascii_case(b"primary") => Some(Route::Primary),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_that_only_looks_like_ours_is_named() {
+        for (name, value) in [
+            ("pgimbal.route", "replica"),
+            ("PgImbal.Route", "PRIMARY"),
+            ("pgimbal.route", ""),
+            ("app.route", "standby"),
+            ("pgimbal", "x"),
+        ] {
+            assert_eq!(misnamed(name.as_bytes(), value.as_bytes()), None, "{name} {value}");
+        }
+        for (name, value, words) in [
+            ("pgimbal.route", "standby", ["22023", "\"replica\""]),
+            ("pgimbal.ROUTE", "Master", ["22023", "\"primary\""]),
+            ("pgimbal.route", "nonsense", ["22023", "Available values"]),
+            ("pgimbal.rout", "replica", ["42704", "\"pgimbal.route\""]),
+        ] {
+            let wrong = misnamed(name.as_bytes(), value.as_bytes()).expect("it is wrong");
+            let body = wrong.body(Severity::Error);
+            let text = String::from_utf8_lossy(&body);
+            assert!(words.iter().all(|word| text.contains(word)), "{text}");
+            let statement = String::from_utf8(wrong.statement()).expect("a text");
+            assert!(words.iter().all(|word| statement.contains(word)), "{statement}");
+        }
+    }
+    #[test]
+    fn what_fails_in_place_of_a_statement_holds_nothing_of_a_clients_but_plain_words() {
+        let wrong = misnamed(b"pgimbal.x'; drop table t; --\\", b"x").expect("it is wrong");
+        let statement = String::from_utf8(wrong.statement()).expect("a text");
+        assert_eq!(statement.matches('\'').count(), 14, "{statement}");
+        assert!(!statement.contains('\\'), "{statement}");
+    }
+}

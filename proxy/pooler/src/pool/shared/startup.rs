@@ -1,0 +1,67 @@
+//! What a server has said of startup packets, so that the next one like it need not be tried.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use super::SharedPool;
+use crate::server::reported::{NamedValue, Reported};
+use crate::session::arrival::is_certain;
+use crate::session::settings::Setting;
+
+/// Settings of startup packets that a server has taken.
+#[derive(Debug)]
+pub struct TriedStartup {
+    /// As the clients say them.
+    asked: Vec<Setting>,
+    /// As the server spells them.
+    pub settings: Vec<Setting>,
+    /// What the server reported under them otherwise than at its login.
+    pub reported: Vec<NamedValue>,
+}
+
+/// Different sets of startup settings that are remembered: applications have a few each. The oldest
+/// goes when there are more, and is tried again when it comes back.
+const TRIED_LIMIT: usize = 128;
+
+impl SharedPool {
+    /// What a server has said of these startup settings, if one has.
+    #[must_use]
+    pub fn tried_startup(&self, asked: &[Setting]) -> Option<Arc<TriedStartup>> {
+        let asked: Vec<Setting> = uncertain(asked);
+        self.tried().iter().find(|tried| tried.asked == asked).cloned()
+    }
+
+    /// A server has taken these startup settings, and spells and reports them so.
+    pub fn keep_tried(&self, asked: &[Setting], settings: Vec<Setting>, reported: &Reported) {
+        let asked = uncertain(asked);
+        let names_application = asked.iter().any(|s| *s.name == *b"application_name");
+        let welcome = self.welcome();
+        let known = welcome.as_ref().map_or(&[][..], |welcome| &welcome.parameters);
+        let news = reported.iter().filter(|(name, value)| {
+            *name != b"in_hot_standby"
+                && (*name != b"application_name" || names_application)
+                && !known.iter().any(|(n, v)| (&**n, &**v) == (*name, *value))
+        });
+        let reported = news.map(|(name, value)| (name.into(), value.into())).collect();
+        // What is certain is each client's own.
+        let is_asked = |setting: &Setting| asked.iter().any(|other| other.name == setting.name);
+        let settings = settings.into_iter().filter(is_asked).collect();
+        let mut tried = self.tried();
+        tried.retain(|tried| tried.asked != asked);
+        if tried.len() == TRIED_LIMIT {
+            tried.remove(0);
+        }
+        tried.push(Arc::new(TriedStartup { asked, settings, reported }));
+    }
+
+    /// What is remembered.
+    pub(super) fn tried(&self) -> MutexGuard<'_, Vec<Arc<TriedStartup>>> {
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Those of startup settings that a server has to check, in an order of their own.
+fn uncertain(asked: &[Setting]) -> Vec<Setting> {
+    let mut asked: Vec<Setting> = asked.iter().filter(|s| !is_certain(s)).cloned().collect();
+    asked.sort_by(|a, b| a.name.cmp(&b.name));
+    asked
+}

@@ -1,0 +1,380 @@
+//! What a client sees when its server connection breaks: nothing, its statement run again, an
+//! error, or the end of its own connection. Only what is proven counts.
+
+pub mod aborted;
+pub mod block;
+pub mod in_flight;
+pub mod rerun;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use pgimbal_wire::encode::{self, TransactionStatus};
+use pgimbal_wire::error::{self, Report, Severity, SqlState};
+
+use crate::plan::Plan;
+use crate::pool::Pool;
+use crate::pool::shared::SharedCluster;
+use crate::pooler::error_body;
+use crate::recovery::aborted::Aborted;
+use crate::recovery::block::Block;
+use crate::recovery::in_flight::Progress;
+use crate::recovery::rerun::{Again, Rerun};
+use crate::server::pending::{OwnQuery, Pending};
+use crate::server::{Body, Commits, Ending, Server};
+use crate::session::{ClientBody, Link, LocalSettings, Phase, Presence, Session, ShapeCheck};
+use crate::sql::Kinds;
+
+/// What is left of a session whose server connection has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DisconnectOutcome {
+    /// The client lives on; what the plan holds is for it.
+    Survives,
+    /// The client lives on, and these bytes of its are to be processed again before all others.
+    Again(Vec<u8>),
+    /// The client must be closed, after what the plan holds.
+    Ends,
+}
+
+/// What is known of the statement that was in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It has not taken effect.
+    RolledBack,
+    /// It may have, or not.
+    Unknown,
+}
+
+/// Writes what the client of a broken server connection is told, and puts its session in order.
+pub(crate) fn part(
+    session: &mut Session,
+    server: &mut Server,
+    pool: &mut Pool,
+    plan: &mut Plan,
+) -> DisconnectOutcome {
+    undo_pending(session, server);
+    session.portals.clear();
+    session.raised = Kinds::NONE;
+    session.local = LocalSettings::Known;
+    session.shape = ShapeCheck::None;
+    session.close_after_sync.clear();
+    if session.presence != Presence::Here {
+        return DisconnectOutcome::Ends;
+    }
+    let unbegun = matches!(session.link, Link::Fresh(_) | Link::Setup(_))
+        || rerun::is_still_due(session, server);
+    if unbegun && session.aborted.is_none() && !session.pin.is_set() {
+        // Nothing of the client's was forwarded: its message goes elsewhere.
+        return DisconnectOutcome::Survives;
+    }
+    if matches!(server.body, Body::Forward(_)) {
+        // A message to the client was cut in half: nothing can follow it.
+        count(pool, |shared| &shared.failed);
+        return DisconnectOutcome::Ends;
+    }
+    let keeps_state =
+        session.pin.is_set() || pool.config.pool.mode == pgimbal_config::PoolMode::Session;
+    if keeps_state {
+        count(pool, |shared| &shared.failed);
+        let error = lost(server, pool);
+        count_error(pool, &error);
+        plan.make_for_client(|out| error::with_severity(&error, Severity::Fatal, out));
+        return DisconnectOutcome::Ends;
+    }
+    if let ClientBody::Plain(Body::Forward(missing)) | ClientBody::Text(missing, _) = session.body {
+        session.body = ClientBody::Plain(Body::Drop(missing));
+    }
+    if session.phase == Phase::Barrier {
+        session.phase = Phase::Open;
+    }
+    if let Some(bytes) = rollback_in_flight(session, server) {
+        // Told to what may stand in front of it in its segment.
+        let error = lost(server, pool);
+        session.aborted = Some(Box::new(Aborted::lost(Some(error))));
+        return DisconnectOutcome::Again(bytes);
+    }
+    match rerun::decide(session, server, pool) {
+        Again::Afresh(bytes) => return DisconnectOutcome::Again(bytes),
+        Again::ReadOnly(bytes) => {
+            count(pool, |shared| &shared.rerun);
+            return DisconnectOutcome::Again(bytes);
+        }
+        Again::No => {}
+    }
+    // What stands behind what was in flight has not begun to count: it goes elsewhere.
+    let open = rerun::open_segment(session, server, pool);
+    if open.is_some() {
+        server.since_ready.segment_open = false;
+    }
+    answer_pending(session, server, pool, plan);
+    session.rerun = Rerun::No;
+    open.map_or(DisconnectOutcome::Survives, DisconnectOutcome::Again)
+}
+
+/// Counts an error that a client is told, by its code.
+fn count_error(pool: &mut Pool, body: &[u8]) {
+    if let Ok(fields) = error::ErrorFields::parse(body) {
+        pool.stats.error(fields.code);
+    }
+}
+
+fn count(pool: &Pool, counter: impl Fn(&SharedCluster) -> &AtomicU64) {
+    if let Some(shared) = &pool.shared.cluster {
+        counter(shared).fetch_add(1, Relaxed);
+    }
+}
+
+/// A ROLLBACK that was in flight has come true: it is answered without a server.
+fn rollback_in_flight(session: &Session, server: &mut Server) -> Option<Vec<u8>> {
+    let alone = session.rerun == Rerun::No
+        && server.status != TransactionStatus::Idle
+        && server.since_ready.ending == Ending::Rollback
+        && server.in_flight.progress() == Progress::Unanswered
+        && !server.since_ready.failed;
+    server.in_flight.whole().filter(|_| alone)?;
+    Some(server.in_flight.take())
+}
+
+/// Each Query and each Sync that was sent gets its answer: an error, then whether a transaction
+/// has failed with it.
+fn answer_pending(session: &mut Session, server: &mut Server, pool: &mut Pool, plan: &mut Plan) {
+    let entries = server.pending.take_all();
+    let mut telling = Telling::new(session, server, pool);
+    let answers = entries.iter().filter(|entry| is_clients_end(entry)).count();
+    let mut blocks = server.in_flight.take_blocks(answers);
+    let mut answered = false;
+    // Whether the client waits for something of the segment that is open.
+    let mut awaited = false;
+    let mut entries = entries.into_iter().peekable();
+    while let Some(entry) = entries.next() {
+        awaited |= entry.is_awaited();
+        let block = match entry {
+            Pending::Sync | Pending::Query(_) => blocks.pop_front().unwrap_or_default(),
+            // The last of them stands for the client's own.
+            Pending::Own(OwnQuery::Restore)
+                if !matches!(entries.peek(), Some(Pending::Own(OwnQuery::Restore))) =>
+            {
+                Block::Same
+            }
+            Pending::Own(OwnQuery::RerunEnd) if !answered => {
+                // What was run again has been answered but for its end.
+                plan.make_for_client(|out| encode::ready_for_query(out, telling.status()));
+                continue;
+            }
+            _ => continue,
+        };
+        (answered, awaited) = (true, false);
+        telling.answer(block, matches!(entry, Pending::Query(_)), pool, plan);
+    }
+    if server.since_ready.segment_open {
+        let waits = if awaited { Client::Waits } else { Client::Silent };
+        telling.cut_off(session, server, waits, pool, plan);
+    }
+    if telling.is_open && session.aborted.is_none() {
+        if !telling.told {
+            count(pool, |shared| &shared.failed);
+        }
+        session.aborted = Some(Box::new(Aborted::lost((!telling.told).then_some(telling.lost))));
+    }
+}
+
+const fn is_clients_end(entry: &Pending) -> bool {
+    matches!(entry, Pending::Sync | Pending::Query(_))
+}
+
+/// Whether a client waits for replies of the segment that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Client {
+    Waits,
+    /// It has got what it asked for: an error now would be one that nobody expects.
+    Silent,
+}
+
+/// How far telling a client of its loss has come.
+struct Telling {
+    /// A transaction block is open, as far as the client knows or is going to know.
+    is_open: bool,
+    /// Where a COMMIT is among what was sent, nobody knows what has become of anything.
+    ending: Ending,
+    /// What has become of what runs outside of a block.
+    alone: Outcome,
+    /// The error that tells of a lost transaction.
+    lost: Arc<[u8]>,
+    /// The loss of the block was told.
+    told: bool,
+    /// The error of what runs now was told by the server.
+    has_failed: bool,
+}
+
+impl Telling {
+    fn new(session: &Session, server: &mut Server, pool: &Pool) -> Self {
+        let is_rerun = matches!(session.rerun, Rerun::Running(_));
+        let has_failed = server.since_ready.failed;
+        Self {
+            is_open: server.status != TransactionStatus::Idle && !is_rerun,
+            ending: server.since_ready.ending,
+            alone: outcome(session, server),
+            lost: lost(server, pool),
+            told: has_failed,
+            has_failed,
+        }
+    }
+
+    fn may_commit(&self) -> bool {
+        self.ending == Ending::MayCommit
+    }
+
+    const fn status(&self) -> TransactionStatus {
+        match self.is_open {
+            true => TransactionStatus::Failed,
+            false => TransactionStatus::Idle,
+        }
+    }
+
+    /// Answers a segment, or a query, that does this to the transaction block.
+    fn answer(&mut self, block: Block, is_query: bool, pool: &mut Pool, plan: &mut Plan) {
+        let was_open = self.is_open;
+        let failed = std::mem::take(&mut self.has_failed);
+        // What has failed has begun no block.
+        self.is_open = block.leaves_open(was_open) && (was_open || !failed);
+        let rolls_back = was_open && block == Block::Ends && !self.may_commit();
+        if rolls_back && is_query && !failed {
+            plan.make_for_client(|out| encode::command_complete(out, "ROLLBACK"));
+        } else if !failed {
+            self.tell(was_open || self.is_open, pool, plan);
+        }
+        // The next block is another one.
+        self.told = self.is_open;
+        plan.make_for_client(|out| encode::ready_for_query(out, self.status()));
+    }
+
+    /// Tells what has become of something inside or outside of a block.
+    fn tell(&mut self, in_block: bool, pool: &mut Pool, plan: &mut Plan) {
+        count(pool, |shared| &shared.failed);
+        let error = self.error(in_block, self.alone, pool);
+        count_error(pool, &error);
+        plan.make_for_client(|out| error::with_severity(&error, Severity::Error, out));
+        self.told = true;
+    }
+
+    /// The error for something inside or outside of a block; `alone` says what is known of the
+    /// latter.
+    fn error(&self, in_block: bool, alone: Outcome, pool: &Pool) -> Arc<[u8]> {
+        let in_block = in_block && !self.may_commit();
+        if in_block && self.told {
+            return error_body(&aborted());
+        }
+        if !self.may_commit() && (in_block || alone == Outcome::RolledBack) {
+            return Arc::clone(&self.lost);
+        }
+        count(pool, |shared| &shared.outcome_unknown);
+        error_body(&rerun::outcome_unknown())
+    }
+
+    /// The client is in the middle of a segment: as after any error, what follows up to Sync is
+    /// skipped. Without its Sync nothing of it counts.
+    fn cut_off(
+        &mut self,
+        session: &mut Session,
+        server: &Server,
+        waits: Client,
+        pool: &mut Pool,
+        plan: &mut Plan,
+    ) {
+        let was_open = self.is_open;
+        self.is_open = server.in_flight.open_block().leaves_open(was_open);
+        if session.phase == Phase::Skipping {
+            self.told = true;
+            return;
+        }
+        let in_block = was_open || self.is_open;
+        if waits == Client::Silent && !in_block && server.in_flight.only_prepares() {
+            // Its statements are known: the rest of the segment goes elsewhere.
+            return;
+        }
+        // A COMMIT counts when it is executed, as does what a procedure commits by itself.
+        let counts_early =
+            server.since_ready.commits == Commits::OnItsWay && session.rerun == Rerun::No;
+        let alone = if counts_early { Outcome::Unknown } else { Outcome::RolledBack };
+        let error = self.error(in_block, alone, pool);
+        if !self.told {
+            count(pool, |shared| &shared.failed);
+        }
+        if waits == Client::Silent {
+            session.aborted = Some(Box::new(match self.is_open {
+                true => Aborted::cut(error),
+                false => Aborted::refused(error),
+            }));
+            return;
+        }
+        count_error(pool, &error);
+        plan.make_for_client(|out| error::with_severity(&error, Severity::Error, out));
+        session.phase = Phase::Skipping;
+        // Up to Sync the client is told nothing more.
+        self.told = true;
+    }
+}
+
+/// What is known of what was in flight outside a transaction block.
+fn outcome(session: &Session, server: &Server) -> Outcome {
+    if let Some(tries) = session.rerun.tries() {
+        return if tries.rolled_back { Outcome::RolledBack } else { Outcome::Unknown };
+    }
+    if server.since_ready.ending != Ending::No {
+        return Outcome::Unknown;
+    }
+    let completed = server.in_flight.progress() == Progress::Completed;
+    let at_end = server.since_ready.commits == Commits::AtEnd;
+    let proven = server.shutdown_notice.is_some() && !completed && at_end;
+    // A server that still reads COPY data has not committed it.
+    let copying = server.copy_in;
+    // What only begins like a read may have written.
+    let cut_read = server.in_flight.progress() == Progress::Answered
+        && rerun::runs_read_only(server)
+        && server.in_flight.whole().is_some_and(|bytes| rerun::is_read(bytes, session));
+    match proven || copying || cut_read {
+        true => Outcome::RolledBack,
+        false => Outcome::Unknown,
+    }
+}
+
+/// The error that tells of a lost transaction: the server's own if it sent one, unless the
+/// operator has chosen a code for it.
+fn lost(server: &mut Server, pool: &Pool) -> Arc<[u8]> {
+    let code = pool.lost_transaction_code();
+    match server.shutdown_notice.take() {
+        Some(body) if code == SqlState::ADMIN_SHUTDOWN => {
+            server.shutdown_notice = Some(body.clone());
+            body.into()
+        }
+        _ => error_body(&rerun::rolled_back(code)),
+    }
+}
+
+const fn aborted() -> Report<'static> {
+    Report::error(
+        SqlState::IN_FAILED_SQL_TRANSACTION,
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
+}
+
+/// What was noted ahead for the client's statements is undone: none of it was confirmed.
+fn undo_pending(session: &mut Session, server: &mut Server) {
+    for entry in server.pending.iter_mut().rev() {
+        let change = match entry {
+            Pending::Parse(parse) => parse.change.as_ref(),
+            Pending::Closed(change) => Some(&**change),
+            Pending::Unnamed(_, Some(before)) => {
+                if let Some((unnamed, is_unkept)) = before.client.take() {
+                    session.set_unnamed(unnamed);
+                    session.unnamed_is_unkept = is_unkept;
+                }
+                None
+            }
+            _ => None,
+        };
+        if let (Some(change), Some(names)) = (change, session.statements.as_mut()) {
+            names.set(&change.name, change.before.clone());
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! A pipeline for which there was no server connection: all of it has waited, all of it is told,
+//! and what follows a BEGIN in it never runs without that.
+
+use std::sync::Arc;
+
+use pgimbal_wire::extended::{Bind, Parse};
+use pgimbal_wire::tag::frontend;
+
+use super::{Aborted, Lost, NAMES_LIMIT, Scope, aborted, classify};
+use crate::recovery::block::Block;
+use crate::session::client_turn::{ClientTurn, Message};
+
+/// A segment that could not be served, and those behind it.
+#[derive(Debug)]
+pub(super) struct Unserved {
+    /// The error for the segments behind it; `None` where each of them is another matter.
+    error: Option<Arc<[u8]>>,
+    /// Statements of this segment that would begin a transaction block.
+    begins: Vec<Box<[u8]>>,
+    /// What the segment would do to the block.
+    block: Block,
+}
+
+impl Aborted {
+    /// There is no server connection for what the client has sent: the next segment is answered
+    /// with `first`, those that are pipelined behind it with `error`, if there is one.
+    #[must_use]
+    pub fn unserved(first: Arc<[u8]>, error: Option<Arc<[u8]>>) -> Self {
+        let unserved = Unserved { error, begins: Vec::new(), block: Block::Same };
+        Self { error: Some(first), scope: Scope::Pipeline(unserved) }
+    }
+}
+
+impl Unserved {
+    /// Whether what follows in the pipeline belongs to a transaction block that has not begun.
+    pub(super) fn begins_block(&self) -> bool {
+        self.block == Block::Opens
+    }
+
+    /// What the segments behind it are told.
+    pub(super) fn behind_segment(self) -> Option<Aborted> {
+        if self.begins_block() {
+            // The error was told at its BEGIN.
+            let lost = Lost { then: self.error, ..Lost::default() };
+            return Some(Aborted { error: None, scope: Scope::Transaction(lost) });
+        }
+        let error = self.error?;
+        Some(Aborted::unserved(Arc::clone(&error), Some(error)))
+    }
+}
+
+/// Notes what a message of an unserved segment would do to the transaction block.
+pub(super) fn note_block(turn: &mut ClientTurn<'_>, message: Message<'_>) {
+    if unserved(turn).is_none() {
+        return;
+    }
+    let (body, len) = (message.body, message.body_len());
+    let block = match message.header.tag {
+        frontend::QUERY => {
+            body.split_last().map_or(Block::Same, |(_, text)| Block::of(&classify(turn, text)))
+        }
+        frontend::PARSE => {
+            if let Ok(Some(parse)) = Parse::view(body, len) {
+                note_parsed(turn, parse);
+            }
+            Block::Same
+        }
+        frontend::BIND => match Bind::view(body, len) {
+            Ok(Some(bind)) => bound_block(turn, bind.statement),
+            _ => Block::Same,
+        },
+        _ => Block::Same,
+    };
+    if let Some(unserved) = unserved(turn) {
+        unserved.block = unserved.block.then(block);
+    }
+}
+
+fn note_parsed(turn: &mut ClientTurn<'_>, parse: Parse<'_>) {
+    let begins = Block::of(&classify(turn, parse.text)) == Block::Opens;
+    let Some(unserved) = unserved(turn) else { return };
+    unserved.begins.retain(|known| **known != *parse.name);
+    if begins && unserved.begins.len() < NAMES_LIMIT {
+        unserved.begins.push(parse.name.into());
+    }
+}
+
+/// What a statement of this name does, whether it was parsed in the segment or before.
+fn bound_block(turn: &mut ClientTurn<'_>, name: &[u8]) -> Block {
+    let parsed =
+        unserved(turn).is_some_and(|unserved| unserved.begins.iter().any(|known| **known == *name));
+    if parsed {
+        return Block::Opens;
+    }
+    let session = &*turn.session;
+    let classified = match name {
+        [] => session.unnamed.as_ref().and_then(|unnamed| unnamed.classified.as_deref()),
+        _ => {
+            let known = session.statements.as_ref().and_then(|names| names.get(name));
+            known.and_then(|statement| statement.classified.as_deref())
+        }
+    };
+    classified.map_or(Block::Same, Block::of)
+}
+
+pub(super) fn unserved<'a>(turn: &'a mut ClientTurn<'_>) -> Option<&'a mut Unserved> {
+    match aborted(turn) {
+        Some(Aborted { scope: Scope::Pipeline(unserved), .. }) => Some(unserved),
+        _ => None,
+    }
+}

@@ -1,0 +1,272 @@
+//! What a client has sent since its server connection was last idle: the evidence for what may
+//! have become of it when the connection breaks, and the bytes for running it again elsewhere.
+
+use std::collections::VecDeque;
+
+use pgimbal_wire::tag::frontend;
+
+use crate::plan::HOLD_LIMIT;
+use crate::recovery::block::Block;
+
+/// What is in flight on one server connection.
+#[derive(Debug, Default)]
+pub struct InFlight {
+    /// The last segment.
+    bytes: Vec<u8>,
+    kept: Kept,
+    segments: Segments,
+    progress: Progress,
+    /// What each segment that was ended does to the transaction block, oldest first: as many as
+    /// ReadyForQuery are pending.
+    blocks: VecDeque<Block>,
+    /// What the open segment does to it.
+    block: Block,
+    /// Whether the open segment does more than prepare.
+    runs: bool,
+}
+
+/// Which segments are in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Segments {
+    /// One, whose end was not sent yet; or none.
+    #[default]
+    Open,
+    /// One, with its end.
+    Ended,
+    /// Several, of which the last is open.
+    ManyOpen,
+    /// Several, all with their ends.
+    ManyEnded,
+}
+
+/// Whether the last segment is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kept {
+    /// Yes, as the client sent it.
+    #[default]
+    Whole,
+    /// Something of it streamed past, or was too long.
+    Not,
+}
+
+/// How far the server has come with the segment at the front.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Progress {
+    /// The client has got nothing of an answer.
+    #[default]
+    Unanswered,
+    /// The client has got a part of the answer.
+    Answered,
+    /// A statement has been completed: in a simple query that may be after the commit.
+    Completed,
+}
+
+impl InFlight {
+    /// A text of the segment that is open does this to the transaction block.
+    #[inline]
+    pub(crate) fn does(&mut self, block: Block) {
+        self.block = self.block.then(block);
+    }
+
+    /// As [`Self::does`], of a text whose segment was ended before all of it was read.
+    pub(crate) fn did(&mut self, block: Block) {
+        if let Some(last) = self.blocks.back_mut() {
+            *last = last.then(block);
+        }
+    }
+
+    /// The segment was ended: the server will say ReadyForQuery.
+    #[inline]
+    pub(crate) fn ended(&mut self) {
+        self.blocks.push_back(std::mem::take(&mut self.block));
+        self.runs = false;
+    }
+
+    /// A message of the client's was taken, `passes` says that the rest of it is still to come.
+    pub(crate) fn sent(&mut self, tag: u8, message: &[u8], passes: bool) {
+        let copies = matches!(tag, frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL);
+        if matches!(self.segments, Segments::Ended | Segments::ManyEnded) {
+            self.segments = Segments::ManyOpen;
+            self.kept = Kept::Whole;
+            self.bytes.clear();
+        }
+        let fits = self.bytes.len() + message.len() <= HOLD_LIMIT;
+        if passes || copies || !fits || tag == frontend::FUNCTION_CALL {
+            self.bytes.clear();
+            self.kept = Kept::Not;
+        }
+        if self.kept == Kept::Whole {
+            self.bytes.extend_from_slice(message);
+        }
+        self.runs |= matches!(tag, frontend::BIND | frontend::EXECUTE) || copies;
+        if is_end(tag) {
+            self.runs = false;
+            self.segments = match self.segments {
+                Segments::Open | Segments::Ended => Segments::Ended,
+                Segments::ManyOpen | Segments::ManyEnded => Segments::ManyEnded,
+            };
+        }
+    }
+
+    /// A part of the answer goes to the client.
+    #[inline]
+    pub(crate) fn answered(&mut self) {
+        self.progress = self.progress.max(Progress::Answered);
+    }
+
+    /// A statement was completed.
+    #[inline]
+    pub(crate) fn completed(&mut self) {
+        self.progress = Progress::Completed;
+    }
+
+    /// ReadyForQuery has come, for a segment of the client's or for something of the proxy's;
+    /// `idle` says that no other reply is pending.
+    #[inline]
+    pub(crate) fn settled(&mut self, whose: Whose, idle: bool) {
+        self.progress = Progress::Unanswered;
+        if whose == Whose::Client {
+            self.blocks.pop_front();
+        }
+        if idle {
+            self.blocks.clear();
+            self.block = Block::Same;
+            self.runs = false;
+            self.bytes.clear();
+            self.segments = Segments::Open;
+            self.kept = Kept::Whole;
+        }
+    }
+
+    /// How far the server has come with the segment at the front.
+    #[must_use]
+    pub const fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// What the client has sent, if all of it is kept.
+    #[must_use]
+    pub fn whole(&self) -> Option<&[u8]> {
+        let alone = matches!(self.segments, Segments::Open | Segments::Ended);
+        (alone && self.kept == Kept::Whole && !self.bytes.is_empty()).then_some(&self.bytes)
+    }
+
+    /// The segment behind others that has not been ended yet, if all of it is kept.
+    #[must_use]
+    pub fn open_behind_others(&self) -> Option<&[u8]> {
+        let behind = self.segments == Segments::ManyOpen;
+        (behind && self.kept == Kept::Whole && !self.bytes.is_empty()).then_some(&self.bytes)
+    }
+
+    /// Whether the server was told to end a segment.
+    #[must_use]
+    pub const fn has_end(&self) -> bool {
+        !matches!(self.segments, Segments::Open)
+    }
+
+    /// Whether the client has sent nothing since the server connection was last idle.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        self.segments == Segments::Open && self.kept == Kept::Whole && self.bytes.is_empty()
+    }
+
+    /// Whether a transaction block is open behind the segments that were ended, where one
+    /// `was_open` before them.
+    #[must_use]
+    pub fn leaves_open(&self, was_open: bool) -> bool {
+        self.blocks.iter().fold(was_open, |open, block| block.leaves_open(open))
+    }
+
+    /// What each of the last `number` segments that were ended does to the transaction block. A
+    /// Sync that the server did not answer, inside a COPY, is a part of the segment it stands in.
+    pub(crate) fn take_blocks(&mut self, number: usize) -> VecDeque<Block> {
+        let mut blocks = std::mem::take(&mut self.blocks);
+        while blocks.len() > number.max(1) {
+            if let Some(first) = blocks.pop_front()
+                && let Some(second) = blocks.front_mut()
+            {
+                *second = first.then(*second);
+            }
+        }
+        blocks
+    }
+
+    /// What the open segment does to the transaction block.
+    #[must_use]
+    pub const fn open_block(&self) -> Block {
+        self.block
+    }
+
+    /// Whether the open segment only prepares, describes and closes statements.
+    #[must_use]
+    pub const fn only_prepares(&self) -> bool {
+        !self.runs
+    }
+
+    /// Takes the bytes for running them again.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+/// Whose a ReadyForQuery is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Client,
+    Proxy,
+}
+
+/// Whether the server answers a message with ReadyForQuery.
+pub(crate) const fn is_end(tag: u8) -> bool {
+    matches!(tag, frontend::QUERY | frontend::SYNC | frontend::FUNCTION_CALL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_segment_is_kept_and_a_second_behind_it_is_not() {
+        let mut flight = InFlight::default();
+        flight.sent(frontend::PARSE, b"P...", false);
+        flight.sent(frontend::SYNC, b"S", false);
+        assert_eq!(flight.whole(), Some(&b"P...S"[..]));
+        assert!(flight.has_end());
+        flight.sent(frontend::PARSE, b"P", false);
+        assert_eq!(flight.whole(), None);
+        assert_eq!(flight.open_behind_others(), Some(&b"P"[..]));
+        flight.sent(frontend::SYNC, b"S", false);
+        assert_eq!((flight.whole(), flight.open_behind_others()), (None, None));
+        flight.settled(Whose::Client, false);
+        assert_eq!(flight.whole(), None, "the rest of the pipeline is still pending");
+        flight.settled(Whose::Client, true);
+        flight.sent(frontend::QUERY, b"Q", false);
+        assert_eq!(flight.whole(), Some(&b"Q"[..]));
+    }
+
+    #[test]
+    fn what_streams_is_long_or_is_copied_is_not_kept() {
+        let long = vec![b'x'; HOLD_LIMIT + 1];
+        for (tag, message, passes) in [
+            (frontend::QUERY, &b"Q"[..], true),
+            (frontend::QUERY, &long[..], false),
+            (frontend::COPY_DATA, b"d", false),
+            (frontend::FUNCTION_CALL, b"F", false),
+        ] {
+            let mut flight = InFlight::default();
+            flight.sent(tag, message, passes);
+            assert_eq!(flight.whole(), None);
+        }
+    }
+
+    #[test]
+    fn progress_only_grows_until_ready_for_query() {
+        let mut flight = InFlight::default();
+        flight.answered();
+        flight.completed();
+        flight.answered();
+        assert_eq!(flight.progress(), Progress::Completed);
+        flight.settled(Whose::Client, true);
+        assert_eq!(flight.progress(), Progress::Unanswered);
+    }
+}

@@ -1,0 +1,302 @@
+//! Which statements may be run again after their server connection broke, and how: inside a READ
+//! ONLY transaction that the client does not see, so that nothing can be done twice.
+//!
+//! A reason to run again belongs into `decide`, one that depends on the text into `text`. What else
+//! happens when a connection breaks is in `broken.rs`; `docs/internals.md` has the whole.
+
+mod text;
+
+use pgimbal_wire::encode::TransactionStatus;
+use pgimbal_wire::error::{Report, SqlState};
+use pgimbal_wire::extended::{Bind, Parse};
+use pgimbal_wire::frame::{self, HEADER_LEN};
+use pgimbal_wire::tag::frontend;
+
+use crate::plan::Plan;
+use crate::pool::Pool;
+use crate::recovery::in_flight::Progress;
+use crate::server::Server;
+use crate::server::pending::{OwnQuery, Pending};
+use crate::session::setup;
+use crate::session::{Phase, Session};
+use crate::sql::{self, Calls, Form, Reading, Readings};
+
+use self::text::{copies_out, escapes, reads};
+
+/// How often one statement is run again. A primary that dies under it each time is not going to
+/// answer it, and each try has waited for a primary before.
+const TRIES: u8 = 5;
+
+/// Whether a session's segment is being run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rerun {
+    /// No.
+    No,
+    /// As soon as it has a server connection.
+    Due(Tries),
+    /// It is running.
+    Running(Tries),
+}
+
+/// What has become of a segment so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tries {
+    count: u8,
+    /// A server has proven that nothing was kept of the first try; the others ran READ ONLY.
+    pub(crate) rolled_back: bool,
+}
+
+/// What to do with what was in flight on a connection that broke.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// Nothing: the client is told.
+    No,
+    /// It had not begun to count: it is sent elsewhere as if for the first time.
+    Afresh(Vec<u8>),
+    /// It is run again inside a READ ONLY transaction.
+    ReadOnly(Vec<u8>),
+}
+
+impl Rerun {
+    /// What has become of the segment so far; `None` while it runs for the first time.
+    pub(crate) const fn tries(self) -> Option<Tries> {
+        match self {
+            Self::No => None,
+            Self::Due(tries) | Self::Running(tries) => Some(tries),
+        }
+    }
+}
+
+/// Decides what becomes of the segment in flight on `server`, which has broken.
+pub(crate) fn decide(session: &mut Session, server: &mut Server, pool: &Pool) -> Again {
+    let own_transaction = matches!(session.rerun, Rerun::Running(_));
+    let autocommit = server.status == TransactionStatus::Idle || own_transaction;
+    let proven = Tries { count: 0, rolled_back: server.shutdown_notice.is_some() };
+    let tries = session.rerun.tries().unwrap_or(proven);
+    // What is answered but for the end of the transaction around it must not be answered again.
+    let is_due = !own_transaction
+        || server.since_ready.segment_open
+        || server.pending.iter().any(|entry| matches!(entry, Pending::Sync | Pending::Query(_)));
+    let possible = pool.outlives_server()
+        && autocommit
+        && server.in_flight.progress() == Progress::Unanswered
+        && !server.since_ready.failed
+        && server.since_ready.ending == crate::server::Ending::No
+        && is_due
+        && tries.count < TRIES;
+    let Some(bytes) = server.in_flight.whole().filter(|_| possible) else { return Again::No };
+    if session.rerun == Rerun::No && only_begins(bytes, session) {
+        // A block that nothing has happened in; what stands behind it must not run without it.
+        return Again::Afresh(server.in_flight.take());
+    }
+    if !server.in_flight.has_end() && !own_transaction {
+        // Nothing of a segment counts before its Sync.
+        if counts_early(bytes, session) {
+            return Again::No;
+        }
+        return Again::Afresh(server.in_flight.take());
+    }
+    if !only_reads(bytes, session) {
+        return Again::No;
+    }
+    session.rerun = Rerun::Due(Tries { count: tries.count + 1, ..tries });
+    Again::ReadOnly(server.in_flight.take())
+}
+
+/// Whether a segment that is to be run again has nothing of it on `server`, which has broken: then
+/// it is as due as before.
+pub(crate) fn is_still_due(session: &mut Session, server: &Server) -> bool {
+    match session.rerun {
+        Rerun::Running(tries) if server.in_flight.is_untouched() => {
+            session.rerun = Rerun::Due(tries);
+            true
+        }
+        Rerun::Due(_) => true,
+        Rerun::Running(_) | Rerun::No => false,
+    }
+}
+
+/// The segment without its Sync that stands behind others on a connection that has broken.
+pub(crate) fn open_segment(session: &Session, server: &mut Server, pool: &Pool) -> Option<Vec<u8>> {
+    let begun = server.status == TransactionStatus::Idle
+        && server.since_ready.ending == crate::server::Ending::No
+        && session.rerun == Rerun::No
+        && session.phase == Phase::Open
+        && !server.in_flight.leaves_open(false);
+    // Once those before it are settled, its own answer may have begun.
+    let untouched =
+        server.pending.iter().any(|entry| matches!(entry, Pending::Sync | Pending::Query(_)))
+            || (server.in_flight.progress() == Progress::Unanswered && !server.since_ready.failed);
+    let possible = begun && untouched && pool.outlives_server();
+    let bytes = server.in_flight.open_behind_others().filter(|_| possible)?;
+    if counts_early(bytes, session) {
+        return None;
+    }
+    Some(server.in_flight.take())
+}
+
+/// Puts the transaction around a segment that is due to be run again, in front of its first
+/// message.
+pub(crate) fn begin(session: &mut Session, server: &mut Server, plan: &mut Plan) {
+    if let Rerun::Due(tries) = session.rerun {
+        session.rerun = Rerun::Running(tries);
+        setup::send_own(server, OwnQuery::RerunBegin, b"BEGIN TRANSACTION READ ONLY", plan);
+    }
+}
+
+/// Ends the transaction behind the last message of the segment.
+pub(crate) fn end(server: &mut Server, plan: &mut Plan) {
+    setup::send_own(server, OwnQuery::RerunEnd, b"COMMIT", plan);
+}
+
+/// Whether an error of a segment that is run again says that it would have written, or cannot run
+/// inside a transaction block: then nobody knows what it did the first time.
+pub(crate) fn proves_nothing(code: SqlState) -> bool {
+    code == SqlState::READ_ONLY_SQL_TRANSACTION
+        || code == SqlState::ACTIVE_SQL_TRANSACTION
+        || code == SqlState::INVALID_TRANSACTION_TERMINATION
+}
+
+/// What a client is told when nobody can know whether its statement took effect.
+#[must_use]
+pub const fn outcome_unknown() -> Report<'static> {
+    Report::error(
+        SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
+        "the server connection was lost; whether the statement took effect is not known",
+    )
+    .hint("Look whether it took effect before you repeat it.")
+}
+
+/// What a client is told of a statement that is known to have had no effect.
+#[must_use]
+pub const fn rolled_back(code: SqlState) -> Report<'static> {
+    Report::error(code, "the server connection was lost, and what it ran is rolled back")
+        .hint("Run the transaction again; it gets another server connection.")
+}
+
+/// Whether the segment is one that only reads: a COPY out of the database too, of which nobody
+/// knows how much has arrived when it breaks.
+pub(crate) fn is_read(bytes: &[u8], session: &Session) -> bool {
+    only_does(bytes, session, |text| reads(text) || copies_out(text))
+}
+
+/// Whether every text of the segment only reads, as far as that can be seen, and does nothing that
+/// a READ ONLY transaction lets through.
+fn only_reads(bytes: &[u8], session: &Session) -> bool {
+    only_does(bytes, session, reads)
+}
+
+fn only_does(bytes: &[u8], session: &Session, kind: impl Fn(&[u8]) -> bool) -> bool {
+    texts(bytes, session, |text, reading| {
+        let classified = sql::classify(text, Readings::One(reading), Calls::Text);
+        let marks = classified.marks;
+        kind(text)
+            && classified.leaves_nothing()
+            && !(marks.begins() || marks.may_commit() || marks.may_change_schema())
+            && !escapes(text)
+    })
+}
+
+/// Whether a segment begins a transaction block and does nothing else.
+fn only_begins(bytes: &[u8], session: &Session) -> bool {
+    let has_text = has_tag(bytes, frontend::QUERY) || has_tag(bytes, frontend::EXECUTE);
+    has_text
+        && texts(bytes, session, |text, reading| {
+            let classified = sql::classify(text, Readings::One(reading), Calls::Text);
+            classified.only() == Some(&Form::Begin)
+        })
+}
+
+/// Whether a statement cannot have written, whatever its text says: its transaction is READ ONLY.
+pub(crate) fn runs_read_only(server: &Server) -> bool {
+    // PostgreSQL 14 and later report both.
+    [&b"in_hot_standby"[..], b"default_transaction_read_only"]
+        .iter()
+        .any(|name| server.reported.get(name) == Some(b"on"))
+}
+
+/// Whether something of a segment may count before its Sync: it escapes the transaction, or may
+/// commit by itself, as a procedure or CREATE INDEX CONCURRENTLY does, and is executed.
+fn counts_early(bytes: &[u8], session: &Session) -> bool {
+    has_tag(bytes, frontend::EXECUTE)
+        && !texts(bytes, session, |text, reading| {
+            let classified = sql::classify(text, Readings::One(reading), Calls::Text);
+            !escapes(text) && !classified.marks.may_change_schema()
+        })
+}
+
+fn has_tag(bytes: &[u8], tag: u8) -> bool {
+    let mut at = 0;
+    while let Ok(Some(header)) = frame::peek(bytes.get(at..).unwrap_or_default()) {
+        if header.tag == tag {
+            return true;
+        }
+        at += header.total as usize;
+    }
+    false
+}
+
+/// Whether `holds` for every text that the messages name; `false` when one cannot be found.
+fn texts(bytes: &[u8], session: &Session, holds: impl Fn(&[u8], Reading) -> bool) -> bool {
+    let mut at = 0;
+    while let Ok(Some(header)) = frame::peek(&bytes[at..]) {
+        let total = header.total as usize;
+        let Some(body) = bytes.get(at + HEADER_LEN..at + total) else { return false };
+        let fine = match header.tag {
+            frontend::QUERY => {
+                body.split_last().is_some_and(|(_, text)| holds(text, session.reading))
+            }
+            frontend::PARSE => matches!(Parse::view(body, body.len()), Ok(Some(parse))
+                if holds(parse.text, session.reading)),
+            frontend::BIND => match Bind::view(body, body.len()) {
+                Ok(Some(bind)) => bound(bytes, bind.statement, session, &holds),
+                _ => false,
+            },
+            _ => true,
+        };
+        if !fine {
+            return false;
+        }
+        at += total;
+    }
+    true
+}
+
+/// Whether `holds` for the statement of this name; one that is parsed in the same segment is
+/// looked at there.
+fn bound(
+    bytes: &[u8],
+    name: &[u8],
+    session: &Session,
+    holds: &impl Fn(&[u8], Reading) -> bool,
+) -> bool {
+    if parses(bytes, name) {
+        return true;
+    }
+    if name.is_empty() {
+        return session.unnamed.as_ref().is_some_and(|unnamed| {
+            let end = unnamed.body.iter().position(|&byte| byte == 0);
+            end.is_some_and(|end| holds(&unnamed.body[..end], session.reading))
+        });
+    }
+    let known = session.statements.as_ref().and_then(|names| names.get(name));
+    known.is_some_and(|statement| {
+        statement.body.is_some() && holds(statement.text(), session.reading)
+    })
+}
+
+/// Whether a Parse of this name is among the messages.
+fn parses(bytes: &[u8], name: &[u8]) -> bool {
+    let mut at = 0;
+    while let Ok(Some(header)) = frame::peek(&bytes[at..]) {
+        let total = header.total as usize;
+        let body = bytes.get(at + HEADER_LEN..at + total).unwrap_or_default();
+        if header.tag == frontend::PARSE
+            && matches!(Parse::view(body, body.len()), Ok(Some(parse)) if parse.name == name)
+        {
+            return true;
+        }
+        at += total;
+    }
+    false
+}

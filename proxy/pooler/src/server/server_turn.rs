@@ -1,0 +1,366 @@
+//! One step on what a server sent: which replies pass, what they settle, when it is free again.
+
+mod errors;
+mod own_query;
+mod ready;
+mod replies;
+
+use std::time::Instant;
+
+use pgimbal_wire::error::{ErrorFields, Severity, SqlState};
+use pgimbal_wire::frame::{self, HEADER_LEN, Header};
+use pgimbal_wire::tag::backend;
+
+use crate::ids::ServerId;
+use crate::plan::{HOLD_LIMIT, Plan, Processed, Stop};
+use crate::pool::Pool;
+use crate::pooler::{Pooler, Tables};
+use crate::recovery::in_flight::Progress;
+use crate::server::pending::{OwnQuery, Pending};
+use crate::server::{Body, Server};
+use crate::session::Session;
+use crate::session::client_turn::emit_made;
+
+/// The longest message that is processed by its whole body: a reported setting. Rows, notices and
+/// errors of any length stream.
+const LONGEST_JUDGED: usize = 1024 * 1024;
+
+/// Everything that one step touches, borrowed apart.
+pub(crate) struct ServerTurn<'a> {
+    pub(crate) server: &'a mut Server,
+    pub(crate) session: Option<&'a mut Session>,
+    pub(crate) pool: &'a mut Pool,
+    pub(crate) tables: &'a mut Tables,
+    pub(crate) now: Instant,
+    pub(crate) buf: &'a [u8],
+    pub(crate) at: usize,
+    pub(crate) plan: &'a mut Plan,
+    pub(crate) freed: Freed,
+}
+
+/// Whether the last ReadyForQuery may have freed the server connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Freed {
+    /// The session's own messages come next.
+    No,
+    /// If nothing is in the way.
+    Perhaps,
+}
+
+/// Whether a message passes to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Pass,
+    Swallow,
+}
+
+pub(crate) fn process(
+    pooler: &mut Pooler,
+    id: ServerId,
+    now: Instant,
+    buf: &[u8],
+    plan: &mut Plan,
+) -> Processed {
+    let Some(server) = pooler.servers.get_mut(id.index()).filter(|server| server.id == id) else {
+        return Processed { taken: buf.len() as u32, stop: Stop::Drained };
+    };
+    let session = server.session().and_then(|session| pooler.sessions.get_mut(session.index()));
+    let pool = &mut pooler.pools[server.pool.index()];
+    let turn = ServerTurn {
+        server,
+        session,
+        pool,
+        tables: &mut pooler.tables,
+        now,
+        buf,
+        at: 0,
+        plan,
+        freed: Freed::No,
+    };
+    turn.run()
+}
+
+/// What an idle server connection said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdleWord {
+    /// Notices, notifications and reported settings, up to so many bytes: it may be used.
+    Harmless(u32),
+    /// An error or anything else: it must not be used.
+    Dead,
+}
+
+/// Processes what came from a server connection while it was idle. A FATAL is kept as its last
+/// words.
+pub(crate) fn process_idle(pooler: &mut Pooler, id: ServerId, buf: &[u8]) -> IdleWord {
+    let Some(server) = pooler.servers.get_mut(id.index()).filter(|server| server.id == id) else {
+        return IdleWord::Dead;
+    };
+    let mut at = 0;
+    loop {
+        let rest = &buf[at..];
+        let Ok(header) = frame::peek(rest) else { return IdleWord::Dead };
+        let Some(header) = header.filter(|header| header.total as usize <= rest.len()) else {
+            return IdleWord::Harmless(at as u32);
+        };
+        let body = &rest[HEADER_LEN..header.total as usize];
+        match header.tag {
+            backend::NOTICE_RESPONSE | backend::NOTIFICATION_RESPONSE => {}
+            backend::PARAMETER_STATUS => {
+                let mut parts = body.split(|&byte| byte == 0);
+                let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
+                    return IdleWord::Dead;
+                };
+                replies::note_hot_standby(server, &mut pooler.tables, name);
+                server.reported = pooler.tables.reported.with(&server.reported, name, value);
+            }
+            backend::ERROR_RESPONSE => {
+                server.shutdown_notice = Some(body.into());
+                return IdleWord::Dead;
+            }
+            _ => return IdleWord::Dead,
+        }
+        at += header.total as usize;
+    }
+}
+
+impl ServerTurn<'_> {
+    fn run(mut self) -> Processed {
+        if self.pool.outlives_server() && self.dies_unanswered() {
+            return Processed { taken: 0, stop: Stop::Fault };
+        }
+        let stop = loop {
+            if let Err(stop) = self.step() {
+                break stop;
+            }
+        };
+        let stats = &mut self.pool.stats;
+        stats.server_bytes_in += self.at as u64;
+        stats.server_bytes_out += self.plan.to_server.bytes();
+        stats.client_bytes_out += self.plan.to_client.bytes();
+        Processed { taken: self.at as u32, stop }
+    }
+
+    /// Whether the server takes its leave in what has come before it has answered anything: then
+    /// nothing of it is forwarded, so that the statement can be run again.
+    fn dies_unanswered(&mut self) -> bool {
+        const READY: [u8; 5] = *b"Z\0\0\0\x05";
+        let answers = self.buf.len() >= 6 && self.buf[self.buf.len() - 6..].starts_with(&READY);
+        if answers
+            || self.session.is_none()
+            || self.server.body != Body::None
+            || self.server.in_flight.progress() != Progress::Unanswered
+        {
+            return false;
+        }
+        let (mut at, mut completed) = (self.at, false);
+        while let Ok(Some(header)) = frame::peek(&self.buf[at..]) {
+            let Some(body) = self.buf.get(at + HEADER_LEN..at + header.total as usize) else {
+                return false;
+            };
+            match header.tag {
+                backend::READY_FOR_QUERY => return false,
+                backend::COMMAND_COMPLETE => completed = true,
+                backend::NOTICE_RESPONSE if is_last_notice(body) => return true,
+                backend::ERROR_RESPONSE => {
+                    let fatal = ErrorFields::parse(body).is_ok_and(|error| {
+                        matches!(error.severity, Severity::Fatal | Severity::Panic)
+                    });
+                    if fatal && !completed {
+                        self.server.shutdown_notice = Some(body.into());
+                    }
+                    return fatal;
+                }
+                _ => {}
+            }
+            at += header.total as usize;
+        }
+        false
+    }
+
+    fn step(&mut self) -> Result<(), Stop> {
+        if self.server.body != Body::None {
+            return self.stream_body();
+        }
+        let rest = &self.buf[self.at..];
+        let header = match frame::peek(rest) {
+            Ok(Some(header)) => header,
+            Ok(None) if rest.is_empty() => return Err(Stop::Drained),
+            Ok(None) => return Err(Stop::Need(HEADER_LEN as u32)),
+            Err(_) => return Err(Stop::Fault),
+        };
+        let total = header.total as usize;
+        let wanted = match header.tag {
+            backend::PARAMETER_STATUS if total > LONGEST_JUDGED => return Err(Stop::Fault),
+            backend::PARAMETER_STATUS => total,
+            _ => total.min(HOLD_LIMIT),
+        };
+        if rest.len() < wanted {
+            return Err(Stop::Need(wanted as u32));
+        }
+        let body = &rest[HEADER_LEN..total.min(rest.len())];
+        let start = self.at;
+        let fate = self.message(header, body)?;
+        self.at = start;
+        self.take(header, fate);
+        if !self.server.pending.is_empty() {
+            emit_made(self.server, self.plan);
+        }
+        if header.tag == backend::READY_FOR_QUERY { self.after_ready() } else { Ok(()) }
+    }
+
+    /// Decides one message, of which `body` is what has arrived.
+    fn message(&mut self, header: Header, body: &[u8]) -> Result<Fate, Stop> {
+        match header.tag {
+            backend::DATA_ROW if self.server.asking.is_some() => Ok(self.answer_row(body)),
+            backend::DATA_ROW | backend::COPY_DATA | backend::COPY_DONE => Ok(self.rows()),
+            backend::ROW_DESCRIPTION if self.answers_query() => Ok(self.rows()),
+            backend::COMMAND_COMPLETE => self.command_complete(body),
+            backend::READY_FOR_QUERY => self.ready(body),
+            backend::ROW_DESCRIPTION
+            | backend::NO_DATA
+            | backend::PARSE_COMPLETE
+            | backend::BIND_COMPLETE
+            | backend::CLOSE_COMPLETE
+            | backend::PORTAL_SUSPENDED
+            | backend::EMPTY_QUERY_RESPONSE => self.reply(header.tag, body),
+            backend::PARAMETER_DESCRIPTION => Ok(self.parameter_description(header, body)),
+            backend::FUNCTION_CALL_RESPONSE => Ok(self.rows()),
+            backend::COPY_IN_RESPONSE => {
+                let begun = self.server.pending.copy_begins();
+                self.server.copy_in = !begun.ended;
+                self.server.since_ready.segment_open |= begun.lost_sync;
+                Ok(self.rows())
+            }
+            backend::COPY_OUT_RESPONSE | backend::COPY_BOTH_RESPONSE => Ok(self.rows()),
+            backend::ERROR_RESPONSE => self.error(body),
+            backend::NOTICE_RESPONSE if is_last_notice(body) => Ok(Fate::Swallow),
+            backend::NOTICE_RESPONSE | backend::NOTIFICATION_RESPONSE => {
+                Ok(self.asynchronous(header.tag))
+            }
+            backend::PARAMETER_STATUS => self.parameter_status(body),
+            _ => Err(Stop::Fault),
+        }
+    }
+
+    /// Rows and the like belong to whatever is at the front of the queue.
+    fn rows(&self) -> Fate {
+        match self.server.pending.front() {
+            Some(
+                Pending::Own(_)
+                | Pending::Describe(_)
+                | Pending::ShapeCheck(_)
+                | Pending::UnnamedCheck(..)
+                | Pending::TemporaryName(..)
+                | Pending::Swallow(_),
+            )
+            | None => Fate::Swallow,
+            Some(_) => Fate::Pass,
+        }
+    }
+
+    /// What the server says on its own account passes to whoever is linked, unless the proxy's own
+    /// query caused it.
+    fn asynchronous(&self, tag: u8) -> Fate {
+        match self.server.pending.front() {
+            // What was notified while the server was asked is the client's.
+            Some(Pending::Own(OwnQuery::Question))
+                if tag == backend::NOTIFICATION_RESPONSE && self.session.is_some() =>
+            {
+                Fate::Pass
+            }
+            _ if tag == backend::NOTICE_RESPONSE && self.server.pending.is_proxys_own() => {
+                Fate::Swallow
+            }
+            Some(Pending::Own(_)) => Fate::Swallow,
+            _ if self.session.is_some() => Fate::Pass,
+            _ => Fate::Swallow,
+        }
+    }
+
+    /// A row of the answer to a question, or of what runs before it.
+    fn answer_row(&mut self, body: &[u8]) -> Fate {
+        if matches!(self.answers_own(), Some(OwnQuery::Question | OwnQuery::Facts))
+            && let Some((asking, _)) = &mut self.server.asking
+        {
+            asking.row(body);
+        }
+        self.rows()
+    }
+
+    fn answers_query(&self) -> bool {
+        matches!(self.server.pending.front(), Some(Pending::Query(_) | Pending::Own(_)))
+    }
+
+    /// Takes a processed message off the buffer; the rest of a long one shares its fate.
+    fn take(&mut self, header: Header, fate: Fate) {
+        let have = (header.total as usize).min(self.buf.len() - self.at);
+        let missing = header.total - have as u32;
+        match fate {
+            Fate::Pass => {
+                if begins_answer(header.tag) {
+                    self.server.in_flight.answered();
+                }
+                match self.own_notification(header) {
+                    Some(process_id) => self.renamed_notification(process_id, have),
+                    None => self.plan.to_client.span(self.at, self.at + have),
+                }
+            }
+            Fate::Swallow => {}
+        }
+        self.server.body = match fate {
+            _ if missing == 0 => Body::None,
+            Fate::Pass => Body::Forward(missing),
+            Fate::Swallow => Body::Drop(missing),
+        };
+        self.at += have;
+    }
+
+    fn stream_body(&mut self) -> Result<(), Stop> {
+        let have = self.buf.len() - self.at;
+        if have == 0 {
+            return Err(Stop::Drained);
+        }
+        let (Body::Forward(missing) | Body::Drop(missing)) = self.server.body else {
+            return Ok(());
+        };
+        let taken = have.min(missing as usize);
+        let left = missing - taken as u32;
+        if matches!(self.server.body, Body::Forward(_)) {
+            self.plan.to_client.span(self.at, self.at + taken);
+        }
+        self.server.body = match self.server.body {
+            _ if left == 0 => Body::None,
+            Body::Forward(_) => Body::Forward(left),
+            _ => Body::Drop(left),
+        };
+        self.at += taken;
+        Ok(())
+    }
+
+    /// Whether the proxy's own query of this kind is being answered.
+    fn answers_own(&self) -> Option<OwnQuery> {
+        match self.server.pending.front() {
+            Some(Pending::Own(kind)) => Some(*kind),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a message is a part of an answer that is not complete by it.
+const fn begins_answer(tag: u8) -> bool {
+    !matches!(
+        tag,
+        backend::NOTICE_RESPONSE
+            | backend::NOTIFICATION_RESPONSE
+            | backend::PARAMETER_STATUS
+            | backend::READY_FOR_QUERY
+    )
+}
+
+/// Whether a notice says that the server goes down: it proves nothing of what was running (a row
+/// may be committed behind it), and the client is told what is known when the connection ends.
+fn is_last_notice(body: &[u8]) -> bool {
+    ErrorFields::parse(body).is_ok_and(|notice| {
+        notice.code == SqlState::ADMIN_SHUTDOWN || notice.code == SqlState::CRASH_SHUTDOWN
+    })
+}

@@ -1,0 +1,248 @@
+//! Which prepared statements a server connection has, and which goes when there are too many.
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use crate::server::prepared::StatementId;
+
+/// The statements that one server connection has; the least recently used goes first.
+///
+/// A request in a pipeline is noted before it is answered, and an error in front of it makes the
+/// server skip it, together with everything up to Sync. So what was noted in this segment holds
+/// for the rest of it; what was noted in an earlier one is unsure until it is answered.
+#[derive(Debug, Default)]
+pub struct ServerStatements {
+    places: HashMap<StatementId, Entry, RandomState>,
+    /// How many of the places are about to be left.
+    leaving: usize,
+    uses: u64,
+    segment: u32,
+    /// What the unnamed portal was last bound to, and in which transaction.
+    unnamed_portal: Option<(StatementId, u64)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    used: u64,
+    /// The transaction in which a named portal was opened from it; such a statement is not
+    /// evicted before that transaction ends.
+    portal_in: u64,
+    standing: Certainty,
+}
+
+/// How sure it is that a statement is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Certainty {
+    Settled,
+    /// Its Parse was sent in this segment.
+    Arriving(u32),
+    /// Its Close was sent in this segment.
+    Leaving(u32),
+}
+
+/// Whether a server has a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatementLookup {
+    /// It has, when the next message is run.
+    Here,
+    /// It has not.
+    Missing,
+    /// That depends on replies which are still pending.
+    Unsure,
+}
+
+/// The portal that a statement is bound to, and the number of the transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Portal {
+    /// The unnamed portal, which the next Bind to it closes.
+    Unnamed(u64),
+    /// A named portal.
+    Named(u64),
+}
+
+impl ServerStatements {
+    /// Whether the server has `id`.
+    #[inline]
+    pub fn find(&self, id: StatementId) -> StatementLookup {
+        match self.places.get(&id).map(|place| place.standing) {
+            None => StatementLookup::Missing,
+            Some(Certainty::Settled) => StatementLookup::Here,
+            Some(Certainty::Arriving(segment)) if segment == self.segment => StatementLookup::Here,
+            Some(Certainty::Leaving(segment)) if segment == self.segment => {
+                StatementLookup::Missing
+            }
+            Some(Certainty::Arriving(_) | Certainty::Leaving(_)) => StatementLookup::Unsure,
+        }
+    }
+
+    /// Notes that a portal is bound to `id`, if that is listed.
+    #[inline]
+    pub fn bind(&mut self, id: StatementId, portal: Portal) {
+        let Some(place) = self.places.get_mut(&id) else { return };
+        self.uses += 1;
+        place.used = self.uses;
+        match portal {
+            Portal::Unnamed(transaction) => self.unnamed_portal = Some((id, transaction)),
+            Portal::Named(transaction) => place.portal_in = transaction,
+        }
+    }
+
+    /// A Parse of `id` was sent.
+    pub fn insert(&mut self, id: StatementId) {
+        self.uses += 1;
+        let standing = Certainty::Arriving(self.segment);
+        self.place(id, Entry { used: self.uses, portal_in: 0, standing });
+    }
+
+    /// The Parse of `id` has succeeded.
+    pub fn arrived(&mut self, id: StatementId) {
+        if let Some(place) = self.places.get_mut(&id)
+            && matches!(place.standing, Certainty::Arriving(_))
+        {
+            place.standing = Certainty::Settled;
+        }
+    }
+
+    /// The Parse of `id` has failed or was skipped.
+    pub fn remove(&mut self, id: StatementId) {
+        if let Some(place) = self.places.remove(&id) {
+            self.leaving -= usize::from(place.is_leaving());
+        }
+    }
+
+    /// A Close of `id` was sent.
+    pub fn leave(&mut self, id: StatementId) {
+        if let Some(place) = self.places.get(&id).copied() {
+            self.place(id, Entry { standing: Certainty::Leaving(self.segment), ..place });
+        }
+    }
+
+    /// The Close of `id` has succeeded.
+    pub fn left(&mut self, id: StatementId) {
+        if self.places.get(&id).is_some_and(Entry::is_leaving) {
+            self.remove(id);
+        }
+    }
+
+    /// The Close of `id` was skipped.
+    pub fn stays(&mut self, id: StatementId) {
+        self.uses += 1;
+        let standing = Certainty::Settled;
+        self.place(id, Entry { used: self.uses, portal_in: 0, standing });
+    }
+
+    /// A Sync was sent.
+    #[inline]
+    pub const fn end_segment(&mut self) {
+        self.segment = self.segment.wrapping_add(1);
+    }
+
+    /// The statement to close so that one more fits within `limit`, if one must go and no portal
+    /// of `transaction` uses it. Walks the list, which happens only when a full server is given
+    /// a statement that it does not have.
+    #[must_use]
+    pub fn to_evict(&self, limit: usize, transaction: u64) -> Option<StatementId> {
+        if self.len() < limit.max(1) {
+            return None;
+        }
+        self.places
+            .iter()
+            .filter(|(id, place)| {
+                self.is_sure(place)
+                    && place.portal_in < transaction
+                    && self
+                        .unnamed_portal
+                        .is_none_or(|(used, when)| used != **id || when < transaction)
+            })
+            .min_by_key(|(_, place)| place.used)
+            .map(|(id, _)| *id)
+    }
+
+    /// The server has none any more.
+    pub fn clear(&mut self) {
+        self.places.clear();
+        self.leaving = 0;
+        self.unnamed_portal = None;
+    }
+
+    /// Statements on the server.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len() - self.leaving
+    }
+
+    /// Whether the server has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether statements that an earlier segment asked for may turn out to be there.
+    #[must_use]
+    pub fn any_unsure(&self) -> bool {
+        let arriving = |place: &Entry| matches!(place.standing, Certainty::Arriving(_));
+        self.places.values().any(|place| arriving(place) && !self.is_sure(place))
+    }
+
+    /// Whether it is there when the next message is run, or that message is skipped too.
+    fn is_sure(&self, place: &Entry) -> bool {
+        match place.standing {
+            Certainty::Settled => true,
+            Certainty::Arriving(segment) => segment == self.segment,
+            Certainty::Leaving(_) => false,
+        }
+    }
+
+    fn place(&mut self, id: StatementId, place: Entry) {
+        self.leaving += usize::from(place.is_leaving());
+        if let Some(before) = self.places.insert(id, place) {
+            self.leaving -= usize::from(before.is_leaving());
+        }
+    }
+}
+
+impl Entry {
+    const fn is_leaving(&self) -> bool {
+        matches!(self.standing, Certainty::Leaving(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_recently_used_goes_first_but_never_under_an_open_portal() {
+        let mut server = ServerStatements::default();
+        for n in 1..=3 {
+            server.insert(StatementId(n));
+        }
+        assert_eq!(server.to_evict(4, 9), None);
+        server.bind(StatementId(1), Portal::Named(9));
+        assert_eq!(server.to_evict(3, 9), Some(StatementId(2)));
+        server.bind(StatementId(2), Portal::Named(9));
+        server.bind(StatementId(3), Portal::Unnamed(9));
+        assert_eq!(server.to_evict(3, 9), None, "all are in use by this transaction");
+        assert_eq!(server.to_evict(3, 10), Some(StatementId(1)));
+    }
+
+    #[test]
+    fn what_an_earlier_segment_asked_for_is_unsure_until_it_is_answered() {
+        let (mut server, id) = (ServerStatements::default(), StatementId(1));
+        server.insert(id);
+        assert_eq!(server.find(id), StatementLookup::Here);
+        server.end_segment();
+        assert_eq!(server.find(id), StatementLookup::Unsure);
+        server.arrived(id);
+        assert_eq!(server.find(id), StatementLookup::Here);
+        server.leave(id);
+        assert_eq!((server.find(id), server.len()), (StatementLookup::Missing, 0));
+        server.end_segment();
+        assert_eq!(server.find(id), StatementLookup::Unsure);
+        server.stays(id);
+        assert_eq!((server.find(id), server.len()), (StatementLookup::Here, 1));
+        server.leave(id);
+        server.left(id);
+        assert_eq!((server.find(id), server.len()), (StatementLookup::Missing, 0));
+    }
+}

@@ -1,0 +1,346 @@
+//! A client's Bind, and what it needs on the server connection.
+
+use std::rc::Rc;
+
+use pgimbal_config::{PoolMode, Verify};
+use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
+use pgimbal_wire::error::Severity;
+use pgimbal_wire::extended::Bind;
+use pgimbal_wire::frame::{HEADER_LEN, Header};
+use pgimbal_wire::tag::frontend;
+
+use super::parse::write_client_name;
+use super::values::BoundValues;
+use super::{ClientTurn, Step};
+use crate::cluster::route::{self, Misnamed};
+use crate::plan::Stop;
+use crate::recovery::block::Block;
+use crate::server::UnnamedStatement;
+use crate::server::pending::{Origin as Owner, Pending};
+use crate::server::prepared::{Origin, Statement};
+use crate::server::statements::{Portal, StatementLookup};
+use crate::session::state::portals::Rereads;
+use crate::session::{LocalSettings, ShapeCheck};
+use crate::sql::{self, Assignment, Classified, Form, Kinds, Operand, ScopeOperand, Steps};
+
+impl ClientTurn<'_> {
+    pub(super) fn bind(&mut self, header: Header) -> Step {
+        let (message, bind) = self.view(header, Bind::view)?;
+        self.settled_name(bind.statement)?;
+        let bound = self.bound_statement(bind.statement);
+        if let Some((_, classified)) = &bound
+            && (self.is_refused(classified) || self.admit(classified)?.is_refused())
+        {
+            return Ok(());
+        }
+        if let Some((_, classified)) = &bound {
+            self.await_facts(classified)?;
+        }
+        if bound.is_none() && self.is_refused(&PLAIN) {
+            return Ok(());
+        }
+        let values = &message.body[bind.rest..];
+        let bound = bound.map(|(text, mut classified)| {
+            fill_in(&mut classified, values, message.is_whole());
+            (text, classified)
+        });
+        let wrong = bound.as_ref().and_then(|(_, classified)| route::misnamed_in(classified));
+        if let Some(wrong) = wrong
+            && self.refuses_values(header, &wrong)?
+        {
+            return Ok(());
+        }
+        self.server()?.since_ready.segment_open = true;
+        if let Some((text, classified)) = &bound {
+            self.name_for_segment(text, classified)?;
+        }
+        let mut name = Vec::new();
+        let found = match bind.statement {
+            [] => self.need_unnamed()?,
+            statement => self.need_named(statement, Some(bind.portal), &mut name)?,
+        };
+        if found == Needed::Changed {
+            return self.answer_changed(header, bind.statement);
+        }
+        self.note_bound(bind, bound);
+        if bind.statement.is_empty() {
+            self.server()?.pending.pass();
+            self.forward(message);
+            return Ok(());
+        }
+        self.server()?.pending.pass();
+        let rest = (message.body_len() - bind.rest) as u32;
+        self.plan.make_for_server(|out| encode::bind_head(out, bind.portal, &name, rest));
+        self.forward_from(message, message.start + HEADER_LEN + bind.rest);
+        Ok(())
+    }
+
+    /// The text of a statement that is bound now, and what it is, unless it is plain.
+    fn bound_statement(&self, name: &[u8]) -> Option<(Vec<u8>, Classified)> {
+        if name.is_empty() {
+            let unnamed = self.session.unnamed.as_ref()?;
+            let classified = unnamed.classified.as_deref()?;
+            let end = unnamed.body.iter().position(|&b| b == 0)?;
+            return Some((unnamed.body[..end].to_vec(), classified.clone()));
+        }
+        let statement = self.session.statements.as_ref()?.get(name)?;
+        if statement.origin == Origin::Sql {
+            // Its text is the PREPARE; what it runs is what that was found to prepare.
+            return Some((Vec::new(), statement.classified.as_deref()?.clone()));
+        }
+        Some((statement.text().to_vec(), statement.classified.as_deref()?.clone()))
+    }
+
+    /// Notes what a portal will do when it is run; functions may run when it is bound.
+    fn note_bound(&mut self, bind: Bind<'_>, bound: Option<(Vec<u8>, Classified)>) {
+        let step = match bound {
+            None => {
+                if self.has_unread_statements() && !self.knows(bind.statement) {
+                    // SQL has prepared it, in a text that is not in the books.
+                    self.session.raised.insert(Kinds::ANYTHING);
+                    self.session.local = LocalSettings::Unknown;
+                    self.doubt_readings();
+                }
+                if !self.session.pin.is_set() && self.pool.config.pool.verify != Verify::Always {
+                    self.session.portals.close(bind.portal);
+                    return;
+                }
+                self.raise(&PLAIN, b"");
+                None
+            }
+            Some((text, classified)) => {
+                let followed = match classified.only() {
+                    Some(Form::Prepare(name)) => self.is_closed_later(name),
+                    _ => true,
+                };
+                let script = self.script_of(&classified, if followed { &text } else { b"" });
+                self.raise(&classified, &text);
+                if let Some(server) = self.server.as_deref_mut() {
+                    server.in_flight.does(Block::of(&classified));
+                }
+                if script.is_none() && classified.only_ends_or_begins() && !bind.portal.is_empty() {
+                    // It may be run after others of its segment, whose effects it ends.
+                    self.session.raised.insert(Kinds::SETTINGS.union(Kinds::ROLE));
+                }
+                script.map(|script| {
+                    let rereads = match classified.only() {
+                        Some(Form::Savepoint(_) | Form::Release(_) | Form::Prepare(_)) => {
+                            Rereads::No
+                        }
+                        Some(Form::Set(list, _)) => rereads(list),
+                        _ => Rereads::Perhaps,
+                    };
+                    (script, rereads)
+                })
+            }
+        };
+        let beyond = self.session.portals.bind(bind.portal, step);
+        if self.pool.config.pool.mode != PoolMode::Session {
+            self.session.raised.insert(beyond);
+        }
+    }
+
+    /// A statement whose shape is no longer what the client was told: PostgreSQL refuses to run it,
+    /// in the middle of whatever transaction there is. The server raises an error for a name that
+    /// is never there, and the client is told PostgreSQL's.
+    pub(super) fn answer_changed(&mut self, header: Header, name: &[u8]) -> Step {
+        self.session.shape = ShapeCheck::None;
+        let known = self.session.statements.as_ref().and_then(|names| names.get(name));
+        if let Some(id) = known.map(|statement| statement.id) {
+            // Whoever needs it next is told the same, unless it has changed back.
+            let server = self.server()?;
+            server.statements.leave(id);
+            server.pending.push(Pending::Evict(id));
+            let mut server_name = Vec::with_capacity(48);
+            crate::server::prepared::write_server_name(id, &mut server_name);
+            self.plan.make_for_server(|out| encode::close(out, NameKind::Statement, &server_name));
+        }
+        self.server()?.pending.push(Pending::Changed);
+        self.fail_on_server();
+        self.drop_message(header);
+        Ok(())
+    }
+
+    /// A Bind whose values set what only looks like a setting of pgimbal's is told what the text
+    /// that does so is told. Says whether it was; in a transaction that has failed the server says
+    /// so.
+    fn refuses_values(&mut self, header: Header, wrong: &Misnamed) -> Result<bool, Stop> {
+        let error = wrong.body(Severity::Error);
+        if self.is_fresh() {
+            self.session.refuse(error);
+            return Ok(true);
+        }
+        let server = self.server()?;
+        if server.status == TransactionStatus::Failed {
+            return Ok(false);
+        }
+        server.since_ready.segment_open = true;
+        // The transaction fails with it, and the rest of the segment is skipped.
+        server.pending.push(Pending::Refused(error));
+        self.fail_on_server();
+        self.drop_message(header);
+        Ok(true)
+    }
+
+    /// Has the server raise an error, in place of which the client is told another.
+    fn fail_on_server(&mut self) {
+        const NEVER_THERE: &[u8] = b"pgimbal_changed";
+        self.plan.make_for_server(|out| {
+            encode::bind_head(out, b"", NEVER_THERE, 6);
+            out.extend_from_slice(&[0; 6]);
+        });
+    }
+
+    /// Makes sure that the server's unnamed statement is this client's, or that there is none.
+    pub(super) fn need_unnamed(&mut self) -> Result<Needed, Stop> {
+        if self.session.shape == ShapeCheck::Changed {
+            return Ok(Needed::Changed);
+        }
+        let mine = self.session.own_unnamed();
+        let current = self.server()?.unnamed;
+        if current == mine {
+            return Ok(Needed::Here);
+        }
+        let before = self.unnamed_before(Owner::Proxy, b"");
+        match &self.session.unnamed {
+            Some(unnamed) => {
+                let described = unnamed.shape.is_some();
+                self.plan.make_for_server(|out| {
+                    encode::message(out, frontend::PARSE, |out| {
+                        out.push(0);
+                        unnamed.write_body(out);
+                    });
+                    if described {
+                        encode::describe(out, NameKind::Statement, b"");
+                    }
+                });
+                self.pool.stats.reprepares += 1;
+                let serial = self.session.unnamed_serial;
+                let server = self.server()?;
+                // A Parse that fails leaves none. In a failed transaction it may well, which is known
+                // behind the Describe only.
+                let may_fail = server.status == TransactionStatus::Failed && !described;
+                server.unnamed = if may_fail { UnnamedStatement::Foreign } else { mine };
+                server.pending.push(Pending::Unnamed(Owner::Proxy, before));
+                if described {
+                    server.pending.push(Pending::UnnamedCheck(serial, None));
+                    self.pool.stats.shape_checks += 1;
+                    self.await_replies()?;
+                }
+            }
+            None if current != UnnamedStatement::Absent => {
+                self.plan.make_for_server(|out| encode::close(out, NameKind::Statement, b""));
+                let server = self.server()?;
+                server.unnamed = UnnamedStatement::Absent;
+                server.pending.push(Pending::Unnamed(Owner::Proxy, before));
+            }
+            None => {}
+        }
+        Ok(Needed::Here)
+    }
+
+    /// Makes sure that the server has the statement that the client calls `name`, and writes what
+    /// the server calls it. A name that nobody knows is left for the server to refuse.
+    pub(super) fn need_named(
+        &mut self,
+        name: &[u8],
+        portal: Option<&[u8]>,
+        server_name: &mut Vec<u8>,
+    ) -> Result<Needed, Stop> {
+        if self.session.shape == ShapeCheck::Changed {
+            return Ok(Needed::Changed);
+        }
+        let known: Option<Rc<Statement>> =
+            self.session.statements.as_ref().and_then(|names| names.get(name)).cloned();
+        let known = known.filter(|statement| statement.origin != Origin::Session);
+        let Some(statement) = known else {
+            match self.pool.config.pool.mode {
+                PoolMode::Session => server_name.extend_from_slice(name),
+                _ => write_client_name(name, server_name),
+            }
+            return Ok(Needed::Here);
+        };
+        if statement.origin == Origin::Sql {
+            self.name_for_protocol(name, &statement)?;
+            write_client_name(name, server_name);
+            return Ok(Needed::Here);
+        }
+        let server = self.server()?;
+        let transaction = server.transaction;
+        let statement = if self.found(&statement)? == StatementLookup::Missing {
+            let statement = self.under_current_settings(name, statement);
+            if self.found(&statement)? == StatementLookup::Missing {
+                self.reprepare(name, &statement)?;
+            }
+            statement
+        } else {
+            statement
+        };
+        let portal = match portal {
+            Some(name) if !name.is_empty() => Portal::Named(transaction),
+            _ => Portal::Unnamed(transaction),
+        };
+        self.server()?.statements.bind(statement.id, portal);
+        statement.write_server_name(server_name);
+        Ok(Needed::Here)
+    }
+}
+
+/// Whether a statement that is needed can be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needed {
+    /// As far as is known here.
+    Here,
+    /// Its shape is not what its client was told.
+    Changed,
+}
+
+/// What a text is that only reads or writes rows.
+pub(super) const PLAIN: Classified = Classified::PLAIN;
+
+/// Whether the texts behind these settings may be read otherwise.
+fn rereads(list: &[Assignment]) -> Rereads {
+    let changes = |assignment: &Assignment| match &assignment.name {
+        Operand::Text(name) => {
+            name.eq_ignore_ascii_case(b"standard_conforming_strings")
+                || name.eq_ignore_ascii_case(b"client_encoding")
+        }
+        _ => true,
+    };
+    if list.iter().any(changes) { Rereads::Perhaps } else { Rereads::No }
+}
+
+/// Gives the only statement of a text, if it is a `set_config`, the values that are bound to it.
+fn fill_in(classified: &mut Classified, values: &[u8], whole: bool) {
+    if let Steps::One(step) = &mut classified.steps
+        && let Some(bound) = with_values(step, values, whole)
+    {
+        *step = bound;
+    }
+}
+
+/// A `set_config` with the values that are bound to its parameters; `values` is what stands behind
+/// the names in the Bind. What cannot be told becomes a statement that may have set anything.
+fn with_values(step: &sql::Step, values: &[u8], whole: bool) -> Option<sql::Step> {
+    let Form::Set(list, by) = &step.form else { return None };
+    let has_parameter = |assignment: &Assignment| {
+        matches!(assignment.name, Operand::Parameter(_))
+            || matches!(assignment.value, Operand::Parameter(_))
+            || matches!(assignment.scope, ScopeOperand::Parameter(_))
+    };
+    if !list.iter().any(has_parameter) {
+        return None;
+    }
+    let values = BoundValues::read(values).filter(|_| whole);
+    let bound = values.and_then(|values| {
+        list.iter().map(|assignment| values.bind(assignment)).collect::<Option<Box<[_]>>>()
+    });
+    Some(match bound {
+        Some(list) => sql::Step { form: Form::Set(list, *by), ..step.clone() },
+        None => sql::Step {
+            form: Form::Other,
+            raises: step.raises.union(Kinds::SETTINGS).union(Kinds::ROLE),
+            local: true,
+        },
+    })
+}

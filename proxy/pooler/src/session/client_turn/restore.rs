@@ -1,0 +1,43 @@
+//! What a client's RESET in the middle of a segment has taken off, brought back.
+
+use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
+use pgimbal_wire::tag::frontend;
+
+use crate::plan::Plan;
+use crate::pooler::Tables;
+use crate::server::{Restore, Server};
+use crate::session::Session;
+use crate::session::setup;
+
+/// After a RESET in the middle of a segment: what follows runs under what the client came with, as
+/// its own RESET would have brought back.
+pub(super) fn restore_in_segment(
+    session: &Session,
+    server: &mut Server,
+    tables: &Tables,
+    plan: &mut Plan,
+) {
+    const NAME: &[u8] = b"pgimbal_restore";
+    let Restore { names, mut queries, local, in_block, .. } = std::mem::take(&mut server.restore);
+    if server.status == TransactionStatus::InTransaction {
+        queries.extend(local);
+    }
+    queries.extend(setup::restoring(&session.settings, &names, tables));
+    server.restore.in_block = in_block;
+    server.restore.remember(&names);
+    server.restore.in_segment = names;
+    for sql in queries {
+        server.pending.swallow(5);
+        plan.make_for_server(|out| {
+            encode::parse(out, NAME, &sql, &[0, 0]);
+            encode::bind_head(out, NAME, NAME, 6);
+            out.extend_from_slice(&[0; 6]);
+            encode::message(out, frontend::EXECUTE, |out| {
+                out.extend_from_slice(NAME);
+                out.extend_from_slice(&[0; 5]);
+            });
+            encode::close(out, NameKind::Portal, NAME);
+            encode::close(out, NameKind::Statement, NAME);
+        });
+    }
+}

@@ -1,0 +1,337 @@
+//! The tie between a session and its server connection: settings on the way in, and whether it may
+//! be loosened.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use pgimbal_config::PoolMode;
+use pgimbal_wire::encode;
+
+use crate::plan::{Plan, Stop};
+use crate::pool::Pool;
+use crate::pooler::Tables;
+use crate::server::pending::{OwnQuery, Pending};
+use crate::server::reported::Reported;
+use crate::server::{Body, Server, Setup, UnnamedStatement};
+use crate::session::client_turn::{ClientTurn, Step};
+use crate::session::pin::PinReason;
+use crate::session::settings::{
+    ClientSettings, Replay, Setting, SettingsId, assign, order_of, replay_sql,
+};
+use crate::session::state::asking::Asking;
+use crate::session::state::question::OwnStatements;
+use crate::session::state::reset;
+use crate::session::{ClientBody, Link, Presence, RefusedSettings, Session};
+use crate::sql::{Encoding, Kinds, Reading, StandardStrings};
+
+/// Brings the server connection to the session's settings before its first message. Waits for the
+/// answer: with another search_path or role nothing may run.
+pub(crate) fn enter(turn: &mut ClientTurn<'_>) -> Step {
+    let Some(server) = turn.server.as_deref_mut() else { return Err(Stop::Checkout) };
+    let mut sent = reset_ahead(server, turn.pool, turn.tables, turn.plan);
+    sent |= ask_for_facts(server, turn.pool, turn.now, turn.plan);
+    let wanted = turn.session.settings.current();
+    sent |= send_settings(server, wanted, turn.tables, turn.plan);
+    if sent {
+        turn.session.link = Link::Setup(server.id);
+        return Err(Stop::Wait);
+    }
+    turn.session.link = Link::Ready(server.id);
+    tell_reported(turn.session, server, turn.plan);
+    Ok(())
+}
+
+/// Asks about the database what decides how its statements are followed, if that has not been told
+/// lately. Returns whether anything was sent.
+fn ask_for_facts(server: &mut Server, pool: &mut Pool, now: Instant, plan: &mut Plan) -> bool {
+    let facts = &pool.shared.database.facts;
+    if pool.config.pool.mode == PoolMode::Session || !facts.are_due(now) {
+        return false;
+    }
+    send_facts_question(server, pool, now, plan);
+    true
+}
+
+/// Asks about the database.
+pub(crate) fn send_facts_question(
+    server: &mut Server,
+    pool: &mut Pool,
+    now: Instant,
+    plan: &mut Plan,
+) {
+    let asking = Asking::for_facts();
+    *pool.stats.questions.entry("session").or_default() += 1;
+    plan.make_for_server(|out| asking.write(&mut server.own_statements, b"", out));
+    server.pending.push(Pending::Own(OwnQuery::Facts));
+    server.statements.end_segment();
+    server.asking = Some((Box::new(asking), now));
+}
+
+/// Brings a server connection to these settings. Returns whether anything was sent.
+pub(crate) fn send_settings(
+    server: &mut Server,
+    wanted: SettingsId,
+    tables: &mut Tables,
+    plan: &mut Plan,
+) -> bool {
+    server.setup = Setup::Whole;
+    let mut sql = Vec::new();
+    let replay = replay_sql(&tables.settings, server.settings, wanted, &mut sql);
+    let queries: &[(OwnQuery, &[u8])] = match &replay {
+        Replay::Nothing => &[],
+        Replay::One(one) => &[(OwnQuery::Setup, &sql[one.clone()])],
+        Replay::Two(one, two) => {
+            &[(OwnQuery::SetupFirst, &sql[one.clone()]), (OwnQuery::Setup, &sql[two.clone()])]
+        }
+    };
+    for (kind, text) in queries {
+        let text = without_waiting(server, wanted, tables, text);
+        send_own(server, *kind, &text, plan);
+    }
+    if queries.is_empty() {
+        tables.settings.assign(&mut server.settings, wanted);
+    }
+    !queries.is_empty()
+}
+
+/// The queries that bring the settings `names` back to the client's startup values, where that is
+/// where the client stands: it may have set one since, or rolled the RESET back.
+pub(crate) fn restoring(
+    client: &ClientSettings,
+    names: &[Arc<[u8]>],
+    tables: &Tables,
+) -> Vec<Box<[u8]>> {
+    let table = &tables.settings;
+    let (base, current) = (client.base(), client.current());
+    let mut restored: Vec<&Setting> = table
+        .settings(base)
+        .iter()
+        .filter(|setting| names.contains(&setting.name))
+        .filter(|setting| table.get(current, &setting.name) == Some(&setting.value))
+        .collect();
+    restored.sort_by_key(|setting| order_of(&setting.name));
+    let query = |setting: &Setting| {
+        let mut sql = Vec::new();
+        assign(setting, &mut sql);
+        sql.into()
+    };
+    restored.into_iter().map(query).collect()
+}
+
+/// Takes off what the session before may have left. Returns whether anything was sent.
+fn reset_ahead(server: &mut Server, pool: &mut Pool, tables: &mut Tables, plan: &mut Plan) -> bool {
+    let residue = std::mem::take(&mut server.residue);
+    if residue.is_empty() {
+        return false;
+    }
+    pool.stats.resets += 1;
+    send_reset(server, OwnQuery::ResetAhead, residue, tables, plan);
+    true
+}
+
+/// Sends the lightest reset that covers `kinds`, as queries of this kind.
+pub(crate) fn send_reset(
+    server: &mut Server,
+    kind: OwnQuery,
+    kinds: Kinds,
+    tables: &mut Tables,
+    plan: &mut Plan,
+) {
+    let seed = tables.seed(server);
+    let text = reset::reset_sql(kinds, seed);
+    if !text.is_empty() {
+        send_own(server, kind, &text, plan);
+    }
+    if kinds.meets(Kinds::STATEMENTS) {
+        send_own(server, kind, &reset::without_waiting(b"DEALLOCATE ALL;"), plan);
+        forget_statements(server);
+    }
+    if kinds.meets(Kinds::SETTINGS.union(Kinds::ROLE).union(Kinds::UNNAMED_SETTINGS)) {
+        tables.settings.assign(&mut server.settings, SettingsId::EMPTY);
+    }
+}
+
+/// The server connection has no prepared statement any more, or nobody knows which.
+pub(crate) fn forget_statements(server: &mut Server) {
+    server.statements.clear();
+    server.own_statements = OwnStatements::default();
+}
+
+/// A SELECT under `default_transaction_deferrable` may wait for all serializable writers, and under
+/// a serializable default it fails on a standby: a text that may meet them brings a transaction of
+/// its own.
+fn without_waiting(server: &Server, wanted: SettingsId, tables: &Tables, text: &[u8]) -> Vec<u8> {
+    const ISOLATION: &[u8] = b"default_transaction_isolation";
+    let is_on = |name: &[u8]| server.reported.get(name) == Some(b"on");
+    let sets = |id| tables.settings.get(id, ISOLATION).is_some();
+    let may_wait = sets(server.settings)
+        || sets(wanted)
+        || is_on(b"default_transaction_read_only")
+        || is_on(b"in_hot_standby");
+    match may_wait {
+        true => reset::without_waiting(text),
+        false => text.to_vec(),
+    }
+}
+
+/// A server connection has refused its session's settings, whatever the reason: it is brought back
+/// to its defaults, which needs no privilege, and the settings are set one by one.
+pub(crate) fn heal(session: &Session, server: &mut Server, tables: &mut Tables, plan: &mut Plan) {
+    let wanted = session.settings.current();
+    let mut settings: Vec<Setting> = tables.settings.settings(wanted).to_vec();
+    settings.sort_by_key(|setting| order_of(&setting.name));
+    // The query that was refused may have been in a transaction of its own.
+    let text = ["ROLLBACK;", reset::SETTINGS].concat();
+    send_own(server, OwnQuery::Heal, text.as_bytes(), plan);
+    tables.settings.assign(&mut server.settings, SettingsId::EMPTY);
+    for setting in &settings {
+        let mut sql = Vec::new();
+        assign(setting, &mut sql);
+        let sql = without_waiting(server, wanted, tables, &sql);
+        send_own(server, OwnQuery::SetupOne, &sql, plan);
+    }
+    server.setup = Setup::OneByOne { settings, done: 0, refused: None };
+}
+
+/// Tells the client what its new server connection reports otherwise than the last one.
+pub(crate) fn tell_reported(session: &mut Session, server: &Server, plan: &mut Plan) {
+    if Rc::ptr_eq(&session.reported, &server.reported) {
+        return;
+    }
+    for (name, value) in server.reported.news(&session.reported) {
+        plan.make_for_client(|out| encode::parameter_status(out, name, value));
+    }
+    know_reported(session, &server.reported);
+}
+
+/// The client knows what the server reports.
+pub(crate) fn know_reported(session: &mut Session, reported: &Rc<Reported>) {
+    session.reported = Rc::clone(reported);
+    session.reading = reading(reported);
+}
+
+/// How the texts of a session with these reported settings are read.
+pub(crate) fn reading(reported: &Reported) -> Reading {
+    let strings = match reported.get(b"standard_conforming_strings") {
+        Some(b"off") => StandardStrings::Off,
+        _ => StandardStrings::On,
+    };
+    let client = reported.get(b"client_encoding");
+    let server = reported.get(b"server_encoding").unwrap_or_default();
+    let encoding = client.map_or_else(Encoding::default, |client| Encoding::of(client, server));
+    Reading { strings, encoding }
+}
+
+/// What the session has set since the last ReadyForQuery, as the server spells it: that completes
+/// what a SET says in part (DateStyle), and makes equal settings equal bytes.
+pub(crate) fn adopt_spelling(session: &mut Session, server: &mut Server, tables: &mut Tables) {
+    for name in std::mem::take(&mut server.newly_set) {
+        if let Some(value) = server.reported.get(&name) {
+            session.settings.reported(&mut tables.settings, &name, value);
+        }
+    }
+    tables.settings.assign(&mut server.settings, session.settings.current());
+}
+
+/// The session's settings stand otherwise than before, and the server's with them.
+pub(crate) fn settings_changed(
+    session: &mut Session,
+    server: &mut Server,
+    pool: &Pool,
+    tables: &mut Tables,
+    now: Instant,
+) {
+    tables.settings.assign(&mut server.settings, session.settings.current());
+    if session.statements.is_some() {
+        refresh_statement_pins(session, pool, tables, now);
+    }
+}
+
+/// Looks at the session's statements for reasons to keep its server connection.
+pub(crate) fn refresh_statement_pins(
+    session: &mut Session,
+    pool: &Pool,
+    tables: &Tables,
+    now: Instant,
+) {
+    let names = session.statements.as_deref();
+    let settings = tables.parse_fingerprint(session.settings.current());
+    let large = session.unnamed_is_unkept || names.is_some_and(|names| names.any_unkept());
+    let older = names.is_some_and(|names| names.any_fixed_otherwise(settings));
+    session.pin.set(PinReason::LargeStatement, large, now);
+    session.pin.set(PinReason::StatementUnderOlderSettings, older, now);
+    hold_place(session, pool);
+}
+
+/// A session that is pinned takes a place among those of the pool, if there is one left; without
+/// it, it is pinned all the same. Returns whether it has one.
+pub(crate) fn hold_place(session: &mut Session, pool: &Pool) -> bool {
+    if !session.pin.is_set() || session.pin.has_slot() {
+        return true;
+    }
+    match pool.shared.pin(pool.config.max_pinned) {
+        Some(slot) => {
+            session.pin.hold(slot);
+            true
+        }
+        None => false,
+    }
+}
+
+/// Sends the operator's reset query, after which the connection serves somebody else. Only `DISCARD
+/// ALL` is known to leave nothing behind: it follows any other.
+pub(crate) fn start_reset(server: &mut Server, pool: &Pool, tables: &Tables, plan: &mut Plan) {
+    if tables.settings.get(server.settings, b"default_transaction_isolation").is_some() {
+        // Nothing that follows is to wait for serializable writers.
+        send_own(server, OwnQuery::CustomReset, reset::SETTINGS.as_bytes(), plan);
+    }
+    let query = pool.config.pool.reset_query.as_str();
+    if !is_discard_all(query) {
+        send_own(server, OwnQuery::CustomReset, query.as_bytes(), plan);
+    }
+    send_own(server, OwnQuery::Reset, b"DISCARD ALL", plan);
+}
+
+/// Whether the reset query is the default.
+pub(crate) fn is_discard_all(query: &str) -> bool {
+    query.trim_end_matches([';', ' ']).eq_ignore_ascii_case("DISCARD ALL")
+}
+
+/// Sends a query of the proxy's own. Like every simple query it destroys the unnamed statement.
+pub(crate) fn send_own(server: &mut Server, kind: OwnQuery, sql: &[u8], plan: &mut Plan) {
+    server.pending.push(Pending::Own(kind));
+    server.unnamed = UnnamedStatement::Absent;
+    plan.make_for_server(|out| encode::query(out, sql));
+}
+
+/// Whether nothing of the client's or the proxy's is under way on the server connection, so that it
+/// may be asked or given back.
+pub(crate) fn is_between(session: &Session, server: &Server) -> bool {
+    server.is_settled()
+        && session.between_server_messages()
+        && session.presence == Presence::Here
+        && matches!(session.link, Link::Ready(_))
+}
+
+/// Whether the server connection may be given back now.
+pub(crate) fn may_release(session: &Session, server: &Server, pool: &Pool) -> bool {
+    is_between(session, server)
+        && session.raised.is_empty()
+        && !session.pin.is_set()
+        && (pool.config.pool.mode != PoolMode::Session)
+}
+
+impl Session {
+    /// Whether no message is half-way to the server.
+    #[inline]
+    pub(crate) const fn between_server_messages(&self) -> bool {
+        matches!(self.body, ClientBody::Plain(Body::None | Body::Drop(_)))
+    }
+
+    /// What the next message is told, if it does not mend it: settings of the session that no
+    /// server connection takes.
+    pub(crate) fn refused_error(&self) -> Option<&RefusedSettings> {
+        self.refused.as_deref()
+    }
+}

@@ -1,0 +1,162 @@
+//! What a server has said of a session, read from the rows of its answer.
+
+use super::question::Question;
+use crate::session::effect::Bytes;
+use crate::sql::Kinds;
+
+/// What a server has said of a session; `None` where it was not asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Role, session user and what the session has.
+    pub session: Option<SessionState>,
+    /// Settings of the session.
+    pub settings: Option<Vec<ShownSetting>>,
+    /// Whether it holds a session-level advisory lock.
+    pub locks: Option<bool>,
+    /// Its prepared statements.
+    pub statements: Option<StatementCounts>,
+    /// Whether a replication origin is set up.
+    pub origin: Option<bool>,
+    /// Whether it has a temporary replication slot.
+    pub slots: Option<bool>,
+}
+
+/// What a server has said of the state of a session that is no setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "the columns of one row")]
+pub struct SessionState {
+    /// The value of `role`, in the database's encoding; `none` if it is not set.
+    pub role: Bytes,
+    /// The session's user, in the database's encoding.
+    pub session_user: Bytes,
+    /// It has temporary objects.
+    pub temporary: bool,
+    /// It listens to a channel.
+    pub channels: bool,
+    /// It has a cursor WITH HOLD.
+    pub cursors: bool,
+    /// The database has an event trigger that is not disabled.
+    pub event_triggers: bool,
+    /// The database has a function `set_config` outside `pg_catalog`.
+    pub other_set_config: bool,
+}
+
+/// A setting as a server shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownSetting {
+    /// Its name in lower case.
+    pub name: Bytes,
+    /// Its value in the database's encoding.
+    pub value: Bytes,
+    /// Whether it is a number of which not all digits are shown (`%g`).
+    pub is_real: bool,
+    /// Whether the value is the server's default. A RESET ALL behind a SET of the same transaction
+    /// leaves such a setting as one of the session.
+    pub is_default: bool,
+}
+
+/// How many prepared statements a server connection has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatementCounts {
+    /// Made by Parse.
+    pub parsed: u64,
+    /// Made by SQL PREPARE.
+    pub from_sql: u64,
+}
+
+impl Answer {
+    /// Takes one row of the answer to `question`; `None` if it is not of its form.
+    pub(super) fn read(&mut self, question: Question, body: &[u8]) -> Option<()> {
+        let mut row = Row::new(body)?;
+        match question {
+            Question::Begin | Question::End => return None,
+            Question::Session => {
+                self.session = Some(SessionState {
+                    role: row.hex()??,
+                    session_user: row.hex()??,
+                    temporary: row.boolean()?,
+                    channels: row.boolean()?,
+                    cursors: row.boolean()?,
+                    event_triggers: row.boolean()?,
+                    other_set_config: row.boolean()?,
+                });
+            }
+            Question::Settings => {
+                let name = row.text()??.to_ascii_lowercase().into();
+                let value = row.hex()?;
+                let (is_real, is_default) = (row.boolean()?, row.boolean()?);
+                let settings = self.settings.get_or_insert_default();
+                // NULL: a custom setting that has never been set on this server connection.
+                if let Some(value) = value {
+                    settings.push(ShownSetting { name, value, is_real, is_default });
+                }
+            }
+            Question::Locks => self.locks = Some(row.boolean()?),
+            Question::Statements => {
+                let (parsed, from_sql) = (row.number()?, row.number()?);
+                self.statements = Some(StatementCounts { parsed, from_sql });
+            }
+            Question::Origin => self.origin = Some(row.boolean()?),
+            Question::Slots => self.slots = Some(row.boolean()?),
+        }
+        Some(())
+    }
+
+    /// The kinds of state that keep a session on its server connection and that it shows.
+    #[must_use]
+    pub fn shown(&self) -> Kinds {
+        let session = self.session.as_ref();
+        [
+            (session.is_some_and(|s| s.temporary), Kinds::TEMPORARY),
+            (session.is_some_and(|s| s.channels), Kinds::CHANNELS),
+            (session.is_some_and(|s| s.cursors), Kinds::CURSORS),
+            (self.locks == Some(true), Kinds::LOCKS),
+            (self.statements.is_some_and(|counts| counts.from_sql > 0), Kinds::STATEMENTS),
+            (self.origin == Some(true), Kinds::ORIGIN),
+            (self.slots == Some(true), Kinds::SLOTS),
+        ]
+        .into_iter()
+        .fold(Kinds::NONE, |all, (is, kind)| if is { all.union(kind) } else { all })
+    }
+}
+
+/// The columns of a DataRow in text format.
+struct Row<'a>(&'a [u8]);
+
+impl<'a> Row<'a> {
+    fn new(body: &'a [u8]) -> Option<Self> {
+        body.get(2..).map(Self)
+    }
+
+    /// The next column; `Some(None)` for NULL.
+    fn text(&mut self) -> Option<Option<&'a [u8]>> {
+        let length = i32::from_be_bytes(*self.0.first_chunk()?);
+        self.0 = &self.0[4..];
+        let Ok(length) = usize::try_from(length) else { return Some(None) };
+        let value = self.0.get(..length)?;
+        self.0 = &self.0[length..];
+        Some(Some(value))
+    }
+
+    fn boolean(&mut self) -> Option<bool> {
+        match self.text()?? {
+            b"t" => Some(true),
+            b"f" => Some(false),
+            _ => None,
+        }
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        std::str::from_utf8(self.text()??).ok()?.parse().ok()
+    }
+
+    fn hex(&mut self) -> Option<Option<Bytes>> {
+        let Some(digits) = self.text()? else { return Some(None) };
+        if digits.len() % 2 != 0 {
+            return None;
+        }
+        let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+        let bytes = digits.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?));
+        Some(Some(bytes.collect::<Option<Vec<u8>>>()?.into()))
+    }
+}

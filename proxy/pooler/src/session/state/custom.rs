@@ -1,0 +1,105 @@
+//! Names of custom settings (`app.tenant`): no list of PostgreSQL's shows them, it has to be asked
+//! by name.
+
+use crate::session::effect::Bytes;
+use crate::sql::{Assignment, Operand};
+
+/// Names that are remembered for one session until it is asked. A text that names more is not asked
+/// about the rest: they are reset.
+const LIMIT: usize = 64;
+
+/// Bytes of a name that is remembered: several times the 127 that SET takes of two identifiers.
+/// `set_config` takes any number; what is longer is reset.
+const LONGEST: usize = 1024;
+
+/// The custom settings that a session may have set since it was last asked.
+#[derive(Debug, Default)]
+#[allow(clippy::box_collection, reason = "a session is small, and few have any")]
+pub struct CustomNames(Option<Box<Vec<Bytes>>>);
+
+impl CustomNames {
+    /// Adds a name, in any case, if it is that of a custom setting.
+    pub fn add(&mut self, name: &[u8]) {
+        if !is_custom(name) || name.len() > LONGEST {
+            return;
+        }
+        let name = name.to_ascii_lowercase();
+        let names = self.0.get_or_insert_default();
+        if names.len() < LIMIT && !names.iter().any(|known| **known == *name) {
+            names.push(name.into());
+        }
+    }
+
+    /// Adds what is set.
+    pub fn add_all(&mut self, list: &[Assignment]) {
+        for assignment in list {
+            if let Operand::Text(name) = &assignment.name {
+                self.add(name);
+            }
+        }
+    }
+
+    /// Adds every word of a text that looks like such a name, wherever it stands: to ask for one
+    /// that is none costs little.
+    pub fn add_from(&mut self, text: &[u8]) {
+        let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
+        for word in text.split(|byte| !is_part(byte)) {
+            let is_name = |part: &[u8]| {
+                part.first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
+            };
+            if word.contains(&b'.') && word.split(|byte| *byte == b'.').all(is_name) {
+                self.add(word);
+            }
+        }
+    }
+
+    /// The names, in lower case.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().flat_map(|names| names.iter()).map(|name| &**name)
+    }
+
+    /// Everything was asked about, or nothing was set.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.0 = None;
+    }
+}
+
+/// Whether a setting of this name may be a custom one, and the name can be asked for.
+pub(crate) fn is_custom(name: &[u8]) -> bool {
+    name.contains(&b'.') && name.is_ascii() && !name.contains(&b',')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_wherever_they_stand() {
+        let mut names = CustomNames::default();
+        names.add_from(
+            b"DO $$BEGIN PERFORM set_config('App.Tenant', x.y::text, 1.5); SET a.b.c = 1; END$$",
+        );
+        assert!(names.iter().eq([&b"app.tenant"[..], b"x.y", b"a.b.c"]));
+        names.add(b"work_mem");
+        names.add(b"APP.tenant");
+        assert_eq!(names.iter().count(), 3);
+        names.clear();
+        assert_eq!(names.iter().count(), 0);
+    }
+
+    #[test]
+    fn a_text_of_many_names_does_not_fill_memory() {
+        let text: String = (0..1000).map(|n| format!("a.b{n} ")).collect();
+        let mut names = CustomNames::default();
+        names.add_from(text.as_bytes());
+        assert_eq!(names.iter().count(), LIMIT);
+    }
+
+    #[test]
+    fn nor_does_one_of_an_enormous_name() {
+        let mut names = CustomNames::default();
+        names.add_from(format!("a.{} a.{}", "x".repeat(LONGEST), "y".repeat(100)).as_bytes());
+        assert_eq!(names.iter().map(<[u8]>::len).collect::<Vec<_>>(), [102]);
+    }
+}

@@ -1,0 +1,156 @@
+//! What is known of a database that decides what its statements may leave in a session.
+//!
+//! Two facts: whether DDL may run an event trigger, and whether `set_config` without its schema is
+//! PostgreSQL's own. All workers share them. They come with every answer about a session, and hold
+//! for 60 s. Where a statement needs them and they are not known, the server is asked ahead of it;
+//! a database whose statements never need them is not asked.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::session::effect::Bytes;
+use crate::sql::Kinds;
+
+/// How long a fact is believed without being asked about again: somebody else may create an event
+/// trigger, or a function, without pgimbal.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// Names of custom settings that are remembered for a database; an application has a handful.
+const CUSTOM_LIMIT: usize = 64;
+
+/// What questions have told of one database, shared by all workers.
+#[derive(Debug, Default)]
+pub struct DatabaseFacts(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    known: Option<Known>,
+    /// Statements of this database have depended on them.
+    wanted: bool,
+    /// Names of custom settings that sessions have set.
+    custom: BTreeSet<Bytes>,
+    /// The kinds about which the server refuses to answer (42501).
+    denied: Kinds,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    event_triggers: bool,
+    other_set_config: bool,
+    at: Instant,
+}
+
+impl DatabaseFacts {
+    /// A question has told whether there are event triggers, and functions named `set_config`
+    /// besides PostgreSQL's own.
+    pub fn learn(&self, event_triggers: bool, other_set_config: bool, at: Instant) {
+        self.with(|state| state.known = Some(Known { event_triggers, other_set_config, at }));
+    }
+
+    /// A statement depends on them. Returns whether they have to be asked about first.
+    pub fn want(&self, now: Instant) -> bool {
+        self.with(|state| state.wanted = true);
+        self.fresh(now).is_none()
+    }
+
+    /// Whether it is time to ask again, before what is known is too old: where statements depend on
+    /// it.
+    #[must_use]
+    pub fn are_due(&self, now: Instant) -> bool {
+        self.with(|state| state.wanted) && self.fresh(now + LIFETIME / 4).is_none()
+    }
+
+    /// Sessions of this database set a custom setting of this name.
+    pub fn remember_custom(&self, name: &[u8]) {
+        self.with(|state| {
+            if state.custom.len() < CUSTOM_LIMIT && !state.custom.contains(name) {
+                state.custom.insert(name.into());
+            }
+        });
+    }
+
+    /// Calls `visit` with the names of custom settings that sessions of this database have set:
+    /// code that nobody sees is likely to set the same.
+    pub fn each_custom(&self, visit: impl FnMut(&Bytes)) {
+        self.with(|state| state.custom.iter().for_each(visit));
+    }
+
+    /// A statement may have changed them.
+    pub fn forget(&self) {
+        self.with(|state| state.known = None);
+    }
+
+    /// Whether DDL may run an event trigger.
+    #[must_use]
+    pub fn may_have_event_triggers(&self, now: Instant) -> bool {
+        self.fresh(now).is_none_or(|known| known.event_triggers)
+    }
+
+    /// Whether `set_config` without a schema is sure to be PostgreSQL's own.
+    #[must_use]
+    pub fn set_config_is_builtin(&self, now: Instant) -> bool {
+        self.fresh(now).is_some_and(|known| !known.other_set_config)
+    }
+
+    /// The server does not answer questions about `kinds` to this user. Returns whether that is
+    /// news.
+    pub fn deny(&self, kinds: Kinds) -> bool {
+        self.with(|state| {
+            let news = !kinds.without(state.denied).is_empty();
+            state.denied.insert(kinds);
+            news
+        })
+    }
+
+    /// The kinds about which the server refuses to answer.
+    #[must_use]
+    pub fn denied(&self) -> Kinds {
+        self.with(|state| state.denied)
+    }
+
+    fn fresh(&self, now: Instant) -> Option<Known> {
+        let known = self.with(|state| state.known)?;
+        (now.saturating_duration_since(known.at) < LIFETIME).then_some(known)
+    }
+
+    fn with<T>(&self, step: impl FnOnce(&mut State) -> T) -> T {
+        step(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_believed_before_it_is_told_nor_for_ever() {
+        let (facts, now) = (DatabaseFacts::default(), Instant::now());
+        assert!(facts.may_have_event_triggers(now) && !facts.set_config_is_builtin(now));
+        facts.learn(false, false, now);
+        assert!(!facts.may_have_event_triggers(now) && facts.set_config_is_builtin(now));
+        let later = now + LIFETIME;
+        assert!(facts.may_have_event_triggers(later) && !facts.set_config_is_builtin(later));
+        facts.learn(false, false, later);
+        facts.forget();
+        assert!(facts.may_have_event_triggers(later));
+    }
+
+    #[test]
+    fn who_needs_no_facts_is_not_asked_for_them() {
+        let (facts, now) = (DatabaseFacts::default(), Instant::now());
+        assert!(!facts.are_due(now));
+        assert!(facts.want(now) && facts.are_due(now));
+        facts.learn(false, false, now);
+        assert!(!facts.want(now) && !facts.are_due(now));
+        assert!(facts.are_due(now + LIFETIME - Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_refusal_is_news_once() {
+        let facts = DatabaseFacts::default();
+        assert!(facts.deny(Kinds::LOCKS));
+        assert!(!facts.deny(Kinds::LOCKS));
+        assert_eq!(facts.denied(), Kinds::LOCKS);
+    }
+}

@@ -1,0 +1,133 @@
+//! What a client's portals will do to its session when they are run.
+
+use crate::session::effect::{Bytes, Script};
+use crate::sql::{Assignment, Kinds};
+
+/// Portals whose statement is not plain; drivers have one at a time. What is beyond the limit
+/// counts as able to do anything.
+const LIMIT: usize = 32;
+
+/// Whether a statement that is run may change how the server reads the texts behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rereads {
+    /// No.
+    No,
+    /// Perhaps: it sets, resets or rolls back.
+    Perhaps,
+}
+
+/// The portals of one session whose statements the books follow.
+#[derive(Debug, Default)]
+pub struct Portals {
+    list: Vec<(Bytes, Script, Rereads)>,
+    /// What cursors of this transaction may leave when they are fetched from.
+    cursors: Kinds,
+}
+
+impl Portals {
+    /// A portal was bound; `script` is what it runs, if that is followed. Returns what may happen
+    /// that is not followed.
+    pub fn bind(&mut self, portal: &[u8], script: Option<(Script, Rereads)>) -> Kinds {
+        self.close(portal);
+        let Some((script, rereads)) = script else { return Kinds::NONE };
+        if self.list.len() >= LIMIT {
+            self.cursors.insert(Kinds::ANYTHING);
+            return Kinds::ANYTHING;
+        }
+        self.list.push((portal.into(), script, rereads));
+        Kinds::NONE
+    }
+
+    /// A portal was closed.
+    pub fn close(&mut self, portal: &[u8]) {
+        if !self.list.is_empty() {
+            self.list.retain(|(name, ..)| **name != *portal);
+        }
+    }
+
+    /// What the portal runs, if that is followed. It is run now.
+    pub fn take(&mut self, portal: &[u8]) -> Option<(Script, Rereads)> {
+        let at = self.list.iter().position(|(name, ..)| **name == *portal)?;
+        let (_, script, rereads) = self.list.swap_remove(at);
+        Some((script, rereads))
+    }
+
+    /// Whether there is none.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Nobody knows any more what they run.
+    pub fn forget(&mut self) {
+        self.list.clear();
+        self.cursors.insert(Kinds::ANYTHING);
+    }
+
+    /// A cursor was declared for a query that may leave `kinds`.
+    pub fn declare(&mut self, kinds: Kinds) {
+        self.cursors.insert(kinds);
+    }
+
+    /// What FETCH and MOVE may leave: they run portals by their names too.
+    #[must_use]
+    pub fn fetched(&self) -> Kinds {
+        match self.list.is_empty() {
+            true => self.cursors,
+            false => self.cursors.union(Kinds::ANYTHING),
+        }
+    }
+
+    /// What they set when they are run.
+    pub fn assignments(&self) -> impl Iterator<Item = &[Assignment]> {
+        self.list.iter().flat_map(|(_, script, _)| script.assignments())
+    }
+
+    /// The transaction has ended, and with it every portal.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.cursors = Kinds::NONE;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::{Form, Step};
+
+    fn reset() -> Option<(Script, Rereads)> {
+        let step = Step { form: Form::ResetAll, ..Step::PLAIN };
+        Some((Script::new(vec![step], b""), Rereads::Perhaps))
+    }
+
+    #[test]
+    fn a_portal_that_was_closed_or_bound_again_does_what_it_is_now_bound_to() {
+        let mut portals = Portals::default();
+        assert!(portals.bind(b"p", reset()).is_empty());
+        portals.close(b"p");
+        assert!(portals.take(b"p").is_none());
+        portals.bind(b"p", reset());
+        portals.bind(b"p", None);
+        assert!(portals.take(b"p").is_none());
+        assert_eq!(portals.fetched(), Kinds::NONE);
+        portals.bind(b"q", reset());
+        assert!(portals.fetched().meets(Kinds::ROLE), "FETCH FROM q runs it");
+        assert!(portals.take(b"q").is_some());
+        portals.declare(Kinds::SETTINGS);
+        assert_eq!(portals.fetched(), Kinds::SETTINGS);
+        portals.clear();
+        assert_eq!(portals.fetched(), Kinds::NONE);
+    }
+
+    #[test]
+    fn what_is_beyond_the_limit_may_do_anything() {
+        let mut portals = Portals::default();
+        for n in 0..LIMIT {
+            assert!(portals.bind(n.to_string().as_bytes(), reset()).is_empty());
+        }
+        assert!(!portals.bind(b"more", reset()).is_empty());
+        assert!(portals.take(b"more").is_none());
+    }
+}
