@@ -11,17 +11,19 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use pgimbal_config::{Config, DatabaseConfig};
+use pgimbal_pooler::action::Action;
 use pgimbal_pooler::cancel::CancelKey;
 use pgimbal_pooler::ids::{ServerId, SessionId, WorkerId};
 use pgimbal_pooler::plan::{Plan, Stop};
 use pgimbal_pooler::pool::checkout::Checkout;
 use pgimbal_pooler::pool::shared::{SharedCount, SharedDatabase, SharedPool};
 use pgimbal_pooler::pool::{Place, PoolKey};
-use pgimbal_pooler::pooler::{Action, Options, Pooler};
+use pgimbal_pooler::pooler::Pooler;
 use pgimbal_pooler::server::BackendKey;
 use pgimbal_pooler::server::life::Dialed;
 use pgimbal_pooler::server::prepared::StatementKey;
 use pgimbal_pooler::session::arrival::Greeting;
+use pgimbal_pooler::session::sessions::SessionOptions;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,8 +38,10 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let now = Instant::now();
-        let options =
-            Options { client_idle_timeout: None, client_stall_timeout: Duration::from_secs(300) };
+        let options = SessionOptions {
+            client_idle_timeout: None,
+            client_stall_timeout: Duration::from_secs(300),
+        };
         let mut pooler = Pooler::new(WorkerId(0), 1, StatementKey([7; 16]), options);
         let mut config = Config::default();
         config.clients.auth_type = pgimbal_config::AuthType::Trust;

@@ -24,10 +24,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pgimbal_config::TcpConfig;
+use pgimbal_pooler::action::Action;
 use pgimbal_pooler::ids::{PoolId, WorkerId};
 use pgimbal_pooler::pool::timers::QUIET_TICK;
-use pgimbal_pooler::pooler::{Action, Options, Pooler};
+use pgimbal_pooler::pooler::Pooler;
 use pgimbal_pooler::server::prepared::StatementKey;
+use pgimbal_pooler::session::sessions::SessionOptions;
 use pgimbal_pooler::sql::Kinds;
 use tokio::sync::{Notify, mpsc};
 
@@ -182,7 +184,7 @@ impl Worker {
     /// Once per pool and kind: who may have left such state keeps its server connection.
     fn log_denied(&self, pool: PoolId, kinds: Kinds) {
         let state = self.state.borrow();
-        let key = &state.pooler.pool_of(pool).key;
+        let key = state.pooler.pool_of(pool).key();
         tracing::warn!(
             database = &*key.database,
             user = &*key.user,
@@ -194,7 +196,7 @@ impl Worker {
 
     fn log_rejected(&self, pool: PoolId) {
         let state = self.state.borrow();
-        let key = &state.pooler.pool_of(pool).key;
+        let key = state.pooler.pool_of(pool).key();
         tracing::warn!(
             database = &*key.database,
             user = &*key.user,
@@ -209,9 +211,9 @@ impl Worker {
 }
 
 /// What holds for all sessions.
-fn options(directory: &Directory) -> Options {
+fn options(directory: &Directory) -> SessionOptions {
     let clients = &directory.config().clients;
-    Options {
+    SessionOptions {
         client_idle_timeout: clients.idle_timeout,
         client_stall_timeout: clients.stall_timeout,
     }

@@ -3,8 +3,11 @@
 //! [`Pooler`](pooler::Pooler) is one worker's core: bytes and events come in with their time, a
 //! plan of what to write and a list of actions come out. The driver in `proxy` does as it says.
 
+pub mod action;
 pub mod cancel;
 pub mod cluster;
+mod core;
+pub mod error;
 pub mod ids;
 pub mod plan;
 pub mod pool;
@@ -13,4 +16,5 @@ pub mod recovery;
 pub mod server;
 pub mod session;
 pub mod sql;
+mod tables;
 pub mod topology;

@@ -1,10 +1,14 @@
 //! One worker's part of a pool: idle server connections and the clients that wait for one.
 
 pub mod checkout;
+pub(crate) mod dial;
 pub mod migration;
+pub(crate) mod pools;
+pub(crate) mod queue;
+pub(crate) mod reconfigure;
 mod retire;
 pub mod shared;
-mod snapshot;
+pub(crate) mod snapshot;
 pub mod stats;
 pub mod timers;
 
@@ -17,7 +21,7 @@ use pgimbal_config::{LostTransactionError, ResolvedPool};
 use pgimbal_wire::error::SqlState;
 
 use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
-use crate::pool::shared::{Limits, SharedPool};
+use crate::pool::shared::{Limits, Share, SharedPool};
 use crate::pool::stats::PoolStats;
 use crate::topology::NodeId;
 
@@ -51,7 +55,7 @@ pub enum Place {
     Node(NodeId),
 }
 
-/// A place in the queue.
+/// An entry of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiter {
     /// Whose it is.
@@ -60,64 +64,63 @@ pub struct Waiter {
     pub since: Instant,
 }
 
-/// One worker's part of a pool.
+/// One worker's part of a pool: its idle server connections and the sessions that wait for one.
+///
+/// It publishes its own counts to the other workers ([`SharedPool::share`], the cluster's number of
+/// waiting clients): whoever takes or puts cannot forget it.
 #[derive(Debug)]
 pub struct Pool {
-    /// Its own id.
-    pub id: PoolId,
-    /// Its name.
-    pub key: PoolKey,
-    /// The cluster that it leads to.
-    pub cluster: Option<ClusterId>,
+    pub(crate) id: PoolId,
+    worker: WorkerId,
+    pub(crate) key: PoolKey,
+    cluster: Option<ClusterId>,
     /// The pools of the same database and user that lead to one node each.
-    pub replicas: Vec<(NodeId, PoolId)>,
+    replicas: Vec<(NodeId, PoolId)>,
     /// Which of equally good replicas is next.
-    pub turn: u32,
+    turn: u32,
     /// Until when its node, which has failed, is not chosen.
-    pub left_out_until: Option<Instant>,
+    left_out_until: Option<Instant>,
     /// Where it leads and how it behaves; replaced by a reload.
-    pub config: Arc<ResolvedPool>,
-    /// What the workers share.
-    pub shared: Arc<SharedPool>,
-    /// Idle server connections; the last one released is the first to be used again.
-    pub idle: Vec<ServerId>,
-    /// Those who wait, longest first. An entry whose session waits no more is passed over.
-    pub waiters: VecDeque<Waiter>,
+    pub(crate) config: Arc<ResolvedPool>,
+    pub(crate) shared: Arc<SharedPool>,
+    /// The last one released is the first to be used again.
+    idle: Vec<ServerId>,
+    /// Longest first. An entry whose session waits no more is passed over.
+    waiters: VecDeque<Waiter>,
     /// Those who wait for a place among the pinned sessions, longest first.
-    pub place_waiters: VecDeque<Waiter>,
+    place_waiters: VecDeque<Waiter>,
     /// Sessions that wait, without the entries of those that do no more.
-    pub waiting: u32,
+    waiting: u32,
     /// Logins that wait for the first server connection's welcome.
-    pub logins: Vec<SessionId>,
-    /// Server connections being opened.
-    pub dialing: u32,
+    logins: Vec<SessionId>,
+    dialing: u32,
     /// When another worker was last asked for an idle server connection.
-    pub asked_at: Option<Instant>,
+    asked_at: Option<Instant>,
     /// Workers that have asked for an idle server connection.
-    pub asked_by: VecDeque<WorkerId>,
-    /// Clients that belong to it.
-    pub sessions: u32,
+    asked_by: VecDeque<WorkerId>,
+    sessions: u32,
     /// Since when no worker has used it.
-    pub unused_since: Option<Instant>,
-    /// It is gone; its place waits for another.
-    pub is_retired: bool,
-    /// Counters.
-    pub stats: PoolStats,
+    unused_since: Option<Instant>,
+    is_retired: bool,
+    pub(crate) stats: PoolStats,
 }
 
 impl Pool {
-    /// A pool without connections.
+    /// A pool without connections, of `worker`; `cluster` is the one that it leads to.
     #[must_use]
     pub fn new(
         id: PoolId,
+        worker: WorkerId,
         key: PoolKey,
+        cluster: Option<ClusterId>,
         config: Arc<ResolvedPool>,
         shared: Arc<SharedPool>,
     ) -> Self {
         Self {
             id,
+            worker,
             key,
-            cluster: None,
+            cluster,
             replicas: Vec::new(),
             turn: 0,
             left_out_until: None,
@@ -138,6 +141,351 @@ impl Pool {
         }
     }
 
+    /// Its number on this worker.
+    #[must_use]
+    pub const fn id(&self) -> PoolId {
+        self.id
+    }
+
+    /// Database, user and place.
+    #[must_use]
+    pub const fn key(&self) -> &PoolKey {
+        &self.key
+    }
+
+    /// Where in its cluster it leads.
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        self.key.place
+    }
+
+    /// The cluster that it leads to; `None` outside of one.
+    #[inline]
+    #[must_use]
+    pub const fn cluster(&self) -> Option<ClusterId> {
+        self.cluster
+    }
+
+    /// Where it leads and how it behaves.
+    #[inline]
+    #[must_use]
+    pub fn config(&self) -> &ResolvedPool {
+        &self.config
+    }
+
+    /// What the workers share of it.
+    #[inline]
+    #[must_use]
+    pub const fn shared(&self) -> &Arc<SharedPool> {
+        &self.shared
+    }
+
+    /// Its counters on this worker.
+    #[must_use]
+    pub const fn stats(&self) -> &PoolStats {
+        &self.stats
+    }
+
+    /// As [`Self::stats`], to be counted in.
+    #[inline]
+    pub(crate) const fn stats_mut(&mut self) -> &mut PoolStats {
+        &mut self.stats
+    }
+
+    /// Puts a new configuration in force and returns the old one. `cluster` is where it leads now.
+    pub(crate) fn reconfigure(
+        &mut self,
+        config: Arc<ResolvedPool>,
+        cluster: Option<ClusterId>,
+    ) -> Arc<ResolvedPool> {
+        if self.cluster != cluster {
+            self.cluster = cluster;
+            self.replicas.clear();
+        }
+        // What failed before may work now.
+        self.shared.forget_failure();
+        std::mem::replace(&mut self.config, config)
+    }
+
+    /// Takes the idle server connection that was released last.
+    #[inline]
+    pub(crate) fn take_idle(&mut self) -> Option<ServerId> {
+        let idle = self.idle.pop()?;
+        self.publish_idle();
+        Some(idle)
+    }
+
+    /// Puts a server connection among the idle ones; it is the next to be taken.
+    #[inline]
+    pub(crate) fn put_idle(&mut self, server: ServerId) {
+        self.idle.push(server);
+        self.publish_idle();
+    }
+
+    /// Takes this server connection out of the idle ones. Returns whether it was among them.
+    pub(crate) fn remove_idle(&mut self, server: ServerId) -> bool {
+        let before = self.idle.len();
+        self.idle.retain(|idle| *idle != server);
+        self.publish_idle();
+        self.idle.len() < before
+    }
+
+    /// The idle server connections, the one released last at the end.
+    #[must_use]
+    pub fn idle(&self) -> &[ServerId] {
+        &self.idle
+    }
+
+    /// Publishes the number of idle connections to the other workers.
+    #[inline]
+    fn publish_idle(&self) {
+        self.share().idle.store(self.idle.len() as u32, Relaxed);
+    }
+
+    /// This worker's part of the shared counts.
+    #[inline]
+    pub(crate) fn share(&self) -> &Share {
+        self.shared.share(self.worker)
+    }
+
+    /// Server connections of this worker, idle or not, those being opened included.
+    pub(crate) fn open_here(&self) -> u32 {
+        self.share().open.load(Relaxed)
+    }
+
+    /// A session waits for a server connection from now on.
+    pub(crate) fn enqueue(&mut self, waiter: Waiter) {
+        self.waiters.push_back(waiter);
+        self.waiting += 1;
+        if let Some(cluster) = &self.shared.cluster {
+            cluster.waiting.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The entry at the head of the queue, whose session may wait no more.
+    pub(crate) fn first_waiter(&self) -> Option<Waiter> {
+        self.waiters.front().copied()
+    }
+
+    /// Takes the entry at the head of the queue. If its session still waits, [`Self::end_wait`]
+    /// follows.
+    pub(crate) fn pop_waiter(&mut self) -> Option<Waiter> {
+        self.waiters.pop_front()
+    }
+
+    /// Takes all entries of the queue; [`Self::end_wait`] follows for each that still waits.
+    pub(crate) fn take_waiters(&mut self) -> VecDeque<Waiter> {
+        std::mem::take(&mut self.waiters)
+    }
+
+    /// The entries of the queue, longest first.
+    pub(crate) fn waiters(&self) -> impl Iterator<Item = Waiter> {
+        self.waiters.iter().copied()
+    }
+
+    /// One session less waits. Returns whether entries of sessions that wait no more are the
+    /// majority, so that [`Self::sweep_waiters`] is worth its walk.
+    pub(crate) fn end_wait(&mut self) -> bool {
+        self.waiting -= 1;
+        if let Some(cluster) = &self.shared.cluster {
+            cluster.waiting.fetch_sub(1, Relaxed);
+        }
+        self.waiters.len() > 2 * self.waiting as usize + 16
+    }
+
+    /// Drops the entries of sessions that wait no more.
+    pub(crate) fn sweep_waiters(&mut self, still_waits: impl Fn(Waiter) -> bool) {
+        self.waiters.retain(|waiter| still_waits(*waiter));
+    }
+
+    /// Sessions that wait for a server connection.
+    #[inline]
+    #[must_use]
+    pub const fn waiting(&self) -> u32 {
+        self.waiting
+    }
+
+    /// Entries of the queue, with those of sessions that wait no more.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// Clients of this worker that belong to it.
+    #[must_use]
+    pub const fn sessions(&self) -> u32 {
+        self.sessions
+    }
+
+    /// Whether the queue has an entry.
+    #[inline]
+    pub(crate) fn has_waiters(&self) -> bool {
+        !self.waiters.is_empty()
+    }
+
+    /// Sessions that wait for a place among the pinned ones, longest first.
+    pub(crate) const fn place_waiters(&self) -> &VecDeque<Waiter> {
+        &self.place_waiters
+    }
+
+    /// As [`Self::place_waiters`], to be changed.
+    pub(crate) const fn place_waiters_mut(&mut self) -> &mut VecDeque<Waiter> {
+        &mut self.place_waiters
+    }
+
+    /// Logins that wait for the welcome of the pool's first server connection.
+    #[must_use]
+    pub fn logins(&self) -> &[SessionId] {
+        &self.logins
+    }
+
+    /// A login waits, if it does not already.
+    pub(crate) fn add_login(&mut self, session: SessionId) {
+        if !self.logins.contains(&session) {
+            self.logins.push(session);
+        }
+    }
+
+    /// A login waits no more.
+    pub(crate) fn remove_login(&mut self, session: SessionId) {
+        self.logins.retain(|login| *login != session);
+    }
+
+    /// Takes all logins that wait.
+    pub(crate) fn take_logins(&mut self) -> Vec<SessionId> {
+        std::mem::take(&mut self.logins)
+    }
+
+    /// Whether somebody waits, for a server connection or to be greeted.
+    #[inline]
+    pub(crate) fn has_anybody_waiting(&self) -> bool {
+        self.waiting > 0 || !self.logins.is_empty()
+    }
+
+    /// Server connections being opened.
+    pub(crate) const fn dialing(&self) -> u32 {
+        self.dialing
+    }
+
+    /// A server connection is being opened.
+    pub(crate) const fn begin_dial(&mut self) {
+        self.dialing += 1;
+    }
+
+    /// An attempt to open one has ended, in whatever way.
+    pub(crate) const fn end_dial(&mut self) {
+        self.dialing -= 1;
+    }
+
+    /// A client of this worker belongs to it from now on.
+    pub(crate) fn add_session(&mut self) {
+        self.sessions += 1;
+        self.share().sessions.fetch_add(1, Relaxed);
+    }
+
+    /// A client of this worker has left.
+    pub(crate) fn remove_session(&mut self, session: SessionId) {
+        self.sessions -= 1;
+        self.share().sessions.fetch_sub(1, Relaxed);
+        self.remove_login(session);
+    }
+
+    /// Another worker asks for an idle server connection: it gets the next one that can be spared.
+    pub(crate) fn ask_by(&mut self, worker: WorkerId) {
+        if !self.asked_by.contains(&worker) {
+            self.asked_by.push_back(worker);
+        }
+    }
+
+    /// Takes the worker that has asked first.
+    pub(crate) fn pop_asking_worker(&mut self) -> Option<WorkerId> {
+        self.asked_by.pop_front()
+    }
+
+    /// Whether another worker may be asked (again); notes that it is, at `now`.
+    pub(crate) fn may_ask(&mut self, now: Instant, again_after: Duration) -> bool {
+        let may = self.asked_at.is_none_or(|asked| now - asked >= again_after);
+        if may {
+            self.asked_at = Some(now);
+        }
+        may
+    }
+
+    /// Another worker has given one: the next may be asked for at once.
+    pub(crate) const fn was_given(&mut self) {
+        self.asked_at = None;
+    }
+
+    /// The pools of the same database and user that lead to one node each.
+    pub(crate) fn replicas(&self) -> &[(NodeId, PoolId)] {
+        &self.replicas
+    }
+
+    /// Adds such a pool, unless there is one for its node.
+    pub(crate) fn add_replica(&mut self, node: NodeId, pool: PoolId) {
+        if !self.replicas.iter().any(|(known, _)| *known == node) {
+            self.replicas.push((node, pool));
+        }
+    }
+
+    /// The replicas, beginning with the one whose turn it is.
+    pub(crate) fn replicas_in_turn(&self) -> impl Iterator<Item = (NodeId, PoolId)> {
+        let count = self.replicas.len();
+        (0..count).map(move |n| self.replicas[(n + self.turn as usize) % count])
+    }
+
+    /// A replica was chosen: of equals it is another one's turn.
+    pub(crate) const fn next_turn(&mut self) {
+        self.turn = self.turn.wrapping_add(1);
+    }
+
+    /// Its node has failed: it is not chosen until then, or until the prober has looked (`None`).
+    pub(crate) const fn leave_out(&mut self, until: Option<Instant>) {
+        self.left_out_until = until;
+    }
+
+    /// Whether its node may be chosen.
+    pub(crate) fn may_be_chosen(&self, now: Instant) -> bool {
+        self.left_out_until.is_none_or(|until| until <= now)
+    }
+
+    /// Clients of this worker that use or await its server connections.
+    pub(crate) fn outstanding(&self) -> u32 {
+        self.open_here().saturating_sub(self.idle.len() as u32) + self.waiting
+    }
+
+    /// Whether a worker has clients of it, or server connections although it may have none.
+    pub(crate) fn is_used(&self) -> bool {
+        let served = self.shared.welcome().is_some();
+        let used = |share: &Share| {
+            share.sessions.load(Relaxed) > 0 || (served && share.open.load(Relaxed) > 0)
+        };
+        self.sessions > 0 || self.shared.shares.iter().any(used)
+    }
+
+    /// It is in use: its time begins anew.
+    pub(crate) const fn note_used(&mut self) {
+        self.unused_since = None;
+    }
+
+    /// It is not in use at `now`. Returns for how long it has not been.
+    pub(crate) fn note_unused(&mut self, now: Instant) -> Duration {
+        now - *self.unused_since.get_or_insert(now)
+    }
+
+    /// Empties it of everything but its key, until its number is given to another pool.
+    pub(crate) fn retire(&mut self, workers: usize) {
+        let shared = Arc::new(SharedPool::new(workers, Arc::default(), Arc::default()));
+        let (key, config) = (self.key.clone(), Arc::clone(&self.config));
+        let empty = Self::new(self.id, self.worker, key, None, config, shared);
+        *self = Self { is_retired: true, ..empty };
+    }
+
+    /// Whether it is gone, and its number waits for another pool.
+    pub(crate) const fn is_retired(&self) -> bool {
+        self.is_retired
+    }
+
     /// The limits for one more server connection; the reserve counts once somebody has waited for
     /// `reserve_timeout`.
     #[must_use]
@@ -150,22 +498,6 @@ impl Pool {
             },
             database: self.config.max_db_connections.unwrap_or(u32::MAX),
             user: self.config.max_user_connections.unwrap_or(u32::MAX),
-        }
-    }
-
-    /// One more session waits.
-    pub fn begin_wait(&mut self) {
-        self.waiting += 1;
-        if let Some(cluster) = &self.shared.cluster {
-            cluster.waiting.fetch_add(1, Relaxed);
-        }
-    }
-
-    /// One session less waits.
-    pub fn end_wait(&mut self) {
-        self.waiting -= 1;
-        if let Some(cluster) = &self.shared.cluster {
-            cluster.waiting.fetch_sub(1, Relaxed);
         }
     }
 
@@ -217,12 +549,6 @@ impl Pool {
             Some(LostTransactionError::SerializationFailure) => SqlState::SERIALIZATION_FAILURE,
             Some(LostTransactionError::AdminShutdown) | None => SqlState::ADMIN_SHUTDOWN,
         }
-    }
-
-    /// Publishes the number of idle connections to the other workers.
-    #[inline]
-    pub fn publish_idle(&self, worker: WorkerId) {
-        self.shared.share(worker).idle.store(self.idle.len() as u32, Relaxed);
     }
 }
 

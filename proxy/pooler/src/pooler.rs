@@ -1,271 +1,96 @@
-//! One worker's core: its sessions, server connections and pools, and the steps on them.
-//!
-//! Owns all state of the worker; never knows a socket. The steps on bytes are in `client_turn` and
-//! `server_turn`, those on links in [`crate::pool::checkout`].
+//! The outside of one worker's core: what the driver calls, and the contract between the two.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
 use pgimbal_config::ResolvedPool;
-use slab::Slab;
 
-use crate::cluster::Cluster;
+use crate::action::Action;
+use crate::cancel::CancelKey;
+use crate::cancel::request::{self, Cancelling};
+use crate::cluster::follow;
+use crate::core::Core;
 use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
 use crate::plan::{Plan, Processed};
+use crate::pool::checkout::{self, Checkout};
+use crate::pool::migration::{self, Migration};
 use crate::pool::shared::SharedPool;
-use crate::pool::{Pool, PoolKey};
+use crate::pool::stats::{ClientSnapshot, PoolSnapshot, ServerSnapshot};
+use crate::pool::{Place, Pool, PoolKey, reconfigure, snapshot, timers};
+use crate::recovery::DisconnectOutcome;
 use crate::server::Server;
-use crate::server::prepared::{ParsedUnder, StatementKey, StatementTable};
-use crate::server::reported::ReportedTable;
-use crate::server::server_turn;
-use crate::server::server_turn::IdleWord;
-use crate::session::Session;
-use crate::session::client_turn;
-use crate::session::settings::{SettingsId, SettingsTable, is_looked_at_again};
-use crate::sql::Kinds;
-use crate::topology::ProbeHint;
+use crate::server::credential::{self, CredentialEvent};
+use crate::server::life::{self, DialFailure, Dialed};
+use crate::server::prepared::StatementKey;
+use crate::server::renewal::{self, Renewal, Renewed};
+use crate::server::reported::NamedValue;
+use crate::server::server_turn::{self, IdleWord};
+use crate::session::arrival::{self, Greeting};
+use crate::session::departure::{self, Departure};
+use crate::session::sessions::SessionOptions;
+use crate::session::{Presence, Session, Trial, client_turn, place};
+use crate::topology::{NodeId, NodeView, View};
 
-/// One worker's core.
+/// One worker's core: its sessions, server connections, pools and clusters, and every decision about
+/// them. It knows no socket, no clock and no random number.
+///
+/// # The driver's part
+///
+/// *Always.* After each call that takes `&mut self`, the driver takes the actions
+/// ([`Self::take_actions`]) and does them; it writes what the call has left in the [`Plan`], each
+/// peer's pieces in their order, before it calls again for the same session or server connection.
+/// `now` never goes back.
+///
+/// *A client.* After its login: [`Self::arrive`], then [`Self::greet`] each time that the session is
+/// woken, until it answers [`Greeting::Ready`] (or [`Greeting::Try`], then [`Self::client_bytes`]
+/// with an empty buffer until [`Self::is_on_trial`] is false). From then on [`Self::client_bytes`]
+/// with what was read; it says how much of that is dealt with, and why it has stopped
+/// ([`Stop`](crate::plan::Stop)):
+///
+/// - `Drained`, `Need`: read more, then call again with the rest in front.
+/// - `Checkout`: [`Self::checkout`]. When that links a server connection, look whether the server
+///   has closed it meanwhile (then [`Self::server_gone`], and again); call `client_bytes` again with
+///   the same bytes. When the session waits, call again once it is woken.
+/// - `WaitForPlace`: [`Self::await_place`], then wait until the session is woken.
+/// - `Wait`: do not read the client before a step of its server connection, or a wake-up.
+/// - `Checkin`: once everything is written in both directions, [`Self::checkin`].
+/// - `Terminate`, `Fault`: [`Self::depart`].
+///
+/// When a session is woken, [`Self::take_final_error`] comes first. When the client is gone:
+/// [`Self::depart`], again after each step of its server connection, until it is
+/// [`Departure::Over`]; then [`Self::end`].
+///
+/// *A server connection.* [`Action::Dial`] asks for it; [`Self::dialed`] or [`Self::dial_failed`]
+/// answers. While a session is linked to it, what it sends goes to [`Self::server_bytes`], otherwise
+/// to [`Self::idle_bytes`]. Its end is told with [`Self::server_gone`], or with [`Self::closed`]
+/// after an [`Action::Close`].
+///
+/// *Time.* [`Self::tick`], every [`Self::pause`].
 #[derive(Debug)]
 pub struct Pooler {
-    pub(crate) worker: WorkerId,
-    pub(crate) workers: u16,
-    pub(crate) sessions: Slab<Session>,
-    pub(crate) servers: Slab<Server>,
-    pub(crate) pools: Vec<Pool>,
-    /// Places of pools that are gone.
-    pub(crate) free_pools: Vec<PoolId>,
-    pub(crate) clusters: Vec<Cluster>,
-    pub(crate) by_key: HashMap<PoolKey, PoolId, RandomState>,
-    pub(crate) tables: Tables,
-    pub(crate) actions: Vec<Action>,
-    pub(crate) options: Options,
-    /// Roles with which no server connection can be opened, and what that is told with.
-    pub(crate) lockouts: HashMap<Box<str>, Arc<[u8]>, RandomState>,
-    pub(crate) draining: bool,
-    /// Sessions by the process id that their clients know them by.
-    pub(crate) by_process: HashMap<u32, SessionId, RandomState>,
-    next_serial: u32,
-}
-
-/// What holds for all sessions of a worker.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// How long a client may say nothing while it needs no server connection.
-    pub client_idle_timeout: Option<Duration>,
-    /// How long a client may leave its result unread.
-    pub client_stall_timeout: Duration,
-}
-
-/// What sessions and servers of a worker share by reference.
-#[derive(Debug)]
-pub(crate) struct Tables {
-    pub(crate) worker: u16,
-    pub(crate) statements: StatementTable,
-    pub(crate) settings: SettingsTable,
-    pub(crate) reported: ReportedTable,
-    /// What a server connection of this pool has said that its cluster's prober should look at.
-    pub(crate) probe_hint: Option<(PoolId, ProbeHint)>,
-    /// The kinds of state about which a server does not answer questions to this pool's user.
-    pub(crate) denied: Option<(PoolId, Kinds)>,
-    /// A server connection of this pool was closed because it would not take any settings.
-    pub(crate) rejected: Option<PoolId>,
-}
-
-/// What the core wants done outside of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Open a server connection; answer with [`Pooler::dialed`] or [`Pooler::dial_failed`].
-    Dial(ServerId),
-    /// Say Terminate to a server, wait until it is gone, then call [`Pooler::closed`].
-    Close(ServerId),
-    /// Send a cancel request for a server; when it has reached its end, call
-    /// [`Pooler::cancel_ended`].
-    Cancel(ServerId),
-    /// Run the task of this session: it has a server, or an error to tell.
-    Wake(SessionId),
-    /// Move an idle server connection to another worker (after [`Pooler::migrate_out`]).
-    Give(ServerId, WorkerId),
-    /// Ask another worker for an idle server connection of this pool.
-    Ask(PoolId, WorkerId),
-    /// Close a server connection's socket at once, without a good-bye, then call
-    /// [`Pooler::server_gone`]: in the turn of the client that is linked to it, if there is one.
-    Cut(ServerId),
-    /// Let a cluster's prober look at once.
-    ProbeHint(ClusterId, ProbeHint),
-    /// Tell people: a server refuses to answer questions about these kinds to this pool's user
-    /// (42501), so that sessions which may have left such state keep their server connection.
-    QuestionDenied(PoolId, Kinds),
-    /// Tell people: a server connection of this pool refused even to be reset, and was closed.
-    ConnectionRejected(PoolId),
-    /// Forget what was kept of a pool that is gone; its key can still be read.
-    Retired(PoolId),
-}
-
-impl Tables {
-    /// A number that nobody can tell beforehand: what `random()` goes on from on `server`.
-    pub(crate) fn seed(&self, server: &Server) -> u16 {
-        let (serial, count) = (server.id.serial.to_be_bytes(), server.transaction.to_be_bytes());
-        self.statements.fingerprint([(&serial[..], &count[..])].into_iter()) as u16
-    }
-
-    /// The settings that matter to Parse, as numbers that are equal on every worker.
-    pub(crate) fn parse_fingerprint(&self, settings: SettingsId) -> ParsedUnder {
-        let settings = self.settings.parse_affecting(settings);
-        if settings == SettingsId::EMPTY {
-            return ParsedUnder::DEFAULTS;
-        }
-        let values = || self.settings.settings(settings).iter().map(|s| (&*s.name, &*s.value));
-        let fixed = || values().filter(|(name, _)| !is_looked_at_again(name));
-        let fixed = match fixed().next() {
-            None => 0,
-            Some(_) => self.statements.fingerprint(fixed()),
-        };
-        ParsedUnder::Settings { all: self.statements.fingerprint(values()), fixed }
-    }
+    core: Core,
 }
 
 impl Pooler {
     /// The core of `worker`, one of `workers`. Equal keys on every worker let a server connection
     /// keep its prepared statements when it moves.
     #[must_use]
-    pub fn new(worker: WorkerId, workers: u16, key: StatementKey, options: Options) -> Self {
-        Self {
-            worker,
-            workers: workers.max(1),
-            sessions: Slab::new(),
-            servers: Slab::new(),
-            pools: Vec::new(),
-            free_pools: Vec::new(),
-            clusters: Vec::new(),
-            by_key: HashMap::default(),
-            tables: Tables {
-                worker: worker.0,
-                statements: StatementTable::new(key, worker.0),
-                settings: SettingsTable::new(key.seed()),
-                reported: ReportedTable::default(),
-                probe_hint: None,
-                denied: None,
-                rejected: None,
-            },
-            actions: Vec::new(),
-            options,
-            lockouts: HashMap::default(),
-            draining: false,
-            by_process: HashMap::default(),
-            next_serial: 1,
-        }
+    pub fn new(worker: WorkerId, workers: u16, key: StatementKey, options: SessionOptions) -> Self {
+        Self { core: Core::new(worker, workers, key, options) }
     }
 
     /// This worker.
     #[must_use]
     pub const fn worker(&self) -> WorkerId {
-        self.worker
+        self.core.pools.worker()
     }
 
-    /// Moves all actions that were asked for to the end of `out`.
+    /// Moves all actions that were asked for since the last time to the end of `out`.
     pub fn take_actions(&mut self, out: &mut Vec<Action>) {
-        out.append(&mut self.actions);
+        self.core.actions.take(out);
     }
 
-    /// The pool of this name, made if this worker has none yet.
-    pub fn pool(
-        &mut self,
-        key: &PoolKey,
-        make: impl FnOnce() -> (Arc<ResolvedPool>, Arc<SharedPool>),
-    ) -> PoolId {
-        if let Some(id) = self.by_key.get(key) {
-            return *id;
-        }
-        let free = self.free_pools.pop();
-        let id = free.unwrap_or(PoolId(self.pools.len() as u32));
-        let (config, shared) = make();
-        let cluster = config.cluster.as_ref().map(|cluster| cluster.name.clone());
-        let cluster = cluster.map(|name| self.cluster_named(&name));
-        let pool = Pool { cluster, ..Pool::new(id, key.clone(), config, shared) };
-        match free {
-            Some(free) => self.pools[free.index()] = pool,
-            None => self.pools.push(pool),
-        }
-        self.by_key.insert(key.clone(), id);
-        id
-    }
-
-    /// The pool of this name, if this worker has it.
-    #[must_use]
-    pub fn find_pool(&self, key: &PoolKey) -> Option<PoolId> {
-        self.by_key.get(key).copied()
-    }
-
-    /// A pool of this worker.
-    #[must_use]
-    pub fn pool_of(&self, id: PoolId) -> &Pool {
-        &self.pools[id.index()]
-    }
-
-    /// This worker's pools.
-    pub fn pools(&self) -> impl Iterator<Item = &Pool> {
-        self.pools.iter().filter(|pool| !pool.is_retired)
-    }
-
-    /// A reload may have changed where a pool leads or how it behaves. Server connections that lead
-    /// elsewhere than they should now are replaced as they become idle.
-    pub fn reconfigure(&mut self, id: PoolId, config: Arc<ResolvedPool>, now: Instant) {
-        if self.pools[id.index()].config == config {
-            return;
-        }
-        let cluster = config.cluster.as_ref().map(|cluster| cluster.name.clone());
-        let cluster = cluster.map(|name| self.cluster_named(&name));
-        let pool = &mut self.pools[id.index()];
-        if pool.cluster != cluster {
-            pool.cluster = cluster;
-            pool.replicas.clear();
-        }
-        let old = std::mem::replace(&mut pool.config, config);
-        // What failed before may work now.
-        pool.shared.forget_failure();
-        let place = |pool: &ResolvedPool| {
-            (
-                pool.cluster.as_ref().map(|cluster| cluster.name.clone()),
-                pool.host.clone(),
-                pool.port,
-                pool.dbname.clone(),
-                pool.options.clone(),
-                pool.user.clone(),
-                pool.tls.clone(),
-            )
-        };
-        if place(&old) == place(&pool.config) {
-            return;
-        }
-        for (_, server) in self.servers.iter_mut().filter(|(_, server)| server.pool == id) {
-            server.retire_at = now;
-        }
-        for idle in self.pools[id.index()].idle.clone() {
-            self.close_server(idle);
-        }
-    }
-
-    /// A reload has changed what holds for all sessions.
-    pub const fn set_options(&mut self, options: Options) {
-        self.options = options;
-    }
-
-    /// A session, unless it has left.
-    #[inline]
-    #[must_use]
-    pub fn session(&self, id: SessionId) -> Option<&Session> {
-        self.sessions.get(id.index()).filter(|session| session.id == id)
-    }
-
-    /// A server connection, unless it is gone.
-    #[inline]
-    #[must_use]
-    pub fn server(&self, id: ServerId) -> Option<&Server> {
-        self.servers.get(id.index()).filter(|server| server.id == id)
-    }
+    // What clients and server connections send.
 
     /// Processes what a client sent. `buf` starts where the last step ended.
     pub fn client_bytes(
@@ -275,7 +100,7 @@ impl Pooler {
         buf: &[u8],
         plan: &mut Plan,
     ) -> Processed {
-        client_turn::process(self, id, now, buf, plan)
+        client_turn::process(&mut self.core, id, now, buf, plan)
     }
 
     /// Processes what a server sent. `buf` starts where the last step ended.
@@ -286,76 +111,342 @@ impl Pooler {
         buf: &[u8],
         plan: &mut Plan,
     ) -> Processed {
-        let processed = server_turn::process(self, id, now, buf, plan);
-        self.pass_on_nudge();
-        self.pass_on_news();
+        let processed = server_turn::process(&mut self.core, id, now, buf, plan);
+        self.pass_on_findings();
         processed
     }
 
-    /// Processes what a server connection said while it was idle.
+    /// Processes what a server connection sent while no session was linked to it.
     pub fn idle_bytes(&mut self, id: ServerId, buf: &[u8]) -> IdleWord {
-        let word = server_turn::process_idle(self, id, buf);
-        self.pass_on_nudge();
+        let word = server_turn::process_idle(&mut self.core, id, buf);
+        self.pass_on_findings();
         word
     }
 
-    /// What a server connection has said may concern its cluster's prober.
+    /// What a step has found out that its cluster's prober, or people, should know.
     #[inline]
-    fn pass_on_nudge(&mut self) {
-        if let Some((pool, probe_hint)) = self.tables.probe_hint.take() {
-            self.probe_hint(pool, probe_hint);
+    fn pass_on_findings(&mut self) {
+        let Core { tables, actions, pools, .. } = &mut self.core;
+        if let Some((pool, hint)) = tables.probe_hint.take() {
+            actions.probe_hint(&pools[pool], hint);
+        }
+        if let Some((pool, kinds)) = tables.denied.take() {
+            actions.push(Action::QuestionDenied(pool, kinds));
+        }
+        if let Some(pool) = tables.rejected.take() {
+            actions.push(Action::ConnectionRejected(pool));
         }
     }
 
-    /// What questions and settings have met that people should know.
-    #[inline]
-    fn pass_on_news(&mut self) {
-        if let Some((pool, kinds)) = self.tables.denied.take() {
-            self.actions.push(Action::QuestionDenied(pool, kinds));
-        }
-        if let Some(pool) = self.tables.rejected.take() {
-            self.actions.push(Action::ConnectionRejected(pool));
-        }
+    // Sessions.
+
+    /// A client has logged in. `key` makes a random cancel key; it is called again when another
+    /// session of this worker has that process id.
+    pub fn arrive(
+        &mut self,
+        pool: PoolId,
+        now: Instant,
+        key: impl FnMut() -> CancelKey,
+    ) -> SessionId {
+        arrival::arrive(&mut self.core, pool, now, key)
     }
 
-    /// The idle server connections of this worker.
-    pub fn idle_servers(&self) -> impl Iterator<Item = ServerId> {
-        self.pools.iter().flat_map(|pool| pool.idle.iter().copied())
+    /// What a client that asks for `parameters` (those from `options` first) is greeted with.
+    pub fn greet(&mut self, id: SessionId, parameters: &[NamedValue], now: Instant) -> Greeting {
+        arrival::greet(&mut self.core, id, parameters, now)
     }
 
-    /// The client has, or has not, taken everything that was written to it.
+    /// Whether a session waits until a server has checked its settings.
+    #[must_use]
+    pub fn is_on_trial(&self, id: SessionId) -> bool {
+        self.session(id).is_some_and(|session| session.trial == Trial::Due)
+    }
+
+    /// Links a session to an idle server connection, or puts it in the queue.
+    pub fn checkout(&mut self, id: SessionId, now: Instant) -> Checkout {
+        checkout::checkout(&mut self.core, id, now)
+    }
+
+    /// Gives a server connection back once everything was written: to the longest waiter, to a
+    /// worker that asked for one, or to the idle ones.
+    pub fn checkin(&mut self, id: ServerId, now: Instant) {
+        checkout::checkin(&mut self.core, id, now);
+    }
+
+    /// Gives the session's server connection back and lets it wait for a place among the pinned
+    /// sessions of its pool, for `query_wait_timeout` at most. It is woken.
+    pub fn await_place(&mut self, id: SessionId, now: Instant) {
+        place::await_place(&mut self.core, id, now);
+    }
+
+    /// The client has, or has not, taken everything that was written to it: since when.
     pub fn set_stalled(&mut self, id: SessionId, since: Option<Instant>) {
-        if let Some(session) = self.sessions.get_mut(id.index()).filter(|session| session.id == id)
-        {
-            session.stalled_since = match since {
-                None => None,
-                Some(_) => session.stalled_since.or(since),
-            };
+        if let Some(session) = self.core.sessions.get_mut(id) {
+            session.set_stalled(since);
         }
     }
 
     /// The message with which the client must be closed, if somebody has decided so.
     pub fn take_final_error(&mut self, id: SessionId) -> Option<Box<[u8]>> {
-        let session = self.sessions.get_mut(id.index()).filter(|session| session.id == id)?;
-        session.final_error.take()
+        self.core.sessions.get_mut(id)?.final_error.take()
     }
 
-    pub(crate) fn next_serial(&mut self) -> u32 {
-        let serial = self.next_serial;
-        // 0 stands for "nobody" in what people see.
-        self.next_serial = self.next_serial.checked_add(1).unwrap_or(1);
-        serial
+    /// The client has left, in this way; or the server connection of one that had left has made a
+    /// step. What was sent before Terminate still runs; what runs for a client that vanished is
+    /// cancelled; an open transaction is rolled back; session state is reset.
+    pub fn depart(
+        &mut self,
+        id: SessionId,
+        presence: Presence,
+        now: Instant,
+        plan: &mut Plan,
+    ) -> Departure {
+        departure::depart(&mut self.core, id, presence, now, plan)
     }
 
-    pub(crate) fn wake(&mut self, session: SessionId) {
-        self.actions.push(Action::Wake(session));
+    /// Forgets a session. A server connection that it still has cannot be trusted and is closed.
+    pub fn end(&mut self, id: SessionId) {
+        departure::end(&mut self.core, id);
     }
-}
 
-/// An error of pgimbal's own as the body of an ErrorResponse.
-#[must_use]
-pub fn error_body(report: &pgimbal_wire::error::Report<'_>) -> Arc<[u8]> {
-    let mut message = Vec::new();
-    report.encode_error(&mut message);
-    message.get(pgimbal_wire::frame::HEADER_LEN..).unwrap_or_default().into()
+    /// A client asks to cancel the query of a session, which may be another worker's. A wrong key,
+    /// like a session that runs nothing, is passed over in silence, as PostgreSQL does.
+    pub fn cancel(&mut self, process_id: u32, secret: &[u8]) -> Cancelling {
+        request::cancel(&mut self.core, process_id, secret)
+    }
+
+    /// A session, unless it has left.
+    #[inline]
+    #[must_use]
+    pub fn session(&self, id: SessionId) -> Option<&Session> {
+        self.core.sessions.get(id)
+    }
+
+    /// Whether any session is left.
+    #[must_use]
+    pub fn has_sessions(&self) -> bool {
+        !self.core.sessions.is_empty()
+    }
+
+    // Server connections.
+
+    /// A server connection was opened.
+    pub fn dialed(&mut self, id: ServerId, dialed: Dialed, now: Instant) {
+        life::dialed(&mut self.core, id, dialed, now);
+    }
+
+    /// A server connection could not be opened. `error` is the body of the ErrorResponse that
+    /// tells why, the server's own if it sent one.
+    pub fn dial_failed(
+        &mut self,
+        id: ServerId,
+        error: Arc<[u8]>,
+        failure: DialFailure,
+        now: Instant,
+    ) {
+        life::dial_failed(&mut self.core, id, error, failure, now);
+    }
+
+    /// The driver has said Terminate to a server and seen the end of its connection.
+    pub fn closed(&mut self, id: ServerId, now: Instant) {
+        life::closed(&mut self.core, id, now);
+    }
+
+    /// A server connection has ended, or cannot be used any more, without a Terminate. Its session
+    /// is told what `plan` then holds for the client.
+    pub fn server_gone(
+        &mut self,
+        id: ServerId,
+        now: Instant,
+        plan: &mut Plan,
+    ) -> DisconnectOutcome {
+        life::lost(&mut self.core, id, now, plan)
+    }
+
+    /// A cancel request for this server connection has reached its end.
+    pub fn cancel_ended(&mut self, id: ServerId, now: Instant) {
+        request::cancel_ended(&mut self.core, id, now);
+    }
+
+    /// A server connection, unless it is gone.
+    #[inline]
+    #[must_use]
+    pub fn server(&self, id: ServerId) -> Option<&Server> {
+        self.core.servers.get(id)
+    }
+
+    /// The idle server connections of this worker.
+    pub fn idle_servers(&self) -> impl Iterator<Item = ServerId> {
+        self.core.pools.iter().flat_map(|pool| pool.idle().iter().copied())
+    }
+
+    /// The node that `server` leads to; `None` outside of a cluster.
+    #[must_use]
+    pub fn destination(&self, server: ServerId) -> Option<&NodeView> {
+        let server = self.server(server)?;
+        self.core.clusters.of(&self.core.pools[server.pool])?.node(server.node?)
+    }
+
+    // Server connections that move between workers.
+
+    /// Another worker asks for an idle server connection of `pool`: it gets one now, or the next
+    /// that is released beyond this worker's need.
+    pub fn asked(&mut self, pool: PoolId, by: WorkerId) {
+        migration::asked(&mut self.core.pools, &mut self.core.actions, pool, by);
+    }
+
+    /// Takes an idle server connection out of this core, for `to`; `None` if it is not idle any
+    /// more.
+    pub fn migrate_out(&mut self, id: ServerId, to: WorkerId) -> Option<Migration> {
+        migration::migrate_out(&mut self.core, id, to)
+    }
+
+    /// Takes a server connection in that another worker gave away. It is handed to nobody before
+    /// [`Self::finish_migration`].
+    pub fn migrate_in(&mut self, pool: PoolId, moving: Migration, now: Instant) -> ServerId {
+        migration::migrate_in(&mut self.core, pool, moving, now)
+    }
+
+    /// A server connection that was taken in, and whose socket is registered, serves from now on.
+    pub fn finish_migration(&mut self, id: ServerId, now: Instant) {
+        checkout::release(&mut self.core, id, now);
+    }
+
+    // Pools.
+
+    /// The pool of this name, made if this worker has none yet.
+    pub fn pool(
+        &mut self,
+        key: &PoolKey,
+        make: impl FnOnce() -> (Arc<ResolvedPool>, Arc<SharedPool>),
+    ) -> PoolId {
+        if let Some(id) = self.find_pool(key) {
+            return id;
+        }
+        let (config, shared) = make();
+        let cluster = reconfigure::cluster_of(&config, &mut self.core.clusters);
+        self.core.pools.insert(key, cluster, config, shared)
+    }
+
+    /// The pool of this name, if this worker has it.
+    #[must_use]
+    pub fn find_pool(&self, key: &PoolKey) -> Option<PoolId> {
+        self.core.pools.find(key)
+    }
+
+    /// A pool of this worker.
+    #[must_use]
+    pub fn pool_of(&self, id: PoolId) -> &Pool {
+        &self.core.pools[id]
+    }
+
+    /// This worker's pools.
+    pub fn pools(&self) -> impl Iterator<Item = &Pool> {
+        self.core.pools.iter()
+    }
+
+    /// Gives the pool of a cluster's primary one of the pools that lead to a node of it each.
+    pub fn add_replica(&mut self, home: PoolId, replica: PoolId) {
+        if let Place::Node(node) = self.core.pools[replica].place() {
+            self.core.pools[home].add_replica(node, replica);
+        }
+    }
+
+    /// Whether `home` has a pool of its own for this node.
+    #[must_use]
+    pub fn has_replica(&self, home: PoolId, node: NodeId) -> bool {
+        self.core.pools[home].replicas().iter().any(|(known, _)| *known == node)
+    }
+
+    // What changes from outside.
+
+    /// A reload may have changed where a pool leads or how it behaves. Server connections that lead
+    /// elsewhere than they should now are replaced as they become idle.
+    pub fn reconfigure(&mut self, id: PoolId, config: Arc<ResolvedPool>, now: Instant) {
+        reconfigure::reconfigure(&mut self.core, id, config, now);
+    }
+
+    /// A reload has changed what holds for all sessions.
+    pub const fn set_options(&mut self, options: SessionOptions) {
+        self.core.sessions.set_options(options);
+    }
+
+    /// A cluster has changed. Server connections that lead where they should not are cut before
+    /// another byte is forwarded; who waits is served, sent elsewhere or refused.
+    pub fn set_view(&mut self, name: &str, view: Arc<View>, now: Instant) {
+        follow::set_view(&mut self.core, name, view, now);
+    }
+
+    /// What this worker knows of the cluster of this name.
+    #[must_use]
+    pub fn view(&self, name: &str) -> Option<&Arc<View>> {
+        self.core.clusters.find(name).map(|cluster| cluster.view())
+    }
+
+    /// A cluster's name.
+    #[must_use]
+    pub fn cluster_name(&self, id: ClusterId) -> &str {
+        self.core.clusters[id].name()
+    }
+
+    /// Something has changed about a role's password.
+    pub fn credential_changed(&mut self, role: &str, event: CredentialEvent, now: Instant) {
+        credential::credential_changed(&mut self.core, role, event, now);
+    }
+
+    /// Renews the connections of a database, or of all (`None`).
+    pub fn renew(&mut self, database: Option<&str>, how: Renewal, now: Instant) -> Renewed {
+        renewal::renew(&mut self.core, database, how, now)
+    }
+
+    /// The server connections of pools whose server is this name and no cluster's.
+    #[must_use]
+    pub fn servers_of_name(&self, name: &str) -> Vec<ServerId> {
+        renewal::servers_of_name(&self.core.servers, &self.core.pools, name)
+    }
+
+    /// These server connections end, those that are in use when they are free. How many were not
+    /// to end before.
+    pub fn retire(&mut self, servers: Vec<ServerId>, now: Instant) -> usize {
+        renewal::retire(&mut self.core, servers, now)
+    }
+
+    /// Closes the connections of idle clients, and of the others as soon as their transactions
+    /// have ended (57P01).
+    pub fn drain(&mut self) {
+        departure::drain(&mut self.core);
+    }
+
+    // Time.
+
+    /// Does what is due at `now`.
+    pub fn tick(&mut self, now: Instant) {
+        timers::tick(&mut self.core, now);
+    }
+
+    /// How long until the next [`Self::tick`] is due, from 2 ms to 100 ms.
+    #[must_use]
+    pub fn pause(&self) -> Duration {
+        timers::pause(&self.core.pools)
+    }
+
+    // What people see.
+
+    /// Every pool of this worker, counted.
+    #[must_use]
+    pub fn pool_snapshots(&self, now: Instant) -> Vec<PoolSnapshot> {
+        snapshot::pools(&self.core, now)
+    }
+
+    /// Every client of this worker; addresses are the driver's to fill in.
+    #[must_use]
+    pub fn client_snapshots(&self, now: Instant) -> Vec<ClientSnapshot> {
+        snapshot::clients(&self.core, now)
+    }
+
+    /// Every server connection of this worker; addresses are the driver's to fill in.
+    #[must_use]
+    pub fn server_snapshots(&self, now: Instant) -> Vec<(ServerId, ServerSnapshot)> {
+        snapshot::servers(&self.core, now)
+    }
 }

@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::error::{self, Report, Severity, SqlState};
 
+use crate::error::error_body;
 use crate::plan::Plan;
 use crate::pool::Pool;
 use crate::pool::shared::SharedCluster;
-use crate::pooler::error_body;
 use crate::recovery::aborted::Aborted;
 use crate::recovery::block::Block;
 use crate::recovery::in_flight::Progress;
@@ -46,7 +46,7 @@ enum Outcome {
 }
 
 /// Writes what the client of a broken server connection is told, and puts its session in order.
-pub(crate) fn part(
+pub(crate) fn on_server_lost(
     session: &mut Session,
     server: &mut Server,
     pool: &mut Pool,

@@ -7,6 +7,7 @@ pub mod prepared;
 pub mod renewal;
 pub mod reported;
 pub mod server_turn;
+pub(crate) mod servers;
 pub mod statements;
 
 use std::rc::Rc;
@@ -320,6 +321,23 @@ impl Server {
             ServerState::Linked(session, _) => Some(session),
             _ => None,
         }
+    }
+
+    /// Whether it waits for a client.
+    #[inline]
+    pub(crate) const fn is_idle(&self) -> bool {
+        matches!(self.state, ServerState::Idle(_))
+    }
+
+    /// Whether it ends: Terminate was sent, or is about to be.
+    #[inline]
+    pub(crate) const fn is_closing(&self) -> bool {
+        matches!(self.state, ServerState::Closing)
+    }
+
+    /// It ends.
+    pub(crate) const fn begin_to_close(&mut self) {
+        self.state = ServerState::Closing;
     }
 
     /// Whether it may be released: idle, nothing pending, nothing in the middle.

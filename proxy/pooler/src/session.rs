@@ -3,9 +3,11 @@
 pub mod arrival;
 pub(crate) mod client_turn;
 pub mod departure;
+pub(crate) mod dismissal;
 pub mod effect;
 pub mod pin;
-mod place;
+pub(crate) mod place;
+pub mod sessions;
 pub mod settings;
 pub(crate) mod setup;
 pub mod state;
@@ -15,15 +17,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::cancel::CancelKey;
+use crate::error::error_body;
 use crate::ids::{PoolId, ServerId, SessionId};
-use crate::pooler::error_body;
 use crate::recovery::aborted::Aborted;
 use crate::recovery::rerun::{self, Rerun};
 use crate::server::prepared::{ClientStatements, Shape};
 use crate::server::reported::Reported;
 use crate::server::{Body, UnnamedStatement};
 use crate::session::pin::Pin;
-use crate::session::settings::ClientSettings;
+use crate::session::settings::{ClientSettings, SettingsTable};
 use crate::session::state::custom::CustomNames;
 use crate::session::state::portals::Portals;
 use crate::sql::{Classified, Kinds, Reading, Scanner};
@@ -241,9 +243,84 @@ impl Link {
             Self::Unlinked | Self::Waiting(_) | Self::AwaitingPlace(_) => None,
         }
     }
+
+    /// Whether it waits, for a server connection or for a place among the pinned sessions.
+    #[must_use]
+    pub const fn waits(self) -> bool {
+        matches!(self, Self::Waiting(_) | Self::AwaitingPlace(_))
+    }
 }
 
 impl Session {
+    /// A session that needs no server connection yet, of a client that has logged in at `now` and
+    /// stands at `settings`.
+    pub(crate) fn new(
+        id: SessionId,
+        pool: PoolId,
+        key: CancelKey,
+        settings: ClientSettings,
+        reported: Rc<Reported>,
+        reading: Reading,
+        now: Instant,
+    ) -> Self {
+        Self {
+            id,
+            pool,
+            serving: pool,
+            link: Link::Unlinked,
+            phase: Phase::Open,
+            presence: Presence::Here,
+            body: ClientBody::Plain(Body::None),
+            pin: Pin::default(),
+            raised: Kinds::NONE,
+            custom: CustomNames::default(),
+            local: LocalSettings::Known,
+            shape: ShapeCheck::None,
+            settings,
+            reported,
+            reading,
+            statements: None,
+            parsed_bytes: 0,
+            unnamed: None,
+            unnamed_is_unkept: false,
+            unnamed_serial: 0,
+            portals: Portals::default(),
+            unkept_serial: 0,
+            close_after_sync: Vec::new(),
+            rerun: Rerun::No,
+            aborted: None,
+            refused: None,
+            trial: Trial::None,
+            final_error: None,
+            key,
+            connected_at: now,
+            active_at: now,
+            stalled_since: None,
+        }
+    }
+
+    /// Its server connection goes back to the pool.
+    pub(crate) fn on_checkin(&mut self) {
+        self.link = Link::Unlinked;
+        self.portals.clear();
+        self.pin.drop_unused_place();
+        self.refused = None;
+    }
+
+    /// Its server connection is gone, and what it had set in the transaction with it.
+    pub(crate) fn on_server_gone(&mut self, table: &mut SettingsTable) {
+        self.settings.rollback(table);
+        if matches!(self.link, Link::Ready(_)) {
+            self.pin.drop_unused_place();
+        }
+        self.link = Link::Unlinked;
+    }
+
+    /// The client has, or has not, taken everything that was written to it: since when.
+    pub(crate) fn set_stalled(&mut self, since: Option<Instant>) {
+        self.stalled_since = since.map(|since| self.stalled_since.unwrap_or(since));
+    }
+
     /// Its next segment is answered with this error; one that was to be run again, with the truth
     /// that nobody knows what became of it, unless its rollback is proven.
     pub(crate) fn refuse(&mut self, error: Arc<[u8]>) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pgimbal_pooler::ids::{ClusterId, PoolId, ServerId};
-use pgimbal_pooler::pool::{Place, PoolKey};
+use pgimbal_pooler::pool::{Place, Pool, PoolKey};
 use pgimbal_pooler::topology::{NodeId, ProbeHint, View};
 
 use super::Worker;
@@ -17,7 +17,7 @@ impl Worker {
         let homes: Vec<PoolId> = {
             let state = self.state.borrow();
             let pools = state.pooler.pools();
-            pools.filter(|pool| pool.key.place == Place::Primary).map(|pool| pool.id).collect()
+            pools.filter(|pool| pool.place() == Place::Primary).map(Pool::id).collect()
         };
         for home in homes {
             self.add_replicas(home);
@@ -38,15 +38,15 @@ impl Worker {
         let state = self.state.borrow();
         let pool = state.pooler.pool_of(home);
         let view =
-            pool.config.cluster.as_ref().and_then(|cluster| state.pooler.view(&cluster.name));
+            pool.config().cluster.as_ref().and_then(|cluster| state.pooler.view(&cluster.name));
         let Some(view) = view.filter(|view| view.nodes.len() > 1) else { return Vec::new() };
-        if pool.key.place != Place::Primary {
+        if pool.place() != Place::Primary {
             return Vec::new();
         }
         let nodes = view.nodes.iter().map(|node| node.id);
         nodes
             .filter(|node| !state.pooler.has_replica(home, *node))
-            .map(|node| (node, pool.key.clone()))
+            .map(|node| (node, pool.key().clone()))
             .collect()
     }
 

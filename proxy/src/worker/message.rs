@@ -244,7 +244,7 @@ impl Worker {
     /// A pool is gone.
     pub(super) fn forget(&self, pool: PoolId) {
         let state = self.state.borrow();
-        state.directory.forget(&state.pooler.pool_of(pool).key);
+        state.directory.forget(state.pooler.pool_of(pool).key());
     }
 
     fn asked(&self, pool: &PoolKey, by: WorkerId) {
@@ -254,7 +254,7 @@ impl Worker {
     }
 
     pub(super) fn ask(&self, pool: PoolId, of: WorkerId) {
-        let pool = self.state.borrow().pooler.pool_of(pool).key.clone();
+        let pool = self.state.borrow().pooler.pool_of(pool).key().clone();
         self.send(of, Message::Ask { pool, by: self.id });
     }
 
@@ -262,7 +262,7 @@ impl Worker {
     pub(super) fn give(&self, server: ServerId, to: WorkerId) {
         let mut state = self.state.borrow_mut();
         let Some(pool) = state.pooler.server(server).map(|server| server.pool) else { return };
-        let pool = state.pooler.pool_of(pool).key.clone();
+        let pool = state.pooler.pool_of(pool).key().clone();
         let Some(moving) = state.pooler.migrate_out(server, to) else { return };
         let Some(io) = state.servers.take(server) else { return };
         let ServerIo { transport, address, target, cancel, generation, .. } = io;
@@ -303,7 +303,7 @@ impl Worker {
         let mut state = self.state.borrow_mut();
         state.pooler.set_options(options(&directory));
         let keys: Vec<(PoolId, PoolKey)> =
-            state.pooler.pools().map(|pool| (pool.id, pool.key.clone())).collect();
+            state.pooler.pools().map(|pool| (pool.id(), pool.key().clone())).collect();
         for (id, key) in keys {
             if let Some(entry) = directory.pool(&key) {
                 state.targets[id.index()] = entry.target;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::task::Waker;
 
+use pgimbal_pooler::action::Action;
 use pgimbal_pooler::ids::{PoolId, ServerId, SessionId};
 use pgimbal_pooler::plan::Plan;
-use pgimbal_pooler::pooler::{Action, Pooler};
+use pgimbal_pooler::pooler::Pooler;
 use pgimbal_pooler::server::server_turn::IdleWord;
 
 use super::dead_peers::Rounds;

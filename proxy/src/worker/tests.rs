@@ -6,11 +6,12 @@ use std::time::{Instant, SystemTime};
 
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, Overrides, Secret};
+use pgimbal_pooler::action::Action;
 use pgimbal_pooler::cancel::{CancelKey, LONG_SECRET};
 use pgimbal_pooler::ids::{ServerId, SessionId, WorkerId};
 use pgimbal_pooler::pool::checkout::Checkout;
 use pgimbal_pooler::pool::{Place, PoolKey};
-use pgimbal_pooler::pooler::{Action, Pooler};
+use pgimbal_pooler::pooler::Pooler;
 use pgimbal_pooler::server::life::Dialed;
 use pgimbal_pooler::server::prepared::StatementKey;
 use pgimbal_pooler::server::{BackendKey, ServerState};

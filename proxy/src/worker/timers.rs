@@ -10,7 +10,7 @@ use super::Worker;
 impl Worker {
     /// Calls the core's tick, often while somebody waits. Runs until the worker ends.
     pub(super) async fn run_timers(self: Rc<Self>) {
-        let mut looked_over = Instant::now();
+        let mut reaped = Instant::now();
         loop {
             let pause = self.state.borrow().pooler.pause();
             self.pause.set(pause);
@@ -22,10 +22,11 @@ impl Worker {
             let now = Instant::now();
             {
                 let mut state = self.state.borrow_mut();
-                if now >= looked_over + QUIET_TICK {
+                if now >= reaped + QUIET_TICK {
+                    reaped = now;
                     state.reap_idle(now);
                 }
-                state.pooler.tick(now, &mut looked_over);
+                state.pooler.tick(now);
             }
             self.look_for_readers(now);
             self.perform();

@@ -8,8 +8,11 @@ use std::time::Instant;
 
 use pgimbal_wire::error::{Report, SqlState};
 
+use crate::action::Action;
+use crate::core::Core;
+use crate::error::error_body;
 use crate::ids::{ServerId, SessionId};
-use crate::pooler::{Action, Pooler, error_body};
+use crate::pool::{checkout, queue};
 use crate::server::ServerState;
 use crate::session::Link;
 
@@ -24,60 +27,52 @@ pub enum Cancelling {
     Sent(ServerId),
 }
 
-impl Pooler {
-    /// A client asks to cancel the query of a session, which may be another worker's. A wrong key,
-    /// like a session that runs nothing, is passed over in silence, as PostgreSQL does.
-    pub fn cancel(&mut self, process_id: u32, secret: &[u8]) -> Cancelling {
-        let session = self.by_process.get(&process_id).and_then(|id| self.session(*id));
-        let Some(session) = session.filter(|session| session.key.matches(secret)) else {
-            return Cancelling::WrongKey;
-        };
-        let (id, link) = (session.id, session.link);
-        match link {
-            Link::Waiting(_) | Link::AwaitingPlace(_) => {
-                self.cancel_waiting(id);
-                Cancelling::Done
-            }
-            Link::Ready(server) if self.cancel_running(server) => Cancelling::Sent(server),
-            // Nothing of the client's runs.
-            Link::Ready(_)
-            | Link::Unlinked
-            | Link::Fresh(_)
-            | Link::Setup(_)
-            | Link::Cleaning(_) => Cancelling::Done,
+/// A client asks to cancel the query of a session, which may be another worker's. A wrong key, like
+/// a session that runs nothing, is passed over in silence, as PostgreSQL does.
+pub(crate) fn cancel(core: &mut Core, process_id: u32, secret: &[u8]) -> Cancelling {
+    let session = core.sessions.of_process(process_id);
+    let Some(session) = session.filter(|session| session.key.matches(secret)) else {
+        return Cancelling::WrongKey;
+    };
+    let (id, link) = (session.id, session.link);
+    match link {
+        Link::Waiting(_) | Link::AwaitingPlace(_) => {
+            cancel_waiting(core, id);
+            Cancelling::Done
+        }
+        Link::Ready(server) if cancel_running(core, server) => Cancelling::Sent(server),
+        // Nothing of the client's runs.
+        Link::Ready(_) | Link::Unlinked | Link::Fresh(_) | Link::Setup(_) | Link::Cleaning(_) => {
+            Cancelling::Done
         }
     }
+}
 
-    /// A cancel request for this server connection has reached its end.
-    pub fn cancel_ended(&mut self, id: ServerId, now: Instant) {
-        let Some(server) = self.servers.get_mut(id.index()).filter(|server| server.id == id) else {
-            return;
-        };
-        server.cancels = server.cancels.saturating_sub(1);
-        if server.cancels == 0 && matches!(server.state, ServerState::AwaitingCancels(_)) {
-            self.release(id, now);
-        }
+/// A cancel request for this server connection has reached its end.
+pub(crate) fn cancel_ended(core: &mut Core, id: ServerId, now: Instant) {
+    let Some(server) = core.servers.get_mut(id) else { return };
+    server.cancels = server.cancels.saturating_sub(1);
+    if server.cancels == 0 && matches!(server.state, ServerState::AwaitingCancels(_)) {
+        checkout::release(core, id, now);
     }
+}
 
-    /// Cancels what a server connection runs, if it runs anything.
-    pub(crate) fn cancel_running(&mut self, id: ServerId) -> bool {
-        let Some(server) = self.servers.get_mut(id.index()).filter(|server| server.id == id) else {
-            return false;
-        };
-        if !server.pending.runs_clients() {
-            return false;
-        }
-        server.cancels += 1;
-        self.pools[server.pool.index()].stats.cancels += 1;
-        self.actions.push(Action::Cancel(id));
-        true
+/// Cancels what a server connection runs. Returns whether it runs anything.
+pub(crate) fn cancel_running(core: &mut Core, id: ServerId) -> bool {
+    let Some(server) = core.servers.get_mut(id) else { return false };
+    if !server.pending.runs_clients() {
+        return false;
     }
+    server.cancels += 1;
+    core.pools[server.pool].stats_mut().cancels += 1;
+    core.actions.push(Action::Cancel(id));
+    true
+}
 
-    fn cancel_waiting(&mut self, id: SessionId) {
-        let error = error_body(&Report::error(
-            SqlState::QUERY_CANCELED,
-            "canceling statement due to user request",
-        ));
-        self.refuse_segment(id, &error, None);
-    }
+fn cancel_waiting(core: &mut Core, id: SessionId) {
+    let error = error_body(&Report::error(
+        SqlState::QUERY_CANCELED,
+        "canceling statement due to user request",
+    ));
+    queue::refuse(core, id, &error, None);
 }

@@ -1,19 +1,22 @@
 //! Where a session's next transaction goes: to the primary, or to one of the replicas.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use pgimbal_config::{ReplicaFallback, Route};
 use pgimbal_wire::error::{Report, Severity, SqlState};
 
-use crate::cluster::Gate;
+use crate::cluster::{Clusters, Gate};
+use crate::core::Core;
+use crate::error::error_body;
 use crate::ids::{PoolId, SessionId};
+use crate::pool::pools::Pools;
+use crate::pool::queue;
 use crate::pool::{Place, Pool};
-use crate::pooler::{Pooler, error_body};
 use crate::server::reported::NamedValue;
 use crate::session::Session;
 use crate::sql::{Classified, Form, Operand};
+use crate::tables::Tables;
 use crate::topology::{NodeId, NodeState};
 
 /// The setting with which a session chooses; PostgreSQL takes it as a placeholder, so it is set,
@@ -27,130 +30,103 @@ const PREFIX: &[u8] = b"pgimbal.";
 /// as long at most.
 const LEFT_OUT: Duration = Duration::from_secs(2);
 
-impl Pooler {
-    /// The replica pools of a pool that leads to a cluster's primary.
-    pub fn add_replica(&mut self, home: PoolId, replica: PoolId) {
-        let place = self.pools[replica.index()].key.place;
-        let Place::Node(node) = place else { return };
-        let home = &mut self.pools[home.index()];
-        if !home.replicas.iter().any(|(known, _)| *known == node) {
-            home.replicas.push((node, replica));
-        }
+/// The pool that serves a session's next transaction.
+///
+/// # Errors
+/// The body of an ErrorResponse when only a replica will do and there is none.
+pub(crate) fn choose_pool(
+    core: &mut Core,
+    session: SessionId,
+    now: Instant,
+) -> Result<PoolId, Arc<[u8]>> {
+    let Some(session) = core.sessions.get(session) else { return Ok(PoolId(0)) };
+    let home = session.pool;
+    let pool = &core.pools[home];
+    if pool.replicas().is_empty() || route_of(session, pool, &core.tables) == Route::Primary {
+        return Ok(home);
     }
+    if let Some(replica) = best_replica(&core.pools, &core.clusters, home, now) {
+        core.pools[home].next_turn();
+        return Ok(replica);
+    }
+    let fallback = pool.config().cluster.as_ref().map(|cluster| cluster.config.replica_fallback);
+    if fallback != Some(ReplicaFallback::None) {
+        return Ok(home);
+    }
+    unknown_replica(pool, &core.clusters).ok_or_else(|| {
+        error_body(
+            &Report::error(SqlState::CANNOT_CONNECT_NOW, "no replica can be read from")
+                .hint("SHOW NODES tells why; replica_fallback = \"primary\" would read there."),
+        )
+    })
+}
 
-    /// Whether `home` has a pool of its own for this node.
-    #[must_use]
-    pub fn has_replica(&self, home: PoolId, node: NodeId) -> bool {
-        self.pools[home.index()].replicas.iter().any(|(known, _)| *known == node)
+/// Those who wait for a primary because no replica could be read from go to one that can be now.
+pub(crate) fn send_to_replicas(core: &mut Core, home: PoolId, now: Instant) {
+    let pool = &core.pools[home];
+    let held = pool.waiting() > 0 && core.clusters.gate(pool) == Gate::Held;
+    if !held || best_replica(&core.pools, &core.clusters, home, now).is_none() {
+        return;
     }
+    let waiting = pool.waiters().filter(|waiter| queue::still_waits(&core.sessions, *waiter));
+    let reads = |id: &SessionId| {
+        let session = core.sessions.get(*id);
+        session.is_some_and(|session| route_of(session, pool, &core.tables) == Route::Replica)
+    };
+    let readers: Vec<SessionId> = waiting.map(|waiter| waiter.session).filter(reads).collect();
+    for reader in readers {
+        queue::stop_waiting(&mut core.sessions, &mut core.pools, reader);
+        core.actions.wake(reader);
+    }
+}
 
-    /// The pool that serves a session's next transaction.
-    ///
-    /// # Errors
-    /// The body of an ErrorResponse when only a replica will do and there is none.
-    pub(crate) fn choose_pool(&mut self, id: SessionId, now: Instant) -> Result<PoolId, Arc<[u8]>> {
-        let Some(session) = self.session(id) else { return Ok(PoolId(0)) };
-        let home = session.pool;
-        if self.pools[home.index()].replicas.is_empty() || self.route_of(session) == Route::Primary
-        {
-            return Ok(home);
-        }
-        if let Some(pool) = self.best_replica(home, now) {
-            self.pools[home.index()].turn = self.pools[home.index()].turn.wrapping_add(1);
-            return Ok(pool);
-        }
-        let pool = &self.pools[home.index()];
-        let fallback = pool.config.cluster.as_ref().map(|cluster| cluster.config.replica_fallback);
-        if fallback != Some(ReplicaFallback::None) {
-            return Ok(home);
-        }
-        self.unknown_replica(pool).ok_or_else(|| {
-            error_body(
-                &Report::error(SqlState::CANNOT_CONNECT_NOW, "no replica can be read from")
-                    .hint("SHOW NODES tells why; replica_fallback = \"primary\" would read there."),
-            )
-        })
+/// The pool whose first server connection tells what a client is greeted with: one that reads on
+/// replicas needs no primary for it.
+pub(crate) fn pool_of_login(
+    pools: &Pools,
+    clusters: &Clusters,
+    home: PoolId,
+    parameters: &[NamedValue],
+    now: Instant,
+) -> PoolId {
+    let mut asked = parameters.iter().rev();
+    let asked = asked.find(|(name, _)| name.eq_ignore_ascii_case(ROUTE_SETTING));
+    let route = asked.and_then(|(_, word)| route_named(word));
+    match route.unwrap_or(pools[home].config().route) {
+        Route::Replica => best_replica(pools, clusters, home, now).unwrap_or(home),
+        Route::Primary => home,
     }
+}
 
-    /// Those who wait for a primary because no replica could be read from go to one that can be
-    /// now.
-    pub(crate) fn send_to_replicas(&mut self, home: PoolId, now: Instant) {
-        let pool = &self.pools[home.index()];
-        let held = pool.waiting > 0 && self.gate(pool) == Gate::Held;
-        if !held || self.best_replica(home, now).is_none() {
-            return;
-        }
-        let waiters = pool.waiters.iter().filter(|waiter| self.still_waits(**waiter));
-        let reads = |id: &SessionId| {
-            self.session(*id).is_some_and(|session| self.route_of(session) == Route::Replica)
-        };
-        let readers: Vec<SessionId> = waiters.map(|waiter| waiter.session).filter(reads).collect();
-        for reader in readers {
-            self.stop_waiting(reader);
-            self.wake(reader);
-        }
+/// A server connection to a node has failed: its pool is left out until the prober has looked.
+pub(crate) fn leave_out(pool: &mut Pool, now: Instant) {
+    if matches!(pool.place(), Place::Node(_)) {
+        pool.leave_out(Some(now + LEFT_OUT));
     }
+}
 
-    /// The pool whose first server connection tells what a client is greeted with: one that reads
-    /// on replicas needs no primary for it.
-    pub(crate) fn pool_of_login(
-        &self,
-        home: PoolId,
-        parameters: &[NamedValue],
-        now: Instant,
-    ) -> PoolId {
-        let mut asked = parameters.iter().rev();
-        let asked = asked.find(|(name, _)| name.eq_ignore_ascii_case(ROUTE_SETTING));
-        let route = asked.and_then(|(_, word)| route_named(word));
-        match route.unwrap_or(self.pools[home.index()].config.route) {
-            Route::Replica => self.best_replica(home, now).unwrap_or(home),
-            Route::Primary => home,
-        }
-    }
+/// Where a session of `pool` wants its transactions to go.
+fn route_of(session: &Session, pool: &Pool, tables: &Tables) -> Route {
+    let chosen = tables.settings.get(session.settings.current(), ROUTE_SETTING);
+    chosen.and_then(route_named).unwrap_or(pool.config().route)
+}
 
-    /// A server connection to a node has failed: its pool is left out until the prober has looked.
-    pub(crate) fn leave_out(&mut self, pool: PoolId, now: Instant) {
-        let pool = &mut self.pools[pool.index()];
-        if matches!(pool.key.place, Place::Node(_)) {
-            pool.left_out_until = Some(now + LEFT_OUT);
-        }
-    }
+/// The replica with the fewest clients on it; of equals the one whose turn it is.
+fn best_replica(pools: &Pools, clusters: &Clusters, home: PoolId, now: Instant) -> Option<PoolId> {
+    let home = &pools[home];
+    let cluster = clusters.of(home)?;
+    home.replicas_in_turn()
+        .filter(|(node, pool)| cluster.is_readable(*node) && pools[*pool].may_be_chosen(now))
+        .min_by_key(|(_, pool)| pools[*pool].outstanding())
+        .map(|(_, pool)| pool)
+}
 
-    fn route_of(&self, session: &Session) -> Route {
-        let chosen = self.tables.settings.get(session.settings.current(), ROUTE_SETTING);
-        chosen
-            .and_then(route_named)
-            .unwrap_or_else(|| self.pools[session.pool.index()].config.route)
-    }
-
-    /// The replica with the fewest clients on it; of equals the one whose turn it is.
-    fn best_replica(&self, home: PoolId, now: Instant) -> Option<PoolId> {
-        let home = &self.pools[home.index()];
-        let cluster = &self.clusters[home.cluster?.index()];
-        let count = home.replicas.len();
-        (0..count)
-            .map(|n| home.replicas[(n + home.turn as usize) % count])
-            .filter(|(node, pool)| {
-                let pool = &self.pools[pool.index()];
-                cluster.is_readable(*node) && pool.left_out_until.is_none_or(|until| until <= now)
-            })
-            .min_by_key(|(_, pool)| self.outstanding(&self.pools[pool.index()]))
-            .map(|(_, pool)| pool)
-    }
-
-    /// Clients of this worker that use or await a pool's server connections.
-    fn outstanding(&self, pool: &Pool) -> u32 {
-        let open = pool.shared.share(self.worker).open.load(Relaxed);
-        open.saturating_sub(pool.idle.len() as u32) + pool.waiting
-    }
-
-    /// A replica pool to wait for, while a node has not answered yet.
-    fn unknown_replica(&self, home: &Pool) -> Option<PoolId> {
-        let cluster = &self.clusters[home.cluster?.index()];
-        let unknown =
-            |node: NodeId| cluster.node(node).is_none_or(|node| node.state == NodeState::Unknown);
-        home.replicas.iter().find(|(node, _)| unknown(*node)).map(|(_, pool)| *pool)
-    }
+/// A replica pool to wait for, while a node has not answered yet.
+fn unknown_replica(home: &Pool, clusters: &Clusters) -> Option<PoolId> {
+    let cluster = clusters.of(home)?;
+    let unknown =
+        |node: NodeId| cluster.node(node).is_none_or(|node| node.state == NodeState::Unknown);
+    home.replicas().iter().find(|(node, _)| unknown(*node)).map(|(_, pool)| *pool)
 }
 
 /// What is wrong with a setting of pgimbal's own: PostgreSQL would take any name and any value.

@@ -2,13 +2,15 @@
 //!
 //! It stays on the worker that opened it otherwise. A worker whose waiter is older than 1 ms asks
 //! the worker with the most idle ones ([`Action::Ask`]); that one answers with [`Action::Give`],
-//! [`Pooler::migrate_out`] and, at the other end, [`Pooler::migrate_in`].
+//! [`migrate_out`] and, at the other end, [`migrate_in`].
 
 use std::time::Instant;
 
+use crate::action::{Action, Actions};
+use crate::core::Core;
 use crate::ids::{PoolId, ServerId, WorkerId};
+use crate::pool::pools::Pools;
 use crate::pool::shared::Slot;
-use crate::pooler::{Action, Pooler};
 use crate::server::reported::NamedValue;
 use crate::server::statements::ServerStatements;
 use crate::server::{BackendKey, Server, ServerState, UnnamedStatement};
@@ -34,78 +36,67 @@ pub struct Migration {
     retire_at: Instant,
 }
 
-impl Pooler {
-    /// Another worker asks for an idle server connection of `pool`: it gets one now, or the next
-    /// that is released beyond this worker's need.
-    pub fn asked(&mut self, pool: PoolId, by: WorkerId) {
-        let pool = &mut self.pools[pool.index()];
-        if let Some(idle) = pool.idle.pop() {
-            pool.publish_idle(self.worker);
-            self.actions.push(Action::Give(idle, by));
-        } else if !pool.asked_by.contains(&by) {
-            pool.asked_by.push_back(by);
-        }
+/// Another worker asks for an idle server connection of `pool`: it gets one now, or the next that is
+/// released beyond this worker's need.
+pub(crate) fn asked(pools: &mut Pools, actions: &mut Actions, pool: PoolId, by: WorkerId) {
+    match pools[pool].take_idle() {
+        Some(idle) => actions.push(Action::Give(idle, by)),
+        None => pools[pool].ask_by(by),
     }
+}
 
-    /// Takes an idle server connection out of this core, for `to`.
-    pub fn migrate_out(&mut self, id: ServerId, to: WorkerId) -> Option<Migration> {
-        self.server(id).filter(|server| matches!(server.state, ServerState::Idle(_)))?;
-        let mut server = self.servers.remove(id.index());
-        let settings = self.tables.settings.settings(server.settings).to_vec();
-        self.tables.settings.assign(&mut server.settings, SettingsId::EMPTY);
-        server.slot.move_to(to);
-        let pool = &mut self.pools[server.pool.index()];
-        pool.idle.retain(|idle| *idle != id);
-        pool.publish_idle(self.worker);
-        Some(Migration {
-            slot: server.slot,
-            settings,
-            reported: server.reported.iter().map(|(n, v)| (n.into(), v.into())).collect(),
-            statements: server.statements,
-            residue: server.residue,
-            own_statements: server.own_statements,
-            node: server.node,
-            epoch: server.epoch,
-            backend_key: server.backend_key,
-            transaction: server.transaction,
-            opened_at: server.opened_at,
-            retire_at: server.retire_at,
-        })
-    }
+/// Takes an idle server connection out of this core, for `to`; `None` if it is not idle any more.
+pub(crate) fn migrate_out(core: &mut Core, id: ServerId, to: WorkerId) -> Option<Migration> {
+    core.servers.get(id).filter(|server| server.is_idle())?;
+    let mut server = core.servers.remove(id)?;
+    let settings = core.tables.settings.settings(server.settings).to_vec();
+    core.tables.settings.assign(&mut server.settings, SettingsId::EMPTY);
+    server.slot.move_to(to);
+    core.pools[server.pool].remove_idle(id);
+    Some(Migration {
+        slot: server.slot,
+        settings,
+        reported: server.reported.iter().map(|(n, v)| (n.into(), v.into())).collect(),
+        statements: server.statements,
+        residue: server.residue,
+        own_statements: server.own_statements,
+        node: server.node,
+        epoch: server.epoch,
+        backend_key: server.backend_key,
+        transaction: server.transaction,
+        opened_at: server.opened_at,
+        retire_at: server.retire_at,
+    })
+}
 
-    /// Takes a server connection in that another worker gave away. It is idle until
-    /// [`Pooler::finish_migration`].
-    pub fn migrate_in(&mut self, pool: PoolId, moving: Migration, now: Instant) -> ServerId {
-        let serial = self.next_serial();
-        // Settings that fitted there fit here; were it otherwise, they are reset.
-        let (settings, lost) = match self.tables.settings.intern(moving.settings) {
-            Ok(settings) => (settings, Kinds::NONE),
-            Err(_) => (SettingsId::EMPTY, Kinds::SETTINGS),
-        };
-        let reported = self.tables.reported.intern(moving.reported);
-        let entry = self.servers.vacant_entry();
-        let id = ServerId { slot: entry.key() as u32, serial };
-        let Migration { slot, opened_at, retire_at, .. } = moving;
-        entry.insert(Server {
-            state: ServerState::Idle(now),
-            settings,
-            statements: moving.statements,
-            residue: moving.residue.union(lost),
-            own_statements: moving.own_statements,
-            node: moving.node,
-            epoch: moving.epoch,
-            // What the unnamed statement was, its client on the other worker knows.
-            unnamed: UnnamedStatement::Foreign,
-            backend_key: moving.backend_key,
-            transaction: moving.transaction,
-            ..Server::dialing(id, pool, slot, reported, opened_at, retire_at)
-        });
-        self.pools[pool.index()].asked_at = None;
-        id
-    }
-
-    /// A server connection that was taken in, and whose socket is registered, serves from now on.
-    pub fn finish_migration(&mut self, id: ServerId, now: Instant) {
-        self.release(id, now);
-    }
+/// Takes a server connection in that another worker gave away. It counts as idle, and is handed to
+/// nobody before it is released.
+pub(crate) fn migrate_in(
+    core: &mut Core,
+    pool: PoolId,
+    moving: Migration,
+    now: Instant,
+) -> ServerId {
+    // Settings that fitted there fit here; were it otherwise, they are reset.
+    let (settings, lost) = match core.tables.settings.intern(moving.settings) {
+        Ok(settings) => (settings, Kinds::NONE),
+        Err(_) => (SettingsId::EMPTY, Kinds::SETTINGS),
+    };
+    let reported = core.tables.reported.intern(moving.reported);
+    let Migration { slot, opened_at, retire_at, .. } = moving;
+    core.pools[pool].was_given();
+    core.servers.insert(core.serials.next(), |id| Server {
+        state: ServerState::Idle(now),
+        settings,
+        statements: moving.statements,
+        residue: moving.residue.union(lost),
+        own_statements: moving.own_statements,
+        node: moving.node,
+        epoch: moving.epoch,
+        // What the unnamed statement was, its client on the other worker knows.
+        unnamed: UnnamedStatement::Foreign,
+        backend_key: moving.backend_key,
+        transaction: moving.transaction,
+        ..Server::dialing(id, pool, slot, reported, opened_at, retire_at)
+    })
 }

@@ -253,6 +253,12 @@ impl SharedPool {
         self.dials.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a limit that several pools share (of the database, of the user) has kept somebody
+    /// from opening a server connection since this was last asked.
+    pub fn stands_in_the_way(&self) -> bool {
+        self.database.open.was_crowded() || self.user_open.was_crowded()
+    }
+
     /// Takes one of the `limit` places for pinned sessions.
     pub fn pin(self: &Arc<Self>, limit: u32) -> Option<PinSlot> {
         self.pinned.take(limit).then(|| PinSlot(Arc::clone(self)))

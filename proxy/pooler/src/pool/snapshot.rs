@@ -2,125 +2,121 @@
 
 use std::time::{Duration, Instant};
 
+use crate::core::Core;
 use crate::ids::ServerId;
 use crate::pool::stats::{ClientSnapshot, PoolSnapshot, ServerSnapshot};
-use crate::pooler::Pooler;
 use crate::server::ServerState;
 use crate::session::{Link, Session};
 
-impl Pooler {
-    /// Every pool of this worker, counted.
-    #[must_use]
-    pub fn pool_snapshots(&self, now: Instant) -> Vec<PoolSnapshot> {
-        let mut pools: Vec<PoolSnapshot> = self
-            .pools
-            .iter()
-            .map(|pool| PoolSnapshot {
-                database: pool.key.database.to_string(),
-                user: pool.key.user.to_string(),
-                mode: pool.config.pool.mode.as_str(),
-                servers_dialing: pool.dialing,
-                stats: pool.stats.clone(),
-                ..PoolSnapshot::default()
-            })
-            .collect();
-        for (_, session) in &self.sessions {
-            let pool = &mut pools[session.pool.index()];
-            match session.link {
-                Link::Unlinked => pool.clients_idle += 1,
-                Link::Waiting(since) | Link::AwaitingPlace(since) => {
-                    pool.clients_waiting += 1;
-                    pool.longest_wait = pool.longest_wait.max(now - since);
-                }
-                _ => pool.clients_active += 1,
+/// Every pool of this worker, counted.
+pub(crate) fn pools(core: &Core, now: Instant) -> Vec<PoolSnapshot> {
+    let mut pools: Vec<PoolSnapshot> = core
+        .pools
+        .all()
+        .iter()
+        .map(|pool| PoolSnapshot {
+            database: pool.key().database.to_string(),
+            user: pool.key().user.to_string(),
+            mode: pool.config().pool.mode.as_str(),
+            servers_dialing: pool.dialing(),
+            stats: pool.stats().clone(),
+            ..PoolSnapshot::default()
+        })
+        .collect();
+    for session in core.sessions.iter() {
+        let pool = &mut pools[session.pool.index()];
+        match session.link {
+            Link::Unlinked => pool.clients_idle += 1,
+            Link::Waiting(since) | Link::AwaitingPlace(since) => {
+                pool.clients_waiting += 1;
+                pool.longest_wait = pool.longest_wait.max(now - since);
             }
-            let pinned_for = session.pin.lasted(now);
-            for reason in session.pin.reasons() {
-                *pool.pinned.entry(reason).or_default() += 1;
-                let longest = pool.pinned_longest.entry(reason).or_default();
-                *longest = (*longest).max(pinned_for);
-            }
+            _ => pool.clients_active += 1,
         }
-        for (_, server) in &self.servers {
-            let pool = &mut pools[server.pool.index()];
-            match server.state {
-                ServerState::Dialing => {}
-                ServerState::Idle(_) => pool.servers_idle += 1,
-                ServerState::Linked(..) => pool.servers_active += 1,
-                ServerState::AwaitingCancels(_) | ServerState::Closing => pool.servers_leaving += 1,
-            }
+        let pinned_for = session.pin.lasted(now);
+        for reason in session.pin.reasons() {
+            *pool.pinned.entry(reason).or_default() += 1;
+            let longest = pool.pinned_longest.entry(reason).or_default();
+            *longest = (*longest).max(pinned_for);
         }
-        let mut pool = self.pools.iter();
-        pools.retain(|_| pool.next().is_some_and(|pool| !pool.is_retired));
-        pools
     }
-
-    /// Every client of this worker; addresses are the driver's to fill in.
-    #[must_use]
-    pub fn client_snapshots(&self, now: Instant) -> Vec<ClientSnapshot> {
-        self.sessions.iter().map(|(_, session)| self.client_snapshot(session, now)).collect()
-    }
-
-    /// Every server connection of this worker; addresses are the driver's to fill in.
-    #[must_use]
-    pub fn server_snapshots(&self, now: Instant) -> Vec<(ServerId, ServerSnapshot)> {
-        let worker = self.worker.0;
-        self.servers
-            .iter()
-            .map(|(_, server)| {
-                let pool = &self.pools[server.pool.index()];
-                let snapshot = ServerSnapshot {
-                    worker,
-                    serial: server.id.serial,
-                    database: pool.key.database.to_string(),
-                    user: pool.key.user.to_string(),
-                    state: match server.state {
-                        ServerState::Dialing => "dialing",
-                        ServerState::Idle(_) => "idle",
-                        ServerState::Linked(..) => "active",
-                        ServerState::AwaitingCancels(_) | ServerState::Closing => "leaving",
-                    },
-                    process_id: server.backend_key.process_id,
-                    address: String::new(),
-                    connected: now - server.opened_at,
-                    client: server.session().map_or(0, |session| session.serial),
-                    prepared_statements: server.statements.len(),
-                    generation: None,
-                };
-                (server.id, snapshot)
-            })
-            .collect()
-    }
-
-    fn client_snapshot(&self, session: &Session, now: Instant) -> ClientSnapshot {
-        let pool = &self.pools[session.pool.index()];
-        let name = session.reported.get(b"application_name").unwrap_or_default();
-        let pinned: Vec<&str> = session.pin.reasons().collect();
-        let server = session.link.server().and_then(|server| self.server(server));
-        ClientSnapshot {
-            worker: self.worker.0,
-            slot: session.id.slot,
-            serial: session.id.serial,
-            database: pool.key.database.to_string(),
-            user: pool.key.user.to_string(),
-            state: match session.link {
-                Link::Unlinked => "idle",
-                Link::Waiting(_) | Link::AwaitingPlace(_) => "waiting",
-                _ if !pinned.is_empty() => "pinned",
-                _ => "active",
-            },
-            pinned: pinned.join(", "),
-            pinned_for: session.pin.lasted(now),
-            application_name: String::from_utf8_lossy(name).into_owned(),
-            address: String::new(),
-            server_process_id: server.map_or(0, |server| server.backend_key.process_id),
-            connected: now - session.connected_at,
-            wait: match session.link {
-                Link::Waiting(since) | Link::AwaitingPlace(since) => now - since,
-                _ => Duration::ZERO,
-            },
-            prepared_statements: session.statements.as_ref().map_or(0, |names| names.len()),
-            generation: None,
+    for server in core.servers.iter() {
+        let pool = &mut pools[server.pool.index()];
+        match server.state {
+            ServerState::Dialing => {}
+            ServerState::Idle(_) => pool.servers_idle += 1,
+            ServerState::Linked(..) => pool.servers_active += 1,
+            ServerState::AwaitingCancels(_) | ServerState::Closing => pool.servers_leaving += 1,
         }
+    }
+    let mut pool = core.pools.all().iter();
+    pools.retain(|_| pool.next().is_some_and(|pool| !pool.is_retired()));
+    pools
+}
+
+/// Every client of this worker; addresses are the driver's to fill in.
+pub(crate) fn clients(core: &Core, now: Instant) -> Vec<ClientSnapshot> {
+    core.sessions.iter().map(|session| client(core, session, now)).collect()
+}
+
+/// Every server connection of this worker; addresses are the driver's to fill in.
+pub(crate) fn servers(core: &Core, now: Instant) -> Vec<(ServerId, ServerSnapshot)> {
+    let worker = core.pools.worker().0;
+    core.servers
+        .iter()
+        .map(|server| {
+            let pool = &core.pools[server.pool];
+            let snapshot = ServerSnapshot {
+                worker,
+                serial: server.id.serial,
+                database: pool.key().database.to_string(),
+                user: pool.key().user.to_string(),
+                state: match server.state {
+                    ServerState::Dialing => "dialing",
+                    ServerState::Idle(_) => "idle",
+                    ServerState::Linked(..) => "active",
+                    ServerState::AwaitingCancels(_) | ServerState::Closing => "leaving",
+                },
+                process_id: server.backend_key.process_id,
+                address: String::new(),
+                connected: now - server.opened_at,
+                client: server.session().map_or(0, |session| session.serial),
+                prepared_statements: server.statements.len(),
+                generation: None,
+            };
+            (server.id, snapshot)
+        })
+        .collect()
+}
+
+fn client(core: &Core, session: &Session, now: Instant) -> ClientSnapshot {
+    let pool = &core.pools[session.pool];
+    let name = session.reported.get(b"application_name").unwrap_or_default();
+    let pinned: Vec<&str> = session.pin.reasons().collect();
+    let server = session.link.server().and_then(|server| core.servers.get(server));
+    ClientSnapshot {
+        worker: core.pools.worker().0,
+        slot: session.id.slot,
+        serial: session.id.serial,
+        database: pool.key().database.to_string(),
+        user: pool.key().user.to_string(),
+        state: match session.link {
+            Link::Unlinked => "idle",
+            Link::Waiting(_) | Link::AwaitingPlace(_) => "waiting",
+            _ if !pinned.is_empty() => "pinned",
+            _ => "active",
+        },
+        pinned: pinned.join(", "),
+        pinned_for: session.pin.lasted(now),
+        application_name: String::from_utf8_lossy(name).into_owned(),
+        address: String::new(),
+        server_process_id: server.map_or(0, |server| server.backend_key.process_id),
+        connected: now - session.connected_at,
+        wait: match session.link {
+            Link::Waiting(since) | Link::AwaitingPlace(since) => now - since,
+            _ => Duration::ZERO,
+        },
+        prepared_statements: session.statements.as_ref().map_or(0, |names| names.len()),
+        generation: None,
     }
 }

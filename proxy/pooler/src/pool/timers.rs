@@ -7,16 +7,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use pgimbal_config::PoolMode;
 use pgimbal_wire::encode::TransactionStatus;
 use pgimbal_wire::error::{Report, SqlState};
 
+use super::pools::Pools;
+use super::{Pool, Reserve, dial, fair_share, queue, retire};
+use crate::action::{Action, Actions};
+use crate::cancel::request;
+use crate::cluster::follow::count_failed;
+use crate::cluster::{hold, route};
+use crate::core::Core;
+use crate::error::error_body;
 use crate::ids::{PoolId, ServerId, SessionId, WorkerId};
-use crate::pool::{Pool, Reserve, fair_share};
-use crate::pooler::{Action, Pooler, error_body};
 use crate::server::{Server, ServerState};
 use crate::session::pin::PinReason;
-use crate::session::setup;
-use crate::session::{Link, Phase, Presence};
+use crate::session::sessions::Service;
+use crate::session::{Link, Phase, Presence, Session, dismissal, place, setup};
 
 /// How often [`Pooler::tick`] is to be called while somebody waits: the age from which a waiter may
 /// be helped by another worker, twice over.
@@ -39,292 +46,272 @@ const QUESTION_LIMIT: Duration = Duration::from_secs(1);
 /// How long an answer to that is awaited before the next question.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 
-impl Pooler {
-    /// Does what is due at `now`. Server connections are looked over every [`QUIET_TICK`] only.
-    pub fn tick(&mut self, now: Instant, looked_over: &mut Instant) {
-        for index in 0..self.pools.len() {
-            let pool = PoolId(index as u32);
-            if self.pools[index].waiting > 0 || !self.pools[index].logins.is_empty() {
-                self.help_waiters(pool, now);
-            }
-            if !self.pools[index].place_waiters.is_empty() {
-                self.give_places(pool, now);
-            }
+/// Does what is due at `now`. Server connections are looked over every [`QUIET_TICK`] only.
+pub(crate) fn tick(core: &mut Core, now: Instant) {
+    for id in core.pools.ids() {
+        if core.pools[id].has_anybody_waiting() {
+            help_waiters(core, id, now);
         }
-        if now >= *looked_over + QUIET_TICK {
-            *looked_over = now;
-            for index in 0..self.pools.len() {
-                self.keep_size(PoolId(index as u32), now);
-                self.send_to_replicas(PoolId(index as u32), now);
-            }
-            self.look_over_servers(now);
-            self.look_over_clients(now);
-            self.retire_unused(now);
+        if !core.pools[id].place_waiters().is_empty() {
+            place::give_places(core, id, now);
         }
     }
+    if core.looked_over.is_none_or(|last| now >= last + QUIET_TICK) {
+        core.looked_over = Some(now);
+        for id in core.pools.ids() {
+            keep_size(core, id, now);
+            route::send_to_replicas(core, id, now);
+        }
+        look_over_servers(core, now);
+        look_over_clients(core, now);
+        retire::retire_unused(core, now);
+    }
+}
 
-    /// When the next tick is due.
-    #[must_use]
-    pub fn pause(&self) -> Duration {
-        if self.pools.iter().any(|pool| !pool.place_waiters.is_empty()) {
+/// How long until the next tick is due.
+pub(crate) fn pause(pools: &Pools) -> Duration {
+    if pools.iter().any(|pool| !pool.place_waiters().is_empty()) {
+        return WAITING_TICK;
+    }
+    let mut pause = QUIET_TICK;
+    for pool in pools.iter().filter(|pool| pool.has_anybody_waiting()) {
+        // Other workers have server connections of the pool.
+        if pool.shared().open_count() > pool.open_here() {
             return WAITING_TICK;
         }
-        let mut pause = QUIET_TICK;
-        for pool in self.pools.iter().filter(|pool| pool.waiting > 0 || !pool.logins.is_empty()) {
-            if self.has_others(pool) {
-                return WAITING_TICK;
-            }
-            pause = LOCAL_WAITING_TICK;
-        }
-        pause
+        pause = LOCAL_WAITING_TICK;
     }
+    pause
+}
 
-    /// Whether other workers have server connections of the pool.
-    fn has_others(&self, pool: &Pool) -> bool {
-        let mine = pool.shared.share(self.worker).open.load(Relaxed);
-        pool.shared.open_count() > mine
+fn help_waiters(core: &mut Core, id: PoolId, now: Instant) {
+    queue::tell_standing_failure(core, id, now);
+    let pool = &core.pools[id];
+    if !pool.logins().is_empty() && pool.shared().welcome().is_some() {
+        // Another worker's server connection has told what they wait for.
+        queue::wake_logins(core, id);
     }
+    refuse_overdue(core, id, now);
+    dismiss_overdue_logins(core, id, now);
+    if hold::hold_of(&core.pools[id], &core.clusters).is_some() {
+        hold::ask_for_primary(&core.pools[id], &mut core.clusters, &mut core.actions, now);
+    }
+    dial::dial_if_wanted(core, id, now);
+    let longest = queue::longest_waiter(&core.sessions, &mut core.pools, id);
+    let waited = longest.map(|waiter| now - waiter.since);
+    let Some(waited) = waited.filter(|waited| *waited >= ASK_AFTER) else { return };
+    if ask(&mut core.pools, &mut core.actions, id, now) {
+        return;
+    }
+    if core.pools[id].wants_dial() && !dial::dial(core, id, Reserve::Kept, now) {
+        let config = &core.pools[id].config().pool;
+        if config.reserve_size > 0 && waited >= config.reserve_timeout {
+            dial::dial(core, id, Reserve::Open, now);
+        }
+    }
+}
 
-    fn help_waiters(&mut self, id: PoolId, now: Instant) {
-        self.tell_standing_failure(id, now);
-        let pool = &self.pools[id.index()];
-        if !pool.logins.is_empty() && pool.shared.welcome().is_some() {
-            // Another worker's server connection has told what they wait for.
-            self.wake_logins(id);
-        }
-        self.refuse_overdue(id, now);
-        self.dismiss_overdue_logins(id, now);
-        if self.hold_of(&self.pools[id.index()]).is_some() {
-            self.ask_for_primary(id, now);
-        }
-        self.dial_if_wanted(id, now);
-        let Some(waited) = self.longest_wait(id, now).filter(|waited| *waited >= ASK_AFTER) else {
+/// Those who have waited for `query_wait_timeout`, or as long as a hold may last, are told.
+fn refuse_overdue(core: &mut Core, id: PoolId, now: Instant) {
+    let limit = core.pools[id].config().pool.query_wait_timeout;
+    while let Some(waiter) = queue::longest_waiter(&core.sessions, &mut core.pools, id) {
+        let waited = now - waiter.since;
+        let pool = &mut core.pools[id];
+        let hold = hold::hold_of(pool, &core.clusters)
+            .filter(|hold| (now - hold.since).min(waited) >= hold.limit);
+        let error = if hold.is_some() {
+            pool.stats_mut().error(SqlState::CANNOT_CONNECT_NOW);
+            count_failed(pool);
+            hold::hold_is_over(pool, &core.clusters)
+        } else if waited < limit {
             return;
+        } else {
+            pool.stats_mut().error(SqlState::TOO_MANY_CONNECTIONS);
+            core.lockouts.of(pool).map(Arc::clone).unwrap_or_else(none_became_free)
         };
-        if self.ask(id, now) {
-            return;
+        queue::refuse(core, waiter.session, &error, Some(Arc::clone(&error)));
+    }
+}
+
+/// Logins that have waited as long for the pool's first server connection are told too.
+fn dismiss_overdue_logins(core: &mut Core, id: PoolId, now: Instant) {
+    let pool = &core.pools[id];
+    let hold = hold::hold_of(pool, &core.clusters);
+    let limit = pool.config().pool.query_wait_timeout;
+    let limit = hold.map_or(limit, |hold| limit.min(hold.limit));
+    let is_overdue = |login: &SessionId| {
+        let session = core.sessions.get(*login);
+        session.is_none_or(|session| now - session.connected_at >= limit)
+    };
+    let overdue: Vec<SessionId> = pool.logins().iter().copied().filter(is_overdue).collect();
+    for login in overdue {
+        core.pools[id].remove_login(login);
+        if hold.is_some() {
+            let error = hold::hold_is_over(&core.pools[id], &core.clusters);
+            dismissal::dismiss_with(core, login, SqlState::CANNOT_CONNECT_NOW, &error);
+            continue;
         }
-        if self.pools[id.index()].wants_dial() && !self.dial(id, Reserve::Kept, now) {
-            let pool = &self.pools[id.index()].config.pool;
-            if pool.reserve_size > 0 && waited >= pool.reserve_timeout {
-                self.dial(id, Reserve::Open, now);
+        dismissal::dismiss(
+            core,
+            login,
+            SqlState::TOO_MANY_CONNECTIONS,
+            "no server connection could be opened within query_wait_timeout",
+        );
+    }
+}
+
+/// Asks a worker that has an idle server connection, or more than its share of them. Returns
+/// whether there is such a worker.
+fn ask(pools: &mut Pools, actions: &mut Actions, id: PoolId, now: Instant) -> bool {
+    let (worker, workers) = (pools.worker(), pools.workers());
+    let pool = &mut pools[id];
+    let Some(other) = worker_with_most_idle(pool, worker, workers) else { return false };
+    if pool.may_ask(now, ASK_AGAIN) {
+        actions.push(Action::Ask(id, other));
+    }
+    true
+}
+
+/// Opens what `min_pool_size` asks for, and gives up an idle connection where a limit that several
+/// pools share stands in somebody's way.
+fn keep_size(core: &mut Core, id: PoolId, now: Instant) {
+    let pool = &core.pools[id];
+    let wanted = pool.shared().open_count() < pool.config().pool.min_size;
+    if wanted && pool.dialing() == 0 && core.sessions.service() == Service::Open {
+        dial::dial(core, id, Reserve::Kept, now);
+    }
+    let pool = &core.pools[id];
+    if pool.waiting() == 0
+        && let Some(idle) = pool.idle().first().copied()
+        && pool.shared().stands_in_the_way()
+    {
+        dial::close_server(&mut core.servers, &mut core.pools, &mut core.actions, idle);
+    }
+}
+
+fn look_over_servers(core: &mut Core, now: Instant) {
+    let due = core.servers.iter().filter_map(|server| Some((server.id, due(core, server, now)?)));
+    for (server, due) in due.collect::<Vec<_>>() {
+        match due {
+            Due::Close => {
+                dial::close_server(&mut core.servers, &mut core.pools, &mut core.actions, server);
             }
+            Due::Cancel => cancel_overdue(core, server),
+            Due::Dismiss(session, code, message) => {
+                dismissal::dismiss(core, session, code, message);
+            }
+            Due::GoOn(session) => go_on_unanswered(core, session, now),
         }
     }
+}
 
-    /// Those who have waited for `query_wait_timeout` are told.
-    fn refuse_overdue(&mut self, id: PoolId, now: Instant) {
-        let limit = self.pools[id.index()].config.pool.query_wait_timeout;
-        while let Some((waiter, waited)) = self.first_waiter(id, now) {
-            let hold = self
-                .hold_of(&self.pools[id.index()])
-                .filter(|hold| (now - hold.since).min(waited) >= hold.limit);
-            if hold.is_some() {
-                let error = self.hold_is_over(&self.pools[id.index()]);
-                self.pools[id.index()].stats.error(SqlState::CANNOT_CONNECT_NOW);
-                self.count_failed(id);
-                self.refuse_waiter(waiter, &error);
-                continue;
+/// What is due for a server connection; `None` mostly.
+fn due(core: &Core, server: &Server, now: Instant) -> Option<Due> {
+    let pool = &core.pools[server.pool];
+    match server.state {
+        ServerState::Idle(since) => {
+            let config = &pool.config().pool;
+            let spare = pool.shared().open_count() > config.min_size;
+            let idle = spare && now - since >= config.server_idle_timeout;
+            let ends = idle || server.retire_at <= now;
+            (ends && core.lockouts.of(pool).is_none()).then_some(Due::Close)
+        }
+        ServerState::AwaitingCancels(since) => {
+            (now - since >= pool.config().pool.cancel_wait_timeout).then_some(Due::Close)
+        }
+        ServerState::Linked(session, since) => {
+            let client = core.sessions.get(session)?;
+            if client.presence != Presence::Here {
+                return None;
             }
-            if waited < limit {
-                return;
-            }
-            let lockout = self.lockout(&self.pools[id.index()]).map(Arc::clone);
-            let error = lockout.unwrap_or_else(none_became_free);
-            self.pools[id.index()].stats.error(SqlState::TOO_MANY_CONNECTIONS);
-            self.refuse_waiter(waiter, &error);
-        }
-    }
-
-    /// Logins that have waited as long for the pool's first server connection are told too.
-    fn dismiss_overdue_logins(&mut self, id: PoolId, now: Instant) {
-        let limit = self.pools[id.index()].config.pool.query_wait_timeout;
-        let hold = self.hold_of(&self.pools[id.index()]);
-        let limit = hold.map_or(limit, |hold| limit.min(hold.limit));
-        let logins = self.pools[id.index()].logins.iter().copied();
-        let overdue: Vec<SessionId> = logins
-            .filter(|login| self.session(*login).is_none_or(|s| now - s.connected_at >= limit))
-            .collect();
-        for login in overdue {
-            self.pools[id.index()].logins.retain(|other| *other != login);
-            if hold.is_some() {
-                let error = self.hold_is_over(&self.pools[id.index()]);
-                self.dismiss_with(login, SqlState::CANNOT_CONNECT_NOW, &error);
-                continue;
-            }
-            self.dismiss(
-                login,
-                SqlState::TOO_MANY_CONNECTIONS,
-                "no server connection could be opened within query_wait_timeout",
-            );
-        }
-    }
-
-    pub(crate) fn longest_wait(&mut self, id: PoolId, now: Instant) -> Option<Duration> {
-        self.first_waiter(id, now).map(|(_, waited)| waited)
-    }
-
-    /// The longest waiter; entries of those who wait no more are dropped on the way.
-    fn first_waiter(&mut self, id: PoolId, now: Instant) -> Option<(SessionId, Duration)> {
-        while let Some(waiter) = self.pools[id.index()].waiters.front().copied() {
-            if self.still_waits(waiter) {
-                return Some((waiter.session, now - waiter.since));
-            }
-            self.pools[id.index()].waiters.pop_front();
-        }
-        None
-    }
-
-    /// Asks a worker that has an idle server connection, or more than its share of them.
-    fn ask(&mut self, id: PoolId, now: Instant) -> bool {
-        let worker = self.worker;
-        let pool = &mut self.pools[id.index()];
-        let Some(other) = worker_with_most_idle(pool, worker, self.workers) else { return false };
-        if pool.asked_at.is_none_or(|asked| now - asked >= ASK_AGAIN) {
-            pool.asked_at = Some(now);
-            self.actions.push(Action::Ask(id, other));
-        }
-        true
-    }
-
-    /// Opens what `min_pool_size` asks for, and gives up an idle connection where a limit that
-    /// several pools share stands in somebody's way.
-    fn keep_size(&mut self, id: PoolId, now: Instant) {
-        let pool = &self.pools[id.index()];
-        if pool.is_retired {
-            return;
-        }
-        let open = pool.shared.open_count();
-        if open < pool.config.pool.min_size && pool.dialing == 0 && !self.draining {
-            self.dial(id, Reserve::Kept, now);
-        }
-        let pool = &self.pools[id.index()];
-        if pool.waiting == 0
-            && let Some(idle) = pool.idle.first().copied()
-            && (pool.shared.database.open.was_crowded() || pool.shared.user_open.was_crowded())
-        {
-            self.close_server(idle);
-        }
-    }
-
-    fn look_over_servers(&mut self, now: Instant) {
-        let mut due = Vec::new();
-        for (_, server) in &self.servers {
-            let pool = &self.pools[server.pool.index()];
-            if let Some(what) = self.due(server, pool, now) {
-                due.push((server.id, what));
-            }
-        }
-        for (server, what) in due {
-            match what {
-                Due::Close => self.close_server(server),
-                Due::Cancel => self.cancel_overdue(server),
-                Due::Dismiss(session, code, message) => self.dismiss(session, code, message),
-                Due::GoOn(session) => self.go_on_unanswered(session, now),
-            }
-        }
-    }
-
-    fn due(&self, server: &Server, pool: &Pool, now: Instant) -> Option<Due> {
-        let config = &pool.config.pool;
-        match server.state {
-            ServerState::Idle(since) => {
-                let spare = pool.shared.open_count() > config.min_size;
-                let idle = spare && now - since >= config.server_idle_timeout;
-                let ends = idle || server.retire_at <= now;
-                (ends && self.lockout(pool).is_none()).then_some(Due::Close)
-            }
-            ServerState::AwaitingCancels(since) => {
-                (now - since >= config.cancel_wait_timeout).then_some(Due::Close)
-            }
-            ServerState::Linked(session, since) => {
-                let client = self.session(session)?;
-                if client.presence != Presence::Here {
-                    return None;
-                }
-                if client
-                    .stalled_since
-                    .is_some_and(|s| now - s >= self.options.client_stall_timeout)
-                {
-                    return Some(Due::Dismiss(
-                        session,
-                        SqlState::CONNECTION_FAILURE,
-                        "the client does not read its result (client_stall_timeout)",
-                    ));
-                }
-                if let Some((_, since)) = &server.asking
-                    && now - *since >= QUESTION_LIMIT
-                    && client.phase == Phase::Barrier
-                {
-                    return Some(Due::GoOn(session));
-                }
-                let passed =
-                    |limit: Option<Duration>, since| limit.is_some_and(|l| now - since >= l);
-                if server.pending.is_empty() {
-                    let idle = passed(config.idle_transaction_timeout, client.active_at);
-                    if idle && server.status != TransactionStatus::Idle {
-                        return Some(Due::Dismiss(
-                            session,
-                            SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
-                            "terminating connection due to idle_transaction_timeout",
-                        ));
-                    }
-                } else if passed(config.query_timeout, client.active_at)
-                    && !server.since_ready.cancelled
-                {
-                    return Some(Due::Cancel);
-                }
-                let pinned = client.pin.is_set() || self.is_session_mode(server.pool);
-                (!pinned && passed(config.transaction_timeout, since)).then_some(Due::Dismiss(
+            let stalled = client.stalled_since.map(|since| now - since);
+            if stalled.is_some_and(|it| it >= core.sessions.options().client_stall_timeout) {
+                return Some(Due::Dismiss(
                     session,
-                    SqlState::TRANSACTION_TIMEOUT,
-                    "terminating connection due to transaction_timeout",
-                ))
+                    SqlState::CONNECTION_FAILURE,
+                    "the client does not read its result (client_stall_timeout)",
+                ));
             }
-            ServerState::Dialing | ServerState::Closing => None,
+            due_in_use(client, server, pool, now - since, now)
         }
+        ServerState::Dialing | ServerState::Closing => None,
     }
+}
 
-    /// A question takes too long: its client goes on, pinned, and is asked again later.
-    fn go_on_unanswered(&mut self, id: SessionId, now: Instant) {
-        let Some(session) = self.sessions.get_mut(id.index()).filter(|s| s.id == id) else {
-            return;
-        };
-        session.phase = Phase::Open;
-        let server = session.link.server().and_then(|id| self.servers.get_mut(id.index()));
-        if let Some((asking, _)) = server.and_then(|server| server.asking.as_mut()) {
-            asking.let_client_go_on();
-        }
-        session.pin.set(PinReason::Unknown, true, now);
-        let pool = &mut self.pools[session.pool.index()];
-        setup::hold_place(session, pool);
-        pool.stats.questions_failed += 1;
-        self.wake(id);
+/// What is due for a server connection that has served `client` for as long as `lasted`.
+fn due_in_use(
+    client: &Session,
+    server: &Server,
+    pool: &Pool,
+    lasted: Duration,
+    now: Instant,
+) -> Option<Due> {
+    let config = &pool.config().pool;
+    if let Some((_, since)) = &server.asking
+        && now - *since >= QUESTION_LIMIT
+        && client.phase == Phase::Barrier
+    {
+        return Some(Due::GoOn(client.id));
     }
-
-    fn cancel_overdue(&mut self, id: ServerId) {
-        if let Some(server) = self.servers.get_mut(id.index()) {
-            server.since_ready.cancelled = true;
+    let passed = |limit: Option<Duration>, lasted| limit.is_some_and(|limit| lasted >= limit);
+    let quiet = now - client.active_at;
+    if server.pending.is_empty() {
+        if server.status != TransactionStatus::Idle
+            && passed(config.idle_transaction_timeout, quiet)
+        {
+            return Some(Due::Dismiss(
+                client.id,
+                SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+                "terminating connection due to idle_transaction_timeout",
+            ));
         }
-        // It may have ended meanwhile.
-        let _ = self.cancel_running(id);
+    } else if passed(config.query_timeout, quiet) && !server.since_ready.cancelled {
+        return Some(Due::Cancel);
     }
+    let pinned = client.pin.is_set() || config.mode == PoolMode::Session;
+    (!pinned && passed(config.transaction_timeout, lasted)).then_some(Due::Dismiss(
+        client.id,
+        SqlState::TRANSACTION_TIMEOUT,
+        "terminating connection due to transaction_timeout",
+    ))
+}
 
-    fn look_over_clients(&mut self, now: Instant) {
-        let Some(limit) = self.options.client_idle_timeout else { return };
-        let overdue: Vec<SessionId> = self
-            .sessions
-            .iter()
-            .filter(|(_, s)| s.link == Link::Unlinked && now - s.active_at >= limit)
-            .map(|(_, session)| session.id)
-            .collect();
-        for id in overdue {
-            self.dismiss(
-                id,
-                SqlState::IDLE_SESSION_TIMEOUT,
-                "terminating connection due to client_idle_timeout",
-            );
-        }
+/// A question takes too long: its client goes on, pinned, and is asked again later.
+fn go_on_unanswered(core: &mut Core, id: SessionId, now: Instant) {
+    let Some(session) = core.sessions.get_mut(id) else { return };
+    session.phase = Phase::Open;
+    let server = session.link.server().and_then(|id| core.servers.get_mut(id));
+    if let Some((asking, _)) = server.and_then(|server| server.asking.as_mut()) {
+        asking.let_client_go_on();
+    }
+    session.pin.set(PinReason::Unknown, true, now);
+    let pool = &mut core.pools[session.pool];
+    setup::hold_place(session, pool);
+    pool.stats_mut().questions_failed += 1;
+    core.actions.wake(id);
+}
+
+fn cancel_overdue(core: &mut Core, id: ServerId) {
+    if let Some(server) = core.servers.get_mut(id) {
+        server.since_ready.cancelled = true;
+    }
+    // It may have ended meanwhile.
+    let _ = request::cancel_running(core, id);
+}
+
+fn look_over_clients(core: &mut Core, now: Instant) {
+    let Some(limit) = core.sessions.options().client_idle_timeout else { return };
+    let overdue = core
+        .sessions
+        .iter()
+        .filter(|session| session.link == Link::Unlinked && now - session.active_at >= limit);
+    for id in overdue.map(|session| session.id).collect::<Vec<_>>() {
+        dismissal::dismiss(
+            core,
+            id,
+            SqlState::IDLE_SESSION_TIMEOUT,
+            "terminating connection due to client_idle_timeout",
+        );
     }
 }
 

@@ -4,12 +4,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use pgimbal_config::{ResolvedPool, ServerPassword};
 
+use crate::core::Core;
 use crate::pool::Pool;
-use crate::pool::checkout::spread_over;
-use crate::pooler::Pooler;
-use crate::server::ServerState;
+use crate::pool::dial::{self, spread_over};
+use crate::pool::pools::Pools;
+use crate::server::servers::Servers;
 
 /// Over which time the connections of an older password are replaced: a pool of a hundred is then
 /// three logins a second.
@@ -29,53 +32,62 @@ pub enum CredentialEvent {
     LetIn,
 }
 
-impl Pooler {
-    /// Something has changed about a role's password.
-    pub fn credential_changed(&mut self, role: &str, news: CredentialEvent, now: Instant) {
-        match news {
-            CredentialEvent::Rotated => {
-                self.replace_servers_of(role, now);
-                self.forget_failures_of(role, now);
-            }
-            CredentialEvent::Candidate => self.forget_failures_of(role, now),
-            CredentialEvent::LockedOut(error) => {
-                self.lockouts.insert(role.into(), error);
-            }
-            CredentialEvent::LetIn => {
-                self.lockouts.remove(role);
-            }
-        }
-    }
+/// Roles with which no server connection can be opened, each with the body of the ErrorResponse that
+/// says so.
+#[derive(Debug, Default)]
+pub(crate) struct Lockouts {
+    by_role: HashMap<Box<str>, Arc<[u8]>, RandomState>,
+}
 
-    /// They keep working, so they end when they are idle, each at its own moment.
-    fn replace_servers_of(&mut self, role: &str, now: Instant) {
-        for (_, server) in &mut self.servers {
-            if role_of(&self.pools[server.pool.index()].config) == Some(role)
-                && server.state != ServerState::Closing
-            {
-                let end = now + spread_over(REPLACED_WITHIN, server.id.serial);
-                server.retire_at = server.retire_at.min(end);
-            }
-        }
-    }
-
-    /// What was refused before may be accepted now: nobody waits for the end of a pause.
-    fn forget_failures_of(&mut self, role: &str, now: Instant) {
-        let pools = self.pools.iter().filter(|pool| role_of(&pool.config) == Some(role));
-        let pools: Vec<_> = pools.map(|pool| pool.id).collect();
-        for pool in pools {
-            self.pools[pool.index()].shared.forget_failure();
-            self.dial_if_wanted(pool, now);
-        }
-    }
-
+impl Lockouts {
     /// The error that tells why no server connection can be opened with the pool's role, while
     /// that is so. What is open is not given up for what cannot be opened.
-    pub(crate) fn lockout(&self, pool: &Pool) -> Option<&Arc<[u8]>> {
-        if self.lockouts.is_empty() {
+    pub(crate) fn of(&self, pool: &Pool) -> Option<&Arc<[u8]>> {
+        if self.by_role.is_empty() {
             return None;
         }
-        self.lockouts.get(role_of(&pool.config)?)
+        self.by_role.get(role_of(pool.config())?)
+    }
+}
+
+/// Something has changed about a role's password.
+pub(crate) fn credential_changed(
+    core: &mut Core,
+    role: &str,
+    event: CredentialEvent,
+    now: Instant,
+) {
+    match event {
+        CredentialEvent::Rotated => {
+            replace_servers_of(&mut core.servers, &core.pools, role, now);
+            forget_failures_of(core, role, now);
+        }
+        CredentialEvent::Candidate => forget_failures_of(core, role, now),
+        CredentialEvent::LockedOut(error) => {
+            core.lockouts.by_role.insert(role.into(), error);
+        }
+        CredentialEvent::LetIn => {
+            core.lockouts.by_role.remove(role);
+        }
+    }
+}
+
+/// They keep working, so they end when they are idle, each at its own moment.
+fn replace_servers_of(servers: &mut Servers, pools: &Pools, role: &str, now: Instant) {
+    let is_meant = |pool| role_of(pools[pool].config()) == Some(role);
+    let meant = servers.iter_mut().filter(|server| is_meant(server.pool));
+    for server in meant.filter(|server| !server.is_closing()) {
+        let end = now + spread_over(REPLACED_WITHIN, server.id.serial);
+        server.retire_at = server.retire_at.min(end);
+    }
+}
+
+/// What was refused before may be accepted now: nobody waits for the end of a pause.
+fn forget_failures_of(core: &mut Core, role: &str, now: Instant) {
+    let pools = core.pools.iter().filter(|pool| role_of(pool.config()) == Some(role));
+    for pool in pools.map(Pool::id).collect::<Vec<_>>() {
+        core.pools[pool].shared().forget_failure();
+        dial::dial_if_wanted(core, pool, now);
     }
 }
 

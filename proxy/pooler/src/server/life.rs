@@ -5,16 +5,17 @@ use std::time::{Duration, Instant};
 
 use pgimbal_wire::error::{self, Report, SqlState};
 
-use crate::cluster::DialedNode;
-use crate::ids::{PoolId, ServerId, SessionId};
+use crate::cluster::{DialedNode, route};
+use crate::core::Core;
+use crate::error::error_body;
+use crate::ids::{PoolId, ServerId};
 use crate::plan::Plan;
-use crate::pool::Place;
 use crate::pool::shared::{Audience, Welcome};
-use crate::pooler::{Pooler, error_body};
+use crate::pool::{Place, checkout, dial, queue};
 use crate::recovery::{self, DisconnectOutcome};
 use crate::server::reported::NamedValue;
-use crate::server::{BackendKey, Server, ServerState};
-use crate::session::Link;
+use crate::server::{BackendKey, Server};
+use crate::session::settings::SettingsId;
 use crate::topology::{NodeId, ProbeHint};
 
 /// The longest pause between attempts of which nobody is told: a new primary is found by then.
@@ -40,193 +41,140 @@ pub enum DialFailure {
     Unreachable,
 }
 
-impl Pooler {
-    /// A server connection was opened.
-    pub fn dialed(&mut self, id: ServerId, dialed: Dialed, now: Instant) {
-        let Some(server) = self.servers.get_mut(id.index()).filter(|server| server.id == id) else {
-            return;
-        };
-        server.backend_key = dialed.backend_key;
-        server.reported = self.tables.reported.intern(dialed.parameters.iter().cloned());
-        let pool = server.pool;
-        if self.pools[pool.index()].is_clustered() {
-            let epoch = self.stamp(&self.pools[pool.index()], dialed.found);
-            if epoch.is_none() {
-                return self.wrong_node(id, dialed.found, now);
-            }
-            self.servers[id.index()].epoch = epoch;
+/// A server connection was opened.
+pub(crate) fn dialed(core: &mut Core, id: ServerId, dialed: Dialed, now: Instant) {
+    let Some(server) = core.servers.get_mut(id) else { return };
+    server.backend_key = dialed.backend_key;
+    server.reported = core.tables.reported.intern(dialed.parameters.iter().cloned());
+    let pool = &mut core.pools[server.pool];
+    if pool.is_clustered() {
+        server.epoch = core.clusters.stamp(pool, dialed.found);
+        if server.epoch.is_none() {
+            return wrong_node(core, id, dialed.found, now);
         }
-        let pool = &mut self.pools[pool.index()];
-        pool.dialing -= 1;
-        pool.stats.server_logins += 1;
-        pool.shared.set_welcome(Welcome { parameters: dialed.parameters });
-        pool.shared.dial_succeeded();
-        let pool = pool.id;
-        self.wake_logins(pool);
-        self.release(id, now);
-        self.dial_if_wanted(pool, now);
     }
+    pool.end_dial();
+    pool.stats_mut().server_logins += 1;
+    pool.shared().set_welcome(Welcome { parameters: dialed.parameters });
+    pool.shared().dial_succeeded();
+    let pool = pool.id();
+    queue::wake_logins(core, pool);
+    checkout::release(core, id, now);
+    dial::dial_if_wanted(core, pool, now);
+}
 
-    /// A server connection could not be opened. `error` is the body of the ErrorResponse that
-    /// tells why, the server's own if it sent one.
-    pub fn dial_failed(
-        &mut self,
-        id: ServerId,
-        error: Arc<[u8]>,
-        failure: DialFailure,
-        now: Instant,
-    ) {
-        let Some(server) = self.forget(id) else { return };
-        let node = server.node;
-        let pool = &mut self.pools[server.pool.index()];
-        pool.dialing -= 1;
-        pool.stats.server_login_failures += 1;
-        if let Ok(fields) = error::ErrorFields::parse(&error) {
-            pool.stats.error(fields.code);
-        }
-        let unreachable = failure == DialFailure::Unreachable;
-        let quiet = match pool.is_clustered() {
-            true => unreachable || matches!(pool.key.place, Place::Node(_)),
-            // A server that was there may come back; an address where none ever was is wrong.
-            false => unreachable && pool.outlives_server() && pool.shared.welcome().is_some(),
-        };
-        let (longest, audience) = match quiet {
-            true => (LONGEST_QUIET_PAUSE, Audience::Nobody),
-            false => (pool.config.pool.server_login_retry, Audience::Waiters),
-        };
-        pool.shared.dial_failed(Arc::clone(&error), now, longest, audience);
+/// A server connection could not be opened. `error` is the body of the ErrorResponse that tells why,
+/// the server's own if it sent one.
+pub(crate) fn dial_failed(
+    core: &mut Core,
+    id: ServerId,
+    error: Arc<[u8]>,
+    failure: DialFailure,
+    now: Instant,
+) {
+    let Some(server) = forget(core, id) else { return };
+    let (node, pool_id) = (server.node, server.pool);
+    let pool = &mut core.pools[pool_id];
+    pool.end_dial();
+    pool.stats_mut().server_login_failures += 1;
+    if let Ok(fields) = error::ErrorFields::parse(&error) {
+        pool.stats_mut().error(fields.code);
+    }
+    let unreachable = failure == DialFailure::Unreachable;
+    let quiet = match pool.is_clustered() {
+        true => unreachable || matches!(pool.place(), Place::Node(_)),
+        // A server that was there may come back; an address where none ever was is wrong.
+        false => unreachable && pool.outlives_server() && pool.shared().welcome().is_some(),
+    };
+    let (longest, audience) = match quiet {
+        true => (LONGEST_QUIET_PAUSE, Audience::Nobody),
+        false => (pool.config().pool.server_login_retry, Audience::Waiters),
+    };
+    pool.shared().dial_failed(error, now, longest, audience);
+    // Its place is free from here on.
+    drop(server);
+    if quiet {
+        node_failed(core, pool_id, node, now);
+    }
+    queue::tell_standing_failure(core, pool_id, now);
+}
+
+/// A server connection was opened that leads where it should not: the view or the network has
+/// changed meanwhile.
+fn wrong_node(core: &mut Core, id: ServerId, found: Option<DialedNode>, now: Instant) {
+    let Some(server) = core.servers.get(id) else { return };
+    let pool_id = server.pool;
+    let error = error_body(&Report::error(
+        SqlState::CANNOT_CONNECT_NOW,
+        "the server is not the one that its cluster's prober has seen",
+    ));
+    let pool = &mut core.pools[pool_id];
+    pool.shared().dial_failed(error, now, LONGEST_QUIET_PAUSE, Audience::Nobody);
+    pool.end_dial();
+    pool.stats_mut().server_login_failures += 1;
+    dial::close_server(&mut core.servers, &mut core.pools, &mut core.actions, id);
+    node_failed(core, pool_id, found.map(|found| found.node), now);
+}
+
+/// A node could not be used: its prober looks at once, and who waits for it alone is sent elsewhere.
+fn node_failed(core: &mut Core, id: PoolId, node: Option<NodeId>, now: Instant) {
+    let pool = &mut core.pools[id];
+    if let Some(node) = node {
+        core.actions.probe_hint(pool, ProbeHint::DialFailed(node));
+    }
+    if matches!(pool.place(), Place::Node(_)) {
+        route::leave_out(pool, now);
+        queue::send_elsewhere(core, id);
+    }
+}
+
+/// The driver has said Terminate to a server and seen the end of its connection.
+pub(crate) fn closed(core: &mut Core, id: ServerId, now: Instant) {
+    if let Some(server) = forget(core, id) {
         let pool = server.pool;
         drop(server);
-        if quiet {
-            self.node_failed(pool, node, now);
-        }
-        self.tell_standing_failure(pool, now);
+        dial::dial_if_wanted(core, pool, now);
     }
+}
 
-    /// A server connection was opened that leads where it should not: the view or the network has
-    /// changed meanwhile.
-    fn wrong_node(&mut self, id: ServerId, found: Option<DialedNode>, now: Instant) {
-        let Some(server) = self.server(id) else { return };
-        let pool = server.pool;
-        let error = error_body(&Report::error(
-            SqlState::CANNOT_CONNECT_NOW,
-            "the server is not the one that its cluster's prober has seen",
-        ));
-        let shared = &self.pools[pool.index()].shared;
-        shared.dial_failed(error, now, LONGEST_QUIET_PAUSE, Audience::Nobody);
-        let pool = &mut self.pools[pool.index()];
-        pool.dialing -= 1;
-        pool.stats.server_login_failures += 1;
-        let pool = pool.id;
-        self.close_server(id);
-        self.node_failed(pool, found.map(|found| found.node), now);
+/// A server connection has ended, or cannot be used any more, without a Terminate. Its session is
+/// told what `plan` then holds for the client.
+pub(crate) fn lost(
+    core: &mut Core,
+    id: ServerId,
+    now: Instant,
+    plan: &mut Plan,
+) -> DisconnectOutcome {
+    let Some(mut server) = forget(core, id) else { return DisconnectOutcome::Survives };
+    let pool = &mut core.pools[server.pool];
+    pool.stats_mut().server_closes += 1;
+    let session = server.session().and_then(|session| core.sessions.get_mut(session));
+    let outcome = match session {
+        None => DisconnectOutcome::Survives,
+        Some(session) => {
+            let outcome = recovery::on_server_lost(session, &mut server, pool, plan);
+            session.on_server_gone(&mut core.tables.settings);
+            outcome
+        }
+    };
+    let (pool_id, epoch) = (server.pool, server.epoch);
+    // Its place is free from here on.
+    drop(server);
+    if let Some(epoch) = epoch {
+        let pool = &mut core.pools[pool_id];
+        core.actions.probe_hint(pool, ProbeHint::ConnectionBroke(epoch.node));
+        route::leave_out(pool, now);
     }
+    dial::dial_if_wanted(core, pool_id, now);
+    outcome
+}
 
-    /// A node could not be used: its prober looks at once, and who waits for it alone is sent
-    /// elsewhere.
-    fn node_failed(&mut self, pool: PoolId, node: Option<NodeId>, now: Instant) {
-        if let Some(node) = node {
-            self.probe_hint(pool, ProbeHint::DialFailed(node));
-        }
-        if matches!(self.pools[pool.index()].key.place, Place::Node(_)) {
-            self.leave_out(pool, now);
-            self.send_elsewhere(pool);
-        }
+/// Takes a server connection out of every list.
+fn forget(core: &mut Core, id: ServerId) -> Option<Server> {
+    let mut server = core.servers.remove(id)?;
+    core.tables.settings.assign(&mut server.settings, SettingsId::EMPTY);
+    if server.is_idle() {
+        core.pools[server.pool].remove_idle(id);
     }
-
-    /// If nothing can serve the pool for now, everybody who waits is told so.
-    pub(crate) fn tell_standing_failure(&mut self, id: PoolId, now: Instant) {
-        let Some(error) = self.pools[id.index()].shared.standing_failure(now) else { return };
-        self.wake_logins(id);
-        let waiters = std::mem::take(&mut self.pools[id.index()].waiters);
-        for waiter in waiters {
-            self.refuse_waiter(waiter.session, &error);
-        }
-    }
-
-    /// Answers what a waiting session waits for, and all that stands behind it, with an error.
-    pub(crate) fn refuse_waiter(&mut self, id: SessionId, error: &Arc<[u8]>) {
-        self.refuse_segment(id, error, Some(Arc::clone(error)));
-    }
-
-    /// Answers what a waiting session waits for with an error, and what it has pipelined behind
-    /// that with the error `rest`.
-    pub(crate) fn refuse_segment(
-        &mut self,
-        id: SessionId,
-        error: &Arc<[u8]>,
-        rest: Option<Arc<[u8]>>,
-    ) {
-        let waits = self.session(id).is_some_and(|session| {
-            matches!(session.link, Link::Waiting(_) | Link::AwaitingPlace(_))
-        });
-        if waits {
-            self.stop_waiting(id);
-            if let Some(session) = self.sessions.get_mut(id.index()) {
-                session.serve_none(Arc::clone(error), rest);
-            }
-            self.wake(id);
-        }
-    }
-
-    pub(crate) fn wake_logins(&mut self, pool: PoolId) {
-        for login in std::mem::take(&mut self.pools[pool.index()].logins) {
-            self.wake(login);
-        }
-    }
-
-    /// The driver has said good-bye to a server connection and seen its end.
-    pub fn closed(&mut self, id: ServerId, now: Instant) {
-        if let Some(server) = self.forget(id) {
-            let pool = server.pool;
-            drop(server);
-            self.dial_if_wanted(pool, now);
-        }
-    }
-
-    /// A server connection has ended, or cannot be used any more, without a good-bye. Its session
-    /// is told what `plan` then holds for the client.
-    pub fn server_gone(
-        &mut self,
-        id: ServerId,
-        now: Instant,
-        plan: &mut Plan,
-    ) -> DisconnectOutcome {
-        let Some(mut server) = self.forget(id) else { return DisconnectOutcome::Survives };
-        let pool = &mut self.pools[server.pool.index()];
-        pool.stats.server_closes += 1;
-        let mut outcome = DisconnectOutcome::Survives;
-        let session = server.session().and_then(|session| self.sessions.get_mut(session.index()));
-        if let Some(session) = session {
-            outcome = recovery::part(session, &mut server, pool, plan);
-            session.settings.rollback(&mut self.tables.settings);
-            if matches!(session.link, Link::Ready(_)) {
-                session.pin.drop_unused_place();
-            }
-            session.link = Link::Unlinked;
-        }
-        let (pool, epoch) = (server.pool, server.epoch);
-        drop(server);
-        if let Some(epoch) = epoch {
-            self.probe_hint(pool, ProbeHint::ConnectionBroke(epoch.node));
-            self.leave_out(pool, now);
-        }
-        self.dial_if_wanted(pool, now);
-        outcome
-    }
-
-    /// Takes a server connection out of every list.
-    fn forget(&mut self, id: ServerId) -> Option<Server> {
-        self.server(id)?;
-        let mut server = self.servers.remove(id.index());
-        self.tables
-            .settings
-            .assign(&mut server.settings, crate::session::settings::SettingsId::EMPTY);
-        if matches!(server.state, ServerState::Idle(_)) {
-            let pool = &mut self.pools[server.pool.index()];
-            pool.idle.retain(|idle| *idle != id);
-            pool.publish_idle(self.worker);
-        }
-        Some(server)
-    }
+    Some(server)
 }

@@ -6,9 +6,12 @@ use std::time::Instant;
 use pgimbal_config::Host;
 use pgimbal_wire::error::SqlState;
 
+use crate::core::Core;
 use crate::ids::{PoolId, ServerId, SessionId};
-use crate::pooler::Pooler;
-use crate::server::ServerState;
+use crate::pool::pools::Pools;
+use crate::pool::{Pool, dial};
+use crate::server::servers::Servers;
+use crate::session::dismissal;
 
 /// How an operator wants a database's connections renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,63 +31,59 @@ pub struct Renewed {
     pub servers: usize,
 }
 
-impl Pooler {
-    /// Renews the connections of a database, or of all.
-    pub fn renew(&mut self, database: Option<&str>, how: Renewal, now: Instant) -> Renewed {
-        let is_meant = |name: &str| database.is_none_or(|database| database == name);
-        let pools = self.pools.iter().filter(|pool| is_meant(&pool.key.database));
-        let pools: Vec<PoolId> = pools.map(|pool| pool.id).collect();
-        let clients: Vec<SessionId> = match how {
-            Renewal::Reconnect => Vec::new(),
-            Renewal::Kill => {
-                let sessions = self.sessions.iter().map(|(_, session)| session);
-                let meant = sessions.filter(|session| pools.contains(&session.pool));
-                meant.map(|session| session.id).collect()
-            }
-        };
-        for client in &clients {
-            let text = "terminating connection due to administrator command";
-            self.dismiss(*client, SqlState::ADMIN_SHUTDOWN, text);
+/// Renews the connections of a database, or of all (`None`).
+pub(crate) fn renew(
+    core: &mut Core,
+    database: Option<&str>,
+    how: Renewal,
+    now: Instant,
+) -> Renewed {
+    let is_meant = |name: &str| database.is_none_or(|database| database == name);
+    let pools = core.pools.iter().filter(|pool| is_meant(&pool.key().database));
+    let pools: Vec<PoolId> = pools.map(Pool::id).collect();
+    let clients: Vec<SessionId> = match how {
+        Renewal::Reconnect => Vec::new(),
+        Renewal::Kill => {
+            let meant = core.sessions.iter().filter(|session| pools.contains(&session.pool));
+            meant.map(|session| session.id).collect()
         }
-        let servers = self.servers.iter().map(|(_, server)| server);
-        let servers: Vec<ServerId> =
-            servers.filter(|server| pools.contains(&server.pool)).map(|server| server.id).collect();
-        for pool in pools {
-            // What failed before may work now.
-            self.pools[pool.index()].shared.forget_failure();
-        }
-        Renewed { clients: clients.len(), servers: self.retire(servers, now) }
+    };
+    for client in &clients {
+        let text = "terminating connection due to administrator command";
+        dismissal::dismiss(core, *client, SqlState::ADMIN_SHUTDOWN, text);
     }
+    let servers = core.servers.iter().filter(|server| pools.contains(&server.pool));
+    let servers: Vec<ServerId> = servers.map(|server| server.id).collect();
+    for pool in pools {
+        // What failed before may work now.
+        core.pools[pool].shared().forget_failure();
+    }
+    Renewed { clients: clients.len(), servers: retire(core, servers, now) }
+}
 
-    /// The server connections of pools whose server is this name and no cluster's.
-    #[must_use]
-    pub fn servers_of_name(&self, name: &str) -> Vec<ServerId> {
-        let is_meant = |pool: PoolId| {
-            let config = &self.pools[pool.index()].config;
-            config.cluster.is_none() && matches!(&config.host, Host::Tcp(host) if host == name)
-        };
-        let servers = self.servers.iter().map(|(_, server)| server);
-        servers.filter(|server| is_meant(server.pool)).map(|server| server.id).collect()
-    }
+/// The server connections of pools whose server is this name and no cluster's.
+pub(crate) fn servers_of_name(servers: &Servers, pools: &Pools, name: &str) -> Vec<ServerId> {
+    let is_meant = |pool: PoolId| {
+        let config = pools[pool].config();
+        config.cluster.is_none() && matches!(&config.host, Host::Tcp(host) if host == name)
+    };
+    servers.iter().filter(|server| is_meant(server.pool)).map(|server| server.id).collect()
+}
 
-    /// These server connections end, those that are in use when they are free. How many did not
-    /// before.
-    pub fn retire(&mut self, servers: Vec<ServerId>, now: Instant) -> usize {
-        let mut count = 0;
-        for id in servers {
-            let Some(server) = self.servers.get_mut(id.index()).filter(|server| server.id == id)
-            else {
-                continue;
-            };
-            if server.state == ServerState::Closing || server.retire_at <= now {
-                continue;
-            }
-            count += 1;
-            server.retire_at = now;
-            if self.pools[server.pool.index()].idle.contains(&id) {
-                self.close_server(id);
-            }
+/// These server connections end, those that are in use when they are free. How many were not to
+/// end before.
+pub(crate) fn retire(core: &mut Core, servers: Vec<ServerId>, now: Instant) -> usize {
+    let mut count = 0;
+    for id in servers {
+        let Some(server) = core.servers.get_mut(id) else { continue };
+        if server.is_closing() || server.retire_at <= now {
+            continue;
         }
-        count
+        count += 1;
+        server.retire_at = now;
+        if core.pools[server.pool].idle().contains(&id) {
+            dial::close_server(&mut core.servers, &mut core.pools, &mut core.actions, id);
+        }
     }
+    count
 }

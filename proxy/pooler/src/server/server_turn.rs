@@ -11,15 +11,16 @@ use pgimbal_wire::error::{ErrorFields, Severity, SqlState};
 use pgimbal_wire::frame::{self, HEADER_LEN, Header};
 use pgimbal_wire::tag::backend;
 
+use crate::core::Core;
 use crate::ids::ServerId;
 use crate::plan::{HOLD_LIMIT, Plan, Processed, Stop};
 use crate::pool::Pool;
-use crate::pooler::{Pooler, Tables};
 use crate::recovery::in_flight::Progress;
 use crate::server::pending::{OwnQuery, Pending};
 use crate::server::{Body, Server};
 use crate::session::Session;
 use crate::session::client_turn::emit_made;
+use crate::tables::Tables;
 
 /// The longest message that is processed by its whole body: a reported setting. Rows, notices and
 /// errors of any length stream.
@@ -55,29 +56,20 @@ pub(crate) enum Fate {
 }
 
 pub(crate) fn process(
-    pooler: &mut Pooler,
+    core: &mut Core,
     id: ServerId,
     now: Instant,
     buf: &[u8],
     plan: &mut Plan,
 ) -> Processed {
-    let Some(server) = pooler.servers.get_mut(id.index()).filter(|server| server.id == id) else {
+    let Some(server) = core.servers.get_mut(id) else {
         return Processed { taken: buf.len() as u32, stop: Stop::Drained };
     };
-    let session = server.session().and_then(|session| pooler.sessions.get_mut(session.index()));
-    let pool = &mut pooler.pools[server.pool.index()];
-    let turn = ServerTurn {
-        server,
-        session,
-        pool,
-        tables: &mut pooler.tables,
-        now,
-        buf,
-        at: 0,
-        plan,
-        freed: Freed::No,
-    };
-    turn.run()
+    let session = server.session().and_then(|session| core.sessions.get_mut(session));
+    let pool = &mut core.pools[server.pool];
+    let tables = &mut core.tables;
+    let freed = Freed::No;
+    ServerTurn { server, session, pool, tables, now, buf, at: 0, plan, freed }.run()
 }
 
 /// What an idle server connection said.
@@ -91,10 +83,8 @@ pub enum IdleWord {
 
 /// Processes what came from a server connection while it was idle. A FATAL is kept as its last
 /// words.
-pub(crate) fn process_idle(pooler: &mut Pooler, id: ServerId, buf: &[u8]) -> IdleWord {
-    let Some(server) = pooler.servers.get_mut(id.index()).filter(|server| server.id == id) else {
-        return IdleWord::Dead;
-    };
+pub(crate) fn process_idle(core: &mut Core, id: ServerId, buf: &[u8]) -> IdleWord {
+    let Some(server) = core.servers.get_mut(id) else { return IdleWord::Dead };
     let mut at = 0;
     loop {
         let rest = &buf[at..];
@@ -110,8 +100,8 @@ pub(crate) fn process_idle(pooler: &mut Pooler, id: ServerId, buf: &[u8]) -> Idl
                 let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
                     return IdleWord::Dead;
                 };
-                replies::note_hot_standby(server, &mut pooler.tables, name);
-                server.reported = pooler.tables.reported.with(&server.reported, name, value);
+                replies::note_hot_standby(server, &mut core.tables, name);
+                server.reported = core.tables.reported.with(&server.reported, name, value);
             }
             backend::ERROR_RESPONSE => {
                 server.shutdown_notice = Some(body.into());

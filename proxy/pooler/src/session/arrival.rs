@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use pgimbal_wire::encode::{self, TransactionStatus};
@@ -10,24 +9,18 @@ use pgimbal_wire::error::{ErrorFields, Report, Severity, SqlState, with_severity
 
 use crate::cancel::CancelKey;
 use crate::cluster::route;
+use crate::core::Core;
+use crate::error::error_body;
 use crate::ids::{PoolId, SessionId};
 use crate::plan::{Plan, Stop};
-use crate::pool::Pool;
 use crate::pool::shared::Welcome;
-use crate::pooler::{Pooler, Tables, error_body};
-use crate::recovery::rerun::Rerun;
+use crate::pool::{Pool, dial};
+use crate::server::Server;
 use crate::server::reported::{NamedValue, Reported};
-use crate::server::{Body, Server};
 use crate::session::client_turn::ClientTurn;
-use crate::session::pin::Pin;
 use crate::session::settings::{ClientSettings, Setting, SettingsId, normalize_startup};
-use crate::session::setup;
-use crate::session::state::custom::CustomNames;
-use crate::session::state::portals::Portals;
-use crate::session::{
-    ClientBody, Link, LocalSettings, Phase, Presence, Session, ShapeCheck, Trial,
-};
-use crate::sql::Kinds;
+use crate::session::{Link, Session, Trial, setup};
+use crate::tables::Tables;
 
 /// What a client that has proven who it is gets next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,172 +36,144 @@ pub enum Greeting {
     Refused(Arc<[u8]>),
 }
 
-impl Pooler {
-    /// A client has logged in. `key` makes a random cancel key; it is called again when another
-    /// session of this worker has that process id.
-    pub fn arrive(
-        &mut self,
-        pool: PoolId,
-        now: Instant,
-        mut key: impl FnMut() -> CancelKey,
-    ) -> SessionId {
-        let serial = self.next_serial();
-        let key = loop {
-            let key = key();
-            if !self.by_process.contains_key(&key.process_id) {
-                break key;
-            }
-        };
-        let entry = self.sessions.vacant_entry();
-        let id = SessionId { slot: entry.key() as u32, serial };
-        self.by_process.insert(key.process_id, id);
-        let reported = self.tables.reported.intern([]);
-        entry.insert(Session {
-            id,
-            pool,
-            serving: pool,
-            link: Link::Unlinked,
-            phase: Phase::Open,
-            presence: Presence::Here,
-            body: ClientBody::Plain(Body::None),
-            pin: Pin::default(),
-            settings: ClientSettings::new(&mut self.tables.settings, SettingsId::EMPTY),
-            reading: setup::reading(&reported),
-            reported,
-            statements: None,
-            parsed_bytes: 0,
-            unnamed: None,
-            unnamed_is_unkept: false,
-            unnamed_serial: 0,
-            portals: Portals::default(),
-            raised: Kinds::NONE,
-            custom: CustomNames::default(),
-            local: LocalSettings::Known,
-            shape: ShapeCheck::None,
-            refused: None,
-            trial: Trial::None,
-            unkept_serial: 0,
-            close_after_sync: Vec::new(),
-            rerun: Rerun::No,
-            aborted: None,
-            final_error: None,
-            key,
-            connected_at: now,
-            active_at: now,
-            stalled_since: None,
-        });
-        let pool = &mut self.pools[pool.index()];
-        pool.sessions += 1;
-        pool.shared.share(self.worker).sessions.fetch_add(1, Relaxed);
-        id
-    }
+/// A client has logged in. `key` makes a random cancel key; it is called again when another session
+/// of this worker has that process id.
+pub(crate) fn arrive(
+    core: &mut Core,
+    pool: PoolId,
+    now: Instant,
+    mut key: impl FnMut() -> CancelKey,
+) -> SessionId {
+    let key = loop {
+        let key = key();
+        if core.sessions.of_process(key.process_id).is_none() {
+            break key;
+        }
+    };
+    let reported = core.tables.reported.intern([]);
+    let settings = ClientSettings::new(&mut core.tables.settings, SettingsId::EMPTY);
+    core.pools[pool].add_session();
+    core.sessions.insert(core.serials.next(), |id| {
+        let reading = setup::reading(&reported);
+        Session::new(id, pool, key, settings, reported, reading, now)
+    })
+}
 
-    /// What a client that asks for `parameters` (those from `options` first) is greeted with.
-    pub fn greet(&mut self, id: SessionId, parameters: &[NamedValue], now: Instant) -> Greeting {
-        let Some(session) = self.session(id) else { return Greeting::Wait };
-        let wrong = parameters.iter().find_map(|(name, value)| route::misnamed(name, value));
-        if let Some(wrong) = wrong {
-            return Greeting::Refused(wrong.body(Severity::Fatal));
-        }
-        let home = session.pool;
-        let pool_id = match self.pools[session.serving.index()].logins.contains(&id) {
-            true => session.serving,
-            false => self.pool_of_login(home, parameters, now),
-        };
-        // In the words of who will serve it: a standby says that it is one.
-        let pool = &mut self.pools[pool_id.index()];
-        if let Some(welcome) = pool.shared.welcome() {
-            return self.welcome(id, &welcome, parameters);
-        }
-        if let Some(error) = pool.shared.standing_failure(now) {
-            return Greeting::Refused(error);
-        }
-        if !pool.logins.contains(&id) {
-            pool.logins.push(id);
-        }
-        if let Some(session) = self.sessions.get_mut(id.index()) {
-            session.serving = pool_id;
-        }
-        self.dial_if_wanted(pool_id, now);
-        Greeting::Wait
+/// What a client that asks for `parameters` (those from `options` first) is greeted with.
+pub(crate) fn greet(
+    core: &mut Core,
+    id: SessionId,
+    parameters: &[NamedValue],
+    now: Instant,
+) -> Greeting {
+    let Some(session) = core.sessions.get(id) else { return Greeting::Wait };
+    let wrong = parameters.iter().find_map(|(name, value)| route::misnamed(name, value));
+    if let Some(wrong) = wrong {
+        return Greeting::Refused(wrong.body(Severity::Fatal));
     }
-
-    fn welcome(&mut self, id: SessionId, welcome: &Welcome, parameters: &[NamedValue]) -> Greeting {
-        let defaults: Vec<_> = welcome.parameters.iter().map(|(n, v)| (&**n, &**v)).collect();
-        let asked = parameters.iter().map(|(name, value)| (&**name, &**value));
-        let settings = match normalize_startup(asked, &defaults) {
-            Ok(settings) => settings,
-            Err(error) => {
-                let text = error.to_string();
-                return Greeting::Refused(error_body(&Report::fatal(error.code(), &text)));
-            }
-        };
-        let Some(pool) = self.session(id).map(|session| session.pool) else {
-            return Greeting::Wait;
-        };
-        let tried = match settings.iter().all(is_certain) {
-            true => None,
-            false => match self.pools[pool.index()].shared.tried_startup(&settings) {
-                Some(tried) => Some(tried),
-                None => return self.begin_trial(id, settings),
-            },
-        };
-        let (settings, reported) = match &tried {
-            None => (settings, &[][..]),
-            Some(tried) => (with_certain(&tried.settings, &settings), &tried.reported[..]),
-        };
-        let mut known = self.tables.reported.intern(welcome.parameters.iter().cloned());
-        let certain = settings.iter().filter(|setting| is_certain(setting));
-        let certain = certain.map(|setting| (&setting.name[..], &setting.value[..]));
-        for (name, value) in reported.iter().map(|(n, v)| (&**n, &**v)).chain(certain) {
-            let spelling = known.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
-            if let Some(name) = spelling.map(|(name, _)| name.to_vec()) {
-                known = self.tables.reported.with(&known, &name, value);
-            }
-        }
-        if let Err(refused) = self.begin_at(id, settings) {
-            return refused;
-        }
-        let Some(session) = self.sessions.get_mut(id.index()) else { return Greeting::Wait };
-        setup::know_reported(session, &known);
-        let mut out = Vec::with_capacity(512);
-        write_greeting(session, &known, &mut out);
-        self.pools[session.pool.index()].stats.client_logins += 1;
-        Greeting::Ready(out)
+    let home = session.pool;
+    let pool_id = match core.pools[session.serving].logins().contains(&id) {
+        true => session.serving,
+        false => route::pool_of_login(&core.pools, &core.clusters, home, parameters, now),
+    };
+    // In the words of who will serve it: a standby says that it is one.
+    let pool = &mut core.pools[pool_id];
+    if let Some(welcome) = pool.shared().welcome() {
+        return self::welcome(core, id, &welcome, parameters);
     }
+    if let Some(error) = pool.shared().standing_failure(now) {
+        return Greeting::Refused(error);
+    }
+    pool.add_login(id);
+    if let Some(session) = core.sessions.get_mut(id) {
+        session.serving = pool_id;
+    }
+    dial::dial_if_wanted(core, pool_id, now);
+    Greeting::Wait
+}
 
-    /// The session stands at these settings from its beginning.
-    fn begin_at(&mut self, id: SessionId, settings: Vec<Setting>) -> Result<(), Greeting> {
-        let base = self.tables.settings.intern(settings).map_err(|error| {
+fn welcome(
+    core: &mut Core,
+    id: SessionId,
+    welcome: &Welcome,
+    parameters: &[NamedValue],
+) -> Greeting {
+    let defaults: Vec<_> = welcome.parameters.iter().map(|(n, v)| (&**n, &**v)).collect();
+    let asked = parameters.iter().map(|(name, value)| (&**name, &**value));
+    let settings = match normalize_startup(asked, &defaults) {
+        Ok(settings) => settings,
+        Err(error) => {
             let text = error.to_string();
-            let report = Report::fatal(SqlState::PROGRAM_LIMIT_EXCEEDED, &text);
-            Greeting::Refused(error_body(&report))
-        })?;
-        let fresh = ClientSettings::new(&mut self.tables.settings, base);
-        let Some(session) = self.sessions.get_mut(id.index()) else {
-            fresh.close(&mut self.tables.settings);
-            return Err(Greeting::Wait);
-        };
-        std::mem::replace(&mut session.settings, fresh).close(&mut self.tables.settings);
-        Ok(())
-    }
-
-    /// No server has checked these settings yet: one is asked before the client is greeted.
-    fn begin_trial(&mut self, id: SessionId, settings: Vec<Setting>) -> Greeting {
-        if let Err(refused) = self.begin_at(id, settings) {
-            return refused;
+            return Greeting::Refused(error_body(&Report::fatal(error.code(), &text)));
         }
-        if let Some(session) = self.sessions.get_mut(id.index()) {
-            session.trial = Trial::Due;
-        }
-        Greeting::Try
+    };
+    let Some(session) = core.sessions.get_mut(id) else { return Greeting::Wait };
+    let pool = &mut core.pools[session.pool];
+    let tried = match settings.iter().all(is_certain) {
+        true => None,
+        false => match pool.shared().tried_startup(&settings) {
+            Some(tried) => Some(tried),
+            None => return begin_trial(session, &mut core.tables, settings),
+        },
+    };
+    let (settings, reported) = match &tried {
+        None => (settings, &[][..]),
+        Some(tried) => (with_certain(&tried.settings, &settings), &tried.reported[..]),
+    };
+    let known = told_at_login(&mut core.tables, welcome, &settings, reported);
+    if let Err(refused) = begin_at(session, &mut core.tables, settings) {
+        return refused;
     }
+    setup::know_reported(session, &known);
+    let mut out = Vec::with_capacity(512);
+    write_greeting(session, &known, &mut out);
+    pool.stats_mut().client_logins += 1;
+    Greeting::Ready(out)
+}
 
-    /// Whether a session waits until a server has checked its settings.
-    #[must_use]
-    pub fn is_on_trial(&self, id: SessionId) -> bool {
-        self.session(id).is_some_and(|session| session.trial == Trial::Due)
+/// The reported settings that a client is told which begins at `settings`: those of the server's
+/// welcome, but for what a server has `reported` of these settings and for what is certain of them.
+fn told_at_login(
+    tables: &mut Tables,
+    welcome: &Welcome,
+    settings: &[Setting],
+    reported: &[NamedValue],
+) -> Rc<Reported> {
+    let mut known = tables.reported.intern(welcome.parameters.iter().cloned());
+    let certain = settings.iter().filter(|setting| is_certain(setting));
+    let certain = certain.map(|setting| (&setting.name[..], &setting.value[..]));
+    for (name, value) in reported.iter().map(|(n, v)| (&**n, &**v)).chain(certain) {
+        let spelling = known.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
+        if let Some(name) = spelling.map(|(name, _)| name.to_vec()) {
+            known = tables.reported.with(&known, &name, value);
+        }
     }
+    known
+}
+
+/// The session stands at these settings from its beginning.
+fn begin_at(
+    session: &mut Session,
+    tables: &mut Tables,
+    settings: Vec<Setting>,
+) -> Result<(), Greeting> {
+    let base = tables.settings.intern(settings).map_err(|error| {
+        let text = error.to_string();
+        let report = Report::fatal(SqlState::PROGRAM_LIMIT_EXCEEDED, &text);
+        Greeting::Refused(error_body(&report))
+    })?;
+    let fresh = ClientSettings::new(&mut tables.settings, base);
+    std::mem::replace(&mut session.settings, fresh).close(&mut tables.settings);
+    Ok(())
+}
+
+/// No server has checked these settings yet: one is asked before the client is greeted.
+fn begin_trial(session: &mut Session, tables: &mut Tables, settings: Vec<Setting>) -> Greeting {
+    if let Err(refused) = begin_at(session, tables, settings) {
+        return refused;
+    }
+    session.trial = Trial::Due;
+    Greeting::Try
 }
 
 /// One step of a session whose settings a server is to check.

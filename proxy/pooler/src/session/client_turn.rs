@@ -19,10 +19,10 @@ use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::frame::{self, HEADER_LEN, Header};
 use pgimbal_wire::tag::frontend;
 
+use crate::core::Core;
 use crate::ids::SessionId;
 use crate::plan::{HOLD_LIMIT, Plan, Processed, Stop};
 use crate::pool::Pool;
-use crate::pooler::{Pooler, Tables};
 use crate::recovery::aborted;
 use crate::recovery::in_flight;
 use crate::recovery::rerun;
@@ -33,6 +33,7 @@ use crate::session::setup;
 use crate::session::state::books::{Asked, Books};
 use crate::session::{ClientBody, Link, Phase, Session, Trial};
 use crate::sql::Reading;
+use crate::tables::Tables;
 
 /// Everything that one step touches, borrowed apart.
 pub(crate) struct ClientTurn<'a> {
@@ -80,21 +81,19 @@ impl Message<'_> {
 pub(crate) type Step = Result<(), Stop>;
 
 pub(crate) fn process(
-    pooler: &mut Pooler,
+    core: &mut Core,
     id: SessionId,
     now: Instant,
     buf: &[u8],
     plan: &mut Plan,
 ) -> Processed {
-    let Some(session) = pooler.sessions.get_mut(id.index()).filter(|session| session.id == id)
-    else {
+    let Some(session) = core.sessions.get_mut(id) else {
         return Processed { taken: 0, stop: Stop::Fault };
     };
-    let server = session.link.server().and_then(|server| pooler.servers.get_mut(server.index()));
-    let pool = &mut pooler.pools[session.pool.index()];
-    let turn =
-        ClientTurn { session, server, pool, tables: &mut pooler.tables, now, buf, at: 0, plan };
-    turn.run()
+    let server = session.link.server().and_then(|server| core.servers.get_mut(server));
+    let pool = &mut core.pools[session.pool];
+    let tables = &mut core.tables;
+    ClientTurn { session, server, pool, tables, now, buf, at: 0, plan }.run()
 }
 
 impl<'a> ClientTurn<'a> {

@@ -6,53 +6,46 @@ use std::time::Instant;
 
 use pgimbal_wire::error::{Report, SqlState};
 
+use crate::core::Core;
+use crate::error::error_body;
 use crate::ids::{PoolId, SessionId};
-use crate::pool::Waiter;
-use crate::pooler::{Pooler, error_body};
+use crate::pool::{Waiter, checkout};
 use crate::session::Link;
 
-impl Pooler {
-    /// The session's next message stopped with
-    /// [`Stop::WaitForPlace`](crate::plan::Stop::WaitForPlace): gives its server connection back
-    /// and lets it wait, for `query_wait_timeout` at most. It is woken.
-    pub fn await_place(&mut self, id: SessionId, now: Instant) {
-        let Some(session) = self.session(id) else { return };
-        let pool = session.pool;
-        if let Some(server) = session.link.server() {
-            self.checkin(server, now);
-        }
-        if let Some(session) = self.sessions.get_mut(id.index()) {
-            session.link = Link::AwaitingPlace(now);
-            let waiter = Waiter { session: id, since: now };
-            self.pools[pool.index()].place_waiters.push_back(waiter);
-        }
+/// The session's next message stopped with [`Stop::WaitForPlace`](crate::plan::Stop::WaitForPlace):
+/// gives its server connection back and lets it wait, for `query_wait_timeout` at most. It is woken.
+pub(crate) fn await_place(core: &mut Core, id: SessionId, now: Instant) {
+    let Some(session) = core.sessions.get(id) else { return };
+    let pool = session.pool;
+    if let Some(server) = session.link.server() {
+        checkout::checkin(core, server, now);
     }
+    if let Some(session) = core.sessions.get_mut(id) {
+        session.link = Link::AwaitingPlace(now);
+        core.pools[pool].place_waiters_mut().push_back(Waiter { session: id, since: now });
+    }
+}
 
-    /// Gives places to those who wait for one, longest first, and tells those who have waited for
-    /// too long.
-    pub(crate) fn give_places(&mut self, id: PoolId, now: Instant) {
-        while let Some(waiter) = self.pools[id.index()].place_waiters.front().copied() {
-            let pool = &self.pools[id.index()];
-            let limit = pool.config.pool.query_wait_timeout;
-            let slot = pool.shared.pin(pool.config.max_pinned);
-            if slot.is_none() && now - waiter.since < limit {
-                return;
-            }
-            self.pools[id.index()].place_waiters.pop_front();
-            let Some(session) = self.sessions.get_mut(waiter.session.index()) else { continue };
-            if session.id != waiter.session {
-                continue;
-            }
-            session.link = Link::Unlinked;
-            match slot {
-                Some(slot) => session.pin.hold(slot),
-                None => {
-                    session.refuse(none_became_free());
-                    self.pools[id.index()].stats.error(SqlState::CONFIGURATION_LIMIT_EXCEEDED);
-                }
-            }
-            self.wake(waiter.session);
+/// Gives places to those who wait for one, longest first, and tells those who have waited for too
+/// long.
+pub(crate) fn give_places(core: &mut Core, id: PoolId, now: Instant) {
+    while let Some(waiter) = core.pools[id].place_waiters().front().copied() {
+        let pool = &mut core.pools[id];
+        let slot = pool.shared().pin(pool.config().max_pinned);
+        if slot.is_none() && now - waiter.since < pool.config().pool.query_wait_timeout {
+            return;
         }
+        pool.place_waiters_mut().pop_front();
+        let Some(session) = core.sessions.get_mut(waiter.session) else { continue };
+        session.link = Link::Unlinked;
+        match slot {
+            Some(slot) => session.pin.hold(slot),
+            None => {
+                session.refuse(none_became_free());
+                pool.stats_mut().error(SqlState::CONFIGURATION_LIMIT_EXCEEDED);
+            }
+        }
+        core.actions.wake(waiter.session);
     }
 }
 

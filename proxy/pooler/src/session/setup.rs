@@ -10,7 +10,6 @@ use pgimbal_wire::encode;
 
 use crate::plan::{Plan, Stop};
 use crate::pool::Pool;
-use crate::pooler::Tables;
 use crate::server::pending::{OwnQuery, Pending};
 use crate::server::reported::Reported;
 use crate::server::{Body, Server, Setup, UnnamedStatement};
@@ -24,6 +23,7 @@ use crate::session::state::question::OwnStatements;
 use crate::session::state::reset;
 use crate::session::{ClientBody, Link, Presence, RefusedSettings, Session};
 use crate::sql::{Encoding, Kinds, Reading, StandardStrings};
+use crate::tables::Tables;
 
 /// Brings the server connection to the session's settings before its first message. Waits for the
 /// answer: with another search_path or role nothing may run.

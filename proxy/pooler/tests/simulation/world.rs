@@ -23,8 +23,9 @@ use pgimbal_pooler::plan::Plan;
 use pgimbal_pooler::pool::migration::Migration;
 use pgimbal_pooler::pool::shared::SharedPool;
 use pgimbal_pooler::pool::{Place, PoolKey};
-use pgimbal_pooler::pooler::{Options, Pooler};
+use pgimbal_pooler::pooler::Pooler;
 use pgimbal_pooler::server::prepared::StatementKey;
+use pgimbal_pooler::session::sessions::SessionOptions;
 use pgimbal_pooler::topology::{NodeId, ProbeHint};
 
 use crate::client::{Client, Stage};
@@ -38,7 +39,6 @@ pub(crate) const REFUSAL: &str = "refused by the simulation";
 pub(crate) struct World {
     pub(crate) random: Random,
     pub(crate) now: Instant,
-    looked_over: Vec<Instant>,
     pub(crate) poolers: Vec<Pooler>,
     pub(crate) shared: Arc<SharedPool>,
     pub(crate) pool: PoolId,
@@ -133,8 +133,10 @@ impl World {
             Some(_) => shared.of_cluster(Arc::default()),
             None => shared,
         });
-        let options =
-            Options { client_idle_timeout: None, client_stall_timeout: Duration::from_secs(60) };
+        let options = SessionOptions {
+            client_idle_timeout: None,
+            client_stall_timeout: Duration::from_secs(60),
+        };
         let key = PoolKey { database: "db".into(), user: "user".into(), place: Place::Primary };
         let config = Arc::new(resolved(&shape));
         let mut pool = PoolId(0);
@@ -160,7 +162,6 @@ impl World {
         let mut world = Self {
             random,
             now,
-            looked_over: vec![now; usize::from(shape.workers)],
             poolers,
             shared,
             pool,
@@ -332,7 +333,7 @@ impl World {
         let micros = self.random.pick(&[100, 1_000, 1_000, 5_000, 50_000, 150_000]);
         self.now += Duration::from_micros(micros);
         for worker in 0..self.poolers.len() {
-            self.poolers[worker].tick(self.now, &mut self.looked_over[worker]);
+            self.poolers[worker].tick(self.now);
             self.take_actions(worker);
         }
     }

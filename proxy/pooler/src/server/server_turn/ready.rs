@@ -5,7 +5,6 @@ use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
 
 use super::{Fate, Freed, ServerTurn};
 use crate::plan::Stop;
-use crate::pooler::Tables;
 use crate::recovery::in_flight::Whose;
 use crate::recovery::rerun::Rerun;
 use crate::server::pending::{OwnQuery, Pending};
@@ -19,6 +18,7 @@ use crate::session::state::books::Asked;
 use crate::session::state::reset;
 use crate::session::{Link, LocalSettings, Presence, Session};
 use crate::sql::Kinds;
+use crate::tables::Tables;
 
 impl ServerTurn<'_> {
     pub(super) fn ready(&mut self, body: &[u8]) -> Result<Fate, Stop> {

@@ -7,7 +7,6 @@ use pgimbal_wire::tag::backend;
 
 use super::{Fate, ServerTurn};
 use crate::plan::{HOLD_LIMIT, Stop};
-use crate::pooler::Tables;
 use crate::server::pending::{DescribeInFlight, OwnQuery, Pending, Reply};
 use crate::server::prepared::Shape;
 use crate::server::{Server, UnnamedStatement};
@@ -15,6 +14,7 @@ use crate::session::setup;
 use crate::session::state::books::Books;
 use crate::session::{Link, ShapeCheck};
 use crate::sql::Step;
+use crate::tables::Tables;
 use crate::topology::ProbeHint;
 
 impl ServerTurn<'_> {

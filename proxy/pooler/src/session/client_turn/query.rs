@@ -7,8 +7,8 @@ use pgimbal_wire::frame::Header;
 
 use super::{ClientTurn, Message, Step, emit_made};
 use crate::cluster::route;
+use crate::error::error_body;
 use crate::plan::Stop;
-use crate::pooler::error_body;
 use crate::recovery::block::Block;
 use crate::server::pending::Pending;
 use crate::server::{Body, ReadingsKnown, UnnamedStatement};

@@ -4,10 +4,10 @@ use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
 use pgimbal_wire::tag::frontend;
 
 use crate::plan::Plan;
-use crate::pooler::Tables;
 use crate::server::{Restore, Server};
 use crate::session::Session;
 use crate::session::setup;
+use crate::tables::Tables;
 
 /// After a RESET in the middle of a segment: what follows runs under what the client came with, as
 /// its own RESET would have brought back.

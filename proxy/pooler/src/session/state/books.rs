@@ -13,7 +13,6 @@ use pgimbal_config::PoolMode;
 pub(crate) use inquiry::Asked;
 
 use crate::pool::Pool;
-use crate::pooler::Tables;
 use crate::server::Server;
 use crate::session::pin::PinReason;
 use crate::session::settings::{Reset, Setting, Untracked, assign, assign_local};
@@ -24,6 +23,7 @@ use crate::sql::{
     self, Assignment, Calls, Followed, Form, Kinds, Operand, Readings, Scope, ScopeOperand, SetBy,
 };
 use crate::sql::{Step, Steps};
+use crate::tables::Tables;
 
 /// Everything that a change of the books touches.
 pub(crate) struct Books<'a> {

@@ -127,7 +127,7 @@ fn failover_as_many_wait_as_max_held_allows() {
     assert!(world.say(0, &m::query("select 'c0.1'")).is_empty());
     world.clients[1].disturb();
     let said = world.say(1, &m::query("select 'c1.1'"));
-    assert!(said[0].starts_with("E 57P03 the primary is not available"), "{said:?}");
+    assert!(said[0].starts_with("E 57P03 the primary is unavailable"), "{said:?}");
     assert_eq!(said[1], "Z I");
     promoted(&mut world);
     assert_eq!(world.heard(0)[1], "D c0.1");

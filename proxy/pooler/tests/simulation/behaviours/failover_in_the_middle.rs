@@ -39,7 +39,7 @@ fn failover_max_held_is_one_limit_for_all_workers() {
     assert!(world.say(0, &m::query("select 'c0.1'")).is_empty());
     assert!(world.say(1, &m::query("select 'c1.1'")).is_empty());
     let said = world.say(2, &m::query("select 'c2.1'"));
-    assert!(said[0].starts_with("E 57P03 the primary is not available"), "{said:?}");
+    assert!(said[0].starts_with("E 57P03 the primary is unavailable"), "{said:?}");
     promoted(&mut world);
     assert_eq!(world.heard(0)[1], "D c0.1");
     let waiting = &world.shared.cluster.as_ref().expect("a cluster").waiting;

@@ -239,9 +239,8 @@ fn behaviour_08_idle_capacity_of_another_worker_comes_to_a_waiter() {
     world.say(1, &m::query("begin"));
     assert!(world.server_of_worker(1, 1).is_none(), "the only server is at worker 0");
     world.now += Duration::from_millis(2);
-    let mut looked_over = world.now;
     let now = world.now;
-    world.poolers[1].tick(now, &mut looked_over);
+    world.poolers[1].tick(now);
     world.take_actions(1);
     world.settle();
     assert!(world.server_of_worker(1, 1).is_some());

@@ -228,9 +228,9 @@ fn what_is_to_be_taken_off_goes_with_a_connection_that_moves() {
     };
     assert!(carries(&world, 0, idle));
     world.say(1, &m::query("inspect"));
-    let (mut looked_over, now) = (world.now, world.now + Duration::from_millis(2));
-    world.now = now;
-    world.poolers[1].tick(now, &mut looked_over);
+    world.now += Duration::from_millis(2);
+    let now = world.now;
+    world.poolers[1].tick(now);
     world.take_actions(1);
     world.settle();
     let said = world.heard(1);

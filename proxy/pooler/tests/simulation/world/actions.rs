@@ -1,7 +1,7 @@
 //! What the core asks for, and when it happens.
 
+use pgimbal_pooler::action::Action;
 use pgimbal_pooler::ids::SessionId;
-use pgimbal_pooler::pooler::Action;
 use pgimbal_pooler::server::BackendKey;
 use pgimbal_pooler::server::life::{DialFailure, Dialed};
 

@@ -131,11 +131,11 @@ impl World {
         for worker in 0..self.poolers.len() {
             assert!(!self.poolers[worker].has_sessions());
             let pool = self.poolers[worker].pool_of(self.pool);
-            assert_eq!((pool.waiting, pool.sessions), (0, 0));
-            assert!(pool.logins.is_empty() && pool.waiters.len() <= 16);
+            assert_eq!((pool.waiting(), pool.sessions()), (0, 0));
+            assert!(pool.logins().is_empty() && pool.queued() <= 16);
             let share = self.shared.share(self.poolers[worker].worker());
             assert_eq!(share.sessions.load(Relaxed), 0);
-            assert_eq!(share.idle.load(Relaxed) as usize, pool.idle.len());
+            assert_eq!(share.idle.load(Relaxed) as usize, pool.idle().len());
         }
         assert_eq!(self.shared.pinned_count(), 0, "places of pinned sessions");
         self.close_idle();
@@ -179,7 +179,7 @@ impl World {
         for round in 0..10_000 {
             for worker in 0..self.poolers.len() {
                 self.now += Duration::from_millis(200);
-                self.poolers[worker].tick(self.now, &mut self.looked_over[worker]);
+                self.poolers[worker].tick(self.now);
                 self.take_actions(worker);
             }
             self.dials_refused = 0;

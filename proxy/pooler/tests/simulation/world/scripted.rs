@@ -139,7 +139,7 @@ impl World {
     /// Time passes.
     pub(crate) fn pass(&mut self, time: Duration) {
         self.now += time;
-        self.poolers[0].tick(self.now, &mut self.looked_over[0]);
+        self.poolers[0].tick(self.now);
         self.take_actions(0);
     }
 

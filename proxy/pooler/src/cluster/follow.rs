@@ -1,0 +1,88 @@
+//! What a new view of a cluster means to a worker's server connections and to those who wait.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use super::{EpochStatus, Gate};
+use crate::action::Action;
+use crate::core::Core;
+use crate::ids::{ClusterId, PoolId, ServerId};
+use crate::pool::{Place, Pool, checkout, dial, queue};
+use crate::topology::View;
+
+/// A cluster has changed. Server connections that lead where they should not are cut before another
+/// byte is forwarded; who waits is served, sent elsewhere or refused.
+pub(crate) fn set_view(core: &mut Core, name: &str, view: Arc<View>, now: Instant) {
+    let id = core.clusters.named(name);
+    if !core.clusters[id].set_view(view, now) {
+        return;
+    }
+    evaluate_servers(core, id);
+    let pools = core.pools.iter().filter(|pool| pool.cluster() == Some(id));
+    for pool in pools.map(Pool::id).collect::<Vec<_>>() {
+        follow(core, pool, now);
+    }
+}
+
+/// Stamps or cuts the server connections of a cluster.
+fn evaluate_servers(core: &mut Core, id: ClusterId) {
+    let cluster = &core.clusters[id];
+    let mut stale = Vec::new();
+    for server in core.servers.iter_mut() {
+        let pool = &core.pools[server.pool];
+        let Some(epoch) = server.epoch.filter(|_| pool.cluster() == Some(id)) else { continue };
+        match cluster.epoch_status(pool.place(), epoch) {
+            EpochStatus::Fits(now) => server.epoch = Some(now),
+            EpochStatus::Unsure => {}
+            EpochStatus::Stale => stale.push(server.id),
+        }
+    }
+    for server in stale {
+        cut(core, server);
+    }
+}
+
+/// Ends a server connection without a Terminate: it leads where nothing may go any more.
+fn cut(core: &mut Core, id: ServerId) {
+    let Some(server) = core.servers.get_mut(id) else { return };
+    // Its end tells nobody anything new.
+    server.epoch = None;
+    if server.is_idle() {
+        core.pools[server.pool].remove_idle(id);
+    }
+    if !server.is_closing() {
+        core.actions.push(Action::Cut(id));
+    }
+}
+
+/// Those who wait for a pool follow the new view.
+fn follow(core: &mut Core, id: PoolId, now: Instant) {
+    match core.clusters.gate(&core.pools[id]) {
+        Gate::Open => {
+            let pool = &mut core.pools[id];
+            pool.leave_out(None);
+            pool.shared().forget_failure();
+            checkout::serve_waiters(core, id, now);
+            dial::dial_if_wanted(core, id, now);
+        }
+        Gate::Held => {
+            if matches!(core.pools[id].place(), Place::Node(_)) {
+                queue::send_elsewhere(core, id);
+            }
+        }
+        Gate::Refused(error) => {
+            for waiter in core.pools[id].take_waiters() {
+                queue::refuse(core, waiter.session, &error, Some(Arc::clone(&error)));
+                count_failed(&core.pools[id]);
+            }
+        }
+    }
+}
+
+/// A statement of a cluster's client could not be hidden from what happened.
+pub(crate) fn count_failed(pool: &Pool) {
+    if let Some(shared) = &pool.shared().cluster {
+        shared.failed.fetch_add(1, Relaxed);
+    }
+}

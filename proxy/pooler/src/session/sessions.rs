@@ -1,0 +1,114 @@
+//! The sessions of a worker.
+
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use slab::Slab;
+
+use super::Session;
+use crate::ids::SessionId;
+
+/// What holds for all sessions of a worker.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionOptions {
+    /// How long a client may say nothing while it needs no server connection; `None` for ever.
+    pub client_idle_timeout: Option<Duration>,
+    /// How long a client may leave its result unread.
+    pub client_stall_timeout: Duration,
+}
+
+/// Whether the worker still takes in what comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// It does.
+    Open,
+    /// The process ends: clients are dismissed as soon as their transactions have ended.
+    Draining,
+}
+
+/// The sessions of a worker. An id that a session no longer has finds nothing: the serial number is
+/// checked here, once.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    slab: Slab<Session>,
+    /// By the process id that their clients know them by.
+    by_process: HashMap<u32, SessionId, RandomState>,
+    options: SessionOptions,
+    service: Service,
+}
+
+impl Sessions {
+    pub(crate) fn new(options: SessionOptions) -> Self {
+        Self { slab: Slab::new(), by_process: HashMap::default(), options, service: Service::Open }
+    }
+
+    /// The session of this id, unless it has left.
+    #[inline]
+    pub(crate) fn get(&self, id: SessionId) -> Option<&Session> {
+        self.slab.get(id.index()).filter(|session| session.id == id)
+    }
+
+    /// As [`Self::get`], to be changed.
+    #[inline]
+    pub(crate) fn get_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.slab.get_mut(id.index()).filter(|session| session.id == id)
+    }
+
+    /// The session whose client knows it by this process id.
+    pub(crate) fn of_process(&self, process_id: u32) -> Option<&Session> {
+        self.get(*self.by_process.get(&process_id)?)
+    }
+
+    /// Takes a session in: `make` gets its id.
+    pub(crate) fn insert(
+        &mut self,
+        serial: u32,
+        make: impl FnOnce(SessionId) -> Session,
+    ) -> SessionId {
+        let entry = self.slab.vacant_entry();
+        let id = SessionId { slot: entry.key() as u32, serial };
+        let session = make(id);
+        self.by_process.insert(session.key.process_id, id);
+        entry.insert(session);
+        id
+    }
+
+    /// Takes a session out, unless it has left.
+    pub(crate) fn remove(&mut self, id: SessionId) -> Option<Session> {
+        self.get(id)?;
+        let session = self.slab.remove(id.index());
+        self.by_process.remove(&session.key.process_id);
+        Some(session)
+    }
+
+    /// All of them, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.slab.iter().map(|(_, session)| session)
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    /// What holds for all of them.
+    pub(crate) const fn options(&self) -> &SessionOptions {
+        &self.options
+    }
+
+    /// A reload has changed what holds for all of them.
+    pub(crate) const fn set_options(&mut self, options: SessionOptions) {
+        self.options = options;
+    }
+
+    /// Whether the worker still takes in what comes.
+    pub(crate) const fn service(&self) -> Service {
+        self.service
+    }
+
+    /// From now on clients are dismissed as their transactions end.
+    pub(crate) const fn begin_to_drain(&mut self) {
+        self.service = Service::Draining;
+    }
+}
