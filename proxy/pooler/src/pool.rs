@@ -7,6 +7,7 @@ pub(crate) mod pools;
 pub(crate) mod queue;
 pub(crate) mod reconfigure;
 mod retire;
+pub mod retired;
 pub mod shared;
 pub(crate) mod snapshot;
 pub mod stats;

@@ -15,7 +15,7 @@ use crate::plan::{Plan, Processed};
 use crate::pool::checkout::{self, Checkout};
 use crate::pool::migration::{self, Migration};
 use crate::pool::shared::SharedPool;
-use crate::pool::stats::{ClientSnapshot, PoolSnapshot, ServerSnapshot};
+use crate::pool::stats::{ClientSnapshot, PoolSnapshot, PoolStats, ServerSnapshot};
 use crate::pool::{Place, Pool, PoolKey, reconfigure, snapshot, timers};
 use crate::recovery::DisconnectOutcome;
 use crate::server::Server;
@@ -436,6 +436,13 @@ impl Pooler {
     #[must_use]
     pub fn pool_snapshots(&self, now: Instant) -> Vec<PoolSnapshot> {
         snapshot::pools(&self.core, now)
+    }
+
+    /// What pools of this worker had counted that are gone, by the name of their database.
+    #[must_use]
+    pub fn retired_stats(&self) -> Vec<(String, PoolStats)> {
+        let retired = self.core.pools.retired().iter();
+        retired.map(|(database, stats)| (database.to_owned(), stats.clone())).collect()
     }
 
     /// Every client of this worker; addresses are the driver's to fill in.

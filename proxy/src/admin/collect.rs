@@ -127,6 +127,7 @@ impl Collector {
         for (index, (answer, known)) in answers.into_iter().zip(known.iter_mut()).enumerate() {
             if let Some(answer) = answer {
                 known.pools.clone_from(&answer.pools);
+                known.retired.clone_from(&answer.retired);
                 known.panics = answer.panics;
                 workers.push(answer);
             } else {
@@ -143,6 +144,9 @@ impl Collector {
         }
     }
 }
+
+/// What stands for the user in the counters of pools that are gone.
+pub const RETIRED: &str = "(retired)";
 
 /// What all workers and the process told.
 #[derive(Clone, Debug)]
@@ -171,6 +175,22 @@ impl Snapshot {
                 .or_insert_with(|| part.clone());
         }
         pools.into_values().collect()
+    }
+
+    /// What pools had counted that are gone: one for each database, whose user is [`RETIRED`], so
+    /// that the sums over a database never go back.
+    #[must_use]
+    pub fn retired(&self) -> Vec<PoolSnapshot> {
+        let mut databases: BTreeMap<&str, PoolSnapshot> = BTreeMap::new();
+        for (database, stats) in self.workers.iter().flat_map(|worker| &worker.retired) {
+            let sum = databases.entry(database).or_insert_with(|| PoolSnapshot {
+                database: database.clone(),
+                user: RETIRED.to_owned(),
+                ..PoolSnapshot::default()
+            });
+            sum.stats.add(stats);
+        }
+        databases.into_values().collect()
     }
 
     /// Every client, if it was asked for.

@@ -22,18 +22,19 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[must_use]
 pub fn render(snapshot: &Snapshot) -> String {
     let pools = pools::bounded(snapshot.pools());
-    // A recorder for one page: what a pool counted leaves with the pool, and two pages made at
-    // once do not mix.
+    let counted = [&pools[..], &snapshot.retired()].concat();
+    // A recorder for one page: the gauges of a pool leave with the pool, and two pages made at once
+    // do not mix.
     let recorder = PrometheusBuilder::new().build_recorder();
     metrics::with_local_recorder(&recorder, || {
         process::record(snapshot);
-        pools::record(&pools);
+        pools::record(&pools, &counted);
         clusters::record(&snapshot.clusters);
         credentials::record(&snapshot.credentials);
     });
     let mut page = recorder.handle().render();
-    text::waits(&mut page, &pools);
-    text::held(&mut page, &pools);
+    text::waits(&mut page, &counted);
+    text::held(&mut page, &counted);
     text::fetches(&mut page, &snapshot.credentials.fetches);
     page
 }

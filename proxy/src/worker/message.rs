@@ -194,6 +194,7 @@ impl Worker {
         let mut state = self.state.borrow_mut();
         let mut snapshot = pgimbal_pooler::pool::stats::WorkerSnapshot {
             pools: state.pooler.pool_snapshots(now),
+            retired: state.pooler.retired_stats(),
             panics: state.panics,
             ..Default::default()
         };

@@ -7,6 +7,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use pgimbal_config::ResolvedPool;
 
+use super::retired::RetiredStats;
 use super::shared::SharedPool;
 use super::{Pool, PoolKey};
 use crate::ids::{ClusterId, PoolId, WorkerId};
@@ -17,11 +18,11 @@ use crate::ids::{ClusterId, PoolId, WorkerId};
 pub(crate) struct Pools {
     worker: WorkerId,
     workers: u16,
-    /// `None` where a pool was retired.
     list: Vec<Pool>,
     /// Numbers of retired pools.
     free: Vec<PoolId>,
     by_key: HashMap<PoolKey, PoolId, RandomState>,
+    retired: RetiredStats,
 }
 
 impl Pools {
@@ -33,6 +34,7 @@ impl Pools {
             list: Vec::new(),
             free: Vec::new(),
             by_key: HashMap::default(),
+            retired: RetiredStats::default(),
         }
     }
 
@@ -73,9 +75,16 @@ impl Pools {
     /// Takes a pool out that has neither sessions nor server connections. Its key can be read until
     /// its number is given away.
     pub(crate) fn remove(&mut self, id: PoolId) {
-        self.by_key.remove(self.list[id.index()].key());
-        self.list[id.index()].retire(usize::from(self.workers));
+        let pool = &mut self.list[id.index()];
+        self.by_key.remove(pool.key());
+        self.retired.add(&pool.key().database, pool.stats());
+        pool.retire(usize::from(self.workers));
         self.free.push(id);
+    }
+
+    /// What the pools had counted that were retired.
+    pub(crate) const fn retired(&self) -> &RetiredStats {
+        &self.retired
     }
 
     /// The pools, without those that were retired.

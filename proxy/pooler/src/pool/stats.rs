@@ -260,6 +260,8 @@ pub struct ServerSnapshot {
 pub struct WorkerSnapshot {
     /// Its pools.
     pub pools: Vec<PoolSnapshot>,
+    /// What pools had counted that are gone, by the name of their database.
+    pub retired: Vec<(String, PoolStats)>,
     /// Its clients; empty unless they were asked for.
     pub clients: Vec<ClientSnapshot>,
     /// Its server connections; empty unless they were asked for.

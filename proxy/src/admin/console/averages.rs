@@ -56,11 +56,14 @@ impl Averages {
 /// The counters of each database, its pools taken together.
 pub(super) fn by_database(snapshot: &Snapshot) -> HashMap<String, PoolStats> {
     let mut sums: HashMap<String, PoolStats> = HashMap::new();
-    for pool in snapshot.workers.iter().flat_map(|worker| &worker.pools) {
-        if let Some(sum) = sums.get_mut(&pool.database) {
-            sum.add(&pool.stats);
+    let pools = snapshot.workers.iter().flat_map(|worker| &worker.pools);
+    let pools = pools.map(|pool| (&pool.database, &pool.stats));
+    let retired = snapshot.workers.iter().flat_map(|worker| &worker.retired);
+    for (database, stats) in pools.chain(retired.map(|(database, stats)| (database, stats))) {
+        if let Some(sum) = sums.get_mut(database) {
+            sum.add(stats);
         } else {
-            sums.insert(pool.database.clone(), pool.stats.clone());
+            sums.insert(database.clone(), stats.clone());
         }
     }
     sums

@@ -149,7 +149,12 @@ fn told() -> WorkerSnapshot {
         prepared_statements: 4,
         generation: Some(3),
     };
-    WorkerSnapshot { pools: vec![pool], clients: vec![client], servers: vec![server], panics: 0 }
+    WorkerSnapshot {
+        pools: vec![pool],
+        clients: vec![client],
+        servers: vec![server],
+        ..Default::default()
+    }
 }
 
 #[tokio::test]

@@ -33,14 +33,14 @@ pub(super) fn bounded(mut pools: Vec<PoolSnapshot>) -> Vec<PoolSnapshot> {
     pools
 }
 
-/// Makes the samples of all pools.
-pub(super) fn record(pools: &[PoolSnapshot]) {
+/// Makes the samples of all pools; `counted` are these and those that are gone.
+pub(super) fn record(pools: &[PoolSnapshot], counted: &[PoolSnapshot]) {
     gauges(pools);
     pinned(pools);
     pinned_longest(pools);
-    counters(pools);
-    questions(pools);
-    errors(pools);
+    counters(counted);
+    questions(counted);
+    errors(counted);
 }
 
 /// The labels that say which pool.

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use pgimbal_pooler::pool::stats::{PoolSnapshot, WAIT_BUCKETS_MICROS, WorkerSnapshot};
+use pgimbal_pooler::pool::stats::{PoolSnapshot, PoolStats, WAIT_BUCKETS_MICROS, WorkerSnapshot};
 use pgimbal_wire::error::SqlState;
 
 use super::*;
@@ -77,6 +77,19 @@ fn sample(samples: &Samples, name: &str, labels: &[(&str, &str)]) -> f64 {
     let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let key = (name.to_owned(), labels);
     *samples.get(&key).unwrap_or_else(|| panic!("{key:?} is missing from {samples:#?}"))
+}
+
+#[test]
+fn what_a_pool_had_counted_that_is_gone_stays_in_the_sum_of_its_database() {
+    let mut told = snapshot(vec![pool("shop", "app")]);
+    let gone = PoolStats { transactions: 7, ..PoolStats::default() };
+    told.workers[0].retired = vec![("shop".to_owned(), gone)];
+    let samples = read_back(&render(&told));
+    let of = |user| [("database", "shop"), ("user", user)];
+    assert_eq!(sample(&samples, "pgimbal_transactions_total", &of("app")), 0.0);
+    assert_eq!(sample(&samples, "pgimbal_transactions_total", &of("(retired)")), 7.0);
+    let gauges = samples.keys().filter(|(name, _)| name == "pgimbal_clients_active");
+    assert_eq!(gauges.count(), 1, "there are no clients of what is gone");
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn crowded() -> World {
 }
 
 #[test]
-fn a_pool_that_nobody_has_used_for_an_hour_goes_with_its_counters() {
+fn a_pool_that_nobody_has_used_for_an_hour_goes_and_its_counters_stay_in_the_total() {
     let mut world = World::scripted(pool(1));
     world.join(0);
     assert_eq!(world.say(0, &m::query("select 'c0.1'"))[1], "D c0.1");
@@ -62,6 +62,9 @@ fn a_pool_that_nobody_has_used_for_an_hour_goes_with_its_counters() {
     }
     assert_eq!(pools(&world), 0);
     assert!(world.poolers[0].pool_snapshots(world.now).is_empty());
+    let retired = world.poolers[0].retired_stats();
+    let [(database, stats)] = &retired[..] else { panic!("{retired:?}") };
+    assert_eq!((&database[..], stats.transactions), ("db", 1));
 }
 
 const TOO_MANY: &str = "E 53400 too many sessions of this pool keep their server connection";
