@@ -2,6 +2,7 @@
 
 pub mod checkout;
 pub(crate) mod dial;
+pub(crate) mod lockouts;
 pub mod migration;
 pub(crate) mod pools;
 pub(crate) mod queue;
@@ -539,6 +540,13 @@ impl Pool {
         self.stats.transactions += 1;
         if self.key.place != Place::Primary {
             self.stats.replica_transactions += 1;
+        }
+    }
+
+    /// A statement of a cluster's client could not be hidden from what happened.
+    pub(crate) fn count_failed(&self) {
+        if let Some(shared) = &self.shared.cluster {
+            shared.failed.fetch_add(1, Relaxed);
         }
     }
 

@@ -1,7 +1,6 @@
 //! What a new view of a cluster means to a worker's server connections and to those who wait.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use super::{EpochStatus, Gate};
@@ -74,15 +73,8 @@ fn follow(core: &mut Core, id: PoolId, now: Instant) {
         Gate::Refused(error) => {
             for waiter in core.pools[id].take_waiters() {
                 queue::refuse(core, waiter.session, &error, Some(Arc::clone(&error)));
-                count_failed(&core.pools[id]);
+                core.pools[id].count_failed();
             }
         }
-    }
-}
-
-/// A statement of a cluster's client could not be hidden from what happened.
-pub(crate) fn count_failed(pool: &Pool) {
-    if let Some(shared) = &pool.shared().cluster {
-        shared.failed.fetch_add(1, Relaxed);
     }
 }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use pgimbal_wire::error::{self, Report, SqlState};
 
 use crate::action::{Action, Actions};
-use crate::cluster::follow::count_failed;
 use crate::cluster::{Cluster, Clusters};
 use crate::error::error_body;
 use crate::ids::PoolId;
@@ -67,7 +66,7 @@ pub(crate) fn admit_held(
     let shared = pool.shared().cluster.as_ref();
     let waiting = shared.map_or(0, |cluster| cluster.waiting.load(Relaxed));
     if waiting >= config.max_held {
-        count_failed(pool);
+        pool.count_failed();
         return Err(error_body(
             &Report::error(
                 SqlState::CANNOT_CONNECT_NOW,

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use super::{Waiter, dial, fair_share, queue};
 use crate::action::Action;
-use crate::cluster::follow::count_failed;
 use crate::cluster::{Gate, hold, route};
 use crate::core::Core;
 use crate::ids::{PoolId, ServerId, SessionId};
@@ -84,7 +83,7 @@ fn find(core: &mut Core, id: SessionId, now: Instant) -> Result<Found, Arc<[u8]>
             hold::admit_held(&core.pools, &mut core.clusters, &mut core.actions, pool, now)?;
         }
         Gate::Refused(error) => {
-            count_failed(&core.pools[pool]);
+            core.pools[pool].count_failed();
             return Err(error);
         }
     }

@@ -15,7 +15,6 @@ use super::pools::Pools;
 use super::{Pool, Reserve, dial, fair_share, queue, retire};
 use crate::action::{Action, Actions};
 use crate::cancel::request;
-use crate::cluster::follow::count_failed;
 use crate::cluster::{hold, route};
 use crate::core::Core;
 use crate::error::error_body;
@@ -121,7 +120,7 @@ fn refuse_overdue(core: &mut Core, id: PoolId, now: Instant) {
             .filter(|hold| (now - hold.since).min(waited) >= hold.limit);
         let error = if hold.is_some() {
             pool.stats_mut().error(SqlState::CANNOT_CONNECT_NOW);
-            count_failed(pool);
+            pool.count_failed();
             hold::hold_is_over(pool, &core.clusters)
         } else if waited < limit {
             return;

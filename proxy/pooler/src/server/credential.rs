@@ -4,14 +4,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
-use pgimbal_config::{ResolvedPool, ServerPassword};
-
 use crate::core::Core;
-use crate::pool::Pool;
 use crate::pool::dial::{self, spread_over};
 use crate::pool::pools::Pools;
+use crate::pool::{Pool, lockouts::role_of};
 use crate::server::servers::Servers;
 
 /// Over which time the connections of an older password are replaced: a pool of a hundred is then
@@ -32,24 +28,6 @@ pub enum CredentialEvent {
     LetIn,
 }
 
-/// Roles with which no server connection can be opened, each with the body of the ErrorResponse that
-/// says so.
-#[derive(Debug, Default)]
-pub(crate) struct Lockouts {
-    by_role: HashMap<Box<str>, Arc<[u8]>, RandomState>,
-}
-
-impl Lockouts {
-    /// The error that tells why no server connection can be opened with the pool's role, while
-    /// that is so. What is open is not given up for what cannot be opened.
-    pub(crate) fn of(&self, pool: &Pool) -> Option<&Arc<[u8]>> {
-        if self.by_role.is_empty() {
-            return None;
-        }
-        self.by_role.get(role_of(pool.config())?)
-    }
-}
-
 /// Something has changed about a role's password.
 pub(crate) fn credential_changed(
     core: &mut Core,
@@ -64,10 +42,10 @@ pub(crate) fn credential_changed(
         }
         CredentialEvent::Candidate => forget_failures_of(core, role, now),
         CredentialEvent::LockedOut(error) => {
-            core.lockouts.by_role.insert(role.into(), error);
+            core.lockouts.add(role, error);
         }
         CredentialEvent::LetIn => {
-            core.lockouts.by_role.remove(role);
+            core.lockouts.remove(role);
         }
     }
 }
@@ -88,13 +66,5 @@ fn forget_failures_of(core: &mut Core, role: &str, now: Instant) {
     for pool in pools.map(Pool::id).collect::<Vec<_>>() {
         core.pools[pool].shared().forget_failure();
         dial::dial_if_wanted(core, pool, now);
-    }
-}
-
-/// The user whose source says the pool's password, if it rotates.
-fn role_of(pool: &ResolvedPool) -> Option<&str> {
-    match &pool.login {
-        ServerPassword::Role(role) => Some(role),
-        ServerPassword::Fixed(_) => None,
     }
 }

@@ -109,7 +109,7 @@ fn welcome(
     };
     let Some(session) = core.sessions.get_mut(id) else { return Greeting::Wait };
     let pool = &mut core.pools[session.pool];
-    let tried = match settings.iter().all(is_certain) {
+    let tried = match settings.iter().all(Setting::is_certain) {
         true => None,
         false => match pool.shared().tried_startup(&settings) {
             Some(tried) => Some(tried),
@@ -140,7 +140,7 @@ fn told_at_login(
     reported: &[NamedValue],
 ) -> Rc<Reported> {
     let mut known = tables.reported.intern(welcome.parameters.iter().cloned());
-    let certain = settings.iter().filter(|setting| is_certain(setting));
+    let certain = settings.iter().filter(|setting| setting.is_certain());
     let certain = certain.map(|setting| (&setting.name[..], &setting.value[..]));
     for (name, value) in reported.iter().map(|(n, v)| (&**n, &**v)).chain(certain) {
         let spelling = known.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
@@ -248,17 +248,9 @@ fn write_greeting(session: &Session, reported: &Reported, out: &mut Vec<u8>) {
     encode::ready_for_query(out, TransactionStatus::Idle);
 }
 
-/// Whether every server takes a setting and reports it as it is: no server needs to check it.
-pub(crate) fn is_certain(setting: &Setting) -> bool {
-    // PostgreSQL cuts a longer name and replaces other characters.
-    *setting.name == *b"application_name"
-        && setting.value.len() < 64
-        && setting.value.iter().all(|byte| (b' '..=b'~').contains(byte))
-}
-
 /// `tried`, with what is certain of `asked`.
 fn with_certain(tried: &[Setting], asked: &[Setting]) -> Vec<Setting> {
-    let certain = || asked.iter().filter(|setting| is_certain(setting));
+    let certain = || asked.iter().filter(|setting| setting.is_certain());
     let is_certain_now = |name: &[u8]| certain().any(|setting| *setting.name == *name);
     let tried = tried.iter().filter(|setting| !is_certain_now(&setting.name));
     tried.chain(certain()).cloned().collect()

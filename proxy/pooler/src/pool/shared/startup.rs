@@ -4,7 +4,6 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::SharedPool;
 use crate::server::reported::{NamedValue, Reported};
-use crate::session::arrival::is_certain;
 use crate::session::settings::Setting;
 
 /// Settings of startup packets that a server has taken.
@@ -61,7 +60,7 @@ impl SharedPool {
 
 /// Those of startup settings that a server has to check, in an order of their own.
 fn uncertain(asked: &[Setting]) -> Vec<Setting> {
-    let mut asked: Vec<Setting> = asked.iter().filter(|s| !is_certain(s)).cloned().collect();
+    let mut asked: Vec<Setting> = asked.iter().filter(|s| !s.is_certain()).cloned().collect();
     asked.sort_by(|a, b| a.name.cmp(&b.name));
     asked
 }

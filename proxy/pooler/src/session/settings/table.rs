@@ -45,6 +45,14 @@ impl Setting {
         Setting { name, value: value.into(), encoding: ValueEncoding::Client }
     }
 
+    /// Whether every server takes it and reports it as it is: no server needs to check it.
+    pub fn is_certain(&self) -> bool {
+        // PostgreSQL cuts a longer name and replaces other characters.
+        *self.name == *b"application_name"
+            && self.value.len() < 64
+            && self.value.iter().all(|byte| (b' '..=b'~').contains(byte))
+    }
+
     /// A setting as the server has shown it, the value in the database's encoding.
     pub fn shown(name: &[u8], value: &[u8]) -> Setting {
         let encoding = match value.is_ascii() {
