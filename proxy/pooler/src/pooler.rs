@@ -23,6 +23,7 @@ use crate::server::server_turn;
 use crate::server::server_turn::IdleWord;
 use crate::session::Session;
 use crate::session::client_turn;
+use crate::session::output;
 use crate::session::settings::{SettingsId, SettingsTable, is_looked_at_again};
 use crate::sql::Kinds;
 use crate::topology::ProbeHint;
@@ -338,6 +339,23 @@ impl Pooler {
     pub fn take_final_error(&mut self, id: SessionId) -> Option<Box<[u8]>> {
         let session = self.sessions.get_mut(id.index()).filter(|session| session.id == id)?;
         session.final_error.take()
+    }
+
+    /// Takes what a plan has for a session whose turn it is not: `parts` follow on what was given
+    /// last. Wakes the session's task, which asks for it by [`Self::take_output`]. Of a session that
+    /// has left it is dropped. A client for which more than
+    /// [`OUTPUT_LIMIT`](crate::session::output::OUTPUT_LIMIT) bytes wait does not read: they are
+    /// dropped, and it is dismissed (08006).
+    pub fn queue_output<'a>(&mut self, id: SessionId, parts: impl Iterator<Item = &'a [u8]>) {
+        output::queue(self, id, parts);
+    }
+
+    /// What other turns have made for this session's client: whole messages, to be written before
+    /// anything else of its own turn. `None` if there are none, and while another message to it is
+    /// half-way. Asked for once the client has taken all that was written to it.
+    #[inline]
+    pub fn take_output(&mut self, id: SessionId) -> Option<Vec<u8>> {
+        output::take(self, id)
     }
 
     pub(crate) fn next_serial(&mut self) -> u32 {

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::error::{self, Report, Severity, SqlState};
 
+use crate::ids::SessionId;
 use crate::plan::Plan;
 use crate::pool::Pool;
 use crate::pool::shared::SharedCluster;
@@ -78,7 +79,9 @@ pub(crate) fn part(
         count(pool, |shared| &shared.failed);
         let error = lost(server, pool);
         count_error(pool, &error);
-        plan.make_for_client(|out| error::with_severity(&error, Severity::Fatal, out));
+        plan.make_for_session(session.id, |out| {
+            error::with_severity(&error, Severity::Fatal, out);
+        });
         return DisconnectOutcome::Ends;
     }
     if let ClientBody::Plain(Body::Forward(missing)) | ClientBody::Text(missing, _) = session.body {
@@ -158,7 +161,9 @@ fn answer_pending(session: &mut Session, server: &mut Server, pool: &mut Pool, p
             }
             Pending::Own(OwnQuery::RerunEnd) if !answered => {
                 // What was run again has been answered but for its end.
-                plan.make_for_client(|out| encode::ready_for_query(out, telling.status()));
+                plan.make_for_session(telling.client, |out| {
+                    encode::ready_for_query(out, telling.status());
+                });
                 continue;
             }
             _ => continue,
@@ -192,6 +197,8 @@ enum Client {
 
 /// How far telling a client of its loss has come.
 struct Telling {
+    /// Who is told.
+    client: SessionId,
     /// A transaction block is open, as far as the client knows or is going to know.
     is_open: bool,
     /// Where a COMMIT is among what was sent, nobody knows what has become of anything.
@@ -211,6 +218,7 @@ impl Telling {
         let is_rerun = matches!(session.rerun, Rerun::Running(_));
         let has_failed = server.since_ready.failed;
         Self {
+            client: session.id,
             is_open: server.status != TransactionStatus::Idle && !is_rerun,
             ending: server.since_ready.ending,
             alone: outcome(session, server),
@@ -239,13 +247,13 @@ impl Telling {
         self.is_open = block.leaves_open(was_open) && (was_open || !failed);
         let rolls_back = was_open && block == Block::Ends && !self.may_commit();
         if rolls_back && is_query && !failed {
-            plan.make_for_client(|out| encode::command_complete(out, "ROLLBACK"));
+            plan.make_for_session(self.client, |out| encode::command_complete(out, "ROLLBACK"));
         } else if !failed {
             self.tell(was_open || self.is_open, pool, plan);
         }
         // The next block is another one.
         self.told = self.is_open;
-        plan.make_for_client(|out| encode::ready_for_query(out, self.status()));
+        plan.make_for_session(self.client, |out| encode::ready_for_query(out, self.status()));
     }
 
     /// Tells what has become of something inside or outside of a block.
@@ -253,7 +261,9 @@ impl Telling {
         count(pool, |shared| &shared.failed);
         let error = self.error(in_block, self.alone, pool);
         count_error(pool, &error);
-        plan.make_for_client(|out| error::with_severity(&error, Severity::Error, out));
+        plan.make_for_session(self.client, |out| {
+            error::with_severity(&error, Severity::Error, out);
+        });
         self.told = true;
     }
 
@@ -308,7 +318,9 @@ impl Telling {
             return;
         }
         count_error(pool, &error);
-        plan.make_for_client(|out| error::with_severity(&error, Severity::Error, out));
+        plan.make_for_session(self.client, |out| {
+            error::with_severity(&error, Severity::Error, out);
+        });
         session.phase = Phase::Skipping;
         // Up to Sync the client is told nothing more.
         self.told = true;

@@ -4,6 +4,7 @@ pub mod arrival;
 pub(crate) mod client_turn;
 pub mod departure;
 pub mod effect;
+pub mod output;
 pub mod pin;
 mod place;
 pub mod settings;
@@ -22,6 +23,7 @@ use crate::recovery::rerun::{self, Rerun};
 use crate::server::prepared::{ClientStatements, Shape};
 use crate::server::reported::Reported;
 use crate::server::{Body, UnnamedStatement};
+use crate::session::output::OutputQueue;
 use crate::session::pin::Pin;
 use crate::session::settings::ClientSettings;
 use crate::session::state::custom::CustomNames;
@@ -89,6 +91,8 @@ pub struct Session {
     pub trial: Trial,
     /// The message with which the client's connection is ended, once somebody has decided so.
     pub final_error: Option<Box<[u8]>>,
+    /// What other turns than its own have made for its client.
+    pub(crate) output: OutputQueue,
     /// With what the client may cancel.
     pub key: CancelKey,
     /// When it logged in.

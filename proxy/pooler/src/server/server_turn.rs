@@ -4,6 +4,7 @@ mod errors;
 mod own_query;
 mod ready;
 mod replies;
+mod sessions;
 
 use std::time::Instant;
 
@@ -18,8 +19,8 @@ use crate::pooler::{Pooler, Tables};
 use crate::recovery::in_flight::Progress;
 use crate::server::pending::{OwnQuery, Pending};
 use crate::server::{Body, Server};
-use crate::session::Session;
 use crate::session::client_turn::emit_made;
+use sessions::TurnSessions;
 
 /// The longest message that is processed by its whole body: a reported setting. Rows, notices and
 /// errors of any length stream.
@@ -28,7 +29,7 @@ const LONGEST_JUDGED: usize = 1024 * 1024;
 /// Everything that one step touches, borrowed apart.
 pub(crate) struct ServerTurn<'a> {
     pub(crate) server: &'a mut Server,
-    pub(crate) session: Option<&'a mut Session>,
+    pub(crate) sessions: TurnSessions<'a>,
     pub(crate) pool: &'a mut Pool,
     pub(crate) tables: &'a mut Tables,
     pub(crate) now: Instant,
@@ -64,11 +65,11 @@ pub(crate) fn process(
     let Some(server) = pooler.servers.get_mut(id.index()).filter(|server| server.id == id) else {
         return Processed { taken: buf.len() as u32, stop: Stop::Drained };
     };
-    let session = server.session().and_then(|session| pooler.sessions.get_mut(session.index()));
+    let sessions = TurnSessions::new(&mut pooler.sessions, server.session());
     let pool = &mut pooler.pools[server.pool.index()];
     let turn = ServerTurn {
         server,
-        session,
+        sessions,
         pool,
         tables: &mut pooler.tables,
         now,
@@ -135,8 +136,8 @@ impl ServerTurn<'_> {
         };
         let stats = &mut self.pool.stats;
         stats.server_bytes_in += self.at as u64;
-        stats.server_bytes_out += self.plan.to_server.bytes();
-        stats.client_bytes_out += self.plan.to_client.bytes();
+        stats.server_bytes_out += self.plan.to_server().bytes();
+        stats.client_bytes_out += self.plan.bytes_to_sessions();
         Processed { taken: self.at as u32, stop }
     }
 
@@ -146,7 +147,7 @@ impl ServerTurn<'_> {
         const READY: [u8; 5] = *b"Z\0\0\0\x05";
         let answers = self.buf.len() >= 6 && self.buf[self.buf.len() - 6..].starts_with(&READY);
         if answers
-            || self.session.is_none()
+            || self.sessions.current_id().is_none()
             || self.server.body != Body::None
             || self.server.in_flight.progress() != Progress::Unanswered
         {
@@ -264,7 +265,8 @@ impl ServerTurn<'_> {
         match self.server.pending.front() {
             // What was notified while the server was asked is the client's.
             Some(Pending::Own(OwnQuery::Question))
-                if tag == backend::NOTIFICATION_RESPONSE && self.session.is_some() =>
+                if tag == backend::NOTIFICATION_RESPONSE
+                    && self.sessions.current_id().is_some() =>
             {
                 Fate::Pass
             }
@@ -272,7 +274,7 @@ impl ServerTurn<'_> {
                 Fate::Swallow
             }
             Some(Pending::Own(_)) => Fate::Swallow,
-            _ if self.session.is_some() => Fate::Pass,
+            _ if self.sessions.current_id().is_some() => Fate::Pass,
             _ => Fate::Swallow,
         }
     }
@@ -302,7 +304,7 @@ impl ServerTurn<'_> {
                 }
                 match self.own_notification(header) {
                     Some(process_id) => self.renamed_notification(process_id, have),
-                    None => self.plan.to_client.span(self.at, self.at + have),
+                    None => self.pass(self.at, self.at + have),
                 }
             }
             Fate::Swallow => {}
@@ -326,7 +328,7 @@ impl ServerTurn<'_> {
         let taken = have.min(missing as usize);
         let left = missing - taken as u32;
         if matches!(self.server.body, Body::Forward(_)) {
-            self.plan.to_client.span(self.at, self.at + taken);
+            self.pass(self.at, self.at + taken);
         }
         self.server.body = match self.server.body {
             _ if left == 0 => Body::None,
@@ -335,6 +337,20 @@ impl ServerTurn<'_> {
         };
         self.at += taken;
         Ok(())
+    }
+
+    /// Lets `write` append made bytes for whom the message is for, if it is still there.
+    fn tell(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(session) = self.sessions.current_id() {
+            self.plan.make_for_session(session, write);
+        }
+    }
+
+    /// Passes bytes `from..to` of the buffer on to whom the message is for, if it is still there.
+    fn pass(&mut self, from: usize, to: usize) {
+        if let Some(session) = self.sessions.current_id() {
+            self.plan.span_to_session(session, from, to);
+        }
     }
 
     /// Whether the proxy's own query of this kind is being answered.

@@ -19,6 +19,7 @@ use crate::recovery::rerun::Rerun;
 use crate::server::reported::{NamedValue, Reported};
 use crate::server::{Body, Server};
 use crate::session::client_turn::ClientTurn;
+use crate::session::output::OutputQueue;
 use crate::session::pin::Pin;
 use crate::session::settings::{ClientSettings, Setting, SettingsId, normalize_startup};
 use crate::session::setup;
@@ -92,6 +93,7 @@ impl Pooler {
             rerun: Rerun::No,
             aborted: None,
             final_error: None,
+            output: OutputQueue::default(),
             key,
             connected_at: now,
             active_at: now,
@@ -259,7 +261,7 @@ pub(crate) fn greet_tried(
     }
     pool.shared.keep_tried(&asked, spelled, &server.reported);
     setup::know_reported(session, &Rc::clone(&server.reported));
-    plan.make_for_client(|out| write_greeting(session, &server.reported, out));
+    plan.make_for_session(session.id, |out| write_greeting(session, &server.reported, out));
     pool.stats.client_logins += 1;
 }
 

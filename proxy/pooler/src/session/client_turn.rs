@@ -116,8 +116,8 @@ impl<'a> ClientTurn<'a> {
         let stop = self.released(stop);
         let stats = &mut self.pool.stats;
         stats.client_bytes_in += self.at as u64;
-        stats.server_bytes_out += self.plan.to_server.bytes();
-        stats.client_bytes_out += self.plan.to_client.bytes();
+        stats.server_bytes_out += self.plan.to_server().bytes();
+        stats.client_bytes_out += self.plan.bytes_to_sessions();
         Processed { taken: self.at as u32, stop }
     }
 
@@ -268,7 +268,7 @@ impl<'a> ClientTurn<'a> {
 
     /// As [`Self::forward`], from offset `from` of the buffer on.
     pub(crate) fn forward_from(&mut self, message: Message<'_>, from: usize) {
-        self.plan.to_server.span(from, message.end());
+        self.plan.span_to_server(from, message.end());
         self.at = message.end();
         if message.missing() > 0 {
             self.session.body = ClientBody::Plain(Body::Forward(message.missing()));
@@ -297,7 +297,7 @@ impl<'a> ClientTurn<'a> {
                 let taken = have.min(*missing as usize);
                 *missing -= taken as u32;
                 self.at += taken;
-                self.plan.to_server.span(from, from + taken);
+                self.plan.span_to_server(from, from + taken);
                 if *missing == 0 {
                     self.session.body = ClientBody::Plain(Body::None);
                 }
@@ -315,7 +315,7 @@ impl<'a> ClientTurn<'a> {
                 *missing -= taken as u32;
                 let left = *missing;
                 self.at += taken;
-                self.plan.to_server.span(from, from + taken);
+                self.plan.span_to_server(from, from + taken);
                 let text = &self.buf[from..from + taken];
                 let end = text.iter().position(|&byte| byte == 0);
                 scanner.feed(&text[..end.unwrap_or(taken)]);
@@ -332,7 +332,7 @@ impl<'a> ClientTurn<'a> {
         self.drop_message(header);
         if header.tag == frontend::SYNC {
             self.session.phase = Phase::Open;
-            self.plan.make_for_client(|out| encode::ready_for_query(out, TransactionStatus::Idle));
+            self.tell(|out| encode::ready_for_query(out, TransactionStatus::Idle));
         }
     }
 
@@ -340,8 +340,13 @@ impl<'a> ClientTurn<'a> {
     pub(crate) fn violation(&mut self, message: &str) -> Stop {
         let report = Report::fatal(SqlState::PROTOCOL_VIOLATION, message);
         self.pool.stats.error(SqlState::PROTOCOL_VIOLATION);
-        self.plan.make_for_client(|out| report.encode_error(out));
+        self.tell(|out| report.encode_error(out));
         Stop::Fault
+    }
+
+    /// Lets `write` append made bytes for the session's client.
+    pub(crate) fn tell(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.plan.make_for_session(self.session.id, write);
     }
 
     /// How the session's texts are read.
@@ -359,6 +364,8 @@ impl<'a> ClientTurn<'a> {
 pub(crate) fn emit_made(server: &mut Server, plan: &mut Plan) {
     while server.pending.take_made() {
         server.in_flight.answered();
-        plan.make_for_client(encode::close_complete);
+        if let Some(session) = server.session() {
+            plan.make_for_session(session, encode::close_complete);
+        }
     }
 }

@@ -200,7 +200,7 @@ pub(crate) fn tell_reported(session: &mut Session, server: &Server, plan: &mut P
         return;
     }
     for (name, value) in server.reported.news(&session.reported) {
-        plan.make_for_client(|out| encode::parameter_status(out, name, value));
+        plan.make_for_session(session.id, |out| encode::parameter_status(out, name, value));
     }
     know_reported(session, &server.reported);
 }

@@ -66,13 +66,13 @@ impl ServerTurn<'_> {
                     self.pool.count_transaction();
                 }
                 if !self.server.newly_set.is_empty()
-                    && let Some(session) = self.session.as_deref_mut()
+                    && let Some(session) = self.sessions.current_mut()
                 {
                     setup::adopt_spelling(session, self.server, self.tables);
                 }
                 let fate = self.restore_settings(since);
                 if fate == Fate::Pass
-                    && let Some(session) = self.session.as_deref_mut()
+                    && let Some(session) = self.sessions.current_mut()
                 {
                     setup::tell_reported(session, self.server, self.plan);
                 }
@@ -85,7 +85,7 @@ impl ServerTurn<'_> {
     }
 
     fn runs_again(&self) -> bool {
-        let session = self.session.as_deref();
+        let session = self.sessions.current();
         session.is_some_and(|session| matches!(session.rerun, Rerun::Running(_)))
     }
 
@@ -100,7 +100,7 @@ impl ServerTurn<'_> {
         }
         self.server.schema_change &= !idle;
         self.server.transaction += 1;
-        let Some(session) = self.session.as_deref_mut() else { return };
+        let Some(session) = self.sessions.current_mut() else { return };
         if idle {
             session.local = LocalSettings::Known;
             session.portals.clear();
@@ -146,7 +146,7 @@ impl ServerTurn<'_> {
             self.server.restore.queries = queries;
             return Fate::Pass;
         }
-        if let Some(session) = self.session.as_deref() {
+        if let Some(session) = self.sessions.current() {
             queries.extend(setup::restoring(&session.settings, &names, self.tables));
         }
         if self.server.status == TransactionStatus::InTransaction {
@@ -167,7 +167,7 @@ impl ServerTurn<'_> {
         let free =
             self.server.status == TransactionStatus::Idle && !self.server.since_ready.segment_open;
         // Half a message of the client's must not be interrupted.
-        let between = self.session.as_deref().is_none_or(Session::between_server_messages);
+        let between = self.sessions.current().is_none_or(Session::between_server_messages);
         if self.server.surplus.is_empty() || !free || !between {
             return;
         }
@@ -187,7 +187,7 @@ impl ServerTurn<'_> {
 
     /// ReadyForQuery has been dealt with: is the server connection free?
     pub(super) fn after_ready(&mut self) -> Result<(), Stop> {
-        let Some(session) = self.session.as_deref_mut() else { return Ok(()) };
+        let Some(session) = self.sessions.current_mut() else { return Ok(()) };
         if session.presence != Presence::Here
             || self.freed == Freed::No
             || !self.server.is_settled()
@@ -216,7 +216,7 @@ impl ServerTurn<'_> {
                 return Ok(());
             }
         }
-        let Some(session) = self.session.as_deref_mut() else { return Ok(()) };
+        let Some(session) = self.sessions.current_mut() else { return Ok(()) };
         if !setup::may_release(session, self.server, self.pool) {
             if self.server.settings != session.settings.current()
                 && self.pool.config.pool.mode != PoolMode::Session
@@ -244,7 +244,7 @@ impl ServerTurn<'_> {
         {
             return false;
         }
-        if let Some(session) = self.session.as_deref_mut() {
+        if let Some(session) = self.sessions.current_mut() {
             // What it sends next finds its settings set anew.
             session.link = Link::Cleaning(self.server.id);
         }
