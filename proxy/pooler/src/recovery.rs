@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::error::{self, Report, Severity, SqlState};
+use slab::Slab;
 
 use crate::ids::SessionId;
 use crate::plan::Plan;
@@ -21,7 +22,7 @@ use crate::recovery::aborted::Aborted;
 use crate::recovery::block::Block;
 use crate::recovery::in_flight::Progress;
 use crate::recovery::rerun::{Again, Rerun};
-use crate::server::pending::{OwnQuery, Pending};
+use crate::server::pending::{OwnQuery, Owner, Pending};
 use crate::server::{Body, Commits, Ending, Server};
 use crate::session::{ClientBody, Link, LocalSettings, Phase, Presence, Session, ShapeCheck};
 use crate::sql::Kinds;
@@ -53,12 +54,7 @@ pub(crate) fn part(
     pool: &mut Pool,
     plan: &mut Plan,
 ) -> DisconnectOutcome {
-    undo_pending(session, server);
-    session.portals.clear();
-    session.raised = Kinds::NONE;
-    session.local = LocalSettings::Known;
-    session.shape = ShapeCheck::None;
-    session.close_after_sync.clear();
+    forget_connection(session, server);
     if session.presence != Presence::Here {
         return DisconnectOutcome::Ends;
     }
@@ -68,7 +64,7 @@ pub(crate) fn part(
         // Nothing of the client's was forwarded: its message goes elsewhere.
         return DisconnectOutcome::Survives;
     }
-    if matches!(server.body, Body::Forward(_)) {
+    if server.is_passing_to(session.id) {
         // A message to the client was cut in half: nothing can follow it.
         count(pool, |shared| &shared.failed);
         return DisconnectOutcome::Ends;
@@ -114,6 +110,67 @@ pub(crate) fn part(
     open.map_or(DisconnectOutcome::Survives, DisconnectOutcome::Again)
 }
 
+/// Tells the sessions that await replies of a broken server connection without being linked to it.
+/// Nothing is kept of what they have sent, so nothing is proven of it.
+pub(crate) fn tell_others(
+    sessions: &mut Slab<Session>,
+    server: &mut Server,
+    pool: &mut Pool,
+    plan: &mut Plan,
+) {
+    let linked = server.session();
+    let runs = server.pending.front_owner().and_then(Owner::session).or(linked);
+    let failed = runs.filter(|_| server.since_ready.failed);
+    while let Some(other) = server.pending.first_other(linked) {
+        match sessions.get_mut(other.index()).filter(|session| session.id == other) {
+            Some(session) => tell_other(session, failed == Some(other), server, pool, plan),
+            None => drop(server.pending.take_of(other)),
+        }
+    }
+    server.since_ready.failed &= failed == linked;
+}
+
+/// Tells one of them; `failed` if the server has told it the error of what runs.
+fn tell_other(
+    session: &mut Session,
+    failed: bool,
+    server: &mut Server,
+    pool: &mut Pool,
+    plan: &mut Plan,
+) {
+    forget_connection(session, server);
+    if server.is_passing_to(session.id) {
+        // It was to go to the client when it is whole.
+        session.output.drop_half();
+    }
+    if session.phase == Phase::Barrier {
+        session.phase = Phase::Open;
+    }
+    let mut telling = Telling::unproven(session.id, failed, server, pool);
+    let mut awaited = false;
+    for entry in server.pending.take_of(session.id) {
+        awaited |= entry.is_awaited();
+        if is_clients_end(&entry) {
+            awaited = false;
+            telling.answer(Block::Same, matches!(entry, Pending::Query(_)), pool, plan);
+        }
+    }
+    if awaited {
+        telling.tell(false, pool, plan);
+        session.phase = Phase::Skipping;
+    }
+}
+
+/// What was noted ahead for a session, and what holds only on its server connection, is forgotten.
+fn forget_connection(session: &mut Session, server: &mut Server) {
+    undo_pending(session, server);
+    session.portals.clear();
+    session.raised = Kinds::NONE;
+    session.local = LocalSettings::Known;
+    session.shape = ShapeCheck::None;
+    session.close_after_sync.clear();
+}
+
 /// Counts an error that a client is told, by its code.
 fn count_error(pool: &mut Pool, body: &[u8]) {
     if let Ok(fields) = error::ErrorFields::parse(body) {
@@ -141,8 +198,8 @@ fn rollback_in_flight(session: &Session, server: &mut Server) -> Option<Vec<u8>>
 /// Each Query and each Sync that was sent gets its answer: an error, then whether a transaction
 /// has failed with it.
 fn answer_pending(session: &mut Session, server: &mut Server, pool: &mut Pool, plan: &mut Plan) {
-    let entries = server.pending.take_all();
     let mut telling = Telling::new(session, server, pool);
+    let entries = server.pending.take_of(session.id);
     let answers = entries.iter().filter(|entry| is_clients_end(entry)).count();
     let mut blocks = server.in_flight.take_blocks(answers);
     let mut answered = false;
@@ -222,6 +279,19 @@ impl Telling {
             is_open: server.status != TransactionStatus::Idle && !is_rerun,
             ending: server.since_ready.ending,
             alone: outcome(session, server),
+            lost: lost(server, pool),
+            told: has_failed,
+            has_failed,
+        }
+    }
+
+    /// Telling a session of which nothing is proven.
+    fn unproven(client: SessionId, has_failed: bool, server: &mut Server, pool: &Pool) -> Self {
+        Self {
+            client,
+            is_open: false,
+            ending: Ending::No,
+            alone: Outcome::Unknown,
             lost: lost(server, pool),
             told: has_failed,
             has_failed,
@@ -372,7 +442,7 @@ const fn aborted() -> Report<'static> {
 
 /// What was noted ahead for the client's statements is undone: none of it was confirmed.
 fn undo_pending(session: &mut Session, server: &mut Server) {
-    for entry in server.pending.iter_mut().rev() {
+    for entry in server.pending.iter_mut_of(session.id).rev() {
         let change = match entry {
             Pending::Parse(parse) => parse.change.as_ref(),
             Pending::Closed(change) => Some(&**change),

@@ -46,6 +46,8 @@ pub struct Server {
     pub status: TransactionStatus,
     /// The rest of a message that is passing through towards the client.
     pub body: Body,
+    /// Whose that message is; `None` if it is nobody's.
+    pub(crate) body_of: Option<SessionId>,
     /// The settings in effect, as far as the proxy has set them.
     pub settings: SettingsId,
     /// The settings that it reports.
@@ -281,6 +283,7 @@ impl Server {
             pending: PendingReplies::default(),
             status: TransactionStatus::Idle,
             body: Body::None,
+            body_of: None,
             settings: SettingsId::EMPTY,
             reported,
             statements: ServerStatements::default(),
@@ -320,6 +323,12 @@ impl Server {
             ServerState::Linked(session, _) => Some(session),
             _ => None,
         }
+    }
+
+    /// Whether a message to this session's client is half-way.
+    #[inline]
+    pub(crate) fn is_passing_to(&self, session: SessionId) -> bool {
+        matches!(self.body, Body::Forward(_)) && self.body_of == Some(session)
     }
 
     /// Whether it may be released: idle, nothing pending, nothing in the middle.

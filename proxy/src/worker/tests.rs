@@ -167,7 +167,7 @@ fn what_another_turn_has_made_reaches_a_client_through_its_own_task() {
         let length = socket.read(&mut received).await.expect("a notice");
         assert_eq!(&received[..length], notice, "half a message waits for its other half");
         let gone = SessionId { serial: session.serial + 1, ..session };
-        let mut queue = |id, bytes: &'static [u8]| {
+        let queue = |id, bytes: &'static [u8]| {
             worker.state.borrow_mut().pooler.queue_output(id, std::iter::once(bytes));
             worker.perform();
         };

@@ -59,12 +59,12 @@ impl Pooler {
         }
     }
 
-    /// Cancels what a server connection runs, if it runs anything.
+    /// Cancels what a server connection runs, if it runs anything of its session's client.
     pub(crate) fn cancel_running(&mut self, id: ServerId) -> bool {
         let Some(server) = self.servers.get_mut(id.index()).filter(|server| server.id == id) else {
             return false;
         };
-        if !server.pending.runs_clients() {
+        if !server.session().is_some_and(|session| server.pending.runs_client_of(session)) {
             return false;
         }
         server.cancels += 1;

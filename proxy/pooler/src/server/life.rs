@@ -185,7 +185,7 @@ impl Pooler {
     }
 
     /// A server connection has ended, or cannot be used any more, without a good-bye. Its session
-    /// is told what `plan` then holds for the client.
+    /// is told what `plan` then holds for the client, and every other one that awaits replies of it.
     pub fn server_gone(
         &mut self,
         id: ServerId,
@@ -196,6 +196,7 @@ impl Pooler {
         let pool = &mut self.pools[server.pool.index()];
         pool.stats.server_closes += 1;
         let mut outcome = DisconnectOutcome::Survives;
+        recovery::tell_others(&mut self.sessions, &mut server, pool, plan);
         let session = server.session().and_then(|session| self.sessions.get_mut(session.index()));
         if let Some(session) = session {
             outcome = recovery::part(session, &mut server, pool, plan);

@@ -12,7 +12,7 @@ use pgimbal_wire::error::{ErrorFields, Severity, SqlState};
 use pgimbal_wire::frame::{self, HEADER_LEN, Header};
 use pgimbal_wire::tag::backend;
 
-use crate::ids::ServerId;
+use crate::ids::{ServerId, SessionId};
 use crate::plan::{HOLD_LIMIT, Plan, Processed, Stop};
 use crate::pool::Pool;
 use crate::pooler::{Pooler, Tables};
@@ -147,7 +147,7 @@ impl ServerTurn<'_> {
         const READY: [u8; 5] = *b"Z\0\0\0\x05";
         let answers = self.buf.len() >= 6 && self.buf[self.buf.len() - 6..].starts_with(&READY);
         if answers
-            || self.sessions.current_id().is_none()
+            || self.sessions.linked_id().is_none()
             || self.server.body != Body::None
             || self.server.in_flight.progress() != Progress::Unanswered
         {
@@ -180,7 +180,9 @@ impl ServerTurn<'_> {
 
     fn step(&mut self) -> Result<(), Stop> {
         if self.server.body != Body::None {
-            return self.stream_body();
+            self.stream_body()?;
+            emit_made(self.server, self.plan);
+            return Ok(());
         }
         let rest = &self.buf[self.at..];
         let header = match frame::peek(rest) {
@@ -200,6 +202,7 @@ impl ServerTurn<'_> {
         }
         let body = &rest[HEADER_LEN..total.min(rest.len())];
         let start = self.at;
+        self.sessions.turn_to(self.addressee(header.tag));
         let fate = self.message(header, body)?;
         self.at = start;
         self.take(header, fate);
@@ -207,6 +210,19 @@ impl ServerTurn<'_> {
             emit_made(self.server, self.plan);
         }
         if header.tag == backend::READY_FOR_QUERY { self.after_ready() } else { Ok(()) }
+    }
+
+    /// Whom a message is for: whoever awaits the next reply; what is no reply, and what comes when
+    /// none is pending, is for the session that is linked. A notice is that of what runs.
+    #[inline]
+    fn addressee(&self, tag: u8) -> Option<SessionId> {
+        if matches!(tag, backend::NOTIFICATION_RESPONSE | backend::PARAMETER_STATUS) {
+            return self.sessions.linked_id();
+        }
+        match self.server.pending.front_owner() {
+            Some(owner) => owner.session(),
+            None => self.sessions.linked_id(),
+        }
     }
 
     /// Decides one message, of which `body` is what has arrived.
@@ -299,7 +315,7 @@ impl ServerTurn<'_> {
         let missing = header.total - have as u32;
         match fate {
             Fate::Pass => {
-                if begins_answer(header.tag) {
+                if begins_answer(header.tag) && self.sessions.is_linked() {
                     self.server.in_flight.answered();
                 }
                 match self.own_notification(header) {
@@ -309,6 +325,7 @@ impl ServerTurn<'_> {
             }
             Fate::Swallow => {}
         }
+        self.server.body_of = self.sessions.current_id();
         self.server.body = match fate {
             _ if missing == 0 => Body::None,
             Fate::Pass => Body::Forward(missing),
@@ -325,6 +342,7 @@ impl ServerTurn<'_> {
         let (Body::Forward(missing) | Body::Drop(missing)) = self.server.body else {
             return Ok(());
         };
+        self.sessions.turn_to(self.server.body_of);
         let taken = have.min(missing as usize);
         let left = missing - taken as u32;
         if matches!(self.server.body, Body::Forward(_)) {
@@ -380,3 +398,6 @@ fn is_last_notice(body: &[u8]) -> bool {
         notice.code == SqlState::ADMIN_SHUTDOWN || notice.code == SqlState::CRASH_SHUTDOWN
     })
 }
+
+#[cfg(test)]
+mod tests;

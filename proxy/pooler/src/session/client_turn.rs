@@ -27,6 +27,7 @@ use crate::recovery::aborted;
 use crate::recovery::in_flight;
 use crate::recovery::rerun;
 use crate::recovery::rerun::Rerun;
+use crate::server::pending::Owner;
 use crate::server::{Body, Server};
 use crate::session::arrival;
 use crate::session::setup;
@@ -91,6 +92,10 @@ pub(crate) fn process(
         return Processed { taken: 0, stop: Stop::Fault };
     };
     let server = session.link.server().and_then(|server| pooler.servers.get_mut(server.index()));
+    let server = server.map(|server| {
+        server.pending.add_for(Owner::of(id));
+        server
+    });
     let pool = &mut pooler.pools[session.pool.index()];
     let turn =
         ClientTurn { session, server, pool, tables: &mut pooler.tables, now, buf, at: 0, plan };
@@ -360,12 +365,15 @@ impl<'a> ClientTurn<'a> {
     }
 }
 
-/// Emits the made replies at the front of a server's queue.
+/// Emits the made replies at the front of a server's queue, but never in the middle of a message.
 pub(crate) fn emit_made(server: &mut Server, plan: &mut Plan) {
-    while server.pending.take_made() {
-        server.in_flight.answered();
-        if let Some(session) = server.session() {
-            plan.make_for_session(session, encode::close_complete);
+    while server.body == Body::None
+        && let Some(owner) = server.pending.take_made()
+    {
+        let Some(session) = owner.session() else { continue };
+        if server.session() == Some(session) {
+            server.in_flight.answered();
         }
+        plan.make_for_session(session, encode::close_complete);
     }
 }

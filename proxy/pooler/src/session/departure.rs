@@ -16,7 +16,7 @@ use pgimbal_wire::error::{Report, Severity, SqlState, with_severity};
 use crate::ids::{ServerId, SessionId};
 use crate::plan::Plan;
 use crate::pooler::{Action, Pooler, error_body};
-use crate::server::pending::OwnQuery;
+use crate::server::pending::{OwnQuery, Owner};
 use crate::server::{Ending, Server};
 use crate::session::pin::PinReason;
 use crate::session::setup;
@@ -153,10 +153,11 @@ impl Pooler {
         else {
             return Departure::Over;
         };
+        server.pending.add_for(Owner::of(id));
         let pool = &self.pools[session.pool.index()];
         let vanished = session.presence == Presence::Vanished;
         if vanished
-            && server.pending.runs_clients()
+            && server.pending.runs_client_of(id)
             && server.since_ready.ending != Ending::MayCommit
             && !server.since_ready.cancelled
             && pool.config.pool.on_client_gone == OnClientGone::Cancel

@@ -9,8 +9,7 @@ use pgimbal_wire::frame;
 use crate::ids::SessionId;
 use crate::plan::HOLD_LIMIT;
 use crate::pooler::Pooler;
-use crate::server::{Body, Server};
-use crate::session::{Presence, Session};
+use crate::session::Presence;
 
 /// Bytes that wait for one client at most: some thirty of the longest notifications. A client that
 /// lets more come together does not read, and is dismissed.
@@ -60,6 +59,13 @@ impl OutputQueue {
         }
         Some(whole)
     }
+
+    /// Drops the beginning of a message whose end will not come.
+    pub(crate) fn drop_half(&mut self) {
+        if let Some(queued) = &mut self.0 {
+            queued.bytes.truncate(queued.whole);
+        }
+    }
 }
 
 /// As [`Pooler::queue_output`].
@@ -83,15 +89,10 @@ pub(crate) fn take(pooler: &mut Pooler, id: SessionId) -> Option<Vec<u8>> {
     let session = pooler.sessions.get_mut(id.index()).filter(|session| session.id == id)?;
     session.output.0.as_ref()?;
     let server = session.link.server().and_then(|server| pooler.servers.get(server.index()));
-    if server.is_some_and(|server| is_passing_to(server, session)) {
+    if server.is_some_and(|server| server.is_passing_to(id)) {
         return None;
     }
     session.output.take()
-}
-
-/// Whether a message is half-way from this server connection to the session's client.
-fn is_passing_to(server: &Server, session: &Session) -> bool {
-    server.session() == Some(session.id) && matches!(server.body, Body::Forward(_))
 }
 
 #[cfg(test)]

@@ -152,7 +152,7 @@ impl ServerTurn<'_> {
                 Pending::Closed(change) => self.undo(*change),
                 Pending::Witness(_) => self.server.own_statements.doubt(),
                 // The Close was skipped, so the statement is still there.
-                Pending::Evict(id) => self.server.statements.stays(id),
+                Pending::Evict(id) => self.server.statements.stays(*id),
                 _ => {}
             }
         }

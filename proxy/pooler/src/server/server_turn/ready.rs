@@ -8,7 +8,7 @@ use crate::plan::Stop;
 use crate::pooler::Tables;
 use crate::recovery::in_flight::Whose;
 use crate::recovery::rerun::Rerun;
-use crate::server::pending::{OwnQuery, Pending};
+use crate::server::pending::{OwnQuery, Owner, Pending};
 use crate::server::prepared::write_server_name;
 use crate::server::statements::StatementLookup;
 use crate::server::{Commits, Ending, ReadingsKnown, Restore, SinceReady};
@@ -24,7 +24,11 @@ impl ServerTurn<'_> {
     pub(super) fn ready(&mut self, body: &[u8]) -> Result<Fate, Stop> {
         let [status] = body else { return Err(Stop::Fault) };
         let Some(status) = TransactionStatus::from_byte(*status) else { return Err(Stop::Fault) };
-        let Some(settled) = self.server.pending.take_ready() else { return Err(Stop::Fault) };
+        let pending = &mut self.server.pending;
+        let Some(owner) = pending.front_owner() else { return Err(Stop::Fault) };
+        let Some(settled) = pending.take_ready() else { return Err(Stop::Fault) };
+        // What follows from it is its owner's too.
+        pending.add_for(owner);
         self.server.status = status;
         self.server.copy_in = false;
         let since = self.server.since_ready;
@@ -46,7 +50,7 @@ impl ServerTurn<'_> {
             ..SinceReady::default()
         };
         let whose = match settled {
-            Pending::Sync | Pending::Query(_) => Whose::Client,
+            Pending::Sync | Pending::Query(_) if self.sessions.is_linked() => Whose::Client,
             _ => Whose::Proxy,
         };
         self.server.in_flight.settled(whose, idle);
@@ -100,17 +104,19 @@ impl ServerTurn<'_> {
         }
         self.server.schema_change &= !idle;
         self.server.transaction += 1;
-        let Some(session) = self.sessions.current_mut() else { return };
         if idle {
-            session.local = LocalSettings::Known;
-            session.portals.clear();
-            // What a question has not been answered about is asked about again.
-            if session.raised.is_empty() && !session.pin.has(PinReason::Unknown) {
-                session.custom.clear();
-            }
+            self.sessions.each(|session| {
+                session.local = LocalSettings::Known;
+                session.portals.clear();
+                // What a question has not been answered about is asked about again.
+                if session.raised.is_empty() && !session.pin.has(PinReason::Unknown) {
+                    session.custom.clear();
+                }
+            });
             let unsettled = std::mem::take(&mut self.server.unsettled);
             self.server.surplus.extend(unsettled);
         }
+        let Some(session) = self.sessions.current_mut() else { return };
         if session.settings.changed_in_transaction() {
             let table = &mut self.tables.settings;
             if failed {
@@ -176,17 +182,20 @@ impl ServerTurn<'_> {
                 continue;
             }
             self.server.statements.leave(id);
-            self.server.pending.push(Pending::Evict(id));
+            self.server.pending.push_own(Pending::Evict(Box::new(id)));
             let mut name = Vec::with_capacity(48);
             write_server_name(id, &mut name);
             self.plan.make_for_server(|out| encode::close(out, NameKind::Statement, &name));
         }
-        self.server.pending.push(Pending::OwnSync);
+        self.server.pending.push_own(Pending::OwnSync);
         self.plan.make_for_server(encode::sync);
     }
 
     /// ReadyForQuery has been dealt with: is the server connection free?
     pub(super) fn after_ready(&mut self) -> Result<(), Stop> {
+        let Some(linked) = self.sessions.linked_id() else { return Ok(()) };
+        self.sessions.turn_to(Some(linked));
+        self.server.pending.add_for(Owner::of(linked));
         let Some(session) = self.sessions.current_mut() else { return Ok(()) };
         if session.presence != Presence::Here
             || self.freed == Freed::No

@@ -21,7 +21,9 @@ impl ServerTurn<'_> {
     /// CommandComplete: the last reply of an Execute, or one of a query's.
     pub(super) fn command_complete(&mut self, body: &[u8]) -> Result<Fate, Stop> {
         self.server.copy_in = false;
-        self.server.in_flight.completed();
+        if self.sessions.is_linked() {
+            self.server.in_flight.completed();
+        }
         match self.server.pending.front_mut() {
             Some(Pending::Query(None)) => Ok(Fate::Pass),
             Some(Pending::Query(Some(script))) => {
@@ -55,7 +57,7 @@ impl ServerTurn<'_> {
             Some(Reply::Pass) => Ok(Fate::Pass),
             Some(Reply::Swallow) => Ok(Fate::Swallow),
             Some(Reply::Evict(id)) => {
-                self.server.statements.left(id);
+                self.server.statements.left(*id);
                 Ok(Fate::Swallow)
             }
             Some(Reply::TemporaryName(name)) => {
@@ -230,7 +232,7 @@ impl ServerTurn<'_> {
         }
     }
 
-    /// The books of the session that is linked.
+    /// The books of the session that the message at hand is for.
     pub(super) fn books(&mut self) -> Option<Books<'_>> {
         let session = self.sessions.current_mut()?;
         let (server, pool, tables) = (&mut *self.server, &mut *self.pool, &mut *self.tables);

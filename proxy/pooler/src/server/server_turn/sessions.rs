@@ -8,6 +8,8 @@ use crate::session::Session;
 /// A worker's sessions in a step on one server connection.
 pub(crate) struct TurnSessions<'a> {
     all: &'a mut Slab<Session>,
+    /// Whom the server connection serves.
+    linked: Option<SessionId>,
     /// Whose the message at hand is; it has not left.
     current: Option<SessionId>,
 }
@@ -15,8 +17,28 @@ pub(crate) struct TurnSessions<'a> {
 impl<'a> TurnSessions<'a> {
     /// Begins with the session that is linked to the server connection.
     pub(crate) fn new(all: &'a mut Slab<Session>, linked: Option<SessionId>) -> Self {
-        let current = linked.filter(|id| find(all, *id).is_some());
-        Self { all, current }
+        let linked = linked.filter(|id| find(all, *id).is_some());
+        Self { all, linked, current: linked }
+    }
+
+    /// The session that is linked to the server connection; `None` if there is none.
+    #[inline]
+    pub(crate) const fn linked_id(&self) -> Option<SessionId> {
+        self.linked
+    }
+
+    /// What follows is about this session, unless it has left.
+    #[inline]
+    pub(crate) fn turn_to(&mut self, session: Option<SessionId>) {
+        if session != self.current {
+            self.current = session.filter(|id| find(self.all, *id).is_some());
+        }
+    }
+
+    /// Whether the message at hand is for the session that is linked.
+    #[inline]
+    pub(crate) fn is_linked(&self) -> bool {
+        self.current.is_some() && self.current == self.linked
     }
 
     /// The session that the message at hand is for; `None` if it is nobody's, or its session has
@@ -30,6 +52,17 @@ impl<'a> TurnSessions<'a> {
     #[inline]
     pub(crate) fn current(&self) -> Option<&Session> {
         find(self.all, self.current?)
+    }
+
+    /// Calls `with` for the session that is linked, and for the one that the message at hand is for
+    /// if that is another one.
+    pub(crate) fn each(&mut self, mut with: impl FnMut(&mut Session)) {
+        let other = self.current.filter(|id| Some(*id) != self.linked);
+        for id in self.linked.into_iter().chain(other) {
+            if let Some(session) = self.all.get_mut(id.index()).filter(|session| session.id == id) {
+                with(session);
+            }
+        }
     }
 
     /// As [`Self::current_id`].
