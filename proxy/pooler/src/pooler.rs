@@ -335,10 +335,14 @@ impl Pooler {
         }
     }
 
-    /// The message with which the client must be closed, if somebody has decided so.
+    /// The message with which the client must be closed, if somebody has decided so. It is empty
+    /// where a message to the client is half-way: nothing can follow that.
     pub fn take_final_error(&mut self, id: SessionId) -> Option<Box<[u8]>> {
         let session = self.sessions.get_mut(id.index()).filter(|session| session.id == id)?;
-        session.final_error.take()
+        let error = session.final_error.take()?;
+        let server = session.link.server().and_then(|server| self.servers.get(server.index()));
+        let is_half_way = server.is_some_and(|server| server.is_passing_to(id));
+        Some(if is_half_way { Box::default() } else { error })
     }
 
     /// Takes what a plan has for a session whose turn it is not: `parts` follow on what was given

@@ -341,11 +341,15 @@ impl<'a> ClientTurn<'a> {
         }
     }
 
-    /// A fault of the client's that ends its connection: writes the FATAL.
+    /// A fault of the client's that ends its connection: writes the FATAL, unless a message to the
+    /// client is half-way, which nothing can follow.
     pub(crate) fn violation(&mut self, message: &str) -> Stop {
         let report = Report::fatal(SqlState::PROTOCOL_VIOLATION, message);
         self.pool.stats.error(SqlState::PROTOCOL_VIOLATION);
-        self.tell(|out| report.encode_error(out));
+        let id = self.session.id;
+        if !self.server.as_deref().is_some_and(|server| server.is_passing_to(id)) {
+            self.tell(|out| report.encode_error(out));
+        }
         Stop::Fault
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgimbal_config::{Config, DatabaseConfig, PoolConfig};
+use pgimbal_wire::error::SqlState;
 
 use crate::cancel::CancelKey;
 use crate::ids::{ServerId, SessionId, WorkerId};
@@ -321,4 +322,28 @@ fn a_reply_of_pgimbals_own_never_stands_in_the_middle_of_a_message() {
     let [half, _] = desk.answers(first);
     let [end, _] = desk.answers(rest);
     assert_eq!(shown(&[half, end].concat()), "tT3Z");
+}
+
+#[test]
+fn a_final_error_never_stands_in_the_middle_of_a_message() {
+    let long = rows(&"x".repeat(2 * HOLD_LIMIT));
+    let (first, rest) = long.split_at(HOLD_LIMIT + 10);
+    for (arrived, told) in [(first, ""), (&long[..], "E57P01")] {
+        let mut desk = Desk::new();
+        let id = desk.sessions[0];
+        desk.says(0, &query("select 'a'"));
+        desk.answers(arrived);
+        desk.pooler.dismiss(id, SqlState::ADMIN_SHUTDOWN, "pgimbal is shutting down");
+        let error = desk.pooler.take_final_error(id).expect("an end");
+        assert_eq!(shown(&error), told);
+    }
+    // What the client must not have sent is not told there either.
+    let mut desk = Desk::new();
+    desk.says(0, &query("select 'a'"));
+    desk.answers(first);
+    let mut plan = Plan::default();
+    let (id, now) = (desk.sessions[0], desk.now);
+    let processed = desk.pooler.client_bytes(id, now, &message(b'?', b""), &mut plan);
+    assert_eq!((processed.stop, plan.bytes_to_sessions()), (Stop::Fault, 0));
+    assert_eq!(shown(&[first, &desk.answers(rest)[0]].concat()), "DCZ");
 }

@@ -124,10 +124,8 @@ impl World {
     fn pooler_says_farewell(&mut self, number: usize) -> bool {
         let client = &self.clients[number];
         let Some(id) = client.session else { return false };
-        let session = self.poolers[client.worker].session(id);
-        let Some(final_error) = session.and_then(|session| session.final_error.clone()) else {
-            return false;
-        };
+        let final_error = self.poolers[client.worker].take_final_error(id);
+        let Some(final_error) = final_error else { return false };
         self.clients[number].disturb();
         self.clients[number].receive(&final_error);
         self.depart(number, Presence::Vanished);
