@@ -70,7 +70,7 @@ impl Bench {
         self.plan.clear();
         let processed = self.pooler.server_bytes(server, self.now, answer, &mut self.plan);
         assert_eq!((processed.taken as usize, processed.stop), (answer.len(), Stop::Checkin));
-        let to_client = self.plan.to_client.bytes();
+        let to_client = self.plan.bytes_to_sessions();
         self.plan.clear();
         self.pooler.checkin(server, self.now);
         (to_server, to_client)
@@ -85,7 +85,7 @@ impl Bench {
         };
         let processed = self.pooler.client_bytes(self.session, self.now, request, &mut self.plan);
         assert_eq!((processed.taken as usize, processed.stop), (request.len(), Stop::Drained));
-        (server, self.plan.to_server.bytes())
+        (server, self.plan.to_server().bytes())
     }
 }
 

@@ -1,9 +1,12 @@
 //! What a step of the core wants written, and where it stopped.
 //!
-//! Pieces are offsets into the buffer that was processed or into the plan's scratch, never borrows:
-//! the driver sends them with one `writev` before the buffer changes.
+//! Pieces are offsets into the buffer that was processed or into what the plan has made, never
+//! borrows: the driver sends them with one `writev` before the buffer changes. What is for a session
+//! whose turn it is not, it copies ([`Pooler::queue_output`](crate::pooler::Pooler::queue_output)).
 
 use std::ops::Range;
+
+use crate::ids::SessionId;
 
 /// The size up to which a message is held until it is whole; a longer one is processed by its
 /// prefix and streams. 16 KiB holds nearly every control message and most rows, and 10,000 clients
@@ -15,7 +18,7 @@ pub const HOLD_LIMIT: usize = 16 * 1024;
 pub enum Piece {
     /// Offsets into the buffer that was processed.
     Span(Range<u32>),
-    /// Offsets into [`Plan::scratch`].
+    /// Offsets into [`Plan::made`].
     Made(Range<u32>),
 }
 
@@ -29,7 +32,7 @@ pub struct Pieces {
 impl Pieces {
     /// Appends bytes `from..to` of the processed buffer.
     #[inline]
-    pub fn span(&mut self, from: usize, to: usize) {
+    fn span(&mut self, from: usize, to: usize) {
         if from == to {
             return;
         }
@@ -81,46 +84,143 @@ impl Pieces {
     }
 }
 
-/// What one step wants written to either peer. One per worker, reused by every step.
+/// What one step wants written: to one server, and to any number of clients. One per worker, reused
+/// by every step.
+///
+/// Nearly every step has one client to write to. It is found by one comparison, and its list keeps
+/// its memory from step to step.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// For the server that the session is linked to.
-    pub to_server: Pieces,
-    /// For the client.
-    pub to_client: Pieces,
-    /// Bytes that the core made.
-    pub scratch: Vec<u8>,
+    to_server: Pieces,
+    /// The first `addressed` are this step's, in the order in which they were addressed. The others
+    /// only keep their memory.
+    to_sessions: Vec<SessionPieces>,
+    addressed: usize,
+    /// Which of them was written to last.
+    last: usize,
+    made: Vec<u8>,
 }
+
+/// What one client is to be sent.
+#[derive(Debug)]
+struct SessionPieces {
+    session: SessionId,
+    pieces: Pieces,
+}
+
+/// Clients whose lists keep their memory.
+const LISTS_KEPT: usize = 8;
 
 impl Plan {
     /// Forgets everything, keeps the memory unless one step made it large.
     pub fn clear(&mut self) {
         self.to_server.clear();
-        self.to_client.clear();
-        self.scratch.clear();
-        if self.scratch.capacity() > 4 * HOLD_LIMIT {
-            self.scratch.shrink_to(HOLD_LIMIT);
+        for entry in &mut self.to_sessions[..self.addressed] {
+            entry.pieces.clear();
+        }
+        (self.addressed, self.last) = (0, 0);
+        if self.to_sessions.len() > LISTS_KEPT {
+            self.to_sessions.truncate(LISTS_KEPT);
+        }
+        self.made.clear();
+        if self.made.capacity() > 4 * HOLD_LIMIT {
+            self.made.shrink_to(HOLD_LIMIT);
         }
     }
 
     /// Whether there is nothing to write to anybody.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.to_server.is_empty() && self.to_client.is_empty()
+        self.to_server.is_empty() && self.to_sessions().next().is_none()
+    }
+
+    /// For the server connection that the step was about: in a client's turn the one that its
+    /// session is linked to.
+    #[inline]
+    #[must_use]
+    pub const fn to_server(&self) -> &Pieces {
+        &self.to_server
+    }
+
+    /// For clients, each once, in the order in which the step addressed them. A session may have
+    /// left meanwhile; then nobody is to be written to.
+    #[inline]
+    pub fn to_sessions(&self) -> impl Iterator<Item = (SessionId, &Pieces)> {
+        let addressed = &self.to_sessions[..self.addressed];
+        addressed.iter().map(|entry| (entry.session, &entry.pieces))
+    }
+
+    /// Bytes for all clients together.
+    #[inline]
+    #[must_use]
+    pub fn bytes_to_sessions(&self) -> u64 {
+        self.to_sessions().map(|(_, pieces)| pieces.bytes()).sum()
+    }
+
+    /// The bytes that the core made: what [`Piece::Made`] points into.
+    #[inline]
+    #[must_use]
+    pub fn made(&self) -> &[u8] {
+        &self.made
+    }
+
+    /// Appends bytes `from..to` of the processed buffer for the server.
+    #[inline]
+    pub(crate) fn span_to_server(&mut self, from: usize, to: usize) {
+        self.to_server.span(from, to);
     }
 
     /// Lets `write` append made bytes for the server.
-    pub fn make_for_server(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let from = self.scratch.len();
-        write(&mut self.scratch);
-        self.to_server.made(from, self.scratch.len());
+    pub(crate) fn make_for_server(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let from = self.made.len();
+        write(&mut self.made);
+        self.to_server.made(from, self.made.len());
     }
 
-    /// Lets `write` append made bytes for the client.
-    pub fn make_for_client(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let from = self.scratch.len();
-        write(&mut self.scratch);
-        self.to_client.made(from, self.scratch.len());
+    /// Appends bytes `from..to` of the processed buffer for this session's client.
+    #[inline]
+    pub(crate) fn span_to_session(&mut self, session: SessionId, from: usize, to: usize) {
+        if from != to {
+            self.to_session(session).span(from, to);
+        }
+    }
+
+    /// Lets `write` append made bytes for this session's client.
+    pub(crate) fn make_for_session(
+        &mut self,
+        session: SessionId,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let from = self.made.len();
+        write(&mut self.made);
+        let to = self.made.len();
+        if from != to {
+            self.to_session(session).made(from, to);
+        }
+    }
+
+    #[inline]
+    fn to_session(&mut self, session: SessionId) -> &mut Pieces {
+        let is_last = self.last < self.addressed && self.to_sessions[self.last].session == session;
+        if !is_last {
+            self.last = self.address(session);
+        }
+        &mut self.to_sessions[self.last].pieces
+    }
+
+    /// The place of a session that was not the last one to be written to.
+    fn address(&mut self, session: SessionId) -> usize {
+        let addressed = &self.to_sessions[..self.addressed];
+        if let Some(at) = addressed.iter().position(|entry| entry.session == session) {
+            return at;
+        }
+        let at = self.addressed;
+        match self.to_sessions.get_mut(at) {
+            Some(entry) => entry.session = session,
+            None => self.to_sessions.push(SessionPieces { session, pieces: Pieces::default() }),
+        }
+        self.addressed += 1;
+        at
     }
 }
 
@@ -161,22 +261,50 @@ pub enum Stop {
 mod tests {
     use super::*;
 
+    const ONE: SessionId = SessionId { slot: 0, serial: 1 };
+    const OTHER: SessionId = SessionId { slot: 0, serial: 2 };
+
+    fn pieces(plan: &Plan) -> Vec<(SessionId, &[Piece])> {
+        plan.to_sessions().map(|(session, pieces)| (session, pieces.pieces())).collect()
+    }
+
     #[test]
     fn neighbours_merge_and_keep_their_order() {
         let mut plan = Plan::default();
-        plan.to_server.span(0, 5);
-        plan.to_server.span(5, 9);
+        plan.span_to_server(0, 5);
+        plan.span_to_server(5, 9);
         plan.make_for_server(|out| out.extend_from_slice(b"ab"));
-        plan.make_for_client(|out| out.extend_from_slice(b"c"));
+        plan.make_for_session(ONE, |out| out.extend_from_slice(b"c"));
         plan.make_for_server(|out| out.extend_from_slice(b"d"));
-        plan.to_server.span(9, 9);
+        plan.span_to_server(9, 9);
         assert_eq!(
-            plan.to_server.pieces(),
+            plan.to_server().pieces(),
             [Piece::Span(0..9), Piece::Made(0..2), Piece::Made(3..4)]
         );
-        assert_eq!(plan.to_client.pieces(), [Piece::Made(2..3)]);
-        assert_eq!(plan.to_server.bytes(), 12);
+        assert_eq!(pieces(&plan), [(ONE, &[Piece::Made(2..3)][..])]);
+        assert_eq!(plan.to_server().bytes(), 12);
         plan.clear();
         assert!(plan.is_empty());
+    }
+
+    #[test]
+    fn each_session_has_its_own_pieces_and_a_slot_is_not_a_session() {
+        let mut plan = Plan::default();
+        plan.span_to_session(ONE, 0, 5);
+        plan.span_to_session(OTHER, 5, 9);
+        plan.span_to_session(ONE, 9, 12);
+        plan.make_for_session(OTHER, |out| out.push(b'x'));
+        plan.span_to_session(SessionId { slot: 1, serial: 3 }, 12, 12);
+        let one = [Piece::Span(0..5), Piece::Span(9..12)];
+        let other = [Piece::Span(5..9), Piece::Made(0..1)];
+        assert_eq!(pieces(&plan), [(ONE, &one[..]), (OTHER, &other[..])]);
+        assert_eq!(plan.bytes_to_sessions(), 13);
+        plan.clear();
+        plan.span_to_session(OTHER, 0, 1);
+        assert_eq!(
+            pieces(&plan),
+            [(OTHER, &[Piece::Span(0..1)][..])],
+            "the last step is forgotten"
+        );
     }
 }

@@ -28,7 +28,7 @@ use crate::server::server_turn::{self, IdleWord};
 use crate::session::arrival::{self, Greeting};
 use crate::session::departure::{self, Departure};
 use crate::session::sessions::SessionOptions;
-use crate::session::{Presence, Session, Trial, client_turn, place};
+use crate::session::{Presence, Session, Trial, client_turn, output, place};
 use crate::topology::{NodeId, NodeView, View};
 
 /// One worker's core: its sessions, server connections, pools and clusters, and every decision about
@@ -186,9 +186,31 @@ impl Pooler {
         }
     }
 
-    /// The message with which the client must be closed, if somebody has decided so.
+    /// The message with which the client must be closed, if somebody has decided so. It is empty
+    /// where a message to the client is half-way: nothing can follow that.
     pub fn take_final_error(&mut self, id: SessionId) -> Option<Box<[u8]>> {
-        self.core.sessions.get_mut(id)?.final_error.take()
+        let session = self.core.sessions.get_mut(id)?;
+        let error = session.final_error.take()?;
+        let server = session.link.server().and_then(|server| self.core.servers.get(server));
+        let is_half_way = server.is_some_and(|server| server.is_passing_to(id));
+        Some(if is_half_way { Box::default() } else { error })
+    }
+
+    /// Takes what a plan has for a session whose turn it is not: `parts` follow on what was given
+    /// last. Wakes the session's task, which asks for it by [`Self::take_output`]. Of a session that
+    /// has left it is dropped. A client for which more than
+    /// [`OUTPUT_LIMIT`](crate::session::output::OUTPUT_LIMIT) bytes wait does not read: they are
+    /// dropped, and it is dismissed (08006).
+    pub fn queue_output<'a>(&mut self, id: SessionId, parts: impl Iterator<Item = &'a [u8]>) {
+        output::queue(&mut self.core, id, parts);
+    }
+
+    /// What other turns have made for this session's client: whole messages, to be written before
+    /// anything else of its own turn. `None` if there are none, and while another message to it is
+    /// half-way. Asked for once the client has taken all that was written to it.
+    #[inline]
+    pub fn take_output(&mut self, id: SessionId) -> Option<Vec<u8>> {
+        output::take(&mut self.core.sessions, &self.core.servers, id)
     }
 
     /// The client has left, in this way; or the server connection of one that had left has made a
@@ -455,5 +477,11 @@ impl Pooler {
     #[must_use]
     pub fn server_snapshots(&self, now: Instant) -> Vec<(ServerId, ServerSnapshot)> {
         snapshot::servers(&self.core, now)
+    }
+
+    /// The state itself, for what a test cannot bring about from outside.
+    #[cfg(test)]
+    pub(crate) const fn core(&mut self) -> &mut Core {
+        &mut self.core
     }
 }

@@ -13,6 +13,7 @@ use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::error::{self, Report, Severity, SqlState};
 
 use crate::error::error_body;
+use crate::ids::SessionId;
 use crate::plan::Plan;
 use crate::pool::Pool;
 use crate::pool::shared::SharedCluster;
@@ -20,8 +21,9 @@ use crate::recovery::aborted::Aborted;
 use crate::recovery::block::Block;
 use crate::recovery::in_flight::Progress;
 use crate::recovery::rerun::{Again, Rerun};
-use crate::server::pending::{OwnQuery, Pending};
+use crate::server::pending::{OwnQuery, Owner, Pending};
 use crate::server::{Body, Commits, Ending, Server};
+use crate::session::sessions::Sessions;
 use crate::session::{ClientBody, Link, LocalSettings, Phase, Presence, Session, ShapeCheck};
 use crate::sql::Kinds;
 
@@ -52,12 +54,7 @@ pub(crate) fn on_server_lost(
     pool: &mut Pool,
     plan: &mut Plan,
 ) -> DisconnectOutcome {
-    undo_pending(session, server);
-    session.portals.clear();
-    session.raised = Kinds::NONE;
-    session.local = LocalSettings::Known;
-    session.shape = ShapeCheck::None;
-    session.close_after_sync.clear();
+    forget_connection(session, server);
     if session.presence != Presence::Here {
         return DisconnectOutcome::Ends;
     }
@@ -67,7 +64,7 @@ pub(crate) fn on_server_lost(
         // Nothing of the client's was forwarded: its message goes elsewhere.
         return DisconnectOutcome::Survives;
     }
-    if matches!(server.body, Body::Forward(_)) {
+    if server.is_passing_to(session.id) {
         // A message to the client was cut in half: nothing can follow it.
         count(pool, |shared| &shared.failed);
         return DisconnectOutcome::Ends;
@@ -78,7 +75,9 @@ pub(crate) fn on_server_lost(
         count(pool, |shared| &shared.failed);
         let error = lost(server, pool);
         count_error(pool, &error);
-        plan.make_for_client(|out| error::with_severity(&error, Severity::Fatal, out));
+        plan.make_for_session(session.id, |out| {
+            error::with_severity(&error, Severity::Fatal, out);
+        });
         return DisconnectOutcome::Ends;
     }
     if let ClientBody::Plain(Body::Forward(missing)) | ClientBody::Text(missing, _) = session.body {
@@ -111,6 +110,67 @@ pub(crate) fn on_server_lost(
     open.map_or(DisconnectOutcome::Survives, DisconnectOutcome::Again)
 }
 
+/// Tells the sessions that await replies of a broken server connection without being linked to it.
+/// Nothing is kept of what they have sent, so nothing is proven of it.
+pub(crate) fn tell_others(
+    sessions: &mut Sessions,
+    server: &mut Server,
+    pool: &mut Pool,
+    plan: &mut Plan,
+) {
+    let linked = server.session();
+    let runs = server.pending.front_owner().and_then(Owner::session).or(linked);
+    let failed = runs.filter(|_| server.since_ready.failed);
+    while let Some(other) = server.pending.first_other(linked) {
+        match sessions.get_mut(other) {
+            Some(session) => tell_other(session, failed == Some(other), server, pool, plan),
+            None => drop(server.pending.take_of(other)),
+        }
+    }
+    server.since_ready.failed &= failed == linked;
+}
+
+/// Tells one of them; `failed` if the server has told it the error of what runs.
+fn tell_other(
+    session: &mut Session,
+    failed: bool,
+    server: &mut Server,
+    pool: &mut Pool,
+    plan: &mut Plan,
+) {
+    forget_connection(session, server);
+    if server.is_passing_to(session.id) {
+        // It was to go to the client when it is whole.
+        session.output.drop_half();
+    }
+    if session.phase == Phase::Barrier {
+        session.phase = Phase::Open;
+    }
+    let mut telling = Telling::unproven(session.id, failed, server, pool);
+    let mut awaited = false;
+    for entry in server.pending.take_of(session.id) {
+        awaited |= entry.is_awaited();
+        if is_clients_end(&entry) {
+            awaited = false;
+            telling.answer(Block::Same, matches!(entry, Pending::Query(_)), pool, plan);
+        }
+    }
+    if awaited {
+        telling.tell(false, pool, plan);
+        session.phase = Phase::Skipping;
+    }
+}
+
+/// What was noted ahead for a session, and what holds only on its server connection, is forgotten.
+fn forget_connection(session: &mut Session, server: &mut Server) {
+    undo_pending(session, server);
+    session.portals.clear();
+    session.raised = Kinds::NONE;
+    session.local = LocalSettings::Known;
+    session.shape = ShapeCheck::None;
+    session.close_after_sync.clear();
+}
+
 /// Counts an error that a client is told, by its code.
 fn count_error(pool: &mut Pool, body: &[u8]) {
     if let Ok(fields) = error::ErrorFields::parse(body) {
@@ -138,8 +198,8 @@ fn rollback_in_flight(session: &Session, server: &mut Server) -> Option<Vec<u8>>
 /// Each Query and each Sync that was sent gets its answer: an error, then whether a transaction
 /// has failed with it.
 fn answer_pending(session: &mut Session, server: &mut Server, pool: &mut Pool, plan: &mut Plan) {
-    let entries = server.pending.take_all();
     let mut telling = Telling::new(session, server, pool);
+    let entries = server.pending.take_of(session.id);
     let answers = entries.iter().filter(|entry| is_clients_end(entry)).count();
     let mut blocks = server.in_flight.take_blocks(answers);
     let mut answered = false;
@@ -158,7 +218,9 @@ fn answer_pending(session: &mut Session, server: &mut Server, pool: &mut Pool, p
             }
             Pending::Own(OwnQuery::RerunEnd) if !answered => {
                 // What was run again has been answered but for its end.
-                plan.make_for_client(|out| encode::ready_for_query(out, telling.status()));
+                plan.make_for_session(telling.client, |out| {
+                    encode::ready_for_query(out, telling.status());
+                });
                 continue;
             }
             _ => continue,
@@ -192,6 +254,8 @@ enum Client {
 
 /// How far telling a client of its loss has come.
 struct Telling {
+    /// Who is told.
+    client: SessionId,
     /// A transaction block is open, as far as the client knows or is going to know.
     is_open: bool,
     /// Where a COMMIT is among what was sent, nobody knows what has become of anything.
@@ -211,9 +275,23 @@ impl Telling {
         let is_rerun = matches!(session.rerun, Rerun::Running(_));
         let has_failed = server.since_ready.failed;
         Self {
+            client: session.id,
             is_open: server.status != TransactionStatus::Idle && !is_rerun,
             ending: server.since_ready.ending,
             alone: outcome(session, server),
+            lost: lost(server, pool),
+            told: has_failed,
+            has_failed,
+        }
+    }
+
+    /// Telling a session of which nothing is proven.
+    fn unproven(client: SessionId, has_failed: bool, server: &mut Server, pool: &Pool) -> Self {
+        Self {
+            client,
+            is_open: false,
+            ending: Ending::No,
+            alone: Outcome::Unknown,
             lost: lost(server, pool),
             told: has_failed,
             has_failed,
@@ -239,13 +317,13 @@ impl Telling {
         self.is_open = block.leaves_open(was_open) && (was_open || !failed);
         let rolls_back = was_open && block == Block::Ends && !self.may_commit();
         if rolls_back && is_query && !failed {
-            plan.make_for_client(|out| encode::command_complete(out, "ROLLBACK"));
+            plan.make_for_session(self.client, |out| encode::command_complete(out, "ROLLBACK"));
         } else if !failed {
             self.tell(was_open || self.is_open, pool, plan);
         }
         // The next block is another one.
         self.told = self.is_open;
-        plan.make_for_client(|out| encode::ready_for_query(out, self.status()));
+        plan.make_for_session(self.client, |out| encode::ready_for_query(out, self.status()));
     }
 
     /// Tells what has become of something inside or outside of a block.
@@ -253,7 +331,9 @@ impl Telling {
         count(pool, |shared| &shared.failed);
         let error = self.error(in_block, self.alone, pool);
         count_error(pool, &error);
-        plan.make_for_client(|out| error::with_severity(&error, Severity::Error, out));
+        plan.make_for_session(self.client, |out| {
+            error::with_severity(&error, Severity::Error, out);
+        });
         self.told = true;
     }
 
@@ -308,7 +388,9 @@ impl Telling {
             return;
         }
         count_error(pool, &error);
-        plan.make_for_client(|out| error::with_severity(&error, Severity::Error, out));
+        plan.make_for_session(self.client, |out| {
+            error::with_severity(&error, Severity::Error, out);
+        });
         session.phase = Phase::Skipping;
         // Up to Sync the client is told nothing more.
         self.told = true;
@@ -360,7 +442,7 @@ const fn aborted() -> Report<'static> {
 
 /// What was noted ahead for the client's statements is undone: none of it was confirmed.
 fn undo_pending(session: &mut Session, server: &mut Server) {
-    for entry in server.pending.iter_mut().rev() {
+    for entry in server.pending.iter_mut_of(session.id).rev() {
         let change = match entry {
             Pending::Parse(parse) => parse.change.as_ref(),
             Pending::Closed(change) => Some(&**change),

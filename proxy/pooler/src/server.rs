@@ -47,6 +47,8 @@ pub struct Server {
     pub status: TransactionStatus,
     /// The rest of a message that is passing through towards the client.
     pub body: Body,
+    /// Whose that message is; `None` if it is nobody's.
+    pub(crate) body_of: Option<SessionId>,
     /// The settings in effect, as far as the proxy has set them.
     pub settings: SettingsId,
     /// The settings that it reports.
@@ -282,6 +284,7 @@ impl Server {
             pending: PendingReplies::default(),
             status: TransactionStatus::Idle,
             body: Body::None,
+            body_of: None,
             settings: SettingsId::EMPTY,
             reported,
             statements: ServerStatements::default(),
@@ -338,6 +341,12 @@ impl Server {
     /// It ends.
     pub(crate) const fn begin_to_close(&mut self) {
         self.state = ServerState::Closing;
+    }
+
+    /// Whether a message to this session's client is half-way.
+    #[inline]
+    pub(crate) fn is_passing_to(&self, session: SessionId) -> bool {
+        matches!(self.body, Body::Forward(_)) && self.body_of == Some(session)
     }
 
     /// Whether it may be released: idle, nothing pending, nothing in the middle.

@@ -5,6 +5,7 @@ pub(crate) mod client_turn;
 pub mod departure;
 pub(crate) mod dismissal;
 pub mod effect;
+pub mod output;
 pub mod pin;
 pub(crate) mod place;
 pub mod sessions;
@@ -24,6 +25,7 @@ use crate::recovery::rerun::{self, Rerun};
 use crate::server::prepared::{ClientStatements, Shape};
 use crate::server::reported::Reported;
 use crate::server::{Body, UnnamedStatement};
+use crate::session::output::OutputQueue;
 use crate::session::pin::Pin;
 use crate::session::settings::{ClientSettings, SettingsTable};
 use crate::session::state::custom::CustomNames;
@@ -91,6 +93,8 @@ pub struct Session {
     pub trial: Trial,
     /// The message with which the client's connection is ended, once somebody has decided so.
     pub final_error: Option<Box<[u8]>>,
+    /// What other turns than its own have made for its client.
+    pub(crate) output: OutputQueue,
     /// With what the client may cancel.
     pub key: CancelKey,
     /// When it logged in.
@@ -292,6 +296,7 @@ impl Session {
             refused: None,
             trial: Trial::None,
             final_error: None,
+            output: OutputQueue::default(),
             key,
             connected_at: now,
             active_at: now,

@@ -142,8 +142,22 @@ impl Client {
         over
     }
 
+    /// Writes what the plan has for clients: to this one at once out of the buffer that was
+    /// `processed`, to others when their own tasks run.
+    pub(super) fn deliver(&mut self, state: &mut State, cx: &mut Context<'_>, processed: &[u8]) {
+        let State { plan, free, pooler, .. } = state;
+        let source = Source { processed, made: plan.made() };
+        for (session, pieces) in plan.to_sessions() {
+            if session == self.session {
+                self.send(free, cx, source, pieces);
+            } else {
+                pooler.queue_output(session, source.all(pieces));
+            }
+        }
+    }
+
     /// Writes pieces of a plan; a client that has left gets nothing.
-    pub(super) fn send(
+    fn send(
         &mut self,
         free: &mut FreeList,
         cx: &mut Context<'_>,

@@ -9,7 +9,6 @@ use pgimbal_wire::error::{Severity, with_severity};
 
 use super::client::Stage;
 use super::inbox::Inbox;
-use super::outbox::Source;
 use super::turn::{Step, Turn};
 
 impl Turn<'_, '_> {
@@ -98,10 +97,7 @@ impl Turn<'_, '_> {
         self.state.plan.clear();
         let departure = self.state.pooler.depart(session, presence, self.now, &mut self.state.plan);
         if let Some(server) = server {
-            let source = Source { processed: &[], made: &self.state.plan.scratch };
-            let pieces = &self.state.plan.to_server;
-            // A server that takes nothing any more is noticed by the next read.
-            let _ = self.state.servers.send(server, &mut self.state.free, self.cx, source, pieces);
+            self.state.send_to_server(server, self.cx, &[]);
         }
         match (departure, server) {
             (Departure::Later, Some(server)) => match self.read_server(server) {

@@ -165,6 +165,11 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
+    /// The bytes of all `pieces`, in their order.
+    pub(super) fn all(self, pieces: &Pieces) -> impl Iterator<Item = &'a [u8]> {
+        pieces.pieces().iter().map(move |piece| self.bytes(piece))
+    }
+
     fn bytes(self, piece: &Piece) -> &'a [u8] {
         let at = |range: &Range<u32>| range.start as usize..range.end as usize;
         match piece {

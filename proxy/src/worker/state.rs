@@ -1,7 +1,7 @@
 //! What the tasks of one worker share. They run on one thread, so it is borrowed, never locked.
 
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Context, Waker};
 
 use pgimbal_pooler::action::Action;
 use pgimbal_pooler::ids::{PoolId, ServerId, SessionId};
@@ -12,7 +12,7 @@ use pgimbal_pooler::server::server_turn::IdleWord;
 use super::dead_peers::Rounds;
 use super::inbox::ReadBuffer;
 use super::message::Delivery;
-use super::outbox::FreeList;
+use super::outbox::{FreeList, Source};
 use super::servers::Servers;
 use crate::dial::Target;
 use crate::directory::Directory;
@@ -162,6 +162,19 @@ impl State {
                 self.servers.drop_io(server);
             }
         }
+    }
+
+    /// Writes what the plan has for a server connection, out of the buffer that was `processed`.
+    /// One that takes nothing any more is noticed by the next read.
+    #[inline]
+    pub(super) fn send_to_server(
+        &mut self,
+        server: ServerId,
+        cx: &mut Context<'_>,
+        processed: &[u8],
+    ) {
+        let source = Source { processed, made: self.plan.made() };
+        let _ = self.servers.send(server, &mut self.free, cx, source, self.plan.to_server());
     }
 
     /// Where the server connections of a pool lead.

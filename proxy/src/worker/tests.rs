@@ -16,6 +16,7 @@ use pgimbal_pooler::server::life::Dialed;
 use pgimbal_pooler::server::prepared::StatementKey;
 use pgimbal_pooler::server::{BackendKey, ServerState};
 use pgimbal_pooler::session::arrival::Greeting;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -141,5 +142,44 @@ fn a_panic_ends_one_client_and_never_hands_its_server_connection_on() {
         // The buffer that went down with the task is replaced.
         let (mut fresh, mut nobody) = (state.lend_buffer(), super::inbox::Inbox::default());
         assert!(nobody.again(&mut fresh).bytes(&fresh).is_empty());
+    });
+}
+
+#[test]
+fn what_another_turn_has_made_reaches_a_client_through_its_own_task() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build_local(Default::default()).expect("a runtime");
+    runtime.block_on(async {
+        let worker = worker();
+        let (client, mut socket) = client(&worker);
+        let session = client.session;
+        let (_, _server_socket) = link(&worker, session);
+        let task = ClientTask { worker: Rc::clone(&worker), client };
+        let task = tokio::task::spawn_local(task);
+        let mut received = vec![0; 1000];
+        let greeting = socket.read(&mut received).await.expect("a greeting");
+        assert_eq!(&received[greeting - 6..greeting], b"Z\0\0\0\x05I");
+
+        let notice = b"N\0\0\0\x06SN";
+        let whole_and_half = [&notice[..], &notice[..3]].concat();
+        let parts = [&whole_and_half[..4], &whole_and_half[4..]];
+        worker.state.borrow_mut().pooler.queue_output(session, parts.into_iter());
+        worker.perform();
+        let length = socket.read(&mut received).await.expect("a notice");
+        assert_eq!(&received[..length], notice, "half a message waits for its other half");
+        let gone = SessionId { serial: session.serial + 1, ..session };
+        let queue = |id, bytes: &'static [u8]| {
+            worker.state.borrow_mut().pooler.queue_output(id, std::iter::once(bytes));
+            worker.perform();
+        };
+        queue(gone, b"N\0\0\0\x04");
+        queue(session, &notice[3..]);
+        let length = socket.read(&mut received).await.expect("a notice");
+        assert_eq!(
+            &received[..length],
+            notice,
+            "the tenant of a slot gets nothing of the last one"
+        );
+        task.abort();
     });
 }

@@ -11,7 +11,6 @@ use pgimbal_pooler::session::{Link, Presence};
 
 use super::client::{Client, InputState, Stage};
 use super::inbox::{Input, ReadBuffer};
-use super::outbox::Source;
 use super::state::State;
 
 /// Buffers that one turn moves in each direction at most, so that nobody starves.
@@ -62,6 +61,7 @@ impl Turn<'_, '_> {
 
     fn serve(&mut self) -> Step {
         self.flush_client();
+        self.take_output();
         let mut step = Step::Idle;
         if matches!(self.client.stage, Stage::Serving) {
             step = self.move_from_server();
@@ -84,6 +84,16 @@ impl Turn<'_, '_> {
             Poll::Ready(Ok(())) => self.state.pooler.set_stalled(*session, None),
             Poll::Ready(Err(_)) => self.client.stage = Stage::Departed(Presence::Vanished),
             Poll::Pending => self.state.pooler.set_stalled(*session, Some(self.now)),
+        }
+    }
+
+    /// Writes what other turns have made for the client, ahead of what this one makes.
+    fn take_output(&mut self) {
+        if self.client.outbox.is_empty()
+            && let Some(output) = self.state.pooler.take_output(self.client.session)
+        {
+            self.client.outbox.push(&output);
+            self.flush_client();
         }
     }
 
@@ -127,11 +137,8 @@ impl Turn<'_, '_> {
             let state = &mut *self.state;
             state.plan.clear();
             let processed = state.pooler.server_bytes(server, self.now, bytes, &mut state.plan);
-            let source = Source { processed: bytes, made: &state.plan.scratch };
-            self.client.send(&mut state.free, self.cx, source, &state.plan.to_client);
-            // A server that takes nothing any more is noticed by the next read.
-            let _ =
-                state.servers.send(server, &mut state.free, self.cx, source, &state.plan.to_server);
+            self.client.deliver(state, self.cx, bytes);
+            state.send_to_server(server, self.cx, bytes);
             at += processed.taken as usize;
             let rest = &input.bytes(self.buffer)[at..];
             match processed.stop {
@@ -167,8 +174,7 @@ impl Turn<'_, '_> {
         state.plan.clear();
         let outcome = state.pooler.server_gone(server, self.now, &mut state.plan);
         state.servers.drop_io(server);
-        let source = Source { processed: &[], made: &state.plan.scratch };
-        self.client.send(&mut state.free, self.cx, source, &state.plan.to_client);
+        self.client.deliver(state, self.cx, &[]);
         match outcome {
             DisconnectOutcome::Survives => {}
             DisconnectOutcome::Again(bytes) => {
@@ -263,15 +269,12 @@ impl Turn<'_, '_> {
             state.plan.clear();
             let processed = state.pooler.client_bytes(session, self.now, bytes, &mut state.plan);
             at += processed.taken as usize;
-            let source = Source { processed: bytes, made: &state.plan.scratch };
-            if !state.plan.to_server.is_empty()
+            if !state.plan.to_server().is_empty()
                 && let Some(server) = state.pooler.session(session).and_then(|s| s.link.server())
             {
-                // A server that takes nothing any more is noticed by the next read.
-                let pieces = &state.plan.to_server;
-                let _ = state.servers.send(server, &mut state.free, self.cx, source, pieces);
+                state.send_to_server(server, self.cx, bytes);
             }
-            self.client.send(&mut state.free, self.cx, source, &state.plan.to_client);
+            self.client.deliver(state, self.cx, bytes);
             match processed.stop {
                 Stop::Checkout => match self.check_out() {
                     Checkout::Linked(_) | Checkout::Refused => {}

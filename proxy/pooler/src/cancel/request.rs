@@ -57,10 +57,10 @@ pub(crate) fn cancel_ended(core: &mut Core, id: ServerId, now: Instant) {
     }
 }
 
-/// Cancels what a server connection runs. Returns whether it runs anything.
+/// Cancels what a server connection runs of its session's client. Returns whether it runs anything.
 pub(crate) fn cancel_running(core: &mut Core, id: ServerId) -> bool {
     let Some(server) = core.servers.get_mut(id) else { return false };
-    if !server.pending.runs_clients() {
+    if !server.session().is_some_and(|session| server.pending.runs_client_of(session)) {
         return false;
     }
     server.cancels += 1;

@@ -171,9 +171,7 @@ pub(crate) fn process(turn: &mut ClientTurn<'_>, header: Header) -> Step {
 fn query(turn: &mut ClientTurn<'_>, end: Option<End>) {
     let lost = matches!(aborted(turn), Some(Aborted { scope: Scope::Transaction(_), .. }));
     match end.filter(|_| lost) {
-        Some(End::Rollback) => {
-            turn.plan.make_for_client(|out| encode::command_complete(out, "ROLLBACK"))
-        }
+        Some(End::Rollback) => turn.tell(|out| encode::command_complete(out, "ROLLBACK")),
         Some(End::Savepoint | End::Commit) | None => tell(turn),
     }
     if let (
@@ -217,7 +215,7 @@ fn execute(turn: &mut ClientTurn<'_>, message: Message<'_>) -> MessageReply {
         // It is never answered as if it had been one.
         return MessageReply::Error;
     }
-    turn.plan.make_for_client(|out| encode::command_complete(out, "ROLLBACK"));
+    turn.tell(|out| encode::command_complete(out, "ROLLBACK"));
     MessageReply::Given
 }
 
@@ -235,7 +233,7 @@ fn prepares_end(turn: &mut ClientTurn<'_>, message: Message<'_>) -> bool {
             let (Some(end), Some(lost)) = (end, lost(turn)) else { return false };
             remember(&mut lost.statements, parse.name, end);
             turn.keep_unsent(message, parse);
-            turn.plan.make_for_client(encode::parse_complete);
+            turn.tell(encode::parse_complete);
             true
         }
         frontend::BIND => {
@@ -243,12 +241,12 @@ fn prepares_end(turn: &mut ClientTurn<'_>, message: Message<'_>) -> bool {
             let Some(end) = end_of_statement(turn, bind.statement) else { return false };
             let Some(lost) = lost(turn) else { return false };
             remember(&mut lost.portals, bind.portal, end);
-            turn.plan.make_for_client(|out| encode::message(out, backend::BIND_COMPLETE, |_| {}));
+            turn.tell(|out| encode::message(out, backend::BIND_COMPLETE, |_| {}));
             true
         }
         frontend::DESCRIBE => match Target::view(body, len) {
             Ok(Some(Target::Statement(name))) if end_of_statement(turn, name).is_some() => {
-                turn.plan.make_for_client(|out| {
+                turn.tell(|out| {
                     encode::message(out, backend::PARAMETER_DESCRIPTION, |out| {
                         out.extend_from_slice(&[0, 0])
                     });
@@ -257,7 +255,7 @@ fn prepares_end(turn: &mut ClientTurn<'_>, message: Message<'_>) -> bool {
                 true
             }
             Ok(Some(Target::Portal(name))) if end_of_portal(turn, name).is_some() => {
-                turn.plan.make_for_client(|out| encode::message(out, backend::NO_DATA, |_| {}));
+                turn.tell(|out| encode::message(out, backend::NO_DATA, |_| {}));
                 true
             }
             _ => false,
@@ -268,7 +266,7 @@ fn prepares_end(turn: &mut ClientTurn<'_>, message: Message<'_>) -> bool {
                 lost.statements.retain(|(known, _)| **known != *name);
                 turn.forget_unsent(name);
             }
-            turn.plan.make_for_client(encode::close_complete);
+            turn.tell(encode::close_complete);
             true
         }
         _ => false,
@@ -283,7 +281,7 @@ fn tell(turn: &mut ClientTurn<'_>) {
             if let Ok(fields) = error::ErrorFields::parse(&body) {
                 turn.pool.stats.error(fields.code);
             }
-            turn.plan.make_for_client(|out| error::with_severity(&body, Severity::Error, out));
+            turn.tell(|out| error::with_severity(&body, Severity::Error, out));
         }
         None => tell_aborted(turn),
     }
@@ -296,7 +294,7 @@ fn tell_aborted(turn: &mut ClientTurn<'_>) {
         "current transaction is aborted, commands ignored until end of transaction block",
     );
     turn.pool.stats.error(report.code);
-    turn.plan.make_for_client(|out| report.encode_error(out));
+    turn.tell(|out| report.encode_error(out));
 }
 
 /// Ends the segment; with it the error, unless a transaction is still lost.
@@ -305,7 +303,7 @@ fn ready(turn: &mut ClientTurn<'_>) {
     // What the client has sent behind it belongs to the same pipeline.
     let goes_on = turn.at < turn.buf.len();
     let status = aborted.status(goes_on);
-    turn.plan.make_for_client(|out| encode::ready_for_query(out, status));
+    turn.tell(|out| encode::ready_for_query(out, status));
     turn.session.phase = Phase::Open;
     turn.session.rerun = Rerun::No;
     turn.session.aborted = aborted.behind_segment(goes_on).map(Box::new);

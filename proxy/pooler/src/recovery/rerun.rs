@@ -16,7 +16,7 @@ use crate::plan::Plan;
 use crate::pool::Pool;
 use crate::recovery::in_flight::Progress;
 use crate::server::Server;
-use crate::server::pending::{OwnQuery, Pending};
+use crate::server::pending::OwnQuery;
 use crate::session::setup;
 use crate::session::{Phase, Session};
 use crate::sql::{self, Calls, Form, Reading, Readings};
@@ -76,7 +76,7 @@ pub(crate) fn decide(session: &mut Session, server: &mut Server, pool: &Pool) ->
     // What is answered but for the end of the transaction around it must not be answered again.
     let is_due = !own_transaction
         || server.since_ready.segment_open
-        || server.pending.iter().any(|entry| matches!(entry, Pending::Sync | Pending::Query(_)));
+        || server.pending.has_end_of(session.id);
     let possible = pool.outlives_server()
         && autocommit
         && server.in_flight.progress() == Progress::Unanswered
@@ -124,9 +124,8 @@ pub(crate) fn open_segment(session: &Session, server: &mut Server, pool: &Pool) 
         && session.phase == Phase::Open
         && !server.in_flight.leaves_open(false);
     // Once those before it are settled, its own answer may have begun.
-    let untouched =
-        server.pending.iter().any(|entry| matches!(entry, Pending::Sync | Pending::Query(_)))
-            || (server.in_flight.progress() == Progress::Unanswered && !server.since_ready.failed);
+    let untouched = server.pending.has_end_of(session.id)
+        || (server.in_flight.progress() == Progress::Unanswered && !server.since_ready.failed);
     let possible = begun && untouched && pool.outlives_server();
     let bytes = server.in_flight.open_behind_others().filter(|_| possible)?;
     if counts_early(bytes, session) {

@@ -138,7 +138,7 @@ pub(crate) fn closed(core: &mut Core, id: ServerId, now: Instant) {
 }
 
 /// A server connection has ended, or cannot be used any more, without a Terminate. Its session is
-/// told what `plan` then holds for the client.
+/// told what `plan` then holds for the client, and so is every other one that awaits replies of it.
 pub(crate) fn lost(
     core: &mut Core,
     id: ServerId,
@@ -148,6 +148,7 @@ pub(crate) fn lost(
     let Some(mut server) = forget(core, id) else { return DisconnectOutcome::Survives };
     let pool = &mut core.pools[server.pool];
     pool.stats_mut().server_closes += 1;
+    recovery::tell_others(&mut core.sessions, &mut server, pool, plan);
     let session = server.session().and_then(|session| core.sessions.get_mut(session));
     let outcome = match session {
         None => DisconnectOutcome::Survives,

@@ -4,6 +4,10 @@
 //! reply that pgimbal makes itself has an entry too (CloseComplete for a statement that stays on
 //! the server for other clients: [`Pending::Closed`]), so it comes in its place. When the queue is
 //! full, the client is not read, and the server gets a Flush so that it sends what it has.
+//!
+//! Each entry has an [`Owner`]. Several sessions may await replies on one server connection, as long
+//! as no segment of one is in the middle of another's: what the server skips after an error is one
+//! owner's. The entries of a session that has left stay, because their replies still come.
 
 mod queue;
 
@@ -12,10 +16,31 @@ use std::sync::Arc;
 
 pub use queue::{PENDING_LIMIT, PendingReplies};
 
+use crate::ids::SessionId;
 use crate::server::UnnamedStatement;
 use crate::server::prepared::{Statement, StatementId};
 use crate::session::Unnamed;
 use crate::session::effect::{Bytes, Script};
+
+/// Whose a reply is: it passes to that session, and has its effects there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owner(SessionId);
+
+impl Owner {
+    /// pgimbal, on behalf of no session. No session has the serial number 0.
+    pub(crate) const PGIMBAL: Self = Self(SessionId { slot: 0, serial: 0 });
+
+    /// A session, for what its client has sent and for what pgimbal has added on its behalf.
+    pub(crate) const fn of(session: SessionId) -> Self {
+        Self(session)
+    }
+
+    /// The session; `None` where it is pgimbal's own. It may have left.
+    #[inline]
+    pub(crate) fn session(self) -> Option<SessionId> {
+        (self != Self::PGIMBAL).then_some(self.0)
+    }
+}
 
 /// One entry of the queue.
 #[derive(Debug)]
@@ -38,7 +63,7 @@ pub enum Pending {
     /// swallowed.
     Describe(Box<DescribeInFlight>),
     /// The reply to a Close that frees a place among the server's prepared statements.
-    Evict(StatementId),
+    Evict(Box<StatementId>),
     /// The reply to a message that makes a client's own name of a statement real for the text
     /// behind it; it is swallowed.
     TemporaryName(NameFor, Option<Bytes>),
@@ -146,6 +171,17 @@ pub enum OwnQuery {
     RerunEnd,
 }
 
+impl OwnQuery {
+    /// Whether it concerns the server connection alone, so that its answer means nothing to the
+    /// session that is linked.
+    pub(crate) const fn is_of_no_session(self) -> bool {
+        matches!(
+            self,
+            Self::Deallocate | Self::Clean | Self::Untimed | Self::CustomReset | Self::Reset
+        )
+    }
+}
+
 /// A Parse on its way.
 #[derive(Debug)]
 pub struct ParseInFlight {
@@ -215,7 +251,7 @@ pub enum Reply {
     /// A Describe that the proxy added.
     Describe(Box<DescribeInFlight>),
     /// A Close that the proxy added.
-    Evict(StatementId),
+    Evict(Box<StatementId>),
     /// What makes a client's own name real: it is swallowed.
     TemporaryName(Bytes),
     /// A Describe of a statement that was reprepared.

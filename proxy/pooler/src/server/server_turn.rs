@@ -4,6 +4,7 @@ mod errors;
 mod own_query;
 mod ready;
 mod replies;
+mod sessions;
 
 use std::time::Instant;
 
@@ -12,15 +13,15 @@ use pgimbal_wire::frame::{self, HEADER_LEN, Header};
 use pgimbal_wire::tag::backend;
 
 use crate::core::Core;
-use crate::ids::ServerId;
+use crate::ids::{ServerId, SessionId};
 use crate::plan::{HOLD_LIMIT, Plan, Processed, Stop};
 use crate::pool::Pool;
 use crate::recovery::in_flight::Progress;
 use crate::server::pending::{OwnQuery, Pending};
 use crate::server::{Body, Server};
-use crate::session::Session;
 use crate::session::client_turn::emit_made;
 use crate::tables::Tables;
+use sessions::TurnSessions;
 
 /// The longest message that is processed by its whole body: a reported setting. Rows, notices and
 /// errors of any length stream.
@@ -29,7 +30,7 @@ const LONGEST_JUDGED: usize = 1024 * 1024;
 /// Everything that one step touches, borrowed apart.
 pub(crate) struct ServerTurn<'a> {
     pub(crate) server: &'a mut Server,
-    pub(crate) session: Option<&'a mut Session>,
+    pub(crate) sessions: TurnSessions<'a>,
     pub(crate) pool: &'a mut Pool,
     pub(crate) tables: &'a mut Tables,
     pub(crate) now: Instant,
@@ -65,11 +66,11 @@ pub(crate) fn process(
     let Some(server) = core.servers.get_mut(id) else {
         return Processed { taken: buf.len() as u32, stop: Stop::Drained };
     };
-    let session = server.session().and_then(|session| core.sessions.get_mut(session));
+    let sessions = TurnSessions::new(&mut core.sessions, server.session());
     let pool = &mut core.pools[server.pool];
     let tables = &mut core.tables;
     let freed = Freed::No;
-    ServerTurn { server, session, pool, tables, now, buf, at: 0, plan, freed }.run()
+    ServerTurn { server, sessions, pool, tables, now, buf, at: 0, plan, freed }.run()
 }
 
 /// What an idle server connection said.
@@ -125,8 +126,8 @@ impl ServerTurn<'_> {
         };
         let stats = &mut self.pool.stats;
         stats.server_bytes_in += self.at as u64;
-        stats.server_bytes_out += self.plan.to_server.bytes();
-        stats.client_bytes_out += self.plan.to_client.bytes();
+        stats.server_bytes_out += self.plan.to_server().bytes();
+        stats.client_bytes_out += self.plan.bytes_to_sessions();
         Processed { taken: self.at as u32, stop }
     }
 
@@ -136,7 +137,7 @@ impl ServerTurn<'_> {
         const READY: [u8; 5] = *b"Z\0\0\0\x05";
         let answers = self.buf.len() >= 6 && self.buf[self.buf.len() - 6..].starts_with(&READY);
         if answers
-            || self.session.is_none()
+            || self.sessions.linked_id().is_none()
             || self.server.body != Body::None
             || self.server.in_flight.progress() != Progress::Unanswered
         {
@@ -169,7 +170,9 @@ impl ServerTurn<'_> {
 
     fn step(&mut self) -> Result<(), Stop> {
         if self.server.body != Body::None {
-            return self.stream_body();
+            self.stream_body()?;
+            emit_made(self.server, self.plan);
+            return Ok(());
         }
         let rest = &self.buf[self.at..];
         let header = match frame::peek(rest) {
@@ -189,6 +192,7 @@ impl ServerTurn<'_> {
         }
         let body = &rest[HEADER_LEN..total.min(rest.len())];
         let start = self.at;
+        self.sessions.turn_to(self.addressee(header.tag));
         let fate = self.message(header, body)?;
         self.at = start;
         self.take(header, fate);
@@ -196,6 +200,19 @@ impl ServerTurn<'_> {
             emit_made(self.server, self.plan);
         }
         if header.tag == backend::READY_FOR_QUERY { self.after_ready() } else { Ok(()) }
+    }
+
+    /// Whom a message is for: whoever awaits the next reply; what is no reply, and what comes when
+    /// none is pending, is for the session that is linked. A notice is that of what runs.
+    #[inline]
+    fn addressee(&self, tag: u8) -> Option<SessionId> {
+        if matches!(tag, backend::NOTIFICATION_RESPONSE | backend::PARAMETER_STATUS) {
+            return self.sessions.linked_id();
+        }
+        match self.server.pending.front_owner() {
+            Some(owner) => owner.session(),
+            None => self.sessions.linked_id(),
+        }
     }
 
     /// Decides one message, of which `body` is what has arrived.
@@ -254,7 +271,8 @@ impl ServerTurn<'_> {
         match self.server.pending.front() {
             // What was notified while the server was asked is the client's.
             Some(Pending::Own(OwnQuery::Question))
-                if tag == backend::NOTIFICATION_RESPONSE && self.session.is_some() =>
+                if tag == backend::NOTIFICATION_RESPONSE
+                    && self.sessions.current_id().is_some() =>
             {
                 Fate::Pass
             }
@@ -262,7 +280,7 @@ impl ServerTurn<'_> {
                 Fate::Swallow
             }
             Some(Pending::Own(_)) => Fate::Swallow,
-            _ if self.session.is_some() => Fate::Pass,
+            _ if self.sessions.current_id().is_some() => Fate::Pass,
             _ => Fate::Swallow,
         }
     }
@@ -287,16 +305,17 @@ impl ServerTurn<'_> {
         let missing = header.total - have as u32;
         match fate {
             Fate::Pass => {
-                if begins_answer(header.tag) {
+                if begins_answer(header.tag) && self.sessions.is_linked() {
                     self.server.in_flight.answered();
                 }
                 match self.own_notification(header) {
                     Some(process_id) => self.renamed_notification(process_id, have),
-                    None => self.plan.to_client.span(self.at, self.at + have),
+                    None => self.pass(self.at, self.at + have),
                 }
             }
             Fate::Swallow => {}
         }
+        self.server.body_of = self.sessions.current_id();
         self.server.body = match fate {
             _ if missing == 0 => Body::None,
             Fate::Pass => Body::Forward(missing),
@@ -313,10 +332,11 @@ impl ServerTurn<'_> {
         let (Body::Forward(missing) | Body::Drop(missing)) = self.server.body else {
             return Ok(());
         };
+        self.sessions.turn_to(self.server.body_of);
         let taken = have.min(missing as usize);
         let left = missing - taken as u32;
         if matches!(self.server.body, Body::Forward(_)) {
-            self.plan.to_client.span(self.at, self.at + taken);
+            self.pass(self.at, self.at + taken);
         }
         self.server.body = match self.server.body {
             _ if left == 0 => Body::None,
@@ -325,6 +345,20 @@ impl ServerTurn<'_> {
         };
         self.at += taken;
         Ok(())
+    }
+
+    /// Lets `write` append made bytes for whom the message is for, if it is still there.
+    fn tell(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(session) = self.sessions.current_id() {
+            self.plan.make_for_session(session, write);
+        }
+    }
+
+    /// Passes bytes `from..to` of the buffer on to whom the message is for, if it is still there.
+    fn pass(&mut self, from: usize, to: usize) {
+        if let Some(session) = self.sessions.current_id() {
+            self.plan.span_to_session(session, from, to);
+        }
     }
 
     /// Whether the proxy's own query of this kind is being answered.
@@ -354,3 +388,6 @@ fn is_last_notice(body: &[u8]) -> bool {
         notice.code == SqlState::ADMIN_SHUTDOWN || notice.code == SqlState::CRASH_SHUTDOWN
     })
 }
+
+#[cfg(test)]
+mod tests;

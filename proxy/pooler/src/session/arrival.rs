@@ -224,7 +224,7 @@ pub(crate) fn greet_tried(
     }
     pool.shared.keep_tried(&asked, spelled, &server.reported);
     setup::know_reported(session, &Rc::clone(&server.reported));
-    plan.make_for_client(|out| write_greeting(session, &server.reported, out));
+    plan.make_for_session(session.id, |out| write_greeting(session, &server.reported, out));
     pool.stats.client_logins += 1;
 }
 

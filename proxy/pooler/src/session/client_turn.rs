@@ -27,6 +27,7 @@ use crate::recovery::aborted;
 use crate::recovery::in_flight;
 use crate::recovery::rerun;
 use crate::recovery::rerun::Rerun;
+use crate::server::pending::Owner;
 use crate::server::{Body, Server};
 use crate::session::arrival;
 use crate::session::setup;
@@ -91,6 +92,10 @@ pub(crate) fn process(
         return Processed { taken: 0, stop: Stop::Fault };
     };
     let server = session.link.server().and_then(|server| core.servers.get_mut(server));
+    let server = server.map(|server| {
+        server.pending.add_for(Owner::of(id));
+        server
+    });
     let pool = &mut core.pools[session.pool];
     let tables = &mut core.tables;
     ClientTurn { session, server, pool, tables, now, buf, at: 0, plan }.run()
@@ -115,8 +120,8 @@ impl<'a> ClientTurn<'a> {
         let stop = self.released(stop);
         let stats = &mut self.pool.stats;
         stats.client_bytes_in += self.at as u64;
-        stats.server_bytes_out += self.plan.to_server.bytes();
-        stats.client_bytes_out += self.plan.to_client.bytes();
+        stats.server_bytes_out += self.plan.to_server().bytes();
+        stats.client_bytes_out += self.plan.bytes_to_sessions();
         Processed { taken: self.at as u32, stop }
     }
 
@@ -267,7 +272,7 @@ impl<'a> ClientTurn<'a> {
 
     /// As [`Self::forward`], from offset `from` of the buffer on.
     pub(crate) fn forward_from(&mut self, message: Message<'_>, from: usize) {
-        self.plan.to_server.span(from, message.end());
+        self.plan.span_to_server(from, message.end());
         self.at = message.end();
         if message.missing() > 0 {
             self.session.body = ClientBody::Plain(Body::Forward(message.missing()));
@@ -296,7 +301,7 @@ impl<'a> ClientTurn<'a> {
                 let taken = have.min(*missing as usize);
                 *missing -= taken as u32;
                 self.at += taken;
-                self.plan.to_server.span(from, from + taken);
+                self.plan.span_to_server(from, from + taken);
                 if *missing == 0 {
                     self.session.body = ClientBody::Plain(Body::None);
                 }
@@ -314,7 +319,7 @@ impl<'a> ClientTurn<'a> {
                 *missing -= taken as u32;
                 let left = *missing;
                 self.at += taken;
-                self.plan.to_server.span(from, from + taken);
+                self.plan.span_to_server(from, from + taken);
                 let text = &self.buf[from..from + taken];
                 let end = text.iter().position(|&byte| byte == 0);
                 scanner.feed(&text[..end.unwrap_or(taken)]);
@@ -331,16 +336,25 @@ impl<'a> ClientTurn<'a> {
         self.drop_message(header);
         if header.tag == frontend::SYNC {
             self.session.phase = Phase::Open;
-            self.plan.make_for_client(|out| encode::ready_for_query(out, TransactionStatus::Idle));
+            self.tell(|out| encode::ready_for_query(out, TransactionStatus::Idle));
         }
     }
 
-    /// A fault of the client's that ends its connection: writes the FATAL.
+    /// A fault of the client's that ends its connection: writes the FATAL, unless a message to the
+    /// client is half-way, which nothing can follow.
     pub(crate) fn violation(&mut self, message: &str) -> Stop {
         let report = Report::fatal(SqlState::PROTOCOL_VIOLATION, message);
         self.pool.stats.error(SqlState::PROTOCOL_VIOLATION);
-        self.plan.make_for_client(|out| report.encode_error(out));
+        let id = self.session.id;
+        if !self.server.as_deref().is_some_and(|server| server.is_passing_to(id)) {
+            self.tell(|out| report.encode_error(out));
+        }
         Stop::Fault
+    }
+
+    /// Lets `write` append made bytes for the session's client.
+    pub(crate) fn tell(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.plan.make_for_session(self.session.id, write);
     }
 
     /// How the session's texts are read.
@@ -354,10 +368,15 @@ impl<'a> ClientTurn<'a> {
     }
 }
 
-/// Emits the made replies at the front of a server's queue.
+/// Emits the made replies at the front of a server's queue, but never in the middle of a message.
 pub(crate) fn emit_made(server: &mut Server, plan: &mut Plan) {
-    while server.pending.take_made() {
-        server.in_flight.answered();
-        plan.make_for_client(encode::close_complete);
+    while server.body == Body::None
+        && let Some(owner) = server.pending.take_made()
+    {
+        let Some(session) = owner.session() else { continue };
+        if server.session() == Some(session) {
+            server.in_flight.answered();
+        }
+        plan.make_for_session(session, encode::close_complete);
     }
 }

@@ -16,7 +16,7 @@ use crate::core::Core;
 use crate::ids::{ServerId, SessionId};
 use crate::plan::Plan;
 use crate::pool::{Pool, checkout, dial, queue};
-use crate::server::pending::OwnQuery;
+use crate::server::pending::{OwnQuery, Owner};
 use crate::server::{Ending, Server};
 use crate::session::pin::PinReason;
 use crate::session::state::reset;
@@ -96,6 +96,7 @@ fn clean(
 ) -> Departure {
     let linked = (core.sessions.get_mut(id), core.servers.get_mut(server_id));
     let (Some(session), Some(server)) = linked else { return Departure::Over };
+    server.pending.add_for(Owner::of(id));
     let pool = &mut core.pools[session.pool];
     if is_to_be_cancelled(session, server, pool) {
         server.since_ready.cancelled = true;
@@ -130,7 +131,7 @@ fn clean(
 /// Whether what runs for a client that is gone is cancelled: never what may be a COMMIT.
 fn is_to_be_cancelled(session: &Session, server: &Server, pool: &Pool) -> bool {
     session.presence == Presence::Vanished
-        && server.pending.runs_clients()
+        && server.pending.runs_client_of(session.id)
         && server.since_ready.ending != Ending::MayCommit
         && !server.since_ready.cancelled
         && pool.config().pool.on_client_gone == OnClientGone::Cancel

@@ -200,7 +200,7 @@ pub(crate) fn tell_reported(session: &mut Session, server: &Server, plan: &mut P
         return;
     }
     for (name, value) in server.reported.news(&session.reported) {
-        plan.make_for_client(|out| encode::parameter_status(out, name, value));
+        plan.make_for_session(session.id, |out| encode::parameter_status(out, name, value));
     }
     know_reported(session, &server.reported);
 }
@@ -300,7 +300,10 @@ pub(crate) fn is_discard_all(query: &str) -> bool {
 
 /// Sends a query of the proxy's own. Like every simple query it destroys the unnamed statement.
 pub(crate) fn send_own(server: &mut Server, kind: OwnQuery, sql: &[u8], plan: &mut Plan) {
-    server.pending.push(Pending::Own(kind));
+    match kind.is_of_no_session() {
+        true => server.pending.push_own(Pending::Own(kind)),
+        false => server.pending.push(Pending::Own(kind)),
+    }
     server.unnamed = UnnamedStatement::Absent;
     plan.make_for_server(|out| encode::query(out, sql));
 }
@@ -309,6 +312,7 @@ pub(crate) fn send_own(server: &mut Server, kind: OwnQuery, sql: &[u8], plan: &m
 /// may be asked or given back.
 pub(crate) fn is_between(session: &Session, server: &Server) -> bool {
     server.is_settled()
+        && server.session() == Some(session.id)
         && session.between_server_messages()
         && session.presence == Presence::Here
         && matches!(session.link, Link::Ready(_))

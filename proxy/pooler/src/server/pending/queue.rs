@@ -5,7 +5,8 @@
 
 use std::collections::VecDeque;
 
-use super::{CopyBegun, NameFor, Origin, Pending, Reply};
+use super::{CopyBegun, NameFor, Origin, Owner, Pending, Reply};
+use crate::ids::SessionId;
 
 /// Entries that one server connection may have pending. A pipeline of unnamed statements needs two
 /// entries for each Sync, so this is several hundred round trips in flight: more than hides any
@@ -13,40 +14,74 @@ use super::{CopyBegun, NameFor, Origin, Pending, Reply};
 pub const PENDING_LIMIT: usize = 1024;
 
 /// The replies that a server connection has still to send, oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PendingReplies {
-    entries: VecDeque<Pending>,
+    entries: VecDeque<Entry>,
     /// Entries that would be undone if they were skipped.
     changes: usize,
+    /// Whose the replies are that are added.
+    adding: Owner,
+}
+
+/// One entry: 32 bytes, as the reply by itself has 24.
+#[derive(Debug)]
+struct Entry {
+    reply: Pending,
+    owner: Owner,
+}
+
+impl Default for PendingReplies {
+    fn default() -> Self {
+        Self { entries: VecDeque::new(), changes: 0, adding: Owner::PGIMBAL }
+    }
 }
 
 impl PendingReplies {
+    /// What is added from now on is this owner's: said at the beginning of each step. In the middle
+    /// of another owner's segment nothing may be added.
+    #[inline]
+    pub(crate) fn add_for(&mut self, owner: Owner) {
+        self.adding = owner;
+    }
+
     /// Adds a final reply that passes to the client.
     #[inline]
     pub fn pass(&mut self) {
-        if let Some(Pending::Pass(n)) = self.entries.back_mut() {
-            *n += 1;
-        } else {
-            self.entries.push_back(Pending::Pass(1));
+        match self.last_mut() {
+            Some(Pending::Pass(n)) => *n += 1,
+            _ => self.add(self.adding, Pending::Pass(1)),
         }
     }
 
     /// Adds `count` final replies that are swallowed.
     pub fn swallow(&mut self, count: u32) {
-        if let Some(Pending::Swallow(n)) = self.entries.back_mut() {
-            *n += count;
-        } else {
-            self.entries.push_back(Pending::Swallow(count));
+        match self.last_mut() {
+            Some(Pending::Swallow(n)) => *n += count,
+            _ => self.add(self.adding, Pending::Swallow(count)),
         }
     }
 
     /// Notes that CopyDone or CopyFail was forwarded while a reply is pending that may be a COPY.
     pub fn copy_ended(&mut self) {
-        match self.entries.back_mut() {
-            Some(Pending::CopyEnd(n)) => *n += 1,
-            Some(_) => self.entries.push_back(Pending::CopyEnd(1)),
-            None => {}
+        if self.entries.is_empty() {
+            return;
         }
+        match self.last_mut() {
+            Some(Pending::CopyEnd(n)) => *n += 1,
+            _ => self.add(self.adding, Pending::CopyEnd(1)),
+        }
+    }
+
+    /// The last entry, if it is of the owner for whom replies are added.
+    #[inline]
+    fn last_mut(&mut self) -> Option<&mut Pending> {
+        let last = self.entries.back_mut().filter(|last| last.owner == self.adding)?;
+        Some(&mut last.reply)
+    }
+
+    #[inline]
+    fn add(&mut self, owner: Owner, reply: Pending) {
+        self.entries.push_back(Entry { reply, owner });
     }
 
     /// Whether what the client calls `name` depends on replies to an earlier segment.
@@ -83,15 +118,14 @@ impl PendingReplies {
 
     /// Whether a Parse or Close of the unnamed statement is pending.
     pub fn changes_unnamed(&self) -> bool {
-        self.entries.iter().any(|entry| matches!(entry, Pending::Unnamed(..)))
+        self.entries.iter().any(|entry| matches!(entry.reply, Pending::Unnamed(..)))
     }
 
-    /// What was asked for before the last Sync.
+    /// What the owner for whom replies are added has asked for before its last Sync.
     fn earlier_segments(&self) -> impl Iterator<Item = &Pending> {
-        self.entries
-            .iter()
+        self.of(self.adding)
             .rev()
-            .skip_while(|entry| !matches!(entry, Pending::Sync | Pending::OwnSync))
+            .skip_while(|reply| !matches!(reply, Pending::Sync | Pending::OwnSync))
     }
 
     /// Whether an error in front of what is added now would make the server skip it.
@@ -99,35 +133,48 @@ impl PendingReplies {
         self.entries
             .iter()
             .rev()
-            .take_while(|entry| !matches!(entry, Pending::Sync | Pending::OwnSync))
-            .any(|entry| {
-                !matches!(entry, Pending::Query(_) | Pending::Own(_) | Pending::CopyEnd(_))
+            .map(|entry| &entry.reply)
+            .take_while(|reply| !matches!(reply, Pending::Sync | Pending::OwnSync))
+            .any(|reply| {
+                !matches!(reply, Pending::Query(_) | Pending::Own(_) | Pending::CopyEnd(_))
             })
     }
 
     /// Adds any entry.
-    pub fn push(&mut self, entry: Pending) {
-        self.changes += usize::from(entry.is_change());
-        self.entries.push_back(entry);
+    pub fn push(&mut self, reply: Pending) {
+        self.changes += usize::from(reply.is_change());
+        self.add(self.adding, reply);
+    }
+
+    /// Adds an entry that is pgimbal's own, whoever is linked.
+    pub(crate) fn push_own(&mut self, reply: Pending) {
+        debug_assert!(!reply.is_change(), "nobody's names can change");
+        self.add(Owner::PGIMBAL, reply);
     }
 
     /// As [`Self::front`], to be changed.
     #[inline]
     pub fn front_mut(&mut self) -> Option<&mut Pending> {
-        self.entries.front_mut()
+        self.entries.front_mut().map(|entry| &mut entry.reply)
     }
 
     /// The reply that comes next.
     #[inline]
     pub fn front(&self) -> Option<&Pending> {
-        self.entries.front()
+        self.entries.front().map(|entry| &entry.reply)
+    }
+
+    /// Whose the reply is that comes next; `None` if none is pending.
+    #[inline]
+    pub(crate) fn front_owner(&self) -> Option<Owner> {
+        self.entries.front().map(|entry| entry.owner)
     }
 
     /// One final reply of an extended-protocol message has come: takes it off the queue.
     /// Returns what it was, or `None` when no such reply was pending.
     #[inline]
     pub fn take_reply(&mut self) -> Option<Reply> {
-        let is_change = self.entries.front().is_some_and(Pending::is_change);
+        let is_change = self.front().is_some_and(Pending::is_change);
         let reply = self.take_front();
         self.changes -= usize::from(is_change);
         self.settle_front();
@@ -136,7 +183,7 @@ impl PendingReplies {
 
     #[inline]
     fn take_front(&mut self) -> Option<Reply> {
-        match self.entries.front_mut()? {
+        match &mut self.entries.front_mut()?.reply {
             Pending::Pass(n) => {
                 *n -= 1;
                 if *n == 0 {
@@ -162,7 +209,7 @@ impl PendingReplies {
             | Pending::UnnamedCheck(..)
             | Pending::Changed
             | Pending::Refused(_)
-            | Pending::Unnamed(..) => match self.entries.pop_front()? {
+            | Pending::Unnamed(..) => match self.entries.pop_front()?.reply {
                 Pending::Unnamed(Origin::Client, _) => Some(Reply::Pass),
                 Pending::Unnamed(Origin::Proxy, _) => Some(Reply::Swallow),
                 Pending::Parse(parse) => Some(Reply::Parse(parse)),
@@ -185,38 +232,40 @@ impl PendingReplies {
         }
     }
 
-    /// Takes the reply at the front if it is one that the proxy makes.
+    /// Takes the reply at the front if it is one that the proxy makes, and says whose it is.
     #[inline]
-    pub fn take_made(&mut self) -> bool {
-        let made = matches!(self.entries.front(), Some(Pending::Closed(_)));
-        if made {
-            self.entries.pop_front();
-            self.changes -= 1;
-            self.settle_front();
-        }
-        made
+    pub(crate) fn take_made(&mut self) -> Option<Owner> {
+        self.front().filter(|reply| matches!(reply, Pending::Closed(_)))?;
+        let made = self.entries.pop_front()?;
+        self.changes -= 1;
+        self.settle_front();
+        Some(made.owner)
     }
 
     /// Takes the entry that a ReadyForQuery settles; `None` when none was pending.
     #[inline]
     pub fn take_ready(&mut self) -> Option<Pending> {
-        let settled = match self.entries.front()? {
+        let settled = match self.front()? {
             Pending::Sync | Pending::OwnSync | Pending::Query(_) | Pending::Own(_) => {
                 self.entries.pop_front()
             }
             _ => None,
         };
         self.settle_front();
-        settled
+        settled.map(|entry| entry.reply)
     }
 
     /// After an error in the extended protocol: takes what the server will skip, the entries in
     /// front of the next Sync. The flag says whether there is such a Sync.
     pub fn take_skipped(&mut self) -> (Vec<Pending>, bool) {
-        let sync = self.entries.iter().position(|e| matches!(e, Pending::Sync | Pending::OwnSync));
-        let skipped: Vec<Pending> =
-            self.entries.drain(..sync.unwrap_or(self.entries.len())).collect();
-        self.changes -= skipped.iter().filter(|entry| entry.is_change()).count();
+        let ends = |entry: &Entry| matches!(entry.reply, Pending::Sync | Pending::OwnSync);
+        let sync = self.entries.iter().position(ends);
+        let skipped: Vec<Pending> = self
+            .entries
+            .drain(..sync.unwrap_or(self.entries.len()))
+            .map(|entry| entry.reply)
+            .collect();
+        self.changes -= skipped.iter().filter(|reply| reply.is_change()).count();
         (skipped, sync.is_some())
     }
 
@@ -224,39 +273,53 @@ impl PendingReplies {
     /// the end of its data.
     pub fn copy_begins(&mut self) -> CopyBegun {
         let mut begun = CopyBegun { ended: false, lost_sync: false };
-        if !matches!(
-            self.entries.front(),
-            Some(Pending::Pass(1) | Pending::Execute(_) | Pending::Query(_))
-        ) {
+        let Some(Entry { reply, owner }) = self.entries.front() else { return begun };
+        if !matches!(reply, Pending::Pass(1) | Pending::Execute(_) | Pending::Query(_)) {
             return begun;
         }
+        let (owner, is_query) = (*owner, matches!(reply, Pending::Query(_)));
         let mut forgotten = false;
-        while matches!(self.entries.get(1), Some(Pending::Sync)) {
+        while matches!(self.second_of(owner), Some(Pending::Sync)) {
             self.entries.remove(1);
             forgotten = true;
         }
-        if let Some(Pending::CopyEnd(n)) = self.entries.get_mut(1) {
+        if let Some(Pending::CopyEnd(n)) = self.second_of(owner) {
             begun.ended = true;
             *n -= 1;
             if *n == 0 {
                 self.entries.remove(1);
             }
         }
-        begun.lost_sync = forgotten
-            && !matches!(self.entries.front(), Some(Pending::Query(_)))
-            && !self.entries.iter().any(|entry| matches!(entry, Pending::Sync));
+        let has_sync = self.of(owner).any(|reply| matches!(reply, Pending::Sync));
+        begun.lost_sync = forgotten && !is_query && !has_sync;
         begun
     }
 
-    /// Takes everything: the connection is gone.
-    pub fn take_all(&mut self) -> VecDeque<Pending> {
-        self.changes = 0;
-        std::mem::take(&mut self.entries)
+    fn second_of(&mut self, owner: Owner) -> Option<&mut Pending> {
+        let second = self.entries.get_mut(1).filter(|entry| entry.owner == owner)?;
+        Some(&mut second.reply)
+    }
+
+    /// The connection is gone: takes what a session waits for, oldest first.
+    pub(crate) fn take_of(&mut self, session: SessionId) -> Vec<Pending> {
+        let owner = Owner::of(session);
+        let (taken, left) =
+            std::mem::take(&mut self.entries).into_iter().partition(|entry| entry.owner == owner);
+        self.entries = left;
+        let taken: VecDeque<Entry> = taken;
+        self.changes -= taken.iter().filter(|entry| entry.reply.is_change()).count();
+        taken.into_iter().map(|entry| entry.reply).collect()
+    }
+
+    /// The session of the oldest reply that is not pgimbal's own or `linked`'s; `None` if there is
+    /// none.
+    pub(crate) fn first_other(&self, linked: Option<SessionId>) -> Option<SessionId> {
+        self.entries.iter().filter_map(|entry| entry.owner.session()).find(|id| Some(*id) != linked)
     }
 
     /// Whether what the server works on now was added by the proxy.
     pub fn is_proxys_own(&self) -> bool {
-        match self.entries.front() {
+        match self.front() {
             Some(
                 Pending::Own(_)
                 | Pending::OwnSync
@@ -276,17 +339,23 @@ impl PendingReplies {
         }
     }
 
-    /// Whether what the server works on now is the client's.
-    pub fn runs_clients(&self) -> bool {
-        self.entries
-            .front()
-            .is_some_and(|entry| !matches!(entry, Pending::Own(_) | Pending::OwnSync))
+    /// Whether what the server works on now is this session's client's.
+    pub(crate) fn runs_client_of(&self, session: SessionId) -> bool {
+        self.entries.front().is_some_and(|entry| {
+            entry.owner == Owner::of(session)
+                && !matches!(entry.reply, Pending::Own(_) | Pending::OwnSync)
+        })
+    }
+
+    /// Whether the ReadyForQuery of a Sync or simple query of this session's client is pending.
+    pub(crate) fn has_end_of(&self, session: SessionId) -> bool {
+        self.of(Owner::of(session)).any(|reply| matches!(reply, Pending::Sync | Pending::Query(_)))
     }
 
     /// What stands at the front without a reply to wait for has had its time.
     #[inline]
     fn settle_front(&mut self) {
-        while matches!(self.entries.front(), Some(Pending::CopyEnd(_))) {
+        while matches!(self.front(), Some(Pending::CopyEnd(_))) {
             self.entries.pop_front();
         }
     }
@@ -309,13 +378,65 @@ impl PendingReplies {
         self.entries.len()
     }
 
-    /// The entries, oldest first, to be undone.
-    pub fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Pending> {
-        self.entries.iter_mut()
+    /// What a session waits for, oldest first, to be undone.
+    pub(crate) fn iter_mut_of(
+        &mut self,
+        session: SessionId,
+    ) -> impl DoubleEndedIterator<Item = &mut Pending> {
+        let is_its = move |entry: &&mut Entry| entry.owner == Owner::of(session);
+        self.entries.iter_mut().filter(is_its).map(|entry| &mut entry.reply)
     }
 
-    /// The entries, oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = &Pending> {
-        self.entries.iter()
+    fn of(&self, owner: Owner) -> impl DoubleEndedIterator<Item = &Pending> {
+        let is_its = move |entry: &&Entry| entry.owner == owner;
+        self.entries.iter().filter(is_its).map(|entry| &entry.reply)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: SessionId = SessionId { slot: 0, serial: 1 };
+    const OTHER: SessionId = SessionId { slot: 1, serial: 2 };
+
+    #[test]
+    fn an_entry_takes_32_bytes() {
+        assert_eq!((size_of::<Pending>(), size_of::<Entry>()), (24, 32));
+    }
+
+    #[test]
+    fn a_run_is_of_one_owner() {
+        let mut replies = PendingReplies::default();
+        for owner in [ONE, ONE, OTHER, ONE] {
+            replies.add_for(Owner::of(owner));
+            replies.pass();
+        }
+        replies.push_own(Pending::OwnSync);
+        assert_eq!(replies.len(), 4);
+        let mut owners = Vec::new();
+        while let Some(owner) = replies.front_owner() {
+            owners.push(owner.session());
+            if replies.take_reply().is_none() {
+                assert!(replies.take_ready().is_some());
+            }
+        }
+        assert_eq!(owners, [Some(ONE), Some(ONE), Some(OTHER), Some(ONE), None]);
+    }
+
+    #[test]
+    fn what_one_session_waits_for_is_taken_without_the_others() {
+        let mut replies = PendingReplies::default();
+        for owner in [ONE, OTHER] {
+            replies.add_for(Owner::of(owner));
+            replies.push(Pending::Unnamed(Origin::Client, None));
+            replies.push(Pending::Sync);
+        }
+        assert_eq!(replies.first_other(Some(ONE)), Some(OTHER));
+        assert_eq!(replies.take_of(OTHER).len(), 2);
+        assert_eq!(replies.first_other(Some(ONE)), None);
+        assert!(replies.has_end_of(ONE) && !replies.has_end_of(OTHER));
+        assert!(replies.runs_client_of(ONE));
+        assert_eq!((replies.len(), replies.changes), (2, 1));
     }
 }

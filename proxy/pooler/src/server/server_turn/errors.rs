@@ -13,7 +13,7 @@ use crate::server::pending::{NameChange, NameFor, Origin, OwnQuery, Pending, Unn
 use crate::server::prepared::SERVER_NAME_PREFIX;
 use crate::server::{Setup, UnnamedStatement};
 use crate::session::setup;
-use crate::session::{Phase, RefusedSettings, Session};
+use crate::session::{Phase, RefusedSettings};
 use crate::sql::Kinds;
 use crate::topology::ProbeHint;
 
@@ -75,7 +75,7 @@ impl ServerTurn<'_> {
                 self.skip_to_sync(fields.code);
                 Ok(fate)
             }
-            None if self.session.is_some() => Ok(Fate::Pass),
+            None if self.sessions.current_id().is_some() => Ok(Fate::Pass),
             None => Err(Stop::Fault),
         }
     }
@@ -96,24 +96,25 @@ impl ServerTurn<'_> {
     /// A longer text has failed: a PREPARE at its end may have been run nevertheless.
     fn ask_what_was_prepared(&mut self) {
         let Some(Pending::Query(Some(script))) = self.server.pending.front() else { return };
-        if let Some(session) = self.session.as_deref_mut().filter(|_| script.may_have_prepared()) {
+        if let Some(session) = self.sessions.current_mut().filter(|_| script.may_have_prepared()) {
             session.raised.insert(Kinds::STATEMENTS);
         }
     }
 
     /// The error that stands in place of the server's.
     fn tell_another_error(&mut self) {
-        let Some(Pending::Refused(told)) = self.server.pending.front() else {
-            return self.plan.make_for_client(encode_changed);
-        };
-        self.plan.make_for_client(|out| {
-            encode::message(out, backend::ERROR_RESPONSE, |out| out.extend_from_slice(told));
+        let Some(session) = self.sessions.current_id() else { return };
+        self.plan.make_for_session(session, |out| match self.server.pending.front() {
+            Some(Pending::Refused(told)) => {
+                encode::message(out, backend::ERROR_RESPONSE, |out| out.extend_from_slice(told));
+            }
+            _ => encode_changed(out),
         });
     }
 
     /// An error of the client's statement passes; that of one which is run again may prove nothing.
     fn error_of_statement(&mut self, code: SqlState) -> Fate {
-        let tries = match self.session.as_ref().map(|session| session.rerun) {
+        let tries = match self.sessions.current().map(|session| session.rerun) {
             Some(Rerun::Running(tries)) if rerun::proves_nothing(code) => tries,
             _ => return Fate::Pass,
         };
@@ -121,7 +122,7 @@ impl ServerTurn<'_> {
             true => rerun::rolled_back(self.pool.lost_transaction_code()),
             false => rerun::outcome_unknown(),
         };
-        self.plan.make_for_client(|out| report.encode_error(out));
+        self.tell(|out| report.encode_error(out));
         Fate::Swallow
     }
 
@@ -151,11 +152,11 @@ impl ServerTurn<'_> {
                 Pending::Closed(change) => self.undo(*change),
                 Pending::Witness(_) => self.server.own_statements.doubt(),
                 // The Close was skipped, so the statement is still there.
-                Pending::Evict(id) => self.server.statements.stays(id),
+                Pending::Evict(id) => self.server.statements.stays(*id),
                 _ => {}
             }
         }
-        let Some(session) = self.session.as_deref_mut() else { return };
+        let Some(session) = self.sessions.current_mut() else { return };
         if !sync_is_pending {
             // A statement of such a name is the server connection's own.
             session.close_after_sync.retain(|name| name.is_made);
@@ -172,7 +173,7 @@ impl ServerTurn<'_> {
             // A later segment has changed it since.
             return;
         }
-        let session = self.session.as_deref_mut();
+        let session = self.sessions.current_mut();
         if failed {
             self.server.unnamed = UnnamedStatement::Absent;
             if let Some(session) = session.filter(|_| origin == Origin::Client) {
@@ -193,7 +194,7 @@ impl ServerTurn<'_> {
 
     fn undo(&mut self, change: NameChange) {
         if let Some(names) =
-            self.session.as_deref_mut().and_then(|s: &mut Session| s.statements.as_mut())
+            self.sessions.current_mut().and_then(|session| session.statements.as_mut())
         {
             names.set(&change.name, change.before);
         }
@@ -205,9 +206,7 @@ impl ServerTurn<'_> {
             || code == SqlState::IN_FAILED_SQL_TRANSACTION;
         match self.server.lend_error.take() {
             Some(error) if follows && fate == Fate::Pass => {
-                self.plan.make_for_client(|out| {
-                    error::with_severity(&error, Severity::Error, out);
-                });
+                self.tell(|out| error::with_severity(&error, Severity::Error, out));
                 Fate::Swallow
             }
             _ => fate,
@@ -220,7 +219,7 @@ impl ServerTurn<'_> {
         let Some(setting) = settings.get(*done) else { return };
         if code == SqlState::INVALID_NAME {
             // PostgreSQL has dropped it: a placeholder whose library has come since.
-            if let Some(session) = self.session.as_deref_mut() {
+            if let Some(session) = self.sessions.current_mut() {
                 session.settings.forget(&mut self.tables.settings, &setting.name);
             }
             return;

@@ -7,7 +7,7 @@ use super::{Fate, Freed, ServerTurn};
 use crate::plan::Stop;
 use crate::recovery::in_flight::Whose;
 use crate::recovery::rerun::Rerun;
-use crate::server::pending::{OwnQuery, Pending};
+use crate::server::pending::{OwnQuery, Owner, Pending};
 use crate::server::prepared::write_server_name;
 use crate::server::statements::StatementLookup;
 use crate::server::{Commits, Ending, ReadingsKnown, Restore, SinceReady};
@@ -24,7 +24,11 @@ impl ServerTurn<'_> {
     pub(super) fn ready(&mut self, body: &[u8]) -> Result<Fate, Stop> {
         let [status] = body else { return Err(Stop::Fault) };
         let Some(status) = TransactionStatus::from_byte(*status) else { return Err(Stop::Fault) };
-        let Some(settled) = self.server.pending.take_ready() else { return Err(Stop::Fault) };
+        let pending = &mut self.server.pending;
+        let Some(owner) = pending.front_owner() else { return Err(Stop::Fault) };
+        let Some(settled) = pending.take_ready() else { return Err(Stop::Fault) };
+        // What follows from it is its owner's too.
+        pending.add_for(owner);
         self.server.status = status;
         self.server.copy_in = false;
         let since = self.server.since_ready;
@@ -46,7 +50,7 @@ impl ServerTurn<'_> {
             ..SinceReady::default()
         };
         let whose = match settled {
-            Pending::Sync | Pending::Query(_) => Whose::Client,
+            Pending::Sync | Pending::Query(_) if self.sessions.is_linked() => Whose::Client,
             _ => Whose::Proxy,
         };
         self.server.in_flight.settled(whose, idle);
@@ -66,13 +70,13 @@ impl ServerTurn<'_> {
                     self.pool.count_transaction();
                 }
                 if !self.server.newly_set.is_empty()
-                    && let Some(session) = self.session.as_deref_mut()
+                    && let Some(session) = self.sessions.current_mut()
                 {
                     setup::adopt_spelling(session, self.server, self.tables);
                 }
                 let fate = self.restore_settings(since);
                 if fate == Fate::Pass
-                    && let Some(session) = self.session.as_deref_mut()
+                    && let Some(session) = self.sessions.current_mut()
                 {
                     setup::tell_reported(session, self.server, self.plan);
                 }
@@ -85,7 +89,7 @@ impl ServerTurn<'_> {
     }
 
     fn runs_again(&self) -> bool {
-        let session = self.session.as_deref();
+        let session = self.sessions.current();
         session.is_some_and(|session| matches!(session.rerun, Rerun::Running(_)))
     }
 
@@ -100,17 +104,19 @@ impl ServerTurn<'_> {
         }
         self.server.schema_change &= !idle;
         self.server.transaction += 1;
-        let Some(session) = self.session.as_deref_mut() else { return };
         if idle {
-            session.local = LocalSettings::Known;
-            session.portals.clear();
-            // What a question has not been answered about is asked about again.
-            if session.raised.is_empty() && !session.pin.has(PinReason::Unknown) {
-                session.custom.clear();
-            }
+            self.sessions.each(|session| {
+                session.local = LocalSettings::Known;
+                session.portals.clear();
+                // What a question has not been answered about is asked about again.
+                if session.raised.is_empty() && !session.pin.has(PinReason::Unknown) {
+                    session.custom.clear();
+                }
+            });
             let unsettled = std::mem::take(&mut self.server.unsettled);
             self.server.surplus.extend(unsettled);
         }
+        let Some(session) = self.sessions.current_mut() else { return };
         if session.settings.changed_in_transaction() {
             let table = &mut self.tables.settings;
             if failed {
@@ -146,7 +152,7 @@ impl ServerTurn<'_> {
             self.server.restore.queries = queries;
             return Fate::Pass;
         }
-        if let Some(session) = self.session.as_deref() {
+        if let Some(session) = self.sessions.current() {
             queries.extend(setup::restoring(&session.settings, &names, self.tables));
         }
         if self.server.status == TransactionStatus::InTransaction {
@@ -167,7 +173,7 @@ impl ServerTurn<'_> {
         let free =
             self.server.status == TransactionStatus::Idle && !self.server.since_ready.segment_open;
         // Half a message of the client's must not be interrupted.
-        let between = self.session.as_deref().is_none_or(Session::between_server_messages);
+        let between = self.sessions.current().is_none_or(Session::between_server_messages);
         if self.server.surplus.is_empty() || !free || !between {
             return;
         }
@@ -176,18 +182,21 @@ impl ServerTurn<'_> {
                 continue;
             }
             self.server.statements.leave(id);
-            self.server.pending.push(Pending::Evict(id));
+            self.server.pending.push_own(Pending::Evict(Box::new(id)));
             let mut name = Vec::with_capacity(48);
             write_server_name(id, &mut name);
             self.plan.make_for_server(|out| encode::close(out, NameKind::Statement, &name));
         }
-        self.server.pending.push(Pending::OwnSync);
+        self.server.pending.push_own(Pending::OwnSync);
         self.plan.make_for_server(encode::sync);
     }
 
     /// ReadyForQuery has been dealt with: is the server connection free?
     pub(super) fn after_ready(&mut self) -> Result<(), Stop> {
-        let Some(session) = self.session.as_deref_mut() else { return Ok(()) };
+        let Some(linked) = self.sessions.linked_id() else { return Ok(()) };
+        self.sessions.turn_to(Some(linked));
+        self.server.pending.add_for(Owner::of(linked));
+        let Some(session) = self.sessions.current_mut() else { return Ok(()) };
         if session.presence != Presence::Here
             || self.freed == Freed::No
             || !self.server.is_settled()
@@ -216,7 +225,7 @@ impl ServerTurn<'_> {
                 return Ok(());
             }
         }
-        let Some(session) = self.session.as_deref_mut() else { return Ok(()) };
+        let Some(session) = self.sessions.current_mut() else { return Ok(()) };
         if !setup::may_release(session, self.server, self.pool) {
             if self.server.settings != session.settings.current()
                 && self.pool.config.pool.mode != PoolMode::Session
@@ -244,7 +253,7 @@ impl ServerTurn<'_> {
         {
             return false;
         }
-        if let Some(session) = self.session.as_deref_mut() {
+        if let Some(session) = self.sessions.current_mut() {
             // What it sends next finds its settings set anew.
             session.link = Link::Cleaning(self.server.id);
         }

@@ -150,7 +150,7 @@ impl ClientTurn<'_> {
             // Whoever needs it next is told the same, unless it has changed back.
             let server = self.server()?;
             server.statements.leave(id);
-            server.pending.push(Pending::Evict(id));
+            server.pending.push(Pending::Evict(Box::new(id)));
             let mut server_name = Vec::with_capacity(48);
             crate::server::prepared::write_server_name(id, &mut server_name);
             self.plan.make_for_server(|out| encode::close(out, NameKind::Statement, &server_name));

@@ -92,7 +92,7 @@ impl<'a> ClientTurn<'a> {
             }
             Target::Statement([]) if self.session.link == Link::Unlinked => {
                 self.session.set_unnamed(None);
-                self.plan.make_for_client(encode::close_complete);
+                self.tell(encode::close_complete);
                 self.at = message.end();
                 Ok(())
             }
@@ -144,7 +144,7 @@ impl<'a> ClientTurn<'a> {
     fn close_known(&mut self, message: Message<'_>, name: &[u8]) -> Step {
         if self.session.link == Link::Unlinked {
             self.rename(name, None);
-            self.plan.make_for_client(encode::close_complete);
+            self.tell(encode::close_complete);
             self.at = message.end();
             return Ok(());
         }

@@ -70,7 +70,7 @@ impl ClientTurn<'_> {
                 return if unsure { self.await_replies() } else { Ok(()) };
             };
             server.statements.leave(victim);
-            server.pending.push(Pending::Evict(victim));
+            server.pending.push(Pending::Evict(Box::new(victim)));
             let mut name = Vec::with_capacity(48);
             crate::server::prepared::write_server_name(victim, &mut name);
             self.plan.make_for_server(|out| encode::close(out, encode::NameKind::Statement, &name));

@@ -124,10 +124,8 @@ impl World {
     fn pooler_says_farewell(&mut self, number: usize) -> bool {
         let client = &self.clients[number];
         let Some(id) = client.session else { return false };
-        let session = self.poolers[client.worker].session(id);
-        let Some(final_error) = session.and_then(|session| session.final_error.clone()) else {
-            return false;
-        };
+        let final_error = self.poolers[client.worker].take_final_error(id);
+        let Some(final_error) = final_error else { return false };
         self.clients[number].disturb();
         self.clients[number].receive(&final_error);
         self.depart(number, Presence::Vanished);
@@ -282,7 +280,7 @@ impl World {
         server: Option<(usize, ServerId)>,
         client: Option<usize>,
     ) {
-        let to_server = gather(plan, &plan.to_server, buf);
+        let to_server = gather(plan, plan.to_server(), buf);
         if !to_server.is_empty() {
             let (worker, server) = server.expect("a server to write to");
             let at = self.peer_of(worker, server);
@@ -291,10 +289,15 @@ impl World {
             }
             self.peers[at].down.extend(to_server);
         }
-        let to_client = gather(plan, &plan.to_client, buf);
-        let Some(number) = client.filter(|_| !to_client.is_empty()) else { return };
-        if matches!(self.clients[number].stage, Stage::Greeting | Stage::Open | Stage::Leaving) {
-            self.clients[number].receive(&to_client);
+        for (session, pieces) in plan.to_sessions() {
+            let bytes = gather(plan, pieces, buf);
+            let Some(number) = client else { continue };
+            let own = self.clients[number].session;
+            assert_eq!(own, Some(session), "an answer for another client than the one served");
+            if matches!(self.clients[number].stage, Stage::Greeting | Stage::Open | Stage::Leaving)
+            {
+                self.clients[number].receive(&bytes);
+            }
         }
     }
 
@@ -311,7 +314,7 @@ impl World {
 fn gather(plan: &Plan, pieces: &Pieces, buf: &[u8]) -> Vec<u8> {
     let bytes = |piece: &Piece| match piece {
         Piece::Span(range) => buf[range.start as usize..range.end as usize].to_vec(),
-        Piece::Made(range) => plan.scratch[range.start as usize..range.end as usize].to_vec(),
+        Piece::Made(range) => plan.made()[range.start as usize..range.end as usize].to_vec(),
     };
     pieces.pieces().iter().flat_map(bytes).collect()
 }

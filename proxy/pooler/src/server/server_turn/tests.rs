@@ -1,0 +1,360 @@
+//! Replies of one server connection for several sessions: who is told what.
+//!
+//! No pool links more than one session to a server connection yet. Here a second one is tied to the
+//! connection of the first, and both send by their own turns.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pgimbal_config::{Config, DatabaseConfig, PoolConfig};
+use pgimbal_wire::error::SqlState;
+
+use crate::action::Action;
+use crate::cancel::CancelKey;
+use crate::ids::{ServerId, SessionId, WorkerId};
+use crate::plan::{HOLD_LIMIT, Piece, Plan, Stop};
+use crate::pool::checkout::Checkout;
+use crate::pool::shared::{SharedCount, SharedDatabase, SharedPool};
+use crate::pool::{Place, PoolKey};
+use crate::pooler::Pooler;
+use crate::recovery::DisconnectOutcome;
+use crate::server::BackendKey;
+use crate::server::life::Dialed;
+use crate::server::prepared::StatementKey;
+use crate::session::arrival::Greeting;
+use crate::session::dismissal;
+use crate::session::sessions::SessionOptions;
+use crate::session::{Link, Phase, Presence};
+
+/// A core with one server connection and two sessions, of which the first is linked to it.
+struct Desk {
+    pooler: Pooler,
+    server: ServerId,
+    sessions: [SessionId; 2],
+    now: Instant,
+}
+
+const READY: &[u8] = b"I";
+
+impl Desk {
+    fn new() -> Self {
+        let now = Instant::now();
+        let options = SessionOptions {
+            client_idle_timeout: None,
+            client_stall_timeout: Duration::from_secs(300),
+        };
+        let mut pooler = Pooler::new(WorkerId(0), 1, StatementKey([7; 16]), options);
+        let mut config = Config::default();
+        config.clients.auth_type = pgimbal_config::AuthType::Trust;
+        config.databases.insert("app".into(), DatabaseConfig::default());
+        let mut resolved = config.pool("app", "app").expect("a pool");
+        resolved.pool = PoolConfig { size: 1, ..resolved.pool };
+        let key = PoolKey { database: "app".into(), user: "app".into(), place: Place::Primary };
+        let pool = pooler.pool(&key, || {
+            let database = Arc::new(SharedDatabase::default());
+            let user = Arc::new(SharedCount::default());
+            (Arc::new(resolved), Arc::new(SharedPool::new(1, database, user)))
+        });
+        let sessions = [1, 2].map(|n| pooler.arrive(pool, now, || CancelKey::short(n, [1; 32])));
+        assert_eq!(pooler.greet(sessions[0], &[], now), Greeting::Wait);
+        let mut actions = Vec::new();
+        pooler.take_actions(&mut actions);
+        let Some(Action::Dial(server)) = actions.first() else { panic!("no dial in {actions:?}") };
+        let backend_key = BackendKey { process_id: 77, secret: Box::new([1; 4]) };
+        pooler.dialed(*server, Dialed { backend_key, parameters: Vec::new(), found: None }, now);
+        for session in sessions {
+            assert!(matches!(pooler.greet(session, &[], now), Greeting::Ready(_)));
+        }
+        assert_eq!(pooler.checkout(sessions[0], now), Checkout::Linked(*server));
+        let mut desk = Self { pooler, server: *server, sessions, now };
+        // The facts of the database are asked for ahead of the first message.
+        desk.pooler.core().pools[pool].shared.database.facts.learn(false, false, now);
+        for session in sessions {
+            desk.session(session).link = Link::Ready(*server);
+        }
+        desk
+    }
+
+    fn session(&mut self, id: SessionId) -> &mut crate::session::Session {
+        self.pooler.core().sessions.get_mut(id).expect("a session")
+    }
+
+    /// A client sends this, all of which can be processed.
+    fn says(&mut self, client: usize, bytes: &[u8]) {
+        let mut plan = Plan::default();
+        let id = self.sessions[client];
+        let processed = self.pooler.client_bytes(id, self.now, bytes, &mut plan);
+        assert_eq!((processed.taken as usize, processed.stop), (bytes.len(), Stop::Drained));
+        assert_eq!(plan.bytes_to_sessions(), 0);
+    }
+
+    /// The server sends this; returns what each of the clients is to get of it.
+    fn answers(&mut self, bytes: &[u8]) -> [Vec<u8>; 2] {
+        let mut plan = Plan::default();
+        let mut at = 0;
+        let mut told = [Vec::new(), Vec::new()];
+        while at < bytes.len() {
+            plan.clear();
+            let rest = &bytes[at..];
+            let processed = self.pooler.server_bytes(self.server, self.now, rest, &mut plan);
+            assert_ne!(processed.stop, Stop::Fault);
+            self.tell(&plan, rest, &mut told);
+            at += processed.taken as usize;
+            if processed.taken == 0 {
+                break;
+            }
+        }
+        told
+    }
+
+    fn tell(&self, plan: &Plan, buf: &[u8], told: &mut [Vec<u8>; 2]) {
+        for (session, pieces) in plan.to_sessions() {
+            let client = self.sessions.iter().position(|id| *id == session);
+            for piece in pieces.pieces() {
+                let (from, range) = match piece {
+                    Piece::Span(range) => (buf, range),
+                    Piece::Made(range) => (plan.made(), range),
+                };
+                let bytes = &from[range.start as usize..range.end as usize];
+                told[client.expect("a known client")].extend_from_slice(bytes);
+            }
+        }
+    }
+
+    fn breaks(&mut self) -> (DisconnectOutcome, [Vec<u8>; 2]) {
+        let mut plan = Plan::default();
+        let mut told = [Vec::new(), Vec::new()];
+        let outcome = self.pooler.server_gone(self.server, self.now, &mut plan);
+        self.tell(&plan, &[], &mut told);
+        (outcome, told)
+    }
+}
+
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).expect("a length");
+    [&[tag][..], &length.to_be_bytes(), body].concat()
+}
+
+fn query(text: &str) -> Vec<u8> {
+    message(b'Q', format!("{text}\0").as_bytes())
+}
+
+/// Parse of a named statement, and Sync.
+fn parse(name: &str) -> Vec<u8> {
+    [message(b'P', format!("{name}\0select 1\0\0\0").as_bytes()), message(b'S', b"")].concat()
+}
+
+fn error(code: &str) -> Vec<u8> {
+    message(b'E', format!("SERROR\0VERROR\0C{code}\0Mno\0\0").as_bytes())
+}
+
+fn rows(value: &str) -> Vec<u8> {
+    let length = u32::try_from(value.len()).expect("a length");
+    let row = [&[0, 1][..], &length.to_be_bytes(), value.as_bytes()].concat();
+    [message(b'D', &row), message(b'C', b"SELECT 1\0"), message(b'Z', READY)].concat()
+}
+
+/// The tags of the messages, and the codes of errors.
+fn shown(mut bytes: &[u8]) -> String {
+    let mut shown = String::new();
+    while let [tag, a, b, c, d, ..] = bytes {
+        let total = u32::from_be_bytes([*a, *b, *c, *d]) as usize + 1;
+        shown.push(*tag as char);
+        if *tag == b'E' {
+            let code = bytes[5..total].split(|byte| *byte == 0).find(|field| field[0] == b'C');
+            shown += &String::from_utf8_lossy(&code.expect("a code")[1..]);
+        }
+        bytes = &bytes[total..];
+    }
+    assert!(bytes.is_empty(), "half a message");
+    shown
+}
+
+#[test]
+fn each_session_gets_its_own_replies_errors_and_ready_for_query() {
+    let mut desk = Desk::new();
+    desk.says(0, &query("select 'a'"));
+    desk.says(1, &query("select 'b'"));
+    desk.says(0, &query("select 'c'"));
+    let failed = [error("22012"), message(b'Z', READY)].concat();
+    let [one, other] = desk.answers(&[rows("a"), failed.clone(), rows("c")].concat());
+    assert_eq!(one, [rows("a"), rows("c")].concat());
+    assert_eq!(other, failed);
+}
+
+#[test]
+fn what_an_error_undoes_is_undone_for_its_owner_alone() {
+    let mut desk = Desk::new();
+    desk.says(0, &parse("s"));
+    desk.says(1, &parse("s"));
+    for id in desk.sessions {
+        assert!(desk.session(id).statements.as_ref().is_some_and(|s| s.get(b"s").is_some()));
+    }
+    let described = [message(b't', &[0, 0]), message(b'n', b"")].concat();
+    let parsed = [message(b'1', b""), described, message(b'Z', READY)].concat();
+    let refused = [error("42601"), message(b'Z', READY)].concat();
+    let [one, other] = desk.answers(&[parsed, refused].concat());
+    assert_eq!((&shown(&one)[..], &shown(&other)[..]), ("1Z", "E42601Z"));
+    let knows = desk.sessions.map(|id| {
+        let names = desk.session(id).statements.as_ref();
+        names.is_some_and(|names| names.get(b"s").is_some())
+    });
+    assert_eq!(knows, [true, false]);
+    assert_eq!(desk.sessions.map(|id| desk.session(id).phase), [Phase::Open, Phase::Open]);
+}
+
+#[test]
+fn who_leaves_does_not_shift_the_replies_of_who_stays() {
+    let mut desk = Desk::new();
+    desk.says(1, &query("select 'b'"));
+    desk.says(0, &query("select 'a'"));
+    desk.says(1, &query("select 'c'"));
+    desk.says(0, &query("select 'd'"));
+    // The task of the second client panics; a new tenant takes its place.
+    let left = desk.sessions[1];
+    desk.session(left).link = Link::Unlinked;
+    desk.pooler.end(left);
+    let first = desk.sessions[0];
+    let pool = desk.session(first).pool;
+    desk.sessions[1] = desk.pooler.arrive(pool, desk.now, || CancelKey::short(3, [1; 32]));
+    assert_eq!(desk.sessions[1].slot, left.slot);
+    let [one, other] = desk.answers(&[rows("b"), rows("a"), rows("c"), rows("d")].concat());
+    assert_eq!(one, [rows("a"), rows("d")].concat());
+    assert!(other.is_empty(), "the new tenant gets replies of the last one");
+}
+
+#[test]
+fn a_notification_is_for_the_session_that_is_linked() {
+    let mut desk = Desk::new();
+    desk.says(1, &query("select 'b'"));
+    let notification = message(b'A', b"\0\0\0\x09channel\0payload\0");
+    let notice = message(b'N', b"SNOTICE\0VNOTICE\0C00000\0Mhello\0\0");
+    let [one, other] = desk.answers(&[notification.clone(), notice.clone(), rows("b")].concat());
+    assert_eq!(one, notification);
+    assert_eq!(other, [notice, rows("b")].concat(), "a notice is for whose statement runs");
+}
+
+#[test]
+fn the_loss_of_the_server_connection_is_told_to_all() {
+    let mut desk = Desk::new();
+    desk.says(0, &query("select 'a'"));
+    desk.says(1, &parse("s"));
+    desk.says(1, &query("select 'b'"));
+    let (outcome, [one, other]) = desk.breaks();
+    assert_eq!(outcome, DisconnectOutcome::Survives);
+    assert_eq!(shown(&one), "E08007Z");
+    // Nothing is known of what another session has sent.
+    assert_eq!(shown(&other), "E08007ZE08007Z");
+    let id = desk.sessions[1];
+    let names = desk.session(id).statements.as_ref();
+    assert!(names.is_none_or(|names| names.get(b"s").is_none()), "a name that was not confirmed");
+}
+
+#[test]
+fn an_error_that_was_told_is_not_followed_by_a_second_one() {
+    let mut desk = Desk::new();
+    desk.says(1, &query("select 'b'"));
+    desk.says(0, &query("select 'a'"));
+    let [_, other] = desk.answers(&error("22012"));
+    assert_eq!(shown(&other), "E22012");
+    let (_, [one, other]) = desk.breaks();
+    assert_eq!((&shown(&one)[..], &shown(&other)[..]), ("E08007Z", "Z"));
+}
+
+#[test]
+fn half_a_message_for_another_session_never_reaches_its_client() {
+    let mut desk = Desk::new();
+    desk.says(1, &query("select 'b'"));
+    let long = rows(&"x".repeat(2 * HOLD_LIMIT));
+    let [_, half] = desk.answers(&long[..HOLD_LIMIT + 10]);
+    assert_eq!(half, long[..HOLD_LIMIT + 10]);
+    let id = desk.sessions[1];
+    desk.pooler.queue_output(id, std::iter::once(&half[..]));
+    assert_eq!(desk.pooler.take_output(id), None);
+    let (_, [_, told]) = desk.breaks();
+    desk.pooler.queue_output(id, std::iter::once(&told[..]));
+    let output = desk.pooler.take_output(id).expect("what it is told");
+    assert_eq!(shown(&output), "E08007Z");
+}
+
+#[test]
+fn what_is_queued_waits_for_the_end_of_the_message_that_is_half_way() {
+    let mut desk = Desk::new();
+    desk.says(0, &query("select 'a'"));
+    let long = rows(&"x".repeat(2 * HOLD_LIMIT));
+    let (first, rest) = long.split_at(HOLD_LIMIT + 10);
+    let [half, _] = desk.answers(first);
+    let id = desk.sessions[0];
+    let notice = message(b'N', b"SNOTICE\0\0");
+    desk.pooler.queue_output(id, std::iter::once(&notice[..]));
+    assert_eq!(desk.pooler.take_output(id), None);
+    let [end, _] = desk.answers(rest);
+    assert_eq!([half, end].concat(), long);
+    assert_eq!(desk.pooler.take_output(id), Some(notice));
+}
+
+#[test]
+fn a_client_that_does_not_read_what_others_send_it_is_dismissed() {
+    let mut desk = Desk::new();
+    let id = desk.sessions[1];
+    let notice = message(b'N', &[b'x'; 60_000]);
+    for _ in 0..4 {
+        desk.pooler.queue_output(id, std::iter::once(&notice[..]));
+    }
+    assert!(desk.pooler.take_final_error(id).is_none());
+    desk.pooler.queue_output(id, std::iter::once(&notice[..]));
+    assert_eq!(desk.pooler.take_output(id), None, "what waited is dropped");
+    let error = desk.pooler.take_final_error(id).expect("a final error");
+    assert_eq!(shown(&error), "E08006");
+    desk.session(id).presence = Presence::Vanished;
+    desk.pooler.queue_output(id, std::iter::once(&notice[..]));
+    assert_eq!(desk.pooler.take_output(id), None, "nothing is kept for who has left");
+}
+
+#[test]
+fn a_reply_of_pgimbals_own_never_stands_in_the_middle_of_a_message() {
+    let mut desk = Desk::new();
+    desk.says(0, &parse("s"));
+    let described = [message(b't', &[0, 0]), message(b'n', b"")].concat();
+    let parsed = [message(b'1', b""), described, message(b'Z', READY)].concat();
+    assert_eq!(shown(&desk.answers(&parsed)[0]), "1Z");
+    // Describe, Close, Sync: the statement stays on the server, and pgimbal says CloseComplete.
+    let close = [message(b'D', b"Ss\0"), message(b'C', b"Ss\0"), message(b'S', b"")].concat();
+    desk.session(desk.sessions[0]).link = Link::Ready(desk.server);
+    desk.says(0, &close);
+    let columns = message(b'T', &[&[0, 1][..], &[b'x'; 2 * HOLD_LIMIT]].concat());
+    let answer = [message(b't', &[0, 0]), columns, message(b'Z', READY)].concat();
+    let (first, rest) = answer.split_at(HOLD_LIMIT + 100);
+    let [half, _] = desk.answers(first);
+    let [end, _] = desk.answers(rest);
+    assert_eq!(shown(&[half, end].concat()), "tT3Z");
+}
+
+#[test]
+fn a_final_error_never_stands_in_the_middle_of_a_message() {
+    let long = rows(&"x".repeat(2 * HOLD_LIMIT));
+    let (first, rest) = long.split_at(HOLD_LIMIT + 10);
+    for (arrived, told) in [(first, ""), (&long[..], "E57P01")] {
+        let mut desk = Desk::new();
+        let id = desk.sessions[0];
+        desk.says(0, &query("select 'a'"));
+        desk.answers(arrived);
+        dismissal::dismiss(
+            desk.pooler.core(),
+            id,
+            SqlState::ADMIN_SHUTDOWN,
+            "pgimbal is shutting down",
+        );
+        let error = desk.pooler.take_final_error(id).expect("an end");
+        assert_eq!(shown(&error), told);
+    }
+    // What the client must not have sent is not told there either.
+    let mut desk = Desk::new();
+    desk.says(0, &query("select 'a'"));
+    desk.answers(first);
+    let mut plan = Plan::default();
+    let (id, now) = (desk.sessions[0], desk.now);
+    let processed = desk.pooler.client_bytes(id, now, &message(b'?', b""), &mut plan);
+    assert_eq!((processed.stop, plan.bytes_to_sessions()), (Stop::Fault, 0));
+    assert_eq!(shown(&[first, &desk.answers(rest)[0]].concat()), "DCZ");
+}

@@ -1,0 +1,133 @@
+//! Messages for a client that were made in the turn of another session, or of none.
+//!
+//! They wait until the client's own task takes them: whole messages only, and only where no other
+//! message to the client is half-way, so that two are never interleaved.
+
+use pgimbal_wire::error::SqlState;
+use pgimbal_wire::frame;
+
+use crate::core::Core;
+use crate::ids::SessionId;
+use crate::plan::HOLD_LIMIT;
+use crate::server::servers::Servers;
+use crate::session::sessions::Sessions;
+use crate::session::{Presence, dismissal};
+
+/// Bytes that wait for one client at most: some thirty of the longest notifications. A client that
+/// lets more come together does not read, and is dismissed.
+pub const OUTPUT_LIMIT: usize = 16 * HOLD_LIMIT;
+
+/// What waits for one client. An empty one takes 8 bytes.
+#[derive(Debug, Default)]
+pub(crate) struct OutputQueue(Option<Box<Queued>>);
+
+#[derive(Debug, Default)]
+struct Queued {
+    bytes: Vec<u8>,
+    /// How much of it is whole messages; the rest is the beginning of one.
+    whole: usize,
+}
+
+/// [`OUTPUT_LIMIT`] is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Full;
+
+impl OutputQueue {
+    /// Adds what follows on what was added last. When it is full, everything is dropped.
+    fn add<'a>(&mut self, parts: impl Iterator<Item = &'a [u8]>) -> Result<(), Full> {
+        let queued = self.0.get_or_insert_default();
+        for part in parts {
+            if queued.bytes.len() + part.len() > OUTPUT_LIMIT {
+                self.0 = None;
+                return Err(Full);
+            }
+            queued.bytes.extend_from_slice(part);
+        }
+        while let Ok(Some(header)) = frame::peek(&queued.bytes[queued.whole..])
+            && queued.bytes.len() - queued.whole >= header.total as usize
+        {
+            queued.whole += header.total as usize;
+        }
+        Ok(())
+    }
+
+    /// Takes the messages that are whole; `None` if there are none.
+    fn take(&mut self) -> Option<Vec<u8>> {
+        let queued = self.0.as_mut().filter(|queued| queued.whole > 0)?;
+        let rest = queued.bytes.split_off(std::mem::take(&mut queued.whole));
+        let whole = std::mem::replace(&mut queued.bytes, rest);
+        if queued.bytes.is_empty() {
+            self.0 = None;
+        }
+        Some(whole)
+    }
+
+    /// Drops the beginning of a message whose end will not come.
+    pub(crate) fn drop_half(&mut self) {
+        if let Some(queued) = &mut self.0 {
+            queued.bytes.truncate(queued.whole);
+        }
+    }
+}
+
+/// As [`Pooler::queue_output`](crate::pooler::Pooler::queue_output).
+pub(crate) fn queue<'a>(core: &mut Core, id: SessionId, parts: impl Iterator<Item = &'a [u8]>) {
+    let session = core.sessions.get_mut(id);
+    let Some(session) = session.filter(|session| session.presence == Presence::Here) else {
+        return;
+    };
+    match session.output.add(parts) {
+        Ok(()) => core.actions.wake(id),
+        Err(Full) => {
+            let message = "the client does not read what it is sent";
+            dismissal::dismiss(core, id, SqlState::CONNECTION_FAILURE, message);
+        }
+    }
+}
+
+/// As [`Pooler::take_output`](crate::pooler::Pooler::take_output).
+#[inline]
+pub(crate) fn take(sessions: &mut Sessions, servers: &Servers, id: SessionId) -> Option<Vec<u8>> {
+    let session = sessions.get_mut(id)?;
+    session.output.0.as_ref()?;
+    let server = session.link.server().and_then(|server| servers.get(server));
+    if server.is_some_and(|server| server.is_passing_to(id)) {
+        return None;
+    }
+    session.output.take()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notice(body: usize) -> Vec<u8> {
+        let length = u32::try_from(body + 4).expect("a length");
+        [&b"N"[..], &length.to_be_bytes(), &vec![b'x'; body]].concat()
+    }
+
+    #[test]
+    fn only_whole_messages_leave_the_queue() {
+        let (one, two) = (notice(10), notice(20));
+        let mut queue = OutputQueue::default();
+        let add = |queue: &mut OutputQueue, bytes: &[u8]| queue.add(std::iter::once(bytes));
+        assert_eq!(add(&mut queue, &one[..3]), Ok(()));
+        assert_eq!(queue.take(), None);
+        let parts = [&one[3..], &two[..7]];
+        assert_eq!(queue.add(parts.into_iter()), Ok(()));
+        assert_eq!(queue.take().as_deref(), Some(&one[..]));
+        assert_eq!(queue.take(), None, "half a message waits for its other half");
+        assert_eq!(add(&mut queue, &two[7..]), Ok(()));
+        assert_eq!(queue.take().as_deref(), Some(&two[..]));
+        assert!(queue.0.is_none(), "an empty queue takes no memory");
+    }
+
+    #[test]
+    fn a_full_queue_drops_everything() {
+        let long = notice(OUTPUT_LIMIT / 2);
+        let mut queue = OutputQueue::default();
+        assert_eq!(queue.add(std::iter::once(&long[..])), Ok(()));
+        assert_eq!(queue.add(std::iter::once(&long[..])), Err(Full));
+        assert!(queue.0.is_none());
+    }
+}
