@@ -5,6 +5,7 @@
 //! text shows: a `set_config` in a function's body, a trigger. A statement by its words only
 //! *raises* kinds of state: it may have left them, and the server is asked.
 
+mod access;
 mod bytes;
 mod calls;
 mod catalog;
@@ -31,6 +32,7 @@ mod token;
 mod value;
 mod weight;
 
+pub use access::{Access, AccessKind};
 pub use classified::{
     Assignment, Bytes, Chain, Classified, Followed, Form, Operand, Scope, ScopeOperand, SetBy,
     Step, Steps,

@@ -191,7 +191,7 @@ fn only_does(bytes: &[u8], session: &Session, kind: impl Fn(&[u8]) -> bool) -> b
         let classified = sql::classify(text, Readings::One(reading), Calls::Text);
         let marks = classified.marks;
         kind(text)
-            && classified.leaves_nothing()
+            && classified.leaves_nothing
             && !(marks.begins() || marks.may_commit() || marks.may_change_schema())
             && !escapes(text)
     })

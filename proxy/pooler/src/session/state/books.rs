@@ -293,7 +293,11 @@ fn prepared_by(text: &[u8], session: &Session) -> Option<sql::Classified> {
     let body = sql::prepared_query(text, session.reading);
     let classified = match body {
         Some(query) => sql::classify(query, Readings::One(session.reading), Calls::Text),
-        None => sql::Classified { steps: Steps::Unreadable, ..sql::Classified::PLAIN },
+        None => sql::Classified {
+            steps: Steps::Unreadable,
+            leaves_nothing: false,
+            ..sql::Classified::PLAIN
+        },
     };
     (!classified.is_plain()).then_some(classified)
 }
