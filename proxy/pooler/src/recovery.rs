@@ -3,6 +3,7 @@
 
 pub mod aborted;
 pub mod block;
+pub mod effects;
 pub mod in_flight;
 pub mod rerun;
 
@@ -331,7 +332,8 @@ fn outcome(session: &Session, server: &Server) -> Outcome {
     // What only begins like a read may have written.
     let cut_read = server.in_flight.progress() == Progress::Answered
         && rerun::runs_read_only(server)
-        && server.in_flight.whole().is_some_and(|bytes| rerun::is_read(bytes, session));
+        && server.in_flight.whole().is_some()
+        && server.in_flight.effects().only_reads_or_copies_out();
     match proven || copying || cut_read {
         true => Outcome::RolledBack,
         false => Outcome::Unknown,

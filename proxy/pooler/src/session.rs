@@ -26,7 +26,7 @@ use crate::session::pin::Pin;
 use crate::session::settings::ClientSettings;
 use crate::session::state::custom::CustomNames;
 use crate::session::state::portals::Portals;
-use crate::sql::{Classified, Kinds, Reading, Scanner};
+use crate::sql::{Kinds, Reading, Scanner, StatementClass};
 
 /// A client session. At most 512 bytes, because 10,000 idle ones must fit.
 #[derive(Debug)]
@@ -154,8 +154,8 @@ pub enum ClientBody {
 pub struct Unnamed {
     /// Text, NUL, parameter types.
     pub body: Vec<u8>,
-    /// What executing it means to the session; `None` if it is plain.
-    pub classified: Option<Box<Classified>>,
+    /// What executing it means to the session.
+    pub class: StatementClass,
     /// What the client was told when it described it.
     pub shape: Option<Box<Shape>>,
 }

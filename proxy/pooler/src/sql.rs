@@ -9,6 +9,7 @@ mod access;
 mod bytes;
 mod calls;
 mod catalog;
+mod class;
 mod classified;
 mod classifier;
 mod config;
@@ -33,6 +34,7 @@ mod value;
 mod weight;
 
 pub use access::{Access, AccessKind};
+pub use class::StatementClass;
 pub use classified::{
     Assignment, Bytes, Chain, Classified, Followed, Form, Operand, Scope, ScopeOperand, SetBy,
     Step, Steps,

@@ -366,7 +366,7 @@ fn end_of_statement(turn: &ClientTurn<'_>, name: &[u8]) -> Option<End> {
     let remembered = lost.statements.iter().rev().find(|(n, _)| **n == *name).map(|(_, end)| *end);
     remembered.or_else(|| {
         let statement = turn.session.statements.as_ref()?.get(name)?;
-        statement.classified.as_deref().and_then(end_in)
+        statement.class.not_plain().and_then(end_in)
     })
 }
 

@@ -24,6 +24,7 @@ use crate::plan::{HOLD_LIMIT, Plan, Processed, Stop};
 use crate::pool::Pool;
 use crate::pooler::{Pooler, Tables};
 use crate::recovery::aborted;
+use crate::recovery::effects::SegmentEffects;
 use crate::recovery::in_flight;
 use crate::recovery::rerun;
 use crate::recovery::rerun::Rerun;
@@ -44,6 +45,8 @@ pub(crate) struct ClientTurn<'a> {
     pub(crate) buf: &'a [u8],
     pub(crate) at: usize,
     pub(crate) plan: &'a mut Plan,
+    /// What the message in hand adds to its segment once it is sent.
+    effects: SegmentEffects,
 }
 
 /// A message that can be processed: whole, or its first [`HOLD_LIMIT`] bytes at least.
@@ -92,8 +95,17 @@ pub(crate) fn process(
     };
     let server = session.link.server().and_then(|server| pooler.servers.get_mut(server.index()));
     let pool = &mut pooler.pools[session.pool.index()];
-    let turn =
-        ClientTurn { session, server, pool, tables: &mut pooler.tables, now, buf, at: 0, plan };
+    let turn = ClientTurn {
+        session,
+        server,
+        pool,
+        tables: &mut pooler.tables,
+        now,
+        buf,
+        at: 0,
+        plan,
+        effects: SegmentEffects::NONE,
+    };
     turn.run()
 }
 
@@ -124,6 +136,7 @@ impl<'a> ClientTurn<'a> {
     /// Keeps what was taken since `from` for the case that the server connection breaks, and ends
     /// the transaction around a segment that is run again.
     fn note_sent(&mut self, from: usize) {
+        let effects = std::mem::take(&mut self.effects);
         let Some(server) = self.server.as_deref_mut() else { return };
         if !matches!(self.session.link, Link::Ready(_)) || self.session.aborted.is_some() {
             return;
@@ -131,7 +144,7 @@ impl<'a> ClientTurn<'a> {
         let taken = self.buf.get(from..self.at).filter(|taken| !taken.is_empty());
         let Some(message) = taken else { return };
         let passes = !self.session.between_messages();
-        server.in_flight.sent(message[0], message, passes);
+        server.in_flight.sent(message[0], message, passes, effects);
         if matches!(self.session.rerun, Rerun::Running(_)) && in_flight::is_end(message[0]) {
             rerun::end(server, self.plan);
             self.session.phase = Phase::Barrier;

@@ -20,7 +20,6 @@ pub(super) struct Classifier {
     names_statements: bool,
     marks: Marks,
     access: AccessKind,
-    leaves_nothing: bool,
     /// How many plain statements stand in front of the first that is not plain.
     plain: usize,
     first: Option<Draft>,
@@ -41,7 +40,6 @@ impl Classifier {
             names_statements: false,
             marks: Marks::default(),
             access: AccessKind::Nothing,
-            leaves_nothing: true,
             plain: 0,
             first: None,
             later: Vec::new(),
@@ -66,21 +64,22 @@ impl Classifier {
         if self.unreadable {
             return Classified::UNREADABLE;
         }
-        let steps = match self.first.take() {
-            None if self.plain == 0 => Steps::None,
-            None => Steps::Plain,
+        let (steps, leaves_nothing) = match self.first.take() {
+            None if self.plain == 0 => (Steps::None, true),
+            None => (Steps::Plain, true),
             Some(first) => self.steps(first, kept),
         };
         Classified {
             steps,
             marks: self.marks,
             access: Access { kind: self.access, escapes: true },
-            leaves_nothing: self.leaves_nothing,
+            leaves_nothing,
             names_statements: self.names_statements,
         }
     }
 
-    fn steps(&mut self, first: Draft, kept: &[u8]) -> Steps {
+    /// The statements, and whether none of them leaves anything by its words.
+    fn steps(&mut self, first: Draft, kept: &[u8]) -> (Steps, bool) {
         let reading = self.reading;
         let mut leaves_nothing = true;
         let mut step = |draft: &Draft| {
@@ -90,19 +89,19 @@ impl Classifier {
         };
         let first = step(&first);
         let later: Vec<Step> = self.later.iter().map(step).collect();
-        self.leaves_nothing = leaves_nothing;
-        if self.plain == 0 && self.later.is_empty() {
-            return if first.is_plain() { Steps::Plain } else { Steps::One(first) };
+        if self.plain == 0 && later.is_empty() {
+            let steps = if first.is_plain() { Steps::Plain } else { Steps::One(first) };
+            return (steps, leaves_nothing);
         }
         let mut steps = Vec::with_capacity(self.plain + 1 + later.len());
         steps.resize(self.plain, Step::PLAIN);
         steps.push(first);
         steps.extend(later);
-        if steps.iter().all(Step::is_plain) {
-            Steps::Plain
-        } else {
-            Steps::Several(steps.into_boxed_slice())
-        }
+        let steps = match steps.iter().all(Step::is_plain) {
+            true => Steps::Plain,
+            false => Steps::Several(steps.into_boxed_slice()),
+        };
+        (steps, leaves_nothing)
     }
 
     #[inline]

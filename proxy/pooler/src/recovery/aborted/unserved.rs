@@ -9,6 +9,7 @@ use pgimbal_wire::tag::frontend;
 use super::{Aborted, Lost, NAMES_LIMIT, Scope, aborted, classify};
 use crate::recovery::block::Block;
 use crate::session::client_turn::{ClientTurn, Message};
+use crate::sql::StatementClass;
 
 /// A segment that could not be served, and those behind it.
 #[derive(Debug)]
@@ -92,14 +93,7 @@ fn bound_block(turn: &mut ClientTurn<'_>, name: &[u8]) -> Block {
     if parsed {
         return Block::Opens;
     }
-    let session = &*turn.session;
-    let classified = match name {
-        [] => session.unnamed.as_ref().and_then(|unnamed| unnamed.classified.as_deref()),
-        _ => {
-            let known = session.statements.as_ref().and_then(|names| names.get(name));
-            known.and_then(|statement| statement.classified.as_deref())
-        }
-    };
+    let classified = turn.class_of(name).and_then(StatementClass::not_plain);
     classified.map_or(Block::Same, Block::of)
 }
 

@@ -8,6 +8,7 @@ use pgimbal_wire::extended::Parse;
 use pgimbal_wire::frame::{HEADER_LEN, Header};
 
 use super::{ClientTurn, Message, Step};
+use crate::recovery::effects::SegmentEffects;
 use crate::server::Server;
 use crate::server::pending::{
     DescribeInFlight, NameChange, NameFor, Origin as Owner, ParseInFlight, Pending, UnnamedBefore,
@@ -50,6 +51,7 @@ impl ClientTurn<'_> {
         }
         if let Some(classified) = &classified {
             self.note_in_flight(header.total as usize + classified.bytes());
+            self.effects = SegmentEffects::of_parse(classified);
         }
         if parse.name.is_empty() {
             return self.parse_unnamed(message, parse, classified);
@@ -89,8 +91,8 @@ impl ClientTurn<'_> {
                 let mut body = reused.unwrap_or_default();
                 body.clear();
                 body.extend_from_slice(escaped.as_deref().unwrap_or(&message.body[1..]));
-                let classified = (!classified.is_plain()).then(|| Box::new(classified));
-                self.session.set_unnamed(Some(Unnamed { body, classified, shape: None }));
+                let class = classified.into();
+                self.session.set_unnamed(Some(Unnamed { body, class, shape: None }));
                 if self.session.pin.has(PinReason::LargeStatement) {
                     self.refresh_statement_pins();
                 }
@@ -177,14 +179,14 @@ impl ClientTurn<'_> {
         if !self.may_keep_unsent(message.header.total as usize + classified.bytes()) {
             return;
         }
-        let classified = (!classified.is_plain()).then(|| Box::new(classified));
+        let class = classified.into();
         if parse.name.is_empty() {
-            let unnamed = Unnamed { body: body.to_vec(), classified, shape: None };
+            let unnamed = Unnamed { body: body.to_vec(), class, shape: None };
             return self.session.set_unnamed(Some(unnamed));
         }
         let settings = self.tables.parse_fingerprint(self.session.settings.current());
         let changes = self.pool.shared.database.schema_changes();
-        let statement = self.tables.statements.parse(body, settings, changes, classified);
+        let statement = self.tables.statements.parse(body, settings, changes, class);
         self.rename(parse.name, Some(statement));
     }
 
@@ -210,8 +212,8 @@ impl ClientTurn<'_> {
         let body = escaped.as_deref().unwrap_or(&message.body[parse.rest..]);
         let settings = self.parsed_under();
         let changes = self.pool.shared.database.schema_changes();
-        let classified = (!classified.is_plain()).then(|| Box::new(classified));
-        let statement = self.tables.statements.parse(body, settings, changes, classified);
+        let class = classified.into();
+        let statement = self.tables.statements.parse(body, settings, changes, class);
         let change = self.rename(parse.name, Some(Rc::clone(&statement)));
         self.forward_parse(message, parse, &statement, change, escaped)?;
         // Whether an older statement may be shared instead depends on what the rows look like.

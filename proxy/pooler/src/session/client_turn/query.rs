@@ -9,7 +9,7 @@ use super::{ClientTurn, Message, Step, emit_made};
 use crate::cluster::route;
 use crate::plan::Stop;
 use crate::pooler::error_body;
-use crate::recovery::block::Block;
+use crate::recovery::effects::SegmentEffects;
 use crate::server::pending::Pending;
 use crate::server::{Body, ReadingsKnown, UnnamedStatement};
 use crate::session::effect::Script;
@@ -48,7 +48,7 @@ impl ClientTurn<'_> {
         // A PREPARE is followed if its name is closed behind it.
         let script = self.script_of(&classified, if temporary.is_empty() { b"" } else { text });
         self.raise(&classified, text);
-        self.server()?.in_flight.does(Block::of(&classified));
+        self.effects = SegmentEffects::of_query(&classified);
         self.send_query(message, script, escaped.as_deref());
         self.take_back(temporary);
         Ok(())
@@ -226,7 +226,7 @@ impl ClientTurn<'_> {
     fn run_by_execute(&self, step: &sql::Step) -> Option<&Form> {
         let Form::Execute(name) = &step.form else { return None };
         let statement = self.session.statements.as_ref()?.get(name)?;
-        let form = statement.classified.as_deref()?.only()?;
+        let form = statement.class.not_plain()?.only()?;
         matches!(form, Form::Deallocate(_) | Form::DeallocateAll).then_some(form)
     }
 
