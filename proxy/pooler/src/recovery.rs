@@ -23,6 +23,7 @@ use crate::recovery::in_flight::Progress;
 use crate::recovery::rerun::{Again, Rerun};
 use crate::server::pending::{OwnQuery, Pending};
 use crate::server::{Body, Commits, Ending, Server};
+use crate::session::front::FrontMessage;
 use crate::session::{ClientBody, Link, LocalSettings, Phase, Presence, Session, ShapeCheck};
 use crate::sql::Kinds;
 
@@ -68,6 +69,8 @@ pub(crate) fn part(
         // Nothing of the client's was forwarded: its message goes elsewhere.
         return DisconnectOutcome::Survives;
     }
+    // Other bytes may come in front of it.
+    session.front = FrontMessage::Unread;
     if matches!(server.body, Body::Forward(_)) {
         // A message to the client was cut in half: nothing can follow it.
         count(pool, |shared| &shared.failed);

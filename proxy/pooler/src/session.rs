@@ -4,6 +4,7 @@ pub mod arrival;
 pub(crate) mod client_turn;
 pub mod departure;
 pub mod effect;
+pub mod front;
 pub mod pin;
 mod place;
 pub mod settings;
@@ -22,6 +23,7 @@ use crate::recovery::rerun::{self, Rerun};
 use crate::server::prepared::{ClientStatements, Shape};
 use crate::server::reported::Reported;
 use crate::server::{Body, UnnamedStatement};
+use crate::session::front::FrontMessage;
 use crate::session::pin::Pin;
 use crate::session::settings::ClientSettings;
 use crate::session::state::custom::CustomNames;
@@ -45,6 +47,8 @@ pub struct Session {
     pub presence: Presence,
     /// The rest of a message that is passing through towards the server.
     pub body: ClientBody,
+    /// What is known of the message at the front of what the client has sent.
+    pub front: FrontMessage,
     /// Why it keeps its server connection beyond a transaction.
     pub pin: Pin,
     /// The kinds of state that it may have left on its server connection, which is asked before

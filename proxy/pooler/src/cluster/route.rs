@@ -13,7 +13,7 @@ use crate::pool::{Place, Pool};
 use crate::pooler::{Pooler, error_body};
 use crate::server::reported::NamedValue;
 use crate::session::Session;
-use crate::sql::{Classified, Form, Operand};
+use crate::sql::{Access, Classified, Form, Operand};
 use crate::topology::{NodeId, NodeState};
 
 /// The setting with which a session chooses; PostgreSQL takes it as a placeholder, so it is set,
@@ -44,15 +44,22 @@ impl Pooler {
         self.pools[home.index()].replicas.iter().any(|(known, _)| *known == node)
     }
 
-    /// The pool that serves a session's next transaction.
+    /// What a session asks for whose first message of a transaction waits for a server connection.
+    pub(crate) fn request_of(&self, session: &Session) -> Request {
+        Request { route: self.route_of(session), access: session.front.access() }
+    }
+
+    /// The pool that serves the next transaction of a session whose own pool is `home`.
     ///
     /// # Errors
     /// The body of an ErrorResponse when only a replica will do and there is none.
-    pub(crate) fn choose_pool(&mut self, id: SessionId, now: Instant) -> Result<PoolId, Arc<[u8]>> {
-        let Some(session) = self.session(id) else { return Ok(PoolId(0)) };
-        let home = session.pool;
-        if self.pools[home.index()].replicas.is_empty() || self.route_of(session) == Route::Primary
-        {
+    pub(crate) fn choose_pool(
+        &mut self,
+        home: PoolId,
+        request: Request,
+        now: Instant,
+    ) -> Result<PoolId, Arc<[u8]>> {
+        if self.pools[home.index()].replicas.is_empty() || !request.wants_replica() {
             return Ok(home);
         }
         if let Some(pool) = self.best_replica(home, now) {
@@ -150,6 +157,26 @@ impl Pooler {
         let unknown =
             |node: NodeId| cluster.node(node).is_none_or(|node| node.state == NodeState::Unknown);
         home.replicas.iter().find(|(node, _)| unknown(*node)).map(|(_, pool)| *pool)
+    }
+}
+
+/// What a session asks a server connection for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Where the session wants to go: what it has set, or what its pool says.
+    pub route: Route,
+    /// Whether the message that waits reads or writes.
+    pub access: Access,
+}
+
+impl Request {
+    /// Whether a replica is to serve it. That is the session's decision alone: what it has sent to
+    /// a replica goes there even if it would write, and gets PostgreSQL's own error; a text that
+    /// only reads goes to the primary unless the session says otherwise, because it may have to see
+    /// what was written before.
+    #[must_use]
+    pub const fn wants_replica(self) -> bool {
+        matches!(self, Self { route: Route::Replica, .. })
     }
 }
 
@@ -271,6 +298,7 @@ fn route_named(word: &[u8]) -> Option<Route> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::AccessKind;
 
     #[test]
     fn a_setting_that_only_looks_like_ours_is_named() {
@@ -297,6 +325,16 @@ mod tests {
             assert!(words.iter().all(|word| statement.contains(word)), "{statement}");
         }
     }
+
+    #[test]
+    fn a_session_chooses_where_it_goes_whatever_its_text_does() {
+        for kind in [AccessKind::Reads, AccessKind::BeginsAsRead, AccessKind::Writes] {
+            let access = Access { kind, escapes: false };
+            assert!(Request { route: Route::Replica, access }.wants_replica(), "{kind:?}");
+            assert!(!Request { route: Route::Primary, access }.wants_replica(), "{kind:?}");
+        }
+    }
+
     #[test]
     fn what_fails_in_place_of_a_statement_holds_nothing_of_a_clients_but_plain_words() {
         let wrong = misnamed(b"pgimbal.x'; drop table t; --\\", b"x").expect("it is wrong");

@@ -29,10 +29,7 @@ pub enum Checkout {
 impl Pooler {
     /// Links a session to an idle server connection, or puts it in the queue.
     pub fn checkout(&mut self, id: SessionId, now: Instant) -> Checkout {
-        let Some(session) = self.sessions.get_mut(id.index()).filter(|session| session.id == id)
-        else {
-            return Checkout::Waiting;
-        };
+        let Some(session) = self.session(id) else { return Checkout::Waiting };
         match session.link {
             Link::Unlinked => {}
             Link::Waiting(_) | Link::AwaitingPlace(_) => return Checkout::Waiting,
@@ -43,13 +40,14 @@ impl Pooler {
                 return Checkout::Linked(server);
             }
         }
+        let (home, request) = (session.pool, self.request_of(session));
         let refuse = |pooler: &mut Self, error| {
             if let Some(session) = pooler.sessions.get_mut(id.index()) {
                 session.serve_none(Arc::clone(&error), Some(error));
             }
             Checkout::Refused
         };
-        let pool_id = match self.choose_pool(id, now) {
+        let pool_id = match self.choose_pool(home, request, now) {
             Ok(pool) => pool,
             Err(error) => return refuse(self, error),
         };

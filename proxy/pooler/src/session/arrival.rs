@@ -19,6 +19,7 @@ use crate::recovery::rerun::Rerun;
 use crate::server::reported::{NamedValue, Reported};
 use crate::server::{Body, Server};
 use crate::session::client_turn::ClientTurn;
+use crate::session::front::FrontMessage;
 use crate::session::pin::Pin;
 use crate::session::settings::{ClientSettings, Setting, SettingsId, normalize_startup};
 use crate::session::setup;
@@ -71,6 +72,7 @@ impl Pooler {
             phase: Phase::Open,
             presence: Presence::Here,
             body: ClientBody::Plain(Body::None),
+            front: FrontMessage::Unread,
             pin: Pin::default(),
             settings: ClientSettings::new(&mut self.tables.settings, SettingsId::EMPTY),
             reading: setup::reading(&reported),

@@ -14,59 +14,97 @@ use crate::server::pending::{
     DescribeInFlight, NameChange, NameFor, Origin as Owner, ParseInFlight, Pending, UnnamedBefore,
 };
 use crate::server::prepared::{ParsedUnder, SERVER_NAME_PREFIX, Statement, StatementId};
+use crate::session::front::ReadText;
 use crate::session::pin::PinReason;
 use crate::session::{ClientBody, LocalSettings, Phase, Unnamed};
-use crate::sql::{self, Classified, Kinds, Scanner};
+use crate::sql::{Classified, Kinds, Scanner};
 
 impl ClientTurn<'_> {
     pub(super) fn parse(&mut self, header: Header) -> Step {
         let limit = self.pool.config.pool.max_statement_bytes;
         let kept = header.total as usize <= limit && self.has_room_for(header.total as usize)?;
-        let message = self.linked(header, if kept { header.total as usize } else { 0 })?;
-        let parse = match Parse::view(message.body, message.body_len()) {
+        let message = self.held(header, if kept { header.total as usize } else { 0 })?;
+        let view = Parse::view(message.body, message.body_len());
+        let text = match view {
+            Ok(Some(parse)) if kept && message.is_whole() => Some(parse.text),
+            _ => None,
+        };
+        if self.is_refused_ahead(text) {
+            return Ok(());
+        }
+        self.ready_link()?;
+        let parse = match view {
             Ok(Some(parse)) => parse,
             Ok(None) => return Err(self.hold_more(message)),
             Err(malformed) => return Err(self.violation(&malformed.to_string())),
         };
         self.settled_name(parse.name)?;
-        let classified = match kept && message.is_whole() {
-            true => self.classify_kept(message, parse.text)?,
-            false => None,
-        };
-        if classified.is_none() {
-            self.admit_unread()?;
-        }
-        if let Some(classified) = &classified
-            && (self.is_refused(classified) || self.admit(classified)?.is_refused())
+        let mut read = text.map(|text| self.read(text));
+        let step = self.parse_read(message, parse, &mut read);
+        self.keep_if_waits(message, read);
+        step
+    }
+
+    /// A Parse whose text was `read`, unless it is not kept. What was read is taken by what becomes
+    /// of it.
+    fn parse_read(
+        &mut self,
+        message: Message<'_>,
+        parse: Parse<'_>,
+        read: &mut Option<ReadText>,
+    ) -> Step {
+        let total = message.header.total as usize;
+        if let Some(known) = read
+            && !self.has_room_to_know(total, &known.classified)?
         {
+            *read = None;
+        }
+        let Some(ReadText { classified, .. }) = read else {
+            self.admit_unread()?;
+            return self.parse_admitted(message, parse, read);
+        };
+        if self.is_refused(classified) || self.admit(classified)?.is_refused() {
             return Ok(());
         }
-        if let Some(classified) = &classified {
-            self.await_facts(classified)?;
-        }
+        self.await_facts(classified)?;
+        self.parse_admitted(message, parse, read)
+    }
+
+    fn parse_admitted(
+        &mut self,
+        message: Message<'_>,
+        parse: Parse<'_>,
+        read: &mut Option<ReadText>,
+    ) -> Step {
         self.server()?.since_ready.segment_open = true;
         let is_duplicate = !parse.name.is_empty() && self.knows(parse.name);
-        if let Some(classified) = classified.as_ref().filter(|_| !is_duplicate) {
-            self.name_for_segment(parse.text, classified)?;
-        }
-        if let Some(classified) = &classified {
-            self.note_in_flight(header.total as usize + classified.bytes());
+        if let Some(ReadText { classified, .. }) = read {
+            if !is_duplicate {
+                self.name_for_segment(parse.text, classified)?;
+            }
+            self.note_in_flight(message.header.total as usize + classified.bytes());
             self.effects = SegmentEffects::of_parse(classified);
         }
+        let mut classified = || read.take().map(|read| read.classified);
         if parse.name.is_empty() {
-            return self.parse_unnamed(message, parse, classified);
+            return self.parse_unnamed(message, parse, classified());
         }
         if self.pool.config.pool.mode == PoolMode::Session {
             // Its names are its own from login to reset.
-            return self.parse_in_session_mode(message, parse.name, classified);
+            return self.parse_in_session_mode(message, parse.name, classified());
         }
         if is_duplicate {
             return self.parse_duplicate(message, parse);
         }
         self.probe_name(parse)?;
-        match classified.filter(|_| self.pool.config.pool.max_prepared_statements > 0) {
-            Some(classified) => self.parse_named(message, parse, classified),
-            None => self.parse_uncached(message, parse),
+        if read.is_none() || self.pool.config.pool.max_prepared_statements == 0 {
+            return self.parse_uncached(message, parse);
+        }
+        self.may_name_another()?;
+        self.make_room()?;
+        match read.take() {
+            Some(read) => self.parse_named(message, parse, read.classified),
+            None => Ok(()),
         }
     }
 
@@ -170,12 +208,16 @@ impl ClientTurn<'_> {
 
     /// Keeps a statement whose Parse was answered without a server: it is reprepared where it is
     /// bound.
-    pub(crate) fn keep_unsent(&mut self, message: Message<'_>, parse: Parse<'_>) {
+    pub(crate) fn keep_unsent(
+        &mut self,
+        message: Message<'_>,
+        parse: Parse<'_>,
+        classified: Classified,
+    ) {
         if !message.is_whole() || self.pool.config.pool.max_prepared_statements == 0 {
             return;
         }
         let body = &message.body[parse.rest..];
-        let classified = sql::classify(parse.text, self.readings(), self.calls());
         if !self.may_keep_unsent(message.header.total as usize + classified.bytes()) {
             return;
         }
@@ -199,15 +241,14 @@ impl ClientTurn<'_> {
         }
     }
 
-    /// A text that is kept: any server can be given it, so its statement can be shared.
+    /// A text that is kept, and for whose statement there is room: any server can be given it, so
+    /// its statement can be shared.
     fn parse_named(
         &mut self,
         message: Message<'_>,
         parse: Parse<'_>,
         classified: Classified,
     ) -> Step {
-        self.may_name_another()?;
-        self.make_room()?;
         let escaped = self.escaped_body(parse, Some(&classified));
         let body = escaped.as_deref().unwrap_or(&message.body[parse.rest..]);
         let settings = self.parsed_under();
