@@ -3,6 +3,7 @@
 
 pub mod aborted;
 pub mod block;
+pub mod effects;
 pub mod in_flight;
 pub mod rerun;
 
@@ -23,6 +24,7 @@ use crate::recovery::in_flight::Progress;
 use crate::recovery::rerun::{Again, Rerun};
 use crate::server::pending::{OwnQuery, Owner, Pending};
 use crate::server::{Body, Commits, Ending, Server};
+use crate::session::front::FrontMessage;
 use crate::session::sessions::Sessions;
 use crate::session::{ClientBody, Link, LocalSettings, Phase, Presence, Session, ShapeCheck};
 use crate::sql::Kinds;
@@ -64,6 +66,8 @@ pub(crate) fn on_server_lost(
         // Nothing of the client's was forwarded: its message goes elsewhere.
         return DisconnectOutcome::Survives;
     }
+    // Other bytes may come in front of it.
+    session.front = FrontMessage::Unread;
     if server.is_passing_to(session.id) {
         // A message to the client was cut in half: nothing can follow it.
         count(pool, |shared| &shared.failed);
@@ -413,7 +417,8 @@ fn outcome(session: &Session, server: &Server) -> Outcome {
     // What only begins like a read may have written.
     let cut_read = server.in_flight.progress() == Progress::Answered
         && rerun::runs_read_only(server)
-        && server.in_flight.whole().is_some_and(|bytes| rerun::is_read(bytes, session));
+        && server.in_flight.whole().is_some()
+        && server.in_flight.effects().only_reads_or_copies_out();
     match proven || copying || cut_read {
         true => Outcome::RolledBack,
         false => Outcome::Unknown,

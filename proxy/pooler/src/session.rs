@@ -5,6 +5,7 @@ pub(crate) mod client_turn;
 pub mod departure;
 pub(crate) mod dismissal;
 pub mod effect;
+pub mod front;
 pub mod output;
 pub mod pin;
 pub(crate) mod place;
@@ -25,12 +26,13 @@ use crate::recovery::rerun::{self, Rerun};
 use crate::server::prepared::{ClientStatements, Shape};
 use crate::server::reported::Reported;
 use crate::server::{Body, UnnamedStatement};
+use crate::session::front::FrontMessage;
 use crate::session::output::OutputQueue;
 use crate::session::pin::Pin;
 use crate::session::settings::{ClientSettings, SettingsTable};
 use crate::session::state::custom::CustomNames;
 use crate::session::state::portals::Portals;
-use crate::sql::{Classified, Kinds, Reading, Scanner};
+use crate::sql::{Kinds, Reading, Scanner, StatementClass};
 
 /// A client session. At most 512 bytes, because 10,000 idle ones must fit.
 #[derive(Debug)]
@@ -49,6 +51,8 @@ pub struct Session {
     pub presence: Presence,
     /// The rest of a message that is passing through towards the server.
     pub body: ClientBody,
+    /// What is known of the message at the front of what the client has sent.
+    pub front: FrontMessage,
     /// Why it keeps its server connection beyond a transaction.
     pub pin: Pin,
     /// The kinds of state that it may have left on its server connection, which is asked before
@@ -160,8 +164,8 @@ pub enum ClientBody {
 pub struct Unnamed {
     /// Text, NUL, parameter types.
     pub body: Vec<u8>,
-    /// What executing it means to the session; `None` if it is plain.
-    pub classified: Option<Box<Classified>>,
+    /// What executing it means to the session.
+    pub class: StatementClass,
     /// What the client was told when it described it.
     pub shape: Option<Box<Shape>>,
 }
@@ -275,6 +279,7 @@ impl Session {
             phase: Phase::Open,
             presence: Presence::Here,
             body: ClientBody::Plain(Body::None),
+            front: FrontMessage::Unread,
             pin: Pin::default(),
             raised: Kinds::NONE,
             custom: CustomNames::default(),

@@ -5,9 +5,11 @@
 //! text shows: a `set_config` in a function's body, a trigger. A statement by its words only
 //! *raises* kinds of state: it may have left them, and the server is asked.
 
+mod access;
 mod bytes;
 mod calls;
 mod catalog;
+mod class;
 mod classified;
 mod classifier;
 mod config;
@@ -31,6 +33,8 @@ mod token;
 mod value;
 mod weight;
 
+pub use access::{Access, AccessKind};
+pub use class::StatementClass;
 pub use classified::{
     Assignment, Bytes, Chain, Classified, Followed, Form, Operand, Scope, ScopeOperand, SetBy,
     Step, Steps,

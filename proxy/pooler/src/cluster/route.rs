@@ -15,7 +15,7 @@ use crate::pool::queue;
 use crate::pool::{Place, Pool};
 use crate::server::reported::NamedValue;
 use crate::session::Session;
-use crate::sql::{Classified, Form, Operand};
+use crate::sql::{Access, Classified, Form, Operand};
 use crate::tables::Tables;
 use crate::topology::{NodeId, NodeState};
 
@@ -30,30 +30,56 @@ const PREFIX: &[u8] = b"pgimbal.";
 /// as long at most.
 const LEFT_OUT: Duration = Duration::from_secs(2);
 
-/// The pool that serves a session's next transaction.
+/// What a session asks a server connection for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Where the session wants to go: what it has set, or what its pool says.
+    pub route: Route,
+    /// Whether the message that waits reads or writes.
+    pub access: Access,
+}
+
+impl Request {
+    /// What a session of `pool` asks for whose first message of a transaction waits for a server
+    /// connection.
+    pub(crate) fn of(session: &Session, pool: &Pool, tables: &Tables) -> Self {
+        Self { route: route_of(session, pool, tables), access: session.front.access() }
+    }
+
+    /// Whether a replica is to serve it. That is the session's decision alone: what it has sent to
+    /// a replica goes there even if it would write, and gets PostgreSQL's own error; a text that
+    /// only reads goes to the primary unless the session says otherwise, because it may have to see
+    /// what was written before.
+    #[must_use]
+    pub const fn wants_replica(self) -> bool {
+        matches!(self, Self { route: Route::Replica, .. })
+    }
+}
+
+/// The pool that serves the next transaction of a session whose own pool is `home`.
 ///
 /// # Errors
 /// The body of an ErrorResponse when only a replica will do and there is none.
 pub(crate) fn choose_pool(
-    core: &mut Core,
-    session: SessionId,
+    pools: &mut Pools,
+    clusters: &Clusters,
+    home: PoolId,
+    request: Request,
     now: Instant,
 ) -> Result<PoolId, Arc<[u8]>> {
-    let Some(session) = core.sessions.get(session) else { return Ok(PoolId(0)) };
-    let home = session.pool;
-    let pool = &core.pools[home];
-    if pool.replicas().is_empty() || route_of(session, pool, &core.tables) == Route::Primary {
+    let pool = &pools[home];
+    if pool.replicas().is_empty() || !request.wants_replica() {
         return Ok(home);
     }
-    if let Some(replica) = best_replica(&core.pools, &core.clusters, home, now) {
-        core.pools[home].next_turn();
+    if let Some(replica) = best_replica(pools, clusters, home, now) {
+        pools[home].next_turn();
         return Ok(replica);
     }
     let fallback = pool.config().cluster.as_ref().map(|cluster| cluster.config.replica_fallback);
     if fallback != Some(ReplicaFallback::None) {
         return Ok(home);
     }
-    unknown_replica(pool, &core.clusters).ok_or_else(|| {
+    unknown_replica(pool, clusters).ok_or_else(|| {
         error_body(
             &Report::error(SqlState::CANNOT_CONNECT_NOW, "no replica can be read from")
                 .hint("SHOW NODES tells why; replica_fallback = \"primary\" would read there."),

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::{Waiter, dial, fair_share, queue};
 use crate::action::Action;
-use crate::cluster::{Gate, hold, route};
+use crate::cluster::route::{self, Request};
+use crate::cluster::{Gate, hold};
 use crate::core::Core;
 use crate::ids::{PoolId, ServerId, SessionId};
 use crate::server::ServerState;
@@ -36,7 +37,8 @@ pub(crate) fn checkout(core: &mut Core, id: SessionId, now: Instant) -> Checkout
         | Link::Ready(server)
         | Link::Cleaning(server) => return Checkout::Linked(server),
     }
-    match find(core, id, now) {
+    let request = Request::of(session, &core.pools[session.pool], &core.tables);
+    match find(core, session.pool, request, now) {
         Ok(Found::Server(server)) => {
             link(core, id, server, now);
             Checkout::Linked(server)
@@ -64,12 +66,12 @@ enum Found {
     Queue(PoolId),
 }
 
-/// What serves a session's next transaction.
+/// What serves the next transaction of a session whose own pool is `home`.
 ///
 /// # Errors
 /// The body of an ErrorResponse when nothing does.
-fn find(core: &mut Core, id: SessionId, now: Instant) -> Result<Found, Arc<[u8]>> {
-    let pool = route::choose_pool(core, id, now)?;
+fn find(core: &mut Core, home: PoolId, request: Request, now: Instant) -> Result<Found, Arc<[u8]>> {
+    let pool = route::choose_pool(&mut core.pools, &core.clusters, home, request, now)?;
     match core.clusters.gate(&core.pools[pool]) {
         Gate::Open => {
             if let Some(server) = core.pools[pool].take_idle() {

@@ -18,7 +18,8 @@ use pgimbal_wire::tag::{backend, frontend};
 use crate::recovery::rerun::Rerun;
 use crate::session::Phase;
 use crate::session::client_turn::{ClientTurn, Message, Step};
-use crate::sql::{self, Calls, Classified, Readings, Steps};
+use crate::session::front::ReadText;
+use crate::sql::{StatementClass, Steps};
 
 use self::end::{End, end_in, end_in_one};
 use self::unserved::{Unserved, note_block, unserved};
@@ -130,20 +131,23 @@ pub(crate) fn process(turn: &mut ClientTurn<'_>, header: Header) -> Step {
         _ if turn.session.phase == Phase::Skipping => {
             if unserved(turn).is_some() {
                 let message = turn.held(header, 0)?;
-                note_block(turn, message);
+                let read = read(turn, message);
+                note_block(turn, message, read.as_ref());
             }
             turn.drop_message(header);
             Ok(())
         }
         frontend::QUERY | frontend::FUNCTION_CALL => {
             let message = turn.held(header, 0)?;
-            if header.tag == frontend::QUERY && rolls_back_first(turn, message) {
+            let read = read(turn, message);
+            if read.as_ref().is_some_and(|read| rolls_back_first(turn, message, read)) {
                 // The transaction is over; a server says the rest, and that there is none.
                 turn.session.aborted = None;
+                turn.keep_if_waits(message, read);
                 return Ok(());
             }
-            let end = (header.tag == frontend::QUERY).then(|| end_of(turn, message)).flatten();
-            note_block(turn, message);
+            let end = read.as_ref().filter(|_| message.is_whole()).and_then(end_of);
+            note_block(turn, message, read.as_ref());
             turn.drop_message(header);
             query(turn, end);
             Ok(())
@@ -154,8 +158,9 @@ pub(crate) fn process(turn: &mut ClientTurn<'_>, header: Header) -> Step {
         | frontend::EXECUTE
         | frontend::CLOSE => {
             let message = turn.held(header, 0)?;
-            note_block(turn, message);
-            let answer = extended(turn, message);
+            let read = read(turn, message);
+            note_block(turn, message, read.as_ref());
+            let answer = extended(turn, message, read);
             turn.drop_message(header);
             match answer {
                 MessageReply::Given => return Ok(()),
@@ -193,11 +198,15 @@ enum MessageReply {
 }
 
 /// Answers a message of the extended protocol if it belongs to the end of a lost transaction.
-fn extended(turn: &mut ClientTurn<'_>, message: Message<'_>) -> MessageReply {
+fn extended(
+    turn: &mut ClientTurn<'_>,
+    message: Message<'_>,
+    read: Option<ReadText>,
+) -> MessageReply {
     if message.header.tag == frontend::EXECUTE {
         return execute(turn, message);
     }
-    if prepares_end(turn, message) { MessageReply::Given } else { MessageReply::Error }
+    if prepares_end(turn, message, read) { MessageReply::Given } else { MessageReply::Error }
 }
 
 /// Executes the end of a lost transaction.
@@ -221,7 +230,7 @@ fn execute(turn: &mut ClientTurn<'_>, message: Message<'_>) -> MessageReply {
 
 /// Answers Parse, Bind, Describe and Close of the end of a lost transaction. Says whether it was
 /// one of these.
-fn prepares_end(turn: &mut ClientTurn<'_>, message: Message<'_>) -> bool {
+fn prepares_end(turn: &mut ClientTurn<'_>, message: Message<'_>, read: Option<ReadText>) -> bool {
     let (body, len) = (message.body, message.body_len());
     match message.header.tag {
         frontend::PARSE => {
@@ -229,10 +238,10 @@ fn prepares_end(turn: &mut ClientTurn<'_>, message: Message<'_>) -> bool {
             if turn.knows(parse.name) {
                 return false;
             }
-            let end = end_in(&classify(turn, parse.text));
-            let (Some(end), Some(lost)) = (end, lost(turn)) else { return false };
+            let Some(ReadText { classified, .. }) = read else { return false };
+            let (Some(end), Some(lost)) = (end_in(&classified), lost(turn)) else { return false };
             remember(&mut lost.statements, parse.name, end);
-            turn.keep_unsent(message, parse);
+            turn.keep_unsent(message, parse, classified);
             turn.tell(encode::parse_complete);
             true
         }
@@ -330,42 +339,41 @@ fn lost<'a>(turn: &'a mut ClientTurn<'_>) -> Option<&'a mut Lost> {
     }
 }
 
-fn end_of(turn: &ClientTurn<'_>, message: Message<'_>) -> Option<End> {
-    let text = message.is_whole().then(|| message.body.split_last())??.1;
-    let classified = classify(turn, text);
+/// How a Query does.
+fn end_of(read: &ReadText) -> Option<End> {
+    let classified = &read.classified;
     match &classified.steps {
         // What fails ends the text, and a COMMIT ends the transaction with it.
         Steps::Several(_) => end_in_one(classified.first()?).filter(|end| *end == End::Commit),
-        _ => end_in(&classified),
+        _ => end_in(classified),
     }
 }
 
 /// Whether a lost transaction is rolled back by the first statement of several.
-fn rolls_back_first(turn: &ClientTurn<'_>, message: Message<'_>) -> bool {
+fn rolls_back_first(turn: &ClientTurn<'_>, message: Message<'_>, read: &ReadText) -> bool {
     let scope = turn.session.aborted.as_deref().map(|aborted| &aborted.scope);
-    let Some((_, text)) = message.body.split_last().filter(|_| message.is_whole()) else {
-        return false;
-    };
-    if !matches!(scope, Some(Scope::Transaction(_))) {
-        return false;
-    }
-    let classified = classify(turn, text);
-    matches!(classified.steps, Steps::Several(_))
+    let classified = &read.classified;
+    message.is_whole()
+        && matches!(scope, Some(Scope::Transaction(_)))
+        && matches!(classified.steps, Steps::Several(_))
         && classified.first().is_some_and(|first| end_in_one(first) == Some(End::Rollback))
 }
 
-fn classify(turn: &ClientTurn<'_>, text: &[u8]) -> Classified {
-    sql::classify(text, Readings::One(turn.reading()), Calls::Text)
+/// What the text of a Query or Parse is, as much of it as is here; `None` for other messages.
+fn read(turn: &mut ClientTurn<'_>, message: Message<'_>) -> Option<ReadText> {
+    let text = match message.header.tag {
+        frontend::QUERY => message.body.split_last()?.1,
+        frontend::PARSE => Parse::view(message.body, message.body_len()).ok()??.text,
+        _ => return None,
+    };
+    Some(turn.read(text))
 }
 
 fn end_of_statement(turn: &ClientTurn<'_>, name: &[u8]) -> Option<End> {
     let scope = &turn.session.aborted.as_deref()?.scope;
     let Scope::Transaction(lost) = scope else { return None };
     let remembered = lost.statements.iter().rev().find(|(n, _)| **n == *name).map(|(_, end)| *end);
-    remembered.or_else(|| {
-        let statement = turn.session.statements.as_ref()?.get(name)?;
-        statement.classified.as_deref().and_then(end_in)
-    })
+    remembered.or_else(|| turn.class_of(name).and_then(StatementClass::not_plain).and_then(end_in))
 }
 
 fn end_of_portal(turn: &ClientTurn<'_>, name: &[u8]) -> Option<End> {

@@ -7,6 +7,7 @@ use pgimbal_wire::tag::frontend;
 
 use crate::plan::HOLD_LIMIT;
 use crate::recovery::block::Block;
+use crate::recovery::effects::SegmentEffects;
 
 /// What is in flight on one server connection.
 #[derive(Debug, Default)]
@@ -19,8 +20,10 @@ pub struct InFlight {
     /// What each segment that was ended does to the transaction block, oldest first: as many as
     /// ReadyForQuery are pending.
     blocks: VecDeque<Block>,
-    /// What the open segment does to it.
-    block: Block,
+    /// What the texts of the open segment do.
+    open: SegmentEffects,
+    /// What those of the last segment do that was ended.
+    last: SegmentEffects,
     /// Whether the open segment does more than prepare.
     runs: bool,
 }
@@ -62,28 +65,36 @@ pub enum Progress {
 }
 
 impl InFlight {
-    /// A text of the segment that is open does this to the transaction block.
+    /// A text of the segment that is open does this.
     #[inline]
-    pub(crate) fn does(&mut self, block: Block) {
-        self.block = self.block.then(block);
+    pub(crate) fn does(&mut self, effects: SegmentEffects) {
+        self.open = self.open.then(effects);
     }
 
-    /// As [`Self::does`], of a text whose segment was ended before all of it was read.
-    pub(crate) fn did(&mut self, block: Block) {
-        if let Some(last) = self.blocks.back_mut() {
-            *last = last.then(block);
+    /// As [`Self::does`], of a text with which its segment was ended.
+    #[inline]
+    pub(crate) fn did(&mut self, effects: SegmentEffects) {
+        self.last = self.last.then(effects);
+        if let Some(block) = self.blocks.back_mut() {
+            *block = block.then(effects.block());
         }
     }
 
     /// The segment was ended: the server will say ReadyForQuery.
     #[inline]
     pub(crate) fn ended(&mut self) {
-        self.blocks.push_back(std::mem::take(&mut self.block));
+        self.last = std::mem::take(&mut self.open);
+        self.blocks.push_back(self.last.block());
         self.runs = false;
     }
 
-    /// A message of the client's was taken, `passes` says that the rest of it is still to come.
-    pub(crate) fn sent(&mut self, tag: u8, message: &[u8], passes: bool) {
+    /// A message of the client's was taken whose text does this; `passes` says that the rest of it
+    /// is still to come.
+    pub(crate) fn sent(&mut self, tag: u8, message: &[u8], passes: bool, effects: SegmentEffects) {
+        match is_end(tag) {
+            true => self.did(effects),
+            false => self.does(effects),
+        }
         let copies = matches!(tag, frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL);
         if matches!(self.segments, Segments::Ended | Segments::ManyEnded) {
             self.segments = Segments::ManyOpen;
@@ -130,7 +141,8 @@ impl InFlight {
         }
         if idle {
             self.blocks.clear();
-            self.block = Block::Same;
+            self.open = SegmentEffects::NONE;
+            self.last = SegmentEffects::NONE;
             self.runs = false;
             self.bytes.clear();
             self.segments = Segments::Open;
@@ -149,6 +161,15 @@ impl InFlight {
     pub fn whole(&self) -> Option<&[u8]> {
         let alone = matches!(self.segments, Segments::Open | Segments::Ended);
         (alone && self.kept == Kept::Whole && !self.bytes.is_empty()).then_some(&self.bytes)
+    }
+
+    /// What the texts of the segment do that is kept.
+    #[must_use]
+    pub const fn effects(&self) -> SegmentEffects {
+        match self.segments {
+            Segments::Open | Segments::ManyOpen => self.open,
+            Segments::Ended | Segments::ManyEnded => self.last,
+        }
     }
 
     /// The segment behind others that has not been ended yet, if all of it is kept.
@@ -194,7 +215,7 @@ impl InFlight {
     /// What the open segment does to the transaction block.
     #[must_use]
     pub const fn open_block(&self) -> Block {
-        self.block
+        self.open.block()
     }
 
     /// Whether the open segment only prepares, describes and closes statements.
@@ -225,22 +246,24 @@ pub(crate) const fn is_end(tag: u8) -> bool {
 mod tests {
     use super::*;
 
+    const NONE: SegmentEffects = SegmentEffects::NONE;
+
     #[test]
     fn one_segment_is_kept_and_a_second_behind_it_is_not() {
         let mut flight = InFlight::default();
-        flight.sent(frontend::PARSE, b"P...", false);
-        flight.sent(frontend::SYNC, b"S", false);
+        flight.sent(frontend::PARSE, b"P...", false, NONE);
+        flight.sent(frontend::SYNC, b"S", false, NONE);
         assert_eq!(flight.whole(), Some(&b"P...S"[..]));
         assert!(flight.has_end());
-        flight.sent(frontend::PARSE, b"P", false);
+        flight.sent(frontend::PARSE, b"P", false, NONE);
         assert_eq!(flight.whole(), None);
         assert_eq!(flight.open_behind_others(), Some(&b"P"[..]));
-        flight.sent(frontend::SYNC, b"S", false);
+        flight.sent(frontend::SYNC, b"S", false, NONE);
         assert_eq!((flight.whole(), flight.open_behind_others()), (None, None));
         flight.settled(Whose::Client, false);
         assert_eq!(flight.whole(), None, "the rest of the pipeline is still pending");
         flight.settled(Whose::Client, true);
-        flight.sent(frontend::QUERY, b"Q", false);
+        flight.sent(frontend::QUERY, b"Q", false, NONE);
         assert_eq!(flight.whole(), Some(&b"Q"[..]));
     }
 
@@ -254,7 +277,7 @@ mod tests {
             (frontend::FUNCTION_CALL, b"F", false),
         ] {
             let mut flight = InFlight::default();
-            flight.sent(tag, message, passes);
+            flight.sent(tag, message, passes, NONE);
             assert_eq!(flight.whole(), None);
         }
     }

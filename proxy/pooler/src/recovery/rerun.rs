@@ -1,16 +1,11 @@
 //! Which statements may be run again after their server connection broke, and how: inside a READ
 //! ONLY transaction that the client does not see, so that nothing can be done twice.
 //!
-//! A reason to run again belongs into `decide`, one that depends on the text into `text`. What else
-//! happens when a connection breaks is in `broken.rs`; `docs/internals.md` has the whole.
-
-mod text;
+//! A reason to run again belongs into `decide`, one that depends on the text into `effects.rs`. What
+//! else happens when a connection breaks is in `recovery.rs`; `docs/internals.md` has the whole.
 
 use pgimbal_wire::encode::TransactionStatus;
 use pgimbal_wire::error::{Report, SqlState};
-use pgimbal_wire::extended::{Bind, Parse};
-use pgimbal_wire::frame::{self, HEADER_LEN};
-use pgimbal_wire::tag::frontend;
 
 use crate::plan::Plan;
 use crate::pool::Pool;
@@ -19,9 +14,6 @@ use crate::server::Server;
 use crate::server::pending::OwnQuery;
 use crate::session::setup;
 use crate::session::{Phase, Session};
-use crate::sql::{self, Calls, Form, Reading, Readings};
-
-use self::text::{copies_out, escapes, reads};
 
 /// How often one statement is run again. A primary that dies under it each time is not going to
 /// answer it, and each try has waited for a primary before.
@@ -84,19 +76,22 @@ pub(crate) fn decide(session: &mut Session, server: &mut Server, pool: &Pool) ->
         && server.since_ready.ending == crate::server::Ending::No
         && is_due
         && tries.count < TRIES;
-    let Some(bytes) = server.in_flight.whole().filter(|_| possible) else { return Again::No };
-    if session.rerun == Rerun::No && only_begins(bytes, session) {
+    if !possible || server.in_flight.whole().is_none() {
+        return Again::No;
+    }
+    let effects = server.in_flight.effects();
+    if session.rerun == Rerun::No && effects.only_begins() {
         // A block that nothing has happened in; what stands behind it must not run without it.
         return Again::Afresh(server.in_flight.take());
     }
     if !server.in_flight.has_end() && !own_transaction {
         // Nothing of a segment counts before its Sync.
-        if counts_early(bytes, session) {
+        if effects.counts_early() {
             return Again::No;
         }
         return Again::Afresh(server.in_flight.take());
     }
-    if !only_reads(bytes, session) {
+    if !effects.only_reads() {
         return Again::No;
     }
     session.rerun = Rerun::Due(Tries { count: tries.count + 1, ..tries });
@@ -127,11 +122,9 @@ pub(crate) fn open_segment(session: &Session, server: &mut Server, pool: &Pool) 
     let untouched = server.pending.has_end_of(session.id)
         || (server.in_flight.progress() == Progress::Unanswered && !server.since_ready.failed);
     let possible = begun && untouched && pool.outlives_server();
-    let bytes = server.in_flight.open_behind_others().filter(|_| possible)?;
-    if counts_early(bytes, session) {
-        return None;
-    }
-    Some(server.in_flight.take())
+    server.in_flight.open_behind_others().filter(|_| possible)?;
+    let counts_early = server.in_flight.effects().counts_early();
+    (!counts_early).then(|| server.in_flight.take())
 }
 
 /// Puts the transaction around a segment that is due to be run again, in front of its first
@@ -173,129 +166,10 @@ pub const fn rolled_back(code: SqlState) -> Report<'static> {
         .hint("Run the transaction again; it gets another server connection.")
 }
 
-/// Whether the segment is one that only reads: a COPY out of the database too, of which nobody
-/// knows how much has arrived when it breaks.
-pub(crate) fn is_read(bytes: &[u8], session: &Session) -> bool {
-    only_does(bytes, session, |text| reads(text) || copies_out(text))
-}
-
-/// Whether every text of the segment only reads, as far as that can be seen, and does nothing that
-/// a READ ONLY transaction lets through.
-fn only_reads(bytes: &[u8], session: &Session) -> bool {
-    only_does(bytes, session, reads)
-}
-
-fn only_does(bytes: &[u8], session: &Session, kind: impl Fn(&[u8]) -> bool) -> bool {
-    texts(bytes, session, |text, reading| {
-        let classified = sql::classify(text, Readings::One(reading), Calls::Text);
-        let marks = classified.marks;
-        kind(text)
-            && classified.leaves_nothing()
-            && !(marks.begins() || marks.may_commit() || marks.may_change_schema())
-            && !escapes(text)
-    })
-}
-
-/// Whether a segment begins a transaction block and does nothing else.
-fn only_begins(bytes: &[u8], session: &Session) -> bool {
-    let has_text = has_tag(bytes, frontend::QUERY) || has_tag(bytes, frontend::EXECUTE);
-    has_text
-        && texts(bytes, session, |text, reading| {
-            let classified = sql::classify(text, Readings::One(reading), Calls::Text);
-            classified.only() == Some(&Form::Begin)
-        })
-}
-
 /// Whether a statement cannot have written, whatever its text says: its transaction is READ ONLY.
 pub(crate) fn runs_read_only(server: &Server) -> bool {
     // PostgreSQL 14 and later report both.
     [&b"in_hot_standby"[..], b"default_transaction_read_only"]
         .iter()
         .any(|name| server.reported.get(name) == Some(b"on"))
-}
-
-/// Whether something of a segment may count before its Sync: it escapes the transaction, or may
-/// commit by itself, as a procedure or CREATE INDEX CONCURRENTLY does, and is executed.
-fn counts_early(bytes: &[u8], session: &Session) -> bool {
-    has_tag(bytes, frontend::EXECUTE)
-        && !texts(bytes, session, |text, reading| {
-            let classified = sql::classify(text, Readings::One(reading), Calls::Text);
-            !escapes(text) && !classified.marks.may_change_schema()
-        })
-}
-
-fn has_tag(bytes: &[u8], tag: u8) -> bool {
-    let mut at = 0;
-    while let Ok(Some(header)) = frame::peek(bytes.get(at..).unwrap_or_default()) {
-        if header.tag == tag {
-            return true;
-        }
-        at += header.total as usize;
-    }
-    false
-}
-
-/// Whether `holds` for every text that the messages name; `false` when one cannot be found.
-fn texts(bytes: &[u8], session: &Session, holds: impl Fn(&[u8], Reading) -> bool) -> bool {
-    let mut at = 0;
-    while let Ok(Some(header)) = frame::peek(&bytes[at..]) {
-        let total = header.total as usize;
-        let Some(body) = bytes.get(at + HEADER_LEN..at + total) else { return false };
-        let fine = match header.tag {
-            frontend::QUERY => {
-                body.split_last().is_some_and(|(_, text)| holds(text, session.reading))
-            }
-            frontend::PARSE => matches!(Parse::view(body, body.len()), Ok(Some(parse))
-                if holds(parse.text, session.reading)),
-            frontend::BIND => match Bind::view(body, body.len()) {
-                Ok(Some(bind)) => bound(bytes, bind.statement, session, &holds),
-                _ => false,
-            },
-            _ => true,
-        };
-        if !fine {
-            return false;
-        }
-        at += total;
-    }
-    true
-}
-
-/// Whether `holds` for the statement of this name; one that is parsed in the same segment is
-/// looked at there.
-fn bound(
-    bytes: &[u8],
-    name: &[u8],
-    session: &Session,
-    holds: &impl Fn(&[u8], Reading) -> bool,
-) -> bool {
-    if parses(bytes, name) {
-        return true;
-    }
-    if name.is_empty() {
-        return session.unnamed.as_ref().is_some_and(|unnamed| {
-            let end = unnamed.body.iter().position(|&byte| byte == 0);
-            end.is_some_and(|end| holds(&unnamed.body[..end], session.reading))
-        });
-    }
-    let known = session.statements.as_ref().and_then(|names| names.get(name));
-    known.is_some_and(|statement| {
-        statement.body.is_some() && holds(statement.text(), session.reading)
-    })
-}
-
-/// Whether a Parse of this name is among the messages.
-fn parses(bytes: &[u8], name: &[u8]) -> bool {
-    let mut at = 0;
-    while let Ok(Some(header)) = frame::peek(&bytes[at..]) {
-        let total = header.total as usize;
-        let body = bytes.get(at + HEADER_LEN..at + total).unwrap_or_default();
-        if header.tag == frontend::PARSE
-            && matches!(Parse::view(body, body.len()), Ok(Some(parse)) if parse.name == name)
-        {
-            return true;
-        }
-        at += total;
-    }
-    false
 }

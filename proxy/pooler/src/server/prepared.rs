@@ -15,7 +15,7 @@ use std::cell::OnceCell;
 pub use names::{CLIENT_STATEMENTS_LIMIT, ClientStatements};
 pub use table::StatementTable;
 
-use crate::sql::Classified;
+use crate::sql::{Classified, StatementClass};
 
 /// Every name that the proxy gives on a server starts so; a client's own name that starts so too
 /// is never forwarded as it is.
@@ -86,8 +86,8 @@ pub struct Statement {
     pub body: Option<Box<[u8]>>,
     /// The settings under which it was parsed, as far as they matter to Parse.
     pub settings: ParsedUnder,
-    /// What executing it means to the session; `None` if it is plain.
-    pub classified: Option<Box<Classified>>,
+    /// What executing it means to the session.
+    pub class: StatementClass,
     /// How it came about.
     pub origin: Origin,
     /// What its client was told of parameters and rows, once that has come.
@@ -119,8 +119,7 @@ impl Statement {
     /// Bytes that are kept of its text, and of what is known of it.
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
-        let classified = self.classified.as_ref().map_or(0, |classified| classified.bytes());
-        self.body.as_ref().map_or(0, |body| body.len()) + classified
+        self.body.as_ref().map_or(0, |body| body.len()) + self.class.bytes()
     }
 
     /// A statement whose text is kept; `body` as in [`Statement::body`].
@@ -129,25 +128,24 @@ impl Statement {
         content: StatementId,
         body: &[u8],
         settings: ParsedUnder,
-        classified: Option<Box<Classified>>,
+        class: StatementClass,
     ) -> Self {
         let (body, origin, shape) = (Some(body.into()), Origin::Parse, OnceCell::new());
-        Self { id, content, body, settings, classified, origin, shape }
+        Self { id, content, body, settings, class, origin, shape }
     }
 
     /// One that lives on one server only, because its text is not kept.
     #[must_use]
     pub fn large(id: StatementId) -> Self {
-        let (body, classified, shape) = (None, None, OnceCell::new());
+        let (body, class, shape) = (None, StatementClass::UNREAD, OnceCell::new());
         let (settings, origin) = (ParsedUnder::DEFAULTS, Origin::Parse);
-        Self { id, content: id, body, settings, classified, origin, shape }
+        Self { id, content: id, body, settings, class, origin, shape }
     }
 
     /// One that a server has under its client's own name: what it does is all that is kept.
     #[must_use]
     pub fn of_session(id: StatementId, classified: Classified) -> Self {
-        let classified = Some(Box::new(classified));
-        let own = Self::new(id, id, &[], ParsedUnder::Unknown, classified);
+        let own = Self::new(id, id, &[], ParsedUnder::Unknown, classified.into());
         Self { origin: Origin::Session, ..own }
     }
 
@@ -163,7 +161,7 @@ impl Statement {
     /// Whether its text names statements.
     #[must_use]
     pub fn names_statements(&self) -> bool {
-        self.classified.as_deref().is_some_and(|classified| classified.names_statements)
+        self.class.not_plain().is_some_and(|classified| classified.names_statements)
     }
 
     /// Appends what stands behind the name in a Parse of it: with the parameter types that its

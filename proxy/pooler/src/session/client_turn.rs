@@ -16,6 +16,7 @@ use std::time::Instant;
 
 use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::error::{Report, SqlState};
+use pgimbal_wire::extended::{Bind, Target};
 use pgimbal_wire::frame::{self, HEADER_LEN, Header};
 use pgimbal_wire::tag::frontend;
 
@@ -24,16 +25,18 @@ use crate::ids::SessionId;
 use crate::plan::{HOLD_LIMIT, Plan, Processed, Stop};
 use crate::pool::Pool;
 use crate::recovery::aborted;
+use crate::recovery::effects::SegmentEffects;
 use crate::recovery::in_flight;
 use crate::recovery::rerun;
 use crate::recovery::rerun::Rerun;
 use crate::server::pending::Owner;
 use crate::server::{Body, Server};
 use crate::session::arrival;
+use crate::session::front::{FrontMessage, ReadText};
 use crate::session::setup;
 use crate::session::state::books::{Asked, Books};
 use crate::session::{ClientBody, Link, Phase, Session, Trial};
-use crate::sql::Reading;
+use crate::sql::StatementClass;
 use crate::tables::Tables;
 
 /// Everything that one step touches, borrowed apart.
@@ -46,6 +49,8 @@ pub(crate) struct ClientTurn<'a> {
     pub(crate) buf: &'a [u8],
     pub(crate) at: usize,
     pub(crate) plan: &'a mut Plan,
+    /// What the message in hand adds to its segment once it is sent.
+    effects: SegmentEffects,
 }
 
 /// A message that can be processed: whole, or its first [`HOLD_LIMIT`] bytes at least.
@@ -58,13 +63,18 @@ pub(crate) struct Message<'a> {
     pub(crate) start: usize,
 }
 
-impl Message<'_> {
+impl<'a> Message<'a> {
     pub(crate) const fn body_len(&self) -> usize {
         self.header.body_len() as usize
     }
 
     pub(crate) const fn is_whole(&self) -> bool {
         self.body.len() == self.body_len()
+    }
+
+    /// The text of a Query, without its NUL; `None` if not all of it is here.
+    pub(crate) fn query_text(&self) -> Option<&'a [u8]> {
+        self.body.split_last().filter(|_| self.is_whole()).map(|(_, text)| text)
     }
 
     /// Where what is in the buffer of it ends.
@@ -98,7 +108,8 @@ pub(crate) fn process(
     });
     let pool = &mut core.pools[session.pool];
     let tables = &mut core.tables;
-    ClientTurn { session, server, pool, tables, now, buf, at: 0, plan }.run()
+    let effects = SegmentEffects::NONE;
+    ClientTurn { session, server, pool, tables, now, buf, at: 0, plan, effects }.run()
 }
 
 impl<'a> ClientTurn<'a> {
@@ -113,6 +124,9 @@ impl<'a> ClientTurn<'a> {
                 break stop;
             }
             self.note_sent(from);
+            if self.at != from {
+                self.session.front = FrontMessage::Unread;
+            }
         };
         if let Some(server) = self.server.as_deref_mut() {
             emit_made(server, self.plan);
@@ -128,6 +142,7 @@ impl<'a> ClientTurn<'a> {
     /// Keeps what was taken since `from` for the case that the server connection breaks, and ends
     /// the transaction around a segment that is run again.
     fn note_sent(&mut self, from: usize) {
+        let effects = std::mem::take(&mut self.effects);
         let Some(server) = self.server.as_deref_mut() else { return };
         if !matches!(self.session.link, Link::Ready(_)) || self.session.aborted.is_some() {
             return;
@@ -135,7 +150,7 @@ impl<'a> ClientTurn<'a> {
         let taken = self.buf.get(from..self.at).filter(|taken| !taken.is_empty());
         let Some(message) = taken else { return };
         let passes = !self.session.between_messages();
-        server.in_flight.sent(message[0], message, passes);
+        server.in_flight.sent(message[0], message, passes, effects);
         if matches!(self.session.rerun, Rerun::Running(_)) && in_flight::is_end(message[0]) {
             rerun::end(server, self.plan);
             self.session.phase = Phase::Barrier;
@@ -213,8 +228,55 @@ impl<'a> ClientTurn<'a> {
     /// bytes if that is more; and once a server connection is ready for it.
     pub(crate) fn linked(&mut self, header: Header, least: usize) -> Result<Message<'a>, Stop> {
         let message = self.held(header, least)?;
+        if self.session.link == Link::Unlinked {
+            self.look_ahead(message);
+        }
         self.ready_link()?;
         Ok(message)
+    }
+
+    /// Notes whether the prepared statement that a message names reads or writes: a server
+    /// connection is about to be chosen for it.
+    fn look_ahead(&mut self, message: Message<'_>) {
+        let (body, len) = (message.body, message.body_len());
+        let named = match message.header.tag {
+            frontend::BIND => Bind::view(body, len).ok().flatten().map(|bind| bind.statement),
+            frontend::DESCRIBE => match Target::view(body, len) {
+                Ok(Some(Target::Statement(name))) => Some(name),
+                _ => None,
+            },
+            _ => None,
+        };
+        let class = named.and_then(|name| self.class_of(name));
+        let access = class.map(StatementClass::access);
+        self.session.front = access.map_or(FrontMessage::Unread, FrontMessage::Known);
+    }
+
+    /// Classifies the text of a message (`None` if it is not held as a whole, or has none that can
+    /// be read) while the session has no server connection, and keeps that until there is one. Says
+    /// whether the pool refuses the text, whatever server it would get: then its error is what comes
+    /// next.
+    pub(super) fn is_refused_ahead(&mut self, text: Option<&[u8]>) -> bool {
+        if self.session.link != Link::Unlinked {
+            return false;
+        }
+        let read = text.map(|text| self.read(text));
+        let refused = read.as_ref().is_some_and(|read| self.refuses_block(&read.classified));
+        self.session.front = read.map_or(FrontMessage::Unread, FrontMessage::from);
+        refused
+    }
+
+    /// What the text of the message in hand is, classified now if it was not before.
+    pub(crate) fn read(&mut self, text: &[u8]) -> ReadText {
+        let (readings, calls) = (self.readings(), self.calls());
+        self.session.front.take(text, readings, calls)
+    }
+
+    /// Keeps what the text of a message is, unless the message was taken.
+    pub(crate) fn keep_if_waits(&mut self, message: Message<'_>, read: Option<ReadText>) {
+        if self.at == message.start {
+            self.session.front = read.map_or(FrontMessage::Unread, FrontMessage::from);
+        }
     }
 
     /// As [`Self::linked`], without a need of a server connection.
@@ -229,7 +291,8 @@ impl<'a> ClientTurn<'a> {
         Ok(Message { header, body, start: self.at })
     }
 
-    fn ready_link(&mut self) -> Step {
+    /// Makes sure that a server connection is ready for the next message.
+    pub(super) fn ready_link(&mut self) -> Step {
         match self.session.link {
             Link::Ready(_) => {}
             Link::Unlinked => return Err(Stop::Checkout),
@@ -357,11 +420,6 @@ impl<'a> ClientTurn<'a> {
         self.plan.make_for_session(self.session.id, write);
     }
 
-    /// How the session's texts are read.
-    pub(crate) const fn reading(&self) -> Reading {
-        self.session.reading
-    }
-
     /// The server of a turn that [`Self::linked`] has let through.
     pub(crate) fn server(&mut self) -> Result<&mut Server, Stop> {
         self.server.as_deref_mut().ok_or(Stop::Checkout)
@@ -380,3 +438,6 @@ pub(crate) fn emit_made(server: &mut Server, plan: &mut Plan) {
         plan.make_for_session(session, encode::close_complete);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,11 @@
 //! Whether a name with a parenthesis behind it calls a function that is not one of `pg_catalog`.
 //! What is not surely something else counts as a call.
 
+use super::catalog;
 use super::keyword::Lead;
 use super::reserved;
 use super::statement::{Flags, Seen, Statement};
 use super::token::Name;
-use super::{Kinds, catalog};
 
 /// The last two names of a statement, and what they stand behind.
 #[derive(Debug, Clone, Copy, Default)]
@@ -104,8 +104,7 @@ impl Statement {
     }
 
     fn calls_unknown(&mut self) {
-        self.raises.insert(Kinds::ANYTHING);
-        self.local = true;
+        self.flags.note(Flags::CALLS);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a SQL text is, classified once from its bytes.
 
-use super::Kinds;
 use super::marks::Marks;
+use super::{Access, Kinds};
 
 /// A name of a statement, savepoint or cursor, or a value: bytes as the client sent them, names
 /// lower-cased unless they were quoted, doubled quotes made single.
@@ -14,6 +14,12 @@ pub struct Classified {
     pub steps: Steps,
     /// What it does to transactions and to the schema, whichever of its statements does it.
     pub marks: Marks,
+    /// Whether it reads or writes rows.
+    pub access: Access,
+    /// None of its statements leaves anything in its session, or may, by its words. What
+    /// functions outside of `pg_catalog` leave, which [`Calls::Functions`](super::Calls) looks
+    /// for, does not count.
+    pub leaves_nothing: bool,
     /// It names a prepared statement in SQL: EXECUTE, PREPARE or DEALLOCATE stands in it as a
     /// keyword, also behind EXPLAIN or AS, or in the code of a DO block.
     pub names_statements: bool,
@@ -177,6 +183,13 @@ impl Step {
     /// One that may leave anything.
     pub const UNREADABLE: Step =
         Step { form: Form::Other, raises: Kinds::ANYTHING.union(Kinds::ASKED), local: true };
+
+    /// Whether it leaves nothing of its own, and is none of those that are followed.
+    pub(super) fn leaves_nothing(&self) -> bool {
+        self.raises.is_empty()
+            && !self.local
+            && matches!(self.form, Form::Plain | Form::Other | Form::Copy | Form::Fetch)
+    }
 
     /// Whether it leaves nothing.
     #[must_use]

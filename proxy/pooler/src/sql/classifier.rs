@@ -7,7 +7,7 @@ use super::keyword::Lead;
 use super::known::Known;
 use super::statement::{Seen, Statement};
 use super::token::{Literal, Sink};
-use super::{Calls, Classified, Encoding, Marks, Reading, Steps};
+use super::{Access, AccessKind, Calls, Classified, Encoding, Marks, Reading, Step, Steps};
 
 /// What has been seen of a text so far.
 #[derive(Debug, Clone)]
@@ -19,6 +19,7 @@ pub(super) struct Classifier {
     unreadable: bool,
     names_statements: bool,
     marks: Marks,
+    access: AccessKind,
     /// How many plain statements stand in front of the first that is not plain.
     plain: usize,
     first: Option<Draft>,
@@ -38,6 +39,7 @@ impl Classifier {
             unreadable: false,
             names_statements: false,
             marks: Marks::default(),
+            access: AccessKind::Nothing,
             plain: 0,
             first: None,
             later: Vec::new(),
@@ -54,36 +56,52 @@ impl Classifier {
         }
     }
 
-    /// The text has ended after `length` bytes, of which `kept` is the beginning.
+    /// The text has ended after `length` bytes, of which `kept` is the beginning. Nobody has looked
+    /// for names of what escapes a READ ONLY transaction.
     #[inline]
     pub(super) fn finish(&mut self, kept: &[u8], length: usize) -> Classified {
         self.end_statement(length);
         if self.unreadable {
             return Classified::UNREADABLE;
         }
-        let steps = match &self.first {
-            None if self.plain == 0 => Steps::None,
-            None => Steps::Plain,
+        let (steps, leaves_nothing) = match self.first.take() {
+            None if self.plain == 0 => (Steps::None, true),
+            None => (Steps::Plain, true),
             Some(first) => self.steps(first, kept),
         };
-        Classified { steps, marks: self.marks, names_statements: self.names_statements }
+        Classified {
+            steps,
+            marks: self.marks,
+            access: Access { kind: self.access, escapes: true },
+            leaves_nothing,
+            names_statements: self.names_statements,
+        }
     }
 
-    fn steps(&self, first: &Draft, kept: &[u8]) -> Steps {
-        let first = first.step(kept, self.reading);
-        if self.plain == 0 && self.later.is_empty() {
-            return if first.is_plain() { Steps::Plain } else { Steps::One(first) };
+    /// The statements, and whether none of them leaves anything by its words.
+    fn steps(&mut self, first: Draft, kept: &[u8]) -> (Steps, bool) {
+        let reading = self.reading;
+        let mut leaves_nothing = true;
+        let mut step = |draft: &Draft| {
+            let step = draft.step(kept, reading);
+            leaves_nothing &= step.leaves_nothing() || draft.only_calls();
+            step
+        };
+        let first = step(&first);
+        let later: Vec<Step> = self.later.iter().map(step).collect();
+        if self.plain == 0 && later.is_empty() {
+            let steps = if first.is_plain() { Steps::Plain } else { Steps::One(first) };
+            return (steps, leaves_nothing);
         }
-        let later = self.later.iter().map(|draft| draft.step(kept, self.reading));
-        let mut steps = Vec::with_capacity(self.plain + 1 + self.later.len());
-        steps.resize(self.plain, super::Step::PLAIN);
+        let mut steps = Vec::with_capacity(self.plain + 1 + later.len());
+        steps.resize(self.plain, Step::PLAIN);
         steps.push(first);
         steps.extend(later);
-        if steps.iter().all(super::Step::is_plain) {
-            Steps::Plain
-        } else {
-            Steps::Several(steps.into_boxed_slice())
-        }
+        let steps = match steps.iter().all(Step::is_plain) {
+            true => Steps::Plain,
+            false => Steps::Several(steps.into_boxed_slice()),
+        };
+        (steps, leaves_nothing)
     }
 
     #[inline]
@@ -92,6 +110,7 @@ impl Classifier {
             return;
         }
         let draft = self.statement.end(end);
+        self.access = self.access.then(self.statement.access());
         self.marks.insert(self.statement.marks);
         self.names_statements |= self.statement.names_statements;
         match (draft, &self.first) {
@@ -143,8 +162,12 @@ impl Sink for Classifier {
     fn word(&mut self, word: &[u8], span: Range<usize>) {
         if self.statement.is_empty() {
             self.statement.begin(Lead::of(word), span.start);
-        } else if self.statement.lead == Lead::Explain {
-            self.statement.explained(word);
+        } else {
+            match self.statement.lead {
+                Lead::Explain => self.statement.explained(word),
+                Lead::None | Lead::Copy => self.statement.opened(word),
+                _ => {}
+            }
         }
         let known = Known::of(word);
         let seen = self.name(word, known);

@@ -48,6 +48,11 @@ impl Draft {
         Step { form, raises, local: self.local }
     }
 
+    /// Whether it leaves nothing but what functions outside of `pg_catalog` may that it calls.
+    pub(super) fn only_calls(&self) -> bool {
+        self.flags.has(Flags::ONLY_CALLS) && (self.lead == Lead::Select || !self.has_form())
+    }
+
     /// Whether the statement's exact form matters.
     fn has_form(&self) -> bool {
         match self.lead {

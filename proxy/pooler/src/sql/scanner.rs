@@ -1,10 +1,12 @@
 //! From a text, whole or in pieces, to what it is.
 
+use super::access::names_escape;
 use super::classifier::Classifier;
 use super::encoding::{Mask, StandardStrings};
 use super::lex::Lexer;
 use super::{
-    Calls, Chain, Classified, Encoding, Form, KEPT, Kinds, Marks, Reading, Readings, Step, Steps,
+    Access, AccessKind, Calls, Chain, Classified, Encoding, Form, KEPT, Kinds, Marks, Reading,
+    Readings, Step, Steps,
 };
 
 /// Classifies a text that is at hand as a whole (without the NUL that ends it on the wire).
@@ -33,7 +35,11 @@ const ESCAPING: Reading = Reading { strings: StandardStrings::Off, encoding: Enc
 fn classify_one(text: &[u8], reading: Reading, calls: Calls) -> Classified {
     let mut pass = Pass::new(reading, calls);
     pass.feed(text);
-    pass.finish(&text[..text.len().min(KEPT)], text.len())
+    let mut found = pass.finish(&text[..text.len().min(KEPT)], text.len());
+    if found.steps != Steps::Unreadable {
+        found.access.escapes = names_escape(text);
+    }
+    found
 }
 
 /// What the whole text is, if it is one of the shortest that there are.
@@ -49,7 +55,8 @@ fn frequent(text: &[u8]) -> Option<Classified> {
         return None;
     };
     let steps = Steps::One(Step { form, raises: Kinds::NONE, local: false });
-    Some(Classified { steps, marks: mark, names_statements: false })
+    let access = Access { kind: AccessKind::Unknown, escapes: false };
+    Some(Classified { steps, marks: mark, access, leaves_nothing: false, names_statements: false })
 }
 
 /// What holds if a text may be read either way.
@@ -60,7 +67,14 @@ fn either(one: Classified, other: Classified) -> Classified {
     let mut marks = one.marks;
     marks.insert(other.marks);
     let names_statements = one.names_statements || other.names_statements;
-    Classified { steps: Steps::Unreadable, marks, names_statements }
+    let escapes = one.access.escapes || other.access.escapes;
+    let kind = match one.access.kind == other.access.kind {
+        true => one.access.kind,
+        false => AccessKind::Unknown,
+    };
+    let access = Access { kind, escapes };
+    let steps = Steps::Unreadable;
+    Classified { steps, marks, access, leaves_nothing: false, names_statements }
 }
 
 /// Classifies a text that arrives in pieces. Holds at most [`KEPT`] bytes of it.
@@ -159,6 +173,11 @@ impl Pass {
 
 impl Classified {
     /// A text that cannot be read at all: it may do anything.
-    pub const UNREADABLE: Classified =
-        Classified { steps: Steps::Unreadable, marks: Marks::ALL, names_statements: true };
+    pub const UNREADABLE: Classified = Classified {
+        steps: Steps::Unreadable,
+        marks: Marks::ALL,
+        access: Access::UNKNOWN,
+        leaves_nothing: false,
+        names_statements: true,
+    };
 }

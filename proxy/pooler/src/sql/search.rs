@@ -5,12 +5,17 @@ use std::ops::Range;
 use super::lex::Lexer;
 use super::marks::Marks;
 use super::token::{Literal, Sink};
-use super::{Classified, Form, Kinds, Reading, Step, Steps, words};
+use super::{Access, Classified, Form, Kinds, Reading, Step, Steps, words};
 
 impl Classified {
     /// A text that only reads or writes rows.
-    pub const PLAIN: Classified =
-        Classified { steps: Steps::Plain, marks: Marks::NONE, names_statements: false };
+    pub const PLAIN: Classified = Classified {
+        steps: Steps::Plain,
+        marks: Marks::NONE,
+        access: Access::UNKNOWN,
+        leaves_nothing: true,
+        names_statements: false,
+    };
 
     /// Whether nothing has to be known of it when it is run.
     #[must_use]
@@ -18,19 +23,6 @@ impl Classified {
         matches!(self.steps, Steps::None | Steps::Plain)
             && self.marks == Marks::NONE
             && !self.names_statements
-    }
-
-    /// Whether none of its statements leaves anything in its session, or may.
-    #[must_use]
-    pub fn leaves_nothing(&self) -> bool {
-        match &self.steps {
-            Steps::Unreadable => false,
-            _ => self.steps().iter().all(|step| {
-                step.raises.is_empty()
-                    && !step.local
-                    && matches!(step.form, Form::Plain | Form::Other | Form::Copy | Form::Fetch)
-            }),
-        }
     }
 
     /// Whether all that it does is to begin or end transactions and savepoints, or to read and

@@ -1,5 +1,6 @@
 //! The statement under way: what its tokens have said so far.
 
+use super::access::{AccessKind, Direction};
 use super::calls::LastNames;
 use super::config::ConfigName;
 use super::draft::Draft;
@@ -13,8 +14,11 @@ use super::{Kinds, Marks, StandardStrings, Step};
 #[derive(Debug, Clone, Default)]
 pub(super) struct Statement {
     pub(super) lead: Lead,
-    /// What EXPLAIN explains.
+    /// What EXPLAIN explains, or what stands in the parentheses that begin the statement, or the
+    /// source of COPY.
     pub(super) explained: Option<Lead>,
+    /// That of a COPY, once it is told.
+    direction: Option<Direction>,
     start: usize,
     /// Saturates: only the first few are counted.
     pub(super) tokens: u8,
@@ -90,9 +94,13 @@ impl Flags {
     pub(super) const JOINED: Flags = Flags(1 << 16);
     /// A `set_config(` is open.
     pub(super) const CONFIG: Flags = Flags(1 << 17);
+    /// It calls a function outside of `pg_catalog`, and leaves nothing otherwise.
+    pub(super) const CALLS: Flags = Flags(1 << 18);
+    pub(super) const ONLY_CALLS: Flags = Flags(1 << 19);
 
     /// Those with which no statement is plain.
-    const SPECIAL: Flags = Flags(Flags::NOTED.0 | Flags::SET_CONFIG.0 | Flags::UNLOCK_ALL.0);
+    const SPECIAL: Flags =
+        Flags(Flags::NOTED.0 | Flags::SET_CONFIG.0 | Flags::UNLOCK_ALL.0 | Flags::CALLS.0);
 
     /// Those for which the kind of every token matters.
     const ATTENTIVE: Flags =
@@ -209,6 +217,41 @@ impl Statement {
         self.explained = Some(Lead::of(word));
     }
 
+    /// A word behind parentheses that begin the statement, or in a COPY.
+    pub(super) fn opened(&mut self, word: &[u8]) {
+        let copies = self.lead == Lead::Copy;
+        let tokens = u32::from(self.tokens) - u32::from(copies);
+        if self.depth > 0 {
+            if tokens == self.depth {
+                self.explained = Some(Lead::of(word));
+            }
+        } else if copies && self.direction.is_none() {
+            self.direction = match () {
+                () if word.eq_ignore_ascii_case(b"to") => Some(Direction::Out),
+                () if word.eq_ignore_ascii_case(b"from") => Some(Direction::In),
+                () => None,
+            };
+        }
+    }
+
+    /// What the statement, which has ended, does with rows.
+    #[inline]
+    pub(super) fn access(&self) -> AccessKind {
+        match (self.lead, self.explained) {
+            (Lead::None, Some(lead)) => AccessKind::of(lead),
+            (Lead::Copy, Some(lead)) => match AccessKind::of(lead) {
+                AccessKind::Reads | AccessKind::BeginsAsRead => AccessKind::CopiesOut,
+                other => other,
+            },
+            (Lead::Copy, None) => match self.direction {
+                Some(Direction::Out) => AccessKind::CopiesOut,
+                Some(Direction::In) => AccessKind::Writes,
+                None => AccessKind::Unknown,
+            },
+            (lead, _) => AccessKind::of(lead),
+        }
+    }
+
     /// EXECUTE behind EXPLAIN or AS.
     pub(super) fn runs_a_statement(&mut self) {
         self.names_statements = true;
@@ -319,6 +362,7 @@ impl Statement {
             return None;
         }
         self.close();
+        self.count_calls();
         Some(Draft {
             lead: self.lead,
             start: self.start,
@@ -343,6 +387,19 @@ impl Statement {
             }
             _ => {}
         }
+    }
+
+    /// What functions outside of `pg_catalog` may leave that the statement calls.
+    fn count_calls(&mut self) {
+        let counts = !matches!(self.lead, Lead::Set | Lead::Reset | Lead::Prepare);
+        if !counts || !self.flags.has(Flags::CALLS) {
+            return;
+        }
+        if self.raises.is_empty() && !self.local {
+            self.flags.note(Flags::ONLY_CALLS);
+        }
+        self.raises.insert(Kinds::ANYTHING);
+        self.local = true;
     }
 
     fn end_set(&mut self) {

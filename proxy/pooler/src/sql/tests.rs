@@ -1,5 +1,6 @@
 //! Statements about texts.
 
+mod access;
 mod calls;
 mod cases;
 mod forms;

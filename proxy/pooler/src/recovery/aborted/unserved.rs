@@ -6,9 +6,11 @@ use std::sync::Arc;
 use pgimbal_wire::extended::{Bind, Parse};
 use pgimbal_wire::tag::frontend;
 
-use super::{Aborted, Lost, NAMES_LIMIT, Scope, aborted, classify};
+use super::{Aborted, Lost, NAMES_LIMIT, Scope, aborted};
 use crate::recovery::block::Block;
 use crate::session::client_turn::{ClientTurn, Message};
+use crate::session::front::ReadText;
+use crate::sql::StatementClass;
 
 /// A segment that could not be served, and those behind it.
 #[derive(Debug)]
@@ -50,18 +52,16 @@ impl Unserved {
 }
 
 /// Notes what a message of an unserved segment would do to the transaction block.
-pub(super) fn note_block(turn: &mut ClientTurn<'_>, message: Message<'_>) {
+pub(super) fn note_block(turn: &mut ClientTurn<'_>, message: Message<'_>, read: Option<&ReadText>) {
     if unserved(turn).is_none() {
         return;
     }
     let (body, len) = (message.body, message.body_len());
     let block = match message.header.tag {
-        frontend::QUERY => {
-            body.split_last().map_or(Block::Same, |(_, text)| Block::of(&classify(turn, text)))
-        }
+        frontend::QUERY => read.map_or(Block::Same, |read| Block::of(&read.classified)),
         frontend::PARSE => {
-            if let Ok(Some(parse)) = Parse::view(body, len) {
-                note_parsed(turn, parse);
+            if let (Ok(Some(parse)), Some(read)) = (Parse::view(body, len), read) {
+                note_parsed(turn, parse, read);
             }
             Block::Same
         }
@@ -76,8 +76,8 @@ pub(super) fn note_block(turn: &mut ClientTurn<'_>, message: Message<'_>) {
     }
 }
 
-fn note_parsed(turn: &mut ClientTurn<'_>, parse: Parse<'_>) {
-    let begins = Block::of(&classify(turn, parse.text)) == Block::Opens;
+fn note_parsed(turn: &mut ClientTurn<'_>, parse: Parse<'_>, read: &ReadText) {
+    let begins = Block::of(&read.classified) == Block::Opens;
     let Some(unserved) = unserved(turn) else { return };
     unserved.begins.retain(|known| **known != *parse.name);
     if begins && unserved.begins.len() < NAMES_LIMIT {
@@ -92,14 +92,7 @@ fn bound_block(turn: &mut ClientTurn<'_>, name: &[u8]) -> Block {
     if parsed {
         return Block::Opens;
     }
-    let session = &*turn.session;
-    let classified = match name {
-        [] => session.unnamed.as_ref().and_then(|unnamed| unnamed.classified.as_deref()),
-        _ => {
-            let known = session.statements.as_ref().and_then(|names| names.get(name));
-            known.and_then(|statement| statement.classified.as_deref())
-        }
-    };
+    let classified = turn.class_of(name).and_then(StatementClass::not_plain);
     classified.map_or(Block::Same, Block::of)
 }
 

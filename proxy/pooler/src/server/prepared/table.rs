@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::{Origin, ParsedUnder, Shape, Statement, StatementId, StatementKey};
-use crate::sql::Classified;
+use crate::sql::StatementClass;
 
 /// A worker's statements: of each text, types and settings the newest, while any client knows it.
 ///
@@ -52,7 +52,7 @@ impl StatementTable {
         statement: &Statement,
         settings: ParsedUnder,
         schema_changes: u64,
-        classified: Option<Box<Classified>>,
+        class: StatementClass,
     ) -> Rc<Statement> {
         let body = statement.body.as_deref().unwrap_or_default();
         let content = self.identify(body, settings, schema_changes);
@@ -62,7 +62,7 @@ impl StatementTable {
             return known;
         }
         let id = self.unique(content);
-        let own = Statement::new(id, content, body, settings, classified);
+        let own = Statement::new(id, content, body, settings, class);
         if let Some(shape) = statement.shape.get() {
             let _ = own.shape.set(shape.clone());
         }
@@ -75,11 +75,11 @@ impl StatementTable {
         body: &[u8],
         settings: ParsedUnder,
         schema_changes: u64,
-        classified: Option<Box<Classified>>,
+        class: StatementClass,
     ) -> Rc<Statement> {
         let content = self.identify(body, settings, schema_changes);
         let id = self.unique(content);
-        Rc::new(Statement::new(id, content, body, settings, classified))
+        Rc::new(Statement::new(id, content, body, settings, class))
     }
 
     /// The statement of a client's SQL PREPARE, whose text is `text`.
@@ -87,12 +87,12 @@ impl StatementTable {
         &mut self,
         text: &[u8],
         settings: ParsedUnder,
-        classified: Option<Box<Classified>>,
+        class: StatementClass,
     ) -> Rc<Statement> {
         let body = [text, &[0, 0, 0]].concat();
         let content = self.identify(&body, settings, 0);
         let id = self.unique(content);
-        let statement = Statement::new(id, content, &body, settings, classified);
+        let statement = Statement::new(id, content, &body, settings, class);
         Rc::new(Statement { origin: Origin::Sql, ..statement })
     }
 
@@ -171,6 +171,8 @@ impl StatementTable {
 mod tests {
     use super::*;
 
+    const PLAIN: StatementClass = StatementClass::UNREAD;
+
     fn table() -> StatementTable {
         StatementTable::new(StatementKey([7; 16]), 0)
     }
@@ -187,24 +189,24 @@ mod tests {
     fn behaviour_19_a_parse_shares_the_newest_statement_of_the_same_shape() {
         let mut table = table();
         let body = b"select * from t\0\0\0";
-        let first = table.parse(body, under(1), 0, None);
+        let first = table.parse(body, under(1), 0, PLAIN);
         assert!(table.described(&first, shape(10)).is_none());
-        let second = table.parse(body, under(1), 0, None);
+        let second = table.parse(body, under(1), 0, PLAIN);
         assert_ne!(first.id, second.id);
         assert!(Rc::ptr_eq(&table.described(&second, shape(10)).unwrap(), &first));
-        let third = table.parse(body, under(1), 0, None);
+        let third = table.parse(body, under(1), 0, PLAIN);
         assert!(table.described(&third, shape(11)).is_none(), "the rows look otherwise now");
-        let fourth = table.parse(body, under(1), 0, None);
+        let fourth = table.parse(body, under(1), 0, PLAIN);
         assert!(Rc::ptr_eq(&table.described(&fourth, shape(11)).unwrap(), &third));
         let float = Shape { parameters: [0, 1, 0, 0, 2, 189][..].into(), rows: 11 };
-        let fifth = table.parse(body, under(1), 0, None);
+        let fifth = table.parse(body, under(1), 0, PLAIN);
         assert!(table.described(&fifth, float).is_none(), "its parameter is another");
     }
 
     #[test]
     fn any_difference_of_what_is_parsed_separates() {
         let mut table = table();
-        let first = table.parse(b"select 1\0\0\0", under(1), 0, None);
+        let first = table.parse(b"select 1\0\0\0", under(1), 0, PLAIN);
         assert_eq!(first.text(), b"select 1");
         for (body, settings, changes) in [
             (&b"select 2\0\0\0"[..], 1, 0),
@@ -212,7 +214,7 @@ mod tests {
             (b"select 1\0\0\0", 2, 0),
             (b"select 1\0\0\0", 1, 1),
         ] {
-            assert_ne!(table.parse(body, under(settings), changes, None).content, first.content);
+            assert_ne!(table.parse(body, under(settings), changes, PLAIN).content, first.content);
         }
     }
 
@@ -220,16 +222,16 @@ mod tests {
     fn what_a_client_was_told_stays_when_its_statement_is_parsed_under_other_settings() {
         let mut table = table();
         let body = b"select * from t\0\0\0";
-        let first = table.parse(body, under(1), 0, None);
+        let first = table.parse(body, under(1), 0, PLAIN);
         table.described(&first, shape(10));
-        let other = table.parse(body, under(2), 0, None);
+        let other = table.parse(body, under(2), 0, PLAIN);
         table.described(&other, shape(11));
-        let moved = table.under(&first, under(2), 0, None);
+        let moved = table.under(&first, under(2), 0, PLAIN);
         assert_ne!(moved.id, other.id, "its client was told of other rows");
         assert_eq!(moved.shape.get(), Some(&shape(10)));
-        let same = table.parse(body, under(3), 0, None);
+        let same = table.parse(body, under(3), 0, PLAIN);
         table.described(&same, shape(10));
-        assert_eq!(table.under(&first, under(3), 0, None).id, same.id);
+        assert_eq!(table.under(&first, under(3), 0, PLAIN).id, same.id);
     }
 
     #[test]
@@ -248,7 +250,7 @@ mod tests {
         let mut table = table();
         for n in 0..10_000_u32 {
             let text = format!("select {n}\0\0\0");
-            let statement = table.parse(text.as_bytes(), under(0), 0, None);
+            let statement = table.parse(text.as_bytes(), under(0), 0, PLAIN);
             table.described(&statement, shape(1));
         }
         assert!(table.known.len() <= 256, "{} left", table.known.len());

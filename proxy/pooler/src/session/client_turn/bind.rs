@@ -14,19 +14,23 @@ use super::values::BoundValues;
 use super::{ClientTurn, Step};
 use crate::cluster::route::{self, Misnamed};
 use crate::plan::Stop;
-use crate::recovery::block::Block;
+use crate::recovery::effects::SegmentEffects;
 use crate::server::UnnamedStatement;
 use crate::server::pending::{Origin as Owner, Pending};
 use crate::server::prepared::{Origin, Statement};
 use crate::server::statements::{Portal, StatementLookup};
 use crate::session::state::portals::Rereads;
 use crate::session::{LocalSettings, ShapeCheck};
-use crate::sql::{self, Assignment, Classified, Form, Kinds, Operand, ScopeOperand, Steps};
+use crate::sql::{
+    self, Assignment, Classified, Form, Kinds, Operand, ScopeOperand, StatementClass, Steps,
+};
 
 impl ClientTurn<'_> {
     pub(super) fn bind(&mut self, header: Header) -> Step {
         let (message, bind) = self.view(header, Bind::view)?;
         self.settled_name(bind.statement)?;
+        let effects = self.class_of(bind.statement).map(SegmentEffects::of_bind);
+        self.effects = effects.unwrap_or(SegmentEffects::UNKNOWN);
         let bound = self.bound_statement(bind.statement);
         if let Some((_, classified)) = &bound
             && (self.is_refused(classified) || self.admit(classified)?.is_refused())
@@ -75,20 +79,31 @@ impl ClientTurn<'_> {
         Ok(())
     }
 
+    /// What the client's statement of this name is; `None` where nobody knows it.
+    pub(crate) fn class_of(&self, name: &[u8]) -> Option<&StatementClass> {
+        match name {
+            [] => self.session.unnamed.as_ref().map(|unnamed| &unnamed.class),
+            _ => {
+                let known = self.session.statements.as_ref()?.get(name)?;
+                Some(&known.class)
+            }
+        }
+    }
+
     /// The text of a statement that is bound now, and what it is, unless it is plain.
     fn bound_statement(&self, name: &[u8]) -> Option<(Vec<u8>, Classified)> {
         if name.is_empty() {
             let unnamed = self.session.unnamed.as_ref()?;
-            let classified = unnamed.classified.as_deref()?;
+            let classified = unnamed.class.not_plain()?;
             let end = unnamed.body.iter().position(|&b| b == 0)?;
             return Some((unnamed.body[..end].to_vec(), classified.clone()));
         }
         let statement = self.session.statements.as_ref()?.get(name)?;
         if statement.origin == Origin::Sql {
             // Its text is the PREPARE; what it runs is what that was found to prepare.
-            return Some((Vec::new(), statement.classified.as_deref()?.clone()));
+            return Some((Vec::new(), statement.class.not_plain()?.clone()));
         }
-        Some((statement.text().to_vec(), statement.classified.as_deref()?.clone()))
+        Some((statement.text().to_vec(), statement.class.not_plain()?.clone()))
     }
 
     /// Notes what a portal will do when it is run; functions may run when it is bound.
@@ -115,9 +130,6 @@ impl ClientTurn<'_> {
                 };
                 let script = self.script_of(&classified, if followed { &text } else { b"" });
                 self.raise(&classified, &text);
-                if let Some(server) = self.server.as_deref_mut() {
-                    server.in_flight.does(Block::of(&classified));
-                }
                 if script.is_none() && classified.only_ends_or_begins() && !bind.portal.is_empty() {
                     // It may be run after others of its segment, whose effects it ends.
                     self.session.raised.insert(Kinds::SETTINGS.union(Kinds::ROLE));

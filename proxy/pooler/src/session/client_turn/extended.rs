@@ -9,6 +9,7 @@ use super::bind::{Needed, PLAIN};
 use super::parse::write_client_name;
 use super::{ClientTurn, Message, Step};
 use crate::plan::Stop;
+use crate::recovery::effects::SegmentEffects;
 use crate::server::pending::{Origin as Owner, ParseInFlight, Pending};
 use crate::server::prepared::SERVER_NAME_PREFIX;
 use crate::server::{ReadingsKnown, UnnamedStatement};
@@ -52,6 +53,7 @@ impl<'a> ClientTurn<'a> {
 
     pub(super) fn execute(&mut self, header: Header) -> Step {
         let (message, execute) = self.view(header, Execute::view)?;
+        self.effects = SegmentEffects::EXECUTE;
         self.server()?.since_ready.segment_open = true;
         self.pool.stats.queries += 1;
         let Some((script, reads)) = self.session.portals.take(execute.portal) else {

@@ -8,63 +8,103 @@ use pgimbal_wire::extended::Parse;
 use pgimbal_wire::frame::{HEADER_LEN, Header};
 
 use super::{ClientTurn, Message, Step};
+use crate::recovery::effects::SegmentEffects;
 use crate::server::Server;
 use crate::server::pending::{
     DescribeInFlight, NameChange, NameFor, Origin as Owner, ParseInFlight, Pending, UnnamedBefore,
 };
 use crate::server::prepared::{ParsedUnder, SERVER_NAME_PREFIX, Statement, StatementId};
+use crate::session::front::ReadText;
 use crate::session::pin::PinReason;
 use crate::session::{ClientBody, LocalSettings, Phase, Unnamed};
-use crate::sql::{self, Classified, Kinds, Scanner};
+use crate::sql::{Classified, Kinds, Scanner};
 
 impl ClientTurn<'_> {
     pub(super) fn parse(&mut self, header: Header) -> Step {
         let limit = self.pool.config.pool.max_statement_bytes;
         let kept = header.total as usize <= limit && self.has_room_for(header.total as usize)?;
-        let message = self.linked(header, if kept { header.total as usize } else { 0 })?;
-        let parse = match Parse::view(message.body, message.body_len()) {
+        let message = self.held(header, if kept { header.total as usize } else { 0 })?;
+        let view = Parse::view(message.body, message.body_len());
+        let text = match view {
+            Ok(Some(parse)) if kept && message.is_whole() => Some(parse.text),
+            _ => None,
+        };
+        if self.is_refused_ahead(text) {
+            return Ok(());
+        }
+        self.ready_link()?;
+        let parse = match view {
             Ok(Some(parse)) => parse,
             Ok(None) => return Err(self.hold_more(message)),
             Err(malformed) => return Err(self.violation(&malformed.to_string())),
         };
         self.settled_name(parse.name)?;
-        let classified = match kept && message.is_whole() {
-            true => self.classify_kept(message, parse.text)?,
-            false => None,
-        };
-        if classified.is_none() {
-            self.admit_unread()?;
-        }
-        if let Some(classified) = &classified
-            && (self.is_refused(classified) || self.admit(classified)?.is_refused())
+        let mut read = text.map(|text| self.read(text));
+        let step = self.parse_read(message, parse, &mut read);
+        self.keep_if_waits(message, read);
+        step
+    }
+
+    /// A Parse whose text was `read`, unless it is not kept. What was read is taken by what becomes
+    /// of it.
+    fn parse_read(
+        &mut self,
+        message: Message<'_>,
+        parse: Parse<'_>,
+        read: &mut Option<ReadText>,
+    ) -> Step {
+        let total = message.header.total as usize;
+        if let Some(known) = read
+            && !self.has_room_to_know(total, &known.classified)?
         {
+            *read = None;
+        }
+        let Some(ReadText { classified, .. }) = read else {
+            self.admit_unread()?;
+            return self.parse_admitted(message, parse, read);
+        };
+        if self.is_refused(classified) || self.admit(classified)?.is_refused() {
             return Ok(());
         }
-        if let Some(classified) = &classified {
-            self.await_facts(classified)?;
-        }
+        self.await_facts(classified)?;
+        self.parse_admitted(message, parse, read)
+    }
+
+    fn parse_admitted(
+        &mut self,
+        message: Message<'_>,
+        parse: Parse<'_>,
+        read: &mut Option<ReadText>,
+    ) -> Step {
         self.server()?.since_ready.segment_open = true;
         let is_duplicate = !parse.name.is_empty() && self.knows(parse.name);
-        if let Some(classified) = classified.as_ref().filter(|_| !is_duplicate) {
-            self.name_for_segment(parse.text, classified)?;
+        if let Some(ReadText { classified, .. }) = read {
+            if !is_duplicate {
+                self.name_for_segment(parse.text, classified)?;
+            }
+            self.note_in_flight(message.header.total as usize + classified.bytes());
+            self.effects = SegmentEffects::of_parse(classified);
         }
-        if let Some(classified) = &classified {
-            self.note_in_flight(header.total as usize + classified.bytes());
-        }
+        let mut classified = || read.take().map(|read| read.classified);
         if parse.name.is_empty() {
-            return self.parse_unnamed(message, parse, classified);
+            return self.parse_unnamed(message, parse, classified());
         }
         if self.pool.config.pool.mode == PoolMode::Session {
             // Its names are its own from login to reset.
-            return self.parse_in_session_mode(message, parse.name, classified);
+            return self.parse_in_session_mode(message, parse.name, classified());
         }
         if is_duplicate {
             return self.parse_duplicate(message, parse);
         }
         self.probe_name(parse)?;
-        match classified.filter(|_| self.pool.config.pool.max_prepared_statements > 0) {
-            Some(classified) => self.parse_named(message, parse, classified),
-            None => self.parse_uncached(message, parse),
+        if read.is_none() || self.pool.config.pool.max_prepared_statements == 0 {
+            return self.parse_uncached(message, parse);
+        }
+        self.may_name_another()?;
+        self.make_room()?;
+        match read.take() {
+            Some(read) => self.parse_named(message, parse, read.classified),
+            None => Ok(()),
         }
     }
 
@@ -89,8 +129,8 @@ impl ClientTurn<'_> {
                 let mut body = reused.unwrap_or_default();
                 body.clear();
                 body.extend_from_slice(escaped.as_deref().unwrap_or(&message.body[1..]));
-                let classified = (!classified.is_plain()).then(|| Box::new(classified));
-                self.session.set_unnamed(Some(Unnamed { body, classified, shape: None }));
+                let class = classified.into();
+                self.session.set_unnamed(Some(Unnamed { body, class, shape: None }));
                 if self.session.pin.has(PinReason::LargeStatement) {
                     self.refresh_statement_pins();
                 }
@@ -168,23 +208,27 @@ impl ClientTurn<'_> {
 
     /// Keeps a statement whose Parse was answered without a server: it is reprepared where it is
     /// bound.
-    pub(crate) fn keep_unsent(&mut self, message: Message<'_>, parse: Parse<'_>) {
+    pub(crate) fn keep_unsent(
+        &mut self,
+        message: Message<'_>,
+        parse: Parse<'_>,
+        classified: Classified,
+    ) {
         if !message.is_whole() || self.pool.config.pool.max_prepared_statements == 0 {
             return;
         }
         let body = &message.body[parse.rest..];
-        let classified = sql::classify(parse.text, self.readings(), self.calls());
         if !self.may_keep_unsent(message.header.total as usize + classified.bytes()) {
             return;
         }
-        let classified = (!classified.is_plain()).then(|| Box::new(classified));
+        let class = classified.into();
         if parse.name.is_empty() {
-            let unnamed = Unnamed { body: body.to_vec(), classified, shape: None };
+            let unnamed = Unnamed { body: body.to_vec(), class, shape: None };
             return self.session.set_unnamed(Some(unnamed));
         }
         let settings = self.tables.parse_fingerprint(self.session.settings.current());
         let changes = self.pool.shared.database.schema_changes();
-        let statement = self.tables.statements.parse(body, settings, changes, classified);
+        let statement = self.tables.statements.parse(body, settings, changes, class);
         self.rename(parse.name, Some(statement));
     }
 
@@ -197,21 +241,20 @@ impl ClientTurn<'_> {
         }
     }
 
-    /// A text that is kept: any server can be given it, so its statement can be shared.
+    /// A text that is kept, and for whose statement there is room: any server can be given it, so
+    /// its statement can be shared.
     fn parse_named(
         &mut self,
         message: Message<'_>,
         parse: Parse<'_>,
         classified: Classified,
     ) -> Step {
-        self.may_name_another()?;
-        self.make_room()?;
         let escaped = self.escaped_body(parse, Some(&classified));
         let body = escaped.as_deref().unwrap_or(&message.body[parse.rest..]);
         let settings = self.parsed_under();
         let changes = self.pool.shared.database.schema_changes();
-        let classified = (!classified.is_plain()).then(|| Box::new(classified));
-        let statement = self.tables.statements.parse(body, settings, changes, classified);
+        let class = classified.into();
+        let statement = self.tables.statements.parse(body, settings, changes, class);
         let change = self.rename(parse.name, Some(Rc::clone(&statement)));
         self.forward_parse(message, parse, &statement, change, escaped)?;
         // Whether an older statement may be shared instead depends on what the rows look like.

@@ -9,7 +9,7 @@ use super::{ClientTurn, Message, Step, emit_made};
 use crate::cluster::route;
 use crate::error::error_body;
 use crate::plan::Stop;
-use crate::recovery::block::Block;
+use crate::recovery::effects::SegmentEffects;
 use crate::server::pending::Pending;
 use crate::server::{Body, ReadingsKnown, UnnamedStatement};
 use crate::session::effect::Script;
@@ -25,7 +25,11 @@ const PINNING: Kinds =
 
 impl ClientTurn<'_> {
     pub(super) fn query(&mut self, header: Header) -> Step {
-        let message = self.linked(header, 0)?;
+        let message = self.held(header, 0)?;
+        if self.is_refused_ahead(message.query_text()) {
+            return Ok(());
+        }
+        self.ready_link()?;
         self.settled_name(&[])?;
         if !message.is_whole() {
             return self.long_query(message);
@@ -33,22 +37,28 @@ impl ClientTurn<'_> {
         let Some((0, text)) = message.body.split_last() else {
             return Err(self.violation("invalid string in message"));
         };
-        let classified = sql::classify(text, self.readings(), self.calls());
-        if self.is_refused(&classified) || self.admit(&classified)?.is_refused() {
+        let read = self.read(text);
+        let step = self.query_read(message, text, &read.classified);
+        self.keep_if_waits(message, Some(read));
+        step
+    }
+
+    fn query_read(&mut self, message: Message<'_>, text: &[u8], classified: &Classified) -> Step {
+        if self.is_refused(classified) || self.admit(classified)?.is_refused() {
             // Answered in place of the server, as is the rest of its segment.
             return Ok(());
         }
-        self.await_facts(&classified)?;
+        self.await_facts(classified)?;
         if self.session.unnamed.is_some() && self.server()?.pending.may_skip() {
             // Whether it destroys the unnamed statement depends on what is in front of it.
             self.await_replies()?;
         }
-        let temporary = self.name_for_query(text, &classified)?;
-        let escaped = self.escape(text, &classified);
+        let temporary = self.name_for_query(text, classified)?;
+        let escaped = self.escape(text, classified);
         // A PREPARE is followed if its name is closed behind it.
-        let script = self.script_of(&classified, if temporary.is_empty() { b"" } else { text });
-        self.raise(&classified, text);
-        self.server()?.in_flight.does(Block::of(&classified));
+        let script = self.script_of(classified, if temporary.is_empty() { b"" } else { text });
+        self.raise(classified, text);
+        self.effects = SegmentEffects::of_query(classified);
         self.send_query(message, script, escaped.as_deref());
         self.take_back(temporary);
         Ok(())
@@ -138,12 +148,12 @@ impl ClientTurn<'_> {
         Err(Stop::Wait)
     }
 
-    /// Whether the pool lets a text through.
-    ///
-    /// # Errors
-    /// [`Stop::WaitForPlace`] when it has to wait for a place among the pinned sessions.
-    pub(super) fn admit(&mut self, classified: &Classified) -> Result<Admission, Stop> {
-        if self.pool.config.pool.mode == PoolMode::Statement && classified.marks.begins() {
+    /// Whether a text begins a transaction block where the pool has none; then its error is what
+    /// comes next.
+    pub(super) fn refuses_block(&mut self, classified: &Classified) -> bool {
+        let refuses =
+            self.pool.config.pool.mode == PoolMode::Statement && classified.marks.begins();
+        if refuses {
             self.session.refuse(error_body(
                 &Report::error(
                     SqlState::FEATURE_NOT_SUPPORTED,
@@ -151,6 +161,16 @@ impl ClientTurn<'_> {
                 )
                 .hint("Use a pool in transaction mode (pool_mode = \"transaction\")."),
             ));
+        }
+        refuses
+    }
+
+    /// Whether the pool lets a text through.
+    ///
+    /// # Errors
+    /// [`Stop::WaitForPlace`] when it has to wait for a place among the pinned sessions.
+    pub(super) fn admit(&mut self, classified: &Classified) -> Result<Admission, Stop> {
+        if self.refuses_block(classified) {
             return Ok(Admission::Refused);
         }
         if let Some(wrong) = route::misnamed_in(classified).filter(|_| self.is_fresh()) {
@@ -226,7 +246,7 @@ impl ClientTurn<'_> {
     fn run_by_execute(&self, step: &sql::Step) -> Option<&Form> {
         let Form::Execute(name) = &step.form else { return None };
         let statement = self.session.statements.as_ref()?.get(name)?;
-        let form = statement.classified.as_deref()?.only()?;
+        let form = statement.class.not_plain()?.only()?;
         matches!(form, Form::Deallocate(_) | Form::DeallocateAll).then_some(form)
     }
 

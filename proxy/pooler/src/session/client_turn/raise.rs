@@ -4,7 +4,7 @@ use pgimbal_config::{PoolMode, Verify};
 use pgimbal_wire::encode::{self, TransactionStatus};
 
 use super::ClientTurn;
-use crate::recovery::block::Block;
+use crate::recovery::effects::SegmentEffects;
 use crate::server::pending::{NameFor, Pending};
 use crate::server::{Commits, Ending};
 use crate::session::LocalSettings;
@@ -127,7 +127,7 @@ impl ClientTurn<'_> {
             Form::Execute(name) => {
                 let known = self.session.statements.as_ref().and_then(|names| names.get(name));
                 match known {
-                    Some(statement) => match statement.classified.as_deref() {
+                    Some(statement) => match statement.class.not_plain() {
                         None => Kinds::NONE,
                         // A set_config that is run by EXECUTE is not followed.
                         Some(inner) => {
@@ -194,11 +194,11 @@ impl ClientTurn<'_> {
     /// longer be refused, and of which no statement is followed.
     pub(super) fn raise_unfollowed(&mut self, classified: &Classified) {
         if let Some(server) = self.server.as_deref_mut() {
-            let block = Block::of(classified);
+            let effects = SegmentEffects::of_unread(classified);
             // That of a Query has been ended with it, that of a Parse has not.
             match server.since_ready.segment_open {
-                true => server.in_flight.does(block),
-                false => server.in_flight.did(block),
+                true => server.in_flight.does(effects),
+                false => server.in_flight.did(effects),
             }
         }
         self.raise(classified, b"event extension");

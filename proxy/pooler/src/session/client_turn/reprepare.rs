@@ -94,8 +94,8 @@ impl ClientTurn<'_> {
         let changes = self.pool.shared.database.schema_changes();
         // The server reads it under the settings of now.
         let classified = sql::classify(statement.text(), self.readings(), self.calls());
-        let classified = (!classified.is_plain()).then(|| Box::new(classified));
-        let current = self.tables.statements.under(&statement, settings, changes, classified);
+        let class = classified.into();
+        let current = self.tables.statements.under(&statement, settings, changes, class);
         self.rename(name, Some(Rc::clone(&current)));
         self.refresh_statement_pins();
         current

@@ -5,7 +5,7 @@ use pgimbal_wire::frame::HEADER_LEN;
 use super::{ClientTurn, Message, Step};
 use crate::plan::Stop;
 use crate::server::prepared::CLIENT_STATEMENTS_LIMIT;
-use crate::sql::{self, Classified};
+use crate::sql::Classified;
 
 /// The longest message that is held because of a name in it, of which 63 bytes count. PostgreSQL
 /// has no limit but memory; here every client may have one held.
@@ -61,21 +61,20 @@ impl ClientTurn<'_> {
         }
     }
 
-    /// What the text of a Parse is, if there is room for that besides the text.
+    /// Whether there is room for what is known of the text of a Parse, besides the `total` bytes of
+    /// the message.
     ///
     /// # Errors
     /// [`Stop`] until there is, when too much is in flight.
-    pub(super) fn classify_kept(
+    pub(super) fn has_room_to_know(
         &mut self,
-        message: Message<'_>,
-        text: &[u8],
-    ) -> Result<Option<Classified>, Stop> {
-        let classified = sql::classify(text, self.readings(), self.calls());
-        if classified.is_plain() {
-            return Ok(Some(classified));
+        total: usize,
+        classified: &Classified,
+    ) -> Result<bool, Stop> {
+        match classified.is_plain() {
+            true => Ok(true),
+            false => self.has_room_for(total + classified.bytes()),
         }
-        let bytes = message.header.total as usize + classified.bytes();
-        Ok(self.has_room_for(bytes)?.then_some(classified))
     }
 
     /// Refuses a name more when the client has too many.

@@ -20,9 +20,9 @@ use crate::session::setup;
 use crate::session::state::{custom, reset};
 use crate::session::{LocalSettings, Session};
 use crate::sql::{
-    self, Assignment, Calls, Followed, Form, Kinds, Operand, Readings, Scope, ScopeOperand, SetBy,
+    self, AccessKind, Assignment, Calls, Followed, Form, Kinds, Operand, Readings, Scope,
+    ScopeOperand, SetBy, StatementClass, Step, Steps,
 };
-use crate::sql::{Step, Steps};
 use crate::tables::Tables;
 
 /// Everything that a change of the books touches.
@@ -274,9 +274,9 @@ impl Books<'_> {
             self.session.raised.insert(Kinds::STATEMENTS);
             return;
         };
-        let classified = prepared_by(text, self.session).map(Box::new);
+        let class = prepared_by(text, self.session);
         let settings = self.tables.parse_fingerprint(self.session.settings.current());
-        let statement = self.tables.statements.from_sql(text, settings, classified);
+        let statement = self.tables.statements.from_sql(text, settings, class);
         self.session.statements.get_or_insert_default().set(name, Some(statement));
         let here = self.session.close_after_sync.iter_mut().find(|known| *known.name == *name);
         if let Some(here) = here {
@@ -287,13 +287,18 @@ impl Books<'_> {
     }
 }
 
-/// What EXECUTE of a statement may leave that `text`, one SQL PREPARE, has made; `None` if it is
-/// plain.
-fn prepared_by(text: &[u8], session: &Session) -> Option<sql::Classified> {
+/// What EXECUTE of a statement may leave that `text`, one SQL PREPARE, has made. It is never run
+/// again: a Bind of it runs what the server connection has.
+fn prepared_by(text: &[u8], session: &Session) -> StatementClass {
     let body = sql::prepared_query(text, session.reading);
-    let classified = match body {
+    let mut classified = match body {
         Some(query) => sql::classify(query, Readings::One(session.reading), Calls::Text),
-        None => sql::Classified { steps: Steps::Unreadable, ..sql::Classified::PLAIN },
+        None => sql::Classified {
+            steps: Steps::Unreadable,
+            leaves_nothing: false,
+            ..sql::Classified::PLAIN
+        },
     };
-    (!classified.is_plain()).then_some(classified)
+    classified.access.kind = AccessKind::Unknown;
+    classified.into()
 }

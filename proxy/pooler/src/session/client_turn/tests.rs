@@ -1,0 +1,182 @@
+//! A message that waits is classified once.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pgimbal_config::{Config, DatabaseConfig, PoolMode};
+
+use super::*;
+use crate::action::Action;
+use crate::cancel::CancelKey;
+use crate::ids::{ServerId, WorkerId};
+use crate::pool::checkout::Checkout;
+use crate::pool::shared::{SharedCount, SharedDatabase, SharedPool};
+use crate::pool::{Place, PoolKey};
+use crate::pooler::Pooler;
+use crate::recovery::block::Block;
+use crate::server::BackendKey;
+use crate::server::life::Dialed;
+use crate::server::prepared::StatementKey;
+use crate::session::arrival::Greeting;
+use crate::session::sessions::SessionOptions;
+use crate::sql::{self, AccessKind, Calls, Readings, StandardStrings};
+
+/// A core with one client that has logged in, and one server connection.
+struct Core {
+    pooler: Pooler,
+    session: SessionId,
+    server: ServerId,
+    plan: Plan,
+    now: Instant,
+}
+
+impl Core {
+    fn new(mode: PoolMode) -> Self {
+        let now = Instant::now();
+        let options = SessionOptions {
+            client_idle_timeout: None,
+            client_stall_timeout: Duration::from_secs(300),
+        };
+        let mut pooler = Pooler::new(WorkerId(0), 1, StatementKey([7; 16]), options);
+        let mut config = Config::default();
+        config.clients.auth_type = pgimbal_config::AuthType::Trust;
+        config.databases.insert("app".into(), DatabaseConfig::default());
+        let mut resolved = config.pool("app", "app").unwrap();
+        resolved.pool.mode = mode;
+        let key = PoolKey { database: "app".into(), user: "app".into(), place: Place::Primary };
+        let pool = pooler.pool(&key, || {
+            let (database, user) = (SharedDatabase::default(), SharedCount::default());
+            (Arc::new(resolved), Arc::new(SharedPool::new(1, Arc::new(database), Arc::new(user))))
+        });
+        let session = pooler.arrive(pool, now, || CancelKey::short(1, [1; 32]));
+        assert_eq!(pooler.greet(session, &[], now), Greeting::Wait);
+        let mut actions = Vec::new();
+        pooler.take_actions(&mut actions);
+        let Some(Action::Dial(server)) = actions.first().copied() else { panic!("{actions:?}") };
+        let parameters = [("client_encoding", "UTF8"), ("standard_conforming_strings", "on")];
+        let parameters =
+            parameters.map(|(name, value)| (name.as_bytes().into(), value.as_bytes().into()));
+        let backend_key = BackendKey { process_id: 1, secret: Box::new([1; 4]) };
+        pooler.dialed(
+            server,
+            Dialed { backend_key, parameters: parameters.into(), found: None },
+            now,
+        );
+        assert!(matches!(pooler.greet(session, &[], now), Greeting::Ready(_)));
+        Self { pooler, session, server, plan: Plan::default(), now }
+    }
+
+    fn say(&mut self, bytes: &[u8]) -> Processed {
+        self.plan.clear();
+        self.pooler.client_bytes(self.session, self.now, bytes, &mut self.plan)
+    }
+
+    fn session(&mut self) -> &mut Session {
+        self.pooler.core().sessions.get_mut(self.session).unwrap()
+    }
+
+    fn front(&mut self) -> &mut FrontMessage {
+        &mut self.session().front
+    }
+
+    fn links(&mut self) {
+        assert_eq!(self.pooler.checkout(self.session, self.now), Checkout::Linked(self.server));
+    }
+
+    /// What the last segment was found to do to the transaction block.
+    fn block(&self) -> Block {
+        self.pooler.server(self.server).unwrap().in_flight.effects().block()
+    }
+}
+
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    [&[tag][..], &(4 + body.len() as u32).to_be_bytes(), body].concat()
+}
+
+fn query(text: &str) -> Vec<u8> {
+    message(b'Q', &[text.as_bytes(), &[0]].concat())
+}
+
+fn parse(text: &str) -> Vec<u8> {
+    message(b'P', &[&[0][..], text.as_bytes(), &[0, 0, 0]].concat())
+}
+
+#[test]
+fn a_text_is_classified_before_checkout_and_not_again() {
+    for waits in [query("select 1"), parse("select 1")] {
+        let mut core = Core::new(PoolMode::Transaction);
+        assert_eq!(core.say(&waits).stop, Stop::Checkout);
+        assert_eq!(core.front().access().kind, AccessKind::BeginsAsRead);
+        // As if it had been another text: nobody looks at the text again.
+        let reading = Readings::One(core.session().reading);
+        *core.front() = FrontMessage::from(ReadText::new(b"begin", reading, Calls::Text));
+        // Once more, as after a server connection that was gone.
+        assert_eq!(core.say(&waits).stop, Stop::Checkout);
+        assert_eq!(core.front().access().kind, AccessKind::Unknown, "it is kept");
+        core.links();
+        assert_eq!(core.say(&waits).taken as usize, waits.len());
+        assert!(matches!(core.front(), FrontMessage::Unread), "it left with its message");
+        if waits[0] == b'Q' {
+            assert_eq!(core.block(), Block::Opens);
+        } else {
+            let class = &core.session().unnamed.as_ref().unwrap().class;
+            assert_eq!(class.access().kind, AccessKind::Unknown);
+        }
+    }
+}
+
+#[test]
+fn a_text_that_is_read_in_another_way_by_the_time_it_is_sent_is_classified_anew() {
+    let mut core = Core::new(PoolMode::Transaction);
+    let text = query("select 1");
+    assert_eq!(core.say(&text).stop, Stop::Checkout);
+    let reading = Readings::One(core.session().reading);
+    *core.front() = FrontMessage::from(ReadText::new(b"begin", reading, Calls::Text));
+    core.links();
+    // The server that it gets says so.
+    core.session().reading.strings = StandardStrings::Off;
+    assert_eq!(core.say(&text).taken as usize, text.len());
+    assert_eq!(core.block(), Block::Same);
+}
+
+#[test]
+fn what_follows_a_message_has_nothing_of_it() {
+    let mut core = Core::new(PoolMode::Transaction);
+    let both = [query("select 1"), query("begin")].concat();
+    assert_eq!(core.say(&both).stop, Stop::Checkout);
+    core.links();
+    assert_eq!(core.say(&both).taken as usize, both.len());
+    assert_eq!(core.block(), Block::Opens);
+    // A longer text than is held is not read ahead.
+    let mut core = Core::new(PoolMode::Transaction);
+    let long = query(&format!("select '{}'", "x".repeat(2 * HOLD_LIMIT)));
+    assert_eq!(core.say(&long[..HOLD_LIMIT]).stop, Stop::Checkout);
+    assert!(matches!(core.front(), FrontMessage::Unread));
+}
+
+#[test]
+fn a_bind_says_what_its_statement_is() {
+    let mut core = Core::new(PoolMode::Transaction);
+    let bind = message(b'B', b"\0\0\0\0\0\0\0\0");
+    assert_eq!(core.say(&bind).stop, Stop::Checkout);
+    assert_eq!(core.front().access().kind, AccessKind::Unknown, "there is none");
+    let class = StatementClass::from(sql::classify(b"show x", Readings::Any, Calls::Text));
+    let unnamed = crate::session::Unnamed { body: b"show x\0\0\0".to_vec(), class, shape: None };
+    core.session().set_unnamed(Some(unnamed));
+    assert_eq!(core.say(&bind).stop, Stop::Checkout);
+    assert_eq!(core.front().access().kind, AccessKind::Reads);
+    assert_eq!(core.say(&message(b'S', b"")).stop, Stop::Drained);
+}
+
+#[test]
+fn statement_mode_refuses_a_block_without_a_server_connection() {
+    for begins in [query("begin"), parse("start transaction")] {
+        let mut core = Core::new(PoolMode::Statement);
+        let said = core.say(&[&begins[..], &message(b'S', b"")].concat());
+        assert_eq!(said.stop, Stop::Drained);
+        assert_eq!(core.session().link, Link::Unlinked);
+        assert!(core.plan.bytes_to_sessions() > 0 && core.plan.to_server().bytes() == 0);
+        let read = core.say(&query("select 1"));
+        assert_eq!(read.stop, Stop::Checkout);
+    }
+}

@@ -1,0 +1,72 @@
+//! A classification as it is kept with a prepared statement.
+
+use super::{Access, Classified};
+
+/// What a prepared statement's text is, in the least memory: most of them are plain, and take no
+/// allocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StatementClass {
+    /// Nothing has to be known of it when it is run, but whether it reads.
+    Plain(Access),
+    /// Anything else.
+    Other(Box<Classified>),
+}
+
+impl StatementClass {
+    /// That of a statement whose text nobody has looked at, or that is looked at elsewhere.
+    pub const UNREAD: StatementClass = StatementClass::Plain(Access::UNKNOWN);
+
+    /// What executing it means to the session; `None` if it is plain.
+    #[must_use]
+    pub fn not_plain(&self) -> Option<&Classified> {
+        match self {
+            StatementClass::Plain(_) => None,
+            StatementClass::Other(classified) => Some(classified),
+        }
+    }
+
+    /// Whether it reads or writes rows.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        match self {
+            StatementClass::Plain(access) => *access,
+            StatementClass::Other(classified) => classified.access,
+        }
+    }
+
+    /// The bytes that it takes besides itself.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.not_plain().map_or(0, Classified::bytes)
+    }
+}
+
+impl From<Classified> for StatementClass {
+    fn from(classified: Classified) -> StatementClass {
+        match classified.is_plain() {
+            true => StatementClass::Plain(classified.access),
+            false => StatementClass::Other(Box::new(classified)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{AccessKind, Calls, Readings, classify};
+    use super::*;
+
+    #[test]
+    fn a_plain_statement_takes_no_allocation_and_still_says_whether_it_reads() {
+        let class = |text: &str| {
+            StatementClass::from(classify(text.as_bytes(), Readings::Any, Calls::Text))
+        };
+        assert!(size_of::<StatementClass>() <= 16);
+        for (text, kind) in [("select 1", AccessKind::BeginsAsRead), ("show a", AccessKind::Reads)]
+        {
+            let class = class(text);
+            assert_eq!((class.bytes(), class.access().kind), (0, kind), "{text}");
+        }
+        assert!(class("select lo_create(0)").access().escapes);
+        assert!(class("begin").not_plain().is_some());
+    }
+}
