@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use pgimbal_wire::extended::NAME_BYTES;
 
-use super::{ParsedUnder, Statement};
+use super::{ParsedUnder, Statement, StatementId};
 
 /// Names that one client may hold at a time. A driver's cache holds some hundreds; the bound keeps
 /// one client from filling memory.
@@ -76,7 +76,20 @@ impl ClientStatements {
     /// otherwise under `settings`.
     #[must_use]
     pub fn any_fixed_otherwise(&self, settings: ParsedUnder) -> bool {
-        self.names.values().any(|s| s.body.is_some() && s.settings.is_fixed_otherwise(settings))
+        self.all_fixed_otherwise(settings).next().is_some()
+    }
+
+    /// Those statements, in order.
+    #[must_use]
+    pub fn fixed_otherwise(&self, settings: ParsedUnder) -> Vec<StatementId> {
+        let mut ids: Vec<_> = self.all_fixed_otherwise(settings).map(|s| s.id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    fn all_fixed_otherwise(&self, settings: ParsedUnder) -> impl Iterator<Item = &Rc<Statement>> {
+        let kept = self.names.values().filter(|s| s.body.is_some());
+        kept.filter(move |s| s.settings.is_fixed_otherwise(settings))
     }
 }
 
@@ -87,7 +100,6 @@ fn cut(name: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::StatementId;
     use super::*;
 
     #[test]
