@@ -436,4 +436,19 @@ pub(super) const FUZZED: &[Scenario] = &[
          E - 1 |
          S",
     ),
+    scenario(
+        "a statement was evicted and parsed anew under what code had set for its transaction",
+        "Q BEGIN
+         P s1 () select extract(epoch from '2024-01-01 00:00'::timestamptz)::bigint::text
+         S
+         Q DO $do$BEGIN PERFORM set_config('TimeZone', 'America/New_York', true); END$do$
+         P s2 () select 2
+         P s3 () select 3
+         P s4 () select 4
+         P q1 () select 5
+         S
+         B - s1 text |
+         E - 1 |
+         S",
+    ),
 ];

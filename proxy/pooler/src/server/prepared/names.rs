@@ -76,21 +76,30 @@ impl ClientStatements {
     /// otherwise under `settings`.
     #[must_use]
     pub fn any_fixed_otherwise(&self, settings: ParsedUnder) -> bool {
-        self.all_fixed_otherwise(settings).next().is_some()
+        self.all_kept().any(|s| s.settings.is_fixed_otherwise(settings))
     }
 
     /// Those statements, in order.
     #[must_use]
     pub fn fixed_otherwise(&self, settings: ParsedUnder) -> Vec<StatementId> {
-        let mut ids: Vec<_> = self.all_fixed_otherwise(settings).map(|s| s.id).collect();
-        ids.sort_unstable();
-        ids
+        in_order(self.all_kept().filter(|s| s.settings.is_fixed_otherwise(settings)))
     }
 
-    fn all_fixed_otherwise(&self, settings: ParsedUnder) -> impl Iterator<Item = &Rc<Statement>> {
-        let kept = self.names.values().filter(|s| s.body.is_some());
-        kept.filter(move |s| s.settings.is_fixed_otherwise(settings))
+    /// The statements with a kept text, in order.
+    #[must_use]
+    pub fn kept(&self) -> Vec<StatementId> {
+        in_order(self.all_kept())
     }
+
+    fn all_kept(&self) -> impl Iterator<Item = &Rc<Statement>> {
+        self.names.values().filter(|statement| statement.body.is_some())
+    }
+}
+
+fn in_order<'a>(statements: impl Iterator<Item = &'a Rc<Statement>>) -> Vec<StatementId> {
+    let mut ids: Vec<_> = statements.map(|statement| statement.id).collect();
+    ids.sort_unstable();
+    ids
 }
 
 /// What counts of a name: those in texts come uncut.

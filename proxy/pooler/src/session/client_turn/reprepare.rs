@@ -67,7 +67,7 @@ impl ClientTurn<'_> {
         if self.server()?.statements.len() < limit {
             return Ok(());
         }
-        let kept = self.under_older_settings();
+        let kept = self.not_to_evict();
         loop {
             let server = self.server()?;
             let Some(victim) = server.statements.to_evict(limit, server.transaction, &kept) else {
@@ -82,15 +82,18 @@ impl ClientTurn<'_> {
         }
     }
 
-    /// The client's statements that would not be the same if they were parsed again now, in order.
-    fn under_older_settings(&self) -> Vec<StatementId> {
+    /// The client's statements that might not be the same if they were parsed again now, in order.
+    fn not_to_evict(&self) -> Vec<StatementId> {
         let session = &self.session;
-        match session.statements.as_deref() {
-            Some(names) if session.pin.has(PinReason::StatementUnderOlderSettings) => {
-                names.fixed_otherwise(self.tables.parse_fingerprint(session.settings.current()))
-            }
-            _ => Vec::new(),
+        let Some(names) = session.statements.as_deref() else { return Vec::new() };
+        if !self.settings_are_known() {
+            return names.kept();
         }
+        if session.pin.has(PinReason::StatementUnderOlderSettings) {
+            let settings = self.tables.parse_fingerprint(session.settings.current());
+            return names.fixed_otherwise(settings);
+        }
+        Vec::new()
     }
 
     /// A statement that is about to be parsed on another server is from then on one that was
