@@ -14,6 +14,7 @@
 //! - `PGIMBAL_STATE_SEEDS=100000` is a long run, `PGIMBAL_STATE_FIRST=1` where it begins,
 //! - `PGIMBAL_STATE_KEEP=20` goes on until so many differences are found (otherwise 3),
 //! - `PGIMBAL_STATE_VERIFY=text|calls|always` is pgimbal's option (otherwise by the seed),
+//! - `PGIMBAL_STATE_PREPARED=1` is pgimbal's `max_prepared_statements` (otherwise 4 in every other),
 //! - `PGIMBAL_STATE_PINS=0` does not mind pins that outlive their state,
 //! - `PGIMBAL_STATE_DIRECT=1` has PostgreSQL on both sides, which checks the fuzzer itself.
 

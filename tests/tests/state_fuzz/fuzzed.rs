@@ -406,4 +406,49 @@ pub(super) const FUZZED: &[Scenario] = &[
          Q DEALLOCATE PREPARE s1; PREPARE s1 AS SELECT 'sql'
          own",
     ),
+    scenario(
+        "a statement that pinned its client was evicted, and parsed anew under the settings of now",
+        "P s1 () select extract(epoch from '2024-01-01 00:00'::timestamptz)::bigint::text
+         S
+         Q SET TimeZone = 'America/New_York'
+         P s2 () select 2
+         P s3 () select 3
+         P s4 () select 4
+         P q1 () select 5
+         S
+         B - s1 text |
+         E - 1 |
+         S",
+    ),
+    scenario(
+        "and so was one that was parsed under SET LOCAL, behind RESET ALL",
+        "Q BEGIN
+         Q SET LOCAL TimeZone = 'America/New_York'
+         P s1 () select extract(epoch from '2024-01-01 00:00'::timestamptz)::bigint::text
+         P s2 () select 2 |
+         P s3 () RESET ALL |
+         B - s3 text |
+         E - 0 |
+         P s4 () select 4 |
+         P q1 () select 5 |
+         S
+         B - s1 text |
+         E - 1 |
+         S",
+    ),
+    scenario(
+        "a statement was evicted and parsed anew under what code had set for its transaction",
+        "Q BEGIN
+         P s1 () select extract(epoch from '2024-01-01 00:00'::timestamptz)::bigint::text
+         S
+         Q DO $do$BEGIN PERFORM set_config('TimeZone', 'America/New_York', true); END$do$
+         P s2 () select 2
+         P s3 () select 3
+         P s4 () select 4
+         P q1 () select 5
+         S
+         B - s1 text |
+         E - 1 |
+         S",
+    ),
 ];

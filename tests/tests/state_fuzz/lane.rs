@@ -65,7 +65,11 @@ impl Lane {
             let config = Config::before(pg).server("dbname", format!("{pool:?}"));
             let size = if kind.two { 2 } else { 1 };
             let config = config.set("pool_size", size).set("max_pinned", size);
-            let config = if kind.two { config.set("max_prepared_statements", 4) } else { config };
+            let kept = std::env::var("PGIMBAL_STATE_PREPARED").ok().and_then(|n| n.parse().ok());
+            let config = match kept.or_else(|| kind.two.then_some(4_u32)) {
+                Some(kept) => config.set("max_prepared_statements", kept),
+                None => config,
+            };
             verify.of(config, kind).start()
         });
         let pooled = proxy.as_ref().map_or((pg.port, pool), |proxy| (proxy.port, "app".to_owned()));

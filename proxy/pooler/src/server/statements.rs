@@ -137,11 +137,16 @@ impl ServerStatements {
         self.segment = self.segment.wrapping_add(1);
     }
 
-    /// The statement to close so that one more fits within `limit`, if one must go and no portal
-    /// of `transaction` uses it. Walks the list, which happens only when a full server is given
-    /// a statement that it does not have.
+    /// The statement to close so that one more fits within `limit`, if one must go, no portal of
+    /// `transaction` uses it and it is not among `kept`, which are in order. Walks the list, which
+    /// happens only when a full server is given a statement that it does not have.
     #[must_use]
-    pub fn to_evict(&self, limit: usize, transaction: u64) -> Option<StatementId> {
+    pub fn to_evict(
+        &self,
+        limit: usize,
+        transaction: u64,
+        kept: &[StatementId],
+    ) -> Option<StatementId> {
         if self.len() < limit.max(1) {
             return None;
         }
@@ -153,6 +158,7 @@ impl ServerStatements {
                     && self
                         .unnamed_portal
                         .is_none_or(|(used, when)| used != **id || when < transaction)
+                    && kept.binary_search(id).is_err()
             })
             .min_by_key(|(_, place)| place.used)
             .map(|(id, _)| *id)
@@ -217,13 +223,15 @@ mod tests {
         for n in 1..=3 {
             server.insert(StatementId(n));
         }
-        assert_eq!(server.to_evict(4, 9), None);
+        assert_eq!(server.to_evict(4, 9, &[]), None);
         server.bind(StatementId(1), Portal::Named(9));
-        assert_eq!(server.to_evict(3, 9), Some(StatementId(2)));
+        assert_eq!(server.to_evict(3, 9, &[]), Some(StatementId(2)));
         server.bind(StatementId(2), Portal::Named(9));
         server.bind(StatementId(3), Portal::Unnamed(9));
-        assert_eq!(server.to_evict(3, 9), None, "all are in use by this transaction");
-        assert_eq!(server.to_evict(3, 10), Some(StatementId(1)));
+        assert_eq!(server.to_evict(3, 9, &[]), None, "all are in use by this transaction");
+        assert_eq!(server.to_evict(3, 10, &[]), Some(StatementId(1)));
+        let kept = [StatementId(1), StatementId(2)];
+        assert_eq!(server.to_evict(3, 10, &kept), Some(StatementId(3)), "they cannot come again");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use pgimbal_wire::extended::NAME_BYTES;
 
-use super::{ParsedUnder, Statement};
+use super::{ParsedUnder, Statement, StatementId};
 
 /// Names that one client may hold at a time. A driver's cache holds some hundreds; the bound keeps
 /// one client from filling memory.
@@ -76,8 +76,30 @@ impl ClientStatements {
     /// otherwise under `settings`.
     #[must_use]
     pub fn any_fixed_otherwise(&self, settings: ParsedUnder) -> bool {
-        self.names.values().any(|s| s.body.is_some() && s.settings.is_fixed_otherwise(settings))
+        self.all_kept().any(|s| s.settings.is_fixed_otherwise(settings))
     }
+
+    /// Those statements, in order.
+    #[must_use]
+    pub fn fixed_otherwise(&self, settings: ParsedUnder) -> Vec<StatementId> {
+        in_order(self.all_kept().filter(|s| s.settings.is_fixed_otherwise(settings)))
+    }
+
+    /// The statements with a kept text, in order.
+    #[must_use]
+    pub fn kept(&self) -> Vec<StatementId> {
+        in_order(self.all_kept())
+    }
+
+    fn all_kept(&self) -> impl Iterator<Item = &Rc<Statement>> {
+        self.names.values().filter(|statement| statement.body.is_some())
+    }
+}
+
+fn in_order<'a>(statements: impl Iterator<Item = &'a Rc<Statement>>) -> Vec<StatementId> {
+    let mut ids: Vec<_> = statements.map(|statement| statement.id).collect();
+    ids.sort_unstable();
+    ids
 }
 
 /// What counts of a name: those in texts come uncut.
@@ -87,7 +109,6 @@ fn cut(name: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::StatementId;
     use super::*;
 
     #[test]

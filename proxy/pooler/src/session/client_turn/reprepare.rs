@@ -7,8 +7,9 @@ use pgimbal_wire::encode;
 use super::{ClientTurn, Step};
 use crate::plan::Stop;
 use crate::server::pending::{DescribeInFlight, ParseInFlight, Pending};
-use crate::server::prepared::{Origin, Statement};
+use crate::server::prepared::{Origin, Statement, StatementId};
 use crate::server::statements::StatementLookup;
+use crate::session::pin::PinReason;
 use crate::sql;
 
 impl ClientTurn<'_> {
@@ -63,9 +64,13 @@ impl ClientTurn<'_> {
     /// waited for.
     pub(super) fn make_room(&mut self) -> Step {
         let limit = self.pool.config.pool.max_prepared_statements.max(1) as usize;
+        if self.server()?.statements.len() < limit {
+            return Ok(());
+        }
+        let kept = self.not_to_evict();
         loop {
             let server = self.server()?;
-            let Some(victim) = server.statements.to_evict(limit, server.transaction) else {
+            let Some(victim) = server.statements.to_evict(limit, server.transaction, &kept) else {
                 let unsure = server.statements.len() >= limit && server.statements.any_unsure();
                 return if unsure { self.await_replies() } else { Ok(()) };
             };
@@ -75,6 +80,20 @@ impl ClientTurn<'_> {
             crate::server::prepared::write_server_name(victim, &mut name);
             self.plan.make_for_server(|out| encode::close(out, encode::NameKind::Statement, &name));
         }
+    }
+
+    /// The client's statements that might not be the same if they were parsed again now, in order.
+    fn not_to_evict(&self) -> Vec<StatementId> {
+        let session = &self.session;
+        let Some(names) = session.statements.as_deref() else { return Vec::new() };
+        if !self.settings_are_known() {
+            return names.kept();
+        }
+        if session.pin.has(PinReason::StatementUnderOlderSettings) {
+            let settings = self.tables.parse_fingerprint(session.settings.current());
+            return names.fixed_otherwise(settings);
+        }
+        Vec::new()
     }
 
     /// A statement that is about to be parsed on another server is from then on one that was
