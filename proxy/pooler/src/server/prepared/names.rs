@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use pgimbal_wire::extended::NAME_BYTES;
 
-use super::{ParsedUnder, Statement};
+use super::statement::{ParsedUnder, Statement};
 
 /// Names that one client may hold at a time. A driver's cache holds some hundreds; the bound keeps
 /// one client from filling memory.
@@ -87,7 +87,7 @@ fn cut(name: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::StatementId;
+    use super::super::statement::StatementId;
     use super::*;
 
     #[test]
