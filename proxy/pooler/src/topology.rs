@@ -1,28 +1,37 @@
 //! Which node of a cluster is written to, which may be read from, and since when.
 //!
-//! Owns what the probes' answers mean; knows no socket, no SQL and no clock: answers come in with
-//! their time, a [`View`] for the workers comes out.
+//! [`Topology`] knows no socket, no SQL and no clock: results of probes come in with their time, a
+//! [`View`] for the workers comes out.
 
 mod decide;
 mod evaluate;
 mod event;
 mod history;
+mod identity;
 mod lag;
 mod machine;
 mod node;
+mod nodes;
 mod operator;
+mod options;
 mod position;
+mod probes;
+mod reassess;
 mod report;
 mod schedule;
-mod system;
+mod split_brain;
+mod state;
 mod view;
+mod writers;
 
 pub use event::Event;
 pub use history::Failover;
-pub use machine::{NodeSpec, Options, Remembered, Topology};
-pub use node::NodeDetail;
+pub use identity::Remembered;
+pub use machine::Topology;
+pub use node::{NodeDetail, NodeSpec};
 pub use operator::AdoptError;
+pub use options::Options;
 pub use position::{BadPosition, Lsn, SystemId, TimelineId};
+pub use probes::ProbeOrder;
 pub use report::{ProbeFailure, ProbeHint, Report, Role};
-pub use schedule::ProbeOrder;
 pub use view::{Epoch, HoldReason, NodeId, NodeState, NodeView, View, Writes};

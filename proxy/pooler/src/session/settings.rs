@@ -12,7 +12,7 @@
 //! moves a server connection from one number to another.
 
 mod client;
-mod neutral;
+pub(crate) mod neutral;
 mod replay;
 mod startup;
 mod table;

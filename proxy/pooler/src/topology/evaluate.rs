@@ -1,14 +1,19 @@
-//! What each node is to readers and to people.
+//! The state of each node: what it is to clients that read, and to people.
 
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use super::event::Event;
-use super::machine::Topology;
+use super::event::{Event, Events};
+use super::identity::Identity;
+use super::lag::Samples;
 use super::node::{Health, Node};
+use super::nodes::Nodes;
+use super::options::Options;
 use super::position::Lsn;
 use super::report::{Report, Role};
+use super::state::State;
 use super::view::{NodeId, NodeState};
+use super::writers::{is_only_history, writers};
 
 /// What to do with an old primary where a node has the newer history.
 const REWIND: &str = "; rejoin it with pg_rewind";
@@ -17,180 +22,179 @@ const REWIND: &str = "; rejoin it with pg_rewind";
 const ADOPT: &str =
     ", which no node is known to have any more; if this one has the right data, say ADOPT NODE";
 
-impl Topology {
-    /// Evaluates every node; events tell what changed for the worse or the better.
-    pub(super) fn evaluate_nodes(&mut self, now: Instant) {
-        self.take_back_rejections();
-        self.forget_samples();
-        let writers = self.writers();
-        for index in 0..self.nodes.len() {
-            let id = NodeId(index as u16);
-            let (state, why) = self.evaluate(id, &writers, now);
-            let node = &mut self.nodes[index];
-            let before = std::mem::replace(&mut node.state, state);
-            node.outdated |= state == NodeState::Quarantined;
-            node.why = why;
-            self.tell(id, before);
+/// Evaluates every node; events say what changed for the worse or the better.
+pub(super) fn evaluate_nodes(state: &mut State, now: Instant) {
+    rejoin_nodes(&mut state.nodes, &state.identity, &mut state.events);
+    forget_samples(&mut state.samples, &state.nodes);
+    let writers = writers(&state.nodes, &state.identity, state.epoch);
+    // Each state follows from the reports alone, not from the states of other nodes.
+    let evaluated: Vec<_> =
+        state.nodes.iter().map(|(id, node)| evaluate(state, id, node, &writers, now)).collect();
+    for ((_, node), (node_state, why)) in state.nodes.iter_mut().zip(evaluated) {
+        let before = node.set_state(node_state, why);
+        if let Some(event) = change(before, node) {
+            state.events.push(event);
         }
     }
+}
 
-    fn evaluate(&self, id: NodeId, writers: &[NodeId], now: Instant) -> (NodeState, String) {
-        let node = &self.nodes[id.index()];
-        if node.removed {
-            return (NodeState::Removed, "not listed any more".to_owned());
-        }
-        let report = match (&node.health, &node.last_report) {
-            (Health::Up, Some(last_report)) => &last_report.report,
-            (Health::Unknown | Health::Up, _) => {
-                return (NodeState::Unknown, "not asked yet".to_owned());
-            }
-            (Health::ProbeRefused { code, .. }, _) => {
-                let why = format!("it lives, but refuses the prober ({code})");
-                return (NodeState::ProbeRefused, why);
-            }
-            (Health::Down(failure), _) => return (NodeState::Down, failure.to_string()),
-        };
-        let Some(system) = self.remembered.system else {
-            return (NodeState::Unknown, "whose cluster it is cannot be told".to_owned());
-        };
-        if report.system != system {
-            let mut why = format!("system_identifier {}, the cluster's is {system}", report.system);
-            if self.is_only_history(id) {
-                why.push_str(ADOPT);
-            }
-            return (NodeState::Foreign, why);
-        }
-        if node.rejected {
-            let why = "the operator has adopted another node's history; rejoin this one to it";
-            return (NodeState::Quarantined, why.to_owned());
-        }
-        match report.role {
-            Role::Primary { .. } => self.evaluate_primary(id, node, report, writers),
-            Role::Standby { replay, paused } => {
-                self.evaluate_standby(node, report, replay, paused, now)
-            }
-        }
+/// The state of a node, and the reason for it in words.
+fn evaluate(
+    state: &State,
+    id: NodeId,
+    node: &Node,
+    writers: &[NodeId],
+    now: Instant,
+) -> (NodeState, String) {
+    let State { options, nodes, identity, samples, .. } = state;
+    if node.is_removed() {
+        return (NodeState::Removed, "not listed any more".to_owned());
     }
-
-    fn evaluate_primary(
-        &self,
-        id: NodeId,
-        node: &Node,
-        report: &Report,
-        writers: &[NodeId],
-    ) -> (NodeState, String) {
-        let mut why = String::new();
-        if Some(report.timeline) < self.remembered.timeline {
-            let newest = self.remembered.timeline.map_or(0, |timeline| timeline.0);
-            let way_out = if self.is_only_history(id) { ADOPT } else { REWIND };
-            let why = format!(
-                "primary on timeline {}, the cluster is on {newest}{way_out}",
-                report.timeline
-            );
-            return (NodeState::Quarantined, why);
+    let report = match (node.health(), node.last_report()) {
+        (Health::Up, Some(last_report)) => &last_report.report,
+        (Health::Unknown | Health::Up, _) => {
+            return (NodeState::Unknown, "not asked yet".to_owned());
         }
-        if !node.spec.candidate {
-            why.push_str("never written to: candidate = false");
-        } else if !writers.contains(&id) {
-            let same = writers.iter().find(|other| {
-                let other = self.nodes[other.index()].current();
-                other.is_some_and(|other| other.started_at_micros == report.started_at_micros)
-            });
-            if let Some(same) = same {
-                let _ = write!(why, "the same server as {}", self.name(*same));
-            }
-        } else if writers.len() > 1 {
-            why.push_str("not the only primary on its timeline");
+        (Health::ProbeRefused { code, .. }, _) => {
+            let why = format!("it lives, but refuses the prober ({code})");
+            return (NodeState::ProbeRefused, why);
         }
-        (NodeState::Primary, why)
+        (Health::Down(failure), _) => return (NodeState::Down, failure.to_string()),
+    };
+    let Some(system) = identity.system() else {
+        return (NodeState::Unknown, "whose cluster it is cannot be told".to_owned());
+    };
+    if report.system != system {
+        let mut why = format!("system_identifier {}, the cluster's is {system}", report.system);
+        if is_only_history(nodes, identity, id) {
+            why.push_str(ADOPT);
+        }
+        return (NodeState::Foreign, why);
     }
-
-    fn evaluate_standby(
-        &self,
-        node: &Node,
-        report: &Report,
-        replay: Lsn,
-        paused: bool,
-        now: Instant,
-    ) -> (NodeState, String) {
-        if Some(report.timeline) != self.remembered.timeline {
-            let newest = self.remembered.timeline.map_or(0, |timeline| timeline.0);
+    if node.is_rejected() {
+        let why = "the operator has adopted another node's history; rejoin this one to it";
+        return (NodeState::Quarantined, why.to_owned());
+    }
+    match report.role {
+        Role::Primary { .. } => evaluate_primary(nodes, identity, id, report, writers),
+        Role::Standby { .. } if Some(report.timeline) != identity.timeline() => {
+            let newest = identity.timeline_number();
             let why = format!("on timeline {}, the cluster is on {newest}", report.timeline);
-            let state = if node.outdated { NodeState::Quarantined } else { NodeState::Lagging };
-            return (state, why);
+            let outdated = node.is_outdated();
+            (if outdated { NodeState::Quarantined } else { NodeState::Lagging }, why)
         }
-        let comparable = self.samples.are_of(report.timeline);
-        let bytes = self.samples.bytes_behind(replay).filter(|_| comparable);
-        let time = self.samples.time_behind(replay, now).filter(|_| comparable);
-        let unknown = || "the primary's position is not known".to_owned();
-        if let Some(limit) = self.options.max_lag_bytes {
-            match bytes {
-                None => return (NodeState::Lagging, unknown()),
-                Some(bytes) if bytes > limit => {
-                    let why = format!("{bytes} bytes behind, replica_max_lag_bytes is {limit}");
-                    return (NodeState::Lagging, why);
-                }
-                Some(_) => {}
-            }
-        }
-        if let Some(limit) = self.options.max_lag {
-            match time {
-                None => return (NodeState::Lagging, unknown()),
-                Some(time) if time > limit => {
-                    let why = format!("{time:.0?} behind, replica_max_lag is {limit:?}");
-                    return (NodeState::Lagging, why);
-                }
-                Some(_) => {}
-            }
-        }
-        let why = if paused { "replay is paused" } else { "" };
-        (NodeState::Replica, why.to_owned())
-    }
-
-    /// A node that has joined the cluster's history is no outsider any more.
-    fn take_back_rejections(&mut self) {
-        let remembered = &self.remembered;
-        for node in &mut self.nodes {
-            let joined = node.current().is_some_and(|report| {
-                Some(report.system) == remembered.system
-                    && match report.role {
-                        Role::Standby { .. } => Some(report.timeline) == remembered.timeline,
-                        Role::Primary { .. } => false,
-                    }
-            });
-            if joined && (node.outdated || node.rejected) {
-                node.outdated = false;
-                node.rejected = false;
-                self.events.push_back(Event::Rejoined { node: node.spec.name.clone() });
+        Role::Standby { replay, paused } => {
+            match too_far_behind(options, samples, report, replay, now) {
+                Some(why) => (NodeState::Lagging, why),
+                None if paused => (NodeState::Replica, "replay is paused".to_owned()),
+                None => (NodeState::Replica, String::new()),
             }
         }
     }
+}
 
-    fn forget_samples(&mut self) {
-        let standbys = self.nodes.iter().filter_map(|node| match node.current()?.role {
-            Role::Standby { replay, .. } => Some(replay),
-            Role::Primary { .. } => None,
+fn evaluate_primary(
+    nodes: &Nodes,
+    identity: &Identity,
+    id: NodeId,
+    report: &Report,
+    writers: &[NodeId],
+) -> (NodeState, String) {
+    let mut why = String::new();
+    if !identity.is_newest(report) {
+        let newest = identity.timeline_number();
+        let way_out = if is_only_history(nodes, identity, id) { ADOPT } else { REWIND };
+        let why =
+            format!("primary on timeline {}, the cluster is on {newest}{way_out}", report.timeline);
+        return (NodeState::Quarantined, why);
+    }
+    if !nodes[id].is_candidate() {
+        why.push_str("never written to: candidate = false");
+    } else if !writers.contains(&id) {
+        let same = writers.iter().find(|other| {
+            let other = nodes[**other].current();
+            other.is_some_and(|other| other.started_at_micros == report.started_at_micros)
         });
-        if let Some(slowest) = standbys.min() {
-            self.samples.forget_until(slowest);
+        if let Some(same) = same {
+            let _ = write!(why, "the same server as {}", nodes.name(*same));
         }
+    } else if writers.len() > 1 {
+        why.push_str("not the only primary on its timeline");
     }
+    (NodeState::Primary, why)
+}
 
-    fn tell(&mut self, id: NodeId, before: NodeState) {
-        let node = &self.nodes[id.index()];
-        if node.state == before {
-            return;
+/// Why a standby on the cluster's timeline may not be read from; `None` if it may.
+fn too_far_behind(
+    options: &Options,
+    samples: &Samples,
+    report: &Report,
+    replay: Lsn,
+    now: Instant,
+) -> Option<String> {
+    let comparable = samples.are_of(report.timeline);
+    let bytes = samples.bytes_behind(replay).filter(|_| comparable);
+    let time = samples.time_behind(replay, now).filter(|_| comparable);
+    let unknown = || Some("the primary's position is not known".to_owned());
+    if let Some(limit) = options.max_lag_bytes {
+        match bytes {
+            None => return unknown(),
+            Some(bytes) if bytes > limit => {
+                return Some(format!("{bytes} bytes behind, replica_max_lag_bytes is {limit}"));
+            }
+            Some(_) => {}
         }
-        let name = node.spec.name.clone();
-        let why = || node.why.as_str().into();
-        let event = match (before, node.state) {
-            (_, NodeState::Quarantined) => Event::Quarantined { node: name, why: why() },
-            (_, NodeState::Foreign) => Event::Foreign { node: name, why: why() },
-            (NodeState::Foreign, NodeState::Replica) => Event::Rejoined { node: name },
-            (NodeState::Replica, NodeState::Lagging) => Event::LeftOut { node: name, why: why() },
-            (NodeState::Lagging, NodeState::Replica) => Event::CaughtUp { node: name },
-            _ => return,
-        };
-        self.events.push_back(event);
     }
+    if let Some(limit) = options.max_lag {
+        match time {
+            None => return unknown(),
+            Some(time) if time > limit => {
+                return Some(format!("{time:.0?} behind, replica_max_lag is {limit:?}"));
+            }
+            Some(_) => {}
+        }
+    }
+    None
+}
+
+/// A standby on the cluster's timeline has joined its history, whatever it was before.
+fn rejoin_nodes(nodes: &mut Nodes, identity: &Identity, events: &mut Events) {
+    for (_, node) in nodes.iter_mut() {
+        let joined = node.current().is_some_and(|report| {
+            identity.is_of_cluster(report)
+                && !report.is_primary()
+                && Some(report.timeline) == identity.timeline()
+        });
+        if joined && node.rejoin() {
+            events.push(Event::Rejoined { node: node.name() });
+        }
+    }
+}
+
+/// Drops the samples that every standby has replayed.
+fn forget_samples(samples: &mut Samples, nodes: &Nodes) {
+    let standbys = nodes.iter().filter_map(|(_, node)| match node.current()?.role {
+        Role::Standby { replay, .. } => Some(replay),
+        Role::Primary { .. } => None,
+    });
+    if let Some(slowest) = standbys.min() {
+        samples.forget_until(slowest);
+    }
+}
+
+/// What the log says of a node whose state was `before`; `None` if that is nothing.
+fn change(before: NodeState, node: &Node) -> Option<Event> {
+    if node.state() == before {
+        return None;
+    }
+    let name = node.name();
+    let why = || node.why().into();
+    Some(match (before, node.state()) {
+        (_, NodeState::Quarantined) => Event::Quarantined { node: name, why: why() },
+        (_, NodeState::Foreign) => Event::Foreign { node: name, why: why() },
+        (NodeState::Foreign, NodeState::Replica) => Event::Rejoined { node: name },
+        (NodeState::Replica, NodeState::Lagging) => Event::LeftOut { node: name, why: why() },
+        (NodeState::Lagging, NodeState::Replica) => Event::CaughtUp { node: name },
+        _ => return None,
+    })
 }

@@ -1,5 +1,6 @@
-//! What happened, for the log: a failover's story in order.
+//! What happened, for the log.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
@@ -8,54 +9,56 @@ use pgimbal_wire::error::SqlState;
 use super::position::{SystemId, TimelineId};
 use super::view::HoldReason;
 
-/// Something that a person who reads the log wants to know.
+/// Something that happened in a cluster; its [`Display`](fmt::Display) is the line of the log. Nodes
+/// are given by their names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the text of each says it, and the fields are its words")]
 pub enum Event {
-    /// The first primary.
+    /// A primary was found for the first time since the start.
     Found { node: Box<str>, timeline: TimelineId },
-    /// The primary is not one any more, or does not answer.
+    /// Writes do not go to the primary any more: it does not answer, is not a primary any more, or
+    /// is not the only one.
     Lost { node: Box<str>, why: Box<str> },
-    /// Clients that want to write wait.
+    /// Clients that want to write wait from now on.
     Holding { reason: HoldReason },
     /// A standby was promoted.
     Promoted { node: Box<str>, timeline: TimelineId },
-    /// Writes go to another node.
+    /// Writes go to another epoch, mostly on another node; `lasted` is how long they went to none.
     Switched { from: Box<str>, to: Box<str>, timeline: TimelineId, lasted: Duration },
-    /// Writes go where they went before.
+    /// Writes go to the same epoch as before; `lasted` is how long they went to none.
     Resumed { node: Box<str>, lasted: Duration },
-    /// A node is kept out.
+    /// A node is used neither for writes nor for reads until it joins the cluster's history.
     Quarantined { node: Box<str>, why: Box<str> },
-    /// A node that was kept out is a replica.
+    /// A node that was quarantined, foreign or rejected has joined the cluster's history.
     Rejoined { node: Box<str> },
-    /// Two primaries.
+    /// Several servers are primary on one timeline, and have confirmed it.
     SplitBrain { nodes: Vec<Box<str>>, timeline: Option<TimelineId> },
-    /// One again.
+    /// Fewer than two servers are primary again.
     SplitBrainOver,
-    /// A node of another cluster.
+    /// A node has another system identifier than the cluster.
     Foreign { node: Box<str>, why: Box<str> },
-    /// The operator chose.
+    /// An operator has made a node's history the cluster's.
     Adopted { node: Box<str>, system: SystemId, timeline: TimelineId },
-    /// The operator said RESUME.
+    /// An operator has said RESUME.
     HoldEnded,
-    /// A node does not answer.
+    /// A probe has failed, the one before had not.
     Silent { node: Box<str>, why: Box<str> },
-    /// It does again.
+    /// A probe was answered, the one before had failed.
     Answers { node: Box<str> },
-    /// A node refuses the prober.
+    /// A node answers probes with this error.
     ProbeRefused { node: Box<str>, code: SqlState },
-    /// A replica is too far behind.
+    /// A standby may not be read from any more.
     LeftOut { node: Box<str>, why: Box<str> },
-    /// It is not any more.
+    /// A standby may be read from again.
     CaughtUp { node: Box<str> },
-    /// A node is new.
+    /// A node is listed that was not before.
     Added { node: Box<str> },
-    /// A node is gone.
+    /// A node is not listed any more.
     Removed { node: Box<str> },
 }
 
 impl Event {
-    /// Whether somebody should look.
+    /// Whether an operator should look at it: such events are logged as warnings.
     #[must_use]
     pub const fn is_alarming(&self) -> bool {
         matches!(
@@ -117,5 +120,28 @@ impl fmt::Display for Event {
             Self::Added { node } => write!(f, "node {node} is new"),
             Self::Removed { node } => write!(f, "node {node} is not listed any more"),
         }
+    }
+}
+
+/// The events that the driver has not taken yet, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    queue: VecDeque<Event>,
+}
+
+impl Events {
+    /// Adds the newest event.
+    pub(super) fn push(&mut self, event: Event) {
+        self.queue.push_back(event);
+    }
+
+    /// Takes the oldest event.
+    pub(super) fn pop(&mut self) -> Option<Event> {
+        self.queue.pop_front()
+    }
+
+    /// Drops all of them.
+    pub(super) fn clear(&mut self) {
+        self.queue.clear();
     }
 }

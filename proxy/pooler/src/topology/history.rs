@@ -1,16 +1,35 @@
-//! The changes of primary that were seen.
+//! The changes of primary that were seen, and the interruption of writes that lasts now.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::machine::Topology;
 use super::position::TimelineId;
 
-/// What fits a screen; older ones are in the log.
+/// How many changes of primary are kept: a screen of the console. Older ones are in the log.
 const KEPT: usize = 64;
 
-/// Writes have gone nowhere since then.
+/// A change of primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failover {
+    /// When writes stopped going to the old primary.
+    pub began: Instant,
+    /// The name of the old primary.
+    pub from: Box<str>,
+    /// The name of the new primary.
+    pub to: Box<str>,
+    /// The timeline of the new primary.
+    pub timeline: TimelineId,
+    /// How long writes went to no node; zero if the new primary was seen before the old one was
+    /// lost.
+    pub lasted: Duration,
+    /// Why writes stopped going to the old primary.
+    pub why: Box<str>,
+}
+
+/// A time during which writes go to no node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Interruption {
+    /// The name of the primary before it.
     from: Box<str>,
     began: Instant,
     why: Box<str>,
@@ -21,29 +40,31 @@ impl Interruption {
         Self { from, began, why }
     }
 
+    /// How long it has lasted.
     pub(super) fn lasted(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.began)
     }
 }
 
-/// A change of primary.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failover {
-    /// When the old primary was lost, or left.
-    pub began: Instant,
-    /// The old primary.
-    pub from: Box<str>,
-    /// The new one.
-    pub to: Box<str>,
-    /// The new one's timeline.
-    pub timeline: TimelineId,
-    /// How long writes went nowhere.
-    pub lasted: Duration,
-    /// What was wrong with the old one.
-    pub why: Box<str>,
+/// The last changes of primary, oldest first, and the current interruption of writes.
+#[derive(Debug, Default)]
+pub(super) struct FailoverHistory {
+    interruption: Option<Interruption>,
+    failovers: VecDeque<Failover>,
 }
 
-impl Topology {
+impl FailoverHistory {
+    /// Writes go to no node. An interruption that lasts already keeps its start and its cause.
+    pub(super) fn begin_interruption(&mut self, from: Box<str>, now: Instant, why: Box<str>) {
+        self.interruption.get_or_insert_with(|| Interruption::new(from, now, why));
+    }
+
+    /// Writes go to a node again; returns the interruption that has ended.
+    pub(super) const fn end_interruption(&mut self) -> Option<Interruption> {
+        self.interruption.take()
+    }
+
+    /// Adds a change of primary that ended `interruption` at `now`.
     pub(super) fn record(
         &mut self,
         interruption: Interruption,
@@ -51,11 +72,16 @@ impl Topology {
         timeline: TimelineId,
         now: Instant,
     ) {
-        if self.history.len() == KEPT {
-            self.history.pop_front();
+        if self.failovers.len() == KEPT {
+            self.failovers.pop_front();
         }
         let lasted = interruption.lasted(now);
         let Interruption { from, began, why } = interruption;
-        self.history.push_back(Failover { began, from, to, timeline, lasted, why });
+        self.failovers.push_back(Failover { began, from, to, timeline, lasted, why });
+    }
+
+    /// The changes of primary, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Failover> {
+        self.failovers.iter()
     }
 }

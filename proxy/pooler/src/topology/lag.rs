@@ -1,15 +1,15 @@
-//! How far a standby is behind, by what the primary said and when it was asked.
+//! How far a standby is behind: positions that the primary has reported, each with its time.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::position::{Lsn, TimelineId};
 
-/// Positions kept at most: at one a second, a lag of more than a quarter of an hour is told a
-/// little less exactly.
+/// Positions kept at most: with one each second, a lag of more than a quarter of an hour is
+/// measured less exactly.
 const MAX_SAMPLES: usize = 1024;
 
-/// The primary's positions on one timeline, each with when it was asked for.
+/// The primary's flush positions on one timeline, each with the time at which its probe was sent.
 #[derive(Debug, Default)]
 pub(super) struct Samples {
     timeline: Option<TimelineId>,
@@ -18,12 +18,14 @@ pub(super) struct Samples {
 }
 
 impl Samples {
+    /// Adds a position. One of another timeline replaces all, one that is not beyond the last is
+    /// ignored.
     pub(super) fn take(&mut self, timeline: TimelineId, sent_at: Instant, position: Lsn) {
         if self.timeline != Some(timeline) {
             self.timeline = Some(timeline);
             self.taken.clear();
         }
-        // Of equal positions the first tells since when a standby may be behind.
+        // Of equal positions, a standby may be behind since the first.
         if self.taken.back().is_some_and(|(_, last)| *last >= position) {
             return;
         }
@@ -33,7 +35,7 @@ impl Samples {
         self.taken.push_back((sent_at, position));
     }
 
-    /// Every second one of the older half goes; the oldest stays.
+    /// Drops every second sample of the older half, but not the oldest.
     fn thin_out(&mut self) {
         let mut index = 0;
         self.taken.retain(|_| {
@@ -42,11 +44,13 @@ impl Samples {
         });
     }
 
+    /// Drops all samples.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Drops what every standby has replayed; `slowest` is the lowest position of them.
+    /// Drops the samples up to `slowest`, the lowest replay position of the standbys; the newest
+    /// stays.
     pub(super) fn forget_until(&mut self, slowest: Lsn) {
         while self.taken.len() > 1 && self.taken.front().is_some_and(|(_, at)| *at <= slowest) {
             self.taken.pop_front();
@@ -58,11 +62,13 @@ impl Samples {
         self.timeline == Some(timeline)
     }
 
+    /// How many bytes `replay` is before the newest position; `None` without samples.
     pub(super) fn bytes_behind(&self, replay: Lsn) -> Option<u64> {
         self.taken.back().map(|(_, newest)| replay.behind(*newest))
     }
 
-    /// The age of the oldest position that lies beyond `replay`.
+    /// The age of the oldest position beyond `replay`, zero if there is none; `None` without
+    /// samples.
     pub(super) fn time_behind(&self, replay: Lsn, now: Instant) -> Option<Duration> {
         self.taken.back()?;
         let first = self.taken.partition_point(|(_, position)| *position <= replay);

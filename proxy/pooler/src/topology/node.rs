@@ -1,111 +1,231 @@
-//! What is known of one node.
+//! One node: its configuration, its last report, and what it is taken for.
 
 use std::time::{Duration, Instant};
 
+use pgimbal_config::Host;
 use pgimbal_wire::error::SqlState;
 
+use super::event::{Event, Events};
 use super::lag::Samples;
-use super::machine::NodeSpec;
 use super::position::{Lsn, TimelineId};
 use super::report::{ProbeFailure, Report, Role};
 use super::schedule::Schedule;
 use super::view::{Epoch, NodeId, NodeState, NodeView};
 
-/// A node.
-#[derive(Debug)]
-pub(super) struct Node {
-    pub(super) spec: NodeSpec,
-    pub(super) removed: bool,
-    /// The last answer, kept while the node is down.
-    pub(super) last_report: Option<LastReport>,
-    pub(super) health: Health,
-    /// It was the primary of an older timeline and has not joined the new one.
-    pub(super) outdated: bool,
-    /// The operator has adopted another node's history, which this one has not joined yet.
-    pub(super) rejected: bool,
-    pub(super) schedule: Schedule,
-    pub(super) state: NodeState,
-    /// Why it is in that state, when that is not plain.
-    pub(super) why: String,
+/// A node as the configuration, or the cluster's DNS name, lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSpec {
+    /// Its name in the configuration, or its address when it comes from a DNS name.
+    pub name: Box<str>,
+    /// The host to connect to.
+    pub host: Host,
+    /// The TCP port, or the number in the name of a Unix socket.
+    pub port: u16,
+    /// Whether writes may go to it when it is a primary.
+    pub candidate: bool,
 }
 
-/// An answer with its times.
+/// A node as the console and the metrics show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeDetail {
+    /// Its name, as in [`NodeSpec::name`].
+    pub name: Box<str>,
+    /// `host:port`.
+    pub address: String,
+    /// `primary` or `replica`, by its last report; `None` before the first.
+    pub role: Option<&'static str>,
+    /// The timeline of its last report; `None` before the first.
+    pub timeline: Option<TimelineId>,
+    /// The position in its last report: insert on a primary, replay on a standby; `None` before
+    /// the first.
+    pub lsn: Option<Lsn>,
+    /// How many bytes a standby is behind the primary; `None` for a primary, and while no position
+    /// of a primary on the same timeline is known.
+    pub lag_bytes: Option<u64>,
+    /// The age of the oldest known position of the primary that a standby has not replayed; `None`
+    /// as in [`Self::lag_bytes`].
+    pub lag: Option<Duration>,
+    /// What it is taken for.
+    pub state: NodeState,
+    /// The age of its last report; `None` before the first.
+    pub last_probe: Option<Duration>,
+    /// The reason for the state, in words; empty when the state says it all.
+    pub why: String,
+}
+
+/// The last report of a node.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LastReport {
     pub(super) report: Report,
+    /// When the probe was sent.
     pub(super) sent_at: Instant,
-    pub(super) at: Instant,
+    /// When the report was received.
+    pub(super) received_at: Instant,
 }
 
-/// What came of the last probe.
+/// The result of the last probe of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Health {
-    /// None has ended yet.
+    /// No probe has ended yet.
     Unknown,
-    /// It was answered.
+    /// It was answered with a report.
     Up,
-    /// The node lives; it is taken for what it was if it was evaluated just before.
+    /// The server answered with an error of this code. `believed`: the last report was valid until
+    /// then, and stays so.
     ProbeRefused { code: SqlState, believed: bool },
     /// It failed.
     Down(ProbeFailure),
 }
 
 impl Health {
-    /// Whether the last answer still holds.
-    pub(super) const fn is_believed(&self) -> bool {
+    /// Whether the last report is still valid.
+    const fn is_believed(&self) -> bool {
         matches!(self, Self::Up | Self::ProbeRefused { believed: true, .. })
     }
 }
 
-/// A node as the console and the metrics show it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeDetail {
-    /// Its name.
-    pub name: Box<str>,
-    /// Host and port.
-    pub address: String,
-    /// `primary` or `replica`, as it last said itself.
-    pub role: Option<&'static str>,
-    /// The timeline it last said.
-    pub timeline: Option<TimelineId>,
-    /// Its position: insert on a primary, replay on a standby.
-    pub lsn: Option<Lsn>,
-    /// A standby's distance to the primary.
-    pub lag_bytes: Option<u64>,
-    /// The age of the oldest known position of the primary that it has not replayed.
-    pub lag: Option<Duration>,
-    /// What it is.
-    pub state: NodeState,
-    /// The age of its last answer.
-    pub last_probe: Option<Duration>,
-    /// Why it is in that state, when that is not plain.
-    pub why: String,
+/// A node.
+#[derive(Debug)]
+pub(super) struct Node {
+    spec: NodeSpec,
+    /// It is not listed any more.
+    removed: bool,
+    /// Kept while the node is down.
+    last_report: Option<LastReport>,
+    health: Health,
+    /// It was the primary of an older timeline and has not joined the new one.
+    outdated: bool,
+    /// The operator has adopted another node's history, which this one has not joined yet.
+    rejected: bool,
+    schedule: Schedule,
+    state: NodeState,
+    /// The reason for the state, in words; empty when the state says it all.
+    why: String,
 }
 
 impl Node {
-    pub(super) fn new(spec: NodeSpec, now: Instant) -> Self {
+    /// A node that was never probed.
+    pub(super) fn new(spec: NodeSpec, rejected: bool, now: Instant) -> Self {
         Self {
             spec,
             removed: false,
             last_report: None,
             health: Health::Unknown,
             outdated: false,
-            rejected: false,
+            rejected,
             schedule: Schedule::new(now),
             state: NodeState::Unknown,
             why: String::new(),
         }
     }
 
-    /// Whatever was known is too old after a removal.
-    pub(super) fn come_back(&mut self, now: Instant) {
-        self.health = Health::Unknown;
-        self.schedule = Schedule::new(now);
+    // How it is listed.
+
+    /// Its name.
+    pub(super) fn name(&self) -> Box<str> {
+        self.spec.name.clone()
     }
 
-    /// What a standby says, on the highest timeline that it has said since its server was started:
-    /// once its upstream is gone, it tells that of its last restartpoint.
-    pub(super) fn with_highest_timeline(&self, report: Report) -> Report {
+    /// Whether writes may go to it when it is a primary.
+    pub(super) const fn is_candidate(&self) -> bool {
+        self.spec.candidate
+    }
+
+    /// Whether it is not listed any more.
+    pub(super) const fn is_removed(&self) -> bool {
+        self.removed
+    }
+
+    /// Whether `spec` lists this node: the same name at the same address.
+    pub(super) fn is_listed_by(&self, spec: &NodeSpec) -> bool {
+        self.spec.name == spec.name && self.spec.host == spec.host && self.spec.port == spec.port
+    }
+
+    /// The node is listed by `spec`, or not any more (`None`). The event says whether that is new.
+    /// A node that is listed again is unknown, for its report is too old.
+    pub(super) fn set_listed(&mut self, spec: Option<&NodeSpec>, now: Instant) -> Option<Event> {
+        let was_removed = std::mem::replace(&mut self.removed, spec.is_none());
+        let Some(spec) = spec else {
+            return (!was_removed).then(|| Event::Removed { node: self.name() });
+        };
+        self.spec.candidate = spec.candidate;
+        was_removed.then(|| {
+            self.health = Health::Unknown;
+            self.schedule = Schedule::new(now);
+            Event::Added { node: self.name() }
+        })
+    }
+
+    // What its probes have said.
+
+    /// A probe that was sent at `sent_at` was answered.
+    pub(super) fn handle_report(
+        &mut self,
+        report: Report,
+        sent_at: Instant,
+        now: Instant,
+        events: &mut Events,
+    ) {
+        let report = self.with_highest_timeline(report);
+        let before = self.last_report.replace(LastReport { report, sent_at, received_at: now });
+        if matches!(std::mem::replace(&mut self.health, Health::Up), Health::Down(_)) {
+            events.push(Event::Answers { node: self.name() });
+        }
+        if report.is_primary() && before.is_some_and(|before| !before.report.is_primary()) {
+            events.push(Event::Promoted { node: self.name(), timeline: report.timeline });
+        }
+    }
+
+    /// A probe has failed.
+    pub(super) fn handle_failure(&mut self, failure: &ProbeFailure, events: &mut Events) {
+        match failure {
+            ProbeFailure::ChangedRole => {}
+            ProbeFailure::ProbeRefused(code) => {
+                let known = matches!(
+                    self.health,
+                    Health::ProbeRefused { code: known, .. } if known == *code
+                );
+                if !known {
+                    events.push(Event::ProbeRefused { node: self.name(), code: *code });
+                }
+                let believed = self.health.is_believed();
+                self.health = Health::ProbeRefused { code: *code, believed };
+            }
+            failure => {
+                if !matches!(self.health, Health::Down(_)) {
+                    let why = failure.to_string().into();
+                    events.push(Event::Silent { node: self.name(), why });
+                }
+                self.health = Health::Down(failure.clone());
+            }
+        }
+    }
+
+    /// The result of its last probe.
+    pub(super) const fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Its last report, valid or not.
+    pub(super) const fn last_report(&self) -> Option<&LastReport> {
+        self.last_report.as_ref()
+    }
+
+    /// Its last report, if that is still valid and the node is listed.
+    pub(super) fn current(&self) -> Option<&Report> {
+        let believed = !self.removed && self.health.is_believed();
+        self.last_report.as_ref().filter(|_| believed).map(|last_report| &last_report.report)
+    }
+
+    /// The epoch of its last report.
+    pub(super) fn epoch(&self, id: NodeId) -> Option<Epoch> {
+        let report = &self.last_report.as_ref()?.report;
+        Some(Epoch { system: report.system, timeline: report.timeline, node: id })
+    }
+
+    /// `report` with the highest timeline that a standby has reported since its server was started:
+    /// once its upstream is gone, a standby reports the timeline of its last restartpoint.
+    fn with_highest_timeline(&self, report: Report) -> Report {
         let before =
             self.last_report.as_ref().map(|last_report| last_report.report).filter(|before| {
                 let same_server = before.started_at_micros == report.started_at_micros;
@@ -118,21 +238,72 @@ impl Node {
         }
     }
 
-    /// The last answer, if it still holds.
-    pub(super) fn current(&self) -> Option<&Report> {
-        let believed = !self.removed && self.health.is_believed();
-        self.last_report.as_ref().filter(|_| believed).map(|last_report| &last_report.report)
+    // What it is taken for.
+
+    /// Whether the operator has adopted a history that this node has not joined.
+    pub(super) const fn is_rejected(&self) -> bool {
+        self.rejected
     }
 
-    pub(super) fn epoch(&self, id: NodeId) -> Option<Epoch> {
-        let report = &self.last_report.as_ref()?.report;
-        Some(Epoch { system: report.system, timeline: report.timeline, node: id })
+    /// Says whether the node must join the adopted history before it counts again.
+    pub(super) const fn set_rejected(&mut self, rejected: bool) {
+        self.rejected = rejected;
     }
 
+    /// Whether it was the primary of an older timeline and has not joined the new one.
+    pub(super) const fn is_outdated(&self) -> bool {
+        self.outdated
+    }
+
+    /// The node was the primary of a timeline that has been left.
+    pub(super) const fn mark_outdated(&mut self) {
+        self.outdated = true;
+    }
+
+    /// The node follows the cluster's history; returns whether it was outdated or rejected.
+    pub(super) const fn rejoin(&mut self) -> bool {
+        let left = self.outdated || self.rejected;
+        self.outdated = false;
+        self.rejected = false;
+        left
+    }
+
+    /// Its state.
+    pub(super) const fn state(&self) -> NodeState {
+        self.state
+    }
+
+    /// The reason for its state, in words; empty when the state says it all.
+    pub(super) fn why(&self) -> &str {
+        &self.why
+    }
+
+    /// Sets the state and its reason; returns the state before.
+    pub(super) fn set_state(&mut self, state: NodeState, why: String) -> NodeState {
+        self.outdated |= state == NodeState::Quarantined;
+        self.why = why;
+        std::mem::replace(&mut self.state, state)
+    }
+
+    // When it is probed.
+
+    /// When its next probe is due; `None` while one is under way, and once it is not listed.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.schedule.due().filter(|_| !self.removed)
+    }
+
+    /// Its probes.
+    pub(super) const fn schedule_mut(&mut self) -> &mut Schedule {
+        &mut self.schedule
+    }
+
+    // How it is shown.
+
+    /// The node as the workers see it.
     pub(super) fn view(&self, id: NodeId) -> NodeView {
         NodeView {
             id,
-            name: self.spec.name.clone(),
+            name: self.name(),
             host: self.spec.host.clone(),
             port: self.spec.port,
             state: self.state,
@@ -141,14 +312,16 @@ impl Node {
         }
     }
 
+    /// The node as the console shows it; `samples` are the positions of the primary.
     pub(super) fn detail(&self, samples: &Samples, now: Instant) -> NodeDetail {
         let report = self.last_report.as_ref().map(|last_report| last_report.report);
         let replay = report.and_then(|report| match report.role {
             Role::Standby { replay, .. } if samples.are_of(report.timeline) => Some(replay),
             _ => None,
         });
+        let age = |last: &LastReport| now.saturating_duration_since(last.received_at);
         NodeDetail {
-            name: self.spec.name.clone(),
+            name: self.name(),
             address: format!("{}:{}", self.spec.host, self.spec.port),
             role: report.map(|report| if report.is_primary() { "primary" } else { "replica" }),
             timeline: report.map(|report| report.timeline),
@@ -156,10 +329,7 @@ impl Node {
             lag_bytes: replay.and_then(|replay| samples.bytes_behind(replay)),
             lag: replay.and_then(|replay| samples.time_behind(replay, now)),
             state: self.state,
-            last_probe: self
-                .last_report
-                .as_ref()
-                .map(|last_report| now.saturating_duration_since(last_report.at)),
+            last_probe: self.last_report.as_ref().map(age),
             why: self.why.clone(),
         }
     }

@@ -5,67 +5,61 @@ use std::time::Instant;
 use thiserror::Error;
 
 use super::event::Event;
-use super::machine::Topology;
+use super::reassess::reassess;
+use super::state::State;
 use super::view::NodeId;
+use super::writers::take_sample;
 
 /// Why a node cannot be adopted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum AdoptError {
-    /// There is none of that number.
+    /// There is no node of this number.
     #[error("there is no such node")]
     Unknown,
-    /// Its identifier and timeline are not known now.
+    /// The node has no valid report, so that its system identifier and timeline are not known.
     #[error("the node does not answer; it can be adopted once it does")]
     Silent,
 }
 
-impl Topology {
-    /// Writes wait until [`Self::resume`], as before a planned switchover.
-    pub fn hold(&mut self, now: Instant) {
-        if !self.operator_hold {
-            self.operator_hold = true;
-            self.reassess(now);
-        }
+/// Holds writes until [`resume`].
+pub(super) fn hold(state: &mut State, now: Instant) {
+    if !state.operator_hold {
+        state.operator_hold = true;
+        reassess(state, now);
     }
+}
 
-    /// Ends a hold; whether there was one.
-    pub fn resume(&mut self, now: Instant) -> bool {
-        let held = std::mem::replace(&mut self.operator_hold, false);
-        if held {
-            self.events.push_back(Event::HoldEnded);
-            self.expedite_all(now);
-            self.reassess(now);
-        }
-        held
+/// Ends a hold; returns whether there was one.
+pub(super) fn resume(state: &mut State, now: Instant) -> bool {
+    let held = std::mem::replace(&mut state.operator_hold, false);
+    if held {
+        state.events.push(Event::HoldEnded);
+        state.nodes.expedite_all(now);
+        reassess(state, now);
     }
+    held
+}
 
-    /// A node's identifier and timeline become the cluster's, as after a restore or pg_upgrade.
-    /// Every other node, answering or not, must join that history before it counts again: it may
-    /// have a higher timeline, or be a primary too.
-    ///
-    /// # Errors
-    /// [`AdoptError`] when nothing is known of the node.
-    pub fn adopt(&mut self, id: NodeId, now: Instant) -> Result<(), AdoptError> {
-        let node = self.nodes.get(id.index()).ok_or(AdoptError::Unknown)?;
-        let report = *node.current().ok_or(AdoptError::Silent)?;
-        let name = node.spec.name.clone();
-        for (index, node) in self.nodes.iter_mut().enumerate() {
-            let belongs = node.current().is_some_and(|other| {
-                let same_server = other.started_at_micros == report.started_at_micros;
-                let follows = !other.is_primary() && other.timeline == report.timeline;
-                other.system == report.system && (same_server || follows)
-            });
-            node.rejected = index != id.index() && !belongs;
-        }
-        self.remembered.rejected.clear();
-        self.remembered.system = Some(report.system);
-        self.remembered.timeline = Some(report.timeline);
-        self.samples.clear();
-        let (system, timeline) = (report.system, report.timeline);
-        self.events.push_back(Event::Adopted { node: name, system, timeline });
-        self.take_sample_of(id);
-        self.expedite_all(now);
-        self.reassess(now);
-        Ok(())
+/// Makes a node's system identifier and timeline those of the cluster. Every other node is
+/// rejected until it has joined that history.
+pub(super) fn adopt(state: &mut State, id: NodeId, now: Instant) -> Result<(), AdoptError> {
+    let node = state.nodes.get(id).ok_or(AdoptError::Unknown)?;
+    let report = *node.current().ok_or(AdoptError::Silent)?;
+    let name = node.name();
+    for (other_id, node) in state.nodes.iter_mut() {
+        let belongs = node.current().is_some_and(|other| {
+            let same_server = other.started_at_micros == report.started_at_micros;
+            let follows = !other.is_primary() && other.timeline == report.timeline;
+            other.system == report.system && (same_server || follows)
+        });
+        node.set_rejected(other_id != id && !belongs);
     }
+    state.identity.adopt(report.system, report.timeline);
+    state.samples.clear();
+    let (system, timeline) = (report.system, report.timeline);
+    state.events.push(Event::Adopted { node: name, system, timeline });
+    take_sample(&mut state.samples, &state.nodes, &state.identity, id);
+    state.nodes.expedite_all(now);
+    reassess(state, now);
+    Ok(())
 }

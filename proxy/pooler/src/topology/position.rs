@@ -1,23 +1,23 @@
-//! Where a server is in the write-ahead log, and whose log it is; written as PostgreSQL does.
+//! Positions in the write-ahead log, timelines and system identifiers, as PostgreSQL writes them.
 
 use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
 
-/// What initdb draws once for a cluster and every copy of it keeps: `system_identifier`.
+/// `system_identifier`: initdb makes it for a new cluster, and every copy of the data has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SystemId(pub u64);
 
-/// Counts the promotions in a cluster's history.
+/// A timeline: 1 for a new cluster, higher after each promotion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TimelineId(pub u32);
 
-/// A byte of the write-ahead log: `16/B374D848`.
+/// A position in the write-ahead log in bytes (`pg_lsn`), written as `16/B374D848`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lsn(pub u64);
 
-/// A text that is no position of the write-ahead log, no timeline and no identifier.
+/// A text that is not a valid [`Lsn`], [`TimelineId`] or [`SystemId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("not a position of the write-ahead log")]
 pub struct BadPosition;
@@ -30,8 +30,9 @@ const SHORT_HEADER: u64 = 24;
 const LONG_HEADER: u64 = 40;
 
 impl Lsn {
-    /// The insert position of a primary as a standby can reach it. Just behind a page's header
-    /// nothing has been written on that page, and a standby stays at the page's begin.
+    /// The insert position of a primary, made comparable with the replay position of a standby:
+    /// just behind a page's header nothing has been written on that page, and a standby stays at
+    /// the start of the page. `segment_size` is `wal_segment_size` in bytes.
     #[must_use]
     pub const fn reachable(self, segment_size: u64) -> Self {
         let page = self.0 - self.0 % PAGE;
@@ -40,7 +41,7 @@ impl Lsn {
         if self.0 - page == header { Self(page) } else { self }
     }
 
-    /// How many bytes `self` is behind `ahead`; 0 when it is not.
+    /// How many bytes `self` is before `ahead`; 0 if it is not before it.
     #[must_use]
     pub const fn behind(self, ahead: Self) -> u64 {
         ahead.0.saturating_sub(self.0)

@@ -1,4 +1,4 @@
-//! What is said of a node: a probe's answer, a probe's failure, and a hint that something changed.
+//! The results of probes, and hints that a node should be probed.
 
 use std::fmt;
 
@@ -7,49 +7,49 @@ use pgimbal_wire::error::SqlState;
 use super::position::{Lsn, SystemId, TimelineId};
 use super::view::NodeId;
 
-/// What a server said of itself in one answer.
+/// A server's answer to one probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Whose data it has.
+    /// Its `system_identifier`, from `pg_control_system()`.
     pub system: SystemId,
-    /// The timeline that it writes or follows.
+    /// The timeline that it writes or, on a standby, follows.
     pub timeline: TimelineId,
-    /// Whether it can be written to.
+    /// Whether it is a primary or a standby, with its positions.
     pub role: Role,
-    /// `server_version_num`.
+    /// `server_version_num`: 170002 is version 17.2.
     pub server_version: u32,
     /// `pg_postmaster_start_time()` in microseconds since 1970.
     pub started_at_micros: i64,
 }
 
-/// Whether a server is in recovery, and where.
+/// Whether a server is in recovery, with its positions in the write-ahead log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Not in recovery.
     Primary {
-        /// The insert position, as far as a standby can reach it: beyond every commit.
+        /// The insert position, made comparable by [`Lsn::reachable`]: every commit is before it.
         insert: Lsn,
-        /// The flush position, which is as far as a standby is sent anything. What is inserted
-        /// and belongs to no commit may stay unflushed for as long as nobody writes.
+        /// The flush position: a standby is sent nothing beyond it. What was inserted after the
+        /// last commit may stay unflushed for as long as nobody writes.
         flush: Lsn,
     },
     /// In recovery.
     Standby {
         /// Everything before this is replayed.
         replay: Lsn,
-        /// Replay is paused.
+        /// Whether replay is paused, as by `pg_wal_replay_pause()`.
         paused: bool,
     },
 }
 
 impl Report {
-    /// Whether the server accepts writes.
+    /// Whether the server is not in recovery, so that it accepts writes.
     #[must_use]
     pub const fn is_primary(&self) -> bool {
         matches!(self.role, Role::Primary { .. })
     }
 
-    /// The position: insert on a primary, replay on a standby.
+    /// Its position: insert on a primary, replay on a standby.
     #[must_use]
     pub const fn position(&self) -> Lsn {
         match self.role {
@@ -59,7 +59,7 @@ impl Report {
     }
 }
 
-/// Why a probe has no answer.
+/// Why a probe has no report; its [`Display`](fmt::Display) is shown to people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeFailure {
     /// The connection could not be made: refused, reset, no route, no address.
@@ -70,17 +70,17 @@ pub enum ProbeFailure {
     TimedOut,
     /// The server is there and accepts nobody: it starts, stops or recovers (57P03, 57P01).
     NotAccepting(SqlState),
-    /// The server lives but does not let the prober look (28P01, 53300, 3D000 and the like), so
-    /// that nothing is known of its role.
+    /// The server answers, but with another error than those (28P01, 53300, 3D000 and the like),
+    /// so that its role is not known.
     ProbeRefused(SqlState),
-    /// The role changed while the server answered (55000): it is asked again.
+    /// The role changed while the server answered (55000): the node is probed again at once.
     ChangedRole,
-    /// The answer is none that a PostgreSQL server gives.
+    /// The answer is not one of PostgreSQL's.
     Malformed(Box<str>),
 }
 
 impl ProbeFailure {
-    /// Whether no connection could be made.
+    /// Whether no connection could be opened.
     #[must_use]
     pub const fn is_dial(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::NotAccepting(_))
@@ -99,17 +99,17 @@ impl fmt::Display for ProbeFailure {
     }
 }
 
-/// A hint from a worker that a node is not what it was: it is probed at once.
+/// What a worker has noticed that makes a probe due at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeHint {
     /// A server connection to the node broke.
     ConnectionBroke(NodeId),
     /// A server connection to the node could not be opened.
     DialFailed(NodeId),
-    /// The node believed primary refused to write (25006).
+    /// The node that was taken for the primary refused a write (25006).
     ReadOnly(NodeId),
-    /// `in_hot_standby` changed on a server connection to the node.
+    /// A server connection to the node reported another `in_hot_standby` than before.
     HotStandbyChanged(NodeId),
-    /// Clients wait for a primary.
+    /// A client waits for a primary: every node is probed, if there is none.
     WaitersNeedPrimary,
 }

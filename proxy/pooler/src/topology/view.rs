@@ -7,24 +7,24 @@ use pgimbal_config::Host;
 
 use super::position::{SystemId, TimelineId};
 
-/// A node of a cluster, by its place in [`View::nodes`]. A number never stands for another node
-/// later.
+/// The number of a node: its index in [`View::nodes`], from 0. A number never stands for another
+/// node later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub u16);
 
 impl NodeId {
-    /// Its place in [`View::nodes`].
+    /// Its index in [`View::nodes`].
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// A node's stay on a timeline. Whatever begins on a server connection of one epoch never goes on
-/// on a connection of another.
+/// A node on one timeline of one cluster's data. A transaction that begins on a server connection
+/// of one epoch never continues on a connection of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch {
-    /// Whose data it is.
+    /// The system identifier of the data.
     pub system: SystemId,
     /// The timeline.
     pub timeline: TimelineId,
@@ -32,12 +32,13 @@ pub struct Epoch {
     pub node: NodeId,
 }
 
-/// A cluster at one moment; never changed, a new one is published for each change.
+/// A cluster at one moment. It is never modified: each change publishes a new one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
-    /// Grows with each change.
+    /// Grows by one with each change; 0 before the first.
     pub version: u64,
-    /// Every node that ever belonged to the cluster; a node's id is its index.
+    /// Every node that was ever listed, at the index of its id; those that are not listed any more
+    /// are [`NodeState::Removed`].
     pub nodes: Vec<NodeView>,
     /// Where writes go.
     pub writes: Writes,
@@ -49,16 +50,17 @@ pub enum Writes {
     /// To the node of this epoch. Server connections of any other epoch that were used for writes
     /// are cut.
     To(Epoch),
-    /// Nowhere for now: clients wait. What is linked is left alone.
+    /// To no node for now: clients wait, server connections in use stay as they are.
     Held(HoldReason),
-    /// Nowhere until an operator has chosen: what clients are told.
+    /// To no node until a person has put the cluster right: clients get an error with this text,
+    /// and server connections that were used for writes are cut.
     Refused(Arc<str>),
 }
 
 /// Why clients wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldReason {
-    /// Not every node has been asked since the start.
+    /// Not every node has answered or failed a probe since the start.
     Unknown,
     /// No node is a primary that may be written to.
     NoPrimary,
@@ -68,11 +70,11 @@ pub enum HoldReason {
     Demoted,
     /// Two nodes seem to be primary; both are asked again.
     Doubtful,
-    /// The primary that there is, this node, is on an older timeline than was seen before, and no
-    /// node is known to have the newer one.
+    /// This node is a primary on an older timeline than was seen before, and no node is known to
+    /// have the newer one.
     OlderTimeline(NodeId),
-    /// Every node that answers, this primary too, has the data of another cluster than was seen
-    /// before.
+    /// Every node that answers, and this primary is one of them, has another system identifier
+    /// than was seen before.
     OtherCluster(NodeId),
     /// An operator said HOLD.
     Operator,
@@ -101,7 +103,7 @@ impl HoldReason {
 }
 
 impl HoldReason {
-    /// The node that an operator may adopt, if that is the way out.
+    /// The node that an operator may adopt to end the hold; `None` if that does not end it.
     #[must_use]
     pub const fn adoptable(self) -> Option<NodeId> {
         match self {
@@ -120,47 +122,51 @@ impl fmt::Display for HoldReason {
 /// A node at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeView {
-    /// Its number.
+    /// Its id: its index in [`View::nodes`].
     pub id: NodeId,
     /// Its name in the configuration, or its address when it comes from a DNS name.
     pub name: Box<str>,
-    /// Where it is.
+    /// Its host.
     pub host: Host,
     /// Its port.
     pub port: u16,
-    /// What it is.
+    /// What it is taken for.
     pub state: NodeState,
-    /// The epoch that it was last seen in; a standby's too.
+    /// The epoch of its last report, of a primary or a standby; `None` before the first.
     pub epoch: Option<Epoch>,
-    /// Whether it may ever be written to.
+    /// Whether writes may go to it when it is a primary.
     pub candidate: bool,
 }
 
-/// What a node is.
+/// What a node is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeState {
-    /// It has not answered yet.
+    /// It has not answered yet, or the cluster's system identifier is not known yet.
     Unknown,
-    /// It accepts writes. Whether they go there says [`View::writes`].
+    /// It accepts writes; [`View::writes`] says whether they go there.
     Primary,
     /// A standby that may be read from.
     Replica,
     /// A standby that may not be read from: too far behind, or not on the primary's timeline.
     Lagging,
-    /// It lives, but the prober may not look.
+    /// It answers probes with an error ([`ProbeFailure::ProbeRefused`]).
+    ///
+    /// [`ProbeFailure::ProbeRefused`]: super::ProbeFailure::ProbeRefused
     ProbeRefused,
-    /// It does not answer.
+    /// Its last probe has failed.
     Down,
-    /// It was or is a primary of an older timeline, and has not joined the new one.
+    /// It was or is a primary of an older timeline, or the operator has adopted another node; it
+    /// has not joined the cluster's history since.
     Quarantined,
-    /// Its data is another cluster's.
+    /// It has another system identifier than the cluster.
     Foreign,
-    /// It is not in the configuration, or under the DNS name, any more: it drains.
+    /// It is not listed any more by the configuration or the DNS name: its server connections are
+    /// cut.
     Removed,
 }
 
 impl NodeState {
-    /// The word for tables and metrics.
+    /// The word for the console and the metrics, such as `primary`.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -178,13 +184,13 @@ impl NodeState {
 }
 
 impl View {
-    /// A node.
+    /// The node of this id; `None` if the view has none.
     #[must_use]
     pub fn node(&self, id: NodeId) -> Option<&NodeView> {
         self.nodes.get(id.index())
     }
 
-    /// The epoch that is written to.
+    /// The epoch that writes go to; `None` while they are held or refused.
     #[must_use]
     pub const fn primary(&self) -> Option<Epoch> {
         match self.writes {
@@ -193,7 +199,7 @@ impl View {
         }
     }
 
-    /// The nodes that may be read from, the primary not among them.
+    /// The standbys that may be read from.
     pub fn replicas(&self) -> impl Iterator<Item = &NodeView> {
         self.nodes.iter().filter(|node| node.state == NodeState::Replica)
     }

@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use pgimbal_wire::extended::NAME_BYTES;
 
-use super::{ParsedUnder, Statement, StatementId};
+use super::statement::{ParsedUnder, Statement, StatementId};
 
 /// Names that one client may hold at a time. A driver's cache holds some hundreds; the bound keeps
 /// one client from filling memory.

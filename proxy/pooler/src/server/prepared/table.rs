@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use super::{Origin, ParsedUnder, Shape, Statement, StatementId, StatementKey};
+use super::statement::{Origin, ParsedUnder, Shape, Statement, StatementId, StatementKey};
 use crate::sql::StatementClass;
 
 /// A worker's statements: of each text, types and settings the newest, while any client knows it.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::neutral::{
     CLIENT_ENCODING, ROLE, SESSION_AUTHORIZATION, is_identity, is_never_replayed,
 };
-use super::{Setting, SettingsId, SettingsTable, TooManySettings};
+use super::table::{Setting, SettingsId, SettingsTable, TooManySettings};
 use crate::sql::Scope;
 
 /// Where a client stands. Every change is told after the server has said that it succeeded, and

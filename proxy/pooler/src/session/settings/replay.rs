@@ -7,7 +7,7 @@ use super::neutral::{
     CLIENT_ENCODING, ROLE, SESSION_AUTHORIZATION, is_identifier_list, is_identity,
     is_never_replayed,
 };
-use super::{Setting, SettingsId, SettingsTable, ValueEncoding};
+use super::table::{Setting, SettingsId, SettingsTable, ValueEncoding};
 use crate::sql::Scope;
 
 /// The simple queries to send, as ranges of the buffer that they were written to (without the NUL

@@ -3,7 +3,7 @@
 use pgimbal_wire::error::SqlState;
 
 use super::neutral::is_never_replayed;
-use super::{Setting, TooManySettings};
+use super::table::{Setting, TooManySettings};
 
 /// A startup parameter that is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

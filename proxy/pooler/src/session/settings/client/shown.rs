@@ -4,7 +4,7 @@ use super::{ClientSettings, Untracked};
 use crate::session::settings::neutral::{
     ROLE, SESSION_AUTHORIZATION, is_identity, is_never_replayed,
 };
-use crate::session::settings::{Setting, SettingsId, SettingsTable};
+use crate::session::settings::table::{Setting, SettingsId, SettingsTable};
 use crate::session::state::answer::{Answer, ShownSetting};
 
 impl ClientSettings {

@@ -1,0 +1,105 @@
+//! Which node is probed next, and the results of probes.
+
+use std::time::{Duration, Instant};
+
+use super::nodes::Nodes;
+use super::reassess::reassess;
+use super::report::{ProbeFailure, ProbeHint, Report};
+use super::schedule::MIN_INTERVAL;
+use super::state::State;
+use super::view::NodeId;
+use super::writers::{has_writer, take_sample};
+
+/// The time between the starts of two probes of a node while clients wait for a primary.
+const URGENT_INTERVAL: Duration = Duration::from_millis(100);
+/// The same for a node that accepts no connection: a dial costs both sides more than a query.
+const URGENT_DIAL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A node that must be probed now. The result goes to [`Topology::handle_report`] or
+/// [`Topology::handle_failure`]; until then the node is not probed again.
+///
+/// [`Topology::handle_report`]: super::Topology::handle_report
+/// [`Topology::handle_failure`]: super::Topology::handle_failure
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeOrder {
+    /// The node; its address is in [`View::nodes`](super::View::nodes).
+    pub node: NodeId,
+    /// The time of the order, to be given back with the report.
+    pub sent_at: Instant,
+}
+
+/// The next node whose probe is due by `now`, which counts as started.
+pub(super) fn poll(nodes: &mut Nodes, now: Instant) -> Option<ProbeOrder> {
+    let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+    let (id, node) = nodes.iter_mut().find(|(_, node)| is_due(node.due()))?;
+    node.schedule_mut().start(now);
+    Some(ProbeOrder { node: id, sent_at: now })
+}
+
+/// When the next probe is due; `None` while all listed nodes have one under way.
+pub(super) fn next_due(nodes: &Nodes) -> Option<Instant> {
+    nodes.iter().filter_map(|(_, node)| node.due()).min()
+}
+
+/// A probe that was sent at `sent_at` was answered.
+pub(super) fn handle_report(
+    state: &mut State,
+    id: NodeId,
+    sent_at: Instant,
+    now: Instant,
+    report: Report,
+) {
+    let Some(node) = state.nodes.get_mut(id).filter(|node| !node.is_removed()) else { return };
+    node.handle_report(report, sent_at, now, &mut state.events);
+    state.identity.learn(&state.nodes);
+    take_sample(&mut state.samples, &state.nodes, &state.identity, id);
+    reassess(state, now);
+    // Last: what was learned decides when the node is probed again.
+    finish(state, id, now, None);
+}
+
+/// A probe has failed.
+pub(super) fn handle_failure(state: &mut State, id: NodeId, now: Instant, failure: &ProbeFailure) {
+    let Some(node) = state.nodes.get_mut(id).filter(|node| !node.is_removed()) else { return };
+    node.handle_failure(failure, &mut state.events);
+    reassess(state, now);
+    finish(state, id, now, Some(failure));
+}
+
+/// Makes the next probe of the node that the hint names due at once, or that of every node if
+/// clients wait for a primary and there is none.
+pub(super) fn handle_hint(state: &mut State, hint: ProbeHint, now: Instant) {
+    match hint {
+        ProbeHint::ConnectionBroke(id)
+        | ProbeHint::DialFailed(id)
+        | ProbeHint::ReadOnly(id)
+        | ProbeHint::HotStandbyChanged(id) => state.nodes.expedite(id, now),
+        ProbeHint::WaitersNeedPrimary => {
+            let known = is_urgent(state, now);
+            state.waiters_until = Some(now + state.options.failover_hold);
+            if !known && is_urgent(state, now) {
+                state.nodes.expedite_all(now);
+            }
+        }
+    }
+}
+
+/// Decides when a node whose probe has ended is probed next.
+fn finish(state: &mut State, id: NodeId, now: Instant, failure: Option<&ProbeFailure>) {
+    let urgent = is_urgent(state, now);
+    let interval = match failure {
+        Some(ProbeFailure::ChangedRole) => MIN_INTERVAL,
+        Some(failure) if urgent && failure.is_dial() => URGENT_DIAL_INTERVAL,
+        _ if urgent => URGENT_INTERVAL,
+        _ => state.options.probe_interval,
+    };
+    if let Some(node) = state.nodes.get_mut(id) {
+        node.schedule_mut().finish(now, interval.min(state.options.probe_interval));
+    }
+}
+
+/// Whether clients wait for a primary and there is none.
+fn is_urgent(state: &State, now: Instant) -> bool {
+    let waited_for = state.waiters_until.is_some_and(|until| now < until);
+    waited_for && (state.split_brain.is_suspected() || !has_writer(&state.nodes, &state.identity))
+}
