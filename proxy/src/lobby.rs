@@ -241,6 +241,7 @@ mod tests {
         let mut six = [1, 2, 3].map(|host| lobby.enter(from(&format!("2001:db8::{host}"))));
         assert_eq!(six.each_mut().map(is_dismissed), [true, false, false]);
         assert!(!is_dismissed(&mut lobby.enter(from("2001:db8:0:1::1"))));
+        assert_eq!(from("::ffff:10.0.0.1"), from("10.0.0.1"));
     }
 
     #[test]

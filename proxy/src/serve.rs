@@ -321,7 +321,14 @@ impl Workers {
             channels.push(Channels { messages, snapshots });
         }
         let workers: Arc<[_]> = workers.into();
-        let keeper = CredentialManager::start(&prepared.config, &prepared.salts, &workers)?;
+        let to_workers = Arc::clone(&workers);
+        let keeper =
+            CredentialManager::start(&prepared.config, &prepared.salts, move |role, event| {
+                tell_all(&to_workers, || Message::Credential {
+                    role: Arc::clone(role),
+                    news: event.clone(),
+                });
+            })?;
         let counts = prepared.directory.cluster_counts();
         let clusters = Clusters::start(&prepared.config, &workers, counts, &keeper)?;
         let collector = Collector::new(askers, Arc::clone(process))
@@ -357,10 +364,7 @@ impl Workers {
     }
 
     fn tell_all(&self, message: impl Fn() -> Message) {
-        for worker in self.workers.iter() {
-            // One that has ended needs to know nothing.
-            let _ = worker.send(message());
-        }
+        tell_all(&self.workers, message);
     }
 
     /// Lets transactions come to their end for `grace`, then ends everything.
@@ -387,5 +391,13 @@ impl Workers {
             let _ = thread.join();
         }
         tracing::info!("bye");
+    }
+}
+
+/// Sends every worker a message.
+fn tell_all(workers: &[mpsc::UnboundedSender<Message>], message: impl Fn() -> Message) {
+    for worker in workers {
+        // One that has ended needs to know nothing.
+        let _ = worker.send(message());
     }
 }

@@ -2,7 +2,7 @@
 
 use pgimbal_auth::Channel;
 use pgimbal_auth::account::Account;
-use pgimbal_auth::client_login::{Accepted, Answer, Ask, ClientLogin, Fresh, Step};
+use pgimbal_auth::client_login::{Accepted, Answer, Ask, ClientLogin, Fresh, Mismatch, Step};
 use pgimbal_auth::scram::server::Offer;
 use pgimbal_wire::authentication::{
     AuthRequest, MAX_AUTH_MESSAGE, MAX_SASL_MESSAGE, Mechanisms, SaslInitial, parse_password,
@@ -11,7 +11,7 @@ use pgimbal_wire::tag::frontend;
 use rand::RngCore;
 
 use super::{Authenticators, Claim, LoginContext, LoginError};
-use crate::credentials::{Counted, CredentialManager};
+use crate::credentials::{Counted, CredentialManager, Unavailable, Unproven};
 use crate::transport::{Conversation, Transport};
 
 /// Returns when the client is who it says. The last message of an exchange stays in the outbox.
@@ -39,8 +39,7 @@ pub(super) async fn authenticate(
         let (login, ask) = match step {
             Step::Accepted(accepted) => return Ok(enter(accepted, user, conversation, keeper)),
             Step::Mismatch(mismatch) => {
-                let accepted =
-                    Box::pin(keeper.check_again(claim, mismatch, authenticators)).await?;
+                let accepted = Box::pin(check_again(claim, mismatch, authenticators)).await?;
                 return Ok(enter(accepted, user, conversation, keeper));
             }
             Step::Ask(login, ask) => (login, ask),
@@ -56,6 +55,33 @@ pub(super) async fn authenticate(
         let login = derive(login, &ask, conversation.body(total), account, keeper).await;
         step = check(login, &ask, conversation.body(total), account)?;
         conversation.consume(total);
+    }
+}
+
+/// A proof that fits no password is checked again by newer ones before the client is refused.
+async fn check_again(
+    claim: Claim<'_>,
+    mismatch: Mismatch,
+    authenticators: Authenticators<'_>,
+) -> Result<Accepted, LoginError> {
+    let (user, Authenticators { in_force, keeper, server_of }) = (claim.user, authenticators);
+    if !keeper.rotates() {
+        return Err(mismatch.refusal().into());
+    }
+    let server = || server_of(user, claim.database);
+    let address = claim.peer.subnet();
+    let unproven = match keeper.check_again(user, address, &mismatch, server).await {
+        Ok(accepted) => return Ok(accepted),
+        Err(Unproven::Unavailable(Unavailable { cause })) => {
+            return Err(LoginError::Unavailable { user: user.into(), cause });
+        }
+        Err(unproven) => unproven,
+    };
+    let (context, rotating) = (in_force.now(), keeper.account(user));
+    let account = rotating.as_deref().or(context.fixed(user));
+    match mismatch.retry(account) {
+        Err(_) if unproven == Unproven::NotFetched => Err(LoginError::Unasked(user.into())),
+        checked => Ok(checked?),
     }
 }
 
