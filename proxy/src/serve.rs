@@ -330,7 +330,13 @@ impl Workers {
                 });
             })?;
         let counts = prepared.directory.cluster_counts();
-        let clusters = Clusters::start(&prepared.config, &workers, counts, &keeper)?;
+        let to_workers = Arc::clone(&workers);
+        let clusters = Clusters::start(&prepared.config, counts, &keeper, move |cluster, view| {
+            tell_all(&to_workers, || Message::Topology {
+                cluster: Arc::clone(cluster),
+                view: Arc::clone(view),
+            });
+        })?;
         let collector = Collector::new(askers, Arc::clone(process))
             .watching(clusters.clone())
             .keeping(keeper.clone());

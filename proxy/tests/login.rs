@@ -13,9 +13,9 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use pgimbal::credentials::CredentialManager;
+use pgimbal::lobby::Peer;
 use pgimbal::login::{
-    Arrival, Authenticated, Authenticators, ConsoleRole, InForce, LoginContext, LoginError, Peer,
-    accept,
+    Arrival, Authenticated, Authenticators, ConsoleRole, InForce, LoginContext, LoginError, accept,
 };
 use pgimbal::transport::{Socket, Transport};
 use pgimbal_auth::verifier::SaltKey;

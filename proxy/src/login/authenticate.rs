@@ -10,9 +10,37 @@ use pgimbal_wire::authentication::{
 use pgimbal_wire::tag::frontend;
 use rand::RngCore;
 
-use super::{Authenticators, Claim, LoginContext, LoginError};
+use super::context::{InForce, LoginContext};
+use super::error::LoginError;
 use crate::credentials::{Counted, CredentialManager, Unavailable, Unproven};
+use crate::dial::Target;
+use crate::lobby::Peer;
 use crate::transport::{Conversation, Transport};
+
+/// What logins are checked with.
+#[derive(Clone, Copy)]
+pub struct Authenticators<'a> {
+    /// The configuration in force.
+    pub in_force: &'a InForce,
+    /// The passwords that rotate.
+    pub keeper: &'a CredentialManager,
+    /// Where a user of a database is served: a password that may be right is tried there.
+    pub server_of: &'a dyn Fn(&str, &str) -> Option<Target>,
+}
+
+impl std::fmt::Debug for Authenticators<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authenticators").field("in_force", self.in_force).finish_non_exhaustive()
+    }
+}
+
+/// Who a client says it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) database: &'a str,
+    pub(crate) peer: Peer,
+}
 
 /// Returns when the client is who it says. The last message of an exchange stays in the outbox.
 /// `greeter` has the certificate that the client has seen; what it shows is checked by what is in

@@ -1,6 +1,7 @@
 //! A cluster's watcher: the task between the machine, the probers, the workers and the operator.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,7 +21,6 @@ use super::prober::{self, ProberMessage, Question};
 use super::spec::{ClusterSpec, NodeSource};
 use super::status::{ClusterStatus, Counts, FailoverStatus, NodeStatus};
 use crate::credentials::CredentialManager;
-use crate::worker::Message;
 
 /// As many changes of primary are shown as the machine keeps.
 const FAILOVERS: usize = 64;
@@ -57,10 +57,27 @@ struct Change {
     settled: bool,
 }
 
+/// Called with a cluster's name and each new view of it; must not block.
+#[derive(Clone)]
+pub(super) struct ViewListener(pub(super) Arc<dyn Fn(&Arc<str>, &Arc<View>) + Send + Sync>);
+
+impl Default for ViewListener {
+    /// Nobody listens.
+    fn default() -> Self {
+        Self(Arc::new(|_, _| {}))
+    }
+}
+
+impl fmt::Debug for ViewListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ViewListener")
+    }
+}
+
 /// A cluster's watcher.
 pub(super) struct Watcher {
     spec: ClusterSpec,
-    workers: Arc<[mpsc::UnboundedSender<Message>]>,
+    listener: ViewListener,
     shared: Arc<SharedCluster>,
     keeper: CredentialManager,
     topology: Topology,
@@ -92,7 +109,7 @@ impl Drop for Watcher {
 impl Watcher {
     pub(super) fn new(
         spec: ClusterSpec,
-        workers: Arc<[mpsc::UnboundedSender<Message>]>,
+        listener: ViewListener,
         shared: Arc<SharedCluster>,
         keeper: CredentialManager,
     ) -> Self {
@@ -110,7 +127,7 @@ impl Watcher {
         let (publish, _) = watch::channel(topology.view());
         let mut watcher = Self {
             spec,
-            workers,
+            listener,
             shared,
             keeper,
             topology,
@@ -181,12 +198,7 @@ impl Watcher {
     }
 
     fn tell_workers(&self) {
-        for worker in self.workers.iter() {
-            let cluster = Arc::clone(&self.spec.name);
-            let view = self.topology.view();
-            // One that has ended needs to know nothing.
-            let _ = worker.send(Message::Topology { cluster, view });
-        }
+        (self.listener.0)(&self.spec.name, &self.topology.view());
     }
 
     /// Asks every node that is due, each through its own prober.

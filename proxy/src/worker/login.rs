@@ -18,7 +18,8 @@ use super::message::{Accepted, Delivery, Message, Origin};
 use crate::admin::collect::{Connected, LoginResult, Refusal};
 use crate::credentials::Counted;
 use crate::dial::Target;
-use crate::login::{self, Arrival, Authenticated, Authenticators, LoginError, Peer};
+use crate::lobby::Peer;
+use crate::login::{self, Arrival, Authenticated, Authenticators, LoginError};
 use crate::tcp;
 use crate::transport::{Parts, Setting, Socket, Transport};
 

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use pgimbal_wire::error::{Severity, SqlState};
 
 use super::answer::{Cell, Column, Fault, Row, int, notice, text};
-use super::command::words;
 use super::connections::moment;
+use super::words::words;
 use crate::credentials::{
     CredentialManager, CredentialStatus, CredentialsStatus, NotRevoked, UnknownRole,
 };

@@ -8,7 +8,7 @@ use pgimbal_auth::verifier::{SaltKey, Salting};
 use pgimbal_config::{Config, SourceConfig, UserConfig};
 
 /// One user's settings, made anew at each reload.
-pub(in super::super) struct RoleSettings {
+pub(in crate::credentials) struct RoleSettings {
     /// Whether the configuration names the user; otherwise only a rule covers it.
     pub(super) is_listed: bool,
     /// How long old passwords are accepted.
@@ -22,7 +22,7 @@ pub(in super::super) struct RoleSettings {
 }
 
 /// The settings of a user. Derives the keys of `accept_also`, which takes milliseconds.
-pub(in super::super) fn role_settings(
+pub(in crate::credentials) fn role_settings(
     config: &Config,
     name: &str,
     user: &UserConfig,
