@@ -47,7 +47,7 @@ pub struct Clusters {
 struct Inner {
     listener: ViewListener,
     counts: ClusterCounts,
-    keeper: CredentialManager,
+    credentials: CredentialManager,
     clusters: BTreeMap<Arc<str>, Handle>,
 }
 
@@ -80,7 +80,7 @@ pub enum OperatorError {
 }
 
 impl Clusters {
-    /// Begins to watch every cluster of `config`, with passwords of `keeper`'s where they rotate.
+    /// Begins to watch every cluster of `config`, with the passwords of `credentials` where they rotate.
     /// `listener` is called from its task with a cluster's name and each new view, and must not
     /// block. Must be called on the runtime that will do it.
     ///
@@ -89,12 +89,12 @@ impl Clusters {
     pub fn start(
         config: &Config,
         counts: &ClusterCounts,
-        keeper: &CredentialManager,
+        credentials: &CredentialManager,
         listener: impl Fn(&Arc<str>, &Arc<View>) + Send + Sync + 'static,
     ) -> Result<Self, TlsError> {
         let (listener, counts) = (ViewListener(Arc::new(listener)), counts.clone());
-        let keeper = keeper.clone();
-        let inner = Inner { listener, counts, keeper, clusters: BTreeMap::new() };
+        let credentials = credentials.clone();
+        let inner = Inner { listener, counts, credentials, clusters: BTreeMap::new() };
         let clusters = Self { inner: Arc::new(RwLock::new(inner)) };
         clusters.follow(specs(config)?);
         Ok(clusters)
@@ -122,7 +122,8 @@ impl Clusters {
             let (requests, from_console) = mpsc::channel(REQUESTS);
             let (probe_hints, from_workers) = mpsc::channel(NUDGES);
             let shared = inner.counts.of(&name);
-            let watcher = Watcher::new(spec, inner.listener.clone(), shared, inner.keeper.clone());
+            let watcher =
+                Watcher::new(spec, inner.listener.clone(), shared, inner.credentials.clone());
             let view = watcher.view();
             tokio::spawn(watcher.run(from_console, from_workers));
             inner.clusters.insert(name, Handle { requests, probe_hints, view });

@@ -88,7 +88,7 @@ impl Console {
                 Ok(vec![])
             }
             Command::Cluster(command) => command.run(self.collector.clusters(), out).await,
-            Command::Credential(command) => command.run(self.collector.keeper(), out).await,
+            Command::Credential(command) => command.run(self.collector.credentials(), out).await,
             Command::Renewal(command) => command.run(&self.config, &self.control, out).await,
             // These concern the session alone.
             Command::Set

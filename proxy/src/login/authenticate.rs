@@ -23,7 +23,7 @@ pub struct Authenticators<'a> {
     /// The configuration in force.
     pub in_force: &'a InForce,
     /// The passwords that rotate.
-    pub keeper: &'a CredentialManager,
+    pub credentials: &'a CredentialManager,
     /// Where a user of a database is served: a password that may be right is tried there.
     pub server_of: &'a dyn Fn(&str, &str) -> Option<Target>,
 }
@@ -51,7 +51,7 @@ pub(super) async fn authenticate(
     greeter: &LoginContext,
     authenticators: Authenticators<'_>,
 ) -> Result<Option<Counted>, LoginError> {
-    let (user, Authenticators { in_force, keeper, .. }) = (claim.user, authenticators);
+    let (user, Authenticators { in_force, credentials, .. }) = (claim.user, authenticators);
     let channel = match &conversation.transport {
         Transport::Plain(_) | Transport::TlsClient(_) => Channel::Plain,
         Transport::TlsServer(_) => {
@@ -59,16 +59,18 @@ pub(super) async fn authenticate(
         }
     };
     let context = in_force.now();
-    let rotating = keeper.account(user);
+    let rotating = credentials.account(user);
     let account = rotating.as_deref().or(context.fixed(user));
-    let mut step = context.begin(user, account, keeper.rotates(), channel, fresh());
+    let mut step = context.begin(user, account, credentials.rotates(), channel, fresh());
     drop((context, rotating));
     loop {
         let (login, ask) = match step {
-            Step::Accepted(accepted) => return Ok(enter(accepted, user, conversation, keeper)),
+            Step::Accepted(accepted) => {
+                return Ok(enter(accepted, user, conversation, credentials));
+            }
             Step::Mismatch(mismatch) => {
                 let accepted = Box::pin(check_again(claim, mismatch, authenticators)).await?;
-                return Ok(enter(accepted, user, conversation, keeper));
+                return Ok(enter(accepted, user, conversation, credentials));
             }
             Step::Ask(login, ask) => (login, ask),
         };
@@ -78,9 +80,9 @@ pub(super) async fn authenticate(
         if tag != frontend::PASSWORD {
             return Err(LoginError::UnexpectedMessage(tag));
         }
-        let (context, rotating) = (in_force.now(), keeper.account(user));
+        let (context, rotating) = (in_force.now(), credentials.account(user));
         let account = rotating.as_deref().or(context.fixed(user));
-        let login = derive(login, &ask, conversation.body(total), account, keeper).await;
+        let login = derive(login, &ask, conversation.body(total), account, credentials).await;
         step = check(login, &ask, conversation.body(total), account)?;
         conversation.consume(total);
     }
@@ -92,20 +94,20 @@ async fn check_again(
     mismatch: Mismatch,
     authenticators: Authenticators<'_>,
 ) -> Result<Accepted, LoginError> {
-    let (user, Authenticators { in_force, keeper, server_of }) = (claim.user, authenticators);
-    if !keeper.rotates() {
+    let (user, Authenticators { in_force, credentials, server_of }) = (claim.user, authenticators);
+    if !credentials.rotates() {
         return Err(mismatch.refusal().into());
     }
     let server = || server_of(user, claim.database);
     let address = claim.peer.subnet();
-    let unproven = match keeper.check_again(user, address, &mismatch, server).await {
+    let unproven = match credentials.check_again(user, address, &mismatch, server).await {
         Ok(accepted) => return Ok(accepted),
         Err(Unproven::Unavailable(Unavailable { cause })) => {
             return Err(LoginError::Unavailable { user: user.into(), cause });
         }
         Err(unproven) => unproven,
     };
-    let (context, rotating) = (in_force.now(), keeper.account(user));
+    let (context, rotating) = (in_force.now(), credentials.account(user));
     let account = rotating.as_deref().or(context.fixed(user));
     match mismatch.retry(account) {
         Err(_) if unproven == Unproven::NotFetched => Err(LoginError::Unasked(user.into())),
@@ -118,12 +120,12 @@ fn enter(
     accepted: Accepted,
     user: &str,
     conversation: &mut Conversation,
-    keeper: &CredentialManager,
+    credentials: &CredentialManager,
 ) -> Option<Counted> {
     if let Some(last) = accepted.message {
         AuthRequest::SaslFinal(last.as_bytes()).encode(&mut conversation.outbox);
     }
-    keeper.logged_in(user, accepted.matched?)
+    credentials.logged_in(user, accepted.matched?)
 }
 
 fn encode_ask(ask: &Ask, out: &mut Vec<u8>) {
@@ -152,12 +154,12 @@ async fn derive<'a>(
     ask: &Ask,
     body: &[u8],
     account: Option<&Account>,
-    keeper: &CredentialManager,
+    credentials: &CredentialManager,
 ) -> ClientLogin<'a> {
     let password = (*ask == Ask::Cleartext).then(|| parse_password(body).ok()).flatten();
     match password.and_then(|password| login.derivation(password, account)) {
         Some(due) => {
-            let derivations = keeper.derivations();
+            let derivations = credentials.derivations();
             login.derived(derivations.run(due.iterations(), || due.run()).await)
         }
         None => login,

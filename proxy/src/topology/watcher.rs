@@ -79,7 +79,7 @@ pub(super) struct Watcher {
     spec: ClusterSpec,
     listener: ViewListener,
     shared: Arc<SharedCluster>,
-    keeper: CredentialManager,
+    credentials: CredentialManager,
     topology: Topology,
     memory: Option<ClusterFile>,
     stored: Remembered,
@@ -111,7 +111,7 @@ impl Watcher {
         spec: ClusterSpec,
         listener: ViewListener,
         shared: Arc<SharedCluster>,
-        keeper: CredentialManager,
+        credentials: CredentialManager,
     ) -> Self {
         let memory = spec.state_dir.as_deref().map(|dir| ClusterFile::new(dir, &spec.name));
         let stored = memory.as_ref().map_or_else(Remembered::default, |memory| {
@@ -129,7 +129,7 @@ impl Watcher {
             spec,
             listener,
             shared,
-            keeper,
+            credentials,
             topology,
             memory,
             stored,
@@ -216,11 +216,11 @@ impl Watcher {
                 self.probers.resize(index + 1, None);
                 self.monitor.resize(index + 1, None);
             }
-            let (said, keeper) = (self.said.0.clone(), self.keeper.clone());
+            let (said, credentials) = (self.said.0.clone(), self.credentials.clone());
             let prober = self.probers[index].get_or_insert_with(|| {
                 // A prober has one question at a time.
                 let (questions, to_answer) = mpsc::channel(1);
-                tokio::spawn(prober::run(node, keeper, to_answer, said));
+                tokio::spawn(prober::run(node, credentials, to_answer, said));
                 questions
             });
             if prober.try_send(question).is_err() {

@@ -66,7 +66,7 @@ impl Worker {
         }
         let server_of = |user: &str, database: &str| self.server_of(user, database);
         let authenticators =
-            Authenticators { in_force, keeper: &self.common.keeper, server_of: &server_of };
+            Authenticators { in_force, credentials: &self.common.keeper, server_of: &server_of };
         let place = seat.place();
         let arrival = Box::pin(async {
             let mut socket = socket;
