@@ -399,7 +399,7 @@ impl Role {
             status::log_answers_again(&self.name, &self.source.place(), silent);
         }
         let learned = self.rotation.answered(answer, now);
-        if matches!(learned, Learned::Ignored | Learned::SetAside(_)) && self.is_first("lags") {
+        if matches!(learned, Learned::Ignored | Learned::Older(_)) && self.is_first("lags") {
             status::log_lagging(&self.name, &self.source.place());
         }
         let mut effects = Effects::default();
@@ -420,7 +420,7 @@ impl Role {
                 effects.fetch_sent = Some(sent);
             }
             Learned::Ignored => {}
-            Learned::SetAside(number) => {
+            Learned::Older(number) => {
                 if self.older.as_ref().is_none_or(|(known, _)| *known != number) {
                     self.older = Some((number, None));
                     effects.verifiers.extend(self.request_verifier(number, sent));
@@ -458,7 +458,7 @@ impl Role {
         self.deriving = self.deriving.saturating_sub(1);
         let mut effects = Effects::default();
         match keys {
-            Ok(keys) if self.rotation.is_aside(number) => {
+            Ok(keys) if self.rotation.is_older(number) => {
                 if let Some(generation) = self.rotation.generation(number) {
                     let salting = self.accepted.salting().clone();
                     let password = generation.password.clone();
@@ -493,7 +493,7 @@ impl Role {
     ) -> Effects {
         let older = self.older.take_if(|(known, _)| *known == number);
         let Some((_, Some(older))) = older else { return Effects::default() };
-        if !self.rotation.believe(node, number) {
+        if !self.rotation.promote_older(node, number) {
             return Effects::default();
         }
         status::log_promoted(&self.name, &self.source.place(), number);
