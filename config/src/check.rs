@@ -9,10 +9,12 @@ use crate::pool::{MaxPinned, PoolConfig};
 use crate::read::Origins;
 use crate::user::{PasswordForm, SourceConfig, UserConfig};
 use crate::words::AuthType;
+use findings::Findings;
 
 mod clusters;
 mod credentials;
 mod files;
+mod findings;
 mod tls;
 
 /// The databases that are the console.
@@ -20,7 +22,7 @@ const CONSOLES: [&str; 2] = ["pgimbal", "pgbouncer"];
 
 /// Everything that cannot be together.
 pub(crate) fn check(config: &Config, origins: &Origins) -> Vec<ConfigError> {
-    let mut found = Findings { origins, errors: Vec::new() };
+    let mut found = Findings::new(origins);
     addresses(config, &mut found);
     trust(config, &mut found);
     pool(&config.pool, "", &mut found);
@@ -31,30 +33,7 @@ pub(crate) fn check(config: &Config, origins: &Origins) -> Vec<ConfigError> {
     console_users(config, &mut found);
     tls::client(&config.clients.tls, &mut found);
     tls::server(&config.server_tls, "server_tls", &mut found);
-    found.errors
-}
-
-struct Findings<'a> {
-    origins: &'a Origins,
-    errors: Vec<ConfigError>,
-}
-
-impl Findings<'_> {
-    /// Notes that `key` cannot be as it is.
-    fn add(&mut self, key: &str, value: Option<String>, cause: impl Into<String>) {
-        // A key that nothing set is at fault because of its table.
-        let place = key.rsplit_once('.').map_or(key, |(table, _)| table);
-        let place = if self.origins.is_set(key) { key } else { place };
-        let error = ConfigError {
-            origin: self.origins.of(place).to_owned(),
-            key: key.to_owned(),
-            value,
-            cause: cause.into(),
-        };
-        if !self.errors.contains(&error) {
-            self.errors.push(error);
-        }
-    }
+    found.into_errors()
 }
 
 fn addresses(config: &Config, found: &mut Findings<'_>) {

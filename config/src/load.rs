@@ -8,28 +8,8 @@ use crate::config::Config;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::read::{self, Read};
 use crate::secret::Secret;
-use crate::sources::{ENV_CONFIG, ENV_UPSTREAM, Layer, Origin, Sources};
+use crate::sources::{ENV_CONFIG, ENV_UPSTREAM, Layer, Origin, Overrides, Sources};
 use crate::upstream;
-
-/// What the command line said; `None` where it said nothing. It wins over environment and file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Overrides {
-    /// `--config`: the file. Without it `PGIMBAL_CONFIG`, else `pgimbal.toml` here or in
-    /// `/etc/pgimbal`, if there is one and no upstream is given.
-    pub config: Option<PathBuf>,
-    /// `--upstream`: a server, as libpq's URI. Without it `PGIMBAL_UPSTREAM`.
-    pub upstream: Option<Secret>,
-    /// `--listen`.
-    pub listen: Option<String>,
-    /// `--pool-size`.
-    pub pool_size: Option<String>,
-    /// `--pool-mode`.
-    pub pool_mode: Option<String>,
-    /// `--auth-type`.
-    pub auth_type: Option<String>,
-    /// `--workers`.
-    pub workers: Option<String>,
-}
 
 /// Reads the file, the environment, the upstream and the flags over the defaults, each winning
 /// over those before it, and checks the whole.

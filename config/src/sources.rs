@@ -9,8 +9,8 @@ use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use crate::error::ConfigError;
-use crate::load::Overrides;
 use crate::pgbouncer;
+use crate::secret::Secret;
 
 mod foreign;
 
@@ -24,6 +24,26 @@ pub(crate) const ENV_UPSTREAM: &str = "PGIMBAL_UPSTREAM";
 
 /// Where a configuration is looked for when nobody names one; none need exist.
 const USUAL_FILES: [&str; 2] = ["pgimbal.toml", "/etc/pgimbal/pgimbal.toml"];
+
+/// What the command line said; `None` where it said nothing. It wins over environment and file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--config`: the file. Without it `PGIMBAL_CONFIG`, else `pgimbal.toml` here or in
+    /// `/etc/pgimbal`, if there is one and no upstream is given.
+    pub config: Option<PathBuf>,
+    /// `--upstream`: a server, as libpq's URI. Without it `PGIMBAL_UPSTREAM`.
+    pub upstream: Option<Secret>,
+    /// `--listen`.
+    pub listen: Option<String>,
+    /// `--pool-size`.
+    pub pool_size: Option<String>,
+    /// `--pool-mode`.
+    pub pool_mode: Option<String>,
+    /// `--auth-type`.
+    pub auth_type: Option<String>,
+    /// `--workers`.
+    pub workers: Option<String>,
+}
 
 /// The values of one source.
 #[derive(Clone)]

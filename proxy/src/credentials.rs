@@ -1,125 +1,67 @@
-//! Passwords that rotate: who asks for them, who may use which, and what people see of it.
+//! Passwords that rotate: when they are fetched, who may use which, and what people see of it.
 //!
-//! Owns the tasks, files and channels of this; what an answer means, which password a server is
+//! Owns the tasks, files and channels of this. What an answer means, which password a server is
 //! shown and which a client may show is decided in [`pgimbal_auth::rotation`].
 
-mod aside;
-mod derive;
-mod dial;
 mod fetch;
-mod files;
-mod grace;
-mod leaving;
-mod logs;
+mod logins;
 mod manager;
 mod mismatch;
-mod questions;
 mod role;
-mod salts;
 mod server_logins;
+mod shared;
+mod state_files;
 mod status;
-mod stored;
-mod tally;
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pgimbal_auth::SourceError;
-use pgimbal_auth::account::{Account, Matched, Standing};
+use pgimbal_auth::account::{Account, Matched};
 use pgimbal_auth::source::Sources;
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, SourceConfig};
-use tally::Tally;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use pgimbal_pooler::server::credential::CredentialEvent;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::derivation::Derivations;
-use crate::worker::Message;
-use aside::Aside;
 use manager::{Command, Task};
-pub use mismatch::Unavailable;
-pub use salts::salt_key;
-pub use status::{CredentialStatus, CredentialsStatus, FetchCounts, GenerationStatus};
-pub use tally::Counted;
+use shared::Shared;
 
-/// The keeper answers within a turn of its loop; one that does not must not keep a scrape waiting.
+pub(crate) use logins::Unproven;
+pub use mismatch::Unavailable;
+pub use state_files::salt_key;
+pub use status::{
+    Counted, CredentialStatus, CredentialsStatus, FetchCounts, GenerationStatus, NotRevoked,
+    Refreshed, UnknownRole,
+};
+
+/// The task answers within a turn of its loop; one that does not must not keep a scrape waiting.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
 
 /// How long a start waits for the passwords of the users that are listed.
 const START_TIME: Duration = Duration::from_secs(10);
 
-/// Server logins at one node at a time, all roles together: two hundred roles that rotate in the
-/// same second must not be two hundred forks in it.
-const LOGINS_PER_NODE: usize = 16;
-
-/// The way to the one task that keeps all passwords; cheap to clone.
+/// The way to the one task that knows all passwords that rotate. Cheap to clone; the task ends with
+/// the last clone.
 #[derive(Clone, Debug)]
 pub struct CredentialManager {
     shared: Arc<Shared>,
     commands: mpsc::UnboundedSender<Command>,
 }
 
-/// What logins read without asking the task.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    accounts: RwLock<HashMap<Box<str>, Arc<Account>>>,
-    asides: RwLock<HashMap<Box<str>, Arc<Aside>>>,
-    /// Ticks when an account has changed.
-    published: watch::Sender<()>,
-    /// Some user's password comes from elsewhere than the configuration.
-    rotates: AtomicBool,
-    /// How long a login with a wrong password waits, whoever it is for, in microseconds.
-    delay: AtomicU64,
-    /// How long a question to a source may take, in microseconds.
-    question: AtomicU64,
-    /// Why passwords are not known that should be, while that is so.
-    unavailable: watch::Sender<Option<Unavailable>>,
-    logins: Mutex<HashMap<Box<str>, [u64; Standing::ALL.len()]>>,
-    nodes: Mutex<HashMap<Box<str>, Arc<Semaphore>>>,
-    clients: Tally,
-    servers: Tally,
-    /// Who derives what passwords in clear are checked by.
-    derivations: Derivations,
-}
-
-/// No user of this name has a password that rotates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no user of this name has a password that rotates")]
-pub struct UnknownRole;
-
-/// Why old passwords are not revoked for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotRevoked {
-    /// Nobody has them.
-    #[error(transparent)]
-    Unknown(#[from] UnknownRole),
-    /// They are refused from now on, but the history could not be written.
-    #[error(
-        "refused from now on, but the history could not be written: a restart brings them back"
-    )]
-    NotKept,
-}
-
-/// What became of a question that an operator wanted.
-pub type Refreshed = Result<(), SourceError>;
-
 impl CredentialManager {
-    /// Who derives what clients' passwords are checked by.
-    pub(crate) fn derivations(&self) -> &Derivations {
-        &self.shared.derivations
-    }
-
-    /// Begins to keep the passwords of `config`'s users, on this runtime. `workers` are told of
-    /// what concerns their server connections.
+    /// Reads the state files, and starts the task on this runtime with the users of `config`.
+    /// `notify` is called from the task, with the role, for what concerns server connections: it
+    /// must not block. The only effects before [`Self::ready`] are fetches and lines in the log.
     ///
     /// # Errors
     /// [`SourceError`] when a source cannot be set up.
     pub fn start(
         config: &Arc<Config>,
         salts: &SaltKey,
-        workers: &Arc<[mpsc::UnboundedSender<Message>]>,
+        notify: impl Fn(&Arc<str>, &CredentialEvent) + Send + 'static,
     ) -> Result<Self, SourceError> {
         let sources = Sources::new(config)?;
         let (commands, requests) = mpsc::unbounded_channel();
@@ -128,7 +70,7 @@ impl CredentialManager {
             Arc::clone(config),
             sources,
             salts.clone(),
-            Arc::clone(workers),
+            Box::new(notify),
             Arc::clone(&shared),
             commands.downgrade(),
         );
@@ -136,18 +78,19 @@ impl CredentialManager {
         Ok(Self { shared, commands })
     }
 
-    /// A keeper of nothing: all passwords stand in the configuration.
+    /// A manager without users and without a task, for a configuration in which no password
+    /// rotates.
     #[must_use]
     pub fn idle() -> Self {
         let (commands, _) = mpsc::unbounded_channel();
         Self { shared: Arc::new(Shared::new(false)), commands }
     }
 
-    /// Waits until every listed user's source has been asked once, for ten seconds at most.
+    /// Waits until every listed user has been fetched once, for ten seconds at most. Those that are
+    /// not known by then follow when they are.
     pub async fn ready(&self) {
         let (reply, answer) = oneshot::channel();
-        self.tell(Command::Ready(reply));
-        // Whoever is not known by then is served when it is.
+        self.send(Command::Ready(reply));
         let _ = timeout(START_TIME, answer).await;
     }
 
@@ -160,67 +103,74 @@ impl CredentialManager {
         let sources = Sources::new(config)?;
         self.shared.set_rotates(rotates(config));
         let (reply, answer) = oneshot::channel();
-        self.tell(Command::Reload(Arc::clone(config), Box::new(sources), reply));
+        self.send(Command::Reload(Arc::clone(config), Box::new(sources), reply));
         // A task that has ended checks nobody.
         let _ = answer.await;
         Ok(())
     }
 
-    /// What a user with a password that rotates is asked and checked by.
+    /// What a user's password is checked by; `None` for one whose password does not rotate, or is
+    /// not known yet. Reads what the task has published, without waiting for it.
     #[must_use]
     pub fn account(&self, user: &str) -> Option<Arc<Account>> {
-        let accounts = self.shared.accounts.read().unwrap_or_else(PoisonError::into_inner);
-        accounts.get(user).cloned()
+        self.shared.account(user)
     }
 
-    /// Whether any user's password rotates.
+    /// Whether any user's password rotates, known or not.
     #[must_use]
     pub fn rotates(&self) -> bool {
-        self.shared.rotates.load(std::sync::atomic::Ordering::Relaxed)
+        self.shared.rotates()
     }
 
-    /// A client has logged in with what it has shown; counted until the answer is dropped.
+    /// Where the keys of clients' passwords are derived.
+    pub(crate) fn derivations(&self) -> &Derivations {
+        self.shared.derivations()
+    }
+
+    /// Counts a client that has logged in with what [`Self::account`] has. It counts as connected
+    /// until the value is dropped; `None` for a user whose password does not rotate.
     #[must_use]
     pub fn logged_in(&self, user: &str, matched: Matched) -> Option<Counted> {
         self.account(user)?;
         if self.shared.count_login(user, matched.standing) {
-            self.tell(Command::Served(user.into()));
+            self.send(Command::FirstLogin(user.into()));
         }
-        Some(self.shared.clients.count_in(user, matched.generation))
+        Some(self.shared.clients().add(user, matched.generation))
     }
 
-    /// Drops all generations of a user's password but the newest, for good.
+    /// Drops all generations of a user's password but the newest. They are refused at once; this
+    /// ends when the history says so too, so that a restart does not bring them back.
     ///
     /// # Errors
     /// [`NotRevoked`].
     pub async fn revoke_old(&self, user: &str) -> Result<(), NotRevoked> {
         let (reply, answer) = oneshot::channel();
-        self.tell(Command::RevokeOld(user.into(), reply));
+        self.send(Command::RevokeOld(user.into(), reply));
         answer.await.map_err(|_| NotRevoked::Unknown(UnknownRole))?
     }
 
-    /// Asks for a user's password at once.
+    /// Fetches a user's password at once, and waits for the result, which is the value.
     ///
     /// # Errors
-    /// [`UnknownRole`]; what became of the question is in the answer.
+    /// [`UnknownRole`].
     pub async fn refresh(&self, user: &str) -> Result<Refreshed, UnknownRole> {
         let (reply, answer) = oneshot::channel();
-        self.tell(Command::Refresh(user.into(), reply));
+        self.send(Command::Refresh(user.into(), reply));
         answer.await.map_err(|_| UnknownRole)
     }
 
-    /// Everything as people see it.
+    /// Everything as people see it; empty when the task does not answer within a second.
     pub async fn status(&self) -> CredentialsStatus {
         let (reply, answer) = oneshot::channel();
-        self.tell(Command::Status(reply));
+        self.send(Command::Status(reply));
         match timeout(ANSWER_TIME, answer).await {
             Ok(Ok(status)) => status,
             _ => CredentialsStatus::default(),
         }
     }
 
-    /// Sends a command; a task that has ended needs none.
-    fn tell(&self, command: Command) {
+    /// Sends a command. After the task has ended it is lost, and so is its reply.
+    fn send(&self, command: Command) {
         let _ = self.commands.send(command);
     }
 }
@@ -228,81 +178,6 @@ impl CredentialManager {
 impl Default for CredentialManager {
     fn default() -> Self {
         Self::idle()
-    }
-}
-
-impl Shared {
-    fn new(rotates: bool) -> Self {
-        let ((unavailable, _), (published, _)) = (watch::channel(None), watch::channel(()));
-        Self {
-            accounts: RwLock::default(),
-            asides: RwLock::default(),
-            published,
-            rotates: AtomicBool::new(rotates),
-            delay: AtomicU64::new(0),
-            question: AtomicU64::new(0),
-            unavailable,
-            logins: Mutex::default(),
-            nodes: Mutex::default(),
-            clients: Tally::default(),
-            servers: Tally::default(),
-            derivations: Derivations::default(),
-        }
-    }
-
-    fn set_rotates(&self, rotates: bool) {
-        self.rotates.store(rotates, std::sync::atomic::Ordering::Relaxed);
-    }
-
-    fn publish(&self, user: &str, account: Option<Account>) {
-        let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
-        match account {
-            Some(account) => drop(accounts.insert(user.into(), Arc::new(account))),
-            None => drop(accounts.remove(user)),
-        }
-        drop(accounts);
-        self.published.send_replace(());
-    }
-
-    /// Counts a login; whether it is the first of this user.
-    fn count_login(&self, user: &str, standing: Standing) -> bool {
-        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = logins.entry(user.into()).or_default();
-        let is_first = counts.iter().all(|count| *count == 0);
-        counts[standing as usize] += 1;
-        is_first
-    }
-
-    /// Whether a client or a server connection is logged in as this user.
-    fn is_in_use(&self, user: &str) -> bool {
-        self.clients.has(user) || self.servers.has(user)
-    }
-
-    /// Nothing of this user is kept any more.
-    fn forget(&self, user: &str) {
-        self.publish(user, None);
-        self.set_aside(user, None);
-        self.logins.lock().unwrap_or_else(PoisonError::into_inner).remove(user);
-        self.clients.forget(user);
-        self.servers.forget(user);
-    }
-
-    fn logins_of(&self, user: &str) -> [u64; Standing::ALL.len()] {
-        let logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
-        logins.get(user).copied().unwrap_or_default()
-    }
-
-    /// The places for logins at a node.
-    fn node(&self, node: &str) -> Arc<Semaphore> {
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(places) = nodes.get(node) {
-            return Arc::clone(places);
-        }
-        // Nodes of names that lead elsewhere over time.
-        nodes.retain(|_, places| Arc::strong_count(places) > 1);
-        let places = Arc::new(Semaphore::new(LOGINS_PER_NODE));
-        nodes.insert(node.into(), Arc::clone(&places));
-        places
     }
 }
 

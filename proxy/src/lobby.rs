@@ -5,7 +5,7 @@
 //! oldest goes: a login takes a moment, only silence lasts.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pgimbal_config::ClientConfig;
@@ -31,6 +31,26 @@ impl Subnet {
     #[must_use]
     pub const fn is_network(self) -> bool {
         self.0.is_some()
+    }
+}
+
+/// Where a client comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A Unix socket; TLS is neither offered nor demanded.
+    Unix,
+}
+
+impl Peer {
+    /// What limits for each address count it for.
+    #[must_use]
+    pub fn subnet(self) -> Subnet {
+        match self {
+            Self::Tcp(address) => Subnet::of(Some(address.ip())),
+            Self::Unix => Subnet::of(None),
+        }
     }
 }
 
@@ -241,6 +261,7 @@ mod tests {
         let mut six = [1, 2, 3].map(|host| lobby.enter(from(&format!("2001:db8::{host}"))));
         assert_eq!(six.each_mut().map(is_dismissed), [true, false, false]);
         assert!(!is_dismissed(&mut lobby.enter(from("2001:db8:0:1::1"))));
+        assert_eq!(from("::ffff:10.0.0.1"), from("10.0.0.1"));
     }
 
     #[test]

@@ -16,12 +16,13 @@ use pgimbal_wire::authentication::AuthRequest;
 use pgimbal_wire::startup::ProtocolVersion;
 use tokio::time::timeout;
 
-use crate::credentials::{Counted, CredentialManager};
-use crate::dial::Target;
-use crate::lobby::Subnet;
+use crate::credentials::Counted;
+use crate::lobby::Peer;
 use crate::transport::{Conversation, Setting, Socket, Transport};
 
-pub use context::{ContextError, InForce, LoginContext};
+pub use authenticate::Authenticators;
+use authenticate::Claim;
+pub use context::{ConsoleRole, ContextError, InForce, LoginContext};
 pub use error::LoginError;
 
 /// Who came in.
@@ -64,60 +65,6 @@ pub struct Authenticated {
     pub console: Option<ConsoleRole>,
     /// Counts the client among those that have shown this generation of their password.
     pub generation: Option<Counted>,
-}
-
-/// What a client may do on the console.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConsoleRole {
-    /// Everything.
-    Admin,
-    /// Only look.
-    Stats,
-}
-
-/// Where a client comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peer {
-    /// TCP.
-    Tcp(std::net::SocketAddr),
-    /// A Unix socket; TLS is neither offered nor demanded.
-    Unix,
-}
-
-impl Peer {
-    /// What limits for each address count it for.
-    #[must_use]
-    pub fn subnet(self) -> Subnet {
-        match self {
-            Self::Tcp(address) => Subnet::of(Some(address.ip())),
-            Self::Unix => Subnet::of(None),
-        }
-    }
-}
-
-/// What logins are checked with.
-#[derive(Clone, Copy)]
-pub struct Authenticators<'a> {
-    /// The configuration in force.
-    pub in_force: &'a InForce,
-    /// The passwords that rotate.
-    pub keeper: &'a CredentialManager,
-    /// Where a user of a database is served: a password that may be right is tried there.
-    pub server_of: &'a dyn Fn(&str, &str) -> Option<Target>,
-}
-
-impl std::fmt::Debug for Authenticators<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authenticators").field("in_force", self.in_force).finish_non_exhaustive()
-    }
-}
-
-/// Who a client says it is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Claim<'a> {
-    pub(crate) user: &'a str,
-    pub(crate) database: &'a str,
-    pub(crate) peer: Peer,
 }
 
 /// Reads the header of the PROXY protocol from a load balancer's connection: for whom it speaks is

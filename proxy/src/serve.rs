@@ -147,7 +147,7 @@ impl Prepared {
             lobby: Arc::clone(&crew.lobby),
         };
         // The first clients need the passwords.
-        if signals.unless_ended(crew.keeper.ready()).await.is_none() {
+        if signals.unless_ended(crew.credentials.ready()).await.is_none() {
             listeners.abandon();
             crew.drain(Duration::ZERO, &process).await;
             return Ok(());
@@ -270,7 +270,7 @@ impl Prepared {
             LoginContext::new(Arc::clone(&config), self.salts.clone()).map_err(|e| refused(&e))?;
         let directory = self.directory.reloaded(Arc::clone(&config)).map_err(|e| refused(&e))?;
         crew.clusters.reload(&config).map_err(|e| refused(&e))?;
-        crew.keeper.reload(&config).await.map_err(|e| refused(&e))?;
+        crew.credentials.reload(&config).await.map_err(|e| refused(&e))?;
         self.login.replace(login);
         self.directory = Arc::new(directory);
         self.certificates = OwnCertificate::all(&config);
@@ -294,7 +294,7 @@ struct Workers {
     threads: Vec<JoinHandle<()>>,
     collector: Collector,
     clusters: Clusters,
-    keeper: CredentialManager,
+    credentials: CredentialManager,
     console: Arc<Console>,
     lobby: Arc<Lobby>,
     /// How many files the process may open.
@@ -321,12 +321,26 @@ impl Workers {
             channels.push(Channels { messages, snapshots });
         }
         let workers: Arc<[_]> = workers.into();
-        let keeper = CredentialManager::start(&prepared.config, &prepared.salts, &workers)?;
+        let to_workers = Arc::clone(&workers);
+        let credentials =
+            CredentialManager::start(&prepared.config, &prepared.salts, move |role, event| {
+                tell_all(&to_workers, || Message::Credential {
+                    role: Arc::clone(role),
+                    news: event.clone(),
+                });
+            })?;
         let counts = prepared.directory.cluster_counts();
-        let clusters = Clusters::start(&prepared.config, &workers, counts, &keeper)?;
+        let to_workers = Arc::clone(&workers);
+        let clusters =
+            Clusters::start(&prepared.config, counts, &credentials, move |cluster, view| {
+                tell_all(&to_workers, || Message::Topology {
+                    cluster: Arc::clone(cluster),
+                    view: Arc::clone(view),
+                });
+            })?;
         let collector = Collector::new(askers, Arc::clone(process))
             .watching(clusters.clone())
-            .keeping(keeper.clone());
+            .with_credentials(credentials.clone());
         let console = Arc::new(Console::new(collector.clone(), configs.subscribe(), control));
         let common = Common {
             directory: Arc::clone(&prepared.directory),
@@ -336,7 +350,7 @@ impl Workers {
             console: Arc::clone(&console),
             clusters: clusters.clone(),
             cancel_keys: Arc::default(),
-            keeper: keeper.clone(),
+            keeper: credentials.clone(),
             inherited_tcp: prepared.config.clients.tcp.clone(),
             key: prepared.key,
         };
@@ -346,7 +360,7 @@ impl Workers {
         }
         let lobby = Lobby::new((&prepared.config.clients).into());
         let open_files = descriptors::raise();
-        Ok(Self { workers, threads, collector, clusters, keeper, console, lobby, open_files })
+        Ok(Self { workers, threads, collector, clusters, credentials, console, lobby, open_files })
     }
 
     /// Takes as many clients as are wanted, or as open files suffice for.
@@ -357,10 +371,7 @@ impl Workers {
     }
 
     fn tell_all(&self, message: impl Fn() -> Message) {
-        for worker in self.workers.iter() {
-            // One that has ended needs to know nothing.
-            let _ = worker.send(message());
-        }
+        tell_all(&self.workers, message);
     }
 
     /// Lets transactions come to their end for `grace`, then ends everything.
@@ -387,5 +398,13 @@ impl Workers {
             let _ = thread.join();
         }
         tracing::info!("bye");
+    }
+}
+
+/// Sends every worker a message.
+fn tell_all(workers: &[mpsc::UnboundedSender<Message>], message: impl Fn() -> Message) {
+    for worker in workers {
+        // One that has ended needs to know nothing.
+        let _ = worker.send(message());
     }
 }

@@ -25,11 +25,10 @@ use tokio::time::timeout;
 use crate::credentials::CredentialManager;
 use crate::directory::ClusterCounts;
 use crate::tls::TlsError;
-use crate::worker::Message;
 pub(crate) use look::Looked;
 pub(crate) use spec::{ClusterSpec, specs};
 pub use status::{ClusterStatus, Counts, FailoverStatus, NodeStatus};
-use watcher::{Request, Watcher};
+use watcher::{Request, ViewListener, Watcher};
 
 /// Hints that may wait for a watcher. They say that something has changed, and one says it all.
 const NUDGES: usize = 64;
@@ -46,9 +45,9 @@ pub struct Clusters {
 
 #[derive(Debug, Default)]
 struct Inner {
-    workers: Arc<[mpsc::UnboundedSender<Message>]>,
+    listener: ViewListener,
     counts: ClusterCounts,
-    keeper: CredentialManager,
+    credentials: CredentialManager,
     clusters: BTreeMap<Arc<str>, Handle>,
 }
 
@@ -81,20 +80,21 @@ pub enum OperatorError {
 }
 
 impl Clusters {
-    /// Begins to watch every cluster of `config`, with passwords of `keeper`'s where they rotate.
-    /// Must be called on the runtime that will do it.
+    /// Begins to watch every cluster of `config`, with the passwords of `credentials` where they rotate.
+    /// `listener` is called from its task with a cluster's name and each new view, and must not
+    /// block. Must be called on the runtime that will do it.
     ///
     /// # Errors
     /// [`TlsError`] when TLS towards a cluster cannot be set up.
     pub fn start(
         config: &Config,
-        workers: &Arc<[mpsc::UnboundedSender<Message>]>,
         counts: &ClusterCounts,
-        keeper: &CredentialManager,
+        credentials: &CredentialManager,
+        listener: impl Fn(&Arc<str>, &Arc<View>) + Send + Sync + 'static,
     ) -> Result<Self, TlsError> {
-        let (workers, counts) = (Arc::clone(workers), counts.clone());
-        let keeper = keeper.clone();
-        let inner = Inner { workers, counts, keeper, clusters: BTreeMap::new() };
+        let (listener, counts) = (ViewListener(Arc::new(listener)), counts.clone());
+        let credentials = credentials.clone();
+        let inner = Inner { listener, counts, credentials, clusters: BTreeMap::new() };
         let clusters = Self { inner: Arc::new(RwLock::new(inner)) };
         clusters.follow(specs(config)?);
         Ok(clusters)
@@ -123,7 +123,7 @@ impl Clusters {
             let (probe_hints, from_workers) = mpsc::channel(NUDGES);
             let shared = inner.counts.of(&name);
             let watcher =
-                Watcher::new(spec, Arc::clone(&inner.workers), shared, inner.keeper.clone());
+                Watcher::new(spec, inner.listener.clone(), shared, inner.credentials.clone());
             let view = watcher.view();
             tokio::spawn(watcher.run(from_console, from_workers));
             inner.clusters.insert(name, Handle { requests, probe_hints, view });

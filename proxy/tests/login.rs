@@ -13,9 +13,9 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use pgimbal::credentials::CredentialManager;
+use pgimbal::lobby::Peer;
 use pgimbal::login::{
-    Arrival, Authenticated, Authenticators, ConsoleRole, InForce, LoginContext, LoginError, Peer,
-    accept,
+    Arrival, Authenticated, Authenticators, ConsoleRole, InForce, LoginContext, LoginError, accept,
 };
 use pgimbal::transport::{Socket, Transport};
 use pgimbal_auth::verifier::SaltKey;
@@ -79,9 +79,10 @@ fn open(config: Config) -> Door {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             while let Ok((stream, address)) = listener.accept().await {
                 let socket = Socket::Tcp(stream);
-                let keeper = CredentialManager::idle();
-                let (in_force, keeper) = (&in_force, &keeper);
-                let authenticators = Authenticators { in_force, keeper, server_of: &|_, _| None };
+                let credentials = CredentialManager::idle();
+                let (in_force, credentials) = (&in_force, &credentials);
+                let authenticators =
+                    Authenticators { in_force, credentials, server_of: &|_, _| None };
                 let arrival = Box::pin(accept(socket, Peer::Tcp(address), authenticators)).await;
                 let _ = sender.send(match arrival {
                     Ok(Arrival::Client(mut client)) => {

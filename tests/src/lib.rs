@@ -23,7 +23,6 @@ pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod program;
-pub mod reading;
 pub mod reply;
 pub mod script;
 pub mod server;

@@ -6,6 +6,9 @@
     reason = "in a test a failed expectation is the point"
 )]
 
+#[path = "architecture/imports.rs"]
+mod imports;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::process::Command;

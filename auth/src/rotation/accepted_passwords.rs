@@ -35,7 +35,7 @@ struct Entry {
 }
 
 impl AcceptedPasswords {
-    /// A ledger without generations. `extra` is accepted beside all of them.
+    /// No generations yet. `extra` is accepted beside all of them.
     #[must_use]
     pub const fn new(salting: Salting, extra: Option<LoginKeys>) -> Self {
         Self { salting, revoked_before: None, entries: Vec::new(), extra }
@@ -154,7 +154,7 @@ impl AcceptedPasswords {
         }
     }
 
-    /// The ledger of a record. With another salting than `wanted`, where one is demanded, its
+    /// The generations of a record. With another salting than `wanted`, where one is demanded, its
     /// verifiers are worth nothing.
     #[must_use]
     pub fn of_record(
@@ -164,8 +164,8 @@ impl AcceptedPasswords {
     ) -> Self {
         let own = Salting { salt: record.salt.as_slice().into(), iterations: record.iterations };
         let fits = wanted.as_ref().is_none_or(|wanted| *wanted == own);
-        let mut ledger = Self::new(wanted.unwrap_or_else(|| own.clone()), extra);
-        ledger.revoked_before = record.revoked_before.map(Time::time);
+        let mut accepted = Self::new(wanted.unwrap_or_else(|| own.clone()), extra);
+        accepted.revoked_before = record.revoked_before.map(Time::time);
         if fits {
             let entries = record.in_order().zip(1..).map(|(stored, number)| Entry {
                 number,
@@ -178,9 +178,9 @@ impl AcceptedPasswords {
                 first_seen: stored.first_seen.time(),
                 retired_at: stored.retired_at.map(Time::time),
             });
-            ledger.entries = entries.collect();
+            accepted.entries = entries.collect();
         }
-        ledger
+        accepted
     }
 }
 

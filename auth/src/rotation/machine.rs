@@ -55,7 +55,7 @@ pub enum Learned {
     Ignored,
     /// It seems older than what is known and works, and was never seen: the source lags, or the
     /// clock of the one that made the newest is ahead. It is tried when somebody proves to know it.
-    SetAside(u32),
+    Older(u32),
     /// It seems older than what is known, but that is refused: it is worth a try.
     Candidate(u32),
 }
@@ -149,12 +149,12 @@ impl Rotation {
             }
             let works = self.newest_works();
             return match known {
-                Some(known) if works => Learned::SetAside(known),
+                Some(known) if works => Learned::Older(known),
                 // A login that needs it tries it.
                 Some(_) => Learned::Ignored,
                 None => {
                     let number = self.add(answer.password.clone(), answer.rotated_at, now.wall);
-                    if works { Learned::SetAside(number) } else { Learned::Candidate(number) }
+                    if works { Learned::Older(number) } else { Learned::Candidate(number) }
                 }
             };
         }
@@ -261,9 +261,9 @@ impl Rotation {
         None
     }
 
-    /// A server has accepted what was set aside, for somebody who proves to know it: it is the
+    /// A server has accepted a [`Learned::Older`] password that somebody proves to know: it is the
     /// newest from now on. Whether that is news.
-    pub fn believe(&mut self, node: &str, number: u32) -> bool {
+    pub fn promote_older(&mut self, node: &str, number: u32) -> bool {
         let is_newer = self.newest.is_some_and(|newest| number > newest);
         let generation = self.generations.iter_mut().find(|g| g.number == number);
         let Some(generation) = generation.filter(|_| is_newer) else { return false };
@@ -276,9 +276,9 @@ impl Rotation {
         true
     }
 
-    /// Whether a generation was set aside: it was said after the newest, and is not it.
+    /// Whether the source told a generation after the newest, with an older date.
     #[must_use]
-    pub fn is_aside(&self, number: u32) -> bool {
+    pub fn is_older(&self, number: u32) -> bool {
         self.newest.is_some_and(|newest| number > newest)
     }
 

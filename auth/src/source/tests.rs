@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use pgimbal_config::{Secret, VaultConfig};
+use pgimbal_config::{Config, Secret, UserConfig, VaultConfig};
 
 use super::scratch::Directory;
 use super::*;

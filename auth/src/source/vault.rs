@@ -2,6 +2,24 @@
 //!
 //! One client for each Vault: one pool of connections, one token, one pause after failures,
 //! whatever the number of roles. It knows no generations: it asks when it is asked.
+//!
+//! # What is vaultrs', and what is not
+//!
+//! vaultrs and rustify make each request: its URL, headers, token and namespace
+//! ([`vaultrs::api::EndpointMiddleware`], `address.rs`), and method and path of every call without
+//! a secret (`endpoint.rs`). They cannot express the rest, as of vaultrs 0.8:
+//!
+//! - **Answers** (`reply.rs`). Its response types demand fields that Vault leaves out: the
+//!   `rotation_period` of a role with a schedule, and, with OpenBao, `last_vault_rotation`. They
+//!   derive Debug with the password in it, and hold it in a `String` that is not wiped.
+//! - **Logins.** Its requests derive Debug with the secret in it, and hold it in a `String` that is
+//!   not wiped. The one of AppRole demands a `secret_id`, which a role may not have.
+//! - **Execution** (`address.rs`). Its functions and `Client::execute` read an answer of any length
+//!   and lose its headers, `Retry-After` among them. Their errors hold the whole answer, with the
+//!   password, and derive Debug. The HTTP client that it makes follows redirects, with the token.
+//! - **`login()` and renewal.** It sets the token of one client for good. Here one token is shared
+//!   by several addresses, renewed while its life still grows, and replaced once on a 403
+//!   (`login.rs`, `token.rs`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -37,6 +55,7 @@ pub use self::health::Health;
 /// Requests under way at once. Vault answers in about a millisecond, so that a thousand roles
 /// are read in well under a second; more would open as many connections.
 const MAX_REQUESTS: usize = 8;
+
 /// A Vault, for all who ask it.
 pub struct VaultClient {
     name: Box<str>,

@@ -128,7 +128,7 @@ fn rotation_6_an_older_answer_is_ignored_or_tried() {
     let mut scenario = Scenario::new();
     scenario.says(0.0, "two", 10);
     scenario.log_in(NODE, 0.1, "two");
-    assert_eq!(scenario.says(1.0, "one", 0), Learned::SetAside(2));
+    assert_eq!(scenario.says(1.0, "one", 0), Learned::Older(2));
     assert_eq!(scenario.log_in(NODE, 1.1, "two"), ["two"]);
     // Refused now: what the source says counts, whatever its date.
     assert_eq!(scenario.log_in(NODE, 2.0, "three"), ["two", "one"]);
@@ -215,10 +215,10 @@ fn rotation_25_what_was_set_aside_is_believed_when_a_server_takes_it() {
     let mut scenario = Scenario::new();
     scenario.says(0.0, "of the leader whose clock is ahead", 3600);
     scenario.log_in(NODE, 0.1, "of the leader whose clock is ahead");
-    assert_eq!(scenario.says(1.0, "the present one", 60), Learned::SetAside(2));
-    assert_eq!(scenario.says(2.0, "the present one", 60), Learned::SetAside(2), "it is one");
-    assert!(scenario.rotation.is_aside(2) && !scenario.rotation.is_aside(1));
-    assert!(scenario.rotation.believe(NODE, 2) && !scenario.rotation.believe(NODE, 2));
+    assert_eq!(scenario.says(1.0, "the present one", 60), Learned::Older(2));
+    assert_eq!(scenario.says(2.0, "the present one", 60), Learned::Older(2), "it is one");
+    assert!(scenario.rotation.is_older(2) && !scenario.rotation.is_older(1));
+    assert!(scenario.rotation.promote_older(NODE, 2) && !scenario.rotation.promote_older(NODE, 2));
     assert_eq!(scenario.shown(NODE, 2.1), (2, "the present one".into()));
     assert_eq!(scenario.says(3.0, "the present one", 60), Learned::Same);
     assert_eq!(scenario.says(4.0, "the next one", 61), Learned::Rotated(3));

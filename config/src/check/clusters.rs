@@ -1,6 +1,7 @@
 //! What clusters need, and what databases need of them.
 
-use super::{Findings, tls};
+use super::findings::Findings;
+use super::tls;
 use crate::cluster::ClusterConfig;
 use crate::config::Config;
 use crate::user::PasswordForm;
@@ -25,7 +26,7 @@ pub(super) fn check(config: &Config, found: &mut Findings<'_>) {
             found.add(&format!("{path}.cluster"), Some(format!("{cluster:?}")), cause);
         }
         for key in ["host", "port", "server_tls"] {
-            if found.origins.is_set(&format!("{path}.{key}")) {
+            if found.is_set(&format!("{path}.{key}")) {
                 let cause = "the cluster says where its nodes are and how they are reached";
                 found.add(&format!("{path}.{key}"), None, cause);
             }
@@ -52,7 +53,7 @@ fn nodes(config: &Config, cluster: &ClusterConfig, path: &str, found: &mut Findi
         }
         _ => {}
     }
-    if cluster.dns.is_none() && found.origins.is_set(&format!("{path}.port")) {
+    if cluster.dns.is_none() && found.is_set(&format!("{path}.port")) {
         let cause = "would not be used: it belongs to dns, and each listed node has its own";
         found.add(&format!("{path}.port"), Some(cluster.port.to_string()), cause);
     }

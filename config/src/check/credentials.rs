@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::Findings;
 use super::files::{Pem, pem};
+use super::findings::Findings;
 use crate::config::{Config, WILDCARD};
 use crate::user::{PasswordForm, SourceConfig, UserConfig};
 use crate::vault::VaultConfig;
@@ -192,7 +192,7 @@ fn login(vault: &VaultConfig, path: &str, found: &mut Findings<'_>) {
 /// What another way to log in would need.
 fn unused(vault: &VaultConfig, path: &str, found: &mut Findings<'_>) {
     use VaultLogin::{AppRole, Kubernetes, Token, TokenFile};
-    let jwt_file = found.origins.is_set(&format!("{path}.kubernetes_jwt_file"));
+    let jwt_file = found.is_set(&format!("{path}.kubernetes_jwt_file"));
     let keys: [(&str, bool, &[VaultLogin]); 8] = [
         ("login_mount", vault.login_mount.is_some(), &[AppRole, Kubernetes]),
         ("token", vault.token.is_some(), &[Token]),

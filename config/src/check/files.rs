@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::Findings;
+use super::findings::Findings;
 
 /// What a PEM file must hold.
 #[derive(Clone, Copy)]

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::Findings;
 use super::files::{Pem, pem};
+use super::findings::Findings;
 use crate::tls::{ClientTls, SYSTEM_CAS, ServerTls};
 use crate::words::{ChannelBinding, SslMode};
 

@@ -45,7 +45,7 @@ pub struct Collector {
     senders: Arc<[mpsc::UnboundedSender<SnapshotRequest>]>,
     process: Arc<ProcessStats>,
     clusters: Clusters,
-    keeper: CredentialManager,
+    credentials: CredentialManager,
     /// The pools of each worker as it told them last: a counter that went back because its worker
     /// was late would look like a restart, and then like a burst.
     known: Arc<Mutex<Vec<WorkerSnapshot>>>,
@@ -64,7 +64,7 @@ impl Collector {
             senders: senders.into(),
             process,
             clusters: Clusters::default(),
-            keeper: CredentialManager::idle(),
+            credentials: CredentialManager::idle(),
             known,
         }
     }
@@ -75,16 +75,16 @@ impl Collector {
         Self { clusters, ..self }
     }
 
-    /// The same collector, which asks this keeper too.
+    /// The same collector, which asks this manager of passwords too.
     #[must_use]
-    pub fn keeping(self, keeper: CredentialManager) -> Self {
-        Self { keeper, ..self }
+    pub fn with_credentials(self, credentials: CredentialManager) -> Self {
+        Self { credentials, ..self }
     }
 
     /// The passwords that rotate.
     #[must_use]
-    pub const fn keeper(&self) -> &CredentialManager {
-        &self.keeper
+    pub const fn credentials(&self) -> &CredentialManager {
+        &self.credentials
     }
 
     /// The clusters.
@@ -116,7 +116,7 @@ impl Collector {
             answers.push(timeout_at(deadline, answer).await.ok().and_then(Result::ok));
         }
         let clusters = self.clusters.status().await;
-        let credentials = self.keeper.status().await;
+        let credentials = self.credentials.status().await;
         Snapshot { clusters, credentials, ..self.merge(answers) }
     }
 

@@ -18,6 +18,7 @@ mod renewal;
 mod session;
 mod show;
 mod stats;
+mod words;
 
 use std::io;
 use std::sync::Arc;
@@ -87,8 +88,8 @@ impl Console {
                 Ok(vec![])
             }
             Command::Cluster(command) => command.run(self.collector.clusters(), out).await,
-            Command::Credential(command) => command.run(self.collector.keeper(), out).await,
-            Command::Renewal(command) => command.run(self, out).await,
+            Command::Credential(command) => command.run(self.collector.credentials(), out).await,
+            Command::Renewal(command) => command.run(&self.config, &self.control, out).await,
             // These concern the session alone.
             Command::Set
             | Command::Begin

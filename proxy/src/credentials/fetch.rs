@@ -1,56 +1,52 @@
-//! Questions to sources, a few at a time.
+//! Work beside the task, a few at a time: fetches from sources, and verifiers of the passwords that
+//! they tell.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use pgimbal_auth::account::{LoginKeys, UnusableSecret};
 use pgimbal_auth::source::Source;
+use pgimbal_auth::verifier::Salting;
 use pgimbal_auth::{Answer, SourceError};
+use pgimbal_config::Secret;
 use tokio::task::{JoinError, JoinSet};
 
-/// Questions that are out at a time: enough for a thousand roles in a second or two, and no storm.
+use super::status::FetchCounts;
+use crate::derivation::Derivations;
+
+/// Fetches that run at a time: enough for a thousand roles in a second or two, without a storm.
 const AT_ONCE: usize = 16;
 
-/// What became of a question.
+/// A fetch that has ended.
 #[derive(Debug)]
 pub(super) struct Fetched {
     pub(super) role: Arc<str>,
-    /// Which question of the role it was.
+    /// The number that [`Fetches::start`] gave.
     pub(super) serial: u64,
     pub(super) sent: Instant,
+    /// The source's kind, for metrics.
     pub(super) kind: &'static str,
     pub(super) result: Result<Answer, SourceError>,
 }
 
-/// The questions that are out.
+/// The fetches that are under way.
 #[derive(Debug, Default)]
 pub(super) struct Fetches {
     running: JoinSet<Fetched>,
-    asked: u64,
-    pub(super) counts: FetchCounts,
-}
-
-/// How questions went, for metrics.
-#[derive(Clone, Debug, Default)]
-pub struct FetchCounts {
-    /// By the source's kind and the result.
-    pub results: BTreeMap<(&'static str, &'static str), u64>,
-    /// How long all of them took together.
-    pub time: Duration,
-    /// How many they were.
-    pub count: u64,
+    last_serial: u64,
+    counts: FetchCounts,
 }
 
 impl Fetches {
-    /// Whether one more may be sent.
+    /// Whether one more may be started.
     pub(super) fn has_room(&self) -> bool {
         self.running.len() < AT_ONCE
     }
 
-    /// Asks. The number of the question, which its answer has too.
+    /// Starts a fetch. The number tells it from others of the same role.
     pub(super) fn start(&mut self, role: Arc<str>, source: Arc<dyn Source>, sent: Instant) -> u64 {
-        self.asked += 1;
-        let serial = self.asked;
+        self.last_serial += 1;
+        let serial = self.last_serial;
         self.running.spawn(async move {
             let result = source.fetch().await;
             Fetched { role, serial, sent, kind: source.kind(), result }
@@ -58,20 +54,75 @@ impl Fetches {
         serial
     }
 
-    /// The next answer; `None` while none is out.
+    /// The next one that ends; `None` while none is under way. Can be cancelled without loss.
     pub(super) async fn next(&mut self) -> Option<Result<Fetched, JoinError>> {
         let done = self.running.join_next().await?;
         if let Ok(fetched) = &done {
-            let label = label(&fetched.result);
+            let label = result_label(&fetched.result);
             *self.counts.results.entry((fetched.kind, label)).or_default() += 1;
             self.counts.time += fetched.sent.elapsed();
             self.counts.count += 1;
         }
         Some(done)
     }
+
+    /// How those that have ended went.
+    pub(super) const fn counts(&self) -> &FetchCounts {
+        &self.counts
+    }
 }
 
-/// The result as a metric's label.
-pub(super) fn label(result: &Result<Answer, SourceError>) -> &'static str {
+/// The result of a fetch as a metric's label.
+pub(super) fn result_label(result: &Result<Answer, SourceError>) -> &'static str {
     result.as_ref().map_or_else(SourceError::result_label, |_| "ok")
+}
+
+/// A password whose verifier is wanted.
+#[derive(Debug)]
+pub(super) struct VerifierRequest {
+    pub(super) role: Arc<str>,
+    pub(super) generation: u32,
+    pub(super) password: Secret,
+    pub(super) salting: Salting,
+    /// When the fetch was sent that told the password.
+    pub(super) since: Instant,
+}
+
+/// A verifier that is made, or why it cannot be.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    pub(super) role: Arc<str>,
+    pub(super) generation: u32,
+    pub(super) keys: Result<LoginKeys, UnusableSecret>,
+    /// As in the request.
+    pub(super) since: Instant,
+}
+
+/// The verifiers that are being made.
+#[derive(Debug, Default)]
+pub(super) struct Verifiers {
+    running: JoinSet<Verifier>,
+    /// Their own: neither logins of clients nor of servers wait for them.
+    derivations: Arc<Derivations>,
+}
+
+impl Verifiers {
+    /// Makes a verifier when its turn comes.
+    pub(super) fn start(&mut self, request: VerifierRequest) {
+        let derivations = Arc::clone(&self.derivations);
+        self.running.spawn(async move {
+            let VerifierRequest { role, generation, password, salting, since } = request;
+            let rounds = salting.iterations;
+            let work = move || {
+                let keys = LoginKeys::derive(&role, &password, &salting);
+                Verifier { role, generation, keys, since }
+            };
+            derivations.run(rounds, work).await
+        });
+    }
+
+    /// The next one that is made; `None` while none is. Can be cancelled without loss.
+    pub(super) async fn next(&mut self) -> Option<Result<Verifier, JoinError>> {
+        self.running.join_next().await
+    }
 }

@@ -1,10 +1,7 @@
-//! The one task that keeps all passwords: what it is told, and what it does about it.
+//! The one task that knows all passwords that rotate: when each role is fetched, and what follows
+//! from answers, from logins and from operators' commands.
 
-mod changes;
-mod commands;
-mod unknown_users;
-
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,88 +13,118 @@ use pgimbal_pooler::server::credential::CredentialEvent;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
-use super::derive::Derivations;
-use super::fetch::Fetches;
-use super::leaving::Following;
-use super::questions::Questions;
-use super::role::{Role, RoleSetup};
-use super::stored::StoredCredentials;
-use super::{Shared, Unavailable};
-use crate::worker::Message;
-pub(super) use commands::{Command, Outcome};
+use super::fetch::{Fetched, Fetches, Verifier, Verifiers};
+use super::mismatch::{MismatchBudgets, RefetchReply, Refetched, Unavailable};
+use super::role::{Effects, Role, SourceListener, role_settings};
+use super::server_logins::{LoginOutcome, NoPassword, OfferReply};
+use super::shared::Shared;
+use super::state_files::StateFiles;
+use super::status::{CredentialsStatus, NotRevoked, Refreshed, RevokeReply, UnknownRole};
+use crate::lobby::Subnet;
 
-/// A name that the source does not know is not asked about again for so long.
+/// How long a name that the source does not know is not fetched again.
 const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 /// Such names that are remembered.
 const MAX_UNKNOWN: usize = 10_000;
-/// Names that only a rule knows and that are kept while their source is away: each is asked about.
+/// Roles without a password that only a rule knows and that are kept while their source is away:
+/// each is fetched.
 const MAX_AWAITED: usize = 100;
-/// The task looks around this often, whatever happens.
+/// Roles that stand in for users who do not exist: few, so that made-up names cost the source
+/// little.
+const STAND_INS: usize = 4;
+/// The task wakes up this often, whatever happens.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// The task.
+/// Tells the workers of a change of a role's password.
+pub(super) type Notify = Box<dyn Fn(&Arc<str>, &CredentialEvent) + Send>;
+
+/// What the task is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Answer when every listed user has been fetched once.
+    Ready(oneshot::Sender<()>),
+    /// Follow a new configuration, and answer when it is in force.
+    Reload(Arc<Config>, Box<Sources>, oneshot::Sender<()>),
+    /// A client has shown a password that fits none that is known of this user.
+    Mismatch(Box<str>, Subnet, RefetchReply),
+    /// A node has accepted the older password of this user with this number.
+    OlderAccepted(Box<str>, u32, Box<str>, oneshot::Sender<()>),
+    /// Drop all generations but the newest.
+    RevokeOld(Box<str>, RevokeReply),
+    /// Fetch at once.
+    Refresh(Box<str>, oneshot::Sender<Refreshed>),
+    /// A source tells that the role's password may have changed.
+    SourceChanged(Arc<str>),
+    /// A client has logged in as this user for the first time.
+    FirstLogin(Box<str>),
+    /// Report everything.
+    Status(oneshot::Sender<CredentialsStatus>),
+    /// A login of this user at this node needs a password.
+    Offer(Box<str>, Box<str>, OfferReply),
+    /// The login with this generation has ended.
+    LoginEnded(Box<str>, Box<str>, u32, LoginOutcome),
+}
+
+/// The task. It ends when nobody can send it commands any more.
 pub(super) struct Task {
     config: Arc<Config>,
     sources: Sources,
     salts: SaltKey,
-    workers: Arc<[mpsc::UnboundedSender<Message>]>,
-    pub(super) shared: Arc<Shared>,
+    notify: Notify,
+    shared: Arc<Shared>,
+    /// For source listeners, which must not keep the task alive.
     commands: mpsc::WeakUnboundedSender<Command>,
-    pub(super) roles: BTreeMap<Arc<str>, Role>,
+    roles: BTreeMap<Arc<str>, Role>,
+    queue: RoleQueue,
     fetches: Fetches,
-    derivations: Derivations,
-    memory: StoredCredentials,
-    ready: Vec<oneshot::Sender<()>>,
-    questions: Questions,
+    verifiers: Verifiers,
+    files: StateFiles,
+    budgets: MismatchBudgets,
+    /// Names that their source has not known, and until when that is believed.
     unknown: HashMap<Box<str>, Instant>,
-    /// When something is to be done for a role.
-    queue: BTreeSet<(Instant, Arc<str>)>,
-    /// Roles of which something has changed.
-    touched: BTreeSet<Arc<str>>,
-    /// Roles whose question is due and found no room, in the order in which they come to have some.
-    queued: VecDeque<Arc<str>>,
     /// Roles whose password should be known and is not.
     unavailable: BTreeMap<Arc<str>, Unavailable>,
-    /// Roles that were not asked about yet.
-    unasked: BTreeSet<Arc<str>>,
+    /// Roles that a start waits for.
+    starting: BTreeSet<Arc<str>>,
+    /// Who waits until there is none of them.
+    ready: Vec<oneshot::Sender<()>>,
     epoch: Instant,
 }
 
 impl Task {
+    /// Reads the state files. `commands` is the weak end of what [`Self::run`] receives.
     pub(super) fn new(
         config: Arc<Config>,
         sources: Sources,
         salts: SaltKey,
-        workers: Arc<[mpsc::UnboundedSender<Message>]>,
+        notify: Notify,
         shared: Arc<Shared>,
         commands: mpsc::WeakUnboundedSender<Command>,
     ) -> Self {
-        shared.set_question(longest_question(&config));
-        let memory = StoredCredentials::load(&config.credentials);
+        shared.set_fetch_limit(fetch_limit(&config));
+        let files = StateFiles::load(&config.credentials);
         Self {
             config,
             sources,
             salts,
-            workers,
+            notify,
             shared,
             commands,
             roles: BTreeMap::new(),
+            queue: RoleQueue::default(),
             fetches: Fetches::default(),
-            derivations: Derivations::default(),
-            memory,
-            ready: Vec::new(),
-            questions: Questions::new(),
+            verifiers: Verifiers::default(),
+            files,
+            budgets: MismatchBudgets::new(),
             unknown: HashMap::new(),
-            queue: BTreeSet::new(),
-            touched: BTreeSet::new(),
-            queued: VecDeque::new(),
             unavailable: BTreeMap::new(),
-            unasked: BTreeSet::new(),
+            starting: BTreeSet::new(),
+            ready: Vec::new(),
             epoch: Instant::now(),
         }
     }
 
-    /// Works until nobody is left who could want something.
+    /// Works until nobody is left who could send a command.
     pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         self.follow_config();
         loop {
@@ -108,196 +135,455 @@ impl Task {
                     None => break,
                 },
                 Some(done) = self.fetches.next() => match done {
-                    Ok(fetched) => self.fetched(fetched),
-                    Err(panic) => tracing::error!("a question to a source has failed: {panic}"),
+                    Ok(fetched) => self.handle_fetched(fetched),
+                    Err(panic) => tracing::error!("a fetch has failed: {panic}"),
                 },
-                Some(done) = self.derivations.next() => match done {
-                    Ok(derived) => self.derived(derived),
+                Some(done) = self.verifiers.next() => match done {
+                    Ok(verifier) => self.handle_verifier(verifier),
                     Err(panic) => tracing::error!("a verifier could not be made: {panic}"),
                 },
-                Some(()) = self.memory.saved() => {}
+                Some(()) = self.files.saved() => {}
                 () = sleep_until(wake.into()) => {}
             }
         }
     }
 
-    /// Does what is due, and says when something will be.
+    /// Does what is due; returns when something will be.
     fn work(&mut self) -> Instant {
         let now = moment();
-        while let Some((at, name)) = self.queue.pop_first() {
-            if at > now.instant {
-                self.queue.insert((at, name));
-                break;
-            }
-            self.touched.insert(name);
-        }
+        self.queue.expire_timers(now.instant);
         while self.fetches.has_room()
-            && let Some(name) = self.queued.pop_front()
+            && let Some(name) = self.queue.pop_waiting()
         {
-            if let Some(role) = self.roles.get_mut(&name) {
-                role.is_starved = false;
-            }
             self.poll_role(&name, now);
         }
-        for name in std::mem::take(&mut self.touched) {
+        for name in self.queue.take_touched() {
             self.poll_role(&name, now);
         }
         self.shared.set_unavailable(self.unavailable.values().next().copied());
-        if self.unasked.is_empty() {
-            for waiting in self.ready.drain(..) {
-                let _ = waiting.send(());
+        if self.starting.is_empty() {
+            for reply in self.ready.drain(..) {
+                let _ = reply.send(());
             }
         }
-        self.memory.save(&self.roles, now.instant);
-        let role = self.queue.first().map(|(at, _)| *at);
-        let first = [role, self.memory.wake_at()].into_iter().flatten().min();
-        first.unwrap_or(now.instant + IDLE)
+        self.files.save(&self.roles, now.instant);
+        let wake = [self.queue.next_timer(), self.files.wake_at()].into_iter().flatten().min();
+        wake.unwrap_or(now.instant + IDLE)
     }
 
     /// Does what is due for one role.
     fn poll_role(&mut self, name: &Arc<str>, now: Moment) {
         self.unavailable.remove(name);
-        self.unasked.remove(name);
+        self.starting.remove(name);
+        self.queue.set_timer(name, None);
         let Some(role) = self.roles.get_mut(name) else { return };
-        if let Some(at) = role.queued.take() {
-            self.queue.remove(&(at, Arc::clone(name)));
-        }
         if role.leaves_at().is_some_and(|at| at <= now.instant) {
             if !self.shared.is_in_use(name) {
                 self.drop_role(name);
-                return self.memory.forget(name);
+                return self.files.forget(name);
             }
-            role.used_at = now.instant;
+            role.mark_used(now.instant);
         }
-        let mut next = role.rotation.schedule.next(now.instant);
-        if next.is_some_and(|next| next <= now.instant) {
-            next = None;
-            if !self.fetches.has_room() {
-                if !std::mem::replace(&mut role.is_starved, true) {
-                    self.queued.push_back(Arc::clone(name));
-                }
-            } else if role.rotation.schedule.begin(now.instant) {
-                let source = Arc::clone(&role.source);
-                role.asked = Some(self.fetches.start(Arc::clone(name), source, now.instant));
+        let mut next_fetch = role.next_fetch(now.instant);
+        if next_fetch.is_some_and(|next| next <= now.instant) {
+            next_fetch = None;
+            if self.fetches.has_room() {
+                role.start_fetch(&mut self.fetches, now.instant);
+            } else {
+                self.queue.wait_for_room(name);
             }
         }
-        if role.logins.wake_at.is_some_and(|at| at <= now.instant) {
-            role.serve(now.instant);
-        }
-        if role.accepted.expire(role.grace, now.wall) {
-            self.shared.publish(name, role.account(self.config.clients.auth_type));
-            self.memory.changed();
-        }
-        if let Some(cause) = role.darkness() {
+        let effects = role.poll(now);
+        if let Some(cause) = role.unavailable() {
             self.unavailable.insert(Arc::clone(name), cause);
         }
-        if let Some(news) = role.lockout_event() {
-            tell(&self.workers, name, &news);
+        if role.is_starting() {
+            self.starting.insert(Arc::clone(name));
         }
-        if role.is_listed && (role.last.is_none() || role.deriving > 0) {
-            self.unasked.insert(Arc::clone(name));
+        let wake = [next_fetch, role.wake_at(now)].into_iter().flatten().min();
+        self.queue.set_timer(name, wake);
+        self.apply(name, effects);
+    }
+
+    /// Does what a role's change demands.
+    fn apply(&mut self, name: &Arc<str>, effects: Effects) {
+        if let Some(event) = &effects.event {
+            (self.notify)(name, event);
         }
-        role.queued = [next, role.wake_at(now)].into_iter().flatten().min();
-        self.queue.extend(role.queued.map(|at| (at, Arc::clone(name))));
+        for request in effects.verifiers {
+            self.verifiers.start(request);
+        }
+        if let Some(role) = self.roles.get(name) {
+            if effects.is_account_changed {
+                self.shared.publish(name, role.account(self.config.clients.auth_type));
+            }
+            if effects.is_older_changed {
+                self.shared.set_older(name, role.older());
+            }
+        }
+        if effects.is_state_changed {
+            self.files.changed();
+        }
+        if let Some(sent) = effects.fetch_sent {
+            self.shared.record_fetch(sent.elapsed());
+        }
+    }
+
+    /// Changes a role, if there is one of this name, and does what follows.
+    fn change(&mut self, user: &str, change: impl FnOnce(&mut Role) -> Effects) {
+        self.queue.touch(user, &self.roles);
+        if let Some(role) = self.roles.get_mut(user) {
+            let (name, effects) = (Arc::clone(role.name()), change(role));
+            self.apply(&name, effects);
+        }
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        let now = moment();
+        match command {
+            Command::Ready(reply) => self.ready.push(reply),
+            Command::Reload(config, sources, reply) => {
+                self.reload(config, *sources);
+                let _ = reply.send(());
+            }
+            Command::Mismatch(user, address, reply) => {
+                self.handle_mismatch(&user, address, reply, now.instant);
+            }
+            Command::OlderAccepted(user, number, node, reply) => {
+                self.change(&user, |role| role.handle_older_accepted(number, &node, now.wall));
+                let _ = reply.send(());
+            }
+            Command::RevokeOld(user, reply) => self.revoke_old(&user, reply),
+            Command::Refresh(user, reply) => self.change(&user, |role| {
+                role.refresh(reply, now.instant);
+                Effects::default()
+            }),
+            Command::SourceChanged(name) => self.change(&name, |role| {
+                role.handle_source_change(now.instant);
+                Effects::default()
+            }),
+            Command::FirstLogin(user) => {
+                self.change(&user, |role| role.handle_first_login(now.instant));
+            }
+            Command::Status(reply) => {
+                let users =
+                    self.roles.values().map(|role| role.status(&self.shared, now)).collect();
+                let fetches = self.fetches.counts().clone();
+                let _ = reply.send(CredentialsStatus { users, fetches });
+            }
+            Command::Offer(user, node, reply) => match self.ensure(&user) {
+                Some(role) => role.add_login(node, reply, now.instant),
+                None => {
+                    let text = format!("no source of user \"{user}\" is configured");
+                    let _ = reply.send(Err(NoPassword::Unknown(text)));
+                }
+            },
+            Command::LoginEnded(user, node, number, outcome) => self.change(&user, |role| {
+                role.handle_login_outcome(&node, number, outcome, now.instant)
+            }),
+        }
+    }
+
+    fn reload(&mut self, config: Arc<Config>, sources: Sources) {
+        (self.config, self.sources) = (config, sources);
+        self.shared.set_fetch_limit(fetch_limit(&self.config));
+        let names: Vec<Arc<str>> = self.roles.keys().cloned().collect();
+        for name in names {
+            self.queue.touch(&name, &self.roles);
+            let Some(user) = self.config.user(&name) else { continue };
+            let Some(source) = self.sources.of_user(&name, &user) else { continue };
+            let listener = self.listen(&name, &source);
+            let settings = role_settings(&self.config, &name, &user, &self.salts);
+            let Some(role) = self.roles.get_mut(&name) else { continue };
+            let effects = role.reconfigure(source, settings, moment());
+            role.set_listener(listener);
+            self.apply(&name, effects);
+        }
+        self.follow_config();
     }
 
     /// Makes and drops roles as the configuration wants.
     fn follow_config(&mut self) {
         let config = Arc::clone(&self.config);
-        let remembered = self.memory.names();
+        let remembered = self.files.users();
         let listed = config.users.keys().filter(|name| *name != WILDCARD).cloned();
         for name in listed.chain(remembered) {
             self.ensure(&name);
         }
-        let gone: Vec<Arc<str>> = self
-            .roles
-            .keys()
-            .filter(|name| {
-                config.user(name).is_none_or(|user| user.source() == SourceConfig::Inline)
-            })
-            .cloned()
-            .collect();
+        let is_inline = |user: &UserConfig| user.source() == SourceConfig::Inline;
+        let gone = |name: &&Arc<str>| config.user(name).is_none_or(|user| is_inline(&user));
+        let gone: Vec<Arc<str>> = self.roles.keys().filter(gone).cloned().collect();
         for name in gone {
             self.drop_role(&name);
         }
     }
 
-    /// Knows nothing of a user any more, but for what outlives the process.
+    /// Removes everything of a user but what the state files keep.
     fn drop_role(&mut self, name: &str) {
-        self.roles.remove(name);
+        if let Some((name, _)) = self.roles.remove_entry(name) {
+            self.queue.set_timer(&name, None);
+        }
         self.shared.forget(name);
     }
 
-    /// The role of a user whose password rotates; makes it if there is none yet.
+    /// The role of a user, which is made if there is none yet; `None` for a user whose password
+    /// does not rotate.
     fn ensure(&mut self, name: &str) -> Option<&mut Role> {
         if !self.roles.contains_key(name) {
-            let now = moment();
             let user = self.config.user(name)?;
             if user.source() == SourceConfig::Inline {
                 return None;
             }
-            self.make(name, &user, now)?;
+            self.make(name, &user)?;
         }
-        self.touch(name);
+        self.queue.touch(name, &self.roles);
         let role = self.roles.get_mut(name)?;
-        role.used_at = Instant::now();
+        role.mark_used(Instant::now());
         Some(role)
     }
 
-    /// Something of this role may have changed: it is looked at.
-    fn touch(&mut self, name: &str) {
-        if let Some((name, _)) = self.roles.get_key_value(name) {
-            self.touched.insert(Arc::clone(name));
-        }
-    }
-
-    fn make(&mut self, name: &str, user: &UserConfig, now: Moment) -> Option<()> {
+    fn make(&mut self, name: &str, user: &UserConfig) -> Option<()> {
+        let now = moment();
         let source = self.sources.of_user(name, user)?;
-        let setting = RoleSetup {
-            config: &self.config,
-            user,
-            salts: &self.salts,
-            source: Arc::clone(&source),
-            record: self.memory.record(name),
-            epoch: self.epoch,
-        };
-        let mut role = Role::new(name, setting, now.instant);
-        for cached in self.memory.passwords(name) {
-            let password = cached.password().clone();
-            let number = role.rotation.remember(password, cached.rotated_at(), now);
-            self.derivations.add_all(role.order(number, now.instant));
+        let settings = role_settings(&self.config, name, user, &self.salts);
+        let history = self.files.history(name);
+        let mut role =
+            Role::new(name, Arc::clone(&source), settings, history, self.epoch, now.instant);
+        let restored: Vec<Effects> =
+            self.files.passwords(name).iter().map(|cached| role.restore(cached, now)).collect();
+        let name = Arc::clone(role.name());
+        role.set_listener(self.listen(&name, &source));
+        self.roles.insert(Arc::clone(&name), role);
+        self.apply(&name, Effects { is_account_changed: true, ..Effects::default() });
+        for effects in restored {
+            self.apply(&name, effects);
         }
-        self.shared.publish(name, role.account(self.config.clients.auth_type));
-        role.is_served |= role.rotation.newest().is_some();
-        role.following = self.follow_changes(&role.name, &source);
-        self.roles.insert(Arc::clone(&role.name), role);
         Some(())
     }
 
-    /// A source that tells changes is listened to, as long as it is the role's.
-    fn follow_changes(&self, name: &Arc<str>, source: &Arc<dyn Source>) -> Option<Following> {
+    /// Listens to a source that tells changes, as long as it is the role's.
+    fn listen(&self, name: &Arc<str>, source: &Arc<dyn Source>) -> Option<SourceListener> {
         let mut changes = source.changes()?;
         let (name, commands) = (Arc::clone(name), self.commands.clone());
         let task = tokio::spawn(async move {
             while changes.changed().await.is_ok() {
                 let Some(commands) = commands.upgrade() else { break };
-                let _ = commands.send(Command::Changed(Arc::clone(&name)));
+                let _ = commands.send(Command::SourceChanged(Arc::clone(&name)));
             }
         });
-        Some(Following(task.abort_handle()))
+        Some(SourceListener::new(task.abort_handle()))
+    }
+
+    fn handle_fetched(&mut self, fetched: Fetched) {
+        let now = moment();
+        let Fetched { role: name, serial, sent, result, .. } = fetched;
+        self.queue.touch(&name, &self.roles);
+        let Some(role) = self.roles.get_mut(&name) else { return };
+        let has_failed = result.is_err();
+        let Some(effects) = role.handle_fetched(serial, sent, result, now) else { return };
+        let (stays, is_away) = (role.is_kept() || role.has_password(), role.is_source_away());
+        if has_failed && !stays && !(is_away && self.has_room_for_awaited()) {
+            return self.forget_unknown(&name, now.instant);
+        }
+        self.apply(&name, effects);
+        let Some(role) = self.roles.get_mut(&name) else { return };
+        // Clients that are answered now look at it at once.
+        if let Some(cause) = role.unavailable() {
+            self.shared.set_unavailable(Some(cause));
+        }
+        role.serve(now.instant);
+        role.settle(now.instant);
+    }
+
+    /// Whether one more role without a password is kept until its source is back.
+    fn has_room_for_awaited(&self) -> bool {
+        let awaited = |role: &&Role| !role.is_listed() && !role.has_password();
+        self.roles.values().filter(awaited).count() <= MAX_AWAITED
+    }
+
+    /// Drops a role that only a rule knew, and that its source does not know.
+    fn forget_unknown(&mut self, name: &str, now: Instant) {
+        if let Some(role) = self.roles.get_mut(name) {
+            role.settle(now);
+        }
+        self.drop_role(name);
+        if self.unknown.len() < MAX_UNKNOWN {
+            self.unknown.insert(name.into(), now + UNKNOWN_FOR);
+        }
+    }
+
+    fn handle_verifier(&mut self, verifier: Verifier) {
+        let name = Arc::clone(&verifier.role);
+        let auth_type = self.config.clients.auth_type;
+        self.change(&name, |role| role.handle_verifier(verifier, auth_type, SystemTime::now()));
+        if let Some(role) = self.roles.get_mut(&name) {
+            role.settle(Instant::now());
+            self.finish_revoking(&name);
+        }
+    }
+
+    fn revoke_old(&mut self, user: &str, reply: RevokeReply) {
+        if !self.roles.contains_key(user) {
+            let _ = reply.send(Err(NotRevoked::Unknown(UnknownRole)));
+            return;
+        }
+        self.change(user, |role| role.revoke_old(reply));
+        self.finish_revoking(user);
+    }
+
+    /// Operators are told only when a restart cannot undo the revoke.
+    fn finish_revoking(&mut self, user: &str) {
+        let Some(role) = self.roles.get_mut(user) else { return };
+        let replies = role.finish_revoking();
+        if replies.is_empty() {
+            return;
+        }
+        self.shared.publish(user, role.account(self.config.clients.auth_type));
+        replies.into_iter().for_each(|reply| self.files.changed_for(reply));
+    }
+
+    /// A client of `user` has shown a password that fits none. `reply` is answered after the next
+    /// fetch, or at once when there is none.
+    fn handle_mismatch(&mut self, user: &str, address: Subnet, reply: RefetchReply, now: Instant) {
+        // Counted for everybody, so that what an address is told does not depend on who exists.
+        let is_over_budget = self.has_rule() && !self.budgets.take(address, now);
+        let is_own = match self.roles.get(user).map(Role::is_listed) {
+            Some(true) => self.ensure(user).is_some(),
+            Some(false) if !is_over_budget => self.ensure(user).is_some(),
+            None if !is_over_budget && self.may_exist(user, now) => {
+                if !self.budgets.take_unlisted(now) {
+                    return answer(reply, now, true);
+                }
+                self.ensure(user).is_some()
+            }
+            Some(false) | None => false,
+        };
+        if is_own {
+            self.change(user, |role| {
+                role.fetch_for_mismatch(is_over_budget, reply, now);
+                Effects::default()
+            });
+        } else if is_over_budget {
+            answer(reply, now, true);
+        } else {
+            self.fetch_for_unknown_user(user, reply, now);
+        }
+    }
+
+    /// Whether names that are not listed may be users: then anybody can make the source be asked.
+    fn has_rule(&self) -> bool {
+        let rule = self.config.users.get(WILDCARD);
+        rule.is_some_and(|rule| rule.source() != SourceConfig::Inline)
+    }
+
+    /// Whether a rule covers a name that its source has not lately said to be unknown.
+    fn may_exist(&mut self, user: &str, now: Instant) -> bool {
+        self.unknown.retain(|_, until| now < *until);
+        let covered = self.config.user(user);
+        covered.is_some_and(|covered| covered.source() != SourceConfig::Inline)
+            && !self.unknown.contains_key(user)
+    }
+
+    /// A user that does not exist waits as long as others do.
+    fn fetch_for_unknown_user(&mut self, user: &str, reply: RefetchReply, now: Instant) {
+        let turn = self.budgets.turn_of_unknown(user, now);
+        let stand_in = self.stand_in(user).filter(|_| turn <= now);
+        let Some(role) = stand_in.and_then(|name| self.roles.get_mut(&name)) else {
+            return answer(reply, turn, false);
+        };
+        let name = Arc::clone(role.name());
+        match role.fetch_as_stand_in(turn, reply, now) {
+            Ok(()) => self.queue.touch(&name, &self.roles),
+            Err(reply) => answer(reply, turn, false),
+        }
+    }
+
+    /// The role that is fetched in place of a user who has none, so that a wrong password takes as
+    /// long for both; `None` when no role has a password. Always the same one for a name, and one
+    /// of a Vault where there is one, because that takes longest.
+    fn stand_in(&self, user: &str) -> Option<Arc<str>> {
+        let known = || self.roles.values().filter(|role| role.has_password());
+        let far: Vec<_> =
+            known().filter(|role| role.source().kind() == "vault").take(STAND_INS).collect();
+        let all: Vec<_> = if far.is_empty() { known().take(STAND_INS).collect() } else { far };
+        let number = usize::from(self.salts.salt(user.as_bytes())[0]);
+        let index = number.checked_rem(all.len())?;
+        Some(Arc::clone(all.get(index)?.name()))
     }
 }
 
-/// Tells all workers what concerns their server connections.
-fn tell(workers: &[mpsc::UnboundedSender<Message>], role: &Arc<str>, news: &CredentialEvent) {
-    for worker in workers {
-        // One that has ended needs to know nothing.
-        let _ = worker.send(Message::Credential { role: Arc::clone(role), news: news.clone() });
+/// Which roles are to be looked at, and when.
+#[derive(Debug, Default)]
+struct RoleQueue {
+    timers: BTreeSet<(Instant, Arc<str>)>,
+    /// The timer of each role that has one.
+    timer_of: HashMap<Arc<str>, Instant>,
+    /// Roles that may have something to do now.
+    touched: BTreeSet<Arc<str>>,
+    /// Roles whose fetch is due while too many are under way, in the order in which they get room.
+    waiting: VecDeque<Arc<str>>,
+    is_waiting: HashSet<Arc<str>>,
+}
+
+impl RoleQueue {
+    /// Sets or removes a role's one timer.
+    fn set_timer(&mut self, name: &Arc<str>, at: Option<Instant>) {
+        if let Some(before) = self.timer_of.remove(name) {
+            self.timers.remove(&(before, Arc::clone(name)));
+        }
+        if let Some(at) = at {
+            self.timers.insert((at, Arc::clone(name)));
+            self.timer_of.insert(Arc::clone(name), at);
+        }
+    }
+
+    /// Touches the roles whose timers have come.
+    fn expire_timers(&mut self, now: Instant) {
+        while self.next_timer().is_some_and(|at| at <= now)
+            && let Some((_, name)) = self.timers.pop_first()
+        {
+            self.timer_of.remove(&name);
+            self.touched.insert(name);
+        }
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Something of this role may have changed.
+    fn touch(&mut self, name: &str, roles: &BTreeMap<Arc<str>, Role>) {
+        if let Some((name, _)) = roles.get_key_value(name) {
+            self.touched.insert(Arc::clone(name));
+        }
+    }
+
+    fn take_touched(&mut self) -> BTreeSet<Arc<str>> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// A fetch of this role is due, and there is no room for it.
+    fn wait_for_room(&mut self, name: &Arc<str>) {
+        if self.is_waiting.insert(Arc::clone(name)) {
+            self.waiting.push_back(Arc::clone(name));
+        }
+    }
+
+    fn pop_waiting(&mut self) -> Option<Arc<str>> {
+        let name = self.waiting.pop_front()?;
+        self.is_waiting.remove(&name);
+        Some(name)
     }
 }
 
-/// How long one question to a source may take. What is not in a Vault is at hand.
-fn longest_question(config: &Config) -> Duration {
+/// Answers a client's mismatch without a fetch.
+fn answer(reply: RefetchReply, turn: Instant, is_over_budget: bool) {
+    // The client may have gone.
+    let _ = reply.send(Refetched { turn, is_over_budget });
+}
+
+/// The longest that a fetch may take. What is not in a Vault is at hand.
+fn fetch_limit(config: &Config) -> Duration {
     config.vaults.values().map(|vault| vault.timeout).max().unwrap_or_default()
 }
 

@@ -1,175 +1,205 @@
-//! A client has shown what fits no password that is known. Before it is refused, its source is
-//! asked once more; how long that takes does not tell who exists.
+//! Clients whose passwords fit none that is known: who may have a source asked again because of it,
+//! and what such a client may still prove.
+//!
+//! Anybody can make up names and passwords, so each address has a budget, and so has each name.
 
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::{Duration, Instant};
 
-use pgimbal_auth::client_login::{Accepted, ClientLoginError, Mismatch};
-use pgimbal_auth::rotation::MISMATCH_PAUSE;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use pgimbal_auth::account::{Account, LoginKeys, Matched, Standing};
+use pgimbal_auth::rotation::{Bucket, MISMATCHES};
+use pgimbal_auth::verifier::Salting;
+use pgimbal_config::{AuthType, Secret};
+use tokio::sync::{Mutex, MutexGuard, oneshot};
 
-use super::manager::Command;
-use super::{CredentialManager, Shared};
-use crate::login::{Authenticators, Claim, LoginError};
+use crate::lobby::Subnet;
 
-/// The least wait of a login with a wrong password: a fetch and a key derivation fit in.
-const SHORTEST: Duration = Duration::from_millis(250);
-/// The longest that is waited although nothing is awaited any more.
-const LONGEST: Duration = Duration::from_secs(2);
+/// Mismatches of one address: a burst when many applications start at once, then two in a second.
+const OF_ADDRESS: Bucket = Bucket::new(20, Duration::from_millis(500));
 
-/// How long the verifier of a new password may take beyond the question: it costs milliseconds, and
-/// on a busy machine waits behind those of other roles.
-const DERIVATION: Duration = Duration::from_secs(2);
+/// Fetches for users that only a rule knows, of all addresses together: fifty in a second are
+/// nothing to a Vault, and more than two dozen addresses that make up names.
+const OF_ALL: Bucket = Bucket::new(200, Duration::from_millis(20));
 
-/// How long clients are held while passwords are not known that should be.
-const HOLD: Duration = Duration::from_secs(30);
+/// Addresses and names with a budget of their own; those beyond share one. An entry is removed when
+/// its budget is full again, after ten seconds at most.
+const MAX_BUDGETS: usize = 10_000;
 
-/// Passwords cannot be checked: their source has not said them since the start.
+/// Full budgets are looked for so often at most.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Passwords cannot be checked: their source has not told them since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unavailable {
-    /// What the source says, as a word.
+    /// The result of the last fetch as a word ([`pgimbal_auth::SourceError::result_label`]).
     pub cause: &'static str,
 }
 
-/// Why a client that has shown something is not let in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// It is wrong.
-    Wrong(ClientLoginError),
-    /// That cannot be told.
-    Unavailable(Box<str>, Unavailable),
-    /// That was not asked: too often before.
-    Unasked(Box<str>),
-}
-
-/// What became of the question that a client's mismatch wants.
+/// The fetch that a client's mismatch has asked for has ended, or there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
-    /// When it was its turn. A refusal comes so long after it for everybody.
-    pub(super) turn: std::time::Instant,
-    /// Whoever is where the client is has shown too many that fit nothing.
-    pub(super) is_over: bool,
+pub(super) struct Refetched {
+    /// When the fetch was allowed. A refusal follows at the same interval for everybody.
+    pub(super) turn: Instant,
+    /// The client's address has used up its budget.
+    pub(super) is_over_budget: bool,
 }
 
-impl From<Refused> for LoginError {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Wrong(error) => error.into(),
-            Refused::Unavailable(user, Unavailable { cause }) => Self::Unavailable { user, cause },
-            Refused::Unasked(user) => Self::Unasked(user),
-        }
-    }
+/// Tells a client's login that.
+pub(super) type RefetchReply = oneshot::Sender<Refetched>;
+
+/// How many fetches mismatches may ask for.
+#[derive(Debug)]
+pub(super) struct MismatchBudgets {
+    all: Bucket,
+    addresses: Budgets<Subnet>,
+    unknown_users: Budgets<Box<str>>,
 }
 
-impl CredentialManager {
-    /// Checks once more what a client has shown, after its source was asked. A wrong password takes
-    /// the same time for everybody, known or not.
-    ///
-    /// # Errors
-    /// [`Refused`] when it still fits nothing.
-    pub(crate) async fn check_again(
-        &self,
-        claim: Claim<'_>,
-        mismatch: Mismatch,
-        authenticators: Authenticators<'_>,
-    ) -> Result<Accepted, Refused> {
-        if !self.rotates() {
-            return Err(Refused::Wrong(mismatch.refusal()));
-        }
-        let (user, begun) = (claim.user, Instant::now());
-        let Asked { turn, is_over } = match self.ask(claim, &mismatch).await {
-            Ok(accepted) => return Ok(accepted),
-            Err(asked) => asked,
-        };
-        let mut newly = self.try_once(user, &mismatch);
-        if newly.is_none() {
-            newly = self.try_aside(claim, &mismatch, authenticators).await;
-        }
-        if let Some(accepted) = newly {
-            return Ok(accepted);
-        }
-        let unavailable = self.wait_until_available(begun + HOLD).await;
-        if let Some(accepted) = self.try_once(user, &mismatch) {
-            return Ok(accepted);
-        }
-        sleep_until(Instant::from_std(turn) + self.shared.delay()).await;
-        if let Some(cause) = unavailable {
-            return Err(Refused::Unavailable(user.into(), cause));
-        }
-        let (context, rotating) = (authenticators.in_force.now(), self.account(user));
-        let account = rotating.as_deref().or(context.fixed(user));
-        match mismatch.retry(account) {
-            Err(_) if is_over => Err(Refused::Unasked(user.into())),
-            checked => checked.map_err(Refused::Wrong),
-        }
+impl MismatchBudgets {
+    pub(super) fn new() -> Self {
+        let unknown_users = Budgets::new(MISMATCHES);
+        Self { all: OF_ALL, addresses: Budgets::new(OF_ADDRESS), unknown_users }
     }
 
-    /// Waits until the answer to a question that was sent later can be checked by, or there is
-    /// none. What comes to be known meanwhile is looked at as it does.
-    async fn ask(&self, claim: Claim<'_>, mismatch: &Mismatch) -> Result<Accepted, Asked> {
-        let begun = Instant::now();
-        let mut published = self.shared.published.subscribe();
-        let (reply, mut answer) = oneshot::channel();
-        self.tell(Command::Mismatch(claim.user.into(), claim.peer.into(), reply));
-        let asked = loop {
-            tokio::select! {
-                asked = &mut answer => break asked.ok(),
-                Ok(()) = published.changed() => {
-                    if let Some(accepted) = self.try_once(claim.user, mismatch) {
-                        return Ok(accepted);
-                    }
-                }
-                () = sleep_until(begun + self.shared.patience()) => break None,
-            }
-        };
-        Err(asked.unwrap_or(Asked { turn: begun.into_std(), is_over: false }))
+    /// Takes one mismatch from an address's budget; `false` when it is used up.
+    pub(super) fn take(&mut self, address: Subnet, now: Instant) -> bool {
+        self.addresses.of(address, now).bucket.take(now)
     }
 
-    pub(super) fn try_once(&self, user: &str, mismatch: &Mismatch) -> Option<Accepted> {
-        mismatch.check(self.account(user).as_deref())
+    /// Takes one fetch for a name that only a rule knows, from the budget of all addresses.
+    pub(super) fn take_unlisted(&mut self, now: Instant) -> bool {
+        self.all.take(now)
     }
 
-    /// Waits while passwords are unknown that should be known; why they still are in the end.
-    async fn wait_until_available(&self, end: Instant) -> Option<Unavailable> {
-        let mut unavailable = self.shared.unavailable.subscribe();
-        let light = timeout_at(end, unavailable.wait_for(Option::is_none)).await;
-        match light {
-            Ok(_) => None,
-            Err(_) => *self.shared.unavailable.borrow(),
+    /// When a user that does not exist would be fetched: a user that exists has the same budget
+    /// ([`MISMATCHES`]), so that the delay of a refusal does not tell them apart.
+    pub(super) fn turn_of_unknown(&mut self, user: &str, now: Instant) -> Instant {
+        let budget = self.unknown_users.of(user.into(), now);
+        if let Some(pending) = budget.pending.filter(|at| *at > now) {
+            return pending;
         }
+        let ready = budget.bucket.reserve(now);
+        budget.pending = Some(ready);
+        ready
     }
 }
 
-impl Shared {
-    /// How long a login with a wrong password takes.
-    fn delay(&self) -> Duration {
-        Duration::from_micros(self.delay.load(Relaxed)).clamp(SHORTEST, LONGEST)
+/// A budget for each of many keys.
+#[derive(Debug)]
+struct Budgets<K> {
+    full: Bucket,
+    by_key: HashMap<K, Budget>,
+    /// For keys beyond [`MAX_BUDGETS`].
+    others: Budget,
+    swept_at: Option<Instant>,
+}
+
+#[derive(Clone, Debug)]
+struct Budget {
+    bucket: Bucket,
+    /// When the fetch is sent that is still to come.
+    pending: Option<Instant>,
+}
+
+impl<K: Hash + Eq> Budgets<K> {
+    fn new(full: Bucket) -> Self {
+        let others = Budget { bucket: full.clone(), pending: None };
+        Self { full, by_key: HashMap::new(), others, swept_at: None }
     }
 
-    /// The longest that a client waits for its source to be asked once more.
-    fn patience(&self) -> Duration {
-        Duration::from_micros(self.question.load(Relaxed)) + DERIVATION + MISMATCH_PAUSE
+    fn of(&mut self, key: K, now: Instant) -> &mut Budget {
+        if self.swept_at.is_none_or(|at| now >= at + SWEEP) {
+            self.swept_at = Some(now);
+            self.by_key.retain(|_, budget| !budget.bucket.is_full(now));
+        }
+        if self.by_key.len() >= MAX_BUDGETS && !self.by_key.contains_key(&key) {
+            return &mut self.others;
+        }
+        let new = || Budget { bucket: self.full.clone(), pending: None };
+        self.by_key.entry(key).or_insert_with(new)
+    }
+}
+
+/// A password that the source tells with an older date than the newest known one, which works. The
+/// date of the newest may come from a clock that was ahead, so when a client proves to know this
+/// one, it is tried at the server.
+#[derive(Debug)]
+pub(super) struct OlderPassword {
+    generation: u32,
+    password: Secret,
+    keys: LoginKeys,
+    account: Account,
+    refused_at: Mutex<Option<Instant>>,
+}
+
+impl OlderPassword {
+    pub(super) fn new(
+        auth_type: AuthType,
+        salting: Salting,
+        generation: u32,
+        password: Secret,
+        keys: LoginKeys,
+    ) -> Self {
+        let matched = Matched { generation, standing: Standing::Newest };
+        let account = Account::of_keys(auth_type, salting, [(matched, keys.clone())]);
+        Self { generation, password, keys, account, refused_at: Mutex::new(None) }
     }
 
-    /// A question to a source takes so long at most.
-    pub(super) fn set_question(&self, longest: Duration) {
-        let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
-        self.question.store(micros, Relaxed);
+    pub(super) const fn generation(&self) -> u32 {
+        self.generation
     }
 
-    /// A fetch took so long, from the question to its use. The wait follows slowly: it must not
-    /// tell of a single fetch.
-    pub(super) fn took(&self, time: Duration) {
-        let sample = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).min(10_000_000);
-        let wanted = 2 * sample + 150_000;
-        let before = self.delay.load(Relaxed);
-        let after = if before == 0 { wanted } else { before - before / 4 + wanted / 4 };
-        self.delay.store(after, Relaxed);
+    pub(super) const fn password(&self) -> &Secret {
+        &self.password
     }
 
-    /// Passwords are known, or not, that should be.
-    pub(super) fn set_unavailable(&self, unavailable: Option<Unavailable>) {
-        self.unavailable.send_if_modified(|now| std::mem::replace(now, unavailable) != unavailable);
+    pub(super) const fn keys(&self) -> &LoginKeys {
+        &self.keys
+    }
+
+    /// What a client's proof is checked by that may be of this password.
+    pub(super) const fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// When a server has refused it last. Only the holder of the lock tries it at a server.
+    pub(super) async fn refused_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.refused_at.lock().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_makes_up_names_takes_nothing_from_another() {
+        let start = Instant::now();
+        let mut budgets = MismatchBudgets::new();
+        let address = |text: &str| Subnet::of(Some(text.parse().expect("an address")));
+        let [one, other] = [address("10.0.0.1"), address("10.0.0.2")];
+        let mut fetches = 0;
+        for name in 0..3800 {
+            let now = start + Duration::from_millis(10) * name / 4;
+            fetches += usize::from(budgets.take(one, now) && budgets.take_unlisted(now));
+        }
+        assert!((20..=40).contains(&fetches), "{fetches} fetches in ten seconds");
+        let now = start + Duration::from_secs(10);
+        assert!((0..12).all(|_| budgets.take(other, now) && budgets.take_unlisted(now)));
+    }
+
+    #[test]
+    fn names_beyond_those_with_a_budget_of_their_own_share_one() {
+        let start = Instant::now();
+        let mut budgets = MismatchBudgets::new();
+        for name in 0..MAX_BUDGETS + 3 {
+            assert_eq!(budgets.turn_of_unknown(&name.to_string(), start), start);
+        }
+        assert!(budgets.turn_of_unknown("one more", start) > start);
+        assert_eq!(budgets.turn_of_unknown("1", start), start, "it has two left");
+        let later = start + Duration::from_secs(60);
+        assert_eq!(budgets.turn_of_unknown("one more", later), later);
+        assert_eq!(budgets.unknown_users.by_key.len(), 1);
     }
 }

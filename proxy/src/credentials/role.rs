@@ -1,312 +1,686 @@
 //! One user whose password rotates: everything that is known of it, and who waits for more.
+//!
+//! [`Role`] changes only its own state; what else is to be done it returns as [`Effects`].
+
+mod settings;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use pgimbal_auth::account::{Account, LoginKeys};
 use pgimbal_auth::rotation::{
-    AcceptedPasswords, FetchCause, Grace, HistoryRecord, Moment, Rotation, Schedule,
+    AcceptedPasswords, CachedPassword, FetchCause, Grace, HistoryRecord, Learned, Moment, Rotation,
+    Schedule,
 };
 use pgimbal_auth::source::Source;
-use pgimbal_auth::verifier::{SaltKey, Salting};
 use pgimbal_auth::{Answer, SourceError};
-use pgimbal_config::{AuthType, Config, UserConfig};
+use pgimbal_config::AuthType;
 use pgimbal_pooler::server::credential::CredentialEvent;
-use pgimbal_wire::error::{Report, SqlState};
-use pgimbal_wire::frame::HEADER_LEN;
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 
-use super::aside::Aside;
-use super::derive::Order;
-use super::leaving::Following;
-use super::mismatch::Asked;
-use super::server_logins::ServerLogins;
-use super::status::{CredentialStatus, GenerationStatus};
-use super::stored::Kept;
-use super::{Refreshed, Shared, Unavailable, grace};
+use super::fetch::{Fetches, Verifier, VerifierRequest, result_label};
+use super::mismatch::{OlderPassword, RefetchReply, Refetched, Unavailable};
+use super::server_logins::{LoginOutcome, OfferReply, ServerLogins};
+use super::shared::Shared;
+use super::status::{self, CredentialStatus, GenerationStatus, Refreshed, RevokeReply};
+use crate::dial::DialError;
+pub(super) use settings::{RoleSettings, role_settings};
 
-/// What may be wrong when no password works.
-const HINT: &str =
-    "Look at SHOW CREDENTIALS, and at the role's password and VALID UNTIL in PostgreSQL.";
+/// How long a user that only a rule knows is kept as long as nobody has logged in as it. Clients
+/// make up names in any number. It is longer than a client is held while its source is away, and
+/// short enough that the fetches that all addresses together have (fifty in a second) cannot make
+/// more than some thousand of them.
+pub(super) const UNSERVED: Duration = Duration::from_secs(60);
 
-/// What a role was made from.
-pub(super) struct RoleSetup<'a> {
-    pub(super) config: &'a Config,
-    pub(super) user: &'a UserConfig,
-    pub(super) salts: &'a SaltKey,
-    pub(super) source: Arc<dyn Source>,
-    pub(super) record: Option<&'a HistoryRecord>,
-    /// What all questions' ticks are counted from.
-    pub(super) epoch: Instant,
+/// How long such a user is kept that has been logged in as, once the source does not know it any
+/// more: as long as a pool that nobody uses. While the source knows it or is away it stays: its
+/// passwords are what clients show while the source is away.
+pub(super) const UNKNOWN: Duration = Duration::from_secs(60 * 60);
+
+/// What the task has to do because a role has changed.
+#[derive(Debug, Default)]
+#[must_use]
+pub(super) struct Effects {
+    /// Workers are told this.
+    pub(super) event: Option<CredentialEvent>,
+    /// Verifiers to make. The role waits for [`Role::handle_verifier`] of each.
+    pub(super) verifiers: Vec<VerifierRequest>,
+    /// [`Role::account`] has changed.
+    pub(super) is_account_changed: bool,
+    /// [`Role::older`] has changed.
+    pub(super) is_older_changed: bool,
+    /// [`Role::history`] or [`Role::passwords`] has changed.
+    pub(super) is_state_changed: bool,
+    /// A fetch sent then has come into use now, which is a sample of how long that takes.
+    pub(super) fetch_sent: Option<Instant>,
 }
 
-/// One user.
+/// The task that listens to a source's changes; it ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct SourceListener(AbortHandle);
+
+impl SourceListener {
+    pub(super) const fn new(task: AbortHandle) -> Self {
+        Self(task)
+    }
+}
+
+impl Drop for SourceListener {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A client whose password fits none that is known, and that waits for the next fetch.
+#[derive(Debug)]
+struct Mismatched {
+    since: Instant,
+    answer: Refetched,
+    reply: RefetchReply,
+}
+
+/// One user whose password rotates.
 #[derive(Debug)]
 pub(super) struct Role {
-    pub(super) name: Arc<str>,
-    pub(super) source: Arc<dyn Source>,
-    pub(super) rotation: Rotation,
-    pub(super) accepted: AcceptedPasswords,
-    pub(super) grace: Grace,
-    pub(super) logins: ServerLogins,
-    /// Otherwise only a rule knows it: it is forgotten when its source does not.
-    pub(super) is_listed: bool,
+    name: Arc<str>,
+    source: Arc<dyn Source>,
+    rotation: Rotation,
+    accepted: AcceptedPasswords,
+    grace: Grace,
+    logins: ServerLogins,
+    /// Otherwise only a rule knows it, and it leaves when nobody needs it ([`Self::leaves_at`]).
+    is_listed: bool,
     /// Somebody has logged in as this user, now or before a restart.
-    pub(super) is_served: bool,
+    is_served: bool,
     /// When somebody last wanted something of it.
-    pub(super) used_at: Instant,
-    /// Who listens to the source's changes.
-    pub(super) following: Option<Following>,
-    /// Clients whose password fitted nothing, since when, and what they will be told.
-    pub(super) mismatched: Vec<(Instant, Asked, oneshot::Sender<Asked>)>,
-    /// What the source says with an older date than the newest, once its keys are made.
-    pub(super) aside: Option<(u32, Option<Arc<Aside>>)>,
-    /// Operators who want the question asked.
-    pub(super) refreshing: Vec<oneshot::Sender<Refreshed>>,
+    used_at: Instant,
+    /// `None` for a source that does not tell changes.
+    listener: Option<SourceListener>,
+    mismatched: Vec<Mismatched>,
+    /// A generation with an older date than the newest; `None` in it until its verifier is made.
+    older: Option<(u32, Option<Arc<OlderPassword>>)>,
+    /// Operators who have ordered a fetch.
+    refreshing: Vec<oneshot::Sender<Refreshed>>,
     /// Operators who want only the newest password accepted, once its verifier is made.
-    pub(super) revoking: Vec<Kept>,
-    /// Whether its question is due and waits for room.
-    pub(super) is_starved: bool,
-    /// The question that is out.
-    pub(super) asked: Option<u64>,
-    /// When the source was last asked, and what came of it.
-    pub(super) last: Option<(Instant, &'static str)>,
-    /// What the source said instead of a password, while that is so.
-    pub(super) silence: Option<SourceError>,
+    revoking: Vec<RevokeReply>,
+    /// The serial of the fetch that is under way.
+    fetch: Option<u64>,
+    /// When the last fetch ended, and its result.
+    last_fetch: Option<(Instant, &'static str)>,
+    /// Why the last fetch failed; `None` when it did not.
+    fetch_error: Option<SourceError>,
     /// Verifiers that are being made.
-    pub(super) deriving: usize,
-    /// When the task will look at it.
-    pub(super) queued: Option<Instant>,
-    /// What the workers were told of why no server connection can be opened.
+    deriving: usize,
+    /// What workers were told of why no server connection can be opened.
     lockout: Option<Arc<[u8]>>,
     /// Nodes of which the log has said that no password works.
-    pub(super) locked_out: Vec<Box<str>>,
+    refusing_nodes: Vec<Box<str>>,
     /// What the log has said once for this generation.
-    pub(super) told: Vec<&'static str>,
+    logged: Vec<&'static str>,
 }
 
 impl Role {
-    pub(super) fn new(name: &str, setting: RoleSetup<'_>, now: Instant) -> Self {
-        let RoleSetup { config, user, salts, source, record, epoch } = setting;
-        let (own, extra) = extra_password(name, user, salts);
-        let accepted = match record {
-            Some(record) => AcceptedPasswords::of_record(record, Some(own), extra),
-            None => AcceptedPasswords::new(own, extra),
+    /// A user without passwords, but for the verifiers of its `history`, if there is one. The ticks
+    /// at which all roles are fetched are counted from `epoch`.
+    pub(super) fn new(
+        name: &str,
+        source: Arc<dyn Source>,
+        settings: RoleSettings,
+        history: Option<&HistoryRecord>,
+        epoch: Instant,
+        now: Instant,
+    ) -> Self {
+        let RoleSettings { is_listed, grace, poll_interval, salting, extra } = settings;
+        let accepted = match history {
+            Some(record) => AcceptedPasswords::of_record(record, Some(salting), extra),
+            None => AcceptedPasswords::new(salting, extra),
         };
         let is_served = accepted.generations().next().is_some();
-        let poll = grace::poll_interval(config, user);
-        let schedule = Schedule::new(poll, rand::random(), epoch, now);
+        let schedule = Schedule::new(poll_interval, rand::random(), epoch, now);
         Self {
             name: name.into(),
             source,
             rotation: Rotation::new(schedule, accepted.last_number() + 1),
-            grace: grace::grace(config, user),
+            grace,
             accepted,
             logins: ServerLogins::default(),
-            is_listed: config.users.contains_key(name),
+            is_listed,
             is_served,
             used_at: now,
-            following: None,
+            listener: None,
             mismatched: Vec::new(),
-            aside: None,
+            older: None,
             refreshing: Vec::new(),
             revoking: Vec::new(),
-            is_starved: false,
-            asked: None,
-            last: None,
-            silence: None,
+            fetch: None,
+            last_fetch: None,
+            fetch_error: None,
             deriving: 0,
-            queued: None,
             lockout: None,
-            locked_out: Vec::new(),
-            told: Vec::new(),
+            refusing_nodes: Vec::new(),
+            logged: Vec::new(),
         }
     }
 
-    /// The configuration has changed. Verifiers that must be made anew are in the answer.
-    pub(super) fn reconfigure(&mut self, setting: RoleSetup<'_>, now: Instant) -> Vec<Order> {
-        let RoleSetup { config, user, salts, source, .. } = setting;
-        self.grace = grace::grace(config, user);
+    /// Takes over a password from before a restart; call it for the older ones first.
+    pub(super) fn restore(&mut self, cached: &CachedPassword, now: Moment) -> Effects {
+        let password = cached.password().clone();
+        let number = self.rotation.remember(password, cached.rotated_at(), now);
+        self.is_served = true;
+        let verifiers = self.request_verifier(number, now.instant).into_iter().collect();
+        Effects { verifiers, ..Effects::default() }
+    }
+
+    /// Follows a new configuration. The passwords that are known stay in use.
+    pub(super) fn reconfigure(
+        &mut self,
+        source: Arc<dyn Source>,
+        settings: RoleSettings,
+        now: Moment,
+    ) -> Effects {
+        let RoleSettings { is_listed, grace, poll_interval, salting, extra } = settings;
+        self.grace = grace;
         // What was kept of a listed user is not lost with its entry.
         self.is_served |= self.is_listed;
-        self.is_listed = config.users.contains_key(&*self.name);
-        self.rotation.schedule.set_poll(grace::poll_interval(config, user));
+        self.is_listed = is_listed;
+        self.rotation.schedule.set_poll(poll_interval);
         let place = |source: &Arc<dyn Source>| (source.kind(), source.place());
         if place(&source) != place(&self.source) {
             // What the old place still answers is nobody's password any more.
-            self.asked = None;
-            self.rotation.source_changed(now);
-        } else if self.silence.is_some() || source.changes().is_some() {
-            // The new configuration may be what it takes, and a file may have changed between the
-            // eyes of the old one and of the new one.
-            self.rotation.schedule.want(FetchCause::Order, now);
+            self.fetch = None;
+            self.rotation.source_changed(now.instant);
+        } else if self.fetch_error.is_some() || source.changes().is_some() {
+            // The new configuration may have mended it, and a file may have changed after the old
+            // listener ended and before the new one began.
+            self.rotation.schedule.want(FetchCause::Order, now.instant);
         }
         self.source = source;
-        self.aside = None;
-        let (salting, extra) = extra_password(&self.name, user, salts);
+        self.older = None;
+        let mut verifiers = Vec::new();
         if salting == *self.accepted.salting() {
             self.accepted.set_extra(extra);
-            return Vec::new();
+        } else {
+            let mut known: Vec<u32> =
+                self.accepted.generations().map(|(number, _)| number).collect();
+            known.sort_unstable();
+            let record = self.accepted.record();
+            self.accepted = AcceptedPasswords::of_record(&record, Some(salting), extra);
+            let requests =
+                known.into_iter().filter_map(|number| self.request_verifier(number, now.instant));
+            verifiers.extend(requests);
         }
-        // A client is shown one salt for all passwords, and a verifier brings its own.
-        let mut accepted: Vec<u32> =
-            self.accepted.generations().map(|(number, _)| number).collect();
-        accepted.sort_unstable();
-        self.accepted = AcceptedPasswords::of_record(&self.accepted.record(), Some(salting), extra);
-        accepted.into_iter().filter_map(|number| self.order(number, now)).collect()
+        // The new grace holds before anybody is told that the configuration is in force.
+        let is_state_changed = self.accepted.expire(self.grace, now.wall);
+        Effects {
+            verifiers,
+            is_account_changed: true,
+            is_older_changed: true,
+            is_state_changed,
+            ..Effects::default()
+        }
     }
 
-    /// The verifier of a generation, to be made.
-    pub(super) fn order(&mut self, number: u32, since: Instant) -> Option<Order> {
-        let generation = self.rotation.generation(number)?;
-        self.deriving += 1;
-        Some(Order {
-            role: Arc::clone(&self.name),
-            number,
-            password: generation.password.clone(),
-            salting: self.accepted.salting().clone(),
-            since,
-        })
+    /// Replaces who listens to the source's changes.
+    pub(super) fn set_listener(&mut self, listener: Option<SourceListener>) {
+        self.listener = listener;
     }
 
-    /// A generation's verifier is made: clients may show it.
-    pub(super) fn learn(&mut self, number: u32, keys: LoginKeys, wall: SystemTime) {
-        let rotated_at = self.rotation.generation(number).and_then(|known| known.rotated_at);
-        self.accepted.learn(number, rotated_at, keys, wall);
-        self.accepted.expire(self.grace, wall);
+    pub(super) const fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
-    /// What clients may show now.
+    pub(super) const fn source(&self) -> &Arc<dyn Source> {
+        &self.source
+    }
+
+    /// Whether the configuration names this user; otherwise only a rule covers it.
+    pub(super) const fn is_listed(&self) -> bool {
+        self.is_listed
+    }
+
+    /// Whether its passwords and history outlive the process.
+    pub(super) const fn is_kept(&self) -> bool {
+        self.is_listed || self.is_served
+    }
+
+    /// Whether the source has told a password, now or before a restart.
+    pub(super) fn has_password(&self) -> bool {
+        self.rotation.newest().is_some()
+    }
+
+    /// Whether the last fetch failed because the source is away ([`is_away`]).
+    pub(super) fn is_source_away(&self) -> bool {
+        self.fetch_error.as_ref().is_some_and(is_away)
+    }
+
+    /// What clients' passwords are checked by; `None` when they may show none.
     pub(super) fn account(&self, auth_type: AuthType) -> Option<Account> {
         let mut accepted = self.accepted.accepted().peekable();
         accepted.peek()?;
         Some(Account::of_keys(auth_type, self.accepted.salting().clone(), accepted))
     }
 
-    /// Everybody who waits for the source's next answer is told that it has come.
-    pub(super) fn settle(&mut self, now: Instant) {
-        let schedule = &self.rotation.schedule;
-        // What came up after the question was sent is answered by the next one.
-        let goes_on = schedule.is_in_flight() || schedule.next(now).is_some_and(|next| next <= now);
-        if self.deriving > 0 || goes_on {
-            return;
+    /// The password with an older date than the newest, once its verifier is made.
+    pub(super) fn older(&self) -> Option<Arc<OlderPassword>> {
+        self.older.as_ref().and_then(|(_, older)| older.clone())
+    }
+
+    /// What is kept in the history: verifiers only.
+    pub(super) fn history(&self) -> HistoryRecord {
+        self.accepted.record()
+    }
+
+    /// What is kept for a start without the source, the newest last.
+    pub(super) fn passwords(&self) -> Vec<CachedPassword> {
+        let known = self.rotation.previous().into_iter().chain(self.rotation.newest());
+        known.map(|one| CachedPassword::new(one.password.clone(), one.rotated_at)).collect()
+    }
+
+    /// Somebody wants something of it: it stays for a while.
+    pub(super) const fn mark_used(&mut self, now: Instant) {
+        self.used_at = now;
+    }
+
+    /// A client has logged in as this user for the first time.
+    pub(super) fn handle_first_login(&mut self, now: Instant) -> Effects {
+        (self.is_served, self.used_at) = (true, now);
+        Effects { is_state_changed: true, ..Effects::default() }
+    }
+
+    /// The source's place has changed: it is fetched soon.
+    pub(super) fn handle_source_change(&mut self, now: Instant) {
+        self.rotation.schedule.want(FetchCause::Order, now);
+    }
+
+    /// An operator orders a fetch; `reply` is answered with its result.
+    pub(super) fn refresh(&mut self, reply: oneshot::Sender<Refreshed>, now: Instant) {
+        self.rotation.schedule.want(FetchCause::Order, now);
+        self.refreshing.push(reply);
+    }
+
+    /// A client has shown a password that fits none: `reply` is answered after the next fetch.
+    pub(super) fn fetch_for_mismatch(
+        &mut self,
+        is_over_budget: bool,
+        reply: RefetchReply,
+        now: Instant,
+    ) {
+        self.rotation.schedule.want(FetchCause::Mismatch, now);
+        let turn = self.rotation.schedule.mismatched().map_or(now, |(_, ready)| ready);
+        let answer = Refetched { turn, is_over_budget };
+        self.mismatched.push(Mismatched { since: now, answer, reply });
+    }
+
+    /// As [`Self::fetch_for_mismatch`], for a user that does not exist.
+    ///
+    /// # Errors
+    /// `reply` when there is no budget for such a fetch.
+    pub(super) fn fetch_as_stand_in(
+        &mut self,
+        turn: Instant,
+        reply: RefetchReply,
+        now: Instant,
+    ) -> Result<(), RefetchReply> {
+        if !self.rotation.schedule.want(FetchCause::StandIn, now) {
+            return Err(reply);
         }
-        // Those that came later wait for a question that is yet to be asked.
-        let later = schedule.mismatched().map(|(came, _)| came);
-        let told = |since: &Instant| later.is_none_or(|later| *since < later);
-        for (_, asked, waiting) in self.mismatched.extract_if(.., |waiting| told(&waiting.0)) {
-            // Whoever asked may have gone.
-            let _ = waiting.send(asked);
+        let answer = Refetched { turn, is_over_budget: false };
+        self.mismatched.push(Mismatched { since: now, answer, reply });
+        Ok(())
+    }
+
+    /// Drops all generations but the newest, for good. `reply` comes back from
+    /// [`Self::finish_revoking`].
+    pub(super) fn revoke_old(&mut self, reply: RevokeReply) -> Effects {
+        self.accepted.revoke_old();
+        self.revoking.push(reply);
+        Effects { is_account_changed: true, is_state_changed: true, ..Effects::default() }
+    }
+
+    /// The operators whose revoke is complete, and who are answered when it is written. While a
+    /// verifier is being made there is none: the password that it replaces is to be revoked too.
+    pub(super) fn finish_revoking(&mut self) -> Vec<RevokeReply> {
+        if self.deriving > 0 || self.revoking.is_empty() {
+            return Vec::new();
         }
-        for waiting in self.refreshing.drain(..) {
-            let _ = waiting.send(self.silence.clone().map_or(Ok(()), Err));
+        self.accepted.revoke_old();
+        std::mem::take(&mut self.revoking)
+    }
+
+    /// When the next fetch is due; `None` while one is under way, or when none will be.
+    pub(super) fn next_fetch(&self, now: Instant) -> Option<Instant> {
+        self.rotation.schedule.next(now)
+    }
+
+    /// Starts the fetch that is due.
+    pub(super) fn start_fetch(&mut self, fetches: &mut Fetches, now: Instant) {
+        if self.rotation.schedule.begin(now) {
+            let (name, source) = (Arc::clone(&self.name), Arc::clone(&self.source));
+            self.fetch = Some(fetches.start(name, source, now));
         }
     }
 
-    /// Gives those who log in to servers what there is.
+    /// A fetch sent at `sent` has ended. `None` when it is not the one that the role waits for: the
+    /// role was dropped and made anew, or has another source.
+    pub(super) fn handle_fetched(
+        &mut self,
+        serial: u64,
+        sent: Instant,
+        result: Result<Answer, SourceError>,
+        now: Moment,
+    ) -> Option<Effects> {
+        self.fetch.take_if(|running| *running == serial)?;
+        self.last_fetch = Some((now.instant, result_label(&result)));
+        match result {
+            Ok(answer) => Some(self.handle_answer(&answer, sent, now)),
+            Err(error) => {
+                self.rotation.schedule.failed(now.instant, error.retry_after());
+                let before = self.fetch_error.as_ref().map(SourceError::result_label);
+                if before != Some(error.result_label()) && self.is_listed {
+                    status::log_fetch_failed(&self.name, &error, self.has_password());
+                }
+                self.fetch_error = Some(error);
+                Some(Effects::default())
+            }
+        }
+    }
+
+    fn handle_answer(&mut self, answer: &Answer, sent: Instant, now: Moment) -> Effects {
+        let other = answer.username.as_deref().filter(|name| *name != &*self.name);
+        if let Some(other) = other
+            && self.is_first("another name")
+        {
+            status::log_other_name(&self.name, &self.source.place(), other);
+        }
+        let stale = self.rotation.schedule.stale_since();
+        if self.fetch_error.take().is_some() {
+            let silent = stale.map_or(Duration::ZERO, |since| now.instant - since);
+            status::log_answers_again(&self.name, &self.source.place(), silent);
+        }
+        let learned = self.rotation.answered(answer, now);
+        if matches!(learned, Learned::Ignored | Learned::Older(_)) && self.is_first("lags") {
+            status::log_lagging(&self.name, &self.source.place());
+        }
+        let mut effects = Effects::default();
+        match learned {
+            Learned::Rotated(number) => {
+                self.logged.clear();
+                self.older = None;
+                status::log_rotated(&self.name, &self.source.place(), number);
+                effects.event = Some(CredentialEvent::Rotated);
+                effects.verifiers.extend(self.request_verifier(number, sent));
+                (effects.is_older_changed, effects.is_state_changed) = (true, true);
+            }
+            Learned::Same => {
+                if self.rotation.refusing_newest().next().is_some() && self.is_first("contradicted")
+                {
+                    status::log_contradicted(&self.name, &self.source.place());
+                }
+                effects.fetch_sent = Some(sent);
+            }
+            Learned::Ignored => {}
+            Learned::Older(number) => {
+                if self.older.as_ref().is_none_or(|(known, _)| *known != number) {
+                    self.older = Some((number, None));
+                    effects.verifiers.extend(self.request_verifier(number, sent));
+                }
+            }
+            Learned::Candidate(_) => {
+                effects.event = Some(CredentialEvent::Candidate);
+                effects.is_state_changed = true;
+            }
+        }
+        effects
+    }
+
+    fn request_verifier(&mut self, number: u32, since: Instant) -> Option<VerifierRequest> {
+        let generation = self.rotation.generation(number)?;
+        self.deriving += 1;
+        Some(VerifierRequest {
+            role: Arc::clone(&self.name),
+            generation: number,
+            password: generation.password.clone(),
+            salting: self.accepted.salting().clone(),
+            since,
+        })
+    }
+
+    /// A verifier is made, or cannot be: clients may show its password, unless an older date keeps
+    /// it from being the newest.
+    pub(super) fn handle_verifier(
+        &mut self,
+        verifier: Verifier,
+        auth_type: AuthType,
+        wall: SystemTime,
+    ) -> Effects {
+        let Verifier { generation: number, keys, since, .. } = verifier;
+        self.deriving = self.deriving.saturating_sub(1);
+        let mut effects = Effects::default();
+        match keys {
+            Ok(keys) if self.rotation.is_older(number) => {
+                if let Some(generation) = self.rotation.generation(number) {
+                    let salting = self.accepted.salting().clone();
+                    let password = generation.password.clone();
+                    let older = OlderPassword::new(auth_type, salting, number, password, keys);
+                    self.older = Some((number, Some(Arc::new(older))));
+                    effects.is_older_changed = true;
+                }
+            }
+            Ok(keys) => {
+                self.accept(number, keys, wall);
+                (effects.is_account_changed, effects.is_state_changed) = (true, true);
+                effects.fetch_sent = Some(since);
+            }
+            Err(cause) => tracing::error!(user = &*self.name, "clients cannot show it: {cause}"),
+        }
+        effects
+    }
+
+    fn accept(&mut self, number: u32, keys: LoginKeys, wall: SystemTime) {
+        let rotated_at = self.rotation.generation(number).and_then(|known| known.rotated_at);
+        self.accepted.learn(number, rotated_at, keys, wall);
+        self.accepted.expire(self.grace, wall);
+    }
+
+    /// `node` has accepted the password of [`Self::older`] with this number: it is the newest from
+    /// now on.
+    pub(super) fn handle_older_accepted(
+        &mut self,
+        number: u32,
+        node: &str,
+        wall: SystemTime,
+    ) -> Effects {
+        let older = self.older.take_if(|(known, _)| *known == number);
+        let Some((_, Some(older))) = older else { return Effects::default() };
+        if !self.rotation.promote_older(node, number) {
+            return Effects::default();
+        }
+        status::log_promoted(&self.name, &self.source.place(), number);
+        self.accept(older.generation(), older.keys().clone(), wall);
+        Effects {
+            event: Some(CredentialEvent::Rotated),
+            is_account_changed: true,
+            is_older_changed: true,
+            is_state_changed: true,
+            ..Effects::default()
+        }
+    }
+
+    /// A login at `node` needs a password; `reply` is answered now or later.
+    pub(super) fn add_login(&mut self, node: Box<str>, reply: OfferReply, now: Instant) {
+        self.logins.add(node, reply);
+        self.serve(now);
+    }
+
+    /// A login at `node` with this generation has ended.
+    pub(super) fn handle_login_outcome(
+        &mut self,
+        node: &str,
+        number: u32,
+        outcome: LoginOutcome,
+        now: Instant,
+    ) -> Effects {
+        let effects = match outcome {
+            LoginOutcome::Accepted => self.handle_accepted(node, number, now),
+            LoginOutcome::Refused(error) => {
+                self.handle_refused(node, number, error, now);
+                Effects::default()
+            }
+            LoginOutcome::Abandoned => {
+                self.rotation.abandoned(node, number);
+                Effects::default()
+            }
+        };
+        self.serve(now);
+        effects
+    }
+
+    fn handle_accepted(&mut self, node: &str, number: u32, now: Instant) -> Effects {
+        self.logins.accepted(node);
+        if let Some(at) = self.refusing_nodes.iter().position(|known| **known == *node) {
+            self.refusing_nodes.swap_remove(at);
+            status::log_works_again(&self.name, node);
+        }
+        let newest = self.rotation.newest().map(|newest| newest.number);
+        let mut effects = Effects::default();
+        if let Some(promoted) = self.rotation.accepted(node, number) {
+            status::log_promoted(&self.name, &self.source.place(), promoted);
+            effects.event = Some(CredentialEvent::Rotated);
+            effects.verifiers.extend(self.request_verifier(promoted, now));
+            effects.is_state_changed = true;
+        } else if Some(number) != newest && self.is_first("fell back") {
+            status::log_fell_back(&self.name, node);
+        }
+        effects
+    }
+
+    fn handle_refused(&mut self, node: &str, number: u32, error: DialError, now: Instant) {
+        self.logins.refused(node, error);
+        self.rotation.refused(node, number, now);
+        let is_refusing = self.rotation.failing().any(|(name, _)| name == node);
+        if is_refusing && !self.refusing_nodes.iter().any(|known| **known == *node) {
+            self.refusing_nodes.push(node.into());
+            let has_worked = self.rotation.has_worked();
+            status::log_all_refused(&self.name, node, has_worked, self.logins.refusal(node));
+        }
+    }
+
+    /// Answers logins at servers that wait for a password, as far as there is an answer now.
     pub(super) fn serve(&mut self, now: Instant) {
         if !self.logins.is_waiting() {
             return;
         }
-        let silence = self.silence.as_ref().map(ToString::to_string);
+        let error = self.fetch_error.as_ref().map(ToString::to_string);
         let place = self.source.place();
-        self.logins.serve(&mut self.rotation, silence.as_deref(), &place, now);
+        self.logins.serve(&mut self.rotation, error.as_deref(), &place, now);
     }
 
-    /// When something is to be done next, but for a question that is due.
+    /// Answers clients and operators that wait for a fetch, when it and its verifiers are complete.
+    pub(super) fn settle(&mut self, now: Instant) {
+        let schedule = &self.rotation.schedule;
+        // What came up after the fetch was sent is answered by the next one.
+        let goes_on = schedule.is_in_flight() || schedule.next(now).is_some_and(|next| next <= now);
+        if self.deriving > 0 || goes_on {
+            return;
+        }
+        // Those that came later wait for a fetch that is still to be sent.
+        let later = schedule.mismatched().map(|(came, _)| came);
+        let is_answered = |one: &mut Mismatched| later.is_none_or(|later| one.since < later);
+        for one in self.mismatched.extract_if(.., is_answered) {
+            // The client may have gone.
+            let _ = one.reply.send(one.answer);
+        }
+        for reply in self.refreshing.drain(..) {
+            let _ = reply.send(self.fetch_error.clone().map_or(Ok(()), Err));
+        }
+    }
+
+    /// Does what is due now, but for a fetch.
+    pub(super) fn poll(&mut self, now: Moment) -> Effects {
+        if self.logins.wake_at().is_some_and(|at| at <= now.instant) {
+            self.serve(now.instant);
+        }
+        let has_expired = self.accepted.expire(self.grace, now.wall);
+        Effects {
+            event: self.lockout_event(),
+            is_account_changed: has_expired,
+            is_state_changed: has_expired,
+            ..Effects::default()
+        }
+    }
+
+    /// When [`Self::poll`] has something to do, or the role leaves, if nothing happens before.
     pub(super) fn wake_at(&self, now: Moment) -> Option<Instant> {
         let end = self.accepted.next_end(self.grace);
         let end = end.map(|end| now.instant + end.duration_since(now.wall).unwrap_or_default());
-        let waiting = self.logins.wake_at.filter(|_| self.logins.is_waiting());
-        [end, waiting, self.leaves_at()].into_iter().flatten().min()
+        [end, self.logins.wake_at(), self.leaves_at()].into_iter().flatten().min()
     }
 
-    /// What the workers must know now about logins that cannot succeed.
-    pub(super) fn lockout_event(&mut self) -> Option<CredentialEvent> {
-        let now = self.lockout_error();
-        if now == self.lockout {
+    /// When the role is dropped unless it is used until then; `None` for one that stays.
+    pub(super) fn leaves_at(&self) -> Option<Instant> {
+        let waiting = self.mismatched.len() + self.refreshing.len() + self.revoking.len();
+        if self.is_listed || waiting + self.deriving > 0 || self.logins.is_waiting() {
             return None;
         }
-        self.lockout.clone_from(&now);
-        Some(now.map_or(CredentialEvent::LetIn, CredentialEvent::LockedOut))
-    }
-
-    /// The body of the ErrorResponse that says why no server connection can be opened.
-    fn lockout_error(&self) -> Option<Arc<[u8]>> {
-        let failing = self.rotation.failing().next().map(|(node, _)| node);
-        let (name, silence) = (&self.name, self.silence.as_ref());
-        let (code, text) = match (failing, silence) {
-            (None, _) if self.rotation.newest().is_some() => return None,
-            (None, _) => (
-                SqlState::CANNOT_CONNECT_NOW,
-                format!("the password of user \"{name}\" is not known yet"),
-            ),
-            // It may pass, and the password that works is not for the client to know.
-            (Some(node), Some(silence)) => (
-                SqlState::CANNOT_CONNECT_NOW,
-                format!(
-                    "no password that is known of user \"{name}\" works at {node}, and a newer one \
-                     cannot be read: {silence}"
-                ),
-            ),
-            (Some(node), None) => {
-                let refusal = self.logins.refusal(node).map(ToString::to_string);
-                let refusal = refusal.unwrap_or_default();
-                (
-                    SqlState::INVALID_PASSWORD,
-                    format!("no password of user \"{name}\" works at {node}: {refusal}"),
-                )
-            }
-        };
-        let mut message = Vec::new();
-        Report::error(code, &text).hint(HINT).encode_error(&mut message);
-        message.get(HEADER_LEN..).map(Into::into)
-    }
-
-    /// Says something once in the log, until the source has a new password.
-    pub(super) fn once(&mut self, what: &'static str) -> bool {
-        let first = !self.told.contains(&what);
-        if first {
-            self.told.push(what);
+        match (self.is_served, &self.fetch_error) {
+            (false, _) => Some(self.used_at + UNSERVED),
+            (true, Some(error)) if !is_away(error) => Some(self.used_at + UNKNOWN),
+            (true, _) => None,
         }
-        first
     }
 
-    /// Why its password is not known, though it should be and may be soon.
-    pub(super) fn darkness(&self) -> Option<Unavailable> {
-        let cause = self.silence.as_ref().map_or("no answer yet", SourceError::result_label);
-        self.is_dark().then_some(Unavailable { cause })
+    /// What workers must be told of logins that cannot succeed; `None` when they know it.
+    fn lockout_event(&mut self) -> Option<CredentialEvent> {
+        let error =
+            self.logins.lockout_error(&self.name, &self.rotation, self.fetch_error.as_ref());
+        if error == self.lockout {
+            return None;
+        }
+        self.lockout.clone_from(&error);
+        Some(error.map_or(CredentialEvent::LetIn, CredentialEvent::LockedOut))
     }
 
-    /// Whether its password should be known by now and is not, and that may pass.
-    fn is_dark(&self) -> bool {
-        let none = self.rotation.newest().is_none() || self.accepted.generations().next().is_none();
-        let is_awaited = self.is_listed || self.deriving > 0;
-        none && self.silence.as_ref().map_or(is_awaited, is_away)
+    /// Whether the log has not said this of the newest generation yet.
+    fn is_first(&mut self, what: &'static str) -> bool {
+        let is_first = !self.logged.contains(&what);
+        if is_first {
+            self.logged.push(what);
+        }
+        is_first
     }
 
-    /// A user of another name in the answer.
-    pub(super) fn other_name<'a>(&self, answer: &'a Answer) -> Option<&'a str> {
-        answer.username.as_deref().filter(|name| *name != &*self.name)
+    /// Why clients cannot be checked although they should be by now; `None` when they can, and when
+    /// waiting would not help.
+    pub(super) fn unavailable(&self) -> Option<Unavailable> {
+        let is_unknown = !self.has_password() || self.accepted.generations().next().is_none();
+        let (cause, is_awaited) = match &self.fetch_error {
+            Some(error) => (error.result_label(), is_away(error)),
+            None => ("no answer yet", self.is_listed || self.deriving > 0),
+        };
+        (is_unknown && is_awaited).then_some(Unavailable { cause })
     }
 
+    /// Whether a start waits for it: it is listed, and its first fetch and verifiers are not done.
+    pub(super) const fn is_starting(&self) -> bool {
+        self.is_listed && (self.last_fetch.is_none() || self.deriving > 0)
+    }
+
+    /// The role as people see it; `shared` has the counts of connections.
     pub(super) fn status(&self, shared: &Shared, now: Moment) -> CredentialStatus {
         let since = |at: Instant| now.instant.saturating_duration_since(at);
-        let failing: Vec<&str> = self.rotation.refusing_newest().collect();
+        let refusing: Vec<&str> = self.rotation.refusing_newest().collect();
+        let (schedule, nodes) = (&self.rotation.schedule, self.rotation.nodes());
         CredentialStatus {
             user: self.name.to_string(),
             source: self.source.kind(),
             place: self.source.place(),
-            next_rotation: self.rotation.schedule.until_rotation(now.instant),
-            last_fetch: self.last.map(|(at, _)| since(at)),
-            last_result: self.last.map_or("none", |(_, result)| result),
-            stale: self.rotation.schedule.stale_since().map_or(Duration::ZERO, since),
+            next_rotation: schedule.until_rotation(now.instant),
+            last_fetch: self.last_fetch.map(|(at, _)| since(at)),
+            last_result: self.last_fetch.map_or("none", |(_, result)| result),
+            stale: schedule.stale_since().map_or(Duration::ZERO, since),
             generations: self.generations(shared, now.wall),
-            nodes: self
-                .rotation
-                .nodes()
-                .map(|node| (node.to_owned(), failing.contains(&node)))
-                .collect(),
+            nodes: nodes.map(|node| (node.to_owned(), refusing.contains(&node))).collect(),
             logins: shared.logins_of(&self.name),
         }
     }
@@ -315,24 +689,48 @@ impl Role {
         let status = |(number, born): (u32, SystemTime)| GenerationStatus {
             number,
             age: wall.duration_since(born).unwrap_or_default(),
-            clients: shared.clients.count(&self.name, number),
-            servers: shared.servers.count(&self.name, number),
+            clients: shared.clients().count(&self.name, number),
+            servers: shared.servers().count(&self.name, number),
         };
         self.accepted.generations().map(status).collect()
     }
 }
 
-/// Whether the source itself is away, and not only what it should say: a file that somebody forgot
-/// must not hold up all who mistype a password.
-pub(super) fn is_away(error: &SourceError) -> bool {
-    let file = matches!(error, SourceError::MissingFile { .. } | SourceError::HalfWritten { .. });
-    error.is_transient() && !file
+#[cfg(test)]
+impl Role {
+    /// The fetch with this serial is under way.
+    pub(super) fn set_fetch(&mut self, serial: u64) {
+        self.fetch = Some(serial);
+    }
+
+    pub(super) const fn fetch(&self) -> Option<u64> {
+        self.fetch
+    }
+
+    pub(super) const fn rotation(&mut self) -> &mut Rotation {
+        &mut self.rotation
+    }
+
+    pub(super) fn accepted_numbers(&self) -> Vec<u32> {
+        self.accepted.generations().map(|(number, _)| number).collect()
+    }
+
+    pub(super) const fn is_served(&self) -> bool {
+        self.is_served
+    }
+
+    pub(super) fn listener(&self) -> AbortHandle {
+        self.listener.as_ref().expect("a source that tells changes").0.clone()
+    }
+
+    pub(super) fn drop_mismatched(&mut self) {
+        self.mismatched.clear();
+    }
 }
 
-/// The salting of a user, and the keys of what is accepted beside all generations.
-fn extra_password(name: &str, user: &UserConfig, salts: &SaltKey) -> (Salting, Option<LoginKeys>) {
-    let salting = Salting::of_user(name, user.accept_also.iter(), salts);
-    let salting = salting.unwrap_or_else(|_| Salting::of_key(name, salts));
-    let extra = user.accept_also.as_ref().map(|also| LoginKeys::derive(name, also, &salting));
-    (salting, extra.and_then(Result::ok))
+/// Whether the source itself is away, and not only what it should tell: a file that somebody forgot
+/// must not hold up everybody who mistypes a password.
+fn is_away(error: &SourceError) -> bool {
+    let file = matches!(error, SourceError::MissingFile { .. } | SourceError::HalfWritten { .. });
+    error.is_transient() && !file
 }

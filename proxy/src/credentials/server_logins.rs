@@ -1,78 +1,142 @@
-//! Logins at servers that want a password: each is given one, waits, or is told why there is none.
+//! Logins at servers that need a password of a role: each is given one, waits, or is told why there
+//! is none.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
+use pgimbal_auth::SourceError;
 use pgimbal_auth::rotation::{GiveUp, LoginPlan, Rotation};
 use pgimbal_config::Secret;
+use pgimbal_wire::error::{Report, SqlState};
+use pgimbal_wire::frame::HEADER_LEN;
 use tokio::sync::oneshot;
 
 use crate::dial::DialError;
 
-/// The password to show.
+/// What may be wrong when no password works.
+const HINT: &str =
+    "Look at SHOW CREDENTIALS, and at the role's password and VALID UNTIL in PostgreSQL.";
+
+/// A password to log in with. What came of it must be reported.
 #[derive(Debug)]
-pub(super) struct Shown {
+pub(super) struct OfferedPassword {
     pub(super) generation: u32,
     pub(super) password: Secret,
 }
 
-/// Why there is none.
+/// What came of a login with an offered password.
+#[derive(Debug)]
+pub(super) enum LoginOutcome {
+    /// The server has accepted the password.
+    Accepted,
+    /// The server has refused the role or its password.
+    Refused(DialError),
+    /// The login ended before the server checked the password.
+    Abandoned,
+}
+
+/// Why there is no password.
 #[derive(Clone, Debug)]
 pub(super) enum NoPassword {
-    /// None is known; what the source says.
+    /// None is known; what the source says, for people.
     Unknown(String),
     /// The server refuses all that are known.
-    Refused {
-        /// Its last refusal.
+    AllRefused {
+        /// The server's last refusal; `None` when it is not kept any more.
         refusal: Option<DialError>,
-        /// What was tried.
+        /// What was tried, in words.
         tried: String,
-        /// Why the source tells no newer one, when it says nothing.
-        silence: Option<String>,
+        /// Why the source tells no newer one; `None` while it answers.
+        fetch_error: Option<String>,
     },
 }
 
-pub(super) type Reply = oneshot::Sender<Result<Shown, NoPassword>>;
+/// Answers a login that needs a password.
+pub(super) type OfferReply = oneshot::Sender<Result<OfferedPassword, NoPassword>>;
 
-/// The logins of one role.
+/// The logins of one role that wait for a password, and what servers said of the last ones.
 #[derive(Debug, Default)]
 pub(super) struct ServerLogins {
-    waiting: Vec<(Box<str>, Reply)>,
-    /// What each node said last when it refused.
+    waiting: Vec<(Box<str>, OfferReply)>,
+    /// The last refusal of each node that has not accepted a password since.
     refusals: HashMap<Box<str>, DialError>,
-    /// When something may have changed for those who wait.
-    pub(super) wake_at: Option<Instant>,
+    wake_at: Option<Instant>,
 }
 
 impl ServerLogins {
-    pub(super) fn add(&mut self, node: Box<str>, reply: Reply) {
+    /// A login at `node` needs a password; [`Self::serve`] answers it.
+    pub(super) fn add(&mut self, node: Box<str>, reply: OfferReply) {
         self.waiting.push((node, reply));
     }
 
+    /// `node` has refused a password.
     pub(super) fn refused(&mut self, node: &str, error: DialError) {
         self.refusals.insert(node.into(), error);
     }
 
+    /// `node` has accepted a password.
     pub(super) fn accepted(&mut self, node: &str) {
         self.refusals.remove(node);
     }
 
-    /// Whether anybody waits.
+    /// Whether any login waits.
     pub(super) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// The last refusal of a node.
+    /// When [`Self::serve`] may have another answer for those that wait, if nothing happens before.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        self.wake_at.filter(|_| self.is_waiting())
+    }
+
+    /// The last refusal of a node that has not accepted a password since.
     pub(super) fn refusal(&self, node: &str) -> Option<&DialError> {
         self.refusals.get(node)
     }
 
-    /// Gives everybody what the rotation offers now. `silence` is what the source at `place` says
-    /// instead of a password, while that is so.
+    /// The body of the ErrorResponse that says why no server connection of `user` can be opened;
+    /// `None` while there is no reason. `fetch_error` is why its source tells no newer password.
+    pub(super) fn lockout_error(
+        &self,
+        user: &str,
+        rotation: &Rotation,
+        fetch_error: Option<&SourceError>,
+    ) -> Option<Arc<[u8]>> {
+        let refusing = rotation.failing().next().map(|(node, _)| node);
+        let (code, text) = match (refusing, fetch_error) {
+            (None, _) if rotation.newest().is_some() => return None,
+            (None, _) => (
+                SqlState::CANNOT_CONNECT_NOW,
+                format!("the password of user \"{user}\" is not known yet"),
+            ),
+            // It may pass, and the password that works is not for the client to know.
+            (Some(node), Some(error)) => (
+                SqlState::CANNOT_CONNECT_NOW,
+                format!(
+                    "no password that is known of user \"{user}\" works at {node}, and a newer one \
+                     cannot be read: {error}"
+                ),
+            ),
+            (Some(node), None) => {
+                let refusal = self.refusal(node).map(ToString::to_string).unwrap_or_default();
+                (
+                    SqlState::INVALID_PASSWORD,
+                    format!("no password of user \"{user}\" works at {node}: {refusal}"),
+                )
+            }
+        };
+        let mut message = Vec::new();
+        Report::error(code, &text).hint(HINT).encode_error(&mut message);
+        message.get(HEADER_LEN..).map(Into::into)
+    }
+
+    /// Answers every login that `rotation` has a plan for now. `fetch_error` is why the source at
+    /// `place` tells no password; `None` while it answers.
     pub(super) fn serve(
         &mut self,
         rotation: &mut Rotation,
-        silence: Option<&str>,
+        fetch_error: Option<&str>,
         place: &str,
         now: Instant,
     ) {
@@ -84,7 +148,7 @@ impl ServerLogins {
             }
             match rotation.plan_login(&node, now) {
                 LoginPlan::Try { generation, password } => {
-                    if reply.send(Ok(Shown { generation, password })).is_err() {
+                    if reply.send(Ok(OfferedPassword { generation, password })).is_err() {
                         rotation.abandoned(&node, generation);
                     }
                 }
@@ -94,17 +158,17 @@ impl ServerLogins {
                 }
                 LoginPlan::GiveUp(why) => {
                     let none = match why {
-                        GiveUp::Unknown => NoPassword::Unknown(silence.map_or_else(
+                        GiveUp::Unknown => NoPassword::Unknown(fetch_error.map_or_else(
                             || format!("{place} has not answered yet"),
                             str::to_owned,
                         )),
-                        GiveUp::Refused(_) => NoPassword::Refused {
+                        GiveUp::Refused(_) => NoPassword::AllRefused {
                             refusal: self.refusals.get(&node).cloned(),
                             tried: tried(rotation),
-                            silence: silence.map(str::to_owned),
+                            fetch_error: fetch_error.map(str::to_owned),
                         },
                     };
-                    // Whoever asked may have gone.
+                    // The login may have ended.
                     let _ = reply.send(Err(none));
                 }
             }
@@ -114,11 +178,10 @@ impl ServerLogins {
 }
 
 /// What was tried, in words.
-pub(super) fn tried(rotation: &Rotation) -> String {
-    let count = rotation.known();
-    match count {
+fn tried(rotation: &Rotation) -> String {
+    match rotation.known() {
         0 | 1 => "pgimbal tried the only password that it knows.".to_owned(),
-        _ => format!(
+        count => format!(
             "pgimbal tried the newest of the {count} passwords that it knows, and those that worked before."
         ),
     }

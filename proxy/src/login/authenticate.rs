@@ -2,7 +2,7 @@
 
 use pgimbal_auth::Channel;
 use pgimbal_auth::account::Account;
-use pgimbal_auth::client_login::{Accepted, Answer, Ask, ClientLogin, Fresh, Step};
+use pgimbal_auth::client_login::{Accepted, Answer, Ask, ClientLogin, Fresh, Mismatch, Step};
 use pgimbal_auth::scram::server::Offer;
 use pgimbal_wire::authentication::{
     AuthRequest, MAX_AUTH_MESSAGE, MAX_SASL_MESSAGE, Mechanisms, SaslInitial, parse_password,
@@ -10,9 +10,37 @@ use pgimbal_wire::authentication::{
 use pgimbal_wire::tag::frontend;
 use rand::RngCore;
 
-use super::{Authenticators, Claim, LoginContext, LoginError};
-use crate::credentials::{Counted, CredentialManager};
+use super::context::{InForce, LoginContext};
+use super::error::LoginError;
+use crate::credentials::{Counted, CredentialManager, Unavailable, Unproven};
+use crate::dial::Target;
+use crate::lobby::Peer;
 use crate::transport::{Conversation, Transport};
+
+/// What logins are checked with.
+#[derive(Clone, Copy)]
+pub struct Authenticators<'a> {
+    /// The configuration in force.
+    pub in_force: &'a InForce,
+    /// The passwords that rotate.
+    pub credentials: &'a CredentialManager,
+    /// Where a user of a database is served: a password that may be right is tried there.
+    pub server_of: &'a dyn Fn(&str, &str) -> Option<Target>,
+}
+
+impl std::fmt::Debug for Authenticators<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authenticators").field("in_force", self.in_force).finish_non_exhaustive()
+    }
+}
+
+/// Who a client says it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) database: &'a str,
+    pub(crate) peer: Peer,
+}
 
 /// Returns when the client is who it says. The last message of an exchange stays in the outbox.
 /// `greeter` has the certificate that the client has seen; what it shows is checked by what is in
@@ -23,7 +51,7 @@ pub(super) async fn authenticate(
     greeter: &LoginContext,
     authenticators: Authenticators<'_>,
 ) -> Result<Option<Counted>, LoginError> {
-    let (user, Authenticators { in_force, keeper, .. }) = (claim.user, authenticators);
+    let (user, Authenticators { in_force, credentials, .. }) = (claim.user, authenticators);
     let channel = match &conversation.transport {
         Transport::Plain(_) | Transport::TlsClient(_) => Channel::Plain,
         Transport::TlsServer(_) => {
@@ -31,17 +59,18 @@ pub(super) async fn authenticate(
         }
     };
     let context = in_force.now();
-    let rotating = keeper.account(user);
+    let rotating = credentials.account(user);
     let account = rotating.as_deref().or(context.fixed(user));
-    let mut step = context.begin(user, account, keeper.rotates(), channel, fresh());
+    let mut step = context.begin(user, account, credentials.rotates(), channel, fresh());
     drop((context, rotating));
     loop {
         let (login, ask) = match step {
-            Step::Accepted(accepted) => return Ok(enter(accepted, user, conversation, keeper)),
+            Step::Accepted(accepted) => {
+                return Ok(enter(accepted, user, conversation, credentials));
+            }
             Step::Mismatch(mismatch) => {
-                let accepted =
-                    Box::pin(keeper.check_again(claim, mismatch, authenticators)).await?;
-                return Ok(enter(accepted, user, conversation, keeper));
+                let accepted = Box::pin(check_again(claim, mismatch, authenticators)).await?;
+                return Ok(enter(accepted, user, conversation, credentials));
             }
             Step::Ask(login, ask) => (login, ask),
         };
@@ -51,11 +80,38 @@ pub(super) async fn authenticate(
         if tag != frontend::PASSWORD {
             return Err(LoginError::UnexpectedMessage(tag));
         }
-        let (context, rotating) = (in_force.now(), keeper.account(user));
+        let (context, rotating) = (in_force.now(), credentials.account(user));
         let account = rotating.as_deref().or(context.fixed(user));
-        let login = derive(login, &ask, conversation.body(total), account, keeper).await;
+        let login = derive(login, &ask, conversation.body(total), account, credentials).await;
         step = check(login, &ask, conversation.body(total), account)?;
         conversation.consume(total);
+    }
+}
+
+/// A proof that fits no password is checked again by newer ones before the client is refused.
+async fn check_again(
+    claim: Claim<'_>,
+    mismatch: Mismatch,
+    authenticators: Authenticators<'_>,
+) -> Result<Accepted, LoginError> {
+    let (user, Authenticators { in_force, credentials, server_of }) = (claim.user, authenticators);
+    if !credentials.rotates() {
+        return Err(mismatch.refusal().into());
+    }
+    let server = || server_of(user, claim.database);
+    let address = claim.peer.subnet();
+    let unproven = match credentials.check_again(user, address, &mismatch, server).await {
+        Ok(accepted) => return Ok(accepted),
+        Err(Unproven::Unavailable(Unavailable { cause })) => {
+            return Err(LoginError::Unavailable { user: user.into(), cause });
+        }
+        Err(unproven) => unproven,
+    };
+    let (context, rotating) = (in_force.now(), credentials.account(user));
+    let account = rotating.as_deref().or(context.fixed(user));
+    match mismatch.retry(account) {
+        Err(_) if unproven == Unproven::NotFetched => Err(LoginError::Unasked(user.into())),
+        checked => Ok(checked?),
     }
 }
 
@@ -64,12 +120,12 @@ fn enter(
     accepted: Accepted,
     user: &str,
     conversation: &mut Conversation,
-    keeper: &CredentialManager,
+    credentials: &CredentialManager,
 ) -> Option<Counted> {
     if let Some(last) = accepted.message {
         AuthRequest::SaslFinal(last.as_bytes()).encode(&mut conversation.outbox);
     }
-    keeper.logged_in(user, accepted.matched?)
+    credentials.logged_in(user, accepted.matched?)
 }
 
 fn encode_ask(ask: &Ask, out: &mut Vec<u8>) {
@@ -98,12 +154,12 @@ async fn derive<'a>(
     ask: &Ask,
     body: &[u8],
     account: Option<&Account>,
-    keeper: &CredentialManager,
+    credentials: &CredentialManager,
 ) -> ClientLogin<'a> {
     let password = (*ask == Ask::Cleartext).then(|| parse_password(body).ok()).flatten();
     match password.and_then(|password| login.derivation(password, account)) {
         Some(due) => {
-            let derivations = keeper.derivations();
+            let derivations = credentials.derivations();
             login.derived(derivations.run(due.iterations(), || due.run()).await)
         }
         None => login,

@@ -10,7 +10,7 @@ use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, SourceConfig};
 use thiserror::Error;
 
-use super::{ConsoleRole, LoginError};
+use super::error::LoginError;
 use crate::tls::{TlsAcceptor, TlsError};
 
 /// Names of the console's database: our own, and the one that PgBouncer's users know.
@@ -24,6 +24,15 @@ pub struct LoginContext {
     accounts: HashMap<Box<str>, Account>,
     salts: SaltKey,
     tls: Option<TlsAcceptor>,
+}
+
+/// What a client may do on the console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsoleRole {
+    /// Everything.
+    Admin,
+    /// Only look.
+    Stats,
 }
 
 /// The context in force. Each step of a login asks for the one of its moment: a reload may come

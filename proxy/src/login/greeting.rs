@@ -3,7 +3,9 @@
 use pgimbal_wire::startup::{self, StartupPacket};
 use tokio_rustls::server::TlsStream;
 
-use super::{LoginContext, LoginError, Peer};
+use super::context::LoginContext;
+use super::error::LoginError;
+use crate::lobby::Peer;
 use crate::tls::{ALPN, TlsAcceptor};
 use crate::transport::{Broken, Conversation, Socket, Transport};
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::io::AsyncReadExt;
 
-use super::LoginError;
+use super::error::LoginError;
 use crate::transport::Socket;
 
 /// What version 2 begins with.

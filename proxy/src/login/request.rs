@@ -7,7 +7,7 @@ use pgimbal_wire::startup::{
     self, Parameters, ProtocolVersion, StartupError, StartupPacket, negotiate,
 };
 
-use super::LoginError;
+use super::error::LoginError;
 use crate::transport::{Conversation, Setting};
 
 /// The first packet that asks for something.

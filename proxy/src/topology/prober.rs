@@ -39,7 +39,7 @@ pub(super) enum ProberMessage {
 /// Asks a node until nobody can want it any more.
 pub(super) async fn run(
     node: NodeId,
-    keeper: CredentialManager,
+    credentials: CredentialManager,
     mut questions: mpsc::Receiver<Question>,
     said: mpsc::Sender<ProberMessage>,
 ) {
@@ -54,7 +54,7 @@ pub(super) async fn run(
             }
         };
         let Some(Question { target, limit, sent_at }) = question else { return };
-        let word = match timeout(limit, ask(&mut open, &target, &keeper)).await {
+        let word = match timeout(limit, ask(&mut open, &target, &credentials)).await {
             Ok(Ok(answer)) => ProberMessage::ProbeReply(node, sent_at, answer),
             Ok(Err(failure)) => ProberMessage::Failure(node, failure),
             Err(_) => {
@@ -87,7 +87,7 @@ async fn broken(open: &mut Option<Conversation>) {
 async fn ask(
     open: &mut Option<Conversation>,
     target: &Target,
-    keeper: &CredentialManager,
+    credentials: &CredentialManager,
 ) -> Result<ProbeReply, ProbeFailure> {
     if let Some(mut conversation) = open.take() {
         match probe::ask_all(&mut conversation).await {
@@ -103,7 +103,7 @@ async fn ask(
             Err(_) => {}
         }
     }
-    let mut conversation = dial(target, keeper).await?;
+    let mut conversation = dial(target, credentials).await?;
     match probe::ask_all(&mut conversation).await {
         Ok(answer) => {
             *open = Some(conversation);
@@ -118,11 +118,14 @@ async fn ask(
     }
 }
 
-async fn dial(target: &Target, keeper: &CredentialManager) -> Result<Conversation, ProbeFailure> {
+async fn dial(
+    target: &Target,
+    credentials: &CredentialManager,
+) -> Result<Conversation, ProbeFailure> {
     let place = format!("{}:{}", target.host, target.port);
     // A password that is waited for must not look like a node that is down.
     let patience = target.connect_timeout / 4;
-    let dialed = Box::pin(keeper.dial_at_once(target, &place, patience)).await;
+    let dialed = Box::pin(credentials.dial_at_once(target, &place, patience)).await;
     let dialed = dialed.map_err(|error| dial_failure(&error))?;
     let mut conversation = Conversation::new(dialed.transport);
     conversation.inbox = dialed.residual;

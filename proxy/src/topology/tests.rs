@@ -114,10 +114,13 @@ fn spec(nodes: Vec<NodeSpec>) -> ClusterSpec {
     }
 }
 
-fn clusters(specs: Vec<ClusterSpec>) -> (Clusters, mpsc::UnboundedReceiver<Message>) {
+fn clusters(specs: Vec<ClusterSpec>) -> (Clusters, mpsc::UnboundedReceiver<(Arc<str>, Arc<View>)>) {
     let (worker, told) = mpsc::unbounded_channel();
     let counts = ClusterCounts::default();
-    let inner = Inner { workers: Arc::from([worker]), counts, ..Inner::default() };
+    let tell = move |name: &Arc<str>, view: &Arc<View>| {
+        let _ = worker.send((Arc::clone(name), Arc::clone(view)));
+    };
+    let inner = Inner { listener: ViewListener(Arc::new(tell)), counts, ..Inner::default() };
     let clusters = Clusters { inner: Arc::new(RwLock::new(inner)) };
     clusters.follow(specs);
     (clusters, told)
@@ -227,7 +230,7 @@ async fn failover_workers_are_told_every_view_and_people_the_story() {
     b.turn(PROMOTED);
     until(&clusters, "b is found", |view| writes_to(view) == Some(1)).await;
     let mut versions = Vec::new();
-    while let Ok(Message::Topology { cluster, view }) = told.try_recv() {
+    while let Ok((cluster, view)) = told.try_recv() {
         assert_eq!(&*cluster, "main");
         versions.push(view.version);
     }

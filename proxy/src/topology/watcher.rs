@@ -1,6 +1,7 @@
 //! A cluster's watcher: the task between the machine, the probers, the workers and the operator.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,7 +21,6 @@ use super::prober::{self, ProberMessage, Question};
 use super::spec::{ClusterSpec, NodeSource};
 use super::status::{ClusterStatus, Counts, FailoverStatus, NodeStatus};
 use crate::credentials::CredentialManager;
-use crate::worker::Message;
 
 /// As many changes of primary are shown as the machine keeps.
 const FAILOVERS: usize = 64;
@@ -57,12 +57,29 @@ struct Change {
     settled: bool,
 }
 
+/// Called with a cluster's name and each new view of it; must not block.
+#[derive(Clone)]
+pub(super) struct ViewListener(pub(super) Arc<dyn Fn(&Arc<str>, &Arc<View>) + Send + Sync>);
+
+impl Default for ViewListener {
+    /// Nobody listens.
+    fn default() -> Self {
+        Self(Arc::new(|_, _| {}))
+    }
+}
+
+impl fmt::Debug for ViewListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ViewListener")
+    }
+}
+
 /// A cluster's watcher.
 pub(super) struct Watcher {
     spec: ClusterSpec,
-    workers: Arc<[mpsc::UnboundedSender<Message>]>,
+    listener: ViewListener,
     shared: Arc<SharedCluster>,
-    keeper: CredentialManager,
+    credentials: CredentialManager,
     topology: Topology,
     memory: Option<ClusterFile>,
     stored: Remembered,
@@ -92,9 +109,9 @@ impl Drop for Watcher {
 impl Watcher {
     pub(super) fn new(
         spec: ClusterSpec,
-        workers: Arc<[mpsc::UnboundedSender<Message>]>,
+        listener: ViewListener,
         shared: Arc<SharedCluster>,
-        keeper: CredentialManager,
+        credentials: CredentialManager,
     ) -> Self {
         let memory = spec.state_dir.as_deref().map(|dir| ClusterFile::new(dir, &spec.name));
         let stored = memory.as_ref().map_or_else(Remembered::default, |memory| {
@@ -110,9 +127,9 @@ impl Watcher {
         let (publish, _) = watch::channel(topology.view());
         let mut watcher = Self {
             spec,
-            workers,
+            listener,
             shared,
-            keeper,
+            credentials,
             topology,
             memory,
             stored,
@@ -181,12 +198,7 @@ impl Watcher {
     }
 
     fn tell_workers(&self) {
-        for worker in self.workers.iter() {
-            let cluster = Arc::clone(&self.spec.name);
-            let view = self.topology.view();
-            // One that has ended needs to know nothing.
-            let _ = worker.send(Message::Topology { cluster, view });
-        }
+        (self.listener.0)(&self.spec.name, &self.topology.view());
     }
 
     /// Asks every node that is due, each through its own prober.
@@ -204,11 +216,11 @@ impl Watcher {
                 self.probers.resize(index + 1, None);
                 self.monitor.resize(index + 1, None);
             }
-            let (said, keeper) = (self.said.0.clone(), self.keeper.clone());
+            let (said, credentials) = (self.said.0.clone(), self.credentials.clone());
             let prober = self.probers[index].get_or_insert_with(|| {
                 // A prober has one question at a time.
                 let (questions, to_answer) = mpsc::channel(1);
-                tokio::spawn(prober::run(node, keeper, to_answer, said));
+                tokio::spawn(prober::run(node, credentials, to_answer, said));
                 questions
             });
             if prober.try_send(question).is_err() {

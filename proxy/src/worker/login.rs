@@ -18,7 +18,8 @@ use super::message::{Accepted, Delivery, Message, Origin};
 use crate::admin::collect::{Connected, LoginResult, Refusal};
 use crate::credentials::Counted;
 use crate::dial::Target;
-use crate::login::{self, Arrival, Authenticated, Authenticators, LoginError, Peer};
+use crate::lobby::Peer;
+use crate::login::{self, Arrival, Authenticated, Authenticators, LoginError};
 use crate::tcp;
 use crate::transport::{Parts, Setting, Socket, Transport};
 
@@ -65,7 +66,7 @@ impl Worker {
         }
         let server_of = |user: &str, database: &str| self.server_of(user, database);
         let authenticators =
-            Authenticators { in_force, keeper: &self.common.keeper, server_of: &server_of };
+            Authenticators { in_force, credentials: &self.common.keeper, server_of: &server_of };
         let place = seat.place();
         let arrival = Box::pin(async {
             let mut socket = socket;

@@ -1,7 +1,6 @@
 //! Messages that pgimbal makes itself, appended to a buffer.
 //!
-//! Owns their bytes. Names and texts that came from a client or a server are bytes and leave as
-//! they came; `pgwire`'s types encode what is made of text of our own.
+//! Owns their bytes. The [crate's page](crate) says which of them `pgwire`'s types encode.
 
 use bytes::BytesMut;
 use pgwire::messages::Message;

@@ -3,82 +3,17 @@
 mod awaited;
 mod blocks;
 mod reads;
+mod row;
 mod writes;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pgimbal_tests::until::{SOON, eventually};
-use pgimbal_tests::{Pipeline, Reply, WireClient};
+use pgimbal_tests::{Pipeline, WireClient};
 
 use super::setup::Setup;
-
-/// What the failing server says to statements in flight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Words {
-    /// FATAL 57P01, which proves rollback where no CommandComplete came before.
-    Fatal,
-    /// Nothing that proves anything.
-    Nothing,
-    /// Nothing, but it was a standby, on which nothing can be written.
-    ReadOnly,
-}
-
-/// Whether what the client wrote is there in the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Written {
-    /// It wrote nothing.
-    Never,
-    Once,
-    /// The outcome is unknown.
-    OnceAtMost,
-    /// It was told so.
-    RolledBack,
-    /// Rolled back if the server's words prove it.
-    ByWords,
-}
-
-pub(super) struct Row {
-    /// Also the id of what it writes.
-    pub(super) name: &'static str,
-    pub(super) database: &'static str,
-    /// Brings the client into its state.
-    pub(super) enter: fn(&mut WireClient),
-    /// Whether a statement then runs that names the row.
-    pub(super) runs: bool,
-    /// What it does while there is no primary.
-    pub(super) during: Option<fn(&mut WireClient)>,
-    /// What it sees.
-    pub(super) sees: fn(&mut WireClient, Words),
-    pub(super) survives: bool,
-    pub(super) written: Written,
-    /// What it sees when its server connection goes on.
-    pub(super) goes_on: fn(&mut WireClient),
-    /// Whether a replica can bring it into its state.
-    pub(super) on_replica: bool,
-}
-
-/// What most rows are.
-const ROW: Row = Row {
-    name: "",
-    database: "app",
-    enter: |_| {},
-    runs: false,
-    during: None,
-    sees: |_, _| {},
-    survives: true,
-    written: Written::Never,
-    goes_on: WireClient::expect_nothing_before_the_next_reply,
-    on_replica: false,
-};
-
-/// What most rows are whose statement runs.
-const RUNNING: Row = Row {
-    runs: true,
-    goes_on: |client| {
-        client.read_reply().no_error();
-    },
-    ..ROW
-};
+use row::{Row, Written};
+pub(super) use row::{Words, refusal};
 
 pub(super) struct Clients(Vec<(&'static Row, WireClient)>);
 
@@ -209,45 +144,4 @@ fn written(setup: &Setup, index: usize, row: &Row, words: Words) {
             assert!(count == "0" || count == "1", "{} was done {count} times", row.name);
         }
     }
-}
-
-/// A reply that is one error, which leaves the connection open, and nothing that a notice of
-/// the old server's told.
-pub(super) fn refusal(reply: &Reply, code: &str, status: char) {
-    let errors = reply.errors();
-    let told: Vec<_> =
-        errors.iter().map(|error| (error.severity.as_str(), error.code.as_str())).collect();
-    assert_eq!(told, [("ERROR", code)], "{reply:?}");
-    assert_eq!(reply.status(), status, "{reply:?}");
-    assert!(reply.messages.iter().all(|message| message.tag != b'N'), "{reply:?}");
-    assert!(reply.commands().is_empty(), "{reply:?}");
-}
-
-/// The next reply is [`refusal`].
-fn refused(client: &mut WireClient, code: &str, status: char) {
-    refusal(&client.read_reply(), code, status);
-}
-
-/// As [`refused`], with 57P01 where the server's words prove rollback, else 08007.
-fn told_by(client: &mut WireClient, words: Words) {
-    let code = if words == Words::Fatal { "57P01" } else { "08007" };
-    refused(client, code, 'I');
-}
-
-fn unknown(client: &mut WireClient, _: Words) {
-    refused(client, "08007", 'I');
-}
-
-/// Begins a transaction that has written a row of this name to `table` unless a replica serves it.
-fn begin(client: &mut WireClient, table: &str, name: &str) {
-    client.ok("begin");
-    client.ok(&format!("select note('{table}', '{name}')"));
-}
-
-fn send(client: &mut WireClient, pipeline: &Pipeline) {
-    client.send(pipeline.bytes());
-}
-
-fn extended(sql: &str) -> Pipeline {
-    Pipeline::new().run(sql).sync()
 }

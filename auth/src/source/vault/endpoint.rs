@@ -1,7 +1,5 @@
-//! The calls of Vault's HTTP API that pgimbal makes, as rustify endpoints.
-//!
-//! vaultrs has types for them too, but those demand fields that are not always there and print
-//! secrets when they are formatted.
+//! The calls of Vault's HTTP API that pgimbal makes, as rustify endpoints. [`super`] says which
+//! part of them is vaultrs'.
 
 use std::marker::PhantomData;
 
@@ -10,6 +8,11 @@ use rustify::endpoint::Endpoint;
 use rustify::enums::{RequestMethod, RequestType, ResponseType};
 use rustify::errors::ClientError;
 use serde::de::DeserializeOwned;
+use vaultrs::api::database::requests::{GetStaticCredentialsRequest, ListStaticRolesRequest};
+use vaultrs::api::sys::requests::ReadHealthRequest;
+use vaultrs::api::token::requests::{
+    LookupTokenSelfRequest, RenewTokenSelfRequest, RevokeTokenSelfRequest,
+};
 use zeroize::Zeroizing;
 
 use super::reply::{HealthData, RoleData, RoleNames, TokenData};
@@ -23,12 +26,17 @@ pub(super) struct Call<T> {
 }
 
 impl<T> Call<T> {
-    const fn new(method: RequestMethod, path: String) -> Self {
-        Self { method, path, body: None, data: PhantomData }
+    /// Method and path of a request of vaultrs' that has no body.
+    fn of(request: &impl Endpoint) -> Self {
+        // Some of its paths begin with a slash, and two with a tab before it.
+        let path = request.path().trim_start().trim_start_matches('/').to_owned();
+        Self { method: request.method(), path, body: None, data: PhantomData }
     }
 
-    fn with_body(self, fields: &[(&str, &str)]) -> Self {
-        Self { body: Some(json_object(fields)), ..self }
+    /// A login at an auth method's mount, with a secret among its `fields`.
+    fn login(mount: &str, fields: &[(&str, &str)]) -> Self {
+        let (method, path) = (RequestMethod::POST, format!("auth/{mount}/login"));
+        Self { method, path, body: Some(json_object(fields)), data: PhantomData }
     }
 
     /// The text of a policy that allows this call.
@@ -45,53 +53,53 @@ impl<T> Call<T> {
 impl Call<RoleData> {
     /// The password of a static role.
     pub(super) fn static_credentials(mount: &str, role: &str) -> Self {
-        Self::new(RequestMethod::GET, format!("{mount}/static-creds/{role}"))
+        Self::of(&GetStaticCredentialsRequest { mount: mount.into(), name: role.into() })
     }
 }
 
 impl Call<RoleNames> {
     /// The names of all static roles.
     pub(super) fn static_roles(mount: &str) -> Self {
-        Self::new(RequestMethod::LIST, format!("{mount}/static-roles"))
+        Self::of(&ListStaticRolesRequest { mount: mount.into() })
     }
 }
 
 impl Call<HealthData> {
     /// What this address is: active, standby, sealed.
     pub(super) fn health() -> Self {
-        Self::new(RequestMethod::GET, "sys/health".to_owned())
+        Self::of(&ReadHealthRequest::default())
     }
 }
 
 impl Call<TokenData> {
     /// What the token may do and for how long.
     pub(super) fn lookup_self() -> Self {
-        Self::new(RequestMethod::GET, "auth/token/lookup-self".to_owned())
+        Self::of(&LookupTokenSelfRequest {})
     }
 
     /// Asks for the token to live longer.
     pub(super) fn renew_self() -> Self {
-        Self::new(RequestMethod::POST, "auth/token/renew-self".to_owned())
+        Self::of(&RenewTokenSelfRequest::default())
     }
 
     /// Ends the token.
     pub(super) fn revoke_self() -> Self {
-        Self::new(RequestMethod::POST, "auth/token/revoke-self".to_owned())
+        Self::of(&RevokeTokenSelfRequest {})
     }
 
     /// Logs in with a role's id and its secret, where it has one.
     pub(super) fn approle_login(mount: &str, role_id: &str, secret_id: Option<&Secret>) -> Self {
-        let call = Self::new(RequestMethod::POST, format!("auth/{mount}/login"));
         match secret_id {
-            Some(secret) => call.with_body(&[("role_id", role_id), ("secret_id", secret.expose())]),
-            None => call.with_body(&[("role_id", role_id)]),
+            Some(secret) => {
+                Self::login(mount, &[("role_id", role_id), ("secret_id", secret.expose())])
+            }
+            None => Self::login(mount, &[("role_id", role_id)]),
         }
     }
 
     /// Logs in with a service account's token.
     pub(super) fn kubernetes_login(mount: &str, role: &str, jwt: &Secret) -> Self {
-        Self::new(RequestMethod::POST, format!("auth/{mount}/login"))
-            .with_body(&[("role", role), ("jwt", jwt.expose())])
+        Self::login(mount, &[("role", role), ("jwt", jwt.expose())])
     }
 }
 
@@ -146,6 +154,22 @@ fn json_text(body: &mut Vec<u8>, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn requests_are_those_of_vaults_documentation() {
+        fn line<T>(call: &Call<T>) -> String {
+            format!("{:?} {}", call.method, call.path)
+        }
+        let role = Call::static_credentials("db/eu", "app");
+        assert_eq!(line(&role), "GET db/eu/static-creds/app");
+        assert_eq!(line(&Call::static_roles("db/eu")), "LIST db/eu/static-roles");
+        assert_eq!(line(&Call::health()), "GET sys/health");
+        assert_eq!(line(&Call::lookup_self()), "GET auth/token/lookup-self");
+        assert_eq!(line(&Call::renew_self()), "POST auth/token/renew-self");
+        assert_eq!(line(&Call::revoke_self()), "POST auth/token/revoke-self");
+        let login = Call::kubernetes_login("k8s", "app", &Secret::from("x"));
+        assert_eq!(line(&login), "POST auth/k8s/login");
+    }
 
     #[test]
     fn a_login_is_json_whatever_the_secret_is() {

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use pgimbal_wire::error::{Severity, SqlState};
 
 use super::answer::{Cell, Column, Fault, Row, int, notice, text};
-use super::command::words;
 use super::connections::moment;
+use super::words::words;
 use crate::credentials::{
     CredentialManager, CredentialStatus, CredentialsStatus, NotRevoked, UnknownRole,
 };
@@ -107,18 +107,18 @@ impl CredentialCommand {
     /// Does it; what came of it goes into notices, because the answer has no rows.
     pub(super) async fn run(
         &self,
-        keeper: &CredentialManager,
+        manager: &CredentialManager,
         out: &mut Vec<u8>,
     ) -> Result<Vec<Row>, Fault> {
         match self {
             Self::RevokeOld(user) => {
-                keeper.revoke_old(user).await?;
+                manager.revoke_old(user).await?;
                 let text = "sessions that have shown an old one stay; SHOW CREDENTIALS counts them";
                 notice(out, Severity::Notice, text);
             }
-            Self::Refresh(user) => match keeper.refresh(user).await? {
+            Self::Refresh(user) => match manager.refresh(user).await? {
                 Ok(()) => {
-                    let status = keeper.status().await;
+                    let status = manager.status().await;
                     let known = status.users.iter().find(|known| *known.user == **user);
                     let text = known.map_or_else(|| "it answered".to_owned(), answered);
                     notice(out, Severity::Notice, &text);

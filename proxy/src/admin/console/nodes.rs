@@ -6,8 +6,8 @@ use pgimbal_pooler::topology::{NodeState, Writes};
 use pgimbal_wire::error::{Severity, SqlState};
 
 use super::answer::{Cell, Column, Fault, Row, int, notice, text};
-use super::command::words;
 use super::connections::moment;
+use super::words::words;
 use crate::topology::{ClusterStatus, Clusters, FailoverStatus, NodeStatus, OperatorError};
 
 pub(super) const NODES: &[Column] = &[

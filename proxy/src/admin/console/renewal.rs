@@ -1,12 +1,16 @@
 //! RECONNECT and KILL: what an operator wants of a database's connections.
 
+use std::sync::Arc;
+
+use pgimbal_config::Config;
 use pgimbal_pooler::server::renewal::{Renewal, Renewed};
 use pgimbal_wire::error::{Severity, SqlState};
+use tokio::sync::watch;
 use tracing::info;
 
-use super::Console;
 use super::answer::{Fault, Row, notice};
-use super::command::words;
+use super::control::Control;
+use super::words::words;
 
 /// A wish, for one database or for all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,17 +46,22 @@ impl RenewalCommand {
     }
 
     /// Does it; how many connections it concerned goes into a notice.
-    pub(super) async fn run(self, console: &Console, out: &mut Vec<u8>) -> Result<Vec<Row>, Fault> {
+    pub(super) async fn run(
+        self,
+        config: &watch::Receiver<Arc<Config>>,
+        control: &Control,
+        out: &mut Vec<u8>,
+    ) -> Result<Vec<Row>, Fault> {
         let Self { how, database } = self;
         if let Some(database) = &database
-            && console.config.borrow().database(database).is_none()
+            && config.borrow().database(database).is_none()
         {
             let text = format!("database \"{database}\" is not served");
             return Err(Fault::new(SqlState::INVALID_CATALOG_NAME, text)
                 .hint("SHOW DATABASES lists those that are."));
         }
         info!(database = database.as_deref().unwrap_or("*"), "{how:?} on the console");
-        let Renewed { clients, servers } = console.control.renew(database, how).await?;
+        let Renewed { clients, servers } = control.renew(database, how).await?;
         let text = match how {
             Renewal::Reconnect => {
                 format!("{servers} server connections end, those in use when they are free")

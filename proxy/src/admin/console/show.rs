@@ -71,7 +71,9 @@ impl Console {
         let config = self.config.borrow().clone();
         match table {
             Show::Config => return options::config(&config),
-            Show::Credentials => return credentials::rows(&self.collector.keeper().status().await),
+            Show::Credentials => {
+                return credentials::rows(&self.collector.credentials().status().await);
+            }
             Show::Failovers => return nodes::failovers(&self.collector.clusters().status().await),
             Show::Nodes => return nodes::nodes(&self.collector.clusters().status().await),
             Show::Help => {

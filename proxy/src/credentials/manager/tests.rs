@@ -5,11 +5,12 @@ use pgimbal_auth::{Answer, SourceError};
 use pgimbal_config::{Overrides, Secret, load};
 
 use super::super::CredentialManager;
-use super::super::fetch::Fetched;
-use super::super::leaving::{UNKNOWN, UNSERVED};
-use super::super::questions::Origin;
-use super::super::tally::Counted;
+use super::super::role::{UNKNOWN, UNSERVED};
+use super::super::status::Counted;
 use super::*;
+
+/// A client by a Unix socket.
+const LOCAL: Option<std::net::IpAddr> = None;
 
 /// A task that no runtime turns: a test says what it is told and in which order.
 struct Stage {
@@ -26,9 +27,8 @@ impl Stage {
         let sources = Sources::new(&config).expect("sources");
         let (commands, _) = mpsc::unbounded_channel();
         let (salts, shared) = (SaltKey::new([7; 32]), Arc::new(Shared::new(true)));
-        let workers: Arc<[mpsc::UnboundedSender<Message>]> = Arc::new([]);
-        let downgraded = commands.downgrade();
-        let mut task = Task::new(config, sources, salts, workers, shared, downgraded);
+        let (notify, downgraded): (Notify, _) = (Box::new(|_, _| {}), commands.downgrade());
+        let mut task = Task::new(config, sources, salts, notify, shared, downgraded);
         task.follow_config();
         Self { task, place, _commands: commands }
     }
@@ -39,16 +39,16 @@ impl Stage {
 
     /// The source of `name` answers question `serial`, while `asked` is the one that is out.
     fn answers(&mut self, name: &str, asked: u64, serial: u64, password: &str) {
-        self.role(name).asked = Some(asked);
+        self.role(name).set_fetch(asked);
         let result = Answer::new("place", Secret::from(password));
         let (role, sent) = (name.into(), Instant::now());
-        self.task.fetched(Fetched { role, serial, sent, kind: "file", result });
+        self.task.handle_fetched(Fetched { role, serial, sent, kind: "file", result });
     }
 
     /// A verifier is made.
     async fn derives(&mut self) {
-        let derived = self.task.derivations.next().await.expect("one is being made");
-        self.task.derived(derived.expect("a verifier"));
+        let made = self.task.verifiers.next().await.expect("one is being made");
+        self.task.handle_verifier(made.expect("a verifier"));
     }
 
     fn reload(&mut self, users: &str) {
@@ -85,9 +85,8 @@ async fn rotation_2_a_revoke_drops_what_a_verifier_that_is_being_made_replaces()
     stage.task.handle_command(Command::RevokeOld("shop".into(), reply));
     assert!(said.try_recv().is_err(), "the old password is still accepted");
     stage.derives().await;
-    let accepted: Vec<u32> = stage.role("shop").accepted.generations().map(|one| one.0).collect();
-    assert_eq!(accepted, [2]);
-    stage.task.memory.save(&stage.task.roles, Instant::now());
+    assert_eq!(stage.role("shop").accepted_numbers(), [2]);
+    stage.task.files.save(&stage.task.roles, Instant::now());
     assert_eq!(said.try_recv(), Ok(Ok(())));
 }
 
@@ -95,14 +94,14 @@ async fn rotation_2_a_revoke_drops_what_a_verifier_that_is_being_made_replaces()
 async fn rotation_13_a_wrong_password_for_nobody_waits_for_another_roles_answer() {
     let mut stage = Stage::new("unknown", SHOP);
     let (reply, mut told) = oneshot::channel();
-    stage.task.handle_command(Command::Mismatch("nobody".into(), Origin::Unix, reply));
+    stage.task.handle_command(Command::Mismatch("nobody".into(), Subnet::of(LOCAL), reply));
     assert!(told.try_recv().is_ok(), "there is nobody to ask about");
     stage.answers("shop", 1, 1, "old");
     stage.derives().await;
     let (reply, mut told) = oneshot::channel();
-    stage.task.handle_command(Command::Mismatch("nobody".into(), Origin::Unix, reply));
+    stage.task.handle_command(Command::Mismatch("nobody".into(), Subnet::of(LOCAL), reply));
     assert_eq!(told.try_recv(), Err(oneshot::error::TryRecvError::Empty));
-    assert!(stage.role("shop").rotation.schedule.begin(Instant::now()));
+    assert!(stage.role("shop").rotation().schedule.begin(Instant::now()));
     stage.answers("shop", 2, 2, "old");
     assert!(told.try_recv().is_ok());
 }
@@ -111,18 +110,18 @@ async fn rotation_13_a_wrong_password_for_nobody_waits_for_another_roles_answer(
 async fn an_answer_to_a_question_of_before_means_nothing() {
     let mut stage = Stage::new("late", SHOP);
     stage.answers("shop", 2, 1, "another place's");
-    assert_eq!(stage.role("shop").rotation.known(), 0);
-    assert_eq!(stage.role("shop").asked, Some(2));
+    assert_eq!(stage.role("shop").rotation().known(), 0);
+    assert_eq!(stage.role("shop").fetch(), Some(2));
 }
 
 #[tokio::test]
 async fn a_reload_lists_a_user_that_only_a_rule_knew_and_the_other_way_round() {
     let mut stage = Stage::new("listed", RULE);
-    assert!(stage.task.ensure("shop").is_some_and(|role| !role.is_listed));
+    assert!(stage.task.ensure("shop").is_some_and(|role| !role.is_listed()));
     stage.reload(&format!("{RULE}{SHOP}"));
-    assert!(stage.role("shop").is_listed);
+    assert!(stage.role("shop").is_listed());
     stage.reload(RULE);
-    assert!(!stage.role("shop").is_listed);
+    assert!(!stage.role("shop").is_listed());
 }
 
 #[tokio::test]
@@ -131,16 +130,16 @@ async fn rotation_17_a_role_that_found_no_room_is_asked_about_before_one_that_ha
         (10..40).map(|n| format!("[users.u{n}]\npassword_file = 'DIR/{n}'\n")).collect();
     let mut stage = Stage::new("room", &users);
     stage.task.work();
-    let first = stage.task.queued.front().cloned().expect("there is no room for all");
+    let first = stage.task.queue.waiting.front().cloned().expect("there is no room for all");
     let done = stage.task.fetches.next().await.expect("one is out").expect("an answer");
     let again = Arc::clone(&done.role);
     assert!(again < first, "by name it would come first");
-    stage.task.fetched(done);
-    stage.role(&again).rotation.schedule.restart(Instant::now());
+    stage.task.handle_fetched(done);
+    stage.role(&again).rotation().schedule.restart(Instant::now());
     stage.task.work();
-    assert!(stage.role(&first).asked.is_some());
-    assert_eq!(stage.role(&again).asked, None);
-    assert_eq!(stage.task.queued.back(), Some(&again));
+    assert!(stage.role(&first).fetch().is_some());
+    assert_eq!(stage.role(&again).fetch(), None);
+    assert_eq!(stage.task.queue.waiting.back(), Some(&again));
 }
 
 /// A moment so much later.
@@ -164,21 +163,21 @@ impl Stage {
         assert!(self.task.ensure(name).is_some());
         self.answers(name, 1, 1, "secret");
         self.derives().await;
-        assert!(self.task.shared.accounts.read().expect("accounts").contains_key(name));
+        assert!(self.task.shared.account(name).is_some());
     }
 
     fn serves(&mut self, name: &str) -> Counted {
-        self.task.handle_command(Command::Served(name.into()));
+        self.task.handle_command(Command::FirstLogin(name.into()));
         assert!(self.task.shared.count_login(name, Standing::Newest));
-        self.task.shared.clients.count_in(name, 1)
+        self.task.shared.clients().add(name, 1)
     }
 
     /// The source says that it has no such user.
     fn misses(&mut self, name: &str) {
         let error = SourceError::MissingFile { place: name.into() };
-        self.role(name).asked = Some(2);
+        self.role(name).set_fetch(2);
         let (role, sent, result) = (name.into(), Instant::now(), Err(error));
-        self.task.fetched(Fetched { role, serial: 2, sent, kind: "file", result });
+        self.task.handle_fetched(Fetched { role, serial: 2, sent, kind: "file", result });
     }
 }
 
@@ -186,14 +185,17 @@ impl Stage {
 async fn a_user_whom_only_a_rule_knows_goes_when_nobody_logs_in() {
     let mut stage = Stage::new("unserved", RULE);
     stage.learns("made_up").await;
-    let source = Arc::downgrade(&stage.role("made_up").source);
-    let listens = stage.role("made_up").following.as_ref().expect("a file").0.clone();
+    let source = Arc::downgrade(stage.role("made_up").source());
+    let listens = stage.role("made_up").listener();
     stage.looks_at("made_up", later(UNSERVED / 2));
     assert!(stage.knows("made_up"));
-    assert!(stage.role("made_up").queued <= Some(later(UNSERVED).instant), "it is looked at then");
+    assert!(
+        stage.task.queue.timer_of.get("made_up") <= Some(&later(UNSERVED).instant),
+        "it is looked at then"
+    );
     stage.looks_at("made_up", later(UNSERVED));
     assert!(!stage.knows("made_up"));
-    assert!(!stage.task.shared.accounts.read().expect("accounts").contains_key("made_up"));
+    assert!(stage.task.shared.account("made_up").is_none());
     assert!(source.upgrade().is_none(), "its source is held");
     let ended = async {
         while !listens.is_finished() {
@@ -213,13 +215,13 @@ async fn a_listed_user_stays_and_so_does_one_whom_somebody_waits_for() {
     assert!(stage.knows("shop"));
     stage.learns("made_up").await;
     let (reply, mut told) = oneshot::channel();
-    stage.task.handle_command(Command::Mismatch("made_up".into(), Origin::Unix, reply));
+    stage.task.handle_command(Command::Mismatch("made_up".into(), Subnet::of(LOCAL), reply));
     stage.looks_at("made_up", far);
     assert!(stage.knows("made_up") && told.try_recv().is_err());
     let now = Instant::now();
-    stage.role("made_up").mismatched.clear();
-    stage.role("made_up").used_at = now;
-    let of_server = stage.task.shared.servers.count_in("made_up", 1);
+    stage.role("made_up").drop_mismatched();
+    stage.role("made_up").mark_used(now);
+    let of_server = stage.task.shared.servers().add("made_up", 1);
     stage.looks_at("made_up", later(UNSERVED));
     assert!(stage.knows("made_up"), "a server connection is its");
     drop(of_server);
@@ -238,14 +240,14 @@ async fn a_user_of_a_rule_who_has_logged_in_goes_an_hour_after_the_source_has_dr
     stage.misses("shop");
     stage.looks_at("shop", later(UNKNOWN / 2));
     assert!(stage.knows("shop"));
-    let client = stage.task.shared.clients.count_in("shop", 1);
+    let client = stage.task.shared.clients().add("shop", 1);
     stage.looks_at("shop", later(UNKNOWN));
     assert!(stage.knows("shop"), "a client is logged in");
     drop(client);
     stage.looks_at("shop", later(3 * UNKNOWN));
     assert!(!stage.knows("shop"));
     assert_eq!(stage.task.shared.logins_of("shop"), [0; Standing::ALL.len()]);
-    assert!(stage.task.shared.clients.is_empty());
+    assert!(stage.task.shared.clients().is_empty());
 }
 
 #[tokio::test]
@@ -257,21 +259,21 @@ async fn what_outlives_the_process_is_of_users_who_have_logged_in() {
         history: pgimbal_config::HistoryPlace::File,
         ..stage.task.config.credentials.clone()
     };
-    stage.task.memory = StoredCredentials::load(&config);
+    stage.task.files = StateFiles::load(&config);
     stage.learns("made_up").await;
     stage.learns("shop").await;
     drop(stage.serves("shop"));
-    stage.task.memory.save(&stage.task.roles, Instant::now());
-    stage.task.memory.saved().await.expect("a write");
+    stage.task.files.save(&stage.task.roles, Instant::now());
+    stage.task.files.saved().await.expect("a write");
     let kept = || std::fs::read_to_string(state.join("credentials.json")).expect("the history");
     assert!(kept().contains("shop") && !kept().contains("made_up"), "{}", kept());
     // Whom the history knows has been served.
-    assert_eq!(StoredCredentials::load(&config).names(), ["shop"]);
+    assert_eq!(StateFiles::load(&config).users(), ["shop"]);
     stage.misses("shop");
     stage.looks_at("shop", later(2 * UNKNOWN));
     assert!(!stage.knows("shop"));
-    stage.task.memory.save(&stage.task.roles, Instant::now());
-    stage.task.memory.saved().await.expect("a write");
+    stage.task.files.save(&stage.task.roles, Instant::now());
+    stage.task.files.saved().await.expect("a write");
     assert!(!kept().contains("shop"), "{}", kept());
 }
 
@@ -280,14 +282,14 @@ async fn the_first_login_of_a_user_is_told() {
     let mut stage = Stage::new("first", RULE);
     stage.learns("shop").await;
     let (commands, mut told) = mpsc::unbounded_channel();
-    let keeper = CredentialManager { shared: Arc::clone(&stage.task.shared), commands };
+    let manager = CredentialManager { shared: Arc::clone(&stage.task.shared), commands };
     let matched = Matched { generation: 1, standing: Standing::Newest };
-    let clients = [keeper.logged_in("shop", matched), keeper.logged_in("shop", matched)];
+    let clients = [manager.logged_in("shop", matched), manager.logged_in("shop", matched)];
     assert!(clients.iter().all(Option::is_some));
     let command = told.try_recv().expect("it is told");
-    assert!(matches!(&command, Command::Served(user) if **user == *"shop"), "{command:?}");
+    assert!(matches!(&command, Command::FirstLogin(user) if **user == *"shop"), "{command:?}");
     assert!(told.try_recv().is_err(), "it is told again");
-    assert!(!stage.role("shop").is_served);
+    assert!(!stage.role("shop").is_served());
     stage.task.handle_command(command);
-    assert!(stage.role("shop").is_served);
+    assert!(stage.role("shop").is_served());
 }

@@ -3,8 +3,8 @@
 
 use pgimbal_tests::{Message, Pipeline};
 
+use super::row::{RUNNING, Row, Written, begin, extended, send, unknown};
 use super::writes::data;
-use super::{RUNNING, Row, Written, begin, extended, send, unknown};
 
 pub(super) const ROWS: &[Row] = &[
     Row {

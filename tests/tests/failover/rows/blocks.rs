@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pgimbal_tests::{Pipeline, WireClient};
 
-use super::{ROW, RUNNING, Row, Words, Written, extended, refusal, refused, send};
+use super::row::{ROW, RUNNING, Row, Words, Written, extended, refusal, refused, send};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -249,7 +249,7 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 fn begin(client: &mut WireClient, name: &str) {
-    super::begin(client, "writes", name);
+    super::row::begin(client, "writes", name);
     client.ok("savepoint s");
 }
 

@@ -2,7 +2,7 @@
 
 use pgimbal_tests::{Pipeline, WireClient};
 
-use super::{ROW, RUNNING, Row, Words, Written, extended, send, told_by};
+use super::row::{ROW, RUNNING, Row, Words, Written, extended, send, told_by};
 
 const MANY_ROWS: &str = "select i, repeat('x', 1000), case when i = 200 then hang('') end \
                          from generate_series(1, 300) i";

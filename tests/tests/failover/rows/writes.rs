@@ -2,7 +2,7 @@
 
 use pgimbal_tests::{Message, Pipeline, WireClient};
 
-use super::{ROW, RUNNING, Row, Written, begin, extended, refused, send, told_by, unknown};
+use super::row::{ROW, RUNNING, Row, Written, begin, extended, refused, send, told_by, unknown};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
