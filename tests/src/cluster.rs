@@ -12,6 +12,7 @@ use std::path::Path;
 pub use disaster::{End, Frozen};
 pub use node::Node;
 
+use crate::leash::Leash;
 use crate::namespace::Namespace;
 use crate::port::{free_port, random};
 use crate::process::{self, Directory};
@@ -23,6 +24,7 @@ pub struct Cluster {
     /// `n1`, the first primary, then `n2` and so on.
     pub nodes: Vec<Node>,
     directory: Directory,
+    _leash: Leash,
 }
 
 impl Cluster {
@@ -70,6 +72,8 @@ impl Cluster {
     }
 
     fn launch(replicas: usize, settings: &[&str], place: impl Fn(usize) -> Place) -> Self {
+        let directory = process::directory("cluster");
+        let leash = Leash::tie("rm -rf -- \"$0\"", [directory.as_os_str()]);
         let mut nodes: Vec<Node> = Vec::new();
         for index in 0..=replicas {
             let mut node = Node::new(index, settings, place(index));
@@ -79,7 +83,7 @@ impl Cluster {
             node.start();
             nodes.push(node);
         }
-        let cluster = Self { nodes, directory: process::directory("cluster") };
+        let cluster = Self { nodes, directory, _leash: leash };
         for replica in &cluster.nodes[1..] {
             replica.wait_until_streaming();
         }
