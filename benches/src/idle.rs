@@ -2,8 +2,8 @@
 
 use crate::client::Door;
 use crate::contender::Running;
-use crate::crowd::on_threads;
 use crate::report::Figure;
+use crate::threads::on_threads;
 use crate::usage::resident_bytes;
 use crate::{Error, Result};
 use std::thread;

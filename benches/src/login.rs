@@ -3,9 +3,9 @@
 use crate::Result;
 use crate::client::Door;
 use crate::contender::Running;
-use crate::crowd::on_threads;
 use crate::pgbench::percentile;
 use crate::report::Figure;
+use crate::threads::on_threads;
 use crate::usage::Cpu;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ pub fn measure(running: &Running, duration: Duration) -> Result<Vec<(Figure, f64
     // The first login opens the pooler's first server connection, which is not the question.
     door.enter()?.leave()?;
     let before = running.pid().map(Cpu::of);
-    let (latencies, elapsed) = crowd(&door, duration)?;
+    let (latencies, elapsed) = log_in_all(&door, duration)?;
     let logins = latencies.len() as f64;
     let mut figures = vec![
         (Figure::LoginsPerSecond, logins / elapsed.as_secs_f64()),
@@ -43,12 +43,12 @@ pub fn measure(running: &Running, duration: Duration) -> Result<Vec<(Figure, f64
 pub fn cpu_per_login(door: &Door, pid: u32, duration: Duration) -> Result<f64> {
     door.enter()?.leave()?;
     let before = Cpu::of(pid);
-    let (latencies, _) = crowd(door, duration)?;
+    let (latencies, _) = log_in_all(door, duration)?;
     Ok(Cpu::of(pid).since(before).total.as_secs_f64() * 1e6 / latencies.len() as f64)
 }
 
 /// All clients' logins: the microseconds of each, sorted, and how long it took.
-fn crowd(door: &Door, duration: Duration) -> Result<(Vec<u32>, Duration)> {
+fn log_in_all(door: &Door, duration: Duration) -> Result<(Vec<u32>, Duration)> {
     let start = Instant::now();
     let latencies = on_threads(CLIENTS, || log_in_until(door, start + duration))?;
     let elapsed = start.elapsed();

@@ -3,21 +3,17 @@
 use crate::calls::Counter;
 use crate::contender::{Contender, Running};
 use crate::pgbench::{Load, Protocol};
-use crate::place::Place;
 use crate::plan::Plan;
-use crate::postgres::Postgres;
 use crate::report::{Figure, Sample, Scenario};
 use crate::settings::Login;
 use crate::state::{CASES, Case};
 use crate::usage::Cpu;
 use crate::{Error, Result, bulk, idle, login, state};
+use pgimbal_tests::Postgres;
 use std::time::Duration;
 
 /// Everything that a comparison needs.
-#[derive(Debug)]
 pub struct Comparison<'a> {
-    /// Where servers live.
-    pub place: &'a Place,
     /// What all contenders stand before.
     pub postgres: &'a Postgres,
     /// Who is compared.
@@ -37,12 +33,10 @@ impl Comparison<'_> {
         let running: Vec<Running> = self
             .contenders
             .iter()
-            .map(|contender| contender.start(self.place, self.postgres, Login::Trust))
+            .map(|contender| contender.start(self.postgres, Login::Trust))
             .collect::<Result<_>>()?;
         for each in &running {
-            self.load(each, Protocol::Simple, 16)
-                .lasting(Duration::from_secs(1))
-                .run(self.place)?;
+            self.load(each, Protocol::Simple, 16).lasting(Duration::from_secs(1)).run()?;
         }
         let mut samples = Vec::new();
         for round in 0..self.plan.rounds {
@@ -87,7 +81,7 @@ impl Comparison<'_> {
         running: &Running,
     ) -> Result<Option<Vec<(Figure, f64)>>> {
         let contender = &self.contenders[index];
-        let fresh = |login| contender.start(self.place, self.postgres, login);
+        let fresh = |login| contender.start(self.postgres, login);
         let figures = match step {
             Step::Select(protocol, clients) => self.select(running, protocol, clients, round == 0),
             Step::LoginTrust => login::measure(running, self.plan.duration),
@@ -103,9 +97,8 @@ impl Comparison<'_> {
             Step::LongRow => bulk::measure(running, bulk::LONG_ROW),
             Step::State(case) if !contender.takes(case.tuning()) => return Ok(None),
             Step::State(case) => {
-                let (place, tuning) = (self.place, case.tuning());
-                let tuned = contender.start_tuned(place, self.postgres, Login::Trust, tuning)?;
-                match case.measure(&tuned, self.postgres.pid(), self.plan.state) {
+                let tuned = contender.start_tuned(self.postgres, Login::Trust, case.tuning())?;
+                match case.measure(&tuned, self.postgres.id(), self.plan.state) {
                     Ok(None) => return Ok(None),
                     measured => measured.map(Option::unwrap_or_default),
                 }
@@ -127,7 +120,7 @@ impl Comparison<'_> {
     ) -> Result<Vec<(Figure, f64)>> {
         let load = self.load(running, protocol, clients);
         let before = running.pid().map(Cpu::of);
-        let outcome = load.run(self.place)?;
+        let outcome = load.run()?;
         let mut figures = vec![
             (Figure::TransactionsPerSecond, outcome.per_second),
             (Figure::P50, outcome.p50_us),
@@ -143,7 +136,7 @@ impl Comparison<'_> {
         // does.
         if let Some(counter) = self.counter.filter(|_| count) {
             let counting = counter.attach(pid)?;
-            let counted = load.lasting(self.plan.counted).run(self.place)?;
+            let counted = load.lasting(self.plan.counted).run()?;
             let calls = counting.finish()? as f64 / counted.transactions as f64;
             figures.push((Figure::CallsPerTransaction, calls));
         }

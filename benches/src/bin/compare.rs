@@ -2,13 +2,12 @@
 
 use pgimbal_benches::calls::Counter;
 use pgimbal_benches::contender::Contender;
-use pgimbal_benches::place::{Place, raise_open_files};
 use pgimbal_benches::plan::Plan;
-use pgimbal_benches::postgres::Postgres;
 use pgimbal_benches::report::{self, Sample};
 use pgimbal_benches::rounds::Comparison;
 use pgimbal_benches::settings::{OPEN_FILES, POOL_SIZE};
-use pgimbal_benches::{Error, Result, costs, picture, table};
+use pgimbal_benches::{Error, Result, costs, open_files, picture, postgres, table};
+use pgimbal_tests::Postgres;
 use serde_json::{Map, Value, json};
 use std::env;
 use std::fs;
@@ -26,10 +25,10 @@ Environment:
   BENCH_CLIENTS=\"64\"            only these client counts of `select`
   BENCH_ROUNDS=5                  so many rounds
   BENCH_OUT=FOLDER                where report.json, report.md and report.svg go (target/bench)
-  PGIMBAL=PROGRAM                 the pgimbal to measure (target/release/pgimbal)
+  PGIMBAL_BIN=PROGRAM             the pgimbal to measure (the one built beside this program)
   PGBOUNCER=FOLDER                a folder with an executable `pgbouncer` (benches/fetch-pgbouncer)
-  BENCH_PG_BIN=FOLDER           PostgreSQL's programs (the newest of /usr/lib/postgresql)
-  BENCH_KEEP=1            keep the temporary folder with all logs
+  PGIMBAL_PG_BIN=FOLDER           PostgreSQL's programs (the newest of /usr/lib/postgresql)
+  PGIMBAL_KEEP=1                  keep the temporary folders with all logs
   BENCH_POOLER_<name>=COMMAND     another pooler, for example
                                   BENCH_POOLER_other='/opt/other/bin/other {config}'
   BENCH_POOLER_<name>_CONFIG=FILE its configuration, copied to {config}
@@ -52,28 +51,22 @@ fn main() -> ExitCode {
 
 fn compare() -> Result<()> {
     let mut plan = Plan::from_environment()?;
-    let files = raise_open_files(OPEN_FILES);
+    let files = open_files::raise(OPEN_FILES);
     if files < OPEN_FILES {
         plan.idle_clients = u32::try_from(files.saturating_sub(500)).unwrap_or(0);
         eprintln!("only {files} open files are allowed: {} idle clients", plan.idle_clients);
     }
-    let place = Place::new("bench")?;
-    eprintln!("starting PostgreSQL in {}", place.path().display());
-    let postgres = Postgres::start(&place)?;
-    let contenders = contenders(&place, &postgres)?;
+    eprintln!("starting PostgreSQL");
+    let postgres = postgres::start();
+    let contenders = contenders(&postgres)?;
     let counter = Counter::find();
-    let comparison = Comparison {
-        place: &place,
-        postgres: &postgres,
-        contenders: &contenders,
-        plan: &plan,
-        counter,
-    };
+    let comparison =
+        Comparison { postgres: &postgres, contenders: &contenders, plan: &plan, counter };
     let samples = comparison.run(show)?;
     publish(&about(&plan, &postgres, &contenders, counter), &samples)
 }
 
-fn contenders(place: &Place, postgres: &Postgres) -> Result<Vec<Contender>> {
+fn contenders(postgres: &Postgres) -> Result<Vec<Contender>> {
     let only = env::var("BENCH_ONLY").unwrap_or_default();
     let wanted = |name: &str| only.is_empty() || only.split([' ', ',']).any(|each| each == name);
     let mut found = Vec::new();
@@ -81,13 +74,10 @@ fn contenders(place: &Place, postgres: &Postgres) -> Result<Vec<Contender>> {
         found.push(Contender::direct(postgres));
     }
     if wanted("pgbouncer") {
-        found.push(Contender::pgbouncer(place, &pgbouncer_folder()?)?);
+        found.push(Contender::pgbouncer(&pgbouncer_folder()?)?);
     }
     if wanted("pgimbal") {
-        let target = env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".into());
-        let program = env::var("PGIMBAL")
-            .map_or_else(|_| Path::new(&target).join("release/pgimbal"), PathBuf::from);
-        found.push(Contender::pgimbal(place, &program)?);
+        found.push(Contender::pgimbal()?);
     }
     found.extend(
         Contender::from_environment()?.into_iter().filter(|contender| wanted(&contender.name)),
@@ -147,7 +137,10 @@ fn about(
         line("machine", machine()),
         line(
             "postgresql",
-            format!("PostgreSQL {}, pgbench scale 10, all on 127.0.0.1 over TCP", postgres.version),
+            format!(
+                "PostgreSQL {}, pgbench scale 10, all on 127.0.0.1 over TCP",
+                postgres.value("show server_version")
+            ),
         ),
         line("contenders", versions.join(", ").trim().to_owned()),
         line(

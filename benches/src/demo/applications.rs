@@ -1,8 +1,10 @@
 //! The applications: they have one host name and the first password, and never look back.
 
-use crate::client::{Client, Door, Reply};
+use crate::client::{Client, Door};
 use crate::demo::ledger::{Ledger, Told, Trade};
-use crate::{Error, Result};
+use crate::threads::RaiseOnDrop;
+use crate::{During, Error, Result};
+use pgimbal_tests::Reply;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
@@ -29,12 +31,12 @@ impl Applications {
     /// Runs `count` applications while `scenario` is told.
     ///
     /// # Errors
-    /// What `scenario` returns, or when the system refuses so many threads.
+    /// When the system refuses so many threads.
     pub fn run<T>(
         &self,
         count: u32,
         door: impl Fn() -> Door,
-        scenario: impl FnOnce() -> Result<T>,
+        scenario: impl FnOnce() -> T,
     ) -> Result<T> {
         let plain = door();
         let replicas = door().with_options("-c pgimbal.route=replica");
@@ -48,12 +50,10 @@ impl Applications {
                         .spawn_scoped(scope, move || self.live(door, number, trade))
                 })
                 .collect();
-            let told = match spawned {
-                Ok(_) => scenario(),
-                Err(error) => Err(Error::Io("starting the applications' threads".into(), error)),
-            };
-            self.stop.store(true, Ordering::Relaxed);
-            told
+            let spawned = spawned.during("starting the applications' threads");
+            // A panic of the scenario stops them too.
+            let _stop = RaiseOnDrop(&self.stop);
+            spawned.map(|_| scenario())
         })
     }
 
@@ -141,7 +141,7 @@ impl Life {
         let select =
             format!("SELECT pg_is_in_recovery(), count(*) FROM work WHERE id = '1-{wanted}'");
         let (reply, told) = self.ask(client, &select, ledger)?;
-        if let Some(standby) = reply.rows.first().and_then(|row| row.first())
+        if let Some(standby) = reply.texts().first().and_then(|row| row.first())
             && self.trade == Trade::ReplicaReads
         {
             ledger.seen().read(standby == "t");
@@ -155,15 +155,15 @@ impl Life {
         for statement in ["BEGIN", &update, insert] {
             let (reply, told) = self.ask(client, statement, ledger)?;
             if told != Told::Done {
-                if reply.in_block {
+                if reply.status() != 'I' {
                     self.ask(client, "ROLLBACK", ledger)?;
                 }
                 return Ok(Told::RolledBack);
             }
         }
         let (reply, told) = self.ask(client, "COMMIT", ledger)?;
-        if told == Told::Done && reply.tag != "COMMIT" {
-            let words = format!("COMMIT was answered {}", reply.tag);
+        if told == Told::Done && reply.commands() != ["COMMIT"] {
+            let words = format!("COMMIT was answered {:?}", reply.commands());
             ledger.seen().accident(words);
             return Ok(Told::RolledBack);
         }
@@ -173,7 +173,7 @@ impl Life {
     /// The answer to a statement, and what it says of it.
     fn ask(&self, client: &mut Client, text: &str, ledger: &Ledger) -> Result<(Reply, Told)> {
         let reply = client.question(text)?;
-        let Some(error) = &reply.error else { return Ok((reply, Told::Done)) };
+        let Some(error) = reply.errors().pop() else { return Ok((reply, Told::Done)) };
         ledger.seen().refused(self.trade, &error.code, &error.message);
         let told = if error.code == "08007" { Told::Unknown } else { Told::RolledBack };
         Ok((reply, told))

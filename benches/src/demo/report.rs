@@ -1,14 +1,13 @@
 //! What has come of it, and whether all is well.
 
-use crate::demo::console::Failover;
 use crate::demo::credentials::Credentials;
 use crate::demo::ledger::{Lies, Seen, Trade, explanation};
+use crate::demo::pgimbal::Failover;
 use crate::demo::scenario::Told;
 use crate::pgbench::percentile;
 use std::time::Duration;
 
 /// Everything that is reported.
-#[derive(Debug)]
 pub struct Report<'a> {
     /// How long it lasted.
     pub elapsed: Duration,
@@ -59,8 +58,8 @@ impl Report<'_> {
         let done: u64 = self.seen.done.iter().sum();
         println!("\n  seconds              {:.1}", self.elapsed.as_secs_f64());
         println!("  applications         {}, {} logins", self.clients, self.seen.logins);
-        let [a, b] = self.most_servers;
-        println!("  server connections   {a} on a, {b} on b at most");
+        let [n1, n2] = self.most_servers;
+        println!("  server connections   {n1} on n1, {n2} on n2 at most");
         println!("  transactions         {done}");
         println!(
             "  latency              p50 {:.2} ms, p99 {:.2} ms",
@@ -151,7 +150,7 @@ fn about_the_failover(
     // One figure, and the one that applications feel: it begins with the kill, and has the
     // noticing, the promotion and pgimbal in it.
     let mut lines = format!(
-        "  failover             a killed, b promoted: for {} ms no write of any application \
+        "  failover             n1 killed, n2 promoted: for {} ms no write of any application \
          succeeded\n",
         seen.gaps[Trade::Writes as usize].as_millis()
     );
@@ -192,13 +191,14 @@ mod tests {
         };
         let mut seen = Seen::default();
         seen.gaps = [2222, 3333, 4444, 5555].map(Duration::from_millis);
-        let failover = Failover { counts: [20, 3, 1], way: "a -> b".to_owned() };
+        let failover = Failover { counts: [20, 3, 1], way: "n1 -> n2".to_owned() };
         let text = about_the_failover(&told, Some(&failover), &seen, &Lies::default());
         let figures: Vec<&str> = text.lines().filter(|line| line.contains(" ms ")).collect();
         let [figure] = figures[..] else { panic!("one figure: {text}") };
         let writes = seen.gaps[Trade::Writes as usize].as_millis();
-        let defined =
-            format!("a killed, b promoted: for {writes} ms no write of any application succeeded");
+        let defined = format!(
+            "n1 killed, n2 promoted: for {writes} ms no write of any application succeeded"
+        );
         assert!(figure.ends_with(&defined), "{figure}");
         let others = ["1111", "2222", "3333", "4444", "5555"];
         let shown = others.iter().filter(|other| text.contains(**other)).count();
