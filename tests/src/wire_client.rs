@@ -357,6 +357,16 @@ impl WireClient {
         }
     }
 
+    /// The port at this end of a plain TCP connection, by which the other one knows it.
+    ///
+    /// # Panics
+    /// When this is not plain TCP.
+    #[must_use]
+    pub fn local_port(&self) -> u16 {
+        let Stream::Tcp(stream) = &self.stream else { panic!("ports of TCP only") };
+        stream.local_addr().expect("an address").port()
+    }
+
     /// A second handle of a plain TCP connection, for a thread that writes while another reads.
     ///
     /// # Panics

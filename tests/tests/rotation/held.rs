@@ -24,6 +24,7 @@ fn rotation_3_vault_lags_behind_the_server() {
     for client in &mut clients {
         client.start_query("select current_user");
     }
+    // Time is the subject: the retries have grown to their longest by then.
     let changed = Instant::now() + Duration::from_secs(5);
     assert!(clients[0].is_silent_for(changed - Instant::now()), "answered without a server");
     acted.in_vault("second", 1);
