@@ -2,12 +2,12 @@
 //!
 //! Owns loads, measurements and reports; the throwaway servers are the tests' (`pgimbal-tests`),
 //! whose panics say what is missing. It knows pgimbal only as a program that is configured and
-//! started like any other pooler, so that no contender has an advantage.
+//! started like any other pooler, so that no target has an advantage.
 
 pub mod bulk;
 pub mod calls;
+pub mod chart;
 pub mod client;
-pub mod contender;
 pub mod costs;
 pub mod demo;
 pub mod figures;
@@ -15,7 +15,6 @@ pub mod idle;
 pub mod login;
 pub mod open_files;
 pub mod pgbench;
-pub mod picture;
 pub mod plan;
 pub mod postgres;
 pub mod report;
@@ -24,6 +23,7 @@ pub mod scram;
 pub mod settings;
 pub mod state;
 pub mod table;
+pub mod target;
 pub mod threads;
 pub mod usage;
 

@@ -1,12 +1,12 @@
-//! The interleaved rounds: every scenario, every contender, again and again.
+//! The interleaved rounds: every scenario, every target, again and again.
 
 use crate::calls::Counter;
-use crate::contender::{Contender, Running};
 use crate::pgbench::{Load, Protocol};
 use crate::plan::Plan;
 use crate::report::{Figure, Sample, Scenario};
 use crate::settings::Login;
 use crate::state::{CASES, Case};
+use crate::target::{Running, Target};
 use crate::usage::Cpu;
 use crate::{Error, Result, bulk, idle, login, state};
 use pgimbal_tests::Postgres;
@@ -14,10 +14,10 @@ use std::time::Duration;
 
 /// Everything that a comparison needs.
 pub struct Comparison<'a> {
-    /// What all contenders stand before.
+    /// What all targets stand before.
     pub postgres: &'a Postgres,
     /// Who is compared.
-    pub contenders: &'a [Contender],
+    pub targets: &'a [Target],
     /// How much is measured.
     pub plan: &'a Plan,
     /// What counts system calls, if anything does.
@@ -28,12 +28,12 @@ impl Comparison<'_> {
     /// Runs all rounds and tells `progress` about each measurement.
     ///
     /// # Errors
-    /// When a contender or a load fails; nothing is left out silently.
+    /// When a target or a load fails; nothing is left out silently.
     pub fn run(&self, mut progress: impl FnMut(&Sample)) -> Result<Vec<Sample>> {
         let running: Vec<Running> = self
-            .contenders
+            .targets
             .iter()
-            .map(|contender| contender.start(self.postgres, Login::Trust))
+            .map(|target| target.start(self.postgres, Login::Trust))
             .collect::<Result<_>>()?;
         for each in &running {
             self.load(each, Protocol::Simple, 16).lasting(Duration::from_secs(1)).run()?;
@@ -41,13 +41,13 @@ impl Comparison<'_> {
         let mut samples = Vec::new();
         for round in 0..self.plan.rounds {
             for step in self.steps() {
-                for turn in 0..self.contenders.len() {
+                for turn in 0..self.targets.len() {
                     // Another one begins in each round: who follows whom must not matter.
-                    let index = (turn + round as usize) % self.contenders.len();
+                    let index = (turn + round as usize) % self.targets.len();
                     let Some(figures) = self.measure(step, round, index, &running[index])? else {
                         continue;
                     };
-                    let pooler = self.contenders[index].name.clone();
+                    let pooler = self.targets[index].name.clone();
                     let sample =
                         Sample { pooler, scenario: step.scenario(self.plan), round, figures };
                     progress(&sample);
@@ -72,7 +72,7 @@ impl Comparison<'_> {
             .collect()
     }
 
-    /// `None` where a scenario makes no sense for the contender.
+    /// `None` where a scenario makes no sense for the target.
     fn measure(
         &self,
         step: Step,
@@ -80,12 +80,12 @@ impl Comparison<'_> {
         index: usize,
         running: &Running,
     ) -> Result<Option<Vec<(Figure, f64)>>> {
-        let contender = &self.contenders[index];
-        let fresh = |login| contender.start(self.postgres, login);
+        let target = &self.targets[index];
+        let fresh = |login| target.start(self.postgres, login);
         let figures = match step {
             Step::Select(protocol, clients) => self.select(running, protocol, clients, round == 0),
             Step::LoginTrust => login::measure(running, self.plan.duration),
-            Step::LoginScram if contender.knows_scram() => {
+            Step::LoginScram if target.knows_scram() => {
                 login::measure(&fresh(Login::Scram)?, self.plan.duration)
             }
             Step::Idle if running.pid().is_some() => {
@@ -95,9 +95,9 @@ impl Comparison<'_> {
             Step::LoginScram | Step::Idle => return Ok(None),
             Step::Rows => bulk::measure(running, bulk::GIGABYTE_OF_ROWS),
             Step::LongRow => bulk::measure(running, bulk::LONG_ROW),
-            Step::State(case) if !contender.takes(case.tuning()) => return Ok(None),
+            Step::State(case) if !target.takes(case.tuning()) => return Ok(None),
             Step::State(case) => {
-                let tuned = contender.start_tuned(self.postgres, Login::Trust, case.tuning())?;
+                let tuned = target.start_tuned(self.postgres, Login::Trust, case.tuning())?;
                 match case.measure(&tuned, self.postgres.id(), self.plan.state) {
                     Ok(None) => return Ok(None),
                     measured => measured.map(Option::unwrap_or_default),
@@ -107,7 +107,7 @@ impl Comparison<'_> {
         figures.map(Some).map_err(|error| {
             let scenario = step.scenario(self.plan).name;
             let words = running.log_tail();
-            Error::Program(format!("{} in {scenario}: {error}\n{words}", contender.name))
+            Error::Program(format!("{} in {scenario}: {error}\n{words}", target.name))
         })
     }
 

@@ -1,4 +1,4 @@
-//! What every contender is told, so that the comparison is one of like with like.
+//! What every target is told, so that the comparison is one of like with like.
 
 use crate::postgres::{DATABASE, ROLE};
 use pgimbal_tests::Postgres;

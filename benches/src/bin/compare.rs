@@ -1,12 +1,12 @@
 //! `make bench`: direct PostgreSQL, PgBouncer, pgimbal and poolers named in the environment.
 
 use pgimbal_benches::calls::Counter;
-use pgimbal_benches::contender::Contender;
 use pgimbal_benches::plan::Plan;
 use pgimbal_benches::report::{self, Sample};
 use pgimbal_benches::rounds::Comparison;
 use pgimbal_benches::settings::{OPEN_FILES, POOL_SIZE};
-use pgimbal_benches::{Error, Result, costs, open_files, picture, postgres, table};
+use pgimbal_benches::target::Target;
+use pgimbal_benches::{Error, Result, chart, costs, open_files, postgres, table};
 use pgimbal_tests::Postgres;
 use serde_json::{Map, Value, json};
 use std::env;
@@ -20,7 +20,7 @@ usage: compare
 Environment:
   BENCH=quick                     one short round instead of three long ones
   BENCH=state                     only what following session state costs, about a minute
-  BENCH_ONLY=\"direct pgbouncer\"   only these contenders; the default is all
+  BENCH_ONLY=\"direct pgbouncer\"   only these targets; the default is all
   BENCH_SCENARIOS=\"select idle\" only these scenarios
   BENCH_CLIENTS=\"64\"            only these client counts of `select`
   BENCH_ROUNDS=5                  so many rounds
@@ -58,30 +58,27 @@ fn compare() -> Result<()> {
     }
     eprintln!("starting PostgreSQL");
     let postgres = postgres::start();
-    let contenders = contenders(&postgres)?;
+    let targets = targets(&postgres)?;
     let counter = Counter::find();
-    let comparison =
-        Comparison { postgres: &postgres, contenders: &contenders, plan: &plan, counter };
+    let comparison = Comparison { postgres: &postgres, targets: &targets, plan: &plan, counter };
     let samples = comparison.run(show)?;
-    publish(&about(&plan, &postgres, &contenders, counter), &samples)
+    publish(&about(&plan, &postgres, &targets, counter), &samples)
 }
 
-fn contenders(postgres: &Postgres) -> Result<Vec<Contender>> {
+fn targets(postgres: &Postgres) -> Result<Vec<Target>> {
     let only = env::var("BENCH_ONLY").unwrap_or_default();
     let wanted = |name: &str| only.is_empty() || only.split([' ', ',']).any(|each| each == name);
     let mut found = Vec::new();
     if wanted("direct") {
-        found.push(Contender::direct(postgres));
+        found.push(Target::direct(postgres));
     }
     if wanted("pgbouncer") {
-        found.push(Contender::pgbouncer(&pgbouncer_folder()?)?);
+        found.push(Target::pgbouncer(&pgbouncer_folder()?)?);
     }
     if wanted("pgimbal") {
-        found.push(Contender::pgimbal()?);
+        found.push(Target::pgimbal()?);
     }
-    found.extend(
-        Contender::from_environment()?.into_iter().filter(|contender| wanted(&contender.name)),
-    );
+    found.extend(Target::from_environment()?.into_iter().filter(|target| wanted(&target.name)));
     Ok(found)
 }
 
@@ -120,11 +117,11 @@ fn show(sample: &Sample) {
 fn about(
     plan: &Plan,
     postgres: &Postgres,
-    contenders: &[Contender],
+    targets: &[Target],
     counter: Option<Counter>,
 ) -> Vec<(String, String)> {
     let versions: Vec<String> =
-        contenders.iter().map(|each| format!("{} {}", each.name, each.version)).collect();
+        targets.iter().map(|each| format!("{} {}", each.name, each.version)).collect();
     let counted = match counter {
         Some(Counter::Perf) => "perf stat -e raw_syscalls:sys_enter, in a run of its own",
         Some(Counter::Strace) => {
@@ -142,7 +139,7 @@ fn about(
                 postgres.value("show server_version")
             ),
         ),
-        line("contenders", versions.join(", ").trim().to_owned()),
+        line("targets", versions.join(", ").trim().to_owned()),
         line(
             "pools",
             format!(
@@ -192,7 +189,7 @@ fn publish(about: &[(String, String)], samples: &[Sample]) -> Result<()> {
     let json = format!("{:#}\n", report::json(&fields, rows));
     let sentence =
         |key: &str| about.iter().find(|(known, _)| known == key).map_or("", |(_, text)| text);
-    let svg = picture::svg(&format!("{} on {}", sentence("contenders"), sentence("machine")), rows);
+    let svg = chart::svg(&format!("{} on {}", sentence("targets"), sentence("machine")), rows);
     let files = [("report.json", &json), ("report.md", &markdown), ("report.svg", &svg)];
     let written = fs::create_dir_all(&out)
         .and_then(|()| files.iter().try_for_each(|(name, text)| fs::write(out.join(name), text)));

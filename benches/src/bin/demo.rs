@@ -121,14 +121,14 @@ fn show(
     let primary = AtomicU16::new(cluster.nodes[0].port);
     let ports = [cluster.nodes[0].port, cluster.nodes[1].port];
     let start = Instant::now();
-    let mut eye = Eye { ports, ..Eye::default() };
+    let mut monitor = Monitor { ports, ..Monitor::default() };
     let told = thread::scope(|scope| {
         scope.spawn(|| credentials.rotate(&primary, &rotations, &stop));
-        scope.spawn(|| eye.watch(&applications, &rotations, start, &stop));
+        scope.spawn(|| monitor.watch(&applications, &rotations, start, &stop));
         let _stop = RaiseOnDrop(&stop);
         applications.run(
             CLIENTS,
-            || pgimbal.door(credentials),
+            || pgimbal.endpoint(credentials),
             || {
                 Scenario {
                     cluster: &mut *cluster,
@@ -139,16 +139,16 @@ fn show(
                     enough,
                     start,
                 }
-                .tell()
+                .run()
             },
         )
     })?;
     let elapsed = start.elapsed();
     let rows = cluster.nodes[usize::from(told.promoted.is_some())].superuser().ok(ALL_WORK).texts();
-    let mut seen = applications.ledger.seen();
+    let mut seen = applications.observations.seen();
     let rest = std::mem::take(&mut seen.latencies);
-    eye.latencies.extend(rest);
-    eye.latencies.sort_unstable();
+    monitor.latencies.extend(rest);
+    monitor.latencies.sort_unstable();
     let report = Report {
         elapsed,
         clients: CLIENTS,
@@ -156,10 +156,11 @@ fn show(
         rotations: (rotations.load(Ordering::Relaxed), pgimbal.generations(APPLICATION)),
         told: &told,
         failover: pgimbal.failover(),
-        lies: seen.lies(rows.iter().filter_map(|row| row.first()).map(String::as_str)),
+        discrepancies: seen
+            .discrepancies(rows.iter().filter_map(|row| row.first()).map(String::as_str)),
         seen: &seen,
-        latencies: &eye.latencies,
-        most_servers: eye.most_servers,
+        latencies: &monitor.latencies,
+        most_servers: monitor.most_servers,
     };
     Ok(report.print())
 }
@@ -169,13 +170,13 @@ const ALL_WORK: &str = "SELECT id FROM work";
 
 /// Watches the applications and, from the servers' side, pgimbal's connections.
 #[derive(Default)]
-struct Eye {
+struct Monitor {
     ports: [u16; 2],
     latencies: Vec<u32>,
     most_servers: [u32; 2],
 }
 
-impl Eye {
+impl Monitor {
     fn watch(
         &mut self,
         applications: &Applications,
@@ -190,12 +191,12 @@ impl Eye {
                 let since_last = last.elapsed();
                 last = Instant::now();
                 let rotations = rotations.load(Ordering::Relaxed);
-                self.look(applications, rotations, start.elapsed(), since_last);
+                self.record(applications, rotations, start.elapsed(), since_last);
             }
         }
     }
 
-    fn look(
+    fn record(
         &mut self,
         applications: &Applications,
         rotations: usize,
@@ -206,7 +207,7 @@ impl Eye {
             // A node that is down has none.
             *most = (*most).max(servers(port).unwrap_or(0));
         }
-        let mut seen = applications.ledger.seen();
+        let mut seen = applications.observations.seen();
         let mut fresh = std::mem::take(&mut seen.latencies);
         let told: u64 = seen.errors.values().map(|(count, _)| count).sum();
         let accidents = seen.accidents;

@@ -1,6 +1,6 @@
 //! pgimbal before the cluster, as anybody would configure and start it.
 
-use crate::client::Door;
+use crate::client::Endpoint;
 use crate::demo::credentials::{Credentials, random_password};
 use crate::demo::{APPLICATION, OPERATOR};
 use crate::{During, Result};
@@ -79,8 +79,8 @@ impl Pgimbal {
 
     /// Where the applications log in, with the first password, whatever it is by now.
     #[must_use]
-    pub fn door(&self, credentials: &Credentials) -> Door {
-        Door::new(self.server.port, APPLICATION).with_password(credentials.first_password())
+    pub fn endpoint(&self, credentials: &Credentials) -> Endpoint {
+        Endpoint::new(self.server.port, APPLICATION).with_password(credentials.first_password())
     }
 
     /// What state a node is in, and why; empty when it is not known.

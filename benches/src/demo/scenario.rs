@@ -34,7 +34,7 @@ pub struct Scenario<'a> {
 
 /// What has happened; what has not yet is `None`.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct Events {
     /// From the kill to the promoted node accepting writes.
     pub promoted: Option<Duration>,
     /// pgimbal's reason for quarantining the old primary.
@@ -50,19 +50,19 @@ impl Scenario<'_> {
     ///
     /// # Panics
     /// When a server does not do what it is told.
-    pub fn tell(&mut self) -> Told {
-        let mut told = Told::default();
+    pub fn run(&mut self) -> Events {
+        let mut told = Events::default();
         told.interrupted = !self.steps(&mut told);
         told
     }
 
     /// Whether all steps were made.
-    fn steps(&mut self, told: &mut Told) -> bool {
+    fn steps(&mut self, told: &mut Events) -> bool {
         if !self.wait_until(self.schedule.kill) {
             return false;
         }
         self.say("SIGKILL for the primary n1, all of it; n2 is promoted");
-        self.applications.ledger.seen().disturbed(true);
+        self.applications.observations.seen().disturbed(true);
         let killed = Instant::now();
         self.cluster.nodes[0].kill();
         self.cluster.nodes[1].promote();
@@ -70,7 +70,7 @@ impl Scenario<'_> {
         told.promoted = Some(killed.elapsed());
         let after = self.start.elapsed() + AFTERMATH;
         let calm = self.wait_until(self.schedule.comeback.max(after));
-        self.applications.ledger.seen().disturbed(false);
+        self.applications.observations.seen().disturbed(false);
         if !calm {
             return false;
         }

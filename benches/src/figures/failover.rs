@@ -1,7 +1,7 @@
 //! How long writes wait for another primary, and how soon a silent one is noticed.
 
 use crate::Result;
-use crate::client::Door;
+use crate::client::Endpoint;
 use crate::demo::applications::Applications;
 use crate::demo::{APPLICATION, cluster};
 use crate::figures::relay::Relay;
@@ -36,20 +36,20 @@ pub fn measure() -> Result<Vec<Figure>> {
         primary = restore(&mut cluster, &pgimbal, primary);
     }
     let applications = Applications::default();
-    let door = || Door::new(pgimbal.port, APPLICATION);
-    let busy = applications.run(BUSY, door, || {
+    let endpoint = || Endpoint::new(pgimbal.port, APPLICATION);
+    let busy = applications.run(BUSY, endpoint, || {
         let mut busy = Vec::new();
         for _ in 0..TIMES {
             sleep(Duration::from_secs(2));
-            applications.ledger.seen().disturbed(true);
+            applications.observations.seen().disturbed(true);
             busy.push(fail_over(&mut cluster, &pgimbal, primary));
             sleep(Duration::from_secs(1));
-            applications.ledger.seen().disturbed(false);
+            applications.observations.seen().disturbed(false);
             primary = restore(&mut cluster, &pgimbal, primary);
         }
         busy
     })?;
-    let seen = applications.ledger.seen();
+    let seen = applications.observations.seen();
     let mut figures = vec![
         Figure::time(
             "idle, primary killed: the first write after the promoted node accepts writes",

@@ -1,7 +1,7 @@
 //! The CPU time of a SCRAM login when three generations of a password are accepted.
 
 use crate::Result;
-use crate::client::Door;
+use crate::client::Endpoint;
 use crate::figures::rotating::{Rotating, accepted, password};
 use crate::figures::{FAR, Figure, PATIENCE};
 use crate::login;
@@ -25,11 +25,11 @@ pub fn measure(postgres: &Postgres) -> Result<Vec<Figure>> {
     let mut rotating = Rotating::new(postgres, FAR);
     let one = rotating.pgimbal("1h");
     let three = rotating.pgimbal("1h");
-    let doors = [&one, &three]
-        .map(|pgimbal| Door::new(pgimbal.port, ROTATING_ROLE).with_password(&password(1)));
+    let endpoints = [&one, &three]
+        .map(|pgimbal| Endpoint::new(pgimbal.port, ROTATING_ROLE).with_password(&password(1)));
     // The server connections that logins need are open before the server's password changes.
-    for door in &doors {
-        door.enter()?.leave()?;
+    for endpoint in &endpoints {
+        endpoint.log_in()?.close()?;
     }
     for number in 2..=3 {
         rotating.rotate(FAR);
@@ -38,9 +38,10 @@ pub fn measure(postgres: &Postgres) -> Result<Vec<Figure>> {
     }
     let (mut before, mut after) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
-        let cpu =
-            |door, pgimbal: &Pgimbal| login::cpu_per_login(door, pgimbal.process().id(), DURATION);
-        let (first, second) = (cpu(&doors[0], &one)?, cpu(&doors[1], &three)?);
+        let cpu = |endpoint, pgimbal: &Pgimbal| {
+            login::cpu_per_login(endpoint, pgimbal.process().id(), DURATION)
+        };
+        let (first, second) = (cpu(&endpoints[0], &one)?, cpu(&endpoints[1], &three)?);
         // The first round warms both up.
         if round > 0 {
             before.push(first);

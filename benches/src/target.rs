@@ -14,12 +14,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The name of the contender that all ratios refer to.
+/// The name of the target that all ratios refer to.
 pub const REFERENCE: &str = "pgbouncer";
 
 /// One way from a client to PostgreSQL.
 #[derive(Debug)]
-pub struct Contender {
+pub struct Target {
     /// Its name in tables and files.
     pub name: String,
     /// What it says about itself.
@@ -35,7 +35,7 @@ enum Kind {
     Named { command: String, config: Option<String> },
 }
 
-/// A contender that accepts clients.
+/// A target that accepts clients.
 pub struct Running {
     /// The port on 127.0.0.1 that clients use.
     pub port: u16,
@@ -58,7 +58,7 @@ impl Running {
     }
 }
 
-impl Contender {
+impl Target {
     /// PostgreSQL without a pooler.
     #[must_use]
     pub fn direct(postgres: &Postgres) -> Self {
@@ -159,7 +159,7 @@ impl Contender {
     /// Starts it before `postgres`, told what one scenario needs.
     ///
     /// # Errors
-    /// As [`Contender::start`].
+    /// As [`Target::start`].
     ///
     /// # Panics
     /// As there.
