@@ -17,7 +17,7 @@ const PLAIN: &str = "SELECT 1";
 /// Turns before the first that counts: connections open, statements get known.
 const WARM_UP: u32 = 20;
 
-/// One case.
+/// Statements whose cost is measured, and what the pooler is told for them.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     /// Its name in the report.
@@ -51,7 +51,7 @@ const NAMED: [(&str, &str); 2] = [
 /// Time zones are what PgBouncer follows too.
 const ZONES: [&str; 2] = ["SET TimeZone TO 'Asia/Tokyo'", "SET TimeZone TO 'UTC'"];
 
-/// All cases.
+/// The cases in the order of the report.
 pub const CASES: [Case; 13] = [
     case("plain", Turn::One(PLAIN)),
     Case { name: "plain_calls", turn: Turn::One(PLAIN), verify: "calls" },
@@ -131,7 +131,7 @@ impl Case {
         if matches!(self.turn, Turn::Named { .. }) { "prepared" } else { "simple" }
     }
 
-    /// Its clients.
+    /// How many clients take turns.
     #[must_use]
     pub fn clients(&self) -> u32 {
         if matches!(self.turn, Turn::Two { .. }) { 2 } else { 1 }

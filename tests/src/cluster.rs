@@ -43,7 +43,7 @@ impl Cluster {
     /// As [`Cluster::start`].
     #[must_use]
     pub fn with(replicas: usize, settings: &[&str]) -> Self {
-        Self::launch(replicas, settings, |_| Place::loopback())
+        Self::launch(replicas, settings, |_| Address::loopback())
     }
 
     /// Starts one whose first primary lives in a network namespace of its own.
@@ -53,7 +53,7 @@ impl Cluster {
     #[must_use]
     pub fn with_primary_in_namespace(replicas: usize, settings: &[&str]) -> Self {
         Self::launch(replicas, settings, |index| {
-            if index == 0 { Place::namespace() } else { Place::loopback() }
+            if index == 0 { Address::namespace() } else { Address::loopback() }
         })
     }
 
@@ -67,16 +67,16 @@ impl Cluster {
         let (high, low) = (1 + random(250), random(250));
         Self::launch(replicas, &[], |index| {
             let last = u8::try_from(index + 1).expect("few nodes");
-            Place { host: Ipv4Addr::new(127, high, low, last), port, namespace: None }
+            Address { host: Ipv4Addr::new(127, high, low, last), port, namespace: None }
         })
     }
 
-    fn launch(replicas: usize, settings: &[&str], place: impl Fn(usize) -> Place) -> Self {
+    fn launch(replicas: usize, settings: &[&str], address: impl Fn(usize) -> Address) -> Self {
         let directory = process::directory("cluster");
         let leash = Leash::tie("rm -rf -- \"$0\"", [directory.as_os_str()]);
         let mut nodes: Vec<Node> = Vec::new();
         for index in 0..=replicas {
-            let mut node = Node::new(index, settings, place(index));
+            let mut node = Node::new(index, settings, address(index));
             if let Some(primary) = nodes.first() {
                 node.follow(primary);
             }
@@ -136,13 +136,13 @@ impl Cluster {
 }
 
 /// Where a node listens.
-struct Place {
+struct Address {
     host: Ipv4Addr,
     port: u16,
     namespace: Option<Namespace>,
 }
 
-impl Place {
+impl Address {
     fn loopback() -> Self {
         Self { host: Ipv4Addr::LOCALHOST, port: free_port(), namespace: None }
     }

@@ -70,7 +70,7 @@ pub enum After {
 /// A server with database `app` for a pool and `twin` for sessions of their own: what belongs to
 /// a database (locks, channels, tables) cannot meet.
 pub struct Comparison {
-    /// The server.
+    /// Both databases' server.
     pub pg: Postgres,
     /// A pool of one server connection in front of `app`, unless the test said otherwise.
     pub proxy: Pgimbal,

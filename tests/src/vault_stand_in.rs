@@ -19,7 +19,7 @@ pub struct VaultStandIn {
     state: Arc<Mutex<State>>,
 }
 
-/// One request.
+/// What was asked, and when.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// When it had come whole.
@@ -30,11 +30,11 @@ pub struct Request {
     pub path: String,
     /// The headers, their names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// The body.
+    /// The body, JSON where there is one.
     pub body: String,
 }
 
-/// One answer.
+/// What is answered, and how long after the request.
 #[derive(Debug, Clone)]
 pub struct Answer {
     status: u16,

@@ -231,8 +231,8 @@ fn behaviour_54_many_first_logins_share_one_connection() {
         for _ in 0..20 {
             scope.spawn(|| drop(proxy.client()));
         }
-        eventually("all of them wait", SOON, || {
-            metric(&proxy.metrics(), "pgimbal_client_connections_logging_in", &[]) == Some(20.0)
+        eventually("all of them have come", SOON, || {
+            metric(&proxy.metrics(), "pgimbal_client_connections", &[]) == Some(20.0)
         });
         drop(release);
     });

@@ -169,7 +169,7 @@ fn eventually_accepted(proxy: &Pgimbal, count: usize) {
     });
 }
 
-/// The console.
+/// A client of pgimbal's console.
 fn admin(proxy: &Pgimbal) -> WireClient {
     proxy.log_in(&Login::new("app", "pgimbal", "app-secret"))
 }

@@ -117,7 +117,7 @@ const fn workload(number: u32) -> Workload {
     }
 }
 
-/// One application.
+/// What one application is and where it stands.
 struct Application {
     number: u32,
     workload: Workload,

@@ -9,7 +9,7 @@ use pgimbal_tests::Cluster;
 /// Room for the pools of both roles and for whoever looks around.
 const SETTINGS: [&str; 1] = ["max_connections=200"];
 
-/// Starts it.
+/// Starts both nodes; the replica is synchronous.
 ///
 /// # Panics
 /// When PostgreSQL is not installed or a step fails.

@@ -44,7 +44,7 @@ impl Credentials {
         }
     }
 
-    /// For people.
+    /// What the report calls the source.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 /// Accidents whose text is kept.
 const KEPT: usize = 8;
 
-/// What an application does all day.
+/// What an application does over and over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Workload {
-    /// Single INSERTs.
+    /// An INSERT outside any block.
     Writes,
     /// Transactions of several statements.
     Transactions,
@@ -39,11 +39,11 @@ impl Workload {
 /// What an application was told of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteOutcome {
-    /// It is done.
+    /// It is committed.
     Done,
-    /// It is rolled back.
+    /// It is rolled back, for certain.
     RolledBack,
-    /// Nobody knows.
+    /// The server was lost before its answer (08007).
     Unknown,
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 pub struct Report<'a> {
     /// How long it lasted.
     pub elapsed: Duration,
-    /// Applications.
+    /// How many applications there were.
     pub clients: u32,
     /// Where the password came from.
     pub credentials: &'a Credentials,

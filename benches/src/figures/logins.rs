@@ -9,7 +9,7 @@ use crate::postgres::ROTATING_ROLE;
 use pgimbal_tests::{Pgimbal, Postgres, eventually};
 use std::time::Duration;
 
-/// Interleaved rounds.
+/// How often each of the two is measured, in turn.
 const ROUNDS: usize = 7;
 /// How long each lasts.
 const DURATION: Duration = Duration::from_secs(2);

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-/// Interleaved rounds.
+/// How often each of the two is measured, in turn.
 const ROUNDS: usize = 7;
 /// How long each lasts.
 const DURATION: Duration = Duration::from_secs(4);

@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How many.
+/// How many roles pgimbal asks about.
 const ROLES: usize = 1000;
 /// How long requests and CPU time are counted: two of the default's polls.
 const COUNTED: Duration = Duration::from_secs(60);
