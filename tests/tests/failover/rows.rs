@@ -55,8 +55,8 @@ pub(super) struct Row {
     pub(super) goes_on: fn(&mut WireClient),
     /// Whether a replica can bring it into its state.
     pub(super) on_replica: bool,
-    /// Whether what it sees begins when pgimbal has processed its loss.
-    pub(super) loses_first: bool,
+    /// What must have happened before it looks.
+    pub(super) await_first: fn(&Setup, &WireClient),
 }
 
 /// What most rows are.
@@ -71,7 +71,7 @@ const ROW: Row = Row {
     written: Written::Never,
     goes_on: WireClient::expect_nothing_before_the_next_reply,
     on_replica: false,
-    loses_first: false,
+    await_first: |_, _| {},
 };
 
 /// What most rows are whose statement runs.
@@ -152,9 +152,7 @@ impl Clients {
     /// it should.
     pub(super) fn check(self, setup: &Setup, index: usize, words: Words) {
         self.each(|row, client| {
-            if row.loses_first {
-                setup.wait_until_unlinked(client);
-            }
+            (row.await_first)(setup, client);
             (row.sees)(client, words);
             if row.survives {
                 is_in_step(client);

@@ -2,6 +2,7 @@
 
 use pgimbal_tests::{Pipeline, WireClient};
 
+use super::super::setup::Setup;
 use super::{ROW, RUNNING, Row, Words, Written, extended, refusal, refused, send};
 
 pub(super) const ROWS: &[Row] = &[
@@ -179,7 +180,7 @@ pub(super) const ROWS: &[Row] = &[
         },
         written: Written::RolledBack,
         on_replica: true,
-        loses_first: true,
+        await_first: Setup::wait_until_unlinked,
         ..ROW
     },
     Row {
