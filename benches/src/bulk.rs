@@ -1,9 +1,9 @@
 //! Large answers: a gigabyte of rows, and one row of 200 MB.
 
 use crate::Result;
-use crate::client::Door;
-use crate::contender::Running;
+use crate::client::Endpoint;
 use crate::report::Figure;
+use crate::target::Running;
 use crate::usage::{Cpu, forget_peak, peak_bytes};
 use std::time::Instant;
 
@@ -17,21 +17,21 @@ pub const LONG_ROW: &str = "SELECT repeat('x', 200000000)";
 /// # Errors
 /// When the query fails.
 pub fn measure(running: &Running, text: &str) -> Result<Vec<(Figure, f64)>> {
-    let door = Door::new(running.port, running.role);
-    let mut client = door.enter()?;
-    client.ask("SELECT 1")?;
+    let endpoint = Endpoint::new(running.port, running.role);
+    let mut client = endpoint.log_in()?;
+    client.value("SELECT 1")?;
     let before = running.pid().map(|pid| {
         forget_peak(pid);
         Cpu::of(pid)
     });
     let start = Instant::now();
-    let gigabytes = client.swallow(text)? as f64 / 1e9;
+    let gigabytes = client.discard(text)? as f64 / 1e9;
     let mut figures = vec![(Figure::GigabytesPerSecond, gigabytes / start.elapsed().as_secs_f64())];
     if let Some((pid, before)) = running.pid().zip(before) {
         let spent = Cpu::of(pid).since(before);
         figures.push((Figure::CpuPerGigabyte, spent.total.as_secs_f64() / gigabytes));
         figures.push((Figure::PeakResident, peak_bytes(pid) as f64));
     }
-    client.leave()?;
+    client.close()?;
     Ok(figures)
 }

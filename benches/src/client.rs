@@ -1,12 +1,14 @@
-//! A blocking client that does just what the scenarios need: log in, ask, swallow, leave.
+//! The client that measures: log in, ask, read and forget, leave.
+//!
+//! It is not the tests' `WireClient`, because what it costs counts as the pooler's. That one
+//! stretches the password in every login, reads each message with two system calls and keeps all of
+//! them; this one stretches once for a salt (`scram.rs`), reads whole answers at once and looks at
+//! no more of them than it needs. What is not measured uses `WireClient`.
 
-mod reply;
-
-pub use reply::{Reply, SqlError};
-
-use crate::postgres::{DATABASE, PASSWORD};
+use crate::postgres::{DATABASE, password};
 use crate::scram::{self, Secret};
 use crate::{During, Error, Result};
+use pgimbal_tests::{Message, Reply};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,44 +21,36 @@ const READ_BUFFER: usize = 2048;
 
 /// Where and how to log in.
 #[derive(Debug)]
-pub struct Door {
+pub struct Endpoint {
     /// The server's or pooler's address.
     pub address: SocketAddr,
     role: String,
-    database: String,
     /// `options` of the startup packet, empty for none.
     options: String,
     secret: Secret,
     logins: AtomicU64,
 }
 
-impl Door {
-    /// The door for `role` at `port` of 127.0.0.1.
+impl Endpoint {
+    /// Where `role` logs in, at `port` of 127.0.0.1.
     #[must_use]
     pub fn new(port: u16, role: &str) -> Self {
         Self {
             address: (Ipv4Addr::LOCALHOST, port).into(),
             role: role.to_owned(),
-            database: DATABASE.to_owned(),
             options: String::new(),
-            secret: Secret::new(PASSWORD),
+            secret: Secret::new(&password(role)),
             logins: AtomicU64::new(0),
         }
     }
 
-    /// The same door with another password.
+    /// The same endpoint with another password.
     #[must_use]
     pub fn with_password(self, password: &str) -> Self {
         Self { secret: Secret::new(password), ..self }
     }
 
-    /// The same door to another database.
-    #[must_use]
-    pub fn to_database(self, database: &str) -> Self {
-        Self { database: database.to_owned(), ..self }
-    }
-
-    /// The same door with startup options such as `-c name=value`.
+    /// The same endpoint with startup options such as `-c name=value`.
     #[must_use]
     pub fn with_options(self, options: &str) -> Self {
         Self { options: options.to_owned(), ..self }
@@ -66,7 +60,7 @@ impl Door {
     ///
     /// # Errors
     /// When the connection fails or the server refuses.
-    pub fn enter(&self) -> Result<Client> {
+    pub fn log_in(&self) -> Result<Client> {
         let stream = TcpStream::connect(self.address).during("connecting")?;
         stream.set_nodelay(true).during("connecting")?;
         stream.set_read_timeout(Some(PATIENCE)).during("connecting")?;
@@ -74,7 +68,7 @@ impl Door {
         let mut startup = vec![0, 0, 0, 0, 0, 3, 0, 0];
         let options = ["options", &self.options];
         let options = if self.options.is_empty() { &[][..] } else { &options };
-        for text in ["user", &self.role, "database", &self.database].iter().chain(options) {
+        for text in ["user", &self.role, "database", DATABASE].iter().chain(options) {
             startup.extend_from_slice(text.as_bytes());
             startup.push(0);
         }
@@ -82,11 +76,11 @@ impl Door {
         let length = u32::try_from(startup.len()).unwrap_or(u32::MAX);
         startup[..4].copy_from_slice(&length.to_be_bytes());
         client.stream.get_mut().write_all(&startup).during("sending a startup packet")?;
-        self.log_in(&mut client)?;
+        self.authenticate(&mut client)?;
         Ok(client)
     }
 
-    fn log_in(&self, client: &mut Client) -> Result<()> {
+    fn authenticate(&self, client: &mut Client) -> Result<()> {
         let nonce = format!("pgimbalbench{:012x}", self.logins.fetch_add(1, Ordering::Relaxed));
         let mut body = Vec::with_capacity(512);
         loop {
@@ -121,15 +115,15 @@ pub struct Client {
 }
 
 impl Client {
-    /// Runs one simple query and swallows its answer in large reads. Returns how many bytes came.
+    /// Runs one simple query and discards its answer in large reads. Returns how many bytes came.
     ///
     /// # Errors
     /// On the server's ErrorResponse, or when the connection ends.
-    pub fn swallow(&mut self, text: &str) -> Result<u64> {
+    pub fn discard(&mut self, text: &str) -> Result<u64> {
         let mut query = text.as_bytes().to_vec();
         query.push(0);
         self.send(b'Q', &query)?;
-        let mut swallower = Swallower::default();
+        let mut discarder = Discarder::default();
         // A load that reads in small pieces would measure itself.
         let mut buffer = vec![0; 256 * 1024];
         loop {
@@ -138,8 +132,8 @@ impl Client {
             if count == 0 {
                 return Err(Error::Server("the connection ended inside an answer".into()));
             }
-            if swallower.take(&buffer[..count])? {
-                return Ok(swallower.bytes);
+            if discarder.take(&buffer[..count])? {
+                return Ok(discarder.bytes);
             }
         }
     }
@@ -148,7 +142,7 @@ impl Client {
     ///
     /// # Errors
     /// On the server's ErrorResponse, or when the connection ends.
-    pub fn ask(&mut self, text: &str) -> Result<Option<String>> {
+    pub fn value(&mut self, text: &str) -> Result<Option<String>> {
         let mut query = text.as_bytes().to_vec();
         query.push(0);
         self.send(b'Q', &query)?;
@@ -165,25 +159,25 @@ impl Client {
         }
     }
 
-    /// Runs one simple query and reads its whole answer, an error's too.
+    /// Runs one simple query and returns its whole answer, an error too.
     ///
     /// # Errors
     /// When the connection ends, or the server says that it will.
-    pub fn question(&mut self, text: &str) -> Result<Reply> {
+    pub fn query(&mut self, text: &str) -> Result<Reply> {
         let mut query = text.as_bytes().to_vec();
         query.push(0);
         self.send(b'Q', &query)?;
-        let (mut body, mut reply) = (Vec::new(), Reply::default());
+        let mut messages = Vec::new();
         loop {
-            match self.message(&mut body)? {
-                b'Z' => {
-                    reply.in_block = body.first() != Some(&b'I');
-                    return Ok(reply);
-                }
-                tag => reply.take(tag, &body),
+            let mut body = Vec::new();
+            let tag = self.message(&mut body)?;
+            let message = Message { tag, body };
+            if tag == b'E' && message.error().severity != "ERROR" {
+                return Err(refusal(b'E', &message.body));
             }
-            if reply.error.as_ref().is_some_and(|error| error.fatal) {
-                return Err(refusal(b'E', &body));
+            messages.push(message);
+            if tag == b'Z' {
+                return Ok(Reply { messages });
             }
         }
     }
@@ -230,7 +224,7 @@ impl Client {
     ///
     /// # Errors
     /// When sending fails.
-    pub fn leave(mut self) -> Result<()> {
+    pub fn close(mut self) -> Result<()> {
         self.send(b'X', b"")?;
         let _ = self.stream.fill_buf();
         Ok(())
@@ -255,13 +249,13 @@ impl Client {
 
 /// Counts an answer's bytes without keeping them.
 #[derive(Debug, Default)]
-struct Swallower {
+struct Discarder {
     bytes: u64,
     header: Vec<u8>,
     rest_of_body: usize,
 }
 
-impl Swallower {
+impl Discarder {
     /// Whether ReadyForQuery has come.
     fn take(&mut self, mut bytes: &[u8]) -> Result<bool> {
         self.bytes += bytes.len() as u64;

@@ -6,10 +6,9 @@
 
 pub mod applications;
 pub mod cluster;
-pub mod console;
 pub mod credentials;
 pub mod directory;
-pub mod ledger;
+pub mod observations;
 pub mod pgimbal;
 pub mod report;
 pub mod scenario;
@@ -17,8 +16,6 @@ pub mod schedule;
 pub mod vault;
 
 /// The role of the applications, whose password rotates.
-pub const APPLICATION: &str = "app";
-/// The role that asks the nodes what they are.
-pub const PROBE: &str = "probe";
+pub const APPLICATION: &str = crate::postgres::ROTATING_ROLE;
 /// The user of pgimbal's console.
 pub const OPERATOR: &str = "ops";

@@ -2,15 +2,19 @@
 //! they take, each against its bound.
 
 pub mod failover;
-pub mod instance;
 pub mod logins;
 pub mod overhead;
 pub mod relay;
 pub mod roles;
+pub mod rotating;
 pub mod rotation;
-pub mod stand_in;
 
 use std::time::Duration;
+
+/// How long anything may take that a figure waits for.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// No rotation is near.
+const FAR: Duration = Duration::from_secs(86_400);
 
 /// One figure and its bound.
 #[derive(Clone, Debug)]

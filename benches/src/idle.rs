@@ -1,9 +1,9 @@
 //! Resident memory per client that has logged in and does nothing.
 
-use crate::client::Door;
-use crate::contender::Running;
-use crate::crowd::on_threads;
+use crate::client::Endpoint;
 use crate::report::Figure;
+use crate::target::Running;
+use crate::threads::on_threads;
 use crate::usage::resident_bytes;
 use crate::{Error, Result};
 use std::thread;
@@ -21,22 +21,22 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// When a login fails, or the pooler dies.
 pub fn measure(running: &Running, clients: u32) -> Result<Vec<(Figure, f64)>> {
     let pid = running.pid().ok_or_else(|| Error::Program("no pooler to measure".into()))?;
-    let door = Door::new(running.port, running.role);
-    let mut first = door.enter()?;
-    first.ask("SELECT 1")?;
+    let endpoint = Endpoint::new(running.port, running.role);
+    let mut first = endpoint.log_in()?;
+    first.value("SELECT 1")?;
     let before = resident_bytes(pid);
     let start = Instant::now();
-    let open = || (0..clients / THREADS).map(|_| door.enter()).collect::<Result<Vec<_>>>();
+    let open = || (0..clients / THREADS).map(|_| endpoint.log_in()).collect::<Result<Vec<_>>>();
     let idle = on_threads(THREADS, open)?;
     let elapsed = start.elapsed();
     let count = idle.iter().map(Vec::len).sum::<usize>() as f64;
     thread::sleep(SETTLE);
     let after = resident_bytes(pid);
     // A pooler that threw the idle clients out would look thrifty.
-    first.ask("SELECT 1")?;
+    first.value("SELECT 1")?;
     for client in idle.into_iter().flatten().step_by(1_000) {
         let mut client = client;
-        client.ask("SELECT 1")?;
+        client.value("SELECT 1")?;
     }
     Ok(vec![
         (Figure::ResidentPerIdleClient, after.saturating_sub(before) as f64 / count),

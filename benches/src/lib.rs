@@ -1,31 +1,30 @@
 //! The comparison behind `make bench` and the demonstration behind `make demo`.
 //!
-//! Owns throwaway servers, loads and measurements. It knows pgimbal only as a program that
-//! is configured and started like any other pooler, so that no contender has an advantage.
+//! Owns loads, measurements and reports; the throwaway servers are the tests' (`pgimbal-tests`),
+//! whose panics say what is missing. It knows pgimbal only as a program that is configured and
+//! started like any other pooler, so that no target has an advantage.
 
 pub mod bulk;
 pub mod calls;
+pub mod chart;
 pub mod client;
-pub mod contender;
 pub mod costs;
-pub mod crowd;
 pub mod demo;
 pub mod figures;
-pub mod http;
 pub mod idle;
 pub mod login;
+pub mod open_files;
 pub mod pgbench;
-pub mod picture;
-pub mod place;
 pub mod plan;
 pub mod postgres;
 pub mod report;
 pub mod rounds;
 pub mod scram;
-pub mod server;
 pub mod settings;
 pub mod state;
 pub mod table;
+pub mod target;
+pub mod threads;
 pub mod usage;
 
 /// What can go wrong in a benchmark, always for the person who runs it to read.

@@ -1,11 +1,11 @@
 //! Logins per second: connect, log in, say Terminate, wait for the close, again.
 
 use crate::Result;
-use crate::client::Door;
-use crate::contender::Running;
-use crate::crowd::on_threads;
+use crate::client::Endpoint;
 use crate::pgbench::percentile;
 use crate::report::Figure;
+use crate::target::Running;
+use crate::threads::on_threads;
 use crate::usage::Cpu;
 use std::time::{Duration, Instant};
 
@@ -17,11 +17,11 @@ pub const CLIENTS: u32 = 8;
 /// # Errors
 /// When a login fails.
 pub fn measure(running: &Running, duration: Duration) -> Result<Vec<(Figure, f64)>> {
-    let door = Door::new(running.port, running.role);
+    let endpoint = Endpoint::new(running.port, running.role);
     // The first login opens the pooler's first server connection, which is not the question.
-    door.enter()?.leave()?;
+    endpoint.log_in()?.close()?;
     let before = running.pid().map(Cpu::of);
-    let (latencies, elapsed) = crowd(&door, duration)?;
+    let (latencies, elapsed) = log_in_all(&endpoint, duration)?;
     let logins = latencies.len() as f64;
     let mut figures = vec![
         (Figure::LoginsPerSecond, logins / elapsed.as_secs_f64()),
@@ -36,21 +36,21 @@ pub fn measure(running: &Running, duration: Duration) -> Result<Vec<(Figure, f64
     Ok(figures)
 }
 
-/// The microseconds of CPU time that process `pid` spends on each login through `door`.
+/// The microseconds of CPU time that process `pid` spends on each login through `endpoint`.
 ///
 /// # Errors
 /// When a login fails.
-pub fn cpu_per_login(door: &Door, pid: u32, duration: Duration) -> Result<f64> {
-    door.enter()?.leave()?;
+pub fn cpu_per_login(endpoint: &Endpoint, pid: u32, duration: Duration) -> Result<f64> {
+    endpoint.log_in()?.close()?;
     let before = Cpu::of(pid);
-    let (latencies, _) = crowd(door, duration)?;
+    let (latencies, _) = log_in_all(endpoint, duration)?;
     Ok(Cpu::of(pid).since(before).total.as_secs_f64() * 1e6 / latencies.len() as f64)
 }
 
 /// All clients' logins: the microseconds of each, sorted, and how long it took.
-fn crowd(door: &Door, duration: Duration) -> Result<(Vec<u32>, Duration)> {
+fn log_in_all(endpoint: &Endpoint, duration: Duration) -> Result<(Vec<u32>, Duration)> {
     let start = Instant::now();
-    let latencies = on_threads(CLIENTS, || log_in_until(door, start + duration))?;
+    let latencies = on_threads(CLIENTS, || log_in_until(endpoint, start + duration))?;
     let elapsed = start.elapsed();
     let mut latencies = latencies.concat();
     latencies.sort_unstable();
@@ -58,13 +58,13 @@ fn crowd(door: &Door, duration: Duration) -> Result<(Vec<u32>, Duration)> {
 }
 
 /// Microseconds of each login from connect to ReadyForQuery.
-fn log_in_until(door: &Door, end: Instant) -> Result<Vec<u32>> {
+fn log_in_until(endpoint: &Endpoint, end: Instant) -> Result<Vec<u32>> {
     let mut latencies = Vec::new();
     while Instant::now() < end {
         let start = Instant::now();
-        let client = door.enter()?;
+        let client = endpoint.log_in()?;
         latencies.push(u32::try_from(start.elapsed().as_micros()).unwrap_or(u32::MAX));
-        client.leave()?;
+        client.close()?;
     }
     Ok(latencies)
 }

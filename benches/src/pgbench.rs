@@ -1,12 +1,20 @@
 //! Runs pgbench and reads its per-transaction log.
 
-use crate::place::Place;
-use crate::postgres::{DATABASE, ROLE, binaries};
+use crate::postgres::{DATABASE, ROLE};
 use crate::{During, Error, Result};
+use pgimbal_tests::pgimbal::undisturbed;
+use pgimbal_tests::postgres::bin;
+use pgimbal_tests::process::directory;
+use pgimbal_tests::program;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
+
+/// pgbench's scale: 1,000,000 accounts, 150 MB, which fits the server's buffers.
+const SCALE: u32 = 10;
+/// How long making them may take.
+const FILL: Duration = Duration::from_secs(120);
 
 /// pgbench's three ways to send a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,49 +79,46 @@ impl Load {
     ///
     /// # Errors
     /// When pgbench fails or a client of it was aborted.
-    pub fn run(self, place: &Place) -> Result<Outcome> {
-        let prefix = place.path().join("transactions");
-        let output =
-            self.command(&prefix)?.stdout(Stdio::piped()).output().during("running pgbench")?;
-        let latencies = take_log(place.path(), "transactions.")?;
-        outcome(&output, latencies)
-    }
-
-    /// The pgbench command, with its log under `prefix`.
-    ///
-    /// # Errors
-    /// When PostgreSQL is not installed.
-    pub fn command(self, prefix: &Path) -> Result<Command> {
-        let mut command = Command::new(binaries()?.join("pgbench"));
-        command
-            .args(["-S", "-n", "-h", "127.0.0.1", "-U", ROLE, "-p", &self.port.to_string()])
-            .args(["-M", self.protocol.name(), "-c", &self.clients.to_string()])
+    pub fn run(self) -> Result<Outcome> {
+        let logs = directory("pgbench");
+        let output = pgbench(self.port, ROLE)
+            .args(["-S", "-n", "-M", self.protocol.name(), "-c", &self.clients.to_string()])
             .args(["-j", if self.clients < 64 { "1" } else { "2" }])
             .args(["-T", &self.duration.as_secs().max(1).to_string()])
             .args(["-l", "--sampling-rate", if self.clients == 1 { "1" } else { "0.25" }])
             .arg("--log-prefix")
-            .arg(prefix)
-            .arg(DATABASE)
-            .stdin(Stdio::null());
-        Ok(command)
+            .arg(logs.join("transactions"))
+            .stdin(Stdio::null())
+            .output()
+            .during("running pgbench")?;
+        outcome(&output, &latencies(&logs)?)
     }
 }
 
-/// The microseconds of the logged transactions, sorted; the logs are removed.
+/// Makes pgbench's tables on the server at `port`.
 ///
-/// # Errors
-/// When the logs cannot be read.
-pub fn take_log(folder: &Path, prefix: &str) -> Result<Vec<u32>> {
+/// # Panics
+/// When pgbench fails.
+pub fn fill(port: u16) {
+    let mut command = pgbench(port, "postgres");
+    command.args(["-i", "-q", "-I", "dtgvp", "-s", &SCALE.to_string()]);
+    let _ = program::run(&mut command, FILL).succeeded();
+}
+
+fn pgbench(port: u16, role: &str) -> Command {
+    let mut command = undisturbed(bin().join("pgbench"));
+    command.args(["-h", "127.0.0.1", "-U", role, "-p", &port.to_string(), "-d", DATABASE]);
+    command
+}
+
+/// The microseconds of the transactions that are logged in `folder`, sorted.
+fn latencies(folder: &Path) -> Result<Vec<u32>> {
     let mut latencies = Vec::new();
     for entry in fs::read_dir(folder).during("looking for pgbench's logs")?.flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(prefix) {
-            continue;
-        }
         let text = fs::read_to_string(entry.path()).during("reading pgbench's log")?;
         // client_id transaction_no time script_no time_epoch time_us
         latencies
             .extend(text.lines().filter_map(|line| line.split(' ').nth(2)?.parse::<u32>().ok()));
-        fs::remove_file(entry.path()).during("removing pgbench's log")?;
     }
     latencies.sort_unstable();
     Ok(latencies)
@@ -126,7 +131,7 @@ pub fn percentile(sorted: &[u32], share: f64) -> f64 {
     sorted.get((last * share).round() as usize).map_or(0.0, |value| f64::from(*value))
 }
 
-fn outcome(output: &Output, latencies: Vec<u32>) -> Result<Outcome> {
+fn outcome(output: &Output, latencies: &[u32]) -> Result<Outcome> {
     let text = String::from_utf8_lossy(&output.stdout);
     let number = |before: &str| {
         let rest = &text[text.find(before)? + before.len()..];
@@ -138,8 +143,8 @@ fn outcome(output: &Output, latencies: Vec<u32>) -> Result<Outcome> {
             Ok(Outcome {
                 transactions: transactions as u64,
                 per_second,
-                p50_us: percentile(&latencies, 0.50),
-                p99_us: percentile(&latencies, 0.99),
+                p50_us: percentile(latencies, 0.50),
+                p99_us: percentile(latencies, 0.99),
             })
         }
         _ => {

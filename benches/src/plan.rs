@@ -62,7 +62,7 @@ impl Plan {
         self.scenarios.is_empty() || self.scenarios.iter().any(|wanted| wanted == scenario)
     }
 
-    /// The full comparison, about 15 minutes with three contenders.
+    /// The full comparison, about 15 minutes with three targets.
     #[must_use]
     pub fn full() -> Self {
         Self {
@@ -77,7 +77,7 @@ impl Plan {
         }
     }
 
-    /// One short round, under 3 minutes with three contenders.
+    /// One short round, under 3 minutes with three targets.
     #[must_use]
     pub fn quick() -> Self {
         Self {
@@ -92,7 +92,7 @@ impl Plan {
         }
     }
 
-    /// Session state alone, about a minute with three contenders.
+    /// Session state alone, about a minute with three targets.
     #[must_use]
     pub fn of_state() -> Self {
         Self {

@@ -1,6 +1,6 @@
 //! What was measured, as rows: medians over rounds, and ratios to PgBouncer.
 
-use crate::contender::REFERENCE;
+use crate::target::REFERENCE;
 use serde_json::{Map, Value, json};
 
 /// A measured quantity. The order is that of the tables.
@@ -59,7 +59,7 @@ impl Figure {
     }
 }
 
-/// What is done to the contenders.
+/// What is done to the targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scenario {
     /// `select`, `login_trust`, `login_scram`, `idle`, `rows_1gb`, `row_200mb`, or a case of
@@ -74,7 +74,7 @@ pub struct Scenario {
 /// One measurement of one round.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// The contender's name.
+    /// The target's name.
     pub pooler: String,
     /// What was done to it.
     pub scenario: Scenario,
@@ -92,10 +92,10 @@ impl Sample {
     }
 }
 
-/// The medians of one contender in one scenario.
+/// The medians of one target in one scenario.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// The contender's name.
+    /// The target's name.
     pub pooler: String,
     /// What was done to it.
     pub scenario: Scenario,
@@ -136,7 +136,7 @@ impl Row {
     }
 }
 
-/// Groups samples into rows, in the order in which scenarios and contenders first appeared.
+/// Groups samples into rows, in the order in which scenarios and targets first appeared.
 ///
 /// A ratio is the median of each round's own ratio, because the two measurements of one round
 /// share the machine's mood.

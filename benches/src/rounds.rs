@@ -1,27 +1,23 @@
-//! The interleaved rounds: every scenario, every contender, again and again.
+//! The interleaved rounds: every scenario, every target, again and again.
 
 use crate::calls::Counter;
-use crate::contender::{Contender, Running};
 use crate::pgbench::{Load, Protocol};
-use crate::place::Place;
 use crate::plan::Plan;
-use crate::postgres::Postgres;
 use crate::report::{Figure, Sample, Scenario};
 use crate::settings::Login;
 use crate::state::{CASES, Case};
+use crate::target::{Running, Target};
 use crate::usage::Cpu;
 use crate::{Error, Result, bulk, idle, login, state};
+use pgimbal_tests::Postgres;
 use std::time::Duration;
 
 /// Everything that a comparison needs.
-#[derive(Debug)]
 pub struct Comparison<'a> {
-    /// Where servers live.
-    pub place: &'a Place,
-    /// What all contenders stand before.
+    /// What all targets stand before.
     pub postgres: &'a Postgres,
     /// Who is compared.
-    pub contenders: &'a [Contender],
+    pub targets: &'a [Target],
     /// How much is measured.
     pub plan: &'a Plan,
     /// What counts system calls, if anything does.
@@ -32,28 +28,26 @@ impl Comparison<'_> {
     /// Runs all rounds and tells `progress` about each measurement.
     ///
     /// # Errors
-    /// When a contender or a load fails; nothing is left out silently.
+    /// When a target or a load fails; nothing is left out silently.
     pub fn run(&self, mut progress: impl FnMut(&Sample)) -> Result<Vec<Sample>> {
         let running: Vec<Running> = self
-            .contenders
+            .targets
             .iter()
-            .map(|contender| contender.start(self.place, self.postgres, Login::Trust))
+            .map(|target| target.start(self.postgres, Login::Trust))
             .collect::<Result<_>>()?;
         for each in &running {
-            self.load(each, Protocol::Simple, 16)
-                .lasting(Duration::from_secs(1))
-                .run(self.place)?;
+            self.load(each, Protocol::Simple, 16).lasting(Duration::from_secs(1)).run()?;
         }
         let mut samples = Vec::new();
         for round in 0..self.plan.rounds {
             for step in self.steps() {
-                for turn in 0..self.contenders.len() {
+                for turn in 0..self.targets.len() {
                     // Another one begins in each round: who follows whom must not matter.
-                    let index = (turn + round as usize) % self.contenders.len();
+                    let index = (turn + round as usize) % self.targets.len();
                     let Some(figures) = self.measure(step, round, index, &running[index])? else {
                         continue;
                     };
-                    let pooler = self.contenders[index].name.clone();
+                    let pooler = self.targets[index].name.clone();
                     let sample =
                         Sample { pooler, scenario: step.scenario(self.plan), round, figures };
                     progress(&sample);
@@ -78,7 +72,7 @@ impl Comparison<'_> {
             .collect()
     }
 
-    /// `None` where a scenario makes no sense for the contender.
+    /// `None` where a scenario makes no sense for the target.
     fn measure(
         &self,
         step: Step,
@@ -86,12 +80,12 @@ impl Comparison<'_> {
         index: usize,
         running: &Running,
     ) -> Result<Option<Vec<(Figure, f64)>>> {
-        let contender = &self.contenders[index];
-        let fresh = |login| contender.start(self.place, self.postgres, login);
+        let target = &self.targets[index];
+        let fresh = |login| target.start(self.postgres, login);
         let figures = match step {
             Step::Select(protocol, clients) => self.select(running, protocol, clients, round == 0),
             Step::LoginTrust => login::measure(running, self.plan.duration),
-            Step::LoginScram if contender.knows_scram() => {
+            Step::LoginScram if target.knows_scram() => {
                 login::measure(&fresh(Login::Scram)?, self.plan.duration)
             }
             Step::Idle if running.pid().is_some() => {
@@ -101,11 +95,10 @@ impl Comparison<'_> {
             Step::LoginScram | Step::Idle => return Ok(None),
             Step::Rows => bulk::measure(running, bulk::GIGABYTE_OF_ROWS),
             Step::LongRow => bulk::measure(running, bulk::LONG_ROW),
-            Step::State(case) if !contender.takes(case.tuning()) => return Ok(None),
+            Step::State(case) if !target.takes(case.tuning()) => return Ok(None),
             Step::State(case) => {
-                let (place, tuning) = (self.place, case.tuning());
-                let tuned = contender.start_tuned(place, self.postgres, Login::Trust, tuning)?;
-                match case.measure(&tuned, self.postgres.pid(), self.plan.state) {
+                let tuned = target.start_tuned(self.postgres, Login::Trust, case.tuning())?;
+                match case.measure(&tuned, self.postgres.id(), self.plan.state) {
                     Ok(None) => return Ok(None),
                     measured => measured.map(Option::unwrap_or_default),
                 }
@@ -114,7 +107,7 @@ impl Comparison<'_> {
         figures.map(Some).map_err(|error| {
             let scenario = step.scenario(self.plan).name;
             let words = running.log_tail();
-            Error::Program(format!("{} in {scenario}: {error}\n{words}", contender.name))
+            Error::Program(format!("{} in {scenario}: {error}\n{words}", target.name))
         })
     }
 
@@ -127,7 +120,7 @@ impl Comparison<'_> {
     ) -> Result<Vec<(Figure, f64)>> {
         let load = self.load(running, protocol, clients);
         let before = running.pid().map(Cpu::of);
-        let outcome = load.run(self.place)?;
+        let outcome = load.run()?;
         let mut figures = vec![
             (Figure::TransactionsPerSecond, outcome.per_second),
             (Figure::P50, outcome.p50_us),
@@ -143,7 +136,7 @@ impl Comparison<'_> {
         // does.
         if let Some(counter) = self.counter.filter(|_| count) {
             let counting = counter.attach(pid)?;
-            let counted = load.lasting(self.plan.counted).run(self.place)?;
+            let counted = load.lasting(self.plan.counted).run()?;
             let calls = counting.finish()? as f64 / counted.transactions as f64;
             figures.push((Figure::CallsPerTransaction, calls));
         }

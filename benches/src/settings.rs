@@ -1,6 +1,7 @@
-//! What every contender is told, so that the comparison is one of like with like.
+//! What every target is told, so that the comparison is one of like with like.
 
-use crate::postgres::{DATABASE, Postgres, ROLE};
+use crate::postgres::{DATABASE, ROLE};
+use pgimbal_tests::Postgres;
 
 /// Server connections that a pooler may open.
 pub const POOL_SIZE: u32 = 20;
@@ -75,7 +76,7 @@ admin_users = {ROLE}
 /// PgBouncer's `auth_file`: with a verifier, not a password, no login stretches a key.
 #[must_use]
 pub fn pgbouncer_users(postgres: &Postgres) -> String {
-    format!("\"{ROLE}\" \"{}\"\n", postgres.verifier)
+    format!("\"{ROLE}\" \"{}\"\n", postgres.verifier(ROLE))
 }
 
 /// `pgimbal.toml`. What stands at its default is not said, so that an older pgimbal can be
@@ -115,6 +116,6 @@ password = \"{verifier}\"
 ",
         size = tuning.pool_size,
         server = postgres.port,
-        verifier = postgres.verifier,
+        verifier = postgres.verifier(ROLE),
     )
 }

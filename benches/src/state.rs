@@ -1,11 +1,11 @@
 //! What following session state costs: a case is a few statements of one or two clients over one
 //! server connection, done over and over, one after the other.
 
-use crate::client::{Client, Door};
-use crate::contender::Running;
+use crate::client::{Client, Endpoint};
 use crate::pgbench::percentile;
 use crate::report::Figure;
 use crate::settings::Tuning;
+use crate::target::Running;
 use crate::usage::Cpu;
 use crate::{Error, Result};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const PLAIN: &str = "SELECT 1";
 /// Turns before the first that counts: connections open, statements get known.
 const WARM_UP: u32 = 20;
 
-/// One case.
+/// Statements whose cost is measured, and what the pooler is told for them.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     /// Its name in the report.
@@ -51,7 +51,7 @@ const NAMED: [(&str, &str); 2] = [
 /// Time zones are what PgBouncer follows too.
 const ZONES: [&str; 2] = ["SET TimeZone TO 'Asia/Tokyo'", "SET TimeZone TO 'UTC'"];
 
-/// All cases.
+/// The cases in the order of the report.
 pub const CASES: [Case; 13] = [
     case("plain", Turn::One(PLAIN)),
     Case { name: "plain_calls", turn: Turn::One(PLAIN), verify: "calls" },
@@ -131,7 +131,7 @@ impl Case {
         if matches!(self.turn, Turn::Named { .. }) { "prepared" } else { "simple" }
     }
 
-    /// Its clients.
+    /// How many clients take turns.
     #[must_use]
     pub fn clients(&self) -> u32 {
         if matches!(self.turn, Turn::Two { .. }) { 2 } else { 1 }
@@ -158,10 +158,12 @@ impl Case {
         postgres: u32,
         duration: Duration,
     ) -> Result<Option<Vec<(Figure, f64)>>> {
-        let door = Door::new(running.port, running.role);
+        let endpoint = Endpoint::new(running.port, running.role);
         let measured = match self.turn {
-            Turn::Opening(texts) => openings(&door, texts, duration).map(|times| figures(&times)),
-            _ => self.turns(&door, running, postgres, duration),
+            Turn::Opening(texts) => {
+                openings(&endpoint, texts, duration).map(|times| figures(&times))
+            }
+            _ => self.turns(&endpoint, running, postgres, duration),
         };
         match measured {
             Err(Error::Server(text)) if text.contains(" C53") => {
@@ -174,16 +176,16 @@ impl Case {
 
     fn turns(
         &self,
-        door: &Door,
+        endpoint: &Endpoint,
         running: &Running,
         postgres: u32,
         duration: Duration,
     ) -> Result<Vec<(Figure, f64)>> {
         let mut clients = Vec::new();
         for index in 0..self.clients() as usize {
-            let mut client = door.enter()?;
+            let mut client = endpoint.log_in()?;
             match self.turn {
-                Turn::Two { settings, .. } => drop(client.ask(settings[index])?),
+                Turn::Two { settings, .. } => drop(client.value(settings[index])?),
                 Turn::Named { .. } => {
                     for (name, text) in NAMED {
                         client.prepare(name, text)?;
@@ -212,16 +214,16 @@ impl Case {
         }
         let spent = Cpu::of(postgres).since(server_before).total;
         figures.push((Figure::ServerCpuPerTransaction, each(spent)));
-        clients.into_iter().try_for_each(Client::leave)?;
+        clients.into_iter().try_for_each(Client::close)?;
         Ok(figures)
     }
 
     fn turn(&self, clients: &mut [Client]) -> Result<()> {
         match (self.turn, clients) {
-            (Turn::One(text), [one]) => one.ask(text).map(drop),
+            (Turn::One(text), [one]) => one.value(text).map(drop),
             (Turn::Two { texts: [first, second], .. }, [one, other]) => {
-                one.ask(first)?;
-                other.ask(second).map(drop)
+                one.value(first)?;
+                other.value(second).map(drop)
             }
             (Turn::Named { .. }, [one]) => NAMED.iter().try_for_each(|(name, _)| one.execute(name)),
             _ => Err(Error::Program(format!("{} has other clients", self.name))),
@@ -230,24 +232,24 @@ impl Case {
 }
 
 /// Microseconds of each opening.
-fn openings(door: &Door, texts: &[&str], duration: Duration) -> Result<Vec<u32>> {
+fn openings(endpoint: &Endpoint, texts: &[&str], duration: Duration) -> Result<Vec<u32>> {
     let (mut times, end) = (Vec::new(), Instant::now() + duration);
     // The first login opens the pooler's server connection, which is not the question.
-    open(door, texts)?;
+    open(endpoint, texts)?;
     while Instant::now() < end {
-        times.push(open(door, texts)?);
+        times.push(open(endpoint, texts)?);
     }
     Ok(times)
 }
 
-fn open(door: &Door, texts: &[&str]) -> Result<u32> {
-    let mut client = door.enter()?;
+fn open(endpoint: &Endpoint, texts: &[&str]) -> Result<u32> {
+    let mut client = endpoint.log_in()?;
     let start = Instant::now();
     for text in texts.iter().chain(&[PLAIN]) {
-        client.ask(text)?;
+        client.value(text)?;
     }
     let time = micros(start);
-    client.leave()?;
+    client.close()?;
     Ok(time)
 }
 

@@ -11,7 +11,7 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 #[test]
 fn ctrl_c_at_the_start_ends_the_demonstration_at_once_and_without_a_verdict() {
     let mut demo = Command::new(env!("CARGO_BIN_EXE_demo"))
-        .env("PGIMBAL", "/bin/false")
+        .env("PGIMBAL_BIN", "/bin/false")
         .env("DEMO_CREDENTIALS", "directory")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -1,18 +1,12 @@
 """asyncpg through a transaction pool of 5, with its own statement cache left on."""
 
 import asyncio
-import os
 
 import asyncpg
 
-OPTIONS = {
-    "host": "127.0.0.1",
-    "port": int(os.environ["PGIMBAL_PORT"]),
-    "user": "scram",
-    "password": "scram-secret",
-    "database": "app",
-    "ssl": False,
-}
+from asyncpg_options import options
+
+OPTIONS = options("scram")
 
 
 async def prepared_statements():

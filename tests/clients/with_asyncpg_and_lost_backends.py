@@ -2,18 +2,12 @@
 ask for would cost it its connection."""
 
 import asyncio
-import os
 
 import asyncpg
 
-OPTIONS = {
-    "host": "127.0.0.1",
-    "port": int(os.environ["PGIMBAL_PORT"]),
-    "user": "app",
-    "password": "app-secret",
-    "database": "app",
-    "ssl": False,
-}
+from asyncpg_options import options
+
+OPTIONS = options("app")
 
 
 def end_the_backend():

@@ -12,6 +12,7 @@ use std::path::Path;
 pub use disaster::{End, Frozen};
 pub use node::Node;
 
+use crate::leash::Leash;
 use crate::namespace::Namespace;
 use crate::port::{free_port, random};
 use crate::process::{self, Directory};
@@ -23,6 +24,7 @@ pub struct Cluster {
     /// `n1`, the first primary, then `n2` and so on.
     pub nodes: Vec<Node>,
     directory: Directory,
+    _leash: Leash,
 }
 
 impl Cluster {
@@ -41,7 +43,7 @@ impl Cluster {
     /// As [`Cluster::start`].
     #[must_use]
     pub fn with(replicas: usize, settings: &[&str]) -> Self {
-        Self::launch(replicas, settings, |_| Place::loopback())
+        Self::launch(replicas, settings, |_| Address::loopback())
     }
 
     /// Starts one whose first primary lives in a network namespace of its own.
@@ -51,7 +53,7 @@ impl Cluster {
     #[must_use]
     pub fn with_primary_in_namespace(replicas: usize, settings: &[&str]) -> Self {
         Self::launch(replicas, settings, |index| {
-            if index == 0 { Place::namespace() } else { Place::loopback() }
+            if index == 0 { Address::namespace() } else { Address::loopback() }
         })
     }
 
@@ -65,21 +67,23 @@ impl Cluster {
         let (high, low) = (1 + random(250), random(250));
         Self::launch(replicas, &[], |index| {
             let last = u8::try_from(index + 1).expect("few nodes");
-            Place { host: Ipv4Addr::new(127, high, low, last), port, namespace: None }
+            Address { host: Ipv4Addr::new(127, high, low, last), port, namespace: None }
         })
     }
 
-    fn launch(replicas: usize, settings: &[&str], place: impl Fn(usize) -> Place) -> Self {
+    fn launch(replicas: usize, settings: &[&str], address: impl Fn(usize) -> Address) -> Self {
+        let directory = process::directory("cluster");
+        let leash = Leash::tie("rm -rf -- \"$0\"", [directory.as_os_str()]);
         let mut nodes: Vec<Node> = Vec::new();
         for index in 0..=replicas {
-            let mut node = Node::new(index, settings, place(index));
+            let mut node = Node::new(index, settings, address(index));
             if let Some(primary) = nodes.first() {
                 node.follow(primary);
             }
             node.start();
             nodes.push(node);
         }
-        let cluster = Self { nodes, directory: process::directory("cluster") };
+        let cluster = Self { nodes, directory, _leash: leash };
         for replica in &cluster.nodes[1..] {
             replica.wait_until_streaming();
         }
@@ -132,13 +136,13 @@ impl Cluster {
 }
 
 /// Where a node listens.
-struct Place {
+struct Address {
     host: Ipv4Addr,
     port: u16,
     namespace: Option<Namespace>,
 }
 
-impl Place {
+impl Address {
     fn loopback() -> Self {
         Self { host: Ipv4Addr::LOCALHOST, port: free_port(), namespace: None }
     }

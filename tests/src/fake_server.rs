@@ -191,7 +191,7 @@ impl ServerSide {
         self.send(&error(severity, code, text))
     }
 
-    /// Sends ReadyForQuery.
+    /// Sends ReadyForQuery with the transaction status `I`, `T` or `E`.
     ///
     /// # Errors
     /// The end of the connection.
@@ -218,7 +218,7 @@ impl ServerSide {
     }
 }
 
-/// An ErrorResponse.
+/// The bytes of an ErrorResponse with both severities.
 #[must_use]
 pub fn error(severity: &str, code: &str, text: &str) -> Vec<u8> {
     Message::new(b'E', format!("S{severity}\0V{severity}\0C{code}\0M{text}\0\0").as_bytes())

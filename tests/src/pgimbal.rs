@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -102,6 +101,15 @@ impl Config {
     #[must_use]
     pub fn user(mut self, key: &str, value: impl ToString) -> Self {
         put(&mut self.user, key, &value.to_string());
+        self
+    }
+
+    /// Leaves these keys at their defaults, in whichever table this has set them.
+    #[must_use]
+    pub fn without(mut self, keys: &[&str]) -> Self {
+        for table in [&mut self.keys, &mut self.server, &mut self.user, &mut self.cluster] {
+            table.retain(|(known, _)| !keys.contains(&known.as_str()));
+        }
         self
     }
 
@@ -214,11 +222,7 @@ impl Pgimbal {
         command.args(&words[1..]).arg("run").arg("--config").arg(self.config_path());
         let mut process = Process::start(command, &self.directory, Signal::KILL);
         // The one for HTTP is opened last.
-        let ports = [self.port, self.http_port];
-        eventually("pgimbal listens", SOON, || {
-            assert!(process.ended().is_none(), "pgimbal ended:\n{}", process.log());
-            ports.iter().all(|port| TcpStream::connect(("127.0.0.1", *port)).is_ok())
-        });
+        process.wait_until_it_listens("pgimbal", &[self.port, self.http_port]);
         self.process = Some(process);
     }
 
@@ -263,7 +267,16 @@ impl Pgimbal {
     /// When the console refuses.
     #[must_use]
     pub fn console(&self, sql: &str) -> Vec<Vec<(String, String)>> {
-        let mut client = self.log_in(&Login::new("app", "pgimbal", "app-secret"));
+        self.console_as(&Login::new("app", "pgimbal", "app-secret"), sql)
+    }
+
+    /// The same as another administrator, whose database is `pgimbal`.
+    ///
+    /// # Panics
+    /// When the console refuses.
+    #[must_use]
+    pub fn console_as(&self, login: &Login, sql: &str) -> Vec<Vec<(String, String)>> {
+        let mut client = self.log_in(login);
         let reply = client.ok(sql);
         let names = reply.columns();
         reply.texts().into_iter().map(|row| names.iter().cloned().zip(row).collect()).collect()

@@ -116,13 +116,13 @@ impl Pipeline {
         self.parse("", sql).bind("", "", &[]).execute("", 0)
     }
 
-    /// Flush.
+    /// Flush: the server sends what it has, and the transaction goes on.
     #[must_use]
     pub fn flush(self) -> Self {
         self.message(b'H', &[])
     }
 
-    /// Sync.
+    /// Sync: ends the segment, and is answered by ReadyForQuery.
     #[must_use]
     pub fn sync(self) -> Self {
         self.message(b'S', &[])
@@ -140,13 +140,13 @@ impl Pipeline {
         self.message(b'Q', &[sql, b"\0"].concat())
     }
 
-    /// Any message.
+    /// A message of any tag, its length made right.
     #[must_use]
     pub fn message(self, tag: u8, body: &[u8]) -> Self {
         self.raw(&Message::new(tag, body).encode())
     }
 
-    /// Any bytes.
+    /// Bytes as they are, be they a message or not.
     #[must_use]
     pub fn raw(mut self, bytes: &[u8]) -> Self {
         self.bytes.extend(bytes);

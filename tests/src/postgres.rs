@@ -3,12 +3,14 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::ops::Deref;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
 use crate::certificates::Certificates;
+use crate::leash::Leash;
 use crate::port::free_port;
 use crate::process::{self, Directory, Process};
 use crate::server::Server;
@@ -127,6 +129,15 @@ impl Postgres {
         self.process = Some(process);
     }
 
+    /// Its postmaster's process id.
+    ///
+    /// # Panics
+    /// When it is stopped.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.as_ref().expect("a running server").id()
+    }
+
     /// Stops it at once, as a crash would.
     pub fn stop(&mut self) {
         self.process = None;
@@ -166,12 +177,16 @@ impl Drop for Postgres {
     }
 }
 
-/// The directory with the newest server programs, 15 or later.
+/// The directory with the server programs: `PGIMBAL_PG_BIN`, or the newest that are installed, 15
+/// or later.
 ///
 /// # Panics
 /// When there is none; `tests/set-up` installs it.
 #[must_use]
 pub fn bin() -> PathBuf {
+    if let Some(chosen) = std::env::var_os("PGIMBAL_PG_BIN") {
+        return chosen.into();
+    }
     let mut found: Vec<(u32, PathBuf)> = Vec::new();
     for entry in fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten() {
         let version = entry.file_name().to_string_lossy().parse().unwrap_or(0);
@@ -208,6 +223,9 @@ pub(crate) fn cached(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
     let made = cache.join(format!("{name}-{version}"));
     if !made.exists() {
         let scratch = process::directory("initdb");
+        // What is under way goes on for a moment, and finds that its directory has gone.
+        let tidy = "rm -rf -- \"$0\"; sleep 1; rm -rf -- \"$0\"";
+        let _leash = Leash::tie(tidy, [scratch.as_os_str()]);
         make(&scratch);
         let partial = cache.join(format!("{name}.partial"));
         let _ = fs::remove_dir_all(&partial);
@@ -235,6 +253,7 @@ pub(crate) fn make_cluster(bin: &Path, scratch: &Path) {
     let mut single = as_postgres(&bin.join("postgres"));
     single.args(["--single", "-D"]).arg(&data).arg("postgres");
     let mut child = single
+        .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -248,8 +267,9 @@ pub(crate) fn make_cluster(bin: &Path, scratch: &Path) {
     fs::write(data.join("postgresql.auto.conf"), settings).expect("settings");
 }
 
-/// `program` as the user `postgres` when this is root, whom PostgreSQL refuses.
-pub(crate) fn as_postgres(program: &Path) -> Command {
+/// `program` as the user `postgres` when this is root, whom PostgreSQL and PgBouncer refuse.
+#[must_use]
+pub fn as_postgres(program: &Path) -> Command {
     if !rustix::process::geteuid().is_root() {
         return Command::new(program);
     }
@@ -271,6 +291,8 @@ pub(crate) fn program_directory() -> PathBuf {
 }
 
 pub(crate) fn run(command: &mut Command) {
+    // Of its own group: a Ctrl-C is for the program that runs it.
+    command.process_group(0);
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::Read;
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::leash::Leash;
+use crate::until::{SOON, eventually};
 
 /// A running program with its log file, killed on drop. When the test process itself is
 /// killed, a leash kills the program and removes its directory.
@@ -62,6 +64,23 @@ impl Process {
         Pid::from_child(&self.child)
     }
 
+    /// The same as a number, for `/proc` and tools.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it accepts connections at all of these ports of 127.0.0.1.
+    ///
+    /// # Panics
+    /// When it ends instead, or never does.
+    pub fn wait_until_it_listens(&mut self, name: &str, ports: &[u16]) {
+        eventually(&format!("{name} listens"), SOON, || {
+            assert!(self.ended().is_none(), "{name} ended:\n{}", self.log());
+            ports.iter().all(|port| TcpStream::connect(("127.0.0.1", *port)).is_ok())
+        });
+    }
+
     /// Sends `signal`; a process that has ended already is not an error.
     pub fn signal(&self, signal: Signal) {
         let _ = kill_process(self.pid(), signal);
@@ -91,10 +110,7 @@ impl Process {
     /// When the process is gone or the field is missing.
     #[must_use]
     pub fn status_kib(&self, field: &str) -> u64 {
-        let path = format!("/proc/{}/status", self.child.id());
-        let text = std::fs::read_to_string(path).expect("a living process");
-        let line = text.lines().find(|line| line.starts_with(field)).expect("the field");
-        line.split_whitespace().nth(1).and_then(|value| value.parse().ok()).expect("a number")
+        status_kib(self.id(), field).expect("a living process and the field")
     }
 
     fn stop(&mut self) {
@@ -118,7 +134,15 @@ impl Drop for Process {
     }
 }
 
-/// A directory that is removed with everything in it on drop.
+/// A field of `/proc/PID/status` in KiB; `None` when the process is gone or has no such field.
+#[must_use]
+pub fn status_kib(pid: u32, field: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find(|line| line.starts_with(field))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// A directory that is removed with everything in it on drop, unless `PGIMBAL_KEEP` is set.
 #[derive(Debug)]
 pub struct Directory(PathBuf);
 
@@ -132,7 +156,9 @@ impl std::ops::Deref for Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        if std::env::var_os("PGIMBAL_KEEP").is_none() {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
     }
 }
 

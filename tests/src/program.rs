@@ -75,11 +75,14 @@ fn drain(stream: Option<impl std::io::Read + Send + 'static>) -> std::thread::Jo
     })
 }
 
+/// The last `count` lines of a log.
+#[must_use]
+pub fn tail(log: &str, count: usize) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
 /// Prints the last lines of a log to standard error, where the test runner shows them.
 pub fn print_tail(name: &str, log: &str) {
-    let lines: Vec<&str> = log.lines().collect();
-    eprintln!("--- {name}, last lines of its log ---");
-    for line in &lines[lines.len().saturating_sub(60)..] {
-        eprintln!("{line}");
-    }
+    eprintln!("--- {name}, last lines of its log ---\n{}", tail(log, 60));
 }

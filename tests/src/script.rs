@@ -39,7 +39,7 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// Every shape.
+    /// All that a test plays a script in.
     pub const ALL: [Self; 5] =
         [Self::Queries, Self::Extended, Self::Named, Self::QueriesAtOnce, Self::ExtendedAtOnce];
 
@@ -70,7 +70,7 @@ impl Script {
         }
     }
 
-    /// More steps.
+    /// The same with these steps behind the others.
     #[must_use]
     pub fn then(mut self, steps: &[&str]) -> Self {
         self.steps.extend(steps.iter().map(|step| texts(step, |text| text.as_bytes().to_vec())));

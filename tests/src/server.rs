@@ -84,6 +84,12 @@ impl Server {
         self.superuser().ok(sql);
     }
 
+    /// The SCRAM verifier of `role`, which a pooler may hold instead of its password.
+    #[must_use]
+    pub fn verifier(&self, role: &str) -> String {
+        self.value(&format!("select rolpassword from pg_authid where rolname = '{role}'"))
+    }
+
     /// How many client backends there are beside superusers' own and a prober's.
     ///
     /// # Panics

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use crate::program::print_tail;
 
@@ -18,7 +19,7 @@ pub struct VaultStandIn {
     state: Arc<Mutex<State>>,
 }
 
-/// One request.
+/// What was asked, and when.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// When it had come whole.
@@ -29,16 +30,25 @@ pub struct Request {
     pub path: String,
     /// The headers, their names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// The body.
+    /// The body, JSON where there is one.
     pub body: String,
 }
 
-/// One answer.
+/// What is answered, and how long after the request.
 #[derive(Debug, Clone)]
 pub struct Answer {
     status: u16,
-    body: Vec<u8>,
+    body: Body,
     delay: Duration,
+}
+
+/// What an answer says.
+#[derive(Debug, Clone)]
+enum Body {
+    /// Always the same.
+    Fixed(Vec<u8>),
+    /// A static role's credentials, whose time to the next rotation passes.
+    Role { username: String, password: String, rotated: SystemTime, due: Instant },
 }
 
 #[derive(Default)]
@@ -60,7 +70,7 @@ impl Answer {
     /// `status` with any body.
     #[must_use]
     pub fn raw(status: u16, body: &[u8]) -> Self {
-        Self { status, body: body.to_vec(), delay: Duration::ZERO }
+        Self { status, body: Body::Fixed(body.to_vec()), delay: Duration::ZERO }
     }
 
     /// `status` with Vault's list of errors.
@@ -72,18 +82,19 @@ impl Answer {
     /// A static role's credentials, rotated `rotated` (RFC 3339), the next time in `ttl` seconds.
     #[must_use]
     pub fn role(username: &str, password: &str, rotated: &str, ttl: u64) -> Self {
-        Self::json(
-            200,
-            &json!({
-                "request_id": "5b2a1e4e-0000-4000-8000-000000000000",
-                "lease_id": "", "renewable": false, "lease_duration": 0,
-                "data": {
-                    "username": username, "password": password, "ttl": ttl,
-                    "last_vault_rotation": rotated, "rotation_period": 86400,
-                },
-                "wrap_info": null, "warnings": null, "auth": null,
-            }),
-        )
+        Self::json(200, &credentials(username, password, rotated, ttl))
+    }
+
+    /// The same, rotated now and the next time when `ttl` has passed.
+    #[must_use]
+    pub fn rotated_now(username: &str, password: &str, ttl: Duration) -> Self {
+        let body = Body::Role {
+            username: username.to_owned(),
+            password: password.to_owned(),
+            rotated: SystemTime::now(),
+            due: Instant::now() + ttl,
+        };
+        Self { status: 200, body, delay: Duration::ZERO }
     }
 
     /// A login's answer: a token that lives `seconds` and can be renewed.
@@ -107,6 +118,42 @@ impl Answer {
         self.delay = delay;
         self
     }
+
+    fn body(self) -> Vec<u8> {
+        match self.body {
+            Body::Fixed(bytes) => bytes,
+            Body::Role { username, password, rotated, due } => {
+                let ttl = due.saturating_duration_since(Instant::now()).as_secs();
+                credentials(&username, &password, &rfc3339(rotated), ttl).to_string().into_bytes()
+            }
+        }
+    }
+}
+
+/// What Vault answers for a static role.
+fn credentials(username: &str, password: &str, rotated: &str, ttl: u64) -> Value {
+    json!({
+        "request_id": "5b2a1e4e-0000-4000-8000-000000000000",
+        "lease_id": "", "renewable": false, "lease_duration": 0,
+        "data": {
+            "username": username, "password": password, "ttl": ttl,
+            "last_vault_rotation": rotated, "rotation_period": 86400,
+        },
+        "wrap_info": null, "warnings": null, "auth": null,
+    })
+}
+
+/// As Vault prints a time, in UTC.
+fn rfc3339(time: SystemTime) -> String {
+    let time = OffsetDateTime::from(time);
+    let (date, clock) = (time.date(), time.time());
+    format!(
+        "{date}T{:02}:{:02}:{:02}.{:09}Z",
+        clock.hour(),
+        clock.minute(),
+        clock.second(),
+        clock.nanosecond()
+    )
 }
 
 impl VaultStandIn {
@@ -157,6 +204,11 @@ impl VaultStandIn {
     /// What it answers for `role` from now on.
     pub fn role(&self, role: &str, answer: Answer) {
         self.rule(&format!("static-creds/{role}"), answer);
+    }
+
+    /// Rotates `role` now: it has `password` from now on, and the next one when `ttl` has passed.
+    pub fn rotate(&self, role: &str, password: &str, ttl: Duration) {
+        self.role(role, Answer::rotated_now(role, password, ttl));
     }
 
     /// What it answers for `role` the next time only.
@@ -224,12 +276,13 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> io::Result<()> {
             answer
         };
         std::thread::sleep(answer.delay);
+        let status = answer.status;
+        let body = answer.body();
         let head = format!(
-            "HTTP/1.1 {} Stood In\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            answer.status,
-            answer.body.len()
+            "HTTP/1.1 {status} Stood In\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
         );
-        stream.write_all(&[head.as_bytes(), &answer.body].concat())?;
+        stream.write_all(&[head.as_bytes(), &body].concat())?;
     }
     Ok(())
 }

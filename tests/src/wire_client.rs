@@ -52,9 +52,18 @@ impl WireClient {
     /// When the connection is refused.
     #[must_use]
     pub fn tcp(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("a listening port");
-        stream.set_nodelay(true).expect("TCP_NODELAY");
-        Self::over(Stream::Tcp(stream))
+        Self::try_tcp(port).expect("a listening port")
+    }
+
+    /// Connects to a TCP port of 127.0.0.1 and sends nothing.
+    ///
+    /// # Errors
+    /// When the connection is refused.
+    ///
+    /// # Panics
+    /// Never: a connection takes its options.
+    pub fn try_tcp(port: u16) -> io::Result<Self> {
+        TcpStream::connect(("127.0.0.1", port)).map(Self::of)
     }
 
     /// Takes a connection that was made otherwise.
@@ -205,12 +214,19 @@ impl WireClient {
     }
 
     /// Everything up to and with the next ReadyForQuery.
+    ///
+    /// # Panics
+    /// When the connection ends before it, or nothing comes within the time limit.
     pub fn read_reply(&mut self) -> Reply {
+        self.try_read_reply().unwrap_or_else(|error| panic!("a whole reply was expected: {error}"))
+    }
+
+    fn try_read_reply(&mut self) -> io::Result<Reply> {
         let mut messages = Vec::new();
         loop {
-            messages.push(self.read());
+            messages.push(self.try_read()?);
             if messages.last().is_some_and(|message| message.tag == b'Z') {
-                return Reply { messages };
+                return Ok(Reply { messages });
             }
         }
     }
@@ -284,6 +300,15 @@ impl WireClient {
         self.run(&Pipeline::new().query(sql))
     }
 
+    /// Runs a simple query.
+    ///
+    /// # Errors
+    /// The end of the connection, or nothing within the time limit.
+    pub fn try_query(&mut self, sql: &str) -> io::Result<Reply> {
+        self.try_send(Pipeline::new().query(sql).bytes())?;
+        self.try_read_reply()
+    }
+
     /// Runs a simple query that must succeed.
     pub fn ok(&mut self, sql: &str) -> Reply {
         let reply = self.query(sql);
@@ -330,6 +355,16 @@ impl WireClient {
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write).expect("shutdown"),
             Stream::Tls(_) => panic!("a half close of TLS"),
         }
+    }
+
+    /// The port at this end of a plain TCP connection, by which the other one knows it.
+    ///
+    /// # Panics
+    /// When this is not plain TCP.
+    #[must_use]
+    pub fn local_port(&self) -> u16 {
+        let Stream::Tcp(stream) = &self.stream else { panic!("ports of TCP only") };
+        stream.local_addr().expect("an address").port()
     }
 
     /// A second handle of a plain TCP connection, for a thread that writes while another reads.

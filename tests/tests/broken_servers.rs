@@ -295,6 +295,7 @@ fn query_wait_timeout_fires_and_not_early() {
     let (mut holder, mut waiter) = (proxy.client(), proxy.client());
     holder.ok("begin");
     waiter.start_query("select 1");
+    // Time is the subject.
     assert!(waiter.is_silent_for(Duration::from_millis(800)), "it fired early");
     let told = waiter.read_to_end_or_ready();
     let error = told.iter().find(|message| message.tag == b'E').expect("an error").error();

@@ -1,6 +1,7 @@
 //! CancelRequest: statements 46, 47, 58.
 
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use pgimbal_tests::certificates::Certificates;
@@ -63,15 +64,18 @@ fn behaviour_46_a_late_cancel_never_hits_another_client() {
     }
 }
 
-/// A server whose CancelRequests stay open until `release` says so, and then close.
+/// A server whose answer to `slow` takes as long as a CancelRequest takes to arrive, and whose
+/// CancelRequests stay open until `release` says so, and then close.
 fn slow_to_cancel() -> (FakeServer, mpsc::Sender<()>, mpsc::Receiver<()>) {
     let (release, released) = mpsc::channel::<()>();
     let (arrived, arrivals) = mpsc::channel();
-    let (released, arrived) = (Arc::new(Mutex::new(released)), Mutex::new(arrived));
+    let (released, arrived) = (Mutex::new(released), Mutex::new(arrived));
+    let has_arrived = AtomicBool::new(false);
     let fake = FakeServer::start(move |server| {
         if server.startup().is_err() {
             if server.cancel {
                 let _ = arrived.lock().expect("a sender").send(());
+                has_arrived.store(true, Ordering::Relaxed);
                 let _ = released.lock().expect("a receiver").recv();
             }
             return Ok(());
@@ -79,7 +83,7 @@ fn slow_to_cancel() -> (FakeServer, mpsc::Sender<()>, mpsc::Receiver<()>) {
         server.welcome()?;
         loop {
             if server.read_query()? == "slow" {
-                std::thread::sleep(Duration::from_millis(200));
+                eventually("the cancel arrives", SOON, || has_arrived.load(Ordering::Relaxed));
             }
             server.answer(&server.number.to_string())?;
         }

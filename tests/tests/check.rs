@@ -65,11 +65,11 @@ fn says(said: &str, words: &[&str]) {
 #[test]
 fn check_logs_in_to_vault_and_tries_each_password() {
     let pg = Postgres::start();
-    pg.run("create role shop login; create role desk login");
+    pg.run("create role shop login; create role billing login");
     let vault = Vault::before(&pg);
     vault.static_role("shop", 3600);
-    vault.static_role("desk", 3600);
-    let secrets = secrets(&vault, &["shop", "desk"]);
+    vault.static_role("billing", 3600);
+    let secrets = secrets(&vault, &["shop", "billing"]);
     let [role_id, secret_id] = vault.approle(&reads("database/static-creds/*"), "60s");
     secrets.add(&secret_id);
     let table = format!(
@@ -77,21 +77,24 @@ fn check_logs_in_to_vault_and_tries_each_password() {
          secret_id = \"{secret_id}\"\n",
         vault.address()
     );
-    let text = config(&pg, &table, &["shop", "desk"]);
+    let text = config(&pg, &table, &["shop", "billing"]);
     let (code, said) = check(&text, &secrets);
     assert_eq!(code, Some(0), "{said}");
     says(&said, &["vault main", "ok (Vault"]);
     says(&said, &["user shop, vault main, role shop: ok (made ", "the next in "]);
-    for user in ["shop", "desk", "scram"] {
+    for user in ["shop", "billing", "scram"] {
         says(&said, &[&format!("database app, user {user}, server 127.0.0.1"), ": ok (PostgreSQL"]);
     }
 
     pg.run("alter role shop password 'by somebody else'");
-    pg.run("alter role desk valid until '2001-02-03'");
+    pg.run("alter role billing valid until '2001-02-03'");
     let said = fails(&text, &secrets);
     says(&said, &["user shop, server", "password authentication failed", "28P01"]);
     says(&said, &["somebody else", "vault write -f database/rotate-role/shop"]);
-    says(&said, &["user desk, server", "VALID UNTIL has passed (2001-02-03", "ALTER ROLE desk"]);
+    says(
+        &said,
+        &["user billing, server", "VALID UNTIL has passed (2001-02-03", "ALTER ROLE billing"],
+    );
     assert!(!said.lines().any(|line| line.contains("shop") && line.contains("UNTIL")), "{said}");
 
     let wrong = text.replace(&secret_id, "not-the-secret-id");
@@ -103,18 +106,18 @@ fn check_logs_in_to_vault_and_tries_each_password() {
 #[test]
 fn check_says_what_vault_lacks() {
     let pg = Postgres::start();
-    pg.run("create role shop login; create role desk login");
+    pg.run("create role shop login; create role billing login");
     let vault = Vault::before(&pg);
     vault.static_role("shop", 3600);
-    vault.static_role("desk", 3600);
-    let secrets = secrets(&vault, &["shop", "desk"]);
+    vault.static_role("billing", 3600);
+    let secrets = secrets(&vault, &["shop", "billing"]);
 
     let token = vault.token(&reads("database/static-creds/shop"));
     secrets.add(&token);
-    let said = fails(&config(&pg, &vault.table(&token), &["shop", "desk"]), &secrets);
+    let said = fails(&config(&pg, &vault.table(&token), &["shop", "billing"]), &secrets);
     says(&said, &["user shop, vault main, role shop: ok"]);
-    let policy = "path \"database/static-creds/desk\" { capabilities = [\"read\"] }";
-    says(&said, &["user desk", "permission denied (403)", policy]);
+    let policy = "path \"database/static-creds/billing\" { capabilities = [\"read\"] }";
+    says(&said, &["user billing", "permission denied (403)", policy]);
 
     let token = vault.token("path \"*\" { capabilities = [\"read\", \"list\"] }");
     secrets.add(&token);

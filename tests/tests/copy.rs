@@ -1,7 +1,6 @@
 //! COPY in and out: statements 26 to 28.
 
 use std::io::Write;
-use std::time::Duration;
 
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::until::SOON;
@@ -109,7 +108,7 @@ fn behaviour_27_the_message_in_flight_is_completed() {
     assert_eq!(a.expect(b'E').error().code, "22P02");
     a.expect(b'Z');
     b.start_query("select 'b'");
-    std::thread::sleep(Duration::from_millis(100));
+    proxy.wait_for_waiting(1);
     a.send(tail);
     a.send(&Message::new(b'c', &[]).encode());
     assert_eq!(b.read_reply().value(), "b");

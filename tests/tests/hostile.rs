@@ -78,7 +78,7 @@ fn the_first_packet_has_a_time_of_its_own() {
     let closed = begun.elapsed();
     assert!(closed > Duration::from_millis(900) && closed < SOON, "after {closed:?}");
     assert!(proxy.log().contains("client_first_packet_timeout"), "{}", proxy.log());
-    // Who is typing a password has the whole of client_login_timeout.
+    // Time is the subject: who is typing a password has the whole of client_login_timeout.
     assert!(slow.is_silent_for(Duration::from_millis(1200)), "a login was cut off");
 }
 

@@ -14,7 +14,7 @@ const EVERYTHING: [&str; 6] = [
      not exists (select from pg_class where relnamespace = pg_my_temp_schema())",
 ];
 
-const DEEDS: [&str; 48] = [
+const ACTIONS: [&str; 48] = [
     "set work_mem = '9MB'",
     "set timezone = 'Asia/Tokyo'",
     "set search_path = pg_catalog",
@@ -24,7 +24,7 @@ const DEEDS: [&str; 48] = [
     "set session characteristics as transaction read only",
     "set role none",
     "set my.own = 'x'",
-    "set application_name = 'deed'",
+    "set application_name = 'action'",
     "begin; set work_mem = '9MB'; commit",
     "begin; set local work_mem = '9MB'; commit",
     "select set_config('work_mem', '9MB', false)",
@@ -89,26 +89,26 @@ fn behaviour_35_nothing_of_one_client_is_visible_to_another() {
     pg.run("grant scram to app");
     let proxy = Config::before(&pg).set("pool_size", 2).set("max_pinned", 1).start();
     let expected = everything(&mut proxy.client());
-    for deed in DEEDS {
+    for action in ACTIONS {
         for extended in [false, true] {
-            if extended && deed.contains("; ") && !deed.starts_with("do") {
+            if extended && action.contains("; ") && !action.starts_with("do") {
                 continue;
             }
             let mut actor = proxy.client();
             let pipeline = if extended {
-                Pipeline::new().run(deed).sync()
+                Pipeline::new().run(action).sync()
             } else {
-                Pipeline::new().query(deed)
+                Pipeline::new().query(action)
             };
             let done = actor.run(&pipeline);
-            if !REFUSED.iter().any(|refused| deed.contains(refused)) {
+            if !REFUSED.iter().any(|refused| action.contains(refused)) {
                 done.no_error();
             } else if done.status() != 'I' {
                 actor.ok("rollback");
             }
             let beside = everything(&mut proxy.client());
             let seen = differences(&beside, &expected);
-            assert!(seen.is_empty(), "{deed} was seen beside its client: {seen:?}");
+            assert!(seen.is_empty(), "{action} was seen beside its client: {seen:?}");
             actor.terminate();
             // Both servers, since each takes one.
             let mut after = [proxy.client(), proxy.client()];
@@ -117,7 +117,7 @@ fn behaviour_35_nothing_of_one_client_is_visible_to_another() {
             }
             for client in &mut after {
                 let seen = differences(&everything(client), &expected);
-                assert!(seen.is_empty(), "{deed} was seen after its client: {seen:?}");
+                assert!(seen.is_empty(), "{action} was seen after its client: {seen:?}");
                 client.ok("commit");
             }
         }
@@ -131,7 +131,7 @@ fn behaviour_35_startup_values_are_the_clients_own() {
     let expected = everything(&mut proxy.client());
     let options = "-c work_mem=9MB -c search_path=pg_catalog -c my.own=x";
     let login = Login::new("app", "app", "")
-        .with("application_name", "deed")
+        .with("application_name", "action")
         .with("TimeZone", "Asia/Tokyo")
         .with("client_encoding", "LATIN1")
         .with("options", options);
@@ -183,7 +183,7 @@ fn behaviour_35_what_a_function_call_or_a_parameter_sets_stays_with_its_client()
     let parameters = |sql: &str, values: &[&str]| {
         Pipeline::new().parse("", sql).bind("", "", values).execute("", 0).sync()
     };
-    let deeds = [
+    let actions = [
         call(oid("set_config(text,text,bool)"), &["work_mem", "9MB", "f"]),
         call(oid("pg_advisory_lock(bigint)"), &["7"]),
         parameters("select set_config($1, $2, $3::bool)", &["work_mem", "9MB", "f"]),
@@ -191,11 +191,11 @@ fn behaviour_35_what_a_function_call_or_a_parameter_sets_stays_with_its_client()
         parameters("select pg_advisory_lock($1)", &["7"]),
     ];
     let expected = everything(&mut proxy.client());
-    for deed in &deeds {
+    for action in &actions {
         let mut actor = proxy.client();
-        actor.run(deed).no_error();
+        actor.run(action).no_error();
         let seen = differences(&everything(&mut proxy.client()), &expected);
-        assert!(seen.is_empty(), "{} was seen: {seen:?}", deed.bytes().escape_ascii());
+        assert!(seen.is_empty(), "{} was seen: {seen:?}", action.bytes().escape_ascii());
         actor.terminate();
         let mut after = [proxy.client(), proxy.client()];
         for client in &mut after {
@@ -203,7 +203,7 @@ fn behaviour_35_what_a_function_call_or_a_parameter_sets_stays_with_its_client()
         }
         for client in &mut after {
             let seen = differences(&everything(client), &expected);
-            assert!(seen.is_empty(), "{} was seen later: {seen:?}", deed.bytes().escape_ascii());
+            assert!(seen.is_empty(), "{} was seen later: {seen:?}", action.bytes().escape_ascii());
             client.ok("commit");
         }
     }

@@ -1,5 +1,6 @@
 //! Startup, login and limits on connections: statements 9, 36, 38, 42, 45, 54.
 
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use pgimbal_tests::http::metric;
@@ -143,7 +144,7 @@ fn behaviour_42_a_login_timeout_frees_the_slot() {
     assert!(closed > Duration::from_millis(900), "closed early, after {closed:?}");
     assert!(closed < Duration::from_secs(5), "closed late, after {closed:?}");
     let mut clients = [proxy.log_in(&app()), proxy.log_in(&app()), proxy.log_in(&app())];
-    // A login in time is not touched by the timeout.
+    // Time is the subject: a login in time is not touched by the timeout when it would end.
     std::thread::sleep(Duration::from_millis(1200));
     for client in &mut clients {
         assert_eq!(client.value("select 1"), "1");
@@ -216,9 +217,11 @@ fn behaviour_54_only_the_first_login_waits_for_a_server() {
 
 #[test]
 fn behaviour_54_many_first_logins_share_one_connection() {
-    let fake = FakeServer::start(|server| {
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let fake = FakeServer::start(move |server| {
         server.startup()?;
-        std::thread::sleep(Duration::from_millis(300));
+        let _ = released.lock().expect("a receiver").recv();
         server.welcome()?;
         server.wait_for_end();
         Ok(())
@@ -228,6 +231,10 @@ fn behaviour_54_many_first_logins_share_one_connection() {
         for _ in 0..20 {
             scope.spawn(|| drop(proxy.client()));
         }
+        eventually("all of them have come", SOON, || {
+            metric(&proxy.metrics(), "pgimbal_client_connections", &[]) == Some(20.0)
+        });
+        drop(release);
     });
     assert_eq!(fake.connections(), 1, "each login waited for a connection of its own");
 }

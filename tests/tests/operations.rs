@@ -168,6 +168,27 @@ fn at_info_a_connection_costs_at_most_a_line() {
     assert!(!proxy.log().contains("app-secret"));
 }
 
+/// The target of a line begins with the path of what logs it: the console's is below
+/// `pgimbal::admin`, and was `pgimbal::console` before.
+#[test]
+fn a_log_filter_goes_by_targets() {
+    let pg = Postgres::start();
+    let filters = [
+        ("warn,pgimbal::admin=info", true),
+        ("off,pgimbal::admin::console=info", true),
+        ("warn,pgimbal::console=info", false),
+    ];
+    for (filter, is_logged) in filters {
+        let proxy = Config::before(&pg).set("log", format!("\"{filter}\"")).start();
+        proxy.client().ok("select 1");
+        let _ = proxy.console("show version");
+        let log = proxy.log();
+        let lines: Vec<&str> = log.lines().collect();
+        assert_eq!(lines.len(), usize::from(is_logged), "{filter}: {log}");
+        assert!(lines.iter().all(|line| line.contains(" pgimbal::admin::console")), "{log}");
+    }
+}
+
 #[test]
 fn logs_as_json() {
     let pg = Postgres::start();

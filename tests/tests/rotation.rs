@@ -33,18 +33,18 @@ use pgimbal_tests::{
 };
 
 /// A PostgreSQL with the role `shop`, whose password a real Vault rotates.
-struct Stage {
+struct WithVault {
     pg: Postgres,
     vault: Vault,
 }
 
 /// The same with a stand-in for Vault: both sides say only what the test makes them say.
-struct Acted {
+struct WithStandIn {
     pg: Postgres,
     stand_in: VaultStandIn,
 }
 
-impl Stage {
+impl WithVault {
     /// Vault rotates `shop` every `period` seconds.
     fn new(period: u32) -> Self {
         let pg = Postgres::start();
@@ -78,14 +78,14 @@ impl Stage {
     }
 }
 
-impl Acted {
+impl WithStandIn {
     /// `shop`'s password is `password` everywhere.
     fn new(password: &str) -> Self {
-        let acted = Self { pg: Postgres::start(), stand_in: VaultStandIn::start() };
-        acted.pg.run("create role shop login; grant create on schema public to shop");
-        acted.on_server(password);
-        acted.in_vault(password, 0);
-        acted
+        let setup = Self { pg: Postgres::start(), stand_in: VaultStandIn::start() };
+        setup.pg.run("create role shop login; grant create on schema public to shop");
+        setup.on_server(password);
+        setup.in_vault(password, 0);
+        setup
     }
 
     /// PostgreSQL wants `password` from now on.
@@ -169,7 +169,7 @@ fn eventually_accepted(proxy: &Pgimbal, count: usize) {
     });
 }
 
-/// The console.
+/// A client of pgimbal's console.
 fn admin(proxy: &Pgimbal) -> WireClient {
     proxy.log_in(&Login::new("app", "pgimbal", "app-secret"))
 }

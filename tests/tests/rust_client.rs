@@ -1,10 +1,11 @@
 //! tokio-postgres in transaction mode.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, TryStreamExt, future};
 use pgimbal_tests::pgimbal::Config;
+use pgimbal_tests::until::SOON;
 use pgimbal_tests::{Pgimbal, Postgres};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
@@ -78,7 +79,7 @@ fn statements_pipelines_and_transactions() {
 
 #[test]
 fn copy_and_cancel() {
-    let (_pg, proxy) = start();
+    let (pg, proxy) = start();
     on_a_runtime(async {
         let client = connect(proxy.port).await;
         client.batch_execute("create table t (x text)").await.expect("a table");
@@ -96,7 +97,11 @@ fn copy_and_cancel() {
         let token = client.cancel_token();
         let (cancelled, slept) = future::join(
             async {
-                tokio::time::sleep(Duration::from_millis(300)).await;
+                let start = Instant::now();
+                while pg.running("pg_sleep(30)") == 0 {
+                    assert!(start.elapsed() < SOON, "the query does not run");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
                 token.cancel_query(NoTls).await
             },
             client.simple_query("select pg_sleep(30)"),

@@ -1,19 +1,21 @@
 //! Server connections that end, and errors that arrive when nobody asked: statements 5 to 7, 55.
 
 use std::collections::BTreeSet;
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use pgimbal_tests::fake_server::error;
 use pgimbal_tests::http::metric;
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::until::{SOON, always, eventually};
-use pgimbal_tests::{FakeServer, Message, Pipeline, Postgres, WireClient};
+use pgimbal_tests::{FakeServer, Message, Pgimbal, Pipeline, Postgres, WireClient};
 
-/// A fake server whose first connection, after its first answer, sends `odd` while idle; the
-/// receiver gets a word when it has been sent, and another when the proxy has closed it.
-fn odd_when_idle(odd: Vec<u8>) -> (FakeServer, mpsc::Receiver<&'static str>) {
+/// A client whose only server connection has sent `odd` since it was given back, and what else the
+/// server says: `closed` when the proxy has closed it. The server answers its connection's number.
+fn served_before(odd: &[u8]) -> (mpsc::Receiver<&'static str>, Pgimbal, WireClient) {
     let (events, received) = mpsc::channel();
+    let (idle, is_idle) = mpsc::channel();
+    let (is_idle, bytes) = (Mutex::new(is_idle), odd.to_vec());
     let fake = FakeServer::start(move |server| {
         server.accept()?;
         let first = server.number == 0;
@@ -28,13 +30,19 @@ fn odd_when_idle(odd: Vec<u8>) -> (FakeServer, mpsc::Receiver<&'static str>) {
             }
             server.answer(&server.number.to_string())?;
             if first {
-                std::thread::sleep(Duration::from_millis(50));
-                server.send(&odd)?;
+                let _ = is_idle.lock().expect("a receiver").recv();
+                server.send(&bytes)?;
                 let _ = events.send("sent");
             }
         }
     });
-    (fake, received)
+    let proxy = Config::to_port(fake.port).set("pool_size", 1).start();
+    let mut client = proxy.client();
+    assert_eq!(client.value("select 1"), "0");
+    // The client has its answer, so that nobody has the server any more.
+    idle.send(()).expect("the server lives");
+    assert_eq!(received.recv_timeout(SOON), Ok("sent"));
+    (received, proxy, client)
 }
 
 #[test]
@@ -47,11 +55,7 @@ fn behaviour_05_an_error_on_an_idle_server_removes_it() {
         Message::new(b'!', b"what").encode(),
     ];
     for bytes in odd {
-        let (fake, events) = odd_when_idle(bytes.clone());
-        let proxy = Config::to_port(fake.port).set("pool_size", 1).start();
-        let mut client = proxy.client();
-        assert_eq!(client.value("select 1"), "0");
-        assert_eq!(events.recv_timeout(SOON), Ok("sent"));
+        let (events, _proxy, mut client) = served_before(&bytes);
         assert_eq!(events.recv_timeout(SOON), Ok("closed"), "kept after {}", bytes.escape_ascii());
         assert_eq!(client.value("select 1"), "1", "after {}", bytes.escape_ascii());
     }
@@ -66,11 +70,7 @@ fn behaviour_05_notices_on_an_idle_server_are_no_error() {
         Message::new(b'A', b"\0\0\0\x01channel\0payload\0").encode(),
     ];
     for bytes in odd {
-        let (fake, events) = odd_when_idle(bytes.clone());
-        let proxy = Config::to_port(fake.port).set("pool_size", 1).start();
-        let mut client = proxy.client();
-        assert_eq!(client.value("select 1"), "0");
-        assert_eq!(events.recv_timeout(SOON), Ok("sent"));
+        let (_events, _proxy, mut client) = served_before(&bytes);
         assert_eq!(client.value("select 1"), "0", "after {}", bytes.escape_ascii());
     }
 }

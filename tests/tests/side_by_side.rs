@@ -54,9 +54,9 @@ const TEXTS: [&str; 44] = [
 ];
 
 /// A small generator, so that a seed is the whole story.
-struct Dice(u64);
+struct Random(u64);
 
-impl Dice {
+impl Random {
     fn roll(&mut self, count: usize) -> usize {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -166,12 +166,12 @@ fn compare(pool_size: u32, seeds: std::ops::Range<u64>) {
     let config = Config::before(&pg).set("pool_size", pool_size).set("max_pinned", pool_size);
     let proxy = config.set("max_prepared_statements", 4).start();
     for seed in seeds {
-        let mut dice = Dice(seed);
+        let mut random = Random(seed);
         let mut clients: Vec<[Side; 2]> = (0..pool_size).map(|_| sides(&pg, &proxy)).collect();
         let mut history = Vec::new();
         for _ in 0..60 {
-            let number = dice.roll(clients.len());
-            let (pipeline, syncs) = dice.request();
+            let number = random.roll(clients.len());
+            let (pipeline, syncs) = random.request();
             history.push(format!("{number}: {}", pipeline.bytes().escape_ascii()));
             let [direct, pooled] =
                 clients[number].each_mut().map(|side| side.ask(&pipeline, syncs));

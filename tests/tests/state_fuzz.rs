@@ -19,7 +19,6 @@
 //! - `PGIMBAL_STATE_DIRECT=1` has PostgreSQL on both sides, which checks the fuzzer itself.
 
 mod database;
-mod dice;
 mod exceptions;
 mod found;
 mod fuzzed;
@@ -28,6 +27,7 @@ mod idioms;
 mod lane;
 mod look;
 mod objects;
+mod random;
 mod run;
 mod script;
 mod shrink;

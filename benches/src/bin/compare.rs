@@ -1,14 +1,13 @@
 //! `make bench`: direct PostgreSQL, PgBouncer, pgimbal and poolers named in the environment.
 
 use pgimbal_benches::calls::Counter;
-use pgimbal_benches::contender::Contender;
-use pgimbal_benches::place::{Place, raise_open_files};
 use pgimbal_benches::plan::Plan;
-use pgimbal_benches::postgres::Postgres;
 use pgimbal_benches::report::{self, Sample};
 use pgimbal_benches::rounds::Comparison;
 use pgimbal_benches::settings::{OPEN_FILES, POOL_SIZE};
-use pgimbal_benches::{Error, Result, costs, picture, table};
+use pgimbal_benches::target::Target;
+use pgimbal_benches::{Error, Result, chart, costs, open_files, postgres, table};
+use pgimbal_tests::Postgres;
 use serde_json::{Map, Value, json};
 use std::env;
 use std::fs;
@@ -21,15 +20,15 @@ usage: compare
 Environment:
   BENCH=quick                     one short round instead of three long ones
   BENCH=state                     only what following session state costs, about a minute
-  BENCH_ONLY=\"direct pgbouncer\"   only these contenders; the default is all
+  BENCH_ONLY=\"direct pgbouncer\"   only these targets; the default is all
   BENCH_SCENARIOS=\"select idle\" only these scenarios
   BENCH_CLIENTS=\"64\"            only these client counts of `select`
   BENCH_ROUNDS=5                  so many rounds
   BENCH_OUT=FOLDER                where report.json, report.md and report.svg go (target/bench)
-  PGIMBAL=PROGRAM                 the pgimbal to measure (target/release/pgimbal)
+  PGIMBAL_BIN=PROGRAM             the pgimbal to measure (the one built beside this program)
   PGBOUNCER=FOLDER                a folder with an executable `pgbouncer` (benches/fetch-pgbouncer)
-  BENCH_PG_BIN=FOLDER           PostgreSQL's programs (the newest of /usr/lib/postgresql)
-  BENCH_KEEP=1            keep the temporary folder with all logs
+  PGIMBAL_PG_BIN=FOLDER           PostgreSQL's programs (the newest of /usr/lib/postgresql)
+  PGIMBAL_KEEP=1                  keep the temporary folders with all logs
   BENCH_POOLER_<name>=COMMAND     another pooler, for example
                                   BENCH_POOLER_other='/opt/other/bin/other {config}'
   BENCH_POOLER_<name>_CONFIG=FILE its configuration, copied to {config}
@@ -52,46 +51,34 @@ fn main() -> ExitCode {
 
 fn compare() -> Result<()> {
     let mut plan = Plan::from_environment()?;
-    let files = raise_open_files(OPEN_FILES);
+    let files = open_files::raise(OPEN_FILES);
     if files < OPEN_FILES {
         plan.idle_clients = u32::try_from(files.saturating_sub(500)).unwrap_or(0);
         eprintln!("only {files} open files are allowed: {} idle clients", plan.idle_clients);
     }
-    let place = Place::new("bench")?;
-    eprintln!("starting PostgreSQL in {}", place.path().display());
-    let postgres = Postgres::start(&place)?;
-    let contenders = contenders(&place, &postgres)?;
+    eprintln!("starting PostgreSQL");
+    let postgres = postgres::start();
+    let targets = targets(&postgres)?;
     let counter = Counter::find();
-    let comparison = Comparison {
-        place: &place,
-        postgres: &postgres,
-        contenders: &contenders,
-        plan: &plan,
-        counter,
-    };
+    let comparison = Comparison { postgres: &postgres, targets: &targets, plan: &plan, counter };
     let samples = comparison.run(show)?;
-    publish(&about(&plan, &postgres, &contenders, counter), &samples)
+    publish(&about(&plan, &postgres, &targets, counter), &samples)
 }
 
-fn contenders(place: &Place, postgres: &Postgres) -> Result<Vec<Contender>> {
+fn targets(postgres: &Postgres) -> Result<Vec<Target>> {
     let only = env::var("BENCH_ONLY").unwrap_or_default();
     let wanted = |name: &str| only.is_empty() || only.split([' ', ',']).any(|each| each == name);
     let mut found = Vec::new();
     if wanted("direct") {
-        found.push(Contender::direct(postgres));
+        found.push(Target::direct(postgres));
     }
     if wanted("pgbouncer") {
-        found.push(Contender::pgbouncer(place, &pgbouncer_folder()?)?);
+        found.push(Target::pgbouncer(&pgbouncer_folder()?)?);
     }
     if wanted("pgimbal") {
-        let target = env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".into());
-        let program = env::var("PGIMBAL")
-            .map_or_else(|_| Path::new(&target).join("release/pgimbal"), PathBuf::from);
-        found.push(Contender::pgimbal(place, &program)?);
+        found.push(Target::pgimbal()?);
     }
-    found.extend(
-        Contender::from_environment()?.into_iter().filter(|contender| wanted(&contender.name)),
-    );
+    found.extend(Target::from_environment()?.into_iter().filter(|target| wanted(&target.name)));
     Ok(found)
 }
 
@@ -130,11 +117,11 @@ fn show(sample: &Sample) {
 fn about(
     plan: &Plan,
     postgres: &Postgres,
-    contenders: &[Contender],
+    targets: &[Target],
     counter: Option<Counter>,
 ) -> Vec<(String, String)> {
     let versions: Vec<String> =
-        contenders.iter().map(|each| format!("{} {}", each.name, each.version)).collect();
+        targets.iter().map(|each| format!("{} {}", each.name, each.version)).collect();
     let counted = match counter {
         Some(Counter::Perf) => "perf stat -e raw_syscalls:sys_enter, in a run of its own",
         Some(Counter::Strace) => {
@@ -147,9 +134,12 @@ fn about(
         line("machine", machine()),
         line(
             "postgresql",
-            format!("PostgreSQL {}, pgbench scale 10, all on 127.0.0.1 over TCP", postgres.version),
+            format!(
+                "PostgreSQL {}, pgbench scale 10, all on 127.0.0.1 over TCP",
+                postgres.value("show server_version")
+            ),
         ),
-        line("contenders", versions.join(", ").trim().to_owned()),
+        line("targets", versions.join(", ").trim().to_owned()),
         line(
             "pools",
             format!(
@@ -199,7 +189,7 @@ fn publish(about: &[(String, String)], samples: &[Sample]) -> Result<()> {
     let json = format!("{:#}\n", report::json(&fields, rows));
     let sentence =
         |key: &str| about.iter().find(|(known, _)| known == key).map_or("", |(_, text)| text);
-    let svg = picture::svg(&format!("{} on {}", sentence("contenders"), sentence("machine")), rows);
+    let svg = chart::svg(&format!("{} on {}", sentence("targets"), sentence("machine")), rows);
     let files = [("report.json", &json), ("report.md", &markdown), ("report.svg", &svg)];
     let written = fs::create_dir_all(&out)
         .and_then(|()| files.iter().try_for_each(|(name, text)| fs::write(out.join(name), text)));

@@ -1,20 +1,20 @@
 //! `make demo`: pgimbal before a primary and a replica, with applications that notice nothing.
 
-use pgimbal_benches::client::Door;
 use pgimbal_benches::demo::applications::Applications;
-use pgimbal_benches::demo::cluster::Cluster;
 use pgimbal_benches::demo::credentials::Credentials;
-use pgimbal_benches::demo::pgimbal::{POOL_SIZE, Pgimbal, program};
+use pgimbal_benches::demo::pgimbal::{POOL_SIZE, Pgimbal};
 use pgimbal_benches::demo::report::Report;
 use pgimbal_benches::demo::scenario::Scenario;
 use pgimbal_benches::demo::schedule::Schedule;
-use pgimbal_benches::demo::{APPLICATION, OPERATOR};
+use pgimbal_benches::demo::{APPLICATION, OPERATOR, cluster};
 use pgimbal_benches::pgbench::percentile;
-use pgimbal_benches::place::{Place, raise_open_files};
-use pgimbal_benches::postgres::{DATABASE, ROLE};
-use pgimbal_benches::{Error, Result};
+use pgimbal_benches::postgres::DATABASE;
+use pgimbal_benches::threads::RaiseOnDrop;
+use pgimbal_benches::{Error, Result, open_files};
+use pgimbal_tests::{Cluster, Login, WireClient};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::io::{IsTerminal, Write};
+use std::panic::resume_unwind;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
@@ -24,11 +24,14 @@ use std::time::{Duration, Instant};
 /// Applications: ten for each server connection.
 const CLIENTS: u32 = 200;
 
+/// What shells give for Ctrl-C: 128 and the signal's number.
+const INTERRUPTED: u8 = 130;
+
 fn main() -> ExitCode {
-    match demonstrate() {
-        Ok(Ended::Well) => ExitCode::SUCCESS,
-        Ok(Ended::Badly) => ExitCode::FAILURE,
-        Ok(Ended::BeforeItBegan) => {
+    match demonstrate_unless_interrupted() {
+        Ok(Some(true)) => ExitCode::SUCCESS,
+        Ok(Some(false)) => ExitCode::FAILURE,
+        Ok(None) => {
             eprintln!("\ndemo: interrupted before it began");
             ExitCode::from(INTERRUPTED)
         }
@@ -39,57 +42,50 @@ fn main() -> ExitCode {
     }
 }
 
-/// How a demonstration ended.
-enum Ended {
-    Well,
-    Badly,
-    /// There is nothing to process.
-    BeforeItBegan,
-}
-
-/// What shells give for Ctrl-C: 128 and the signal's number.
-const INTERRUPTED: u8 = 130;
-
-fn demonstrate() -> Result<Ended> {
+/// Whether all is well; `None` when it was interrupted before there was anything to report. Nobody
+/// waits then for what has begun to start: when this program ends, the leashes of the servers end
+/// them and remove their files.
+fn demonstrate_unless_interrupted() -> Result<Option<bool>> {
     let schedule = Schedule::from_environment()?;
     let enough = interrupted()?;
-    let _ = raise_open_files(2 * u64::from(CLIENTS) + 200);
-    let place = Place::new("demo")?;
+    let started = Arc::new(AtomicBool::new(false));
+    let flags = (Arc::clone(&started), Arc::clone(&enough));
+    let demonstration = thread::spawn(move || demonstrate(schedule, &flags.0, &flags.1));
+    while !demonstration.is_finished() {
+        if enough.load(Ordering::Relaxed) && !started.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        sleep(Duration::from_millis(10));
+    }
+    demonstration.join().unwrap_or_else(|panic| resume_unwind(panic)).map(Some)
+}
+
+/// Whether all is well. `started` is raised when its servers run, `enough` ends it.
+fn demonstrate(schedule: Schedule, started: &AtomicBool, enough: &AtomicBool) -> Result<bool> {
+    let _ = open_files::raise(2 * u64::from(CLIENTS) + 200);
     println!("starting a throwaway primary and its streaming replica ...");
-    // The programs that start do not feel a Ctrl-C: whoever waits for them ends them.
-    let stopped = |enough: &AtomicBool| enough.load(Ordering::Relaxed);
-    let mut cluster = match Cluster::start(&place, &enough) {
-        _ if stopped(&enough) => return Ok(Ended::BeforeItBegan),
-        cluster => cluster?,
-    };
-    let credentials = match Credentials::start(&place, &cluster, schedule.rotation) {
-        _ if stopped(&enough) => return Ok(Ended::BeforeItBegan),
-        credentials => credentials?,
-    };
-    let pgimbal = match Pgimbal::start(&place, &program()?, &cluster, &credentials, CLIENTS) {
-        _ if stopped(&enough) => return Ok(Ended::BeforeItBegan),
-        pgimbal => pgimbal?,
-    };
+    let mut cluster = cluster::start();
+    let credentials = Credentials::start(&cluster, schedule.rotation)?;
+    let pgimbal = Pgimbal::start(&cluster, &credentials, CLIENTS)?;
+    started.store(true, Ordering::Relaxed);
     introduce(&pgimbal, &cluster, &credentials, schedule);
-    let shown = show(&place, &mut cluster, &credentials, &pgimbal, schedule, &enough);
+    let shown = show(&mut cluster, &credentials, &pgimbal, schedule, enough);
     if !matches!(shown, Ok(true)) {
         eprintln!("\nthe end of its log:\n{}", pgimbal.log_tail());
     }
-    Ok(if shown? { Ended::Well } else { Ended::Badly })
+    shown
 }
 
 fn introduce(pgimbal: &Pgimbal, cluster: &Cluster, credentials: &Credentials, schedule: Schedule) {
-    let [a, b] = &cluster.nodes;
+    let [primary, replica] = [&cluster.nodes[0], &cluster.nodes[1]].map(|node| node.port);
     println!(
-        "\n{version} listens on 127.0.0.1:{port} before the primary a (port {}) and its replica b \
-         (port {}).\nLook around from another terminal:\n\n  export PGPASSFILE={}\n  \
+        "\n{version} listens on 127.0.0.1:{port} before the primary n1 (port {primary}) and its replica n2 \
+         (port {replica}).\nLook around from another terminal:\n\n  export PGPASSFILE={}\n  \
          psql -h 127.0.0.1 -p {port} -U {APPLICATION} {DATABASE}   # as an application\n  \
          psql -h 127.0.0.1 -p {port} -U {OPERATOR} pgimbal -c 'SHOW NODES'   # the console\n",
-        a.port,
-        b.port,
         pgimbal.pgpass.display(),
         version = pgimbal.version,
-        port = pgimbal.port,
+        port = pgimbal.port(),
     );
     let ends =
         schedule.end.map_or("Ctrl-C ends it".to_owned(), |end| format!("{} s", end.as_secs()));
@@ -114,7 +110,6 @@ fn interrupted() -> Result<Arc<AtomicBool>> {
 
 /// Lets the applications work while the scenario is told, and reports.
 fn show(
-    place: &Place,
     cluster: &mut Cluster,
     credentials: &Credentials,
     pgimbal: &Pgimbal,
@@ -125,50 +120,47 @@ fn show(
     let (rotations, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let primary = AtomicU16::new(cluster.nodes[0].port);
     let ports = [cluster.nodes[0].port, cluster.nodes[1].port];
-    let console = pgimbal.console();
     let start = Instant::now();
-    let mut eye = Eye { ports, ..Eye::default() };
+    let mut monitor = Monitor { ports, ..Monitor::default() };
     let told = thread::scope(|scope| {
         scope.spawn(|| credentials.rotate(&primary, &rotations, &stop));
-        scope.spawn(|| eye.watch(&applications, &rotations, start, &stop));
-        // Servers live as long as the thread that started them: the scenario stays on this one.
-        let told = applications.run(
+        scope.spawn(|| monitor.watch(&applications, &rotations, start, &stop));
+        let _stop = RaiseOnDrop(&stop);
+        applications.run(
             CLIENTS,
-            || pgimbal.door(credentials),
+            || pgimbal.endpoint(credentials),
             || {
                 Scenario {
-                    place,
                     cluster: &mut *cluster,
-                    console: &console,
+                    pgimbal,
                     applications: &applications,
                     schedule,
                     primary: &primary,
                     enough,
                     start,
                 }
-                .tell()
+                .run()
             },
-        );
-        stop.store(true, Ordering::Relaxed);
-        told
+        )
     })?;
     let elapsed = start.elapsed();
-    let rows = cluster.superuser(usize::from(told.promoted.is_some()))?.question(ALL_WORK)?.rows;
-    let mut seen = applications.ledger.seen();
+    let rows = cluster.nodes[usize::from(told.promoted.is_some())].superuser().ok(ALL_WORK).texts();
+    let mut seen = applications.observations.seen();
     let rest = std::mem::take(&mut seen.latencies);
-    eye.latencies.extend(rest);
-    eye.latencies.sort_unstable();
+    monitor.latencies.extend(rest);
+    monitor.latencies.sort_unstable();
     let report = Report {
         elapsed,
         clients: CLIENTS,
         credentials,
-        rotations: (rotations.load(Ordering::Relaxed), console.generations(APPLICATION)?),
+        rotations: (rotations.load(Ordering::Relaxed), pgimbal.generations(APPLICATION)),
         told: &told,
-        failover: console.failover()?,
-        lies: seen.lies(rows.iter().filter_map(|row| row.first()).map(String::as_str)),
+        failover: pgimbal.failover(),
+        discrepancies: seen
+            .discrepancies(rows.iter().filter_map(|row| row.first()).map(String::as_str)),
         seen: &seen,
-        latencies: &eye.latencies,
-        most_servers: eye.most_servers,
+        latencies: &monitor.latencies,
+        most_servers: monitor.most_servers,
     };
     Ok(report.print())
 }
@@ -178,13 +170,13 @@ const ALL_WORK: &str = "SELECT id FROM work";
 
 /// Watches the applications and, from the servers' side, pgimbal's connections.
 #[derive(Default)]
-struct Eye {
+struct Monitor {
     ports: [u16; 2],
     latencies: Vec<u32>,
     most_servers: [u32; 2],
 }
 
-impl Eye {
+impl Monitor {
     fn watch(
         &mut self,
         applications: &Applications,
@@ -199,12 +191,12 @@ impl Eye {
                 let since_last = last.elapsed();
                 last = Instant::now();
                 let rotations = rotations.load(Ordering::Relaxed);
-                self.look(applications, rotations, start.elapsed(), since_last);
+                self.record(applications, rotations, start.elapsed(), since_last);
             }
         }
     }
 
-    fn look(
+    fn record(
         &mut self,
         applications: &Applications,
         rotations: usize,
@@ -215,7 +207,7 @@ impl Eye {
             // A node that is down has none.
             *most = (*most).max(servers(port).unwrap_or(0));
         }
-        let mut seen = applications.ledger.seen();
+        let mut seen = applications.observations.seen();
         let mut fresh = std::mem::take(&mut seen.latencies);
         let told: u64 = seen.errors.values().map(|(count, _)| count).sum();
         let accidents = seen.accidents;
@@ -238,11 +230,11 @@ impl Eye {
     }
 }
 
-/// The applications' server connections on a node, as PostgreSQL itself counts them.
+/// The applications' server connections on a node, as PostgreSQL itself counts them; `None` while
+/// it is down.
 fn servers(port: u16) -> Option<u32> {
-    let mut client = Door::new(port, ROLE).to_database("postgres").enter().ok()?;
-    let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{APPLICATION}'");
-    let reply = client.question(&sql).ok()?;
-    let _ = client.leave();
-    reply.first()?.parse().ok()
+    let mut client = WireClient::try_tcp(port).ok()?;
+    client.log_in(&Login::new("postgres", DATABASE, "")).ok()?;
+    let sql = format!("select count(*) from pg_stat_activity where usename = '{APPLICATION}'");
+    client.try_query(&sql).ok()?.texts().first()?.first()?.parse().ok()
 }

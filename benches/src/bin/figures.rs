@@ -1,12 +1,10 @@
 //! `BENCH=figures make bench`: what rotation and failover cost and how long they take.
 
-use pgimbal_benches::Result;
-use pgimbal_benches::demo::pgimbal::program;
 use pgimbal_benches::figures::{Figure, failover, logins, overhead, roles, rotation, table};
-use pgimbal_benches::place::{Place, raise_open_files};
-use pgimbal_benches::postgres::Postgres;
 use pgimbal_benches::settings::OPEN_FILES;
+use pgimbal_benches::{Error, open_files, postgres};
 use std::env;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -14,43 +12,35 @@ use std::time::Instant;
 const GROUPS: [&str; 5] = ["rotation", "roles", "logins", "failover", "overhead"];
 
 fn main() -> ExitCode {
-    match figures() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("bench: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    if figures() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Whether all bounds hold.
-fn figures() -> Result<bool> {
-    let _ = raise_open_files(OPEN_FILES);
-    let place = Place::new("figures")?;
+fn figures() -> bool {
+    let _ = open_files::raise(OPEN_FILES);
     let wanted = env::var("BENCH_SCENARIOS").unwrap_or_default();
-    eprintln!("starting PostgreSQL in {}", place.path().display());
-    let postgres = Postgres::start(&place)?;
-    let program = place.copy_in(&program()?, "pgimbal")?;
+    eprintln!("starting PostgreSQL");
+    let postgres = postgres::start();
     let mut all = Vec::new();
     for group in GROUPS {
         if !wanted.is_empty() && !wanted.split([' ', ',']).any(|word| word == group) {
             continue;
         }
         let start = Instant::now();
-        let measured = match group {
-            "rotation" => rotation::measure(&place, &postgres, &program),
-            "roles" => roles::measure(&place, &postgres, &program),
-            "logins" => logins::measure(&place, &postgres, &program),
-            "failover" => failover::measure(&place, &program),
-            _ => overhead::measure(&place, &postgres, &program),
-        };
-        // One that fails does not hide the others.
+        // One that fails, by an error or a panic of the harness, does not hide the others.
+        let measured = catch_unwind(AssertUnwindSafe(|| match group {
+            "rotation" => Ok(rotation::measure(&postgres)),
+            "roles" => Ok(roles::measure(&postgres)),
+            "logins" => logins::measure(&postgres),
+            "failover" => failover::measure(),
+            _ => overhead::measure(&postgres),
+        }));
+        let measured = measured.unwrap_or_else(|_| Err(Error::Program("see above".to_owned())));
         all.extend(
             measured.unwrap_or_else(|error| vec![Figure::missing(group, &error.to_string())]),
         );
         eprintln!("{group}: {} s", start.elapsed().as_secs());
     }
     println!("{}", table(&all));
-    Ok(all.iter().all(|figure| figure.holds))
+    all.iter().all(|figure| figure.holds)
 }

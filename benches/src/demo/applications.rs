@@ -1,8 +1,10 @@
 //! The applications: they have one host name and the first password, and never look back.
 
-use crate::client::{Client, Door, Reply};
-use crate::demo::ledger::{Ledger, Told, Trade};
-use crate::{Error, Result};
+use crate::client::{Client, Endpoint};
+use crate::demo::observations::{Observations, Workload, WriteOutcome};
+use crate::threads::RaiseOnDrop;
+use crate::{During, Error, Result};
+use pgimbal_tests::Reply;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
@@ -20,7 +22,7 @@ pub(super) const ACCOUNTS: u64 = 10_000;
 #[derive(Debug, Default)]
 pub struct Applications {
     /// What they have seen.
-    pub ledger: Ledger,
+    pub observations: Observations,
     stop: AtomicBool,
     connected: AtomicUsize,
 }
@@ -29,31 +31,30 @@ impl Applications {
     /// Runs `count` applications while `scenario` is told.
     ///
     /// # Errors
-    /// What `scenario` returns, or when the system refuses so many threads.
+    /// When the system refuses so many threads.
     pub fn run<T>(
         &self,
         count: u32,
-        door: impl Fn() -> Door,
-        scenario: impl FnOnce() -> Result<T>,
+        endpoint: impl Fn() -> Endpoint,
+        scenario: impl FnOnce() -> T,
     ) -> Result<T> {
-        let plain = door();
-        let replicas = door().with_options("-c pgimbal.route=replica");
+        let plain = endpoint();
+        let replicas = endpoint().with_options("-c pgimbal.route=replica");
         thread::scope(|scope| {
             let spawned: std::io::Result<Vec<_>> = (0..count)
                 .map(|number| {
-                    let trade = trade(number);
-                    let door = if trade == Trade::ReplicaReads { &replicas } else { &plain };
+                    let workload = workload(number);
+                    let endpoint =
+                        if workload == Workload::ReplicaReads { &replicas } else { &plain };
                     thread::Builder::new()
                         .stack_size(STACK)
-                        .spawn_scoped(scope, move || self.live(door, number, trade))
+                        .spawn_scoped(scope, move || self.live(endpoint, number, workload))
                 })
                 .collect();
-            let told = match spawned {
-                Ok(_) => scenario(),
-                Err(error) => Err(Error::Io("starting the applications' threads".into(), error)),
-            };
-            self.stop.store(true, Ordering::Relaxed);
-            told
+            let spawned = spawned.during("starting the applications' threads");
+            // A panic of the scenario stops them too.
+            let _stop = RaiseOnDrop(&self.stop);
+            spawned.map(|_| scenario())
         })
     }
 
@@ -67,123 +68,136 @@ impl Applications {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn live(&self, door: &Door, number: u32, trade: Trade) {
-        let mut life = Life { number, trade, step: 0, dice: Dice::new(number) };
+    fn live(&self, endpoint: &Endpoint, number: u32, workload: Workload) {
+        let mut application =
+            Application { number, workload, step: 0, random: Random::new(number) };
         while !self.stopped() {
-            if let Err(error) = self.session(door, &mut life) {
-                self.ledger.seen().accident(format!("{}: {error}", trade.name()));
+            if let Err(error) = self.session(endpoint, &mut application) {
+                self.observations.seen().accident(format!("{}: {error}", workload.name()));
                 sleep(PAUSE);
             }
         }
     }
 
-    fn session(&self, door: &Door, life: &mut Life) -> Result<()> {
-        let mut client =
-            door.enter().map_err(|error| Error::Program(format!("a login failed: {error}")))?;
-        self.ledger.seen().logins += 1;
+    fn session(&self, endpoint: &Endpoint, application: &mut Application) -> Result<()> {
+        let mut client = endpoint
+            .log_in()
+            .map_err(|error| Error::Program(format!("a login failed: {error}")))?;
+        self.observations.seen().logins += 1;
         self.connected.fetch_add(1, Ordering::Relaxed);
-        let outcome = self.work(&mut client, life);
+        let outcome = self.work(&mut client, application);
         self.connected.fetch_sub(1, Ordering::Relaxed);
         outcome.map_err(|error| Error::Program(format!("a connection was closed: {error}")))?;
-        client.leave()
+        client.close()
     }
 
-    fn work(&self, client: &mut Client, life: &mut Life) -> Result<()> {
-        let comes_again = life.number.is_multiple_of(10);
+    fn work(&self, client: &mut Client, application: &mut Application) -> Result<()> {
+        let comes_again = application.number.is_multiple_of(10);
         let mut stayed = 0;
         while !(self.stopped() || comes_again && stayed == STAY) {
-            sleep(PAUSE.mul_f64(life.dice.roll(1000) as f64 / 1000.0));
+            sleep(PAUSE.mul_f64(application.random.roll(1000) as f64 / 1000.0));
             stayed += 1;
-            life.step += 1;
+            application.step += 1;
             let start = Instant::now();
-            if life.transact(client, &self.ledger)? {
-                self.ledger.seen().succeeded(life.trade, start.elapsed());
+            if application.transact(client, &self.observations)? {
+                self.observations.seen().succeeded(application.workload, start.elapsed());
             }
         }
         Ok(())
     }
 }
 
-/// Every tenth application comes again and again, whatever its trade is.
-const fn trade(number: u32) -> Trade {
+/// Every tenth application comes again and again, whatever its workload is.
+const fn workload(number: u32) -> Workload {
     match number % 7 {
-        0 | 1 => Trade::Writes,
-        2 | 3 => Trade::Transactions,
-        4 => Trade::Reads,
-        _ => Trade::ReplicaReads,
+        0 | 1 => Workload::Writes,
+        2 | 3 => Workload::Transactions,
+        4 => Workload::Reads,
+        _ => Workload::ReplicaReads,
     }
 }
 
-/// One application.
-struct Life {
+/// What one application is and where it stands.
+struct Application {
     number: u32,
-    trade: Trade,
+    workload: Workload,
     step: u64,
-    dice: Dice,
+    random: Random,
 }
 
-impl Life {
+impl Application {
     /// One transaction; whether it succeeded. An error that leaves the connection open is noted.
-    fn transact(&mut self, client: &mut Client, ledger: &Ledger) -> Result<bool> {
+    fn transact(&mut self, client: &mut Client, observations: &Observations) -> Result<bool> {
         let id = format!("{}-{}", self.number, self.step);
         let insert = format!("INSERT INTO work VALUES ('{id}')");
-        let told = match self.trade {
-            Trade::Writes => self.ask(client, &insert, ledger)?.1,
-            Trade::Transactions => self.transfer(client, &insert, ledger)?,
-            Trade::Reads | Trade::ReplicaReads => return self.read(client, ledger),
+        let told = match self.workload {
+            Workload::Writes => self.ask(client, &insert, observations)?.1,
+            Workload::Transactions => self.transfer(client, &insert, observations)?,
+            Workload::Reads | Workload::ReplicaReads => return self.read(client, observations),
         };
-        ledger.seen().wrote(id, told);
-        Ok(told == Told::Done)
+        observations.seen().wrote(id, told);
+        Ok(told == WriteOutcome::Done)
     }
 
-    fn read(&mut self, client: &mut Client, ledger: &Ledger) -> Result<bool> {
-        let wanted = self.dice.roll(self.step.max(1));
+    fn read(&mut self, client: &mut Client, observations: &Observations) -> Result<bool> {
+        let wanted = self.random.roll(self.step.max(1));
         let select =
             format!("SELECT pg_is_in_recovery(), count(*) FROM work WHERE id = '1-{wanted}'");
-        let (reply, told) = self.ask(client, &select, ledger)?;
-        if let Some(standby) = reply.rows.first().and_then(|row| row.first())
-            && self.trade == Trade::ReplicaReads
+        let (reply, told) = self.ask(client, &select, observations)?;
+        if let Some(standby) = reply.texts().first().and_then(|row| row.first())
+            && self.workload == Workload::ReplicaReads
         {
-            ledger.seen().read(standby == "t");
+            observations.seen().read(standby == "t");
         }
-        Ok(told == Told::Done)
+        Ok(told == WriteOutcome::Done)
     }
 
-    fn transfer(&mut self, client: &mut Client, insert: &str, ledger: &Ledger) -> Result<Told> {
-        let account = 1 + self.dice.roll(ACCOUNTS);
+    fn transfer(
+        &mut self,
+        client: &mut Client,
+        insert: &str,
+        observations: &Observations,
+    ) -> Result<WriteOutcome> {
+        let account = 1 + self.random.roll(ACCOUNTS);
         let update = format!("UPDATE accounts SET balance = balance + 1 WHERE id = {account}");
         for statement in ["BEGIN", &update, insert] {
-            let (reply, told) = self.ask(client, statement, ledger)?;
-            if told != Told::Done {
-                if reply.in_block {
-                    self.ask(client, "ROLLBACK", ledger)?;
+            let (reply, told) = self.ask(client, statement, observations)?;
+            if told != WriteOutcome::Done {
+                if reply.status() != 'I' {
+                    self.ask(client, "ROLLBACK", observations)?;
                 }
-                return Ok(Told::RolledBack);
+                return Ok(WriteOutcome::RolledBack);
             }
         }
-        let (reply, told) = self.ask(client, "COMMIT", ledger)?;
-        if told == Told::Done && reply.tag != "COMMIT" {
-            let words = format!("COMMIT was answered {}", reply.tag);
-            ledger.seen().accident(words);
-            return Ok(Told::RolledBack);
+        let (reply, told) = self.ask(client, "COMMIT", observations)?;
+        if told == WriteOutcome::Done && reply.commands() != ["COMMIT"] {
+            let words = format!("COMMIT was answered {:?}", reply.commands());
+            observations.seen().accident(words);
+            return Ok(WriteOutcome::RolledBack);
         }
         Ok(told)
     }
 
     /// The answer to a statement, and what it says of it.
-    fn ask(&self, client: &mut Client, text: &str, ledger: &Ledger) -> Result<(Reply, Told)> {
-        let reply = client.question(text)?;
-        let Some(error) = &reply.error else { return Ok((reply, Told::Done)) };
-        ledger.seen().refused(self.trade, &error.code, &error.message);
-        let told = if error.code == "08007" { Told::Unknown } else { Told::RolledBack };
+    fn ask(
+        &self,
+        client: &mut Client,
+        text: &str,
+        observations: &Observations,
+    ) -> Result<(Reply, WriteOutcome)> {
+        let reply = client.query(text)?;
+        let Some(error) = reply.errors().pop() else { return Ok((reply, WriteOutcome::Done)) };
+        observations.seen().refused(self.workload, &error.code, &error.message);
+        let told =
+            if error.code == "08007" { WriteOutcome::Unknown } else { WriteOutcome::RolledBack };
         Ok((reply, told))
     }
 }
 
 /// A small generator (xorshift): a demonstration needs variety, not quality.
-struct Dice(u64);
+struct Random(u64);
 
-impl Dice {
+impl Random {
     fn new(number: u32) -> Self {
         Self(0x9e37_79b9_7f4a_7c15 ^ u64::from(number) << 17)
     }

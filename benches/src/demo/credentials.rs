@@ -1,21 +1,18 @@
 //! Where the applications' password comes from and who rotates it.
 
-use crate::Result;
-use crate::demo::cluster::Cluster;
-use crate::demo::directory::Directory;
-use crate::demo::vault::{self, Vault};
-use crate::place::Place;
-use crate::{During, Error};
+use crate::demo::directory::Secret;
+use crate::demo::vault::Vault;
+use crate::{During, Error, Result};
+use pgimbal_tests::Cluster;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize};
 use std::time::Duration;
 
 /// A source of passwords.
-#[derive(Debug)]
 pub enum Credentials {
     /// A real Vault, which rotates by itself.
     Vault(Vault),
     /// A watched directory that the demonstration rotates.
-    Directory(Directory),
+    Directory(Secret),
 }
 
 impl Credentials {
@@ -23,24 +20,31 @@ impl Credentials {
     /// if it must be one of them.
     ///
     /// # Errors
+    /// When it is told something else, or files cannot be written.
+    ///
+    /// # Panics
     /// When it does not start.
-    pub fn start(place: &Place, cluster: &Cluster, rotation: Duration) -> Result<Self> {
+    pub fn start(cluster: &Cluster, rotation: Duration) -> Result<Self> {
         let wanted = std::env::var("DEMO_CREDENTIALS").unwrap_or_default();
-        match (wanted.as_str(), vault::program()) {
-            ("" | "vault", Some(program)) => {
-                Ok(Self::Vault(Vault::start(place, &program, cluster, rotation)?))
+        let vault = match wanted.as_str() {
+            "" | "vault" => Vault::start(cluster, rotation)?,
+            "directory" => None,
+            _ => {
+                return Err(Error::Program(format!(
+                    "DEMO_CREDENTIALS={wanted} is neither vault nor directory"
+                )));
             }
-            ("" | "directory", _) => {
-                Ok(Self::Directory(Directory::start(place, cluster, rotation)?))
+        };
+        match vault {
+            Some(vault) => Ok(Self::Vault(vault)),
+            None if wanted == "vault" => {
+                Err(Error::Program("there is no Vault: make demo-vault".into()))
             }
-            ("vault", None) => Err(Error::Program("there is no Vault: make demo-vault".into())),
-            _ => Err(Error::Program(format!(
-                "DEMO_CREDENTIALS={wanted} is neither vault nor directory"
-            ))),
+            None => Ok(Self::Directory(Secret::start(cluster, rotation)?)),
         }
     }
 
-    /// For people.
+    /// What the report calls the source.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -58,7 +62,7 @@ impl Credentials {
         }
     }
 
-    /// The tables of pgimbal's configuration, `[users.app]` the last.
+    /// The tables of pgimbal's configuration, the user's the last.
     #[must_use]
     pub fn tables(&self) -> String {
         match self {

@@ -1,43 +1,34 @@
 //! A directory with a password, as a mounted Secret is one, and its rotation.
 
-use crate::client::Door;
 use crate::demo::APPLICATION;
-use crate::demo::cluster::Cluster;
 use crate::demo::credentials::random_password;
-use crate::place::Place;
-use crate::postgres::ROLE;
 use crate::{During, Error, Result};
+use pgimbal_tests::process::{Directory, directory};
+use pgimbal_tests::{Cluster, Login, WireClient};
 use std::fs;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// The directory.
-pub struct Directory {
+/// A watched directory with the password of [`APPLICATION`].
+pub struct Secret {
     /// The password at the start.
     pub first_password: String,
-    folder: PathBuf,
+    folder: Directory,
     period: Duration,
 }
 
-impl std::fmt::Debug for Directory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Directory({})", self.folder.display())
-    }
-}
-
-impl Directory {
+impl Secret {
     /// Makes the directory and gives the role its first password.
     ///
     /// # Errors
     /// When that fails.
-    pub fn start(place: &Place, cluster: &Cluster, period: Duration) -> Result<Self> {
-        let folder = place.folder("secret")?;
+    pub fn start(cluster: &Cluster, period: Duration) -> Result<Self> {
         let first_password = random_password()?;
-        alter_role(cluster.nodes[0].port, &first_password)?;
-        place.write("secret/password", &first_password)?;
-        Ok(Self { first_password, folder, period })
+        let secret = Self { first_password, folder: directory("secret"), period };
+        alter_role(cluster.nodes[0].port, &secret.first_password)?;
+        secret.put(&secret.first_password)?;
+        Ok(secret)
     }
 
     /// pgimbal's tables for it.
@@ -71,22 +62,21 @@ impl Directory {
 
     fn put(&self, password: &str) -> Result<()> {
         let (file, next) = (self.folder.join("password"), self.folder.join(".password.next"));
-        let metadata = fs::metadata(&file).during("looking at the password's file")?;
         fs::write(&next, password).during("writing a password")?;
-        fs::set_permissions(&next, metadata.permissions()).during("setting permissions")?;
-        // Its readers run as the servers' user.
-        use std::os::unix::fs::MetadataExt;
-        std::os::unix::fs::chown(&next, Some(metadata.uid()), Some(metadata.gid()))
-            .during("giving the password's file away")?;
         fs::rename(&next, &file).during("replacing a password")
     }
 }
 
+/// Changes the role's password on the node at `port`.
 fn alter_role(port: u16, password: &str) -> Result<()> {
-    let mut client = Door::new(port, ROLE).to_database("postgres").enter()?;
-    let reply = client.question(&format!("ALTER ROLE {APPLICATION} PASSWORD '{password}'"))?;
-    if let Some(error) = reply.error {
-        return Err(Error::Server(error.message));
+    let mut client = WireClient::try_tcp(port).during("connecting to a node")?;
+    client
+        .log_in(&Login::new("postgres", "app", ""))
+        .map_err(|told| Error::Server(format!("{told:?}")))?;
+    let sql = format!("alter role {APPLICATION} password '{password}'");
+    let reply = client.try_query(&sql).during("changing a password")?;
+    match reply.errors().pop() {
+        Some(error) => Err(Error::Server(error.message)),
+        None => Ok(()),
     }
-    client.leave()
 }

@@ -1,124 +1,138 @@
 //! pgimbal before the cluster, as anybody would configure and start it.
 
-use crate::client::Door;
-use crate::demo::cluster::Cluster;
-use crate::demo::console::Console;
+use crate::client::Endpoint;
 use crate::demo::credentials::{Credentials, random_password};
-use crate::demo::{APPLICATION, OPERATOR, PROBE};
-use crate::place::{Place, free_port};
-use crate::postgres::{DATABASE, PASSWORD};
-use crate::server::Server;
-use crate::{During, Error, Result};
-use rustix::process::Signal;
-use std::path::{Path, PathBuf};
+use crate::demo::{APPLICATION, OPERATOR};
+use crate::{During, Result};
+use pgimbal_tests::pgimbal::{Config, program};
+use pgimbal_tests::program::tail;
+use pgimbal_tests::{Cluster, Login, Pgimbal as Server};
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Server connections of a pool.
 pub const POOL_SIZE: u32 = 20;
 
 /// A running pgimbal.
-#[derive(Debug)]
 pub struct Pgimbal {
-    /// Where it listens on 127.0.0.1.
-    pub port: u16,
     /// What it says about itself.
     pub version: String,
     /// A file for `PGPASSFILE` with the passwords of the application and the operator.
     pub pgpass: PathBuf,
-    operator_password: String,
+    operator: Login,
     server: Server,
 }
 
+/// What `SHOW FAILOVERS` says of the latest one.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Failover {
+    /// The clients that waited, that were run again, and that were told an error.
+    pub counts: [u64; 3],
+    /// From where to where.
+    pub way: String,
+}
+
 impl Pgimbal {
-    /// Starts `program` before the cluster.
+    /// Starts it before the cluster.
     ///
     /// # Errors
+    /// When its program does not run, or a file cannot be written.
+    ///
+    /// # Panics
     /// When it does not start.
-    pub fn start(
-        place: &Place,
-        program: &Path,
-        cluster: &Cluster,
-        credentials: &Credentials,
-        clients: u32,
-    ) -> Result<Self> {
-        let program = place.copy_in(program, "pgimbal")?;
-        let output = Command::new(&program).arg("--version").output().during("running pgimbal")?;
-        let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        let (port, state) = (free_port()?, place.folder("state")?);
-        let operator_password = random_password()?;
-        let [a, b] = &cluster.nodes;
-        let config = format!(
-            "listen = \"127.0.0.1:{port}\"
-max_client_conn = {max_clients}
-admin_users = [\"{OPERATOR}\"]
-pool_size = {POOL_SIZE}
-# So that many connections are opened, with whatever the password is by then.
-server_lifetime = \"5s\"
-state_dir = \"{state}\"
-grace_generations = 1000
-
-[clusters.main]
-probe_user = \"{PROBE}\"
-probe_password = \"{PASSWORD}\"
-[clusters.main.nodes]
-a = {{ host = \"127.0.0.1\", port = {a} }}
-b = {{ host = \"127.0.0.1\", port = {b} }}
-
-[databases.{DATABASE}]
-cluster = \"main\"
-
-[users.{OPERATOR}]
-password = \"{operator_password}\"
-
-{tables}",
-            max_clients = 2 * clients + 50,
-            state = state.display(),
-            a = a.port,
-            b = b.port,
-            tables = credentials.tables(),
-        );
-        let mut command = place.command(program);
-        command.args(["run", "--config"]).arg(place.write("pgimbal.toml", &config)?);
-        let log = place.path().join("pgimbal.log");
-        let server = Server::start("pgimbal", command, &log, port, Signal::INT)?;
+    pub fn start(cluster: &Cluster, credentials: &Credentials, clients: u32) -> Result<Self> {
+        let said = Command::new(program()).arg("--version").output().during("running pgimbal")?;
+        let password = random_password()?;
+        let server = Config::before_cluster(cluster)
+            .without(&["workers", "probe_interval", "probe_timeout"])
+            .with_state_dir()
+            .set("auth_type", "\"scram-sha-256\"")
+            .set("max_client_conn", 2 * clients + 50)
+            .set("admin_users", format!("[\"{OPERATOR}\"]"))
+            .set("pool_size", POOL_SIZE)
+            // So that many connections are opened, with whatever the password is by then.
+            .set("server_lifetime", "\"5s\"")
+            .set("grace_generations", 1000)
+            .tables(&format!("[users.{OPERATOR}]\npassword = \"{password}\"\n"))
+            .tables(&credentials.tables())
+            .start();
+        let pgpass = server.directory().join("pgpass");
         let passwords = format!(
-            "*:*:*:{APPLICATION}:{}\n*:*:*:{OPERATOR}:{operator_password}\n",
+            "*:*:*:{APPLICATION}:{}\n*:*:*:{OPERATOR}:{password}\n",
             credentials.first_password()
         );
-        let pgpass = place.write("pgpass", &passwords)?;
-        Ok(Self { port, version, pgpass, operator_password, server })
+        write_private(&pgpass, &passwords).during("writing the passwords for psql")?;
+        Ok(Self {
+            version: String::from_utf8_lossy(&said.stdout).trim().to_owned(),
+            pgpass,
+            operator: Login::new(OPERATOR, "pgimbal", &password),
+            server,
+        })
     }
 
-    /// Its console.
+    /// Where it listens on 127.0.0.1.
     #[must_use]
-    pub fn console(&self) -> Console {
-        let door = Door::new(self.port, OPERATOR);
-        Console(door.with_password(&self.operator_password).to_database("pgimbal"))
+    pub fn port(&self) -> u16 {
+        self.server.port
     }
 
-    /// The applications' way in: the first password, whatever it is by now.
+    /// Where the applications log in, with the first password, whatever it is by now.
     #[must_use]
-    pub fn door(&self, credentials: &Credentials) -> Door {
-        Door::new(self.port, APPLICATION).with_password(credentials.first_password())
+    pub fn endpoint(&self, credentials: &Credentials) -> Endpoint {
+        Endpoint::new(self.server.port, APPLICATION).with_password(credentials.first_password())
     }
 
-    /// Its last log lines.
+    /// What state a node is in, and why; empty when it is not known.
+    #[must_use]
+    pub fn node(&self, name: &str) -> (String, String) {
+        let rows = self.console("show nodes");
+        let row = rows.iter().find(|row| field(row, "node") == name);
+        row.map_or_else(Default::default, |row| {
+            (field(row, "state").to_owned(), field(row, "why").to_owned())
+        })
+    }
+
+    /// The latest failover.
+    #[must_use]
+    pub fn failover(&self) -> Option<Failover> {
+        let rows = self.console("show failovers");
+        let latest = rows.iter().max_by_key(|row| field(row, "started"))?;
+        Some(Failover {
+            counts: ["held", "rerun", "failed"]
+                .map(|name| field(latest, name).parse().unwrap_or(0)),
+            way: format!("{} -> {}", field(latest, "from"), field(latest, "to")),
+        })
+    }
+
+    /// The generations of a user's password that are accepted.
+    #[must_use]
+    pub fn generations(&self, user: &str) -> usize {
+        let rows = self.console("show credentials");
+        let rows = rows.iter().filter(|row| field(row, "user") == user);
+        let told = rows.clone().filter_map(|row| field(row, "accepted_generations").parse().ok());
+        told.max().unwrap_or(0).max(rows.count())
+    }
+
+    /// The last lines of its log.
     #[must_use]
     pub fn log_tail(&self) -> String {
-        self.server.log_tail()
+        tail(&self.server.log(), 8)
+    }
+
+    fn console(&self, command: &str) -> Vec<Vec<(String, String)>> {
+        self.server.console_as(&self.operator, command)
     }
 }
 
-/// The program to show: `PGIMBAL`, or the released one.
-///
-/// # Errors
-/// When there is none.
-pub fn program() -> Result<PathBuf> {
-    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".into());
-    let program = std::env::var("PGIMBAL")
-        .map_or_else(|_| Path::new(&target).join("release/pgimbal"), PathBuf::from);
-    if program.exists() {
-        return Ok(program);
-    }
-    Err(Error::Program(format!("there is no {}: run make demo", program.display())))
+/// A field of a console's row; empty when there is none.
+fn field<'a>(row: &'a [(String, String)], column: &str) -> &'a str {
+    row.iter().find(|(name, _)| name == column).map_or("", |(_, value)| value)
+}
+
+/// Writes a file that only its owner may read, as psql wants it.
+fn write_private(path: &std::path::Path, text: &str) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::write(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
 }

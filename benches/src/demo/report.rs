@@ -1,31 +1,30 @@
 //! What has come of it, and whether all is well.
 
-use crate::demo::console::Failover;
 use crate::demo::credentials::Credentials;
-use crate::demo::ledger::{Lies, Seen, Trade, explanation};
-use crate::demo::scenario::Told;
+use crate::demo::observations::{Discrepancies, Seen, Workload, explanation};
+use crate::demo::pgimbal::Failover;
+use crate::demo::scenario::Events;
 use crate::pgbench::percentile;
 use std::time::Duration;
 
 /// Everything that is reported.
-#[derive(Debug)]
 pub struct Report<'a> {
     /// How long it lasted.
     pub elapsed: Duration,
-    /// Applications.
+    /// How many applications there were.
     pub clients: u32,
     /// Where the password came from.
     pub credentials: &'a Credentials,
     /// Rotations at the source, and generations of the password that pgimbal accepts.
     pub rotations: (usize, usize),
     /// What befell the primary.
-    pub told: &'a Told,
+    pub told: &'a Events,
     /// What pgimbal says of it.
     pub failover: Option<Failover>,
     /// What the applications saw.
     pub seen: &'a Seen,
     /// Of it, what is not so.
-    pub lies: Lies,
+    pub discrepancies: Discrepancies,
     /// Microseconds of all transactions, sorted.
     pub latencies: &'a [u32],
     /// Server connections at most on each node.
@@ -39,7 +38,7 @@ impl Report<'_> {
         self.work();
         self.rotation();
         let failover = self.failover.as_ref();
-        print!("{}", about_the_failover(self.told, failover, self.seen, &self.lies));
+        print!("{}", about_the_failover(self.told, failover, self.seen, &self.discrepancies));
         self.errors();
         let wrongs = self.wrongs();
         println!();
@@ -59,8 +58,8 @@ impl Report<'_> {
         let done: u64 = self.seen.done.iter().sum();
         println!("\n  seconds              {:.1}", self.elapsed.as_secs_f64());
         println!("  applications         {}, {} logins", self.clients, self.seen.logins);
-        let [a, b] = self.most_servers;
-        println!("  server connections   {a} on a, {b} on b at most");
+        let [n1, n2] = self.most_servers;
+        println!("  server connections   {n1} on n1, {n2} on n2 at most");
         println!("  transactions         {done}");
         println!(
             "  latency              p50 {:.2} ms, p99 {:.2} ms",
@@ -68,7 +67,7 @@ impl Report<'_> {
             percentile(self.latencies, 0.99) / 1e3
         );
         let [asked, served] = self.seen.replica_reads;
-        let reads = self.seen.done[Trade::Reads as usize] + asked;
+        let reads = self.seen.done[Workload::Reads as usize] + asked;
         println!(
             "  reads on replicas    {served} of {reads}: {:.0} %, of those that asked for one {:.0} %",
             share(served, reads),
@@ -92,8 +91,8 @@ impl Report<'_> {
             "  errors               {total} that could not be hidden, {} other",
             self.seen.accidents
         );
-        for ((trade, code), (count, message)) in &self.seen.errors {
-            println!("    {count:>3} x {code} to {}: {message}", trade.name());
+        for ((workload, code), (count, message)) in &self.seen.errors {
+            println!("    {count:>3} x {code} to {}: {message}", workload.name());
         }
         let mut codes: Vec<&str> = self.seen.errors.keys().map(|(_, code)| code.as_str()).collect();
         codes.sort_unstable();
@@ -114,11 +113,20 @@ impl Report<'_> {
                 self.seen.accidents > 0,
                 format!("{} errors that nothing explains", self.seen.accidents),
             ),
-            (self.lies.lost > 0, format!("{} acknowledged writes are lost", self.lies.lost)),
-            (self.lies.twice > 0, format!("{} writes were made twice", self.lies.twice)),
             (
-                self.lies.undead > 0,
-                format!("{} writes are there that were said to be rolled back", self.lies.undead),
+                self.discrepancies.lost > 0,
+                format!("{} acknowledged writes are lost", self.discrepancies.lost),
+            ),
+            (
+                self.discrepancies.twice > 0,
+                format!("{} writes were made twice", self.discrepancies.twice),
+            ),
+            (
+                self.discrepancies.unexpected > 0,
+                format!(
+                    "{} writes are there that were said to be rolled back",
+                    self.discrepancies.unexpected
+                ),
             ),
             (through && rotations == 0, "the password was never rotated".into()),
             (through && accepted < 2, "pgimbal saw no rotation".into()),
@@ -140,10 +148,10 @@ fn share(part: u64, all: u64) -> f64 {
 
 /// The lines about the primary's end; none when it has not come to that.
 fn about_the_failover(
-    told: &Told,
+    told: &Events,
     failover: Option<&Failover>,
     seen: &Seen,
-    lies: &Lies,
+    discrepancies: &Discrepancies,
 ) -> String {
     if told.promoted.is_none() {
         return String::new();
@@ -151,9 +159,9 @@ fn about_the_failover(
     // One figure, and the one that applications feel: it begins with the kill, and has the
     // noticing, the promotion and pgimbal in it.
     let mut lines = format!(
-        "  failover             a killed, b promoted: for {} ms no write of any application \
+        "  failover             n1 killed, n2 promoted: for {} ms no write of any application \
          succeeded\n",
-        seen.gaps[Trade::Writes as usize].as_millis()
+        seen.gaps[Workload::Writes as usize].as_millis()
     );
     if let Some(failover) = failover {
         let [held, rerun, failed] = failover.counts;
@@ -173,7 +181,11 @@ fn about_the_failover(
     lines += &format!(
         "  acknowledged writes  {}: {} lost, {} doubled; of {} with an unknown outcome {} are \
          there\n",
-        lies.acknowledged, lies.lost, lies.twice, lies.unknown[0], lies.unknown[1]
+        discrepancies.acknowledged,
+        discrepancies.lost,
+        discrepancies.twice,
+        discrepancies.unknown[0],
+        discrepancies.unknown[1]
     );
     lines
 }
@@ -184,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_report_has_one_figure_of_the_failover_and_says_what_it_is() {
-        let told = Told {
+        let told = Events {
             promoted: Some(Duration::from_millis(1111)),
             quarantined: Some("primary on timeline 1".to_owned()),
             rejoined: true,
@@ -192,17 +204,21 @@ mod tests {
         };
         let mut seen = Seen::default();
         seen.gaps = [2222, 3333, 4444, 5555].map(Duration::from_millis);
-        let failover = Failover { counts: [20, 3, 1], way: "a -> b".to_owned() };
-        let text = about_the_failover(&told, Some(&failover), &seen, &Lies::default());
+        let failover = Failover { counts: [20, 3, 1], way: "n1 -> n2".to_owned() };
+        let text = about_the_failover(&told, Some(&failover), &seen, &Discrepancies::default());
         let figures: Vec<&str> = text.lines().filter(|line| line.contains(" ms ")).collect();
         let [figure] = figures[..] else { panic!("one figure: {text}") };
-        let writes = seen.gaps[Trade::Writes as usize].as_millis();
-        let defined =
-            format!("a killed, b promoted: for {writes} ms no write of any application succeeded");
+        let writes = seen.gaps[Workload::Writes as usize].as_millis();
+        let defined = format!(
+            "n1 killed, n2 promoted: for {writes} ms no write of any application succeeded"
+        );
         assert!(figure.ends_with(&defined), "{figure}");
         let others = ["1111", "2222", "3333", "4444", "5555"];
         let shown = others.iter().filter(|other| text.contains(**other)).count();
         assert_eq!(shown, 1, "{text}");
-        assert_eq!(about_the_failover(&Told::default(), None, &seen, &Lies::default()), "");
+        assert_eq!(
+            about_the_failover(&Events::default(), None, &seen, &Discrepancies::default()),
+            ""
+        );
     }
 }

@@ -1,11 +1,9 @@
 //! What befalls the primary, step by step, and when each step was through.
 
-use crate::Result;
 use crate::demo::applications::Applications;
-use crate::demo::cluster::Cluster;
-use crate::demo::console::Console;
+use crate::demo::pgimbal::Pgimbal;
 use crate::demo::schedule::Schedule;
-use crate::place::Place;
+use pgimbal_tests::Cluster;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread::sleep;
@@ -17,14 +15,11 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const AFTERMATH: Duration = Duration::from_secs(1);
 
 /// The scenario while it is told.
-#[derive(Debug)]
 pub struct Scenario<'a> {
-    /// Where the servers live.
-    pub place: &'a Place,
     /// The primary and its replica.
     pub cluster: &'a mut Cluster,
-    /// pgimbal's eyes.
-    pub console: &'a Console,
+    /// What must see it.
+    pub pgimbal: &'a Pgimbal,
     /// Who must not notice.
     pub applications: &'a Applications,
     /// When what happens.
@@ -39,7 +34,7 @@ pub struct Scenario<'a> {
 
 /// What has happened; what has not yet is `None`.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct Events {
     /// From the kill to the promoted node accepting writes.
     pub promoted: Option<Duration>,
     /// pgimbal's reason for quarantining the old primary.
@@ -53,46 +48,45 @@ pub struct Told {
 impl Scenario<'_> {
     /// Tells it to its end.
     ///
-    /// # Errors
+    /// # Panics
     /// When a server does not do what it is told.
-    pub fn tell(&mut self) -> Result<Told> {
-        let mut told = Told::default();
-        let through = self.steps(&mut told)?;
-        told.interrupted = !through;
-        Ok(told)
+    pub fn run(&mut self) -> Events {
+        let mut told = Events::default();
+        told.interrupted = !self.steps(&mut told);
+        told
     }
 
     /// Whether all steps were made.
-    fn steps(&mut self, told: &mut Told) -> Result<bool> {
+    fn steps(&mut self, told: &mut Events) -> bool {
         if !self.wait_until(self.schedule.kill) {
-            return Ok(false);
+            return false;
         }
-        self.say("SIGKILL for the primary a, all of it; b is promoted");
-        self.applications.ledger.seen().disturbed(true);
+        self.say("SIGKILL for the primary n1, all of it; n2 is promoted");
+        self.applications.observations.seen().disturbed(true);
         let killed = Instant::now();
-        self.cluster.kill(0);
-        self.cluster.promote(1)?;
+        self.cluster.nodes[0].kill();
+        self.cluster.nodes[1].promote();
         self.primary.store(self.cluster.nodes[1].port, Ordering::Relaxed);
         told.promoted = Some(killed.elapsed());
         let after = self.start.elapsed() + AFTERMATH;
         let calm = self.wait_until(self.schedule.comeback.max(after));
-        self.applications.ledger.seen().disturbed(false);
+        self.applications.observations.seen().disturbed(false);
         if !calm {
-            return Ok(false);
+            return false;
         }
-        self.say("a is started as it was: a second primary, on the old timeline");
-        self.cluster.start_node(self.place, 0)?;
-        told.quarantined = self.wait_for("quarantined")?;
+        self.say("n1 is started as it was: a second primary, on the old timeline");
+        self.cluster.nodes[0].start();
+        told.quarantined = self.wait_for("quarantined");
         self.say(match told.quarantined {
-            Some(_) => "pgimbal has a in quarantine; CHECKPOINT on b, pg_rewind for a",
-            None => "pgimbal has a NOT in quarantine",
+            Some(_) => "pgimbal has n1 in quarantine; CHECKPOINT on n2, pg_rewind for n1",
+            None => "pgimbal has n1 NOT in quarantine",
         });
-        self.cluster.rejoin(self.place, 0, 1)?;
-        told.rejoined = self.wait_for("replica")?.is_some();
-        self.say(if told.rejoined { "a is back, as a replica" } else { "a is NOT back" });
+        self.cluster.rejoin(0, 1);
+        told.rejoined = self.wait_for("replica").is_some();
+        self.say(if told.rejoined { "n1 is back, as a replica" } else { "n1 is NOT back" });
         let end = self.schedule.end.unwrap_or(Duration::MAX);
         self.wait_until(end);
-        Ok(true)
+        true
     }
 
     /// Waits until this time of the scenario; whether it came before Ctrl-C.
@@ -107,16 +101,16 @@ impl Scenario<'_> {
     }
 
     /// Waits until the old primary is in this state; the reason that pgimbal gives.
-    fn wait_for(&self, state: &str) -> Result<Option<String>> {
+    fn wait_for(&self, state: &str) -> Option<String> {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            let (now, why) = self.console.node(self.cluster.nodes[0].name)?;
+            let (now, why) = self.pgimbal.node(&self.cluster.nodes[0].name);
             if now == state {
-                return Ok(Some(why));
+                return Some(why);
             }
             sleep(Duration::from_millis(50));
         }
-        Ok(None)
+        None
     }
 
     fn say(&self, words: &str) {

@@ -1,18 +1,17 @@
 //! How long writes wait for another primary, and how soon a silent one is noticed.
 
-use crate::client::Door;
+use crate::Result;
+use crate::client::Endpoint;
 use crate::demo::applications::Applications;
-use crate::demo::cluster::Cluster;
-use crate::demo::{APPLICATION, PROBE};
-use crate::figures::Figure;
-use crate::figures::instance::Instance;
+use crate::demo::{APPLICATION, cluster};
 use crate::figures::relay::Relay;
-use crate::place::Place;
-use crate::postgres::{DATABASE, PASSWORD};
-use crate::{Error, Result};
-use std::path::Path;
-use std::sync::atomic::AtomicBool;
-use std::thread::{self, sleep};
+use crate::figures::{Figure, PATIENCE};
+use crate::postgres::password;
+use pgimbal_tests::cluster::Frozen;
+use pgimbal_tests::pgimbal::Config;
+use pgimbal_tests::{Cluster, Login, Pgimbal, eventually};
+use std::panic::resume_unwind;
+use std::thread::{self, ScopedJoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 /// How often each is measured.
@@ -23,31 +22,34 @@ const BUSY: u32 = 200;
 /// Measures failovers of an idle and of a busy cluster, and silent primaries.
 ///
 /// # Errors
+/// When a relay cannot listen, or the system refuses the applications their threads.
+///
+/// # Panics
 /// When a server does not do what it is told.
-pub fn measure(place: &Place, program: &Path) -> Result<Vec<Figure>> {
-    let mut cluster = Cluster::start(place, &AtomicBool::new(false))?;
-    let pgimbal = before(place, program, [cluster.nodes[0].port, cluster.nodes[1].port])?;
-    let mut idle = Vec::new();
+pub fn measure() -> Result<Vec<Figure>> {
+    let mut cluster = cluster::start();
+    let pgimbal = before(&cluster, |config| config);
     let mut primary = 0;
+    let mut idle = Vec::new();
     for _ in 0..TIMES {
-        idle.push(fail_over(&mut cluster, &pgimbal, primary)?);
-        primary = restore(place, &mut cluster, &pgimbal, primary)?;
+        idle.push(fail_over(&mut cluster, &pgimbal, primary));
+        primary = restore(&mut cluster, &pgimbal, primary);
     }
     let applications = Applications::default();
-    let door = || Door::new(pgimbal.port, APPLICATION);
-    let busy = applications.run(BUSY, door, || {
+    let endpoint = || Endpoint::new(pgimbal.port, APPLICATION);
+    let busy = applications.run(BUSY, endpoint, || {
         let mut busy = Vec::new();
         for _ in 0..TIMES {
             sleep(Duration::from_secs(2));
-            applications.ledger.seen().disturbed(true);
-            busy.push(fail_over(&mut cluster, &pgimbal, primary)?);
+            applications.observations.seen().disturbed(true);
+            busy.push(fail_over(&mut cluster, &pgimbal, primary));
             sleep(Duration::from_secs(1));
-            applications.ledger.seen().disturbed(false);
-            primary = restore(place, &mut cluster, &pgimbal, primary)?;
+            applications.observations.seen().disturbed(false);
+            primary = restore(&mut cluster, &pgimbal, primary);
         }
-        Ok(busy)
+        busy
     })?;
-    let seen = applications.ledger.seen();
+    let seen = applications.observations.seen();
     let mut figures = vec![
         Figure::time(
             "idle, primary killed: the first write after the promoted node accepts writes",
@@ -63,108 +65,97 @@ pub fn measure(place: &Place, program: &Path) -> Result<Vec<Figure>> {
         ),
     ];
     drop(seen);
-    figures.extend(silent(place, program, &cluster, primary)?);
+    figures.extend(silent(&cluster, primary)?);
     Ok(figures)
 }
 
-fn before(place: &Place, program: &Path, [a, b]: [u16; 2]) -> Result<Instance> {
-    let tables = format!(
-        "[clusters.main]\nprobe_user = \"{PROBE}\"\nprobe_password = \"{PASSWORD}\"\n\
-         [clusters.main.nodes]\na = {{ host = \"127.0.0.1\", port = {a} }}\n\
-         b = {{ host = \"127.0.0.1\", port = {b} }}\n\n\
-         [databases.{DATABASE}]\ncluster = \"main\"\n\n\
-         [users.{APPLICATION}]\npassword = \"{PASSWORD}\"\n"
-    );
-    let pgimbal = Instance::start(place, program, "", &tables)?;
-    pgimbal.wait("a primary and a replica", || both_serve(&pgimbal))?;
-    Ok(pgimbal)
+/// A pgimbal before both nodes, with the intervals that it has unless it is told otherwise.
+fn before(cluster: &Cluster, change: impl FnOnce(Config) -> Config) -> Pgimbal {
+    let config = Config::before_cluster(cluster)
+        .without(&["workers", "pool_size", "probe_interval", "probe_timeout"])
+        .set("auth_type", "\"scram-sha-256\"")
+        .tables(&format!("[users.{APPLICATION}]\npassword = \"{}\"", password(APPLICATION)));
+    let pgimbal = change(config).start();
+    eventually("a primary and a replica", PATIENCE, || both_serve(&pgimbal));
+    pgimbal
 }
 
-fn states(pgimbal: &Instance) -> Result<Vec<String>> {
-    let reply = pgimbal.console("SHOW NODES")?;
-    Ok(reply.rows.iter().map(|row| reply.field(row, "state").to_owned()).collect())
+fn states(pgimbal: &Pgimbal) -> Vec<String> {
+    let cells = pgimbal.console("show nodes").into_iter().flatten();
+    cells.filter(|(column, _)| column == "state").map(|(_, state)| state).collect()
 }
 
-fn both_serve(pgimbal: &Instance) -> Result<bool> {
-    let states = states(pgimbal)?;
-    Ok(["primary", "replica"].iter().all(|wanted| states.iter().any(|state| state == wanted)))
+fn both_serve(pgimbal: &Pgimbal) -> bool {
+    let states = states(pgimbal);
+    ["primary", "replica"].iter().all(|wanted| states.iter().any(|state| state == wanted))
 }
 
 /// Kills the primary, promotes the other at once; from that one's accepting writes to the first
 /// write through pgimbal that was begun after the kill.
-fn fail_over(cluster: &mut Cluster, pgimbal: &Instance, primary: usize) -> Result<Duration> {
+fn fail_over(cluster: &mut Cluster, pgimbal: &Pgimbal, primary: usize) -> Duration {
     let other = 1 - primary;
-    let mut witness = cluster.superuser(other)?;
-    let mut client = Door::new(pgimbal.port, APPLICATION).enter()?;
-    let write = "INSERT INTO work VALUES ('a figure')";
-    client.question(write)?;
-    cluster.kill(primary);
+    let mut witness = cluster.nodes[other].superuser();
+    let mut client = pgimbal.log_in(&Login::new(APPLICATION, "app", &password(APPLICATION)));
+    let write = "insert into work values ('a figure')";
+    client.ok(write);
+    cluster.nodes[primary].kill();
     thread::scope(|scope| {
         let written = scope.spawn(move || {
             // An error is an answer too, and not the one that is waited for.
-            while let Some(error) = client.question(write)?.error {
-                if error.code == "57P03" {
-                    return Err(Error::Server(error.message));
-                }
+            while let Some(error) = client.query(write).errors().pop() {
+                assert_ne!(error.code, "57P03", "{}", error.message);
             }
-            Ok(Instant::now())
+            Instant::now()
         });
         let accepted = scope.spawn(move || {
-            while witness.ask("SELECT pg_is_in_recovery()")?.as_deref() != Some("f") {
+            while witness.value("select pg_is_in_recovery()") != "f" {
                 sleep(Duration::from_millis(1));
             }
-            Ok::<_, Error>(Instant::now())
+            Instant::now()
         });
-        cluster.promote(other)?;
-        let panicked = |_| Err(Error::Program("a client panicked".into()));
-        let written = written.join().unwrap_or_else(panicked)?;
-        let accepted =
-            accepted.join().unwrap_or_else(|_| Err(Error::Program("panicked".into())))?;
-        Ok(written.saturating_duration_since(accepted))
+        cluster.nodes[other].promote();
+        let ended = |thread: ScopedJoinHandle<'_, Instant>| {
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+        };
+        ended(written).saturating_duration_since(ended(accepted))
     })
 }
 
 /// Makes the killed node a replica of the new primary, which is returned.
-fn restore(
-    place: &Place,
-    cluster: &mut Cluster,
-    pgimbal: &Instance,
-    killed: usize,
-) -> Result<usize> {
+fn restore(cluster: &mut Cluster, pgimbal: &Pgimbal, killed: usize) -> usize {
     let primary = 1 - killed;
     // After a crash pg_rewind wants a server that was shut down in order.
-    cluster.start_node(place, killed)?;
-    cluster.rejoin(place, killed, primary)?;
-    pgimbal.wait("the old primary as a replica", || both_serve(pgimbal))?;
-    sleep(Duration::from_millis(500));
-    Ok(primary)
+    cluster.nodes[killed].start();
+    cluster.rejoin(killed, primary);
+    eventually("the old primary is a replica", PATIENCE, || both_serve(pgimbal));
+    primary
 }
 
 /// A primary that stands still, and one whose network swallows everything.
-fn silent(place: &Place, program: &Path, cluster: &Cluster, primary: usize) -> Result<Vec<Figure>> {
-    let relay = Relay::start(cluster.nodes[primary].port)?;
-    let mut ports = [cluster.nodes[0].port, cluster.nodes[1].port];
-    ports[primary] = relay.port;
-    let pgimbal = before(place, program, ports)?;
-    let noticed = |begin: &dyn Fn(), end: &dyn Fn()| -> Result<Vec<Duration>> {
-        let mut times = Vec::new();
-        for time in 0..TIMES {
-            // Anywhere between two probes.
-            sleep(Duration::from_millis(1000 + 310 * time as u64));
-            begin();
-            let start = Instant::now();
-            let gone = || Ok(states(&pgimbal)?.iter().all(|state| state != "primary"));
-            times.push(pgimbal.wait("the silence is noticed", gone)? - start);
-            end();
-            pgimbal.wait("the primary is back", || both_serve(&pgimbal))?;
-        }
-        Ok(times)
-    };
+fn silent(cluster: &Cluster, primary: usize) -> Result<Vec<Figure>> {
+    let node = &cluster.nodes[primary];
+    let relay = Relay::start(node.port)?;
+    let pgimbal = before(cluster, |config| config.node(&node.name, "127.0.0.1", relay.port));
+    let frozen = silences(&pgimbal, || node.freeze(), Frozen::thaw);
+    let swallowed = silences(&pgimbal, || relay.swallow(true), |()| relay.swallow(false));
     let bound = Duration::from_secs(3);
-    let frozen = noticed(&|| cluster.freeze(primary), &|| cluster.thaw(primary))?;
-    let swallowed = noticed(&|| relay.swallow(true), &|| relay.swallow(false))?;
     Ok(vec![
         Figure::time("a frozen primary (SIGSTOP) is noticed", bound, &frozen),
         Figure::time("a primary whose network swallows all is noticed", bound, &swallowed),
     ])
+}
+
+/// How long pgimbal takes to notice each silence of the primary.
+fn silences<T>(pgimbal: &Pgimbal, begin: impl Fn() -> T, end: impl Fn(T)) -> Vec<Duration> {
+    let measure = |time| {
+        // Anywhere between two probes.
+        sleep(Duration::from_millis(1000 + 310 * time as u64));
+        let silence = begin();
+        let gone = || states(pgimbal).iter().all(|state| state != "primary");
+        let took = eventually("the silence is noticed", PATIENCE, gone);
+        end(silence);
+        eventually("the primary is back", PATIENCE, || both_serve(pgimbal));
+        took
+    };
+    (0..TIMES).map(measure).collect()
 }

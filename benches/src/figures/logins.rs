@@ -1,71 +1,54 @@
 //! The CPU time of a SCRAM login when three generations of a password are accepted.
 
 use crate::Result;
-use crate::client::Door;
-use crate::figures::Figure;
-use crate::figures::instance::Instance;
-use crate::figures::stand_in::StandIn;
+use crate::client::Endpoint;
+use crate::figures::rotating::{Rotating, accepted, password};
+use crate::figures::{FAR, Figure, PATIENCE};
 use crate::login;
-use crate::place::Place;
-use crate::postgres::{DATABASE, Postgres, ROLE};
-use std::path::Path;
+use crate::postgres::ROTATING_ROLE;
+use pgimbal_tests::{Pgimbal, Postgres, eventually};
 use std::time::Duration;
 
-/// Interleaved rounds.
+/// How often each of the two is measured, in turn.
 const ROUNDS: usize = 7;
 /// How long each lasts.
 const DURATION: Duration = Duration::from_secs(2);
-/// No rotation is near.
-const FAR: Duration = Duration::from_secs(86_400);
 
 /// Measures it for clients with the oldest password, which is compared last.
 ///
 /// # Errors
 /// When a login fails.
-pub fn measure(place: &Place, postgres: &Postgres, program: &Path) -> Result<Vec<Figure>> {
-    let one = Accepting::start(place, postgres, program, 1)?;
-    let three = Accepting::start(place, postgres, program, 3)?;
+///
+/// # Panics
+/// When pgimbal does not take up the generations.
+pub fn measure(postgres: &Postgres) -> Result<Vec<Figure>> {
+    let mut rotating = Rotating::new(postgres, FAR);
+    let one = rotating.pgimbal("1h");
+    let three = rotating.pgimbal("1h");
+    let endpoints = [&one, &three]
+        .map(|pgimbal| Endpoint::new(pgimbal.port, ROTATING_ROLE).with_password(&password(1)));
+    // The server connections that logins need are open before the server's password changes.
+    for endpoint in &endpoints {
+        endpoint.log_in()?.close()?;
+    }
+    for number in 2..=3 {
+        rotating.rotate(FAR);
+        let _ = three.console(&format!("refresh {ROTATING_ROLE}"));
+        eventually("the next password is known", PATIENCE, || accepted(&three).1 == number);
+    }
     let (mut before, mut after) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
-        let (first, second) = (one.cpu_per_login()?, three.cpu_per_login()?);
+        let cpu = |endpoint, pgimbal: &Pgimbal| {
+            login::cpu_per_login(endpoint, pgimbal.process().id(), DURATION)
+        };
+        let (first, second) = (cpu(&endpoints[0], &one)?, cpu(&endpoints[1], &three)?);
         // The first round warms both up.
         if round > 0 {
             before.push(first);
             after.push(second);
         }
     }
+    assert_eq!(accepted(&one).1, 1, "the one has heard of the others");
     let what = "CPU time of a SCRAM login, 3 accepted generations instead of 1";
     Ok(vec![Figure::growth(what, "us", 10.0, &before, &after)])
-}
-
-struct Accepting {
-    pgimbal: Instance,
-    door: Door,
-    _vault: StandIn,
-}
-
-impl Accepting {
-    fn start(place: &Place, postgres: &Postgres, program: &Path, count: usize) -> Result<Self> {
-        let vault = StandIn::start()?;
-        vault.rotate(ROLE, "generation-1", FAR);
-        let tables = format!(
-            "{}[users.{ROLE}]\nvault_role = \"{ROLE}\"\n\n\
-             [databases.{DATABASE}]\nhost = \"127.0.0.1\"\nport = {}\n",
-            vault.table("1h"),
-            postgres.port
-        );
-        let pgimbal = Instance::start(place, program, "grace_generations = 3", &tables)?;
-        pgimbal.wait("the first", || Ok(pgimbal.generations(ROLE)?.1 == 1))?;
-        for number in 2..=count {
-            vault.rotate(ROLE, &format!("generation-{number}"), FAR);
-            pgimbal.console(&format!("REFRESH {ROLE}"))?;
-            pgimbal.wait("the next", || Ok(pgimbal.generations(ROLE)?.1 == number))?;
-        }
-        let door = Door::new(pgimbal.port, ROLE).with_password("generation-1");
-        Ok(Self { pgimbal, door, _vault: vault })
-    }
-
-    fn cpu_per_login(&self) -> Result<f64> {
-        login::cpu_per_login(&self.door, self.pgimbal.pid(), DURATION)
-    }
 }

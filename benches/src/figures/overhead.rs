@@ -2,18 +2,16 @@
 
 use crate::Result;
 use crate::figures::Figure;
-use crate::figures::instance::Instance;
-use crate::figures::stand_in::StandIn;
 use crate::pgbench::{Load, Protocol};
-use crate::place::Place;
-use crate::postgres::{DATABASE, PASSWORD, Postgres, ROLE};
+use crate::postgres::{DATABASE, ROLE, password};
 use crate::usage::Cpu;
-use std::path::Path;
+use pgimbal_tests::pgimbal::Config;
+use pgimbal_tests::{Pgimbal, Postgres, VaultStandIn};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-/// Interleaved rounds.
+/// How often each of the two is measured, in turn.
 const ROUNDS: usize = 7;
 /// How long each lasts.
 const DURATION: Duration = Duration::from_secs(4);
@@ -24,29 +22,26 @@ const ROTATION: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When pgbench fails.
-pub fn measure(place: &Place, postgres: &Postgres, program: &Path) -> Result<Vec<Figure>> {
-    let top = "auth_type = \"trust\"\npool_size = 20";
-    let plain = format!(
-        "[databases.{DATABASE}]\nhost = \"127.0.0.1\"\nport = {}\n\n\
-         [users.{ROLE}]\npassword = \"{PASSWORD}\"\n",
-        postgres.port
-    );
-    let vault = StandIn::start()?;
+pub fn measure(postgres: &Postgres) -> Result<Vec<Figure>> {
+    let config = || Config::before(postgres).without(&["workers"]).set("pool_size", 20);
+    let vault = VaultStandIn::start();
     vault.rotate(ROLE, "rotation-0", ROTATION);
-    let full = format!(
-        "{}[users.{ROLE}]\nvault_role = \"{ROLE}\"\n\n[clusters.main]\nprobe_user = \"{ROLE}\"\n\
-         probe_password = \"{PASSWORD}\"\n[clusters.main.nodes.a]\nhost = \"127.0.0.1\"\n\
-         port = {}\n\n[databases.{DATABASE}]\ncluster = \"main\"\n",
-        vault.table("30s"),
-        postgres.port
-    );
-    let off = Instance::start(place, program, top, &plain)?;
-    let on = Instance::start(place, program, top, &full)?;
+    let off = config().start();
+    let on = config()
+        .without(&["host", "port", "password"])
+        .server("cluster", "\"c\"")
+        .cluster("probe_user", format!("\"{ROLE}\""))
+        .cluster("probe_password", format!("\"{}\"", password(ROLE)))
+        .cluster("probe_database", format!("\"{DATABASE}\""))
+        .node("n1", "127.0.0.1", postgres.port)
+        .user("vault_role", format!("\"{ROLE}\""))
+        .tables(&vault.table("poll_interval = \"30s\""))
+        .start();
     let (mut before, mut after) = (Vec::new(), Vec::new());
     let stop = AtomicBool::new(false);
     let measured = thread::scope(|scope| {
         scope.spawn(|| keep_busy(&vault, &on, &stop));
-        let measured = rounds(place, &off, &on, &mut before, &mut after);
+        let measured = rounds(&off, &on, &mut before, &mut after);
         stop.store(true, Ordering::Relaxed);
         measured
     });
@@ -55,18 +50,12 @@ pub fn measure(place: &Place, postgres: &Postgres, program: &Path) -> Result<Vec
     Ok(vec![Figure::growth(what, "us", 3.0, &before, &after)])
 }
 
-fn rounds(
-    place: &Place,
-    off: &Instance,
-    on: &Instance,
-    before: &mut Vec<f64>,
-    after: &mut Vec<f64>,
-) -> Result<()> {
+fn rounds(off: &Pgimbal, on: &Pgimbal, before: &mut Vec<f64>, after: &mut Vec<f64>) -> Result<()> {
     for round in 0..=ROUNDS {
         // Who follows whom must not matter; the first round warms both up.
         let order = if round % 2 == 0 { [off, on] } else { [on, off] };
         for pgimbal in order {
-            let cpu = cpu_per_transaction(place, pgimbal)?;
+            let cpu = cpu_per_transaction(pgimbal)?;
             let list = if std::ptr::eq(pgimbal, off) { &mut *before } else { &mut *after };
             if round > 0 {
                 list.push(cpu);
@@ -77,7 +66,7 @@ fn rounds(
 }
 
 /// Rotates, and reads the metrics once a second.
-fn keep_busy(vault: &StandIn, pgimbal: &Instance, stop: &AtomicBool) {
+fn keep_busy(vault: &VaultStandIn, pgimbal: &Pgimbal, stop: &AtomicBool) {
     let mut next = Instant::now();
     let mut second = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -87,18 +76,18 @@ fn keep_busy(vault: &StandIn, pgimbal: &Instance, stop: &AtomicBool) {
         }
         next += Duration::from_secs(1);
         second += 1;
-        let _ = pgimbal.http.request("GET", "/metrics", "");
+        let _ = pgimbal.metrics();
         if second % ROTATION.as_secs() == 0 {
             vault.rotate(ROLE, &format!("rotation-{second}"), ROTATION);
         }
     }
 }
 
-fn cpu_per_transaction(place: &Place, pgimbal: &Instance) -> Result<f64> {
+fn cpu_per_transaction(pgimbal: &Pgimbal) -> Result<f64> {
     let load =
         Load { port: pgimbal.port, protocol: Protocol::Simple, clients: 64, duration: DURATION };
-    let before = Cpu::of(pgimbal.pid());
-    let outcome = load.run(place)?;
-    let spent = Cpu::of(pgimbal.pid()).since(before).total;
+    let before = Cpu::of(pgimbal.process().id());
+    let outcome = load.run()?;
+    let spent = Cpu::of(pgimbal.process().id()).since(before).total;
     Ok(spent.as_secs_f64() * 1e6 / outcome.transactions as f64)
 }

@@ -1,6 +1,7 @@
 //! A network before a server that can begin to swallow everything, its sockets left open.
 
 use crate::{During, Result};
+use pgimbal_tests::port::free_port;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -22,8 +23,8 @@ impl Relay {
     /// # Errors
     /// When no port is free.
     pub fn start(target: u16) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).during("listening as a relay")?;
-        let port = listener.local_addr().during("listening as a relay")?.port();
+        let port = free_port();
+        let listener = TcpListener::bind(("127.0.0.1", port)).during("listening as a relay")?;
         let swallows = Arc::new(AtomicBool::new(false));
         let shared = Arc::clone(&swallows);
         let accept = move || {

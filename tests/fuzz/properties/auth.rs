@@ -8,14 +8,9 @@ use pgimbal_auth::scram::server::ScramServer;
 use pgimbal_auth::scram::{MECHANISM, MECHANISM_PLUS, NONCE_LEN};
 use pgimbal_auth::verifier::ScramVerifier;
 
-/// A property and inputs that reach deep into the code that must have it.
-pub(crate) struct Property {
-    pub(crate) name: &'static str,
-    /// How many mutations a run of the tests checks: half a second of a debug build.
-    pub(crate) inputs: u64,
-    pub(crate) check: fn(&[u8]),
-    pub(crate) seeds: &'static [&'static [u8]],
-}
+#[path = "../property.rs"]
+mod property;
+use property::Property;
 
 pub(crate) const PROPERTIES: &[Property] = &[
     Property {

@@ -9,14 +9,9 @@ use pgimbal_wire::frame::{self, HEADER_LEN, MAX_MESSAGE_LEN};
 use pgimbal_wire::startup::{self, MAX_STARTUP_LEN, StartupPacket};
 use pgimbal_wire::{options, tag};
 
-/// A property and inputs that reach deep into the code that must have it.
-pub(crate) struct Property {
-    pub(crate) name: &'static str,
-    /// How many mutations a run of the tests checks: half a second of a debug build.
-    pub(crate) inputs: u64,
-    pub(crate) check: fn(&[u8]),
-    pub(crate) seeds: &'static [&'static [u8]],
-}
+#[path = "../property.rs"]
+mod property;
+use property::Property;
 
 pub(crate) const PROPERTIES: &[Property] = &[
     Property {

@@ -6,7 +6,7 @@ use std::ops::Deref;
 
 use rustix::process::Signal;
 
-use super::{Place, processes, template};
+use super::{Address, processes, template};
 use crate::leash::Leash;
 use crate::namespace::Namespace;
 use crate::postgres::{as_postgres, bin, run};
@@ -28,17 +28,17 @@ pub struct Node {
 }
 
 impl Node {
-    pub(super) fn new(index: usize, settings: &[&str], place: Place) -> Self {
+    pub(super) fn new(index: usize, settings: &[&str], address: Address) -> Self {
         let directory = process::directory_in_memory(&format!("n{}", index + 1));
         let data = directory.join("data");
         let leash = Leash::tie(processes::TIDY, [data.as_os_str(), directory.as_os_str()]);
         let from = if index == 0 { template::primary() } else { template::standby() };
         Self {
             name: format!("n{}", index + 1),
-            host: place.host,
+            host: address.host,
             process: None,
-            server: Server::copy(&from, directory, place.port, settings),
-            namespace: place.namespace,
+            server: Server::copy(&from, directory, address.port, settings),
+            namespace: address.namespace,
             _leash: leash,
         }
     }

@@ -84,6 +84,7 @@ impl Clients {
     /// it should.
     pub(super) fn check(self, setup: &Setup, index: usize, words: Words) {
         self.each(|row, client| {
+            (row.await_first)(setup, client);
             (row.sees)(client, words);
             if row.survives {
                 is_in_step(client);

@@ -103,6 +103,18 @@ impl Setup {
         eventually(&format!("{node} is {state}"), SOON, || self.node(node, "state") == state);
     }
 
+    /// Waits until pgimbal has no server connection for `client`.
+    pub(super) fn wait_until_unlinked(&self, client: &WireClient) {
+        let port = client.local_port().to_string();
+        let has = |row: &[(String, String)], column: &str, text: &str| {
+            row.iter().any(|(name, value)| name == column && value == text)
+        };
+        eventually("the client has no server connection", SOON, || {
+            let rows = self.proxy.console("show clients");
+            rows.iter().any(|row| has(row, "port", &port) && has(row, "link", ""))
+        });
+    }
+
     /// A column of a node's row in `SHOW NODES`.
     pub(super) fn node(&self, name: &str, column: &str) -> String {
         let rows = self.proxy.console("show nodes");

@@ -110,6 +110,7 @@ fn a_client_cut_off_in_its_result_loses_its_server_by_the_stall_timeout() {
     });
     let mut other = proxy.client();
     other.start_query("select 'served'");
+    // Time is the subject: longer than the timeout.
     assert!(other.is_silent_for(Duration::from_secs(3)), "it reads, and keeps its server");
     in_namespace.cut();
     assert_eq!(other.read_reply().value(), "served");

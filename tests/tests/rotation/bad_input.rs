@@ -9,25 +9,25 @@ use pgimbal_tests::vault_stand_in::Answer;
 use pgimbal_tests::{Passwords, Pgimbal};
 use serde_json::json;
 
-use super::{Acted, accepted, last_result, minute, proven, shop};
+use super::{WithStandIn, accepted, last_result, minute, proven, shop};
 
 /// Waits until `last_result` is `label` and says what else must hold meanwhile.
-fn refuses(acted: &Acted, proxy: &Pgimbal, label: &str, answer: Answer) {
-    acted.stand_in.role("shop", answer);
+fn refuses(setup: &WithStandIn, proxy: &Pgimbal, label: &str, answer: Answer) {
+    setup.stand_in.role("shop", answer);
     eventually(&format!("the result is {label}"), SOON, || last_result(proxy) == label);
-    acted.pg.end_backends();
+    setup.pg.end_backends();
     assert_eq!(proxy.log_in(&shop("first")).value("select current_user"), "shop", "{label}");
     assert_eq!(accepted(proxy, "shop"), 1, "{label}");
 }
 
-fn often(acted: &Acted) -> Config {
-    acted.polled_every("300ms")
+fn often(setup: &WithStandIn) -> Config {
+    setup.polled_every("300ms")
 }
 
 #[test]
 fn bad_answers_leave_the_last_good_password() {
-    let acted = Acted::new("first");
-    let proxy = proven(often(&acted), "first");
+    let setup = WithStandIn::new("first");
+    let proxy = proven(often(&setup), "first");
     let data = |data: serde_json::Value| Answer::json(200, &json!({ "data": data }));
     let bad = [
         ("no JSON", Answer::raw(200, b"<html>a load balancer's page</html>")),
@@ -42,26 +42,26 @@ fn bad_answers_leave_the_last_good_password() {
     ];
     for (number, (name, answer)) in bad.into_iter().enumerate() {
         eprintln!("{name}");
-        acted.stand_in.role("shop", Answer::role("shop", "first", &minute(0), 3600));
+        setup.stand_in.role("shop", Answer::role("shop", "first", &minute(0), 3600));
         eventually("it heals", SOON, || last_result(&proxy) == "ok");
-        refuses(&acted, &proxy, "malformed", answer);
+        refuses(&setup, &proxy, "malformed", answer);
         assert!(!proxy.log().contains("load balancer's page"), "{number}: the text is logged");
         assert!(!proxy.log().contains("12345678"), "{number}: the text is logged");
     }
     for password in ["", "with\0nul"] {
         let answer = Answer::role("shop", password, &minute(9), 3600);
-        refuses(&acted, &proxy, "unusable", answer);
+        refuses(&setup, &proxy, "unusable", answer);
     }
-    refuses(&acted, &proxy, "unusable", Answer::role("shop", &"k".repeat(70_000), &minute(9), 1));
-    refuses(&acted, &proxy, "too_large", Answer::raw(200, &vec![b' '; 4 << 20]));
+    refuses(&setup, &proxy, "unusable", Answer::role("shop", &"k".repeat(70_000), &minute(9), 1));
+    refuses(&setup, &proxy, "too_large", Answer::raw(200, &vec![b' '; 4 << 20]));
     let log = proxy.log();
     assert!(log.lines().all(|line| line.len() < 2000), "a line of a whole answer");
 }
 
 #[test]
 fn vaults_statuses_are_told_apart() {
-    let acted = Acted::new("first");
-    let proxy = proven(often(&acted), "first");
+    let setup = WithStandIn::new("first");
+    let proxy = proven(often(&setup), "first");
     // What the answer's status is, what Vault says with it, and the status of its health.
     let cases = [
         (501, "not initialized", 501, "uninitialised"),
@@ -77,24 +77,24 @@ fn vaults_statuses_are_told_apart() {
         (404, "no handler for route \"database/static-creds/shop\"", 200, "wrong_mount"),
     ];
     for (status, text, health, label) in cases {
-        acted.stand_in.rule("sys/health", Answer::json(health, &json!({ "version": "1.21.0" })));
-        refuses(&acted, &proxy, label, Answer::error(status, text));
+        setup.stand_in.rule("sys/health", Answer::json(health, &json!({ "version": "1.21.0" })));
+        refuses(&setup, &proxy, label, Answer::error(status, text));
         let name = "pgimbal_credential_fetches_total";
         let result = format!("result=\"{label}\"");
         assert!(super::counted(&proxy, name, &[&result]) >= 1.0, "{label}");
-        acted.in_vault("first", 0);
+        setup.in_vault("first", 0);
         eventually("it heals", SOON, || last_result(&proxy) == "ok");
     }
 }
 
 #[test]
 fn every_field_but_the_password_is_optional() {
-    let acted = Acted::new("first");
+    let setup = WithStandIn::new("first");
     let says = |data: serde_json::Value| {
-        acted.stand_in.role("shop", Answer::json(200, &json!({ "data": data })));
+        setup.stand_in.role("shop", Answer::json(200, &json!({ "data": data })));
     };
     says(json!({ "password": "first" }));
-    let proxy = proven(often(&acted).set("grace_generations", 9), "first");
+    let proxy = proven(often(&setup).set("grace_generations", 9), "first");
     let forms = [
         json!({ "password": "p1", "last_openbao_rotation": minute(1), "ttl": 30 }),
         json!({ "password": "p2", "last_vault_rotation": minute(2), "ttl": 30,
@@ -105,9 +105,9 @@ fn every_field_but_the_password_is_optional() {
     ];
     for (number, form) in forms.into_iter().enumerate() {
         let password = form["password"].as_str().expect("a password").to_owned();
-        acted.on_server(&password);
+        setup.on_server(&password);
         says(form);
-        acted.pg.end_backends();
+        setup.pg.end_backends();
         let mut client = proxy.log_in(&shop("first"));
         assert_eq!(client.value("select current_user"), "shop", "{password}");
         assert!(accepted(&proxy, "shop") >= number + 2, "{password}");
@@ -118,7 +118,7 @@ fn every_field_but_the_password_is_optional() {
 
 #[test]
 fn passwords_with_quotes_newlines_and_ten_kilobytes() {
-    let acted = Acted::new("first");
+    let setup = WithStandIn::new("first");
     let passwords = Passwords::default();
     let odd = [
         "a'b\"c\\d$e".to_owned(),
@@ -128,14 +128,14 @@ fn passwords_with_quotes_newlines_and_ten_kilobytes() {
         "k".repeat(10_240),
     ];
     for method in ["scram-sha-256", "password", "md5"] {
-        acted.on_server("first");
-        acted.in_vault("first", 0);
-        let proxy = proven(often(&acted).set("auth_type", format!("\"{method}\"")), "first");
+        setup.on_server("first");
+        setup.in_vault("first", 0);
+        let proxy = proven(often(&setup).set("auth_type", format!("\"{method}\"")), "first");
         for (number, password) in odd.iter().enumerate() {
             passwords.add(password);
-            acted.on_server(password);
-            acted.in_vault(password, 1 + u64::try_from(number).expect("few"));
-            acted.pg.end_backends();
+            setup.on_server(password);
+            setup.in_vault(password, 1 + u64::try_from(number).expect("few"));
+            setup.pg.end_backends();
             // The server's refusal makes it known; that a client may is held elsewhere.
             let previous = number.checked_sub(1).map_or("first", |before| odd[before].as_str());
             for password in [previous, password.as_str()] {
@@ -154,11 +154,11 @@ fn passwords_with_quotes_newlines_and_ten_kilobytes() {
 
 #[test]
 fn a_user_of_another_name_is_named_and_the_password_before_works_on() {
-    let acted = Acted::new("first");
-    let proxy = proven(often(&acted), "first");
-    acted.stand_in.role("shop", Answer::role("somebody", "second", &minute(1), 3600));
-    acted.asked_again(3);
-    acted.pg.end_backends();
+    let setup = WithStandIn::new("first");
+    let proxy = proven(often(&setup), "first");
+    setup.stand_in.role("shop", Answer::role("somebody", "second", &minute(1), 3600));
+    setup.asked_again(3);
+    setup.pg.end_backends();
     assert_eq!(proxy.log_in(&shop("first")).value("select current_user"), "shop");
     let line =
         |line: &str| line.contains("\"somebody\"") && line.contains("tried for user \"shop\"");
@@ -169,10 +169,10 @@ fn a_user_of_another_name_is_named_and_the_password_before_works_on() {
 
 #[test]
 fn a_slow_vault_is_given_up_in_time() {
-    let acted = Acted::new("first");
-    let table = acted.stand_in.table("timeout = \"500ms\"\n");
-    let proxy = proven(super::shop_from(&acted.pg, &table, "300ms"), "first");
+    let setup = WithStandIn::new("first");
+    let table = setup.stand_in.table("timeout = \"500ms\"\n");
+    let proxy = proven(super::shop_from(&setup.pg, &table, "300ms"), "first");
     let slow = Answer::role("shop", "second", &minute(1), 3600).after(Duration::from_secs(3));
-    refuses(&acted, &proxy, "timeout", slow);
+    refuses(&setup, &proxy, "timeout", slow);
     always("a late answer is not used", Duration::from_secs(4), || accepted(&proxy, "shop") == 1);
 }

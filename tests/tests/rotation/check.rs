@@ -9,7 +9,7 @@ use pgimbal_tests::vault::reads;
 use pgimbal_tests::vault_stand_in::Answer;
 use pgimbal_tests::{Passwords, Pgimbal};
 
-use super::{Acted, Stage, minute, proven, shop_from};
+use super::{WithStandIn, WithVault, minute, proven, shop_from};
 
 fn check(config: Config) -> Finished {
     // A started pgimbal writes the file; that it starts with these faults is as it should be.
@@ -29,20 +29,20 @@ fn said(finished: &Finished) -> String {
 
 #[test]
 fn check_reads_each_role_and_tries_each_password() {
-    let stage = Stage::by_hand();
-    stage.pg.run("create role ship login");
-    stage.vault.static_role("ship", 86_400);
+    let setup = WithVault::by_hand();
+    setup.pg.run("create role ship login");
+    setup.vault.static_role("ship", 86_400);
     let passwords = Passwords::default();
-    passwords.add(&stage.password());
-    passwords.add(&stage.vault.role("ship").password);
-    let config = stage.config().tables("[users.ship]\nvault_role = \"ship\"\n");
+    passwords.add(&setup.password());
+    passwords.add(&setup.vault.role("ship").password);
+    let config = setup.config().tables("[users.ship]\nvault_role = \"ship\"\n");
     let good = check(config.clone());
     let text = said(&good);
     assert!(good.success, "{text}");
     for name in ["shop", "ship"] {
         assert!(text.lines().any(|line| line.contains(name)), "{name} is not in\n{text}");
     }
-    stage.pg.run("alter role ship password 'another'");
+    setup.pg.run("alter role ship password 'another'");
     let bad = check(config);
     let text = said(&bad);
     assert!(!bad.success, "{text}");
@@ -53,49 +53,49 @@ fn check_reads_each_role_and_tries_each_password() {
 
 #[test]
 fn check_says_what_to_fix_in_vault() {
-    let stage = Stage::by_hand();
-    let reader = stage.vault.reader();
-    let table = stage.vault.table(&reader);
-    let other = stage.vault.token(&reads("database/static-creds/another"));
+    let setup = WithVault::by_hand();
+    let reader = setup.vault.reader();
+    let table = setup.vault.table(&reader);
+    let other = setup.vault.token(&reads("database/static-creds/another"));
     let nobody =
         format!("[vaults.main]\naddress = [\"http://127.0.0.1:{}\"]\ntoken = \"t\"\n", free_port());
-    let wide = stage.vault.token("path \"*\" { capabilities = [\"read\"] }");
+    let wide = setup.vault.token("path \"*\" { capabilities = [\"read\"] }");
     let cases = [
-        (stage.vault.table(&other), vec!["shop", "path \"database/static-creds/shop\"", "read"]),
-        (stage.vault.table("no such token"), vec!["main", "403"]),
-        (format!("{}mount = \"nowhere\"\n", stage.vault.table(&wide)), vec!["nowhere", "mount"]),
+        (setup.vault.table(&other), vec!["shop", "path \"database/static-creds/shop\"", "read"]),
+        (setup.vault.table("no such token"), vec!["main", "403"]),
+        (format!("{}mount = \"nowhere\"\n", setup.vault.table(&wide)), vec!["nowhere", "mount"]),
         (nobody, vec!["main", "reached"]),
     ];
     for (table, words) in cases {
-        let finished = check(shop_from(&stage.pg, &table, "1s"));
+        let finished = check(shop_from(&setup.pg, &table, "1s"));
         let text = said(&finished);
         assert!(!finished.success, "{text}");
         for word in words {
             assert!(text.contains(word), "{word} is not in\n{text}");
         }
-        assert!(!text.contains(&stage.password()), "a password is shown");
+        assert!(!text.contains(&setup.password()), "a password is shown");
     }
     let missing =
-        shop_from(&stage.pg, &table, "1s").tables("[users.gone]\nvault_role = \"gone\"\n");
+        shop_from(&setup.pg, &table, "1s").tables("[users.gone]\nvault_role = \"gone\"\n");
     let finished = check(missing);
     let text = said(&finished);
     assert!(!finished.success && text.contains("gone"), "{text}");
-    stage.vault.seal();
-    let text = said(&check(shop_from(&stage.pg, &table, "1s")));
+    setup.vault.seal();
+    let text = said(&check(shop_from(&setup.pg, &table, "1s")));
     assert!(text.contains("sealed"), "{text}");
 }
 
 #[test]
 fn check_reads_a_role_again_before_it_blames_the_password() {
-    let acted = Acted::new("second");
-    let proxy = proven(acted.polled_every("1h"), "second");
+    let setup = WithStandIn::new("second");
+    let proxy = proven(setup.polled_every("1h"), "second");
     // The rotation falls between the question and the login.
-    acted.stand_in.role_once("shop", Answer::role("shop", "first", &minute(0), 1));
+    setup.stand_in.role_once("shop", Answer::role("shop", "first", &minute(0), 1));
     let finished = check_beside(&proxy);
     let text = said(&finished);
     assert!(finished.success, "{text}");
-    assert!(acted.pg.logged("password authentication failed for user \"shop\"") >= 1);
-    acted.on_server("another");
+    assert!(setup.pg.logged("password authentication failed for user \"shop\"") >= 1);
+    setup.on_server("another");
     let finished = check_beside(&proxy);
     assert!(
         !finished.success && said(&finished).contains("rotate-role/shop"),

@@ -8,8 +8,8 @@ use pgimbal_tests::wire_client::WireClient;
 use pgimbal_tests::{Login, Pgimbal};
 
 use super::{
-    Acted, Stage, accepted, admin, counted, credentials, eventually_accepted, minute, proven,
-    refused, shop,
+    WithStandIn, WithVault, accepted, admin, counted, credentials, eventually_accepted, minute,
+    proven, refused, shop,
 };
 
 /// The ways a client may prove its password.
@@ -23,12 +23,12 @@ fn works(proxy: &Pgimbal, password: &str) -> WireClient {
 
 #[test]
 fn rotation_1_the_old_password_works_through_the_grace_period() {
-    let stage = Stage::by_hand();
-    let first = stage.password();
-    let start = |method: &str| stage.config().set("auth_type", format!("\"{method}\"")).start();
+    let setup = WithVault::by_hand();
+    let first = setup.password();
+    let start = |method: &str| setup.config().set("auth_type", format!("\"{method}\"")).start();
     let proxies = METHODS.map(start);
     let mut early: Vec<WireClient> = proxies.iter().map(|proxy| works(proxy, &first)).collect();
-    let second = stage.rotate();
+    let second = setup.rotate();
     for (proxy, early) in proxies.iter().zip(&mut early) {
         eventually("the rotation is seen", SOON, || {
             credentials(proxy, "shop").first().is_some_and(|row| row["accepted_generations"] == "2")
@@ -43,20 +43,20 @@ fn rotation_1_the_old_password_works_through_the_grace_period() {
         assert!(logins("previous") >= 1.0 && logins("newest") >= 2.0, "{}", proxy.metrics());
         assert!(!proxy.log().contains("ERROR"), "{}", proxy.log());
     }
-    assert_eq!(stage.pg.logged("password authentication failed"), 0);
+    assert_eq!(setup.pg.logged("password authentication failed"), 0);
 }
 
 #[test]
 fn rotation_2_after_the_grace_period_the_old_password_is_refused() {
-    let stage = Stage::by_hand();
-    let first = stage.password();
-    let by_count = stage.config().set("grace_generations", 2).start();
-    let by_age = stage.config().set("grace_age", "\"2s\"").start();
-    let at_once = stage.config().set("grace_generations", 1).start();
+    let setup = WithVault::by_hand();
+    let first = setup.password();
+    let by_count = setup.config().set("grace_generations", 2).start();
+    let by_age = setup.config().set("grace_age", "\"2s\"").start();
+    let at_once = setup.config().set("grace_generations", 1).start();
     for proxy in [&by_count, &by_age, &at_once] {
         drop(works(proxy, &first));
     }
-    let second = stage.rotate();
+    let second = setup.rotate();
     eventually("the newest alone is accepted", SOON, || {
         at_once.connect().log_in(&shop(&second)).is_ok()
             && at_once.connect().log_in(&shop(&first)).is_err()
@@ -66,7 +66,7 @@ fn rotation_2_after_the_grace_period_the_old_password_is_refused() {
         by_age.connect().log_in(&shop(&first)).is_err()
     });
     drop(works(&by_count, &first));
-    let third = stage.rotate();
+    let third = setup.rotate();
     drop(works(&by_count, &third));
     drop(works(&by_count, &second));
     for proxy in [&by_count, &by_age, &at_once] {
@@ -79,13 +79,13 @@ fn rotation_2_after_the_grace_period_the_old_password_is_refused() {
 
 #[test]
 fn rotation_2_an_emergency_revoke_refuses_all_but_the_newest_at_once() {
-    let stage = Stage::by_hand();
-    let first = stage.password();
-    let proxy = stage.config().set("grace_generations", 3).start();
+    let setup = WithVault::by_hand();
+    let first = setup.password();
+    let proxy = setup.config().set("grace_generations", 3).start();
     let mut early = works(&proxy, &first);
-    let second = stage.rotate();
+    let second = setup.rotate();
     eventually_accepted(&proxy, 2);
-    let third = stage.rotate();
+    let third = setup.rotate();
     eventually_accepted(&proxy, 3);
     for password in [&first, &second, &third] {
         drop(works(&proxy, password));
@@ -100,7 +100,7 @@ fn rotation_2_an_emergency_revoke_refuses_all_but_the_newest_at_once() {
     assert_eq!(early.value("select current_user"), "shop");
     assert_eq!(admin.query("REVOKE OLD nobody").errors().len(), 1);
     eventually_accepted(&proxy, 1);
-    let fourth = stage.rotate();
+    let fourth = setup.rotate();
     eventually_accepted(&proxy, 2);
     drop((works(&proxy, &third), works(&proxy, &fourth)));
     assert_eq!(refused(&proxy, &shop(&second)).code, "28P01");
@@ -108,19 +108,19 @@ fn rotation_2_an_emergency_revoke_refuses_all_but_the_newest_at_once() {
 
 #[test]
 fn rotation_1_one_more_old_password_is_accepted_beside_vaults() {
-    let stage = Stage::by_hand();
+    let setup = WithVault::by_hand();
     // What another pooler let in, as its password and as the verifier that PostgreSQL made of it.
-    stage.pg.run("create role old login password 'from-elsewhere'");
-    let verifier = stage.pg.value("select rolpassword from pg_authid where rolname = 'old'");
+    setup.pg.run("create role old login password 'from-elsewhere'");
+    let verifier = setup.pg.value("select rolpassword from pg_authid where rolname = 'old'");
     for also in ["from-elsewhere", verifier.as_str()] {
         let rule = format!("accept_also = '{also}'\n");
-        let proxy = stage.config().tables(&rule).start();
+        let proxy = setup.config().tables(&rule).start();
         drop(works(&proxy, "from-elsewhere"));
-        drop(works(&proxy, &stage.password()));
+        drop(works(&proxy, &setup.password()));
         assert_eq!(refused(&proxy, &shop("from-nowhere")).code, "28P01");
         let label = ["generation=\"also\""];
         assert!(counted(&proxy, "pgimbal_credential_logins_total", &label) >= 1.0);
-        let (previous, next) = (stage.password(), stage.rotate());
+        let (previous, next) = (setup.password(), setup.rotate());
         eventually_accepted(&proxy, 2);
         for password in ["from-elsewhere", &previous, &next] {
             drop(works(&proxy, password));
@@ -130,21 +130,21 @@ fn rotation_1_one_more_old_password_is_accepted_beside_vaults() {
 
 #[test]
 fn rotation_1_a_reload_adds_and_drops_the_old_password_and_its_salt() {
-    let stage = Stage::by_hand();
-    stage.pg.run("create role old login password 'from-elsewhere'");
-    let verifier = stage.pg.value("select rolpassword from pg_authid where rolname = 'old'");
-    let first = stage.password();
-    let mut proxy = stage.config().start();
+    let setup = WithVault::by_hand();
+    setup.pg.run("create role old login password 'from-elsewhere'");
+    let verifier = setup.pg.value("select rolpassword from pg_authid where rolname = 'old'");
+    let first = setup.password();
+    let mut proxy = setup.config().start();
     drop(works(&proxy, &first));
-    let second = stage.rotate();
+    let second = setup.rotate();
     eventually_accepted(&proxy, 2);
     let enters = |proxy: &Pgimbal, password: &str| proxy.connect().log_in(&shop(password)).is_ok();
-    proxy.reload(stage.config().tables(&format!("accept_also = '{verifier}'\n")));
+    proxy.reload(setup.config().tables(&format!("accept_also = '{verifier}'\n")));
     for password in ["from-elsewhere", &second, &first] {
         let what = format!("{password} is accepted with the verifier's salt");
         eventually(&what, SOON, || enters(&proxy, password));
     }
-    proxy.reload(stage.config());
+    proxy.reload(setup.config());
     eventually("it is accepted no more", SOON, || !enters(&proxy, "from-elsewhere"));
     for password in [&second, &first] {
         eventually("the others still are", SOON, || enters(&proxy, password));
@@ -154,12 +154,12 @@ fn rotation_1_a_reload_adds_and_drops_the_old_password_and_its_salt() {
 
 #[test]
 fn rotation_4_a_client_with_the_new_password_is_let_in_at_once() {
-    let stage = Stage::by_hand();
+    let setup = WithVault::by_hand();
     for method in METHODS {
-        let config = stage.polled_every("1h").set("auth_type", format!("\"{method}\""));
-        let proxy = proven(config, &stage.password());
+        let config = setup.polled_every("1h").set("auth_type", format!("\"{method}\""));
+        let proxy = proven(config, &setup.password());
         let polls = counted(&proxy, "pgimbal_credential_fetches_total", &["result=\"ok\""]);
-        let next = stage.rotate();
+        let next = setup.rotate();
         let start = std::time::Instant::now();
         drop(works(&proxy, &next));
         // Vault's `timeout` and the derivation's time are the longest wait.
@@ -171,12 +171,12 @@ fn rotation_4_a_client_with_the_new_password_is_let_in_at_once() {
 
 #[test]
 fn rotation_4_a_client_with_the_new_password_waits_for_a_slow_vault() {
-    let acted = Acted::new("first");
-    let proxy = proven(acted.polled_every("1h"), "first");
-    acted.on_server("second");
+    let setup = WithStandIn::new("first");
+    let proxy = proven(setup.polled_every("1h"), "first");
+    setup.on_server("second");
     // Longer than anybody waits for whom nothing is asked.
     let slow = Answer::role("shop", "second", &minute(1), 3600).after(Duration::from_secs(3));
-    acted.stand_in.role("shop", slow);
+    setup.stand_in.role("shop", slow);
     let start = Instant::now();
     drop(proxy.log_in(&shop("second")));
     assert!(start.elapsed() >= Duration::from_secs(3), "{:?}", start.elapsed());

@@ -6,7 +6,7 @@ use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::wire_client::WireClient;
 use pgimbal_tests::{Postgres, ServerError};
 
-use super::{Acted, Stage, accepted, counted, proven, refused, shop};
+use super::{WithStandIn, WithVault, accepted, counted, proven, refused, shop};
 
 /// How often PostgreSQL has refused a password of `shop`.
 fn failed_logins(pg: &Postgres) -> usize {
@@ -15,38 +15,39 @@ fn failed_logins(pg: &Postgres) -> usize {
 
 #[test]
 fn rotation_3_vault_lags_behind_the_server() {
-    let acted = Acted::new("first");
-    let proxy = proven(acted.polled_every("1h").set("pool_size", 5), "first");
+    let setup = WithStandIn::new("first");
+    let proxy = proven(setup.polled_every("1h").set("pool_size", 5), "first");
     let mut clients: Vec<WireClient> = (0..12).map(|_| proxy.log_in(&shop("first"))).collect();
-    let asked = acted.stand_in.asked("static-creds/shop");
-    acted.on_server("second");
-    acted.pg.end_backends();
+    let asked = setup.stand_in.asked("static-creds/shop");
+    setup.on_server("second");
+    setup.pg.end_backends();
     for client in &mut clients {
         client.start_query("select current_user");
     }
+    // Time is the subject: the retries have grown to their longest by then.
     let changed = Instant::now() + Duration::from_secs(5);
     assert!(clients[0].is_silent_for(changed - Instant::now()), "answered without a server");
-    acted.in_vault("second", 1);
+    setup.in_vault("second", 1);
     for client in &mut clients {
         assert_eq!(client.read_reply().value(), "shop");
     }
     let late = changed.elapsed();
     // The retries grow from 0.2 s to 2 s, and there is one for all who wait.
     assert!(late < Duration::from_secs(4), "{late:?} after Vault's answer changed");
-    let questions = acted.stand_in.asked("static-creds/shop") - asked;
+    let questions = setup.stand_in.asked("static-creds/shop") - asked;
     assert!((2..=12).contains(&questions), "{questions} questions in {late:?} and 5 s");
-    assert!(failed_logins(&acted.pg) <= 12, "{} failed logins", failed_logins(&acted.pg));
+    assert!(failed_logins(&setup.pg) <= 12, "{} failed logins", failed_logins(&setup.pg));
     drop((proxy.log_in(&shop("first")), proxy.log_in(&shop("second"))));
     assert!(counted(&proxy, "pgimbal_credential_no_password_works", &[]) < 0.5);
 }
 
 #[test]
 fn rotation_3_a_vault_that_never_follows_ends_in_a_clear_error() {
-    let acted = Acted::new("first");
-    let proxy = proven(acted.config(), "first");
+    let setup = WithStandIn::new("first");
+    let proxy = proven(setup.config(), "first");
     let mut client = proxy.log_in(&shop("first"));
-    acted.on_server("second");
-    acted.pg.end_backends();
+    setup.on_server("second");
+    setup.pg.end_backends();
     let start = Instant::now();
     client.set_timeout(SOON * 4);
     client.start_query("select 1");
@@ -59,7 +60,7 @@ fn rotation_3_a_vault_that_never_follows_ends_in_a_clear_error() {
     assert!(error.fields[&'H'].contains("VALID UNTIL"), "{error:?}");
     let alert = || counted(&proxy, "pgimbal_credential_no_password_works", &["user=\"shop\""]);
     eventually("the alert is up", SOON, || alert() > 0.5);
-    acted.in_vault("second", 1);
+    setup.in_vault("second", 1);
     eventually("it heals", SOON, || {
         let mut client = proxy.log_in(&shop("first"));
         client.start_query("select 1");
@@ -70,11 +71,11 @@ fn rotation_3_a_vault_that_never_follows_ends_in_a_clear_error() {
 
 #[test]
 fn rotation_4_a_refused_server_login_asks_vault_at_once() {
-    let stage = Stage::by_hand();
-    let proxy = proven(stage.polled_every("1h"), &stage.password());
-    let mut client = proxy.log_in(&shop(&stage.password()));
-    stage.rotate();
-    stage.pg.end_backends();
+    let setup = WithVault::by_hand();
+    let proxy = proven(setup.polled_every("1h"), &setup.password());
+    let mut client = proxy.log_in(&shop(&setup.password()));
+    setup.rotate();
+    setup.pg.end_backends();
     let start = Instant::now();
     assert_eq!(client.value("select current_user"), "shop");
     let took = start.elapsed();
@@ -85,9 +86,9 @@ fn rotation_4_a_refused_server_login_asks_vault_at_once() {
 
 #[test]
 fn rotation_4_a_rotation_is_seen_within_the_poll_interval() {
-    let stage = Stage::by_hand();
-    let proxy = proven(stage.config(), &stage.password());
-    stage.rotate();
+    let setup = WithVault::by_hand();
+    let proxy = proven(setup.config(), &setup.password());
+    setup.rotate();
     let start = Instant::now();
     super::eventually_accepted(&proxy, 2);
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
@@ -95,52 +96,52 @@ fn rotation_4_a_rotation_is_seen_within_the_poll_interval() {
 
 #[test]
 fn rotation_9_a_server_that_has_lost_the_new_password_takes_the_one_before() {
-    let acted = Acted::new("first");
-    let proxy = proven(acted.config(), "first");
-    let before = acted.pg.value("select rolpassword from pg_authid where rolname = 'shop'");
-    acted.on_server("second");
-    acted.in_vault("second", 1);
-    acted.pg.end_backends();
+    let setup = WithStandIn::new("first");
+    let proxy = proven(setup.config(), "first");
+    let before = setup.pg.value("select rolpassword from pg_authid where rolname = 'shop'");
+    setup.on_server("second");
+    setup.in_vault("second", 1);
+    setup.pg.end_backends();
     let mut client = proxy.log_in(&shop("second"));
     assert_eq!(client.value("select current_user"), "shop");
     // As a failover to a replica that never got the ALTER ROLE does, or a restore.
-    acted.pg.run(&format!("alter role shop password '{before}'"));
-    acted.pg.end_backends();
+    setup.pg.run(&format!("alter role shop password '{before}'"));
+    setup.pg.end_backends();
     let start = Instant::now();
     for password in ["first", "second"] {
         assert_eq!(proxy.log_in(&shop(password)).value("select current_user"), "shop");
     }
     assert_eq!(client.value("select current_user"), "shop");
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
-    acted.on_server("third");
-    acted.in_vault("third", 2);
-    acted.pg.end_backends();
+    setup.on_server("third");
+    setup.in_vault("third", 2);
+    setup.pg.end_backends();
     assert_eq!(client.value("select current_user"), "shop");
     assert_eq!(proxy.log_in(&shop("third")).value("select current_user"), "shop");
 }
 
 #[test]
 fn rotation_16_an_expired_role_is_named_clearly() {
-    let stage = Stage::by_hand();
-    let password = stage.password();
-    let proxy = proven(stage.config(), &password);
-    stage.pg.run("alter role shop valid until '2001-01-01'");
-    stage.pg.end_backends();
+    let setup = WithVault::by_hand();
+    let password = setup.password();
+    let proxy = proven(setup.config(), &password);
+    setup.pg.run("alter role shop valid until '2001-01-01'");
+    setup.pg.end_backends();
     let mut client = proxy.log_in(&shop(&password));
     client.start_query("select current_user");
     eventually("the log says what may be wrong", SOON, || {
         proxy.log().lines().any(|line| line.contains("shop") && line.contains("VALID UNTIL"))
     });
     // The client is held meanwhile; in the end it is told the same, as in scenario 3.
-    stage.pg.run("alter role shop valid until 'infinity'");
+    setup.pg.run("alter role shop valid until 'infinity'");
     assert_eq!(client.read_reply().value(), "shop");
 }
 
 #[test]
 fn rotation_18_a_wrong_password_fails_once_for_all_and_says_so() {
-    let acted = Acted::new("right");
-    acted.in_vault("wrong", 1);
-    let proxy = acted.config().start();
+    let setup = WithStandIn::new("right");
+    setup.in_vault("wrong", 1);
+    let proxy = setup.config().start();
     let start = Instant::now();
     let errors: Vec<ServerError> = std::thread::scope(|scope| {
         let login = || refused(&proxy, &shop("wrong"));
@@ -153,7 +154,7 @@ fn rotation_18_a_wrong_password_fails_once_for_all_and_says_so() {
     }
     // Plainly wrong: nobody is held for the 30 s that a rotation may take.
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
-    let failures = failed_logins(&acted.pg);
+    let failures = failed_logins(&setup.pg);
     assert!((1..=6).contains(&failures), "{failures} failed logins in {:?}", start.elapsed());
     assert_eq!(refused(&proxy, &shop("right")).code, "28P01");
 }

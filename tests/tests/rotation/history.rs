@@ -8,10 +8,10 @@ use std::time::Duration;
 use pgimbal_tests::Passwords;
 use pgimbal_tests::pgimbal::Config;
 
-use super::{Stage, admin, eventually_accepted, refused, shop, state_directory};
+use super::{WithVault, admin, eventually_accepted, refused, shop, state_directory};
 
-fn remembering(stage: &Stage, state: &Path) -> Config {
-    let config = stage.config().set("state_dir", format!("\"{}\"", state.display()));
+fn remembering(setup: &WithVault, state: &Path) -> Config {
+    let config = setup.config().set("state_dir", format!("\"{}\"", state.display()));
     config.set("credential_history", "\"file\"").set("grace_generations", 3)
 }
 
@@ -24,15 +24,15 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn rotation_11_the_history_knows_the_old_password_after_a_restart() {
-    let stage = Stage::by_hand();
+    let setup = WithVault::by_hand();
     for method in ["scram-sha-256", "password"] {
         let state = state_directory();
-        let config = remembering(&stage, &state).set("auth_type", format!("\"{method}\""));
+        let config = remembering(&setup, &state).set("auth_type", format!("\"{method}\""));
         let passwords = Passwords::default();
-        let first = stage.password();
+        let first = setup.password();
         let mut proxy = config.start();
         eventually_accepted(&proxy, 1);
-        let second = stage.rotate();
+        let second = setup.rotate();
         eventually_accepted(&proxy, 2);
         // Killed, not ended: nothing is written on the way out.
         proxy.restart();
@@ -54,12 +54,12 @@ fn rotation_11_the_history_knows_the_old_password_after_a_restart() {
 
 #[test]
 fn rotation_11_a_revoked_password_stays_revoked_after_a_restart() {
-    let stage = Stage::by_hand();
+    let setup = WithVault::by_hand();
     let state = state_directory();
-    let first = stage.password();
-    let mut proxy = remembering(&stage, &state).start();
+    let first = setup.password();
+    let mut proxy = remembering(&setup, &state).start();
     eventually_accepted(&proxy, 1);
-    let second = stage.rotate();
+    let second = setup.rotate();
     eventually_accepted(&proxy, 2);
     admin(&proxy).ok("REVOKE OLD shop");
     proxy.restart();
@@ -69,12 +69,12 @@ fn rotation_11_a_revoked_password_stays_revoked_after_a_restart() {
 
 #[test]
 fn rotation_11_an_md5_clients_old_password_does_not_survive() {
-    let stage = Stage::by_hand();
+    let setup = WithVault::by_hand();
     let state = state_directory();
-    let first = stage.password();
-    let mut proxy = remembering(&stage, &state).set("auth_type", "\"md5\"").start();
+    let first = setup.password();
+    let mut proxy = remembering(&setup, &state).set("auth_type", "\"md5\"").start();
     eventually_accepted(&proxy, 1);
-    let second = stage.rotate();
+    let second = setup.rotate();
     eventually_accepted(&proxy, 2);
     drop((proxy.log_in(&shop(&first)), proxy.log_in(&shop(&second))));
     proxy.restart();
@@ -84,13 +84,13 @@ fn rotation_11_an_md5_clients_old_password_does_not_survive() {
 
 #[test]
 fn rotation_11_a_kill_at_any_instant_leaves_a_whole_history() {
-    let stage = Stage::by_hand();
+    let setup = WithVault::by_hand();
     let state = state_directory();
-    let mut proxy = remembering(&stage, &state).set("grace_generations", 9).start();
-    let mut known = vec![stage.password()];
+    let mut proxy = remembering(&setup, &state).set("grace_generations", 9).start();
+    let mut known = vec![setup.password()];
     drop(proxy.log_in(&shop(&known[0])));
     for round in 0..6 {
-        let next = stage.rotate();
+        let next = setup.rotate();
         // The kill falls before, into and behind the moment in which the history is written.
         let login = (round % 2 == 0).then(|| proxy.connect());
         if let Some(mut client) = login {

@@ -12,7 +12,7 @@ use pgimbal_tests::program::{Finished, run};
 use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::{Pgimbal, postgres};
 
-use super::{Stage, admin, counted, proven, refused, shop, state_directory};
+use super::{WithVault, admin, counted, proven, refused, shop, state_directory};
 
 const ROTATIONS: usize = 20;
 /// Twenty of them take a hundred seconds, and Vault is sealed twice.
@@ -79,15 +79,15 @@ impl Drop for Done<'_> {
 
 #[test]
 fn rotation_1_twenty_rotations_under_load_show_no_error_and_no_password() {
-    let stage = Stage::new(5);
+    let setup = WithVault::new(5);
     let state = state_directory();
-    let config = stage.polled_every("30s").set("grace_generations", 25).set("pool_size", 4);
+    let config = setup.polled_every("30s").set("grace_generations", 25).set("pool_size", 4);
     let config = config.set("state_dir", format!("\"{}\"", state.display()));
     let config = config.set("credential_history", "\"file\"").set("log", "\"debug\"");
     // New server connections all the time, each with the password of the moment.
     let config = config.set("server_lifetime", "\"2s\"").set("workers", 2);
-    let passwords = stage.vault.record(&["shop"]);
-    let first = stage.password();
+    let passwords = setup.vault.record(&["shop"]);
+    let first = setup.password();
     let proxy = proven(config, &first);
     let (done, answers) = (AtomicBool::new(false), AtomicU64::new(0));
     let mut seen = String::new();
@@ -109,13 +109,13 @@ fn rotation_1_twenty_rotations_under_load_show_no_error_and_no_password() {
             eventually("the last password is known", SOON, || {
                 super::accepted(&proxy, "shop") >= passwords.count()
             });
-            stage.vault.seal();
+            setup.vault.seal();
             let answered = answers.load(Ordering::Relaxed);
             seen.push_str(&console(&proxy));
             eventually("traffic goes on", SOON, || answers.load(Ordering::Relaxed) > answered + 50);
             // Longer than a period: a rotation is overdue when Vault comes back.
             std::thread::sleep(Duration::from_secs(5));
-            stage.vault.unseal();
+            setup.vault.unseal();
         }
         reached(1 + ROTATIONS);
         eprintln!("{ROTATIONS} rotations in {:?}", start.elapsed());
@@ -128,7 +128,7 @@ fn rotation_1_twenty_rotations_under_load_show_no_error_and_no_password() {
     let older = ["user=\"shop\"", "generation=\"older\""];
     assert!(counted(&proxy, "pgimbal_credential_logins_total", &older) > 100.0);
     // The server has a new password a moment before Vault says it; a login then is held.
-    assert!(stage.pg.logged("password authentication failed") <= 4 * ROTATIONS);
+    assert!(setup.pg.logged("password authentication failed") <= 4 * ROTATIONS);
     assert!(!proxy.log().contains("ERROR"), "{}", proxy.log());
     for wrong in ["wrong", "", "also wrong"] {
         seen.push_str(&format!("{:?}", refused(&proxy, &shop(wrong))));
@@ -138,7 +138,7 @@ fn rotation_1_twenty_rotations_under_load_show_no_error_and_no_password() {
     assert!(passwords.count() > ROTATIONS);
     passwords.appear_nowhere(&[
         ("pgimbal's log", &proxy.log()),
-        ("PostgreSQL's log", &stage.pg.log()),
+        ("PostgreSQL's log", &setup.pg.log()),
         ("reports, errors and the console", &seen),
         ("the metrics", &proxy.metrics()),
         ("the history", &texts(&state)),
@@ -171,19 +171,19 @@ fn check(proxy: &Pgimbal) -> String {
 
 #[test]
 fn the_most_talkative_log_shows_no_password_and_no_token() {
-    let stage = Stage::by_hand();
-    let token = stage.vault.reader();
-    let config = super::shop_from(&stage.pg, &stage.vault.table(&token), "300ms");
-    let first = stage.password();
+    let setup = WithVault::by_hand();
+    let token = setup.vault.reader();
+    let config = super::shop_from(&setup.pg, &setup.vault.table(&token), "300ms");
+    let first = setup.password();
     let passwords = pgimbal_tests::Passwords::default();
     for method in ["scram-sha-256", "password", "md5"] {
         let config =
             config.clone().set("auth_type", format!("\"{method}\"")).set("log", "\"trace\"");
-        let proxy = proven(config, &stage.password());
-        passwords.add(&stage.password());
-        let next = stage.rotate();
+        let proxy = proven(config, &setup.password());
+        passwords.add(&setup.password());
+        let next = setup.rotate();
         super::eventually_accepted(&proxy, 2);
-        stage.pg.end_backends();
+        setup.pg.end_backends();
         drop(proxy.log_in(&shop(&next)).value("select 1"));
         let _ = refused(&proxy, &shop("wrong"));
         for secret in [&first, &next, &token] {

@@ -12,21 +12,23 @@ use pgimbal_tests::vault::reads;
 use pgimbal_tests::vault_stand_in::Answer;
 use pgimbal_tests::{Login, Postgres, Vault};
 
-use super::{Acted, Stage, eventually_accepted, last_result, minute, proven, refused, shop};
+use super::{
+    WithStandIn, WithVault, eventually_accepted, last_result, minute, proven, refused, shop,
+};
 
 #[test]
 fn an_approle_logs_in_again_whenever_its_token_ends() {
-    let stage = Stage::by_hand();
-    let [role_id, secret_id] = stage.vault.approle(&reads("database/static-creds/shop"), "2s");
+    let setup = WithVault::by_hand();
+    let [role_id, secret_id] = setup.vault.approle(&reads("database/static-creds/shop"), "2s");
     let keys = format!(
         "[vaults.main]\naddress = [\"{}\"]\nlogin = \"approle\"\nrole_id = \"{role_id}\"\nsecret_id = \"{secret_id}\"\n",
-        stage.vault.address()
+        setup.vault.address()
     );
-    let proxy = proven(super::shop_from(&stage.pg, &keys, "500ms"), &stage.password());
+    let proxy = proven(super::shop_from(&setup.pg, &keys, "500ms"), &setup.password());
     for count in 2..4 {
         // Longer than a token lives.
         std::thread::sleep(Duration::from_millis(2500));
-        let next = stage.rotate();
+        let next = setup.rotate();
         eventually_accepted(&proxy, count.min(2));
         drop(proxy.log_in(&shop(&next)));
     }
@@ -35,43 +37,43 @@ fn an_approle_logs_in_again_whenever_its_token_ends() {
 
 #[test]
 fn a_token_file_is_read_again_when_its_token_is_dead() {
-    let stage = Stage::by_hand();
+    let setup = WithVault::by_hand();
     let folder = directory("token");
     let file = folder.join("token");
-    let dead = stage.vault.token(&reads("database/static-creds/shop"));
+    let dead = setup.vault.token(&reads("database/static-creds/shop"));
     fs::write(&file, format!("{dead}\n")).expect("a file");
     let keys = format!(
         "[vaults.main]\naddress = [\"{}\"]\nlogin = \"token_file\"\ntoken_file = \"{}\"\n",
-        stage.vault.address(),
+        setup.vault.address(),
         file.display()
     );
-    let proxy = proven(super::shop_from(&stage.pg, &keys, "300ms"), &stage.password());
+    let proxy = proven(super::shop_from(&setup.pg, &keys, "300ms"), &setup.password());
     let revoke = serde_json::json!({ "token": dead });
-    stage.vault.root().write("auth/token/revoke", &revoke);
+    setup.vault.root().write("auth/token/revoke", &revoke);
     eventually("it is noticed", SOON, || last_result(&proxy) != "ok");
-    drop(proxy.log_in(&shop(&stage.password())));
-    fs::write(&file, stage.vault.reader()).expect("a file");
+    drop(proxy.log_in(&shop(&setup.password())));
+    fs::write(&file, setup.vault.reader()).expect("a file");
     eventually("the new token is used", SOON, || last_result(&proxy) == "ok");
-    stage.rotate();
+    setup.rotate();
     eventually_accepted(&proxy, 2);
 }
 
 #[test]
 fn a_kubernetes_token_is_read_anew_for_each_login() {
-    let acted = Acted::new("first");
+    let setup = WithStandIn::new("first");
     let folder = directory("jwt");
     let file = folder.join("token");
     fs::write(&file, "jwt-one").expect("a file");
-    acted.stand_in.rule("auth/kubernetes/login", Answer::token("short", 1));
-    acted.stand_in.rule("auth/token/renew-self", Answer::error(403, "permission denied"));
+    setup.stand_in.rule("auth/kubernetes/login", Answer::token("short", 1));
+    setup.stand_in.rule("auth/token/renew-self", Answer::error(403, "permission denied"));
     let keys = format!(
         "login = \"kubernetes\"\nkubernetes_role = \"pgimbal\"\nkubernetes_jwt_file = \"{}\"\nnamespace = \"team/shop\"\n",
         file.display()
     );
-    let config = super::shop_from(&acted.pg, &acted.stand_in.table(&keys), "300ms");
+    let config = super::shop_from(&setup.pg, &setup.stand_in.table(&keys), "300ms");
     let _proxy = proven(config, "first");
     let logins = |jwt: &str| {
-        let requests = acted.stand_in.requests();
+        let requests = setup.stand_in.requests();
         let with = |body: &str| body.contains(jwt) && body.contains("\"pgimbal\"");
         let of = |path: &str| path.contains("auth/kubernetes/login");
         requests.iter().filter(|request| of(&request.path) && with(&request.body)).count()
@@ -79,7 +81,7 @@ fn a_kubernetes_token_is_read_anew_for_each_login() {
     assert!(logins("jwt-one") >= 1);
     fs::write(&file, "jwt-two").expect("a file");
     eventually("the new one is used", SOON, || logins("jwt-two") >= 1);
-    for request in acted.stand_in.requests() {
+    for request in setup.stand_in.requests() {
         assert_eq!(request.headers.get("x-vault-namespace").map(String::as_str), Some("team/shop"));
         let login = request.path.contains("login");
         let token = request.headers.get("x-vault-token").map(String::as_str);
@@ -89,15 +91,15 @@ fn a_kubernetes_token_is_read_anew_for_each_login() {
 
 #[test]
 fn a_vault_that_is_away_is_stood_in_for_by_the_next_address() {
-    let acted = Acted::new("first");
+    let setup = WithStandIn::new("first");
     let addresses = format!(
         "[vaults.main]\naddress = [\"http://127.0.0.1:{}\", \"http://127.0.0.1:{}\"]\ntoken = \"t\"\n",
         free_port(),
-        acted.stand_in.port
+        setup.stand_in.port
     );
-    let proxy = proven(super::shop_from(&acted.pg, &addresses, "1s"), "first");
-    acted.on_server("second");
-    acted.in_vault("second", 1);
+    let proxy = proven(super::shop_from(&setup.pg, &addresses, "1s"), "first");
+    setup.on_server("second");
+    setup.in_vault("second", 1);
     eventually_accepted(&proxy, 2);
     assert_eq!(last_result(&proxy), "ok");
 }
@@ -133,9 +135,9 @@ fn tls_to_vault_is_verified_and_never_given_up() {
 
 #[test]
 fn a_role_without_permission_is_named_with_the_policy_to_add() {
-    let stage = Stage::by_hand();
-    let token = stage.vault.token(&reads("database/static-creds/another"));
-    let proxy = super::shop_from(&stage.pg, &stage.vault.table(&token), "1s").start();
+    let setup = WithVault::by_hand();
+    let token = setup.vault.token(&reads("database/static-creds/another"));
+    let proxy = super::shop_from(&setup.pg, &setup.vault.table(&token), "1s").start();
     eventually("it is refused", SOON, || last_result(&proxy) == "permission_denied");
     let log = proxy.log();
     let policy = "path \"database/static-creds/shop\"";
@@ -149,17 +151,17 @@ fn a_role_without_permission_is_named_with_the_policy_to_add() {
 
 #[test]
 fn a_rule_over_users_reads_each_users_own_role() {
-    let stage = Stage::by_hand();
-    stage.pg.run("create role ship login");
-    stage.vault.static_role("ship", 86_400);
-    let config = Config::before(&stage.pg).set("auth_type", "\"scram-sha-256\"");
-    let table = format!("{}poll_interval = \"1s\"\n", stage.vault.table(&stage.vault.reader()));
+    let setup = WithVault::by_hand();
+    setup.pg.run("create role ship login");
+    setup.vault.static_role("ship", 86_400);
+    let config = Config::before(&setup.pg).set("auth_type", "\"scram-sha-256\"");
+    let table = format!("{}poll_interval = \"1s\"\n", setup.vault.table(&setup.vault.reader()));
     let proxy = config.tables(&table).tables("[users.\"*\"]\nvault_role = \"{user}\"\n").start();
     for user in ["shop", "ship"] {
         let (first, login) =
-            (stage.vault.role(user).password, |password: &str| Login::new(user, "app", password));
+            (setup.vault.role(user).password, |password: &str| Login::new(user, "app", password));
         assert_eq!(proxy.log_in(&login(&first)).value("select current_user"), user);
-        let second = stage.vault.rotate(user);
+        let second = setup.vault.rotate(user);
         for password in [&second, &first] {
             assert_eq!(proxy.log_in(&login(password)).value("select current_user"), user);
         }
@@ -172,12 +174,12 @@ fn a_rule_over_users_reads_each_users_own_role() {
 
 #[test]
 fn the_configured_password_of_a_static_user_is_as_before() {
-    let acted = Acted::new("first");
-    acted.stand_in.role("shop", Answer::role("shop", "first", &minute(0), 3600));
-    let proxy = proven(acted.config(), "first");
+    let setup = WithStandIn::new("first");
+    setup.stand_in.role("shop", Answer::role("shop", "first", &minute(0), 3600));
+    let proxy = proven(setup.config(), "first");
     for user in ["scram", "md5", "clear"] {
         let login = Login::new(user, "app", &format!("{user}-secret"));
         assert_eq!(proxy.log_in(&login).value("select current_user"), user);
     }
-    assert_eq!(acted.stand_in.asked("static-creds/scram"), 0);
+    assert_eq!(setup.stand_in.asked("static-creds/scram"), 0);
 }

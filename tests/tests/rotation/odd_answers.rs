@@ -8,20 +8,20 @@ use pgimbal_tests::until::{SOON, always, eventually};
 use pgimbal_tests::vault_stand_in::Answer;
 use pgimbal_tests::{Login, Pgimbal};
 
-use super::{Acted, accepted, counted, credentials, minute, proven, refused, shop};
+use super::{WithStandIn, accepted, counted, credentials, minute, proven, refused, shop};
 
 #[test]
 fn rotation_5_a_ttl_that_rolls_over_is_no_rotation() {
-    let acted = Acted::new("first");
+    let setup = WithStandIn::new("first");
     let says = |ttl: u64| {
-        acted.stand_in.role("shop", Answer::role("shop", "first", &minute(0), ttl));
+        setup.stand_in.role("shop", Answer::role("shop", "first", &minute(0), ttl));
     };
     says(2);
-    let proxy = proven(acted.config(), "first");
+    let proxy = proven(setup.config(), "first");
     let before = credentials(&proxy, "shop");
     for ttl in [1, 0, 3600, 3599] {
         says(ttl);
-        acted.asked_again(2);
+        setup.asked_again(2);
     }
     let after = credentials(&proxy, "shop");
     assert_eq!((before.len(), after.len()), (1, 1), "{after:?}");
@@ -37,28 +37,28 @@ fn rotation_5_a_ttl_that_rolls_over_is_no_rotation() {
 
 #[test]
 fn rotation_6_an_older_answer_is_ignored_while_the_newest_password_works() {
-    let acted = Acted::new("first");
-    let proxy = proven(acted.config(), "first");
-    acted.on_server("second");
-    acted.in_vault("second", 10);
-    acted.pg.end_backends();
+    let setup = WithStandIn::new("first");
+    let proxy = proven(setup.config(), "first");
+    setup.on_server("second");
+    setup.in_vault("second", 10);
+    setup.pg.end_backends();
     let mut client = proxy.log_in(&shop("second"));
     assert_eq!(client.value("select current_user"), "shop");
-    let refusals = acted.pg.logged("password authentication failed");
+    let refusals = setup.pg.logged("password authentication failed");
     let fetches = || counted(&proxy, "pgimbal_credential_fetches_total", &[]);
     // A standby that lags: what it says has been true.
-    acted.in_vault("first", 0);
-    acted.asked_again(3);
-    acted.pg.end_backends();
+    setup.in_vault("first", 0);
+    setup.asked_again(3);
+    setup.pg.end_backends();
     assert_eq!(client.value("select current_user"), "shop");
-    assert_eq!(acted.pg.logged("password authentication failed"), refusals, "it was tried");
+    assert_eq!(setup.pg.logged("password authentication failed"), refusals, "it was tried");
     assert_eq!(accepted(&proxy, "shop"), 2);
     // And one that says what nobody has seen, with an older time.
-    acted.in_vault("never used", 5);
-    acted.asked_again(3);
-    acted.pg.end_backends();
+    setup.in_vault("never used", 5);
+    setup.asked_again(3);
+    setup.pg.end_backends();
     assert_eq!(client.value("select current_user"), "shop");
-    assert_eq!(acted.pg.logged("password authentication failed"), refusals, "it was tried");
+    assert_eq!(setup.pg.logged("password authentication failed"), refusals, "it was tried");
     let newest = ["generation=\"newest\""];
     let before = counted(&proxy, "pgimbal_credential_logins_total", &newest);
     drop(proxy.log_in(&shop("second")));
@@ -68,32 +68,32 @@ fn rotation_6_an_older_answer_is_ignored_while_the_newest_password_works() {
 
 #[test]
 fn rotation_6_an_older_answer_is_tried_while_the_newest_password_is_refused() {
-    let acted = Acted::new("first");
-    let proxy = proven(acted.config(), "first");
-    acted.on_server("second");
-    acted.in_vault("second", 600);
-    acted.pg.end_backends();
+    let setup = WithStandIn::new("first");
+    let proxy = proven(setup.config(), "first");
+    setup.on_server("second");
+    setup.in_vault("second", 600);
+    setup.pg.end_backends();
     let mut client = proxy.log_in(&shop("second"));
     assert_eq!(client.value("select current_user"), "shop");
     // The new leader's clock is behind: its rotation seems older than the last one.
-    acted.on_server("third");
-    acted.in_vault("third", 300);
-    acted.pg.end_backends();
+    setup.on_server("third");
+    setup.in_vault("third", 300);
+    setup.pg.end_backends();
     let start = Instant::now();
     assert_eq!(client.value("select current_user"), "shop");
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     assert_eq!(proxy.log_in(&shop("third")).value("select current_user"), "shop");
-    acted.in_vault("fourth", 301);
-    acted.on_server("fourth");
-    acted.pg.end_backends();
+    setup.in_vault("fourth", 301);
+    setup.on_server("fourth");
+    setup.pg.end_backends();
     assert_eq!(client.value("select current_user"), "shop");
 }
 
 #[test]
 fn rotation_13_a_flood_of_wrong_passwords_leaves_vault_alone() {
-    let acted = Acted::new("right");
-    let proxy = proven(acted.polled_every("1h").set("workers", 2), "right");
-    let asked = || acted.stand_in.asked("static-creds/");
+    let setup = WithStandIn::new("right");
+    let proxy = proven(setup.polled_every("1h").set("workers", 2), "right");
+    let asked = || setup.stand_in.asked("static-creds/");
     let (before, start) = (asked(), Instant::now());
     std::thread::scope(|scope| {
         for thread in 0..6 {
@@ -113,12 +113,12 @@ fn rotation_13_a_flood_of_wrong_passwords_leaves_vault_alone() {
     let bound = 10 + usize::try_from(took.as_secs()).expect("seconds") * 2;
     assert!(questions <= bound, "{questions} questions for 90 wrong passwords in {took:?}");
     // The next rotation is seen all the same, and soon.
-    acted.on_server("next");
-    acted.in_vault("next", 1);
+    setup.on_server("next");
+    setup.in_vault("next", 1);
     eventually("a client with the new password gets in", SOON, || {
         proxy.connect().log_in(&shop("next")).is_ok()
     });
-    assert_eq!(acted.pg.logged("password authentication failed"), 0, "the server felt the flood");
+    assert_eq!(setup.pg.logged("password authentication failed"), 0, "the server felt the flood");
 }
 
 /// How long a refusal takes.
@@ -153,10 +153,10 @@ fn rotation_13_the_wait_does_not_tell_who_exists() {
     // Other work on this machine makes single waits longer, by chance for the one or the other,
     // and a difference that is there is there every time: one round without it is enough.
     const ROUNDS: usize = 6;
-    let acted = Acted::new("right");
+    let setup = WithStandIn::new("right");
     let slow = Answer::role("shop", "right", &minute(0), 3600).after(VAULT);
-    acted.stand_in.role("shop", slow);
-    let proxy = proven(acted.polled_every("1h"), "right");
+    setup.stand_in.role("shop", slow);
+    let proxy = proven(setup.polled_every("1h"), "right");
     let mut longer = Vec::new();
     let told = (0..ROUNDS).all(|_| {
         longer.push(longer_for_who_exists(&proxy));
@@ -169,20 +169,20 @@ fn rotation_13_the_wait_does_not_tell_who_exists() {
 
 #[test]
 fn rotation_6_a_reload_to_another_role_takes_its_older_answer_and_no_late_one_of_the_first() {
-    let acted = Acted::new("first");
-    acted.in_vault("first", 60);
+    let setup = WithStandIn::new("first");
+    setup.in_vault("first", 60);
     let at = |role: &str| {
-        let vault = format!("{}poll_interval = \"1s\"\n", acted.stand_in.table(""));
-        let config = Config::before(&acted.pg).set("auth_type", "\"scram-sha-256\"");
+        let vault = format!("{}poll_interval = \"1s\"\n", setup.stand_in.table(""));
+        let config = Config::before(&setup.pg).set("auth_type", "\"scram-sha-256\"");
         let config = config.set("grace_generations", 9).tables(&vault);
         config.tables(&format!("[users.shop]\nvault_role = \"{role}\"\n"))
     };
     let mut proxy = proven(at("shop"), "first");
-    acted.stand_in.role("moved", Answer::role("shop", "second", &minute(0), 3600));
+    setup.stand_in.role("moved", Answer::role("shop", "second", &minute(0), 3600));
     let late = Duration::from_secs(3);
-    acted.stand_in.role("shop", Answer::role("shop", "late", &minute(90), 3600).after(late));
-    let before = acted.stand_in.asked("static-creds/shop");
-    eventually("it is being asked", SOON, || acted.stand_in.asked("static-creds/shop") > before);
+    setup.stand_in.role("shop", Answer::role("shop", "late", &minute(90), 3600).after(late));
+    let before = setup.stand_in.asked("static-creds/shop");
+    eventually("it is being asked", SOON, || setup.stand_in.asked("static-creds/shop") > before);
     proxy.reload(at("moved"));
     eventually("its password is the newest", SOON, || accepted(&proxy, "shop") == 2);
     always("the late answer is not used", late + Duration::from_secs(1), || {

@@ -10,7 +10,7 @@ use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::vault_stand_in::Answer;
 use pgimbal_tests::{Login, Pgimbal};
 
-use super::{Acted, Stage, accepted, admin, minute, proven, refused, shop};
+use super::{WithStandIn, WithVault, accepted, admin, minute, proven, refused, shop};
 
 fn works(proxy: &Pgimbal, password: &str) {
     assert_eq!(proxy.log_in(&shop(password)).value("select current_user"), "shop");
@@ -18,11 +18,11 @@ fn works(proxy: &Pgimbal, password: &str) {
 
 #[test]
 fn rotation_4_a_password_that_was_never_used_waits_for_its_source_too() {
-    let stage = Stage::by_hand();
-    let first = stage.password();
-    let proxy = stage.polled_every("1h").start();
+    let setup = WithVault::by_hand();
+    let first = setup.password();
+    let proxy = setup.polled_every("1h").start();
     eventually("it is read", SOON, || accepted(&proxy, "shop") == 1);
-    let second = stage.rotate();
+    let second = setup.rotate();
     std::thread::scope(|scope| {
         for _ in 0..6 {
             scope.spawn(|| works(&proxy, &first));
@@ -34,12 +34,12 @@ fn rotation_4_a_password_that_was_never_used_waits_for_its_source_too() {
 
 #[test]
 fn rotation_4_a_new_answer_ends_the_pause_and_blames_no_password_that_was_never_tried() {
-    let acted = Acted::new("right");
-    acted.in_vault("wrong", 0);
-    let config = acted.polled_every("1h").set("server_login_retry", "\"1h\"");
+    let setup = WithStandIn::new("right");
+    setup.in_vault("wrong", 0);
+    let config = setup.polled_every("1h").set("server_login_retry", "\"1h\"");
     let proxy = config.start();
     assert_eq!(refused(&proxy, &shop("wrong")).code, "28P01");
-    acted.in_vault("right", 1);
+    setup.in_vault("right", 1);
     let said = proxy.log().len();
     let mut admin = admin(&proxy);
     for _ in 0..2 {
@@ -54,45 +54,45 @@ fn rotation_4_a_new_answer_ends_the_pause_and_blames_no_password_that_was_never_
 
 #[test]
 fn rotation_25_a_leader_whose_clock_was_ahead() {
-    let acted = Acted::new("ahead");
-    acted.in_vault("ahead", 60);
-    let proxy = proven(acted.config(), "ahead");
-    acted.on_server("present");
-    acted.in_vault("present", 1);
-    acted.asked_again(2);
+    let setup = WithStandIn::new("ahead");
+    setup.in_vault("ahead", 60);
+    let proxy = proven(setup.config(), "ahead");
+    setup.on_server("present");
+    setup.in_vault("present", 1);
+    setup.asked_again(2);
     std::thread::scope(|scope| {
         for _ in 0..20 {
             scope.spawn(|| works(&proxy, "present"));
         }
     });
-    acted.pg.end_backends();
+    setup.pg.end_backends();
     works(&proxy, "present");
-    assert_eq!(acted.pg.logged("password authentication failed"), 0, "the server felt it");
+    assert_eq!(setup.pg.logged("password authentication failed"), 0, "the server felt it");
     // The next one is later than that, and earlier than the clock that was ahead.
-    acted.on_server("next");
-    acted.in_vault("next", 2);
+    setup.on_server("next");
+    setup.in_vault("next", 2);
     works(&proxy, "next");
 }
 
 #[test]
 fn rotation_25_an_older_answer_that_the_server_refuses_is_not_believed() {
-    let acted = Acted::new("newest");
-    acted.in_vault("newest", 60);
-    let proxy = proven(acted.config(), "newest");
-    acted.in_vault("of a standby that lags", 1);
-    acted.asked_again(2);
+    let setup = WithStandIn::new("newest");
+    setup.in_vault("newest", 60);
+    let proxy = proven(setup.config(), "newest");
+    setup.in_vault("of a standby that lags", 1);
+    setup.asked_again(2);
     for _ in 0..4 {
         assert_eq!(refused(&proxy, &shop("of a standby that lags")).code, "28P01");
     }
-    let tries = acted.pg.logged("password authentication failed");
+    let tries = setup.pg.logged("password authentication failed");
     assert!((1..=2).contains(&tries), "{tries} tries at the server");
     works(&proxy, "newest");
 }
 
 #[test]
 fn rotation_27_a_stale_client_does_not_starve_those_with_the_right_password() {
-    let acted = Acted::new("first");
-    let proxy = proven(acted.polled_every("1h"), "first");
+    let setup = WithStandIn::new("first");
+    let proxy = proven(setup.polled_every("1h"), "first");
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         // Worse than one that waits for a second in between.
@@ -102,8 +102,8 @@ fn rotation_27_a_stale_client_does_not_starve_those_with_the_right_password() {
             }
         });
         for (minutes, password) in (1..).zip(["second", "third", "fourth", "fifth", "sixth"]) {
-            acted.on_server(password);
-            acted.in_vault(password, minutes);
+            setup.on_server(password);
+            setup.in_vault(password, minutes);
             works(&proxy, password);
         }
         is_over.store(true, Relaxed);
@@ -112,9 +112,9 @@ fn rotation_27_a_stale_client_does_not_starve_those_with_the_right_password() {
 }
 
 /// Users are those of Vault, and nobody is listed.
-fn by_rule(acted: &Acted) -> Config {
-    let vault = format!("{}poll_interval = \"1h\"\n", acted.stand_in.table(""));
-    let config = Config::before(&acted.pg).set("auth_type", "\"scram-sha-256\"");
+fn by_rule(setup: &WithStandIn) -> Config {
+    let vault = format!("{}poll_interval = \"1h\"\n", setup.stand_in.table(""));
+    let config = Config::before(&setup.pg).set("auth_type", "\"scram-sha-256\"");
     config.tables(&vault).tables("[users.\"*\"]\nvault_role = \"{user}\"\n")
 }
 
@@ -131,15 +131,15 @@ fn from_address(proxy: &Pgimbal, address: [u8; 4], login: &Login) -> Option<Stri
 
 #[test]
 fn rotation_22_made_up_names_use_up_no_questions_of_others() {
-    let acted = Acted::new("unused");
-    acted.stand_in.rule("static-creds/made-up", Answer::error(404, "unknown role"));
+    let setup = WithStandIn::new("unused");
+    setup.stand_in.rule("static-creds/made-up", Answer::error(404, "unknown role"));
     let users: Vec<String> = (0..12).map(|number| format!("user{number}")).collect();
     for user in &users {
-        acted.pg.run(&format!("create role {user} login password 'of-{user}'"));
-        acted.stand_in.role(user, Answer::role(user, &format!("of-{user}"), &minute(0), 3600));
+        setup.pg.run(&format!("create role {user} login password 'of-{user}'"));
+        setup.stand_in.role(user, Answer::role(user, &format!("of-{user}"), &minute(0), 3600));
     }
-    let proxy = by_rule(&acted).start();
-    let before = acted.stand_in.asked("static-creds/made-up");
+    let proxy = by_rule(&setup).start();
+    let before = setup.stand_in.asked("static-creds/made-up");
     let (is_over, start) = (AtomicBool::new(false), Instant::now());
     let told = std::thread::scope(|scope| {
         let attackers: Vec<_> = (0..16)
@@ -160,7 +160,7 @@ fn rotation_22_made_up_names_use_up_no_questions_of_others() {
             })
             .collect();
         eventually("they ask", SOON, || {
-            acted.stand_in.asked("static-creds/made-up") >= before + 10
+            setup.stand_in.asked("static-creds/made-up") >= before + 10
         });
         for user in &users {
             let login = Login::new(user, "app", &format!("of-{user}"));
@@ -175,21 +175,21 @@ fn rotation_22_made_up_names_use_up_no_questions_of_others() {
         attackers.flatten().collect::<Vec<String>>()
     });
     assert!(told.iter().all(|code| code == "28P01" || code == "57P03"), "{told:?}");
-    let asked = acted.stand_in.asked("static-creds/made-up") - before;
+    let asked = setup.stand_in.asked("static-creds/made-up") - before;
     let most = 25 + 2 * usize::try_from(start.elapsed().as_secs()).expect("seconds");
     assert!(asked <= most, "{asked} questions in {:?}", start.elapsed());
 }
 
 #[test]
 fn rotation_22_nothing_is_asked_of_a_name_without_a_proof() {
-    let acted = Acted::new("right");
-    let proxy = by_rule(&acted).start();
+    let setup = WithStandIn::new("right");
+    let proxy = by_rule(&setup).start();
     let mut client = proxy.connect();
     let proof = client.up_to_the_proof(&shop("right"));
     drop(proxy.console("show credentials"));
-    assert_eq!(acted.stand_in.asked("static-creds/shop"), 0);
+    assert_eq!(setup.stand_in.asked("static-creds/shop"), 0);
     client.send(&proof);
     let last = client.read_to_end_or_ready().pop().expect("an answer");
     assert_eq!(last.tag, b'Z');
-    assert_eq!(acted.stand_in.asked("static-creds/shop"), 1);
+    assert_eq!(setup.stand_in.asked("static-creds/shop"), 1);
 }

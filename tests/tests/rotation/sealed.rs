@@ -10,26 +10,27 @@ use pgimbal_tests::{Message, Pgimbal, WireClient};
 use rustix::process::Signal;
 
 use super::{
-    Stage, counted, credentials, eventually_accepted, last_result, proven, shop, state_directory,
+    WithVault, counted, credentials, eventually_accepted, last_result, proven, shop,
+    state_directory,
 };
 
 /// Traffic of all kinds: a client that stays, one that comes, a new server connection.
-fn traffic(stage: &Stage, proxy: &Pgimbal, client: &mut WireClient, password: &str) {
+fn traffic(setup: &WithVault, proxy: &Pgimbal, client: &mut WireClient, password: &str) {
     assert_eq!(client.value("select current_user"), "shop");
     assert_eq!(proxy.log_in(&shop(password)).value("select current_user"), "shop");
-    stage.pg.end_backends();
+    setup.pg.end_backends();
     assert_eq!(client.value("select current_user"), "shop");
 }
 
 #[test]
 fn rotation_7_traffic_goes_on_while_vault_is_sealed() {
-    let stage = Stage::by_hand();
-    let first = stage.password();
-    let proxy = proven(stage.config(), &first);
+    let setup = WithVault::by_hand();
+    let first = setup.password();
+    let proxy = proven(setup.config(), &first);
     let mut client = proxy.log_in(&shop(&first));
-    stage.vault.seal();
+    setup.vault.seal();
     eventually("it is noticed", SOON, || last_result(&proxy) == "sealed");
-    traffic(&stage, &proxy, &mut client, &first);
+    traffic(&setup, &proxy, &mut client, &first);
     let stale = || counted(&proxy, "pgimbal_credential_stale_seconds", &["user=\"shop\""]);
     eventually("the metric says since when", SOON, || stale() >= 2.0);
     eventually("the console too", SOON, || {
@@ -38,67 +39,67 @@ fn rotation_7_traffic_goes_on_while_vault_is_sealed() {
     let told = |log: &str| log.lines().filter(|line| line.contains("sealed")).count();
     assert!(told(&proxy.log()) >= 1, "{}", proxy.log());
     assert!(told(&proxy.log()) <= 3, "one line for each poll:\n{}", proxy.log());
-    traffic(&stage, &proxy, &mut client, &first);
-    stage.vault.unseal();
+    traffic(&setup, &proxy, &mut client, &first);
+    setup.vault.unseal();
     eventually("it heals", SOON, || last_result(&proxy) == "ok" && stale() < 0.5);
-    let second = stage.rotate();
+    let second = setup.rotate();
     eventually_accepted(&proxy, 2);
-    traffic(&stage, &proxy, &mut client, &second);
-    traffic(&stage, &proxy, &mut client, &first);
+    traffic(&setup, &proxy, &mut client, &second);
+    traffic(&setup, &proxy, &mut client, &first);
 }
 
 #[test]
 fn rotation_7_a_vault_that_hangs_delays_nobody() {
-    let stage = Stage::by_hand();
-    let first = stage.password();
-    let table = stage.vault.table(&stage.vault.reader());
-    let config = super::shop_from(&stage.pg, &format!("{table}timeout = \"1s\"\n"), "1s");
+    let setup = WithVault::by_hand();
+    let first = setup.password();
+    let table = setup.vault.table(&setup.vault.reader());
+    let config = super::shop_from(&setup.pg, &format!("{table}timeout = \"1s\"\n"), "1s");
     let proxy = proven(config, &first);
     let mut client = proxy.log_in(&shop(&first));
-    stage.vault.signal(Signal::STOP);
+    setup.vault.signal(Signal::STOP);
     eventually("it is noticed", SOON, || last_result(&proxy) == "timeout");
     let start = Instant::now();
-    traffic(&stage, &proxy, &mut client, &first);
+    traffic(&setup, &proxy, &mut client, &first);
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-    stage.vault.signal(Signal::CONT);
+    setup.vault.signal(Signal::CONT);
     eventually("it heals", SOON, || last_result(&proxy) == "ok");
 }
 
 #[test]
 fn rotation_7_with_the_password_cache_a_start_needs_no_vault() {
-    let stage = Stage::by_hand();
-    let first = stage.password();
+    let setup = WithVault::by_hand();
+    let first = setup.password();
     let state = state_directory();
-    let config = stage.config().set("state_dir", format!("\"{}\"", state.display()));
+    let config = setup.config().set("state_dir", format!("\"{}\"", state.display()));
     let config = config.set("password_cache", true).set("credential_history", "\"file\"");
     let mut proxy = proven(config, &first);
-    stage.vault.seal();
+    setup.vault.seal();
     proxy.restart();
     let mut client = proxy.log_in(&shop(&first));
-    traffic(&stage, &proxy, &mut client, &first);
+    traffic(&setup, &proxy, &mut client, &first);
     for entry in fs::read_dir(&*state).expect("the directory").flatten() {
         let mode = entry.metadata().expect("a file").permissions().mode() & 0o777;
         assert!(mode == 0o600 || entry.path().is_dir(), "{mode:o} {}", entry.path().display());
     }
-    stage.vault.unseal();
-    let second = stage.rotate();
+    setup.vault.unseal();
+    let second = setup.rotate();
     eventually_accepted(&proxy, 2);
-    traffic(&stage, &proxy, &mut client, &second);
+    traffic(&setup, &proxy, &mut client, &second);
 }
 
 #[test]
 fn rotation_7_without_the_cache_clients_are_held_until_vault_answers() {
-    let stage = Stage::by_hand();
-    let first = stage.password();
-    let config: Config = stage.config();
-    stage.vault.seal();
+    let setup = WithVault::by_hand();
+    let first = setup.password();
+    let config: Config = setup.config();
+    setup.vault.seal();
     let proxy = config.start();
     std::thread::scope(|scope| {
         let clients: Vec<_> = (0..3)
             .map(|_| scope.spawn(|| proxy.log_in(&shop(&first)).value("select current_user")))
             .collect();
         eventually("it is noticed", SOON, || last_result(&proxy) == "sealed");
-        stage.vault.unseal();
+        setup.vault.unseal();
         for client in clients {
             assert_eq!(client.join().expect("a client"), "shop");
         }
@@ -107,9 +108,9 @@ fn rotation_7_without_the_cache_clients_are_held_until_vault_answers() {
 
 #[test]
 fn rotation_7_without_the_cache_a_client_is_told_in_the_end() {
-    let stage = Stage::by_hand();
-    let config = stage.config();
-    stage.vault.seal();
+    let setup = WithVault::by_hand();
+    let config = setup.config();
+    setup.vault.seal();
     let proxy = config.start();
     let mut client = proxy.connect();
     client.set_timeout(Duration::from_secs(45));
@@ -123,19 +124,19 @@ fn rotation_7_without_the_cache_a_client_is_told_in_the_end() {
 
 #[test]
 fn rotation_7_a_user_of_a_rule_is_held_too() {
-    let stage = Stage::by_hand();
-    let first = stage.password();
-    let table = stage.vault.table(&stage.vault.reader());
-    let config = Config::before(&stage.pg).set("auth_type", "\"scram-sha-256\"");
+    let setup = WithVault::by_hand();
+    let first = setup.password();
+    let table = setup.vault.table(&setup.vault.reader());
+    let config = Config::before(&setup.pg).set("auth_type", "\"scram-sha-256\"");
     let config = config.tables(&format!("{table}poll_interval = \"1s\"\n"));
-    stage.vault.seal();
+    setup.vault.seal();
     let proxy = config.tables("[users.\"*\"]\nvault_role = \"{user}\"\n").start();
     std::thread::scope(|scope| {
         let client = scope.spawn(|| proxy.log_in(&shop(&first)).value("select current_user"));
         eventually("it is asked about", SOON, || {
             credentials(&proxy, "shop").first().is_some_and(|row| row["last_result"] == "sealed")
         });
-        stage.vault.unseal();
+        setup.vault.unseal();
         assert_eq!(client.join().expect("a client"), "shop");
     });
     eventually("a stranger is refused as ever", SOON, || {
@@ -160,18 +161,18 @@ fn answers(proxy: &Pgimbal, password: &str) -> bool {
 
 #[test]
 fn rotation_7_sealed_between_a_rotation_and_pgimbals_reading_of_it() {
-    let stage = Stage::by_hand();
-    let first = stage.password();
-    let rarely = stage.polled_every("1h");
+    let setup = WithVault::by_hand();
+    let first = setup.password();
+    let rarely = setup.polled_every("1h");
     // In one a client has a connection that works, in the other nobody has.
     let proxy = proven(rarely.clone().set("query_wait_timeout", "\"5s\""), &first);
     let bare = proven(rarely, &first);
     let mut staying = proxy.log_in(&shop(&first));
     staying.ok("begin");
     let mine = staying.value("select pg_backend_pid()");
-    let second = stage.rotate();
-    stage.vault.seal();
-    stage.pg.run(&format!(
+    let second = setup.rotate();
+    setup.vault.seal();
+    setup.pg.run(&format!(
         "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'shop' and pid <> {mine}"
     ));
     let mut held = bare.log_in(&shop(&first));
@@ -189,7 +190,7 @@ fn rotation_7_sealed_between_a_rotation_and_pgimbals_reading_of_it() {
     let took = start.elapsed();
     assert!((25..40).contains(&took.as_secs()), "a login may be held for 30 s, not {took:?}");
     assert_eq!(staying.value("select pg_backend_pid()"), mine);
-    stage.vault.unseal();
+    setup.vault.unseal();
     let start = Instant::now();
     for proxy in [&proxy, &bare] {
         eventually("it heals", SOON, || answers(proxy, &first));

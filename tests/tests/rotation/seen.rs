@@ -6,7 +6,7 @@ use std::time::Duration;
 use pgimbal_tests::Passwords;
 use pgimbal_tests::until::{SOON, eventually};
 
-use super::{Stage, accepted, admin, counted, credentials, eventually_accepted, proven, shop};
+use super::{WithVault, accepted, admin, counted, credentials, eventually_accepted, proven, shop};
 
 const COLUMNS: [&str; 12] = [
     "user",
@@ -25,11 +25,11 @@ const COLUMNS: [&str; 12] = [
 
 #[test]
 fn show_credentials_tells_who_uses_which_generation() {
-    let stage = Stage::by_hand();
-    let first = stage.password();
-    let proxy = proven(stage.config().set("grace_generations", 3), &first);
+    let setup = WithVault::by_hand();
+    let first = setup.password();
+    let proxy = proven(setup.config().set("grace_generations", 3), &first);
     let old = [proxy.log_in(&shop(&first)), proxy.log_in(&shop(&first))];
-    let second = stage.rotate();
+    let second = setup.rotate();
     eventually_accepted(&proxy, 2);
     let new = proxy.log_in(&shop(&second));
     let mut admin = admin(&proxy);
@@ -77,9 +77,9 @@ fn show_credentials_tells_who_uses_which_generation() {
 
 #[test]
 fn refresh_asks_at_once() {
-    let stage = Stage::by_hand();
-    let proxy = proven(stage.polled_every("1h"), &stage.password());
-    stage.rotate();
+    let setup = WithVault::by_hand();
+    let proxy = proven(setup.polled_every("1h"), &setup.password());
+    setup.rotate();
     assert_eq!(accepted(&proxy, "shop"), 1);
     let mut admin = admin(&proxy);
     admin.ok("REFRESH shop");
@@ -93,13 +93,13 @@ fn refresh_asks_at_once() {
 
 #[test]
 fn a_due_rotation_is_used_within_a_second() {
-    let stage = Stage::new(5);
-    let config = stage.polled_every("30s").set("grace_generations", 25);
-    let proxy = proven(config, &stage.password());
+    let setup = WithVault::new(5);
+    let config = setup.polled_every("30s").set("grace_generations", 25);
+    let proxy = proven(config, &setup.password());
     let mut delays = Vec::new();
     for _ in 0..2 {
-        let (before, known) = (stage.password(), accepted(&proxy, "shop"));
-        eventually("Vault rotates", SOON, || stage.password() != before);
+        let (before, known) = (setup.password(), accepted(&proxy, "shop"));
+        eventually("Vault rotates", SOON, || setup.password() != before);
         let used = || accepted(&proxy, "shop") > known;
         delays.push(eventually("pgimbal has it", Duration::from_secs(5), used));
     }
@@ -110,8 +110,8 @@ fn a_due_rotation_is_used_within_a_second() {
 
 #[test]
 fn metrics_tell_the_age_and_the_next_rotation() {
-    let stage = Stage::by_hand();
-    let proxy = proven(stage.config(), &stage.password());
+    let setup = WithVault::by_hand();
+    let proxy = proven(setup.config(), &setup.password());
     let user = ["user=\"shop\""];
     let of = |name: &str| counted(&proxy, name, &user);
     assert!(of("pgimbal_credential_next_rotation_seconds") > 86_000.0, "{}", proxy.metrics());

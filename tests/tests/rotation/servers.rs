@@ -9,12 +9,12 @@ use pgimbal_tests::until::{SOON, always, eventually};
 use pgimbal_tests::vault_stand_in::Answer;
 use pgimbal_tests::{Login, Postgres, VaultStandIn, WireClient};
 
-use super::{Acted, credentials, eventually_accepted, minute, proven, shop};
+use super::{WithStandIn, credentials, eventually_accepted, minute, proven, shop};
 
 #[test]
 fn rotation_14_connections_from_before_keep_working_and_are_replaced_between_transactions() {
-    let acted = Acted::new("first");
-    let proxy = proven(acted.config().set("pool_size", 3), "first");
+    let setup = WithStandIn::new("first");
+    let proxy = proven(setup.config().set("pool_size", 3), "first");
     let mut clients: Vec<WireClient> = (0..3).map(|_| proxy.log_in(&shop("first"))).collect();
     for client in &mut clients {
         client.ok("begin");
@@ -26,15 +26,15 @@ fn rotation_14_connections_from_before_keep_working_and_are_replaced_between_tra
     for client in &mut others {
         client.ok("commit");
     }
-    acted.on_server("second");
-    acted.in_vault("second", 1);
+    setup.on_server("second");
+    setup.in_vault("second", 1);
     eventually_accepted(&proxy, 2);
     let newest = proxy.log_in(&shop("second")).value("select 1");
     assert_eq!(newest, "1");
     // The transaction keeps its connection, whatever becomes of the others.
     let living = || {
         let pids = "select coalesce(string_agg(pid::text, ' '), '') from pg_stat_activity where usename = 'shop'";
-        acted.pg.value(pids).split(' ').map(str::to_owned).collect::<BTreeSet<String>>()
+        setup.pg.value(pids).split(' ').map(str::to_owned).collect::<BTreeSet<String>>()
     };
     always("a transaction is not cut", Duration::from_secs(1), || {
         assert_eq!(others[0].value("select 1"), "1");
@@ -53,7 +53,7 @@ fn rotation_14_connections_from_before_keep_working_and_are_replaced_between_tra
     let rows = credentials(&proxy, "shop");
     let old: u64 = rows[1..].iter().filter_map(|row| row["servers"].parse::<u64>().ok()).sum();
     assert_eq!(old, 0, "{rows:?}");
-    assert!(!acted.pg.log().contains("terminating connection"), "a connection was cut");
+    assert!(!setup.pg.log().contains("terminating connection"), "a connection was cut");
 }
 
 /// How many roles rotate in the same second.

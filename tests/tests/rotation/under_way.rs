@@ -5,7 +5,7 @@ use pgimbal_tests::until::{SOON, eventually};
 use pgimbal_tests::wire_client::WireClient;
 use pgimbal_tests::{Login, Pgimbal, ServerError};
 
-use super::{Stage, accepted, admin, eventually_accepted, refused, shop};
+use super::{WithVault, accepted, admin, eventually_accepted, refused, shop};
 
 const METHODS: [&str; 3] = ["scram-sha-256", "md5", "password"];
 
@@ -49,12 +49,12 @@ fn all_are(errors: &[ServerError], code: &str) {
 
 #[test]
 fn rotation_24_a_revoke_is_obeyed_by_logins_that_have_begun() {
-    let stage = Stage::by_hand();
+    let setup = WithVault::by_hand();
     for method in METHODS {
-        let first = stage.password();
-        let proxy = stage.config().set("auth_type", format!("\"{method}\"")).start();
+        let first = setup.password();
+        let proxy = setup.config().set("auth_type", format!("\"{method}\"")).start();
         drop(proxy.log_in(&shop(&first)));
-        let second = stage.rotate();
+        let second = setup.rotate();
         eventually_accepted(&proxy, 2);
         let old = UnderWay::begin(&proxy, &shop(&first));
         let new = UnderWay::begin(&proxy, &shop(&second));
@@ -66,11 +66,11 @@ fn rotation_24_a_revoke_is_obeyed_by_logins_that_have_begun() {
 
 #[test]
 fn rotation_24_the_end_of_a_grace_is_the_end_for_logins_that_have_begun() {
-    let stage = Stage::by_hand();
-    let first = stage.password();
-    let proxy = stage.config().set("grace_age", "\"2s\"").start();
+    let setup = WithVault::by_hand();
+    let first = setup.password();
+    let proxy = setup.config().set("grace_age", "\"2s\"").start();
     drop(proxy.log_in(&shop(&first)));
-    let second = stage.rotate();
+    let second = setup.rotate();
     eventually_accepted(&proxy, 2);
     let old = UnderWay::begin(&proxy, &shop(&first));
     let new = UnderWay::begin(&proxy, &shop(&second));
@@ -81,14 +81,14 @@ fn rotation_24_the_end_of_a_grace_is_the_end_for_logins_that_have_begun() {
 
 #[test]
 fn rotation_24_a_reload_is_obeyed_by_logins_that_have_begun() {
-    let stage = Stage::by_hand();
-    let with = |tables: &str| stage.config().tables(tables);
+    let setup = WithVault::by_hand();
+    let with = |tables: &str| setup.config().tables(tables);
     let both = "accept_also = \"elsewhere\"\n[users.fixed]\npassword = \"before\"\n\
                 [users.gone]\npassword = \"gone\"\n";
     let mut proxy = with(both).start();
     let logins = [shop("elsewhere"), login("fixed", "before"), login("gone", "gone")];
     let old = logins.each_ref().map(|login| UnderWay::begin(&proxy, login));
-    let right = UnderWay::begin(&proxy, &shop(&stage.password()));
+    let right = UnderWay::begin(&proxy, &shop(&setup.password()));
     proxy.reload(with("[users.fixed]\npassword = \"after\"\n"));
     // Its answer says that it is done.
     admin(&proxy).ok("RELOAD");
@@ -106,15 +106,15 @@ fn rotation_24_a_reload_is_obeyed_by_logins_that_have_begun() {
 
 #[test]
 fn rotation_24_a_grace_that_a_reload_shortens_ends_for_logins_that_have_begun() {
-    let stage = Stage::by_hand();
-    let first = stage.password();
-    let mut proxy = stage.config().start();
+    let setup = WithVault::by_hand();
+    let first = setup.password();
+    let mut proxy = setup.config().start();
     drop(proxy.log_in(&shop(&first)));
-    let second = stage.rotate();
+    let second = setup.rotate();
     eventually_accepted(&proxy, 2);
     let old = UnderWay::begin(&proxy, &shop(&first));
     let new = UnderWay::begin(&proxy, &shop(&second));
-    proxy.reload(stage.config().set("grace_generations", 1));
+    proxy.reload(setup.config().set("grace_generations", 1));
     admin(&proxy).ok("RELOAD");
     all_are(&old.refused(), "28P01");
     new.accepted();

@@ -1,10 +1,10 @@
 //! Settings and roles that transactions and savepoints undo: cases 1, 2, 7 to 12, 40, 42 and 43.
 
-use pgimbal_tests::{After, Pipeline, Script, Shape, Stage};
+use pgimbal_tests::{After, Comparison, Pipeline, Script, Shape};
 
 #[test]
 fn state_case_01_a_setting_undone_by_a_savepoint_reaches_nobody() {
-    Stage::new().compare_steps(
+    Comparison::new().compare_steps(
         &[
             "BEGIN",
             "SET app.tenant = 'A'",
@@ -21,7 +21,7 @@ fn state_case_01_a_setting_undone_by_a_savepoint_reaches_nobody() {
 
 #[test]
 fn state_case_01b_nor_does_a_listed_one_undone_by_another_form() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for undo in [
         "ROLLBACK TO SAVEPOINT a ;; SELECT 1",
         "ROLLBACK WORK TO a ;; SAVEPOINT b ;; ROLLBACK TO b",
@@ -34,19 +34,19 @@ fn state_case_01b_nor_does_a_listed_one_undone_by_another_form() {
             undo,
             "COMMIT",
         ];
-        stage.compare_steps(&steps, After::Free);
+        comparison.compare_steps(&steps, After::Free);
     }
 }
 
 #[test]
 fn state_case_02_a_savepoint_beside_a_select_is_a_savepoint() {
     let steps = ["BEGIN", "SET ROLE boss", "SAVEPOINT s ;; SELECT 1", "ROLLBACK TO s", "COMMIT"];
-    Stage::new().compare_steps(&steps, After::Free);
+    Comparison::new().compare_steps(&steps, After::Free);
 }
 
 #[test]
 fn state_case_02b_so_is_one_beside_what_fails_or_changes() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for savepoint in [
         "SAVEPOINT s ;; SELECT 1",
         "SAVEPOINT s ;; SELECT 1/0",
@@ -55,7 +55,7 @@ fn state_case_02b_so_is_one_beside_what_fails_or_changes() {
         "SAVEPOINT s ;; SET app.x = '1'",
     ] {
         let steps = ["BEGIN", savepoint, "SET ROLE boss", "ROLLBACK TO s", "COMMIT"];
-        stage.compare_steps(&steps, After::Free);
+        comparison.compare_steps(&steps, After::Free);
     }
 }
 
@@ -63,12 +63,12 @@ fn state_case_02b_so_is_one_beside_what_fails_or_changes() {
 fn state_case_07_a_begin_that_waits_for_its_sync_makes_the_next_query_part_of_it() {
     let pipeline = Pipeline::new().run("BEGIN").query("RESET ROLE").query("ROLLBACK");
     let script = Script::new(&["SET ROLE boss"]).messages(pipeline, 2);
-    Stage::new().compare(&script, After::Free);
+    Comparison::new().compare(&script, After::Free);
 }
 
 #[test]
 fn state_case_07b_the_same_with_settings_and_other_words() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for (set, begin, change, end) in [
         ("SET app.x = '1'", "BEGIN", "RESET app.x", "ROLLBACK"),
         ("SET work_mem = '5MB'", "START TRANSACTION", "RESET ALL", "ABORT"),
@@ -77,20 +77,20 @@ fn state_case_07b_the_same_with_settings_and_other_words() {
     ] {
         let begun = Pipeline::new().parse("b", begin).bind("", "b", &[]).execute("", 0);
         let pipeline = begun.query(change).query(end).query("ROLLBACK");
-        stage.compare(&Script::new(&[set]).messages(pipeline, 3), After::Free);
+        comparison.compare(&Script::new(&[set]).messages(pipeline, 3), After::Free);
     }
 }
 
 #[test]
 fn state_case_08_what_a_do_block_committed_stays() {
     let steps = ["SET ROLE boss ;; DO $$BEGIN COMMIT; END$$ ;; SELECT 1/0"];
-    Stage::new().compare_steps(&steps, After::Free);
+    Comparison::new().compare_steps(&steps, After::Free);
 }
 
 #[test]
 fn state_case_08b_what_a_procedure_or_a_commit_committed_stays() {
     let set_up = "create procedure commits() language plpgsql as $$begin commit; end$$";
-    let stage = Stage::with(set_up, |config| config);
+    let comparison = Comparison::with(set_up, |config| config);
     for steps in [
         "SET app.x = '1' ;; CALL commits() ;; SELECT 1/0",
         "SET app.x = '1' ;; COMMIT ;; SELECT 1/0",
@@ -98,7 +98,7 @@ fn state_case_08b_what_a_procedure_or_a_commit_committed_stays() {
         "SET app.x = '1' ;; BEGIN ;; SET app.y = '1' ;; ROLLBACK",
         "SET ROLE boss ;; DO $$BEGIN ROLLBACK; END$$ ;; SELECT 1",
     ] {
-        stage.compare_steps(&[steps, "ROLLBACK"], After::Free);
+        comparison.compare_steps(&[steps, "ROLLBACK"], After::Free);
     }
 }
 
@@ -106,12 +106,12 @@ fn state_case_08b_what_a_procedure_or_a_commit_committed_stays() {
 fn state_case_09_reset_all_behind_a_local_default_in_a_block() {
     let steps =
         ["SET work_mem = '5MB'", "BEGIN", "SET LOCAL work_mem TO DEFAULT", "RESET ALL", "COMMIT"];
-    Stage::new().compare_steps(&steps, After::Free);
+    Comparison::new().compare_steps(&steps, After::Free);
 }
 
 #[test]
 fn state_case_09b_other_resets_behind_other_local_values() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for (local, reset) in [
         ("SET LOCAL work_mem = '6MB'", "RESET ALL"),
         ("SET LOCAL work_mem TO DEFAULT", "RESET work_mem"),
@@ -121,31 +121,31 @@ fn state_case_09b_other_resets_behind_other_local_values() {
     ] {
         for end in ["COMMIT", "ROLLBACK"] {
             let steps = ["SET work_mem = '5MB'", "BEGIN", local, reset, end];
-            stage.compare_steps(&steps, After::Free);
+            comparison.compare_steps(&steps, After::Free);
         }
     }
 }
 
 #[test]
 fn state_case_10_a_local_setting_beside_reset_all_lifts_no_pin() {
-    let stage = Stage::with("create schema other", |config| config);
+    let comparison = Comparison::with("create schema other", |config| config);
     let steps = [
         "SELECT 1 ;; SET search_path = other ;; SELECT 2",
         "SET LOCAL search_path TO DEFAULT ;; RESET ALL",
     ];
-    stage.compare_steps(&steps, After::MayStay);
+    comparison.compare_steps(&steps, After::MayStay);
 }
 
 #[test]
 fn state_case_10b_nor_does_another_one() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for (set, reset) in [
         ("SELECT 1 ;; SET app.x = '1' ;; SELECT 2", "SET LOCAL app.x = '2' ;; RESET ALL"),
         ("SELECT 1 ;; SET ROLE boss ;; SELECT 2", "SET LOCAL ROLE NONE ;; RESET ALL"),
         ("SELECT 1 ;; SET work_mem = '5MB'", "BEGIN ;; RESET ALL ;; ROLLBACK"),
         ("SET LOCAL work_mem = '6MB' ;; SET work_mem = '5MB'", "RESET ALL ;; SELECT 1/0"),
     ] {
-        stage.compare_steps(&[set, reset], After::MayStay);
+        comparison.compare_steps(&[set, reset], After::MayStay);
     }
 }
 
@@ -157,12 +157,12 @@ fn state_case_11_a_portal_that_is_another_cursor_by_now() {
         .then(&["DECLARE p CURSOR FOR SELECT 1"])
         .messages(Pipeline::new().execute("p", 0).sync(), 1)
         .then(&["COMMIT"]);
-    Stage::new().compare(&script, After::Free);
+    Comparison::new().compare(&script, After::Free);
 }
 
 #[test]
 fn state_case_11b_the_same_with_portals_closed_by_sql() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for (bound, close) in [("RESET ROLE", "CLOSE p"), ("SET app.x = '1'", "CLOSE ALL")] {
         let other = Pipeline::new().parse("s", bound).bind("p", "s", &[]).sync();
         let script = Script::new(&["SET ROLE boss", "BEGIN"])
@@ -170,7 +170,7 @@ fn state_case_11b_the_same_with_portals_closed_by_sql() {
             .then(&[close, "DECLARE p CURSOR FOR VALUES (1), (2)"])
             .messages(Pipeline::new().execute("p", 1).sync(), 1)
             .then(&["COMMIT"]);
-        stage.compare_in(&[Shape::Queries, Shape::Extended], &script, After::Free);
+        comparison.compare_in(&[Shape::Queries, Shape::Extended], &script, After::Free);
     }
 }
 
@@ -181,19 +181,19 @@ fn state_case_12_a_portal_fetched_by_sql() {
         .bind("pp", "", &[])
         .sync();
     let script = Script::new(&["BEGIN"]).messages(bound, 1).then(&["FETCH ALL FROM pp", "COMMIT"]);
-    Stage::new().compare(&script, After::Free);
+    Comparison::new().compare(&script, After::Free);
 }
 
 #[test]
 fn state_case_12b_a_portal_moved_over_and_a_declared_cursor() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     let config = "SELECT set_config('app.x', '1', false)";
     let bound = Pipeline::new().parse("s", config).bind("pp", "s", &[]).sync();
     let script = Script::new(&["BEGIN"]).messages(bound, 1).then(&["MOVE ALL IN pp", "COMMIT"]);
-    stage.compare(&script, After::Free);
+    comparison.compare(&script, After::Free);
     let declare = "DECLARE c CURSOR FOR SELECT set_config('role', 'boss', false)";
-    stage.compare_steps(&["BEGIN", declare, "FETCH 1 FROM c", "COMMIT"], After::Free);
-    stage.compare_steps(&["BEGIN", declare, "COMMIT"], After::Free);
+    comparison.compare_steps(&["BEGIN", declare, "FETCH 1 FROM c", "COMMIT"], After::Free);
+    comparison.compare_steps(&["BEGIN", declare, "COMMIT"], After::Free);
 }
 
 #[test]
@@ -210,12 +210,12 @@ fn state_case_40_names_are_cut_where_the_server_cuts_them() {
         "COMMIT".to_owned(),
     ];
     let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
-    Stage::new().compare(&Script::of_bytes(&steps), After::Free);
+    Comparison::new().compare(&Script::of_bytes(&steps), After::Free);
 }
 
 #[test]
 fn state_case_40b_in_utf8_and_quoted_and_by_bytes() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for (one, other) in [
         (format!("{}a", "é".repeat(40)), format!("{}b", "é".repeat(40))),
         (format!("\"{}a\"", "é".repeat(31)), format!("\"{}\u{20ac}\"", "é".repeat(31))),
@@ -230,7 +230,7 @@ fn state_case_40b_in_utf8_and_quoted_and_by_bytes() {
             "COMMIT".to_owned(),
         ];
         let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
-        stage.compare_steps(&steps, After::Free);
+        comparison.compare_steps(&steps, After::Free);
     }
 }
 
@@ -242,12 +242,12 @@ fn state_case_42_one_row_of_a_set_config_has_set_it() {
         .execute("", 1)
         .close_portal("")
         .sync();
-    Stage::new().compare(&Script::default().messages(pipeline, 1), After::Free);
+    Comparison::new().compare(&Script::default().messages(pipeline, 1), After::Free);
 }
 
 #[test]
 fn state_case_42b_with_a_named_portal_in_a_block_and_without_a_close() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     let sql = "SELECT set_config('role', 'boss', false)";
     let bound = || Pipeline::new().parse("s", sql).bind("p", "s", &[]);
     let one = bound().execute("p", 1).sync();
@@ -255,24 +255,24 @@ fn state_case_42b_with_a_named_portal_in_a_block_and_without_a_close() {
         bound().execute("p", 1).execute("p", 1).close_portal("p").close_statement("s").sync();
     for end in ["COMMIT", "ROLLBACK"] {
         let script = Script::new(&["BEGIN"]).messages(one.clone(), 1).then(&[end]);
-        stage.compare_in(&[Shape::Queries, Shape::Extended], &script, After::Free);
+        comparison.compare_in(&[Shape::Queries, Shape::Extended], &script, After::Free);
     }
-    stage.compare_in(&[Shape::Queries], &Script::default().messages(one, 1), After::Free);
-    stage.compare_in(&[Shape::Queries], &Script::default().messages(again, 1), After::Free);
+    comparison.compare_in(&[Shape::Queries], &Script::default().messages(one, 1), After::Free);
+    comparison.compare_in(&[Shape::Queries], &Script::default().messages(again, 1), After::Free);
     // What is bound and never executed has set nothing.
     let never = bound().describe_portal("p").close_portal("p").sync();
-    stage.compare_in(&[Shape::Queries], &Script::default().messages(never, 1), After::Free);
+    comparison.compare_in(&[Shape::Queries], &Script::default().messages(never, 1), After::Free);
 }
 
 #[test]
 fn state_case_43_a_deferred_violation_undoes_what_had_its_tag() {
     let steps = ["SET app.x = '1' ;; INSERT INTO deferred VALUES (1)"];
-    Stage::new().compare_steps(&steps, After::Free);
+    Comparison::new().compare_steps(&steps, After::Free);
 }
 
 #[test]
 fn state_case_43b_a_role_a_set_config_and_a_commit() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for steps in [
         &["SET ROLE boss ;; INSERT INTO deferred VALUES (1)"][..],
         &["SELECT set_config('app.x', '1', false) ;; INSERT INTO deferred VALUES (1)"],
@@ -291,6 +291,6 @@ fn state_case_43b_a_role_a_set_config_and_a_commit() {
             "ROLLBACK TO a ;; COMMIT",
         ],
     ] {
-        stage.compare_steps(steps, After::Free);
+        comparison.compare_steps(steps, After::Free);
     }
 }

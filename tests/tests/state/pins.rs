@@ -1,11 +1,11 @@
 //! Pins that end with what they were for: cases 24 to 31.
 
-use pgimbal_tests::{After, Pipeline, Script, Shape, Stage};
+use pgimbal_tests::{After, Comparison, Pipeline, Script, Shape};
 
 /// Everybody of `clients` plays `script` at once `rounds` times on a pool of `servers` with the
 /// default `max_pinned`; the answers with an error.
 fn crowd(
-    stage: &Stage,
+    comparison: &Comparison,
     clients: usize,
     rounds: usize,
     script: &Script,
@@ -13,7 +13,7 @@ fn crowd(
 ) -> Vec<String> {
     std::thread::scope(|scope| {
         let one = || {
-            let mut client = stage.proxy.client();
+            let mut client = comparison.proxy.client();
             let replies = (0..rounds).flat_map(|_| script.play(&mut client, shape));
             replies.flat_map(|reply| reply.errors()).map(|error| format!("{error:?}")).collect()
         };
@@ -26,13 +26,13 @@ fn crowd(
 }
 
 /// A pool of `size` with the `max_pinned` of everybody.
-fn pool(size: u32) -> Stage {
-    Stage::with("", |config| config.set("pool_size", size).set("max_pinned", "\"75%\""))
+fn pool(size: u32) -> Comparison {
+    Comparison::with("", |config| config.set("pool_size", size).set("max_pinned", "\"75%\""))
 }
 
 #[test]
 fn state_case_24_temporary_tables_that_go_with_their_transaction() {
-    let stage = pool(5);
+    let comparison = pool(5);
     let script = Script::new(&[
         "BEGIN",
         "CREATE TEMP TABLE t (x int) ON COMMIT DROP",
@@ -41,7 +41,7 @@ fn state_case_24_temporary_tables_that_go_with_their_transaction() {
         "COMMIT",
     ]);
     for shape in Shape::ALL {
-        let mut clients: Vec<_> = (0..10).map(|_| stage.proxy.client()).collect();
+        let mut clients: Vec<_> = (0..10).map(|_| comparison.proxy.client()).collect();
         for round in 0..2 {
             for client in &mut clients {
                 for reply in script.play(client, shape) {
@@ -54,7 +54,7 @@ fn state_case_24_temporary_tables_that_go_with_their_transaction() {
 
 #[test]
 fn state_case_24b_from_many_at_once_and_in_other_words() {
-    let stage = pool(5);
+    let comparison = pool(5);
     for steps in [
         &["BEGIN ;; CREATE TEMP TABLE t (x int) ON COMMIT DROP", "COMMIT"][..],
         &[
@@ -66,32 +66,32 @@ fn state_case_24b_from_many_at_once_and_in_other_words() {
         &["CREATE TEMP TABLE t (x int) ON COMMIT DROP ;; INSERT INTO t VALUES (1)"],
         &["BEGIN", "CREATE TEMP TABLE t (x int)", "DROP TABLE t", "COMMIT"],
     ] {
-        let errors = crowd(&stage, 10, 2, &Script::new(steps), Shape::Extended);
+        let errors = crowd(&comparison, 10, 2, &Script::new(steps), Shape::Extended);
         assert_eq!(errors, [""; 0], "{steps:?}");
     }
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     let steps = ["BEGIN", "CREATE TEMP TABLE t (x int) ON COMMIT DROP", "COMMIT"];
-    stage.compare_steps(&steps, After::Free);
+    comparison.compare_steps(&steps, After::Free);
 }
 
 #[test]
 fn state_case_25_what_was_rolled_back_keeps_nobody() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for made in [
         "CREATE TEMP TABLE t (x int)",
         "LISTEN a",
         "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
         "SELECT set_config('app.x', id::text, false) FROM accounts",
     ] {
-        stage.compare_steps(&["BEGIN", made, "ROLLBACK"], After::Free);
-        stage.compare_steps(&[&format!("{made} ;; SELECT 1/0")], After::Free);
-        stage.compare_steps(&["BEGIN", made, "SELECT 1/0", "COMMIT"], After::Free);
+        comparison.compare_steps(&["BEGIN", made, "ROLLBACK"], After::Free);
+        comparison.compare_steps(&[&format!("{made} ;; SELECT 1/0")], After::Free);
+        comparison.compare_steps(&["BEGIN", made, "SELECT 1/0", "COMMIT"], After::Free);
     }
 }
 
 #[test]
 fn state_case_25b_what_failed_keeps_nobody() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for failed in [
         "CREATE TEMP TABLE t AS SELECT 1/0",
         "CREATE TEMP TABLE t (x nosuchtype)",
@@ -101,8 +101,8 @@ fn state_case_25b_what_failed_keeps_nobody() {
         "SELECT set_config('nosuchsetting', '1', false)",
         "LISTEN",
     ] {
-        stage.compare_steps(&[failed], After::Free);
-        stage.compare_steps(
+        comparison.compare_steps(&[failed], After::Free);
+        comparison.compare_steps(
             &["BEGIN", "SAVEPOINT a", failed, "ROLLBACK TO a", "COMMIT"],
             After::Free,
         );
@@ -111,15 +111,16 @@ fn state_case_25b_what_failed_keeps_nobody() {
 
 #[test]
 fn state_case_26_a_temporary_table_that_was_dropped() {
-    let stage = Stage::new();
-    stage.compare_steps(&["CREATE TEMP TABLE t (x int)", "DROP TABLE t"], After::Free);
+    let comparison = Comparison::new();
+    comparison.compare_steps(&["CREATE TEMP TABLE t (x int)", "DROP TABLE t"], After::Free);
     // On a connection without a temporary schema the notice would be another.
-    stage.compare_steps(&["CREATE TEMP TABLE x ()", "DROP TABLE IF EXISTS pg_temp.x"], After::Free);
+    comparison
+        .compare_steps(&["CREATE TEMP TABLE x ()", "DROP TABLE IF EXISTS pg_temp.x"], After::Free);
 }
 
 #[test]
 fn state_case_26b_dropped_otherwise_and_what_is_no_table() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for steps in [
         &["CREATE TEMP TABLE t (x int)", "SELECT * FROM t", "DROP TABLE IF EXISTS pg_temp.t"][..],
         &["CREATE TEMP TABLE t AS SELECT 1 AS x", "BEGIN", "DROP TABLE t", "COMMIT"],
@@ -135,28 +136,28 @@ fn state_case_26b_dropped_otherwise_and_what_is_no_table() {
         ],
         &["SELECT to_regclass('pg_temp.nothing') IS NULL"],
     ] {
-        stage.compare_steps(steps, After::Free);
+        comparison.compare_steps(steps, After::Free);
     }
 }
 
 #[test]
 fn state_case_27_a_lock_that_was_given_back_or_never_got() {
-    let stage = Stage::new();
-    stage.compare_steps(
+    let comparison = Comparison::new();
+    comparison.compare_steps(
         &["SELECT pg_advisory_lock(7)", "SELECT pg_advisory_unlock(7)"],
         After::Free,
     );
-    let mut holders = stage.superusers();
+    let mut holders = comparison.superusers();
     for holder in &mut holders {
         holder.ok("SELECT pg_advisory_lock(8), pg_advisory_lock(1, 2)");
     }
-    stage.compare_steps(&["SELECT pg_try_advisory_lock(8)"], After::Free);
-    stage.compare_steps(&["SELECT pg_try_advisory_lock_shared(1, 2)"], After::Free);
+    comparison.compare_steps(&["SELECT pg_try_advisory_lock(8)"], After::Free);
+    comparison.compare_steps(&["SELECT pg_try_advisory_lock_shared(1, 2)"], After::Free);
 }
 
 #[test]
 fn state_case_27b_as_migrations_do_it() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     let bound = |sql: &str| {
         let run = Pipeline::new().parse("", sql).describe_statement("").bind("", "", &["72707369"]);
         run.execute("", 0).sync()
@@ -166,7 +167,7 @@ fn state_case_27b_as_migrations_do_it() {
         .messages(bound("SELECT pg_advisory_lock($1)"), 1)
         .then(&["SELECT 1"])
         .messages(bound("SELECT pg_advisory_unlock($1)"), 1);
-    stage.compare_in(&[Shape::Queries], &script, After::Free);
+    comparison.compare_in(&[Shape::Queries], &script, After::Free);
     for steps in [
         &[
             "SELECT pg_try_advisory_lock(4242)",
@@ -188,22 +189,22 @@ fn state_case_27b_as_migrations_do_it() {
         &["BEGIN", "SELECT pg_advisory_lock(7)", "SELECT pg_advisory_unlock(7)", "COMMIT"],
         &["SELECT pg_advisory_unlock(7)"],
     ] {
-        stage.compare_steps(steps, After::Free);
+        comparison.compare_steps(steps, After::Free);
     }
     // Locked twice and given back once is locked.
     let once = ["SELECT pg_advisory_lock(7), pg_advisory_lock(7)", "SELECT pg_advisory_unlock(7)"];
-    stage.compare_steps(&once, After::MayStay);
+    comparison.compare_steps(&once, After::MayStay);
 }
 
 #[test]
 fn state_case_28_a_cursor_that_was_closed() {
     let steps = ["DECLARE c CURSOR WITH HOLD FOR SELECT 1", "FETCH ALL FROM c", "CLOSE c"];
-    Stage::new().compare_steps(&steps, After::Free);
+    Comparison::new().compare_steps(&steps, After::Free);
 }
 
 #[test]
 fn state_case_28b_as_django_and_psqlodbc_do_it() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for steps in [
         &[
             "DECLARE \"_django_curs_1_sync_1\" NO SCROLL CURSOR WITH HOLD FOR SELECT id FROM accounts",
@@ -222,20 +223,20 @@ fn state_case_28b_as_django_and_psqlodbc_do_it() {
         &["DECLARE c CURSOR WITH HOLD FOR SELECT 1 ;; CLOSE c"],
         &["DECLARE c CURSOR WITH HOLD FOR SELECT 1", "CLOSE ALL"],
     ] {
-        stage.compare_steps(steps, After::Free);
+        comparison.compare_steps(steps, After::Free);
     }
 }
 
 #[test]
 fn state_case_29_what_is_no_longer_listened_to_or_prepared() {
-    let stage = Stage::new();
-    stage.compare_steps(&["LISTEN a", "UNLISTEN a"], After::Free);
-    stage.compare_steps(&["PREPARE p AS SELECT 1", "DEALLOCATE p"], After::Free);
+    let comparison = Comparison::new();
+    comparison.compare_steps(&["LISTEN a", "UNLISTEN a"], After::Free);
+    comparison.compare_steps(&["PREPARE p AS SELECT 1", "DEALLOCATE p"], After::Free);
 }
 
 #[test]
 fn state_case_29b_by_other_words_and_one_of_two() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for steps in [
         &["LISTEN a ;; LISTEN b", "UNLISTEN a", "UNLISTEN b"][..],
         &["LISTEN \"A b\"", "UNLISTEN \"A b\""],
@@ -246,9 +247,9 @@ fn state_case_29b_by_other_words_and_one_of_two() {
         &["PREPARE p (int) AS SELECT $1", "EXECUTE p(1)", "DEALLOCATE ALL"],
         &["PREPARE p AS SELECT 1 ;; EXECUTE p ;; DEALLOCATE p"],
     ] {
-        stage.compare_in(&Shape::WAITING, &Script::new(steps), After::Free);
+        comparison.compare_in(&Shape::WAITING, &Script::new(steps), After::Free);
     }
-    stage.compare_steps(&["LISTEN a ;; LISTEN b", "UNLISTEN a"], After::MayStay);
+    comparison.compare_steps(&["LISTEN a ;; LISTEN b", "UNLISTEN a"], After::MayStay);
 }
 
 #[test]
@@ -256,21 +257,21 @@ fn state_case_30_pgadmins_opening() {
     let steps = ["SET DateStyle=ISO ;; SET client_min_messages=notice ;; \
          SELECT set_config('bytea_output','hex',false) FROM pg_show_all_settings() \
          WHERE name = 'bytea_output' ;; SET client_encoding='UTF8'"];
-    Stage::new().compare_steps(&steps, After::Free);
+    Comparison::new().compare_steps(&steps, After::Free);
 }
 
 #[test]
 fn state_case_30b_in_a_block_and_with_what_it_finds() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for set in [
         "SELECT set_config('bytea_output', 'escape', false) FROM pg_show_all_settings() WHERE name = 'bytea_output'",
         "SELECT set_config('bytea_output', 'escape', false) FROM pg_show_all_settings() WHERE name = 'none'",
         "SELECT set_config(name, '9MB', false) FROM pg_settings WHERE name = 'work_mem'",
         "UPDATE pg_settings SET setting = '9MB' WHERE name = 'work_mem'",
     ] {
-        stage.compare_steps(&[set], After::Free);
-        stage.compare_steps(&["BEGIN", set, "COMMIT"], After::Free);
-        stage.compare_steps(&["BEGIN", set, "ROLLBACK"], After::Free);
+        comparison.compare_steps(&[set], After::Free);
+        comparison.compare_steps(&["BEGIN", set, "COMMIT"], After::Free);
+        comparison.compare_steps(&["BEGIN", set, "ROLLBACK"], After::Free);
     }
 }
 
@@ -284,18 +285,18 @@ const TWO: &str = "SELECT set_config('app.x', $1, false), set_config('app.y', $2
 
 #[test]
 fn state_case_31_bound_values_of_set_config_are_followed() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for pipeline in [bound(TENANT, &["A"]), bound(TWO, &["it's", "\\ \" ü"])] {
         let script = Script::default().messages(pipeline, 1);
-        stage.compare_in(&[Shape::Queries], &script, After::Free);
+        comparison.compare_in(&[Shape::Queries], &script, After::Free);
     }
-    let stage = pool(8);
-    let mut clients: Vec<_> = (0..12).map(|_| stage.proxy.client()).collect();
+    let comparison = pool(8);
+    let mut clients: Vec<_> = (0..12).map(|_| comparison.proxy.client()).collect();
     for (number, client) in clients.iter_mut().enumerate() {
         client.run(&bound(TENANT, &[&number.to_string()])).no_error();
-        assert_eq!(stage.pins(), [""; 0], "client {number}");
+        assert_eq!(comparison.pins(), [""; 0], "client {number}");
         client.run(&bound(TWO, &[&format!("x{number}"), &format!("y{number}")])).no_error();
-        assert_eq!(stage.pins(), [""; 0], "client {number}");
+        assert_eq!(comparison.pins(), [""; 0], "client {number}");
     }
     let asked = "SELECT concat_ws(' ', current_setting('app.tenant'), current_setting('app.x'), \
                  current_setting('app.y'))";
@@ -306,15 +307,15 @@ fn state_case_31_bound_values_of_set_config_are_followed() {
 
 #[test]
 fn state_case_31b_by_name_in_blocks_with_nulls_and_types() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     let named = Pipeline::new().parse_typed("s", TENANT, &[25]).describe_statement("s").sync();
     let again = |value: &str| Pipeline::new().bind("p", "s", &[value]).execute("p", 0).sync();
     let script =
         Script::default().messages(named, 1).messages(again("A"), 1).messages(again("B"), 1);
-    stage.compare_in(&[Shape::Queries], &script, After::Free);
+    comparison.compare_in(&[Shape::Queries], &script, After::Free);
     for end in ["COMMIT", "ROLLBACK"] {
         let script = Script::new(&["BEGIN"]).messages(bound(TENANT, &["A"]), 1).then(&[end]);
-        stage.compare_in(&Shape::WAITING, &script, After::Free);
+        comparison.compare_in(&Shape::WAITING, &script, After::Free);
     }
     for (sql, values) in [
         ("SELECT set_config($1, $2, false)", &["app.tenant", "A"][..]),
@@ -328,8 +329,8 @@ fn state_case_31b_by_name_in_blocks_with_nulls_and_types() {
         ("SELECT set_config('work_mem', $1, false)", &["nonsense"]),
     ] {
         let script = Script::default().messages(bound(sql, values), 1);
-        stage.compare_in(&[Shape::Queries], &script, After::Free);
+        comparison.compare_in(&[Shape::Queries], &script, After::Free);
     }
     let steps = ["SELECT set_config('app.x', '1', false), set_config('app.y', '2', false)"];
-    stage.compare_steps(&steps, After::Free);
+    comparison.compare_steps(&steps, After::Free);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::script::told;
-use pgimbal_tests::{After, Script, Shape, Stage, WireClient};
+use pgimbal_tests::{After, Comparison, Script, Shape, WireClient};
 
 /// How long anybody may wait for what only pgimbal does.
 const SOON_ENOUGH: Duration = Duration::from_secs(5);
@@ -29,12 +29,12 @@ fn works(client: &mut WireClient, what: &str) {
 
 #[test]
 fn state_case_21_a_setting_that_a_library_takes_away() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for shape in Shape::ALL {
         // New server processes, which have not loaded the language.
-        stage.pg.end_backends();
-        let mut next = stage.proxy.client();
-        let (mut client, mut twin) = (stage.pooled(), stage.direct());
+        comparison.pg.end_backends();
+        let mut next = comparison.proxy.client();
+        let (mut client, mut twin) = (comparison.pooled(), comparison.direct());
         for (number, step) in
             ["SET plpgsql.my_flag = 'on'", "DO $$BEGIN PERFORM 1; END$$"].iter().enumerate()
         {
@@ -45,7 +45,7 @@ fn state_case_21_a_setting_that_a_library_takes_away() {
             assert_eq!(warned, number == 1, "{shape:?}: the case is not what it was: {must:?}");
         }
         works(&mut next, "the next client");
-        works(&mut stage.proxy.client(), "a new client");
+        works(&mut comparison.proxy.client(), "a new client");
         works(&mut client, "the client itself");
         client.terminate();
         works(&mut next, "when it has left");
@@ -54,22 +54,22 @@ fn state_case_21_a_setting_that_a_library_takes_away() {
 
 #[test]
 fn state_case_21b_found_by_another_client_or_another_library() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for (set, load) in [
         ("SET plpgsql.my_flag = 'on'", "DO $$BEGIN PERFORM 1; END$$"),
         ("SET pg_trgm.similarity_treshold = '0.5'", "SELECT show_limit()"),
         ("SELECT set_config('pg_trgm.similarity_treshold', '0.5', false)", "SELECT show_limit()"),
         ("BEGIN; SET pg_trgm.similarity_treshold = '0.5'; COMMIT", "SELECT show_limit()"),
     ] {
-        stage.pg.end_backends();
-        let (mut client, mut next) = (stage.pooled(), stage.proxy.client());
+        comparison.pg.end_backends();
+        let (mut client, mut next) = (comparison.pooled(), comparison.proxy.client());
         client.ok(set);
         assert_eq!(next.query(load).errors(), [], "{set}: whoever loads it");
         works(&mut next, set);
         assert_eq!(client.query("SELECT 1").errors(), [], "{set}: the client itself");
         works(&mut client, set);
         // And set again where the library may be there already, which PostgreSQL refuses.
-        let mut late = stage.proxy.client();
+        let mut late = comparison.proxy.client();
         let refused = late.query(set);
         assert!(refused.errors().iter().all(|error| error.code == "42602"), "{set}: {refused:?}");
         late.ok("ROLLBACK");
@@ -79,7 +79,7 @@ fn state_case_21b_found_by_another_client_or_another_library() {
 
 #[test]
 fn state_case_22_a_superusers_setting_when_it_is_none_any_more() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for (number, set) in [
         "SET log_min_messages = 'error'",
         "SELECT set_config('log_min_messages', 'error', false)",
@@ -88,12 +88,12 @@ fn state_case_22_a_superusers_setting_when_it_is_none_any_more() {
     .iter()
     .enumerate()
     {
-        stage.run("ALTER ROLE app SUPERUSER");
-        let (mut client, mut next) = (stage.pooled(), stage.proxy.client());
+        comparison.run("ALTER ROLE app SUPERUSER");
+        let (mut client, mut next) = (comparison.pooled(), comparison.proxy.client());
         client.ok(set);
-        stage.run("ALTER ROLE app NOSUPERUSER");
+        comparison.run("ALTER ROLE app NOSUPERUSER");
         works(&mut next, set);
-        works(&mut stage.proxy.client(), set);
+        works(&mut comparison.proxy.client(), set);
         // The client itself may be told that its setting cannot be had; never that it cannot
         // give it up.
         let give_up = ["RESET ALL", "DISCARD ALL", "RESET ALL"][number];
@@ -105,29 +105,29 @@ fn state_case_22_a_superusers_setting_when_it_is_none_any_more() {
 
 #[test]
 fn state_case_22b_a_parameters_privilege_that_is_revoked() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for give_up in ["RESET ALL", "DISCARD ALL"] {
-        stage.run("GRANT SET ON PARAMETER log_min_messages TO app");
-        let (mut client, mut next) = (stage.pooled(), stage.proxy.client());
+        comparison.run("GRANT SET ON PARAMETER log_min_messages TO app");
+        let (mut client, mut next) = (comparison.pooled(), comparison.proxy.client());
         client.ok("SET log_min_messages = 'error'");
-        stage.run("REVOKE SET ON PARAMETER log_min_messages FROM app");
+        comparison.run("REVOKE SET ON PARAMETER log_min_messages FROM app");
         works(&mut next, "the next client");
-        works(&mut stage.proxy.client(), "a new client");
+        works(&mut comparison.proxy.client(), "a new client");
         assert_eq!(client.query(give_up).errors(), [], "{give_up}");
         works(&mut client, "the client itself");
     }
     // When the client leaves with it, the connection is as good as any.
-    stage.run("GRANT SET ON PARAMETER log_min_messages TO app");
-    let mut client = stage.pooled();
+    comparison.run("GRANT SET ON PARAMETER log_min_messages TO app");
+    let mut client = comparison.pooled();
     client.ok("SET log_min_messages = 'error'");
-    stage.run("REVOKE SET ON PARAMETER log_min_messages FROM app");
+    comparison.run("REVOKE SET ON PARAMETER log_min_messages FROM app");
     client.terminate();
-    works(&mut stage.proxy.client(), "a new client");
+    works(&mut comparison.proxy.client(), "a new client");
 }
 
 #[test]
 fn state_case_23_a_role_that_was_dropped() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for (replaces, must) in [
         (&["RESET ROLE"][..], "app"),
         (&["SET ROLE boss"], "boss"),
@@ -137,12 +137,12 @@ fn state_case_23_a_role_that_was_dropped() {
         (&["SET SESSION AUTHORIZATION DEFAULT"], "app"),
     ] {
         for shape in Shape::ALL {
-            stage.pg.run("DROP ROLE IF EXISTS gone");
-            stage.pg.run("CREATE ROLE gone");
-            stage.pg.run("GRANT gone TO app");
-            let (mut client, mut next) = (stage.pooled(), stage.proxy.client());
+            comparison.pg.run("DROP ROLE IF EXISTS gone");
+            comparison.pg.run("CREATE ROLE gone");
+            comparison.pg.run("GRANT gone TO app");
+            let (mut client, mut next) = (comparison.pooled(), comparison.proxy.client());
             client.ok("SET ROLE gone");
-            stage.pg.run("DROP ROLE gone");
+            comparison.pg.run("DROP ROLE gone");
             works(&mut next, "the next client");
             // It may be told, but nobody else, and it must be able to go on.
             client.query("SELECT 1");
@@ -159,15 +159,15 @@ fn state_case_23_a_role_that_was_dropped() {
 
 #[test]
 fn state_case_23b_a_membership_or_a_search_configuration() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for replaces in [&["RESET ROLE"][..], &["DISCARD ALL"], &["SET ROLE NONE"]] {
-        stage.pg.run("GRANT boss TO app");
+        comparison.pg.run("GRANT boss TO app");
         let take = ["REVOKE boss FROM app"];
         for shape in Shape::WAITING {
-            stage.pg.run("GRANT boss TO app");
-            let (mut client, mut next) = (stage.pooled(), stage.proxy.client());
+            comparison.pg.run("GRANT boss TO app");
+            let (mut client, mut next) = (comparison.pooled(), comparison.proxy.client());
             client.ok("SET ROLE boss");
-            stage.pg.run(take[0]);
+            comparison.pg.run(take[0]);
             works(&mut next, "the next client");
             client.query("SELECT 1");
             for reply in Script::new(replaces).play(&mut client, shape) {
@@ -185,11 +185,11 @@ fn state_case_23b_a_membership_or_a_search_configuration() {
         (&["DISCARD ALL"], "pg_catalog.english"),
     ] {
         for shape in Shape::WAITING {
-            stage.pg.run("CREATE TEXT SEARCH CONFIGURATION mine (COPY = simple)");
-            let (mut client, mut next) = (stage.pooled(), stage.proxy.client());
+            comparison.pg.run("CREATE TEXT SEARCH CONFIGURATION mine (COPY = simple)");
+            let (mut client, mut next) = (comparison.pooled(), comparison.proxy.client());
             let default = client.value(setting);
             client.ok("SET default_text_search_config = 'public.mine'");
-            stage.pg.run("DROP TEXT SEARCH CONFIGURATION mine");
+            comparison.pg.run("DROP TEXT SEARCH CONFIGURATION mine");
             works(&mut next, "the next client");
             for reply in Script::new(replaces).play(&mut client, shape) {
                 assert_eq!(reply.errors(), [], "{replaces:?} {shape:?}");
@@ -202,12 +202,12 @@ fn state_case_23b_a_membership_or_a_search_configuration() {
 
 #[test]
 fn state_case_23c_a_block_can_be_ended_and_the_rest_is_told() {
-    let stage = Stage::new();
-    stage.pg.run("CREATE ROLE gone");
-    stage.pg.run("GRANT gone TO app");
-    let (mut client, mut next) = (stage.pooled(), stage.proxy.client());
+    let comparison = Comparison::new();
+    comparison.pg.run("CREATE ROLE gone");
+    comparison.pg.run("GRANT gone TO app");
+    let (mut client, mut next) = (comparison.pooled(), comparison.proxy.client());
     client.ok("SET ROLE gone");
-    stage.pg.run("DROP ROLE gone");
+    comparison.pg.run("DROP ROLE gone");
     works(&mut next, "the next client");
     let told = client.query("SELECT 1");
     assert!(told.errors().iter().all(|error| error.code == "22023"), "{told:?}");
@@ -222,8 +222,8 @@ fn state_case_23c_a_block_can_be_ended_and_the_rest_is_told() {
 /// A serializable writer is at work, and a client has left the defaults that make any SELECT
 /// wait for it.
 fn nobody_waits(set: &[&str], change: impl FnOnce(Config) -> Config) {
-    let stage = Stage::with("", change);
-    let (mut client, mut other) = (stage.pooled(), stage.proxy.client());
+    let comparison = Comparison::with("", change);
+    let (mut client, mut other) = (comparison.pooled(), comparison.proxy.client());
     other.ok("SET work_mem = '5MB'");
     other.ok("SET search_path = public, pg_catalog");
     other.ok("SELECT set_config('app.x', 'it''s', false)");
@@ -232,13 +232,13 @@ fn nobody_waits(set: &[&str], change: impl FnOnce(Config) -> Config) {
         for reply in Script::new(set).play(&mut client, shape) {
             reply.no_error();
         }
-        let mut writer = stage.pg.superuser();
+        let mut writer = comparison.pg.superuser();
         writer.ok("BEGIN ISOLATION LEVEL SERIALIZABLE");
         writer.ok("INSERT INTO accounts VALUES (2, 'writer')");
         other.set_timeout(SOON_ENOUGH);
         assert_eq!(other.value("SHOW work_mem"), "5MB", "{shape:?}");
         assert_eq!(other.value("SELECT current_setting('app.x')"), "it's", "{shape:?}");
-        let mut new = stage.proxy.client();
+        let mut new = comparison.proxy.client();
         new.set_timeout(SOON_ENOUGH);
         assert_eq!(new.value("SHOW default_transaction_isolation"), "read committed");
         assert_eq!(other.value("SHOW search_path"), "public, pg_catalog", "{shape:?}");
@@ -273,18 +273,18 @@ fn state_case_41b_set_in_one_statement_and_with_a_question_behind() {
 
 #[test]
 fn state_case_41c_left_by_a_client_that_is_gone() {
-    let stage = Stage::new();
-    let mut writer = stage.pg.superuser();
+    let comparison = Comparison::new();
+    let mut writer = comparison.pg.superuser();
     writer.ok("BEGIN ISOLATION LEVEL SERIALIZABLE");
     writer.ok("INSERT INTO accounts VALUES (2, 'writer')");
-    let mut client = stage.pooled();
+    let mut client = comparison.pooled();
     client.ok("BEGIN; SET default_transaction_isolation = 'serializable'; \
                SET default_transaction_read_only = on; SET default_transaction_deferrable = on; \
                CREATE TEMP TABLE t (x int); COMMIT");
     client.terminate();
-    let mut next = stage.proxy.client();
+    let mut next = comparison.proxy.client();
     next.set_timeout(SOON_ENOUGH);
     assert_eq!(next.value("SELECT 1"), "1");
-    let mut other = stage.proxy.client();
-    assert!(stage.serves(&mut other, After::Free));
+    let mut other = comparison.proxy.client();
+    assert!(comparison.serves(&mut other, After::Free));
 }

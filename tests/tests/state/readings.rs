@@ -1,7 +1,7 @@
 //! Texts that mean to the server what they do not seem to mean: cases 5, 6, 16, 19, 20 and 39.
 
 use pgimbal_tests::pgimbal::Config;
-use pgimbal_tests::{After, Pipeline, Script, Shape, Stage};
+use pgimbal_tests::{After, Comparison, Pipeline, Script, Shape};
 
 /// A function in front of `pg_catalog` that does more than it says.
 const OWN_SET_CONFIG: &str = "\
@@ -21,7 +21,7 @@ fn verifying(word: &'static str) -> impl FnOnce(Config) -> Config {
 
 #[test]
 fn state_case_05_a_segment_that_changes_how_backslashes_are_read() {
-    Stage::new().compare_steps(
+    Comparison::new().compare_steps(
         &["SET LOCAL standard_conforming_strings = off ;; \
            SELECT '\\'', set_config($$role$$, $$boss$$, false) --'"],
         After::Free,
@@ -30,15 +30,15 @@ fn state_case_05_a_segment_that_changes_how_backslashes_are_read() {
 
 #[test]
 fn state_case_05b_by_set_config_by_set_and_in_a_block() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     let hidden = "SELECT '\\'', set_config($$role$$, $$boss$$, false) --'";
     for off in [
         "SELECT set_config('standard_conforming_strings', 'off', true)",
         "SET standard_conforming_strings = off",
         "SET LOCAL backslash_quote = on ;; SET LOCAL standard_conforming_strings TO 'off'",
     ] {
-        stage.compare_steps(&[&format!("{off} ;; {hidden}")], After::Free);
-        stage.compare_steps(&["BEGIN", off, hidden, "COMMIT"], After::Free);
+        comparison.compare_steps(&[&format!("{off} ;; {hidden}")], After::Free);
+        comparison.compare_steps(&["BEGIN", off, hidden, "COMMIT"], After::Free);
     }
 }
 
@@ -46,12 +46,12 @@ fn state_case_05b_by_set_config_by_set_and_in_a_block() {
 fn state_case_06_a_segment_that_changes_where_characters_end() {
     let script = Script::of_bytes(&["SET LOCAL client_encoding = 'SJIS' ;; \
          SELECT E'\u{83}\\', set_config($$role$$, $$boss$$, false) --'"]);
-    Stage::new().compare(&script, After::Free);
+    Comparison::new().compare(&script, After::Free);
 }
 
 #[test]
 fn state_case_06b_with_other_encodings_and_other_ways_to_set_them() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for set in [
         "SELECT set_config('client_encoding', 'BIG5', true)",
         "SET LOCAL NAMES 'GBK'",
@@ -64,9 +64,9 @@ fn state_case_06b_with_other_encodings_and_other_ways_to_set_them() {
             hidden.to_owned()
         };
         let beside = format!("{set} ;; {hidden}");
-        stage.compare(&Script::of_bytes(&[&beside, "RESET client_encoding"]), After::Free);
+        comparison.compare(&Script::of_bytes(&[&beside, "RESET client_encoding"]), After::Free);
         let steps = ["BEGIN", set, &hidden, "COMMIT", "RESET client_encoding"];
-        stage.compare(&Script::of_bytes(&steps), After::Free);
+        comparison.compare(&Script::of_bytes(&steps), After::Free);
     }
 }
 
@@ -75,34 +75,34 @@ fn state_case_16_tags_of_dollar_quotes_in_another_encoding() {
     let hidden = "SELECT $\u{83}A$ A $\u{83}B$ B $\u{83}A$, set_config($$role$$, $$boss$$, false)";
     let script =
         Script::of_bytes(&["SET client_encoding = 'SJIS'", hidden, "RESET client_encoding"]);
-    Stage::new().compare(&script, After::Free);
+    Comparison::new().compare(&script, After::Free);
 }
 
 #[test]
 fn state_case_16b_set_at_login_and_with_tags_of_other_bytes() {
-    let stage = Stage::new().logged_in_with("client_encoding", "SJIS");
+    let comparison = Comparison::new().logged_in_with("client_encoding", "SJIS");
     for hidden in [
         "SELECT $\u{83}A$ A $\u{83}B$ B $\u{83}A$, set_config($$role$$, $$boss$$, false)",
         "SELECT $a\u{83}b$ $b$ ' $a\u{83}b$, set_config($$role$$, $$boss$$, false) -- '",
         "SELECT $\u{83}\u{5b}$ ' $\u{83}\u{5b}$, set_config($$app.x$$, $$1$$, false) -- '",
     ] {
-        stage.compare(&Script::of_bytes(&[hidden]), After::Free);
+        comparison.compare(&Script::of_bytes(&[hidden]), After::Free);
     }
 }
 
 #[test]
 fn state_case_19_what_is_put_together_while_it_runs() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     let steps = ["DO $$BEGIN EXECUTE 'SE' || 'T ROLE boss'; END$$"];
-    stage.compare_steps(&steps, After::Free);
+    comparison.compare_steps(&steps, After::Free);
     let xml = "SELECT query_to_xml('SELECT set_config(''ro'' || ''le'', ''boss'', false)', true, \
                false, '') IS NULL";
-    stage.compare_steps(&[xml], After::Free);
+    comparison.compare_steps(&[xml], After::Free);
 }
 
 #[test]
 fn state_case_19b_in_blocks_and_in_other_functions() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for steps in [
         &["BEGIN", "DO $$BEGIN EXECUTE 'SE' || 'T ROLE boss'; END$$", "COMMIT"][..],
         &["BEGIN", "DO $$BEGIN EXECUTE 'SE' || 'T ROLE boss'; END$$", "ROLLBACK"],
@@ -121,7 +121,7 @@ fn state_case_19b_in_blocks_and_in_other_functions() {
             "SELECT count(*) FROM ts_stat('SELECT to_tsvector(set_config(''ro'' || ''le'', ''boss'', false))')",
         ],
     ] {
-        stage.compare_steps(steps, After::Free);
+        comparison.compare_steps(steps, After::Free);
     }
 }
 
@@ -134,9 +134,9 @@ fn state_case_19c_a_function_that_is_called_when_calls_are_verified() {
         $$begin perform set_config('role', $1, false); return 1; end$$; \
         create procedure tenant(text) language plpgsql as \
         $$begin perform set_config('app.tenant', $1, false); end$$";
-    let stage = Stage::with(set_up, verifying("calls"));
+    let comparison = Comparison::with(set_up, verifying("calls"));
     // What code sets is asked about by name: by those that sessions of the database have set.
-    stage.proxy.client().ok("SET app.tenant = 'somebody'");
+    comparison.proxy.client().ok("SET app.tenant = 'somebody'");
     for steps in [
         &["SELECT become('boss')"][..],
         &["SELECT become_quietly('boss')"],
@@ -146,14 +146,14 @@ fn state_case_19c_a_function_that_is_called_when_calls_are_verified() {
         &["BEGIN", "SELECT become('boss')", "ROLLBACK"],
         &["BEGIN", "SELECT become('boss')", "COMMIT"],
     ] {
-        stage.compare_steps(steps, After::Free);
+        comparison.compare_steps(steps, After::Free);
     }
     // Planned, and so run, when it is bound.
     let bound = Pipeline::new()
         .parse("", "SELECT 1 FROM accounts WHERE id = become_quietly('boss')")
         .bind("", "", &[])
         .sync();
-    stage.compare_in(&[Shape::Queries], &Script::default().messages(bound, 1), After::Free);
+    comparison.compare_in(&[Shape::Queries], &Script::default().messages(bound, 1), After::Free);
 }
 
 #[test]
@@ -166,9 +166,9 @@ fn state_case_19d_triggers_and_views_when_everything_is_verified() {
         create function tenant() returns text language plpgsql as \
         $$begin return set_config('app.tenant', 'A', false); end$$; \
         create view tenants as select tenant() as tenant; grant all on tenants to public";
-    let stage = Stage::with(set_up, verifying("always"));
+    let comparison = Comparison::with(set_up, verifying("always"));
     // What code sets is asked about by name: by those that sessions of the database have set.
-    stage.proxy.client().ok("SET app.tenant = 'somebody'");
+    comparison.proxy.client().ok("SET app.tenant = 'somebody'");
     for steps in [
         &["INSERT INTO watched VALUES (1)"][..],
         &["SELECT * FROM tenants"],
@@ -176,19 +176,19 @@ fn state_case_19d_triggers_and_views_when_everything_is_verified() {
         &["BEGIN", "SELECT * FROM tenants", "COMMIT"],
         &["SELECT 1 ;; INSERT INTO watched VALUES (1) ;; SELECT 2"],
     ] {
-        stage.compare_steps(steps, After::Free);
+        comparison.compare_steps(steps, After::Free);
     }
 }
 
 #[test]
 fn state_case_20_set_limit_is_nobody_elses() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for call in ["SELECT set_limit(0.87)", "SELECT public.set_limit(0.87::real)"] {
         for shape in Shape::ALL {
-            let mut client = stage.pooled();
+            let mut client = comparison.pooled();
             Script::new(&[call]).play(&mut client, shape);
-            let mut next = stage.proxy.client();
-            assert!(stage.serves(&mut next, After::Free), "{shape:?}: a pin");
+            let mut next = comparison.proxy.client();
+            assert!(comparison.serves(&mut next, After::Free), "{shape:?}: a pin");
             assert_eq!(next.value("SELECT show_limit()"), "0.3", "{shape:?}: it reached the next");
             let own = client.value("SELECT show_limit()");
             assert!(["0.87", "0.3"].contains(&&own[..]), "{shape:?}: {own}");
@@ -200,28 +200,28 @@ fn state_case_20_set_limit_is_nobody_elses() {
 
 #[test]
 fn state_case_20b_nor_when_it_is_called_from_elsewhere() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     let calls =
         ["DO $$BEGIN PERFORM set_limit(0.87); END$$", "SELECT id, set_limit(0.87) FROM accounts"];
     for call in calls {
-        let mut client = stage.pooled();
+        let mut client = comparison.pooled();
         client.ok(call);
-        let mut next = stage.proxy.client();
-        assert!(stage.serves(&mut next, After::Free), "{call}: a pin");
+        let mut next = comparison.proxy.client();
+        assert!(comparison.serves(&mut next, After::Free), "{call}: a pin");
         assert_eq!(next.value("SELECT show_limit()"), "0.3", "{call}");
     }
 }
 
 #[test]
 fn state_case_39_a_set_config_of_ones_own() {
-    let stage = Stage::with(OWN_SET_CONFIG, |config| config);
+    let comparison = Comparison::with(OWN_SET_CONFIG, |config| config);
     let set = "SELECT set_config('app.x', '1', false)";
-    stage.compare_steps(&["SET search_path = public, pg_catalog", set], After::Free);
+    comparison.compare_steps(&["SET search_path = public, pg_catalog", set], After::Free);
 }
 
 #[test]
 fn state_case_39b_one_that_wins_by_the_types_that_a_driver_declares() {
-    let stage = Stage::with(OWN_SET_CONFIG, |config| config);
+    let comparison = Comparison::with(OWN_SET_CONFIG, |config| config);
     let sql = "SELECT set_config($1, $2, $3)";
     for name in ["", "s"] {
         for types in [[TEXT, VARCHAR, BOOL], [VARCHAR, VARCHAR, BOOL], [TEXT, TEXT, BOOL]] {
@@ -231,23 +231,23 @@ fn state_case_39b_one_that_wins_by_the_types_that_a_driver_declares() {
                 .execute("", 0)
                 .sync();
             let script = Script::default().messages(pipeline, 1);
-            stage.compare_in(&[Shape::Queries], &script, After::Free);
+            comparison.compare_in(&[Shape::Queries], &script, After::Free);
         }
     }
 }
 
 #[test]
 fn state_case_39c_one_in_the_path_of_the_login_or_of_a_block() {
-    let stage = Stage::with(OWN_SET_CONFIG, |config| config);
+    let comparison = Comparison::with(OWN_SET_CONFIG, |config| config);
     let set = "SELECT set_config('app.x', '1', false)";
     for path in [
         "SELECT pg_catalog.set_config('search_path', 'public, pg_catalog', false)",
         "SET search_path = \"$user\", public, pg_catalog",
         "SET LOCAL search_path = public, pg_catalog",
     ] {
-        stage.compare_steps(&[&format!("{path} ;; {set}")], After::Free);
-        stage.compare_steps(&["BEGIN", path, set, "COMMIT"], After::Free);
+        comparison.compare_steps(&[&format!("{path} ;; {set}")], After::Free);
+        comparison.compare_steps(&["BEGIN", path, set, "COMMIT"], After::Free);
     }
-    let stage = stage.logged_in_with("search_path", "public, pg_catalog");
-    stage.compare_steps(&[set], After::Free);
+    let comparison = comparison.logged_in_with("search_path", "public, pg_catalog");
+    comparison.compare_steps(&[set], After::Free);
 }

@@ -4,11 +4,11 @@
 use pgimbal_tests::http::metric;
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::until::{SOON, eventually};
-use pgimbal_tests::{After, Pipeline, Stage, WireClient};
+use pgimbal_tests::{After, Comparison, Pipeline, WireClient};
 
 /// The cells `pinned` and `pinned_seconds` of SHOW CLIENTS for whoever is pinned.
-fn pinned(stage: &Stage) -> Vec<(String, String)> {
-    let rows = stage.proxy.console("show clients");
+fn pinned(comparison: &Comparison) -> Vec<(String, String)> {
+    let rows = comparison.proxy.console("show clients");
     let cell = |row: &[(String, String)], wanted: &str| {
         let found = row.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
         found.unwrap_or_else(|| panic!("SHOW CLIENTS has no column {wanted}"))
@@ -18,22 +18,22 @@ fn pinned(stage: &Stage) -> Vec<(String, String)> {
 }
 
 /// `client` is pinned for `reason`, in SHOW CLIENTS and in the metrics.
-fn shows(stage: &Stage, reason: &str, what: &str) {
+fn shows(comparison: &Comparison, reason: &str, what: &str) {
     let mut last = Vec::new();
     eventually(&format!("{what}: {reason} is shown"), SOON, || {
-        last = pinned(stage);
+        last = pinned(comparison);
         last.len() == 1 && last[0].0.split([',', ' ']).any(|shown| shown == reason)
     });
     let seconds: Result<f64, _> = last[0].1.parse();
     assert!(seconds.is_ok_and(|seconds| (0.0..60.0).contains(&seconds)), "{what}: {last:?}");
     let label = format!("reason=\"{reason}\"");
-    let count = metric(&stage.proxy.metrics(), "pgimbal_clients_pinned", &[&label]);
+    let count = metric(&comparison.proxy.metrics(), "pgimbal_clients_pinned", &[&label]);
     assert_eq!(count, Some(1.0), "{what}");
 }
 
 #[test]
 fn state_seen_each_pin_with_its_reason_and_how_long_it_lasts() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for (reason, made) in [
         ("temporary_table", "CREATE TEMP TABLE t (x int)"),
         ("temporary_table", "DO $$BEGIN EXECUTE 'CREATE TEMP TABLE t (x int)'; END$$"),
@@ -44,14 +44,14 @@ fn state_seen_each_pin_with_its_reason_and_how_long_it_lasts() {
         ("hold_cursor", "DECLARE c CURSOR WITH HOLD FOR SELECT 1"),
         ("sql_prepare", "DO $$BEGIN EXECUTE 'PREPARE p AS SELECT 1'; END$$"),
     ] {
-        let mut client = stage.proxy.client();
+        let mut client = comparison.proxy.client();
         client.ok(made);
-        shows(&stage, reason, made);
+        shows(&comparison, reason, made);
         client.ok("DISCARD ALL");
-        let mut other = stage.proxy.client();
-        assert!(stage.serves(&mut other, After::Free), "{made}: DISCARD ALL frees nobody");
-        assert_eq!(pinned(&stage), [], "{made}");
-        let page = stage.proxy.metrics();
+        let mut other = comparison.proxy.client();
+        assert!(comparison.serves(&mut other, After::Free), "{made}: DISCARD ALL frees nobody");
+        assert_eq!(pinned(&comparison), [], "{made}");
+        let page = comparison.proxy.metrics();
         let count = metric(&page, "pgimbal_clients_pinned", &[]).unwrap_or(0.0);
         assert!(count < 0.5, "{made}: {count} are counted");
     }
@@ -59,58 +59,61 @@ fn state_seen_each_pin_with_its_reason_and_how_long_it_lasts() {
 
 #[test]
 fn state_seen_how_long_a_pin_has_lasted_grows() {
-    let stage = Stage::new();
-    let mut client = stage.proxy.client();
+    let comparison = Comparison::new();
+    let mut client = comparison.proxy.client();
     client.ok("LISTEN a");
     eventually("a second has passed", SOON, || {
-        pinned(&stage).iter().any(|(_, seconds)| seconds.parse::<f64>().is_ok_and(|s| s >= 1.0))
+        pinned(&comparison)
+            .iter()
+            .any(|(_, seconds)| seconds.parse::<f64>().is_ok_and(|s| s >= 1.0))
     });
     // A pin of another kind beside it does not begin anew, one after it does.
     client.ok("CREATE TEMP TABLE t (x int)");
-    let seconds = |stage: &Stage| pinned(stage)[0].1.parse::<f64>().expect("seconds");
-    assert!(seconds(&stage) >= 1.0, "{:?}", pinned(&stage));
+    let seconds =
+        |comparison: &Comparison| pinned(comparison)[0].1.parse::<f64>().expect("seconds");
+    assert!(seconds(&comparison) >= 1.0, "{:?}", pinned(&comparison));
     client.ok("DISCARD ALL");
     client.ok("LISTEN a");
-    shows(&stage, "listen", "once more");
-    assert!(seconds(&stage) < 1.0, "{:?}", pinned(&stage));
+    shows(&comparison, "listen", "once more");
+    assert!(seconds(&comparison) < 1.0, "{:?}", pinned(&comparison));
 }
 
 #[test]
 fn state_seen_pins_for_statements_and_settings() {
     let change = |config: Config| config.set("max_statement_bytes", "\"1KiB\"");
-    let stage = Stage::with("", change);
-    let mut client = stage.proxy.client();
+    let comparison = Comparison::with("", change);
+    let mut client = comparison.proxy.client();
     let long = format!("select 1 -- {}", "x".repeat(2000));
     client.run(&Pipeline::new().parse("long", &long).sync()).no_error();
-    shows(&stage, "large_statement", "a large statement");
+    shows(&comparison, "large_statement", "a large statement");
     client.terminate();
-    let mut client = stage.proxy.client();
+    let mut client = comparison.proxy.client();
     for number in 0..80 {
         client.ok(&format!("SET app.many_{number} = '1'"));
     }
-    shows(&stage, "too_many_settings", "80 settings");
+    shows(&comparison, "too_many_settings", "80 settings");
     client.ok("RESET ALL");
     client.ok("DISCARD ALL");
-    let mut other = stage.proxy.client();
-    assert!(stage.serves(&mut other, After::Free), "DISCARD ALL frees nobody");
+    let mut other = comparison.proxy.client();
+    assert!(comparison.serves(&mut other, After::Free), "DISCARD ALL frees nobody");
     client.terminate();
-    let mut client = stage.proxy.client();
+    let mut client = comparison.proxy.client();
     client.run(&Pipeline::new().parse("s", "select now()::text").sync()).no_error();
     client.ok("SET TimeZone = 'Asia/Tokyo'");
-    shows(&stage, "statement_under_older_settings", "a statement of before");
+    shows(&comparison, "statement_under_older_settings", "a statement of before");
 }
 
 #[test]
 fn state_seen_a_question_that_is_refused_pins_as_unknown() {
-    let stage = Stage::new();
-    stage.pg.run("REVOKE SELECT ON pg_catalog.pg_locks FROM public");
-    stage.pg.run("REVOKE EXECUTE ON FUNCTION pg_catalog.pg_lock_status() FROM public");
-    let mut client = stage.proxy.client();
+    let comparison = Comparison::new();
+    comparison.pg.run("REVOKE SELECT ON pg_catalog.pg_locks FROM public");
+    comparison.pg.run("REVOKE EXECUTE ON FUNCTION pg_catalog.pg_lock_status() FROM public");
+    let mut client = comparison.proxy.client();
     client.ok("SELECT pg_advisory_lock(7)");
     client.ok("SELECT pg_advisory_unlock(7)");
-    shows(&stage, "unknown", "a refused question");
+    shows(&comparison, "unknown", "a refused question");
     client.terminate();
-    assert_eq!(stage.proxy.client().value("SELECT 1"), "1");
+    assert_eq!(comparison.proxy.client().value("SELECT 1"), "1");
 }
 
 /// What `setseed(0.3)` makes of the first random number.
@@ -122,32 +125,33 @@ fn foreseen(mut own: WireClient) -> String {
 #[test]
 fn state_seen_hidden_state_is_reset_or_pins() {
     for word in ["reset", "pin"] {
-        let stage = Stage::with("", |config| config.set("hidden_state", format!("\"{word}\"")));
-        let must = foreseen(stage.direct());
-        let mut client = stage.proxy.client();
+        let comparison =
+            Comparison::with("", |config| config.set("hidden_state", format!("\"{word}\"")));
+        let must = foreseen(comparison.direct());
+        let mut client = comparison.proxy.client();
         client.ok("SELECT setseed(0.3)");
         if word == "pin" {
-            shows(&stage, "hidden_state", "setseed");
+            shows(&comparison, "hidden_state", "setseed");
             assert_eq!(client.value("SELECT random()"), must);
             client.ok("SELECT setseed(0.3)");
             client.terminate();
         } else {
-            let mut other = stage.proxy.client();
-            assert!(stage.serves(&mut other, After::Free), "it pins");
-            assert_eq!(pinned(&stage), []);
+            let mut other = comparison.proxy.client();
+            assert!(comparison.serves(&mut other, After::Free), "it pins");
+            assert_eq!(pinned(&comparison), []);
         }
-        assert_ne!(stage.proxy.client().value("SELECT random()"), must, "{word}");
+        assert_ne!(comparison.proxy.client().value("SELECT random()"), must, "{word}");
     }
 }
 
 #[test]
 fn state_seen_questions_and_resets_are_counted() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     let questions = |kind: Option<&str>| {
         let label = kind.map_or("kind=".to_owned(), |kind| format!("kind=\"{kind}"));
-        metric(&stage.proxy.metrics(), "pgimbal_questions_total", &[&label]).unwrap_or(0.0)
+        metric(&comparison.proxy.metrics(), "pgimbal_questions_total", &[&label]).unwrap_or(0.0)
     };
-    let mut client = stage.proxy.client();
+    let mut client = comparison.proxy.client();
     // The database is asked about once in a while, ahead of the first statement.
     client.ok("SELECT 1");
     let mut before = questions(None);
@@ -163,31 +167,31 @@ fn state_seen_questions_and_resets_are_counted() {
         ("SELECT pg_advisory_lock(7), pg_advisory_unlock(7)", "a lock"),
     ] {
         client.ok(sql);
-        let mut other = stage.proxy.client();
-        assert!(stage.serves(&mut other, After::Free), "{what} pins");
+        let mut other = comparison.proxy.client();
+        assert!(comparison.serves(&mut other, After::Free), "{what} pins");
         let after = questions(None);
         assert!(after > before, "{what}: {before} and then {after} questions");
         before = after;
     }
-    let resets = || metric(&stage.proxy.metrics(), "pgimbal_resets_total", &[]).unwrap_or(0.0);
+    let resets = || metric(&comparison.proxy.metrics(), "pgimbal_resets_total", &[]).unwrap_or(0.0);
     let before = resets();
     client.ok("CREATE TEMP TABLE t (x int)");
     client.terminate();
-    stage.proxy.client().ok("SELECT 1");
+    comparison.proxy.client().ok("SELECT 1");
     assert!(resets() > before, "{before} resets before and {} after", resets());
 }
 
 #[test]
 fn state_seen_what_outlives_discard_all_ends_with_its_connection() {
-    let stage = Stage::with("create extension dblink", |config| config);
-    let mut client = stage.proxy.client();
-    let to = format!("host=127.0.0.1 port={} dbname=app user=scram", stage.pg.port);
+    let comparison = Comparison::with("create extension dblink", |config| config);
+    let mut client = comparison.proxy.client();
+    let to = format!("host=127.0.0.1 port={} dbname=app user=scram", comparison.pg.port);
     client.ok(&format!("SELECT dblink_connect('c', '{to} password=scram-secret')"));
-    shows(&stage, "dblink", "dblink_connect");
+    shows(&comparison, "dblink", "dblink_connect");
     let process = client.value("SELECT pg_backend_pid()");
     client.ok("DISCARD ALL");
-    let mut other = stage.proxy.client();
-    assert!(stage.serves(&mut other, After::Free), "DISCARD ALL frees nobody");
+    let mut other = comparison.proxy.client();
+    assert!(comparison.serves(&mut other, After::Free), "DISCARD ALL frees nobody");
     assert_eq!(other.value("SELECT dblink_get_connections() IS NULL"), "t");
     assert_ne!(other.value("SELECT pg_backend_pid()"), process);
 }

@@ -2,13 +2,13 @@
 //! protocol: cases 32 and 33.
 
 use pgimbal_tests::script::told;
-use pgimbal_tests::{After, Message, Pipeline, Reply, Script, Shape, Stage, WireClient};
+use pgimbal_tests::{After, Comparison, Message, Pipeline, Reply, Script, Shape, WireClient};
 
 const TABLE: &str = "create table t (a int8); insert into t values (1); grant all on t to public";
 
 /// A pool of two with the table.
-fn stage() -> Stage {
-    Stage::with(TABLE, |config| config.set("pool_size", 2))
+fn comparison() -> Comparison {
+    Comparison::with(TABLE, |config| config.set("pool_size", 2))
 }
 
 fn binary(name: &str) -> Pipeline {
@@ -20,11 +20,11 @@ fn prepare(name: &str, sql: &str) -> Pipeline {
 }
 
 /// Clients that hold the server connection which `client` had until now; the other is free.
-fn occupy(stage: &Stage, client: &mut WireClient) -> WireClient {
+fn occupy(comparison: &Comparison, client: &mut WireClient) -> WireClient {
     let backend = client.backend();
     let mut others = Vec::new();
     loop {
-        let mut holder = stage.proxy.client();
+        let mut holder = comparison.proxy.client();
         holder.ok("begin");
         if holder.backend() == backend {
             for mut other in others {
@@ -46,14 +46,14 @@ fn fields(reply: &Reply) -> Vec<Option<String>> {
 
 /// A statement whose rows change under a client; it is told so on every connection until it
 /// parses anew, and then it works.
-fn changed_rows(stage: &Stage, sql: &str, alter: &str, run: &dyn Fn(&str) -> Pipeline) {
-    let (mut client, mut twin) = (stage.pooled(), stage.direct());
+fn changed_rows(comparison: &Comparison, sql: &str, alter: &str, run: &dyn Fn(&str) -> Pipeline) {
+    let (mut client, mut twin) = (comparison.pooled(), comparison.direct());
     for own in [&mut client, &mut twin] {
         own.run(&prepare("s1", sql)).no_error();
         own.run(&binary("s1")).no_error();
     }
-    let mut holder = occupy(stage, &mut client);
-    stage.run(alter);
+    let mut holder = occupy(comparison, &mut client);
+    comparison.run(alter);
     let must = twin.run(&run("s1"));
     assert_eq!(must.sqlstate(), "0A000", "the case is not what it was");
     let must = fields(&must);
@@ -61,7 +61,7 @@ fn changed_rows(stage: &Stage, sql: &str, alter: &str, run: &dyn Fn(&str) -> Pip
     assert_eq!(fields(&client.run(&run("s1"))), must, "{alter}: where the statement was missing");
     assert_eq!(fields(&client.run(&run("s1"))), must, "{alter}: again");
     holder.ok("rollback");
-    let mut other = occupy(stage, &mut client);
+    let mut other = occupy(comparison, &mut client);
     assert_eq!(fields(&client.run(&run("s1"))), must, "{alter}: on the other connection");
     other.ok("rollback");
     for (close, name) in [(false, "s2"), (true, "s1")] {
@@ -70,19 +70,19 @@ fn changed_rows(stage: &Stage, sql: &str, alter: &str, run: &dyn Fn(&str) -> Pip
         let anew = anew.bind_binary("", name, &[]).execute("", 0).sync();
         let [ours, must] = [&mut client, &mut twin].map(|own| told(&[own.run(&anew)]));
         assert_eq!(ours, must, "{alter}: parsed anew as {name}");
-        let _holder = occupy(stage, &mut client);
+        let _holder = occupy(comparison, &mut client);
         assert_eq!(client.run(&binary(name)).errors(), [], "{alter}: anew as {name}, elsewhere");
     }
 }
 
 #[test]
 fn state_case_32_rows_of_another_shape_than_was_described() {
-    changed_rows(&stage(), "select * from t", "alter table t alter a type float8", &binary);
+    changed_rows(&comparison(), "select * from t", "alter table t alter a type float8", &binary);
 }
 
 #[test]
 fn state_case_32_1_by_a_column_more_or_less_or_another_name() {
-    let stage = stage();
+    let comparison = comparison();
     for alter in [
         "alter table t add column b text",
         "alter table t drop column b",
@@ -90,13 +90,13 @@ fn state_case_32_1_by_a_column_more_or_less_or_another_name() {
         "alter table t alter c type varchar(5)",
         "alter table t alter c type varchar(7)",
     ] {
-        changed_rows(&stage, "select * from t", alter, &binary);
+        changed_rows(&comparison, "select * from t", alter, &binary);
     }
 }
 
 #[test]
 fn state_case_32_2_in_a_pipeline_in_a_block_and_by_describe() {
-    let stage = stage();
+    let comparison = comparison();
     let wholes: [&dyn Fn(&str) -> Pipeline; 3] = [
         &|name| Pipeline::new().run("select 1").bind_binary("", name, &[]).execute("", 0).sync(),
         &|name| Pipeline::new().bind("p", name, &[]).describe_portal("p").execute("p", 1).sync(),
@@ -104,19 +104,20 @@ fn state_case_32_2_in_a_pipeline_in_a_block_and_by_describe() {
     ];
     for (number, run) in wholes.into_iter().enumerate() {
         let alter = format!("alter table t add column more{number} int");
-        changed_rows(&stage, "select * from t", &alter, run);
+        changed_rows(&comparison, "select * from t", &alter, run);
     }
     let sql = "insert into t (a) values (2) returning *";
-    changed_rows(&stage, sql, "alter table t add column last int", &binary);
+    changed_rows(&comparison, sql, "alter table t add column last int", &binary);
     // What the same segment did before is undone with it.
-    let (mut client, before) = (stage.pooled(), stage.pg.value("select count(*) from accounts"));
+    let (mut client, before) =
+        (comparison.pooled(), comparison.pg.value("select count(*) from accounts"));
     client.run(&prepare("s1", "select * from t")).no_error();
-    let _holder = occupy(&stage, &mut client);
-    stage.run("alter table t add column very_last int");
+    let _holder = occupy(&comparison, &mut client);
+    comparison.run("alter table t add column very_last int");
     let insert = Pipeline::new().run("insert into accounts values (9, 'x')");
     let segment = insert.raw(binary("s1").bytes());
     assert_eq!(client.run(&segment).sqlstate(), "0A000");
-    assert_eq!(stage.pg.value("select count(*) from accounts"), before);
+    assert_eq!(comparison.pg.value("select count(*) from accounts"), before);
     client.ok("begin");
     let failed = client.run(&binary("s1"));
     assert_eq!((failed.sqlstate(), failed.status()), ("0A000".to_owned(), 'E'));
@@ -126,17 +127,18 @@ fn state_case_32_2_in_a_pipeline_in_a_block_and_by_describe() {
 #[test]
 fn state_case_32_3_where_the_statement_was_evicted_or_the_server_is_new() {
     let change = |config: pgimbal_tests::pgimbal::Config| config.set("max_prepared_statements", 1);
-    let stage = Stage::with(TABLE, change);
+    let comparison = Comparison::with(TABLE, change);
     for evict in [true, false] {
-        let mut client = stage.pooled();
+        let mut client = comparison.pooled();
         client.run(&prepare("s1", "select * from t")).no_error();
         if evict {
             client.run(&prepare("s2", "select 2")).no_error();
             client.run(&binary("s2")).no_error();
         } else {
-            stage.pg.end_backends();
+            comparison.pg.end_backends();
         }
-        stage.run(&format!("alter table t alter a type {}", if evict { "float8" } else { "int4" }));
+        comparison
+            .run(&format!("alter table t alter a type {}", if evict { "float8" } else { "int4" }));
         for _ in 0..2 {
             let got = client.run(&binary("s1"));
             assert_eq!(got.sqlstate(), "0A000", "{got:?}");
@@ -146,10 +148,10 @@ fn state_case_32_3_where_the_statement_was_evicted_or_the_server_is_new() {
         client.run(&binary("s1")).no_error();
     }
     // An equal shape, though the table is another one, is none of it.
-    let mut client = stage.pooled();
+    let mut client = comparison.pooled();
     client.run(&prepare("s1", "select * from t")).no_error();
     client.run(&prepare("s2", "select 2")).no_error();
-    stage.run(
+    comparison.run(
         "drop table t; create table t (a int4); insert into t values (5); grant all on t to public",
     );
     let got = client.run(&Pipeline::new().bind("", "s1", &[]).execute("", 0).sync());
@@ -158,10 +160,10 @@ fn state_case_32_3_where_the_statement_was_evicted_or_the_server_is_new() {
 
 #[test]
 fn state_case_32b_parameters_keep_the_types_that_were_told() {
-    let stage = stage();
+    let comparison = comparison();
     let sql = "insert into t values ($1)";
     for (alter, shape) in [("float8", "int8"), ("int4", "float8"), ("numeric", "int4")] {
-        let (mut client, mut twin) = (stage.pooled(), stage.direct());
+        let (mut client, mut twin) = (comparison.pooled(), comparison.direct());
         let one: Vec<u8> = match shape {
             "int8" => 1_i64.to_be_bytes().into(),
             "int4" => 1_i32.to_be_bytes().into(),
@@ -170,8 +172,8 @@ fn state_case_32b_parameters_keep_the_types_that_were_told() {
         let [ours, must] =
             [&mut client, &mut twin].map(|own| told(&[own.run(&prepare("s1", sql))]));
         assert_eq!(ours, must);
-        let _holder = occupy(&stage, &mut client);
-        stage.run(&format!("alter table t alter a type {alter}; truncate t"));
+        let _holder = occupy(&comparison, &mut client);
+        comparison.run(&format!("alter table t alter a type {alter}; truncate t"));
         let bind = Pipeline::new().bind_binary("", "s1", &[&one]).execute("", 0).sync();
         let [ours, must] = [&mut client, &mut twin].map(|own| told(&[own.run(&bind)]));
         assert_eq!(ours, must, "to {alter}");
@@ -185,13 +187,13 @@ fn state_case_32b_parameters_keep_the_types_that_were_told() {
 
 #[test]
 fn state_case_32c_a_statement_of_other_parameter_types_is_not_shared() {
-    let stage = Stage::with(TABLE, |config| config);
+    let comparison = Comparison::with(TABLE, |config| config);
     let sql = "insert into t values ($1)";
-    let mut first = stage.pooled();
+    let mut first = comparison.pooled();
     first.run(&prepare("s1", sql)).no_error();
-    stage.run("alter table t alter a type float8; truncate t");
+    comparison.run("alter table t alter a type float8; truncate t");
     for name in ["s1", "other"] {
-        let (mut second, mut twin) = (stage.proxy.client(), stage.direct());
+        let (mut second, mut twin) = (comparison.proxy.client(), comparison.direct());
         let [ours, must] =
             [&mut second, &mut twin].map(|own| told(&[own.run(&prepare(name, sql))]));
         assert_eq!(ours, must, "{name}");
@@ -202,8 +204,8 @@ fn state_case_32c_a_statement_of_other_parameter_types_is_not_shared() {
         let bind = Pipeline::new().bind_binary("", "s1", &[&1_i64.to_be_bytes()]).execute("", 0);
         first.run(&bind.sync()).no_error();
         assert_eq!(first.value("select string_agg(a::text, ' ') from t"), "1 1", "{name}");
-        stage.run("truncate t");
-        stage.pg.end_backends();
+        comparison.run("truncate t");
+        comparison.pg.end_backends();
     }
 }
 
@@ -278,9 +280,9 @@ fn name_spaces() -> Vec<(&'static str, Script)> {
 
 /// Takes the server connection that somebody had until now, if it is free, and gives back the
 /// one that `old` has.
-fn move_on(stage: &Stage, old: Option<WireClient>) -> WireClient {
-    let mut new = stage.proxy.client();
-    let served = stage.serves_query(&mut new, "begin", After::MayStay);
+fn move_on(comparison: &Comparison, old: Option<WireClient>) -> WireClient {
+    let mut new = comparison.proxy.client();
+    let served = comparison.serves_query(&mut new, "begin", After::MayStay);
     if let Some(mut old) = old {
         old.ok("rollback");
         old.terminate();
@@ -291,18 +293,18 @@ fn move_on(stage: &Stage, old: Option<WireClient>) -> WireClient {
     new
 }
 
-fn compare_names(stage: &Stage, elsewhere: bool) {
+fn compare_names(comparison: &Comparison, elsewhere: bool) {
     let mut differences = Vec::new();
     for (what, script) in name_spaces() {
         for shape in Shape::WAITING {
-            let (mut client, mut twin) = (stage.pooled(), stage.direct());
+            let (mut client, mut twin) = (comparison.pooled(), comparison.direct());
             both_names().play(&mut client, Shape::Queries);
             both_names().play(&mut twin, Shape::Queries);
             let mut holder = None;
             for number in 0..script.len() {
                 // In a block the client has the other connection.
                 if elsewhere && (number == 0 || !what.contains("in a block")) {
-                    holder = Some(move_on(stage, holder));
+                    holder = Some(move_on(comparison, holder));
                 }
                 let ours = told(&script.play_step(&mut client, shape, number));
                 let must = told(&script.play_step(&mut twin, shape, number));
@@ -320,30 +322,30 @@ fn compare_names(stage: &Stage, elsewhere: bool) {
 
 #[test]
 fn state_case_33_one_name_space_in_transaction_mode() {
-    compare_names(&stage(), false);
+    compare_names(&comparison(), false);
 }
 
 #[test]
 fn state_case_33b_one_name_space_in_session_mode() {
-    let stage =
-        Stage::with("", |config| config.set("pool_mode", "\"session\"").set("pool_size", 4));
-    compare_names(&stage, false);
+    let comparison =
+        Comparison::with("", |config| config.set("pool_mode", "\"session\"").set("pool_size", 4));
+    compare_names(&comparison, false);
 }
 
 #[test]
 fn state_case_33c_when_another_connection_serves_in_between() {
-    compare_names(&stage(), true);
+    compare_names(&comparison(), true);
 }
 
 #[test]
 fn state_case_33d_names_reach_nobody_and_end_with_their_client() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     let both = Script::new(&["PREPARE p1 AS SELECT 1", "EXECUTE p1"]);
-    stage.compare(&both, After::MayStay);
-    let mut client = stage.pooled();
+    comparison.compare(&both, After::MayStay);
+    let mut client = comparison.pooled();
     client.run(&Pipeline::new().parse("s1", "select 'mine'").sync()).no_error();
     assert_eq!(client.query("EXECUTE s1").errors(), []);
-    let mut next = stage.proxy.client();
+    let mut next = comparison.proxy.client();
     for pipeline in [
         Pipeline::new().query("EXECUTE s1"),
         Pipeline::new().bind("", "s1", &[]).sync(),

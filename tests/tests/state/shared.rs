@@ -2,7 +2,7 @@
 //! and 18.
 
 use pgimbal_tests::script::told;
-use pgimbal_tests::{After, Pipeline, Reply, Script, Shape, Stage, WireClient};
+use pgimbal_tests::{After, Comparison, Pipeline, Reply, Script, Shape, WireClient};
 
 const EPOCH: &str =
     "select extract(epoch from '2024-01-01 00:00'::timestamptz)::bigint::text as epoch";
@@ -18,7 +18,7 @@ fn execute(name: &str) -> Pipeline {
 
 /// One client prepares `sql` between `before` and `after`; what others then get for the same
 /// text, and the client itself, must be what a session of its own gets.
-fn compare(stage: &Stage, before: &[&str], after: &[&str], sql: &str) {
+fn compare(comparison: &Comparison, before: &[&str], after: &[&str], sql: &str) {
     for shape in Shape::WAITING {
         for run_it in [false, true] {
             let what = format!("{before:?} {shape:?}, executed at once: {run_it}");
@@ -27,37 +27,37 @@ fn compare(stage: &Stage, before: &[&str], after: &[&str], sql: &str) {
                 parse = parse.bind("", "s", &[]).execute("", 0);
             }
             let script = Script::new(before).messages(parse.sync(), 1).then(after);
-            let (mut client, mut twin) = (stage.pooled(), stage.direct());
+            let (mut client, mut twin) = (comparison.pooled(), comparison.direct());
             let answers = told(&script.play(&mut client, shape));
             assert_eq!(answers, told(&script.play(&mut twin, shape)), "{what}");
-            let mut next = stage.proxy.client();
-            let shares = stage.serves(&mut next, After::MayStay);
+            let mut next = comparison.proxy.client();
+            let shares = comparison.serves(&mut next, After::MayStay);
             if shares {
-                others(stage, &mut next, sql, &what);
+                others(comparison, &mut next, sql, &what);
             }
             // What the client has prepared goes on meaning what it meant, wherever it is.
             let own = twin.run(&execute("s")).value();
             assert_eq!(client.run(&execute("s")).value(), own, "{what}: its own");
-            if shares && stage.pins().is_empty() {
-                stage.pg.end_backends();
+            if shares && comparison.pins().is_empty() {
+                comparison.pg.end_backends();
                 assert_eq!(client.run(&execute("s")).value(), own, "{what}: its own, anew");
-                others(stage, &mut next, sql, &what);
+                others(comparison, &mut next, sql, &what);
                 assert_eq!(client.run(&execute("s")).value(), own, "{what}: its own, then");
             }
             client.terminate();
             if !shares {
                 next.read_reply();
             }
-            others(stage, &mut next, sql, &what);
+            others(comparison, &mut next, sql, &what);
             // The same text once more where the other's was first on the server.
-            stage.pg.end_backends();
+            comparison.pg.end_backends();
         }
     }
 }
 
 /// What a client that has done nothing gets for `sql`, however it asks.
-fn others(stage: &Stage, next: &mut WireClient, sql: &str, what: &str) {
-    let must = stage.direct().run(&run("t", sql)).value();
+fn others(comparison: &Comparison, next: &mut WireClient, sql: &str, what: &str) {
+    let must = comparison.direct().run(&run("t", sql)).value();
     assert_eq!(next.run(&run("whole", sql)).value(), must, "{what}: another");
     let parsed = next.run(&Pipeline::new().parse("apart", sql).describe_statement("apart").sync());
     assert_eq!(parsed.errors(), [], "{what}: another");
@@ -72,12 +72,12 @@ fn others(stage: &Stage, next: &mut WireClient, sql: &str, what: &str) {
 #[test]
 fn state_case_03_a_statement_parsed_under_a_local_time_zone() {
     let before = ["BEGIN", "SET LOCAL TimeZone = 'America/New_York'"];
-    compare(&Stage::new(), &before, &["COMMIT"], EPOCH);
+    compare(&Comparison::new(), &before, &["COMMIT"], EPOCH);
 }
 
 #[test]
 fn state_case_03b_set_otherwise_and_rolled_back() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for (before, after) in [
         (
             &["BEGIN", "SELECT set_config('timezone', 'America/New_York', true)"][..],
@@ -88,14 +88,14 @@ fn state_case_03b_set_otherwise_and_rolled_back() {
         (&["BEGIN", "SAVEPOINT a", "SET TimeZone = 'Asia/Tokyo'"], &["ROLLBACK TO a", "COMMIT"]),
         (&["BEGIN", "DO $$BEGIN SET LOCAL TimeZone = 'Asia/Tokyo'; END$$"], &["COMMIT"]),
     ] {
-        compare(&stage, before, after, EPOCH);
+        compare(&comparison, before, after, EPOCH);
     }
 }
 
 #[test]
 fn state_case_03c_in_one_segment_with_the_setting() {
     // The client may keep its connection: its statement was parsed under a time zone of its own.
-    let stage = Stage::with("", |config| config.set("pool_size", 3).set("max_pinned", 3));
+    let comparison = Comparison::with("", |config| config.set("pool_size", 3).set("max_pinned", 3));
     let local = || Pipeline::new().run("SET LOCAL TimeZone = 'America/New_York'");
     let segments = [
         local().parse("s", EPOCH).sync(),
@@ -103,10 +103,10 @@ fn state_case_03c_in_one_segment_with_the_setting() {
         Pipeline::new().run("BEGIN").raw(local().parse("s", EPOCH).run("COMMIT").sync().bytes()),
     ];
     for segment in segments {
-        let (mut client, mut twin) = (stage.pooled(), stage.direct());
+        let (mut client, mut twin) = (comparison.pooled(), comparison.direct());
         assert_eq!(told(&[client.run(&segment)]), told(&[twin.run(&segment)]));
-        let must = stage.direct().run(&run("t", EPOCH)).value();
-        assert_eq!(stage.proxy.client().run(&run("t", EPOCH)).value(), must, "{segment:?}");
+        let must = comparison.direct().run(&run("t", EPOCH)).value();
+        assert_eq!(comparison.proxy.client().run(&run("t", EPOCH)).value(), must, "{segment:?}");
         let must = twin.run(&execute("s")).value();
         assert_eq!(client.run(&execute("s")).value(), must, "{segment:?}: its own");
     }
@@ -114,14 +114,14 @@ fn state_case_03c_in_one_segment_with_the_setting() {
 
 #[test]
 fn state_case_04_a_statement_parsed_under_a_local_date_style() {
-    compare(&Stage::new(), &["BEGIN", "SET LOCAL DateStyle = 'SQL, DMY'"], &["COMMIT"], MONTH);
+    compare(&Comparison::new(), &["BEGIN", "SET LOCAL DateStyle = 'SQL, DMY'"], &["COMMIT"], MONTH);
 }
 
 #[test]
 fn state_case_04b_a_local_path_and_interval_style() {
     let set_up = "create schema other; create table other.accounts as select 7 as id, 'other' as owner; \
                   grant all on schema other to public; grant all on other.accounts to public";
-    let stage = Stage::with(set_up, |config| config);
+    let comparison = Comparison::with(set_up, |config| config);
     let owner = "select owner from accounts";
     let hours = "select extract(hour from interval '-1 2:00:00')::text";
     for (set, sql) in [
@@ -131,13 +131,13 @@ fn state_case_04b_a_local_path_and_interval_style() {
         ("SET LOCAL DateStyle TO 'ISO, DMY'", MONTH),
         ("CREATE TEMPORARY TABLE accounts ON COMMIT DROP AS SELECT 'temporary' AS owner", owner),
     ] {
-        compare(&stage, &["BEGIN", set], &["ROLLBACK"], sql);
+        compare(&comparison, &["BEGIN", set], &["ROLLBACK"], sql);
     }
 }
 
 /// Two clients that share a statement, and its name on the server.
-fn sharing(stage: &Stage) -> (WireClient, WireClient, String) {
-    let (mut spoiler, mut victim) = (stage.pooled(), stage.proxy.client());
+fn sharing(comparison: &Comparison) -> (WireClient, WireClient, String) {
+    let (mut spoiler, mut victim) = (comparison.pooled(), comparison.proxy.client());
     for client in [&mut spoiler, &mut victim] {
         assert_eq!(client.run(&run("s", "select 'shared'")).value(), "shared");
     }
@@ -149,7 +149,7 @@ fn sharing(stage: &Stage) -> (WireClient, WireClient, String) {
 }
 
 /// Nobody notices: neither who had the statement before nor who prepares it now.
-fn unspoilt(stage: &Stage, victim: &mut WireClient, what: &str) {
+fn unspoilt(comparison: &Comparison, victim: &mut WireClient, what: &str) {
     for _ in 0..2 {
         let got = victim.run(&execute("s"));
         assert_eq!(got.errors(), [], "{what}");
@@ -157,35 +157,35 @@ fn unspoilt(stage: &Stage, victim: &mut WireClient, what: &str) {
         let again = victim.run(&Pipeline::new().describe_statement("s").sync());
         assert_eq!(again.no_error().tags(), "tTZ", "{what}");
     }
-    let mut next = stage.proxy.client();
+    let mut next = comparison.proxy.client();
     assert_eq!(next.run(&run("n", "select 'shared'")).value(), "shared", "{what}: a new client");
     assert_eq!(next.run(&execute("n")).value(), "shared", "{what}: a new client");
 }
 
 #[test]
 fn state_case_17_a_name_of_pgimbals_cannot_be_closed() {
-    let stage = Stage::new();
-    let (mut spoiler, mut victim, name) = sharing(&stage);
+    let comparison = Comparison::new();
+    let (mut spoiler, mut victim, name) = sharing(&comparison);
     spoiler.run(&Pipeline::new().close_statement(&name).sync()).no_error();
-    unspoilt(&stage, &mut victim, "Close");
+    unspoilt(&comparison, &mut victim, "Close");
     let deallocate = format!("DEALLOCATE \"{name}\"");
     for shape in Shape::ALL {
         let replies: Vec<Reply> = Script::new(&[&deallocate]).play(&mut spoiler, shape);
         assert_eq!(replies[0].sqlstate(), "26000", "{shape:?}");
-        unspoilt(&stage, &mut victim, &format!("DEALLOCATE {shape:?}"));
+        unspoilt(&comparison, &mut victim, &format!("DEALLOCATE {shape:?}"));
     }
     for shape in Shape::ALL {
-        let (mut spoiler, mut victim, _) = sharing(&stage);
+        let (mut spoiler, mut victim, _) = sharing(&comparison);
         let all = Script::new(&["DO $$BEGIN EXECUTE 'DEALLOCATE ALL'; END$$"]);
         all.play(&mut spoiler, shape)[0].no_error();
-        unspoilt(&stage, &mut victim, &format!("DEALLOCATE ALL {shape:?}"));
+        unspoilt(&comparison, &mut victim, &format!("DEALLOCATE ALL {shape:?}"));
     }
 }
 
 #[test]
 fn state_case_17b_nor_executed_described_bound_or_deallocated_otherwise() {
-    let stage = Stage::new();
-    let (mut spoiler, mut victim, name) = sharing(&stage);
+    let comparison = Comparison::new();
+    let (mut spoiler, mut victim, name) = sharing(&comparison);
     for pipeline in [
         execute(&name),
         Pipeline::new().describe_statement(&name).sync(),
@@ -195,21 +195,21 @@ fn state_case_17b_nor_executed_described_bound_or_deallocated_otherwise() {
     ] {
         assert_eq!(spoiler.run(&pipeline).sqlstate(), "26000", "{pipeline:?}");
     }
-    unspoilt(&stage, &mut victim, "a foreign name");
+    unspoilt(&comparison, &mut victim, "a foreign name");
     for text in [
         format!("DO $$BEGIN EXECUTE 'DEALL' || 'OCATE \"{name}\"'; END$$"),
         "BEGIN; DO $$BEGIN EXECUTE 'DEALL' || 'OCATE ALL'; END$$; ROLLBACK".to_owned(),
         "DO $$BEGIN EXECUTE 'DISC' || 'ARD PLANS'; EXECUTE 'DEALL' || 'OCATE ALL'; PERFORM 1/0; END$$".to_owned(),
     ] {
         spoiler.query(&text);
-        unspoilt(&stage, &mut victim, &text);
+        unspoilt(&comparison, &mut victim, &text);
     }
 }
 
 #[test]
 fn state_case_17c_a_pipeline_that_meets_the_hole_is_whole() {
-    let stage = Stage::new();
-    let (mut spoiler, mut victim, _) = sharing(&stage);
+    let comparison = Comparison::new();
+    let (mut spoiler, mut victim, _) = sharing(&comparison);
     spoiler.ok("DO $$BEGIN EXECUTE 'DEALLOCATE ALL'; END$$");
     let whole = Pipeline::new()
         .run("UPDATE accounts SET id = id + 1")
@@ -222,28 +222,28 @@ fn state_case_17c_a_pipeline_that_meets_the_hole_is_whole() {
 
 #[test]
 fn state_case_18_a_text_put_under_a_shared_name() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for shape in Shape::ALL {
-        let (mut spoiler, mut victim, name) = sharing(&stage);
+        let (mut spoiler, mut victim, name) = sharing(&comparison);
         let put = format!(
             "DO $$BEGIN EXECUTE 'DEALL' || 'OCATE \"{name}\"'; \
              EXECUTE 'PRE' || 'PARE \"{name}\" AS SELECT ''spoilt'''; END$$"
         );
         Script::new(&[&put]).play(&mut spoiler, shape)[0].no_error();
         // What SQL has prepared may keep its client where it is.
-        let mut other = stage.proxy.client();
-        if stage.serves(&mut other, After::MayStay) {
-            unspoilt(&stage, &mut victim, &format!("{shape:?}"));
+        let mut other = comparison.proxy.client();
+        if comparison.serves(&mut other, After::MayStay) {
+            unspoilt(&comparison, &mut victim, &format!("{shape:?}"));
         }
         spoiler.terminate();
-        unspoilt(&stage, &mut victim, &format!("{shape:?}, when it has left"));
+        unspoilt(&comparison, &mut victim, &format!("{shape:?}, when it has left"));
     }
 }
 
 #[test]
 fn state_case_18b_by_sql_that_is_not_dynamic_or_fails_later() {
-    let stage = Stage::new();
-    let (mut spoiler, mut victim, name) = sharing(&stage);
+    let comparison = Comparison::new();
+    let (mut spoiler, mut victim, name) = sharing(&comparison);
     for text in [
         format!("DEALLOCATE \"{name}\"; PREPARE \"{name}\" AS SELECT 'spoilt'"),
         format!("PREPARE \"{name}\" AS SELECT 'spoilt'"),
@@ -253,11 +253,11 @@ fn state_case_18b_by_sql_that_is_not_dynamic_or_fails_later() {
         ),
     ] {
         spoiler.query(&text);
-        let mut other = stage.proxy.client();
-        if stage.serves(&mut other, After::MayStay) {
-            unspoilt(&stage, &mut victim, &text);
+        let mut other = comparison.proxy.client();
+        if comparison.serves(&mut other, After::MayStay) {
+            unspoilt(&comparison, &mut victim, &text);
         }
     }
     spoiler.terminate();
-    unspoilt(&stage, &mut victim, "when it has left");
+    unspoilt(&comparison, &mut victim, "when it has left");
 }

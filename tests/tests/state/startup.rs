@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use pgimbal_tests::stage::direct;
-use pgimbal_tests::{Login, Stage, WireClient};
+use pgimbal_tests::comparison::direct;
+use pgimbal_tests::{Comparison, Login, WireClient};
 
 fn app() -> Login {
     Login::new("app", "app", "app-secret")
@@ -17,7 +17,7 @@ fn answer(mut client: WireClient, bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn state_case_34_a_first_packet_of_impossible_length() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for packet in [
         &b"X\0\0\0\x04"[..],
         &b"X\0\0\0\x04\0\0\0"[..],
@@ -29,12 +29,12 @@ fn state_case_34_a_first_packet_of_impossible_length() {
         &[0, 0x10, 0, 0, 0, 3, 0, 0],
         b"GET / HTTP/1.1\r\n\r\n",
     ] {
-        let must = answer(WireClient::tcp(stage.pg.port), packet);
+        let must = answer(WireClient::tcp(comparison.pg.port), packet);
         assert_eq!(must, b"", "the case is not what it was: {}", packet.escape_ascii());
-        let ours = answer(stage.proxy.connect(), packet);
+        let ours = answer(comparison.proxy.connect(), packet);
         assert_eq!(ours.escape_ascii().to_string(), "", "{}", packet.escape_ascii());
     }
-    assert_eq!(stage.proxy.client().value("select 1"), "1");
+    assert_eq!(comparison.proxy.client().value("select 1"), "1");
 }
 
 /// What ParameterStatus said up to the first ReadyForQuery.
@@ -43,16 +43,16 @@ fn parameters(client: &WireClient) -> BTreeMap<String, String> {
 }
 
 /// Logs in with `parameters` on the pool and directly: both are told the same.
-fn same_parameters(stage: &Stage, given: &[(&str, &str)]) {
+fn same_parameters(comparison: &Comparison, given: &[(&str, &str)]) {
     let login = given.iter().fold(app(), |login, (name, value)| login.with(name, value));
-    let must = parameters(&direct(&stage.pg, &login).expect("a direct login"));
+    let must = parameters(&direct(&comparison.pg, &login).expect("a direct login"));
     // As the first of its kind and as a later one, beside others.
     for round in 0..3 {
-        let mut client = stage.proxy.log_in(&login);
+        let mut client = comparison.proxy.log_in(&login);
         assert_eq!(parameters(&client), must, "{given:?}, login {round}");
         client.ok("select 1");
         assert_eq!(parameters(&client), must, "{given:?}, login {round}, when it has worked");
-        stage.proxy.client().ok("select 1");
+        comparison.proxy.client().ok("select 1");
         client.ok("select 1");
         assert_eq!(parameters(&client), must, "{given:?}, login {round}, after another");
     }
@@ -60,7 +60,7 @@ fn same_parameters(stage: &Stage, given: &[(&str, &str)]) {
 
 #[test]
 fn state_case_35_startup_values_are_told_in_the_servers_spelling() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for given in [
         ("client_encoding", "WIN866"),
         ("timezone", "utc"),
@@ -68,13 +68,13 @@ fn state_case_35_startup_values_are_told_in_the_servers_spelling() {
         ("standard_conforming_strings", "t"),
         ("application_name", "ä"),
     ] {
-        same_parameters(&stage, &[given]);
+        same_parameters(&comparison, &[given]);
     }
 }
 
 #[test]
 fn state_case_35b_in_options_together_and_in_other_spellings() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for given in [
         &[("options", "-c timezone=utc -c intervalstyle=ISO_8601")][..],
         &[("options", "--client-encoding=win866")],
@@ -86,7 +86,7 @@ fn state_case_35b_in_options_together_and_in_other_spellings() {
         &[("session_authorization", "app"), ("application_name", "it's \"mine\"")],
         &[("application_name", &"long".repeat(20))],
     ] {
-        same_parameters(&stage, given);
+        same_parameters(&comparison, given);
     }
 }
 
@@ -97,37 +97,40 @@ fn refusal(result: Result<WireClient, Vec<pgimbal_tests::Message>>) -> Option<St
     Some(format!("{} {} {}", error.severity, error.code, error.message))
 }
 
-fn pooled(stage: &Stage, login: &Login) -> Result<WireClient, Vec<pgimbal_tests::Message>> {
-    let mut client = stage.proxy.connect();
+fn pooled(
+    comparison: &Comparison,
+    login: &Login,
+) -> Result<WireClient, Vec<pgimbal_tests::Message>> {
+    let mut client = comparison.proxy.connect();
     client.log_in(login).map(|()| client)
 }
 
-fn same_refusal(stage: &Stage, given: &[(&str, &str)]) {
+fn same_refusal(comparison: &Comparison, given: &[(&str, &str)]) {
     let login = given.iter().fold(app(), |login, (name, value)| login.with(name, value));
-    let must = refusal(direct(&stage.pg, &login)).expect("a refusal by PostgreSQL");
+    let must = refusal(direct(&comparison.pg, &login)).expect("a refusal by PostgreSQL");
     for round in 0..2 {
-        let ours = refusal(pooled(stage, &login));
+        let ours = refusal(pooled(comparison, &login));
         assert_eq!(ours.as_ref(), Some(&must), "{given:?}, login {round}");
-        assert_eq!(stage.proxy.client().value("select 1"), "1", "{given:?}: the others");
+        assert_eq!(comparison.proxy.client().value("select 1"), "1", "{given:?}: the others");
     }
 }
 
 #[test]
 fn state_case_36_a_startup_parameter_that_the_server_refuses() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for given in [
         ("nosuchparameter", "1"),
         ("work_mem", "5x"),
         ("log_min_messages", "debug5"),
         ("server_version", "1"),
     ] {
-        same_refusal(&stage, &[given]);
+        same_refusal(&comparison, &[given]);
     }
 }
 
 #[test]
 fn state_case_36b_in_options_and_among_good_ones() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for given in [
         &[("options", "-c nosuchparameter=1")][..],
         &[("options", "-c work_mem=5x -c timezone=UTC")],
@@ -143,32 +146,32 @@ fn state_case_36b_in_options_and_among_good_ones() {
         &[("bad name", "1")],
         &[("options", "-x")],
     ] {
-        same_refusal(&stage, given);
+        same_refusal(&comparison, given);
     }
     // One that was good is good again after a refusal.
     let login = app().with("work_mem", "5MB");
-    assert_eq!(pooled(&stage, &login).expect("a login").value("show work_mem"), "5MB");
+    assert_eq!(pooled(&comparison, &login).expect("a login").value("show work_mem"), "5MB");
 }
 
 #[test]
 fn state_case_37_in_session_mode_too() {
-    let stage =
-        Stage::with("", |config| config.set("pool_mode", "\"session\"").set("pool_size", 3));
+    let comparison =
+        Comparison::with("", |config| config.set("pool_mode", "\"session\"").set("pool_size", 3));
     let given = [
         ("search_path", "pg_catalog"),
         ("timezone", "Asia/Tokyo"),
         ("role", "boss"),
         ("statement_timeout", "5x"),
     ];
-    same_refusal(&stage, &given);
+    same_refusal(&comparison, &given);
     let given = [("search_path", "pg_catalog"), ("timezone", "Asia/Tokyo"), ("role", "pg_monitor")];
-    same_refusal(&stage, &given);
+    same_refusal(&comparison, &given);
 }
 
 #[test]
 fn state_case_37b_what_is_good_holds_from_the_first_statement() {
-    let stage =
-        Stage::with("", |config| config.set("pool_mode", "\"session\"").set("pool_size", 3));
+    let comparison =
+        Comparison::with("", |config| config.set("pool_mode", "\"session\"").set("pool_size", 3));
     let given = [
         ("search_path", "pg_catalog"),
         ("timezone", "asia/tokyo"),
@@ -178,16 +181,16 @@ fn state_case_37b_what_is_good_holds_from_the_first_statement() {
     let login = given.iter().fold(app(), |login, (name, value)| login.with(name, value));
     let asked = "select current_user, current_setting('timezone'), current_setting('search_path'), \
                  current_setting('statement_timeout')";
-    let must = direct(&stage.pg, &login).expect("a direct login").ok(asked).texts();
+    let must = direct(&comparison.pg, &login).expect("a direct login").ok(asked).texts();
     for _ in 0..3 {
-        let mut client = pooled(&stage, &login).expect("a login");
+        let mut client = pooled(&comparison, &login).expect("a login");
         assert_eq!(client.ok(asked).texts(), must);
         client.ok("reset all");
         assert_eq!(client.ok(asked).texts(), must, "after RESET ALL");
         client.terminate();
     }
     for (name, value) in [("work_mem", "5x"), ("nosuchparameter", "1"), ("server_version", "1")] {
-        same_refusal(&stage, &[(name, value)]);
+        same_refusal(&comparison, &[(name, value)]);
     }
 }
 
@@ -198,11 +201,11 @@ fn process_id(client: &WireClient) -> u32 {
 #[test]
 fn state_case_38_a_process_id_is_not_given_again_soon() {
     const SOON: usize = 1000;
-    let stage = Stage::new();
-    let mut staying: VecDeque<WireClient> = (0..5).map(|_| stage.proxy.client()).collect();
+    let comparison = Comparison::new();
+    let mut staying: VecDeque<WireClient> = (0..5).map(|_| comparison.proxy.client()).collect();
     let mut seen: VecDeque<u32> = staying.iter().map(process_id).collect();
     for number in 0..SOON + 200 {
-        let client = stage.proxy.client();
+        let client = comparison.proxy.client();
         let id = process_id(&client);
         assert!(!seen.contains(&id), "login {number} has the id of one shortly before: {id}");
         seen.push_back(id);
@@ -223,10 +226,10 @@ fn state_case_38_a_process_id_is_not_given_again_soon() {
 
 #[test]
 fn state_case_38b_nor_when_several_leave_at_once_or_on_other_workers() {
-    let stage = Stage::with("", |config| config.set("workers", 2));
+    let comparison = Comparison::with("", |config| config.set("workers", 2));
     let mut seen = std::collections::BTreeSet::new();
     for round in 0..12 {
-        let clients: Vec<WireClient> = (0..20).map(|_| stage.proxy.client()).collect();
+        let clients: Vec<WireClient> = (0..20).map(|_| comparison.proxy.client()).collect();
         for client in clients {
             assert!(seen.insert(process_id(&client)), "round {round}: an id of a round before");
             client.terminate();

@@ -1,6 +1,6 @@
 //! Tables that are temporary although nothing says so: cases 13 to 15.
 
-use pgimbal_tests::{After, Stage};
+use pgimbal_tests::{After, Comparison};
 
 const CREATE: &str = "CREATE TABLE accounts (id int, owner text)";
 const INSERT: &str = "INSERT INTO accounts VALUES (2, 'mine')";
@@ -8,14 +8,14 @@ const INSERT: &str = "INSERT INTO accounts VALUES (2, 'mine')";
 #[test]
 fn state_case_13_a_table_in_a_path_that_names_pg_temp() {
     let path = "SET search_path = nosuchschema, pg_temp";
-    Stage::new().compare_steps(&[path, CREATE, INSERT, "RESET search_path"], After::MayStay);
+    Comparison::new().compare_steps(&[path, CREATE, INSERT, "RESET search_path"], After::MayStay);
 }
 
 #[test]
 fn state_case_13b_by_other_statements_and_ways_to_set_the_path() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     let local = ["BEGIN", "SET LOCAL search_path = pg_temp", CREATE, "COMMIT"];
-    stage.compare_steps(&local, After::MayStay);
+    comparison.compare_steps(&local, After::MayStay);
     for (path, create) in [
         ("SELECT set_config('search_path', 'pg_temp', false)", CREATE),
         ("SET search_path = pg_temp", "CREATE TABLE accounts AS SELECT 2 AS id, 'mine' AS owner"),
@@ -24,15 +24,16 @@ fn state_case_13b_by_other_statements_and_ways_to_set_the_path() {
         ("SET search_path = pg_temp", "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'"),
         ("SET search_path = pg_temp", "CREATE TYPE mood AS ENUM ('good')"),
     ] {
-        stage.compare_steps(&[path, create, "RESET search_path"], After::MayStay);
-        stage.compare_steps(&[&format!("{path} ;; {create} ;; RESET search_path")], After::MayStay);
+        comparison.compare_steps(&[path, create, "RESET search_path"], After::MayStay);
+        comparison
+            .compare_steps(&[&format!("{path} ;; {create} ;; RESET search_path")], After::MayStay);
     }
 }
 
 #[test]
 fn state_case_14_a_path_that_names_pg_temp_at_login() {
-    let stage = Stage::new().logged_in_with("search_path", "pg_temp");
-    stage.compare_steps(&[CREATE, INSERT], After::MayStay);
+    let comparison = Comparison::new().logged_in_with("search_path", "pg_temp");
+    comparison.compare_steps(&[CREATE, INSERT], After::MayStay);
 }
 
 #[test]
@@ -42,20 +43,20 @@ fn state_case_14b_in_the_options_and_spelt_otherwise() {
         ("options", "--search-path=PG_TEMP"),
         ("search_path", "\"pg_temp\", public"),
     ] {
-        let stage = Stage::new().logged_in_with(name, value);
-        stage.compare_steps(&[CREATE, INSERT], After::MayStay);
+        let comparison = Comparison::new().logged_in_with(name, value);
+        comparison.compare_steps(&[CREATE, INSERT], After::MayStay);
     }
 }
 
 #[test]
 fn state_case_15_pg_temp_spelt_with_an_escape() {
     let path = "SET search_path = E'pg\\137temp'";
-    Stage::new().compare_steps(&[path, CREATE, "RESET ALL"], After::MayStay);
+    Comparison::new().compare_steps(&[path, CREATE, "RESET ALL"], After::MayStay);
 }
 
 #[test]
 fn state_case_15b_and_in_other_spellings() {
-    let stage = Stage::new();
+    let comparison = Comparison::new();
     for path in [
         "SET search_path = PG_Temp",
         "SET search_path = \"pg_temp\", pg_catalog",
@@ -64,13 +65,13 @@ fn state_case_15b_and_in_other_spellings() {
         "SELECT set_config('search_path', $$ \"pg_temp\" $$, false)",
         "SET search_path = 'pg_'\n'temp'",
     ] {
-        stage.compare_steps(&[path, CREATE, INSERT, "RESET ALL"], After::MayStay);
+        comparison.compare_steps(&[path, CREATE, INSERT, "RESET ALL"], After::MayStay);
     }
     // And where the statement itself says it.
     for create in [
         "CREATE TABLE U&\"pg\\005Ftemp\".accounts (id int, owner text)",
         "CREATE TABLE \"pg_temp\".accounts (id int, owner text)",
     ] {
-        stage.compare_steps(&[create], After::MayStay);
+        comparison.compare_steps(&[create], After::MayStay);
     }
 }

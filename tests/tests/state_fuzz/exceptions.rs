@@ -32,7 +32,7 @@ pub(super) struct Known {
     /// One of these stands in a line of either side that the other has not so often, or in the
     /// first that differs.
     line: &'static [&'static str],
-    /// Why.
+    /// Why it is no fault of pgimbal's; printed nowhere.
     #[allow(dead_code, reason = "for people")]
     reason: &'static str,
 }

@@ -1,6 +1,6 @@
 //! From a seed to what a client does.
 
-use super::dice::Dice;
+use super::random::Random;
 use super::script::{Msg, Script, Step, Value};
 use super::texts::{Group, pair};
 
@@ -15,24 +15,24 @@ pub(super) struct Kind {
 
 /// The sequence of `seed`.
 pub(super) fn script(seed: u64, kind: Kind) -> Script {
-    let mut dice = Dice::new(seed);
+    let mut random = Random::new(seed);
     let mark = format!(" --s{}", seed % 997);
     let mut maker = Maker { kind, mark, focus: Vec::new(), steps: Vec::new() };
     for _ in 0..3 {
-        maker.focus.push(Group::FOCUS[dice.roll(Group::FOCUS.len())]);
+        maker.focus.push(Group::FOCUS[random.roll(Group::FOCUS.len())]);
     }
     maker.focus.retain(|group| kind.hidden || *group != Group::Hidden);
-    if kind.hidden && dice.one_in(2) {
+    if kind.hidden && random.one_in(2) {
         maker.focus.push(Group::Hidden);
     }
-    let login = login(&mut dice);
-    for _ in 0..3 + dice.roll(10) {
-        maker.step(&mut dice);
+    let login = login(&mut random);
+    for _ in 0..3 + random.roll(10) {
+        maker.step(&mut random);
     }
     Script { login, steps: maker.steps }
 }
 
-fn login(dice: &mut Dice) -> Vec<(String, String)> {
+fn login(random: &mut Random) -> Vec<(String, String)> {
     let known = [
         ("search_path", "pg_temp"),
         ("search_path", "other, public"),
@@ -43,10 +43,10 @@ fn login(dice: &mut Dice) -> Vec<(String, String)> {
         ("options", "-c app.tenant=startup"),
         ("client_encoding", "LATIN1"),
     ];
-    if !dice.one_in(6) {
+    if !random.one_in(6) {
         return Vec::new();
     }
-    let (name, value) = known[dice.roll(known.len())];
+    let (name, value) = known[random.roll(known.len())];
     vec![(name.to_owned(), value.to_owned())]
 }
 
@@ -58,17 +58,17 @@ struct Maker {
 }
 
 impl Maker {
-    fn text(&self, dice: &mut Dice) -> Vec<u8> {
-        let group = match dice.roll(100) {
+    fn text(&self, random: &mut Random) -> Vec<u8> {
+        let group = match random.roll(100) {
             0..25 => Group::Transactions,
-            25..75 if !self.focus.is_empty() => self.focus[dice.roll(self.focus.len())],
+            25..75 if !self.focus.is_empty() => self.focus[random.roll(self.focus.len())],
             75..80 => Group::Failures,
             80..88 => Group::Plain,
-            _ => Group::FOCUS[dice.roll(Group::FOCUS.len())],
+            _ => Group::FOCUS[random.roll(Group::FOCUS.len())],
         };
         let hidden = group == Group::Hidden && !self.kind.hidden;
         let group = if hidden { Group::Plain } else { group };
-        let mut text = group.text(dice);
+        let mut text = group.text(random);
         if group == Group::Sensitive {
             text.extend(self.mark.as_bytes());
         }
@@ -77,47 +77,47 @@ impl Maker {
 
     /// A text for Parse as `name`. PostgreSQL crashes at a Describe of a FETCH whose cursor is
     /// gone, and of an EXECUTE that executes itself.
-    fn parsed(&self, dice: &mut Dice, name: &[u8]) -> Vec<u8> {
-        let text = self.text(dice);
+    fn parsed(&self, random: &mut Random, name: &[u8]) -> Vec<u8> {
+        let text = self.text(random);
         let crashes =
             text.starts_with(b"FETCH") || text.starts_with(b"EXECUTE") && !name.is_empty();
-        if crashes { Group::Plain.text(dice) } else { text }
+        if crashes { Group::Plain.text(random) } else { text }
     }
 
-    fn step(&mut self, dice: &mut Dice) {
-        if dice.one_in(7) {
-            let mut steps = super::idioms::idiom(dice, &self.mark);
+    fn step(&mut self, random: &mut Random) {
+        if random.one_in(7) {
+            let mut steps = super::idioms::idiom(random, &self.mark);
             return self.steps.append(&mut steps);
         }
-        let messages = match dice.roll(100) {
-            0..40 => vec![self.query(dice)],
-            40..58 => self.run(dice),
-            58..68 => self.pipeline(dice),
-            68..74 => self.prepare(dice),
-            74..82 => execute(dice),
-            82..85 => close(dice),
-            85..91 => bound_setting(dice),
+        let messages = match random.roll(100) {
+            0..40 => vec![self.query(random)],
+            40..58 => self.run(random),
+            58..68 => self.pipeline(random),
+            68..74 => self.prepare(random),
+            74..82 => execute(random),
+            82..85 => close(random),
+            85..91 => bound_setting(random),
             91..94 => return self.steps.push(Step::Own),
-            94..96 => return self.steps.push(Step::Beside(dice.one_in(2))),
+            94..96 => return self.steps.push(Step::Beside(random.one_in(2))),
             96..99 if self.kind.two => {
-                return self.steps.push(if dice.one_in(2) { Step::Hold } else { Step::Release });
+                return self.steps.push(if random.one_in(2) { Step::Hold } else { Step::Release });
             }
             99 => return self.steps.push(Step::Relog),
-            _ => vec![self.query(dice)],
+            _ => vec![self.query(random)],
         };
-        self.write(dice, messages);
+        self.write(random, messages);
     }
 
     /// One write, or two with a cut anywhere, or none of its own.
-    fn write(&mut self, dice: &mut Dice, mut messages: Vec<Msg>) {
-        if dice.one_in(6)
+    fn write(&mut self, random: &mut Random, mut messages: Vec<Msg>) {
+        if random.one_in(6)
             && let Some(Step::Send(last)) = self.steps.last_mut()
         {
             return last.append(&mut messages);
         }
-        if messages.len() > 1 && dice.one_in(4) {
-            let rest = messages.split_off(1 + dice.roll(messages.len() - 1));
-            if dice.one_in(2) {
+        if messages.len() > 1 && random.one_in(4) {
+            let rest = messages.split_off(1 + random.roll(messages.len() - 1));
+            if random.one_in(2) {
                 messages.push(Msg::Flush);
             }
             self.steps.push(Step::Send(messages));
@@ -126,67 +126,72 @@ impl Maker {
         self.steps.push(Step::Send(messages));
     }
 
-    fn query(&self, dice: &mut Dice) -> Msg {
-        let mut text = self.text(dice);
-        if dice.one_in(4) {
-            for _ in 0..=dice.roll(3) {
+    fn query(&self, random: &mut Random) -> Msg {
+        let mut text = self.text(random);
+        if random.one_in(4) {
+            for _ in 0..=random.roll(3) {
                 text.extend(b"\n; ");
-                text.extend(self.text(dice));
+                text.extend(self.text(random));
             }
         }
         Msg::Query(text)
     }
 
-    fn one(&self, dice: &mut Dice) -> Vec<Msg> {
-        let name = statement(dice);
-        let portal = portal(dice);
+    fn one(&self, random: &mut Random) -> Vec<Msg> {
+        let name = statement(random);
+        let portal = portal(random);
         let mut messages = vec![
-            Msg::Parse { sql: self.parsed(dice, &name), name: name.clone(), types: Vec::new() },
-            Msg::Bind { portal: portal.clone(), name, values: Vec::new(), binary: dice.one_in(8) },
+            Msg::Parse { sql: self.parsed(random, &name), name: name.clone(), types: Vec::new() },
+            Msg::Bind {
+                portal: portal.clone(),
+                name,
+                values: Vec::new(),
+                binary: random.one_in(8),
+            },
         ];
-        if dice.one_in(4) {
+        if random.one_in(4) {
             messages.push(Msg::Describe { kind: b'P', name: portal.clone() });
         }
-        let rows = u32::from(dice.one_in(4));
+        let rows = u32::from(random.one_in(4));
         messages.push(Msg::Execute { portal: portal.clone(), rows });
-        if rows == 1 && dice.one_in(2) {
+        if rows == 1 && random.one_in(2) {
             messages.push(Msg::Execute { portal, rows: 0 });
-        } else if dice.one_in(8) {
+        } else if random.one_in(8) {
             messages.push(Msg::Close { kind: b'P', name: portal });
         }
         messages
     }
 
-    fn run(&self, dice: &mut Dice) -> Vec<Msg> {
-        let mut messages = self.one(dice);
+    fn run(&self, random: &mut Random) -> Vec<Msg> {
+        let mut messages = self.one(random);
         messages.push(Msg::Sync);
         messages
     }
 
-    fn pipeline(&self, dice: &mut Dice) -> Vec<Msg> {
+    fn pipeline(&self, random: &mut Random) -> Vec<Msg> {
         let mut messages = Vec::new();
-        for _ in 0..2 + dice.roll(3) {
-            match dice.roll(10) {
-                0 => messages.push(self.query(dice)),
+        for _ in 0..2 + random.roll(3) {
+            match random.roll(10) {
+                0 => messages.push(self.query(random)),
                 1 => messages.push(Msg::Sync),
                 2 => messages.push(Msg::Flush),
-                _ => messages.extend(self.one(dice)),
+                _ => messages.extend(self.one(random)),
             }
         }
-        if !dice.one_in(8) {
+        if !random.one_in(8) {
             messages.push(Msg::Sync);
         }
         messages
     }
 
-    fn prepare(&self, dice: &mut Dice) -> Vec<Msg> {
-        let name = statement(dice);
+    fn prepare(&self, random: &mut Random) -> Vec<Msg> {
+        let name = statement(random);
         let mut messages = vec![Msg::Parse {
-            sql: self.parsed(dice, &name),
+            sql: self.parsed(random, &name),
             name: name.clone(),
             types: Vec::new(),
         }];
-        if dice.one_in(2) {
+        if random.one_in(2) {
             messages.push(Msg::Describe { kind: b'S', name });
         }
         messages.push(Msg::Sync);
@@ -194,82 +199,82 @@ impl Maker {
     }
 }
 
-fn statement(dice: &mut Dice) -> Vec<u8> {
+fn statement(random: &mut Random) -> Vec<u8> {
     let long = "s".repeat(70);
-    dice.pick(&["", "", "s1", "s1", "s2", "q1", &long]).as_bytes().to_vec()
+    random.pick(&["", "", "s1", "s1", "s2", "q1", &long]).as_bytes().to_vec()
 }
 
-fn portal(dice: &mut Dice) -> Vec<u8> {
-    dice.pick(&["", "", "", "p1", "p2", "c1"]).as_bytes().to_vec()
+fn portal(random: &mut Random) -> Vec<u8> {
+    random.pick(&["", "", "", "p1", "p2", "c1"]).as_bytes().to_vec()
 }
 
-fn execute(dice: &mut Dice) -> Vec<Msg> {
-    let (name, portal) = (statement(dice), portal(dice));
-    let rows = u32::from(dice.one_in(3));
+fn execute(random: &mut Random) -> Vec<Msg> {
+    let (name, portal) = (statement(random), portal(random));
+    let rows = u32::from(random.one_in(3));
     let mut messages = vec![
         Msg::Bind { portal: portal.clone(), name: name.clone(), values: Vec::new(), binary: false },
         Msg::Execute { portal: portal.clone(), rows },
     ];
-    match dice.roll(8) {
+    match random.roll(8) {
         0 => messages.insert(0, Msg::Describe { kind: b'S', name }),
         // Another text in between, then the rest of the portal.
         1 => messages.push(Msg::Query(b"RESET ROLE".to_vec())),
         2 => drop(messages.pop()),
         _ => {}
     }
-    if rows == 1 && dice.one_in(2) {
+    if rows == 1 && random.one_in(2) {
         messages.push(Msg::Execute { portal, rows: 0 });
     }
     messages.push(Msg::Sync);
     messages
 }
 
-fn close(dice: &mut Dice) -> Vec<Msg> {
-    let statement = Msg::Close { kind: b'S', name: statement(dice) };
-    let portal = Msg::Close { kind: b'P', name: portal(dice) };
-    vec![if dice.one_in(2) { statement } else { portal }, Msg::Sync]
+fn close(random: &mut Random) -> Vec<Msg> {
+    let statement = Msg::Close { kind: b'S', name: statement(random) };
+    let portal = Msg::Close { kind: b'P', name: portal(random) };
+    vec![if random.one_in(2) { statement } else { portal }, Msg::Sync]
 }
 
 /// `set_config` with bound values in either format.
-fn bound_setting(dice: &mut Dice) -> Vec<Msg> {
-    let (name, value) = pair(dice);
+fn bound_setting(random: &mut Random) -> Vec<Msg> {
+    let (name, value) = pair(random);
     let (name, value) = (name.replace('"', ""), value.replace(['\'', '"'], ""));
-    let both = |dice: &mut Dice, text: &str| {
+    let both = |random: &mut Random, text: &str| {
         let bytes = text.as_bytes().to_vec();
-        if dice.one_in(2) { Value::Text(bytes) } else { Value::Binary(bytes) }
+        if random.one_in(2) { Value::Text(bytes) } else { Value::Binary(bytes) }
     };
-    let value = if dice.one_in(12) { Value::Null } else { both(dice, &value) };
+    let value = if random.one_in(12) { Value::Null } else { both(random, &value) };
     let types: &[&[u32]] = &[&[], &[25], &[1043], &[0]];
-    let (sql, types, values): (String, Vec<u32>, Vec<Value>) = match dice.roll(5) {
+    let (sql, types, values): (String, Vec<u32>, Vec<Value>) = match random.roll(5) {
         0 | 1 => {
-            let local = dice.pick(&["false", "false", "true"]);
+            let local = random.pick(&["false", "false", "true"]);
             (
                 format!("SELECT set_config('{name}', $1, {local})"),
-                dice.pick(types).to_vec(),
+                random.pick(types).to_vec(),
                 vec![value],
             )
         }
         2 => {
             let local =
                 [Value::Text(b"f".to_vec()), Value::Binary(vec![0]), Value::Binary(vec![1])];
-            let values = vec![both(dice, &name), value, local[dice.roll(3)].clone()];
+            let values = vec![both(random, &name), value, local[random.roll(3)].clone()];
             ("SELECT pg_catalog.set_config($1, $2, $3)".to_owned(), Vec::new(), values)
         }
         3 => {
             let sql =
                 format!("SELECT set_config('app.x', $1, false), set_config('{name}', $2, false)");
-            (sql, Vec::new(), vec![both(dice, "bound"), value])
+            (sql, Vec::new(), vec![both(random, "bound"), value])
         }
         _ => {
-            let types = dice.pick(&[&[25, 1043][..], &[25, 25], &[]]).to_vec();
-            ("SELECT set_config($1, $2, false)".to_owned(), types, vec![both(dice, &name), value])
+            let types = random.pick(&[&[25, 1043][..], &[25, 25], &[]]).to_vec();
+            ("SELECT set_config($1, $2, false)".to_owned(), types, vec![both(random, &name), value])
         }
     };
-    let (statement, portal) = (statement(dice), portal(dice));
-    let rows = u32::from(dice.one_in(3));
+    let (statement, portal) = (statement(random), portal(random));
+    let rows = u32::from(random.one_in(3));
     vec![
         Msg::Parse { name: statement.clone(), sql: sql.into_bytes(), types },
-        Msg::Bind { portal: portal.clone(), name: statement, values, binary: dice.one_in(4) },
+        Msg::Bind { portal: portal.clone(), name: statement, values, binary: random.one_in(4) },
         Msg::Execute { portal, rows },
         Msg::Sync,
     ]

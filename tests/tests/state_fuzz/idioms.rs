@@ -1,35 +1,35 @@
 //! Shapes of several statements that a random order of single ones hardly ever makes.
 
-use super::dice::Dice;
+use super::random::Random;
 use super::script::{Msg, Step};
 use super::texts::{Group, SENSITIVE, pair};
 
 /// One of them, with texts that depend on settings marked with `mark`.
-pub(super) fn idiom(dice: &mut Dice, mark: &str) -> Vec<Step> {
-    match dice.roll(8) {
-        0..3 => block(dice),
-        3 => parsed_under(dice, mark),
-        4 => read_under(dice),
-        5 => portals(dice),
-        6 => paths(dice),
-        _ => undone(dice),
+pub(super) fn idiom(random: &mut Random, mark: &str) -> Vec<Step> {
+    match random.roll(8) {
+        0..3 => block(random),
+        3 => parsed_under(random, mark),
+        4 => read_under(random),
+        5 => portals(random),
+        6 => paths(random),
+        _ => undone(random),
     }
 }
 
 /// A transaction of settings, savepoints and an error here and there.
-fn block(dice: &mut Dice) -> Vec<Step> {
+fn block(random: &mut Random) -> Vec<Step> {
     let mut texts: Vec<Vec<u8>> = Vec::new();
     let savepoints: &[&str] =
-        dice.pick(&[&["a", "b"][..], &["_EXEC_SVP_1", "_EXEC_SVP_2"], &["a", "A"]]);
-    if dice.one_in(2) {
-        texts.push(change(dice));
+        random.pick(&[&["a", "b"][..], &["_EXEC_SVP_1", "_EXEC_SVP_2"], &["a", "A"]]);
+    if random.one_in(2) {
+        texts.push(change(random));
     }
     texts.push(b"BEGIN".to_vec());
     let mut made = 0;
-    for _ in 0..2 + dice.roll(7) {
+    for _ in 0..2 + random.roll(7) {
         let last = savepoints[usize::from(made > 1)];
-        texts.push(match dice.roll(10) {
-            0..4 => change(dice),
+        texts.push(match random.roll(10) {
+            0..4 => change(random),
             4 | 5 => {
                 made += 1;
                 format!("SAVEPOINT {}", savepoints[usize::from(made > 1)]).into_bytes()
@@ -38,97 +38,97 @@ fn block(dice: &mut Dice) -> Vec<Step> {
             7 if made > 0 => format!("ROLLBACK TO {last};RELEASE {last}").into_bytes(),
             8 if made > 0 => format!("ROLLBACK TO {}", savepoints[0]).into_bytes(),
             9 if made > 0 => format!("SAVEPOINT {last}; SELECT 1").into_bytes(),
-            _ => Group::Transactions.text(dice),
+            _ => Group::Transactions.text(random),
         });
     }
-    texts.push(dice.pick(&["COMMIT", "COMMIT", "COMMIT", "ROLLBACK", "END"]).into());
-    sent(dice, texts)
+    texts.push(random.pick(&["COMMIT", "COMMIT", "COMMIT", "ROLLBACK", "END"]).into());
+    sent(random, texts)
 }
 
 /// A change that the session keeps, loses or gets back.
-fn change(dice: &mut Dice) -> Vec<u8> {
-    match dice.roll(10) {
-        0..3 => Group::Settings.text(dice),
-        3 => Group::SetConfig.text(dice),
-        4 => Group::Roles.text(dice),
-        5 => dice.pick(&["RESET ALL", "RESET ROLE", "SET ROLE boss"]).into(),
-        6 => dice.pick(&["SET LOCAL work_mem TO DEFAULT", "RESET ALL"]).into(),
+fn change(random: &mut Random) -> Vec<u8> {
+    match random.roll(10) {
+        0..3 => Group::Settings.text(random),
+        3 => Group::SetConfig.text(random),
+        4 => Group::Roles.text(random),
+        5 => random.pick(&["RESET ALL", "RESET ROLE", "SET ROLE boss"]).into(),
+        6 => random.pick(&["SET LOCAL work_mem TO DEFAULT", "RESET ALL"]).into(),
         _ => {
-            let value = ["A", "B", "C"][dice.roll(3)];
+            let value = ["A", "B", "C"][random.roll(3)];
             format!("SET app.tenant = '{value}'").into_bytes()
         }
     }
 }
 
 /// A statement that is parsed under settings of the transaction.
-fn parsed_under(dice: &mut Dice, mark: &str) -> Vec<Step> {
-    let (name, value) = pair(dice);
-    let local = dice.pick(&[
+fn parsed_under(random: &mut Random, mark: &str) -> Vec<Step> {
+    let (name, value) = pair(random);
+    let local = random.pick(&[
         "SET LOCAL TimeZone = 'America/New_York'",
         "SET LOCAL DateStyle = 'SQL, DMY'",
         "SET LOCAL search_path = other, public",
         "",
     ]);
     let local = if local.is_empty() { format!("SET LOCAL {name} = {value}") } else { local.into() };
-    let sql = format!("{}{mark}", SENSITIVE[dice.roll(SENSITIVE.len())]);
+    let sql = format!("{}{mark}", SENSITIVE[random.roll(SENSITIVE.len())]);
     let parse = vec![parse(b"s1", sql.into_bytes()), Msg::Sync];
     vec![
         Step::Send(vec![Msg::query("BEGIN")]),
         Step::Send(vec![Msg::Query(local.into_bytes())]),
         Step::Send(parse),
-        Step::Send(vec![Msg::query(dice.pick(&["COMMIT", "COMMIT", "ROLLBACK"]))]),
+        Step::Send(vec![Msg::query(random.pick(&["COMMIT", "COMMIT", "ROLLBACK"]))]),
     ]
 }
 
 /// A text that another setting, not reported yet, makes read differently.
-fn read_under(dice: &mut Dice) -> Vec<Step> {
-    let texts = (0..2).map(|_| Group::Readings.text(dice)).collect();
-    if dice.one_in(2) { vec![Step::Send(segment(texts, false))] } else { sent(dice, texts) }
+fn read_under(random: &mut Random) -> Vec<Step> {
+    let texts = (0..2).map(|_| Group::Readings.text(random)).collect();
+    if random.one_in(2) { vec![Step::Send(segment(texts, false))] } else { sent(random, texts) }
 }
 
 /// A portal under a name that becomes a cursor's, or that a FETCH reads.
-fn portals(dice: &mut Dice) -> Vec<Step> {
-    let mut texts = vec![change(dice), b"BEGIN".to_vec()];
-    texts.truncate(1 + dice.roll(2));
+fn portals(random: &mut Random) -> Vec<Step> {
+    let mut texts = vec![change(random), b"BEGIN".to_vec()];
+    texts.truncate(1 + random.roll(2));
     texts.reverse();
-    let mut steps = sent(dice, texts);
+    let mut steps = sent(random, texts);
     steps.push(Step::Send(vec![Msg::query("BEGIN")]));
     let bind = Msg::Bind { portal: b"p1".to_vec(), name: vec![], values: vec![], binary: false };
-    let mut bound = vec![parse(b"", change(dice)), bind];
-    if dice.one_in(2) {
+    let mut bound = vec![parse(b"", change(random)), bind];
+    if random.one_in(2) {
         bound.push(Msg::Close { kind: b'P', name: b"p1".to_vec() });
     }
     bound.push(Msg::Sync);
     steps.push(Step::Send(bound));
     let between = ["DECLARE p1 CURSOR FOR SELECT 1", "FETCH ALL FROM p1", "CLOSE p1", "SELECT 1"];
-    steps.push(Step::Send(vec![Msg::query(dice.pick(&between))]));
+    steps.push(Step::Send(vec![Msg::query(random.pick(&between))]));
     steps.push(Step::Send(vec![Msg::Execute { portal: b"p1".to_vec(), rows: 0 }, Msg::Sync]));
-    steps.push(Step::Send(vec![Msg::query(dice.pick(&["COMMIT", "COMMIT", "ROLLBACK"]))]));
+    steps.push(Step::Send(vec![Msg::query(random.pick(&["COMMIT", "COMMIT", "ROLLBACK"]))]));
     steps
 }
 
 /// A table that is temporary because of the search_path.
-fn paths(dice: &mut Dice) -> Vec<Step> {
-    let path = dice.pick(&[
+fn paths(random: &mut Random) -> Vec<Step> {
+    let path = random.pick(&[
         "nosuch, pg_temp",
         "E'pg\\137temp'",
         "pg_temp",
         "U&'pg\\005ftemp', public",
         "PG_TEMP, public",
     ]);
-    let how = dice.pick(&["SET", "SET SESSION", "SET LOCAL"]);
+    let how = random.pick(&["SET", "SET SESSION", "SET LOCAL"]);
     let texts = [
         format!("{how} search_path = {path}"),
         "CREATE TABLE accounts (id int, owner text)".to_owned(),
         "INSERT INTO accounts VALUES (1, 'mine')".to_owned(),
-        dice.pick(&["RESET search_path", "RESET ALL", "SELECT owner FROM accounts"]).to_owned(),
+        random.pick(&["RESET search_path", "RESET ALL", "SELECT owner FROM accounts"]).to_owned(),
     ];
-    sent(dice, texts.map(String::into_bytes).to_vec())
+    sent(random, texts.map(String::into_bytes).to_vec())
 }
 
 /// A segment whose beginning a later part undoes, or commits.
-fn undone(dice: &mut Dice) -> Vec<Step> {
-    let end = dice.pick(&[
+fn undone(random: &mut Random) -> Vec<Step> {
+    let end = random.pick(&[
         "SELECT 1/0",
         "INSERT INTO notes VALUES (1, 99)",
         "DO $$BEGIN COMMIT; END$$",
@@ -137,24 +137,24 @@ fn undone(dice: &mut Dice) -> Vec<Step> {
         "ROLLBACK",
         "BEGIN",
     ]);
-    let mut texts = vec![change(dice), end.into()];
-    if dice.one_in(2) {
-        texts.push(dice.pick(&["SELECT 1/0", "SELECT 1", "RESET ALL", "ROLLBACK"]).into());
+    let mut texts = vec![change(random), end.into()];
+    if random.one_in(2) {
+        texts.push(random.pick(&["SELECT 1/0", "SELECT 1", "RESET ALL", "ROLLBACK"]).into());
     }
-    if dice.one_in(4) {
+    if random.one_in(4) {
         let mut messages = segment(texts, true);
         messages.pop();
         messages.extend(["RESET ROLE", "ROLLBACK"].map(Msg::query));
         return vec![Step::Send(messages)];
     }
-    vec![Step::Send(segment(texts, dice.one_in(2)))]
+    vec![Step::Send(segment(texts, random.one_in(2)))]
 }
 
 /// `texts` one after the other: each as a query or a segment, some in one text.
-fn sent(dice: &mut Dice, texts: Vec<Vec<u8>>) -> Vec<Step> {
+fn sent(random: &mut Random, texts: Vec<Vec<u8>>) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     for text in texts {
-        if dice.one_in(6)
+        if random.one_in(6)
             && let Some(Step::Send(last)) = steps.last_mut()
             && let Some(Msg::Query(before)) = last.last_mut()
         {
@@ -163,7 +163,7 @@ fn sent(dice: &mut Dice, texts: Vec<Vec<u8>>) -> Vec<Step> {
             continue;
         }
         let fetch = text.starts_with(b"FETCH");
-        let messages = if dice.one_in(5) && !fetch {
+        let messages = if random.one_in(5) && !fetch {
             segment(vec![text], false)
         } else {
             vec![Msg::Query(text)]

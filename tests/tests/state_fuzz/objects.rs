@@ -1,24 +1,24 @@
 //! Statements about what is no setting: temporary objects, locks, channels, cursors, statements,
 //! blocks and procedures; and texts that read differently under other settings.
 
-use super::dice::Dice;
+use super::random::Random;
 use super::texts::{Group, setting};
 
-pub(super) fn text(group: Group, dice: &mut Dice) -> String {
-    let (number, letter) = (1 + dice.roll(2), ["1", "2"][dice.roll(2)]);
+pub(super) fn text(group: Group, random: &mut Random) -> String {
+    let (number, letter) = (1 + random.roll(2), ["1", "2"][random.roll(2)]);
     let pattern = match group {
-        Group::Blocks => return block(dice),
-        Group::Roles => dice.pick(ROLES),
-        Group::Temporary => dice.pick(TEMPORARY),
-        Group::Locks => dice.pick(LOCKS),
-        Group::Channels => dice.pick(CHANNELS),
-        Group::Cursors => dice.pick(CURSORS),
-        Group::Statements => dice.pick(STATEMENTS),
-        Group::Calls => dice.pick(CALLS),
-        Group::Discards => dice.pick(DISCARDS),
-        Group::Failures => dice.pick(FAILURES),
-        Group::Hidden => dice.pick(HIDDEN),
-        _ => dice.pick(PLAIN),
+        Group::Blocks => return block(random),
+        Group::Roles => random.pick(ROLES),
+        Group::Temporary => random.pick(TEMPORARY),
+        Group::Locks => random.pick(LOCKS),
+        Group::Channels => random.pick(CHANNELS),
+        Group::Cursors => random.pick(CURSORS),
+        Group::Statements => random.pick(STATEMENTS),
+        Group::Calls => random.pick(CALLS),
+        Group::Discards => random.pick(DISCARDS),
+        Group::Failures => random.pick(FAILURES),
+        Group::Hidden => random.pick(HIDDEN),
+        _ => random.pick(PLAIN),
     };
     pattern.replace('#', &number.to_string()).replace('@', letter)
 }
@@ -203,9 +203,9 @@ const HIDDEN: &[&str] = &[
     "SELECT 'a'::text = 'b'::text, lower('ABC'::text)",
 ];
 
-fn block(dice: &mut Dice) -> String {
-    let set = setting(dice);
-    let inner = match dice.roll(15) {
+fn block(random: &mut Random) -> String {
+    let set = setting(random);
+    let inner = match random.roll(15) {
         0 | 1 => format!("{set};"),
         2 => "PERFORM set_config('app.tenant', 'do', false);".to_owned(),
         3 => "PERFORM set_config('app.' || 'hidden', 'h', false);".to_owned(),
@@ -226,7 +226,7 @@ fn block(dice: &mut Dice) -> String {
 }
 
 /// Texts that end elsewhere under another `standard_conforming_strings` or `client_encoding`.
-pub(super) fn reading(dice: &mut Dice) -> Vec<u8> {
+pub(super) fn reading(random: &mut Random) -> Vec<u8> {
     let texts: [&[u8]; 12] = [
         b"SET standard_conforming_strings = off",
         b"SET LOCAL standard_conforming_strings = off",
@@ -241,5 +241,5 @@ pub(super) fn reading(dice: &mut Dice) -> Vec<u8> {
         b"SELECT E'\x83\x5c'', set_config($$app.x$$,$$sjis$$,false) --'",
         b"RESET client_encoding",
     ];
-    texts[dice.roll(texts.len())].to_vec()
+    texts[random.roll(texts.len())].to_vec()
 }

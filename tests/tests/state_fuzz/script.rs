@@ -44,7 +44,7 @@ pub(super) enum Step {
 /// A whole sequence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Script {
-    /// Startup parameters.
+    /// Startup parameters beside user and database.
     pub(super) login: Vec<(String, String)>,
     pub(super) steps: Vec<Step>,
 }

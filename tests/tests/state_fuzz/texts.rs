@@ -1,6 +1,6 @@
 //! Single SQL statements, in groups so that a sequence can dwell on a few of them.
 
-use super::dice::Dice;
+use super::random::Random;
 
 /// Settings and values for them, as they stand in a SET.
 pub(super) const SETTINGS: [(&str, &[&str]); 25] = [
@@ -113,32 +113,32 @@ impl Group {
     ];
 
     /// A statement of this group.
-    pub(super) fn text(self, dice: &mut Dice) -> Vec<u8> {
+    pub(super) fn text(self, random: &mut Random) -> Vec<u8> {
         match self {
-            Self::Readings => super::objects::reading(dice),
-            Self::Transactions => transaction(dice).into_bytes(),
-            Self::Settings => setting(dice).into_bytes(),
-            Self::SetConfig => set_config(dice).into_bytes(),
-            Self::Sensitive => dice.pick(&SENSITIVE).as_bytes().to_vec(),
-            _ => super::objects::text(self, dice).into_bytes(),
+            Self::Readings => super::objects::reading(random),
+            Self::Transactions => transaction(random).into_bytes(),
+            Self::Settings => setting(random).into_bytes(),
+            Self::SetConfig => set_config(random).into_bytes(),
+            Self::Sensitive => random.pick(&SENSITIVE).as_bytes().to_vec(),
+            _ => super::objects::text(self, random).into_bytes(),
         }
     }
 }
 
-fn transaction(dice: &mut Dice) -> String {
-    let savepoint = dice.pick(SAVEPOINTS);
-    match dice.roll(22) {
-        0..6 => dice.pick(&["BEGIN", "begin", "START TRANSACTION", "BEGIN"]).to_owned(),
+fn transaction(random: &mut Random) -> String {
+    let savepoint = random.pick(SAVEPOINTS);
+    match random.roll(22) {
+        0..6 => random.pick(&["BEGIN", "begin", "START TRANSACTION", "BEGIN"]).to_owned(),
         6 => "BEGIN ISOLATION LEVEL SERIALIZABLE".to_owned(),
-        7..10 => dice.pick(&["COMMIT", "END", "commit work"]).to_owned(),
-        10..12 => dice.pick(&["ROLLBACK", "ABORT"]).to_owned(),
+        7..10 => random.pick(&["COMMIT", "END", "commit work"]).to_owned(),
+        10..12 => random.pick(&["ROLLBACK", "ABORT"]).to_owned(),
         12 => "COMMIT AND CHAIN".to_owned(),
         13 => "ROLLBACK AND CHAIN".to_owned(),
         14..17 => format!("SAVEPOINT {savepoint}"),
         17..19 => format!("ROLLBACK TO {savepoint}"),
         19 => format!("RELEASE {savepoint}"),
         20 => format!("ROLLBACK TO {savepoint}; RELEASE {savepoint}"),
-        _ => dice
+        _ => random
             .pick(&[
                 "SET TRANSACTION READ ONLY",
                 "PREPARE TRANSACTION 'x'",
@@ -149,16 +149,16 @@ fn transaction(dice: &mut Dice) -> String {
 }
 
 /// A setting and a value of it: half of the time one of the first few, so that they meet.
-pub(super) fn pair(dice: &mut Dice) -> (&'static str, &'static str) {
-    let count = if dice.one_in(2) { 6 } else { SETTINGS.len() };
-    let (name, values) = SETTINGS[dice.roll(count)];
-    (name, values[dice.roll(values.len())])
+pub(super) fn pair(random: &mut Random) -> (&'static str, &'static str) {
+    let count = if random.one_in(2) { 6 } else { SETTINGS.len() };
+    let (name, values) = SETTINGS[random.roll(count)];
+    (name, values[random.roll(values.len())])
 }
 
 /// A SET or the like.
-pub(super) fn setting(dice: &mut Dice) -> String {
-    let (name, value) = pair(dice);
-    match dice.roll(20) {
+pub(super) fn setting(random: &mut Random) -> String {
+    let (name, value) = pair(random);
+    match random.roll(20) {
         0..6 => format!("SET {name} = {value}"),
         6 => format!("SET SESSION {name} TO {value}"),
         7..11 => format!("SET LOCAL {name} = {value}"),
@@ -168,7 +168,7 @@ pub(super) fn setting(dice: &mut Dice) -> String {
         14 => "RESET ALL".to_owned(),
         15 => format!("/* x */ set/**/{name}/*'*/=  {value} --;"),
         16 => format!("SET LOCAL {name} TO DEFAULT; RESET ALL"),
-        _ => dice
+        _ => random
             .pick(&[
                 "SET TIME ZONE 'Asia/Tokyo'",
                 "SET LOCAL TIME ZONE -5",
@@ -192,13 +192,13 @@ fn literal(value: &str) -> String {
     }
 }
 
-fn set_config(dice: &mut Dice) -> String {
-    let ((name, value), (second, other)) = (pair(dice), pair(dice));
+fn set_config(random: &mut Random) -> String {
+    let ((name, value), (second, other)) = (pair(random), pair(random));
     let (value, other) = (literal(value), literal(other));
     let (name, second) = (name.replace('"', ""), second.replace('"', ""));
-    let local = dice.pick(&["false", "true", "false", "'f'", "1 > 2"]);
+    let local = random.pick(&["false", "true", "false", "'f'", "1 > 2"]);
     let call = format!("set_config('{name}', {value}, {local})");
-    match dice.roll(16) {
+    match random.roll(16) {
         0..5 => format!("SELECT {call}"),
         5 => format!("SELECT pg_catalog.{call}"),
         6 => format!("SELECT {call}, set_config('{second}', {other}, false)"),

@@ -2,6 +2,8 @@
 
 use pgimbal_tests::{Pipeline, Reply, WireClient};
 
+use super::super::setup::Setup;
+
 /// What the failing server says to statements in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Words {
@@ -45,6 +47,8 @@ pub(in super::super) struct Row {
     pub(in super::super) goes_on: fn(&mut WireClient),
     /// Whether a replica can bring it into its state.
     pub(in super::super) on_replica: bool,
+    /// What must have happened before it looks.
+    pub(in super::super) await_first: fn(&Setup, &WireClient),
 }
 
 /// What most rows are.
@@ -59,6 +63,7 @@ pub(super) const ROW: Row = Row {
     written: Written::Never,
     goes_on: WireClient::expect_nothing_before_the_next_reply,
     on_replica: false,
+    await_first: |_, _| {},
 };
 
 /// What most rows are whose statement runs.

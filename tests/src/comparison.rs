@@ -69,16 +69,16 @@ pub enum After {
 
 /// A server with database `app` for a pool and `twin` for sessions of their own: what belongs to
 /// a database (locks, channels, tables) cannot meet.
-pub struct Stage {
-    /// The server.
+pub struct Comparison {
+    /// Both databases' server.
     pub pg: Postgres,
     /// A pool of one server connection in front of `app`, unless the test said otherwise.
     pub proxy: Pgimbal,
     login: Login,
 }
 
-impl Stage {
-    /// With nothing but what every stage has.
+impl Comparison {
+    /// With nothing but what every comparison has.
     #[must_use]
     pub fn new() -> Self {
         Self::with("", |config| config)
@@ -143,7 +143,7 @@ impl Stage {
         cells.map(|(_, value)| value).filter(|value| !matches!(&value[..], "" | "NULL")).collect()
     }
 
-    /// Plays `script` in every shape, see [`Stage::check`].
+    /// Plays `script` in every shape, see [`Comparison::check`].
     ///
     /// # Panics
     /// With everything that differs.
@@ -154,7 +154,7 @@ impl Stage {
     /// The same for steps of texts.
     ///
     /// # Panics
-    /// As [`Stage::compare`].
+    /// As [`Comparison::compare`].
     pub fn compare_steps(&self, steps: &[&str], after: After) {
         self.compare(&Script::new(steps), after);
     }
@@ -162,7 +162,7 @@ impl Stage {
     /// The same in some shapes.
     ///
     /// # Panics
-    /// As [`Stage::compare`].
+    /// As [`Comparison::compare`].
     pub fn compare_in(&self, shapes: &[Shape], script: &Script, after: After) {
         let mut differences = Vec::new();
         for shape in shapes {
@@ -228,7 +228,7 @@ impl Stage {
     /// The same for a query of the test's choice.
     ///
     /// # Panics
-    /// As [`Stage::serves`].
+    /// As [`Comparison::serves`].
     pub fn serves_query(&self, other: &mut WireClient, sql: &str, after: After) -> bool {
         let start = Instant::now();
         other.start_query(sql);
@@ -246,7 +246,7 @@ impl Stage {
     }
 }
 
-impl Default for Stage {
+impl Default for Comparison {
     fn default() -> Self {
         Self::new()
     }

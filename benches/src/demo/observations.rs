@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 /// Accidents whose text is kept.
 const KEPT: usize = 8;
 
-/// What an application does all day.
+/// What an application does over and over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Trade {
-    /// Single INSERTs.
+pub enum Workload {
+    /// An INSERT outside any block.
     Writes,
     /// Transactions of several statements.
     Transactions,
@@ -20,7 +20,7 @@ pub enum Trade {
     ReplicaReads,
 }
 
-impl Trade {
+impl Workload {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Writes, Self::Transactions, Self::Reads, Self::ReplicaReads];
 
@@ -38,26 +38,26 @@ impl Trade {
 
 /// What an application was told of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// It is done.
+pub enum WriteOutcome {
+    /// It is committed.
     Done,
-    /// It is rolled back.
+    /// It is rolled back, for certain.
     RolledBack,
-    /// Nobody knows.
+    /// The server was lost before its answer (08007).
     Unknown,
 }
 
 /// Everything that the applications have seen; shared by their threads.
 #[derive(Debug, Default)]
-pub struct Ledger(Mutex<Seen>);
+pub struct Observations(Mutex<Seen>);
 
 /// What was seen.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// What succeeded, for each trade.
-    pub done: [u64; Trade::ALL.len()],
+    /// What succeeded, for each workload.
+    pub done: [u64; Workload::ALL.len()],
     /// Errors that leave the connection open and that a dying primary explains, with one text each.
-    pub errors: BTreeMap<(Trade, String), (u64, String)>,
+    pub errors: BTreeMap<(Workload, String), (u64, String)>,
     /// Logins that were refused, connections that were closed, errors that nothing explains:
     /// what must not happen.
     pub accidents: u64,
@@ -69,20 +69,20 @@ pub struct Seen {
     pub replica_reads: [u64; 2],
     /// Microseconds of each transaction since this was last taken.
     pub latencies: Vec<u32>,
-    last: [Option<Instant>; Trade::ALL.len()],
-    /// The longest time without a success while the primary was missing, for each trade.
-    pub gaps: [Duration; Trade::ALL.len()],
+    last: [Option<Instant>; Workload::ALL.len()],
+    /// The longest time without a success while the primary was missing, for each workload.
+    pub gaps: [Duration; Workload::ALL.len()],
     disturbed: bool,
-    writes: HashMap<String, Told>,
+    writes: HashMap<String, WriteOutcome>,
 }
 
 /// What the applications were told that is not so.
 #[derive(Debug, Default)]
-pub struct Lies {
+pub struct Discrepancies {
     /// Writes that were acknowledged and are not there.
     pub lost: usize,
     /// Writes that were said to be rolled back and are there.
-    pub undead: usize,
+    pub unexpected: usize,
     /// Writes that are there more than once.
     pub twice: usize,
     /// Writes of which nobody knew, and of them those that are there.
@@ -91,7 +91,7 @@ pub struct Lies {
     pub acknowledged: usize,
 }
 
-impl Ledger {
+impl Observations {
     /// What was seen so far.
     pub fn seen(&self) -> MutexGuard<'_, Seen> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -100,8 +100,8 @@ impl Ledger {
 
 impl Seen {
     /// A transaction has succeeded.
-    pub fn succeeded(&mut self, trade: Trade, took: Duration) {
-        let index = trade as usize;
+    pub fn succeeded(&mut self, workload: Workload, took: Duration) {
+        let index = workload as usize;
         self.done[index] += 1;
         self.latencies.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
         let now = Instant::now();
@@ -117,7 +117,7 @@ impl Seen {
     }
 
     /// A write has this end.
-    pub fn wrote(&mut self, id: String, told: Told) {
+    pub fn wrote(&mut self, id: String, told: WriteOutcome) {
         self.writes.insert(id, told);
     }
 
@@ -127,12 +127,12 @@ impl Seen {
     }
 
     /// An error came that leaves the connection open.
-    pub fn refused(&mut self, trade: Trade, code: &str, message: &str) {
+    pub fn refused(&mut self, workload: Workload, code: &str, message: &str) {
         if !self.disturbed || explanation(code).is_none() {
-            self.accident(format!("{}: {code} {message}", trade.name()));
+            self.accident(format!("{}: {code} {message}", workload.name()));
             return;
         }
-        let entry = self.errors.entry((trade, code.to_owned()));
+        let entry = self.errors.entry((workload, code.to_owned()));
         entry.or_insert_with(|| (0, message.to_owned())).0 += 1;
     }
 
@@ -146,27 +146,27 @@ impl Seen {
 
     /// Compares what was told with the rows that are there.
     #[must_use]
-    pub fn lies<'a>(&self, rows: impl Iterator<Item = &'a str>) -> Lies {
+    pub fn discrepancies<'a>(&self, rows: impl Iterator<Item = &'a str>) -> Discrepancies {
         let mut there: HashMap<&str, usize> = HashMap::new();
         for row in rows {
             *there.entry(row).or_default() += 1;
         }
         let twice = there.values().filter(|count| **count > 1).count();
-        let mut lies = Lies { twice, ..Lies::default() };
+        let mut discrepancies = Discrepancies { twice, ..Discrepancies::default() };
         for (id, told) in &self.writes {
             let there = there.contains_key(id.as_str());
-            lies.acknowledged += usize::from(*told == Told::Done);
+            discrepancies.acknowledged += usize::from(*told == WriteOutcome::Done);
             match (told, there) {
-                (Told::Done, false) => lies.lost += 1,
-                (Told::RolledBack, true) => lies.undead += 1,
-                (Told::Unknown, _) => {
-                    lies.unknown[0] += 1;
-                    lies.unknown[1] += usize::from(there);
+                (WriteOutcome::Done, false) => discrepancies.lost += 1,
+                (WriteOutcome::RolledBack, true) => discrepancies.unexpected += 1,
+                (WriteOutcome::Unknown, _) => {
+                    discrepancies.unknown[0] += 1;
+                    discrepancies.unknown[1] += usize::from(there);
                 }
                 _ => {}
             }
         }
-        lies
+        discrepancies
     }
 }
 
@@ -194,29 +194,38 @@ mod tests {
     fn what_was_told_is_compared_with_what_is_there() {
         let mut seen = Seen::default();
         for (id, told) in [
-            ("done", Told::Done),
-            ("lost", Told::Done),
-            ("undead", Told::RolledBack),
-            ("gone", Told::RolledBack),
-            ("unknown", Told::Unknown),
-            ("twice", Told::Done),
+            ("done", WriteOutcome::Done),
+            ("lost", WriteOutcome::Done),
+            ("unexpected", WriteOutcome::RolledBack),
+            ("gone", WriteOutcome::RolledBack),
+            ("unknown", WriteOutcome::Unknown),
+            ("twice", WriteOutcome::Done),
         ] {
             seen.wrote(id.to_owned(), told);
         }
-        let lies = seen.lies(["done", "undead", "twice", "twice"].into_iter());
-        assert_eq!((lies.lost, lies.undead, lies.twice, lies.unknown), (1, 1, 1, [1, 0]));
-        assert_eq!(lies.acknowledged, 3);
+        let discrepancies =
+            seen.discrepancies(["done", "unexpected", "twice", "twice"].into_iter());
+        assert_eq!(
+            (
+                discrepancies.lost,
+                discrepancies.unexpected,
+                discrepancies.twice,
+                discrepancies.unknown
+            ),
+            (1, 1, 1, [1, 0])
+        );
+        assert_eq!(discrepancies.acknowledged, 3);
     }
 
     #[test]
     fn errors_are_explained_only_by_a_dying_primary() {
         let mut seen = Seen::default();
-        seen.refused(Trade::Transactions, "57P01", "lost");
+        seen.refused(Workload::Transactions, "57P01", "lost");
         assert_eq!(seen.accidents, 1);
         seen.disturbed(true);
-        seen.refused(Trade::Transactions, "57P01", "lost");
+        seen.refused(Workload::Transactions, "57P01", "lost");
         assert_eq!(seen.accidents, 1);
-        seen.refused(Trade::Transactions, "25006", "read-only");
+        seen.refused(Workload::Transactions, "25006", "read-only");
         assert_eq!((seen.accidents, seen.errors.len()), (2, 1));
     }
 }

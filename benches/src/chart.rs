@@ -7,7 +7,7 @@ const WIDTH: f64 = 920.0;
 const PANEL_WIDTH: f64 = 440.0;
 const PANEL_HEIGHT: f64 = 230.0;
 const CHART_HEIGHT: f64 = 140.0;
-/// One colour per contender, in their order; readable for the colour-blind.
+/// One colour per target, in their order; readable for the colour-blind.
 const COLOURS: [&str; 6] = ["#9aa5b1", "#e69f00", "#0072b2", "#009e73", "#cc79a7", "#d55e00"];
 /// Select figures are shown for this many clients, or the most that were measured below it.
 const CLIENTS: u32 = 64;
@@ -50,7 +50,7 @@ pub fn svg(title: &str, rows: &[Row]) -> String {
     text
 }
 
-/// A chart: groups of bars, a bar per contender.
+/// A chart: groups of bars, a bar per target.
 struct Panel {
     title: String,
     groups: Vec<Group>,

@@ -1,20 +1,25 @@
 //! Who is compared, and how each is started.
 
-use crate::place::{Place, free_port};
-use crate::postgres::{DATABASE, PASSWORD, Postgres, ROLE, SCRAM_ROLE};
-use crate::server::Server;
+use crate::postgres::{DATABASE, ROLE, SCRAM_ROLE, password};
 use crate::settings::{self, Login, Tuning};
 use crate::{During, Error, Result};
+use pgimbal_tests::Postgres;
+use pgimbal_tests::pgimbal::{program, undisturbed};
+use pgimbal_tests::port::free_port;
+use pgimbal_tests::postgres::as_postgres;
+use pgimbal_tests::process::{Directory, Process, directory};
+use pgimbal_tests::program::tail;
 use rustix::process::Signal;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The name of the contender that all ratios refer to.
+/// The name of the target that all ratios refer to.
 pub const REFERENCE: &str = "pgbouncer";
 
 /// One way from a client to PostgreSQL.
 #[derive(Debug)]
-pub struct Contender {
+pub struct Target {
     /// Its name in tables and files.
     pub name: String,
     /// What it says about itself.
@@ -25,63 +30,69 @@ pub struct Contender {
 #[derive(Debug)]
 enum Kind {
     Direct,
-    PgBouncer { program: PathBuf },
-    Pgimbal { program: PathBuf },
+    PgBouncer { folder: Directory },
+    Pgimbal,
     Named { command: String, config: Option<String> },
 }
 
-/// A contender that accepts clients.
-#[derive(Debug)]
+/// A target that accepts clients.
 pub struct Running {
     /// The port on 127.0.0.1 that clients use.
     pub port: u16,
     /// The role that clients use.
     pub role: &'static str,
-    server: Option<Server>,
+    process: Option<(Process, Directory)>,
 }
 
 impl Running {
     /// The pooler's process id; `None` without a pooler.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.server.as_ref().map(Server::pid)
+        self.process.as_ref().map(|(process, _)| process.id())
     }
 
     /// The pooler's last log lines, for a report of what went wrong.
     #[must_use]
     pub fn log_tail(&self) -> String {
-        self.server.as_ref().map(Server::log_tail).unwrap_or_default()
+        self.process.as_ref().map(|(process, _)| tail(&process.log(), 8)).unwrap_or_default()
     }
 }
 
-impl Contender {
+impl Target {
     /// PostgreSQL without a pooler.
     #[must_use]
     pub fn direct(postgres: &Postgres) -> Self {
-        Self { name: "direct".into(), version: postgres.version.clone(), kind: Kind::Direct }
+        Self {
+            name: "direct".into(),
+            version: postgres.value("show server_version"),
+            kind: Kind::Direct,
+        }
     }
 
-    /// The PgBouncer in `folder`, as `benches/fetch-pgbouncer` leaves it; copied into `place`
-    /// because the servers' user may not read the cache.
+    /// The PgBouncer in `folder`, as `benches/fetch-pgbouncer` leaves it; copied, because the user
+    /// that it runs as may not read the cache.
     ///
     /// # Errors
     /// When it cannot be copied or does not run.
-    pub fn pgbouncer(place: &Place, folder: &Path) -> Result<Self> {
-        let program = place.copy_in(folder, "pgbouncer")?.join("pgbouncer");
-        let version = first_line(Command::new(&program).arg("--version"))?;
+    pub fn pgbouncer(folder: &Path) -> Result<Self> {
+        let copy = directory("pgbouncer");
+        let copied = Command::new("cp").arg("-RL").arg(folder.join(".")).arg(&*copy).status();
+        if !copied.during("running cp")?.success() {
+            return Err(Error::Program(format!("copying {} failed", folder.display())));
+        }
+        let version = first_line(Command::new(copy.join("pgbouncer")).arg("--version"))?;
         let version = version.trim_start_matches("PgBouncer ").to_owned();
-        Ok(Self { name: REFERENCE.into(), version, kind: Kind::PgBouncer { program } })
+        Ok(Self { name: REFERENCE.into(), version, kind: Kind::PgBouncer { folder: copy } })
     }
 
-    /// The pgimbal at `program`, copied into `place` for the same reason.
+    /// The pgimbal that `PGIMBAL_BIN` names, or the one built beside this program.
     ///
     /// # Errors
-    /// When it cannot be copied or does not run.
-    pub fn pgimbal(place: &Place, program: &Path) -> Result<Self> {
-        let program = place.copy_in(program, "pgimbal")?;
-        let version = first_line(Command::new(&program).arg("--version"))?;
+    /// When it does not run.
+    pub fn pgimbal() -> Result<Self> {
+        let version = first_line(Command::new(program()).arg("--version"))?;
         let version = version.trim_start_matches("pgimbal ").to_owned();
-        Ok(Self { name: "pgimbal".into(), version, kind: Kind::Pgimbal { program } })
+        Ok(Self { name: "pgimbal".into(), version, kind: Kind::Pgimbal })
     }
 
     /// The poolers that the environment names: `BENCH_POOLER_<name>` holds a command line and
@@ -99,7 +110,7 @@ impl Contender {
                 continue;
             };
             let config = match std::env::var(format!("{key}_CONFIG")) {
-                Ok(path) => Some(std::fs::read_to_string(&path).during(format!("reading {path}"))?),
+                Ok(path) => Some(fs::read_to_string(&path).during(format!("reading {path}"))?),
                 Err(_) => None,
             };
             let kind = Kind::Named { command, config };
@@ -126,7 +137,7 @@ impl Contender {
     pub fn takes(&self, tuning: Tuning) -> bool {
         let usual = Tuning::default();
         match &self.kind {
-            Kind::Pgimbal { .. } => true,
+            Kind::Pgimbal => true,
             Kind::Direct | Kind::PgBouncer { .. } => tuning.verify == usual.verify,
             Kind::Named { .. } => {
                 tuning.verify == usual.verify && tuning.statements == usual.statements
@@ -137,54 +148,57 @@ impl Contender {
     /// Starts it before `postgres`.
     ///
     /// # Errors
+    /// When its configuration cannot be written.
+    ///
+    /// # Panics
     /// When it does not start to listen.
-    pub fn start(&self, place: &Place, postgres: &Postgres, login: Login) -> Result<Running> {
-        self.start_tuned(place, postgres, login, Tuning::default())
+    pub fn start(&self, postgres: &Postgres, login: Login) -> Result<Running> {
+        self.start_tuned(postgres, login, Tuning::default())
     }
 
     /// Starts it before `postgres`, told what one scenario needs.
     ///
     /// # Errors
-    /// When it does not start to listen.
+    /// As [`Target::start`].
+    ///
+    /// # Panics
+    /// As there.
     pub fn start_tuned(
         &self,
-        place: &Place,
         postgres: &Postgres,
         login: Login,
         tuning: Tuning,
     ) -> Result<Running> {
-        let port = free_port()?;
-        let (command, stop) = match &self.kind {
+        let port = free_port();
+        let files = directory(&self.name);
+        let (command, end) = match &self.kind {
             Kind::Direct => {
                 let role = if login == Login::Scram { SCRAM_ROLE } else { ROLE };
-                return Ok(Running { port: postgres.port, role, server: None });
+                return Ok(Running { port: postgres.port, role, process: None });
             }
-            Kind::PgBouncer { program } => {
-                let users = place.write("users.txt", &settings::pgbouncer_users(postgres))?;
+            Kind::PgBouncer { folder } => {
+                let users = write(&files, "users.txt", &settings::pgbouncer_users(postgres))?;
                 let users = users.display().to_string();
                 let text = settings::pgbouncer(postgres, login, tuning, port, &users);
-                let mut command = place.command(program);
-                command.arg(place.write(&format!("pgbouncer-{port}.ini"), &text)?);
+                let mut command = as_postgres(&folder.join("pgbouncer"));
+                command.arg(write(&files, "pgbouncer.ini", &text)?);
                 // SIGTERM would wait for clients; SIGQUIT leaves at once.
                 (command, Signal::QUIT)
             }
-            Kind::Pgimbal { program } => {
+            Kind::Pgimbal => {
                 let text = settings::pgimbal(postgres, login, tuning, port);
-                let mut command = place.command(program);
-                command
-                    .arg("run")
-                    .arg("--config")
-                    .arg(place.write(&format!("pgimbal-{port}.toml"), &text)?);
+                let mut command = undisturbed(program());
+                command.args(["run", "--config"]).arg(write(&files, "pgimbal.toml", &text)?);
                 (command, Signal::INT)
             }
             Kind::Named { command, config } => {
                 let values = Values { postgres, login, tuning, port };
-                (values.command(place, command, config.as_deref())?, Signal::TERM)
+                (values.command(&files, command, config.as_deref())?, Signal::TERM)
             }
         };
-        let log = place.path().join(format!("{}-{port}.log", self.name));
-        let server = Server::start(&self.name, command, &log, port, stop)?;
-        Ok(Running { port, role: ROLE, server: Some(server) })
+        let mut process = Process::start(command, &files, end);
+        process.wait_until_it_listens(&self.name, &[port]);
+        Ok(Running { port, role: ROLE, process: Some((process, files)) })
     }
 }
 
@@ -204,23 +218,29 @@ impl Values<'_> {
             .replace("{server_port}", &self.postgres.port.to_string())
             .replace("{database}", DATABASE)
             .replace("{user}", ROLE)
-            .replace("{password}", PASSWORD)
-            .replace("{verifier}", &self.postgres.verifier)
+            .replace("{password}", &password(ROLE))
+            .replace("{verifier}", &self.postgres.verifier(ROLE))
             .replace("{pool_size}", &self.tuning.pool_size.to_string())
             .replace("{auth}", auth)
     }
 
-    fn command(&self, place: &Place, command: &str, config: Option<&str>) -> Result<Command> {
+    fn command(&self, files: &Path, command: &str, config: Option<&str>) -> Result<Command> {
         let mut line = self.fill(command);
         if let Some(config) = config {
-            let path = place.write(&format!("config-{}", self.port), &self.fill(config))?;
+            let path = write(files, "config", &self.fill(config))?;
             line = line.replace("{config}", &path.display().to_string());
         }
         // exec, so that the process that is measured is the pooler and not the shell.
-        let mut shell = place.command("sh");
+        let mut shell = as_postgres(Path::new("sh"));
         shell.args(["-c", &format!("exec {line}")]);
         Ok(shell)
     }
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
+    let path = folder.join(name);
+    fs::write(&path, text).during(format!("writing {}", path.display()))?;
+    Ok(path)
 }
 
 fn first_line(command: &mut Command) -> Result<String> {

@@ -1,9 +1,9 @@
 //! Numbers that a seed decides.
 
 /// SplitMix64: neighbouring seeds have nothing in common.
-pub(super) struct Dice(u64);
+pub(super) struct Random(u64);
 
-impl Dice {
+impl Random {
     pub(super) fn new(seed: u64) -> Self {
         Self(seed)
     }
