@@ -1,8 +1,9 @@
-//! Framing and control messages of the PostgreSQL wire protocol.
+//! Framing and control messages of the PostgreSQL frontend/backend protocol, versions 3.0 and 3.2.
 //!
-//! Owns what bytes mean; knows no socket, no clock and no session. The hot path looks at
-//! headers in place ([`frame`]); control messages are decoded and encoded with `pgwire`'s types
-//! where they are text of our own, and as bytes where a client's or a server's bytes pass through.
+//! This crate owns the meaning of bytes and knows no socket, no clock and no session. The hot path
+//! reads message headers in place ([`frame`]). Control messages whose text is pgimbal's own are
+//! encoded with `pgwire`'s types; where bytes of a client or a server pass through, they are
+//! handled as bytes.
 
 pub mod authentication;
 pub mod encode;
