@@ -1,5 +1,5 @@
-//! Contradictions: options that are each right and cannot be together, and files that are not
-//! what they should be.
+//! The checks of a whole configuration: options that are valid alone and contradict each other, and
+//! files that do not hold what their option needs.
 
 use std::net::SocketAddr;
 
@@ -15,10 +15,11 @@ mod credentials;
 mod files;
 mod tls;
 
-/// The databases that are the console.
+/// Names of the databases that are the admin console.
 const CONSOLES: [&str; 2] = ["pgimbal", "pgbouncer"];
 
-/// Everything that cannot be together.
+/// Returns every contradiction in `config`; empty when there is none. Reads the files that the
+/// configuration names.
 pub(crate) fn check(config: &Config, origins: &Origins) -> Vec<ConfigError> {
     let mut found = Findings { origins, errors: Vec::new() };
     addresses(config, &mut found);
@@ -40,7 +41,7 @@ struct Findings<'a> {
 }
 
 impl Findings<'_> {
-    /// Notes that `key` cannot be as it is.
+    /// Notes an error of the option `key`.
     fn add(&mut self, key: &str, value: Option<String>, cause: impl Into<String>) {
         // A key that nothing set is at fault because of its table.
         let place = key.rsplit_once('.').map_or(key, |(table, _)| table);

@@ -1,4 +1,4 @@
-//! From the sources to a [`Config`]: gather, merge, read, check.
+//! Loading: gathers the sources, merges them, reads the options and checks the [`Config`].
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,34 +11,39 @@ use crate::secret::Secret;
 use crate::sources::{ENV_CONFIG, ENV_UPSTREAM, Layer, Origin, Sources};
 use crate::upstream;
 
-/// What the command line said; `None` where it said nothing. It wins over environment and file.
+/// The flags of the command line that set options; `None` for a flag that was not given. A flag
+/// wins over the environment and the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
-    /// `--config`: the file. Without it `PGIMBAL_CONFIG`, else `pgimbal.toml` here or in
-    /// `/etc/pgimbal`, if there is one and no upstream is given.
+    /// `--config`: the configuration file. When it is `None`, `PGIMBAL_CONFIG` names the file, or
+    /// else it is `pgimbal.toml` in the working directory or in `/etc/pgimbal` if one exists and no
+    /// upstream is given.
     pub config: Option<PathBuf>,
-    /// `--upstream`: a server, as libpq's URI. Without it `PGIMBAL_UPSTREAM`.
+    /// `--upstream`: a server as libpq's URI, which may hold a password. When it is `None`,
+    /// `PGIMBAL_UPSTREAM` counts.
     pub upstream: Option<Secret>,
-    /// `--listen`.
+    /// `--listen`: addresses for clients, with commas between them.
     pub listen: Option<String>,
-    /// `--pool-size`.
+    /// `--pool-size`: server connections of each pool.
     pub pool_size: Option<String>,
-    /// `--pool-mode`.
+    /// `--pool-mode`: `session`, `transaction` or `statement`.
     pub pool_mode: Option<String>,
-    /// `--auth-type`.
+    /// `--auth-type`: `trust`, `password`, `md5` or `scram-sha-256`.
     pub auth_type: Option<String>,
-    /// `--workers`.
+    /// `--workers`: number of worker threads, 0 for one on each core.
     pub workers: Option<String>,
 }
 
-/// Reads the file, the environment, the upstream and the flags over the defaults, each winning
-/// over those before it, and checks the whole.
+/// Reads the configuration from the file, the environment `env`, the upstream and the flags, each
+/// winning over those before it, and checks the result. An option that no source sets has its
+/// default.
 ///
-/// Besides `env` it looks at the file system: the file itself, a password file, TLS files and the
-/// directory of a Unix socket.
+/// Apart from `env` it looks at the file system: the configuration file, a libpq password file, TLS
+/// files and the directory of a Unix socket.
 ///
 /// # Errors
-/// Everything that is wrong, see [`ConfigErrors`]; nothing of it is to be used then.
+/// [`ConfigErrors`] with every source that cannot be read, every unknown key, every invalid value
+/// and, when all values are valid, every contradiction between them.
 pub fn load(
     overrides: &Overrides,
     env: impl Iterator<Item = (String, String)>,
