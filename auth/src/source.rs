@@ -1,7 +1,7 @@
-//! Where passwords come from: Vault, files, the environment, the configuration itself.
+//! Sources of passwords: Vault, files, environment variables and the configuration itself.
 //!
-//! Each source answers when it is asked, and says when it is worth asking again if it knows. It
-//! remembers no generation and decides on none.
+//! A source answers when it is asked, and reports changes if it notices them. It remembers no
+//! generations.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -25,31 +25,34 @@ mod vault;
 
 pub use self::vault::{Health, TokenStanding, VaultClient};
 
-/// How often files are looked at without inotify having said so: it does not see what another
-/// host writes to a network file system, nor what is mounted.
+/// Interval at which files are looked at without an event of inotify, which sees neither writes of
+/// another host to a network file system nor new mounts.
 const POLL: Duration = Duration::from_secs(30);
 
-/// A future on the heap, so that sources of different kinds are one type.
+/// A boxed future, so that sources of different kinds have one type.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Where the password of one user is.
+/// A source of one user's password.
 pub trait Source: Debug + Send + Sync {
-    /// Asks for the password as it is now.
+    /// Asks for the current password.
+    ///
+    /// # Errors
+    /// [`SourceError`] by cause, when the source cannot be asked or has no usable password.
     fn fetch(&self) -> BoxFuture<'_, Result<Answer, SourceError>>;
 
-    /// Ticks when the place has changed; `None` for a source that must be asked regularly, and
-    /// for one that never changes.
+    /// A counter that grows when the place has changed; `None` for a source that must be polled
+    /// (Vault), and for one that never changes.
     fn changes(&self) -> Option<watch::Receiver<u64>>;
 
-    /// `vault`, `file`, `env` or `inline`.
+    /// The kind of source: `vault`, `file`, `env` or `inline`.
     fn kind(&self) -> &'static str;
 
-    /// The place in words, without a secret.
+    /// The place of the password in words, without a secret.
     fn place(&self) -> String;
 }
 
-/// The sources of one configuration, with what they share: a client for each Vault, a thread for
-/// all files.
+/// The sources of one configuration, with what they share: a client for each Vault, and one thread
+/// that watches all files.
 #[derive(Debug)]
 pub struct Sources {
     vaults: BTreeMap<String, Arc<VaultClient>>,
@@ -57,7 +60,8 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Makes a client for each Vault. Nothing is connected to and no password is read yet.
+    /// Makes a client for each Vault. It reads certificate files, but connects to nothing and reads
+    /// no password yet.
     ///
     /// # Errors
     /// [`SourceError`] when a certificate, a key or an address cannot be used.
@@ -71,9 +75,9 @@ impl Sources {
         })
     }
 
-    /// The source of a user's password; `None` for a user without one, and for one whose Vault
-    /// is not configured. An environment variable is read now, and a file is followed as long as
-    /// the source or its changes are held.
+    /// The source of a user's password; `None` for a user without a password, and for one whose
+    /// Vault is not configured. An environment variable is read now. A file is watched as long as
+    /// the source or its receiver of changes exists.
     #[must_use]
     pub fn of_user(&self, name: &str, user: &UserConfig) -> Option<Arc<dyn Source>> {
         Some(match user.source() {
@@ -90,8 +94,8 @@ impl Sources {
         })
     }
 
-    /// The client of a Vault by its name in the configuration; an empty name stands for the only
-    /// one.
+    /// The client of the Vault `name`; an empty name stands for the only Vault. `None` when there
+    /// is no such Vault.
     #[must_use]
     pub fn vault(&self, name: &str) -> Option<&Arc<VaultClient>> {
         match self.vaults.values().next() {
