@@ -1,4 +1,5 @@
-//! Passwords out of Vaults, files and the environment: can each be read, and what is wrong if not?
+//! The check of passwords from Vaults, files and environment variables: whether each can be read,
+//! and what is wrong if not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use super::findings::Findings;
 /// its own in whole seconds.
 const SKEW_ALLOWED: Duration = Duration::from_secs(5);
 
-/// What the sources said of each user whose password is not in the configuration.
+/// The passwords that the sources gave, for each user whose password is not in the configuration.
 #[derive(Debug, Default)]
 pub(super) struct Passwords {
     known: BTreeMap<String, Known>,
@@ -89,20 +90,20 @@ impl Passwords {
         }
     }
 
-    /// The password of a role, as its source told it.
+    /// The password that the role's source gave; `None` when it gave none.
     pub(super) fn of(&self, role: &str) -> Option<&Secret> {
         self.known.get(role).map(|known| &known.password)
     }
 
-    /// The password that the source tells now, when it is another than before: a rotation may have
-    /// come between.
+    /// Asks the role's source again; `None` when the password is unchanged or the source does not
+    /// answer. A rotation may have come between.
     pub(super) async fn newer(&self, role: &str) -> Option<Secret> {
         let known = self.known.get(role)?;
         let answer = known.source.fetch().await.ok()?;
         (answer.password != known.password).then_some(answer.password)
     }
 
-    /// What to do when a server refuses it.
+    /// What the operator should do when a server refuses the role's password.
     pub(super) fn advice(&self, role: &str) -> Option<&str> {
         self.known.get(role).map(|known| known.advice.as_str())
     }

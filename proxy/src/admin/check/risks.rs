@@ -1,5 +1,5 @@
-//! What works and is not safe: servers that nobody verifies, Vaults without TLS, certificates that
-//! end.
+//! The check of risks: servers that are not verified, Vaults without TLS, and certificates that
+//! expire.
 
 use std::net::IpAddr;
 use std::time::SystemTime;

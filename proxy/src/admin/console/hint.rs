@@ -1,5 +1,4 @@
-//! What to say to whoever says something that the console does not know: the command that was
-//! meant.
+//! Hints for unknown commands: the command of the console that was probably meant.
 
 use super::command::HELP;
 
@@ -54,7 +53,7 @@ const CALLED_OTHERWISE: [(&str, &str); 26] = [
     ("CREATE", NO_TABLES),
 ];
 
-/// The right command for `text`, which is none of the console's, as a hint.
+/// The hint for `text`, which is no command of the console.
 pub(super) fn hint(text: &str) -> String {
     let upper = text.to_ascii_uppercase();
     let words: Vec<&str> = upper.split_whitespace().collect();

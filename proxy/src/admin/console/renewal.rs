@@ -1,4 +1,4 @@
-//! RECONNECT and KILL: what an operator wants of a database's connections.
+//! RECONNECT and KILL, which renew or end the connections of a database.
 
 use pgimbal_pooler::server::renewal::{Renewal, Renewed};
 use pgimbal_wire::error::{Severity, SqlState};
@@ -8,14 +8,14 @@ use super::Console;
 use super::answer::{Fault, Row, notice};
 use super::command::words;
 
-/// A wish, for one database or for all.
+/// A RECONNECT or KILL, for one database or for all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RenewalCommand {
     how: Renewal,
     database: Option<Box<str>>,
 }
 
-/// The command in `text`, if it is one of these. A database's name is taken as it is written.
+/// Reads RECONNECT or KILL; `None` for other commands. Names are case-sensitive.
 pub(super) fn parse(text: &str) -> Option<RenewalCommand> {
     let words = words(text);
     let (verb, database) = match words.as_slice() {
@@ -41,7 +41,7 @@ impl RenewalCommand {
         }
     }
 
-    /// Does it; how many connections it concerned goes into a notice.
+    /// Runs the command. A notice has the numbers of connections concerned.
     pub(super) async fn run(self, console: &Console, out: &mut Vec<u8>) -> Result<Vec<Row>, Fault> {
         let Self { how, database } = self;
         if let Some(database) = &database
