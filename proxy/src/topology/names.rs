@@ -1,4 +1,4 @@
-//! The nodes behind a DNS name: every address is one.
+//! The nodes of a cluster whose addresses are those of one DNS name.
 
 use std::sync::Arc;
 use std::time::Duration;
