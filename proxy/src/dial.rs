@@ -1,6 +1,7 @@
-//! A connection to a server: from a name to ReadyForQuery.
+//! Dialling: the connection to a server, from its host name to ReadyForQuery.
 //!
-//! Owns the steps and what a failure means; proofs are made in `pgimbal-auth`.
+//! This module owns the steps and the meaning of their failures; proofs of passwords are made in
+//! `pgimbal-auth`.
 
 mod cancel;
 mod encryption;
@@ -28,47 +29,49 @@ use crate::transport::{Setting, Transport};
 pub use cancel::send_cancel;
 pub use error::{DialError, DialFault};
 
-/// Where and how to connect.
+/// A server with everything that is needed to connect and log in there.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// Host name, address, or directory of a Unix socket.
+    /// Host name, IP address, or directory of a Unix socket.
     pub host: Host,
-    /// TCP port, or the number in the Unix socket's name.
+    /// TCP port, or the number in the Unix socket's name; 1 to 65535.
     pub port: u16,
-    /// The database's name on the server.
+    /// Name of the database on the server.
     pub database: Box<str>,
-    /// What the session begins with, as a server's command line.
+    /// The startup parameter `options`, such as `-c work_mem=8MB`; `None` for none.
     pub options: Option<Box<str>>,
-    /// Whether the server must prove that nobody is in between.
+    /// Whether the server must prove in SCRAM that it is the end of the TLS connection.
     pub channel_binding: ChannelBinding,
-    /// The role.
+    /// The role to log in as.
     pub user: Box<str>,
-    /// The user whose source says the password, when it stands in no configuration.
+    /// The user whose source provides the password; `None` when the configuration holds it.
     pub role: Option<Box<str>>,
-    /// The role's password, when one is known.
+    /// The role's password; `None` when none is known.
     pub password: Option<Secret>,
-    /// How the server may ask who pgimbal is, when the configuration says so.
+    /// The authentication methods that the server may ask for; `None` when `require_auth` is not
+    /// set.
     pub require_auth: Option<AuthMethods>,
-    /// TLS; never used over a Unix socket, as in libpq.
+    /// TLS towards the server; never used over a Unix socket, as in libpq.
     pub tls: Arc<TlsConnector>,
-    /// The name that the server's certificate must bear where `host` is an address of that name.
+    /// The name that the server's certificate must bear when `host` is an address behind that name;
+    /// `None` for the name in `host`.
     pub tls_name: Option<Box<str>>,
-    /// TCP options.
+    /// TCP options of the connection.
     pub tcp: TcpConfig,
-    /// Who computes proofs of the password.
+    /// The queue in which SCRAM proofs are computed.
     pub derivations: Arc<Derivations>,
-    /// Longest time for one address, login included.
+    /// Time limit for one address, login included.
     pub connect_timeout: Duration,
 }
 
 impl Target {
-    /// The same login at another place.
+    /// The same login at another host and port.
     #[must_use]
     pub fn at(&self, host: Host, port: u16) -> Self {
         Self { host, port, ..self.clone() }
     }
 
-    /// The server of a pool. `tls` is made from the pool's own TLS settings, once for all pools
+    /// The target of a pool's server. `tls` is made from the pool's TLS options, once for all pools
     /// that share them.
     #[must_use]
     pub fn new(pool: &ResolvedPool, tls: Arc<TlsConnector>, tcp: TcpConfig) -> Self {
@@ -99,32 +102,35 @@ fn dns_name(pool: &ResolvedPool) -> Option<Box<str>> {
     pool.cluster.as_ref()?.config.dns.as_deref().map(Box::from)
 }
 
-/// A server connection that said ReadyForQuery.
+/// A server connection that has reached ReadyForQuery.
 #[derive(Debug)]
 pub struct Dialed {
     /// The connection.
     pub transport: Transport,
-    /// What a cancel request must show; `None` when the server gave none.
+    /// The key for CancelRequests; `None` when the server sent no BackendKeyData.
     pub cancel: Option<CancelKey>,
-    /// Every ParameterStatus, the last value of each name. Bytes, in the server's encoding.
+    /// The settings that the server reported (ParameterStatus), the last value of each name, in the
+    /// server's encoding.
     pub parameters: Vec<Setting>,
-    /// The address that answered, which is where a cancel request must go.
+    /// The address that answered, to which a CancelRequest must go.
     pub address: Address,
-    /// Why there is no TLS although the server offers it, when that is so.
+    /// Why the connection has no TLS although the server offers it; `None` when it has TLS or none
+    /// is offered.
     pub tls_given_up: Option<Box<str>>,
-    /// Whether the server offers TLS where it was not tried (sslmode `allow`), once that is known;
-    /// `None` when it was asked before. It goes on when this is dropped.
+    /// The task that finds out whether the server offers TLS, which sslmode `allow` does not try;
+    /// `None` when it is known or of no interest. The task continues when this is dropped.
     pub tls_untried: Option<JoinHandle<bool>>,
-    /// Bytes read beyond ReadyForQuery; mostly none.
+    /// Bytes read beyond ReadyForQuery; empty in most cases.
     pub residual: Vec<u8>,
 }
 
-/// Process id and secret key of a server connection.
+/// The key of a server connection for CancelRequests, from its BackendKeyData. `Debug` leaves the
+/// secret key out.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CancelKey {
-    /// The server process's id.
+    /// Process id of the server's backend.
     pub process_id: u32,
-    /// The secret, 4 to 256 bytes.
+    /// Secret key, 4 to 256 bytes.
     pub key: Box<[u8]>,
 }
 
@@ -137,9 +143,9 @@ impl fmt::Debug for CancelKey {
 /// One address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// TCP.
+    /// IP address and TCP port.
     Tcp(SocketAddr),
-    /// A Unix socket's path.
+    /// Path of a Unix socket.
     Unix(PathBuf),
 }
 
@@ -152,11 +158,12 @@ impl fmt::Display for Address {
     }
 }
 
-/// Connects and logs in: each address of the host in turn, until one answers. A server's refusal
-/// ends the search, as in libpq: another address is the same server. The future is large: box it.
+/// Connects and logs in, at each address of the host in turn until one accepts. An error of the
+/// server ends the search, as in libpq, unless the server does not accept connections now (57P03).
+/// Each address has the target's connect timeout. The future is large; box it.
 ///
 /// # Errors
-/// [`DialError`] when no address led to ReadyForQuery; of several failures the last.
+/// [`DialError`] of the last address, when no address led to ReadyForQuery.
 pub async fn dial(target: &Target) -> Result<Dialed, DialError> {
     let mut last = None;
     for address in reach::addresses(target).await? {

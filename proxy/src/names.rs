@@ -1,5 +1,6 @@
-//! Names of servers that are no cluster's nodes: when one leads elsewhere, the connections to where
-//! it led before end as they become free. A cluster has its own eyes (`topology`).
+//! Host names of servers outside of clusters. When a name resolves to other addresses than before,
+//! the connections to the old addresses are closed as they become free. The nodes of clusters are
+//! watched by `topology`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

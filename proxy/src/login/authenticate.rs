@@ -1,4 +1,4 @@
-//! Questions and answers until the client has proved who it is.
+//! The authentication exchange with a client.
 
 use pgimbal_auth::Channel;
 use pgimbal_auth::account::Account;
@@ -14,9 +14,9 @@ use super::{Authenticators, Claim, LoginContext, LoginError};
 use crate::credentials::{Counted, CredentialManager};
 use crate::transport::{Conversation, Transport};
 
-/// Returns when the client is who it says. The last message of an exchange stays in the outbox.
-/// `greeter` has the certificate that the client has seen; what it shows is checked by what is in
-/// force when it comes.
+/// Runs the exchange until the client is authenticated. Its last message stays in the outbox.
+/// `greeter` holds the certificate that the client has seen; answers are checked by the context in
+/// force when they arrive.
 pub(super) async fn authenticate(
     conversation: &mut Conversation,
     claim: Claim<'_>,
@@ -59,7 +59,8 @@ pub(super) async fn authenticate(
     }
 }
 
-/// The client is who it says; it is counted as one of the generation that it has shown.
+/// Queues the last message of the exchange, and counts the client for the generation of the
+/// password that it has shown.
 fn enter(
     accepted: Accepted,
     user: &str,
@@ -83,8 +84,8 @@ fn encode_ask(ask: &Ask, out: &mut Vec<u8>) {
     request.encode(out);
 }
 
-/// Clients that are not logged in decide how long their messages are: bytes of the longest that is
-/// read.
+/// Limit of the client's next message in bytes, because clients that are not logged in choose its
+/// length.
 const fn longest_answer(ask: &Ask) -> usize {
     match ask {
         Ask::Cleartext | Ask::Md5(_) => MAX_AUTH_MESSAGE,
@@ -92,7 +93,7 @@ const fn longest_answer(ask: &Ask) -> usize {
     }
 }
 
-/// Derives what checking a password takes, beside the work.
+/// Runs the key derivation that checking a password needs, on a blocking thread.
 async fn derive<'a>(
     login: ClientLogin<'a>,
     ask: &Ask,
@@ -129,7 +130,7 @@ fn check<'a>(
     Ok(login.answer(answer, account)?)
 }
 
-/// From the thread's generator, which is a cryptographic one and seldom asks the kernel.
+/// Random bytes of the thread's cryptographic generator, which seldom asks the kernel.
 fn fresh() -> Fresh {
     let mut fresh = Fresh { nonce: [0; _], md5_salt: [0; _] };
     let mut random = rand::rng();
