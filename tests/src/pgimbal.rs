@@ -17,18 +17,20 @@ use crate::startup::Login;
 use crate::until::{SOON, eventually};
 use crate::wire_client::WireClient;
 
-/// A running `pgimbal`, ended on drop, which fails the test when its log tells of a panic.
+/// A running `pgimbal`. Dropping it kills the process, and fails the test when its log tells of a
+/// panic.
 pub struct Pgimbal {
     process: Option<Process>,
     directory: Directory,
-    /// The port for clients.
+    /// The port for clients on 127.0.0.1.
     pub port: u16,
-    /// The port of `/metrics`.
+    /// The port of `/metrics` on 127.0.0.1.
     pub http_port: u16,
     config: Config,
 }
 
-/// What is written to `pgimbal.toml`, built up by a test that names only what matters to it.
+/// The content of `pgimbal.toml`, built up by a test that names only what matters to it. Values are
+/// TOML.
 #[derive(Clone)]
 pub struct Config {
     keys: Vec<(String, String)>,
@@ -42,13 +44,14 @@ pub struct Config {
 }
 
 impl Config {
-    /// Database `app` on a server at `port`, everybody trusted, one worker, a pool of 2.
+    /// Makes a configuration with the database `app` on a server at `port` of 127.0.0.1, `trust`
+    /// for all clients, one worker and a pool of 2.
     #[must_use]
     pub fn to_port(port: u16) -> Self {
         Self::to_nowhere().server("host", "\"127.0.0.1\"").server("port", port)
     }
 
-    /// The same without a server.
+    /// Makes the configuration of [`Config::to_port`] without a host and a port.
     pub fn to_nowhere() -> Self {
         let mut config = Self {
             keys: Vec::new(),
@@ -71,7 +74,7 @@ impl Config {
         config.server("dbname", "\"app\"").user("password", "\"app-secret\"")
     }
 
-    /// The same for a PostgreSQL of the harness.
+    /// Makes a configuration in front of a PostgreSQL of the harness.
     #[must_use]
     pub fn before(server: &Postgres) -> Self {
         Self::to_port(server.port)
@@ -84,7 +87,7 @@ impl Config {
         self
     }
 
-    /// Sets a key to a TOML value: `"30s"` needs its quotes.
+    /// Sets an option of the top level to a TOML value: `"30s"` needs its quotes.
     #[must_use]
     pub fn set(mut self, key: &str, value: impl ToString) -> Self {
         put(&mut self.keys, key, &value.to_string());
@@ -105,33 +108,33 @@ impl Config {
         self
     }
 
-    /// Offers TLS to clients with `certificates`.
+    /// Offers TLS to clients with `certificates` and this `sslmode`.
     #[must_use]
     pub fn client_tls(mut self, certificates: &Certificates, sslmode: &str) -> Self {
         self.certificates = Some((certificates.clone(), sslmode.to_owned()));
         self
     }
 
-    /// Takes clients only from a load balancer that speaks the PROXY protocol.
+    /// Accepts clients only from a load balancer that speaks the PROXY protocol.
     #[must_use]
     pub fn behind_a_load_balancer(self) -> Self {
         self.set("proxy_protocol", "\"127.0.0.1:PORT\"")
     }
 
-    /// Keeps its state in a directory beside its configuration.
+    /// Sets `state_dir` to a directory beside the configuration.
     #[must_use]
     pub fn with_state_dir(self) -> Self {
         self.set("state_dir", "\"STATE\"")
     }
 
-    /// Listens on this address too.
+    /// Listens at this address too, on the same port.
     #[must_use]
     pub fn listening_on(mut self, host: impl ToString) -> Self {
         self.hosts.push(host.to_string());
         self
     }
 
-    /// Adds whole tables.
+    /// Adds the text of whole TOML tables.
     #[must_use]
     pub fn tables(mut self, toml: &str) -> Self {
         self.tables.push_str(toml);
@@ -139,17 +142,17 @@ impl Config {
         self
     }
 
-    /// Starts the program through another, such as `prlimit --nofile=40`.
+    /// Starts the program through another one, such as `prlimit --nofile=40`.
     #[must_use]
     pub fn through(mut self, launcher: &[&str]) -> Self {
         self.launcher = launcher.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
-    /// Starts it.
+    /// Starts `pgimbal` with this configuration, and returns when it listens.
     ///
     /// # Panics
-    /// When the program is missing or does not listen.
+    /// When the program is missing or does not listen in time.
     #[must_use]
     pub fn start(self) -> Pgimbal {
         Pgimbal::start(self)
@@ -189,7 +192,7 @@ impl Config {
 }
 
 impl Pgimbal {
-    /// Starts one with [`Config::before`] and nothing else set.
+    /// Starts a `pgimbal` with [`Config::before`] and no further options.
     ///
     /// # Panics
     /// As [`Config::start`].
@@ -222,7 +225,7 @@ impl Pgimbal {
         self.process = Some(process);
     }
 
-    /// Kills it and starts it again on the same ports with the same directory.
+    /// Kills the process and starts it again on the same ports with the same directory.
     ///
     /// # Panics
     /// As [`Config::start`].
@@ -231,13 +234,13 @@ impl Pgimbal {
         self.launch();
     }
 
-    /// A connection with nothing sent yet.
+    /// A TCP connection on which nothing was sent.
     #[must_use]
     pub fn connect(&self) -> WireClient {
         WireClient::tcp(self.port)
     }
 
-    /// A client logged in as `app` on `app`.
+    /// A client that is logged in as `app` to the database `app`.
     ///
     /// # Panics
     /// When the login fails.
@@ -246,10 +249,7 @@ impl Pgimbal {
         self.log_in(&Login::new("app", "app", "app-secret"))
     }
 
-    /// A logged-in client.
-    ///
-    /// # Panics
-    /// When the login fails.
+    /// Everything that the process has logged.
     #[must_use]
     pub fn log_in(&self, login: &Login) -> WireClient {
         let mut client = self.connect();
@@ -257,10 +257,10 @@ impl Pgimbal {
         client
     }
 
-    /// The rows of a console command as text, each with its column names.
+    /// Runs a console command and returns its rows as text, each value with its column's name.
     ///
     /// # Panics
-    /// When the console refuses.
+    /// When the console answers with an error.
     #[must_use]
     pub fn console(&self, sql: &str) -> Vec<Vec<(String, String)>> {
         let mut client = self.log_in(&Login::new("app", "pgimbal", "app-secret"));
@@ -272,7 +272,7 @@ impl Pgimbal {
     /// The Prometheus page.
     ///
     /// # Panics
-    /// When it is not served.
+    /// When the page is not served.
     #[must_use]
     pub fn metrics(&self) -> String {
         let (status, page) = crate::http::get(self.http_port, "/metrics");
@@ -281,10 +281,10 @@ impl Pgimbal {
     }
 
     /// Waits until `count` clients wait for a server connection and none is being opened, as the
-    /// workers themselves say: each has asked for one, got none, and will get none of its own.
+    /// workers report it: each client has asked for a connection and will get none of its own.
     ///
     /// # Panics
-    /// When it is never so many.
+    /// When this does not happen in time.
     pub fn wait_for_waiting(&self, count: u32) {
         eventually(&format!("{count} clients wait"), SOON, || self.has_waiting(count));
     }
@@ -307,17 +307,17 @@ impl Pgimbal {
     /// Writes `text` to the configuration file as it is.
     ///
     /// # Panics
-    /// When it cannot be written.
+    /// When the file cannot be written.
     pub fn overwrite_config(&self, text: &str) {
         fs::write(self.config_path(), text).expect("the configuration");
     }
 
-    /// Sends a signal.
+    /// Sends a signal to the process.
     pub fn signal(&self, signal: Signal) {
         self.process().signal(signal);
     }
 
-    /// The exit code, when it has ended.
+    /// The exit code, -1 after a signal; `None` while the process runs.
     pub fn ended(&mut self) -> Option<i32> {
         self.process.as_mut().and_then(Process::ended).map(|status| status.code().unwrap_or(-1))
     }
@@ -337,7 +337,7 @@ impl Pgimbal {
         self.process().log()
     }
 
-    /// Its own directory, for files that a test adds.
+    /// The directory of the configuration, for files that a test adds.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -370,10 +370,10 @@ impl Drop for Pgimbal {
     }
 }
 
-/// The program under test: `PGIMBAL_BIN`, or the one built beside this test.
+/// The path of the program under test: `PGIMBAL_BIN`, or the one built beside this test.
 ///
 /// # Panics
-/// When it has not been built.
+/// When the program has not been built.
 #[must_use]
 pub fn program() -> PathBuf {
     let path = std::env::var_os("PGIMBAL_BIN")
@@ -382,7 +382,8 @@ pub fn program() -> PathBuf {
     path
 }
 
-/// A command for `program` without the variables that would configure a pgimbal.
+/// A command for `program` without the environment variables `PG…`, which would configure pgimbal
+/// or libpq.
 #[must_use]
 pub fn undisturbed(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);

@@ -1,4 +1,5 @@
-//! Reading until something: the end of a reply, of a connection, or of a very long result.
+//! Reads of a raw client up to a condition: the end of a reply, of the connection, or of a very
+//! long result.
 
 use std::io;
 
@@ -7,10 +8,10 @@ use crate::reply::Reply;
 use crate::wire_client::WireClient;
 
 impl WireClient {
-    /// The messages before the connection ends.
+    /// Reads all messages up to the end of the connection.
     ///
     /// # Panics
-    /// When it does not end within the time limit.
+    /// When the connection does not end within the time limit.
     pub fn read_to_end(&mut self) -> Vec<Message> {
         let mut messages = Vec::new();
         loop {
@@ -24,10 +25,10 @@ impl WireClient {
         }
     }
 
-    /// The messages up to the first ReadyForQuery or the end of the connection.
+    /// Reads the messages up to the first ReadyForQuery or the end of the connection.
     ///
     /// # Panics
-    /// When neither comes within the time limit.
+    /// When neither arrives within the time limit.
     pub fn read_to_end_or_ready(&mut self) -> Vec<Message> {
         let mut messages = Vec::new();
         loop {
@@ -42,18 +43,18 @@ impl WireClient {
         }
     }
 
-    /// The bytes up to what looks like an idle ReadyForQuery, or the end of the connection.
+    /// Reads bytes up to those of a ReadyForQuery with status `I`, or the end of the connection.
     ///
     /// # Panics
-    /// When neither comes within the time limit.
+    /// When neither arrives within the time limit.
     pub fn read_raw_to_end_or_ready(&mut self) -> Vec<u8> {
         self.read_raw_until(|bytes| bytes.ends_with(b"Z\0\0\0\x05I"))
     }
 
-    /// The bytes before the connection ends, whatever they are.
+    /// Reads all bytes up to the end of the connection.
     ///
     /// # Panics
-    /// When it does not end within the time limit.
+    /// When the connection does not end within the time limit.
     pub fn read_raw_to_end(&mut self) -> Vec<u8> {
         self.read_raw_until(|_| false)
     }
@@ -73,8 +74,8 @@ impl WireClient {
         bytes
     }
 
-    /// Reads up to ReadyForQuery without keeping a row and returns how many bytes of DataRow
-    /// and CopyData bodies came, and the other messages.
+    /// Reads up to ReadyForQuery without keeping rows. Returns the number of bytes in the bodies of
+    /// DataRow and CopyData messages, and the other messages.
     ///
     /// # Panics
     /// When the connection ends or stalls.
