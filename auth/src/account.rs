@@ -25,7 +25,8 @@ pub(crate) enum Proof {
     /// Compared in clear; the salting is the one that a derived key is made with.
     Password(Salting, Vec<(Matched, LoginKeys)>),
     Md5(Vec<(Matched, Md5Hash)>),
-    /// All with the salt and iterations of the first field, which are shown to who asks.
+    /// The verifiers, all with the salt and iterations of the first field, which the client is
+    /// shown.
     Scram(Box<ScramVerifier>, Vec<(Matched, ScramVerifier)>),
 }
 
@@ -209,7 +210,7 @@ impl LoginKeys {
         self.scram.as_ref()
     }
 
-    /// What a clear password is compared with, without a derivation.
+    /// The keys that need no derivation.
     fn of(secret: &Secret) -> Result<Self, UnusableSecret> {
         let text = secret.expose();
         let mut keys = Self { digest: None, md5: None, scram: None };
@@ -269,8 +270,9 @@ pub(crate) fn wants_derivation(keys: &[(Matched, LoginKeys)], work: ClearWork) -
     work == ClearWork::Derivation || keys.iter().any(|(_, keys)| keys.wants_derivation())
 }
 
-/// Which password is said in clear; `derived` is what was derived from it with `salting` before.
-/// Tries all, so that time does not tell which one matched; somebody unknown costs as much.
+/// Finds the password that a client has sent in clear text; `derived` is what was derived from it
+/// with `salting` before. All passwords are tried, so that time does not tell which one matched,
+/// and an unknown user costs as much.
 pub(crate) fn clear_matches(
     keys: &[(Matched, LoginKeys)],
     salting: &Salting,
@@ -292,7 +294,7 @@ pub(crate) fn clear_matches(
     found.filter(|_| !password.is_empty())
 }
 
-/// Which password an answer to an MD5 challenge proves.
+/// Finds the password that an answer to an MD5 challenge proves.
 pub(crate) fn md5_matches(
     hashes: &[(Matched, Md5Hash)],
     answer: &[u8],

@@ -92,7 +92,7 @@ impl ScramVerifier {
         (&self.stored_key, &self.server_key)
     }
 
-    /// The salt of `user`: 16 bytes, PostgreSQL's `SCRAM_DEFAULT_SALT_LEN`.
+    /// The salt and the number of iterations.
     #[must_use]
     pub fn salting(&self) -> Salting {
         Salting { salt: self.salt.clone(), iterations: self.iterations }
@@ -211,7 +211,7 @@ impl SaltKey {
         Self(hmac(key.expose().as_bytes(), &[b"salts of a deployment"]))
     }
 
-    /// The salt of `user`, 16 bytes as PostgreSQL makes them.
+    /// The salt of `user`: 16 bytes, PostgreSQL's `SCRAM_DEFAULT_SALT_LEN`.
     #[must_use]
     pub fn salt(&self, user: &[u8]) -> [u8; 16] {
         let digest = hmac(&self.0, &[b"salt\0", user]);

@@ -187,7 +187,8 @@ impl ClientConfig {
     }
 }
 
-/// Is shown every part of the top level: the one list that reading, the reference and reload go by.
+/// A visitor of every part of the top level, the one list from which reading, the reference and
+/// reload work.
 pub(crate) trait PartVisitor {
     /// A part with a table of options. `table` is its name in the file, empty when its keys stand
     /// at the top.
@@ -290,7 +291,7 @@ impl Config {
     }
 }
 
-/// Where a database's server is; of a cluster, its first node.
+/// Host and port of a database's server; of a cluster, of its first node.
 fn place(database: &DatabaseConfig, cluster: Option<&ResolvedCluster>) -> (Host, u16) {
     let Some(cluster) = cluster else { return (database.host.clone(), database.port) };
     match (cluster.config.nodes.values().next(), &cluster.config.dns) {

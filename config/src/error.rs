@@ -6,13 +6,13 @@ use std::fmt;
 /// Exit code of the process when its configuration cannot be used: `EX_CONFIG` of sysexits.h.
 pub const EXIT_CONFIG: u8 = 78;
 
-/// An error of a configuration. `Display` prints `origin: key = value: cause`.
+/// All errors of a configuration; never empty. `Display` prints one line for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors {
     errors: Vec<ConfigError>,
 }
 
-/// One thing that is wrong.
+/// An error of a configuration. `Display` prints `origin: key = value: cause`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// The file, environment variable or flag that set the option.

@@ -1,7 +1,7 @@
-//! libpq's password file: which of its lines fits a connection.
+//! libpq's password file: the lines that fit a connection.
 //!
-//! Owns the format and the rule of permissions; which file it is and when it is asked is
-//! `upstream`'s.
+//! This module owns the file's format and its rule of permissions; `upstream` decides which file is
+//! read and when.
 
 use std::fs::File;
 use std::io::Read;

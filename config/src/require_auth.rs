@@ -111,7 +111,7 @@ impl FromStr for AuthMethods {
     }
 }
 
-/// Reads [`AuthMethods`].
+/// The reader of [`AuthMethods`].
 pub(crate) struct RequireAuth;
 
 impl Reader for RequireAuth {

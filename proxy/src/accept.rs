@@ -68,10 +68,10 @@ pub struct Listeners {
     unix: Option<(UnixListener, PathBuf)>,
 }
 
-/// Who connects to a listener.
+/// The kind of peer that connects to a listener.
 #[derive(Clone, Copy, Debug)]
 enum Spoken {
-    /// Clients.
+    /// Clients connect directly.
     ByClients,
     /// A load balancer that begins with a header of the PROXY protocol.
     ByLoadBalancer,

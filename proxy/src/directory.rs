@@ -160,7 +160,7 @@ impl Directory {
     }
 }
 
-/// One connector for each different way of TLS towards servers.
+/// One connector for each different set of TLS options towards servers.
 fn connectors(config: &Config) -> Result<Vec<(ServerTls, Arc<TlsConnector>)>, TlsError> {
     let mut connectors: Vec<(ServerTls, Arc<TlsConnector>)> = Vec::new();
     let databases = config.databases.values().map(|database| &database.tls);

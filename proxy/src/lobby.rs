@@ -35,7 +35,7 @@ impl Subnet {
     }
 }
 
-/// The connections that have not logged in yet, with their limits.
+/// The limits of connections that have not logged in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LobbyLimits {
     /// Limit of all connections together.
@@ -53,7 +53,7 @@ impl From<&ClientConfig> for LobbyLimits {
     }
 }
 
-/// Everybody who has not logged in.
+/// The connections that have not logged in yet, with their limits.
 #[derive(Debug)]
 pub struct Lobby(Mutex<Waiting>);
 

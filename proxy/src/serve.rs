@@ -71,7 +71,8 @@ impl ServeError {
     }
 }
 
-/// Everything that is made before an address is bound.
+/// A process that is ready to bind its addresses: its configuration with everything that was made
+/// from it.
 #[derive(Debug)]
 pub struct Prepared {
     config: Arc<Config>,

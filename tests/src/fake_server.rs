@@ -56,10 +56,8 @@ impl FakeServer {
         Self { port, connections }
     }
 
-    /// Sends the reply to a query that returns one text row, up to ReadyForQuery.
-    ///
-    /// # Errors
-    /// The end of the connection.
+    /// Starts a server that accepts every login and answers each simple query with one text row,
+    /// whose value is `answer` of the query's text.
     #[must_use]
     pub fn answering(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         Self::start(move |server| {
@@ -203,7 +201,7 @@ impl ServerSide {
         self.send(&Message::new(b'Z', &[status]).encode())
     }
 
-    /// Sends the answer to a query that returns one text row.
+    /// Sends the reply to a query that returns one text row, up to ReadyForQuery.
     ///
     /// # Errors
     /// The end of the connection.

@@ -249,7 +249,10 @@ impl Pgimbal {
         self.log_in(&Login::new("app", "app", "app-secret"))
     }
 
-    /// Everything that the process has logged.
+    /// A client that is logged in with `login`.
+    ///
+    /// # Panics
+    /// When the login fails.
     #[must_use]
     pub fn log_in(&self, login: &Login) -> WireClient {
         let mut client = self.connect();
@@ -331,7 +334,7 @@ impl Pgimbal {
         self.process.as_ref().expect("a started pgimbal")
     }
 
-    /// Everything it logged.
+    /// Everything that the process has logged.
     #[must_use]
     pub fn log(&self) -> String {
         self.process().log()

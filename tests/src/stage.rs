@@ -289,7 +289,7 @@ fn superuser_of(server: &Postgres, database: &str) -> WireClient {
     client
 }
 
-/// What is in one of the two only.
+/// The facts that are in only one of the two sets.
 fn difference(what: &str, ours: &BTreeSet<String>, must: &BTreeSet<String>) -> Vec<String> {
     let wrong = ours.difference(must).map(|fact| format!("{what}: has {fact}"));
     let missing = must.difference(ours).map(|fact| format!("{what}: must have {fact}"));

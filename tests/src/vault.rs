@@ -310,7 +310,7 @@ pub fn program() -> PathBuf {
     PathBuf::from(path)
 }
 
-/// What `role` is to `api`, when it says.
+/// The credentials of `role`; `None` when Vault does not give them.
 fn static_role(api: &Api, role: &str) -> Option<StaticRole> {
     let path = format!("{MOUNT}/static-creds/{role}");
     let Ok((200, answer)) = api.call("GET", &path, &Value::Null) else { return None };

@@ -36,7 +36,7 @@ impl Offer {
 pub struct ScramServer {
     client_first_bare: String,
     server_first: String,
-    /// Both halves.
+    /// The client's and the server's half of the nonce.
     nonce: String,
     /// What attribute `c` of the proof must decode to: header and channel data.
     binding: Vec<u8>,

@@ -35,7 +35,7 @@ pub struct Wish {
     /// `--database`: the only database to try, which may be one of `databases."*"`; `None` for all
     /// databases.
     pub database: Option<String>,
-    /// `--json` or text.
+    /// `--json`, or one line for each finding.
     pub form: Form,
 }
 

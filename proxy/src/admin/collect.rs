@@ -31,7 +31,7 @@ pub enum Detail {
     Everything,
 }
 
-/// The state of all workers and of the process at one time.
+/// A request to a worker for its snapshot.
 #[derive(Debug)]
 pub struct SnapshotRequest {
     /// The amount of detail that is asked for.
@@ -150,7 +150,7 @@ impl Collector {
 /// The user name that stands for all retired pools of a database, see [`Snapshot::retired`].
 pub const RETIRED: &str = "(retired)";
 
-/// What all workers and the process told.
+/// The state of all workers and of the process at one time.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// The snapshot of each worker, by its number.

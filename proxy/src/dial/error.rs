@@ -20,7 +20,7 @@ pub struct DialError(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Whom it was tried to reach, as `host:port (address)`.
+    /// The server as `host:port (address)`.
     whom: String,
     fault: DialFault,
 }
@@ -73,7 +73,7 @@ pub enum DialFault {
     /// No password of the role is known, because its source gives none.
     #[error("no password of role \"{role}\" is known: {source_says}")]
     UnknownPassword {
-        /// The role.
+        /// Name of the role.
         role: Box<str>,
         /// The error of the password's source.
         source_says: String,
@@ -85,7 +85,7 @@ pub enum DialFault {
         server_text(refusal, true)
     )]
     LockedOut {
-        /// The role.
+        /// Name of the role.
         role: Box<str>,
         /// The passwords that were tried, in words.
         tried: String,
@@ -294,12 +294,12 @@ impl From<Broken> for DialFault {
     }
 }
 
-/// Why there is no newer password, as the end of a text.
+/// The end of a text that says why there is no newer password.
 fn newer(source_says: Option<&str>) -> String {
     source_says.map_or_else(String::new, |says| format!(" A newer one cannot be read: {says}."))
 }
 
-/// What the server said; its SQLSTATE only where the error as a whole may have another.
+/// The server's message, with its SQLSTATE only where the error as a whole may have another.
 fn server_text(body: &[u8], with_code: bool) -> String {
     ErrorFields::parse(body).map_or_else(
         |_| "the server sent a malformed error".to_owned(),

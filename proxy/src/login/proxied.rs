@@ -59,7 +59,8 @@ async fn version_1(socket: &mut Socket, begin: &[u8]) -> Result<Option<SocketAdd
     line_names(&line).ok_or(LoginError::ProxyHeader("its line is malformed"))
 }
 
-/// Whom a line of version 1 names; `None` when it is malformed.
+/// The client's address in a line of version 1; `None` when the line is malformed, `Some(None)`
+/// when it names no address.
 fn line_names(line: &[u8]) -> Option<Option<SocketAddr>> {
     let line = std::str::from_utf8(line).ok()?.strip_prefix("PROXY ")?.strip_suffix("\r\n")?;
     let words: Vec<&str> = line.split(' ').collect();
@@ -98,7 +99,8 @@ async fn version_2(socket: &mut Socket) -> Result<Option<SocketAddr>, LoginError
     }
 }
 
-/// Whom the addresses of version 2 name; `None` when they are cut short.
+/// The client's address in a header of version 2; `None` when it is cut short, `Some(None)` when it
+/// names no address.
 fn block_names(family: u8, block: &[u8]) -> Option<Option<SocketAddr>> {
     let port = |at: usize| Some(u16::from_be_bytes(*block.get(at..)?.first_chunk()?));
     match family >> 4 {

@@ -117,7 +117,7 @@ impl ServerCertVerifier for ServerVerifier {
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
     authorities: Authorities,
-    /// Whose certificates a client may show, for its choice among several.
+    /// The authorities that are named to clients, for their choice among several certificates.
     hints: Vec<DistinguishedName>,
     algorithms: WebPkiSupportedAlgorithms,
 }

@@ -24,7 +24,7 @@ pub(super) struct Token {
     renewable: bool,
 }
 
-/// How long a token lives, as Vault said.
+/// The life of a token as Vault granted it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lease {
     /// Time to live; `None` or zero for a token that never expires.
@@ -32,14 +32,14 @@ pub(super) struct Lease {
     pub(super) renewable: bool,
 }
 
-/// What to do before the token is used.
+/// The action before a token is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TokenAction {
-    /// Nothing.
+    /// None: the token is valid for long enough.
     Good,
-    /// Renew it.
+    /// The token must be renewed.
     Renew,
-    /// Log in again; the token may still work for a while.
+    /// A new login is needed; the token may still work for a while.
     Replace,
 }
 
@@ -85,12 +85,12 @@ impl Token {
         grown
     }
 
-    /// Nothing could be done for it now; later again.
+    /// Postpones the renewal after a failure.
     pub(super) fn postpone(&mut self, now: Instant) {
         self.refresh = Some(now + RETRY);
     }
 
-    /// There is nothing to replace it with: it is used until it ends.
+    /// Gives up renewals, because nothing can replace the token: it is used until it expires.
     pub(super) fn keep(&mut self) {
         self.refresh = None;
     }

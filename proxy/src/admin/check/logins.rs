@@ -30,7 +30,7 @@ pub(super) struct Logins<'a> {
     pub(super) witnesses: Witnesses,
     /// Roles that were refused for their password.
     pub(super) refused: Vec<(String, Target)>,
-    /// What the pools may open at each server.
+    /// The server connections that the pools may open at each server.
     pub(super) load: Load,
     /// The users of the console, with whether any server has let them in.
     pub(super) of_console: BTreeMap<String, bool>,

@@ -115,7 +115,7 @@ fn any_file(config: &Config) -> Option<String> {
     Some(rule.password_file.as_ref()?.parent()?.display().to_string())
 }
 
-/// Says how each address of a Vault is, and whether the login there works. A standby is well as
+/// Reports the state of each address of a Vault, and whether the login works. A standby is well as
 /// long as another address serves.
 async fn look_at(name: &str, vault: &VaultClient, report: &Findings) {
     let answers = vault.health().await;
@@ -153,7 +153,7 @@ async fn look_at(name: &str, vault: &VaultClient, report: &Findings) {
     }
 }
 
-/// How far a clock is off, in words, if it is worth a line.
+/// The warning about a clock that is off; `None` when the difference does not matter.
 fn skew(theirs: SystemTime, ours: SystemTime) -> Option<String> {
     let (by, word) = match theirs.duration_since(ours) {
         Ok(ahead) => (ahead, "ahead of"),
@@ -179,7 +179,7 @@ fn dates(answer: &Answer) -> String {
     if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
 }
 
-/// What to do when a server refuses the password of this place.
+/// The advice for a password that a server refuses.
 fn advice(config: &Config, place: &str, from: &SourceConfig) -> String {
     match from {
         SourceConfig::Vault { vault, role } => {
@@ -194,7 +194,7 @@ fn advice(config: &Config, place: &str, from: &SourceConfig) -> String {
     }
 }
 
-/// Tells of a failure with the text to copy, unless the line has it already. `whose` may be empty.
+/// Reports an error with the text to copy, unless the line has it already. `whose` may be empty.
 fn say(whose: &str, error: &SourceError, report: &Findings) {
     let text = error.to_string();
     let (place, cause) = text.split_once(": ").unwrap_or((&text, ""));

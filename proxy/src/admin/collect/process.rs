@@ -66,7 +66,7 @@ labels! {
     pub enum Refusal {
         /// `max_client_conn` is reached.
         "max_client_conn" MaxClientConn,
-        /// The process lets transactions end and accepts no clients.
+        /// The process is draining.
         "draining" Draining,
     }
 }
@@ -78,7 +78,7 @@ labels! {
         "starting" Starting,
         /// The process accepts clients.
         "serving" Serving,
-        /// It lets transactions come to their end and accepts nobody.
+        /// The process lets transactions end and accepts no clients.
         "draining" Draining,
     }
 }

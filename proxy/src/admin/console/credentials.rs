@@ -130,7 +130,7 @@ impl CredentialCommand {
     }
 }
 
-/// What the source said, but for the password.
+/// The text about a source's answer, without the password.
 fn answered(user: &CredentialStatus) -> String {
     let mut text = format!("{} answered", user.place);
     if let Some(newest) = user.generations.first() {

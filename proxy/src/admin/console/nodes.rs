@@ -66,7 +66,7 @@ fn node_row(cluster: &ClusterStatus, node: &NodeStatus) -> Row {
     ]
 }
 
-/// Why the node is what it is; of a primary that gets no writes, why not.
+/// The reason for a node's state; for a primary that gets no writes, why not.
 fn why(cluster: &ClusterStatus, node: &NodeStatus) -> String {
     let detail = &node.detail;
     let mut parts = Vec::new();

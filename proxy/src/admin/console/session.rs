@@ -197,7 +197,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Who wanted what, and what came of it.
+    /// Logs a command with its user and outcome.
     fn log(&self, command: &dyn std::fmt::Display, done: Result<(), &Fault>) {
         let result = match done {
             Ok(()) => "ok".to_owned(),
@@ -212,8 +212,8 @@ impl<'a> Session<'a> {
         self.follow(command);
     }
 
-    /// What a command changes in the session. BEGIN and COMMIT change what ReadyForQuery says,
-    /// because drivers rely on it; nothing on the console can be undone.
+    /// Applies the effects of a command on the session. BEGIN and COMMIT change the transaction
+    /// status, because drivers rely on it; no command of the console can be undone.
     fn follow(&mut self, command: &Command) {
         match command {
             Command::Begin => self.transaction = TransactionStatus::InTransaction,
@@ -241,7 +241,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What a session begins with. libpq, JDBC and others read all of these.
+/// Appends the first messages of a session. libpq, JDBC and others read all of these settings.
 fn greet(out: &mut Vec<u8>, role: ConsoleRole, user: &str) {
     let superuser = if role == ConsoleRole::Admin { "on" } else { "off" };
     for (name, value) in [
