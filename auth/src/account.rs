@@ -22,7 +22,7 @@ pub struct Account {
 #[derive(Debug)]
 pub(crate) enum Proof {
     Trust,
-    /// Compared in clear; the salting is the one that a derived key is made with.
+    /// Passwords in clear text or as verifiers; keys are derived with this salting.
     Password(Salting, Vec<(Matched, LoginKeys)>),
     Md5(Vec<(Matched, Md5Hash)>),
     /// The verifiers, all with the salt and iterations of the first field, which the client is
@@ -55,7 +55,7 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// All ranks, in the order of preference.
+    /// Every rank, the newest first.
     pub const ALL: [Self; 4] = [Self::Newest, Self::Previous, Self::Older, Self::Also];
 
     /// The rank of a generation that `newer` generations follow: 0 for the newest.
@@ -204,7 +204,7 @@ impl LoginKeys {
         Self { digest: None, md5: None, scram: Some(verifier) }
     }
 
-    /// The SCRAM verifier; `None` when only an MD5 hash is known.
+    /// The SCRAM verifier; `None` when none was derived, or only an MD5 hash is known.
     #[must_use]
     pub const fn verifier(&self) -> Option<&ScramVerifier> {
         self.scram.as_ref()

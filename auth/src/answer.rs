@@ -123,7 +123,7 @@ pub enum SourceError {
     ServerFault {
         /// The Vault, with its address or the role.
         place: Box<str>,
-        /// The HTTP status.
+        /// The HTTP status of the answer.
         status: u16,
         /// The first entry of the answer's `errors`, shortened to one line.
         cause: Box<str>,
@@ -158,7 +158,7 @@ pub enum SourceError {
     UnknownRole {
         /// The Vault and the role.
         place: Box<str>,
-        /// The mount that was asked.
+        /// The mount path that was asked, the option `mount`.
         mount: Box<str>,
     },
     /// Nothing is mounted at the path, or something other than a database secrets engine (status
@@ -167,7 +167,7 @@ pub enum SourceError {
     WrongMount {
         /// The Vault and the role.
         place: Box<str>,
-        /// The mount that was asked.
+        /// The mount path that was asked, the option `mount`.
         mount: Box<str>,
     },
     /// The TLS handshake with Vault failed. It is never replaced by plain text.
@@ -208,7 +208,7 @@ pub enum SourceError {
         /// The file's path, or a directory and the names that were looked for in it.
         place: Box<str>,
     },
-    /// The file cannot be read.
+    /// The file exists and cannot be read.
     #[error("{place}: cannot be read: {cause}")]
     Unreadable {
         /// The file's path.
@@ -224,7 +224,7 @@ pub enum SourceError {
         /// What is missing or has changed.
         cause: &'static str,
     },
-    /// The environment variable is not set.
+    /// The environment variable is not set in pgimbal's environment.
     #[error("{place}: the environment variable is not set; set it and restart")]
     MissingVariable {
         /// The variable's name after a `$`.

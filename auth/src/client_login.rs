@@ -30,9 +30,9 @@ pub struct Method {
 /// Random bytes for one login, which must never be used twice.
 #[derive(Clone, Copy)]
 pub struct Fresh {
-    /// The server's half of a SCRAM nonce.
+    /// The server's half of a SCRAM nonce, before Base64.
     pub nonce: [u8; NONCE_LEN],
-    /// The salt of an MD5 challenge.
+    /// The salt of an MD5 challenge, 4 bytes.
     pub md5_salt: [u8; 4],
 }
 
@@ -54,7 +54,7 @@ pub enum Ask {
 pub enum Answer<'a> {
     /// PasswordMessage: a password, or the answer to an MD5 challenge, without its terminator.
     Password(&'a [u8]),
-    /// SASLInitialResponse.
+    /// SASLInitialResponse: the choice of a mechanism.
     SaslInitial {
         /// Name of the mechanism that the client chose.
         mechanism: &'a [u8],
@@ -77,7 +77,7 @@ pub enum Step<'a> {
     Mismatch(Mismatch),
 }
 
-/// A login that succeeded.
+/// A login that succeeded; AuthenticationOk can be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
     /// The data of AuthenticationSASLFinal, to be sent before AuthenticationOk; `None` without

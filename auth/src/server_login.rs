@@ -73,7 +73,7 @@ pub enum Reply {
     /// PasswordMessage, to be sent with a terminator: the password, or the answer to an MD5
     /// challenge.
     Password(Zeroizing<Vec<u8>>),
-    /// SASLInitialResponse.
+    /// SASLInitialResponse: the choice of a mechanism.
     SaslInitial {
         /// Name of the mechanism that pgimbal chose.
         mechanism: &'static str,
@@ -111,13 +111,13 @@ pub struct ServerLogin<'a> {
 
 #[derive(Debug)]
 enum State {
-    /// Nothing asked yet; the nonce is for SCRAM.
+    /// No request has arrived yet; the nonce is for SCRAM.
     Start([u8; NONCE_LEN]),
     ScramChallenge(ScramClient),
     /// The proof is being computed.
     Proving,
     ScramProof(AwaitsServerProof),
-    /// Everything asked has been answered.
+    /// Every request so far has been answered.
     Answered,
 }
 
@@ -139,7 +139,7 @@ impl<'a> ServerLogin<'a> {
     ///
     /// # Errors
     /// [`ServerLoginError`] when the request is not allowed, cannot be answered with what is known,
-    /// or does not follow from the one before. The login is over then.
+    /// or does not follow from the one before. The connection must be closed then.
     pub fn answer(&mut self, request: Request<'_>) -> Result<Reply, ServerLoginError> {
         let state = std::mem::replace(&mut self.state, State::Answered);
         match (state, request) {

@@ -22,9 +22,9 @@ pub(crate) struct Wanted<'a> {
 /// The outcome of a look into a password file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Lookup {
-    /// A line fits.
+    /// The password of the first line that fits.
     Found(Secret),
-    /// There is no such file, or no line fits.
+    /// There is no such file, or no line that fits.
     Nothing,
     /// The file is ignored, as libpq ignores it, for this reason.
     Ignored(String),

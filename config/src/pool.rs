@@ -113,8 +113,8 @@ settings! {
 }
 
 settings! {
-    /// A database that clients may name: `[databases.NAME]`; `"*"` stands for every name that is
-    /// not listed. The pool options may be given here too, for this database.
+    /// The options of a database that clients may name, `[databases.NAME]`. The entry `"*"` stands
+    /// for every name that is not listed. Pool options may be given here too, for this database.
     pub struct DatabaseConfig {
         /// Host name, IP address, or the directory of a Unix socket. A pooler mostly runs beside
         /// its server.
@@ -200,7 +200,8 @@ pub struct ResolvedPool {
     pub host: Host,
     /// The server's port, 1 to 65535; of a cluster, that of its first node.
     pub port: u16,
-    /// The database's name on the server.
+    /// The database's name on the server: the option `dbname`, or else the name that the client
+    /// used.
     pub dbname: String,
     /// libpq's `options` for every server session, such as `-c statement_timeout=5s`; `None` for
     /// none.

@@ -57,7 +57,7 @@ pub struct AuthMethods {
 }
 
 impl AuthMethods {
-    /// Whether a server may ask for `method`.
+    /// Whether the option allows a server to ask for `method`.
     #[must_use]
     pub const fn allow(self, method: AuthMethod) -> bool {
         self.allowed & method.bit() != 0

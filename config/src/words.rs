@@ -35,7 +35,7 @@ words! {
     pub enum PoolMode = "session, transaction or statement" {
         /// At the end of the client's session.
         "session" Session,
-        /// At the end of each transaction.
+        /// At the end of each transaction, unless the client is pinned.
         "transaction" Transaction,
         /// After each statement; a transaction block is refused.
         "statement" Statement,
@@ -49,7 +49,8 @@ words! {
         "trust" Trust,
         /// Clients send their password in clear text.
         "password" Password,
-        /// Clients answer PostgreSQL's challenge with MD5.
+        /// Clients answer PostgreSQL's challenge with MD5, or with SCRAM where only a SCRAM
+        /// verifier is stored.
         "md5" Md5,
         /// Clients prove their password with SASL: SCRAM-SHA-256, or SCRAM-SHA-256-PLUS over TLS.
         "scram-sha-256" ScramSha256,

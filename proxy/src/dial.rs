@@ -105,7 +105,7 @@ fn dns_name(pool: &ResolvedPool) -> Option<Box<str>> {
 /// A server connection that has reached ReadyForQuery.
 #[derive(Debug)]
 pub struct Dialed {
-    /// The connection.
+    /// The connection, plain or TLS, on which the server waits for a query.
     pub transport: Transport,
     /// The key for CancelRequests; `None` when the server sent no BackendKeyData.
     pub cancel: Option<CancelKey>,
@@ -140,7 +140,7 @@ impl fmt::Debug for CancelKey {
     }
 }
 
-/// One address of a server.
+/// One address of a server, as the resolver found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// IP address and TCP port.

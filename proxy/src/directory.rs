@@ -81,7 +81,7 @@ impl Directory {
         Ok(Self { config, workers: self.workers, connectors, counts, clusters, derivations })
     }
 
-    /// The configuration in force.
+    /// The configuration from which this directory was made.
     #[must_use]
     pub const fn config(&self) -> &Arc<Config> {
         &self.config

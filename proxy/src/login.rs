@@ -43,7 +43,7 @@ pub enum Arrival {
 /// A client that has logged in, before its session begins.
 #[derive(Debug)]
 pub struct Authenticated {
-    /// The connection.
+    /// The connection to the client, plain or TLS.
     pub transport: Transport,
     /// The user's name, 1 to 63 bytes in the startup packet; a name that is not UTF-8 is escaped.
     pub user: Box<str>,

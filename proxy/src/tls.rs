@@ -68,7 +68,7 @@ pub enum TlsError {
     Certificate {
         /// Path of the file that is at fault.
         path: PathBuf,
-        /// What does not fit.
+        /// What does not fit, in words.
         cause: String,
     },
     /// `ca_file` is `system`, and the system has no CA certificates.

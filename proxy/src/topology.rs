@@ -66,13 +66,13 @@ struct Handle {
 /// The reason for which a console command for a cluster failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum OperatorError {
-    /// No cluster has this name.
+    /// The configuration has no cluster of this name.
     #[error("there is no cluster \"{0}\"")]
     UnknownCluster(String),
     /// No cluster has a node of this name.
     #[error("there is no node \"{0}\"")]
     UnknownNode(String),
-    /// Several clusters have a node of this name.
+    /// Several clusters have a node of this name, so that it must be written `cluster.node`.
     #[error("several clusters have a node \"{0}\": say cluster.node")]
     AmbiguousNode(String),
     /// The cluster's watcher refused the command, for this reason.

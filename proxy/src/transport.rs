@@ -141,7 +141,7 @@ impl Transport {
         Ok(transport)
     }
 
-    /// The socket, for its options and addresses.
+    /// The socket below TLS, for its options and addresses.
     #[must_use]
     pub fn socket(&self) -> &Socket {
         match self {
@@ -151,7 +151,7 @@ impl Transport {
         }
     }
 
-    /// Whether the connection is encrypted.
+    /// Whether the connection uses TLS.
     #[must_use]
     pub const fn is_tls(&self) -> bool {
         !matches!(self, Self::Plain(_))

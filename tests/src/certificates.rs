@@ -14,11 +14,11 @@ use crate::process::{Directory, directory};
 /// A certificate authority and a server's certificate with its key, all as PEM.
 #[derive(Clone)]
 pub struct Certificates {
-    /// The authority's certificate.
+    /// The authority's certificate, PEM.
     pub authority: String,
-    /// The server's certificate.
+    /// The server's certificate, PEM.
     pub chain: String,
-    /// The server's private key.
+    /// The server's private key, PEM.
     pub key: String,
     /// The directory of [`Certificates::files`], removed with the last clone.
     directory: Arc<Directory>,

@@ -185,7 +185,7 @@ impl ServerSide {
         self.stream.write_all(bytes)
     }
 
-    /// Sends an ErrorResponse.
+    /// Sends an ErrorResponse with this severity, SQLSTATE and message.
     ///
     /// # Errors
     /// The end of the connection.
@@ -220,7 +220,7 @@ impl ServerSide {
     }
 }
 
-/// The bytes of an ErrorResponse.
+/// The bytes of an ErrorResponse with this severity, SQLSTATE and message.
 #[must_use]
 pub fn error(severity: &str, code: &str, text: &str) -> Vec<u8> {
     Message::new(b'E', format!("S{severity}\0V{severity}\0C{code}\0M{text}\0\0").as_bytes())

@@ -80,7 +80,7 @@ impl Config {
         Self::to_port(server.port)
     }
 
-    /// Sets a key of `[clusters.c]`.
+    /// Sets an option of `[clusters.c]` to a TOML value.
     #[must_use]
     pub fn cluster(mut self, key: &str, value: impl ToString) -> Self {
         put(&mut self.cluster, key, &value.to_string());
@@ -94,14 +94,14 @@ impl Config {
         self
     }
 
-    /// Sets a key of `[databases.app]`.
+    /// Sets an option of `[databases.app]` to a TOML value.
     #[must_use]
     pub fn server(mut self, key: &str, value: impl ToString) -> Self {
         put(&mut self.server, key, &value.to_string());
         self
     }
 
-    /// Sets a key of `[users.app]`.
+    /// Sets an option of `[users.app]` to a TOML value.
     #[must_use]
     pub fn user(mut self, key: &str, value: impl ToString) -> Self {
         put(&mut self.user, key, &value.to_string());

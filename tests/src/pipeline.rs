@@ -154,7 +154,7 @@ impl Pipeline {
         self
     }
 
-    /// The bytes to send.
+    /// The bytes of all messages.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -71,7 +71,7 @@ pub enum After {
 /// A server with a database `app` for a pool, and a database `twin` for direct sessions, so that
 /// objects of a database (locks, channels, tables) cannot meet.
 pub struct Stage {
-    /// The server.
+    /// The server with both databases.
     pub pg: Postgres,
     /// A pool of one server connection in front of `app`, unless the test changed the
     /// configuration.

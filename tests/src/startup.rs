@@ -1,10 +1,11 @@
 //! Packets without a tag: StartupMessage, SSLRequest, GSSENCRequest and CancelRequest.
 
-/// The code of an SSLRequest.
+/// The request code of an SSLRequest ("Message Formats"): 1234 in the upper 16 bits, 5679 in the
+/// lower.
 pub const SSL_REQUEST: u32 = 80_877_103;
-/// The code of a GSSENCRequest.
+/// The request code of a GSSENCRequest: 1234 in the upper 16 bits, 5680 in the lower.
 pub const GSSENC_REQUEST: u32 = 80_877_104;
-/// The code of a CancelRequest.
+/// The request code of a CancelRequest: 1234 in the upper 16 bits, 5678 in the lower.
 pub const CANCEL_REQUEST: u32 = 80_877_102;
 /// Protocol version 3.0 as a StartupMessage has it.
 pub const PROTOCOL_3_0: u32 = 0x0003_0000;
@@ -16,7 +17,7 @@ pub const PROTOCOL_3_2: u32 = 0x0003_0002;
 pub struct Login {
     /// The protocol version to ask for.
     pub version: u32,
-    /// The startup parameters, `user` and `database` first.
+    /// Names and values of the startup parameters, `user` and `database` first.
     pub parameters: Vec<(String, String)>,
     /// The password with which every authentication request is answered.
     pub password: String,

@@ -29,7 +29,7 @@ pub fn cancel(port: u16, key: &[u8]) {
     connection.read_to_end();
 }
 
-/// One client connection.
+/// A client connection over TCP, a Unix socket or TLS.
 pub struct WireClient {
     stream: Stream,
     /// The last value of each ParameterStatus.

@@ -17,7 +17,7 @@ use crate::verifier::{Key, MAX_ITERATIONS, PasswordKeys, hmac, xor};
 pub struct ScramClient {
     nonce: String,
     first_bare: String,
-    /// What attribute `c` of the proof repeats: header and channel data.
+    /// The bytes that attribute `c` of the proof repeats: GS2 header and channel data.
     binding: Vec<u8>,
 }
 

@@ -15,7 +15,7 @@ use crate::verifier::ScramVerifier;
 pub enum Offer {
     /// SCRAM-SHA-256 only.
     Scram,
-    /// SCRAM-SHA-256-PLUS and SCRAM-SHA-256.
+    /// SCRAM-SHA-256-PLUS and SCRAM-SHA-256, as over TLS.
     ScramAndPlus,
 }
 
@@ -38,7 +38,7 @@ pub struct ScramServer {
     server_first: String,
     /// The client's and the server's half of the nonce.
     nonce: String,
-    /// What attribute `c` of the proof must decode to: header and channel data.
+    /// The bytes to which attribute `c` of the proof must decode: GS2 header and channel data.
     binding: Vec<u8>,
 }
 

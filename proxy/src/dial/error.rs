@@ -40,7 +40,7 @@ pub enum DialFault {
     /// The connect timeout passed.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    /// The connection failed before ReadyForQuery.
+    /// The connection failed before ReadyForQuery, for the operating system's reason.
     #[error("the connection failed during login: {0}")]
     Io(io::Error),
     /// The server closed the connection before ReadyForQuery.
@@ -49,7 +49,7 @@ pub enum DialFault {
     /// `sslmode` demands TLS, and the server has none.
     #[error("the server does not support TLS, but sslmode demands it")]
     TlsRefused,
-    /// The TLS handshake failed.
+    /// The TLS handshake failed, or the server's certificate was refused.
     #[error("TLS failed: {0}")]
     Tls(io::Error),
     /// `channel_binding` is `require`, and the server logs pgimbal in without channel binding.

@@ -112,7 +112,7 @@ impl TlsConnector {
         self.given_up.forget(server, UNTRIED);
     }
 
-    /// When TLS is used.
+    /// The mode that follows from `sslmode` and `sslnegotiation`.
     #[must_use]
     pub const fn wish(&self) -> TlsMode {
         self.wish

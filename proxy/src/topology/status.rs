@@ -35,7 +35,7 @@ pub struct NodeStatus {
     pub monitor: Option<bool>,
 }
 
-/// A change of primary.
+/// A change of primary, as SHOW FAILOVERS lists it.
 #[derive(Clone, Debug)]
 pub struct FailoverStatus {
     /// Time at which the old primary was lost.

@@ -9,7 +9,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// A stream socket.
+/// A stream socket, registered with a runtime, detached from one, or closed.
 #[derive(Debug)]
 pub enum Socket {
     /// A TCP socket, registered with a runtime.

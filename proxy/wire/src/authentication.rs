@@ -103,7 +103,7 @@ impl<'a> AuthRequest<'a> {
     }
 }
 
-/// A client's SASLInitialResponse.
+/// A client's SASLInitialResponse: the choice of a mechanism, with its first message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SaslInitial<'a> {
     /// Name of the mechanism that the client chose, such as `SCRAM-SHA-256`.

@@ -10,7 +10,7 @@ use crate::SourceError;
 /// The health of one address of a Vault (`GET /v1/sys/health`).
 #[derive(Debug)]
 pub struct Health {
-    /// The Vault's name and the address.
+    /// The Vault's name and the address, as text.
     pub place: String,
     /// Vault's version; `None` when the answer has none.
     pub version: Option<String>,

@@ -25,13 +25,13 @@ pub enum Form {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Verdict {
-    /// It works.
+    /// The place works.
     Ok,
-    /// It was not tried, or need not work.
+    /// The place was not tried, or need not work.
     Note,
-    /// It works, and should be looked at.
+    /// The place works, and should be looked at.
     Warning,
-    /// It does not work.
+    /// The place does not work.
     Failure,
 }
 

@@ -51,7 +51,7 @@ labels! {
         "crowded_out" CrowdedOut,
         /// The client broke the protocol.
         "protocol_error" ProtocolError,
-        /// TLS could not be agreed on.
+        /// The TLS handshake failed, or direct TLS came without ALPN.
         "tls_failed" TlsFailed,
         /// The client closed the connection first, or its socket failed.
         "client_gone" ClientGone,
@@ -292,7 +292,7 @@ pub struct ProcessSnapshot {
     pub started_at: SystemTime,
     /// The gauges: values that may fall as well as rise.
     pub now: Gauges,
-    /// Client connections accepted.
+    /// Client connections accepted, refused ones included.
     pub accepted: u64,
     /// Clients refused before their login was checked, by reason.
     pub refused: Vec<(Refusal, u64)>,

@@ -6,7 +6,7 @@ use pgimbal_config::Reload;
 use pgimbal_pooler::server::renewal::{Renewal, Renewed};
 use tokio::sync::{mpsc, oneshot};
 
-/// A request to the main task.
+/// A request of the console to the main task, with the channel for its answer.
 #[derive(Debug)]
 pub enum ControlRequest {
     /// Reads the configuration again and applies the options that a reload may change.
