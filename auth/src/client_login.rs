@@ -235,7 +235,7 @@ impl Derivation {
     }
 }
 
-/// The reason for which a client's login failed.
+/// The reason for which a client's login failed; `Display` is PostgreSQL's message for it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ClientLoginError {
     /// The password of this user is wrong, or there is no such user; the client is not told which.

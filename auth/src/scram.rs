@@ -8,9 +8,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use thiserror::Error;
 
-/// Name of the mechanism without channel binding.
+/// Name of the mechanism without channel binding (RFC 7677).
 pub const MECHANISM: &str = "SCRAM-SHA-256";
-/// Name of the mechanism with channel binding.
+/// Name of the mechanism with channel binding (RFC 7677), which PostgreSQL offers over TLS only.
 pub const MECHANISM_PLUS: &str = "SCRAM-SHA-256-PLUS";
 
 /// Length of one side's half of the nonce in random bytes, before Base64: PostgreSQL's

@@ -229,7 +229,7 @@ impl<'a> ServerLogin<'a> {
     }
 }
 
-/// The reason for which a login at a server failed.
+/// The reason for which a login at a server failed; `Display` is the message for waiting clients.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ServerLoginError {
     /// The server asks for the password of this role, and none is configured.

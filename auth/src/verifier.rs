@@ -41,7 +41,7 @@ pub struct ScramVerifier {
 /// passwords of a user must share them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Salting {
-    /// The salt in raw bytes.
+    /// The salt in raw bytes; 16 of them when [`SaltKey`] made it.
     pub salt: Box<[u8]>,
     /// Number of PBKDF2 iterations.
     pub iterations: u32,

@@ -167,7 +167,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// The limit of a pool's server connections that pinned clients may hold.
+/// The limit of a pool's server connections that pinned clients may hold, `max_pinned`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaxPinned {
     /// A share of the pool's size in percent, 1 to 100.

@@ -15,7 +15,7 @@ use crate::table::{OnReload, Settings};
 /// `databases.app.host`. Both lists are empty when nothing changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reload {
-    /// Keys whose new values take effect with the reload.
+    /// Keys whose new values take effect with the reload, in the form `databases.app.host`.
     pub applied: Vec<String>,
     /// Keys whose old values stay in force until a restart.
     pub needs_restart: Vec<String>,

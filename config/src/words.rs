@@ -31,7 +31,7 @@ macro_rules! words {
 }
 
 words! {
-    /// The pool mode: when a client gives its server connection back.
+    /// When a client gives its server connection back, `pool_mode`.
     pub enum PoolMode = "session, transaction or statement" {
         /// At the end of the client's session.
         "session" Session,
@@ -58,7 +58,8 @@ words! {
 }
 
 words! {
-    /// libpq's `sslmode`, for connections to servers and from clients.
+    /// libpq's `sslmode`, for connections to servers and from clients (`[server_tls]`,
+    /// `[client_tls]`).
     pub enum SslMode = "disable, allow, prefer, require, verify-ca or verify-full" {
         /// TLS is never used.
         "disable" Disable,
@@ -89,7 +90,7 @@ words! {
 }
 
 words! {
-    /// The method by which pgimbal logs in to a Vault.
+    /// The method by which pgimbal logs in to a Vault, `login`.
     pub enum VaultLogin = "token, token_file, approle or kubernetes" {
         /// A token that stands in the configuration.
         "token" Token,
@@ -104,7 +105,7 @@ words! {
 }
 
 words! {
-    /// The place in which the history of verifiers is kept.
+    /// The place in which the history of verifiers is kept, `credential_history`.
     pub enum HistoryPlace = "memory or file" {
         /// The process's memory; the history is lost at its end.
         "memory" Memory,
@@ -114,7 +115,7 @@ words! {
 }
 
 words! {
-    /// The kind of node that serves a transaction.
+    /// The kind of node that serves a transaction, `route`.
     pub enum Route = "primary or replica" {
         /// The primary of the cluster, or the only server.
         "primary" Primary,
@@ -124,7 +125,7 @@ words! {
 }
 
 words! {
-    /// The node that serves reads when no replica can.
+    /// The node that serves reads when no replica can, `replica_fallback`.
     pub enum ReplicaFallback = "primary or none" {
         /// The primary.
         "primary" Primary,
@@ -134,7 +135,8 @@ words! {
 }
 
 words! {
-    /// The SQLSTATE that a client is sent for a transaction that was lost with its server.
+    /// The SQLSTATE that a client is sent for a transaction that was lost with its server,
+    /// `lost_transaction_error`.
     pub enum LostTransactionError = "57P01 or 40001" {
         /// `admin_shutdown`, the server's own SQLSTATE.
         "57P01" AdminShutdown,
@@ -144,7 +146,7 @@ words! {
 }
 
 words! {
-    /// The form of a log line.
+    /// The form of a log line, `log_format`.
     pub enum LogFormat = "text or json" {
         /// Text for people.
         "text" Text,
@@ -154,7 +156,7 @@ words! {
 }
 
 words! {
-    /// The treatment of a query whose client has disconnected.
+    /// The treatment of a query whose client has disconnected, `on_client_gone`.
     pub enum OnClientGone = "cancel or finish" {
         /// The query is cancelled on the server, unless it is a COMMIT.
         "cancel" Cancel,
@@ -164,7 +166,7 @@ words! {
 }
 
 words! {
-    /// When the server is asked which session state a transaction has left behind.
+    /// When the server is asked which session state a transaction has left behind, `verify`.
     pub enum Verify = "text, calls or always" {
         /// After statements whose text may leave session state.
         "text" Text,
@@ -176,7 +178,7 @@ words! {
 }
 
 words! {
-    /// The treatment of session state that no query of the server shows.
+    /// The treatment of session state that no query of the server shows, `hidden_state`.
     pub enum HiddenState = "reset or pin" {
         /// The state is reset before the connection serves another transaction.
         "reset" Reset,

@@ -51,9 +51,9 @@ struct Counts {
 /// Everything that a worker needs to serve a pool.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// The pool's options.
+    /// The pool's options, with the user's overrides.
     pub config: Arc<ResolvedPool>,
-    /// The counts that all workers share.
+    /// The counts of the pool that all workers share.
     pub shared: Arc<SharedPool>,
     /// The server, and how to connect to it.
     pub target: Arc<Target>,

@@ -40,7 +40,7 @@ pub enum Arrival {
     Client(Box<Authenticated>),
 }
 
-/// A client that has logged in, before its session begins.
+/// A client that has logged in, before its session begins; AuthenticationOk is not sent yet.
 #[derive(Debug)]
 pub struct Authenticated {
     /// The connection to the client, plain or TLS.
@@ -54,7 +54,7 @@ pub struct Authenticated {
     /// counts, as in PostgreSQL. `user`, `database`, `options`, `replication` and protocol options
     /// are left out.
     pub parameters: Vec<Setting>,
-    /// The protocol version that was agreed on.
+    /// The protocol version that was agreed on, 3.0 or 3.2.
     pub version: ProtocolVersion,
     /// Messages that were not sent yet, AuthenticationOk last. They are sent in one write with the
     /// first messages of the session (ParameterStatus, BackendKeyData, ReadyForQuery).

@@ -13,7 +13,7 @@ use crate::verifier::ScramVerifier;
 /// The SASL mechanisms that a client is offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offer {
-    /// SCRAM-SHA-256 only.
+    /// SCRAM-SHA-256 only, as without TLS.
     Scram,
     /// SCRAM-SHA-256-PLUS and SCRAM-SHA-256, as over TLS.
     ScramAndPlus,

@@ -25,7 +25,8 @@ struct Inner {
     fault: DialFault,
 }
 
-/// The reason for which a server connection could not be made.
+/// The reason for which a server connection could not be made; `Display` is its part of the message
+/// for waiting clients.
 #[derive(Debug, Error)]
 pub enum DialFault {
     /// The host name has no address.

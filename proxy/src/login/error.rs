@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::transport::Broken;
 
 /// The reason for which a client's login failed. The client has been sent the error where the
-/// protocol allows.
+/// protocol allows; `Display` is its message.
 #[derive(Debug, Error)]
 pub enum LoginError {
     /// The client closed the connection during the login.

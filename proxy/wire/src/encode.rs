@@ -40,7 +40,7 @@ impl TransactionStatus {
         }
     }
 
-    /// The status byte that ReadyForQuery carries.
+    /// The status byte that ReadyForQuery carries: `I`, `T` or `E`.
     #[must_use]
     pub const fn as_byte(self) -> u8 {
         match self {
@@ -112,12 +112,12 @@ pub fn bind_head(out: &mut Vec<u8>, portal: &[u8], statement: &[u8], rest_len: u
     cstr(out, statement);
 }
 
-/// Appends a Describe of a prepared statement or portal.
+/// Appends a Describe of a prepared statement or portal; `name` is empty for the unnamed one.
 pub fn describe(out: &mut Vec<u8>, kind: NameKind, name: &[u8]) {
     named(out, frontend::DESCRIBE, kind, name);
 }
 
-/// Appends a Close of a prepared statement or portal.
+/// Appends a Close of a prepared statement or portal; `name` is empty for the unnamed one.
 pub fn close(out: &mut Vec<u8>, kind: NameKind, name: &[u8]) {
     named(out, frontend::CLOSE, kind, name);
 }
@@ -137,17 +137,17 @@ pub fn query(out: &mut Vec<u8>, text: &[u8]) {
     message(out, frontend::QUERY, |out| cstr(out, text));
 }
 
-/// Appends a Sync.
+/// Appends a Sync, to which the server replies with ReadyForQuery.
 pub fn sync(out: &mut Vec<u8>) {
     message(out, frontend::SYNC, |_| {});
 }
 
-/// Appends a Flush.
+/// Appends a Flush, after which the server sends its buffered replies.
 pub fn flush(out: &mut Vec<u8>) {
     message(out, frontend::FLUSH, |_| {});
 }
 
-/// Appends a Terminate.
+/// Appends a Terminate, after which the server closes the connection.
 pub fn terminate(out: &mut Vec<u8>) {
     message(out, frontend::TERMINATE, |_| {});
 }
@@ -190,12 +190,12 @@ pub fn cancel_request(out: &mut Vec<u8>, process_id: u32, key: &[u8]) {
     });
 }
 
-/// Appends a ParseComplete.
+/// Appends a ParseComplete, the reply to a Parse that succeeded.
 pub fn parse_complete(out: &mut Vec<u8>) {
     message(out, backend::PARSE_COMPLETE, |_| {});
 }
 
-/// Appends a CloseComplete.
+/// Appends a CloseComplete, the reply to a Close.
 pub fn close_complete(out: &mut Vec<u8>) {
     message(out, backend::CLOSE_COMPLETE, |_| {});
 }
@@ -205,7 +205,8 @@ pub fn ready_for_query(out: &mut Vec<u8>, status: TransactionStatus) {
     message(out, backend::READY_FOR_QUERY, |out| out.push(status.as_byte()));
 }
 
-/// Appends a ParameterStatus for the setting `name`.
+/// Appends a ParameterStatus for the setting `name`; neither `name` nor `value` may hold a zero
+/// byte.
 pub fn parameter_status(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     message(out, backend::PARAMETER_STATUS, |out| {
         cstr(out, name);
@@ -237,7 +238,8 @@ pub fn negotiate_protocol_version(
     });
 }
 
-/// Appends a CommandComplete with the command tag `tag`, such as `SHOW`.
+/// Appends a CommandComplete with the command tag `tag`, such as `SHOW`, which must have no zero
+/// byte.
 pub fn command_complete(out: &mut Vec<u8>, tag: &str) {
     push(out, &CommandComplete::new(tag.to_owned()));
 }

@@ -152,7 +152,7 @@ impl Severity {
 pub struct ErrorFields<'a> {
     /// Severity: field V, or S from a server that sends no V. `Error` when neither is a known word.
     pub severity: Severity,
-    /// SQLSTATE: field C.
+    /// SQLSTATE: field C, without which the message is malformed.
     pub code: SqlState,
     /// Primary message: field M; empty when it is missing or has not arrived.
     pub message: &'a [u8],
@@ -224,7 +224,7 @@ pub fn with_severity(body: &[u8], severity: Severity, out: &mut Vec<u8>) {
 pub struct Report<'a> {
     /// Severity; an error or a notice, to match the encoder that is used.
     pub severity: Severity,
-    /// SQLSTATE.
+    /// SQLSTATE: field C of the message.
     pub code: SqlState,
     /// Primary message: says what happened, without a full stop.
     pub message: &'a str,
@@ -247,14 +247,14 @@ impl<'a> Report<'a> {
         Self { severity: Severity::Error, code, message, detail: None, hint: None }
     }
 
-    /// Sets the detail.
+    /// Sets the detail, field D.
     #[must_use]
     pub const fn detail(mut self, detail: &'a str) -> Self {
         self.detail = Some(detail);
         self
     }
 
-    /// Sets the hint.
+    /// Sets the hint, field H.
     #[must_use]
     pub const fn hint(mut self, hint: &'a str) -> Self {
         self.hint = Some(hint);

@@ -12,7 +12,7 @@ const EXIT_FAILURE: u8 = 1;
 /// Exit code when everything works and there are warnings. 2 stands for a wrong command line.
 const EXIT_WARNING: u8 = 3;
 
-/// The form in which findings are printed.
+/// The form in which the findings of a check are printed to standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// One line for each finding, as soon as it is found.

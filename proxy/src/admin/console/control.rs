@@ -27,7 +27,7 @@ pub struct ReloadRefused(
     pub String,
 );
 
-/// The main task has ended, because the process is shutting down.
+/// The main task has ended, because the process is shutting down; the console answers 57P01.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("pgimbal is shutting down")]
 pub struct MainTaskGone;
