@@ -1,7 +1,8 @@
-//! What one user is asked, and which passwords are right.
+//! Accounts: how one user is asked for a password, and which passwords are accepted.
 //!
-//! A user may have several: the generations of a password that rotates, and one that another
-//! pooler accepted. Everything that costs milliseconds is done once for each, never per login.
+//! A user may have several passwords: the generations of a password that rotates, and one that is
+//! accepted beside them (`accept_also`). A key derivation, which costs milliseconds, is done once
+//! for each password and never for each login.
 
 use pgimbal_config::{AuthType, PasswordForm, Secret};
 use sha2::{Digest, Sha256};
@@ -12,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::md5::Md5Hash;
 use crate::verifier::{DEFAULT_ITERATIONS, SaltKey, Salting, ScramVerifier};
 
-/// What one user is asked and which answers are right.
+/// The accepted passwords of one user, prepared for one authentication method.
 #[derive(Debug)]
 pub struct Account {
     pub(crate) proof: Proof,
@@ -21,40 +22,43 @@ pub struct Account {
 #[derive(Debug)]
 pub(crate) enum Proof {
     Trust,
-    /// Compared in clear; the salting is the one that a derived key is made with.
+    /// Passwords in clear text or as verifiers; keys are derived with this salting.
     Password(Salting, Vec<(Matched, LoginKeys)>),
     Md5(Vec<(Matched, Md5Hash)>),
-    /// All with the salt and iterations of the first field, which are shown to who asks.
+    /// The verifiers, all with the salt and iterations of the first field, which the client is
+    /// shown.
     Scram(Box<ScramVerifier>, Vec<(Matched, ScramVerifier)>),
 }
 
-/// Which of a user's passwords a client has shown.
+/// The password of a user that a client has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Matched {
-    /// The generation's number, 0 for a password that does not rotate.
+    /// Number of the password's generation, as SHOW CREDENTIALS lists it; 0 for a password that
+    /// does not rotate.
     pub generation: u32,
-    /// Where it stands among the user's passwords.
+    /// Rank of the password among those that the user may show.
     pub standing: Standing,
 }
 
-/// Where a password stands among those that a user may show.
+/// The rank of a password among those that a user may show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Standing {
-    /// The newest generation, and the only password of who has one.
+    /// The newest generation, or the user's only password.
     Newest,
-    /// The one before.
+    /// The generation before the newest.
     Previous,
-    /// An older one, within the grace.
+    /// A generation before the previous one, still within the grace (`grace_generations`,
+    /// `grace_age`).
     Older,
-    /// The one that is accepted beside all generations.
+    /// The password of `accept_also`, which is accepted beside all generations.
     Also,
 }
 
 impl Standing {
-    /// All of them, the newest first.
+    /// Every rank, the newest first.
     pub const ALL: [Self; 4] = [Self::Newest, Self::Previous, Self::Older, Self::Also];
 
-    /// Of the generation with so many newer ones.
+    /// The rank of a generation that `newer` generations follow: 0 for the newest.
     #[must_use]
     pub const fn after(newer: usize) -> Self {
         match newer {
@@ -64,7 +68,7 @@ impl Standing {
         }
     }
 
-    /// The word in metrics.
+    /// The value of the metric label `generation`: `newest`, `previous`, `older` or `also`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -76,7 +80,8 @@ impl Standing {
     }
 }
 
-/// What logins with one password are checked by.
+/// The keys by which logins with one password are checked. They do not reveal the password, but
+/// allow guesses at it.
 #[derive(Clone, Debug)]
 pub struct LoginKeys {
     /// The SHA-256 of the password, so that comparing takes the same time for every length.
@@ -85,23 +90,25 @@ pub struct LoginKeys {
     scram: Option<ScramVerifier>,
 }
 
-/// A password that a method can never accept, found when the configuration is read.
+/// A stored password that the authentication method can never accept; it is found when the
+/// configuration is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum UnusableSecret {
-    /// It has a verifier's prefix and not its form.
+    /// The text begins like a verifier (`SCRAM-SHA-256$`) and is none.
     #[error("the password begins with SCRAM-SHA-256$ but is no verifier")]
     Malformed,
-    /// SCRAM needs the password or its verifier.
+    /// The text is an MD5 hash, and SCRAM needs the password or its verifier.
     #[error("an md5 hash cannot be used with auth_type scram-sha-256")]
     Md5ForScram,
 }
 
 impl Account {
-    /// An account that accepts any of `secrets`, the newest first, and `also`. With `md5`, a user
-    /// whose newest secret is a SCRAM verifier is asked for SCRAM, as in PostgreSQL.
+    /// Makes an account that accepts any of `secrets`, the newest first, and `also`. With an empty
+    /// list no password is accepted. With `AuthType::Md5`, a user whose newest secret is a SCRAM
+    /// verifier is asked for SCRAM, as in PostgreSQL.
     ///
     /// # Errors
-    /// [`UnusableSecret`] when a secret and the method do not fit.
+    /// [`UnusableSecret`] when a secret and the authentication method do not fit.
     pub fn new(
         auth_type: AuthType,
         user: &str,
@@ -148,7 +155,8 @@ impl Account {
         Ok(Self { proof })
     }
 
-    /// An account that accepts passwords whose keys were made before, all with this salting.
+    /// Makes an account from keys that were derived before, all with the salt and iterations of
+    /// `salting`. Keys that do not serve `auth_type` are left out.
     #[must_use]
     pub fn of_keys(
         auth_type: AuthType,
@@ -175,11 +183,12 @@ impl Account {
 }
 
 impl LoginKeys {
-    /// The keys for every method of a password in clear; costs a key derivation. A secret that is
-    /// a verifier or a hash has the keys that it allows.
+    /// Derives the keys of `secret` for every authentication method. A password in clear costs one
+    /// PBKDF2 derivation with the iterations of `salting`; a verifier or a hash costs none and
+    /// serves only its own methods.
     ///
     /// # Errors
-    /// [`UnusableSecret::Malformed`] for what only looks like a verifier.
+    /// [`UnusableSecret::Malformed`] for a text that begins like a verifier and is none.
     pub fn derive(user: &str, secret: &Secret, salting: &Salting) -> Result<Self, UnusableSecret> {
         let mut keys = Self::of(secret)?;
         if PasswordForm::of(secret) == PasswordForm::Plain {
@@ -189,19 +198,19 @@ impl LoginKeys {
         Ok(keys)
     }
 
-    /// The keys of a password of which nothing but its verifier is known.
+    /// The keys of a password of which only the verifier is known.
     #[must_use]
     pub const fn of_verifier(verifier: ScramVerifier) -> Self {
         Self { digest: None, md5: None, scram: Some(verifier) }
     }
 
-    /// The verifier, when there is one.
+    /// The SCRAM verifier; `None` when none was derived, or only an MD5 hash is known.
     #[must_use]
     pub const fn verifier(&self) -> Option<&ScramVerifier> {
         self.scram.as_ref()
     }
 
-    /// What a clear password is compared with, without a derivation.
+    /// The keys that need no derivation.
     fn of(secret: &Secret) -> Result<Self, UnusableSecret> {
         let text = secret.expose();
         let mut keys = Self { digest: None, md5: None, scram: None };
@@ -245,13 +254,14 @@ struct Clear<'a> {
     digest: Zeroizing<[u8; 32]>,
 }
 
-/// What checking a clear password costs, whoever it is for.
+/// The work with which a password in clear text is checked. It is the same for every user, so that
+/// time does not tell who exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClearWork {
-    /// A digest: enough where all passwords are known in clear.
+    /// One SHA-256 digest: enough where all passwords are known in clear text.
     Digest,
-    /// One key derivation too: where some are known by their verifiers only, so that time does not
-    /// tell who exists.
+    /// A digest and a PBKDF2 derivation: needed where some passwords are known by their verifiers
+    /// only.
     Derivation,
 }
 
@@ -260,8 +270,9 @@ pub(crate) fn wants_derivation(keys: &[(Matched, LoginKeys)], work: ClearWork) -
     work == ClearWork::Derivation || keys.iter().any(|(_, keys)| keys.wants_derivation())
 }
 
-/// Which password is said in clear; `derived` is what was derived from it with `salting` before.
-/// Tries all, so that time does not tell which one matched; somebody unknown costs as much.
+/// Finds the password that a client has sent in clear text; `derived` is what was derived from it
+/// with `salting` before. All passwords are tried, so that time does not tell which one matched,
+/// and an unknown user costs as much.
 pub(crate) fn clear_matches(
     keys: &[(Matched, LoginKeys)],
     salting: &Salting,
@@ -283,7 +294,7 @@ pub(crate) fn clear_matches(
     found.filter(|_| !password.is_empty())
 }
 
-/// Which password an answer to an MD5 challenge proves.
+/// Finds the password that an answer to an MD5 challenge proves.
 pub(crate) fn md5_matches(
     hashes: &[(Matched, Md5Hash)],
     answer: &[u8],
@@ -301,17 +312,17 @@ pub(crate) fn md5_matches(
 }
 
 impl Salting {
-    /// The salt that the key gives a user, with the usual iterations.
+    /// The salt that `salts` gives a user, with [`DEFAULT_ITERATIONS`].
     #[must_use]
     pub fn of_key(user: &str, salts: &SaltKey) -> Self {
         Self { salt: salts.salt(user.as_bytes()).into(), iterations: DEFAULT_ITERATIONS }
     }
 
-    /// The salt and iterations of a user: those of the first verifier among `secrets`, which a
-    /// client's proof must use, or else those that the key gives.
+    /// The salt and iterations of a user: those of the first verifier among `secrets`, because
+    /// SCRAM shows them to the client, or else those that `salts` gives.
     ///
     /// # Errors
-    /// [`UnusableSecret::Malformed`] for what only looks like a verifier.
+    /// [`UnusableSecret::Malformed`] for a text that begins like a verifier and is none.
     pub fn of_user<'s>(
         user: &str,
         secrets: impl IntoIterator<Item = &'s Secret>,

@@ -1,37 +1,41 @@
-//! What a source of passwords said of a role, or why it said nothing.
+//! The answers of a source of passwords for one role, and the errors in place of an answer.
 //!
-//! Owns the words for both; where the words come from is the sources' business.
+//! This module owns their form; the texts come from the sources.
 
 use std::time::{Duration, SystemTime};
 
 use pgimbal_config::Secret;
 use thiserror::Error;
 
-/// A longer password cannot be sent to a server: PostgreSQL's PG_MAX_AUTH_TOKEN_LENGTH is 65535
-/// bytes, with the terminator.
+/// Longest password in bytes that can be sent to a server: PostgreSQL's `PG_MAX_AUTH_TOKEN_LENGTH`
+/// is 65535 bytes with the terminator.
 pub const MAX_PASSWORD: usize = 65_534;
 
-/// What a source said of one role. `Debug` masks the password.
+/// A password of one role, with what its source knows about its rotation. `Debug` masks the
+/// password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// The user that the password belongs to, where the source says.
+    /// The user that the password belongs to; `None` when the source does not say.
     pub username: Option<Box<str>>,
-    /// The password. Never empty, never with a NUL, never too long to be sent.
+    /// The password: 1 to [`MAX_PASSWORD`] bytes without a NUL.
     pub password: Secret,
-    /// When it was made. Together with the password it says which generation this is.
+    /// Time of the last rotation by the source's clock; `None` when the source does not say.
+    /// Together with the password it identifies a generation.
     pub rotated_at: Option<SystemTime>,
-    /// How long until the next rotation, as the source expects; it may be wrong.
+    /// Time until the next rotation, as the source expects it; `None` when the source does not say.
+    /// It may be wrong.
     pub ttl: Option<Duration>,
-    /// The time between two rotations, where it is fixed.
+    /// Time between two rotations; `None` when it is not fixed or the source does not say.
     pub rotation_period: Option<Duration>,
 }
 
 impl Answer {
-    /// An answer that says nothing but a password.
+    /// Makes an answer that has a password only. `place` names the place where it was found, for
+    /// the error.
     ///
     /// # Errors
-    /// [`SourceError::Unusable`] when PostgreSQL could never be sent this password. `place` is
-    /// where it was found.
+    /// [`SourceError::Unusable`] when the password is empty, has a NUL byte or is longer than
+    /// [`MAX_PASSWORD`].
     pub fn new(place: &str, password: Secret) -> Result<Self, SourceError> {
         let text = password.expose();
         let cause = if text.is_empty() {
@@ -53,180 +57,184 @@ impl Answer {
     }
 }
 
-/// Why a source said nothing. `place` is an address, a path or a variable, with the role where
-/// there is one; no variant ever holds a secret.
+/// The reason for which a source gave no password. `place` is an address, a path or a variable,
+/// with the role where there is one. No variant ever holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SourceError {
-    /// No connection to Vault, or it broke.
+    /// No connection to Vault could be made, or it broke.
     #[error("{place}: cannot be reached: {cause}")]
     Unreachable {
-        /// Where.
+        /// The Vault and its address.
         place: Box<str>,
-        /// What the system says.
+        /// The operating system's or HTTP client's reason.
         cause: Box<str>,
     },
-    /// Vault was asked and did not answer in time.
+    /// Vault did not answer in time.
     #[error("{place}: no answer within {} ms", timeout.as_millis())]
     TimedOut {
-        /// Where.
+        /// The Vault and its address.
         place: Box<str>,
-        /// How long it was waited for.
+        /// The time limit of a request, the Vault's option `timeout`.
         timeout: Duration,
     },
-    /// Vault is sealed (503).
+    /// Vault is sealed (status 503).
     #[error("{place}: Vault is sealed; unseal it")]
     Sealed {
-        /// Where.
+        /// The Vault and its address.
         place: Box<str>,
     },
-    /// This Vault is a standby that does not forward (its health answers 429).
+    /// The Vault is a standby that does not forward requests (its health status is 429).
     #[error("{place}: Vault is a standby and does not forward; name its leader as well")]
     Standby {
-        /// Where.
+        /// The Vault and its address.
         place: Box<str>,
     },
-    /// This Vault is a disaster recovery secondary (472).
+    /// The Vault is a disaster recovery secondary (status 472).
     #[error(
         "{place}: Vault is a disaster recovery secondary, which serves nothing; name its primary"
     )]
     RecoverySecondary {
-        /// Where.
+        /// The Vault and its address.
         place: Box<str>,
     },
-    /// This Vault is a performance standby that could not serve or forward (473).
+    /// The Vault is a performance standby that could neither serve nor forward the request (status
+    /// 473).
     #[error("{place}: Vault is a performance standby and cannot reach its leader")]
     PerformanceStandby {
-        /// Where.
+        /// The Vault and its address.
         place: Box<str>,
     },
-    /// Vault has never been initialised (501).
+    /// Vault has never been initialised (status 501).
     #[error("{place}: Vault is not initialised; run `vault operator init`")]
     Uninitialised {
-        /// Where.
+        /// The Vault and its address.
         place: Box<str>,
     },
-    /// A quota of Vault's is used up (429).
+    /// A rate limit quota of Vault is used up (status 429).
     #[error("{place}: Vault's rate limit quota is used up; raise it or poll less often")]
     RateLimited {
-        /// Where.
+        /// The Vault and its address.
         place: Box<str>,
-        /// When Vault wants to be asked again.
+        /// The time that Vault asks to wait (header `Retry-After`); `None` when it names none.
         retry_after: Option<Duration>,
     },
-    /// Vault failed in another way that is its own.
+    /// Vault answered with an error status that has no variant of its own.
     #[error("{place}: Vault answers {status}: {cause}")]
     ServerFault {
-        /// Where.
+        /// The Vault, with its address or the role.
         place: Box<str>,
-        /// The HTTP status.
+        /// The HTTP status of the answer.
         status: u16,
-        /// What Vault says.
+        /// The first entry of the answer's `errors`, shortened to one line.
         cause: Box<str>,
     },
-    /// The login to Vault was refused.
+    /// Vault refused pgimbal's login.
     #[error("{place}: Vault refuses the {method} login: {cause}")]
     LoginRefused {
-        /// Where.
+        /// The Vault.
         place: Box<str>,
-        /// `approle`, `kubernetes` or `token`.
+        /// The login method: `approle`, `kubernetes` or `token`.
         method: &'static str,
-        /// What Vault says.
+        /// The first entry of the answer's `errors`, shortened to one line.
         cause: Box<str>,
     },
-    /// The configured token is dead, and there is nothing to log in with again.
+    /// The configured token is no longer valid (status 403), and there is no login that could
+    /// replace it.
     #[error("{place}: Vault refuses the token (403): it has expired or was revoked")]
     TokenRefused {
-        /// Where.
+        /// The Vault.
         place: Box<str>,
     },
-    /// The token is good and its policies do not allow this path.
+    /// The token is valid, but its policies do not allow this path (status 403).
     #[error("{place}: permission denied (403); add to the policy of pgimbal's token: {policy}")]
     PermissionDenied {
-        /// Where.
+        /// The Vault and the role.
         place: Box<str>,
-        /// The text to add to the policy.
+        /// The text to add to the token's policy.
         policy: Box<str>,
     },
-    /// The mount has no such role.
+    /// The mount has no static role of this name.
     #[error("{place}: Vault has no static role of this name; `vault list {mount}/static-roles`")]
     UnknownRole {
-        /// Where.
+        /// The Vault and the role.
         place: Box<str>,
-        /// The mount that was asked.
+        /// The mount path that was asked, the option `mount`.
         mount: Box<str>,
     },
-    /// Nothing is mounted there, or not a database engine.
+    /// Nothing is mounted at the path, or something other than a database secrets engine (status
+    /// 404 or 405).
     #[error("{place}: no database secrets engine is mounted at \"{mount}\"; set `mount`")]
     WrongMount {
-        /// Where.
+        /// The Vault and the role.
         place: Box<str>,
-        /// The mount that was asked.
+        /// The mount path that was asked, the option `mount`.
         mount: Box<str>,
     },
-    /// TLS did not come about. It is never given up for plain text.
+    /// The TLS handshake with Vault failed. It is never replaced by plain text.
     #[error("{place}: TLS failed: {cause}")]
     Tls {
-        /// Where.
+        /// The Vault and its address, or a certificate file.
         place: Box<str>,
-        /// What rustls says.
+        /// The error of rustls, with the next step where there is one.
         cause: Box<str>,
     },
-    /// The answer is not what the API promises.
+    /// The answer or file does not have the form that it must have.
     #[error("{place}: the answer cannot be used: {cause}")]
     Malformed {
-        /// Where.
+        /// The Vault, or the file's path.
         place: Box<str>,
-        /// What is wrong, without the answer's text.
+        /// What is wrong, without any of the text.
         cause: Box<str>,
     },
-    /// What was found is larger than any password.
+    /// The answer or file is larger than any that holds a password.
     #[error("{place}: larger than {limit} bytes, which no password needs")]
     TooLarge {
-        /// Where.
+        /// The Vault and its address, or the file's path.
         place: Box<str>,
-        /// The most that is read.
+        /// The largest size that is read, in bytes.
         limit: usize,
     },
-    /// The password is one that PostgreSQL could never be sent.
+    /// The password is one that can never be sent to PostgreSQL.
     #[error("{place}: the password cannot be used: {cause}")]
     Unusable {
-        /// Where.
+        /// The role, file, variable or option of the password.
         place: Box<str>,
-        /// Why.
+        /// Why it cannot be sent: it is empty, has a NUL byte or is too long.
         cause: &'static str,
     },
-    /// There is no such file.
+    /// The file does not exist.
     #[error("{place}: there is no such file")]
     MissingFile {
-        /// Its path, or those that were looked for.
+        /// The file's path, or a directory and the names that were looked for in it.
         place: Box<str>,
     },
-    /// The file cannot be read.
+    /// The file exists and cannot be read.
     #[error("{place}: cannot be read: {cause}")]
     Unreadable {
-        /// Its path.
+        /// The file's path.
         place: Box<str>,
-        /// What the system says.
+        /// The operating system's reason.
         cause: Box<str>,
     },
-    /// The file seems to be in the middle of being written.
+    /// The file seems to be incomplete because it is being written.
     #[error("{place}: half-written: {cause}")]
     HalfWritten {
-        /// Its path.
+        /// The file's path.
         place: Box<str>,
-        /// What is missing.
+        /// What is missing or has changed.
         cause: &'static str,
     },
-    /// The environment variable is not set.
+    /// The environment variable is not set in pgimbal's environment.
     #[error("{place}: the environment variable is not set; set it and restart")]
     MissingVariable {
-        /// Its name.
+        /// The variable's name after a `$`.
         place: Box<str>,
     },
 }
 
 impl SourceError {
-    /// Whether waiting may be all it takes, so that the log need not call for somebody yet.
+    /// Whether the error may end without anybody's action, so that the log need not call for an
+    /// operator yet.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         match self {
@@ -255,7 +263,7 @@ impl SourceError {
         }
     }
 
-    /// The cause as a metric's label; a closed set.
+    /// The error's kind as the value of a metric label, one of a closed set.
     #[must_use]
     pub const fn result_label(&self) -> &'static str {
         match self {
@@ -284,7 +292,8 @@ impl SourceError {
         }
     }
 
-    /// What to put where, as text to copy: the policy that is missing.
+    /// The Vault policy that is missing, as text to copy; `None` for every error but
+    /// [`Self::PermissionDenied`].
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -293,7 +302,7 @@ impl SourceError {
         }
     }
 
-    /// How long the source asks to be left alone.
+    /// The time for which the source asks to be left alone; `None` when it names none.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {

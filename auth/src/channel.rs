@@ -1,20 +1,22 @@
-//! What a login knows of the connection below it.
+//! The connection below a login, as far as authentication is concerned.
 
 /// The connection that a login runs over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channel<'a> {
-    /// No TLS.
+    /// A connection without TLS.
     Plain,
-    /// TLS; `end_point` is the hash of the server's certificate (RFC 5929,
-    /// `tls-server-end-point`), where its signature algorithm has one.
+    /// A TLS connection.
     Tls {
-        /// The hash, to which SCRAM-SHA-256-PLUS binds.
+        /// The hash of the server's certificate to which SCRAM-SHA-256-PLUS binds (RFC 5929,
+        /// `tls-server-end-point`). `None` when the certificate's signature algorithm has no such
+        /// hash.
         end_point: Option<&'a [u8]>,
     },
 }
 
 impl<'a> Channel<'a> {
-    /// What SCRAM can be bound to.
+    /// The channel binding data for SCRAM-SHA-256-PLUS; `None` when channel binding is not
+    /// possible.
     #[must_use]
     pub const fn end_point(self) -> Option<&'a [u8]> {
         match self {

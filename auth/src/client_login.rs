@@ -1,6 +1,7 @@
-//! What a client is asked, and whether its answer is right.
+//! The login of a client: what it is asked, and whether its answer is right.
 //!
-//! A user who does not exist is asked the same and fails in the same way, with the same work.
+//! A user who does not exist is asked the same questions and refused in the same way, with the same
+//! work. Source: "Message Flow" and "SASL Authentication" of the protocol's chapter, RFC 5802.
 
 mod mismatch;
 
@@ -17,76 +18,78 @@ use crate::{Channel, ErrorSource};
 pub use self::mismatch::Mismatch;
 pub use crate::account::{Account, Matched};
 
-/// How clients are asked for their passwords.
+/// The authentication method of clients, from the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Method {
-    /// What they must prove.
+    /// The option `auth_type`.
     pub auth_type: AuthType,
-    /// What a password in clear costs, whoever it is for.
+    /// The work with which a password in clear text is checked, the same for every user.
     pub clear_work: ClearWork,
 }
 
-/// Random bytes for one login.
+/// Random bytes for one login, which must never be used twice.
 #[derive(Clone, Copy)]
 pub struct Fresh {
-    /// Our half of a SCRAM nonce.
+    /// The server's half of a SCRAM nonce, before Base64.
     pub nonce: [u8; NONCE_LEN],
-    /// The salt of an MD5 challenge.
+    /// The salt of an MD5 challenge, 4 bytes.
     pub md5_salt: [u8; 4],
 }
 
-/// What to ask a client.
+/// An authentication request to a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
-    /// Its password in clear; an [`Answer::Password`] must follow.
+    /// AuthenticationCleartextPassword; [`Answer::Password`] must follow.
     Cleartext,
-    /// Its password hashed with this salt; an [`Answer::Password`] must follow.
+    /// AuthenticationMD5Password with this salt; [`Answer::Password`] must follow.
     Md5([u8; 4]),
-    /// One of these mechanisms; an [`Answer::SaslInitial`] must follow.
+    /// AuthenticationSASL with these mechanisms; [`Answer::SaslInitial`] must follow.
     Sasl(Offer),
-    /// The SASL challenge; an [`Answer::SaslResponse`] must follow.
+    /// AuthenticationSASLContinue with this challenge; [`Answer::SaslResponse`] must follow.
     SaslContinue(String),
 }
 
-/// What a client answered.
+/// A client's answer to an authentication request.
 #[derive(Clone, Copy)]
 pub enum Answer<'a> {
-    /// PasswordMessage, without its terminator.
+    /// PasswordMessage: a password, or the answer to an MD5 challenge, without its terminator.
     Password(&'a [u8]),
-    /// SASLInitialResponse.
+    /// SASLInitialResponse: the choice of a mechanism.
     SaslInitial {
-        /// The mechanism that it chose.
+        /// Name of the mechanism that the client chose.
         mechanism: &'a [u8],
-        /// Its first message.
+        /// The mechanism's first message; empty when the client sent none.
         response: &'a [u8],
     },
-    /// SASLResponse.
+    /// SASLResponse with the mechanism's next message.
     SaslResponse(&'a [u8]),
 }
 
-/// How a login goes on.
+/// The next step of a login.
 #[derive(Debug)]
 pub enum Step<'a> {
-    /// With a question.
+    /// The client must be sent this request; the login goes on with its answer.
     Ask(ClientLogin<'a>, Ask),
-    /// The client is who it says.
+    /// The client is authenticated.
     Accepted(Accepted),
-    /// What it has shown fits none of the passwords that are known. It may still fit one that is
-    /// learned in time.
+    /// The client's proof fits none of the known passwords. It may still fit a newer password that
+    /// its source has not delivered yet.
     Mismatch(Mismatch),
 }
 
-/// A login that succeeded.
+/// A login that succeeded; AuthenticationOk can be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// What the client must be sent first, over SCRAM.
+    /// The data of AuthenticationSASLFinal, to be sent before AuthenticationOk; `None` without
+    /// SCRAM.
     pub message: Option<String>,
-    /// Which password it has shown; `None` when it was asked for none.
+    /// The password that the client has shown; `None` when it was asked for none.
     pub matched: Option<Matched>,
 }
 
-/// One client's login, waiting for an answer. It holds no account: an answer is checked by the one
-/// that is in force when it comes, and passwords may have been revoked since the question.
+/// A client's login that waits for an answer. It holds no account: an answer is checked by the
+/// account that is in force when it arrives, because passwords may have been revoked since the
+/// request.
 #[derive(Debug)]
 pub struct ClientLogin<'a> {
     user: &'a str,
@@ -108,9 +111,9 @@ enum State {
 }
 
 impl<'a> ClientLogin<'a> {
-    /// Begins the login of `user`, whose account is `None` when there is no such user; it is then
-    /// asked what the method asks and refused in the end. With `trust` nothing is asked, and the
-    /// server says what it does not know.
+    /// Begins the login of `user`, whose account is `None` when there is no such user. Such a user
+    /// is asked what `method` says and refused in the end. With `AuthType::Trust` nobody is asked,
+    /// and the PostgreSQL server reports a role that does not exist.
     #[must_use]
     pub fn begin(
         method: Method,
@@ -145,9 +148,9 @@ impl<'a> ClientLogin<'a> {
         Step::Ask(Self { user, channel, state }, ask)
     }
 
-    /// What is to be derived from the password that came before it is checked by `account`; `None`
-    /// when that takes no derivation. It costs milliseconds, so it should be run where it is in
-    /// nobody's way; its result goes to [`Self::derived`].
+    /// The key derivation that checking `password` by `account` needs; `None` when it needs none. A
+    /// derivation costs milliseconds, so it should run outside of a worker's loop; its result is
+    /// handed to [`Self::derived`].
     #[must_use]
     pub fn derivation(&self, password: &[u8], account: Option<&Account>) -> Option<Derivation> {
         let State::Password(salting, work, None) = &self.state else { return None };
@@ -161,7 +164,7 @@ impl<'a> ClientLogin<'a> {
         })
     }
 
-    /// The same login with what was derived from the password that is checked next.
+    /// Adds the result of [`Self::derivation`], for the password that is checked next.
     #[must_use]
     pub fn derived(mut self, verifier: ScramVerifier) -> Self {
         if let State::Password(_, _, derived) = &mut self.state {
@@ -170,10 +173,11 @@ impl<'a> ClientLogin<'a> {
         self
     }
 
-    /// Checks an answer by the user's account as it is now.
+    /// Checks an answer by the user's account, which is `None` when there is no such user.
     ///
     /// # Errors
-    /// [`ClientLoginError`] when the answer is not one. A wrong password is no error yet.
+    /// [`ClientLoginError`] when the answer is not the message that was asked for, or a SCRAM
+    /// message is refused. A wrong password is [`Step::Mismatch`] and no error yet.
     pub fn answer(
         self,
         answer: Answer<'_>,
@@ -205,7 +209,7 @@ impl<'a> ClientLogin<'a> {
     }
 }
 
-/// A key to be derived from a password that a client has said.
+/// A key derivation (PBKDF2) for a password that a client has sent in clear text.
 pub struct Derivation {
     password: Zeroizing<Vec<u8>>,
     salting: Salting,
@@ -218,29 +222,29 @@ impl std::fmt::Debug for Derivation {
 }
 
 impl Derivation {
-    /// How many rounds it takes.
+    /// Number of PBKDF2 iterations.
     #[must_use]
     pub const fn iterations(&self) -> u32 {
         self.salting.iterations
     }
 
-    /// Derives it.
+    /// Runs the derivation; blocks for milliseconds.
     #[must_use]
     pub fn run(self) -> ScramVerifier {
         ScramVerifier::of_password(&self.password, &self.salting.salt, self.salting.iterations)
     }
 }
 
-/// A login that failed.
+/// The reason for which a client's login failed; `Display` is PostgreSQL's message for it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ClientLoginError {
-    /// The password is wrong, or there is no such user; which of them is nobody's business.
+    /// The password of this user is wrong, or there is no such user; the client is not told which.
     #[error("password authentication failed for user \"{0}\"")]
     WrongPassword(Box<str>),
-    /// The message that came is not the one that was asked for.
+    /// The client's message is not the one that was asked for.
     #[error("unexpected authentication message")]
     UnexpectedAnswer,
-    /// The SCRAM exchange broke.
+    /// The SCRAM exchange failed for a reason other than a wrong password.
     #[error("{0}")]
     Scram(ScramError),
 }
@@ -253,7 +257,9 @@ impl ClientLoginError {
         }
     }
 
-    /// SQLSTATE of the FATAL that the client gets; PostgreSQL's own choices.
+    /// SQLSTATE of the FATAL ErrorResponse, as PostgreSQL chooses it: 28P01 for a wrong password,
+    /// 28000 for channel binding, 0A000 for unsupported SCRAM features, and 08P01 for malformed
+    /// messages.
     #[must_use]
     pub const fn sqlstate(&self) -> &'static str {
         match self {
@@ -265,13 +271,13 @@ impl ClientLoginError {
         }
     }
 
-    /// What the client is told.
+    /// The message of the ErrorResponse.
     #[must_use]
     pub fn client_text(&self) -> String {
         self.to_string()
     }
 
-    /// Whose fault it is.
+    /// The side that can remove the error: always the client.
     #[must_use]
     pub const fn blame(&self) -> ErrorSource {
         ErrorSource::Client

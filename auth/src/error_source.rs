@@ -1,20 +1,20 @@
-//! Whose fault an error is.
+//! The side that causes an error.
 
-/// Who can mend what an error says; logs and metrics are grouped by it.
+/// The side that can remove the cause of an error; logs and metrics are grouped by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorSource {
-    /// The client or its user.
+    /// The client's program or user.
     Client,
-    /// The PostgreSQL server or the way to it.
+    /// The PostgreSQL server, or the network to it.
     Server,
-    /// Whoever runs pgimbal: its configuration does not fit.
+    /// The operator of pgimbal, whose configuration does not fit.
     Operator,
-    /// pgimbal itself.
+    /// pgimbal itself: a bug.
     Internal,
 }
 
 impl ErrorSource {
-    /// A word for labels and log fields.
+    /// The word for metric labels and log fields: `client`, `server`, `operator` or `pgimbal`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,7 +1,8 @@
-//! Who a client is, and how pgimbal proves itself to a server.
+//! Authentication: who a client is, and how pgimbal proves itself to a server.
 //!
-//! Owns SCRAM, MD5 and clear-text proofs in both directions, and the verifiers they are checked by.
-//! Knows no socket, no clock and no random source: nonces and salts are arguments.
+//! This crate owns the SCRAM, MD5 and clear-text exchanges in both directions, and the verifiers by
+//! which proofs are checked. It knows no socket, no clock and no random source: nonces and salts
+//! are arguments.
 
 pub mod account;
 pub mod answer;

@@ -1,21 +1,23 @@
-//! PostgreSQL's MD5 authentication.
+//! PostgreSQL's MD5 authentication ("Password Authentication" in its documentation;
+//! AuthenticationMD5Password).
 
 use md5::{Digest, Md5};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
-/// The MD5 hash of password and user name that pg_authid stores: 32 hexadecimal digits.
+/// The MD5 hash of a password and a user name, as `pg_authid.rolpassword` stores it: 32 lower-case
+/// hexadecimal digits, without the prefix `md5`.
 #[derive(Clone)]
 pub struct Md5Hash([u8; 32]);
 
 impl Md5Hash {
-    /// The hash of a password; the user name is its salt.
+    /// Hashes a password, with the user name as salt.
     #[must_use]
     pub fn of(password: &[u8], user: &[u8]) -> Self {
         Self(hex_digest(password, user))
     }
 
-    /// Reads `md5` followed by 32 hexadecimal digits; `None` for anything else.
+    /// Reads `md5` and 32 hexadecimal digits; `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let digits: [u8; 32] = text.strip_prefix("md5")?.as_bytes().try_into().ok()?;
@@ -25,7 +27,7 @@ impl Md5Hash {
             .then(|| Self(digits.map(|digit| digit.to_ascii_lowercase())))
     }
 
-    /// The answer to a challenge with this salt: `md5` and 32 digits.
+    /// The answer to a challenge with `salt`: `md5` and 32 hexadecimal digits.
     #[must_use]
     pub fn answer(&self, salt: [u8; 4]) -> [u8; 35] {
         let mut answer = *b"md500000000000000000000000000000000";
@@ -33,13 +35,13 @@ impl Md5Hash {
         answer
     }
 
-    /// Whether `answer` is the right one, in constant time.
+    /// Whether `answer` is the right answer to a challenge with `salt`; compares in constant time.
     #[must_use]
     pub fn accepts(&self, answer: &[u8], salt: [u8; 4]) -> bool {
         self.answer(salt).ct_eq(answer).into()
     }
 
-    /// Whether a password has this hash, in constant time.
+    /// Whether `password` has this hash; compares in constant time.
     #[must_use]
     pub fn accepts_password(&self, password: &[u8], user: &[u8]) -> bool {
         self.0.ct_eq(&hex_digest(password, user)).into()

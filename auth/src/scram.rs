@@ -1,4 +1,5 @@
-//! SCRAM-SHA-256 (RFC 5802, RFC 7677) and its variant bound to the TLS channel.
+//! SCRAM-SHA-256 (RFC 5802, RFC 7677) and SCRAM-SHA-256-PLUS, which is bound to the TLS channel
+//! (RFC 5929).
 
 pub mod client;
 pub mod server;
@@ -7,30 +8,32 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use thiserror::Error;
 
-/// The mechanism's name without channel binding.
+/// Name of the mechanism without channel binding (RFC 7677).
 pub const MECHANISM: &str = "SCRAM-SHA-256";
-/// The mechanism's name with channel binding.
+/// Name of the mechanism with channel binding (RFC 7677), which PostgreSQL offers over TLS only.
 pub const MECHANISM_PLUS: &str = "SCRAM-SHA-256-PLUS";
 
-/// Random bytes of our half of the nonce; PostgreSQL's SCRAM_RAW_NONCE_LEN.
+/// Length of one side's half of the nonce in random bytes, before Base64: PostgreSQL's
+/// `SCRAM_RAW_NONCE_LEN`.
 pub const NONCE_LEN: usize = 18;
 
 /// The only binding type that PostgreSQL speaks.
 const BINDING_HEADER: &str = "p=tls-server-end-point,,";
 
-/// A SCRAM message that is refused.
+/// The reason for which a SCRAM message is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ScramError {
-    /// It breaks the grammar; the text says where.
+    /// The message breaks the grammar of RFC 5802; the text says where.
     #[error("malformed SCRAM message: {0}")]
     Malformed(&'static str),
-    /// It asks for what is not supported.
+    /// The message asks for a feature that PostgreSQL does not support either.
     #[error("{0}")]
     Unsupported(&'static str),
-    /// The two sides see different channels, or somebody took the stronger mechanism away.
+    /// The two sides see different TLS channels, or somebody in between has removed
+    /// SCRAM-SHA-256-PLUS from the offer.
     #[error("SCRAM channel binding check failed: {0}")]
     ChannelBinding(&'static str),
-    /// The password's proof is wrong.
+    /// The proof does not match the password.
     #[error("the SCRAM proof does not match")]
     WrongProof,
 }

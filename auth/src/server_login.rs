@@ -1,4 +1,6 @@
-//! How pgimbal answers a server's authentication requests.
+//! The login at a server: how pgimbal answers the server's authentication requests.
+//!
+//! Source: "Message Flow" and "SASL Authentication" of the protocol's chapter, RFC 5802.
 
 mod proving;
 
@@ -13,18 +15,19 @@ use crate::{Channel, ErrorSource};
 
 pub use self::proving::{Proved, Proving};
 
-/// What a server may ask for.
+/// The authentication methods that a server may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// The operator's `require_auth`; `None` when nothing is said.
+    /// The option `require_auth`; `None` when it is not set.
     pub methods: Option<AuthMethods>,
-    /// Whether nobody but the right server can be at the other end: a Unix socket, or TLS with a
-    /// certificate that was verified.
+    /// Whether the other end of the connection is certainly the right server: behind a Unix socket,
+    /// or over TLS with a verified certificate. A password is sent in clear text only then, unless
+    /// `methods` lists `password`.
     pub is_private: bool,
 }
 
 impl Terms {
-    /// The server may ask for `method`.
+    /// Checks that the server may ask for `method`.
     fn allow(self, method: AuthMethod) -> Result<(), ServerLoginError> {
         match self.methods {
             Some(methods) if !methods.allow(method) => {
@@ -41,44 +44,45 @@ impl Terms {
     }
 }
 
-/// What a server asks.
+/// An authentication request of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// Nothing more: AuthenticationOk.
+    /// AuthenticationOk: the login succeeded.
     Ok,
-    /// The password in clear.
+    /// AuthenticationCleartextPassword.
     Cleartext,
-    /// The password hashed with this salt.
+    /// AuthenticationMD5Password, with the salt.
     Md5([u8; 4]),
-    /// One of these mechanisms.
+    /// AuthenticationSASL, with the names of the mechanisms.
     Sasl(&'a [&'a [u8]]),
-    /// A SASL challenge.
+    /// AuthenticationSASLContinue, with the challenge.
     SaslContinue(&'a [u8]),
-    /// The server's own proof.
+    /// AuthenticationSASLFinal, with the server's signature.
     SaslFinal(&'a [u8]),
     /// A method that pgimbal does not speak, by its number in the protocol.
     Unsupported(u32),
 }
 
-/// What to answer.
+/// pgimbal's answer to an authentication request. `Debug` masks its content.
 #[derive(PartialEq, Eq)]
 pub enum Reply {
-    /// Nothing: the server goes on by itself.
+    /// No message: the server sends its next request unasked.
     Wait,
-    /// Nothing: the login is done.
+    /// No message: the login is complete.
     Done,
-    /// PasswordMessage, to be terminated.
+    /// PasswordMessage, to be sent with a terminator: the password, or the answer to an MD5
+    /// challenge.
     Password(Zeroizing<Vec<u8>>),
-    /// SASLInitialResponse.
+    /// SASLInitialResponse: the choice of a mechanism.
     SaslInitial {
-        /// The mechanism chosen.
+        /// Name of the mechanism that pgimbal chose.
         mechanism: &'static str,
-        /// Its first message.
+        /// The mechanism's first message.
         response: Vec<u8>,
     },
-    /// A proof that must be computed first; what comes of it goes to [`ServerLogin::proved`].
+    /// A proof that must be computed first; its result is handed to [`ServerLogin::proved`].
     Prove(Proving),
-    /// SASLResponse.
+    /// SASLResponse with the proof.
     SaslResponse(Vec<u8>),
 }
 
@@ -95,7 +99,7 @@ impl std::fmt::Debug for Reply {
     }
 }
 
-/// A login at a server.
+/// A login at a server, which answers one request after another.
 #[derive(Debug)]
 pub struct ServerLogin<'a> {
     user: &'a str,
@@ -107,18 +111,19 @@ pub struct ServerLogin<'a> {
 
 #[derive(Debug)]
 enum State {
-    /// Nothing asked yet; the nonce is for SCRAM.
+    /// No request has arrived yet; the nonce is for SCRAM.
     Start([u8; NONCE_LEN]),
     ScramChallenge(ScramClient),
     /// The proof is being computed.
     Proving,
     ScramProof(AwaitsServerProof),
-    /// Everything asked has been answered.
+    /// Every request so far has been answered.
     Answered,
 }
 
 impl<'a> ServerLogin<'a> {
-    /// Begins a login as `user`; `nonce` is random.
+    /// Begins a login as the role `user`. `password` is `None` when no password is known; `nonce`
+    /// must be random.
     #[must_use]
     pub const fn new(
         user: &'a str,
@@ -130,10 +135,11 @@ impl<'a> ServerLogin<'a> {
         Self { user, password, channel, terms, state: State::Start(nonce) }
     }
 
-    /// Answers a request.
+    /// Answers an authentication request.
     ///
     /// # Errors
-    /// [`ServerLoginError`] when the login cannot go on.
+    /// [`ServerLoginError`] when the request is not allowed, cannot be answered with what is known,
+    /// or does not follow from the one before. The connection must be closed then.
     pub fn answer(&mut self, request: Request<'_>) -> Result<Reply, ServerLoginError> {
         let state = std::mem::replace(&mut self.state, State::Answered);
         match (state, request) {
@@ -162,10 +168,10 @@ impl<'a> ServerLogin<'a> {
         }
     }
 
-    /// Answers the challenge with what was computed.
+    /// Answers the server's SCRAM challenge with a computed proof.
     ///
     /// # Errors
-    /// [`ServerLoginError`] when the challenge was no good.
+    /// [`ServerLoginError::Scram`] when the challenge was malformed.
     pub fn proved(&mut self, proved: Proved) -> Result<Reply, ServerLoginError> {
         let (state, response) = proved.0?;
         self.state = State::ScramProof(state);
@@ -223,43 +229,48 @@ impl<'a> ServerLogin<'a> {
     }
 }
 
-/// A login at a server that cannot go on.
+/// The reason for which a login at a server failed; `Display` is the message for waiting clients.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ServerLoginError {
-    /// The server asks for a password and none is configured.
+    /// The server asks for the password of this role, and none is configured.
     #[error("the server asks for a password of role \"{0}\" and none is configured")]
     NoPassword(Box<str>),
-    /// The server asks for a proof that a stored hash cannot give.
+    /// The server asks for a proof that the stored hash or verifier of this role's password cannot
+    /// give.
     #[error("the server asks role \"{0}\" for its password, but only a hash of it is configured")]
     OnlyHash(Box<str>),
-    /// The password would travel in clear text.
+    /// The server asks for the password in clear text, and nothing proves that it is the right
+    /// server.
     #[error(
         "the server asks for the password in clear text, and nothing proves that it is the right \
          server: use sslmode \"verify-full\" or \"verify-ca\", or say require_auth = \"password\""
     )]
     CleartextRefused,
-    /// `require_auth` does not have it.
+    /// The server asks for a method that `require_auth` does not allow.
     #[error("the server asks for authentication \"{0}\", which require_auth does not allow")]
     MethodRefused(&'static str),
-    /// GSSAPI, SSPI and the like.
+    /// The server asks for a method that pgimbal does not speak, such as GSSAPI or SSPI, with its
+    /// number in the protocol.
     #[error("the server asks for authentication method {0}, which pgimbal does not support")]
     Unsupported(u32),
-    /// No SASL mechanism in common.
+    /// The server offers no SASL mechanism that pgimbal speaks.
     #[error("the server offers no SASL mechanism that pgimbal supports")]
     NoMechanism,
-    /// It said yes before it had proved itself.
+    /// The server sent AuthenticationOk before it proved in SCRAM that it knows the password's
+    /// verifier.
     #[error("the server ended SCRAM without proving that it knows the password")]
     ProofSkipped,
-    /// A request that does not follow from the one before.
+    /// The server sent a request that does not follow from the one before.
     #[error("the server sent an unexpected authentication request")]
     Unexpected,
-    /// The SCRAM exchange broke.
+    /// The SCRAM exchange failed.
     #[error("SCRAM with the server failed: {0}")]
     Scram(#[from] ScramError),
 }
 
 impl ServerLoginError {
-    /// SQLSTATE of what waiting clients are told.
+    /// SQLSTATE of the error that waiting clients are sent: 28000 when the operator can remove its
+    /// cause, 08P01 when the server broke the protocol.
     #[must_use]
     pub const fn sqlstate(&self) -> &'static str {
         match self.blame() {
@@ -268,13 +279,13 @@ impl ServerLoginError {
         }
     }
 
-    /// What waiting clients are told; it names the role, never its password.
+    /// The message that waiting clients are sent; it names the role, never the password.
     #[must_use]
     pub fn client_text(&self) -> String {
         self.to_string()
     }
 
-    /// Whose fault it is.
+    /// The side that can remove the error: the operator or the server.
     #[must_use]
     pub const fn blame(&self) -> ErrorSource {
         match self {

@@ -1,7 +1,7 @@
-//! Where passwords come from: Vault, files, the environment, the configuration itself.
+//! Sources of passwords: Vault, files, environment variables and the configuration itself.
 //!
-//! Each source answers when it is asked, and says when it is worth asking again if it knows. It
-//! remembers no generation and decides on none.
+//! A source answers when it is asked, and reports changes if it notices them. It remembers no
+//! generations.
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -23,19 +23,22 @@ pub use self::vault::{Health, TokenStanding, VaultClient};
 /// A future on the heap, so that sources of different kinds are one type.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Where the password of one user is.
+/// A source of one user's password.
 pub trait Source: Debug + Send + Sync {
-    /// Asks for the password as it is now.
+    /// Asks for the current password.
+    ///
+    /// # Errors
+    /// [`SourceError`] by cause, when the source cannot be asked or has no usable password.
     fn fetch(&self) -> BoxFuture<'_, Result<Answer, SourceError>>;
 
-    /// Ticks when the place has changed; `None` for a source that must be asked regularly, and
-    /// for one that never changes.
+    /// A counter that grows when the place has changed; `None` for a source that must be polled
+    /// (Vault), and for one that never changes.
     fn changes(&self) -> Option<watch::Receiver<u64>>;
 
-    /// `vault`, `file`, `env` or `inline`.
+    /// The kind of source: `vault`, `file`, `env` or `inline`.
     fn kind(&self) -> &'static str;
 
-    /// The place in words, without a secret.
+    /// The place of the password in words, without a secret.
     fn place(&self) -> String;
 }
 

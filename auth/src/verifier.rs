@@ -1,6 +1,7 @@
-//! What a password is checked against: SCRAM verifiers, and the salts they are made with.
+//! SCRAM verifiers, by which passwords are checked, and the salts with which they are made.
 //!
-//! A verifier is made once, when the configuration is read: it costs milliseconds.
+//! A verifier costs a key derivation of milliseconds, so it is made once, when the configuration is
+//! read.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -12,54 +13,56 @@ use subtle::ConstantTimeEq;
 use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
-/// PostgreSQL's default of `scram_iterations`.
+/// PBKDF2 iterations of new verifiers: PostgreSQL's default of `scram_iterations`.
 pub const DEFAULT_ITERATIONS: u32 = 4096;
 
-/// The most iterations that are believed: 250 times PostgreSQL's default takes about a second, and
-/// a server that asks for more would stop a worker.
+/// Limit of the PBKDF2 iterations of a verifier or a server's challenge: 250 times PostgreSQL's
+/// default, which takes about a second. A server that asks for more is refused.
 pub const MAX_ITERATIONS: u32 = 1_000_000;
 
 const PREFIX: &str = "SCRAM-SHA-256$";
 
-/// A SHA-256 key or signature.
+/// A SHA-256 key or signature, 32 bytes.
 pub type Key = [u8; 32];
 
-/// What a server keeps of a password for SCRAM-SHA-256.
+/// A SCRAM-SHA-256 verifier: the salt, iterations, StoredKey and ServerKey that a server keeps of a
+/// password (RFC 5802). The keys are wiped when it is dropped, and `Debug` masks them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ScramVerifier {
-    /// PBKDF2 iterations.
+    /// Number of PBKDF2 iterations, 1 to [`MAX_ITERATIONS`].
     pub iterations: u32,
-    /// The salt; shown to whoever asks to log in.
+    /// The salt, never empty; it is shown to everybody who asks to log in.
     pub salt: Box<[u8]>,
     stored_key: Key,
     server_key: Key,
 }
 
-/// A salt and the number of iterations: what SCRAM commits to before it sees a proof, so that all
-/// of a user's passwords must share them.
+/// A salt and a number of iterations. SCRAM shows them before it sees a proof, so that all
+/// passwords of a user must share them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Salting {
-    /// The salt.
+    /// The salt in raw bytes; 16 of them when [`SaltKey`] made it.
     pub salt: Box<[u8]>,
-    /// PBKDF2 iterations.
+    /// Number of PBKDF2 iterations.
     pub iterations: u32,
 }
 
 impl Salting {
-    /// Whether a verifier was made with them.
+    /// Whether `verifier` has this salt and this number of iterations.
     #[must_use]
     pub fn fits(&self, verifier: &ScramVerifier) -> bool {
         verifier.iterations == self.iterations && verifier.salt == self.salt
     }
 }
 
-/// A text that is no SCRAM verifier.
+/// A text that is not a SCRAM-SHA-256 verifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("not of the form SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey")]
 pub struct MalformedVerifier;
 
 impl ScramVerifier {
-    /// Makes the verifier of a password: `iterations` times two SHA-256 blocks of work.
+    /// Derives the verifier of a password with `iterations` PBKDF2 iterations; 4096 of them take a
+    /// few milliseconds.
     #[must_use]
     pub fn of_password(password: &[u8], salt: &[u8], iterations: u32) -> Self {
         let keys = PasswordKeys::derive(password, salt, iterations);
@@ -67,7 +70,7 @@ impl ScramVerifier {
         Self { iterations, salt: salt.into(), stored_key, server_key: *keys.server_key }
     }
 
-    /// One that no password fits: it is shown to who asks for a user without a password.
+    /// A verifier that no password fits, for a user without a password.
     #[must_use]
     pub fn of_nobody(salting: &Salting) -> Self {
         // A key whose digest is all zeros is not to be found.
@@ -75,42 +78,45 @@ impl ScramVerifier {
         Self { iterations, salt, stored_key: [0; 32], server_key: [0; 32] }
     }
 
-    /// One whose keys were kept apart from its salt.
+    /// A verifier whose keys were stored apart from its salt.
     #[must_use]
     pub fn of_keys(salting: &Salting, stored_key: Key, server_key: Key) -> Self {
         let Salting { salt, iterations } = salting.clone();
         Self { iterations, salt, stored_key, server_key }
     }
 
-    /// StoredKey and ServerKey. Secrets: whoever has them can try passwords.
+    /// StoredKey and ServerKey. They are secrets: whoever has them can guess passwords and
+    /// impersonate the server.
     #[must_use]
     pub const fn keys(&self) -> (&Key, &Key) {
         (&self.stored_key, &self.server_key)
     }
 
-    /// What it was made with.
+    /// The salt and the number of iterations.
     #[must_use]
     pub fn salting(&self) -> Salting {
         Salting { salt: self.salt.clone(), iterations: self.iterations }
     }
 
-    /// Whether `other` was made with the same salt and iterations.
+    /// Whether `other` has the same salt and number of iterations.
     #[must_use]
     pub fn is_salted_like(&self, other: &Self) -> bool {
         self.iterations == other.iterations && self.salt == other.salt
     }
 
-    /// Whether `other`, made with the same salt and iterations, is of the same password; in
-    /// constant time.
+    /// Whether `other`, which must have the same salt and iterations, is a verifier of the same
+    /// password; compares in constant time.
     #[must_use]
     pub fn has_keys_of(&self, other: &Self) -> bool {
         self.stored_key.ct_eq(&other.stored_key).into()
     }
 
-    /// Reads the form that pg_authid stores.
+    /// Reads a verifier in the form of `pg_authid.rolpassword`:
+    /// `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`, with the last three in Base64.
     ///
     /// # Errors
-    /// [`MalformedVerifier`] for anything else.
+    /// [`MalformedVerifier`] for any other text, an empty salt, and iterations outside of 1 to
+    /// [`MAX_ITERATIONS`].
     pub fn parse(text: &str) -> Result<Self, MalformedVerifier> {
         let parts = text.strip_prefix(PREFIX).and_then(|rest| {
             let (head, keys) = rest.split_once('$')?;
@@ -126,7 +132,8 @@ impl ScramVerifier {
         parts.ok_or(MalformedVerifier)
     }
 
-    /// The form that pg_authid stores. A secret: whoever has it can try passwords.
+    /// The verifier in the form of `pg_authid.rolpassword`. It is a secret: whoever has it can
+    /// guess passwords.
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
         let [salt, stored, server] =
@@ -134,15 +141,16 @@ impl ScramVerifier {
         Zeroizing::new(format!("{PREFIX}{}:{salt}${stored}:{server}", self.iterations))
     }
 
-    /// Whether a password is the one; costs as much as making a verifier.
+    /// Whether `password` has this verifier. It costs as much as [`Self::of_password`].
     #[must_use]
     pub fn accepts_password(&self, password: &[u8]) -> bool {
         let other = Self::of_password(password, &self.salt, self.iterations);
         self.stored_key.ct_eq(&other.stored_key).into()
     }
 
-    /// Checks a client's proof over `auth_message`; a right one is answered with the signature
-    /// that proves the server in return.
+    /// Checks a client's proof over `auth_message` (AuthMessage of RFC 5802). Returns
+    /// ServerSignature, which proves the server to the client; `None` when the proof is wrong. Both
+    /// cases take the same time.
     #[must_use]
     pub fn check_proof(&self, auth_message: &[u8], proof: &Key) -> Option<Key> {
         let signature = hmac(&self.stored_key, &[auth_message]);
@@ -166,7 +174,7 @@ impl std::fmt::Debug for ScramVerifier {
     }
 }
 
-/// What follows from a password, a salt and a number of iterations.
+/// ClientKey and ServerKey of RFC 5802.
 pub(crate) struct PasswordKeys {
     pub(crate) client_key: Zeroizing<Key>,
     pub(crate) server_key: Zeroizing<Key>,
@@ -184,32 +192,33 @@ impl PasswordKeys {
     }
 }
 
-/// The key from which salts are made: one for each process, so that a user's salt is stable and
-/// that of a user who does not exist cannot be told from it.
+/// The key from which the salts of users are made. It keeps a user's salt stable, and makes the
+/// salt of a user who does not exist look like any other. It is wiped when dropped.
 #[derive(Clone)]
 pub struct SaltKey(Key);
 
 impl SaltKey {
-    /// From 32 random bytes.
+    /// Makes a key of 32 random bytes.
     #[must_use]
     pub const fn new(random: Key) -> Self {
         Self(random)
     }
 
-    /// From the key of a deployment, so that all of its proxies make the same salts.
+    /// Derives the key from the option `deployment_key`, so that all proxies of a deployment make
+    /// the same salts.
     #[must_use]
     pub fn of_deployment(key: &Secret) -> Self {
         Self(hmac(key.expose().as_bytes(), &[b"salts of a deployment"]))
     }
 
-    /// The salt of `user`, 16 bytes as PostgreSQL makes them.
+    /// The salt of `user`: 16 bytes, PostgreSQL's `SCRAM_DEFAULT_SALT_LEN`.
     #[must_use]
     pub fn salt(&self, user: &[u8]) -> [u8; 16] {
         let digest = hmac(&self.0, &[b"salt\0", user]);
         *digest.first_chunk().unwrap_or(&[0; 16])
     }
 
-    /// A verifier that no password fits, with `user`'s salt.
+    /// A verifier with `user`'s salt that no password fits, for a user who does not exist.
     #[must_use]
     pub fn mock_verifier(&self, user: &[u8]) -> ScramVerifier {
         ScramVerifier {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-/// Pauses that double: the first one, twice that, and so on, up to a longest one that may change
-/// between attempts. It reads no clock and draws no random number: its owner adds jitter, and says
-/// from when a pause counts.
+/// Pauses that double with each failure, from a first one up to a longest one, which may change
+/// between attempts. A backoff reads no clock and draws no random number: its owner adds jitter and
+/// decides when a pause begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
@@ -13,25 +13,26 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Nothing has failed yet; the first pause will be `first`.
+    /// Makes a backoff without failures, whose first pause is `first`.
     #[must_use]
     pub const fn new(first: Duration) -> Self {
         Self { first, current: None }
     }
 
-    /// The pause after one more failure, at most `longest`.
+    /// Notes one more failure and returns the pause after it, at most `longest`.
     pub fn grow(&mut self, longest: Duration) -> Duration {
         let doubled = self.current.unwrap_or_default().saturating_mul(2);
         *self.current.insert(doubled.max(self.first).min(longest))
     }
 
-    /// The last pause again, for failures that count as one; `None` before the first.
+    /// The pause after the latest failure, for failures that count as one; `None` before the first
+    /// failure.
     #[must_use]
     pub const fn current(&self) -> Option<Duration> {
         self.current
     }
 
-    /// After a success: the next pause is the first one again.
+    /// Notes a success: the next failure is followed by the first pause again.
     pub const fn reset(&mut self) {
         self.current = None;
     }

@@ -1,5 +1,5 @@
-//! Contradictions: options that are each right and cannot be together, and files that are not
-//! what they should be.
+//! The checks of a whole configuration: options that are valid alone and contradict each other, and
+//! files that do not hold what their option needs.
 
 use std::net::SocketAddr;
 
@@ -17,10 +17,11 @@ mod files;
 mod findings;
 mod tls;
 
-/// The databases that are the console.
+/// Names of the databases that are the admin console.
 const CONSOLES: [&str; 2] = ["pgimbal", "pgbouncer"];
 
-/// Everything that cannot be together.
+/// Returns every contradiction in `config`; empty when there is none. Reads the files that the
+/// configuration names.
 pub(crate) fn check(config: &Config, origins: &Origins) -> Vec<ConfigError> {
     let mut found = Findings::new(origins);
     addresses(config, &mut found);

@@ -1,5 +1,5 @@
-//! A cluster of PostgreSQL servers: its nodes, how they are probed, and what clients see when the
-//! primary moves.
+//! Options of a cluster of PostgreSQL servers: its nodes, how they are probed, and what clients see
+//! when the primary moves.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::tls::ServerTls;
 use crate::words::{LostTransactionError, ReplicaFallback};
 
 settings! {
-    /// A cluster of servers with one primary: `[clusters.NAME]`. Its nodes are listed as
+    /// The options of a cluster with one primary, `[clusters.NAME]`. Its nodes are listed as
     /// `[clusters.NAME.nodes.NODE]`, or are the addresses of one DNS name.
     pub struct ClusterConfig {
         /// A host name whose every address is a node; looked up again and again.
@@ -51,15 +51,15 @@ settings! {
             "primary", applied, try "none";
     }
     with {
-        /// TLS to the nodes.
+        /// TLS to the nodes: `[clusters.NAME.server_tls]`, over the defaults of `[server_tls]`.
         tls: ServerTls = ServerTls::default();
-        /// The nodes, unless they come from `dns`.
+        /// The nodes by name; empty when they come from `dns`.
         nodes: BTreeMap<String, NodeConfig> = BTreeMap::new();
     }
 }
 
 settings! {
-    /// A node of a cluster: `[clusters.NAME.nodes.NODE]`.
+    /// The options of a node of a cluster, `[clusters.NAME.nodes.NODE]`.
     pub struct NodeConfig {
         /// Host name, IP address, or the directory of a Unix socket.
         "host" host: Host as HostName = "localhost", applied, try "db.example";
@@ -70,11 +70,11 @@ settings! {
     }
 }
 
-/// The cluster that a pool leads to.
+/// The cluster that the servers of a pool belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedCluster {
-    /// Its name.
+    /// The cluster's name in `[clusters]`.
     pub name: String,
-    /// How it is watched, and what clients see when its primary moves.
+    /// The cluster's options.
     pub config: Arc<ClusterConfig>,
 }

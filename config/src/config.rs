@@ -1,4 +1,4 @@
-//! The configuration as a whole, and the options of the top level that are not a pool's.
+//! The configuration as a whole, and the options of the top level other than those of pools.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,11 +19,11 @@ use crate::user::{ServerPassword, SourceConfig, UserConfig};
 use crate::vault::VaultConfig;
 use crate::words::{AuthType, LogFormat};
 
-/// The name of the database that stands for all that are not listed.
+/// The name in `[databases]` and `[users]` whose entry stands for every name that is not listed.
 pub const WILDCARD: &str = "*";
 
 settings! {
-    /// Everything that pgimbal was told, checked once and never changed: a reload makes a new one.
+    /// The configuration, checked once and never changed afterwards: a reload makes a new one.
     pub struct Config {
         /// Threads that serve clients, 0 for one on each core: a core is what one of them fills.
         "workers" workers: usize as Threads = "0", restart, try "7";
@@ -37,35 +37,35 @@ settings! {
         "shutdown_grace" shutdown_grace: Duration as Span = "25s", applied, try "6s";
     }
     with {
-        /// The file that it was read from, if there was one.
+        /// The file from which the configuration was read; `None` when there was no file.
         file: Option<PathBuf> = None;
-        /// Where clients connect.
+        /// The addresses to which clients connect.
         listen: ListenConfig = ListenConfig::default();
-        /// Where metrics and probes are served.
+        /// The address at which metrics and probes are served.
         http: HttpConfig = HttpConfig::default();
-        /// What is logged.
+        /// The level and form of the log.
         log: LogConfig = LogConfig::default();
-        /// What clients must prove, and how long they may take.
+        /// The limits, authentication and time limits of clients.
         clients: ClientConfig = ClientConfig::default();
-        /// What a database's TLS is without settings of its own.
+        /// The TLS options of databases and clusters that set none of their own, `[server_tls]`.
         server_tls: ServerTls = ServerTls::default();
-        /// What a database's pool options are without settings of its own.
+        /// The pool options of databases that set none of their own.
         pool: PoolConfig = PoolConfig::default();
-        /// The databases by the name that clients use; [`WILDCARD`] is for all others.
+        /// The databases by the name that clients use; the entry [`WILDCARD`] is for all others.
         databases: BTreeMap<String, DatabaseConfig> = BTreeMap::new();
-        /// Passwords that change.
+        /// The options of passwords that rotate.
         credentials: CredentialConfig = CredentialConfig::default();
-        /// The Vaults that passwords come from.
+        /// The Vaults that passwords come from, by name.
         vaults: BTreeMap<String, VaultConfig> = BTreeMap::new();
-        /// The clusters that databases live on.
+        /// The clusters that databases may name, by name.
         clusters: BTreeMap<String, ClusterConfig> = BTreeMap::new();
-        /// The users who may log in; [`WILDCARD`] is a rule for all others.
+        /// The users who may log in, by name; the entry [`WILDCARD`] is a rule for all others.
         users: BTreeMap<String, UserConfig> = BTreeMap::new();
     }
 }
 
 settings! {
-    /// Where clients connect.
+    /// The addresses to which clients connect.
     pub struct ListenConfig {
         /// TCP addresses for clients; none for a Unix socket only. Loopback, so that nothing is
         /// open to a network by accident; PgBouncer's port.
@@ -90,7 +90,7 @@ settings! {
 }
 
 settings! {
-    /// Where metrics and probes are served.
+    /// The address at which metrics and probes are served.
     pub struct HttpConfig {
         /// Address of `/metrics`, `/livez` and `/readyz`. Off: it has no password.
         "http_listen" listen: Option<SocketAddr> as OrOff<Address> = "off", restart,
@@ -99,7 +99,7 @@ settings! {
 }
 
 settings! {
-    /// What is logged.
+    /// The level and form of the log, which goes to standard error.
     pub struct LogConfig {
         /// Which lines are logged: a level (error, warn, info, debug, trace), or a filter of
         /// tracing's form, such as `info,pgimbal=debug`. At info at most a line per connection.
@@ -110,7 +110,7 @@ settings! {
 }
 
 settings! {
-    /// What clients must prove, and how long they may take.
+    /// The limits, authentication and time limits of clients.
     pub struct ClientConfig {
         /// Client connections in all; the next one is told 53300. Twenty clients for each of 50
         /// server connections.
@@ -143,15 +143,15 @@ settings! {
         "client_stall_timeout" stall_timeout: Duration as Span = "5min", applied, try "6s";
     }
     with {
-        /// TLS towards clients.
+        /// TLS towards clients, `[client_tls]`.
         tls: ClientTls = ClientTls::default();
-        /// TCP options of both sides.
+        /// TCP options of client and server connections.
         tcp: TcpConfig = TcpConfig::default();
     }
 }
 
 settings! {
-    /// TCP options, of client and server connections alike. TCP_NODELAY is always set.
+    /// TCP options of client and server connections alike. `TCP_NODELAY` is always set.
     pub struct TcpConfig {
         /// Idle time before the kernel asks whether the other side lives. Below the idle limits
         /// of usual load balancers and NAT tables.
@@ -167,25 +167,28 @@ settings! {
     }
 }
 
-/// Unproved connections that are always taken: a small `max_client_conn` is no reason to close a
-/// login that another one overtakes.
+/// The least default of `max_login_conn`, in connections: a small `max_client_conn` is no reason to
+/// close a login that is under way.
 const LEAST_LOGIN_CONN: u32 = 256;
 
 impl ClientConfig {
-    /// Connections that may not have logged in yet, in all.
+    /// Limit of connections that have not logged in yet: `max_login_conn`, by default
+    /// `max_client_conn` and at least 256.
     #[must_use]
     pub fn login_conn(&self) -> u32 {
         self.max_login_conn.unwrap_or(self.max_client_conn.max(LEAST_LOGIN_CONN))
     }
 
-    /// The same from one address.
+    /// Limit of connections from one address that have not logged in yet:
+    /// `max_login_conn_per_address`, by default half of [`Self::login_conn`], rounded up.
     #[must_use]
     pub fn login_conn_per_address(&self) -> u32 {
         self.max_login_conn_per_address.unwrap_or(self.login_conn().div_ceil(2))
     }
 }
 
-/// Is shown every part of the top level: the one list that reading, the reference and reload go by.
+/// A visitor of every part of the top level, the one list from which reading, the reference and
+/// reload work.
 pub(crate) trait PartVisitor {
     /// A part with a table of options. `table` is its name in the file, empty when its keys stand
     /// at the top.
@@ -212,14 +215,15 @@ pub(crate) fn top_level(visitor: &mut impl PartVisitor) {
 }
 
 impl Config {
-    /// The database that a client calls `name`: its own entry, else the wildcard's.
+    /// The entry of the database that a client calls `name`: its own entry, or else that of
+    /// [`WILDCARD`]. `None` when there is neither.
     #[must_use]
     pub fn database(&self, name: &str) -> Option<&DatabaseConfig> {
         self.databases.get(name).or_else(|| self.databases.get(WILDCARD))
     }
 
-    /// The user of this name: its own entry, else the rule's with the name filled in. `None` for
-    /// a user who may not log in.
+    /// The entry of the user `name`: its own, or else the rule of [`WILDCARD`] with the name in
+    /// place of `{user}`. `None` for a user who may not log in.
     #[must_use]
     pub fn user(&self, name: &str) -> Option<UserConfig> {
         match self.users.get(name).filter(|_| name != WILDCARD) {
@@ -228,13 +232,13 @@ impl Config {
         }
     }
 
-    /// The pool for `user` on the database that clients call `database`, with the user's
-    /// overrides. `None` for a database that is not served, and for a user that is not listed
-    /// unless clients are trusted.
+    /// The pool for `user` on the database that clients call `database`, with the user's overrides.
+    /// `None` for a database that is not served, and for a user without an entry unless clients are
+    /// trusted.
     ///
-    /// The server role is the database's `user`, else the client's own; its password is the one
-    /// given with that role, else what the role's own source says, else the role's
-    /// `server_password`, else its `password` when that is no hash.
+    /// The server role is the database's `user`, or else the client's own. The role's password is
+    /// the database's `password`, or else that of the role's source, its `server_password`, or its
+    /// `password` unless that is a hash.
     #[must_use]
     pub fn pool(&self, database: &str, user: &str) -> Option<ResolvedPool> {
         let config = self.database(database)?;
@@ -287,7 +291,7 @@ impl Config {
     }
 }
 
-/// Where a database's server is; of a cluster, its first node.
+/// Host and port of a database's server; of a cluster, of its first node.
 fn place(database: &DatabaseConfig, cluster: Option<&ResolvedCluster>) -> (Host, u16) {
     let Some(cluster) = cluster else { return (database.host.clone(), database.port) };
     match (cluster.config.nodes.values().next(), &cluster.config.dns) {

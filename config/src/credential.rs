@@ -1,4 +1,5 @@
-//! Passwords that change: how long old ones are accepted, and what is kept over a restart.
+//! Options of passwords that rotate: how long old ones are accepted, and what is kept over a
+//! restart.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use crate::table::settings;
 use crate::words::HistoryPlace;
 
 settings! {
-    /// Passwords that change.
+    /// The options of passwords that rotate.
     pub struct CredentialConfig {
         /// Directory for what a restart must not forget: the history of verifiers, the password
         /// cache, the highest timeline of each cluster. Without it that is kept in memory only.

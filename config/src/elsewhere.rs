@@ -1,4 +1,4 @@
-//! Where a key belongs that stands where it cannot: in another table, or in PgBouncer's file.
+//! Hints for unknown keys: the table that a key belongs to, or the name of PgBouncer's option here.
 
 use crate::cluster::{ClusterConfig, NodeConfig};
 use crate::config::{Config, PartVisitor, top_level};
@@ -10,7 +10,8 @@ use crate::tls::{ClientTls, ServerTls};
 use crate::user::UserConfig;
 use crate::vault::VaultConfig;
 
-/// Why `key` cannot be in the table `path`, which knows the names in `known`, and what was meant.
+/// The error for `key` in the table `path`, whose options are `known`, with the key that was
+/// probably meant.
 pub(crate) fn why_unknown(key: &str, path: &[&str], known: &[&str]) -> String {
     if path.is_empty() && key == pgbouncer::SECTION {
         return "is PgBouncer's section: here its options stand at the top of the file, before \
@@ -33,7 +34,7 @@ pub(crate) fn why_unknown(key: &str, path: &[&str], known: &[&str]) -> String {
     format!("does not belong here: it is an option of {}", tables.join(" and "))
 }
 
-/// What is said of a key that is nowhere, with the nearest of those in `known`.
+/// The error for a key that no table has, with the nearest of `known`.
 pub(crate) fn unknown(key: &str, known: &[&str]) -> String {
     let hint = did_you_mean(nearest(key, known.iter().copied()));
     format!("unknown key{hint}; `pgimbal config reference` lists them")

@@ -1,28 +1,28 @@
-//! What is wrong with a configuration: all of it at once, each with where, which key, what value,
-//! and why.
+//! The errors of a configuration. All of them are reported at once, each with its origin, key,
+//! value and cause.
 
 use std::fmt;
 
-/// The exit code for a configuration that cannot be used: EX_CONFIG of sysexits.h.
+/// Exit code of the process when its configuration cannot be used: `EX_CONFIG` of sysexits.h.
 pub const EXIT_CONFIG: u8 = 78;
 
-/// Everything that is wrong with a configuration; never empty. `Display` gives a line for each.
+/// All errors of a configuration; never empty. `Display` prints one line for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors {
     errors: Vec<ConfigError>,
 }
 
-/// One thing that is wrong.
+/// An error of a configuration. `Display` prints `origin: key = value: cause`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The file, the environment variable or the flag that it comes from.
+    /// The file, environment variable or flag that set the option.
     pub origin: String,
-    /// The key in the file's form, `databases.app.port`; empty when the source itself is the
-    /// matter.
+    /// The option's key in the file's form, such as `databases.app.port`; empty when a whole source
+    /// is at fault.
     pub key: String,
     /// The value as it was given; `None` for secrets and where no single value is at fault.
     pub value: Option<String>,
-    /// Why it cannot be, and what would be right.
+    /// Why the value cannot be used, and what to write instead.
     pub cause: String,
 }
 
@@ -32,7 +32,7 @@ impl ConfigErrors {
         (!errors.is_empty()).then_some(Self { errors })
     }
 
-    /// What is wrong, in the order it was found.
+    /// Iterates over the errors in the order in which they were found; there is at least one.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
         self.errors.iter()
     }
@@ -46,7 +46,7 @@ impl ConfigError {
 }
 
 impl From<ConfigError> for ConfigErrors {
-    /// For a fault that is found later, by whoever uses the value.
+    /// For an error that is found only when a value is used, after loading.
     fn from(error: ConfigError) -> Self {
         Self { errors: vec![error] }
     }

@@ -1,8 +1,9 @@
-//! pgimbal's configuration: files, environment and flags, parsed once into validated, immutable
-//! types.
+//! The configuration of pgimbal: a file, the environment and flags, parsed once into validated,
+//! immutable types.
 //!
-//! Owns what an option is called, what it may be, its default with the reason, and what a reload
-//! may change. Knows no socket and no pool; the environment and the flags are arguments.
+//! This crate owns the name of each option, its allowed values, its default with the reason, and
+//! whether a reload applies it. It knows no socket and no pool; the environment and the flags are
+//! arguments.
 
 mod backoff;
 mod check;

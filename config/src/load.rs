@@ -1,4 +1,4 @@
-//! From the sources to a [`Config`]: gather, merge, read, check.
+//! Loading: gathers the sources, merges them, reads the options and checks the [`Config`].
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,12 @@ use crate::upstream;
 /// Reads the file, the environment, the upstream and the flags over the defaults, each winning
 /// over those before it, and checks the whole.
 ///
-/// Besides `env` it looks at the file system: the file itself, a password file, TLS files and the
-/// directory of a Unix socket.
+/// Apart from `env` it looks at the file system: the configuration file, a libpq password file, TLS
+/// files and the directory of a Unix socket.
 ///
 /// # Errors
-/// Everything that is wrong, see [`ConfigErrors`]; nothing of it is to be used then.
+/// [`ConfigErrors`] with every source that cannot be read, every unknown key, every invalid value
+/// and, when all values are valid, every contradiction between them.
 pub fn load(
     overrides: &Overrides,
     env: impl Iterator<Item = (String, String)>,

@@ -1,9 +1,9 @@
-//! PgBouncer's names and files, for whoever comes from there: they are recognised, never taken.
+//! PgBouncer's option names and files: they are recognised in errors, never accepted.
 
 /// The section of PgBouncer's file that holds its options.
 pub(crate) const SECTION: &str = "pgbouncer";
 
-/// What an option of PgBouncer's is here, to follow the word "here"; `None` for a name that is not
+/// The hint for an option of PgBouncer's, to follow the word "here"; `None` for a name that is not
 /// PgBouncer's.
 pub(crate) fn here(key: &str) -> Option<String> {
     let renamed = RENAMED.iter().find(|(theirs, _)| *theirs == key);

@@ -1,7 +1,7 @@
-//! libpq's password file: which of its lines fits a connection.
+//! libpq's password file: the lines that fit a connection.
 //!
-//! Owns the format and the rule of permissions; which file it is and when it is asked is
-//! `upstream`'s.
+//! This module owns the file's format and its rule of permissions; `upstream` decides which file is
+//! read and when.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::pool::Host;
 use crate::secret::Secret;
 
-/// What a connection looks like to a password file.
+/// The connection for which a password file is searched.
 pub(crate) struct Wanted<'a> {
     pub(crate) host: &'a Host,
     pub(crate) port: u16,
@@ -19,14 +19,14 @@ pub(crate) struct Wanted<'a> {
     pub(crate) user: &'a str,
 }
 
-/// What became of a look into a password file.
+/// The outcome of a look into a password file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Lookup {
-    /// A line fits.
+    /// The password of the first line that fits.
     Found(Secret),
-    /// There is no such file, or no line fits.
+    /// There is no such file, or no line that fits.
     Nothing,
-    /// The file is passed over, as by libpq, for this reason.
+    /// The file is ignored, as libpq ignores it, for this reason.
     Ignored(String),
 }
 
@@ -64,8 +64,9 @@ fn find(text: &str, wanted: &Wanted<'_>) -> Option<Secret> {
         .map(password)
 }
 
-/// The password of the first line for `user`, whatever its host, port and database: for a file
-/// that holds one user's password only.
+/// The password of the first line of `text` for `user`, whatever the line's host, port and
+/// database: for a password file that holds one user's password only. `text` has the form of
+/// libpq's password file (`.pgpass`). `None` when no line has this user or `*`.
 #[must_use]
 pub fn password_in_pgpass(text: &str, user: &str) -> Option<Secret> {
     text.lines()

@@ -1,4 +1,4 @@
-//! Databases, and the pool that one of them makes with a user.
+//! Options of pools and databases, and the options of one pool with every override applied.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -19,7 +19,7 @@ use crate::user::ServerPassword;
 use crate::words::{HiddenState, OnClientGone, PoolMode, Route, Verify};
 
 settings! {
-    /// How a pool behaves. At the top level these are the defaults of all databases, in
+    /// The options of a pool. At the top level they are the defaults of all databases, in
     /// `[databases.NAME]` those of one.
     pub struct PoolConfig {
         /// When a client gives its server connection back: at the end of its `session`,
@@ -113,8 +113,8 @@ settings! {
 }
 
 settings! {
-    /// A database that clients may name: `[databases.NAME]`; `"*"` stands for every name that is
-    /// not listed. The pool options may be given here too, for this database.
+    /// The options of a database that clients may name, `[databases.NAME]`. The entry `"*"` stands
+    /// for every name that is not listed. Pool options may be given here too, for this database.
     pub struct DatabaseConfig {
         /// Host name, IP address, or the directory of a Unix socket. A pooler mostly runs beside
         /// its server.
@@ -141,19 +141,20 @@ settings! {
             try "50";
     }
     with {
-        /// TLS to this database's server.
+        /// TLS to this database's server: `[databases.NAME.server_tls]`, over the defaults of
+        /// `[server_tls]`.
         tls: ServerTls = ServerTls::default();
-        /// How this database's pools behave.
+        /// The pool options of this database, over the defaults of the top level.
         pool: PoolConfig = PoolConfig::default();
     }
 }
 
-/// Where a server is.
+/// The place of a server: a host of a network, or the directory of a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Host {
-    /// A host name or IP address.
+    /// A host name or IP address, without a port and without brackets.
     Tcp(String),
-    /// The directory of a Unix socket, whose name is `.s.PGSQL.` and the port.
+    /// The directory of a Unix socket, whose name is `.s.PGSQL.` followed by the port.
     Unix(PathBuf),
 }
 
@@ -166,18 +167,18 @@ impl fmt::Display for Host {
     }
 }
 
-/// How many server connections of a pool pinned clients may hold.
+/// The limit of a pool's server connections that pinned clients may hold, `max_pinned`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaxPinned {
-    /// A share of the pool's size, in percent.
+    /// A share of the pool's size in percent, 1 to 100.
     Percent(u8),
     /// A number of server connections.
     Servers(u32),
 }
 
 impl MaxPinned {
-    /// The number for a pool of `size` server connections, never more than there are. A share is
-    /// rounded down, but one is always allowed: a pool of one must be able to serve such a client.
+    /// The limit for a pool of `size` server connections, at most `size`. A share is rounded down
+    /// and is at least 1, so that a pool of one connection can serve a client that must be pinned.
     #[must_use]
     pub fn of(self, size: u32) -> u32 {
         match self {
@@ -189,36 +190,39 @@ impl MaxPinned {
     }
 }
 
-/// The pool of one database and one user, with every override applied.
+/// The options of the pool of one database and one user, with every override applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedPool {
-    /// Whether the configuration names both the database and the user, and no `*` stands for them.
+    /// Whether the configuration lists both the database and the user by name, so that neither
+    /// comes from the entry `*`.
     pub is_listed: bool,
-    /// Where the server is.
+    /// Host or socket directory of the server; of a cluster, of its first node.
     pub host: Host,
-    /// The server's port.
+    /// The server's port, 1 to 65535; of a cluster, that of its first node.
     pub port: u16,
-    /// The database's name on the server.
+    /// The database's name on the server: the option `dbname`, or else the name that the client
+    /// used.
     pub dbname: String,
-    /// What every server session begins with, in the form of a server's command line.
+    /// libpq's `options` for every server session, such as `-c statement_timeout=5s`; `None` for
+    /// none.
     pub options: Option<String>,
-    /// The role of the server connections.
+    /// The role as which the pool logs in to the server.
     pub user: String,
-    /// That role's password, or whose source tells it.
+    /// The role's password, or the user whose source provides it.
     pub login: ServerPassword,
-    /// The cluster that it leads to; then `host` and `port` are only those of its first node.
+    /// The cluster that the pool's servers belong to; `None` for a single server.
     pub cluster: Option<ResolvedCluster>,
-    /// Where its transactions go unless a session chooses.
+    /// Whether transactions go to the primary or a replica, unless a session sets `pgimbal.route`.
     pub route: Route,
-    /// TLS to the server.
+    /// TLS options for the server, or for the nodes of the cluster.
     pub tls: ServerTls,
-    /// Limit of the database's server connections, of all its pools together.
+    /// Limit of server connections to the database, over all its pools; `None` for no limit.
     pub max_db_connections: Option<u32>,
-    /// Limit of the user's server connections, over all databases.
+    /// Limit of server connections of the user, over all databases; `None` for no limit.
     pub max_user_connections: Option<u32>,
-    /// How many of the pool's server connections pinned clients may hold.
+    /// Limit of the pool's server connections that pinned clients may hold, 0 to the pool's size.
     pub max_pinned: u32,
-    /// How the pool behaves, the user's overrides applied.
+    /// The pool's options, with the user's overrides of mode and size.
     pub pool: PoolConfig,
 }
 

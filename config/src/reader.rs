@@ -15,14 +15,15 @@ use crate::units;
 /// Turns a value into a field; the error is the cause in words and never holds the value.
 pub(crate) trait Reader {
     type Out;
-    /// What the reference calls such a value.
+    /// The name of the value's type in the reference.
     const KIND: &'static str;
     /// Whether an error must hide the value.
     const SECRET: bool = false;
 
     fn read(value: &Value) -> Result<Self::Out, String>;
 
-    /// What the option is when nothing sets it and its table gives no default.
+    /// The value when nothing sets the option and its table gives no default; `None` when there
+    /// must be a value.
     fn unset() -> Option<Self::Out> {
         None
     }
@@ -169,7 +170,7 @@ impl Reader for Addresses {
     }
 }
 
-/// The same for an option that is empty until it is set.
+/// A list of addresses that is empty by default.
 pub(crate) struct NoAddresses;
 
 impl Reader for NoAddresses {
@@ -221,7 +222,7 @@ impl Reader for Port {
     }
 }
 
-/// How many threads; 0 means one for each core and is resolved when everything is read.
+/// A number of threads; 0 means one for each core and is resolved when everything is read.
 pub(crate) struct Threads;
 
 impl Reader for Threads {
@@ -287,7 +288,7 @@ pub(crate) trait Words: Sized + Copy + 'static {
     const WORDS: &'static [(&'static str, Self)];
 }
 
-/// One of a set of words.
+/// A word of a closed set.
 pub(crate) struct Choice<T>(PhantomData<T>);
 
 impl<T: Words> Reader for Choice<T> {

@@ -10,8 +10,9 @@ use crate::table::{Entry, OnReload, Settings};
 use crate::user::UserConfig;
 use crate::vault::VaultConfig;
 
-/// Every option with its type, default, variable, whether a reload applies it, and its reason, as
-/// Markdown.
+/// Prints the option reference as Markdown: one table for each part of the configuration, with the
+/// key, type, default, environment variable, reload behaviour and meaning of every option. It is
+/// the text of `docs/configuration.md` and of `pgimbal config reference`.
 #[must_use]
 pub fn reference() -> String {
     let mut page = Page { text: INTRODUCTION.to_owned(), table: None };

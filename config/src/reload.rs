@@ -1,4 +1,5 @@
-//! What changed between two configurations, and what a reload can do about it.
+//! Reload: which options differ between two configurations, and which of them apply without a
+//! restart.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +11,19 @@ use crate::pool::DatabaseConfig;
 use crate::read::Origins;
 use crate::table::{OnReload, Settings};
 
-/// The keys that differ, in the file's form: `pool_size`, `databases.app.host`.
+/// The keys whose values differ between two configurations, in the file's form: `pool_size`,
+/// `databases.app.host`. Both lists are empty when nothing changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reload {
-    /// What takes effect with the new configuration.
+    /// Keys whose new values take effect with the reload, in the form `databases.app.host`.
     pub applied: Vec<String>,
-    /// What stays as it was until a restart.
+    /// Keys whose old values stay in force until a restart.
     pub needs_restart: Vec<String>,
 }
 
-/// Compares the configuration in force with a new one. A database or user that came or went is
-/// one key, `databases.app`; a default that changed is not repeated for every database.
+/// Compares the configuration in force with a new one. A database, user, Vault or cluster that was
+/// added or removed is one key, such as `databases.app`. A changed default is listed once, not
+/// again for every database that follows it.
 #[must_use]
 pub fn reload_changes(old: &Config, new: &Config) -> Reload {
     let mut comparison = Comparison { old, new, reload: Reload::default() };
@@ -41,11 +44,12 @@ pub fn reload_changes(old: &Config, new: &Config) -> Reload {
     reload
 }
 
-/// What is in force after a reload: `new`, but for the options that wait for a restart, which stay
-/// as they are in `running`.
+/// The configuration in force after a reload: `new`, with the values of `running` for the options
+/// that need a restart.
 ///
 /// # Errors
-/// What cannot be together then, although `new` alone could: such a reload needs the restart.
+/// [`ConfigErrors`] when the mixture contradicts itself although `new` alone does not; such a
+/// change needs a restart.
 pub fn in_force(running: &Config, new: Config) -> Result<Config, ConfigErrors> {
     let mut keeping = Keeping { running, config: new };
     top_level(&mut keeping);

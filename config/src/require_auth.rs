@@ -1,4 +1,4 @@
-//! libpq's `require_auth`: which ways of authentication a server may ask for.
+//! libpq's `require_auth`: the authentication methods that a server may ask for.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,20 +8,21 @@ use figment::value::Value;
 use crate::reader::Reader;
 use crate::suggest::{did_you_mean, nearest};
 
-/// A way in which a server may authenticate pgimbal.
+/// An authentication method by which a server may authenticate pgimbal, as in libpq's
+/// `require_auth`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMethod {
-    /// The password in clear text.
+    /// `password`: the password in clear text.
     Password,
-    /// MD5.
+    /// `md5`: PostgreSQL's challenge with MD5.
     Md5,
-    /// GSSAPI, which pgimbal does not speak.
+    /// `gss`: GSSAPI, which pgimbal does not speak.
     Gss,
-    /// SSPI, which pgimbal does not speak.
+    /// `sspi`: SSPI, which pgimbal does not speak.
     Sspi,
-    /// SCRAM-SHA-256, with or without channel binding.
+    /// `scram-sha-256`: SCRAM-SHA-256, with or without channel binding.
     ScramSha256,
-    /// None: the server trusts.
+    /// `none`: the server asks for no authentication, as with `trust`.
     None,
 }
 
@@ -39,14 +40,15 @@ impl AuthMethod {
         1 << self as u8
     }
 
-    /// libpq's word for it.
+    /// The method's name in libpq's `require_auth`.
     #[must_use]
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, method)| *method == self).map_or("", |(name, _)| name)
     }
 }
 
-/// The ways that are allowed.
+/// A set of allowed authentication methods. `FromStr` reads libpq's form: names with commas, or
+/// names that each have a `!` in front for all methods but these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuthMethods {
     allowed: u8,
@@ -55,14 +57,14 @@ pub struct AuthMethods {
 }
 
 impl AuthMethods {
-    /// Whether a server may ask for `method`.
+    /// Whether the option allows a server to ask for `method`.
     #[must_use]
     pub const fn allow(self, method: AuthMethod) -> bool {
         self.allowed & method.bit() != 0
     }
 
-    /// Whether the operator wrote that the server may ask for `method`: `!md5` allows the others
-    /// without naming them.
+    /// Whether the list allows `method` by its name: `!md5` allows the other methods without naming
+    /// them.
     #[must_use]
     pub const fn name(self, method: AuthMethod) -> bool {
         self.listed && self.allow(method)
@@ -83,7 +85,8 @@ impl fmt::Display for AuthMethods {
     }
 }
 
-/// As libpq reads it: names, or names that each have a `!` in front.
+/// Reads libpq's form. The error is the cause in words, for an unknown name and for a mixture of
+/// names with and without `!`.
 impl FromStr for AuthMethods {
     type Err = String;
 
@@ -108,7 +111,7 @@ impl FromStr for AuthMethods {
     }
 }
 
-/// Reads [`AuthMethods`].
+/// The reader of [`AuthMethods`].
 pub(crate) struct RequireAuth;
 
 impl Reader for RequireAuth {

@@ -1,28 +1,30 @@
-//! A string that must not be seen: wiped when dropped, masked when printed.
+//! A string that must not be seen: it is wiped from memory when dropped, and masked when printed.
 
 use std::fmt;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// A password or verifier. `Debug` prints `***`, there is no `Display`, and the bytes are
-/// overwritten when it is dropped.
+/// A password, verifier or token. `Debug` prints `***`, there is no `Display`, and the bytes are
+/// overwritten when the value is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes the string over; it is not copied.
+    /// Makes a secret of `text`, which is moved and not copied.
     #[must_use]
     pub const fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// The secret itself. Named so that every place that looks at one can be found.
+    /// The text of the secret. The method is named so that every place that reads a secret can be
+    /// found.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// For building a secret in place. Growing beyond its capacity leaves a copy behind.
+    /// The text for building a secret in place. Growing beyond its capacity leaves a copy in
+    /// memory.
     pub(crate) const fn text_mut(&mut self) -> &mut String {
         &mut self.0
     }

@@ -14,15 +14,15 @@ use crate::secret::Secret;
 
 mod foreign;
 
-/// What every environment variable of pgimbal begins with.
+/// Prefix of pgimbal's environment variables.
 pub(crate) const ENV_PREFIX: &str = "PGIMBAL_";
-/// Between the parts of a nested key in a variable's name.
+/// Separator of the parts of a nested key in a variable's name.
 pub(crate) const ENV_NESTING: &str = "__";
-/// The variables that stand for the flags `--config` and `--upstream` and are no options.
+/// Names of the variables that stand for the flags `--config` and `--upstream` and are no options.
 pub(crate) const ENV_CONFIG: &str = "PGIMBAL_CONFIG";
 pub(crate) const ENV_UPSTREAM: &str = "PGIMBAL_UPSTREAM";
 
-/// Where a configuration is looked for when nobody names one; none need exist.
+/// The files that are read when no configuration file is named; neither need exist.
 const USUAL_FILES: [&str; 2] = ["pgimbal.toml", "/etc/pgimbal/pgimbal.toml"];
 
 /// What the command line said; `None` where it said nothing. It wins over environment and file.
@@ -52,7 +52,7 @@ pub(crate) struct Layer {
     values: Dict,
 }
 
-/// What kind of source a layer is, for errors.
+/// The kind of source that a layer has, for errors.
 #[derive(Clone)]
 pub(crate) enum Origin {
     /// A file.
@@ -87,10 +87,10 @@ impl Layer {
         self.origin.of(keys)
     }
 
-    /// The file that is named, or one of the usual ones if it is there.
+    /// The layer of the file `named`, or of one of the usual files; `None` when there is none.
     ///
     /// # Errors
-    /// A file that cannot be read or is no TOML. The text of the file is never part of the error.
+    /// A file that cannot be read or is not TOML. The text of the file is never part of the error.
     pub(crate) fn file(named: Option<&Path>) -> Result<Option<Self>, ConfigError> {
         let usual = || USUAL_FILES.iter().map(Path::new).find(|path| path.exists());
         let Some(path) = named.or_else(usual) else { return Ok(None) };
@@ -160,7 +160,7 @@ impl Provider for Layer {
     }
 }
 
-/// All layers together.
+/// All layers, merged.
 pub(crate) struct Sources(Figment);
 
 impl Sources {

@@ -1,7 +1,8 @@
-//! "Did you mean": the known name nearest to one that was mistyped.
+//! Suggestions ("did you mean"): the known name nearest to a mistyped one.
 
-/// The nearest of `names` by edit distance with transpositions, when it is near enough to be
-/// what was meant: a third of the letters may differ.
+/// The one of `names` that is nearest to `typed` by edit distance with transpositions (optimal
+/// string alignment). `None` when the distance exceeds a third of the name's characters, rounded
+/// up.
 #[must_use]
 pub fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     names

@@ -5,34 +5,34 @@
 
 use figment::value::Value;
 
-/// What a reload does with a changed option.
+/// The effect of a reload on a changed option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnReload {
-    /// Takes effect without a restart.
+    /// The new value takes effect without a restart.
     Applied,
-    /// Is noticed, and waits for a restart.
+    /// The new value waits for a restart.
     Restart,
 }
 
-/// One option of the struct `T`.
+/// An option of the struct `T`.
 pub(crate) struct Entry<T: 'static> {
-    /// The key in the file.
+    /// The option's key in the file.
     pub(crate) key: &'static str,
-    /// What a value looks like, for the reference.
+    /// The name of the value's type, for the reference.
     pub(crate) kind: &'static str,
-    /// The default as one would write it; empty when the option is unset by default.
+    /// The default in the form of the file; empty when the option is unset by default.
     pub(crate) default: &'static str,
     /// A value that is not the default: the tests prove with it that the option has an effect.
     #[cfg(test)]
     pub(crate) example: &'static str,
     pub(crate) on_reload: OnReload,
-    /// What it does and why the default is what it is, one line of the source each.
+    /// The option's effect and the reason for its default, one line of the source each.
     pub(crate) doc: &'static [&'static str],
-    /// Whether its value must never be shown.
+    /// Whether the value must never be shown.
     pub(crate) secret: bool,
     pub(crate) set: fn(&mut T, &Value) -> Result<(), String>,
     pub(crate) differs: fn(&T, &T) -> bool,
-    /// Takes the second one's value.
+    /// Copies the value of the second one.
     pub(crate) take: fn(&mut T, &T),
 }
 

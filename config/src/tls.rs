@@ -1,4 +1,4 @@
-//! TLS towards clients and towards servers.
+//! TLS options towards clients and towards servers.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::table::settings;
 use crate::words::{ChannelBinding, SslMode};
 
 settings! {
-    /// TLS towards clients: the table `[client_tls]`.
+    /// The TLS options towards clients, `[client_tls]`.
     pub struct ClientTls {
         /// Whether clients may, must or must not use TLS: `allow` and `prefer` leave it to them,
         /// `verify-ca` and `verify-full` both ask for a certificate signed by `ca_file`.
@@ -25,7 +25,7 @@ settings! {
 }
 
 settings! {
-    /// TLS towards servers: the table `[server_tls]`, and for one database
+    /// The TLS options towards servers: `[server_tls]`, and for one database
     /// `[databases.NAME.server_tls]`, whose keys override it one by one. A server behind a Unix
     /// socket never uses TLS, as in libpq.
     pub struct ServerTls {
@@ -50,23 +50,23 @@ settings! {
     }
 }
 
-/// libpq's word for the CAs of the machine, in place of a file of them.
+/// libpq's value of `sslrootcert` for the CAs of the operating system, in place of a file.
 pub const SYSTEM_CAS: &str = "system";
 
-/// What is checked of a server's certificate.
+/// The extent to which a server's certificate is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verification {
-    /// Nothing: the connection is encrypted, to whom is not known.
+    /// Not at all: the connection is encrypted, but the server's identity is unknown.
     None,
-    /// That a CA of `ca_file` signed it.
+    /// The certificate must be signed by a CA of `ca_file`.
     Chain,
-    /// That, and that it bears the host's name.
+    /// The certificate must be signed by a CA of `ca_file` and bear the host's name.
     ChainAndName,
 }
 
 impl ServerTls {
-    /// What is checked of the server's certificate; a CA file turns `require` into `verify-ca`,
-    /// as in libpq.
+    /// The extent to which the server's certificate is verified. A `ca_file` turns `require` into
+    /// `verify-ca`, as in libpq.
     #[must_use]
     pub const fn verification(&self) -> Verification {
         match self.mode {

@@ -47,16 +47,17 @@ const PARAMETERS: [(&str, &str); 24] = [
     ("fallback_application_name", ""),
 ];
 
-/// Where libpq looks for a local server, as Debian builds it.
+/// The directory in which libpq looks for a local server, as Debian builds it.
 const SOCKET_DIR: &str = "/var/run/postgresql";
 
-/// A server for every database name, and the one user who may log in.
+/// The configuration that follows from `--upstream`: a server for every database name, and one user
+/// who may log in.
 pub(crate) struct Upstream {
-    /// The values for the configuration.
+    /// The values of the configuration layer.
     pub(crate) values: Dict,
-    /// The user.
+    /// Name of the user who may log in.
     pub(crate) user: String,
-    /// Why the user has no password, if a password file was passed over.
+    /// Why the user has no password, when a password file was ignored; `None` otherwise.
     pub(crate) note: Option<String>,
 }
 
@@ -131,7 +132,7 @@ pub(crate) fn resolve(
     Ok(Upstream { values, user, note })
 }
 
-/// What is known of the connection, each value with the URI's origin or the variable's name.
+/// The parameters of the connection, each with the URI's origin or the variable's name.
 struct Given {
     origin: &'static str,
     values: BTreeMap<&'static str, (Secret, &'static str)>,
@@ -268,7 +269,7 @@ fn usual_host(port: u16) -> Host {
     }
 }
 
-/// Whom the operating system calls the user of this process.
+/// Name of this process's user, from the environment.
 fn os_user(env: &BTreeMap<String, String>) -> Option<String> {
     ["USER", "LOGNAME"].iter().find_map(|name| env.get(*name)).filter(|n| !n.is_empty()).cloned()
 }

@@ -37,10 +37,11 @@ pub(crate) fn parse(uri: &str) -> Result<Parts, String> {
     Ok(parts)
 }
 
-/// The user and the password of a URI, where it has them.
+/// The user and the password of a connection URI of libpq's form, each `None` where the URI has
+/// none.
 ///
 /// # Errors
-/// The cause in words, without the URI.
+/// The cause in words, without any part of the URI, when the URI is malformed.
 pub fn credentials_in_uri(uri: &str) -> Result<(Option<Secret>, Option<Secret>), String> {
     let (mut user, mut password) = (None, None);
     for (name, value) in parse(uri)? {

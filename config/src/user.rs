@@ -1,4 +1,4 @@
-//! Users, and where their passwords come from.
+//! Options of users, and where their passwords come from.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use crate::secret::Secret;
 use crate::table::settings;
 use crate::words::{PoolMode, Route};
 
-/// What stands for the user's name in the place of a password.
+/// The placeholder for the user's name in a source of passwords.
 const PLACEHOLDER: &str = "{user}";
 
 settings! {
-    /// A user that may log in: `[users.NAME]`. `[users."*"]` is a rule for all that are not
-    /// listed; its source has `{user}` where the user's name belongs.
+    /// The options of a user who may log in, `[users.NAME]`. `[users."*"]` is a rule for all users
+    /// that are not listed; its source has `{user}` in place of the user's name.
     pub struct UserConfig {
         /// What the client must prove to know: the password itself, a `SCRAM-SHA-256$` verifier
         /// or an `md5` hash as in pg_authid.
@@ -58,35 +58,35 @@ settings! {
     }
 }
 
-/// Where a user's password comes from.
+/// The source of a user's password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceConfig {
-    /// The configuration itself; there may be none.
+    /// The option `password` of the configuration, which may be missing.
     Inline,
-    /// A static role.
+    /// A static role of Vault's database secrets engine.
     Vault {
-        /// The Vault's name in the configuration; empty for the only one.
+        /// The Vault's name in `[vaults]`; empty for the only one.
         vault: String,
-        /// The role.
+        /// The name of the static role.
         role: String,
     },
-    /// A file or directory.
+    /// A file, or a directory of files in the layout of a Kubernetes Secret.
     File(PathBuf),
-    /// An environment variable.
+    /// An environment variable, by name.
     Env(String),
 }
 
-/// The password of a server role.
+/// The password with which a pool logs in to its server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerPassword {
-    /// It stands in the configuration, or there is none.
+    /// The password of the configuration; `None` when there is no password.
     Fixed(Option<Secret>),
-    /// It is what the source of this user says.
+    /// The password that the source of this user provides, which may change.
     Role(String),
 }
 
 impl ServerPassword {
-    /// The password that stands in the configuration.
+    /// The password of the configuration; `None` when there is none or a source provides it.
     #[must_use]
     pub const fn fixed(&self) -> Option<&Secret> {
         match self {
@@ -97,15 +97,15 @@ impl ServerPassword {
 }
 
 impl UserConfig {
-    /// The password to show to a server: the one meant for it, else the client's when that is
-    /// no hash.
+    /// The password to log in to a server with: `server_password`, or else `password` unless that
+    /// is a hash. `None` when there is neither.
     #[must_use]
     pub fn for_server(&self) -> Option<&Secret> {
         let plain = |secret: &&Secret| PasswordForm::of(secret) == PasswordForm::Plain;
         self.server_password.as_ref().or_else(|| self.password.as_ref().filter(plain))
     }
 
-    /// Where the password comes from.
+    /// The source of the user's password.
     #[must_use]
     pub fn source(&self) -> SourceConfig {
         if let Some(role) = &self.vault_role {
@@ -119,7 +119,7 @@ impl UserConfig {
         }
     }
 
-    /// Whether the source depends on the user's name.
+    /// Whether the source has the placeholder `{user}`, so that it depends on the user's name.
     #[must_use]
     pub fn has_placeholder(&self) -> bool {
         let path = self.password_file.as_ref().and_then(|path| path.to_str());
@@ -129,20 +129,21 @@ impl UserConfig {
             .any(|text| text.contains(PLACEHOLDER))
     }
 
-    /// Whether every file of a directory is somebody's password.
+    /// Whether the rule makes a user of every file of a directory: `password_file` ends in
+    /// `/{user}` and `names` is empty.
     #[must_use]
     pub fn takes_any_file(&self) -> bool {
         let name = self.password_file.as_ref().and_then(|path| path.file_name());
         self.names.is_empty() && name.is_some_and(|name| name == PLACEHOLDER)
     }
 
-    /// Whether the rule is for `user`.
+    /// Whether `names` allows `user`; an empty list allows everyone.
     fn is_for(&self, user: &str) -> bool {
         self.names.is_empty() || self.names.iter().any(|pattern| fits(pattern, user))
     }
 
-    /// The entry with the user's name in place of `{user}`; `None` for a name that could lead to
-    /// another place than the rule means.
+    /// The entry with the user's name in place of `{user}`. `None` for a name that the rule is not
+    /// for, and for one that could lead outside of the place that the rule means.
     #[must_use]
     pub(crate) fn named(&self, user: &str) -> Option<Self> {
         if !self.has_placeholder() {
@@ -227,19 +228,20 @@ fn is_no_users_file(name: &str) -> bool {
         || NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// What a stored password is.
+/// The form in which a password is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PasswordForm {
-    /// The password itself.
+    /// The password in clear text.
     Plain,
-    /// A SCRAM-SHA-256 verifier as in pg_authid.
+    /// A SCRAM-SHA-256 verifier as in `pg_authid.rolpassword`.
     Scram,
-    /// PostgreSQL's MD5 hash of password and user name.
+    /// The MD5 hash of password and user name as in `pg_authid.rolpassword`.
     Md5,
 }
 
 impl PasswordForm {
-    /// Tells the form as PostgreSQL does: by the prefix, and for MD5 by the length and the digits.
+    /// Tells the form as PostgreSQL does: a SCRAM verifier begins with `SCRAM-SHA-256$`, an MD5
+    /// hash is `md5` and 32 hexadecimal digits, and everything else is a password.
     #[must_use]
     pub fn of(secret: &Secret) -> Self {
         let text = secret.expose();

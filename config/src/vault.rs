@@ -1,4 +1,4 @@
-//! A Vault or OpenBao, and how pgimbal logs in there.
+//! Options of a Vault or OpenBao, and of pgimbal's login there.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::table::settings;
 use crate::words::VaultLogin;
 
 settings! {
-    /// A Vault or OpenBao: `[vaults.NAME]`.
+    /// The options of a Vault or OpenBao, `[vaults.NAME]`.
     pub struct VaultConfig {
         /// Its URLs, tried in turn: the nodes of one Vault cluster.
         "address" address: Vec<String> as Urls = "https://127.0.0.1:8200", applied,

@@ -1,4 +1,4 @@
-//! The closed sets of words that options choose from.
+//! Options whose values are one of a closed set of words.
 
 use crate::reader::Words;
 
@@ -16,7 +16,7 @@ macro_rules! words {
             /// Every word, in the order of the reference.
             pub const NAMES: &'static [&'static str] = &[ $( $word, )+ ];
 
-            /// The word that stands for it in the file, the console and metrics.
+            /// The word of this value in the file, the console and metrics.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $( Self::$variant => $word, )+ }
@@ -31,11 +31,11 @@ macro_rules! words {
 }
 
 words! {
-    /// When a client gives its server connection back.
+    /// When a client gives its server connection back, `pool_mode`.
     pub enum PoolMode = "session, transaction or statement" {
-        /// When the client leaves.
+        /// At the end of the client's session.
         "session" Session,
-        /// At the end of each transaction.
+        /// At the end of each transaction, unless the client is pinned.
         "transaction" Transaction,
         /// After each statement; a transaction block is refused.
         "statement" Statement,
@@ -43,129 +43,134 @@ words! {
 }
 
 words! {
-    /// How a client proves who it is.
+    /// The authentication of clients, `auth_type`.
     pub enum AuthType = "trust, password, md5 or scram-sha-256" {
-        /// It is believed.
+        /// Clients are believed without a password.
         "trust" Trust,
-        /// It sends its password as clear text.
+        /// Clients send their password in clear text.
         "password" Password,
-        /// PostgreSQL's challenge with MD5.
+        /// Clients answer PostgreSQL's challenge with MD5, or with SCRAM where only a SCRAM
+        /// verifier is stored.
         "md5" Md5,
-        /// SASL with SCRAM-SHA-256, or -PLUS over TLS.
+        /// Clients prove their password with SASL: SCRAM-SHA-256, or SCRAM-SHA-256-PLUS over TLS.
         "scram-sha-256" ScramSha256,
     }
 }
 
 words! {
-    /// libpq's `sslmode`.
+    /// libpq's `sslmode`, for connections to servers and from clients (`[server_tls]`,
+    /// `[client_tls]`).
     pub enum SslMode = "disable, allow, prefer, require, verify-ca or verify-full" {
-        /// Never TLS.
+        /// TLS is never used.
         "disable" Disable,
         /// To a server: TLS only when it refuses a plain connection. To a client: as `prefer`.
         "allow" Allow,
         /// To a server: plain only when it has no TLS. To a client: TLS when it asks.
         "prefer" Prefer,
-        /// TLS or nothing.
+        /// TLS is always used, or the connection fails.
         "require" Require,
-        /// TLS, and the other side's certificate is signed by a CA of `ca_file`.
+        /// As `require`, and the peer's certificate must be signed by a CA of `ca_file`.
         "verify-ca" VerifyCa,
-        /// As `verify-ca`, and a server's certificate bears the host's name.
+        /// As `verify-ca`, and a server's certificate must bear the host's name.
         "verify-full" VerifyFull,
     }
 }
 
 words! {
-    /// libpq's `channel_binding`: whether a server must prove that nobody is in between.
+    /// libpq's `channel_binding`: whether a server must prove in SCRAM that it is the end of the
+    /// TLS connection (RFC 5929).
     pub enum ChannelBinding = "disable, prefer or require" {
-        /// SCRAM without it.
+        /// SCRAM is used without channel binding.
         "disable" Disable,
-        /// Where the server offers it, over TLS.
+        /// Channel binding is used over TLS where the server offers it.
         "prefer" Prefer,
-        /// A server that does not offer it is not logged in to.
+        /// A login fails unless the server offers channel binding.
         "require" Require,
     }
 }
 
 words! {
-    /// How pgimbal logs in to a Vault.
+    /// The method by which pgimbal logs in to a Vault, `login`.
     pub enum VaultLogin = "token, token_file, approle or kubernetes" {
-        /// With a token of the configuration.
+        /// A token that stands in the configuration.
         "token" Token,
-        /// With a token that a file holds.
+        /// A token that is read from a file at every login.
         "token_file" TokenFile,
-        /// With an AppRole.
+        /// The AppRole method, `POST /v1/auth/:mount/login` with a role id and a secret id.
         "approle" AppRole,
-        /// With the pod's service account.
+        /// The Kubernetes method, `POST /v1/auth/:mount/login` with the pod's service account
+        /// token.
         "kubernetes" Kubernetes,
     }
 }
 
 words! {
-    /// Where the history of verifiers is kept.
+    /// The place in which the history of verifiers is kept, `credential_history`.
     pub enum HistoryPlace = "memory or file" {
-        /// Until the process ends.
+        /// The process's memory; the history is lost at its end.
         "memory" Memory,
-        /// In a file of `state_dir`.
+        /// A file in `state_dir`, which outlives a restart.
         "file" File,
     }
 }
 
 words! {
-    /// Where transactions go.
+    /// The kind of node that serves a transaction, `route`.
     pub enum Route = "primary or replica" {
-        /// To the primary.
+        /// The primary of the cluster, or the only server.
         "primary" Primary,
-        /// To a replica.
+        /// A replica of the cluster; the transaction is read-only.
         "replica" Replica,
     }
 }
 
 words! {
-    /// Where reads go when no replica can serve them.
+    /// The node that serves reads when no replica can, `replica_fallback`.
     pub enum ReplicaFallback = "primary or none" {
-        /// To the primary.
+        /// The primary.
         "primary" Primary,
-        /// Nowhere: they are refused.
+        /// No node: such reads fail with an error.
         "none" None,
     }
 }
 
 words! {
-    /// The code of a transaction that was lost with its server.
+    /// The SQLSTATE that a client is sent for a transaction that was lost with its server,
+    /// `lost_transaction_error`.
     pub enum LostTransactionError = "57P01 or 40001" {
-        /// admin_shutdown.
+        /// `admin_shutdown`, the server's own SQLSTATE.
         "57P01" AdminShutdown,
-        /// serialization_failure.
+        /// `serialization_failure`, on which many frameworks run a transaction again.
         "40001" SerializationFailure,
     }
 }
 
 words! {
-    /// What a log line looks like.
+    /// The form of a log line, `log_format`.
     pub enum LogFormat = "text or json" {
-        /// For people.
+        /// Text for people.
         "text" Text,
-        /// One JSON object a line, for collectors.
+        /// One JSON object on each line, for log collectors.
         "json" Json,
     }
 }
 
 words! {
-    /// What becomes of the running query of a client that vanished.
+    /// The treatment of a query whose client has disconnected, `on_client_gone`.
     pub enum OnClientGone = "cancel or finish" {
-        /// It is cancelled on the server, unless it is a COMMIT.
+        /// The query is cancelled on the server, unless it is a COMMIT.
         "cancel" Cancel,
-        /// It runs to its end, and its replies are dropped.
+        /// The query runs to its end, and its replies are dropped.
         "finish" Finish,
     }
 }
 
 words! {
-    /// When the server is asked what a transaction has left in its session.
+    /// When the server is asked which session state a transaction has left behind, `verify`.
     pub enum Verify = "text, calls or always" {
-        /// After statements whose text may leave something.
+        /// After statements whose text may leave session state.
         "text" Text,
-        /// After calls of functions outside pg_catalog too.
+        /// As `text`, and after calls of functions outside `pg_catalog`.
         "calls" Calls,
         /// After every transaction.
         "always" Always,
@@ -173,11 +178,11 @@ words! {
 }
 
 words! {
-    /// What becomes of session state that no query shows.
+    /// The treatment of session state that no query of the server shows, `hidden_state`.
     pub enum HiddenState = "reset or pin" {
-        /// It is taken off before the connection serves another transaction.
+        /// The state is reset before the connection serves another transaction.
         "reset" Reset,
-        /// The client keeps its server connection.
+        /// The client is pinned to its server connection.
         "pin" Pin,
     }
 }

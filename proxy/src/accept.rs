@@ -1,6 +1,6 @@
-//! The listeners: binds them, accepts clients, hands each to a worker.
+//! The listeners: binds them, accepts clients and hands each to a worker.
 //!
-//! Nothing is read here: a client's first byte is its worker's business.
+//! Nothing is read from a client here; its worker reads the first byte.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -22,29 +22,30 @@ use crate::lobby::{Lobby, Subnet};
 use crate::tcp;
 use crate::worker::{Accepted, Message, Origin};
 
-/// How long nothing is accepted after the process ran out of file descriptors or memory. Clients
-/// wait in the kernel's queue meanwhile.
+/// Pause of accepting after the process ran out of file descriptors or memory. Clients wait in the
+/// kernel's queue meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// How often the log says so while it lasts.
+/// Interval at which the log repeats that accepting is paused.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
 
-/// Listeners that cannot be had: all of them.
+/// The addresses that cannot be bound, each with its option and the operating system's reason.
 #[derive(Debug, Error)]
 #[error("cannot listen on {}", .0.join("; "))]
 pub struct BindError(Vec<String>);
 
 impl BindError {
-    /// Notes that the address of an option cannot be had.
+    /// Notes that the address of the option `key` cannot be bound.
     fn add(&mut self, key: &str, place: impl std::fmt::Display, cause: &io::Error) {
         self.0.push(format!("{place} ({key}): {cause}"));
     }
 }
 
-/// Binds everything: the addresses for clients, and the one for HTTP.
+/// Binds the addresses for clients, and the address of HTTP, which is `None` when `http_listen` is
+/// off.
 ///
 /// # Errors
-/// [`BindError`] with each address that cannot be had.
+/// [`BindError`] with every address that cannot be bound; nothing stays bound then.
 pub fn bind(config: &Config) -> Result<(Listeners, Option<TcpListener>), BindError> {
     let mut failed = BindError(Vec::new());
     // First, so that whoever sees the clients' port open finds everything open.
@@ -60,35 +61,35 @@ pub fn bind(config: &Config) -> Result<(Listeners, Option<TcpListener>), BindErr
     Err(failed)
 }
 
-/// Everything that clients may connect to.
+/// The bound listeners for clients: TCP sockets, and at most one Unix socket.
 #[derive(Debug)]
 pub struct Listeners {
     tcp: Vec<(TcpListener, Spoken)>,
     unix: Option<(UnixListener, PathBuf)>,
 }
 
-/// Who connects to a listener.
+/// The kind of peer that connects to a listener.
 #[derive(Clone, Copy, Debug)]
 enum Spoken {
-    /// Clients.
+    /// Clients connect directly.
     ByClients,
     /// A load balancer that begins with a header of the PROXY protocol.
     ByLoadBalancer,
 }
 
-/// What accepting needs.
+/// The state that accepting threads share.
 #[derive(Clone, Debug)]
 pub struct AcceptContext {
-    /// The way to every worker.
+    /// The channel to each worker.
     pub workers: Arc<[UnboundedSender<Message>]>,
-    /// The process's counters.
+    /// The counters of the process.
     pub process: Arc<ProcessStats>,
-    /// Where clients are until they have logged in.
+    /// The connections that have not logged in yet.
     pub lobby: Arc<Lobby>,
 }
 
 impl Listeners {
-    /// Binds every address of the configuration; clients' sockets get these `options`.
+    /// Binds every address of the configuration; accepted sockets inherit these TCP options.
     fn bind(config: &ListenConfig, options: &TcpConfig, failed: &mut BindError) -> Self {
         let unix = config.unix_socket_dir.as_ref().and_then(|directory| {
             let path = directory.join(format!(".s.PGSQL.{}", config.unix_socket_port));
@@ -115,7 +116,7 @@ impl Listeners {
         Self { tcp, unix }
     }
 
-    /// The addresses in use, as a person reads them.
+    /// The bound addresses as text, the path for a Unix socket.
     #[must_use]
     pub fn places(&self) -> Vec<String> {
         let tcp = self.tcp.iter().filter_map(|(listener, _)| listener.local_addr().ok());
@@ -123,7 +124,7 @@ impl Listeners {
         tcp.map(|address| address.to_string()).chain(unix).collect()
     }
 
-    /// Gives them up before anybody was accepted.
+    /// Closes the listeners before any client was accepted, and removes the Unix socket's file.
     pub fn abandon(self) {
         if let Some((_, path)) = &self.unix {
             // It is ours, made a moment ago; should it be gone, so much the better.
@@ -131,10 +132,11 @@ impl Listeners {
         }
     }
 
-    /// Accepts clients, on a thread for each listener, until it is stopped.
+    /// Starts a thread for each listener, which accepts clients until the result is dropped.
     ///
     /// # Errors
-    /// A thread could not be made.
+    /// The operating system's error, when a thread cannot be started or a socket cannot be
+    /// duplicated.
     pub fn serve(self, reception: &AcceptContext) -> io::Result<Accepting> {
         let mut accepting =
             Accepting { stopped: Arc::default(), listeners: Vec::new(), unlink: None };
@@ -157,7 +159,7 @@ impl Listeners {
     }
 }
 
-/// The threads that accept clients. They stop when it is dropped.
+/// The threads that accept clients. Dropping it closes the listeners and ends the threads.
 #[derive(Debug)]
 pub struct Accepting {
     stopped: Arc<AtomicBool>,
@@ -166,8 +168,8 @@ pub struct Accepting {
 }
 
 impl Accepting {
-    /// A thread that waits in `accept` costs a login one system call; a listener on a runtime
-    /// costs it five.
+    /// Starts a thread that waits in `accept`. That costs a login one system call; a listener on a
+    /// runtime costs five.
     fn spawn(
         &self,
         reception: &AcceptContext,

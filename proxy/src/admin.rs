@@ -1,5 +1,5 @@
-//! What operators see of the process: the console, the HTTP page with health and metrics,
-//! `pgimbal check`, and the snapshots of the workers that they are made from.
+//! The operator's side of the process: the console, the HTTP endpoint with probes and metrics,
+//! `pgimbal check`, and the snapshots of the workers from which they are made.
 
 pub mod check;
 pub mod collect;

@@ -1,7 +1,7 @@
-//! Who has guessed at cancel keys.
+//! The limit of wrong cancel keys from one address, against guessing.
 //!
-//! A wrong key is no crime: its session may just have ended. Hundreds of them are guesses, and
-//! requests from where they come are passed over for a while.
+//! A single wrong key is normal, because the session may just have ended. Hundreds of them are
+//! guesses, and the address's requests are ignored for a while.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,18 +9,18 @@ use std::time::{Duration, Instant};
 
 use crate::lobby::Subnet;
 
-/// Wrong keys that an address may show in a [`WINDOW`]: more than its clients' queries that end
-/// just before they are cancelled, and nothing against the 63 bits of a key.
+/// Number of wrong keys that an address may send within a [`WINDOW`]. It exceeds the queries that
+/// end just before they are cancelled, and is nothing against the 63 bits of a key.
 const WRONG_KEYS: u32 = 100;
 
-/// The time in which they are counted, and for which an address is passed over at most.
+/// Time in which wrong keys are counted, and for which an address is ignored at most.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Addresses that are remembered, some 400 kB of them. When there are more, all are forgotten: who
-/// has so many addresses is not stopped by this.
+/// Limit of remembered addresses, some 400 kB. Beyond it all are forgotten: a client with so many
+/// addresses is not stopped by this limit.
 const ADDRESSES: usize = 10_000;
 
-/// The wrong keys of each address.
+/// The number of wrong cancel keys that each address has sent.
 #[derive(Debug, Default)]
 pub struct CancelKeys(Mutex<HashMap<Subnet, Wrong>>);
 
@@ -31,14 +31,15 @@ struct Wrong {
 }
 
 impl CancelKeys {
-    /// Whether a request from there is looked at.
+    /// Whether a CancelRequest from this address is processed.
     #[must_use]
     pub fn may_ask(&self, from: Subnet, now: Instant) -> bool {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&from).is_none_or(|wrong| wrong.count < WRONG_KEYS || wrong.is_over(now))
     }
 
-    /// A key was wrong. Returns whether it was the one too many.
+    /// Counts a wrong key. Returns `true` for the key that reaches the limit, so that it is logged
+    /// once. Unix sockets are not counted.
     pub fn was_wrong(&self, from: Subnet, now: Instant) -> bool {
         if !from.is_network() {
             return false;

@@ -1,4 +1,4 @@
-//! The command line: flags and subcommands, and nothing of what they do.
+//! The command line: flags and subcommands, without their implementation.
 
 mod hint;
 
@@ -13,27 +13,27 @@ use hint::Hint;
 
 use crate::admin::check::{Form, Wish};
 
-/// What the command line asks for.
+/// The command that the command line names.
 #[derive(Debug)]
 pub enum Command {
-    /// Serve clients until told to stop.
+    /// `run`, or no subcommand: serves clients until a signal ends the process.
     Run(Overrides),
-    /// Say what is wrong with the configuration and its servers, and serve nobody.
+    /// `check`: checks the configuration and its servers, and serves no clients.
     Check(Overrides, Wish),
-    /// Print the option reference.
+    /// `config reference`: prints the option reference.
     Reference,
-    /// Print a shell's completion script.
+    /// `completions`: prints a shell's completion script.
     Completions(Shell),
 }
 
-/// Reads the process's command line. `--help`, `--version` and a usage error end the process
-/// here, with clap's texts and exit codes 0, 0 and 2.
+/// Reads the process's command line. `--help`, `--version` and a usage error end the process here,
+/// with clap's texts and the exit codes 0, 0 and 2.
 #[must_use]
 pub fn parse() -> Command {
     Cli::parse().into_command()
 }
 
-/// Writes the completion script for `shell`.
+/// Writes the completion script for `shell` to `out`.
 pub fn write_completions(shell: Shell, out: &mut impl Write) {
     clap_complete::generate(shell, &mut Cli::command(), "pgimbal", out);
 }

@@ -1,18 +1,20 @@
-//! Key derivations (PBKDF2) on threads of their own, a few at a time: each costs milliseconds, and
-//! one with as many rounds as a server may ask for a second, which a worker must not spend.
+//! Key derivations (PBKDF2) on threads of their own. A usual one takes milliseconds, and one with
+//! as many iterations as a server may ask for takes a second, which a worker must not spend.
 
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-/// Rounds above which a derivation waits for those of its kind only: 16 times PostgreSQL's default.
+/// Iterations above which a derivation waits for others of its kind only: 16 times PostgreSQL's
+/// default.
 const USUAL: u32 = 65_536;
 
-/// Derivations that run at a time of each kind; the workers need the cores too.
+/// Limit of concurrent derivations with at most [`USUAL`] iterations; the workers need the cores
+/// too.
 const AT_ONCE: usize = 2;
 
-/// Who runs derivations. The process has one for what clients and one for what servers ask for, so
-/// that clients which are not logged in keep nobody from a server.
+/// A queue of key derivations. The process has one for logins of clients and one for logins at
+/// servers, so that clients that are not logged in delay no server connection.
 #[derive(Debug)]
 pub struct Derivations {
     usual: Arc<Semaphore>,
@@ -27,7 +29,8 @@ impl Default for Derivations {
 }
 
 impl Derivations {
-    /// Runs a derivation of so many rounds when its turn comes.
+    /// Runs a derivation of so many iterations on a blocking thread, when its turn comes. A panic
+    /// of `work` continues in the caller.
     pub async fn run<T: Send + 'static>(
         &self,
         rounds: u32,

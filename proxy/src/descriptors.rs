@@ -1,34 +1,34 @@
-//! Open files: how many there may be, how many are needed, and who goes without when they do not
-//! suffice.
+//! File descriptors: how many the process may open, how many it needs, and how the limit of clients
+//! is lowered when they do not suffice.
 //!
-//! Each connection takes one. Clients come in any number, so what servers, HTTP and files need is
-//! kept back from them: a client that is told to come later is better than one that is accepted and
-//! then fails.
+//! Each connection takes one. The descriptors for servers, HTTP and files are reserved, because a
+//! client that is refused is better than a client that is accepted and then fails.
 
 use pgimbal_config::{Config, WILDCARD};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::lobby::LobbyLimits;
 
-/// For HTTP, in the numbers of `admin/http.rs`.
+/// Descriptors reserved for HTTP connections; the limit of `admin/http.rs`.
 const FOR_HTTP: u64 = 64;
 
-/// For the log, listeners, each worker's runtime, the clusters' probes, sources of passwords,
-/// configuration and state files, cancel requests on their way.
+/// Descriptors reserved for the log, listeners, probes of clusters, sources of passwords,
+/// configuration and state files, and cancel requests.
 const FOR_FILES: u64 = 64;
 
-/// More for each worker: its runtime's.
+/// Descriptors reserved for each worker's runtime.
 const FOR_A_WORKER: u64 = 4;
 
-/// The part of the limit that clients have at least, however many servers are configured: half.
+/// Divisor of the limit that clients have at least, however many servers are configured: a half.
 const LEAST_PART: u64 = 2;
 
-/// The part of the clients' that is for those who have not logged in, when there is not enough for
-/// all: a quarter.
+/// Divisor of the clients' part that is for clients that have not logged in, when there is not
+/// enough for all: a quarter.
 const LOGIN_PART: u64 = 4;
 
-/// Raises the soft limit of open files to the hard one. Soft limits are low for programs that use
-/// `select`, which this one does not. Returns what holds now; `u64::MAX` for no limit.
+/// Raises the soft limit of open files (`RLIMIT_NOFILE`) to the hard limit, and returns the limit
+/// in force; `u64::MAX` for no limit. Soft limits are low for programs that use `select`, which
+/// pgimbal does not.
 pub fn raise() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     // Only what the administrator has allowed; if even that is refused, the old one holds.
@@ -36,7 +36,7 @@ pub fn raise() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// How many open files a configuration may come to need, and for what.
+/// The number of file descriptors that a configuration may need, by purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needed {
     clients: u64,
@@ -45,20 +45,21 @@ pub struct Needed {
     others: u64,
 }
 
-/// How many clients fit.
+/// The limits of clients that fit the file descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fitting {
-    /// As `max_client_conn`, or fewer.
+    /// Limit of logged-in clients: `max_client_conn`, or fewer.
     pub max_client_conn: u32,
-    /// As `max_login_conn` and the limit of each address, or fewer.
+    /// Limits of clients that have not logged in: `max_login_conn` and
+    /// `max_login_conn_per_address`, or fewer.
     pub logging_in: LobbyLimits,
-    /// Whether any of them is lower than configured.
+    /// Whether a limit is lower than configured.
     pub is_short: bool,
 }
 
 impl Needed {
-    /// What `config` needs when every client and every server connection that it allows is there.
-    /// Databases and users that a `*` stands for are counted once each.
+    /// The descriptors that `config` needs when every client and server connection that it allows
+    /// is open. Databases and users that a `*` stands for are counted once each.
     #[must_use]
     pub fn by(config: &Config) -> Self {
         let clients = &config.clients;
@@ -71,13 +72,13 @@ impl Needed {
         }
     }
 
-    /// All together.
+    /// The number of descriptors for all purposes.
     #[must_use]
     pub const fn total(&self) -> u64 {
         self.clients + self.logging_in + self.servers + self.others
     }
 
-    /// What a person is told when they do not fit `limit`; `None` when they do.
+    /// The warning for the operator when `limit` descriptors do not suffice; `None` when they do.
     #[must_use]
     pub fn warning(&self, limit: u64) -> Option<String> {
         (self.total() > limit).then(|| {
@@ -95,7 +96,7 @@ impl Needed {
         })
     }
 
-    /// How many of the clients of `config` fit `limit` beside everything else.
+    /// The limits of clients that fit `limit` descriptors beside everything else.
     #[must_use]
     pub fn fit(&self, config: &Config, limit: u64) -> Fitting {
         let wanted = LobbyLimits::from(&config.clients);
@@ -122,7 +123,8 @@ impl Needed {
     }
 }
 
-/// How many of the clients of `config` fit `limit`; the log says when not all do.
+/// The limits of clients of `config` that fit `limit` descriptors. Logs a warning when they are
+/// lower than configured.
 #[must_use]
 pub fn share_out(config: &Config, limit: u64) -> Fitting {
     let needed = Needed::by(config);
@@ -132,7 +134,7 @@ pub fn share_out(config: &Config, limit: u64) -> Fitting {
     needed.fit(config, limit)
 }
 
-/// Server connections that all pools may have together.
+/// Server connections that all pools together may open.
 fn servers(config: &Config) -> u64 {
     let of_database = |name: &String| -> u64 {
         let database = &config.databases[name];

@@ -1,6 +1,7 @@
-//! A connection to a server: from a name to ReadyForQuery.
+//! Dialling: the connection to a server, from its host name to ReadyForQuery.
 //!
-//! Owns the steps and what a failure means; proofs are made in `pgimbal-auth`.
+//! This module owns the steps and the meaning of their failures; proofs of passwords are made in
+//! `pgimbal-auth`.
 
 mod cancel;
 mod encryption;
@@ -14,11 +15,12 @@ pub use cancel::send_cancel;
 pub use error::{DialError, DialFault};
 pub use target::{Address, CancelKey, Dialed, Target};
 
-/// Connects and logs in: each address of the host in turn, until one answers. A server's refusal
-/// ends the search, as in libpq: another address is the same server. The future is large: box it.
+/// Connects and logs in, at each address of the host in turn until one accepts. An error of the
+/// server ends the search, as in libpq, unless the server does not accept connections now (57P03).
+/// Each address has the target's connect timeout. The future is large; box it.
 ///
 /// # Errors
-/// [`DialError`] when no address led to ReadyForQuery; of several failures the last.
+/// [`DialError`] of the last address, when no address led to ReadyForQuery.
 pub async fn dial(target: &Target) -> Result<Dialed, DialError> {
     let mut last = None;
     for address in reach::addresses(target).await? {

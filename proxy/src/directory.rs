@@ -1,4 +1,4 @@
-//! What all workers share: the configuration in force, and of each pool the counts.
+//! The directory of pools: the configuration in force and the counts that all workers share.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -14,8 +14,8 @@ use crate::derivation::Derivations;
 use crate::dial::Target;
 use crate::tls::{TlsConnector, TlsError};
 
-/// The configuration in force, as the workers use it. A reload makes a new one, which takes the
-/// counts over.
+/// The configuration in force, as the workers use it. A reload makes a new directory, which shares
+/// the counts of the old one.
 #[derive(Debug)]
 pub struct Directory {
     config: Arc<Config>,
@@ -27,13 +27,13 @@ pub struct Directory {
     derivations: Arc<Derivations>,
 }
 
-/// What the failovers of each cluster meant to clients: counted by the workers, read by the
-/// clusters' watchers.
+/// The effects of failovers on clients, counted by the workers for each cluster and read by the
+/// clusters' watchers. Clones share the counts.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterCounts(Arc<Mutex<HashMap<Box<str>, Arc<SharedCluster>>>>);
 
 impl ClusterCounts {
-    /// The counts of the cluster of this name.
+    /// The counts of the cluster `name`, which begin at zero.
     #[must_use]
     pub fn of(&self, name: &str) -> Arc<SharedCluster> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,19 +48,19 @@ struct Counts {
     users: HashMap<Box<str>, Arc<SharedCount>>,
 }
 
-/// What a worker needs to serve a pool.
+/// Everything that a worker needs to serve a pool.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Where it leads and how it behaves.
+    /// The pool's options, with the user's overrides.
     pub config: Arc<ResolvedPool>,
-    /// What the workers share of it.
+    /// The counts of the pool that all workers share.
     pub shared: Arc<SharedPool>,
-    /// How to connect.
+    /// The server, and how to connect to it.
     pub target: Arc<Target>,
 }
 
 impl Directory {
-    /// The directory for `workers` workers.
+    /// Makes the directory for `workers` workers.
     ///
     /// # Errors
     /// [`TlsError`] when TLS towards a server cannot be set up.
@@ -70,10 +70,10 @@ impl Directory {
         Ok(Self { config, workers, connectors, counts, clusters, derivations })
     }
 
-    /// The directory after a reload.
+    /// Makes the directory of a new configuration, with the counts of this one.
     ///
     /// # Errors
-    /// As for [`Directory::new`].
+    /// [`TlsError`] when TLS towards a server cannot be set up; this directory stays in force then.
     pub fn reloaded(&self, config: Arc<Config>) -> Result<Self, TlsError> {
         let connectors = connectors(&config)?;
         let (counts, clusters) = (Arc::clone(&self.counts), self.clusters.clone());
@@ -81,14 +81,14 @@ impl Directory {
         Ok(Self { config, workers: self.workers, connectors, counts, clusters, derivations })
     }
 
-    /// The configuration in force.
+    /// The configuration from which this directory was made.
     #[must_use]
     pub const fn config(&self) -> &Arc<Config> {
         &self.config
     }
 
-    /// The pool of a user on a database; `None` when the configuration has no such database, or
-    /// knows no way to serve the user on it.
+    /// The pool of a user on a database. `None` when the configuration does not serve the database,
+    /// or not to this user.
     #[must_use]
     pub fn pool(&self, key: &PoolKey) -> Option<Entry> {
         let (config, target) = self.target(&key.database, &key.user)?;
@@ -96,7 +96,8 @@ impl Directory {
         Some(Entry { config: Arc::new(config), shared, target: Arc::new(target) })
     }
 
-    /// What a user's pool on a database is like and how to connect; nothing is counted.
+    /// The options and the server of a user's pool on a database, without a pool being counted.
+    /// `None` as for [`Self::pool`].
     #[must_use]
     pub fn target(&self, database: &str, user: &str) -> Option<(ResolvedPool, Target)> {
         let config = self.config.pool(database, user)?;
@@ -107,8 +108,8 @@ impl Directory {
         Some((config, target))
     }
 
-    /// The worker that a client of this pool should live on, from the view of worker `here`: the
-    /// one of the pool's workers with the fewest of its clients.
+    /// The worker on which a client of this pool should be served: of the workers that share the
+    /// pool the one with the fewest clients of the pool, and in a tie `here`.
     #[must_use]
     pub fn home(&self, key: &PoolKey, entry: &Entry, here: WorkerId) -> WorkerId {
         let sessions = |worker: &WorkerId| {
@@ -121,7 +122,8 @@ impl Directory {
         best.unwrap_or(here)
     }
 
-    /// A worker has no part in this pool any more. When none has, its counts go.
+    /// Notes that a worker no longer holds a part of this pool. The pool's counts are dropped with
+    /// the last part.
     pub fn forget(&self, key: &PoolKey) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let Counts { pools, databases, users } = &mut *counts;
@@ -135,7 +137,7 @@ impl Directory {
         }
     }
 
-    /// What the failovers of each cluster meant to clients.
+    /// The effects of failovers on clients, for each cluster.
     #[must_use]
     pub const fn cluster_counts(&self) -> &ClusterCounts {
         &self.clusters
@@ -158,7 +160,7 @@ impl Directory {
     }
 }
 
-/// One connector for each different way of TLS towards servers.
+/// One connector for each different set of TLS options towards servers.
 fn connectors(config: &Config) -> Result<Vec<(ServerTls, Arc<TlsConnector>)>, TlsError> {
     let mut connectors: Vec<(ServerTls, Arc<TlsConnector>)> = Vec::new();
     let databases = config.databases.values().map(|database| &database.tls);

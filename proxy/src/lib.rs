@@ -1,4 +1,5 @@
-//! The driver: sockets, TLS, timers, tasks, metrics, console and HTTP.
+//! The driver of the proxy: sockets, TLS, timers, tasks, credentials, cluster probes, console,
+//! metrics and HTTP. What a session does next is decided in `pgimbal-pooler`.
 
 pub mod accept;
 pub mod admin;

@@ -1,8 +1,8 @@
-//! Connections that have not logged in yet, and those of HTTP, which never do.
+//! The lobby: limits of connections that have not logged in yet, and of HTTP connections.
 //!
-//! Owns how many there may be. A client that is not logged in costs a socket and memory before it
-//! has proved anything, so these are counted apart from clients, and when there are too many the
-//! oldest goes: a login takes a moment, only silence lasts.
+//! A client that is not logged in costs a socket and memory before it has proved anything, so such
+//! connections have limits of their own. Beyond a limit the oldest connection is closed, because a
+//! login takes a moment and only a silent client stays.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -11,13 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pgimbal_config::ClientConfig;
 use tokio::sync::oneshot;
 
-/// Where a connection comes from as far as limits go: one IPv4 address, or the 64 bits of an IPv6
-/// one that its owner cannot choose. `None` is this machine, by a Unix socket.
+/// The source of a connection, to which limits for one address apply: an IPv4 address, or the /64
+/// of an IPv6 address, whose other bits its owner can choose. `None` is a Unix socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Subnet(Option<IpAddr>);
 
 impl Subnet {
-    /// The one that `address` is in.
+    /// The subnet of `address`; `None` for a Unix socket. An IPv4-mapped IPv6 address counts as
+    /// IPv4.
     #[must_use]
     pub fn of(address: Option<IpAddr>) -> Self {
         const HOST_BITS: u32 = 64;
@@ -27,7 +28,7 @@ impl Subnet {
         }))
     }
 
-    /// Whether it is one of a network, which limits for each address are about.
+    /// Whether the source is an address of a network, to which limits for one address apply.
     #[must_use]
     pub const fn is_network(self) -> bool {
         self.0.is_some()
@@ -57,9 +58,9 @@ impl Peer {
 /// How many clients there may be that are not logged in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LobbyLimits {
-    /// In all.
+    /// Limit of all connections together.
     pub all: usize,
-    /// From one address.
+    /// Limit of the connections from one [`Subnet`].
     pub one_address: usize,
 }
 
@@ -72,7 +73,7 @@ impl From<&ClientConfig> for LobbyLimits {
     }
 }
 
-/// Everybody who has not logged in.
+/// The connections that have not logged in yet, with their limits.
 #[derive(Debug)]
 pub struct Lobby(Mutex<Waiting>);
 
@@ -85,7 +86,7 @@ struct Waiting {
     by_subnet: HashMap<Subnet, BTreeSet<u64>>,
 }
 
-/// A place in the lobby, given up when it is dropped.
+/// A connection's place in the lobby, which is freed when it is dropped.
 #[derive(Debug)]
 pub struct Seat {
     lobby: Arc<Lobby>,
@@ -93,7 +94,7 @@ pub struct Seat {
     dismissed: oneshot::Receiver<()>,
 }
 
-/// One seat among all, for whoever does not own it.
+/// A handle to a seat, for the task that learns the client's address later than the seat was taken.
 #[derive(Debug)]
 pub struct SeatHandle {
     lobby: Arc<Lobby>,
@@ -101,14 +102,15 @@ pub struct SeatHandle {
 }
 
 impl Lobby {
-    /// An empty one.
+    /// Makes an empty lobby.
     #[must_use]
     pub fn new(limits: LobbyLimits) -> Arc<Self> {
         let waiting = Waiting { limits, next: 0, all: BTreeMap::new(), by_subnet: HashMap::new() };
         Arc::new(Self(Mutex::new(waiting)))
     }
 
-    /// A reload changed the limits.
+    /// Sets the limits after a reload. The oldest connections beyond the new limit of all are
+    /// dismissed.
     pub fn set_limits(&self, limits: LobbyLimits) {
         let mut waiting = self.waiting();
         waiting.limits = limits;
@@ -117,8 +119,8 @@ impl Lobby {
         }
     }
 
-    /// Lets a client in. The oldest of its address leaves when there are too many of it, and the
-    /// oldest of all when there are too many in all.
+    /// Adds a connection. If a limit is exceeded, the oldest connection of its address, or the
+    /// oldest of all, is dismissed.
     #[must_use]
     pub fn enter(self: &Arc<Self>, from: Subnet) -> Seat {
         let (dismiss, dismissed) = oneshot::channel();
@@ -133,19 +135,20 @@ impl Lobby {
         Seat { lobby: Arc::clone(self), number, dismissed }
     }
 
-    /// How many are in it.
+    /// Number of connections in the lobby.
     #[must_use]
     pub fn len(&self) -> usize {
         self.waiting().all.len()
     }
 
-    /// Whether nobody is.
+    /// Whether the lobby has no connections.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Every change under the lock is whole, whatever panicked beside it.
+    /// Locks the state. Every change under the lock is complete, so that a panic elsewhere does not
+    /// matter.
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -162,7 +165,7 @@ impl Waiting {
         }
     }
 
-    /// One who was let in comes from elsewhere than was thought.
+    /// Moves a connection to another subnet, once its true source is known.
     fn seat(&mut self, number: u64, from: Subnet) {
         // It may have been dismissed meanwhile.
         if let Some(dismiss) = self.remove(number) {
@@ -196,20 +199,20 @@ impl Waiting {
 }
 
 impl SeatHandle {
-    /// It is known now for whom the seat is: a load balancer has said it.
+    /// Sets the source of the connection, once a load balancer's PROXY header has named it.
     pub fn taken_by(&self, from: Subnet) {
         self.lobby.waiting().seat(self.number, from);
     }
 }
 
 impl Seat {
-    /// Which one it is.
+    /// A handle to this seat.
     #[must_use]
     pub fn place(&self) -> SeatHandle {
         SeatHandle { lobby: Arc::clone(&self.lobby), number: self.number }
     }
 
-    /// Returns when the place is needed for somebody else.
+    /// Waits until the connection must be closed to make room for another.
     pub async fn dismissed(&mut self) {
         // The sender is dropped only together with this seat.
         let _ = (&mut self.dismissed).await;

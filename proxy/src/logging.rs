@@ -1,4 +1,4 @@
-//! Log lines: where they go and what they look like.
+//! Logging: where log lines go and what they look like.
 
 use std::io::stderr;
 
@@ -12,30 +12,30 @@ use self::json::JsonLines;
 
 mod json;
 
-/// Logs to standard error from here on, as `config` says. `RUST_LOG` is not read: `PGIMBAL_LOG`
-/// is the environment's word for the filter, and the configuration has taken it in.
+/// Starts logging to standard error as `config` says. `RUST_LOG` is not read: the environment
+/// variable of the filter is `PGIMBAL_LOG`, which is part of the configuration.
 ///
 /// # Errors
-/// [`LoggingError`] when the filter cannot be read, or when logging was begun before.
+/// [`LoggingError`] when the filter is invalid, or when logging was started before.
 pub fn begin(config: &LogConfig) -> Result<(), LoggingError> {
     subscriber(config, stderr)?.try_init().map_err(|_| LoggingError::BegunBefore)
 }
 
-/// Why nothing can be logged.
+/// The reason for which logging cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
-    /// The filter has no meaning.
+    /// The option `log` is no valid filter.
     #[error(
         "log = \"{filter}\" is no filter: {cause}; try a level (error, warn, info, debug, trace) \
          or levels for targets, such as \"info,pgimbal=debug\""
     )]
     Filter {
-        /// What was given.
+        /// The value of the option.
         filter: String,
-        /// What is wrong with it.
+        /// What is wrong with the value.
         cause: String,
     },
-    /// This process logs already.
+    /// Logging was started before in this process.
     #[error("logging was begun before")]
     BegunBefore,
 }

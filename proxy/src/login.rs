@@ -1,7 +1,7 @@
-//! A client's way in: from an accepted socket to an authenticated session.
+//! The login of a client, from an accepted socket to an authenticated session.
 //!
-//! Owns the order of the steps and what the client is told when one fails; what an answer is worth
-//! is checked in `pgimbal-auth`. The caller bounds the time.
+//! This module owns the order of the steps and the errors that the client is sent; answers are
+//! checked in `pgimbal-auth`. The caller limits the time as a whole.
 
 mod authenticate;
 mod context;
@@ -25,45 +25,47 @@ use authenticate::Claim;
 pub use context::{ConsoleRole, ContextError, InForce, LoginContext};
 pub use error::LoginError;
 
-/// Who came in.
+/// The purpose of a client's connection.
 #[derive(Debug)]
 pub enum Arrival {
-    /// A cancel request.
+    /// The client sent a CancelRequest.
     Cancel {
-        /// Process id that pgimbal gave to the session whose query is to be cancelled.
+        /// Process id from the BackendKeyData of the session whose query is to be cancelled.
         process_id: u32,
-        /// The secret key that it gave with it, 4 to 256 bytes.
+        /// Secret key from that BackendKeyData, 4 to 256 bytes.
         key: Box<[u8]>,
-        /// The connection. Clients wait for its end, which says that the request was delivered.
+        /// The connection. The client waits for its end, which says that the request was delivered.
         transport: Transport,
     },
-    /// A session.
+    /// The client has logged in.
     Client(Box<Authenticated>),
 }
 
-/// A client that has proved who it is.
+/// A client that has logged in, before its session begins; AuthenticationOk is not sent yet.
 #[derive(Debug)]
 pub struct Authenticated {
-    /// The connection.
+    /// The connection to the client, plain or TLS.
     pub transport: Transport,
-    /// The user's name.
+    /// The user's name, 1 to 63 bytes in the startup packet; a name that is not UTF-8 is escaped.
     pub user: Box<str>,
-    /// The database's name as the client gave it; the user's name when it gave none.
+    /// The database's name, 1 to 63 bytes in the startup packet; the user's name when the client
+    /// gave none. A name that is not UTF-8 is escaped.
     pub database: Box<str>,
-    /// Settings asked for at startup, those of `options` first, so that the last one of a name
+    /// The settings of the startup packet, those of `options` first, so that the last one of a name
     /// counts, as in PostgreSQL. `user`, `database`, `options`, `replication` and protocol options
-    /// are not among them.
+    /// are left out.
     pub parameters: Vec<Setting>,
-    /// The version agreed on.
+    /// The protocol version that was agreed on, 3.0 or 3.2.
     pub version: ProtocolVersion,
-    /// Messages not yet sent, AuthenticationOk last: they leave in one write with what the session
-    /// begins with (ParameterStatus, BackendKeyData, ReadyForQuery).
+    /// Messages that were not sent yet, AuthenticationOk last. They are sent in one write with the
+    /// first messages of the session (ParameterStatus, BackendKeyData, ReadyForQuery).
     pub pending_output: Vec<u8>,
-    /// Bytes read beyond the last message of the login.
+    /// Bytes read beyond the last message of the login; empty in most cases.
     pub residual: Vec<u8>,
-    /// What the client may do on the console; `None` when the database is not the console's.
+    /// The client's rights on the console; `None` when the database is not the console.
     pub console: Option<ConsoleRole>,
-    /// Counts the client among those that have shown this generation of their password.
+    /// The guard that counts the client among those that logged in with this generation of their
+    /// password; `None` for a password that does not rotate.
     pub generation: Option<Counted>,
 }
 
@@ -72,7 +74,7 @@ pub struct Authenticated {
 /// long as `patience` lasts.
 ///
 /// # Errors
-/// [`LoginError`] when there is none.
+/// [`LoginError`] when no valid header arrives in time.
 pub async fn unwrap(
     mut socket: Socket,
     peer: Peer,
@@ -88,11 +90,12 @@ pub async fn unwrap(
     }
 }
 
-/// Takes one client from its first byte to a session. When this returns an error, the client has
-/// been told and the connection is closed. The future is large: box it.
+/// Serves one client from its first byte to the end of the login. When this returns an error, the
+/// client has been sent it where the protocol allows, and the connection is closed. The future is
+/// large; box it.
 ///
 /// # Errors
-/// [`LoginError`] when there is no session.
+/// [`LoginError`] when no session begins.
 pub async fn accept(
     socket: Socket,
     peer: Peer,
@@ -149,7 +152,7 @@ struct Client {
     generation: Option<Counted>,
 }
 
-/// Settles encryption and reads what the client asks for.
+/// Negotiates encryption and reads the startup packet.
 async fn open(
     socket: Socket,
     peer: Peer,
@@ -162,9 +165,9 @@ async fn open(
     }
 }
 
-/// Everything after the request is known: the proof, and only then what depends on
-/// who it is, so that nobody learns from a refusal which users and databases exist.
-/// `greeter` is the context that TLS was settled with.
+/// Authenticates the client, and only then checks what depends on the user, so that a refusal does
+/// not reveal which users and databases exist. `greeter` is the context with which TLS was
+/// negotiated.
 async fn log_in(
     conversation: &mut Conversation,
     request: request::Request,
@@ -195,7 +198,7 @@ async fn log_in(
     }))
 }
 
-/// Tells the client, closes the connection, and hands the error on.
+/// Sends the error to the client, closes the connection and returns the error.
 async fn refuse(conversation: Option<Conversation>, error: LoginError) -> LoginError {
     if let Some(mut conversation) = conversation {
         if error.is_silent() {

@@ -1,5 +1,6 @@
-//! Names of servers that are no cluster's nodes: when one leads elsewhere, the connections to where
-//! it led before end as they become free. A cluster has its own eyes (`topology`).
+//! Host names of servers outside of clusters. When a name resolves to other addresses than before,
+//! the connections to the old addresses are closed as they become free. The nodes of clusters are
+//! watched by `topology`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,20 +13,21 @@ use tokio::time::{sleep, timeout};
 
 use crate::worker::Message;
 
-/// From one look to the next: the answers of a Service, or of a provider's name that moves at a
-/// failover, live for five seconds or longer.
+/// Interval of look-ups: answers of a Service, or of a provider's name that moves at a failover,
+/// live for 5 s or longer.
 const STEADY: Duration = Duration::from_secs(5);
 /// The resolver's own limit is 5 s for each of its servers.
 const LIMIT: Duration = Duration::from_secs(10);
-/// An address is gone that two looks have missed.
+/// Time after which an address is gone: two look-ups have missed it.
 const MISSED: Duration = Duration::from_secs(9);
 /// An address that had gone and came back is one of a name that shows a few at a time. All that it
 /// has shown for so long are its.
 const ROTATING: Duration = Duration::from_secs(600);
-/// More than any name shows; the oldest are forgotten.
+/// Limit of remembered addresses of a name; the oldest are forgotten.
 const MOST: usize = 256;
 
-/// Looks the names of `configs` up until nobody is left who could want to know.
+/// Looks up the host names of `configs` until the process ends, and sends changed addresses to the
+/// workers.
 pub(crate) async fn follow(
     configs: watch::Receiver<Arc<Config>>,
     workers: Arc<[mpsc::UnboundedSender<Message>]>,
@@ -77,15 +79,15 @@ async fn look_up(name: &str) -> Option<BTreeSet<IpAddr>> {
     (!addresses.is_empty()).then_some(addresses)
 }
 
-/// What a name has led to.
+/// The addresses that a name has resolved to.
 #[derive(Debug, Default)]
 struct Name {
     /// When each address was seen last.
     seen: BTreeMap<IpAddr, Instant>,
     gone: BTreeSet<IpAddr>,
     rotates: bool,
-    /// What has changed is told twice: a connection may have been opened meanwhile by an older
-    /// answer of the resolver's.
+    /// Number of look-ups that still report the change. A change is reported twice, because a
+    /// connection may have been opened meanwhile with an older answer of the resolver.
     told: u8,
 }
 

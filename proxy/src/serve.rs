@@ -1,4 +1,4 @@
-//! The process: binds, starts the workers, serves, reloads, drains.
+//! The process: prepares, binds, starts the workers, serves, reloads and drains.
 
 use std::io;
 use std::sync::Arc;
@@ -30,48 +30,49 @@ use crate::tls::{OwnCertificate, TlsError};
 use crate::topology::Clusters;
 use crate::worker::{self, Channels, Common, Message};
 
-/// How often a drain looks whether everybody has left.
+/// Interval at which a drain checks whether all clients have disconnected.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
-/// How often the time that is left to pgimbal's certificates is looked at: a day is what their
-/// notices count in.
+/// Interval at which the expiry of pgimbal's certificates is checked.
 const CERTIFICATE_LOOK: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Console requests that may wait for the main task; an administrator's hands are slow.
+/// Limit of console requests that wait for the main task.
 const CONTROL_QUEUE: usize = 16;
 
-/// Why the process cannot serve.
+/// The reason for which the process cannot serve.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    /// The configuration cannot be used.
+    /// A user's password or TLS towards clients cannot be used.
     #[error(transparent)]
     Login(#[from] ContextError),
-    /// TLS towards servers.
+    /// TLS towards servers cannot be set up.
     #[error("server_tls: {0}")]
     Tls(#[from] TlsError),
-    /// A source of passwords.
+    /// A source of passwords cannot be set up.
     #[error("{0}")]
     Source(#[from] SourceError),
-    /// The directory for what outlives the process.
+    /// The directory `state_dir` cannot be used.
     #[error(transparent)]
     State(#[from] StateDirError),
-    /// A listener.
+    /// An address cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// A thread or a runtime could not be made.
+    /// A thread or a runtime cannot be started.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
 }
 
 impl ServeError {
-    /// Whether it is the configuration's fault, so that a restart will not help.
+    /// Whether the configuration is at fault, so that a restart will not help and the exit code is
+    /// 78.
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
         matches!(self, Self::Login(_) | Self::Tls(_) | Self::Source(_) | Self::State(_))
     }
 }
 
-/// Everything that is made before a port is bound.
+/// A process that is ready to bind its addresses: its configuration with everything that was made
+/// from it.
 #[derive(Debug)]
 pub struct Prepared {
     config: Arc<Config>,
@@ -80,15 +81,16 @@ pub struct Prepared {
     directory: Arc<Directory>,
     login: InForce,
     key: StatementKey,
-    /// As they were when they were read: a file that is replaced counts after a reload.
+    /// The certificates as they were read: a file that is replaced counts after a reload.
     certificates: Vec<OwnCertificate>,
 }
 
 impl Prepared {
-    /// Reads what the configuration names and computes what logins need.
+    /// Prepares `state_dir`, reads the files that the configuration names and derives what logins
+    /// need. `overrides` is kept for reloads.
     ///
     /// # Errors
-    /// [`ServeError`] when it cannot be used.
+    /// [`ServeError`] when the configuration, `state_dir` or a file cannot be used.
     pub fn new(config: Arc<Config>, overrides: Overrides) -> Result<Self, ServeError> {
         if let Some(directory) = &config.credentials.state_dir {
             state_dir::prepare(directory)?;
@@ -106,10 +108,10 @@ impl Prepared {
         })
     }
 
-    /// Whether [`Self::new`] would be content, without anything written.
+    /// Checks that [`Self::new`] would succeed, without writing anything.
     ///
     /// # Errors
-    /// [`ServeError`] when it would not.
+    /// [`ServeError`] that [`Self::new`] would return.
     pub fn examine(config: &Arc<Config>) -> Result<(), ServeError> {
         if let Some(directory) = &config.credentials.state_dir {
             state_dir::examine(directory)?;
@@ -119,10 +121,10 @@ impl Prepared {
         Ok(())
     }
 
-    /// Serves clients until a signal or the console ends it.
+    /// Binds, serves clients, and drains when SIGTERM, SIGINT or the console ends the process.
     ///
     /// # Errors
-    /// [`ServeError`] when it could not begin.
+    /// [`ServeError`] when serving could not begin.
     pub async fn run(self, mut signals: Signals) -> Result<(), ServeError> {
         let (listeners, http) = accept::bind(&self.config)?;
         let process =
@@ -168,7 +170,7 @@ impl Prepared {
         Ok(())
     }
 
-    /// One line with what was read and where it serves.
+    /// Logs the line `ready on …` with the main options.
     fn say_ready(&self, places: &str, workers: usize) {
         let config = &self.config;
         let file = config.file.as_ref().map(|file| file.display().to_string());
@@ -187,7 +189,7 @@ impl Prepared {
         );
     }
 
-    /// Waits for signals and the console's wishes; returns how long a drain may take.
+    /// Serves signals and requests of the console. Returns the time that a drain may take.
     async fn supervise(
         mut self,
         crew: &Workers,
@@ -226,7 +228,7 @@ impl Prepared {
         self.config.shutdown_grace
     }
 
-    /// Reads the configuration again. A bad one is refused whole.
+    /// Reads the configuration again. A configuration with an error is refused as a whole.
     async fn reload(
         &mut self,
         crew: &Workers,
@@ -279,16 +281,17 @@ impl Prepared {
     }
 }
 
-/// Workers are numbered in seven bits of a cancel key.
+/// Limit of workers, whose numbers are seven bits of a cancel key.
 const MAX_WORKERS: u16 = 126;
 
-/// The environment, without what is not UTF-8: no option can be meant by it.
+/// The process's environment variables as `(name, value)`, without those that are not UTF-8, which
+/// no option can have.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-/// The workers and the ways to them.
+/// The workers, and the handles through which they are reached.
 struct Workers {
     workers: Arc<[mpsc::UnboundedSender<Message>]>,
     threads: Vec<JoinHandle<()>>,
@@ -297,7 +300,7 @@ struct Workers {
     credentials: CredentialManager,
     console: Arc<Console>,
     lobby: Arc<Lobby>,
-    /// How many files the process may open.
+    /// Limit of open files of the process.
     open_files: u64,
 }
 
@@ -363,7 +366,7 @@ impl Workers {
         Ok(Self { workers, threads, collector, clusters, credentials, console, lobby, open_files })
     }
 
-    /// Takes as many clients as are wanted, or as open files suffice for.
+    /// Sets the limits of clients to the configured ones, or to what file descriptors allow.
     fn limit_clients(&self, config: &Config, process: &ProcessStats) {
         let fitting = descriptors::share_out(config, self.open_files);
         process.set_limit(&fitting);
@@ -374,7 +377,7 @@ impl Workers {
         tell_all(&self.workers, message);
     }
 
-    /// Lets transactions come to their end for `grace`, then ends everything.
+    /// Lets transactions end within `grace`, then ends all sessions and workers.
     async fn drain(self, grace: Duration, process: &ProcessStats) {
         tracing::info!(
             clients = process.clients(),

@@ -1,23 +1,23 @@
-//! Signals, from the process's first moment on: one that comes before anybody listens would end it
-//! in the kernel's way.
+//! The process's signals, handled from its start: a signal without a handler would end the process
+//! at once.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// What a signal asks for.
+/// The request that a signal stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// SIGTERM: let transactions come to their end, then end.
+    /// SIGTERM: let transactions end, then end the process.
     Drain,
-    /// SIGINT: end now.
+    /// SIGINT: end the process now.
     Stop,
     /// SIGHUP: read the configuration again.
     Reload,
 }
 
-/// The signals that the process listens to.
+/// The handlers of SIGTERM, SIGINT and SIGHUP.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -26,11 +26,11 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Listens from here on. What comes before [`Self::next`] is called is kept for it. Must be
-    /// called inside a runtime.
+    /// Installs the handlers. A signal that arrives before [`Self::next`] is called is kept for it.
+    /// Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// The system's.
+    /// The operating system's error, when a handler cannot be installed.
     pub fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -39,7 +39,7 @@ impl Signals {
         })
     }
 
-    /// The next signal; nothing is lost when this is not awaited to its end.
+    /// Waits for the next signal. It is cancel-safe: no signal is lost when the future is dropped.
     pub async fn next(&mut self) -> Told {
         tokio::select! {
             _ = self.terminate.recv() => Told::Drain,
@@ -48,8 +48,8 @@ impl Signals {
         }
     }
 
-    /// `work`'s result, or `None` when a signal ends the process before. A reload waits for
-    /// [`Self::next`].
+    /// Runs `work` and returns its result; `None` when SIGTERM or SIGINT arrives first. A SIGHUP
+    /// waits for [`Self::next`].
     pub async fn unless_ended<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             done = work => Some(done),
@@ -65,11 +65,10 @@ impl Signals {
     }
 }
 
-/// Runs what may block, such as reading a file, on a thread that nobody waits for when the process
-/// ends.
+/// Runs `work`, which may block, on a thread that the end of the process does not wait for.
 ///
 /// # Errors
-/// There is no thread to be had, or `work` panicked.
+/// An error when no thread can be started, or `work` panicked.
 pub async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let (reply, done) = oneshot::channel();
     std::thread::Builder::new().name("start".to_owned()).spawn(move || {

@@ -1,6 +1,6 @@
-//! `state_dir`: the one directory that pgimbal writes to. What is in it decides who may log in and
-//! which server is believed, so nobody else may write there, and nothing is written or read through
-//! a link.
+//! `state_dir`: the only directory that pgimbal writes to. Its files decide who may log in and
+//! which server is trusted, so nobody else may write there, and no file is read or written through
+//! a symbolic link.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
@@ -11,7 +11,7 @@ use rustix::fs::{Access, AtFlags, CWD, OFlags};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// More than a thousand users of many generations need; a larger file is something else.
+/// Limit of a file's size in bytes; more than a thousand users with many generations need.
 const LARGEST: u64 = 64 << 20;
 
 /// Bits of a mode by which others than the owner may write.
@@ -19,12 +19,12 @@ const OTHERS_WRITE: u32 = 0o022;
 /// Bits of a mode by which others than the owner may do anything.
 const OTHERS: u32 = 0o077;
 
-/// What pgimbal's files are called, but for those of clusters.
+/// Names of pgimbal's files, other than those of clusters.
 const FILES: [&str; 3] = ["credentials", "passwords", "salt-key"];
-/// How a cluster's file begins.
+/// Prefix of the file of a cluster.
 const CLUSTER: &str = "cluster-";
 
-/// Why the directory cannot be used.
+/// The reason for which `state_dir` cannot be used, with its path.
 #[derive(Debug, Error)]
 #[error("state_dir = {path:?}: {fault}", path = path.display().to_string())]
 pub struct StateDirError {
@@ -59,19 +59,21 @@ enum Fault {
     ForeignFile(String, u32),
 }
 
-/// Sees to it that the directory is there, closed to others, and can be written to.
+/// Makes the directory if it does not exist, with mode 0700, and checks it.
 ///
 /// # Errors
-/// [`StateDirError`] when it cannot be used safely.
+/// [`StateDirError`] when the directory cannot be made or written to, belongs to another user, is
+/// writable for others, or holds files of pgimbal's with such faults.
 pub fn prepare(path: &Path) -> Result<(), StateDirError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(Fault::NotMade).and_then(|()| check(path)).map_err(|fault| fault.at(path))
 }
 
-/// The same without making anything: it need not be there yet.
+/// Checks the directory without making anything; a directory that does not exist passes if it could
+/// be made.
 ///
 /// # Errors
-/// As [`prepare`].
+/// [`StateDirError`] as for [`prepare`].
 pub fn examine(path: &Path) -> Result<(), StateDirError> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -143,10 +145,12 @@ fn may_write(directory: &Path) -> io::Result<()> {
     Ok(rustix::fs::accessat(CWD, directory, access, AtFlags::EACCESS)?)
 }
 
-/// What a file of the directory holds; nothing when there is none.
+/// Reads a file of the directory, which is wiped from memory when dropped; `None` when it does not
+/// exist.
 ///
 /// # Errors
-/// The file's, a link's too.
+/// The operating system's error, also when the path is a symbolic link;
+/// [`io::ErrorKind::FileTooLarge`] above 64 MiB.
 pub fn read(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
     let file = match OpenOptions::new().read(true).custom_flags(no_links()).open(path) {
         Ok(file) => file,
@@ -163,11 +167,12 @@ pub fn read(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
     Ok(Some(bytes))
 }
 
-/// Writes a file of the directory whole or not at all, whenever the machine stops; nobody else may
-/// read it. It is always a new file, which takes the old one's place.
+/// Writes a file of the directory with mode 0600, atomically and durably: a new file is written,
+/// synced and renamed over the old one.
 ///
 /// # Errors
-/// The file's or the directory's.
+/// The operating system's error of the file or the directory; the old file is unchanged, unless
+/// only the last sync failed.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     if !directory.exists() {
@@ -192,11 +197,10 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Renames a file of the directory that cannot be used: it is to be looked at, and must not be
-/// written over.
+/// Renames a file that cannot be used, so that it can be examined and is not overwritten.
 ///
 /// # Errors
-/// The file's.
+/// The operating system's error.
 pub fn set_aside(path: &Path, aside: &Path) -> io::Result<()> {
     fs::rename(path, aside)
 }

@@ -1,4 +1,4 @@
-//! TCP options, of client and server connections alike.
+//! TCP options of client and server connections.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -10,20 +10,20 @@ use socket2::{SockRef, TcpKeepalive};
 
 use crate::transport::Socket;
 
-/// The kernel's dead-peer timer (TCP_USER_TIMEOUT) of one connection.
+/// The dead-peer timer (`TCP_USER_TIMEOUT`) of one connection.
 ///
-/// Linux lets it run for a peer that lives and does not read as well: such a peer acknowledges
-/// every probe, and is cut off all the same. So the timer is taken off while bytes wait for a peer
-/// to read, and whoever has a limit for that (`client_stall_timeout`) keeps it.
+/// Linux also lets it run for a peer that is alive and does not read: such a peer acknowledges
+/// every probe and is cut off all the same. So the timer is switched off while bytes wait for the
+/// peer to read, and `client_stall_timeout` limits that time instead.
 #[derive(Debug, Default)]
 pub struct DeadPeerTimer {
     off: bool,
 }
 
 impl DeadPeerTimer {
-    /// Sets the timer to `limit` or takes it off, by what the peer has read by now. Call it several
-    /// times within `limit`. Returns whether bytes wait for the peer, so that it must be looked at
-    /// again without a further write.
+    /// Sets the timer to `limit`, or switches it off while bytes wait for the peer. Must be called
+    /// several times within `limit`. Returns whether bytes wait, so that the connection must be
+    /// looked at again even if nothing more is written; always `false` for a Unix socket.
     pub fn look(&mut self, socket: &Socket, limit: Duration) -> bool {
         if !matches!(socket, Socket::Tcp(_)) {
             return false;
@@ -52,10 +52,10 @@ fn has_unsent(socket: &SockRef<'_>, fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(polled[0].revents().is_empty())
 }
 
-/// Sets TCP_NODELAY, keepalive and TCP_USER_TIMEOUT; a Unix socket has none of them.
+/// Sets `TCP_NODELAY`, keepalive and `TCP_USER_TIMEOUT`; does nothing to a Unix socket.
 ///
 /// # Errors
-/// The socket's, when it is already gone.
+/// The operating system's error, when the socket is already closed.
 pub fn configure(socket: &Socket, config: &TcpConfig) -> io::Result<()> {
     if !matches!(socket, Socket::Tcp(_) | Socket::DetachedTcp(_)) {
         return Ok(());
@@ -64,11 +64,11 @@ pub fn configure(socket: &Socket, config: &TcpConfig) -> io::Result<()> {
     set_options(&SockRef::from(&fd), config)
 }
 
-/// As [`configure`], of a socket that is TCP for sure. What a listener has, accepted sockets
-/// inherit.
+/// Sets the options of [`configure`] on a socket that must be TCP. Accepted sockets inherit the
+/// options of their listener.
 ///
 /// # Errors
-/// The socket's.
+/// The operating system's error.
 pub fn set_options(socket: &SockRef<'_>, config: &TcpConfig) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new()

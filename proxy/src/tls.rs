@@ -1,7 +1,7 @@
 //! TLS towards clients and servers, with libpq's meaning of `sslmode`.
 //!
-//! Owns what is offered, demanded and verified. Each value is built once from the configuration
-//! and its files; a reload builds a new one and replaces the `Arc` around it.
+//! This module owns what is offered, demanded and verified. Each value is built once from the
+//! configuration and its files; a reload builds a new one and replaces the `Arc` around it.
 
 mod acceptor;
 mod authorities;
@@ -30,51 +30,51 @@ pub use validity::OwnCertificate;
 pub(crate) use certificate::end_point;
 pub(crate) use connector::PLAIN_FIRST;
 
-/// PostgreSQL's name in TLS's application-layer protocol negotiation.
+/// PostgreSQL's protocol name in ALPN (RFC 7301), which direct TLS needs.
 pub(crate) const ALPN: &[u8] = b"postgresql";
 
-/// TLS settings that cannot be used.
+/// TLS options or files that cannot be used.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    /// A setting without which the mode makes no sense.
+    /// An option is missing that the mode needs.
     #[error("sslmode {mode} needs {key}")]
     Missing {
-        /// The mode.
+        /// The value of `sslmode`.
         mode: &'static str,
-        /// The missing setting's key.
+        /// The missing option's key.
         key: &'static str,
     },
-    /// A file that cannot be read.
+    /// A file cannot be read, or holds no certificate or key.
     #[error("cannot read {}: {cause}", path.display())]
     File {
-        /// The file.
+        /// The file's path.
         path: PathBuf,
-        /// Why.
+        /// The operating system's or PEM reader's reason.
         cause: String,
     },
-    /// A private key that others can read.
+    /// A private key is readable for others; PostgreSQL's rule for its own key.
     #[error(
         "private key {} has mode {mode:04o}: it must have 0600 or less, or 0640 or less when root \
          owns it; chmod it", path.display()
     )]
     KeyMode {
-        /// The file.
+        /// The file's path.
         path: PathBuf,
-        /// Its permission bits.
+        /// The file's permission bits, to be shown in octal.
         mode: u32,
     },
-    /// Certificate, key or CA that do not fit.
+    /// A certificate, key or CA cannot be used, or two of them do not fit together.
     #[error("TLS with {}: {cause}", path.display())]
     Certificate {
-        /// The file that it is about.
+        /// Path of the file that is at fault.
         path: PathBuf,
-        /// What does not fit.
+        /// What does not fit, in words.
         cause: String,
     },
-    /// The system has no CAs.
+    /// `ca_file` is `system`, and the system has no CA certificates.
     #[error("the system has no CA certificates: install ca-certificates, or name a ca_file")]
     NoSystemRoots,
-    /// The platform's cryptography refuses.
+    /// rustls refuses the settings.
     #[error("TLS cannot be set up: {0}")]
     Setup(#[from] rustls::Error),
 }

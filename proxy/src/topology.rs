@@ -1,6 +1,7 @@
-//! Clusters: who asks the nodes what they are, and who is told.
+//! Clusters: the tasks that probe the nodes, and the handle through which others learn of a
+//! failover.
 //!
-//! Owns sockets, time and files of this; what the answers mean is decided in
+//! This module owns the sockets, time and files; what the nodes' answers mean is decided in
 //! [`pgimbal_pooler::topology`].
 
 mod cluster_file;
@@ -30,14 +31,16 @@ pub(crate) use spec::{ClusterSpec, specs};
 pub use status::{ClusterStatus, Counts, FailoverStatus, NodeStatus};
 use watcher::{Request, ViewListener, Watcher};
 
-/// Hints that may wait for a watcher. They say that something has changed, and one says it all.
+/// Limit of hints that wait for a watcher. A hint says that something has changed, and one is
+/// enough.
 const NUDGES: usize = 64;
-/// A watcher answers within a turn of its loop; one that does not must not keep a scrape waiting.
+/// Time limit of a watcher's answer. A watcher answers within one turn of its loop, and a stuck one
+/// must not delay a scrape.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
-/// Requests of the console that may wait.
+/// Limit of console requests that wait for a watcher.
 const REQUESTS: usize = 16;
 
-/// Every cluster of the configuration; cheap to clone.
+/// The handle of all clusters of the configuration. Clones are cheap and share their state.
 #[derive(Clone, Debug, Default)]
 pub struct Clusters {
     inner: Arc<RwLock<Inner>>,
@@ -51,7 +54,7 @@ struct Inner {
     clusters: BTreeMap<Arc<str>, Handle>,
 }
 
-/// The way to a cluster's watcher. The watcher ends when it is dropped.
+/// The channels to a cluster's watcher, which ends when the last handle is dropped.
 #[derive(Clone, Debug)]
 struct Handle {
     requests: mpsc::Sender<Request>,
@@ -59,22 +62,22 @@ struct Handle {
     view: watch::Receiver<Arc<View>>,
 }
 
-/// Why the console's wish is not fulfilled.
+/// The reason for which a console command for a cluster failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum OperatorError {
-    /// No cluster has this name.
+    /// The configuration has no cluster of this name.
     #[error("there is no cluster \"{0}\"")]
     UnknownCluster(String),
-    /// No node has this name.
+    /// No cluster has a node of this name.
     #[error("there is no node \"{0}\"")]
     UnknownNode(String),
-    /// Several clusters have a node of this name.
+    /// Several clusters have a node of this name, so that it must be written `cluster.node`.
     #[error("several clusters have a node \"{0}\": say cluster.node")]
     AmbiguousNode(String),
-    /// The cluster's watcher says no.
+    /// The cluster's watcher refused the command, for this reason.
     #[error("{0}")]
     Refused(String),
-    /// pgimbal is shutting down.
+    /// The watcher has ended, because pgimbal is shutting down or the cluster was removed.
     #[error("pgimbal is shutting down")]
     Gone,
 }
@@ -100,7 +103,8 @@ impl Clusters {
         Ok(clusters)
     }
 
-    /// Follows a new configuration. What was seen of clusters that stay is kept.
+    /// Applies a new configuration: starts, reconfigures and ends watchers. The state of clusters
+    /// that stay is kept.
     ///
     /// # Errors
     /// [`TlsError`] when TLS towards a cluster cannot be set up; nothing is changed then.
@@ -140,14 +144,15 @@ impl Clusters {
         inner.clusters.keys().cloned().collect()
     }
 
-    /// A cluster as it is now.
+    /// The current view of the cluster `name`; `None` when there is no such cluster.
     #[must_use]
     pub fn view(&self, name: &str) -> Option<Arc<View>> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         inner.clusters.get(name).map(|handle| Arc::clone(&handle.view.borrow()))
     }
 
-    /// Says that something has changed. When so many say so that this does not fit, it is known.
+    /// Hands a hint to the cluster's watcher, so that it probes earlier. The hint is dropped when
+    /// the queue is full, because the watcher then knows already.
     pub fn probe_hint(&self, name: &str, probe_hint: ProbeHint) {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(handle) = inner.clusters.get(name) {
@@ -155,7 +160,8 @@ impl Clusters {
         }
     }
 
-    /// Every cluster as people see it.
+    /// The status of every cluster, for the console and metrics. A watcher that does not answer
+    /// within a second is left out.
     pub async fn status(&self) -> Vec<ClusterStatus> {
         let mut all = Vec::new();
         for name in self.names() {
@@ -169,20 +175,21 @@ impl Clusters {
         all
     }
 
-    /// Writes of a cluster wait until [`Self::resume`].
+    /// Makes writes of a cluster wait until [`Self::resume`].
     ///
     /// # Errors
-    /// [`OperatorError`].
+    /// [`OperatorError::UnknownCluster`] or [`OperatorError::Gone`].
     pub async fn hold(&self, name: &str) -> Result<(), OperatorError> {
         let (reply, answer) = oneshot::channel();
         self.ask(name, Request::Hold(reply)).await?;
         answer.await.map_err(|_| OperatorError::Gone)
     }
 
-    /// Ends the hold of a cluster, or of all; the names of those that were held.
+    /// Ends the hold of a cluster, or of all clusters for `None`. Returns the names of those that
+    /// were held.
     ///
     /// # Errors
-    /// [`OperatorError`].
+    /// [`OperatorError::UnknownCluster`] or [`OperatorError::Gone`].
     pub async fn resume(&self, name: Option<&str>) -> Result<Vec<Arc<str>>, OperatorError> {
         let names = match name {
             Some(name) => vec![Arc::from(name)],
@@ -199,11 +206,13 @@ impl Clusters {
         Ok(resumed)
     }
 
-    /// The identifier and timeline of a node become its cluster's. `node` is `cluster.node`, or
-    /// the node alone when only one cluster has it.
+    /// Makes the system identifier and timeline of a node those of its cluster. `node` is
+    /// `cluster.node`, or the node's name alone when only one cluster has it.
     ///
     /// # Errors
-    /// [`OperatorError`].
+    /// [`OperatorError::UnknownNode`] or [`OperatorError::AmbiguousNode`] for the name,
+    /// [`OperatorError::Refused`] when the node's state does not allow it, and
+    /// [`OperatorError::Gone`].
     pub async fn adopt(&self, node: &str) -> Result<(), OperatorError> {
         let (cluster, node) = self.find_node(node)?;
         let (reply, answer) = oneshot::channel();
@@ -211,7 +220,8 @@ impl Clusters {
         answer.await.map_err(|_| OperatorError::Gone)?
     }
 
-    /// A cluster and a node's name in it. Names may have dots: an address has.
+    /// Finds a cluster and the name of a node in it. Names may have dots, because an IP address
+    /// has.
     fn find_node(&self, text: &str) -> Result<(Arc<str>, Box<str>), OperatorError> {
         let mut found = Vec::new();
         for name in self.names() {

@@ -1,6 +1,6 @@
-//! One connection's bytes: plain or TLS, TCP or Unix.
+//! Transports: the bytes of one connection, plain or TLS, over TCP or a Unix socket.
 //!
-//! Owns how few system calls a read or write takes; knows nothing of what the bytes say.
+//! This module owns how few system calls a read or write takes, and knows nothing of the messages.
 
 mod conversation;
 mod socket;
@@ -15,27 +15,27 @@ use tokio_rustls::{client, server};
 pub(crate) use conversation::{Broken, Conversation};
 pub use socket::Socket;
 
-/// A setting's name and value, bytes as they came.
+/// Name and value of a setting, in the bytes in which they arrived, without terminators.
 pub type Setting = (Box<[u8]>, Box<[u8]>);
 
-/// A connection of either side, ready for its first message after the login.
+/// A connection to a client or a server.
 #[derive(Debug)]
 pub enum Transport {
-    /// No TLS.
+    /// A connection without TLS.
     Plain(Socket),
-    /// TLS with a client of ours.
+    /// A TLS connection to a client.
     TlsServer(Box<server::TlsStream<Socket>>),
-    /// TLS with a server that we dialled.
+    /// A TLS connection to a server.
     TlsClient(Box<client::TlsStream<Socket>>),
 }
 
 impl Transport {
-    /// Reads what has arrived; `Ok(0)` is the end. Plain: one `recv` for each wake-up, because a
-    /// short read says that the socket is drained and clears its readiness; the waker is
-    /// registered only when nothing is there.
+    /// Reads what has arrived; `Ok(0)` is the end of the stream, or an empty `buf`. Without TLS
+    /// there is one `recv` for each wake-up, because a short read shows that the socket is drained
+    /// and clears its readiness; the waker is registered only when nothing is there.
     ///
     /// # Errors
-    /// The socket's, or [`io::ErrorKind::InvalidData`] for what is not TLS.
+    /// The socket's error, and [`io::ErrorKind::InvalidData`] when the peer breaks TLS.
     #[inline]
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
@@ -45,14 +45,14 @@ impl Transport {
         }
     }
 
-    /// Sends what the socket takes at once. Plain: one `send` without asking for readiness; only
-    /// when the socket is full the waker is registered.
+    /// Writes as much as the socket takes at once. Without TLS there is one `send` without a look
+    /// at the readiness; the waker is registered only when the socket is full.
     ///
-    /// Over TLS the count is of bytes encrypted; call [`Self::poll_flush`] when nothing more is
-    /// to be written, until it is ready.
+    /// Over TLS the result counts the bytes that were encrypted: call [`Self::poll_flush`] until it
+    /// is ready when nothing more is to be written.
     ///
     /// # Errors
-    /// The socket's.
+    /// The socket's error.
     #[inline]
     pub fn poll_write_vectored(
         &mut self,
@@ -66,10 +66,10 @@ impl Transport {
         }
     }
 
-    /// Sends what TLS has encrypted and the socket did not take yet. Plain: ready at once.
+    /// Sends the encrypted bytes that the socket has not taken yet; ready at once without TLS.
     ///
     /// # Errors
-    /// The socket's.
+    /// The socket's error.
     #[inline]
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
@@ -79,7 +79,8 @@ impl Transport {
         }
     }
 
-    /// Whether TLS holds encrypted bytes that [`Self::poll_flush`] must still send.
+    /// Whether there are encrypted bytes that [`Self::poll_flush`] must send; always `false`
+    /// without TLS.
     #[must_use]
     #[inline]
     pub fn wants_flush(&self) -> bool {
@@ -90,10 +91,10 @@ impl Transport {
         }
     }
 
-    /// Reads from a connection that nobody waits for: `None` without a system call unless the
-    /// runtime has seen it become readable. `Some(Ok(0))` is the end.
+    /// Reads without waiting, if the runtime has seen the socket become readable; `None` without a
+    /// system call otherwise. `Some(Ok(0))` is the end of the stream.
     ///
-    /// A waker registered before may be lost; poll again before relying on one.
+    /// A waker that was registered before may be lost; poll again before relying on one.
     pub fn try_read_cached(&mut self, buf: &mut [u8]) -> Option<io::Result<usize>> {
         match self {
             Self::Plain(socket) => socket.try_recv(buf),
@@ -108,10 +109,10 @@ impl Transport {
         }
     }
 
-    /// Sends TLS's closing alert, if any, and ends the sending direction.
+    /// Closes the sending direction, after TLS's closing alert.
     ///
     /// # Errors
-    /// The socket's.
+    /// The socket's error.
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
@@ -120,26 +121,27 @@ impl Transport {
         }
     }
 
-    /// Takes the connection off this thread's runtime, TLS state and all.
+    /// Deregisters the connection from this thread's runtime, with its TLS state, so that it can
+    /// move to another thread.
     ///
     /// # Errors
-    /// The socket's when it cannot be deregistered.
+    /// The runtime's error when the socket cannot be deregistered.
     pub fn into_parts(mut self) -> io::Result<Parts> {
         self.socket_mut().detach()?;
         Ok(Parts(self))
     }
 
-    /// Registers a connection that came from another thread with this thread's runtime.
+    /// Registers a connection from another thread with this thread's runtime.
     ///
     /// # Errors
-    /// The socket's when it cannot be registered.
+    /// The runtime's error when the socket cannot be registered.
     pub fn from_parts(parts: Parts) -> io::Result<Self> {
         let Parts(mut transport) = parts;
         transport.socket_mut().attach()?;
         Ok(transport)
     }
 
-    /// The socket, for its options and addresses.
+    /// The socket below TLS, for its options and addresses.
     #[must_use]
     pub fn socket(&self) -> &Socket {
         match self {
@@ -149,7 +151,7 @@ impl Transport {
         }
     }
 
-    /// Whether the connection is encrypted.
+    /// Whether the connection uses TLS.
     #[must_use]
     pub const fn is_tls(&self) -> bool {
         !matches!(self, Self::Plain(_))
@@ -164,7 +166,7 @@ impl Transport {
     }
 }
 
-/// A connection that belongs to no runtime, on its way to another thread.
+/// A connection that is registered with no runtime, on its way to another thread.
 #[derive(Debug)]
 pub struct Parts(Transport);
 

@@ -1,4 +1,4 @@
-//! How a raw client logs in: cleartext, MD5 and SCRAM.
+//! The client's side of authentication, for raw clients: cleartext, MD5 and SCRAM.
 
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
@@ -8,11 +8,11 @@ use crate::startup::Login;
 use crate::wire_client::WireClient;
 
 impl WireClient {
-    /// Sends a startup packet and answers what is asked up to the first ReadyForQuery.
+    /// Sends a startup packet and answers authentication requests up to the first ReadyForQuery.
     ///
     /// # Errors
-    /// The messages so far, the last of them an error or nothing after it when the connection
-    /// was closed.
+    /// The messages that arrived, ending with the ErrorResponse, or with the last message before
+    /// the server closed the connection.
     pub fn log_in(&mut self, login: &Login) -> Result<(), Vec<Message>> {
         self.send(&login.packet());
         loop {
@@ -44,11 +44,11 @@ impl WireClient {
         }
     }
 
-    /// Goes through a login up to the message that proves the password, which is not sent but
-    /// returned.
+    /// Runs a login up to the message that proves the password, and returns that message without
+    /// sending it.
     ///
     /// # Panics
-    /// When anything else than a question comes.
+    /// When the server sends anything but an authentication request.
     pub fn up_to_the_proof(&mut self, login: &Login) -> Vec<u8> {
         self.send(&login.packet());
         let request = self.expect(b'R');
@@ -79,7 +79,7 @@ impl WireClient {
         self.send(&Message::new(b'p', &first).encode());
     }
 
-    /// Sends a PasswordMessage with `text` and its zero.
+    /// Sends a PasswordMessage with `text` and its terminator.
     pub fn send_password(&mut self, text: &[u8]) {
         self.send(&Message::new(b'p', &[text, b"\0"].concat()).encode());
     }

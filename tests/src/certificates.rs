@@ -11,33 +11,30 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::process::{Directory, directory};
 
-/// PEM texts of an authority and of a server named `localhost` and `127.0.0.1`.
+/// A certificate authority and a server's certificate with its key, all as PEM.
 #[derive(Clone)]
 pub struct Certificates {
-    /// The authority's certificate.
+    /// The authority's certificate, PEM.
     pub authority: String,
-    /// The server's certificate.
+    /// The server's certificate, PEM.
     pub chain: String,
-    /// The server's key.
+    /// The server's private key, PEM.
     pub key: String,
-    /// Where [`Certificates::files`] puts them; it goes with the last clone.
+    /// The directory of [`Certificates::files`], removed with the last clone.
     directory: Arc<Directory>,
 }
 
 impl Certificates {
-    /// Makes a new authority and a certificate signed by it.
-    ///
-    /// # Panics
-    /// Never with these fixed names.
+    /// Makes an authority, and a certificate for `localhost` and `127.0.0.1` that it signs.
     #[must_use]
     pub fn new() -> Self {
         Self::named(&["localhost", "127.0.0.1"])
     }
 
-    /// As [`Certificates::new`] for other names, such as one that no client asks for.
+    /// Makes an authority, and a certificate for these names that it signs.
     ///
     /// # Panics
-    /// When a name is no name.
+    /// When a name cannot stand in a certificate.
     #[must_use]
     pub fn named(names: &[&str]) -> Self {
         let authority_key = KeyPair::generate().expect("a key");
@@ -61,13 +58,14 @@ impl Certificates {
         }
     }
 
-    /// Those of others, as PEM.
+    /// Wraps certificates that were made elsewhere, as PEM.
     #[must_use]
     pub fn of(authority: String, chain: String, key: String) -> Self {
         Self { authority, chain, key, directory: Arc::new(directory("certificates")) }
     }
 
-    /// As [`Certificates::write`], into a directory of their own.
+    /// Writes the files of [`Certificates::write`] into a directory of the certificates' own, and
+    /// returns their paths.
     ///
     /// # Panics
     /// When a file cannot be written.
@@ -76,7 +74,8 @@ impl Certificates {
         self.write(&self.directory)
     }
 
-    /// Writes `ca.crt`, `server.crt` and `server.key` and returns their paths.
+    /// Writes `ca.crt`, `server.crt` and `server.key` into `directory`, and returns their paths in
+    /// this order.
     ///
     /// # Panics
     /// When a file cannot be written.
@@ -94,7 +93,8 @@ impl Certificates {
         })
     }
 
-    /// A client that trusts this authority and offers `alpn`.
+    /// The rustls configuration of a client that trusts this authority and offers the protocols
+    /// `alpn`.
     ///
     /// # Panics
     /// Never with certificates made here.

@@ -1,4 +1,4 @@
-//! A throwaway primary with streaming replicas, and what can befall them.
+//! A throwaway primary with streaming replicas, and the failures that a test can cause.
 
 mod config;
 mod disaster;
@@ -18,17 +18,17 @@ use crate::port::{free_port, random};
 use crate::process::{self, Directory};
 use crate::until::{SOON, eventually};
 
-/// A primary, `nodes[0]`, and its replicas, dropped with every process and file of theirs.
-/// Which node is the primary later is the test's own doing.
+/// A primary, `nodes[0]`, and its replicas. Dropping it ends all their processes and removes their
+/// files. A test that promotes another node must remember it.
 pub struct Cluster {
-    /// `n1`, the first primary, then `n2` and so on.
+    /// The nodes `n1`, the first primary, `n2` and so on.
     pub nodes: Vec<Node>,
     directory: Directory,
     _leash: Leash,
 }
 
 impl Cluster {
-    /// Starts one on 127.0.0.1.
+    /// Starts a primary and `replicas` replicas on 127.0.0.1.
     ///
     /// # Panics
     /// When there is no PostgreSQL 15 or newer, or it does not start.
@@ -37,7 +37,7 @@ impl Cluster {
         Self::with(replicas, &[])
     }
 
-    /// Starts one with server settings such as `max_connections=130` on every node.
+    /// Starts a cluster with server settings such as `max_connections=130` on every node.
     ///
     /// # Panics
     /// As [`Cluster::start`].
@@ -46,7 +46,8 @@ impl Cluster {
         Self::launch(replicas, settings, |_| Address::loopback())
     }
 
-    /// Starts one whose first primary lives in a network namespace of its own.
+    /// Starts a cluster whose first primary runs in a network namespace of its own, so that it can
+    /// be cut off.
     ///
     /// # Panics
     /// As [`Cluster::start`], and when this user may not make namespaces.
@@ -57,7 +58,8 @@ impl Cluster {
         })
     }
 
-    /// Starts one whose nodes have loopback addresses of their own and one port.
+    /// Starts a cluster whose nodes have loopback addresses of their own and the same port, as
+    /// behind a DNS name.
     ///
     /// # Panics
     /// As [`Cluster::start`].
@@ -90,16 +92,17 @@ impl Cluster {
         cluster
     }
 
-    /// A directory for files that a test adds.
+    /// A directory for files of the test, removed with the cluster.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Waits until every running standby has replayed what node `primary` has written by now.
+    /// Waits until every running standby has replayed the WAL that node `primary` has flushed by
+    /// now.
     ///
     /// # Panics
-    /// When they do not.
+    /// When a standby does not catch up in time.
     pub fn settle(&self, primary: usize) {
         let goal = self.nodes[primary].written();
         for node in self.nodes.iter().filter(|node| node.is_running()) {
@@ -109,10 +112,11 @@ impl Cluster {
         }
     }
 
-    /// Stops node `target` if it runs, rewinds it to `source` and starts it as its standby.
+    /// Stops node `target` if it runs, rewinds it to node `source` and starts it as a standby of
+    /// `source`.
     ///
     /// # Panics
-    /// When `pg_rewind` refuses, or the standby does not stream.
+    /// When `pg_rewind` fails, or the standby does not stream.
     pub fn rejoin(&mut self, target: usize, source: usize) {
         let [target, source] = self.nodes.get_disjoint_mut([target, source]).expect("two nodes");
         target.rewind_to(source);
@@ -120,10 +124,10 @@ impl Cluster {
         target.wait_until_streaming();
     }
 
-    /// Makes running standby `replica` follow node `upstream` by a restart.
+    /// Makes the running standby `replica` follow node `upstream`, by a restart.
     ///
     /// # Panics
-    /// When it does not come to stream.
+    /// When the standby does not stream.
     pub fn repoint(&mut self, replica: usize, upstream: usize) {
         let [replica, upstream] =
             self.nodes.get_disjoint_mut([replica, upstream]).expect("two nodes");

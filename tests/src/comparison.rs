@@ -1,5 +1,6 @@
-//! A pool beside a session of one's own: what one client does is compared by what PostgreSQL says
-//! to the same, and by what the next client of the pool sees.
+//! A stage for comparisons: a pool beside a direct session. What a pooled client does is compared
+//! with what PostgreSQL says to the same client directly, and with what the pool's next client
+//! sees.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use crate::script::{Script, Shape, told};
 use crate::startup::Login;
 use crate::wire_client::WireClient;
 
-/// How long a client may wait for a server connection that nothing should keep.
+/// Time that a client may wait for a server connection that no other client should keep.
 const FREE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Roles, for the whole server. `app` may be `boss`.
@@ -25,7 +26,7 @@ const TABLES: &str = "\
     insert into deferred values (1); grant all on accounts, deferred to public; \
     create extension pg_trgm";
 
-/// What is asked to see where a session stands.
+/// The queries that show the state of a session.
 const LOOK: [(&str, &str); 9] = [
     ("user", "select current_user, session_user, current_setting('role')"),
     ("schemas", "select regexp_replace(current_schemas(false)::text, 'pg_temp_[0-9]+', 'pg_temp')"),
@@ -58,12 +59,12 @@ const LOOK: [(&str, &str); 9] = [
     ),
 ];
 
-/// What must hold of the client's server connection when it has ended its script.
+/// The expectation for the client's server connection after the client's script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum After {
-    /// Others get it.
+    /// Other clients get the connection.
     Free,
-    /// Others may have to wait until the client has left, and SHOW CLIENTS says why.
+    /// Other clients may have to wait until the client has left, and SHOW CLIENTS gives the reason.
     MayStay,
 }
 
@@ -72,7 +73,8 @@ pub enum After {
 pub struct Comparison {
     /// Both databases' server.
     pub pg: Postgres,
-    /// A pool of one server connection in front of `app`, unless the test said otherwise.
+    /// A pool of one server connection in front of `app`, unless the test changed the
+    /// configuration.
     pub proxy: Pgimbal,
     login: Login,
 }
@@ -84,7 +86,8 @@ impl Comparison {
         Self::with("", |config| config)
     }
 
-    /// With `set_up` run by a superuser in both databases and the configuration changed.
+    /// Makes a stage with `set_up` run by a superuser in both databases, and with a changed
+    /// configuration.
     #[must_use]
     pub fn with(set_up: &str, change: impl FnOnce(Config) -> Config) -> Self {
         let pg = Postgres::start();
@@ -100,7 +103,7 @@ impl Comparison {
         Self { pg, proxy, login: Login::new("app", "app", "app-secret") }
     }
 
-    /// The same where the client that acts, and its twin, log in with one more parameter.
+    /// Adds a startup parameter to the logins of the pooled client and of the direct session.
     #[must_use]
     pub fn logged_in_with(mut self, name: &str, value: &str) -> Self {
         self.login = self.login.with(name, value);
@@ -114,19 +117,19 @@ impl Comparison {
         }
     }
 
-    /// A superuser's session in `app` and one in `twin`.
+    /// A superuser's session in `app`, and one in `twin`.
     #[must_use]
     pub fn superusers(&self) -> [WireClient; 2] {
         ["app", "twin"].map(|database| superuser_of(&self.pg, database))
     }
 
-    /// A client of the pool that acts.
+    /// A client of the pool.
     #[must_use]
     pub fn pooled(&self) -> WireClient {
         self.proxy.log_in(&self.login)
     }
 
-    /// A session of its own with the same startup parameters, in `twin`.
+    /// A direct session in `twin` with the same startup parameters.
     ///
     /// # Panics
     /// When the login fails.
@@ -146,12 +149,12 @@ impl Comparison {
     /// Plays `script` in every shape, see [`Comparison::check`].
     ///
     /// # Panics
-    /// With everything that differs.
+    /// With every difference.
     pub fn compare(&self, script: &Script, after: After) {
         self.compare_in(&Shape::ALL, script, after);
     }
 
-    /// The same for steps of texts.
+    /// As [`Stage::compare`], with a script of texts.
     ///
     /// # Panics
     /// As [`Comparison::compare`].
@@ -159,7 +162,7 @@ impl Comparison {
         self.compare(&Script::new(steps), after);
     }
 
-    /// The same in some shapes.
+    /// As [`Stage::compare`], in some shapes only.
     ///
     /// # Panics
     /// As [`Comparison::compare`].
@@ -171,12 +174,12 @@ impl Comparison {
         assert!(differences.is_empty(), "{script:?}\n{}", differences.join("\n"));
     }
 
-    /// Plays `script` on the pool and on a session of its own, and says what differs: in what
-    /// both were told, in where both stand, and in what other clients of the pool see while the
-    /// client is there and when it has left.
+    /// Plays `script` on the pool and on a direct session, and returns the differences: in the
+    /// replies, in the state of both sessions, and in what other clients of the pool see before and
+    /// after the client has left. Empty when there are none.
     ///
     /// # Panics
-    /// When somebody gets no answer.
+    /// When a client gets no reply.
     #[must_use]
     pub fn check(&self, script: &Script, shape: Shape, after: After) -> Vec<String> {
         let clean = look(&mut direct(&self.pg, &twin_of("app")).expect("a direct login"));
@@ -217,15 +220,15 @@ impl Comparison {
         found
     }
 
-    /// Whether `other` is served now. If not, its query is left waiting.
+    /// Whether `other` gets a server connection now. If not, its query is left waiting.
     ///
     /// # Panics
-    /// When nothing says why it is not.
+    /// When `other` waits although no client is pinned.
     pub fn serves(&self, other: &mut WireClient, after: After) -> bool {
         self.serves_query(other, "select 1", after)
     }
 
-    /// The same for a query of the test's choice.
+    /// As [`Stage::serves`], with a query of the test's choice.
     ///
     /// # Panics
     /// As [`Comparison::serves`].
@@ -252,7 +255,7 @@ impl Default for Comparison {
     }
 }
 
-/// Where a session stands, a line for each fact, as it says itself.
+/// The state of a session as its own queries show it, one line for each fact.
 pub fn look(client: &mut WireClient) -> BTreeSet<String> {
     let mut facts = BTreeSet::new();
     for (label, sql) in LOOK {
@@ -265,10 +268,10 @@ pub fn look(client: &mut WireClient) -> BTreeSet<String> {
     facts
 }
 
-/// A session of its own in `twin` with everything else of `login`.
+/// A direct session in `twin`, with everything else of `login`.
 ///
 /// # Errors
-/// The messages up to the error when it is refused.
+/// The messages up to the ErrorResponse, when the login is refused.
 pub fn direct(server: &Postgres, login: &Login) -> Result<WireClient, Vec<Message>> {
     let mut login = login.clone();
     "twin".clone_into(&mut login.parameters[1].1);
@@ -286,7 +289,7 @@ fn superuser_of(server: &Postgres, database: &str) -> WireClient {
     client
 }
 
-/// What is in one of the two only.
+/// The facts that are in only one of the two sets.
 fn difference(what: &str, ours: &BTreeSet<String>, must: &BTreeSet<String>) -> Vec<String> {
     let wrong = ours.difference(must).map(|fact| format!("{what}: has {fact}"));
     let missing = must.difference(ours).map(|fact| format!("{what}: must have {fact}"));

@@ -1,5 +1,5 @@
-//! A server that follows a script: odd bytes, delays, half messages, refusals, and deaths at
-//! one instruction.
+//! A scripted server, for what no PostgreSQL does on demand: odd bytes, delays, half messages,
+//! refusals, and an end at any byte.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -10,27 +10,27 @@ use crate::message::Message;
 use crate::startup::{CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST};
 use crate::until::SOON;
 
-/// A listening server that runs its script in a thread for each connection.
+/// A listening server that runs its script for each connection, in a thread of its own.
 pub struct FakeServer {
-    /// Its port on 127.0.0.1.
+    /// The server's port on 127.0.0.1.
     pub port: u16,
     connections: Arc<AtomicUsize>,
 }
 
-/// The server's side of one connection. A script that returns closes it.
+/// The server's side of one connection, which is closed when the script returns.
 pub struct ServerSide {
     stream: TcpStream,
-    /// Which connection of the server this is, from 0.
+    /// Number of the connection, counted from 0.
     pub number: usize,
-    /// Whether it turned out to be a CancelRequest.
+    /// Whether the connection turned out to be a CancelRequest.
     pub cancel: bool,
 }
 
-/// The end of a connection, or what a script says with `?`.
+/// The result of a script's step; the error is the end of the connection.
 pub type Scripted = io::Result<()>;
 
 impl FakeServer {
-    /// Starts one whose every connection runs `script`.
+    /// Starts a server that runs `script` for each connection.
     ///
     /// # Panics
     /// When no port is free.
@@ -56,7 +56,8 @@ impl FakeServer {
         Self { port, connections }
     }
 
-    /// One that logs everybody in and answers each simple query with one text row.
+    /// Starts a server that accepts every login and answers each simple query with one text row,
+    /// whose value is `answer` of the query's text.
     #[must_use]
     pub fn answering(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         Self::start(move |server| {
@@ -73,7 +74,7 @@ impl FakeServer {
         })
     }
 
-    /// How many connections have been accepted, CancelRequests among them.
+    /// Number of connections accepted, those of CancelRequests included.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
@@ -81,11 +82,11 @@ impl FakeServer {
 }
 
 impl ServerSide {
-    /// Reads the startup packet, refusing TLS and GSSAPI on the way, and returns its body
-    /// (after the code). A CancelRequest ends the script.
+    /// Reads the startup packet, refuses TLS and GSSAPI before it, and returns its body after the
+    /// version.
     ///
     /// # Errors
-    /// The end of the connection.
+    /// The end of the connection. A CancelRequest is an error too, which ends the script.
     pub fn startup(&mut self) -> io::Result<Vec<u8>> {
         loop {
             let mut head = [0; 8];
@@ -105,7 +106,7 @@ impl ServerSide {
         }
     }
 
-    /// Reads an SSLRequest and does not answer it.
+    /// Reads an SSLRequest without answering it.
     ///
     /// # Errors
     /// The end of the connection.
@@ -113,16 +114,17 @@ impl ServerSide {
         self.stream.read_exact(&mut [0; 8])
     }
 
-    /// Lets the client in without a password and says that all is ready.
+    /// Accepts the login without a password, and sends the messages up to ReadyForQuery.
     ///
     /// # Errors
-    /// The end of the connection.
+    /// The end of the connection, or a CancelRequest.
     pub fn accept(&mut self) -> Scripted {
         self.startup()?;
         self.welcome()
     }
 
-    /// AuthenticationOk, the usual ParameterStatus, BackendKeyData, ReadyForQuery.
+    /// Sends AuthenticationOk, the usual ParameterStatus messages, BackendKeyData and
+    /// ReadyForQuery.
     ///
     /// # Errors
     /// The end of the connection.
@@ -147,10 +149,10 @@ impl ServerSide {
         self.send(&bytes)
     }
 
-    /// The next message.
+    /// Reads the next message.
     ///
     /// # Errors
-    /// The end of the connection.
+    /// The end of the connection, or its time limit.
     pub fn read(&mut self) -> io::Result<Message> {
         let mut header = [0; 5];
         self.stream.read_exact(&mut header)?;
@@ -160,7 +162,7 @@ impl ServerSide {
         Ok(Message { tag: header[0], body })
     }
 
-    /// The next simple query's text, skipping other messages.
+    /// Reads up to the next Query and returns its text; other messages are skipped.
     ///
     /// # Errors
     /// The end of the connection, or a Terminate.
@@ -183,7 +185,7 @@ impl ServerSide {
         self.stream.write_all(bytes)
     }
 
-    /// Sends an ErrorResponse.
+    /// Sends an ErrorResponse with this severity, SQLSTATE and message.
     ///
     /// # Errors
     /// The end of the connection.
@@ -199,7 +201,7 @@ impl ServerSide {
         self.send(&Message::new(b'Z', &[status]).encode())
     }
 
-    /// Sends the answer to a query that returns one text row.
+    /// Sends the reply to a query that returns one text row, up to ReadyForQuery.
     ///
     /// # Errors
     /// The end of the connection.
@@ -207,12 +209,12 @@ impl ServerSide {
         self.send(&row_reply(value))
     }
 
-    /// Reads and drops everything until the other side closes.
+    /// Reads and drops bytes until the client closes the connection.
     pub fn wait_for_end(&mut self) {
         let _ = io::copy(&mut self.stream, &mut io::sink());
     }
 
-    /// Closes at once.
+    /// Closes the connection at once.
     pub fn close(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
@@ -225,10 +227,11 @@ pub fn error(severity: &str, code: &str, text: &str) -> Vec<u8> {
         .encode()
 }
 
-/// RowDescription, one DataRow, CommandComplete and ReadyForQuery for one text value.
+/// The bytes of a RowDescription, a DataRow, a CommandComplete and a ReadyForQuery for one text
+/// value.
 ///
 /// # Panics
-/// When the value is longer than a length word can say.
+/// When the value is longer than 4 GiB.
 #[must_use]
 pub fn row_reply(value: &str) -> Vec<u8> {
     let mut description = vec![0, 1];

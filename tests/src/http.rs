@@ -1,14 +1,14 @@
-//! Just enough HTTP to read a page.
+//! A minimal HTTP client and a reader of Prometheus pages.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use crate::until::SOON;
 
-/// The status code and the body of `GET path` on 127.0.0.1.
+/// Sends `GET path` to 127.0.0.1 and returns the status code and the body.
 ///
 /// # Panics
-/// When nobody answers or the answer is no HTTP.
+/// When nothing listens, or the answer is not HTTP.
 #[must_use]
 pub fn get(port: u16, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a listening port");
@@ -23,8 +23,8 @@ pub fn get(port: u16, path: &str) -> (u16, String) {
     (status, body.to_owned())
 }
 
-/// The sum of every sample of `name` in a Prometheus page whose labels contain all of `labels`
-/// (such as `mode="transaction"`); `None` when there is no such sample.
+/// The sum of the samples of `name` in a Prometheus page whose labels contain all of `labels`, such
+/// as `mode="transaction"`. `None` when there is no such sample.
 ///
 /// # Panics
 /// When a sample has no number.

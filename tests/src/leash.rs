@@ -1,18 +1,18 @@
-//! What must be tidied up even when the test process is killed.
+//! Clean-up that happens even when the test process is killed.
 
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// A shell script that runs when this process ends without dropping the leash. Whoever drops
-/// it has tidied up already.
+/// A shell script that runs when this process ends without having dropped the leash. An owner that
+/// drops it has cleaned up itself.
 pub struct Leash {
     watcher: Child,
     line: Option<ChildStdin>,
 }
 
 impl Leash {
-    /// Ties `script`, to which `arguments` are `$0`, `$1` and so on.
+    /// Starts the watcher of this process. `arguments` are `$0`, `$1` and so on of `script`.
     ///
     /// # Panics
     /// When there is no `sh`.

@@ -1,6 +1,6 @@
-//! The harness that checks pgimbal from outside: it starts throwaway servers, a real `pgimbal`
-//! before them, and speaks raw protocol to both. It has its own parser and never uses
-//! `pgimbal-wire`, so that a mistake there cannot excuse itself.
+//! The test harness, which checks pgimbal from outside: it starts throwaway servers and a real
+//! `pgimbal` in front of them, and speaks the raw protocol to both. It has its own parser and never
+//! uses `pgimbal-wire`, so that a mistake there cannot hide itself.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,9 +1,9 @@
-//! Other people's libraries: the programs in `tests/clients` and `tests/migrators`, in the
+//! Programs that use other libraries: those of `tests/clients` and `tests/migrators`, in the
 //! languages that `tests/set-up` prepared, and a conversation with them while they run.
 //!
-//! A program learns where to connect from `PGIMBAL_PORT`, and ends with `all done`. Whenever it
-//! wants the test to look at what it left behind with its connections still open, it prints a line
-//! `look at SOMETHING` and waits for a line on its standard input.
+//! A program finds its server's port in `PGIMBAL_PORT` and ends with the line `all done`. When the
+//! test shall look at what the program left behind while its connections are still open, the
+//! program prints a line `look at SOMETHING` and waits for a line on its standard input.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// How long a program may take. Generous: each needs a few seconds on an idle machine.
+/// Time limit of a program, which needs a few seconds on an idle machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// The folder with what `tests/set-up` installed.
+/// The directory into which `tests/set-up` installs: `PGIMBAL_CACHE`, or else `~/.cache/pgimbal`.
 #[must_use]
 pub fn cache() -> PathBuf {
     let home =
@@ -31,7 +31,7 @@ fn installed(path: PathBuf) -> PathBuf {
     path
 }
 
-/// `tests/clients/NAME` with the Python of the set-up.
+/// The command for `tests/clients/NAME` in the Python of the set-up.
 ///
 /// # Panics
 /// When the set-up has not run.
@@ -42,7 +42,7 @@ pub fn python(name: &str) -> Command {
     command
 }
 
-/// `tests/clients/NAME` with the machine's Node.js and the modules of the set-up.
+/// The command for `tests/clients/NAME` in the machine's Node.js, with the modules of the set-up.
 ///
 /// # Panics
 /// When the set-up has not run.
@@ -54,7 +54,7 @@ pub fn node(name: &str) -> Command {
     command
 }
 
-/// `tests/clients/NAME` with the machine's Ruby.
+/// The command for `tests/clients/NAME` in the machine's Ruby.
 #[must_use]
 pub fn ruby(name: &str) -> Command {
     let mut command = Command::new("ruby");
@@ -62,10 +62,10 @@ pub fn ruby(name: &str) -> Command {
     command
 }
 
-/// The program of `tests/migrators`.
+/// The command for the program of `tests/migrators` with the driver `driver`.
 ///
 /// # Panics
-/// When the set-up has not built it.
+/// When the set-up has not built the program.
 #[must_use]
 pub fn migrators(driver: &str) -> Command {
     let output = Command::new(source("migrators/program")).output().expect("migrators/program");
@@ -75,11 +75,11 @@ pub fn migrators(driver: &str) -> Command {
     command
 }
 
-/// Runs `command` against `port`, which is `whose`, to its end and calls `look` with what each of
-/// its lines `look at SOMETHING` names. Returns what it complained of on its standard error.
+/// Runs `command` against `port`, which belongs to `whose`, to its end. `look` is called with
+/// SOMETHING of each line `look at SOMETHING`. Returns the program's standard error.
 ///
 /// # Panics
-/// When it fails, does not end with `all done`, or takes too long.
+/// When the program fails, does not end with `all done`, or exceeds the time limit.
 #[must_use]
 pub fn converse(
     mut command: Command,

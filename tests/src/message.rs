@@ -1,40 +1,41 @@
-//! One protocol message as the tests see it, parsed without pgimbal's own code.
+//! A protocol message, parsed without pgimbal's own code.
 
 use std::collections::BTreeMap;
 
-/// A message with its tag byte and its body (the length word is not part of it).
+/// A message with its tag and its body.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
     /// The tag, such as `b'Z'`.
     pub tag: u8,
-    /// What follows the length word.
+    /// The bytes after the length field.
     pub body: Vec<u8>,
 }
 
 /// The fields of an ErrorResponse or NoticeResponse that tests look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerError {
-    /// `ERROR`, `FATAL`, `NOTICE` and so on, never localised (field `V`, or `S` before 9.6).
+    /// `ERROR`, `FATAL`, `NOTICE` and so on, never localised: field V, or S from a server without
+    /// V.
     pub severity: String,
-    /// The five characters of the SQLSTATE.
+    /// The SQLSTATE, five characters.
     pub code: String,
-    /// The primary message.
+    /// The primary message, field M.
     pub message: String,
-    /// Every field by its byte.
+    /// The text of every field by its letter.
     pub fields: BTreeMap<char, String>,
 }
 
 impl Message {
-    /// A message of `tag` with `body`.
+    /// Makes a message.
     #[must_use]
     pub fn new(tag: u8, body: &[u8]) -> Self {
         Self { tag, body: body.to_vec() }
     }
 
-    /// The bytes on the wire.
+    /// The bytes of the message as sent.
     ///
     /// # Panics
-    /// When the body is longer than a length word can say.
+    /// When the body is longer than 4 GiB.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![self.tag];
@@ -43,7 +44,7 @@ impl Message {
         bytes
     }
 
-    /// The error or notice in an `E` or `N` message.
+    /// The fields of an ErrorResponse or NoticeResponse.
     ///
     /// # Panics
     /// When this is another message.
@@ -71,10 +72,10 @@ impl Message {
         char::from(self.body[0])
     }
 
-    /// The columns of a DataRow, `None` for NULL.
+    /// The values of a DataRow, `None` for NULL.
     ///
     /// # Panics
-    /// When this is another message or its lengths are wrong.
+    /// When this is another message, or its lengths are wrong.
     #[must_use]
     pub fn columns(&self) -> Vec<Option<Vec<u8>>> {
         assert_eq!(self.tag, b'D', "{self:?} is no DataRow");
@@ -94,7 +95,7 @@ impl Message {
         columns
     }
 
-    /// The zero-terminated strings of the body, such as a ParameterStatus's two.
+    /// The zero-terminated strings of the body, such as name and value of a ParameterStatus.
     #[must_use]
     pub fn strings(&self) -> Vec<String> {
         let end = self.body.len().saturating_sub(1);

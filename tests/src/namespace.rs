@@ -1,4 +1,4 @@
-//! A network namespace of a test's own, tied to this one by a pair of virtual interfaces.
+//! A network namespace of a test's own, connected to this one by a pair of virtual interfaces.
 
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
@@ -7,26 +7,26 @@ use std::process::{Command, Output};
 use crate::leash::Leash;
 use crate::port::random;
 
-/// The name of the interface at the inner end.
+/// Name of the interface inside of the namespace.
 const INNER: &str = "inside";
 
-/// A namespace with one address, removed on drop and after a kill of the test.
+/// A network namespace with one address. It is removed when dropped, and when the test is killed.
 pub struct Namespace {
     name: String,
     outer: String,
-    /// The address of what runs in it.
+    /// The address inside of the namespace.
     pub inside: Ipv4Addr,
-    /// This side's address, as it is seen from in there.
+    /// The address of this side, as seen from inside.
     pub outside: Ipv4Addr,
     _leash: Leash,
 }
 
 impl Namespace {
-    /// Makes one with two addresses of the range kept for measurements (RFC 2544), which no
-    /// network routes.
+    /// Makes a namespace with two addresses of 198.18.0.0/16, which RFC 2544 reserves for
+    /// benchmarks and no network routes.
     ///
     /// # Panics
-    /// When this user may not.
+    /// When this user may not make a namespace.
     #[must_use]
     pub fn new() -> Self {
         let mut last = String::new();
@@ -67,7 +67,7 @@ impl Namespace {
         namespace
     }
 
-    /// `command` in this namespace; its working directory is kept.
+    /// `command` run inside of the namespace, in the same working directory.
     #[must_use]
     pub fn command(&self, command: &Command) -> Command {
         let mut entered = Command::new("nsenter");
@@ -80,12 +80,12 @@ impl Namespace {
         entered
     }
 
-    /// Drops every packet from now on. No socket is closed, nobody is told.
+    /// Drops every packet from now on. No socket is closed, and neither side is notified.
     pub fn cut(&self) {
         must(&["-n", &self.name, "link", "set", INNER, "down"]);
     }
 
-    /// Lets packets pass again.
+    /// Lets packets pass again after [`Namespace::cut`].
     pub fn mend(&self) {
         must(&["-n", &self.name, "link", "set", INNER, "up"]);
     }

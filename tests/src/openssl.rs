@@ -1,5 +1,4 @@
-//! Certificates as people make them: with the program `openssl`, in the words of PostgreSQL's
-//! documentation.
+//! Certificates made with the program `openssl`, as PostgreSQL's documentation describes it.
 
 use std::fs;
 use std::process::Command;
@@ -9,12 +8,12 @@ use crate::certificates::Certificates;
 use crate::process;
 use crate::program::run;
 
-/// More than RSA keys take on a machine that does other things too.
+/// Time limit of a script; RSA keys take long on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// PostgreSQL's recipe for an authority and a certificate that it signs (chapter "Secure TCP/IP
-/// Connections with SSL"), for any kind of key, name and days. With OpenSSL 3.0 the certificate is
-/// of X.509 version 1.
+/// An authority and a certificate for `name` made by PostgreSQL's recipe (chapter "Secure TCP/IP
+/// Connections with SSL"), with keys of the kind `key`, such as `rsa:2048`. With OpenSSL 3.0 the
+/// certificate is X.509 version 1.
 #[must_use]
 pub fn signed(key: &str, name: &str) -> Certificates {
     made_by(&format!(
@@ -27,7 +26,8 @@ pub fn signed(key: &str, name: &str) -> Certificates {
     ))
 }
 
-/// What a script of `openssl` commands leaves as `root.crt`, `server.crt` and `server.key`.
+/// Runs a script of `openssl` commands and reads `root.crt`, `server.crt` and `server.key`, which
+/// it must write.
 ///
 /// # Panics
 /// When a command fails.
@@ -41,8 +41,7 @@ pub fn made_by(script: &str) -> Certificates {
     Certificates::of(read("root.crt"), read("server.crt"), read("server.key"))
 }
 
-/// A script that leaves a certificate of `/CN=name` that begins and ends at these times
-/// (`YYMMDDHHMMSSZ`), and is its own root.
+/// A self-signed certificate for `name` that is valid between two times, given as `YYMMDDHHMMSSZ`.
 #[must_use]
 pub fn from_until(name: &str, begins: &str, ends: &str) -> Certificates {
     made_by(&format!(

@@ -16,18 +16,20 @@ use crate::startup::Login;
 use crate::until::{SOON, eventually};
 use crate::wire_client::WireClient;
 
-/// A running `pgimbal`, ended on drop, which fails the test when its log tells of a panic.
+/// A running `pgimbal`. Dropping it kills the process, and fails the test when its log tells of a
+/// panic.
 pub struct Pgimbal {
     process: Option<Process>,
     directory: Directory,
-    /// The port for clients.
+    /// The port for clients on 127.0.0.1.
     pub port: u16,
-    /// The port of `/metrics`.
+    /// The port of `/metrics` on 127.0.0.1.
     pub http_port: u16,
     config: Config,
 }
 
-/// What is written to `pgimbal.toml`, built up by a test that names only what matters to it.
+/// The content of `pgimbal.toml`, built up by a test that names only what matters to it. Values are
+/// TOML.
 #[derive(Clone)]
 pub struct Config {
     keys: Vec<(String, String)>,
@@ -41,13 +43,14 @@ pub struct Config {
 }
 
 impl Config {
-    /// Database `app` on a server at `port`, everybody trusted, one worker, a pool of 2.
+    /// Makes a configuration with the database `app` on a server at `port` of 127.0.0.1, `trust`
+    /// for all clients, one worker and a pool of 2.
     #[must_use]
     pub fn to_port(port: u16) -> Self {
         Self::to_nowhere().server("host", "\"127.0.0.1\"").server("port", port)
     }
 
-    /// The same without a server.
+    /// Makes the configuration of [`Config::to_port`] without a host and a port.
     pub fn to_nowhere() -> Self {
         let mut config = Self {
             keys: Vec::new(),
@@ -70,34 +73,34 @@ impl Config {
         config.server("dbname", "\"app\"").user("password", "\"app-secret\"")
     }
 
-    /// The same for a PostgreSQL of the harness.
+    /// Makes a configuration in front of a PostgreSQL of the harness.
     #[must_use]
     pub fn before(server: &Postgres) -> Self {
         Self::to_port(server.port)
     }
 
-    /// Sets a key of `[clusters.c]`.
+    /// Sets an option of `[clusters.c]` to a TOML value.
     #[must_use]
     pub fn cluster(mut self, key: &str, value: impl ToString) -> Self {
         put(&mut self.cluster, key, &value.to_string());
         self
     }
 
-    /// Sets a key to a TOML value: `"30s"` needs its quotes.
+    /// Sets an option of the top level to a TOML value: `"30s"` needs its quotes.
     #[must_use]
     pub fn set(mut self, key: &str, value: impl ToString) -> Self {
         put(&mut self.keys, key, &value.to_string());
         self
     }
 
-    /// Sets a key of `[databases.app]`.
+    /// Sets an option of `[databases.app]` to a TOML value.
     #[must_use]
     pub fn server(mut self, key: &str, value: impl ToString) -> Self {
         put(&mut self.server, key, &value.to_string());
         self
     }
 
-    /// Sets a key of `[users.app]`.
+    /// Sets an option of `[users.app]` to a TOML value.
     #[must_use]
     pub fn user(mut self, key: &str, value: impl ToString) -> Self {
         put(&mut self.user, key, &value.to_string());
@@ -120,26 +123,26 @@ impl Config {
         self
     }
 
-    /// Takes clients only from a load balancer that speaks the PROXY protocol.
+    /// Accepts clients only from a load balancer that speaks the PROXY protocol.
     #[must_use]
     pub fn behind_a_load_balancer(self) -> Self {
         self.set("proxy_protocol", "\"127.0.0.1:PORT\"")
     }
 
-    /// Keeps its state in a directory beside its configuration.
+    /// Sets `state_dir` to a directory beside the configuration.
     #[must_use]
     pub fn with_state_dir(self) -> Self {
         self.set("state_dir", "\"STATE\"")
     }
 
-    /// Listens on this address too.
+    /// Listens at this address too, on the same port.
     #[must_use]
     pub fn listening_on(mut self, host: impl ToString) -> Self {
         self.hosts.push(host.to_string());
         self
     }
 
-    /// Adds whole tables.
+    /// Adds the text of whole TOML tables.
     #[must_use]
     pub fn tables(mut self, toml: &str) -> Self {
         self.tables.push_str(toml);
@@ -147,17 +150,17 @@ impl Config {
         self
     }
 
-    /// Starts the program through another, such as `prlimit --nofile=40`.
+    /// Starts the program through another one, such as `prlimit --nofile=40`.
     #[must_use]
     pub fn through(mut self, launcher: &[&str]) -> Self {
         self.launcher = launcher.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
-    /// Starts it.
+    /// Starts `pgimbal` with this configuration, and returns when it listens.
     ///
     /// # Panics
-    /// When the program is missing or does not listen.
+    /// When the program is missing or does not listen in time.
     #[must_use]
     pub fn start(self) -> Pgimbal {
         Pgimbal::start(self)
@@ -197,7 +200,7 @@ impl Config {
 }
 
 impl Pgimbal {
-    /// Starts one with [`Config::before`] and nothing else set.
+    /// Starts a `pgimbal` with [`Config::before`] and no further options.
     ///
     /// # Panics
     /// As [`Config::start`].
@@ -226,7 +229,7 @@ impl Pgimbal {
         self.process = Some(process);
     }
 
-    /// Kills it and starts it again on the same ports with the same directory.
+    /// Kills the process and starts it again on the same ports with the same directory.
     ///
     /// # Panics
     /// As [`Config::start`].
@@ -235,13 +238,13 @@ impl Pgimbal {
         self.launch();
     }
 
-    /// A connection with nothing sent yet.
+    /// A TCP connection on which nothing was sent.
     #[must_use]
     pub fn connect(&self) -> WireClient {
         WireClient::tcp(self.port)
     }
 
-    /// A client logged in as `app` on `app`.
+    /// A client that is logged in as `app` to the database `app`.
     ///
     /// # Panics
     /// When the login fails.
@@ -250,7 +253,7 @@ impl Pgimbal {
         self.log_in(&Login::new("app", "app", "app-secret"))
     }
 
-    /// A logged-in client.
+    /// A client that is logged in with `login`.
     ///
     /// # Panics
     /// When the login fails.
@@ -261,10 +264,10 @@ impl Pgimbal {
         client
     }
 
-    /// The rows of a console command as text, each with its column names.
+    /// Runs a console command and returns its rows as text, each value with its column's name.
     ///
     /// # Panics
-    /// When the console refuses.
+    /// When the console answers with an error.
     #[must_use]
     pub fn console(&self, sql: &str) -> Vec<Vec<(String, String)>> {
         self.console_as(&Login::new("app", "pgimbal", "app-secret"), sql)
@@ -285,7 +288,7 @@ impl Pgimbal {
     /// The Prometheus page.
     ///
     /// # Panics
-    /// When it is not served.
+    /// When the page is not served.
     #[must_use]
     pub fn metrics(&self) -> String {
         let (status, page) = crate::http::get(self.http_port, "/metrics");
@@ -294,10 +297,10 @@ impl Pgimbal {
     }
 
     /// Waits until `count` clients wait for a server connection and none is being opened, as the
-    /// workers themselves say: each has asked for one, got none, and will get none of its own.
+    /// workers report it: each client has asked for a connection and will get none of its own.
     ///
     /// # Panics
-    /// When it is never so many.
+    /// When this does not happen in time.
     pub fn wait_for_waiting(&self, count: u32) {
         eventually(&format!("{count} clients wait"), SOON, || self.has_waiting(count));
     }
@@ -320,17 +323,17 @@ impl Pgimbal {
     /// Writes `text` to the configuration file as it is.
     ///
     /// # Panics
-    /// When it cannot be written.
+    /// When the file cannot be written.
     pub fn overwrite_config(&self, text: &str) {
         fs::write(self.config_path(), text).expect("the configuration");
     }
 
-    /// Sends a signal.
+    /// Sends a signal to the process.
     pub fn signal(&self, signal: Signal) {
         self.process().signal(signal);
     }
 
-    /// The exit code, when it has ended.
+    /// The exit code, -1 after a signal; `None` while the process runs.
     pub fn ended(&mut self) -> Option<i32> {
         self.process.as_mut().and_then(Process::ended).map(|status| status.code().unwrap_or(-1))
     }
@@ -344,13 +347,13 @@ impl Pgimbal {
         self.process.as_ref().expect("a started pgimbal")
     }
 
-    /// Everything it logged.
+    /// Everything that the process has logged.
     #[must_use]
     pub fn log(&self) -> String {
         self.process().log()
     }
 
-    /// Its own directory, for files that a test adds.
+    /// The directory of the configuration, for files that a test adds.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -383,10 +386,10 @@ impl Drop for Pgimbal {
     }
 }
 
-/// The program under test: `PGIMBAL_BIN`, or the one built beside this test.
+/// The path of the program under test: `PGIMBAL_BIN`, or the one built beside this test.
 ///
 /// # Panics
-/// When it has not been built.
+/// When the program has not been built.
 #[must_use]
 pub fn program() -> PathBuf {
     let path = std::env::var_os("PGIMBAL_BIN")
@@ -395,7 +398,8 @@ pub fn program() -> PathBuf {
     path
 }
 
-/// A command for `program` without the variables that would configure a pgimbal.
+/// A command for `program` without the environment variables `PG…`, which would configure pgimbal
+/// or libpq.
 #[must_use]
 pub fn undisturbed(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);

@@ -1,33 +1,33 @@
-//! Builds runs of frontend messages byte by byte.
+//! Sequences of frontend messages, built byte by byte.
 
 use crate::message::Message;
 
-/// Frontend messages in the order in which they were added.
+/// A sequence of frontend messages, in the order in which they were added.
 #[derive(Debug, Clone, Default)]
 pub struct Pipeline {
     bytes: Vec<u8>,
 }
 
 impl Pipeline {
-    /// An empty run.
+    /// Makes an empty sequence.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Parse `sql` as statement `name`, the server choosing the parameter types.
+    /// Adds a Parse of `sql` as statement `name`; the server chooses the parameter types.
     #[must_use]
     pub fn parse(self, name: &str, sql: &str) -> Self {
         self.parse_typed(name, sql, &[])
     }
 
-    /// Parse with a text of any bytes.
+    /// Adds a Parse whose text may be any bytes.
     #[must_use]
     pub fn parse_bytes(self, name: &str, sql: &[u8]) -> Self {
         self.message(b'P', &[&text(name), sql, b"\0", &count(0)].concat())
     }
 
-    /// Parse with type `oids`.
+    /// Adds a Parse with the type OIDs of the parameters.
     #[must_use]
     pub fn parse_typed(self, name: &str, sql: &str, oids: &[u32]) -> Self {
         let mut body = text(name);
@@ -37,20 +37,21 @@ impl Pipeline {
         self.message(b'P', &body)
     }
 
-    /// Bind text parameters to statement `name` as portal `portal`, text results.
+    /// Adds a Bind of statement `name` as portal `portal`, with parameters and results in text
+    /// format.
     #[must_use]
     pub fn bind(self, portal: &str, name: &str, parameters: &[&str]) -> Self {
         let parameters: Vec<&[u8]> = parameters.iter().map(|value| value.as_bytes()).collect();
         self.bind_bytes(portal, name, &parameters)
     }
 
-    /// Bind with raw parameter bytes in text format.
+    /// Adds a Bind with parameters of any bytes, in text format.
     #[must_use]
     pub fn bind_bytes(self, portal: &str, name: &str, parameters: &[&[u8]]) -> Self {
         self.bind_formats(portal, name, &[], parameters, &[])
     }
 
-    /// Bind with parameters and results in binary format.
+    /// Adds a Bind with parameters and results in binary format.
     #[must_use]
     pub fn bind_binary(self, portal: &str, name: &str, parameters: &[&[u8]]) -> Self {
         self.bind_formats(portal, name, &[1], parameters, &[1])
@@ -78,31 +79,31 @@ impl Pipeline {
         self.message(b'B', &body)
     }
 
-    /// Describe statement `name`.
+    /// Adds a Describe of statement `name`.
     #[must_use]
     pub fn describe_statement(self, name: &str) -> Self {
         self.kind_and_name(b'D', b'S', name)
     }
 
-    /// Describe portal `name`.
+    /// Adds a Describe of portal `name`.
     #[must_use]
     pub fn describe_portal(self, name: &str) -> Self {
         self.kind_and_name(b'D', b'P', name)
     }
 
-    /// Close statement `name`.
+    /// Adds a Close of statement `name`.
     #[must_use]
     pub fn close_statement(self, name: &str) -> Self {
         self.kind_and_name(b'C', b'S', name)
     }
 
-    /// Close portal `name`.
+    /// Adds a Close of portal `name`.
     #[must_use]
     pub fn close_portal(self, name: &str) -> Self {
         self.kind_and_name(b'C', b'P', name)
     }
 
-    /// Execute portal `portal` to its end (0) or for at most `rows`.
+    /// Adds an Execute of portal `portal` for at most `rows` rows, 0 for all of them.
     #[must_use]
     pub fn execute(self, portal: &str, rows: u32) -> Self {
         let mut body = text(portal);
@@ -110,7 +111,7 @@ impl Pipeline {
         self.message(b'E', &body)
     }
 
-    /// Parse, Bind and Execute `sql` all unnamed.
+    /// Adds a Parse, Bind and Execute of `sql` with the unnamed statement and portal.
     #[must_use]
     pub fn run(self, sql: &str) -> Self {
         self.parse("", sql).bind("", "", &[]).execute("", 0)
@@ -128,13 +129,13 @@ impl Pipeline {
         self.message(b'S', &[])
     }
 
-    /// A simple Query.
+    /// Adds a Query.
     #[must_use]
     pub fn query(self, sql: &str) -> Self {
         self.query_bytes(sql.as_bytes())
     }
 
-    /// A simple Query with a text of any bytes.
+    /// Adds a Query whose text may be any bytes.
     #[must_use]
     pub fn query_bytes(self, sql: &[u8]) -> Self {
         self.message(b'Q', &[sql, b"\0"].concat())
@@ -153,7 +154,7 @@ impl Pipeline {
         self
     }
 
-    /// The bytes to send.
+    /// The bytes of all messages.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -7,10 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// cannot take one between this look and the server's bind.
 const RANGE: std::ops::Range<u16> = 11_000..32_000;
 
-/// A port on 127.0.0.1 that nobody listens on.
+/// A port on 127.0.0.1 at which nothing listens, between 11000 and 31999.
 ///
 /// # Panics
-/// When a thousand tries found none.
+/// When a thousand tries find none.
 #[must_use]
 pub fn free_port() -> u16 {
     let mut seed = seed();
@@ -25,7 +25,7 @@ pub fn free_port() -> u16 {
     panic!("no free port in {RANGE:?}");
 }
 
-/// A number below `end` that other tests most likely do not get now.
+/// A number from 0 to `end` - 1 that other tests most likely do not get at this moment.
 ///
 /// # Panics
 /// When `end` is above 256.

@@ -1,4 +1,4 @@
-//! A throwaway PostgreSQL cluster: initdb once, a copy for each test.
+//! A throwaway PostgreSQL server: initdb runs once, and each test gets a copy.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -16,11 +16,11 @@ use crate::process::{self, Directory, Process};
 use crate::server::Server;
 use crate::until::{SOON, eventually};
 
-/// Every role's password is its name and this.
+/// The password of every role is the role's name followed by this suffix.
 pub const PASSWORD_SUFFIX: &str = "-secret";
 
-/// What the template holds beside the superuser `postgres`, who is trusted. `app` is trusted,
-/// the others log in as their names say.
+/// The roles of the template beside the superuser `postgres`. `postgres` and `app` are trusted; the
+/// others log in with the method that their name says.
 const ROLES: &str = "\
 create role app login password 'app-secret';
 create role scram login password 'scram-secret';
@@ -51,14 +51,14 @@ CipherString = DEFAULT@SECLEVEL=0
 MinProtocol = TLSv1.2
 ";
 
-/// A running cluster with a database `app`, dropped with everything it wrote.
+/// A running server with a database `app`. Dropping it ends the server and removes its files.
 pub struct Postgres {
     process: Option<Process>,
     server: Server,
 }
 
 impl Postgres {
-    /// Starts one with 100 connections.
+    /// Starts a server with `max_connections = 100`.
     ///
     /// # Panics
     /// When there is no PostgreSQL 15 or newer, or it does not start.
@@ -67,7 +67,7 @@ impl Postgres {
         Self::with(&[])
     }
 
-    /// Starts one with server settings such as `max_connections=5`.
+    /// Starts a server with settings such as `max_connections=5`.
     ///
     /// # Panics
     /// As [`Postgres::start`].
@@ -76,7 +76,7 @@ impl Postgres {
         Self::prepare(process::directory("pg"), settings, |_| {})
     }
 
-    /// The same with its data in memory, where there is plenty: for tests that make many files.
+    /// Starts a server whose data is in memory if there is enough, for tests that make many files.
     ///
     /// # Panics
     /// As [`Postgres::start`].
@@ -85,7 +85,7 @@ impl Postgres {
         Self::prepare(process::directory_in_memory("pg"), settings, |_| {})
     }
 
-    /// Starts one that speaks TLS with `certificates` and refuses `app` without it.
+    /// Starts a server that speaks TLS with `certificates`, and refuses `app` without TLS.
     ///
     /// # Panics
     /// As [`Postgres::start`].
@@ -115,10 +115,10 @@ impl Postgres {
         server
     }
 
-    /// Starts it again on the same port after [`Postgres::stop`].
+    /// Starts the server again on the same port after [`Postgres::stop`].
     ///
     /// # Panics
-    /// When it does not start.
+    /// When the server runs or does not start.
     pub fn restart(&mut self) {
         assert!(self.process.is_none(), "it runs");
         // A crash leaves its pid file; the next start of a copied cluster must not mind it.
@@ -143,17 +143,18 @@ impl Postgres {
         self.process = None;
     }
 
-    /// Ends every backend but superusers' and waits until they are gone.
+    /// Ends every backend other than superusers' (`pg_terminate_backend`), and waits until they are
+    /// gone.
     ///
     /// # Panics
-    /// When they stay.
+    /// When a backend stays.
     pub fn end_backends(&self) {
         let others = "backend_type = 'client backend' and usename <> 'postgres'";
         self.run(&format!("select pg_terminate_backend(pid) from pg_stat_activity where {others}"));
         eventually("the backends end", SOON, || self.backends() == 0);
     }
 
-    /// How many lines of the log contain `text`.
+    /// Number of lines of the server's log that contain `text`.
     #[must_use]
     pub fn logged(&self, text: &str) -> usize {
         self.log().lines().filter(|line| line.contains(text)).count()

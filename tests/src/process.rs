@@ -1,4 +1,4 @@
-//! A child process that never outlives its test, however that ends.
+//! Child processes that never outlive their test, however it ends.
 
 use std::ffi::OsStr;
 use std::io::Read;
@@ -13,8 +13,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::leash::Leash;
 use crate::until::{SOON, eventually};
 
-/// A running program with its log file, killed on drop. When the test process itself is
-/// killed, a leash kills the program and removes its directory.
+/// A running program with its log file. It is ended when this is dropped. When the test process
+/// itself is killed, a leash kills the program and removes its directory.
 pub struct Process {
     child: Child,
     directory: PathBuf,
@@ -23,8 +23,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` with both outputs in `directory/log`. `end` is the signal that ends it
-    /// on drop.
+    /// Starts `command` with standard output and error in `directory/log`. `end` is the signal that
+    /// ends it when this is dropped; SIGKILL follows after 5 s.
     ///
     /// # Panics
     /// When the program cannot be started.
@@ -38,7 +38,7 @@ impl Process {
         process
     }
 
-    /// The same for an owner that has a leash of its own.
+    /// Starts `command` without a leash, for an owner that has one.
     pub(crate) fn start_untied(mut command: Command, directory: &Path, end: Signal) -> Self {
         let log = std::fs::OpenOptions::new()
             .create(true)
@@ -86,15 +86,15 @@ impl Process {
         let _ = kill_process(self.pid(), signal);
     }
 
-    /// The exit status, when it has ended.
+    /// The exit status; `None` while the process runs.
     ///
     /// # Panics
-    /// When the system does not tell.
+    /// When the operating system does not tell.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("wait")
     }
 
-    /// Everything it wrote so far.
+    /// Everything that the process has written so far.
     #[must_use]
     pub fn log(&self) -> String {
         let mut bytes = Vec::new();
@@ -104,10 +104,10 @@ impl Process {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// A field of `/proc/PID/status` in KiB, such as `VmRSS` or `VmHWM`.
+    /// The value in KiB of a field of `/proc/PID/status`, such as `VmRSS` or `VmHWM`.
     ///
     /// # Panics
-    /// When the process is gone or the field is missing.
+    /// When the process has ended or the field is missing.
     #[must_use]
     pub fn status_kib(&self, field: &str) -> u64 {
         status_kib(self.id(), field).expect("a living process and the field")
@@ -162,17 +162,18 @@ impl Drop for Directory {
     }
 }
 
-/// A fresh directory under the system's temporary directory that every user may enter.
+/// Makes a directory in the system's temporary directory, with mode 0755 so that the user
+/// `postgres` may enter it.
 ///
 /// # Panics
-/// When it cannot be made.
+/// When the directory cannot be made.
 #[must_use]
 pub fn directory(name: &str) -> Directory {
     directory_in(&std::env::temp_dir(), name)
 }
 
-/// The same in memory where there is plenty: making a thousand files takes a second on some
-/// disks.
+/// Makes a directory in `/dev/shm` if more than 4 GiB are free there, because making a thousand
+/// files takes a second on some disks.
 pub(crate) fn directory_in_memory(name: &str) -> Directory {
     let memory = Path::new("/dev/shm");
     let free = rustix::fs::statvfs(memory).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));

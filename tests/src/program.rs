@@ -1,26 +1,26 @@
-//! Runs other people's clients (psql, pgbench, Python programs) with a time limit.
+//! Programs of others (psql, pgbench, Python programs), run with a time limit.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What a program printed, and how it ended.
+/// The outcome of a program that has ended.
 #[derive(Debug)]
 pub struct Finished {
-    /// Whether it ended with 0.
+    /// Whether the exit code is 0.
     pub success: bool,
-    /// Its exit code, when it was not killed.
+    /// The exit code; `None` when a signal killed the program.
     pub code: Option<i32>,
-    /// Standard output.
+    /// The text of standard output.
     pub stdout: String,
-    /// Standard error.
+    /// The text of standard error.
     pub stderr: String,
 }
 
 impl Finished {
-    /// The same, which ended with 0.
+    /// Asserts that the exit code is 0, and returns the outcome.
     ///
     /// # Panics
-    /// When it did not, with everything it printed.
+    /// When the exit code is another one; the message has both outputs.
     #[must_use]
     pub fn succeeded(self) -> Self {
         assert!(
@@ -32,10 +32,10 @@ impl Finished {
     }
 }
 
-/// Runs `command` to its end.
+/// Runs `command` to its end, with empty standard input.
 ///
 /// # Panics
-/// When it cannot be started, or has not ended after `limit`.
+/// When the program cannot be started, or has not ended after `limit`.
 pub fn run(command: &mut Command, limit: Duration) -> Finished {
     let mut child = command
         .stdin(Stdio::null())

@@ -1,22 +1,22 @@
-//! What a server answered up to one ReadyForQuery.
+//! The reply of a server up to one ReadyForQuery.
 
 use crate::message::{Message, ServerError};
 
-/// The answer to one simple query or to one run of extended messages up to a Sync.
+/// The reply to one simple query, or to one sequence of extended messages up to a Sync.
 #[derive(Debug, Clone)]
 pub struct Reply {
-    /// Every message, ReadyForQuery last.
+    /// All messages, ReadyForQuery last.
     pub messages: Vec<Message>,
 }
 
 impl Reply {
-    /// The rows, in order, over all statements.
+    /// The rows of all statements in order, `None` for NULL.
     #[must_use]
     pub fn rows(&self) -> Vec<Vec<Option<Vec<u8>>>> {
         self.of(b'D').map(Message::columns).collect()
     }
 
-    /// The rows as text, `NULL` for a null.
+    /// The rows of all statements as text, `NULL` for NULL.
     #[must_use]
     pub fn texts(&self) -> Vec<Vec<String>> {
         let text = |value: Option<Vec<u8>>| {
@@ -28,7 +28,7 @@ impl Reply {
     /// The first column of the only row, as text.
     ///
     /// # Panics
-    /// When there was an error or not exactly one row.
+    /// When there is an error, or not exactly one row.
     #[must_use]
     pub fn value(&self) -> String {
         self.no_error();
@@ -37,7 +37,7 @@ impl Reply {
         rows[0][0].clone()
     }
 
-    /// The names of the columns in the first RowDescription.
+    /// The column names of the first RowDescription; empty when there is none.
     #[must_use]
     pub fn columns(&self) -> Vec<String> {
         let Some(description) = self.of(b'T').next() else { return Vec::new() };
@@ -56,7 +56,7 @@ impl Reply {
         self.of(b'C').map(|message| message.strings()[0].clone()).collect()
     }
 
-    /// The errors.
+    /// The fields of every ErrorResponse.
     #[must_use]
     pub fn errors(&self) -> Vec<ServerError> {
         self.of(b'E').map(Message::error).collect()
@@ -65,7 +65,7 @@ impl Reply {
     /// The SQLSTATE of the only error.
     ///
     /// # Panics
-    /// When there is not exactly one.
+    /// When there is not exactly one error.
     #[must_use]
     pub fn sqlstate(&self) -> String {
         let errors = self.errors();
@@ -73,16 +73,16 @@ impl Reply {
         errors[0].code.clone()
     }
 
-    /// The same reply, which holds no error.
+    /// Asserts that there is no error, and returns the reply.
     ///
     /// # Panics
-    /// When it does.
+    /// When there is an error.
     pub fn no_error(&self) -> &Self {
         assert_eq!(self.errors(), [], "unexpected error");
         self
     }
 
-    /// The tag bytes of all messages but ParameterStatus and NoticeResponse, in order.
+    /// The tags of all messages in order, without those that may come at any time (`S`, `N`, `A`).
     #[must_use]
     pub fn tags(&self) -> String {
         tags(&self.messages)
@@ -102,7 +102,7 @@ impl Reply {
     }
 }
 
-/// The tag bytes of `messages` without those that may come at any time (`S`, `N`, `A`).
+/// The tags of `messages` in order, without those that may come at any time (`S`, `N`, `A`).
 #[must_use]
 pub fn tags(messages: &[Message]) -> String {
     let asynchronous = |tag: u8| matches!(tag, b'S' | b'N' | b'A');

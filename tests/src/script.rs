@@ -1,15 +1,15 @@
-//! What a client does, step by step, and the shapes in which the same can be said: simple
-//! queries or the extended protocol, waiting for each answer or not.
+//! Scripts: the steps of a client, and the shapes in which they are sent: as simple queries or by
+//! the extended protocol, waiting for each reply or not.
 
 use crate::message::Message;
 use crate::pipeline::Pipeline;
 use crate::reply::Reply;
 use crate::wire_client::WireClient;
 
-/// What stands between two statements of one step.
+/// The separator of two statements of one step.
 const BESIDE: &str = " ;; ";
 
-/// Steps of one client.
+/// The steps of one client.
 #[derive(Clone, Default)]
 pub struct Script {
     steps: Vec<Step>,
@@ -23,18 +23,19 @@ enum Step {
     Messages(Pipeline, usize),
 }
 
-/// How the texts of a script are sent. Messages are sent as they are in every shape.
+/// The way in which the texts of a script are sent. Messages are sent as they are in every shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// A simple query for each step.
+    /// One Query for each step, waiting for each reply.
     Queries,
-    /// All simple queries in one write.
+    /// All Query messages in one write.
     QueriesAtOnce,
-    /// Parse, Bind and Execute of the unnamed statement, one Sync for each step.
+    /// Parse, Bind and Execute of the unnamed statement, one Sync for each step, waiting for each
+    /// reply.
     Extended,
-    /// All of that in one write.
+    /// The messages of `Extended` in one write.
     ExtendedAtOnce,
-    /// Statements with names, described before they are bound and closed when they have run.
+    /// Named statements, which are described before they are bound and closed after they have run.
     Named,
 }
 
@@ -43,7 +44,7 @@ impl Shape {
     pub const ALL: [Self; 5] =
         [Self::Queries, Self::Extended, Self::Named, Self::QueriesAtOnce, Self::ExtendedAtOnce];
 
-    /// Those that wait for each answer before they send the next.
+    /// The shapes that wait for each reply before the next step.
     pub const WAITING: [Self; 3] = [Self::Queries, Self::Extended, Self::Named];
 
     const fn waits(self) -> bool {
@@ -52,13 +53,14 @@ impl Shape {
 }
 
 impl Script {
-    /// A step for each text; ` ;; ` parts the statements of one step.
+    /// Makes a script with a step for each text; ` ;; ` separates the statements of one step.
     #[must_use]
     pub fn new(steps: &[&str]) -> Self {
         Self::default().then(steps)
     }
 
-    /// The same where each character below U+0100 is one byte, so that `\u{83}` is 0x83.
+    /// Makes a script as [`Script::new`], with each character below U+0100 sent as one byte, so
+    /// that `\u{83}` is 0x83.
     #[must_use]
     pub fn of_bytes(steps: &[&str]) -> Self {
         let byte = |c| u8::try_from(u32::from(c)).expect("a character below U+0100");
@@ -77,26 +79,26 @@ impl Script {
         self
     }
 
-    /// One step of messages which `readies` ReadyForQuery answer.
+    /// Adds one step of messages, to which `readies` ReadyForQuery messages reply.
     #[must_use]
     pub fn messages(mut self, pipeline: Pipeline, readies: usize) -> Self {
         self.steps.push(Step::Messages(pipeline, readies));
         self
     }
 
-    /// How many steps there are.
+    /// Number of steps.
     #[must_use]
     pub fn len(&self) -> usize {
         self.steps.len()
     }
 
-    /// Whether there is none.
+    /// Whether the script has no steps.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
     }
 
-    /// Plays it and returns every answer.
+    /// Plays the script and returns every reply.
     pub fn play(&self, client: &mut WireClient, shape: Shape) -> Vec<Reply> {
         if shape.waits() {
             return (0..self.len()).flat_map(|step| self.play_step(client, shape, step)).collect();
@@ -112,7 +114,7 @@ impl Script {
         (0..readies).map(|_| client.read_reply()).collect()
     }
 
-    /// Plays one step of it.
+    /// Plays step `number`, counted from 0, and returns its replies.
     pub fn play_step(&self, client: &mut WireClient, shape: Shape, number: usize) -> Vec<Reply> {
         let (pipeline, readies) = self.step(shape, number);
         client.send(pipeline.bytes());
@@ -165,8 +167,8 @@ fn texts(step: &str, bytes: impl Fn(&str) -> Vec<u8>) -> Step {
     Step::Texts(step.split(BESIDE).map(bytes).collect())
 }
 
-/// What the answers said, without what differs between two databases of one server: identifiers
-/// of tables, process ids, and the place in PostgreSQL's source where an error was raised.
+/// The replies as text, without what differs between two databases of one server: OIDs of tables,
+/// process ids, and places in PostgreSQL's source.
 #[must_use]
 pub fn told(replies: &[Reply]) -> Vec<String> {
     replies.iter().flat_map(|reply| &reply.messages).filter_map(shown).collect()

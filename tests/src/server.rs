@@ -1,5 +1,5 @@
-//! What every throwaway server is to a test, alone or in a cluster: a copy of a template, a door
-//! past any proxy and network, a log.
+//! The part that all throwaway servers have in common, alone or in a cluster: a copy of a template,
+//! a way past any proxy and network, and a log.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,16 +11,16 @@ use crate::startup::Login;
 use crate::until::{SOON, eventually};
 use crate::wire_client::WireClient;
 
-/// A server's directory and port.
+/// A server's directory, port and settings.
 pub struct Server {
-    /// Its TCP port.
+    /// The server's TCP port.
     pub port: u16,
     pub(crate) directory: Directory,
     options: Vec<String>,
 }
 
 impl Server {
-    /// A copy of `template` in `directory`, to be run with `settings`.
+    /// Copies `template` to `directory`, to be run with `settings`.
     pub(crate) fn copy(
         template: &Path,
         directory: Directory,
@@ -35,7 +35,7 @@ impl Server {
         server
     }
 
-    /// What starts it, with `fixed` settings below its own.
+    /// The command that starts the server; its own settings win over `fixed`.
     pub(crate) fn command(&self, fixed: &[&str]) -> Command {
         let mut postgres = as_postgres(&bin().join("postgres"));
         postgres.arg("-D").arg(self.data());
@@ -62,7 +62,7 @@ impl Server {
         });
     }
 
-    /// A superuser's connection past any proxy and network.
+    /// A superuser's session over the Unix socket, past any proxy and network.
     ///
     /// # Panics
     /// When the login fails.
@@ -73,7 +73,7 @@ impl Server {
         client
     }
 
-    /// Runs `sql` as superuser and returns the first column of its only row.
+    /// Runs `sql` as superuser, and returns the first column of its only row.
     #[must_use]
     pub fn value(&self, sql: &str) -> String {
         self.superuser().value(sql)
@@ -99,7 +99,7 @@ impl Server {
         self.backends_that("true")
     }
 
-    /// How many of them `condition` holds for.
+    /// Number of those backends for which `condition` holds in `pg_stat_activity`.
     pub(crate) fn backends_that(&self, condition: &str) -> usize {
         let sql = format!(
             "select count(*) from pg_stat_activity where backend_type = 'client backend' \
@@ -108,7 +108,7 @@ impl Server {
         self.value(&sql).parse().expect("a count")
     }
 
-    /// How many backends run a statement whose text contains `text` now.
+    /// Number of those backends that run a statement whose text contains `text` now.
     ///
     /// # Panics
     /// When the server does not answer.
@@ -117,7 +117,7 @@ impl Server {
         self.backends_that(&format!("state = 'active' and query like '%{text}%'"))
     }
 
-    /// Everything it logged.
+    /// Everything that the server has logged.
     #[must_use]
     pub fn log(&self) -> String {
         fs::read(self.directory.join("log"))
@@ -125,13 +125,13 @@ impl Server {
             .unwrap_or_default()
     }
 
-    /// Its Unix socket.
+    /// The path of the server's Unix socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.directory.join(format!(".s.PGSQL.{}", self.port))
     }
 
-    /// Its data directory.
+    /// The path of the server's data directory.
     #[must_use]
     pub fn data(&self) -> PathBuf {
         self.directory.join("data")

@@ -1,22 +1,22 @@
-//! The repository's own files, for the tests that read them.
+//! The repository's own files, for tests that read them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The repository. Its path has no component of a folder in it, so that a test may leave out files
-/// by the folders that they are in.
+/// The path of the repository, in a form without `..`, so that a test may leave out files by the
+/// folders that they are in.
 ///
 /// # Panics
-/// Never: this crate is in a folder of it.
+/// Never: this crate is in a folder of the repository.
 #[must_use]
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository").to_owned()
 }
 
-/// The Rust files in `folders` of the repository, and below them.
+/// The Rust files in these folders of the repository, and below them.
 ///
 /// # Panics
-/// When there is no such folder.
+/// When a folder does not exist.
 #[must_use]
 pub fn sources(folders: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();

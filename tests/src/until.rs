@@ -1,15 +1,15 @@
-//! Waiting for a condition with a deadline, the only way a test may wait.
+//! Waiting for a condition with a time limit, the only way in which a test may wait.
 
 use std::time::{Duration, Instant};
 
-/// How long a test waits for something that should happen at once. Generous, since a loaded
-/// machine must not make a right proxy look wrong.
+/// Time limit for what should happen at once. It is generous, so that a loaded machine does not
+/// fail a test.
 pub const SOON: Duration = Duration::from_secs(15);
 
-/// Calls `condition` until it holds and returns how long that took.
+/// Calls `condition` until it holds, every 10 ms, and returns how long that took.
 ///
 /// # Panics
-/// When `deadline` has passed without it, naming `what`.
+/// When `deadline` has passed; the message names `what`.
 pub fn eventually(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !condition() {
@@ -19,10 +19,10 @@ pub fn eventually(what: &str, deadline: Duration, mut condition: impl FnMut() ->
     start.elapsed()
 }
 
-/// Watches `condition` for the whole of `span`: the way to say that something does not happen.
+/// Calls `condition` for the whole of `span`, every 10 ms, to show that something does not happen.
 ///
 /// # Panics
-/// As soon as it does not hold, naming `what`.
+/// As soon as the condition does not hold; the message names `what`.
 pub fn always(what: &str, span: Duration, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while start.elapsed() < span {

@@ -1,4 +1,4 @@
-//! A real Vault (or OpenBao) whose database engine rotates roles of a test's PostgreSQL.
+//! A real Vault or OpenBao, whose database secrets engine rotates roles of a test's PostgreSQL.
 
 pub mod api;
 pub mod passwords;
@@ -20,42 +20,42 @@ use crate::until::{SOON, eventually};
 use api::Api;
 pub use passwords::Passwords;
 
-/// The name under which the harness mounts the database engine.
+/// The mount path of the database secrets engine.
 pub const MOUNT: &str = "database";
 
-/// A running Vault, unsealed, ended on drop. What it keeps is in memory.
+/// A running, unsealed Vault, whose storage is in memory. Dropping it kills the process.
 pub struct Vault {
     process: Option<Process>,
     _directory: Directory,
-    /// Its port on 127.0.0.1.
+    /// The Vault's port on 127.0.0.1.
     pub port: u16,
     root: Api,
     unseal_key: String,
     authority: Option<PathBuf>,
 }
 
-/// What Vault says of a static role.
+/// The credentials of a static role, `GET /v1/database/static-creds/:role`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaticRole {
-    /// The password now.
+    /// The current password.
     pub password: String,
-    /// When it was rotated, as Vault prints it.
+    /// Time of the last rotation in RFC 3339 form, as Vault prints it.
     pub rotated: String,
-    /// Seconds to the next rotation.
+    /// Time until the next rotation in seconds.
     pub ttl: u64,
 }
 
 impl Vault {
-    /// Starts one without TLS.
+    /// Starts a Vault without TLS.
     ///
     /// # Panics
-    /// When there is no Vault (`tests/set-up` makes one) or it does not start.
+    /// When there is no Vault (`tests/set-up` makes one), or it does not start.
     #[must_use]
     pub fn start() -> Self {
         Self::prepare(None)
     }
 
-    /// Starts one that speaks TLS with `certificates`.
+    /// Starts a Vault that speaks TLS with `certificates`.
     ///
     /// # Panics
     /// As [`Vault::start`].
@@ -64,7 +64,7 @@ impl Vault {
         Self::prepare(Some(certificates))
     }
 
-    /// Starts one with a database engine for `server`.
+    /// Starts a Vault with a database secrets engine for `server`.
     ///
     /// # Panics
     /// As [`Vault::start`].
@@ -118,33 +118,33 @@ impl Vault {
         self.unseal();
     }
 
-    /// Its URL.
+    /// The Vault's URL.
     #[must_use]
     pub fn address(&self) -> String {
         let scheme = if self.authority.is_some() { "https" } else { "http" };
         format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
-    /// The file with the authority of its certificate.
+    /// The file with the authority of the Vault's certificate.
     ///
     /// # Panics
-    /// When it has none.
+    /// When the Vault has no TLS.
     #[must_use]
     pub fn authority(&self) -> &Path {
         self.authority.as_deref().expect("a Vault with TLS")
     }
 
-    /// Its API with the root token.
+    /// The Vault's API with the root token.
     #[must_use]
     pub fn root(&self) -> &Api {
         &self.root
     }
 
-    /// Mounts a database engine that looks for overdue rotations every second, as superuser of
-    /// the server at `port`.
+    /// Mounts a database secrets engine for the server at `port`, as its superuser. The engine
+    /// looks for overdue rotations every second.
     ///
     /// # Panics
-    /// When Vault refuses.
+    /// When Vault answers with an error.
     pub fn serve(&self, port: u16) {
         self.serve_any(&[port]);
     }
@@ -177,32 +177,32 @@ impl Vault {
     /// seconds. Vault rotates it at once.
     ///
     /// # Panics
-    /// When Vault refuses.
+    /// When Vault answers with an error.
     pub fn static_role(&self, role: &str, period: u32) {
         let body =
             json!({ "db_name": "app", "username": role, "rotation_period": period.to_string() });
         self.root.write(&format!("{MOUNT}/static-roles/{role}"), &body);
     }
 
-    /// What it says of `role` now.
+    /// The current credentials of `role`.
     ///
     /// # Panics
-    /// When it refuses.
+    /// When Vault does not give them.
     #[must_use]
     pub fn role(&self, role: &str) -> StaticRole {
         self.try_role(role).unwrap_or_else(|| panic!("Vault says nothing of {role}"))
     }
 
-    /// What it says of `role` now, unless it is sealed or does not know it.
+    /// The current credentials of `role`; `None` when Vault is sealed or does not know the role.
     #[must_use]
     pub fn try_role(&self, role: &str) -> Option<StaticRole> {
         static_role(&self.root, role)
     }
 
-    /// Rotates `role` now and returns its new password.
+    /// Rotates `role` and returns its new password.
     ///
     /// # Panics
-    /// When Vault refuses.
+    /// When Vault does not rotate it in time.
     pub fn rotate(&self, role: &str) -> String {
         let path = format!("{MOUNT}/rotate-role/{role}");
         // Just unsealed, it may still be filling its queue of roles.
@@ -212,10 +212,10 @@ impl Vault {
         self.role(role).password
     }
 
-    /// A token that may do what the policies' `text` says.
+    /// Makes a token with the policy whose text is `policy`.
     ///
     /// # Panics
-    /// When Vault refuses.
+    /// When Vault answers with an error.
     #[must_use]
     pub fn token(&self, policy: &str) -> String {
         let name = format!("policy-{}", self.policies());
@@ -229,17 +229,17 @@ impl Vault {
         list["data"]["keys"].as_array().map_or(0, Vec::len)
     }
 
-    /// A token that may read every static role.
+    /// Makes a token that may read the credentials of every static role.
     #[must_use]
     pub fn reader(&self) -> String {
         self.token(&reads(&format!("{MOUNT}/static-creds/*")))
     }
 
-    /// The role and secret ids of an approle whose tokens live `ttl` (such as `2s`) and may do
-    /// what `policy` says.
+    /// Makes an AppRole whose tokens live `ttl`, such as `2s`, and have this policy. Returns its
+    /// role id and its secret id.
     ///
     /// # Panics
-    /// When Vault refuses.
+    /// When Vault answers with an error.
     #[must_use]
     pub fn approle(&self, policy: &str, ttl: &str) -> [String; 2] {
         self.root.write("sys/auth/approle", &json!({ "type": "approle" }));
@@ -251,18 +251,18 @@ impl Vault {
         [text(&role["data"]["role_id"]), text(&secret["data"]["secret_id"])]
     }
 
-    /// Seals it: every answer is 503 until [`Vault::unseal`].
+    /// Seals the Vault: every answer is 503 until [`Vault::unseal`].
     ///
     /// # Panics
-    /// When it refuses.
+    /// When Vault answers with an error.
     pub fn seal(&self) {
         self.root.write("sys/seal", &Value::Null);
     }
 
-    /// Unseals it and waits until it is active.
+    /// Unseals the Vault, and waits until it is active.
     ///
     /// # Panics
-    /// When it refuses.
+    /// When Vault answers with an error, or is not active in time.
     pub fn unseal(&self) {
         self.root.write("sys/unseal", &json!({ "key": self.unseal_key }));
         eventually("Vault is active", SOON, || {
@@ -270,7 +270,7 @@ impl Vault {
         });
     }
 
-    /// Sends a signal: a stopped Vault accepts connections and says nothing.
+    /// Sends a signal to the Vault. After SIGSTOP it accepts connections and does not answer.
     ///
     /// # Panics
     /// Never before the drop.
@@ -278,13 +278,13 @@ impl Vault {
         self.process.as_ref().expect("a started Vault").signal(signal);
     }
 
-    /// The passwords of `roles` from now on, read all the time in a thread of its own.
+    /// Starts a thread that reads the passwords of `roles` all the time and records them.
     #[must_use]
     pub fn record(&self, roles: &[&str]) -> Arc<Passwords> {
         Passwords::record(self.root.clone(), roles)
     }
 
-    /// A `[vaults.main]` table that logs in with `token`.
+    /// The configuration table `[vaults.main]` for this Vault, which logs in with `token`.
     #[must_use]
     pub fn table(&self, token: &str) -> String {
         let tls = self.authority.as_ref();
@@ -302,13 +302,13 @@ impl Drop for Vault {
     }
 }
 
-/// A policy that lets `path` be read.
+/// The text of a policy that allows reading `path`.
 #[must_use]
 pub fn reads(path: &str) -> String {
     format!("path \"{path}\" {{ capabilities = [\"read\"] }}\n")
 }
 
-/// `vault` or `bao` on PATH, or the one that `tests/set-up` built.
+/// The path of `vault` or `bao`: the one on `PATH`, or the one that `tests/set-up` built.
 ///
 /// # Panics
 /// When there is none.
@@ -326,7 +326,7 @@ pub fn find_program() -> Option<PathBuf> {
     (output.status.success() && !path.is_empty()).then(|| path.into())
 }
 
-/// What `role` is to `api`, when it says.
+/// The credentials of `role`; `None` when Vault does not give them.
 fn static_role(api: &Api, role: &str) -> Option<StaticRole> {
     let path = format!("{MOUNT}/static-creds/{role}");
     let Ok((200, answer)) = api.call("GET", &path, &Value::Null) else { return None };

@@ -1,5 +1,5 @@
-//! A stand-in for Vault's HTTP API that says what a test wants, in the way it wants, and
-//! remembers what it was asked and when: for states that the real one cannot be stopped in.
+//! A stand-in for Vault's HTTP API, which answers as a test says and records its requests: for
+//! states in which the real Vault cannot be held.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -14,7 +14,7 @@ use crate::program::print_tail;
 
 /// A listening stand-in; its threads end with the test process.
 pub struct VaultStandIn {
-    /// Its port on 127.0.0.1.
+    /// The stand-in's port on 127.0.0.1.
     pub port: u16,
     state: Arc<Mutex<State>>,
 }
@@ -22,13 +22,13 @@ pub struct VaultStandIn {
 /// What was asked, and when.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// When it had come whole.
+    /// Time at which the request had arrived completely.
     pub at: Instant,
-    /// `GET` and so on.
+    /// The HTTP method, such as `GET`.
     pub method: String,
-    /// What follows `/v1/`, with its query.
+    /// The path after `/v1/`, with its query.
     pub path: String,
-    /// The headers, their names in lower case.
+    /// The headers, with their names in lower case.
     pub headers: BTreeMap<String, String>,
     /// The body, JSON where there is one.
     pub body: String,
@@ -61,25 +61,26 @@ struct State {
 }
 
 impl Answer {
-    /// `status` with a JSON body.
+    /// Makes an answer with a JSON body.
     #[must_use]
     pub fn json(status: u16, body: &Value) -> Self {
         Self::raw(status, body.to_string().as_bytes())
     }
 
-    /// `status` with any body.
+    /// Makes an answer with any body.
     #[must_use]
     pub fn raw(status: u16, body: &[u8]) -> Self {
         Self { status, body: Body::Fixed(body.to_vec()), delay: Duration::ZERO }
     }
 
-    /// `status` with Vault's list of errors.
+    /// Makes an answer with Vault's list of errors, which holds `text` only.
     #[must_use]
     pub fn error(status: u16, text: &str) -> Self {
         Self::json(status, &json!({ "errors": [text] }))
     }
 
-    /// A static role's credentials, rotated `rotated` (RFC 3339), the next time in `ttl` seconds.
+    /// Makes an answer with the credentials of a static role, which was rotated at `rotated` (RFC
+    /// 3339) and is rotated again in `ttl` seconds.
     #[must_use]
     pub fn role(username: &str, password: &str, rotated: &str, ttl: u64) -> Self {
         Self::json(200, &credentials(username, password, rotated, ttl))
@@ -97,7 +98,7 @@ impl Answer {
         Self { status: 200, body, delay: Duration::ZERO }
     }
 
-    /// A login's answer: a token that lives `seconds` and can be renewed.
+    /// Makes the answer of a login: a renewable token that lives `seconds`.
     #[must_use]
     pub fn token(token: &str, seconds: u64) -> Self {
         let auth = json!({
@@ -112,7 +113,7 @@ impl Answer {
         )
     }
 
-    /// The same, `delay` after the request.
+    /// Delays the answer by `delay`.
     #[must_use]
     pub fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
@@ -157,7 +158,7 @@ fn rfc3339(time: SystemTime) -> String {
 }
 
 impl VaultStandIn {
-    /// Starts one that is healthy, takes every token and every login, and knows no role yet.
+    /// Starts a stand-in that is healthy, accepts every token and every login, and knows no role.
     ///
     /// # Panics
     /// When no port is free.
@@ -189,19 +190,20 @@ impl VaultStandIn {
         stand_in
     }
 
-    /// Answers requests whose path contains `text` with `answer`; a later rule goes first.
+    /// Answers requests whose path contains `text` with `answer`; later rules win over earlier
+    /// ones.
     pub fn rule(&self, text: &str, answer: Answer) {
         let mut state = self.state();
         state.rules.retain(|(known, _)| known != text);
         state.rules.push((text.to_owned(), answer));
     }
 
-    /// Takes a rule away.
+    /// Removes the rule for `text`.
     pub fn forget(&self, text: &str) {
         self.state().rules.retain(|(known, _)| known != text);
     }
 
-    /// What it answers for `role` from now on.
+    /// Sets the answer for the credentials of `role`.
     pub fn role(&self, role: &str, answer: Answer) {
         self.rule(&format!("static-creds/{role}"), answer);
     }
@@ -216,19 +218,20 @@ impl VaultStandIn {
         self.state().once.push((format!("static-creds/{role}"), answer));
     }
 
-    /// Everything that was asked.
+    /// All requests so far.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
         self.state().requests.clone()
     }
 
-    /// How often a path that contains `text` was asked for.
+    /// Number of requests so far whose path contains `text`.
     #[must_use]
     pub fn asked(&self, text: &str) -> usize {
         self.state().requests.iter().filter(|request| request.path.contains(text)).count()
     }
 
-    /// A `[vaults.main]` table that leads here, with any token and further `keys`.
+    /// The configuration table `[vaults.main]` for this stand-in, with any token and further
+    /// `keys`.
     #[must_use]
     pub fn table(&self, keys: &str) -> String {
         let token = if keys.contains("login") { "" } else { "token = \"stand-in\"\n" };

@@ -1,5 +1,5 @@
-//! A blocking client that sends any bytes and reads messages. Every read has a time limit, so
-//! that a proxy that keeps silent fails a test and does not hang it.
+//! A blocking client that sends any bytes and reads messages. Every read has a time limit, so that
+//! a silent proxy fails a test instead of hanging it.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -18,24 +18,26 @@ use crate::reply::Reply;
 use crate::startup::{CANCEL_REQUEST, startup_packet};
 use crate::until::SOON;
 
-/// Sends a CancelRequest with `key` to `port` and waits until that connection is closed.
+/// Sends a CancelRequest with `key` (process id and secret key) to `port`, and waits until the
+/// connection is closed.
 ///
 /// # Panics
-/// When nobody listens.
+/// When nothing listens.
 pub fn cancel(port: u16, key: &[u8]) {
     let mut connection = WireClient::tcp(port);
     connection.send(&startup_packet(CANCEL_REQUEST, key));
     connection.read_to_end();
 }
 
-/// One client connection.
+/// A client connection over TCP, a Unix socket or TLS.
 pub struct WireClient {
     stream: Stream,
-    /// The last ParameterStatus of each name.
+    /// The last value of each ParameterStatus.
     pub parameters: BTreeMap<String, String>,
-    /// The body of BackendKeyData: four bytes of id, then the key.
+    /// The body of BackendKeyData: 4 bytes of process id, then the secret key; empty before the
+    /// login.
     pub key: Vec<u8>,
-    /// What came during login, in order.
+    /// The messages of the login in order.
     pub greeting: Vec<Message>,
 }
 
@@ -66,10 +68,10 @@ impl WireClient {
         TcpStream::connect(("127.0.0.1", port)).map(Self::of)
     }
 
-    /// Takes a connection that was made otherwise.
+    /// Wraps a TCP connection that was made elsewhere.
     ///
     /// # Panics
-    /// When it is no connection.
+    /// When the socket is not connected.
     #[must_use]
     pub fn of(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("TCP_NODELAY");
@@ -93,10 +95,10 @@ impl WireClient {
         UnixStream::connect(path).map(|stream| Self::over(Stream::Unix(stream)))
     }
 
-    /// Does a TLS handshake at once over this connection.
+    /// Runs a TLS handshake over this connection, without an SSLRequest.
     ///
     /// # Errors
-    /// When the handshake fails.
+    /// The error of the handshake.
     ///
     /// # Panics
     /// When this connection is not plain TCP.
@@ -117,7 +119,7 @@ impl WireClient {
         client
     }
 
-    /// Sets how long a read or a write may take.
+    /// Sets the time limit of each read and write; over TLS of each read only.
     ///
     /// # Panics
     /// When the socket refuses.
@@ -152,10 +154,10 @@ impl WireClient {
         stream.flush()
     }
 
-    /// The next message.
+    /// Reads the next message.
     ///
     /// # Errors
-    /// The end of the connection, or nothing within the time limit.
+    /// The end of the connection, or its time limit.
     pub fn try_read(&mut self) -> io::Result<Message> {
         let mut header = [0; 5];
         self.read_bytes(&mut header)?;
@@ -175,18 +177,19 @@ impl WireClient {
         Ok(message)
     }
 
-    /// The next message.
+    /// Reads the next message.
     ///
     /// # Panics
-    /// When none comes.
+    /// When no message arrives within the time limit.
     pub fn read(&mut self) -> Message {
         self.try_read().unwrap_or_else(|error| panic!("a message was expected: {error}"))
     }
 
-    /// The next message but ParameterStatus and NoticeResponse, which must have `tag`.
+    /// Reads the next message other than ParameterStatus and NoticeResponse, which must have the
+    /// tag `tag`.
     ///
     /// # Panics
-    /// When it is another.
+    /// When the message has another tag.
     pub fn expect(&mut self, tag: u8) -> Message {
         loop {
             let message = self.read();
@@ -201,10 +204,10 @@ impl WireClient {
         }
     }
 
-    /// Exactly as many bytes as fit `buffer`, without framing.
+    /// Reads exactly as many bytes as `buffer` holds, without framing.
     ///
     /// # Errors
-    /// The end of the connection, or nothing within the time limit.
+    /// The end of the connection, or its time limit.
     pub fn read_bytes(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         match &mut self.stream {
             Stream::Tcp(stream) => stream.read_exact(buffer),
@@ -231,19 +234,20 @@ impl WireClient {
         }
     }
 
-    /// Sends a CancelRequest with this client's key to `port` and waits until it is closed.
+    /// Sends a CancelRequest with this client's key to `port`, and waits until that connection is
+    /// closed.
     ///
     /// # Panics
-    /// When nobody listens.
+    /// When nothing listens.
     pub fn cancel(&self, port: u16) {
         cancel(port, &self.key);
     }
 
-    /// Asks for a value, whose answer must be the next thing that comes: whatever was sent unasked
-    /// would stand before it.
+    /// Runs a query and asserts that its reply is the next thing to arrive, so that nothing was
+    /// sent unasked before.
     ///
     /// # Panics
-    /// When something else came first.
+    /// When something else arrives first.
     pub fn expect_nothing_before_the_next_reply(&mut self) {
         let reply = self.query("select 'the next'");
         let tags = reply.messages.iter().map(|message| message.tag).filter(|tag| *tag != b'S');
@@ -251,8 +255,8 @@ impl WireClient {
         assert_eq!(reply.value(), "the next");
     }
 
-    /// Whether nothing has arrived by now. That proves something only once it is known by another
-    /// way that whatever could be said has been said.
+    /// Whether no byte has arrived by now. This proves something only when it is known by other
+    /// means that everything was sent that could be.
     ///
     /// # Panics
     /// When the socket refuses, or over TLS.
@@ -269,8 +273,8 @@ impl WireClient {
         seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Whether nothing at all arrives within `span`. Only where the time itself is what is tested:
-    /// silence for a while proves nothing about what comes later.
+    /// Whether no byte arrives within `span`. It is for tests of the time itself: silence for a
+    /// while proves nothing about later.
     ///
     /// # Panics
     /// When the connection ends.
@@ -289,13 +293,13 @@ impl WireClient {
         }
     }
 
-    /// Sends `pipeline` and reads up to the next ReadyForQuery.
+    /// Sends `pipeline`, and reads up to the next ReadyForQuery.
     pub fn run(&mut self, pipeline: &Pipeline) -> Reply {
         self.send(pipeline.bytes());
         self.read_reply()
     }
 
-    /// Runs a simple query.
+    /// Runs a simple query and returns its reply.
     pub fn query(&mut self, sql: &str) -> Reply {
         self.run(&Pipeline::new().query(sql))
     }
@@ -321,22 +325,22 @@ impl WireClient {
         self.query(sql).value()
     }
 
-    /// Sends a simple query and does not wait for its reply.
+    /// Sends a simple query without waiting for its reply.
     pub fn start_query(&mut self, sql: &str) {
         self.send(Pipeline::new().query(sql).bytes());
     }
 
-    /// The process id of the PostgreSQL backend that answers now.
+    /// The process id of the PostgreSQL backend that serves this client now.
     pub fn backend(&mut self) -> String {
         self.value("select pg_backend_pid()")
     }
 
-    /// Sends Terminate and closes.
+    /// Sends Terminate and closes the connection.
     pub fn terminate(mut self) {
         let _ = self.try_send(&Message::new(b'X', &[]).encode());
     }
 
-    /// Closes without a word, with a reset if `reset`.
+    /// Closes the connection without a Terminate, with a TCP reset if `reset`.
     pub fn vanish(self, reset: bool) {
         if let Stream::Tcp(stream) = &self.stream {
             let socket = socket2::SockRef::from(stream);
@@ -345,10 +349,10 @@ impl WireClient {
         }
     }
 
-    /// Says that nothing more will be sent, and still reads.
+    /// Closes the sending direction; replies can still be read.
     ///
     /// # Panics
-    /// When the socket refuses.
+    /// When the socket refuses, or over TLS.
     pub fn half_close(&mut self) {
         match &self.stream {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write).expect("shutdown"),
@@ -370,7 +374,7 @@ impl WireClient {
     /// A second handle of a plain TCP connection, for a thread that writes while another reads.
     ///
     /// # Panics
-    /// When this is not plain TCP.
+    /// When this connection is not plain TCP.
     #[must_use]
     pub fn second_handle(&self) -> TcpStream {
         let Stream::Tcp(stream) = &self.stream else { panic!("a second handle of TCP only") };

@@ -1,4 +1,4 @@
-//! What a client has shown, kept until it is known whether a password fits it.
+//! A client's proof that fits no known password, kept until a newer password is known.
 
 use zeroize::Zeroizing;
 
@@ -8,8 +8,9 @@ use crate::scram::ScramError;
 use crate::scram::server::ScramServer;
 use crate::verifier::{Salting, ScramVerifier};
 
-/// A proof that fits none of the passwords known when it came. It can be checked again by an
-/// account that has learned a newer one: the client is not asked again.
+/// A client's proof that fits none of the passwords known when it arrived. It can be checked again
+/// by an account that has a newer password; the client is not asked again. Passwords are wiped when
+/// it is dropped.
 #[derive(Debug)]
 pub struct Mismatch {
     user: Box<str>,
@@ -58,27 +59,28 @@ impl Mismatch {
         Self { user: user.into(), shown: Shown::Scram { salted, server, proof: proof.to_vec() } }
     }
 
-    /// Checks what was shown by an account that may know more by now.
+    /// Checks the proof by the user's current account, and ends the login.
     ///
     /// # Errors
-    /// [`ClientLoginError::WrongPassword`] when it still fits nothing.
+    /// [`ClientLoginError::WrongPassword`] when the proof still fits no password.
     pub fn retry(self, account: Option<&Account>) -> Result<Accepted, ClientLoginError> {
         self.against(account)?.ok_or_else(|| self.refusal())
     }
 
-    /// Whether what was shown fits a password of this account.
+    /// Checks the proof by `account` and keeps it; `None` when it fits no password.
     #[must_use]
     pub fn check(&self, account: Option<&Account>) -> Option<Accepted> {
         self.against(account).ok().flatten()
     }
 
-    /// Gives up.
+    /// The error with which the login ends when no password fits:
+    /// [`ClientLoginError::WrongPassword`].
     #[must_use]
     pub fn refusal(&self) -> ClientLoginError {
         ClientLoginError::WrongPassword(self.user.clone())
     }
 
-    /// Whether the account has a password that fits.
+    /// Checks the proof by `account`; `None` when it fits no password.
     ///
     /// # Errors
     /// [`ClientLoginError::Scram`] for a proof that is malformed.

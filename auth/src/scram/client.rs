@@ -1,5 +1,5 @@
 //! The client's side of SCRAM: pgimbal proves to a server that it knows a password, and the server
-//! proves that it did.
+//! proves that it knows the password's verifier.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -12,16 +12,16 @@ use super::{
 use crate::Channel;
 use crate::verifier::{Key, MAX_ITERATIONS, PasswordKeys, hmac, xor};
 
-/// An exchange whose first message was sent and whose challenge is awaited.
+/// A SCRAM exchange whose first message was sent; the server's challenge is awaited.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ScramClient {
     nonce: String,
     first_bare: String,
-    /// What attribute `c` of the proof repeats: header and channel data.
+    /// The bytes that attribute `c` of the proof repeats: GS2 header and channel data.
     binding: Vec<u8>,
 }
 
-/// An exchange whose proof was sent; the server's own is awaited.
+/// A SCRAM exchange whose proof was sent; the server's signature is awaited.
 pub struct AwaitsServerProof {
     signature: Key,
 }
@@ -33,8 +33,9 @@ impl std::fmt::Debug for AwaitsServerProof {
 }
 
 impl ScramClient {
-    /// Chooses a mechanism and makes the first message; `plus_offered` says whether the server
-    /// offered SCRAM-SHA-256-PLUS, `nonce` is random.
+    /// Begins an exchange: chooses the mechanism and makes the first message, in this order in the
+    /// result. `plus_offered` says whether the server offered SCRAM-SHA-256-PLUS; `nonce` must be
+    /// random.
     #[must_use]
     pub fn begin(
         channel: Channel<'_>,
@@ -55,11 +56,13 @@ impl ScramClient {
         (Self { nonce, first_bare, binding }, mechanism, first)
     }
 
-    /// Answers the server's challenge with the proof of `password`; costs as many SHA-256 rounds
-    /// as the server asks for, at most [`MAX_ITERATIONS`].
+    /// Answers the server's challenge with the proof of `password`. It costs as many PBKDF2
+    /// iterations as the server asks for, at most [`MAX_ITERATIONS`], which takes up to about a
+    /// second.
     ///
     /// # Errors
-    /// [`ScramError`] for a malformed challenge, and for one that does not repeat our nonce.
+    /// [`ScramError::Malformed`] for a challenge that breaks the grammar, does not repeat the
+    /// client's nonce, or asks for more iterations than [`MAX_ITERATIONS`].
     pub fn answer(
         self,
         password: &[u8],
@@ -89,10 +92,12 @@ impl ScramClient {
 }
 
 impl AwaitsServerProof {
-    /// Checks the server's last message.
+    /// Checks the server's last message, the data of AuthenticationSASLFinal.
     ///
     /// # Errors
-    /// [`ScramError::WrongProof`] when the server does not know the password's verifier either.
+    /// [`ScramError::WrongProof`] when the signature shows that the server does not know the
+    /// password's verifier; [`ScramError::Malformed`] when the server reports an error or breaks
+    /// the grammar.
     pub fn finish(self, last: &[u8]) -> Result<(), ScramError> {
         let mut rest = text(last)?;
         if rest.starts_with("e=") {

@@ -1,4 +1,4 @@
-//! The server's side of SCRAM: a client proves that it knows a password.
+//! The server's side of SCRAM: a client proves to pgimbal that it knows a password.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -10,17 +10,18 @@ use super::{
 use crate::Channel;
 use crate::verifier::ScramVerifier;
 
-/// The mechanisms that a client may choose from.
+/// The SASL mechanisms that a client is offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offer {
-    /// SCRAM-SHA-256.
+    /// SCRAM-SHA-256 only, as without TLS.
     Scram,
-    /// SCRAM-SHA-256-PLUS and SCRAM-SHA-256.
+    /// SCRAM-SHA-256-PLUS and SCRAM-SHA-256, as over TLS.
     ScramAndPlus,
 }
 
 impl Offer {
-    /// What can be offered over this channel.
+    /// The mechanisms for this connection: with SCRAM-SHA-256-PLUS when channel binding is
+    /// possible.
     #[must_use]
     pub const fn over(channel: Channel<'_>) -> Self {
         match channel.end_point() {
@@ -30,32 +31,33 @@ impl Offer {
     }
 }
 
-/// An exchange whose challenge was sent and whose proof is awaited.
+/// A SCRAM exchange whose challenge was sent; the client's proof is awaited.
 #[derive(Debug)]
 pub struct ScramServer {
     client_first_bare: String,
     server_first: String,
-    /// Both halves.
+    /// The client's and the server's half of the nonce.
     nonce: String,
-    /// What attribute `c` of the proof must decode to: header and channel data.
+    /// The bytes to which attribute `c` of the proof must decode: GS2 header and channel data.
     binding: Vec<u8>,
 }
 
-/// A proof that was right.
+/// The outcome of a proof that matched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// The last message to the client, with the server's own proof.
+    /// The data of AuthenticationSASLFinal, which proves that pgimbal knows the verifier.
     pub message: String,
-    /// Index of the verifier that the proof matched.
+    /// Index of the verifier that matched, among those given to [`ScramServer::finish`].
     pub matched: usize,
 }
 
 impl ScramServer {
-    /// Reads a client's choice and its first message; gives the challenge to send. `verifier`
-    /// says which salt and number of iterations are shown; `nonce` is random.
+    /// Reads the mechanism that a client chose and its first message, and returns the challenge to
+    /// send. The salt and iterations of `verifier` are shown to the client; `nonce` must be random.
     ///
     /// # Errors
-    /// [`ScramError`] for malformed messages, and when the channel binding was tampered with.
+    /// [`ScramError`] for a mechanism that was not offered, a malformed message, an unsupported
+    /// feature, and a sign that channel binding was tampered with.
     pub fn begin(
         channel: Channel<'_>,
         mechanism: &[u8],
@@ -74,11 +76,13 @@ impl ScramServer {
         Ok((state, challenge))
     }
 
-    /// Checks the proof against every verifier that has the salt and iterations shown. Each is
-    /// tried, matching or not, so that time tells nothing.
+    /// Checks a client's proof by each verifier; all must have the salt and iterations that were
+    /// shown. Every verifier is tried, so that the time taken does not depend on which one matches.
     ///
     /// # Errors
-    /// [`ScramError::WrongProof`] when none matches; others for malformed messages.
+    /// [`ScramError::WrongProof`] when no verifier matches, [`ScramError::ChannelBinding`] when the
+    /// client saw another TLS channel, and [`ScramError::Malformed`] for a message that breaks the
+    /// grammar.
     pub fn finish<'v>(
         &self,
         last: &[u8],

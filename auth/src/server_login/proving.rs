@@ -1,12 +1,13 @@
-//! The proof of SCRAM that a server asks for, apart from the login: it is computed elsewhere.
+//! The SCRAM proof that a server asks for, as a computation apart from the login, so that it can
+//! run on another thread.
 
 use zeroize::Zeroizing;
 
 use crate::scram::ScramError;
 use crate::scram::client::{AwaitsServerProof, ScramClient};
 
-/// A proof to be computed, which costs as many SHA-256 rounds as the server asks for: up to seconds
-/// of a core, so it must not stand in anybody's way.
+/// A SCRAM proof to be computed. It takes as many PBKDF2 iterations as the server asks for, up to
+/// about a second of a core, so it must not run in a worker's loop.
 #[derive(PartialEq, Eq)]
 pub struct Proving {
     pub(super) scram: ScramClient,
@@ -14,12 +15,13 @@ pub struct Proving {
     pub(super) challenge: Vec<u8>,
 }
 
-/// A proof that was computed.
+/// The outcome of a [`Proving`], for [`ServerLogin::proved`](super::ServerLogin::proved).
 #[derive(Debug)]
 pub struct Proved(pub(super) Result<(AwaitsServerProof, Vec<u8>), ScramError>);
 
 impl Proving {
-    /// How many rounds the server asks for; 0 when it does not say so.
+    /// Number of PBKDF2 iterations that the server's challenge asks for; 0 when the challenge does
+    /// not say.
     #[must_use]
     pub fn iterations(&self) -> u32 {
         let attributes = self.challenge.split(|byte| *byte == b',');
@@ -27,7 +29,7 @@ impl Proving {
         count.and_then(|count| std::str::from_utf8(count).ok()?.parse().ok()).unwrap_or(0)
     }
 
-    /// Computes it.
+    /// Computes the proof; blocks for up to about a second.
     #[must_use]
     pub fn run(self) -> Proved {
         Proved(self.scram.answer(&self.password, &self.challenge))

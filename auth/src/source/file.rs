@@ -1,5 +1,5 @@
-//! Passwords in files: what Kubernetes, CloudNativePG, the Secrets Store CSI driver or a person
-//! has put there, read anew each time and followed.
+//! Passwords in files, as Kubernetes, CloudNativePG, the Secrets Store CSI driver or a person
+//! writes them. Files are read anew at each fetch and watched for changes.
 
 use std::path::{Path, PathBuf};
 

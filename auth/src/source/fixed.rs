@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::{BoxFuture, Source};
 use crate::{Answer, SourceError};
 
-/// What was found at the start, for good.
+/// A source that was read once at the start.
 #[derive(Debug)]
 pub(super) struct FixedSource {
     kind: &'static str,

@@ -1,4 +1,4 @@
-//! Vault's and OpenBao's static roles.
+//! Passwords of static roles of Vault's and OpenBao's database secrets engine.
 //!
 //! One client for each Vault: one pool of connections, one token, one pause after failures,
 //! whatever the number of roles. It knows no generations: it asks when it is asked.
@@ -52,8 +52,8 @@ mod verdict;
 
 pub use self::health::Health;
 
-/// Requests under way at once. Vault answers in about a millisecond, so that a thousand roles
-/// are read in well under a second; more would open as many connections.
+/// Limit of requests to one Vault at a time. Vault answers in about a millisecond, so that a
+/// thousand roles are read in well under a second; more requests would open as many connections.
 const MAX_REQUESTS: usize = 8;
 
 /// A Vault, for all who ask it.
@@ -70,8 +70,8 @@ pub struct VaultClient {
 }
 
 impl VaultClient {
-    /// Reads certificates and key; connects to nothing yet. `name` is that of the Vault in the
-    /// configuration.
+    /// Reads the certificate files and the key; connects to nothing yet. `name` is the Vault's name
+    /// in the configuration.
     ///
     /// # Errors
     /// [`SourceError`] when a file or an address cannot be used.
@@ -88,10 +88,11 @@ impl VaultClient {
         })
     }
 
-    /// The password of a static role.
+    /// Reads the credentials of a static role: `GET /v1/:mount/static-creds/:role`. Logs in first
+    /// when there is no valid token.
     ///
     /// # Errors
-    /// [`SourceError`] by cause.
+    /// [`SourceError`] by cause: the Vault, its token, the policy or the role.
     pub async fn read(&self, role: &str) -> Result<Answer, SourceError> {
         let place = format!("vault {}, role {role}", self.name);
         if !is_role_name(role) {
@@ -108,10 +109,11 @@ impl VaultClient {
         }
     }
 
-    /// The names of all static roles of the mount.
+    /// Lists the names of all static roles of the mount: `LIST /v1/:mount/static-roles`. Empty when
+    /// the engine has no roles.
     ///
     /// # Errors
-    /// [`SourceError`] by cause.
+    /// [`SourceError`] by cause: the Vault, its token, the policy or the mount.
     pub async fn roles(&self) -> Result<Vec<String>, SourceError> {
         let place = format!("vault {}, the list of static roles", self.name);
         let reply = self.authorized(&Call::static_roles(&self.mount), &place).await?;
@@ -123,15 +125,16 @@ impl VaultClient {
         }
     }
 
-    /// What each address says of itself; needs no token.
+    /// Asks each address for its health, `GET /v1/sys/health`, which needs no token.
     pub async fn health(&self) -> Vec<Health> {
         self.addresses.each(Health::of).await
     }
 
-    /// Logs in, and asks how long the token lives: for `pgimbal check`.
+    /// Logs in if there is no valid token, and asks how long the token lives: `GET
+    /// /v1/auth/token/lookup-self`. For `pgimbal check`.
     ///
     /// # Errors
-    /// [`SourceError`] when the login or the token is refused.
+    /// [`SourceError`] when the login or the token is refused, or the Vault does not answer.
     pub async fn token_standing(&self) -> Result<TokenStanding, SourceError> {
         let _permit = self.requests.acquire().await;
         let token = self.token().await?;
@@ -218,15 +221,15 @@ impl VaultClient {
     }
 }
 
-/// What a Vault says of the token that pgimbal has there.
+/// The state of pgimbal's token, as Vault reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenStanding {
-    /// It is one, and lives for so long; for ever when there is no end.
+    /// The token is valid.
     Good {
-        /// What is left of its life.
+        /// Time until the token expires; `None` when it never does.
         ttl: Option<Duration>,
     },
-    /// It may not ask that.
+    /// The token may not look itself up, so that its state is unknown.
     Unknown,
 }
 

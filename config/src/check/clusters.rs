@@ -1,4 +1,4 @@
-//! What clusters need, and what databases need of them.
+//! Checks of clusters, and of databases that name one.
 
 use super::findings::Findings;
 use super::tls;
@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::user::PasswordForm;
 use crate::words::Route;
 
-/// Everything about clusters that cannot be together.
+/// Notes every contradiction in the options of clusters.
 pub(super) fn check(config: &Config, found: &mut Findings<'_>) {
     for (name, cluster) in &config.clusters {
         nodes(config, cluster, &format!("clusters.{name}"), found);

@@ -1,4 +1,4 @@
-//! What sources of passwords need of each other, of their Vault and of the state directory.
+//! Checks of password sources, Vaults and the state directory.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::words::{HistoryPlace, VaultLogin};
 /// A rule's source that is nothing but the name that a client gives.
 const PLACEHOLDER: &str = "{user}";
 
-/// Everything about passwords that cannot be together.
+/// Notes every contradiction in the options of passwords.
 pub(super) fn check(config: &Config, found: &mut Findings<'_>) {
     let own = &config.credentials;
     if own.state_dir.is_none() {
@@ -81,7 +81,7 @@ fn open_directory(config: &Config, user: &UserConfig, path: &str, found: &mut Fi
     }
 }
 
-/// One source, and nothing beside it that would never be looked at.
+/// Checks that a user has one source, and no option that it would not use.
 fn source(user: &UserConfig, path: &str, found: &mut Findings<'_>) {
     let given: Vec<&str> = [
         ("password", user.password.is_some()),
@@ -146,7 +146,7 @@ fn is_segment(role: &str) -> bool {
     role != "." && role != ".." && !role.contains(odd)
 }
 
-/// What each way to log in needs.
+/// Checks that a Vault's login method has the options that it needs.
 fn login(vault: &VaultConfig, path: &str, found: &mut Findings<'_>) {
     let needs = match vault.login {
         VaultLogin::Token if vault.token.is_none() => Some("token"),
@@ -189,7 +189,7 @@ fn login(vault: &VaultConfig, path: &str, found: &mut Findings<'_>) {
     }
 }
 
-/// What another way to log in would need.
+/// Notes the options of other login methods.
 fn unused(vault: &VaultConfig, path: &str, found: &mut Findings<'_>) {
     use VaultLogin::{AppRole, Kubernetes, Token, TokenFile};
     let jwt_file = found.is_set(&format!("{path}.kubernetes_jwt_file"));

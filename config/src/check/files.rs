@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::findings::Findings;
 
-/// What a PEM file must hold.
+/// The content that a PEM file must have.
 #[derive(Clone, Copy)]
 pub(super) enum Pem {
     Certificate,

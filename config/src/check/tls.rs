@@ -1,4 +1,4 @@
-//! What the TLS options of one table need of each other.
+//! Checks of the TLS options of one table.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! Variables that begin like pgimbal's and are somebody else's: they must not stop a start, and a
-//! mistyped option still must.
+//! Environment variables that begin like pgimbal's and are not options. They must not prevent a
+//! start, and a mistyped option still must.
 
 use super::{ENV_CONFIG, ENV_NESTING, ENV_UPSTREAM};
 

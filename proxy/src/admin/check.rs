@@ -1,4 +1,4 @@
-//! `pgimbal check`: does what the configuration says work, seen from here?
+//! `pgimbal check`: whether the configuration works from this machine, without starting the proxy.
 
 mod capacity;
 mod clusters;
@@ -22,24 +22,28 @@ use passwords::Passwords;
 
 pub use findings::{Form, refused, unusable};
 
-/// The database that `databases."*"` is tried with when nobody names one: there is one of this name
-/// on nearly every server.
+/// The database with which `databases."*"` is tried when `--database` names none; nearly every
+/// server has it.
 const ANY_DATABASE: &str = "postgres";
 
-/// What is to be checked, and how it is told.
+/// The options of `pgimbal check`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
-    /// `--user`: only this one, who may be one of a rule.
+    /// `--user`: the only user to try, who may be one of the rule `users."*"`; `None` for all
+    /// listed users.
     pub user: Option<String>,
-    /// `--database`: only this one, which may be one of `databases."*"`.
+    /// `--database`: the only database to try, which may be one of `databases."*"`; `None` for all
+    /// databases.
     pub database: Option<String>,
-    /// `--json` or lines.
+    /// `--json`, or one line for each finding.
     pub form: Form,
 }
 
-/// Asks every Vault and every other source of a password, tries every database with every user that
-/// it would be opened for at each of its servers, and says in a line each what works and what to
-/// fix. Exit code 0 when everything works, 3 when something should be looked at, 1 when something
+/// Runs `pgimbal check`: binds each address, asks every Vault and every other source of a password,
+/// and logs in to each server of every database with every user of that database. Prints each
+/// finding to standard output.
+///
+/// The exit code is 0 when everything works, 3 when there are warnings only, and 1 when something
 /// fails.
 #[must_use]
 pub fn run(config: &Config, wish: &Wish) -> ExitCode {
@@ -120,7 +124,8 @@ fn databases<'a>(
     }
 }
 
-/// `any`: the name is one of many that clients could choose.
+/// Tries the logins of one database. `any` says that `name` is only an example of the names that
+/// clients could choose.
 async fn try_database(
     config: &Config,
     name: &str,

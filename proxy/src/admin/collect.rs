@@ -1,6 +1,7 @@
-//! What the workers and the process can tell, gathered when somebody asks.
+//! Snapshots of the workers and the process, gathered on request.
 //!
-//! Owns how long a worker may take to answer; derives nothing and decides nothing.
+//! This module owns the time that a worker may take to answer; it derives nothing and decides
+//! nothing.
 
 mod process;
 
@@ -17,29 +18,30 @@ use crate::topology::{ClusterStatus, Clusters};
 
 pub use process::{Connected, Gauges, LoginResult, Phase, ProcessSnapshot, ProcessStats, Refusal};
 
-/// How long a worker may take. It answers within one turn of its driver, so a worker that takes
+/// Time limit of a worker's answer. A worker answers within one turn of its loop, so one that takes
 /// longer is stuck, and a scrape (10 s by default) must not wait for it.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
 
-/// How much is asked.
+/// The amount of detail in a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
-    /// Pools and their counters.
+    /// Pools and their counters only.
     Totals,
-    /// Every client and server connection too.
+    /// Pools, and every client and server connection.
     Everything,
 }
 
-/// A question to a worker.
+/// A request to a worker for its snapshot.
 #[derive(Debug)]
 pub struct SnapshotRequest {
-    /// How much is asked.
+    /// The amount of detail that is asked for.
     pub detail: Detail,
-    /// Where the answer goes. Dropping it says that the worker has ended.
+    /// The channel for the answer. It is dropped without an answer when the worker has ended.
     pub reply: oneshot::Sender<WorkerSnapshot>,
 }
 
-/// Asks all workers.
+/// The handle through which snapshots of all workers are taken. Clones are cheap and share their
+/// state.
 #[derive(Clone, Debug)]
 pub struct Collector {
     senders: Arc<[mpsc::UnboundedSender<SnapshotRequest>]>,
@@ -52,7 +54,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// A collector over one channel for each worker.
+    /// Makes a collector over one channel for each worker, in the order of their numbers.
     #[must_use]
     pub fn new(
         senders: Vec<mpsc::UnboundedSender<SnapshotRequest>>,
@@ -69,7 +71,7 @@ impl Collector {
         }
     }
 
-    /// The same collector, which asks the watchers of these clusters too.
+    /// Adds the clusters whose status is part of snapshots.
     #[must_use]
     pub fn watching(self, clusters: Clusters) -> Self {
         Self { clusters, ..self }
@@ -81,27 +83,27 @@ impl Collector {
         Self { credentials, ..self }
     }
 
-    /// The passwords that rotate.
+    /// The manager of passwords that rotate.
     #[must_use]
     pub const fn credentials(&self) -> &CredentialManager {
         &self.credentials
     }
 
-    /// The clusters.
+    /// The handle of the watched clusters.
     #[must_use]
     pub const fn clusters(&self) -> &Clusters {
         &self.clusters
     }
 
-    /// What the process counts itself.
+    /// The counters of the process.
     #[must_use]
     pub fn process(&self) -> &ProcessStats {
         &self.process
     }
 
-    /// Asks all workers at once and waits for one second at most. For a worker that does not
-    /// answer the pools stand as it told them last, without its clients and server connections,
-    /// and [`Snapshot::silent`] names it.
+    /// Asks all workers at once and waits for at most one second. [`Snapshot::silent`] lists the
+    /// workers that did not answer; their pools are those of their last answer, and their clients
+    /// and server connections are missing.
     pub async fn snapshot(&self, detail: Detail) -> Snapshot {
         let deadline = Instant::now() + ANSWER_TIME;
         let mut replies = Vec::with_capacity(self.senders.len());
@@ -145,26 +147,28 @@ impl Collector {
     }
 }
 
-/// What stands for the user in the counters of pools that are gone.
+/// The user name that stands for all retired pools of a database, see [`Snapshot::retired`].
 pub const RETIRED: &str = "(retired)";
 
-/// What all workers and the process told.
+/// The state of all workers and of the process at one time.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// Each worker's part.
+    /// The snapshot of each worker, by its number.
     pub workers: Vec<WorkerSnapshot>,
-    /// Workers that did not answer; their pools are as they were when they last did.
+    /// Numbers of the workers that did not answer in time; their pools are those of their last
+    /// answer.
     pub silent: Vec<usize>,
-    /// The process's part.
+    /// The counters and gauges of the process.
     pub process: ProcessSnapshot,
-    /// The clusters.
+    /// The status of each cluster; empty when none is configured.
     pub clusters: Vec<ClusterStatus>,
-    /// The passwords that rotate.
+    /// The status of the passwords that rotate.
     pub credentials: CredentialsStatus,
 }
 
 impl Snapshot {
-    /// The pools with the parts of all workers added up, sorted by database and user.
+    /// The pools of all workers, those of the same database and user added up, sorted by database
+    /// and user.
     #[must_use]
     pub fn pools(&self) -> Vec<PoolSnapshot> {
         let mut pools: BTreeMap<(&str, &str), PoolSnapshot> = BTreeMap::new();
@@ -177,8 +181,8 @@ impl Snapshot {
         pools.into_values().collect()
     }
 
-    /// What pools had counted that are gone: one for each database, whose user is [`RETIRED`], so
-    /// that the sums over a database never go back.
+    /// The counters of pools that no longer exist: one entry for each database, whose user is
+    /// [`RETIRED`], so that the sums over a database never decrease.
     #[must_use]
     pub fn retired(&self) -> Vec<PoolSnapshot> {
         let mut databases: BTreeMap<&str, PoolSnapshot> = BTreeMap::new();
@@ -193,17 +197,17 @@ impl Snapshot {
         databases.into_values().collect()
     }
 
-    /// Every client, if it was asked for.
+    /// Iterates over all clients; empty unless the snapshot has [`Detail::Everything`].
     pub fn clients(&self) -> impl Iterator<Item = &ClientSnapshot> {
         self.workers.iter().flat_map(|worker| &worker.clients)
     }
 
-    /// Every server connection, if it was asked for.
+    /// Iterates over all server connections; empty unless the snapshot has [`Detail::Everything`].
     pub fn servers(&self) -> impl Iterator<Item = &ServerSnapshot> {
         self.workers.iter().flat_map(|worker| &worker.servers)
     }
 
-    /// Tasks that ended in a panic, of workers and of the process.
+    /// Number of tasks that ended in a panic, in the workers and in the process.
     #[must_use]
     pub fn panics(&self) -> u64 {
         self.process.panics + self.workers.iter().map(|worker| worker.panics).sum::<u64>()

@@ -1,7 +1,8 @@
-//! The console: databases `pgimbal` and `pgbouncer`, spoken to with any PostgreSQL client.
+//! The console: the databases `pgimbal` and `pgbouncer`, to which any PostgreSQL client can
+//! connect.
 //!
-//! Owns what an administrator may ask and how the answer looks; column names follow PgBouncer's
-//! where the meaning is the same. Knows no pool: it asks the workers and the main task.
+//! This module owns the commands and the form of their answers; column names follow PgBouncer's
+//! where the meaning is the same. It knows no pool: it asks the workers and the main task.
 
 mod answer;
 mod averages;
@@ -35,7 +36,7 @@ use averages::Averages;
 use command::Command;
 pub use control::{Control, ControlRequest, MainTaskGone, ReloadRefused};
 
-/// What all sessions on the console share.
+/// The console: the state that all its sessions share.
 #[derive(Debug)]
 pub struct Console {
     collector: Collector,
@@ -45,7 +46,8 @@ pub struct Console {
 }
 
 impl Console {
-    /// A console that asks the workers through `collector` and the main task through `control`.
+    /// Makes a console that asks the workers through `collector` and the main task through
+    /// `control`. `config` holds the configuration in force.
     #[must_use]
     pub fn new(
         collector: Collector,
@@ -55,20 +57,23 @@ impl Console {
         Self { collector, config, control, averages: Averages::default() }
     }
 
-    /// Serves one client from `address`, whose login was for the console, until it leaves.
+    /// Serves a client that has logged in to the console, until it disconnects. `address` is the
+    /// client's address for the log.
     ///
     /// # Errors
-    /// The connection's, and [`io::ErrorKind::InvalidData`] for what is no protocol.
+    /// The error of the connection; [`io::ErrorKind::InvalidData`] when the client breaks the
+    /// protocol, and [`io::ErrorKind::TimedOut`] when it does not read its answers.
     pub async fn serve(&self, client: Authenticated, address: String) -> io::Result<()> {
         session::Session::new(self, client, address).serve().await
     }
 
-    /// Takes the counters once a minute, for the averages of SHOW STATS. Runs until it is dropped.
+    /// Takes the counters once a minute for the averages of SHOW STATS. It runs until the future is
+    /// dropped.
     pub async fn keep_averages(&self) {
         self.averages.keep(&self.collector).await;
     }
 
-    /// Does what `command` says. Notices go to `out`, ahead of the rows that the caller sends.
+    /// Runs `command` and returns its rows. Notices go to `out`, ahead of the rows.
     async fn run(
         &self,
         command: Command,

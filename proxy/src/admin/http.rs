@@ -1,7 +1,8 @@
-//! `/metrics`, `/livez` and `/readyz` over HTTP.
+//! The HTTP endpoint: `/metrics`, `/livez` and `/readyz`.
 //!
-//! Owns what a probe is told. No answer asks a database, and none waits for a stuck worker longer
-//! than the collector does. Everything that an unknown client could make large or long has a limit.
+//! This module owns the answers to probes. No answer asks a database, and none waits for a stuck
+//! worker longer than the collector does. Everything that an unknown client could make large or
+//! long has a limit.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -21,23 +22,24 @@ use crate::admin::collect::{Collector, Detail, Gauges, Phase};
 use crate::admin::metrics;
 use crate::lobby::{Lobby, LobbyLimits, Subnet};
 
-/// Connections at once; one more closes the oldest, and one more from an address the oldest of that
-/// address. Probes and scrapers need a handful, and stay for milliseconds.
+/// Limits of connections, in all and from one address. A connection beyond a limit closes the
+/// oldest of its kind. Probes and scrapers need a handful, for milliseconds each.
 const MAX_CONNECTIONS: LobbyLimits = LobbyLimits { all: 64, one_address: 32 };
-/// How long a request's head may take.
+/// Time limit of a request's head.
 const READ_TIME: Duration = Duration::from_secs(5);
-/// How long a connection may take as a whole: a large page over a slow line, and no longer.
+/// Time limit of a connection as a whole, for a large page over a slow line.
 const WHOLE_TIME: Duration = Duration::from_secs(30);
-/// The longest head of a request, in bytes. It is hyper's least; a scraper sends some 300.
+/// Largest head of a request in bytes: hyper's least limit. A scraper sends about 300.
 const MAX_HEAD: usize = 8 * 1024;
-/// The pause after a failed accept: out of file descriptors, which only time mends.
+/// Pause after a failed accept, as when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const PATHS: &str = "pgimbal serves\n/metrics  for Prometheus\n/livez    whether the process \
                      answers\n/readyz   whether it accepts clients\n";
 
-/// Serves `listener` until it is dropped, while draining too.
+/// Serves HTTP/1.1 on `listener`, one request on each connection, while draining too. It runs until
+/// the future is dropped.
 pub async fn serve(listener: TcpListener, collector: Collector) {
     let lobby = Lobby::new(MAX_CONNECTIONS);
     loop {
@@ -102,8 +104,8 @@ async fn answer(request: &Request<Incoming>, collector: &Collector) -> Response<
     }
 }
 
-/// Ready is who accepts clients. A database that is down is no reason: its clients wait or are
-/// told so, and those of other databases are served.
+/// Why `/readyz` answers 503; `None` when the process accepts clients. A database that is down is
+/// no reason: its clients wait or get an error, and those of other databases are served.
 fn reason_not_ready(now: Gauges) -> Option<&'static str> {
     match now.phase {
         Phase::Starting => Some("starting, the listeners are not bound yet"),

@@ -1,8 +1,8 @@
-//! The page for Prometheus, made of one snapshot.
+//! The metrics page for Prometheus, rendered from one snapshot.
 //!
-//! Owns the names and labels of every family. Names, units and what each means are stable; a
-//! series exists as long as its pool. Nothing is registered globally and nothing is kept from one
-//! page to the next.
+//! This module owns the names and labels of all metric families; they are stable. A series exists
+//! as long as its pool. Nothing is registered globally, and nothing is kept from one page to the
+//! next.
 
 mod clusters;
 mod credentials;
@@ -15,10 +15,10 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 
 use crate::admin::collect::Snapshot;
 
-/// The content type of the page.
+/// Content type of the page: Prometheus' text format, version 0.0.4.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The snapshot in Prometheus' text format, version 0.0.4.
+/// Renders the snapshot in Prometheus' text format.
 #[must_use]
 pub fn render(snapshot: &Snapshot) -> String {
     let pools = pools::bounded(snapshot.pools());

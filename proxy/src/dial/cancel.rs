@@ -1,4 +1,4 @@
-//! Cancel requests towards a server.
+//! CancelRequests to servers.
 
 use pgimbal_wire::encode;
 
@@ -6,12 +6,12 @@ use super::encryption::{Way, open, ways};
 use super::{Address, CancelKey, DialError, DialFault, Target};
 use crate::transport::{Broken, Conversation, Transport};
 
-/// Sends a cancel request for `key` on a connection of its own, encrypted as `target` wishes, and
-/// waits until the server closes it: then the signal has been sent. `address` is the one that the
-/// connection to be cancelled was made to. Takes the target's connect timeout at most.
+/// Sends a CancelRequest for `key` on a connection of its own, encrypted as `target` says, and
+/// waits until the server closes it: by then the server has signalled its backend. `address` must
+/// be that of the connection to be cancelled. It takes the target's connect timeout at most.
 ///
 /// # Errors
-/// [`DialError`] when the server could not be reached or did not close the connection in time.
+/// [`DialError`] when the server could not be reached, or did not close the connection in time.
 pub async fn send_cancel(
     target: &Target,
     address: &Address,

@@ -1,4 +1,4 @@
-//! When TLS is used towards a server: libpq's `sslmode`, and what is tried after a refusal.
+//! TLS towards servers: libpq's `sslmode`, and what is tried after a refusal.
 
 use pgimbal_config::Host;
 use pgimbal_wire::encode;
@@ -8,7 +8,7 @@ use super::{Address, DialFault, Dialed, Target, reach, session, untried};
 use crate::tls::TlsMode;
 use crate::transport::{Conversation, Socket, Transport};
 
-/// Connects to one address and logs in, first in the preferred way and, where `sslmode` allows
+/// Connects to one address and logs in, first in the preferred way and then, where `sslmode` allows
 /// two, in the other.
 pub(super) async fn log_in(target: &Target, address: &Address) -> Result<Dialed, DialFault> {
     let (first, second) = ways(target);
@@ -34,7 +34,8 @@ pub(super) async fn log_in(target: &Target, address: &Address) -> Result<Dialed,
     Ok(Dialed { tls_given_up: Some(cause.into()), ..dialed })
 }
 
-/// A failed handshake is what to mend where plain text is refused too; that alone would hide it.
+/// The error to report when both ways failed. A failed handshake is reported together with the
+/// refusal of plain text, which alone would hide it.
 fn both(first: DialFault, second: DialFault) -> DialFault {
     let is_refusal = worth_another(&first) && worth_another(&second);
     match (first, second) {
@@ -54,7 +55,7 @@ async fn attempt(target: &Target, address: &Address, way: Way) -> Result<Dialed,
     session::start(target, address.clone(), transport).await
 }
 
-/// How a connection begins.
+/// The way in which a connection begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     Plain,
@@ -66,7 +67,7 @@ pub(super) enum Way {
     DirectTls,
 }
 
-/// What is tried first, and what after the server has refused that.
+/// The way to try first, and the way to try after the server has refused the first.
 pub(super) fn ways(target: &Target) -> (Way, Option<Way>) {
     match (&target.host, target.tls.wish()) {
         (Host::Unix(_), _) | (_, TlsMode::Never) => (Way::Plain, None),
@@ -88,7 +89,7 @@ fn worth_another(fault: &DialFault) -> bool {
     }
 }
 
-/// A connected transport, encrypted or not, on which nothing has been said yet.
+/// Connects, and negotiates TLS if the way asks for it. No message has been sent on the result yet.
 pub(super) async fn open(
     target: &Target,
     address: &Address,
@@ -109,8 +110,8 @@ pub(super) async fn open(
     }
 }
 
-/// Sends SSLRequest; whether the server promises TLS. One byte is the whole answer: more would be
-/// taken for encrypted bytes later.
+/// Sends an SSLRequest and returns whether the server accepts TLS. The answer is one byte: more
+/// bytes would be taken for encrypted ones later.
 async fn ask(socket: Socket) -> Result<(Transport, bool), DialFault> {
     let mut conversation = Conversation::new(Transport::Plain(socket));
     encode::ssl_request(&mut conversation.outbox);

@@ -1,4 +1,4 @@
-//! Why there is no server connection.
+//! The errors of dialling.
 
 use std::fmt;
 use std::io;
@@ -13,93 +13,95 @@ use thiserror::Error;
 use super::{Address, Target};
 use crate::transport::Broken;
 
-/// A connection that could not be made; cheap to clone, for everybody who waits for it.
+/// A server connection that could not be made. Clones are cheap, for all clients that wait for the
+/// connection.
 #[derive(Clone, Debug)]
 pub struct DialError(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Whom it was tried to reach, as `host:port (address)`.
+    /// The server as `host:port (address)`.
     whom: String,
     fault: DialFault,
 }
 
-/// What went wrong.
+/// The reason for which a server connection could not be made; `Display` is its part of the message
+/// for waiting clients.
 #[derive(Debug, Error)]
 pub enum DialFault {
-    /// The host's name has no address.
+    /// The host name has no address.
     #[error("the host name has no address")]
     NoAddress,
-    /// The host's name could not be looked up.
+    /// The host name could not be resolved.
     #[error("the host name cannot be resolved: {0}")]
     Resolve(io::Error),
-    /// No connection.
+    /// The socket could not be connected.
     #[error("{0}")]
     Connect(io::Error),
-    /// The time is over.
+    /// The connect timeout passed.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    /// The connection failed before ReadyForQuery.
+    /// The connection failed before ReadyForQuery, for the operating system's reason.
     #[error("the connection failed during login: {0}")]
     Io(io::Error),
     /// The server closed the connection before ReadyForQuery.
     #[error("the server closed the connection during login")]
     Closed,
-    /// TLS is demanded and the server has none.
+    /// `sslmode` demands TLS, and the server has none.
     #[error("the server does not support TLS, but sslmode demands it")]
     TlsRefused,
-    /// The TLS handshake failed.
+    /// The TLS handshake failed, or the server's certificate was refused.
     #[error("TLS failed: {0}")]
     Tls(io::Error),
-    /// `channel_binding = "require"`, and the server logs in without.
+    /// `channel_binding` is `require`, and the server logs pgimbal in without channel binding.
     #[error(
         "the server does not offer SCRAM-SHA-256-PLUS, and channel_binding = \"require\" demands it"
     )]
     Unbound,
-    /// Bytes followed the answer to SSLRequest: somebody in between may have put them there
+    /// Bytes followed the answer to an SSLRequest; an attacker in between may have sent them
     /// (CVE-2021-23222).
     #[error("received unencrypted data after the answer to an SSL request")]
     UnencryptedData,
-    /// What came is not the protocol.
+    /// The server sent something that is not in the protocol.
     #[error("the server does not speak PostgreSQL's protocol: {0}")]
     Protocol(&'static str),
-    /// The server refused; the body of its ErrorResponse.
+    /// The server refused the login, with the body of its ErrorResponse.
     #[error("{}", server_text(.0, false))]
     Server(Box<[u8]>),
-    /// The server did not say what it is.
+    /// The connection led to a server that does not say which node of its cluster it is.
     #[error("the server does not say which node of its cluster it is: {0}")]
     Astray(String),
-    /// No password is known to log in with.
+    /// No password of the role is known, because its source gives none.
     #[error("no password of role \"{role}\" is known: {source_says}")]
     UnknownPassword {
-        /// The role.
+        /// Name of the role.
         role: Box<str>,
-        /// What its source says instead.
+        /// The error of the password's source.
         source_says: String,
     },
-    /// The server refuses every password that is known.
+    /// The server refuses every known password of the role.
     #[error(
         "no password of role \"{role}\" works there. {tried}{} {}",
         newer(source_says.as_deref()),
         server_text(refusal, true)
     )]
     LockedOut {
-        /// The role.
+        /// Name of the role.
         role: Box<str>,
-        /// What was tried, in words.
+        /// The passwords that were tried, in words.
         tried: String,
-        /// The body of the server's last refusal.
+        /// The body of the server's last ErrorResponse.
         refusal: Box<[u8]>,
-        /// Why its source tells no newer one, when it says nothing.
+        /// The error of the password's source; `None` when the source answered.
         source_says: Option<String>,
     },
-    /// The login cannot go on from our side.
+    /// The authentication exchange failed on pgimbal's side.
     #[error(transparent)]
     Login(#[from] ServerLoginError),
 }
 
 impl DialFault {
-    /// The server's ErrorResponse with this body, if it is one that can be handed on.
+    /// The fault for an ErrorResponse with this body; a malformed body is a protocol violation.
     pub(super) fn refused(body: &[u8]) -> Self {
         match ErrorFields::parse(body) {
             Ok(_) => Self::Server(body.into()),
@@ -117,7 +119,7 @@ impl DialError {
         Self(Arc::new(Inner { whom, fault }))
     }
 
-    /// A fault at no address in particular.
+    /// Makes an error that is about no particular address.
     pub(crate) fn of(target: &Target, fault: DialFault) -> Self {
         Self::new(target, None, fault)
     }
@@ -126,8 +128,8 @@ impl DialError {
         Self::new(target, Some(address), DialFault::Astray(why))
     }
 
-    /// Whether the server is not there, or accepts nobody for now, so that another node of its
-    /// cluster may do instead.
+    /// Whether the server cannot be reached or accepts no connections now, so that another node of
+    /// its cluster may serve instead.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         match &self.0.fault {
@@ -146,13 +148,13 @@ impl DialError {
         }
     }
 
-    /// What went wrong.
+    /// The reason for which the connection could not be made.
     #[must_use]
     pub fn fault(&self) -> &DialFault {
         &self.0.fault
     }
 
-    /// The body of the server's own ErrorResponse, when it is the server that refused.
+    /// The body of the server's ErrorResponse; `None` when the failure is not the server's refusal.
     #[must_use]
     pub fn server_message(&self) -> Option<&[u8]> {
         match &self.0.fault {
@@ -161,7 +163,8 @@ impl DialError {
         }
     }
 
-    /// SQLSTATE of what waiting clients are told: the server's own, or ours.
+    /// SQLSTATE of the error that waiting clients are sent: the server's own, or pgimbal's when the
+    /// server sent none.
     #[must_use]
     pub fn sqlstate(&self) -> SqlState {
         match &self.0.fault {
@@ -179,13 +182,13 @@ impl DialError {
         }
     }
 
-    /// What waiting clients are told when the server said nothing itself.
+    /// The message that waiting clients are sent when the server sent no ErrorResponse.
     #[must_use]
     pub fn client_text(&self) -> String {
         self.to_string()
     }
 
-    /// The whole of it with its SQLSTATE, unless the text has it already.
+    /// The message followed by its SQLSTATE in parentheses, unless the message contains it already.
     #[must_use]
     pub fn with_sqlstate(&self) -> String {
         let (text, code) = (self.to_string(), self.sqlstate());
@@ -193,7 +196,7 @@ impl DialError {
         if text.contains(&said) { text } else { format!("{text} {said}") }
     }
 
-    /// Whose fault it is.
+    /// The side that can remove the error.
     #[must_use]
     pub fn blame(&self) -> ErrorSource {
         match &self.0.fault {
@@ -214,7 +217,8 @@ impl DialError {
         }
     }
 
-    /// The next step, for whom the server said nothing.
+    /// The next step for the reader; `None` when the server's own message is passed on or nothing
+    /// is known.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match &self.0.fault {
@@ -250,7 +254,8 @@ impl DialError {
         }
     }
 
-    /// Appends the ErrorResponse for a client that waited: the server's own message or ours.
+    /// Appends the ErrorResponse for a client that waited: the server's own fields with this
+    /// severity, or pgimbal's message.
     pub fn encode(&self, severity: Severity, out: &mut Vec<u8>) {
         if let Some(body) = self.server_message() {
             return with_severity(body, severity, out);
@@ -261,7 +266,7 @@ impl DialError {
         self.hint().map_or(report, |hint| report.hint(hint)).encode_error(out);
     }
 
-    /// Whether another address of the same host is not worth a try.
+    /// Whether the other addresses of the host need not be tried.
     pub(super) fn is_final(&self) -> bool {
         match &self.0.fault {
             // Not accepting now: another address may be another node.
@@ -290,12 +295,12 @@ impl From<Broken> for DialFault {
     }
 }
 
-/// Why there is no newer password, as the end of a text.
+/// The end of a text that says why there is no newer password.
 fn newer(source_says: Option<&str>) -> String {
     source_says.map_or_else(String::new, |says| format!(" A newer one cannot be read: {says}."))
 }
 
-/// What the server said; its SQLSTATE only where the error as a whole may have another.
+/// The server's message, with its SQLSTATE only where the error as a whole may have another.
 fn server_text(body: &[u8], with_code: bool) -> String {
     ErrorFields::parse(body).map_or_else(
         |_| "the server sent a malformed error".to_owned(),

@@ -1,4 +1,4 @@
-//! From a host to a connected socket.
+//! Name resolution and connecting sockets.
 
 use pgimbal_config::Host;
 use tokio::net::{TcpStream, UnixStream};

@@ -1,4 +1,4 @@
-//! From the startup packet to ReadyForQuery.
+//! The login at a server, from StartupMessage to ReadyForQuery.
 
 use pgimbal_auth::Channel;
 use pgimbal_auth::scram::{MECHANISM_PLUS, NONCE_LEN};
@@ -14,14 +14,14 @@ use super::{Address, CancelKey, DialFault, Dialed, Target};
 use crate::tls::end_point;
 use crate::transport::{Conversation, Setting, Transport};
 
-/// Settings that a server may report at most; PostgreSQL 18 reports 15, extensions add a few.
+/// Limit of reported settings; PostgreSQL 18 reports 15, and extensions add a few.
 const MAX_PARAMETERS: usize = 256;
 
-/// Messages between AuthenticationOk and ReadyForQuery at most: notices of login triggers too.
+/// Limit of messages between AuthenticationOk and ReadyForQuery; login triggers may send notices.
 const MAX_MESSAGES: usize = 10_000;
 
-/// Logs in over a transport on which nothing has been said yet. The connection is opened neutral:
-/// with the database's own `options` and no settings of a client, so that it fits every client.
+/// Logs in over a transport on which nothing was sent yet. The session begins with the database's
+/// own `options` and no settings of a client, so that it suits every client.
 pub(super) async fn start(
     target: &Target,
     address: Address,
@@ -54,7 +54,7 @@ pub(super) async fn start(
     })
 }
 
-/// Answers the server's questions until AuthenticationOk.
+/// Answers the server's authentication requests until AuthenticationOk.
 async fn prove(
     target: &Target,
     conversation: &mut Conversation,
@@ -137,7 +137,7 @@ fn answer(login: &mut ServerLogin<'_>, request: &AuthRequest<'_>) -> Result<Repl
     })?)
 }
 
-/// What a server says between AuthenticationOk and ReadyForQuery.
+/// The data that a server sends between AuthenticationOk and ReadyForQuery.
 #[derive(Default)]
 struct Welcome {
     cancel: Option<CancelKey>,

@@ -1,5 +1,5 @@
-//! sslmode `allow` asks for plain text first, as in libpq: where the server takes it, TLS was not
-//! tried. Whether the server offers it is found out beside the work, once for each server.
+//! Servers that sslmode `allow` uses in plain text without trying TLS, as libpq does. Whether such
+//! a server offers TLS is found out in the background, once for each server.
 
 use pgimbal_config::Host;
 use tokio::task::JoinHandle;
@@ -10,8 +10,9 @@ use super::{Address, DialFault, Target};
 use crate::tls::PLAIN_FIRST;
 use crate::transport::{Conversation, Transport};
 
-/// Asks the server at `address`, on which plain text has done, on a connection of its own; one that
-/// offers TLS is told of in the log. `None` where it was asked before, or nobody wants to know.
+/// Asks the server at `address`, which accepted plain text, on a connection of its own whether it
+/// offers TLS; a server that does is logged. `None` when it was asked before, or the question does
+/// not arise.
 pub(super) fn ask(target: &Target, address: &Address) -> Option<JoinHandle<bool>> {
     let Host::Tcp(host) = &target.host else { return None };
     let server = format!("{host}:{}", target.port);
@@ -32,8 +33,8 @@ pub(super) fn ask(target: &Target, address: &Address) -> Option<JoinHandle<bool>
     }))
 }
 
-/// Whether the server offers TLS, if it says so. One that does is spoken to in TLS and left in
-/// peace: a connection that breaks off is a line in its log.
+/// Whether the server offers TLS; `None` when it does not say. The handshake is completed, because
+/// a connection that breaks off is a line in the server's log.
 async fn offers_tls(target: &Target, address: &Address) -> Option<bool> {
     match open(target, address, Way::TlsOrPlain).await {
         Ok(transport) => {

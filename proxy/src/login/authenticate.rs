@@ -1,4 +1,4 @@
-//! Questions and answers until the client has proved who it is.
+//! The authentication exchange with a client.
 
 use pgimbal_auth::Channel;
 use pgimbal_auth::account::Account;
@@ -139,8 +139,8 @@ fn encode_ask(ask: &Ask, out: &mut Vec<u8>) {
     request.encode(out);
 }
 
-/// Clients that are not logged in decide how long their messages are: bytes of the longest that is
-/// read.
+/// Limit of the client's next message in bytes, because clients that are not logged in choose its
+/// length.
 const fn longest_answer(ask: &Ask) -> usize {
     match ask {
         Ask::Cleartext | Ask::Md5(_) => MAX_AUTH_MESSAGE,
@@ -148,7 +148,7 @@ const fn longest_answer(ask: &Ask) -> usize {
     }
 }
 
-/// Derives what checking a password takes, beside the work.
+/// Runs the key derivation that checking a password needs, on a blocking thread.
 async fn derive<'a>(
     login: ClientLogin<'a>,
     ask: &Ask,
@@ -185,7 +185,7 @@ fn check<'a>(
     Ok(login.answer(answer, account)?)
 }
 
-/// From the thread's generator, which is a cryptographic one and seldom asks the kernel.
+/// Random bytes of the thread's cryptographic generator, which seldom asks the kernel.
 fn fresh() -> Fresh {
     let mut fresh = Fresh { nonce: [0; _], md5_salt: [0; _] };
     let mut random = rand::rng();

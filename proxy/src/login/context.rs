@@ -1,4 +1,4 @@
-//! What a login is checked by, made from the configuration once.
+//! The login context: what logins are checked by, made from the configuration once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,11 +13,11 @@ use thiserror::Error;
 use super::error::LoginError;
 use crate::tls::{TlsAcceptor, TlsError};
 
-/// Names of the console's database: our own, and the one that PgBouncer's users know.
+/// Names of the console's databases: pgimbal's own, and PgBouncer's.
 const CONSOLE: [&str; 2] = ["pgimbal", "pgbouncer"];
 
-/// Everything a login needs. Making one computes the verifiers of all users, which takes
-/// milliseconds each with SCRAM.
+/// The configuration, accounts, salts and TLS by which logins are checked. Making one derives the
+/// verifiers of all users, which takes milliseconds each with SCRAM.
 #[derive(Debug)]
 pub struct LoginContext {
     config: Arc<Config>,
@@ -41,45 +41,46 @@ pub enum ConsoleRole {
 pub struct InForce(Arc<RwLock<Arc<LoginContext>>>);
 
 impl InForce {
-    /// This context is in force.
+    /// Puts `context` in force.
     #[must_use]
     pub fn new(context: LoginContext) -> Self {
         Self(Arc::new(RwLock::new(Arc::new(context))))
     }
 
-    /// The one that is in force now.
+    /// The context that is in force now.
     #[must_use]
     pub fn now(&self) -> Arc<LoginContext> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Another one is from here on.
+    /// Puts another context in force.
     pub fn replace(&self, context: LoginContext) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(context);
     }
 }
 
-/// A configuration that no login can be checked by.
+/// A configuration by which no login can be checked.
 #[derive(Debug, Error)]
 pub enum ContextError {
-    /// A user's password.
+    /// A user's password cannot be used with the authentication method.
     #[error("users.{user}.password: {cause}")]
     Secret {
-        /// The user.
+        /// The user's name.
         user: Box<str>,
-        /// What is wrong with it.
+        /// Why the password cannot be used.
         cause: UnusableSecret,
     },
-    /// TLS towards clients.
+    /// TLS towards clients cannot be set up.
     #[error("client_tls: {0}")]
     Tls(#[from] TlsError),
 }
 
 impl LoginContext {
-    /// Makes the context. `salts` must outlive reloads: with it a user's salt stays the same.
+    /// Makes the context. `salts` must be the same after a reload, so that a user's salt stays the
+    /// same.
     ///
     /// # Errors
-    /// [`ContextError`] when a password or a TLS file cannot be used.
+    /// [`ContextError`] when a user's password or a TLS file cannot be used.
     pub fn new(config: Arc<Config>, salts: SaltKey) -> Result<Self, ContextError> {
         let tls = TlsAcceptor::new(&config.clients.tls)?;
         let auth_type = config.clients.auth_type;
@@ -97,13 +98,13 @@ impl LoginContext {
         Ok(Self { config, accounts, salts, tls })
     }
 
-    /// TLS towards clients, when it is offered.
+    /// TLS towards clients; `None` when it is not offered.
     #[must_use]
     pub fn tls(&self) -> Option<&TlsAcceptor> {
         self.tls.as_ref()
     }
 
-    /// The configuration that this was made from.
+    /// The configuration from which the context was made.
     #[must_use]
     pub const fn config(&self) -> &Arc<Config> {
         &self.config
@@ -113,12 +114,12 @@ impl LoginContext {
         self.tls.as_ref().is_some_and(TlsAcceptor::required)
     }
 
-    /// The account of a user whose password stands in the configuration.
+    /// The account of a user whose password is in the configuration; `None` for other users.
     pub(crate) fn fixed(&self, user: &str) -> Option<&Account> {
         self.accounts.get(user)
     }
 
-    /// Begins a login. `rotates` says that some users' passwords are known by verifiers only.
+    /// Begins a login. `rotates` says that the passwords of some users are known by verifiers only.
     pub(super) fn begin<'a>(
         &self,
         user: &'a str,
@@ -133,7 +134,8 @@ impl LoginContext {
         ClientLogin::begin(method, user, account, channel, &self.salts, fresh)
     }
 
-    /// What an authenticated user may enter: a database that is served, or the console.
+    /// Checks that an authenticated user may use the database. Returns the user's rights when the
+    /// database is the console.
     pub(super) fn admit(
         &self,
         user: &str,

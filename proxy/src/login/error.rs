@@ -1,4 +1,4 @@
-//! Why a client did not get in.
+//! The errors of logins.
 
 use std::io;
 
@@ -12,87 +12,91 @@ use thiserror::Error;
 
 use crate::transport::Broken;
 
-/// A client that did not get in. It has been told, where it could be.
+/// The reason for which a client's login failed. The client has been sent the error where the
+/// protocol allows; `Display` is its message.
 #[derive(Debug, Error)]
 pub enum LoginError {
-    /// It closed the connection; mostly a probe of a load balancer.
+    /// The client closed the connection during the login.
     #[error("the client closed the connection during login")]
     Gone,
-    /// It closed the connection before its first byte: a health check, which is nobody's failure.
+    /// The client closed the connection before its first byte, as health checks do; it is no
+    /// failure.
     #[error("the connection ended without a word, as a health check's does")]
     NothingSaid,
-    /// Its socket failed.
+    /// The client's socket failed.
     #[error("the client's connection failed during login: {0}")]
     Io(io::Error),
-    /// The TLS handshake failed.
+    /// The TLS handshake with the client failed.
     #[error("TLS with the client failed: {0}")]
     Tls(io::Error),
-    /// Bytes followed a request for encryption before the handshake: somebody in between may have
-    /// put them there (CVE-2021-23214).
+    /// Bytes followed a request for encryption before the handshake; an attacker in between may
+    /// have sent them (CVE-2021-23214).
     #[error("received unencrypted data after {0} request")]
     UnencryptedData(&'static str),
-    /// A listener of proxy_protocol, and no header of it.
+    /// A connection to an address of `proxy_protocol` did not begin with a valid PROXY header.
     #[error("expected a header of the PROXY protocol: {0}")]
     ProxyHeader(&'static str),
-    /// TLS without a request, and without saying that PostgreSQL is meant.
+    /// The client began TLS directly without the ALPN protocol `postgresql`.
     #[error("received direct SSL connection request without ALPN protocol negotiation extension")]
     NoAlpn,
-    /// A first packet that is malformed or of another major version.
+    /// The startup packet is malformed or asks for another major protocol version.
     #[error(transparent)]
     Startup(#[from] StartupError),
-    /// Nothing that asks for something came in time.
+    /// No startup packet arrived within `client_first_packet_timeout`.
     #[error("no startup packet came within client_first_packet_timeout")]
     Silent,
-    /// A message during authentication with a length that cannot be true.
+    /// A message during authentication has an invalid length, or is longer than allowed.
     #[error(transparent)]
     Length(BadLength),
-    /// A message during authentication that is no answer.
+    /// A message during authentication is no answer; its tag.
     #[error("expected password response, got message type 0x{0:02x}")]
     UnexpectedMessage(u8),
-    /// An answer whose fields do not fit its length.
+    /// An answer during authentication has fields that do not fit its length.
     #[error("malformed authentication message")]
     MalformedAnswer,
-    /// The proof failed.
+    /// The password or proof is wrong, or the authentication exchange failed.
     #[error(transparent)]
     Proof(#[from] ClientLoginError),
-    /// Passwords are not known that should be.
+    /// The source of the user's password gives none, so that the password cannot be checked now.
     #[error("the password of user \"{user}\" cannot be checked now: its source says \"{cause}\"")]
     Unavailable {
-        /// The user.
+        /// The user's name.
         user: Box<str>,
-        /// What the source says, as a word.
+        /// The kind of the source's error, as in metrics.
         cause: &'static str,
     },
-    /// The source of the password was not asked: who comes from there has asked too often.
+    /// The source of this user's password was not asked, because too many unknown passwords were
+    /// shown from the client's address.
     #[error(
         "the password of user \"{0}\" cannot be checked now: too many that are not known were shown"
     )]
     Unasked(Box<str>),
-    /// Plain text where TLS is demanded.
+    /// The client uses no TLS, and `client_tls` demands it.
     #[error("connection requires TLS")]
     TlsRequired,
-    /// No user name.
+    /// The startup packet has no user name.
     #[error("no PostgreSQL user name specified in startup packet")]
     NoUser,
-    /// A name that PostgreSQL would cut, and then take for another.
+    /// The name of the user or database exceeds 63 bytes; PostgreSQL would truncate it to another
+    /// name.
     #[error("the {0} name is longer than 63 bytes")]
     NameTooLong(&'static str),
-    /// A walsender connection.
+    /// The client asks for a replication connection, which cannot be pooled.
     #[error("replication connections cannot be pooled")]
     Replication,
-    /// The `options` parameter.
+    /// The startup parameter `options` cannot be read.
     #[error(transparent)]
     Options(#[from] OptionsError),
-    /// An authenticated user named a database that is not served.
+    /// The authenticated user named a database that is not served.
     #[error("database \"{0}\" does not exist")]
     UnknownDatabase(Box<str>),
-    /// An authenticated user who is not listed for the console.
+    /// The authenticated user is neither in `admin_users` nor in `stats_users`.
     #[error("user \"{0}\" is not allowed to use the console")]
     ConsoleDenied(Box<str>),
 }
 
 impl LoginError {
-    /// SQLSTATE of the FATAL that the client got.
+    /// SQLSTATE of the FATAL ErrorResponse.
     #[must_use]
     pub fn sqlstate(&self) -> SqlState {
         match self {
@@ -120,20 +124,20 @@ impl LoginError {
         }
     }
 
-    /// Whether the connection is closed without a word: the first packet says nothing of
-    /// PostgreSQL's protocol (or says Terminate already), or never came.
+    /// Whether the connection is closed without a message, as PostgreSQL does when the first packet
+    /// has an invalid length, or never came.
     #[must_use]
     pub const fn is_silent(&self) -> bool {
         matches!(self, Self::Startup(StartupError::Length) | Self::Silent)
     }
 
-    /// What the client was told.
+    /// The message of the ErrorResponse.
     #[must_use]
     pub fn client_text(&self) -> String {
         self.to_string()
     }
 
-    /// The next step, where there is one.
+    /// The hint of the ErrorResponse; `None` for none.
     #[must_use]
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
@@ -158,7 +162,8 @@ impl LoginError {
         }
     }
 
-    /// Whose fault it is.
+    /// The side that can remove the error: the operator when a password's source fails, otherwise
+    /// the client.
     #[must_use]
     pub const fn blame(&self) -> ErrorSource {
         match self {
@@ -167,7 +172,7 @@ impl LoginError {
         }
     }
 
-    /// Appends what the client is told; nothing when it is gone or no message can reach it.
+    /// Appends the FATAL ErrorResponse; nothing when no message can reach the client.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         if matches!(
             self,

@@ -1,4 +1,4 @@
-//! Encryption, settled before anything else: GSSENCRequest, SSLRequest, direct TLS.
+//! The negotiation of encryption before anything else: GSSENCRequest, SSLRequest, or direct TLS.
 
 use pgimbal_wire::startup::{self, StartupPacket};
 use tokio_rustls::server::TlsStream;
@@ -13,11 +13,12 @@ use crate::transport::{Broken, Conversation, Socket, Transport};
 /// far above the limit.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// A refusal, and the connection to say it on unless TLS took it.
+/// An error, and the connection on which to send it; `None` when a failed handshake has consumed
+/// the connection.
 type Refused = (Option<Conversation>, LoginError);
 
-/// Answers requests for encryption. The conversation's inbox then begins with, or waits for, the
-/// packet that is none.
+/// Answers requests for encryption. The inbox of the result holds the start of the next packet, or
+/// is empty.
 pub(super) async fn greet(
     socket: Socket,
     peer: Peer,

@@ -1,5 +1,5 @@
-//! The PROXY protocol, versions 1 and 2 (haproxy's proxy-protocol.txt): a load balancer says first
-//! for whom it speaks.
+//! The PROXY protocol, versions 1 and 2 (haproxy's `proxy-protocol.txt`), by which a load balancer
+//! names the client that it connects for.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,19 +9,19 @@ use tokio::io::AsyncReadExt;
 use super::error::LoginError;
 use crate::transport::Socket;
 
-/// What version 2 begins with.
+/// The first bytes of a header of version 2.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
-/// The longest line of version 1, its end included.
+/// Longest header of version 1 in bytes, its line end included.
 const LONGEST_LINE: usize = 107;
-/// The most that may follow the 16 bytes of version 2: addresses of Unix sockets take 216, and
-/// load balancers add some hundred bytes of their own.
+/// Limit of the bytes after the first 16 of version 2. Addresses of Unix sockets take 216, and load
+/// balancers add some hundred bytes of their own.
 const LONGEST_REST: usize = 2048;
 
-/// Reads the header; whom it names, which may be nobody (a health check of the load balancer).
-/// Nothing behind it is read: that may be TLS.
+/// Reads the header and returns the client's address; `None` when the header names none, as in a
+/// health check of the load balancer. Nothing behind the header is read, because that may be TLS.
 ///
 /// # Errors
-/// [`LoginError`] when it is none, or the connection ends.
+/// [`LoginError`] when the header is invalid, or the connection ends.
 pub(super) async fn read(socket: &mut Socket) -> Result<Option<SocketAddr>, LoginError> {
     let mut begin = [0; SIGNATURE.len()];
     // Both versions are longer than that.
@@ -59,7 +59,8 @@ async fn version_1(socket: &mut Socket, begin: &[u8]) -> Result<Option<SocketAdd
     line_names(&line).ok_or(LoginError::ProxyHeader("its line is malformed"))
 }
 
-/// Whom a line of version 1 names; `None` when it is malformed.
+/// The client's address in a line of version 1; `None` when the line is malformed, `Some(None)`
+/// when it names no address.
 fn line_names(line: &[u8]) -> Option<Option<SocketAddr>> {
     let line = std::str::from_utf8(line).ok()?.strip_prefix("PROXY ")?.strip_suffix("\r\n")?;
     let words: Vec<&str> = line.split(' ').collect();
@@ -98,7 +99,8 @@ async fn version_2(socket: &mut Socket) -> Result<Option<SocketAddr>, LoginError
     }
 }
 
-/// Whom the addresses of version 2 name; `None` when they are cut short.
+/// The client's address in a header of version 2; `None` when it is cut short, `Some(None)` when it
+/// names no address.
 fn block_names(family: u8, block: &[u8]) -> Option<Option<SocketAddr>> {
     let port = |at: usize| Some(u16::from_be_bytes(*block.get(at..)?.first_chunk()?));
     match family >> 4 {

@@ -1,4 +1,4 @@
-//! What a client asks for: the startup packet, copied out of the buffer it came in.
+//! The client's startup packet, copied out of the read buffer.
 
 use pgimbal_wire::encode;
 use pgimbal_wire::extended::NAME_BYTES;
@@ -10,13 +10,13 @@ use pgimbal_wire::startup::{
 use super::error::LoginError;
 use crate::transport::{Conversation, Setting};
 
-/// The first packet that asks for something.
+/// The first packet after the negotiation of encryption.
 pub(super) enum Opening {
     Startup(Request),
     Cancel { process_id: u32, key: Box<[u8]> },
 }
 
-/// A startup packet.
+/// The content of a StartupMessage.
 pub(super) struct Request {
     pub(super) user: Box<str>,
     pub(super) database: Box<str>,
@@ -28,7 +28,7 @@ pub(super) struct Request {
     others: Vec<Setting>,
 }
 
-/// Reads the packet. What must be announced about the version is put into the outbox.
+/// Reads the packet. NegotiateProtocolVersion, if it is needed, goes to the outbox.
 pub(super) async fn read(conversation: &mut Conversation) -> Result<Opening, LoginError> {
     let used = loop {
         if let Some((_, used)) = startup::parse(&conversation.inbox)? {
@@ -94,7 +94,7 @@ impl Request {
         })
     }
 
-    /// The settings asked for, those of `options` first.
+    /// The settings of the packet, those of `options` first.
     pub(super) fn settings(&self) -> Result<Vec<Setting>, LoginError> {
         let mut settings = Vec::new();
         for setting in options::parse(self.options.as_deref().unwrap_or_default())? {
@@ -105,7 +105,8 @@ impl Request {
     }
 }
 
-/// Names are configured as UTF-8: one that is not is nobody's, and escaped it stays so.
+/// The name as UTF-8, as in the configuration. A name in another encoding is escaped, so that it
+/// matches no configured name.
 fn name(bytes: &[u8]) -> Box<str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.into(),
@@ -113,8 +114,8 @@ fn name(bytes: &[u8]) -> Box<str> {
     }
 }
 
-/// PostgreSQL's `replication` is a boolean or `database`; whatever is not plainly false is taken
-/// for a wish.
+/// Whether the value asks for a replication connection: PostgreSQL's `replication` is a boolean or
+/// `database`, and whatever is not plainly false counts.
 fn asks_for_replication(value: &[u8]) -> bool {
     let no: [&[u8]; 5] = [b"false", b"off", b"no", b"0", b"f"];
     !no.iter().any(|word| value.eq_ignore_ascii_case(word))

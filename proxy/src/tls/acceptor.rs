@@ -17,7 +17,8 @@ use super::verify::ClientVerifier;
 use super::{ALPN, TlsError, end_point, files, own, provider, x509};
 use crate::transport::Socket;
 
-/// What clients are offered, and whether they must take it.
+/// TLS towards clients: the certificate that they are shown, and whether they must use TLS and show
+/// a certificate of their own.
 pub struct TlsAcceptor {
     rustls: tokio_rustls::TlsAcceptor,
     end_point: Option<Box<[u8]>>,
@@ -25,10 +26,11 @@ pub struct TlsAcceptor {
 }
 
 impl TlsAcceptor {
-    /// Reads certificate, key and CAs; `None` when clients are offered no TLS.
+    /// Reads the certificate, key and CAs; `None` when `sslmode` is `disable`, so that clients are
+    /// offered no TLS.
     ///
     /// # Errors
-    /// [`TlsError`] when they are missing, unreadable or do not fit together.
+    /// [`TlsError`] when a file is missing, unreadable, or does not fit the others.
     pub fn new(config: &ClientTls) -> Result<Option<Self>, TlsError> {
         let mode = config.mode;
         if mode == SslMode::Disable {
@@ -58,22 +60,24 @@ impl TlsAcceptor {
         Ok(Some(Self { rustls: Arc::new(rustls).into(), end_point, required }))
     }
 
-    /// Whether a TCP client without TLS is refused.
+    /// Whether TCP clients without TLS are refused: `require`, `verify-ca` and `verify-full`.
     #[must_use]
     pub const fn required(&self) -> bool {
         self.required
     }
 
-    /// What SCRAM is bound to: the hash of our certificate.
+    /// The channel binding data of SCRAM-SHA-256-PLUS: the hash of the certificate (RFC 5929).
+    /// `None` when its signature algorithm has no such hash.
     #[must_use]
     pub fn end_point(&self) -> Option<&[u8]> {
         self.end_point.as_deref()
     }
 
-    /// Does the handshake; `read` holds bytes of it that were read already.
+    /// Runs the handshake; `read` holds bytes of it that were read already.
     ///
     /// # Errors
-    /// The socket's, and [`io::ErrorKind::InvalidData`] for what is not TLS.
+    /// The socket's error, and [`io::ErrorKind::InvalidData`] when the client's bytes or
+    /// certificate are refused.
     pub(crate) async fn accept(
         &self,
         socket: Socket,

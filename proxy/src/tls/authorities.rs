@@ -1,10 +1,10 @@
-//! Whether a chain of certificates leads to one that is trusted.
+//! Certificate authorities: whether a chain of certificates leads to a trusted one.
 //!
-//! webpki verifies what it can read. What OpenSSL, and so libpq, reads beyond that is verified
-//! here, by the same rules: certificates of X.509 version 1, those that call themselves an
-//! authority and are a server's, keys and signatures of RSA-PSS. And two rules of OpenSSL that
-//! webpki does not have: a certificate in ca_file has a time too, and one that stands there itself
-//! is trusted by that.
+//! webpki verifies the certificates that it can read. What OpenSSL, and so libpq, accepts beyond
+//! that is verified here by the same rules: X.509 version 1 certificates, servers' certificates
+//! that are marked as an authority, and RSA-PSS keys and signatures. Two rules of OpenSSL are added
+//! that webpki lacks: a certificate in `ca_file` can expire too, and a certificate that is in
+//! `ca_file` itself is trusted directly.
 
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
@@ -16,13 +16,13 @@ use super::fault::CertificateFault;
 use super::signature::{SHORTEST_RSA, rsa_bits, signed_by};
 use super::x509::{self, Side, in_time, serves, signs, understood, whom};
 
-/// Authorities between a certificate and one of ca_file at most; webpki's number.
+/// Limit of the authorities between a certificate and one of `ca_file`: webpki's limit.
 const LONGEST: usize = 6;
 
-/// Signatures that one chain may cost; more is made to cost time.
+/// Limit of the signatures that are verified for one chain; a longer search is an attack.
 const MOST_SIGNATURES: usize = 50;
 
-/// The certificates of ca_file.
+/// The certificates of a `ca_file`.
 #[derive(Debug)]
 pub(super) struct Authorities {
     certificates: Vec<CertificateDer<'static>>,
@@ -32,10 +32,10 @@ pub(super) struct Authorities {
 }
 
 impl Authorities {
-    /// Reads them.
+    /// Reads the certificates.
     ///
     /// # Errors
-    /// What is wrong with one.
+    /// The cause in words, when one is malformed.
     pub(super) fn new(
         certificates: Vec<CertificateDer<'static>>,
         algorithms: WebPkiSupportedAlgorithms,
@@ -51,7 +51,7 @@ impl Authorities {
         Ok(Self { certificates, anchors, algorithms })
     }
 
-    /// Whether `shown`, with the certificates that were `sent` along, is trusted at `now`.
+    /// Verifies that `shown`, with the certificates `sent` along with it, is trusted at `now`.
     pub(super) fn verify(
         &self,
         side: Side,

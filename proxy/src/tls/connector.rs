@@ -17,14 +17,15 @@ use super::verify::ServerVerifier;
 use super::{ALPN, TlsError, acceptor, files, own, provider};
 use crate::transport::Socket;
 
-/// The cause under which a server is remembered where TLS was not tried.
+/// The cause under which a server is remembered at which TLS was not tried.
 const UNTRIED: &str = "untried";
 
-/// What is said of such a server when it offers TLS.
+/// The warning about a server that offers TLS, which sslmode `allow` does not try.
 pub(crate) const PLAIN_FIRST: &str = "offers TLS, and sslmode \"allow\" goes there in plain text without trying \
      it: say sslmode = \"prefer\" or more, or \"disable\" if it is meant";
 
-/// What is asked of a server, and how its certificate is verified.
+/// TLS towards servers: when it is used, the certificate that servers are shown, and how theirs are
+/// verified. Clones share the list of warnings that were logged.
 #[derive(Clone)]
 pub struct TlsConnector {
     rustls: tokio_rustls::TlsConnector,
@@ -36,23 +37,23 @@ pub struct TlsConnector {
 /// When TLS is used towards a server: libpq's `sslmode` and `sslnegotiation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsMode {
-    /// Never.
+    /// `disable`: TLS is never used.
     Never,
-    /// Only when the server refuses a plain connection.
+    /// `allow`: TLS is used only when the server refuses a plain connection.
     Allow,
-    /// Plain only when the server has no TLS, or refuses it.
+    /// `prefer`: plain text is used only when the server has no TLS, or refuses it.
     Preferred,
-    /// TLS or nothing; begun with a question.
+    /// `require`, `verify-ca` or `verify-full`: TLS is always used, after an SSLRequest.
     Required,
-    /// TLS or nothing; begun without a question (PostgreSQL 17).
+    /// TLS is always used from the first byte (`sslnegotiation = "direct"`, PostgreSQL 17).
     Direct,
 }
 
 impl TlsConnector {
-    /// Reads CAs, certificate and key.
+    /// Reads the CAs, certificate and key.
     ///
     /// # Errors
-    /// [`TlsError`] when they are missing, unreadable or do not fit together.
+    /// [`TlsError`] when a file is missing, unreadable, or does not fit the others.
     pub fn new(config: &ServerTls) -> Result<Self, TlsError> {
         let wish = match config.mode {
             SslMode::Disable => TlsMode::Never,
@@ -83,15 +84,14 @@ impl TlsConnector {
         Ok(Self { rustls: Arc::new(rustls).into(), wish, verifies, given_up: Arc::default() })
     }
 
-    /// Whether the server at the other end of TLS is known to be the right one, as far as
-    /// `verify-ca` goes.
+    /// Whether a server's certificate is verified, at least as far as `verify-ca` goes.
     #[must_use]
     pub const fn verifies(&self) -> bool {
         self.verifies
     }
 
-    /// Warns that a connection to `server` goes on without TLS although the server offers it;
-    /// once for each server and cause.
+    /// Logs that a connection to `server` continues without TLS although the server offers it; once
+    /// for each server and cause.
     pub(crate) fn warn_given_up(&self, server: &str, cause: &str) {
         if self.given_up.is_news(server, cause) {
             tracing::warn!(
@@ -101,28 +101,29 @@ impl TlsConnector {
         }
     }
 
-    /// Whether `server`, which has taken plain text before TLS was tried, is still to be asked
-    /// whether it offers TLS.
+    /// Whether `server`, which accepted plain text before TLS was tried, must still be asked if it
+    /// offers TLS.
     pub(crate) fn asks_of_untried(&self, server: &str) -> bool {
         self.wish == TlsMode::Allow && self.given_up.is_news(server, UNTRIED)
     }
 
-    /// It did not say.
+    /// Notes that `server` did not answer, so that it is asked again.
     pub(crate) fn forget_untried(&self, server: &str) {
         self.given_up.forget(server, UNTRIED);
     }
 
-    /// When TLS is used.
+    /// The mode that follows from `sslmode` and `sslnegotiation`.
     #[must_use]
     pub const fn wish(&self) -> TlsMode {
         self.wish
     }
 
-    /// Does the handshake with the server that was dialled as `host`.
+    /// Runs the handshake with the server; `host` is the name or address that its certificate must
+    /// bear under `verify-full`.
     ///
     /// # Errors
-    /// The socket's, and [`io::ErrorKind::InvalidData`] when the server's certificate or its TLS
-    /// is refused.
+    /// The socket's error; [`io::ErrorKind::InvalidData`] when the server's certificate or TLS is
+    /// refused, and [`io::ErrorKind::InvalidInput`] when `host` is no valid name.
     pub(crate) async fn connect(
         &self,
         host: &str,

@@ -1,61 +1,62 @@
-//! Why a certificate is not believed, in words for whoever can mend it.
+//! The reasons for which a certificate is refused, in words for the person who can correct it.
 
 use std::sync::Arc;
 
 use rustls::{AlertDescription, CertificateError, Error, OtherError};
 use thiserror::Error as ThisError;
 
-/// What is wrong with a certificate or with the chain above it.
+/// A fault of a certificate or of the chain above it.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 pub(super) enum CertificateFault {
-    /// Not X.509.
+    /// The certificate is not X.509.
     #[error("the certificate cannot be read: {0}")]
     Malformed(String),
-    /// Its time is over.
+    /// The certificate has expired.
     #[error("the certificate of \"{whose}\" expired on {when}")]
     Expired { whose: String, when: String },
-    /// Its time has not begun.
+    /// The certificate is not valid yet.
     #[error(
         "the certificate of \"{whose}\" is not valid before {when}; is this machine's clock right?"
     )]
     NotYetValid { whose: String, when: String },
-    /// No chain leads to a certificate that is trusted.
+    /// No chain leads to a certificate of `ca_file`.
     #[error("the certificate of \"{whose}\" is signed by \"{issuer}\", which is not in ca_file")]
     UnknownIssuer { whose: String, issuer: String },
-    /// Somebody signed who may not.
+    /// The certificate signed another one, which it may not.
     #[error("the certificate of \"{0}\" may not sign others: it is no certificate authority's")]
     NotAnAuthority(String),
-    /// It is not made for this side of TLS.
+    /// The certificate is not made for this side of TLS.
     #[error("the certificate of \"{0}\" is made for another purpose (extendedKeyUsage)")]
     OtherPurpose(String),
-    /// It demands what is not understood.
+    /// The certificate has a critical extension that is not understood.
     #[error("the certificate of \"{0}\" has a critical extension that pgimbal does not understand")]
     Critical(String),
-    /// A key that OpenSSL's default would not trust either.
+    /// The RSA key is too short, as for OpenSSL's default security level.
     #[error(
         "the certificate of \"{whose}\" has an RSA key of {bits} bits, which anybody can forge: \
          make one of 2048 bits or more, or do not verify (sslmode \"require\" without ca_file)"
     )]
     WeakKey { whose: String, bits: u32 },
-    /// The one whose name stands there as the signer's has not signed it.
+    /// The certificate with the issuer's name did not sign it.
     #[error(
         "the certificate of \"{whose}\" is not signed by the \"{issuer}\" that is known: that is \
          another one of the same name, or the signature is of a kind that pgimbal cannot verify \
          (it can RSA, RSA-PSS, EC with P-256, P-384 and P-521, and Ed25519, with SHA-256 or more)"
     )]
     NotSigned { whose: String, issuer: String },
-    /// It is somebody else's.
+    /// The certificate bears other names than the host's.
     #[error("the certificate is for {theirs}, not for \"{wanted}\"")]
     OtherName { wanted: String, theirs: String },
 }
 
 impl CertificateFault {
-    /// For a server's certificate: the words come back in the error of the handshake.
+    /// The error for a server's certificate; its text comes back in the error of the handshake.
     pub(super) fn told(self) -> Error {
         Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(self))))
     }
 
-    /// For a client's certificate: the kind comes to the client as TLS's alert.
+    /// The error for a client's certificate; its kind becomes the TLS alert that the client
+    /// receives.
     pub(super) fn alert(self) -> Error {
         Error::InvalidCertificate(match self {
             Self::Malformed(_) => CertificateError::BadEncoding,
@@ -73,7 +74,7 @@ fn cause(error: &std::io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// A handshake with a client that failed, in plain words where rustls's own are made for
+/// The error of a failed handshake with a client, in plain words where rustls's own are for
 /// programmers.
 pub(super) fn of_client_in_words(error: std::io::Error) -> std::io::Error {
     match cause(&error) {
@@ -84,7 +85,8 @@ pub(super) fn of_client_in_words(error: std::io::Error) -> std::io::Error {
     }
 }
 
-/// The same with a server.
+/// The error of a failed handshake with a server, in plain words where rustls's own are for
+/// programmers.
 pub(super) fn in_words(error: std::io::Error) -> std::io::Error {
     let text = match cause(&error) {
         Some(Error::InvalidCertificate(CertificateError::Other(OtherError(fault)))) => {

@@ -1,4 +1,4 @@
-//! Certificates and keys on disk.
+//! PEM files with certificates and keys.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::TlsError;
 
-/// The certificates of a PEM file.
+/// The certificates of a PEM file; at least one.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let unreadable = |cause: String| TlsError::File { path: path.to_owned(), cause };
     let found: Vec<_> = CertificateDer::pem_file_iter(path)
@@ -22,7 +22,7 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     Ok(found)
 }
 
-/// The private key of a PEM file that only its owner can read; PostgreSQL's rule.
+/// The private key of a PEM file, which must not be readable for others: PostgreSQL's rule.
 pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let unreadable = |cause: String| TlsError::File { path: path.to_owned(), cause };
     let file = File::open(path).map_err(|err| unreadable(err.to_string()))?;

@@ -1,24 +1,25 @@
-//! TLS that was given up although the server offers it, told once for each server and cause.
+//! The servers to which a connection continues without TLS although they offer it, remembered so
+//! that each is logged once for each cause.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-/// Pairs that are remembered; a cluster has a few servers and each fails for a reason or two.
-/// Beyond that it is no news.
+/// Limit of remembered pairs of server and cause; beyond it nothing is logged.
 const MOST: usize = 256;
 
-/// What has been told. A reload begins anew, as whoever reloads wants to know what is left.
+/// The pairs of server and cause that were logged. A reload begins with an empty set, so that what
+/// is left is logged again.
 #[derive(Debug, Default)]
 pub(super) struct GivenUp(Mutex<BTreeSet<(String, String)>>);
 
 impl GivenUp {
-    /// Whether this is news of this server.
+    /// Whether this pair was not logged before; it counts as logged from now on.
     pub(super) fn is_news(&self, server: &str, cause: &str) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         told.len() < MOST && told.insert((server.to_owned(), cause.to_owned()))
     }
 
-    /// This is news again: nothing came of it.
+    /// Forgets the pair, so that it is logged again.
     pub(super) fn forget(&self, server: &str, cause: &str) {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         told.remove(&(server.to_owned(), cause.to_owned()));

@@ -1,4 +1,4 @@
-//! The certificate that pgimbal shows, with its key.
+//! pgimbal's own certificates, with their keys.
 
 use std::path::Path;
 use std::sync::Arc;

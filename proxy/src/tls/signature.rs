@@ -41,10 +41,11 @@ const PSS_SHA384_LONG: RsaParameters =
 const PSS_SHA512_LONG: RsaParameters =
     RSA_PSS_2048_8192_SHA512.with_pss_salt_length(RsaPssSaltLength::Max);
 
-/// The shortest RSA key that may sign a certificate: what OpenSSL's security level 2 asks for.
+/// Length in bits of the shortest RSA key that may sign a certificate: OpenSSL's security level 2.
 pub(super) const SHORTEST_RSA: u32 = 2048;
 
-/// The shortest that may sign a handshake of a server that nobody verifies.
+/// Length in bits of the shortest RSA key that may sign a handshake of a server that is not
+/// verified.
 const SHORTEST_UNVERIFIED_RSA: u32 = 1024;
 
 /// Every scheme that [`handshake`] verifies.
@@ -54,7 +55,7 @@ pub(super) fn schemes(algorithms: &WebPkiSupportedAlgorithms) -> Vec<SignatureSc
     schemes
 }
 
-/// Whether the key is an RSA key, and how long.
+/// Length of an RSA key in bits; `None` for a key of another kind.
 pub(super) fn rsa_bits(key: &SubjectPublicKeyInfo<'_>) -> Option<u32> {
     let kind = &key.algorithm.algorithm;
     (*kind == OID_PKCS1_RSAENCRYPTION || *kind == OID_PKCS1_RSASSAPSS)
@@ -111,7 +112,7 @@ fn key_algorithm<'a>(key: &SubjectPublicKeyInfo<'a>) -> Option<&'a [u8]> {
     element(inside, SEQUENCE).map(|(algorithm, _)| algorithm)
 }
 
-/// Which TLS a handshake is of.
+/// The TLS version of a handshake.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Tls {
     V12,

@@ -1,4 +1,4 @@
-//! When the certificates that pgimbal shows begin and end to be valid.
+//! The validity of pgimbal's own certificates: warnings before they expire.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,11 @@ use x509_parser::time::ASN1Time;
 
 use super::{files, x509};
 
-/// How long before its end a certificate is spoken of: what most authorities take to renew one,
-/// with people in between.
+/// Time before its expiry from which a certificate is warned of: most authorities renew one within
+/// it, with people in between.
 const AHEAD: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// A certificate that the configuration names as pgimbal's own.
+/// A certificate that the configuration names as pgimbal's own, with its validity.
 #[derive(Debug)]
 pub struct OwnCertificate {
     key: String,
@@ -23,10 +23,10 @@ pub struct OwnCertificate {
     ends: ASN1Time,
 }
 
-/// What is to be said of an own certificate.
+/// A warning about one of pgimbal's certificates; `Display` is its text.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// Whether it is not valid now, so that whoever verifies it refuses pgimbal.
+    /// Whether the certificate is not valid now, so that peers that verify it refuse pgimbal.
     pub is_invalid: bool,
     text: String,
 }
@@ -38,8 +38,8 @@ impl fmt::Display for Notice {
 }
 
 impl OwnCertificate {
-    /// Every certificate that pgimbal shows to clients, servers and Vaults. A file that cannot be
-    /// read is not among them: that is said where it is used.
+    /// Every certificate that pgimbal shows to clients, servers and Vaults, each file once. A file
+    /// that cannot be read is left out, because its use reports the error.
     #[must_use]
     pub fn all(config: &Config) -> Vec<Self> {
         let database = |(name, database): (&String, &pgimbal_config::DatabaseConfig)| {
@@ -83,7 +83,8 @@ impl OwnCertificate {
         })
     }
 
-    /// What is to be said of it at `now`, if anything.
+    /// The warning to give at `now`: the certificate has expired, is not valid yet, or expires
+    /// within 30 days. `None` otherwise.
     #[must_use]
     pub fn notice(&self, now: SystemTime) -> Option<Notice> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

@@ -1,5 +1,5 @@
-//! How far the other side's certificate is believed: of a server, libpq's three degrees; of a
-//! client, that ca_file has signed it.
+//! The verification of peers' certificates: of a server's in libpq's three degrees, and of a
+//! client's against `ca_file`.
 
 use std::net::IpAddr;
 
@@ -16,7 +16,8 @@ use super::signature::Tls;
 use super::x509::Side;
 use super::{name, signature, x509};
 
-/// How the handshake's own signature is verified: alike for servers and clients, in two traits.
+/// The verification of handshake signatures, which servers and clients have in common, and rustls
+/// in two traits.
 macro_rules! handshake_signatures {
     () => {
         fn verify_tls12_signature(
@@ -116,7 +117,7 @@ impl ServerCertVerifier for ServerVerifier {
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
     authorities: Authorities,
-    /// Whose certificates a client may show, for its choice among several.
+    /// The authorities that are named to clients, for their choice among several certificates.
     hints: Vec<DistinguishedName>,
     algorithms: WebPkiSupportedAlgorithms,
 }

@@ -1,4 +1,4 @@
-//! Certificates as they are read: who, when, for what.
+//! X.509 certificates: their names, validity and purposes.
 
 use rustls::pki_types::UnixTime;
 use x509_parser::certificate::{BasicExtension, X509Certificate};
@@ -10,7 +10,7 @@ use x509_parser::x509::X509Name;
 
 use super::fault::CertificateFault;
 
-/// Which side of TLS shows a certificate.
+/// The side of TLS that shows a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Server,
@@ -24,7 +24,8 @@ pub(super) fn read(der: &[u8]) -> Result<X509Certificate<'_>, CertificateFault> 
         .map_err(|error| CertificateFault::Malformed(error.to_string()))
 }
 
-/// Whom a certificate is about, for a text: its common name, else everything in its subject.
+/// The name of a certificate's subject for an error: its common name, or else the whole name; at
+/// most 100 characters, without control characters.
 pub(super) fn whom(name: &X509Name<'_>) -> String {
     let common = name.iter_common_name().find_map(|attribute| attribute.as_str().ok());
     // Whoever sent it chose the text, which ends in logs.
@@ -32,13 +33,13 @@ pub(super) fn whom(name: &X509Name<'_>) -> String {
     text.chars().filter(|c| !c.is_control()).take(100).collect()
 }
 
-/// A date as people read it.
+/// The time in UTC as text.
 pub(super) fn date(time: ASN1Time) -> String {
     let (date, clock) = (time.to_datetime().date(), time.to_datetime().time());
     format!("{date} {:02}:{:02} UTC", clock.hour(), clock.minute())
 }
 
-/// Whether `now` is within a certificate's time.
+/// Verifies that `now` is within the certificate's validity.
 pub(super) fn in_time(
     certificate: &X509Certificate<'_>,
     now: UnixTime,
@@ -56,8 +57,8 @@ pub(super) fn in_time(
     Ok(())
 }
 
-/// Whether the certificate may be shown by this side of TLS; without the extension it may, as in
-/// OpenSSL.
+/// Verifies that the certificate may be shown by this side of TLS. Without an extendedKeyUsage
+/// extension it may, as in OpenSSL.
 pub(super) fn serves(
     certificate: &X509Certificate<'_>,
     side: Side,
@@ -73,8 +74,8 @@ pub(super) fn serves(
     fits.then_some(()).ok_or_else(|| CertificateFault::OtherPurpose(whom(certificate.subject())))
 }
 
-/// Whether the certificate may sign those of others with `below` authorities between it and the
-/// last one.
+/// Verifies that the certificate may sign others, with `below` authorities between it and the end
+/// of the chain.
 pub(super) fn signs(
     certificate: &X509Certificate<'_>,
     below: usize,
@@ -92,8 +93,8 @@ pub(super) fn signs(
     Err(CertificateFault::NotAnAuthority(whom(certificate.subject())))
 }
 
-/// Whether everything that the certificate calls critical is looked at here. Names are not
-/// constrained here, so a certificate that constrains them is not for here either.
+/// Verifies that every critical extension is understood. Name constraints are not, so a certificate
+/// that has them is refused.
 pub(super) fn understood(certificate: &X509Certificate<'_>) -> Result<(), CertificateFault> {
     let is_known = |extension: &ParsedExtension<'_>| {
         matches!(

@@ -1,5 +1,5 @@
-//! What a cluster's history was, kept over restarts: an old primary that comes back while pgimbal
-//! is down must not be believed.
+//! The file in which a cluster's system identifier and timeline outlive a restart, so that an old
+//! primary that comes back while pgimbal is down is not trusted.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::state_dir;
 
-/// The file of one cluster.
+/// The file of one cluster, `cluster-NAME.json` in `state_dir`.
 #[derive(Clone, Debug)]
 pub(super) struct ClusterFile {
     path: PathBuf,
 }
 
-/// What stands in the file. The identifier is text: JSON's numbers lose its last digits.
+/// The content of the file. The identifier is text, because numbers of JSON lose its last digits.
 #[derive(Debug, Serialize, Deserialize)]
 struct Stored {
     system_identifier: Option<String>,
@@ -29,10 +29,10 @@ impl ClusterFile {
         Self { path: state_dir.join(format!("cluster-{}.json", file_name(cluster))) }
     }
 
-    /// What was stored; nothing when there is no file.
+    /// Reads the file; the default when it does not exist.
     ///
     /// # Errors
-    /// The file's, or that it holds something else.
+    /// The error of [`state_dir::read`], and [`io::ErrorKind::InvalidData`] for other content.
     pub(super) fn read(&self) -> io::Result<Remembered> {
         let Some(text) = state_dir::read(&self.path)? else { return Ok(<_>::default()) };
         let stored: Stored = serde_json::from_slice(&text)?;
@@ -42,10 +42,10 @@ impl ClusterFile {
         Ok(Remembered { system, timeline, rejected: stored.rejected })
     }
 
-    /// Stores it: whole or not at all, whenever the machine stops.
+    /// Writes the file atomically.
     ///
     /// # Errors
-    /// The file's or the directory's.
+    /// The error of [`state_dir::write`].
     pub(super) fn write(&self, remembered: &Remembered) -> io::Result<()> {
         let stored = Stored {
             system_identifier: remembered.system.map(|system| system.to_string()),

@@ -1,4 +1,4 @@
-//! One look at a node, for `pgimbal check`.
+//! A single look at a node, for `pgimbal check`.
 
 use pgimbal_pooler::topology::{NodeSpec, Role, SystemId};
 use tokio::time::timeout;
@@ -9,23 +9,24 @@ use super::spec::{ClusterSpec, NodeSource};
 use crate::dial;
 use crate::transport::Conversation;
 
-/// What a node said.
+/// A node's answer to a single look.
 #[derive(Clone, Debug)]
 pub(crate) struct Looked {
-    /// In a line.
+    /// The answer in one line.
     pub(crate) text: String,
-    /// Whether it accepts writes.
+    /// Whether the node is a primary and may be written to (`candidate`).
     pub(crate) primary: bool,
-    /// Whose data it has.
+    /// The node's system identifier.
     pub(crate) system: SystemId,
-    /// Tells two names of one server from two servers.
+    /// Start of the postmaster in microseconds since 1970, which tells two names of one server from
+    /// two servers.
     pub(crate) started_at_micros: i64,
-    /// Whether the prober has pg_monitor there.
+    /// Whether the probing role is a member of `pg_monitor`.
     pub(crate) monitor: bool,
 }
 
 impl ClusterSpec {
-    /// The nodes, those of a DNS name looked up now.
+    /// The cluster's nodes; those of a DNS name are looked up now. The error is the cause in words.
     pub(crate) async fn nodes(&self) -> Result<Vec<NodeSpec>, String> {
         match &self.source {
             NodeSource::Listed(nodes) => Ok(nodes.clone()),
@@ -35,7 +36,7 @@ impl ClusterSpec {
         }
     }
 
-    /// Asks a node once; what is wrong in a line or two.
+    /// Asks a node once. The error is the cause in words, on one or two lines.
     pub(crate) async fn look(&self, node: &NodeSpec) -> Result<Looked, String> {
         let target = self.target(&node.host, node.port);
         let dialed = Box::pin(dial::dial(&target)).await.map_err(|error| {

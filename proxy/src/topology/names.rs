@@ -1,4 +1,4 @@
-//! The nodes behind a DNS name: every address is one.
+//! The nodes of a cluster whose addresses are those of one DNS name.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-/// From one look to the next: a headless Service's answers live for 5 s to 30 s.
+/// Interval of look-ups: answers of a headless Service live for 5 s to 30 s.
 const STEADY: Duration = Duration::from_secs(5);
-/// The shortest pause when a primary is missing.
+/// Shortest pause between look-ups, when there is no primary.
 const HURRIED: Duration = Duration::from_millis(250);
 /// The resolver's own limit is 5 s for each of its servers.
 const LIMIT: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! The one question that every node is asked, and its answer.
+//! The query by which a node is probed, and its answer.
 
 use std::fmt;
 
@@ -32,7 +32,7 @@ pg_catalog.current_setting('server_version_num'), \
 pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')), \
 pg_catalog.pg_has_role('pg_monitor', 'MEMBER')";
 
-/// The answer is one short row.
+/// Longest message of the answer in bytes; it is one short row.
 const MAX_MESSAGE: usize = 64 * 1024;
 
 /// A server that is promoted while it answers is asked again; it is promoted once.
@@ -41,30 +41,31 @@ const ATTEMPTS: usize = 3;
 /// `object_not_in_prerequisite_state`: a function of the other role.
 const WRONG_ROLE: &[u8] = b"55000";
 
-/// What a node said, and whether the asking role may see all of it.
+/// A node's answer to a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProbeReply {
-    /// What it is.
+    /// The node's role, timeline and position.
     pub(crate) report: Report,
-    /// Whether the role has pg_monitor: without it a standby's new timeline is seen late.
+    /// Whether the probing role is a member of `pg_monitor`. Without it a standby's new timeline is
+    /// seen late.
     pub(crate) monitor: bool,
 }
 
-/// Why there is no answer.
+/// The reason for which a probe has no answer.
 #[derive(Debug)]
 pub(crate) enum ProbeFault {
-    /// The connection is of no more use.
+    /// The connection broke.
     Broken(Broken),
-    /// The server refused the question.
+    /// The server answered with an error.
     Server {
         /// SQLSTATE.
         code: SqlState,
-        /// The server's words.
+        /// The error's primary message.
         text: String,
-        /// Whether it ended the connection with it.
+        /// Whether the error ended the connection.
         fatal: bool,
     },
-    /// What came is no answer to this question.
+    /// The answer does not have the form of the query's result.
     Malformed(&'static str),
 }
 
@@ -87,25 +88,25 @@ impl From<Broken> for ProbeFault {
 }
 
 impl ProbeFault {
-    /// Whether the connection may be asked again.
+    /// Whether the connection can be used for another probe.
     pub(crate) fn leaves_connection(&self) -> bool {
         matches!(self, Self::Server { fatal: false, .. })
     }
 }
 
-/// Asks the server on the other end what it is. Nothing may be under way on the connection, and
-/// nothing is afterwards unless the fault says so.
+/// Probes the server at the other end, on a connection on which nothing is under way.
 ///
 /// # Errors
-/// [`ProbeFault`].
+/// [`ProbeFault`] when there is no valid answer; [`ProbeFault::leaves_connection`] says whether the
+/// connection is still of use.
 pub(crate) async fn ask(conversation: &mut Conversation) -> Result<Report, ProbeFault> {
     Ok(ask_all(conversation).await?.report)
 }
 
-/// As [`ask`], with what the role may see.
+/// As [`ask`], with the rights of the probing role.
 ///
 /// # Errors
-/// [`ProbeFault`].
+/// [`ProbeFault`] as for [`ask`].
 pub(crate) async fn ask_all(conversation: &mut Conversation) -> Result<ProbeReply, ProbeFault> {
     let mut attempt = 1;
     loop {

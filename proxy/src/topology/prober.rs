@@ -1,4 +1,4 @@
-//! A node's prober: one connection, kept open, one question at a time.
+//! The prober of one node: a task with one connection, which is kept open, and one probe at a time.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -14,29 +14,29 @@ use crate::credentials::CredentialManager;
 use crate::dial::{DialError, DialFault, Target};
 use crate::transport::{Broken, Conversation};
 
-/// How a prober asks.
+/// An order to probe the node.
 #[derive(Clone, Debug)]
 pub(super) struct Question {
-    /// Where to.
+    /// The node, and how to log in there.
     pub(super) target: Arc<Target>,
-    /// How long it may take, a dial included.
+    /// Time limit of the probe, a dial included.
     pub(super) limit: Duration,
-    /// When it was asked.
+    /// Time at which the watcher sent the order.
     pub(super) sent_at: Instant,
 }
 
-/// What a prober tells.
+/// A prober's message to the watcher.
 #[derive(Debug)]
 pub(super) enum ProberMessage {
-    /// An answer to a question sent then.
+    /// The answer to the order that was sent at this time.
     ProbeReply(NodeId, Instant, ProbeReply),
-    /// No answer.
+    /// A probe without an answer.
     Failure(NodeId, ProbeFailure),
-    /// The connection broke while nothing was asked.
+    /// The idle connection broke.
     Broke(NodeId),
 }
 
-/// Asks a node until nobody can want it any more.
+/// Probes a node as ordered, until the watcher has dropped the channel.
 pub(super) async fn run(
     node: NodeId,
     credentials: CredentialManager,
@@ -68,7 +68,8 @@ pub(super) async fn run(
     }
 }
 
-/// Waits for the end of an idle connection. Whatever else comes is kept for the next question.
+/// Waits for the end of an idle connection. Bytes that arrive meanwhile are kept for the next
+/// probe.
 async fn broken(open: &mut Option<Conversation>) {
     let Some(Conversation { transport, inbox, .. }) = open else {
         return std::future::pending().await;
@@ -82,8 +83,8 @@ async fn broken(open: &mut Option<Conversation>) {
     }
 }
 
-/// Asks over the open connection. When that has broken, whatever ended it, the node itself may be
-/// well: a new connection tells.
+/// Probes over the open connection, or over a new one when that has broken, because the node itself
+/// may be well.
 async fn ask(
     open: &mut Option<Conversation>,
     target: &Target,
@@ -141,7 +142,7 @@ fn failure_of(fault: ProbeFault) -> ProbeFailure {
     }
 }
 
-/// What a failed dial says of the node.
+/// The meaning of a failed dial for the node's state.
 pub(super) fn dial_failure(error: &DialError) -> ProbeFailure {
     match error.fault() {
         DialFault::Timeout(_) => ProbeFailure::TimedOut,

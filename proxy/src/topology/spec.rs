@@ -1,4 +1,4 @@
-//! A cluster as the configuration has it, with what its probers need.
+//! A cluster of the configuration, with what its probers need.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use pgimbal_pooler::topology::{NodeSpec, Options};
 use crate::dial::Target;
 use crate::tls::{TlsConnector, TlsError};
 
-/// Where a cluster's nodes come from.
+/// The source of a cluster's nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NodeSource {
-    /// The configuration.
+    /// The nodes that the configuration lists.
     Listed(Vec<NodeSpec>),
     /// Every address of a DNS name.
     Name {
-        /// The name.
+        /// The DNS name.
         dns: String,
-        /// The port of each.
+        /// The port of every node.
         port: u16,
     },
 }
@@ -30,29 +30,29 @@ pub(crate) enum NodeSource {
 /// A cluster of the configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct ClusterSpec {
-    /// Its name.
+    /// The cluster's name in the configuration.
     pub(crate) name: Arc<str>,
-    /// Where its nodes come from.
+    /// The source of the cluster's nodes.
     pub(crate) source: NodeSource,
-    /// How it is watched.
+    /// The options of the topology: probe interval, hold time and limits of lag.
     pub(crate) options: Options,
-    /// How long a probe may take.
+    /// Time limit of a probe.
     pub(crate) probe_timeout: Duration,
-    /// Where its history is kept.
+    /// The directory of the cluster's file; `None` when nothing outlives a restart.
     pub(crate) state_dir: Option<PathBuf>,
-    /// The prober's role.
+    /// The role that probes the nodes.
     pub(crate) user: Box<str>,
-    /// Its password.
+    /// The probing role's password; `None` when none is known, or a source provides it.
     pub(crate) password: Option<Secret>,
-    /// The user whose source tells the password, when it rotates.
+    /// The user whose source provides the password; `None` when it does not rotate.
     pub(crate) role: Option<Box<str>>,
-    /// The database it connects to.
+    /// The database to which probes connect.
     pub(crate) database: Box<str>,
-    /// How a node may ask who the prober is.
+    /// The authentication methods that a node may ask for; `None` when `require_auth` is not set.
     pub(crate) require_auth: Option<AuthMethods>,
     /// TLS towards the nodes.
     pub(crate) tls: Arc<TlsConnector>,
-    /// Whether they must prove that nobody is in between.
+    /// Whether nodes must prove in SCRAM that they are the end of the TLS connection.
     pub(crate) channel_binding: ChannelBinding,
     /// TCP options.
     pub(crate) tcp: TcpConfig,
@@ -122,7 +122,7 @@ impl ClusterSpec {
         }
     }
 
-    /// How a node is reached by its prober.
+    /// The target of a probe at this host and port.
     pub(crate) fn target(&self, host: &Host, port: u16) -> Arc<Target> {
         Arc::new(Target {
             derivations: Arc::default(),

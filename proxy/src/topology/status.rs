@@ -1,4 +1,4 @@
-//! A cluster as people see it.
+//! The status of a cluster, for the console and metrics.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -7,63 +7,63 @@ use std::time::{Duration, SystemTime};
 use pgimbal_pooler::pool::shared::SharedCluster;
 use pgimbal_pooler::topology::{Epoch, NodeDetail, View};
 
-/// A cluster.
+/// The status of a cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterStatus {
-    /// Its name.
+    /// The cluster's name.
     pub name: Arc<str>,
-    /// What the workers act on.
+    /// The view by which the workers route transactions.
     pub view: Arc<View>,
-    /// Its nodes, in the view's order.
+    /// The nodes, in the order of the view.
     pub nodes: Vec<NodeStatus>,
-    /// The last changes of primary, oldest first.
+    /// The latest changes of primary, at most 64, the oldest first.
     pub failovers: Vec<FailoverStatus>,
-    /// All changes of primary since the start.
+    /// Number of changes of primary since the start of the process.
     pub failovers_total: u64,
-    /// What they meant to clients.
+    /// Effects of all failovers on clients since the start of the process.
     pub counts: Counts,
 }
 
-/// A node.
+/// The status of a node.
 #[derive(Clone, Debug)]
 pub struct NodeStatus {
-    /// What is known of it.
+    /// The node's role, timeline, position and state, as the topology knows them.
     pub detail: NodeDetail,
-    /// The epoch it was last seen in.
+    /// The epoch in which the node was last seen; `None` when it was never seen.
     pub epoch: Option<Epoch>,
-    /// Whether the prober has pg_monitor there, once it has looked.
+    /// Whether the probing role is a member of `pg_monitor`; `None` before the first answer.
     pub monitor: Option<bool>,
 }
 
-/// A change of primary.
+/// A change of primary, as SHOW FAILOVERS lists it.
 #[derive(Clone, Debug)]
 pub struct FailoverStatus {
-    /// When the old primary was lost.
+    /// Time at which the old primary was lost.
     pub began: SystemTime,
-    /// The old primary.
+    /// Name of the old primary.
     pub from: Box<str>,
-    /// The new one.
+    /// Name of the new primary.
     pub to: Box<str>,
-    /// The new one's timeline.
+    /// Timeline of the new primary.
     pub timeline: u32,
-    /// How long writes went nowhere.
+    /// Time during which writes could not be served.
     pub lasted: Duration,
-    /// What was wrong with the old one.
+    /// The fault of the old primary.
     pub why: Box<str>,
-    /// What it meant to clients.
+    /// Effects on clients, counted until 5 s after the change.
     pub counts: Counts,
 }
 
-/// What failovers meant to clients.
+/// The effects of failovers on clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Waited.
+    /// Transactions and statements that waited for a primary.
     pub held: u64,
-    /// Run again.
+    /// Statements that ran again on another connection.
     pub rerun: u64,
-    /// Told an error.
+    /// Errors that clients were sent because of a failover.
     pub failed: u64,
-    /// Told that the outcome is unknown; among those told an error.
+    /// Errors among `failed` that leave the outcome of a transaction unknown (08007).
     pub outcome_unknown: u64,
 }
 
@@ -77,7 +77,7 @@ impl Counts {
         }
     }
 
-    /// What has been counted since `base`.
+    /// The difference to earlier counts.
     pub(super) const fn since(self, base: Self) -> Self {
         Self {
             held: self.held.saturating_sub(base.held),

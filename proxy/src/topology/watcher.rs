@@ -1,4 +1,5 @@
-//! A cluster's watcher: the task between the machine, the probers, the workers and the operator.
+//! The watcher of a cluster: the task between the topology's state machine, the probers, the
+//! workers and the operator.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,33 +23,34 @@ use super::spec::{ClusterSpec, NodeSource};
 use super::status::{ClusterStatus, Counts, FailoverStatus, NodeStatus};
 use crate::credentials::CredentialManager;
 
-/// As many changes of primary are shown as the machine keeps.
+/// Limit of the changes of primary that are shown; the topology keeps as many.
 const FAILOVERS: usize = 64;
-/// What happens to clients later than this after a change is not its doing.
+/// Time after a change of primary within which effects on clients are counted for it.
 const AFTERMATH: Duration = Duration::from_secs(5);
-/// A disk that takes longer must not keep clients from the new primary.
+/// Time for which the watcher waits for the disk; a slower disk must not keep clients from the new
+/// primary.
 const STORE_TIME: Duration = Duration::from_millis(200);
-/// What could not be stored is tried again then: no later change may come for months.
+/// Pause before what could not be stored is written again.
 const STORE_AGAIN: Duration = Duration::from_secs(5);
-/// A clock that has nothing to wait for looks again then.
+/// Longest sleep of the watcher when no time limit is due.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// What the console and a reload want of a watcher.
+/// A request of the console or of a reload.
 #[derive(Debug)]
 pub(super) enum Request {
-    /// Writes wait.
+    /// Makes writes wait.
     Hold(oneshot::Sender<()>),
-    /// Writes go on; whether they were held.
+    /// Lets writes go on; answers whether they were held.
     Resume(oneshot::Sender<bool>),
-    /// A node's history becomes the cluster's.
+    /// Makes a node's history the cluster's.
     Adopt(Box<str>, oneshot::Sender<Result<(), OperatorError>>),
-    /// What is known.
+    /// Asks for the cluster's status.
     Status(oneshot::Sender<ClusterStatus>),
-    /// A new configuration.
+    /// Applies a new configuration.
     Follow(Box<ClusterSpec>),
 }
 
-/// A change of primary with the counts of before and, once they are settled, of after.
+/// A change of primary, with the counts before it and, once they are settled, its effects.
 #[derive(Debug)]
 struct Change {
     failover: FailoverStatus,
@@ -83,7 +85,7 @@ pub(super) struct Watcher {
     topology: Topology,
     memory: Option<ClusterFile>,
     stored: Remembered,
-    /// What could not be stored, and when it is tried again.
+    /// The state that could not be stored, and the time at which it is written again.
     unstored: Option<(Remembered, Instant)>,
     publish: watch::Sender<Arc<View>>,
     probers: Vec<Option<mpsc::Sender<Question>>>,
@@ -94,7 +96,7 @@ pub(super) struct Watcher {
     hurry: Arc<Notify>,
     changes: VecDeque<Change>,
     changes_total: u64,
-    /// The counts when the primary was last seen well.
+    /// The counts when the primary was last known to be well.
     well: Counts,
 }
 
@@ -153,7 +155,7 @@ impl Watcher {
         self.publish.subscribe()
     }
 
-    /// Looks after the cluster until nobody has a handle any more.
+    /// Watches the cluster until the last handle is dropped.
     pub(super) async fn run(
         mut self,
         mut requests: mpsc::Receiver<Request>,
@@ -179,8 +181,8 @@ impl Watcher {
         }
     }
 
-    /// Follows from what was learned: questions, log, file, and the view last, so that what it
-    /// says is stored before anybody acts on it.
+    /// Acts on what was learned: probes, log, file, and the view last, so that it is stored before
+    /// a worker acts on it.
     async fn step(&mut self) {
         self.ask();
         while let Some(event) = self.topology.poll_event() {
@@ -307,7 +309,7 @@ impl Watcher {
         self.probers.clear();
     }
 
-    /// Begins to follow the cluster's DNS name, if it has one.
+    /// Starts to follow the cluster's DNS name, if it has one.
     fn resolve(&mut self) {
         if let Some(resolver) = self.resolver.take() {
             resolver.abort();
@@ -354,7 +356,7 @@ impl Watcher {
         self.changes_total += 1;
     }
 
-    /// Takes the counts of the last change while they still are its doing.
+    /// Takes the counts of the last change of primary while they still belong to it.
     fn settle(&mut self, now: Instant) {
         let Some(change) = self.changes.back_mut().filter(|change| !change.settled) else {
             return;

@@ -1,6 +1,6 @@
-//! A login's view of a connection: whole messages in, one write for each step out.
+//! A conversation: whole messages in and one write for each step out, as logins and probes need it.
 //!
-//! Memory is bounded by what has arrived, never by what a length field claims.
+//! Memory is bounded by what has arrived, never by a length field.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -9,30 +9,30 @@ use pgimbal_wire::frame::{self, BadLength, HEADER_LEN};
 
 use super::Transport;
 
-/// Bytes asked for by one read: more than any message of a usual login.
+/// Number of bytes that one read asks for; more than any message of a usual login.
 const READ_STEP: usize = 2048;
 
-/// Bytes thrown away at most when a refused connection is closed.
+/// Limit of the bytes that are read and dropped when a refused connection is closed.
 const MAX_DRAIN: usize = 64 * 1024;
 
-/// A transport with what has been read from it and what is to be sent.
+/// A transport with its read buffer and its write buffer.
 #[derive(Debug)]
 pub(crate) struct Conversation {
     pub(crate) transport: Transport,
     /// Bytes read and not yet consumed.
     pub(crate) inbox: Vec<u8>,
-    /// Bytes to be sent by the next [`Self::send`].
+    /// Bytes that the next [`Self::send`] writes.
     pub(crate) outbox: Vec<u8>,
 }
 
-/// A message that does not come.
+/// The reason for which no message arrives.
 #[derive(Debug)]
 pub(crate) enum Broken {
     /// The other side closed the connection.
     Closed,
     /// The socket failed.
     Io(io::Error),
-    /// A length that cannot be true, or is above what this step allows.
+    /// The message's length is invalid, or above the limit of this step.
     Length(BadLength),
 }
 
@@ -47,7 +47,7 @@ impl Conversation {
         Self { transport, inbox: Vec::new(), outbox: Vec::new() }
     }
 
-    /// Reads what has arrived, waiting for it.
+    /// Waits for bytes and appends them to the inbox.
     pub(crate) async fn fill(&mut self) -> Result<(), Broken> {
         let filled = self.inbox.len();
         self.inbox.resize(filled + READ_STEP, 0);
@@ -60,8 +60,8 @@ impl Conversation {
         }
     }
 
-    /// Waits for a whole message, which then begins the inbox; its tag and length. `limit` is of
-    /// the whole message in bytes.
+    /// Waits for a whole message at the front of the inbox, and returns its tag and its length in
+    /// bytes, header included. `limit` is the longest that is accepted.
     pub(crate) async fn message(&mut self, limit: usize) -> Result<(u8, usize), Broken> {
         loop {
             if let Some(header) = frame::peek(&self.inbox).map_err(Broken::Length)? {
@@ -78,7 +78,7 @@ impl Conversation {
         }
     }
 
-    /// The body of a message of `total` bytes at the front of the inbox.
+    /// The body of the message of `total` bytes at the front of the inbox.
     pub(crate) fn body(&self, total: usize) -> &[u8] {
         &self.inbox[HEADER_LEN..total]
     }
@@ -88,7 +88,7 @@ impl Conversation {
         self.inbox.drain(..count);
     }
 
-    /// Sends the outbox.
+    /// Writes the outbox and flushes it.
     pub(crate) async fn send(&mut self) -> io::Result<()> {
         let Self { transport, outbox, .. } = self;
         let mut sent = 0;
@@ -100,9 +100,9 @@ impl Conversation {
         poll_fn(|cx| transport.poll_flush(cx)).await
     }
 
-    /// Sends the outbox and closes the connection. What has arrived and was not read is read
-    /// first: closing a socket with unread bytes resets it, and the other side would lose what it
-    /// was just told.
+    /// Writes the outbox and closes the connection. Bytes that have arrived and were not read are
+    /// read first, because closing a socket with unread bytes resets it, and the peer would lose
+    /// what it was just sent.
     pub(crate) async fn close(mut self) {
         if self.send().await.is_err() {
             return;

@@ -1,4 +1,4 @@
-//! A TCP or Unix socket, registered with this thread's runtime or on its way to another.
+//! A TCP or Unix socket, which is registered with this thread's runtime or moves to another thread.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,18 +9,18 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// A stream socket.
+/// A stream socket, registered with a runtime, detached from one, or closed.
 #[derive(Debug)]
 pub enum Socket {
-    /// TCP.
+    /// A TCP socket, registered with a runtime.
     Tcp(TcpStream),
-    /// Unix domain.
+    /// A Unix socket, registered with a runtime.
     Unix(UnixStream),
-    /// TCP, registered with no runtime.
+    /// A TCP socket, registered with no runtime.
     DetachedTcp(std::net::TcpStream),
-    /// Unix domain, registered with no runtime.
+    /// A Unix socket, registered with no runtime.
     DetachedUnix(std::os::unix::net::UnixStream),
-    /// Nothing: a move between runtimes failed half-way and closed it.
+    /// No socket: it was closed because moving it between runtimes failed.
     Closed,
 }
 
@@ -94,7 +94,7 @@ impl Socket {
         }
     }
 
-    /// Takes the socket off the runtime.
+    /// Deregisters the socket from the runtime.
     pub(super) fn detach(&mut self) -> io::Result<()> {
         *self = match std::mem::replace(self, Self::Closed) {
             Self::Tcp(stream) => Self::DetachedTcp(stream.into_std()?),

@@ -1,67 +1,73 @@
-//! The messages of an authentication exchange, in both directions.
+//! The messages of an authentication exchange, in both directions: the server's Authentication
+//! requests and the client's PasswordMessage, SASLInitialResponse and SASLResponse.
 //!
-//! Owns their bytes; what an answer is worth is processed in `pgimbal-auth`.
+//! This module owns their bytes; `pgimbal-auth` decides about their content. Source: "Message
+//! Formats" and "SASL Authentication" of the protocol's chapter.
 
 use thiserror::Error;
 
 use crate::encode::{cstr, message};
 use crate::tag::{backend, frontend};
 
-/// Longest password or request for authentication in bytes, header included. PostgreSQL bounds
-/// its own at 64 KiB (`PG_MAX_AUTH_TOKEN_LENGTH`).
+/// Longest authentication message in bytes, header included, in either direction. PostgreSQL's own
+/// limit is 65535 bytes (`PG_MAX_AUTH_TOKEN_LENGTH`).
 pub const MAX_AUTH_MESSAGE: usize = 65_535;
 
-/// Longest SASL message of a client in bytes, header included: PostgreSQL's limit for its length
-/// word (`PG_MAX_SASL_MESSAGE_LENGTH`), and the tag.
+/// Longest SASL message of a client in bytes, header included: PostgreSQL's limit for the length
+/// field (`PG_MAX_SASL_MESSAGE_LENGTH`, 1024) and one byte for the tag.
 pub const MAX_SASL_MESSAGE: usize = 1025;
 
-/// What an Authentication message (tag `R`) asks of a client.
+/// An Authentication message (tag `R`) of a server, by the `Int32` at the start of its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthRequest<'a> {
-    /// Nothing: the login succeeded.
+    /// AuthenticationOk (0): the login succeeded.
     Ok,
-    /// The password in clear.
+    /// AuthenticationCleartextPassword (3): the client must send its password in clear text.
     CleartextPassword,
-    /// The password hashed with this salt.
+    /// AuthenticationMD5Password (5), with the salt with which the password must be hashed.
     Md5Password([u8; 4]),
-    /// One of these mechanisms, the preferred one first.
+    /// AuthenticationSASL (10), with the mechanisms that the client may choose from, the server's
+    /// preferred one first.
     Sasl(Mechanisms<'a>),
-    /// The next SASL challenge.
+    /// AuthenticationSASLContinue (11), with the challenge of the mechanism.
     SaslContinue(&'a [u8]),
-    /// What the server has to prove.
+    /// AuthenticationSASLFinal (12), with the data of the mechanism's outcome: in SCRAM the
+    /// server's signature.
     SaslFinal(&'a [u8]),
-    /// A method that pgimbal does not speak (Kerberos, GSSAPI, SSPI), by its number.
+    /// A method that pgimbal does not speak (Kerberos, GSSAPI, SSPI), with its number.
     Unsupported(u32),
 }
 
-/// Names of SASL mechanisms as they travel: each ends with a zero byte.
+/// A list of SASL mechanism names as sent: each name ends with a zero byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mechanisms<'a>(&'a [u8]);
 
 impl Mechanisms<'static> {
-    /// SCRAM without channel binding.
+    /// SCRAM-SHA-256 only, as PostgreSQL offers it without TLS.
     pub const SCRAM: Self = Self(b"SCRAM-SHA-256\0");
-    /// SCRAM with channel binding and without, as PostgreSQL offers it over TLS.
+    /// SCRAM-SHA-256-PLUS (with channel binding) and SCRAM-SHA-256, as PostgreSQL offers them over
+    /// TLS.
     pub const SCRAM_AND_PLUS: Self = Self(b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0");
 }
 
 impl<'a> Mechanisms<'a> {
-    /// The names in the order sent.
+    /// Iterates over the names in the order sent, without their zero bytes.
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.0.split(|byte| *byte == 0).filter(|name| !name.is_empty())
     }
 }
 
-/// A body that does not hold what its message must hold.
+/// An authentication message whose body does not have the form that the protocol demands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("malformed authentication message")]
 pub struct MalformedAuth;
 
 impl<'a> AuthRequest<'a> {
-    /// Reads the body of a server's authentication request.
+    /// Reads the body of an Authentication message.
     ///
     /// # Errors
-    /// [`MalformedAuth`] when the number is missing or what must follow it is.
+    /// [`MalformedAuth`] when the body is shorter than 4 bytes, an MD5 salt has not exactly 4
+    /// bytes, or the list of SASL mechanisms is not terminated.
     pub fn parse(body: &'a [u8]) -> Result<Self, MalformedAuth> {
         let (code, data) = body.split_first_chunk::<4>().ok_or(MalformedAuth)?;
         Ok(match u32::from_be_bytes(*code) {
@@ -76,7 +82,7 @@ impl<'a> AuthRequest<'a> {
         })
     }
 
-    /// Appends the request as the server's message.
+    /// Appends the request as an Authentication message, header included.
     pub fn encode(&self, out: &mut Vec<u8>) {
         message(out, backend::AUTHENTICATION, |out| {
             let (code, data): (u32, &[u8]) = match self {
@@ -97,20 +103,21 @@ impl<'a> AuthRequest<'a> {
     }
 }
 
-/// A client's SASLInitialResponse.
+/// A client's SASLInitialResponse: the choice of a mechanism, with its first message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SaslInitial<'a> {
-    /// The mechanism that the client chose.
+    /// Name of the mechanism that the client chose, such as `SCRAM-SHA-256`.
     pub mechanism: &'a [u8],
-    /// Its first message; `None` when the client sent none.
+    /// The mechanism's first message; `None` when the client sent none (length -1).
     pub response: Option<&'a [u8]>,
 }
 
 impl<'a> SaslInitial<'a> {
-    /// Reads the body.
+    /// Reads the body of a SASLInitialResponse.
     ///
     /// # Errors
-    /// [`MalformedAuth`] when name and response do not fill the body.
+    /// [`MalformedAuth`] when the mechanism has no terminator, or the response's length does not
+    /// match the rest of the body.
     pub fn parse(body: &'a [u8]) -> Result<Self, MalformedAuth> {
         let end = body.iter().position(|byte| *byte == 0).ok_or(MalformedAuth)?;
         let (mechanism, rest) = (&body[..end], &body[end + 1..]);
@@ -123,7 +130,7 @@ impl<'a> SaslInitial<'a> {
         Ok(Self { mechanism, response })
     }
 
-    /// Appends the message.
+    /// Appends the SASLInitialResponse, header included.
     pub fn encode(&self, out: &mut Vec<u8>) {
         message(out, frontend::PASSWORD, |out| {
             cstr(out, self.mechanism);
@@ -134,10 +141,10 @@ impl<'a> SaslInitial<'a> {
     }
 }
 
-/// The password in a PasswordMessage's body.
+/// Reads the password from the body of a PasswordMessage, without its terminator.
 ///
 /// # Errors
-/// [`MalformedAuth`] when its only zero byte is not the last one.
+/// [`MalformedAuth`] unless the last byte of the body is its only zero byte.
 pub fn parse_password(body: &[u8]) -> Result<&[u8], MalformedAuth> {
     match body.split_last() {
         Some((0, password)) if !password.contains(&0) => Ok(password),
@@ -145,12 +152,13 @@ pub fn parse_password(body: &[u8]) -> Result<&[u8], MalformedAuth> {
     }
 }
 
-/// Appends a PasswordMessage: a password in clear or its MD5 answer.
+/// Appends a PasswordMessage with a password in clear text, or with the answer to an MD5 challenge.
+/// `password` must have no zero byte.
 pub fn password(out: &mut Vec<u8>, password: &[u8]) {
     message(out, frontend::PASSWORD, |out| cstr(out, password));
 }
 
-/// Appends a SASLResponse.
+/// Appends a SASLResponse with the mechanism's next message.
 pub fn sasl_response(out: &mut Vec<u8>, response: &[u8]) {
     message(out, frontend::PASSWORD, |out| out.extend_from_slice(response));
 }

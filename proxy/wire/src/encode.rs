@@ -1,4 +1,4 @@
-//! Messages that pgimbal makes itself, appended to a buffer.
+//! Encoders: each function appends a message of pgimbal's own making to a buffer.
 //!
 //! Owns their bytes. The [crate's page](crate) says which of them `pgwire`'s types encode.
 
@@ -14,19 +14,20 @@ use crate::tag::{backend, frontend};
 const TEXT_OID: u32 = 25;
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// What ReadyForQuery says about the session's transaction.
+/// The transaction status of a session, as ReadyForQuery reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransactionStatus {
-    /// Not in a transaction.
+    /// `I`: the session is not in a transaction block.
     Idle,
-    /// In a transaction block.
+    /// `T`: the session is in a transaction block.
     InTransaction,
-    /// In a transaction block that failed; only its end is accepted.
+    /// `E`: the session is in a failed transaction block, in which only statements that end it or
+    /// return to a savepoint are accepted.
     Failed,
 }
 
 impl TransactionStatus {
-    /// From the byte in ReadyForQuery; `None` for one that the protocol does not know.
+    /// Reads the status byte of a ReadyForQuery; `None` for a byte other than `I`, `T` and `E`.
     #[must_use]
     pub const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
@@ -37,7 +38,7 @@ impl TransactionStatus {
         }
     }
 
-    /// The byte in ReadyForQuery.
+    /// The status byte that ReadyForQuery carries: `I`, `T` or `E`.
     #[must_use]
     pub const fn as_byte(self) -> u8 {
         match self {
@@ -48,16 +49,17 @@ impl TransactionStatus {
     }
 }
 
-/// What a Describe or Close of ours names.
+/// The kind of object that a Describe or Close message names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameKind {
-    /// A prepared statement.
+    /// `S`: a prepared statement.
     Statement,
-    /// A portal.
+    /// `P`: a portal.
     Portal,
 }
 
-/// Appends a message of `tag` whose body `write` appends.
+/// Appends a message with the given tag; `write` appends its body, and the length field is filled
+/// in afterwards. The body must be shorter than 4 GiB.
 pub fn message(out: &mut Vec<u8>, tag: u8, write: impl FnOnce(&mut Vec<u8>)) {
     out.push(tag);
     untagged(out, write);
@@ -76,7 +78,8 @@ pub(crate) fn cstr(out: &mut Vec<u8>, text: &[u8]) {
     out.push(0);
 }
 
-/// Appends a message of `pgwire`'s.
+/// Appends a message of one of `pgwire`'s types. A message that `pgwire` refuses to encode (above 1
+/// GiB) is left out as a whole.
 pub fn push<M: Message>(out: &mut Vec<u8>, message: &M) {
     let start = out.len();
     let mut buf = BytesMut::with_capacity(message.message_length() + 1);
@@ -87,7 +90,8 @@ pub fn push<M: Message>(out: &mut Vec<u8>, message: &M) {
     }
 }
 
-/// Parse; `param_types` is raw: a count of 2 bytes, then 4 bytes for each OID.
+/// Appends a Parse. `name` is empty for the unnamed statement; `text` must have no zero byte.
+/// `param_types` is sent as it is: a count of 2 bytes, then 4 bytes for each type OID.
 pub fn parse(out: &mut Vec<u8>, name: &[u8], text: &[u8], param_types: &[u8]) {
     message(out, frontend::PARSE, |out| {
         cstr(out, name);
@@ -96,8 +100,8 @@ pub fn parse(out: &mut Vec<u8>, name: &[u8], text: &[u8], param_types: &[u8]) {
     });
 }
 
-/// The first part of a Bind: header and the two names. `rest_len` bytes, everything after the
-/// names, must follow it on the wire.
+/// Appends the first part of a Bind: the header and the two names, each empty for the unnamed
+/// object. Exactly `rest_len` bytes, the part of the body after the names, must follow on the wire.
 pub fn bind_head(out: &mut Vec<u8>, portal: &[u8], statement: &[u8], rest_len: u32) {
     let names = (portal.len() + statement.len() + 2) as u32;
     out.push(frontend::BIND);
@@ -106,12 +110,12 @@ pub fn bind_head(out: &mut Vec<u8>, portal: &[u8], statement: &[u8], rest_len: u
     cstr(out, statement);
 }
 
-/// Describe.
+/// Appends a Describe of a prepared statement or portal; `name` is empty for the unnamed one.
 pub fn describe(out: &mut Vec<u8>, kind: NameKind, name: &[u8]) {
     named(out, frontend::DESCRIBE, kind, name);
 }
 
-/// Close.
+/// Appends a Close of a prepared statement or portal; `name` is empty for the unnamed one.
 pub fn close(out: &mut Vec<u8>, kind: NameKind, name: &[u8]) {
     named(out, frontend::CLOSE, kind, name);
 }
@@ -126,32 +130,34 @@ fn named(out: &mut Vec<u8>, tag: u8, kind: NameKind, name: &[u8]) {
     });
 }
 
-/// Query.
+/// Appends a Query; `text` must have no zero byte.
 pub fn query(out: &mut Vec<u8>, text: &[u8]) {
     message(out, frontend::QUERY, |out| cstr(out, text));
 }
 
-/// Sync.
+/// Appends a Sync, to which the server replies with ReadyForQuery.
 pub fn sync(out: &mut Vec<u8>) {
     message(out, frontend::SYNC, |_| {});
 }
 
-/// Flush.
+/// Appends a Flush, after which the server sends its buffered replies.
 pub fn flush(out: &mut Vec<u8>) {
     message(out, frontend::FLUSH, |_| {});
 }
 
-/// Terminate.
+/// Appends a Terminate, after which the server closes the connection.
 pub fn terminate(out: &mut Vec<u8>) {
     message(out, frontend::TERMINATE, |_| {});
 }
 
-/// CopyFail with a reason.
+/// Appends a CopyFail; the server reports `reason` in its error.
 pub fn copy_fail(out: &mut Vec<u8>, reason: &[u8]) {
     message(out, frontend::COPY_FAIL, |out| cstr(out, reason));
 }
 
-/// StartupMessage.
+/// Appends a StartupMessage with these name and value pairs, neither of which may hold a zero byte.
+/// The result must stay within [`MAX_STARTUP_LEN`](crate::startup::MAX_STARTUP_LEN), or the server
+/// refuses it.
 pub fn startup<'a>(
     out: &mut Vec<u8>,
     version: ProtocolVersion,
@@ -167,12 +173,13 @@ pub fn startup<'a>(
     });
 }
 
-/// SSLRequest.
+/// Appends an SSLRequest, 8 bytes. The server answers with a single byte, `S` or `N`.
 pub fn ssl_request(out: &mut Vec<u8>) {
     out.extend_from_slice(&SSL_REQUEST);
 }
 
-/// CancelRequest.
+/// Appends a CancelRequest for the server process `process_id`; `key` is the secret key from its
+/// BackendKeyData, 4 to 256 bytes.
 pub fn cancel_request(out: &mut Vec<u8>, process_id: u32, key: &[u8]) {
     untagged(out, |out| {
         out.extend_from_slice(&80_877_102_u32.to_be_bytes());
@@ -181,22 +188,23 @@ pub fn cancel_request(out: &mut Vec<u8>, process_id: u32, key: &[u8]) {
     });
 }
 
-/// ParseComplete.
+/// Appends a ParseComplete, the reply to a Parse that succeeded.
 pub fn parse_complete(out: &mut Vec<u8>) {
     message(out, backend::PARSE_COMPLETE, |_| {});
 }
 
-/// CloseComplete.
+/// Appends a CloseComplete, the reply to a Close.
 pub fn close_complete(out: &mut Vec<u8>) {
     message(out, backend::CLOSE_COMPLETE, |_| {});
 }
 
-/// ReadyForQuery.
+/// Appends a ReadyForQuery with this transaction status.
 pub fn ready_for_query(out: &mut Vec<u8>, status: TransactionStatus) {
     message(out, backend::READY_FOR_QUERY, |out| out.push(status.as_byte()));
 }
 
-/// ParameterStatus.
+/// Appends a ParameterStatus for the setting `name`; neither `name` nor `value` may hold a zero
+/// byte.
 pub fn parameter_status(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     message(out, backend::PARAMETER_STATUS, |out| {
         cstr(out, name);
@@ -204,7 +212,7 @@ pub fn parameter_status(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     });
 }
 
-/// BackendKeyData.
+/// Appends a BackendKeyData; `key` has 4 bytes in protocol 3.0 and up to 256 in 3.2.
 pub fn backend_key_data(out: &mut Vec<u8>, process_id: u32, key: &[u8]) {
     message(out, backend::BACKEND_KEY_DATA, |out| {
         out.extend_from_slice(&process_id.to_be_bytes());
@@ -212,8 +220,9 @@ pub fn backend_key_data(out: &mut Vec<u8>, process_id: u32, key: &[u8]) {
     });
 }
 
-/// NegotiateProtocolVersion: the version spoken and every protocol option of `parameters`, none of
-/// which is known. The version is the full number, as PostgreSQL sends it and libpq reads it.
+/// Appends a NegotiateProtocolVersion: the version that the session speaks, and every protocol
+/// option of `parameters` as unknown. The version is sent as the full number with its major part,
+/// as PostgreSQL sends it and libpq reads it.
 pub fn negotiate_protocol_version(
     out: &mut Vec<u8>,
     version: ProtocolVersion,
@@ -227,18 +236,19 @@ pub fn negotiate_protocol_version(
     });
 }
 
-/// CommandComplete with this tag.
+/// Appends a CommandComplete with the command tag `tag`, such as `SHOW`, which must have no zero
+/// byte.
 pub fn command_complete(out: &mut Vec<u8>, tag: &str) {
     push(out, &CommandComplete::new(tag.to_owned()));
 }
 
-/// RowDescription of text columns.
+/// Appends a RowDescription whose columns have these names, the type `text` and the text format.
 pub fn text_columns(out: &mut Vec<u8>, names: &[&str]) {
     let field = |name: &&str| FieldDescription::new((*name).to_owned(), 0, 0, TEXT_OID, -1, -1, 0);
     push(out, &RowDescription::new(names.iter().map(field).collect()));
 }
 
-/// DataRow of text values; `None` is NULL.
+/// Appends a DataRow of values in the text format; `None` is NULL.
 pub fn text_row(out: &mut Vec<u8>, values: &[Option<&str>]) {
     let mut data = BytesMut::new();
     for value in values {

@@ -1,6 +1,8 @@
-//! ErrorResponse and NoticeResponse: SQLSTATE, severity, and the fields that matter.
+//! ErrorResponse and NoticeResponse: SQLSTATEs, severities, and the fields that pgimbal reads and
+//! writes.
 //!
-//! Owns how an error travels; knows nothing of why one was raised.
+//! This module owns how an error is sent and knows nothing of why one was raised. Source: "Error
+//! and Notice Message Fields" of the protocol's chapter.
 
 use pgwire::messages::response::{ErrorResponse, NoticeResponse};
 use thiserror::Error;
@@ -8,11 +10,12 @@ use thiserror::Error;
 use crate::encode::push;
 use crate::tag::backend;
 
-/// A five-character error code of the SQL standard and PostgreSQL's additions to it.
+/// A SQLSTATE: an error code of five digits and upper-case letters, from the SQL standard or
+/// PostgreSQL's appendix "PostgreSQL Error Codes".
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SqlState([u8; 5]);
 
-/// Names are PostgreSQL's own (`errcodes.txt`).
+/// The constants bear the names that PostgreSQL's `errcodes.txt` gives to the codes.
 #[allow(missing_docs, reason = "the names are those of PostgreSQL's table of error codes")]
 impl SqlState {
     pub const SUCCESSFUL_COMPLETION: Self = Self(*b"00000");
@@ -63,7 +66,7 @@ impl SqlState {
 }
 
 impl SqlState {
-    /// A code from five bytes; `None` unless they are digits and upper-case letters.
+    /// Reads a code; `None` unless it is five ASCII digits and upper-case letters.
     #[must_use]
     pub fn new(code: &[u8]) -> Option<Self> {
         let code: [u8; 5] = code.try_into().ok()?;
@@ -71,7 +74,7 @@ impl SqlState {
         valid.then_some(Self(code))
     }
 
-    /// The code as text.
+    /// The code as text, such as `57P01`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("XX000")
@@ -90,29 +93,30 @@ impl std::fmt::Display for SqlState {
     }
 }
 
-/// How bad it is.
+/// The severity of an error (PANIC, FATAL, ERROR) or of a notice (the others), from the worst to
+/// the least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// The server is about to restart all sessions.
+    /// PANIC: the server restarts all its sessions.
     Panic,
-    /// The connection ends.
+    /// FATAL: the connection ends.
     Fatal,
-    /// The statement failed, its transaction with it.
+    /// ERROR: the statement failed, and its transaction with it.
     Error,
-    /// Of a notice: something is likely wrong.
+    /// WARNING, of a notice: something is likely wrong.
     Warning,
-    /// Of a notice: good to know.
+    /// NOTICE, of a notice: helpful information.
     Notice,
-    /// Of a notice: asked for.
+    /// INFO, of a notice: information that the user asked for.
     Info,
-    /// Of a notice: for administrators.
+    /// LOG, of a notice: information for administrators.
     Log,
-    /// Of a notice: for developers.
+    /// DEBUG, of a notice: information for developers; stands for PostgreSQL's DEBUG1 to DEBUG5.
     Debug,
 }
 
 impl Severity {
-    /// The word that travels, never localized.
+    /// The word that is sent in the fields S and V, never localized.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -142,33 +146,33 @@ impl Severity {
     }
 }
 
-/// The fields of a server's ErrorResponse or NoticeResponse, borrowed from its body. Texts are
-/// bytes in the server's encoding.
+/// The fields of an ErrorResponse or NoticeResponse of a server, borrowed from its body. Texts are
+/// bytes in the client encoding of the server's session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErrorFields<'a> {
-    /// From field V, or S where a server sends no V; `Error` when neither can be understood.
+    /// Severity: field V, or S from a server that sends no V. `Error` when neither is a known word.
     pub severity: Severity,
-    /// Field C.
+    /// SQLSTATE: field C, without which the message is malformed.
     pub code: SqlState,
-    /// Field M.
+    /// Primary message: field M; empty when it is missing or has not arrived.
     pub message: &'a [u8],
-    /// Field D.
+    /// Detail: field D; `None` when it is missing.
     pub detail: Option<&'a [u8]>,
-    /// Field H.
+    /// Hint: field H; `None` when it is missing.
     pub hint: Option<&'a [u8]>,
 }
 
-/// A body that is no list of fields, or one without a valid code.
+/// An error message of a server that has no valid SQLSTATE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("malformed error message from the server")]
 pub struct MalformedError;
 
 impl<'a> ErrorFields<'a> {
-    /// Reads the fields in `body`. A prefix of a body does too, as long as it holds the code:
+    /// Reads the fields in `body`. A prefix of a body will do as long as it holds the code, because
     /// PostgreSQL sends severity and code first.
     ///
     /// # Errors
-    /// [`MalformedError`] when there is no valid code.
+    /// [`MalformedError`] when there is no valid SQLSTATE in field C.
     pub fn parse(body: &'a [u8]) -> Result<Self, MalformedError> {
         let (mut local, mut plain, mut code) = (None, None, None);
         let (mut message, mut detail, mut hint) = (&b""[..], None, None);
@@ -189,7 +193,8 @@ impl<'a> ErrorFields<'a> {
     }
 }
 
-/// Every field of an error's body, kind and value, up to the first one that is incomplete.
+/// Iterates over the fields of an error's body as `(kind, value)`, up to the end or the first field
+/// that is incomplete. Kinds are the letters of "Error and Notice Message Fields".
 pub fn fields(body: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     let mut rest = body;
     std::iter::from_fn(move || {
@@ -200,8 +205,8 @@ pub fn fields(body: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     })
 }
 
-/// Appends the ErrorResponse whose body is `body`, tag and length included, with another severity:
-/// a FATAL of a server connection becomes the ERROR of a client that lives on.
+/// Appends an ErrorResponse, header included, with the fields of `body` and another severity. It
+/// turns the FATAL of a server connection into an ERROR for a client whose session continues.
 pub fn with_severity(body: &[u8], severity: Severity, out: &mut Vec<u8>) {
     let word = severity.as_str().as_bytes();
     crate::encode::message(out, backend::ERROR_RESPONSE, |out| {
@@ -214,54 +219,54 @@ pub fn with_severity(body: &[u8], severity: Severity, out: &mut Vec<u8>) {
     });
 }
 
-/// An error or notice of pgimbal's own.
+/// An error or notice that pgimbal itself raises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report<'a> {
-    /// How bad it is.
+    /// Severity; an error or a notice, to match the encoder that is used.
     pub severity: Severity,
-    /// Its code.
+    /// SQLSTATE: field C of the message.
     pub code: SqlState,
-    /// What happened, without a full stop.
+    /// Primary message: says what happened, without a full stop.
     pub message: &'a str,
-    /// More about it.
+    /// Detail: further facts; `None` for none.
     pub detail: Option<&'a str>,
-    /// The next step.
+    /// Hint: what the reader can do next; `None` for none.
     pub hint: Option<&'a str>,
 }
 
 impl<'a> Report<'a> {
-    /// An error that ends the connection.
+    /// Makes a FATAL error, with which the connection ends.
     #[must_use]
     pub const fn fatal(code: SqlState, message: &'a str) -> Self {
         Self { severity: Severity::Fatal, code, message, detail: None, hint: None }
     }
 
-    /// An error that ends the statement.
+    /// Makes an ERROR, with which the statement fails.
     #[must_use]
     pub const fn error(code: SqlState, message: &'a str) -> Self {
         Self { severity: Severity::Error, code, message, detail: None, hint: None }
     }
 
-    /// The same with a detail.
+    /// Sets the detail, field D.
     #[must_use]
     pub const fn detail(mut self, detail: &'a str) -> Self {
         self.detail = Some(detail);
         self
     }
 
-    /// The same with a hint.
+    /// Sets the hint, field H.
     #[must_use]
     pub const fn hint(mut self, hint: &'a str) -> Self {
         self.hint = Some(hint);
         self
     }
 
-    /// Appends the report as an ErrorResponse.
+    /// Appends the report as an ErrorResponse; zero bytes in its texts are left out.
     pub fn encode_error(&self, out: &mut Vec<u8>) {
         push(out, &ErrorResponse::new(self.fields()));
     }
 
-    /// Appends the report as a NoticeResponse.
+    /// Appends the report as a NoticeResponse; zero bytes in its texts are left out.
     pub fn encode_notice(&self, out: &mut Vec<u8>) {
         push(out, &NoticeResponse::new(self.fields()));
     }

@@ -1,38 +1,44 @@
-//! Borrowed views of the extended protocol's requests.
+//! Borrowed views of the requests of the extended query protocol: Parse, Bind, Describe, Close and
+//! Execute.
 //!
 //! Each view works on a prefix of the body, because a message above 16 KiB is processed before it
-//! has arrived whole: `Ok(None)` means that the names are not complete yet. Nothing is allocated.
+//! has arrived whole. `Ok(None)` means that the names are not complete yet. Nothing is allocated.
+//! Source: "Message Formats" of the protocol's chapter.
 
 use thiserror::Error;
 
-/// A body whose fields do not fit the message's length.
+/// A message body whose fields contradict its length; PostgreSQL reports it as 08P01 "invalid
+/// message format".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("invalid message format")]
 pub struct Malformed;
 
-/// The bytes of a name that PostgreSQL looks at (`NAMEDATALEN` without its NUL), inside a character
-/// too.
+/// Length in bytes up to which PostgreSQL compares the names of prepared statements and portals:
+/// `NAMEDATALEN` (64) without its terminator. The cut may fall inside a multi-byte character.
 pub const NAME_BYTES: usize = 63;
 
-/// Parse: the name, and what of text and parameter types has arrived.
+/// A view of a Parse: the statement's name, and as much of its text and parameter types as has
+/// arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parse<'a> {
-    /// Statement name, its first [`NAME_BYTES`]; empty for the unnamed statement.
+    /// Statement name, cut to [`NAME_BYTES`]; empty for the unnamed statement.
     pub name: &'a [u8],
-    /// Offset in the body at which everything after the name begins.
+    /// Offset in the body, in bytes, at which the statement text begins.
     pub rest: usize,
-    /// Statement text without its terminator, or as much of it as `prefix` held.
+    /// Statement text without its terminator, or as much of the text as `prefix` held.
     pub text: &'a [u8],
-    /// The raw parameter types: a count of 2 bytes, then 4 bytes for each OID. `None` until the
-    /// whole body has arrived.
+    /// The parameter types as sent: a count of 2 bytes, then 4 bytes for each type OID. `None`
+    /// until the whole body has arrived.
     pub param_types: Option<&'a [u8]>,
 }
 
 impl<'a> Parse<'a> {
-    /// Looks at `prefix`, the first bytes of a body of `body_len` bytes.
+    /// Reads a Parse from `prefix`, the first bytes of a body of `body_len` bytes. `Ok(None)` until
+    /// the name is complete.
     ///
     /// # Errors
-    /// [`Malformed`] when the fields contradict the body's length.
+    /// [`Malformed`] when a terminator is missing in a complete body, or the parameter types do not
+    /// fill the rest of the body.
     pub fn view(prefix: &'a [u8], body_len: usize) -> Result<Option<Self>, Malformed> {
         let whole = prefix.len() >= body_len;
         let mut rest = prefix;
@@ -51,23 +57,25 @@ impl<'a> Parse<'a> {
     }
 }
 
-/// Bind: the two names; parameters are nobody's business here.
+/// A view of a Bind: its two names. Parameter values are not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bind<'a> {
-    /// Portal name, its first [`NAME_BYTES`]; empty for the unnamed portal.
+    /// Portal name, cut to [`NAME_BYTES`]; empty for the unnamed portal.
     pub portal: &'a [u8],
-    /// Statement name, its first [`NAME_BYTES`]; empty for the unnamed statement.
+    /// Statement name, cut to [`NAME_BYTES`]; empty for the unnamed statement.
     pub statement: &'a [u8],
-    /// Offset in the body at which everything after the two names begins.
+    /// Offset in the body, in bytes, of the part after the two names: parameter formats, parameter
+    /// values and result formats.
     pub rest: usize,
 }
 
 impl<'a> Bind<'a> {
-    /// Looks at `prefix`, the first bytes of a body of `body_len` bytes.
+    /// Reads a Bind from `prefix`, the first bytes of a body of `body_len` bytes. `Ok(None)` until
+    /// both names are complete.
     ///
     /// # Errors
-    /// [`Malformed`] when the names do not end within the body or less than the three counts
-    /// (6 bytes) follow them.
+    /// [`Malformed`] when the names do not end within the body, or fewer than 6 bytes (the three
+    /// counts) follow them.
     pub fn view(prefix: &'a [u8], body_len: usize) -> Result<Option<Self>, Malformed> {
         let whole = prefix.len() >= body_len;
         let mut tail = prefix;
@@ -81,20 +89,21 @@ impl<'a> Bind<'a> {
     }
 }
 
-/// What a Describe or Close names.
+/// The object that a Describe or Close names; its name is cut to [`NAME_BYTES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target<'a> {
-    /// A prepared statement.
+    /// A prepared statement; an empty name is the unnamed statement.
     Statement(&'a [u8]),
-    /// A portal.
+    /// A portal; an empty name is the unnamed portal.
     Portal(&'a [u8]),
 }
 
 impl<'a> Target<'a> {
-    /// Looks at `prefix`, the first bytes of a Describe's or Close's body of `body_len` bytes.
+    /// Reads a Describe or Close from `prefix`, the first bytes of a body of `body_len` bytes.
+    /// `Ok(None)` until the name is complete.
     ///
     /// # Errors
-    /// [`Malformed`] when the kind is neither `S` nor `P`, or the name does not end the body.
+    /// [`Malformed`] when the kind is neither `S` nor `P`, or the body does not end with the name.
     pub fn view(prefix: &'a [u8], body_len: usize) -> Result<Option<Self>, Malformed> {
         let whole = prefix.len() >= body_len;
         let [kind, rest @ ..] = prefix else {
@@ -114,18 +123,19 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Execute: the portal; the row limit is the server's.
+/// A view of an Execute: the portal's name. The limit of rows is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Execute<'a> {
-    /// Portal name, its first [`NAME_BYTES`]; empty for the unnamed portal.
+    /// Portal name, cut to [`NAME_BYTES`]; empty for the unnamed portal.
     pub portal: &'a [u8],
 }
 
 impl<'a> Execute<'a> {
-    /// Looks at `prefix`, the first bytes of a body of `body_len` bytes.
+    /// Reads an Execute from `prefix`, the first bytes of a body of `body_len` bytes. `Ok(None)`
+    /// until the name is complete.
     ///
     /// # Errors
-    /// [`Malformed`] when name and row limit (4 bytes) do not fill the body.
+    /// [`Malformed`] when the name and the limit of rows (4 bytes) do not fill the body.
     pub fn view(prefix: &'a [u8], body_len: usize) -> Result<Option<Self>, Malformed> {
         let mut rest = prefix;
         let Some(portal) = cstr(&mut rest, prefix.len() >= body_len)? else { return Ok(None) };
@@ -136,7 +146,7 @@ impl<'a> Execute<'a> {
     }
 }
 
-/// What counts of a name.
+/// The part of a name that PostgreSQL looks at.
 fn cut(name: &[u8]) -> &[u8] {
     &name[..name.len().min(NAME_BYTES)]
 }

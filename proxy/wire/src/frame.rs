@@ -1,40 +1,44 @@
-//! Framing: the five-byte header in front of every message after startup.
+//! Framing: the header of five bytes in front of every message after the startup packet.
 //!
-//! Owns what a header may say; knows nothing of what a body means.
+//! This module owns what a header may say and knows nothing of what a body means. Source: "Message
+//! Formats" of the protocol's chapter.
 
 use thiserror::Error;
 
-/// Bytes of a message header: one tag, four of length.
+/// Length of a message header in bytes: one byte of tag, four bytes of length.
 pub const HEADER_LEN: usize = 5;
 
-/// The longest message that is believed, in bytes after the tag. PostgreSQL allocates messages
-/// below its MaxAllocSize (1 GiB - 1) and calls anything longer an invalid length.
+/// The largest length field that is accepted, in bytes, the field itself included and the tag not.
+/// PostgreSQL allocates messages below its `MaxAllocSize` (1 GiB - 1) and reports a larger length
+/// as invalid.
 pub const MAX_MESSAGE_LEN: u32 = 0x3fff_ffff;
 
-/// A message header, looked at in place.
+/// The header of a message, read in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The message's tag, see [`crate::tag`].
+    /// The message type, one of the constants of [`crate::tag`] when the peer keeps to the
+    /// protocol.
     pub tag: u8,
-    /// Length of the whole message in bytes: tag, length field and body.
+    /// Length of the whole message in bytes: tag, length field and body. From 5 to
+    /// [`MAX_MESSAGE_LEN`] + 1.
     pub total: u32,
 }
 
 impl Header {
-    /// Length of the body in bytes.
+    /// Length of the body in bytes, which may be 0.
     #[must_use]
     pub const fn body_len(self) -> u32 {
         self.total - HEADER_LEN as u32
     }
 }
 
-/// A length field that cannot be true.
+/// A length field that is below 4 or above [`MAX_MESSAGE_LEN`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("invalid message length {length} for message type 0x{tag:02x}")]
 pub struct BadLength {
-    /// The tag in front of the length.
+    /// The tag in front of the length field.
     pub tag: u8,
-    /// What the length field says, itself included.
+    /// The value of the length field.
     pub length: u32,
 }
 

@@ -1,4 +1,4 @@
-//! Framing and control messages of the PostgreSQL wire protocol.
+//! Framing and control messages of the PostgreSQL frontend/backend protocol, versions 3.0 and 3.2.
 //!
 //! Owns what bytes mean; knows no socket, no clock and no session. The hot path looks at headers in
 //! place ([`frame`]) and at the fields of a message by reference ([`extended`]).

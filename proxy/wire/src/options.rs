@@ -1,36 +1,38 @@
-//! The `options` startup parameter: settings in the form of server command-line switches.
+//! The startup parameter `options`: settings in the form of command-line switches of a server
+//! process.
 //!
-//! Owns the splitting and unescaping that PostgreSQL does (`pg_split_opts`, `ParseLongOption`);
-//! knows nothing of which settings exist.
+//! This module owns the splitting and unescaping that PostgreSQL does in `pg_split_opts` and
+//! `ParseLongOption`; it does not know which settings exist.
 
 use thiserror::Error;
 
-/// One setting from an `options` string. Bytes as the client sent them, unescaped.
+/// A setting of an `options` string, in the client's bytes with backslashes removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// Name; `-` has become `_`, as PostgreSQL does it.
+    /// Name of the setting, never empty. Each `-` has been replaced by `_`, as in PostgreSQL.
     pub name: Vec<u8>,
-    /// Value.
+    /// Value of the setting; may be empty.
     pub value: Vec<u8>,
 }
 
-/// An `options` string that is refused.
+/// The reason for which an `options` string is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum OptionsError {
-    /// A switch other than `-c name=value` and `--name=value`.
+    /// A switch other than `-c name=value` and `--name=value`, with its text.
     #[error("invalid command-line argument for server process: {}", .0.escape_ascii())]
     Switch(Vec<u8>),
-    /// `-c` or `--` without a value.
+    /// A `-c` or `--` that is not followed by `name=value`, with its text.
     #[error("{} requires a value", .0.escape_ascii())]
     NoValue(Vec<u8>),
 }
 
-/// Splits `options` into settings: `-c name=value`, `-cname=value` and `--name=value`, separated
-/// by white space; a backslash makes the next byte literal.
+/// Splits `options` into settings, which have the forms `-c name=value`, `-cname=value` and
+/// `--name=value` and are separated by white space. A backslash makes the next byte literal. An
+/// empty string has no settings.
 ///
 /// # Errors
-/// [`OptionsError`] for anything that is not a setting: other switches change a server process,
-/// which a pooled connection must not.
+/// [`OptionsError`] for a switch that is no setting, because such switches change the server
+/// process, which pooled connections share; and for a setting without a value.
 pub fn parse(options: &[u8]) -> Result<Vec<Setting>, OptionsError> {
     let mut settings = Vec::new();
     let mut words = Words { rest: options };

@@ -1,18 +1,20 @@
-//! The first packet of a connection: the only one without a tag.
+//! The startup packet: the first packet of a connection, the only kind without a tag.
 //!
-//! Owns what the packet may say and how a protocol version is agreed on. Looks at borrowed bytes,
-//! allocates nothing and never believes a length further than [`MAX_STARTUP_LEN`].
+//! This module owns what the packet may say and how a protocol version is agreed on. It reads
+//! borrowed bytes, allocates nothing and accepts no length above [`MAX_STARTUP_LEN`]. Source:
+//! "Message Formats" (StartupMessage, SSLRequest, GSSENCRequest, CancelRequest) and "Message Flow"
+//! ("Start-up") of the protocol's chapter.
 
 use thiserror::Error;
 
 use crate::error::SqlState;
 
-/// Longest first packet in bytes, its length field included: PostgreSQL's own
+/// Longest startup packet in bytes, its length field included: PostgreSQL's
 /// `MAX_STARTUP_PACKET_LENGTH`.
 pub const MAX_STARTUP_LEN: usize = 10_000;
 
-/// Shortest and longest secret key of a cancel request in bytes: 4 is protocol 3.0's only length,
-/// 256 is the limit that protocol 3.2 documents.
+/// Allowed lengths of the secret key of a CancelRequest in bytes. Protocol 3.0 has 4 only; 3.2
+/// allows up to 256.
 pub const CANCEL_KEY_LEN: std::ops::RangeInclusive<usize> = 4..=256;
 
 const CODE_CANCEL: u32 = 80_877_102;
@@ -20,22 +22,23 @@ const CODE_SSL: u32 = 80_877_103;
 const CODE_GSSENC: u32 = 80_877_104;
 const OPTION_PREFIX: &[u8] = b"_pq_.";
 
-/// A version of the wire protocol.
+/// A version of the frontend/backend protocol. Versions are ordered by major, then minor number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ProtocolVersion {
-    /// Major version; only 3 is spoken.
+    /// Major version; pgimbal speaks 3 only.
     pub major: u16,
-    /// Minor version.
+    /// Minor version; pgimbal speaks 0 and 2 of major version 3.
     pub minor: u16,
 }
 
 impl ProtocolVersion {
-    /// The version every client and server speaks.
+    /// Version 3.0, which every client and server speaks.
     pub const V3_0: Self = Self { major: 3, minor: 0 };
-    /// The version with long cancel keys.
+    /// Version 3.2, of PostgreSQL 18, with secret keys of up to 256 bytes.
     pub const V3_2: Self = Self { major: 3, minor: 2 };
 
-    /// The version as the number that travels in packets.
+    /// The version as it is sent in packets: the major version in the upper 16 bits, the minor in
+    /// the lower.
     #[must_use]
     pub const fn code(self) -> u32 {
         (self.major as u32) << 16 | self.minor as u32
@@ -46,35 +49,36 @@ impl ProtocolVersion {
     }
 }
 
-/// The first packet of a connection, borrowed from the bytes it came in.
+/// A startup packet, borrowed from the bytes in which it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StartupPacket<'a> {
     /// SSLRequest: the client asks for TLS.
     Ssl,
     /// GSSENCRequest: the client asks for GSSAPI encryption.
     GssEnc,
-    /// CancelRequest for another connection.
+    /// CancelRequest: the client asks to cancel the running query of another connection.
     Cancel {
-        /// Process id that the other connection was given.
+        /// Process id from the other connection's BackendKeyData.
         process_id: u32,
-        /// Secret key that the other connection was given, 4 to 256 bytes.
+        /// Secret key from the other connection's BackendKeyData, 4 to 256 bytes.
         key: &'a [u8],
     },
-    /// StartupMessage.
+    /// StartupMessage: the client asks for a session.
     Startup {
-        /// The version asked for.
+        /// The protocol version that the client asks for; its major version is 3.
         version: ProtocolVersion,
-        /// Names and values as sent.
+        /// User, database and settings as the client sent them.
         parameters: Parameters<'a>,
     },
 }
 
-/// The name and value pairs of a StartupMessage in the order sent. Bytes stay bytes.
+/// The name and value pairs of a StartupMessage in the order in which they were sent. Names and
+/// values are bytes without their terminators, in no particular encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parameters<'a>(&'a [u8]);
 
 impl<'a> Parameters<'a> {
-    /// All pairs.
+    /// Iterates over all pairs as `(name, value)`; a name may occur more than once.
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         let mut rest = self.0;
         std::iter::from_fn(move || {
@@ -83,28 +87,32 @@ impl<'a> Parameters<'a> {
         })
     }
 
-    /// The last value of `name`, as PostgreSQL takes it.
+    /// The last value that was sent for `name`, which is the one that PostgreSQL uses. `None` when
+    /// the name was not sent.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&'a [u8]> {
         self.iter().filter(|(n, _)| *n == name).last().map(|(_, value)| value)
     }
 
-    /// Names of the protocol options (`_pq_.…`) asked for. pgimbal knows none of them yet.
+    /// Names of the protocol options (`_pq_.…`) that the client asks for. pgimbal knows none of
+    /// them.
     pub fn protocol_options(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.iter().map(|(name, _)| name).filter(|name| name.starts_with(OPTION_PREFIX))
     }
 }
 
-/// A first packet that is refused. Its text is PostgreSQL's.
+/// The reason for which a startup packet is refused; `Display` is PostgreSQL's own message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum StartupError {
-    /// The length field is too small or above [`MAX_STARTUP_LEN`].
+    /// The length field is below 8 or above [`MAX_STARTUP_LEN`], or does not fit the kind of
+    /// packet.
     #[error("invalid length of startup packet")]
     Length,
-    /// The pairs do not end with a terminator as last byte.
+    /// The name and value pairs are not terminated by a zero byte that is the last byte of the
+    /// packet.
     #[error("invalid startup packet layout: expected terminator as last byte")]
     Layout,
-    /// A major version that is not spoken.
+    /// The client asks for a major version other than 3.
     #[error(
         "unsupported frontend protocol {}.{}: server supports 3.0 to 3.2", .0.major, .0.minor
     )]
@@ -112,7 +120,8 @@ pub enum StartupError {
 }
 
 impl StartupError {
-    /// The SQLSTATE of the FATAL that answers the packet.
+    /// The SQLSTATE of the FATAL ErrorResponse: 08P01 for a malformed packet, 0A000 for a version
+    /// that is not supported.
     #[must_use]
     pub const fn sqlstate(self) -> SqlState {
         match self {
@@ -122,12 +131,13 @@ impl StartupError {
     }
 }
 
-/// Reads a first packet at the start of `buf`; with it comes the number of bytes it takes.
+/// Reads the startup packet at the start of `buf` and returns it with its length in bytes.
 ///
-/// `Ok(None)` when more bytes are needed. A wrong length is refused as soon as it has arrived.
+/// `Ok(None)` means that more bytes are needed. A wrong length is refused as soon as the length
+/// field has arrived.
 ///
 /// # Errors
-/// [`StartupError`] when the packet is malformed or asks for another major version.
+/// [`StartupError`] when the packet is malformed or asks for a major version other than 3.
 pub fn parse(buf: &[u8]) -> Result<Option<(StartupPacket<'_>, usize)>, StartupError> {
     let Some(length) = be_u32(buf) else { return Ok(None) };
     let used = length as usize;
@@ -173,17 +183,19 @@ fn parse_startup(version: ProtocolVersion, body: &[u8]) -> Result<StartupPacket<
     Ok(StartupPacket::Startup { version, parameters: Parameters(body) })
 }
 
-/// What follows from the version and the options that a client asked for.
+/// The outcome of protocol version negotiation ("Message Flow", NegotiateProtocolVersion).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Negotiation {
-    /// The version spoken from now on.
+    /// The version that the session speaks: 3.0 or 3.2.
     pub version: ProtocolVersion,
-    /// Whether exactly one NegotiateProtocolVersion must be sent, listing every unknown option.
+    /// Whether the client must be sent one NegotiateProtocolVersion, which names `version` and
+    /// lists every protocol option of the client as unknown.
     pub announce: bool,
 }
 
-/// Agrees on a version: 3.0 and 3.2 as asked, 3.1 (reserved, never in use) becomes 3.0, anything
-/// newer 3.2. `version` must come from [`parse`], so that its major version is 3.
+/// Agrees on a protocol version with the client. 3.0 and 3.2 are spoken as asked for; 3.1, which is
+/// reserved and was never in use, becomes 3.0; anything newer becomes 3.2. `version` must come from
+/// [`parse`], so that its major version is 3.
 #[must_use]
 pub fn negotiate(version: ProtocolVersion, parameters: &Parameters<'_>) -> Negotiation {
     let spoken = if version >= ProtocolVersion::V3_2 {

@@ -1,87 +1,95 @@
-//! Every message tag of the protocol, in one place.
+//! The type bytes ("tags") with which the messages of the protocol begin.
 //!
-//! Source: PostgreSQL documentation, "Message Formats" (protocol 3.0 and 3.2).
+//! Source: PostgreSQL documentation, chapter "Frontend/Backend Protocol", "Message Formats"
+//! (protocol 3.0 and 3.2). SSLRequest, GSSENCRequest, CancelRequest and StartupMessage have no tag,
+//! see [`crate::startup`].
 
-/// Tags of messages that a frontend (client) sends.
+/// Tags of the messages that a frontend (client) sends.
 pub mod frontend {
-    /// Bind a portal to a prepared statement.
+    /// Bind: makes a portal from a prepared statement and parameter values.
     pub const BIND: u8 = b'B';
-    /// Close a portal or a prepared statement.
+    /// Close: ends a portal or a prepared statement.
     pub const CLOSE: u8 = b'C';
-    /// A chunk of COPY data.
+    /// CopyData: a chunk of the data of a `COPY FROM STDIN`.
     pub const COPY_DATA: u8 = b'd';
-    /// The end of COPY data.
+    /// CopyDone: ends the data of a `COPY FROM STDIN` successfully.
     pub const COPY_DONE: u8 = b'c';
-    /// COPY ends with a failure of the client's side.
+    /// CopyFail: ends a `COPY FROM STDIN` with an error whose text the client gives.
     pub const COPY_FAIL: u8 = b'f';
-    /// Describe a portal or a prepared statement.
+    /// Describe: asks for the parameters and columns of a prepared statement, or the columns of a
+    /// portal.
     pub const DESCRIBE: u8 = b'D';
-    /// Execute a portal.
+    /// Execute: runs a portal, up to a limit of rows (0 for all of them).
     pub const EXECUTE: u8 = b'E';
-    /// Ask the server to send what it has buffered.
+    /// Flush: asks the server to send the replies that it has buffered.
     pub const FLUSH: u8 = b'H';
-    /// Call a function by OID.
+    /// FunctionCall: calls a function by its OID.
     pub const FUNCTION_CALL: u8 = b'F';
-    /// Parse a prepared statement.
+    /// Parse: makes a prepared statement from a statement text.
     pub const PARSE: u8 = b'P';
-    /// PasswordMessage, SASLInitialResponse, SASLResponse and GSSResponse share this tag.
+    /// PasswordMessage, SASLInitialResponse, SASLResponse and GSSResponse, which share this tag and
+    /// are told apart by the server's request before them.
     pub const PASSWORD: u8 = b'p';
-    /// A simple query.
+    /// Query: runs a text of the simple query protocol, which may hold several statements.
     pub const QUERY: u8 = b'Q';
-    /// End of an extended-protocol segment.
+    /// Sync: ends a segment of the extended query protocol; answered by ReadyForQuery.
     pub const SYNC: u8 = b'S';
-    /// The client leaves.
+    /// Terminate: ends the connection.
     pub const TERMINATE: u8 = b'X';
 }
 
-/// Tags of messages that a backend (server) sends.
+/// Tags of the messages that a backend (server) sends.
 pub mod backend {
-    /// Any authentication request, AuthenticationOk included.
+    /// Every Authentication message; an `Int32` in the body says which, 0 for AuthenticationOk.
     pub const AUTHENTICATION: u8 = b'R';
-    /// Process id and secret key for cancel requests.
+    /// BackendKeyData: the process id and the secret key that a CancelRequest must name.
     pub const BACKEND_KEY_DATA: u8 = b'K';
-    /// Bind succeeded.
+    /// BindComplete: the reply to a Bind that succeeded.
     pub const BIND_COMPLETE: u8 = b'2';
-    /// Close succeeded.
+    /// CloseComplete: the reply to a Close.
     pub const CLOSE_COMPLETE: u8 = b'3';
-    /// A statement ended; carries the command tag.
+    /// CommandComplete: a statement ended; the body is its command tag, such as `INSERT 0 1`.
     pub const COMMAND_COMPLETE: u8 = b'C';
-    /// A chunk of COPY data.
+    /// CopyData: a chunk of the data of a `COPY TO STDOUT`.
     pub const COPY_DATA: u8 = b'd';
-    /// The end of COPY data.
+    /// CopyDone: ends the data of a `COPY TO STDOUT`.
     pub const COPY_DONE: u8 = b'c';
-    /// The server is ready to read COPY data.
+    /// CopyInResponse: the server is ready to read the data of a `COPY FROM STDIN`.
     pub const COPY_IN_RESPONSE: u8 = b'G';
-    /// The server is about to send COPY data.
+    /// CopyOutResponse: the data of a `COPY TO STDOUT` follows.
     pub const COPY_OUT_RESPONSE: u8 = b'H';
-    /// COPY in both directions (replication).
+    /// CopyBothResponse: CopyData flows in both directions, as in streaming replication.
     pub const COPY_BOTH_RESPONSE: u8 = b'W';
-    /// One row.
+    /// DataRow: one row of a result.
     pub const DATA_ROW: u8 = b'D';
-    /// The answer to an empty query text.
+    /// EmptyQueryResponse: stands for CommandComplete after an empty query text.
     pub const EMPTY_QUERY_RESPONSE: u8 = b'I';
-    /// An error.
+    /// ErrorResponse: an error, see [`crate::error`].
     pub const ERROR_RESPONSE: u8 = b'E';
-    /// The result of a function call.
+    /// FunctionCallResponse: the result of a FunctionCall.
     pub const FUNCTION_CALL_RESPONSE: u8 = b'V';
-    /// The newest minor protocol version and the options that the server does not know.
+    /// NegotiateProtocolVersion: the newest minor protocol version that the server speaks, and the
+    /// names of the protocol options that it does not know.
     pub const NEGOTIATE_PROTOCOL_VERSION: u8 = b'v';
-    /// No row description: the statement returns none.
+    /// NoData: stands for RowDescription when a statement returns no rows.
     pub const NO_DATA: u8 = b'n';
-    /// A notice.
+    /// NoticeResponse: a warning or a notice, with the fields of an ErrorResponse.
     pub const NOTICE_RESPONSE: u8 = b'N';
-    /// An asynchronous notification.
+    /// NotificationResponse: a `NOTIFY` on a channel that the session listens to. It may come at
+    /// any time.
     pub const NOTIFICATION_RESPONSE: u8 = b'A';
-    /// Types of a statement's parameters.
+    /// ParameterDescription: the type OIDs of a prepared statement's parameters.
     pub const PARAMETER_DESCRIPTION: u8 = b't';
-    /// A reported setting's value.
+    /// ParameterStatus: the value of a setting that the server reports (`GUC_REPORT`). It may come
+    /// at any time.
     pub const PARAMETER_STATUS: u8 = b'S';
-    /// Parse succeeded.
+    /// ParseComplete: the reply to a Parse that succeeded.
     pub const PARSE_COMPLETE: u8 = b'1';
-    /// Execute reached its row limit.
+    /// PortalSuspended: an Execute reached its limit of rows; another Execute continues.
     pub const PORTAL_SUSPENDED: u8 = b's';
-    /// The server waits for the next command; carries the transaction status.
+    /// ReadyForQuery: the server waits for the next command; the body is one byte, the transaction
+    /// status ([`crate::encode::TransactionStatus`]).
     pub const READY_FOR_QUERY: u8 = b'Z';
-    /// Columns of a result.
+    /// RowDescription: names, types and formats of the columns of a result.
     pub const ROW_DESCRIPTION: u8 = b'T';
 }

@@ -1,10 +1,10 @@
-//! The configuration of a pgimbal before a cluster, which is called `c` there.
+//! The configuration of a pgimbal in front of a cluster, whose name there is `c`.
 
 use super::Cluster;
 use crate::pgimbal::Config;
 
 impl Config {
-    /// Before the nodes of `cluster`.
+    /// Makes a configuration in front of the nodes of `cluster`.
     #[must_use]
     pub fn before_cluster(cluster: &Cluster) -> Self {
         let config = Self::before_nothing();
@@ -14,20 +14,21 @@ impl Config {
             .fold(config, |config, node| config.node(&node.name, &node.host.to_string(), node.port))
     }
 
-    /// Before all addresses of `name`.
+    /// Makes a configuration in front of all addresses of the DNS name `name`.
     #[must_use]
     pub fn before_name(name: &str, port: u16) -> Self {
         Self::before_nothing().cluster("dns", format!("\"{name}\"")).cluster("port", port)
     }
 
-    /// Adds a node.
+    /// Adds a node to the cluster.
     #[must_use]
     pub fn node(self, name: &str, host: &str, port: u16) -> Self {
         let value = format!("{{ host = \"{host}\", port = {port} }}");
         self.cluster(&format!("nodes.{name}"), value)
     }
 
-    /// Asks five times a second, so that a test need not wait long.
+    /// A cluster without nodes, which is probed five times a second so that a test need not wait
+    /// long.
     fn before_nothing() -> Self {
         Self::to_nowhere()
             .server("cluster", "\"c\"")

@@ -1,4 +1,4 @@
-//! What befalls a node, and its promotion.
+//! Failures of a node, and its promotion.
 
 use std::path::PathBuf;
 
@@ -7,24 +7,24 @@ use rustix::process::Signal;
 use super::{Node, processes};
 use crate::until::{SOON, eventually};
 
-/// How a server is told to end.
+/// The mode in which a server is shut down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Its backends say goodbye, with 57P01.
+    /// Fast shutdown (SIGINT): backends end with a FATAL, 57P01.
     Fast,
-    /// Its backends stop where they are, with a notice at most.
+    /// Immediate shutdown (SIGQUIT): backends stop where they are, with a WARNING at most.
     Immediate,
 }
 
-/// All processes of a node that stand still until this is dropped or [`Frozen::thaw`]ed.
+/// The stopped processes (SIGSTOP) of a node, which continue when this is dropped.
 #[must_use]
 pub struct Frozen(PathBuf);
 
 impl Node {
-    /// Promotes it and returns when it accepts writes.
+    /// Promotes the node, a standby, and returns when it accepts writes.
     ///
     /// # Panics
-    /// When it refuses.
+    /// When the promotion fails.
     pub fn promote(&self) {
         let mut superuser = self.superuser();
         assert_eq!(superuser.value("select pg_promote(true, 30)"), "t", "{}", self.name);
@@ -33,21 +33,21 @@ impl Node {
         });
     }
 
-    /// SIGKILL for its postmaster and every backend.
+    /// Sends SIGKILL to the postmaster and every backend, and waits for their end.
     ///
     /// # Panics
-    /// When it does not run.
+    /// When the node does not run.
     pub fn kill(&mut self) {
         // A postmaster that stands still starts no other backend meanwhile.
         self.process.as_ref().expect("a running node").signal(Signal::STOP);
         self.obliterate();
     }
 
-    /// SIGKILL for its postmaster alone: its backends notice when they next wait for a client,
-    /// and until then go on and commit.
+    /// Sends SIGKILL to the postmaster only. Its backends notice when they next wait for a client,
+    /// and until then run on and commit.
     ///
     /// # Panics
-    /// When it does not run.
+    /// When the node does not run.
     pub fn kill_postmaster(&mut self) {
         let mut process = self.process.take().expect("a running node");
         process.signal(Signal::KILL);
@@ -55,25 +55,25 @@ impl Node {
         // Dropping it now would signal nobody: it has ended.
     }
 
-    /// Whether any process of it lives, be it one whose postmaster was killed.
+    /// Whether any process of the node is alive, even one whose postmaster was killed.
     #[must_use]
     pub fn lives(&self) -> bool {
         !processes::of(&self.data()).is_empty()
     }
 
-    /// Tells it to end and waits until it has.
+    /// Shuts the node down and waits for its end.
     ///
     /// # Panics
-    /// When it does not run or does not end.
+    /// When the node does not run or does not end.
     pub fn end(&mut self, end: End) {
         self.begin_end(end);
         self.wait_until_ended();
     }
 
-    /// Tells it to end.
+    /// Begins to shut the node down, without waiting.
     ///
     /// # Panics
-    /// When it does not run.
+    /// When the node does not run.
     pub fn begin_end(&self, end: End) {
         let signal = match end {
             End::Fast => Signal::INT,
@@ -82,20 +82,20 @@ impl Node {
         self.process.as_ref().expect("a running node").signal(signal);
     }
 
-    /// Waits until it has ended.
+    /// Waits for the end of a shutdown.
     ///
     /// # Panics
-    /// When it does not.
+    /// When the node does not end in time.
     pub fn wait_until_ended(&mut self) {
         let mut process = self.process.take().expect("a running node");
         eventually("PostgreSQL ends", SOON, || process.ended().is_some());
     }
 
-    /// Waits until no backend of a client is left but those whose commit awaits a replica: the
-    /// others have said what they had to say.
+    /// Waits until the only backends of clients are those whose commit waits for a replica; the
+    /// others have sent their last messages by then.
     ///
     /// # Panics
-    /// When another one stays.
+    /// When another backend stays.
     pub fn wait_until_the_rest_has_left(&self) {
         let is_left = |title: &String| {
             title.contains('(') && !title.contains("walsender") && !title.contains("waiting for")
@@ -105,17 +105,17 @@ impl Node {
         });
     }
 
-    /// SIGSTOP for all its processes: its sockets stay open and say nothing.
+    /// Sends SIGSTOP to all processes of the node: its sockets stay open and send nothing.
     ///
     /// # Panics
-    /// When it does not run.
+    /// When the node does not run.
     pub fn freeze(&self) -> Frozen {
         self.process.as_ref().expect("a running node").signal(Signal::STOP);
         assert!(processes::signal(&self.data(), Signal::STOP) > 1, "backends stand still");
         Frozen(self.data())
     }
 
-    /// Ends all of it at once, leaving nothing outside its directory.
+    /// Kills all processes of the node and removes what they leave outside of its directory.
     pub(super) fn obliterate(&mut self) {
         let data = self.data();
         eventually("all processes end", SOON, || {
@@ -131,7 +131,7 @@ impl Node {
 }
 
 impl Frozen {
-    /// Lets them go on.
+    /// Lets the processes continue (SIGCONT).
     pub fn thaw(self) {}
 }
 

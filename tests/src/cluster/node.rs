@@ -1,4 +1,4 @@
-//! One server of a cluster.
+//! A server of a cluster.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -15,11 +15,12 @@ use crate::program::print_tail;
 use crate::server::Server;
 use crate::until::{SOON, eventually};
 
-/// One server: a primary or a standby, running or not.
+/// A server of a cluster: a primary or a standby, running or not. Dropping it kills its processes
+/// and removes its files.
 pub struct Node {
-    /// `n1` and so on, as pgimbal's configuration calls it.
+    /// The node's name, `n1` and so on, as in pgimbal's configuration.
     pub name: String,
-    /// Where it listens.
+    /// The IPv4 address at which the node listens.
     pub host: Ipv4Addr,
     pub(super) process: Option<Process>,
     server: Server,
@@ -43,10 +44,10 @@ impl Node {
         }
     }
 
-    /// Makes it a standby of `upstream` from its next start on.
+    /// Makes the node a standby of `upstream`, from its next start on.
     ///
     /// # Panics
-    /// When its directory cannot be written.
+    /// When the node's directory cannot be written.
     pub fn follow(&mut self, upstream: &Self) {
         // A node in a namespace is reached through its network, so that a cut is felt here too.
         let host = match &upstream.namespace {
@@ -63,16 +64,16 @@ impl Node {
         fs::write(self.data().join("standby.signal"), "").expect("standby.signal");
     }
 
-    /// Makes it a primary on its own timeline from its next start on, as a careless operator
-    /// does who removes `standby.signal`.
+    /// Makes the node a primary on its own timeline, from its next start on, as an operator does
+    /// who removes `standby.signal`.
     pub fn stand_alone(&mut self) {
         let _ = fs::remove_file(self.data().join("standby.signal"));
     }
 
-    /// Makes it, a running standby, receive nothing more.
+    /// Makes the node, a running standby, receive no more WAL.
     ///
     /// # Panics
-    /// When it goes on.
+    /// When its WAL receiver does not end.
     pub fn stop_receiving(&self) {
         self.run("alter system set primary_conninfo = ''");
         self.run("select pg_reload_conf()");
@@ -80,10 +81,10 @@ impl Node {
         eventually("it receives no more", SOON, || self.value(sql) == "0");
     }
 
-    /// Starts it, as what its directory says it is: after a crash, an old primary returns so.
+    /// Starts the node in the role that its directory says: an old primary returns as a primary.
     ///
     /// # Panics
-    /// When it runs, or does not come to accept connections.
+    /// When the node runs already, or does not accept connections in time.
     pub fn start(&mut self) {
         self.launch();
         let process = self.process.as_mut().expect("a process");
@@ -103,11 +104,11 @@ impl Node {
         self.process = Some(Process::start_untied(command, &self.directory, Signal::QUIT));
     }
 
-    /// Rewinds it to `source`, whose standby it is from its next start on. It is stopped first
-    /// if it runs.
+    /// Rewinds the node to `source`, whose standby it is from its next start on. It is stopped
+    /// first if it runs.
     ///
     /// # Panics
-    /// When `pg_rewind` refuses.
+    /// When `pg_rewind` fails.
     pub fn rewind_to(&mut self, source: &Self) {
         if self.process.is_some() {
             self.end(super::End::Fast);
@@ -126,25 +127,25 @@ impl Node {
         self.follow(source);
     }
 
-    /// Whether it has a postmaster, thawed or not.
+    /// Whether the node has a postmaster, frozen or not.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.process.is_some()
     }
 
-    /// How it stands to the network, when it has a namespace of its own.
+    /// The node's network namespace.
     ///
     /// # Panics
-    /// When it has none.
+    /// When the node has none of its own.
     #[must_use]
     pub fn network(&self) -> &Namespace {
         self.namespace.as_ref().expect("a namespace")
     }
 
-    /// The timeline it is on.
+    /// The timeline that the node is on.
     ///
     /// # Panics
-    /// When it does not answer.
+    /// When the node does not answer.
     #[must_use]
     pub fn timeline(&self) -> u32 {
         let sql = "select case when pg_is_in_recovery() then (select max(tli)::text from \
@@ -155,40 +156,40 @@ impl Node {
         self.value(sql).parse().expect("a timeline")
     }
 
-    /// What identifies the cluster that it belongs to.
+    /// The system identifier of the cluster that the node belongs to.
     #[must_use]
     pub fn system_identifier(&self) -> String {
         self.value("select system_identifier from pg_control_system()")
     }
 
-    /// The position up to which it, a primary, has written.
+    /// The LSN up to which the node, a primary, has flushed WAL, in text form.
     #[must_use]
     pub fn written(&self) -> String {
         self.value("select pg_current_wal_flush_lsn()")
     }
 
-    /// Waits until it, a standby, has replayed up to `lsn`.
+    /// Waits until the node, a standby, has replayed WAL up to `lsn`.
     ///
     /// # Panics
-    /// When it does not.
+    /// When it does not in time.
     pub fn wait_until_replayed(&self, lsn: &str) {
         let sql = format!("select coalesce(pg_last_wal_replay_lsn() >= '{lsn}', false)");
         let mut superuser = self.superuser();
         eventually("the standby has replayed", SOON, || superuser.value(&sql) == "t");
     }
 
-    /// Waits until it, a standby, receives from its upstream.
+    /// Waits until the node, a standby, streams from its upstream.
     ///
     /// # Panics
-    /// When it does not.
+    /// When it does not in time.
     pub fn wait_until_streaming(&self) {
         let sql = "select count(*) from pg_stat_wal_receiver where status = 'streaming'";
         let mut superuser = self.superuser();
         eventually("the standby streams", SOON, || superuser.value(sql) == "1");
     }
 
-    /// How many of its [`Server::backends`] wait for their client. One that runs a statement, or
-    /// waits for a replica, does not see that its client has gone.
+    /// Number of the node's [`Server::backends`] that wait for their client. A backend that runs a
+    /// statement, or waits for a replica, does not notice that its client is gone.
     ///
     /// # Panics
     /// When the server does not answer.

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// What a leash runs for the data directory `$0`, below `$1`.
+/// The leash's script for the data directory `$0`, below `$1`.
 pub(super) const TIDY: &str = "\
 for process in /proc/[0-9]*; do
     case $(readlink \"$process/cwd\") in \"$0\"*) kill -9 \"${process#/proc/}\";; esac
@@ -32,7 +32,7 @@ pub(super) fn of(data: &Path) -> Vec<Pid> {
     found
 }
 
-/// What each of them calls itself, such as `postgres: app app 127.0.0.1(45678) idle`.
+/// The title of each process, such as `postgres: app app 127.0.0.1(45678) idle`.
 pub(super) fn titles(data: &Path) -> Vec<String> {
     let read = |pid: Pid| fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok();
     let titles = of(data).into_iter().filter_map(read);

@@ -1,4 +1,4 @@
-//! Just enough HTTP and JSON to drive Vault: one connection for each call.
+//! A minimal client of Vault's HTTP API, with one connection for each call.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -19,22 +19,23 @@ pub struct Api {
 }
 
 impl Api {
-    /// The API at `port` of 127.0.0.1, by TLS if there is a configuration for it.
+    /// The API at `port` of 127.0.0.1, without a token; over TLS if `tls` is given.
     #[must_use]
     pub fn new(port: u16, tls: Option<Arc<ClientConfig>>) -> Self {
         Self { port, tls, token: String::new() }
     }
 
-    /// The same with another token.
+    /// The same API with another token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {
         Self { token: token.to_owned(), ..self.clone() }
     }
 
-    /// Sends a request and returns the status and the body, `null` when that is no JSON.
+    /// Sends a request to `/v1/` and `path`. Returns the status and the body, which is `null` when
+    /// it is not JSON.
     ///
     /// # Errors
-    /// When nobody answers.
+    /// The error of the connection, and an error when the answer is not HTTP.
     pub fn call(&self, method: &str, path: &str, body: &Value) -> io::Result<(u16, Value)> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         // HTTP/1.0: the answer ends with the connection and never comes in chunks.
@@ -62,19 +63,19 @@ impl Api {
         Ok((status, serde_json::from_str(body).unwrap_or(Value::Null)))
     }
 
-    /// Reads `path`.
+    /// Reads `path` (GET) and returns the body.
     ///
     /// # Panics
-    /// When Vault refuses.
+    /// When the status is not 2xx.
     #[must_use]
     pub fn read(&self, path: &str) -> Value {
         self.succeed("GET", path, &Value::Null)
     }
 
-    /// Writes `body` to `path`.
+    /// Writes `body` to `path` (POST) and returns the answer's body.
     ///
     /// # Panics
-    /// When Vault refuses.
+    /// When the status is not 2xx.
     pub fn write(&self, path: &str, body: &Value) -> Value {
         self.succeed("POST", path, body)
     }

@@ -1,4 +1,4 @@
-//! Every password that ever was: what must not appear anywhere.
+//! A record of every password that there was, none of which may appear anywhere.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::api::Api;
 use super::static_role;
 
-/// The passwords that Vault gave, and others that a test adds.
+/// The passwords that Vault gave, and those that a test adds.
 #[derive(Default)]
 pub struct Passwords {
     known: Mutex<BTreeSet<String>>,
@@ -32,22 +32,22 @@ impl Passwords {
         passwords
     }
 
-    /// Adds one.
+    /// Adds a password.
     pub fn add(&self, password: &str) {
         self.lock().insert(password.to_owned());
     }
 
-    /// How many there were so far.
+    /// Number of different passwords so far.
     #[must_use]
     pub fn count(&self) -> usize {
         self.lock().len()
     }
 
-    /// No password stands in any of the named `texts`, as it is or with its quotes and
-    /// backslashes escaped. The message does not repeat it.
+    /// Asserts that no password is in any of the named `texts`, neither as it is nor with its
+    /// quotes and backslashes escaped. The message does not repeat the password.
     ///
     /// # Panics
-    /// When one does.
+    /// When a password is in a text, or none was recorded.
     pub fn appear_nowhere(&self, texts: &[(&str, &str)]) {
         let known = self.lock();
         assert!(!known.is_empty(), "no password was recorded");

@@ -1,4 +1,4 @@
-//! What the files are called and what is in them.
+//! The layout of password files: their names and their content.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub(super) const NAMES: [&str; 7] =
 /// A Kubernetes volume is replaced once a minute at most.
 const ATTEMPTS: u32 = 3;
 
-/// What the file or the directory at `path` says of `user`.
+/// Reads the password of `user` from the file or directory at `path`.
 pub(super) fn answer(path: &Path, user: &str) -> Result<Answer, SourceError> {
     if !path.is_dir() {
         return file(path, read_secret(path)?, user);
@@ -61,8 +61,8 @@ fn directory(root: &Path, shown: &Path, user: &str) -> Result<Answer, SourceErro
     Err(SourceError::MissingFile { place: place.into() })
 }
 
-/// What a file's text says: a password file by its name, a URI by its beginning, else the text is
-/// the password.
+/// Reads a file's text: a libpq password file by its name, a connection URI by its beginning, else
+/// the text is the password.
 fn file(path: &Path, text: Secret, user: &str) -> Result<Answer, SourceError> {
     let place = path.display().to_string();
     let malformed = |cause: String| SourceError::Malformed {

@@ -18,7 +18,7 @@ pub(crate) fn read_secret(path: &Path) -> Result<Secret, SourceError> {
     read_as(path, path)
 }
 
-/// The same, with errors that name `shown`.
+/// As [`read_secret`], with errors that name the path `shown`.
 pub(super) fn read_as(path: &Path, shown: &Path) -> Result<Secret, SourceError> {
     let place = || shown.display().to_string().into();
     let failed = |error: io::Error| match error.kind() {

@@ -1,4 +1,4 @@
-//! Which directories must be watched to see that what a path leads to has changed.
+//! The directories to watch for changes of what a path leads to.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
@@ -58,7 +58,7 @@ fn walk(path: &Path, found: &mut BTreeSet<PathBuf>) -> Option<PathBuf> {
     None
 }
 
-/// Tells whether what a path leads to is still the same.
+/// The metadata of a path and of the files in it, by which a change is noticed.
 #[derive(PartialEq, Eq)]
 pub(super) struct Fingerprint(Vec<Result<[i64; 7], io::ErrorKind>>);
 

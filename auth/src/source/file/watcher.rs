@@ -1,5 +1,5 @@
-//! Follows files with inotify, on one thread for all of them, and looks now and then in case that
-//! inotify missed something, as it does on network file systems.
+//! The watcher of password files: one thread with inotify for all of them, which also polls,
+//! because inotify misses changes on network file systems.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -60,7 +60,7 @@ impl Watcher {
         Self { orders, writing }
     }
 
-    /// What is known of writers.
+    /// The record of files that are being written.
     pub(super) fn writing(&self) -> Writing {
         self.writing.clone()
     }

@@ -1,5 +1,5 @@
-//! Files that somebody is in the middle of writing. What has been written of them so far may look
-//! like a password, and is none.
+//! The record of files that are being written, whose content may look like a password and is
+//! incomplete.
 
 use std::collections::HashMap;
 use std::fs;
@@ -21,13 +21,13 @@ pub(super) const QUIET: Duration = Duration::from_secs(10);
 
 /// A file that has changed a moment ago may have been read before inotify told of its writer.
 const YOUNG: Duration = Duration::from_millis(200);
-/// How long inotify is given to tell.
+/// Time that inotify is given to report a writer.
 const TOLD: Duration = Duration::from_millis(50);
 
 /// Files that are remembered: those beyond are looked at as if they were whole.
 const MAX_OPEN: usize = 1024;
 
-/// What inotify has told of writers; cheap to clone.
+/// The files that inotify reports as being written. Clones share the record.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Writing(Arc<Mutex<HashMap<PathBuf, Instant>>>);
 
@@ -64,8 +64,8 @@ impl Writing {
         real.into_iter().any(is_open)
     }
 
-    /// What the file or the directory at `path` says of `user`, once it is whole. Blocks for a
-    /// moment when it has just changed.
+    /// Reads the password of `user` from the file or directory at `path`, unless it is being
+    /// written. Blocks for 50 ms when it has just changed.
     pub(super) fn answer(&self, path: &Path, user: &str) -> Result<Answer, SourceError> {
         let unfinished = || SourceError::HalfWritten {
             place: path.display().to_string().into(),

@@ -1,4 +1,4 @@
-//! One address of a Vault: a call goes out, a bounded answer comes back.
+//! One address of a Vault: sends a request, and reads an answer of bounded size.
 
 use std::error::Error;
 use std::io;
@@ -98,7 +98,7 @@ impl Address {
         Err(verdict::explain(self.place.clone(), &reply, health, complaint))
     }
 
-    /// What `sys/health` answers, which needs no token and knows no namespace.
+    /// `GET sys/health`, without a token and a namespace.
     pub(super) async fn health(&self) -> Result<Reply, SourceError> {
         self.exchange(self.request(&Call::health(), None, false)?).await
     }

@@ -1,4 +1,4 @@
-//! Which of a Vault's addresses is asked, and with which certificates.
+//! The addresses of a Vault: which one is asked, and with which certificates.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};

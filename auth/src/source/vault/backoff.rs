@@ -1,4 +1,4 @@
-//! How long a Vault that failed is left alone, so that a thousand roles do not each find out.
+//! The pause after a failure of Vault, shared by all roles, so that each does not fail by itself.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ impl Default for State {
 }
 
 impl SharedBackoff {
-    /// The last failure again, while nothing may be asked.
+    /// The latest failure again while the pause lasts.
     pub(super) fn check(&self, now: Instant) -> Result<(), SourceError> {
         match &self.lock().until {
             Some((until, error)) if now < *until => Err(error.clone()),
@@ -42,7 +42,7 @@ impl SharedBackoff {
         }
     }
 
-    /// Nothing is asked for a while, longer with each failure; `jitter` in 0..1 spreads the end.
+    /// Begins a pause, which is longer with each failure; `jitter` in 0..1 spreads its end.
     pub(super) fn failed(&self, now: Instant, error: &SourceError, jitter: f64) {
         let mut state = self.lock();
         // Calls that were under way together fail together: they count once.

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::reply::{HealthData, RoleData, RoleNames, TokenData};
 
-/// A call whose answer has `T` for its data.
+/// A call of Vault's HTTP API, whose answer has `T` in its field `data`.
 pub(super) struct Call<T> {
     method: RequestMethod,
     path: String,
@@ -39,7 +39,7 @@ impl<T> Call<T> {
         Self { method, path, body: Some(json_object(fields)), data: PhantomData }
     }
 
-    /// The text of a policy that allows this call.
+    /// The text of a Vault policy that allows this call.
     pub(super) fn policy(&self) -> Box<str> {
         let capability = match self.method {
             RequestMethod::LIST => "list",
@@ -51,43 +51,44 @@ impl<T> Call<T> {
 }
 
 impl Call<RoleData> {
-    /// The password of a static role.
+    /// `GET :mount/static-creds/:role`: the credentials of a static role.
     pub(super) fn static_credentials(mount: &str, role: &str) -> Self {
         Self::of(&GetStaticCredentialsRequest { mount: mount.into(), name: role.into() })
     }
 }
 
 impl Call<RoleNames> {
-    /// The names of all static roles.
+    /// `LIST :mount/static-roles`: the names of all static roles.
     pub(super) fn static_roles(mount: &str) -> Self {
         Self::of(&ListStaticRolesRequest { mount: mount.into() })
     }
 }
 
 impl Call<HealthData> {
-    /// What this address is: active, standby, sealed.
+    /// `GET sys/health`: the state of an address: active, standby or sealed.
     pub(super) fn health() -> Self {
         Self::of(&ReadHealthRequest::default())
     }
 }
 
 impl Call<TokenData> {
-    /// What the token may do and for how long.
+    /// `GET auth/token/lookup-self`: the token's time to live.
     pub(super) fn lookup_self() -> Self {
         Self::of(&LookupTokenSelfRequest {})
     }
 
-    /// Asks for the token to live longer.
+    /// `POST auth/token/renew-self`: extends the token's life.
     pub(super) fn renew_self() -> Self {
         Self::of(&RenewTokenSelfRequest::default())
     }
 
-    /// Ends the token.
+    /// `POST auth/token/revoke-self`: revokes the token.
     pub(super) fn revoke_self() -> Self {
         Self::of(&RevokeTokenSelfRequest {})
     }
 
-    /// Logs in with a role's id and its secret, where it has one.
+    /// `POST auth/:mount/login` of the AppRole method; `secret_id` is `None` for a role without
+    /// one.
     pub(super) fn approle_login(mount: &str, role_id: &str, secret_id: Option<&Secret>) -> Self {
         match secret_id {
             Some(secret) => {
@@ -97,7 +98,7 @@ impl Call<TokenData> {
         }
     }
 
-    /// Logs in with a service account's token.
+    /// `POST auth/:mount/login` of the Kubernetes method, with a service account's token.
     pub(super) fn kubernetes_login(mount: &str, role: &str, jwt: &Secret) -> Self {
         Self::login(mount, &[("role", role), ("jwt", jwt.expose())])
     }

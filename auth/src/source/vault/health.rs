@@ -1,4 +1,4 @@
-//! What an address of a Vault says of itself, for `pgimbal check`.
+//! The health of one address of a Vault, for `pgimbal check`.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,16 +7,16 @@ use super::reply::HealthData;
 use super::verdict;
 use crate::SourceError;
 
-/// What an address of a Vault says of itself.
+/// The health of one address of a Vault (`GET /v1/sys/health`).
 #[derive(Debug)]
 pub struct Health {
-    /// The Vault's name and the address.
+    /// The Vault's name and the address, as text.
     pub place: String,
-    /// Its version, where it says one.
+    /// Vault's version; `None` when the answer has none.
     pub version: Option<String>,
-    /// Its clock at the answer, to the second.
+    /// Vault's clock at the time of the answer, in whole seconds; `None` when the answer has none.
     pub clock: Option<SystemTime>,
-    /// Why it could not be asked for a password now.
+    /// The reason for which this address could not serve a password now; `None` when it could.
     pub fault: Option<SourceError>,
 }
 

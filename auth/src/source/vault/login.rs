@@ -1,4 +1,4 @@
-//! How pgimbal gets its token and keeps it: one for all roles, and one login at a time.
+//! The login at Vault: one token for all roles, and one login at a time.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::token::{Lease, Token, TokenAction};
 use crate::SourceError;
 use crate::source::file::read_secret;
 
-/// What a login needs. Files are read at every login.
+/// The login method with what it needs. Files are read at every login.
 pub(super) enum Login {
     Token(Secret),
     TokenFile(PathBuf),
@@ -23,7 +23,7 @@ pub(super) enum Login {
     Kubernetes { mount: String, role: String, jwt_file: PathBuf },
 }
 
-/// Where an approle's secret is.
+/// The secret id of an AppRole.
 pub(super) enum SecretId {
     /// The role wants none.
     None,

@@ -1,4 +1,5 @@
-//! What Vault's answers say. Every field is optional, and no error repeats the answer's text.
+//! The answers of Vault's HTTP API. Every field is optional, and no error repeats the answer's
+//! text.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -12,14 +13,14 @@ use zeroize::Zeroizing;
 
 use crate::{Answer, SourceError};
 
-/// One HTTP answer.
+/// An HTTP answer.
 pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) body: Zeroizing<Vec<u8>>,
     pub(super) retry_after: Option<Duration>,
 }
 
-/// What Vault wraps its answers in.
+/// The JSON object that holds Vault's answers.
 #[derive(Deserialize)]
 #[serde(bound = "T: DeserializeOwned", default)]
 pub(super) struct Envelope<T> {
@@ -33,7 +34,7 @@ impl<T> Default for Envelope<T> {
     }
 }
 
-/// The outcome of a login or a renewal.
+/// The field `auth` of a login or a renewal.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct AuthData {
@@ -42,7 +43,7 @@ pub(super) struct AuthData {
     pub(super) renewable: Field,
 }
 
-/// A static role's credentials.
+/// The credentials of a static role (`static-creds`).
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct RoleData {
@@ -61,7 +62,7 @@ pub(super) struct RoleNames {
     pub(super) keys: Vec<String>,
 }
 
-/// What a token says of itself.
+/// The properties of a token (`lookup-self`).
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct TokenData {
@@ -69,7 +70,7 @@ pub(super) struct TokenData {
     pub(super) renewable: Field,
 }
 
-/// What `sys/health` says; it comes without an envelope.
+/// The answer of `sys/health`, which comes without an envelope.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct HealthData {
@@ -83,7 +84,7 @@ struct Errors {
     errors: Vec<String>,
 }
 
-/// A value of whatever type; what is not wanted is passed over.
+/// A JSON value of any type.
 #[derive(Default)]
 pub(super) enum Field {
     #[default]
@@ -204,7 +205,7 @@ impl Reply {
         })
     }
 
-    /// The first thing that Vault says is wrong, without `secrets`, on one short line.
+    /// The first entry of `errors`, shortened to one line, unless it repeats one of `secrets`.
     pub(super) fn complaint(&self, secrets: &[&Secret]) -> Box<str> {
         /// Vault's own texts fit; a page of a proxy in between need not.
         const LONGEST: usize = 200;

@@ -11,8 +11,8 @@ use rustls::{ClientConfig, RootCertStore};
 use super::reply::malformed;
 use crate::SourceError;
 
-/// What every connection to this Vault uses. `needed` is false when all its addresses are plain,
-/// and then the system's CAs are not read.
+/// The TLS configuration of all connections to this Vault. `needed` is false when no address uses
+/// TLS; the system's CAs are not read then.
 pub(super) fn client_config(
     vault: &VaultConfig,
     needed: bool,

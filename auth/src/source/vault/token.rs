@@ -1,14 +1,15 @@
-//! A Vault token's life: when it is renewed, and when only a new login helps. Time is an argument.
+//! The life of a Vault token: when it is renewed, and when only a new login helps. Time is an
+//! argument.
 
 use std::time::{Duration, Instant};
 
 use pgimbal_config::Secret;
 
-/// A refresh that failed is tried again after this, while the token still lives.
+/// Pause before a renewal that failed is tried again, while the token is still valid.
 const RETRY: Duration = Duration::from_secs(15);
-/// No token is looked after more often than this.
+/// Shortest time between two renewals of a token.
 const LEAST: Duration = Duration::from_secs(1);
-/// A token as young as this already has what its role's policies give.
+/// Age below which a token is taken to have the current policies of its role.
 const YOUNG: Duration = Duration::from_secs(60);
 
 /// A token and what is known of its life.
@@ -23,22 +24,22 @@ pub(super) struct Token {
     renewable: bool,
 }
 
-/// How long a token lives, as Vault said.
+/// The life of a token as Vault granted it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lease {
-    /// For ever, when there is none.
+    /// Time to live; `None` or zero for a token that never expires.
     pub(super) ttl: Option<Duration>,
     pub(super) renewable: bool,
 }
 
-/// What to do before the token is used.
+/// The action before a token is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TokenAction {
-    /// Nothing.
+    /// None: the token is valid for long enough.
     Good,
-    /// Renew it.
+    /// The token must be renewed.
     Renew,
-    /// Log in again; the token may still work for a while.
+    /// A new login is needed; the token may still work for a while.
     Replace,
 }
 
@@ -84,12 +85,12 @@ impl Token {
         grown
     }
 
-    /// Nothing could be done for it now; later again.
+    /// Postpones the renewal after a failure.
     pub(super) fn postpone(&mut self, now: Instant) {
         self.refresh = Some(now + RETRY);
     }
 
-    /// There is nothing to replace it with: it is used until it ends.
+    /// Gives up renewals, because nothing can replace the token: it is used until it expires.
     pub(super) fn keep(&mut self) {
         self.refresh = None;
     }

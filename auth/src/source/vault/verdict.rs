@@ -1,4 +1,4 @@
-//! What a status of Vault's means, with what its health says beside it.
+//! The meaning of an HTTP status of Vault, together with that of its health.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ pub(super) const fn is_about_the_address(status: u16) -> bool {
     matches!(status, 300..=399 | 412 | 429 | 472 | 473 | 500..=599)
 }
 
-/// The cause behind such an answer; `health` is the status of `sys/health` at the same address.
+/// The error behind such a status; `health` is the status of `sys/health` at the same address.
 pub(super) fn explain(
     place: Box<str>,
     reply: &Reply,

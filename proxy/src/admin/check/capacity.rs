@@ -1,4 +1,5 @@
-//! Whether what is configured fits: descriptors of this machine, connections of each server.
+//! Whether the configured limits fit the machine's file descriptors and each server's
+//! `max_connections`.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ pub(super) fn descriptors(config: &Config, report: &Findings) {
     }
 }
 
-/// The pools that lead to each server.
+/// The server connections that the pools may open at each server.
 #[derive(Debug, Default)]
 pub(super) struct Load(BTreeMap<(String, u16), Server>);
 

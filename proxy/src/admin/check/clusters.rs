@@ -1,4 +1,4 @@
-//! Each node of each cluster: what it is, and whether the prober may see all of it.
+//! The check of clusters: what each node is, and whether the probing role may see all of it.
 
 use super::findings::Findings;
 use crate::topology::{ClusterSpec, Looked};

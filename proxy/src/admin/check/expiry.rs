@@ -1,4 +1,4 @@
-//! Whether a role's VALID UNTIL has passed, asked of the server through somebody else's login.
+//! Whether a role's `VALID UNTIL` has passed, asked of the server through another role's login.
 
 use std::time::Duration;
 
@@ -15,20 +15,20 @@ const MAX_MESSAGE: usize = 64 * 1024;
 /// A server that has just let somebody in answers at once.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 
-/// What a server says of a role.
+/// The state of a role's `VALID UNTIL`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Expiry {
-    /// It ended then.
+    /// The role's password expired at this time, in the server's text form.
     Passed(String),
-    /// It has not ended, so that the password itself is wrong.
+    /// The role's password has not expired.
     NotPassed,
-    /// There is no such role.
+    /// The server has no such role.
     NoRole,
-    /// Nobody could be asked.
+    /// No logged-in connection could be asked.
     Unknown,
 }
 
-/// Logged-in connections, one for each server.
+/// One logged-in connection for each server, through which it can be asked about other roles.
 #[derive(Default)]
 pub(super) struct Witnesses(Vec<(Host, u16, Conversation)>);
 
@@ -47,8 +47,8 @@ impl Witnesses {
         found.map(|(_, _, conversation)| conversation)
     }
 
-    /// How many connections a server has for roles that are no superusers'; `None` when it does not
-    /// say.
+    /// Number of connections that a server has for roles other than superusers; `None` when it does
+    /// not answer.
     pub(super) async fn connections(&mut self, host: &Host, port: u16) -> Option<u64> {
         const QUESTION: &str = "SELECT setting FROM pg_catalog.pg_settings WHERE name IN \
              ('max_connections', 'superuser_reserved_connections', 'reserved_connections') \
@@ -60,7 +60,7 @@ impl Witnesses {
         Some(most.saturating_sub(counts.sum()))
     }
 
-    /// Asks the server about a role.
+    /// Asks the server whether the role's `VALID UNTIL` has passed.
     pub(super) async fn ask(&mut self, host: &Host, port: u16, role: &str) -> Expiry {
         let Some(conversation) = self.find(host, port) else { return Expiry::Unknown };
         let rows = timeout(ANSWER_TIME, rows(conversation, &question(role))).await;

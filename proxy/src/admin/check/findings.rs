@@ -1,4 +1,4 @@
-//! What a check has found: a line each for people, or one JSON document for programs.
+//! The findings of a check: one line each for people, or one JSON document for programs.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Write};
@@ -7,31 +7,31 @@ use std::process::ExitCode;
 use pgimbal_config::{ConfigErrors, EXIT_CONFIG};
 use serde::Serialize;
 
-/// Something fails that clients would meet.
+/// Exit code when something fails that clients would meet.
 const EXIT_FAILURE: u8 = 1;
-/// Everything works, and something should be looked at. 2 is a wrong command line.
+/// Exit code when everything works and there are warnings. 2 stands for a wrong command line.
 const EXIT_WARNING: u8 = 3;
 
-/// How the findings are told.
+/// The form in which the findings of a check are printed to standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// A line each, as they are found.
+    /// One line for each finding, as soon as it is found.
     Text,
-    /// All of them at the end.
+    /// One JSON document with all findings, at the end.
     Json,
 }
 
-/// How good or bad a finding is.
+/// The verdict of a finding, from good to bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Verdict {
-    /// It works.
+    /// The place works.
     Ok,
-    /// It was not tried, or need not work.
+    /// The place was not tried, or need not work.
     Note,
-    /// It works, and should be looked at.
+    /// The place works, and should be looked at.
     Warning,
-    /// It does not work.
+    /// The place does not work.
     Failure,
 }
 
@@ -53,7 +53,7 @@ struct Document<'a> {
     findings: &'a [Finding],
 }
 
-/// The findings so far. It is shared by everything that looks at something.
+/// The findings so far, shared by all checks.
 #[derive(Debug)]
 pub(super) struct Findings {
     form: Form,
@@ -96,7 +96,8 @@ impl Findings {
         self.findings.borrow_mut().push(finding);
     }
 
-    /// Ends it: the exit code tells failures and warnings apart.
+    /// Prints the JSON document, if that is the form, and returns the exit code of the worst
+    /// verdict.
     pub(super) fn end(self) -> ExitCode {
         let result = self.worst.get();
         if self.form == Form::Json {
@@ -110,7 +111,8 @@ impl Findings {
     }
 }
 
-/// Tells of a configuration that cannot be used: nothing was looked at.
+/// Prints the errors of a configuration with which nothing can be checked. The exit code is
+/// [`EXIT_CONFIG`].
 #[must_use]
 pub fn unusable(errors: &ConfigErrors, form: Form) -> ExitCode {
     match form {
@@ -128,7 +130,8 @@ pub fn unusable(errors: &ConfigErrors, form: Form) -> ExitCode {
     ExitCode::from(EXIT_CONFIG)
 }
 
-/// The same for what is found wrong when the configuration is put to use.
+/// Prints an error that was found when a valid configuration was put to use, such as an unreadable
+/// certificate. The exit code is [`EXIT_CONFIG`].
 #[must_use]
 pub fn refused(error: &impl ToString, form: Form) -> ExitCode {
     match form {

@@ -1,4 +1,4 @@
-//! Whether the addresses for clients and for HTTP can be had.
+//! Whether pgimbal can listen at the addresses for clients and for HTTP.
 
 use std::fs;
 use std::io::ErrorKind;

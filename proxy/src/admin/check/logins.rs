@@ -1,4 +1,4 @@
-//! Each password at each server of its databases.
+//! The check of logins: each password at each server of its databases.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use crate::dial::{self, DialError, Dialed, Target};
 use crate::tls::{PLAIN_FIRST, TlsConnector};
 use crate::topology::ClusterSpec;
 
-/// A login to try: where, and how it is called in a line.
+/// A login to try: its name in the findings, and its server and role.
 struct Attempt {
     place: String,
     target: Target,
 }
 
-/// What the logins need to know.
+/// The state of the login checks.
 pub(super) struct Logins<'a> {
     pub(super) config: &'a Config,
     pub(super) clusters: &'a [ClusterSpec],
@@ -30,13 +30,13 @@ pub(super) struct Logins<'a> {
     pub(super) witnesses: Witnesses,
     /// Roles that were refused for their password.
     pub(super) refused: Vec<(String, Target)>,
-    /// What the pools may open at each server.
+    /// The server connections that the pools may open at each server.
     pub(super) load: Load,
     /// The users of the console, with whether any server has let them in.
     pub(super) of_console: BTreeMap<String, bool>,
 }
 
-/// What need not work.
+/// The failures that a login may have without being a finding.
 #[derive(Clone, Copy)]
 pub(super) struct May {
     /// The database is any that clients could name: there need not be one of this name.

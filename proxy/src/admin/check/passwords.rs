@@ -1,4 +1,5 @@
-//! Passwords out of Vaults, files and the environment: can each be read, and what is wrong if not?
+//! The check of passwords from Vaults, files and environment variables: whether each can be read,
+//! and what is wrong if not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use super::findings::Findings;
 /// its own in whole seconds.
 const SKEW_ALLOWED: Duration = Duration::from_secs(5);
 
-/// What the sources said of each user whose password is not in the configuration.
+/// The passwords that the sources gave, for each user whose password is not in the configuration.
 #[derive(Debug, Default)]
 pub(super) struct Passwords {
     known: BTreeMap<String, Known>,
@@ -89,20 +90,20 @@ impl Passwords {
         }
     }
 
-    /// The password of a role, as its source told it.
+    /// The password that the role's source gave; `None` when it gave none.
     pub(super) fn of(&self, role: &str) -> Option<&Secret> {
         self.known.get(role).map(|known| &known.password)
     }
 
-    /// The password that the source tells now, when it is another than before: a rotation may have
-    /// come between.
+    /// Asks the role's source again; `None` when the password is unchanged or the source does not
+    /// answer. A rotation may have come between.
     pub(super) async fn newer(&self, role: &str) -> Option<Secret> {
         let known = self.known.get(role)?;
         let answer = known.source.fetch().await.ok()?;
         (answer.password != known.password).then_some(answer.password)
     }
 
-    /// What to do when a server refuses it.
+    /// What the operator should do when a server refuses the role's password.
     pub(super) fn advice(&self, role: &str) -> Option<&str> {
         self.known.get(role).map(|known| known.advice.as_str())
     }
@@ -114,7 +115,7 @@ fn any_file(config: &Config) -> Option<String> {
     Some(rule.password_file.as_ref()?.parent()?.display().to_string())
 }
 
-/// Says how each address of a Vault is, and whether the login there works. A standby is well as
+/// Reports the state of each address of a Vault, and whether the login works. A standby is well as
 /// long as another address serves.
 async fn look_at(name: &str, vault: &VaultClient, report: &Findings) {
     let answers = vault.health().await;
@@ -152,7 +153,7 @@ async fn look_at(name: &str, vault: &VaultClient, report: &Findings) {
     }
 }
 
-/// How far a clock is off, in words, if it is worth a line.
+/// The warning about a clock that is off; `None` when the difference does not matter.
 fn skew(theirs: SystemTime, ours: SystemTime) -> Option<String> {
     let (by, word) = match theirs.duration_since(ours) {
         Ok(ahead) => (ahead, "ahead of"),
@@ -178,7 +179,7 @@ fn dates(answer: &Answer) -> String {
     if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
 }
 
-/// What to do when a server refuses the password of this place.
+/// The advice for a password that a server refuses.
 fn advice(config: &Config, place: &str, from: &SourceConfig) -> String {
     match from {
         SourceConfig::Vault { vault, role } => {
@@ -193,7 +194,7 @@ fn advice(config: &Config, place: &str, from: &SourceConfig) -> String {
     }
 }
 
-/// Tells of a failure with the text to copy, unless the line has it already. `whose` may be empty.
+/// Reports an error with the text to copy, unless the line has it already. `whose` may be empty.
 fn say(whose: &str, error: &SourceError, report: &Findings) {
     let text = error.to_string();
     let (place, cause) = text.split_once(": ").unwrap_or((&text, ""));

@@ -1,5 +1,5 @@
-//! What works and is not safe: servers that nobody verifies, Vaults without TLS, certificates that
-//! end.
+//! The check of risks: servers that are not verified, Vaults without TLS, and certificates that
+//! expire.
 
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -9,7 +9,7 @@ use pgimbal_config::{Config, Host, ServerTls, Verification};
 use super::findings::Findings;
 use crate::tls::OwnCertificate;
 
-/// Says which of pgimbal's own certificates are not valid, or will soon not be.
+/// Reports pgimbal's own certificates that are not valid or expire soon.
 pub(super) fn certificates(config: &Config, report: &Findings) {
     let now = SystemTime::now();
     for notice in OwnCertificate::all(config).iter().filter_map(|own| own.notice(now)) {
@@ -20,8 +20,7 @@ pub(super) fn certificates(config: &Config, report: &Findings) {
     }
 }
 
-/// Says which servers may be anybody, and which Vaults are asked in clear text. That is for the
-/// operator to check, so it fails nothing.
+/// Warns of servers that are not verified, and of Vaults that are asked in clear text.
 pub(super) fn warn(config: &Config, report: &Findings) {
     for (name, database) in &config.databases {
         if database.cluster.is_none() {

@@ -1,4 +1,5 @@
-//! What is counted before a client has a worker, or beside all of them.
+//! Counters and gauges of the process: what happens before a client has a worker, or beside all
+//! workers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -18,10 +19,10 @@ macro_rules! labels {
         pub enum $name { $( $(#[$doc])+ $variant, )+ }
 
         impl $name {
-            /// All of them, in order.
+            /// All values, in the order of the metrics page.
             pub const ALL: &'static [Self] = &[$( Self::$variant, )+];
 
-            /// The word in metrics and on the console.
+            /// The word for this value in metrics and on the console.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $( Self::$variant => $word, )+ }
@@ -31,25 +32,26 @@ macro_rules! labels {
 }
 
 labels! {
-    /// How a client's login ended.
+    /// The result of a client's login, the label `result` of `pgimbal_logins_total`.
     pub enum LoginResult {
-        /// It is a session.
+        /// The client has a session.
         "succeeded" Succeeded,
-        /// Unknown user, wrong password or proof, expired role.
+        /// The user is unknown, the password or proof is wrong, or the role has expired.
         "authentication_failed" AuthenticationFailed,
-        /// A rule forbids it: TLS is required, the console is not for this user.
+        /// A rule forbids the login: TLS is required, replication is asked for, or the user may not
+        /// use the console.
         "not_permitted" NotPermitted,
-        /// The source of the user's password does not say it.
+        /// The source of the user's password gives none, so that the login cannot be checked.
         "unavailable" Unavailable,
-        /// The user is known, the database is not.
+        /// The user is known, and the database is not.
         "unknown_database" UnknownDatabase,
         /// `client_login_timeout` or `client_first_packet_timeout` passed.
         "timeout" Timeout,
-        /// Too many were logging in, and this one was the oldest.
+        /// The limit of logins was reached, and this login was the oldest.
         "crowded_out" CrowdedOut,
         /// The client broke the protocol.
         "protocol_error" ProtocolError,
-        /// TLS could not be agreed on.
+        /// The TLS handshake failed, or direct TLS came without ALPN.
         "tls_failed" TlsFailed,
         /// The client closed the connection first, or its socket failed.
         "client_gone" ClientGone,
@@ -59,29 +61,30 @@ labels! {
 }
 
 labels! {
-    /// Why a client was turned away before its login was checked.
+    /// The reason for which a client is refused before its login is checked, the label `reason` of
+    /// `pgimbal_client_connections_refused_total`.
     pub enum Refusal {
-        /// `max_client_conn` was reached.
+        /// `max_client_conn` is reached.
         "max_client_conn" MaxClientConn,
-        /// pgimbal is draining.
+        /// The process is draining.
         "draining" Draining,
     }
 }
 
 labels! {
-    /// Where the process stands between its start and its end.
+    /// The phase of the process between its start and its end.
     pub enum Phase {
-        /// Its listeners are not bound yet.
+        /// The listeners are not bound yet.
         "starting" Starting,
-        /// It accepts clients.
+        /// The process accepts clients.
         "serving" Serving,
-        /// It lets transactions come to their end and accepts nobody.
+        /// The process lets transactions end and accepts no clients.
         "draining" Draining,
     }
 }
 
 impl LoginResult {
-    /// What a login that failed with `error` counts as.
+    /// The result that a login with this error counts as.
     #[must_use]
     pub const fn of(error: &LoginError) -> Self {
         match error {
@@ -107,7 +110,8 @@ impl LoginResult {
     }
 }
 
-/// Counters of the whole process, shared by the tasks that accept and log in.
+/// The counters of the process, shared by all tasks that accept clients and log them in. Each is an
+/// atomic of its own.
 #[derive(Debug)]
 pub struct ProcessStats {
     started_at: SystemTime,
@@ -128,7 +132,8 @@ pub struct ProcessStats {
 }
 
 impl ProcessStats {
-    /// Counters at zero, in [`Phase::Starting`]. `max_client_conn` is the configured limit.
+    /// Makes counters at zero, in [`Phase::Starting`]. `max_client_conn` is the configured limit of
+    /// clients.
     #[must_use]
     pub fn new(started_at: SystemTime, max_client_conn: u32) -> Self {
         Self {
@@ -150,30 +155,31 @@ impl ProcessStats {
         }
     }
 
-    /// The process has come to `phase`.
+    /// Sets the phase of the process.
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
-    /// How many clients there may be: `max_client_conn`, or fewer when open files do not suffice.
+    /// Sets the limit of clients: `max_client_conn`, or fewer when there are not enough file
+    /// descriptors.
     pub fn set_limit(&self, fitting: &Fitting) {
         self.max_client_conn.store(fitting.max_client_conn, Ordering::Relaxed);
         self.short_of_files.store(fitting.is_short, Ordering::Relaxed);
     }
 
-    /// Whether the limit is lower than configured, for want of open files.
+    /// Whether the limit of clients is below the configured one because file descriptors are short.
     #[must_use]
     pub fn is_short_of_files(&self) -> bool {
         self.short_of_files.load(Ordering::Relaxed)
     }
 
-    /// The limit of clients.
+    /// The limit of clients that is in force.
     #[must_use]
     pub fn max_client_conn(&self) -> u32 {
         self.max_client_conn.load(Ordering::Relaxed)
     }
 
-    /// A client connection was accepted; it counts as connected until the guard is dropped.
+    /// Counts an accepted client connection, which counts as connected until the guard is dropped.
     #[must_use]
     pub fn client_accepted(self: &Arc<Self>) -> Connected {
         add(&self.accepted);
@@ -181,52 +187,54 @@ impl ProcessStats {
         Connected { stats: Arc::clone(self), admitted: false }
     }
 
-    /// A client was turned away before its login was checked.
+    /// Counts a client that was refused before its login was checked.
     pub fn client_refused(&self, why: Refusal) {
         add(&self.refused[why as usize]);
     }
 
-    /// A login ended.
+    /// Counts a login that ended with this result.
     pub fn login(&self, result: LoginResult) {
         add(&self.logins[result as usize]);
     }
 
-    /// A cancel request came from a client.
+    /// Counts a CancelRequest of a client.
     pub fn cancel_requested(&self) {
         add(&self.cancel_requests);
     }
 
-    /// The process is out of file descriptors and stops accepting, or accepts again.
+    /// Notes whether accepting is paused because the process has no file descriptors left; each
+    /// beginning of a pause is counted.
     pub fn set_accept_paused(&self, paused: bool) {
         if !self.accept_paused.swap(paused, Ordering::Relaxed) && paused {
             add(&self.accept_pauses);
         }
     }
 
-    /// A reload was applied, or refused whole.
+    /// Counts a reload: `applied`, or refused as a whole.
     pub fn reloaded(&self, applied: bool) {
         add(if applied { &self.reloads } else { &self.reloads_refused });
     }
 
-    /// A task outside the workers ended in a panic.
+    /// Counts a task outside of the workers that ended in a panic.
     pub fn panicked(&self) {
         add(&self.panics);
     }
 
-    /// Where the process stands.
+    /// The phase of the process.
     #[must_use]
     pub fn phase(&self) -> Phase {
         let phase = usize::from(self.phase.load(Ordering::Relaxed));
         Phase::ALL.get(phase).copied().unwrap_or(Phase::Starting)
     }
 
-    /// Client connections now, those that log in included.
+    /// Number of client connections, those that are logging in included.
     #[must_use]
     pub fn clients(&self) -> u64 {
         read(&self.clients)
     }
 
-    /// All of it as it stands.
+    /// Reads all counters and gauges. They are read one by one, so that a client may be counted in
+    /// one and not yet in another.
     #[must_use]
     pub fn snapshot(&self) -> ProcessSnapshot {
         ProcessSnapshot {
@@ -250,7 +258,7 @@ impl ProcessStats {
     }
 }
 
-/// A client connection that counts as connected until this is dropped, whatever path it ends on.
+/// A client connection that counts as connected until this guard is dropped.
 #[derive(Debug)]
 pub struct Connected {
     stats: Arc<ProcessStats>,
@@ -258,8 +266,8 @@ pub struct Connected {
 }
 
 impl Connected {
-    /// The client has logged in. Returns how many clients have, this one included; they count
-    /// towards `max_client_conn`.
+    /// Notes that the client has logged in, and returns the number of clients that have, this one
+    /// included: the number to compare with `max_client_conn`.
     pub fn admit(&mut self) -> u64 {
         if !std::mem::replace(&mut self.admitted, true) {
             return self.stats.admitted.fetch_add(1, Ordering::Relaxed) + 1;
@@ -277,43 +285,43 @@ impl Drop for Connected {
     }
 }
 
-/// What the process itself counted.
+/// The counters and gauges of the process at one time. Counters begin at the start of the process.
 #[derive(Clone, Debug)]
 pub struct ProcessSnapshot {
-    /// When it started.
+    /// Time at which the process started.
     pub started_at: SystemTime,
-    /// How it stands now.
+    /// The gauges: values that may fall as well as rise.
     pub now: Gauges,
-    /// Client connections accepted.
+    /// Client connections accepted, refused ones included.
     pub accepted: u64,
-    /// Clients turned away before login, by reason.
+    /// Clients refused before their login was checked, by reason.
     pub refused: Vec<(Refusal, u64)>,
-    /// Logins by result.
+    /// Logins that ended, by result.
     pub logins: Vec<(LoginResult, u64)>,
-    /// Cancel requests from clients.
+    /// CancelRequests of clients.
     pub cancel_requests: u64,
-    /// How often accepting had to stop for want of file descriptors.
+    /// Pauses of accepting for want of file descriptors.
     pub accept_pauses: u64,
-    /// Reloads applied.
+    /// Reloads that were applied.
     pub reloads: u64,
-    /// Reloads refused for their configuration.
+    /// Reloads that were refused because of their configuration.
     pub reloads_refused: u64,
-    /// Tasks outside the workers that ended in a panic.
+    /// Tasks outside of the workers that ended in a panic.
     pub panics: u64,
 }
 
-/// What may go up and down.
+/// The values of the process that may fall as well as rise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gauges {
-    /// Where the process stands.
+    /// The phase of the process.
     pub phase: Phase,
-    /// Whether accepting has stopped for want of file descriptors.
+    /// Whether accepting is paused for want of file descriptors.
     pub accept_paused: bool,
-    /// Client connections.
+    /// Client connections, those that are logging in included.
     pub clients: u64,
-    /// Those of them that have not logged in.
+    /// Client connections that have not logged in yet.
     pub logging_in: u64,
-    /// How many there may be.
+    /// The limit of clients that is in force.
     pub max_client_conn: u32,
 }
 

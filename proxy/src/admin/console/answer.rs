@@ -1,11 +1,11 @@
-//! Answers: tables, notices and errors, and their bytes.
+//! Answers of the console: tables, notices and errors, and their messages.
 
 use bytes::BytesMut;
 use pgimbal_wire::encode;
 use pgimbal_wire::error::{Report, Severity, SqlState};
 use pgwire::messages::data::{DataRow, FieldDescription, RowDescription};
 
-/// A result column.
+/// A column of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Column {
     name: &'static str,
@@ -18,17 +18,17 @@ enum Kind {
     Int,
 }
 
-/// A column of text.
+/// Makes a column of type `text`.
 pub(super) const fn text(name: &'static str) -> Column {
     Column { name, kind: Kind::Text }
 }
 
-/// A column of bigint.
+/// Makes a column of type `bigint`.
 pub(super) const fn int(name: &'static str) -> Column {
     Column { name, kind: Kind::Int }
 }
 
-/// A value.
+/// A value of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cell {
     Text(String),
@@ -81,15 +81,15 @@ impl From<Option<&str>> for Cell {
 /// A row of a table.
 pub(super) type Row = Vec<Cell>;
 
-/// How a client wants its values, from its Bind.
+/// The result formats that a client asks for in its Bind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Formats {
-    /// As text, which a simple query always gets.
+    /// All columns in text format, as always in a simple query.
     #[default]
     Text,
-    /// All in binary.
+    /// All columns in binary format.
     Binary,
-    /// Each as it says, `true` for binary.
+    /// The format of each column, `true` for binary.
     Each(Vec<bool>),
 }
 
@@ -103,7 +103,7 @@ impl Formats {
     }
 }
 
-/// Appends RowDescription.
+/// Appends a RowDescription.
 pub(super) fn describe(out: &mut Vec<u8>, columns: &[Column], formats: &Formats) {
     let field = |(index, column): (usize, &Column)| {
         // OIDs and sizes from pg_type: text, and bigint.
@@ -118,7 +118,7 @@ pub(super) fn describe(out: &mut Vec<u8>, columns: &[Column], formats: &Formats)
     encode::push(out, &RowDescription::new(fields));
 }
 
-/// Appends DataRow.
+/// Appends a DataRow.
 pub(super) fn row(out: &mut Vec<u8>, cells: &[Cell], formats: &Formats) {
     let mut data = BytesMut::new();
     for (index, cell) in cells.iter().enumerate() {
@@ -140,7 +140,7 @@ fn value(data: &mut BytesMut, bytes: &[u8]) {
     data.extend_from_slice(bytes);
 }
 
-/// A command that failed.
+/// The error of a command that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) code: SqlState,
@@ -158,7 +158,8 @@ impl Fault {
         self
     }
 
-    /// What the log says of it; a text that is not known may hold a password, and is not repeated.
+    /// The text for the log. The text of an unknown command may hold a password, so it is not
+    /// repeated.
     pub(super) fn log_text(&self) -> &str {
         match self.code {
             SqlState::SYNTAX_ERROR => "unknown command",
@@ -166,12 +167,12 @@ impl Fault {
         }
     }
 
-    /// Appends it as an error that ends the statement.
+    /// Appends an ERROR, with which the command ends.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         self.report(Severity::Error).encode_error(out);
     }
 
-    /// Appends it as an error that ends the connection.
+    /// Appends a FATAL, with which the connection ends.
     pub(super) fn encode_fatal(&self, out: &mut Vec<u8>) {
         self.report(Severity::Fatal).encode_error(out);
     }
@@ -187,7 +188,7 @@ impl Fault {
     }
 }
 
-/// Appends a notice that the client shows beside the result.
+/// Appends a NoticeResponse, which the client shows beside the result.
 pub(super) fn notice(out: &mut Vec<u8>, severity: Severity, message: &str) {
     let code = match severity {
         Severity::Warning => SqlState::WARNING,

@@ -1,4 +1,4 @@
-//! Averages of the counters over the last whole minute, as PgBouncer's stats_period has them.
+//! Averages of the counters over the last whole minute, for SHOW STATS; PgBouncer's `stats_period`.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,14 +9,14 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::admin::collect::{Collector, Detail, Snapshot};
 
-/// PgBouncer's default for stats_period.
+/// Length of a period: PgBouncer's default of `stats_period`.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// Rates of each database, as of the last period.
+/// The rates of each database over the last whole period.
 #[derive(Debug, Default)]
 pub(super) struct Averages(Mutex<HashMap<String, Rates>>);
 
-/// What happened in a second, on average over a period.
+/// Averages per second of a database's counters over a period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rates {
     pub(super) transactions: u64,
@@ -28,7 +28,7 @@ pub(super) struct Rates {
 }
 
 impl Averages {
-    /// Takes the counters at the end of each period, for ever.
+    /// Takes the counters at the end of each period; never returns.
     pub(super) async fn keep(&self, collector: &Collector) {
         let mut ends = interval(PERIOD);
         ends.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -46,7 +46,7 @@ impl Averages {
         }
     }
 
-    /// The rates of `database`; zeros until a whole period has passed.
+    /// The rates of `database`; all zero until a whole period has passed.
     pub(super) fn of(&self, database: &str) -> Rates {
         let rates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         rates.get(database).copied().unwrap_or_default()

@@ -1,4 +1,4 @@
-//! What a text asks for.
+//! Commands of the console, and their parser.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use super::hint;
 use super::nodes::{self, ClusterCommand};
 use super::renewal::{self, RenewalCommand};
 
-/// The longest part of a text that an error repeats, in characters.
+/// Length of the part of an unknown command that an error repeats, in characters.
 const QUOTED: usize = 40;
 
 /// Settings that drivers set on their own when they connect. They change nothing here, and refusing
@@ -36,19 +36,19 @@ const DRIVER_SETTINGS: &[&str] = &[
 /// A command of the console.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Command {
-    /// A table.
+    /// SHOW: a table.
     Show(Show),
-    /// Read the configuration again.
+    /// RELOAD: reads the configuration again.
     Reload,
-    /// Drain and end.
+    /// SHUTDOWN: drains and ends the process.
     Shutdown,
-    /// What an operator wants of a cluster.
+    /// HOLD, RESUME or ADOPT NODE: a command for a cluster.
     Cluster(ClusterCommand),
-    /// What an operator wants of a user's password.
+    /// REFRESH or REVOKE OLD: a command for a user's password.
     Credential(CredentialCommand),
-    /// What an operator wants of a database's connections.
+    /// RECONNECT or KILL: a command for a database's connections.
     Renewal(RenewalCommand),
-    /// A driver's setting, which changes nothing here.
+    /// SET of a setting that drivers set; it changes nothing.
     Set,
     /// BEGIN or START TRANSACTION: for drivers that begin one before anything else.
     Begin,
@@ -56,13 +56,13 @@ pub(super) enum Command {
     Commit,
     /// ROLLBACK or ABORT.
     Rollback,
-    /// DEALLOCATE ALL: drivers forget their prepared statements so after an error.
+    /// DEALLOCATE ALL, with which drivers forget their prepared statements after an error.
     Deallocate,
-    /// DISCARD ALL: drivers' pools clean a session so.
+    /// DISCARD ALL, with which connection pools of drivers clean a session.
     Discard,
 }
 
-/// A table that can be shown.
+/// A table of SHOW.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Show {
     Clients,
@@ -82,7 +82,7 @@ pub(super) enum Show {
     Version,
 }
 
-/// Every command with what it does, as SHOW HELP tells it.
+/// Every command and its meaning, the rows of SHOW HELP.
 pub(super) const HELP: &[(&str, &str)] = &[
     ("SHOW POOLS", "clients and server connections of each pool, and the longest wait"),
     ("SHOW CLIENTS", "each client, what it does, and why it keeps a server connection"),
@@ -110,7 +110,7 @@ pub(super) const HELP: &[(&str, &str)] = &[
 ];
 
 impl Command {
-    /// The command tag that ends its answer.
+    /// The command tag in CommandComplete.
     pub(super) const fn tag(&self) -> &'static str {
         match self {
             Self::Show(_) => "SHOW",
@@ -128,7 +128,7 @@ impl Command {
         }
     }
 
-    /// What it acts on, where it names something.
+    /// The cluster, node or user that the command names; `None` for none.
     fn target(&self) -> Option<&str> {
         match self {
             Self::Cluster(command) => command.target(),
@@ -137,7 +137,7 @@ impl Command {
         }
     }
 
-    /// Whether it is a driver's, which sends it on its own and changes nothing here.
+    /// Whether drivers send the command on their own. Such a command changes nothing.
     pub(super) const fn is_of_drivers(&self) -> bool {
         matches!(
             self,
@@ -150,7 +150,7 @@ impl Command {
         )
     }
 
-    /// Whether only an administrator may give it.
+    /// Whether only a user of `admin_users` may run the command.
     pub(super) const fn changes_something(&self) -> bool {
         match self {
             Self::Reload
@@ -169,7 +169,7 @@ impl Command {
     }
 }
 
-/// As the log has it: `SHOW POOLS`, `HOLD main`.
+/// Writes the command as it is logged: `SHOW POOLS`, `HOLD main`.
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.tag())?;
@@ -181,7 +181,8 @@ impl fmt::Display for Command {
     }
 }
 
-/// The commands in `text`, which semicolons part. Either all of them are known, or none is run.
+/// Reads the commands in `text`, which are separated by semicolons. Returns an error when any of
+/// them is unknown, so that none is run then.
 pub(super) fn parse(text: &[u8]) -> Result<Vec<Command>, Fault> {
     let text = std::str::from_utf8(text).map_err(|_| {
         Fault::new(SqlState::CHARACTER_NOT_IN_REPERTOIRE, "a command must be UTF-8")

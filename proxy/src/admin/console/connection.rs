@@ -1,4 +1,4 @@
-//! The console's side of a connection: whole messages in, one write out.
+//! The console's connection to a client: reads whole messages and buffers the output.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -10,32 +10,33 @@ use tokio::time::timeout;
 use super::answer::Fault;
 use crate::transport::Transport;
 
-/// The longest message, in bytes: no command comes near it.
+/// Longest message in bytes, header included; no command comes near it.
 const MAX_MESSAGE: usize = 16 * 1024;
-/// Bytes asked of the socket at once.
+/// Number of bytes that one read asks of the socket.
 const READ_SIZE: usize = 1024;
-/// Output above which it is written although more requests wait, in bytes.
+/// Size of the buffered output, in bytes, above which it is written before the next request is
+/// read.
 const OUTPUT_HIGH: usize = 64 * 1024;
-/// How long a client may leave an answer unread before its session ends.
+/// Time that a client may leave an answer unread before its session ends.
 const WRITE_TIME: Duration = Duration::from_secs(60);
 
-/// A connection with what was read ahead and what is not written yet.
+/// A connection with its read buffer and its write buffer.
 #[derive(Debug)]
 pub(super) struct ConsoleConnection {
     transport: Transport,
     input: Vec<u8>,
-    /// Bytes at the start of `input` that were taken.
+    /// Number of bytes at the start of `input` that were consumed.
     taken: usize,
-    /// What the next write sends.
+    /// The bytes that the next flush writes.
     pub(super) output: Vec<u8>,
 }
 
-/// Why no message came.
+/// The reason for which the connection has no further message.
 #[derive(Debug)]
 pub(super) enum Ended {
     /// The client closed the connection.
     Closed,
-    /// What it sent is no message, or too long a one.
+    /// The client broke the protocol, or sent a message that is too long.
     Refused(Fault),
     /// The connection failed.
     Io(io::Error),
@@ -48,13 +49,13 @@ impl From<io::Error> for Ended {
 }
 
 impl ConsoleConnection {
-    /// A connection whose login left `input` unread and `output` unsent.
+    /// Makes a connection whose login left `input` unread and `output` unsent.
     pub(super) fn new(transport: Transport, input: Vec<u8>, output: Vec<u8>) -> Self {
         Self { transport, input, taken: 0, output }
     }
 
-    /// The next message's tag and body. What was said before is written first when the client may
-    /// be waiting for it.
+    /// The next message's tag and body. The buffered output is written first when the client may be
+    /// waiting for it.
     pub(super) async fn next(&mut self) -> Result<(u8, Vec<u8>), Ended> {
         loop {
             if let Some(message) = self.take()? {
@@ -78,7 +79,7 @@ impl ConsoleConnection {
         written.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
-    /// Ends the sending direction.
+    /// Closes the sending direction.
     pub(super) async fn shut_down(&mut self) -> io::Result<()> {
         let closed = poll_fn(|cx| self.transport.poll_shutdown(cx));
         timeout(WRITE_TIME, closed).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
@@ -112,7 +113,7 @@ impl ConsoleConnection {
     }
 }
 
-/// A violation of the protocol.
+/// Makes the error of a protocol violation (08P01).
 pub(super) fn protocol(message: impl Into<String>) -> Fault {
     Fault::new(pgimbal_wire::error::SqlState::PROTOCOL_VIOLATION, message)
 }

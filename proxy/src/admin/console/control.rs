@@ -1,4 +1,4 @@
-//! What the console may ask of the main task.
+//! The console's requests to the main task.
 
 use std::sync::Arc;
 
@@ -6,63 +6,67 @@ use pgimbal_config::Reload;
 use pgimbal_pooler::server::renewal::{Renewal, Renewed};
 use tokio::sync::{mpsc, oneshot};
 
-/// A request to the main task.
+/// A request of the console to the main task, with the channel for its answer.
 #[derive(Debug)]
 pub enum ControlRequest {
-    /// Read the configuration again and apply what a reload may change.
+    /// Reads the configuration again and applies the options that a reload may change.
     Reload(oneshot::Sender<Result<Reload, ReloadRefused>>),
-    /// Drain as on SIGTERM, then end the process. Answered when draining has begun.
+    /// Drains as on SIGTERM, then ends the process. Answered when draining has begun.
     Shutdown(oneshot::Sender<()>),
-    /// Renew the connections of a database, or of all; each worker says how many.
+    /// Renews the connections of a database, or of all databases for `None`. Each worker answers
+    /// with its numbers; the channel closes after the last.
     Renew(Option<Arc<str>>, Renewal, mpsc::UnboundedSender<Renewed>),
 }
 
-/// A configuration that was refused whole; the old one stays in force.
+/// A reload that was refused as a whole; the old configuration stays in force.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ReloadRefused(
-    /// Every error found, one a line, with file, key and cause, and without secrets.
+    /// Every error of the configuration, one on each line, with its origin, key and cause and
+    /// without secrets.
     pub String,
 );
 
-/// The main task has ended, so nobody does what was asked.
+/// The main task has ended, because the process is shutting down; the console answers 57P01.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("pgimbal is shutting down")]
 pub struct MainTaskGone;
 
-/// The way to the main task.
+/// The handle through which the main task receives requests.
 #[derive(Clone, Debug)]
 pub struct Control(mpsc::Sender<ControlRequest>);
 
 impl Control {
-    /// A way to the task that receives from the other end of `requests`.
+    /// Makes a handle to the task that receives from the other end of `requests`.
     #[must_use]
     pub const fn new(requests: mpsc::Sender<ControlRequest>) -> Self {
         Self(requests)
     }
 
-    /// Reads the configuration again.
+    /// Reads the configuration again. The inner result says which keys changed, or why the
+    /// configuration was refused.
     ///
     /// # Errors
-    /// [`MainTaskGone`]; [`ReloadRefused`] is in the answer.
+    /// [`MainTaskGone`] when the process is shutting down.
     pub async fn reload(&self) -> Result<Result<Reload, ReloadRefused>, MainTaskGone> {
         let (reply, answer) = oneshot::channel();
         self.ask(ControlRequest::Reload(reply), answer).await
     }
 
-    /// Begins to drain.
+    /// Begins to drain; returns when draining has begun.
     ///
     /// # Errors
-    /// [`MainTaskGone`].
+    /// [`MainTaskGone`] when the process is shutting down already and its main task has ended.
     pub async fn shutdown(&self) -> Result<(), MainTaskGone> {
         let (reply, answer) = oneshot::channel();
         self.ask(ControlRequest::Shutdown(reply), answer).await
     }
 
-    /// Renews the connections of a database, or of all. How many, when every worker has begun.
+    /// Renews the connections of a database, or of all databases for `None`. Returns the numbers of
+    /// connections concerned, when every worker has begun.
     ///
     /// # Errors
-    /// [`MainTaskGone`].
+    /// [`MainTaskGone`] when the process is shutting down.
     pub async fn renew(
         &self,
         database: Option<Box<str>>,

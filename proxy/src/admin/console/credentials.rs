@@ -1,4 +1,4 @@
-//! SHOW CREDENTIALS, and what an operator may want of a user's password.
+//! SHOW CREDENTIALS, REFRESH and REVOKE OLD.
 
 use std::time::SystemTime;
 
@@ -26,8 +26,8 @@ pub(super) const CREDENTIALS: &[Column] = &[
     int("stale_seconds"),
 ];
 
-/// The rows of SHOW CREDENTIALS: one for each generation that clients may show, the newest first,
-/// and one for a user of whom none is known.
+/// The rows of SHOW CREDENTIALS: one for each accepted generation, the newest first, and one for a
+/// user without any.
 pub(super) fn rows(status: &CredentialsStatus) -> Vec<Row> {
     status.users.iter().flat_map(user_rows).collect()
 }
@@ -64,16 +64,16 @@ fn user_rows(user: &CredentialStatus) -> Vec<Row> {
         .collect()
 }
 
-/// What an operator wants of a user's password.
+/// A command for a user's password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CredentialCommand {
-    /// Only the newest is accepted from now on.
+    /// REVOKE OLD: only the user's newest password is accepted from now on.
     RevokeOld(Box<str>),
-    /// Its source is asked at once.
+    /// REFRESH: the source of the user's password is asked at once.
     Refresh(Box<str>),
 }
 
-/// The command in `text`, if it is one of these. Names are taken as they are written.
+/// Reads REVOKE OLD or REFRESH; `None` for other commands. Names are case-sensitive.
 pub(super) fn parse(text: &str) -> Option<CredentialCommand> {
     let words = words(text);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -90,7 +90,7 @@ pub(super) fn parse(text: &str) -> Option<CredentialCommand> {
 }
 
 impl CredentialCommand {
-    /// The user.
+    /// The user that the command names.
     pub(super) fn target(&self) -> Option<&str> {
         match self {
             Self::RevokeOld(user) | Self::Refresh(user) => Some(user),
@@ -104,7 +104,7 @@ impl CredentialCommand {
         }
     }
 
-    /// Does it; what came of it goes into notices, because the answer has no rows.
+    /// Runs the command. Its outcome is a notice, because the answer has no rows.
     pub(super) async fn run(
         &self,
         manager: &CredentialManager,
@@ -130,7 +130,7 @@ impl CredentialCommand {
     }
 }
 
-/// What the source said, but for the password.
+/// The text about a source's answer, without the password.
 fn answered(user: &CredentialStatus) -> String {
     let mut text = format!("{} answered", user.place);
     if let Some(newest) = user.generations.first() {

@@ -1,4 +1,5 @@
-//! Prepared statements and portals of a console session, for drivers that use nothing else.
+//! The prepared statements and portals of a console session, for drivers that use the extended
+//! query protocol only.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,9 +14,9 @@ use super::answer::{self, Fault, Formats, Row};
 use super::command::{self, Command};
 use super::connection::protocol;
 
-/// Prepared statements that one session may hold. There are a dozen commands.
+/// Limit of a session's prepared statements; there are a dozen commands.
 const STATEMENTS_LIMIT: usize = 256;
-/// Portals that one session may hold; each may keep a row for every client.
+/// Limit of a session's portals, each of which may keep a row for every client.
 const PORTALS_LIMIT: usize = 16;
 
 /// A session's prepared statements and portals.
@@ -34,13 +35,13 @@ struct Portal {
     rows: Option<IntoIter<Row>>,
 }
 
-/// An Execute that was read.
+/// An Execute message that was read.
 #[derive(Debug)]
 pub(super) struct Execution {
     portal: Vec<u8>,
     /// 0 for all rows.
     row_limit: usize,
-    /// The command, when it has not run yet.
+    /// The portal's command; `None` when it has run already.
     pub(super) to_run: Option<Command>,
 }
 
@@ -67,14 +68,15 @@ impl Extended {
         })
     }
 
-    /// Keeps what the portal's command gave.
+    /// Keeps the rows of the portal's command.
     pub(super) fn hold(&mut self, execution: &Execution, rows: Vec<Row>) {
         if let Some(portal) = self.portals.get_mut(&execution.portal) {
             portal.rows = Some(rows.into_iter());
         }
     }
 
-    /// Sends the portal's next rows. Whether all were sent and the command's tag after them.
+    /// Appends the portal's next rows. Returns whether these were the last and CommandComplete
+    /// follows them.
     pub(super) fn rows(&mut self, execution: Execution, out: &mut Vec<u8>) -> bool {
         let Some(portal) = self.portals.get_mut(&execution.portal) else { return false };
         let Some(command) = &portal.command else {
@@ -93,20 +95,20 @@ impl Extended {
         true
     }
 
-    /// Portals end with the transaction, which Sync ends outside a block.
+    /// Closes all portals outside of a transaction block, as Sync does.
     pub(super) fn sync(&mut self, transaction: TransactionStatus) {
         if transaction == TransactionStatus::Idle {
             self.portals.clear();
         }
     }
 
-    /// A simple query ends the unnamed statement and portal.
+    /// Drops the unnamed statement and portal, as a simple query does.
     pub(super) fn forget_unnamed(&mut self) {
         self.statements.remove(&b""[..]);
         self.portals.remove(&b""[..]);
     }
 
-    /// Forgets every prepared statement.
+    /// Drops every prepared statement.
     pub(super) fn deallocate_all(&mut self) {
         self.statements.clear();
     }

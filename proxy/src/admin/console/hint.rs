@@ -1,13 +1,12 @@
-//! What to say to whoever says something that the console does not know: the command that was
-//! meant.
+//! Hints for unknown commands: the command of the console that was probably meant.
 
 use super::command::HELP;
 
-/// What ends every hint.
+/// The last sentence of every hint.
 const HELP_HINT: &str = "SHOW HELP lists the console's commands.";
 
-/// What psql's commands and tools ask the catalog for, by a word of their query, and the answer.
-/// The first that fits counts.
+/// Hints for queries of the catalog by psql and tools, by a word of the query. The first that fits
+/// counts.
 const CATALOG: [(&str, &str); 10] = [
     ("PG_STAT_ACTIVITY", "SHOW CLIENTS and SHOW SERVERS list the connections."),
     ("PG_STAT", "SHOW STATS has counters; those of a database are in the database itself."),
@@ -24,7 +23,7 @@ const CATALOG: [(&str, &str); 10] = [
 const NO_TABLES: &str = "This is pgimbal's console, which has no tables: connect to a database, in \
                          psql with \\c and its name.";
 
-/// What other poolers, servers and shells call something, by the first word or the first two.
+/// Hints for commands of other poolers, servers and shells, by the first one or two words.
 const CALLED_OTHERWISE: [(&str, &str); 26] = [
     ("SHOW SOCKETS", "SHOW CLIENTS and SHOW SERVERS list the connections."),
     ("SHOW ACTIVE_SOCKETS", "SHOW CLIENTS and SHOW SERVERS list the connections."),
@@ -54,7 +53,7 @@ const CALLED_OTHERWISE: [(&str, &str); 26] = [
     ("CREATE", NO_TABLES),
 ];
 
-/// The right command for `text`, which is none of the console's, as a hint.
+/// The hint for `text`, which is no command of the console.
 pub(super) fn hint(text: &str) -> String {
     let upper = text.to_ascii_uppercase();
     let words: Vec<&str> = upper.split_whitespace().collect();

@@ -1,4 +1,4 @@
-//! SHOW NODES and SHOW FAILOVERS, and what an operator may want of a cluster.
+//! SHOW NODES, SHOW FAILOVERS, HOLD, RESUME and ADOPT NODE.
 
 use std::time::SystemTime;
 
@@ -66,7 +66,7 @@ fn node_row(cluster: &ClusterStatus, node: &NodeStatus) -> Row {
     ]
 }
 
-/// Why the node is what it is; of a primary that gets no writes, why not.
+/// The reason for a node's state; for a primary that gets no writes, why not.
 fn why(cluster: &ClusterStatus, node: &NodeStatus) -> String {
     let detail = &node.detail;
     let mut parts = Vec::new();
@@ -109,18 +109,18 @@ fn failover_row(cluster: &ClusterStatus, failover: &FailoverStatus) -> Row {
     ]
 }
 
-/// What an operator wants of a cluster.
+/// A command for a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ClusterCommand {
-    /// Writes wait.
+    /// HOLD: writes of this cluster wait.
     Hold(Box<str>),
-    /// They go on, in one cluster or in all.
+    /// RESUME: writes go on, in this cluster or in all for `None`.
     Resume(Option<Box<str>>),
-    /// The node's history becomes the cluster's.
+    /// ADOPT NODE: the history of the node (`cluster.node`) becomes the cluster's.
     Adopt(Box<str>),
 }
 
-/// The command in `text`, if it is one of these. Names are taken as they are written.
+/// Reads HOLD, RESUME or ADOPT NODE; `None` for other commands. Names are case-sensitive.
 pub(super) fn parse(text: &str) -> Option<ClusterCommand> {
     let words = words(text);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -139,7 +139,7 @@ pub(super) fn parse(text: &str) -> Option<ClusterCommand> {
 }
 
 impl ClusterCommand {
-    /// The cluster or the node.
+    /// The cluster or node that the command names; `None` for all clusters.
     pub(super) fn target(&self) -> Option<&str> {
         match self {
             Self::Hold(name) | Self::Adopt(name) => Some(name),
@@ -155,7 +155,7 @@ impl ClusterCommand {
         }
     }
 
-    /// Does it; what came of it goes into notices, because the answer has no rows.
+    /// Runs the command. Its outcome is a notice, because the answer has no rows.
     pub(super) async fn run(
         &self,
         clusters: &Clusters,

@@ -1,4 +1,4 @@
-//! RECONNECT and KILL: what an operator wants of a database's connections.
+//! RECONNECT and KILL, which renew or end the connections of a database.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use super::answer::{Fault, Row, notice};
 use super::control::Control;
 use super::words::words;
 
-/// A wish, for one database or for all.
+/// A RECONNECT or KILL, for one database or for all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RenewalCommand {
     how: Renewal,
     database: Option<Box<str>>,
 }
 
-/// The command in `text`, if it is one of these. A database's name is taken as it is written.
+/// Reads RECONNECT or KILL; `None` for other commands. Names are case-sensitive.
 pub(super) fn parse(text: &str) -> Option<RenewalCommand> {
     let words = words(text);
     let (verb, database) = match words.as_slice() {

@@ -1,6 +1,6 @@
-//! One client on the console: the simple and the extended protocol.
+//! A session on the console, in the simple and the extended query protocol.
 //!
-//! Owns the order of the answers; what a command does is `run`'s.
+//! This module owns the order of the answers; commands are run by `Console::run`.
 
 use std::io;
 
@@ -15,8 +15,8 @@ use super::connection::{ConsoleConnection, Ended, protocol};
 use super::extended::Extended;
 use crate::login::{Authenticated, ConsoleRole};
 
-/// The version of PostgreSQL that clients take the console for. The oldest one that is maintained:
-/// psql warns of servers newer than itself.
+/// The `server_version` that clients are sent. It is the oldest maintained version of PostgreSQL,
+/// because psql warns of servers newer than itself.
 const SERVER_VERSION: &str = concat!("14.0 (pgimbal ", env!("CARGO_PKG_VERSION"), ")");
 
 /// A session on the console.
@@ -24,7 +24,7 @@ pub(super) struct Session<'a> {
     console: &'a Console,
     role: ConsoleRole,
     user: Box<str>,
-    /// Where the client is, for the log.
+    /// The client's address, for the log.
     address: String,
     link: ConsoleConnection,
     transaction: TransactionStatus,
@@ -44,7 +44,7 @@ enum Next {
 }
 
 impl<'a> Session<'a> {
-    /// The session of `client`, greeted.
+    /// Begins the session of `client`, with the messages of a successful login in its output.
     pub(super) fn new(console: &'a Console, client: Authenticated, address: String) -> Self {
         // Whoever hands over a client without a role has made a mistake; it may only look.
         let role = client.console.unwrap_or(ConsoleRole::Stats);
@@ -62,7 +62,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Answers until the client leaves.
+    /// Serves the session until the client disconnects.
     pub(super) async fn serve(mut self) -> io::Result<()> {
         loop {
             let step = match self.link.next().await {
@@ -197,7 +197,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Who wanted what, and what came of it.
+    /// Logs a command with its user and outcome.
     fn log(&self, command: &dyn std::fmt::Display, done: Result<(), &Fault>) {
         let result = match done {
             Ok(()) => "ok".to_owned(),
@@ -212,8 +212,8 @@ impl<'a> Session<'a> {
         self.follow(command);
     }
 
-    /// What a command changes in the session. BEGIN and COMMIT change what ReadyForQuery says,
-    /// because drivers rely on it; nothing on the console can be undone.
+    /// Applies the effects of a command on the session. BEGIN and COMMIT change the transaction
+    /// status, because drivers rely on it; no command of the console can be undone.
     fn follow(&mut self, command: &Command) {
         match command {
             Command::Begin => self.transaction = TransactionStatus::InTransaction,
@@ -241,7 +241,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What a session begins with. libpq, JDBC and others read all of these.
+/// Appends the first messages of a session. libpq, JDBC and others read all of these settings.
 fn greet(out: &mut Vec<u8>, role: ConsoleRole, user: &str) {
     let superuser = if role == ConsoleRole::Admin { "on" } else { "off" };
     for (name, value) in [

@@ -1,4 +1,4 @@
-//! The small tables, and which table is made where.
+//! The dispatch of SHOW, and its small tables.
 
 use pgimbal_config::Config;
 use pgimbal_wire::error::Severity;
@@ -36,7 +36,7 @@ const USERS: &[Column] = &[
 ];
 
 impl Show {
-    /// The table's columns, known before it is made.
+    /// The columns of the table.
     pub(super) const fn columns(self) -> &'static [Column] {
         match self {
             Self::Clients => connections::CLIENTS,
@@ -66,7 +66,7 @@ impl Show {
 }
 
 impl Console {
-    /// The rows of `table`. When a worker did not answer, a warning goes to `out`.
+    /// The rows of `table`. A warning goes to `out` when a worker did not answer.
     pub(super) async fn show(&self, table: Show, out: &mut Vec<u8>) -> Vec<Row> {
         let config = self.config.borrow().clone();
         match table {

@@ -1,4 +1,4 @@
-//! Clusters and their nodes.
+//! Metrics of clusters and their nodes.
 
 use metrics::Label;
 use pgimbal_pooler::topology::NodeState;
@@ -6,7 +6,7 @@ use pgimbal_pooler::topology::NodeState;
 use super::sample::{Counters, Gauges, label};
 use crate::topology::{ClusterStatus, Counts, NodeStatus};
 
-/// Makes the samples of all clusters.
+/// Records the samples of all clusters.
 pub(super) fn record(clusters: &[ClusterStatus]) {
     nodes(clusters);
     lag(clusters);

@@ -1,4 +1,4 @@
-//! Passwords that rotate.
+//! Metrics of passwords that rotate.
 
 use metrics::Label;
 use pgimbal_auth::account::Standing;
@@ -6,7 +6,7 @@ use pgimbal_auth::account::Standing;
 use super::sample::{Counters, Gauges, label};
 use crate::credentials::{CredentialStatus, CredentialsStatus};
 
-/// Makes the samples of all users, and of the questions to their sources.
+/// Records the samples of all users, and of the fetches from their sources.
 pub(super) fn record(status: &CredentialsStatus) {
     ages(&status.users);
     logins(&status.users);

@@ -1,12 +1,12 @@
-//! Gauges and counters of pools.
+//! Metrics of pools.
 
 use metrics::Label;
 use pgimbal_pooler::pool::stats::PoolSnapshot;
 
 use super::sample::{Counters, Gauges, label};
 
-/// Pools with labels of their own. With the wildcard database and trusted users clients choose the
-/// names, and a page must stay readable; a page of 1,000 pools is some 10 MB.
+/// Limit of pools with labels of their own. With the wildcard database and trusted users clients
+/// choose the names; a page of 1,000 pools has some 10 MB.
 const POOLS_LIMIT: usize = 1_000;
 
 /// Database and user of the pools beyond [`POOLS_LIMIT`], taken together.
@@ -33,7 +33,7 @@ pub(super) fn bounded(mut pools: Vec<PoolSnapshot>) -> Vec<PoolSnapshot> {
     pools
 }
 
-/// Makes the samples of all pools; `counted` are these and those that are gone.
+/// Records the samples of all pools; `counted` are these pools and the retired ones.
 pub(super) fn record(pools: &[PoolSnapshot], counted: &[PoolSnapshot]) {
     gauges(pools);
     pinned(pools);
@@ -43,7 +43,7 @@ pub(super) fn record(pools: &[PoolSnapshot], counted: &[PoolSnapshot]) {
     errors(counted);
 }
 
-/// The labels that say which pool.
+/// The labels `database` and `user` of a pool.
 pub(super) fn pool_labels(pool: &PoolSnapshot) -> Vec<Label> {
     vec![label("database", &pool.database), label("user", &pool.user)]
 }

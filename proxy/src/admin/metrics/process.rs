@@ -1,11 +1,11 @@
-//! What is the process's, not a pool's.
+//! Metrics of the process.
 
 use std::time::UNIX_EPOCH;
 
 use super::sample::{Counters, Gauges, label};
 use crate::admin::collect::{Phase, ProcessSnapshot, Snapshot};
 
-/// Makes the samples of the process.
+/// Records the samples of the process.
 pub(super) fn record(snapshot: &Snapshot) {
     build();
     standing(&snapshot.process);

@@ -1,4 +1,4 @@
-//! Families of the exporter: each is described where its samples are made.
+//! Metric families of the exporter, each described where its samples are recorded.
 
 use metrics::{Label, counter, describe_counter, describe_gauge, gauge};
 
@@ -7,13 +7,13 @@ use metrics::{Label, counter, describe_counter, describe_gauge, gauge};
 pub(super) struct Counters(&'static str);
 
 impl Counters {
-    /// The family `name`, which ends in `_total`.
+    /// Describes the family `name`, which ends in `_total`.
     pub(super) fn described(name: &'static str, help: &'static str) -> Self {
         describe_counter!(name, help);
         Self(name)
     }
 
-    /// One sample, as the worker counted it.
+    /// Sets one sample to the value that a worker has counted.
     pub(super) fn sample(self, labels: Vec<Label>, value: u64) {
         counter!(self.0, labels).absolute(value);
     }
@@ -24,20 +24,20 @@ impl Counters {
 pub(super) struct Gauges(&'static str);
 
 impl Gauges {
-    /// The family `name`.
+    /// Describes the family `name`.
     pub(super) fn described(name: &'static str, help: &'static str) -> Self {
         describe_gauge!(name, help);
         Self(name)
     }
 
-    /// One sample.
+    /// Sets one sample.
     pub(super) fn sample(self, labels: Vec<Label>, value: impl Into<f64>) {
         gauge!(self.0, labels).set(value.into());
     }
 }
 
-/// A label whose value is text of a client's. The exporter takes a backslash before a quote for an
-/// escape that was made before; doubled backslashes reach the page as they should.
+/// A label whose value is text of a client. Backslashes are doubled, because the exporter takes one
+/// before a quote for an escape.
 pub(super) fn label(name: &'static str, value: &str) -> Label {
     Label::new(name, value.replace('\\', r"\\"))
 }

@@ -10,7 +10,7 @@ use pgimbal_pooler::pool::stats::{PoolSnapshot, WAIT_BUCKETS_MICROS};
 
 const NANOS: f64 = 1e9;
 
-/// The histogram of waits.
+/// Appends the histogram of waits for a server connection.
 pub(super) fn waits(page: &mut String, pools: &[PoolSnapshot]) {
     const NAME: &str = "pgimbal_wait_seconds";
     if pools.is_empty() {
@@ -34,7 +34,7 @@ pub(super) fn waits(page: &mut String, pools: &[PoolSnapshot]) {
     page.push('\n');
 }
 
-/// Time that clients held server connections.
+/// Appends the counter of the time for which clients held server connections.
 pub(super) fn held(page: &mut String, pools: &[PoolSnapshot]) {
     const NAME: &str = "pgimbal_server_held_seconds_total";
     if pools.is_empty() {
@@ -48,7 +48,7 @@ pub(super) fn held(page: &mut String, pools: &[PoolSnapshot]) {
     page.push('\n');
 }
 
-/// How long questions to sources took.
+/// Appends the summary of the time that fetches from sources of passwords took.
 pub(super) fn fetches(page: &mut String, fetches: &FetchCounts) {
     const NAME: &str = "pgimbal_credential_fetch_seconds";
     if fetches.count == 0 {
