@@ -11,10 +11,12 @@ mod names;
 mod table;
 
 use std::cell::OnceCell;
+use std::sync::Arc;
 
 pub use names::{CLIENT_STATEMENTS_LIMIT, ClientStatements};
 pub use table::StatementTable;
 
+use crate::session::settings::Setting;
 use crate::sql::Classified;
 
 /// Every name that the proxy gives on a server starts so; a client's own name that starts so too
@@ -92,6 +94,8 @@ pub struct Statement {
     pub origin: Origin,
     /// What its client was told of parameters and rows, once that has come.
     pub shape: OnceCell<Shape>,
+    /// What stands behind `settings`, where that is known.
+    pub parsed_under: OnceCell<Arc<[Setting]>>,
 }
 
 /// How a statement came about.
@@ -132,15 +136,17 @@ impl Statement {
         classified: Option<Box<Classified>>,
     ) -> Self {
         let (body, origin, shape) = (Some(body.into()), Origin::Parse, OnceCell::new());
-        Self { id, content, body, settings, classified, origin, shape }
+        let parsed_under = OnceCell::new();
+        Self { id, content, body, settings, classified, origin, shape, parsed_under }
     }
 
     /// One that lives on one server only, because its text is not kept.
     #[must_use]
     pub fn large(id: StatementId) -> Self {
         let (body, classified, shape) = (None, None, OnceCell::new());
+        let parsed_under = OnceCell::new();
         let (settings, origin) = (ParsedUnder::DEFAULTS, Origin::Parse);
-        Self { id, content: id, body, settings, classified, origin, shape }
+        Self { id, content: id, body, settings, classified, origin, shape, parsed_under }
     }
 
     /// One that a server has under its client's own name: what it does is all that is kept.
