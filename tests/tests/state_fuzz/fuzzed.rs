@@ -451,4 +451,50 @@ pub(super) const FUZZED: &[Scenario] = &[
          E - 1 |
          S",
     ),
+    scenario(
+        "a statement that moved was read under a later standard_conforming_strings: cached plan must \
+         not change result type",
+        "P s2 () SELECT '\\\\', set_config($$role$$,$$boss$$,false) --'
+         S
+         hold
+         Q SET standard_conforming_strings = off
+         own",
+    ),
+    scenario(
+        "a statement that moved was read under settings of now, in a block too",
+        "login TimeZone Asia/Tokyo
+         P s1 () select extract(epoch from '2024-01-01 00:00'::timestamptz)::bigint::text
+         S
+         hold
+         Q BEGIN
+         Q SET LOCAL TimeZone = 'America/New_York'
+         Q SET DateStyle = 'German'
+         Q SAVEPOINT a
+         B - s1 text |
+         E - 1 |
+         P - () SHOW TimeZone |
+         B - - text |
+         E - 0 |
+         S
+         Q ROLLBACK TO a
+         own
+         Q COMMIT
+         own",
+    ),
+    scenario(
+        "its constants are read again under another search_path, as on PostgreSQL",
+        "P s1 () select extract(epoch from '2024-01-01 00:00'::timestamptz)::bigint::text
+         P s2 () SELECT '\\\\', set_config($$app.x$$,$$2$$,false) --'
+         S
+         hold
+         Q SET TimeZone = 'America/New_York'
+         Q SET standard_conforming_strings = off
+         Q SET search_path = other, public
+         B - s1 text |
+         E - 1 |
+         S
+         D S s2 |
+         S
+         own",
+    ),
 ];

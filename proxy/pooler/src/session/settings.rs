@@ -18,11 +18,11 @@ mod startup;
 mod table;
 
 pub use client::{ClientSettings, Reset, Untracked};
-pub use replay::{Replay, assign, assign_local, order_of, replay_sql};
+pub use replay::{Replay, assign, assign_local, order_of, replay_sql, reset_local};
 pub use startup::{StartupError, normalize_startup};
 pub use table::{Setting, SettingsId, SettingsTable, TooManySettings, ValueEncoding};
 
-pub(crate) use neutral::{is_identifier_list, is_looked_at_again};
+pub(crate) use neutral::{is_identifier_list, is_looked_at_again, is_read_at_parse};
 
 #[cfg(test)]
 mod tests;

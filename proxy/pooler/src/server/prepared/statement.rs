@@ -1,7 +1,9 @@
 //! One prepared statement: its text, its identity, the settings under which it was parsed.
 
 use std::cell::OnceCell;
+use std::sync::Arc;
 
+use crate::session::settings::Setting;
 use crate::sql::{Classified, StatementClass};
 
 /// Every name that the proxy gives on a server starts so; a client's own name that starts so too
@@ -79,6 +81,8 @@ pub struct Statement {
     pub origin: Origin,
     /// What its client was told of parameters and rows, once that has come.
     pub shape: OnceCell<Shape>,
+    /// What stands behind `settings`, where that is known.
+    pub parsed_under: OnceCell<Arc<[Setting]>>,
 }
 
 /// How a statement came about.
@@ -118,7 +122,8 @@ impl Statement {
         class: StatementClass,
     ) -> Self {
         let (body, origin, shape) = (Some(body.into()), Origin::Parse, OnceCell::new());
-        Self { id, content, body, settings, class, origin, shape }
+        let parsed_under = OnceCell::new();
+        Self { id, content, body, settings, class, origin, shape, parsed_under }
     }
 
     /// One that lives on one server only, because its text is not kept.
@@ -126,7 +131,8 @@ impl Statement {
     pub fn large(id: StatementId) -> Self {
         let (body, class, shape) = (None, StatementClass::UNREAD, OnceCell::new());
         let (settings, origin) = (ParsedUnder::DEFAULTS, Origin::Parse);
-        Self { id, content: id, body, settings, class, origin, shape }
+        let parsed_under = OnceCell::new();
+        Self { id, content: id, body, settings, class, origin, shape, parsed_under }
     }
 
     /// One that a server has under its client's own name: what it does is all that is kept.

@@ -280,9 +280,13 @@ impl ClientTurn<'_> {
         let server = self.server()?;
         let transaction = server.transaction;
         let statement = if self.found(&statement)? == StatementLookup::Missing {
-            let statement = self.under_current_settings(name, statement);
+            let detour = self.detour(&statement)?;
+            let statement = match &detour {
+                Some(_) => self.under_older_settings(name, statement),
+                None => self.under_current_settings(name, statement),
+            };
             if self.found(&statement)? == StatementLookup::Missing {
-                self.reprepare(name, &statement)?;
+                self.reprepare(name, &statement, detour.unwrap_or_default())?;
             }
             statement
         } else {

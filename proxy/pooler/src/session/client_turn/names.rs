@@ -246,14 +246,19 @@ impl ClientTurn<'_> {
     /// Runs a client's SQL PREPARE again. It has to be the extended protocol: a simple query would
     /// destroy the unnamed statement.
     fn run_prepare(&mut self, name: &[u8], statement: &Statement, to: NameFor) -> Step {
+        self.run_own(statement.text(), to, Some(as_forwarded(name)))
+    }
+
+    /// Runs one statement that has no rows for the client, and of which `made` is there afterwards.
+    pub(super) fn run_own(&mut self, sql: &[u8], to: NameFor, mut made: Option<Bytes>) -> Step {
         let server = self.server()?;
         for reply in 0..5 {
             // The third is that to Execute.
-            let made = (reply == 2).then(|| as_forwarded(name));
+            let made = if reply == 2 { made.take() } else { None };
             server.pending.push(Pending::TemporaryName(to, made));
         }
         self.plan.make_for_server(|out| {
-            encode::parse(out, TEMPORARY_PREPARE, statement.text(), &[0, 0]);
+            encode::parse(out, TEMPORARY_PREPARE, sql, &[0, 0]);
             encode::bind_head(out, TEMPORARY_PREPARE, TEMPORARY_PREPARE, 6);
             out.extend_from_slice(&[0; 6]);
             encode::message(out, frontend::EXECUTE, |out| {

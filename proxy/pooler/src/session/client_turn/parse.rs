@@ -229,6 +229,7 @@ impl ClientTurn<'_> {
         let settings = self.tables.parse_fingerprint(self.session.settings.current());
         let changes = self.pool.shared.database.schema_changes();
         let statement = self.tables.statements.parse(body, settings, changes, class);
+        self.note_parsed_under(&statement);
         self.rename(parse.name, Some(statement));
     }
 
@@ -255,6 +256,9 @@ impl ClientTurn<'_> {
         let changes = self.pool.shared.database.schema_changes();
         let class = classified.into();
         let statement = self.tables.statements.parse(body, settings, changes, class);
+        if self.settings_are_known() {
+            self.note_parsed_under(&statement);
+        }
         let change = self.rename(parse.name, Some(Rc::clone(&statement)));
         self.forward_parse(message, parse, &statement, change, escaped)?;
         // Whether an older statement may be shared instead depends on what the rows look like.
@@ -295,6 +299,13 @@ impl ClientTurn<'_> {
                 ParsedUnder::Settings { all: unique, fixed: unique }
             }
         }
+    }
+
+    /// The statement is parsed under the present settings.
+    pub(super) fn note_parsed_under(&self, statement: &Statement) {
+        let table = &self.tables.settings;
+        let current = table.parse_affecting(self.session.settings.current());
+        let _ = statement.parsed_under.set(table.shared(current));
     }
 
     /// Whether it is known under which settings the server parses what is sent now.
@@ -411,7 +422,7 @@ impl ClientTurn<'_> {
         NameChange { name: name.into(), before: names.set(name, to) }
     }
 
-    fn next_unkept(&mut self) -> StatementId {
+    pub(super) fn next_unkept(&mut self) -> StatementId {
         self.session.unkept_serial += 1;
         let id = self.session.id;
         // Kept statements have hashes as identities: the pattern cannot be met by accident.

@@ -1,16 +1,36 @@
 //! A statement that a server connection lacks, reprepared where its client needs it.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use pgimbal_wire::encode;
+use pgimbal_wire::encode::{self, TransactionStatus};
 
 use super::{ClientTurn, Step};
 use crate::plan::Stop;
-use crate::server::pending::{DescribeInFlight, ParseInFlight, Pending};
-use crate::server::prepared::{Origin, Statement, StatementId};
+use crate::server::pending::{DescribeInFlight, NameFor, ParseInFlight, Pending};
+use crate::server::prepared::{Origin, ParsedUnder, Statement, StatementId};
 use crate::server::statements::StatementLookup;
 use crate::session::pin::PinReason;
+use crate::session::settings::{
+    Setting, assign_local, is_looked_at_again, is_read_at_parse, reset_local,
+};
 use crate::sql;
+
+/// What is set around a Parse, each in a statement of its own.
+#[derive(Debug, Default)]
+pub(super) struct Detour {
+    there: Vec<Vec<u8>>,
+    back: Vec<Vec<u8>>,
+}
+
+fn local(name: &[u8], setting: Option<&Setting>) -> Vec<u8> {
+    let mut sql = Vec::new();
+    match setting {
+        Some(setting) => assign_local(setting, &mut sql),
+        None => reset_local(name, &mut sql),
+    }
+    sql
+}
 
 impl ClientTurn<'_> {
     /// Puts a Parse of a kept statement in front of the message that needs it. Where the client was
@@ -19,13 +39,19 @@ impl ClientTurn<'_> {
     ///
     /// # Errors
     /// [`Stop::Wait`] until the server has answered.
-    pub(super) fn reprepare(&mut self, name: &[u8], statement: &Rc<Statement>) -> Step {
+    pub(super) fn reprepare(
+        &mut self,
+        name: &[u8],
+        statement: &Rc<Statement>,
+        detour: Detour,
+    ) -> Step {
         if statement.body.is_none() {
             return Ok(());
         }
         self.make_room()?;
         self.pool.stats.reprepares += 1;
         let is_known = self.settings_are_known();
+        self.set_on_the_way(&detour.there)?;
         let server = self.server()?;
         server.statements.insert(statement.id);
         if !is_known {
@@ -46,6 +72,7 @@ impl ClientTurn<'_> {
                 statement.write_body(out);
             });
         });
+        self.set_on_the_way(&detour.back)?;
         if statement.shape.get().is_none() {
             return Ok(());
         }
@@ -96,6 +123,82 @@ impl ClientTurn<'_> {
         Vec::new()
     }
 
+    /// The way to the settings under which the text of `statement` is to be read, and back, where
+    /// it was parsed under others than those of now. Nothing of it is left behind the transaction,
+    /// nor in it.
+    ///
+    /// # Errors
+    /// [`Stop::Wait`] until it is sure which those of now are.
+    pub(super) fn detour(&mut self, statement: &Statement) -> Result<Option<Detour>, Stop> {
+        let Some(then) = statement.parsed_under.get() else { return Ok(None) };
+        let table = &self.tables.settings;
+        let current = table.parse_affecting(self.session.settings.current());
+        if statement.origin != Origin::Parse
+            || !self.settings_are_known()
+            || **then == *table.settings(current)
+        {
+            return Ok(None);
+        }
+        self.await_replies()?;
+        if self.server()?.status == TransactionStatus::Failed {
+            return Ok(None);
+        }
+        let now = self.tables.settings.shared(current);
+        let path = |set: &[Setting]| set.iter().find(|s| *s.name == *b"search_path").cloned();
+        // Under another path PostgreSQL reads the constants again, the text never.
+        let analysed_anew = path(then) != path(&now);
+        let is_read = |s: &&Setting| is_read_at_parse(&s.name, analysed_anew);
+        let read = then.iter().chain(now.iter()).filter(is_read);
+        if read.clone().any(Setting::depends_on_encoding) {
+            return Ok(None);
+        }
+        let mut detour = Detour::default();
+        for setting in read {
+            let find = |set: &[Setting]| set.iter().find(|s| s.name == setting.name).cloned();
+            let (old, new) = (find(then), find(&now));
+            if old == new {
+                continue;
+            }
+            let there = local(&setting.name, old.as_ref());
+            if !detour.there.contains(&there) {
+                detour.there.push(there);
+                detour.back.push(local(&setting.name, new.as_ref()));
+            }
+        }
+        Ok((!detour.there.is_empty()).then_some(detour))
+    }
+
+    fn set_on_the_way(&mut self, queries: &[Vec<u8>]) -> Step {
+        for sql in queries {
+            self.run_own(sql, NameFor::Segment, None)?;
+        }
+        Ok(())
+    }
+
+    /// A statement that is about to be parsed on another server under the settings of then: what
+    /// PostgreSQL looks at again is that of now.
+    pub(super) fn under_older_settings(
+        &mut self,
+        name: &[u8],
+        statement: Rc<Statement>,
+    ) -> Rc<Statement> {
+        let Some(then) = statement.parsed_under.get() else { return statement };
+        let table = &self.tables.settings;
+        let now = table.settings(table.parse_affecting(self.session.settings.current()));
+        let looked_at = |s: &&Setting| is_looked_at_again(&s.name);
+        let ParsedUnder::Settings { fixed, .. } = statement.settings else { return statement };
+        if then.iter().filter(looked_at).eq(now.iter().filter(looked_at)) {
+            return statement;
+        }
+        let settings = ParsedUnder::Settings { all: self.next_unkept().0 as u64, fixed };
+        let changes = self.pool.shared.database.schema_changes();
+        let class = statement.class.clone();
+        let own = self.tables.statements.under(&statement, settings, changes, class);
+        let _ = own.parsed_under.set(Arc::clone(then));
+        self.rename(name, Some(Rc::clone(&own)));
+        own
+    }
+
     /// A statement that is about to be parsed on another server is from then on one that was
     /// parsed under the settings of that time: nobody else may take it for one under the old ones.
     pub(super) fn under_current_settings(
@@ -115,6 +218,9 @@ impl ClientTurn<'_> {
         let classified = sql::classify(statement.text(), self.readings(), self.calls());
         let class = classified.into();
         let current = self.tables.statements.under(&statement, settings, changes, class);
+        if self.settings_are_known() {
+            self.note_parsed_under(&current);
+        }
         self.rename(name, Some(Rc::clone(&current)));
         self.refresh_statement_pins();
         current

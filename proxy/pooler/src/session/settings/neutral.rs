@@ -46,6 +46,25 @@ pub(crate) fn is_looked_at_again(name: &[u8]) -> bool {
     is_identity(name) || name == b"search_path"
 }
 
+/// Whether PostgreSQL reads the text of a statement by `name`, or the constants in it unless these
+/// are `analysed_anew`.
+pub(crate) fn is_read_at_parse(name: &[u8], analysed_anew: bool) -> bool {
+    let text =
+        matches!(name, b"backslash_quote" | b"client_encoding" | b"standard_conforming_strings");
+    let constants = matches!(
+        name,
+        b"array_nulls"
+            | b"datestyle"
+            | b"intervalstyle"
+            | b"lc_monetary"
+            | b"timezone"
+            | b"timezone_abbreviations"
+            | b"transform_null_equals"
+            | b"xmloption"
+    );
+    text || constants && !analysed_anew
+}
+
 /// Whether no statement could be parsed or planned to mean something else under another value.
 pub(super) fn is_neutral_to_parse(name: &[u8]) -> bool {
     // Custom settings and those of extensions are looked at when a statement runs.

@@ -149,6 +149,14 @@ pub fn assign_local(setting: &Setting, out: &mut Vec<u8>) {
     assign_in(Scope::Local, setting, out);
 }
 
+/// Appends the statement that brings one setting to the server's default until the transaction
+/// ends.
+pub fn reset_local(name: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"SET LOCAL ");
+    push_name(name, out);
+    out.extend_from_slice(b" TO DEFAULT;");
+}
+
 fn assign_in(scope: Scope, setting: &Setting, out: &mut Vec<u8>) {
     // SET would take one literal for one identifier.
     let is_list = is_identifier_list(&setting.name);

@@ -201,6 +201,11 @@ impl SettingsTable {
         &self.slots[id.0 as usize].settings
     }
 
+    /// The same, for who may need them when `id` is gone.
+    pub fn shared(&self, id: SettingsId) -> Arc<[Setting]> {
+        Arc::clone(&self.slots[id.0 as usize].settings)
+    }
+
     /// The value of `name` (in lower case) in `id`.
     pub fn get(&self, id: SettingsId, name: &[u8]) -> Option<&[u8]> {
         let settings = self.settings(id);
