@@ -181,7 +181,7 @@ impl Plan {
     #[inline]
     pub(crate) fn span_to_session(&mut self, session: SessionId, from: usize, to: usize) {
         if from != to {
-            self.to_session(session).span(from, to);
+            self.pieces_for(session).span(from, to);
         }
     }
 
@@ -195,12 +195,12 @@ impl Plan {
         write(&mut self.made);
         let to = self.made.len();
         if from != to {
-            self.to_session(session).made(from, to);
+            self.pieces_for(session).made(from, to);
         }
     }
 
     #[inline]
-    fn to_session(&mut self, session: SessionId) -> &mut Pieces {
+    fn pieces_for(&mut self, session: SessionId) -> &mut Pieces {
         let is_last = self.last < self.addressed && self.to_sessions[self.last].session == session;
         if !is_last {
             self.last = self.address(session);

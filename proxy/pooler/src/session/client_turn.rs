@@ -91,11 +91,11 @@ pub(crate) fn process(
     else {
         return Processed { taken: 0, stop: Stop::Fault };
     };
-    let server = session.link.server().and_then(|server| pooler.servers.get_mut(server.index()));
-    let server = server.map(|server| {
+    let server = session.link.server();
+    let mut server = server.and_then(|server| pooler.servers.get_mut(server.index()));
+    if let Some(server) = &mut server {
         server.pending.add_for(Owner::of(id));
-        server
-    });
+    }
     let pool = &mut pooler.pools[session.pool.index()];
     let turn =
         ClientTurn { session, server, pool, tables: &mut pooler.tables, now, buf, at: 0, plan };
