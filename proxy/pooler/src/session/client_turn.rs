@@ -370,10 +370,16 @@ impl<'a> ClientTurn<'a> {
 }
 
 /// Emits the made replies at the front of a server's queue, but never in the middle of a message.
+#[inline]
 pub(crate) fn emit_made(server: &mut Server, plan: &mut Plan) {
-    while server.body == Body::None
-        && let Some(owner) = server.pending.take_made()
-    {
+    if server.pending.is_made() && server.body == Body::None {
+        emit_all_made(server, plan);
+    }
+}
+
+#[cold]
+fn emit_all_made(server: &mut Server, plan: &mut Plan) {
+    while let Some(owner) = server.pending.take_made() {
         let Some(session) = owner.session() else { continue };
         if server.session() == Some(session) {
             server.in_flight.answered();
