@@ -214,7 +214,7 @@ impl Plan {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn pieces_for(&mut self, session: SessionId) -> &mut Pieces {
         if self.last_session != session {
             self.last = self.address(session);
@@ -224,6 +224,7 @@ impl Plan {
     }
 
     /// The place of a session that was not the last one to be written to.
+    #[inline(never)]
     fn address(&mut self, session: SessionId) -> usize {
         let addressed = &self.to_sessions[..self.addressed];
         if let Some(at) = addressed.iter().position(|entry| entry.session == session) {

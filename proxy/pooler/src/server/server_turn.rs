@@ -255,9 +255,7 @@ impl ServerTurn<'_> {
         let fate = self.message(header, body)?;
         self.at = start;
         self.take(header, fate);
-        if !self.server.pending.is_empty() {
-            emit_made(self.server, self.plan);
-        }
+        emit_made(self.server, self.plan);
         if header.tag == backend::READY_FOR_QUERY {
             self.ready_due = true;
             self.turn_to(self.linked)?;
