@@ -89,15 +89,16 @@ impl Pieces {
 ///
 /// Nearly every step has one client to write to. It is found by one comparison, and its list keeps
 /// its memory from step to step.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Plan {
     to_server: Pieces,
     /// The first `addressed` are this step's, in the order in which they were addressed. The others
     /// only keep their memory.
     to_sessions: Vec<SessionPieces>,
     addressed: usize,
-    /// Which of them was written to last.
+    /// Which of them was written to last, and whose it is; [`NOBODY`] if none is addressed yet.
     last: usize,
+    last_session: SessionId,
     made: Vec<u8>,
 }
 
@@ -106,6 +107,22 @@ pub struct Plan {
 struct SessionPieces {
     session: SessionId,
     pieces: Pieces,
+}
+
+/// No session has the serial number 0.
+const NOBODY: SessionId = SessionId { slot: 0, serial: 0 };
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            to_server: Pieces::default(),
+            to_sessions: Vec::new(),
+            addressed: 0,
+            last: 0,
+            last_session: NOBODY,
+            made: Vec::new(),
+        }
+    }
 }
 
 /// Clients whose lists keep their memory.
@@ -118,10 +135,8 @@ impl Plan {
         for entry in &mut self.to_sessions[..self.addressed] {
             entry.pieces.clear();
         }
-        (self.addressed, self.last) = (0, 0);
-        if self.to_sessions.len() > LISTS_KEPT {
-            self.to_sessions.truncate(LISTS_KEPT);
-        }
+        (self.addressed, self.last_session) = (0, NOBODY);
+        self.to_sessions.truncate(LISTS_KEPT);
         self.made.clear();
         if self.made.capacity() > 4 * HOLD_LIMIT {
             self.made.shrink_to(HOLD_LIMIT);
@@ -181,7 +196,7 @@ impl Plan {
     #[inline]
     pub(crate) fn span_to_session(&mut self, session: SessionId, from: usize, to: usize) {
         if from != to {
-            self.to_session(session).span(from, to);
+            self.pieces_for(session).span(from, to);
         }
     }
 
@@ -195,20 +210,21 @@ impl Plan {
         write(&mut self.made);
         let to = self.made.len();
         if from != to {
-            self.to_session(session).made(from, to);
+            self.pieces_for(session).made(from, to);
         }
     }
 
-    #[inline]
-    fn to_session(&mut self, session: SessionId) -> &mut Pieces {
-        let is_last = self.last < self.addressed && self.to_sessions[self.last].session == session;
-        if !is_last {
+    #[inline(always)]
+    fn pieces_for(&mut self, session: SessionId) -> &mut Pieces {
+        if self.last_session != session {
             self.last = self.address(session);
+            self.last_session = session;
         }
         &mut self.to_sessions[self.last].pieces
     }
 
     /// The place of a session that was not the last one to be written to.
+    #[inline(never)]
     fn address(&mut self, session: SessionId) -> usize {
         let addressed = &self.to_sessions[..self.addressed];
         if let Some(at) = addressed.iter().position(|entry| entry.session == session) {

@@ -19,7 +19,7 @@ use pgimbal_wire::encode::TransactionStatus;
 use crate::ids::{PoolId, ServerId, SessionId};
 use crate::pool::shared::Slot;
 use crate::recovery::in_flight::InFlight;
-use crate::server::pending::PendingReplies;
+use crate::server::pending::{Owner, PendingReplies};
 use crate::server::prepared::StatementId;
 use crate::server::reported::Reported;
 use crate::server::statements::ServerStatements;
@@ -47,8 +47,8 @@ pub struct Server {
     pub status: TransactionStatus,
     /// The rest of a message that is passing through towards the client.
     pub body: Body,
-    /// Whose that message is; `None` if it is nobody's.
-    pub(crate) body_of: Option<SessionId>,
+    /// Whose that message is.
+    pub(crate) body_of: Owner,
     /// The settings in effect, as far as the proxy has set them.
     pub settings: SettingsId,
     /// The settings that it reports.
@@ -284,7 +284,7 @@ impl Server {
             pending: PendingReplies::default(),
             status: TransactionStatus::Idle,
             body: Body::None,
-            body_of: None,
+            body_of: Owner::PGIMBAL,
             settings: SettingsId::EMPTY,
             reported,
             statements: ServerStatements::default(),
@@ -346,7 +346,7 @@ impl Server {
     /// Whether a message to this session's client is half-way.
     #[inline]
     pub(crate) fn is_passing_to(&self, session: SessionId) -> bool {
-        matches!(self.body, Body::Forward(_)) && self.body_of == Some(session)
+        matches!(self.body, Body::Forward(_)) && self.body_of == Owner::of(session)
     }
 
     /// Whether it may be released: idle, nothing pending, nothing in the middle.

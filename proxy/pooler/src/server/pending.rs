@@ -23,22 +23,26 @@ use crate::session::Unnamed;
 use crate::session::effect::{Bytes, Script};
 
 /// Whose a reply is: it passes to that session, and has its effects there.
+///
+/// One number, because it is compared for each message: slot and serial of the session, 0 for
+/// pgimbal. No session has the serial number 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Owner(SessionId);
+pub(crate) struct Owner(u64);
 
 impl Owner {
-    /// pgimbal, on behalf of no session. No session has the serial number 0.
-    pub(crate) const PGIMBAL: Self = Self(SessionId { slot: 0, serial: 0 });
+    /// pgimbal, on behalf of no session.
+    pub(crate) const PGIMBAL: Self = Self(0);
 
     /// A session, for what its client has sent and for what pgimbal has added on its behalf.
     pub(crate) const fn of(session: SessionId) -> Self {
-        Self(session)
+        Self((session.slot as u64) << 32 | session.serial as u64)
     }
 
     /// The session; `None` where it is pgimbal's own. It may have left.
     #[inline]
     pub(crate) fn session(self) -> Option<SessionId> {
-        (self != Self::PGIMBAL).then_some(self.0)
+        let id = SessionId { slot: (self.0 >> 32) as u32, serial: self.0 as u32 };
+        (self != Self::PGIMBAL).then_some(id)
     }
 }
 

@@ -4,7 +4,6 @@ mod errors;
 mod own_query;
 mod ready;
 mod replies;
-mod sessions;
 
 use std::time::Instant;
 
@@ -17,11 +16,11 @@ use crate::ids::{ServerId, SessionId};
 use crate::plan::{HOLD_LIMIT, Plan, Processed, Stop};
 use crate::pool::Pool;
 use crate::recovery::in_flight::Progress;
-use crate::server::pending::{OwnQuery, Pending};
+use crate::server::pending::{OwnQuery, Owner, Pending};
 use crate::server::{Body, Server};
+use crate::session::Session;
 use crate::session::client_turn::emit_made;
 use crate::tables::Tables;
-use sessions::TurnSessions;
 
 /// The longest message that is processed by its whole body: a reported setting. Rows, notices and
 /// errors of any length stream.
@@ -30,7 +29,12 @@ const LONGEST_JUDGED: usize = 1024 * 1024;
 /// Everything that one step touches, borrowed apart.
 pub(crate) struct ServerTurn<'a> {
     pub(crate) server: &'a mut Server,
-    pub(crate) sessions: TurnSessions<'a>,
+    /// The session that the message at hand is for; `None` if it is nobody's, or has left.
+    pub(crate) session: Option<&'a mut Session>,
+    /// Whose that message is.
+    pub(crate) whose: Owner,
+    /// Whom the server connection serves.
+    pub(crate) linked: Owner,
     pub(crate) pool: &'a mut Pool,
     pub(crate) tables: &'a mut Tables,
     pub(crate) now: Instant,
@@ -38,6 +42,25 @@ pub(crate) struct ServerTurn<'a> {
     pub(crate) at: usize,
     pub(crate) plan: &'a mut Plan,
     pub(crate) freed: Freed,
+    /// Whether no other reply was pending at the last ReadyForQuery.
+    pub(crate) idle: bool,
+    /// Whether it remains to be seen if that has freed the server connection.
+    pub(crate) ready_due: bool,
+}
+
+/// Why a turn ends, or is interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Halt {
+    /// It is over.
+    Stop(Stop),
+    /// It goes on with what is this owner's.
+    TurnTo(Owner),
+}
+
+impl From<Stop> for Halt {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
 }
 
 /// Whether the last ReadyForQuery may have freed the server connection.
@@ -66,11 +89,42 @@ pub(crate) fn process(
     let Some(server) = core.servers.get_mut(id) else {
         return Processed { taken: buf.len() as u32, stop: Stop::Drained };
     };
-    let sessions = TurnSessions::new(&mut core.sessions, server.session());
     let pool = &mut core.pools[server.pool];
-    let tables = &mut core.tables;
-    let freed = Freed::No;
-    ServerTurn { server, sessions, pool, tables, now, buf, at: 0, plan, freed }.run()
+    let linked = server.session().map_or(Owner::PGIMBAL, Owner::of);
+    let (mut whose, mut at, mut freed, mut idle, mut ready_due) =
+        (linked, 0, Freed::No, false, false);
+    let stop = loop {
+        let session = whose.session().and_then(|id| core.sessions.get_mut(id));
+        let mut turn = ServerTurn {
+            server: &mut *server,
+            session,
+            whose,
+            linked,
+            pool: &mut *pool,
+            tables: &mut core.tables,
+            now,
+            buf,
+            at,
+            plan: &mut *plan,
+            freed,
+            idle,
+            ready_due,
+        };
+        match turn.run() {
+            Halt::Stop(stop) => {
+                at = turn.at;
+                break stop;
+            }
+            Halt::TurnTo(owner) => {
+                (at, freed, idle, ready_due) = (turn.at, turn.freed, turn.idle, turn.ready_due);
+                whose = owner;
+            }
+        }
+    };
+    pool.stats.server_bytes_in += at as u64;
+    pool.stats.server_bytes_out += plan.to_server().bytes();
+    pool.stats.client_bytes_out += plan.bytes_to_sessions();
+    Processed { taken: at as u32, stop }
 }
 
 /// What an idle server connection said.
@@ -115,20 +169,22 @@ pub(crate) fn process_idle(core: &mut Core, id: ServerId, buf: &[u8]) -> IdleWor
 }
 
 impl ServerTurn<'_> {
-    fn run(mut self) -> Processed {
-        if self.pool.outlives_server() && self.dies_unanswered() {
-            return Processed { taken: 0, stop: Stop::Fault };
+    fn run(&mut self) -> Halt {
+        let begins = self.at == 0 && self.is_linked();
+        if begins && self.pool.outlives_server() && self.dies_unanswered() {
+            return Stop::Fault.into();
         }
-        let stop = loop {
-            if let Err(stop) = self.step() {
-                break stop;
+        if std::mem::take(&mut self.ready_due) {
+            self.settle_idle();
+            if let Err(stop) = self.after_ready() {
+                return stop.into();
             }
-        };
-        let stats = &mut self.pool.stats;
-        stats.server_bytes_in += self.at as u64;
-        stats.server_bytes_out += self.plan.to_server().bytes();
-        stats.client_bytes_out += self.plan.bytes_to_sessions();
-        Processed { taken: self.at as u32, stop }
+        }
+        loop {
+            if let Err(halt) = self.step() {
+                return halt;
+            }
+        }
     }
 
     /// Whether the server takes its leave in what has come before it has answered anything: then
@@ -137,7 +193,7 @@ impl ServerTurn<'_> {
         const READY: [u8; 5] = *b"Z\0\0\0\x05";
         let answers = self.buf.len() >= 6 && self.buf[self.buf.len() - 6..].starts_with(&READY);
         if answers
-            || self.sessions.linked_id().is_none()
+            || self.session.is_none()
             || self.server.body != Body::None
             || self.server.in_flight.progress() != Progress::Unanswered
         {
@@ -168,7 +224,7 @@ impl ServerTurn<'_> {
         false
     }
 
-    fn step(&mut self) -> Result<(), Stop> {
+    fn step(&mut self) -> Result<(), Halt> {
         if self.server.body != Body::None {
             self.stream_body()?;
             emit_made(self.server, self.plan);
@@ -177,42 +233,60 @@ impl ServerTurn<'_> {
         let rest = &self.buf[self.at..];
         let header = match frame::peek(rest) {
             Ok(Some(header)) => header,
-            Ok(None) if rest.is_empty() => return Err(Stop::Drained),
-            Ok(None) => return Err(Stop::Need(HEADER_LEN as u32)),
-            Err(_) => return Err(Stop::Fault),
+            Ok(None) if rest.is_empty() => return Err(Stop::Drained.into()),
+            Ok(None) => return Err(Stop::Need(HEADER_LEN as u32).into()),
+            Err(_) => return Err(Stop::Fault.into()),
         };
         let total = header.total as usize;
         let wanted = match header.tag {
-            backend::PARAMETER_STATUS if total > LONGEST_JUDGED => return Err(Stop::Fault),
+            backend::PARAMETER_STATUS if total > LONGEST_JUDGED => return Err(Stop::Fault.into()),
             backend::PARAMETER_STATUS => total,
             _ => total.min(HOLD_LIMIT),
         };
         if rest.len() < wanted {
-            return Err(Stop::Need(wanted as u32));
+            return Err(Stop::Need(wanted as u32).into());
         }
         let body = &rest[HEADER_LEN..total.min(rest.len())];
         let start = self.at;
-        self.sessions.turn_to(self.addressee(header.tag));
+        self.turn_to(self.addressee(header.tag))?;
         let fate = self.message(header, body)?;
         self.at = start;
         self.take(header, fate);
-        if !self.server.pending.is_empty() {
-            emit_made(self.server, self.plan);
+        emit_made(self.server, self.plan);
+        if header.tag == backend::READY_FOR_QUERY {
+            self.ready_due = true;
+            self.turn_to(self.linked)?;
+            self.ready_due = false;
+            self.after_ready()?;
         }
-        if header.tag == backend::READY_FOR_QUERY { self.after_ready() } else { Ok(()) }
+        Ok(())
     }
 
     /// Whom a message is for: whoever awaits the next reply; what is no reply, and what comes when
     /// none is pending, is for the session that is linked. A notice is that of what runs.
     #[inline]
-    fn addressee(&self, tag: u8) -> Option<SessionId> {
-        if matches!(tag, backend::NOTIFICATION_RESPONSE | backend::PARAMETER_STATUS) {
-            return self.sessions.linked_id();
+    fn addressee(&self, tag: u8) -> Owner {
+        match tag {
+            backend::NOTIFICATION_RESPONSE | backend::PARAMETER_STATUS => self.linked,
+            _ => self.server.pending.front_owner().unwrap_or(self.linked),
         }
-        match self.server.pending.front_owner() {
-            Some(owner) => owner.session(),
-            None => self.sessions.linked_id(),
-        }
+    }
+
+    /// Interrupts the turn where what follows is not that owner's already.
+    #[inline]
+    fn turn_to(&self, owner: Owner) -> Result<(), Halt> {
+        if owner == self.whose { Ok(()) } else { Err(Halt::TurnTo(owner)) }
+    }
+
+    /// Whether the message at hand is for the session that is linked.
+    #[inline]
+    fn is_linked(&self) -> bool {
+        self.whose == self.linked
+    }
+
+    #[inline]
+    fn session_id(&self) -> Option<SessionId> {
+        self.session.as_deref().map(|session| session.id)
     }
 
     /// Decides one message, of which `body` is what has arrived.
@@ -271,8 +345,7 @@ impl ServerTurn<'_> {
         match self.server.pending.front() {
             // What was notified while the server was asked is the client's.
             Some(Pending::Own(OwnQuery::Question))
-                if tag == backend::NOTIFICATION_RESPONSE
-                    && self.sessions.current_id().is_some() =>
+                if tag == backend::NOTIFICATION_RESPONSE && self.session.is_some() =>
             {
                 Fate::Pass
             }
@@ -280,7 +353,7 @@ impl ServerTurn<'_> {
                 Fate::Swallow
             }
             Some(Pending::Own(_)) => Fate::Swallow,
-            _ if self.sessions.current_id().is_some() => Fate::Pass,
+            _ if self.session.is_some() => Fate::Pass,
             _ => Fate::Swallow,
         }
     }
@@ -305,7 +378,7 @@ impl ServerTurn<'_> {
         let missing = header.total - have as u32;
         match fate {
             Fate::Pass => {
-                if begins_answer(header.tag) && self.sessions.is_linked() {
+                if begins_answer(header.tag) && self.is_linked() {
                     self.server.in_flight.answered();
                 }
                 match self.own_notification(header) {
@@ -315,24 +388,25 @@ impl ServerTurn<'_> {
             }
             Fate::Swallow => {}
         }
-        self.server.body_of = self.sessions.current_id();
-        self.server.body = match fate {
-            _ if missing == 0 => Body::None,
-            Fate::Pass => Body::Forward(missing),
-            Fate::Swallow => Body::Drop(missing),
-        };
+        if missing > 0 {
+            self.server.body_of = self.whose;
+            self.server.body = match fate {
+                Fate::Pass => Body::Forward(missing),
+                Fate::Swallow => Body::Drop(missing),
+            };
+        }
         self.at += have;
     }
 
-    fn stream_body(&mut self) -> Result<(), Stop> {
+    fn stream_body(&mut self) -> Result<(), Halt> {
         let have = self.buf.len() - self.at;
         if have == 0 {
-            return Err(Stop::Drained);
+            return Err(Stop::Drained.into());
         }
+        self.turn_to(self.server.body_of)?;
         let (Body::Forward(missing) | Body::Drop(missing)) = self.server.body else {
             return Ok(());
         };
-        self.sessions.turn_to(self.server.body_of);
         let taken = have.min(missing as usize);
         let left = missing - taken as u32;
         if matches!(self.server.body, Body::Forward(_)) {
@@ -349,14 +423,14 @@ impl ServerTurn<'_> {
 
     /// Lets `write` append made bytes for whom the message is for, if it is still there.
     fn tell(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        if let Some(session) = self.sessions.current_id() {
+        if let Some(session) = self.session_id() {
             self.plan.make_for_session(session, write);
         }
     }
 
     /// Passes bytes `from..to` of the buffer on to whom the message is for, if it is still there.
     fn pass(&mut self, from: usize, to: usize) {
-        if let Some(session) = self.sessions.current_id() {
+        if let Some(session) = self.session_id() {
             self.plan.span_to_session(session, from, to);
         }
     }

@@ -101,11 +101,10 @@ pub(crate) fn process(
     let Some(session) = core.sessions.get_mut(id) else {
         return Processed { taken: 0, stop: Stop::Fault };
     };
-    let server = session.link.server().and_then(|server| core.servers.get_mut(server));
-    let server = server.map(|server| {
+    let mut server = session.link.server().and_then(|server| core.servers.get_mut(server));
+    if let Some(server) = &mut server {
         server.pending.add_for(Owner::of(id));
-        server
-    });
+    }
     let pool = &mut core.pools[session.pool];
     let tables = &mut core.tables;
     let effects = SegmentEffects::NONE;
@@ -427,10 +426,16 @@ impl<'a> ClientTurn<'a> {
 }
 
 /// Emits the made replies at the front of a server's queue, but never in the middle of a message.
+#[inline]
 pub(crate) fn emit_made(server: &mut Server, plan: &mut Plan) {
-    while server.body == Body::None
-        && let Some(owner) = server.pending.take_made()
-    {
+    if server.pending.is_made() && server.body == Body::None {
+        emit_all_made(server, plan);
+    }
+}
+
+#[cold]
+fn emit_all_made(server: &mut Server, plan: &mut Plan) {
+    while let Some(owner) = server.pending.take_made() {
         let Some(session) = owner.session() else { continue };
         if server.session() == Some(session) {
             server.in_flight.answered();

@@ -232,10 +232,17 @@ impl PendingReplies {
         }
     }
 
-    /// Takes the reply at the front if it is one that the proxy makes, and says whose it is.
+    /// Whether the reply at the front is one that the proxy makes.
     #[inline]
+    pub(crate) fn is_made(&self) -> bool {
+        matches!(self.front(), Some(Pending::Closed(_)))
+    }
+
+    /// Takes the reply at the front if it is one that the proxy makes, and says whose it is.
     pub(crate) fn take_made(&mut self) -> Option<Owner> {
-        self.front().filter(|reply| matches!(reply, Pending::Closed(_)))?;
+        if !self.is_made() {
+            return None;
+        }
         let made = self.entries.pop_front()?;
         self.changes -= 1;
         self.settle_front();

@@ -75,7 +75,7 @@ impl ServerTurn<'_> {
                 self.skip_to_sync(fields.code);
                 Ok(fate)
             }
-            None if self.sessions.current_id().is_some() => Ok(Fate::Pass),
+            None if self.session.is_some() => Ok(Fate::Pass),
             None => Err(Stop::Fault),
         }
     }
@@ -96,14 +96,14 @@ impl ServerTurn<'_> {
     /// A longer text has failed: a PREPARE at its end may have been run nevertheless.
     fn ask_what_was_prepared(&mut self) {
         let Some(Pending::Query(Some(script))) = self.server.pending.front() else { return };
-        if let Some(session) = self.sessions.current_mut().filter(|_| script.may_have_prepared()) {
+        if let Some(session) = self.session.as_deref_mut().filter(|_| script.may_have_prepared()) {
             session.raised.insert(Kinds::STATEMENTS);
         }
     }
 
     /// The error that stands in place of the server's.
     fn tell_another_error(&mut self) {
-        let Some(session) = self.sessions.current_id() else { return };
+        let Some(session) = self.session_id() else { return };
         self.plan.make_for_session(session, |out| match self.server.pending.front() {
             Some(Pending::Refused(told)) => {
                 encode::message(out, backend::ERROR_RESPONSE, |out| out.extend_from_slice(told));
@@ -114,7 +114,7 @@ impl ServerTurn<'_> {
 
     /// An error of the client's statement passes; that of one which is run again may prove nothing.
     fn error_of_statement(&mut self, code: SqlState) -> Fate {
-        let tries = match self.sessions.current().map(|session| session.rerun) {
+        let tries = match self.session.as_deref().map(|session| session.rerun) {
             Some(Rerun::Running(tries)) if rerun::proves_nothing(code) => tries,
             _ => return Fate::Pass,
         };
@@ -156,7 +156,7 @@ impl ServerTurn<'_> {
                 _ => {}
             }
         }
-        let Some(session) = self.sessions.current_mut() else { return };
+        let Some(session) = self.session.as_deref_mut() else { return };
         if !sync_is_pending {
             // A statement of such a name is the server connection's own.
             session.close_after_sync.retain(|name| name.is_made);
@@ -173,7 +173,7 @@ impl ServerTurn<'_> {
             // A later segment has changed it since.
             return;
         }
-        let session = self.sessions.current_mut();
+        let session = self.session.as_deref_mut();
         if failed {
             self.server.unnamed = UnnamedStatement::Absent;
             if let Some(session) = session.filter(|_| origin == Origin::Client) {
@@ -194,7 +194,7 @@ impl ServerTurn<'_> {
 
     fn undo(&mut self, change: NameChange) {
         if let Some(names) =
-            self.sessions.current_mut().and_then(|session| session.statements.as_mut())
+            self.session.as_deref_mut().and_then(|session| session.statements.as_mut())
         {
             names.set(&change.name, change.before);
         }
@@ -219,7 +219,7 @@ impl ServerTurn<'_> {
         let Some(setting) = settings.get(*done) else { return };
         if code == SqlState::INVALID_NAME {
             // PostgreSQL has dropped it: a placeholder whose library has come since.
-            if let Some(session) = self.sessions.current_mut() {
+            if let Some(session) = self.session.as_deref_mut() {
                 session.settings.forget(&mut self.tables.settings, &setting.name);
             }
             return;

@@ -50,7 +50,7 @@ impl ServerTurn<'_> {
             OwnQuery::Restore => return Ok(self.restored(failed)),
             OwnQuery::RerunEnd => {
                 self.pool.count_transaction();
-                if let Some(session) = self.sessions.current_mut() {
+                if let Some(session) = self.session.as_deref_mut() {
                     session.rerun = Rerun::No;
                 }
                 return Ok(Fate::Pass);
@@ -81,7 +81,7 @@ impl ServerTurn<'_> {
         if matches!(self.server.pending.front(), Some(Pending::Own(OwnQuery::Restore))) {
             return Fate::Swallow;
         }
-        if let Some(session) = self.sessions.current_mut() {
+        if let Some(session) = self.session.as_deref_mut() {
             setup::tell_reported(session, self.server, self.plan);
         }
         // It stands for the client's own.
@@ -96,14 +96,14 @@ impl ServerTurn<'_> {
     /// it holds.
     fn setup_failed(&mut self) {
         self.freed = Freed::No;
-        if let Some(session) = self.sessions.current() {
+        if let Some(session) = self.session.as_deref() {
             setup::heal(session, self.server, self.tables, self.plan);
         }
     }
 
     /// Whether the session waits for its server connection to stand where it does.
     fn is_setting_up(&self) -> bool {
-        self.sessions.current().is_some_and(|session| {
+        self.session.as_deref().is_some_and(|session| {
             matches!(session.link, Link::Setup(_)) && session.presence == Presence::Here
         })
     }
@@ -114,7 +114,7 @@ impl ServerTurn<'_> {
         if matches!(self.server.pending.front(), Some(Pending::Own(_))) {
             return;
         }
-        let Some(session) = self.sessions.current_mut() else { return };
+        let Some(session) = self.session.as_deref_mut() else { return };
         let current = session.settings.current();
         self.setup_ended(current, None);
     }
@@ -153,7 +153,7 @@ impl ServerTurn<'_> {
     /// The server connection stands at `at`, which is where the session does but for what is
     /// `refused`.
     fn setup_ended(&mut self, at: SettingsId, refused: Option<RefusedSettings>) {
-        let Some(session) = self.sessions.current_mut() else { return };
+        let Some(session) = self.session.as_deref_mut() else { return };
         self.tables.settings.assign(&mut self.server.settings, at);
         if matches!(session.link, Link::Ready(_)) {
             // Its last statement was asked about.
@@ -208,7 +208,7 @@ impl ServerTurn<'_> {
             books.answered(failed, &mut plan);
         }
         // What code has reset stands at the client's startup values, and the client is told so.
-        if let Some(session) = self.sessions.current_mut()
+        if let Some(session) = self.session.as_deref_mut()
             && session.presence == Presence::Here
             && self.server.asking.is_none()
         {

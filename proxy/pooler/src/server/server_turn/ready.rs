@@ -7,7 +7,7 @@ use super::{Fate, Freed, ServerTurn};
 use crate::plan::Stop;
 use crate::recovery::in_flight::Whose;
 use crate::recovery::rerun::Rerun;
-use crate::server::pending::{OwnQuery, Owner, Pending};
+use crate::server::pending::{OwnQuery, Pending};
 use crate::server::prepared::write_server_name;
 use crate::server::statements::StatementLookup;
 use crate::server::{Commits, Ending, ReadingsKnown, Restore, SinceReady};
@@ -35,6 +35,7 @@ impl ServerTurn<'_> {
         let idle = self.server.pending.is_empty() && !since.segment_open;
         // A client that leaves in a transaction has it rolled back.
         let rolled_back = since.failed || matches!(settled, Pending::Own(OwnQuery::Rollback));
+        self.idle = idle;
         self.settle_transaction(rolled_back, idle);
         self.server.since_ready = SinceReady {
             segment_open: since.segment_open,
@@ -50,7 +51,7 @@ impl ServerTurn<'_> {
             ..SinceReady::default()
         };
         let whose = match settled {
-            Pending::Sync | Pending::Query(_) if self.sessions.is_linked() => Whose::Client,
+            Pending::Sync | Pending::Query(_) if self.is_linked() => Whose::Client,
             _ => Whose::Proxy,
         };
         self.server.in_flight.settled(whose, idle);
@@ -70,13 +71,13 @@ impl ServerTurn<'_> {
                     self.pool.count_transaction();
                 }
                 if !self.server.newly_set.is_empty()
-                    && let Some(session) = self.sessions.current_mut()
+                    && let Some(session) = self.session.as_deref_mut()
                 {
                     setup::adopt_spelling(session, self.server, self.tables);
                 }
                 let fate = self.restore_settings(since);
                 if fate == Fate::Pass
-                    && let Some(session) = self.sessions.current_mut()
+                    && let Some(session) = self.session.as_deref_mut()
                 {
                     setup::tell_reported(session, self.server, self.plan);
                 }
@@ -89,7 +90,7 @@ impl ServerTurn<'_> {
     }
 
     fn runs_again(&self) -> bool {
-        let session = self.sessions.current();
+        let session = self.session.as_deref();
         session.is_some_and(|session| matches!(session.rerun, Rerun::Running(_)))
     }
 
@@ -104,19 +105,12 @@ impl ServerTurn<'_> {
         }
         self.server.schema_change &= !idle;
         self.server.transaction += 1;
+        self.settle_idle();
         if idle {
-            self.sessions.each(|session| {
-                session.local = LocalSettings::Known;
-                session.portals.clear();
-                // What a question has not been answered about is asked about again.
-                if session.raised.is_empty() && !session.pin.has(PinReason::Unknown) {
-                    session.custom.clear();
-                }
-            });
             let unsettled = std::mem::take(&mut self.server.unsettled);
             self.server.surplus.extend(unsettled);
         }
-        let Some(session) = self.sessions.current_mut() else { return };
+        let Some(session) = self.session.as_deref_mut() else { return };
         if session.settings.changed_in_transaction() {
             let table = &mut self.tables.settings;
             if failed {
@@ -125,6 +119,18 @@ impl ServerTurn<'_> {
                 session.settings.commit(table);
             }
             setup::settings_changed(session, self.server, self.pool, self.tables, self.now);
+        }
+    }
+
+    /// The session's transactions have ended, if no reply is pending any more.
+    pub(super) fn settle_idle(&mut self) {
+        let ended = self.idle && self.server.status == TransactionStatus::Idle;
+        let Some(session) = self.session.as_deref_mut().filter(|_| ended) else { return };
+        session.local = LocalSettings::Known;
+        session.portals.clear();
+        // What a question has not been answered about is asked about again.
+        if session.raised.is_empty() && !session.pin.has(PinReason::Unknown) {
+            session.custom.clear();
         }
     }
 
@@ -152,7 +158,7 @@ impl ServerTurn<'_> {
             self.server.restore.queries = queries;
             return Fate::Pass;
         }
-        if let Some(session) = self.sessions.current() {
+        if let Some(session) = self.session.as_deref() {
             queries.extend(setup::restoring(&session.settings, &names, self.tables));
         }
         if self.server.status == TransactionStatus::InTransaction {
@@ -173,7 +179,8 @@ impl ServerTurn<'_> {
         let free =
             self.server.status == TransactionStatus::Idle && !self.server.since_ready.segment_open;
         // Half a message of the client's must not be interrupted.
-        let between = self.sessions.current().is_none_or(Session::between_server_messages);
+        let between = self.is_linked()
+            && self.session.as_deref().is_none_or(Session::between_server_messages);
         if self.server.surplus.is_empty() || !free || !between {
             return;
         }
@@ -191,12 +198,11 @@ impl ServerTurn<'_> {
         self.plan.make_for_server(encode::sync);
     }
 
-    /// ReadyForQuery has been dealt with: is the server connection free?
+    /// ReadyForQuery has been dealt with: is the server connection free? Asked in the turn of the
+    /// session that is linked.
     pub(super) fn after_ready(&mut self) -> Result<(), Stop> {
-        let Some(linked) = self.sessions.linked_id() else { return Ok(()) };
-        self.sessions.turn_to(Some(linked));
-        self.server.pending.add_for(Owner::of(linked));
-        let Some(session) = self.sessions.current_mut() else { return Ok(()) };
+        self.server.pending.add_for(self.linked);
+        let Some(session) = self.session.as_deref_mut() else { return Ok(()) };
         if session.presence != Presence::Here
             || self.freed == Freed::No
             || !self.server.is_settled()
@@ -225,7 +231,7 @@ impl ServerTurn<'_> {
                 return Ok(());
             }
         }
-        let Some(session) = self.sessions.current_mut() else { return Ok(()) };
+        let Some(session) = self.session.as_deref_mut() else { return Ok(()) };
         if !setup::may_release(session, self.server, self.pool) {
             if self.server.settings != session.settings.current()
                 && self.pool.config.pool.mode != PoolMode::Session
@@ -253,7 +259,7 @@ impl ServerTurn<'_> {
         {
             return false;
         }
-        if let Some(session) = self.sessions.current_mut() {
+        if let Some(session) = self.session.as_deref_mut() {
             // What it sends next finds its settings set anew.
             session.link = Link::Cleaning(self.server.id);
         }

@@ -21,7 +21,7 @@ impl ServerTurn<'_> {
     /// CommandComplete: the last reply of an Execute, or one of a query's.
     pub(super) fn command_complete(&mut self, body: &[u8]) -> Result<Fate, Stop> {
         self.server.copy_in = false;
-        if self.sessions.is_linked() {
+        if self.is_linked() {
             self.server.in_flight.completed();
         }
         match self.server.pending.front_mut() {
@@ -105,7 +105,7 @@ impl ServerTurn<'_> {
 
     /// A name of the client's is real until it is closed behind Sync.
     fn made(&mut self, name: &[u8]) {
-        let session = self.sessions.current_mut();
+        let session = self.session.as_deref_mut();
         let names = session.into_iter().flat_map(|session| &mut session.close_after_sync);
         names.filter(|known| *known.name == *name).for_each(|known| known.is_made = true);
     }
@@ -143,7 +143,7 @@ impl ServerTurn<'_> {
         let Some(newest) = self.tables.statements.described(&statement, shape) else { return };
         self.pool.stats.parses_shared += 1;
         self.server.surplus.push(statement.id);
-        let names = self.sessions.current_mut().and_then(|session| session.statements.as_mut());
+        let names = self.session.as_deref_mut().and_then(|session| session.statements.as_mut());
         if let Some(names) = names
             && names.get(&name).is_some_and(|own| Rc::ptr_eq(own, &statement))
         {
@@ -166,7 +166,7 @@ impl ServerTurn<'_> {
     fn shape_checked(&mut self, check: DescribeInFlight, tag: u8, body: &[u8]) {
         let told = check.statement.shape.get();
         let changed = self.has_changed(told, check.parameters, tag, body);
-        if let Some(session) = self.sessions.current_mut().filter(|_| changed) {
+        if let Some(session) = self.session.as_deref_mut().filter(|_| changed) {
             session.shape = ShapeCheck::Changed;
         }
     }
@@ -179,7 +179,7 @@ impl ServerTurn<'_> {
         body: &[u8],
     ) {
         let shape = self.shape(parameters, tag, body);
-        let Some(session) = self.sessions.current_mut() else { return };
+        let Some(session) = self.session.as_deref_mut() else { return };
         if session.unnamed_serial == serial
             && let Some(unnamed) = &mut session.unnamed
         {
@@ -194,12 +194,12 @@ impl ServerTurn<'_> {
         tag: u8,
         body: &[u8],
     ) {
-        let Some(session) = self.sessions.current() else { return };
+        let Some(session) = self.session.as_deref() else { return };
         let told = session.unnamed.as_ref().and_then(|unnamed| unnamed.shape.as_deref());
         let is_it = session.unnamed_serial == serial;
         if is_it
             && self.has_changed(told, parameters, tag, body)
-            && let Some(session) = self.sessions.current_mut()
+            && let Some(session) = self.session.as_deref_mut()
         {
             session.shape = ShapeCheck::Changed;
             // Whoever needs it next is told the same, unless it has changed back.
@@ -215,7 +215,7 @@ impl ServerTurn<'_> {
         }
         let sender = self.buf.get(self.at + HEADER_LEN..)?.first_chunk::<4>()?;
         let is_own = u32::from_be_bytes(*sender) == self.server.backend_key.process_id;
-        self.sessions.current().filter(|_| is_own).map(|session| session.key.process_id)
+        self.session.as_deref().filter(|_| is_own).map(|session| session.key.process_id)
     }
 
     /// Passes a notification of `have` bytes on with another sender.
@@ -234,7 +234,7 @@ impl ServerTurn<'_> {
 
     /// The books of the session that the message at hand is for.
     pub(super) fn books(&mut self) -> Option<Books<'_>> {
-        let session = self.sessions.current_mut()?;
+        let session = self.session.as_deref_mut()?;
         let (server, pool, tables) = (&mut *self.server, &mut *self.pool, &mut *self.tables);
         Some(Books { session, server, pool, tables, now: self.now })
     }
@@ -247,7 +247,7 @@ impl ServerTurn<'_> {
         note_hot_standby(self.server, self.tables, name);
         self.server.reported = self.tables.reported.with(&self.server.reported, name, value);
         let own = self.answers_own().is_some();
-        let Some(session) = self.sessions.current_mut() else { return Ok(Fate::Swallow) };
+        let Some(session) = self.session.as_deref_mut() else { return Ok(Fate::Swallow) };
         if own || !matches!(session.link, Link::Ready(_)) {
             // Told when the session's own messages begin, if it still differs by then.
             return Ok(Fate::Swallow);
