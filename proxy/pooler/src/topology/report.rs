@@ -68,7 +68,7 @@ pub enum ProbeFailure {
     Broke(Box<str>),
     /// No answer within the time limit.
     TimedOut,
-    /// The server is there and accepts nobody: it starts, stops or recovers (57P03, 57P01).
+    /// The server accepts no connections now: it starts, stops or recovers (57P03, 57P01, 57P02).
     NotAccepting(SqlState),
     /// The server answers, but with another error than those (28P01, 53300, 3D000 and the like),
     /// so that its role is not known.
