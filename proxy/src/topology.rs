@@ -95,7 +95,7 @@ impl Clusters {
         credentials: &CredentialManager,
         listener: impl Fn(&Arc<str>, &Arc<View>) + Send + Sync + 'static,
     ) -> Result<Self, TlsError> {
-        let (listener, counts) = (ViewListener(Arc::new(listener)), counts.clone());
+        let (listener, counts) = (ViewListener::new(listener), counts.clone());
         let credentials = credentials.clone();
         let inner = Inner { listener, counts, credentials, clusters: BTreeMap::new() };
         let clusters = Self { inner: Arc::new(RwLock::new(inner)) };

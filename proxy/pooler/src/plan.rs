@@ -240,6 +240,17 @@ impl Plan {
     }
 }
 
+/// A message that is passing through piece by piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// None: the next byte is a tag.
+    None,
+    /// So many bytes still pass on.
+    Forward(u32),
+    /// So many bytes are still swallowed.
+    Drop(u32),
+}
+
 /// How far a buffer was processed, and why the processing stopped there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]

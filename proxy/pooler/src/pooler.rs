@@ -28,7 +28,7 @@ use crate::server::server_turn::{self, IdleWord};
 use crate::session::arrival::{self, Greeting};
 use crate::session::departure::{self, Departure};
 use crate::session::sessions::SessionOptions;
-use crate::session::{Presence, Session, Trial, client_turn, output, place};
+use crate::session::{Presence, Session, Trial, client_turn, delivery, place};
 use crate::topology::{NodeId, NodeView, View};
 
 /// One worker's core: its sessions, server connections, pools and clusters, and every decision about
@@ -202,7 +202,7 @@ impl Pooler {
     /// [`OUTPUT_LIMIT`](crate::session::output::OUTPUT_LIMIT) bytes wait does not read: they are
     /// dropped, and it is dismissed (08006).
     pub fn queue_output<'a>(&mut self, id: SessionId, parts: impl Iterator<Item = &'a [u8]>) {
-        output::queue(&mut self.core, id, parts);
+        delivery::queue(&mut self.core, id, parts);
     }
 
     /// What other turns have made for this session's client: whole messages, to be written before
@@ -210,7 +210,7 @@ impl Pooler {
     /// half-way. Asked for once the client has taken all that was written to it.
     #[inline]
     pub fn take_output(&mut self, id: SessionId) -> Option<Vec<u8>> {
-        output::take(&mut self.core.sessions, &self.core.servers, id)
+        delivery::take(&mut self.core.sessions, &self.core.servers, id)
     }
 
     /// The client has left, in this way; or the server connection of one that had left has made a

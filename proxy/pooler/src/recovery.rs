@@ -6,6 +6,7 @@ pub mod block;
 pub mod effects;
 pub mod in_flight;
 pub mod rerun;
+pub mod tries;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,15 +16,19 @@ use pgimbal_wire::error::{self, Report, Severity, SqlState};
 
 use crate::error::error_body;
 use crate::ids::SessionId;
+use crate::plan::Body;
 use crate::plan::Plan;
 use crate::pool::Pool;
 use crate::pool::shared::SharedCluster;
 use crate::recovery::aborted::Aborted;
 use crate::recovery::block::Block;
 use crate::recovery::in_flight::Progress;
-use crate::recovery::rerun::{Again, Rerun};
+use crate::recovery::rerun::Again;
+use crate::recovery::tries::Rerun;
+use crate::server::Commits;
+use crate::server::Ending;
+use crate::server::Server;
 use crate::server::pending::{OwnQuery, Owner, Pending};
-use crate::server::{Body, Commits, Ending, Server};
 use crate::session::front::FrontMessage;
 use crate::session::sessions::Sessions;
 use crate::session::{ClientBody, Link, LocalSettings, Phase, Presence, Session, ShapeCheck};
@@ -352,7 +357,7 @@ impl Telling {
             return Arc::clone(&self.lost);
         }
         count(pool, |shared| &shared.outcome_unknown);
-        error_body(&rerun::outcome_unknown())
+        error_body(&tries::outcome_unknown())
     }
 
     /// The client is in the middle of a segment: as after any error, what follows up to Sync is
@@ -434,7 +439,7 @@ fn lost(server: &mut Server, pool: &Pool) -> Arc<[u8]> {
             server.shutdown_notice = Some(body.clone());
             body.into()
         }
-        _ => error_body(&rerun::rolled_back(code)),
+        _ => error_body(&tries::rolled_back(code)),
     }
 }
 

@@ -17,13 +17,15 @@ use std::time::Instant;
 use pgimbal_wire::encode::TransactionStatus;
 
 use crate::ids::{PoolId, ServerId, SessionId};
+use crate::plan::Body;
 use crate::pool::shared::Slot;
 use crate::recovery::in_flight::InFlight;
 use crate::server::pending::{Owner, PendingReplies};
 use crate::server::prepared::StatementId;
+use crate::server::prepared::UnnamedStatement;
 use crate::server::reported::Reported;
 use crate::server::statements::ServerStatements;
-use crate::session::RefusedSettings;
+use crate::session::settings::RefusedSettings;
 use crate::session::settings::{Setting, SettingsId};
 use crate::session::state::asking::Asking;
 use crate::session::state::question::OwnStatements;
@@ -190,28 +192,6 @@ pub enum ServerState {
     AwaitingCancels(Instant),
     /// Saying good-bye: the place is taken until the backend is gone.
     Closing,
-}
-
-/// A message that is passing through piece by piece.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Body {
-    /// None: the next byte is a tag.
-    None,
-    /// So many bytes still pass on.
-    Forward(u32),
-    /// So many bytes are still swallowed.
-    Drop(u32),
-}
-
-/// Whose the unnamed statement of a server is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UnnamedStatement {
-    /// There is none.
-    Absent,
-    /// That of this session, after so many changes of it.
-    Of(SessionId, u32),
-    /// That of a session of another worker.
-    Foreign,
 }
 
 /// What has happened on a server connection since its last ReadyForQuery.

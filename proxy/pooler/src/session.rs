@@ -2,6 +2,7 @@
 
 pub mod arrival;
 pub(crate) mod client_turn;
+pub(crate) mod delivery;
 pub mod departure;
 pub(crate) mod dismissal;
 pub mod effect;
@@ -21,18 +22,20 @@ use std::time::Instant;
 use crate::cancel::CancelKey;
 use crate::error::error_body;
 use crate::ids::{PoolId, ServerId, SessionId};
+use crate::plan::Body;
 use crate::recovery::aborted::Aborted;
-use crate::recovery::rerun::{self, Rerun};
-use crate::server::prepared::{ClientStatements, Shape};
+use crate::recovery::tries::{self, Rerun};
+use crate::server::prepared::ClientStatements;
+use crate::server::prepared::Unnamed;
+use crate::server::prepared::UnnamedStatement;
 use crate::server::reported::Reported;
-use crate::server::{Body, UnnamedStatement};
 use crate::session::front::FrontMessage;
 use crate::session::output::OutputQueue;
 use crate::session::pin::Pin;
-use crate::session::settings::{ClientSettings, SettingsTable};
+use crate::session::settings::{ClientSettings, RefusedSettings, SettingsTable};
 use crate::session::state::custom::CustomNames;
 use crate::session::state::portals::Portals;
-use crate::sql::{Kinds, Reading, Scanner, StatementClass};
+use crate::sql::{Kinds, Reading, Scanner};
 
 /// A client session. At most 512 bytes, because 10,000 idle ones must fit.
 #[derive(Debug)]
@@ -159,17 +162,6 @@ pub enum ClientBody {
     Text(u32, Box<Scanner>),
 }
 
-/// A client's unnamed statement: the body of its Parse behind the name.
-#[derive(Debug)]
-pub struct Unnamed {
-    /// Text, NUL, parameter types.
-    pub body: Vec<u8>,
-    /// What executing it means to the session.
-    pub class: StatementClass,
-    /// What the client was told when it described it.
-    pub shape: Option<Box<Shape>>,
-}
-
 /// A name, as the server has it, that is closed behind the next Sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameToClose {
@@ -203,15 +195,6 @@ pub enum ShapeCheck {
     Changed,
 }
 
-/// Settings of a client that a server connection refused when they were to be replayed.
-#[derive(Debug)]
-pub struct RefusedSettings {
-    /// Their names.
-    pub names: Vec<Box<[u8]>>,
-    /// The body of the ErrorResponse for the first of them.
-    pub error: Arc<[u8]>,
-}
-
 /// Whether the settings of a startup packet have been checked by a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trial {
@@ -220,22 +203,6 @@ pub enum Trial {
     None,
     /// It will be greeted once a server connection has taken them.
     Due,
-}
-
-impl Unnamed {
-    /// Appends what stands behind the name in a Parse of it: with the parameter types that the
-    /// client was told, if it was.
-    pub fn write_body(&self, out: &mut Vec<u8>) {
-        match &self.shape {
-            None => out.extend_from_slice(&self.body),
-            Some(shape) => {
-                let end = self.body.iter().position(|&byte| byte == 0).unwrap_or(self.body.len());
-                out.extend_from_slice(&self.body[..end]);
-                out.push(0);
-                out.extend_from_slice(&shape.parameters);
-            }
-        }
-    }
 }
 
 impl Link {
@@ -337,7 +304,7 @@ impl Session {
         let tries = std::mem::replace(&mut self.rerun, Rerun::No).tries();
         let error = match tries.is_none_or(|tries| tries.rolled_back) {
             true => error,
-            false => error_body(&rerun::outcome_unknown()),
+            false => error_body(&tries::outcome_unknown()),
         };
         self.aborted = Some(Box::new(Aborted::refused(error)));
     }

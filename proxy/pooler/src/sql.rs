@@ -16,6 +16,7 @@ mod config;
 mod cursor;
 mod draft;
 mod encoding;
+mod flags;
 mod inside;
 mod keyword;
 mod kinds;

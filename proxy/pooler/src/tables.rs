@@ -1,8 +1,7 @@
 //! What the sessions and server connections of a worker share by reference: prepared statements,
 //! sets of settings, and sets of reported settings, each kept once.
 
-use crate::ids::{PoolId, WorkerId};
-use crate::server::Server;
+use crate::ids::{PoolId, ServerId, WorkerId};
 use crate::server::prepared::{ParsedUnder, StatementKey, StatementTable};
 use crate::server::reported::ReportedTable;
 use crate::session::settings::{SettingsId, SettingsTable, is_looked_at_again};
@@ -39,9 +38,10 @@ impl Tables {
         }
     }
 
-    /// A number that nobody can tell beforehand: what `random()` goes on from on `server`.
-    pub(crate) fn seed(&self, server: &Server) -> u16 {
-        let (serial, count) = (server.id.serial.to_be_bytes(), server.transaction.to_be_bytes());
+    /// A number that nobody can tell beforehand: what `random()` goes on from in this transaction of
+    /// a server connection.
+    pub(crate) fn seed(&self, server: ServerId, transaction: u64) -> u16 {
+        let (serial, count) = (server.serial.to_be_bytes(), transaction.to_be_bytes());
         self.statements.fingerprint([(&serial[..], &count[..])].into_iter()) as u16
     }
 

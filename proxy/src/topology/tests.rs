@@ -114,13 +114,16 @@ fn spec(nodes: Vec<NodeSpec>) -> ClusterSpec {
     }
 }
 
-fn clusters(specs: Vec<ClusterSpec>) -> (Clusters, mpsc::UnboundedReceiver<(Arc<str>, Arc<View>)>) {
+/// What a worker is told: a cluster's name and its new view.
+type Told = mpsc::UnboundedReceiver<(Arc<str>, Arc<View>)>;
+
+fn clusters(specs: Vec<ClusterSpec>) -> (Clusters, Told) {
     let (worker, told) = mpsc::unbounded_channel();
     let counts = ClusterCounts::default();
     let tell = move |name: &Arc<str>, view: &Arc<View>| {
         let _ = worker.send((Arc::clone(name), Arc::clone(view)));
     };
-    let inner = Inner { listener: ViewListener(Arc::new(tell)), counts, ..Inner::default() };
+    let inner = Inner { listener: ViewListener::new(tell), counts, ..Inner::default() };
     let clusters = Clusters { inner: Arc::new(RwLock::new(inner)) };
     clusters.follow(specs);
     (clusters, told)

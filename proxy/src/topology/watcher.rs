@@ -59,14 +59,22 @@ struct Change {
     settled: bool,
 }
 
+type ViewFn = dyn Fn(&Arc<str>, &Arc<View>) + Send + Sync;
+
 /// Called with a cluster's name and each new view of it; must not block.
 #[derive(Clone)]
-pub(super) struct ViewListener(pub(super) Arc<dyn Fn(&Arc<str>, &Arc<View>) + Send + Sync>);
+pub(super) struct ViewListener(Arc<ViewFn>);
+
+impl ViewListener {
+    pub(super) fn new(listener: impl Fn(&Arc<str>, &Arc<View>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(listener))
+    }
+}
 
 impl Default for ViewListener {
     /// Nobody listens.
     fn default() -> Self {
-        Self(Arc::new(|_, _| {}))
+        Self::new(|_, _| {})
     }
 }
 

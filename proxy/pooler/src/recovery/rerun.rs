@@ -5,11 +5,12 @@
 //! else happens when a connection breaks is in `recovery.rs`; `docs/internals.md` has the whole.
 
 use pgimbal_wire::encode::TransactionStatus;
-use pgimbal_wire::error::{Report, SqlState};
+use pgimbal_wire::error::SqlState;
 
 use crate::plan::Plan;
 use crate::pool::Pool;
 use crate::recovery::in_flight::Progress;
+use crate::recovery::tries::{Rerun, Tries};
 use crate::server::Server;
 use crate::server::pending::OwnQuery;
 use crate::session::setup;
@@ -18,25 +19,6 @@ use crate::session::{Phase, Session};
 /// How often one statement is run again. A primary that dies under it each time is not going to
 /// answer it, and each try has waited for a primary before.
 const TRIES: u8 = 5;
-
-/// Whether a session's segment is being run again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rerun {
-    /// No.
-    No,
-    /// As soon as it has a server connection.
-    Due(Tries),
-    /// It is running.
-    Running(Tries),
-}
-
-/// What has become of a segment so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tries {
-    count: u8,
-    /// A server has proven that nothing was kept of the first try; the others ran READ ONLY.
-    pub(crate) rolled_back: bool,
-}
 
 /// What to do with what was in flight on a connection that broke.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,16 +29,6 @@ pub(crate) enum Again {
     Afresh(Vec<u8>),
     /// It is run again inside a READ ONLY transaction.
     ReadOnly(Vec<u8>),
-}
-
-impl Rerun {
-    /// What has become of the segment so far; `None` while it runs for the first time.
-    pub(crate) const fn tries(self) -> Option<Tries> {
-        match self {
-            Self::No => None,
-            Self::Due(tries) | Self::Running(tries) => Some(tries),
-        }
-    }
 }
 
 /// Decides what becomes of the segment in flight on `server`, which has broken.
@@ -147,23 +119,6 @@ pub(crate) fn proves_nothing(code: SqlState) -> bool {
     code == SqlState::READ_ONLY_SQL_TRANSACTION
         || code == SqlState::ACTIVE_SQL_TRANSACTION
         || code == SqlState::INVALID_TRANSACTION_TERMINATION
-}
-
-/// What a client is told when nobody can know whether its statement took effect.
-#[must_use]
-pub const fn outcome_unknown() -> Report<'static> {
-    Report::error(
-        SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
-        "the server connection was lost; whether the statement took effect is not known",
-    )
-    .hint("Look whether it took effect before you repeat it.")
-}
-
-/// What a client is told of a statement that is known to have had no effect.
-#[must_use]
-pub const fn rolled_back(code: SqlState) -> Report<'static> {
-    Report::error(code, "the server connection was lost, and what it ran is rolled back")
-        .hint("Run the transaction again; it gets another server connection.")
 }
 
 /// Whether a statement cannot have written, whatever its text says: its transaction is READ ONLY.

@@ -17,9 +17,9 @@ use std::sync::Arc;
 pub use queue::{PENDING_LIMIT, PendingReplies};
 
 use crate::ids::SessionId;
-use crate::server::UnnamedStatement;
+use crate::server::prepared::Unnamed;
+use crate::server::prepared::UnnamedStatement;
 use crate::server::prepared::{Statement, StatementId};
-use crate::session::Unnamed;
 use crate::session::effect::{Bytes, Script};
 
 /// Whose a reply is: it passes to that session, and has its effects there.

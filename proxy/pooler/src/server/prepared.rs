@@ -10,6 +10,7 @@
 mod names;
 mod statement;
 mod table;
+mod unnamed;
 
 pub use names::{CLIENT_STATEMENTS_LIMIT, ClientStatements};
 pub use statement::{
@@ -17,3 +18,4 @@ pub use statement::{
     write_server_name,
 };
 pub use table::StatementTable;
+pub use unnamed::{Unnamed, UnnamedStatement};

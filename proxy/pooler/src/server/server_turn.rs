@@ -13,13 +13,14 @@ use pgimbal_wire::tag::backend;
 
 use crate::core::Core;
 use crate::ids::{ServerId, SessionId};
+use crate::plan::Body;
 use crate::plan::{HOLD_LIMIT, Plan, Processed, Stop};
 use crate::pool::Pool;
 use crate::recovery::in_flight::Progress;
+use crate::server::Server;
 use crate::server::pending::{OwnQuery, Owner, Pending};
-use crate::server::{Body, Server};
 use crate::session::Session;
-use crate::session::client_turn::emit_made;
+use crate::session::client_turn::turn::emit_made;
 use crate::tables::Tables;
 
 /// The longest message that is processed by its whole body: a reported setting. Rows, notices and

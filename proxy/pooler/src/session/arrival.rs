@@ -12,14 +12,13 @@ use crate::cluster::route;
 use crate::core::Core;
 use crate::error::error_body;
 use crate::ids::{PoolId, SessionId};
-use crate::plan::{Plan, Stop};
+use crate::plan::Plan;
 use crate::pool::shared::Welcome;
 use crate::pool::{Pool, dial};
 use crate::server::Server;
 use crate::server::reported::{NamedValue, Reported};
-use crate::session::client_turn::ClientTurn;
 use crate::session::settings::{ClientSettings, Setting, SettingsId, normalize_startup};
-use crate::session::{Link, Session, Trial, setup};
+use crate::session::{Session, Trial, setup};
 use crate::tables::Tables;
 
 /// What a client that has proven who it is gets next.
@@ -176,28 +175,6 @@ fn begin_trial(session: &mut Session, tables: &mut Tables, settings: Vec<Setting
     Greeting::Try
 }
 
-/// One step of a session whose settings a server is to check.
-pub(crate) fn try_settings(turn: &mut ClientTurn<'_>) -> Stop {
-    if let Some(error) = turn.session.aborted.take().and_then(|aborted| aborted.into_error()) {
-        // There is no server to check them.
-        dismiss(turn.session, turn.pool, &error);
-        return Stop::Wait;
-    }
-    match turn.session.link {
-        Link::Unlinked => Stop::Checkout,
-        Link::Fresh(_) => match setup::enter(turn) {
-            Err(stop) => stop,
-            Ok(()) => {
-                if let Some(server) = turn.server.as_deref_mut() {
-                    greet_tried(turn.session, server, turn.pool, turn.tables, turn.plan);
-                }
-                turn.released(Stop::Drained)
-            }
-        },
-        _ => Stop::Wait,
-    }
-}
-
 /// A server has checked the session's settings: it is greeted in the server's words, or dismissed
 /// with them.
 pub(crate) fn greet_tried(
@@ -209,7 +186,7 @@ pub(crate) fn greet_tried(
 ) {
     session.trial = Trial::None;
     if let Some(refused) = session.refused.take() {
-        return dismiss(session, pool, &refused.error);
+        return refuse_login(session, pool, &refused.error);
     }
     let asked = tables.settings.settings(session.settings.base()).to_vec();
     let spelled = asked.iter().map(|setting| match server.reported.get(&setting.name) {
@@ -229,7 +206,7 @@ pub(crate) fn greet_tried(
 }
 
 /// Ends a login with a server's error.
-fn dismiss(session: &mut Session, pool: &mut Pool, error: &[u8]) {
+pub(crate) fn refuse_login(session: &mut Session, pool: &mut Pool, error: &[u8]) {
     session.trial = Trial::None;
     if let Ok(fields) = ErrorFields::parse(error) {
         pool.stats.error(fields.code);

@@ -3,15 +3,9 @@
 //! They wait until the client's own task takes them: whole messages only, and only where no other
 //! message to the client is half-way, so that two are never interleaved.
 
-use pgimbal_wire::error::SqlState;
 use pgimbal_wire::frame;
 
-use crate::core::Core;
-use crate::ids::SessionId;
 use crate::plan::HOLD_LIMIT;
-use crate::server::servers::Servers;
-use crate::session::sessions::Sessions;
-use crate::session::{Presence, dismissal};
 
 /// Bytes that wait for one client at most: some thirty of the longest notifications. A client that
 /// lets more come together does not read, and is dismissed.
@@ -30,11 +24,11 @@ struct Queued {
 
 /// [`OUTPUT_LIMIT`] is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Full;
+pub(super) struct Full;
 
 impl OutputQueue {
     /// Adds what follows on what was added last. When it is full, everything is dropped.
-    fn add<'a>(&mut self, parts: impl Iterator<Item = &'a [u8]>) -> Result<(), Full> {
+    pub(super) fn add<'a>(&mut self, parts: impl Iterator<Item = &'a [u8]>) -> Result<(), Full> {
         let queued = self.0.get_or_insert_default();
         for part in parts {
             if queued.bytes.len() + part.len() > OUTPUT_LIMIT {
@@ -51,8 +45,14 @@ impl OutputQueue {
         Ok(())
     }
 
+    /// Whether nothing waits.
+    #[inline]
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Takes the messages that are whole; `None` if there are none.
-    fn take(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn take(&mut self) -> Option<Vec<u8>> {
         let queued = self.0.as_mut().filter(|queued| queued.whole > 0)?;
         let rest = queued.bytes.split_off(std::mem::take(&mut queued.whole));
         let whole = std::mem::replace(&mut queued.bytes, rest);
@@ -68,33 +68,6 @@ impl OutputQueue {
             queued.bytes.truncate(queued.whole);
         }
     }
-}
-
-/// As [`Pooler::queue_output`](crate::pooler::Pooler::queue_output).
-pub(crate) fn queue<'a>(core: &mut Core, id: SessionId, parts: impl Iterator<Item = &'a [u8]>) {
-    let session = core.sessions.get_mut(id);
-    let Some(session) = session.filter(|session| session.presence == Presence::Here) else {
-        return;
-    };
-    match session.output.add(parts) {
-        Ok(()) => core.actions.wake(id),
-        Err(Full) => {
-            let message = "the client does not read what it is sent";
-            dismissal::dismiss(core, id, SqlState::CONNECTION_FAILURE, message);
-        }
-    }
-}
-
-/// As [`Pooler::take_output`](crate::pooler::Pooler::take_output).
-#[inline]
-pub(crate) fn take(sessions: &mut Sessions, servers: &Servers, id: SessionId) -> Option<Vec<u8>> {
-    let session = sessions.get_mut(id)?;
-    session.output.0.as_ref()?;
-    let server = session.link.server().and_then(|server| servers.get(server));
-    if server.is_some_and(|server| server.is_passing_to(id)) {
-        return None;
-    }
-    session.output.take()
 }
 
 #[cfg(test)]

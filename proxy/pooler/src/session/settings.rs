@@ -13,16 +13,18 @@
 
 mod client;
 pub(crate) mod neutral;
+mod refused;
 mod replay;
 mod startup;
 mod table;
 
 pub use client::{ClientSettings, Reset, Untracked};
+pub use refused::RefusedSettings;
 pub use replay::{Replay, assign, assign_local, order_of, replay_sql, reset_local};
 pub use startup::{StartupError, normalize_startup};
 pub use table::{Setting, SettingsId, SettingsTable, TooManySettings, ValueEncoding};
 
-pub(crate) use neutral::{is_identifier_list, is_looked_at_again, is_read_at_parse};
+pub(crate) use neutral::{is_looked_at_again, is_read_at_parse};
 
 #[cfg(test)]
 mod tests;

@@ -8,37 +8,51 @@ use std::time::Instant;
 use pgimbal_config::PoolMode;
 use pgimbal_wire::encode;
 
+use crate::plan::Body;
 use crate::plan::{Plan, Stop};
 use crate::pool::Pool;
+use crate::server::Server;
+use crate::server::Setup;
 use crate::server::pending::{OwnQuery, Pending};
+use crate::server::prepared::UnnamedStatement;
 use crate::server::reported::Reported;
-use crate::server::{Body, Server, Setup, UnnamedStatement};
-use crate::session::client_turn::{ClientTurn, Step};
+use crate::session::ClientBody;
+use crate::session::Link;
+use crate::session::Presence;
+use crate::session::Session;
 use crate::session::pin::PinReason;
+use crate::session::settings::RefusedSettings;
 use crate::session::settings::{
     ClientSettings, Replay, Setting, SettingsId, assign, order_of, replay_sql,
 };
 use crate::session::state::asking::Asking;
 use crate::session::state::question::OwnStatements;
 use crate::session::state::reset;
-use crate::session::{ClientBody, Link, Presence, RefusedSettings, Session};
 use crate::sql::{Encoding, Kinds, Reading, StandardStrings};
 use crate::tables::Tables;
 
-/// Brings the server connection to the session's settings before its first message. Waits for the
-/// answer: with another search_path or role nothing may run.
-pub(crate) fn enter(turn: &mut ClientTurn<'_>) -> Step {
-    let Some(server) = turn.server.as_deref_mut() else { return Err(Stop::Checkout) };
-    let mut sent = reset_ahead(server, turn.pool, turn.tables, turn.plan);
-    sent |= ask_for_facts(server, turn.pool, turn.now, turn.plan);
-    let wanted = turn.session.settings.current();
-    sent |= send_settings(server, wanted, turn.tables, turn.plan);
+/// Brings the server connection to the session's settings before its first message.
+///
+/// # Errors
+/// [`Stop::Wait`] until the server has answered, where anything had to be sent: with another
+/// search_path or role nothing may run.
+pub(crate) fn enter(
+    session: &mut Session,
+    server: &mut Server,
+    pool: &mut Pool,
+    tables: &mut Tables,
+    now: Instant,
+    plan: &mut Plan,
+) -> Result<(), Stop> {
+    let mut sent = reset_ahead(server, pool, tables, plan);
+    sent |= ask_for_facts(server, pool, now, plan);
+    sent |= send_settings(server, session.settings.current(), tables, plan);
     if sent {
-        turn.session.link = Link::Setup(server.id);
+        session.link = Link::Setup(server.id);
         return Err(Stop::Wait);
     }
-    turn.session.link = Link::Ready(server.id);
-    tell_reported(turn.session, server, turn.plan);
+    session.link = Link::Ready(server.id);
+    tell_reported(session, server, plan);
     Ok(())
 }
 
@@ -138,7 +152,7 @@ pub(crate) fn send_reset(
     tables: &mut Tables,
     plan: &mut Plan,
 ) {
-    let seed = tables.seed(server);
+    let seed = tables.seed(server.id, server.transaction);
     let text = reset::reset_sql(kinds, seed);
     if !text.is_empty() {
         send_own(server, kind, &text, plan);

@@ -1,6 +1,7 @@
 //! A classification as it is kept with a prepared statement.
 
-use super::{Access, Classified};
+use super::access::Access;
+use super::classified::Classified;
 
 /// What a prepared statement's text is, in the least memory: most of them are plain, and take no
 /// allocation.

@@ -1,7 +1,8 @@
 //! What a SQL text is, classified once from its bytes.
 
+use super::access::Access;
+use super::kinds::Kinds;
 use super::marks::Marks;
-use super::{Access, Kinds};
 
 /// A name of a statement, savepoint or cursor, or a value: bytes as the client sent them, names
 /// lower-cased unless they were quoted, doubled quotes made single.

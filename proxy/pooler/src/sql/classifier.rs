@@ -2,12 +2,20 @@
 
 use std::ops::Range;
 
+use super::access::Access;
+use super::access::AccessKind;
+use super::classified::Classified;
+use super::classified::Step;
+use super::classified::Steps;
 use super::draft::Draft;
+use super::encoding::Calls;
+use super::encoding::Encoding;
+use super::encoding::Reading;
 use super::keyword::Lead;
 use super::known::Known;
+use super::marks::Marks;
 use super::statement::{Seen, Statement};
 use super::token::{Literal, Sink};
-use super::{Access, AccessKind, Calls, Classified, Encoding, Marks, Reading, Step, Steps};
 
 /// What has been seen of a text so far.
 #[derive(Debug, Clone)]

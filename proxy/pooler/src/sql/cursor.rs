@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::encoding::Encoding;
 use super::encoding::Mask;
+use super::encoding::Reading;
 use super::lex::Lexer;
 use super::names::cut_name;
 use super::token::{Literal, Sink};
-use super::{Encoding, Reading};
 
 /// A token of the text.
 #[derive(Debug, Clone)]

@@ -1,9 +1,14 @@
 //! From what the tokens of a statement have said to its [`Step`].
 
+use super::classified::Chain;
+use super::classified::Form;
+use super::classified::Step;
+use super::encoding::Reading;
+use super::flags::ANY_SETTING;
+use super::flags::Flags;
 use super::keyword::Lead;
+use super::kinds::Kinds;
 use super::parse::{self, Parsed};
-use super::statement::{ANY_SETTING, Flags};
-use super::{Chain, Form, Kinds, Reading, Step};
 
 /// A statement that has ended, as its tokens have told it.
 #[derive(Debug, Clone)]

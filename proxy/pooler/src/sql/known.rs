@@ -1,6 +1,6 @@
 //! The words inside a statement that decide what it leaves in its session.
 
-use super::Kinds;
+use super::kinds::Kinds;
 
 /// A word or name that matters inside a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

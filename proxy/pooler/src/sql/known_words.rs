@@ -1,9 +1,12 @@
 //! What a known word means in the statement that it stands in.
 
+use super::flags::Flags;
 use super::keyword::Lead;
+use super::kinds::Kinds;
 use super::known::Known;
-use super::statement::{Flags, Seen, Statement};
-use super::{Kinds, Marks};
+use super::marks::Marks;
+use super::statement::Seen;
+use super::statement::Statement;
 
 impl Statement {
     /// A known word, before it is pushed; what later tokens see of it.

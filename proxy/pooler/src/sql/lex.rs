@@ -3,8 +3,8 @@
 
 mod inside;
 
-use super::StandardStrings;
 use super::bytes::{Carry, Class, class, continues_word};
+use super::encoding::StandardStrings;
 use super::token::{Literal, Sink};
 
 /// A lexer that stands somewhere in a text.

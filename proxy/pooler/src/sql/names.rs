@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::Reading;
 use super::bytes::continues_word;
 use super::cursor::unquote;
 use super::encoding::Mask;
+use super::encoding::Reading;
 use super::lex::Lexer;
 use super::token::{Literal, Sink};
 

@@ -1,9 +1,12 @@
 //! The exact form of a statement that matters. Whatever is not surely one of them is none: the
 //! server will say what it is.
 
+use super::classified::Bytes;
+use super::classified::Chain;
+use super::classified::Form;
 use super::cursor::{Cursor, Kind};
+use super::encoding::Reading;
 use super::keyword::Lead;
-use super::{Bytes, Chain, Form, Reading};
 
 mod set;
 mod set_config;

@@ -1,13 +1,23 @@
 //! From a text, whole or in pieces, to what it is.
 
+use super::KEPT;
+use super::access::Access;
+use super::access::AccessKind;
 use super::access::names_escape;
+use super::classified::Chain;
+use super::classified::Classified;
+use super::classified::Form;
+use super::classified::Step;
+use super::classified::Steps;
 use super::classifier::Classifier;
+use super::encoding::Calls;
+use super::encoding::Encoding;
+use super::encoding::Reading;
+use super::encoding::Readings;
 use super::encoding::{Mask, StandardStrings};
+use super::kinds::Kinds;
 use super::lex::Lexer;
-use super::{
-    Access, AccessKind, Calls, Chain, Classified, Encoding, Form, KEPT, Kinds, Marks, Reading,
-    Readings, Step, Steps,
-};
+use super::marks::Marks;
 
 /// Classifies a text that is at hand as a whole (without the NUL that ends it on the wire).
 #[must_use]

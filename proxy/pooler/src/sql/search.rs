@@ -2,10 +2,17 @@
 
 use std::ops::Range;
 
+use super::access::Access;
+use super::classified::Classified;
+use super::classified::Form;
+use super::classified::Step;
+use super::classified::Steps;
+use super::encoding::Reading;
+use super::kinds::Kinds;
 use super::lex::Lexer;
 use super::marks::Marks;
+use super::names::words;
 use super::token::{Literal, Sink};
-use super::{Access, Classified, Form, Kinds, Reading, Step, Steps, words};
 
 impl Classified {
     /// A text that only reads or writes rows.

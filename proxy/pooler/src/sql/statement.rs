@@ -1,14 +1,18 @@
 //! The statement under way: what its tokens have said so far.
 
 use super::access::{AccessKind, Direction};
-use super::calls::LastNames;
+use super::calls::{CallContext, Last, LastNames};
+use super::classified::Step;
 use super::config::ConfigName;
 use super::draft::Draft;
-use super::inside::Inside;
+use super::encoding::StandardStrings;
+use super::flags::{ANY_SETTING, Flags};
+use super::inside::{Inside, Read};
 use super::keyword::Lead;
+use super::kinds::Kinds;
 use super::known::Known;
-use super::token::Literal;
-use super::{Kinds, Marks, StandardStrings, Step};
+use super::marks::Marks;
+use super::token::{Literal, Name};
 
 /// What has been seen of a statement.
 #[derive(Debug, Clone, Default)]
@@ -54,74 +58,6 @@ pub(super) enum Seen {
     /// A word that the server may fold to any.
     Uncertain,
     Known(Known),
-}
-
-/// What setting anything may leave.
-pub(super) const ANY_SETTING: Kinds =
-    Kinds::SETTINGS.union(Kinds::ROLE).union(Kinds::UNNAMED_SETTINGS);
-
-/// Facts about a statement, as bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Flags(u32);
-
-impl Flags {
-    pub(super) const NONE: Flags = Flags(0);
-    /// It is not plain, though it raises nothing.
-    pub(super) const NOTED: Flags = Flags(1);
-    pub(super) const UPDATE: Flags = Flags(1 << 1);
-    pub(super) const PG_SETTINGS: Flags = Flags(1 << 2);
-    pub(super) const ROLE: Flags = Flags(1 << 3);
-    pub(super) const SEED: Flags = Flags(1 << 4);
-    /// A setting's name has a dot.
-    pub(super) const DOTTED: Flags = Flags(1 << 5);
-    pub(super) const UNLOCK_ALL: Flags = Flags(1 << 6);
-    pub(super) const SET_CONFIG: Flags = Flags(1 << 7);
-    /// SET LOCAL, TRANSACTION or CONSTRAINTS, unless that is the name of a setting.
-    pub(super) const PERHAPS_LOCAL: Flags = Flags(1 << 8);
-    pub(super) const SET_LOCAL: Flags = Flags(1 << 9);
-    /// SELECT … INTO.
-    pub(super) const INTO: Flags = Flags(1 << 10);
-    /// The query of DECLARE has begun.
-    pub(super) const QUERY: Flags = Flags(1 << 11);
-    /// CREATE FUNCTION or PROCEDURE, and whether its `BEGIN ATOMIC` is open.
-    pub(super) const ROUTINE: Flags = Flags(1 << 12);
-    pub(super) const BODY: Flags = Flags(1 << 13);
-    /// PREPARE TRANSACTION with its literal.
-    pub(super) const TWO_PHASE: Flags = Flags(1 << 14);
-    /// The next token of DO says its language.
-    pub(super) const LANGUAGE: Flags = Flags(1 << 15);
-    /// The next token must begin a query: `JOIN (SELECT …)`.
-    pub(super) const JOINED: Flags = Flags(1 << 16);
-    /// A `set_config(` is open.
-    pub(super) const CONFIG: Flags = Flags(1 << 17);
-    /// It calls a function outside of `pg_catalog`, and leaves nothing otherwise.
-    pub(super) const CALLS: Flags = Flags(1 << 18);
-    pub(super) const ONLY_CALLS: Flags = Flags(1 << 19);
-
-    /// Those with which no statement is plain.
-    const SPECIAL: Flags =
-        Flags(Flags::NOTED.0 | Flags::SET_CONFIG.0 | Flags::UNLOCK_ALL.0 | Flags::CALLS.0);
-
-    /// Those for which the kind of every token matters.
-    const ATTENTIVE: Flags =
-        Flags(Flags::PERHAPS_LOCAL.0 | Flags::LANGUAGE.0 | Flags::JOINED.0 | Flags::CONFIG.0);
-
-    pub(super) fn note(&mut self, other: Flags) {
-        self.0 |= other.0;
-    }
-
-    pub(super) fn has(self, other: Flags) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Whether it has one of `others`.
-    fn meets(self, others: Flags) -> bool {
-        self.0 & others.0 != 0
-    }
-
-    pub(super) fn clear(&mut self, other: Flags) {
-        self.0 &= !other.0;
-    }
 }
 
 impl Statement {
@@ -354,7 +290,7 @@ impl Statement {
             self.local = true;
         }
         // An UPDATE of the view pg_settings is a set_config.
-        if self.flags.has(Flags(Flags::UPDATE.0 | Flags::PG_SETTINGS.0)) {
+        if self.flags.has(Flags::UPDATED_SETTINGS) {
             self.raises.insert(Kinds::SETTINGS.union(Kinds::ROLE));
         }
         let quiet = self.raises.is_empty() && !self.local && !self.flags.meets(Flags::SPECIAL);
@@ -421,5 +357,124 @@ impl Statement {
 
     pub(super) fn leave_body(&mut self) {
         self.flags.clear(Flags::BODY);
+    }
+
+    pub(super) fn names_a_word(&mut self, word: &[u8]) {
+        self.names(word, false);
+    }
+
+    pub(super) fn names_quoted(&mut self, content: &[u8]) {
+        self.names(content, true);
+    }
+
+    /// A name, before it is pushed.
+    fn names(&mut self, name: &[u8], is_quoted: bool) {
+        if self.flags.has(Flags::JOINED) {
+            self.check_query(Some(name));
+        }
+        let names = self.names.get_or_insert_default();
+        let previous = names.last;
+        let place = match self.previous {
+            Seen::Dot if matches!(self.before, Seen::Word | Seen::Known(_)) => {
+                CallContext::Qualified
+            }
+            Seen::Dot => CallContext::Field,
+            Seen::Close => CallContext::Close,
+            Seen::Word | Seen::Known(_) if previous.introduces() => CallContext::Introduced,
+            Seen::Word | Seen::Known(_) => CallContext::Word,
+            _ => CallContext::Other,
+        };
+        let qualified = place == CallContext::Qualified;
+        names.in_catalog = qualified && previous.is_catalog();
+        // A qualified name stands where its first part stands.
+        let keeps = qualified && previous.place == CallContext::Introduced;
+        names.before = previous.name;
+        let place = if keeps { CallContext::Introduced } else { place };
+        names.last = Last { name: Name::of(name), is_quoted, place };
+        if place == CallContext::Field {
+            self.calls_unknown();
+        }
+    }
+
+    /// A parenthesis has been pushed.
+    pub(super) fn call(&mut self) {
+        let is_name = matches!(self.before, Seen::Word | Seen::Known(_) | Seen::Uncertain);
+        if !is_name || (self.tokens == 2 && self.lead != Lead::Unknown) {
+            return;
+        }
+        let names = self.names.get_or_insert_default();
+        if names.is_join() {
+            self.flags.note(Flags::JOINED);
+        } else if !names.is_harmless() {
+            self.calls_unknown();
+        }
+    }
+
+    /// The token behind `JOIN (`, before it is pushed.
+    pub(super) fn check_query(&mut self, word: Option<&[u8]>) {
+        self.flags.clear(Flags::JOINED);
+        let query = [Lead::Select, Lead::With, Lead::Values, Lead::Table];
+        if !word.is_some_and(|word| query.contains(&Lead::of(word))) {
+            self.calls_unknown();
+        }
+    }
+
+    fn calls_unknown(&mut self) {
+        self.flags.note(Flags::CALLS);
+    }
+
+    /// The parenthesis behind `set_config` has opened.
+    pub(super) fn open_config(&mut self) {
+        if self.flags.has(Flags::CONFIG) {
+            // One inside the arguments of another.
+            self.raises.insert(ANY_SETTING);
+            self.local = true;
+            return;
+        }
+        self.flags.note(Flags::SET_CONFIG);
+        self.flags.note(Flags::CONFIG);
+        self.config_depth = self.depth;
+        self.config_name = ConfigName::Expected;
+    }
+
+    /// A literal inside the arguments, before it is pushed.
+    pub(super) fn name_of_config(&mut self, literal: &Read, is_exact: bool) {
+        if self.config_name != ConfigName::Expected {
+            return;
+        }
+
+        self.config_name = ConfigName::Literal(match () {
+            () if !is_exact => ANY_SETTING,
+            () if literal.is(b"seed") => Kinds::SEED,
+            () if literal.is(b"role") || literal.is(b"session_authorization") => {
+                Kinds::SETTINGS.union(Kinds::ROLE)
+            }
+            () if literal.has_dot => Kinds::SETTINGS.union(Kinds::UNNAMED_SETTINGS),
+            () => Kinds::SETTINGS,
+        });
+    }
+
+    pub(super) fn end_config(&mut self) {
+        self.flags.clear(Flags::CONFIG);
+        let last = (self.before, self.previous);
+        let local = last == (Seen::Comma, Seen::Known(Known::True));
+        let session = last == (Seen::Comma, Seen::Known(Known::False));
+        self.local |= !session;
+        let kinds = match self.config_name {
+            ConfigName::Known(kinds) => kinds,
+            _ => ANY_SETTING,
+        };
+        self.raises.insert(if local { kinds.and(Kinds::SEED) } else { kinds });
+    }
+
+    /// A token inside `set_config(…)`.
+    pub(super) fn argument(&mut self, seen: Seen) {
+        self.config_name = match (self.config_name, seen) {
+            // end_literal has already said what it is.
+            (ConfigName::Literal(_), Seen::Literal) if self.previous != Seen::Literal => return,
+            (ConfigName::Literal(kinds), Seen::Comma) => ConfigName::Known(kinds),
+            (ConfigName::Known(_), _) => return,
+            _ => ConfigName::Known(ANY_SETTING),
+        };
     }
 }

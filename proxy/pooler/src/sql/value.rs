@@ -3,9 +3,10 @@
 use std::ops::RangeInclusive;
 
 use super::cursor::{Cursor, Kind, unquote};
+use super::encoding::Encoding;
+use super::encoding::StandardStrings;
 use super::token::Literal;
-use super::{Encoding, StandardStrings};
-use crate::session::settings::is_identifier_list;
+use crate::session::settings::neutral::is_identifier_list;
 
 /// `a, 'b', 1`: the elements joined, quoted one by one where `name` is a list of identifiers.
 pub(super) fn list(cursor: &mut Cursor<'_>, name: &[u8]) -> Option<Vec<u8>> {

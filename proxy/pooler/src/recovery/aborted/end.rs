@@ -4,7 +4,7 @@ use crate::sql::{Chain, Classified, Form};
 
 /// How a statement ends a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     Commit,
     Rollback,
     /// It does not, but goes back to a savepoint, or gives one up: the savepoint is lost too.
@@ -12,12 +12,12 @@ pub(super) enum End {
 }
 
 /// How a text of one statement does.
-pub(super) fn end_in(classified: &Classified) -> Option<End> {
+pub(crate) fn end_in(classified: &Classified) -> Option<End> {
     classified.only().and_then(end_in_one)
 }
 
 /// How a statement does.
-pub(super) const fn end_in_one(form: &Form) -> Option<End> {
+pub(crate) const fn end_in_one(form: &Form) -> Option<End> {
     match form {
         // AND CHAIN would begin the next transaction, for which there is no server.
         Form::Rollback(Chain::No) => Some(End::Rollback),

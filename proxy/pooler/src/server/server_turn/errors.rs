@@ -8,12 +8,15 @@ use pgimbal_wire::tag::backend;
 use super::{Fate, ServerTurn};
 use crate::plan::Stop;
 use crate::pool::Place;
-use crate::recovery::rerun::{self, Rerun};
+use crate::recovery::rerun;
+use crate::recovery::tries::{self, Rerun};
+use crate::server::Setup;
 use crate::server::pending::{NameChange, NameFor, Origin, OwnQuery, Pending, UnnamedBefore};
 use crate::server::prepared::SERVER_NAME_PREFIX;
-use crate::server::{Setup, UnnamedStatement};
+use crate::server::prepared::UnnamedStatement;
+use crate::session::Phase;
+use crate::session::settings::RefusedSettings;
 use crate::session::setup;
-use crate::session::{Phase, RefusedSettings};
 use crate::sql::Kinds;
 use crate::topology::ProbeHint;
 
@@ -119,8 +122,8 @@ impl ServerTurn<'_> {
             _ => return Fate::Pass,
         };
         let report = match tries.rolled_back {
-            true => rerun::rolled_back(self.pool.lost_transaction_code()),
-            false => rerun::outcome_unknown(),
+            true => tries::rolled_back(self.pool.lost_transaction_code()),
+            false => tries::outcome_unknown(),
         };
         self.tell(|out| report.encode_error(out));
         Fate::Swallow

@@ -4,13 +4,16 @@ use pgimbal_wire::encode::TransactionStatus;
 
 use super::{Fate, Freed, ServerTurn};
 use crate::plan::Stop;
-use crate::recovery::rerun::Rerun;
+use crate::recovery::tries::Rerun;
 use crate::server::Setup;
 use crate::server::pending::{OwnQuery, Pending};
+use crate::session::Link;
+use crate::session::Presence;
+use crate::session::Trial;
 use crate::session::arrival;
+use crate::session::settings::RefusedSettings;
 use crate::session::settings::SettingsId;
 use crate::session::setup;
-use crate::session::{Link, Presence, RefusedSettings, Trial};
 use crate::sql::Kinds;
 
 impl ServerTurn<'_> {

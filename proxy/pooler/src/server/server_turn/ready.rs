@@ -6,7 +6,7 @@ use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
 use super::{Fate, Freed, ServerTurn};
 use crate::plan::Stop;
 use crate::recovery::in_flight::Whose;
-use crate::recovery::rerun::Rerun;
+use crate::recovery::tries::Rerun;
 use crate::server::pending::{OwnQuery, Pending};
 use crate::server::prepared::write_server_name;
 use crate::server::statements::StatementLookup;

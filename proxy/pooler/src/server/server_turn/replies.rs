@@ -7,9 +7,10 @@ use pgimbal_wire::tag::backend;
 
 use super::{Fate, ServerTurn};
 use crate::plan::{HOLD_LIMIT, Stop};
+use crate::server::Server;
 use crate::server::pending::{DescribeInFlight, OwnQuery, Pending, Reply};
 use crate::server::prepared::Shape;
-use crate::server::{Server, UnnamedStatement};
+use crate::server::prepared::UnnamedStatement;
 use crate::session::setup;
 use crate::session::state::books::Books;
 use crate::session::{Link, ShapeCheck};

@@ -1,306 +1,48 @@
 //! A client's Bind, and what it needs on the server connection.
 
-use std::rc::Rc;
-
-use pgimbal_config::{PoolMode, Verify};
-use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
-use pgimbal_wire::error::Severity;
-use pgimbal_wire::extended::Bind;
-use pgimbal_wire::frame::{HEADER_LEN, Header};
-use pgimbal_wire::tag::frontend;
-
-use super::parse::write_client_name;
+use super::admission;
+use super::names;
+use super::raise;
+use super::reprepare;
+use super::script;
+use super::statements;
+use super::statements::write_client_name;
+use super::turn::ClientTurn;
+use super::turn::Step;
 use super::values::BoundValues;
-use super::{ClientTurn, Step};
-use crate::cluster::route::{self, Misnamed};
+use crate::cluster::route;
+use crate::cluster::route::Misnamed;
 use crate::plan::Stop;
 use crate::recovery::effects::SegmentEffects;
-use crate::server::UnnamedStatement;
-use crate::server::pending::{Origin as Owner, Pending};
-use crate::server::prepared::{Origin, Statement};
-use crate::server::statements::{Portal, StatementLookup};
+use crate::server::pending::Origin as MessageOrigin;
+use crate::server::pending::Pending;
+use crate::server::prepared::Origin;
+use crate::server::prepared::Statement;
+use crate::server::prepared::UnnamedStatement;
+use crate::server::statements::Portal;
+use crate::server::statements::StatementLookup;
+use crate::session::LocalSettings;
+use crate::session::ShapeCheck;
 use crate::session::state::portals::Rereads;
-use crate::session::{LocalSettings, ShapeCheck};
-use crate::sql::{
-    self, Assignment, Classified, Form, Kinds, Operand, ScopeOperand, StatementClass, Steps,
-};
-
-impl ClientTurn<'_> {
-    pub(super) fn bind(&mut self, header: Header) -> Step {
-        let (message, bind) = self.view(header, Bind::view)?;
-        self.settled_name(bind.statement)?;
-        let effects = self.class_of(bind.statement).map(SegmentEffects::of_bind);
-        self.effects = effects.unwrap_or(SegmentEffects::UNKNOWN);
-        let bound = self.bound_statement(bind.statement);
-        if let Some((_, classified)) = &bound
-            && (self.is_refused(classified) || self.admit(classified)?.is_refused())
-        {
-            return Ok(());
-        }
-        if let Some((_, classified)) = &bound {
-            self.await_facts(classified)?;
-        }
-        if bound.is_none() && self.is_refused(&PLAIN) {
-            return Ok(());
-        }
-        let values = &message.body[bind.rest..];
-        let bound = bound.map(|(text, mut classified)| {
-            fill_in(&mut classified, values, message.is_whole());
-            (text, classified)
-        });
-        let wrong = bound.as_ref().and_then(|(_, classified)| route::misnamed_in(classified));
-        if let Some(wrong) = wrong
-            && self.refuses_values(header, &wrong)?
-        {
-            return Ok(());
-        }
-        self.server()?.since_ready.segment_open = true;
-        if let Some((text, classified)) = &bound {
-            self.name_for_segment(text, classified)?;
-        }
-        let mut name = Vec::new();
-        let found = match bind.statement {
-            [] => self.need_unnamed()?,
-            statement => self.need_named(statement, Some(bind.portal), &mut name)?,
-        };
-        if found == Needed::Changed {
-            return self.answer_changed(header, bind.statement);
-        }
-        self.note_bound(bind, bound);
-        if bind.statement.is_empty() {
-            self.server()?.pending.pass();
-            self.forward(message);
-            return Ok(());
-        }
-        self.server()?.pending.pass();
-        let rest = (message.body_len() - bind.rest) as u32;
-        self.plan.make_for_server(|out| encode::bind_head(out, bind.portal, &name, rest));
-        self.forward_from(message, message.start + HEADER_LEN + bind.rest);
-        Ok(())
-    }
-
-    /// What the client's statement of this name is; `None` where nobody knows it.
-    pub(crate) fn class_of(&self, name: &[u8]) -> Option<&StatementClass> {
-        match name {
-            [] => self.session.unnamed.as_ref().map(|unnamed| &unnamed.class),
-            _ => {
-                let known = self.session.statements.as_ref()?.get(name)?;
-                Some(&known.class)
-            }
-        }
-    }
-
-    /// The text of a statement that is bound now, and what it is, unless it is plain.
-    fn bound_statement(&self, name: &[u8]) -> Option<(Vec<u8>, Classified)> {
-        if name.is_empty() {
-            let unnamed = self.session.unnamed.as_ref()?;
-            let classified = unnamed.class.not_plain()?;
-            let end = unnamed.body.iter().position(|&b| b == 0)?;
-            return Some((unnamed.body[..end].to_vec(), classified.clone()));
-        }
-        let statement = self.session.statements.as_ref()?.get(name)?;
-        if statement.origin == Origin::Sql {
-            // Its text is the PREPARE; what it runs is what that was found to prepare.
-            return Some((Vec::new(), statement.class.not_plain()?.clone()));
-        }
-        Some((statement.text().to_vec(), statement.class.not_plain()?.clone()))
-    }
-
-    /// Notes what a portal will do when it is run; functions may run when it is bound.
-    fn note_bound(&mut self, bind: Bind<'_>, bound: Option<(Vec<u8>, Classified)>) {
-        let step = match bound {
-            None => {
-                if self.has_unread_statements() && !self.knows(bind.statement) {
-                    // SQL has prepared it, in a text that is not in the books.
-                    self.session.raised.insert(Kinds::ANYTHING);
-                    self.session.local = LocalSettings::Unknown;
-                    self.doubt_readings();
-                }
-                if !self.session.pin.is_set() && self.pool.config.pool.verify != Verify::Always {
-                    self.session.portals.close(bind.portal);
-                    return;
-                }
-                self.raise(&PLAIN, b"");
-                None
-            }
-            Some((text, classified)) => {
-                let followed = match classified.only() {
-                    Some(Form::Prepare(name)) => self.is_closed_later(name),
-                    _ => true,
-                };
-                let script = self.script_of(&classified, if followed { &text } else { b"" });
-                self.raise(&classified, &text);
-                if script.is_none() && classified.only_ends_or_begins() && !bind.portal.is_empty() {
-                    // It may be run after others of its segment, whose effects it ends.
-                    self.session.raised.insert(Kinds::SETTINGS.union(Kinds::ROLE));
-                }
-                script.map(|script| {
-                    let rereads = match classified.only() {
-                        Some(Form::Savepoint(_) | Form::Release(_) | Form::Prepare(_)) => {
-                            Rereads::No
-                        }
-                        Some(Form::Set(list, _)) => rereads(list),
-                        _ => Rereads::Perhaps,
-                    };
-                    (script, rereads)
-                })
-            }
-        };
-        let beyond = self.session.portals.bind(bind.portal, step);
-        if self.pool.config.pool.mode != PoolMode::Session {
-            self.session.raised.insert(beyond);
-        }
-    }
-
-    /// A statement whose shape is no longer what the client was told: PostgreSQL refuses to run it,
-    /// in the middle of whatever transaction there is. The server raises an error for a name that
-    /// is never there, and the client is told PostgreSQL's.
-    pub(super) fn answer_changed(&mut self, header: Header, name: &[u8]) -> Step {
-        self.session.shape = ShapeCheck::None;
-        let known = self.session.statements.as_ref().and_then(|names| names.get(name));
-        if let Some(id) = known.map(|statement| statement.id) {
-            // Whoever needs it next is told the same, unless it has changed back.
-            let server = self.server()?;
-            server.statements.leave(id);
-            server.pending.push(Pending::Evict(Box::new(id)));
-            let mut server_name = Vec::with_capacity(48);
-            crate::server::prepared::write_server_name(id, &mut server_name);
-            self.plan.make_for_server(|out| encode::close(out, NameKind::Statement, &server_name));
-        }
-        self.server()?.pending.push(Pending::Changed);
-        self.fail_on_server();
-        self.drop_message(header);
-        Ok(())
-    }
-
-    /// A Bind whose values set what only looks like a setting of pgimbal's is told what the text
-    /// that does so is told. Says whether it was; in a transaction that has failed the server says
-    /// so.
-    fn refuses_values(&mut self, header: Header, wrong: &Misnamed) -> Result<bool, Stop> {
-        let error = wrong.body(Severity::Error);
-        if self.is_fresh() {
-            self.session.refuse(error);
-            return Ok(true);
-        }
-        let server = self.server()?;
-        if server.status == TransactionStatus::Failed {
-            return Ok(false);
-        }
-        server.since_ready.segment_open = true;
-        // The transaction fails with it, and the rest of the segment is skipped.
-        server.pending.push(Pending::Refused(error));
-        self.fail_on_server();
-        self.drop_message(header);
-        Ok(true)
-    }
-
-    /// Has the server raise an error, in place of which the client is told another.
-    fn fail_on_server(&mut self) {
-        const NEVER_THERE: &[u8] = b"pgimbal_changed";
-        self.plan.make_for_server(|out| {
-            encode::bind_head(out, b"", NEVER_THERE, 6);
-            out.extend_from_slice(&[0; 6]);
-        });
-    }
-
-    /// Makes sure that the server's unnamed statement is this client's, or that there is none.
-    pub(super) fn need_unnamed(&mut self) -> Result<Needed, Stop> {
-        if self.session.shape == ShapeCheck::Changed {
-            return Ok(Needed::Changed);
-        }
-        let mine = self.session.own_unnamed();
-        let current = self.server()?.unnamed;
-        if current == mine {
-            return Ok(Needed::Here);
-        }
-        let before = self.unnamed_before(Owner::Proxy, b"");
-        match &self.session.unnamed {
-            Some(unnamed) => {
-                let described = unnamed.shape.is_some();
-                self.plan.make_for_server(|out| {
-                    encode::message(out, frontend::PARSE, |out| {
-                        out.push(0);
-                        unnamed.write_body(out);
-                    });
-                    if described {
-                        encode::describe(out, NameKind::Statement, b"");
-                    }
-                });
-                self.pool.stats.reprepares += 1;
-                let serial = self.session.unnamed_serial;
-                let server = self.server()?;
-                // A Parse that fails leaves none. In a failed transaction it may well, which is known
-                // behind the Describe only.
-                let may_fail = server.status == TransactionStatus::Failed && !described;
-                server.unnamed = if may_fail { UnnamedStatement::Foreign } else { mine };
-                server.pending.push(Pending::Unnamed(Owner::Proxy, before));
-                if described {
-                    server.pending.push(Pending::UnnamedCheck(serial, None));
-                    self.pool.stats.shape_checks += 1;
-                    self.await_replies()?;
-                }
-            }
-            None if current != UnnamedStatement::Absent => {
-                self.plan.make_for_server(|out| encode::close(out, NameKind::Statement, b""));
-                let server = self.server()?;
-                server.unnamed = UnnamedStatement::Absent;
-                server.pending.push(Pending::Unnamed(Owner::Proxy, before));
-            }
-            None => {}
-        }
-        Ok(Needed::Here)
-    }
-
-    /// Makes sure that the server has the statement that the client calls `name`, and writes what
-    /// the server calls it. A name that nobody knows is left for the server to refuse.
-    pub(super) fn need_named(
-        &mut self,
-        name: &[u8],
-        portal: Option<&[u8]>,
-        server_name: &mut Vec<u8>,
-    ) -> Result<Needed, Stop> {
-        if self.session.shape == ShapeCheck::Changed {
-            return Ok(Needed::Changed);
-        }
-        let known: Option<Rc<Statement>> =
-            self.session.statements.as_ref().and_then(|names| names.get(name)).cloned();
-        let known = known.filter(|statement| statement.origin != Origin::Session);
-        let Some(statement) = known else {
-            match self.pool.config.pool.mode {
-                PoolMode::Session => server_name.extend_from_slice(name),
-                _ => write_client_name(name, server_name),
-            }
-            return Ok(Needed::Here);
-        };
-        if statement.origin == Origin::Sql {
-            self.name_for_protocol(name, &statement)?;
-            write_client_name(name, server_name);
-            return Ok(Needed::Here);
-        }
-        let server = self.server()?;
-        let transaction = server.transaction;
-        let statement = if self.found(&statement)? == StatementLookup::Missing {
-            let detour = self.detour(&statement)?;
-            let statement = match &detour {
-                Some(_) => self.under_older_settings(name, statement),
-                None => self.under_current_settings(name, statement),
-            };
-            if self.found(&statement)? == StatementLookup::Missing {
-                self.reprepare(name, &statement, detour.unwrap_or_default())?;
-            }
-            statement
-        } else {
-            statement
-        };
-        let portal = match portal {
-            Some(name) if !name.is_empty() => Portal::Named(transaction),
-            _ => Portal::Unnamed(transaction),
-        };
-        self.server()?.statements.bind(statement.id, portal);
-        statement.write_server_name(server_name);
-        Ok(Needed::Here)
-    }
-}
+use crate::sql;
+use crate::sql::Assignment;
+use crate::sql::Classified;
+use crate::sql::Form;
+use crate::sql::Kinds;
+use crate::sql::Operand;
+use crate::sql::ScopeOperand;
+use crate::sql::Steps;
+use pgimbal_config::PoolMode;
+use pgimbal_config::Verify;
+use pgimbal_wire::encode;
+use pgimbal_wire::encode::NameKind;
+use pgimbal_wire::encode::TransactionStatus;
+use pgimbal_wire::error::Severity;
+use pgimbal_wire::extended::Bind;
+use pgimbal_wire::frame::HEADER_LEN;
+use pgimbal_wire::frame::Header;
+use pgimbal_wire::tag::frontend;
+use std::rc::Rc;
 
 /// Whether a statement that is needed can be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -313,6 +55,273 @@ pub(super) enum Needed {
 
 /// What a text is that only reads or writes rows.
 pub(super) const PLAIN: Classified = Classified::PLAIN;
+
+pub(super) fn bind(turn: &mut ClientTurn<'_>, header: Header) -> Step {
+    let (message, bind) = turn.view(header, Bind::view)?;
+    statements::settled_name(turn, bind.statement)?;
+    let effects = turn.class_of(bind.statement).map(SegmentEffects::of_bind);
+    turn.effects = effects.unwrap_or(SegmentEffects::UNKNOWN);
+    let bound = bound_statement(turn, bind.statement);
+    if let Some((_, classified)) = &bound
+        && (admission::is_refused(turn, classified)
+            || admission::admit(turn, classified)?.is_refused())
+    {
+        return Ok(());
+    }
+    if let Some((_, classified)) = &bound {
+        admission::await_facts(turn, classified)?;
+    }
+    if bound.is_none() && admission::is_refused(turn, &PLAIN) {
+        return Ok(());
+    }
+    let values = &message.body[bind.rest..];
+    let bound = bound.map(|(text, mut classified)| {
+        fill_in(&mut classified, values, message.is_whole());
+        (text, classified)
+    });
+    let wrong = bound.as_ref().and_then(|(_, classified)| route::misnamed_in(classified));
+    if let Some(wrong) = wrong
+        && refuses_values(turn, header, &wrong)?
+    {
+        return Ok(());
+    }
+    turn.server()?.since_ready.segment_open = true;
+    if let Some((text, classified)) = &bound {
+        names::name_for_segment(turn, text, classified)?;
+    }
+    let mut name = Vec::new();
+    let found = match bind.statement {
+        [] => need_unnamed(turn)?,
+        statement => need_named(turn, statement, Some(bind.portal), &mut name)?,
+    };
+    if found == Needed::Changed {
+        return answer_changed(turn, header, bind.statement);
+    }
+    note_bound(turn, bind, bound);
+    if bind.statement.is_empty() {
+        turn.server()?.pending.pass();
+        turn.forward(message);
+        return Ok(());
+    }
+    turn.server()?.pending.pass();
+    let rest = (message.body_len() - bind.rest) as u32;
+    turn.plan.make_for_server(|out| encode::bind_head(out, bind.portal, &name, rest));
+    turn.forward_from(message, message.start + HEADER_LEN + bind.rest);
+    Ok(())
+}
+
+/// The text of a statement that is bound now, and what it is, unless it is plain.
+fn bound_statement(turn: &ClientTurn<'_>, name: &[u8]) -> Option<(Vec<u8>, Classified)> {
+    if name.is_empty() {
+        let unnamed = turn.session.unnamed.as_ref()?;
+        let classified = unnamed.class.not_plain()?;
+        let end = unnamed.body.iter().position(|&b| b == 0)?;
+        return Some((unnamed.body[..end].to_vec(), classified.clone()));
+    }
+    let statement = turn.session.statements.as_ref()?.get(name)?;
+    if statement.origin == Origin::Sql {
+        // Its text is the PREPARE; what it runs is what that was found to prepare.
+        return Some((Vec::new(), statement.class.not_plain()?.clone()));
+    }
+    Some((statement.text().to_vec(), statement.class.not_plain()?.clone()))
+}
+
+/// Notes what a portal will do when it is run; functions may run when it is bound.
+fn note_bound(turn: &mut ClientTurn<'_>, bind: Bind<'_>, bound: Option<(Vec<u8>, Classified)>) {
+    let step = match bound {
+        None => {
+            if statements::has_unread_statements(turn) && !statements::knows(turn, bind.statement) {
+                // SQL has prepared it, in a text that is not in the books.
+                turn.session.raised.insert(Kinds::ANYTHING);
+                turn.session.local = LocalSettings::Unknown;
+                turn.doubt_readings();
+            }
+            if !turn.session.pin.is_set() && turn.pool.config.pool.verify != Verify::Always {
+                turn.session.portals.close(bind.portal);
+                return;
+            }
+            raise::raise(turn, &PLAIN, b"");
+            None
+        }
+        Some((text, classified)) => {
+            let followed = match classified.only() {
+                Some(Form::Prepare(name)) => names::is_closed_later(turn, name),
+                _ => true,
+            };
+            let script = script::script_of(turn, &classified, if followed { &text } else { b"" });
+            raise::raise(turn, &classified, &text);
+            if script.is_none() && classified.only_ends_or_begins() && !bind.portal.is_empty() {
+                // It may be run after others of its segment, whose effects it ends.
+                turn.session.raised.insert(Kinds::SETTINGS.union(Kinds::ROLE));
+            }
+            script.map(|script| {
+                let rereads = match classified.only() {
+                    Some(Form::Savepoint(_) | Form::Release(_) | Form::Prepare(_)) => Rereads::No,
+                    Some(Form::Set(list, _)) => rereads(list),
+                    _ => Rereads::Perhaps,
+                };
+                (script, rereads)
+            })
+        }
+    };
+    let beyond = turn.session.portals.bind(bind.portal, step);
+    if turn.pool.config.pool.mode != PoolMode::Session {
+        turn.session.raised.insert(beyond);
+    }
+}
+
+/// A statement whose shape is no longer what the client was told: PostgreSQL refuses to run it,
+/// in the middle of whatever transaction there is. The server raises an error for a name that
+/// is never there, and the client is told PostgreSQL's.
+pub(super) fn answer_changed(turn: &mut ClientTurn<'_>, header: Header, name: &[u8]) -> Step {
+    turn.session.shape = ShapeCheck::None;
+    let known = turn.session.statements.as_ref().and_then(|names| names.get(name));
+    if let Some(id) = known.map(|statement| statement.id) {
+        // Whoever needs it next is told the same, unless it has changed back.
+        let server = turn.server()?;
+        server.statements.leave(id);
+        server.pending.push(Pending::Evict(Box::new(id)));
+        let mut server_name = Vec::with_capacity(48);
+        crate::server::prepared::write_server_name(id, &mut server_name);
+        turn.plan.make_for_server(|out| encode::close(out, NameKind::Statement, &server_name));
+    }
+    turn.server()?.pending.push(Pending::Changed);
+    fail_on_server(turn);
+    turn.drop_message(header);
+    Ok(())
+}
+
+/// A Bind whose values set what only looks like a setting of pgimbal's is told what the text
+/// that does so is told. Says whether it was; in a transaction that has failed the server says
+/// so.
+fn refuses_values(
+    turn: &mut ClientTurn<'_>,
+    header: Header,
+    wrong: &Misnamed,
+) -> Result<bool, Stop> {
+    let error = wrong.body(Severity::Error);
+    if turn.is_fresh() {
+        turn.session.refuse(error);
+        return Ok(true);
+    }
+    let server = turn.server()?;
+    if server.status == TransactionStatus::Failed {
+        return Ok(false);
+    }
+    server.since_ready.segment_open = true;
+    // The transaction fails with it, and the rest of the segment is skipped.
+    server.pending.push(Pending::Refused(error));
+    fail_on_server(turn);
+    turn.drop_message(header);
+    Ok(true)
+}
+
+/// Has the server raise an error, in place of which the client is told another.
+fn fail_on_server(turn: &mut ClientTurn<'_>) {
+    const NEVER_THERE: &[u8] = b"pgimbal_changed";
+    turn.plan.make_for_server(|out| {
+        encode::bind_head(out, b"", NEVER_THERE, 6);
+        out.extend_from_slice(&[0; 6]);
+    });
+}
+
+/// Makes sure that the server's unnamed statement is this client's, or that there is none.
+pub(super) fn need_unnamed(turn: &mut ClientTurn<'_>) -> Result<Needed, Stop> {
+    if turn.session.shape == ShapeCheck::Changed {
+        return Ok(Needed::Changed);
+    }
+    let mine = turn.session.own_unnamed();
+    let current = turn.server()?.unnamed;
+    if current == mine {
+        return Ok(Needed::Here);
+    }
+    let before = statements::unnamed_before(turn, MessageOrigin::Proxy, b"");
+    match &turn.session.unnamed {
+        Some(unnamed) => {
+            let described = unnamed.shape.is_some();
+            turn.plan.make_for_server(|out| {
+                encode::message(out, frontend::PARSE, |out| {
+                    out.push(0);
+                    unnamed.write_body(out);
+                });
+                if described {
+                    encode::describe(out, NameKind::Statement, b"");
+                }
+            });
+            turn.pool.stats.reprepares += 1;
+            let serial = turn.session.unnamed_serial;
+            let server = turn.server()?;
+            // A Parse that fails leaves none. In a failed transaction it may well, which is known
+            // behind the Describe only.
+            let may_fail = server.status == TransactionStatus::Failed && !described;
+            server.unnamed = if may_fail { UnnamedStatement::Foreign } else { mine };
+            server.pending.push(Pending::Unnamed(MessageOrigin::Proxy, before));
+            if described {
+                server.pending.push(Pending::UnnamedCheck(serial, None));
+                turn.pool.stats.shape_checks += 1;
+                turn.await_replies()?;
+            }
+        }
+        None if current != UnnamedStatement::Absent => {
+            turn.plan.make_for_server(|out| encode::close(out, NameKind::Statement, b""));
+            let server = turn.server()?;
+            server.unnamed = UnnamedStatement::Absent;
+            server.pending.push(Pending::Unnamed(MessageOrigin::Proxy, before));
+        }
+        None => {}
+    }
+    Ok(Needed::Here)
+}
+
+/// Makes sure that the server has the statement that the client calls `name`, and writes what
+/// the server calls it. A name that nobody knows is left for the server to refuse.
+pub(super) fn need_named(
+    turn: &mut ClientTurn<'_>,
+    name: &[u8],
+    portal: Option<&[u8]>,
+    server_name: &mut Vec<u8>,
+) -> Result<Needed, Stop> {
+    if turn.session.shape == ShapeCheck::Changed {
+        return Ok(Needed::Changed);
+    }
+    let known: Option<Rc<Statement>> =
+        turn.session.statements.as_ref().and_then(|names| names.get(name)).cloned();
+    let known = known.filter(|statement| statement.origin != Origin::Session);
+    let Some(statement) = known else {
+        match turn.pool.config.pool.mode {
+            PoolMode::Session => server_name.extend_from_slice(name),
+            _ => write_client_name(name, server_name),
+        }
+        return Ok(Needed::Here);
+    };
+    if statement.origin == Origin::Sql {
+        names::name_for_protocol(turn, name, &statement)?;
+        write_client_name(name, server_name);
+        return Ok(Needed::Here);
+    }
+    let server = turn.server()?;
+    let transaction = server.transaction;
+    let statement = if reprepare::found(turn, &statement)? == StatementLookup::Missing {
+        let detour = reprepare::detour(turn, &statement)?;
+        let statement = match &detour {
+            Some(_) => reprepare::under_older_settings(turn, name, statement),
+            None => reprepare::under_current_settings(turn, name, statement),
+        };
+        if reprepare::found(turn, &statement)? == StatementLookup::Missing {
+            reprepare::reprepare(turn, name, &statement, detour.unwrap_or_default())?;
+        }
+        statement
+    } else {
+        statement
+    };
+    let portal = match portal {
+        Some(name) if !name.is_empty() => Portal::Named(transaction),
+        _ => Portal::Unnamed(transaction),
+    };
+    turn.server()?.statements.bind(statement.id, portal);
+    statement.write_server_name(server_name);
+    Ok(Needed::Here)
+}
 
 /// Whether the texts behind these settings may be read otherwise.
 fn rereads(list: &[Assignment]) -> Rereads {

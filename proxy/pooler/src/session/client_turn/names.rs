@@ -12,346 +12,362 @@
 //! pgimbal's, ends in `DEALLOCATE ALL` and a new beginning. Ahead of code that may deallocate all,
 //! `pgimbal_ask_begin` is parsed: if it is missing afterwards, the client's statements are gone.
 
-use std::rc::Rc;
-
-use pgimbal_config::PoolMode;
-use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
-use pgimbal_wire::extended::Parse;
-use pgimbal_wire::tag::frontend;
-
-use super::parse::write_client_name;
-use super::{ClientTurn, Step};
+use super::statements;
+use super::statements::as_forwarded;
+use super::statements::write_client_name;
+use super::turn::ClientTurn;
+use super::turn::Step;
 use crate::cluster::route;
 use crate::plan::Stop;
-use crate::server::pending::{NameFor, Pending};
-use crate::server::prepared::{Origin, SERVER_NAME_PREFIX, Statement};
+use crate::server::pending::NameFor;
+use crate::server::pending::Pending;
+use crate::server::prepared::Origin;
+use crate::server::prepared::SERVER_NAME_PREFIX;
+use crate::server::prepared::Statement;
 use crate::session::NameToClose;
-use crate::session::effect::{Bytes, Script};
-use crate::session::pin::PinReason;
-use crate::sql::{self, Classified, Form, Kinds, Steps};
+use crate::session::effect::Bytes;
+use crate::session::effect::Script;
+use crate::sql;
+use crate::sql::Classified;
+use crate::sql::Form;
+use crate::sql::Kinds;
+use crate::sql::Steps;
+use pgimbal_config::PoolMode;
+use pgimbal_wire::encode;
+use pgimbal_wire::encode::NameKind;
+use pgimbal_wire::encode::TransactionStatus;
+use pgimbal_wire::extended::Parse;
+use pgimbal_wire::tag::frontend;
+use std::rc::Rc;
 
 /// The name under which an SQL PREPARE of a client's is run again, as statement and portal.
 const TEMPORARY_PREPARE: &[u8] = b"pgimbal_temporary";
 
-impl ClientTurn<'_> {
-    /// Makes real what a simple query names. Returns the names that are to be taken back behind it.
-    pub(super) fn name_for_query(
-        &mut self,
-        text: &[u8],
-        classified: &Classified,
-    ) -> Result<Vec<Bytes>, Stop> {
-        let left = self.session.close_after_sync.len();
-        let names_any = classified.names_statements || left > 0;
-        if !names_any || self.pool.config.pool.mode == PoolMode::Session {
-            return Ok(Vec::new());
-        }
-        if self.server()?.pending.may_skip() {
-            // An error in front of the query would make the server skip it, but for what is
-            // reprepared.
-            self.await_replies()?;
-        }
-        self.settled_names()?;
-        let mut names = match classified.names_statements {
-            true => self.named_in(text),
-            false => Vec::new(),
-        };
-        if !names.is_empty() && self.server()?.status == TransactionStatus::Failed {
-            // Its end may be under way.
-            self.await_replies()?;
-        }
-        let (here, missing): (Vec<Bytes>, Vec<Bytes>) =
-            names.drain(..).partition(|name| self.is_temporary(&as_forwarded(name)));
-        // The query ends the segment in front of it.
-        let mut left: Vec<Bytes> = std::mem::take(&mut self.session.close_after_sync)
-            .into_iter()
-            .map(|n| n.name)
-            .collect();
-        let server = self.server()?;
-        // In a failed transaction nothing can be parsed, and nothing but its end is run.
-        let failed = server.status == TransactionStatus::Failed && !server.since_ready.segment_open;
-        if !missing.is_empty() && !failed {
-            let in_segment = server.since_ready.segment_open;
-            let to = if in_segment { NameFor::Segment } else { NameFor::Query };
-            for name in &missing {
-                self.make_temporary_name(name, classified, to)?;
-            }
-            if !in_segment {
-                let server = self.server()?;
-                server.pending.push(Pending::OwnSync);
-                server.statements.end_segment();
-                self.plan.make_for_server(encode::sync);
-            }
-        }
-        names.extend(missing.into_iter().chain(here));
-        match classified.only() {
-            // What a longer text takes away and prepares anew stays on the server connection, and
-            // its client with it; so does what was made for a text that failed before that.
-            None => {
-                let before = names.len();
-                names.retain(|name| !is_made_anew(classified.steps(), name));
-                if names.len() < before {
-                    self.session.raised.insert(Kinds::STATEMENTS);
-                }
-            }
-            // It is the server connection's own, and so is what it makes.
-            _ if self.has_unread_statements() => {}
-            Some(Form::Prepare(name)) if !names.contains(name) => names.push(name.clone()),
-            Some(_) => {}
-        }
-        left.extend(names.iter().map(|name| as_forwarded(name)));
-        Ok(left)
+/// Makes real what a simple query names. Returns the names that are to be taken back behind it.
+pub(super) fn name_for_query(
+    turn: &mut ClientTurn<'_>,
+    text: &[u8],
+    classified: &Classified,
+) -> Result<Vec<Bytes>, Stop> {
+    let left = turn.session.close_after_sync.len();
+    let names_any = classified.names_statements || left > 0;
+    if !names_any || turn.pool.config.pool.mode == PoolMode::Session {
+        return Ok(Vec::new());
     }
-
-    /// Closes names that were made real for a simple query, or made by it, right behind it.
-    pub(super) fn take_back(&mut self, names: Vec<Bytes>) {
-        let Some(server) = self.server.as_deref_mut().filter(|_| !names.is_empty()) else { return };
-        server.pending.swallow(names.len() as u32);
-        server.pending.push(Pending::OwnSync);
-        server.statements.end_segment();
-        self.plan.make_for_server(|out| {
-            for name in &names {
-                encode::close(out, NameKind::Statement, name);
+    if turn.server()?.pending.may_skip() {
+        // An error in front of the query would make the server skip it, but for what is
+        // reprepared.
+        turn.await_replies()?;
+    }
+    settled_names(turn)?;
+    let mut names = match classified.names_statements {
+        true => named_in(turn, text),
+        false => Vec::new(),
+    };
+    if !names.is_empty() && turn.server()?.status == TransactionStatus::Failed {
+        // Its end may be under way.
+        turn.await_replies()?;
+    }
+    let (here, missing): (Vec<Bytes>, Vec<Bytes>) =
+        names.drain(..).partition(|name| statements::is_temporary(turn, &as_forwarded(name)));
+    // The query ends the segment in front of it.
+    let mut left: Vec<Bytes> =
+        std::mem::take(&mut turn.session.close_after_sync).into_iter().map(|n| n.name).collect();
+    let server = turn.server()?;
+    // In a failed transaction nothing can be parsed, and nothing but its end is run.
+    let failed = server.status == TransactionStatus::Failed && !server.since_ready.segment_open;
+    if !missing.is_empty() && !failed {
+        let in_segment = server.since_ready.segment_open;
+        let to = if in_segment { NameFor::Segment } else { NameFor::Query };
+        for name in &missing {
+            make_temporary_name(turn, name, classified, to)?;
+        }
+        if !in_segment {
+            let server = turn.server()?;
+            server.pending.push(Pending::OwnSync);
+            server.statements.end_segment();
+            turn.plan.make_for_server(encode::sync);
+        }
+    }
+    names.extend(missing.into_iter().chain(here));
+    match classified.only() {
+        // What a longer text takes away and prepares anew stays on the server connection, and
+        // its client with it; so does what was made for a text that failed before that.
+        None => {
+            let before = names.len();
+            names.retain(|name| !is_made_anew(classified.steps(), name));
+            if names.len() < before {
+                turn.session.raised.insert(Kinds::STATEMENTS);
             }
-            encode::sync(out);
+        }
+        // It is the server connection's own, and so is what it makes.
+        _ if statements::has_unread_statements(turn) => {}
+        Some(Form::Prepare(name)) if !names.contains(name) => names.push(name.clone()),
+        Some(_) => {}
+    }
+    left.extend(names.iter().map(|name| as_forwarded(name)));
+    Ok(left)
+}
+
+/// Closes names that were made real for a simple query, or made by it, right behind it.
+pub(super) fn take_back(turn: &mut ClientTurn<'_>, names: Vec<Bytes>) {
+    let Some(server) = turn.server.as_deref_mut().filter(|_| !names.is_empty()) else { return };
+    server.pending.swallow(names.len() as u32);
+    server.pending.push(Pending::OwnSync);
+    server.statements.end_segment();
+    turn.plan.make_for_server(|out| {
+        for name in &names {
+            encode::close(out, NameKind::Statement, name);
+        }
+        encode::sync(out);
+    });
+}
+
+/// Makes real what a statement of the extended protocol names; it is taken back behind Sync.
+pub(super) fn name_for_segment(
+    turn: &mut ClientTurn<'_>,
+    text: &[u8],
+    classified: &Classified,
+) -> Step {
+    if !classified.names_statements || turn.pool.config.pool.mode == PoolMode::Session {
+        return Ok(());
+    }
+    if matches!(classified.steps, Steps::Several(_)) {
+        // The server refuses it without a look at its names.
+        return Ok(());
+    }
+    settled_names(turn)?;
+    for name in named_in(turn, text) {
+        if mark_temporary(turn, &name) {
+            make_temporary_name(turn, &name, classified, NameFor::Segment)?;
+        }
+    }
+    if let Some(Form::Prepare(name)) = classified.only()
+        && !statements::has_unread_statements(turn)
+    {
+        close_later(turn, as_forwarded(name));
+    }
+    Ok(())
+}
+
+/// A portal is run that may have been bound in an earlier segment: what it prepares is real
+/// from then on, and taken back behind this segment.
+pub(super) fn take_back_prepared(turn: &mut ClientTurn<'_>, script: &Script) {
+    if turn.pool.config.pool.mode == PoolMode::Session || script.prepared_text().is_none() {
+        return;
+    }
+    for name in script.prepares() {
+        mark_temporary(turn, name);
+    }
+}
+
+/// A name that is closed is gone at once, where it stands for the client's statement in this
+/// segment.
+pub(super) fn end_temporary_name(turn: &mut ClientTurn<'_>, name: &[u8]) -> Step {
+    let name = as_forwarded(name);
+    let names = &mut turn.session.close_after_sync;
+    let Some(temporary) = names.iter_mut().find(|known| known.is_temporary && known.name == name)
+    else {
+        return Ok(());
+    };
+    temporary.is_temporary = false;
+    turn.server()?.pending.push(Pending::TemporaryName(NameFor::Segment, None));
+    turn.plan.make_for_server(|out| encode::close(out, NameKind::Statement, &name));
+    Ok(())
+}
+
+/// Notes that a name is real in this segment. Returns whether it was not before.
+fn mark_temporary(turn: &mut ClientTurn<'_>, name: &[u8]) -> bool {
+    let name = as_forwarded(name);
+    let known = turn.session.close_after_sync.iter_mut().find(|known| known.name == name);
+    match known {
+        Some(known) => !std::mem::replace(&mut known.is_temporary, true),
+        None => {
+            let name = NameToClose { name, is_temporary: true, is_made: false };
+            turn.session.close_after_sync.push(name);
+            true
+        }
+    }
+}
+
+/// Whether a name is closed behind the next Sync.
+pub(super) fn is_closed_later(turn: &ClientTurn<'_>, name: &[u8]) -> bool {
+    let name = as_forwarded(name);
+    turn.session.close_after_sync.iter().any(|known| known.name == name)
+}
+
+/// Closes a name behind the next Sync.
+pub(super) fn close_later(turn: &mut ClientTurn<'_>, name: Bytes) {
+    if !turn.session.close_after_sync.iter().any(|known| known.name == name) {
+        let name = NameToClose { name, is_temporary: false, is_made: false };
+        turn.session.close_after_sync.push(name);
+    }
+}
+
+/// Makes real a statement that SQL has prepared, for a message of the protocol that names it.
+pub(super) fn name_for_protocol(
+    turn: &mut ClientTurn<'_>,
+    name: &[u8],
+    statement: &Statement,
+) -> Step {
+    match mark_temporary(turn, name) {
+        true => run_prepare(turn, name, statement, NameFor::Segment),
+        false => Ok(()),
+    }
+}
+
+/// Waits until it is sure which of the client's names mean something.
+fn settled_names(turn: &mut ClientTurn<'_>) -> Step {
+    match turn.server()?.pending.are_names_unsure() {
+        true => turn.await_replies(),
+        false => Ok(()),
+    }
+}
+
+fn make_temporary_name(
+    turn: &mut ClientTurn<'_>,
+    name: &[u8],
+    classified: &Classified,
+    to: NameFor,
+) -> Step {
+    let names = turn.session.statements.as_ref();
+    let Some(statement) = names.and_then(|names| names.get(name)).map(Rc::clone) else {
+        return Ok(());
+    };
+    // Where only the name counts, the statement need not be what it was: its table may be gone.
+    let only_name = only_name_counts(classified.steps(), name);
+    if statement.body.is_none() && !only_name {
+        return Ok(());
+    }
+    if statement.origin == Origin::Sql && !only_name {
+        return run_prepare(turn, name, &statement, to);
+    }
+    turn.server()?.pending.push(Pending::TemporaryName(to, Some(as_forwarded(name))));
+    turn.plan.make_for_server(|out| {
+        encode::message(out, frontend::PARSE, |out| {
+            write_client_name(name, out);
+            out.push(0);
+            match only_name {
+                true => out.extend_from_slice(&[0, 0, 0]),
+                false => statement.write_body(out),
+            }
         });
-    }
+    });
+    Ok(())
+}
 
-    /// Makes real what a statement of the extended protocol names; it is taken back behind Sync.
-    pub(super) fn name_for_segment(&mut self, text: &[u8], classified: &Classified) -> Step {
-        if !classified.names_statements || self.pool.config.pool.mode == PoolMode::Session {
-            return Ok(());
-        }
-        if matches!(classified.steps, Steps::Several(_)) {
-            // The server refuses it without a look at its names.
-            return Ok(());
-        }
-        self.settled_names()?;
-        for name in self.named_in(text) {
-            if self.mark_temporary(&name) {
-                self.make_temporary_name(&name, classified, NameFor::Segment)?;
-            }
-        }
-        if let Some(Form::Prepare(name)) = classified.only()
-            && !self.has_unread_statements()
-        {
-            self.close_later(as_forwarded(name));
-        }
-        Ok(())
-    }
+/// Runs a client's SQL PREPARE again. It has to be the extended protocol: a simple query would
+/// destroy the unnamed statement.
+fn run_prepare(turn: &mut ClientTurn<'_>, name: &[u8], statement: &Statement, to: NameFor) -> Step {
+    run_own(turn, statement.text(), to, Some(as_forwarded(name)))
+}
 
-    /// A portal is run that may have been bound in an earlier segment: what it prepares is real
-    /// from then on, and taken back behind this segment.
-    pub(super) fn take_back_prepared(&mut self, script: &Script) {
-        if self.pool.config.pool.mode == PoolMode::Session || script.prepared_text().is_none() {
-            return;
-        }
-        for name in script.prepares() {
-            self.mark_temporary(name);
-        }
+/// Runs one statement that has no rows for the client, and of which `made` is there afterwards.
+pub(super) fn run_own(
+    turn: &mut ClientTurn<'_>,
+    sql: &[u8],
+    to: NameFor,
+    mut made: Option<Bytes>,
+) -> Step {
+    let server = turn.server()?;
+    for reply in 0..5 {
+        // The third is that to Execute.
+        let made = if reply == 2 { made.take() } else { None };
+        server.pending.push(Pending::TemporaryName(to, made));
     }
-
-    /// Whether a name, as the server has it, is real in this segment.
-    pub(super) fn is_temporary(&self, name: &[u8]) -> bool {
-        let names = &self.session.close_after_sync;
-        names.iter().any(|known| known.is_temporary && *known.name == *name)
-    }
-
-    /// A name that is closed is gone at once, where it stands for the client's statement in this
-    /// segment.
-    pub(super) fn end_temporary_name(&mut self, name: &[u8]) -> Step {
-        let name = as_forwarded(name);
-        let names = &mut self.session.close_after_sync;
-        let Some(temporary) =
-            names.iter_mut().find(|known| known.is_temporary && known.name == name)
-        else {
-            return Ok(());
-        };
-        temporary.is_temporary = false;
-        self.server()?.pending.push(Pending::TemporaryName(NameFor::Segment, None));
-        self.plan.make_for_server(|out| encode::close(out, NameKind::Statement, &name));
-        Ok(())
-    }
-
-    /// Notes that a name is real in this segment. Returns whether it was not before.
-    fn mark_temporary(&mut self, name: &[u8]) -> bool {
-        let name = as_forwarded(name);
-        let known = self.session.close_after_sync.iter_mut().find(|known| known.name == name);
-        match known {
-            Some(known) => !std::mem::replace(&mut known.is_temporary, true),
-            None => {
-                let name = NameToClose { name, is_temporary: true, is_made: false };
-                self.session.close_after_sync.push(name);
-                true
-            }
-        }
-    }
-
-    /// Whether a name is closed behind the next Sync.
-    pub(super) fn is_closed_later(&self, name: &[u8]) -> bool {
-        let name = as_forwarded(name);
-        self.session.close_after_sync.iter().any(|known| known.name == name)
-    }
-
-    /// Closes a name behind the next Sync.
-    pub(super) fn close_later(&mut self, name: Bytes) {
-        if !self.session.close_after_sync.iter().any(|known| known.name == name) {
-            let name = NameToClose { name, is_temporary: false, is_made: false };
-            self.session.close_after_sync.push(name);
-        }
-    }
-
-    /// Makes real a statement that SQL has prepared, for a message of the protocol that names it.
-    pub(super) fn name_for_protocol(&mut self, name: &[u8], statement: &Statement) -> Step {
-        match self.mark_temporary(name) {
-            true => self.run_prepare(name, statement, NameFor::Segment),
-            false => Ok(()),
-        }
-    }
-
-    /// Waits until it is sure which of the client's names mean something.
-    fn settled_names(&mut self) -> Step {
-        match self.server()?.pending.are_names_unsure() {
-            true => self.await_replies(),
-            false => Ok(()),
-        }
-    }
-
-    fn make_temporary_name(&mut self, name: &[u8], classified: &Classified, to: NameFor) -> Step {
-        let names = self.session.statements.as_ref();
-        let Some(statement) = names.and_then(|names| names.get(name)).map(Rc::clone) else {
-            return Ok(());
-        };
-        // Where only the name counts, the statement need not be what it was: its table may be gone.
-        let only_name = only_name_counts(classified.steps(), name);
-        if statement.body.is_none() && !only_name {
-            return Ok(());
-        }
-        if statement.origin == Origin::Sql && !only_name {
-            return self.run_prepare(name, &statement, to);
-        }
-        self.server()?.pending.push(Pending::TemporaryName(to, Some(as_forwarded(name))));
-        self.plan.make_for_server(|out| {
-            encode::message(out, frontend::PARSE, |out| {
-                write_client_name(name, out);
-                out.push(0);
-                match only_name {
-                    true => out.extend_from_slice(&[0, 0, 0]),
-                    false => statement.write_body(out),
-                }
-            });
+    turn.plan.make_for_server(|out| {
+        encode::parse(out, TEMPORARY_PREPARE, sql, &[0, 0]);
+        encode::bind_head(out, TEMPORARY_PREPARE, TEMPORARY_PREPARE, 6);
+        out.extend_from_slice(&[0; 6]);
+        encode::message(out, frontend::EXECUTE, |out| {
+            out.extend_from_slice(TEMPORARY_PREPARE);
+            out.extend_from_slice(&[0; 5]);
         });
-        Ok(())
-    }
+        encode::close(out, NameKind::Portal, TEMPORARY_PREPARE);
+        encode::close(out, NameKind::Statement, TEMPORARY_PREPARE);
+    });
+    Ok(())
+}
 
-    /// Runs a client's SQL PREPARE again. It has to be the extended protocol: a simple query would
-    /// destroy the unnamed statement.
-    fn run_prepare(&mut self, name: &[u8], statement: &Statement, to: NameFor) -> Step {
-        self.run_own(statement.text(), to, Some(as_forwarded(name)))
+/// While the server has statements of SQL that are not in the books, whether a name is free is
+/// the server's to say, once it has nothing to say of the text.
+pub(super) fn probe_name(turn: &mut ClientTurn<'_>, parse: Parse<'_>) -> Step {
+    if !statements::has_unread_statements(turn) {
+        return Ok(());
     }
+    let name = as_forwarded(parse.name);
+    let server = turn.server()?;
+    let (text, types) = match parse.param_types {
+        Some(types) => (parse.text, types),
+        // It has not arrived yet.
+        None => (&b""[..], &[0, 0][..]),
+    };
+    server.pending.push(Pending::TemporaryName(NameFor::Probe, None));
+    server.pending.push(Pending::TemporaryName(NameFor::Probe, None));
+    turn.plan.make_for_server(|out| {
+        encode::parse(out, &name, text, types);
+        encode::close(out, NameKind::Statement, &name);
+    });
+    Ok(())
+}
 
-    /// Runs one statement that has no rows for the client, and of which `made` is there afterwards.
-    pub(super) fn run_own(&mut self, sql: &[u8], to: NameFor, mut made: Option<Bytes>) -> Step {
-        let server = self.server()?;
-        for reply in 0..5 {
-            // The third is that to Execute.
-            let made = if reply == 2 { made.take() } else { None };
-            server.pending.push(Pending::TemporaryName(to, made));
-        }
-        self.plan.make_for_server(|out| {
-            encode::parse(out, TEMPORARY_PREPARE, sql, &[0, 0]);
-            encode::bind_head(out, TEMPORARY_PREPARE, TEMPORARY_PREPARE, 6);
-            out.extend_from_slice(&[0; 6]);
-            encode::message(out, frontend::EXECUTE, |out| {
-                out.extend_from_slice(TEMPORARY_PREPARE);
-                out.extend_from_slice(&[0; 5]);
-            });
-            encode::close(out, NameKind::Portal, TEMPORARY_PREPARE);
-            encode::close(out, NameKind::Statement, TEMPORARY_PREPARE);
-        });
-        Ok(())
-    }
-
-    /// Whether the server may have statements of SQL's that are not in the books.
-    pub(super) fn has_unread_statements(&self) -> bool {
-        self.session.pin.has(PinReason::SqlPrepare) || self.session.raised.meets(Kinds::STATEMENTS)
-    }
-
-    /// While the server has statements of SQL that are not in the books, whether a name is free is
-    /// the server's to say, once it has nothing to say of the text.
-    pub(super) fn probe_name(&mut self, parse: Parse<'_>) -> Step {
-        if !self.has_unread_statements() {
-            return Ok(());
-        }
-        let name = as_forwarded(parse.name);
-        let server = self.server()?;
-        let (text, types) = match parse.param_types {
-            Some(types) => (parse.text, types),
-            // It has not arrived yet.
-            None => (&b""[..], &[0, 0][..]),
-        };
-        server.pending.push(Pending::TemporaryName(NameFor::Probe, None));
-        server.pending.push(Pending::TemporaryName(NameFor::Probe, None));
-        self.plan.make_for_server(|out| {
-            encode::parse(out, &name, text, types);
-            encode::close(out, NameKind::Statement, &name);
-        });
-        Ok(())
-    }
-
-    /// The names of the client's statements that occur in a text, wherever.
-    fn named_in(&self, text: &[u8]) -> Vec<Bytes> {
-        let Some(known) = self.session.statements.as_ref().filter(|names| !names.is_empty()) else {
-            return Vec::new();
-        };
-        let mut names: Vec<Bytes> = Vec::new();
-        let add_from = |text: &[u8], names: &mut Vec<Bytes>| {
-            sql::words(text, |word| {
-                if known.get(word).is_some() && !names.iter().any(|name| **name == *word) {
-                    names.push(word.into());
-                }
-            });
-        };
-        add_from(text, &mut names);
-        // What is executed may name others: it may be a PREPARE itself.
-        let mut at = 0;
-        while let Some(name) = names.get(at).cloned() {
-            let statement = known.get(&name);
-            if let Some(statement) = statement.filter(|statement| statement.names_statements()) {
-                add_from(statement.text(), &mut names);
+/// The names of the client's statements that occur in a text, wherever.
+fn named_in(turn: &ClientTurn<'_>, text: &[u8]) -> Vec<Bytes> {
+    let Some(known) = turn.session.statements.as_ref().filter(|names| !names.is_empty()) else {
+        return Vec::new();
+    };
+    let mut names: Vec<Bytes> = Vec::new();
+    let add_from = |text: &[u8], names: &mut Vec<Bytes>| {
+        sql::words(text, |word| {
+            if known.get(word).is_some() && !names.iter().any(|name| **name == *word) {
+                names.push(word.into());
             }
-            at += 1;
+        });
+    };
+    add_from(text, &mut names);
+    // What is executed may name others: it may be a PREPARE itself.
+    let mut at = 0;
+    while let Some(name) = names.get(at).cloned() {
+        let statement = known.get(&name);
+        if let Some(statement) = statement.filter(|statement| statement.names_statements()) {
+            add_from(statement.text(), &mut names);
         }
-        names
+        at += 1;
     }
+    names
+}
 
-    /// The text as it is sent if it names statements of pgimbal's own: their names are out of
-    /// reach, what a client calls so is another name.
-    pub(super) fn escape(&self, text: &[u8], classified: &Classified) -> Option<Vec<u8>> {
-        if let Some(wrong) = route::misnamed_in(classified) {
-            // In a transaction the server must refuse it, or it would go on with what follows.
-            return Some(wrong.statement());
-        }
-        if !classified.names_statements || self.pool.config.pool.mode == PoolMode::Session {
-            return None;
-        }
-        let spans = sql::own_names(text, self.session.reading, SERVER_NAME_PREFIX);
-        if spans.is_empty() {
-            return None;
-        }
-        let (mut escaped, mut at) = (Vec::with_capacity(text.len() + 16), 0);
-        for span in spans {
-            escaped.extend_from_slice(&text[at..span.start]);
-            let name = &text[span.clone()];
-            let quoted = name.strip_prefix(b"\"").and_then(|n| n.strip_suffix(b"\""));
-            let name = quoted.map_or_else(|| name.to_ascii_lowercase(), <[u8]>::to_vec);
-            escaped.push(b'"');
-            write_client_name(&name, &mut escaped);
-            escaped.push(b'"');
-            at = span.end;
-        }
-        escaped.extend_from_slice(&text[at..]);
-        Some(escaped)
+/// The text as it is sent if it names statements of pgimbal's own: their names are out of
+/// reach, what a client calls so is another name.
+pub(super) fn escape(
+    turn: &ClientTurn<'_>,
+    text: &[u8],
+    classified: &Classified,
+) -> Option<Vec<u8>> {
+    if let Some(wrong) = route::misnamed_in(classified) {
+        // In a transaction the server must refuse it, or it would go on with what follows.
+        return Some(wrong.statement());
     }
+    if !classified.names_statements || turn.pool.config.pool.mode == PoolMode::Session {
+        return None;
+    }
+    let spans = sql::own_names(text, turn.session.reading, SERVER_NAME_PREFIX);
+    if spans.is_empty() {
+        return None;
+    }
+    let (mut escaped, mut at) = (Vec::with_capacity(text.len() + 16), 0);
+    for span in spans {
+        escaped.extend_from_slice(&text[at..span.start]);
+        let name = &text[span.clone()];
+        let quoted = name.strip_prefix(b"\"").and_then(|n| n.strip_suffix(b"\""));
+        let name = quoted.map_or_else(|| name.to_ascii_lowercase(), <[u8]>::to_vec);
+        escaped.push(b'"');
+        write_client_name(&name, &mut escaped);
+        escaped.push(b'"');
+        at = span.end;
+    }
+    escaped.extend_from_slice(&text[at..]);
+    Some(escaped)
 }
 
 /// Whether a text takes a statement away, or prepares one of its name, before it may run it.
@@ -378,11 +394,4 @@ fn is_made_anew(steps: &[sql::Step], name: &[u8]) -> bool {
     let prepares = |step: &sql::Step| matches!(&step.form, Form::Prepare(made) if **made == *name);
     let behind = steps.iter().skip_while(|step| !takes_away(step));
     behind.into_iter().any(prepares)
-}
-
-/// A client's name as the servers see it.
-fn as_forwarded(name: &[u8]) -> Bytes {
-    let mut forwarded = Vec::with_capacity(name.len());
-    write_client_name(name, &mut forwarded);
-    forwarded.into()
 }

@@ -9,6 +9,7 @@ use super::*;
 use crate::action::Action;
 use crate::cancel::CancelKey;
 use crate::ids::{ServerId, WorkerId};
+use crate::plan::HOLD_LIMIT;
 use crate::pool::checkout::Checkout;
 use crate::pool::shared::{SharedCount, SharedDatabase, SharedPool};
 use crate::pool::{Place, PoolKey};
@@ -17,8 +18,11 @@ use crate::recovery::block::Block;
 use crate::server::BackendKey;
 use crate::server::life::Dialed;
 use crate::server::prepared::StatementKey;
+use crate::session::Session;
 use crate::session::arrival::Greeting;
+use crate::session::front::ReadText;
 use crate::session::sessions::SessionOptions;
+use crate::sql::StatementClass;
 use crate::sql::{self, AccessKind, Calls, Readings, StandardStrings};
 
 /// A core with one client that has logged in, and one server connection.

@@ -1,8 +1,8 @@
 //! The steps inside literals, quoted identifiers and comments.
 
 use super::{Lexer, Mode, Name};
-use crate::sql::StandardStrings;
 use crate::sql::bytes::{Class, class, continues_word};
+use crate::sql::encoding::StandardStrings;
 use crate::sql::token::{Literal, Sink};
 
 impl Lexer {

@@ -3,9 +3,15 @@
 use std::borrow::Cow;
 
 use super::Parsed;
+use crate::sql::classified::Assignment;
+use crate::sql::classified::Bytes;
+use crate::sql::classified::Form;
+use crate::sql::classified::Operand;
+use crate::sql::classified::Scope;
+use crate::sql::classified::ScopeOperand;
+use crate::sql::classified::SetBy;
 use crate::sql::cursor::{Cursor, Kind, lower};
 use crate::sql::value;
-use crate::sql::{Assignment, Bytes, Form, Operand, Scope, ScopeOperand, SetBy};
 
 /// What setting a name means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,9 +3,14 @@
 
 use super::Parsed;
 use super::set::{Target, assigned};
+use crate::sql::classified::Assignment;
+use crate::sql::classified::Form;
+use crate::sql::classified::Operand;
+use crate::sql::classified::Scope;
+use crate::sql::classified::ScopeOperand;
+use crate::sql::classified::SetBy;
 use crate::sql::cursor::{Cursor, Kind};
 use crate::sql::value;
-use crate::sql::{Assignment, Form, Operand, Scope, ScopeOperand, SetBy};
 
 /// After SELECT.
 pub(super) fn select(cursor: &mut Cursor<'_>) -> Option<Parsed> {

@@ -126,7 +126,7 @@ fn failover_a_read_that_is_due_again_stays_so_while_its_settings_are_set() {
     let rerun = world.session(0).rerun;
     assert_ne!(
         rerun,
-        pgimbal_pooler::recovery::rerun::Rerun::No,
+        pgimbal_pooler::recovery::tries::Rerun::No,
         "else it would not run READ ONLY"
     );
     world.see(view(12, Some(0), [NodeState::Primary, NodeState::Down]));
