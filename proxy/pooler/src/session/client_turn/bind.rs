@@ -268,7 +268,10 @@ impl ClientTurn<'_> {
         let server = self.server()?;
         let transaction = server.transaction;
         let statement = if self.found(&statement)? == StatementLookup::Missing {
-            let detour = self.detour(&statement)?;
+            if self.may_need_detour(&statement) {
+                self.await_replies()?;
+            }
+            let detour = self.detour(&statement);
             let statement = match &detour {
                 Some(_) => self.under_older_settings(name, statement),
                 None => self.under_current_settings(name, statement),

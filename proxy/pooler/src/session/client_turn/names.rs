@@ -59,6 +59,7 @@ impl ClientTurn<'_> {
             // Its end may be under way.
             self.await_replies()?;
         }
+        self.await_detours(&names)?;
         let (here, missing): (Vec<Bytes>, Vec<Bytes>) =
             names.drain(..).partition(|name| self.is_temporary(&as_forwarded(name)));
         // The query ends the segment in front of it.
@@ -126,7 +127,9 @@ impl ClientTurn<'_> {
             return Ok(());
         }
         self.settled_names()?;
-        for name in self.named_in(text) {
+        let names = self.named_in(text);
+        self.await_detours(&names)?;
+        for name in names {
             if self.mark_temporary(&name) {
                 self.make_temporary_name(&name, classified, NameFor::Segment)?;
             }
@@ -202,6 +205,9 @@ impl ClientTurn<'_> {
 
     /// Makes real a statement that SQL has prepared, for a message of the protocol that names it.
     pub(super) fn name_for_protocol(&mut self, name: &[u8], statement: &Statement) -> Step {
+        if !self.is_temporary(&as_forwarded(name)) && self.may_need_detour(statement) {
+            self.await_replies()?;
+        }
         match self.mark_temporary(name) {
             true => self.run_prepare(name, statement, NameFor::Segment),
             false => Ok(()),
@@ -214,6 +220,17 @@ impl ClientTurn<'_> {
             true => self.await_replies(),
             false => Ok(()),
         }
+    }
+
+    /// Waits until it is sure what the way to the settings is under which these were parsed.
+    fn await_detours(&mut self, names: &[Bytes]) -> Step {
+        let known = self.session.statements.as_deref();
+        let mut missing = names.iter().filter(|name| !self.is_temporary(&as_forwarded(name)));
+        let may_need = missing.any(|name| {
+            let statement = known.and_then(|names| names.get(name));
+            statement.is_some_and(|statement| self.may_need_detour(statement))
+        });
+        if may_need { self.await_replies() } else { Ok(()) }
     }
 
     fn make_temporary_name(&mut self, name: &[u8], classified: &Classified, to: NameFor) -> Step {
@@ -229,6 +246,8 @@ impl ClientTurn<'_> {
         if statement.origin == Origin::Sql && !only_name {
             return self.run_prepare(name, &statement, to);
         }
+        let detour = if only_name { None } else { self.detour(&statement) }.unwrap_or_default();
+        self.set_on_the_way(&detour.there, to)?;
         self.server()?.pending.push(Pending::TemporaryName(to, Some(as_forwarded(name))));
         self.plan.make_for_server(|out| {
             encode::message(out, frontend::PARSE, |out| {
@@ -240,13 +259,16 @@ impl ClientTurn<'_> {
                 }
             });
         });
-        Ok(())
+        self.set_on_the_way(&detour.back, to)
     }
 
     /// Runs a client's SQL PREPARE again. It has to be the extended protocol: a simple query would
     /// destroy the unnamed statement.
     fn run_prepare(&mut self, name: &[u8], statement: &Statement, to: NameFor) -> Step {
-        self.run_own(statement.text(), to, Some(as_forwarded(name)))
+        let detour = self.detour(statement).unwrap_or_default();
+        self.set_on_the_way(&detour.there, to)?;
+        self.run_own(statement.text(), to, Some(as_forwarded(name)))?;
+        self.set_on_the_way(&detour.back, to)
     }
 
     /// Runs one statement that has no rows for the client, and of which `made` is there afterwards.

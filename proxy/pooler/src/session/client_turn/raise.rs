@@ -35,7 +35,7 @@ impl ClientTurn<'_> {
         }
         for step in classified.steps() {
             kinds.insert(self.raised_by(step));
-            if step.local {
+            if step.local && !self.executes_plain(step) {
                 self.local_settings_may_hold(text);
             }
         }
@@ -110,6 +110,13 @@ impl ClientTurn<'_> {
         }
         self.session.portals.forget();
         Kinds::ANYTHING
+    }
+
+    /// Whether it runs a statement of the client's that only reads or writes rows.
+    fn executes_plain(&self, step: &sql::Step) -> bool {
+        let Form::Execute(name) = &step.form else { return false };
+        let known = self.session.statements.as_ref().and_then(|names| names.get(name));
+        known.is_some_and(|statement| statement.body.is_some() && statement.classified.is_none())
     }
 
     fn raised_by(&mut self, step: &sql::Step) -> Kinds {

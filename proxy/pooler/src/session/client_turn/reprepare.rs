@@ -19,8 +19,8 @@ use crate::sql;
 /// What is set around a Parse, each in a statement of its own.
 #[derive(Debug, Default)]
 pub(super) struct Detour {
-    there: Vec<Vec<u8>>,
-    back: Vec<Vec<u8>>,
+    pub(super) there: Vec<Vec<u8>>,
+    pub(super) back: Vec<Vec<u8>>,
 }
 
 fn local(name: &[u8], setting: Option<&Setting>) -> Vec<u8> {
@@ -51,7 +51,7 @@ impl ClientTurn<'_> {
         self.make_room()?;
         self.pool.stats.reprepares += 1;
         let is_known = self.settings_are_known();
-        self.set_on_the_way(&detour.there)?;
+        self.set_on_the_way(&detour.there, NameFor::Segment)?;
         let server = self.server()?;
         server.statements.insert(statement.id);
         if !is_known {
@@ -72,7 +72,7 @@ impl ClientTurn<'_> {
                 statement.write_body(out);
             });
         });
-        self.set_on_the_way(&detour.back)?;
+        self.set_on_the_way(&detour.back, NameFor::Segment)?;
         if statement.shape.get().is_none() {
             return Ok(());
         }
@@ -126,36 +126,26 @@ impl ClientTurn<'_> {
     /// The way to the settings under which the text of `statement` is to be read, and back, where
     /// it was parsed under others than those of now. Nothing of it is left behind the transaction,
     /// nor in it.
-    ///
-    /// # Errors
-    /// [`Stop::Wait`] until it is sure which those of now are.
-    pub(super) fn detour(&mut self, statement: &Statement) -> Result<Option<Detour>, Stop> {
-        let Some(then) = statement.parsed_under.get() else { return Ok(None) };
+    pub(super) fn detour(&self, statement: &Statement) -> Option<Detour> {
+        let then = statement.parsed_under.get()?;
+        let server = self.server.as_deref()?;
+        if server.status == TransactionStatus::Failed || !self.may_need_detour(statement) {
+            return None;
+        }
         let table = &self.tables.settings;
-        let current = table.parse_affecting(self.session.settings.current());
-        if statement.origin != Origin::Parse
-            || !self.settings_are_known()
-            || **then == *table.settings(current)
-        {
-            return Ok(None);
-        }
-        self.await_replies()?;
-        if self.server()?.status == TransactionStatus::Failed {
-            return Ok(None);
-        }
-        let now = self.tables.settings.shared(current);
+        let now = table.settings(table.parse_affecting(self.session.settings.current()));
         let path = |set: &[Setting]| set.iter().find(|s| *s.name == *b"search_path").cloned();
         // Under another path PostgreSQL reads the constants again, the text never.
-        let analysed_anew = path(then) != path(&now);
+        let analysed_anew = path(then) != path(now);
         let is_read = |s: &&Setting| is_read_at_parse(&s.name, analysed_anew);
         let read = then.iter().chain(now.iter()).filter(is_read);
         if read.clone().any(Setting::depends_on_encoding) {
-            return Ok(None);
+            return None;
         }
         let mut detour = Detour::default();
         for setting in read {
             let find = |set: &[Setting]| set.iter().find(|s| s.name == setting.name).cloned();
-            let (old, new) = (find(then), find(&now));
+            let (old, new) = (find(then), find(now));
             if old == new {
                 continue;
             }
@@ -165,12 +155,21 @@ impl ClientTurn<'_> {
                 detour.back.push(local(&setting.name, new.as_ref()));
             }
         }
-        Ok((!detour.there.is_empty()).then_some(detour))
+        (!detour.there.is_empty()).then_some(detour)
     }
 
-    fn set_on_the_way(&mut self, queries: &[Vec<u8>]) -> Step {
+    /// Whether a statement was parsed under other settings than those of now. What these are is
+    /// sure when every reply has come.
+    pub(super) fn may_need_detour(&self, statement: &Statement) -> bool {
+        let Some(then) = statement.parsed_under.get() else { return false };
+        let table = &self.tables.settings;
+        let now = table.parse_affecting(self.session.settings.current());
+        self.settings_are_known() && **then != *table.settings(now)
+    }
+
+    pub(super) fn set_on_the_way(&mut self, queries: &[Vec<u8>], to: NameFor) -> Step {
         for sql in queries {
-            self.run_own(sql, NameFor::Segment, None)?;
+            self.run_own(sql, to, None)?;
         }
         Ok(())
     }
