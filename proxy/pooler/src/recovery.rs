@@ -9,15 +9,15 @@ pub mod rerun;
 pub mod tries;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::error::{self, Report, Severity, SqlState};
 
 use crate::error::error_body;
 use crate::ids::SessionId;
-use crate::plan::Body;
-use crate::plan::Plan;
+use crate::plan::{Body, Plan};
 use crate::pool::Pool;
 use crate::pool::shared::SharedCluster;
 use crate::recovery::aborted::Aborted;
@@ -25,10 +25,8 @@ use crate::recovery::block::Block;
 use crate::recovery::in_flight::Progress;
 use crate::recovery::rerun::Again;
 use crate::recovery::tries::Rerun;
-use crate::server::Commits;
-use crate::server::Ending;
-use crate::server::Server;
 use crate::server::pending::{OwnQuery, Owner, Pending};
+use crate::server::{Commits, Ending, Server};
 use crate::session::front::FrontMessage;
 use crate::session::sessions::Sessions;
 use crate::session::{ClientBody, Link, LocalSettings, Phase, Presence, Session, ShapeCheck};

@@ -497,4 +497,43 @@ pub(super) const FUZZED: &[Scenario] = &[
          S
          own",
     ),
+    scenario(
+        "EXECUTE read the constants of a statement under settings of now",
+        "Q PREPARE q1 AS select extract(epoch from '2024-01-01 00:00'::timestamptz)::bigint::text
+         P s1 () select extract(epoch from '2024-01-01 00:00'::timestamptz)::bigint::text
+         S
+         Q BEGIN
+         Q SET TimeZone = 'America/New_York'
+         Q SET standard_conforming_strings = off
+         Q EXECUTE q1
+         own
+         Q COMMIT
+         P - () EXECUTE s1 |
+         B - - text |
+         E - 0 |
+         P - () SHOW TimeZone |
+         B - - text |
+         E - 0 |
+         S
+         B - q1 text |
+         E - 0 |
+         S
+         Q EXECUTE q1; SHOW TimeZone
+         Q DEALLOCATE q1
+         Q EXECUTE s1
+         own",
+    ),
+    scenario(
+        "and of several in one text, or under another search_path",
+        "Q PREPARE q1 AS select extract(epoch from '2024-01-01 00:00'::timestamptz)::bigint::text
+         Q SET TimeZone = 'America/New_York'
+         Q PREPARE q2 AS select extract(epoch from '2024-01-01 00:00'::timestamptz)::bigint::text; EXECUTE q1; EXECUTE q2
+         Q EXPLAIN (COSTS OFF) EXECUTE q1
+         Q SET search_path = other, public
+         Q EXECUTE q1
+         Q RESET ALL
+         Q EXECUTE q1
+         Q EXECUTE q2
+         own",
+    ),
 ];

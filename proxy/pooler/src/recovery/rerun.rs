@@ -13,8 +13,7 @@ use crate::recovery::in_flight::Progress;
 use crate::recovery::tries::{Rerun, Tries};
 use crate::server::Server;
 use crate::server::pending::OwnQuery;
-use crate::session::setup;
-use crate::session::{Phase, Session};
+use crate::session::{Phase, Session, setup};
 
 /// How often one statement is run again. A primary that dies under it each time is not going to
 /// answer it, and each try has waited for a primary before.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::core::Core;
+use crate::pool::Pool;
 use crate::pool::dial::{self, spread_over};
+use crate::pool::lockouts::role_of;
 use crate::pool::pools::Pools;
-use crate::pool::{Pool, lockouts::role_of};
 use crate::server::servers::Servers;
 
 /// Over which time the connections of an older password are replaced: a pool of a hundred is then

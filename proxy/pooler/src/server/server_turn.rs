@@ -13,8 +13,7 @@ use pgimbal_wire::tag::backend;
 
 use crate::core::Core;
 use crate::ids::{ServerId, SessionId};
-use crate::plan::Body;
-use crate::plan::{HOLD_LIMIT, Plan, Processed, Stop};
+use crate::plan::{Body, HOLD_LIMIT, Plan, Processed, Stop};
 use crate::pool::Pool;
 use crate::recovery::in_flight::Progress;
 use crate::server::Server;

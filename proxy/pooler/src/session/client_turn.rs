@@ -6,6 +6,7 @@ mod bind;
 mod copy;
 mod extended;
 mod names;
+mod older_settings;
 mod parse;
 mod query;
 mod raise;
@@ -17,36 +18,23 @@ pub(crate) mod statements;
 pub(crate) mod turn;
 mod values;
 
-use self::turn::ClientTurn;
-use self::turn::Step;
-use self::turn::emit_made;
+use std::time::Instant;
+
+use pgimbal_wire::encode::{self, TransactionStatus};
+use pgimbal_wire::frame::{self, HEADER_LEN, Header};
+use pgimbal_wire::tag::frontend;
+
+use self::turn::{ClientTurn, Step, emit_made};
 use crate::core::Core;
 use crate::ids::SessionId;
-use crate::plan::Body;
-use crate::plan::Plan;
-use crate::plan::Processed;
-use crate::plan::Stop;
+use crate::plan::{Body, Plan, Processed, Stop};
 use crate::recovery::effects::SegmentEffects;
-use crate::recovery::in_flight;
-use crate::recovery::rerun;
 use crate::recovery::tries::Rerun;
+use crate::recovery::{in_flight, rerun};
 use crate::server::pending::Owner;
-use crate::session::ClientBody;
-use crate::session::Link;
-use crate::session::Phase;
-use crate::session::Trial;
-use crate::session::arrival;
 use crate::session::front::FrontMessage;
-use crate::session::setup;
-use crate::session::state::books::Asked;
-use crate::session::state::books::Books;
-use pgimbal_wire::encode;
-use pgimbal_wire::encode::TransactionStatus;
-use pgimbal_wire::frame;
-use pgimbal_wire::frame::HEADER_LEN;
-use pgimbal_wire::frame::Header;
-use pgimbal_wire::tag::frontend;
-use std::time::Instant;
+use crate::session::state::books::{Asked, Books};
+use crate::session::{ClientBody, Link, Phase, Trial, arrival, setup};
 
 fn run(turn: &mut ClientTurn<'_>) -> Processed {
     if turn.session.trial == Trial::Due {

@@ -8,26 +8,20 @@ use std::time::Instant;
 use pgimbal_config::PoolMode;
 use pgimbal_wire::encode;
 
-use crate::plan::Body;
-use crate::plan::{Plan, Stop};
+use crate::plan::{Body, Plan, Stop};
 use crate::pool::Pool;
-use crate::server::Server;
-use crate::server::Setup;
 use crate::server::pending::{OwnQuery, Pending};
 use crate::server::prepared::UnnamedStatement;
 use crate::server::reported::Reported;
-use crate::session::ClientBody;
-use crate::session::Link;
-use crate::session::Presence;
-use crate::session::Session;
+use crate::server::{Server, Setup};
 use crate::session::pin::PinReason;
-use crate::session::settings::RefusedSettings;
 use crate::session::settings::{
-    ClientSettings, Replay, Setting, SettingsId, assign, order_of, replay_sql,
+    ClientSettings, RefusedSettings, Replay, Setting, SettingsId, assign, order_of, replay_sql,
 };
 use crate::session::state::asking::Asking;
 use crate::session::state::question::OwnStatements;
 use crate::session::state::reset;
+use crate::session::{ClientBody, Link, Presence, Session};
 use crate::sql::{Encoding, Kinds, Reading, StandardStrings};
 use crate::tables::Tables;
 

@@ -1,9 +1,8 @@
 //! Whether a name with a parenthesis behind it calls a function that is not one of `pg_catalog`.
 //! What is not surely something else counts as a call.
 
-use super::catalog;
-use super::reserved;
 use super::token::Name;
+use super::{catalog, reserved};
 
 /// The last two names of a statement, and what they stand behind.
 #[derive(Debug, Clone, Copy, Default)]

@@ -211,13 +211,14 @@ impl Classified {
     }
 
     /// Whether one of its statements may run functions: all but those that begin a transaction,
-    /// undo a part of it, or set a setting.
+    /// undo a part of it, set a setting, or prepare what is not run yet.
     #[must_use]
     pub fn may_run_code(&self) -> bool {
         let runs_none = |step: &Step| {
             matches!(
                 step.form,
                 Form::Begin
+                    | Form::Prepare(_)
                     | Form::Savepoint(_)
                     | Form::RollbackTo(_)
                     | Form::Release(_)

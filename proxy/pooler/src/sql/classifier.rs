@@ -2,15 +2,10 @@
 
 use std::ops::Range;
 
-use super::access::Access;
-use super::access::AccessKind;
-use super::classified::Classified;
-use super::classified::Step;
-use super::classified::Steps;
+use super::access::{Access, AccessKind};
+use super::classified::{Classified, Step, Steps};
 use super::draft::Draft;
-use super::encoding::Calls;
-use super::encoding::Encoding;
-use super::encoding::Reading;
+use super::encoding::{Calls, Encoding, Reading};
 use super::keyword::Lead;
 use super::known::Known;
 use super::marks::Marks;

@@ -3,9 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::encoding::Encoding;
-use super::encoding::Mask;
-use super::encoding::Reading;
+use super::encoding::{Encoding, Mask, Reading};
 use super::lex::Lexer;
 use super::names::cut_name;
 use super::token::{Literal, Sink};

@@ -1,11 +1,8 @@
 //! From what the tokens of a statement have said to its [`Step`].
 
-use super::classified::Chain;
-use super::classified::Form;
-use super::classified::Step;
+use super::classified::{Chain, Form, Step};
 use super::encoding::Reading;
-use super::flags::ANY_SETTING;
-use super::flags::Flags;
+use super::flags::{ANY_SETTING, Flags};
 use super::keyword::Lead;
 use super::kinds::Kinds;
 use super::parse::{self, Parsed};

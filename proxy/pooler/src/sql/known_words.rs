@@ -5,8 +5,7 @@ use super::keyword::Lead;
 use super::kinds::Kinds;
 use super::known::Known;
 use super::marks::Marks;
-use super::statement::Seen;
-use super::statement::Statement;
+use super::statement::{Seen, Statement};
 
 impl Statement {
     /// A known word, before it is pushed; what later tokens see of it.

@@ -5,8 +5,7 @@ use std::ops::Range;
 
 use super::bytes::continues_word;
 use super::cursor::unquote;
-use super::encoding::Mask;
-use super::encoding::Reading;
+use super::encoding::{Mask, Reading};
 use super::lex::Lexer;
 use super::token::{Literal, Sink};
 

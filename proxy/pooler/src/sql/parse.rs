@@ -1,9 +1,7 @@
 //! The exact form of a statement that matters. Whatever is not surely one of them is none: the
 //! server will say what it is.
 
-use super::classified::Bytes;
-use super::classified::Chain;
-use super::classified::Form;
+use super::classified::{Bytes, Chain, Form};
 use super::cursor::{Cursor, Kind};
 use super::encoding::Reading;
 use super::keyword::Lead;

@@ -1,20 +1,10 @@
 //! From a text, whole or in pieces, to what it is.
 
 use super::KEPT;
-use super::access::Access;
-use super::access::AccessKind;
-use super::access::names_escape;
-use super::classified::Chain;
-use super::classified::Classified;
-use super::classified::Form;
-use super::classified::Step;
-use super::classified::Steps;
+use super::access::{Access, AccessKind, names_escape};
+use super::classified::{Chain, Classified, Form, Step, Steps};
 use super::classifier::Classifier;
-use super::encoding::Calls;
-use super::encoding::Encoding;
-use super::encoding::Reading;
-use super::encoding::Readings;
-use super::encoding::{Mask, StandardStrings};
+use super::encoding::{Calls, Encoding, Mask, Reading, Readings, StandardStrings};
 use super::kinds::Kinds;
 use super::lex::Lexer;
 use super::marks::Marks;

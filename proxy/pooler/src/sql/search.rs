@@ -3,10 +3,7 @@
 use std::ops::Range;
 
 use super::access::Access;
-use super::classified::Classified;
-use super::classified::Form;
-use super::classified::Step;
-use super::classified::Steps;
+use super::classified::{Classified, Form, Step, Steps};
 use super::encoding::Reading;
 use super::kinds::Kinds;
 use super::lex::Lexer;

@@ -3,8 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::cursor::{Cursor, Kind, unquote};
-use super::encoding::Encoding;
-use super::encoding::StandardStrings;
+use super::encoding::{Encoding, StandardStrings};
 use super::token::Literal;
 use crate::session::settings::neutral::is_identifier_list;
 

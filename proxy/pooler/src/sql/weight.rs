@@ -2,12 +2,7 @@
 
 use std::mem::size_of;
 
-use super::classified::Assignment;
-use super::classified::Classified;
-use super::classified::Form;
-use super::classified::Operand;
-use super::classified::Step;
-use super::classified::Steps;
+use super::classified::{Assignment, Classified, Form, Operand, Step, Steps};
 
 /// What the allocator takes for an allocation besides its bytes: header and rounding of glibc's.
 const ALLOCATION: usize = 24;

@@ -12,11 +12,9 @@ use crate::recovery::rerun;
 use crate::recovery::tries::{self, Rerun};
 use crate::server::Setup;
 use crate::server::pending::{NameChange, NameFor, Origin, OwnQuery, Pending, UnnamedBefore};
-use crate::server::prepared::SERVER_NAME_PREFIX;
-use crate::server::prepared::UnnamedStatement;
-use crate::session::Phase;
+use crate::server::prepared::{SERVER_NAME_PREFIX, UnnamedStatement};
 use crate::session::settings::RefusedSettings;
-use crate::session::setup;
+use crate::session::{Phase, setup};
 use crate::sql::Kinds;
 use crate::topology::ProbeHint;
 

@@ -7,13 +7,8 @@ use crate::plan::Stop;
 use crate::recovery::tries::Rerun;
 use crate::server::Setup;
 use crate::server::pending::{OwnQuery, Pending};
-use crate::session::Link;
-use crate::session::Presence;
-use crate::session::Trial;
-use crate::session::arrival;
-use crate::session::settings::RefusedSettings;
-use crate::session::settings::SettingsId;
-use crate::session::setup;
+use crate::session::settings::{RefusedSettings, SettingsId};
+use crate::session::{Link, Presence, Trial, arrival, setup};
 use crate::sql::Kinds;
 
 impl ServerTurn<'_> {

@@ -13,10 +13,9 @@ use crate::server::statements::StatementLookup;
 use crate::server::{Commits, Ending, ReadingsKnown, Restore, SinceReady};
 use crate::session::pin::PinReason;
 use crate::session::settings::SettingsId;
-use crate::session::setup;
 use crate::session::state::books::Asked;
 use crate::session::state::reset;
-use crate::session::{Link, LocalSettings, Presence, Session};
+use crate::session::{Link, LocalSettings, Presence, Session, setup};
 use crate::sql::Kinds;
 use crate::tables::Tables;
 

@@ -22,9 +22,8 @@ use crate::server::BackendKey;
 use crate::server::life::Dialed;
 use crate::server::prepared::StatementKey;
 use crate::session::arrival::Greeting;
-use crate::session::dismissal;
 use crate::session::sessions::SessionOptions;
-use crate::session::{Link, Phase, Presence};
+use crate::session::{Link, Phase, Presence, dismissal};
 
 /// A core with one server connection and two sessions, of which the first is linked to it.
 struct Desk {

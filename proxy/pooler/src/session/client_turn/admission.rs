@@ -1,23 +1,15 @@
 //! Whether a text is let through to a server connection.
 
-use super::turn::ClientTurn;
-use super::turn::Step;
+use pgimbal_config::PoolMode;
+use pgimbal_wire::error::{Report, Severity, SqlState};
+
+use super::turn::{ClientTurn, Step};
 use crate::cluster::route;
 use crate::error::error_body;
 use crate::plan::Stop;
-use crate::session::Link;
-use crate::session::Phase;
 use crate::session::front::FrontMessage;
-use crate::session::setup;
-use crate::sql;
-use crate::sql::Classified;
-use crate::sql::Form;
-use crate::sql::Kinds;
-use crate::sql::SetBy;
-use pgimbal_config::PoolMode;
-use pgimbal_wire::error::Report;
-use pgimbal_wire::error::Severity;
-use pgimbal_wire::error::SqlState;
+use crate::session::{Link, Phase, setup};
+use crate::sql::{self, Classified, Form, Kinds, SetBy};
 
 /// Kinds of state for which a session will keep its server connection as soon as it has them.
 const PINNING: Kinds =

@@ -1,48 +1,28 @@
 //! A client's Bind, and what it needs on the server connection.
 
-use super::admission;
-use super::names;
-use super::raise;
-use super::reprepare;
-use super::script;
-use super::statements;
-use super::statements::write_client_name;
-use super::turn::ClientTurn;
-use super::turn::Step;
-use super::values::BoundValues;
-use crate::cluster::route;
-use crate::cluster::route::Misnamed;
-use crate::plan::Stop;
-use crate::recovery::effects::SegmentEffects;
-use crate::server::pending::Origin as MessageOrigin;
-use crate::server::pending::Pending;
-use crate::server::prepared::Origin;
-use crate::server::prepared::Statement;
-use crate::server::prepared::UnnamedStatement;
-use crate::server::statements::Portal;
-use crate::server::statements::StatementLookup;
-use crate::session::LocalSettings;
-use crate::session::ShapeCheck;
-use crate::session::state::portals::Rereads;
-use crate::sql;
-use crate::sql::Assignment;
-use crate::sql::Classified;
-use crate::sql::Form;
-use crate::sql::Kinds;
-use crate::sql::Operand;
-use crate::sql::ScopeOperand;
-use crate::sql::Steps;
-use pgimbal_config::PoolMode;
-use pgimbal_config::Verify;
-use pgimbal_wire::encode;
-use pgimbal_wire::encode::NameKind;
-use pgimbal_wire::encode::TransactionStatus;
+use std::rc::Rc;
+
+use pgimbal_config::{PoolMode, Verify};
+use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
 use pgimbal_wire::error::Severity;
 use pgimbal_wire::extended::Bind;
-use pgimbal_wire::frame::HEADER_LEN;
-use pgimbal_wire::frame::Header;
+use pgimbal_wire::frame::{HEADER_LEN, Header};
 use pgimbal_wire::tag::frontend;
-use std::rc::Rc;
+
+use super::older_settings::{self, OlderSettings};
+use super::statements::{self, write_client_name};
+use super::turn::{ClientTurn, Step};
+use super::values::BoundValues;
+use super::{admission, names, raise, reprepare, script};
+use crate::cluster::route::{self, Misnamed};
+use crate::plan::Stop;
+use crate::recovery::effects::SegmentEffects;
+use crate::server::pending::{Origin as MessageOrigin, Pending};
+use crate::server::prepared::{Origin, Statement, UnnamedStatement};
+use crate::server::statements::{Portal, StatementLookup};
+use crate::session::state::portals::Rereads;
+use crate::session::{LocalSettings, ShapeCheck};
+use crate::sql::{self, Assignment, Classified, Form, Kinds, Operand, ScopeOperand, Steps};
 
 /// Whether a statement that is needed can be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,13 +282,16 @@ pub(super) fn need_named(
     let server = turn.server()?;
     let transaction = server.transaction;
     let statement = if reprepare::found(turn, &statement)? == StatementLookup::Missing {
-        let detour = reprepare::detour(turn, &statement)?;
-        let statement = match &detour {
-            Some(_) => reprepare::under_older_settings(turn, name, statement),
-            None => reprepare::under_current_settings(turn, name, statement),
+        if older_settings::may_differ(turn, &statement) {
+            turn.await_replies()?;
+        }
+        let older = OlderSettings::of(turn, &statement);
+        let statement = match older.is_empty() {
+            false => reprepare::under_older_settings(turn, name, statement),
+            true => reprepare::under_current_settings(turn, name, statement),
         };
         if reprepare::found(turn, &statement)? == StatementLookup::Missing {
-            reprepare::reprepare(turn, name, &statement, detour.unwrap_or_default())?;
+            reprepare::reprepare(turn, name, &statement, &older)?;
         }
         statement
     } else {

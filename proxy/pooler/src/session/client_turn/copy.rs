@@ -1,12 +1,11 @@
 //! A client's COPY data.
 
-use super::turn::ClientTurn;
-use super::turn::Message;
-use super::turn::Step;
-use crate::plan::Stop;
-use crate::session::Link;
 use pgimbal_wire::frame::Header;
 use pgimbal_wire::tag::frontend;
+
+use super::turn::{ClientTurn, Message, Step};
+use crate::plan::Stop;
+use crate::session::Link;
 
 /// CopyData, CopyDone and CopyFail pass while a reply is pending that may be a COPY. Otherwise
 /// they are late: the copy has failed, and PostgreSQL drops them too.

@@ -1,32 +1,20 @@
 //! A client's Bind, Describe, Execute, Close, Sync and Flush.
 
-use super::admission;
-use super::bind;
-use super::bind::Needed;
-use super::bind::PLAIN;
-use super::copy;
-use super::names;
-use super::statements;
-use super::statements::write_client_name;
-use super::turn::ClientTurn;
-use super::turn::Message;
-use super::turn::Step;
+use pgimbal_config::PoolMode;
+use pgimbal_wire::encode::{self, NameKind};
+use pgimbal_wire::extended::{Execute, Target};
+use pgimbal_wire::frame::Header;
+
+use super::bind::{self, Needed, PLAIN};
+use super::statements::{self, write_client_name};
+use super::turn::{ClientTurn, Message, Step};
+use super::{admission, copy, names};
 use crate::recovery::effects::SegmentEffects;
 use crate::server::ReadingsKnown;
-use crate::server::pending::Origin as MessageOrigin;
-use crate::server::pending::ParseInFlight;
-use crate::server::pending::Pending;
-use crate::server::prepared::SERVER_NAME_PREFIX;
-use crate::server::prepared::UnnamedStatement;
-use crate::session::Link;
-use crate::session::Phase;
+use crate::server::pending::{Origin as MessageOrigin, ParseInFlight, Pending};
+use crate::server::prepared::{SERVER_NAME_PREFIX, UnnamedStatement};
 use crate::session::state::portals::Rereads;
-use pgimbal_config::PoolMode;
-use pgimbal_wire::encode;
-use pgimbal_wire::encode::NameKind;
-use pgimbal_wire::extended::Execute;
-use pgimbal_wire::extended::Target;
-use pgimbal_wire::frame::Header;
+use crate::session::{Link, Phase};
 
 pub(super) fn describe(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     let (message, target) = turn.view(header, Target::view)?;

@@ -12,36 +12,23 @@
 //! pgimbal's, ends in `DEALLOCATE ALL` and a new beginning. Ahead of code that may deallocate all,
 //! `pgimbal_ask_begin` is parsed: if it is missing afterwards, the client's statements are gone.
 
-use super::statements;
-use super::statements::as_forwarded;
-use super::statements::write_client_name;
-use super::turn::ClientTurn;
-use super::turn::Step;
-use crate::cluster::route;
-use crate::plan::Stop;
-use crate::server::pending::NameFor;
-use crate::server::pending::Pending;
-use crate::server::prepared::Origin;
-use crate::server::prepared::SERVER_NAME_PREFIX;
-use crate::server::prepared::Statement;
-use crate::session::NameToClose;
-use crate::session::effect::Bytes;
-use crate::session::effect::Script;
-use crate::sql;
-use crate::sql::Classified;
-use crate::sql::Form;
-use crate::sql::Kinds;
-use crate::sql::Steps;
-use pgimbal_config::PoolMode;
-use pgimbal_wire::encode;
-use pgimbal_wire::encode::NameKind;
-use pgimbal_wire::encode::TransactionStatus;
-use pgimbal_wire::extended::Parse;
-use pgimbal_wire::tag::frontend;
 use std::rc::Rc;
 
-/// The name under which an SQL PREPARE of a client's is run again, as statement and portal.
-const TEMPORARY_PREPARE: &[u8] = b"pgimbal_temporary";
+use pgimbal_config::PoolMode;
+use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
+use pgimbal_wire::extended::Parse;
+use pgimbal_wire::tag::frontend;
+
+use super::older_settings::{self, OlderSettings, run_own};
+use super::statements::{self, as_forwarded, write_client_name};
+use super::turn::{ClientTurn, Step};
+use crate::cluster::route;
+use crate::plan::Stop;
+use crate::server::pending::{NameFor, Pending};
+use crate::server::prepared::{Origin, SERVER_NAME_PREFIX, Statement};
+use crate::session::NameToClose;
+use crate::session::effect::{Bytes, Script};
+use crate::sql::{self, Classified, Form, Kinds, Steps};
 
 /// Makes real what a simple query names. Returns the names that are to be taken back behind it.
 pub(super) fn name_for_query(
@@ -68,6 +55,7 @@ pub(super) fn name_for_query(
         // Its end may be under way.
         turn.await_replies()?;
     }
+    await_older_settings(turn, &names)?;
     let (here, missing): (Vec<Bytes>, Vec<Bytes>) =
         names.drain(..).partition(|name| statements::is_temporary(turn, &as_forwarded(name)));
     // The query ends the segment in front of it.
@@ -137,7 +125,9 @@ pub(super) fn name_for_segment(
         return Ok(());
     }
     settled_names(turn)?;
-    for name in named_in(turn, text) {
+    let names = named_in(turn, text);
+    await_older_settings(turn, &names)?;
+    for name in names {
         if mark_temporary(turn, &name) {
             make_temporary_name(turn, &name, classified, NameFor::Segment)?;
         }
@@ -210,6 +200,11 @@ pub(super) fn name_for_protocol(
     name: &[u8],
     statement: &Statement,
 ) -> Step {
+    if !statements::is_temporary(turn, &as_forwarded(name))
+        && older_settings::may_differ(turn, statement)
+    {
+        turn.await_replies()?;
+    }
     match mark_temporary(turn, name) {
         true => run_prepare(turn, name, statement, NameFor::Segment),
         false => Ok(()),
@@ -222,6 +217,18 @@ fn settled_names(turn: &mut ClientTurn<'_>) -> Step {
         true => turn.await_replies(),
         false => Ok(()),
     }
+}
+
+/// Waits until it is sure whether these are to be parsed under other settings than those of now.
+fn await_older_settings(turn: &mut ClientTurn<'_>, names: &[Bytes]) -> Step {
+    let known = turn.session.statements.as_deref();
+    let is_missing = |name: &&Bytes| !statements::is_temporary(turn, &as_forwarded(name));
+    let mut missing = names.iter().filter(is_missing);
+    let may_differ = missing.any(|name| {
+        let statement = known.and_then(|names| names.get(name));
+        statement.is_some_and(|statement| older_settings::may_differ(turn, statement))
+    });
+    if may_differ { turn.await_replies() } else { Ok(()) }
 }
 
 fn make_temporary_name(
@@ -242,6 +249,11 @@ fn make_temporary_name(
     if statement.origin == Origin::Sql && !only_name {
         return run_prepare(turn, name, &statement, to);
     }
+    let older = match only_name {
+        true => OlderSettings::default(),
+        false => OlderSettings::of(turn, &statement),
+    };
+    older.set(turn, to)?;
     turn.server()?.pending.push(Pending::TemporaryName(to, Some(as_forwarded(name))));
     turn.plan.make_for_server(|out| {
         encode::message(out, frontend::PARSE, |out| {
@@ -253,40 +265,16 @@ fn make_temporary_name(
             }
         });
     });
-    Ok(())
+    older.set_back(turn, to)
 }
 
 /// Runs a client's SQL PREPARE again. It has to be the extended protocol: a simple query would
 /// destroy the unnamed statement.
 fn run_prepare(turn: &mut ClientTurn<'_>, name: &[u8], statement: &Statement, to: NameFor) -> Step {
-    run_own(turn, statement.text(), to, Some(as_forwarded(name)))
-}
-
-/// Runs one statement that has no rows for the client, and of which `made` is there afterwards.
-pub(super) fn run_own(
-    turn: &mut ClientTurn<'_>,
-    sql: &[u8],
-    to: NameFor,
-    mut made: Option<Bytes>,
-) -> Step {
-    let server = turn.server()?;
-    for reply in 0..5 {
-        // The third is that to Execute.
-        let made = if reply == 2 { made.take() } else { None };
-        server.pending.push(Pending::TemporaryName(to, made));
-    }
-    turn.plan.make_for_server(|out| {
-        encode::parse(out, TEMPORARY_PREPARE, sql, &[0, 0]);
-        encode::bind_head(out, TEMPORARY_PREPARE, TEMPORARY_PREPARE, 6);
-        out.extend_from_slice(&[0; 6]);
-        encode::message(out, frontend::EXECUTE, |out| {
-            out.extend_from_slice(TEMPORARY_PREPARE);
-            out.extend_from_slice(&[0; 5]);
-        });
-        encode::close(out, NameKind::Portal, TEMPORARY_PREPARE);
-        encode::close(out, NameKind::Statement, TEMPORARY_PREPARE);
-    });
-    Ok(())
+    let older = OlderSettings::of(turn, statement);
+    older.set(turn, to)?;
+    run_own(turn, statement.text(), to, Some(as_forwarded(name)))?;
+    older.set_back(turn, to)
 }
 
 /// While the server has statements of SQL that are not in the books, whether a name is free is

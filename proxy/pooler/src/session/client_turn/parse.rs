@@ -1,35 +1,24 @@
 //! A client's Parse.
 
-use super::admission;
-use super::names;
-use super::raise;
-use super::reprepare;
-use super::room;
-use super::statements;
-use super::statements::write_client_name;
-use super::turn::ClientTurn;
-use super::turn::Message;
-use super::turn::Step;
-use crate::recovery::effects::SegmentEffects;
-use crate::server::pending::DescribeInFlight;
-use crate::server::pending::NameChange;
-use crate::server::pending::NameFor;
-use crate::server::pending::Origin as MessageOrigin;
-use crate::server::pending::ParseInFlight;
-use crate::server::pending::Pending;
-use crate::server::prepared::Statement;
-use crate::server::prepared::Unnamed;
-use crate::session::ClientBody;
-use crate::session::front::ReadText;
-use crate::session::pin::PinReason;
-use crate::sql::Classified;
-use crate::sql::Scanner;
+use std::rc::Rc;
+
 use pgimbal_config::PoolMode;
 use pgimbal_wire::encode;
 use pgimbal_wire::extended::Parse;
-use pgimbal_wire::frame::HEADER_LEN;
-use pgimbal_wire::frame::Header;
-use std::rc::Rc;
+use pgimbal_wire::frame::{HEADER_LEN, Header};
+
+use super::statements::{self, write_client_name};
+use super::turn::{ClientTurn, Message, Step};
+use super::{admission, names, raise, reprepare, room};
+use crate::recovery::effects::SegmentEffects;
+use crate::server::pending::{
+    DescribeInFlight, NameChange, NameFor, Origin as MessageOrigin, ParseInFlight, Pending,
+};
+use crate::server::prepared::{Statement, Unnamed};
+use crate::session::ClientBody;
+use crate::session::front::ReadText;
+use crate::session::pin::PinReason;
+use crate::sql::{Classified, Scanner};
 
 pub(super) fn parse(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     let limit = turn.pool.config.pool.max_statement_bytes;

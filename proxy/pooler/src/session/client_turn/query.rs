@@ -1,27 +1,18 @@
 //! A client's simple query.
 
-use super::admission;
-use super::names;
-use super::raise;
-use super::script;
-use super::statements;
-use super::turn::ClientTurn;
-use super::turn::Message;
-use super::turn::Step;
+use pgimbal_config::PoolMode;
+use pgimbal_wire::encode;
+use pgimbal_wire::frame::Header;
+
+use super::turn::{ClientTurn, Message, Step};
+use super::{admission, names, raise, script, statements};
 use crate::plan::Body;
 use crate::recovery::effects::SegmentEffects;
 use crate::server::pending::Pending;
 use crate::server::prepared::UnnamedStatement;
-use crate::session::ClientBody;
-use crate::session::Phase;
 use crate::session::effect::Script;
-use crate::sql::Classified;
-use crate::sql::Encoding;
-use crate::sql::Kinds;
-use crate::sql::Scanner;
-use pgimbal_config::PoolMode;
-use pgimbal_wire::encode;
-use pgimbal_wire::frame::Header;
+use crate::session::{ClientBody, Phase};
+use crate::sql::{Classified, Encoding, Kinds, Scanner};
 
 pub(super) fn query(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     let message = turn.held(header, 0)?;

@@ -1,24 +1,15 @@
 //! What a text that is sent may leave in its session.
 
+use pgimbal_config::{PoolMode, Verify};
+use pgimbal_wire::encode::{self, TransactionStatus};
+
 use super::turn::ClientTurn;
 use crate::recovery::effects::SegmentEffects;
-use crate::server::Commits;
-use crate::server::Ending;
-use crate::server::pending::NameFor;
-use crate::server::pending::Pending;
+use crate::server::pending::{NameFor, Pending};
+use crate::server::{Commits, Ending};
 use crate::session::LocalSettings;
 use crate::session::state::books::Books;
-use crate::sql;
-use crate::sql::Chain;
-use crate::sql::Classified;
-use crate::sql::Form;
-use crate::sql::Kinds;
-use crate::sql::SetBy;
-use crate::sql::Steps;
-use pgimbal_config::PoolMode;
-use pgimbal_config::Verify;
-use pgimbal_wire::encode;
-use pgimbal_wire::encode::TransactionStatus;
+use crate::sql::{self, Chain, Classified, Form, Kinds, SetBy, Steps};
 
 /// Kinds of state that only functions of these names make: code has to name them, or to call what
 /// does. Where that cannot be seen, they are not looked for: one cannot be asked about, and the
@@ -43,7 +34,7 @@ pub(super) fn raise(turn: &mut ClientTurn<'_>, classified: &Classified, text: &[
     }
     for step in classified.steps() {
         kinds.insert(raised_by(turn, step));
-        if step.local {
+        if step.local && !executes_plain(turn, step) {
             local_settings_may_hold(turn, text);
         }
     }
@@ -118,6 +109,13 @@ fn raised_by_portals(turn: &mut ClientTurn<'_>, classified: &Classified) -> Kind
     }
     turn.session.portals.forget();
     Kinds::ANYTHING
+}
+
+/// Whether it runs a statement of the client's that only reads or writes rows.
+fn executes_plain(turn: &ClientTurn<'_>, step: &sql::Step) -> bool {
+    let Form::Execute(name) = &step.form else { return false };
+    let known = turn.session.statements.as_ref().and_then(|names| names.get(name));
+    known.is_some_and(|known| known.body.is_some() && known.class.not_plain().is_none())
 }
 
 fn raised_by(turn: &mut ClientTurn<'_>, step: &sql::Step) -> Kinds {

@@ -1,37 +1,20 @@
 //! A statement that a server connection lacks, reprepared where its client needs it.
 
-use super::names;
-use super::statements;
-use super::turn::ClientTurn;
-use super::turn::Step;
-use crate::plan::Stop;
-use crate::server::pending::DescribeInFlight;
-use crate::server::pending::NameFor;
-use crate::server::pending::ParseInFlight;
-use crate::server::pending::Pending;
-use crate::server::prepared::Origin;
-use crate::server::prepared::ParsedUnder;
-use crate::server::prepared::Statement;
-use crate::server::prepared::StatementId;
-use crate::server::statements::StatementLookup;
-use crate::session::pin::PinReason;
-use crate::session::settings::Setting;
-use crate::session::settings::assign_local;
-use crate::session::settings::is_looked_at_again;
-use crate::session::settings::is_read_at_parse;
-use crate::session::settings::reset_local;
-use crate::sql;
-use pgimbal_wire::encode;
-use pgimbal_wire::encode::TransactionStatus;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// What is set around a Parse, each in a statement of its own.
-#[derive(Debug, Default)]
-pub(super) struct Detour {
-    there: Vec<Vec<u8>>,
-    back: Vec<Vec<u8>>,
-}
+use pgimbal_wire::encode;
+
+use super::older_settings::OlderSettings;
+use super::statements;
+use super::turn::{ClientTurn, Step};
+use crate::plan::Stop;
+use crate::server::pending::{DescribeInFlight, NameFor, ParseInFlight, Pending};
+use crate::server::prepared::{Origin, ParsedUnder, Statement, StatementId};
+use crate::server::statements::StatementLookup;
+use crate::session::pin::PinReason;
+use crate::session::settings::{Setting, is_looked_at_again};
+use crate::sql;
 
 /// Puts a Parse of a kept statement in front of the message that needs it. Where the client was
 /// told what it looks like, the server describes it too, and the message waits for that: a
@@ -43,7 +26,7 @@ pub(super) fn reprepare(
     turn: &mut ClientTurn<'_>,
     name: &[u8],
     statement: &Rc<Statement>,
-    detour: Detour,
+    older: &OlderSettings,
 ) -> Step {
     if statement.body.is_none() {
         return Ok(());
@@ -51,7 +34,7 @@ pub(super) fn reprepare(
     make_room(turn)?;
     turn.pool.stats.reprepares += 1;
     let is_known = statements::settings_are_known(turn);
-    set_on_the_way(turn, &detour.there)?;
+    older.set(turn, NameFor::Segment)?;
     let server = turn.server()?;
     server.statements.insert(statement.id);
     if !is_known {
@@ -72,7 +55,7 @@ pub(super) fn reprepare(
             statement.write_body(out);
         });
     });
-    set_on_the_way(turn, &detour.back)?;
+    older.set_back(turn, NameFor::Segment)?;
     if statement.shape.get().is_none() {
         return Ok(());
     }
@@ -121,61 +104,6 @@ fn not_to_evict(turn: &ClientTurn<'_>) -> Vec<StatementId> {
         return names.fixed_otherwise(settings);
     }
     Vec::new()
-}
-
-/// The way to the settings under which the text of `statement` is to be read, and back, where
-/// it was parsed under others than those of now. Nothing of it is left behind the transaction,
-/// nor in it.
-///
-/// # Errors
-/// [`Stop::Wait`] until it is sure which those of now are.
-pub(super) fn detour(
-    turn: &mut ClientTurn<'_>,
-    statement: &Statement,
-) -> Result<Option<Detour>, Stop> {
-    let Some(then) = statement.parsed_under.get() else { return Ok(None) };
-    let table = &turn.tables.settings;
-    let current = table.parse_affecting(turn.session.settings.current());
-    if statement.origin != Origin::Parse
-        || !statements::settings_are_known(turn)
-        || **then == *table.settings(current)
-    {
-        return Ok(None);
-    }
-    turn.await_replies()?;
-    if turn.server()?.status == TransactionStatus::Failed {
-        return Ok(None);
-    }
-    let now = turn.tables.settings.shared(current);
-    let path = |set: &[Setting]| set.iter().find(|s| *s.name == *b"search_path").cloned();
-    // Under another path PostgreSQL reads the constants again, the text never.
-    let analysed_anew = path(then) != path(&now);
-    let is_read = |s: &&Setting| is_read_at_parse(&s.name, analysed_anew);
-    let read = then.iter().chain(now.iter()).filter(is_read);
-    if read.clone().any(Setting::depends_on_encoding) {
-        return Ok(None);
-    }
-    let mut detour = Detour::default();
-    for setting in read {
-        let find = |set: &[Setting]| set.iter().find(|s| s.name == setting.name).cloned();
-        let (old, new) = (find(then), find(&now));
-        if old == new {
-            continue;
-        }
-        let there = local(&setting.name, old.as_ref());
-        if !detour.there.contains(&there) {
-            detour.there.push(there);
-            detour.back.push(local(&setting.name, new.as_ref()));
-        }
-    }
-    Ok((!detour.there.is_empty()).then_some(detour))
-}
-
-fn set_on_the_way(turn: &mut ClientTurn<'_>, queries: &[Vec<u8>]) -> Step {
-    for sql in queries {
-        names::run_own(turn, sql, NameFor::Segment, None)?;
-    }
-    Ok(())
 }
 
 /// A statement that is about to be parsed on another server under the settings of then: what
@@ -236,13 +164,4 @@ pub(super) fn found(
         turn.await_replies()?;
     }
     Ok(turn.server()?.statements.find(statement.id))
-}
-
-fn local(name: &[u8], setting: Option<&Setting>) -> Vec<u8> {
-    let mut sql = Vec::new();
-    match setting {
-        Some(setting) => assign_local(setting, &mut sql),
-        None => reset_local(name, &mut sql),
-    }
-    sql
 }

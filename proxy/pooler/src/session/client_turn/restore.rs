@@ -5,8 +5,7 @@ use pgimbal_wire::tag::frontend;
 
 use crate::plan::Plan;
 use crate::server::{Restore, Server};
-use crate::session::Session;
-use crate::session::setup;
+use crate::session::{Session, setup};
 use crate::tables::Tables;
 
 /// After a RESET in the middle of a segment: what follows runs under what the client came with, as

@@ -1,7 +1,6 @@
 //! How much of what a client sends is held, and of its texts remembered.
 
-use super::turn::ClientTurn;
-use super::turn::Step;
+use super::turn::{ClientTurn, Step};
 use crate::plan::Stop;
 use crate::server::prepared::CLIENT_STATEMENTS_LIMIT;
 use crate::sql::Classified;

@@ -2,13 +2,7 @@
 
 use super::turn::ClientTurn;
 use crate::session::effect::Script;
-use crate::sql;
-use crate::sql::Classified;
-use crate::sql::Followed;
-use crate::sql::Form;
-use crate::sql::Kinds;
-use crate::sql::Operand;
-use crate::sql::SetBy;
+use crate::sql::{self, Classified, Followed, Form, Kinds, Operand, SetBy};
 
 /// The statements of a text, if the books follow one of them. `text` is empty where a PREPARE
 /// is not followed.

@@ -1,25 +1,18 @@
 //! A client's prepared statements: what its names mean, and under which settings they were parsed.
 
+use std::rc::Rc;
+
+use pgimbal_wire::extended::Parse;
+
 use super::room;
-use super::turn::ClientTurn;
-use super::turn::Message;
-use super::turn::Step;
+use super::turn::{ClientTurn, Message, Step};
 use crate::server::Server;
-use crate::server::pending::NameChange;
-use crate::server::pending::Origin as MessageOrigin;
-use crate::server::pending::UnnamedBefore;
-use crate::server::prepared::ParsedUnder;
-use crate::server::prepared::SERVER_NAME_PREFIX;
-use crate::server::prepared::Statement;
-use crate::server::prepared::StatementId;
-use crate::server::prepared::Unnamed;
+use crate::server::pending::{NameChange, Origin as MessageOrigin, UnnamedBefore};
+use crate::server::prepared::{ParsedUnder, SERVER_NAME_PREFIX, Statement, StatementId, Unnamed};
 use crate::session::LocalSettings;
 use crate::session::effect::Bytes;
 use crate::session::pin::PinReason;
-use crate::sql::Classified;
-use crate::sql::Kinds;
-use pgimbal_wire::extended::Parse;
-use std::rc::Rc;
+use crate::sql::{Classified, Kinds};
 
 /// Whether a name, as the server has it, is real in this segment.
 pub(super) fn is_temporary(turn: &ClientTurn<'_>, name: &[u8]) -> bool {

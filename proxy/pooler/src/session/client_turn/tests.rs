@@ -22,8 +22,7 @@ use crate::session::Session;
 use crate::session::arrival::Greeting;
 use crate::session::front::ReadText;
 use crate::session::sessions::SessionOptions;
-use crate::sql::StatementClass;
-use crate::sql::{self, AccessKind, Calls, Readings, StandardStrings};
+use crate::sql::{self, AccessKind, Calls, Readings, StandardStrings, StatementClass};
 
 /// A core with one client that has logged in, and one server connection.
 struct Core {

@@ -1,39 +1,25 @@
 //! One turn of a client: what it borrows, and the steps that every message takes.
 
+use std::time::Instant;
+
+use pgimbal_config::Verify;
+use pgimbal_wire::encode::{self, TransactionStatus};
+use pgimbal_wire::error::{Report, SqlState};
+use pgimbal_wire::extended::{Bind, Malformed, Target};
+use pgimbal_wire::frame::{HEADER_LEN, Header};
+use pgimbal_wire::tag::frontend;
+
 use super::restore;
-use crate::plan::Body;
-use crate::plan::HOLD_LIMIT;
-use crate::plan::Plan;
-use crate::plan::Stop;
+use crate::plan::{Body, HOLD_LIMIT, Plan, Stop};
 use crate::pool::Pool;
 use crate::recovery::effects::SegmentEffects;
 use crate::recovery::rerun;
 use crate::recovery::tries::Rerun;
-use crate::server::ReadingsKnown;
-use crate::server::Server;
-use crate::session::ClientBody;
-use crate::session::Link;
-use crate::session::Phase;
-use crate::session::Session;
-use crate::session::front::FrontMessage;
-use crate::session::front::ReadText;
-use crate::session::setup;
-use crate::sql::Calls;
-use crate::sql::Readings;
-use crate::sql::StatementClass;
+use crate::server::{ReadingsKnown, Server};
+use crate::session::front::{FrontMessage, ReadText};
+use crate::session::{ClientBody, Link, Phase, Session, setup};
+use crate::sql::{Calls, Readings, StatementClass};
 use crate::tables::Tables;
-use pgimbal_config::Verify;
-use pgimbal_wire::encode;
-use pgimbal_wire::encode::TransactionStatus;
-use pgimbal_wire::error::Report;
-use pgimbal_wire::error::SqlState;
-use pgimbal_wire::extended::Bind;
-use pgimbal_wire::extended::Malformed;
-use pgimbal_wire::extended::Target;
-use pgimbal_wire::frame::HEADER_LEN;
-use pgimbal_wire::frame::Header;
-use pgimbal_wire::tag::frontend;
-use std::time::Instant;
 
 /// The longest message that is held because of a name in it, of which 63 bytes count. PostgreSQL
 /// has no limit but memory; here every client may have one held.

@@ -277,6 +277,12 @@ impl Books<'_> {
         let class = prepared_by(text, self.session);
         let settings = self.tables.parse_fingerprint(self.session.settings.current());
         let statement = self.tables.statements.from_sql(text, settings, class);
+        if self.session.local == LocalSettings::Known && !self.session.raised.meets(Kinds::SETTINGS)
+        {
+            let table = &self.tables.settings;
+            let current = table.parse_affecting(self.session.settings.current());
+            let _ = statement.parsed_under.set(table.shared(current));
+        }
         self.session.statements.get_or_insert_default().set(name, Some(statement));
         let here = self.session.close_after_sync.iter_mut().find(|known| *known.name == *name);
         if let Some(here) = here {
