@@ -46,7 +46,11 @@ impl Pooler {
 
     /// What a session asks for whose first message of a transaction waits for a server connection.
     pub(crate) fn request_of(&self, session: &Session) -> Request {
-        Request { route: self.route_of(session), access: session.front.access() }
+        let route = match self.pools[session.pool.index()].replicas.is_empty() {
+            true => Route::Primary,
+            false => self.route_of(session),
+        };
+        Request { route, access: session.front.access() }
     }
 
     /// The pool that serves the next transaction of a session whose own pool is `home`.
@@ -59,7 +63,7 @@ impl Pooler {
         request: Request,
         now: Instant,
     ) -> Result<PoolId, Arc<[u8]>> {
-        if self.pools[home.index()].replicas.is_empty() || !request.wants_replica() {
+        if !request.wants_replica() {
             return Ok(home);
         }
         if let Some(pool) = self.best_replica(home, now) {
@@ -163,7 +167,8 @@ impl Pooler {
 /// What a session asks a server connection for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Where the session wants to go: what it has set, or what its pool says.
+    /// Where the session wants to go: what it has set, or what its pool says. The primary where
+    /// its pool has no replicas.
     pub route: Route,
     /// Whether the message that waits reads or writes.
     pub access: Access,
