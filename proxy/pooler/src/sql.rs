@@ -12,6 +12,7 @@ mod catalog;
 mod class;
 mod classified;
 mod classifier;
+mod commands;
 mod config;
 mod cursor;
 mod draft;
@@ -40,6 +41,7 @@ pub use classified::{
     Assignment, Bytes, Chain, Classified, Followed, Form, Operand, Scope, ScopeOperand, SetBy,
     Step, Steps,
 };
+pub use commands::{CommandWords, UnclosedQuote, commands};
 pub use encoding::{Calls, Encoding, Reading, Readings, StandardStrings};
 pub use kinds::Kinds;
 pub use marks::Marks;

@@ -19,7 +19,6 @@ mod renewal;
 mod session;
 mod show;
 mod stats;
-mod words;
 
 use std::io;
 use std::sync::Arc;

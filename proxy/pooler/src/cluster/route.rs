@@ -43,7 +43,11 @@ impl Request {
     /// What a session of `pool` asks for whose first message of a transaction waits for a server
     /// connection.
     pub(crate) fn of(session: &Session, pool: &Pool, tables: &Tables) -> Self {
-        Self { route: route_of(session, pool, tables), access: session.front.access() }
+        let route = match pool.replicas().is_empty() {
+            true => Route::Primary,
+            false => route_of(session, pool, tables),
+        };
+        Self { route, access: session.front.access() }
     }
 
     /// Whether a replica is to serve it. That is the session's decision alone: what it has sent to
@@ -67,14 +71,14 @@ pub(crate) fn choose_pool(
     request: Request,
     now: Instant,
 ) -> Result<PoolId, Arc<[u8]>> {
-    let pool = &pools[home];
-    if pool.replicas().is_empty() || !request.wants_replica() {
+    if !request.wants_replica() {
         return Ok(home);
     }
     if let Some(replica) = best_replica(pools, clusters, home, now) {
         pools[home].next_turn();
         return Ok(replica);
     }
+    let pool = &pools[home];
     let fallback = pool.config().cluster.as_ref().map(|cluster| cluster.config.replica_fallback);
     if fallback != Some(ReplicaFallback::None) {
         return Ok(home);

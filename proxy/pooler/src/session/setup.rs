@@ -22,7 +22,7 @@ use crate::session::state::asking::Asking;
 use crate::session::state::question::OwnStatements;
 use crate::session::state::reset;
 use crate::session::{ClientBody, Link, Presence, Session};
-use crate::sql::{Encoding, Kinds, Reading, StandardStrings};
+use crate::sql::{self, Calls, Encoding, Form, Kinds, Reading, Readings, StandardStrings};
 use crate::tables::Tables;
 
 /// Brings the server connection to the session's settings before its first message.
@@ -301,9 +301,10 @@ pub(crate) fn start_reset(server: &mut Server, pool: &Pool, tables: &Tables, pla
     send_own(server, OwnQuery::Reset, b"DISCARD ALL", plan);
 }
 
-/// Whether the reset query is the default.
+/// Whether the reset query is the default, however it is written.
 pub(crate) fn is_discard_all(query: &str) -> bool {
-    query.trim_end_matches([';', ' ']).eq_ignore_ascii_case("DISCARD ALL")
+    let classified = sql::classify(query.as_bytes(), Readings::Any, Calls::Text);
+    classified.only() == Some(&Form::DiscardAll)
 }
 
 /// Sends a query of the proxy's own. Like every simple query it destroys the unnamed statement.

@@ -96,6 +96,14 @@ impl Lexer {
         self.read += piece.len();
     }
 
+    /// Whether what was read ends inside a literal or a quoted identifier.
+    pub(super) fn is_in_quotes(&self) -> bool {
+        matches!(
+            self.mode,
+            Mode::Literal(_) | Mode::LiteralEscape(_) | Mode::Quoted(_) | Mode::DollarBody { .. }
+        )
+    }
+
     /// The text has ended. A literal, identifier or comment left open is a syntax error, which is
     /// the server's to raise.
     pub(super) fn finish<S: Sink>(&mut self, sink: &mut S) {

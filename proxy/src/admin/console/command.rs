@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use pgimbal_pooler::sql::{self, CommandWords};
 use pgimbal_wire::error::SqlState;
 
 use super::answer::Fault;
@@ -187,29 +188,29 @@ pub(super) fn parse(text: &[u8]) -> Result<Vec<Command>, Fault> {
     let text = std::str::from_utf8(text).map_err(|_| {
         Fault::new(SqlState::CHARACTER_NOT_IN_REPERTOIRE, "a command must be UTF-8")
     })?;
-    let plain = without_comments(text);
-    plain.split(';').map(str::trim).filter(|one| !one.is_empty()).map(command).collect()
+    let commands = sql::commands(text).map_err(|sql::UnclosedQuote| {
+        Fault::new(SqlState::SYNTAX_ERROR, "a quoted name or text does not end")
+    })?;
+    commands.iter().map(command).collect()
 }
 
-fn command(text: &str) -> Result<Command, Fault> {
-    let words: Vec<String> = text
-        .split(|c: char| c.is_whitespace() || c == '=')
-        .filter(|word| !word.is_empty())
-        .map(str::to_ascii_uppercase)
-        .collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    if let Some(command) = nodes::parse(text) {
+fn command(command: &CommandWords<'_>) -> Result<Command, Fault> {
+    let words: Vec<&str> = command.words.iter().map(String::as_str).collect();
+    if let Some(command) = nodes::parse(&words) {
         return Ok(Command::Cluster(command));
     }
-    if let Some(command) = credentials::parse(text) {
+    if let Some(command) = credentials::parse(&words) {
         return Ok(Command::Credential(command));
     }
-    if let Some(command) = renewal::parse(text) {
+    if let Some(command) = renewal::parse(&words) {
         return Ok(Command::Renewal(command));
     }
+    let words: Vec<String> = words.iter().map(|word| word.to_ascii_uppercase()).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let unknown = || unknown(command.text, &words);
     match words.as_slice() {
         ["SHOW"] => Ok(Command::Show(Show::Help)),
-        ["SHOW", table] => show(table).ok_or_else(|| unknown(text)),
+        ["SHOW", table] => show(table).ok_or_else(unknown),
         ["RELOAD"] => Ok(Command::Reload),
         ["SHUTDOWN"] => Ok(Command::Shutdown),
         ["SHUTDOWN", ..] => {
@@ -224,7 +225,7 @@ fn command(text: &str) -> Result<Command, Fault> {
         }
         ["DEALLOCATE", "ALL"] | ["DEALLOCATE", "PREPARE", "ALL"] => Ok(Command::Deallocate),
         ["DISCARD", "ALL"] => Ok(Command::Discard),
-        _ => Err(unknown(text)),
+        _ => Err(unknown()),
     }
 }
 
@@ -252,7 +253,7 @@ fn show(table: &str) -> Option<Command> {
 fn set(words: &[&str]) -> Result<Command, Fault> {
     let name = match words {
         ["SESSION" | "LOCAL", name, ..] | [name, ..] => name.to_ascii_lowercase(),
-        [] => return Err(unknown("SET")),
+        [] => return Err(unknown("SET", &["SET"])),
     };
     if DRIVER_SETTINGS.contains(&name.as_str()) {
         return Ok(Command::Set);
@@ -261,38 +262,36 @@ fn set(words: &[&str]) -> Result<Command, Fault> {
     Err(refused.hint("Change them in pgimbal's configuration, then say RELOAD."))
 }
 
-fn unknown(text: &str) -> Fault {
+fn unknown(text: &str, words: &[&str]) -> Fault {
     let mut quoted: String = text.chars().take(QUOTED).collect();
     if quoted.len() < text.len() {
         quoted.push_str("...");
     }
     let fault = Fault::new(SqlState::SYNTAX_ERROR, format!("unknown command \"{quoted}\""));
-    fault.hint(hint::hint(text))
-}
-
-/// `text` with a space for each comment. Quotes hold nothing here that could hide one: no command
-/// has a text argument that matters.
-fn without_comments(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = [rest.find("--"), rest.find("/*")].into_iter().flatten().min() {
-        plain.push_str(&rest[..at]);
-        plain.push(' ');
-        let end = if rest[at..].starts_with("--") { "\n" } else { "*/" };
-        rest = rest[at + 2..].split_once(end).map_or("", |(_, after)| after);
-    }
-    plain.push_str(rest);
-    plain
+    fault.hint(hint::hint(words))
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// What `parse` makes of the words of one command.
+    pub(in crate::admin::console) fn with_words<T>(text: &str, parse: fn(&[&str]) -> T) -> T {
+        let commands = sql::commands(text).unwrap();
+        let words = commands.iter().flat_map(|command| &command.words);
+        parse(&words.map(String::as_str).collect::<Vec<_>>())
+    }
 
     #[test]
     fn commands_are_read_in_any_case_with_comments_and_semicolons() {
         let pools = vec![Command::Show(Show::Pools)];
-        for text in ["show pools", "SHOW POOLS;", "  Show\n\tpools ;; ", "/* a */SHOW--b\npools"] {
+        for text in [
+            "show pools",
+            "SHOW POOLS;",
+            "  Show\n\tpools ;; ",
+            "/* a */SHOW--b\npools",
+            "show /* a /* b */ ; */ -- c\rpools",
+        ] {
             assert_eq!(parse(text.as_bytes()), Ok(pools.clone()), "{text}");
         }
         for text in ["", ";", "-- ping", "/* never ends", "--"] {
@@ -313,6 +312,10 @@ mod tests {
         }
         let long = "é".repeat(500);
         assert!(parse(long.as_bytes()).unwrap_err().message.chars().count() < 100);
+        for text in ["KILL \"app", "RESUME 'a"] {
+            let fault = parse(text.as_bytes()).unwrap_err();
+            assert_eq!(fault.code, SqlState::SYNTAX_ERROR, "{text}: it is not for all");
+        }
         assert_eq!(parse(b"\xff").unwrap_err().code, SqlState::CHARACTER_NOT_IN_REPERTOIRE);
     }
 

@@ -6,7 +6,6 @@ use pgimbal_wire::error::{Severity, SqlState};
 
 use super::answer::{Cell, Column, Fault, Row, int, notice, text};
 use super::connections::moment;
-use super::words::words;
 use crate::credentials::{
     CredentialManager, CredentialStatus, CredentialsStatus, NotRevoked, UnknownRole,
 };
@@ -73,12 +72,10 @@ pub(super) enum CredentialCommand {
     Refresh(Box<str>),
 }
 
-/// Reads REVOKE OLD or REFRESH; `None` for other commands. Names are case-sensitive.
-pub(super) fn parse(text: &str) -> Option<CredentialCommand> {
-    let words = words(text);
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+/// The command of these words, if it is one of these. Names are taken as they are written.
+pub(super) fn parse(words: &[&str]) -> Option<CredentialCommand> {
     let is = str::eq_ignore_ascii_case;
-    match words.as_slice() {
+    match words {
         [revoke, old, user] if is(revoke, "REVOKE") && is(old, "OLD") => {
             Some(CredentialCommand::RevokeOld((*user).into()))
         }
@@ -163,6 +160,7 @@ impl From<NotRevoked> for Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::console::command::tests::with_words;
 
     #[test]
     fn each_accepted_generation_has_a_row() {
@@ -191,12 +189,15 @@ mod tests {
     #[test]
     fn names_in_commands_are_taken_as_they_are_written() {
         let revoke = Some(CredentialCommand::RevokeOld("App".into()));
-        assert_eq!(parse("revoke OLD App"), revoke);
-        assert_eq!(parse("REFRESH \"app\""), Some(CredentialCommand::Refresh("app".into())));
+        assert_eq!(with_words("revoke OLD App", parse), revoke);
+        assert_eq!(
+            with_words("REFRESH \"app\"", parse),
+            Some(CredentialCommand::Refresh("app".into()))
+        );
         let spaced = Some(CredentialCommand::RevokeOld("my app".into()));
-        assert_eq!(parse("REVOKE OLD \"my app\""), spaced);
+        assert_eq!(with_words("REVOKE OLD \"my app\"", parse), spaced);
         for text in ["REVOKE OLD", "REVOKE app", "REFRESH", "REFRESH a b"] {
-            assert_eq!(parse(text), None, "{text}");
+            assert_eq!(with_words(text, parse), None, "{text}");
         }
     }
 }

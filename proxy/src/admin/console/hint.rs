@@ -53,14 +53,13 @@ const CALLED_OTHERWISE: [(&str, &str); 26] = [
     ("CREATE", NO_TABLES),
 ];
 
-/// The hint for `text`, which is no command of the console.
-pub(super) fn hint(text: &str) -> String {
-    let upper = text.to_ascii_uppercase();
-    let words: Vec<&str> = upper.split_whitespace().collect();
+/// The right command for these words, in upper case, which are none of the console's, as a hint.
+pub(super) fn hint(words: &[&str]) -> String {
     let first = words.first().copied().unwrap_or_default();
     let two = words.iter().take(2).copied().collect::<Vec<_>>().join(" ");
     let is_query = ["SELECT", "WITH", "TABLE"].contains(&first);
-    let of_catalog = CATALOG.iter().find(|(word, _)| is_query && upper.contains(word));
+    let of_catalog =
+        CATALOG.iter().find(|(word, _)| is_query && words.iter().any(|said| said.contains(word)));
     let called = || CALLED_OTHERWISE.iter().find(|(called, _)| [first, &two].contains(called));
     match of_catalog.or_else(called) {
         Some((_, answer)) => format!("{answer} {HELP_HINT}"),
@@ -84,6 +83,7 @@ fn nearest(two: &str, first: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::console::command::tests::with_words;
 
     #[test]
     fn what_was_meant_is_named() {
@@ -105,9 +105,9 @@ mod tests {
             ("SHUTDWON", "SHUTDOWN"),
             ("quit", "\\q"),
         ] {
-            let hint = hint(text);
+            let hint = with_words(&text.to_ascii_uppercase(), hint);
             assert!(hint.contains(meant) && hint.ends_with(HELP_HINT), "{text}: {hint}");
         }
-        assert_eq!(hint("make me a sandwich"), HELP_HINT);
+        assert_eq!(with_words("MAKE ME A SANDWICH", hint), HELP_HINT);
     }
 }

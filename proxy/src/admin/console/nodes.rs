@@ -7,7 +7,6 @@ use pgimbal_wire::error::{Severity, SqlState};
 
 use super::answer::{Cell, Column, Fault, Row, int, notice, text};
 use super::connections::moment;
-use super::words::words;
 use crate::topology::{ClusterStatus, Clusters, FailoverStatus, NodeStatus, OperatorError};
 
 pub(super) const NODES: &[Column] = &[
@@ -120,12 +119,10 @@ pub(super) enum ClusterCommand {
     Adopt(Box<str>),
 }
 
-/// Reads HOLD, RESUME or ADOPT NODE; `None` for other commands. Names are case-sensitive.
-pub(super) fn parse(text: &str) -> Option<ClusterCommand> {
-    let words = words(text);
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+/// The command of these words, if it is one of these. Names are taken as they are written.
+pub(super) fn parse(words: &[&str]) -> Option<ClusterCommand> {
     let is = str::eq_ignore_ascii_case;
-    match words.as_slice() {
+    match words {
         [hold, cluster] if is(hold, "HOLD") => Some(ClusterCommand::Hold((*cluster).into())),
         [resume] if is(resume, "RESUME") => Some(ClusterCommand::Resume(None)),
         [resume, cluster] if is(resume, "RESUME") => {
@@ -204,6 +201,7 @@ impl From<OperatorError> for Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::console::command::tests::with_words;
 
     fn shown(row: &Row) -> Vec<String> {
         let cell = |cell: &Cell| match cell {
@@ -237,14 +235,20 @@ mod tests {
 
     #[test]
     fn failover_names_in_commands_are_taken_as_they_are_written() {
-        assert_eq!(parse("hold Main"), Some(ClusterCommand::Hold("Main".into())));
-        assert_eq!(parse("RESUME"), Some(ClusterCommand::Resume(None)));
-        assert_eq!(parse("Resume \"a b\""), Some(ClusterCommand::Resume(Some("a b".into()))));
-        assert_eq!(parse("RESUME main"), Some(ClusterCommand::Resume(Some("main".into()))));
+        assert_eq!(with_words("hold Main", parse), Some(ClusterCommand::Hold("Main".into())));
+        assert_eq!(with_words("RESUME", parse), Some(ClusterCommand::Resume(None)));
+        assert_eq!(
+            with_words("Resume \"a b\"", parse),
+            Some(ClusterCommand::Resume(Some("a b".into())))
+        );
+        assert_eq!(
+            with_words("RESUME main", parse),
+            Some(ClusterCommand::Resume(Some("main".into())))
+        );
         let adopt = Some(ClusterCommand::Adopt("main.10.0.0.1".into()));
-        assert_eq!(parse("ADOPT  NODE main.10.0.0.1"), adopt);
+        assert_eq!(with_words("ADOPT  NODE main.10.0.0.1", parse), adopt);
         for text in ["HOLD", "HOLD a b", "ADOPT main.a", "RESUME a b", "ADOPT NODE"] {
-            assert_eq!(parse(text), None, "{text}");
+            assert_eq!(with_words(text, parse), None, "{text}");
         }
     }
 }

@@ -10,7 +10,6 @@ use tracing::info;
 
 use super::answer::{Fault, Row, notice};
 use super::control::Control;
-use super::words::words;
 
 /// A RECONNECT or KILL, for one database or for all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,12 +18,11 @@ pub(super) struct RenewalCommand {
     database: Option<Box<str>>,
 }
 
-/// Reads RECONNECT or KILL; `None` for other commands. Names are case-sensitive.
-pub(super) fn parse(text: &str) -> Option<RenewalCommand> {
-    let words = words(text);
-    let (verb, database) = match words.as_slice() {
+/// The command of these words, if it is one of these. A database's name is taken as it is written.
+pub(super) fn parse(words: &[&str]) -> Option<RenewalCommand> {
+    let (verb, database) = match words {
         [verb] => (verb, None),
-        [verb, database] => (verb, Some(database.as_str().into())),
+        [verb, database] => (verb, Some((*database).into())),
         _ => return None,
     };
     let how = if verb.eq_ignore_ascii_case("RECONNECT") {
@@ -76,17 +74,21 @@ impl RenewalCommand {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::console::command::tests::with_words;
 
     #[test]
     fn a_database_is_named_or_all_are_meant() {
         let command = |how, database: Option<&str>| {
             Some(RenewalCommand { how, database: database.map(Box::from) })
         };
-        assert_eq!(parse("reconnect"), command(Renewal::Reconnect, None));
-        assert_eq!(parse("KILL App"), command(Renewal::Kill, Some("App")));
-        assert_eq!(parse("Reconnect \"my app\""), command(Renewal::Reconnect, Some("my app")));
+        assert_eq!(with_words("reconnect", parse), command(Renewal::Reconnect, None));
+        assert_eq!(with_words("KILL App", parse), command(Renewal::Kill, Some("App")));
+        assert_eq!(
+            with_words("Reconnect \"my app\"", parse),
+            command(Renewal::Reconnect, Some("my app"))
+        );
         for text in ["KILL a b", "RECONNECTS", "PAUSE", ""] {
-            assert_eq!(parse(text), None, "{text}");
+            assert_eq!(with_words(text, parse), None, "{text}");
         }
     }
 }

@@ -183,3 +183,35 @@ fn statement_mode_refuses_a_block_without_a_server_connection() {
         assert_eq!(read.stop, Stop::Checkout);
     }
 }
+
+/// A client whose segment is in flight, without its Sync, and whose `begin` waits for its replies.
+fn waits_behind_a_segment() -> Core {
+    let mut core = Core::new(PoolMode::Transaction);
+    let segment = [parse("select 1"), message(b'B', &[0; 8]), message(b'E', &[0; 5])].concat();
+    assert_eq!(core.say(&segment).stop, Stop::Checkout);
+    core.links();
+    let said = core.say(&[&segment[..], &query("begin")].concat());
+    assert_eq!((said.taken as usize, said.stop), (segment.len(), Stop::Wait));
+    assert!(matches!(core.front(), FrontMessage::Text(_)), "it waits for replies");
+    core.plan.clear();
+    core
+}
+
+#[test]
+fn what_waits_behind_a_segment_that_is_lost_is_forgotten() {
+    let mut core = waits_behind_a_segment();
+    core.pooler.server_gone(core.server, core.now, &mut core.plan);
+    assert!(matches!(core.front(), FrontMessage::Unread));
+}
+
+#[test]
+fn what_waits_behind_a_segment_that_fails_is_forgotten_when_it_is_skipped() {
+    let mut core = waits_behind_a_segment();
+    let failed = message(b'E', b"SERROR\0C42601\0Ma\0\0");
+    let said = core.pooler.server_bytes(core.server, core.now, &failed, &mut core.plan);
+    assert_eq!(said.taken as usize, failed.len());
+    assert_eq!(core.session().phase, Phase::Skipping);
+    let rest = [query("begin"), message(b'S', b""), query("select 1")].concat();
+    assert_eq!(core.say(&rest).taken as usize, rest.len());
+    assert_eq!(core.block(), Block::Same);
+}
