@@ -19,7 +19,7 @@ use crate::recovery::rerun::Rerun;
 use crate::session::Phase;
 use crate::session::client_turn::{ClientTurn, Message, Step};
 use crate::session::front::ReadText;
-use crate::sql::{StatementClass, Steps};
+use crate::sql::Steps;
 
 use self::end::{End, end_in, end_in_one};
 use self::unserved::{Unserved, note_block, unserved};
@@ -375,7 +375,11 @@ fn end_of_statement(turn: &ClientTurn<'_>, name: &[u8]) -> Option<End> {
     let scope = &turn.session.aborted.as_deref()?.scope;
     let Scope::Transaction(lost) = scope else { return None };
     let remembered = lost.statements.iter().rev().find(|(n, _)| **n == *name).map(|(_, end)| *end);
-    remembered.or_else(|| turn.class_of(name).and_then(StatementClass::not_plain).and_then(end_in))
+    remembered.or_else(|| {
+        // An unnamed statement counts only if it was parsed since.
+        let class = turn.class_of(name).filter(|_| !name.is_empty())?;
+        class.not_plain().and_then(end_in)
+    })
 }
 
 fn end_of_portal(turn: &ClientTurn<'_>, name: &[u8]) -> Option<End> {
