@@ -252,8 +252,11 @@ fn read(turn: &mut ClientTurn<'_>, message: Message<'_>) -> Option<ReadText> {
 
 fn end_of_statement(turn: &ClientTurn<'_>, name: &[u8]) -> Option<End> {
     let lost = turn.session.aborted.as_deref()?.as_lost()?;
-    lost.statement(name)
-        .or_else(|| turn.class_of(name).and_then(StatementClass::not_plain).and_then(end_in))
+    lost.statement(name).or_else(|| {
+        // An unnamed statement counts only if it was parsed since.
+        let class = turn.class_of(name).filter(|_| !name.is_empty())?;
+        class.not_plain().and_then(end_in)
+    })
 }
 
 fn end_of_portal(turn: &ClientTurn<'_>, name: &[u8]) -> Option<End> {
