@@ -36,6 +36,26 @@ use crate::session::front::FrontMessage;
 use crate::session::state::books::{Asked, Books};
 use crate::session::{ClientBody, Link, Phase, Trial, arrival, setup};
 
+pub(crate) fn process(
+    core: &mut Core,
+    id: SessionId,
+    now: Instant,
+    buf: &[u8],
+    plan: &mut Plan,
+) -> Processed {
+    let Some(session) = core.sessions.get_mut(id) else {
+        return Processed { taken: 0, stop: Stop::Fault };
+    };
+    let mut server = session.link.server().and_then(|server| core.servers.get_mut(server));
+    if let Some(server) = &mut server {
+        server.pending.add_for(Owner::of(id));
+    }
+    let pool = &mut core.pools[session.pool];
+    let tables = &mut core.tables;
+    let effects = SegmentEffects::NONE;
+    run(&mut ClientTurn { session, server, pool, tables, now, buf, at: 0, plan, effects })
+}
+
 fn run(turn: &mut ClientTurn<'_>) -> Processed {
     if turn.session.trial == Trial::Due {
         let stop = try_settings(turn);
@@ -218,26 +238,6 @@ fn unlinked_sync(turn: &mut ClientTurn<'_>, header: Header) {
         turn.session.phase = Phase::Open;
         turn.tell(|out| encode::ready_for_query(out, TransactionStatus::Idle));
     }
-}
-
-pub(crate) fn process(
-    core: &mut Core,
-    id: SessionId,
-    now: Instant,
-    buf: &[u8],
-    plan: &mut Plan,
-) -> Processed {
-    let Some(session) = core.sessions.get_mut(id) else {
-        return Processed { taken: 0, stop: Stop::Fault };
-    };
-    let mut server = session.link.server().and_then(|server| core.servers.get_mut(server));
-    if let Some(server) = &mut server {
-        server.pending.add_for(Owner::of(id));
-    }
-    let pool = &mut core.pools[session.pool];
-    let tables = &mut core.tables;
-    let effects = SegmentEffects::NONE;
-    run(&mut ClientTurn { session, server, pool, tables, now, buf, at: 0, plan, effects })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use pgimbal_wire::encode;
 use pgimbal_wire::error::{self, ErrorFields, Severity, SqlState};
 use pgimbal_wire::tag::backend;
 
-use super::{Fate, ServerTurn};
+use super::turn::{Fate, ServerTurn};
 use crate::plan::Stop;
 use crate::pool::Place;
 use crate::recovery::rerun;
@@ -18,218 +18,220 @@ use crate::session::{Phase, setup};
 use crate::sql::Kinds;
 use crate::topology::ProbeHint;
 
-impl ServerTurn<'_> {
-    /// ErrorResponse.
-    pub(super) fn error(&mut self, body: &[u8]) -> Result<Fate, Stop> {
-        let Ok(fields) = ErrorFields::parse(body) else { return Err(Stop::Fault) };
-        self.pool.stats.error(fields.code);
-        if matches!(fields.severity, Severity::Fatal | Severity::Panic) {
-            // The connection ends now; what the client is told depends on its state then.
-            self.server.shutdown_notice = Some(body.into());
-            return Ok(Fate::Swallow);
+/// ErrorResponse.
+pub(super) fn error(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Fate, Stop> {
+    let Ok(fields) = ErrorFields::parse(body) else { return Err(Stop::Fault) };
+    turn.pool.stats.error(fields.code);
+    if matches!(fields.severity, Severity::Fatal | Severity::Panic) {
+        // The connection ends now; what the client is told depends on its state then.
+        turn.server.shutdown_notice = Some(body.into());
+        return Ok(Fate::Swallow);
+    }
+    learn_from_error(turn, fields.code, body);
+    turn.server.since_ready.failed = true;
+    turn.server.copy_in = false;
+    let fate = error_of_statement(turn, fields.code);
+    match turn.server.pending.front() {
+        Some(Pending::Query(_)) => {
+            ask_what_was_prepared(turn);
+            Ok(error_after_lending(turn, fields.code, fate))
         }
-        self.learn_from_error(fields.code, body);
-        self.server.since_ready.failed = true;
-        self.server.copy_in = false;
-        let fate = self.error_of_statement(fields.code);
-        match self.server.pending.front() {
-            Some(Pending::Query(_)) => {
-                self.ask_what_was_prepared();
-                Ok(self.error_after_lending(fields.code, fate))
+        // It stands for the client's own end.
+        Some(Pending::Own(OwnQuery::RerunEnd)) => Ok(Fate::Pass),
+        Some(Pending::Own(OwnQuery::SetupOne)) => {
+            setting_refused(turn, fields.code, body);
+            Ok(Fate::Swallow)
+        }
+        Some(Pending::Own(OwnQuery::Question)) => {
+            if let Some((asking, _)) = &mut turn.server.asking {
+                asking.refused(fields.code);
             }
-            // It stands for the client's own end.
-            Some(Pending::Own(OwnQuery::RerunEnd)) => Ok(Fate::Pass),
-            Some(Pending::Own(OwnQuery::SetupOne)) => {
-                self.setting_refused(fields.code, body);
-                Ok(Fate::Swallow)
+            Ok(Fate::Swallow)
+        }
+        Some(Pending::Own(_)) => Ok(Fate::Swallow),
+        Some(Pending::TemporaryName(NameFor::Query, _)) => {
+            // What needs the name fails with it too, and is told why.
+            turn.server.lend_error = Some(body.into());
+            skip_to_sync(turn, fields.code);
+            Ok(Fate::Swallow)
+        }
+        Some(Pending::Witness(NameFor::Query)) => {
+            skip_to_sync(turn, fields.code);
+            Ok(Fate::Swallow)
+        }
+        Some(Pending::Changed | Pending::Refused(_)) => {
+            tell_another_error(turn);
+            skip_to_sync(turn, fields.code);
+            Ok(Fate::Swallow)
+        }
+        Some(_) => {
+            if fields.code == SqlState::INVALID_SQL_STATEMENT_NAME
+                && turn.pool.config.pool.mode != PoolMode::Session
+                && names_own(body)
+            {
+                // What was believed to be there is not: nothing else is believed either.
+                turn.server.residue.insert(Kinds::STATEMENTS);
             }
-            Some(Pending::Own(OwnQuery::Question)) => {
-                if let Some((asking, _)) = &mut self.server.asking {
-                    asking.refused(fields.code);
+            skip_to_sync(turn, fields.code);
+            Ok(fate)
+        }
+        None if turn.session.is_some() => Ok(Fate::Pass),
+        None => Err(Stop::Fault),
+    }
+}
+
+/// What an error tells of the schema and of the node.
+fn learn_from_error(turn: &mut ServerTurn<'_>, code: SqlState, body: &[u8]) {
+    if code == SqlState::FEATURE_NOT_SUPPORTED && is_stale_plan(body) {
+        turn.pool.shared.database.schema_changed();
+    }
+    if code == SqlState::READ_ONLY_SQL_TRANSACTION
+        && let Some(epoch) = turn.server.epoch
+        && turn.pool.key.place == Place::Primary
+    {
+        turn.tables.probe_hint = Some((turn.pool.id, ProbeHint::ReadOnly(epoch.node)));
+    }
+}
+
+/// A longer text has failed: a PREPARE at its end may have been run nevertheless.
+fn ask_what_was_prepared(turn: &mut ServerTurn<'_>) {
+    let Some(Pending::Query(Some(script))) = turn.server.pending.front() else { return };
+    if let Some(session) = turn.session.as_deref_mut().filter(|_| script.may_have_prepared()) {
+        session.raised.insert(Kinds::STATEMENTS);
+    }
+}
+
+/// The error that stands in place of the server's.
+fn tell_another_error(turn: &mut ServerTurn<'_>) {
+    let Some(session) = turn.session_id() else { return };
+    turn.plan.make_for_session(session, |out| match turn.server.pending.front() {
+        Some(Pending::Refused(told)) => {
+            encode::message(out, backend::ERROR_RESPONSE, |out| out.extend_from_slice(told));
+        }
+        _ => encode_changed(out),
+    });
+}
+
+/// An error of the client's statement passes; that of one which is run again may prove nothing.
+fn error_of_statement(turn: &mut ServerTurn<'_>, code: SqlState) -> Fate {
+    let tries = match turn.session.as_deref().map(|session| session.rerun) {
+        Some(Rerun::Running(tries)) if rerun::proves_nothing(code) => tries,
+        _ => return Fate::Pass,
+    };
+    let report = match tries.rolled_back {
+        true => tries::rolled_back(turn.pool.lost_transaction_code()),
+        false => tries::outcome_unknown(),
+    };
+    turn.tell(|out| report.encode_error(out));
+    Fate::Swallow
+}
+
+/// The server skips everything up to Sync: undoes what was noted ahead for it.
+fn skip_to_sync(turn: &mut ServerTurn<'_>, code: SqlState) {
+    let (skipped, sync_is_pending) = turn.server.pending.take_skipped();
+    for (index, entry) in skipped.into_iter().enumerate().rev() {
+        match entry {
+            Pending::Unnamed(origin, before) => {
+                // A text that cannot be converted is refused before anything is destroyed.
+                let is_refused = matches!(
+                    code,
+                    SqlState::CHARACTER_NOT_IN_REPERTOIRE | SqlState::UNTRANSLATABLE_CHARACTER
+                );
+                let kept = is_refused && before.is_some();
+                let failed = index == 0 && !kept;
+                undo_unnamed(turn, failed, origin, before);
+            }
+            Pending::Parse(parse) => {
+                if let Some(statement) = &parse.statement {
+                    turn.server.statements.remove(statement.id);
                 }
-                Ok(Fate::Swallow)
-            }
-            Some(Pending::Own(_)) => Ok(Fate::Swallow),
-            Some(Pending::TemporaryName(NameFor::Query, _)) => {
-                // What needs the name fails with it too, and is told why.
-                self.server.lend_error = Some(body.into());
-                self.skip_to_sync(fields.code);
-                Ok(Fate::Swallow)
-            }
-            Some(Pending::Witness(NameFor::Query)) => {
-                self.skip_to_sync(fields.code);
-                Ok(Fate::Swallow)
-            }
-            Some(Pending::Changed | Pending::Refused(_)) => {
-                self.tell_another_error();
-                self.skip_to_sync(fields.code);
-                Ok(Fate::Swallow)
-            }
-            Some(_) => {
-                if fields.code == SqlState::INVALID_SQL_STATEMENT_NAME
-                    && self.pool.config.pool.mode != PoolMode::Session
-                    && names_own(body)
-                {
-                    // What was believed to be there is not: nothing else is believed either.
-                    self.server.residue.insert(Kinds::STATEMENTS);
-                }
-                self.skip_to_sync(fields.code);
-                Ok(fate)
-            }
-            None if self.session.is_some() => Ok(Fate::Pass),
-            None => Err(Stop::Fault),
-        }
-    }
-
-    /// What an error tells of the schema and of the node.
-    fn learn_from_error(&mut self, code: SqlState, body: &[u8]) {
-        if code == SqlState::FEATURE_NOT_SUPPORTED && is_stale_plan(body) {
-            self.pool.shared.database.schema_changed();
-        }
-        if code == SqlState::READ_ONLY_SQL_TRANSACTION
-            && let Some(epoch) = self.server.epoch
-            && self.pool.key.place == Place::Primary
-        {
-            self.tables.probe_hint = Some((self.pool.id, ProbeHint::ReadOnly(epoch.node)));
-        }
-    }
-
-    /// A longer text has failed: a PREPARE at its end may have been run nevertheless.
-    fn ask_what_was_prepared(&mut self) {
-        let Some(Pending::Query(Some(script))) = self.server.pending.front() else { return };
-        if let Some(session) = self.session.as_deref_mut().filter(|_| script.may_have_prepared()) {
-            session.raised.insert(Kinds::STATEMENTS);
-        }
-    }
-
-    /// The error that stands in place of the server's.
-    fn tell_another_error(&mut self) {
-        let Some(session) = self.session_id() else { return };
-        self.plan.make_for_session(session, |out| match self.server.pending.front() {
-            Some(Pending::Refused(told)) => {
-                encode::message(out, backend::ERROR_RESPONSE, |out| out.extend_from_slice(told));
-            }
-            _ => encode_changed(out),
-        });
-    }
-
-    /// An error of the client's statement passes; that of one which is run again may prove nothing.
-    fn error_of_statement(&mut self, code: SqlState) -> Fate {
-        let tries = match self.session.as_deref().map(|session| session.rerun) {
-            Some(Rerun::Running(tries)) if rerun::proves_nothing(code) => tries,
-            _ => return Fate::Pass,
-        };
-        let report = match tries.rolled_back {
-            true => tries::rolled_back(self.pool.lost_transaction_code()),
-            false => tries::outcome_unknown(),
-        };
-        self.tell(|out| report.encode_error(out));
-        Fate::Swallow
-    }
-
-    /// The server skips everything up to Sync: undoes what was noted ahead for it.
-    fn skip_to_sync(&mut self, code: SqlState) {
-        let (skipped, sync_is_pending) = self.server.pending.take_skipped();
-        for (index, entry) in skipped.into_iter().enumerate().rev() {
-            match entry {
-                Pending::Unnamed(origin, before) => {
-                    // A text that cannot be converted is refused before anything is destroyed.
-                    let is_refused = matches!(
-                        code,
-                        SqlState::CHARACTER_NOT_IN_REPERTOIRE | SqlState::UNTRANSLATABLE_CHARACTER
-                    );
-                    let kept = is_refused && before.is_some();
-                    let failed = index == 0 && !kept;
-                    self.undo_unnamed(failed, origin, before);
-                }
-                Pending::Parse(parse) => {
-                    if let Some(statement) = &parse.statement {
-                        self.server.statements.remove(statement.id);
-                    }
-                    if let Some(change) = parse.change {
-                        self.undo(change);
-                    }
-                }
-                Pending::Closed(change) => self.undo(*change),
-                Pending::Witness(_) => self.server.own_statements.doubt(),
-                // The Close was skipped, so the statement is still there.
-                Pending::Evict(id) => self.server.statements.stays(*id),
-                _ => {}
-            }
-        }
-        let Some(session) = self.session.as_deref_mut() else { return };
-        if !sync_is_pending {
-            // A statement of such a name is the server connection's own.
-            session.close_after_sync.retain(|name| name.is_made);
-            session.phase = Phase::Skipping;
-            self.server.since_ready.segment_open = true;
-        }
-        setup::refresh_statement_pins(session, self.pool, self.tables, self.now);
-    }
-
-    /// A Parse of the unnamed statement that failed has destroyed it; one that was skipped has
-    /// changed nothing.
-    fn undo_unnamed(&mut self, failed: bool, origin: Origin, before: Option<Box<UnnamedBefore>>) {
-        if self.server.pending.changes_unnamed() {
-            // A later segment has changed it since.
-            return;
-        }
-        let session = self.session.as_deref_mut();
-        if failed {
-            self.server.unnamed = UnnamedStatement::Absent;
-            if let Some(session) = session.filter(|_| origin == Origin::Client) {
-                session.set_unnamed(None);
-            }
-        } else if let Some(before) = before {
-            self.server.unnamed = before.server;
-            if let (Some(session), Some((client, is_unkept))) = (session, before.client) {
-                session.set_unnamed(client);
-                session.unnamed_is_unkept = is_unkept;
-                // The server still has it.
-                if is_unkept {
-                    self.server.unnamed = session.own_unnamed();
+                if let Some(change) = parse.change {
+                    undo(turn, change);
                 }
             }
+            Pending::Closed(change) => undo(turn, *change),
+            Pending::Witness(_) => turn.server.own_statements.doubt(),
+            // The Close was skipped, so the statement is still there.
+            Pending::Evict(id) => turn.server.statements.stays(*id),
+            _ => {}
         }
     }
-
-    fn undo(&mut self, change: NameChange) {
-        if let Some(names) =
-            self.session.as_deref_mut().and_then(|session| session.statements.as_mut())
-        {
-            names.set(&change.name, change.before);
-        }
+    let Some(session) = turn.session.as_deref_mut() else { return };
+    if !sync_is_pending {
+        // A statement of such a name is the server connection's own.
+        session.close_after_sync.retain(|name| name.is_made);
+        session.phase = Phase::Skipping;
+        turn.server.since_ready.segment_open = true;
     }
+    setup::refresh_statement_pins(session, turn.pool, turn.tables, turn.now);
+}
 
-    /// An error that follows from a name that could not be made real is told as the reason of that.
-    fn error_after_lending(&mut self, code: SqlState, fate: Fate) -> Fate {
-        let follows = code == SqlState::INVALID_SQL_STATEMENT_NAME
-            || code == SqlState::IN_FAILED_SQL_TRANSACTION;
-        match self.server.lend_error.take() {
-            Some(error) if follows && fate == Fate::Pass => {
-                self.tell(|out| error::with_severity(&error, Severity::Error, out));
-                Fate::Swallow
+/// A Parse of the unnamed statement that failed has destroyed it; one that was skipped has
+/// changed nothing.
+fn undo_unnamed(
+    turn: &mut ServerTurn<'_>,
+    failed: bool,
+    origin: Origin,
+    before: Option<Box<UnnamedBefore>>,
+) {
+    if turn.server.pending.changes_unnamed() {
+        // A later segment has changed it since.
+        return;
+    }
+    let session = turn.session.as_deref_mut();
+    if failed {
+        turn.server.unnamed = UnnamedStatement::Absent;
+        if let Some(session) = session.filter(|_| origin == Origin::Client) {
+            session.set_unnamed(None);
+        }
+    } else if let Some(before) = before {
+        turn.server.unnamed = before.server;
+        if let (Some(session), Some((client, is_unkept))) = (session, before.client) {
+            session.set_unnamed(client);
+            session.unnamed_is_unkept = is_unkept;
+            // The server still has it.
+            if is_unkept {
+                turn.server.unnamed = session.own_unnamed();
             }
-            _ => fate,
         }
     }
+}
 
-    /// One of the session's settings is refused by itself.
-    fn setting_refused(&mut self, code: SqlState, body: &[u8]) {
-        let Setup::OneByOne { settings, done, refused } = &mut self.server.setup else { return };
-        let Some(setting) = settings.get(*done) else { return };
-        if code == SqlState::INVALID_NAME {
-            // PostgreSQL has dropped it: a placeholder whose library has come since.
-            if let Some(session) = self.session.as_deref_mut() {
-                session.settings.forget(&mut self.tables.settings, &setting.name);
-            }
-            return;
-        }
-        refused
-            .get_or_insert_with(|| RefusedSettings { names: Vec::new(), error: body.into() })
-            .names
-            .push(setting.name[..].into());
+fn undo(turn: &mut ServerTurn<'_>, change: NameChange) {
+    if let Some(names) = turn.session.as_deref_mut().and_then(|session| session.statements.as_mut())
+    {
+        names.set(&change.name, change.before);
     }
+}
+
+/// An error that follows from a name that could not be made real is told as the reason of that.
+fn error_after_lending(turn: &mut ServerTurn<'_>, code: SqlState, fate: Fate) -> Fate {
+    let follows =
+        code == SqlState::INVALID_SQL_STATEMENT_NAME || code == SqlState::IN_FAILED_SQL_TRANSACTION;
+    match turn.server.lend_error.take() {
+        Some(error) if follows && fate == Fate::Pass => {
+            turn.tell(|out| error::with_severity(&error, Severity::Error, out));
+            Fate::Swallow
+        }
+        _ => fate,
+    }
+}
+
+/// One of the session's settings is refused by itself.
+fn setting_refused(turn: &mut ServerTurn<'_>, code: SqlState, body: &[u8]) {
+    let Setup::OneByOne { settings, done, refused } = &mut turn.server.setup else { return };
+    let Some(setting) = settings.get(*done) else { return };
+    if code == SqlState::INVALID_NAME {
+        // PostgreSQL has dropped it: a placeholder whose library has come since.
+        if let Some(session) = turn.session.as_deref_mut() {
+            session.settings.forget(&mut turn.tables.settings, &setting.name);
+        }
+        return;
+    }
+    refused
+        .get_or_insert_with(|| RefusedSettings { names: Vec::new(), error: body.into() })
+        .names
+        .push(setting.name[..].into());
 }
 
 /// Whether an error names a statement of pgimbal's own. A client's name that looks like one is
