@@ -154,7 +154,7 @@ impl Comparison {
         self.compare_in(&Shape::ALL, script, after);
     }
 
-    /// As [`Stage::compare`], with a script of texts.
+    /// As `Stage::compare`, with a script of texts.
     ///
     /// # Panics
     /// As [`Comparison::compare`].
@@ -162,7 +162,7 @@ impl Comparison {
         self.compare(&Script::new(steps), after);
     }
 
-    /// As [`Stage::compare`], in some shapes only.
+    /// As `Stage::compare`, in some shapes only.
     ///
     /// # Panics
     /// As [`Comparison::compare`].
@@ -228,7 +228,7 @@ impl Comparison {
         self.serves_query(other, "select 1", after)
     }
 
-    /// As [`Stage::serves`], with a query of the test's choice.
+    /// As `Stage::serves`, with a query of the test's choice.
     ///
     /// # Panics
     /// As [`Comparison::serves`].

@@ -2,7 +2,7 @@
 //!
 //! Pieces are offsets into the buffer that was processed or into what the plan has made, never
 //! borrows: the driver sends them with one `writev` before the buffer changes. What is for a session
-//! whose turn it is not, it copies ([`Pooler::queue_output`](crate::pooler::Pooler::queue_output)).
+//! whose turn it is not, it copies (`Pooler::queue_output`(crate::pooler::Pooler::queue_output)).
 
 use std::ops::Range;
 
@@ -276,7 +276,7 @@ pub enum Stop {
     /// The next message must wait for replies that are pending; the client is not read.
     Wait,
     /// The next message would pin the session, and as many are pinned as may be: it waits
-    /// ([`Pooler::await_place`](crate::pooler::Pooler::await_place)).
+    /// (`Pooler::await_place`(crate::pooler::Pooler::await_place)).
     WaitForPlace,
     /// The client said Terminate.
     Terminate,

@@ -3,7 +3,6 @@
 pub mod checkout;
 pub(crate) mod dial;
 pub(crate) mod lockouts;
-pub mod migration;
 pub(crate) mod pools;
 pub(crate) mod queue;
 pub(crate) mod reconfigure;
@@ -72,9 +71,9 @@ pub struct Waiter {
 /// waiting clients): whoever takes or puts cannot forget it.
 #[derive(Debug)]
 pub struct Pool {
-    pub(crate) id: PoolId,
+    id: PoolId,
     worker: WorkerId,
-    pub(crate) key: PoolKey,
+    key: PoolKey,
     cluster: Option<ClusterId>,
     /// The pools of the same database and user that lead to one node each.
     replicas: Vec<(NodeId, PoolId)>,
@@ -83,8 +82,8 @@ pub struct Pool {
     /// Until when its node, which has failed, is not chosen.
     left_out_until: Option<Instant>,
     /// Where it leads and how it behaves; replaced by a reload.
-    pub(crate) config: Arc<ResolvedPool>,
-    pub(crate) shared: Arc<SharedPool>,
+    config: Arc<ResolvedPool>,
+    shared: Arc<SharedPool>,
     /// The last one released is the first to be used again.
     idle: Vec<ServerId>,
     /// Longest first. An entry whose session waits no more is passed over.
@@ -104,7 +103,7 @@ pub struct Pool {
     /// Since when no worker has used it.
     unused_since: Option<Instant>,
     is_retired: bool,
-    pub(crate) stats: PoolStats,
+    stats: PoolStats,
 }
 
 impl Pool {

@@ -13,7 +13,6 @@ use crate::core::Core;
 use crate::ids::{ClusterId, PoolId, ServerId, SessionId, WorkerId};
 use crate::plan::{Plan, Processed};
 use crate::pool::checkout::{self, Checkout};
-use crate::pool::migration::{self, Migration};
 use crate::pool::shared::SharedPool;
 use crate::pool::stats::{ClientSnapshot, PoolSnapshot, PoolStats, ServerSnapshot};
 use crate::pool::{Place, Pool, PoolKey, reconfigure, snapshot, timers};
@@ -21,6 +20,7 @@ use crate::recovery::DisconnectOutcome;
 use crate::server::Server;
 use crate::server::credential::{self, CredentialEvent};
 use crate::server::life::{self, DialFailure, Dialed};
+use crate::server::migration::{self, Migration};
 use crate::server::prepared::StatementKey;
 use crate::server::renewal::{self, Renewal, Renewed};
 use crate::server::reported::NamedValue;
@@ -159,7 +159,7 @@ impl Pooler {
     /// Whether a session waits until a server has checked its settings.
     #[must_use]
     pub fn is_on_trial(&self, id: SessionId) -> bool {
-        self.session(id).is_some_and(|session| session.trial == Trial::Due)
+        self.session(id).is_some_and(|session| session.trial() == Trial::Due)
     }
 
     /// Links a session to an idle server connection, or puts it in the queue.
@@ -190,8 +190,8 @@ impl Pooler {
     /// where a message to the client is half-way: nothing can follow that.
     pub fn take_final_error(&mut self, id: SessionId) -> Option<Box<[u8]>> {
         let session = self.core.sessions.get_mut(id)?;
-        let error = session.final_error.take()?;
-        let server = session.link.server().and_then(|server| self.core.servers.get(server));
+        let error = session.take_final_error()?;
+        let server = session.link().server().and_then(|server| self.core.servers.get(server));
         let is_half_way = server.is_some_and(|server| server.is_passing_to(id));
         Some(if is_half_way { Box::default() } else { error })
     }
@@ -306,7 +306,7 @@ impl Pooler {
     #[must_use]
     pub fn destination(&self, server: ServerId) -> Option<&NodeView> {
         let server = self.server(server)?;
-        self.core.clusters.of(&self.core.pools[server.pool])?.node(server.node?)
+        self.core.clusters.of(&self.core.pools[server.pool()])?.node(server.node()?)
     }
 
     // Server connections that move between workers.

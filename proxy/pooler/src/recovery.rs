@@ -5,8 +5,8 @@ pub mod aborted;
 pub mod block;
 pub mod effects;
 pub mod in_flight;
+pub mod proof;
 pub mod rerun;
-pub mod tries;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -17,20 +17,19 @@ use pgimbal_wire::error::{self, Report, Severity, SqlState};
 
 use crate::error::error_body;
 use crate::ids::SessionId;
-use crate::plan::{Body, Plan};
+use crate::plan::Plan;
 use crate::pool::Pool;
 use crate::pool::shared::SharedCluster;
 use crate::recovery::aborted::Aborted;
 use crate::recovery::block::Block;
 use crate::recovery::in_flight::Progress;
+use crate::recovery::proof::{Proof, Rerun};
 use crate::recovery::rerun::Again;
-use crate::recovery::tries::Rerun;
 use crate::server::pending::{OwnQuery, Owner, Pending};
 use crate::server::{Commits, Ending, Server};
 use crate::session::front::FrontMessage;
 use crate::session::sessions::Sessions;
-use crate::session::{ClientBody, Link, LocalSettings, Phase, Presence, Session, ShapeCheck};
-use crate::sql::Kinds;
+use crate::session::{Link, Phase, Presence, Session};
 
 /// What is left of a session whose server connection has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,15 +42,6 @@ pub enum DisconnectOutcome {
     Ends,
 }
 
-/// What is known of the statement that was in flight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    /// It has not taken effect.
-    RolledBack,
-    /// It may have, or not.
-    Unknown,
-}
-
 /// Writes what the client of a broken server connection is told, and puts its session in order.
 pub(crate) fn on_server_lost(
     session: &mut Session,
@@ -60,46 +50,42 @@ pub(crate) fn on_server_lost(
     plan: &mut Plan,
 ) -> DisconnectOutcome {
     forget_connection(session, server);
-    if session.presence != Presence::Here {
+    if session.presence() != Presence::Here {
         return DisconnectOutcome::Ends;
     }
-    let unbegun = matches!(session.link, Link::Fresh(_) | Link::Setup(_))
+    let unbegun = matches!(session.link(), Link::Fresh(_) | Link::Setup(_))
         || rerun::is_still_due(session, server);
-    if unbegun && session.aborted.is_none() && !session.pin.is_set() {
+    if unbegun && session.aborted().is_none() && !session.pin().is_set() {
         // Nothing of the client's was forwarded: its message goes elsewhere.
         return DisconnectOutcome::Survives;
     }
     // Other bytes may come in front of it.
-    session.front = FrontMessage::Unread;
-    if server.is_passing_to(session.id) {
+    *session.front_mut() = FrontMessage::Unread;
+    if server.is_passing_to(session.id()) {
         // A message to the client was cut in half: nothing can follow it.
         count(pool, |shared| &shared.failed);
         return DisconnectOutcome::Ends;
     }
     let keeps_state =
-        session.pin.is_set() || pool.config.pool.mode == pgimbal_config::PoolMode::Session;
+        session.pin().is_set() || pool.config().pool.mode == pgimbal_config::PoolMode::Session;
     if keeps_state {
         count(pool, |shared| &shared.failed);
         let error = lost(server, pool);
         count_error(pool, &error);
-        plan.make_for_session(session.id, |out| {
+        plan.make_for_session(session.id(), |out| {
             error::with_severity(&error, Severity::Fatal, out);
         });
         return DisconnectOutcome::Ends;
     }
-    if let ClientBody::Plain(Body::Forward(missing)) | ClientBody::Text(missing, _) = session.body {
-        session.body = ClientBody::Plain(Body::Drop(missing));
-    }
-    if session.phase == Phase::Barrier {
-        session.phase = Phase::Open;
-    }
+    session.drop_message_on_its_way();
     if let Some(bytes) = rollback_in_flight(session, server) {
         // Told to what may stand in front of it in its segment.
         let error = lost(server, pool);
-        session.aborted = Some(Box::new(Aborted::lost(Some(error))));
+        session.set_aborted(Aborted::lost(Some(error)));
         return DisconnectOutcome::Again(bytes);
     }
-    match rerun::decide(session, server, pool) {
+    let proof = prove(session, server);
+    match rerun::decide(session, server, pool, proof) {
         Again::Afresh(bytes) => return DisconnectOutcome::Again(bytes),
         Again::ReadOnly(bytes) => {
             count(pool, |shared| &shared.rerun);
@@ -110,10 +96,10 @@ pub(crate) fn on_server_lost(
     // What stands behind what was in flight has not begun to count: it goes elsewhere.
     let open = rerun::open_segment(session, server, pool);
     if open.is_some() {
-        server.since_ready.segment_open = false;
+        server.close_segment();
     }
-    answer_pending(session, server, pool, plan);
-    session.rerun = Rerun::No;
+    answer_pending(session, server, pool, proof, plan);
+    session.set_rerun(Rerun::No);
     open.map_or(DisconnectOutcome::Survives, DisconnectOutcome::Again)
 }
 
@@ -126,15 +112,17 @@ pub(crate) fn tell_others(
     plan: &mut Plan,
 ) {
     let linked = server.session();
-    let runs = server.pending.front_owner().and_then(Owner::session).or(linked);
-    let failed = runs.filter(|_| server.since_ready.failed);
-    while let Some(other) = server.pending.first_other(linked) {
+    let runs = server.pending().front_owner().and_then(Owner::session).or(linked);
+    let failed = runs.filter(|_| server.has_failed());
+    while let Some(other) = server.pending().first_other(linked) {
         match sessions.get_mut(other) {
             Some(session) => tell_other(session, failed == Some(other), server, pool, plan),
-            None => drop(server.pending.take_of(other)),
+            None => drop(server.pending_mut().take_of(other)),
         }
     }
-    server.since_ready.failed &= failed == linked;
+    if failed != linked {
+        server.forget_failure();
+    }
 }
 
 /// Tells one of them; `failed` if the server has told it the error of what runs.
@@ -146,16 +134,16 @@ fn tell_other(
     plan: &mut Plan,
 ) {
     forget_connection(session, server);
-    if server.is_passing_to(session.id) {
+    if server.is_passing_to(session.id()) {
         // It was to go to the client when it is whole.
-        session.output.drop_half();
+        session.output_mut().drop_half();
     }
-    if session.phase == Phase::Barrier {
-        session.phase = Phase::Open;
+    if session.phase() == Phase::Barrier {
+        session.set_phase(Phase::Open);
     }
-    let mut telling = Telling::unproven(session.id, failed, server, pool);
+    let mut telling = Telling::unproven(session.id(), failed, server, pool);
     let mut awaited = false;
-    for entry in server.pending.take_of(session.id) {
+    for entry in server.pending_mut().take_of(session.id()) {
         awaited |= entry.is_awaited();
         if is_clients_end(&entry) {
             awaited = false;
@@ -164,51 +152,53 @@ fn tell_other(
     }
     if awaited {
         telling.tell(false, pool, plan);
-        session.phase = Phase::Skipping;
+        session.set_phase(Phase::Skipping);
     }
 }
 
 /// What was noted ahead for a session, and what holds only on its server connection, is forgotten.
 fn forget_connection(session: &mut Session, server: &mut Server) {
     undo_pending(session, server);
-    session.portals.clear();
-    session.raised = Kinds::NONE;
-    session.local = LocalSettings::Known;
-    session.shape = ShapeCheck::None;
-    session.close_after_sync.clear();
+    session.forget_connection();
 }
 
 /// Counts an error that a client is told, by its code.
 fn count_error(pool: &mut Pool, body: &[u8]) {
     if let Ok(fields) = error::ErrorFields::parse(body) {
-        pool.stats.error(fields.code);
+        pool.stats_mut().error(fields.code);
     }
 }
 
 fn count(pool: &Pool, counter: impl Fn(&SharedCluster) -> &AtomicU64) {
-    if let Some(shared) = &pool.shared.cluster {
+    if let Some(shared) = &pool.shared().cluster {
         counter(shared).fetch_add(1, Relaxed);
     }
 }
 
 /// A ROLLBACK that was in flight has come true: it is answered without a server.
 fn rollback_in_flight(session: &Session, server: &mut Server) -> Option<Vec<u8>> {
-    let alone = session.rerun == Rerun::No
-        && server.status != TransactionStatus::Idle
-        && server.since_ready.ending == Ending::Rollback
-        && server.in_flight.progress() == Progress::Unanswered
-        && !server.since_ready.failed;
-    server.in_flight.whole().filter(|_| alone)?;
-    Some(server.in_flight.take())
+    let alone = session.rerun() == Rerun::No
+        && server.status() != TransactionStatus::Idle
+        && server.ending() == Ending::Rollback
+        && server.in_flight().progress() == Progress::Unanswered
+        && !server.has_failed();
+    server.in_flight().whole().filter(|_| alone)?;
+    Some(server.in_flight_mut().take())
 }
 
 /// Each Query and each Sync that was sent gets its answer: an error, then whether a transaction
 /// has failed with it.
-fn answer_pending(session: &mut Session, server: &mut Server, pool: &mut Pool, plan: &mut Plan) {
-    let mut telling = Telling::new(session, server, pool);
-    let entries = server.pending.take_of(session.id);
+fn answer_pending(
+    session: &mut Session,
+    server: &mut Server,
+    pool: &mut Pool,
+    proof: Proof,
+    plan: &mut Plan,
+) {
+    let mut telling = Telling::new(session, server, pool, proof);
+    let entries = server.pending_mut().take_of(session.id());
     let answers = entries.iter().filter(|entry| is_clients_end(entry)).count();
-    let mut blocks = server.in_flight.take_blocks(answers);
+    let mut blocks = server.in_flight_mut().take_blocks(answers);
     let mut answered = false;
     // Whether the client waits for something of the segment that is open.
     let mut awaited = false;
@@ -235,15 +225,15 @@ fn answer_pending(session: &mut Session, server: &mut Server, pool: &mut Pool, p
         (answered, awaited) = (true, false);
         telling.answer(block, matches!(entry, Pending::Query(_)), pool, plan);
     }
-    if server.since_ready.segment_open {
+    if server.has_open_segment() {
         let waits = if awaited { Client::Waits } else { Client::Silent };
         telling.cut_off(session, server, waits, pool, plan);
     }
-    if telling.is_open && session.aborted.is_none() {
+    if telling.is_open && session.aborted().is_none() {
         if !telling.told {
             count(pool, |shared| &shared.failed);
         }
-        session.aborted = Some(Box::new(Aborted::lost((!telling.told).then_some(telling.lost))));
+        session.set_aborted(Aborted::lost((!telling.told).then_some(telling.lost)));
     }
 }
 
@@ -268,7 +258,7 @@ struct Telling {
     /// Where a COMMIT is among what was sent, nobody knows what has become of anything.
     ending: Ending,
     /// What has become of what runs outside of a block.
-    alone: Outcome,
+    alone: Proof,
     /// The error that tells of a lost transaction.
     lost: Arc<[u8]>,
     /// The loss of the block was told.
@@ -278,14 +268,14 @@ struct Telling {
 }
 
 impl Telling {
-    fn new(session: &Session, server: &mut Server, pool: &Pool) -> Self {
-        let is_rerun = matches!(session.rerun, Rerun::Running(_));
-        let has_failed = server.since_ready.failed;
+    fn new(session: &Session, server: &Server, pool: &Pool, proof: Proof) -> Self {
+        let is_rerun = matches!(session.rerun(), Rerun::Running(_));
+        let has_failed = server.has_failed();
         Self {
-            client: session.id,
-            is_open: server.status != TransactionStatus::Idle && !is_rerun,
-            ending: server.since_ready.ending,
-            alone: outcome(session, server),
+            client: session.id(),
+            is_open: server.status() != TransactionStatus::Idle && !is_rerun,
+            ending: server.ending(),
+            alone: proof,
             lost: lost(server, pool),
             told: has_failed,
             has_failed,
@@ -293,12 +283,12 @@ impl Telling {
     }
 
     /// Telling a session of which nothing is proven.
-    fn unproven(client: SessionId, has_failed: bool, server: &mut Server, pool: &Pool) -> Self {
+    fn unproven(client: SessionId, has_failed: bool, server: &Server, pool: &Pool) -> Self {
         Self {
             client,
             is_open: false,
             ending: Ending::No,
-            alone: Outcome::Unknown,
+            alone: Proof::Unknown,
             lost: lost(server, pool),
             told: has_failed,
             has_failed,
@@ -346,16 +336,16 @@ impl Telling {
 
     /// The error for something inside or outside of a block; `alone` says what is known of the
     /// latter.
-    fn error(&self, in_block: bool, alone: Outcome, pool: &Pool) -> Arc<[u8]> {
+    fn error(&self, in_block: bool, alone: Proof, pool: &Pool) -> Arc<[u8]> {
         let in_block = in_block && !self.may_commit();
         if in_block && self.told {
             return error_body(&aborted());
         }
-        if !self.may_commit() && (in_block || alone == Outcome::RolledBack) {
+        if !self.may_commit() && (in_block || alone == Proof::RolledBack) {
             return Arc::clone(&self.lost);
         }
         count(pool, |shared| &shared.outcome_unknown);
-        error_body(&tries::outcome_unknown())
+        error_body(&proof::outcome_unknown())
     }
 
     /// The client is in the middle of a segment: as after any error, what follows up to Sync is
@@ -369,75 +359,71 @@ impl Telling {
         plan: &mut Plan,
     ) {
         let was_open = self.is_open;
-        self.is_open = server.in_flight.open_block().leaves_open(was_open);
-        if session.phase == Phase::Skipping {
+        self.is_open = server.in_flight().open_block().leaves_open(was_open);
+        if session.phase() == Phase::Skipping {
             self.told = true;
             return;
         }
         let in_block = was_open || self.is_open;
-        if waits == Client::Silent && !in_block && server.in_flight.only_prepares() {
+        if waits == Client::Silent && !in_block && server.in_flight().only_prepares() {
             // Its statements are known: the rest of the segment goes elsewhere.
             return;
         }
         // A COMMIT counts when it is executed, as does what a procedure commits by itself.
-        let counts_early =
-            server.since_ready.commits == Commits::OnItsWay && session.rerun == Rerun::No;
-        let alone = if counts_early { Outcome::Unknown } else { Outcome::RolledBack };
+        let counts_early = server.commits() == Commits::OnItsWay && session.rerun() == Rerun::No;
+        let alone = if counts_early { Proof::Unknown } else { Proof::RolledBack };
         let error = self.error(in_block, alone, pool);
         if !self.told {
             count(pool, |shared| &shared.failed);
         }
         if waits == Client::Silent {
-            session.aborted = Some(Box::new(match self.is_open {
+            session.set_aborted(match self.is_open {
                 true => Aborted::cut(error),
                 false => Aborted::refused(error),
-            }));
+            });
             return;
         }
         count_error(pool, &error);
         plan.make_for_session(self.client, |out| {
             error::with_severity(&error, Severity::Error, out);
         });
-        session.phase = Phase::Skipping;
+        session.set_phase(Phase::Skipping);
         // Up to Sync the client is told nothing more.
         self.told = true;
     }
 }
 
 /// What is known of what was in flight outside a transaction block.
-fn outcome(session: &Session, server: &Server) -> Outcome {
-    if let Some(tries) = session.rerun.tries() {
-        return if tries.rolled_back { Outcome::RolledBack } else { Outcome::Unknown };
+fn prove(session: &Session, server: &Server) -> Proof {
+    if let Some(tries) = session.rerun().tries() {
+        return tries.proof();
     }
-    if server.since_ready.ending != Ending::No {
-        return Outcome::Unknown;
+    if server.ending() != Ending::No {
+        return Proof::Unknown;
     }
-    let completed = server.in_flight.progress() == Progress::Completed;
-    let at_end = server.since_ready.commits == Commits::AtEnd;
-    let proven = server.shutdown_notice.is_some() && !completed && at_end;
+    let completed = server.in_flight().progress() == Progress::Completed;
+    let at_end = server.commits() == Commits::AtEnd;
+    let proven = server.shutdown_notice().is_some() && !completed && at_end;
     // A server that still reads COPY data has not committed it.
-    let copying = server.copy_in;
+    let copying = server.copies_in();
     // What only begins like a read may have written.
-    let cut_read = server.in_flight.progress() == Progress::Answered
+    let cut_read = server.in_flight().progress() == Progress::Answered
         && rerun::runs_read_only(server)
-        && server.in_flight.whole().is_some()
-        && server.in_flight.effects().only_reads_or_copies_out();
+        && server.in_flight().whole().is_some()
+        && server.in_flight().effects().only_reads_or_copies_out();
     match proven || copying || cut_read {
-        true => Outcome::RolledBack,
-        false => Outcome::Unknown,
+        true => Proof::RolledBack,
+        false => Proof::Unknown,
     }
 }
 
 /// The error that tells of a lost transaction: the server's own if it sent one, unless the
 /// operator has chosen a code for it.
-fn lost(server: &mut Server, pool: &Pool) -> Arc<[u8]> {
+fn lost(server: &Server, pool: &Pool) -> Arc<[u8]> {
     let code = pool.lost_transaction_code();
-    match server.shutdown_notice.take() {
-        Some(body) if code == SqlState::ADMIN_SHUTDOWN => {
-            server.shutdown_notice = Some(body.clone());
-            body.into()
-        }
-        _ => error_body(&tries::rolled_back(code)),
+    match server.shutdown_notice() {
+        Some(body) if code == SqlState::ADMIN_SHUTDOWN => body.into(),
+        _ => error_body(&proof::rolled_back(code)),
     }
 }
 
@@ -450,20 +436,19 @@ const fn aborted() -> Report<'static> {
 
 /// What was noted ahead for the client's statements is undone: none of it was confirmed.
 fn undo_pending(session: &mut Session, server: &mut Server) {
-    for entry in server.pending.iter_mut_of(session.id).rev() {
+    for entry in server.pending_mut().iter_mut_of(session.id()).rev() {
         let change = match entry {
             Pending::Parse(parse) => parse.change.as_ref(),
             Pending::Closed(change) => Some(&**change),
             Pending::Unnamed(_, Some(before)) => {
                 if let Some((unnamed, is_unkept)) = before.client.take() {
-                    session.set_unnamed(unnamed);
-                    session.unnamed_is_unkept = is_unkept;
+                    session.restore_unnamed(unnamed, is_unkept);
                 }
                 None
             }
             _ => None,
         };
-        if let (Some(change), Some(names)) = (change, session.statements.as_mut()) {
+        if let (Some(change), Some(names)) = (change, session.statements_mut()) {
             names.set(&change.name, change.before.clone());
         }
     }

@@ -2,16 +2,17 @@
 
 pub mod credential;
 pub mod life;
+pub mod migration;
 pub mod pending;
 pub mod prepared;
 pub mod renewal;
 pub mod reported;
+pub(crate) mod restore;
 pub mod server_turn;
 pub(crate) mod servers;
 pub mod statements;
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use pgimbal_wire::encode::TransactionStatus;
@@ -23,8 +24,9 @@ use crate::recovery::in_flight::InFlight;
 use crate::server::pending::{Owner, PendingReplies};
 use crate::server::prepared::{StatementId, UnnamedStatement};
 use crate::server::reported::Reported;
+use crate::server::restore::Restore;
 use crate::server::statements::ServerStatements;
-use crate::session::settings::{RefusedSettings, Setting, SettingsId};
+use crate::session::settings::{RefusedSettings, Setting, SettingsId, SettingsTable};
 use crate::session::state::asking::Asking;
 use crate::session::state::question::OwnStatements;
 use crate::sql::Kinds;
@@ -34,118 +36,77 @@ use crate::topology::{Epoch, NodeId};
 #[derive(Debug)]
 pub struct Server {
     /// Its own id.
-    pub id: ServerId,
+    id: ServerId,
     /// The pool that it belongs to.
-    pub pool: PoolId,
+    pool: PoolId,
     /// Its place within the limits; dropped when the backend is known to be gone.
-    pub slot: Slot,
+    slot: Slot,
     /// What it is doing.
-    pub state: ServerState,
+    state: ServerState,
     /// The replies that are still to come.
-    pub pending: PendingReplies,
+    pending: PendingReplies,
     /// The one place where a transaction's status is kept: what the last ReadyForQuery said.
-    pub status: TransactionStatus,
+    status: TransactionStatus,
     /// The rest of a message that is passing through towards the client.
-    pub body: Body,
+    body: Body,
     /// Whose that message is.
-    pub(crate) body_of: Owner,
+    body_of: Owner,
     /// The settings in effect, as far as the proxy has set them.
-    pub settings: SettingsId,
+    settings: SettingsId,
     /// The settings that it reports.
-    pub reported: Rc<Reported>,
+    reported: Rc<Reported>,
     /// Its prepared statements.
-    pub statements: ServerStatements,
+    statements: ServerStatements,
     /// Statements that were parsed under settings that nobody knows: they are closed when the
     /// transaction has ended, and parsed anew where they are needed.
-    pub unsettled: Vec<StatementId>,
+    unsettled: Vec<StatementId>,
     /// Statements that were parsed once more than was needed; they are closed when it is idle.
-    pub surplus: Vec<StatementId>,
+    surplus: Vec<StatementId>,
     /// The node of its cluster that it was opened to.
-    pub node: Option<NodeId>,
+    node: Option<NodeId>,
     /// Where in its cluster's history it stands; `None` outside of a cluster, and once it is cut.
-    pub epoch: Option<Epoch>,
+    epoch: Option<Epoch>,
     /// What its unnamed statement is.
-    pub unnamed: UnnamedStatement,
+    unnamed: UnnamedStatement,
     /// COPY FROM STDIN is running.
-    pub copy_in: bool,
+    copy_in: bool,
     /// The transaction may have changed the schema.
-    pub schema_change: bool,
+    schema_change: bool,
     /// What a session has left that no query shows: reset before the next session's first message.
-    pub residue: Kinds,
+    residue: Kinds,
     /// The question that is being answered, and since when.
-    pub asking: Option<(Box<Asking>, Instant)>,
+    asking: Option<(Box<Asking>, Instant)>,
     /// When a question was last answered.
-    pub asked_at: Option<Instant>,
+    asked_at: Option<Instant>,
     /// The statements of questions that it has.
-    pub own_statements: OwnStatements,
+    own_statements: OwnStatements,
     /// Whether the reported settings say how the server reads what is sent now.
-    pub readings: ReadingsKnown,
+    readings: ReadingsKnown,
     /// The error with which a name of the client's could not be made real: it stands for the one
     /// that follows from that.
-    pub lend_error: Option<Box<[u8]>>,
+    name_error: Option<Box<[u8]>>,
     /// How far bringing it to its session's settings has come.
-    pub setup: Setup,
+    setup: Setup,
     /// What has happened since the last ReadyForQuery.
-    pub since_ready: SinceReady,
+    since_ready: SinceReady,
     /// What its client has sent since it was last idle.
-    pub in_flight: InFlight,
+    in_flight: InFlight,
     /// What is brought back after a RESET or DEALLOCATE of the client's, when it is ready.
-    pub restore: Restore,
+    restore: Restore,
     /// Settings that its session has set since the last ReadyForQuery.
-    pub newly_set: Vec<Box<[u8]>>,
+    newly_set: Vec<Box<[u8]>>,
     /// The FATAL or PANIC with which it took its leave: the body of the ErrorResponse.
-    pub shutdown_notice: Option<Box<[u8]>>,
+    shutdown_notice: Option<Box<[u8]>>,
     /// How to cancel what it runs.
-    pub backend_key: BackendKey,
+    backend_key: BackendKey,
     /// Transactions that it has ended: the number of the current one.
-    pub transaction: u64,
+    transaction: u64,
     /// Cancel requests on their way to it.
-    pub cancels: u32,
+    cancels: u32,
     /// When it was opened.
-    pub opened_at: Instant,
+    opened_at: Instant,
     /// When it is to be replaced, once it is unlinked.
-    pub retire_at: Instant,
-}
-
-/// What is to be brought back when a server connection is ready.
-#[derive(Debug, Default)]
-pub struct Restore {
-    /// Settings that may stand at the server's defaults, where the client has startup values.
-    pub names: Vec<Arc<[u8]>>,
-    /// Queries.
-    pub queries: Vec<Box<[u8]>>,
-    /// Queries that hold until the transaction block ends.
-    pub local: Vec<Box<[u8]>>,
-    /// Settings that were brought back in the segment that is under way, with which that is rolled
-    /// back too; DISCARD ALL is not.
-    pub in_segment: Vec<Arc<[u8]>>,
-    /// Settings that were brought back in the transaction block that is open.
-    pub in_block: Vec<Arc<[u8]>>,
-}
-
-impl Restore {
-    /// Whether something may have to be brought back when the segment has ended.
-    #[inline]
-    #[must_use]
-    pub const fn may_be_due(&self) -> bool {
-        !self.is_empty() || !self.in_segment.is_empty() || !self.in_block.is_empty()
-    }
-
-    /// Notes that `names` are brought back in a transaction block.
-    pub fn remember(&mut self, names: &[Arc<[u8]>]) {
-        for name in names {
-            if !self.in_block.contains(name) {
-                self.in_block.push(Arc::clone(name));
-            }
-        }
-    }
-
-    /// Whether nothing is due.
-    #[inline]
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.names.is_empty() && self.queries.is_empty() && self.local.is_empty()
-    }
+    retire_at: Instant,
 }
 
 /// Whether the reported settings say how the server reads a text.
@@ -250,6 +211,7 @@ impl Server {
         id: ServerId,
         pool: PoolId,
         slot: Slot,
+        node: Option<NodeId>,
         reported: Rc<Reported>,
         opened_at: Instant,
         retire_at: Instant,
@@ -268,7 +230,7 @@ impl Server {
             statements: ServerStatements::default(),
             unsettled: Vec::new(),
             surplus: Vec::new(),
-            node: None,
+            node,
             epoch: None,
             unnamed: UnnamedStatement::Absent,
             copy_in: false,
@@ -278,7 +240,7 @@ impl Server {
             asked_at: None,
             own_statements: OwnStatements::default(),
             readings: ReadingsKnown::Yes,
-            lend_error: None,
+            name_error: None,
             setup: Setup::Whole,
             since_ready: SinceReady::default(),
             in_flight: InFlight::default(),
@@ -292,6 +254,401 @@ impl Server {
             opened_at,
             retire_at,
         }
+    }
+
+    /// Its own id.
+    #[inline]
+    #[must_use]
+    pub const fn id(&self) -> ServerId {
+        self.id
+    }
+
+    /// The pool that it belongs to.
+    #[inline]
+    #[must_use]
+    pub const fn pool(&self) -> PoolId {
+        self.pool
+    }
+
+    /// What it is doing.
+    #[inline]
+    #[must_use]
+    pub const fn state(&self) -> ServerState {
+        self.state
+    }
+
+    /// The node of its cluster that it was opened to; `None` outside of a cluster.
+    #[must_use]
+    pub const fn node(&self) -> Option<NodeId> {
+        self.node
+    }
+
+    /// Where in its cluster's history it stands; `None` outside of a cluster, and once it is cut.
+    #[must_use]
+    pub const fn epoch(&self) -> Option<Epoch> {
+        self.epoch
+    }
+
+    /// It stands elsewhere in its cluster's history, or is cut (`None`).
+    pub(crate) const fn set_epoch(&mut self, epoch: Option<Epoch>) {
+        self.epoch = epoch;
+    }
+
+    /// What the last ReadyForQuery said.
+    #[inline]
+    #[must_use]
+    pub const fn status(&self) -> TransactionStatus {
+        self.status
+    }
+
+    /// The number of the current transaction, from 1: those that it has ended, and one.
+    #[must_use]
+    pub const fn transaction(&self) -> u64 {
+        self.transaction
+    }
+
+    /// How to cancel what it runs.
+    #[must_use]
+    pub const fn backend_key(&self) -> &BackendKey {
+        &self.backend_key
+    }
+
+    /// When it was opened.
+    #[must_use]
+    pub const fn opened_at(&self) -> Instant {
+        self.opened_at
+    }
+
+    /// When it is to be replaced, once it is unlinked.
+    #[must_use]
+    pub const fn retire_at(&self) -> Instant {
+        self.retire_at
+    }
+
+    /// It is to be replaced by then at the latest.
+    pub(crate) fn retire_by(&mut self, at: Instant) {
+        self.retire_at = self.retire_at.min(at);
+    }
+
+    /// It waits for a client from `now` on.
+    pub(crate) const fn make_idle(&mut self, now: Instant) {
+        self.state = ServerState::Idle(now);
+    }
+
+    /// It serves a session from `now` on.
+    pub(crate) const fn link_to(&mut self, session: SessionId, now: Instant) {
+        self.state = ServerState::Linked(session, now);
+    }
+
+    /// Nobody holds it, but cancel requests for it may still arrive.
+    pub(crate) const fn await_cancels(&mut self, now: Instant) {
+        self.state = ServerState::AwaitingCancels(now);
+    }
+
+    /// A cancel request is on its way to it.
+    pub(crate) const fn begin_cancel(&mut self) {
+        self.cancels += 1;
+    }
+
+    /// A cancel request has come to its end. Returns whether it was the last, for which the server
+    /// connection has waited.
+    pub(crate) const fn end_cancel(&mut self) -> bool {
+        self.cancels = self.cancels.saturating_sub(1);
+        self.cancels == 0 && matches!(self.state, ServerState::AwaitingCancels(_))
+    }
+
+    /// Whether cancel requests are on their way to it.
+    #[must_use]
+    pub const fn awaits_cancels(&self) -> bool {
+        self.cancels > 0
+    }
+
+    /// What pgimbal has cancelled by itself runs until the next ReadyForQuery.
+    pub(crate) const fn note_cancelled(&mut self) {
+        self.since_ready.cancelled = true;
+    }
+
+    /// Whether pgimbal has cancelled what runs.
+    pub(crate) const fn is_cancelled(&self) -> bool {
+        self.since_ready.cancelled
+    }
+
+    /// The replies that are still to come.
+    #[inline]
+    #[must_use]
+    pub const fn pending(&self) -> &PendingReplies {
+        &self.pending
+    }
+
+    /// As [`Self::pending`], to be changed.
+    #[inline]
+    pub(crate) const fn pending_mut(&mut self) -> &mut PendingReplies {
+        &mut self.pending
+    }
+
+    /// What its client has sent since it was last idle.
+    #[inline]
+    pub(crate) const fn in_flight(&self) -> &InFlight {
+        &self.in_flight
+    }
+
+    /// As [`Self::in_flight`], to be changed.
+    #[inline]
+    pub(crate) const fn in_flight_mut(&mut self) -> &mut InFlight {
+        &mut self.in_flight
+    }
+
+    /// Its prepared statements.
+    #[inline]
+    #[must_use]
+    pub const fn statements(&self) -> &ServerStatements {
+        &self.statements
+    }
+
+    /// As [`Self::statements`], to be changed.
+    #[inline]
+    pub(crate) const fn statements_mut(&mut self) -> &mut ServerStatements {
+        &mut self.statements
+    }
+
+    /// It has no prepared statement any more, or nobody knows which.
+    pub(crate) fn forget_statements(&mut self) {
+        self.statements.clear();
+        self.own_statements = OwnStatements::default();
+    }
+
+    /// A statement was parsed under settings that nobody knows: it is closed when the transaction
+    /// has ended.
+    pub(crate) fn add_unsettled(&mut self, statement: StatementId) {
+        self.unsettled.push(statement);
+    }
+
+    /// Takes the statements that were parsed once more than was needed.
+    pub(crate) fn take_surplus(&mut self) -> Vec<StatementId> {
+        std::mem::take(&mut self.surplus)
+    }
+
+    /// Whether there are such statements.
+    pub(crate) fn has_surplus(&self) -> bool {
+        !self.surplus.is_empty()
+    }
+
+    /// The statements of questions that it has.
+    pub(crate) const fn own_statements(&self) -> &OwnStatements {
+        &self.own_statements
+    }
+
+    /// As [`Self::own_statements`], to be changed.
+    pub(crate) const fn own_statements_mut(&mut self) -> &mut OwnStatements {
+        &mut self.own_statements
+    }
+
+    /// Whose its unnamed statement is.
+    #[inline]
+    pub(crate) const fn unnamed(&self) -> UnnamedStatement {
+        self.unnamed
+    }
+
+    /// Its unnamed statement is that from now on.
+    #[inline]
+    pub(crate) const fn set_unnamed(&mut self, unnamed: UnnamedStatement) {
+        self.unnamed = unnamed;
+    }
+
+    /// The settings in effect, as far as pgimbal has set them.
+    #[inline]
+    #[must_use]
+    pub const fn settings(&self) -> SettingsId {
+        self.settings
+    }
+
+    /// Other settings are in effect.
+    pub(crate) fn assign_settings(&mut self, table: &mut SettingsTable, to: SettingsId) {
+        table.assign(&mut self.settings, to);
+    }
+
+    /// As [`Self::assign_settings`]; the caller's reference becomes the server connection's.
+    pub(crate) fn adopt_settings(&mut self, table: &mut SettingsTable, owned: SettingsId) {
+        table.release(std::mem::replace(&mut self.settings, owned));
+    }
+
+    /// The settings that it reports.
+    #[must_use]
+    pub const fn reported(&self) -> &Rc<Reported> {
+        &self.reported
+    }
+
+    /// Whether the reported settings say how it reads what is sent now.
+    #[inline]
+    pub(crate) const fn readings(&self) -> ReadingsKnown {
+        self.readings
+    }
+
+    /// Something that is not reported yet runs before what is sent now.
+    #[inline]
+    pub(crate) const fn doubt_readings(&mut self) {
+        self.readings = ReadingsKnown::No;
+    }
+
+    /// What is brought back after a RESET or DEALLOCATE of the client's, when it is ready.
+    #[inline]
+    pub(crate) const fn restore(&self) -> &Restore {
+        &self.restore
+    }
+
+    /// As [`Self::restore`], to be changed.
+    pub(crate) const fn restore_mut(&mut self) -> &mut Restore {
+        &mut self.restore
+    }
+
+    /// Its session has set this setting: the server's spelling counts once it is reported.
+    pub(crate) fn note_newly_set(&mut self, name: &[u8]) {
+        self.newly_set.push(name.into());
+    }
+
+    /// A setting was reset: what is reported of it is not what was set.
+    pub(crate) fn forget_newly_set(&mut self, name: &[u8]) {
+        self.newly_set.retain(|known| **known != *name);
+    }
+
+    /// Takes the settings that its session has set since the last ReadyForQuery.
+    pub(crate) fn take_newly_set(&mut self) -> Vec<Box<[u8]>> {
+        std::mem::take(&mut self.newly_set)
+    }
+
+    /// How far bringing it to its session's settings has come.
+    #[must_use]
+    pub const fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// Bringing it to its session's settings has come that far.
+    pub(crate) fn set_setup(&mut self, setup: Setup) {
+        self.setup = setup;
+    }
+
+    /// What a session has left that no query shows: reset before the next session's first message.
+    #[must_use]
+    pub const fn residue(&self) -> Kinds {
+        self.residue
+    }
+
+    /// Takes what a session has left, which is about to be reset.
+    pub(crate) fn take_residue(&mut self) -> Kinds {
+        std::mem::take(&mut self.residue)
+    }
+
+    /// As [`Self::residue`], to be changed.
+    pub(crate) const fn residue_mut(&mut self) -> &mut Kinds {
+        &mut self.residue
+    }
+
+    /// The question that is being answered, and since when.
+    pub(crate) const fn asking(&self) -> Option<&(Box<Asking>, Instant)> {
+        self.asking.as_ref()
+    }
+
+    /// Whether a question is being answered.
+    #[must_use]
+    pub const fn is_being_asked(&self) -> bool {
+        self.asking.is_some()
+    }
+
+    /// A question whose answer takes too long: its session goes on.
+    pub(crate) fn let_client_go_on(&mut self) {
+        if let Some((asking, _)) = &mut self.asking {
+            asking.let_client_go_on();
+        }
+    }
+
+    /// A question was sent at `now`.
+    pub(crate) fn begin_asking(&mut self, asking: Asking, now: Instant) {
+        self.asking = Some((Box::new(asking), now));
+    }
+
+    /// Takes the question that was answered at `now`.
+    pub(crate) fn end_asking(&mut self, now: Instant) -> Option<Asking> {
+        let (asking, _) = self.asking.take()?;
+        self.asked_at = Some(now);
+        Some(*asking)
+    }
+
+    /// When a question was last answered.
+    pub(crate) const fn asked_at(&self) -> Option<Instant> {
+        self.asked_at
+    }
+
+    /// Whether messages were sent whose Sync was not.
+    #[inline]
+    pub(crate) const fn has_open_segment(&self) -> bool {
+        self.since_ready.segment_open
+    }
+
+    /// A message was sent that needs a Sync behind it.
+    #[inline]
+    pub(crate) const fn open_segment(&mut self) {
+        self.since_ready.segment_open = true;
+    }
+
+    /// The end of the segment was sent, or it will not come.
+    #[inline]
+    pub(crate) const fn close_segment(&mut self) {
+        self.since_ready.segment_open = false;
+    }
+
+    /// Whether an ErrorResponse has come since the last ReadyForQuery.
+    pub(crate) const fn has_failed(&self) -> bool {
+        self.since_ready.failed
+    }
+
+    /// The error that has come was another session's.
+    pub(crate) const fn forget_failure(&mut self) {
+        self.since_ready.failed = false;
+    }
+
+    /// Whether the end of a transaction block may be under way.
+    pub(crate) const fn ending(&self) -> Ending {
+        self.since_ready.ending
+    }
+
+    /// What is sent now says so of the end of a transaction block.
+    pub(crate) const fn set_ending(&mut self, ending: Ending) {
+        self.since_ready.ending = ending;
+    }
+
+    /// When what was sent outside of a transaction block commits.
+    pub(crate) const fn commits(&self) -> Commits {
+        self.since_ready.commits
+    }
+
+    /// What is sent now may commit before its end.
+    pub(crate) const fn note_early_commit(&mut self) {
+        self.since_ready.commits = Commits::OnItsWay;
+    }
+
+    /// What is sent now may change the schema.
+    pub(crate) const fn note_schema_change(&mut self) {
+        self.schema_change = true;
+    }
+
+    /// Whether COPY FROM STDIN is running.
+    pub(crate) const fn copies_in(&self) -> bool {
+        self.copy_in
+    }
+
+    /// COPY FROM STDIN has its end. Returns whether one was running.
+    pub(crate) const fn end_copy_in(&mut self) -> bool {
+        std::mem::replace(&mut self.copy_in, false)
+    }
+
+    /// Whether nothing of a message to a client is still to come.
+    pub(crate) fn is_between_messages(&self) -> bool {
+        self.body == Body::None
+    }
+
+    /// The FATAL or PANIC with which it took its leave: the body of the ErrorResponse.
+    pub(crate) fn shutdown_notice(&self) -> Option<&[u8]> {
+        self.shutdown_notice.as_deref()
     }
 
     /// The session that it serves.

@@ -84,7 +84,7 @@ impl Turn<'_, '_> {
     pub(super) fn depart(&mut self, presence: Presence) -> Step {
         self.client.drop_transport(self.state, self.cx);
         let session = self.client.session;
-        let server = self.state.pooler.session(session).and_then(|session| session.link.server());
+        let server = self.state.pooler.session(session).and_then(|session| session.link().server());
         if let Some(server) = server {
             if self.state.servers.flush(server, &mut self.state.free, self.cx).is_err() {
                 self.server_ended(server);

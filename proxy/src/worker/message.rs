@@ -3,14 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use pgimbal_pooler::cancel::request::Cancelling;
 use pgimbal_pooler::ids::{PoolId, ServerId, WorkerId};
 use pgimbal_pooler::pool::PoolKey;
-use pgimbal_pooler::pool::migration::Migration;
 use pgimbal_pooler::server::credential::CredentialEvent;
+use pgimbal_pooler::server::migration::Migration;
 use pgimbal_pooler::server::renewal::{Renewal, Renewed};
 use pgimbal_pooler::topology::View;
 use tokio::sync::mpsc;
@@ -262,7 +263,7 @@ impl Worker {
     /// Sends an idle server connection to another worker.
     pub(super) fn give(&self, server: ServerId, to: WorkerId) {
         let mut state = self.state.borrow_mut();
-        let Some(pool) = state.pooler.server(server).map(|server| server.pool) else { return };
+        let Some(pool) = state.pooler.server(server).map(|server| server.pool()) else { return };
         let pool = state.pooler.pool_of(pool).key().clone();
         let Some(moving) = state.pooler.migrate_out(server, to) else { return };
         let Some(io) = state.servers.take(server) else { return };

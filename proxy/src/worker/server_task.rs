@@ -31,7 +31,7 @@ impl Worker {
     /// Opens a server connection.
     pub(super) fn dial(self: &Rc<Self>, id: ServerId) {
         let state = self.state.borrow();
-        let pool = state.pooler.server(id).map(|server| server.pool);
+        let pool = state.pooler.server(id).map(|server| server.pool());
         let Some(target) = pool.and_then(|pool| state.target(pool)) else { return };
         let node = state.pooler.destination(id).cloned();
         drop(state);

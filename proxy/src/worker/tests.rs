@@ -102,7 +102,7 @@ fn link(worker: &Worker, session: SessionId) -> (ServerId, UnixStream) {
     });
     let server = server.expect("a dial");
     let (ours, theirs) = UnixStream::pair().expect("two sockets");
-    let pool = state.pooler.server(server).expect("a server").pool;
+    let pool = state.pooler.server(server).expect("a server").pool();
     let target = state.target(pool).expect("a target");
     let transport = Transport::Plain(Socket::Unix(ours));
     let io = ServerIo::new(transport, Address::Unix("server".into()), target, None, Vec::new());
@@ -132,7 +132,7 @@ fn a_panic_ends_one_client_and_never_hands_its_server_connection_on() {
         assert_eq!(state.panics, 1);
         assert!(state.pooler.session(unlucky_session).is_none());
         assert!(state.pooler.session(other_session).is_some());
-        let state_of_server = state.pooler.server(server).map(|server| server.state);
+        let state_of_server = state.pooler.server(server).map(|server| server.state());
         assert_eq!(state_of_server, Some(ServerState::Closing));
         assert_eq!(state.pooler.idle_servers().count(), 0);
         let mut actions = Vec::new();

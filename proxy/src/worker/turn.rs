@@ -99,7 +99,7 @@ impl Turn<'_, '_> {
 
     /// Reads the server and writes what is for the client.
     fn move_from_server(&mut self) -> Step {
-        let link = self.state.pooler.session(self.client.session).map(|session| session.link);
+        let link = self.state.pooler.session(self.client.session).map(|session| session.link());
         let Some(server) = link.and_then(Link::server) else { return Step::Idle };
         if self.state.servers.flush(server, &mut self.state.free, self.cx).is_err() {
             self.server_ended(server);
@@ -193,7 +193,7 @@ impl Turn<'_, '_> {
     /// Processes what the client sent and writes what is for the server.
     fn move_from_client(&mut self) -> Step {
         let link =
-            self.state.pooler.session(self.client.session).map_or(Link::Unlinked, |s| s.link);
+            self.state.pooler.session(self.client.session).map_or(Link::Unlinked, |s| s.link());
         if let Some(server) = link.server()
             && !self.state.servers.is_flushed(server)
         {
@@ -270,7 +270,7 @@ impl Turn<'_, '_> {
             let processed = state.pooler.client_bytes(session, self.now, bytes, &mut state.plan);
             at += processed.taken as usize;
             if !state.plan.to_server().is_empty()
-                && let Some(server) = state.pooler.session(session).and_then(|s| s.link.server())
+                && let Some(server) = state.pooler.session(session).and_then(|s| s.link().server())
             {
                 state.send_to_server(server, self.cx, bytes);
             }
@@ -297,7 +297,7 @@ impl Turn<'_, '_> {
             Stop::Drained | Stop::Need(_) => InputState::Short,
             Stop::Checkin => {
                 self.client.checkin_due = true;
-                let link = self.state.pooler.session(self.client.session).map(|s| s.link);
+                let link = self.state.pooler.session(self.client.session).map(|s| s.link());
                 if let Some(server) = link.and_then(Link::server) {
                     self.check_in_if_written(server);
                 }

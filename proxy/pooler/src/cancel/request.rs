@@ -2,7 +2,7 @@
 //!
 //! The process id that a client was given contains its worker and slot, so a request finds its
 //! session without a table. A server connection for which requests are on their way is
-//! [`ServerState::AwaitingCancels`] after check-in, until all of them have ended.
+//! `ServerState::AwaitingCancels` after check-in, until all of them have ended.
 
 use std::time::Instant;
 
@@ -13,7 +13,6 @@ use crate::core::Core;
 use crate::error::error_body;
 use crate::ids::{ServerId, SessionId};
 use crate::pool::{checkout, queue};
-use crate::server::ServerState;
 use crate::session::Link;
 
 /// What a cancel request has come to at one worker.
@@ -31,10 +30,10 @@ pub enum Cancelling {
 /// a session that runs nothing, is passed over in silence, as PostgreSQL does.
 pub(crate) fn cancel(core: &mut Core, process_id: u32, secret: &[u8]) -> Cancelling {
     let session = core.sessions.of_process(process_id);
-    let Some(session) = session.filter(|session| session.key.matches(secret)) else {
+    let Some(session) = session.filter(|session| session.key().matches(secret)) else {
         return Cancelling::WrongKey;
     };
-    let (id, link) = (session.id, session.link);
+    let (id, link) = (session.id(), session.link());
     match link {
         Link::Waiting(_) | Link::AwaitingPlace(_) => {
             cancel_waiting(core, id);
@@ -51,8 +50,7 @@ pub(crate) fn cancel(core: &mut Core, process_id: u32, secret: &[u8]) -> Cancell
 /// A cancel request for this server connection has reached its end.
 pub(crate) fn cancel_ended(core: &mut Core, id: ServerId, now: Instant) {
     let Some(server) = core.servers.get_mut(id) else { return };
-    server.cancels = server.cancels.saturating_sub(1);
-    if server.cancels == 0 && matches!(server.state, ServerState::AwaitingCancels(_)) {
+    if server.end_cancel() {
         checkout::release(core, id, now);
     }
 }
@@ -60,11 +58,11 @@ pub(crate) fn cancel_ended(core: &mut Core, id: ServerId, now: Instant) {
 /// Cancels what a server connection runs of its session's client. Returns whether it runs anything.
 pub(crate) fn cancel_running(core: &mut Core, id: ServerId) -> bool {
     let Some(server) = core.servers.get_mut(id) else { return false };
-    if !server.session().is_some_and(|session| server.pending.runs_client_of(session)) {
+    if !server.session().is_some_and(|session| server.pending().runs_client_of(session)) {
         return false;
     }
-    server.cancels += 1;
-    core.pools[server.pool].stats_mut().cancels += 1;
+    server.begin_cancel();
+    core.pools[server.pool()].stats_mut().cancels += 1;
     core.actions.push(Action::Cancel(id));
     true
 }

@@ -29,12 +29,12 @@ fn evaluate_servers(core: &mut Core, id: ClusterId) {
     let cluster = &core.clusters[id];
     let mut stale = Vec::new();
     for server in core.servers.iter_mut() {
-        let pool = &core.pools[server.pool];
-        let Some(epoch) = server.epoch.filter(|_| pool.cluster() == Some(id)) else { continue };
+        let pool = &core.pools[server.pool()];
+        let Some(epoch) = server.epoch().filter(|_| pool.cluster() == Some(id)) else { continue };
         match cluster.epoch_status(pool.place(), epoch) {
-            EpochStatus::Fits(now) => server.epoch = Some(now),
+            EpochStatus::Fits(now) => server.set_epoch(Some(now)),
             EpochStatus::Unsure => {}
-            EpochStatus::Stale => stale.push(server.id),
+            EpochStatus::Stale => stale.push(server.id()),
         }
     }
     for server in stale {
@@ -46,9 +46,9 @@ fn evaluate_servers(core: &mut Core, id: ClusterId) {
 fn cut(core: &mut Core, id: ServerId) {
     let Some(server) = core.servers.get_mut(id) else { return };
     // Its end tells nobody anything new.
-    server.epoch = None;
+    server.set_epoch(None);
     if server.is_idle() {
-        core.pools[server.pool].remove_idle(id);
+        core.pools[server.pool()].remove_idle(id);
     }
     if !server.is_closing() {
         core.actions.push(Action::Cut(id));

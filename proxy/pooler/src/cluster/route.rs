@@ -11,8 +11,7 @@ use crate::core::Core;
 use crate::error::error_body;
 use crate::ids::{PoolId, SessionId};
 use crate::pool::pools::Pools;
-use crate::pool::queue;
-use crate::pool::{Place, Pool};
+use crate::pool::{Place, Pool, queue};
 use crate::server::reported::NamedValue;
 use crate::session::Session;
 use crate::sql::{Access, Classified, Form, Operand};
@@ -47,7 +46,7 @@ impl Request {
             true => Route::Primary,
             false => route_of(session, pool, tables),
         };
-        Self { route, access: session.front.access() }
+        Self { route, access: session.front().access() }
     }
 
     /// Whether a replica is to serve it. That is the session's decision alone: what it has sent to
@@ -137,7 +136,7 @@ pub(crate) fn leave_out(pool: &mut Pool, now: Instant) {
 
 /// Where a session of `pool` wants its transactions to go.
 fn route_of(session: &Session, pool: &Pool, tables: &Tables) -> Route {
-    let chosen = tables.settings.get(session.settings.current(), ROUTE_SETTING);
+    let chosen = tables.settings.get(session.settings().current(), ROUTE_SETTING);
     chosen.and_then(route_named).unwrap_or(pool.config().route)
 }
 

@@ -18,7 +18,7 @@ use crate::session::{Link, dismissal};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checkout {
     /// The session has this one. The driver asks it whether its end has come meanwhile: then
-    /// [`Pooler::server_gone`](crate::pooler::Pooler::server_gone) and another try.
+    /// `Pooler::server_gone`(crate::pooler::Pooler::server_gone) and another try.
     Linked(ServerId),
     /// The session waits; it is woken.
     Waiting,
@@ -29,7 +29,7 @@ pub enum Checkout {
 /// Links a session to an idle server connection, or puts it in the queue.
 pub(crate) fn checkout(core: &mut Core, id: SessionId, now: Instant) -> Checkout {
     let Some(session) = core.sessions.get(id) else { return Checkout::Waiting };
-    match session.link {
+    match session.link() {
         Link::Unlinked => {}
         Link::Waiting(_) | Link::AwaitingPlace(_) => return Checkout::Waiting,
         Link::Fresh(server)
@@ -37,8 +37,8 @@ pub(crate) fn checkout(core: &mut Core, id: SessionId, now: Instant) -> Checkout
         | Link::Ready(server)
         | Link::Cleaning(server) => return Checkout::Linked(server),
     }
-    let request = Request::of(session, &core.pools[session.pool], &core.tables);
-    match find(core, session.pool, request, now) {
+    let request = Request::of(session, &core.pools[session.pool()], &core.tables);
+    match find(core, session.pool(), request, now) {
         Ok(Found::Server(server)) => {
             link(core, id, server, now);
             Checkout::Linked(server)
@@ -97,14 +97,14 @@ fn find(core: &mut Core, home: PoolId, request: Request, now: Instant) -> Result
 pub(crate) fn checkin(core: &mut Core, id: ServerId, now: Instant) {
     let Some(server) = core.servers.get_mut(id) else { return };
     let served = server.session();
-    if let ServerState::Linked(session, since) = server.state {
-        core.pools[server.pool].stats_mut().held_nanos += (now - since).as_nanos() as u64;
+    if let ServerState::Linked(session, since) = server.state() {
+        core.pools[server.pool()].stats_mut().held_nanos += (now - since).as_nanos() as u64;
         if let Some(session) = core.sessions.get_mut(session) {
             session.on_checkin();
         }
     }
-    if server.cancels > 0 {
-        server.state = ServerState::AwaitingCancels(now);
+    if server.awaits_cancels() {
+        server.await_cancels(now);
     } else {
         release(core, id, now);
     }
@@ -116,12 +116,12 @@ pub(crate) fn checkin(core: &mut Core, id: ServerId, now: Instant) {
 /// A server connection that nobody holds any more goes to whoever needs it most.
 pub(crate) fn release(core: &mut Core, id: ServerId, now: Instant) {
     let Some(server) = core.servers.get_mut(id) else { return };
-    server.state = ServerState::Idle(now);
-    let (pool_id, epoch) = (server.pool, server.epoch);
+    server.make_idle(now);
+    let (pool_id, epoch) = (server.pool(), server.epoch());
     let pool = &mut core.pools[pool_id];
-    let retires = server.retire_at <= now && core.lockouts.of(pool).is_none();
+    let retires = server.retire_at() <= now && core.lockouts.of(pool).is_none();
     // What it carries may only end with it.
-    let carries = server.residue.meets(CLOSED);
+    let carries = server.residue().meets(CLOSED);
     if retires || carries || !core.clusters.is_current(pool, epoch) {
         dial::close_server(&mut core.servers, &mut core.pools, &mut core.actions, id);
         dial::dial_if_wanted(core, pool_id, now);
@@ -170,8 +170,7 @@ pub(crate) fn serve_waiters(core: &mut Core, id: PoolId, now: Instant) {
 fn link(core: &mut Core, session: SessionId, server: ServerId, now: Instant) {
     let linked = (core.sessions.get_mut(session), core.servers.get_mut(server));
     if let (Some(session), Some(server)) = linked {
-        session.link = Link::Fresh(server.id);
-        session.serving = server.pool;
-        server.state = ServerState::Linked(session.id, now);
+        session.link_to(server.id(), server.pool());
+        server.link_to(session.id(), now);
     }
 }

@@ -35,17 +35,16 @@ pub(crate) fn dial(core: &mut Core, id: PoolId, reserve: Reserve, now: Instant) 
     let reported = core.tables.reported.intern([]);
     // A pool that was opened at once is not replaced at once.
     let retire_at = now + lifetime - spread_over(lifetime / 4, serial);
-    let server = core.servers.insert(serial, |server| {
-        let dialing = Server::dialing(server, id, slot, reported, now, retire_at);
-        Server { node, ..dialing }
-    });
+    let server = core
+        .servers
+        .insert(serial, |server| Server::dialing(server, id, slot, node, reported, now, retire_at));
     core.actions.push(Action::Dial(server));
     true
 }
 
-/// Says Terminate to a server; its place stays taken until [`Pooler::closed`].
+/// Says Terminate to a server; its place stays taken until `Pooler::closed`.
 ///
-/// [`Pooler::closed`]: crate::pooler::Pooler::closed
+/// `Pooler::closed`: crate::pooler::Pooler::closed
 pub(crate) fn close_server(
     servers: &mut Servers,
     pools: &mut Pools,
@@ -54,7 +53,7 @@ pub(crate) fn close_server(
 ) {
     let Some(server) = servers.get_mut(id).filter(|server| !server.is_closing()) else { return };
     server.begin_to_close();
-    let pool = &mut pools[server.pool];
+    let pool = &mut pools[server.pool()];
     pool.stats_mut().server_closes += 1;
     pool.remove_idle(id);
     actions.push(Action::Close(id));

@@ -14,8 +14,7 @@ use crate::session::sessions::Sessions;
 /// Puts a session in a pool's queue.
 pub(crate) fn wait(sessions: &mut Sessions, pools: &mut Pools, waiter: Waiter, pool: PoolId) {
     if let Some(session) = sessions.get_mut(waiter.session) {
-        session.link = Link::Waiting(waiter.since);
-        session.serving = pool;
+        session.begin_wait(waiter.since, pool);
         pools[pool].enqueue(waiter);
     }
 }
@@ -23,7 +22,7 @@ pub(crate) fn wait(sessions: &mut Sessions, pools: &mut Pools, waiter: Waiter, p
 /// Whether an entry of the queue is that of a session which waits since then.
 pub(crate) fn still_waits(sessions: &Sessions, waiter: Waiter) -> bool {
     let session = sessions.get(waiter.session);
-    session.is_some_and(|session| session.link == Link::Waiting(waiter.since))
+    session.is_some_and(|session| session.link() == Link::Waiting(waiter.since))
 }
 
 /// The longest waiter of a pool; entries of those who wait no more are dropped on the way.
@@ -40,15 +39,15 @@ pub(crate) fn longest_waiter(sessions: &Sessions, pools: &mut Pools, id: PoolId)
 /// Takes a session out of the queue, if it is in one.
 pub(crate) fn stop_waiting(sessions: &mut Sessions, pools: &mut Pools, id: SessionId) {
     let Some(session) = sessions.get_mut(id) else { return };
-    match session.link {
+    match session.link() {
         Link::AwaitingPlace(_) => {
-            session.link = Link::Unlinked;
-            let pool = session.pool;
+            session.set_link(Link::Unlinked);
+            let pool = session.pool();
             pools[pool].place_waiters_mut().retain(|waiter| waiter.session != id);
         }
         Link::Waiting(_) => {
-            session.link = Link::Unlinked;
-            let pool = session.serving;
+            session.set_link(Link::Unlinked);
+            let pool = session.serving();
             if pools[pool].end_wait() {
                 pools[pool].sweep_waiters(|waiter| still_waits(sessions, waiter));
             }
@@ -60,7 +59,7 @@ pub(crate) fn stop_waiting(sessions: &mut Sessions, pools: &mut Pools, id: Sessi
 /// Answers what a waiting session waits for with an error, and what it has pipelined behind that
 /// with the error `rest`, if there is one. Nothing for a session that does not wait.
 pub(crate) fn refuse(core: &mut Core, id: SessionId, error: &Arc<[u8]>, rest: Option<Arc<[u8]>>) {
-    let waits = core.sessions.get(id).is_some_and(|session| session.link.waits());
+    let waits = core.sessions.get(id).is_some_and(|session| session.link().waits());
     if !waits {
         return;
     }

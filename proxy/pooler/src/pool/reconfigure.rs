@@ -22,8 +22,8 @@ pub(crate) fn reconfigure(core: &mut Core, id: PoolId, config: Arc<ResolvedPool>
     if leads_as_before {
         return;
     }
-    for server in core.servers.iter_mut().filter(|server| server.pool == id) {
-        server.retire_at = now;
+    for server in core.servers.iter_mut().filter(|server| server.pool() == id) {
+        server.retire_by(now);
     }
     for idle in core.pools[id].idle().to_vec() {
         dial::close_server(&mut core.servers, &mut core.pools, &mut core.actions, idle);

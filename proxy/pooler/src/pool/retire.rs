@@ -30,7 +30,7 @@ pub(crate) fn retire_unused(core: &mut Core, now: Instant) {
         let limit = limit_of(&core.pools[id], served);
         let overdue = core.pools[id].note_unused(now) >= limit;
         // Server connections that are being opened or closed still lead here.
-        if overdue && !core.servers.iter().any(|server| family.contains(&server.pool)) {
+        if overdue && !core.servers.iter().any(|server| family.contains(&server.pool())) {
             for id in family {
                 core.pools.remove(id);
                 core.actions.push(Action::Retired(id));

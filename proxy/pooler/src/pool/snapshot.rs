@@ -24,8 +24,8 @@ pub(crate) fn pools(core: &Core, now: Instant) -> Vec<PoolSnapshot> {
         })
         .collect();
     for session in core.sessions.iter() {
-        let pool = &mut pools[session.pool.index()];
-        match session.link {
+        let pool = &mut pools[session.pool().index()];
+        match session.link() {
             Link::Unlinked => pool.clients_idle += 1,
             Link::Waiting(since) | Link::AwaitingPlace(since) => {
                 pool.clients_waiting += 1;
@@ -33,16 +33,16 @@ pub(crate) fn pools(core: &Core, now: Instant) -> Vec<PoolSnapshot> {
             }
             _ => pool.clients_active += 1,
         }
-        let pinned_for = session.pin.lasted(now);
-        for reason in session.pin.reasons() {
+        let pinned_for = session.pin().lasted(now);
+        for reason in session.pin().reasons() {
             *pool.pinned.entry(reason).or_default() += 1;
             let longest = pool.pinned_longest.entry(reason).or_default();
             *longest = (*longest).max(pinned_for);
         }
     }
     for server in core.servers.iter() {
-        let pool = &mut pools[server.pool.index()];
-        match server.state {
+        let pool = &mut pools[server.pool().index()];
+        match server.state() {
             ServerState::Dialing => {}
             ServerState::Idle(_) => pool.servers_idle += 1,
             ServerState::Linked(..) => pool.servers_active += 1,
@@ -65,58 +65,58 @@ pub(crate) fn servers(core: &Core, now: Instant) -> Vec<(ServerId, ServerSnapsho
     core.servers
         .iter()
         .map(|server| {
-            let pool = &core.pools[server.pool];
+            let pool = &core.pools[server.pool()];
             let snapshot = ServerSnapshot {
                 worker,
-                serial: server.id.serial,
+                serial: server.id().serial,
                 database: pool.key().database.to_string(),
                 user: pool.key().user.to_string(),
-                state: match server.state {
+                state: match server.state() {
                     ServerState::Dialing => "dialing",
                     ServerState::Idle(_) => "idle",
                     ServerState::Linked(..) => "active",
                     ServerState::AwaitingCancels(_) | ServerState::Closing => "leaving",
                 },
-                process_id: server.backend_key.process_id,
+                process_id: server.backend_key().process_id,
                 address: String::new(),
-                connected: now - server.opened_at,
+                connected: now - server.opened_at(),
                 client: server.session().map_or(0, |session| session.serial),
-                prepared_statements: server.statements.len(),
+                prepared_statements: server.statements().len(),
                 generation: None,
             };
-            (server.id, snapshot)
+            (server.id(), snapshot)
         })
         .collect()
 }
 
 fn client(core: &Core, session: &Session, now: Instant) -> ClientSnapshot {
-    let pool = &core.pools[session.pool];
-    let name = session.reported.get(b"application_name").unwrap_or_default();
-    let pinned: Vec<&str> = session.pin.reasons().collect();
-    let server = session.link.server().and_then(|server| core.servers.get(server));
+    let pool = &core.pools[session.pool()];
+    let name = session.reported().get(b"application_name").unwrap_or_default();
+    let pinned: Vec<&str> = session.pin().reasons().collect();
+    let server = session.link().server().and_then(|server| core.servers.get(server));
     ClientSnapshot {
         worker: core.pools.worker().0,
-        slot: session.id.slot,
-        serial: session.id.serial,
+        slot: session.id().slot,
+        serial: session.id().serial,
         database: pool.key().database.to_string(),
         user: pool.key().user.to_string(),
-        state: match session.link {
+        state: match session.link() {
             Link::Unlinked => "idle",
             Link::Waiting(_) | Link::AwaitingPlace(_) => "waiting",
             _ if !pinned.is_empty() => "pinned",
             _ => "active",
         },
         pinned: pinned.join(", "),
-        pinned_for: session.pin.lasted(now),
+        pinned_for: session.pin().lasted(now),
         application_name: String::from_utf8_lossy(name).into_owned(),
         address: String::new(),
-        server_process_id: server.map_or(0, |server| server.backend_key.process_id),
-        connected: now - session.connected_at,
-        wait: match session.link {
+        server_process_id: server.map_or(0, |server| server.backend_key().process_id),
+        connected: now - session.connected_at(),
+        wait: match session.link() {
             Link::Waiting(since) | Link::AwaitingPlace(since) => now - since,
             _ => Duration::ZERO,
         },
-        prepared_statements: session.statements.as_ref().map_or(0, |names| names.len()),
+        prepared_statements: session.statements().map_or(0, |names| names.len()),
         generation: None,
     }
 }

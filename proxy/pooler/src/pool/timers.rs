@@ -24,7 +24,7 @@ use crate::session::pin::PinReason;
 use crate::session::sessions::Service;
 use crate::session::{Link, Phase, Presence, Session, dismissal, place, setup};
 
-/// How often [`Pooler::tick`] is to be called while somebody waits: the age from which a waiter may
+/// How often `Pooler::tick` is to be called while somebody waits: the age from which a waiter may
 /// be helped by another worker, twice over.
 pub const WAITING_TICK: Duration = Duration::from_millis(2);
 
@@ -140,7 +140,7 @@ fn dismiss_overdue_logins(core: &mut Core, id: PoolId, now: Instant) {
     let limit = hold.map_or(limit, |hold| limit.min(hold.limit));
     let is_overdue = |login: &SessionId| {
         let session = core.sessions.get(*login);
-        session.is_none_or(|session| now - session.connected_at >= limit)
+        session.is_none_or(|session| now - session.connected_at() >= limit)
     };
     let overdue: Vec<SessionId> = pool.logins().iter().copied().filter(is_overdue).collect();
     for login in overdue {
@@ -189,7 +189,7 @@ fn keep_size(core: &mut Core, id: PoolId, now: Instant) {
 }
 
 fn look_over_servers(core: &mut Core, now: Instant) {
-    let due = core.servers.iter().filter_map(|server| Some((server.id, due(core, server, now)?)));
+    let due = core.servers.iter().filter_map(|server| Some((server.id(), due(core, server, now)?)));
     for (server, due) in due.collect::<Vec<_>>() {
         match due {
             Due::Close => {
@@ -206,13 +206,13 @@ fn look_over_servers(core: &mut Core, now: Instant) {
 
 /// What is due for a server connection; `None` mostly.
 fn due(core: &Core, server: &Server, now: Instant) -> Option<Due> {
-    let pool = &core.pools[server.pool];
-    match server.state {
+    let pool = &core.pools[server.pool()];
+    match server.state() {
         ServerState::Idle(since) => {
             let config = &pool.config().pool;
             let spare = pool.shared().open_count() > config.min_size;
             let idle = spare && now - since >= config.server_idle_timeout;
-            let ends = idle || server.retire_at <= now;
+            let ends = idle || server.retire_at() <= now;
             (ends && core.lockouts.of(pool).is_none()).then_some(Due::Close)
         }
         ServerState::AwaitingCancels(since) => {
@@ -220,10 +220,10 @@ fn due(core: &Core, server: &Server, now: Instant) -> Option<Due> {
         }
         ServerState::Linked(session, since) => {
             let client = core.sessions.get(session)?;
-            if client.presence != Presence::Here {
+            if client.presence() != Presence::Here {
                 return None;
             }
-            let stalled = client.stalled_since.map(|since| now - since);
+            let stalled = client.stalled_since().map(|since| now - since);
             if stalled.is_some_and(|it| it >= core.sessions.options().client_stall_timeout) {
                 return Some(Due::Dismiss(
                     session,
@@ -246,30 +246,30 @@ fn due_in_use(
     now: Instant,
 ) -> Option<Due> {
     let config = &pool.config().pool;
-    if let Some((_, since)) = &server.asking
+    if let Some((_, since)) = server.asking()
         && now - *since >= QUESTION_LIMIT
-        && client.phase == Phase::Barrier
+        && client.phase() == Phase::Barrier
     {
-        return Some(Due::GoOn(client.id));
+        return Some(Due::GoOn(client.id()));
     }
     let passed = |limit: Option<Duration>, lasted| limit.is_some_and(|limit| lasted >= limit);
-    let quiet = now - client.active_at;
-    if server.pending.is_empty() {
-        if server.status != TransactionStatus::Idle
+    let quiet = now - client.active_at();
+    if server.pending().is_empty() {
+        if server.status() != TransactionStatus::Idle
             && passed(config.idle_transaction_timeout, quiet)
         {
             return Some(Due::Dismiss(
-                client.id,
+                client.id(),
                 SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
                 "terminating connection due to idle_transaction_timeout",
             ));
         }
-    } else if passed(config.query_timeout, quiet) && !server.since_ready.cancelled {
+    } else if passed(config.query_timeout, quiet) && !server.is_cancelled() {
         return Some(Due::Cancel);
     }
-    let pinned = client.pin.is_set() || config.mode == PoolMode::Session;
+    let pinned = client.pin().is_set() || config.mode == PoolMode::Session;
     (!pinned && passed(config.transaction_timeout, lasted)).then_some(Due::Dismiss(
-        client.id,
+        client.id(),
         SqlState::TRANSACTION_TIMEOUT,
         "terminating connection due to transaction_timeout",
     ))
@@ -278,13 +278,13 @@ fn due_in_use(
 /// A question takes too long: its client goes on, pinned, and is asked again later.
 fn go_on_unanswered(core: &mut Core, id: SessionId, now: Instant) {
     let Some(session) = core.sessions.get_mut(id) else { return };
-    session.phase = Phase::Open;
-    let server = session.link.server().and_then(|id| core.servers.get_mut(id));
-    if let Some((asking, _)) = server.and_then(|server| server.asking.as_mut()) {
-        asking.let_client_go_on();
+    session.set_phase(Phase::Open);
+    let server = session.link().server().and_then(|id| core.servers.get_mut(id));
+    if let Some(server) = server {
+        server.let_client_go_on();
     }
-    session.pin.set(PinReason::Unknown, true, now);
-    let pool = &mut core.pools[session.pool];
+    session.pin_mut().set(PinReason::Unknown, true, now);
+    let pool = &mut core.pools[session.pool()];
     setup::hold_place(session, pool);
     pool.stats_mut().questions_failed += 1;
     core.actions.wake(id);
@@ -292,7 +292,7 @@ fn go_on_unanswered(core: &mut Core, id: SessionId, now: Instant) {
 
 fn cancel_overdue(core: &mut Core, id: ServerId) {
     if let Some(server) = core.servers.get_mut(id) {
-        server.since_ready.cancelled = true;
+        server.note_cancelled();
     }
     // It may have ended meanwhile.
     let _ = request::cancel_running(core, id);
@@ -303,8 +303,8 @@ fn look_over_clients(core: &mut Core, now: Instant) {
     let overdue = core
         .sessions
         .iter()
-        .filter(|session| session.link == Link::Unlinked && now - session.active_at >= limit);
-    for id in overdue.map(|session| session.id).collect::<Vec<_>>() {
+        .filter(|session| session.link() == Link::Unlinked && now - session.active_at() >= limit);
+    for id in overdue.map(|session| session.id()).collect::<Vec<_>>() {
         dismissal::dismiss(
             core,
             id,
@@ -336,12 +336,12 @@ enum Due {
 /// The other worker with the most idle server connections, or else one with more than its share
 /// when this one has less.
 fn worker_with_most_idle(pool: &Pool, me: WorkerId, workers: u16) -> Option<WorkerId> {
-    let share = fair_share(pool.config.pool.size, workers);
-    let below = pool.shared.share(me).open.load(Relaxed) < share;
-    let others = (0..pool.shared.shares.len() as u16).map(WorkerId).filter(|other| *other != me);
+    let share = fair_share(pool.config().pool.size, workers);
+    let below = pool.shared().share(me).open.load(Relaxed) < share;
+    let others = (0..pool.shared().shares.len() as u16).map(WorkerId).filter(|other| *other != me);
     others
         .map(|other| {
-            let part = pool.shared.share(other);
+            let part = pool.shared().share(other);
             let surplus = part.open.load(Relaxed).saturating_sub(share);
             (part.idle.load(Relaxed), if below { surplus } else { 0 }, other)
         })

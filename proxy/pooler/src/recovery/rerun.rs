@@ -10,7 +10,7 @@ use pgimbal_wire::error::SqlState;
 use crate::plan::Plan;
 use crate::pool::Pool;
 use crate::recovery::in_flight::Progress;
-use crate::recovery::tries::{Rerun, Tries};
+use crate::recovery::proof::{Proof, Rerun, Tries};
 use crate::server::Server;
 use crate::server::pending::OwnQuery;
 use crate::session::{Phase, Session, setup};
@@ -31,50 +31,54 @@ pub(crate) enum Again {
 }
 
 /// Decides what becomes of the segment in flight on `server`, which has broken.
-pub(crate) fn decide(session: &mut Session, server: &mut Server, pool: &Pool) -> Again {
-    let own_transaction = matches!(session.rerun, Rerun::Running(_));
-    let autocommit = server.status == TransactionStatus::Idle || own_transaction;
-    let proven = Tries { count: 0, rolled_back: server.shutdown_notice.is_some() };
-    let tries = session.rerun.tries().unwrap_or(proven);
+pub(crate) fn decide(
+    session: &mut Session,
+    server: &mut Server,
+    pool: &Pool,
+    proof: Proof,
+) -> Again {
+    let own_transaction = matches!(session.rerun(), Rerun::Running(_));
+    let autocommit = server.status() == TransactionStatus::Idle || own_transaction;
+    let tries = session.rerun().tries().unwrap_or(Tries::none(proof));
     // What is answered but for the end of the transaction around it must not be answered again.
     let is_due = !own_transaction
-        || server.since_ready.segment_open
-        || server.pending.has_end_of(session.id);
+        || server.has_open_segment()
+        || server.pending_mut().has_end_of(session.id());
     let possible = pool.outlives_server()
         && autocommit
-        && server.in_flight.progress() == Progress::Unanswered
-        && !server.since_ready.failed
-        && server.since_ready.ending == crate::server::Ending::No
+        && server.in_flight().progress() == Progress::Unanswered
+        && !server.has_failed()
+        && server.ending() == crate::server::Ending::No
         && is_due
-        && tries.count < TRIES;
-    if !possible || server.in_flight.whole().is_none() {
+        && tries.count() < TRIES;
+    if !possible || server.in_flight().whole().is_none() {
         return Again::No;
     }
-    let effects = server.in_flight.effects();
-    if session.rerun == Rerun::No && effects.only_begins() {
+    let effects = server.in_flight().effects();
+    if session.rerun() == Rerun::No && effects.only_begins() {
         // A block that nothing has happened in; what stands behind it must not run without it.
-        return Again::Afresh(server.in_flight.take());
+        return Again::Afresh(server.in_flight_mut().take());
     }
-    if !server.in_flight.has_end() && !own_transaction {
+    if !server.in_flight().has_end() && !own_transaction {
         // Nothing of a segment counts before its Sync.
         if effects.counts_early() {
             return Again::No;
         }
-        return Again::Afresh(server.in_flight.take());
+        return Again::Afresh(server.in_flight_mut().take());
     }
     if !effects.only_reads() {
         return Again::No;
     }
-    session.rerun = Rerun::Due(Tries { count: tries.count + 1, ..tries });
-    Again::ReadOnly(server.in_flight.take())
+    session.set_rerun(Rerun::Due(tries.one_more()));
+    Again::ReadOnly(server.in_flight_mut().take())
 }
 
 /// Whether a segment that is to be run again has nothing of it on `server`, which has broken: then
 /// it is as due as before.
 pub(crate) fn is_still_due(session: &mut Session, server: &Server) -> bool {
-    match session.rerun {
-        Rerun::Running(tries) if server.in_flight.is_untouched() => {
-            session.rerun = Rerun::Due(tries);
+    match session.rerun() {
+        Rerun::Running(tries) if server.in_flight().is_untouched() => {
+            session.set_rerun(Rerun::Due(tries));
             true
         }
         Rerun::Due(_) => true,
@@ -84,25 +88,25 @@ pub(crate) fn is_still_due(session: &mut Session, server: &Server) -> bool {
 
 /// The segment without its Sync that stands behind others on a connection that has broken.
 pub(crate) fn open_segment(session: &Session, server: &mut Server, pool: &Pool) -> Option<Vec<u8>> {
-    let begun = server.status == TransactionStatus::Idle
-        && server.since_ready.ending == crate::server::Ending::No
-        && session.rerun == Rerun::No
-        && session.phase == Phase::Open
-        && !server.in_flight.leaves_open(false);
+    let begun = server.status() == TransactionStatus::Idle
+        && server.ending() == crate::server::Ending::No
+        && session.rerun() == Rerun::No
+        && session.phase() == Phase::Open
+        && !server.in_flight().leaves_open(false);
     // Once those before it are settled, its own answer may have begun.
-    let untouched = server.pending.has_end_of(session.id)
-        || (server.in_flight.progress() == Progress::Unanswered && !server.since_ready.failed);
+    let untouched = server.pending_mut().has_end_of(session.id())
+        || (server.in_flight().progress() == Progress::Unanswered && !server.has_failed());
     let possible = begun && untouched && pool.outlives_server();
-    server.in_flight.open_behind_others().filter(|_| possible)?;
-    let counts_early = server.in_flight.effects().counts_early();
-    (!counts_early).then(|| server.in_flight.take())
+    server.in_flight().open_behind_others().filter(|_| possible)?;
+    let counts_early = server.in_flight().effects().counts_early();
+    (!counts_early).then(|| server.in_flight_mut().take())
 }
 
 /// Puts the transaction around a segment that is due to be run again, in front of its first
 /// message.
 pub(crate) fn begin(session: &mut Session, server: &mut Server, plan: &mut Plan) {
-    if let Rerun::Due(tries) = session.rerun {
-        session.rerun = Rerun::Running(tries);
+    if let Rerun::Due(tries) = session.rerun() {
+        session.set_rerun(Rerun::Running(tries));
         setup::send_own(server, OwnQuery::RerunBegin, b"BEGIN TRANSACTION READ ONLY", plan);
     }
 }
@@ -125,5 +129,5 @@ pub(crate) fn runs_read_only(server: &Server) -> bool {
     // PostgreSQL 14 and later report both.
     [&b"in_hot_standby"[..], b"default_transaction_read_only"]
         .iter()
-        .any(|name| server.reported.get(name) == Some(b"on"))
+        .any(|name| server.reported().get(name) == Some(b"on"))
 }

@@ -5,7 +5,7 @@
 //! the server for other clients: [`Pending::Closed`]), so it comes in its place. When the queue is
 //! full, the client is not read, and the server gets a Flush so that it sends what it has.
 //!
-//! Each entry has an [`Owner`]. Several sessions may await replies on one server connection, as long
+//! Each entry has an `Owner`. Several sessions may await replies on one server connection, as long
 //! as no segment of one is in the middle of another's: what the server skips after an error is one
 //! owner's. The entries of a session that has left stay, because their replies still come.
 

@@ -44,8 +44,8 @@ pub(crate) fn renew(
     let clients: Vec<SessionId> = match how {
         Renewal::Reconnect => Vec::new(),
         Renewal::Kill => {
-            let meant = core.sessions.iter().filter(|session| pools.contains(&session.pool));
-            meant.map(|session| session.id).collect()
+            let meant = core.sessions.iter().filter(|session| pools.contains(&session.pool()));
+            meant.map(|session| session.id()).collect()
         }
     };
     for client in &clients {

@@ -66,9 +66,9 @@ pub(crate) fn process(
             }
         }
     };
-    pool.stats.server_bytes_in += at as u64;
-    pool.stats.server_bytes_out += plan.to_server().bytes();
-    pool.stats.client_bytes_out += plan.bytes_to_sessions();
+    pool.stats_mut().server_bytes_in += at as u64;
+    pool.stats_mut().server_bytes_out += plan.to_server().bytes();
+    pool.stats_mut().client_bytes_out += plan.bytes_to_sessions();
     Processed { taken: at as u32, stop }
 }
 

@@ -28,7 +28,7 @@ pub enum Greeting {
     Ready(Vec<u8>),
     /// Nothing yet: the first server connection is being opened. The session is woken.
     Wait,
-    /// Nothing yet: a server is to check its settings. [`Pooler::client_bytes`] is called as if it
+    /// Nothing yet: a server is to check its settings. `Pooler::client_bytes` is called as if it
     /// had sent something, and it is greeted in the course of that, or dismissed.
     Try,
     /// The body of an ErrorResponse: there is no server, or it refuses.
@@ -189,7 +189,7 @@ pub(crate) fn greet_tried(
         return refuse_login(session, pool, &refused.error);
     }
     let asked = tables.settings.settings(session.settings.base()).to_vec();
-    let spelled = asked.iter().map(|setting| match server.reported.get(&setting.name) {
+    let spelled = asked.iter().map(|setting| match server.reported().get(&setting.name) {
         Some(value) => Setting::new(&setting.name, value),
         None => setting.clone(),
     });
@@ -197,19 +197,19 @@ pub(crate) fn greet_tried(
     if let Ok(base) = tables.settings.intern(spelled.clone()) {
         let fresh = ClientSettings::new(&mut tables.settings, base);
         std::mem::replace(&mut session.settings, fresh).close(&mut tables.settings);
-        tables.settings.assign(&mut server.settings, base);
+        server.assign_settings(&mut tables.settings, base);
     }
-    pool.shared.keep_tried(&asked, spelled, &server.reported);
-    setup::know_reported(session, &Rc::clone(&server.reported));
-    plan.make_for_session(session.id, |out| write_greeting(session, &server.reported, out));
-    pool.stats.client_logins += 1;
+    pool.shared().keep_tried(&asked, spelled, server.reported());
+    setup::know_reported(session, &Rc::clone(server.reported()));
+    plan.make_for_session(session.id, |out| write_greeting(session, server.reported(), out));
+    pool.stats_mut().client_logins += 1;
 }
 
 /// Ends a login with a server's error.
 pub(crate) fn refuse_login(session: &mut Session, pool: &mut Pool, error: &[u8]) {
     session.trial = Trial::None;
     if let Ok(fields) = ErrorFields::parse(error) {
-        pool.stats.error(fields.code);
+        pool.stats_mut().error(fields.code);
     }
     let mut final_error = Vec::new();
     with_severity(error, Severity::Fatal, &mut final_error);

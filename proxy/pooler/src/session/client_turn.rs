@@ -29,7 +29,7 @@ use crate::core::Core;
 use crate::ids::SessionId;
 use crate::plan::{Body, Plan, Processed, Stop};
 use crate::recovery::effects::SegmentEffects;
-use crate::recovery::tries::Rerun;
+use crate::recovery::proof::Rerun;
 use crate::recovery::{in_flight, rerun};
 use crate::server::pending::Owner;
 use crate::session::front::FrontMessage;
@@ -48,7 +48,7 @@ pub(crate) fn process(
     };
     let mut server = session.link.server().and_then(|server| core.servers.get_mut(server));
     if let Some(server) = &mut server {
-        server.pending.add_for(Owner::of(id));
+        server.pending_mut().add_for(Owner::of(id));
     }
     let pool = &mut core.pools[session.pool];
     let tables = &mut core.tables;
@@ -75,7 +75,7 @@ fn run(turn: &mut ClientTurn<'_>) -> Processed {
         emit_made(server, turn.plan);
     }
     let stop = released(turn, stop);
-    let stats = &mut turn.pool.stats;
+    let stats = &mut turn.pool.stats_mut();
     stats.client_bytes_in += turn.at as u64;
     stats.server_bytes_out += turn.plan.to_server().bytes();
     stats.client_bytes_out += turn.plan.bytes_to_sessions();
@@ -115,7 +115,7 @@ fn note_sent(turn: &mut ClientTurn<'_>, from: usize) {
     let taken = turn.buf.get(from..turn.at).filter(|taken| !taken.is_empty());
     let Some(message) = taken else { return };
     let passes = !turn.session.between_messages();
-    server.in_flight.sent(message[0], message, passes, effects);
+    server.in_flight_mut().sent(message[0], message, passes, effects);
     if matches!(turn.session.rerun, Rerun::Running(_)) && in_flight::is_end(message[0]) {
         rerun::end(server, turn.plan);
         turn.session.phase = Phase::Barrier;

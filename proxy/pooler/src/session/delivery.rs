@@ -9,7 +9,7 @@ use crate::session::output::Full;
 use crate::session::sessions::Sessions;
 use crate::session::{Presence, dismissal};
 
-/// As [`Pooler::queue_output`](crate::pooler::Pooler::queue_output).
+/// As `Pooler::queue_output`(crate::pooler::Pooler::queue_output).
 pub(crate) fn queue<'a>(core: &mut Core, id: SessionId, parts: impl Iterator<Item = &'a [u8]>) {
     let session = core.sessions.get_mut(id);
     let Some(session) = session.filter(|session| session.presence == Presence::Here) else {
@@ -24,7 +24,7 @@ pub(crate) fn queue<'a>(core: &mut Core, id: SessionId, parts: impl Iterator<Ite
     }
 }
 
-/// As [`Pooler::take_output`](crate::pooler::Pooler::take_output).
+/// As `Pooler::take_output`(crate::pooler::Pooler::take_output).
 #[inline]
 pub(crate) fn take(sessions: &mut Sessions, servers: &Servers, id: SessionId) -> Option<Vec<u8>> {
     let session = sessions.get_mut(id)?;

@@ -27,9 +27,9 @@ use crate::tables::Tables;
 /// Whether a session whose client has left is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Departure {
-    /// Call [`Pooler::end`].
+    /// Call `Pooler::end`.
     Over,
-    /// Its server connection is still busy with it: call [`Pooler::depart`] after each step.
+    /// Its server connection is still busy with it: call `Pooler::depart` after each step.
     Later,
 }
 
@@ -96,28 +96,28 @@ fn clean(
 ) -> Departure {
     let linked = (core.sessions.get_mut(id), core.servers.get_mut(server_id));
     let (Some(session), Some(server)) = linked else { return Departure::Over };
-    server.pending.add_for(Owner::of(id));
+    server.pending_mut().add_for(Owner::of(id));
     let pool = &mut core.pools[session.pool];
     if is_to_be_cancelled(session, server, pool) {
-        server.since_ready.cancelled = true;
-        server.cancels += 1;
+        server.note_cancelled();
+        server.begin_cancel();
         core.actions.push(Action::Cancel(server_id));
     }
-    if server.copy_in && session.between_server_messages() && !server.since_ready.segment_open {
+    if server.copies_in() && session.between_server_messages() && !server.has_open_segment() {
         plan.make_for_server(|out| encode::copy_fail(out, b"the client has gone"));
-        server.copy_in = false;
+        server.end_copy_in();
     }
     // Half a message, or a segment without its Sync: PostgreSQL rolls it back when the connection
     // ends, and only then.
-    if !session.between_server_messages() || server.since_ready.segment_open {
+    if !session.between_server_messages() || server.has_open_segment() {
         session.link = Link::Unlinked;
         dial::close_server(&mut core.servers, &mut core.pools, &mut core.actions, server_id);
         return Departure::Over;
     }
-    if !server.pending.is_empty() {
+    if !server.pending().is_empty() {
         return Departure::Later;
     }
-    if server.status != TransactionStatus::Idle {
+    if server.status() != TransactionStatus::Idle {
         setup::send_own(server, OwnQuery::Rollback, b"ROLLBACK", plan);
         return Departure::Later;
     }
@@ -131,9 +131,9 @@ fn clean(
 /// Whether what runs for a client that is gone is cancelled: never what may be a COMMIT.
 fn is_to_be_cancelled(session: &Session, server: &Server, pool: &Pool) -> bool {
     session.presence == Presence::Vanished
-        && server.pending.runs_client_of(session.id)
-        && server.since_ready.ending != Ending::MayCommit
-        && !server.since_ready.cancelled
+        && server.pending().runs_client_of(session.id)
+        && server.ending() != Ending::MayCommit
+        && !server.is_cancelled()
         && pool.config().pool.on_client_gone == OnClientGone::Cancel
 }
 
@@ -151,29 +151,29 @@ fn start_cleaning(
     let strict = config.reset_query_always || config.mode == PoolMode::Session;
     let holds = session.pin.is_set()
         || !session.raised.is_empty()
-        || !server.surplus.is_empty()
+        || server.has_surplus()
         || !session.close_after_sync.is_empty();
     if is_clean || !(strict || holds) {
         return false;
     }
-    session.link = Link::Cleaning(server.id);
+    session.link = Link::Cleaning(server.id());
     if strict || !setup::is_discard_all(&config.reset_query) {
         setup::start_reset(server, pool, tables, plan);
         return true;
     }
     // One that has left is not asked about: taking it off is cheaper.
     let left = left_by(session, server);
-    server.residue = left.and(reset::CLOSED);
+    *server.residue_mut() = left.and(reset::CLOSED);
     pool.stats_mut().resets += 1;
     setup::send_reset(server, OwnQuery::Clean, left, tables, plan);
-    !server.pending.is_empty()
+    !server.pending().is_empty()
 }
 
 /// What a session may leave behind on its server connection.
 fn left_by(session: &Session, server: &mut Server) -> Kinds {
-    let mut left = session.raised.union(session.pin.leaves()).union(server.residue);
+    let mut left = session.raised.union(session.pin.leaves()).union(server.residue());
     // Of the surplus some may be what others share, parsed under settings that were this session's.
-    let surplus = std::mem::take(&mut server.surplus);
+    let surplus = server.take_surplus();
     if !session.close_after_sync.is_empty()
         || session.pin.has(PinReason::LargeStatement)
         || !surplus.is_empty()

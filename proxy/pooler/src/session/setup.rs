@@ -19,7 +19,6 @@ use crate::session::settings::{
     ClientSettings, RefusedSettings, Replay, Setting, SettingsId, assign, order_of, replay_sql,
 };
 use crate::session::state::asking::Asking;
-use crate::session::state::question::OwnStatements;
 use crate::session::state::reset;
 use crate::session::{ClientBody, Link, Presence, Session};
 use crate::sql::{self, Calls, Encoding, Form, Kinds, Reading, Readings, StandardStrings};
@@ -42,10 +41,10 @@ pub(crate) fn enter(
     sent |= ask_for_facts(server, pool, now, plan);
     sent |= send_settings(server, session.settings.current(), tables, plan);
     if sent {
-        session.link = Link::Setup(server.id);
+        session.link = Link::Setup(server.id());
         return Err(Stop::Wait);
     }
-    session.link = Link::Ready(server.id);
+    session.link = Link::Ready(server.id());
     tell_reported(session, server, plan);
     Ok(())
 }
@@ -53,8 +52,8 @@ pub(crate) fn enter(
 /// Asks about the database what decides how its statements are followed, if that has not been told
 /// lately. Returns whether anything was sent.
 fn ask_for_facts(server: &mut Server, pool: &mut Pool, now: Instant, plan: &mut Plan) -> bool {
-    let facts = &pool.shared.database.facts;
-    if pool.config.pool.mode == PoolMode::Session || !facts.are_due(now) {
+    let facts = &pool.shared().database.facts;
+    if pool.config().pool.mode == PoolMode::Session || !facts.are_due(now) {
         return false;
     }
     send_facts_question(server, pool, now, plan);
@@ -69,11 +68,11 @@ pub(crate) fn send_facts_question(
     plan: &mut Plan,
 ) {
     let asking = Asking::for_facts();
-    *pool.stats.questions.entry("session").or_default() += 1;
-    plan.make_for_server(|out| asking.write(&mut server.own_statements, b"", out));
-    server.pending.push(Pending::Own(OwnQuery::Facts));
-    server.statements.end_segment();
-    server.asking = Some((Box::new(asking), now));
+    *pool.stats_mut().questions.entry("session").or_default() += 1;
+    plan.make_for_server(|out| asking.write(server.own_statements_mut(), b"", out));
+    server.pending_mut().push(Pending::Own(OwnQuery::Facts));
+    server.statements_mut().end_segment();
+    server.begin_asking(asking, now);
 }
 
 /// Brings a server connection to these settings. Returns whether anything was sent.
@@ -83,9 +82,9 @@ pub(crate) fn send_settings(
     tables: &mut Tables,
     plan: &mut Plan,
 ) -> bool {
-    server.setup = Setup::Whole;
+    server.set_setup(Setup::Whole);
     let mut sql = Vec::new();
-    let replay = replay_sql(&tables.settings, server.settings, wanted, &mut sql);
+    let replay = replay_sql(&tables.settings, server.settings(), wanted, &mut sql);
     let queries: &[(OwnQuery, &[u8])] = match &replay {
         Replay::Nothing => &[],
         Replay::One(one) => &[(OwnQuery::Setup, &sql[one.clone()])],
@@ -98,7 +97,7 @@ pub(crate) fn send_settings(
         send_own(server, *kind, &text, plan);
     }
     if queries.is_empty() {
-        tables.settings.assign(&mut server.settings, wanted);
+        server.assign_settings(&mut tables.settings, wanted);
     }
     !queries.is_empty()
 }
@@ -129,11 +128,11 @@ pub(crate) fn restoring(
 
 /// Takes off what the session before may have left. Returns whether anything was sent.
 fn reset_ahead(server: &mut Server, pool: &mut Pool, tables: &mut Tables, plan: &mut Plan) -> bool {
-    let residue = std::mem::take(&mut server.residue);
+    let residue = server.take_residue();
     if residue.is_empty() {
         return false;
     }
-    pool.stats.resets += 1;
+    pool.stats_mut().resets += 1;
     send_reset(server, OwnQuery::ResetAhead, residue, tables, plan);
     true
 }
@@ -146,24 +145,18 @@ pub(crate) fn send_reset(
     tables: &mut Tables,
     plan: &mut Plan,
 ) {
-    let seed = tables.seed(server.id, server.transaction);
+    let seed = tables.seed(server.id(), server.transaction());
     let text = reset::reset_sql(kinds, seed);
     if !text.is_empty() {
         send_own(server, kind, &text, plan);
     }
     if kinds.meets(Kinds::STATEMENTS) {
         send_own(server, kind, &reset::without_waiting(b"DEALLOCATE ALL;"), plan);
-        forget_statements(server);
+        server.forget_statements();
     }
     if kinds.meets(Kinds::SETTINGS.union(Kinds::ROLE).union(Kinds::UNNAMED_SETTINGS)) {
-        tables.settings.assign(&mut server.settings, SettingsId::EMPTY);
+        server.assign_settings(&mut tables.settings, SettingsId::EMPTY);
     }
-}
-
-/// The server connection has no prepared statement any more, or nobody knows which.
-pub(crate) fn forget_statements(server: &mut Server) {
-    server.statements.clear();
-    server.own_statements = OwnStatements::default();
 }
 
 /// A SELECT under `default_transaction_deferrable` may wait for all serializable writers, and under
@@ -171,9 +164,9 @@ pub(crate) fn forget_statements(server: &mut Server) {
 /// its own.
 fn without_waiting(server: &Server, wanted: SettingsId, tables: &Tables, text: &[u8]) -> Vec<u8> {
     const ISOLATION: &[u8] = b"default_transaction_isolation";
-    let is_on = |name: &[u8]| server.reported.get(name) == Some(b"on");
+    let is_on = |name: &[u8]| server.reported().get(name) == Some(b"on");
     let sets = |id| tables.settings.get(id, ISOLATION).is_some();
-    let may_wait = sets(server.settings)
+    let may_wait = sets(server.settings())
         || sets(wanted)
         || is_on(b"default_transaction_read_only")
         || is_on(b"in_hot_standby");
@@ -192,25 +185,25 @@ pub(crate) fn heal(session: &Session, server: &mut Server, tables: &mut Tables, 
     // The query that was refused may have been in a transaction of its own.
     let text = ["ROLLBACK;", reset::SETTINGS].concat();
     send_own(server, OwnQuery::Heal, text.as_bytes(), plan);
-    tables.settings.assign(&mut server.settings, SettingsId::EMPTY);
+    server.assign_settings(&mut tables.settings, SettingsId::EMPTY);
     for setting in &settings {
         let mut sql = Vec::new();
         assign(setting, &mut sql);
         let sql = without_waiting(server, wanted, tables, &sql);
         send_own(server, OwnQuery::SetupOne, &sql, plan);
     }
-    server.setup = Setup::OneByOne { settings, done: 0, refused: None };
+    server.set_setup(Setup::OneByOne { settings, done: 0, refused: None });
 }
 
 /// Tells the client what its new server connection reports otherwise than the last one.
 pub(crate) fn tell_reported(session: &mut Session, server: &Server, plan: &mut Plan) {
-    if Rc::ptr_eq(&session.reported, &server.reported) {
+    if Rc::ptr_eq(&session.reported, server.reported()) {
         return;
     }
-    for (name, value) in server.reported.news(&session.reported) {
+    for (name, value) in server.reported().news(&session.reported) {
         plan.make_for_session(session.id, |out| encode::parameter_status(out, name, value));
     }
-    know_reported(session, &server.reported);
+    know_reported(session, server.reported());
 }
 
 /// The client knows what the server reports.
@@ -234,12 +227,12 @@ pub(crate) fn reading(reported: &Reported) -> Reading {
 /// What the session has set since the last ReadyForQuery, as the server spells it: that completes
 /// what a SET says in part (DateStyle), and makes equal settings equal bytes.
 pub(crate) fn adopt_spelling(session: &mut Session, server: &mut Server, tables: &mut Tables) {
-    for name in std::mem::take(&mut server.newly_set) {
-        if let Some(value) = server.reported.get(&name) {
+    for name in server.take_newly_set() {
+        if let Some(value) = server.reported().get(&name) {
             session.settings.reported(&mut tables.settings, &name, value);
         }
     }
-    tables.settings.assign(&mut server.settings, session.settings.current());
+    server.assign_settings(&mut tables.settings, session.settings.current());
 }
 
 /// The session's settings stand otherwise than before, and the server's with them.
@@ -250,7 +243,7 @@ pub(crate) fn settings_changed(
     tables: &mut Tables,
     now: Instant,
 ) {
-    tables.settings.assign(&mut server.settings, session.settings.current());
+    server.assign_settings(&mut tables.settings, session.settings.current());
     if session.statements.is_some() {
         refresh_statement_pins(session, pool, tables, now);
     }
@@ -278,7 +271,7 @@ pub(crate) fn hold_place(session: &mut Session, pool: &Pool) -> bool {
     if !session.pin.is_set() || session.pin.has_slot() {
         return true;
     }
-    match pool.shared.pin(pool.config.max_pinned) {
+    match pool.shared().pin(pool.config().max_pinned) {
         Some(slot) => {
             session.pin.hold(slot);
             true
@@ -290,11 +283,11 @@ pub(crate) fn hold_place(session: &mut Session, pool: &Pool) -> bool {
 /// Sends the operator's reset query, after which the connection serves somebody else. Only `DISCARD
 /// ALL` is known to leave nothing behind: it follows any other.
 pub(crate) fn start_reset(server: &mut Server, pool: &Pool, tables: &Tables, plan: &mut Plan) {
-    if tables.settings.get(server.settings, b"default_transaction_isolation").is_some() {
+    if tables.settings.get(server.settings(), b"default_transaction_isolation").is_some() {
         // Nothing that follows is to wait for serializable writers.
         send_own(server, OwnQuery::CustomReset, reset::SETTINGS.as_bytes(), plan);
     }
-    let query = pool.config.pool.reset_query.as_str();
+    let query = pool.config().pool.reset_query.as_str();
     if !is_discard_all(query) {
         send_own(server, OwnQuery::CustomReset, query.as_bytes(), plan);
     }
@@ -310,10 +303,10 @@ pub(crate) fn is_discard_all(query: &str) -> bool {
 /// Sends a query of the proxy's own. Like every simple query it destroys the unnamed statement.
 pub(crate) fn send_own(server: &mut Server, kind: OwnQuery, sql: &[u8], plan: &mut Plan) {
     match kind.is_of_no_session() {
-        true => server.pending.push_own(Pending::Own(kind)),
-        false => server.pending.push(Pending::Own(kind)),
+        true => server.pending_mut().push_own(Pending::Own(kind)),
+        false => server.pending_mut().push(Pending::Own(kind)),
     }
-    server.unnamed = UnnamedStatement::Absent;
+    server.set_unnamed(UnnamedStatement::Absent);
     plan.make_for_server(|out| encode::query(out, sql));
 }
 
@@ -332,7 +325,7 @@ pub(crate) fn may_release(session: &Session, server: &Server, pool: &Pool) -> bo
     is_between(session, server)
         && session.raised.is_empty()
         && !session.pin.is_set()
-        && (pool.config.pool.mode != PoolMode::Session)
+        && (pool.config().pool.mode != PoolMode::Session)
 }
 
 impl Session {

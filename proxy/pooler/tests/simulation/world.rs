@@ -10,6 +10,7 @@ mod scripted;
 mod shape;
 pub(crate) use cluster::Leadership;
 use shape::startup;
+
 pub(crate) use shape::{Shape, Troubles, pool, resolved};
 
 use std::collections::BTreeMap;
@@ -20,10 +21,10 @@ use pgimbal_config::PoolMode;
 use pgimbal_pooler::cluster::DialedNode;
 use pgimbal_pooler::ids::{PoolId, ServerId, SessionId, WorkerId};
 use pgimbal_pooler::plan::Plan;
-use pgimbal_pooler::pool::migration::Migration;
 use pgimbal_pooler::pool::shared::SharedPool;
 use pgimbal_pooler::pool::{Place, PoolKey};
 use pgimbal_pooler::pooler::Pooler;
+use pgimbal_pooler::server::migration::Migration;
 use pgimbal_pooler::server::prepared::StatementKey;
 use pgimbal_pooler::session::sessions::SessionOptions;
 use pgimbal_pooler::topology::{NodeId, ProbeHint};
@@ -264,8 +265,8 @@ impl World {
         let client = &self.clients[number];
         let pooler = &self.poolers[client.worker];
         let session = client.session.and_then(|id| pooler.session(id));
-        let server = session.and_then(|session| pooler.server(session.link.server()?));
-        server.is_none_or(|server| server.pending.is_empty())
+        let server = session.and_then(|session| pooler.server(session.link().server()?));
+        server.is_none_or(|server| server.pending().is_empty())
     }
 
     /// A piece of what a client has sent reaches the proxy.

@@ -8,20 +8,20 @@ use pgimbal_wire::tag::backend;
 use super::turn::{Fate, ServerTurn};
 use crate::plan::Stop;
 use crate::pool::Place;
+use crate::recovery::proof::{self, Proof, Rerun};
 use crate::recovery::rerun;
-use crate::recovery::tries::{self, Rerun};
 use crate::server::Setup;
 use crate::server::pending::{NameChange, NameFor, Origin, OwnQuery, Pending, UnnamedBefore};
 use crate::server::prepared::{SERVER_NAME_PREFIX, UnnamedStatement};
 use crate::session::settings::RefusedSettings;
-use crate::session::{Phase, setup};
+use crate::session::setup;
 use crate::sql::Kinds;
 use crate::topology::ProbeHint;
 
 /// ErrorResponse.
 pub(super) fn error(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Fate, Stop> {
     let Ok(fields) = ErrorFields::parse(body) else { return Err(Stop::Fault) };
-    turn.pool.stats.error(fields.code);
+    turn.pool.stats_mut().error(fields.code);
     if matches!(fields.severity, Severity::Fatal | Severity::Panic) {
         // The connection ends now; what the client is told depends on its state then.
         turn.server.shutdown_notice = Some(body.into());
@@ -51,7 +51,7 @@ pub(super) fn error(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Fate, Stop
         Some(Pending::Own(_)) => Ok(Fate::Swallow),
         Some(Pending::TemporaryName(NameFor::Query, _)) => {
             // What needs the name fails with it too, and is told why.
-            turn.server.lend_error = Some(body.into());
+            turn.server.name_error = Some(body.into());
             skip_to_sync(turn, fields.code);
             Ok(Fate::Swallow)
         }
@@ -66,7 +66,7 @@ pub(super) fn error(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Fate, Stop
         }
         Some(_) => {
             if fields.code == SqlState::INVALID_SQL_STATEMENT_NAME
-                && turn.pool.config.pool.mode != PoolMode::Session
+                && turn.pool.config().pool.mode != PoolMode::Session
                 && names_own(body)
             {
                 // What was believed to be there is not: nothing else is believed either.
@@ -83,13 +83,13 @@ pub(super) fn error(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Fate, Stop
 /// What an error tells of the schema and of the node.
 fn learn_from_error(turn: &mut ServerTurn<'_>, code: SqlState, body: &[u8]) {
     if code == SqlState::FEATURE_NOT_SUPPORTED && is_stale_plan(body) {
-        turn.pool.shared.database.schema_changed();
+        turn.pool.shared().database.schema_changed();
     }
     if code == SqlState::READ_ONLY_SQL_TRANSACTION
         && let Some(epoch) = turn.server.epoch
-        && turn.pool.key.place == Place::Primary
+        && turn.pool.place() == Place::Primary
     {
-        turn.tables.probe_hint = Some((turn.pool.id, ProbeHint::ReadOnly(epoch.node)));
+        turn.tables.probe_hint = Some((turn.pool.id(), ProbeHint::ReadOnly(epoch.node)));
     }
 }
 
@@ -97,7 +97,7 @@ fn learn_from_error(turn: &mut ServerTurn<'_>, code: SqlState, body: &[u8]) {
 fn ask_what_was_prepared(turn: &mut ServerTurn<'_>) {
     let Some(Pending::Query(Some(script))) = turn.server.pending.front() else { return };
     if let Some(session) = turn.session.as_deref_mut().filter(|_| script.may_have_prepared()) {
-        session.raised.insert(Kinds::STATEMENTS);
+        session.raised_mut().insert(Kinds::STATEMENTS);
     }
 }
 
@@ -114,13 +114,13 @@ fn tell_another_error(turn: &mut ServerTurn<'_>) {
 
 /// An error of the client's statement passes; that of one which is run again may prove nothing.
 fn error_of_statement(turn: &mut ServerTurn<'_>, code: SqlState) -> Fate {
-    let tries = match turn.session.as_deref().map(|session| session.rerun) {
+    let tries = match turn.session.as_deref().map(|session| session.rerun()) {
         Some(Rerun::Running(tries)) if rerun::proves_nothing(code) => tries,
         _ => return Fate::Pass,
     };
-    let report = match tries.rolled_back {
-        true => tries::rolled_back(turn.pool.lost_transaction_code()),
-        false => tries::outcome_unknown(),
+    let report = match tries.proof() == Proof::RolledBack {
+        true => proof::rolled_back(turn.pool.lost_transaction_code()),
+        false => proof::outcome_unknown(),
     };
     turn.tell(|out| report.encode_error(out));
     Fate::Swallow
@@ -158,9 +158,7 @@ fn skip_to_sync(turn: &mut ServerTurn<'_>, code: SqlState) {
     }
     let Some(session) = turn.session.as_deref_mut() else { return };
     if !sync_is_pending {
-        // A statement of such a name is the server connection's own.
-        session.close_after_sync.retain(|name| name.is_made);
-        session.phase = Phase::Skipping;
+        session.skip_to_sync();
         turn.server.since_ready.segment_open = true;
     }
     setup::refresh_statement_pins(session, turn.pool, turn.tables, turn.now);
@@ -187,8 +185,7 @@ fn undo_unnamed(
     } else if let Some(before) = before {
         turn.server.unnamed = before.server;
         if let (Some(session), Some((client, is_unkept))) = (session, before.client) {
-            session.set_unnamed(client);
-            session.unnamed_is_unkept = is_unkept;
+            session.restore_unnamed(client, is_unkept);
             // The server still has it.
             if is_unkept {
                 turn.server.unnamed = session.own_unnamed();
@@ -198,8 +195,7 @@ fn undo_unnamed(
 }
 
 fn undo(turn: &mut ServerTurn<'_>, change: NameChange) {
-    if let Some(names) = turn.session.as_deref_mut().and_then(|session| session.statements.as_mut())
-    {
+    if let Some(names) = turn.session.as_deref_mut().and_then(|session| session.statements_mut()) {
         names.set(&change.name, change.before);
     }
 }
@@ -208,7 +204,7 @@ fn undo(turn: &mut ServerTurn<'_>, change: NameChange) {
 fn error_after_lending(turn: &mut ServerTurn<'_>, code: SqlState, fate: Fate) -> Fate {
     let follows =
         code == SqlState::INVALID_SQL_STATEMENT_NAME || code == SqlState::IN_FAILED_SQL_TRANSACTION;
-    match turn.server.lend_error.take() {
+    match turn.server.name_error.take() {
         Some(error) if follows && fate == Fate::Pass => {
             turn.tell(|out| error::with_severity(&error, Severity::Error, out));
             Fate::Swallow
@@ -224,7 +220,7 @@ fn setting_refused(turn: &mut ServerTurn<'_>, code: SqlState, body: &[u8]) {
     if code == SqlState::INVALID_NAME {
         // PostgreSQL has dropped it: a placeholder whose library has come since.
         if let Some(session) = turn.session.as_deref_mut() {
-            session.settings.forget(&mut turn.tables.settings, &setting.name);
+            session.settings_mut().forget(&mut turn.tables.settings, &setting.name);
         }
         return;
     }

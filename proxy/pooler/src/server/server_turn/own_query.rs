@@ -4,7 +4,7 @@ use pgimbal_wire::encode::TransactionStatus;
 
 use super::turn::{Fate, Freed, ServerTurn};
 use crate::plan::Stop;
-use crate::recovery::tries::Rerun;
+use crate::recovery::proof::Rerun;
 use crate::server::Setup;
 use crate::server::pending::{OwnQuery, Pending};
 use crate::session::settings::{RefusedSettings, SettingsId};
@@ -29,7 +29,7 @@ pub(super) fn own_query_ended(
     let may_fail = may_fail || (kind == OwnQuery::Restore && status_is_idle(turn));
     if failed && !may_fail {
         if matches!(kind, OwnQuery::Heal | OwnQuery::ResetAhead) {
-            turn.tables.rejected = Some(turn.pool.id);
+            turn.tables.rejected = Some(turn.pool.id());
         }
         // Nobody can say in which state it is.
         return Err(Stop::Fault);
@@ -52,7 +52,7 @@ pub(super) fn own_query_ended(
         OwnQuery::RerunEnd => {
             turn.pool.count_transaction();
             if let Some(session) = turn.session.as_deref_mut() {
-                session.rerun = Rerun::No;
+                session.set_rerun(Rerun::No);
             }
             return Ok(Fate::Pass);
         }
@@ -68,7 +68,7 @@ pub(super) fn own_query_ended(
     if kind == OwnQuery::Reset {
         turn.tables.settings.assign(&mut turn.server.settings, SettingsId::EMPTY);
         turn.server.residue.remove(Kinds::ANYTHING);
-        setup::forget_statements(turn.server);
+        turn.server.forget_statements();
     }
     Ok(Fate::Swallow)
 }
@@ -105,7 +105,7 @@ fn setup_failed(turn: &mut ServerTurn<'_>) {
 /// Whether the session waits for its server connection to stand where it does.
 fn is_setting_up(turn: &ServerTurn<'_>) -> bool {
     turn.session.as_deref().is_some_and(|session| {
-        matches!(session.link, Link::Setup(_)) && session.presence == Presence::Here
+        matches!(session.link(), Link::Setup(_)) && session.presence() == Presence::Here
     })
 }
 
@@ -116,7 +116,7 @@ fn setup_goes_on(turn: &mut ServerTurn<'_>) {
         return;
     }
     let Some(session) = turn.session.as_deref_mut() else { return };
-    let current = session.settings.current();
+    let current = session.settings().current();
     setup_ended(turn, current, None);
 }
 
@@ -156,17 +156,17 @@ fn setting_answered(turn: &mut ServerTurn<'_>, failed: bool) -> Result<(), Stop>
 fn setup_ended(turn: &mut ServerTurn<'_>, at: SettingsId, refused: Option<RefusedSettings>) {
     let Some(session) = turn.session.as_deref_mut() else { return };
     turn.tables.settings.assign(&mut turn.server.settings, at);
-    if matches!(session.link, Link::Ready(_)) {
+    if matches!(session.link(), Link::Ready(_)) {
         // Its last statement was asked about.
         turn.freed = Freed::Perhaps;
     }
-    session.link = Link::Ready(turn.server.id);
+    session.set_link(Link::Ready(turn.server.id));
     if refused.is_some() {
         // Its settings are set anew for whatever it does next.
         turn.server.residue.insert(Kinds::SETTINGS);
     }
-    session.refused = refused.map(Box::new);
-    match session.trial {
+    session.set_refused(refused);
+    match session.trial() {
         Trial::Due => {
             arrival::greet_tried(session, turn.server, turn.pool, turn.tables, turn.plan);
             turn.freed = Freed::Perhaps;
@@ -186,7 +186,7 @@ fn facts_answered(turn: &mut ServerTurn<'_>, failed: bool) {
     let asking = turn.server.asking.take();
     let answer = asking.and_then(|(asking, _)| asking.answer()).filter(|_| !failed);
     let session = answer.and_then(|answer| answer.session);
-    let facts = &turn.pool.shared.database.facts;
+    let facts = &turn.pool.shared().database.facts;
     // Without an answer the worst is believed, for as long as an answer would be.
     let (event_triggers, other_set_config) =
         session.map_or((true, true), |session| (session.event_triggers, session.other_set_config));
@@ -210,10 +210,10 @@ fn question_answered(turn: &mut ServerTurn<'_>, failed: bool) {
     }
     // What code has reset stands at the client's startup values, and the client is told so.
     if let Some(session) = turn.session.as_deref_mut()
-        && session.presence == Presence::Here
+        && session.presence() == Presence::Here
         && turn.server.asking.is_none()
     {
-        let wanted = session.settings.current();
+        let wanted = session.settings().current();
         setup::send_settings(turn.server, wanted, turn.tables, &mut plan);
     }
     *turn.plan = plan;

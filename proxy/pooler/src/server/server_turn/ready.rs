@@ -7,16 +7,16 @@ use super::own_query;
 use super::turn::{Fate, Freed, ServerTurn};
 use crate::plan::Stop;
 use crate::recovery::in_flight::Whose;
-use crate::recovery::tries::Rerun;
+use crate::recovery::proof::Rerun;
 use crate::server::pending::{OwnQuery, Pending};
 use crate::server::prepared::write_server_name;
+use crate::server::restore::Restore;
 use crate::server::statements::StatementLookup;
-use crate::server::{Commits, Ending, ReadingsKnown, Restore, SinceReady};
-use crate::session::pin::PinReason;
+use crate::server::{Commits, Ending, ReadingsKnown, SinceReady};
 use crate::session::settings::SettingsId;
 use crate::session::state::books::Asked;
 use crate::session::state::reset;
-use crate::session::{Link, LocalSettings, Presence, Session, setup};
+use crate::session::{Link, Presence, Session, setup};
 use crate::sql::Kinds;
 use crate::tables::Tables;
 
@@ -59,7 +59,7 @@ pub(super) fn ready(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Fate, Stop
         turn.server.readings = ReadingsKnown::Yes;
     }
     if matches!(settled, Pending::Query(_)) {
-        turn.server.lend_error = None;
+        turn.server.name_error = None;
     }
     turn.freed = Freed::Perhaps;
     match settled {
@@ -90,14 +90,14 @@ pub(super) fn ready(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Fate, Stop
 
 fn runs_again(turn: &ServerTurn<'_>) -> bool {
     let session = turn.session.as_deref();
-    session.is_some_and(|session| matches!(session.rerun, Rerun::Running(_)))
+    session.is_some_and(|session| matches!(session.rerun(), Rerun::Running(_)))
 }
 
 /// The settings and the schema follow the fate of the transaction. What was noted ahead for
 /// messages that are still on their way stays until the server connection is `idle`.
 fn settle_transaction(turn: &mut ServerTurn<'_>, failed: bool, idle: bool) {
     if turn.server.schema_change {
-        turn.pool.shared.database.schema_changed();
+        turn.pool.shared().database.schema_changed();
     }
     if turn.server.status != TransactionStatus::Idle {
         return;
@@ -110,12 +110,12 @@ fn settle_transaction(turn: &mut ServerTurn<'_>, failed: bool, idle: bool) {
         turn.server.surplus.extend(unsettled);
     }
     let Some(session) = turn.session.as_deref_mut() else { return };
-    if session.settings.changed_in_transaction() {
+    if session.settings().changed_in_transaction() {
         let table = &mut turn.tables.settings;
         if failed {
-            session.settings.rollback(table);
+            session.settings_mut().rollback(table);
         } else {
-            session.settings.commit(table);
+            session.settings_mut().commit(table);
         }
         setup::settings_changed(session, turn.server, turn.pool, turn.tables, turn.now);
     }
@@ -125,12 +125,7 @@ fn settle_transaction(turn: &mut ServerTurn<'_>, failed: bool, idle: bool) {
 pub(super) fn settle_idle(turn: &mut ServerTurn<'_>) {
     let ended = turn.idle && turn.server.status == TransactionStatus::Idle;
     let Some(session) = turn.session.as_deref_mut().filter(|_| ended) else { return };
-    session.local = LocalSettings::Known;
-    session.portals.clear();
-    // What a question has not been answered about is asked about again.
-    if session.raised.is_empty() && !session.pin.has(PinReason::Unknown) {
-        session.custom.clear();
-    }
+    session.on_transaction_end();
 }
 
 /// After RESET the server stands at its own defaults, the client expects those it came with:
@@ -158,7 +153,7 @@ fn restore_settings(turn: &mut ServerTurn<'_>, since: SinceReady) -> Fate {
         return Fate::Pass;
     }
     if let Some(session) = turn.session.as_deref() {
-        queries.extend(setup::restoring(&session.settings, &names, turn.tables));
+        queries.extend(setup::restoring(session.settings(), &names, turn.tables));
     }
     if turn.server.status == TransactionStatus::InTransaction {
         queries.extend(local);
@@ -202,11 +197,12 @@ fn close_surplus(turn: &mut ServerTurn<'_>) {
 pub(super) fn after_ready(turn: &mut ServerTurn<'_>) -> Result<(), Stop> {
     turn.server.pending.add_for(turn.linked);
     let Some(session) = turn.session.as_deref_mut() else { return Ok(()) };
-    if session.presence != Presence::Here || turn.freed == Freed::No || !turn.server.is_settled() {
+    if session.presence() != Presence::Here || turn.freed == Freed::No || !turn.server.is_settled()
+    {
         return Ok(());
     }
-    session.active_at = turn.now;
-    if matches!(session.link, Link::Cleaning(_)) {
+    session.note_active(turn.now);
+    if matches!(session.link(), Link::Cleaning(_)) {
         return Err(Stop::Checkin);
     }
     if !setup::is_between(session, turn.server) {
@@ -216,10 +212,10 @@ pub(super) fn after_ready(turn: &mut ServerTurn<'_>) -> Result<(), Stop> {
         turn.server.residue.remove(Kinds::STATEMENTS);
         let text = reset::without_waiting(b"DEALLOCATE ALL;");
         setup::send_own(turn.server, OwnQuery::Deallocate, &text, turn.plan);
-        setup::forget_statements(turn.server);
+        turn.server.forget_statements();
         return Ok(());
     }
-    if !session.raised.is_empty() {
+    if !session.raised().is_empty() {
         let mut plan = std::mem::take(turn.plan);
         let asked = turn.books().map(|mut books| books.ask(&mut plan));
         *turn.plan = plan;
@@ -229,16 +225,16 @@ pub(super) fn after_ready(turn: &mut ServerTurn<'_>) -> Result<(), Stop> {
     }
     let Some(session) = turn.session.as_deref_mut() else { return Ok(()) };
     if !setup::may_release(session, turn.server, turn.pool) {
-        if turn.server.settings != session.settings.current()
-            && turn.pool.config.pool.mode != PoolMode::Session
+        if turn.server.settings != session.settings().current()
+            && turn.pool.config().pool.mode != PoolMode::Session
         {
             // Code has brought the server to its own defaults: the client's are set again.
-            session.link = Link::Fresh(turn.server.id);
+            session.set_link(Link::Fresh(turn.server.id));
         }
         return Ok(());
     }
-    if turn.pool.config.pool.reset_query_always {
-        session.link = Link::Cleaning(turn.server.id);
+    if turn.pool.config().pool.reset_query_always {
+        session.set_link(Link::Cleaning(turn.server.id));
         setup::start_reset(turn.server, turn.pool, turn.tables, turn.plan);
         return Ok(());
     }
@@ -256,7 +252,7 @@ fn take_idle_limit_off(turn: &mut ServerTurn<'_>) -> bool {
     }
     if let Some(session) = turn.session.as_deref_mut() {
         // What it sends next finds its settings set anew.
-        session.link = Link::Cleaning(turn.server.id);
+        session.set_link(Link::Cleaning(turn.server.id));
     }
     let without = table.without(turn.server.settings, |name| name == LIMIT);
     table.release(std::mem::replace(&mut turn.server.settings, without));

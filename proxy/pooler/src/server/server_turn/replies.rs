@@ -10,7 +10,7 @@ use crate::plan::{HOLD_LIMIT, Stop};
 use crate::server::Server;
 use crate::server::pending::{DescribeInFlight, OwnQuery, Pending, Reply};
 use crate::server::prepared::{Shape, UnnamedStatement};
-use crate::session::{Link, ShapeCheck, setup};
+use crate::session::{Link, setup};
 use crate::sql::Step;
 use crate::tables::Tables;
 use crate::topology::ProbeHint;
@@ -102,9 +102,9 @@ pub(super) fn reply(turn: &mut ServerTurn<'_>, tag: u8, body: &[u8]) -> Result<F
 
 /// A name of the client's is real until it is closed behind Sync.
 fn made(turn: &mut ServerTurn<'_>, name: &[u8]) {
-    let session = turn.session.as_deref_mut();
-    let names = session.into_iter().flat_map(|session| &mut session.close_after_sync);
-    names.filter(|known| *known.name == *name).for_each(|known| known.is_made = true);
+    if let Some(session) = turn.session.as_deref_mut() {
+        session.note_made(name);
+    }
 }
 
 /// ParameterDescription: the first of the two replies to a Describe of a statement.
@@ -145,9 +145,9 @@ fn described(turn: &mut ServerTurn<'_>, describe: DescribeInFlight, tag: u8, bod
     let DescribeInFlight { name, statement, parameters } = describe;
     let Some(shape) = shape(turn, parameters, tag, body) else { return };
     let Some(newest) = turn.tables.statements.described(&statement, shape) else { return };
-    turn.pool.stats.parses_shared += 1;
+    turn.pool.stats_mut().parses_shared += 1;
     turn.server.surplus.push(statement.id);
-    let names = turn.session.as_deref_mut().and_then(|session| session.statements.as_mut());
+    let names = turn.session.as_deref_mut().and_then(|session| session.statements_mut());
     if let Some(names) = names
         && names.get(&name).is_some_and(|own| Rc::ptr_eq(own, &statement))
     {
@@ -171,7 +171,7 @@ fn shape_checked(turn: &mut ServerTurn<'_>, check: DescribeInFlight, tag: u8, bo
     let told = check.statement.shape.get();
     let changed = has_changed(turn, told, check.parameters, tag, body);
     if let Some(session) = turn.session.as_deref_mut().filter(|_| changed) {
-        session.shape = ShapeCheck::Changed;
+        session.note_changed_shape();
     }
 }
 
@@ -184,11 +184,7 @@ fn unnamed_described(
 ) {
     let shape = shape(turn, parameters, tag, body);
     let Some(session) = turn.session.as_deref_mut() else { return };
-    if session.unnamed_serial == serial
-        && let Some(unnamed) = &mut session.unnamed
-    {
-        unnamed.shape = shape.map(Box::new);
-    }
+    session.set_unnamed_shape(serial, shape);
 }
 
 fn unnamed_checked(
@@ -199,13 +195,14 @@ fn unnamed_checked(
     body: &[u8],
 ) {
     let Some(session) = turn.session.as_deref() else { return };
-    let told = session.unnamed.as_ref().and_then(|unnamed| unnamed.shape.as_deref());
-    let is_it = session.unnamed_serial == serial;
+    let (unnamed, known) = session.unnamed();
+    let told = unnamed.and_then(|unnamed| unnamed.shape.as_deref());
+    let is_it = known == serial;
     if is_it
         && has_changed(turn, told, parameters, tag, body)
         && let Some(session) = turn.session.as_deref_mut()
     {
-        session.shape = ShapeCheck::Changed;
+        session.note_changed_shape();
         // Whoever needs it next is told the same, unless it has changed back.
         turn.server.unnamed = UnnamedStatement::Foreign;
     }
@@ -219,7 +216,7 @@ pub(super) fn own_notification(turn: &ServerTurn<'_>, header: Header) -> Option<
     }
     let sender = turn.buf.get(turn.at + HEADER_LEN..)?.first_chunk::<4>()?;
     let is_own = u32::from_be_bytes(*sender) == turn.server.backend_key.process_id;
-    turn.session.as_deref().filter(|_| is_own).map(|session| session.key.process_id)
+    turn.session.as_deref().filter(|_| is_own).map(|session| session.key().process_id)
 }
 
 /// Passes a notification of `have` bytes on with another sender.
@@ -245,7 +242,7 @@ pub(super) fn parameter_status(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result
     turn.server.reported = turn.tables.reported.with(&turn.server.reported, name, value);
     let own = turn.answers_own().is_some();
     let Some(session) = turn.session.as_deref_mut() else { return Ok(Fate::Swallow) };
-    if own || !matches!(session.link, Link::Ready(_)) {
+    if own || !matches!(session.link(), Link::Ready(_)) {
         // Told when the session's own messages begin, if it still differs by then.
         return Ok(Fate::Swallow);
     }

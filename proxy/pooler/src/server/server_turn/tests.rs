@@ -67,9 +67,9 @@ impl Desk {
         assert_eq!(pooler.checkout(sessions[0], now), Checkout::Linked(*server));
         let mut desk = Self { pooler, server: *server, sessions, now };
         // The facts of the database are asked for ahead of the first message.
-        desk.pooler.core().pools[pool].shared.database.facts.learn(false, false, now);
+        desk.pooler.core().pools[pool].shared().database.facts.learn(false, false, now);
         for session in sessions {
-            desk.session(session).link = Link::Ready(*server);
+            desk.session(session).set_link(Link::Ready(*server));
         }
         desk
     }
@@ -187,7 +187,7 @@ fn what_an_error_undoes_is_undone_for_its_owner_alone() {
     desk.says(0, &parse("s"));
     desk.says(1, &parse("s"));
     for id in desk.sessions {
-        assert!(desk.session(id).statements.as_ref().is_some_and(|s| s.get(b"s").is_some()));
+        assert!(desk.session(id).statements().is_some_and(|s| s.get(b"s").is_some()));
     }
     let described = [message(b't', &[0, 0]), message(b'n', b"")].concat();
     let parsed = [message(b'1', b""), described, message(b'Z', READY)].concat();
@@ -195,11 +195,11 @@ fn what_an_error_undoes_is_undone_for_its_owner_alone() {
     let [one, other] = desk.answers(&[parsed, refused].concat());
     assert_eq!((&shown(&one)[..], &shown(&other)[..]), ("1Z", "E42601Z"));
     let knows = desk.sessions.map(|id| {
-        let names = desk.session(id).statements.as_ref();
+        let names = desk.session(id).statements();
         names.is_some_and(|names| names.get(b"s").is_some())
     });
     assert_eq!(knows, [true, false]);
-    assert_eq!(desk.sessions.map(|id| desk.session(id).phase), [Phase::Open, Phase::Open]);
+    assert_eq!(desk.sessions.map(|id| desk.session(id).phase()), [Phase::Open, Phase::Open]);
 }
 
 #[test]
@@ -211,10 +211,10 @@ fn who_leaves_does_not_shift_the_replies_of_who_stays() {
     desk.says(0, &query("select 'd'"));
     // The task of the second client panics; a new tenant takes its place.
     let left = desk.sessions[1];
-    desk.session(left).link = Link::Unlinked;
+    desk.session(left).set_link(Link::Unlinked);
     desk.pooler.end(left);
     let first = desk.sessions[0];
-    let pool = desk.session(first).pool;
+    let pool = desk.session(first).pool();
     desk.sessions[1] = desk.pooler.arrive(pool, desk.now, || CancelKey::short(3, [1; 32]));
     assert_eq!(desk.sessions[1].slot, left.slot);
     let [one, other] = desk.answers(&[rows("b"), rows("a"), rows("c"), rows("d")].concat());
@@ -245,7 +245,7 @@ fn the_loss_of_the_server_connection_is_told_to_all() {
     // Nothing is known of what another session has sent.
     assert_eq!(shown(&other), "E08007ZE08007Z");
     let id = desk.sessions[1];
-    let names = desk.session(id).statements.as_ref();
+    let names = desk.session(id).statements();
     assert!(names.is_none_or(|names| names.get(b"s").is_none()), "a name that was not confirmed");
 }
 
@@ -305,7 +305,8 @@ fn a_client_that_does_not_read_what_others_send_it_is_dismissed() {
     assert_eq!(desk.pooler.take_output(id), None, "what waited is dropped");
     let error = desk.pooler.take_final_error(id).expect("a final error");
     assert_eq!(shown(&error), "E08006");
-    desk.session(id).presence = Presence::Vanished;
+    let now = desk.now;
+    desk.pooler.depart(id, Presence::Vanished, now, &mut Plan::default());
     desk.pooler.queue_output(id, std::iter::once(&notice[..]));
     assert_eq!(desk.pooler.take_output(id), None, "nothing is kept for who has left");
 }
@@ -319,7 +320,8 @@ fn a_reply_of_pgimbals_own_never_stands_in_the_middle_of_a_message() {
     assert_eq!(shown(&desk.answers(&parsed)[0]), "1Z");
     // Describe, Close, Sync: the statement stays on the server, and pgimbal says CloseComplete.
     let close = [message(b'D', b"Ss\0"), message(b'C', b"Ss\0"), message(b'S', b"")].concat();
-    desk.session(desk.sessions[0]).link = Link::Ready(desk.server);
+    let (id, server) = (desk.sessions[0], desk.server);
+    desk.session(id).set_link(Link::Ready(server));
     desk.says(0, &close);
     let columns = message(b'T', &[&[0, 1][..], &[b'x'; 2 * HOLD_LIMIT]].concat());
     let answer = [message(b't', &[0, 0]), columns, message(b'Z', READY)].concat();

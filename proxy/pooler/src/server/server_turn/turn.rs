@@ -86,7 +86,7 @@ impl<'a> ServerTurn<'a> {
 
     #[inline]
     pub(crate) fn session_id(&self) -> Option<SessionId> {
-        self.session.as_deref().map(|session| session.id)
+        self.session.as_deref().map(|session| session.id())
     }
 
     /// Rows and the like belong to whatever is at the front of the queue.

@@ -12,7 +12,7 @@ use super::turn::{ClientTurn, Message, Step};
 use crate::recovery::aborted::end::{End, end_in, end_in_one};
 use crate::recovery::aborted::{Aborted, Lost, Unserved};
 use crate::recovery::block::Block;
-use crate::recovery::tries::Rerun;
+use crate::recovery::proof::Rerun;
 use crate::session::Phase;
 use crate::session::front::ReadText;
 use crate::sql::{StatementClass, Steps};
@@ -190,7 +190,7 @@ fn tell(turn: &mut ClientTurn<'_>) {
     match error {
         Some(body) => {
             if let Ok(fields) = error::ErrorFields::parse(&body) {
-                turn.pool.stats.error(fields.code);
+                turn.pool.stats_mut().error(fields.code);
             }
             turn.tell(|out| error::with_severity(&body, Severity::Error, out));
         }
@@ -204,7 +204,7 @@ fn tell_aborted(turn: &mut ClientTurn<'_>) {
         SqlState::IN_FAILED_SQL_TRANSACTION,
         "current transaction is aborted, commands ignored until end of transaction block",
     );
-    turn.pool.stats.error(report.code);
+    turn.pool.stats_mut().error(report.code);
     turn.tell(|out| report.encode_error(out));
 }
 

@@ -36,10 +36,10 @@ pub(super) fn is_refused(turn: &mut ClientTurn<'_>, classified: &Classified) -> 
 pub(super) fn await_facts(turn: &mut ClientTurn<'_>, classified: &Classified) -> Step {
     let depends = |step: &sql::Step| matches!(step.form, Form::Set(_, SetBy::UnqualifiedFunction));
     let depends = classified.marks.may_change_schema() || classified.steps().iter().any(depends);
-    if !depends || turn.pool.config.pool.mode == PoolMode::Session {
+    if !depends || turn.pool.config().pool.mode == PoolMode::Session {
         return Ok(());
     }
-    let due = turn.pool.shared.database.facts.want(turn.now);
+    let due = turn.pool.shared().database.facts.want(turn.now);
     if !due || !turn.is_fresh() {
         return Ok(());
     }
@@ -52,7 +52,7 @@ pub(super) fn await_facts(turn: &mut ClientTurn<'_>, classified: &Classified) ->
 /// Whether a text begins a transaction block where the pool has none; then its error is what
 /// comes next.
 pub(super) fn refuses_block(turn: &mut ClientTurn<'_>, classified: &Classified) -> bool {
-    let refuses = turn.pool.config.pool.mode == PoolMode::Statement && classified.marks.begins();
+    let refuses = turn.pool.config().pool.mode == PoolMode::Statement && classified.marks.begins();
     if refuses {
         turn.session.refuse(error_body(
             &Report::error(
@@ -81,7 +81,7 @@ pub(super) fn admit(turn: &mut ClientTurn<'_>, classified: &Classified) -> Resul
     let will_pin = raises.meets(PINNING)
         && !raises.meets(Kinds::UNNAMED_SETTINGS)
         && !classified.marks.begins()
-        && turn.pool.config.pool.mode == PoolMode::Transaction;
+        && turn.pool.config().pool.mode == PoolMode::Transaction;
     if will_pin {
         take_place(turn)?;
     }
@@ -94,7 +94,7 @@ pub(super) fn admit(turn: &mut ClientTurn<'_>, classified: &Classified) -> Resul
 /// # Errors
 /// [`Stop::WaitForPlace`] when it has to wait for one.
 pub(super) fn admit_unread(turn: &mut ClientTurn<'_>) -> Result<(), Stop> {
-    match turn.pool.config.pool.mode {
+    match turn.pool.config().pool.mode {
         PoolMode::Transaction => take_place(turn),
         PoolMode::Session | PoolMode::Statement => Ok(()),
     }
@@ -105,7 +105,7 @@ fn take_place(turn: &mut ClientTurn<'_>) -> Result<(), Stop> {
     if turn.session.pin.has_slot() || !turn.is_fresh() {
         return Ok(());
     }
-    let slot = turn.pool.shared.pin(turn.pool.config.max_pinned).ok_or(Stop::WaitForPlace)?;
+    let slot = turn.pool.shared().pin(turn.pool.config().max_pinned).ok_or(Stop::WaitForPlace)?;
     turn.session.pin.hold(slot);
     Ok(())
 }

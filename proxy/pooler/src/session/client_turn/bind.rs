@@ -65,7 +65,7 @@ pub(super) fn bind(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     {
         return Ok(());
     }
-    turn.server()?.since_ready.segment_open = true;
+    turn.server()?.open_segment();
     if let Some((text, classified)) = &bound {
         names::name_for_segment(turn, text, classified)?;
     }
@@ -79,11 +79,11 @@ pub(super) fn bind(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     }
     note_bound(turn, bind, bound);
     if bind.statement.is_empty() {
-        turn.server()?.pending.pass();
+        turn.server()?.pending_mut().pass();
         turn.forward(message);
         return Ok(());
     }
-    turn.server()?.pending.pass();
+    turn.server()?.pending_mut().pass();
     let rest = (message.body_len() - bind.rest) as u32;
     turn.plan.make_for_server(|out| encode::bind_head(out, bind.portal, &name, rest));
     turn.forward_from(message, message.start + HEADER_LEN + bind.rest);
@@ -116,7 +116,7 @@ fn note_bound(turn: &mut ClientTurn<'_>, bind: Bind<'_>, bound: Option<(Vec<u8>,
                 turn.session.local = LocalSettings::Unknown;
                 turn.doubt_readings();
             }
-            if !turn.session.pin.is_set() && turn.pool.config.pool.verify != Verify::Always {
+            if !turn.session.pin.is_set() && turn.pool.config().pool.verify != Verify::Always {
                 turn.session.portals.close(bind.portal);
                 return;
             }
@@ -145,7 +145,7 @@ fn note_bound(turn: &mut ClientTurn<'_>, bind: Bind<'_>, bound: Option<(Vec<u8>,
         }
     };
     let beyond = turn.session.portals.bind(bind.portal, step);
-    if turn.pool.config.pool.mode != PoolMode::Session {
+    if turn.pool.config().pool.mode != PoolMode::Session {
         turn.session.raised.insert(beyond);
     }
 }
@@ -159,13 +159,13 @@ pub(super) fn answer_changed(turn: &mut ClientTurn<'_>, header: Header, name: &[
     if let Some(id) = known.map(|statement| statement.id) {
         // Whoever needs it next is told the same, unless it has changed back.
         let server = turn.server()?;
-        server.statements.leave(id);
-        server.pending.push(Pending::Evict(Box::new(id)));
+        server.statements_mut().leave(id);
+        server.pending_mut().push(Pending::Evict(Box::new(id)));
         let mut server_name = Vec::with_capacity(48);
         crate::server::prepared::write_server_name(id, &mut server_name);
         turn.plan.make_for_server(|out| encode::close(out, NameKind::Statement, &server_name));
     }
-    turn.server()?.pending.push(Pending::Changed);
+    turn.server()?.pending_mut().push(Pending::Changed);
     fail_on_server(turn);
     turn.drop_message(header);
     Ok(())
@@ -185,12 +185,12 @@ fn refuses_values(
         return Ok(true);
     }
     let server = turn.server()?;
-    if server.status == TransactionStatus::Failed {
+    if server.status() == TransactionStatus::Failed {
         return Ok(false);
     }
-    server.since_ready.segment_open = true;
+    server.open_segment();
     // The transaction fails with it, and the rest of the segment is skipped.
-    server.pending.push(Pending::Refused(error));
+    server.pending_mut().push(Pending::Refused(error));
     fail_on_server(turn);
     turn.drop_message(header);
     Ok(true)
@@ -211,7 +211,7 @@ pub(super) fn need_unnamed(turn: &mut ClientTurn<'_>) -> Result<Needed, Stop> {
         return Ok(Needed::Changed);
     }
     let mine = turn.session.own_unnamed();
-    let current = turn.server()?.unnamed;
+    let current = turn.server()?.unnamed();
     if current == mine {
         return Ok(Needed::Here);
     }
@@ -228,25 +228,25 @@ pub(super) fn need_unnamed(turn: &mut ClientTurn<'_>) -> Result<Needed, Stop> {
                     encode::describe(out, NameKind::Statement, b"");
                 }
             });
-            turn.pool.stats.reprepares += 1;
+            turn.pool.stats_mut().reprepares += 1;
             let serial = turn.session.unnamed_serial;
             let server = turn.server()?;
             // A Parse that fails leaves none. In a failed transaction it may well, which is known
             // behind the Describe only.
-            let may_fail = server.status == TransactionStatus::Failed && !described;
-            server.unnamed = if may_fail { UnnamedStatement::Foreign } else { mine };
-            server.pending.push(Pending::Unnamed(MessageOrigin::Proxy, before));
+            let may_fail = server.status() == TransactionStatus::Failed && !described;
+            server.set_unnamed(if may_fail { UnnamedStatement::Foreign } else { mine });
+            server.pending_mut().push(Pending::Unnamed(MessageOrigin::Proxy, before));
             if described {
-                server.pending.push(Pending::UnnamedCheck(serial, None));
-                turn.pool.stats.shape_checks += 1;
+                server.pending_mut().push(Pending::UnnamedCheck(serial, None));
+                turn.pool.stats_mut().shape_checks += 1;
                 turn.await_replies()?;
             }
         }
         None if current != UnnamedStatement::Absent => {
             turn.plan.make_for_server(|out| encode::close(out, NameKind::Statement, b""));
             let server = turn.server()?;
-            server.unnamed = UnnamedStatement::Absent;
-            server.pending.push(Pending::Unnamed(MessageOrigin::Proxy, before));
+            server.set_unnamed(UnnamedStatement::Absent);
+            server.pending_mut().push(Pending::Unnamed(MessageOrigin::Proxy, before));
         }
         None => {}
     }
@@ -268,7 +268,7 @@ pub(super) fn need_named(
         turn.session.statements.as_ref().and_then(|names| names.get(name)).cloned();
     let known = known.filter(|statement| statement.origin != Origin::Session);
     let Some(statement) = known else {
-        match turn.pool.config.pool.mode {
+        match turn.pool.config().pool.mode {
             PoolMode::Session => server_name.extend_from_slice(name),
             _ => write_client_name(name, server_name),
         }
@@ -280,7 +280,7 @@ pub(super) fn need_named(
         return Ok(Needed::Here);
     }
     let server = turn.server()?;
-    let transaction = server.transaction;
+    let transaction = server.transaction();
     let statement = if reprepare::found(turn, &statement)? == StatementLookup::Missing {
         if older_settings::may_differ(turn, &statement) {
             turn.await_replies()?;
@@ -301,7 +301,7 @@ pub(super) fn need_named(
         Some(name) if !name.is_empty() => Portal::Named(transaction),
         _ => Portal::Unnamed(transaction),
     };
-    turn.server()?.statements.bind(statement.id, portal);
+    turn.server()?.statements_mut().bind(statement.id, portal);
     statement.write_server_name(server_name);
     Ok(Needed::Here)
 }

@@ -11,7 +11,7 @@ use crate::session::Link;
 /// they are late: the copy has failed, and PostgreSQL drops them too.
 pub(super) fn copy(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     let expected = matches!(turn.session.link, Link::Ready(_))
-        && turn.server.as_deref().is_some_and(|server| !server.pending.is_empty());
+        && turn.server.as_deref().is_some_and(|server| !server.pending().is_empty());
     if !expected {
         turn.drop_message(header);
         return Ok(());
@@ -27,8 +27,8 @@ pub(super) fn copy(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     let message = turn.held(header, 0)?;
     turn.forward(message);
     let server = turn.server()?;
-    if !std::mem::take(&mut server.copy_in) {
-        server.pending.copy_ended();
+    if !server.end_copy_in() {
+        server.pending_mut().copy_ended();
     }
     Ok(())
 }
@@ -36,7 +36,7 @@ pub(super) fn copy(turn: &mut ClientTurn<'_>, header: Header) -> Step {
 /// Sync and Flush while COPY data is expected: PostgreSQL ignores them, and a Sync that crosses
 /// the copy's error on its way would be answered once too often.
 pub(super) fn ignored_in_copy(turn: &mut ClientTurn<'_>, header: Header) -> Result<bool, Stop> {
-    let copying = matches!(turn.session.link, Link::Ready(_)) && turn.server()?.copy_in;
+    let copying = matches!(turn.session.link, Link::Ready(_)) && turn.server()?.copies_in();
     if copying {
         turn.drop_message(header);
     }

@@ -10,7 +10,6 @@ use super::statements::{self, write_client_name};
 use super::turn::{ClientTurn, Message, Step};
 use super::{admission, copy, names};
 use crate::recovery::effects::SegmentEffects;
-use crate::server::ReadingsKnown;
 use crate::server::pending::{Origin as MessageOrigin, ParseInFlight, Pending};
 use crate::server::prepared::{SERVER_NAME_PREFIX, UnnamedStatement};
 use crate::session::state::portals::Rereads;
@@ -21,7 +20,7 @@ pub(super) fn describe(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     if admission::is_refused(turn, &PLAIN) {
         return Ok(());
     }
-    turn.server()?.since_ready.segment_open = true;
+    turn.server()?.open_segment();
     match target {
         Target::Portal(_) => turn.forward(message),
         Target::Statement([]) => {
@@ -31,7 +30,7 @@ pub(super) fn describe(turn: &mut ClientTurn<'_>, header: Header) -> Step {
             }
             turn.forward(message);
             let serial = turn.session.unnamed_serial;
-            turn.server()?.pending.push(Pending::DescribeUnnamed(serial, None));
+            turn.server()?.pending_mut().push(Pending::DescribeUnnamed(serial, None));
             return Ok(());
         }
         Target::Statement(name) => {
@@ -46,25 +45,25 @@ pub(super) fn describe(turn: &mut ClientTurn<'_>, header: Header) -> Step {
             turn.at = message.end();
         }
     }
-    turn.server()?.pending.pass();
+    turn.server()?.pending_mut().pass();
     Ok(())
 }
 
 pub(super) fn execute(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     let (message, execute) = turn.view(header, Execute::view)?;
     turn.effects = SegmentEffects::EXECUTE;
-    turn.server()?.since_ready.segment_open = true;
-    turn.pool.stats.queries += 1;
+    turn.server()?.open_segment();
+    turn.pool.stats_mut().queries += 1;
     let Some((script, reads)) = turn.session.portals.take(execute.portal) else {
-        turn.server()?.pending.pass();
+        turn.server()?.pending_mut().pass();
         turn.forward(message);
         return Ok(());
     };
     names::take_back_prepared(turn, &script);
-    turn.server()?.pending.push(Pending::Execute(Box::new(script)));
+    turn.server()?.pending_mut().push(Pending::Execute(Box::new(script)));
     turn.forward(message);
     if reads == Rereads::Perhaps {
-        turn.server()?.readings = ReadingsKnown::No;
+        turn.server()?.doubt_readings();
     }
     // What follows depends on it, and the server sends nothing before Sync or Flush.
     turn.plan.make_for_server(encode::flush);
@@ -87,7 +86,8 @@ pub(super) fn close(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     }
     match target {
         Target::Statement(name)
-            if statements::knows(turn, name) && turn.pool.config.pool.mode != PoolMode::Session =>
+            if statements::knows(turn, name)
+                && turn.pool.config().pool.mode != PoolMode::Session =>
         {
             close_known(turn, message, name)
         }
@@ -103,11 +103,11 @@ pub(super) fn close(turn: &mut ClientTurn<'_>, header: Header) -> Step {
                 let before = statements::unnamed_before(turn, MessageOrigin::Client, b"");
                 turn.session.set_unnamed(None);
                 let server = turn.server()?;
-                server.unnamed = UnnamedStatement::Absent;
-                server.pending.push(Pending::Unnamed(MessageOrigin::Client, before));
+                server.set_unnamed(UnnamedStatement::Absent);
+                server.pending_mut().push(Pending::Unnamed(MessageOrigin::Client, before));
             } else if let Target::Statement(name) = target
                 && name.starts_with(SERVER_NAME_PREFIX)
-                && turn.pool.config.pool.mode != PoolMode::Session
+                && turn.pool.config().pool.mode != PoolMode::Session
             {
                 return close_escaped(turn, message, name);
             } else if let Target::Statement(name) = target
@@ -115,14 +115,14 @@ pub(super) fn close(turn: &mut ClientTurn<'_>, header: Header) -> Step {
             {
                 let change = Some(statements::rename(turn, name, None));
                 let closed = ParseInFlight { statement: None, change, is_probed: false };
-                turn.server()?.pending.push(Pending::Parse(Box::new(closed)));
+                turn.server()?.pending_mut().push(Pending::Parse(Box::new(closed)));
             } else {
                 if let Target::Portal(portal) = target {
                     turn.session.portals.close(portal);
                 }
-                turn.server()?.pending.pass();
+                turn.server()?.pending_mut().pass();
             }
-            turn.server()?.since_ready.segment_open = true;
+            turn.server()?.open_segment();
             turn.forward(message);
             Ok(())
         }
@@ -134,8 +134,8 @@ fn close_escaped(turn: &mut ClientTurn<'_>, message: Message<'_>, name: &[u8]) -
     let mut escaped = Vec::new();
     write_client_name(name, &mut escaped);
     let server = turn.server()?;
-    server.pending.pass();
-    server.since_ready.segment_open = true;
+    server.pending_mut().pass();
+    server.open_segment();
     turn.plan.make_for_server(|out| encode::close(out, NameKind::Statement, &escaped));
     turn.at = message.end();
     Ok(())
@@ -156,9 +156,9 @@ fn close_known(turn: &mut ClientTurn<'_>, message: Message<'_>, name: &[u8]) -> 
     let server = turn.server()?;
     match statement.filter(|_| uncached) {
         Some(statement) => {
-            server.since_ready.segment_open = true;
+            server.open_segment();
             // Undone like a Parse, should it be skipped.
-            server.pending.push(Pending::Parse(Box::new(ParseInFlight {
+            server.pending_mut().push(Pending::Parse(Box::new(ParseInFlight {
                 statement: None,
                 change: Some(change),
                 is_probed: false,
@@ -169,7 +169,7 @@ fn close_known(turn: &mut ClientTurn<'_>, message: Message<'_>, name: &[u8]) -> 
             statements::refresh_statement_pins(turn);
         }
         None => {
-            server.pending.push(Pending::Closed(Box::new(change)));
+            server.pending_mut().push(Pending::Closed(Box::new(change)));
         }
     }
     turn.at = message.end();
@@ -191,14 +191,14 @@ pub(super) fn sync(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     turn.forward(message);
     let probes = std::mem::take(&mut turn.session.close_after_sync);
     let server = turn.server()?;
-    server.pending.push(Pending::Sync);
-    server.in_flight.ended();
-    server.statements.end_segment();
-    server.since_ready.segment_open = false;
+    server.pending_mut().push(Pending::Sync);
+    server.in_flight_mut().ended();
+    server.statements_mut().end_segment();
+    server.close_segment();
     if !probes.is_empty() {
-        server.pending.swallow(probes.len() as u32);
-        server.pending.push(Pending::OwnSync);
-        server.statements.end_segment();
+        server.pending_mut().swallow(probes.len() as u32);
+        server.pending_mut().push(Pending::OwnSync);
+        server.statements_mut().end_segment();
         turn.plan.make_for_server(|out| {
             for name in &probes {
                 encode::close(out, NameKind::Statement, &name.name);
@@ -206,7 +206,7 @@ pub(super) fn sync(turn: &mut ClientTurn<'_>, header: Header) -> Step {
             encode::sync(out);
         });
     }
-    if turn.server()?.restore.may_be_due() {
+    if turn.server()?.restore().may_be_due() {
         // What follows runs under the client's own settings, which are brought back first.
         turn.raise_barrier();
     }

@@ -38,10 +38,10 @@ pub(super) fn name_for_query(
 ) -> Result<Vec<Bytes>, Stop> {
     let left = turn.session.close_after_sync.len();
     let names_any = classified.names_statements || left > 0;
-    if !names_any || turn.pool.config.pool.mode == PoolMode::Session {
+    if !names_any || turn.pool.config().pool.mode == PoolMode::Session {
         return Ok(Vec::new());
     }
-    if turn.server()?.pending.may_skip() {
+    if turn.server()?.pending().may_skip() {
         // An error in front of the query would make the server skip it, but for what is
         // reprepared.
         turn.await_replies()?;
@@ -51,7 +51,7 @@ pub(super) fn name_for_query(
         true => named_in(turn, text),
         false => Vec::new(),
     };
-    if !names.is_empty() && turn.server()?.status == TransactionStatus::Failed {
+    if !names.is_empty() && turn.server()?.status() == TransactionStatus::Failed {
         // Its end may be under way.
         turn.await_replies()?;
     }
@@ -63,17 +63,17 @@ pub(super) fn name_for_query(
         std::mem::take(&mut turn.session.close_after_sync).into_iter().map(|n| n.name).collect();
     let server = turn.server()?;
     // In a failed transaction nothing can be parsed, and nothing but its end is run.
-    let failed = server.status == TransactionStatus::Failed && !server.since_ready.segment_open;
+    let failed = server.status() == TransactionStatus::Failed && !server.has_open_segment();
     if !missing.is_empty() && !failed {
-        let in_segment = server.since_ready.segment_open;
+        let in_segment = server.has_open_segment();
         let to = if in_segment { NameFor::Segment } else { NameFor::Query };
         for name in &missing {
             make_temporary_name(turn, name, classified, to)?;
         }
         if !in_segment {
             let server = turn.server()?;
-            server.pending.push(Pending::OwnSync);
-            server.statements.end_segment();
+            server.pending_mut().push(Pending::OwnSync);
+            server.statements_mut().end_segment();
             turn.plan.make_for_server(encode::sync);
         }
     }
@@ -100,9 +100,9 @@ pub(super) fn name_for_query(
 /// Closes names that were made real for a simple query, or made by it, right behind it.
 pub(super) fn take_back(turn: &mut ClientTurn<'_>, names: Vec<Bytes>) {
     let Some(server) = turn.server.as_deref_mut().filter(|_| !names.is_empty()) else { return };
-    server.pending.swallow(names.len() as u32);
-    server.pending.push(Pending::OwnSync);
-    server.statements.end_segment();
+    server.pending_mut().swallow(names.len() as u32);
+    server.pending_mut().push(Pending::OwnSync);
+    server.statements_mut().end_segment();
     turn.plan.make_for_server(|out| {
         for name in &names {
             encode::close(out, NameKind::Statement, name);
@@ -117,7 +117,7 @@ pub(super) fn name_for_segment(
     text: &[u8],
     classified: &Classified,
 ) -> Step {
-    if !classified.names_statements || turn.pool.config.pool.mode == PoolMode::Session {
+    if !classified.names_statements || turn.pool.config().pool.mode == PoolMode::Session {
         return Ok(());
     }
     if matches!(classified.steps, Steps::Several(_)) {
@@ -143,7 +143,7 @@ pub(super) fn name_for_segment(
 /// A portal is run that may have been bound in an earlier segment: what it prepares is real
 /// from then on, and taken back behind this segment.
 pub(super) fn take_back_prepared(turn: &mut ClientTurn<'_>, script: &Script) {
-    if turn.pool.config.pool.mode == PoolMode::Session || script.prepared_text().is_none() {
+    if turn.pool.config().pool.mode == PoolMode::Session || script.prepared_text().is_none() {
         return;
     }
     for name in script.prepares() {
@@ -161,7 +161,7 @@ pub(super) fn end_temporary_name(turn: &mut ClientTurn<'_>, name: &[u8]) -> Step
         return Ok(());
     };
     temporary.is_temporary = false;
-    turn.server()?.pending.push(Pending::TemporaryName(NameFor::Segment, None));
+    turn.server()?.pending_mut().push(Pending::TemporaryName(NameFor::Segment, None));
     turn.plan.make_for_server(|out| encode::close(out, NameKind::Statement, &name));
     Ok(())
 }
@@ -213,7 +213,7 @@ pub(super) fn name_for_protocol(
 
 /// Waits until it is sure which of the client's names mean something.
 fn settled_names(turn: &mut ClientTurn<'_>) -> Step {
-    match turn.server()?.pending.are_names_unsure() {
+    match turn.server()?.pending().are_names_unsure() {
         true => turn.await_replies(),
         false => Ok(()),
     }
@@ -254,7 +254,7 @@ fn make_temporary_name(
         false => OlderSettings::of(turn, &statement),
     };
     older.set(turn, to)?;
-    turn.server()?.pending.push(Pending::TemporaryName(to, Some(as_forwarded(name))));
+    turn.server()?.pending_mut().push(Pending::TemporaryName(to, Some(as_forwarded(name))));
     turn.plan.make_for_server(|out| {
         encode::message(out, frontend::PARSE, |out| {
             write_client_name(name, out);
@@ -290,8 +290,8 @@ pub(super) fn probe_name(turn: &mut ClientTurn<'_>, parse: Parse<'_>) -> Step {
         // It has not arrived yet.
         None => (&b""[..], &[0, 0][..]),
     };
-    server.pending.push(Pending::TemporaryName(NameFor::Probe, None));
-    server.pending.push(Pending::TemporaryName(NameFor::Probe, None));
+    server.pending_mut().push(Pending::TemporaryName(NameFor::Probe, None));
+    server.pending_mut().push(Pending::TemporaryName(NameFor::Probe, None));
     turn.plan.make_for_server(|out| {
         encode::parse(out, &name, text, types);
         encode::close(out, NameKind::Statement, &name);
@@ -336,7 +336,7 @@ pub(super) fn escape(
         // In a transaction the server must refuse it, or it would go on with what follows.
         return Some(wrong.statement());
     }
-    if !classified.names_statements || turn.pool.config.pool.mode == PoolMode::Session {
+    if !classified.names_statements || turn.pool.config().pool.mode == PoolMode::Session {
         return None;
     }
     let spans = sql::own_names(text, turn.session.reading, SERVER_NAME_PREFIX);

@@ -32,7 +32,7 @@ impl OlderSettings {
     fn find(turn: &ClientTurn<'_>, statement: &Statement) -> Option<Self> {
         let then = statement.parsed_under.get()?;
         let server = turn.server.as_deref()?;
-        if server.status == TransactionStatus::Failed || !may_differ(turn, statement) {
+        if server.status() == TransactionStatus::Failed || !may_differ(turn, statement) {
             return None;
         }
         let table = &turn.tables.settings;
@@ -106,7 +106,7 @@ pub(super) fn run_own(
     for reply in 0..5 {
         // The third is that to Execute.
         let made = if reply == 2 { made.take() } else { None };
-        server.pending.push(Pending::TemporaryName(to, made));
+        server.pending_mut().push(Pending::TemporaryName(to, made));
     }
     turn.plan.make_for_server(|out| {
         encode::parse(out, TEMPORARY_PREPARE, sql, &[0, 0]);

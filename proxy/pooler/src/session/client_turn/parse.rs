@@ -21,7 +21,7 @@ use crate::session::pin::PinReason;
 use crate::sql::{Classified, Scanner};
 
 pub(super) fn parse(turn: &mut ClientTurn<'_>, header: Header) -> Step {
-    let limit = turn.pool.config.pool.max_statement_bytes;
+    let limit = turn.pool.config().pool.max_statement_bytes;
     let kept = header.total as usize <= limit && room::has_room_for(turn, header.total as usize)?;
     let message = turn.held(header, if kept { header.total as usize } else { 0 })?;
     let view = Parse::view(message.body, message.body_len());
@@ -76,7 +76,7 @@ fn parse_admitted(
     parse: Parse<'_>,
     read: &mut Option<ReadText>,
 ) -> Step {
-    turn.server()?.since_ready.segment_open = true;
+    turn.server()?.open_segment();
     let is_duplicate = !parse.name.is_empty() && statements::knows(turn, parse.name);
     if let Some(ReadText { classified, .. }) = read {
         if !is_duplicate {
@@ -89,7 +89,7 @@ fn parse_admitted(
     if parse.name.is_empty() {
         return parse_unnamed(turn, message, parse, classified());
     }
-    if turn.pool.config.pool.mode == PoolMode::Session {
+    if turn.pool.config().pool.mode == PoolMode::Session {
         // Its names are its own from login to reset.
         return parse_in_session_mode(turn, message, parse.name, classified());
     }
@@ -97,7 +97,7 @@ fn parse_admitted(
         return parse_duplicate(turn, message, parse);
     }
     names::probe_name(turn, parse)?;
-    if read.is_none() || turn.pool.config.pool.max_prepared_statements == 0 {
+    if read.is_none() || turn.pool.config().pool.max_prepared_statements == 0 {
         return parse_uncached(turn, message, parse);
     }
     room::may_name_another(turn)?;
@@ -148,8 +148,8 @@ fn parse_unnamed(
     let is_unkept = turn.session.unnamed_is_unkept;
     let owner = turn.session.own_unnamed();
     let server = turn.server()?;
-    server.unnamed = owner;
-    server.pending.push(Pending::Unnamed(MessageOrigin::Client, before));
+    server.set_unnamed(owner);
+    server.pending_mut().push(Pending::Unnamed(MessageOrigin::Client, before));
     match escaped {
         Some(body) => send_body(turn, message, b"", &body),
         None => turn.forward(message),
@@ -174,9 +174,9 @@ fn parse_in_session_mode(
             let statement = Statement::of_session(statements::next_unkept(turn), classified);
             let change = Some(statements::rename(turn, name, Some(Rc::new(statement))));
             let parse = ParseInFlight { statement: None, change, is_probed: false };
-            turn.server()?.pending.push(Pending::Parse(Box::new(parse)));
+            turn.server()?.pending_mut().push(Pending::Parse(Box::new(parse)));
         }
-        None => turn.server()?.pending.pass(),
+        None => turn.server()?.pending_mut().pass(),
     }
     turn.forward(message);
     Ok(())
@@ -205,7 +205,7 @@ fn parse_named(
     let escaped = escaped_body(turn, parse, Some(&classified));
     let body = escaped.as_deref().unwrap_or(&message.body[parse.rest..]);
     let settings = statements::parsed_under(turn);
-    let changes = turn.pool.shared.database.schema_changes();
+    let changes = turn.pool.shared().database.schema_changes();
     let class = classified.into();
     let statement = turn.tables.statements.parse(body, settings, changes, class);
     if statements::settings_are_known(turn) {
@@ -220,7 +220,7 @@ fn parse_named(
         encode::describe(out, encode::NameKind::Statement, &server_name);
     });
     let describe = DescribeInFlight { name: parse.name.into(), statement, parameters: None };
-    turn.server()?.pending.push(Pending::Describe(Box::new(describe)));
+    turn.server()?.pending_mut().push(Pending::Describe(Box::new(describe)));
     Ok(())
 }
 
@@ -237,10 +237,10 @@ fn forward_parse(
     let listed = statement.body.is_some();
     if listed {
         reprepare::make_room(turn)?;
-        turn.server()?.statements.insert(statement.id);
+        turn.server()?.statements_mut().insert(statement.id);
     }
     let is_probed = statements::has_unread_statements(turn);
-    turn.server()?.pending.push(Pending::Parse(Box::new(ParseInFlight {
+    turn.server()?.pending_mut().push(Pending::Parse(Box::new(ParseInFlight {
         statement: listed.then(|| Rc::clone(statement)),
         change: Some(change),
         is_probed,
@@ -287,12 +287,12 @@ fn parse_duplicate(turn: &mut ClientTurn<'_>, message: Message<'_>, parse: Parse
     let is_temporary = statements::is_temporary(turn, &name);
     if !is_temporary {
         turn.server()?
-            .pending
+            .pending_mut()
             .push(Pending::TemporaryName(NameFor::Probe, Some(name.as_slice().into())));
         names::close_later(turn, name.as_slice().into());
         turn.plan.make_for_server(|out| encode::parse(out, &name, b"", &[0, 0]));
     }
-    turn.server()?.pending.pass();
+    turn.server()?.pending_mut().pass();
     if name == parse.name {
         turn.forward(message);
     } else {

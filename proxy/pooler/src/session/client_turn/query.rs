@@ -44,7 +44,7 @@ fn query_read(
         return Ok(());
     }
     admission::await_facts(turn, classified)?;
-    if turn.session.unnamed.is_some() && turn.server()?.pending.may_skip() {
+    if turn.session.unnamed.is_some() && turn.server()?.pending().may_skip() {
         // Whether it destroys the unnamed statement depends on what is in front of it.
         turn.await_replies()?;
     }
@@ -62,16 +62,16 @@ fn query_read(
 /// A FunctionCall is answered as a query is.
 pub(super) fn function_call(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     let message = turn.linked(header, 0)?;
-    if !is_large_object(message.body) && turn.pool.config.pool.mode != PoolMode::Session {
+    if !is_large_object(message.body) && turn.pool.config().pool.mode != PoolMode::Session {
         // The protocol shows a number; what the function does to the session, nobody can see.
         turn.session.raised.insert(Kinds::ANYTHING);
         turn.doubt_readings();
     }
     let server = turn.server()?;
-    server.pending.push(Pending::Query(None));
-    server.in_flight.ended();
-    server.since_ready.segment_open = false;
-    turn.pool.stats.queries += 1;
+    server.pending_mut().push(Pending::Query(None));
+    server.in_flight_mut().ended();
+    server.close_segment();
+    turn.pool.stats_mut().queries += 1;
     turn.forward(message);
     Ok(())
 }
@@ -86,7 +86,7 @@ fn send_query(
     if !is_refused {
         destroy_unnamed(turn);
     }
-    let restores = turn.server.as_deref().is_some_and(|server| server.restore.may_be_due());
+    let restores = turn.server.as_deref().is_some_and(|server| server.restore().may_be_due());
     // What names mean behind code that may deallocate all, the answer to a question tells.
     let forgets = turn.session.raised.meets(Kinds::STATEMENTS);
     if script.is_some() || restores || forgets {
@@ -95,17 +95,17 @@ fn send_query(
     if let Some(server) = turn.server.as_deref_mut() {
         // A query in a segment that fails in front of it is skipped: the server keeps whatever
         // it has.
-        match server.pending.may_skip() {
-            true => server.unnamed = UnnamedStatement::Foreign,
+        match server.pending().may_skip() {
+            true => server.set_unnamed(UnnamedStatement::Foreign),
             false if is_refused => {}
-            false => server.unnamed = UnnamedStatement::Absent,
+            false => server.set_unnamed(UnnamedStatement::Absent),
         }
-        server.pending.push(Pending::Query(script.map(Box::new)));
-        server.in_flight.ended();
+        server.pending_mut().push(Pending::Query(script.map(Box::new)));
+        server.in_flight_mut().ended();
         // Its own end settles what came before it, too.
-        server.since_ready.segment_open = false;
+        server.close_segment();
     }
-    turn.pool.stats.queries += 1;
+    turn.pool.stats_mut().queries += 1;
     match text {
         Some(text) => {
             turn.plan.make_for_server(|out| encode::query(out, text));

@@ -5,8 +5,8 @@ use pgimbal_wire::encode::{self, TransactionStatus};
 
 use super::turn::ClientTurn;
 use crate::recovery::effects::SegmentEffects;
+use crate::server::Ending;
 use crate::server::pending::{NameFor, Pending};
-use crate::server::{Commits, Ending};
 use crate::session::LocalSettings;
 use crate::session::state::books::Books;
 use crate::sql::{self, Chain, Classified, Form, Kinds, SetBy, Steps};
@@ -19,13 +19,15 @@ const BY_NAME: Kinds = Kinds::ORIGIN.union(Kinds::SLOTS).union(Kinds::DBLINK);
 /// Notes what a text that is sent now may leave in the session.
 pub(super) fn raise(turn: &mut ClientTurn<'_>, classified: &Classified, text: &[u8]) {
     if let Some(server) = turn.server.as_deref_mut() {
-        server.since_ready.ending = ending(server.since_ready.ending, classified);
-        server.schema_change |= classified.marks.may_change_schema();
+        server.set_ending(ending(server.ending(), classified));
+        if classified.marks.may_change_schema() {
+            server.note_schema_change();
+        }
         if classified.marks.may_commit_on_its_way() {
-            server.since_ready.commits = Commits::OnItsWay;
+            server.note_early_commit();
         }
     }
-    if turn.pool.config.pool.mode == PoolMode::Session {
+    if turn.pool.config().pool.mode == PoolMode::Session {
         return;
     }
     let mut kinds = Kinds::NONE;
@@ -57,11 +59,11 @@ pub(super) fn raise(turn: &mut ClientTurn<'_>, classified: &Classified, text: &[
     // Another function of the name may do anything, in whatever form it is called.
     if kinds.meets(Kinds::SETTINGS)
         && sql::has_word(text, b"set_config")
-        && !turn.pool.shared.database.facts.set_config_is_builtin(turn.now)
+        && !turn.pool.shared().database.facts.set_config_is_builtin(turn.now)
     {
         kinds.insert(Kinds::ANYTHING);
     }
-    if turn.pool.config.pool.verify == Verify::Always && classified.may_run_code() {
+    if turn.pool.config().pool.verify == Verify::Always && classified.may_run_code() {
         kinds.insert(Kinds::ANYTHING);
     }
     if kinds.meets(Kinds::UNNAMED_SETTINGS) {
@@ -80,19 +82,19 @@ pub(super) fn raise(turn: &mut ClientTurn<'_>, classified: &Classified, text: &[
 /// Code may deallocate all statements: one of pgimbal's own tells by its absence.
 fn leave_a_witness(turn: &mut ClientTurn<'_>) {
     let Some(server) = turn.server.as_deref_mut() else { return };
-    if server.own_statements.count() > 0 || server.status == TransactionStatus::Failed {
+    if server.own_statements().count() > 0 || server.status() == TransactionStatus::Failed {
         return;
     }
-    let to = match server.since_ready.segment_open {
+    let to = match server.has_open_segment() {
         true => NameFor::Segment,
         false => NameFor::Query,
     };
-    for _ in 0..server.own_statements.write_witness(turn.plan) {
-        server.pending.push(Pending::Witness(to));
+    for _ in 0..server.own_statements_mut().write_witness(turn.plan) {
+        server.pending_mut().push(Pending::Witness(to));
     }
-    if !server.since_ready.segment_open {
-        server.pending.push(Pending::OwnSync);
-        server.statements.end_segment();
+    if !server.has_open_segment() {
+        server.pending_mut().push(Pending::OwnSync);
+        server.statements_mut().end_segment();
         turn.plan.make_for_server(encode::sync);
     }
 }
@@ -145,7 +147,7 @@ fn raised_by(turn: &mut ClientTurn<'_>, step: &sql::Step) -> Kinds {
             }
         }
         Form::Set(_, SetBy::UnqualifiedFunction) => {
-            let builtin = turn.pool.shared.database.facts.set_config_is_builtin(turn.now);
+            let builtin = turn.pool.shared().database.facts.set_config_is_builtin(turn.now);
             // Another function of the name may do anything.
             if builtin { step.raises } else { Kinds::ANYTHING }
         }
@@ -155,7 +157,7 @@ fn raised_by(turn: &mut ClientTurn<'_>, step: &sql::Step) -> Kinds {
 
 /// What DDL may leave: whatever an event trigger does.
 fn raised_by_ddl(turn: &ClientTurn<'_>, text: &[u8]) -> Kinds {
-    let facts = &turn.pool.shared.database.facts;
+    let facts = &turn.pool.shared().database.facts;
     let runs_code = facts.may_have_event_triggers(turn.now);
     if sql::has_word(text, b"event") || sql::has_word(text, b"extension") {
         facts.forget();
@@ -202,13 +204,13 @@ pub(super) fn raise_unfollowed(turn: &mut ClientTurn<'_>, classified: &Classifie
     if let Some(server) = turn.server.as_deref_mut() {
         let effects = SegmentEffects::of_unread(classified);
         // That of a Query has been ended with it, that of a Parse has not.
-        match server.since_ready.segment_open {
-            true => server.in_flight.does(effects),
-            false => server.in_flight.did(effects),
+        match server.has_open_segment() {
+            true => server.in_flight_mut().does(effects),
+            false => server.in_flight_mut().did(effects),
         }
     }
     raise(turn, classified, b"event extension");
-    let session_mode = turn.pool.config.pool.mode == PoolMode::Session;
+    let session_mode = turn.pool.config().pool.mode == PoolMode::Session;
     if !session_mode && !classified.is_plain() && !classified.only_ends_or_begins() {
         turn.session.raised.insert(Kinds::ANYTHING);
         turn.session.local = LocalSettings::Unknown;

@@ -32,16 +32,16 @@ pub(super) fn reprepare(
         return Ok(());
     }
     make_room(turn)?;
-    turn.pool.stats.reprepares += 1;
+    turn.pool.stats_mut().reprepares += 1;
     let is_known = statements::settings_are_known(turn);
     older.set(turn, NameFor::Segment)?;
     let server = turn.server()?;
-    server.statements.insert(statement.id);
+    server.statements_mut().insert(statement.id);
     if !is_known {
         // Others share it, who mean the settings of when they parsed it.
-        server.unsettled.push(statement.id);
+        server.add_unsettled(statement.id);
     }
-    server.pending.push(Pending::Parse(Box::new(ParseInFlight {
+    server.pending_mut().push(Pending::Parse(Box::new(ParseInFlight {
         statement: Some(Rc::clone(statement)),
         change: None,
         is_probed: false,
@@ -59,10 +59,10 @@ pub(super) fn reprepare(
     if statement.shape.get().is_none() {
         return Ok(());
     }
-    turn.pool.stats.shape_checks += 1;
+    turn.pool.stats_mut().shape_checks += 1;
     let statement = Rc::clone(statement);
     let check = DescribeInFlight { name: name.into(), statement, parameters: None };
-    turn.server()?.pending.push(Pending::ShapeCheck(Box::new(check)));
+    turn.server()?.pending_mut().push(Pending::ShapeCheck(Box::new(check)));
     turn.plan.make_for_server(|out| {
         encode::describe(out, encode::NameKind::Statement, &server_name);
     });
@@ -73,19 +73,19 @@ pub(super) fn reprepare(
 /// more for a while when all of them are needed; those that are not sure to be there yet are
 /// waited for.
 pub(super) fn make_room(turn: &mut ClientTurn<'_>) -> Step {
-    let limit = turn.pool.config.pool.max_prepared_statements.max(1) as usize;
-    if turn.server()?.statements.len() < limit {
+    let limit = turn.pool.config().pool.max_prepared_statements.max(1) as usize;
+    if turn.server()?.statements().len() < limit {
         return Ok(());
     }
     let kept = not_to_evict(turn);
     loop {
         let server = turn.server()?;
-        let Some(victim) = server.statements.to_evict(limit, server.transaction, &kept) else {
-            let unsure = server.statements.len() >= limit && server.statements.any_unsure();
+        let Some(victim) = server.statements().to_evict(limit, server.transaction(), &kept) else {
+            let unsure = server.statements().len() >= limit && server.statements().any_unsure();
             return if unsure { turn.await_replies() } else { Ok(()) };
         };
-        server.statements.leave(victim);
-        server.pending.push(Pending::Evict(Box::new(victim)));
+        server.statements_mut().leave(victim);
+        server.pending_mut().push(Pending::Evict(Box::new(victim)));
         let mut name = Vec::with_capacity(48);
         crate::server::prepared::write_server_name(victim, &mut name);
         turn.plan.make_for_server(|out| encode::close(out, encode::NameKind::Statement, &name));
@@ -122,7 +122,7 @@ pub(super) fn under_older_settings(
         return statement;
     }
     let settings = ParsedUnder::Settings { all: statements::next_unkept(turn).0 as u64, fixed };
-    let changes = turn.pool.shared.database.schema_changes();
+    let changes = turn.pool.shared().database.schema_changes();
     let class = statement.class.clone();
     let own = turn.tables.statements.under(&statement, settings, changes, class);
     let _ = own.parsed_under.set(Arc::clone(then));
@@ -142,7 +142,7 @@ pub(super) fn under_current_settings(
     {
         return statement;
     }
-    let changes = turn.pool.shared.database.schema_changes();
+    let changes = turn.pool.shared().database.schema_changes();
     // The server reads it under the settings of now.
     let classified = sql::classify(statement.text(), turn.readings(), turn.calls());
     let class = classified.into();
@@ -160,8 +160,8 @@ pub(super) fn found(
     turn: &mut ClientTurn<'_>,
     statement: &Statement,
 ) -> Result<StatementLookup, Stop> {
-    if turn.server()?.statements.find(statement.id) == StatementLookup::Unsure {
+    if turn.server()?.statements().find(statement.id) == StatementLookup::Unsure {
         turn.await_replies()?;
     }
-    Ok(turn.server()?.statements.find(statement.id))
+    Ok(turn.server()?.statements().find(statement.id))
 }

@@ -4,7 +4,8 @@ use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
 use pgimbal_wire::tag::frontend;
 
 use crate::plan::Plan;
-use crate::server::{Restore, Server};
+use crate::server::Server;
+use crate::server::restore::Restore;
 use crate::session::{Session, setup};
 use crate::tables::Tables;
 
@@ -17,16 +18,16 @@ pub(super) fn restore_in_segment(
     plan: &mut Plan,
 ) {
     const NAME: &[u8] = b"pgimbal_restore";
-    let Restore { names, mut queries, local, in_block, .. } = std::mem::take(&mut server.restore);
-    if server.status == TransactionStatus::InTransaction {
+    let Restore { names, mut queries, local, in_block, .. } = std::mem::take(server.restore_mut());
+    if server.status() == TransactionStatus::InTransaction {
         queries.extend(local);
     }
     queries.extend(setup::restoring(&session.settings, &names, tables));
-    server.restore.in_block = in_block;
-    server.restore.remember(&names);
-    server.restore.in_segment = names;
+    server.restore_mut().in_block = in_block;
+    server.restore_mut().remember(&names);
+    server.restore_mut().in_segment = names;
     for sql in queries {
-        server.pending.swallow(5);
+        server.pending_mut().swallow(5);
         plan.make_for_server(|out| {
             encode::parse(out, NAME, &sql, &[0, 0]);
             encode::bind_head(out, NAME, NAME, 6);

@@ -12,7 +12,7 @@ use crate::sql::Classified;
 /// [`Stop`] until they are, when they are too many.
 pub(super) fn has_room_for(turn: &mut ClientTurn<'_>, bytes: usize) -> Result<bool, Stop> {
     let in_flight = bytes_in_flight(turn);
-    if in_flight > 0 && in_flight + bytes > turn.pool.config.pool.max_client_statement_bytes {
+    if in_flight > 0 && in_flight + bytes > turn.pool.config().pool.max_client_statement_bytes {
         turn.await_replies()?;
     }
     Ok(may_keep(turn, bytes))
@@ -20,7 +20,7 @@ pub(super) fn has_room_for(turn: &mut ClientTurn<'_>, bytes: usize) -> Result<bo
 
 fn may_keep(turn: &ClientTurn<'_>, bytes: usize) -> bool {
     let known = turn.session.statements.as_ref().map_or(0, |names| names.bytes());
-    known + bytes <= turn.pool.config.pool.max_client_statement_bytes
+    known + bytes <= turn.pool.config().pool.max_client_statement_bytes
 }
 
 /// Whether a statement may be kept that was answered without a server.
@@ -40,7 +40,7 @@ pub(super) fn note_in_flight(turn: &mut ClientTurn<'_>, bytes: usize) {
 
 fn bytes_in_flight(turn: &ClientTurn<'_>) -> usize {
     match turn.server.as_deref() {
-        Some(server) if !server.pending.is_empty() => turn.session.parsed_bytes,
+        Some(server) if !server.pending().is_empty() => turn.session.parsed_bytes,
         _ => 0,
     }
 }

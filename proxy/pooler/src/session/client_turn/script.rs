@@ -54,7 +54,7 @@ fn may_set_unseen(turn: &ClientTurn<'_>, step: &sql::Step, name: &[u8]) -> bool 
         // A function of the name that is not PostgreSQL's and sets something else than it is
         // told is not thought of.
         Form::Set(list, SetBy::UnqualifiedFunction) => {
-            !turn.pool.shared.database.facts.set_config_is_builtin(turn.now)
+            !turn.pool.shared().database.facts.set_config_is_builtin(turn.now)
                 && list.iter().any(|assignment| match &assignment.name {
                     Operand::Text(set) => set.eq_ignore_ascii_case(name),
                     _ => true,

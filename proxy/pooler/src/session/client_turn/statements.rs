@@ -33,12 +33,12 @@ pub(super) fn unnamed_before(
     text: &[u8],
 ) -> Option<Box<UnnamedBefore>> {
     // A text that cannot be converted is refused before anything is destroyed.
-    let may_not_happen = |server: &&mut Server| server.pending.may_skip() || !text.is_ascii();
+    let may_not_happen = |server: &&mut Server| server.pending().may_skip() || !text.is_ascii();
     let server = turn.server.as_deref_mut().filter(may_not_happen)?;
     let session = &mut turn.session;
     let client = (origin == MessageOrigin::Client)
         .then(|| (session.unnamed.take(), session.unnamed_is_unkept));
-    Some(Box::new(UnnamedBefore { client, server: server.unnamed }))
+    Some(Box::new(UnnamedBefore { client, server: server.unnamed() }))
 }
 
 /// Keeps a statement whose Parse was answered without a server: it is reprepared where it is
@@ -49,7 +49,7 @@ pub(crate) fn keep_unsent(
     parse: Parse<'_>,
     classified: Classified,
 ) {
-    if !message.is_whole() || turn.pool.config.pool.max_prepared_statements == 0 {
+    if !message.is_whole() || turn.pool.config().pool.max_prepared_statements == 0 {
         return;
     }
     let body = &message.body[parse.rest..];
@@ -62,7 +62,7 @@ pub(crate) fn keep_unsent(
         return turn.session.set_unnamed(Some(unnamed));
     }
     let settings = turn.tables.parse_fingerprint(turn.session.settings.current());
-    let changes = turn.pool.shared.database.schema_changes();
+    let changes = turn.pool.shared().database.schema_changes();
     let statement = turn.tables.statements.parse(body, settings, changes, class);
     note_parsed_under(turn, &statement);
     rename(turn, parse.name, Some(statement));
@@ -122,8 +122,8 @@ pub(super) fn settings_are_known(turn: &ClientTurn<'_>) -> bool {
 pub(super) fn settled_name(turn: &mut ClientTurn<'_>, name: &[u8]) -> Step {
     let server = turn.server()?;
     let unsure = match name {
-        [] => server.pending.is_unnamed_unsure(),
-        _ => server.pending.is_name_unsure(name),
+        [] => server.pending().is_unnamed_unsure(),
+        _ => server.pending().is_name_unsure(name),
     };
     if unsure { turn.await_replies() } else { Ok(()) }
 }

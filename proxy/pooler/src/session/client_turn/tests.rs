@@ -88,7 +88,7 @@ impl Core {
 
     /// What the last segment was found to do to the transaction block.
     fn block(&self) -> Block {
-        self.pooler.server(self.server).unwrap().in_flight.effects().block()
+        self.pooler.server(self.server).unwrap().in_flight().effects().block()
     }
 }
 

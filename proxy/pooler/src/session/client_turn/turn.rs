@@ -13,8 +13,8 @@ use super::restore;
 use crate::plan::{Body, HOLD_LIMIT, Plan, Stop};
 use crate::pool::Pool;
 use crate::recovery::effects::SegmentEffects;
+use crate::recovery::proof::Rerun;
 use crate::recovery::rerun;
-use crate::recovery::tries::Rerun;
 use crate::server::{ReadingsKnown, Server};
 use crate::session::front::{FrontMessage, ReadText};
 use crate::session::{ClientBody, Link, Phase, Session, setup};
@@ -110,7 +110,7 @@ impl<'a> ClientTurn<'a> {
 
     /// How the server will read what is sent now.
     pub(crate) fn readings(&self) -> Readings {
-        match self.server.as_deref().map(|server| server.readings) {
+        match self.server.as_deref().map(|server| server.readings()) {
             Some(ReadingsKnown::No) => Readings::Any,
             _ => Readings::One(self.session.reading),
         }
@@ -118,7 +118,7 @@ impl<'a> ClientTurn<'a> {
 
     /// Which calls of functions are looked at.
     pub(crate) fn calls(&self) -> Calls {
-        match self.pool.config.pool.verify {
+        match self.pool.config().pool.verify {
             Verify::Calls => Calls::Functions,
             Verify::Text | Verify::Always => Calls::Text,
         }
@@ -126,16 +126,16 @@ impl<'a> ClientTurn<'a> {
 
     pub(crate) fn doubt_readings(&mut self) {
         if let Some(server) = self.server.as_deref_mut() {
-            server.readings = ReadingsKnown::No;
+            server.doubt_readings();
         }
     }
 
     /// Whether nothing of the client's is under way on its server connection.
     pub(crate) fn is_fresh(&self) -> bool {
         self.server.as_deref().is_some_and(|server| {
-            server.status == TransactionStatus::Idle
-                && server.pending.is_empty()
-                && !server.since_ready.segment_open
+            server.status() == TransactionStatus::Idle
+                && server.pending().is_empty()
+                && !server.has_open_segment()
         })
     }
 
@@ -144,10 +144,10 @@ impl<'a> ClientTurn<'a> {
         let Some(server) = self.server.as_deref_mut() else { return Err(Stop::Checkout) };
         // No reply of the server's would lead to those that are made here.
         emit_made(server, self.plan);
-        if server.pending.is_empty() {
+        if server.pending().is_empty() {
             return Ok(());
         }
-        if server.since_ready.segment_open {
+        if server.has_open_segment() {
             // Without it the server may sit on the replies for which we wait.
             self.plan.make_for_server(encode::flush);
         }
@@ -242,20 +242,20 @@ impl<'a> ClientTurn<'a> {
         }
         if self.session.phase == Phase::Barrier {
             emit_made(server, self.plan);
-            if !server.pending.is_empty() {
+            if !server.pending().is_empty() {
                 return Err(Stop::Wait);
             }
             self.session.phase = Phase::Open;
-            if server.since_ready.segment_open && !server.restore.is_empty() {
+            if server.has_open_segment() && !server.restore().is_empty() {
                 restore::restore_in_segment(self.session, server, self.tables, self.plan);
             }
         }
-        if server.pending.is_empty() {
+        if server.pending().is_empty() {
             self.session.active_at = self.now;
         }
-        if server.pending.is_full() {
+        if server.pending().is_full() {
             // Without it the server may sit on the replies for which we wait.
-            if server.since_ready.segment_open {
+            if server.has_open_segment() {
                 self.plan.make_for_server(encode::flush);
             }
             return Err(Stop::Wait);
@@ -291,7 +291,7 @@ impl<'a> ClientTurn<'a> {
     /// client is half-way, which nothing can follow.
     pub(crate) fn violation(&mut self, message: &str) -> Stop {
         let report = Report::fatal(SqlState::PROTOCOL_VIOLATION, message);
-        self.pool.stats.error(SqlState::PROTOCOL_VIOLATION);
+        self.pool.stats_mut().error(SqlState::PROTOCOL_VIOLATION);
         let id = self.session.id;
         if !self.server.as_deref().is_some_and(|server| server.is_passing_to(id)) {
             self.tell(|out| report.encode_error(out));
@@ -313,17 +313,17 @@ impl<'a> ClientTurn<'a> {
 /// Emits the made replies at the front of a server's queue, but never in the middle of a message.
 #[inline]
 pub(crate) fn emit_made(server: &mut Server, plan: &mut Plan) {
-    if server.pending.is_made() && server.body == Body::None {
+    if server.pending_mut().is_made() && server.is_between_messages() {
         emit_all_made(server, plan);
     }
 }
 
 #[cold]
 fn emit_all_made(server: &mut Server, plan: &mut Plan) {
-    while let Some(owner) = server.pending.take_made() {
+    while let Some(owner) = server.pending_mut().take_made() {
         let Some(session) = owner.session() else { continue };
         if server.session() == Some(session) {
-            server.in_flight.answered();
+            server.in_flight_mut().answered();
         }
         plan.make_for_session(session, encode::close_complete);
     }

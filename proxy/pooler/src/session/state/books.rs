@@ -53,9 +53,7 @@ impl Books<'_> {
         let tracked = match &step.form {
             Form::Commit(_) | Form::PrepareTransaction if committed => {
                 self.session.settings.commit(table);
-                // What was brought back in the transaction stays, unless code has set it since.
-                self.server.restore.in_segment.clear();
-                self.server.restore.in_block.clear();
+                self.server.restore_mut().on_commit();
                 Ok(())
             }
             Form::PrepareTransaction => {
@@ -70,8 +68,7 @@ impl Books<'_> {
             Form::Savepoint(name) => self.session.settings.savepoint(table, name),
             Form::RollbackTo(name) => {
                 self.session.settings.rollback_to(table, name);
-                // What was brought back behind the savepoint has gone with it.
-                self.server.restore.names.extend_from_slice(&self.server.restore.in_block);
+                self.server.restore_mut().on_rollback_to();
                 Ok(())
             }
             Form::Release(name) => {
@@ -114,7 +111,7 @@ impl Books<'_> {
     fn set(&mut self, list: &[Assignment], by: SetBy) -> Result<(), Untracked> {
         self.session.custom.add_all(list);
         let known = by != SetBy::UnqualifiedFunction
-            || self.pool.shared.database.facts.set_config_is_builtin(self.now);
+            || self.pool.shared().database.facts.set_config_is_builtin(self.now);
         if !known {
             // If it is PostgreSQL's own, it may hold until the transaction ends. Custom settings
             // mean nothing to what is parsed.
@@ -140,7 +137,7 @@ impl Books<'_> {
             }
             match &assignment.value {
                 Operand::Text(value) => {
-                    self.server.newly_set.push(name[..].into());
+                    self.server.note_newly_set(&name);
                     self.remember_custom(&name);
                     self.session.settings.set(&mut self.tables.settings, &name, value, scope)?;
                 }
@@ -153,7 +150,7 @@ impl Books<'_> {
 
     fn remember_custom(&self, name: &[u8]) {
         if custom::is_custom(name) {
-            self.pool.shared.database.facts.remember_custom(name);
+            self.pool.shared().database.facts.remember_custom(name);
         }
     }
 
@@ -165,8 +162,8 @@ impl Books<'_> {
         }
         // What is reset is not reported as what was set before.
         match reset {
-            Reset::Name(reset) => self.server.newly_set.retain(|name| **name != *reset),
-            Reset::All | Reset::Discard => self.server.newly_set.clear(),
+            Reset::Name(reset) => self.server.forget_newly_set(reset),
+            Reset::All | Reset::Discard => drop(self.server.take_newly_set()),
         }
         let table = &mut self.tables.settings;
         // RESET ALL passes over what SET LOCAL has brought to its default.
@@ -200,13 +197,13 @@ impl Books<'_> {
             for setting in restored {
                 let mut sql = Vec::new();
                 assign_local(setting, &mut sql);
-                self.server.restore.local.push(sql.into());
+                self.server.restore_mut().local.push(sql.into());
                 self.session.raised.insert(Kinds::SETTINGS);
             }
             return tracked;
         }
         let restored: Vec<_> = restored.map(|setting| setting.name.clone()).collect();
-        self.server.restore.names.extend(restored);
+        self.server.restore_mut().names.extend(restored);
         self.restore_passed_over(&passed_over);
         tracked
     }
@@ -223,7 +220,7 @@ impl Books<'_> {
                 assign(kept, &mut after);
             }
             assign_local(now, &mut local);
-            self.server.restore.local.extend([after.into(), local.into()]);
+            self.server.restore_mut().local.extend([after.into(), local.into()]);
             self.session.raised.insert(Kinds::SETTINGS);
         }
     }
@@ -232,11 +229,11 @@ impl Books<'_> {
         self.forget_all_statements();
         // Some state outlives DISCARD ALL.
         let left = self.session.raised.union(self.session.pin.leaves());
-        self.server.residue.insert(left.and(reset::CLOSED.union(Kinds::SEED)));
+        self.server.residue_mut().insert(left.and(reset::CLOSED.union(Kinds::SEED)));
         self.session.pin.clear();
         self.session.raised = Kinds::NONE;
         self.session.refused = None;
-        self.server.residue.remove(Kinds::UNNAMED_SETTINGS);
+        self.server.residue_mut().remove(Kinds::UNNAMED_SETTINGS);
         self.reset(Reset::Discard, Scope::Session)?;
         // It cannot be undone.
         self.session.settings.commit(&mut self.tables.settings);
@@ -248,7 +245,7 @@ impl Books<'_> {
     fn forget_all_statements(&mut self) {
         self.session.statements = None;
         self.session.close_after_sync.iter_mut().for_each(|name| name.is_temporary = false);
-        setup::forget_statements(self.server);
+        self.server.forget_statements();
     }
 
     fn deallocate(&mut self, name: &[u8]) {
@@ -261,13 +258,13 @@ impl Books<'_> {
             // The client's name was made real for this; the statement itself is there still.
             let mut sql = b"DEALLOCATE ".to_vec();
             uncached.write_server_name(&mut sql);
-            self.server.restore.queries.push(sql.into());
+            self.server.restore_mut().queries.push(sql.into());
         }
     }
 
     /// SQL PREPARE of a statement whose text is `text`, if it was the only one.
     fn prepare(&mut self, name: &[u8], text: Option<&[u8]>) {
-        if self.pool.config.pool.mode == PoolMode::Session {
+        if self.pool.config().pool.mode == PoolMode::Session {
             return;
         }
         let Some(text) = text else {

@@ -32,7 +32,7 @@ fn rotation_14_connections_are_replaced_one_by_one_and_never_in_a_transaction() 
     for number in 1..4 {
         world.say(number, &m::query("commit"));
     }
-    let serial = world.server_of(0).expect("a server").id.serial;
+    let serial = world.server_of(0).expect("a server").id().serial;
     told(&mut world, CredentialEvent::Rotated);
     let mut open = vec![world.open()];
     for _ in 0..30 {
@@ -42,7 +42,7 @@ fn rotation_14_connections_are_replaced_one_by_one_and_never_in_a_transaction() 
     }
     assert_eq!((open[0], open[30]), (4, 1), "{open:?}");
     assert!(open.contains(&3) && open.contains(&2), "all at once: {open:?}");
-    assert_eq!(world.server_of(0).map(|server| server.id.serial), Some(serial));
+    assert_eq!(world.server_of(0).map(|server| server.id().serial), Some(serial));
     world.say(0, &m::query("commit"));
     assert_eq!(world.open(), 0, "it is replaced once it is free");
     let other = CredentialEvent::Rotated;

@@ -290,7 +290,7 @@ fn failover_a_hold_leaves_linked_connections_alone() {
     assert_eq!(world.say(0, &m::query("select 'c0.1'"))[1], "D c0.1");
     world.say(0, &m::query("commit"));
     assert!(world.say(1, &m::query("select 'c1.1'")).is_empty());
-    assert!(matches!(world.session(1).link, Link::Waiting(_)));
+    assert!(matches!(world.session(1).link(), Link::Waiting(_)));
     world.see(view(3, Some(0), [NodeState::Primary, NodeState::Replica]));
     world.settle();
     assert_eq!(world.heard(1)[1], "D c1.1");

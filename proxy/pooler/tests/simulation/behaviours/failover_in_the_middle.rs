@@ -123,10 +123,10 @@ fn failover_a_read_that_is_due_again_stays_so_while_its_settings_are_set() {
     world.dead.clear();
     world.see(view(11, None, [NodeState::Unknown, NodeState::Down]));
     world.kill_node(NodeId(1));
-    let rerun = world.session(0).rerun;
+    let rerun = world.session(0).rerun();
     assert_ne!(
         rerun,
-        pgimbal_pooler::recovery::tries::Rerun::No,
+        pgimbal_pooler::recovery::proof::Rerun::No,
         "else it would not run READ ONLY"
     );
     world.see(view(12, Some(0), [NodeState::Primary, NodeState::Down]));

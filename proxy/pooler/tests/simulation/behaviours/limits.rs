@@ -74,13 +74,13 @@ fn a_pin_beyond_the_limit_waits_for_a_place_outside_a_transaction() {
     let mut world = crowded();
     let create = m::query("create temp table t2");
     assert!(world.say(1, &create).is_empty());
-    assert!(matches!(world.session(1).link, Link::AwaitingPlace(_)));
+    assert!(matches!(world.session(1).link(), Link::AwaitingPlace(_)));
     assert!(world.server_of(1).is_none() && world.shared.pinned_count() == 1);
     world.say(0, &m::query("discard all"));
     world.pass(Duration::from_millis(2));
     world.settle();
     assert_eq!(world.heard(1), ["C CREATE TABLE", "Z I"]);
-    assert!(world.session(1).pin.reasons().eq(["temporary_table"]));
+    assert!(world.session(1).pin().reasons().eq(["temporary_table"]));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn who_waits_for_a_place_may_leave_or_cancel() {
     world.cancel_of(1);
     world.settle();
     assert_eq!(world.heard(1), ["E 57014 canceling statement due to user request", "Z I"]);
-    assert_eq!(world.session(1).link, Link::Unlinked);
+    assert_eq!(world.session(1).link(), Link::Unlinked);
     world.say(1, &create);
     world.vanish(1);
     world.settle();
@@ -129,7 +129,7 @@ fn a_pin_that_is_found_in_a_transaction_may_pass_the_limit() {
     world.say(1, &m::query("begin"));
     assert_eq!(world.say(1, &m::query("create temp table t2")), ["C CREATE TABLE", "Z T"]);
     assert_eq!(world.say(1, &m::query("commit")), ["C COMMIT", "Z I"]);
-    assert!(world.session(1).pin.reasons().eq(["temporary_table"]));
+    assert!(world.session(1).pin().reasons().eq(["temporary_table"]));
     assert_eq!(world.shared.pinned_count(), 1, "it has no place");
     assert_eq!(world.say(1, &m::query("drop table t2")), ["C DROP TABLE", "Z I"]);
     assert!(world.server_of(1).is_none(), "the server shows none any more");
@@ -168,7 +168,7 @@ fn behaviour_25_ten_thousand_statements_in_one_pipeline() {
         world.clients[0].send(&bytes);
         while !world.clients[0].up.is_empty() {
             world.arrive(0, 8192);
-            let pending = world.server_of(0).map_or(0, |server| server.pending.len());
+            let pending = world.server_of(0).map_or(0, |server| server.pending().len());
             assert!(pending <= PENDING_LIMIT + 16, "{pending} are pending");
             world.settle();
         }

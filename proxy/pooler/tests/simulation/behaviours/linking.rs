@@ -67,7 +67,7 @@ fn behaviour_03_what_runs_for_a_vanished_client_is_cancelled_and_its_slot_stays_
     world.vanish(0);
     world.say_only(1, &m::query("select 'c1.1'"));
     assert_eq!(world.shared.open_count(), 1, "the backend still runs");
-    assert!(matches!(world.session(1).link, Link::Waiting(_)));
+    assert!(matches!(world.session(1).link(), Link::Waiting(_)));
     world.settle();
     assert!(world.peers[0].backend.cancelled.contains("c0.1"));
     assert_eq!(world.heard(1)[1], "D c1.1");
@@ -257,7 +257,7 @@ fn behaviour_57_a_message_that_trickles_in_holds_no_server() {
     world.clients[0].send(&m::query("select 'c0.2'"));
     for _ in 0..m::query("select 'c0.2'").len() - 1 {
         world.arrive(0, 1);
-        assert_eq!(world.session(0).link, Link::Unlinked);
+        assert_eq!(world.session(0).link(), Link::Unlinked);
     }
     world.arrive(0, 1);
     assert!(world.server_of(0).is_some());
@@ -267,7 +267,7 @@ fn behaviour_57_a_message_that_trickles_in_holds_no_server() {
     world.clients[0].send(&bytes);
     world.arrive(0, m::query("select 'c0.3'").len() + 3);
     world.settle();
-    assert_eq!(world.session(0).link, Link::Unlinked);
+    assert_eq!(world.session(0).link(), Link::Unlinked);
     world.arrive(0, usize::MAX);
     world.settle();
     assert!(world.clients[0].complaint().is_none());

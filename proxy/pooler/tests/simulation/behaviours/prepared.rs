@@ -285,7 +285,7 @@ fn behaviour_62_a_large_statement_holds_its_client_until_it_is_closed() {
     let text = format!("select $1 /* {} */", "x".repeat(100_000));
     world.say(0, &prepare_and_run("s1", &text, "c0.1"));
     assert!(world.server_of(0).is_some(), "its server alone has it");
-    assert!(world.session(0).pin.reasons().eq(["large_statement"]));
+    assert!(world.session(0).pin().reasons().eq(["large_statement"]));
     assert_eq!(world.say(0, &run("s1", "c0.2"))[1], "D c0.2");
     world.say(0, &segment(&[m::close(b'S', "s1")]));
     assert!(world.server_of(0).is_none());
@@ -301,7 +301,7 @@ fn behaviour_62_a_large_statement_that_leaves_state_is_seen() {
     let text = format!("create /* {} */ temp table t1", "x".repeat(100_000));
     world.say(0, &prepare_and_run("s1", &text, ""));
     world.say(0, &segment(&[m::close(b'S', "s1")]));
-    assert!(world.session(0).pin.reasons().eq(["temporary_table"]));
+    assert!(world.session(0).pin().reasons().eq(["temporary_table"]));
 }
 
 #[test]

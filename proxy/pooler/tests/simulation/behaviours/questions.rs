@@ -17,10 +17,10 @@ fn asked() -> World {
     // What is asked about the database comes first.
     world.say(0, &m::query("select set_config('work_mem', '4MB', true)"));
     world.say_only(0, &m::query("do $$set work_mem to '9MB'; create temp table t1$$"));
-    while world.server_of(0).is_some_and(|server| server.asking.is_none()) {
+    while world.server_of(0).is_some_and(|server| !server.is_being_asked()) {
         world.deliver_output();
     }
-    assert!(world.server_of(0).expect("a server").asking.is_some());
+    assert!(world.server_of(0).expect("a server").is_being_asked());
     world
 }
 
@@ -51,7 +51,7 @@ fn what_is_pipelined_behind_a_question_waits_for_its_answer() {
     world.settle();
     let heard = world.heard(0);
     assert_eq!(heard[heard.len() - 3], "D 9MB");
-    assert!(world.session(0).pin.reasons().eq(["temporary_table"]));
+    assert!(world.session(0).pin().reasons().eq(["temporary_table"]));
     let said = world.say(0, &m::query("drop table t1"));
     assert_eq!(said, ["C DROP TABLE", "Z I"]);
     assert!(world.server_of(0).is_none());
@@ -63,9 +63,10 @@ fn what_is_pipelined_behind_a_question_waits_for_its_answer() {
 fn a_cancel_does_not_reach_a_question() {
     let mut world = asked();
     world.cancel_of(0);
-    assert_eq!(world.server_of(0).expect("a server").cancels, 0, "nothing of the client's runs");
+    let server = world.server_of(0).expect("a server");
+    assert!(!server.awaits_cancels(), "nothing of the client's runs");
     world.settle();
-    assert!(world.session(0).pin.reasons().eq(["temporary_table"]));
+    assert!(world.session(0).pin().reasons().eq(["temporary_table"]));
 }
 
 #[test]
@@ -73,7 +74,7 @@ fn a_question_that_is_refused_is_asked_again() {
     let mut world = asked();
     world.peers[0].backend.balks = Some(Balk::Question("57014"));
     world.settle();
-    assert!(world.session(0).pin.reasons().eq(["unknown"]));
+    assert!(world.session(0).pin().reasons().eq(["unknown"]));
     world.say(0, &m::query("drop table t1"));
     assert!(world.server_of(0).is_none(), "it was answered");
     nothing_is_left(&mut world);
@@ -98,7 +99,7 @@ fn a_question_that_is_not_answered_lets_its_client_go_on() {
     let mut world = asked();
     world.say_only(0, &m::query("select 'c0.1'"));
     world.pass(Duration::from_secs(2));
-    assert!(world.session(0).pin.has(pgimbal_pooler::session::pin::PinReason::Unknown));
+    assert!(world.session(0).pin().has(pgimbal_pooler::session::pin::PinReason::Unknown));
     world.settle();
     assert_eq!(world.heard(0).iter().filter(|line| *line == "D c0.1").count(), 1);
 }
@@ -109,9 +110,9 @@ fn what_is_sent_behind_a_late_question_is_asked_about_too() {
     world.say_only(0, &m::query("do $$select pg_advisory_lock(1)$$"));
     world.pass(Duration::from_secs(2));
     world.drive_client(0);
-    assert_eq!(world.server_of(0).expect("a server").pending.len(), 2, "it did not wait");
+    assert_eq!(world.server_of(0).expect("a server").pending().len(), 2, "it did not wait");
     world.settle();
-    assert!(world.session(0).pin.reasons().any(|reason| reason == "advisory_lock"));
+    assert!(world.session(0).pin().reasons().any(|reason| reason == "advisory_lock"));
 }
 
 #[test]
@@ -119,7 +120,7 @@ fn locks_outlive_the_statement_that_failed_behind_them() {
     let mut world = World::scripted(pool(1));
     world.join(0);
     world.say(0, &m::query("do $$select pg_advisory_lock(1); fail 'c0.1'$$"));
-    assert!(world.session(0).pin.reasons().eq(["advisory_lock"]));
+    assert!(world.session(0).pin().reasons().eq(["advisory_lock"]));
     world.say(0, &m::query("select pg_advisory_unlock(1)"));
     assert!(world.server_of(0).is_none());
 }
@@ -164,9 +165,9 @@ fn a_trial_waits_for_a_server_connection_and_outlives_its_death() {
     world.say(1, &m::query("begin"));
     world.client_logs_in(0);
     world.settle();
-    assert!(matches!(world.session(0).link, Link::Waiting(_)));
+    assert!(matches!(world.session(0).link(), Link::Waiting(_)));
     world.say_only(1, &m::query("commit"));
-    while !matches!(world.session(0).link, Link::Setup(_)) {
+    while !matches!(world.session(0).link(), Link::Setup(_)) {
         world.deliver_output();
         world.land_dials();
     }
@@ -181,7 +182,7 @@ fn a_trial_waits_for_a_server_connection_and_outlives_its_death() {
 fn a_client_that_leaves_on_trial_leaves_nothing() {
     let mut world = on_trial("mine");
     world.client_logs_in(0);
-    assert!(matches!(world.session(0).link, Link::Setup(_)));
+    assert!(matches!(world.session(0).link(), Link::Setup(_)));
     world.vanish(0);
     world.settle();
     assert!(world.clients[0].session.is_none());
@@ -224,7 +225,7 @@ fn what_is_to_be_taken_off_goes_with_a_connection_that_moves() {
     let idle = world.poolers[0].idle_servers().next().expect("one that is idle");
     let carries = |world: &World, worker: usize, id| {
         let server = world.poolers[worker].server(id).expect("a server");
-        !server.residue.is_empty()
+        !server.residue().is_empty()
     };
     assert!(carries(&world, 0, idle));
     world.say(1, &m::query("inspect"));

@@ -28,8 +28,8 @@ fn behaviour_29_settings_follow_the_client() {
     world.say(0, &segment(&two));
     println!(
         "{:?} {:?}",
-        world.session(0).link,
-        world.session(0).pin.reasons().collect::<Vec<_>>()
+        world.session(0).link(),
+        world.session(0).pin().reasons().collect::<Vec<_>>()
     );
     assert_eq!(world.say(1, &m::query("show application_name"))[1], "D ");
     assert_eq!(world.say(0, &m::query("show work_mem"))[1], "D 7MB");
@@ -103,7 +103,7 @@ fn behaviour_34_pinned_until_the_state_is_gone() {
     world.join(0);
     world.say(0, &m::query("create temp table t1"));
     assert!(world.server_of(0).is_some());
-    assert!(world.session(0).pin.reasons().eq(["temporary_table"]));
+    assert!(world.session(0).pin().reasons().eq(["temporary_table"]));
     assert_eq!(world.shared.pinned_count(), 1);
     world.say(0, &m::query("discard all"));
     assert!(world.server_of(0).is_none());

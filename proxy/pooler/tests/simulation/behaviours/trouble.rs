@@ -22,7 +22,7 @@ fn behaviour_46_a_server_is_released_only_after_the_cancels_for_it_have_ended() 
     assert_eq!(world.heard(0)[1], "D c0.1");
     assert!(world.server_of(0).is_none());
     world.say_only(1, &m::query("sleep 'c1.1'"));
-    assert!(matches!(world.session(1).link, Link::Waiting(_)), "it could be hit");
+    assert!(matches!(world.session(1).link(), Link::Waiting(_)), "it could be hit");
     world.settle();
     assert!(world.server_of(1).is_some(), "the cancel has hit nobody");
     world.finish("c1.1");
@@ -41,7 +41,7 @@ fn behaviour_46_at_cancel_wait_timeout_the_server_is_closed_instead() {
     world.finish("c0.1");
     world.deliver_output();
     let id = world.peers[0].id();
-    let state = |world: &World| world.poolers[0].server(id).expect("a server").state;
+    let state = |world: &World| world.poolers[0].server(id).expect("a server").state();
     assert!(matches!(state(&world), ServerState::AwaitingCancels(_)));
     world.pass(Duration::from_secs(2));
     assert!(matches!(state(&world), ServerState::AwaitingCancels(_)));
@@ -71,7 +71,7 @@ fn behaviour_47_a_waiting_client_is_taken_out_of_the_queue() {
     world.cancel_of(1);
     world.settle();
     assert_eq!(world.heard(1), ["E 57014 canceling statement due to user request", "Z I"]);
-    assert_eq!(world.session(1).link, Link::Unlinked);
+    assert_eq!(world.session(1).link(), Link::Unlinked);
     world.say(0, &m::query("commit"));
     assert_eq!(world.say(1, &m::query("select 'c1.2'"))[1], "D c1.2");
 }
@@ -109,7 +109,7 @@ fn behaviour_55_while_another_server_lives_waiters_wait() {
     let mut world = refused(2);
     world.say(0, &m::query("begin"));
     assert!(world.say(1, &m::query("select 'c1.1'")).is_empty());
-    assert!(matches!(world.session(1).link, Link::Waiting(_)));
+    assert!(matches!(world.session(1).link(), Link::Waiting(_)));
     world.say(0, &m::query("commit"));
     assert_eq!(world.heard(1)[1], "D c1.1");
 }

@@ -49,7 +49,7 @@ impl World {
                 Action::Give(id, to) => {
                     let at = self.peer_of(worker, id);
                     self.check_clean(worker, id);
-                    let pool = self.poolers[worker].server(id).map_or(self.pool, |s| s.pool);
+                    let pool = self.poolers[worker].server(id).map_or(self.pool, |s| s.pool());
                     let Some(moving) = self.poolers[worker].migrate_out(id, to) else {
                         panic!("what was to be given is not there")
                     };
@@ -145,7 +145,7 @@ impl World {
         {
             return self.greet(number);
         }
-        let id = self.poolers[worker].session(session).and_then(|session| session.link.server());
+        let id = self.poolers[worker].session(session).and_then(|session| session.link().server());
         if let Some(id) = id {
             self.meet(worker, id);
         }

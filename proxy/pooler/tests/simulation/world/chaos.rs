@@ -54,10 +54,10 @@ impl World {
             let is_due = peer.stage == PeerStage::Open
                 && peer.backend.balks.is_none()
                 && !peer.down.is_empty()
-                && server.pending.len() == 1;
-            match server.pending.front().filter(|_| is_due)? {
+                && server.pending().len() == 1;
+            match server.pending().front().filter(|_| is_due)? {
                 Pending::Own(OwnQuery::Question | OwnQuery::Facts) => Some(Balk::Question("57014")),
-                Pending::Own(OwnQuery::Setup) if matches!(server.setup, Setup::Whole) => {
+                Pending::Own(OwnQuery::Setup) if matches!(server.setup(), Setup::Whole) => {
                     Some(Balk::Settings("42501"))
                 }
                 _ => None,
@@ -76,7 +76,7 @@ impl World {
     pub(crate) fn loses(&self, worker: usize, id: ServerId) -> Option<usize> {
         let number = self.client_on(worker, id)?;
         let session = self.poolers[worker].session(self.clients[number].session?)?;
-        matches!(session.link, Link::Ready(_) | Link::Cleaning(_)).then_some(number)
+        matches!(session.link(), Link::Ready(_) | Link::Cleaning(_)).then_some(number)
     }
 
     fn client_vanishes(&mut self) -> bool {
@@ -103,8 +103,8 @@ impl World {
         if client.is_answered() || client.stage != Stage::Open {
             return false;
         }
-        let waits = matches!(session.link, Link::Waiting(_) | Link::AwaitingPlace(_));
-        let process_id = session.key.process_id;
+        let waits = matches!(session.link(), Link::Waiting(_) | Link::AwaitingPlace(_));
+        let process_id = session.key().process_id;
         if waits {
             // Cancelled before it has begun: its reference would have begun.
             self.clients[number].disturb();

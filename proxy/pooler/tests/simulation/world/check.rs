@@ -32,17 +32,17 @@ impl World {
             let Some(id) = client.session else { continue };
             let pooler = &self.poolers[client.worker];
             let session = pooler.session(id).expect("a session");
-            let is_idle = session.link == Link::Unlinked && client.rest.is_empty();
-            let holds = session.pin.has_slot() && !session.pin.is_set();
+            let is_idle = session.link() == Link::Unlinked && client.rest.is_empty();
+            let holds = session.pin().has_slot() && !session.pin().is_set();
             assert!(!is_idle || !holds, "client {} keeps a place for nothing", client.number);
-            let Some(server) = session.link.server() else { continue };
+            let Some(server) = session.link().server() else { continue };
             let linked = pooler.server(server).expect("a server");
             assert_eq!(linked.session(), Some(id), "client {} is not its server's", client.number);
             assert!(served.insert((client.worker, server.slot)), "a server has two clients");
             assert!(
-                linked.pending.len() <= PENDING_LIMIT + OWED_SLACK,
+                linked.pending().len() <= PENDING_LIMIT + OWED_SLACK,
                 "{} are pending",
-                linked.pending.len()
+                linked.pending().len()
             );
         }
     }
@@ -73,7 +73,7 @@ impl World {
             (peer.backend.locks > 0, Kinds::LOCKS, "a lock"),
         ];
         for (is_there, kind, what) in left {
-            let is_carried = server.residue.meets(kind);
+            let is_carried = server.residue().meets(kind);
             assert!(!is_there || is_carried, "checked in with {what}:\n{}", transcript());
         }
         self.check_settings(number, peer, server);
@@ -87,7 +87,7 @@ impl World {
         assert!(shared <= limit, "{shared} statements on a server:\n{}", transcript());
         assert_eq!(
             shared,
-            server.statements.len(),
+            server.statements().len(),
             "statements that nobody knows of:\n{}",
             transcript()
         );
@@ -105,7 +105,7 @@ impl World {
             && client.rest.is_empty()
             && client.reference.asleep.is_none()
             && !client.reference.in_block();
-        if !knows || server.residue.meets(Kinds::SETTINGS) || self.shape.pool.reset_query_always {
+        if !knows || server.residue().meets(Kinds::SETTINGS) || self.shape.pool.reset_query_always {
             return;
         }
         let (stands, believed) = (peer.backend.gucs.shown(), client.reference.gucs.shown());
@@ -201,7 +201,7 @@ impl World {
         let mut list = Vec::new();
         for peer in self.peers.iter().filter(|peer| peer.stage != PeerStage::Ended) {
             let state: Option<ServerState> =
-                self.poolers[peer.worker].server(peer.id).map(|server| server.state);
+                self.poolers[peer.worker].server(peer.id).map(|server| server.state());
             list.push(format!("{:?} {state:?}", peer.stage));
         }
         let later = self.later.iter().filter(|later| matches!(later, Later::Ended(_))).count();

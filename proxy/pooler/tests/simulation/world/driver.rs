@@ -60,10 +60,10 @@ impl World {
                 return;
             }
             let Some(session) = self.poolers[worker].session(id) else { return };
-            if session.presence != Presence::Here {
+            if session.presence() != Presence::Here {
                 return;
             }
-            let server = session.link.server();
+            let server = session.link().server();
             let rest = std::mem::take(&mut self.clients[number].rest);
             let mut plan = std::mem::take(&mut self.plan);
             plan.clear();
@@ -140,7 +140,7 @@ impl World {
             client.stage = Stage::Gone;
             client.disturb();
         }
-        let server = self.poolers[worker].session(id).and_then(|session| session.link.server());
+        let server = self.poolers[worker].session(id).and_then(|session| session.link().server());
         if let Some(server) = server {
             let at = self.peer_of(worker, server);
             self.peers[at].left_by = Some(number);
@@ -209,7 +209,7 @@ impl World {
     fn go_on_after_server(&mut self, number: usize) {
         let client = &self.clients[number];
         let Some(id) = client.session else { return };
-        let presence = self.poolers[client.worker].session(id).map(|session| session.presence);
+        let presence = self.poolers[client.worker].session(id).map(|session| session.presence());
         match presence {
             Some(Presence::Here) => self.drive_client(number),
             Some(presence) => self.depart(number, presence),
@@ -263,7 +263,7 @@ impl World {
     fn is_offline(&self, number: Option<usize>) -> bool {
         let client = number.map(|number| &self.clients[number]);
         let session = client.and_then(|c| self.poolers[c.worker].session(c.session?));
-        session.is_some_and(|session| session.aborted.is_some())
+        session.is_some_and(|session| session.aborted().is_some())
     }
 
     fn check_in(&mut self, worker: usize, server: ServerId) {

@@ -150,7 +150,7 @@ impl World {
 
     /// The server connection that serves a client.
     pub(crate) fn server_of(&self, number: usize) -> Option<&Server> {
-        self.poolers[0].server(self.session(number).link.server()?)
+        self.poolers[0].server(self.session(number).link().server()?)
     }
 
     /// Server connections that are open.
@@ -162,13 +162,13 @@ impl World {
     pub(crate) fn idle(&self) -> usize {
         let servers = self.peers.iter().filter(|peer| peer.stage == PeerStage::Open);
         let states = servers.filter_map(|peer| self.poolers[peer.worker].server(peer.id));
-        states.filter(|server| matches!(server.state, ServerState::Idle(_))).count()
+        states.filter(|server| matches!(server.state(), ServerState::Idle(_))).count()
     }
 
     /// The client's own cancel request reaches the proxy.
     pub(crate) fn cancel_of(&mut self, number: usize) {
-        let key = self.session(number).key;
-        self.poolers[0].cancel(key.process_id, &[7; 4]);
+        let process_id = self.session(number).key().process_id;
+        self.poolers[0].cancel(process_id, &[7; 4]);
         self.take_actions(0);
     }
 
@@ -197,7 +197,7 @@ impl World {
     /// The server that a client of another worker has.
     pub(crate) fn server_of_worker(&self, worker: usize, number: usize) -> Option<&Server> {
         let id = self.clients[number].session?;
-        self.poolers[worker].server(self.poolers[worker].session(id)?.link.server()?)
+        self.poolers[worker].server(self.poolers[worker].session(id)?.link().server()?)
     }
 
     /// Dials that are under way land, and clients that waited for them send what they have.

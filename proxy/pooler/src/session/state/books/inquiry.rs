@@ -7,12 +7,11 @@ use pgimbal_config::{HiddenState, PoolMode};
 use super::Books;
 use crate::plan::Plan;
 use crate::server::pending::{OwnQuery, Pending};
-use crate::session::Phase;
 use crate::session::pin::PinReason;
-use crate::session::setup;
 use crate::session::state::answer::Answer;
 use crate::session::state::asking::{Asking, Waiting};
 use crate::session::state::custom;
+use crate::session::{Phase, setup};
 use crate::sql::Kinds;
 
 /// How long an answer about what pins a session is left to stand while only plain statements run:
@@ -35,7 +34,7 @@ impl Books<'_> {
         if raised.is_empty() {
             return Asked::Nothing;
         }
-        if self.pool.config.pool.mode == PoolMode::Session {
+        if self.pool.config().pool.mode == PoolMode::Session {
             // It keeps its server connection, whatever is there, until that is reset.
             self.session.raised = Kinds::NONE;
             return Asked::Nothing;
@@ -45,7 +44,7 @@ impl Books<'_> {
             // No function of PostgreSQL's shows its connections.
             self.session.pin.set(PinReason::Dblink, true, self.now);
         }
-        let denied = self.pool.shared.database.facts.denied();
+        let denied = self.pool.shared().database.facts.denied();
         let asked = raised.and(Kinds::ASKED).without(Kinds::DBLINK);
         if asked.meets(denied) {
             self.session.pin.deny(asked.and(denied), self.now);
@@ -66,10 +65,10 @@ impl Books<'_> {
         if hidden.is_empty() {
             return;
         }
-        match self.pool.config.pool.hidden_state {
-            HiddenState::Reset => self.server.residue.insert(hidden),
+        match self.pool.config().pool.hidden_state {
+            HiddenState::Reset => self.server.residue_mut().insert(hidden),
             HiddenState::Pin => {
-                self.server.residue.insert(hidden);
+                self.server.residue_mut().insert(hidden);
                 self.session.pin.set(PinReason::HiddenState, true, self.now);
                 setup::hold_place(self.session, self.pool);
             }
@@ -77,22 +76,22 @@ impl Books<'_> {
     }
 
     fn send_question(&mut self, asking: Asking, plan: &mut Plan) {
-        if self.server.residue.meets(Kinds::UNNAMED_SETTINGS) {
+        if self.server.residue().meets(Kinds::UNNAMED_SETTINGS) {
             // Code sets what the others set, likely.
             let custom = &mut self.session.custom;
-            self.pool.shared.database.facts.each_custom(|name| custom.add(name));
+            self.pool.shared().database.facts.each_custom(|name| custom.add(name));
         }
         let custom = self.custom_names();
         for question in asking.questions() {
             if let Some(label) = question.label() {
-                *self.pool.stats.questions.entry(label).or_default() += 1;
+                *self.pool.stats_mut().questions.entry(label).or_default() += 1;
             }
         }
-        let own = &mut self.server.own_statements;
+        let own = self.server.own_statements_mut();
         plan.make_for_server(|out| asking.write(own, &custom, out));
-        self.server.pending.push(Pending::Own(OwnQuery::Question));
-        self.server.statements.end_segment();
-        self.server.asking = Some((Box::new(asking), self.now));
+        self.server.pending_mut().push(Pending::Own(OwnQuery::Question));
+        self.server.statements_mut().end_segment();
+        self.server.begin_asking(asking, self.now);
         // What it sends next depends on the answer.
         self.session.phase = Phase::Barrier;
     }
@@ -116,14 +115,13 @@ impl Books<'_> {
     /// The answer to a question is complete; `failed` if an error came. Returns whether the same
     /// question is asked once more.
     pub(crate) fn answered(&mut self, failed: bool, plan: &mut Plan) -> Asked {
-        let Some((asking, _)) = self.server.asking.take() else { return Asked::Nothing };
-        self.server.asked_at = Some(self.now);
+        let Some(asking) = self.server.end_asking(self.now) else { return Asked::Nothing };
         let client = asking.client();
         let (kinds, refusal, again) = (asking.kinds(), asking.refusal(), asking.may_ask_again());
         let answer = asking.answer().filter(|_| !failed);
         let Some(answer) = answer else {
-            self.pool.stats.questions_failed += 1;
-            self.server.own_statements.doubt();
+            self.pool.stats_mut().questions_failed += 1;
+            self.server.own_statements_mut().doubt();
             match refusal {
                 Some(refusal) if refusal.is_missing_statement() && again => {
                     // All were deallocated, by code: the client's are gone with pgimbal's.
@@ -132,8 +130,8 @@ impl Books<'_> {
                     return Asked::Sent;
                 }
                 Some(refusal) if refusal.is_denied() => {
-                    if self.pool.shared.database.facts.deny(kinds) {
-                        self.tables.denied = Some((self.pool.id, kinds));
+                    if self.pool.shared().database.facts.deny(kinds) {
+                        self.tables.denied = Some((self.pool.id(), kinds));
                     }
                     self.session.pin.deny(kinds, self.now);
                 }
@@ -162,18 +160,18 @@ impl Books<'_> {
 
     fn learn(&mut self, kinds: Kinds, answer: &Answer) {
         if let Some(session) = &answer.session {
-            let facts = &self.pool.shared.database.facts;
+            let facts = &self.pool.shared().database.facts;
             facts.learn(session.event_triggers, session.other_set_config, self.now);
         }
         for shown in answer.settings.iter().flatten().filter(|shown| !shown.value.is_empty()) {
             self.remember_custom(&shown.name);
         }
         if answer.settings.is_some() || answer.session.is_some() {
-            let login = self.pool.config.user.as_bytes();
+            let login = self.pool.config().user.as_bytes();
             let table = &mut self.tables.settings;
             match self.session.settings.shown(table, answer, login) {
                 Ok(at) => {
-                    table.release(std::mem::replace(&mut self.server.settings, at));
+                    self.server.adopt_settings(table, at);
                     if self.session.statements.is_some() {
                         let (pool, tables) = (&*self.pool, &*self.tables);
                         setup::refresh_statement_pins(self.session, pool, tables, self.now);
@@ -183,23 +181,23 @@ impl Books<'_> {
             }
         }
         if let Some(counts) = answer.statements {
-            let believed = self.server.statements.len() as u64
-                + self.server.own_statements.count()
+            let believed = self.server.statements().len() as u64
+                + self.server.own_statements().count()
                 + self.session.statements.as_ref().map_or(0, |names| names.unkept_count());
             if counts.parsed != believed {
                 // Code has closed or made some: nothing that was believed of them holds.
-                self.server.residue.insert(Kinds::STATEMENTS);
+                self.server.residue_mut().insert(Kinds::STATEMENTS);
             }
         }
         self.session.pin.answered(self.now);
         self.session.pin.show(kinds, answer.shown(), self.now);
         if !setup::hold_place(self.session, self.pool) {
-            self.pool.stats.pins_by_question += 1;
+            self.pool.stats_mut().pins_by_question += 1;
         }
     }
 
     /// Whether plain statements are a reason to ask again what pins the session.
     pub(crate) fn is_answer_old(&self) -> bool {
-        self.server.asked_at.is_none_or(|asked| self.now - asked >= ASK_AGAIN)
+        self.server.asked_at().is_none_or(|asked| self.now - asked >= ASK_AGAIN)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It stays on the worker that opened it otherwise. A worker whose waiter is older than 1 ms asks
 //! the worker with the most idle ones ([`Action::Ask`]); that one answers with [`Action::Give`],
-//! [`migrate_out`] and, at the other end, [`migrate_in`].
+//! `migrate_out` and, at the other end, `migrate_in`.
 
 use std::time::Instant;
 
@@ -92,12 +92,11 @@ pub(crate) fn migrate_in(
         statements: moving.statements,
         residue: moving.residue.union(lost),
         own_statements: moving.own_statements,
-        node: moving.node,
         epoch: moving.epoch,
         // What the unnamed statement was, its client on the other worker knows.
         unnamed: UnnamedStatement::Foreign,
         backend_key: moving.backend_key,
         transaction: moving.transaction,
-        ..Server::dialing(id, pool, slot, reported, opened_at, retire_at)
+        ..Server::dialing(id, pool, slot, moving.node, reported, opened_at, retire_at)
     })
 }

@@ -1,4 +1,5 @@
-//! How often a segment has been run again, and what is proven of its first run.
+//! What is proven of a statement that was in flight when its server connection broke, over all the
+//! times that it is run again.
 
 use pgimbal_wire::error::{Report, SqlState};
 
@@ -13,12 +14,43 @@ pub enum Rerun {
     Running(Tries),
 }
 
+/// What is known of a statement whose server connection broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// It has not taken effect.
+    RolledBack,
+    /// It may have, or not.
+    Unknown,
+}
+
 /// What has become of a segment so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tries {
-    pub(super) count: u8,
-    /// A server has proven that nothing was kept of the first try; the others ran READ ONLY.
-    pub(crate) rolled_back: bool,
+    count: u8,
+    /// Of the first try; the others ran READ ONLY.
+    proof: Proof,
+}
+
+impl Tries {
+    /// It was not run again yet; this is known of its first run.
+    pub(crate) const fn none(proof: Proof) -> Self {
+        Self { count: 0, proof }
+    }
+
+    /// How often it was run again.
+    pub(crate) const fn count(self) -> u8 {
+        self.count
+    }
+
+    /// It is run again once more.
+    pub(crate) const fn one_more(self) -> Self {
+        Self { count: self.count + 1, ..self }
+    }
+
+    /// What is known of its first run.
+    pub(crate) const fn proof(self) -> Proof {
+        self.proof
+    }
 }
 
 impl Rerun {
