@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use pgimbal_auth::SourceError;
 use pgimbal_auth::verifier::SaltKey;
-use pgimbal_config::{Config, Overrides, Reload};
+use pgimbal_config::{Config, Overrides, ReloadChanges};
 use pgimbal_pooler::ids::WorkerId;
 use pgimbal_pooler::server::prepared::StatementKey;
 use thiserror::Error;
@@ -234,7 +234,7 @@ impl Prepared {
         crew: &Workers,
         process: &ProcessStats,
         configs: &watch::Sender<Arc<Config>>,
-    ) -> Result<Reload, ReloadRefused> {
+    ) -> Result<ReloadChanges, ReloadRefused> {
         match self.try_reload(crew).await {
             Ok(changes) => {
                 process.reloaded(true);
@@ -259,14 +259,15 @@ impl Prepared {
         }
     }
 
-    async fn try_reload(&mut self, crew: &Workers) -> Result<Reload, ReloadRefused> {
+    async fn try_reload(&mut self, crew: &Workers) -> Result<ReloadChanges, ReloadRefused> {
         fn refused(cause: &impl ToString) -> ReloadRefused {
             ReloadRefused(cause.to_string())
         }
         let config =
             pgimbal_config::load(&self.overrides, environment()).map_err(|e| refused(&e))?;
         let changes = pgimbal_config::reload_changes(&self.config, &config);
-        let config = pgimbal_config::in_force(&self.config, config).map_err(|e| refused(&e))?;
+        let config =
+            pgimbal_config::config_after_reload(&self.config, config).map_err(|e| refused(&e))?;
         let config = Arc::new(config);
         let login =
             LoginContext::new(Arc::clone(&config), self.salts.clone()).map_err(|e| refused(&e))?;

@@ -8,7 +8,7 @@ use pgimbal_config::Secret;
 use super::generation::{Generation, Moment};
 use super::node::{Choices, Node, Pick};
 use super::schedule::{FetchCause, Schedule};
-use crate::Answer;
+use crate::SourcePassword;
 
 /// How long a login at a server may be held for a password that works.
 pub(super) const HOLD: Duration = Duration::from_secs(30);
@@ -113,7 +113,7 @@ impl Rotation {
     }
 
     /// The source has answered the fetch that was out.
-    pub fn answered(&mut self, answer: &Answer, now: Moment) -> Learned {
+    pub fn answered(&mut self, answer: &SourcePassword, now: Moment) -> Learned {
         let learned = self.learn(answer, now);
         let fresh = matches!(learned, Learned::Rotated(_) | Learned::Candidate(_));
         self.schedule.answered(now.instant, answer.ttl, fresh);
@@ -125,7 +125,7 @@ impl Rotation {
         learned
     }
 
-    fn learn(&mut self, answer: &Answer, now: Moment) -> Learned {
+    fn learn(&mut self, answer: &SourcePassword, now: Moment) -> Learned {
         let known = self.generations.iter().position(|g| g.password == answer.password);
         let Some(newest) = self.newest().cloned() else {
             let number = self.add(answer.password.clone(), answer.rotated_at, now.wall);

@@ -2,22 +2,22 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pgimbal_auth::account::{LoginKeys, Standing};
+use pgimbal_auth::account::{LoginKeys, PasswordRank};
 use pgimbal_auth::rotation::{
     AcceptedPasswords, CachedPassword, Grace, HistoryDocument, HistoryRecord, Jitter,
     PasswordCache, Unreadable,
 };
-use pgimbal_auth::verifier::Salting;
+use pgimbal_auth::verifier::SaltParameters;
 use pgimbal_config::Secret;
 
 const GRACE: Grace = Grace { generations: 3, age: Some(Duration::from_secs(100)) };
 
-fn salting() -> Salting {
-    Salting { salt: Box::from(*b"0123456789abcdef"), iterations: 2 }
+fn salt_parameters() -> SaltParameters {
+    SaltParameters { salt: Box::from(*b"0123456789abcdef"), iterations: 2 }
 }
 
 fn keys(password: &str) -> LoginKeys {
-    LoginKeys::derive("ann", &Secret::from(password), &salting()).expect("keys")
+    LoginKeys::derive("ann", &Secret::from(password), &salt_parameters()).expect("keys")
 }
 
 fn at(seconds: u64) -> SystemTime {
@@ -35,15 +35,16 @@ fn numbers(ledger: &AcceptedPasswords) -> Vec<u32> {
 
 #[test]
 fn rotation_2_the_grace_ends_by_count_and_by_age() {
-    let mut ledger = AcceptedPasswords::new(salting(), Some(keys("also")));
+    let mut ledger = AcceptedPasswords::new(salt_parameters(), Some(keys("also")));
     for number in 1..=4 {
         learn(&mut ledger, number, u64::from(number) * 10);
     }
     assert!(ledger.expire(GRACE, at(41)));
     assert_eq!(numbers(&ledger), [4, 3, 2]);
-    let standings: Vec<_> = ledger.accepted().map(|(matched, _)| matched.standing).collect();
-    let all = [Standing::Newest, Standing::Previous, Standing::Older, Standing::Also];
-    assert_eq!(standings, all);
+    let ranks: Vec<_> = ledger.accepted().map(|(matched, _)| matched.rank).collect();
+    let all =
+        [PasswordRank::Newest, PasswordRank::Previous, PasswordRank::Older, PasswordRank::Extra];
+    assert_eq!(ranks, all);
     // The second was retired when the third was seen.
     assert_eq!(ledger.next_end(GRACE), Some(at(130)));
     assert!(!ledger.expire(GRACE, at(129)));
@@ -56,7 +57,7 @@ fn rotation_2_the_grace_ends_by_count_and_by_age() {
 
 #[test]
 fn rotation_11_keys_that_come_late_do_not_make_a_generation_the_newest() {
-    let mut ledger = AcceptedPasswords::new(salting(), None);
+    let mut ledger = AcceptedPasswords::new(salt_parameters(), None);
     for number in [1, 3, 2] {
         learn(&mut ledger, number, u64::from(number));
     }
@@ -71,7 +72,7 @@ fn rotation_11_keys_that_come_late_do_not_make_a_generation_the_newest() {
 
 #[test]
 fn rotation_2_a_revoked_generation_never_returns() {
-    let mut ledger = AcceptedPasswords::new(salting(), None);
+    let mut ledger = AcceptedPasswords::new(salt_parameters(), None);
     (1..=3).for_each(|number| learn(&mut ledger, number, u64::from(number)));
     let before = ledger.record();
     ledger.revoke_old();
@@ -86,7 +87,7 @@ fn rotation_2_a_revoked_generation_never_returns() {
 
 #[test]
 fn rotation_11_a_history_read_back_knows_what_was_accepted() {
-    let mut ledger = AcceptedPasswords::new(salting(), None);
+    let mut ledger = AcceptedPasswords::new(salt_parameters(), None);
     (1..=3).for_each(|number| learn(&mut ledger, number, u64::from(number)));
     let document = HistoryDocument::new([("ann".to_owned(), ledger.record())].into());
     let bytes = document.to_bytes().expect("bytes");
@@ -99,14 +100,14 @@ fn rotation_11_a_history_read_back_knows_what_was_accepted() {
     // The source says the newest again: it is the same one, by its verifier.
     again.learn(9, Some(at(3)), keys("password-3"), at(50));
     assert_eq!(numbers(&again), [9, 2, 1]);
-    let salted = Salting { salt: Box::from(*b"other"), iterations: 2 };
+    let salted = SaltParameters { salt: Box::from(*b"other"), iterations: 2 };
     let other = AcceptedPasswords::of_record(&read.users["ann"], Some(salted), None);
     assert_eq!(numbers(&other), [0_u32; 0], "another salt is demanded");
 }
 
 #[test]
 fn rotation_11_a_newest_generation_that_its_history_calls_retired_ends_never() {
-    let mut ledger = AcceptedPasswords::new(salting(), None);
+    let mut ledger = AcceptedPasswords::new(salt_parameters(), None);
     learn(&mut ledger, 1, 1);
     let document = HistoryDocument::new([("ann".to_owned(), ledger.record())].into());
     let text = String::from_utf8(document.to_bytes().expect("bytes").to_vec()).expect("text");
@@ -120,7 +121,7 @@ fn rotation_11_a_newest_generation_that_its_history_calls_retired_ends_never() {
 
 #[test]
 fn half_a_history_is_refused_whole() {
-    let mut ledger = AcceptedPasswords::new(salting(), None);
+    let mut ledger = AcceptedPasswords::new(salt_parameters(), None);
     learn(&mut ledger, 1, 1);
     let document = HistoryDocument::new([("ann".to_owned(), ledger.record())].into());
     let bytes = document.to_bytes().expect("bytes");
@@ -137,7 +138,7 @@ fn half_a_history_is_refused_whole() {
 /// What one of several proxies knows after some events that a seed decides.
 fn known(seed: u64) -> HistoryRecord {
     let mut chance = Jitter::new(seed);
-    let mut ledger = AcceptedPasswords::new(salting(), None);
+    let mut ledger = AcceptedPasswords::new(salt_parameters(), None);
     for number in 1..=5 {
         if chance.fraction() < 0.7 {
             let seen = u64::from(number) * 10 + (chance.fraction() * 9.0) as u64;

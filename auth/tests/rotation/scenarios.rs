@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pgimbal_auth::Answer;
+use pgimbal_auth::SourcePassword;
 use pgimbal_auth::rotation::{FetchCause, GiveUp, Learned, LoginPlan, Moment, Rotation, Schedule};
 use pgimbal_config::Secret;
 
@@ -31,7 +31,7 @@ impl Scenario {
 
     /// The source says this, with a date so many seconds after some time and an hour to go.
     fn says(&mut self, seconds: f64, password: &str, dated: u64) -> Learned {
-        let mut answer = Answer::new("vault", Secret::from(password)).expect("an answer");
+        let mut answer = SourcePassword::new("vault", Secret::from(password)).expect("an answer");
         answer.rotated_at = Some(dated_at(dated));
         answer.ttl = Some(Duration::from_secs(3600));
         self.rotation.answered(&answer, self.moment(seconds))
@@ -237,7 +237,7 @@ fn a_password_that_was_never_known_is_waited_for_and_then_given_up() {
 fn a_place_that_goes_back_to_an_older_password_is_followed() {
     let mut scenario = Scenario::new();
     let undated = |scenario: &mut Scenario, seconds: f64, password: &str| {
-        let answer = Answer::new("file", Secret::from(password)).expect("an answer");
+        let answer = SourcePassword::new("file", Secret::from(password)).expect("an answer");
         scenario.rotation.answered(&answer, scenario.moment(seconds))
     };
     undated(&mut scenario, 0.0, "one");

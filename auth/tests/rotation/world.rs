@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pgimbal_auth::Answer;
+use pgimbal_auth::SourcePassword;
 use pgimbal_auth::rotation::{Jitter, Learned, LoginPlan, Moment, Rotation, Schedule};
 use pgimbal_config::Secret;
 
@@ -49,7 +49,7 @@ pub(crate) struct World {
     period: Duration,
     next_rotation: Instant,
     servers: BTreeMap<&'static str, Server>,
-    out: Option<(Instant, Option<Answer>)>,
+    out: Option<(Instant, Option<SourcePassword>)>,
     fetches: Vec<Instant>,
     clock_error: i64,
 }
@@ -196,16 +196,16 @@ impl World {
         }
     }
 
-    fn answer(&mut self) -> Answer {
+    fn answer(&mut self) -> SourcePassword {
         let (number, rotated_at) = self.said;
         let ttl = self.next_rotation.saturating_duration_since(self.now).as_secs();
-        let mut answer = Answer::new("vault", password(number)).expect("a password");
+        let mut answer = SourcePassword::new("vault", password(number)).expect("a password");
         answer.rotated_at = Some(rotated_at);
         answer.ttl = Some(Duration::from_secs(ttl));
         answer
     }
 
-    fn learn(&mut self, answer: &Answer, moment: Moment) {
+    fn learn(&mut self, answer: &SourcePassword, moment: Moment) {
         let before = self.rotation.newest().map(|newest| newest.number);
         let learned = self.rotation.answered(answer, moment);
         let after = self.rotation.newest().map(|newest| newest.number);

@@ -13,7 +13,7 @@ use pgimbal_auth::rotation::{
     Schedule,
 };
 use pgimbal_auth::source::Source;
-use pgimbal_auth::{Answer, SourceError};
+use pgimbal_auth::{SourceError, SourcePassword};
 use pgimbal_config::AuthType;
 use pgimbal_pooler::server::credential::CredentialEvent;
 use tokio::sync::oneshot;
@@ -131,10 +131,10 @@ impl Role {
         epoch: Instant,
         now: Instant,
     ) -> Self {
-        let RoleSettings { is_listed, grace, poll_interval, salting, extra } = settings;
+        let RoleSettings { is_listed, grace, poll_interval, salt_parameters, extra } = settings;
         let accepted = match history {
-            Some(record) => AcceptedPasswords::of_record(record, Some(salting), extra),
-            None => AcceptedPasswords::new(salting, extra),
+            Some(record) => AcceptedPasswords::of_record(record, Some(salt_parameters), extra),
+            None => AcceptedPasswords::new(salt_parameters, extra),
         };
         let is_served = accepted.generations().next().is_some();
         let schedule = Schedule::new(poll_interval, rand::random(), epoch, now);
@@ -179,13 +179,13 @@ impl Role {
         settings: RoleSettings,
         now: Moment,
     ) -> Effects {
-        let RoleSettings { is_listed, grace, poll_interval, salting, extra } = settings;
+        let RoleSettings { is_listed, grace, poll_interval, salt_parameters, extra } = settings;
         self.grace = grace;
         // What was kept of a listed user is not lost with its entry.
         self.is_served |= self.is_listed;
         self.is_listed = is_listed;
         self.rotation.schedule.set_poll(poll_interval);
-        let place = |source: &Arc<dyn Source>| (source.kind(), source.place());
+        let place = |source: &Arc<dyn Source>| (source.kind(), source.location());
         if place(&source) != place(&self.source) {
             // What the old place still answers is nobody's password any more.
             self.fetch = None;
@@ -198,14 +198,14 @@ impl Role {
         self.source = source;
         self.older = None;
         let mut verifiers = Vec::new();
-        if salting == *self.accepted.salting() {
+        if salt_parameters == *self.accepted.salt_parameters() {
             self.accepted.set_extra(extra);
         } else {
             let mut known: Vec<u32> =
                 self.accepted.generations().map(|(number, _)| number).collect();
             known.sort_unstable();
             let record = self.accepted.record();
-            self.accepted = AcceptedPasswords::of_record(&record, Some(salting), extra);
+            self.accepted = AcceptedPasswords::of_record(&record, Some(salt_parameters), extra);
             let requests =
                 known.into_iter().filter_map(|number| self.request_verifier(number, now.instant));
             verifiers.extend(requests);
@@ -258,7 +258,7 @@ impl Role {
     pub(super) fn account(&self, auth_type: AuthType) -> Option<Account> {
         let mut accepted = self.accepted.accepted().peekable();
         accepted.peek()?;
-        Some(Account::of_keys(auth_type, self.accepted.salting().clone(), accepted))
+        Some(Account::of_keys(auth_type, self.accepted.salt_parameters().clone(), accepted))
     }
 
     /// The password with an older date than the newest, once its verifier is made.
@@ -367,7 +367,7 @@ impl Role {
         &mut self,
         serial: u64,
         sent: Instant,
-        result: Result<Answer, SourceError>,
+        result: Result<SourcePassword, SourceError>,
         now: Moment,
     ) -> Option<Effects> {
         self.fetch.take_if(|running| *running == serial)?;
@@ -386,28 +386,28 @@ impl Role {
         }
     }
 
-    fn handle_answer(&mut self, answer: &Answer, sent: Instant, now: Moment) -> Effects {
+    fn handle_answer(&mut self, answer: &SourcePassword, sent: Instant, now: Moment) -> Effects {
         let other = answer.username.as_deref().filter(|name| *name != &*self.name);
         if let Some(other) = other
             && self.is_first("another name")
         {
-            status::log_other_name(&self.name, &self.source.place(), other);
+            status::log_other_name(&self.name, &self.source.location(), other);
         }
         let stale = self.rotation.schedule.stale_since();
         if self.fetch_error.take().is_some() {
             let silent = stale.map_or(Duration::ZERO, |since| now.instant - since);
-            status::log_answers_again(&self.name, &self.source.place(), silent);
+            status::log_answers_again(&self.name, &self.source.location(), silent);
         }
         let learned = self.rotation.answered(answer, now);
         if matches!(learned, Learned::Ignored | Learned::Older(_)) && self.is_first("lags") {
-            status::log_lagging(&self.name, &self.source.place());
+            status::log_lagging(&self.name, &self.source.location());
         }
         let mut effects = Effects::default();
         match learned {
             Learned::Rotated(number) => {
                 self.logged.clear();
                 self.older = None;
-                status::log_rotated(&self.name, &self.source.place(), number);
+                status::log_rotated(&self.name, &self.source.location(), number);
                 effects.event = Some(CredentialEvent::Rotated);
                 effects.verifiers.extend(self.request_verifier(number, sent));
                 (effects.is_older_changed, effects.is_state_changed) = (true, true);
@@ -415,7 +415,7 @@ impl Role {
             Learned::Same => {
                 if self.rotation.refusing_newest().next().is_some() && self.is_first("contradicted")
                 {
-                    status::log_contradicted(&self.name, &self.source.place());
+                    status::log_contradicted(&self.name, &self.source.location());
                 }
                 effects.fetch_sent = Some(sent);
             }
@@ -441,7 +441,7 @@ impl Role {
             role: Arc::clone(&self.name),
             generation: number,
             password: generation.password.clone(),
-            salting: self.accepted.salting().clone(),
+            salt_parameters: self.accepted.salt_parameters().clone(),
             since,
         })
     }
@@ -460,9 +460,10 @@ impl Role {
         match keys {
             Ok(keys) if self.rotation.is_older(number) => {
                 if let Some(generation) = self.rotation.generation(number) {
-                    let salting = self.accepted.salting().clone();
+                    let salt_parameters = self.accepted.salt_parameters().clone();
                     let password = generation.password.clone();
-                    let older = OlderPassword::new(auth_type, salting, number, password, keys);
+                    let older =
+                        OlderPassword::new(auth_type, salt_parameters, number, password, keys);
                     self.older = Some((number, Some(Arc::new(older))));
                     effects.is_older_changed = true;
                 }
@@ -496,7 +497,7 @@ impl Role {
         if !self.rotation.promote_older(node, number) {
             return Effects::default();
         }
-        status::log_promoted(&self.name, &self.source.place(), number);
+        status::log_promoted(&self.name, &self.source.location(), number);
         self.accept(older.generation(), older.keys().clone(), wall);
         Effects {
             event: Some(CredentialEvent::Rotated),
@@ -545,7 +546,7 @@ impl Role {
         let newest = self.rotation.newest().map(|newest| newest.number);
         let mut effects = Effects::default();
         if let Some(promoted) = self.rotation.accepted(node, number) {
-            status::log_promoted(&self.name, &self.source.place(), promoted);
+            status::log_promoted(&self.name, &self.source.location(), promoted);
             effects.event = Some(CredentialEvent::Rotated);
             effects.verifiers.extend(self.request_verifier(promoted, now));
             effects.is_state_changed = true;
@@ -572,7 +573,7 @@ impl Role {
             return;
         }
         let error = self.fetch_error.as_ref().map(ToString::to_string);
-        let place = self.source.place();
+        let place = self.source.location();
         self.logins.serve(&mut self.rotation, error.as_deref(), &place, now);
     }
 
@@ -674,7 +675,7 @@ impl Role {
         CredentialStatus {
             user: self.name.to_string(),
             source: self.source.kind(),
-            place: self.source.place(),
+            place: self.source.location(),
             next_rotation: schedule.until_rotation(now.instant),
             last_fetch: self.last_fetch.map(|(at, _)| since(at)),
             last_result: self.last_fetch.map_or("none", |(_, result)| result),

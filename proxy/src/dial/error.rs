@@ -198,9 +198,9 @@ impl DialError {
 
     /// The side that can remove the error.
     #[must_use]
-    pub fn blame(&self) -> ErrorSource {
+    pub fn error_source(&self) -> ErrorSource {
         match &self.0.fault {
-            DialFault::Login(error) => error.blame(),
+            DialFault::Login(error) => error.error_source(),
             DialFault::NoAddress
             | DialFault::TlsRefused
             | DialFault::Unbound
@@ -247,7 +247,7 @@ impl DialError {
             DialFault::Login(
                 ServerLoginError::CleartextRefused | ServerLoginError::MethodRefused(_),
             ) => None,
-            DialFault::Login(error) if error.blame() == ErrorSource::Operator => {
+            DialFault::Login(error) if error.error_source() == ErrorSource::Operator => {
                 Some("Give the role a password that fits in pgimbal's configuration.")
             }
             _ => None,

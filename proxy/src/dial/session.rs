@@ -2,7 +2,7 @@
 
 use pgimbal_auth::Channel;
 use pgimbal_auth::scram::{MECHANISM_PLUS, NONCE_LEN};
-use pgimbal_auth::server_login::{Reply, Request, ServerLogin, Terms};
+use pgimbal_auth::server_login::{AllowedAuth, Reply, Request, ServerLogin};
 use pgimbal_config::{ChannelBinding, Host};
 use pgimbal_wire::authentication::{self, AuthRequest, MAX_AUTH_MESSAGE, SaslInitial};
 use pgimbal_wire::encode;
@@ -72,8 +72,8 @@ async fn prove(
         Transport::TlsClient(_) => target.tls.verifies(),
         _ => matches!(target.host, Host::Unix(_)),
     };
-    let terms = Terms { methods: target.require_auth, is_private };
-    let mut login = ServerLogin::new(&target.user, password, channel, terms, nonce);
+    let allowed = AllowedAuth { methods: target.require_auth, is_private };
+    let mut login = ServerLogin::new(&target.user, password, channel, allowed, nonce);
     loop {
         if !conversation.outbox.is_empty() {
             conversation.send().await.map_err(DialFault::Io)?;
@@ -101,9 +101,10 @@ async fn prove(
             return Err(DialFault::Unbound);
         }
         let reply = match reply {
-            Reply::Prove(proving) => {
-                let proved = target.derivations.run(proving.iterations(), || proving.run()).await;
-                login.proved(proved)?
+            Reply::Prove(computation) => {
+                let proof =
+                    target.derivations.run(computation.iterations(), || computation.run()).await;
+                login.handle_proof(proof)?
             }
             reply => reply,
         };

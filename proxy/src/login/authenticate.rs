@@ -2,7 +2,9 @@
 
 use pgimbal_auth::Channel;
 use pgimbal_auth::account::Account;
-use pgimbal_auth::client_login::{Accepted, Answer, Ask, ClientLogin, Fresh, Mismatch, Step};
+use pgimbal_auth::client_login::{
+    Accepted, Answer, ClientLogin, ClientRequest, LoginRandomness, Step, UnmatchedProof,
+};
 use pgimbal_auth::scram::server::Offer;
 use pgimbal_wire::authentication::{
     AuthRequest, MAX_AUTH_MESSAGE, MAX_SASL_MESSAGE, Mechanisms, SaslInitial, parse_password,
@@ -61,29 +63,29 @@ pub(super) async fn authenticate(
     let context = in_force.now();
     let rotating = credentials.account(user);
     let account = rotating.as_deref().or(context.fixed(user));
-    let mut step = context.begin(user, account, credentials.rotates(), channel, fresh());
+    let mut step = context.begin(user, account, credentials.rotates(), channel, login_randomness());
     drop((context, rotating));
     loop {
-        let (login, ask) = match step {
+        let (login, request) = match step {
             Step::Accepted(accepted) => {
                 return Ok(enter(accepted, user, conversation, credentials));
             }
-            Step::Mismatch(mismatch) => {
-                let accepted = Box::pin(check_again(claim, mismatch, authenticators)).await?;
+            Step::Unmatched(unmatched) => {
+                let accepted = Box::pin(check_again(claim, unmatched, authenticators)).await?;
                 return Ok(enter(accepted, user, conversation, credentials));
             }
-            Step::Ask(login, ask) => (login, ask),
+            Step::Request(login, request) => (login, request),
         };
-        encode_ask(&ask, &mut conversation.outbox);
+        encode_request(&request, &mut conversation.outbox);
         conversation.send().await?;
-        let (tag, total) = conversation.message(longest_answer(&ask)).await?;
+        let (tag, total) = conversation.message(longest_answer(&request)).await?;
         if tag != frontend::PASSWORD {
             return Err(LoginError::UnexpectedMessage(tag));
         }
         let (context, rotating) = (in_force.now(), credentials.account(user));
         let account = rotating.as_deref().or(context.fixed(user));
-        let login = derive(login, &ask, conversation.body(total), account, credentials).await;
-        step = check(login, &ask, conversation.body(total), account)?;
+        let login = derive(login, &request, conversation.body(total), account, credentials).await;
+        step = check(login, &request, conversation.body(total), account)?;
         conversation.consume(total);
     }
 }
@@ -91,16 +93,16 @@ pub(super) async fn authenticate(
 /// A proof that fits no password is checked again by newer ones before the client is refused.
 async fn check_again(
     claim: Claim<'_>,
-    mismatch: Mismatch,
+    unmatched: UnmatchedProof,
     authenticators: Authenticators<'_>,
 ) -> Result<Accepted, LoginError> {
     let (user, Authenticators { in_force, credentials, server_of }) = (claim.user, authenticators);
     if !credentials.rotates() {
-        return Err(mismatch.refusal().into());
+        return Err(unmatched.error().into());
     }
     let server = || server_of(user, claim.database);
     let address = claim.peer.subnet();
-    let unproven = match credentials.check_again(user, address, &mismatch, server).await {
+    let unproven = match credentials.check_again(user, address, &unmatched, server).await {
         Ok(accepted) => return Ok(accepted),
         Err(Unproven::Unavailable(Unavailable { cause })) => {
             return Err(LoginError::Unavailable { user: user.into(), cause });
@@ -109,7 +111,7 @@ async fn check_again(
     };
     let (context, rotating) = (in_force.now(), credentials.account(user));
     let account = rotating.as_deref().or(context.fixed(user));
-    match mismatch.retry(account) {
+    match unmatched.retry(account) {
         Err(_) if unproven == Unproven::NotFetched => Err(LoginError::Unasked(user.into())),
         checked => Ok(checked?),
     }
@@ -128,35 +130,36 @@ fn enter(
     credentials.logged_in(user, accepted.matched?)
 }
 
-fn encode_ask(ask: &Ask, out: &mut Vec<u8>) {
-    let request = match ask {
-        Ask::Cleartext => AuthRequest::CleartextPassword,
-        Ask::Md5(salt) => AuthRequest::Md5Password(*salt),
-        Ask::Sasl(Offer::Scram) => AuthRequest::Sasl(Mechanisms::SCRAM),
-        Ask::Sasl(Offer::ScramAndPlus) => AuthRequest::Sasl(Mechanisms::SCRAM_AND_PLUS),
-        Ask::SaslContinue(challenge) => AuthRequest::SaslContinue(challenge.as_bytes()),
+fn encode_request(request: &ClientRequest, out: &mut Vec<u8>) {
+    let request = match request {
+        ClientRequest::Cleartext => AuthRequest::CleartextPassword,
+        ClientRequest::Md5(salt) => AuthRequest::Md5Password(*salt),
+        ClientRequest::Sasl(Offer::Scram) => AuthRequest::Sasl(Mechanisms::SCRAM),
+        ClientRequest::Sasl(Offer::ScramAndPlus) => AuthRequest::Sasl(Mechanisms::SCRAM_AND_PLUS),
+        ClientRequest::SaslContinue(challenge) => AuthRequest::SaslContinue(challenge.as_bytes()),
     };
     request.encode(out);
 }
 
 /// Limit of the client's next message in bytes, because clients that are not logged in choose its
 /// length.
-const fn longest_answer(ask: &Ask) -> usize {
-    match ask {
-        Ask::Cleartext | Ask::Md5(_) => MAX_AUTH_MESSAGE,
-        Ask::Sasl(_) | Ask::SaslContinue(_) => MAX_SASL_MESSAGE,
+const fn longest_answer(request: &ClientRequest) -> usize {
+    match request {
+        ClientRequest::Cleartext | ClientRequest::Md5(_) => MAX_AUTH_MESSAGE,
+        ClientRequest::Sasl(_) | ClientRequest::SaslContinue(_) => MAX_SASL_MESSAGE,
     }
 }
 
 /// Runs the key derivation that checking a password needs, on a blocking thread.
 async fn derive<'a>(
     login: ClientLogin<'a>,
-    ask: &Ask,
+    request: &ClientRequest,
     body: &[u8],
     account: Option<&Account>,
     credentials: &CredentialManager,
 ) -> ClientLogin<'a> {
-    let password = (*ask == Ask::Cleartext).then(|| parse_password(body).ok()).flatten();
+    let password =
+        (*request == ClientRequest::Cleartext).then(|| parse_password(body).ok()).flatten();
     match password.and_then(|password| login.derivation(password, account)) {
         Some(due) => {
             let derivations = credentials.derivations();
@@ -168,28 +171,30 @@ async fn derive<'a>(
 
 fn check<'a>(
     login: ClientLogin<'a>,
-    ask: &Ask,
+    request: &ClientRequest,
     body: &[u8],
     account: Option<&Account>,
 ) -> Result<Step<'a>, LoginError> {
     let malformed = |_| LoginError::MalformedAnswer;
-    let answer = match ask {
-        Ask::Cleartext | Ask::Md5(_) => Answer::Password(parse_password(body).map_err(malformed)?),
-        Ask::Sasl(_) => {
+    let answer = match request {
+        ClientRequest::Cleartext | ClientRequest::Md5(_) => {
+            Answer::Password(parse_password(body).map_err(malformed)?)
+        }
+        ClientRequest::Sasl(_) => {
             let initial = SaslInitial::parse(body).map_err(malformed)?;
             let response = initial.response.ok_or(LoginError::MalformedAnswer)?;
             Answer::SaslInitial { mechanism: initial.mechanism, response }
         }
-        Ask::SaslContinue(_) => Answer::SaslResponse(body),
+        ClientRequest::SaslContinue(_) => Answer::SaslResponse(body),
     };
     Ok(login.answer(answer, account)?)
 }
 
 /// Random bytes of the thread's cryptographic generator, which seldom asks the kernel.
-fn fresh() -> Fresh {
-    let mut fresh = Fresh { nonce: [0; _], md5_salt: [0; _] };
+fn login_randomness() -> LoginRandomness {
+    let mut randomness = LoginRandomness { nonce: [0; _], md5_salt: [0; _] };
     let mut random = rand::rng();
-    random.fill_bytes(&mut fresh.nonce);
-    random.fill_bytes(&mut fresh.md5_salt);
-    fresh
+    random.fill_bytes(&mut randomness.nonce);
+    random.fill_bytes(&mut randomness.md5_salt);
+    randomness
 }

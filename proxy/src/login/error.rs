@@ -165,7 +165,7 @@ impl LoginError {
     /// The side that can remove the error: the operator when a password's source fails, otherwise
     /// the client.
     #[must_use]
-    pub const fn blame(&self) -> ErrorSource {
+    pub const fn error_source(&self) -> ErrorSource {
         match self {
             Self::Unavailable { .. } => ErrorSource::Operator,
             _ => ErrorSource::Client,
