@@ -88,7 +88,7 @@ impl AcceptedPasswords {
     }
 
     /// Drops what the grace no longer covers. Whether there was any.
-    pub fn expire(&mut self, grace: Grace, now: SystemTime) -> bool {
+    pub fn handle_timeout(&mut self, grace: Grace, now: SystemTime) -> bool {
         let before = self.entries.len();
         let newest = self.entries.len().saturating_sub(1);
         let mut index = 0;
@@ -102,7 +102,7 @@ impl AcceptedPasswords {
 
     /// When the next generation's age ends its grace.
     #[must_use]
-    pub fn next_end(&self, grace: Grace) -> Option<SystemTime> {
+    pub fn next_timeout(&self, grace: Grace) -> Option<SystemTime> {
         // The newest is kept, whatever a history says of it.
         let (_, older) = self.entries.split_last()?;
         older.iter().filter_map(|entry| entry.ends(grace)).min()

@@ -189,11 +189,11 @@ impl Role {
         if place(&source) != place(&self.source) {
             // What the old place still answers is nobody's password any more.
             self.fetch = None;
-            self.rotation.source_changed(now.instant);
+            self.rotation.handle_source_change(now.instant);
         } else if self.fetch_error.is_some() || source.changes().is_some() {
             // The new configuration may have mended it, and a file may have changed after the old
             // listener ended and before the new one began.
-            self.rotation.schedule.want(FetchCause::Order, now.instant);
+            self.rotation.schedule.request_fetch(FetchCause::Order, now.instant);
         }
         self.source = source;
         self.older = None;
@@ -211,7 +211,7 @@ impl Role {
             verifiers.extend(requests);
         }
         // The new grace holds before anybody is told that the configuration is in force.
-        let is_state_changed = self.accepted.expire(self.grace, now.wall);
+        let is_state_changed = self.accepted.handle_timeout(self.grace, now.wall);
         Effects {
             verifiers,
             is_account_changed: true,
@@ -290,12 +290,12 @@ impl Role {
 
     /// The source's place has changed: it is fetched soon.
     pub(super) fn handle_source_change(&mut self, now: Instant) {
-        self.rotation.schedule.want(FetchCause::Order, now);
+        self.rotation.schedule.request_fetch(FetchCause::Order, now);
     }
 
     /// An operator orders a fetch; `reply` is answered with its result.
     pub(super) fn refresh(&mut self, reply: oneshot::Sender<Refreshed>, now: Instant) {
-        self.rotation.schedule.want(FetchCause::Order, now);
+        self.rotation.schedule.request_fetch(FetchCause::Order, now);
         self.refreshing.push(reply);
     }
 
@@ -306,7 +306,7 @@ impl Role {
         reply: RefetchReply,
         now: Instant,
     ) {
-        self.rotation.schedule.want(FetchCause::Mismatch, now);
+        self.rotation.schedule.request_fetch(FetchCause::Mismatch, now);
         let turn = self.rotation.schedule.mismatched().map_or(now, |(_, ready)| ready);
         let answer = Refetched { turn, is_over_budget };
         self.mismatched.push(Mismatched { since: now, answer, reply });
@@ -322,7 +322,7 @@ impl Role {
         reply: RefetchReply,
         now: Instant,
     ) -> Result<(), RefetchReply> {
-        if !self.rotation.schedule.want(FetchCause::StandIn, now) {
+        if !self.rotation.schedule.request_fetch(FetchCause::StandIn, now) {
             return Err(reply);
         }
         let answer = Refetched { turn, is_over_budget: false };
@@ -350,12 +350,12 @@ impl Role {
 
     /// When the next fetch is due; `None` while one is under way, or when none will be.
     pub(super) fn next_fetch(&self, now: Instant) -> Option<Instant> {
-        self.rotation.schedule.next(now)
+        self.rotation.schedule.next_timeout(now)
     }
 
     /// Starts the fetch that is due.
     pub(super) fn start_fetch(&mut self, fetches: &mut Fetches, now: Instant) {
-        if self.rotation.schedule.begin(now) {
+        if self.rotation.schedule.begin_fetch(now) {
             let (name, source) = (Arc::clone(&self.name), Arc::clone(&self.source));
             self.fetch = Some(fetches.start(name, source, now));
         }
@@ -375,7 +375,7 @@ impl Role {
         match result {
             Ok(answer) => Some(self.handle_answer(&answer, sent, now)),
             Err(error) => {
-                self.rotation.schedule.failed(now.instant, error.retry_after());
+                self.rotation.schedule.handle_failure(now.instant, error.retry_after());
                 let before = self.fetch_error.as_ref().map(SourceError::result_label);
                 if before != Some(error.result_label()) && self.is_listed {
                     status::log_fetch_failed(&self.name, &error, self.has_password());
@@ -398,7 +398,7 @@ impl Role {
             let silent = stale.map_or(Duration::ZERO, |since| now.instant - since);
             status::log_answers_again(&self.name, &self.source.location(), silent);
         }
-        let learned = self.rotation.answered(answer, now);
+        let learned = self.rotation.handle_answer(answer, now);
         if matches!(learned, Learned::Ignored | Learned::Older(_)) && self.is_first("lags") {
             status::log_lagging(&self.name, &self.source.location());
         }
@@ -481,7 +481,7 @@ impl Role {
     fn accept(&mut self, number: u32, keys: LoginKeys, wall: SystemTime) {
         let rotated_at = self.rotation.generation(number).and_then(|known| known.rotated_at);
         self.accepted.learn(number, rotated_at, keys, wall);
-        self.accepted.expire(self.grace, wall);
+        self.accepted.handle_timeout(self.grace, wall);
     }
 
     /// `node` has accepted the password of [`Self::older`] with this number: it is the newest from
@@ -529,7 +529,7 @@ impl Role {
                 Effects::default()
             }
             LoginOutcome::Abandoned => {
-                self.rotation.abandoned(node, number);
+                self.rotation.handle_abandoned(node, number);
                 Effects::default()
             }
         };
@@ -545,7 +545,7 @@ impl Role {
         }
         let newest = self.rotation.newest().map(|newest| newest.number);
         let mut effects = Effects::default();
-        if let Some(promoted) = self.rotation.accepted(node, number) {
+        if let Some(promoted) = self.rotation.handle_accepted(node, number) {
             status::log_promoted(&self.name, &self.source.location(), promoted);
             effects.event = Some(CredentialEvent::Rotated);
             effects.verifiers.extend(self.request_verifier(promoted, now));
@@ -558,7 +558,7 @@ impl Role {
 
     fn handle_refused(&mut self, node: &str, number: u32, error: DialError, now: Instant) {
         self.logins.refused(node, error);
-        self.rotation.refused(node, number, now);
+        self.rotation.handle_refused(node, number, now);
         let is_refusing = self.rotation.failing().any(|(name, _)| name == node);
         if is_refusing && !self.refusing_nodes.iter().any(|known| **known == *node) {
             self.refusing_nodes.push(node.into());
@@ -581,7 +581,8 @@ impl Role {
     pub(super) fn settle(&mut self, now: Instant) {
         let schedule = &self.rotation.schedule;
         // What came up after the fetch was sent is answered by the next one.
-        let goes_on = schedule.is_in_flight() || schedule.next(now).is_some_and(|next| next <= now);
+        let goes_on =
+            schedule.is_in_flight() || schedule.next_timeout(now).is_some_and(|next| next <= now);
         if self.deriving > 0 || goes_on {
             return;
         }
@@ -602,7 +603,7 @@ impl Role {
         if self.logins.wake_at().is_some_and(|at| at <= now.instant) {
             self.serve(now.instant);
         }
-        let has_expired = self.accepted.expire(self.grace, now.wall);
+        let has_expired = self.accepted.handle_timeout(self.grace, now.wall);
         Effects {
             event: self.lockout_event(),
             is_account_changed: has_expired,
@@ -613,7 +614,7 @@ impl Role {
 
     /// When [`Self::poll`] has something to do, or the role leaves, if nothing happens before.
     pub(super) fn wake_at(&self, now: Moment) -> Option<Instant> {
-        let end = self.accepted.next_end(self.grace);
+        let end = self.accepted.next_timeout(self.grace);
         let end = end.map(|end| now.instant + end.duration_since(now.wall).unwrap_or_default());
         [end, self.logins.wake_at(), self.leaves_at()].into_iter().flatten().min()
     }

@@ -101,7 +101,7 @@ async fn rotation_13_a_wrong_password_for_nobody_waits_for_another_roles_answer(
     let (reply, mut told) = oneshot::channel();
     stage.task.handle_command(Command::Mismatch("nobody".into(), Subnet::of(LOCAL), reply));
     assert_eq!(told.try_recv(), Err(oneshot::error::TryRecvError::Empty));
-    assert!(stage.role("shop").rotation().schedule.begin(Instant::now()));
+    assert!(stage.role("shop").rotation().schedule.begin_fetch(Instant::now()));
     stage.answers("shop", 2, 2, "old");
     assert!(told.try_recv().is_ok());
 }
