@@ -343,7 +343,7 @@ impl Workers {
                 });
             })?;
         let collector = Collector::new(askers, Arc::clone(process))
-            .watching(clusters.clone())
+            .with_clusters(clusters.clone())
             .with_credentials(credentials.clone());
         let console = Arc::new(Console::new(collector.clone(), configs.subscribe(), control));
         let common = Common {
@@ -354,7 +354,7 @@ impl Workers {
             console: Arc::clone(&console),
             clusters: clusters.clone(),
             cancel_keys: Arc::default(),
-            keeper: credentials.clone(),
+            credentials: credentials.clone(),
             inherited_tcp: prepared.config.clients.tcp.clone(),
             key: prepared.key,
         };

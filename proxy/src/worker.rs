@@ -62,7 +62,7 @@ pub struct Common {
     /// Who has shown wrong cancel keys.
     pub cancel_keys: Arc<CancelKeys>,
     /// The passwords that rotate.
-    pub keeper: CredentialManager,
+    pub credentials: CredentialManager,
     /// The TCP options that accepted sockets have from their listener.
     pub inherited_tcp: TcpConfig,
     /// The process's secret for statement names.

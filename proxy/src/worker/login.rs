@@ -65,8 +65,11 @@ impl Worker {
             let _ = tcp::configure(&socket, tcp);
         }
         let server_of = |user: &str, database: &str| self.server_of(user, database);
-        let authenticators =
-            Authenticators { in_force, credentials: &self.common.keeper, server_of: &server_of };
+        let authenticators = Authenticators {
+            in_force,
+            credentials: &self.common.credentials,
+            server_of: &server_of,
+        };
         let place = seat.place();
         let arrival = Box::pin(async {
             let mut socket = socket;
@@ -84,7 +87,7 @@ impl Worker {
             // Who is through has no need of the place any more.
             biased;
             outcome = tokio::time::timeout(limit, arrival) => outcome,
-            () = seat.dismissed() => return self.crowded_out(peer.get()),
+            () = seat.dismissed() => return self.evicted(peer.get()),
         };
         let peer = peer.get();
         match outcome {
@@ -110,8 +113,8 @@ impl Worker {
     }
 
     /// Notes a login that had to make room.
-    fn crowded_out(&self, peer: Peer) {
-        self.common.process.login(LoginResult::CrowdedOut);
+    fn evicted(&self, peer: Peer) {
+        self.common.process.login(LoginResult::Evicted);
         tracing::info!(
             peer = address_of(peer),
             "login failed: too many others came after it (max_login_conn, \

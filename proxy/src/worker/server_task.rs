@@ -42,7 +42,7 @@ impl Worker {
         let worker = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let place = format!("{}:{}", target.host, target.port);
-            let result = Box::pin(worker.common.keeper.dial(&target, &place)).await;
+            let result = Box::pin(worker.common.credentials.dial(&target, &place)).await;
             let result = match (result, node) {
                 (Ok((dialed, generation)), Some(node)) => {
                     let found = Box::pin(locate(&target, dialed, node.id)).await;

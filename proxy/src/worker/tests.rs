@@ -56,7 +56,7 @@ fn worker() -> Rc<Worker> {
         console,
         clusters: crate::topology::Clusters::default(),
         cancel_keys: Arc::default(),
-        keeper: crate::credentials::CredentialManager::idle(),
+        credentials: crate::credentials::CredentialManager::idle(),
         inherited_tcp: config.clients.tcp.clone(),
         key,
     };

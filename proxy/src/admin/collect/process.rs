@@ -48,7 +48,7 @@ labels! {
         /// `client_login_timeout` or `client_first_packet_timeout` passed.
         "timeout" Timeout,
         /// The limit of logins was reached, and this login was the oldest.
-        "crowded_out" CrowdedOut,
+        "crowded_out" Evicted,
         /// The client broke the protocol.
         "protocol_error" ProtocolError,
         /// The TLS handshake failed, or direct TLS came without ALPN.
