@@ -17,7 +17,7 @@ use pgimbal_wire::startup::ProtocolVersion;
 use tokio::time::timeout;
 
 use crate::credentials::Counted;
-use crate::lobby::Peer;
+use crate::pending_logins::Peer;
 use crate::transport::{Conversation, Setting, Socket, Transport};
 
 pub use authenticate::Authenticators;

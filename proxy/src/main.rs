@@ -43,7 +43,7 @@ fn run(overrides: Overrides) -> ExitCode {
 /// Serves until it is told to end, which may be before it has begun.
 async fn serve(overrides: Overrides) -> Result<ExitCode, ServeError> {
     let mut signals = Signals::listen()?;
-    let prepared = signals.unless_ended(signals::beside(|| prepare(overrides))).await;
+    let prepared = signals.until_shutdown(signals::run_on_own_thread(|| prepare(overrides))).await;
     match prepared.transpose()? {
         Some(Ok(prepared)) => prepared.run(signals).await.map(|()| ExitCode::SUCCESS),
         Some(Err(code)) => Ok(code),

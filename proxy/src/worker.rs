@@ -37,9 +37,9 @@ pub use message::{Accepted, Message, Origin};
 
 use crate::admin::collect::{ProcessStats, SnapshotRequest};
 use crate::admin::console::Console;
-use crate::cancel_keys::CancelKeys;
+use crate::cancel_keys::WrongKeyLimiter;
 use crate::credentials::CredentialManager;
-use crate::directory::Directory;
+use crate::directory::PoolDirectory;
 use crate::login::InForce;
 use crate::topology::Clusters;
 use state::State;
@@ -48,7 +48,7 @@ use state::State;
 #[derive(Clone, Debug)]
 pub struct Common {
     /// The configuration in force.
-    pub directory: Arc<Directory>,
+    pub directory: Arc<PoolDirectory>,
     /// What logins are checked by.
     pub login: InForce,
     /// The way to every worker, by number.
@@ -60,7 +60,7 @@ pub struct Common {
     /// The clusters' watchers.
     pub clusters: Clusters,
     /// Who has shown wrong cancel keys.
-    pub cancel_keys: Arc<CancelKeys>,
+    pub cancel_keys: Arc<WrongKeyLimiter>,
     /// The passwords that rotate.
     pub credentials: CredentialManager,
     /// The TCP options that accepted sockets have from their listener.
@@ -211,7 +211,7 @@ impl Worker {
 }
 
 /// What holds for all sessions.
-fn options(directory: &Directory) -> SessionOptions {
+fn options(directory: &PoolDirectory) -> SessionOptions {
     let clients = &directory.config().clients;
     SessionOptions {
         client_idle_timeout: clients.idle_timeout,

@@ -13,10 +13,10 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use pgimbal::credentials::CredentialManager;
-use pgimbal::lobby::Peer;
 use pgimbal::login::{
     Arrival, Authenticated, Authenticators, ConsoleRole, InForce, LoginContext, LoginError, accept,
 };
+use pgimbal::pending_logins::Peer;
 use pgimbal::transport::{Socket, Transport};
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{AuthType, Config, DatabaseConfig, Secret, SslMode, UserConfig};

@@ -101,9 +101,9 @@ impl Collector {
         &self.process
     }
 
-    /// Asks all workers at once and waits for at most one second. [`Snapshot::unresponsive`] lists the
-    /// workers that did not answer; their pools are those of their last answer, and their clients
-    /// and server connections are missing.
+    /// Asks all workers at once and waits for at most one second. [`Snapshot::unresponsive`] lists
+    /// the workers that did not answer; their pools are those of their last answer, and their
+    /// clients and server connections are missing.
     pub async fn snapshot(&self, detail: Detail) -> Snapshot {
         let deadline = Instant::now() + ANSWER_TIME;
         let mut replies = Vec::with_capacity(self.senders.len());

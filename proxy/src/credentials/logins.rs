@@ -16,7 +16,7 @@ use super::mismatch::{OlderPassword, Refetched, Unavailable};
 use super::server_logins::{LoginOutcome, NoPassword, OfferedPassword};
 use super::status::Counted;
 use crate::dial::{self, DialError, DialFault, Dialed, Target};
-use crate::lobby::Subnet;
+use crate::pending_logins::Subnet;
 
 /// What a prober is told that would have to wait.
 const NONE_WORKS: &str = "none that works is known yet";

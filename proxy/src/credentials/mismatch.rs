@@ -13,7 +13,7 @@ use pgimbal_auth::verifier::SaltParameters;
 use pgimbal_config::{AuthType, Secret};
 use tokio::sync::{Mutex, MutexGuard, oneshot};
 
-use crate::lobby::Subnet;
+use crate::pending_logins::Subnet;
 
 /// Mismatches of one address: a burst when many applications start at once, then two in a second.
 const OF_ADDRESS: Bucket = Bucket::new(20, Duration::from_millis(500));

@@ -16,7 +16,7 @@ use super::context::{InForce, LoginContext};
 use super::error::LoginError;
 use crate::credentials::{Counted, CredentialManager, Unavailable, Unproven};
 use crate::dial::Target;
-use crate::lobby::Peer;
+use crate::pending_logins::Peer;
 use crate::transport::{Conversation, Transport};
 
 /// What logins are checked with.

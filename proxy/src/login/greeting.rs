@@ -5,7 +5,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::context::LoginContext;
 use super::error::LoginError;
-use crate::lobby::Peer;
+use crate::pending_logins::Peer;
 use crate::tls::{ALPN, TlsAcceptor};
 use crate::transport::{Broken, Conversation, Socket, Transport};
 

@@ -18,8 +18,8 @@ use super::message::{Accepted, Delivery, Message, Origin};
 use crate::admin::collect::{Connected, LoginResult, Refusal};
 use crate::credentials::Counted;
 use crate::dial::Target;
-use crate::lobby::Peer;
 use crate::login::{self, Arrival, Authenticated, Authenticators, LoginError};
+use crate::pending_logins::Peer;
 use crate::tcp;
 use crate::transport::{Parts, Setting, Socket, Transport};
 
@@ -50,7 +50,7 @@ struct LoggedInClient {
 impl Worker {
     /// Takes a client through its login.
     pub(super) async fn log_in(self: Rc<Self>, accepted: Accepted) {
-        let Accepted { socket, connected, mut seat } = accepted;
+        let Accepted { socket, connected, mut pending_login } = accepted;
         let is_proxied = matches!(socket, Origin::Proxied(..));
         let Ok((socket, peer)) = register(socket) else { return };
         // Who it is may be said by the first bytes.
@@ -70,14 +70,14 @@ impl Worker {
             credentials: &self.common.credentials,
             server_of: &server_of,
         };
-        let place = seat.place();
+        let handle = pending_login.handle();
         let arrival = Box::pin(async {
             let mut socket = socket;
             if is_proxied {
                 let patience = config.clients.first_packet_timeout;
                 let unwrapped = login::unwrap(socket, peer.get(), patience).await?;
                 peer.set(unwrapped.1);
-                place.taken_by(unwrapped.1.subnet());
+                handle.set_source(unwrapped.1.subnet());
                 socket = unwrapped.0;
             }
             login::accept(socket, peer.get(), authenticators).await
@@ -87,19 +87,19 @@ impl Worker {
             // Who is through has no need of the place any more.
             biased;
             outcome = tokio::time::timeout(limit, arrival) => outcome,
-            () = seat.dismissed() => return self.evicted(peer.get()),
+            () = pending_login.evicted() => return self.evicted(peer.get()),
         };
         let peer = peer.get();
         match outcome {
             Ok(Ok(Arrival::Client(client))) => {
-                drop(seat);
+                drop(pending_login);
                 self.logged_in(*client, peer, connected).await;
             }
             Ok(Ok(Arrival::Cancel { process_id, key, transport })) => {
                 process.cancel_requested();
                 tokio::select! {
                     () = self.forward_cancel(process_id, key, peer) => {}
-                    () = seat.dismissed() => {}
+                    () = pending_login.evicted() => {}
                 }
                 // Its end tells the client that the request was delivered.
                 drop(transport);
@@ -179,7 +179,7 @@ impl Worker {
             let text = format!("database \"{}\" does not exist", client.database);
             return refuse(client, Report::fatal(SqlState::INVALID_CATALOG_NAME, &text)).await;
         };
-        let home = directory.home(&key, &entry, self.id);
+        let home = directory.preferred_worker(&key, &entry, self.id);
         let guest = LoggedInClient {
             key,
             parameters: client.parameters,
@@ -243,7 +243,7 @@ impl Worker {
     /// has been dealt with.
     async fn forward_cancel(&self, process_id: u32, secret: Box<[u8]>, peer: Peer) {
         let (keys, from) = (&self.common.cancel_keys, peer.subnet());
-        if !keys.may_ask(from, Instant::now()) {
+        if !keys.allows(from, Instant::now()) {
             return;
         }
         let secret: Arc<[u8]> = secret.into();
@@ -256,7 +256,7 @@ impl Worker {
         drop(delivery);
         // Nothing is ever sent.
         let _ = ended.recv().await;
-        if !known.load(Relaxed) && keys.was_wrong(from, Instant::now()) {
+        if !known.load(Relaxed) && keys.record_wrong(from, Instant::now()) {
             tracing::warn!(
                 peer = address_of(peer),
                 "too many cancel requests with wrong keys; those from this address are passed \

@@ -21,8 +21,8 @@ use super::{Worker, options};
 use crate::admin::collect::{Connected, Detail, SnapshotRequest};
 use crate::credentials::Counted;
 use crate::dial::{Address, CancelKey, Target};
-use crate::directory::Directory;
-use crate::lobby::Seat;
+use crate::directory::PoolDirectory;
+use crate::pending_logins::PendingLogin;
 use crate::transport::{Parts, Transport};
 
 /// A message to a worker.
@@ -81,7 +81,7 @@ pub enum Message {
         addresses: Arc<[IpAddr]>,
     },
     /// The configuration was reloaded.
-    Reload(Arc<Directory>),
+    Reload(Arc<PoolDirectory>),
     /// End idle clients, and the others when their transactions end.
     Drain,
     /// End now.
@@ -112,7 +112,7 @@ pub struct Accepted {
     /// Counts it among the connected clients.
     pub connected: Connected,
     /// Its place among those that have not logged in.
-    pub seat: Seat,
+    pub pending_login: PendingLogin,
 }
 
 /// An accepted socket.
@@ -245,7 +245,7 @@ impl Worker {
     /// A pool is gone.
     pub(super) fn forget(&self, pool: PoolId) {
         let state = self.state.borrow();
-        state.directory.forget(state.pooler.pool_of(pool).key());
+        state.directory.release(state.pooler.pool_of(pool).key());
     }
 
     fn asked(&self, pool: &PoolKey, by: WorkerId) {
@@ -299,7 +299,7 @@ impl Worker {
 
     /// Every pool follows the new configuration; one that is not in it any more keeps the old one
     /// until its clients have left.
-    fn reload(&self, directory: Arc<Directory>) {
+    fn reload(&self, directory: Arc<PoolDirectory>) {
         let now = Instant::now();
         let mut state = self.state.borrow_mut();
         state.pooler.set_options(options(&directory));

@@ -28,7 +28,7 @@ use super::{Common, Worker, options};
 use crate::admin::collect::{Collector, ProcessStats};
 use crate::admin::console::{Console, Control};
 use crate::dial::Address;
-use crate::directory::Directory;
+use crate::directory::PoolDirectory;
 use crate::login::{InForce, LoginContext};
 use crate::transport::{Socket, Transport};
 
@@ -40,7 +40,7 @@ fn worker() -> Rc<Worker> {
     };
     let config: Arc<Config> =
         Arc::new(pgimbal_config::load(&overrides, std::iter::empty()).expect("a configuration"));
-    let directory = Arc::new(Directory::new(Arc::clone(&config), 1).expect("a directory"));
+    let directory = Arc::new(PoolDirectory::new(Arc::clone(&config), 1).expect("a directory"));
     let salts = SaltKey::new([0; 32]);
     let login = LoginContext::new(Arc::clone(&config), salts).expect("a login context");
     let process = Arc::new(ProcessStats::new(SystemTime::now(), 10));

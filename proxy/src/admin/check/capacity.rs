@@ -7,12 +7,12 @@ use pgimbal_config::{Config, Host, ResolvedPool};
 
 use super::expiry::OpenConnections;
 use super::findings::Findings;
-use crate::descriptors::{self, Needed};
+use crate::descriptors::{self, Requirement};
 
 /// Whether the limit of open files leaves a descriptor for each client and server connection.
 pub(super) fn descriptors(config: &Config, report: &Findings) {
     // A warning and no failure: the service may have another limit than whoever asks.
-    match Needed::by(config).warning(descriptors::raise()) {
+    match Requirement::by(config).warning(descriptors::raise_limit()) {
         None => report.ok("open files", "ok"),
         Some(warning) => report.warn("open files", warning),
     }

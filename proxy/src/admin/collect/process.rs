@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use crate::descriptors::Fitting;
+use crate::descriptors::ClientLimits;
 use crate::login::LoginError;
 
 /// Declares a closed set of label values.
@@ -162,9 +162,9 @@ impl ProcessStats {
 
     /// Sets the limit of clients: `max_client_conn`, or fewer when there are not enough file
     /// descriptors.
-    pub fn set_limit(&self, fitting: &Fitting) {
-        self.max_client_conn.store(fitting.max_client_conn, Ordering::Relaxed);
-        self.short_of_files.store(fitting.is_short, Ordering::Relaxed);
+    pub fn set_limit(&self, limits: &ClientLimits) {
+        self.max_client_conn.store(limits.max_client_conn, Ordering::Relaxed);
+        self.short_of_files.store(limits.is_short, Ordering::Relaxed);
     }
 
     /// Whether the limit of clients is below the configured one because file descriptors are short.
