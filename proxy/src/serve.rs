@@ -21,7 +21,7 @@ use crate::admin::http;
 use crate::credentials::{self, CredentialManager};
 use crate::descriptors;
 use crate::directory::PoolDirectory;
-use crate::login::{ContextError, InForce, LoginContext};
+use crate::login::{ContextError, CurrentLoginContext, LoginContext};
 use crate::names;
 use crate::pending_logins::PendingLogins;
 use crate::signals::{SignalRequest, Signals};
@@ -79,7 +79,7 @@ pub struct Prepared {
     overrides: Overrides,
     salts: SaltKey,
     directory: Arc<PoolDirectory>,
-    login: InForce,
+    login: CurrentLoginContext,
     key: StatementKey,
     /// The certificates as they were read: a file that is replaced counts after a reload.
     certificates: Vec<OwnCertificate>,
@@ -99,7 +99,7 @@ impl Prepared {
         let workers = u16::try_from(config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
         Ok(Self {
             directory: Arc::new(PoolDirectory::new(Arc::clone(&config), workers)?),
-            login: InForce::new(LoginContext::new(Arc::clone(&config), salts.clone())?),
+            login: CurrentLoginContext::new(LoginContext::new(Arc::clone(&config), salts.clone())?),
             certificates: OwnCertificate::all(&config),
             config,
             overrides,

@@ -40,7 +40,7 @@ use crate::admin::console::Console;
 use crate::cancel_keys::WrongKeyLimiter;
 use crate::credentials::CredentialManager;
 use crate::directory::PoolDirectory;
-use crate::login::InForce;
+use crate::login::CurrentLoginContext;
 use crate::topology::Clusters;
 use state::State;
 
@@ -50,7 +50,7 @@ pub struct Common {
     /// The configuration in force.
     pub directory: Arc<PoolDirectory>,
     /// What logins are checked by.
-    pub login: InForce,
+    pub login: CurrentLoginContext,
     /// The way to every worker, by number.
     pub workers: Arc<[mpsc::UnboundedSender<Message>]>,
     /// The process's counters.

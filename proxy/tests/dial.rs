@@ -138,7 +138,7 @@ fn a_required_channel_binding_is_a_proof_or_no_login() {
         (plain.port, "scram", SslMode::Disable),
     ] {
         let error = dial(port, user, mode, require).expect_err(user);
-        assert!(matches!(error.fault(), DialFault::Unbound), "{user}: {error}");
+        assert!(matches!(error.fault(), DialFault::NoChannelBinding), "{user}: {error}");
     }
     // A password in clear text is refused for what it is, before that.
     dial(server.port, "clear", SslMode::Require, require).expect_err("clear");

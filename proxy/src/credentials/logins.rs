@@ -285,12 +285,17 @@ fn none_works() -> NoPassword {
 fn explain(target: &Target, role: &str, none: NoPassword) -> DialError {
     let fault = match none {
         NoPassword::Unknown(source) => {
-            DialFault::UnknownPassword { role: role.into(), source_says: source }
+            DialFault::UnknownPassword { role: role.into(), source_error: source }
         }
         NoPassword::AllRefused { refusal, tried, fetch_error } => {
             let body = refusal.as_ref().and_then(DialError::server_message).unwrap_or_default();
             let refusal = body.into();
-            DialFault::LockedOut { role: role.into(), tried, refusal, source_says: fetch_error }
+            DialFault::NoPasswordWorks {
+                role: role.into(),
+                tried,
+                refusal,
+                source_error: fetch_error,
+            }
         }
     };
     DialError::of(target, fault)

@@ -15,7 +15,7 @@ pub(super) async fn log_in(target: &Target, address: &Address) -> Result<Dialed,
     let fault = match attempt(target, address, first).await {
         Err(fault) if worth_another(&fault) => fault,
         Ok(dialed) if first == Way::Plain => {
-            return Ok(Dialed { tls_untried: untried::ask(target, address), ..dialed });
+            return Ok(Dialed { tls_check: untried::ask(target, address), ..dialed });
         }
         result => return result,
     };
@@ -31,7 +31,7 @@ pub(super) async fn log_in(target: &Target, address: &Address) -> Result<Dialed,
     }
     let cause = fault.to_string();
     target.tls.warn_given_up(&format!("{}:{}", target.host, target.port), &cause);
-    Ok(Dialed { tls_given_up: Some(cause.into()), ..dialed })
+    Ok(Dialed { tls_fallback: Some(cause.into()), ..dialed })
 }
 
 /// The error to report when both ways failed. A failed handshake is reported together with the

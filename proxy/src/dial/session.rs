@@ -47,8 +47,8 @@ pub(super) async fn start(
         cancel: welcome.cancel,
         parameters: welcome.parameters,
         address,
-        tls_given_up: None,
-        tls_untried: None,
+        tls_fallback: None,
+        tls_check: None,
         // An idle connection holds no buffer.
         residual: if inbox.is_empty() { Vec::new() } else { inbox },
     })
@@ -98,7 +98,7 @@ async fn prove(
             matches!(&reply, Reply::SaslInitial { mechanism, .. } if *mechanism == MECHANISM_PLUS);
         // Before anything is answered: what is in between must not get a password, or a session.
         if !is_bound && !matches!(reply, Reply::Wait) {
-            return Err(DialFault::Unbound);
+            return Err(DialFault::NoChannelBinding);
         }
         let reply = match reply {
             Reply::Prove(computation) => {

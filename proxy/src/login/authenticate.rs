@@ -12,7 +12,7 @@ use pgimbal_wire::authentication::{
 use pgimbal_wire::tag::frontend;
 use rand::RngCore;
 
-use super::context::{InForce, LoginContext};
+use super::context::{CurrentLoginContext, LoginContext};
 use super::error::LoginError;
 use crate::credentials::{Counted, CredentialManager, Unavailable, Unproven};
 use crate::dial::Target;
@@ -23,7 +23,7 @@ use crate::transport::{Conversation, Transport};
 #[derive(Clone, Copy)]
 pub struct Authenticators<'a> {
     /// The configuration in force.
-    pub in_force: &'a InForce,
+    pub in_force: &'a CurrentLoginContext,
     /// The passwords that rotate.
     pub credentials: &'a CredentialManager,
     /// Where a user of a database is served: a password that may be right is tried there.
@@ -45,19 +45,19 @@ pub(crate) struct Claim<'a> {
 }
 
 /// Returns when the client is who it says. The last message of an exchange stays in the outbox.
-/// `greeter` has the certificate that the client has seen; what it shows is checked by what is in
+/// `tls_context` has the certificate that the client has seen; what it shows is checked by what is in
 /// force when it comes.
 pub(super) async fn authenticate(
     conversation: &mut Conversation,
     claim: Claim<'_>,
-    greeter: &LoginContext,
+    tls_context: &LoginContext,
     authenticators: Authenticators<'_>,
 ) -> Result<Option<Counted>, LoginError> {
     let (user, Authenticators { in_force, credentials, .. }) = (claim.user, authenticators);
     let channel = match &conversation.transport {
         Transport::Plain(_) | Transport::TlsClient(_) => Channel::Plain,
         Transport::TlsServer(_) => {
-            Channel::Tls { end_point: greeter.tls().and_then(|tls| tls.end_point()) }
+            Channel::Tls { end_point: tls_context.tls().and_then(|tls| tls.end_point()) }
         }
     };
     let context = in_force.now();
@@ -112,7 +112,7 @@ async fn check_again(
     let (context, rotating) = (in_force.now(), credentials.account(user));
     let account = rotating.as_deref().or(context.fixed(user));
     match unmatched.retry(account) {
-        Err(_) if unproven == Unproven::NotFetched => Err(LoginError::Unasked(user.into())),
+        Err(_) if unproven == Unproven::NotFetched => Err(LoginError::SourceLimited(user.into())),
         checked => Ok(checked?),
     }
 }

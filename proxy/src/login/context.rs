@@ -38,9 +38,9 @@ pub enum ConsoleRole {
 /// The context in force. Each step of a login asks for the one of its moment: a reload may come
 /// between a question and its answer.
 #[derive(Clone, Debug)]
-pub struct InForce(Arc<RwLock<Arc<LoginContext>>>);
+pub struct CurrentLoginContext(Arc<RwLock<Arc<LoginContext>>>);
 
-impl InForce {
+impl CurrentLoginContext {
     /// Puts `context` in force.
     #[must_use]
     pub fn new(context: LoginContext) -> Self {

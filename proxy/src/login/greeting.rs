@@ -54,7 +54,7 @@ async fn settle<'a>(
         if conversation.inbox.is_empty() {
             conversation.fill().await.map_err(|broken| match broken {
                 // A probe ends with FIN or with RST.
-                Broken::Closed | Broken::Io(_) if first => LoginError::NothingSaid,
+                Broken::Closed | Broken::Io(_) if first => LoginError::ClosedAtOnce,
                 broken => broken.into(),
             })?;
         }

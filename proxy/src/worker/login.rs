@@ -18,7 +18,7 @@ use super::message::{Accepted, Delivery, Message, Origin};
 use crate::admin::collect::{Connected, LoginResult, Refusal};
 use crate::credentials::Counted;
 use crate::dial::Target;
-use crate::login::{self, Arrival, Authenticated, Authenticators, LoginError};
+use crate::login::{self, Authenticated, Authenticators, ClientPurpose, LoginError};
 use crate::pending_logins::Peer;
 use crate::tcp;
 use crate::transport::{Parts, Setting, Socket, Transport};
@@ -71,11 +71,11 @@ impl Worker {
             server_of: &server_of,
         };
         let handle = pending_login.handle();
-        let arrival = Box::pin(async {
+        let purpose = Box::pin(async {
             let mut socket = socket;
             if is_proxied {
                 let patience = config.clients.first_packet_timeout;
-                let unwrapped = login::unwrap(socket, peer.get(), patience).await?;
+                let unwrapped = login::read_proxy_header(socket, peer.get(), patience).await?;
                 peer.set(unwrapped.1);
                 handle.set_source(unwrapped.1.subnet());
                 socket = unwrapped.0;
@@ -86,16 +86,16 @@ impl Worker {
         let outcome = tokio::select! {
             // Who is through has no need of the place any more.
             biased;
-            outcome = tokio::time::timeout(limit, arrival) => outcome,
+            outcome = tokio::time::timeout(limit, purpose) => outcome,
             () = pending_login.evicted() => return self.evicted(peer.get()),
         };
         let peer = peer.get();
         match outcome {
-            Ok(Ok(Arrival::Client(client))) => {
+            Ok(Ok(ClientPurpose::Client(client))) => {
                 drop(pending_login);
                 self.logged_in(*client, peer, connected).await;
             }
-            Ok(Ok(Arrival::Cancel { process_id, key, transport })) => {
+            Ok(Ok(ClientPurpose::Cancel { process_id, key, transport })) => {
                 process.cancel_requested();
                 tokio::select! {
                     () = self.forward_cancel(process_id, key, peer) => {}
@@ -124,7 +124,7 @@ impl Worker {
 
     /// Notes a login that failed.
     fn not_logged_in(&self, error: &LoginError, peer: Peer) {
-        if matches!(error, LoginError::NothingSaid) {
+        if matches!(error, LoginError::ClosedAtOnce) {
             tracing::debug!(peer = address_of(peer), "a connection ended without a word");
             return;
         }

@@ -29,7 +29,7 @@ use crate::admin::collect::{Collector, ProcessStats};
 use crate::admin::console::{Console, Control};
 use crate::dial::Address;
 use crate::directory::PoolDirectory;
-use crate::login::{InForce, LoginContext};
+use crate::login::{CurrentLoginContext, LoginContext};
 use crate::transport::{Socket, Transport};
 
 /// A worker without threads, and the counters of its process.
@@ -50,7 +50,7 @@ fn worker() -> Rc<Worker> {
     let key = StatementKey([0; 16]);
     let common = Common {
         directory: Arc::clone(&directory),
-        login: InForce::new(login),
+        login: CurrentLoginContext::new(login),
         workers: Arc::from([]),
         process,
         console,

@@ -123,7 +123,7 @@ impl Logins<'_> {
                 if tolerated.console_user {
                     self.of_console.insert(pool.user.clone(), true);
                 }
-                if let Some(cause) = &dialed.tls_given_up {
+                if let Some(cause) = &dialed.tls_fallback {
                     let text = format!(
                         "the server offers TLS, and it is given up for plain text, as sslmode \
                          \"prefer\" allows: {cause}"
@@ -131,7 +131,7 @@ impl Logins<'_> {
                     self.report.warn(place.clone(), text);
                 }
                 // One that ends otherwise has no answer.
-                if let Some(answer) = dialed.tls_untried.take()
+                if let Some(answer) = dialed.tls_check.take()
                     && answer.await.is_ok_and(|offers| offers)
                 {
                     self.report.warn(place.clone(), format!("the server {PLAIN_FIRST}"));

@@ -88,8 +88,8 @@ impl LoginResult {
     #[must_use]
     pub const fn of(error: &LoginError) -> Self {
         match error {
-            LoginError::Gone | LoginError::NothingSaid | LoginError::Io(_) => Self::ClientGone,
-            LoginError::Silent => Self::Timeout,
+            LoginError::Closed | LoginError::ClosedAtOnce | LoginError::Io(_) => Self::ClientGone,
+            LoginError::StartupTimeout => Self::Timeout,
             LoginError::Tls(_) | LoginError::NoAlpn => Self::TlsFailed,
             LoginError::UnencryptedData(_)
             | LoginError::Startup(_)
@@ -100,12 +100,12 @@ impl LoginResult {
             | LoginError::NoUser
             | LoginError::NameTooLong(_)
             | LoginError::Options(_) => Self::ProtocolError,
-            LoginError::Proof(_) => Self::AuthenticationFailed,
+            LoginError::Authentication(_) => Self::AuthenticationFailed,
             LoginError::TlsRequired | LoginError::Replication | LoginError::ConsoleDenied(_) => {
                 Self::NotPermitted
             }
             LoginError::UnknownDatabase(_) => Self::UnknownDatabase,
-            LoginError::Unavailable { .. } | LoginError::Unasked(_) => Self::Unavailable,
+            LoginError::Unavailable { .. } | LoginError::SourceLimited(_) => Self::Unavailable,
         }
     }
 }
