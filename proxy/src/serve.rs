@@ -254,8 +254,10 @@ impl Prepared {
     }
 
     fn warn_of_certificates(&self) {
-        for notice in self.certificates.iter().filter_map(|own| own.notice(SystemTime::now())) {
-            tracing::warn!("{notice}");
+        for warning in
+            self.certificates.iter().filter_map(|own| own.expiry_warning(SystemTime::now()))
+        {
+            tracing::warn!("{warning}");
         }
     }
 

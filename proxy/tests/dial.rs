@@ -301,10 +301,10 @@ fn a_connection_with_tls_moves_to_another_thread() {
     let server = Postgres::with_tls(&Certificates::new());
     let dialed =
         try_dial(&target(server.port, "scram", &Wish { mode: SslMode::Require, ca: None }));
-    let parts = dialed.unwrap().transport.into_parts().unwrap();
+    let detached = dialed.unwrap().transport.detach().unwrap();
     let thread = std::thread::spawn(move || {
         block_on(async {
-            let mut transport = Transport::from_parts(parts).unwrap();
+            let mut transport = Transport::attach(detached).unwrap();
             let mut query = Vec::new();
             pgimbal_wire::encode::query(&mut query, b"select 'moved'");
             let slice = [std::io::IoSlice::new(&query)];

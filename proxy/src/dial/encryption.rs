@@ -30,7 +30,7 @@ pub(super) async fn log_in(target: &Target, address: &Address) -> Result<Dialed,
         return Ok(dialed);
     }
     let cause = fault.to_string();
-    target.tls.warn_given_up(&format!("{}:{}", target.host, target.port), &cause);
+    target.tls.warn_fallback(&format!("{}:{}", target.host, target.port), &cause);
     Ok(Dialed { tls_fallback: Some(cause.into()), ..dialed })
 }
 
@@ -69,7 +69,7 @@ pub(super) enum Way {
 
 /// The way to try first, and the way to try after the server has refused the first.
 pub(super) fn ways(target: &Target) -> (Way, Option<Way>) {
-    match (&target.host, target.tls.wish()) {
+    match (&target.host, target.tls.mode()) {
         (Host::Unix(_), _) | (_, TlsMode::Never) => (Way::Plain, None),
         (_, TlsMode::Allow) => (Way::Plain, Some(Way::Tls)),
         (_, TlsMode::Preferred) => (Way::TlsOrPlain, Some(Way::Plain)),

@@ -21,7 +21,7 @@ use crate::dial::Target;
 use crate::login::{self, Authenticated, Authenticators, ClientPurpose, LoginError};
 use crate::pending_logins::Peer;
 use crate::tcp;
-use crate::transport::{Parts, Setting, Socket, Transport};
+use crate::transport::{DetachedTransport, Setting, Socket, Transport};
 
 /// Sessions of the console that are let in above `max_client_conn`: its users are those who can
 /// do something about that.
@@ -30,7 +30,7 @@ const CONSOLE_MARGIN: u64 = 256;
 /// A client that has logged in, on its way to the worker where it will stay.
 #[derive(Debug)]
 pub struct Migrant {
-    parts: Parts,
+    parts: DetachedTransport,
     guest: LoggedInClient,
 }
 
@@ -193,14 +193,14 @@ impl Worker {
         if home == self.id {
             self.start_session(client.transport, guest);
             self.perform();
-        } else if let Ok(parts) = client.transport.into_parts() {
+        } else if let Ok(parts) = client.transport.detach() {
             self.send(home, Message::Arrive(Box::new(Migrant { parts, guest })));
         }
     }
 
     /// A client arrives that has logged in on another worker.
     pub(super) fn admit(self: &Rc<Self>, migrant: Migrant) {
-        if let Ok(transport) = Transport::from_parts(migrant.parts) {
+        if let Ok(transport) = Transport::attach(migrant.parts) {
             self.start_session(transport, migrant.guest);
         }
     }

@@ -23,7 +23,7 @@ use crate::credentials::Counted;
 use crate::dial::{Address, CancelKey, Target};
 use crate::directory::PoolDirectory;
 use crate::pending_logins::PendingLogin;
-use crate::transport::{Parts, Transport};
+use crate::transport::{DetachedTransport, Transport};
 
 /// A message to a worker.
 #[derive(Debug)]
@@ -143,7 +143,7 @@ impl Origin {
 pub struct Moved {
     pool: PoolKey,
     moving: Migration,
-    parts: Parts,
+    parts: DetachedTransport,
     address: Address,
     target: Arc<Target>,
     cancel: Option<CancelKey>,
@@ -268,7 +268,7 @@ impl Worker {
         let Some(io) = state.servers.take(server) else { return };
         let ServerIo { transport, address, target, cancel, generation, .. } = io;
         // A socket that cannot leave is closed; its place is given back with `moving`.
-        if let Ok(parts) = transport.into_parts() {
+        if let Ok(parts) = transport.detach() {
             let moved = Moved { pool, moving, parts, address, target, cancel, generation };
             self.send(to, Message::MigrateIn(Box::new(moved)));
         }
@@ -288,7 +288,7 @@ impl Worker {
 
     fn migrate_in(&self, moved: Moved) {
         let Some(pool) = self.pool(&moved.pool) else { return };
-        let Ok(transport) = Transport::from_parts(moved.parts) else { return };
+        let Ok(transport) = Transport::attach(moved.parts) else { return };
         let now = Instant::now();
         let mut state = self.state.borrow_mut();
         let id = state.pooler.migrate_in(pool, moved.moving, now);
