@@ -45,8 +45,8 @@ pub(crate) struct Claim<'a> {
 }
 
 /// Returns when the client is who it says. The last message of an exchange stays in the outbox.
-/// `tls_context` has the certificate that the client has seen; what it shows is checked by what is in
-/// force when it comes.
+/// `tls_context` has the certificate that the client has seen; what the client shows is checked by
+/// the context that is in force when it comes.
 pub(super) async fn authenticate(
     conversation: &mut Conversation,
     claim: Claim<'_>,
