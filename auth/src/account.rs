@@ -11,7 +11,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::md5::Md5Hash;
-use crate::verifier::{DEFAULT_ITERATIONS, SaltKey, Salting, ScramVerifier};
+use crate::verifier::{DEFAULT_ITERATIONS, SaltKey, SaltParameters, ScramVerifier};
 
 /// The accepted passwords of one user, prepared for one authentication method.
 #[derive(Debug)]
@@ -22,27 +22,27 @@ pub struct Account {
 #[derive(Debug)]
 pub(crate) enum Proof {
     Trust,
-    /// Passwords in clear text or as verifiers; keys are derived with this salting.
-    Password(Salting, Vec<(Matched, LoginKeys)>),
-    Md5(Vec<(Matched, Md5Hash)>),
+    /// Passwords in clear text or as verifiers; keys are derived with these parameters.
+    Password(SaltParameters, Vec<(MatchedPassword, LoginKeys)>),
+    Md5(Vec<(MatchedPassword, Md5Hash)>),
     /// The verifiers, all with the salt and iterations of the first field, which the client is
     /// shown.
-    Scram(Box<ScramVerifier>, Vec<(Matched, ScramVerifier)>),
+    Scram(Box<ScramVerifier>, Vec<(MatchedPassword, ScramVerifier)>),
 }
 
 /// The password of a user that a client has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Matched {
+pub struct MatchedPassword {
     /// Number of the password's generation, as SHOW CREDENTIALS lists it; 0 for a password that
     /// does not rotate.
     pub generation: u32,
     /// Rank of the password among those that the user may show.
-    pub standing: Standing,
+    pub rank: PasswordRank,
 }
 
 /// The rank of a password among those that a user may show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Standing {
+pub enum PasswordRank {
     /// The newest generation, or the user's only password.
     Newest,
     /// The generation before the newest.
@@ -51,12 +51,12 @@ pub enum Standing {
     /// `grace_age`).
     Older,
     /// The password of `accept_also`, which is accepted beside all generations.
-    Also,
+    Extra,
 }
 
-impl Standing {
+impl PasswordRank {
     /// Every rank, the newest first.
-    pub const ALL: [Self; 4] = [Self::Newest, Self::Previous, Self::Older, Self::Also];
+    pub const ALL: [Self; 4] = [Self::Newest, Self::Previous, Self::Older, Self::Extra];
 
     /// The rank of a generation that `newer` generations follow: 0 for the newest.
     #[must_use]
@@ -75,7 +75,7 @@ impl Standing {
             Self::Newest => "newest",
             Self::Previous => "previous",
             Self::Older => "older",
-            Self::Also => "also",
+            Self::Extra => "also",
         }
     }
 }
@@ -116,26 +116,27 @@ impl Account {
         also: Option<&Secret>,
         salts: &SaltKey,
     ) -> Result<Self, UnusableSecret> {
-        let ranked = |(index, secret)| (Standing::after(index), secret);
-        let all: Vec<(Matched, &Secret)> = secrets
+        let ranked = |(index, secret)| (PasswordRank::after(index), secret);
+        let all: Vec<(MatchedPassword, &Secret)> = secrets
             .iter()
             .copied()
             .enumerate()
             .map(ranked)
-            .chain(also.map(|secret| (Standing::Also, secret)))
-            .map(|(standing, secret)| (Matched { generation: 0, standing }, secret))
+            .chain(also.map(|secret| (PasswordRank::Extra, secret)))
+            .map(|(rank, secret)| (MatchedPassword { generation: 0, rank }, secret))
             .collect();
         let newest = secrets.first().map(|secret| PasswordForm::of(secret));
-        let salting = Salting::of_user(user, all.iter().map(|(_, secret)| *secret), salts)?;
+        let salt_parameters =
+            SaltParameters::of_user(user, all.iter().map(|(_, secret)| *secret), salts)?;
         let proof = match auth_type {
             AuthType::Trust => Proof::Trust,
             AuthType::Password => {
                 let keys =
                     all.iter().map(|(matched, secret)| Ok((*matched, LoginKeys::of(secret)?)));
-                Proof::Password(salting, keys.collect::<Result<_, UnusableSecret>>()?)
+                Proof::Password(salt_parameters, keys.collect::<Result<_, UnusableSecret>>()?)
             }
             AuthType::Md5 if newest != Some(PasswordForm::Scram) => {
-                let hash = |(matched, secret): &(Matched, &Secret)| {
+                let hash = |(matched, secret): &(MatchedPassword, &Secret)| {
                     Some((*matched, md5_of(secret, user)?))
                 };
                 Proof::Md5(all.iter().filter_map(hash).collect())
@@ -143,39 +144,39 @@ impl Account {
             AuthType::Md5 | AuthType::ScramSha256 => {
                 let mut accepted = Vec::new();
                 for (matched, secret) in &all {
-                    let verifier = scram_of(secret, &salting)?;
+                    let verifier = scram_of(secret, &salt_parameters)?;
                     // One with another salt cannot be asked for in the same exchange.
-                    if salting.fits(&verifier) {
+                    if salt_parameters.fits(&verifier) {
                         accepted.push((*matched, verifier));
                     }
                 }
-                Proof::Scram(Box::new(ScramVerifier::of_nobody(&salting)), accepted)
+                Proof::Scram(Box::new(ScramVerifier::unmatchable(&salt_parameters)), accepted)
             }
         };
         Ok(Self { proof })
     }
 
     /// Makes an account from keys that were derived before, all with the salt and iterations of
-    /// `salting`. Keys that do not serve `auth_type` are left out.
+    /// `salt_parameters`. Keys that do not serve `auth_type` are left out.
     #[must_use]
     pub fn of_keys(
         auth_type: AuthType,
-        salting: Salting,
-        keys: impl IntoIterator<Item = (Matched, LoginKeys)>,
+        salt_parameters: SaltParameters,
+        keys: impl IntoIterator<Item = (MatchedPassword, LoginKeys)>,
     ) -> Self {
         let keys = keys.into_iter();
         let proof = match auth_type {
             AuthType::Trust => Proof::Trust,
-            AuthType::Password => Proof::Password(salting, keys.collect()),
+            AuthType::Password => Proof::Password(salt_parameters, keys.collect()),
             AuthType::Md5 => {
                 Proof::Md5(keys.filter_map(|(matched, keys)| Some((matched, keys.md5?))).collect())
             }
             AuthType::ScramSha256 => {
-                let fitting = |(matched, keys): (Matched, LoginKeys)| {
-                    Some((matched, keys.scram.filter(|verifier| salting.fits(verifier))?))
+                let fitting = |(matched, keys): (MatchedPassword, LoginKeys)| {
+                    Some((matched, keys.scram.filter(|verifier| salt_parameters.fits(verifier))?))
                 };
                 let accepted = keys.filter_map(fitting).collect();
-                Proof::Scram(Box::new(ScramVerifier::of_nobody(&salting)), accepted)
+                Proof::Scram(Box::new(ScramVerifier::unmatchable(&salt_parameters)), accepted)
             }
         };
         Self { proof }
@@ -184,16 +185,20 @@ impl Account {
 
 impl LoginKeys {
     /// Derives the keys of `secret` for every authentication method. A password in clear costs one
-    /// PBKDF2 derivation with the iterations of `salting`; a verifier or a hash costs none and
-    /// serves only its own methods.
+    /// PBKDF2 derivation with the iterations of `salt_parameters`; a verifier or a hash costs none
+    /// and serves only its own methods.
     ///
     /// # Errors
     /// [`UnusableSecret::Malformed`] for a text that begins like a verifier and is none.
-    pub fn derive(user: &str, secret: &Secret, salting: &Salting) -> Result<Self, UnusableSecret> {
+    pub fn derive(
+        user: &str,
+        secret: &Secret,
+        salt_parameters: &SaltParameters,
+    ) -> Result<Self, UnusableSecret> {
         let mut keys = Self::of(secret)?;
         if PasswordForm::of(secret) == PasswordForm::Plain {
             keys.md5 = md5_of(secret, user);
-            keys.scram = Some(scram_of(secret, salting)?);
+            keys.scram = Some(scram_of(secret, salt_parameters)?);
         }
         Ok(keys)
     }
@@ -226,14 +231,14 @@ impl LoginKeys {
         Ok(keys)
     }
 
-    /// Whether a clear password is this one. `derived` is its verifier with the account's salting,
-    /// where one was made.
+    /// Whether a clear password is this one. `derived` is its verifier with the account's salt and
+    /// iterations, where one was made.
     fn accepts(&self, clear: &Clear<'_>, derived: Option<&ScramVerifier>) -> bool {
         if let Some(digest) = &self.digest {
             return digest.ct_eq(&*clear.digest).into();
         }
         match (&self.scram, &self.md5) {
-            (Some(own), _) => match derived.filter(|made| own.is_salted_like(made)) {
+            (Some(own), _) => match derived.filter(|made| own.has_same_salt(made)) {
                 Some(made) => own.has_keys_of(made),
                 None => own.accepts_password(clear.password),
             },
@@ -254,10 +259,10 @@ struct Clear<'a> {
     digest: Zeroizing<[u8; 32]>,
 }
 
-/// The work with which a password in clear text is checked. It is the same for every user, so that
-/// time does not tell who exists.
+/// The work of checking a password in clear text. It is the same for every user, so that time does
+/// not tell who exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClearWork {
+pub enum CleartextCost {
     /// One SHA-256 digest: enough where all passwords are known in clear text.
     Digest,
     /// A digest and a PBKDF2 derivation: needed where some passwords are known by their verifiers
@@ -266,24 +271,25 @@ pub enum ClearWork {
 }
 
 /// Whether a password in clear is compared by what is derived from it.
-pub(crate) fn wants_derivation(keys: &[(Matched, LoginKeys)], work: ClearWork) -> bool {
-    work == ClearWork::Derivation || keys.iter().any(|(_, keys)| keys.wants_derivation())
+pub(crate) fn wants_derivation(keys: &[(MatchedPassword, LoginKeys)], cost: CleartextCost) -> bool {
+    cost == CleartextCost::Derivation || keys.iter().any(|(_, keys)| keys.wants_derivation())
 }
 
 /// Finds the password that a client has sent in clear text; `derived` is what was derived from it
-/// with `salting` before. All passwords are tried, so that time does not tell which one matched,
-/// and an unknown user costs as much.
+/// with `salt_parameters` before. All passwords are tried, so that time does not tell which one
+/// matched, and an unknown user costs as much.
 pub(crate) fn clear_matches(
-    keys: &[(Matched, LoginKeys)],
-    salting: &Salting,
-    work: ClearWork,
+    keys: &[(MatchedPassword, LoginKeys)],
+    salt_parameters: &SaltParameters,
+    cost: CleartextCost,
     user: &str,
     password: &[u8],
     derived: Option<&ScramVerifier>,
-) -> Option<Matched> {
+) -> Option<MatchedPassword> {
     let clear = Clear { user, password, digest: Zeroizing::new(Sha256::digest(password).into()) };
-    let own = (derived.is_none() && wants_derivation(keys, work))
-        .then(|| ScramVerifier::of_password(password, &salting.salt, salting.iterations));
+    let own = (derived.is_none() && wants_derivation(keys, cost)).then(|| {
+        ScramVerifier::of_password(password, &salt_parameters.salt, salt_parameters.iterations)
+    });
     let derived = derived.or(own.as_ref());
     let mut found = None;
     for (matched, keys) in keys {
@@ -296,10 +302,10 @@ pub(crate) fn clear_matches(
 
 /// Finds the password that an answer to an MD5 challenge proves.
 pub(crate) fn md5_matches(
-    hashes: &[(Matched, Md5Hash)],
+    hashes: &[(MatchedPassword, Md5Hash)],
     answer: &[u8],
     salt: [u8; 4],
-) -> Option<Matched> {
+) -> Option<MatchedPassword> {
     if hashes.is_empty() {
         let _ = Md5Hash::of(b"", b"").accepts(answer, salt);
     }
@@ -311,7 +317,7 @@ pub(crate) fn md5_matches(
     found
 }
 
-impl Salting {
+impl SaltParameters {
     /// The salt that `salts` gives a user, with [`DEFAULT_ITERATIONS`].
     #[must_use]
     pub fn of_key(user: &str, salts: &SaltKey) -> Self {
@@ -331,7 +337,7 @@ impl Salting {
         let given =
             secrets.into_iter().find(|secret| PasswordForm::of(secret) == PasswordForm::Scram);
         Ok(match given {
-            Some(secret) => parse(secret)?.salting(),
+            Some(secret) => parse(secret)?.salt_parameters(),
             None => Self::of_key(user, salts),
         })
     }
@@ -349,11 +355,18 @@ fn md5_of(secret: &Secret, user: &str) -> Option<Md5Hash> {
     }
 }
 
-fn scram_of(secret: &Secret, salting: &Salting) -> Result<ScramVerifier, UnusableSecret> {
+fn scram_of(
+    secret: &Secret,
+    salt_parameters: &SaltParameters,
+) -> Result<ScramVerifier, UnusableSecret> {
     match PasswordForm::of(secret) {
         PasswordForm::Plain => {
             let password = secret.expose().as_bytes();
-            Ok(ScramVerifier::of_password(password, &salting.salt, salting.iterations))
+            Ok(ScramVerifier::of_password(
+                password,
+                &salt_parameters.salt,
+                salt_parameters.iterations,
+            ))
         }
         PasswordForm::Md5 => Err(UnusableSecret::Md5ForScram),
         PasswordForm::Scram => parse(secret),

@@ -14,7 +14,7 @@ pub const MAX_PASSWORD: usize = 65_534;
 /// A password of one role, with what its source knows about its rotation. `Debug` masks the
 /// password.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct SourcePassword {
     /// The user that the password belongs to; `None` when the source does not say.
     pub username: Option<Box<str>>,
     /// The password: 1 to [`MAX_PASSWORD`] bytes without a NUL.
@@ -29,14 +29,14 @@ pub struct Answer {
     pub rotation_period: Option<Duration>,
 }
 
-impl Answer {
-    /// Makes an answer that has a password only. `place` names the place where it was found, for
-    /// the error.
+impl SourcePassword {
+    /// Makes an answer that has a password only. `location` says where it was found, for the
+    /// error.
     ///
     /// # Errors
     /// [`SourceError::Unusable`] when the password is empty, has a NUL byte or is longer than
     /// [`MAX_PASSWORD`].
-    pub fn new(place: &str, password: Secret) -> Result<Self, SourceError> {
+    pub fn new(location: &str, password: Secret) -> Result<Self, SourceError> {
         let text = password.expose();
         let cause = if text.is_empty() {
             "it is empty"
@@ -53,86 +53,86 @@ impl Answer {
                 rotation_period: None,
             });
         };
-        Err(SourceError::Unusable { place: place.into(), cause })
+        Err(SourceError::Unusable { location: location.into(), cause })
     }
 }
 
-/// The reason for which a source gave no password. `place` is an address, a path or a variable,
+/// The reason for which a source gave no password. `location` is an address, a path or a variable,
 /// with the role where there is one. No variant ever holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SourceError {
     /// No connection to Vault could be made, or it broke.
-    #[error("{place}: cannot be reached: {cause}")]
+    #[error("{location}: cannot be reached: {cause}")]
     Unreachable {
         /// The Vault and its address.
-        place: Box<str>,
+        location: Box<str>,
         /// The operating system's or HTTP client's reason.
         cause: Box<str>,
     },
     /// Vault did not answer in time.
-    #[error("{place}: no answer within {} ms", timeout.as_millis())]
+    #[error("{location}: no answer within {} ms", timeout.as_millis())]
     TimedOut {
         /// The Vault and its address.
-        place: Box<str>,
+        location: Box<str>,
         /// The time limit of a request, the Vault's option `timeout`.
         timeout: Duration,
     },
     /// Vault is sealed (status 503).
-    #[error("{place}: Vault is sealed; unseal it")]
+    #[error("{location}: Vault is sealed; unseal it")]
     Sealed {
         /// The Vault and its address.
-        place: Box<str>,
+        location: Box<str>,
     },
     /// The Vault is a standby that does not forward requests (its health status is 429).
-    #[error("{place}: Vault is a standby and does not forward; name its leader as well")]
+    #[error("{location}: Vault is a standby and does not forward; name its leader as well")]
     Standby {
         /// The Vault and its address.
-        place: Box<str>,
+        location: Box<str>,
     },
     /// The Vault is a disaster recovery secondary (status 472).
     #[error(
-        "{place}: Vault is a disaster recovery secondary, which serves nothing; name its primary"
+        "{location}: Vault is a disaster recovery secondary, which serves nothing; name its primary"
     )]
     RecoverySecondary {
         /// The Vault and its address.
-        place: Box<str>,
+        location: Box<str>,
     },
     /// The Vault is a performance standby that could neither serve nor forward the request (status
     /// 473).
-    #[error("{place}: Vault is a performance standby and cannot reach its leader")]
+    #[error("{location}: Vault is a performance standby and cannot reach its leader")]
     PerformanceStandby {
         /// The Vault and its address.
-        place: Box<str>,
+        location: Box<str>,
     },
     /// Vault has never been initialised (status 501).
-    #[error("{place}: Vault is not initialised; run `vault operator init`")]
+    #[error("{location}: Vault is not initialised; run `vault operator init`")]
     Uninitialised {
         /// The Vault and its address.
-        place: Box<str>,
+        location: Box<str>,
     },
     /// A rate limit quota of Vault is used up (status 429).
-    #[error("{place}: Vault's rate limit quota is used up; raise it or poll less often")]
+    #[error("{location}: Vault's rate limit quota is used up; raise it or poll less often")]
     RateLimited {
         /// The Vault and its address.
-        place: Box<str>,
+        location: Box<str>,
         /// The time that Vault asks to wait (header `Retry-After`); `None` when it names none.
         retry_after: Option<Duration>,
     },
     /// Vault answered with an error status that has no variant of its own.
-    #[error("{place}: Vault answers {status}: {cause}")]
+    #[error("{location}: Vault answers {status}: {cause}")]
     ServerFault {
         /// The Vault, with its address or the role.
-        place: Box<str>,
+        location: Box<str>,
         /// The HTTP status of the answer.
         status: u16,
         /// The first entry of the answer's `errors`, shortened to one line.
         cause: Box<str>,
     },
     /// Vault refused pgimbal's login.
-    #[error("{place}: Vault refuses the {method} login: {cause}")]
+    #[error("{location}: Vault refuses the {method} login: {cause}")]
     LoginRefused {
         /// The Vault.
-        place: Box<str>,
+        location: Box<str>,
         /// The login method: `approle`, `kubernetes` or `token`.
         method: &'static str,
         /// The first entry of the answer's `errors`, shortened to one line.
@@ -140,95 +140,95 @@ pub enum SourceError {
     },
     /// The configured token is no longer valid (status 403), and there is no login that could
     /// replace it.
-    #[error("{place}: Vault refuses the token (403): it has expired or was revoked")]
+    #[error("{location}: Vault refuses the token (403): it has expired or was revoked")]
     TokenRefused {
         /// The Vault.
-        place: Box<str>,
+        location: Box<str>,
     },
     /// The token is valid, but its policies do not allow this path (status 403).
-    #[error("{place}: permission denied (403); add to the policy of pgimbal's token: {policy}")]
+    #[error("{location}: permission denied (403); add to the policy of pgimbal's token: {policy}")]
     PermissionDenied {
         /// The Vault and the role.
-        place: Box<str>,
+        location: Box<str>,
         /// The text to add to the token's policy.
         policy: Box<str>,
     },
     /// The mount has no static role of this name.
-    #[error("{place}: Vault has no static role of this name; `vault list {mount}/static-roles`")]
+    #[error("{location}: Vault has no static role of this name; `vault list {mount}/static-roles`")]
     UnknownRole {
         /// The Vault and the role.
-        place: Box<str>,
+        location: Box<str>,
         /// The mount path that was asked, the option `mount`.
         mount: Box<str>,
     },
     /// Nothing is mounted at the path, or something other than a database secrets engine (status
     /// 404 or 405).
-    #[error("{place}: no database secrets engine is mounted at \"{mount}\"; set `mount`")]
+    #[error("{location}: no database secrets engine is mounted at \"{mount}\"; set `mount`")]
     WrongMount {
         /// The Vault and the role.
-        place: Box<str>,
+        location: Box<str>,
         /// The mount path that was asked, the option `mount`.
         mount: Box<str>,
     },
     /// The TLS handshake with Vault failed. It is never replaced by plain text.
-    #[error("{place}: TLS failed: {cause}")]
+    #[error("{location}: TLS failed: {cause}")]
     Tls {
         /// The Vault and its address, or a certificate file.
-        place: Box<str>,
+        location: Box<str>,
         /// The error of rustls, with the next step where there is one.
         cause: Box<str>,
     },
     /// The answer or file does not have the form that it must have.
-    #[error("{place}: the answer cannot be used: {cause}")]
+    #[error("{location}: the answer cannot be used: {cause}")]
     Malformed {
         /// The Vault, or the file's path.
-        place: Box<str>,
+        location: Box<str>,
         /// What is wrong, without any of the text.
         cause: Box<str>,
     },
     /// The answer or file is larger than any that holds a password.
-    #[error("{place}: larger than {limit} bytes, which no password needs")]
+    #[error("{location}: larger than {limit} bytes, which no password needs")]
     TooLarge {
         /// The Vault and its address, or the file's path.
-        place: Box<str>,
+        location: Box<str>,
         /// The largest size that is read, in bytes.
         limit: usize,
     },
     /// The password is one that can never be sent to PostgreSQL.
-    #[error("{place}: the password cannot be used: {cause}")]
+    #[error("{location}: the password cannot be used: {cause}")]
     Unusable {
         /// The role, file, variable or option of the password.
-        place: Box<str>,
+        location: Box<str>,
         /// Why it cannot be sent: it is empty, has a NUL byte or is too long.
         cause: &'static str,
     },
     /// The file does not exist.
-    #[error("{place}: there is no such file")]
+    #[error("{location}: there is no such file")]
     MissingFile {
         /// The file's path, or a directory and the names that were looked for in it.
-        place: Box<str>,
+        location: Box<str>,
     },
     /// The file exists and cannot be read.
-    #[error("{place}: cannot be read: {cause}")]
+    #[error("{location}: cannot be read: {cause}")]
     Unreadable {
         /// The file's path.
-        place: Box<str>,
+        location: Box<str>,
         /// The operating system's reason.
         cause: Box<str>,
     },
     /// The file seems to be incomplete because it is being written.
-    #[error("{place}: half-written: {cause}")]
+    #[error("{location}: half-written: {cause}")]
     HalfWritten {
         /// The file's path.
-        place: Box<str>,
+        location: Box<str>,
         /// What is missing or has changed.
         cause: &'static str,
     },
     /// The environment variable is not set in pgimbal's environment.
-    #[error("{place}: the environment variable is not set; set it and restart")]
+    #[error("{location}: the environment variable is not set; set it and restart")]
     MissingVariable {
         /// The variable's name after a `$`.
-        place: Box<str>,
+        location: Box<str>,
     },
 }
 
@@ -317,7 +317,8 @@ mod tests {
     use super::*;
 
     fn unusable(password: String) -> SourceError {
-        Answer::new("vault main, role app", Secret::new(password)).expect_err("an unusable one")
+        SourcePassword::new("vault main, role app", Secret::new(password))
+            .expect_err("an unusable one")
     }
 
     #[test]
@@ -335,7 +336,8 @@ mod tests {
     #[test]
     fn odd_passwords_are_taken_as_they_are() {
         for password in ["a'b\"c\\d", "two\nlines\n", " spaced ", &"k".repeat(10_240)] {
-            let answer = Answer::new("p", Secret::from(password)).expect("a usable password");
+            let answer =
+                SourcePassword::new("p", Secret::from(password)).expect("a usable password");
             assert_eq!(answer.password.expose(), password);
             assert!(!format!("{answer:?}").contains(password));
         }
@@ -344,9 +346,9 @@ mod tests {
     #[test]
     fn a_missing_policy_is_said_in_the_error_and_in_the_hint() {
         let policy = "path \"database/static-creds/app\" { capabilities = [\"read\"] }";
-        let error = SourceError::PermissionDenied { place: "v".into(), policy: policy.into() };
+        let error = SourceError::PermissionDenied { location: "v".into(), policy: policy.into() };
         assert!(error.to_string().contains(policy));
         assert_eq!(error.hint().as_deref(), Some(policy));
-        assert_eq!(SourceError::Sealed { place: "v".into() }.hint(), None);
+        assert_eq!(SourceError::Sealed { location: "v".into() }.hint(), None);
     }
 }

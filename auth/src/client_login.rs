@@ -3,20 +3,20 @@
 //! A user who does not exist is asked the same questions and refused in the same way, with the same
 //! work. Source: "Message Flow" and "SASL Authentication" of the protocol's chapter, RFC 5802.
 
-mod mismatch;
+mod unmatched_proof;
 
 use pgimbal_config::AuthType;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::account::{ClearWork, Proof, wants_derivation};
+use crate::account::{CleartextCost, Proof, wants_derivation};
 use crate::scram::server::{Offer, ScramServer};
 use crate::scram::{NONCE_LEN, ScramError};
-use crate::verifier::{DEFAULT_ITERATIONS, SaltKey, Salting, ScramVerifier};
+use crate::verifier::{DEFAULT_ITERATIONS, SaltKey, SaltParameters, ScramVerifier};
 use crate::{Channel, ErrorSource};
 
-pub use self::mismatch::Mismatch;
-pub use crate::account::{Account, Matched};
+pub use self::unmatched_proof::UnmatchedProof;
+pub use crate::account::{Account, MatchedPassword};
 
 /// The authentication method of clients, from the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +24,12 @@ pub struct Method {
     /// The option `auth_type`.
     pub auth_type: AuthType,
     /// The work with which a password in clear text is checked, the same for every user.
-    pub clear_work: ClearWork,
+    pub cleartext_cost: CleartextCost,
 }
 
 /// Random bytes for one login, which must never be used twice.
 #[derive(Clone, Copy)]
-pub struct Fresh {
+pub struct LoginRandomness {
     /// The server's half of a SCRAM nonce, before Base64.
     pub nonce: [u8; NONCE_LEN],
     /// The salt of an MD5 challenge, 4 bytes.
@@ -38,7 +38,7 @@ pub struct Fresh {
 
 /// An authentication request to a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub enum ClientRequest {
     /// AuthenticationCleartextPassword; [`Answer::Password`] must follow.
     Cleartext,
     /// AuthenticationMD5Password with this salt; [`Answer::Password`] must follow.
@@ -69,12 +69,12 @@ pub enum Answer<'a> {
 #[derive(Debug)]
 pub enum Step<'a> {
     /// The client must be sent this request; the login goes on with its answer.
-    Ask(ClientLogin<'a>, Ask),
+    Request(ClientLogin<'a>, ClientRequest),
     /// The client is authenticated.
     Accepted(Accepted),
     /// The client's proof fits none of the known passwords. It may still fit a newer password that
     /// its source has not delivered yet.
-    Mismatch(Mismatch),
+    Unmatched(UnmatchedProof),
 }
 
 /// A login that succeeded; AuthenticationOk can be sent.
@@ -84,7 +84,7 @@ pub struct Accepted {
     /// SCRAM.
     pub message: Option<String>,
     /// The password that the client has shown; `None` when it was asked for none.
-    pub matched: Option<Matched>,
+    pub matched: Option<MatchedPassword>,
 }
 
 /// A client's login that waits for an answer. It holds no account: an answer is checked by the
@@ -99,9 +99,8 @@ pub struct ClientLogin<'a> {
 
 #[derive(Debug)]
 enum State {
-    /// Waits for the password; the salting is what a derived key is made with, which may be at
-    /// hand.
-    Password(Salting, ClearWork, Option<ScramVerifier>),
+    /// Waits for the password; a key that was derived with the parameters may be at hand.
+    Password(SaltParameters, CleartextCost, Option<ScramVerifier>),
     Md5([u8; 4]),
     /// Waits for the mechanism and the first message. The verifier is one with the salt and
     /// iterations to show.
@@ -121,7 +120,7 @@ impl<'a> ClientLogin<'a> {
         account: Option<&Account>,
         channel: Channel<'a>,
         salts: &SaltKey,
-        fresh: Fresh,
+        randomness: LoginRandomness,
     ) -> Step<'a> {
         // Made for every user, so that it takes no time of its own for those who do not exist.
         let mock = Box::new(salts.mock_verifier(user.as_bytes()));
@@ -129,23 +128,28 @@ impl<'a> ClientLogin<'a> {
             (Some(Proof::Trust), _) | (None, AuthType::Trust) => {
                 return Step::Accepted(Accepted { message: None, matched: None });
             }
-            (Some(Proof::Password(salting, _)), _) => {
-                State::Password(salting.clone(), method.clear_work, None)
+            (Some(Proof::Password(salt_parameters, _)), _) => {
+                State::Password(salt_parameters.clone(), method.cleartext_cost, None)
             }
             (None, AuthType::Password) => {
-                let salting = Salting { salt: mock.salt.clone(), iterations: DEFAULT_ITERATIONS };
-                State::Password(salting, method.clear_work, None)
+                let salt_parameters =
+                    SaltParameters { salt: mock.salt.clone(), iterations: DEFAULT_ITERATIONS };
+                State::Password(salt_parameters, method.cleartext_cost, None)
             }
-            (Some(Proof::Md5(_)), _) | (None, AuthType::Md5) => State::Md5(fresh.md5_salt),
-            (Some(Proof::Scram(shown, _)), _) => State::ScramChoice(shown.clone(), fresh.nonce),
-            (None, AuthType::ScramSha256) => State::ScramChoice(mock, fresh.nonce),
+            (Some(Proof::Md5(_)), _) | (None, AuthType::Md5) => State::Md5(randomness.md5_salt),
+            (Some(Proof::Scram(shown, _)), _) => {
+                State::ScramChoice(shown.clone(), randomness.nonce)
+            }
+            (None, AuthType::ScramSha256) => State::ScramChoice(mock, randomness.nonce),
         };
-        let ask = match &state {
-            State::Password(..) => Ask::Cleartext,
-            State::Md5(salt) => Ask::Md5(*salt),
-            State::ScramChoice(..) | State::ScramProof(..) => Ask::Sasl(Offer::over(channel)),
+        let request = match &state {
+            State::Password(..) => ClientRequest::Cleartext,
+            State::Md5(salt) => ClientRequest::Md5(*salt),
+            State::ScramChoice(..) | State::ScramProof(..) => {
+                ClientRequest::Sasl(Offer::for_channel(channel))
+            }
         };
-        Step::Ask(Self { user, channel, state }, ask)
+        Step::Request(Self { user, channel, state }, request)
     }
 
     /// The key derivation that checking `password` by `account` needs; `None` when it needs none. A
@@ -153,14 +157,14 @@ impl<'a> ClientLogin<'a> {
     /// handed to [`Self::derived`].
     #[must_use]
     pub fn derivation(&self, password: &[u8], account: Option<&Account>) -> Option<Derivation> {
-        let State::Password(salting, work, None) = &self.state else { return None };
+        let State::Password(salt_parameters, cost, None) = &self.state else { return None };
         let keys = match account.map(|account| &account.proof) {
             Some(Proof::Password(_, keys)) => keys.as_slice(),
             _ => &[],
         };
-        wants_derivation(keys, *work).then(|| Derivation {
+        wants_derivation(keys, *cost).then(|| Derivation {
             password: Zeroizing::new(password.to_vec()),
-            salting: salting.clone(),
+            salt_parameters: salt_parameters.clone(),
         })
     }
 
@@ -177,34 +181,36 @@ impl<'a> ClientLogin<'a> {
     ///
     /// # Errors
     /// [`ClientLoginError`] when the answer is not the message that was asked for, or a SCRAM
-    /// message is refused. A wrong password is [`Step::Mismatch`] and no error yet.
+    /// message is refused. A wrong password is [`Step::Unmatched`] and no error yet.
     pub fn answer(
         self,
         answer: Answer<'_>,
         account: Option<&Account>,
     ) -> Result<Step<'a>, ClientLoginError> {
         let Self { user, channel, state } = self;
-        let mismatch = match (state, answer) {
-            (State::Password(salting, work, derived), Answer::Password(password)) => {
-                Mismatch::of_password(user, salting, work, password, derived)
+        let unmatched = match (state, answer) {
+            (State::Password(salt_parameters, cost, derived), Answer::Password(password)) => {
+                UnmatchedProof::of_password(user, salt_parameters, cost, password, derived)
             }
-            (State::Md5(salt), Answer::Password(answer)) => Mismatch::of_md5(user, answer, salt),
+            (State::Md5(salt), Answer::Password(answer)) => {
+                UnmatchedProof::of_md5(user, answer, salt)
+            }
             (State::ScramChoice(shown, nonce), Answer::SaslInitial { mechanism, response }) => {
                 let (server, challenge) =
                     ScramServer::begin(channel, mechanism, response, &shown, nonce)
                         .map_err(|err| ClientLoginError::scram(user, err))?;
                 let state = State::ScramProof(shown, Box::new(server));
                 let login = Self { user, channel, state };
-                return Ok(Step::Ask(login, Ask::SaslContinue(challenge)));
+                return Ok(Step::Request(login, ClientRequest::SaslContinue(challenge)));
             }
             (State::ScramProof(shown, server), Answer::SaslResponse(response)) => {
-                Mismatch::of_scram(user, shown, server, response)
+                UnmatchedProof::of_scram(user, shown, server, response)
             }
             _ => return Err(ClientLoginError::UnexpectedAnswer),
         };
-        Ok(match mismatch.against(account)? {
+        Ok(match unmatched.against(account)? {
             Some(accepted) => Step::Accepted(accepted),
-            None => Step::Mismatch(mismatch),
+            None => Step::Unmatched(unmatched),
         })
     }
 }
@@ -212,7 +218,7 @@ impl<'a> ClientLogin<'a> {
 /// A key derivation (PBKDF2) for a password that a client has sent in clear text.
 pub struct Derivation {
     password: Zeroizing<Vec<u8>>,
-    salting: Salting,
+    salt_parameters: SaltParameters,
 }
 
 impl std::fmt::Debug for Derivation {
@@ -225,13 +231,17 @@ impl Derivation {
     /// Number of PBKDF2 iterations.
     #[must_use]
     pub const fn iterations(&self) -> u32 {
-        self.salting.iterations
+        self.salt_parameters.iterations
     }
 
     /// Runs the derivation; blocks for milliseconds.
     #[must_use]
     pub fn run(self) -> ScramVerifier {
-        ScramVerifier::of_password(&self.password, &self.salting.salt, self.salting.iterations)
+        ScramVerifier::of_password(
+            &self.password,
+            &self.salt_parameters.salt,
+            self.salt_parameters.iterations,
+        )
     }
 }
 
@@ -279,7 +289,7 @@ impl ClientLoginError {
 
     /// The side that can remove the error: always the client.
     #[must_use]
-    pub const fn blame(&self) -> ErrorSource {
+    pub const fn error_source(&self) -> ErrorSource {
         ErrorSource::Client
     }
 }

@@ -17,6 +17,6 @@ pub mod server_login;
 pub mod source;
 pub mod verifier;
 
-pub use answer::{Answer, SourceError};
+pub use answer::{SourceError, SourcePassword};
 pub use channel::Channel;
 pub use error_source::ErrorSource;

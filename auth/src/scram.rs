@@ -88,7 +88,7 @@ mod tests {
         client: Channel<'_>,
         server: Channel<'_>,
     ) -> Result<usize, ScramError> {
-        let offer = Offer::over(server);
+        let offer = Offer::for_channel(server);
         let (state, mechanism, first) =
             ScramClient::begin(client, offer == Offer::ScramAndPlus, CLIENT);
         let (server_state, challenge) =

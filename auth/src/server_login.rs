@@ -2,7 +2,7 @@
 //!
 //! Source: "Message Flow" and "SASL Authentication" of the protocol's chapter, RFC 5802.
 
-mod proving;
+mod proof_computation;
 
 use pgimbal_config::{AuthMethod, AuthMethods, PasswordForm, Secret};
 use thiserror::Error;
@@ -13,11 +13,11 @@ use crate::scram::client::{AwaitsServerProof, ScramClient};
 use crate::scram::{MECHANISM, MECHANISM_PLUS, NONCE_LEN, ScramError};
 use crate::{Channel, ErrorSource};
 
-pub use self::proving::{Proved, Proving};
+pub use self::proof_computation::{ComputedProof, ProofComputation};
 
 /// The authentication methods that a server may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct AllowedAuth {
     /// The option `require_auth`; `None` when it is not set.
     pub methods: Option<AuthMethods>,
     /// Whether the other end of the connection is certainly the right server: behind a Unix socket,
@@ -26,20 +26,20 @@ pub struct Terms {
     pub is_private: bool,
 }
 
-impl Terms {
+impl AllowedAuth {
     /// Checks that the server may ask for `method`.
-    fn allow(self, method: AuthMethod) -> Result<(), ServerLoginError> {
+    fn check(self, method: AuthMethod) -> Result<(), ServerLoginError> {
         match self.methods {
-            Some(methods) if !methods.allow(method) => {
+            Some(methods) if !methods.allows(method) => {
                 Err(ServerLoginError::MethodRefused(method.name()))
             }
             _ => Ok(()),
         }
     }
 
-    fn allow_cleartext(self) -> Result<(), ServerLoginError> {
-        self.allow(AuthMethod::Password)?;
-        let is_named = self.methods.is_some_and(|methods| methods.name(AuthMethod::Password));
+    fn check_cleartext(self) -> Result<(), ServerLoginError> {
+        self.check(AuthMethod::Password)?;
+        let is_named = self.methods.is_some_and(|methods| methods.lists(AuthMethod::Password));
         (self.is_private || is_named).then_some(()).ok_or(ServerLoginError::CleartextRefused)
     }
 }
@@ -80,8 +80,8 @@ pub enum Reply {
         /// The mechanism's first message.
         response: Vec<u8>,
     },
-    /// A proof that must be computed first; its result is handed to [`ServerLogin::proved`].
-    Prove(Proving),
+    /// A proof that must be computed first; its result is handed to [`ServerLogin::handle_proof`].
+    Prove(ProofComputation),
     /// SASLResponse with the proof.
     SaslResponse(Vec<u8>),
 }
@@ -105,7 +105,7 @@ pub struct ServerLogin<'a> {
     user: &'a str,
     password: Option<&'a Secret>,
     channel: Channel<'a>,
-    terms: Terms,
+    allowed: AllowedAuth,
     state: State,
 }
 
@@ -115,7 +115,7 @@ enum State {
     Start([u8; NONCE_LEN]),
     ScramChallenge(ScramClient),
     /// The proof is being computed.
-    Proving,
+    ComputingProof,
     ScramProof(AwaitsServerProof),
     /// Every request so far has been answered.
     Answered,
@@ -129,10 +129,10 @@ impl<'a> ServerLogin<'a> {
         user: &'a str,
         password: Option<&'a Secret>,
         channel: Channel<'a>,
-        terms: Terms,
+        allowed: AllowedAuth,
         nonce: [u8; NONCE_LEN],
     ) -> Self {
-        Self { user, password, channel, terms, state: State::Start(nonce) }
+        Self { user, password, channel, allowed, state: State::Start(nonce) }
     }
 
     /// Answers an authentication request.
@@ -144,7 +144,7 @@ impl<'a> ServerLogin<'a> {
         let state = std::mem::replace(&mut self.state, State::Answered);
         match (state, request) {
             (State::Start(_), Request::Ok) => {
-                self.terms.allow(AuthMethod::None)?;
+                self.allowed.check(AuthMethod::None)?;
                 Ok(Reply::Done)
             }
             (State::Answered, Request::Ok) => Ok(Reply::Done),
@@ -153,8 +153,12 @@ impl<'a> ServerLogin<'a> {
             (State::Start(nonce), Request::Sasl(mechanisms)) => self.choose(mechanisms, nonce),
             (State::ScramChallenge(scram), Request::SaslContinue(challenge)) => {
                 let password = Zeroizing::new(self.plain()?.expose().as_bytes().to_vec());
-                self.state = State::Proving;
-                Ok(Reply::Prove(Proving { scram, password, challenge: challenge.to_vec() }))
+                self.state = State::ComputingProof;
+                Ok(Reply::Prove(ProofComputation {
+                    scram,
+                    password,
+                    challenge: challenge.to_vec(),
+                }))
             }
             (State::ScramProof(state), Request::SaslFinal(last)) => {
                 state.finish(last)?;
@@ -172,20 +176,20 @@ impl<'a> ServerLogin<'a> {
     ///
     /// # Errors
     /// [`ServerLoginError::Scram`] when the challenge was malformed.
-    pub fn proved(&mut self, proved: Proved) -> Result<Reply, ServerLoginError> {
-        let (state, response) = proved.0?;
+    pub fn handle_proof(&mut self, proof: ComputedProof) -> Result<Reply, ServerLoginError> {
+        let (state, response) = proof.0?;
         self.state = State::ScramProof(state);
         Ok(Reply::SaslResponse(response))
     }
 
     fn cleartext(&self) -> Result<Reply, ServerLoginError> {
-        self.terms.allow_cleartext()?;
+        self.allowed.check_cleartext()?;
         let password = self.plain()?.expose().as_bytes().to_vec();
         Ok(Reply::Password(Zeroizing::new(password)))
     }
 
     fn md5(&self, salt: [u8; 4]) -> Result<Reply, ServerLoginError> {
-        self.terms.allow(AuthMethod::Md5)?;
+        self.allowed.check(AuthMethod::Md5)?;
         let secret = self.password.ok_or_else(|| self.no_password())?;
         let hash = match PasswordForm::of(secret) {
             PasswordForm::Plain => Md5Hash::of(secret.expose().as_bytes(), self.user.as_bytes()),
@@ -202,7 +206,7 @@ impl<'a> ServerLogin<'a> {
         mechanisms: &[&[u8]],
         nonce: [u8; NONCE_LEN],
     ) -> Result<Reply, ServerLoginError> {
-        self.terms.allow(AuthMethod::ScramSha256)?;
+        self.allowed.check(AuthMethod::ScramSha256)?;
         let offers = |name: &str| mechanisms.contains(&name.as_bytes());
         let plus = offers(MECHANISM_PLUS);
         if !(offers(MECHANISM) || plus && self.channel.end_point().is_some()) {
@@ -273,7 +277,7 @@ impl ServerLoginError {
     /// cause, 08P01 when the server broke the protocol.
     #[must_use]
     pub const fn sqlstate(&self) -> &'static str {
-        match self.blame() {
+        match self.error_source() {
             ErrorSource::Operator => "28000",
             _ => "08P01",
         }
@@ -287,7 +291,7 @@ impl ServerLoginError {
 
     /// The side that can remove the error: the operator or the server.
     #[must_use]
-    pub const fn blame(&self) -> ErrorSource {
+    pub const fn error_source(&self) -> ErrorSource {
         match self {
             Self::NoPassword(_)
             | Self::OnlyHash(_)
@@ -308,8 +312,8 @@ mod tests {
 
     fn login<'a>(password: Option<&'a Secret>, channel: Channel<'a>) -> ServerLogin<'a> {
         let nonce = [4; NONCE_LEN];
-        let terms = Terms { methods: None, is_private: channel != Channel::Plain };
-        ServerLogin::new("app", password, channel, terms, nonce)
+        let allowed = AllowedAuth { methods: None, is_private: channel != Channel::Plain };
+        ServerLogin::new("app", password, channel, allowed, nonce)
     }
 
     #[test]
@@ -336,13 +340,13 @@ mod tests {
                 [8; NONCE_LEN],
             )
             .unwrap();
-            let Ok(Reply::Prove(proving)) =
+            let Ok(Reply::Prove(computation)) =
                 login.answer(Request::SaslContinue(challenge.as_bytes()))
             else {
                 panic!("proves");
             };
-            assert_eq!(proving.iterations(), 10);
-            let Ok(Reply::SaslResponse(last)) = login.proved(proving.run()) else {
+            assert_eq!(computation.iterations(), 10);
+            let Ok(Reply::SaslResponse(last)) = login.handle_proof(computation.run()) else {
                 panic!("answers");
             };
             let accepted = server.finish(&last, [&verifier]).unwrap();
@@ -380,7 +384,7 @@ mod tests {
     fn what_is_missing_is_the_operators_fault() {
         let none = login(None, Channel::Plain).answer(Request::Md5(*b"salt")).unwrap_err();
         assert_eq!(none, ServerLoginError::NoPassword("app".into()));
-        assert_eq!(none.blame(), ErrorSource::Operator);
+        assert_eq!(none.error_source(), ErrorSource::Operator);
         let hash = Secret::from("SCRAM-SHA-256$whatever");
         let only_hash =
             login(Some(&hash), Channel::Plain).answer(Request::Sasl(&[b"SCRAM-SHA-256"]));

@@ -8,7 +8,7 @@ use std::pin::Pin;
 
 use tokio::sync::watch;
 
-use crate::{Answer, SourceError};
+use crate::{SourceError, SourcePassword};
 
 mod file;
 mod fixed;
@@ -18,7 +18,7 @@ mod sources;
 mod vault;
 
 pub use self::sources::Sources;
-pub use self::vault::{Health, TokenStanding, VaultClient};
+pub use self::vault::{Health, TokenStatus, VaultClient};
 
 /// A future on the heap, so that sources of different kinds are one type.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -29,17 +29,17 @@ pub trait Source: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`SourceError`] by cause, when the source cannot be asked or has no usable password.
-    fn fetch(&self) -> BoxFuture<'_, Result<Answer, SourceError>>;
+    fn fetch(&self) -> BoxFuture<'_, Result<SourcePassword, SourceError>>;
 
-    /// A counter that grows when the place has changed; `None` for a source that must be polled
+    /// A counter that grows when the location has changed; `None` for a source that must be polled
     /// (Vault), and for one that never changes.
     fn changes(&self) -> Option<watch::Receiver<u64>>;
 
     /// The kind of source: `vault`, `file`, `env` or `inline`.
     fn kind(&self) -> &'static str;
 
-    /// The place of the password in words, without a secret.
-    fn place(&self) -> String;
+    /// The location of the password in words, without a secret.
+    fn location(&self) -> String;
 }
 
 #[cfg(test)]

@@ -40,14 +40,14 @@ pub struct ScramVerifier {
 /// A salt and a number of iterations. SCRAM shows them before it sees a proof, so that all
 /// passwords of a user must share them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Salting {
+pub struct SaltParameters {
     /// The salt in raw bytes; 16 of them when [`SaltKey`] made it.
     pub salt: Box<[u8]>,
     /// Number of PBKDF2 iterations.
     pub iterations: u32,
 }
 
-impl Salting {
+impl SaltParameters {
     /// Whether `verifier` has this salt and this number of iterations.
     #[must_use]
     pub fn fits(&self, verifier: &ScramVerifier) -> bool {
@@ -72,16 +72,16 @@ impl ScramVerifier {
 
     /// A verifier that no password fits, for a user without a password.
     #[must_use]
-    pub fn of_nobody(salting: &Salting) -> Self {
+    pub fn unmatchable(salt_parameters: &SaltParameters) -> Self {
         // A key whose digest is all zeros is not to be found.
-        let Salting { salt, iterations } = salting.clone();
+        let SaltParameters { salt, iterations } = salt_parameters.clone();
         Self { iterations, salt, stored_key: [0; 32], server_key: [0; 32] }
     }
 
     /// A verifier whose keys were stored apart from its salt.
     #[must_use]
-    pub fn of_keys(salting: &Salting, stored_key: Key, server_key: Key) -> Self {
-        let Salting { salt, iterations } = salting.clone();
+    pub fn of_keys(salt_parameters: &SaltParameters, stored_key: Key, server_key: Key) -> Self {
+        let SaltParameters { salt, iterations } = salt_parameters.clone();
         Self { iterations, salt, stored_key, server_key }
     }
 
@@ -94,13 +94,13 @@ impl ScramVerifier {
 
     /// The salt and the number of iterations.
     #[must_use]
-    pub fn salting(&self) -> Salting {
-        Salting { salt: self.salt.clone(), iterations: self.iterations }
+    pub fn salt_parameters(&self) -> SaltParameters {
+        SaltParameters { salt: self.salt.clone(), iterations: self.iterations }
     }
 
     /// Whether `other` has the same salt and number of iterations.
     #[must_use]
-    pub fn is_salted_like(&self, other: &Self) -> bool {
+    pub fn has_same_salt(&self, other: &Self) -> bool {
         self.iterations == other.iterations && self.salt == other.salt
     }
 

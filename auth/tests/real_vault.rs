@@ -50,7 +50,7 @@ fn rotated(period: u32) -> (Postgres, Vault) {
     (pg, vault)
 }
 
-fn label(outcome: Result<pgimbal_auth::Answer, SourceError>) -> &'static str {
+fn label(outcome: Result<pgimbal_auth::SourcePassword, SourceError>) -> &'static str {
     outcome.expect_err("an error").result_label()
 }
 

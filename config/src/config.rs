@@ -272,7 +272,7 @@ impl Config {
             route: own.as_ref().and_then(|own| own.route).unwrap_or(config.route),
             max_db_connections: config.max_db_connections,
             max_user_connections: own.and_then(|own| own.max_user_connections),
-            max_pinned: pool.max_pinned.of(pool.size),
+            max_pinned: pool.max_pinned.limit_for(pool.size),
             pool,
         })
     }
@@ -284,7 +284,7 @@ impl Config {
         match self.user(role) {
             None => ServerPassword::Fixed(None),
             Some(user) if user.source() == SourceConfig::Inline => {
-                ServerPassword::Fixed(user.for_server().cloned())
+                ServerPassword::Fixed(user.server_password().cloned())
             }
             Some(_) => ServerPassword::Role(role.to_owned()),
         }

@@ -180,7 +180,7 @@ impl MaxPinned {
     /// The limit for a pool of `size` server connections, at most `size`. A share is rounded down
     /// and is at least 1, so that a pool of one connection can serve a client that must be pinned.
     #[must_use]
-    pub fn of(self, size: u32) -> u32 {
+    pub fn limit_for(self, size: u32) -> u32 {
         match self {
             Self::Percent(percent) => {
                 ((u64::from(size) * u64::from(percent) / 100) as u32).max(1).min(size)
@@ -317,9 +317,9 @@ mod tests {
         for (share, size, expected) in
             [(75, 20, 15), (75, 3, 2), (75, 1, 1), (1, 50, 1), (100, 7, 7)]
         {
-            assert_eq!(MaxPinned::Percent(share).of(size), expected, "{share}% of {size}");
+            assert_eq!(MaxPinned::Percent(share).limit_for(size), expected, "{share}% of {size}");
         }
-        assert_eq!(MaxPinned::Servers(0).of(5), 0);
-        assert_eq!(MaxPinned::Servers(9).of(5), 5);
+        assert_eq!(MaxPinned::Servers(0).limit_for(5), 0);
+        assert_eq!(MaxPinned::Servers(9).limit_for(5), 5);
     }
 }

@@ -14,7 +14,7 @@ use crate::table::{OnReload, Settings};
 /// The keys whose values differ between two configurations, in the file's form: `pool_size`,
 /// `databases.app.host`. Both lists are empty when nothing changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reload {
+pub struct ReloadChanges {
     /// Keys whose new values take effect with the reload, in the form `databases.app.host`.
     pub applied: Vec<String>,
     /// Keys whose old values stay in force until a restart.
@@ -25,8 +25,8 @@ pub struct Reload {
 /// added or removed is one key, such as `databases.app`. A changed default is listed once, not
 /// again for every database that follows it.
 #[must_use]
-pub fn reload_changes(old: &Config, new: &Config) -> Reload {
-    let mut comparison = Comparison { old, new, reload: Reload::default() };
+pub fn reload_changes(old: &Config, new: &Config) -> ReloadChanges {
+    let mut comparison = Comparison { old, new, reload: ReloadChanges::default() };
     top_level(&mut comparison);
     let mut reload = comparison.reload;
     each(&old.databases, &new.databases, "databases", &mut reload, |path, a, b, reload| {
@@ -50,7 +50,7 @@ pub fn reload_changes(old: &Config, new: &Config) -> Reload {
 /// # Errors
 /// [`ConfigErrors`] when the mixture contradicts itself although `new` alone does not; such a
 /// change needs a restart.
-pub fn in_force(running: &Config, new: Config) -> Result<Config, ConfigErrors> {
+pub fn config_after_reload(running: &Config, new: Config) -> Result<Config, ConfigErrors> {
     let mut keeping = Keeping { running, config: new };
     top_level(&mut keeping);
     let config = keeping.config;
@@ -83,7 +83,7 @@ impl PartVisitor for Keeping<'_> {
 struct Comparison<'a> {
     old: &'a Config,
     new: &'a Config,
-    reload: Reload,
+    reload: ReloadChanges,
 }
 
 impl PartVisitor for Comparison<'_> {
@@ -99,7 +99,7 @@ impl PartVisitor for Comparison<'_> {
 }
 
 /// Notes the options of `T` that differ. `path` is empty or ends in a dot.
-fn differences<T: Settings>(path: &str, old: &T, new: &T, reload: &mut Reload) {
+fn differences<T: Settings>(path: &str, old: &T, new: &T, reload: &mut ReloadChanges) {
     for entry in T::TABLE.iter().filter(|entry| (entry.differs)(old, new)) {
         let key = format!("{path}{}", entry.key);
         match entry.on_reload {
@@ -114,7 +114,7 @@ fn database(
     path: &str,
     (old_config, old): (&Config, &DatabaseConfig),
     (new_config, new): (&Config, &DatabaseConfig),
-    reload: &mut Reload,
+    reload: &mut ReloadChanges,
 ) {
     differences(path, old, new, reload);
     if old.pool != old_config.pool || new.pool != new_config.pool {
@@ -130,7 +130,7 @@ fn cluster(
     path: &str,
     (old_config, old): (&Config, &ClusterConfig),
     (new_config, new): (&Config, &ClusterConfig),
-    reload: &mut Reload,
+    reload: &mut ReloadChanges,
 ) {
     differences(path, old, new, reload);
     if old.tls != old_config.server_tls || new.tls != new_config.server_tls {
@@ -147,8 +147,8 @@ fn each<T>(
     old: &BTreeMap<String, T>,
     new: &BTreeMap<String, T>,
     table: &str,
-    reload: &mut Reload,
-    compare: impl Fn(&str, &T, &T, &mut Reload),
+    reload: &mut ReloadChanges,
+    compare: impl Fn(&str, &T, &T, &mut ReloadChanges),
 ) {
     for (name, entry) in new {
         match old.get(name) {
@@ -176,7 +176,7 @@ mod tests {
         new.listen.addresses = vec!["127.0.0.1:7000".parse().expect("an address")];
         let changes = reload_changes(&running, &new);
         assert_eq!(changes.needs_restart, ["listen", "workers"]);
-        let force = in_force(&running, new.clone()).expect("usable");
+        let force = config_after_reload(&running, new.clone()).expect("usable");
         assert_eq!((force.workers, force.pool.size), (running.workers, 33));
         assert_eq!(force.listen, running.listen);
         // Once more: it still waits. Changed back: nothing does.
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(reload_changes(&force, &new).applied, [""; 0]);
         new.workers = running.workers;
         new.listen = running.listen.clone();
-        assert_eq!(reload_changes(&force, &new), Reload::default());
+        assert_eq!(reload_changes(&force, &new), ReloadChanges::default());
     }
 
     #[test]
@@ -194,7 +194,8 @@ mod tests {
         let mut new = Config::default();
         new.databases.insert("app".to_owned(), DatabaseConfig::default());
         new.clients.auth_type = AuthType::Trust;
-        let refused = in_force(&running, new).expect_err("trust on the network").to_string();
+        let refused =
+            config_after_reload(&running, new).expect_err("trust on the network").to_string();
         assert!(refused.contains("until a restart: auth_type"), "{refused}");
     }
 }

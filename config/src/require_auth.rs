@@ -59,15 +59,15 @@ pub struct AuthMethods {
 impl AuthMethods {
     /// Whether the option allows a server to ask for `method`.
     #[must_use]
-    pub const fn allow(self, method: AuthMethod) -> bool {
+    pub const fn allows(self, method: AuthMethod) -> bool {
         self.allowed & method.bit() != 0
     }
 
     /// Whether the list allows `method` by its name: `!md5` allows the other methods without naming
     /// them.
     #[must_use]
-    pub const fn name(self, method: AuthMethod) -> bool {
-        self.listed && self.allow(method)
+    pub const fn lists(self, method: AuthMethod) -> bool {
+        self.listed && self.allows(method)
     }
 }
 
@@ -76,7 +76,7 @@ impl fmt::Display for AuthMethods {
         let mark = if self.listed { "" } else { "!" };
         let mut between = "";
         for (name, method) in AuthMethod::ALL {
-            if self.allow(method) == self.listed {
+            if self.allows(method) == self.listed {
                 write!(f, "{between}{mark}{name}")?;
                 between = ",";
             }
@@ -134,12 +134,12 @@ mod tests {
     #[test]
     fn methods_are_listed_or_excluded() {
         let some = read("password, scram-sha-256").unwrap();
-        assert!(some.allow(AuthMethod::Password) && some.name(AuthMethod::ScramSha256));
-        assert!(!some.allow(AuthMethod::Md5) && !some.allow(AuthMethod::None));
+        assert!(some.allows(AuthMethod::Password) && some.lists(AuthMethod::ScramSha256));
+        assert!(!some.allows(AuthMethod::Md5) && !some.allows(AuthMethod::None));
         assert_eq!(some.to_string(), "password,scram-sha-256");
         let others = read("!md5,!none").unwrap();
-        assert!(others.allow(AuthMethod::Password) && !others.name(AuthMethod::Password));
-        assert!(!others.allow(AuthMethod::Md5) && !others.allow(AuthMethod::None));
+        assert!(others.allows(AuthMethod::Password) && !others.lists(AuthMethod::Password));
+        assert!(!others.allows(AuthMethod::Md5) && !others.allows(AuthMethod::None));
         assert_eq!(others.to_string(), "!md5,!none");
         assert!(read("md5,!none").unwrap_err().contains("either"));
         assert!(read("scram").unwrap_err().contains("scram-sha-256"));

@@ -51,7 +51,7 @@ settings! {
 }
 
 /// libpq's value of `sslrootcert` for the CAs of the operating system, in place of a file.
-pub const SYSTEM_CAS: &str = "system";
+pub const SYSTEM_ROOTS: &str = "system";
 
 /// The extent to which a server's certificate is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use crate::reader::{Choice, Port, Reader};
 use crate::require_auth::RequireAuth;
 use crate::secret::Secret;
 use crate::suggest::{did_you_mean, nearest};
-use crate::tls::{Negotiation, SYSTEM_CAS};
+use crate::tls::{Negotiation, SYSTEM_ROOTS};
 use crate::uri;
 use crate::words::{ChannelBinding, SslMode};
 
@@ -108,7 +108,7 @@ pub(crate) fn resolve(
         ("require_auth", given.text("require_auth")),
     ]);
     // As in libpq: whom the system's CAs vouch for is known by its name only.
-    let whole = given.text("sslrootcert").filter(|ca| ca == SYSTEM_CAS);
+    let whole = given.text("sslrootcert").filter(|ca| ca == SYSTEM_ROOTS);
     let whole = whole.map(|_| SslMode::VerifyFull.as_str().to_owned());
     let tls = dict([
         ("sslmode", given.text("sslmode").or(whole)),

@@ -100,7 +100,7 @@ impl UserConfig {
     /// The password to log in to a server with: `server_password`, or else `password` unless that
     /// is a hash. `None` when there is neither.
     #[must_use]
-    pub fn for_server(&self) -> Option<&Secret> {
+    pub fn server_password(&self) -> Option<&Secret> {
         let plain = |secret: &&Secret| PasswordForm::of(secret) == PasswordForm::Plain;
         self.server_password.as_ref().or_else(|| self.password.as_ref().filter(plain))
     }
@@ -132,7 +132,7 @@ impl UserConfig {
     /// Whether the rule makes a user of every file of a directory: `password_file` ends in
     /// `/{user}` and `names` is empty.
     #[must_use]
-    pub fn takes_any_file(&self) -> bool {
+    pub fn accepts_any_file(&self) -> bool {
         let name = self.password_file.as_ref().and_then(|path| path.file_name());
         self.names.is_empty() && name.is_some_and(|name| name == PLACEHOLDER)
     }
@@ -155,7 +155,7 @@ impl UserConfig {
         if user.is_empty() || above || user.contains(odd) || !self.is_for(user) {
             return None;
         }
-        if self.takes_any_file() && is_no_users_file(user) {
+        if self.accepts_any_file() && is_no_users_file(user) {
             return None;
         }
         let fill = |text: &String| text.replace(PLACEHOLDER, user);

@@ -18,7 +18,7 @@ use thiserror::Error;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::admin::collect::ProcessStats;
-use crate::lobby::{Lobby, Subnet};
+use crate::pending_logins::{PendingLogins, Subnet};
 use crate::tcp;
 use crate::worker::{Accepted, Message, Origin};
 
@@ -85,7 +85,7 @@ pub struct AcceptContext {
     /// The counters of the process.
     pub process: Arc<ProcessStats>,
     /// The connections that have not logged in yet.
-    pub lobby: Arc<Lobby>,
+    pub pending_logins: Arc<PendingLogins>,
 }
 
 impl Listeners {
@@ -137,12 +137,12 @@ impl Listeners {
     /// # Errors
     /// The operating system's error, when a thread cannot be started or a socket cannot be
     /// duplicated.
-    pub fn serve(self, reception: &AcceptContext) -> io::Result<Accepting> {
+    pub fn serve(self, context: &AcceptContext) -> io::Result<Accepting> {
         let mut accepting =
             Accepting { stopped: Arc::default(), listeners: Vec::new(), unlink: None };
         for (listener, spoken) in self.tcp {
             accepting.listeners.push(listener.try_clone()?.into());
-            accepting.spawn(reception, move || {
+            accepting.spawn(context, move || {
                 let (stream, address) = listener.accept()?;
                 Ok(match spoken {
                     Spoken::ByClients => Origin::Tcp(stream, address),
@@ -153,7 +153,7 @@ impl Listeners {
         if let Some((listener, path)) = self.unix {
             accepting.unlink = Some(path);
             accepting.listeners.push(listener.try_clone()?.into());
-            accepting.spawn(reception, move || Ok(Origin::Unix(listener.accept()?.0)))?;
+            accepting.spawn(context, move || Ok(Origin::Unix(listener.accept()?.0)))?;
         }
         Ok(accepting)
     }
@@ -172,17 +172,17 @@ impl Accepting {
     /// runtime costs five.
     fn spawn(
         &self,
-        reception: &AcceptContext,
+        context: &AcceptContext,
         next: impl Fn() -> io::Result<Origin> + Send + 'static,
     ) -> io::Result<()> {
-        let reception = reception.clone();
+        let context = context.clone();
         let stopped = Arc::clone(&self.stopped);
         std::thread::Builder::new().name("accept".to_owned()).spawn(move || {
             let (mut turn, mut last_said) = (0, None);
             while !stopped.load(Relaxed) {
                 match next() {
                     _ if stopped.load(Relaxed) => {}
-                    accepted => reception.receive(accepted, &mut turn, &mut last_said),
+                    accepted => context.receive(accepted, &mut turn, &mut last_said),
                 }
             }
         })?;
@@ -232,10 +232,14 @@ impl AcceptContext {
 
     fn hand_over(&self, socket: Origin, turn: &mut usize) {
         let connected = self.process.client_accepted();
-        let seat = self.lobby.enter(Subnet::of(socket.address()));
+        let pending_login = self.pending_logins.add(Subnet::of(socket.address()));
         *turn = (*turn + 1) % self.workers.len();
         // A worker that has ended takes nobody; the process is about to end too.
-        let _ = self.workers[*turn].send(Message::Accepted(Accepted { socket, connected, seat }));
+        let _ = self.workers[*turn].send(Message::Accepted(Accepted {
+            socket,
+            connected,
+            pending_login,
+        }));
     }
 }
 

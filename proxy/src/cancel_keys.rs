@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::lobby::Subnet;
+use crate::pending_logins::Subnet;
 
 /// Number of wrong keys that an address may send within a [`WINDOW`]. It exceeds the queries that
 /// end just before they are cancelled, and is nothing against the 63 bits of a key.
@@ -22,7 +22,7 @@ const ADDRESSES: usize = 10_000;
 
 /// The number of wrong cancel keys that each address has sent.
 #[derive(Debug, Default)]
-pub struct CancelKeys(Mutex<HashMap<Subnet, Wrong>>);
+pub struct WrongKeyLimiter(Mutex<HashMap<Subnet, Wrong>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Wrong {
@@ -30,17 +30,17 @@ struct Wrong {
     count: u32,
 }
 
-impl CancelKeys {
+impl WrongKeyLimiter {
     /// Whether a CancelRequest from this address is processed.
     #[must_use]
-    pub fn may_ask(&self, from: Subnet, now: Instant) -> bool {
+    pub fn allows(&self, from: Subnet, now: Instant) -> bool {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&from).is_none_or(|wrong| wrong.count < WRONG_KEYS || wrong.is_over(now))
     }
 
     /// Counts a wrong key. Returns `true` for the key that reaches the limit, so that it is logged
     /// once. Unix sockets are not counted.
-    pub fn was_wrong(&self, from: Subnet, now: Instant) -> bool {
+    pub fn record_wrong(&self, from: Subnet, now: Instant) -> bool {
         if !from.is_network() {
             return false;
         }
@@ -76,24 +76,24 @@ mod tests {
 
     #[test]
     fn who_guesses_is_passed_over_for_a_while_and_nobody_else() {
-        let (keys, now) = (CancelKeys::default(), Instant::now());
+        let (keys, now) = (WrongKeyLimiter::default(), Instant::now());
         for guess in 1..=WRONG_KEYS {
-            assert!(keys.may_ask(from(1), now));
-            assert_eq!(keys.was_wrong(from(1), now), guess == WRONG_KEYS);
+            assert!(keys.allows(from(1), now));
+            assert_eq!(keys.record_wrong(from(1), now), guess == WRONG_KEYS);
         }
-        assert!(!keys.may_ask(from(1), now) && keys.may_ask(from(2), now));
-        assert!(keys.may_ask(from(1), now + WINDOW));
-        assert!(!keys.was_wrong(from(1), now + WINDOW));
-        assert!(keys.may_ask(from(1), now + WINDOW));
+        assert!(!keys.allows(from(1), now) && keys.allows(from(2), now));
+        assert!(keys.allows(from(1), now + WINDOW));
+        assert!(!keys.record_wrong(from(1), now + WINDOW));
+        assert!(keys.allows(from(1), now + WINDOW));
     }
 
     #[test]
     fn what_is_remembered_has_a_bound() {
-        let (keys, now) = (CancelKeys::default(), Instant::now());
+        let (keys, now) = (WrongKeyLimiter::default(), Instant::now());
         for host in 0..3 * ADDRESSES as u32 {
-            keys.was_wrong(from(host), now);
+            keys.record_wrong(from(host), now);
         }
         assert!(keys.0.lock().unwrap().len() <= ADDRESSES);
-        assert!(!keys.was_wrong(Subnet::of(None), now), "this machine is not limited");
+        assert!(!keys.record_wrong(Subnet::of(None), now), "this machine is not limited");
     }
 }

@@ -11,7 +11,7 @@ use pgimbal_config::{AuthType, Overrides, PoolMode, Secret};
 
 use hint::Hint;
 
-use crate::admin::check::{Form, Wish};
+use crate::admin::check::{CheckOptions, OutputFormat};
 
 /// The command that the command line names.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub enum Command {
     /// `run`, or no subcommand: serves clients until a signal ends the process.
     Run(Overrides),
     /// `check`: checks the configuration and its servers, and serves no clients.
-    Check(Overrides, Wish),
+    Check(Overrides, CheckOptions),
     /// `config reference`: prints the option reference.
     Reference,
     /// `completions`: prints a shell's completion script.
@@ -58,7 +58,7 @@ enum Verb {
     ///
     /// Exit codes: 0 all is well, 3 something should be looked at, 1 something fails, 78 the
     /// configuration cannot be used.
-    Check(CheckOptions),
+    Check(CheckFlags),
     /// About the configuration
     #[command(subcommand)]
     Config(About),
@@ -77,7 +77,7 @@ enum About {
 
 /// The flags of `check`.
 #[derive(Debug, Args)]
-struct CheckOptions {
+struct CheckFlags {
     #[command(flatten)]
     options: Options,
     /// Try only this user, who may be one of the rule [users."*"]
@@ -127,9 +127,9 @@ impl Cli {
         match self.verb {
             None => Command::Run(self.options.into()),
             Some(Verb::Run(options)) => Command::Run(options.into()),
-            Some(Verb::Check(CheckOptions { options, user, database, json })) => {
-                let form = if json { Form::Json } else { Form::Text };
-                Command::Check(options.into(), Wish { user, database, form })
+            Some(Verb::Check(CheckFlags { options, user, database, json })) => {
+                let format = if json { OutputFormat::Json } else { OutputFormat::Text };
+                Command::Check(options.into(), CheckOptions { user, database, format })
             }
             Some(Verb::Config(About::Reference)) => Command::Reference,
             Some(Verb::Completions { shell }) => Command::Completions(shell),
@@ -171,9 +171,9 @@ mod tests {
     fn check_takes_the_options_of_run() {
         let line = "pgimbal check --config a.toml --upstream postgres:// --listen 127.0.0.1:1 \
                     --pool-size 5 --pool-mode session --auth-type trust --workers 2 --json --user u";
-        let Command::Check(overrides, wish) = command(line) else { panic!("{line}") };
-        let (user, database, form) = (Some("u".to_owned()), None, Form::Json);
-        assert_eq!(wish, Wish { user, database, form });
+        let Command::Check(overrides, options) = command(line) else { panic!("{line}") };
+        let (user, database, format) = (Some("u".to_owned()), None, OutputFormat::Json);
+        assert_eq!(options, CheckOptions { user, database, format });
         assert_eq!(
             overrides,
             Overrides {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgimbal_auth::SourceError;
-use pgimbal_auth::account::{Account, Matched};
+use pgimbal_auth::account::{Account, MatchedPassword};
 use pgimbal_auth::source::Sources;
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, SourceConfig};
@@ -130,9 +130,9 @@ impl CredentialManager {
     /// Counts a client that has logged in with what [`Self::account`] has. It counts as connected
     /// until the value is dropped; `None` for a user whose password does not rotate.
     #[must_use]
-    pub fn logged_in(&self, user: &str, matched: Matched) -> Option<Counted> {
+    pub fn logged_in(&self, user: &str, matched: MatchedPassword) -> Option<Counted> {
         self.account(user)?;
-        if self.shared.count_login(user, matched.standing) {
+        if self.shared.count_login(user, matched.rank) {
             self.send(Command::FirstLogin(user.into()));
         }
         Some(self.shared.clients().add(user, matched.generation))

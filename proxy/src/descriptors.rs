@@ -7,7 +7,7 @@
 use pgimbal_config::{Config, WILDCARD};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::lobby::LobbyLimits;
+use crate::pending_logins::PendingLoginLimits;
 
 /// Descriptors reserved for HTTP connections; the limit of `admin/http.rs`.
 const FOR_HTTP: u64 = 64;
@@ -29,7 +29,7 @@ const LOGIN_PART: u64 = 4;
 /// Raises the soft limit of open files (`RLIMIT_NOFILE`) to the hard limit, and returns the limit
 /// in force; `u64::MAX` for no limit. Soft limits are low for programs that use `select`, which
 /// pgimbal does not.
-pub fn raise() -> u64 {
+pub fn raise_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     // Only what the administrator has allowed; if even that is refused, the old one holds.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
@@ -38,7 +38,7 @@ pub fn raise() -> u64 {
 
 /// The number of file descriptors that a configuration may need, by purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Needed {
+pub struct Requirement {
     clients: u64,
     logging_in: u64,
     servers: u64,
@@ -47,17 +47,17 @@ pub struct Needed {
 
 /// The limits of clients that fit the file descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fitting {
+pub struct ClientLimits {
     /// Limit of logged-in clients: `max_client_conn`, or fewer.
     pub max_client_conn: u32,
     /// Limits of clients that have not logged in: `max_login_conn` and
     /// `max_login_conn_per_address`, or fewer.
-    pub logging_in: LobbyLimits,
+    pub logging_in: PendingLoginLimits,
     /// Whether a limit is lower than configured.
     pub is_short: bool,
 }
 
-impl Needed {
+impl Requirement {
     /// The descriptors that `config` needs when every client and server connection that it allows
     /// is open. Databases and users that a `*` stands for are counted once each.
     #[must_use]
@@ -98,10 +98,10 @@ impl Needed {
 
     /// The limits of clients that fit `limit` descriptors beside everything else.
     #[must_use]
-    pub fn fit(&self, config: &Config, limit: u64) -> Fitting {
-        let wanted = LobbyLimits::from(&config.clients);
+    pub fn fit(&self, config: &Config, limit: u64) -> ClientLimits {
+        let wanted = PendingLoginLimits::from(&config.clients);
         if self.total() <= limit {
-            return Fitting {
+            return ClientLimits {
                 max_client_conn: config.clients.max_client_conn,
                 logging_in: wanted,
                 is_short: false,
@@ -112,9 +112,9 @@ impl Needed {
         let logging_in = self.logging_in.min(room / LOGIN_PART);
         let clients = self.clients.min(room - logging_in);
         let share = |wanted: usize| wanted.min(logging_in as usize);
-        Fitting {
+        ClientLimits {
             max_client_conn: u32::try_from(clients).unwrap_or(u32::MAX),
-            logging_in: LobbyLimits {
+            logging_in: PendingLoginLimits {
                 all: share(wanted.all),
                 one_address: share(wanted.one_address),
             },
@@ -126,12 +126,12 @@ impl Needed {
 /// The limits of clients of `config` that fit `limit` descriptors. Logs a warning when they are
 /// lower than configured.
 #[must_use]
-pub fn share_out(config: &Config, limit: u64) -> Fitting {
-    let needed = Needed::by(config);
-    if let Some(warning) = needed.warning(limit) {
+pub fn limit_clients(config: &Config, limit: u64) -> ClientLimits {
+    let requirement = Requirement::by(config);
+    if let Some(warning) = requirement.warning(limit) {
         tracing::warn!("{warning}");
     }
-    needed.fit(config, limit)
+    requirement.fit(config, limit)
 }
 
 /// Server connections that all pools together may open.
@@ -171,35 +171,35 @@ mod tests {
     #[test]
     fn what_fits_is_left_alone() {
         let config = config(1000);
-        let needed = Needed::by(&config);
-        assert_eq!(needed.servers, 40);
+        let requirement = Requirement::by(&config);
+        assert_eq!(requirement.servers, 40);
         let limit = 1000 + 1000 + 40 + FOR_HTTP + FOR_FILES + 2 * FOR_A_WORKER;
-        assert_eq!(needed.total(), limit);
-        assert!(needed.warning(limit).is_none());
-        let fitting = needed.fit(&config, limit);
-        assert_eq!((fitting.max_client_conn, fitting.is_short), (1000, false));
-        assert_eq!(fitting.logging_in, LobbyLimits { all: 1000, one_address: 500 });
+        assert_eq!(requirement.total(), limit);
+        assert!(requirement.warning(limit).is_none());
+        let limits = requirement.fit(&config, limit);
+        assert_eq!((limits.max_client_conn, limits.is_short), (1000, false));
+        assert_eq!(limits.logging_in, PendingLoginLimits { all: 1000, one_address: 500 });
     }
 
     #[test]
     fn clients_get_what_the_others_leave() {
         let config = config(5000);
-        let needed = Needed::by(&config);
-        let said = needed.warning(1024).unwrap();
+        let requirement = Requirement::by(&config);
+        let said = requirement.warning(1024).unwrap();
         assert!(said.contains("1024") && said.contains("max_client_conn"), "{said}");
-        let fitting = needed.fit(&config, 1024);
-        let taken = u64::from(fitting.max_client_conn) + fitting.logging_in.all as u64;
-        assert!(fitting.is_short);
-        assert_eq!(taken + needed.servers + needed.others, 1024);
-        assert_eq!(fitting.logging_in.all as u64, taken / LOGIN_PART);
+        let limits = requirement.fit(&config, 1024);
+        let taken = u64::from(limits.max_client_conn) + limits.logging_in.all as u64;
+        assert!(limits.is_short);
+        assert_eq!(taken + requirement.servers + requirement.others, 1024);
+        assert_eq!(limits.logging_in.all as u64, taken / LOGIN_PART);
     }
 
     #[test]
     fn with_next_to_nothing_some_clients_are_served() {
         let config = config(1000);
-        let fitting = Needed::by(&config).fit(&config, 48);
-        assert_eq!((fitting.max_client_conn, fitting.logging_in.all), (18, 6));
-        let none = Needed::by(&config).fit(&config, 0);
+        let limits = Requirement::by(&config).fit(&config, 48);
+        assert_eq!((limits.max_client_conn, limits.logging_in.all), (18, 6));
+        let none = Requirement::by(&config).fit(&config, 0);
         assert_eq!((none.max_client_conn, none.logging_in.all), (3, 1));
     }
 
@@ -207,6 +207,6 @@ mod tests {
     fn limits_of_databases_count() {
         let mut config = config(5);
         config.databases.get_mut("app").unwrap().max_db_connections = Some(7);
-        assert_eq!(Needed::by(&config).servers, 7);
+        assert_eq!(Requirement::by(&config).servers, 7);
     }
 }

@@ -17,7 +17,7 @@ use crate::tls::{TlsConnector, TlsError};
 /// The configuration in force, as the workers use it. A reload makes a new directory, which shares
 /// the counts of the old one.
 #[derive(Debug)]
-pub struct Directory {
+pub struct PoolDirectory {
     config: Arc<Config>,
     workers: u16,
     connectors: Vec<(ServerTls, Arc<TlsConnector>)>,
@@ -50,7 +50,7 @@ struct Counts {
 
 /// Everything that a worker needs to serve a pool.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct PoolEntry {
     /// The pool's options, with the user's overrides.
     pub config: Arc<ResolvedPool>,
     /// The counts of the pool that all workers share.
@@ -59,7 +59,7 @@ pub struct Entry {
     pub target: Arc<Target>,
 }
 
-impl Directory {
+impl PoolDirectory {
     /// Makes the directory for `workers` workers.
     ///
     /// # Errors
@@ -90,10 +90,10 @@ impl Directory {
     /// The pool of a user on a database. `None` when the configuration does not serve the database,
     /// or not to this user.
     #[must_use]
-    pub fn pool(&self, key: &PoolKey) -> Option<Entry> {
+    pub fn pool(&self, key: &PoolKey) -> Option<PoolEntry> {
         let (config, target) = self.target(&key.database, &key.user)?;
         let shared = self.shared(key, &config);
-        Some(Entry { config: Arc::new(config), shared, target: Arc::new(target) })
+        Some(PoolEntry { config: Arc::new(config), shared, target: Arc::new(target) })
     }
 
     /// The options and the server of a user's pool on a database, without a pool being counted.
@@ -111,7 +111,7 @@ impl Directory {
     /// The worker on which a client of this pool should be served: of the workers that share the
     /// pool the one with the fewest clients of the pool, and in a tie `here`.
     #[must_use]
-    pub fn home(&self, key: &PoolKey, entry: &Entry, here: WorkerId) -> WorkerId {
+    pub fn preferred_worker(&self, key: &PoolKey, entry: &PoolEntry, here: WorkerId) -> WorkerId {
         let sessions = |worker: &WorkerId| {
             entry.shared.share(*worker).sessions.load(std::sync::atomic::Ordering::Relaxed)
         };
@@ -124,7 +124,7 @@ impl Directory {
 
     /// Notes that a worker no longer holds a part of this pool. The pool's counts are dropped with
     /// the last part.
-    pub fn forget(&self, key: &PoolKey) {
+    pub fn release(&self, key: &PoolKey) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let Counts { pools, databases, users } = &mut *counts;
         if pools.get(key).is_some_and(|shared| Arc::strong_count(shared) == 1) {
@@ -191,7 +191,7 @@ mod tests {
         let config = pgimbal_config::load(&overrides, std::iter::empty());
         std::fs::remove_file(path).expect("our file");
         let config = Arc::new(config.expect("a configuration"));
-        let directory = Directory::new(config, 1).expect("a directory");
+        let directory = PoolDirectory::new(config, 1).expect("a directory");
         assert!(directory.target("app", "app").is_some());
         assert!(directory.target("other", "app").is_none());
     }

@@ -17,17 +17,17 @@ use pgimbal_wire::startup::ProtocolVersion;
 use tokio::time::timeout;
 
 use crate::credentials::Counted;
-use crate::lobby::Peer;
+use crate::pending_logins::Peer;
 use crate::transport::{Conversation, Setting, Socket, Transport};
 
 pub use authenticate::Authenticators;
 use authenticate::Claim;
-pub use context::{ConsoleRole, ContextError, InForce, LoginContext};
+pub use context::{ConsoleRole, ContextError, CurrentLoginContext, LoginContext};
 pub use error::LoginError;
 
 /// The purpose of a client's connection.
 #[derive(Debug)]
-pub enum Arrival {
+pub enum ClientPurpose {
     /// The client sent a CancelRequest.
     Cancel {
         /// Process id from the BackendKeyData of the session whose query is to be cancelled.
@@ -75,13 +75,13 @@ pub struct Authenticated {
 ///
 /// # Errors
 /// [`LoginError`] when no valid header arrives in time.
-pub async fn unwrap(
+pub async fn read_proxy_header(
     mut socket: Socket,
     peer: Peer,
     patience: Duration,
 ) -> Result<(Socket, Peer), LoginError> {
     let named = timeout(patience, proxied::read(&mut socket)).await;
-    match named.unwrap_or(Err(LoginError::Silent)) {
+    match named.unwrap_or(Err(LoginError::StartupTimeout)) {
         Ok(named) => Ok((socket, named.map_or(peer, Peer::Tcp))),
         Err(error) => {
             let conversation = Conversation::new(Transport::Plain(socket));
@@ -100,26 +100,26 @@ pub async fn accept(
     socket: Socket,
     peer: Peer,
     authenticators: Authenticators<'_>,
-) -> Result<Arrival, LoginError> {
-    let greeter = authenticators.in_force.now();
-    let patience = greeter.config().clients.first_packet_timeout;
-    let opened = timeout(patience, Box::pin(open(socket, peer, &greeter))).await;
+) -> Result<ClientPurpose, LoginError> {
+    let tls_context = authenticators.in_force.now();
+    let patience = tls_context.config().clients.first_packet_timeout;
+    let opened = timeout(patience, Box::pin(open(socket, peer, &tls_context))).await;
     let (mut conversation, opening) = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err((conversation, error))) => return Err(refuse(conversation, error).await),
         // Closed without a word, as PostgreSQL does.
-        Err(_) => return Err(LoginError::Silent),
+        Err(_) => return Err(LoginError::StartupTimeout),
     };
     let admitted = match opening {
         request::Opening::Cancel { process_id, key } => Ok(Admitted::Cancel { process_id, key }),
         request::Opening::Startup(request) => {
-            log_in(&mut conversation, request, peer, &greeter, authenticators).await
+            log_in(&mut conversation, request, peer, &tls_context, authenticators).await
         }
     };
     let (process_id, key) = match admitted {
         Ok(Admitted::Client(client)) => {
             let Conversation { transport, inbox, outbox } = conversation;
-            return Ok(Arrival::Client(Box::new(Authenticated {
+            return Ok(ClientPurpose::Client(Box::new(Authenticated {
                 transport,
                 user: client.user,
                 database: client.database,
@@ -135,7 +135,7 @@ pub async fn accept(
         Ok(Admitted::Cancel { process_id, key }) => (process_id, key),
         Err(error) => return Err(refuse(Some(conversation), error).await),
     };
-    Ok(Arrival::Cancel { process_id, key, transport: conversation.transport })
+    Ok(ClientPurpose::Cancel { process_id, key, transport: conversation.transport })
 }
 
 enum Admitted {
@@ -156,9 +156,9 @@ struct Client {
 async fn open(
     socket: Socket,
     peer: Peer,
-    greeter: &LoginContext,
+    tls_context: &LoginContext,
 ) -> Result<(Conversation, request::Opening), (Option<Conversation>, LoginError)> {
-    let mut conversation = greeting::greet(socket, peer, greeter).await?;
+    let mut conversation = greeting::greet(socket, peer, tls_context).await?;
     match request::read(&mut conversation).await {
         Ok(opening) => Ok((conversation, opening)),
         Err(error) => Err((Some(conversation), error)),
@@ -166,13 +166,13 @@ async fn open(
 }
 
 /// Authenticates the client, and only then checks what depends on the user, so that a refusal does
-/// not reveal which users and databases exist. `greeter` is the context with which TLS was
+/// not reveal which users and databases exist. `tls_context` is the context with which TLS was
 /// negotiated.
 async fn log_in(
     conversation: &mut Conversation,
     request: request::Request,
     peer: Peer,
-    greeter: &LoginContext,
+    tls_context: &LoginContext,
     authenticators: Authenticators<'_>,
 ) -> Result<Admitted, LoginError> {
     let tls_required = authenticators.in_force.now().tls_required();
@@ -184,7 +184,7 @@ async fn log_in(
     }
     let claim = Claim { user: &request.user, database: &request.database, peer };
     let generation =
-        authenticate::authenticate(conversation, claim, greeter, authenticators).await?;
+        authenticate::authenticate(conversation, claim, tls_context, authenticators).await?;
     let console = authenticators.in_force.now().admit(&request.user, &request.database)?;
     let parameters = request.settings()?;
     AuthRequest::Ok.encode(&mut conversation.outbox);

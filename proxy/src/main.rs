@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use pgimbal::admin::check::{self, Wish};
+use pgimbal::admin::check::{self, CheckOptions};
 use pgimbal::cli::{self, Command};
 use pgimbal::logging;
 use pgimbal::serve::{Prepared, ServeError, environment};
@@ -24,9 +24,10 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Run(overrides) => run(overrides),
-        Command::Check(overrides, wish) => match pgimbal_config::load(&overrides, environment()) {
-            Ok(config) => check(Arc::new(config), &wish),
-            Err(errors) => check::unusable(&errors, wish.form),
+        Command::Check(overrides, options) => match pgimbal_config::load(&overrides, environment())
+        {
+            Ok(config) => check(Arc::new(config), &options),
+            Err(errors) => check::unusable(&errors, options.format),
         },
     }
 }
@@ -42,7 +43,7 @@ fn run(overrides: Overrides) -> ExitCode {
 /// Serves until it is told to end, which may be before it has begun.
 async fn serve(overrides: Overrides) -> Result<ExitCode, ServeError> {
     let mut signals = Signals::listen()?;
-    let prepared = signals.unless_ended(signals::beside(|| prepare(overrides))).await;
+    let prepared = signals.until_shutdown(signals::run_on_own_thread(|| prepare(overrides))).await;
     match prepared.transpose()? {
         Some(Ok(prepared)) => prepared.run(signals).await.map(|()| ExitCode::SUCCESS),
         Some(Err(code)) => Ok(code),
@@ -57,10 +58,10 @@ fn prepare(overrides: Overrides) -> Result<Prepared, ExitCode> {
     Prepared::new(Arc::new(config), overrides).map_err(|error| failed(&error))
 }
 
-fn check(config: Arc<Config>, wish: &Wish) -> ExitCode {
+fn check(config: Arc<Config>, options: &CheckOptions) -> ExitCode {
     match Prepared::examine(&config) {
-        Ok(()) => check::run(&config, wish),
-        Err(error) => check::refused(&error, wish.form),
+        Ok(()) => check::run(&config, options),
+        Err(error) => check::refused(&error, options.format),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use pgimbal_auth::SourceError;
 use pgimbal_auth::verifier::SaltKey;
-use pgimbal_config::{Config, Overrides, Reload};
+use pgimbal_config::{Config, Overrides, ReloadChanges};
 use pgimbal_pooler::ids::WorkerId;
 use pgimbal_pooler::server::prepared::StatementKey;
 use thiserror::Error;
@@ -20,11 +20,11 @@ use crate::admin::console::{Console, Control, ControlRequest, ReloadRefused};
 use crate::admin::http;
 use crate::credentials::{self, CredentialManager};
 use crate::descriptors;
-use crate::directory::Directory;
-use crate::lobby::Lobby;
-use crate::login::{ContextError, InForce, LoginContext};
+use crate::directory::PoolDirectory;
+use crate::login::{ContextError, CurrentLoginContext, LoginContext};
 use crate::names;
-use crate::signals::{Signals, Told};
+use crate::pending_logins::PendingLogins;
+use crate::signals::{SignalRequest, Signals};
 use crate::state_dir::{self, StateDirError};
 use crate::tls::{OwnCertificate, TlsError};
 use crate::topology::Clusters;
@@ -78,8 +78,8 @@ pub struct Prepared {
     config: Arc<Config>,
     overrides: Overrides,
     salts: SaltKey,
-    directory: Arc<Directory>,
-    login: InForce,
+    directory: Arc<PoolDirectory>,
+    login: CurrentLoginContext,
     key: StatementKey,
     /// The certificates as they were read: a file that is replaced counts after a reload.
     certificates: Vec<OwnCertificate>,
@@ -98,8 +98,8 @@ impl Prepared {
         let salts = credentials::salt_key(&config);
         let workers = u16::try_from(config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
         Ok(Self {
-            directory: Arc::new(Directory::new(Arc::clone(&config), workers)?),
-            login: InForce::new(LoginContext::new(Arc::clone(&config), salts.clone())?),
+            directory: Arc::new(PoolDirectory::new(Arc::clone(&config), workers)?),
+            login: CurrentLoginContext::new(LoginContext::new(Arc::clone(&config), salts.clone())?),
             certificates: OwnCertificate::all(&config),
             config,
             overrides,
@@ -116,7 +116,7 @@ impl Prepared {
         if let Some(directory) = &config.credentials.state_dir {
             state_dir::examine(directory)?;
         }
-        Directory::new(Arc::clone(config), 1)?;
+        PoolDirectory::new(Arc::clone(config), 1)?;
         LoginContext::new(Arc::clone(config), SaltKey::new(rand::random()))?;
         Ok(())
     }
@@ -131,33 +131,33 @@ impl Prepared {
             Arc::new(ProcessStats::new(SystemTime::now(), self.config.clients.max_client_conn));
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
         let (configs, _) = watch::channel(Arc::clone(&self.config));
-        let crew = Workers::start(&self, &process, Control::new(control), &configs)?;
-        crew.limit_clients(&self.config, &process);
+        let workers = Workers::start(&self, &process, Control::new(control), &configs)?;
+        workers.limit_clients(&self.config, &process);
         let http = http.map(|listener| {
             listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            Ok::<_, io::Error>(tokio::spawn(http::serve(listener, crew.collector.clone())))
+            Ok::<_, io::Error>(tokio::spawn(http::serve(listener, workers.collector.clone())))
         });
         let http = http.transpose()?;
-        let console = Arc::clone(&crew.console);
+        let console = Arc::clone(&workers.console);
         tokio::spawn(async move { console.keep_averages().await });
-        tokio::spawn(names::follow(configs.subscribe(), Arc::clone(&crew.workers)));
+        tokio::spawn(names::follow(configs.subscribe(), Arc::clone(&workers.senders)));
         let places = listeners.places().join(", ");
-        let reception = AcceptContext {
-            workers: Arc::clone(&crew.workers),
+        let accept_context = AcceptContext {
+            workers: Arc::clone(&workers.senders),
             process: Arc::clone(&process),
-            lobby: Arc::clone(&crew.lobby),
+            pending_logins: Arc::clone(&workers.pending_logins),
         };
         // The first clients need the passwords.
-        if signals.unless_ended(crew.credentials.ready()).await.is_none() {
+        if signals.until_shutdown(workers.credentials.ready()).await.is_none() {
             listeners.abandon();
-            crew.drain(Duration::ZERO, &process).await;
+            workers.drain(Duration::ZERO, &process).await;
             return Ok(());
         }
-        let accepting = listeners.serve(&reception)?;
+        let accepting = listeners.serve(&accept_context)?;
         process.enter(Phase::Serving);
-        self.say_ready(&places, crew.workers.len());
-        let grace = self.supervise(&crew, signals, requests, &process, &configs).await;
+        self.say_ready(&places, workers.senders.len());
+        let grace = self.supervise(&workers, signals, requests, &process, &configs).await;
         drop(accepting);
         if let Some(http) = http {
             // As the ports of clients: the next process may have it while this one drains.
@@ -166,7 +166,7 @@ impl Prepared {
             let _ = http.await;
         }
         process.enter(Phase::Draining);
-        crew.drain(grace, &process).await;
+        workers.drain(grace, &process).await;
         Ok(())
     }
 
@@ -192,7 +192,7 @@ impl Prepared {
     /// Serves signals and requests of the console. Returns the time that a drain may take.
     async fn supervise(
         mut self,
-        crew: &Workers,
+        workers: &Workers,
         mut signals: Signals,
         mut requests: mpsc::Receiver<ControlRequest>,
         process: &ProcessStats,
@@ -202,19 +202,19 @@ impl Prepared {
         loop {
             tokio::select! {
                 _ = certificates.tick() => self.warn_of_certificates(),
-                told = signals.next() => match told {
-                    Told::Drain => break,
-                    Told::Stop => return Duration::ZERO,
-                    Told::Reload => {
+                request = signals.next() => match request {
+                    SignalRequest::Drain => break,
+                    SignalRequest::Stop => return Duration::ZERO,
+                    SignalRequest::Reload => {
                         // What became of it stands in the log.
-                        let _ = self.reload(crew, process, configs).await;
+                        let _ = self.reload(workers, process, configs).await;
                     }
                 },
                 Some(request) = requests.recv() => match request {
                     ControlRequest::Reload(reply) => {
-                        let _ = reply.send(self.reload(crew, process, configs).await);
+                        let _ = reply.send(self.reload(workers, process, configs).await);
                     }
-                    ControlRequest::Renew(database, how, told) => crew.tell_all(|| {
+                    ControlRequest::Renew(database, how, told) => workers.tell_all(|| {
                         let (database, told) = (database.clone(), told.clone());
                         Message::Renew { database, how, told }
                     }),
@@ -231,16 +231,16 @@ impl Prepared {
     /// Reads the configuration again. A configuration with an error is refused as a whole.
     async fn reload(
         &mut self,
-        crew: &Workers,
+        workers: &Workers,
         process: &ProcessStats,
         configs: &watch::Sender<Arc<Config>>,
-    ) -> Result<Reload, ReloadRefused> {
-        match self.try_reload(crew).await {
+    ) -> Result<ReloadChanges, ReloadRefused> {
+        match self.try_reload(workers).await {
             Ok(changes) => {
                 process.reloaded(true);
-                crew.limit_clients(&self.config, process);
+                workers.limit_clients(&self.config, process);
                 configs.send_replace(Arc::clone(&self.config));
-                crew.tell_all(|| Message::Reload(Arc::clone(&self.directory)));
+                workers.tell_all(|| Message::Reload(Arc::clone(&self.directory)));
                 tracing::info!(applied = ?changes.applied, needs_restart = ?changes.needs_restart, "configuration reloaded");
                 self.warn_of_certificates();
                 Ok(changes)
@@ -254,25 +254,28 @@ impl Prepared {
     }
 
     fn warn_of_certificates(&self) {
-        for notice in self.certificates.iter().filter_map(|own| own.notice(SystemTime::now())) {
-            tracing::warn!("{notice}");
+        for warning in
+            self.certificates.iter().filter_map(|own| own.expiry_warning(SystemTime::now()))
+        {
+            tracing::warn!("{warning}");
         }
     }
 
-    async fn try_reload(&mut self, crew: &Workers) -> Result<Reload, ReloadRefused> {
+    async fn try_reload(&mut self, workers: &Workers) -> Result<ReloadChanges, ReloadRefused> {
         fn refused(cause: &impl ToString) -> ReloadRefused {
             ReloadRefused(cause.to_string())
         }
         let config =
             pgimbal_config::load(&self.overrides, environment()).map_err(|e| refused(&e))?;
         let changes = pgimbal_config::reload_changes(&self.config, &config);
-        let config = pgimbal_config::in_force(&self.config, config).map_err(|e| refused(&e))?;
+        let config =
+            pgimbal_config::config_after_reload(&self.config, config).map_err(|e| refused(&e))?;
         let config = Arc::new(config);
         let login =
             LoginContext::new(Arc::clone(&config), self.salts.clone()).map_err(|e| refused(&e))?;
         let directory = self.directory.reloaded(Arc::clone(&config)).map_err(|e| refused(&e))?;
-        crew.clusters.reload(&config).map_err(|e| refused(&e))?;
-        crew.credentials.reload(&config).await.map_err(|e| refused(&e))?;
+        workers.clusters.reload(&config).map_err(|e| refused(&e))?;
+        workers.credentials.reload(&config).await.map_err(|e| refused(&e))?;
         self.login.replace(login);
         self.directory = Arc::new(directory);
         self.certificates = OwnCertificate::all(&config);
@@ -293,13 +296,13 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 
 /// The workers, and the handles through which they are reached.
 struct Workers {
-    workers: Arc<[mpsc::UnboundedSender<Message>]>,
+    senders: Arc<[mpsc::UnboundedSender<Message>]>,
     threads: Vec<JoinHandle<()>>,
     collector: Collector,
     clusters: Clusters,
     credentials: CredentialManager,
     console: Arc<Console>,
-    lobby: Arc<Lobby>,
+    pending_logins: Arc<PendingLogins>,
     /// Limit of open files of the process.
     open_files: u64,
 }
@@ -313,18 +316,18 @@ impl Workers {
     ) -> Result<Self, ServeError> {
         let count =
             u16::try_from(prepared.config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
-        let mut workers = Vec::new();
+        let mut senders = Vec::new();
         let mut askers = Vec::new();
         let mut channels = Vec::new();
         for _ in 0..count {
             let (tell, messages) = mpsc::unbounded_channel();
             let (ask, snapshots) = mpsc::unbounded_channel();
-            workers.push(tell);
+            senders.push(tell);
             askers.push(ask);
             channels.push(Channels { messages, snapshots });
         }
-        let workers: Arc<[_]> = workers.into();
-        let to_workers = Arc::clone(&workers);
+        let senders: Arc<[_]> = senders.into();
+        let to_workers = Arc::clone(&senders);
         let credentials =
             CredentialManager::start(&prepared.config, &prepared.salts, move |role, event| {
                 tell_all(&to_workers, || Message::Credential {
@@ -333,7 +336,7 @@ impl Workers {
                 });
             })?;
         let counts = prepared.directory.cluster_counts();
-        let to_workers = Arc::clone(&workers);
+        let to_workers = Arc::clone(&senders);
         let clusters =
             Clusters::start(&prepared.config, counts, &credentials, move |cluster, view| {
                 tell_all(&to_workers, || Message::Topology {
@@ -342,18 +345,18 @@ impl Workers {
                 });
             })?;
         let collector = Collector::new(askers, Arc::clone(process))
-            .watching(clusters.clone())
+            .with_clusters(clusters.clone())
             .with_credentials(credentials.clone());
         let console = Arc::new(Console::new(collector.clone(), configs.subscribe(), control));
         let common = Common {
             directory: Arc::clone(&prepared.directory),
             login: prepared.login.clone(),
-            workers: Arc::clone(&workers),
+            workers: Arc::clone(&senders),
             process: Arc::clone(process),
             console: Arc::clone(&console),
             clusters: clusters.clone(),
             cancel_keys: Arc::default(),
-            keeper: credentials.clone(),
+            credentials: credentials.clone(),
             inherited_tcp: prepared.config.clients.tcp.clone(),
             key: prepared.key,
         };
@@ -361,20 +364,29 @@ impl Workers {
         for (id, channels) in (0..count).zip(channels) {
             threads.push(worker::spawn(WorkerId(id), common.clone(), channels)?);
         }
-        let lobby = Lobby::new((&prepared.config.clients).into());
-        let open_files = descriptors::raise();
-        Ok(Self { workers, threads, collector, clusters, credentials, console, lobby, open_files })
+        let pending_logins = PendingLogins::new((&prepared.config.clients).into());
+        let open_files = descriptors::raise_limit();
+        Ok(Self {
+            senders,
+            threads,
+            collector,
+            clusters,
+            credentials,
+            console,
+            pending_logins,
+            open_files,
+        })
     }
 
     /// Sets the limits of clients to the configured ones, or to what file descriptors allow.
     fn limit_clients(&self, config: &Config, process: &ProcessStats) {
-        let fitting = descriptors::share_out(config, self.open_files);
-        process.set_limit(&fitting);
-        self.lobby.set_limits(fitting.logging_in);
+        let limits = descriptors::limit_clients(config, self.open_files);
+        process.set_limit(&limits);
+        self.pending_logins.set_limits(limits.logging_in);
     }
 
     fn tell_all(&self, message: impl Fn() -> Message) {
-        tell_all(&self.workers, message);
+        tell_all(&self.senders, message);
     }
 
     /// Lets transactions end within `grace`, then ends all sessions and workers.

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 /// The request that a signal stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum SignalRequest {
     /// SIGTERM: let transactions end, then end the process.
     Drain,
     /// SIGINT: end the process now.
@@ -40,27 +40,27 @@ impl Signals {
     }
 
     /// Waits for the next signal. It is cancel-safe: no signal is lost when the future is dropped.
-    pub async fn next(&mut self) -> Told {
+    pub async fn next(&mut self) -> SignalRequest {
         tokio::select! {
-            _ = self.terminate.recv() => Told::Drain,
-            _ = self.interrupt.recv() => Told::Stop,
-            _ = self.hangup.recv() => Told::Reload,
+            _ = self.terminate.recv() => SignalRequest::Drain,
+            _ = self.interrupt.recv() => SignalRequest::Stop,
+            _ = self.hangup.recv() => SignalRequest::Reload,
         }
     }
 
     /// Runs `work` and returns its result; `None` when SIGTERM or SIGINT arrives first. A SIGHUP
     /// waits for [`Self::next`].
-    pub async fn unless_ended<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+    pub async fn until_shutdown<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             done = work => Some(done),
             _ = self.end() => None,
         }
     }
 
-    async fn end(&mut self) -> Told {
+    async fn end(&mut self) -> SignalRequest {
         tokio::select! {
-            _ = self.terminate.recv() => Told::Drain,
-            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.terminate.recv() => SignalRequest::Drain,
+            _ = self.interrupt.recv() => SignalRequest::Stop,
         }
     }
 }
@@ -69,7 +69,9 @@ impl Signals {
 ///
 /// # Errors
 /// An error when no thread can be started, or `work` panicked.
-pub async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+pub async fn run_on_own_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
     let (reply, done) = oneshot::channel();
     std::thread::Builder::new().name("start".to_owned()).spawn(move || {
         // Nobody waits for it when the process ends.

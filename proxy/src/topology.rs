@@ -26,14 +26,14 @@ use tokio::time::timeout;
 use crate::credentials::CredentialManager;
 use crate::directory::ClusterCounts;
 use crate::tls::TlsError;
-pub(crate) use look::Looked;
+pub(crate) use look::NodeLook;
 pub(crate) use spec::{ClusterSpec, specs};
 pub use status::{ClusterStatus, Counts, FailoverStatus, NodeStatus};
 use watcher::{Request, ViewListener, Watcher};
 
 /// Limit of hints that wait for a watcher. A hint says that something has changed, and one is
 /// enough.
-const NUDGES: usize = 64;
+const MAX_HINTS: usize = 64;
 /// Time limit of a watcher's answer. A watcher answers within one turn of its loop, and a stuck one
 /// must not delay a scrape.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
@@ -79,7 +79,7 @@ pub enum OperatorError {
     Refused(String),
     /// The watcher has ended, because pgimbal is shutting down or the cluster was removed.
     #[error("pgimbal is shutting down")]
-    Gone,
+    ShuttingDown,
 }
 
 impl Clusters {
@@ -124,7 +124,7 @@ impl Clusters {
             }
             let name = Arc::clone(&spec.name);
             let (requests, from_console) = mpsc::channel(REQUESTS);
-            let (probe_hints, from_workers) = mpsc::channel(NUDGES);
+            let (probe_hints, from_workers) = mpsc::channel(MAX_HINTS);
             let shared = inner.counts.of(&name);
             let watcher =
                 Watcher::new(spec, inner.listener.clone(), shared, inner.credentials.clone());
@@ -178,18 +178,18 @@ impl Clusters {
     /// Makes writes of a cluster wait until [`Self::resume`].
     ///
     /// # Errors
-    /// [`OperatorError::UnknownCluster`] or [`OperatorError::Gone`].
+    /// [`OperatorError::UnknownCluster`] or [`OperatorError::ShuttingDown`].
     pub async fn hold(&self, name: &str) -> Result<(), OperatorError> {
         let (reply, answer) = oneshot::channel();
         self.ask(name, Request::Hold(reply)).await?;
-        answer.await.map_err(|_| OperatorError::Gone)
+        answer.await.map_err(|_| OperatorError::ShuttingDown)
     }
 
     /// Ends the hold of a cluster, or of all clusters for `None`. Returns the names of those that
     /// were held.
     ///
     /// # Errors
-    /// [`OperatorError::UnknownCluster`] or [`OperatorError::Gone`].
+    /// [`OperatorError::UnknownCluster`] or [`OperatorError::ShuttingDown`].
     pub async fn resume(&self, name: Option<&str>) -> Result<Vec<Arc<str>>, OperatorError> {
         let names = match name {
             Some(name) => vec![Arc::from(name)],
@@ -199,7 +199,7 @@ impl Clusters {
         for name in names {
             let (reply, answer) = oneshot::channel();
             self.ask(&name, Request::Resume(reply)).await?;
-            if answer.await.map_err(|_| OperatorError::Gone)? {
+            if answer.await.map_err(|_| OperatorError::ShuttingDown)? {
                 resumed.push(name);
             }
         }
@@ -212,12 +212,12 @@ impl Clusters {
     /// # Errors
     /// [`OperatorError::UnknownNode`] or [`OperatorError::AmbiguousNode`] for the name,
     /// [`OperatorError::Refused`] when the node's state does not allow it, and
-    /// [`OperatorError::Gone`].
+    /// [`OperatorError::ShuttingDown`].
     pub async fn adopt(&self, node: &str) -> Result<(), OperatorError> {
         let (cluster, node) = self.find_node(node)?;
         let (reply, answer) = oneshot::channel();
         self.ask(&cluster, Request::Adopt(node, reply)).await?;
-        answer.await.map_err(|_| OperatorError::Gone)?
+        answer.await.map_err(|_| OperatorError::ShuttingDown)?
     }
 
     /// Finds a cluster and the name of a node in it. Names may have dots, because an IP address
@@ -242,7 +242,7 @@ impl Clusters {
     async fn ask(&self, name: &str, request: Request) -> Result<(), OperatorError> {
         let unknown = || OperatorError::UnknownCluster(name.to_owned());
         let handle = self.handle(name).ok_or_else(unknown)?;
-        handle.requests.send(request).await.map_err(|_| OperatorError::Gone)
+        handle.requests.send(request).await.map_err(|_| OperatorError::ShuttingDown)
     }
 }
 

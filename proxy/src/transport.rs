@@ -126,17 +126,17 @@ impl Transport {
     ///
     /// # Errors
     /// The runtime's error when the socket cannot be deregistered.
-    pub fn into_parts(mut self) -> io::Result<Parts> {
+    pub fn detach(mut self) -> io::Result<DetachedTransport> {
         self.socket_mut().detach()?;
-        Ok(Parts(self))
+        Ok(DetachedTransport(self))
     }
 
     /// Registers a connection from another thread with this thread's runtime.
     ///
     /// # Errors
     /// The runtime's error when the socket cannot be registered.
-    pub fn from_parts(parts: Parts) -> io::Result<Self> {
-        let Parts(mut transport) = parts;
+    pub fn attach(detached: DetachedTransport) -> io::Result<Self> {
+        let DetachedTransport(mut transport) = detached;
         transport.socket_mut().attach()?;
         Ok(transport)
     }
@@ -168,7 +168,7 @@ impl Transport {
 
 /// A connection that is registered with no runtime, on its way to another thread.
 #[derive(Debug)]
-pub struct Parts(Transport);
+pub struct DetachedTransport(Transport);
 
 fn poll_read_tls<T: AsyncRead>(
     tls: Pin<&mut T>,

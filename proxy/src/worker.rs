@@ -37,10 +37,10 @@ pub use message::{Accepted, Message, Origin};
 
 use crate::admin::collect::{ProcessStats, SnapshotRequest};
 use crate::admin::console::Console;
-use crate::cancel_keys::CancelKeys;
+use crate::cancel_keys::WrongKeyLimiter;
 use crate::credentials::CredentialManager;
-use crate::directory::Directory;
-use crate::login::InForce;
+use crate::directory::PoolDirectory;
+use crate::login::CurrentLoginContext;
 use crate::topology::Clusters;
 use state::State;
 
@@ -48,9 +48,9 @@ use state::State;
 #[derive(Clone, Debug)]
 pub struct Common {
     /// The configuration in force.
-    pub directory: Arc<Directory>,
+    pub directory: Arc<PoolDirectory>,
     /// What logins are checked by.
-    pub login: InForce,
+    pub login: CurrentLoginContext,
     /// The way to every worker, by number.
     pub workers: Arc<[mpsc::UnboundedSender<Message>]>,
     /// The process's counters.
@@ -60,9 +60,9 @@ pub struct Common {
     /// The clusters' watchers.
     pub clusters: Clusters,
     /// Who has shown wrong cancel keys.
-    pub cancel_keys: Arc<CancelKeys>,
+    pub cancel_keys: Arc<WrongKeyLimiter>,
     /// The passwords that rotate.
-    pub keeper: CredentialManager,
+    pub credentials: CredentialManager,
     /// The TCP options that accepted sockets have from their listener.
     pub inherited_tcp: TcpConfig,
     /// The process's secret for statement names.
@@ -211,7 +211,7 @@ impl Worker {
 }
 
 /// What holds for all sessions.
-fn options(directory: &Directory) -> SessionOptions {
+fn options(directory: &PoolDirectory) -> SessionOptions {
     let clients = &directory.config().clients;
     SessionOptions {
         client_idle_timeout: clients.idle_timeout,

@@ -138,7 +138,7 @@ fn a_required_channel_binding_is_a_proof_or_no_login() {
         (plain.port, "scram", SslMode::Disable),
     ] {
         let error = dial(port, user, mode, require).expect_err(user);
-        assert!(matches!(error.fault(), DialFault::Unbound), "{user}: {error}");
+        assert!(matches!(error.fault(), DialFault::NoChannelBinding), "{user}: {error}");
     }
     // A password in clear text is refused for what it is, before that.
     dial(server.port, "clear", SslMode::Require, require).expect_err("clear");
@@ -176,7 +176,7 @@ fn a_server_without_tls() {
     let required = Wish { mode: SslMode::Require, ca: None };
     let error = try_dial(&target(server.port, "scram", &required)).unwrap_err();
     assert!(matches!(error.fault(), DialFault::TlsRefused));
-    assert_eq!(error.blame(), ErrorSource::Operator);
+    assert_eq!(error.error_source(), ErrorSource::Operator);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn behaviour_43_a_wrong_password_reaches_the_server_once() {
     let error = try_dial(&wrong).unwrap_err();
     assert_eq!(error.sqlstate().as_str(), "28P01");
     assert!(error.to_string().contains("password authentication failed"), "{error}");
-    assert_eq!(error.blame(), ErrorSource::Operator);
+    assert_eq!(error.error_source(), ErrorSource::Operator);
     assert!(error.clone().server_message().is_some());
     assert_eq!(server.logged("password authentication failed"), 1);
 }
@@ -198,7 +198,7 @@ fn nobody_there() {
     let port = pgimbal_tests::port::free_port();
     let error = try_dial(&target(port, "app", &PLAIN)).unwrap_err();
     assert!(matches!(error.fault(), DialFault::Connect(_)), "{error}");
-    assert_eq!((error.sqlstate().as_str(), error.blame()), ("08001", ErrorSource::Server));
+    assert_eq!((error.sqlstate().as_str(), error.error_source()), ("08001", ErrorSource::Server));
     assert!(error.to_string().contains(&port.to_string()));
 }
 
@@ -258,7 +258,10 @@ fn behaviour_40_nonsense_from_a_server() {
     for bytes in nonsense {
         let error = try_dial(&target(scripted(bytes), "app", &PLAIN)).unwrap_err();
         assert!(matches!(error.fault(), DialFault::Protocol(_)), "{bytes:?} {error}");
-        assert_eq!((error.sqlstate().as_str(), error.blame()), ("08P01", ErrorSource::Server));
+        assert_eq!(
+            (error.sqlstate().as_str(), error.error_source()),
+            ("08P01", ErrorSource::Server)
+        );
     }
 }
 
@@ -298,10 +301,10 @@ fn a_connection_with_tls_moves_to_another_thread() {
     let server = Postgres::with_tls(&Certificates::new());
     let dialed =
         try_dial(&target(server.port, "scram", &Wish { mode: SslMode::Require, ca: None }));
-    let parts = dialed.unwrap().transport.into_parts().unwrap();
+    let detached = dialed.unwrap().transport.detach().unwrap();
     let thread = std::thread::spawn(move || {
         block_on(async {
-            let mut transport = Transport::from_parts(parts).unwrap();
+            let mut transport = Transport::attach(detached).unwrap();
             let mut query = Vec::new();
             pgimbal_wire::encode::query(&mut query, b"select 'moved'");
             let slice = [std::io::IoSlice::new(&query)];

@@ -13,10 +13,11 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use pgimbal::credentials::CredentialManager;
-use pgimbal::lobby::Peer;
 use pgimbal::login::{
-    Arrival, Authenticated, Authenticators, ConsoleRole, InForce, LoginContext, LoginError, accept,
+    Authenticated, Authenticators, ClientPurpose, ConsoleRole, CurrentLoginContext, LoginContext,
+    LoginError, accept,
 };
+use pgimbal::pending_logins::Peer;
 use pgimbal::transport::{Socket, Transport};
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{AuthType, Config, DatabaseConfig, Secret, SslMode, UserConfig};
@@ -68,7 +69,7 @@ fn with_tls(mut config: Config, mode: SslMode, certificates: &Certificates) -> C
 
 fn open(config: Config) -> Door {
     let context = LoginContext::new(Arc::new(config), SaltKey::new([3; 32])).unwrap();
-    let in_force = InForce::new(context);
+    let in_force = CurrentLoginContext::new(context);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let (sender, arrivals) = mpsc::channel();
@@ -85,11 +86,11 @@ fn open(config: Config) -> Door {
                     Authenticators { in_force, credentials, server_of: &|_, _| None };
                 let arrival = Box::pin(accept(socket, Peer::Tcp(address), authenticators)).await;
                 let _ = sender.send(match arrival {
-                    Ok(Arrival::Client(mut client)) => {
+                    Ok(ClientPurpose::Client(mut client)) => {
                         serve(&mut client).await;
                         Ok(Seen::Client(*client))
                     }
-                    Ok(Arrival::Cancel { process_id, key, .. }) => {
+                    Ok(ClientPurpose::Cancel { process_id, key, .. }) => {
                         Ok(Seen::Cancel(process_id, key))
                     }
                     Err(error) => Err(error),

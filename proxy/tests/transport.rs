@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use pgimbal::transport::{Parts, Socket, Transport};
+use pgimbal::transport::{DetachedTransport, Socket, Transport};
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -150,9 +150,9 @@ fn a_connection_moves_to_another_thread_and_loses_nothing() {
     let (first, mut other) = tcp();
     let (second, mut unix) = UnixStream::pair().unwrap();
     second.set_nonblocking(true).unwrap();
-    let parts: [Parts; 2] = block_on(async {
+    let parts: [DetachedTransport; 2] = block_on(async {
         let unix = Socket::Unix(tokio::net::UnixStream::from_std(second).unwrap());
-        [register(first), Transport::Plain(unix)].map(|transport| transport.into_parts().unwrap())
+        [register(first), Transport::Plain(unix)].map(|transport| transport.detach().unwrap())
     });
     // What arrives on the way must be seen after the move.
     other.write_all(b"hello").unwrap();
@@ -161,7 +161,7 @@ fn a_connection_moves_to_another_thread_and_loses_nothing() {
     std::thread::spawn(move || {
         block_on(async {
             for parts in moved {
-                let mut transport = Transport::from_parts(parts).unwrap();
+                let mut transport = Transport::attach(parts).unwrap();
                 let mut buf = [0; 16];
                 assert_eq!(read(&mut transport, &mut buf).await, 5);
                 assert_eq!(write(&mut transport, b"there").await, 5);

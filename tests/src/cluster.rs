@@ -1,7 +1,7 @@
 //! A throwaway primary with streaming replicas, and the failures that a test can cause.
 
 mod config;
-mod disaster;
+mod failures;
 mod node;
 mod processes;
 mod template;
@@ -9,7 +9,7 @@ mod template;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-pub use disaster::{End, Frozen};
+pub use failures::{End, Frozen};
 pub use node::Node;
 
 use crate::leash::Leash;
@@ -75,7 +75,7 @@ impl Cluster {
 
     fn launch(replicas: usize, settings: &[&str], address: impl Fn(usize) -> Address) -> Self {
         let directory = process::directory("cluster");
-        let leash = Leash::tie("rm -rf -- \"$0\"", [directory.as_os_str()]);
+        let leash = Leash::start("rm -rf -- \"$0\"", [directory.as_os_str()]);
         let mut nodes: Vec<Node> = Vec::new();
         for index in 0..=replicas {
             let mut node = Node::new(index, settings, address(index));

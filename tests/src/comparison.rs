@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::message::Message;
 use crate::pgimbal::{Config, Pgimbal};
 use crate::postgres::Postgres;
-use crate::script::{Script, Shape, told};
+use crate::script::{Script, Shape, comparable_replies};
 use crate::startup::Login;
 use crate::wire_client::WireClient;
 
@@ -61,7 +61,7 @@ const LOOK: [(&str, &str); 9] = [
 
 /// The expectation for the client's server connection after the client's script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum After {
+pub enum ConnectionExpectation {
     /// Other clients get the connection.
     Free,
     /// Other clients may have to wait until the client has left, and SHOW CLIENTS gives the reason.
@@ -150,26 +150,31 @@ impl Comparison {
     ///
     /// # Panics
     /// With every difference.
-    pub fn compare(&self, script: &Script, after: After) {
-        self.compare_in(&Shape::ALL, script, after);
+    pub fn compare(&self, script: &Script, expectation: ConnectionExpectation) {
+        self.compare_in(&Shape::ALL, script, expectation);
     }
 
     /// As `Stage::compare`, with a script of texts.
     ///
     /// # Panics
     /// As [`Comparison::compare`].
-    pub fn compare_steps(&self, steps: &[&str], after: After) {
-        self.compare(&Script::new(steps), after);
+    pub fn compare_steps(&self, steps: &[&str], expectation: ConnectionExpectation) {
+        self.compare(&Script::new(steps), expectation);
     }
 
     /// As `Stage::compare`, in some shapes only.
     ///
     /// # Panics
     /// As [`Comparison::compare`].
-    pub fn compare_in(&self, shapes: &[Shape], script: &Script, after: After) {
+    pub fn compare_in(
+        &self,
+        shapes: &[Shape],
+        script: &Script,
+        expectation: ConnectionExpectation,
+    ) {
         let mut differences = Vec::new();
         for shape in shapes {
-            differences.extend(self.check(script, *shape, after));
+            differences.extend(self.check(script, *shape, expectation));
         }
         assert!(differences.is_empty(), "{script:?}\n{}", differences.join("\n"));
     }
@@ -181,7 +186,12 @@ impl Comparison {
     /// # Panics
     /// When a client gets no reply.
     #[must_use]
-    pub fn check(&self, script: &Script, shape: Shape, after: After) -> Vec<String> {
+    pub fn check(
+        &self,
+        script: &Script,
+        shape: Shape,
+        expectation: ConnectionExpectation,
+    ) -> Vec<String> {
         let clean = look(&mut direct(&self.pg, &twin_of("app")).expect("a direct login"));
         let mut found = Vec::new();
         let mut note = |what: &str, ours: &BTreeSet<String>, must: &BTreeSet<String>| {
@@ -189,9 +199,9 @@ impl Comparison {
         };
         let mut other = self.proxy.client();
         let (mut pooled, mut twin) = (self.pooled(), self.direct());
-        let answers = told(&script.play(&mut pooled, shape));
-        let must = told(&script.play(&mut twin, shape));
-        let served = self.serves(&mut other, after);
+        let answers = comparable_replies(&script.play(&mut pooled, shape));
+        let must = comparable_replies(&script.play(&mut twin, shape));
+        let served = self.serves(&mut other, expectation);
         if served {
             note("the next client", &look(&mut other), &clean);
         }
@@ -214,7 +224,7 @@ impl Comparison {
         if answers != must {
             found.push(format!("{shape:?}: told\n  {answers:#?}\nmust be\n  {must:#?}"));
         }
-        if !served && after == After::Free {
+        if !served && expectation == ConnectionExpectation::Free {
             found.push(format!("{shape:?}: the client kept its server connection"));
         }
         found
@@ -224,15 +234,20 @@ impl Comparison {
     ///
     /// # Panics
     /// When `other` waits although no client is pinned.
-    pub fn serves(&self, other: &mut WireClient, after: After) -> bool {
-        self.serves_query(other, "select 1", after)
+    pub fn serves(&self, other: &mut WireClient, expectation: ConnectionExpectation) -> bool {
+        self.serves_query(other, "select 1", expectation)
     }
 
     /// As `Stage::serves`, with a query of the test's choice.
     ///
     /// # Panics
     /// As [`Comparison::serves`].
-    pub fn serves_query(&self, other: &mut WireClient, sql: &str, after: After) -> bool {
+    pub fn serves_query(
+        &self,
+        other: &mut WireClient,
+        sql: &str,
+        expectation: ConnectionExpectation,
+    ) -> bool {
         let start = Instant::now();
         other.start_query(sql);
         loop {
@@ -241,7 +256,9 @@ impl Comparison {
                 return true;
             }
             let pinned = !self.pins().is_empty();
-            if pinned && (after == After::MayStay || start.elapsed() > FREE_WITHIN) {
+            if pinned
+                && (expectation == ConnectionExpectation::MayStay || start.elapsed() > FREE_WITHIN)
+            {
                 return false;
             }
             assert!(pinned || start.elapsed() < FREE_WITHIN * 3, "a client waits for nothing");

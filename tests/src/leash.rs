@@ -17,7 +17,7 @@ impl Leash {
     /// # Panics
     /// When there is no `sh`.
     #[must_use]
-    pub fn tie<I: AsRef<OsStr>>(script: &str, arguments: impl IntoIterator<Item = I>) -> Self {
+    pub fn start<I: AsRef<OsStr>>(script: &str, arguments: impl IntoIterator<Item = I>) -> Self {
         let mut watcher = Command::new("sh")
             .arg("-c")
             .arg(format!("cat >/dev/null; {script}"))

@@ -35,7 +35,7 @@ pub mod vault_stand_in;
 pub mod wire_client;
 
 pub use cluster::{Cluster, Node};
-pub use comparison::{After, Comparison};
+pub use comparison::{Comparison, ConnectionExpectation};
 pub use fake_server::{FakeServer, ServerSide};
 pub use message::{Message, ServerError};
 pub use pgimbal::Pgimbal;

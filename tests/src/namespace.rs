@@ -47,7 +47,7 @@ impl Namespace {
     fn connect(name: String, third: u8, fourth: u8) -> Self {
         let outer = format!("pgi-{third}-{fourth}");
         let script = "ip link del \"$1\"; ip netns del \"$0\"";
-        let leash = Leash::tie(script, [&name, &outer]);
+        let leash = Leash::start(script, [&name, &outer]);
         let outside = Ipv4Addr::new(198, 18, third, fourth + 1);
         let inside = Ipv4Addr::new(198, 18, third, fourth + 2);
         let namespace = Self { name, outer, inside, outside, _leash: leash };
@@ -86,7 +86,7 @@ impl Namespace {
     }
 
     /// Lets packets pass again after [`Namespace::cut`].
-    pub fn mend(&self) {
+    pub fn reconnect(&self) {
         must(&["-n", &self.name, "link", "set", INNER, "up"]);
     }
 }

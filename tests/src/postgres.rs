@@ -226,7 +226,7 @@ pub(crate) fn cached(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
         let scratch = process::directory("initdb");
         // What is under way goes on for a moment, and finds that its directory has gone.
         let tidy = "rm -rf -- \"$0\"; sleep 1; rm -rf -- \"$0\"";
-        let _leash = Leash::tie(tidy, [scratch.as_os_str()]);
+        let _leash = Leash::start(tidy, [scratch.as_os_str()]);
         make(&scratch);
         let partial = cache.join(format!("{name}.partial"));
         let _ = fs::remove_dir_all(&partial);

@@ -31,7 +31,7 @@ impl Process {
     #[must_use]
     pub fn start(command: Command, directory: &Path, end: Signal) -> Self {
         let mut process = Self::start_untied(command, directory, end);
-        process.leash = Some(Leash::tie(
+        process.leash = Some(Leash::start(
             "kill -9 -\"$0\"; rm -rf -- \"$1\"",
             [OsStr::new(&process.child.id().to_string()), directory.as_os_str()],
         ));

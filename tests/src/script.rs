@@ -170,7 +170,7 @@ fn texts(step: &str, bytes: impl Fn(&str) -> Vec<u8>) -> Step {
 /// The replies as text, without what differs between two databases of one server: OIDs of tables,
 /// process ids, and places in PostgreSQL's source.
 #[must_use]
-pub fn told(replies: &[Reply]) -> Vec<String> {
+pub fn comparable_replies(replies: &[Reply]) -> Vec<String> {
     replies.iter().flat_map(|reply| &reply.messages).filter_map(shown).collect()
 }
 

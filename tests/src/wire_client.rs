@@ -261,7 +261,7 @@ impl WireClient {
     /// # Panics
     /// When the socket refuses, or over TLS.
     #[must_use]
-    pub fn has_heard_nothing(&self) -> bool {
+    pub fn has_no_input(&self) -> bool {
         let socket = match &self.stream {
             Stream::Tcp(stream) => socket2::SockRef::from(stream),
             Stream::Unix(stream) => socket2::SockRef::from(stream),
@@ -341,7 +341,7 @@ impl WireClient {
     }
 
     /// Closes the connection without a Terminate, with a TCP reset if `reset`.
-    pub fn vanish(self, reset: bool) {
+    pub fn disconnect(self, reset: bool) {
         if let Stream::Tcp(stream) = &self.stream {
             let socket = socket2::SockRef::from(stream);
             let linger = reset.then_some(Duration::ZERO);

@@ -125,7 +125,7 @@ fn cluster_a_cut_network_is_silence_and_closes_no_socket() {
     let attempt = TcpStream::connect_timeout(&address, Duration::from_millis(300));
     assert_eq!(attempt.expect_err("a cut network").kind(), std::io::ErrorKind::TimedOut);
     assert_eq!(replica.value("select to_regclass('t') is null"), "t");
-    primary.network().mend();
+    primary.network().reconnect();
     cluster.settle(0);
     assert_eq!(replica.value("select count(*) from t"), "0");
 }

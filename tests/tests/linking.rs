@@ -55,7 +55,7 @@ fn behaviour_01_an_unread_result_keeps_the_server() {
     let waits = "select count(*) from pg_stat_activity where wait_event = 'ClientWrite'";
     eventually("the result waits for its reader", SOON, || pg.value(waits) == "1");
     proxy.wait_for_waiting(1);
-    assert!(b.has_heard_nothing(), "the server was shared before its result was flushed");
+    assert!(b.has_no_input(), "the server was shared before its result was flushed");
     assert_eq!(a.count_reply().0, 50_000 * 1006);
     assert_eq!(b.read_reply().value(), "b");
 }
@@ -63,8 +63,11 @@ fn behaviour_01_an_unread_result_keeps_the_server() {
 #[test]
 fn behaviour_02_a_vanished_clients_transaction_is_gone() {
     let (pg, proxy) = pool_of_one();
-    let endings: [fn(WireClient); 3] =
-        [|client| client.vanish(false), |client| client.vanish(true), WireClient::terminate];
+    let endings: [fn(WireClient); 3] = [
+        |client| client.disconnect(false),
+        |client| client.disconnect(true),
+        WireClient::terminate,
+    ];
     for failed in [false, true] {
         for end in endings {
             let mut a = proxy.client();
@@ -93,7 +96,7 @@ fn behaviour_03_a_vanished_clients_query_is_cancelled() {
         eventually("the query runs", SOON, || pg.running("pg_sleep") == 1);
         let mut b = proxy.client();
         b.start_query("select 'b'");
-        a.vanish(reset);
+        a.disconnect(reset);
         eventually("the query is cancelled", SOON, || {
             assert!(pg.backends() <= 1, "more backends than the pool's size");
             pg.running("pg_sleep") == 0
@@ -110,7 +113,7 @@ fn behaviour_03_finish_lets_the_query_end_and_keeps_the_slot() {
     let mut a = proxy.client();
     a.start_query("insert into t select 1 from pg_sleep(1)");
     eventually("the query runs", SOON, || pg.running("pg_sleep") == 1);
-    a.vanish(true);
+    a.disconnect(true);
     let mut b = proxy.client();
     b.start_query("select count(*) from t");
     eventually("the query ends", SOON, || {
@@ -134,7 +137,7 @@ fn behaviour_03_a_commit_is_never_cancelled() {
     a.ok("insert into t values (7)");
     a.start_query("commit");
     eventually("the commit runs", SOON, || pg.running("commit") == 1);
-    a.vanish(true);
+    a.disconnect(true);
     eventually("the commit ends", SOON, || pg.running("commit") == 0);
     assert_eq!(pg.value("select count(*) from t"), "1", "a COMMIT was cancelled");
 }

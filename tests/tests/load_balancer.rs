@@ -36,7 +36,7 @@ fn a_health_check_that_sends_nothing_is_no_line_and_no_failed_login() {
     let before = failed(&proxy);
     for reset in [false, true] {
         let probe = proxy.connect();
-        probe.vanish(reset);
+        probe.disconnect(reset);
     }
     // Behind them: whoever gets in was accepted after they were.
     let _ = proxy.client();
@@ -170,7 +170,7 @@ fn the_limit_of_an_address_is_the_one_that_the_header_names() {
     let waiting = metric(&page, "pgimbal_client_connections_logging_in", &[]);
     assert_eq!(waiting, Some(6.0), "four others and two of the address");
     for client in others.iter_mut().chain(&mut rest) {
-        assert!(client.has_heard_nothing(), "it had to go too");
+        assert!(client.has_no_input(), "it had to go too");
     }
     // Who has not said yet for whom it speaks counts for nobody.
     let silent: Vec<WireClient> = (0..5).map(|_| behind(&proxy, b"PROXY TCP4")).collect();

@@ -173,7 +173,7 @@ fn behaviour_42_counters_come_back_on_every_failure_path() {
         for (number, way) in ways.iter().enumerate() {
             let mut client = proxy.connect();
             way(&mut client);
-            client.vanish(round % 2 == 0);
+            client.disconnect(round % 2 == 0);
             eventually("there is room for four again", SOON, || {
                 let mut clients = [(); 4].map(|()| proxy.connect());
                 let all = clients.iter_mut().all(|client| client.log_in(&app()).is_ok());

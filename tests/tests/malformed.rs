@@ -254,7 +254,7 @@ fn behaviour_40_a_connection_that_says_nothing_useful_harms_nobody() {
     for round in 0..300 {
         let mut client = if round % 2 == 0 { proxy.connect() } else { proxy.client() };
         let _ = client.try_send(&noise(1 + round));
-        client.vanish(round % 3 == 0);
+        client.disconnect(round % 3 == 0);
     }
     bystander.expect_nothing_before_the_next_reply();
     assert_eq!(proxy.client().value("select 1"), "1");

@@ -97,7 +97,7 @@ fn a_session_keeps_its_server_until_it_ends() {
     b.start_query("select 'b'");
     proxy.wait_for_waiting(1);
     assert_eq!(a.value("show work_mem"), "123kB");
-    a.vanish(true);
+    a.disconnect(true);
     assert_eq!(b.read_reply().value(), "b");
     assert!(pg.backends() <= 1);
 }

@@ -1,11 +1,11 @@
 use pgimbal_config::Secret;
 
 use super::*;
-use crate::account::{LoginKeys, Standing, UnusableSecret};
+use crate::account::{LoginKeys, PasswordRank, UnusableSecret};
 use crate::md5::Md5Hash;
 use crate::scram::client::ScramClient;
 
-const FRESH: Fresh = Fresh { nonce: [5; NONCE_LEN], md5_salt: *b"abcd" };
+const RANDOMNESS: LoginRandomness = LoginRandomness { nonce: [5; NONCE_LEN], md5_salt: *b"abcd" };
 
 fn salts() -> SaltKey {
     SaltKey::new([9; 32])
@@ -17,7 +17,7 @@ fn account(auth_type: AuthType, secrets: &[&str]) -> Account {
 }
 
 const fn method(auth_type: AuthType) -> Method {
-    Method { auth_type, clear_work: ClearWork::Digest }
+    Method { auth_type, cleartext_cost: CleartextCost::Digest }
 }
 
 /// Logs in with a password; every question asked, and the end.
@@ -25,11 +25,11 @@ fn login(
     auth_type: AuthType,
     account: Option<&Account>,
     password: &str,
-) -> (Vec<Ask>, Result<(), ClientLoginError>) {
+) -> (Vec<ClientRequest>, Result<(), ClientLoginError>) {
     let (asked, result) = show(auth_type, account, password);
     let result = match result {
         Ok(Shown::Accepted(_)) => Ok(()),
-        Ok(Shown::Mismatch(mismatch)) => Err(mismatch.refusal()),
+        Ok(Shown::Unmatched(unmatched)) => Err(unmatched.error()),
         Err(error) => Err(error),
     };
     (asked, result)
@@ -37,7 +37,7 @@ fn login(
 
 enum Shown {
     Accepted(Accepted),
-    Mismatch(Mismatch),
+    Unmatched(UnmatchedProof),
 }
 
 /// Shows a password; every question asked, and what came of it.
@@ -45,34 +45,37 @@ fn show(
     auth_type: AuthType,
     account: Option<&Account>,
     password: &str,
-) -> (Vec<Ask>, Result<Shown, ClientLoginError>) {
+) -> (Vec<ClientRequest>, Result<Shown, ClientLoginError>) {
     let mut asked = Vec::new();
     let channel = Channel::Plain;
-    let begun = ClientLogin::begin(method(auth_type), "ann", account, channel, &salts(), FRESH);
+    let begun =
+        ClientLogin::begin(method(auth_type), "ann", account, channel, &salts(), RANDOMNESS);
     let mut step = Ok(begun);
     let (mut scram, mechanism, first) = {
         let (state, mechanism, first) = ScramClient::begin(channel, false, [6; NONCE_LEN]);
         (Some(state), mechanism, first)
     };
     loop {
-        let (state, ask) = match step {
-            Ok(Step::Ask(state, ask)) => (state, ask),
+        let (state, request) = match step {
+            Ok(Step::Request(state, request)) => (state, request),
             Ok(Step::Accepted(accepted)) => return (asked, Ok(Shown::Accepted(accepted))),
-            Ok(Step::Mismatch(mismatch)) => return (asked, Ok(Shown::Mismatch(mismatch))),
+            Ok(Step::Unmatched(unmatched)) => return (asked, Ok(Shown::Unmatched(unmatched))),
             Err(error) => return (asked, Err(error)),
         };
-        asked.push(ask.clone());
-        step = match ask {
-            Ask::Cleartext => state.answer(Answer::Password(password.as_bytes()), account),
-            Ask::Md5(salt) => {
+        asked.push(request.clone());
+        step = match request {
+            ClientRequest::Cleartext => {
+                state.answer(Answer::Password(password.as_bytes()), account)
+            }
+            ClientRequest::Md5(salt) => {
                 let answer = Md5Hash::of(password.as_bytes(), b"ann").answer(salt);
                 state.answer(Answer::Password(&answer), account)
             }
-            Ask::Sasl(_) => {
+            ClientRequest::Sasl(_) => {
                 let mechanism = mechanism.as_bytes();
                 state.answer(Answer::SaslInitial { mechanism, response: &first }, account)
             }
-            Ask::SaslContinue(challenge) => {
+            ClientRequest::SaslContinue(challenge) => {
                 let scram = scram.take().unwrap();
                 let (_, last) = scram.answer(password.as_bytes(), challenge.as_bytes()).unwrap();
                 state.answer(Answer::SaslResponse(&last), account)
@@ -154,11 +157,11 @@ fn an_answer_of_another_kind_is_a_protocol_violation() {
             Some(&account),
             Channel::Plain,
             &salts(),
-            FRESH,
+            RANDOMNESS,
         )
     };
     for answer in [Answer::Password(b"pw"), Answer::SaslResponse(b"x")] {
-        let Step::Ask(state, _) = begin() else { panic!("asks") };
+        let Step::Request(state, _) = begin() else { panic!("asks") };
         assert_eq!(state.answer(answer, Some(&account)).unwrap_err().sqlstate(), "08P01");
     }
 }
@@ -183,11 +186,11 @@ fn the_password_that_matched_is_told() {
         let also = Secret::from(also);
         let account =
             Account::new(auth_type, "ann", &[&newest], Some(&also), &salts()).expect("an account");
-        for (password, standing) in [("new", Standing::Newest), (said, Standing::Also)] {
+        for (password, rank) in [("new", PasswordRank::Newest), (said, PasswordRank::Extra)] {
             let Ok(Shown::Accepted(accepted)) = show(auth_type, Some(&account), password).1 else {
                 panic!("{auth_type:?} {password} is refused");
             };
-            let matched = Some(Matched { generation: 0, standing });
+            let matched = Some(MatchedPassword { generation: 0, rank });
             assert_eq!(accepted.matched, matched, "{auth_type:?} {password}");
         }
     }
@@ -195,44 +198,47 @@ fn the_password_that_matched_is_told() {
 
 #[test]
 fn a_mismatch_is_checked_again_by_an_account_that_knows_more() {
-    let salting = Salting::of_user("ann", [], &salts()).expect("a salt");
-    let keys =
-        |password: &str| LoginKeys::derive("ann", &Secret::from(password), &salting).expect("keys");
-    let matched = |generation, standing| Matched { generation, standing };
+    let salt_parameters = SaltParameters::of_user("ann", [], &salts()).expect("a salt");
+    let keys = |password: &str| {
+        LoginKeys::derive("ann", &Secret::from(password), &salt_parameters).expect("keys")
+    };
+    let matched = |generation, rank| MatchedPassword { generation, rank };
     for auth_type in [AuthType::Password, AuthType::Md5, AuthType::ScramSha256] {
-        let of =
-            |keys: Vec<(Matched, LoginKeys)>| Account::of_keys(auth_type, salting.clone(), keys);
-        let before = of(vec![(matched(1, Standing::Newest), keys("old"))]);
+        let of = |keys: Vec<(MatchedPassword, LoginKeys)>| {
+            Account::of_keys(auth_type, salt_parameters.clone(), keys)
+        };
+        let before = of(vec![(matched(1, PasswordRank::Newest), keys("old"))]);
         let after = of(vec![
-            (matched(2, Standing::Newest), keys("new")),
-            (matched(1, Standing::Previous), keys("old")),
+            (matched(2, PasswordRank::Newest), keys("new")),
+            (matched(1, PasswordRank::Previous), keys("old")),
         ]);
         // The user may not even have been known when it came.
         for known in [Some(&before), None] {
-            let Ok(Shown::Mismatch(mismatch)) = show(auth_type, known, "new").1 else {
+            let Ok(Shown::Unmatched(unmatched)) = show(auth_type, known, "new").1 else {
                 panic!("{auth_type:?} is not known yet");
             };
-            assert!(!format!("{mismatch:?}").contains("new"));
-            let accepted = mismatch.retry(Some(&after)).expect("it fits now");
-            assert_eq!(accepted.matched, Some(matched(2, Standing::Newest)), "{auth_type:?}");
+            assert!(!format!("{unmatched:?}").contains("new"));
+            let accepted = unmatched.retry(Some(&after)).expect("it fits now");
+            assert_eq!(accepted.matched, Some(matched(2, PasswordRank::Newest)), "{auth_type:?}");
             assert_eq!(accepted.message.is_some(), auth_type == AuthType::ScramSha256);
         }
-        let Ok(Shown::Mismatch(mismatch)) = show(auth_type, Some(&before), "wrong").1 else {
+        let Ok(Shown::Unmatched(unmatched)) = show(auth_type, Some(&before), "wrong").1 else {
             panic!("{auth_type:?} accepts anything");
         };
-        let refused = mismatch.retry(Some(&after)).expect_err("it fits nothing");
+        let refused = unmatched.retry(Some(&after)).expect_err("it fits nothing");
         assert_eq!(Err(refused), wrong());
     }
 }
 
 #[test]
 fn a_verifier_alone_checks_clear_passwords_and_proofs() {
-    let salting = Salting::of_user("ann", [], &salts()).expect("a salt");
+    let salt_parameters = SaltParameters::of_user("ann", [], &salts()).expect("a salt");
     for auth_type in [AuthType::Password, AuthType::ScramSha256] {
-        let verifier = ScramVerifier::of_password(b"old", &salting.salt, salting.iterations);
-        let previous = Matched { generation: 1, standing: Standing::Previous };
+        let verifier =
+            ScramVerifier::of_password(b"old", &salt_parameters.salt, salt_parameters.iterations);
+        let previous = MatchedPassword { generation: 1, rank: PasswordRank::Previous };
         let keys = [(previous, LoginKeys::of_verifier(verifier))];
-        let account = Account::of_keys(auth_type, salting.clone(), keys);
+        let account = Account::of_keys(auth_type, salt_parameters.clone(), keys);
         assert_eq!(login(auth_type, Some(&account), "old").1, Ok(()), "{auth_type:?}");
         assert_eq!(login(auth_type, Some(&account), "new").1, wrong(), "{auth_type:?}");
     }

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use super::record::{HistoryRecord, StoredGeneration, Time};
-use crate::account::{LoginKeys, Matched, Standing};
-use crate::verifier::{Salting, ScramVerifier};
+use crate::account::{LoginKeys, MatchedPassword, PasswordRank};
+use crate::verifier::{SaltParameters, ScramVerifier};
 
 /// How long an old password is accepted from clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Grace {
 /// The generations that clients may show. All verifiers in it share one salt.
 #[derive(Clone, Debug)]
 pub struct AcceptedPasswords {
-    salting: Salting,
+    salt_parameters: SaltParameters,
     revoked_before: Option<SystemTime>,
     /// The newest last.
     entries: Vec<Entry>,
@@ -37,14 +37,14 @@ struct Entry {
 impl AcceptedPasswords {
     /// No generations yet. `extra` is accepted beside all of them.
     #[must_use]
-    pub const fn new(salting: Salting, extra: Option<LoginKeys>) -> Self {
-        Self { salting, revoked_before: None, entries: Vec::new(), extra }
+    pub const fn new(salt_parameters: SaltParameters, extra: Option<LoginKeys>) -> Self {
+        Self { salt_parameters, revoked_before: None, entries: Vec::new(), extra }
     }
 
     /// What its verifiers are made with.
     #[must_use]
-    pub const fn salting(&self) -> &Salting {
-        &self.salting
+    pub const fn salt_parameters(&self) -> &SaltParameters {
+        &self.salt_parameters
     }
 
     /// Another password is accepted beside all generations from now on.
@@ -88,7 +88,7 @@ impl AcceptedPasswords {
     }
 
     /// Drops what the grace no longer covers. Whether there was any.
-    pub fn expire(&mut self, grace: Grace, now: SystemTime) -> bool {
+    pub fn handle_timeout(&mut self, grace: Grace, now: SystemTime) -> bool {
         let before = self.entries.len();
         let newest = self.entries.len().saturating_sub(1);
         let mut index = 0;
@@ -102,22 +102,21 @@ impl AcceptedPasswords {
 
     /// When the next generation's age ends its grace.
     #[must_use]
-    pub fn next_end(&self, grace: Grace) -> Option<SystemTime> {
+    pub fn next_timeout(&self, grace: Grace) -> Option<SystemTime> {
         // The newest is kept, whatever a history says of it.
         let (_, older) = self.entries.split_last()?;
         older.iter().filter_map(|entry| entry.ends(grace)).min()
     }
 
     /// What clients may show, the newest first.
-    pub fn accepted(&self) -> impl Iterator<Item = (Matched, LoginKeys)> {
+    pub fn accepted(&self) -> impl Iterator<Item = (MatchedPassword, LoginKeys)> {
         let generations = self.entries.iter().rev().enumerate().map(|(newer, entry)| {
-            let standing = Standing::after(newer);
-            (Matched { generation: entry.number, standing }, entry.keys.clone())
+            let rank = PasswordRank::after(newer);
+            (MatchedPassword { generation: entry.number, rank }, entry.keys.clone())
         });
-        let extra = self
-            .extra
-            .iter()
-            .map(|keys| (Matched { generation: 0, standing: Standing::Also }, keys.clone()));
+        let extra = self.extra.iter().map(|keys| {
+            (MatchedPassword { generation: 0, rank: PasswordRank::Extra }, keys.clone())
+        });
         generations.chain(extra)
     }
 
@@ -147,22 +146,23 @@ impl AcceptedPasswords {
             })
         };
         HistoryRecord {
-            salt: self.salting.salt.to_vec().into(),
-            iterations: self.salting.iterations,
+            salt: self.salt_parameters.salt.to_vec().into(),
+            iterations: self.salt_parameters.iterations,
             revoked_before: self.revoked_before.map(Time::of),
             generations: self.entries.iter().filter_map(stored).collect(),
         }
     }
 
-    /// The generations of a record. With another salting than `wanted`, where one is demanded, its
-    /// verifiers are worth nothing.
+    /// The generations of a record. With other salt parameters than `wanted`, where
+    /// some are demanded, its verifiers are worth nothing.
     #[must_use]
     pub fn of_record(
         record: &HistoryRecord,
-        wanted: Option<Salting>,
+        wanted: Option<SaltParameters>,
         extra: Option<LoginKeys>,
     ) -> Self {
-        let own = Salting { salt: record.salt.as_slice().into(), iterations: record.iterations };
+        let own =
+            SaltParameters { salt: record.salt.as_slice().into(), iterations: record.iterations };
         let fits = wanted.as_ref().is_none_or(|wanted| *wanted == own);
         let mut accepted = Self::new(wanted.unwrap_or_else(|| own.clone()), extra);
         accepted.revoked_before = record.revoked_before.map(Time::time);
@@ -187,7 +187,7 @@ impl AcceptedPasswords {
 impl Entry {
     fn is_of(&self, keys: &LoginKeys) -> bool {
         match (self.keys.verifier(), keys.verifier()) {
-            (Some(own), Some(other)) => own.is_salted_like(other) && own.has_keys_of(other),
+            (Some(own), Some(other)) => own.has_same_salt(other) && own.has_keys_of(other),
             _ => false,
         }
     }

@@ -8,7 +8,7 @@ use pgimbal_config::Secret;
 use super::generation::{Generation, Moment};
 use super::node::{Choices, Node, Pick};
 use super::schedule::{FetchCause, Schedule};
-use crate::Answer;
+use crate::SourcePassword;
 
 /// How long a login at a server may be held for a password that works.
 pub(super) const HOLD: Duration = Duration::from_secs(30);
@@ -107,16 +107,16 @@ impl Rotation {
 
     /// Another source tells the passwords from now on. What is known stays in use; its dates are
     /// no measure of what the new one says.
-    pub fn source_changed(&mut self, now: Instant) {
+    pub fn handle_source_change(&mut self, now: Instant) {
         self.generations.iter_mut().for_each(|generation| generation.rotated_at = None);
         self.schedule.restart(now);
     }
 
     /// The source has answered the fetch that was out.
-    pub fn answered(&mut self, answer: &Answer, now: Moment) -> Learned {
+    pub fn handle_answer(&mut self, answer: &SourcePassword, now: Moment) -> Learned {
         let learned = self.learn(answer, now);
         let fresh = matches!(learned, Learned::Rotated(_) | Learned::Candidate(_));
-        self.schedule.answered(now.instant, answer.ttl, fresh);
+        self.schedule.handle_answer(now.instant, answer.ttl, fresh);
         if fresh {
             self.nodes.values_mut().for_each(Node::learned);
         }
@@ -125,7 +125,7 @@ impl Rotation {
         learned
     }
 
-    fn learn(&mut self, answer: &Answer, now: Moment) -> Learned {
+    fn learn(&mut self, answer: &SourcePassword, now: Moment) -> Learned {
         let known = self.generations.iter().position(|g| g.password == answer.password);
         let Some(newest) = self.newest().cloned() else {
             let number = self.add(answer.password.clone(), answer.rotated_at, now.wall);
@@ -246,18 +246,18 @@ impl Rotation {
 
     /// A server has accepted a password. The number of a generation that is the newest from now on
     /// because of it: the source said it last, and the server that refuses the newest takes it.
-    pub fn accepted(&mut self, node: &str, number: u32) -> Option<u32> {
+    pub fn handle_accepted(&mut self, node: &str, number: u32) -> Option<u32> {
         let newest = self.newest?;
         let generation = self.generations.iter_mut().find(|g| g.number == number)?;
         generation.proven = true;
         let state = self.nodes.get_mut(node)?;
         let promoted = number > newest && state.refuses(newest, newest);
         if promoted {
-            state.accepted(number, number);
+            state.handle_accepted(number, number);
             self.make_newest(number);
             return Some(number);
         }
-        state.accepted(number, newest);
+        state.handle_accepted(number, newest);
         None
     }
 
@@ -271,7 +271,7 @@ impl Rotation {
         self.make_newest(number);
         self.nodes.values_mut().for_each(Node::learned);
         if let Some(state) = self.nodes.get_mut(node) {
-            state.accepted(number, number);
+            state.handle_accepted(number, number);
         }
         true
     }
@@ -283,20 +283,20 @@ impl Rotation {
     }
 
     /// A server has refused a password at `now`.
-    pub fn refused(&mut self, node: &str, number: u32, now: Instant) {
+    pub fn handle_refused(&mut self, node: &str, number: u32, now: Instant) {
         let Some(newest) = self.newest else { return };
         let candidates = self.candidates();
         let choices = Choices { newest, previous: self.previous, candidates: &candidates };
         if let Some(state) = self.nodes.get_mut(node) {
-            state.refused(number, choices, now);
+            state.handle_refused(number, choices, now);
         }
         if number == newest {
-            self.schedule.want(FetchCause::Refusal, now);
+            self.schedule.request_fetch(FetchCause::Refusal, now);
         }
     }
 
     /// A login has ended before the server checked the password.
-    pub fn abandoned(&mut self, node: &str, number: u32) {
+    pub fn handle_abandoned(&mut self, node: &str, number: u32) {
         if let Some(state) = self.nodes.get_mut(node) {
             state.end_probe(number);
         }

@@ -138,7 +138,7 @@ impl Node {
     }
 
     /// The node has accepted a password.
-    pub(super) fn accepted(&mut self, number: u32, newest: u32) {
+    pub(super) fn handle_accepted(&mut self, number: u32, newest: u32) {
         self.end_probe(number);
         let late = number != newest && self.working() == Some(newest);
         if late {
@@ -156,7 +156,7 @@ impl Node {
     }
 
     /// The node has refused a password.
-    pub(super) fn refused(&mut self, number: u32, choices: Choices<'_>, now: Instant) {
+    pub(super) fn handle_refused(&mut self, number: u32, choices: Choices<'_>, now: Instant) {
         self.end_probe(number);
         if self.working() == Some(number) && number != choices.newest {
             // What stood in for the newest is over: the node may have caught up.

@@ -145,7 +145,7 @@ impl Schedule {
 
     /// When the next fetch is due; `None` while one is out, or when none will ever be.
     #[must_use]
-    pub fn next(&self, now: Instant) -> Option<Instant> {
+    pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
         if self.in_flight {
             return None;
         }
@@ -169,8 +169,8 @@ impl Schedule {
     }
 
     /// Begins a fetch if one is due: it is sent now.
-    pub fn begin(&mut self, now: Instant) -> bool {
-        if self.next(now).is_none_or(|next| next > now) {
+    pub fn begin_fetch(&mut self, now: Instant) -> bool {
+        if self.next_timeout(now).is_none_or(|next| next > now) {
             return false;
         }
         if self.refused_at.is_some() {
@@ -183,7 +183,7 @@ impl Schedule {
     }
 
     /// The fetch that was out has been answered. `fresh` says that the answer was a new generation.
-    pub fn answered(&mut self, now: Instant, ttl: Option<Duration>, fresh: bool) {
+    pub fn handle_answer(&mut self, now: Instant, ttl: Option<Duration>, fresh: bool) {
         let sent = self.ended(now);
         let first = !std::mem::replace(&mut self.has_answered, true);
         self.backoff.reset();
@@ -207,7 +207,7 @@ impl Schedule {
     }
 
     /// The fetch that was out has failed.
-    pub fn failed(&mut self, now: Instant, retry_after: Option<Duration>) {
+    pub fn handle_failure(&mut self, now: Instant, retry_after: Option<Duration>) {
         let _ = self.ended(now);
         self.stale_since.get_or_insert(now);
         self.refused_at = self.refused_at.filter(|at| now < *at + URGENT_FOR);
@@ -228,7 +228,7 @@ impl Schedule {
 
     /// Something has come up at `now` that only a fetch sent later answers. Whether there will be
     /// one for it.
-    pub fn want(&mut self, cause: FetchCause, now: Instant) -> bool {
+    pub fn request_fetch(&mut self, cause: FetchCause, now: Instant) -> bool {
         match cause {
             FetchCause::Refusal => self.refused_at = Some(now),
             FetchCause::Order => self.ordered_at = Some(now),

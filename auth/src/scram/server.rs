@@ -23,7 +23,7 @@ impl Offer {
     /// The mechanisms for this connection: with SCRAM-SHA-256-PLUS when channel binding is
     /// possible.
     #[must_use]
-    pub const fn over(channel: Channel<'_>) -> Self {
+    pub const fn for_channel(channel: Channel<'_>) -> Self {
         match channel.end_point() {
             Some(_) => Self::ScramAndPlus,
             None => Self::Scram,

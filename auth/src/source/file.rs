@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tokio::sync::watch;
 
 use super::{BoxFuture, Source};
-use crate::{Answer, SourceError};
+use crate::{SourceError, SourcePassword};
 
 mod layout;
 mod read;
@@ -37,15 +37,15 @@ impl FileSource {
 }
 
 impl Source for FileSource {
-    fn fetch(&self) -> BoxFuture<'_, Result<Answer, SourceError>> {
+    fn fetch(&self) -> BoxFuture<'_, Result<SourcePassword, SourceError>> {
         let (path, user) = (self.path.clone(), self.user.clone());
         let writing = self.writing.clone();
         Box::pin(async move {
-            let place = path.display().to_string();
+            let location = path.display().to_string();
             // A network file system may hang.
             let read = tokio::task::spawn_blocking(move || writing.answer(&path, &user));
             let broken = |_| SourceError::Unreadable {
-                place: place.into(),
+                location: location.into(),
                 cause: "pgimbal is shutting down".into(),
             };
             read.await.map_err(broken)?
@@ -60,7 +60,7 @@ impl Source for FileSource {
         "file"
     }
 
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         self.path.display().to_string()
     }
 }

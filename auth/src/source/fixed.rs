@@ -6,43 +6,43 @@ use pgimbal_config::Secret;
 use tokio::sync::watch;
 
 use super::{BoxFuture, Source};
-use crate::{Answer, SourceError};
+use crate::{SourceError, SourcePassword};
 
 /// A source that was read once at the start.
 #[derive(Debug)]
 pub(super) struct FixedSource {
     kind: &'static str,
-    place: String,
-    found: Result<Answer, SourceError>,
+    location: String,
+    found: Result<SourcePassword, SourceError>,
 }
 
 impl FixedSource {
     /// A password of the configuration.
     pub(super) fn inline(user: &str, password: Secret) -> Self {
-        let place = format!("users.{user}.password");
-        let found = Answer::new(&place, password);
-        Self { kind: "inline", place, found }
+        let location = format!("users.{user}.password");
+        let found = SourcePassword::new(&location, password);
+        Self { kind: "inline", location, found }
     }
 
     /// The environment variable's value as it is now.
     pub(super) fn variable(name: &str) -> Self {
-        let place = format!("${name}");
+        let location = format!("${name}");
         let found = match env::var(name) {
-            Ok(text) => Answer::new(&place, Secret::new(text)),
+            Ok(text) => SourcePassword::new(&location, Secret::new(text)),
             Err(VarError::NotPresent) => {
-                Err(SourceError::MissingVariable { place: place.as_str().into() })
+                Err(SourceError::MissingVariable { location: location.as_str().into() })
             }
             Err(VarError::NotUnicode(_)) => Err(SourceError::Malformed {
-                place: place.as_str().into(),
+                location: location.as_str().into(),
                 cause: "it is not UTF-8".into(),
             }),
         };
-        Self { kind: "env", place, found }
+        Self { kind: "env", location, found }
     }
 }
 
 impl Source for FixedSource {
-    fn fetch(&self) -> BoxFuture<'_, Result<Answer, SourceError>> {
+    fn fetch(&self) -> BoxFuture<'_, Result<SourcePassword, SourceError>> {
         Box::pin(std::future::ready(self.found.clone()))
     }
 
@@ -54,8 +54,8 @@ impl Source for FixedSource {
         self.kind
     }
 
-    fn place(&self) -> String {
-        self.place.clone()
+    fn location(&self) -> String {
+        self.location.clone()
     }
 }
 
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn an_inline_password_is_what_it_is() {
         let source = FixedSource::inline("ann", Secret::from("p"));
-        assert_eq!((source.kind(), &*source.place()), ("inline", "users.ann.password"));
+        assert_eq!((source.kind(), &*source.location()), ("inline", "users.ann.password"));
         assert_eq!(source.found.expect("an answer").password.expose(), "p");
     }
 }

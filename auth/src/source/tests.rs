@@ -25,14 +25,14 @@ fn user(change: impl FnOnce(&mut UserConfig)) -> UserConfig {
 #[test]
 fn each_kind_says_where_the_password_is() {
     let sources = sources(&["main"]);
-    for (user, kind, place) in [
+    for (user, kind, location) in [
         (user(|user| user.password = Some("p".into())), "inline", "users.ann.password"),
         (user(|user| user.vault_role = Some("r".into())), "vault", "vault main, role r"),
         (user(|user| user.password_file = Some("/s/p".into())), "file", "/s/p"),
         (user(|user| user.password_env = Some("HOME".into())), "env", "$HOME"),
     ] {
         let source = sources.of_user("ann", &user).expect(kind);
-        assert_eq!((source.kind(), &*source.place()), (kind, place));
+        assert_eq!((source.kind(), &*source.location()), (kind, location));
         assert_eq!(source.changes().is_some(), kind == "file");
     }
     assert!(sources.of_user("ann", &UserConfig::default()).is_none());
@@ -46,13 +46,13 @@ fn the_only_vault_need_not_be_named() {
             user.vault = vault.map(str::to_owned);
         })
     };
-    let place = |sources: &Sources, vault| {
-        sources.of_user("ann", &role(vault)).map(|source| source.place())
+    let location = |sources: &Sources, vault| {
+        sources.of_user("ann", &role(vault)).map(|source| source.location())
     };
     let (one, two) = (sources(&["main"]), sources(&["a", "b"]));
-    assert_eq!(place(&one, None).as_deref(), Some("vault main, role r"));
-    assert_eq!(place(&two, Some("b")).as_deref(), Some("vault b, role r"));
-    assert_eq!((place(&two, None), place(&one, Some("b"))), (None, None));
+    assert_eq!(location(&one, None).as_deref(), Some("vault main, role r"));
+    assert_eq!(location(&two, Some("b")).as_deref(), Some("vault b, role r"));
+    assert_eq!((location(&two, None), location(&one, Some("b"))), (None, None));
 }
 
 #[test]

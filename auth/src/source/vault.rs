@@ -37,7 +37,7 @@ use self::login::Login;
 use self::reply::{Reply, RoleData, RoleNames, TokenData};
 use self::token::Token;
 use super::{BoxFuture, Source};
-use crate::{Answer, SourceError};
+use crate::{SourceError, SourcePassword};
 
 mod address;
 mod addresses;
@@ -93,19 +93,19 @@ impl VaultClient {
     ///
     /// # Errors
     /// [`SourceError`] by cause: the Vault, its token, the policy or the role.
-    pub async fn read(&self, role: &str) -> Result<Answer, SourceError> {
-        let place = format!("vault {}, role {role}", self.name);
+    pub async fn read(&self, role: &str) -> Result<SourcePassword, SourceError> {
+        let location = format!("vault {}, role {role}", self.name);
         if !is_role_name(role) {
-            return Err(self.unknown_role(&place));
+            return Err(self.unknown_role(&location));
         }
         let call = Call::static_credentials(&self.mount, role);
-        let reply = self.authorized(&call, &place).await?;
+        let reply = self.authorized(&call, &location).await?;
         match reply.status {
             200..=299 => {
-                let data = reply.envelope::<RoleData>(&place)?.data;
-                data.unwrap_or_default().into_answer(&place)
+                let data = reply.envelope::<RoleData>(&location)?.data;
+                data.unwrap_or_default().into_answer(&location)
             }
-            status => Err(self.refused(status, &reply, &place)),
+            status => Err(self.refused(status, &reply, &location)),
         }
     }
 
@@ -115,13 +115,13 @@ impl VaultClient {
     /// # Errors
     /// [`SourceError`] by cause: the Vault, its token, the policy or the mount.
     pub async fn roles(&self) -> Result<Vec<String>, SourceError> {
-        let place = format!("vault {}, the list of static roles", self.name);
-        let reply = self.authorized(&Call::static_roles(&self.mount), &place).await?;
+        let location = format!("vault {}, the list of static roles", self.name);
+        let reply = self.authorized(&Call::static_roles(&self.mount), &location).await?;
         match reply.status {
-            200..=299 => Ok(reply.envelope::<RoleNames>(&place)?.data.unwrap_or_default().keys),
+            200..=299 => Ok(reply.envelope::<RoleNames>(&location)?.data.unwrap_or_default().keys),
             // An engine without roles has nothing to list; Vault says so without a complaint.
             404 if !self.is_unmounted(&reply) => Ok(Vec::new()),
-            status => Err(self.refused(status, &reply, &place)),
+            status => Err(self.refused(status, &reply, &location)),
         }
     }
 
@@ -135,23 +135,23 @@ impl VaultClient {
     ///
     /// # Errors
     /// [`SourceError`] when the login or the token is refused, or the Vault does not answer.
-    pub async fn token_standing(&self) -> Result<TokenStanding, SourceError> {
+    pub async fn token_status(&self) -> Result<TokenStatus, SourceError> {
         let _permit = self.requests.acquire().await;
         let token = self.token().await?;
         let reply = self.ask(&Call::lookup_self(), Some(&token.secret)).await?;
         match reply.status {
             200..=299 => {
-                let data = reply.envelope::<TokenData>(&self.place())?.data.unwrap_or_default();
-                Ok(TokenStanding::Good { ttl: data.ttl.seconds().filter(|ttl| !ttl.is_zero()) })
+                let data = reply.envelope::<TokenData>(&self.location())?.data.unwrap_or_default();
+                Ok(TokenStatus::Good { ttl: data.ttl.seconds().filter(|ttl| !ttl.is_zero()) })
             }
             // Vault says so of a token that it does not know; a good one may lack the right to ask.
             403 if ["invalid token", "bad token"]
                 .iter()
                 .any(|words| reply.complaint(&[&token.secret]).contains(words)) =>
             {
-                Err(SourceError::TokenRefused { place: self.place() })
+                Err(SourceError::TokenRefused { location: self.location() })
             }
-            _ => Ok(TokenStanding::Unknown),
+            _ => Ok(TokenStatus::Unknown),
         }
     }
 
@@ -160,7 +160,7 @@ impl VaultClient {
     async fn authorized<T: DeserializeOwned + Send + Sync>(
         &self,
         call: &Call<T>,
-        place: &str,
+        location: &str,
     ) -> Result<Reply, SourceError> {
         let _permit = self.requests.acquire().await;
         let token = self.token().await?;
@@ -174,7 +174,7 @@ impl VaultClient {
         self.backoff.succeeded();
         if reply.status == 403 {
             let policy = call.policy();
-            return Err(SourceError::PermissionDenied { place: place.into(), policy });
+            return Err(SourceError::PermissionDenied { location: location.into(), policy });
         }
         Ok(reply)
     }
@@ -198,13 +198,13 @@ impl VaultClient {
         error
     }
 
-    fn refused(&self, status: u16, reply: &Reply, place: &str) -> SourceError {
+    fn refused(&self, status: u16, reply: &Reply, location: &str) -> SourceError {
         let complaint = reply.complaint(&[]);
         let mount = || self.mount.clone();
         match status {
-            400 if complaint.contains("unknown role") => self.unknown_role(place),
-            404 | 405 => SourceError::WrongMount { place: place.into(), mount: mount() },
-            _ => SourceError::ServerFault { place: place.into(), status, cause: complaint },
+            400 if complaint.contains("unknown role") => self.unknown_role(location),
+            404 | 405 => SourceError::WrongMount { location: location.into(), mount: mount() },
+            _ => SourceError::ServerFault { location: location.into(), status, cause: complaint },
         }
     }
 
@@ -212,18 +212,18 @@ impl VaultClient {
         reply.complaint(&[]).contains("no handler for route")
     }
 
-    fn unknown_role(&self, place: &str) -> SourceError {
-        SourceError::UnknownRole { place: place.into(), mount: self.mount.clone() }
+    fn unknown_role(&self, location: &str) -> SourceError {
+        SourceError::UnknownRole { location: location.into(), mount: self.mount.clone() }
     }
 
-    fn place(&self) -> Box<str> {
+    fn location(&self) -> Box<str> {
         format!("vault {}", self.name).into()
     }
 }
 
 /// The state of pgimbal's token, as Vault reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenStanding {
+pub enum TokenStatus {
     /// The token is valid.
     Good {
         /// Time until the token expires; `None` when it never does.
@@ -247,7 +247,7 @@ pub(super) struct VaultSource {
 }
 
 impl Source for VaultSource {
-    fn fetch(&self) -> BoxFuture<'_, Result<Answer, SourceError>> {
+    fn fetch(&self) -> BoxFuture<'_, Result<SourcePassword, SourceError>> {
         Box::pin(self.client.read(&self.role))
     }
 
@@ -259,7 +259,7 @@ impl Source for VaultSource {
         "vault"
     }
 
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         format!("vault {}, role {}", self.client.name, self.role)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pgimbal_auth::Answer;
+use pgimbal_auth::SourcePassword;
 use pgimbal_auth::rotation::{FetchCause, GiveUp, Learned, LoginPlan, Moment, Rotation, Schedule};
 use pgimbal_config::Secret;
 
@@ -31,10 +31,10 @@ impl Scenario {
 
     /// The source says this, with a date so many seconds after some time and an hour to go.
     fn says(&mut self, seconds: f64, password: &str, dated: u64) -> Learned {
-        let mut answer = Answer::new("vault", Secret::from(password)).expect("an answer");
+        let mut answer = SourcePassword::new("vault", Secret::from(password)).expect("an answer");
         answer.rotated_at = Some(dated_at(dated));
         answer.ttl = Some(Duration::from_secs(3600));
-        self.rotation.answered(&answer, self.moment(seconds))
+        self.rotation.handle_answer(&answer, self.moment(seconds))
     }
 
     fn plan_login(&mut self, node: &str, seconds: f64) -> LoginPlan {
@@ -55,10 +55,10 @@ impl Scenario {
         while let LoginPlan::Try { generation, password } = self.plan_login(node, seconds) {
             all.push(password.expose().to_owned());
             if password.expose() == right {
-                self.rotation.accepted(node, generation);
+                self.rotation.handle_accepted(node, generation);
                 return all;
             }
-            self.rotation.refused(node, generation, self.at(seconds));
+            self.rotation.handle_refused(node, generation, self.at(seconds));
         }
         all
     }
@@ -77,8 +77,8 @@ fn a_new_password_replaces_a_working_one_once_a_login_with_it_has_succeeded() {
     // One finds out; the others go on with what works.
     assert_eq!(scenario.shown(NODE, 1.1), (2, "two".into()));
     assert_eq!(scenario.shown(NODE, 1.1), (1, "one".into()));
-    scenario.rotation.accepted(NODE, 2);
-    scenario.rotation.accepted(NODE, 1);
+    scenario.rotation.handle_accepted(NODE, 2);
+    scenario.rotation.handle_accepted(NODE, 1);
     assert_eq!(scenario.shown(NODE, 1.2), (2, "two".into()));
     assert_eq!(scenario.shown(NODE, 1.2), (2, "two".into()));
 }
@@ -97,7 +97,7 @@ fn rotation_3_a_login_is_held_and_retried_while_vault_lags() {
             LoginPlan::Wait(until) => now = (until - scenario.start).as_secs_f64() + 0.000_1,
             LoginPlan::Try { generation, .. } => {
                 tries += 1;
-                scenario.rotation.refused(NODE, generation, scenario.at(now));
+                scenario.rotation.handle_refused(NODE, generation, scenario.at(now));
             }
             LoginPlan::GiveUp(_) => break,
         }
@@ -137,7 +137,11 @@ fn rotation_6_an_older_answer_is_ignored_or_tried() {
         panic!("not offered")
     };
     assert_eq!(generation, number);
-    assert_eq!(scenario.rotation.accepted(NODE, generation), Some(number), "it is the newest now");
+    assert_eq!(
+        scenario.rotation.handle_accepted(NODE, generation),
+        Some(number),
+        "it is the newest now"
+    );
     assert_eq!(scenario.says(3.0, "four", 6), Learned::Rotated(number + 1));
     assert_eq!(scenario.log_in(NODE, 3.1, "four"), ["four"]);
 }
@@ -237,8 +241,8 @@ fn a_password_that_was_never_known_is_waited_for_and_then_given_up() {
 fn a_place_that_goes_back_to_an_older_password_is_followed() {
     let mut scenario = Scenario::new();
     let undated = |scenario: &mut Scenario, seconds: f64, password: &str| {
-        let answer = Answer::new("file", Secret::from(password)).expect("an answer");
-        scenario.rotation.answered(&answer, scenario.moment(seconds))
+        let answer = SourcePassword::new("file", Secret::from(password)).expect("an answer");
+        scenario.rotation.handle_answer(&answer, scenario.moment(seconds))
     };
     undated(&mut scenario, 0.0, "one");
     scenario.log_in(NODE, 0.1, "one");
@@ -257,6 +261,6 @@ fn a_cached_password_is_used_until_the_source_answers() {
     scenario.rotation.remember(Secret::from("two"), None, moment);
     assert_eq!(scenario.log_in(NODE, 0.1, "one"), ["two", "one"]);
     assert_eq!(scenario.says(1.0, "two", 0), Learned::Same);
-    assert!(scenario.rotation.schedule.want(FetchCause::Order, scenario.at(2.0)));
-    assert_eq!(scenario.rotation.schedule.next(scenario.at(2.0)), Some(scenario.at(2.0)));
+    assert!(scenario.rotation.schedule.request_fetch(FetchCause::Order, scenario.at(2.0)));
+    assert_eq!(scenario.rotation.schedule.next_timeout(scenario.at(2.0)), Some(scenario.at(2.0)));
 }

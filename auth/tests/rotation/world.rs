@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pgimbal_auth::Answer;
+use pgimbal_auth::SourcePassword;
 use pgimbal_auth::rotation::{Jitter, Learned, LoginPlan, Moment, Rotation, Schedule};
 use pgimbal_config::Secret;
 
@@ -49,7 +49,7 @@ pub(crate) struct World {
     period: Duration,
     next_rotation: Instant,
     servers: BTreeMap<&'static str, Server>,
-    out: Option<(Instant, Option<Answer>)>,
+    out: Option<(Instant, Option<SourcePassword>)>,
     fetches: Vec<Instant>,
     clock_error: i64,
 }
@@ -182,10 +182,10 @@ impl World {
             let moment = self.moment();
             match answer {
                 Some(answer) => self.learn(&answer, moment),
-                None => self.rotation.schedule.failed(at, None),
+                None => self.rotation.schedule.handle_failure(at, None),
             }
         }
-        if self.rotation.schedule.begin(self.now) {
+        if self.rotation.schedule.begin_fetch(self.now) {
             assert!(self.out.is_none(), "seed {}: two fetches at once", self.seed);
             self.fetches.push(self.now);
             let trouble = self.now < self.start + TROUBLE;
@@ -196,18 +196,18 @@ impl World {
         }
     }
 
-    fn answer(&mut self) -> Answer {
+    fn answer(&mut self) -> SourcePassword {
         let (number, rotated_at) = self.said;
         let ttl = self.next_rotation.saturating_duration_since(self.now).as_secs();
-        let mut answer = Answer::new("vault", password(number)).expect("a password");
+        let mut answer = SourcePassword::new("vault", password(number)).expect("a password");
         answer.rotated_at = Some(rotated_at);
         answer.ttl = Some(Duration::from_secs(ttl));
         answer
     }
 
-    fn learn(&mut self, answer: &Answer, moment: Moment) {
+    fn learn(&mut self, answer: &SourcePassword, moment: Moment) {
         let before = self.rotation.newest().map(|newest| newest.number);
-        let learned = self.rotation.answered(answer, moment);
+        let learned = self.rotation.handle_answer(answer, moment);
         let after = self.rotation.newest().map(|newest| newest.number);
         match learned {
             Learned::Rotated(number) => assert_eq!(after, Some(number)),
@@ -225,13 +225,13 @@ impl World {
             };
             let server = self.servers.get_mut(node).expect("a node");
             if shown == password(server.wants) {
-                self.rotation.accepted(node, generation);
+                self.rotation.handle_accepted(node, generation);
                 // What a node has just accepted is still known, and worth a try there.
                 assert!(self.rotation.generation(generation).is_some(), "seed {}", self.seed);
                 return true;
             }
             server.refusals.push(self.now);
-            self.rotation.refused(node, generation, self.now);
+            self.rotation.handle_refused(node, generation, self.now);
         }
         panic!("seed {}: a login never ends", self.seed);
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// How long pgimbal may take to see what a node has become.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// After a new primary is there, errors are explained by the old one's end for so long.
-const AFTERMATH: Duration = Duration::from_secs(1);
+const SETTLE_TIME: Duration = Duration::from_secs(1);
 
 /// The scenario while it is told.
 pub struct Scenario<'a> {
@@ -68,7 +68,7 @@ impl Scenario<'_> {
         self.cluster.nodes[1].promote();
         self.primary.store(self.cluster.nodes[1].port, Ordering::Relaxed);
         told.promoted = Some(killed.elapsed());
-        let after = self.start.elapsed() + AFTERMATH;
+        let after = self.start.elapsed() + SETTLE_TIME;
         let calm = self.wait_until(self.schedule.comeback.max(after));
         self.applications.observations.seen().disturbed(false);
         if !calm {

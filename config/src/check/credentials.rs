@@ -69,7 +69,9 @@ fn rule(user: &UserConfig, path: &str, found: &mut Findings<'_>) {
 fn open_directory(config: &Config, user: &UserConfig, path: &str, found: &mut Findings<'_>) {
     const OTHERS: [&str; 8] =
         ["/", "/etc", "/root", "/home", "/proc", "/sys", "/dev", "/var/run/secrets/kubernetes.io"];
-    let Some(file) = user.password_file.as_ref().filter(|_| user.takes_any_file()) else { return };
+    let Some(file) = user.password_file.as_ref().filter(|_| user.accepts_any_file()) else {
+        return;
+    };
     let directory = file.parent().unwrap_or(file);
     let is_of_secrets = directory.ends_with("kubernetes.io/serviceaccount");
     let is_state = config.credentials.state_dir.as_deref() == Some(directory);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::files::{Pem, pem};
 use super::findings::Findings;
-use crate::tls::{ClientTls, SYSTEM_CAS, ServerTls};
+use crate::tls::{ClientTls, SYSTEM_ROOTS, ServerTls};
 use crate::words::{ChannelBinding, SslMode};
 
 /// TLS towards clients needs a certificate; files beside `disable` would promise what is not done.
@@ -90,7 +90,7 @@ pub(super) fn server(tls: &ServerTls, table: &str, found: &mut Findings<'_>) {
 }
 
 fn is_system(ca_file: Option<&PathBuf>) -> bool {
-    ca_file.is_some_and(|path| path.as_os_str() == SYSTEM_CAS)
+    ca_file.is_some_and(|path| path.as_os_str() == SYSTEM_ROOTS)
 }
 
 struct Files<'a> {

@@ -15,12 +15,12 @@ use std::process::ExitCode;
 use pgimbal_config::{Config, WILDCARD};
 
 use crate::topology;
-use expiry::Witnesses;
+use expiry::OpenConnections;
 use findings::Findings;
 use logins::Logins;
 use passwords::Passwords;
 
-pub use findings::{Form, refused, unusable};
+pub use findings::{OutputFormat, refused, unusable};
 
 /// The database with which `databases."*"` is tried when `--database` names none; nearly every
 /// server has it.
@@ -28,7 +28,7 @@ const ANY_DATABASE: &str = "postgres";
 
 /// The options of `pgimbal check`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
+pub struct CheckOptions {
     /// `--user`: the only user to try, who may be one of the rule `users."*"`; `None` for all
     /// listed users.
     pub user: Option<String>,
@@ -36,7 +36,7 @@ pub struct Wish {
     /// databases.
     pub database: Option<String>,
     /// `--json`, or one line for each finding.
-    pub form: Form,
+    pub format: OutputFormat,
 }
 
 /// Runs `pgimbal check`: binds each address, asks every Vault and every other source of a password,
@@ -46,19 +46,19 @@ pub struct Wish {
 /// The exit code is 0 when everything works, 3 when there are warnings only, and 1 when something
 /// fails.
 #[must_use]
-pub fn run(config: &Config, wish: &Wish) -> ExitCode {
-    let report = Findings::new(wish.form);
+pub fn run(config: &Config, options: &CheckOptions) -> ExitCode {
+    let report = Findings::new(options.format);
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
             report.ok("configuration", "ok");
-            runtime.block_on(try_all(config, wish, &report));
+            runtime.block_on(try_all(config, options, &report));
         }
         Err(error) => report.fail("pgimbal", format!("cannot start: {error}")),
     }
     report.end()
 }
 
-async fn try_all(config: &Config, wish: &Wish, report: &Findings) {
+async fn try_all(config: &Config, options: &CheckOptions, report: &Findings) {
     listeners::try_all(config, report);
     capacity::descriptors(config, report);
     let mut clusters = match topology::specs(config) {
@@ -67,7 +67,7 @@ async fn try_all(config: &Config, wish: &Wish, report: &Findings) {
     };
     risks::certificates(config, report);
     risks::warn(config, report);
-    let users = users(config, wish);
+    let users = users(config, options);
     let passwords = Passwords::ask(config, &users, report).await;
     for cluster in &mut clusters {
         let told = passwords.of(&cluster.user).cloned();
@@ -78,25 +78,25 @@ async fn try_all(config: &Config, wish: &Wish, report: &Findings) {
         clusters: &clusters,
         passwords: &passwords,
         report,
-        witnesses: Witnesses::default(),
+        open_connections: OpenConnections::default(),
         refused: Vec::new(),
         load: capacity::Load::default(),
         of_console: BTreeMap::new(),
     };
-    for (name, database) in databases(config, wish, report) {
-        let any = wish.database.is_none() && !config.databases.contains_key(&name);
+    for (name, database) in databases(config, options, report) {
+        let any = options.database.is_none() && !config.databases.contains_key(&name);
         try_database(config, &name, database, &users, any, &mut logins).await;
     }
     logins.name_users_of_console();
     logins.explain_refusals().await;
-    let Logins { mut witnesses, load, .. } = logins;
-    load.check(&mut witnesses, report).await;
+    let Logins { mut open_connections, load, .. } = logins;
+    load.check(&mut open_connections, report).await;
     clusters::try_all(&clusters, report).await;
 }
 
 /// The users to try: those that are listed, or the one that is wanted.
-fn users(config: &Config, wish: &Wish) -> Vec<String> {
-    match &wish.user {
+fn users(config: &Config, options: &CheckOptions) -> Vec<String> {
+    match &options.user {
         Some(user) => vec![user.clone()],
         None => config.users.keys().filter(|name| *name != WILDCARD).cloned().collect(),
     }
@@ -105,10 +105,10 @@ fn users(config: &Config, wish: &Wish) -> Vec<String> {
 /// The databases to try, by the names of clients.
 fn databases<'a>(
     config: &'a Config,
-    wish: &Wish,
+    options: &CheckOptions,
     report: &Findings,
 ) -> Vec<(String, &'a pgimbal_config::DatabaseConfig)> {
-    let Some(wanted) = &wish.database else {
+    let Some(wanted) = &options.database else {
         let named = |name: &String| match name == WILDCARD {
             true => ANY_DATABASE.to_owned(),
             false => name.clone(),
@@ -146,7 +146,7 @@ async fn try_database(
     for user in users {
         // A user of the console need not be one of the servers.
         let of_console = config.admin_users.iter().chain(&config.stats_users).any(|u| u == user);
-        let may = logins::May { be_unknown: any, be_only_of_console: of_console };
-        logins.try_one(name, user, may).await;
+        let tolerated = logins::Tolerated { unknown_database: any, console_user: of_console };
+        logins.try_one(name, user, tolerated).await;
     }
 }

@@ -73,7 +73,7 @@ impl Collector {
 
     /// Adds the clusters whose status is part of snapshots.
     #[must_use]
-    pub fn watching(self, clusters: Clusters) -> Self {
+    pub fn with_clusters(self, clusters: Clusters) -> Self {
         Self { clusters, ..self }
     }
 
@@ -101,9 +101,9 @@ impl Collector {
         &self.process
     }
 
-    /// Asks all workers at once and waits for at most one second. [`Snapshot::silent`] lists the
-    /// workers that did not answer; their pools are those of their last answer, and their clients
-    /// and server connections are missing.
+    /// Asks all workers at once and waits for at most one second. [`Snapshot::unresponsive`] lists
+    /// the workers that did not answer; their pools are those of their last answer, and their
+    /// clients and server connections are missing.
     pub async fn snapshot(&self, detail: Detail) -> Snapshot {
         let deadline = Instant::now() + ANSWER_TIME;
         let mut replies = Vec::with_capacity(self.senders.len());
@@ -124,7 +124,7 @@ impl Collector {
 
     fn merge(&self, answers: Vec<Option<WorkerSnapshot>>) -> Snapshot {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut silent = Vec::new();
+        let mut unresponsive = Vec::new();
         let mut workers = Vec::with_capacity(answers.len());
         for (index, (answer, known)) in answers.into_iter().zip(known.iter_mut()).enumerate() {
             if let Some(answer) = answer {
@@ -133,13 +133,13 @@ impl Collector {
                 known.panics = answer.panics;
                 workers.push(answer);
             } else {
-                silent.push(index);
+                unresponsive.push(index);
                 workers.push(known.clone());
             }
         }
         Snapshot {
             workers,
-            silent,
+            unresponsive,
             process: self.process.snapshot(),
             clusters: Vec::new(),
             credentials: CredentialsStatus::default(),
@@ -157,7 +157,7 @@ pub struct Snapshot {
     pub workers: Vec<WorkerSnapshot>,
     /// Numbers of the workers that did not answer in time; their pools are those of their last
     /// answer.
-    pub silent: Vec<usize>,
+    pub unresponsive: Vec<usize>,
     /// The counters and gauges of the process.
     pub process: ProcessSnapshot,
     /// The status of each cluster; empty when none is configured.
@@ -251,7 +251,7 @@ mod tests {
         let sums: Vec<_> =
             snapshot.pools().into_iter().map(|p| (p.user, p.stats.transactions)).collect();
         assert_eq!(sums, [("a".to_owned(), 2), ("b".to_owned(), 5)]);
-        assert!(snapshot.silent.is_empty());
+        assert!(snapshot.unresponsive.is_empty());
         assert_eq!(snapshot.panics(), 2);
     }
 
@@ -267,11 +267,11 @@ mod tests {
         });
         let (gone, _) = mpsc::unbounded_channel();
         let collector = Collector::new(vec![sender, gone], process());
-        assert_eq!(collector.snapshot(Detail::Totals).await.silent, [1]);
+        assert_eq!(collector.snapshot(Detail::Totals).await.unresponsive, [1]);
         let before = Instant::now();
         let snapshot = collector.snapshot(Detail::Everything).await;
         assert_eq!(before.elapsed(), ANSWER_TIME);
-        assert_eq!(snapshot.silent, [0, 1]);
+        assert_eq!(snapshot.unresponsive, [0, 1]);
         assert_eq!(snapshot.pools()[0].stats.transactions, 7);
         stuck.abort();
     }

@@ -23,7 +23,7 @@ mod stats;
 use std::io;
 use std::sync::Arc;
 
-use pgimbal_config::{Config, Reload};
+use pgimbal_config::{Config, ReloadChanges};
 use pgimbal_wire::error::{Severity, SqlState};
 use tokio::sync::watch;
 
@@ -110,7 +110,7 @@ impl Console {
             Fault::new(SqlState::CONFIG_FILE_ERROR, refused.to_string())
                 .hint("Nothing was changed. Correct the configuration and say RELOAD again.")
         })?;
-        let Reload { applied, needs_restart } = reloaded;
+        let ReloadChanges { applied, needs_restart } = reloaded;
         if applied.is_empty() && needs_restart.is_empty() {
             notice(out, Severity::Notice, "nothing has changed");
         }

@@ -20,11 +20,11 @@ use tracing::{debug, warn};
 
 use crate::admin::collect::{Collector, Detail, Gauges, Phase};
 use crate::admin::metrics;
-use crate::lobby::{Lobby, LobbyLimits, Subnet};
+use crate::pending_logins::{PendingLoginLimits, PendingLogins, Subnet};
 
 /// Limits of connections, in all and from one address. A connection beyond a limit closes the
 /// oldest of its kind. Probes and scrapers need a handful, for milliseconds each.
-const MAX_CONNECTIONS: LobbyLimits = LobbyLimits { all: 64, one_address: 32 };
+const MAX_CONNECTIONS: PendingLoginLimits = PendingLoginLimits { all: 64, one_address: 32 };
 /// Time limit of a request's head.
 const READ_TIME: Duration = Duration::from_secs(5);
 /// Time limit of a connection as a whole, for a large page over a slow line.
@@ -41,16 +41,16 @@ const PATHS: &str = "pgimbal serves\n/metrics  for Prometheus\n/livez    whether
 /// Serves HTTP/1.1 on `listener`, one request on each connection, while draining too. It runs until
 /// the future is dropped.
 pub async fn serve(listener: TcpListener, collector: Collector) {
-    let lobby = Lobby::new(MAX_CONNECTIONS);
+    let connections = PendingLogins::new(MAX_CONNECTIONS);
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let mut seat = lobby.enter(Subnet::of(Some(peer.ip())));
+                let mut place = connections.add(Subnet::of(Some(peer.ip())));
                 let collector = collector.clone();
                 tokio::spawn(async move {
                     tokio::select! {
                         () = connection(stream, collector) => {}
-                        () = seat.dismissed() => debug!("an HTTP connection made room for others"),
+                        () = place.evicted() => debug!("an HTTP connection made room for others"),
                     }
                 });
             }

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use pgimbal_auth::account::{LoginKeys, UnusableSecret};
 use pgimbal_auth::source::Source;
-use pgimbal_auth::verifier::Salting;
-use pgimbal_auth::{Answer, SourceError};
+use pgimbal_auth::verifier::SaltParameters;
+use pgimbal_auth::{SourceError, SourcePassword};
 use pgimbal_config::Secret;
 use tokio::task::{JoinError, JoinSet};
 
@@ -26,7 +26,7 @@ pub(super) struct Fetched {
     pub(super) sent: Instant,
     /// The source's kind, for metrics.
     pub(super) kind: &'static str,
-    pub(super) result: Result<Answer, SourceError>,
+    pub(super) result: Result<SourcePassword, SourceError>,
 }
 
 /// The fetches that are under way.
@@ -73,7 +73,7 @@ impl Fetches {
 }
 
 /// The result of a fetch as a metric's label.
-pub(super) fn result_label(result: &Result<Answer, SourceError>) -> &'static str {
+pub(super) fn result_label(result: &Result<SourcePassword, SourceError>) -> &'static str {
     result.as_ref().map_or_else(SourceError::result_label, |_| "ok")
 }
 
@@ -83,7 +83,7 @@ pub(super) struct VerifierRequest {
     pub(super) role: Arc<str>,
     pub(super) generation: u32,
     pub(super) password: Secret,
-    pub(super) salting: Salting,
+    pub(super) salt_parameters: SaltParameters,
     /// When the fetch was sent that told the password.
     pub(super) since: Instant,
 }
@@ -111,10 +111,10 @@ impl Verifiers {
     pub(super) fn start(&mut self, request: VerifierRequest) {
         let derivations = Arc::clone(&self.derivations);
         self.running.spawn(async move {
-            let VerifierRequest { role, generation, password, salting, since } = request;
-            let rounds = salting.iterations;
+            let VerifierRequest { role, generation, password, salt_parameters, since } = request;
+            let rounds = salt_parameters.iterations;
             let work = move || {
-                let keys = LoginKeys::derive(&role, &password, &salting);
+                let keys = LoginKeys::derive(&role, &password, &salt_parameters);
                 Verifier { role, generation, keys, since }
             };
             derivations.run(rounds, work).await

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgimbal_auth::client_login::{Accepted, Mismatch};
+use pgimbal_auth::client_login::{Accepted, UnmatchedProof};
 use pgimbal_auth::rotation::MISMATCH_PAUSE;
 use pgimbal_wire::error::SqlState;
 use tokio::sync::oneshot;
@@ -16,7 +16,7 @@ use super::mismatch::{OlderPassword, Refetched, Unavailable};
 use super::server_logins::{LoginOutcome, NoPassword, OfferedPassword};
 use super::status::Counted;
 use crate::dial::{self, DialError, DialFault, Dialed, Target};
-use crate::lobby::Subnet;
+use crate::pending_logins::Subnet;
 
 /// What a prober is told that would have to wait.
 const NONE_WORKS: &str = "none that works is known yet";
@@ -154,22 +154,23 @@ impl CredentialManager {
         &self,
         user: &str,
         address: Subnet,
-        mismatch: &Mismatch,
+        unmatched: &UnmatchedProof,
         server: impl FnOnce() -> Option<Target>,
     ) -> Result<Accepted, Unproven> {
         let begun = Instant::now();
-        let Refetched { turn, is_over_budget } = match self.refetch(user, address, mismatch).await {
+        let Refetched { turn, is_over_budget } = match self.refetch(user, address, unmatched).await
+        {
             Ok(accepted) => return Ok(accepted),
             Err(refetched) => refetched,
         };
-        if let Some(accepted) = self.check(user, mismatch) {
+        if let Some(accepted) = self.check(user, unmatched) {
             return Ok(accepted);
         }
-        if let Some(accepted) = self.try_older(user, mismatch, server).await {
+        if let Some(accepted) = self.try_older(user, unmatched, server).await {
             return Ok(accepted);
         }
         let unavailable = self.wait_until_available(begun + HOLD).await;
-        if let Some(accepted) = self.check(user, mismatch) {
+        if let Some(accepted) = self.check(user, unmatched) {
             return Ok(accepted);
         }
         sleep_until(Instant::from_std(turn) + self.shared.refusal_delay()).await;
@@ -186,7 +187,7 @@ impl CredentialManager {
         &self,
         user: &str,
         address: Subnet,
-        mismatch: &Mismatch,
+        unmatched: &UnmatchedProof,
     ) -> Result<Accepted, Refetched> {
         let begun = Instant::now();
         let limit = begun + self.shared.fetch_limit() + DERIVATION + MISMATCH_PAUSE;
@@ -197,7 +198,7 @@ impl CredentialManager {
             tokio::select! {
                 refetched = &mut answer => break refetched.ok(),
                 Ok(()) = published.changed() => {
-                    if let Some(accepted) = self.check(user, mismatch) {
+                    if let Some(accepted) = self.check(user, unmatched) {
                         return Ok(accepted);
                     }
                 }
@@ -209,8 +210,8 @@ impl CredentialManager {
     }
 
     /// Checks a proof by what is known now.
-    fn check(&self, user: &str, mismatch: &Mismatch) -> Option<Accepted> {
-        mismatch.check(self.account(user).as_deref())
+    fn check(&self, user: &str, unmatched: &UnmatchedProof) -> Option<Accepted> {
+        unmatched.check(self.account(user).as_deref())
     }
 
     /// Tries the user's older password at the server, if it is the one that the client has proved
@@ -218,20 +219,20 @@ impl CredentialManager {
     async fn try_older(
         &self,
         user: &str,
-        mismatch: &Mismatch,
+        unmatched: &UnmatchedProof,
         server: impl FnOnce() -> Option<Target>,
     ) -> Option<Accepted> {
         let older = self.shared.older(user)?;
-        mismatch.check(Some(older.account()))?;
+        unmatched.check(Some(older.account()))?;
         let mut refused_at = older.refused_at().await;
-        if let Some(accepted) = self.check(user, mismatch) {
+        if let Some(accepted) = self.check(user, unmatched) {
             return Some(accepted);
         }
         if refused_at.is_some_and(|at| at.elapsed() < OLDER_RETRY_PAUSE) {
             return None;
         }
         match self.log_in_with(user, &older, server()?).await {
-            Ok(()) => self.check(user, mismatch),
+            Ok(()) => self.check(user, unmatched),
             Err(error) => {
                 if is_refusal(&error) {
                     *refused_at = Some(std::time::Instant::now());
@@ -284,12 +285,17 @@ fn none_works() -> NoPassword {
 fn explain(target: &Target, role: &str, none: NoPassword) -> DialError {
     let fault = match none {
         NoPassword::Unknown(source) => {
-            DialFault::UnknownPassword { role: role.into(), source_says: source }
+            DialFault::UnknownPassword { role: role.into(), source_error: source }
         }
         NoPassword::AllRefused { refusal, tried, fetch_error } => {
             let body = refusal.as_ref().and_then(DialError::server_message).unwrap_or_default();
             let refusal = body.into();
-            DialFault::LockedOut { role: role.into(), tried, refusal, source_says: fetch_error }
+            DialFault::NoPasswordWorks {
+                role: role.into(),
+                tried,
+                refusal,
+                source_error: fetch_error,
+            }
         }
     };
     DialError::of(target, fault)

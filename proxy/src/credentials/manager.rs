@@ -20,7 +20,7 @@ use super::server_logins::{LoginOutcome, NoPassword, OfferReply};
 use super::shared::Shared;
 use super::state_files::StateFiles;
 use super::status::{CredentialsStatus, NotRevoked, Refreshed, RevokeReply, UnknownRole};
-use crate::lobby::Subnet;
+use crate::pending_logins::Subnet;
 
 /// How long a name that the source does not know is not fetched again.
 const UNKNOWN_FOR: Duration = Duration::from_secs(10);

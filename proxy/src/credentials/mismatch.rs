@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-use pgimbal_auth::account::{Account, LoginKeys, Matched, Standing};
+use pgimbal_auth::account::{Account, LoginKeys, MatchedPassword, PasswordRank};
 use pgimbal_auth::rotation::{Bucket, MISMATCHES};
-use pgimbal_auth::verifier::Salting;
+use pgimbal_auth::verifier::SaltParameters;
 use pgimbal_config::{AuthType, Secret};
 use tokio::sync::{Mutex, MutexGuard, oneshot};
 
-use crate::lobby::Subnet;
+use crate::pending_logins::Subnet;
 
 /// Mismatches of one address: a burst when many applications start at once, then two in a second.
 const OF_ADDRESS: Bucket = Bucket::new(20, Duration::from_millis(500));
@@ -136,13 +136,13 @@ pub(super) struct OlderPassword {
 impl OlderPassword {
     pub(super) fn new(
         auth_type: AuthType,
-        salting: Salting,
+        salt_parameters: SaltParameters,
         generation: u32,
         password: Secret,
         keys: LoginKeys,
     ) -> Self {
-        let matched = Matched { generation, standing: Standing::Newest };
-        let account = Account::of_keys(auth_type, salting, [(matched, keys.clone())]);
+        let matched = MatchedPassword { generation, rank: PasswordRank::Newest };
+        let account = Account::of_keys(auth_type, salt_parameters, [(matched, keys.clone())]);
         Self { generation, password, keys, account, refused_at: Mutex::new(None) }
     }
 

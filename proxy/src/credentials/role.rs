@@ -13,7 +13,7 @@ use pgimbal_auth::rotation::{
     Schedule,
 };
 use pgimbal_auth::source::Source;
-use pgimbal_auth::{Answer, SourceError};
+use pgimbal_auth::{SourceError, SourcePassword};
 use pgimbal_config::AuthType;
 use pgimbal_pooler::server::credential::CredentialEvent;
 use tokio::sync::oneshot;
@@ -131,10 +131,10 @@ impl Role {
         epoch: Instant,
         now: Instant,
     ) -> Self {
-        let RoleSettings { is_listed, grace, poll_interval, salting, extra } = settings;
+        let RoleSettings { is_listed, grace, poll_interval, salt_parameters, extra } = settings;
         let accepted = match history {
-            Some(record) => AcceptedPasswords::of_record(record, Some(salting), extra),
-            None => AcceptedPasswords::new(salting, extra),
+            Some(record) => AcceptedPasswords::of_record(record, Some(salt_parameters), extra),
+            None => AcceptedPasswords::new(salt_parameters, extra),
         };
         let is_served = accepted.generations().next().is_some();
         let schedule = Schedule::new(poll_interval, rand::random(), epoch, now);
@@ -179,39 +179,39 @@ impl Role {
         settings: RoleSettings,
         now: Moment,
     ) -> Effects {
-        let RoleSettings { is_listed, grace, poll_interval, salting, extra } = settings;
+        let RoleSettings { is_listed, grace, poll_interval, salt_parameters, extra } = settings;
         self.grace = grace;
         // What was kept of a listed user is not lost with its entry.
         self.is_served |= self.is_listed;
         self.is_listed = is_listed;
         self.rotation.schedule.set_poll(poll_interval);
-        let place = |source: &Arc<dyn Source>| (source.kind(), source.place());
+        let place = |source: &Arc<dyn Source>| (source.kind(), source.location());
         if place(&source) != place(&self.source) {
             // What the old place still answers is nobody's password any more.
             self.fetch = None;
-            self.rotation.source_changed(now.instant);
+            self.rotation.handle_source_change(now.instant);
         } else if self.fetch_error.is_some() || source.changes().is_some() {
             // The new configuration may have mended it, and a file may have changed after the old
             // listener ended and before the new one began.
-            self.rotation.schedule.want(FetchCause::Order, now.instant);
+            self.rotation.schedule.request_fetch(FetchCause::Order, now.instant);
         }
         self.source = source;
         self.older = None;
         let mut verifiers = Vec::new();
-        if salting == *self.accepted.salting() {
+        if salt_parameters == *self.accepted.salt_parameters() {
             self.accepted.set_extra(extra);
         } else {
             let mut known: Vec<u32> =
                 self.accepted.generations().map(|(number, _)| number).collect();
             known.sort_unstable();
             let record = self.accepted.record();
-            self.accepted = AcceptedPasswords::of_record(&record, Some(salting), extra);
+            self.accepted = AcceptedPasswords::of_record(&record, Some(salt_parameters), extra);
             let requests =
                 known.into_iter().filter_map(|number| self.request_verifier(number, now.instant));
             verifiers.extend(requests);
         }
         // The new grace holds before anybody is told that the configuration is in force.
-        let is_state_changed = self.accepted.expire(self.grace, now.wall);
+        let is_state_changed = self.accepted.handle_timeout(self.grace, now.wall);
         Effects {
             verifiers,
             is_account_changed: true,
@@ -258,7 +258,7 @@ impl Role {
     pub(super) fn account(&self, auth_type: AuthType) -> Option<Account> {
         let mut accepted = self.accepted.accepted().peekable();
         accepted.peek()?;
-        Some(Account::of_keys(auth_type, self.accepted.salting().clone(), accepted))
+        Some(Account::of_keys(auth_type, self.accepted.salt_parameters().clone(), accepted))
     }
 
     /// The password with an older date than the newest, once its verifier is made.
@@ -290,12 +290,12 @@ impl Role {
 
     /// The source's place has changed: it is fetched soon.
     pub(super) fn handle_source_change(&mut self, now: Instant) {
-        self.rotation.schedule.want(FetchCause::Order, now);
+        self.rotation.schedule.request_fetch(FetchCause::Order, now);
     }
 
     /// An operator orders a fetch; `reply` is answered with its result.
     pub(super) fn refresh(&mut self, reply: oneshot::Sender<Refreshed>, now: Instant) {
-        self.rotation.schedule.want(FetchCause::Order, now);
+        self.rotation.schedule.request_fetch(FetchCause::Order, now);
         self.refreshing.push(reply);
     }
 
@@ -306,7 +306,7 @@ impl Role {
         reply: RefetchReply,
         now: Instant,
     ) {
-        self.rotation.schedule.want(FetchCause::Mismatch, now);
+        self.rotation.schedule.request_fetch(FetchCause::Mismatch, now);
         let turn = self.rotation.schedule.mismatched().map_or(now, |(_, ready)| ready);
         let answer = Refetched { turn, is_over_budget };
         self.mismatched.push(Mismatched { since: now, answer, reply });
@@ -322,7 +322,7 @@ impl Role {
         reply: RefetchReply,
         now: Instant,
     ) -> Result<(), RefetchReply> {
-        if !self.rotation.schedule.want(FetchCause::StandIn, now) {
+        if !self.rotation.schedule.request_fetch(FetchCause::StandIn, now) {
             return Err(reply);
         }
         let answer = Refetched { turn, is_over_budget: false };
@@ -350,12 +350,12 @@ impl Role {
 
     /// When the next fetch is due; `None` while one is under way, or when none will be.
     pub(super) fn next_fetch(&self, now: Instant) -> Option<Instant> {
-        self.rotation.schedule.next(now)
+        self.rotation.schedule.next_timeout(now)
     }
 
     /// Starts the fetch that is due.
     pub(super) fn start_fetch(&mut self, fetches: &mut Fetches, now: Instant) {
-        if self.rotation.schedule.begin(now) {
+        if self.rotation.schedule.begin_fetch(now) {
             let (name, source) = (Arc::clone(&self.name), Arc::clone(&self.source));
             self.fetch = Some(fetches.start(name, source, now));
         }
@@ -367,7 +367,7 @@ impl Role {
         &mut self,
         serial: u64,
         sent: Instant,
-        result: Result<Answer, SourceError>,
+        result: Result<SourcePassword, SourceError>,
         now: Moment,
     ) -> Option<Effects> {
         self.fetch.take_if(|running| *running == serial)?;
@@ -375,7 +375,7 @@ impl Role {
         match result {
             Ok(answer) => Some(self.handle_answer(&answer, sent, now)),
             Err(error) => {
-                self.rotation.schedule.failed(now.instant, error.retry_after());
+                self.rotation.schedule.handle_failure(now.instant, error.retry_after());
                 let before = self.fetch_error.as_ref().map(SourceError::result_label);
                 if before != Some(error.result_label()) && self.is_listed {
                     status::log_fetch_failed(&self.name, &error, self.has_password());
@@ -386,28 +386,28 @@ impl Role {
         }
     }
 
-    fn handle_answer(&mut self, answer: &Answer, sent: Instant, now: Moment) -> Effects {
+    fn handle_answer(&mut self, answer: &SourcePassword, sent: Instant, now: Moment) -> Effects {
         let other = answer.username.as_deref().filter(|name| *name != &*self.name);
         if let Some(other) = other
             && self.is_first("another name")
         {
-            status::log_other_name(&self.name, &self.source.place(), other);
+            status::log_other_name(&self.name, &self.source.location(), other);
         }
         let stale = self.rotation.schedule.stale_since();
         if self.fetch_error.take().is_some() {
             let silent = stale.map_or(Duration::ZERO, |since| now.instant - since);
-            status::log_answers_again(&self.name, &self.source.place(), silent);
+            status::log_answers_again(&self.name, &self.source.location(), silent);
         }
-        let learned = self.rotation.answered(answer, now);
+        let learned = self.rotation.handle_answer(answer, now);
         if matches!(learned, Learned::Ignored | Learned::Older(_)) && self.is_first("lags") {
-            status::log_lagging(&self.name, &self.source.place());
+            status::log_lagging(&self.name, &self.source.location());
         }
         let mut effects = Effects::default();
         match learned {
             Learned::Rotated(number) => {
                 self.logged.clear();
                 self.older = None;
-                status::log_rotated(&self.name, &self.source.place(), number);
+                status::log_rotated(&self.name, &self.source.location(), number);
                 effects.event = Some(CredentialEvent::Rotated);
                 effects.verifiers.extend(self.request_verifier(number, sent));
                 (effects.is_older_changed, effects.is_state_changed) = (true, true);
@@ -415,7 +415,7 @@ impl Role {
             Learned::Same => {
                 if self.rotation.refusing_newest().next().is_some() && self.is_first("contradicted")
                 {
-                    status::log_contradicted(&self.name, &self.source.place());
+                    status::log_contradicted(&self.name, &self.source.location());
                 }
                 effects.fetch_sent = Some(sent);
             }
@@ -441,7 +441,7 @@ impl Role {
             role: Arc::clone(&self.name),
             generation: number,
             password: generation.password.clone(),
-            salting: self.accepted.salting().clone(),
+            salt_parameters: self.accepted.salt_parameters().clone(),
             since,
         })
     }
@@ -460,9 +460,10 @@ impl Role {
         match keys {
             Ok(keys) if self.rotation.is_older(number) => {
                 if let Some(generation) = self.rotation.generation(number) {
-                    let salting = self.accepted.salting().clone();
+                    let salt_parameters = self.accepted.salt_parameters().clone();
                     let password = generation.password.clone();
-                    let older = OlderPassword::new(auth_type, salting, number, password, keys);
+                    let older =
+                        OlderPassword::new(auth_type, salt_parameters, number, password, keys);
                     self.older = Some((number, Some(Arc::new(older))));
                     effects.is_older_changed = true;
                 }
@@ -480,7 +481,7 @@ impl Role {
     fn accept(&mut self, number: u32, keys: LoginKeys, wall: SystemTime) {
         let rotated_at = self.rotation.generation(number).and_then(|known| known.rotated_at);
         self.accepted.learn(number, rotated_at, keys, wall);
-        self.accepted.expire(self.grace, wall);
+        self.accepted.handle_timeout(self.grace, wall);
     }
 
     /// `node` has accepted the password of [`Self::older`] with this number: it is the newest from
@@ -496,7 +497,7 @@ impl Role {
         if !self.rotation.promote_older(node, number) {
             return Effects::default();
         }
-        status::log_promoted(&self.name, &self.source.place(), number);
+        status::log_promoted(&self.name, &self.source.location(), number);
         self.accept(older.generation(), older.keys().clone(), wall);
         Effects {
             event: Some(CredentialEvent::Rotated),
@@ -528,7 +529,7 @@ impl Role {
                 Effects::default()
             }
             LoginOutcome::Abandoned => {
-                self.rotation.abandoned(node, number);
+                self.rotation.handle_abandoned(node, number);
                 Effects::default()
             }
         };
@@ -544,8 +545,8 @@ impl Role {
         }
         let newest = self.rotation.newest().map(|newest| newest.number);
         let mut effects = Effects::default();
-        if let Some(promoted) = self.rotation.accepted(node, number) {
-            status::log_promoted(&self.name, &self.source.place(), promoted);
+        if let Some(promoted) = self.rotation.handle_accepted(node, number) {
+            status::log_promoted(&self.name, &self.source.location(), promoted);
             effects.event = Some(CredentialEvent::Rotated);
             effects.verifiers.extend(self.request_verifier(promoted, now));
             effects.is_state_changed = true;
@@ -557,7 +558,7 @@ impl Role {
 
     fn handle_refused(&mut self, node: &str, number: u32, error: DialError, now: Instant) {
         self.logins.refused(node, error);
-        self.rotation.refused(node, number, now);
+        self.rotation.handle_refused(node, number, now);
         let is_refusing = self.rotation.failing().any(|(name, _)| name == node);
         if is_refusing && !self.refusing_nodes.iter().any(|known| **known == *node) {
             self.refusing_nodes.push(node.into());
@@ -572,7 +573,7 @@ impl Role {
             return;
         }
         let error = self.fetch_error.as_ref().map(ToString::to_string);
-        let place = self.source.place();
+        let place = self.source.location();
         self.logins.serve(&mut self.rotation, error.as_deref(), &place, now);
     }
 
@@ -580,7 +581,8 @@ impl Role {
     pub(super) fn settle(&mut self, now: Instant) {
         let schedule = &self.rotation.schedule;
         // What came up after the fetch was sent is answered by the next one.
-        let goes_on = schedule.is_in_flight() || schedule.next(now).is_some_and(|next| next <= now);
+        let goes_on =
+            schedule.is_in_flight() || schedule.next_timeout(now).is_some_and(|next| next <= now);
         if self.deriving > 0 || goes_on {
             return;
         }
@@ -601,7 +603,7 @@ impl Role {
         if self.logins.wake_at().is_some_and(|at| at <= now.instant) {
             self.serve(now.instant);
         }
-        let has_expired = self.accepted.expire(self.grace, now.wall);
+        let has_expired = self.accepted.handle_timeout(self.grace, now.wall);
         Effects {
             event: self.lockout_event(),
             is_account_changed: has_expired,
@@ -612,7 +614,7 @@ impl Role {
 
     /// When [`Self::poll`] has something to do, or the role leaves, if nothing happens before.
     pub(super) fn wake_at(&self, now: Moment) -> Option<Instant> {
-        let end = self.accepted.next_end(self.grace);
+        let end = self.accepted.next_timeout(self.grace);
         let end = end.map(|end| now.instant + end.duration_since(now.wall).unwrap_or_default());
         [end, self.logins.wake_at(), self.leaves_at()].into_iter().flatten().min()
     }
@@ -674,7 +676,7 @@ impl Role {
         CredentialStatus {
             user: self.name.to_string(),
             source: self.source.kind(),
-            place: self.source.place(),
+            place: self.source.location(),
             next_rotation: schedule.until_rotation(now.instant),
             last_fetch: self.last_fetch.map(|(at, _)| since(at)),
             last_result: self.last_fetch.map_or("none", |(_, result)| result),

@@ -149,7 +149,7 @@ impl ServerLogins {
             match rotation.plan_login(&node, now) {
                 LoginPlan::Try { generation, password } => {
                     if reply.send(Ok(OfferedPassword { generation, password })).is_err() {
-                        rotation.abandoned(&node, generation);
+                        rotation.handle_abandoned(&node, generation);
                     }
                 }
                 LoginPlan::Wait(until) => {

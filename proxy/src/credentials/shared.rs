@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use pgimbal_auth::account::{Account, Standing};
+use pgimbal_auth::account::{Account, PasswordRank};
 use tokio::sync::{Semaphore, watch};
 
 use super::mismatch::{OlderPassword, Unavailable};
@@ -41,7 +41,7 @@ pub(super) struct Shared {
     /// The longest that a fetch may take, in microseconds.
     fetch_limit: AtomicU64,
     unavailable: watch::Sender<Option<Unavailable>>,
-    logins: Mutex<HashMap<Box<str>, [u64; Standing::ALL.len()]>>,
+    logins: Mutex<HashMap<Box<str>, [u64; PasswordRank::ALL.len()]>>,
     nodes: Mutex<ByUser<Semaphore>>,
     clients: ConnectionCounts,
     servers: ConnectionCounts,
@@ -146,16 +146,16 @@ impl Shared {
     }
 
     /// Counts a client's login; `true` for the first of this user.
-    pub(super) fn count_login(&self, user: &str, standing: Standing) -> bool {
+    pub(super) fn count_login(&self, user: &str, rank: PasswordRank) -> bool {
         let mut logins = lock(&self.logins);
         let counts = logins.entry(user.into()).or_default();
         let is_first = counts.iter().all(|count| *count == 0);
-        counts[standing as usize] += 1;
+        counts[rank as usize] += 1;
         is_first
     }
 
-    /// A user's logins, one count for each of [`Standing::ALL`].
-    pub(super) fn logins_of(&self, user: &str) -> [u64; Standing::ALL.len()] {
+    /// A user's logins, one count for each of [`PasswordRank::ALL`].
+    pub(super) fn logins_of(&self, user: &str) -> [u64; PasswordRank::ALL.len()] {
         lock(&self.logins).get(user).copied().unwrap_or_default()
     }
 

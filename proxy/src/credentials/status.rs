@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pgimbal_auth::SourceError;
-use pgimbal_auth::account::Standing;
+use pgimbal_auth::account::PasswordRank;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -44,8 +44,8 @@ pub struct CredentialStatus {
     pub generations: Vec<GenerationStatus>,
     /// Nodes that were logged in to, and whether each refuses all passwords, the newest included.
     pub nodes: Vec<(String, bool)>,
-    /// Logins of clients since the start, one count for each of [`Standing::ALL`].
-    pub logins: [u64; Standing::ALL.len()],
+    /// Logins of clients since the start, one count for each of [`PasswordRank::ALL`].
+    pub logins: [u64; PasswordRank::ALL.len()],
 }
 
 /// One generation of a user's password.

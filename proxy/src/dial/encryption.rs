@@ -15,7 +15,7 @@ pub(super) async fn log_in(target: &Target, address: &Address) -> Result<Dialed,
     let fault = match attempt(target, address, first).await {
         Err(fault) if worth_another(&fault) => fault,
         Ok(dialed) if first == Way::Plain => {
-            return Ok(Dialed { tls_untried: untried::ask(target, address), ..dialed });
+            return Ok(Dialed { tls_check: untried::ask(target, address), ..dialed });
         }
         result => return result,
     };
@@ -30,8 +30,8 @@ pub(super) async fn log_in(target: &Target, address: &Address) -> Result<Dialed,
         return Ok(dialed);
     }
     let cause = fault.to_string();
-    target.tls.warn_given_up(&format!("{}:{}", target.host, target.port), &cause);
-    Ok(Dialed { tls_given_up: Some(cause.into()), ..dialed })
+    target.tls.warn_fallback(&format!("{}:{}", target.host, target.port), &cause);
+    Ok(Dialed { tls_fallback: Some(cause.into()), ..dialed })
 }
 
 /// The error to report when both ways failed. A failed handshake is reported together with the
@@ -69,7 +69,7 @@ pub(super) enum Way {
 
 /// The way to try first, and the way to try after the server has refused the first.
 pub(super) fn ways(target: &Target) -> (Way, Option<Way>) {
-    match (&target.host, target.tls.wish()) {
+    match (&target.host, target.tls.mode()) {
         (Host::Unix(_), _) | (_, TlsMode::Never) => (Way::Plain, None),
         (_, TlsMode::Allow) => (Way::Plain, Some(Way::Tls)),
         (_, TlsMode::Preferred) => (Way::TlsOrPlain, Some(Way::Plain)),

@@ -57,7 +57,7 @@ pub enum DialFault {
     #[error(
         "the server does not offer SCRAM-SHA-256-PLUS, and channel_binding = \"require\" demands it"
     )]
-    Unbound,
+    NoChannelBinding,
     /// Bytes followed the answer to an SSLRequest; an attacker in between may have sent them
     /// (CVE-2021-23222).
     #[error("received unencrypted data after the answer to an SSL request")]
@@ -70,22 +70,22 @@ pub enum DialFault {
     Server(Box<[u8]>),
     /// The connection led to a server that does not say which node of its cluster it is.
     #[error("the server does not say which node of its cluster it is: {0}")]
-    Astray(String),
+    WrongNode(String),
     /// No password of the role is known, because its source gives none.
-    #[error("no password of role \"{role}\" is known: {source_says}")]
+    #[error("no password of role \"{role}\" is known: {source_error}")]
     UnknownPassword {
         /// Name of the role.
         role: Box<str>,
         /// The error of the password's source.
-        source_says: String,
+        source_error: String,
     },
     /// The server refuses every known password of the role.
     #[error(
         "no password of role \"{role}\" works there. {tried}{} {}",
-        newer(source_says.as_deref()),
+        newer(source_error.as_deref()),
         server_text(refusal, true)
     )]
-    LockedOut {
+    NoPasswordWorks {
         /// Name of the role.
         role: Box<str>,
         /// The passwords that were tried, in words.
@@ -93,7 +93,7 @@ pub enum DialFault {
         /// The body of the server's last ErrorResponse.
         refusal: Box<[u8]>,
         /// The error of the password's source; `None` when the source answered.
-        source_says: Option<String>,
+        source_error: Option<String>,
     },
     /// The authentication exchange failed on pgimbal's side.
     #[error(transparent)]
@@ -124,8 +124,8 @@ impl DialError {
         Self::new(target, None, fault)
     }
 
-    pub(crate) fn astray(target: &Target, address: &Address, why: String) -> Self {
-        Self::new(target, Some(address), DialFault::Astray(why))
+    pub(crate) fn wrong_node(target: &Target, address: &Address, why: String) -> Self {
+        Self::new(target, Some(address), DialFault::WrongNode(why))
     }
 
     /// Whether the server cannot be reached or accepts no connections now, so that another node of
@@ -143,7 +143,7 @@ impl DialError {
             | DialFault::Timeout(_)
             | DialFault::Io(_)
             | DialFault::Closed
-            | DialFault::Astray(_) => true,
+            | DialFault::WrongNode(_) => true,
             _ => false,
         }
     }
@@ -176,8 +176,10 @@ impl DialError {
             }
             DialFault::UnencryptedData | DialFault::Protocol(_) => SqlState::PROTOCOL_VIOLATION,
             DialFault::UnknownPassword { .. }
-            | DialFault::LockedOut { source_says: Some(_), .. } => SqlState::CANNOT_CONNECT_NOW,
-            DialFault::LockedOut { .. } => SqlState::INVALID_PASSWORD,
+            | DialFault::NoPasswordWorks { source_error: Some(_), .. } => {
+                SqlState::CANNOT_CONNECT_NOW
+            }
+            DialFault::NoPasswordWorks { .. } => SqlState::INVALID_PASSWORD,
             _ => SqlState::CANNOT_CONNECT,
         }
     }
@@ -198,14 +200,14 @@ impl DialError {
 
     /// The side that can remove the error.
     #[must_use]
-    pub fn blame(&self) -> ErrorSource {
+    pub fn error_source(&self) -> ErrorSource {
         match &self.0.fault {
-            DialFault::Login(error) => error.blame(),
+            DialFault::Login(error) => error.error_source(),
             DialFault::NoAddress
             | DialFault::TlsRefused
-            | DialFault::Unbound
+            | DialFault::NoChannelBinding
             | DialFault::UnknownPassword { .. }
-            | DialFault::LockedOut { .. } => ErrorSource::Operator,
+            | DialFault::NoPasswordWorks { .. } => ErrorSource::Operator,
             // A wrong password, role or database is configured; anything else it decided itself.
             DialFault::Server(_) => match self.sqlstate() {
                 SqlState::INVALID_PASSWORD
@@ -231,7 +233,7 @@ impl DialError {
             DialFault::TlsRefused => {
                 Some("Enable ssl on the server, or choose another sslmode in server_tls.")
             }
-            DialFault::Unbound => Some(
+            DialFault::NoChannelBinding => Some(
                 "Is it PostgreSQL 11 or later, and the role's password stored as SCRAM? Somebody \
                  in between cannot offer it either.",
             ),
@@ -239,7 +241,7 @@ impl DialError {
             DialFault::UnknownPassword { .. } => {
                 Some("SHOW CREDENTIALS on the console and `pgimbal check` tell what to fix.")
             }
-            DialFault::LockedOut { .. } => Some(
+            DialFault::NoPasswordWorks { .. } => Some(
                 "Somebody else may have changed the password, its source may lag, or the role's \
                  VALID UNTIL has passed; SHOW CREDENTIALS and pgimbal's log tell more.",
             ),
@@ -247,7 +249,7 @@ impl DialError {
             DialFault::Login(
                 ServerLoginError::CleartextRefused | ServerLoginError::MethodRefused(_),
             ) => None,
-            DialFault::Login(error) if error.blame() == ErrorSource::Operator => {
+            DialFault::Login(error) if error.error_source() == ErrorSource::Operator => {
                 Some("Give the role a password that fits in pgimbal's configuration.")
             }
             _ => None,
@@ -296,8 +298,8 @@ impl From<Broken> for DialFault {
 }
 
 /// The end of a text that says why there is no newer password.
-fn newer(source_says: Option<&str>) -> String {
-    source_says.map_or_else(String::new, |says| format!(" A newer one cannot be read: {says}."))
+fn newer(source_error: Option<&str>) -> String {
+    source_error.map_or_else(String::new, |says| format!(" A newer one cannot be read: {says}."))
 }
 
 /// The server's message, with its SQLSTATE only where the error as a whole may have another.

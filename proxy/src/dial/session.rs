@@ -2,7 +2,7 @@
 
 use pgimbal_auth::Channel;
 use pgimbal_auth::scram::{MECHANISM_PLUS, NONCE_LEN};
-use pgimbal_auth::server_login::{Reply, Request, ServerLogin, Terms};
+use pgimbal_auth::server_login::{AllowedAuth, Reply, Request, ServerLogin};
 use pgimbal_config::{ChannelBinding, Host};
 use pgimbal_wire::authentication::{self, AuthRequest, MAX_AUTH_MESSAGE, SaslInitial};
 use pgimbal_wire::encode;
@@ -47,8 +47,8 @@ pub(super) async fn start(
         cancel: welcome.cancel,
         parameters: welcome.parameters,
         address,
-        tls_given_up: None,
-        tls_untried: None,
+        tls_fallback: None,
+        tls_check: None,
         // An idle connection holds no buffer.
         residual: if inbox.is_empty() { Vec::new() } else { inbox },
     })
@@ -72,8 +72,8 @@ async fn prove(
         Transport::TlsClient(_) => target.tls.verifies(),
         _ => matches!(target.host, Host::Unix(_)),
     };
-    let terms = Terms { methods: target.require_auth, is_private };
-    let mut login = ServerLogin::new(&target.user, password, channel, terms, nonce);
+    let allowed = AllowedAuth { methods: target.require_auth, is_private };
+    let mut login = ServerLogin::new(&target.user, password, channel, allowed, nonce);
     loop {
         if !conversation.outbox.is_empty() {
             conversation.send().await.map_err(DialFault::Io)?;
@@ -98,12 +98,13 @@ async fn prove(
             matches!(&reply, Reply::SaslInitial { mechanism, .. } if *mechanism == MECHANISM_PLUS);
         // Before anything is answered: what is in between must not get a password, or a session.
         if !is_bound && !matches!(reply, Reply::Wait) {
-            return Err(DialFault::Unbound);
+            return Err(DialFault::NoChannelBinding);
         }
         let reply = match reply {
-            Reply::Prove(proving) => {
-                let proved = target.derivations.run(proving.iterations(), || proving.run()).await;
-                login.proved(proved)?
+            Reply::Prove(computation) => {
+                let proof =
+                    target.derivations.run(computation.iterations(), || computation.run()).await;
+                login.handle_proof(proof)?
             }
             reply => reply,
         };

@@ -98,10 +98,10 @@ pub struct Dialed {
     /// The address that answered, which is where a cancel request must go.
     pub address: Address,
     /// Why there is no TLS although the server offers it, when that is so.
-    pub tls_given_up: Option<Box<str>>,
+    pub tls_fallback: Option<Box<str>>,
     /// Whether the server offers TLS where it was not tried (sslmode `allow`), once that is known;
     /// `None` when it was asked before. It goes on when this is dropped.
-    pub tls_untried: Option<JoinHandle<bool>>,
+    pub tls_check: Option<JoinHandle<bool>>,
     /// Bytes read beyond ReadyForQuery; mostly none.
     pub residual: Vec<u8>,
 }

@@ -2,7 +2,9 @@
 
 use pgimbal_auth::Channel;
 use pgimbal_auth::account::Account;
-use pgimbal_auth::client_login::{Accepted, Answer, Ask, ClientLogin, Fresh, Mismatch, Step};
+use pgimbal_auth::client_login::{
+    Accepted, Answer, ClientLogin, ClientRequest, LoginRandomness, Step, UnmatchedProof,
+};
 use pgimbal_auth::scram::server::Offer;
 use pgimbal_wire::authentication::{
     AuthRequest, MAX_AUTH_MESSAGE, MAX_SASL_MESSAGE, Mechanisms, SaslInitial, parse_password,
@@ -10,18 +12,18 @@ use pgimbal_wire::authentication::{
 use pgimbal_wire::tag::frontend;
 use rand::RngCore;
 
-use super::context::{InForce, LoginContext};
+use super::context::{CurrentLoginContext, LoginContext};
 use super::error::LoginError;
 use crate::credentials::{Counted, CredentialManager, Unavailable, Unproven};
 use crate::dial::Target;
-use crate::lobby::Peer;
+use crate::pending_logins::Peer;
 use crate::transport::{Conversation, Transport};
 
 /// What logins are checked with.
 #[derive(Clone, Copy)]
 pub struct Authenticators<'a> {
     /// The configuration in force.
-    pub in_force: &'a InForce,
+    pub in_force: &'a CurrentLoginContext,
     /// The passwords that rotate.
     pub credentials: &'a CredentialManager,
     /// Where a user of a database is served: a password that may be right is tried there.
@@ -43,47 +45,47 @@ pub(crate) struct Claim<'a> {
 }
 
 /// Returns when the client is who it says. The last message of an exchange stays in the outbox.
-/// `greeter` has the certificate that the client has seen; what it shows is checked by what is in
-/// force when it comes.
+/// `tls_context` has the certificate that the client has seen; what the client shows is checked by
+/// the context that is in force when it comes.
 pub(super) async fn authenticate(
     conversation: &mut Conversation,
     claim: Claim<'_>,
-    greeter: &LoginContext,
+    tls_context: &LoginContext,
     authenticators: Authenticators<'_>,
 ) -> Result<Option<Counted>, LoginError> {
     let (user, Authenticators { in_force, credentials, .. }) = (claim.user, authenticators);
     let channel = match &conversation.transport {
         Transport::Plain(_) | Transport::TlsClient(_) => Channel::Plain,
         Transport::TlsServer(_) => {
-            Channel::Tls { end_point: greeter.tls().and_then(|tls| tls.end_point()) }
+            Channel::Tls { end_point: tls_context.tls().and_then(|tls| tls.end_point()) }
         }
     };
     let context = in_force.now();
     let rotating = credentials.account(user);
     let account = rotating.as_deref().or(context.fixed(user));
-    let mut step = context.begin(user, account, credentials.rotates(), channel, fresh());
+    let mut step = context.begin(user, account, credentials.rotates(), channel, login_randomness());
     drop((context, rotating));
     loop {
-        let (login, ask) = match step {
+        let (login, request) = match step {
             Step::Accepted(accepted) => {
                 return Ok(enter(accepted, user, conversation, credentials));
             }
-            Step::Mismatch(mismatch) => {
-                let accepted = Box::pin(check_again(claim, mismatch, authenticators)).await?;
+            Step::Unmatched(unmatched) => {
+                let accepted = Box::pin(check_again(claim, unmatched, authenticators)).await?;
                 return Ok(enter(accepted, user, conversation, credentials));
             }
-            Step::Ask(login, ask) => (login, ask),
+            Step::Request(login, request) => (login, request),
         };
-        encode_ask(&ask, &mut conversation.outbox);
+        encode_request(&request, &mut conversation.outbox);
         conversation.send().await?;
-        let (tag, total) = conversation.message(longest_answer(&ask)).await?;
+        let (tag, total) = conversation.message(longest_answer(&request)).await?;
         if tag != frontend::PASSWORD {
             return Err(LoginError::UnexpectedMessage(tag));
         }
         let (context, rotating) = (in_force.now(), credentials.account(user));
         let account = rotating.as_deref().or(context.fixed(user));
-        let login = derive(login, &ask, conversation.body(total), account, credentials).await;
-        step = check(login, &ask, conversation.body(total), account)?;
+        let login = derive(login, &request, conversation.body(total), account, credentials).await;
+        step = check(login, &request, conversation.body(total), account)?;
         conversation.consume(total);
     }
 }
@@ -91,16 +93,16 @@ pub(super) async fn authenticate(
 /// A proof that fits no password is checked again by newer ones before the client is refused.
 async fn check_again(
     claim: Claim<'_>,
-    mismatch: Mismatch,
+    unmatched: UnmatchedProof,
     authenticators: Authenticators<'_>,
 ) -> Result<Accepted, LoginError> {
     let (user, Authenticators { in_force, credentials, server_of }) = (claim.user, authenticators);
     if !credentials.rotates() {
-        return Err(mismatch.refusal().into());
+        return Err(unmatched.error().into());
     }
     let server = || server_of(user, claim.database);
     let address = claim.peer.subnet();
-    let unproven = match credentials.check_again(user, address, &mismatch, server).await {
+    let unproven = match credentials.check_again(user, address, &unmatched, server).await {
         Ok(accepted) => return Ok(accepted),
         Err(Unproven::Unavailable(Unavailable { cause })) => {
             return Err(LoginError::Unavailable { user: user.into(), cause });
@@ -109,8 +111,8 @@ async fn check_again(
     };
     let (context, rotating) = (in_force.now(), credentials.account(user));
     let account = rotating.as_deref().or(context.fixed(user));
-    match mismatch.retry(account) {
-        Err(_) if unproven == Unproven::NotFetched => Err(LoginError::Unasked(user.into())),
+    match unmatched.retry(account) {
+        Err(_) if unproven == Unproven::NotFetched => Err(LoginError::SourceLimited(user.into())),
         checked => Ok(checked?),
     }
 }
@@ -128,35 +130,36 @@ fn enter(
     credentials.logged_in(user, accepted.matched?)
 }
 
-fn encode_ask(ask: &Ask, out: &mut Vec<u8>) {
-    let request = match ask {
-        Ask::Cleartext => AuthRequest::CleartextPassword,
-        Ask::Md5(salt) => AuthRequest::Md5Password(*salt),
-        Ask::Sasl(Offer::Scram) => AuthRequest::Sasl(Mechanisms::SCRAM),
-        Ask::Sasl(Offer::ScramAndPlus) => AuthRequest::Sasl(Mechanisms::SCRAM_AND_PLUS),
-        Ask::SaslContinue(challenge) => AuthRequest::SaslContinue(challenge.as_bytes()),
+fn encode_request(request: &ClientRequest, out: &mut Vec<u8>) {
+    let request = match request {
+        ClientRequest::Cleartext => AuthRequest::CleartextPassword,
+        ClientRequest::Md5(salt) => AuthRequest::Md5Password(*salt),
+        ClientRequest::Sasl(Offer::Scram) => AuthRequest::Sasl(Mechanisms::SCRAM),
+        ClientRequest::Sasl(Offer::ScramAndPlus) => AuthRequest::Sasl(Mechanisms::SCRAM_AND_PLUS),
+        ClientRequest::SaslContinue(challenge) => AuthRequest::SaslContinue(challenge.as_bytes()),
     };
     request.encode(out);
 }
 
 /// Limit of the client's next message in bytes, because clients that are not logged in choose its
 /// length.
-const fn longest_answer(ask: &Ask) -> usize {
-    match ask {
-        Ask::Cleartext | Ask::Md5(_) => MAX_AUTH_MESSAGE,
-        Ask::Sasl(_) | Ask::SaslContinue(_) => MAX_SASL_MESSAGE,
+const fn longest_answer(request: &ClientRequest) -> usize {
+    match request {
+        ClientRequest::Cleartext | ClientRequest::Md5(_) => MAX_AUTH_MESSAGE,
+        ClientRequest::Sasl(_) | ClientRequest::SaslContinue(_) => MAX_SASL_MESSAGE,
     }
 }
 
 /// Runs the key derivation that checking a password needs, on a blocking thread.
 async fn derive<'a>(
     login: ClientLogin<'a>,
-    ask: &Ask,
+    request: &ClientRequest,
     body: &[u8],
     account: Option<&Account>,
     credentials: &CredentialManager,
 ) -> ClientLogin<'a> {
-    let password = (*ask == Ask::Cleartext).then(|| parse_password(body).ok()).flatten();
+    let password =
+        (*request == ClientRequest::Cleartext).then(|| parse_password(body).ok()).flatten();
     match password.and_then(|password| login.derivation(password, account)) {
         Some(due) => {
             let derivations = credentials.derivations();
@@ -168,28 +171,30 @@ async fn derive<'a>(
 
 fn check<'a>(
     login: ClientLogin<'a>,
-    ask: &Ask,
+    request: &ClientRequest,
     body: &[u8],
     account: Option<&Account>,
 ) -> Result<Step<'a>, LoginError> {
     let malformed = |_| LoginError::MalformedAnswer;
-    let answer = match ask {
-        Ask::Cleartext | Ask::Md5(_) => Answer::Password(parse_password(body).map_err(malformed)?),
-        Ask::Sasl(_) => {
+    let answer = match request {
+        ClientRequest::Cleartext | ClientRequest::Md5(_) => {
+            Answer::Password(parse_password(body).map_err(malformed)?)
+        }
+        ClientRequest::Sasl(_) => {
             let initial = SaslInitial::parse(body).map_err(malformed)?;
             let response = initial.response.ok_or(LoginError::MalformedAnswer)?;
             Answer::SaslInitial { mechanism: initial.mechanism, response }
         }
-        Ask::SaslContinue(_) => Answer::SaslResponse(body),
+        ClientRequest::SaslContinue(_) => Answer::SaslResponse(body),
     };
     Ok(login.answer(answer, account)?)
 }
 
 /// Random bytes of the thread's cryptographic generator, which seldom asks the kernel.
-fn fresh() -> Fresh {
-    let mut fresh = Fresh { nonce: [0; _], md5_salt: [0; _] };
+fn login_randomness() -> LoginRandomness {
+    let mut randomness = LoginRandomness { nonce: [0; _], md5_salt: [0; _] };
     let mut random = rand::rng();
-    random.fill_bytes(&mut fresh.nonce);
-    random.fill_bytes(&mut fresh.md5_salt);
-    fresh
+    random.fill_bytes(&mut randomness.nonce);
+    random.fill_bytes(&mut randomness.md5_salt);
+    randomness
 }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use pgimbal_auth::Channel;
-use pgimbal_auth::account::{Account, ClearWork, UnusableSecret};
-use pgimbal_auth::client_login::{ClientLogin, Fresh, Method, Step};
+use pgimbal_auth::account::{Account, CleartextCost, UnusableSecret};
+use pgimbal_auth::client_login::{ClientLogin, LoginRandomness, Method, Step};
 use pgimbal_auth::verifier::SaltKey;
 use pgimbal_config::{Config, SourceConfig};
 use thiserror::Error;
@@ -38,9 +38,9 @@ pub enum ConsoleRole {
 /// The context in force. Each step of a login asks for the one of its moment: a reload may come
 /// between a question and its answer.
 #[derive(Clone, Debug)]
-pub struct InForce(Arc<RwLock<Arc<LoginContext>>>);
+pub struct CurrentLoginContext(Arc<RwLock<Arc<LoginContext>>>);
 
-impl InForce {
+impl CurrentLoginContext {
     /// Puts `context` in force.
     #[must_use]
     pub fn new(context: LoginContext) -> Self {
@@ -126,12 +126,13 @@ impl LoginContext {
         account: Option<&Account>,
         rotates: bool,
         channel: Channel<'a>,
-        fresh: Fresh,
+        randomness: LoginRandomness,
     ) -> Step<'a> {
         let auth_type = self.config.clients.auth_type;
-        let clear_work = if rotates { ClearWork::Derivation } else { ClearWork::Digest };
-        let method = Method { auth_type, clear_work };
-        ClientLogin::begin(method, user, account, channel, &self.salts, fresh)
+        let cleartext_cost =
+            if rotates { CleartextCost::Derivation } else { CleartextCost::Digest };
+        let method = Method { auth_type, cleartext_cost };
+        ClientLogin::begin(method, user, account, channel, &self.salts, randomness)
     }
 
     /// Checks that an authenticated user may use the database. Returns the user's rights when the

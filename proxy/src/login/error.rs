@@ -18,11 +18,11 @@ use crate::transport::Broken;
 pub enum LoginError {
     /// The client closed the connection during the login.
     #[error("the client closed the connection during login")]
-    Gone,
+    Closed,
     /// The client closed the connection before its first byte, as health checks do; it is no
     /// failure.
     #[error("the connection ended without a word, as a health check's does")]
-    NothingSaid,
+    ClosedAtOnce,
     /// The client's socket failed.
     #[error("the client's connection failed during login: {0}")]
     Io(io::Error),
@@ -44,7 +44,7 @@ pub enum LoginError {
     Startup(#[from] StartupError),
     /// No startup packet arrived within `client_first_packet_timeout`.
     #[error("no startup packet came within client_first_packet_timeout")]
-    Silent,
+    StartupTimeout,
     /// A message during authentication has an invalid length, or is longer than allowed.
     #[error(transparent)]
     Length(BadLength),
@@ -56,7 +56,7 @@ pub enum LoginError {
     MalformedAnswer,
     /// The password or proof is wrong, or the authentication exchange failed.
     #[error(transparent)]
-    Proof(#[from] ClientLoginError),
+    Authentication(#[from] ClientLoginError),
     /// The source of the user's password gives none, so that the password cannot be checked now.
     #[error("the password of user \"{user}\" cannot be checked now: its source says \"{cause}\"")]
     Unavailable {
@@ -70,7 +70,7 @@ pub enum LoginError {
     #[error(
         "the password of user \"{0}\" cannot be checked now: too many that are not known were shown"
     )]
-    Unasked(Box<str>),
+    SourceLimited(Box<str>),
     /// The client uses no TLS, and `client_tls` demands it.
     #[error("connection requires TLS")]
     TlsRequired,
@@ -100,7 +100,7 @@ impl LoginError {
     #[must_use]
     pub fn sqlstate(&self) -> SqlState {
         match self {
-            Self::Gone | Self::NothingSaid | Self::Io(_) | Self::Silent => {
+            Self::Closed | Self::ClosedAtOnce | Self::Io(_) | Self::StartupTimeout => {
                 SqlState::CONNECTION_FAILURE
             }
             Self::Startup(error) => error.sqlstate(),
@@ -111,10 +111,10 @@ impl LoginError {
             | Self::UnexpectedMessage(_)
             | Self::ProxyHeader(_)
             | Self::MalformedAnswer => SqlState::PROTOCOL_VIOLATION,
-            Self::Proof(error) => {
+            Self::Authentication(error) => {
                 SqlState::new(error.sqlstate().as_bytes()).unwrap_or(SqlState::INTERNAL_ERROR)
             }
-            Self::Unavailable { .. } | Self::Unasked(_) => SqlState::CANNOT_CONNECT_NOW,
+            Self::Unavailable { .. } | Self::SourceLimited(_) => SqlState::CANNOT_CONNECT_NOW,
             Self::TlsRequired | Self::NoUser => SqlState::INVALID_AUTHORIZATION,
             Self::NameTooLong(_) => SqlState::NAME_TOO_LONG,
             Self::Replication => SqlState::FEATURE_NOT_SUPPORTED,
@@ -128,7 +128,7 @@ impl LoginError {
     /// has an invalid length, or never came.
     #[must_use]
     pub const fn is_silent(&self) -> bool {
-        matches!(self, Self::Startup(StartupError::Length) | Self::Silent)
+        matches!(self, Self::Startup(StartupError::Length) | Self::StartupTimeout)
     }
 
     /// The message of the ErrorResponse.
@@ -149,7 +149,7 @@ impl LoginError {
             Self::Unavailable { .. } => {
                 Some("Try again when Vault answers; SHOW CREDENTIALS on the console tells more.")
             }
-            Self::Unasked(_) => Some("Try again in a few seconds."),
+            Self::SourceLimited(_) => Some("Try again in a few seconds."),
             Self::NoAlpn => {
                 Some("Connect with libpq 17 or newer, or with sslnegotiation=postgres.")
             }
@@ -165,7 +165,7 @@ impl LoginError {
     /// The side that can remove the error: the operator when a password's source fails, otherwise
     /// the client.
     #[must_use]
-    pub const fn blame(&self) -> ErrorSource {
+    pub const fn error_source(&self) -> ErrorSource {
         match self {
             Self::Unavailable { .. } => ErrorSource::Operator,
             _ => ErrorSource::Client,
@@ -176,7 +176,7 @@ impl LoginError {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         if matches!(
             self,
-            Self::Gone | Self::NothingSaid | Self::Io(_) | Self::Tls(_) | Self::Silent
+            Self::Closed | Self::ClosedAtOnce | Self::Io(_) | Self::Tls(_) | Self::StartupTimeout
         ) {
             return;
         }
@@ -189,7 +189,7 @@ impl LoginError {
 impl From<Broken> for LoginError {
     fn from(broken: Broken) -> Self {
         match broken {
-            Broken::Closed => Self::Gone,
+            Broken::Closed => Self::Closed,
             Broken::Io(error) => Self::Io(error),
             Broken::Length(bad) => Self::Length(bad),
         }

@@ -5,7 +5,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::context::LoginContext;
 use super::error::LoginError;
-use crate::lobby::Peer;
+use crate::pending_logins::Peer;
 use crate::tls::{ALPN, TlsAcceptor};
 use crate::transport::{Broken, Conversation, Socket, Transport};
 
@@ -54,7 +54,7 @@ async fn settle<'a>(
         if conversation.inbox.is_empty() {
             conversation.fill().await.map_err(|broken| match broken {
                 // A probe ends with FIN or with RST.
-                Broken::Closed | Broken::Io(_) if first => LoginError::NothingSaid,
+                Broken::Closed | Broken::Io(_) if first => LoginError::ClosedAtOnce,
                 broken => broken.into(),
             })?;
         }

@@ -27,7 +27,7 @@ pub(super) async fn read(socket: &mut Socket) -> Result<Option<SocketAddr>, Logi
     // Both versions are longer than that.
     match socket.read(&mut begin[..1]).await {
         Ok(1) => {}
-        Ok(_) | Err(_) => return Err(LoginError::NothingSaid),
+        Ok(_) | Err(_) => return Err(LoginError::ClosedAtOnce),
     }
     exact(socket, &mut begin[1..]).await?;
     match begin {
@@ -40,7 +40,7 @@ pub(super) async fn read(socket: &mut Socket) -> Result<Option<SocketAddr>, Logi
 async fn exact(socket: &mut Socket, bytes: &mut [u8]) -> Result<(), LoginError> {
     match socket.read_exact(bytes).await {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(LoginError::Gone),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(LoginError::Closed),
         Err(error) => Err(LoginError::Io(error)),
     }
 }

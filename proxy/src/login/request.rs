@@ -40,7 +40,7 @@ pub(super) async fn read(conversation: &mut Conversation) -> Result<Opening, Log
     let opening = match startup::parse(inbox)? {
         Some((StartupPacket::Startup { version, parameters }, _)) => {
             let agreed = negotiate(version, &parameters);
-            if agreed.announce {
+            if agreed.must_notify {
                 encode::negotiate_protocol_version(outbox, agreed.version, &parameters);
             }
             Opening::Startup(Request::new(agreed.version, &parameters)?)

@@ -12,7 +12,7 @@ use rustls::{DistinguishedName, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
 use super::authorities::Authorities;
-use super::fault::of_client_in_words;
+use super::fault::describe_client_error;
 use super::verify::ClientVerifier;
 use super::{ALPN, TlsError, end_point, files, own, provider, x509};
 use crate::transport::Socket;
@@ -86,7 +86,7 @@ impl TlsAcceptor {
         let mut fed = Ok(());
         let handshake = self.rustls.accept_with(socket, |tls| fed = feed(tls, read));
         fed?;
-        handshake.await.map(Box::new).map_err(of_client_in_words)
+        handshake.await.map(Box::new).map_err(describe_client_error)
     }
 }
 

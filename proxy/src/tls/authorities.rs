@@ -14,7 +14,7 @@ use x509_parser::x509::X509Version;
 
 use super::fault::CertificateFault;
 use super::signature::{SHORTEST_RSA, rsa_bits, signed_by};
-use super::x509::{self, Side, in_time, serves, signs, understood, whom};
+use super::x509::{self, Side, in_time, serves, signs, subject_name, understood};
 
 /// Limit of the authorities between a certificate and one of `ca_file`: webpki's limit.
 const LONGEST: usize = 6;
@@ -120,7 +120,7 @@ impl Authorities {
 fn long_enough(certificate: &X509Certificate<'_>) -> Result<(), CertificateFault> {
     match rsa_bits(certificate.public_key()) {
         Some(bits) if bits < SHORTEST_RSA => {
-            Err(CertificateFault::WeakKey { whose: whom(certificate.subject()), bits })
+            Err(CertificateFault::WeakKey { whose: subject_name(certificate.subject()), bits })
         }
         _ => Ok(()),
     }
@@ -167,7 +167,7 @@ impl<'a> Walk<'a> {
     }
 
     fn no_issuer(&self, child: &X509Certificate<'_>) -> CertificateFault {
-        let (whose, issuer) = (whom(child.subject()), whom(child.issuer()));
+        let (whose, issuer) = (subject_name(child.subject()), subject_name(child.issuer()));
         let named = |other: &X509Certificate<'_>| other.subject() == child.issuer();
         match self.known.iter().chain(&self.sent).any(named) {
             true => CertificateFault::NotSigned { whose, issuer },

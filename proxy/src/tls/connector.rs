@@ -11,8 +11,8 @@ use rustls::sign::SingleCertAndKey;
 use tokio_rustls::client::TlsStream;
 
 use super::authorities::Authorities;
-use super::fault::in_words;
-use super::given_up::GivenUp;
+use super::fallbacks::TlsFallbacks;
+use super::fault::describe_server_error;
 use super::verify::ServerVerifier;
 use super::{ALPN, TlsError, acceptor, files, own, provider};
 use crate::transport::Socket;
@@ -29,9 +29,9 @@ pub(crate) const PLAIN_FIRST: &str = "offers TLS, and sslmode \"allow\" goes the
 #[derive(Clone)]
 pub struct TlsConnector {
     rustls: tokio_rustls::TlsConnector,
-    wish: TlsMode,
+    mode: TlsMode,
     verifies: bool,
-    given_up: Arc<GivenUp>,
+    fallbacks: Arc<TlsFallbacks>,
 }
 
 /// When TLS is used towards a server: libpq's `sslmode` and `sslnegotiation`.
@@ -55,7 +55,7 @@ impl TlsConnector {
     /// # Errors
     /// [`TlsError`] when a file is missing, unreadable, or does not fit the others.
     pub fn new(config: &ServerTls) -> Result<Self, TlsError> {
-        let wish = match config.mode {
+        let mode = match config.mode {
             SslMode::Disable => TlsMode::Never,
             SslMode::Allow => TlsMode::Allow,
             SslMode::Prefer => TlsMode::Preferred,
@@ -81,7 +81,7 @@ impl TlsConnector {
         rustls.resumption = Resumption::disabled();
         rustls.alpn_protocols = vec![ALPN.to_vec()];
         let verifies = config.verification() != Verification::None;
-        Ok(Self { rustls: Arc::new(rustls).into(), wish, verifies, given_up: Arc::default() })
+        Ok(Self { rustls: Arc::new(rustls).into(), mode, verifies, fallbacks: Arc::default() })
     }
 
     /// Whether a server's certificate is verified, at least as far as `verify-ca` goes.
@@ -92,8 +92,8 @@ impl TlsConnector {
 
     /// Logs that a connection to `server` continues without TLS although the server offers it; once
     /// for each server and cause.
-    pub(crate) fn warn_given_up(&self, server: &str, cause: &str) {
-        if self.given_up.is_news(server, cause) {
+    pub(crate) fn warn_fallback(&self, server: &str, cause: &str) {
+        if self.fallbacks.is_new(server, cause) {
             tracing::warn!(
                 "server {server} offers TLS, and it is given up for plain text, as sslmode \"prefer\" \
                  allows: {cause}; mend that, or say sslmode = \"disable\" if it is meant"
@@ -104,18 +104,18 @@ impl TlsConnector {
     /// Whether `server`, which accepted plain text before TLS was tried, must still be asked if it
     /// offers TLS.
     pub(crate) fn asks_of_untried(&self, server: &str) -> bool {
-        self.wish == TlsMode::Allow && self.given_up.is_news(server, UNTRIED)
+        self.mode == TlsMode::Allow && self.fallbacks.is_new(server, UNTRIED)
     }
 
     /// Notes that `server` did not answer, so that it is asked again.
     pub(crate) fn forget_untried(&self, server: &str) {
-        self.given_up.forget(server, UNTRIED);
+        self.fallbacks.forget(server, UNTRIED);
     }
 
     /// The mode that follows from `sslmode` and `sslnegotiation`.
     #[must_use]
-    pub const fn wish(&self) -> TlsMode {
-        self.wish
+    pub const fn mode(&self) -> TlsMode {
+        self.mode
     }
 
     /// Runs the handshake with the server; `host` is the name or address that its certificate must
@@ -131,9 +131,9 @@ impl TlsConnector {
     ) -> io::Result<Box<TlsStream<Socket>>> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|err| io::Error::new(io::ErrorKind::InvalidInput, err))?;
-        let tls = self.rustls.connect(name, socket).await.map_err(in_words)?;
+        let tls = self.rustls.connect(name, socket).await.map_err(describe_server_error)?;
         let spoken = tls.get_ref().1.alpn_protocol();
-        if self.wish == TlsMode::Direct && spoken != Some(ALPN) {
+        if self.mode == TlsMode::Direct && spoken != Some(ALPN) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "direct TLS needs ALPN \"postgresql\", which the server did not agree to",
@@ -145,7 +145,7 @@ impl TlsConnector {
 
 impl std::fmt::Debug for TlsConnector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TlsConnector").field("wish", &self.wish).finish_non_exhaustive()
+        f.debug_struct("TlsConnector").field("mode", &self.mode).finish_non_exhaustive()
     }
 }
 

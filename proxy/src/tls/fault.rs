@@ -51,7 +51,7 @@ pub(super) enum CertificateFault {
 
 impl CertificateFault {
     /// The error for a server's certificate; its text comes back in the error of the handshake.
-    pub(super) fn told(self) -> Error {
+    pub(super) fn into_server_error(self) -> Error {
         Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(self))))
     }
 
@@ -76,7 +76,7 @@ fn cause(error: &std::io::Error) -> Option<&Error> {
 
 /// The error of a failed handshake with a client, in plain words where rustls's own are for
 /// programmers.
-pub(super) fn of_client_in_words(error: std::io::Error) -> std::io::Error {
+pub(super) fn describe_client_error(error: std::io::Error) -> std::io::Error {
     match cause(&error) {
         Some(Error::InvalidCertificate(CertificateError::Other(OtherError(fault)))) => {
             std::io::Error::new(error.kind(), fault.to_string())
@@ -87,7 +87,7 @@ pub(super) fn of_client_in_words(error: std::io::Error) -> std::io::Error {
 
 /// The error of a failed handshake with a server, in plain words where rustls's own are for
 /// programmers.
-pub(super) fn in_words(error: std::io::Error) -> std::io::Error {
+pub(super) fn describe_server_error(error: std::io::Error) -> std::io::Error {
     let text = match cause(&error) {
         Some(Error::InvalidCertificate(CertificateError::Other(OtherError(fault)))) => {
             fault.to_string()

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use pgimbal_config::SYSTEM_CAS;
+use pgimbal_config::SYSTEM_ROOTS;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -37,7 +37,7 @@ pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsErro
 
 /// The CAs of a PEM file, or the system's.
 pub(super) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    if path != Path::new(SYSTEM_CAS) {
+    if path != Path::new(SYSTEM_ROOTS) {
         return certificates(path);
     }
     let found = rustls_native_certs::load_native_certs().certs;

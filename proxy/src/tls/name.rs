@@ -9,7 +9,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
 use super::fault::CertificateFault;
-use super::x509::{malformed, whom};
+use super::x509::{malformed, subject_name};
 
 /// Names that are listed in an error at most.
 const SHOWN: usize = 5;
@@ -46,7 +46,7 @@ pub(super) fn bears(certificate: &X509Certificate<'_>, host: &str) -> Result<(),
         if common.and_then(|name| name.as_str().ok()).is_some_and(|name| matches(name, host)) {
             return Ok(());
         }
-        theirs.push(whom(certificate.subject()));
+        theirs.push(subject_name(certificate.subject()));
     }
     theirs.truncate(SHOWN);
     let theirs: Vec<String> = theirs.into_iter().map(|name| format!("\"{name}\"")).collect();

@@ -128,7 +128,7 @@ pub(super) fn handshake(
     signed: &DigitallySignedStruct,
     algorithms: &WebPkiSupportedAlgorithms,
 ) -> Result<HandshakeSignatureValid, Error> {
-    let certificate = x509::read(certificate).map_err(CertificateFault::told)?;
+    let certificate = x509::read(certificate).map_err(CertificateFault::into_server_error)?;
     let key = certificate.public_key();
     match tls {
         Tls::V12 => handshake_12(message, key, signed, algorithms),

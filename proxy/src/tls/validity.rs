@@ -25,13 +25,13 @@ pub struct OwnCertificate {
 
 /// A warning about one of pgimbal's certificates; `Display` is its text.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Notice {
+pub struct ExpiryWarning {
     /// Whether the certificate is not valid now, so that peers that verify it refuse pgimbal.
     pub is_invalid: bool,
     text: String,
 }
 
-impl fmt::Display for Notice {
+impl fmt::Display for ExpiryWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
@@ -77,7 +77,7 @@ impl OwnCertificate {
         Some(Self {
             key,
             path: path.to_owned(),
-            whose: x509::whom(certificate.subject()),
+            whose: x509::subject_name(certificate.subject()),
             begins: validity.not_before,
             ends: validity.not_after,
         })
@@ -86,7 +86,7 @@ impl OwnCertificate {
     /// The warning to give at `now`: the certificate has expired, is not valid yet, or expires
     /// within 30 days. `None` otherwise.
     #[must_use]
-    pub fn notice(&self, now: SystemTime) -> Option<Notice> {
+    pub fn expiry_warning(&self, now: SystemTime) -> Option<ExpiryWarning> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let now = i64::try_from(now).unwrap_or(i64::MAX);
         let left = self.ends.timestamp().saturating_sub(now);
@@ -103,6 +103,6 @@ impl OwnCertificate {
         };
         let place = self.path.display();
         let text = format!("{}: the certificate of \"{}\" in {place} {what}", self.key, self.whose);
-        Some(Notice { is_invalid: left < 0 || is_early, text })
+        Some(ExpiryWarning { is_invalid: left < 0 || is_early, text })
     }
 }

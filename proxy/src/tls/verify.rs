@@ -107,7 +107,9 @@ impl ServerCertVerifier for ServerVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let verified = self.verify(end_entity, intermediates, name, now);
-        verified.map(|()| ServerCertVerified::assertion()).map_err(CertificateFault::told)
+        verified
+            .map(|()| ServerCertVerified::assertion())
+            .map_err(CertificateFault::into_server_error)
     }
 
     handshake_signatures!();

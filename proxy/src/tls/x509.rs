@@ -26,7 +26,7 @@ pub(super) fn read(der: &[u8]) -> Result<X509Certificate<'_>, CertificateFault> 
 
 /// The name of a certificate's subject for an error: its common name, or else the whole name; at
 /// most 100 characters, without control characters.
-pub(super) fn whom(name: &X509Name<'_>) -> String {
+pub(super) fn subject_name(name: &X509Name<'_>) -> String {
     let common = name.iter_common_name().find_map(|attribute| attribute.as_str().ok());
     // Whoever sent it chose the text, which ends in logs.
     let text = common.map_or_else(|| name.to_string(), str::to_owned);
@@ -46,7 +46,7 @@ pub(super) fn in_time(
 ) -> Result<(), CertificateFault> {
     let validity = certificate.validity();
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    let whose = || whom(certificate.subject());
+    let whose = || subject_name(certificate.subject());
     if validity.not_after.timestamp() < now {
         return Err(CertificateFault::Expired { whose: whose(), when: date(validity.not_after) });
     }
@@ -71,7 +71,8 @@ pub(super) fn serves(
                 Side::Client => usage.value.client_auth,
             }
     });
-    fits.then_some(()).ok_or_else(|| CertificateFault::OtherPurpose(whom(certificate.subject())))
+    fits.then_some(())
+        .ok_or_else(|| CertificateFault::OtherPurpose(subject_name(certificate.subject())))
 }
 
 /// Verifies that the certificate may sign others, with `below` authorities between it and the end
@@ -90,7 +91,7 @@ pub(super) fn signs(
     if is_authority && usage.is_none_or(|usage| usage.value.key_cert_sign()) {
         return Ok(());
     }
-    Err(CertificateFault::NotAnAuthority(whom(certificate.subject())))
+    Err(CertificateFault::NotAnAuthority(subject_name(certificate.subject())))
 }
 
 /// Verifies that every critical extension is understood. Name constraints are not, so a certificate
@@ -111,7 +112,7 @@ pub(super) fn understood(certificate: &X509Certificate<'_>) -> Result<(), Certif
         // A policy that nobody asks for restricts nothing.
         let is_policy = extension.oid == OID_X509_EXT_CERTIFICATE_POLICIES;
         if constrains || extension.critical && !is_known(parsed) && !is_policy {
-            return Err(CertificateFault::Critical(whom(certificate.subject())));
+            return Err(CertificateFault::Critical(subject_name(certificate.subject())));
         }
     }
     Ok(())

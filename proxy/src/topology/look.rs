@@ -11,7 +11,7 @@ use crate::transport::Conversation;
 
 /// A node's answer to a single look.
 #[derive(Clone, Debug)]
-pub(crate) struct Looked {
+pub(crate) struct NodeLook {
     /// The answer in one line.
     pub(crate) text: String,
     /// Whether the node is a primary and may be written to (`candidate`).
@@ -37,7 +37,7 @@ impl ClusterSpec {
     }
 
     /// Asks a node once. The error is the cause in words, on one or two lines.
-    pub(crate) async fn look(&self, node: &NodeSpec) -> Result<Looked, String> {
+    pub(crate) async fn look(&self, node: &NodeSpec) -> Result<NodeLook, String> {
         let target = self.target(&node.host, node.port);
         let dialed = Box::pin(dial::dial(&target)).await.map_err(|error| {
             let hint = error.hint().map_or_else(String::new, |hint| format!("\n    {hint}"));
@@ -64,7 +64,7 @@ impl ClusterSpec {
         if !node.candidate {
             text.push_str(", never written to (candidate = false)");
         }
-        Ok(Looked {
+        Ok(NodeLook {
             text,
             primary: report.is_primary() && node.candidate,
             system: report.system,

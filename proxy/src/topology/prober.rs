@@ -148,9 +148,9 @@ pub(super) fn dial_failure(error: &DialError) -> ProbeFailure {
         DialFault::Timeout(_) => ProbeFailure::TimedOut,
         DialFault::Server(_) => server_failure(error.sqlstate()),
         // It asked for a password that cannot be given: it lives.
-        DialFault::Login(_) | DialFault::LockedOut { .. } | DialFault::UnknownPassword { .. } => {
-            ProbeFailure::ProbeRefused(error.sqlstate())
-        }
+        DialFault::Login(_)
+        | DialFault::NoPasswordWorks { .. }
+        | DialFault::UnknownPassword { .. } => ProbeFailure::ProbeRefused(error.sqlstate()),
         fault => ProbeFailure::Unreachable(fault.to_string().into()),
     }
 }

@@ -75,7 +75,7 @@ fn spec(config: &Config, name: &str, cluster: &ClusterConfig) -> Result<ClusterS
     let known = config.user(&user);
     let rotates = cluster.probe_password.is_none()
         && known.as_ref().is_some_and(|known| known.source() != SourceConfig::Inline);
-    let own = || known.and_then(|known| known.for_server().cloned());
+    let own = || known.and_then(|known| known.server_password().cloned());
     Ok(ClusterSpec {
         name: name.into(),
         source,

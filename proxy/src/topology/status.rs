@@ -39,7 +39,7 @@ pub struct NodeStatus {
 #[derive(Clone, Debug)]
 pub struct FailoverStatus {
     /// Time at which the old primary was lost.
-    pub began: SystemTime,
+    pub started_at: SystemTime,
     /// Name of the old primary.
     pub from: Box<str>,
     /// Name of the new primary.
@@ -47,7 +47,7 @@ pub struct FailoverStatus {
     /// Timeline of the new primary.
     pub timeline: u32,
     /// Time during which writes could not be served.
-    pub lasted: Duration,
+    pub duration: Duration,
     /// The fault of the old primary.
     pub why: Box<str>,
     /// Effects on clients, counted until 5 s after the change.
@@ -137,11 +137,11 @@ impl ClusterStatus {
         });
         let counts = Counts { held: 4, rerun: 3, failed: 2, outcome_unknown: 1 };
         let failover = FailoverStatus {
-            began: SystemTime::now(),
+            started_at: SystemTime::now(),
             from: "a".into(),
             to: "b".into(),
             timeline: 2,
-            lasted: Duration::from_millis(305),
+            duration: Duration::from_millis(305),
             why: "connection refused".into(),
             counts,
         };

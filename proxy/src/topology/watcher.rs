@@ -26,7 +26,7 @@ use crate::credentials::CredentialManager;
 /// Limit of the changes of primary that are shown; the topology keeps as many.
 const FAILOVERS: usize = 64;
 /// Time after a change of primary within which effects on clients are counted for it.
-const AFTERMATH: Duration = Duration::from_secs(5);
+const SETTLE_TIME: Duration = Duration::from_secs(5);
 /// Time for which the watcher waits for the disk; a slower disk must not keep clients from the new
 /// primary.
 const STORE_TIME: Duration = Duration::from_millis(200);
@@ -344,13 +344,14 @@ impl Watcher {
     fn record(&mut self) {
         let Some(failover) = self.topology.failovers().last() else { return };
         let now = Instant::now();
-        let began = SystemTime::now().checked_sub(now.saturating_duration_since(failover.began));
+        let started_at =
+            SystemTime::now().checked_sub(now.saturating_duration_since(failover.began));
         let failover = FailoverStatus {
-            began: began.unwrap_or(SystemTime::UNIX_EPOCH),
+            started_at: started_at.unwrap_or(SystemTime::UNIX_EPOCH),
             from: failover.from.clone(),
             to: failover.to.clone(),
             timeline: failover.timeline.0,
-            lasted: failover.lasted,
+            duration: failover.lasted,
             why: failover.why.clone(),
             counts: Counts::default(),
         };
@@ -359,7 +360,7 @@ impl Watcher {
             self.changes.pop_front();
         }
         let base = self.well;
-        let change = Change { failover, base, settles: now + AFTERMATH, settled: false };
+        let change = Change { failover, base, settles: now + SETTLE_TIME, settled: false };
         self.changes.push_back(change);
         self.changes_total += 1;
     }

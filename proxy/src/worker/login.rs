@@ -18,10 +18,10 @@ use super::message::{Accepted, Delivery, Message, Origin};
 use crate::admin::collect::{Connected, LoginResult, Refusal};
 use crate::credentials::Counted;
 use crate::dial::Target;
-use crate::lobby::Peer;
-use crate::login::{self, Arrival, Authenticated, Authenticators, LoginError};
+use crate::login::{self, Authenticated, Authenticators, ClientPurpose, LoginError};
+use crate::pending_logins::Peer;
 use crate::tcp;
-use crate::transport::{Parts, Setting, Socket, Transport};
+use crate::transport::{DetachedTransport, Setting, Socket, Transport};
 
 /// Sessions of the console that are let in above `max_client_conn`: its users are those who can
 /// do something about that.
@@ -30,7 +30,7 @@ const CONSOLE_MARGIN: u64 = 256;
 /// A client that has logged in, on its way to the worker where it will stay.
 #[derive(Debug)]
 pub struct Migrant {
-    parts: Parts,
+    parts: DetachedTransport,
     guest: LoggedInClient,
 }
 
@@ -50,7 +50,7 @@ struct LoggedInClient {
 impl Worker {
     /// Takes a client through its login.
     pub(super) async fn log_in(self: Rc<Self>, accepted: Accepted) {
-        let Accepted { socket, connected, mut seat } = accepted;
+        let Accepted { socket, connected, mut pending_login } = accepted;
         let is_proxied = matches!(socket, Origin::Proxied(..));
         let Ok((socket, peer)) = register(socket) else { return };
         // Who it is may be said by the first bytes.
@@ -65,16 +65,19 @@ impl Worker {
             let _ = tcp::configure(&socket, tcp);
         }
         let server_of = |user: &str, database: &str| self.server_of(user, database);
-        let authenticators =
-            Authenticators { in_force, credentials: &self.common.keeper, server_of: &server_of };
-        let place = seat.place();
-        let arrival = Box::pin(async {
+        let authenticators = Authenticators {
+            in_force,
+            credentials: &self.common.credentials,
+            server_of: &server_of,
+        };
+        let handle = pending_login.handle();
+        let purpose = Box::pin(async {
             let mut socket = socket;
             if is_proxied {
                 let patience = config.clients.first_packet_timeout;
-                let unwrapped = login::unwrap(socket, peer.get(), patience).await?;
+                let unwrapped = login::read_proxy_header(socket, peer.get(), patience).await?;
                 peer.set(unwrapped.1);
-                place.taken_by(unwrapped.1.subnet());
+                handle.set_source(unwrapped.1.subnet());
                 socket = unwrapped.0;
             }
             login::accept(socket, peer.get(), authenticators).await
@@ -83,20 +86,20 @@ impl Worker {
         let outcome = tokio::select! {
             // Who is through has no need of the place any more.
             biased;
-            outcome = tokio::time::timeout(limit, arrival) => outcome,
-            () = seat.dismissed() => return self.crowded_out(peer.get()),
+            outcome = tokio::time::timeout(limit, purpose) => outcome,
+            () = pending_login.evicted() => return self.evicted(peer.get()),
         };
         let peer = peer.get();
         match outcome {
-            Ok(Ok(Arrival::Client(client))) => {
-                drop(seat);
+            Ok(Ok(ClientPurpose::Client(client))) => {
+                drop(pending_login);
                 self.logged_in(*client, peer, connected).await;
             }
-            Ok(Ok(Arrival::Cancel { process_id, key, transport })) => {
+            Ok(Ok(ClientPurpose::Cancel { process_id, key, transport })) => {
                 process.cancel_requested();
                 tokio::select! {
                     () = self.forward_cancel(process_id, key, peer) => {}
-                    () = seat.dismissed() => {}
+                    () = pending_login.evicted() => {}
                 }
                 // Its end tells the client that the request was delivered.
                 drop(transport);
@@ -110,8 +113,8 @@ impl Worker {
     }
 
     /// Notes a login that had to make room.
-    fn crowded_out(&self, peer: Peer) {
-        self.common.process.login(LoginResult::CrowdedOut);
+    fn evicted(&self, peer: Peer) {
+        self.common.process.login(LoginResult::Evicted);
         tracing::info!(
             peer = address_of(peer),
             "login failed: too many others came after it (max_login_conn, \
@@ -121,7 +124,7 @@ impl Worker {
 
     /// Notes a login that failed.
     fn not_logged_in(&self, error: &LoginError, peer: Peer) {
-        if matches!(error, LoginError::NothingSaid) {
+        if matches!(error, LoginError::ClosedAtOnce) {
             tracing::debug!(peer = address_of(peer), "a connection ended without a word");
             return;
         }
@@ -176,7 +179,7 @@ impl Worker {
             let text = format!("database \"{}\" does not exist", client.database);
             return refuse(client, Report::fatal(SqlState::INVALID_CATALOG_NAME, &text)).await;
         };
-        let home = directory.home(&key, &entry, self.id);
+        let home = directory.preferred_worker(&key, &entry, self.id);
         let guest = LoggedInClient {
             key,
             parameters: client.parameters,
@@ -190,14 +193,14 @@ impl Worker {
         if home == self.id {
             self.start_session(client.transport, guest);
             self.perform();
-        } else if let Ok(parts) = client.transport.into_parts() {
+        } else if let Ok(parts) = client.transport.detach() {
             self.send(home, Message::Arrive(Box::new(Migrant { parts, guest })));
         }
     }
 
     /// A client arrives that has logged in on another worker.
     pub(super) fn admit(self: &Rc<Self>, migrant: Migrant) {
-        if let Ok(transport) = Transport::from_parts(migrant.parts) {
+        if let Ok(transport) = Transport::attach(migrant.parts) {
             self.start_session(transport, migrant.guest);
         }
     }
@@ -240,7 +243,7 @@ impl Worker {
     /// has been dealt with.
     async fn forward_cancel(&self, process_id: u32, secret: Box<[u8]>, peer: Peer) {
         let (keys, from) = (&self.common.cancel_keys, peer.subnet());
-        if !keys.may_ask(from, Instant::now()) {
+        if !keys.allows(from, Instant::now()) {
             return;
         }
         let secret: Arc<[u8]> = secret.into();
@@ -253,7 +256,7 @@ impl Worker {
         drop(delivery);
         // Nothing is ever sent.
         let _ = ended.recv().await;
-        if !known.load(Relaxed) && keys.was_wrong(from, Instant::now()) {
+        if !known.load(Relaxed) && keys.record_wrong(from, Instant::now()) {
             tracing::warn!(
                 peer = address_of(peer),
                 "too many cancel requests with wrong keys; those from this address are passed \

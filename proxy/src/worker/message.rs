@@ -22,9 +22,9 @@ use super::{Worker, options};
 use crate::admin::collect::{Connected, Detail, SnapshotRequest};
 use crate::credentials::Counted;
 use crate::dial::{Address, CancelKey, Target};
-use crate::directory::Directory;
-use crate::lobby::Seat;
-use crate::transport::{Parts, Transport};
+use crate::directory::PoolDirectory;
+use crate::pending_logins::PendingLogin;
+use crate::transport::{DetachedTransport, Transport};
 
 /// A message to a worker.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ pub enum Message {
         addresses: Arc<[IpAddr]>,
     },
     /// The configuration was reloaded.
-    Reload(Arc<Directory>),
+    Reload(Arc<PoolDirectory>),
     /// End idle clients, and the others when their transactions end.
     Drain,
     /// End now.
@@ -113,7 +113,7 @@ pub struct Accepted {
     /// Counts it among the connected clients.
     pub connected: Connected,
     /// Its place among those that have not logged in.
-    pub seat: Seat,
+    pub pending_login: PendingLogin,
 }
 
 /// An accepted socket.
@@ -144,7 +144,7 @@ impl Origin {
 pub struct Moved {
     pool: PoolKey,
     moving: Migration,
-    parts: Parts,
+    parts: DetachedTransport,
     address: Address,
     target: Arc<Target>,
     cancel: Option<CancelKey>,
@@ -246,7 +246,7 @@ impl Worker {
     /// A pool is gone.
     pub(super) fn forget(&self, pool: PoolId) {
         let state = self.state.borrow();
-        state.directory.forget(state.pooler.pool_of(pool).key());
+        state.directory.release(state.pooler.pool_of(pool).key());
     }
 
     fn asked(&self, pool: &PoolKey, by: WorkerId) {
@@ -269,7 +269,7 @@ impl Worker {
         let Some(io) = state.servers.take(server) else { return };
         let ServerIo { transport, address, target, cancel, generation, .. } = io;
         // A socket that cannot leave is closed; its place is given back with `moving`.
-        if let Ok(parts) = transport.into_parts() {
+        if let Ok(parts) = transport.detach() {
             let moved = Moved { pool, moving, parts, address, target, cancel, generation };
             self.send(to, Message::MigrateIn(Box::new(moved)));
         }
@@ -289,7 +289,7 @@ impl Worker {
 
     fn migrate_in(&self, moved: Moved) {
         let Some(pool) = self.pool(&moved.pool) else { return };
-        let Ok(transport) = Transport::from_parts(moved.parts) else { return };
+        let Ok(transport) = Transport::attach(moved.parts) else { return };
         let now = Instant::now();
         let mut state = self.state.borrow_mut();
         let id = state.pooler.migrate_in(pool, moved.moving, now);
@@ -300,7 +300,7 @@ impl Worker {
 
     /// Every pool follows the new configuration; one that is not in it any more keeps the old one
     /// until its clients have left.
-    fn reload(&self, directory: Arc<Directory>) {
+    fn reload(&self, directory: Arc<PoolDirectory>) {
         let now = Instant::now();
         let mut state = self.state.borrow_mut();
         state.pooler.set_options(options(&directory));

@@ -42,7 +42,7 @@ impl Worker {
         let worker = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let place = format!("{}:{}", target.host, target.port);
-            let result = Box::pin(worker.common.keeper.dial(&target, &place)).await;
+            let result = Box::pin(worker.common.credentials.dial(&target, &place)).await;
             let result = match (result, node) {
                 (Ok((dialed, generation)), Some(node)) => {
                     let found = Box::pin(locate(&target, dialed, node.id)).await;
@@ -144,9 +144,9 @@ async fn locate(
     let asked = tokio::time::timeout(target.connect_timeout, probe::ask(&mut conversation)).await;
     let report = match asked {
         Ok(Ok(report)) => report,
-        Ok(Err(fault)) => return Err(DialError::astray(target, &address, fault.to_string())),
+        Ok(Err(fault)) => return Err(DialError::wrong_node(target, &address, fault.to_string())),
         Err(_) => {
-            return Err(DialError::astray(target, &address, "no answer in time".to_owned()));
+            return Err(DialError::wrong_node(target, &address, "no answer in time".to_owned()));
         }
     };
     let Conversation { transport, inbox, .. } = conversation;
@@ -157,8 +157,8 @@ async fn locate(
         parameters,
         address,
         residual,
-        tls_given_up: None,
-        tls_untried: None,
+        tls_fallback: None,
+        tls_check: None,
     };
     Ok((dialed, Some(DialedNode { node, report })))
 }

@@ -15,7 +15,7 @@ use super::message::Delivery;
 use super::outbox::{FreeList, Source};
 use super::servers::Servers;
 use crate::dial::Target;
-use crate::directory::Directory;
+use crate::directory::PoolDirectory;
 
 /// One worker's state.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) struct State {
     pub(super) servers: Servers,
     /// Where each pool's server connections lead, by pool.
     pub(super) targets: Vec<Arc<Target>>,
-    pub(super) directory: Arc<Directory>,
+    pub(super) directory: Arc<PoolDirectory>,
     pub(super) panics: u64,
     /// Cancel requests on their way, and who waits for the end of each.
     pub(super) cancels: Vec<(ServerId, Delivery)>,
@@ -44,7 +44,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(pooler: Pooler, directory: Arc<Directory>) -> Self {
+    pub(super) fn new(pooler: Pooler, directory: Arc<PoolDirectory>) -> Self {
         Self {
             pooler,
             plan: Plan::default(),

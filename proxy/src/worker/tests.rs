@@ -28,8 +28,8 @@ use super::{Common, Worker, options};
 use crate::admin::collect::{Collector, ProcessStats};
 use crate::admin::console::{Console, Control};
 use crate::dial::Address;
-use crate::directory::Directory;
-use crate::login::{InForce, LoginContext};
+use crate::directory::PoolDirectory;
+use crate::login::{CurrentLoginContext, LoginContext};
 use crate::transport::{Socket, Transport};
 
 /// A worker without threads, and the counters of its process.
@@ -40,7 +40,7 @@ fn worker() -> Rc<Worker> {
     };
     let config: Arc<Config> =
         Arc::new(pgimbal_config::load(&overrides, std::iter::empty()).expect("a configuration"));
-    let directory = Arc::new(Directory::new(Arc::clone(&config), 1).expect("a directory"));
+    let directory = Arc::new(PoolDirectory::new(Arc::clone(&config), 1).expect("a directory"));
     let salts = SaltKey::new([0; 32]);
     let login = LoginContext::new(Arc::clone(&config), salts).expect("a login context");
     let process = Arc::new(ProcessStats::new(SystemTime::now(), 10));
@@ -50,13 +50,13 @@ fn worker() -> Rc<Worker> {
     let key = StatementKey([0; 16]);
     let common = Common {
         directory: Arc::clone(&directory),
-        login: InForce::new(login),
+        login: CurrentLoginContext::new(login),
         workers: Arc::from([]),
         process,
         console,
         clusters: crate::topology::Clusters::default(),
         cancel_keys: Arc::default(),
-        keeper: crate::credentials::CredentialManager::idle(),
+        credentials: crate::credentials::CredentialManager::idle(),
         inherited_tcp: config.clients.tcp.clone(),
         key,
     };

@@ -190,7 +190,7 @@ pub struct Negotiation {
     pub version: ProtocolVersion,
     /// Whether the client must be sent one NegotiateProtocolVersion, which names `version` and
     /// lists every protocol option of the client as unknown.
-    pub announce: bool,
+    pub must_notify: bool,
 }
 
 /// Agrees on a protocol version with the client. 3.0 and 3.2 are spoken as asked for; 3.1, which is
@@ -203,8 +203,8 @@ pub fn negotiate(version: ProtocolVersion, parameters: &Parameters<'_>) -> Negot
     } else {
         ProtocolVersion::V3_0
     };
-    let announce = spoken != version || parameters.protocol_options().next().is_some();
-    Negotiation { version: spoken, announce }
+    let must_notify = spoken != version || parameters.protocol_options().next().is_some();
+    Negotiation { version: spoken, must_notify }
 }
 
 fn be_u32(buf: &[u8]) -> Option<u32> {
@@ -292,12 +292,16 @@ mod tests {
         }
         let plain = Parameters(b"user\0ann\0\0");
         let option = Parameters(b"user\0ann\0_pq_.future\0on\0\0");
-        for (minor, spoken, announce) in
+        for (minor, spoken, must_notify) in
             [(0, 0, false), (1, 0, true), (2, 2, false), (9999, 2, true)]
         {
             let agreed = negotiate(ProtocolVersion { major: 3, minor }, &plain);
-            assert_eq!((agreed.version.minor, agreed.announce), (spoken, announce), "3.{minor}");
-            assert!(negotiate(ProtocolVersion { major: 3, minor }, &option).announce);
+            assert_eq!(
+                (agreed.version.minor, agreed.must_notify),
+                (spoken, must_notify),
+                "3.{minor}"
+            );
+            assert!(negotiate(ProtocolVersion { major: 3, minor }, &option).must_notify);
         }
         assert_eq!(option.protocol_options().collect::<Vec<_>>(), [b"_pq_.future"]);
     }

@@ -32,7 +32,7 @@ impl Node {
     pub(super) fn new(index: usize, settings: &[&str], address: Address) -> Self {
         let directory = process::directory_in_memory(&format!("n{}", index + 1));
         let data = directory.join("data");
-        let leash = Leash::tie(processes::TIDY, [data.as_os_str(), directory.as_os_str()]);
+        let leash = Leash::start(processes::TIDY, [data.as_os_str(), directory.as_os_str()]);
         let from = if index == 0 { template::primary() } else { template::standby() };
         Self {
             name: format!("n{}", index + 1),
@@ -66,7 +66,7 @@ impl Node {
 
     /// Makes the node a primary on its own timeline, from its next start on, as an operator does
     /// who removes `standby.signal`.
-    pub fn stand_alone(&mut self) {
+    pub fn become_primary_at_start(&mut self) {
         let _ = fs::remove_file(self.data().join("standby.signal"));
     }
 

@@ -76,7 +76,7 @@ fn variables_are_those_of_options() {
 #[test]
 fn flags_and_subcommands_exist() {
     let cli = read("proxy/src/cli.rs");
-    let fields = between(&cli, "struct CheckOptions", "impl Cli");
+    let fields = between(&cli, "struct CheckFlags", "impl Cli");
     let has_flag = |flag: &str| fields.contains(&format!(" {}: ", flag.replace('-', "_")));
     let verbs = ["run", "check", "config reference", "completions"];
     let mut found = 0;

@@ -91,7 +91,7 @@ fn shutdown_while_a_synchronous_replica_is_awaited(end: End, words: Words) {
     // A fast shutdown does not come to its end: a backend that leaves drops its temporary tables
     // first, and that commit awaits the replica too.
     setup.cluster.nodes[0].begin_end(end);
-    setup.cluster.nodes[0].wait_until_the_rest_has_left();
+    setup.cluster.nodes[0].wait_for_sync_waiters_only();
     setup.wait_until_held();
     clients.during();
     setup.cluster.nodes[1].promote();
@@ -137,7 +137,7 @@ fn failover_a_frozen_primary_that_thaws_before_anybody_is_promoted() {
 fn failover_a_black_holed_network() {
     let mut setup = Setup::before(Cluster::with_primary_in_namespace(1, SETTINGS));
     replaced(&mut setup, Words::Nothing, |cluster| cluster.nodes[0].network().cut());
-    setup.cluster.nodes[0].network().mend();
+    setup.cluster.nodes[0].network().reconnect();
     setup.wait_for_state("n1", "quarantined");
     setup.client("app").ok("insert into writes values ('after the cut')");
     assert_eq!(setup.count(1, "after the cut"), "1");
@@ -164,7 +164,7 @@ fn failover_a_black_hole_that_ends_before_anybody_is_promoted() {
     setup.cluster.nodes[0].network().cut();
     setup.wait_until_held();
     clients.during();
-    setup.cluster.nodes[0].network().mend();
+    setup.cluster.nodes[0].network().reconnect();
     setup.let_go(0);
     clients.go_on(&setup, 0);
 }

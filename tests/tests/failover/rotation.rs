@@ -55,7 +55,7 @@ fn failover_in_the_middle_of_a_rotation_shows_nobody_an_error() {
     // When the new primary refuses the first password again, everybody has outlived the first time.
     let refusals = || setup.cluster.nodes[1].log().matches(REFUSED).count();
     eventually("the first password is tried twice", SOON, || refusals() >= 2);
-    assert!(clients.iter().all(WireClient::has_heard_nothing), "with which password?");
+    assert!(clients.iter().all(WireClient::has_no_input), "with which password?");
     write(&setup.cluster.directory().join("secret"), "second");
     for client in &mut clients {
         client.read_reply().no_error();

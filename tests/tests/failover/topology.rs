@@ -251,7 +251,7 @@ fn failover_a_planned_switchover_shows_nobody_an_error() {
     setup.wait_for_state("n2", "primary");
     // Each worker counts its clients behind the news of the new primary, and all of them wait.
     setup.proxy.wait_for_waiting(5);
-    assert!(clients.iter().all(WireClient::has_heard_nothing), "RESUME was not awaited");
+    assert!(clients.iter().all(WireClient::has_no_input), "RESUME was not awaited");
     console.ok("resume");
     for client in &mut clients {
         assert_eq!(client.read_reply().no_error().commands(), ["INSERT 0 1"]);

@@ -22,7 +22,7 @@ fn a_client_that_vanishes_in_the_middle_of_a_message_frees_its_place_at_once() {
             proxy.console("show servers").iter().flatten().any(|(_, value)| value == "active")
         });
         let begun = Instant::now();
-        client.vanish(reset == 1);
+        client.disconnect(reset == 1);
         assert_eq!(other.value("select 'served'"), "served");
         assert!(begun.elapsed() < GIVEN_UP / 2, "it took {:?}", begun.elapsed());
     }
@@ -40,7 +40,7 @@ fn what_runs_in_front_of_half_a_message_is_cancelled() {
     client.send(&pipeline.bytes()[..600_000]);
     eventually("the query runs", SOON, || pg.running("pg_sleep") == 1);
     let begun = Instant::now();
-    client.vanish(false);
+    client.disconnect(false);
     assert_eq!(other.value("select 'served'"), "served");
     assert!(begun.elapsed() < GIVEN_UP / 2, "it took {:?}", begun.elapsed());
     assert_eq!(pg.running("pg_sleep"), 0);

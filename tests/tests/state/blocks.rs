@@ -1,6 +1,6 @@
 //! Settings and roles that transactions and savepoints undo: cases 1, 2, 7 to 12, 40, 42 and 43.
 
-use pgimbal_tests::{After, Comparison, Pipeline, Script, Shape};
+use pgimbal_tests::{Comparison, ConnectionExpectation, Pipeline, Script, Shape};
 
 #[test]
 fn state_case_01_a_setting_undone_by_a_savepoint_reaches_nobody() {
@@ -15,7 +15,7 @@ fn state_case_01_a_setting_undone_by_a_savepoint_reaches_nobody() {
             "ROLLBACK TO _EXEC_SVP_2 ;; RELEASE _EXEC_SVP_2",
             "COMMIT",
         ],
-        After::Free,
+        ConnectionExpectation::Free,
     );
 }
 
@@ -34,14 +34,14 @@ fn state_case_01b_nor_does_a_listed_one_undone_by_another_form() {
             undo,
             "COMMIT",
         ];
-        comparison.compare_steps(&steps, After::Free);
+        comparison.compare_steps(&steps, ConnectionExpectation::Free);
     }
 }
 
 #[test]
 fn state_case_02_a_savepoint_beside_a_select_is_a_savepoint() {
     let steps = ["BEGIN", "SET ROLE boss", "SAVEPOINT s ;; SELECT 1", "ROLLBACK TO s", "COMMIT"];
-    Comparison::new().compare_steps(&steps, After::Free);
+    Comparison::new().compare_steps(&steps, ConnectionExpectation::Free);
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn state_case_02b_so_is_one_beside_what_fails_or_changes() {
         "SAVEPOINT s ;; SET app.x = '1'",
     ] {
         let steps = ["BEGIN", savepoint, "SET ROLE boss", "ROLLBACK TO s", "COMMIT"];
-        comparison.compare_steps(&steps, After::Free);
+        comparison.compare_steps(&steps, ConnectionExpectation::Free);
     }
 }
 
@@ -63,7 +63,7 @@ fn state_case_02b_so_is_one_beside_what_fails_or_changes() {
 fn state_case_07_a_begin_that_waits_for_its_sync_makes_the_next_query_part_of_it() {
     let pipeline = Pipeline::new().run("BEGIN").query("RESET ROLE").query("ROLLBACK");
     let script = Script::new(&["SET ROLE boss"]).messages(pipeline, 2);
-    Comparison::new().compare(&script, After::Free);
+    Comparison::new().compare(&script, ConnectionExpectation::Free);
 }
 
 #[test]
@@ -77,14 +77,14 @@ fn state_case_07b_the_same_with_settings_and_other_words() {
     ] {
         let begun = Pipeline::new().parse("b", begin).bind("", "b", &[]).execute("", 0);
         let pipeline = begun.query(change).query(end).query("ROLLBACK");
-        comparison.compare(&Script::new(&[set]).messages(pipeline, 3), After::Free);
+        comparison.compare(&Script::new(&[set]).messages(pipeline, 3), ConnectionExpectation::Free);
     }
 }
 
 #[test]
 fn state_case_08_what_a_do_block_committed_stays() {
     let steps = ["SET ROLE boss ;; DO $$BEGIN COMMIT; END$$ ;; SELECT 1/0"];
-    Comparison::new().compare_steps(&steps, After::Free);
+    Comparison::new().compare_steps(&steps, ConnectionExpectation::Free);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn state_case_08b_what_a_procedure_or_a_commit_committed_stays() {
         "SET app.x = '1' ;; BEGIN ;; SET app.y = '1' ;; ROLLBACK",
         "SET ROLE boss ;; DO $$BEGIN ROLLBACK; END$$ ;; SELECT 1",
     ] {
-        comparison.compare_steps(&[steps, "ROLLBACK"], After::Free);
+        comparison.compare_steps(&[steps, "ROLLBACK"], ConnectionExpectation::Free);
     }
 }
 
@@ -106,7 +106,7 @@ fn state_case_08b_what_a_procedure_or_a_commit_committed_stays() {
 fn state_case_09_reset_all_behind_a_local_default_in_a_block() {
     let steps =
         ["SET work_mem = '5MB'", "BEGIN", "SET LOCAL work_mem TO DEFAULT", "RESET ALL", "COMMIT"];
-    Comparison::new().compare_steps(&steps, After::Free);
+    Comparison::new().compare_steps(&steps, ConnectionExpectation::Free);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn state_case_09b_other_resets_behind_other_local_values() {
     ] {
         for end in ["COMMIT", "ROLLBACK"] {
             let steps = ["SET work_mem = '5MB'", "BEGIN", local, reset, end];
-            comparison.compare_steps(&steps, After::Free);
+            comparison.compare_steps(&steps, ConnectionExpectation::Free);
         }
     }
 }
@@ -133,7 +133,7 @@ fn state_case_10_a_local_setting_beside_reset_all_lifts_no_pin() {
         "SELECT 1 ;; SET search_path = other ;; SELECT 2",
         "SET LOCAL search_path TO DEFAULT ;; RESET ALL",
     ];
-    comparison.compare_steps(&steps, After::MayStay);
+    comparison.compare_steps(&steps, ConnectionExpectation::MayStay);
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn state_case_10b_nor_does_another_one() {
         ("SELECT 1 ;; SET work_mem = '5MB'", "BEGIN ;; RESET ALL ;; ROLLBACK"),
         ("SET LOCAL work_mem = '6MB' ;; SET work_mem = '5MB'", "RESET ALL ;; SELECT 1/0"),
     ] {
-        comparison.compare_steps(&[set, reset], After::MayStay);
+        comparison.compare_steps(&[set, reset], ConnectionExpectation::MayStay);
     }
 }
 
@@ -157,7 +157,7 @@ fn state_case_11_a_portal_that_is_another_cursor_by_now() {
         .then(&["DECLARE p CURSOR FOR SELECT 1"])
         .messages(Pipeline::new().execute("p", 0).sync(), 1)
         .then(&["COMMIT"]);
-    Comparison::new().compare(&script, After::Free);
+    Comparison::new().compare(&script, ConnectionExpectation::Free);
 }
 
 #[test]
@@ -170,7 +170,11 @@ fn state_case_11b_the_same_with_portals_closed_by_sql() {
             .then(&[close, "DECLARE p CURSOR FOR VALUES (1), (2)"])
             .messages(Pipeline::new().execute("p", 1).sync(), 1)
             .then(&["COMMIT"]);
-        comparison.compare_in(&[Shape::Queries, Shape::Extended], &script, After::Free);
+        comparison.compare_in(
+            &[Shape::Queries, Shape::Extended],
+            &script,
+            ConnectionExpectation::Free,
+        );
     }
 }
 
@@ -181,7 +185,7 @@ fn state_case_12_a_portal_fetched_by_sql() {
         .bind("pp", "", &[])
         .sync();
     let script = Script::new(&["BEGIN"]).messages(bound, 1).then(&["FETCH ALL FROM pp", "COMMIT"]);
-    Comparison::new().compare(&script, After::Free);
+    Comparison::new().compare(&script, ConnectionExpectation::Free);
 }
 
 #[test]
@@ -190,10 +194,13 @@ fn state_case_12b_a_portal_moved_over_and_a_declared_cursor() {
     let config = "SELECT set_config('app.x', '1', false)";
     let bound = Pipeline::new().parse("s", config).bind("pp", "s", &[]).sync();
     let script = Script::new(&["BEGIN"]).messages(bound, 1).then(&["MOVE ALL IN pp", "COMMIT"]);
-    comparison.compare(&script, After::Free);
+    comparison.compare(&script, ConnectionExpectation::Free);
     let declare = "DECLARE c CURSOR FOR SELECT set_config('role', 'boss', false)";
-    comparison.compare_steps(&["BEGIN", declare, "FETCH 1 FROM c", "COMMIT"], After::Free);
-    comparison.compare_steps(&["BEGIN", declare, "COMMIT"], After::Free);
+    comparison.compare_steps(
+        &["BEGIN", declare, "FETCH 1 FROM c", "COMMIT"],
+        ConnectionExpectation::Free,
+    );
+    comparison.compare_steps(&["BEGIN", declare, "COMMIT"], ConnectionExpectation::Free);
 }
 
 #[test]
@@ -210,7 +217,7 @@ fn state_case_40_names_are_cut_where_the_server_cuts_them() {
         "COMMIT".to_owned(),
     ];
     let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
-    Comparison::new().compare(&Script::of_bytes(&steps), After::Free);
+    Comparison::new().compare(&Script::of_bytes(&steps), ConnectionExpectation::Free);
 }
 
 #[test]
@@ -230,7 +237,7 @@ fn state_case_40b_in_utf8_and_quoted_and_by_bytes() {
             "COMMIT".to_owned(),
         ];
         let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
-        comparison.compare_steps(&steps, After::Free);
+        comparison.compare_steps(&steps, ConnectionExpectation::Free);
     }
 }
 
@@ -242,7 +249,8 @@ fn state_case_42_one_row_of_a_set_config_has_set_it() {
         .execute("", 1)
         .close_portal("")
         .sync();
-    Comparison::new().compare(&Script::default().messages(pipeline, 1), After::Free);
+    Comparison::new()
+        .compare(&Script::default().messages(pipeline, 1), ConnectionExpectation::Free);
 }
 
 #[test]
@@ -255,19 +263,35 @@ fn state_case_42b_with_a_named_portal_in_a_block_and_without_a_close() {
         bound().execute("p", 1).execute("p", 1).close_portal("p").close_statement("s").sync();
     for end in ["COMMIT", "ROLLBACK"] {
         let script = Script::new(&["BEGIN"]).messages(one.clone(), 1).then(&[end]);
-        comparison.compare_in(&[Shape::Queries, Shape::Extended], &script, After::Free);
+        comparison.compare_in(
+            &[Shape::Queries, Shape::Extended],
+            &script,
+            ConnectionExpectation::Free,
+        );
     }
-    comparison.compare_in(&[Shape::Queries], &Script::default().messages(one, 1), After::Free);
-    comparison.compare_in(&[Shape::Queries], &Script::default().messages(again, 1), After::Free);
+    comparison.compare_in(
+        &[Shape::Queries],
+        &Script::default().messages(one, 1),
+        ConnectionExpectation::Free,
+    );
+    comparison.compare_in(
+        &[Shape::Queries],
+        &Script::default().messages(again, 1),
+        ConnectionExpectation::Free,
+    );
     // What is bound and never executed has set nothing.
     let never = bound().describe_portal("p").close_portal("p").sync();
-    comparison.compare_in(&[Shape::Queries], &Script::default().messages(never, 1), After::Free);
+    comparison.compare_in(
+        &[Shape::Queries],
+        &Script::default().messages(never, 1),
+        ConnectionExpectation::Free,
+    );
 }
 
 #[test]
 fn state_case_43_a_deferred_violation_undoes_what_had_its_tag() {
     let steps = ["SET app.x = '1' ;; INSERT INTO deferred VALUES (1)"];
-    Comparison::new().compare_steps(&steps, After::Free);
+    Comparison::new().compare_steps(&steps, ConnectionExpectation::Free);
 }
 
 #[test]
@@ -291,6 +315,6 @@ fn state_case_43b_a_role_a_set_config_and_a_commit() {
             "ROLLBACK TO a ;; COMMIT",
         ],
     ] {
-        comparison.compare_steps(steps, After::Free);
+        comparison.compare_steps(steps, ConnectionExpectation::Free);
     }
 }

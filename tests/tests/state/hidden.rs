@@ -1,7 +1,7 @@
 //! State that a function makes which nobody sees in the text: the kind of case 19 for what
 //! cannot move, under `verify = "calls"` and `verify = "always"`.
 
-use pgimbal_tests::{After, Comparison, Pipeline, Script, Shape};
+use pgimbal_tests::{Comparison, ConnectionExpectation, Pipeline, Script, Shape};
 
 /// A function for each kind of state, by its own name, and triggers and views that call them.
 const SET_UP: &str = "\
@@ -41,7 +41,7 @@ fn state_hidden_in_a_function_that_is_called() {
             &["BEGIN", &format!("SELECT does('{action}')"), "ROLLBACK"],
             &[&format!("SELECT does('{action}'), 1/(id-id) FROM accounts")],
         ] {
-            comparison.compare_steps(steps, After::MayStay);
+            comparison.compare_steps(steps, ConnectionExpectation::MayStay);
         }
     }
 }
@@ -54,7 +54,7 @@ fn state_hidden_and_gone_again_keeps_nobody() {
         &["SELECT does('SELECT pg_advisory_lock(7)')", "SELECT pg_advisory_unlock(7)"],
         &["SELECT does('SELECT 1')"],
     ] {
-        comparison.compare_steps(steps, After::Free);
+        comparison.compare_steps(steps, ConnectionExpectation::Free);
     }
 }
 
@@ -62,21 +62,29 @@ fn state_hidden_and_gone_again_keeps_nobody() {
 fn state_hidden_in_a_function_that_runs_when_it_is_planned() {
     let comparison = comparison("calls");
     let sql = "SELECT 1 FROM accounts WHERE id = quietly('SELECT pg_advisory_lock(7)')";
-    comparison.compare_steps(&[&format!("EXPLAIN {sql}")], After::MayStay);
+    comparison.compare_steps(&[&format!("EXPLAIN {sql}")], ConnectionExpectation::MayStay);
     let bound = Pipeline::new().parse("", sql).bind("", "", &[]).sync();
     let script = Script::default().messages(bound, 1);
-    comparison.compare_in(&[Shape::Queries], &script, After::MayStay);
+    comparison.compare_in(&[Shape::Queries], &script, ConnectionExpectation::MayStay);
 }
 
 #[test]
 fn state_hidden_in_triggers_views_and_policies() {
     let comparison = comparison("always");
     for action in ACTIONS {
-        comparison
-            .compare_steps(&[&format!("INSERT INTO actions VALUES ('{action}')")], After::MayStay);
+        comparison.compare_steps(
+            &[&format!("INSERT INTO actions VALUES ('{action}')")],
+            ConnectionExpectation::MayStay,
+        );
     }
-    comparison.compare_steps(&["SELECT * FROM listening"], After::MayStay);
-    comparison.compare_steps(&["SELECT * FROM guarded"], After::MayStay);
-    comparison.compare_steps(&["BEGIN", "SELECT * FROM listening", "ROLLBACK"], After::Free);
-    comparison.compare_steps(&["SELECT * FROM listening", "UNLISTEN hidden"], After::Free);
+    comparison.compare_steps(&["SELECT * FROM listening"], ConnectionExpectation::MayStay);
+    comparison.compare_steps(&["SELECT * FROM guarded"], ConnectionExpectation::MayStay);
+    comparison.compare_steps(
+        &["BEGIN", "SELECT * FROM listening", "ROLLBACK"],
+        ConnectionExpectation::Free,
+    );
+    comparison.compare_steps(
+        &["SELECT * FROM listening", "UNLISTEN hidden"],
+        ConnectionExpectation::Free,
+    );
 }

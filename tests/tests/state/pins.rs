@@ -1,6 +1,6 @@
 //! Pins that end with what they were for: cases 24 to 31.
 
-use pgimbal_tests::{After, Comparison, Pipeline, Script, Shape};
+use pgimbal_tests::{Comparison, ConnectionExpectation, Pipeline, Script, Shape};
 
 /// Everybody of `clients` plays `script` at once `rounds` times on a pool of `servers` with the
 /// default `max_pinned`; the answers with an error.
@@ -71,7 +71,7 @@ fn state_case_24b_from_many_at_once_and_in_other_words() {
     }
     let comparison = Comparison::new();
     let steps = ["BEGIN", "CREATE TEMP TABLE t (x int) ON COMMIT DROP", "COMMIT"];
-    comparison.compare_steps(&steps, After::Free);
+    comparison.compare_steps(&steps, ConnectionExpectation::Free);
 }
 
 #[test]
@@ -83,9 +83,10 @@ fn state_case_25_what_was_rolled_back_keeps_nobody() {
         "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
         "SELECT set_config('app.x', id::text, false) FROM accounts",
     ] {
-        comparison.compare_steps(&["BEGIN", made, "ROLLBACK"], After::Free);
-        comparison.compare_steps(&[&format!("{made} ;; SELECT 1/0")], After::Free);
-        comparison.compare_steps(&["BEGIN", made, "SELECT 1/0", "COMMIT"], After::Free);
+        comparison.compare_steps(&["BEGIN", made, "ROLLBACK"], ConnectionExpectation::Free);
+        comparison.compare_steps(&[&format!("{made} ;; SELECT 1/0")], ConnectionExpectation::Free);
+        comparison
+            .compare_steps(&["BEGIN", made, "SELECT 1/0", "COMMIT"], ConnectionExpectation::Free);
     }
 }
 
@@ -101,10 +102,10 @@ fn state_case_25b_what_failed_keeps_nobody() {
         "SELECT set_config('nosuchsetting', '1', false)",
         "LISTEN",
     ] {
-        comparison.compare_steps(&[failed], After::Free);
+        comparison.compare_steps(&[failed], ConnectionExpectation::Free);
         comparison.compare_steps(
             &["BEGIN", "SAVEPOINT a", failed, "ROLLBACK TO a", "COMMIT"],
-            After::Free,
+            ConnectionExpectation::Free,
         );
     }
 }
@@ -112,10 +113,15 @@ fn state_case_25b_what_failed_keeps_nobody() {
 #[test]
 fn state_case_26_a_temporary_table_that_was_dropped() {
     let comparison = Comparison::new();
-    comparison.compare_steps(&["CREATE TEMP TABLE t (x int)", "DROP TABLE t"], After::Free);
+    comparison.compare_steps(
+        &["CREATE TEMP TABLE t (x int)", "DROP TABLE t"],
+        ConnectionExpectation::Free,
+    );
     // On a connection without a temporary schema the notice would be another.
-    comparison
-        .compare_steps(&["CREATE TEMP TABLE x ()", "DROP TABLE IF EXISTS pg_temp.x"], After::Free);
+    comparison.compare_steps(
+        &["CREATE TEMP TABLE x ()", "DROP TABLE IF EXISTS pg_temp.x"],
+        ConnectionExpectation::Free,
+    );
 }
 
 #[test]
@@ -136,7 +142,7 @@ fn state_case_26b_dropped_otherwise_and_what_is_no_table() {
         ],
         &["SELECT to_regclass('pg_temp.nothing') IS NULL"],
     ] {
-        comparison.compare_steps(steps, After::Free);
+        comparison.compare_steps(steps, ConnectionExpectation::Free);
     }
 }
 
@@ -145,14 +151,15 @@ fn state_case_27_a_lock_that_was_given_back_or_never_got() {
     let comparison = Comparison::new();
     comparison.compare_steps(
         &["SELECT pg_advisory_lock(7)", "SELECT pg_advisory_unlock(7)"],
-        After::Free,
+        ConnectionExpectation::Free,
     );
     let mut holders = comparison.superusers();
     for holder in &mut holders {
         holder.ok("SELECT pg_advisory_lock(8), pg_advisory_lock(1, 2)");
     }
-    comparison.compare_steps(&["SELECT pg_try_advisory_lock(8)"], After::Free);
-    comparison.compare_steps(&["SELECT pg_try_advisory_lock_shared(1, 2)"], After::Free);
+    comparison.compare_steps(&["SELECT pg_try_advisory_lock(8)"], ConnectionExpectation::Free);
+    comparison
+        .compare_steps(&["SELECT pg_try_advisory_lock_shared(1, 2)"], ConnectionExpectation::Free);
 }
 
 #[test]
@@ -167,7 +174,7 @@ fn state_case_27b_as_migrations_do_it() {
         .messages(bound("SELECT pg_advisory_lock($1)"), 1)
         .then(&["SELECT 1"])
         .messages(bound("SELECT pg_advisory_unlock($1)"), 1);
-    comparison.compare_in(&[Shape::Queries], &script, After::Free);
+    comparison.compare_in(&[Shape::Queries], &script, ConnectionExpectation::Free);
     for steps in [
         &[
             "SELECT pg_try_advisory_lock(4242)",
@@ -189,17 +196,17 @@ fn state_case_27b_as_migrations_do_it() {
         &["BEGIN", "SELECT pg_advisory_lock(7)", "SELECT pg_advisory_unlock(7)", "COMMIT"],
         &["SELECT pg_advisory_unlock(7)"],
     ] {
-        comparison.compare_steps(steps, After::Free);
+        comparison.compare_steps(steps, ConnectionExpectation::Free);
     }
     // Locked twice and given back once is locked.
     let once = ["SELECT pg_advisory_lock(7), pg_advisory_lock(7)", "SELECT pg_advisory_unlock(7)"];
-    comparison.compare_steps(&once, After::MayStay);
+    comparison.compare_steps(&once, ConnectionExpectation::MayStay);
 }
 
 #[test]
 fn state_case_28_a_cursor_that_was_closed() {
     let steps = ["DECLARE c CURSOR WITH HOLD FOR SELECT 1", "FETCH ALL FROM c", "CLOSE c"];
-    Comparison::new().compare_steps(&steps, After::Free);
+    Comparison::new().compare_steps(&steps, ConnectionExpectation::Free);
 }
 
 #[test]
@@ -223,15 +230,16 @@ fn state_case_28b_as_django_and_psqlodbc_do_it() {
         &["DECLARE c CURSOR WITH HOLD FOR SELECT 1 ;; CLOSE c"],
         &["DECLARE c CURSOR WITH HOLD FOR SELECT 1", "CLOSE ALL"],
     ] {
-        comparison.compare_steps(steps, After::Free);
+        comparison.compare_steps(steps, ConnectionExpectation::Free);
     }
 }
 
 #[test]
 fn state_case_29_what_is_no_longer_listened_to_or_prepared() {
     let comparison = Comparison::new();
-    comparison.compare_steps(&["LISTEN a", "UNLISTEN a"], After::Free);
-    comparison.compare_steps(&["PREPARE p AS SELECT 1", "DEALLOCATE p"], After::Free);
+    comparison.compare_steps(&["LISTEN a", "UNLISTEN a"], ConnectionExpectation::Free);
+    comparison
+        .compare_steps(&["PREPARE p AS SELECT 1", "DEALLOCATE p"], ConnectionExpectation::Free);
 }
 
 #[test]
@@ -247,9 +255,10 @@ fn state_case_29b_by_other_words_and_one_of_two() {
         &["PREPARE p (int) AS SELECT $1", "EXECUTE p(1)", "DEALLOCATE ALL"],
         &["PREPARE p AS SELECT 1 ;; EXECUTE p ;; DEALLOCATE p"],
     ] {
-        comparison.compare_in(&Shape::WAITING, &Script::new(steps), After::Free);
+        comparison.compare_in(&Shape::WAITING, &Script::new(steps), ConnectionExpectation::Free);
     }
-    comparison.compare_steps(&["LISTEN a ;; LISTEN b", "UNLISTEN a"], After::MayStay);
+    comparison
+        .compare_steps(&["LISTEN a ;; LISTEN b", "UNLISTEN a"], ConnectionExpectation::MayStay);
 }
 
 #[test]
@@ -257,7 +266,7 @@ fn state_case_30_pgadmins_opening() {
     let steps = ["SET DateStyle=ISO ;; SET client_min_messages=notice ;; \
          SELECT set_config('bytea_output','hex',false) FROM pg_show_all_settings() \
          WHERE name = 'bytea_output' ;; SET client_encoding='UTF8'"];
-    Comparison::new().compare_steps(&steps, After::Free);
+    Comparison::new().compare_steps(&steps, ConnectionExpectation::Free);
 }
 
 #[test]
@@ -269,9 +278,9 @@ fn state_case_30b_in_a_block_and_with_what_it_finds() {
         "SELECT set_config(name, '9MB', false) FROM pg_settings WHERE name = 'work_mem'",
         "UPDATE pg_settings SET setting = '9MB' WHERE name = 'work_mem'",
     ] {
-        comparison.compare_steps(&[set], After::Free);
-        comparison.compare_steps(&["BEGIN", set, "COMMIT"], After::Free);
-        comparison.compare_steps(&["BEGIN", set, "ROLLBACK"], After::Free);
+        comparison.compare_steps(&[set], ConnectionExpectation::Free);
+        comparison.compare_steps(&["BEGIN", set, "COMMIT"], ConnectionExpectation::Free);
+        comparison.compare_steps(&["BEGIN", set, "ROLLBACK"], ConnectionExpectation::Free);
     }
 }
 
@@ -288,7 +297,7 @@ fn state_case_31_bound_values_of_set_config_are_followed() {
     let comparison = Comparison::new();
     for pipeline in [bound(TENANT, &["A"]), bound(TWO, &["it's", "\\ \" ü"])] {
         let script = Script::default().messages(pipeline, 1);
-        comparison.compare_in(&[Shape::Queries], &script, After::Free);
+        comparison.compare_in(&[Shape::Queries], &script, ConnectionExpectation::Free);
     }
     let comparison = pool(8);
     let mut clients: Vec<_> = (0..12).map(|_| comparison.proxy.client()).collect();
@@ -312,10 +321,10 @@ fn state_case_31b_by_name_in_blocks_with_nulls_and_types() {
     let again = |value: &str| Pipeline::new().bind("p", "s", &[value]).execute("p", 0).sync();
     let script =
         Script::default().messages(named, 1).messages(again("A"), 1).messages(again("B"), 1);
-    comparison.compare_in(&[Shape::Queries], &script, After::Free);
+    comparison.compare_in(&[Shape::Queries], &script, ConnectionExpectation::Free);
     for end in ["COMMIT", "ROLLBACK"] {
         let script = Script::new(&["BEGIN"]).messages(bound(TENANT, &["A"]), 1).then(&[end]);
-        comparison.compare_in(&Shape::WAITING, &script, After::Free);
+        comparison.compare_in(&Shape::WAITING, &script, ConnectionExpectation::Free);
     }
     for (sql, values) in [
         ("SELECT set_config($1, $2, false)", &["app.tenant", "A"][..]),
@@ -329,8 +338,8 @@ fn state_case_31b_by_name_in_blocks_with_nulls_and_types() {
         ("SELECT set_config('work_mem', $1, false)", &["nonsense"]),
     ] {
         let script = Script::default().messages(bound(sql, values), 1);
-        comparison.compare_in(&[Shape::Queries], &script, After::Free);
+        comparison.compare_in(&[Shape::Queries], &script, ConnectionExpectation::Free);
     }
     let steps = ["SELECT set_config('app.x', '1', false), set_config('app.y', '2', false)"];
-    comparison.compare_steps(&steps, After::Free);
+    comparison.compare_steps(&steps, ConnectionExpectation::Free);
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pgimbal_tests::pgimbal::Config;
-use pgimbal_tests::script::told;
-use pgimbal_tests::{After, Comparison, Script, Shape, WireClient};
+use pgimbal_tests::script::comparable_replies;
+use pgimbal_tests::{Comparison, ConnectionExpectation, Script, Shape, WireClient};
 
 /// How long anybody may wait for what only pgimbal does.
 const SOON_ENOUGH: Duration = Duration::from_secs(5);
@@ -39,8 +39,12 @@ fn state_case_21_a_setting_that_a_library_takes_away() {
             ["SET plpgsql.my_flag = 'on'", "DO $$BEGIN PERFORM 1; END$$"].iter().enumerate()
         {
             let script = Script::new(&[step]);
-            let must = told(&script.play(&mut twin, shape));
-            assert_eq!(told(&script.play(&mut client, shape)), must, "{shape:?}: {step}");
+            let must = comparable_replies(&script.play(&mut twin, shape));
+            assert_eq!(
+                comparable_replies(&script.play(&mut client, shape)),
+                must,
+                "{shape:?}: {step}"
+            );
             let warned = must.iter().any(|line| line.contains("WARNING"));
             assert_eq!(warned, number == 1, "{shape:?}: the case is not what it was: {must:?}");
         }
@@ -286,5 +290,5 @@ fn state_case_41c_left_by_a_client_that_is_gone() {
     next.set_timeout(SOON_ENOUGH);
     assert_eq!(next.value("SELECT 1"), "1");
     let mut other = comparison.proxy.client();
-    assert!(comparison.serves(&mut other, After::Free));
+    assert!(comparison.serves(&mut other, ConnectionExpectation::Free));
 }

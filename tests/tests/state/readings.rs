@@ -1,7 +1,7 @@
 //! Texts that mean to the server what they do not seem to mean: cases 5, 6, 16, 19, 20 and 39.
 
 use pgimbal_tests::pgimbal::Config;
-use pgimbal_tests::{After, Comparison, Pipeline, Script, Shape};
+use pgimbal_tests::{Comparison, ConnectionExpectation, Pipeline, Script, Shape};
 
 /// A function in front of `pg_catalog` that does more than it says.
 const OWN_SET_CONFIG: &str = "\
@@ -24,7 +24,7 @@ fn state_case_05_a_segment_that_changes_how_backslashes_are_read() {
     Comparison::new().compare_steps(
         &["SET LOCAL standard_conforming_strings = off ;; \
            SELECT '\\'', set_config($$role$$, $$boss$$, false) --'"],
-        After::Free,
+        ConnectionExpectation::Free,
     );
 }
 
@@ -37,8 +37,8 @@ fn state_case_05b_by_set_config_by_set_and_in_a_block() {
         "SET standard_conforming_strings = off",
         "SET LOCAL backslash_quote = on ;; SET LOCAL standard_conforming_strings TO 'off'",
     ] {
-        comparison.compare_steps(&[&format!("{off} ;; {hidden}")], After::Free);
-        comparison.compare_steps(&["BEGIN", off, hidden, "COMMIT"], After::Free);
+        comparison.compare_steps(&[&format!("{off} ;; {hidden}")], ConnectionExpectation::Free);
+        comparison.compare_steps(&["BEGIN", off, hidden, "COMMIT"], ConnectionExpectation::Free);
     }
 }
 
@@ -46,7 +46,7 @@ fn state_case_05b_by_set_config_by_set_and_in_a_block() {
 fn state_case_06_a_segment_that_changes_where_characters_end() {
     let script = Script::of_bytes(&["SET LOCAL client_encoding = 'SJIS' ;; \
          SELECT E'\u{83}\\', set_config($$role$$, $$boss$$, false) --'"]);
-    Comparison::new().compare(&script, After::Free);
+    Comparison::new().compare(&script, ConnectionExpectation::Free);
 }
 
 #[test]
@@ -64,9 +64,12 @@ fn state_case_06b_with_other_encodings_and_other_ways_to_set_them() {
             hidden.to_owned()
         };
         let beside = format!("{set} ;; {hidden}");
-        comparison.compare(&Script::of_bytes(&[&beside, "RESET client_encoding"]), After::Free);
+        comparison.compare(
+            &Script::of_bytes(&[&beside, "RESET client_encoding"]),
+            ConnectionExpectation::Free,
+        );
         let steps = ["BEGIN", set, &hidden, "COMMIT", "RESET client_encoding"];
-        comparison.compare(&Script::of_bytes(&steps), After::Free);
+        comparison.compare(&Script::of_bytes(&steps), ConnectionExpectation::Free);
     }
 }
 
@@ -75,7 +78,7 @@ fn state_case_16_tags_of_dollar_quotes_in_another_encoding() {
     let hidden = "SELECT $\u{83}A$ A $\u{83}B$ B $\u{83}A$, set_config($$role$$, $$boss$$, false)";
     let script =
         Script::of_bytes(&["SET client_encoding = 'SJIS'", hidden, "RESET client_encoding"]);
-    Comparison::new().compare(&script, After::Free);
+    Comparison::new().compare(&script, ConnectionExpectation::Free);
 }
 
 #[test]
@@ -86,7 +89,7 @@ fn state_case_16b_set_at_login_and_with_tags_of_other_bytes() {
         "SELECT $a\u{83}b$ $b$ ' $a\u{83}b$, set_config($$role$$, $$boss$$, false) -- '",
         "SELECT $\u{83}\u{5b}$ ' $\u{83}\u{5b}$, set_config($$app.x$$, $$1$$, false) -- '",
     ] {
-        comparison.compare(&Script::of_bytes(&[hidden]), After::Free);
+        comparison.compare(&Script::of_bytes(&[hidden]), ConnectionExpectation::Free);
     }
 }
 
@@ -94,10 +97,10 @@ fn state_case_16b_set_at_login_and_with_tags_of_other_bytes() {
 fn state_case_19_what_is_put_together_while_it_runs() {
     let comparison = Comparison::new();
     let steps = ["DO $$BEGIN EXECUTE 'SE' || 'T ROLE boss'; END$$"];
-    comparison.compare_steps(&steps, After::Free);
+    comparison.compare_steps(&steps, ConnectionExpectation::Free);
     let xml = "SELECT query_to_xml('SELECT set_config(''ro'' || ''le'', ''boss'', false)', true, \
                false, '') IS NULL";
-    comparison.compare_steps(&[xml], After::Free);
+    comparison.compare_steps(&[xml], ConnectionExpectation::Free);
 }
 
 #[test]
@@ -121,7 +124,7 @@ fn state_case_19b_in_blocks_and_in_other_functions() {
             "SELECT count(*) FROM ts_stat('SELECT to_tsvector(set_config(''ro'' || ''le'', ''boss'', false))')",
         ],
     ] {
-        comparison.compare_steps(steps, After::Free);
+        comparison.compare_steps(steps, ConnectionExpectation::Free);
     }
 }
 
@@ -146,14 +149,18 @@ fn state_case_19c_a_function_that_is_called_when_calls_are_verified() {
         &["BEGIN", "SELECT become('boss')", "ROLLBACK"],
         &["BEGIN", "SELECT become('boss')", "COMMIT"],
     ] {
-        comparison.compare_steps(steps, After::Free);
+        comparison.compare_steps(steps, ConnectionExpectation::Free);
     }
     // Planned, and so run, when it is bound.
     let bound = Pipeline::new()
         .parse("", "SELECT 1 FROM accounts WHERE id = become_quietly('boss')")
         .bind("", "", &[])
         .sync();
-    comparison.compare_in(&[Shape::Queries], &Script::default().messages(bound, 1), After::Free);
+    comparison.compare_in(
+        &[Shape::Queries],
+        &Script::default().messages(bound, 1),
+        ConnectionExpectation::Free,
+    );
 }
 
 #[test]
@@ -176,7 +183,7 @@ fn state_case_19d_triggers_and_views_when_everything_is_verified() {
         &["BEGIN", "SELECT * FROM tenants", "COMMIT"],
         &["SELECT 1 ;; INSERT INTO watched VALUES (1) ;; SELECT 2"],
     ] {
-        comparison.compare_steps(steps, After::Free);
+        comparison.compare_steps(steps, ConnectionExpectation::Free);
     }
 }
 
@@ -188,7 +195,7 @@ fn state_case_20_set_limit_is_nobody_elses() {
             let mut client = comparison.pooled();
             Script::new(&[call]).play(&mut client, shape);
             let mut next = comparison.proxy.client();
-            assert!(comparison.serves(&mut next, After::Free), "{shape:?}: a pin");
+            assert!(comparison.serves(&mut next, ConnectionExpectation::Free), "{shape:?}: a pin");
             assert_eq!(next.value("SELECT show_limit()"), "0.3", "{shape:?}: it reached the next");
             let own = client.value("SELECT show_limit()");
             assert!(["0.87", "0.3"].contains(&&own[..]), "{shape:?}: {own}");
@@ -207,7 +214,7 @@ fn state_case_20b_nor_when_it_is_called_from_elsewhere() {
         let mut client = comparison.pooled();
         client.ok(call);
         let mut next = comparison.proxy.client();
-        assert!(comparison.serves(&mut next, After::Free), "{call}: a pin");
+        assert!(comparison.serves(&mut next, ConnectionExpectation::Free), "{call}: a pin");
         assert_eq!(next.value("SELECT show_limit()"), "0.3", "{call}");
     }
 }
@@ -216,7 +223,8 @@ fn state_case_20b_nor_when_it_is_called_from_elsewhere() {
 fn state_case_39_a_set_config_of_ones_own() {
     let comparison = Comparison::with(OWN_SET_CONFIG, |config| config);
     let set = "SELECT set_config('app.x', '1', false)";
-    comparison.compare_steps(&["SET search_path = public, pg_catalog", set], After::Free);
+    comparison
+        .compare_steps(&["SET search_path = public, pg_catalog", set], ConnectionExpectation::Free);
 }
 
 #[test]
@@ -231,7 +239,7 @@ fn state_case_39b_one_that_wins_by_the_types_that_a_driver_declares() {
                 .execute("", 0)
                 .sync();
             let script = Script::default().messages(pipeline, 1);
-            comparison.compare_in(&[Shape::Queries], &script, After::Free);
+            comparison.compare_in(&[Shape::Queries], &script, ConnectionExpectation::Free);
         }
     }
 }
@@ -245,9 +253,9 @@ fn state_case_39c_one_in_the_path_of_the_login_or_of_a_block() {
         "SET search_path = \"$user\", public, pg_catalog",
         "SET LOCAL search_path = public, pg_catalog",
     ] {
-        comparison.compare_steps(&[&format!("{path} ;; {set}")], After::Free);
-        comparison.compare_steps(&["BEGIN", path, set, "COMMIT"], After::Free);
+        comparison.compare_steps(&[&format!("{path} ;; {set}")], ConnectionExpectation::Free);
+        comparison.compare_steps(&["BEGIN", path, set, "COMMIT"], ConnectionExpectation::Free);
     }
     let comparison = comparison.logged_in_with("search_path", "public, pg_catalog");
-    comparison.compare_steps(&[set], After::Free);
+    comparison.compare_steps(&[set], ConnectionExpectation::Free);
 }

@@ -1,14 +1,14 @@
 //! What no rollback undoes: case 44.
 
-use pgimbal_tests::{After, Comparison, Script, Shape};
+use pgimbal_tests::{Comparison, ConnectionExpectation, Script, Shape};
 
 #[test]
 fn state_case_44_a_lock_of_a_statement_that_failed() {
     let comparison = Comparison::new();
     let steps = ["SELECT pg_advisory_lock(77), 1/(id-id) FROM accounts"];
-    comparison.compare_steps(&steps, After::MayStay);
+    comparison.compare_steps(&steps, ConnectionExpectation::MayStay);
     let unlocked = [steps[0], "SELECT pg_advisory_unlock(77)"];
-    comparison.compare_steps(&unlocked, After::Free);
+    comparison.compare_steps(&unlocked, ConnectionExpectation::Free);
 }
 
 #[test]
@@ -26,13 +26,13 @@ fn state_case_44b_a_lock_of_a_block_that_was_rolled_back() {
         &["SELECT pg_try_advisory_lock(77) ;; SELECT 1/0"],
         &["DO $$BEGIN PERFORM pg_advisory_lock(77); PERFORM 1/0; END$$"],
     ] {
-        comparison.compare_steps(steps, After::MayStay);
+        comparison.compare_steps(steps, ConnectionExpectation::MayStay);
     }
     let undone =
         ["BEGIN", "SELECT pg_advisory_lock(77)", "SELECT pg_advisory_unlock(77)", "ROLLBACK"];
-    comparison.compare_steps(&undone, After::Free);
+    comparison.compare_steps(&undone, ConnectionExpectation::Free);
     let xact = ["BEGIN", "SELECT pg_advisory_xact_lock(77)", "ROLLBACK"];
-    comparison.compare_steps(&xact, After::Free);
+    comparison.compare_steps(&xact, ConnectionExpectation::Free);
 }
 
 #[test]
@@ -40,8 +40,11 @@ fn state_case_44c_what_a_failed_do_block_prepared_and_seeded() {
     let comparison = Comparison::new();
     let block = "DO $$BEGIN EXECUTE 'PREPARE hidden AS SELECT 1'; PERFORM setseed(0.3); \
                  PERFORM 1/0; END$$";
-    comparison.compare_steps(&[block], After::MayStay);
-    comparison.compare_steps(&["BEGIN", block, "ROLLBACK", "EXECUTE hidden"], After::MayStay);
+    comparison.compare_steps(&[block], ConnectionExpectation::MayStay);
+    comparison.compare_steps(
+        &["BEGIN", block, "ROLLBACK", "EXECUTE hidden"],
+        ConnectionExpectation::MayStay,
+    );
     for shape in Shape::ALL {
         let mut own = comparison.direct();
         own.query(block);
@@ -67,14 +70,14 @@ fn state_case_44d_what_was_closed_in_a_block_that_was_rolled_back() {
         &["PREPARE p AS SELECT 1", "DEALLOCATE p ;; SELECT 1/0"],
         &["LISTEN a", "BEGIN", "UNLISTEN a", "COMMIT"],
     ] {
-        comparison.compare_in(&Shape::WAITING, &Script::new(steps), After::Free);
+        comparison.compare_in(&Shape::WAITING, &Script::new(steps), ConnectionExpectation::Free);
     }
     for steps in [
         &["LISTEN a", "BEGIN", "UNLISTEN a", "ROLLBACK"][..],
         &["PREPARE p AS SELECT 1 ;; SELECT 1/0", "EXECUTE p"],
         &["BEGIN", "PREPARE p AS SELECT 1", "ROLLBACK", "EXECUTE p"],
     ] {
-        comparison.compare_in(&Shape::WAITING, &Script::new(steps), After::MayStay);
+        comparison.compare_in(&Shape::WAITING, &Script::new(steps), ConnectionExpectation::MayStay);
     }
 }
 

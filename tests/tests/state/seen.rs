@@ -4,7 +4,7 @@
 use pgimbal_tests::http::metric;
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::until::{SOON, eventually};
-use pgimbal_tests::{After, Comparison, Pipeline, WireClient};
+use pgimbal_tests::{Comparison, ConnectionExpectation, Pipeline, WireClient};
 
 /// The cells `pinned` and `pinned_seconds` of SHOW CLIENTS for whoever is pinned.
 fn pinned(comparison: &Comparison) -> Vec<(String, String)> {
@@ -49,7 +49,10 @@ fn state_seen_each_pin_with_its_reason_and_how_long_it_lasts() {
         shows(&comparison, reason, made);
         client.ok("DISCARD ALL");
         let mut other = comparison.proxy.client();
-        assert!(comparison.serves(&mut other, After::Free), "{made}: DISCARD ALL frees nobody");
+        assert!(
+            comparison.serves(&mut other, ConnectionExpectation::Free),
+            "{made}: DISCARD ALL frees nobody"
+        );
         assert_eq!(pinned(&comparison), [], "{made}");
         let page = comparison.proxy.metrics();
         let count = metric(&page, "pgimbal_clients_pinned", &[]).unwrap_or(0.0);
@@ -95,7 +98,7 @@ fn state_seen_pins_for_statements_and_settings() {
     client.ok("RESET ALL");
     client.ok("DISCARD ALL");
     let mut other = comparison.proxy.client();
-    assert!(comparison.serves(&mut other, After::Free), "DISCARD ALL frees nobody");
+    assert!(comparison.serves(&mut other, ConnectionExpectation::Free), "DISCARD ALL frees nobody");
     client.terminate();
     let mut client = comparison.proxy.client();
     client.run(&Pipeline::new().parse("s", "select now()::text").sync()).no_error();
@@ -137,7 +140,7 @@ fn state_seen_hidden_state_is_reset_or_pins() {
             client.terminate();
         } else {
             let mut other = comparison.proxy.client();
-            assert!(comparison.serves(&mut other, After::Free), "it pins");
+            assert!(comparison.serves(&mut other, ConnectionExpectation::Free), "it pins");
             assert_eq!(pinned(&comparison), []);
         }
         assert_ne!(comparison.proxy.client().value("SELECT random()"), must, "{word}");
@@ -168,7 +171,7 @@ fn state_seen_questions_and_resets_are_counted() {
     ] {
         client.ok(sql);
         let mut other = comparison.proxy.client();
-        assert!(comparison.serves(&mut other, After::Free), "{what} pins");
+        assert!(comparison.serves(&mut other, ConnectionExpectation::Free), "{what} pins");
         let after = questions(None);
         assert!(after > before, "{what}: {before} and then {after} questions");
         before = after;
@@ -191,7 +194,7 @@ fn state_seen_what_outlives_discard_all_ends_with_its_connection() {
     let process = client.value("SELECT pg_backend_pid()");
     client.ok("DISCARD ALL");
     let mut other = comparison.proxy.client();
-    assert!(comparison.serves(&mut other, After::Free), "DISCARD ALL frees nobody");
+    assert!(comparison.serves(&mut other, ConnectionExpectation::Free), "DISCARD ALL frees nobody");
     assert_eq!(other.value("SELECT dblink_get_connections() IS NULL"), "t");
     assert_ne!(other.value("SELECT pg_backend_pid()"), process);
 }

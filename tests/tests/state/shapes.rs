@@ -1,8 +1,10 @@
 //! Prepared statements whose rows or parameters have changed, and one name space for SQL and the
 //! protocol: cases 32 and 33.
 
-use pgimbal_tests::script::told;
-use pgimbal_tests::{After, Comparison, Message, Pipeline, Reply, Script, Shape, WireClient};
+use pgimbal_tests::script::comparable_replies;
+use pgimbal_tests::{
+    Comparison, ConnectionExpectation, Message, Pipeline, Reply, Script, Shape, WireClient,
+};
 
 const TABLE: &str = "create table t (a int8); insert into t values (1); grant all on t to public";
 
@@ -68,7 +70,8 @@ fn changed_rows(comparison: &Comparison, sql: &str, alter: &str, run: &dyn Fn(&s
         let close = if close { Pipeline::new().close_statement(name) } else { Pipeline::new() };
         let anew = close.parse(name, sql).describe_statement(name);
         let anew = anew.bind_binary("", name, &[]).execute("", 0).sync();
-        let [ours, must] = [&mut client, &mut twin].map(|own| told(&[own.run(&anew)]));
+        let [ours, must] =
+            [&mut client, &mut twin].map(|own| comparable_replies(&[own.run(&anew)]));
         assert_eq!(ours, must, "{alter}: parsed anew as {name}");
         let _holder = occupy(comparison, &mut client);
         assert_eq!(client.run(&binary(name)).errors(), [], "{alter}: anew as {name}, elsewhere");
@@ -170,17 +173,19 @@ fn state_case_32b_parameters_keep_the_types_that_were_told() {
             _ => 1_f64.to_be_bytes().into(),
         };
         let [ours, must] =
-            [&mut client, &mut twin].map(|own| told(&[own.run(&prepare("s1", sql))]));
+            [&mut client, &mut twin].map(|own| comparable_replies(&[own.run(&prepare("s1", sql))]));
         assert_eq!(ours, must);
         let _holder = occupy(&comparison, &mut client);
         comparison.run(&format!("alter table t alter a type {alter}; truncate t"));
         let bind = Pipeline::new().bind_binary("", "s1", &[&one]).execute("", 0).sync();
-        let [ours, must] = [&mut client, &mut twin].map(|own| told(&[own.run(&bind)]));
+        let [ours, must] =
+            [&mut client, &mut twin].map(|own| comparable_replies(&[own.run(&bind)]));
         assert_eq!(ours, must, "to {alter}");
         assert_eq!(twin.value("select a from t"), "1", "the case is not what it was");
         assert_eq!(client.value("select a from t"), "1", "to {alter}");
         let described = Pipeline::new().describe_statement("s1").sync();
-        let [ours, must] = [&mut client, &mut twin].map(|own| told(&[own.run(&described)]));
+        let [ours, must] =
+            [&mut client, &mut twin].map(|own| comparable_replies(&[own.run(&described)]));
         assert_eq!(ours, must, "to {alter}: described again");
     }
 }
@@ -195,7 +200,7 @@ fn state_case_32c_a_statement_of_other_parameter_types_is_not_shared() {
     for name in ["s1", "other"] {
         let (mut second, mut twin) = (comparison.proxy.client(), comparison.direct());
         let [ours, must] =
-            [&mut second, &mut twin].map(|own| told(&[own.run(&prepare(name, sql))]));
+            [&mut second, &mut twin].map(|own| comparable_replies(&[own.run(&prepare(name, sql))]));
         assert_eq!(ours, must, "{name}");
         let bind = Pipeline::new().bind_binary("", name, &[&1_f64.to_be_bytes()]).execute("", 0);
         second.run(&bind.sync()).no_error();
@@ -282,7 +287,7 @@ fn name_spaces() -> Vec<(&'static str, Script)> {
 /// one that `old` has.
 fn move_on(comparison: &Comparison, old: Option<WireClient>) -> WireClient {
     let mut new = comparison.proxy.client();
-    let served = comparison.serves_query(&mut new, "begin", After::MayStay);
+    let served = comparison.serves_query(&mut new, "begin", ConnectionExpectation::MayStay);
     if let Some(mut old) = old {
         old.ok("rollback");
         old.terminate();
@@ -306,8 +311,8 @@ fn compare_names(comparison: &Comparison, elsewhere: bool) {
                 if elsewhere && (number == 0 || !what.contains("in a block")) {
                     holder = Some(move_on(comparison, holder));
                 }
-                let ours = told(&script.play_step(&mut client, shape, number));
-                let must = told(&script.play_step(&mut twin, shape, number));
+                let ours = comparable_replies(&script.play_step(&mut client, shape, number));
+                let must = comparable_replies(&script.play_step(&mut twin, shape, number));
                 if ours != must {
                     differences.push(format!(
                         "{what} {shape:?} step {number}: {ours:?}\n  must be {must:?}"
@@ -341,7 +346,7 @@ fn state_case_33c_when_another_connection_serves_in_between() {
 fn state_case_33d_names_reach_nobody_and_end_with_their_client() {
     let comparison = Comparison::new();
     let both = Script::new(&["PREPARE p1 AS SELECT 1", "EXECUTE p1"]);
-    comparison.compare(&both, After::MayStay);
+    comparison.compare(&both, ConnectionExpectation::MayStay);
     let mut client = comparison.pooled();
     client.run(&Pipeline::new().parse("s1", "select 'mine'").sync()).no_error();
     assert_eq!(client.query("EXECUTE s1").errors(), []);

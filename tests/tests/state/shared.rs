@@ -1,8 +1,10 @@
 //! Prepared statements that clients share, and what may not part or spoil them: cases 3, 4, 17
 //! and 18.
 
-use pgimbal_tests::script::told;
-use pgimbal_tests::{After, Comparison, Pipeline, Reply, Script, Shape, WireClient};
+use pgimbal_tests::script::comparable_replies;
+use pgimbal_tests::{
+    Comparison, ConnectionExpectation, Pipeline, Reply, Script, Shape, WireClient,
+};
 
 const EPOCH: &str =
     "select extract(epoch from '2024-01-01 00:00'::timestamptz)::bigint::text as epoch";
@@ -28,10 +30,10 @@ fn compare(comparison: &Comparison, before: &[&str], after: &[&str], sql: &str) 
             }
             let script = Script::new(before).messages(parse.sync(), 1).then(after);
             let (mut client, mut twin) = (comparison.pooled(), comparison.direct());
-            let answers = told(&script.play(&mut client, shape));
-            assert_eq!(answers, told(&script.play(&mut twin, shape)), "{what}");
+            let answers = comparable_replies(&script.play(&mut client, shape));
+            assert_eq!(answers, comparable_replies(&script.play(&mut twin, shape)), "{what}");
             let mut next = comparison.proxy.client();
-            let shares = comparison.serves(&mut next, After::MayStay);
+            let shares = comparison.serves(&mut next, ConnectionExpectation::MayStay);
             if shares {
                 others(comparison, &mut next, sql, &what);
             }
@@ -104,7 +106,10 @@ fn state_case_03c_in_one_segment_with_the_setting() {
     ];
     for segment in segments {
         let (mut client, mut twin) = (comparison.pooled(), comparison.direct());
-        assert_eq!(told(&[client.run(&segment)]), told(&[twin.run(&segment)]));
+        assert_eq!(
+            comparable_replies(&[client.run(&segment)]),
+            comparable_replies(&[twin.run(&segment)])
+        );
         let must = comparison.direct().run(&run("t", EPOCH)).value();
         assert_eq!(comparison.proxy.client().run(&run("t", EPOCH)).value(), must, "{segment:?}");
         let must = twin.run(&execute("s")).value();
@@ -232,7 +237,7 @@ fn state_case_18_a_text_put_under_a_shared_name() {
         Script::new(&[&put]).play(&mut spoiler, shape)[0].no_error();
         // What SQL has prepared may keep its client where it is.
         let mut other = comparison.proxy.client();
-        if comparison.serves(&mut other, After::MayStay) {
+        if comparison.serves(&mut other, ConnectionExpectation::MayStay) {
             unspoilt(&comparison, &mut victim, &format!("{shape:?}"));
         }
         spoiler.terminate();
@@ -254,7 +259,7 @@ fn state_case_18b_by_sql_that_is_not_dynamic_or_fails_later() {
     ] {
         spoiler.query(&text);
         let mut other = comparison.proxy.client();
-        if comparison.serves(&mut other, After::MayStay) {
+        if comparison.serves(&mut other, ConnectionExpectation::MayStay) {
             unspoilt(&comparison, &mut victim, &text);
         }
     }

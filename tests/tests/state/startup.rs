@@ -217,7 +217,7 @@ fn state_case_38_a_process_id_is_not_given_again_soon() {
             staying.pop_front().expect("a client").terminate();
             staying.push_back(client);
         } else if number % 3 == 0 {
-            client.vanish(true);
+            client.disconnect(true);
         } else {
             client.terminate();
         }

@@ -14,16 +14,16 @@ fn run(
     mut answer: impl FnMut(Instant) -> Option<Duration>,
 ) -> Vec<Instant> {
     let mut sent = Vec::new();
-    while let Some(next) = schedule.next(now) {
+    while let Some(next) = schedule.next_timeout(now) {
         now = now.max(next);
         if now > end {
             break;
         }
-        assert!(schedule.begin(now), "due and not begun");
-        assert!(!schedule.begin(now), "two at once");
+        assert!(schedule.begin_fetch(now), "due and not begun");
+        assert!(!schedule.begin_fetch(now), "two at once");
         sent.push(now);
         now += seconds(0.01);
-        schedule.answered(now, answer(now), false);
+        schedule.handle_answer(now, answer(now), false);
     }
     sent
 }
@@ -73,16 +73,16 @@ fn rotation_17_many_roles_that_are_due_together_are_asked_apart() {
 fn a_refusal_is_answered_only_by_a_fetch_sent_after_it() {
     let start = any_moment();
     let mut schedule = Schedule::new(Some(POLL), 1, start, start);
-    assert!(schedule.begin(start));
+    assert!(schedule.begin_fetch(start));
     let refused = start + seconds(0.1);
-    assert!(schedule.want(FetchCause::Refusal, refused));
-    assert_eq!(schedule.next(refused), None, "one at a time");
+    assert!(schedule.request_fetch(FetchCause::Refusal, refused));
+    assert_eq!(schedule.next_timeout(refused), None, "one at a time");
     let answered = start + seconds(0.2);
-    schedule.answered(answered, None, false);
-    assert_eq!(schedule.next(answered), Some(answered), "sent before, answers nothing");
-    assert!(schedule.begin(answered));
-    schedule.answered(start + seconds(0.3), None, false);
-    assert!(schedule.next(answered) > Some(start + seconds(1.0)));
+    schedule.handle_answer(answered, None, false);
+    assert_eq!(schedule.next_timeout(answered), Some(answered), "sent before, answers nothing");
+    assert!(schedule.begin_fetch(answered));
+    schedule.handle_answer(start + seconds(0.3), None, false);
+    assert!(schedule.next_timeout(answered) > Some(start + seconds(1.0)));
 }
 
 #[test]
@@ -92,25 +92,25 @@ fn rotation_13_mismatches_are_bounded_and_failures_pause() {
     let mut fetches = 0;
     for tick in 0..6_000 {
         let now = start + seconds(f64::from(tick) / 100.0);
-        schedule.want(FetchCause::Mismatch, now);
-        if schedule.begin(now) {
+        schedule.request_fetch(FetchCause::Mismatch, now);
+        if schedule.begin_fetch(now) {
             fetches += 1;
-            schedule.answered(now, None, false);
+            schedule.handle_answer(now, None, false);
         }
     }
     assert!((25..=35).contains(&fetches), "{fetches} fetches in a minute");
     let mut now = start + seconds(4000.0);
     let mut pauses = Vec::new();
     for _ in 0..12 {
-        assert!(schedule.begin(now));
-        schedule.failed(now, None);
-        let next = schedule.next(now).expect("another attempt");
+        assert!(schedule.begin_fetch(now));
+        schedule.handle_failure(now, None);
+        let next = schedule.next_timeout(now).expect("another attempt");
         pauses.push(next - now);
         now = next;
     }
     assert!(pauses[0] < seconds(0.6) && pauses[11] > seconds(20.0), "{pauses:?}");
     assert!(pauses[11] <= LONGEST_PAUSE);
     assert_eq!(schedule.stale_since(), Some(start + seconds(4000.0)));
-    schedule.want(FetchCause::Refusal, now);
-    assert!(schedule.next(now).is_some_and(|next| next <= now + OFTEN));
+    schedule.request_fetch(FetchCause::Refusal, now);
+    assert!(schedule.next_timeout(now).is_some_and(|next| next <= now + OFTEN));
 }

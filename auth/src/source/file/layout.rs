@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use pgimbal_config::Secret;
 
 use super::read::{read_as, read_secret};
-use crate::{Answer, SourceError};
+use crate::{SourceError, SourcePassword};
 
 /// The link that a Kubernetes volume swaps to replace all its files at once.
 const DATA: &str = "..data";
@@ -18,7 +18,7 @@ pub(super) const NAMES: [&str; 7] =
 const ATTEMPTS: u32 = 3;
 
 /// Reads the password of `user` from the file or directory at `path`.
-pub(super) fn answer(path: &Path, user: &str) -> Result<Answer, SourceError> {
+pub(super) fn answer(path: &Path, user: &str) -> Result<SourcePassword, SourceError> {
     if !path.is_dir() {
         return file(path, read_secret(path)?, user);
     }
@@ -35,7 +35,7 @@ pub(super) fn answer(path: &Path, user: &str) -> Result<Answer, SourceError> {
 }
 
 /// Reads the files of `root`; errors call it `shown`.
-fn directory(root: &Path, shown: &Path, user: &str) -> Result<Answer, SourceError> {
+fn directory(root: &Path, shown: &Path, user: &str) -> Result<SourcePassword, SourceError> {
     let read = |name: &str| match read_as(&root.join(name), &shown.join(name)) {
         Err(SourceError::MissingFile { .. }) => Ok(None),
         found => found.map(Some),
@@ -45,7 +45,8 @@ fn directory(root: &Path, shown: &Path, user: &str) -> Result<Answer, SourceErro
         username = read("user")?;
     }
     if let Some(password) = read("password")? {
-        let mut answer = Answer::new(&shown.join("password").display().to_string(), password)?;
+        let mut answer =
+            SourcePassword::new(&shown.join("password").display().to_string(), password)?;
         answer.username = username.map(|name| name.expose().into());
         return Ok(answer);
     }
@@ -57,37 +58,37 @@ fn directory(root: &Path, shown: &Path, user: &str) -> Result<Answer, SourceErro
     if username.is_some() {
         return Err(half_written(shown.join("password"), "there is a username and no password"));
     }
-    let place = format!("{}: password, pgpass, .pgpass, uri", shown.display());
-    Err(SourceError::MissingFile { place: place.into() })
+    let location = format!("{}: password, pgpass, .pgpass, uri", shown.display());
+    Err(SourceError::MissingFile { location: location.into() })
 }
 
 /// Reads a file's text: a libpq password file by its name, a connection URI by its beginning, else
 /// the text is the password.
-fn file(path: &Path, text: Secret, user: &str) -> Result<Answer, SourceError> {
-    let place = path.display().to_string();
+fn file(path: &Path, text: Secret, user: &str) -> Result<SourcePassword, SourceError> {
+    let location = path.display().to_string();
     let malformed = |cause: String| SourceError::Malformed {
-        place: place.as_str().into(),
+        location: location.as_str().into(),
         cause: cause.into(),
     };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     if name.ends_with("pgpass") || name.ends_with("pgpass.conf") {
         let password = pgimbal_config::password_in_pgpass(text.expose(), user)
             .ok_or_else(|| malformed(format!("no line in it is for user \"{user}\"")))?;
-        return Answer::new(&place, password);
+        return SourcePassword::new(&location, password);
     }
     if ["postgres://", "postgresql://"].iter().any(|scheme| text.expose().starts_with(scheme)) {
         let (username, password) =
             pgimbal_config::credentials_in_uri(text.expose()).map_err(malformed)?;
         let password = password.ok_or_else(|| malformed("its URI has no password".to_owned()))?;
-        let mut answer = Answer::new(&place, password)?;
+        let mut answer = SourcePassword::new(&location, password)?;
         answer.username = username.map(|name| name.expose().into());
         return Ok(answer);
     }
-    Answer::new(&place, text)
+    SourcePassword::new(&location, text)
 }
 
 fn half_written(path: PathBuf, cause: &'static str) -> SourceError {
-    SourceError::HalfWritten { place: path.display().to_string().into(), cause }
+    SourceError::HalfWritten { location: path.display().to_string().into(), cause }
 }
 
 #[cfg(test)]

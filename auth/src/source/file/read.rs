@@ -20,19 +20,19 @@ pub(crate) fn read_secret(path: &Path) -> Result<Secret, SourceError> {
 
 /// As [`read_secret`], with errors that name the path `shown`.
 pub(super) fn read_as(path: &Path, shown: &Path) -> Result<Secret, SourceError> {
-    let place = || shown.display().to_string().into();
+    let location = || shown.display().to_string().into();
     let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => SourceError::MissingFile { place: place() },
-        _ => SourceError::Unreadable { place: place(), cause: error.to_string().into() },
+        io::ErrorKind::NotFound => SourceError::MissingFile { location: location() },
+        _ => SourceError::Unreadable { location: location(), cause: error.to_string().into() },
     };
     // Before it is opened: opening a pipe would wait for its writer.
     if !fs::metadata(path).map_err(failed)?.is_file() {
         let cause = "it is not a plain file".into();
-        return Err(SourceError::Unreadable { place: place(), cause });
+        return Err(SourceError::Unreadable { location: location(), cause });
     }
     let mut file = File::open(path).map_err(failed)?;
     let before = file.metadata().map_err(failed)?;
-    let too_large = || SourceError::TooLarge { place: place(), limit: MAX_FILE as usize };
+    let too_large = || SourceError::TooLarge { location: location(), limit: MAX_FILE as usize };
     if before.len() > MAX_FILE {
         return Err(too_large());
     }
@@ -42,12 +42,12 @@ pub(super) fn read_as(path: &Path, shown: &Path) -> Result<Secret, SourceError> 
     if bytes.len() as u64 > MAX_FILE {
         return Err(too_large());
     }
-    let half_written = |cause| SourceError::HalfWritten { place: place(), cause };
+    let half_written = |cause| SourceError::HalfWritten { location: location(), cause };
     if stamp(&before) != stamp(&file.metadata().map_err(failed)?) {
         return Err(half_written("it changed while it was read"));
     }
     let text = text(&mut bytes).ok_or_else(|| SourceError::Malformed {
-        place: place(),
+        location: location(),
         cause: "it is not UTF-8".into(),
     })?;
     let line = text.expose().strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));

@@ -13,7 +13,7 @@ use notify::{Event, EventKind};
 
 use super::layout;
 use super::watch_paths::interesting;
-use crate::{Answer, SourceError};
+use crate::{SourceError, SourcePassword};
 
 /// A writer that says nothing for so long, and does not close its file either, is taken to be done:
 /// some keep their files open.
@@ -66,9 +66,9 @@ impl Writing {
 
     /// Reads the password of `user` from the file or directory at `path`, unless it is being
     /// written. Blocks for 50 ms when it has just changed.
-    pub(super) fn answer(&self, path: &Path, user: &str) -> Result<Answer, SourceError> {
+    pub(super) fn answer(&self, path: &Path, user: &str) -> Result<SourcePassword, SourceError> {
         let unfinished = || SourceError::HalfWritten {
-            place: path.display().to_string().into(),
+            location: path.display().to_string().into(),
             cause: "somebody is writing it",
         };
         if self.covers(path) {

@@ -26,7 +26,7 @@ const USUAL_ANSWER: usize = 4 << 10;
 /// An address, with the HTTP client that all addresses of a Vault share.
 pub(super) struct Address {
     vault: VaultClient,
-    place: Box<str>,
+    location: Box<str>,
     timeout: Duration,
 }
 
@@ -39,8 +39,8 @@ impl Address {
         timeout: Duration,
         http: reqwest::Client,
     ) -> Result<Self, SourceError> {
-        let place = format!("vault {name}");
-        let refused = |cause: &str| malformed(&place, cause);
+        let location = format!("vault {name}");
+        let refused = |cause: &str| malformed(&location, cause);
         let mut parsed =
             reqwest::Url::parse(url).map_err(|_| refused("its address is not a URL"))?;
         if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
@@ -71,14 +71,14 @@ impl Address {
             wrap: None,
             namespace: namespace.map(str::to_owned),
         };
-        let place = format!("vault {name} at {}", url.trim_end_matches('/')).into();
+        let location = format!("vault {name} at {}", url.trim_end_matches('/')).into();
         let vault = VaultClient { http: HttpClient::new(parsed.as_str(), http), middle, settings };
-        Ok(Self { vault, place, timeout })
+        Ok(Self { vault, location, timeout })
     }
 
     /// The Vault's name and this address, for errors.
-    pub(super) fn place(&self) -> &str {
-        &self.place
+    pub(super) fn location(&self) -> &str {
+        &self.location
     }
 
     /// Makes the call. An answer that is about the address and not about the call is an error.
@@ -95,7 +95,7 @@ impl Address {
         let health = self.health().await.ok().map(|health| health.status);
         let secrets: Vec<&Secret> = token.into_iter().collect();
         let complaint = reply.complaint(&secrets);
-        Err(verdict::explain(self.place.clone(), &reply, health, complaint))
+        Err(verdict::explain(self.location.clone(), &reply, health, complaint))
     }
 
     /// `GET sys/health`, without a token and a namespace.
@@ -109,7 +109,7 @@ impl Address {
         token: Option<&Secret>,
         namespaced: bool,
     ) -> Result<reqwest::Request, SourceError> {
-        let refused = || malformed(&self.place, "a request to it cannot be made");
+        let refused = || malformed(&self.location, "a request to it cannot be made");
         let mut middle = self.vault.middle.clone();
         middle.namespace = middle.namespace.filter(|_| namespaced);
         if let Some(token) = token {
@@ -134,7 +134,8 @@ impl Address {
             let response = self.vault.http.http.execute(request).await;
             self.read(response.map_err(|error| self.fault(&error))?).await
         };
-        let timed_out = SourceError::TimedOut { place: self.place.clone(), timeout: self.timeout };
+        let timed_out =
+            SourceError::TimedOut { location: self.location.clone(), timeout: self.timeout };
         tokio::time::timeout(self.timeout, exchange).await.unwrap_or(Err(timed_out))
     }
 
@@ -145,7 +146,10 @@ impl Address {
         while let Some(chunk) = response.chunk().await.map_err(|error| self.fault(&error))? {
             let length = body.len() + chunk.len();
             if length > MAX_ANSWER {
-                return Err(SourceError::TooLarge { place: self.place.clone(), limit: MAX_ANSWER });
+                return Err(SourceError::TooLarge {
+                    location: self.location.clone(),
+                    limit: MAX_ANSWER,
+                });
             }
             if length > body.capacity() {
                 // Growing in place would leave what was read behind.
@@ -158,13 +162,13 @@ impl Address {
         let status = response.status().as_u16();
         if status == 400 && body.windows(12).any(|text| text == b"HTTPS server") {
             let cause = "it speaks TLS; write https:// in its address".into();
-            return Err(SourceError::Tls { place: self.place.clone(), cause });
+            return Err(SourceError::Tls { location: self.location.clone(), cause });
         }
         Ok(Reply { status, body, retry_after })
     }
 
     fn fault(&self, error: &reqwest::Error) -> SourceError {
-        let place = self.place.clone();
+        let location = self.location.clone();
         let (mut cause, mut tls): (&dyn Error, Option<&rustls::Error>) = (error, None);
         loop {
             tls = cause.downcast_ref().or(tls);
@@ -176,8 +180,8 @@ impl Address {
             }
         }
         match tls {
-            Some(error) => SourceError::Tls { place, cause: why_no_tls(error).into() },
-            None => SourceError::Unreachable { place, cause: cause.to_string().into() },
+            Some(error) => SourceError::Tls { location, cause: why_no_tls(error).into() },
+            None => SourceError::Unreachable { location, cause: cause.to_string().into() },
         }
     }
 }

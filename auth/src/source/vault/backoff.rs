@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     fn sealed() -> SourceError {
-        SourceError::Sealed { place: "v".into() }
+        SourceError::Sealed { location: "v".into() }
     }
 
     #[test]
@@ -105,7 +105,7 @@ mod tests {
     fn vaults_own_wish_is_followed_within_reason() {
         let (backoff, now) = (SharedBackoff::default(), Instant::now());
         let error = |seconds| SourceError::RateLimited {
-            place: "v".into(),
+            location: "v".into(),
             retry_after: Some(Duration::from_secs(seconds)),
         };
         backoff.failed(now, &error(7), 0.5);

@@ -11,7 +11,7 @@ use crate::SourceError;
 #[derive(Debug)]
 pub struct Health {
     /// The Vault's name and the address, as text.
-    pub place: String,
+    pub location: String,
     /// Vault's version; `None` when the answer has none.
     pub version: Option<String>,
     /// Vault's clock at the time of the answer, in whole seconds; `None` when the answer has none.
@@ -22,11 +22,12 @@ pub struct Health {
 
 impl Health {
     pub(super) async fn of(address: &Address) -> Self {
-        let place = address.place();
-        let mut health = Self { place: place.to_owned(), version: None, clock: None, fault: None };
+        let location = address.location();
+        let mut health =
+            Self { location: location.to_owned(), version: None, clock: None, fault: None };
         match address.health().await {
             Ok(reply) => {
-                let data = reply.json::<HealthData>(place).unwrap_or_default();
+                let data = reply.json::<HealthData>(location).unwrap_or_default();
                 health.version = data.version.text().map(str::to_owned);
                 let clock = data.server_time_utc.seconds();
                 health.clock = clock
@@ -35,7 +36,8 @@ impl Health {
                 if verdict::is_about_the_address(reply.status) {
                     let complaint = reply.complaint(&[]);
                     let status = Some(reply.status);
-                    health.fault = Some(verdict::explain(place.into(), &reply, status, complaint));
+                    health.fault =
+                        Some(verdict::explain(location.into(), &reply, status, complaint));
                 }
             }
             Err(error) => health.fault = Some(error),

@@ -73,7 +73,7 @@ impl VaultClient {
         // Whoever waited for a login that failed need not try one of its own.
         self.backoff.check(Instant::now())?;
         let Some(token) = slot.clone() else { return self.log_in(&mut slot).await };
-        let outcome = match token.standing(Instant::now()) {
+        let outcome = match token.next_action(Instant::now()) {
             TokenAction::Good => return Ok(token),
             TokenAction::Renew => self.renew(&mut slot, &token).await,
             TokenAction::Replace => self.log_in(&mut slot).await,
@@ -129,7 +129,7 @@ impl VaultClient {
             }
         }
         *slot = None;
-        Err(self.all_roles_fail(SourceError::TokenRefused { place: self.place() }))
+        Err(self.all_roles_fail(SourceError::TokenRefused { location: self.location() }))
     }
 
     async fn log_in(&self, slot: &mut Option<Arc<Token>>) -> Result<Arc<Token>, SourceError> {
@@ -154,7 +154,7 @@ impl VaultClient {
         let token = match auth.client_token.text() {
             Some(text) if is_header_text(text) => Secret::from(text),
             _ => {
-                let error = malformed(&self.place(), "the login's answer holds no usable token");
+                let error = malformed(&self.location(), "the login's answer holds no usable token");
                 return Err(self.all_roles_fail(error));
             }
         };
@@ -169,12 +169,12 @@ impl VaultClient {
         secret: Secret,
     ) -> Result<Arc<Token>, SourceError> {
         if !is_header_text(secret.expose()) {
-            let error = malformed(&self.place(), "the token is empty or has odd characters");
+            let error = malformed(&self.location(), "the token is empty or has odd characters");
             return Err(self.all_roles_fail(error));
         }
         let reply = self.ask(&Call::lookup_self(), Some(&secret)).await?;
         let data = match reply.status {
-            200..=299 => reply.envelope::<TokenData>(&self.place())?.data.unwrap_or_default(),
+            200..=299 => reply.envelope::<TokenData>(&self.location())?.data.unwrap_or_default(),
             _ => TokenData::default(),
         };
         let renewable = data.renewable.flag().unwrap_or(false);
@@ -208,8 +208,10 @@ impl VaultClient {
     fn auth(&self, reply: &Reply, sent: Option<&Secret>) -> Result<AuthData, SourceError> {
         match reply.status {
             200..=299 => {
-                let envelope = reply.envelope::<TokenData>(&self.place())?;
-                envelope.auth.ok_or_else(|| malformed(&self.place(), "the field auth is missing"))
+                let envelope = reply.envelope::<TokenData>(&self.location())?;
+                envelope
+                    .auth
+                    .ok_or_else(|| malformed(&self.location(), "the field auth is missing"))
             }
             status => {
                 let mut cause = reply.complaint(sent.as_slice());
@@ -217,8 +219,8 @@ impl VaultClient {
                     // Vault does not tell a mount that is not there from a secret that is wrong.
                     cause = format!("{cause} ({status}); is `login_mount` right?").into();
                 }
-                let (place, method) = (self.place(), self.login.method());
-                Err(SourceError::LoginRefused { place, method, cause })
+                let (location, method) = (self.location(), self.login.method());
+                Err(SourceError::LoginRefused { location, method, cause })
             }
         }
     }

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
-use crate::{Answer, SourceError};
+use crate::{SourceError, SourcePassword};
 
 /// An HTTP answer.
 pub(super) struct Reply {
@@ -185,13 +185,13 @@ impl Reply {
     /// The answer within its envelope.
     pub(super) fn envelope<T: DeserializeOwned>(
         &self,
-        place: &str,
+        location: &str,
     ) -> Result<Envelope<T>, SourceError> {
-        self.json(place)
+        self.json(location)
     }
 
     /// The answer as it is.
-    pub(super) fn json<T: DeserializeOwned>(&self, place: &str) -> Result<T, SourceError> {
+    pub(super) fn json<T: DeserializeOwned>(&self, location: &str) -> Result<T, SourceError> {
         serde_json::from_slice(&self.body).map_err(|error| {
             // The error's own text may quote the answer.
             let html = self.body.trim_ascii_start().starts_with(b"<");
@@ -201,7 +201,7 @@ impl Reply {
                 _ if self.body.is_empty() => "it is empty",
                 _ => "it is not JSON",
             };
-            malformed(place, cause)
+            malformed(location, cause)
         })
     }
 
@@ -226,13 +226,13 @@ impl Reply {
 
 impl RoleData {
     /// The role's password and what is known of its rotation.
-    pub(super) fn into_answer(self, place: &str) -> Result<Answer, SourceError> {
+    pub(super) fn into_answer(self, location: &str) -> Result<SourcePassword, SourceError> {
         let password = match self.password {
             Field::Text(password) => password,
-            Field::Absent => return Err(malformed(place, "the field password is missing")),
-            _ => return Err(malformed(place, "the field password is not a text")),
+            Field::Absent => return Err(malformed(location, "the field password is missing")),
+            _ => return Err(malformed(location, "the field password is not a text")),
         };
-        let mut answer = Answer::new(place, password)?;
+        let mut answer = SourcePassword::new(location, password)?;
         answer.username = self.username.text().map(Box::from);
         answer.ttl = self.ttl.seconds();
         answer.rotation_period = self.rotation_period.seconds().filter(|period| !period.is_zero());
@@ -243,8 +243,8 @@ impl RoleData {
 }
 
 /// An answer that cannot be used.
-pub(super) fn malformed(place: &str, cause: &str) -> SourceError {
-    SourceError::Malformed { place: place.into(), cause: cause.into() }
+pub(super) fn malformed(location: &str, cause: &str) -> SourceError {
+    SourceError::Malformed { location: location.into(), cause: cause.into() }
 }
 
 #[cfg(test)]

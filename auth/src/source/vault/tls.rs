@@ -39,8 +39,8 @@ fn roots(vault: &VaultConfig, needed: bool) -> Result<RootCertStore, SourceError
     match &vault.ca_file {
         Some(path) => {
             for certificate in certificates(path)? {
-                let place = path.display().to_string();
-                roots.add(certificate).map_err(|error| tls(&place, &error))?;
+                let location = path.display().to_string();
+                roots.add(certificate).map_err(|error| tls(&location, &error))?;
             }
         }
         None if needed => {
@@ -63,7 +63,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SourceError
 
 fn unreadable(path: &Path, error: &pem::Error) -> SourceError {
     SourceError::Unreadable {
-        place: path.display().to_string().into(),
+        location: path.display().to_string().into(),
         cause: match error {
             pem::Error::Io(error) => error.to_string().into(),
             pem::Error::NoItemsFound => "there is no PEM section of the right kind in it".into(),
@@ -73,6 +73,6 @@ fn unreadable(path: &Path, error: &pem::Error) -> SourceError {
     }
 }
 
-fn tls(place: &str, error: &rustls::Error) -> SourceError {
-    SourceError::Tls { place: place.into(), cause: error.to_string().into() }
+fn tls(location: &str, error: &rustls::Error) -> SourceError {
+    SourceError::Tls { location: location.into(), cause: error.to_string().into() }
 }

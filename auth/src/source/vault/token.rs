@@ -59,7 +59,7 @@ impl Token {
         self.renewable = lease.renewable;
     }
 
-    pub(super) fn standing(&self, now: Instant) -> TokenAction {
+    pub(super) fn next_action(&self, now: Instant) -> TokenAction {
         match self.refresh {
             _ if self.has_ended(now) => TokenAction::Replace,
             Some(refresh) if now >= refresh && self.renewable => TokenAction::Renew,
@@ -120,10 +120,10 @@ mod tests {
         let mut token = token(lease(30, true), now);
         let mut renewals = 0;
         loop {
-            while token.standing(now) == TokenAction::Good {
+            while token.next_action(now) == TokenAction::Good {
                 now += Duration::from_millis(100);
             }
-            assert_eq!(token.standing(now), TokenAction::Renew);
+            assert_eq!(token.next_action(now), TokenAction::Renew);
             let granted = Duration::from_secs(30).min(ends - now);
             if !token.renewed(Lease { ttl: Some(granted), renewable: true }, now) {
                 break;
@@ -137,9 +137,9 @@ mod tests {
     fn a_token_that_cannot_be_renewed_is_replaced_before_it_ends() {
         let now = Instant::now();
         let token = token(lease(30, false), now);
-        assert_eq!(token.standing(now + Duration::from_secs(19)), TokenAction::Good);
+        assert_eq!(token.next_action(now + Duration::from_secs(19)), TokenAction::Good);
         let due = now + Duration::from_secs(20);
-        assert_eq!((token.standing(due), token.has_ended(due)), (TokenAction::Replace, false));
+        assert_eq!((token.next_action(due), token.has_ended(due)), (TokenAction::Replace, false));
         assert!(token.has_ended(now + Duration::from_secs(30)));
     }
 
@@ -149,7 +149,7 @@ mod tests {
         for ttl in [None, Some(Duration::ZERO), Some(Duration::MAX)] {
             let token = token(Lease { ttl, renewable: true }, now);
             let year = now + Duration::from_secs(365 * 86_400);
-            assert_eq!(token.standing(year), TokenAction::Good, "{ttl:?}");
+            assert_eq!(token.next_action(year), TokenAction::Good, "{ttl:?}");
         }
     }
 
@@ -159,9 +159,9 @@ mod tests {
         let mut token = token(lease(30, true), now);
         let due = now + Duration::from_secs(20);
         token.postpone(due);
-        assert_eq!(token.standing(due), TokenAction::Good);
-        assert_eq!(token.standing(now + Duration::from_secs(30)), TokenAction::Replace);
+        assert_eq!(token.next_action(due), TokenAction::Good);
+        assert_eq!(token.next_action(now + Duration::from_secs(30)), TokenAction::Replace);
         token.keep();
-        assert_eq!(token.standing(now + Duration::from_secs(29)), TokenAction::Good);
+        assert_eq!(token.next_action(now + Duration::from_secs(29)), TokenAction::Good);
     }
 }

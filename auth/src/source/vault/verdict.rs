@@ -12,25 +12,25 @@ pub(super) const fn is_about_the_address(status: u16) -> bool {
 
 /// The error behind such a status; `health` is the status of `sys/health` at the same address.
 pub(super) fn explain(
-    place: Box<str>,
+    location: Box<str>,
     reply: &Reply,
     health: Option<u16>,
     complaint: Box<str>,
 ) -> SourceError {
     let retry_after = reply.retry_after;
     match (reply.status, health) {
-        (_, Some(501)) | (501, _) => SourceError::Uninitialised { place },
-        (_, Some(503)) => SourceError::Sealed { place },
-        (_, Some(472)) | (472, _) => SourceError::RecoverySecondary { place },
+        (_, Some(501)) | (501, _) => SourceError::Uninitialised { location },
+        (_, Some(503)) => SourceError::Sealed { location },
+        (_, Some(472)) | (472, _) => SourceError::RecoverySecondary { location },
         // A standby's health is 429 for ever; what it forwards has the leader's status.
-        (429, Some(429)) if retry_after.is_none() => SourceError::Standby { place },
-        (429, _) => SourceError::RateLimited { place, retry_after },
+        (429, Some(429)) if retry_after.is_none() => SourceError::Standby { location },
+        (429, _) => SourceError::RateLimited { location, retry_after },
         // A redirect would be followed with the token to whatever address it names.
-        (300..=399, _) => SourceError::Standby { place },
-        (473, _) | (500..=599, Some(473)) => SourceError::PerformanceStandby { place },
-        (500..=599, Some(429)) => SourceError::Standby { place },
-        (503, None) => SourceError::Sealed { place },
-        (status, _) => SourceError::ServerFault { place, status, cause: complaint },
+        (300..=399, _) => SourceError::Standby { location },
+        (473, _) | (500..=599, Some(473)) => SourceError::PerformanceStandby { location },
+        (500..=599, Some(429)) => SourceError::Standby { location },
+        (503, None) => SourceError::Sealed { location },
+        (status, _) => SourceError::ServerFault { location, status, cause: complaint },
     }
 }
 
@@ -107,22 +107,30 @@ mod tests {
 
     #[test]
     fn a_fault_of_one_role_quiets_no_other() {
-        let place: Box<str> = "v".into();
+        let location: Box<str> = "v".into();
         for (error, moves, all) in [
-            (SourceError::Sealed { place: place.clone() }, true, true),
-            (SourceError::RateLimited { place: place.clone(), retry_after: None }, false, true),
-            (SourceError::TokenRefused { place: place.clone() }, false, true),
+            (SourceError::Sealed { location: location.clone() }, true, true),
             (
-                SourceError::ServerFault { place: place.clone(), status: 500, cause: "".into() },
+                SourceError::RateLimited { location: location.clone(), retry_after: None },
+                false,
+                true,
+            ),
+            (SourceError::TokenRefused { location: location.clone() }, false, true),
+            (
+                SourceError::ServerFault {
+                    location: location.clone(),
+                    status: 500,
+                    cause: "".into(),
+                },
                 true,
                 false,
             ),
             (
-                SourceError::PermissionDenied { place: place.clone(), policy: "".into() },
+                SourceError::PermissionDenied { location: location.clone(), policy: "".into() },
                 false,
                 false,
             ),
-            (SourceError::UnknownRole { place, mount: "".into() }, false, false),
+            (SourceError::UnknownRole { location, mount: "".into() }, false, false),
         ] {
             assert_eq!(another_may_do_better(&error), moves, "{error}");
             assert_eq!(is_about_all_roles(&error), all, "{error}");

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 use pgimbal_config::{Config, Host, ResolvedPool};
 
-use super::expiry::Witnesses;
+use super::expiry::OpenConnections;
 use super::findings::Findings;
-use crate::descriptors::{self, Needed};
+use crate::descriptors::{self, Requirement};
 
 /// Whether the limit of open files leaves a descriptor for each client and server connection.
 pub(super) fn descriptors(config: &Config, report: &Findings) {
     // A warning and no failure: the service may have another limit than whoever asks.
-    match Needed::by(config).warning(descriptors::raise()) {
+    match Requirement::by(config).warning(descriptors::raise_limit()) {
         None => report.ok("open files", "ok"),
         Some(warning) => report.warn("open files", warning),
     }
@@ -42,14 +42,16 @@ impl Load {
     }
 
     /// Asks each server how many connections it has for them.
-    pub(super) async fn check(self, witnesses: &mut Witnesses, report: &Findings) {
+    pub(super) async fn check(self, open_connections: &mut OpenConnections, report: &Findings) {
         for ((name, port), server) in self.0 {
             let wanted: u64 = server
                 .databases
                 .values()
                 .map(|(most, limit)| limit.map_or(*most, |limit| (*most).min(u64::from(limit))))
                 .sum();
-            let Some(room) = witnesses.connections(&server.host, port).await else { continue };
+            let Some(room) = open_connections.connections(&server.host, port).await else {
+                continue;
+            };
             if wanted > room {
                 report.warn(
                     format!("server {name}:{port}"),

@@ -1,7 +1,7 @@
 //! The check of clusters: what each node is, and whether the probing role may see all of it.
 
 use super::findings::Findings;
-use crate::topology::{ClusterSpec, Looked};
+use crate::topology::{ClusterSpec, NodeLook};
 
 /// Asks every node, and says in a line each what it is and what to fix.
 pub(super) async fn try_all(specs: &[ClusterSpec], report: &Findings) {
@@ -20,9 +20,9 @@ async fn try_one(spec: &ClusterSpec, report: &Findings) {
         let place =
             format!("cluster {}, node {} ({}:{})", spec.name, node.name, node.host, node.port);
         match spec.look(&node).await {
-            Ok(looked) => {
-                report.ok(&place, &looked.text);
-                if !looked.monitor {
+            Ok(look) => {
+                report.ok(&place, &look.text);
+                if !look.monitor {
                     let text = format!(
                         "the role {user} has no pg_monitor, so a standby's new timeline is seen \
                          late: GRANT pg_monitor TO {user}",
@@ -30,7 +30,7 @@ async fn try_one(spec: &ClusterSpec, report: &Findings) {
                     );
                     report.warn(&place, text);
                 }
-                seen.push((node.name, looked));
+                seen.push((node.name, look));
             }
             Err(why) => report.fail(place, why),
         }
@@ -39,26 +39,26 @@ async fn try_one(spec: &ClusterSpec, report: &Findings) {
 }
 
 /// Whether all nodes are of one cluster, and one of them at most is its primary.
-fn belong_together(spec: &ClusterSpec, seen: &[(Box<str>, Looked)], report: &Findings) {
-    let Some((first, looked)) = seen.first() else { return };
+fn belong_together(spec: &ClusterSpec, seen: &[(Box<str>, NodeLook)], report: &Findings) {
+    let Some((first, look)) = seen.first() else { return };
     let place = || format!("cluster {}", spec.name);
     let mut together = true;
     for (other, found) in seen {
-        if found.system != looked.system {
+        if found.system != look.system {
             let text = format!(
                 "nodes {first} and {other} are of different clusters (system_identifier {} and {})",
-                looked.system, found.system
+                look.system, found.system
             );
             report.fail(place(), text);
             together = false;
         }
     }
     let primaries: Vec<&str> =
-        seen.iter().filter(|(_, looked)| looked.primary).map(|(name, _)| &**name).collect();
-    let one_server = seen.iter().filter(|(_, looked)| looked.primary).all(|(_, other)| {
+        seen.iter().filter(|(_, look)| look.primary).map(|(name, _)| &**name).collect();
+    let one_server = seen.iter().filter(|(_, look)| look.primary).all(|(_, other)| {
         seen.iter()
-            .find(|(_, looked)| looked.primary)
-            .is_some_and(|(_, looked)| looked.started_at_micros == other.started_at_micros)
+            .find(|(_, look)| look.primary)
+            .is_some_and(|(_, look)| look.started_at_micros == other.started_at_micros)
     });
     match primaries.len() {
         0 => report.warn(place(), "no node is primary, so writes wait"),

@@ -30,9 +30,9 @@ pub(super) enum Expiry {
 
 /// One logged-in connection for each server, through which it can be asked about other roles.
 #[derive(Default)]
-pub(super) struct Witnesses(Vec<(Host, u16, Conversation)>);
+pub(super) struct OpenConnections(Vec<(Host, u16, Conversation)>);
 
-impl Witnesses {
+impl OpenConnections {
     /// Keeps a connection, unless the server has one already.
     pub(super) fn add(&mut self, host: Host, port: u16, dialed: Dialed) {
         if self.find(&host, port).is_none() {

@@ -12,9 +12,9 @@ const EXIT_FAILURE: u8 = 1;
 /// Exit code when everything works and there are warnings. 2 stands for a wrong command line.
 const EXIT_WARNING: u8 = 3;
 
-/// The form in which the findings of a check are printed to standard output.
+/// The format in which the findings of a check are printed to standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum OutputFormat {
     /// One line for each finding, as soon as it is found.
     Text,
     /// One JSON document with all findings, at the end.
@@ -56,14 +56,14 @@ struct Document<'a> {
 /// The findings so far, shared by all checks.
 #[derive(Debug)]
 pub(super) struct Findings {
-    form: Form,
+    format: OutputFormat,
     findings: RefCell<Vec<Finding>>,
     worst: Cell<Verdict>,
 }
 
 impl Findings {
-    pub(super) const fn new(form: Form) -> Self {
-        Self { form, findings: RefCell::new(Vec::new()), worst: Cell::new(Verdict::Ok) }
+    pub(super) const fn new(format: OutputFormat) -> Self {
+        Self { format, findings: RefCell::new(Vec::new()), worst: Cell::new(Verdict::Ok) }
     }
 
     pub(super) fn ok(&self, place: impl Into<String>, text: impl Into<String>) {
@@ -90,17 +90,17 @@ impl Findings {
     fn add(&self, verdict: Verdict, place: String, text: String, hint: Option<String>) {
         self.worst.set(self.worst.get().max(verdict));
         let finding = Finding { verdict, place, text, hint };
-        if self.form == Form::Text {
+        if self.format == OutputFormat::Text {
             finding.print();
         }
         self.findings.borrow_mut().push(finding);
     }
 
-    /// Prints the JSON document, if that is the form, and returns the exit code of the worst
+    /// Prints the JSON document, if that is the format, and returns the exit code of the worst
     /// verdict.
     pub(super) fn end(self) -> ExitCode {
         let result = self.worst.get();
-        if self.form == Form::Json {
+        if self.format == OutputFormat::Json {
             print_json(result, &self.findings.borrow());
         }
         match result {
@@ -114,10 +114,10 @@ impl Findings {
 /// Prints the errors of a configuration with which nothing can be checked. The exit code is
 /// [`EXIT_CONFIG`].
 #[must_use]
-pub fn unusable(errors: &ConfigErrors, form: Form) -> ExitCode {
-    match form {
-        Form::Text => eprintln!("pgimbal: {errors}"),
-        Form::Json => {
+pub fn unusable(errors: &ConfigErrors, format: OutputFormat) -> ExitCode {
+    match format {
+        OutputFormat::Text => eprintln!("pgimbal: {errors}"),
+        OutputFormat::Json => {
             let finding = |error: &pgimbal_config::ConfigError| {
                 let whole = error.to_string();
                 let origin = format!("{}: ", error.origin);
@@ -133,10 +133,10 @@ pub fn unusable(errors: &ConfigErrors, form: Form) -> ExitCode {
 /// Prints an error that was found when a valid configuration was put to use, such as an unreadable
 /// certificate. The exit code is [`EXIT_CONFIG`].
 #[must_use]
-pub fn refused(error: &impl ToString, form: Form) -> ExitCode {
-    match form {
-        Form::Text => eprintln!("pgimbal: {}", error.to_string()),
-        Form::Json => {
+pub fn refused(error: &impl ToString, format: OutputFormat) -> ExitCode {
+    match format {
+        OutputFormat::Text => eprintln!("pgimbal: {}", error.to_string()),
+        OutputFormat::Json => {
             let (place, text) = ("configuration".to_owned(), error.to_string());
             let finding = Finding { verdict: Verdict::Failure, place, text, hint: None };
             print_json(Verdict::Failure, &[finding]);

@@ -7,7 +7,7 @@ use pgimbal_config::{Config, Host, ResolvedPool, ServerPassword, WILDCARD};
 use pgimbal_wire::error::SqlState;
 
 use super::capacity::Load;
-use super::expiry::{Expiry, Witnesses};
+use super::expiry::{Expiry, OpenConnections};
 use super::findings::Findings;
 use super::passwords::Passwords;
 use crate::dial::{self, DialError, Dialed, Target};
@@ -27,7 +27,7 @@ pub(super) struct Logins<'a> {
     pub(super) passwords: &'a Passwords,
     pub(super) report: &'a Findings,
     /// Connections that can say why another role was refused.
-    pub(super) witnesses: Witnesses,
+    pub(super) open_connections: OpenConnections,
     /// Roles that were refused for their password.
     pub(super) refused: Vec<(String, Target)>,
     /// The server connections that the pools may open at each server.
@@ -38,16 +38,16 @@ pub(super) struct Logins<'a> {
 
 /// The failures that a login may have without being a finding.
 #[derive(Clone, Copy)]
-pub(super) struct May {
+pub(super) struct Tolerated {
     /// The database is any that clients could name: there need not be one of this name.
-    pub(super) be_unknown: bool,
+    pub(super) unknown_database: bool,
     /// The user is one of the console, and need not be known to servers.
-    pub(super) be_only_of_console: bool,
+    pub(super) console_user: bool,
 }
 
 impl Logins<'_> {
     /// Tries the login that serves `user` on `database`, at each of its nodes.
-    pub(super) async fn try_one(&mut self, database: &str, user: &str, may: May) {
+    pub(super) async fn try_one(&mut self, database: &str, user: &str, tolerated: Tolerated) {
         // With a forced role any listed user leads to the same connection.
         let any = || self.config.users.keys().map(String::as_str).find(|name| *name != WILDCARD);
         let forced = self.config.database(database).is_some_and(|entry| entry.user.is_some());
@@ -65,7 +65,7 @@ impl Logins<'_> {
         for attempt in attempts {
             let Target { host, port, .. } = &attempt.target;
             self.load.add(host, *port, database, &pool);
-            self.try_login(&pool, attempt, may).await;
+            self.try_login(&pool, attempt, tolerated).await;
         }
     }
 
@@ -108,7 +108,7 @@ impl Logins<'_> {
         Ok(nodes.into_iter().map(attempt).collect())
     }
 
-    async fn try_login(&mut self, pool: &ResolvedPool, attempt: Attempt, may: May) {
+    async fn try_login(&mut self, pool: &ResolvedPool, attempt: Attempt, tolerated: Tolerated) {
         let Attempt { place, mut target } = attempt;
         let mut outcome = Box::pin(dial::dial(&target)).await;
         if let ServerPassword::Role(role) = &pool.login
@@ -120,10 +120,10 @@ impl Logins<'_> {
         }
         match outcome {
             Ok(mut dialed) => {
-                if may.be_only_of_console {
+                if tolerated.console_user {
                     self.of_console.insert(pool.user.clone(), true);
                 }
-                if let Some(cause) = &dialed.tls_given_up {
+                if let Some(cause) = &dialed.tls_fallback {
                     let text = format!(
                         "the server offers TLS, and it is given up for plain text, as sslmode \
                          \"prefer\" allows: {cause}"
@@ -131,18 +131,18 @@ impl Logins<'_> {
                     self.report.warn(place.clone(), text);
                 }
                 // One that ends otherwise has no answer.
-                if let Some(answer) = dialed.tls_untried.take()
+                if let Some(answer) = dialed.tls_check.take()
                     && answer.await.is_ok_and(|offers| offers)
                 {
                     self.report.warn(place.clone(), format!("the server {PLAIN_FIRST}"));
                 }
                 self.report.ok(place, format!("ok ({})", welcome(&dialed)));
-                self.witnesses.add(target.host, target.port, dialed);
+                self.open_connections.add(target.host, target.port, dialed);
             }
-            Err(error) if may.be_only_of_console && error.server_message().is_some() => {
+            Err(error) if tolerated.console_user && error.server_message().is_some() => {
                 self.of_console.entry(pool.user.clone()).or_insert(false);
             }
-            Err(error) if may.be_unknown && is_about_the_database(&error) => {
+            Err(error) if tolerated.unknown_database && is_about_the_database(&error) => {
                 let text = "the server answers, and does not open this database to this user; \
                             --database tries another";
                 self.report.note(place, text);
@@ -175,7 +175,7 @@ impl Logins<'_> {
     pub(super) async fn explain_refusals(&mut self) {
         for (place, target) in std::mem::take(&mut self.refused) {
             let (host, role): (&Host, &str) = (&target.host, &target.user);
-            match self.witnesses.ask(host, target.port, role).await {
+            match self.open_connections.ask(host, target.port, role).await {
                 Expiry::Passed(when) => {
                     let text = format!(
                         "the role's VALID UNTIL has passed ({when}); \

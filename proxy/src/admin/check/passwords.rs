@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use pgimbal_auth::source::{Health, Source, Sources, TokenStanding, VaultClient};
-use pgimbal_auth::{Answer, SourceError};
+use pgimbal_auth::source::{Health, Source, Sources, TokenStatus, VaultClient};
+use pgimbal_auth::{SourceError, SourcePassword};
 use pgimbal_config::{Config, Secret, SourceConfig, WILDCARD};
 
 use super::findings::Findings;
@@ -73,7 +73,7 @@ impl Passwords {
         };
         match source.fetch().await {
             Ok(answer) => {
-                let place = format!("user {name}, {}", source.place());
+                let place = format!("user {name}, {}", source.location());
                 report.ok(&place, format!("ok{}", dates(&answer)));
                 if let Some(other) = answer.username.as_deref().filter(|other| *other != name) {
                     let text = format!("it is the password of {other}, not of {name}");
@@ -82,7 +82,7 @@ impl Passwords {
                         _ => report.fail(&place, text),
                     }
                 }
-                let advice = advice(config, &source.place(), &from);
+                let advice = advice(config, &source.location(), &from);
                 let known = Known { source, password: answer.password, advice };
                 self.known.insert(name.to_owned(), known);
             }
@@ -111,7 +111,7 @@ impl Passwords {
 
 /// The directory whose every file the rule makes a user.
 fn any_file(config: &Config) -> Option<String> {
-    let rule = config.users.get(WILDCARD).filter(|rule| rule.takes_any_file())?;
+    let rule = config.users.get(WILDCARD).filter(|rule| rule.accepts_any_file())?;
     Some(rule.password_file.as_ref()?.parent()?.display().to_string())
 }
 
@@ -121,7 +121,7 @@ async fn look_at(name: &str, vault: &VaultClient, report: &Findings) {
     let answers = vault.health().await;
     let serves = answers.iter().any(|health| health.fault.is_none());
     for health in &answers {
-        let Health { place, version, clock, fault } = health;
+        let Health { location: place, version, clock, fault } = health;
         let standby = |error: &SourceError| {
             matches!(error, SourceError::Standby { .. } | SourceError::PerformanceStandby { .. })
         };
@@ -139,12 +139,12 @@ async fn look_at(name: &str, vault: &VaultClient, report: &Findings) {
         return;
     }
     let place = format!("vault {name}, token");
-    match vault.token_standing().await {
-        Ok(TokenStanding::Good { ttl: None }) => report.ok(place, "ok"),
-        Ok(TokenStanding::Good { ttl: Some(ttl) }) => {
+    match vault.token_status().await {
+        Ok(TokenStatus::Good { ttl: None }) => report.ok(place, "ok"),
+        Ok(TokenStatus::Good { ttl: Some(ttl) }) => {
             report.ok(place, format!("ok (lives for {} s)", ttl.as_secs()));
         }
-        Ok(TokenStanding::Unknown) => report.note(
+        Ok(TokenStatus::Unknown) => report.note(
             place,
             "it may not ask about itself (Vault's policy `default` lets it), so that its life is \
              not known",
@@ -169,7 +169,7 @@ fn skew(theirs: SystemTime, ours: SystemTime) -> Option<String> {
 }
 
 /// When the password was made, and when the next one comes.
-fn dates(answer: &Answer) -> String {
+fn dates(answer: &SourcePassword) -> String {
     let age = answer.rotated_at.and_then(|then| SystemTime::now().duration_since(then).ok());
     let parts = [
         age.map(|age| format!("made {} s ago", age.as_secs())),
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn dates_are_told_when_they_are_known() {
-        let mut answer = Answer::new("p", Secret::from("x")).unwrap();
+        let mut answer = SourcePassword::new("p", Secret::from("x")).unwrap();
         assert_eq!(dates(&answer), "");
         answer.ttl = Some(Duration::from_secs(7));
         assert_eq!(dates(&answer), " (the next in 7 s)");

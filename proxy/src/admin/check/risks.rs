@@ -12,10 +12,10 @@ use crate::tls::OwnCertificate;
 /// Reports pgimbal's own certificates that are not valid or expire soon.
 pub(super) fn certificates(config: &Config, report: &Findings) {
     let now = SystemTime::now();
-    for notice in OwnCertificate::all(config).iter().filter_map(|own| own.notice(now)) {
-        match notice.is_invalid {
-            true => report.fail("certificates", notice.to_string()),
-            false => report.warn("certificates", notice.to_string()),
+    for warning in OwnCertificate::all(config).iter().filter_map(|own| own.expiry_warning(now)) {
+        match warning.is_invalid {
+            true => report.fail("certificates", warning.to_string()),
+            false => report.warn("certificates", warning.to_string()),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use crate::descriptors::Fitting;
+use crate::descriptors::ClientLimits;
 use crate::login::LoginError;
 
 /// Declares a closed set of label values.
@@ -48,7 +48,7 @@ labels! {
         /// `client_login_timeout` or `client_first_packet_timeout` passed.
         "timeout" Timeout,
         /// The limit of logins was reached, and this login was the oldest.
-        "crowded_out" CrowdedOut,
+        "crowded_out" Evicted,
         /// The client broke the protocol.
         "protocol_error" ProtocolError,
         /// The TLS handshake failed, or direct TLS came without ALPN.
@@ -88,8 +88,8 @@ impl LoginResult {
     #[must_use]
     pub const fn of(error: &LoginError) -> Self {
         match error {
-            LoginError::Gone | LoginError::NothingSaid | LoginError::Io(_) => Self::ClientGone,
-            LoginError::Silent => Self::Timeout,
+            LoginError::Closed | LoginError::ClosedAtOnce | LoginError::Io(_) => Self::ClientGone,
+            LoginError::StartupTimeout => Self::Timeout,
             LoginError::Tls(_) | LoginError::NoAlpn => Self::TlsFailed,
             LoginError::UnencryptedData(_)
             | LoginError::Startup(_)
@@ -100,12 +100,12 @@ impl LoginResult {
             | LoginError::NoUser
             | LoginError::NameTooLong(_)
             | LoginError::Options(_) => Self::ProtocolError,
-            LoginError::Proof(_) => Self::AuthenticationFailed,
+            LoginError::Authentication(_) => Self::AuthenticationFailed,
             LoginError::TlsRequired | LoginError::Replication | LoginError::ConsoleDenied(_) => {
                 Self::NotPermitted
             }
             LoginError::UnknownDatabase(_) => Self::UnknownDatabase,
-            LoginError::Unavailable { .. } | LoginError::Unasked(_) => Self::Unavailable,
+            LoginError::Unavailable { .. } | LoginError::SourceLimited(_) => Self::Unavailable,
         }
     }
 }
@@ -162,9 +162,9 @@ impl ProcessStats {
 
     /// Sets the limit of clients: `max_client_conn`, or fewer when there are not enough file
     /// descriptors.
-    pub fn set_limit(&self, fitting: &Fitting) {
-        self.max_client_conn.store(fitting.max_client_conn, Ordering::Relaxed);
-        self.short_of_files.store(fitting.is_short, Ordering::Relaxed);
+    pub fn set_limit(&self, limits: &ClientLimits) {
+        self.max_client_conn.store(limits.max_client_conn, Ordering::Relaxed);
+        self.short_of_files.store(limits.is_short, Ordering::Relaxed);
     }
 
     /// Whether the limit of clients is below the configured one because file descriptors are short.

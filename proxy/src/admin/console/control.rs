@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pgimbal_config::Reload;
+use pgimbal_config::ReloadChanges;
 use pgimbal_pooler::server::renewal::{Renewal, Renewed};
 use tokio::sync::{mpsc, oneshot};
 
@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 #[derive(Debug)]
 pub enum ControlRequest {
     /// Reads the configuration again and applies the options that a reload may change.
-    Reload(oneshot::Sender<Result<Reload, ReloadRefused>>),
+    Reload(oneshot::Sender<Result<ReloadChanges, ReloadRefused>>),
     /// Drains as on SIGTERM, then ends the process. Answered when draining has begun.
     Shutdown(oneshot::Sender<()>),
     /// Renews the connections of a database, or of all databases for `None`. Each worker answers
@@ -48,7 +48,7 @@ impl Control {
     ///
     /// # Errors
     /// [`MainTaskGone`] when the process is shutting down.
-    pub async fn reload(&self) -> Result<Result<Reload, ReloadRefused>, MainTaskGone> {
+    pub async fn reload(&self) -> Result<Result<ReloadChanges, ReloadRefused>, MainTaskGone> {
         let (reply, answer) = oneshot::channel();
         self.ask(ControlRequest::Reload(reply), answer).await
     }

@@ -93,14 +93,14 @@ pub(super) fn failovers(clusters: &[ClusterStatus]) -> Vec<Row> {
 }
 
 fn failover_row(cluster: &ClusterStatus, failover: &FailoverStatus) -> Row {
-    let age = SystemTime::now().duration_since(failover.began).unwrap_or_default();
+    let age = SystemTime::now().duration_since(failover.started_at).unwrap_or_default();
     vec![
         (*cluster.name).into(),
         moment(SystemTime::now(), age).into(),
         (*failover.from).into(),
         (*failover.to).into(),
         failover.timeline.into(),
-        (failover.lasted.as_millis() as u64).into(),
+        (failover.duration.as_millis() as u64).into(),
         failover.counts.held.into(),
         failover.counts.rerun.into(),
         failover.counts.failed.into(),
@@ -192,7 +192,7 @@ impl From<OperatorError> for Fault {
             OperatorError::Refused(_) => {
                 (SqlState::INVALID_PARAMETER_VALUE, "SHOW NODES tells what each node says.")
             }
-            OperatorError::Gone => (SqlState::ADMIN_SHUTDOWN, "Connect again."),
+            OperatorError::ShuttingDown => (SqlState::ADMIN_SHUTDOWN, "Connect again."),
         };
         Self::new(code, error.to_string()).hint(hint)
     }

@@ -85,8 +85,8 @@ impl Console {
             _ => {}
         }
         let snapshot = self.collector.snapshot(table.detail()).await;
-        if !snapshot.silent.is_empty() {
-            let workers: Vec<_> = snapshot.silent.iter().map(ToString::to_string).collect();
+        if !snapshot.unresponsive.is_empty() {
+            let workers: Vec<_> = snapshot.unresponsive.iter().map(ToString::to_string).collect();
             let text = format!(
                 "no answer from worker {}: its pools are shown as they last were, its clients and \
                  server connections are missing",

@@ -283,7 +283,7 @@ async fn reload_says_what_changed_and_what_waits() {
     let mut requests = std::mem::replace(&mut site.requests, mpsc::channel(1).1);
     tokio::spawn(async move {
         let Some(ControlRequest::Reload(reply)) = requests.recv().await else { panic!() };
-        let reloaded = Reload {
+        let reloaded = ReloadChanges {
             applied: vec!["pool_size".into(), "auth_type".into()],
             needs_restart: vec!["workers".into()],
         };

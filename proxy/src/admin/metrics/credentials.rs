@@ -1,7 +1,7 @@
 //! Metrics of passwords that rotate.
 
 use metrics::Label;
-use pgimbal_auth::account::Standing;
+use pgimbal_auth::account::PasswordRank;
 
 use super::sample::{Counters, Gauges, label};
 use crate::credentials::{CredentialStatus, CredentialsStatus};
@@ -63,9 +63,9 @@ fn logins(users: &[CredentialStatus]) {
         "Logins of clients by the generation of the password that they have shown.",
     );
     for one in users {
-        for (standing, count) in Standing::ALL.iter().zip(one.logins) {
+        for (rank, count) in PasswordRank::ALL.iter().zip(one.logins) {
             let mut labels = user(one);
-            labels.push(Label::from_static_parts("generation", standing.as_str()));
+            labels.push(Label::from_static_parts("generation", rank.as_str()));
             family.sample(labels, count);
         }
     }

@@ -16,7 +16,7 @@ pub(super) fn record(snapshot: &Snapshot) {
         "pgimbal_workers_silent",
         "Workers that did not answer in time; their pools are shown as they last were.",
     )
-    .sample(vec![], snapshot.silent.len() as f64);
+    .sample(vec![], snapshot.unresponsive.len() as f64);
     Counters::described("pgimbal_panics_total", "Tasks that ended in a panic.")
         .sample(vec![], snapshot.panics());
 }

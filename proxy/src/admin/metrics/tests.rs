@@ -67,7 +67,7 @@ fn snapshot(pools: Vec<PoolSnapshot>) -> Snapshot {
     Snapshot {
         credentials: Default::default(),
         workers: vec![worker],
-        silent: vec![0],
+        unresponsive: vec![0],
         process: process.snapshot(),
         clusters: vec![],
     }

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
-use pgimbal_auth::account::{Matched, Standing};
-use pgimbal_auth::{Answer, SourceError};
+use pgimbal_auth::account::{MatchedPassword, PasswordRank};
+use pgimbal_auth::{SourceError, SourcePassword};
 use pgimbal_config::{Overrides, Secret, load};
 
 use super::super::CredentialManager;
@@ -40,7 +40,7 @@ impl Stage {
     /// The source of `name` answers question `serial`, while `asked` is the one that is out.
     fn answers(&mut self, name: &str, asked: u64, serial: u64, password: &str) {
         self.role(name).set_fetch(asked);
-        let result = Answer::new("place", Secret::from(password));
+        let result = SourcePassword::new("place", Secret::from(password));
         let (role, sent) = (name.into(), Instant::now());
         self.task.handle_fetched(Fetched { role, serial, sent, kind: "file", result });
     }
@@ -101,7 +101,7 @@ async fn rotation_13_a_wrong_password_for_nobody_waits_for_another_roles_answer(
     let (reply, mut told) = oneshot::channel();
     stage.task.handle_command(Command::Mismatch("nobody".into(), Subnet::of(LOCAL), reply));
     assert_eq!(told.try_recv(), Err(oneshot::error::TryRecvError::Empty));
-    assert!(stage.role("shop").rotation().schedule.begin(Instant::now()));
+    assert!(stage.role("shop").rotation().schedule.begin_fetch(Instant::now()));
     stage.answers("shop", 2, 2, "old");
     assert!(told.try_recv().is_ok());
 }
@@ -168,13 +168,13 @@ impl Stage {
 
     fn serves(&mut self, name: &str) -> Counted {
         self.task.handle_command(Command::FirstLogin(name.into()));
-        assert!(self.task.shared.count_login(name, Standing::Newest));
+        assert!(self.task.shared.count_login(name, PasswordRank::Newest));
         self.task.shared.clients().add(name, 1)
     }
 
     /// The source says that it has no such user.
     fn misses(&mut self, name: &str) {
-        let error = SourceError::MissingFile { place: name.into() };
+        let error = SourceError::MissingFile { location: name.into() };
         self.role(name).set_fetch(2);
         let (role, sent, result) = (name.into(), Instant::now(), Err(error));
         self.task.handle_fetched(Fetched { role, serial: 2, sent, kind: "file", result });
@@ -246,7 +246,7 @@ async fn a_user_of_a_rule_who_has_logged_in_goes_an_hour_after_the_source_has_dr
     drop(client);
     stage.looks_at("shop", later(3 * UNKNOWN));
     assert!(!stage.knows("shop"));
-    assert_eq!(stage.task.shared.logins_of("shop"), [0; Standing::ALL.len()]);
+    assert_eq!(stage.task.shared.logins_of("shop"), [0; PasswordRank::ALL.len()]);
     assert!(stage.task.shared.clients().is_empty());
 }
 
@@ -283,7 +283,7 @@ async fn the_first_login_of_a_user_is_told() {
     stage.learns("shop").await;
     let (commands, mut told) = mpsc::unbounded_channel();
     let manager = CredentialManager { shared: Arc::clone(&stage.task.shared), commands };
-    let matched = Matched { generation: 1, standing: Standing::Newest };
+    let matched = MatchedPassword { generation: 1, rank: PasswordRank::Newest };
     let clients = [manager.logged_in("shop", matched), manager.logged_in("shop", matched)];
     assert!(clients.iter().all(Option::is_some));
     let command = told.try_recv().expect("it is told");

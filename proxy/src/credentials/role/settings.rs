@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pgimbal_auth::account::LoginKeys;
 use pgimbal_auth::rotation::Grace;
-use pgimbal_auth::verifier::{SaltKey, Salting};
+use pgimbal_auth::verifier::{SaltKey, SaltParameters};
 use pgimbal_config::{Config, SourceConfig, UserConfig};
 
 /// One user's settings, made anew at each reload.
@@ -16,7 +16,7 @@ pub(in crate::credentials) struct RoleSettings {
     /// How often the password is fetched; `None` when its source tells changes itself.
     pub(super) poll_interval: Option<Duration>,
     /// What verifiers are made with, so that a client is shown one salt for all passwords.
-    pub(super) salting: Salting,
+    pub(super) salt_parameters: SaltParameters,
     /// What is accepted beside all generations (`accept_also`).
     pub(super) extra: Option<LoginKeys>,
 }
@@ -31,14 +31,15 @@ pub(in crate::credentials) fn role_settings(
     let all = &config.credentials;
     let generations = user.grace_generations.unwrap_or(all.grace_generations) as usize;
     let grace = Grace { generations, age: user.grace_age.unwrap_or(all.grace_age) };
-    let salting = Salting::of_user(name, user.accept_also.iter(), salts);
-    let salting = salting.unwrap_or_else(|_| Salting::of_key(name, salts));
-    let extra = user.accept_also.as_ref().map(|also| LoginKeys::derive(name, also, &salting));
+    let salt_parameters = SaltParameters::of_user(name, user.accept_also.iter(), salts);
+    let salt_parameters = salt_parameters.unwrap_or_else(|_| SaltParameters::of_key(name, salts));
+    let extra =
+        user.accept_also.as_ref().map(|also| LoginKeys::derive(name, also, &salt_parameters));
     RoleSettings {
         is_listed: config.users.contains_key(name),
         grace,
         poll_interval: poll_interval(config, user),
-        salting,
+        salt_parameters,
         extra: extra.and_then(Result::ok),
     }
 }

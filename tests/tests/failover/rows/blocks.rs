@@ -171,7 +171,7 @@ pub(super) const ROWS: &[Row] = &[
         },
         sees: |client, _| {
             // Its server connection is closed, and whatever that made pgimbal say is said.
-            assert!(client.has_heard_nothing(), "nobody has asked");
+            assert!(client.has_no_input(), "nobody has asked");
             refusal(&client.run(&Pipeline::new().bind("", "", &[]).sync()), "57P01", 'E');
             failed_until_rollback(client);
         },

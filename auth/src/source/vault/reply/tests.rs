@@ -4,7 +4,7 @@ fn reply(body: &str) -> Reply {
     Reply { status: 200, body: Zeroizing::new(body.as_bytes().to_vec()), retry_after: None }
 }
 
-fn answer(data: &str) -> Result<Answer, SourceError> {
+fn answer(data: &str) -> Result<SourcePassword, SourceError> {
     let reply = reply(&format!("{{\"data\":{data}}}"));
     let envelope: Envelope<RoleData> = reply.envelope("v")?;
     envelope.data.unwrap_or_default().into_answer("v")
@@ -43,7 +43,7 @@ fn only_the_password_is_needed() {
         r#"{"password":"p","last_vault_rotation":"0001-01-01T00:00:00Z","rotation_period":0}"#,
     ] {
         let answer = answer(data).expect(data);
-        let expected = Answer::new("v", Secret::from("p")).expect("an answer");
+        let expected = SourcePassword::new("v", Secret::from("p")).expect("an answer");
         assert_eq!(answer, expected, "{data}");
     }
 }

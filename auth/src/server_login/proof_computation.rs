@@ -9,17 +9,18 @@ use crate::scram::client::{AwaitsServerProof, ScramClient};
 /// A SCRAM proof to be computed. It takes as many PBKDF2 iterations as the server asks for, up to
 /// about a second of a core, so it must not run in a worker's loop.
 #[derive(PartialEq, Eq)]
-pub struct Proving {
+pub struct ProofComputation {
     pub(super) scram: ScramClient,
     pub(super) password: Zeroizing<Vec<u8>>,
     pub(super) challenge: Vec<u8>,
 }
 
-/// The outcome of a [`Proving`], for [`ServerLogin::proved`](super::ServerLogin::proved).
+/// The outcome of a [`ProofComputation`], for
+/// [`ServerLogin::handle_proof`](super::ServerLogin::handle_proof).
 #[derive(Debug)]
-pub struct Proved(pub(super) Result<(AwaitsServerProof, Vec<u8>), ScramError>);
+pub struct ComputedProof(pub(super) Result<(AwaitsServerProof, Vec<u8>), ScramError>);
 
-impl Proving {
+impl ProofComputation {
     /// Number of PBKDF2 iterations that the server's challenge asks for; 0 when the challenge does
     /// not say.
     #[must_use]
@@ -31,7 +32,7 @@ impl Proving {
 
     /// Computes the proof; blocks for up to about a second.
     #[must_use]
-    pub fn run(self) -> Proved {
-        Proved(self.scram.answer(&self.password, &self.challenge))
+    pub fn run(self) -> ComputedProof {
+        ComputedProof(self.scram.answer(&self.password, &self.challenge))
     }
 }

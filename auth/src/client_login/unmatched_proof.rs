@@ -3,22 +3,22 @@
 use zeroize::Zeroizing;
 
 use super::{Accepted, Account, ClientLoginError};
-use crate::account::{ClearWork, Matched, Proof, clear_matches, md5_matches};
+use crate::account::{CleartextCost, MatchedPassword, Proof, clear_matches, md5_matches};
 use crate::scram::ScramError;
 use crate::scram::server::ScramServer;
-use crate::verifier::{Salting, ScramVerifier};
+use crate::verifier::{SaltParameters, ScramVerifier};
 
 /// A client's proof that fits none of the passwords known when it arrived. It can be checked again
 /// by an account that has a newer password; the client is not asked again. Passwords are wiped when
 /// it is dropped.
 #[derive(Debug)]
-pub struct Mismatch {
+pub struct UnmatchedProof {
     user: Box<str>,
     shown: Shown,
 }
 
 enum Shown {
-    Password(Salting, ClearWork, Zeroizing<Vec<u8>>, Option<ScramVerifier>),
+    Password(SaltParameters, CleartextCost, Zeroizing<Vec<u8>>, Option<ScramVerifier>),
     Md5 { answer: Zeroizing<Vec<u8>>, salt: [u8; 4] },
     Scram { salted: Box<ScramVerifier>, server: Box<ScramServer>, proof: Vec<u8> },
 }
@@ -33,16 +33,16 @@ impl std::fmt::Debug for Shown {
     }
 }
 
-impl Mismatch {
+impl UnmatchedProof {
     pub(super) fn of_password(
         user: &str,
-        salting: Salting,
-        work: ClearWork,
+        salt_parameters: SaltParameters,
+        cost: CleartextCost,
         password: &[u8],
         derived: Option<ScramVerifier>,
     ) -> Self {
         let password = Zeroizing::new(password.to_vec());
-        Self { user: user.into(), shown: Shown::Password(salting, work, password, derived) }
+        Self { user: user.into(), shown: Shown::Password(salt_parameters, cost, password, derived) }
     }
 
     pub(super) fn of_md5(user: &str, answer: &[u8], salt: [u8; 4]) -> Self {
@@ -64,7 +64,7 @@ impl Mismatch {
     /// # Errors
     /// [`ClientLoginError::WrongPassword`] when the proof still fits no password.
     pub fn retry(self, account: Option<&Account>) -> Result<Accepted, ClientLoginError> {
-        self.against(account)?.ok_or_else(|| self.refusal())
+        self.against(account)?.ok_or_else(|| self.error())
     }
 
     /// Checks the proof by `account` and keeps it; `None` when it fits no password.
@@ -76,7 +76,7 @@ impl Mismatch {
     /// The error with which the login ends when no password fits:
     /// [`ClientLoginError::WrongPassword`].
     #[must_use]
-    pub fn refusal(&self) -> ClientLoginError {
+    pub fn error(&self) -> ClientLoginError {
         ClientLoginError::WrongPassword(self.user.clone())
     }
 
@@ -90,13 +90,13 @@ impl Mismatch {
     ) -> Result<Option<Accepted>, ClientLoginError> {
         let proof = account.map(|account| &account.proof);
         let matched = match &self.shown {
-            Shown::Password(salting, work, password, derived) => {
+            Shown::Password(salt_parameters, cost, password, derived) => {
                 let keys = match proof {
                     Some(Proof::Password(_, keys)) => keys.as_slice(),
                     _ => &[],
                 };
                 let derived = derived.as_ref();
-                clear_matches(keys, salting, *work, &self.user, password, derived)
+                clear_matches(keys, salt_parameters, *cost, &self.user, password, derived)
             }
             Shown::Md5 { answer, salt } => {
                 let hashes = match proof {
@@ -107,7 +107,7 @@ impl Mismatch {
             }
             Shown::Scram { salted, server, proof: shown } => {
                 let known = match proof {
-                    Some(Proof::Scram(shown, known)) if shown.is_salted_like(salted) => known,
+                    Some(Proof::Scram(shown, known)) if shown.has_same_salt(salted) => known,
                     _ => &Vec::new(),
                 };
                 return self.against_verifiers(salted, server, shown, known);
@@ -121,7 +121,7 @@ impl Mismatch {
         salted: &ScramVerifier,
         server: &ScramServer,
         proof: &[u8],
-        known: &[(Matched, ScramVerifier)],
+        known: &[(MatchedPassword, ScramVerifier)],
     ) -> Result<Option<Accepted>, ClientLoginError> {
         // Somebody unknown costs a check too.
         let result = match known {

@@ -96,7 +96,7 @@ impl Node {
     ///
     /// # Panics
     /// When another backend stays.
-    pub fn wait_until_the_rest_has_left(&self) {
+    pub fn wait_for_sync_waiters_only(&self) {
         let is_left = |title: &String| {
             title.contains('(') && !title.contains("walsender") && !title.contains("waiting for")
         };

@@ -1,4 +1,4 @@
-//! The lobby: limits of connections that have not logged in yet, and of HTTP connections.
+//! Limits of connections that have not logged in yet, and of HTTP connections.
 //!
 //! A client that is not logged in costs a socket and memory before it has proved anything, so such
 //! connections have limits of their own. Beyond a limit the oldest connection is closed, because a
@@ -57,14 +57,14 @@ impl Peer {
 
 /// How many clients there may be that are not logged in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LobbyLimits {
+pub struct PendingLoginLimits {
     /// Limit of all connections together.
     pub all: usize,
     /// Limit of the connections from one [`Subnet`].
     pub one_address: usize,
 }
 
-impl From<&ClientConfig> for LobbyLimits {
+impl From<&ClientConfig> for PendingLoginLimits {
     fn from(clients: &ClientConfig) -> Self {
         Self {
             all: clients.login_conn() as usize,
@@ -75,73 +75,73 @@ impl From<&ClientConfig> for LobbyLimits {
 
 /// The connections that have not logged in yet, with their limits.
 #[derive(Debug)]
-pub struct Lobby(Mutex<Waiting>);
+pub struct PendingLogins(Mutex<Waiting>);
 
 #[derive(Debug)]
 struct Waiting {
-    limits: LobbyLimits,
+    limits: PendingLoginLimits,
     next: u64,
     /// The oldest first.
     all: BTreeMap<u64, (Subnet, oneshot::Sender<()>)>,
     by_subnet: HashMap<Subnet, BTreeSet<u64>>,
 }
 
-/// A connection's place in the lobby, which is freed when it is dropped.
+/// A connection that counts towards the limits until it is dropped.
 #[derive(Debug)]
-pub struct Seat {
-    lobby: Arc<Lobby>,
+pub struct PendingLogin {
+    pending: Arc<PendingLogins>,
     number: u64,
-    dismissed: oneshot::Receiver<()>,
+    evicted: oneshot::Receiver<()>,
 }
 
-/// A handle to a seat, for the task that learns the client's address later than the seat was taken.
+/// A handle to a [`PendingLogin`], for the task that learns the client's address later.
 #[derive(Debug)]
-pub struct SeatHandle {
-    lobby: Arc<Lobby>,
+pub struct PendingLoginHandle {
+    pending: Arc<PendingLogins>,
     number: u64,
 }
 
-impl Lobby {
-    /// Makes an empty lobby.
+impl PendingLogins {
+    /// Makes an empty set.
     #[must_use]
-    pub fn new(limits: LobbyLimits) -> Arc<Self> {
+    pub fn new(limits: PendingLoginLimits) -> Arc<Self> {
         let waiting = Waiting { limits, next: 0, all: BTreeMap::new(), by_subnet: HashMap::new() };
         Arc::new(Self(Mutex::new(waiting)))
     }
 
     /// Sets the limits after a reload. The oldest connections beyond the new limit of all are
-    /// dismissed.
-    pub fn set_limits(&self, limits: LobbyLimits) {
+    /// evicted.
+    pub fn set_limits(&self, limits: PendingLoginLimits) {
         let mut waiting = self.waiting();
         waiting.limits = limits;
         while waiting.all.len() > limits.all {
-            waiting.dismiss_oldest();
+            waiting.evict_oldest();
         }
     }
 
     /// Adds a connection. If a limit is exceeded, the oldest connection of its address, or the
-    /// oldest of all, is dismissed.
+    /// oldest of all, is evicted.
     #[must_use]
-    pub fn enter(self: &Arc<Self>, from: Subnet) -> Seat {
-        let (dismiss, dismissed) = oneshot::channel();
+    pub fn add(self: &Arc<Self>, from: Subnet) -> PendingLogin {
+        let (evict, evicted) = oneshot::channel();
         let mut waiting = self.waiting();
         let number = waiting.next;
         waiting.next += 1;
-        waiting.insert(number, from, dismiss);
+        waiting.insert(number, from, evict);
         if waiting.all.len() > waiting.limits.all {
-            waiting.dismiss_oldest();
+            waiting.evict_oldest();
         }
         drop(waiting);
-        Seat { lobby: Arc::clone(self), number, dismissed }
+        PendingLogin { pending: Arc::clone(self), number, evicted }
     }
 
-    /// Number of connections in the lobby.
+    /// Number of connections that count.
     #[must_use]
     pub fn len(&self) -> usize {
         self.waiting().all.len()
     }
 
-    /// Whether the lobby has no connections.
+    /// Whether there are no connections.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -155,73 +155,73 @@ impl Lobby {
 }
 
 impl Waiting {
-    fn insert(&mut self, number: u64, from: Subnet, dismiss: oneshot::Sender<()>) {
-        self.all.insert(number, (from, dismiss));
+    fn insert(&mut self, number: u64, from: Subnet, evict: oneshot::Sender<()>) {
+        self.all.insert(number, (from, evict));
         let neighbours = self.by_subnet.entry(from).or_default();
         neighbours.insert(number);
         let crowded = from.is_network() && neighbours.len() > self.limits.one_address;
         if let Some(oldest) = neighbours.first().copied().filter(|_| crowded) {
-            self.dismiss(oldest);
+            self.evict(oldest);
         }
     }
 
     /// Moves a connection to another subnet, once its true source is known.
-    fn seat(&mut self, number: u64, from: Subnet) {
-        // It may have been dismissed meanwhile.
-        if let Some(dismiss) = self.remove(number) {
-            self.insert(number, from, dismiss);
+    fn set_source(&mut self, number: u64, from: Subnet) {
+        // It may have been evicted meanwhile.
+        if let Some(evict) = self.remove(number) {
+            self.insert(number, from, evict);
         }
     }
 
-    fn dismiss_oldest(&mut self) {
+    fn evict_oldest(&mut self) {
         if let Some(oldest) = self.all.keys().next().copied() {
-            self.dismiss(oldest);
+            self.evict(oldest);
         }
     }
 
-    fn dismiss(&mut self, number: u64) {
-        if let Some(dismiss) = self.remove(number) {
+    fn evict(&mut self, number: u64) {
+        if let Some(evict) = self.remove(number) {
             // It may just have left.
-            let _ = dismiss.send(());
+            let _ = evict.send(());
         }
     }
 
     fn remove(&mut self, number: u64) -> Option<oneshot::Sender<()>> {
-        let (from, dismiss) = self.all.remove(&number)?;
+        let (from, evict) = self.all.remove(&number)?;
         if let Some(neighbours) = self.by_subnet.get_mut(&from) {
             neighbours.remove(&number);
             if neighbours.is_empty() {
                 self.by_subnet.remove(&from);
             }
         }
-        Some(dismiss)
+        Some(evict)
     }
 }
 
-impl SeatHandle {
+impl PendingLoginHandle {
     /// Sets the source of the connection, once a load balancer's PROXY header has named it.
-    pub fn taken_by(&self, from: Subnet) {
-        self.lobby.waiting().seat(self.number, from);
+    pub fn set_source(&self, from: Subnet) {
+        self.pending.waiting().set_source(self.number, from);
     }
 }
 
-impl Seat {
-    /// A handle to this seat.
+impl PendingLogin {
+    /// A handle to this connection.
     #[must_use]
-    pub fn place(&self) -> SeatHandle {
-        SeatHandle { lobby: Arc::clone(&self.lobby), number: self.number }
+    pub fn handle(&self) -> PendingLoginHandle {
+        PendingLoginHandle { pending: Arc::clone(&self.pending), number: self.number }
     }
 
     /// Waits until the connection must be closed to make room for another.
-    pub async fn dismissed(&mut self) {
-        // The sender is dropped only together with this seat.
-        let _ = (&mut self.dismissed).await;
+    pub async fn evicted(&mut self) {
+        // The sender is dropped only together with the receiver's owner.
+        let _ = (&mut self.evicted).await;
     }
 }
 
-impl Drop for Seat {
+impl Drop for PendingLogin {
     fn drop(&mut self) {
-        self.lobby.waiting().remove(self.number);
+        self.pending.waiting().remove(self.number);
     }
 }
 
@@ -229,70 +229,70 @@ impl Drop for Seat {
 mod tests {
     use super::*;
 
-    fn lobby(all: usize, one_address: usize) -> Arc<Lobby> {
-        Lobby::new(LobbyLimits { all, one_address })
+    fn pending(all: usize, one_address: usize) -> Arc<PendingLogins> {
+        PendingLogins::new(PendingLoginLimits { all, one_address })
     }
 
     fn from(address: &str) -> Subnet {
         Subnet::of(Some(address.parse().unwrap()))
     }
 
-    fn is_dismissed(seat: &mut Seat) -> bool {
-        seat.dismissed.try_recv().is_ok()
+    fn is_evicted(login: &mut PendingLogin) -> bool {
+        login.evicted.try_recv().is_ok()
     }
 
     #[test]
     fn the_oldest_leaves_when_there_are_too_many() {
-        let lobby = lobby(2, 2);
-        let mut first = lobby.enter(from("10.0.0.1"));
-        let mut second = lobby.enter(from("10.0.0.2"));
-        let mut third = lobby.enter(from("10.0.0.3"));
-        let gone = [&mut first, &mut second, &mut third].map(is_dismissed);
+        let pending = pending(2, 2);
+        let mut first = pending.add(from("10.0.0.1"));
+        let mut second = pending.add(from("10.0.0.2"));
+        let mut third = pending.add(from("10.0.0.3"));
+        let gone = [&mut first, &mut second, &mut third].map(is_evicted);
         assert_eq!(gone, [true, false, false]);
         drop((first, second));
-        assert_eq!(lobby.len(), 1, "a seat counts once");
+        assert_eq!(pending.len(), 1, "a connection counts once");
     }
 
     #[test]
     fn an_address_with_too_many_pushes_out_its_own() {
-        let lobby = lobby(10, 2);
-        let mut other = lobby.enter(from("10.0.0.9"));
-        let mut mine = [(); 3].map(|()| lobby.enter(from("10.0.0.1")));
-        assert_eq!(mine.each_mut().map(is_dismissed), [true, false, false]);
-        assert!(!is_dismissed(&mut other));
+        let pending = pending(10, 2);
+        let mut other = pending.add(from("10.0.0.9"));
+        let mut mine = [(); 3].map(|()| pending.add(from("10.0.0.1")));
+        assert_eq!(mine.each_mut().map(is_evicted), [true, false, false]);
+        assert!(!is_evicted(&mut other));
         // Somebody with an IPv6 network has a /64 of it.
-        let mut six = [1, 2, 3].map(|host| lobby.enter(from(&format!("2001:db8::{host}"))));
-        assert_eq!(six.each_mut().map(is_dismissed), [true, false, false]);
-        assert!(!is_dismissed(&mut lobby.enter(from("2001:db8:0:1::1"))));
+        let mut six = [1, 2, 3].map(|host| pending.add(from(&format!("2001:db8::{host}"))));
+        assert_eq!(six.each_mut().map(is_evicted), [true, false, false]);
+        assert!(!is_evicted(&mut pending.add(from("2001:db8:0:1::1"))));
         assert_eq!(from("::ffff:10.0.0.1"), from("10.0.0.1"));
     }
 
     #[test]
     fn local_connections_have_no_limit_of_their_own() {
-        let lobby = lobby(10, 1);
-        let mut seats = [(); 3].map(|()| lobby.enter(Subnet::of(None)));
-        assert_eq!(seats.each_mut().map(is_dismissed), [false; 3]);
-        lobby.set_limits(LobbyLimits { all: 1, one_address: 1 });
-        assert_eq!(seats.each_mut().map(is_dismissed), [true, true, false]);
+        let pending = pending(10, 1);
+        let mut logins = [(); 3].map(|()| pending.add(Subnet::of(None)));
+        assert_eq!(logins.each_mut().map(is_evicted), [false; 3]);
+        pending.set_limits(PendingLoginLimits { all: 1, one_address: 1 });
+        assert_eq!(logins.each_mut().map(is_evicted), [true, true, false]);
     }
 
     #[test]
     fn those_behind_a_load_balancer_count_for_their_own_addresses() {
-        let lobby = lobby(10, 2);
-        let mut seats = [(); 4].map(|()| lobby.enter(Subnet::of(None)));
-        for (seat, host) in seats.iter().zip([1, 1, 1, 2]) {
-            seat.place().taken_by(from(&format!("10.0.0.{host}")));
+        let pending = pending(10, 2);
+        let mut logins = [(); 4].map(|()| pending.add(Subnet::of(None)));
+        for (login, host) in logins.iter().zip([1, 1, 1, 2]) {
+            login.handle().set_source(from(&format!("10.0.0.{host}")));
         }
-        assert_eq!(seats.each_mut().map(is_dismissed), [true, false, false, false]);
-        seats[0].place().taken_by(from("10.0.0.2"));
-        drop(seats);
-        assert!(lobby.is_empty() && lobby.waiting().by_subnet.is_empty());
+        assert_eq!(logins.each_mut().map(is_evicted), [true, false, false, false]);
+        logins[0].handle().set_source(from("10.0.0.2"));
+        drop(logins);
+        assert!(pending.is_empty() && pending.waiting().by_subnet.is_empty());
     }
 
     #[test]
     fn nothing_is_kept_of_those_who_left() {
-        let lobby = lobby(2, 1);
-        drop([1, 2, 3, 4].map(|host| lobby.enter(from(&format!("10.0.0.{host}")))));
-        assert!(lobby.is_empty() && lobby.waiting().by_subnet.is_empty());
+        let pending = pending(2, 1);
+        drop([1, 2, 3, 4].map(|host| pending.add(from(&format!("10.0.0.{host}")))));
+        assert!(pending.is_empty() && pending.waiting().by_subnet.is_empty());
     }
 }
