@@ -53,14 +53,14 @@ impl Bench {
             let user = Arc::new(SharedCount::default());
             (Arc::new(resolved), Arc::new(SharedPool::new(1, database, user)))
         });
-        let session = pooler.arrive(pool, now, || CancelKey::short(1, [1; 32]));
+        let session = pooler.handle_login(pool, now, || CancelKey::short(1, [1; 32]));
         assert_eq!(pooler.greet(session, &[], now), Greeting::Wait);
         let mut actions = Vec::new();
-        pooler.take_actions(&mut actions);
+        pooler.poll_actions(&mut actions);
         let Some(Action::Dial(server)) = actions.first() else { panic!("no dial in {actions:?}") };
-        pooler.dialed(*server, welcome(), now);
+        pooler.handle_dialed(*server, welcome(), now);
         assert!(matches!(pooler.greet(session, &[], now), Greeting::Ready(_)));
-        pooler.take_actions(&mut actions);
+        pooler.poll_actions(&mut actions);
         Self { pooler, session, plan: Plan::default(), now }
     }
 
@@ -68,7 +68,7 @@ impl Bench {
     fn transaction(&mut self, request: &[u8], answer: &[u8]) -> (u64, u64) {
         let (server, to_server) = self.ask(request);
         self.plan.clear();
-        let processed = self.pooler.server_bytes(server, self.now, answer, &mut self.plan);
+        let processed = self.pooler.handle_server_bytes(server, self.now, answer, &mut self.plan);
         assert_eq!((processed.taken as usize, processed.stop), (answer.len(), Stop::Checkin));
         let to_client = self.plan.bytes_to_sessions();
         self.plan.clear();
@@ -78,12 +78,14 @@ impl Bench {
 
     fn ask(&mut self, request: &[u8]) -> (ServerId, u64) {
         self.plan.clear();
-        let processed = self.pooler.client_bytes(self.session, self.now, request, &mut self.plan);
+        let processed =
+            self.pooler.handle_client_bytes(self.session, self.now, request, &mut self.plan);
         assert_eq!((processed.taken, processed.stop), (0, Stop::Checkout));
         let Checkout::Linked(server) = self.pooler.checkout(self.session, self.now) else {
             panic!("no server connection")
         };
-        let processed = self.pooler.client_bytes(self.session, self.now, request, &mut self.plan);
+        let processed =
+            self.pooler.handle_client_bytes(self.session, self.now, request, &mut self.plan);
         assert_eq!((processed.taken as usize, processed.stop), (request.len(), Stop::Drained));
         (server, self.plan.to_server().bytes())
     }

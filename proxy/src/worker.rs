@@ -176,7 +176,7 @@ impl Worker {
                 }
             }
         }
-        if self.state.borrow().pooler.pause() < self.pause.get() {
+        if self.state.borrow().pooler.timeout_interval() < self.pause.get() {
             self.wake_housekeeping();
         }
     }

@@ -8,19 +8,19 @@ use crate::topology::ProbeHint;
 /// What the core wants done outside of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Open a server connection; answer with `Pooler::dialed` or `Pooler::dial_failed`.
+    /// Open a server connection; answer with `Pooler::handle_dialed` or `Pooler::handle_dial_failed`.
     ///
-    /// `Pooler::dialed`: crate::pooler::Pooler::dialed
-    /// `Pooler::dial_failed`: crate::pooler::Pooler::dial_failed
+    /// `Pooler::handle_dialed`: crate::pooler::Pooler::handle_dialed
+    /// `Pooler::handle_dial_failed`: crate::pooler::Pooler::handle_dial_failed
     Dial(ServerId),
-    /// Send Terminate to a server, wait until it is gone, then call `Pooler::closed`.
+    /// Send Terminate to a server, wait until it is gone, then call `Pooler::handle_closed`.
     ///
-    /// `Pooler::closed`: crate::pooler::Pooler::closed
+    /// `Pooler::handle_closed`: crate::pooler::Pooler::handle_closed
     Close(ServerId),
     /// Send a cancel request for a server; when it has reached its end, call
-    /// `Pooler::cancel_ended`.
+    /// `Pooler::handle_cancel_ended`.
     ///
-    /// `Pooler::cancel_ended`: crate::pooler::Pooler::cancel_ended
+    /// `Pooler::handle_cancel_ended`: crate::pooler::Pooler::handle_cancel_ended
     Cancel(ServerId),
     /// Run the task of this session: it has a server connection, or an error to be told.
     Wake(SessionId),
@@ -31,9 +31,9 @@ pub enum Action {
     /// Ask another worker for an idle server connection of this pool.
     Ask(PoolId, WorkerId),
     /// Close a server connection's socket at once, without a Terminate, then call
-    /// `Pooler::server_gone`: in the turn of the client that is linked to it, if there is one.
+    /// `Pooler::handle_server_gone`: in the turn of the client that is linked to it, if there is one.
     ///
-    /// `Pooler::server_gone`: crate::pooler::Pooler::server_gone
+    /// `Pooler::handle_server_gone`: crate::pooler::Pooler::handle_server_gone
     Cut(ServerId),
     /// Have a cluster's prober look at once.
     ProbeHint(ClusterId, ProbeHint),

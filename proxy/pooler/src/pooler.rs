@@ -24,48 +24,48 @@ use crate::server::migration::{self, Migration};
 use crate::server::prepared::StatementKey;
 use crate::server::renewal::{self, Renewal, Renewed};
 use crate::server::reported::NamedValue;
-use crate::server::server_turn::{self, IdleWord};
+use crate::server::server_turn::{self, IdleMessages};
 use crate::session::arrival::{self, Greeting};
 use crate::session::departure::{self, Departure};
 use crate::session::sessions::SessionOptions;
 use crate::session::{Presence, Session, Trial, client_turn, delivery, place};
 use crate::topology::{NodeId, NodeView, View};
 
-/// One worker's core: its sessions, server connections, pools and clusters, and every decision about
-/// them. It knows no socket, no clock and no random number.
+/// One worker's core: its sessions, server connections, pools and clusters, and every decision
+/// about them. It knows no socket, no clock and no random number.
 ///
 /// # The driver's part
 ///
 /// *Always.* After each call that takes `&mut self`, the driver takes the actions
-/// ([`Self::take_actions`]) and does them; it writes what the call has left in the [`Plan`], each
+/// ([`Self::poll_actions`]) and does them; it writes what the call has left in the [`Plan`], each
 /// peer's pieces in their order, before it calls again for the same session or server connection.
 /// `now` never goes back.
 ///
-/// *A client.* After its login: [`Self::arrive`], then [`Self::greet`] each time that the session is
-/// woken, until it answers [`Greeting::Ready`] (or [`Greeting::Try`], then [`Self::client_bytes`]
-/// with an empty buffer until [`Self::is_on_trial`] is false). From then on [`Self::client_bytes`]
-/// with what was read; it says how much of that is dealt with, and why it has stopped
-/// ([`Stop`](crate::plan::Stop)):
+/// *A client.* After its login: [`Self::handle_login`], then [`Self::greet`] each time that the
+/// session is woken, until it answers [`Greeting::Ready`] (or [`Greeting::Try`], then
+/// [`Self::handle_client_bytes`] with an empty buffer until [`Self::is_on_trial`] is false). From
+/// then on [`Self::handle_client_bytes`] with what was read; it says how much of that is dealt
+/// with, and why it has stopped ([`Stop`](crate::plan::Stop)):
 ///
 /// - `Drained`, `Need`: read more, then call again with the rest in front.
 /// - `Checkout`: [`Self::checkout`]. When that links a server connection, look whether the server
-///   has closed it meanwhile (then [`Self::server_gone`], and again); call `client_bytes` again with
+///   has closed it meanwhile (then [`Self::handle_server_gone`], and again); call that again with
 ///   the same bytes. When the session waits, call again once it is woken.
 /// - `WaitForPlace`: [`Self::await_place`], then wait until the session is woken.
 /// - `Wait`: do not read the client before a step of its server connection, or a wake-up.
 /// - `Checkin`: once everything is written in both directions, [`Self::checkin`].
-/// - `Terminate`, `Fault`: [`Self::depart`].
+/// - `Terminate`, `Fault`: [`Self::handle_departure`].
 ///
-/// When a session is woken, [`Self::take_final_error`] comes first. When the client is gone:
-/// [`Self::depart`], again after each step of its server connection, until it is
-/// [`Departure::Over`]; then [`Self::end`].
+/// When a session is woken, [`Self::poll_final_error`] comes first. When the client is gone:
+/// [`Self::handle_departure`], again after each step of its server connection, until it is
+/// [`Departure::Over`]; then [`Self::forget_session`].
 ///
-/// *A server connection.* [`Action::Dial`] asks for it; [`Self::dialed`] or [`Self::dial_failed`]
-/// answers. While a session is linked to it, what it sends goes to [`Self::server_bytes`], otherwise
-/// to [`Self::idle_bytes`]. Its end is told with [`Self::server_gone`], or with [`Self::closed`]
-/// after an [`Action::Close`].
+/// *A server connection.* [`Action::Dial`] asks for it; [`Self::handle_dialed`] or
+/// [`Self::handle_dial_failed`] answers. While a session is linked to it, what it sends goes to
+/// [`Self::handle_server_bytes`], otherwise to [`Self::handle_idle_bytes`]. Its end is told with
+/// [`Self::handle_server_gone`], or with [`Self::handle_closed`] after an [`Action::Close`].
 ///
-/// *Time.* [`Self::tick`], every [`Self::pause`].
+/// *Time.* [`Self::handle_timeout`], each [`Self::timeout_interval`].
 #[derive(Debug)]
 pub struct Pooler {
     core: Core,
@@ -86,14 +86,14 @@ impl Pooler {
     }
 
     /// Moves all actions that were asked for since the last time to the end of `out`.
-    pub fn take_actions(&mut self, out: &mut Vec<Action>) {
+    pub fn poll_actions(&mut self, out: &mut Vec<Action>) {
         self.core.actions.take(out);
     }
 
     // What clients and server connections send.
 
     /// Processes what a client sent. `buf` starts where the last step ended.
-    pub fn client_bytes(
+    pub fn handle_client_bytes(
         &mut self,
         id: SessionId,
         now: Instant,
@@ -104,7 +104,7 @@ impl Pooler {
     }
 
     /// Processes what a server sent. `buf` starts where the last step ended.
-    pub fn server_bytes(
+    pub fn handle_server_bytes(
         &mut self,
         id: ServerId,
         now: Instant,
@@ -117,7 +117,7 @@ impl Pooler {
     }
 
     /// Processes what a server connection sent while no session was linked to it.
-    pub fn idle_bytes(&mut self, id: ServerId, buf: &[u8]) -> IdleWord {
+    pub fn handle_idle_bytes(&mut self, id: ServerId, buf: &[u8]) -> IdleMessages {
         let word = server_turn::process_idle(&mut self.core, id, buf);
         self.pass_on_findings();
         word
@@ -142,7 +142,7 @@ impl Pooler {
 
     /// A client has logged in. `key` makes a random cancel key; it is called again when another
     /// session of this worker has that process id.
-    pub fn arrive(
+    pub fn handle_login(
         &mut self,
         pool: PoolId,
         now: Instant,
@@ -188,7 +188,7 @@ impl Pooler {
 
     /// The message with which the client must be closed, if somebody has decided so. It is empty
     /// where a message to the client is half-way: nothing can follow that.
-    pub fn take_final_error(&mut self, id: SessionId) -> Option<Box<[u8]>> {
+    pub fn poll_final_error(&mut self, id: SessionId) -> Option<Box<[u8]>> {
         let session = self.core.sessions.get_mut(id)?;
         let error = session.take_final_error()?;
         let server = session.link().server().and_then(|server| self.core.servers.get(server));
@@ -197,8 +197,8 @@ impl Pooler {
     }
 
     /// Takes what a plan has for a session whose turn it is not: `parts` follow on what was given
-    /// last. Wakes the session's task, which asks for it by [`Self::take_output`]. Of a session that
-    /// has left it is dropped. A client for which more than
+    /// last. Wakes the session's task, which asks for it by [`Self::poll_output`]. Of a session
+    /// that has left it is dropped. A client for which more than
     /// [`OUTPUT_LIMIT`](crate::session::output::OUTPUT_LIMIT) bytes wait does not read: they are
     /// dropped, and it is dismissed (08006).
     pub fn queue_output<'a>(&mut self, id: SessionId, parts: impl Iterator<Item = &'a [u8]>) {
@@ -209,14 +209,14 @@ impl Pooler {
     /// anything else of its own turn. `None` if there are none, and while another message to it is
     /// half-way. Asked for once the client has taken all that was written to it.
     #[inline]
-    pub fn take_output(&mut self, id: SessionId) -> Option<Vec<u8>> {
+    pub fn poll_output(&mut self, id: SessionId) -> Option<Vec<u8>> {
         delivery::take(&mut self.core.sessions, &self.core.servers, id)
     }
 
     /// The client has left, in this way; or the server connection of one that had left has made a
     /// step. What was sent before Terminate still runs; what runs for a client that vanished is
     /// cancelled; an open transaction is rolled back; session state is reset.
-    pub fn depart(
+    pub fn handle_departure(
         &mut self,
         id: SessionId,
         presence: Presence,
@@ -227,13 +227,13 @@ impl Pooler {
     }
 
     /// Forgets a session. A server connection that it still has cannot be trusted and is closed.
-    pub fn end(&mut self, id: SessionId) {
+    pub fn forget_session(&mut self, id: SessionId) {
         departure::end(&mut self.core, id);
     }
 
     /// A client asks to cancel the query of a session, which may be another worker's. A wrong key,
     /// like a session that runs nothing, is passed over in silence, as PostgreSQL does.
-    pub fn cancel(&mut self, process_id: u32, secret: &[u8]) -> Cancelling {
+    pub fn handle_cancel_request(&mut self, process_id: u32, secret: &[u8]) -> Cancelling {
         request::cancel(&mut self.core, process_id, secret)
     }
 
@@ -253,13 +253,13 @@ impl Pooler {
     // Server connections.
 
     /// A server connection was opened.
-    pub fn dialed(&mut self, id: ServerId, dialed: Dialed, now: Instant) {
+    pub fn handle_dialed(&mut self, id: ServerId, dialed: Dialed, now: Instant) {
         life::dialed(&mut self.core, id, dialed, now);
     }
 
     /// A server connection could not be opened. `error` is the body of the ErrorResponse that
     /// tells why, the server's own if it sent one.
-    pub fn dial_failed(
+    pub fn handle_dial_failed(
         &mut self,
         id: ServerId,
         error: Arc<[u8]>,
@@ -270,13 +270,13 @@ impl Pooler {
     }
 
     /// The driver has said Terminate to a server and seen the end of its connection.
-    pub fn closed(&mut self, id: ServerId, now: Instant) {
+    pub fn handle_closed(&mut self, id: ServerId, now: Instant) {
         life::closed(&mut self.core, id, now);
     }
 
     /// A server connection has ended, or cannot be used any more, without a Terminate. Its session
     /// is told what `plan` then holds for the client.
-    pub fn server_gone(
+    pub fn handle_server_gone(
         &mut self,
         id: ServerId,
         now: Instant,
@@ -286,7 +286,7 @@ impl Pooler {
     }
 
     /// A cancel request for this server connection has reached its end.
-    pub fn cancel_ended(&mut self, id: ServerId, now: Instant) {
+    pub fn handle_cancel_ended(&mut self, id: ServerId, now: Instant) {
         request::cancel_ended(&mut self.core, id, now);
     }
 
@@ -313,7 +313,7 @@ impl Pooler {
 
     /// Another worker asks for an idle server connection of `pool`: it gets one now, or the next
     /// that is released beyond this worker's need.
-    pub fn asked(&mut self, pool: PoolId, by: WorkerId) {
+    pub fn handle_migration_request(&mut self, pool: PoolId, by: WorkerId) {
         migration::asked(&mut self.core.pools, &mut self.core.actions, pool, by);
     }
 
@@ -395,7 +395,7 @@ impl Pooler {
 
     /// A cluster has changed. Server connections that lead where they should not are cut before
     /// another byte is forwarded; who waits is served, sent elsewhere or refused.
-    pub fn set_view(&mut self, name: &str, view: Arc<View>, now: Instant) {
+    pub fn handle_view(&mut self, name: &str, view: Arc<View>, now: Instant) {
         follow::set_view(&mut self.core, name, view, now);
     }
 
@@ -412,7 +412,7 @@ impl Pooler {
     }
 
     /// Something has changed about a role's password.
-    pub fn credential_changed(&mut self, role: &str, event: CredentialEvent, now: Instant) {
+    pub fn handle_credential_event(&mut self, role: &str, event: CredentialEvent, now: Instant) {
         credential::credential_changed(&mut self.core, role, event, now);
     }
 
@@ -442,13 +442,13 @@ impl Pooler {
     // Time.
 
     /// Does what is due at `now`.
-    pub fn tick(&mut self, now: Instant) {
+    pub fn handle_timeout(&mut self, now: Instant) {
         timers::tick(&mut self.core, now);
     }
 
-    /// How long until the next [`Self::tick`] is due, from 2 ms to 100 ms.
+    /// How long until the next [`Self::handle_timeout`] is due, from 2 ms to 100 ms.
     #[must_use]
-    pub fn pause(&self) -> Duration {
+    pub fn timeout_interval(&self) -> Duration {
         timers::pause(&self.core.pools)
     }
 

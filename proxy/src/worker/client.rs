@@ -211,7 +211,7 @@ impl Client {
                 "a client's task has panicked; its connections are closed"
             );
         }
-        state.pooler.end(self.session);
+        state.pooler.forget_session(self.session);
         drop(state);
         worker.wake_housekeeping();
     }

@@ -13,7 +13,7 @@ use super::Worker;
 impl Worker {
     /// A cluster has changed.
     pub(super) fn follow(&self, cluster: &str, view: Arc<View>) {
-        self.state.borrow_mut().pooler.set_view(cluster, view, Instant::now());
+        self.state.borrow_mut().pooler.handle_view(cluster, view, Instant::now());
         let homes: Vec<PoolId> = {
             let state = self.state.borrow();
             let pools = state.pooler.pools();
@@ -61,7 +61,7 @@ impl Worker {
                 let state = &mut *state;
                 state.plan.clear();
                 // Nobody is linked to it, so nobody is told.
-                let _ = state.pooler.server_gone(server, Instant::now(), &mut state.plan);
+                let _ = state.pooler.handle_server_gone(server, Instant::now(), &mut state.plan);
             }
         }
     }

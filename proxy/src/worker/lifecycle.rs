@@ -14,7 +14,7 @@ use super::turn::{Step, Turn};
 impl Turn<'_, '_> {
     /// Somebody has decided that the client's connection ends.
     pub(super) fn dismissed(&mut self) -> bool {
-        let final_error = self.state.pooler.take_final_error(self.client.session);
+        let final_error = self.state.pooler.poll_final_error(self.client.session);
         if let Some(final_error) = &final_error {
             self.client.outbox.push(final_error);
             self.client.stage = Stage::Closing;
@@ -95,7 +95,8 @@ impl Turn<'_, '_> {
             }
         }
         self.state.plan.clear();
-        let departure = self.state.pooler.depart(session, presence, self.now, &mut self.state.plan);
+        let departure =
+            self.state.pooler.handle_departure(session, presence, self.now, &mut self.state.plan);
         if let Some(server) = server {
             self.state.send_to_server(server, self.cx, &[]);
         }
@@ -112,7 +113,7 @@ impl Turn<'_, '_> {
                 }
             },
             (Departure::Over, _) | (Departure::Later, None) => {
-                self.state.pooler.end(session);
+                self.state.pooler.forget_session(session);
                 self.state.unwatch(session);
                 self.client.stage = Stage::Over;
                 Step::Moved

@@ -210,7 +210,7 @@ impl Worker {
         let secret: [u8; LONG_SECRET] = rand::random();
         let long = guest.version >= ProtocolVersion::V3_2;
         let mut state = self.state.borrow_mut();
-        let session = state.pooler.arrive(pool, Instant::now(), || {
+        let session = state.pooler.handle_login(pool, Instant::now(), || {
             let process_id = rand::random();
             if long {
                 CancelKey::long(process_id, secret)

@@ -160,7 +160,7 @@ impl Worker {
             Message::Arrive(migrant) => self.admit(*migrant),
             Message::Cancel { process_id, secret, delivery } => {
                 let mut state = self.state.borrow_mut();
-                let cancelling = state.pooler.cancel(process_id, &secret);
+                let cancelling = state.pooler.handle_cancel_request(process_id, &secret);
                 if cancelling != Cancelling::WrongKey {
                     delivery.known.store(true, Relaxed);
                 }
@@ -173,7 +173,7 @@ impl Worker {
             Message::Topology { cluster, view } => self.follow(&cluster, view),
             Message::Credential { role, news } => {
                 let mut state = self.state.borrow_mut();
-                state.pooler.credential_changed(&role, news, Instant::now());
+                state.pooler.handle_credential_event(&role, news, Instant::now());
             }
             Message::Renew { database, how, told } => {
                 let mut state = self.state.borrow_mut();
@@ -251,7 +251,7 @@ impl Worker {
 
     fn asked(&self, pool: &PoolKey, by: WorkerId) {
         if let Some(pool) = self.pool(pool) {
-            self.state.borrow_mut().pooler.asked(pool, by);
+            self.state.borrow_mut().pooler.handle_migration_request(pool, by);
         }
     }
 

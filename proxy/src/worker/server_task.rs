@@ -71,7 +71,7 @@ impl Worker {
                 tracing::debug!(%address, process_id = backend_key.process_id, "server connection opened");
                 let io = ServerIo::new(transport, address, target, cancel, residual);
                 state.servers.insert(id, io.counted(generation));
-                state.pooler.dialed(id, Dialed { backend_key, parameters, found }, now);
+                state.pooler.handle_dialed(id, Dialed { backend_key, parameters, found }, now);
             }
             Err(error) => {
                 tracing::warn!(
@@ -85,7 +85,7 @@ impl Worker {
                     true => DialFailure::Unreachable,
                     false => DialFailure::Refused,
                 };
-                state.pooler.dial_failed(id, body.into(), failure, now);
+                state.pooler.handle_dial_failed(id, body.into(), failure, now);
             }
         }
         drop(state);
@@ -101,7 +101,7 @@ impl Worker {
                 // In time or not, the place is given back.
                 let _ = tokio::time::timeout(CLOSE_TIME, say_goodbye(io)).await;
             }
-            worker.state.borrow_mut().pooler.closed(id, Instant::now());
+            worker.state.borrow_mut().pooler.handle_closed(id, Instant::now());
             worker.perform();
         });
     }
@@ -124,7 +124,7 @@ impl Worker {
                 if let Some(at) = state.cancels.iter().position(|(server, _)| *server == id) {
                     drop(state.cancels.swap_remove(at));
                 }
-                state.pooler.cancel_ended(id, Instant::now());
+                state.pooler.handle_cancel_ended(id, Instant::now());
             }
             worker.perform();
         });

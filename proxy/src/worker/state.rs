@@ -7,7 +7,7 @@ use pgimbal_pooler::action::Action;
 use pgimbal_pooler::ids::{PoolId, ServerId, SessionId};
 use pgimbal_pooler::plan::Plan;
 use pgimbal_pooler::pooler::Pooler;
-use pgimbal_pooler::server::server_turn::IdleWord;
+use pgimbal_pooler::server::server_turn::IdleMessages;
 
 use super::dead_peers::Rounds;
 use super::inbox::ReadBuffer;
@@ -131,13 +131,13 @@ impl State {
                 None => None,
                 Some(Ok(Some(input))) => {
                     let bytes = input.bytes(&probe);
-                    match self.pooler.idle_bytes(server, bytes) {
-                        IdleWord::Harmless(taken) => {
+                    match self.pooler.handle_idle_bytes(server, bytes) {
+                        IdleMessages::Harmless(taken) => {
                             self.servers.keep(server, &bytes[taken as usize..], &mut self.free);
                             // Its end may stand behind it.
                             Some(true)
                         }
-                        IdleWord::Dead => Some(false),
+                        IdleMessages::Dead => Some(false),
                     }
                 }
                 Some(Ok(None) | Err(_)) => Some(false),
@@ -158,7 +158,7 @@ impl State {
             if !self.is_alive(server) {
                 self.plan.clear();
                 // Nobody is linked to it, so nobody is told.
-                let _ = self.pooler.server_gone(server, now, &mut self.plan);
+                let _ = self.pooler.handle_server_gone(server, now, &mut self.plan);
                 self.servers.drop_io(server);
             }
         }
@@ -184,6 +184,6 @@ impl State {
 
     /// The actions that the core has asked for.
     pub(super) fn take_actions(&mut self, actions: &mut Vec<Action>) {
-        self.pooler.take_actions(actions);
+        self.pooler.poll_actions(actions);
     }
 }

@@ -75,11 +75,10 @@ fn worker() -> Rc<Worker> {
 fn client(worker: &Rc<Worker>) -> (Client, UnixStream) {
     let key = PoolKey { database: "app".into(), user: "app".into(), place: Place::Primary };
     let pool = worker.pool(&key).expect("a pool");
-    let session = worker
-        .state
-        .borrow_mut()
-        .pooler
-        .arrive(pool, Instant::now(), || CancelKey::short(rand::random(), [7; LONG_SECRET]));
+    let session =
+        worker.state.borrow_mut().pooler.handle_login(pool, Instant::now(), || {
+            CancelKey::short(rand::random(), [7; LONG_SECRET])
+        });
     let (ours, theirs) = UnixStream::pair().expect("two sockets");
     let arriving = Arriving { parameters: Vec::new(), pending_output: Vec::new() };
     let connected = worker.common.process.client_accepted();
@@ -94,7 +93,7 @@ fn link(worker: &Worker, session: SessionId) -> (ServerId, UnixStream) {
     assert_eq!(state.pooler.greet(session, &[], now), Greeting::Wait);
     assert_eq!(state.pooler.checkout(session, now), Checkout::Waiting);
     let mut actions = Vec::new();
-    state.pooler.take_actions(&mut actions);
+    state.pooler.poll_actions(&mut actions);
     let dialed = Dialed { backend_key: BackendKey::default(), parameters: Vec::new(), found: None };
     let server = actions.iter().find_map(|action| match action {
         Action::Dial(server) => Some(*server),
@@ -107,7 +106,7 @@ fn link(worker: &Worker, session: SessionId) -> (ServerId, UnixStream) {
     let transport = Transport::Plain(Socket::Unix(ours));
     let io = ServerIo::new(transport, Address::Unix("server".into()), target, None, Vec::new());
     state.servers.insert(server, io);
-    state.pooler.dialed(server, dialed, now);
+    state.pooler.handle_dialed(server, dialed, now);
     assert_eq!(state.pooler.server(server).and_then(|server| server.session()), Some(session));
     (server, theirs)
 }

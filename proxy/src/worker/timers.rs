@@ -12,7 +12,7 @@ impl Worker {
     pub(super) async fn run_timers(self: Rc<Self>) {
         let mut reaped = Instant::now();
         loop {
-            let pause = self.state.borrow().pooler.pause();
+            let pause = self.state.borrow().pooler.timeout_interval();
             self.pause.set(pause);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -26,7 +26,7 @@ impl Worker {
                     reaped = now;
                     state.reap_idle(now);
                 }
-                state.pooler.tick(now);
+                state.pooler.handle_timeout(now);
             }
             self.look_for_readers(now);
             self.perform();

@@ -90,7 +90,7 @@ impl Turn<'_, '_> {
     /// Writes what other turns have made for the client, ahead of what this one makes.
     fn take_output(&mut self) {
         if self.client.outbox.is_empty()
-            && let Some(output) = self.state.pooler.take_output(self.client.session)
+            && let Some(output) = self.state.pooler.poll_output(self.client.session)
         {
             self.client.outbox.push(&output);
             self.flush_client();
@@ -136,7 +136,8 @@ impl Turn<'_, '_> {
             let bytes = &input.bytes(self.buffer)[at..];
             let state = &mut *self.state;
             state.plan.clear();
-            let processed = state.pooler.server_bytes(server, self.now, bytes, &mut state.plan);
+            let processed =
+                state.pooler.handle_server_bytes(server, self.now, bytes, &mut state.plan);
             self.client.deliver(state, self.cx, bytes);
             state.send_to_server(server, self.cx, bytes);
             at += processed.taken as usize;
@@ -172,7 +173,7 @@ impl Turn<'_, '_> {
         let state = &mut *self.state;
         self.client.checkin_due = false;
         state.plan.clear();
-        let outcome = state.pooler.server_gone(server, self.now, &mut state.plan);
+        let outcome = state.pooler.handle_server_gone(server, self.now, &mut state.plan);
         state.servers.drop_io(server);
         self.client.deliver(state, self.cx, &[]);
         match outcome {
@@ -267,7 +268,8 @@ impl Turn<'_, '_> {
             let state = &mut *self.state;
             let session = self.client.session;
             state.plan.clear();
-            let processed = state.pooler.client_bytes(session, self.now, bytes, &mut state.plan);
+            let processed =
+                state.pooler.handle_client_bytes(session, self.now, bytes, &mut state.plan);
             at += processed.taken as usize;
             if !state.plan.to_server().is_empty()
                 && let Some(server) = state.pooler.session(session).and_then(|s| s.link().server())

@@ -18,7 +18,7 @@ use crate::session::{Link, dismissal};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checkout {
     /// The session has this one. The driver asks it whether its end has come meanwhile: then
-    /// `Pooler::server_gone`(crate::pooler::Pooler::server_gone) and another try.
+    /// `Pooler::handle_server_gone`(crate::pooler::Pooler::handle_server_gone) and another try.
     Linked(ServerId),
     /// The session waits; it is woken.
     Waiting,

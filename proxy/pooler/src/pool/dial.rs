@@ -42,9 +42,9 @@ pub(crate) fn dial(core: &mut Core, id: PoolId, reserve: Reserve, now: Instant) 
     true
 }
 
-/// Says Terminate to a server; its place stays taken until `Pooler::closed`.
+/// Says Terminate to a server; its place stays taken until `Pooler::handle_closed`.
 ///
-/// `Pooler::closed`: crate::pooler::Pooler::closed
+/// `Pooler::handle_closed`: crate::pooler::Pooler::handle_closed
 pub(crate) fn close_server(
     servers: &mut Servers,
     pools: &mut Pools,

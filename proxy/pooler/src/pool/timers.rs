@@ -24,7 +24,7 @@ use crate::session::pin::PinReason;
 use crate::session::sessions::Service;
 use crate::session::{Link, Phase, Presence, Session, dismissal, place, setup};
 
-/// How often `Pooler::tick` is to be called while somebody waits: the age from which a waiter may
+/// How often `Pooler::handle_timeout` is to be called while somebody waits: the age from which a waiter may
 /// be helped by another worker, twice over.
 pub const WAITING_TICK: Duration = Duration::from_millis(2);
 

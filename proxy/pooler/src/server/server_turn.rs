@@ -12,7 +12,7 @@ use pgimbal_wire::error::{ErrorFields, Severity, SqlState};
 use pgimbal_wire::frame::{self, HEADER_LEN, Header};
 use pgimbal_wire::tag::backend;
 
-use self::turn::{Fate, Freed, Halt, ServerTurn};
+use self::turn::{Forwarding, Freed, Halt, ServerTurn};
 use crate::core::Core;
 use crate::ids::ServerId;
 use crate::plan::{Body, HOLD_LIMIT, Plan, Processed, Stop};
@@ -22,7 +22,7 @@ use crate::session::client_turn::turn::emit_made;
 
 /// The longest message that is processed by its whole body: a reported setting. Rows, notices and
 /// errors of any length stream.
-const LONGEST_JUDGED: usize = 1024 * 1024;
+const LONGEST_PARAMETER_STATUS: usize = 1024 * 1024;
 
 pub(crate) fn process(
     core: &mut Core,
@@ -74,7 +74,7 @@ pub(crate) fn process(
 
 /// What an idle server connection said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdleWord {
+pub enum IdleMessages {
     /// Notices, notifications and reported settings, up to so many bytes: it may be used.
     Harmless(u32),
     /// An error or anything else: it must not be used.
@@ -83,14 +83,14 @@ pub enum IdleWord {
 
 /// Processes what came from a server connection while it was idle. A FATAL is kept as its last
 /// words.
-pub(crate) fn process_idle(core: &mut Core, id: ServerId, buf: &[u8]) -> IdleWord {
-    let Some(server) = core.servers.get_mut(id) else { return IdleWord::Dead };
+pub(crate) fn process_idle(core: &mut Core, id: ServerId, buf: &[u8]) -> IdleMessages {
+    let Some(server) = core.servers.get_mut(id) else { return IdleMessages::Dead };
     let mut at = 0;
     loop {
         let rest = &buf[at..];
-        let Ok(header) = frame::peek(rest) else { return IdleWord::Dead };
+        let Ok(header) = frame::peek(rest) else { return IdleMessages::Dead };
         let Some(header) = header.filter(|header| header.total as usize <= rest.len()) else {
-            return IdleWord::Harmless(at as u32);
+            return IdleMessages::Harmless(at as u32);
         };
         let body = &rest[HEADER_LEN..header.total as usize];
         match header.tag {
@@ -98,16 +98,16 @@ pub(crate) fn process_idle(core: &mut Core, id: ServerId, buf: &[u8]) -> IdleWor
             backend::PARAMETER_STATUS => {
                 let mut parts = body.split(|&byte| byte == 0);
                 let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
-                    return IdleWord::Dead;
+                    return IdleMessages::Dead;
                 };
                 replies::note_hot_standby(server, &mut core.tables, name);
                 server.reported = core.tables.reported.with(&server.reported, name, value);
             }
             backend::ERROR_RESPONSE => {
                 server.shutdown_notice = Some(body.into());
-                return IdleWord::Dead;
+                return IdleMessages::Dead;
             }
-            _ => return IdleWord::Dead,
+            _ => return IdleMessages::Dead,
         }
         at += header.total as usize;
     }
@@ -182,7 +182,9 @@ fn step(turn: &mut ServerTurn<'_>) -> Result<(), Halt> {
     };
     let total = header.total as usize;
     let wanted = match header.tag {
-        backend::PARAMETER_STATUS if total > LONGEST_JUDGED => return Err(Stop::Fault.into()),
+        backend::PARAMETER_STATUS if total > LONGEST_PARAMETER_STATUS => {
+            return Err(Stop::Fault.into());
+        }
         backend::PARAMETER_STATUS => total,
         _ => total.min(HOLD_LIMIT),
     };
@@ -216,7 +218,7 @@ fn addressee(turn: &ServerTurn<'_>, tag: u8) -> Owner {
 }
 
 /// Decides one message, of which `body` is what has arrived.
-fn message(turn: &mut ServerTurn<'_>, header: Header, body: &[u8]) -> Result<Fate, Stop> {
+fn message(turn: &mut ServerTurn<'_>, header: Header, body: &[u8]) -> Result<Forwarding, Stop> {
     match header.tag {
         backend::DATA_ROW if turn.server.asking.is_some() => Ok(answer_row(turn, body)),
         backend::DATA_ROW | backend::COPY_DATA | backend::COPY_DONE => Ok(turn.rows()),
@@ -240,7 +242,7 @@ fn message(turn: &mut ServerTurn<'_>, header: Header, body: &[u8]) -> Result<Fat
         }
         backend::COPY_OUT_RESPONSE | backend::COPY_BOTH_RESPONSE => Ok(turn.rows()),
         backend::ERROR_RESPONSE => errors::error(turn, body),
-        backend::NOTICE_RESPONSE if is_last_notice(body) => Ok(Fate::Swallow),
+        backend::NOTICE_RESPONSE if is_last_notice(body) => Ok(Forwarding::Swallow),
         backend::NOTICE_RESPONSE | backend::NOTIFICATION_RESPONSE => {
             Ok(asynchronous(turn, header.tag))
         }
@@ -251,25 +253,25 @@ fn message(turn: &mut ServerTurn<'_>, header: Header, body: &[u8]) -> Result<Fat
 
 /// What the server says on its own account passes to whoever is linked, unless the proxy's own
 /// query caused it.
-fn asynchronous(turn: &ServerTurn<'_>, tag: u8) -> Fate {
+fn asynchronous(turn: &ServerTurn<'_>, tag: u8) -> Forwarding {
     match turn.server.pending.front() {
         // What was notified while the server was asked is the client's.
         Some(Pending::Own(OwnQuery::Question))
             if tag == backend::NOTIFICATION_RESPONSE && turn.session.is_some() =>
         {
-            Fate::Pass
+            Forwarding::Pass
         }
         _ if tag == backend::NOTICE_RESPONSE && turn.server.pending.is_proxys_own() => {
-            Fate::Swallow
+            Forwarding::Swallow
         }
-        Some(Pending::Own(_)) => Fate::Swallow,
-        _ if turn.session.is_some() => Fate::Pass,
-        _ => Fate::Swallow,
+        Some(Pending::Own(_)) => Forwarding::Swallow,
+        _ if turn.session.is_some() => Forwarding::Pass,
+        _ => Forwarding::Swallow,
     }
 }
 
 /// A row of the answer to a question, or of what runs before it.
-fn answer_row(turn: &mut ServerTurn<'_>, body: &[u8]) -> Fate {
+fn answer_row(turn: &mut ServerTurn<'_>, body: &[u8]) -> Forwarding {
     if matches!(turn.answers_own(), Some(OwnQuery::Question | OwnQuery::Facts))
         && let Some((asking, _)) = &mut turn.server.asking
     {
@@ -279,11 +281,11 @@ fn answer_row(turn: &mut ServerTurn<'_>, body: &[u8]) -> Fate {
 }
 
 /// Takes a processed message off the buffer; the rest of a long one shares its fate.
-fn take(turn: &mut ServerTurn<'_>, header: Header, fate: Fate) {
+fn take(turn: &mut ServerTurn<'_>, header: Header, fate: Forwarding) {
     let have = (header.total as usize).min(turn.buf.len() - turn.at);
     let missing = header.total - have as u32;
     match fate {
-        Fate::Pass => {
+        Forwarding::Pass => {
             if begins_answer(header.tag) && turn.is_linked() {
                 turn.server.in_flight.answered();
             }
@@ -292,13 +294,13 @@ fn take(turn: &mut ServerTurn<'_>, header: Header, fate: Fate) {
                 None => turn.pass(turn.at, turn.at + have),
             }
         }
-        Fate::Swallow => {}
+        Forwarding::Swallow => {}
     }
     if missing > 0 {
         turn.server.body_of = turn.whose;
         turn.server.body = match fate {
-            Fate::Pass => Body::Forward(missing),
-            Fate::Swallow => Body::Drop(missing),
+            Forwarding::Pass => Body::Forward(missing),
+            Forwarding::Swallow => Body::Drop(missing),
         };
     }
     turn.at += have;

@@ -28,7 +28,7 @@ pub enum Greeting {
     Ready(Vec<u8>),
     /// Nothing yet: the first server connection is being opened. The session is woken.
     Wait,
-    /// Nothing yet: a server is to check its settings. `Pooler::client_bytes` is called as if it
+    /// Nothing yet: a server is to check its settings. `Pooler::handle_client_bytes` is called as if it
     /// had sent something, and it is greeted in the course of that, or dismissed.
     Try,
     /// The body of an ErrorResponse: there is no server, or it refuses.

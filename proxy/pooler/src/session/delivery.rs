@@ -24,7 +24,7 @@ pub(crate) fn queue<'a>(core: &mut Core, id: SessionId, parts: impl Iterator<Ite
     }
 }
 
-/// As `Pooler::take_output`(crate::pooler::Pooler::take_output).
+/// As `Pooler::poll_output`(crate::pooler::Pooler::poll_output).
 #[inline]
 pub(crate) fn take(sessions: &mut Sessions, servers: &Servers, id: SessionId) -> Option<Vec<u8>> {
     let session = sessions.get_mut(id)?;

@@ -27,9 +27,9 @@ use crate::tables::Tables;
 /// Whether a session whose client has left is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Departure {
-    /// Call `Pooler::end`.
+    /// Call `Pooler::forget_session`.
     Over,
-    /// Its server connection is still busy with it: call `Pooler::depart` after each step.
+    /// Its server connection is still busy with it: call `Pooler::handle_departure` after each step.
     Later,
 }
 

@@ -37,7 +37,7 @@ impl Statement {
                 self.runs_a_statement();
             }
             Known::Extension | Known::Language => self.extension(known),
-            Known::Concurrently | Known::Standing => self.commits_on_its_way(known),
+            Known::Concurrently | Known::NonTransactional => self.commits_on_its_way(known),
             Known::Routine | Known::Atomic | Known::End => self.routine(known, previous),
             // (77::bigint).pg_advisory_lock is a call.
             Known::Function(_) | Known::RunsText if self.previous == Seen::Dot => self.calls(known),

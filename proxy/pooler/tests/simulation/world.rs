@@ -334,7 +334,7 @@ impl World {
         let micros = self.random.pick(&[100, 1_000, 1_000, 5_000, 50_000, 150_000]);
         self.now += Duration::from_micros(micros);
         for worker in 0..self.poolers.len() {
-            self.poolers[worker].tick(self.now);
+            self.poolers[worker].handle_timeout(self.now);
             self.take_actions(worker);
         }
     }

@@ -5,7 +5,7 @@ use pgimbal_wire::encode;
 use pgimbal_wire::error::{self, ErrorFields, Severity, SqlState};
 use pgimbal_wire::tag::backend;
 
-use super::turn::{Fate, ServerTurn};
+use super::turn::{Forwarding, ServerTurn};
 use crate::plan::Stop;
 use crate::pool::Place;
 use crate::recovery::proof::{self, Proof, Rerun};
@@ -19,13 +19,13 @@ use crate::sql::Kinds;
 use crate::topology::ProbeHint;
 
 /// ErrorResponse.
-pub(super) fn error(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Fate, Stop> {
+pub(super) fn error(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Forwarding, Stop> {
     let Ok(fields) = ErrorFields::parse(body) else { return Err(Stop::Fault) };
     turn.pool.stats_mut().error(fields.code);
     if matches!(fields.severity, Severity::Fatal | Severity::Panic) {
         // The connection ends now; what the client is told depends on its state then.
         turn.server.shutdown_notice = Some(body.into());
-        return Ok(Fate::Swallow);
+        return Ok(Forwarding::Swallow);
     }
     learn_from_error(turn, fields.code, body);
     turn.server.since_ready.failed = true;
@@ -37,32 +37,32 @@ pub(super) fn error(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Fate, Stop
             Ok(error_after_lending(turn, fields.code, fate))
         }
         // It stands for the client's own end.
-        Some(Pending::Own(OwnQuery::RerunEnd)) => Ok(Fate::Pass),
+        Some(Pending::Own(OwnQuery::RerunEnd)) => Ok(Forwarding::Pass),
         Some(Pending::Own(OwnQuery::SetupOne)) => {
             setting_refused(turn, fields.code, body);
-            Ok(Fate::Swallow)
+            Ok(Forwarding::Swallow)
         }
         Some(Pending::Own(OwnQuery::Question)) => {
             if let Some((asking, _)) = &mut turn.server.asking {
                 asking.refused(fields.code);
             }
-            Ok(Fate::Swallow)
+            Ok(Forwarding::Swallow)
         }
-        Some(Pending::Own(_)) => Ok(Fate::Swallow),
+        Some(Pending::Own(_)) => Ok(Forwarding::Swallow),
         Some(Pending::TemporaryName(NameFor::Query, _)) => {
             // What needs the name fails with it too, and is told why.
             turn.server.name_error = Some(body.into());
             skip_to_sync(turn, fields.code);
-            Ok(Fate::Swallow)
+            Ok(Forwarding::Swallow)
         }
         Some(Pending::Witness(NameFor::Query)) => {
             skip_to_sync(turn, fields.code);
-            Ok(Fate::Swallow)
+            Ok(Forwarding::Swallow)
         }
         Some(Pending::Changed | Pending::Refused(_)) => {
             tell_another_error(turn);
             skip_to_sync(turn, fields.code);
-            Ok(Fate::Swallow)
+            Ok(Forwarding::Swallow)
         }
         Some(_) => {
             if fields.code == SqlState::INVALID_SQL_STATEMENT_NAME
@@ -75,7 +75,7 @@ pub(super) fn error(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Fate, Stop
             skip_to_sync(turn, fields.code);
             Ok(fate)
         }
-        None if turn.session.is_some() => Ok(Fate::Pass),
+        None if turn.session.is_some() => Ok(Forwarding::Pass),
         None => Err(Stop::Fault),
     }
 }
@@ -113,17 +113,17 @@ fn tell_another_error(turn: &mut ServerTurn<'_>) {
 }
 
 /// An error of the client's statement passes; that of one which is run again may prove nothing.
-fn error_of_statement(turn: &mut ServerTurn<'_>, code: SqlState) -> Fate {
+fn error_of_statement(turn: &mut ServerTurn<'_>, code: SqlState) -> Forwarding {
     let tries = match turn.session.as_deref().map(|session| session.rerun()) {
         Some(Rerun::Running(tries)) if rerun::proves_nothing(code) => tries,
-        _ => return Fate::Pass,
+        _ => return Forwarding::Pass,
     };
     let report = match tries.proof() == Proof::RolledBack {
         true => proof::rolled_back(turn.pool.lost_transaction_code()),
         false => proof::outcome_unknown(),
     };
     turn.tell(|out| report.encode_error(out));
-    Fate::Swallow
+    Forwarding::Swallow
 }
 
 /// The server skips everything up to Sync: undoes what was noted ahead for it.
@@ -201,13 +201,13 @@ fn undo(turn: &mut ServerTurn<'_>, change: NameChange) {
 }
 
 /// An error that follows from a name that could not be made real is told as the reason of that.
-fn error_after_lending(turn: &mut ServerTurn<'_>, code: SqlState, fate: Fate) -> Fate {
+fn error_after_lending(turn: &mut ServerTurn<'_>, code: SqlState, fate: Forwarding) -> Forwarding {
     let follows =
         code == SqlState::INVALID_SQL_STATEMENT_NAME || code == SqlState::IN_FAILED_SQL_TRANSACTION;
     match turn.server.name_error.take() {
-        Some(error) if follows && fate == Fate::Pass => {
+        Some(error) if follows && fate == Forwarding::Pass => {
             turn.tell(|out| error::with_severity(&error, Severity::Error, out));
-            Fate::Swallow
+            Forwarding::Swallow
         }
         _ => fate,
     }

@@ -2,7 +2,7 @@
 
 use pgimbal_wire::encode::TransactionStatus;
 
-use super::turn::{Fate, Freed, ServerTurn};
+use super::turn::{Forwarding, Freed, ServerTurn};
 use crate::plan::Stop;
 use crate::recovery::proof::Rerun;
 use crate::server::Setup;
@@ -16,7 +16,7 @@ pub(super) fn own_query_ended(
     turn: &mut ServerTurn<'_>,
     kind: OwnQuery,
     failed: bool,
-) -> Result<Fate, Stop> {
+) -> Result<Forwarding, Stop> {
     let may_fail = matches!(
         kind,
         OwnQuery::Setup
@@ -54,7 +54,7 @@ pub(super) fn own_query_ended(
             if let Some(session) = turn.session.as_deref_mut() {
                 session.set_rerun(Rerun::No);
             }
-            return Ok(Fate::Pass);
+            return Ok(Forwarding::Pass);
         }
         OwnQuery::RerunBegin => turn.freed = Freed::No,
         OwnQuery::Rollback if is_setting_up(turn) => setup_goes_on(turn),
@@ -70,23 +70,23 @@ pub(super) fn own_query_ended(
         turn.server.residue.remove(Kinds::ANYTHING);
         turn.server.forget_statements();
     }
-    Ok(Fate::Swallow)
+    Ok(Forwarding::Swallow)
 }
 
 /// A part of what the client came with is set again, or refused.
-fn restored(turn: &mut ServerTurn<'_>, failed: bool) -> Fate {
+fn restored(turn: &mut ServerTurn<'_>, failed: bool) -> Forwarding {
     if failed {
         // It is told when it needs it.
         turn.server.residue.insert(Kinds::SETTINGS);
     }
     if matches!(turn.server.pending.front(), Some(Pending::Own(OwnQuery::Restore))) {
-        return Fate::Swallow;
+        return Forwarding::Swallow;
     }
     if let Some(session) = turn.session.as_deref_mut() {
         setup::tell_reported(session, turn.server, turn.plan);
     }
     // It stands for the client's own.
-    Fate::Pass
+    Forwarding::Pass
 }
 
 fn status_is_idle(turn: &ServerTurn<'_>) -> bool {

@@ -4,7 +4,7 @@ use pgimbal_config::PoolMode;
 use pgimbal_wire::encode::{self, NameKind, TransactionStatus};
 
 use super::own_query;
-use super::turn::{Fate, Freed, ServerTurn};
+use super::turn::{Forwarding, Freed, ServerTurn};
 use crate::plan::Stop;
 use crate::recovery::in_flight::Whose;
 use crate::recovery::proof::Rerun;
@@ -20,7 +20,7 @@ use crate::session::{Link, Presence, Session, setup};
 use crate::sql::Kinds;
 use crate::tables::Tables;
 
-pub(super) fn ready(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Fate, Stop> {
+pub(super) fn ready(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Forwarding, Stop> {
     let [status] = body else { return Err(Stop::Fault) };
     let Some(status) = TransactionStatus::from_byte(*status) else { return Err(Stop::Fault) };
     let pending = &mut turn.server.pending;
@@ -64,7 +64,7 @@ pub(super) fn ready(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Fate, Stop
     turn.freed = Freed::Perhaps;
     match settled {
         // The end of the transaction around it is the client's ReadyForQuery.
-        Pending::Sync | Pending::Query(_) if runs_again(turn) => Ok(Fate::Swallow),
+        Pending::Sync | Pending::Query(_) if runs_again(turn) => Ok(Forwarding::Swallow),
         Pending::Sync | Pending::Query(_) => {
             if status == TransactionStatus::Idle {
                 turn.pool.count_transaction();
@@ -75,7 +75,7 @@ pub(super) fn ready(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Fate, Stop
                 setup::adopt_spelling(session, turn.server, turn.tables);
             }
             let fate = restore_settings(turn, since);
-            if fate == Fate::Pass
+            if fate == Forwarding::Pass
                 && let Some(session) = turn.session.as_deref_mut()
             {
                 setup::tell_reported(session, turn.server, turn.plan);
@@ -84,7 +84,7 @@ pub(super) fn ready(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Fate, Stop
             Ok(fate)
         }
         Pending::Own(kind) => own_query::own_query_ended(turn, kind, since.failed),
-        _ => Ok(Fate::Swallow),
+        _ => Ok(Forwarding::Swallow),
     }
 }
 
@@ -130,9 +130,9 @@ pub(super) fn settle_idle(turn: &mut ServerTurn<'_>) {
 
 /// After RESET the server stands at its own defaults, the client expects those it came with:
 /// they are set before it is told that its statement is done.
-fn restore_settings(turn: &mut ServerTurn<'_>, since: SinceReady) -> Fate {
+fn restore_settings(turn: &mut ServerTurn<'_>, since: SinceReady) -> Forwarding {
     if !turn.server.restore.may_be_due() {
-        return Fate::Pass;
+        return Forwarding::Pass;
     }
     let Restore { mut names, mut queries, local, in_segment, in_block } =
         std::mem::take(&mut turn.server.restore);
@@ -150,7 +150,7 @@ fn restore_settings(turn: &mut ServerTurn<'_>, since: SinceReady) -> Fate {
     if turn.server.status == TransactionStatus::Failed {
         // The settings come back with the rollback, a statement's end does not.
         turn.server.restore.queries = queries;
-        return Fate::Pass;
+        return Forwarding::Pass;
     }
     if let Some(session) = turn.session.as_deref() {
         queries.extend(setup::restoring(session.settings(), &names, turn.tables));
@@ -160,12 +160,12 @@ fn restore_settings(turn: &mut ServerTurn<'_>, since: SinceReady) -> Fate {
         turn.server.restore.remember(&names);
     }
     if queries.is_empty() {
-        return Fate::Pass;
+        return Forwarding::Pass;
     }
     for sql in queries {
         setup::send_own(turn.server, OwnQuery::Restore, &sql, turn.plan);
     }
-    Fate::Swallow
+    Forwarding::Swallow
 }
 
 /// Closes the statements in whose place the client shares another's. No portal is open then.

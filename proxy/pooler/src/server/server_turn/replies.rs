@@ -5,7 +5,7 @@ use std::rc::Rc;
 use pgimbal_wire::frame::{HEADER_LEN, Header};
 use pgimbal_wire::tag::backend;
 
-use super::turn::{Fate, ServerTurn};
+use super::turn::{Forwarding, ServerTurn};
 use crate::plan::{HOLD_LIMIT, Stop};
 use crate::server::Server;
 use crate::server::pending::{DescribeInFlight, OwnQuery, Pending, Reply};
@@ -16,13 +16,13 @@ use crate::tables::Tables;
 use crate::topology::ProbeHint;
 
 /// CommandComplete: the last reply of an Execute, or one of a query's.
-pub(super) fn command_complete(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Fate, Stop> {
+pub(super) fn command_complete(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Forwarding, Stop> {
     turn.server.copy_in = false;
     if turn.is_linked() {
         turn.server.in_flight.completed();
     }
     match turn.server.pending.front_mut() {
-        Some(Pending::Query(None)) => Ok(Fate::Pass),
+        Some(Pending::Query(None)) => Ok(Forwarding::Pass),
         Some(Pending::Query(Some(script))) => {
             if let Some(step) = script.next_step() {
                 let text = script.prepared_text().map(<[u8]>::to_vec);
@@ -31,57 +31,57 @@ pub(super) fn command_complete(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result
                 // More was answered than was read.
                 done(turn, &Step::UNREADABLE, None, None);
             }
-            Ok(Fate::Pass)
+            Ok(Forwarding::Pass)
         }
         Some(Pending::Own(OwnQuery::Question | OwnQuery::Facts)) => {
             if let Some((asking, _)) = &mut turn.server.asking {
                 asking.completed();
             }
-            Ok(Fate::Swallow)
+            Ok(Forwarding::Swallow)
         }
-        Some(Pending::Own(_)) => Ok(Fate::Swallow),
+        Some(Pending::Own(_)) => Ok(Forwarding::Swallow),
         _ => reply(turn, backend::COMMAND_COMPLETE, body),
     }
 }
 
 /// The last reply to a message of the extended protocol.
-pub(super) fn reply(turn: &mut ServerTurn<'_>, tag: u8, body: &[u8]) -> Result<Fate, Stop> {
+pub(super) fn reply(turn: &mut ServerTurn<'_>, tag: u8, body: &[u8]) -> Result<Forwarding, Stop> {
     // EmptyQueryResponse also answers simple queries.
     if turn.answers_query() {
         return Ok(turn.rows());
     }
     match turn.server.pending.take_reply() {
-        Some(Reply::Pass) => Ok(Fate::Pass),
-        Some(Reply::Swallow) => Ok(Fate::Swallow),
+        Some(Reply::Pass) => Ok(Forwarding::Pass),
+        Some(Reply::Swallow) => Ok(Forwarding::Swallow),
         Some(Reply::Evict(id)) => {
             turn.server.statements.left(*id);
-            Ok(Fate::Swallow)
+            Ok(Forwarding::Swallow)
         }
         Some(Reply::TemporaryName(name)) => {
             made(turn, &name);
-            Ok(Fate::Swallow)
+            Ok(Forwarding::Swallow)
         }
         Some(Reply::Parse(parse)) => {
             if let Some(statement) = &parse.statement {
                 turn.server.statements.arrived(statement.id);
             }
-            Ok(if parse.change.is_some() { Fate::Pass } else { Fate::Swallow })
+            Ok(if parse.change.is_some() { Forwarding::Pass } else { Forwarding::Swallow })
         }
         Some(Reply::Describe(describe)) => {
             described(turn, *describe, tag, body);
-            Ok(Fate::Swallow)
+            Ok(Forwarding::Swallow)
         }
         Some(Reply::ShapeCheck(check)) => {
             shape_checked(turn, *check, tag, body);
-            Ok(Fate::Swallow)
+            Ok(Forwarding::Swallow)
         }
         Some(Reply::DescribeUnnamed(serial, parameters)) => {
             unnamed_described(turn, serial, parameters, tag, body);
-            Ok(Fate::Pass)
+            Ok(Forwarding::Pass)
         }
         Some(Reply::UnnamedCheck(serial, parameters)) => {
             unnamed_checked(turn, serial, parameters, tag, body);
-            Ok(Fate::Swallow)
+            Ok(Forwarding::Swallow)
         }
         Some(Reply::Execute(mut script)) => {
             let tag = match tag {
@@ -94,7 +94,7 @@ pub(super) fn reply(turn: &mut ServerTurn<'_>, tag: u8, body: &[u8]) -> Result<F
                 let text = script.prepared_text().map(<[u8]>::to_vec);
                 done(turn, &step, text.as_deref(), tag);
             }
-            Ok(Fate::Pass)
+            Ok(Forwarding::Pass)
         }
         None => Err(Stop::Fault),
     }
@@ -112,7 +112,7 @@ pub(super) fn parameter_description(
     turn: &mut ServerTurn<'_>,
     header: Header,
     body: &[u8],
-) -> Fate {
+) -> Forwarding {
     let whole = body.len() == header.body_len() as usize;
     let types = || whole.then(|| Box::from(body));
     match turn.server.pending.front_mut() {
@@ -233,7 +233,7 @@ fn done(turn: &mut ServerTurn<'_>, step: &Step, text: Option<&[u8]>, tag: Option
     }
 }
 
-pub(super) fn parameter_status(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Fate, Stop> {
+pub(super) fn parameter_status(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result<Forwarding, Stop> {
     let mut parts = body.split(|&byte| byte == 0);
     let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
         return Err(Stop::Fault);
@@ -241,10 +241,10 @@ pub(super) fn parameter_status(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result
     note_hot_standby(turn.server, turn.tables, name);
     turn.server.reported = turn.tables.reported.with(&turn.server.reported, name, value);
     let own = turn.answers_own().is_some();
-    let Some(session) = turn.session.as_deref_mut() else { return Ok(Fate::Swallow) };
+    let Some(session) = turn.session.as_deref_mut() else { return Ok(Forwarding::Swallow) };
     if own || !matches!(session.link(), Link::Ready(_)) {
         // Told when the session's own messages begin, if it still differs by then.
-        return Ok(Fate::Swallow);
+        return Ok(Forwarding::Swallow);
     }
     let resets = match turn.server.pending.front() {
         Some(Pending::Query(Some(script))) => script.resets(),
@@ -252,10 +252,10 @@ pub(super) fn parameter_status(turn: &mut ServerTurn<'_>, body: &[u8]) -> Result
     };
     if resets || !turn.server.restore.is_empty() {
         // Told at ReadyForQuery, when the client's own defaults are set again.
-        return Ok(Fate::Swallow);
+        return Ok(Forwarding::Swallow);
     }
     setup::know_reported(session, &Rc::clone(&turn.server.reported));
-    Ok(Fate::Pass)
+    Ok(Forwarding::Pass)
 }
 
 /// A server that begins or ends to be a standby says so on its connections (PostgreSQL 14 on).

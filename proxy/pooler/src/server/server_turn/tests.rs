@@ -54,13 +54,18 @@ impl Desk {
             let user = Arc::new(SharedCount::default());
             (Arc::new(resolved), Arc::new(SharedPool::new(1, database, user)))
         });
-        let sessions = [1, 2].map(|n| pooler.arrive(pool, now, || CancelKey::short(n, [1; 32])));
+        let sessions =
+            [1, 2].map(|n| pooler.handle_login(pool, now, || CancelKey::short(n, [1; 32])));
         assert_eq!(pooler.greet(sessions[0], &[], now), Greeting::Wait);
         let mut actions = Vec::new();
-        pooler.take_actions(&mut actions);
+        pooler.poll_actions(&mut actions);
         let Some(Action::Dial(server)) = actions.first() else { panic!("no dial in {actions:?}") };
         let backend_key = BackendKey { process_id: 77, secret: Box::new([1; 4]) };
-        pooler.dialed(*server, Dialed { backend_key, parameters: Vec::new(), found: None }, now);
+        pooler.handle_dialed(
+            *server,
+            Dialed { backend_key, parameters: Vec::new(), found: None },
+            now,
+        );
         for session in sessions {
             assert!(matches!(pooler.greet(session, &[], now), Greeting::Ready(_)));
         }
@@ -82,7 +87,7 @@ impl Desk {
     fn says(&mut self, client: usize, bytes: &[u8]) {
         let mut plan = Plan::default();
         let id = self.sessions[client];
-        let processed = self.pooler.client_bytes(id, self.now, bytes, &mut plan);
+        let processed = self.pooler.handle_client_bytes(id, self.now, bytes, &mut plan);
         assert_eq!((processed.taken as usize, processed.stop), (bytes.len(), Stop::Drained));
         assert_eq!(plan.bytes_to_sessions(), 0);
     }
@@ -95,7 +100,7 @@ impl Desk {
         while at < bytes.len() {
             plan.clear();
             let rest = &bytes[at..];
-            let processed = self.pooler.server_bytes(self.server, self.now, rest, &mut plan);
+            let processed = self.pooler.handle_server_bytes(self.server, self.now, rest, &mut plan);
             assert_ne!(processed.stop, Stop::Fault);
             self.tell(&plan, rest, &mut told);
             at += processed.taken as usize;
@@ -123,7 +128,7 @@ impl Desk {
     fn breaks(&mut self) -> (DisconnectOutcome, [Vec<u8>; 2]) {
         let mut plan = Plan::default();
         let mut told = [Vec::new(), Vec::new()];
-        let outcome = self.pooler.server_gone(self.server, self.now, &mut plan);
+        let outcome = self.pooler.handle_server_gone(self.server, self.now, &mut plan);
         self.tell(&plan, &[], &mut told);
         (outcome, told)
     }
@@ -212,10 +217,10 @@ fn who_leaves_does_not_shift_the_replies_of_who_stays() {
     // The task of the second client panics; a new tenant takes its place.
     let left = desk.sessions[1];
     desk.session(left).set_link(Link::Unlinked);
-    desk.pooler.end(left);
+    desk.pooler.forget_session(left);
     let first = desk.sessions[0];
     let pool = desk.session(first).pool();
-    desk.sessions[1] = desk.pooler.arrive(pool, desk.now, || CancelKey::short(3, [1; 32]));
+    desk.sessions[1] = desk.pooler.handle_login(pool, desk.now, || CancelKey::short(3, [1; 32]));
     assert_eq!(desk.sessions[1].slot, left.slot);
     let [one, other] = desk.answers(&[rows("b"), rows("a"), rows("c"), rows("d")].concat());
     assert_eq!(one, [rows("a"), rows("d")].concat());
@@ -269,10 +274,10 @@ fn half_a_message_for_another_session_never_reaches_its_client() {
     assert_eq!(half, long[..HOLD_LIMIT + 10]);
     let id = desk.sessions[1];
     desk.pooler.queue_output(id, std::iter::once(&half[..]));
-    assert_eq!(desk.pooler.take_output(id), None);
+    assert_eq!(desk.pooler.poll_output(id), None);
     let (_, [_, told]) = desk.breaks();
     desk.pooler.queue_output(id, std::iter::once(&told[..]));
-    let output = desk.pooler.take_output(id).expect("what it is told");
+    let output = desk.pooler.poll_output(id).expect("what it is told");
     assert_eq!(shown(&output), "E08007Z");
 }
 
@@ -286,10 +291,10 @@ fn what_is_queued_waits_for_the_end_of_the_message_that_is_half_way() {
     let id = desk.sessions[0];
     let notice = message(b'N', b"SNOTICE\0\0");
     desk.pooler.queue_output(id, std::iter::once(&notice[..]));
-    assert_eq!(desk.pooler.take_output(id), None);
+    assert_eq!(desk.pooler.poll_output(id), None);
     let [end, _] = desk.answers(rest);
     assert_eq!([half, end].concat(), long);
-    assert_eq!(desk.pooler.take_output(id), Some(notice));
+    assert_eq!(desk.pooler.poll_output(id), Some(notice));
 }
 
 #[test]
@@ -300,15 +305,15 @@ fn a_client_that_does_not_read_what_others_send_it_is_dismissed() {
     for _ in 0..4 {
         desk.pooler.queue_output(id, std::iter::once(&notice[..]));
     }
-    assert!(desk.pooler.take_final_error(id).is_none());
+    assert!(desk.pooler.poll_final_error(id).is_none());
     desk.pooler.queue_output(id, std::iter::once(&notice[..]));
-    assert_eq!(desk.pooler.take_output(id), None, "what waited is dropped");
-    let error = desk.pooler.take_final_error(id).expect("a final error");
+    assert_eq!(desk.pooler.poll_output(id), None, "what waited is dropped");
+    let error = desk.pooler.poll_final_error(id).expect("a final error");
     assert_eq!(shown(&error), "E08006");
     let now = desk.now;
-    desk.pooler.depart(id, Presence::Vanished, now, &mut Plan::default());
+    desk.pooler.handle_departure(id, Presence::Vanished, now, &mut Plan::default());
     desk.pooler.queue_output(id, std::iter::once(&notice[..]));
-    assert_eq!(desk.pooler.take_output(id), None, "nothing is kept for who has left");
+    assert_eq!(desk.pooler.poll_output(id), None, "nothing is kept for who has left");
 }
 
 #[test]
@@ -346,7 +351,7 @@ fn a_final_error_never_stands_in_the_middle_of_a_message() {
             SqlState::ADMIN_SHUTDOWN,
             "pgimbal is shutting down",
         );
-        let error = desk.pooler.take_final_error(id).expect("an end");
+        let error = desk.pooler.poll_final_error(id).expect("an end");
         assert_eq!(shown(&error), told);
     }
     // What the client must not have sent is not told there either.
@@ -355,7 +360,7 @@ fn a_final_error_never_stands_in_the_middle_of_a_message() {
     desk.answers(first);
     let mut plan = Plan::default();
     let (id, now) = (desk.sessions[0], desk.now);
-    let processed = desk.pooler.client_bytes(id, now, &message(b'?', b""), &mut plan);
+    let processed = desk.pooler.handle_client_bytes(id, now, &message(b'?', b""), &mut plan);
     assert_eq!((processed.stop, plan.bytes_to_sessions()), (Stop::Fault, 0));
     assert_eq!(shown(&[first, &desk.answers(rest)[0]].concat()), "DCZ");
 }

@@ -59,7 +59,7 @@ pub(crate) enum Freed {
 
 /// Whether a message passes to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum Forwarding {
     Pass,
     Swallow,
 }
@@ -90,7 +90,7 @@ impl<'a> ServerTurn<'a> {
     }
 
     /// Rows and the like belong to whatever is at the front of the queue.
-    pub(crate) fn rows(&self) -> Fate {
+    pub(crate) fn rows(&self) -> Forwarding {
         match self.server.pending.front() {
             Some(
                 Pending::Own(_)
@@ -100,8 +100,8 @@ impl<'a> ServerTurn<'a> {
                 | Pending::TemporaryName(..)
                 | Pending::Swallow(_),
             )
-            | None => Fate::Swallow,
-            Some(_) => Fate::Pass,
+            | None => Forwarding::Swallow,
+            Some(_) => Forwarding::Pass,
         }
     }
 

@@ -51,16 +51,16 @@ impl Core {
             let (database, user) = (SharedDatabase::default(), SharedCount::default());
             (Arc::new(resolved), Arc::new(SharedPool::new(1, Arc::new(database), Arc::new(user))))
         });
-        let session = pooler.arrive(pool, now, || CancelKey::short(1, [1; 32]));
+        let session = pooler.handle_login(pool, now, || CancelKey::short(1, [1; 32]));
         assert_eq!(pooler.greet(session, &[], now), Greeting::Wait);
         let mut actions = Vec::new();
-        pooler.take_actions(&mut actions);
+        pooler.poll_actions(&mut actions);
         let Some(Action::Dial(server)) = actions.first().copied() else { panic!("{actions:?}") };
         let parameters = [("client_encoding", "UTF8"), ("standard_conforming_strings", "on")];
         let parameters =
             parameters.map(|(name, value)| (name.as_bytes().into(), value.as_bytes().into()));
         let backend_key = BackendKey { process_id: 1, secret: Box::new([1; 4]) };
-        pooler.dialed(
+        pooler.handle_dialed(
             server,
             Dialed { backend_key, parameters: parameters.into(), found: None },
             now,
@@ -71,7 +71,7 @@ impl Core {
 
     fn say(&mut self, bytes: &[u8]) -> Processed {
         self.plan.clear();
-        self.pooler.client_bytes(self.session, self.now, bytes, &mut self.plan)
+        self.pooler.handle_client_bytes(self.session, self.now, bytes, &mut self.plan)
     }
 
     fn session(&mut self) -> &mut Session {
@@ -200,7 +200,7 @@ fn waits_behind_a_segment() -> Core {
 #[test]
 fn what_waits_behind_a_segment_that_is_lost_is_forgotten() {
     let mut core = waits_behind_a_segment();
-    core.pooler.server_gone(core.server, core.now, &mut core.plan);
+    core.pooler.handle_server_gone(core.server, core.now, &mut core.plan);
     assert!(matches!(core.front(), FrontMessage::Unread));
 }
 
@@ -208,7 +208,7 @@ fn what_waits_behind_a_segment_that_is_lost_is_forgotten() {
 fn what_waits_behind_a_segment_that_fails_is_forgotten_when_it_is_skipped() {
     let mut core = waits_behind_a_segment();
     let failed = message(b'E', b"SERROR\0C42601\0Ma\0\0");
-    let said = core.pooler.server_bytes(core.server, core.now, &failed, &mut core.plan);
+    let said = core.pooler.handle_server_bytes(core.server, core.now, &failed, &mut core.plan);
     assert_eq!(said.taken as usize, failed.len());
     assert_eq!(core.session().phase, Phase::Skipping);
     let rest = [query("begin"), message(b'S', b""), query("select 1")].concat();

@@ -12,7 +12,7 @@ use crate::world::{World, pool};
 
 fn told(world: &mut World, news: CredentialEvent) {
     let now = world.now;
-    world.poolers[0].credential_changed("user", news, now);
+    world.poolers[0].handle_credential_event("user", news, now);
 }
 
 fn lockout() -> CredentialEvent {
@@ -49,7 +49,7 @@ fn rotation_14_connections_are_replaced_one_by_one_and_never_in_a_transaction() 
     world.say(1, &m::query("begin"));
     world.say(1, &m::query("commit"));
     let now = world.now;
-    world.poolers[0].credential_changed("somebody else", other, now);
+    world.poolers[0].handle_credential_event("somebody else", other, now);
     world.pass(Duration::from_secs(60));
     world.settle();
     assert_eq!(world.open(), 1, "another role's password");

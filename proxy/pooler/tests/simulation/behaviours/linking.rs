@@ -240,7 +240,7 @@ fn behaviour_08_idle_capacity_of_another_worker_comes_to_a_waiter() {
     assert!(world.server_of_worker(1, 1).is_none(), "the only server is at worker 0");
     world.now += Duration::from_millis(2);
     let now = world.now;
-    world.poolers[1].tick(now);
+    world.poolers[1].handle_timeout(now);
     world.take_actions(1);
     world.settle();
     assert!(world.server_of_worker(1, 1).is_some());

@@ -231,7 +231,7 @@ fn what_is_to_be_taken_off_goes_with_a_connection_that_moves() {
     world.say(1, &m::query("inspect"));
     world.now += Duration::from_millis(2);
     let now = world.now;
-    world.poolers[1].tick(now);
+    world.poolers[1].handle_timeout(now);
     world.take_actions(1);
     world.settle();
     let said = world.heard(1);

@@ -13,7 +13,7 @@ use crate::postgres::Backend;
 impl World {
     pub(crate) fn take_actions(&mut self, worker: usize) {
         let mut actions = Vec::new();
-        self.poolers[worker].take_actions(&mut actions);
+        self.poolers[worker].poll_actions(&mut actions);
         for action in actions {
             match action {
                 Action::QuestionDenied(_, kinds) => panic!("denied: {kinds:?}"),
@@ -85,18 +85,18 @@ impl World {
                 let (worker, id) = (self.peers[at].worker, self.peers[at].id);
                 self.peers[at].stage = PeerStage::Ended;
                 self.by_server.remove(&(worker, id.slot, id.serial));
-                self.poolers[worker].closed(id, self.now);
+                self.poolers[worker].handle_closed(id, self.now);
                 self.take_actions(worker);
             }
             Later::Wake(worker, session) => self.woken(worker, session),
             Later::Cancel { peer, client } => self.cancel_arrives(peer, client),
             Later::CancelEnded(at) => {
                 let (worker, id) = (self.peers[at].worker, self.peers[at].id);
-                self.poolers[worker].cancel_ended(id, self.now);
+                self.poolers[worker].handle_cancel_ended(id, self.now);
                 self.take_actions(worker);
             }
             Later::Ask { to, pool, by } => {
-                self.poolers[usize::from(to.0)].asked(pool, by);
+                self.poolers[usize::from(to.0)].handle_migration_request(pool, by);
                 self.take_actions(usize::from(to.0));
             }
             Later::Arrive { peer, moving, pool, to } => {
@@ -120,7 +120,7 @@ impl World {
             self.peers[at].backend.die(None);
             self.by_server.remove(&(worker, id.slot, id.serial));
             let error = message::report(b'E', "FATAL", "53300", REFUSAL);
-            self.poolers[worker].dial_failed(
+            self.poolers[worker].handle_dial_failed(
                 id,
                 error[5..].into(),
                 if dead { DialFailure::Unreachable } else { DialFailure::Refused },
@@ -132,7 +132,11 @@ impl World {
             let parameters =
                 values.iter().map(|(n, v)| (n.as_bytes().into(), v.as_bytes().into())).collect();
             let backend_key = BackendKey { process_id: at as u32, secret: [1, 2, 3, 4].into() };
-            self.poolers[worker].dialed(id, Dialed { backend_key, parameters, found }, self.now);
+            self.poolers[worker].handle_dialed(
+                id,
+                Dialed { backend_key, parameters, found },
+                self.now,
+            );
         }
         self.take_actions(worker);
     }

@@ -109,7 +109,7 @@ impl World {
             // Cancelled before it has begun: its reference would have begun.
             self.clients[number].disturb();
         }
-        self.poolers[worker].cancel(process_id, &[7; 4]);
+        self.poolers[worker].handle_cancel_request(process_id, &[7; 4]);
         self.take_actions(worker);
         true
     }

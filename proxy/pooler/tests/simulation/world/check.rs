@@ -179,7 +179,7 @@ impl World {
         for round in 0..10_000 {
             for worker in 0..self.poolers.len() {
                 self.now += Duration::from_millis(200);
-                self.poolers[worker].tick(self.now);
+                self.poolers[worker].handle_timeout(self.now);
                 self.take_actions(worker);
             }
             self.dials_refused = 0;

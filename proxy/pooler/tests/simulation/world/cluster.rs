@@ -90,7 +90,7 @@ impl World {
     /// A new view of the cluster reaches the workers.
     pub(crate) fn see(&mut self, view: Arc<View>) {
         for worker in 0..self.poolers.len() {
-            self.poolers[worker].set_view("main", Arc::clone(&view), self.now);
+            self.poolers[worker].handle_view("main", Arc::clone(&view), self.now);
             self.take_actions(worker);
         }
     }

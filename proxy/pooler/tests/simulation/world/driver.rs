@@ -20,7 +20,7 @@ impl World {
         let client = &mut self.clients[number];
         let (worker, now) = (client.worker, self.now);
         let process = &mut self.last_process;
-        let id = self.poolers[worker].arrive(self.pool, now, || {
+        let id = self.poolers[worker].handle_login(self.pool, now, || {
             *process += 1;
             CancelKey::short(*process, [7; 32])
         });
@@ -67,7 +67,8 @@ impl World {
             let rest = std::mem::take(&mut self.clients[number].rest);
             let mut plan = std::mem::take(&mut self.plan);
             plan.clear();
-            let processed = self.poolers[worker].client_bytes(id, self.now, &rest, &mut plan);
+            let processed =
+                self.poolers[worker].handle_client_bytes(id, self.now, &rest, &mut plan);
             self.deliver(&plan, &rest, server.map(|server| (worker, server)), Some(number));
             self.plan = plan;
             self.clients[number].rest = rest[processed.taken as usize..].to_vec();
@@ -124,7 +125,7 @@ impl World {
     fn pooler_says_farewell(&mut self, number: usize) -> bool {
         let client = &self.clients[number];
         let Some(id) = client.session else { return false };
-        let final_error = self.poolers[client.worker].take_final_error(id);
+        let final_error = self.poolers[client.worker].poll_final_error(id);
         let Some(final_error) = final_error else { return false };
         self.clients[number].disturb();
         self.clients[number].receive(&final_error);
@@ -147,7 +148,7 @@ impl World {
         }
         let mut plan = std::mem::take(&mut self.plan);
         plan.clear();
-        let departure = self.poolers[worker].depart(id, presence, self.now, &mut plan);
+        let departure = self.poolers[worker].handle_departure(id, presence, self.now, &mut plan);
         self.deliver(&plan, &[], server.map(|server| (worker, server)), None);
         self.plan = plan;
         self.take_actions(worker);
@@ -162,7 +163,7 @@ impl World {
         if let Some(id) = client.session.take() {
             let worker = client.worker;
             self.sessions.remove(&(worker, id.slot, id.serial));
-            self.poolers[worker].end(id);
+            self.poolers[worker].forget_session(id);
             self.take_actions(worker);
         }
     }
@@ -179,7 +180,8 @@ impl World {
             let rest = std::mem::take(&mut self.peers[at].rest);
             let mut plan = std::mem::take(&mut self.plan);
             plan.clear();
-            let processed = self.poolers[worker].server_bytes(id, self.now, &rest, &mut plan);
+            let processed =
+                self.poolers[worker].handle_server_bytes(id, self.now, &rest, &mut plan);
             self.deliver(&plan, &rest, Some((worker, id)), number);
             self.plan = plan;
             self.peers[at].rest = rest[processed.taken as usize..].to_vec();
@@ -230,7 +232,7 @@ impl World {
         self.by_server.remove(&(worker, id.slot, id.serial));
         let mut plan = std::mem::take(&mut self.plan);
         plan.clear();
-        let outcome = self.poolers[worker].server_gone(id, self.now, &mut plan);
+        let outcome = self.poolers[worker].handle_server_gone(id, self.now, &mut plan);
         // What is run again, the client does not notice; a transaction that is lost, it may.
         let again = matches!(outcome, DisconnectOutcome::Again(_)) && !self.is_offline(number);
         if let Some(number) = loss.filter(|_| !again) {

@@ -139,7 +139,7 @@ impl World {
     /// Time passes.
     pub(crate) fn pass(&mut self, time: Duration) {
         self.now += time;
-        self.poolers[0].tick(self.now);
+        self.poolers[0].handle_timeout(self.now);
         self.take_actions(0);
     }
 
@@ -168,7 +168,7 @@ impl World {
     /// The client's own cancel request reaches the proxy.
     pub(crate) fn cancel_of(&mut self, number: usize) {
         let process_id = self.session(number).key().process_id;
-        self.poolers[0].cancel(process_id, &[7; 4]);
+        self.poolers[0].handle_cancel_request(process_id, &[7; 4]);
         self.take_actions(0);
     }
 
@@ -219,6 +219,6 @@ impl World {
         let at = self.peers.iter().rposition(|peer| peer.stage == PeerStage::Open).expect("one");
         let output = std::mem::take(&mut self.peers[at].backend.output);
         let (worker, id, mut plan) = (self.peers[at].worker, self.peers[at].id, Plan::default());
-        let _ = self.poolers[worker].server_bytes(id, self.now, &output, &mut plan);
+        let _ = self.poolers[worker].handle_server_bytes(id, self.now, &output, &mut plan);
     }
 }
