@@ -214,9 +214,9 @@ impl Prepared {
                     ControlRequest::Reload(reply) => {
                         let _ = reply.send(self.reload(crew, process, configs).await);
                     }
-                    ControlRequest::Renew(database, how, told) => crew.tell_all(|| {
-                        let (database, told) = (database.clone(), told.clone());
-                        Message::Renew { database, how, told }
+                    ControlRequest::Renew(database, how, reply) => crew.tell_all(|| {
+                        let (database, reply) = (database.clone(), reply.clone());
+                        Message::Renew { database, how, reply }
                     }),
                     ControlRequest::Shutdown(reply) => {
                         let _ = reply.send(());
@@ -329,7 +329,7 @@ impl Workers {
             CredentialManager::start(&prepared.config, &prepared.salts, move |role, event| {
                 tell_all(&to_workers, || Message::Credential {
                     role: Arc::clone(role),
-                    news: event.clone(),
+                    event: event.clone(),
                 });
             })?;
         let counts = prepared.directory.cluster_counts();
@@ -353,7 +353,7 @@ impl Workers {
             console: Arc::clone(&console),
             clusters: clusters.clone(),
             cancel_keys: Arc::default(),
-            keeper: credentials.clone(),
+            credentials: credentials.clone(),
             inherited_tcp: prepared.config.clients.tcp.clone(),
             key: prepared.key,
         };
