@@ -214,9 +214,9 @@ impl Prepared {
                     ControlRequest::Reload(reply) => {
                         let _ = reply.send(self.reload(workers, process, configs).await);
                     }
-                    ControlRequest::Renew(database, how, told) => workers.tell_all(|| {
-                        let (database, told) = (database.clone(), told.clone());
-                        Message::Renew { database, how, told }
+                    ControlRequest::Renew(database, how, reply) => workers.tell_all(|| {
+                        let (database, reply) = (database.clone(), reply.clone());
+                        Message::Renew { database, how, reply }
                     }),
                     ControlRequest::Shutdown(reply) => {
                         let _ = reply.send(());
@@ -332,7 +332,7 @@ impl Workers {
             CredentialManager::start(&prepared.config, &prepared.salts, move |role, event| {
                 tell_all(&to_workers, || Message::Credential {
                     role: Arc::clone(role),
-                    news: event.clone(),
+                    event: event.clone(),
                 });
             })?;
         let counts = prepared.directory.cluster_counts();

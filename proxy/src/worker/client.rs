@@ -1,52 +1,34 @@
-//! One client's task: moves bytes between its socket and its server connection as the core says.
-//!
-//! The future is small, because there are many; it has no await and holds no buffer between turns.
+//! One client's end of its connection: the socket, what is on its way, how far it has come.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::rc::Rc;
+use std::io;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use pgimbal_pooler::ids::SessionId;
 use pgimbal_pooler::plan::Pieces;
 use pgimbal_pooler::session::Presence;
 
-use super::Worker;
-use super::dead_peers::Reader;
-use super::inbox::Inbox;
+use super::dead_peers::{Reader, Rounds};
+use super::inbox::{Inbox, Input, ReadBuffer};
 use super::outbox::{FreeList, Outbox, Source};
-use super::state::State;
-use super::turn::Turn;
 use crate::admin::collect::Connected;
 use crate::credentials::Counted;
+use crate::directory::PoolDirectory;
 use crate::transport::{Setting, Transport};
-
-/// The task of one client.
-#[derive(Debug)]
-pub(super) struct ClientTask {
-    pub(super) worker: Rc<Worker>,
-    pub(super) client: Client,
-}
 
 /// One client's end of the connection.
 #[derive(Debug)]
 pub(super) struct Client {
-    pub(super) session: SessionId,
+    session: SessionId,
     /// `None` once the client has left.
-    pub(super) transport: Option<Transport>,
-    pub(super) inbox: Inbox,
-    pub(super) outbox: Outbox,
-    pub(super) stage: Stage,
-    pub(super) input: InputState,
-    /// The server connection is free as soon as everything is written.
-    pub(super) checkin_due: bool,
-    /// The final error was offered to the client once.
-    pub(super) goodbye_tried: bool,
-    /// A turn has begun and not ended: the task has panicked if it is dropped so.
-    in_turn: bool,
+    transport: Option<Transport>,
+    inbox: Inbox,
+    outbox: Outbox,
+    stage: Stage,
+    input: InputState,
+    checkin_due: bool,
+    final_error_tried: bool,
     /// Whether it reads what it is sent.
-    pub(super) reader: Reader,
+    reader: Reader,
     /// Counts the client among the connected ones, and those of its password's generation.
     _counted: (Connected, Option<Counted>),
 }
@@ -86,29 +68,6 @@ pub(super) enum InputState {
     Blocked,
 }
 
-impl Future for ClientTask {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        let over = {
-            let mut state = this.worker.state.borrow_mut();
-            this.client.in_turn = true;
-            let over = this.client.turn(&mut state, cx);
-            this.client.in_turn = false;
-            over
-        };
-        this.worker.perform();
-        if over { Poll::Ready(()) } else { Poll::Pending }
-    }
-}
-
-impl Drop for ClientTask {
-    fn drop(&mut self) {
-        self.client.leave_worker(&self.worker);
-    }
-}
-
 impl Client {
     pub(super) fn new(
         session: SessionId,
@@ -125,39 +84,99 @@ impl Client {
             stage: Stage::Greeting(Box::new(arriving)),
             input: InputState::Open,
             checkin_due: false,
-            goodbye_tried: false,
-            in_turn: false,
+            final_error_tried: false,
             reader: Reader::default(),
             _counted: counted,
         }
     }
 
-    /// One turn; whether the task is over.
-    fn turn(&mut self, state: &mut State, cx: &mut Context<'_>) -> bool {
-        state.watch(self.session, cx.waker());
-        let mut buffer = state.lend_buffer();
-        let over = Turn { client: self, state, buffer: &mut buffer, cx, now: Instant::now() }.run();
-        state.buffer = Some(buffer);
-        self.mind_reading(state);
-        over
+    #[inline]
+    pub(super) const fn session(&self) -> SessionId {
+        self.session
     }
 
-    /// Writes what the plan has for clients: to this one at once out of the buffer that was
-    /// `processed`, to others when their own tasks run.
-    pub(super) fn deliver(&mut self, state: &mut State, cx: &mut Context<'_>, processed: &[u8]) {
-        let State { plan, free, pooler, .. } = state;
-        let source = Source { processed, made: plan.made() };
-        for (session, pieces) in plan.to_sessions() {
-            if session == self.session {
-                self.send(free, cx, source, pieces);
-            } else {
-                pooler.queue_output(session, source.all(pieces));
-            }
+    #[inline]
+    pub(super) const fn stage(&self) -> &Stage {
+        &self.stage
+    }
+
+    #[inline]
+    pub(super) const fn is_serving(&self) -> bool {
+        matches!(self.stage, Stage::Serving)
+    }
+
+    pub(super) fn set_stage(&mut self, stage: Stage) {
+        self.stage = stage;
+    }
+
+    /// Its greeting is decided: writes what was to leave with that, then its messages are served.
+    pub(super) fn begin_serving(&mut self) {
+        if let Stage::Greeting(arriving) = &self.stage {
+            self.outbox.push(&arriving.pending_output);
+        }
+        self.stage = Stage::Serving;
+    }
+
+    // What it sends.
+
+    #[inline]
+    pub(super) const fn input(&self) -> InputState {
+        self.input
+    }
+
+    #[inline]
+    pub(super) fn set_input(&mut self, input: InputState) {
+        self.input = input;
+    }
+
+    /// Something has changed for which held bytes may have waited.
+    #[inline]
+    pub(super) fn unblock(&mut self) {
+        if self.input == InputState::Blocked {
+            self.input = InputState::Open;
         }
     }
 
+    /// What it has sent and what was not processed yet.
+    #[inline]
+    pub(super) fn inbox(&mut self) -> &mut Inbox {
+        &mut self.inbox
+    }
+
+    /// Reads, as [`Inbox::poll_read`]; `None` when its socket is closed on this side.
+    #[inline]
+    pub(super) fn poll_read(
+        &mut self,
+        buffer: &mut ReadBuffer,
+        cx: &mut Context<'_>,
+    ) -> Option<Poll<io::Result<Option<Input>>>> {
+        let transport = self.transport.as_mut()?;
+        Some(self.inbox.poll_read(transport, buffer, cx))
+    }
+
+    /// Holds what it sends before its turn has come; whether it is still there.
+    pub(super) fn read_ahead(&mut self, buffer: &mut ReadBuffer, cx: &mut Context<'_>) -> bool {
+        let Some(transport) = &mut self.transport else { return true };
+        match Inbox::default().poll_read(transport, buffer, cx) {
+            Poll::Ready(Ok(None) | Err(_)) => false,
+            Poll::Ready(Ok(Some(input))) => {
+                self.inbox.append(input.bytes(buffer));
+                true
+            }
+            Poll::Pending => true,
+        }
+    }
+
+    // What it is sent.
+
+    /// Adds made bytes to what is to be written.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.outbox.push(bytes);
+    }
+
     /// Writes pieces of a plan; a client that has left gets nothing.
-    fn send(
+    #[inline]
+    pub(super) fn send(
         &mut self,
         free: &mut FreeList,
         cx: &mut Context<'_>,
@@ -165,7 +184,9 @@ impl Client {
         pieces: &Pieces,
     ) {
         let Some(transport) = &mut self.transport else { return };
-        self.reader.wrote |= !pieces.is_empty();
+        if !pieces.is_empty() {
+            self.reader.set_written();
+        }
         if self.outbox.send(transport, free, cx, source, pieces).is_err()
             && matches!(self.stage, Stage::Serving)
         {
@@ -173,57 +194,69 @@ impl Client {
         }
     }
 
-    /// Whether the client has taken everything.
+    /// Writes what it has not taken yet; `None` when there is nothing.
+    #[inline]
+    pub(super) fn poll_flush(
+        &mut self,
+        free: &mut FreeList,
+        cx: &mut Context<'_>,
+    ) -> Option<Poll<io::Result<()>>> {
+        let transport = self.transport.as_mut()?;
+        if self.outbox.is_empty() && !transport.wants_flush() {
+            return None;
+        }
+        self.reader.set_written();
+        Some(self.outbox.poll_flush(transport, free, cx))
+    }
+
+    /// Whether pgimbal holds bytes for it.
+    #[inline]
+    pub(super) fn has_output(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Whether it has taken everything, what TLS holds as well.
+    #[inline]
     pub(super) fn is_flushed(&self) -> bool {
         self.outbox.is_empty()
             && self.transport.as_ref().is_none_or(|transport| !transport.wants_flush())
     }
 
-    /// Something has changed for which held bytes may have waited.
-    pub(super) fn unblock(&mut self) {
-        if self.input == InputState::Blocked {
-            self.input = InputState::Open;
-        }
+    /// Whether its server connection is free as soon as everything is written.
+    #[inline]
+    pub(super) const fn is_checkin_due(&self) -> bool {
+        self.checkin_due
     }
 
-    /// Closes the client's socket and gives its memory back.
-    pub(super) fn drop_transport(&mut self, state: &mut State, cx: &mut Context<'_>) {
+    #[inline]
+    pub(super) fn set_checkin_due(&mut self, due: bool) {
+        self.checkin_due = due;
+    }
+
+    // Its end.
+
+    /// Its final error is offered to it; whether that was done before.
+    pub(super) fn try_final_error(&mut self) -> bool {
+        std::mem::replace(&mut self.final_error_tried, true)
+    }
+
+    /// Closes its socket and gives its memory back.
+    pub(super) fn drop_transport(&mut self, free: &mut FreeList, cx: &mut Context<'_>) {
         if let Some(mut transport) = self.transport.take() {
             // TLS says good-bye if it can do so at once.
             let _ = transport.poll_shutdown(cx);
-            self.outbox.discard(&mut state.free);
+            self.outbox.discard(free);
         }
         if matches!(self.stage, Stage::Departed(_)) {
-            self.inbox.discard(&mut state.free);
+            self.inbox.discard(free);
         }
     }
 
-    /// The task is dropped: its session ends, in good order or because it has panicked.
-    fn leave_worker(&mut self, worker: &Worker) {
-        if matches!(self.stage, Stage::Over) {
-            return;
+    /// At the end of each turn: looks whether it reads, when it is time.
+    #[inline]
+    pub(super) fn look_whether_it_reads(&mut self, rounds: &mut Rounds, directory: &PoolDirectory) {
+        if let Some(transport) = &self.transport {
+            self.reader.look(self.session, transport, rounds, directory);
         }
-        let mut state = worker.state.borrow_mut();
-        if self.in_turn {
-            state.panics += 1;
-            tracing::error!(
-                session = self.session.serial,
-                "a client's task has panicked; its connections are closed"
-            );
-        }
-        state.pooler.forget_session(self.session);
-        drop(state);
-        worker.wake_housekeeping();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ten_thousand_idle_clients_fit_because_their_futures_are_small() {
-        let bytes = size_of::<ClientTask>();
-        assert!(bytes <= 256, "a client's future has {bytes} bytes");
     }
 }

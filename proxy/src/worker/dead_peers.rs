@@ -1,14 +1,13 @@
 //! Looks now and then whether peers read, so that the dead-peer timer never hits a living one.
 
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use pgimbal_pooler::ids::SessionId;
 use pgimbal_pooler::pool::timers::QUIET_TICK;
 
-use super::Worker;
-use super::client::Client;
-use super::state::State;
+use crate::directory::PoolDirectory;
 use crate::tcp::DeadPeerTimer;
+use crate::transport::Transport;
 
 /// Looks within `tcp_user_timeout`: a peer that has just stopped reading is noticed long before.
 const LOOKS_WITHIN_LIMIT: u32 = 4;
@@ -23,7 +22,7 @@ pub(super) struct Reader {
     /// The round in which it was put on the list of those to look at.
     listed: Option<u32>,
     /// Bytes were written to it since.
-    pub(super) wrote: bool,
+    written: bool,
 }
 
 /// Whom to look at in the next round.
@@ -32,51 +31,56 @@ pub(super) struct Rounds {
     number: u32,
     next: Option<Instant>,
     /// Clients that bytes were written to, each once.
-    clients: Vec<pgimbal_pooler::ids::SessionId>,
+    clients: Vec<SessionId>,
 }
 
-impl Worker {
-    /// Begins a round when it is time: looks at the servers, and has the clients' tasks look at
-    /// theirs.
-    pub(super) fn look_for_readers(self: &Rc<Self>, now: Instant) {
-        let mut state = self.state.borrow_mut();
-        if state.rounds.next.is_some_and(|next| now < next) {
-            return;
-        }
-        let limit = state.user_timeout();
-        let pause = (limit / LOOKS_WITHIN_LIMIT).clamp(QUIET_TICK, LONGEST_PAUSE);
-        state.rounds.next = Some(now + pause);
-        state.rounds.number = state.rounds.number.wrapping_add(1);
-        state.servers.look_for_readers(limit);
-        for client in std::mem::take(&mut state.rounds.clients) {
-            state.wake(client);
-        }
+/// `tcp_user_timeout` of clients, and of the server connections beside them.
+pub(super) fn user_timeout(directory: &PoolDirectory) -> Duration {
+    directory.config().clients.tcp.user_timeout
+}
+
+impl Rounds {
+    /// Whether it is time for the next one.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.next.is_none_or(|next| next <= now)
+    }
+
+    /// Begins one: whose tasks are to look.
+    pub(super) fn begin(&mut self, now: Instant, user_timeout: Duration) -> Vec<SessionId> {
+        let pause = (user_timeout / LOOKS_WITHIN_LIMIT).clamp(QUIET_TICK, LONGEST_PAUSE);
+        self.next = Some(now + pause);
+        self.number = self.number.wrapping_add(1);
+        std::mem::take(&mut self.clients)
     }
 }
 
-impl State {
-    fn user_timeout(&self) -> Duration {
-        self.directory.config().clients.tcp.user_timeout
+impl Reader {
+    /// Bytes were written to it.
+    #[inline]
+    pub(super) fn set_written(&mut self) {
+        self.written = true;
     }
-}
 
-impl Client {
-    /// At the end of each turn: looks whether the client reads, in the round after bytes were
-    /// written to it and in each that finds bytes waiting.
-    pub(super) fn mind_reading(&mut self, state: &mut State) {
-        let Some(transport) = &self.transport else { return };
-        let reader = &mut self.reader;
+    /// Looks whether the client reads, in the round after bytes were written to it and in each that
+    /// finds bytes waiting.
+    pub(super) fn look(
+        &mut self,
+        session: SessionId,
+        transport: &Transport,
+        rounds: &mut Rounds,
+        directory: &PoolDirectory,
+    ) {
         let mut look_again = false;
-        match reader.listed {
-            Some(round) if round == state.rounds.number => return,
-            Some(_) => look_again = reader.timer.look(transport.socket(), state.user_timeout()),
-            None if !reader.wrote => return,
+        match self.listed {
+            Some(round) if round == rounds.number => return,
+            Some(_) => look_again = self.timer.look(transport.socket(), user_timeout(directory)),
+            None if !self.written => return,
             None => {}
         }
-        reader.listed = None;
-        if look_again || std::mem::take(&mut reader.wrote) {
-            reader.listed = Some(state.rounds.number);
-            state.rounds.clients.push(self.session);
+        self.listed = None;
+        if look_again || std::mem::take(&mut self.written) {
+            self.listed = Some(rounds.number);
+            rounds.clients.push(session);
         }
     }
 }

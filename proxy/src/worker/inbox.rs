@@ -21,7 +21,7 @@ const FRONT: usize = HOLD_LIMIT;
 pub(super) struct ReadBuffer(Box<[u8]>);
 
 impl ReadBuffer {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self(vec![0; FRONT + READ].into())
     }
 
@@ -29,6 +29,23 @@ impl ReadBuffer {
     #[cfg(test)]
     pub(super) fn broken() -> Self {
         Self(Box::default())
+    }
+}
+
+/// A place for a read buffer that is lent. A turn that panics loses the buffer; the next one gets a
+/// new one.
+#[derive(Debug, Default)]
+pub(super) struct SpareBuffer(Option<ReadBuffer>);
+
+impl SpareBuffer {
+    #[inline]
+    pub(super) fn lend(&mut self) -> ReadBuffer {
+        self.0.take().unwrap_or_else(ReadBuffer::new)
+    }
+
+    #[inline]
+    pub(super) fn give_back(&mut self, buffer: ReadBuffer) {
+        self.0 = Some(buffer);
     }
 }
 

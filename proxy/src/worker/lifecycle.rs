@@ -1,6 +1,4 @@
-//! A client's turns before its first message and after its last: greeting, final_error, departure.
-
-use std::task::Poll;
+//! A client's turns before its first message and after its last: greeting, final error, departure.
 
 use pgimbal_pooler::session::Presence;
 use pgimbal_pooler::session::arrival::Greeting;
@@ -8,116 +6,87 @@ use pgimbal_pooler::session::departure::Departure;
 use pgimbal_wire::error::{Severity, with_severity};
 
 use super::client::Stage;
-use super::inbox::Inbox;
-use super::turn::{Step, Turn};
+use super::turn::{
+    Step, Turn, flush_client, move_from_server, process_no_input, send_to_server, server_ended,
+};
 
-impl Turn<'_, '_> {
-    /// Somebody has decided that the client's connection ends.
-    pub(super) fn dismissed(&mut self) -> bool {
-        let final_error = self.state.pooler.poll_final_error(self.client.session);
-        if let Some(final_error) = &final_error {
-            self.client.outbox.push(final_error);
-            self.client.stage = Stage::Closing;
-        }
-        final_error.is_some()
+/// Takes the final error of a client whose connection somebody has decided to end.
+pub(super) fn take_final_error(turn: &mut Turn<'_, '_>) -> bool {
+    let final_error = turn.state.pooler.poll_final_error(turn.client.session());
+    if let Some(final_error) = &final_error {
+        turn.client.push(final_error);
+        turn.client.set_stage(Stage::Closing);
     }
+    final_error.is_some()
+}
 
-    pub(super) fn greet(&mut self) -> Step {
-        let Stage::Greeting(arriving) = &mut self.client.stage else { return Step::Moved };
-        match self.state.pooler.greet(self.client.session, &arriving.parameters, self.now) {
-            Greeting::Wait => {
-                // A client that leaves while it waits must not keep its place.
-                let gone = self.client.transport.as_mut().is_some_and(|transport| {
-                    let mut nothing = Inbox::default();
-                    match nothing.poll_read(transport, self.buffer, self.cx) {
-                        Poll::Ready(Ok(None) | Err(_)) => true,
-                        Poll::Ready(Ok(Some(input))) => {
-                            self.client.inbox.append(input.bytes(self.buffer));
-                            false
-                        }
-                        Poll::Pending => false,
-                    }
-                });
-                if !gone {
-                    return Step::Idle;
-                }
-                self.client.stage = Stage::Departed(Presence::Vanished);
-            }
-            Greeting::Ready(messages) => {
-                self.client.outbox.push(&arriving.pending_output);
-                self.client.outbox.push(&messages);
-                self.client.stage = Stage::Serving;
-            }
-            Greeting::Try => {
-                let pending = std::mem::take(&mut arriving.pending_output);
-                self.client.outbox.push(&pending);
-                self.client.stage = Stage::Serving;
-                self.process_timeout();
-            }
-            Greeting::Refused(error) => {
-                let mut message = Vec::new();
-                with_severity(&error, Severity::Fatal, &mut message);
-                self.client.outbox.push(&message);
-                self.client.stage = Stage::Closing;
-            }
-        }
-        Step::Moved
-    }
-
-    /// The final error to the client; it leaves when it has that, or will not take it.
-    pub(super) fn close(&mut self) -> Step {
-        self.flush_client();
-        if !self.client.outbox.is_empty() && matches!(self.client.stage, Stage::Closing) {
-            // A client that takes nothing must not keep a server connection by it.
-            if self.client.goodbye_tried {
-                self.client.stage = Stage::Departed(Presence::Vanished);
-                return Step::Moved;
-            }
-            self.client.goodbye_tried = true;
-            return Step::Moved;
-        }
-        self.client.stage = Stage::Departed(Presence::Vanished);
-        Step::Moved
-    }
-
-    /// The client has left; its server connection is brought to an end that is clean.
-    pub(super) fn depart(&mut self, presence: Presence) -> Step {
-        self.client.drop_transport(self.state, self.cx);
-        let session = self.client.session;
-        let server = self.state.pooler.session(session).and_then(|session| session.link().server());
-        if let Some(server) = server {
-            if self.state.servers.flush(server, &mut self.state.free, self.cx).is_err() {
-                self.server_ended(server);
-                return Step::Moved;
-            }
-            if !self.state.servers.is_flushed(server) {
+pub(super) fn greet(turn: &mut Turn<'_, '_>) -> Step {
+    let client = &mut *turn.client;
+    let Stage::Greeting(arriving) = client.stage() else { return Step::Moved };
+    match turn.state.pooler.greet(client.session(), &arriving.parameters, turn.now) {
+        Greeting::Wait => {
+            // A client that leaves while it waits must not keep its place.
+            if client.read_ahead(turn.buffer, turn.cx) {
                 return Step::Idle;
             }
+            client.set_stage(Stage::Departed(Presence::Vanished));
         }
-        self.state.plan.clear();
-        let departure =
-            self.state.pooler.handle_departure(session, presence, self.now, &mut self.state.plan);
-        if let Some(server) = server {
-            self.state.send_to_server(server, self.cx, &[]);
+        Greeting::Ready(messages) => {
+            client.begin_serving();
+            client.push(&messages);
         }
-        match (departure, server) {
-            (Departure::Later, Some(server)) => match self.read_server(server) {
-                Poll::Pending => Step::Idle,
-                Poll::Ready(Some(input)) => {
-                    self.process_server(server, &input);
-                    Step::Moved
-                }
-                Poll::Ready(None) => {
-                    self.server_ended(server);
-                    Step::Moved
-                }
-            },
-            (Departure::Over, _) | (Departure::Later, None) => {
-                self.state.pooler.forget_session(session);
-                self.state.unwatch(session);
-                self.client.stage = Stage::Over;
-                Step::Moved
-            }
+        Greeting::Try => {
+            client.begin_serving();
+            process_no_input(turn);
+        }
+        Greeting::Refused(error) => {
+            let mut message = Vec::new();
+            with_severity(&error, Severity::Fatal, &mut message);
+            client.push(&message);
+            client.set_stage(Stage::Closing);
+        }
+    }
+    Step::Moved
+}
+
+/// The final error to the client; it leaves when it has that, or will not take it.
+pub(super) fn close(turn: &mut Turn<'_, '_>) -> Step {
+    flush_client(turn);
+    let waits = turn.client.has_output() && matches!(turn.client.stage(), Stage::Closing);
+    // A client that takes nothing must not keep a server connection by it.
+    if !waits || turn.client.try_final_error() {
+        turn.client.set_stage(Stage::Departed(Presence::Vanished));
+    }
+    Step::Moved
+}
+
+/// The client has left; its server connection is brought to an end that is clean.
+pub(super) fn depart(turn: &mut Turn<'_, '_>, presence: Presence) -> Step {
+    turn.client.drop_transport(&mut turn.state.free, turn.cx);
+    let session = turn.client.session();
+    let server = turn.state.pooler.session(session).and_then(|session| session.link().server());
+    if let Some(server) = server {
+        if turn.state.servers.flush(server, &mut turn.state.free, turn.cx).is_err() {
+            server_ended(turn, server);
+            return Step::Moved;
+        }
+        if !turn.state.servers.is_flushed(server) {
+            return Step::Idle;
+        }
+    }
+    turn.state.plan.clear();
+    let departure =
+        turn.state.pooler.handle_departure(session, presence, turn.now, &mut turn.state.plan);
+    if let Some(server) = server {
+        send_to_server(turn.state, server, turn.cx, &[]);
+    }
+    match (departure, server) {
+        (Departure::Later, Some(server)) => move_from_server(turn, server),
+        (Departure::Over, _) | (Departure::Later, None) => {
+            turn.state.pooler.forget_session(session);
+            turn.state.clients.remove(session);
+            turn.client.set_stage(Stage::Over);
+            Step::Moved
         }
     }
 }

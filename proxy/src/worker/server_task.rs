@@ -16,119 +16,114 @@ use pgimbal_wire::encode;
 use pgimbal_wire::error::Severity;
 use pgimbal_wire::frame::HEADER_LEN;
 
-use super::Worker;
-use super::servers::ServerIo;
+use super::actions::run_actions;
+use super::pools;
+use super::servers::{ServerIo, ServerSocket};
+use super::shared::Worker;
 use crate::credentials::Counted;
 use crate::dial::{self, DialError};
 use crate::topology::probe;
-use crate::transport::Conversation;
+use crate::transport::{Conversation, Transport};
 
 /// How long a backend may take to end after Terminate. One that is busy is sent a cancel request
 /// first; one that still does not end is left to the server, and its place is given back.
 const CLOSE_TIME: Duration = Duration::from_secs(10);
 
-impl Worker {
-    /// Opens a server connection.
-    pub(super) fn dial(self: &Rc<Self>, id: ServerId) {
-        let state = self.state.borrow();
-        let pool = state.pooler.server(id).map(|server| server.pool());
-        let Some(target) = pool.and_then(|pool| state.target(pool)) else { return };
-        let node = state.pooler.destination(id).cloned();
-        drop(state);
-        let target = match &node {
-            Some(node) => Arc::new(target.at(node.host.clone(), node.port)),
-            None => target,
+/// Opens a server connection.
+pub(super) fn dial(worker: &Rc<Worker>, id: ServerId) {
+    let state = worker.state();
+    let pool = state.pooler.server(id).map(|server| server.pool());
+    let Some(target) = pool.and_then(|pool| pools::target(&state, pool)) else { return };
+    let node = state.pooler.destination(id).cloned();
+    drop(state);
+    let target = match &node {
+        Some(node) => Arc::new(target.at(node.host.clone(), node.port)),
+        None => target,
+    };
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        let place = format!("{}:{}", target.host, target.port);
+        let result = Box::pin(worker.common().credentials.dial(&target, &place)).await;
+        let result = match (result, node) {
+            (Ok((dialed, generation)), Some(node)) => {
+                let found = Box::pin(locate(&target, dialed, node.id)).await;
+                found.map(|(dialed, found)| (dialed, found, generation))
+            }
+            (result, _) => result.map(|(dialed, generation)| (dialed, None, generation)),
         };
-        let worker = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            let place = format!("{}:{}", target.host, target.port);
-            let result = Box::pin(worker.common.credentials.dial(&target, &place)).await;
-            let result = match (result, node) {
-                (Ok((dialed, generation)), Some(node)) => {
-                    let found = Box::pin(locate(&target, dialed, node.id)).await;
-                    found.map(|(dialed, found)| (dialed, found, generation))
-                }
-                (result, _) => result.map(|(dialed, generation)| (dialed, None, generation)),
-            };
-            worker.dial_ended(id, target, result);
-        });
-    }
+        dial_ended(&worker, id, target, result);
+    });
+}
 
-    fn dial_ended(
-        self: &Rc<Self>,
-        id: ServerId,
-        target: Arc<dial::Target>,
-        result: Result<(dial::Dialed, Option<DialedNode>, Option<Counted>), DialError>,
-    ) {
-        let now = Instant::now();
-        let mut state = self.state.borrow_mut();
-        match result {
-            Ok((dialed, found, generation)) => {
-                let dial::Dialed { transport, cancel, parameters, address, residual, .. } = dialed;
-                let backend_key = cancel.as_ref().map_or_else(BackendKey::default, |cancel| {
-                    BackendKey { process_id: cancel.process_id, secret: cancel.key.clone() }
-                });
-                tracing::debug!(%address, process_id = backend_key.process_id, "server connection opened");
-                let io = ServerIo::new(transport, address, target, cancel, residual);
-                state.servers.insert(id, io.counted(generation));
-                state.pooler.handle_dialed(id, Dialed { backend_key, parameters, found }, now);
-            }
-            Err(error) => {
-                tracing::warn!(
-                    sqlstate = error.sqlstate().as_str(),
-                    "cannot open a server connection: {error}"
-                );
-                let mut message = Vec::new();
-                error.encode(Severity::Error, &mut message);
-                let body = message.get(HEADER_LEN..).unwrap_or_default();
-                let failure = match error.is_unreachable() {
-                    true => DialFailure::Unreachable,
-                    false => DialFailure::Refused,
-                };
-                state.pooler.handle_dial_failed(id, body.into(), failure, now);
-            }
+fn dial_ended(
+    worker: &Rc<Worker>,
+    id: ServerId,
+    target: Arc<dial::Target>,
+    result: Result<(dial::Dialed, Option<DialedNode>, Option<Counted>), DialError>,
+) {
+    let now = Instant::now();
+    let mut state = worker.state_mut();
+    match result {
+        Ok((dialed, found, generation)) => {
+            let dial::Dialed { transport, cancel, parameters, address, residual, .. } = dialed;
+            let backend_key = cancel.as_ref().map_or_else(BackendKey::default, |cancel| {
+                BackendKey { process_id: cancel.process_id, secret: cancel.key.clone() }
+            });
+            tracing::debug!(%address, process_id = backend_key.process_id, "server connection opened");
+            let socket = ServerSocket { transport, address, target, cancel, generation };
+            state.servers.insert(id, ServerIo::new(socket, residual));
+            state.pooler.handle_dialed(id, Dialed { backend_key, parameters, found }, now);
         }
-        drop(state);
-        self.perform();
+        Err(error) => {
+            tracing::warn!(
+                sqlstate = error.sqlstate().as_str(),
+                "cannot open a server connection: {error}"
+            );
+            let mut message = Vec::new();
+            error.encode(Severity::Error, &mut message);
+            let body = message.get(HEADER_LEN..).unwrap_or_default();
+            let failure = match error.is_unreachable() {
+                true => DialFailure::Unreachable,
+                false => DialFailure::Refused,
+            };
+            state.pooler.handle_dial_failed(id, body.into(), failure, now);
+        }
     }
+    drop(state);
+    run_actions(worker);
+}
 
-    /// Says Terminate, waits for the end, gives the place back.
-    pub(super) fn close(self: &Rc<Self>, id: ServerId) {
-        let io = self.state.borrow_mut().servers.take(id);
-        let worker = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            if let Some(io) = io {
-                // In time or not, the place is given back.
-                let _ = tokio::time::timeout(CLOSE_TIME, say_goodbye(io)).await;
-            }
-            worker.state.borrow_mut().pooler.handle_closed(id, Instant::now());
-            worker.perform();
-        });
-    }
+/// Says Terminate, waits for the end, gives the place back.
+pub(super) fn close(worker: &Rc<Worker>, id: ServerId) {
+    let io = worker.state_mut().servers.take(id);
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        if let Some(io) = io {
+            // In time or not, the place is given back.
+            let _ = tokio::time::timeout(CLOSE_TIME, terminate(io.into_socket().transport)).await;
+        }
+        worker.state_mut().pooler.handle_closed(id, Instant::now());
+        run_actions(&worker);
+    });
+}
 
-    /// Cancels what a server connection runs.
-    pub(super) fn send_cancel(self: &Rc<Self>, id: ServerId) {
-        let known = self.state.borrow_mut().servers.get(id).and_then(|io| {
-            let key = io.cancel.clone()?;
-            Some((Arc::clone(&io.target), io.address.clone(), key))
-        });
-        let worker = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            if let Some((target, address, key)) = known
-                && let Err(error) = Box::pin(dial::send_cancel(&target, &address, &key)).await
-            {
-                tracing::warn!("a cancel request was not delivered: {error}");
-            }
-            {
-                let mut state = worker.state.borrow_mut();
-                if let Some(at) = state.cancels.iter().position(|(server, _)| *server == id) {
-                    drop(state.cancels.swap_remove(at));
-                }
-                state.pooler.handle_cancel_ended(id, Instant::now());
-            }
-            worker.perform();
-        });
-    }
+/// Cancels what a server connection runs.
+pub(super) fn send_cancel(worker: &Rc<Worker>, id: ServerId) {
+    let request = worker.state_mut().servers.get(id).and_then(|io| io.cancel_request());
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        if let Some((target, address, key)) = request
+            && let Err(error) = Box::pin(dial::send_cancel(&target, &address, &key)).await
+        {
+            tracing::warn!("a cancel request was not delivered: {error}");
+        }
+        {
+            let mut state = worker.state_mut();
+            state.cancels.sent(id);
+            state.pooler.handle_cancel_ended(id, Instant::now());
+        }
+        run_actions(&worker);
+    });
 }
 
 /// Asks a server connection that was opened for a cluster where it leads: a name may lead
@@ -167,23 +162,22 @@ async fn locate(
 ///
 /// A server that has got half a message waits for the rest and takes Terminate for it: the end of
 /// our direction is what it understands. A server that reads nothing now gets that alone.
-async fn say_goodbye(mut io: ServerIo) {
-    let mut terminate = Vec::new();
-    encode::terminate(&mut terminate);
-    let said =
-        poll_fn(|cx| match io.transport.poll_write_vectored(cx, &[IoSlice::new(&terminate)]) {
-            Poll::Pending => Poll::Ready(Ok(0)),
-            ready => ready,
-        });
-    if said.await.is_err() {
+async fn terminate(mut transport: Transport) {
+    let mut message = Vec::new();
+    encode::terminate(&mut message);
+    let sent = poll_fn(|cx| match transport.poll_write_vectored(cx, &[IoSlice::new(&message)]) {
+        Poll::Pending => Poll::Ready(Ok(0)),
+        ready => ready,
+    });
+    if sent.await.is_err() {
         return;
     }
     // TLS sends what it has encrypted, and its own last word, before the socket's.
-    if poll_fn(|cx| io.transport.poll_shutdown(cx)).await.is_err() {
+    if poll_fn(|cx| transport.poll_shutdown(cx)).await.is_err() {
         return;
     }
     let mut ignored = vec![0; 16 * 1024];
-    while let Ok(n) = poll_fn(|cx| io.transport.poll_read(cx, &mut ignored)).await {
+    while let Ok(n) = poll_fn(|cx| transport.poll_read(cx, &mut ignored)).await {
         if n == 0 {
             return;
         }

@@ -15,9 +15,9 @@ use crate::dial::{Address, CancelKey, Target};
 use crate::tcp::DeadPeerTimer;
 use crate::transport::Transport;
 
-/// One server connection's socket and what is on its way.
+/// One server connection's socket, and how it was opened.
 #[derive(Debug)]
-pub(super) struct ServerIo {
+pub(super) struct ServerSocket {
     pub(super) transport: Transport,
     /// Where it leads.
     pub(super) address: Address,
@@ -27,6 +27,12 @@ pub(super) struct ServerIo {
     pub(super) cancel: Option<CancelKey>,
     /// Counts it among those that were opened with this generation of the role's password.
     pub(super) generation: Option<Counted>,
+}
+
+/// One server connection's socket and what is on its way.
+#[derive(Debug)]
+pub(super) struct ServerIo {
+    socket: ServerSocket,
     inbox: Inbox,
     outbox: Outbox,
     serial: u32,
@@ -38,33 +44,36 @@ pub(super) struct ServerIo {
 pub(super) struct Servers(Vec<Option<ServerIo>>);
 
 impl ServerIo {
-    pub(super) fn new(
-        transport: Transport,
-        address: Address,
-        target: Arc<Target>,
-        cancel: Option<CancelKey>,
-        residual: Vec<u8>,
-    ) -> Self {
-        let inbox = Inbox::with(residual);
-        let generation = None;
+    /// One that has sent `residual` already.
+    pub(super) fn new(socket: ServerSocket, residual: Vec<u8>) -> Self {
         Self {
-            transport,
-            address,
-            target,
-            cancel,
-            generation,
-            inbox,
+            socket,
+            inbox: Inbox::with(residual),
             outbox: Outbox::default(),
             serial: 0,
             dead_peer_timer: DeadPeerTimer::default(),
         }
     }
-}
 
-impl ServerIo {
-    /// The same, counted.
-    pub(super) fn counted(self, generation: Option<Counted>) -> Self {
-        Self { generation, ..self }
+    /// Where it leads.
+    pub(super) const fn address(&self) -> &Address {
+        &self.socket.address
+    }
+
+    /// The generation of the role's password that it was opened with.
+    pub(super) fn generation(&self) -> Option<u32> {
+        self.socket.generation.as_ref().map(Counted::generation)
+    }
+
+    /// What a cancel request for it needs; `None` when the server has given no key.
+    pub(super) fn cancel_request(&self) -> Option<(Arc<Target>, Address, CancelKey)> {
+        let ServerSocket { address, target, cancel, .. } = &self.socket;
+        Some((Arc::clone(target), address.clone(), cancel.clone()?))
+    }
+
+    /// The socket alone.
+    pub(super) fn into_socket(self) -> ServerSocket {
+        self.socket
     }
 }
 
@@ -80,10 +89,10 @@ impl Servers {
 
     /// Takes the dead-peer timer off those that live and do not read, such as one whose COPY waits
     /// for a lock, and sets it for the others.
-    pub(super) fn look_for_readers(&mut self, limit: Duration) {
+    pub(super) fn look_whether_they_read(&mut self, limit: Duration) {
         for io in self.0.iter_mut().flatten() {
             // The next round looks at all of them again.
-            let _ = io.dead_peer_timer.look(io.transport.socket(), limit);
+            let _ = io.dead_peer_timer.look(io.socket.transport.socket(), limit);
         }
     }
 
@@ -118,7 +127,7 @@ impl Servers {
             return Ok(());
         }
         match self.get(id) {
-            Some(io) => io.outbox.send(&mut io.transport, free, cx, source, pieces),
+            Some(io) => io.outbox.send(&mut io.socket.transport, free, cx, source, pieces),
             None => Ok(()),
         }
     }
@@ -132,8 +141,8 @@ impl Servers {
         cx: &mut Context<'_>,
     ) -> io::Result<()> {
         match self.get(id) {
-            Some(io) if !io.outbox.is_empty() || io.transport.wants_flush() => {
-                match io.outbox.poll_flush(&mut io.transport, free, cx) {
+            Some(io) if !io.outbox.is_empty() || io.socket.transport.wants_flush() => {
+                match io.outbox.poll_flush(&mut io.socket.transport, free, cx) {
                     Poll::Ready(result) => result,
                     Poll::Pending => Ok(()),
                 }
@@ -145,7 +154,7 @@ impl Servers {
     /// Whether the server has taken everything.
     #[inline]
     pub(super) fn is_flushed(&mut self, id: ServerId) -> bool {
-        self.get(id).is_none_or(|io| io.outbox.is_empty() && !io.transport.wants_flush())
+        self.get(id).is_none_or(|io| io.outbox.is_empty() && !io.socket.transport.wants_flush())
     }
 
     /// Reads the server; `Ok(None)` is its end.
@@ -157,7 +166,7 @@ impl Servers {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Option<Input>>> {
         match self.get(id) {
-            Some(io) => io.inbox.poll_read(&mut io.transport, buffer, cx),
+            Some(io) => io.inbox.poll_read(&mut io.socket.transport, buffer, cx),
             None => Poll::Ready(Ok(None)),
         }
     }
@@ -177,6 +186,6 @@ impl Servers {
         buffer: &mut ReadBuffer,
     ) -> Option<io::Result<Option<Input>>> {
         let io = self.get(id)?;
-        io.inbox.try_read_cached(&mut io.transport, buffer)
+        io.inbox.try_read_cached(&mut io.socket.transport, buffer)
     }
 }

@@ -1,35 +1,47 @@
-//! A worker's clock: one task that looks at what time brings.
+//! The task that looks at what time brings.
 
 use std::rc::Rc;
 use std::time::Instant;
 
 use pgimbal_pooler::pool::timers::QUIET_TICK;
 
-use super::Worker;
+use super::actions::run_actions;
+use super::shared::Worker;
+use super::state::State;
+use super::{dead_peers, idle_servers};
 
-impl Worker {
-    /// Calls the core's tick, often while somebody waits. Runs until the worker ends.
-    pub(super) async fn run_timers(self: Rc<Self>) {
-        let mut reaped = Instant::now();
-        loop {
-            let pause = self.state.borrow().pooler.timeout_interval();
-            self.pause.set(pause);
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                // Something has come up that cannot wait so long.
-                () = self.housekeeping.notified() => continue,
-            }
-            let now = Instant::now();
-            {
-                let mut state = self.state.borrow_mut();
-                if now >= reaped + QUIET_TICK {
-                    reaped = now;
-                    state.reap_idle(now);
-                }
-                state.pooler.handle_timeout(now);
-            }
-            self.look_for_readers(now);
-            self.perform();
+/// Calls the core's tick, often while somebody waits. Runs until the worker ends.
+pub(super) async fn run(worker: Rc<Worker>) {
+    let mut looked_at_idle = Instant::now();
+    loop {
+        let pause = worker.state().pooler.timeout_interval();
+        if !worker.clock().wait(pause).await {
+            // Something has come up that cannot wait so long.
+            continue;
         }
+        let now = Instant::now();
+        {
+            let mut state = worker.state_mut();
+            if now >= looked_at_idle + QUIET_TICK {
+                looked_at_idle = now;
+                idle_servers::remove_dead(&mut state, now);
+            }
+            state.pooler.handle_timeout(now);
+            look_whether_peers_read(&mut state, now);
+        }
+        run_actions(&worker);
+    }
+}
+
+/// Begins a round when it is time: looks at the servers, and has the clients' tasks look at theirs.
+fn look_whether_peers_read(state: &mut State, now: Instant) {
+    if !state.rounds.is_due(now) {
+        return;
+    }
+    let user_timeout = dead_peers::user_timeout(&state.directory);
+    let clients = state.rounds.begin(now, user_timeout);
+    state.servers.look_whether_they_read(user_timeout);
+    for client in clients {
+        state.clients.wake(client);
     }
 }

@@ -1,0 +1,68 @@
+//! What the core asks for is done here, after each call that may have asked.
+
+use std::rc::Rc;
+
+use pgimbal_pooler::action::Action;
+use pgimbal_pooler::ids::PoolId;
+use pgimbal_pooler::sql::Kinds;
+
+use super::shared::Worker;
+use super::state::State;
+use super::{idle_servers, migration, pools, server_task};
+
+/// Does what the core has asked for.
+pub(super) fn run_actions(worker: &Rc<Worker>) {
+    let Some(mut actions) = worker.actions() else { return };
+    loop {
+        worker.state_mut().pooler.poll_actions(&mut actions);
+        if actions.is_empty() {
+            break;
+        }
+        for action in actions.drain(..) {
+            run(worker, action);
+        }
+    }
+    worker.clock().shorten_to(worker.state().pooler.timeout_interval());
+}
+
+#[inline]
+fn run(worker: &Rc<Worker>, action: Action) {
+    match action {
+        Action::Wake(session) => worker.state().clients.wake(session),
+        Action::Dial(server) => server_task::dial(worker, server),
+        Action::Close(server) => server_task::close(worker, server),
+        Action::Cancel(server) => server_task::send_cancel(worker, server),
+        Action::Give(server, to) => migration::give(worker, server, to),
+        Action::Ask(pool, of) => migration::ask(worker, pool, of),
+        Action::Cut(server) => idle_servers::cut(&mut worker.state_mut(), server),
+        Action::ProbeHint(cluster, probe_hint) => {
+            let state = worker.state();
+            let name = state.pooler.cluster_name(cluster);
+            worker.common().clusters.probe_hint(name, probe_hint);
+        }
+        Action::QuestionDenied(pool, kinds) => log_denied(&worker.state(), pool, kinds),
+        Action::ConnectionRejected(pool) => log_rejected(&worker.state(), pool),
+        Action::Retired(pool) => pools::forget(&worker.state(), pool),
+    }
+}
+
+/// Once per pool and kind: who may have left such state keeps its server connection.
+fn log_denied(state: &State, pool: PoolId, kinds: Kinds) {
+    let key = state.pooler.pool_of(pool).key();
+    tracing::warn!(
+        database = &*key.database,
+        user = &*key.user,
+        kinds = kinds.names().collect::<Vec<_>>().join(", "),
+        "the server does not say what sessions of this user have left (42501); they keep their \
+         server connections until they leave"
+    );
+}
+
+fn log_rejected(state: &State, pool: PoolId) {
+    let key = state.pooler.pool_of(pool).key();
+    tracing::warn!(
+        database = &*key.database,
+        user = &*key.user,
+        "a server connection refused to be reset and was closed"
+    );
+}

@@ -1,0 +1,118 @@
+//! One client's task: moves bytes between its socket and its server connection as the core says.
+//!
+//! The future is small, because there are many; it has no await and holds no buffer between turns.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use super::actions::run_actions;
+use super::client::{Client, Stage};
+use super::shared::Worker;
+use super::state::State;
+use super::turn::{Step, Turn};
+use super::{lifecycle, serving};
+
+/// Buffers that one turn moves in each direction at most, so that nobody starves.
+const BUFFERS_PER_TURN: usize = 4;
+
+/// The task of one client.
+#[derive(Debug)]
+pub(super) struct ClientTask {
+    worker: Rc<Worker>,
+    client: Client,
+    /// A turn has begun and not ended: the task has panicked if it is dropped so.
+    in_turn: bool,
+}
+
+impl ClientTask {
+    pub(super) const fn new(worker: Rc<Worker>, client: Client) -> Self {
+        Self { worker, client, in_turn: false }
+    }
+}
+
+impl Future for ClientTask {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let over = {
+            let mut state = this.worker.state_mut();
+            this.in_turn = true;
+            let over = take_turn(&mut this.client, &mut state, cx);
+            this.in_turn = false;
+            over
+        };
+        run_actions(&this.worker);
+        if over { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Drop for ClientTask {
+    /// The session ends, in good order or because its task has panicked.
+    fn drop(&mut self) {
+        if matches!(self.client.stage(), Stage::Over) {
+            return;
+        }
+        let session = self.client.session();
+        let mut state = self.worker.state_mut();
+        if self.in_turn {
+            state.panics += 1;
+            tracing::error!(
+                session = session.serial,
+                "a client's task has panicked; its connections are closed"
+            );
+        }
+        state.pooler.forget_session(session);
+        drop(state);
+        self.worker.clock().end_pause();
+    }
+}
+
+/// One turn; whether the task is over.
+fn take_turn(client: &mut Client, state: &mut State, cx: &mut Context<'_>) -> bool {
+    state.clients.set_waker(client.session(), cx.waker());
+    let mut buffer = state.buffer.lend();
+    let now = Instant::now();
+    let over = run(Turn { client: &mut *client, state, buffer: &mut buffer, cx, now });
+    state.buffer.give_back(buffer);
+    client.look_whether_it_reads(&mut state.rounds, &state.directory);
+    over
+}
+
+fn run(mut turn: Turn<'_, '_>) -> bool {
+    let turn = &mut turn;
+    for _ in 0..BUFFERS_PER_TURN {
+        if matches!(turn.client.stage(), Stage::Greeting(_) | Stage::Serving)
+            && lifecycle::take_final_error(turn)
+        {
+            continue;
+        }
+        let step = match *turn.client.stage() {
+            Stage::Greeting(_) => lifecycle::greet(turn),
+            Stage::Serving => serving::serve(turn),
+            Stage::Closing => lifecycle::close(turn),
+            Stage::Departed(presence) => lifecycle::depart(turn, presence),
+            Stage::Over => return true,
+        };
+        if step == Step::Idle {
+            return false;
+        }
+    }
+    // More is there to do, but others come first.
+    turn.cx.waker().wake_by_ref();
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_thousand_idle_clients_fit_because_their_futures_are_small() {
+        let bytes = size_of::<ClientTask>();
+        assert!(bytes <= 256, "a client's future has {bytes} bytes");
+    }
+}

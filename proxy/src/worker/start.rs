@@ -1,0 +1,45 @@
+//! The start of a client's session, on the worker where it stays.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use pgimbal_pooler::cancel::{CancelKey, LONG_SECRET};
+use pgimbal_wire::startup::ProtocolVersion;
+
+use super::client::{Arriving, Client};
+use super::client_task::ClientTask;
+use super::migrant::{LoggedInClient, Migrant};
+use super::pools;
+use super::shared::Worker;
+use crate::credentials::Counted;
+use crate::transport::Transport;
+
+/// A client comes that has logged in on another worker.
+pub(super) fn migrate_in(worker: &Rc<Worker>, migrant: Migrant) {
+    if let Ok(transport) = Transport::attach(migrant.parts) {
+        start_session(worker, transport, migrant.client);
+    }
+}
+
+pub(super) fn start_session(worker: &Rc<Worker>, transport: Transport, client: LoggedInClient) {
+    let mut state = worker.state_mut();
+    let Some(pool) = pools::open(&mut state, &client.key) else { return };
+    let secret: [u8; LONG_SECRET] = rand::random();
+    let long = client.version >= ProtocolVersion::V3_2;
+    let session = state.pooler.handle_login(pool, Instant::now(), || {
+        let process_id = rand::random();
+        if long {
+            CancelKey::long(process_id, secret)
+        } else {
+            CancelKey::short(process_id, secret)
+        }
+    });
+    let generation = client.generation.as_ref().map(Counted::generation);
+    state.clients.add(session, client.address, generation);
+    drop(state);
+    let arriving =
+        Arriving { parameters: client.parameters, pending_output: client.pending_output };
+    let counted = (client.connected, client.generation);
+    let client = Client::new(session, transport, client.residual, arriving, counted);
+    tokio::task::spawn_local(ClientTask::new(Rc::clone(worker), client));
+}
