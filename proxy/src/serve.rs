@@ -146,7 +146,7 @@ impl Prepared {
         let accept_context = AcceptContext {
             workers: Arc::clone(&workers.senders),
             process: Arc::clone(&process),
-            pending_logins: Arc::clone(&workers.pending_logins),
+            pending_logins: Arc::clone(&workers.logins),
         };
         // The first clients need the passwords.
         if signals.until_shutdown(workers.credentials.ready()).await.is_none() {
@@ -302,7 +302,7 @@ struct Workers {
     clusters: Clusters,
     credentials: CredentialManager,
     console: Arc<Console>,
-    pending_logins: Arc<PendingLogins>,
+    logins: Arc<PendingLogins>,
     /// Limit of open files of the process.
     open_files: u64,
 }
@@ -364,25 +364,16 @@ impl Workers {
         for (id, channels) in (0..count).zip(channels) {
             threads.push(worker::spawn(WorkerId(id), common.clone(), channels)?);
         }
-        let pending_logins = PendingLogins::new((&prepared.config.clients).into());
+        let logins = PendingLogins::new((&prepared.config.clients).into());
         let open_files = descriptors::raise_limit();
-        Ok(Self {
-            senders,
-            threads,
-            collector,
-            clusters,
-            credentials,
-            console,
-            pending_logins,
-            open_files,
-        })
+        Ok(Self { senders, threads, collector, clusters, credentials, console, logins, open_files })
     }
 
     /// Sets the limits of clients to the configured ones, or to what file descriptors allow.
     fn limit_clients(&self, config: &Config, process: &ProcessStats) {
         let limits = descriptors::limit_clients(config, self.open_files);
         process.set_limit(&limits);
-        self.pending_logins.set_limits(limits.logging_in);
+        self.logins.set_limits(limits.logging_in);
     }
 
     fn tell_all(&self, message: impl Fn() -> Message) {

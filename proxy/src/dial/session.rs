@@ -101,10 +101,9 @@ async fn prove(
             return Err(DialFault::NoChannelBinding);
         }
         let reply = match reply {
-            Reply::Prove(computation) => {
-                let proof =
-                    target.derivations.run(computation.iterations(), || computation.run()).await;
-                login.handle_proof(proof)?
+            Reply::Prove(proof) => {
+                let computed = target.derivations.run(proof.iterations(), || proof.run()).await;
+                login.handle_proof(computed)?
             }
             reply => reply,
         };

@@ -91,14 +91,14 @@ impl<'a> Bind<'a> {
 
 /// The object that a Describe or Close names; its name is cut to [`NAME_BYTES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target<'a> {
+pub enum StatementOrPortal<'a> {
     /// A prepared statement; an empty name is the unnamed statement.
     Statement(&'a [u8]),
     /// A portal; an empty name is the unnamed portal.
     Portal(&'a [u8]),
 }
 
-impl<'a> Target<'a> {
+impl<'a> StatementOrPortal<'a> {
     /// Reads a Describe or Close from `prefix`, the first bytes of a body of `body_len` bytes.
     /// `Ok(None)` until the name is complete.
     ///
@@ -199,7 +199,10 @@ mod tests {
         let bind = Bind { portal: &short, statement: &short, rest: 202 };
         assert_eq!(Bind::view(&body, body.len()), Ok(Some(bind)));
         let body = [b"S", &long[..], b"\0"].concat();
-        assert_eq!(Target::view(&body, body.len()), Ok(Some(Target::Statement(&short))));
+        assert_eq!(
+            StatementOrPortal::view(&body, body.len()),
+            Ok(Some(StatementOrPortal::Statement(&short)))
+        );
         let body = [&long[..], b"\0\0\0\0\0"].concat();
         assert_eq!(Execute::view(&body, body.len()), Ok(Some(Execute { portal: &short })));
     }
@@ -217,12 +220,15 @@ mod tests {
 
     #[test]
     fn describe_close_and_execute() {
-        assert_eq!(Target::view(b"Ss1\0", 4), Ok(Some(Target::Statement(b"s1"))));
-        assert_eq!(Target::view(b"P\0", 2), Ok(Some(Target::Portal(b""))));
-        assert_eq!(Target::view(b"Ps", 4), Ok(None));
-        assert_eq!(Target::view(b"", 4), Ok(None));
+        assert_eq!(
+            StatementOrPortal::view(b"Ss1\0", 4),
+            Ok(Some(StatementOrPortal::Statement(b"s1")))
+        );
+        assert_eq!(StatementOrPortal::view(b"P\0", 2), Ok(Some(StatementOrPortal::Portal(b""))));
+        assert_eq!(StatementOrPortal::view(b"Ps", 4), Ok(None));
+        assert_eq!(StatementOrPortal::view(b"", 4), Ok(None));
         for body in [&b""[..], b"X\0", b"S", b"Sa", b"S\0x"] {
-            assert_eq!(Target::view(body, body.len()), Err(Malformed), "{body:?}");
+            assert_eq!(StatementOrPortal::view(body, body.len()), Err(Malformed), "{body:?}");
         }
         assert_eq!(Execute::view(b"p\0\0\0\0\0", 6), Ok(Some(Execute { portal: b"p" })));
         assert_eq!(Execute::view(b"p", 6), Ok(None));

@@ -4,7 +4,7 @@
 use pgimbal_wire::authentication::{AuthRequest, SaslInitial, parse_password};
 use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::error::{ErrorFields, Severity, with_severity};
-use pgimbal_wire::extended::{Bind, Execute, Parse, Target};
+use pgimbal_wire::extended::{Bind, Execute, Parse, StatementOrPortal};
 use pgimbal_wire::frame::{self, HEADER_LEN, MAX_MESSAGE_LEN};
 use pgimbal_wire::startup::{self, MAX_STARTUP_LEN, StartupPacket};
 use pgimbal_wire::{options, tag};
@@ -121,7 +121,7 @@ pub(crate) fn options(data: &[u8]) {
 /// A view of a prefix may ask for more, but never says anything else than the view of the whole.
 pub(crate) fn extended(data: &[u8]) {
     let whole = data.len();
-    let (bind, target) = (Bind::view(data, whole), Target::view(data, whole));
+    let (bind, target) = (Bind::view(data, whole), StatementOrPortal::view(data, whole));
     let (parse, execute) = (Parse::view(data, whole), Execute::view(data, whole));
     assert!(
         ![bind == Ok(None), target == Ok(None), parse == Ok(None), execute == Ok(None)]
@@ -129,7 +129,9 @@ pub(crate) fn extended(data: &[u8]) {
     );
     for cut in 0..whole.min(64) {
         let prefix = &data[..cut];
-        assert!(matches!(Target::view(prefix, whole), Ok(None) | Err(_)) || cut == whole);
+        assert!(
+            matches!(StatementOrPortal::view(prefix, whole), Ok(None) | Err(_)) || cut == whole
+        );
         if let Ok(Some(view)) = Bind::view(prefix, whole) {
             assert_eq!(Ok(Some(view)), bind);
             assert!(view.rest <= cut);

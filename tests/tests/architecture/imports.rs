@@ -20,8 +20,6 @@ const CRATES: [&str; 8] = [
     "tests/tests",
     "benches/src",
 ];
-/// Types of proxy/pooler/src that still have impls in more files than they may.
-const STILL_SPREAD: [&str; 2] = ["ServerTurn", "Classified"];
 /// So many files may import each other in a circle: a parent and two children that need it.
 const LARGEST_CIRCLE: usize = 3;
 /// In so many files a type may have inherent impls.
@@ -143,9 +141,7 @@ impl Crate {
                 files.entry((defined_in, name)).or_default().insert(module.file.clone());
             }
         }
-        let spread = files.into_iter().filter(|((_, name), files)| {
-            files.len() > MOST_FILES_OF_A_TYPE && !STILL_SPREAD.contains(&name.as_str())
-        });
+        let spread = files.into_iter().filter(|(_, files)| files.len() > MOST_FILES_OF_A_TYPE);
         spread.map(|((_, name), files)| (name, files)).collect()
     }
 

@@ -200,6 +200,24 @@ impl Step {
 }
 
 impl Classified {
+    /// A text that only reads or writes rows.
+    pub const PLAIN: Classified = Classified {
+        steps: Steps::Plain,
+        marks: Marks::NONE,
+        access: Access::UNKNOWN,
+        leaves_nothing: true,
+        names_statements: false,
+    };
+
+    /// A text that cannot be read at all: it may do anything.
+    pub const UNREADABLE: Classified = Classified {
+        steps: Steps::Unreadable,
+        marks: Marks::ALL,
+        access: Access::UNKNOWN,
+        leaves_nothing: false,
+        names_statements: true,
+    };
+
     /// The statements, as far as they are told apart.
     #[must_use]
     pub fn steps(&self) -> &[Step] {
@@ -262,6 +280,36 @@ impl Classified {
             Steps::Plain => Some(&Form::Plain),
             _ => self.steps().first().map(|step| &step.form),
         }
+    }
+
+    /// Whether nothing has to be known of it when it is run.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        matches!(self.steps, Steps::None | Steps::Plain)
+            && self.marks == Marks::NONE
+            && !self.names_statements
+    }
+
+    /// Whether all that it does is to begin or end transactions and savepoints, or to read and
+    /// write rows.
+    #[must_use]
+    pub fn only_ends_or_begins(&self) -> bool {
+        let ends_or_begins = |step: &Step| {
+            step.raises == Kinds::NONE
+                && matches!(
+                    step.form,
+                    Form::Plain
+                        | Form::Copy
+                        | Form::Begin
+                        | Form::Commit(_)
+                        | Form::Rollback(_)
+                        | Form::PrepareTransaction
+                        | Form::Savepoint(_)
+                        | Form::RollbackTo(_)
+                        | Form::Release(_)
+                )
+        };
+        self.steps != Steps::Unreadable && self.steps().iter().all(ends_or_begins)
     }
 }
 

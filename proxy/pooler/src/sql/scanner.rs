@@ -170,14 +170,3 @@ impl Pass {
         self.classifier.finish(kept, length)
     }
 }
-
-impl Classified {
-    /// A text that cannot be read at all: it may do anything.
-    pub const UNREADABLE: Classified = Classified {
-        steps: Steps::Unreadable,
-        marks: Marks::ALL,
-        access: Access::UNKNOWN,
-        leaves_nothing: false,
-        names_statements: true,
-    };
-}

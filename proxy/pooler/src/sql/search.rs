@@ -1,56 +1,11 @@
-//! Questions about a text that need no classification, and short ones about a classified text.
+//! Questions about a text that need no classification.
 
 use std::ops::Range;
 
-use super::access::Access;
-use super::classified::{Classified, Form, Step, Steps};
 use super::encoding::Reading;
-use super::kinds::Kinds;
 use super::lex::Lexer;
-use super::marks::Marks;
 use super::names::words;
 use super::token::{Literal, Sink};
-
-impl Classified {
-    /// A text that only reads or writes rows.
-    pub const PLAIN: Classified = Classified {
-        steps: Steps::Plain,
-        marks: Marks::NONE,
-        access: Access::UNKNOWN,
-        leaves_nothing: true,
-        names_statements: false,
-    };
-
-    /// Whether nothing has to be known of it when it is run.
-    #[must_use]
-    pub fn is_plain(&self) -> bool {
-        matches!(self.steps, Steps::None | Steps::Plain)
-            && self.marks == Marks::NONE
-            && !self.names_statements
-    }
-
-    /// Whether all that it does is to begin or end transactions and savepoints, or to read and
-    /// write rows.
-    #[must_use]
-    pub fn only_ends_or_begins(&self) -> bool {
-        let ends_or_begins = |step: &Step| {
-            step.raises == Kinds::NONE
-                && matches!(
-                    step.form,
-                    Form::Plain
-                        | Form::Copy
-                        | Form::Begin
-                        | Form::Commit(_)
-                        | Form::Rollback(_)
-                        | Form::PrepareTransaction
-                        | Form::Savepoint(_)
-                        | Form::RollbackTo(_)
-                        | Form::Release(_)
-                )
-        };
-        self.steps != Steps::Unreadable && self.steps().iter().all(ends_or_begins)
-    }
-}
 
 /// Whether `word`, in lower case, occurs in a text, wherever it stands.
 #[must_use]

@@ -7,7 +7,7 @@ use std::vec::IntoIter;
 
 use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::error::SqlState;
-use pgimbal_wire::extended::{Bind, Execute, Malformed, Parse, Target};
+use pgimbal_wire::extended::{Bind, Execute, Malformed, Parse, StatementOrPortal};
 use pgimbal_wire::tag::{backend, frontend};
 
 use super::answer::{self, Fault, Formats, Row};
@@ -151,15 +151,15 @@ impl Extended {
     }
 
     fn describe(&self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
-        let (command, formats) = match whole(Target::view(body, body.len()))? {
-            Target::Statement(name) => {
+        let (command, formats) = match whole(StatementOrPortal::view(body, body.len()))? {
+            StatementOrPortal::Statement(name) => {
                 let command = self.statement(name)?;
                 encode::message(out, backend::PARAMETER_DESCRIPTION, |out| {
                     out.extend_from_slice(&[0; 2]);
                 });
                 (command, &Formats::Text)
             }
-            Target::Portal(name) => {
+            StatementOrPortal::Portal(name) => {
                 let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
                 (portal.command.clone(), &portal.formats)
             }
@@ -173,9 +173,9 @@ impl Extended {
 
     fn close(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
         // What does not exist is closed already.
-        match whole(Target::view(body, body.len()))? {
-            Target::Statement(name) => drop(self.statements.remove(name)),
-            Target::Portal(name) => drop(self.portals.remove(name)),
+        match whole(StatementOrPortal::view(body, body.len()))? {
+            StatementOrPortal::Statement(name) => drop(self.statements.remove(name)),
+            StatementOrPortal::Portal(name) => drop(self.portals.remove(name)),
         }
         encode::close_complete(out);
         Ok(())

@@ -3,7 +3,7 @@
 
 use pgimbal_wire::encode;
 use pgimbal_wire::error::{self, Report, Severity, SqlState};
-use pgimbal_wire::extended::{Bind, Execute, Parse, Target};
+use pgimbal_wire::extended::{Bind, Execute, Parse, StatementOrPortal};
 use pgimbal_wire::frame::Header;
 use pgimbal_wire::tag::{backend, frontend};
 
@@ -155,8 +155,10 @@ fn prepares_end(turn: &mut ClientTurn<'_>, message: Message<'_>, read: Option<Re
             turn.tell(|out| encode::message(out, backend::BIND_COMPLETE, |_| {}));
             true
         }
-        frontend::DESCRIBE => match Target::view(body, len) {
-            Ok(Some(Target::Statement(name))) if end_of_statement(turn, name).is_some() => {
+        frontend::DESCRIBE => match StatementOrPortal::view(body, len) {
+            Ok(Some(StatementOrPortal::Statement(name)))
+                if end_of_statement(turn, name).is_some() =>
+            {
                 turn.tell(|out| {
                     encode::message(out, backend::PARAMETER_DESCRIPTION, |out| {
                         out.extend_from_slice(&[0, 0])
@@ -165,7 +167,7 @@ fn prepares_end(turn: &mut ClientTurn<'_>, message: Message<'_>, read: Option<Re
                 });
                 true
             }
-            Ok(Some(Target::Portal(name))) if end_of_portal(turn, name).is_some() => {
+            Ok(Some(StatementOrPortal::Portal(name))) if end_of_portal(turn, name).is_some() => {
                 turn.tell(|out| encode::message(out, backend::NO_DATA, |_| {}));
                 true
             }
@@ -173,7 +175,8 @@ fn prepares_end(turn: &mut ClientTurn<'_>, message: Message<'_>, read: Option<Re
         },
         frontend::CLOSE => {
             let Some(lost) = lost(turn) else { return false };
-            if let Ok(Some(Target::Statement(name))) = Target::view(body, len) {
+            if let Ok(Some(StatementOrPortal::Statement(name))) = StatementOrPortal::view(body, len)
+            {
                 lost.close(name);
                 statements::forget_unsent(turn, name);
             }

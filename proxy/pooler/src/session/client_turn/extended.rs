@@ -2,7 +2,7 @@
 
 use pgimbal_config::PoolMode;
 use pgimbal_wire::encode::{self, NameKind};
-use pgimbal_wire::extended::{Execute, Target};
+use pgimbal_wire::extended::{Execute, StatementOrPortal};
 use pgimbal_wire::frame::Header;
 
 use super::bind::{self, Needed, PLAIN};
@@ -16,14 +16,14 @@ use crate::session::state::portals::Rereads;
 use crate::session::{Link, Phase};
 
 pub(super) fn describe(turn: &mut ClientTurn<'_>, header: Header) -> Step {
-    let (message, target) = turn.view(header, Target::view)?;
+    let (message, target) = turn.view(header, StatementOrPortal::view)?;
     if admission::is_refused(turn, &PLAIN) {
         return Ok(());
     }
     turn.server()?.open_segment();
     match target {
-        Target::Portal(_) => turn.forward(message),
-        Target::Statement([]) => {
+        StatementOrPortal::Portal(_) => turn.forward(message),
+        StatementOrPortal::Statement([]) => {
             statements::settled_name(turn, &[])?;
             if bind::need_unnamed(turn)? == Needed::Changed {
                 return bind::answer_changed(turn, header, &[]);
@@ -33,7 +33,7 @@ pub(super) fn describe(turn: &mut ClientTurn<'_>, header: Header) -> Step {
             turn.server()?.pending_mut().push(Pending::DescribeUnnamed(serial, None));
             return Ok(());
         }
-        Target::Statement(name) => {
+        StatementOrPortal::Statement(name) => {
             statements::settled_name(turn, name)?;
             let mut server_name = Vec::new();
             if bind::need_named(turn, name, None, &mut server_name)? == Needed::Changed {
@@ -73,51 +73,51 @@ pub(super) fn execute(turn: &mut ClientTurn<'_>, header: Header) -> Step {
 
 pub(super) fn close(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     let message = turn.held(header, 0)?;
-    let target = match Target::view(message.body, message.body_len()) {
+    let target = match StatementOrPortal::view(message.body, message.body_len()) {
         Ok(Some(target)) => target,
         Ok(None) => return Err(turn.hold_more(message)),
         Err(malformed) => return Err(turn.violation(&malformed.to_string())),
     };
-    if let Target::Statement(name) = target
+    if let StatementOrPortal::Statement(name) = target
         && turn.session.link != Link::Unlinked
     {
         turn.linked(header, message.body.len())?;
         statements::settled_name(turn, name)?;
     }
     match target {
-        Target::Statement(name)
+        StatementOrPortal::Statement(name)
             if statements::knows(turn, name)
                 && turn.pool.config().pool.mode != PoolMode::Session =>
         {
             close_known(turn, message, name)
         }
-        Target::Statement([]) if turn.session.link == Link::Unlinked => {
+        StatementOrPortal::Statement([]) if turn.session.link() == Link::Unlinked => {
             turn.session.set_unnamed(None);
             turn.tell(encode::close_complete);
             turn.at = message.end();
             Ok(())
         }
-        Target::Statement(_) | Target::Portal(_) => {
+        StatementOrPortal::Statement(_) | StatementOrPortal::Portal(_) => {
             let message = turn.linked(header, 0)?;
-            if target == Target::Statement(&[]) {
+            if target == StatementOrPortal::Statement(&[]) {
                 let before = statements::unnamed_before(turn, MessageOrigin::Client, b"");
                 turn.session.set_unnamed(None);
                 let server = turn.server()?;
                 server.set_unnamed(UnnamedStatement::Absent);
                 server.pending_mut().push(Pending::Unnamed(MessageOrigin::Client, before));
-            } else if let Target::Statement(name) = target
+            } else if let StatementOrPortal::Statement(name) = target
                 && name.starts_with(SERVER_NAME_PREFIX)
                 && turn.pool.config().pool.mode != PoolMode::Session
             {
                 return close_escaped(turn, message, name);
-            } else if let Target::Statement(name) = target
+            } else if let StatementOrPortal::Statement(name) = target
                 && statements::knows(turn, name)
             {
                 let change = Some(statements::rename(turn, name, None));
                 let closed = ParseInFlight { statement: None, change, is_probed: false };
                 turn.server()?.pending_mut().push(Pending::Parse(Box::new(closed)));
             } else {
-                if let Target::Portal(portal) = target {
+                if let StatementOrPortal::Portal(portal) = target {
                     turn.session.portals.close(portal);
                 }
                 turn.server()?.pending_mut().pass();
@@ -143,7 +143,7 @@ fn close_escaped(turn: &mut ClientTurn<'_>, message: Message<'_>, name: &[u8]) -
 
 /// The statement stays on the server for others; the client is told what it expects.
 fn close_known(turn: &mut ClientTurn<'_>, message: Message<'_>, name: &[u8]) -> Step {
-    if turn.session.link == Link::Unlinked {
+    if turn.session.link() == Link::Unlinked {
         statements::rename(turn, name, None);
         turn.tell(encode::close_complete);
         turn.at = message.end();

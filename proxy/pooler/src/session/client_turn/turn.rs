@@ -5,7 +5,7 @@ use std::time::Instant;
 use pgimbal_config::Verify;
 use pgimbal_wire::encode::{self, TransactionStatus};
 use pgimbal_wire::error::{Report, SqlState};
-use pgimbal_wire::extended::{Bind, Malformed, Target};
+use pgimbal_wire::extended::{Bind, Malformed, StatementOrPortal};
 use pgimbal_wire::frame::{HEADER_LEN, Header};
 use pgimbal_wire::tag::frontend;
 
@@ -181,8 +181,8 @@ impl<'a> ClientTurn<'a> {
         let (body, len) = (message.body, message.body_len());
         let named = match message.header.tag {
             frontend::BIND => Bind::view(body, len).ok().flatten().map(|bind| bind.statement),
-            frontend::DESCRIBE => match Target::view(body, len) {
-                Ok(Some(Target::Statement(name))) => Some(name),
+            frontend::DESCRIBE => match StatementOrPortal::view(body, len) {
+                Ok(Some(StatementOrPortal::Statement(name))) => Some(name),
                 _ => None,
             },
             _ => None,
