@@ -21,7 +21,7 @@ pub struct DialError(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     /// The server as `host:port (address)`.
-    whom: String,
+    server: String,
     fault: DialFault,
 }
 
@@ -112,11 +112,12 @@ impl DialFault {
 
 impl DialError {
     pub(super) fn new(target: &Target, address: Option<&Address>, fault: DialFault) -> Self {
-        let mut whom = format!("{}:{}", target.host, target.port);
-        if let Some(address) = address.map(Address::to_string).filter(|address| *address != whom) {
-            whom = format!("{whom} ({address})");
+        let mut server = format!("{}:{}", target.host, target.port);
+        if let Some(address) = address.map(Address::to_string).filter(|address| *address != server)
+        {
+            server = format!("{server} ({address})");
         }
-        Self(Arc::new(Inner { whom, fault }))
+        Self(Arc::new(Inner { server, fault }))
     }
 
     /// Makes an error that is about no particular address.
@@ -281,7 +282,7 @@ impl DialError {
 
 impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot connect to server {}: {}", self.0.whom, self.0.fault)
+        write!(f, "cannot connect to server {}: {}", self.0.server, self.0.fault)
     }
 }
 
