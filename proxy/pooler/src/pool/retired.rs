@@ -18,12 +18,13 @@ pub(crate) struct RetiredStats {
 }
 
 impl RetiredStats {
-    /// Adds those of one more pool; one that has counted nothing leaves nothing.
+    /// Adds those of one more pool. A database that was never served is forgotten with its failures:
+    /// a client may have made its name up.
     pub(crate) fn add(&mut self, database: &str, stats: &PoolStats) {
-        if *stats == PoolStats::default() {
+        let is_known = self.by_database.contains_key(database);
+        if !is_known && !stats.has_served() {
             return;
         }
-        let is_known = self.by_database.contains_key(database);
         let fits = is_known || self.by_database.len() < DATABASES_LIMIT;
         let name = if fits { database } else { OTHERS };
         match self.by_database.get_mut(name) {
@@ -46,7 +47,8 @@ mod tests {
     fn sums_grow_and_names_beyond_the_limit_share_one() {
         let one = PoolStats { transactions: 1, ..PoolStats::default() };
         let mut retired = RetiredStats::default();
-        retired.add("empty", &PoolStats::default());
+        let failed = PoolStats { server_login_failures: 1, ..PoolStats::default() };
+        retired.add("never served", &failed);
         for n in 0..DATABASES_LIMIT + 3 {
             retired.add(&format!("d{n:04}"), &one);
         }

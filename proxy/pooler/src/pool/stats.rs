@@ -98,6 +98,11 @@ pub struct PoolStats {
 }
 
 impl PoolStats {
+    /// Whether a server has taken a login of the pool, or run a transaction for it.
+    pub(crate) const fn has_served(&self) -> bool {
+        self.server_logins > 0 || self.transactions > 0
+    }
+
     /// Counts an error.
     pub fn error(&mut self, code: SqlState) {
         if let Some(n) = self.errors.get_mut(&code) {
