@@ -69,7 +69,7 @@ const CODE_RESETS: &str = "what code has reset stands at the server's defaults, 
     told, until the question behind it is answered";
 
 /// Sequences that may differ.
-pub(super) const SCRIPTS: [Known; 26] = [
+pub(super) const SCRIPTS: [Known; 27] = [
     Known {
         script: &["login ", "DO $do$BEGIN", "RESET", "END$do$"],
         line: &[
@@ -80,6 +80,11 @@ pub(super) const SCRIPTS: [Known; 26] = [
             "application_name=",
             "d ",
         ],
+        reason: CODE_RESETS,
+    },
+    Known {
+        script: &["login ", "DO $do$BEGIN", "TO DEFAULT", "END$do$"],
+        line: &["TimeZone=", "DateStyle=", "client_encoding=", "IntervalStyle="],
         reason: CODE_RESETS,
     },
     Known {
