@@ -193,7 +193,7 @@ impl Pooler {
         let error = session.take_final_error()?;
         let server = session.link().server().and_then(|server| self.core.servers.get(server));
         let is_half_way = server.is_some_and(|server| server.is_passing_to(id));
-        Some(if is_half_way { Box::default() } else { error })
+        Some(if is_half_way { Box::default() } else { Box::from(&*error) })
     }
 
     /// Takes what a plan has for a session whose turn it is not: `parts` follow on what was given

@@ -19,6 +19,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use thin_vec::ThinVec;
+
 use crate::cancel::CancelKey;
 use crate::error::error_body;
 use crate::ids::{PoolId, ServerId, SessionId};
@@ -74,7 +76,7 @@ pub struct Session {
     /// Its named prepared statements.
     statements: Option<Box<ClientStatements>>,
     /// Bytes of the Parses that were sent since nothing was pending.
-    parsed_bytes: usize,
+    parsed_bytes: u32,
     /// Its unnamed prepared statement.
     unnamed: Option<Unnamed>,
     /// Its unnamed statement's text is above the limit, so that one server only has it.
@@ -87,7 +89,7 @@ pub struct Session {
     unkept_serial: u32,
     /// Names to close on the server after the next Sync: probes for duplicates, and names that were
     /// real.
-    close_after_sync: Vec<NameToClose>,
+    close_after_sync: ThinVec<NameToClose>,
     /// Whether its segment is being run again.
     rerun: Rerun,
     /// The errors that stand in for a server that is not there.
@@ -97,7 +99,7 @@ pub struct Session {
     /// It has asked for settings at login that a server is to check before it is greeted.
     trial: Trial,
     /// The message with which the client's connection is ended, once somebody has decided so.
-    final_error: Option<Box<[u8]>>,
+    final_error: Option<ThinVec<u8>>,
     /// What other turns than its own have made for its client.
     output: OutputQueue,
     /// With what the client may cancel.
@@ -260,7 +262,7 @@ impl Session {
             unnamed_serial: 0,
             portals: Portals::default(),
             unkept_serial: 0,
-            close_after_sync: Vec::new(),
+            close_after_sync: ThinVec::new(),
             rerun: Rerun::No,
             aborted: None,
             refused: None,
@@ -555,7 +557,7 @@ impl Session {
     }
 
     /// Takes the message with which the client's connection is ended.
-    pub(crate) const fn take_final_error(&mut self) -> Option<Box<[u8]>> {
+    pub(crate) const fn take_final_error(&mut self) -> Option<ThinVec<u8>> {
         self.final_error.take()
     }
 

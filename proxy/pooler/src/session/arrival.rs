@@ -213,7 +213,7 @@ pub(crate) fn refuse_login(session: &mut Session, pool: &mut Pool, error: &[u8])
     }
     let mut final_error = Vec::new();
     with_severity(error, Severity::Fatal, &mut final_error);
-    session.final_error.get_or_insert(final_error.into());
+    session.final_error.get_or_insert(final_error.as_slice().into());
 }
 
 /// ParameterStatus, BackendKeyData and ReadyForQuery.

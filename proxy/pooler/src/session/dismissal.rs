@@ -18,7 +18,7 @@ pub(crate) fn dismiss_with(core: &mut Core, id: SessionId, code: SqlState, error
     if session.final_error.is_none() {
         let mut final_error = Vec::new();
         with_severity(error, Severity::Fatal, &mut final_error);
-        session.final_error = Some(final_error.into());
+        session.final_error = Some(final_error.as_slice().into());
         core.pools[session.pool].stats_mut().error(code);
         core.actions.wake(id);
     }

@@ -35,12 +35,13 @@ fn has_too_many_names(turn: &ClientTurn<'_>) -> bool {
 
 /// So many bytes more are in flight.
 pub(super) fn note_in_flight(turn: &mut ClientTurn<'_>, bytes: usize) {
-    turn.session.parsed_bytes = bytes_in_flight(turn) + bytes;
+    let all = bytes_in_flight(turn) + bytes;
+    turn.session.parsed_bytes = u32::try_from(all).unwrap_or(u32::MAX);
 }
 
 fn bytes_in_flight(turn: &ClientTurn<'_>) -> usize {
     match turn.server.as_deref() {
-        Some(server) if !server.pending().is_empty() => turn.session.parsed_bytes,
+        Some(server) if !server.pending().is_empty() => turn.session.parsed_bytes as usize,
         _ => 0,
     }
 }

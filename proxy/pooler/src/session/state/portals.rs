@@ -16,9 +16,13 @@ pub enum Rereads {
     Perhaps,
 }
 
-/// The portals of one session whose statements the books follow.
+/// The portals of one session whose statements the books follow. Most sessions have none, which
+/// takes 8 bytes.
 #[derive(Debug, Default)]
-pub struct Portals {
+pub struct Portals(Option<Box<Followed>>);
+
+#[derive(Debug, Default)]
+struct Followed {
     list: Vec<(Bytes, Script, Rereads)>,
     /// What cursors of this transaction may leave when they are fetched from.
     cursors: Kinds,
@@ -30,25 +34,27 @@ impl Portals {
     pub fn bind(&mut self, portal: &[u8], script: Option<(Script, Rereads)>) -> Kinds {
         self.close(portal);
         let Some((script, rereads)) = script else { return Kinds::NONE };
-        if self.list.len() >= LIMIT {
-            self.cursors.insert(Kinds::ANYTHING);
+        let followed = self.0.get_or_insert_default();
+        if followed.list.len() >= LIMIT {
+            followed.cursors.insert(Kinds::ANYTHING);
             return Kinds::ANYTHING;
         }
-        self.list.push((portal.into(), script, rereads));
+        followed.list.push((portal.into(), script, rereads));
         Kinds::NONE
     }
 
     /// A portal was closed.
     pub fn close(&mut self, portal: &[u8]) {
-        if !self.list.is_empty() {
-            self.list.retain(|(name, ..)| **name != *portal);
+        if let Some(followed) = &mut self.0 {
+            followed.list.retain(|(name, ..)| **name != *portal);
         }
     }
 
     /// What the portal runs, if that is followed. It is run now.
     pub fn take(&mut self, portal: &[u8]) -> Option<(Script, Rereads)> {
-        let at = self.list.iter().position(|(name, ..)| **name == *portal)?;
-        let (_, script, rereads) = self.list.swap_remove(at);
+        let list = &mut self.0.as_mut()?.list;
+        let at = list.iter().position(|(name, ..)| **name == *portal)?;
+        let (_, script, rereads) = list.swap_remove(at);
         Some((script, rereads))
     }
 
@@ -56,39 +62,43 @@ impl Portals {
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.0.as_ref().is_none_or(|followed| followed.list.is_empty())
     }
 
     /// Nobody knows any more what they run.
     pub fn forget(&mut self) {
-        self.list.clear();
-        self.cursors.insert(Kinds::ANYTHING);
+        let followed = self.0.get_or_insert_default();
+        followed.list.clear();
+        followed.cursors.insert(Kinds::ANYTHING);
     }
 
     /// A cursor was declared for a query that may leave `kinds`.
     pub fn declare(&mut self, kinds: Kinds) {
-        self.cursors.insert(kinds);
+        if !kinds.is_empty() {
+            self.0.get_or_insert_default().cursors.insert(kinds);
+        }
     }
 
     /// What FETCH and MOVE may leave: they run portals by their names too.
     #[must_use]
     pub fn fetched(&self) -> Kinds {
-        match self.list.is_empty() {
-            true => self.cursors,
-            false => self.cursors.union(Kinds::ANYTHING),
+        match &self.0 {
+            None => Kinds::NONE,
+            Some(followed) if followed.list.is_empty() => followed.cursors,
+            Some(followed) => followed.cursors.union(Kinds::ANYTHING),
         }
     }
 
     /// What they set when they are run.
     pub fn assignments(&self) -> impl Iterator<Item = &[Assignment]> {
-        self.list.iter().flat_map(|(_, script, _)| script.assignments())
+        let list = self.0.iter().flat_map(|followed| &followed.list);
+        list.flat_map(|(_, script, _)| script.assignments())
     }
 
     /// The transaction has ended, and with it every portal.
     #[inline]
     pub fn clear(&mut self) {
-        self.list.clear();
-        self.cursors = Kinds::NONE;
+        self.0 = None;
     }
 }
 
