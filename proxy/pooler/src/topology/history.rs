@@ -8,7 +8,8 @@ use super::position::TimelineId;
 /// How many changes of primary are kept: a screen of the console. Older ones are in the log.
 const KEPT: usize = 64;
 
-/// A change of primary.
+/// A change of primary that this process has seen: writes go to another node, or to another
+/// timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failover {
     /// When writes stopped going to the old primary.
@@ -22,7 +23,7 @@ pub struct Failover {
     /// How long writes went to no node; zero if the new primary was seen before the old one was
     /// lost.
     pub lasted: Duration,
-    /// Why writes stopped going to the old primary.
+    /// Why writes stopped going to the old primary, in English words.
     pub why: Box<str>,
 }
 

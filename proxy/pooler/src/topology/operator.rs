@@ -10,7 +10,7 @@ use super::state::State;
 use super::view::NodeId;
 use super::writers::take_sample;
 
-/// Why a node cannot be adopted.
+/// Why a node cannot be adopted (`Topology::adopt`). Nothing has changed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum AdoptError {
     /// There is no node of this number.

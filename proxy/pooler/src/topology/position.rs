@@ -5,19 +5,22 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// `system_identifier`: initdb makes it for a new cluster, and every copy of the data has it.
+/// A server's `system_identifier` (`pg_control_system()`): initdb makes it for a new cluster, and
+/// every copy of the data has it. Written in decimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SystemId(pub u64);
 
-/// A timeline: 1 for a new cluster, higher after each promotion.
+/// A timeline of the write-ahead log: 1 for a new cluster, higher after each promotion. Written in
+/// decimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TimelineId(pub u32);
 
-/// A position in the write-ahead log in bytes (`pg_lsn`), written as `16/B374D848`.
+/// A position in the write-ahead log in bytes from its start (`pg_lsn`), written as `16/B374D848`:
+/// the upper and the lower 32 bits in hexadecimal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lsn(pub u64);
 
-/// A text that is not a valid [`Lsn`], [`TimelineId`] or [`SystemId`].
+/// The error for a text that is not a valid [`Lsn`], [`TimelineId`] or [`SystemId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("not a position of the write-ahead log")]
 pub struct BadPosition;
@@ -41,7 +44,7 @@ impl Lsn {
         if self.0 - page == header { Self(page) } else { self }
     }
 
-    /// How many bytes `self` is before `ahead`; 0 if it is not before it.
+    /// Returns how many bytes this position is before `ahead`; 0 if it is not before it.
     #[must_use]
     pub const fn behind(self, ahead: Self) -> u64 {
         ahead.0.saturating_sub(self.0)

@@ -22,7 +22,7 @@ const URGENT_DIAL_INTERVAL: Duration = Duration::from_millis(250);
 /// [`Topology::handle_failure`]: super::Topology::handle_failure
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeOrder {
-    /// The node; its address is in [`View::nodes`](super::View::nodes).
+    /// The node to probe; its address is in [`View::nodes`](super::View::nodes).
     pub node: NodeId,
     /// The time of the order, to be given back with the report.
     pub sent_at: Instant,
