@@ -3,14 +3,15 @@
 
 use super::keyword::Lead;
 
-/// How a text gets at the database's rows, as far as its words say. Two bytes.
+/// How a text gets at the database's rows, as far as its words say. Two bytes. A replica or a READ
+/// ONLY transaction may be tried for what begins as a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
-    /// What its statements do.
+    /// What the text's statements do with rows.
     pub kind: AccessKind,
-    /// It names, wherever (also in a literal or a comment) and in any case, a function or NOTIFY
-    /// whose effect a READ ONLY transaction does not prevent. Taken for granted where the text is
-    /// not at hand as a whole.
+    /// The text names, wherever (also in a literal or a comment) and in any case, a function or
+    /// NOTIFY whose effect a READ ONLY transaction does not prevent. Taken for granted where the
+    /// text is not at hand as a whole.
     pub escapes: bool,
 }
 
@@ -18,19 +19,20 @@ pub struct Access {
 /// for [`AccessKind::Reads`]: nothing but a server can tell that a text writes nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AccessKind {
-    /// It has no statement.
+    /// The text has no statement.
     #[default]
     Nothing,
-    /// Each statement is SHOW: it cannot write.
+    /// Each statement is SHOW: the text cannot write.
     Reads,
-    /// It begins as a statement that reads: SELECT, WITH, VALUES, TABLE, EXPLAIN, or SHOW in front
-    /// of others. It may write all the same, so it is no proof: a function does, INSERT behind WITH
-    /// does, EXPLAIN ANALYZE does, and so does a statement behind it. A READ ONLY transaction
-    /// refuses that.
+    /// The text begins as a statement that reads: SELECT, WITH, VALUES, TABLE, EXPLAIN, or SHOW in
+    /// front of others. It may write all the same, so it is no proof: a function does, INSERT
+    /// behind WITH does, EXPLAIN ANALYZE does, and so does a statement behind it. A READ ONLY
+    /// transaction refuses that.
     BeginsAsRead,
     /// COPY … TO, of a table or of a query that begins as a read: rows leave the database.
     CopiesOut,
-    /// INSERT, UPDATE, DELETE, MERGE, TRUNCATE, COPY … FROM, DDL.
+    /// The text begins as a statement that writes: INSERT, UPDATE, DELETE, MERGE, TRUNCATE, COPY …
+    /// FROM, DDL.
     Writes,
     /// Anything else: CALL, DO, EXECUTE, FETCH, a statement about transactions or settings, one
     /// that cannot be read.
@@ -38,7 +40,8 @@ pub enum AccessKind {
 }
 
 impl Access {
-    /// That of a text of which nothing is known.
+    /// The access of a text of which nothing is known: it may write, and may name what a READ ONLY
+    /// transaction does not prevent.
     pub const UNKNOWN: Access = Access { kind: AccessKind::Unknown, escapes: true };
 
     /// Whether the text begins as one that only reads, so that it may be tried in a READ ONLY

@@ -49,8 +49,8 @@ pub enum Steps {
 pub struct Step {
     /// The statement's form, which says what it does if that is one that is followed.
     pub form: Form,
-    /// The kinds of state that the statement may leave in the session besides what `form` says; the
-    /// server is asked about them afterwards.
+    /// The kinds of state that the statement may leave in the session besides what `form` says;
+    /// empty if it leaves nothing more.
     pub raises: Kinds,
     /// The statement changes, or may change, settings until the end of its transaction (SET LOCAL,
     /// `set_config(…, true)`), in ways that `form` does not say.
