@@ -46,7 +46,8 @@ pub struct ClusterId(pub u16);
 pub struct WorkerId(pub u16);
 
 impl SessionId {
-    /// Returns the session's slot as an index into the worker's slab.
+    /// Returns the session's slot as an index into the worker's slab, from 0. It is not checked
+    /// that the session still has the slot.
     #[must_use]
     pub const fn index(self) -> usize {
         self.slot as usize
@@ -54,7 +55,8 @@ impl SessionId {
 }
 
 impl ServerId {
-    /// Returns the server connection's slot as an index into the worker's slab.
+    /// Returns the server connection's slot as an index into the worker's slab, from 0. It is not
+    /// checked that the connection still has the slot.
     #[must_use]
     pub const fn index(self) -> usize {
         self.slot as usize
@@ -62,7 +64,7 @@ impl ServerId {
 }
 
 impl ClusterId {
-    /// Returns the cluster's number as an index into the worker's list of clusters.
+    /// Returns the cluster's number as an index into the worker's list of clusters, from 0.
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize
@@ -70,7 +72,8 @@ impl ClusterId {
 }
 
 impl PoolId {
-    /// Returns the pool's number as an index into the worker's list of pools.
+    /// Returns the pool's number as an index into the worker's list of pools, from 0, retired ones
+    /// included.
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize

@@ -256,7 +256,7 @@ pub enum Body {
     Drop(u32),
 }
 
-/// How far a buffer was processed, and why the processing stopped there.
+/// What a step returns: how far a buffer was processed, and why the processing stopped there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Processed {

@@ -70,14 +70,17 @@ pub struct Welcome {
 pub struct SharedCluster {
     /// How many sessions wait for a server connection of the cluster now; compared with `max_held`.
     pub waiting: AtomicU32,
-    /// How many times a transaction or statement began to wait because no server could be used.
+    /// How many times a transaction or statement began to wait because no server could be used; the
+    /// metric `pgimbal_failover_held_total`.
     pub held: AtomicU64,
     /// How many times statements were run again, in a READ ONLY transaction, because their server
-    /// connection broke.
+    /// connection broke; the metric `pgimbal_failover_rerun_total`.
     pub rerun: AtomicU64,
-    /// How many times a client was told an error because of a failover.
+    /// How many times a client was told an error because of a failover; the metric
+    /// `pgimbal_failover_failed_total`.
     pub failed: AtomicU64,
-    /// How many times a client was told that nobody knows whether its statement has taken effect.
+    /// How many times a client was told that nobody knows whether its statement has taken effect
+    /// (SQLSTATE 08007); the metric `pgimbal_failover_outcome_unknown_total`.
     pub outcome_unknown: AtomicU64,
 }
 
@@ -89,7 +92,8 @@ pub struct SharedPool {
     pinned: SharedCount,
     /// Each worker's part, at the index of its number.
     pub shares: Box<[Share]>,
-    /// What is shared with the other pools of the database.
+    /// What is shared with the other pools of the database, such as the count for
+    /// `max_db_connections`.
     pub database: Arc<SharedDatabase>,
     /// The server connections of the user, over all databases (`max_user_connections`).
     pub user_open: Arc<SharedCount>,
@@ -115,7 +119,7 @@ struct Dials {
 pub struct Failure {
     /// The body of the ErrorResponse that clients are told.
     pub error: Arc<[u8]>,
-    /// When the next attempt may be made.
+    /// When the next attempt may be made; none is made before.
     pub retry_at: Instant,
     backoff: Backoff,
     audience: Audience,

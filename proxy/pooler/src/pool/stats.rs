@@ -54,52 +54,60 @@ impl WaitHistogram {
 /// goes down. The driver adds those of all workers for the metrics and the console.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolStats {
-    /// Transactions that have ended, committed or not. A statement outside a transaction block is
-    /// one.
+    /// Transactions that have ended, committed or not, counted at the ReadyForQuery that says so. A
+    /// statement outside a transaction block is one. The metric `pgimbal_transactions_total`.
     pub transactions: u64,
-    /// The transactions among [`Self::transactions`] that ended on a replica.
+    /// The transactions among [`Self::transactions`] that ended on a server connection to a node
+    /// for reading. The metric `pgimbal_reads_on_replicas_total`.
     pub replica_transactions: u64,
-    /// Query and Execute messages that clients sent (protocol chapter "Message Flow").
+    /// Query and Execute messages that clients sent (protocol chapter "Message Flow"). The metric
+    /// `pgimbal_queries_total`.
     pub queries: u64,
-    /// Bytes of clients' messages that were processed.
+    /// Bytes of clients' messages that were processed. The metric
+    /// `pgimbal_client_received_bytes_total`.
     pub client_bytes_in: u64,
-    /// Bytes to be written to clients.
+    /// Bytes to be written to clients. The metric `pgimbal_client_sent_bytes_total`.
     pub client_bytes_out: u64,
-    /// Bytes of servers' messages that were processed.
+    /// Bytes of servers' messages that were processed. The metric
+    /// `pgimbal_server_received_bytes_total`.
     pub server_bytes_in: u64,
-    /// Bytes to be written to servers, the proxy's own queries included.
+    /// Bytes to be written to servers, the proxy's own queries included. The metric
+    /// `pgimbal_server_sent_bytes_total`.
     pub server_bytes_out: u64,
     /// The time for which clients were linked to server connections, in nanoseconds, added up when
     /// each connection is given back.
     pub held_nanos: u64,
     /// How long clients waited in the queue until they got a server connection. Those that found
-    /// one idle or got an error are not counted.
+    /// one idle or got an error are not counted. The metric `pgimbal_wait_seconds`.
     pub waits: WaitHistogram,
-    /// Logins of clients that have succeeded: they were told ReadyForQuery.
+    /// Logins of clients that have succeeded: they were told ReadyForQuery. The metric
+    /// `pgimbal_client_sessions_total`.
     pub client_logins: u64,
-    /// Server connections that were opened and logged in.
+    /// Server connections that were opened and logged in. The metric `pgimbal_server_logins_total`.
     pub server_logins: u64,
     /// Attempts to open a server connection that have failed, or have led to another node of a
-    /// cluster than they should.
+    /// cluster than they should. The metric `pgimbal_server_login_failures_total`.
     pub server_login_failures: u64,
-    /// Server connections that the proxy has closed or whose server has ended them, for any reason.
+    /// Server connections that the proxy has begun to close or whose server has ended them, for any
+    /// reason. The metric `pgimbal_server_closes_total`.
     pub server_closes: u64,
     /// Parses after which the client was given a prepared statement that other clients share, in
     /// place of its own, once the server had described its own.
     pub parses_shared: u64,
     /// Parses that the proxy has sent by itself, because a client used a prepared statement that
-    /// its server connection did not have.
+    /// its server connection did not have. The metric `pgimbal_reprepares_total`.
     pub reprepares: u64,
     /// Cancel requests that were sent to servers because a client asked, or after `query_timeout`;
     /// those for what a vanished client runs are not counted.
     pub cancels: u64,
     /// Questions about session state that the proxy put to servers, by what they were about
-    /// (`locks`, `session` and so on).
+    /// (`locks`, `session` and so on). The metric `pgimbal_questions_total`.
     pub questions: BTreeMap<&'static str, u64>,
-    /// Questions about session state that got an error, or no answer within 1 s.
+    /// Questions about session state that got an error, or no answer within 1 s. The metric
+    /// `pgimbal_questions_failed_total`.
     pub questions_failed: u64,
-    /// Server connections that were reset, because a session may have left state on them, before
-    /// they served another session.
+    /// Resets of server connections on which a session may have left state, before another session
+    /// was served or after the client had gone. The metric `pgimbal_resets_total`.
     pub resets: u64,
     /// Describes that the proxy has sent for a statement that it had prepared again, to see whether
     /// its parameters and columns still are what the client was told.
@@ -174,7 +182,8 @@ pub struct PoolSnapshot {
     pub servers_idle: u32,
     /// Server connections that are being opened.
     pub servers_dialing: u32,
-    /// Server connections that wait for the end of a cancel request, or are closing.
+    /// Server connections that serve nobody any more, or not yet: they wait for the end of a cancel
+    /// request, or are closing.
     pub servers_leaving: u32,
     /// How long the client has waited that waits longest now; zero if none waits.
     pub longest_wait: Duration,

@@ -15,8 +15,9 @@ pub struct Access {
     pub escapes: bool,
 }
 
-/// What the statements of a text do with rows. Of several statements the first one counts, except
-/// for [`AccessKind::Reads`]: nothing but a server can tell that a text writes nothing.
+/// What the statements of a text do with rows, by their first words. Of several statements the
+/// first one counts, except for [`AccessKind::Reads`]: nothing but a server can tell that a text
+/// writes nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AccessKind {
     /// The text has no statement.
@@ -29,7 +30,8 @@ pub enum AccessKind {
     /// behind WITH does, EXPLAIN ANALYZE does, and so does a statement behind it. A READ ONLY
     /// transaction refuses that.
     BeginsAsRead,
-    /// COPY … TO, of a table or of a query that begins as a read: rows leave the database.
+    /// The text begins as COPY … TO, of a table or of a query that begins as a read: rows leave the
+    /// database.
     CopiesOut,
     /// The text begins as a statement that writes: INSERT, UPDATE, DELETE, MERGE, TRUNCATE, COPY …
     /// FROM, DDL.

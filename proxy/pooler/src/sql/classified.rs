@@ -33,14 +33,16 @@ pub struct Classified {
 pub enum Steps {
     /// No statement: the text has only white space, comments and semicolons.
     None,
-    /// One or more, all of which are [`Step::PLAIN`]: nothing to note. No allocation.
+    /// One or more statements, all of which are [`Step::PLAIN`]: nothing to note, and not told
+    /// apart. No allocation.
     Plain,
     /// One statement that is not plain.
     One(Step),
-    /// Several, of which one at least is not plain. The server answers each with one
+    /// Several statements, of which one at least is not plain. The server answers each with one
     /// CommandComplete, unless one before it fails.
     Several(Box<[Step]>),
-    /// It cannot be told what the text does, or how many statements it has: it may do anything.
+    /// It cannot be told what the text does, or how many statements it has: it may do anything. So
+    /// it is for a text whose quotes or characters cannot be read.
     Unreadable,
 }
 
@@ -63,14 +65,15 @@ pub enum Form {
     /// SELECT, INSERT, SHOW, SET TRANSACTION, NOTIFY and all others whose effects on the session
     /// end with their transaction.
     Plain,
-    /// Any other that is not followed (DDL, DO, LISTEN, UNLISTEN, LOAD, FETCH, MOVE, CLOSE, …), or
-    /// a followed one whose exact form is not known: see `raises`.
+    /// Any other statement that is not followed (DDL, DO, LISTEN, UNLISTEN, LOAD, CLOSE, a FETCH or
+    /// MOVE that may leave something, …), or a followed one whose exact form is not known: see
+    /// `raises`.
     Other,
     /// FETCH or MOVE, which runs what a portal or cursor of this transaction was declared for.
     Fetch,
     /// DECLARE of a cursor; `raises` holds what its query may leave when it is fetched.
     Declare,
-    /// BEGIN or START TRANSACTION.
+    /// BEGIN or START TRANSACTION, which begins a transaction block.
     Begin,
     /// COMMIT or END, with AND CHAIN or without.
     Commit(Chain),
@@ -94,7 +97,8 @@ pub enum Form {
     ResetAll,
     /// DISCARD ALL: the whole session state is dropped, prepared statements included.
     DiscardAll,
-    /// DISCARD TEMP, PLANS or SEQUENCES.
+    /// DISCARD TEMP, PLANS or SEQUENCES: it takes session state away, but no settings or
+    /// statements.
     Discard,
     /// SQL PREPARE, with the statement's name, cut as PostgreSQL cuts it (63 bytes).
     Prepare(Bytes),
@@ -104,7 +108,8 @@ pub enum Form {
     Deallocate(Bytes),
     /// DEALLOCATE ALL: all prepared statements of the session are dropped.
     DeallocateAll,
-    /// `SELECT [pg_catalog.]pg_advisory_unlock_all()` and nothing else.
+    /// `SELECT [pg_catalog.]pg_advisory_unlock_all()` and nothing else: it releases the
+    /// session-level advisory locks.
     UnlockAll,
     /// COPY, in either direction: FROM or TO.
     Copy,
@@ -113,11 +118,12 @@ pub enum Form {
 /// How settings are set, which decides the tag of the CommandComplete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetBy {
-    /// SET: the tag is `SET`.
+    /// By SET: the tag of the CommandComplete is `SET`.
     Statement,
-    /// `pg_catalog.set_config`: the tag is `SELECT 1`.
+    /// By `pg_catalog.set_config`: the tag of the CommandComplete is `SELECT 1`.
     Function,
-    /// `set_config` without its schema: another function of the name may have been meant.
+    /// By `set_config` without its schema: another function of the name may have been meant, so the
+    /// server is asked whether there is one. The tag is `SELECT 1`.
     UnqualifiedFunction,
 }
 

@@ -3,7 +3,7 @@
 /// The session's `standard_conforming_strings`, which decides how a plain literal is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StandardStrings {
-    /// A backslash in `'…'` is a backslash.
+    /// A backslash in `'…'` is a backslash, as the SQL standard has it; PostgreSQL's default.
     #[default]
     On,
     /// A backslash in `'…'` escapes, as in `E'…'`.
@@ -17,12 +17,13 @@ pub enum Encoding {
     /// No byte below 0x80 is ever part of a longer character: UTF8, the LATINs, EUC and so on.
     #[default]
     AsciiSafe,
-    /// As `AsciiSafe`, and both encodings are UTF8: the server sees the bytes that the client sent.
+    /// As `AsciiSafe`, and client and database both have UTF8: the server sees the bytes that the
+    /// client sent.
     Utf8,
     /// The second byte of a character may be an ASCII letter or a backslash, and every byte from
-    /// 0x80 leads a pair: BIG5, GBK, UHC, GB18030.
+    /// 0x80 leads a pair: BIG5, GBK, UHC, GB18030. Second bytes are masked before the text is read.
     Pairs,
-    /// As `Pairs`, but 0xA1 to 0xDF stand alone: SJIS.
+    /// As `Pairs`, but the bytes 0xA1 to 0xDF stand alone: SJIS.
     ShiftJis,
     /// The server may find a quote, a backslash or a letter where the client sent bytes from 0x80:
     /// a text with such a byte cannot be read.

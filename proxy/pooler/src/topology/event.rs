@@ -31,7 +31,8 @@ pub enum Event {
     /// A node is used neither for writes nor for reads until it joins the cluster's history; `why`
     /// is the reason in words.
     Quarantined { node: Box<str>, why: Box<str> },
-    /// A node that was quarantined, foreign or rejected has joined the cluster's history.
+    /// A node that was quarantined, foreign or rejected has joined the cluster's history, so that
+    /// it may be read from again.
     Rejoined { node: Box<str> },
     /// Several servers, `nodes`, are primary on one timeline, and have confirmed it in a second
     /// probe: writes are refused. `timeline` is `None` if it is not known any more.
@@ -53,7 +54,7 @@ pub enum Event {
     ProbeRefused { node: Box<str>, code: SqlState },
     /// A standby may not be read from any more; `why` is the reason in words.
     LeftOut { node: Box<str>, why: Box<str> },
-    /// A standby may be read from again.
+    /// A standby may be read from again: it is not too far behind any more.
     CaughtUp { node: Box<str> },
     /// A node is listed, by the configuration or the DNS name, that was not before.
     Added { node: Box<str> },

@@ -14,11 +14,11 @@ const KEPT: usize = 64;
 pub struct Failover {
     /// When writes stopped going to the old primary.
     pub began: Instant,
-    /// The name of the old primary.
+    /// The name of the old primary's node.
     pub from: Box<str>,
-    /// The name of the new primary.
+    /// The name of the new primary's node; the same as `from` if only the timeline has changed.
     pub to: Box<str>,
-    /// The timeline of the new primary.
+    /// The timeline of the new primary, from its report.
     pub timeline: TimelineId,
     /// How long writes went to no node; zero if the new primary was seen before the old one was
     /// lost.

@@ -9,12 +9,14 @@ use super::report::Report;
 /// for the current one afterwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Remembered {
-    /// The cluster's system identifier; `None` while it is not known.
+    /// The cluster's system identifier; `None` while it is not known: then that of most nodes
+    /// becomes the cluster's.
     pub system: Option<SystemId>,
     /// The highest timeline seen on a node that may be written to, counted anew from that of a node
     /// that an operator adopts; `None` before the first.
     pub timeline: Option<TimelineId>,
-    /// The names of the nodes that have not joined the history that an operator has adopted.
+    /// The names of the listed nodes that have not joined the history that an operator has adopted;
+    /// empty if all have, or none was adopted.
     pub rejected: Vec<Box<str>>,
 }
 

@@ -18,7 +18,7 @@ use super::view::{Epoch, NodeId, NodeState, NodeView};
 pub struct NodeSpec {
     /// The node's name in the configuration, or its address when it comes from a DNS name.
     pub name: Box<str>,
-    /// The host to connect to.
+    /// The host to connect to: a name, an IP address or the directory of a Unix socket.
     pub host: Host,
     /// The TCP port, or the number in the name of a Unix socket.
     pub port: u16,
@@ -40,8 +40,9 @@ pub struct NodeDetail {
     /// The position in the write-ahead log in the node's last report: insert on a primary, replay
     /// on a standby; `None` before the first.
     pub lsn: Option<Lsn>,
-    /// How many bytes a standby is behind the primary; `None` for a primary, and while no position
-    /// of a primary on the same timeline is known.
+    /// How many bytes of the write-ahead log a standby has still to replay, up to the newest known
+    /// flush position of the primary; `None` for a primary, and while no position of a primary on
+    /// the same timeline is known.
     pub lag_bytes: Option<u64>,
     /// The age of the oldest known position of the primary that a standby has not replayed; zero if
     /// it has replayed all, `None` as in [`Self::lag_bytes`].

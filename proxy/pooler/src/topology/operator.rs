@@ -13,7 +13,7 @@ use super::writers::take_sample;
 /// Why a node cannot be adopted (`Topology::adopt`). Nothing has changed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum AdoptError {
-    /// There is no node of this number.
+    /// There is no node of this number in the view.
     #[error("there is no such node")]
     Unknown,
     /// The node has no valid report, so that its system identifier and timeline are not known.

@@ -6,6 +6,8 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The time between the starts of two probes of a node while no client waits for a primary.
+    /// While one waits, nodes are probed each 100 ms (250 ms where no connection can be opened), if
+    /// that is less.
     pub probe_interval: Duration,
     /// How long a client waits for a primary before it gets an error. After
     /// [`ProbeHint::WaitersNeedPrimary`](super::ProbeHint::WaitersNeedPrimary), nodes are probed

@@ -33,9 +33,10 @@ const SHORT_HEADER: u64 = 24;
 const LONG_HEADER: u64 = 40;
 
 impl Lsn {
-    /// The insert position of a primary, made comparable with the replay position of a standby:
+    /// Makes the insert position of a primary comparable with the replay position of a standby:
     /// just behind a page's header nothing has been written on that page, and a standby stays at
-    /// the start of the page. `segment_size` is `wal_segment_size` in bytes.
+    /// the start of the page, which is returned then. Any other position stays. `segment_size` is
+    /// `wal_segment_size` in bytes.
     #[must_use]
     pub const fn reachable(self, segment_size: u64) -> Self {
         let page = self.0 - self.0 % PAGE;

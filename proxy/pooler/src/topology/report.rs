@@ -12,7 +12,8 @@ use super::view::NodeId;
 pub struct Report {
     /// The server's `system_identifier`, from `pg_control_system()`.
     pub system: SystemId,
-    /// The timeline that the server writes or, on a standby, follows.
+    /// The timeline that the server writes (of `pg_walfile_name`) or, on a standby, follows: the
+    /// highest that its receiver, its recovery or its last checkpoint knows.
     pub timeline: TimelineId,
     /// Whether the server is a primary or a standby, with its positions in the write-ahead log.
     pub role: Role,
@@ -66,16 +67,17 @@ impl Report {
 /// reasons in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeFailure {
-    /// The connection could not be made: refused, reset, no route, no address.
+    /// The connection could not be made: refused, reset, no route, no address. The text says which.
     Unreachable(Box<str>),
-    /// An open connection broke, as when the server is killed.
+    /// An open connection broke, as when the server is killed. The text says how.
     Broke(Box<str>),
     /// No answer came within the time limit (`probe_timeout`).
     TimedOut,
     /// The server accepts no connections now: it starts, stops or recovers (57P03, 57P01, 57P02).
+    /// The node counts as down.
     NotAccepting(SqlState),
-    /// The server answers, but with another error than those (28P01, 53300, 3D000 and the like),
-    /// so that its role is not known.
+    /// The server answers, but with another error than those of [`Self::NotAccepting`] (28P01,
+    /// 53300, 3D000 and the like), so that its role is not known. An earlier report stays valid.
     ProbeRefused(SqlState),
     /// The role changed while the server answered (55000): the node is probed again, after 10 ms at
     /// the earliest, and what is known of it stays.
@@ -108,9 +110,10 @@ impl fmt::Display for ProbeFailure {
 /// What a worker has noticed that makes a probe due at once (`Topology::handle_probe_hint`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeHint {
-    /// A server connection to the node broke.
+    /// A server connection to this node broke, idle or in use: the server may be gone. The node is
+    /// probed.
     ConnectionBroke(NodeId),
-    /// A server connection to the node could not be opened.
+    /// A server connection to this node could not be opened. The node is probed.
     DialFailed(NodeId),
     /// The node that was taken for the primary refused a write (25006): it may have become a
     /// standby.

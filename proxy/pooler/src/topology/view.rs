@@ -20,15 +20,15 @@ impl NodeId {
     }
 }
 
-/// A node on one timeline of one cluster's data. A transaction that begins on a server connection
-/// of one epoch never continues on a connection of another.
+/// A node on one timeline of one cluster's data: what a server connection of a cluster leads to. A
+/// transaction that begins on a connection of one epoch never continues on a connection of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch {
-    /// The system identifier of the data.
+    /// The system identifier (`pg_control_system()`) of the node's data.
     pub system: SystemId,
     /// The timeline that the node writes or follows.
     pub timeline: TimelineId,
-    /// The node.
+    /// The node that the connection leads to, or that has reported this timeline.
     pub node: NodeId,
 }
 
@@ -48,8 +48,8 @@ pub struct View {
 /// Where the transactions go that are not sent to a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Writes {
-    /// To the node of this epoch. Server connections of any other epoch that were used for writes
-    /// are cut.
+    /// To the node of this epoch. Server connections to any other node that were used for writes
+    /// are cut; pools that lead to the primary open new ones here.
     To(Epoch),
     /// To no node for now: clients wait, for `failover_hold` at most; server connections in use
     /// stay as they are.
@@ -62,13 +62,13 @@ pub enum Writes {
 /// Why writes go to no node for now, so that clients wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldReason {
-    /// Not every node has answered or failed a probe since the start.
+    /// The primary is not known yet: not every node has answered or failed a probe since the start.
     Unknown,
-    /// No node is a primary that may be written to.
+    /// No node is a primary that may be written to, or none was since the start.
     NoPrimary,
     /// The primary does not answer the prober.
     Unreachable,
-    /// The primary has become a standby.
+    /// The primary has become a standby, and no other node is a primary that may be written to.
     Demoted,
     /// Two nodes seem to be primary; both are probed again before writes are refused.
     Doubtful,
@@ -150,12 +150,12 @@ pub enum NodeState {
     Unknown,
     /// The node accepts writes; [`View::writes`] says whether they go there.
     Primary,
-    /// A standby that may be read from.
+    /// A standby that may be read from: on the cluster's timeline, and not too far behind.
     Replica,
     /// A standby that may not be read from: too far behind (`replica_max_lag`,
     /// `replica_max_lag_bytes`), or not on the primary's timeline.
     Lagging,
-    /// It answers probes with an error ([`ProbeFailure::ProbeRefused`]).
+    /// The node answers probes with an error ([`ProbeFailure::ProbeRefused`]): its role is not known.
     ///
     /// [`ProbeFailure::ProbeRefused`]: super::ProbeFailure::ProbeRefused
     ProbeRefused,
