@@ -244,9 +244,10 @@ impl Pooler {
 
     /// Begins, or goes on with, the end of a session whose client has left in the way that
     /// `presence` says. What was sent before Terminate still runs; what runs for a client that
-    /// vanished is cancelled; an open transaction is rolled back; session state is reset. `plan`
-    /// gets what the server is sent for it. Called again after each step of its server connection,
-    /// while it is [`Departure::Later`].
+    /// vanished is cancelled (unless `on_client_gone` says otherwise, and never a COMMIT); an open
+    /// transaction is rolled back; session state is reset. `plan` gets what the server is sent for
+    /// it. Called again after each step of its server connection, while the answer is
+    /// [`Departure::Later`].
     pub fn handle_departure(
         &mut self,
         id: SessionId,

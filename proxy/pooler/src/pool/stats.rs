@@ -107,7 +107,8 @@ pub struct PoolStats {
     /// `pgimbal_questions_failed_total`.
     pub questions_failed: u64,
     /// Resets of server connections on which a session may have left state, before another session
-    /// was served or after the client had gone. The metric `pgimbal_resets_total`.
+    /// was served or after the client had gone; those by the configured `reset_query` are not
+    /// counted. The metric `pgimbal_resets_total`.
     pub resets: u64,
     /// Describes that the proxy has sent for a statement that it had prepared again, to see whether
     /// its parameters and columns still are what the client was told.

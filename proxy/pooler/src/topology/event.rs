@@ -17,7 +17,8 @@ pub enum Event {
     /// A primary was found for the first time since the start: writes go to `node`, on `timeline`.
     Found { node: Box<str>, timeline: TimelineId },
     /// Writes do not go to the primary `node` any more: it does not answer, is not a primary any
-    /// more, or is not the only one. `why` is the reason in words.
+    /// more, or is not the only one. `why` is the reason in words. Not logged for an operator's
+    /// HOLD.
     Lost { node: Box<str>, why: Box<str> },
     /// Clients that want to write wait from now on, for `reason`.
     Holding { reason: HoldReason },

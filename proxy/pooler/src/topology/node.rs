@@ -18,7 +18,7 @@ use super::view::{Epoch, NodeId, NodeState, NodeView};
 pub struct NodeSpec {
     /// The node's name in the configuration, or its address when it comes from a DNS name.
     pub name: Box<str>,
-    /// The host to connect to: a name, an IP address or the directory of a Unix socket.
+    /// The host to connect to: a host name or IP address, or the directory of a Unix socket.
     pub host: Host,
     /// The TCP port, or the number in the name of a Unix socket.
     pub port: u16,

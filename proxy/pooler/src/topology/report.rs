@@ -77,7 +77,8 @@ pub enum ProbeFailure {
     /// The node counts as down.
     NotAccepting(SqlState),
     /// The server answers, but with another error than those of [`Self::NotAccepting`] (28P01,
-    /// 53300, 3D000 and the like), so that its role is not known. An earlier report stays valid.
+    /// 53300, 3D000 and the like), so that its role is not known. A report that was valid until
+    /// then stays so.
     ProbeRefused(SqlState),
     /// The role changed while the server answered (55000): the node is probed again, after 10 ms at
     /// the earliest, and what is known of it stays.

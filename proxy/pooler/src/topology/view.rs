@@ -48,8 +48,8 @@ pub struct View {
 /// Where the transactions go that are not sent to a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Writes {
-    /// To the node of this epoch. Server connections to any other node that were used for writes
-    /// are cut; pools that lead to the primary open new ones here.
+    /// To the node of this epoch. Server connections that were used for writes and lead to another
+    /// node, or to other data, are cut; pools that lead to the primary open new ones here.
     To(Epoch),
     /// To no node for now: clients wait, for `failover_hold` at most; server connections in use
     /// stay as they are.
@@ -64,11 +64,12 @@ pub enum Writes {
 pub enum HoldReason {
     /// The primary is not known yet: not every node has answered or failed a probe since the start.
     Unknown,
-    /// No node is a primary that may be written to, or none was since the start.
+    /// No node is a primary that may be written to, and none of the more exact reasons below is
+    /// known.
     NoPrimary,
-    /// The primary does not answer the prober.
+    /// The last primary does not answer the prober, and no other node may be written to.
     Unreachable,
-    /// The primary has become a standby, and no other node is a primary that may be written to.
+    /// The last primary has become a standby, and no other node may be written to.
     Demoted,
     /// Two nodes seem to be primary; both are probed again before writes are refused.
     Doubtful,
