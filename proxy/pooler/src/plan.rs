@@ -17,9 +17,9 @@ pub const HOLD_LIMIT: usize = 16 * 1024;
 /// that the core has made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
-    /// Bytes of the buffer that was given to the step, as offsets from its start.
+    /// Bytes of the buffer that was given to the step, as offsets from its start; never empty.
     Span(Range<u32>),
-    /// Bytes that the core has made, as offsets into [`Plan::made`].
+    /// Bytes that the core has made, as offsets into [`Plan::made`]; never empty.
     Made(Range<u32>),
 }
 
@@ -48,7 +48,7 @@ impl Pieces {
         self.list.push(Piece::Span(from as u32..to as u32));
     }
 
-    /// Returns the pieces, in the order in which they are to be written.
+    /// Returns the pieces, in the order in which they are to be written; empty if there are none.
     #[must_use]
     pub fn pieces(&self) -> &[Piece] {
         &self.list
@@ -60,7 +60,7 @@ impl Pieces {
         self.list.is_empty()
     }
 
-    /// Returns the length of all pieces together, in bytes.
+    /// Returns the length of all pieces together, in bytes; 0 if there are none.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.bytes
@@ -176,6 +176,7 @@ impl Plan {
     }
 
     /// Returns the bytes that the core has made in this step: what [`Piece::Made`] points into.
+    /// Valid until the plan is cleared.
     #[inline]
     #[must_use]
     pub fn made(&self) -> &[u8] {
@@ -248,11 +249,12 @@ impl Plan {
 /// was processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// There is no such message: the next byte is the tag of a message.
+    /// There is no such message: the next byte is the tag of a message (protocol chapter "Message
+    /// Formats").
     None,
-    /// The next bytes, as many as this, are forwarded to the peer.
+    /// The next bytes, as many as this, are forwarded to the peer for which the message is.
     Forward(u32),
-    /// The next bytes, as many as this, are dropped.
+    /// The next bytes, as many as this, are dropped: the message is for nobody but the proxy.
     Drop(u32),
 }
 
@@ -286,7 +288,8 @@ pub enum Stop {
     /// The next message would pin the session to its server connection, and as many sessions of the
     /// pool are pinned as may be (`max_pinned`): it waits (`Pooler::await_place`).
     WaitForPlace,
-    /// The client sent Terminate: call `Pooler::handle_departure`.
+    /// The client sent Terminate (protocol chapter "Message Flow", "Termination"): call
+    /// `Pooler::handle_departure`. What it sent before still runs.
     Terminate,
     /// The peer broke the protocol, or the session has left. What the plan holds is the final error
     /// that the client is told, if there is one; then the connection is closed.

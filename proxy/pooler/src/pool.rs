@@ -43,7 +43,8 @@ pub struct PoolKey {
     pub database: Box<str>,
     /// The user's name, as clients say it at login; the server may know it by another.
     pub user: Box<str>,
-    /// Where in its cluster the pool leads: to the primary, or to one node.
+    /// Where in its cluster the pool leads: to the primary, or to one node. Outside of a cluster it
+    /// is [`Place::Primary`].
     pub place: Place,
 }
 
@@ -147,13 +148,13 @@ impl Pool {
         }
     }
 
-    /// Returns the pool's number on this worker.
+    /// Returns the pool's number on this worker; other workers have other numbers for their parts.
     #[must_use]
     pub const fn id(&self) -> PoolId {
         self.id
     }
 
-    /// Returns the pool's name: database, user and place.
+    /// Returns the pool's name: database, user and place. Every worker's part has the same.
     #[must_use]
     pub const fn key(&self) -> &PoolKey {
         &self.key

@@ -8,8 +8,8 @@ use pgimbal_config::{ResolvedPool, ServerPassword};
 
 use super::Pool;
 
-/// Roles with which no server connection can be opened, each with the body of the ErrorResponse that
-/// says so.
+/// Roles with which no server connection can be opened, each with the body of the ErrorResponse
+/// that says so.
 #[derive(Debug, Default)]
 pub(crate) struct Lockouts {
     by_role: HashMap<Box<str>, Arc<[u8]>, RandomState>,

@@ -25,15 +25,15 @@ use crate::session::state::facts::DatabaseFacts;
 pub struct SharedDatabase {
     /// The server connections to the database, those being opened included (`max_db_connections`).
     pub open: SharedCount,
-    /// What decides what the database's statements may leave in a session, such as event triggers;
-    /// learned from answers of its server.
+    /// What is known of the database that decides what its statements may leave in a session, such
+    /// as whether it has event triggers. Its server is asked; an answer holds for 60 s.
     pub facts: DatabaseFacts,
     schema_changes: AtomicU64,
 }
 
 impl SharedDatabase {
-    /// Returns how many changes of the schema have passed through the proxy since its start. A
-    /// prepared statement is shared only among clients that parsed it at the same count.
+    /// Returns how many changes of the database's schema have passed through the proxy, on any
+    /// worker. A prepared statement is shared only among clients that parsed it at the same count.
     #[must_use]
     pub fn schema_changes(&self) -> u64 {
         self.schema_changes.load(Relaxed)
@@ -61,7 +61,8 @@ pub struct Share {
 /// pool waits for it; later ones are greeted with this copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Welcome {
-    /// The name and value of each ParameterStatus that came before the first ReadyForQuery.
+    /// The settings that the server told with ParameterStatus when the connection was opened: names
+    /// and values.
     pub parameters: Vec<NamedValue>,
 }
 
@@ -145,11 +146,12 @@ const FIRST_RETRY: Duration = Duration::from_millis(250);
 /// being opened count. `u32::MAX` stands for no limit.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The most that the pool may have, over all workers.
+    /// The most that the pool may have, over all workers (`pool_size`, perhaps with
+    /// `reserve_size`).
     pub pool: u32,
-    /// The most that the database may have, over all its pools.
+    /// The most that the database may have, over all its pools (`max_db_connections`).
     pub database: u32,
-    /// The most that the user may have, over all databases.
+    /// The most that the user may have, over all databases (`max_user_connections`).
     pub user: u32,
 }
 
@@ -235,7 +237,8 @@ impl SharedPool {
         *dials = Dials { proven: false, probing: false, failure };
     }
 
-    /// Forgets the last failure and its pause: the next attempt may be made at once.
+    /// Forgets the last failure and its pause, if there is one: the next attempt may be made at
+    /// once. Called when what failed may work now, as after a reload or a change of password.
     pub fn forget_failure(&self) {
         self.dials().failure = None;
     }

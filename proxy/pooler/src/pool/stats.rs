@@ -35,7 +35,7 @@ impl WaitHistogram {
         self.sum_nanos += wait.as_nanos() as u64;
     }
 
-    /// Returns the number of waits that were counted.
+    /// Returns the number of waits that were counted: the sum of all buckets.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
@@ -75,7 +75,7 @@ pub struct PoolStats {
     /// `pgimbal_server_sent_bytes_total`.
     pub server_bytes_out: u64,
     /// The time for which clients were linked to server connections, in nanoseconds, added up when
-    /// each connection is given back.
+    /// each connection is given back. The metric `pgimbal_server_held_seconds_total`.
     pub held_nanos: u64,
     /// How long clients waited in the queue until they got a server connection. Those that found
     /// one idle or got an error are not counted. The metric `pgimbal_wait_seconds`.
@@ -117,7 +117,7 @@ pub struct PoolStats {
     /// pinned: it keeps its server connection all the same.
     pub pins_by_question: u64,
     /// Error responses from servers and from the proxy, by SQLSTATE. At most 300 different ones are
-    /// counted; further ones are left out.
+    /// counted; further ones are left out. The metric `pgimbal_errors_total`.
     pub errors: BTreeMap<SqlState, u64>,
 }
 
@@ -165,28 +165,32 @@ impl PoolStats {
 /// One worker's part of a pool at one moment, for the metrics and SHOW POOLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolSnapshot {
-    /// The database's name, as clients say it.
+    /// The database's name, as clients say it in their startup packets.
     pub database: String,
-    /// The user's name, as clients say it.
+    /// The user's name, as clients say it in their startup packets.
     pub user: String,
     /// The pool's mode: `session`, `transaction` or `statement`.
     pub mode: &'static str,
-    /// Clients that are linked to a server connection.
+    /// Clients that are linked to a server connection. The metric `pgimbal_clients_active`.
     pub clients_active: u32,
-    /// Clients that wait for a server connection, or for a place among the pinned sessions.
+    /// Clients that wait for a server connection, or for a place among the pinned sessions. The
+    /// metric `pgimbal_clients_waiting`.
     pub clients_waiting: u32,
-    /// Clients that neither have a server connection nor wait for one.
+    /// Clients that neither have a server connection nor wait for one. The metric
+    /// `pgimbal_clients_idle`.
     pub clients_idle: u32,
-    /// Server connections that are linked to a client.
+    /// Server connections that are linked to a client. The metric `pgimbal_servers_active`.
     pub servers_active: u32,
-    /// Server connections that are idle: linked to no client, and ready to be handed out.
+    /// Server connections that are idle: linked to no client, and ready to be handed out. The
+    /// metric `pgimbal_servers_idle`.
     pub servers_idle: u32,
-    /// Server connections that are being opened.
+    /// Server connections that are being opened. The metric `pgimbal_servers_dialing`.
     pub servers_dialing: u32,
-    /// Server connections that serve nobody any more, or not yet: they wait for the end of a cancel
-    /// request, or are closing.
+    /// Server connections that wait for the end of a cancel request, or are closing: they serve
+    /// nobody. The metric `pgimbal_servers_leaving`.
     pub servers_leaving: u32,
-    /// How long the client has waited that waits longest now; zero if none waits.
+    /// How long the client has waited so far that waits longest, for a server connection or for a
+    /// place among the pinned sessions; zero if none waits.
     pub longest_wait: Duration,
     /// The number of pinned clients by reason. A client with several reasons counts under each.
     pub pinned: BTreeMap<&'static str, u32>,
@@ -229,9 +233,9 @@ pub struct ClientSnapshot {
     pub slot: u32,
     /// The session's serial number on the worker, from 1.
     pub serial: u32,
-    /// The database's name, as the client said it.
+    /// The database's name, as the client said it in its startup packet.
     pub database: String,
-    /// The user's name, as the client said it.
+    /// The user's name, as the client said it in its startup packet.
     pub user: String,
     /// `idle`, `waiting`, `active` (linked to a server connection) or `pinned` (linked, and beyond
     /// its transaction).
@@ -274,7 +278,7 @@ pub struct ServerSnapshot {
     /// `dialing`, `idle`, `active` (linked to a client) or `leaving` (closing, or waiting for the
     /// end of a cancel request).
     pub state: &'static str,
-    /// The server's process id, from BackendKeyData.
+    /// The process id of the server process, from BackendKeyData; as `pg_stat_activity` shows it.
     pub process_id: u32,
     /// The address of the server, which the driver fills in; empty before.
     pub address: String,
@@ -294,7 +298,8 @@ pub struct ServerSnapshot {
 pub struct WorkerSnapshot {
     /// The worker's pools, without those that were retired.
     pub pools: Vec<PoolSnapshot>,
-    /// The counters of pools that were retired, summed by the name of their database.
+    /// The counters of pools that were retired, summed by the name of their database, so that the
+    /// totals of a database do not go down; `(others)` stands for the databases beyond 1000.
     pub retired: Vec<(String, PoolStats)>,
     /// The worker's client sessions; empty unless they were asked for.
     pub clients: Vec<ClientSnapshot>,

@@ -7,10 +7,11 @@ use super::classified::Classified;
 /// the least memory: most texts are plain, and need no allocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StatementClass {
-    /// A plain text: nothing has to be known of it when it is run, but whether it reads or writes
-    /// rows.
+    /// A plain text ([`Classified::is_plain`]): it leaves nothing in its session when it is run,
+    /// and only whether it reads or writes rows is kept of it.
     Plain(Access),
-    /// Any other text, with its whole classification.
+    /// Any other text, with its whole classification: what its statements leave is followed or
+    /// asked about when it is run.
     Other(Box<Classified>),
 }
 

@@ -46,10 +46,11 @@ pub enum Steps {
     Unreadable,
 }
 
-/// One statement of a text, and what it may leave in its session.
+/// One statement of a text: its form, and what it may leave in its session when it is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// The statement's form, which says what it does if that is one that is followed.
+    /// The statement's form: which SQL command it is, with its operands where the command is
+    /// followed.
     pub form: Form,
     /// The kinds of state that the statement may leave in the session besides what `form` says;
     /// empty if it leaves nothing more.
@@ -75,17 +76,19 @@ pub enum Form {
     Declare,
     /// BEGIN or START TRANSACTION, which begins a transaction block.
     Begin,
-    /// COMMIT or END, with AND CHAIN or without.
+    /// COMMIT or END, with AND CHAIN or without. In a failed transaction it is answered by
+    /// ROLLBACK.
     Commit(Chain),
     /// ROLLBACK or ABORT, with AND CHAIN or without.
     Rollback(Chain),
     /// PREPARE TRANSACTION: the transaction ends for its session.
     PrepareTransaction,
-    /// SAVEPOINT, with its name.
+    /// SAVEPOINT, with the savepoint's name: settings that are changed after it may be undone.
     Savepoint(Bytes),
-    /// ROLLBACK TO SAVEPOINT, with its name.
+    /// ROLLBACK TO SAVEPOINT, with the savepoint's name: settings that were changed since are
+    /// undone.
     RollbackTo(Bytes),
-    /// RELEASE SAVEPOINT, with its name.
+    /// RELEASE SAVEPOINT, with the savepoint's name: what was changed since stays.
     Release(Bytes),
     /// SET in any spelling, or `SELECT [pg_catalog.]set_config(…)[, set_config(…)…]` and nothing
     /// else: the settings that are set, in their order, and how.
@@ -106,7 +109,7 @@ pub enum Form {
     Execute(Bytes),
     /// DEALLOCATE of one prepared statement, with its name.
     Deallocate(Bytes),
-    /// DEALLOCATE ALL: all prepared statements of the session are dropped.
+    /// DEALLOCATE ALL: all prepared statements of the session are dropped, those of Parse too.
     DeallocateAll,
     /// `SELECT [pg_catalog.]pg_advisory_unlock_all()` and nothing else: it releases the
     /// session-level advisory locks.
@@ -127,7 +130,8 @@ pub enum SetBy {
     UnqualifiedFunction,
 }
 
-/// One setting that SET or a call of `set_config` sets.
+/// One setting that SET or a call of `set_config` sets: its name, its value and until when it
+/// holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
     /// The setting's name, in lower case if it is written in the text.
@@ -207,7 +211,8 @@ impl Step {
             && matches!(self.form, Form::Plain | Form::Other | Form::Copy | Form::Fetch)
     }
 
-    /// Whether the statement is [`Self::PLAIN`]: it leaves nothing in its session.
+    /// Whether the statement equals [`Self::PLAIN`]: it leaves nothing in its session, and needs no
+    /// attention when it is run.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         *self == Step::PLAIN
@@ -215,7 +220,8 @@ impl Step {
 }
 
 impl Classified {
-    /// The classification of a text that only reads or writes rows; which of them is unknown.
+    /// The classification of a text of plain statements only: no marks, and no name of a prepared
+    /// statement. Whether they read or write rows is unknown.
     pub const PLAIN: Classified = Classified {
         steps: Steps::Plain,
         marks: Marks::NONE,
@@ -224,7 +230,9 @@ impl Classified {
         names_statements: false,
     };
 
-    /// The classification of a text that cannot be read at all: it may do anything.
+    /// The classification of a text that cannot be read at all: it may do anything. It has all
+    /// marks, no statements that are told apart, and unknown access; its session is asked about
+    /// afterwards.
     pub const UNREADABLE: Classified = Classified {
         steps: Steps::Unreadable,
         marks: Marks::ALL,

@@ -95,9 +95,9 @@ impl Encoding {
 /// an encoding that is safe for ASCII.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reading {
-    /// Whether backslashes escape in plain literals (`'…'`).
+    /// Whether backslashes escape in plain literals (`'…'`): `standard_conforming_strings`.
     pub strings: StandardStrings,
-    /// Whether a byte that looks like ASCII may be part of a longer character.
+    /// Whether a byte that looks like ASCII may be part of a longer character (`client_encoding`).
     pub encoding: Encoding,
 }
 

@@ -15,7 +15,8 @@ impl Kinds {
     /// Settings that SET or `set_config` has changed until the session ends (`pg_settings.source =
     /// 'session'`, and custom ones by name).
     pub const SETTINGS: Kinds = Kinds(1);
-    /// The settings `role` (SET ROLE) and `session_authorization` (SET SESSION AUTHORIZATION).
+    /// The settings `role` (SET ROLE) and `session_authorization` (SET SESSION AUTHORIZATION):
+    /// whose rights the session's statements have.
     pub const ROLE: Kinds = Kinds(1 << 1);
     /// Temporary tables, views, sequences, functions and types: what is in the schema `pg_temp`.
     pub const TEMPORARY: Kinds = Kinds(1 << 2);
@@ -79,7 +80,7 @@ impl Kinds {
         ("loaded", Self::LOADED),
     ];
 
-    /// Whether the set has no kind.
+    /// Whether the set has no kind: nothing was left in the session.
     #[inline]
     #[must_use]
     pub const fn is_empty(self) -> bool {
@@ -100,7 +101,7 @@ impl Kinds {
         Kinds(self.0 | other.0)
     }
 
-    /// Returns the kinds that are in this set and in `other`.
+    /// Returns the kinds that are in this set and in `other`; empty if they have none in common.
     #[inline]
     #[must_use]
     pub const fn and(self, other: Kinds) -> Kinds {
@@ -114,13 +115,13 @@ impl Kinds {
         Kinds(self.0 & !other.0)
     }
 
-    /// Adds the kinds of `other` to this set.
+    /// Adds the kinds of `other` to this set; kinds that it has already change nothing.
     #[inline]
     pub const fn insert(&mut self, other: Kinds) {
         self.0 |= other.0;
     }
 
-    /// Takes the kinds of `other` out of this set.
+    /// Takes the kinds of `other` out of this set; kinds that it does not have change nothing.
     #[inline]
     pub const fn remove(&mut self, other: Kinds) {
         self.0 &= !other.0;

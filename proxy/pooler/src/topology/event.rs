@@ -49,7 +49,7 @@ pub enum Event {
     HoldEnded,
     /// A probe of `node` has failed, and the one before had not; `why` is the reason in words.
     Silent { node: Box<str>, why: Box<str> },
-    /// A probe of `node` was answered, and the one before had failed.
+    /// A probe of `node` was answered, and the one before had failed ([`Self::Silent`]).
     Answers { node: Box<str> },
     /// The server of `node` answers probes with an error of this SQLSTATE, and did not before.
     ProbeRefused { node: Box<str>, code: SqlState },
@@ -57,9 +57,11 @@ pub enum Event {
     LeftOut { node: Box<str>, why: Box<str> },
     /// A standby may be read from again: it is not too far behind any more.
     CaughtUp { node: Box<str> },
-    /// A node is listed, by the configuration or the DNS name, that was not before.
+    /// A node is listed, by the configuration or the DNS name, that was not before: it is probed at
+    /// once.
     Added { node: Box<str> },
-    /// A node is not listed any more, by the configuration or the DNS name.
+    /// A node is not listed any more, by the configuration or the DNS name: its server connections
+    /// are cut.
     Removed { node: Box<str> },
 }
 

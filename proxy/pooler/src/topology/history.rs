@@ -12,7 +12,8 @@ const KEPT: usize = 64;
 /// timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failover {
-    /// When writes stopped going to the old primary.
+    /// When writes stopped going to the old primary; when the new one was found, if there was no
+    /// pause.
     pub began: Instant,
     /// The name of the old primary's node.
     pub from: Box<str>,

@@ -35,7 +35,8 @@ pub struct NodeDetail {
     pub address: String,
     /// `primary` or `replica`, by the node's last report; `None` before the first.
     pub role: Option<&'static str>,
-    /// The timeline of the node's last report; `None` before the first.
+    /// The timeline of the node's last report, also while it does not answer; `None` before the
+    /// first.
     pub timeline: Option<TimelineId>,
     /// The position in the write-ahead log in the node's last report: insert on a primary, replay
     /// on a standby; `None` before the first.
@@ -47,7 +48,7 @@ pub struct NodeDetail {
     /// The age of the oldest known position of the primary that a standby has not replayed; zero if
     /// it has replayed all, `None` as in [`Self::lag_bytes`].
     pub lag: Option<Duration>,
-    /// What the node is taken for.
+    /// What the node is taken for, as in the view of the same moment.
     pub state: NodeState,
     /// How long ago the node's last report was received; `None` before the first.
     pub last_probe: Option<Duration>,

@@ -16,7 +16,8 @@ pub enum AdoptError {
     /// There is no node of this number in the view.
     #[error("there is no such node")]
     Unknown,
-    /// The node has no valid report, so that its system identifier and timeline are not known.
+    /// The node has no valid report (it never answered, is down or is not listed), so that its
+    /// system identifier and timeline are not known.
     #[error("the node does not answer; it can be adopted once it does")]
     Silent,
 }

@@ -10,8 +10,8 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SystemId(pub u64);
 
-/// A timeline of the write-ahead log: 1 for a new cluster, higher after each promotion. Written in
-/// decimal.
+/// A timeline of the write-ahead log (documentation chapter "Continuous Archiving", "Timelines"): 1
+/// for a new cluster, higher after each promotion. Written in decimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TimelineId(pub u32);
 

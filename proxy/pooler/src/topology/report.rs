@@ -7,7 +7,7 @@ use pgimbal_wire::error::SqlState;
 use super::position::{Lsn, SystemId, TimelineId};
 use super::view::NodeId;
 
-/// A server's answer to one probe: the result of a query over its functions and settings.
+/// A server's answer to one probe: what one query over its functions and settings returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The server's `system_identifier`, from `pg_control_system()`.
@@ -46,7 +46,7 @@ pub enum Role {
 }
 
 impl Report {
-    /// Whether the server is not in recovery, so that it accepts writes.
+    /// Whether the server is not in recovery (`pg_is_in_recovery()`), so that it accepts writes.
     #[must_use]
     pub const fn is_primary(&self) -> bool {
         matches!(self.role, Role::Primary { .. })
@@ -63,8 +63,8 @@ impl Report {
     }
 }
 
-/// Why a probe has no report; its [`Display`](fmt::Display) is shown to people. Texts inside are
-/// reasons in words.
+/// Why a probe has no report; its [`Display`](fmt::Display) is shown to people. A text in a variant
+/// is the reason in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeFailure {
     /// The connection could not be made: refused, reset, no route, no address. The text says which.
@@ -112,9 +112,9 @@ impl fmt::Display for ProbeFailure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeHint {
     /// A server connection to this node broke, idle or in use: the server may be gone. The node is
-    /// probed.
+    /// probed at once.
     ConnectionBroke(NodeId),
-    /// A server connection to this node could not be opened. The node is probed.
+    /// A server connection to this node could not be opened. The node is probed at once.
     DialFailed(NodeId),
     /// The node that was taken for the primary refused a write (25006): it may have become a
     /// standby.

@@ -13,7 +13,7 @@ use super::position::{SystemId, TimelineId};
 pub struct NodeId(pub u16);
 
 impl NodeId {
-    /// Returns the node's index in [`View::nodes`].
+    /// Returns the node's index in [`View::nodes`]; every view since the node was listed has it.
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize
@@ -39,9 +39,9 @@ pub struct View {
     /// Grows by one with each change of the cluster; 0 before the first.
     pub version: u64,
     /// Every node that was ever listed, at the index of its id; those that are not listed any more
-    /// are [`NodeState::Removed`].
+    /// are [`NodeState::Removed`]. Empty before a worker has its first view.
     pub nodes: Vec<NodeView>,
-    /// Which node writes go to, or why they go to none.
+    /// Which node writes go to, or why they go to none: clients wait, or are refused.
     pub writes: Writes,
 }
 
@@ -124,18 +124,18 @@ impl fmt::Display for HoldReason {
     }
 }
 
-/// A node of a cluster at one moment, as the workers see it.
+/// A node of a cluster at one moment: where it is, what it is taken for, and its last report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeView {
-    /// The node's id: its index in [`View::nodes`].
+    /// The node's id: its index in [`View::nodes`], which never changes.
     pub id: NodeId,
     /// The node's name in the configuration, or its address when it comes from a DNS name.
     pub name: Box<str>,
-    /// The host to connect to.
+    /// The host to connect to: a host name or IP address, or the directory of a Unix socket.
     pub host: Host,
     /// The TCP port, or the number in the name of a Unix socket.
     pub port: u16,
-    /// What the node is taken for.
+    /// What the node is taken for, by its last probe and by what other nodes have reported.
     pub state: NodeState,
     /// The system identifier and timeline of the node's last report, also while it does not answer
     /// any more; `None` before the first report.
@@ -156,11 +156,13 @@ pub enum NodeState {
     /// A standby that may not be read from: too far behind (`replica_max_lag`,
     /// `replica_max_lag_bytes`), or not on the primary's timeline.
     Lagging,
-    /// The node answers probes with an error ([`ProbeFailure::ProbeRefused`]): its role is not known.
+    /// The node answers probes with an error ([`ProbeFailure::ProbeRefused`]), so that its role is
+    /// not known.
     ///
     /// [`ProbeFailure::ProbeRefused`]: super::ProbeFailure::ProbeRefused
     ProbeRefused,
-    /// The last probe of the node has failed.
+    /// The last probe of the node has failed: no connection, no answer in time, or one that makes
+    /// no sense.
     Down,
     /// The node was or is a primary of an older timeline, or the operator has adopted another node;
     /// it has not joined the cluster's history since. It is neither read from nor written to.
