@@ -54,7 +54,7 @@ pub(crate) enum EpochStatus {
 /// the report is not the one that the pool should lead to.
 #[derive(Clone, Copy, Debug)]
 pub struct DialedNode {
-    /// The node whose address was dialed.
+    /// The node whose address was dialed: the one that the pool led to when the attempt began.
     pub node: NodeId,
     /// What the server answered to the prober's question on the new connection: its system
     /// identifier, timeline and role.

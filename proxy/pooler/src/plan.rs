@@ -54,7 +54,7 @@ impl Pieces {
         &self.list
     }
 
-    /// Whether there is nothing to write to the peer.
+    /// Whether there is nothing to write to the peer; a list never has pieces without bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
@@ -168,7 +168,8 @@ impl Plan {
         addressed.iter().map(|entry| (entry.session, &entry.pieces))
     }
 
-    /// Returns the number of bytes to be written to all clients together.
+    /// Returns the number of bytes to be written to all clients together; 0 if there are none.
+    /// Counted in the pool's `client_bytes_out`.
     #[inline]
     #[must_use]
     pub fn bytes_to_sessions(&self) -> u64 {
@@ -265,7 +266,8 @@ pub struct Processed {
     /// How many bytes of the buffer, from its start, are dealt with: the driver drops them, once
     /// the plan is written. The next call gets the rest in front.
     pub taken: u32,
-    /// Why the processing stopped, and so what the driver does next.
+    /// Why the processing stopped, and so what the driver does before it calls again for the same
+    /// peer.
     pub stop: Stop,
 }
 

@@ -55,7 +55,7 @@ pub enum Place {
     /// on no cluster.
     #[default]
     Primary,
-    /// To this node, for transactions of sessions that want a replica.
+    /// To this node, for reading: for transactions of sessions whose `pgimbal.route` is `replica`.
     Node(NodeId),
 }
 
@@ -188,7 +188,8 @@ impl Pool {
         &self.shared
     }
 
-    /// Returns the pool's counters on this worker, from zero at its start.
+    /// Returns the pool's counters on this worker; they begin at zero when the worker makes the
+    /// pool.
     #[must_use]
     pub const fn stats(&self) -> &PoolStats {
         &self.stats
@@ -321,7 +322,8 @@ impl Pool {
         self.waiters.len()
     }
 
-    /// Returns how many client sessions of this worker belong to the pool.
+    /// Returns how many client sessions of this worker belong to the pool, idle ones included; 0 if
+    /// none.
     #[must_use]
     pub const fn sessions(&self) -> u32 {
         self.sessions
@@ -581,9 +583,10 @@ impl Pool {
 /// Whether the connections beyond `pool_size` (`reserve_size`) may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reserve {
-    /// They may not: the limit is `pool_size`.
+    /// They may not be used: the limit is `pool_size`.
     Kept,
-    /// They may: a session has waited for `reserve_timeout`.
+    /// They may be used: a session has waited for `reserve_timeout`, so the limit is `pool_size`
+    /// and `reserve_size` together.
     Open,
 }
 

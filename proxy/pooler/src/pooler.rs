@@ -272,14 +272,15 @@ impl Pooler {
         request::cancel(&mut self.core, process_id, secret)
     }
 
-    /// Returns a session; `None` once it was removed.
+    /// Returns a session of this worker; `None` once it was removed ([`Self::forget_session`]).
     #[inline]
     #[must_use]
     pub fn session(&self, id: SessionId) -> Option<&Session> {
         self.core.sessions.get(id)
     }
 
-    /// Whether this worker has a session left, one whose client has gone included.
+    /// Whether this worker has a session left, one whose client has gone included. The driver asks
+    /// while it shuts down.
     #[must_use]
     pub fn has_sessions(&self) -> bool {
         !self.core.sessions.is_empty()
@@ -405,7 +406,8 @@ impl Pooler {
         self.core.pools.find(key)
     }
 
-    /// Returns a pool of this worker. That of a retired pool is empty but for its key.
+    /// Returns a pool of this worker. That of a retired pool is empty but for its key. Panics for a
+    /// number that was never given.
     #[must_use]
     pub fn pool_of(&self, id: PoolId) -> &Pool {
         &self.core.pools[id]
@@ -441,7 +443,8 @@ impl Pooler {
         reconfigure::reconfigure(&mut self.core, id, config, now);
     }
 
-    /// Replaces the options that hold for all sessions of this worker, after a reload.
+    /// Replaces the options that hold for all sessions of this worker (`client_idle_timeout`,
+    /// `client_stall_timeout`), after a reload; they hold from the next [`Self::handle_timeout`].
     pub const fn set_options(&mut self, options: SessionOptions) {
         self.core.sessions.set_options(options);
     }
@@ -460,7 +463,8 @@ impl Pooler {
         self.core.clusters.find(name).map(|cluster| cluster.view())
     }
 
-    /// Returns the name of a cluster in the configuration.
+    /// Returns the name of a cluster in the configuration, by its number on this worker. Panics for
+    /// a number that was never given.
     #[must_use]
     pub fn cluster_name(&self, id: ClusterId) -> &str {
         self.core.clusters[id].name()

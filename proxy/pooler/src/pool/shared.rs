@@ -51,9 +51,10 @@ impl SharedDatabase {
 pub struct Share {
     /// The worker's server connections of the pool, idle or not, those being opened included.
     pub open: AtomicU32,
-    /// The worker's idle server connections of the pool.
+    /// The worker's idle server connections of the pool: other workers ask the one with most of
+    /// them.
     pub idle: AtomicU32,
-    /// The worker's client sessions of the pool.
+    /// The worker's client sessions of the pool; while any worker has one, the pool is not retired.
     pub sessions: AtomicU32,
 }
 
@@ -91,7 +92,8 @@ pub struct SharedCluster {
 pub struct SharedPool {
     open: SharedCount,
     pinned: SharedCount,
-    /// Each worker's part, at the index of its number.
+    /// Each worker's part, at the index of the worker's number ([`WorkerId`]); as many as there are
+    /// workers.
     pub shares: Box<[Share]>,
     /// What is shared with the other pools of the database, such as the count for
     /// `max_db_connections`.
@@ -115,10 +117,12 @@ struct Dials {
     failure: Option<Failure>,
 }
 
-/// A failed attempt to open a server connection, and the pause that follows it.
+/// A failed attempt to open a server connection of a pool, and the pause that follows it. The next
+/// attempt that succeeds ends it.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// The body of the ErrorResponse that clients are told.
+    /// The body of the ErrorResponse that clients are told during the pause: the server's own if it
+    /// sent one.
     pub error: Arc<[u8]>,
     /// When the next attempt may be made; none is made before.
     pub retry_at: Instant,
@@ -299,13 +303,14 @@ impl SharedPool {
         self.open.get()
     }
 
-    /// Returns how many places for pinned sessions are taken, on all workers.
+    /// Returns how many places for pinned sessions are taken, on all workers; at most `max_pinned`.
+    /// Sessions that are pinned without a place are not counted.
     #[must_use]
     pub fn pinned_count(&self) -> u32 {
         self.pinned.get()
     }
 
-    /// Returns the part of one worker.
+    /// Returns the part of one worker. Panics for a number that is not below that of the workers.
     #[must_use]
     pub fn share(&self, worker: WorkerId) -> &Share {
         &self.shares[usize::from(worker.0)]

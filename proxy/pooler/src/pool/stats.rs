@@ -16,18 +16,20 @@ pub const WAIT_BUCKETS_MICROS: [u64; 14] = [
 /// server must not fill memory with invented ones.
 const SQLSTATES_LIMIT: usize = 300;
 
-/// A histogram of how long clients waited for a server connection.
+/// A histogram of how long clients waited for a server connection, for the metric
+/// `pgimbal_wait_seconds`. The default has counted nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WaitHistogram {
     /// The number of waits in each bucket of [`WAIT_BUCKETS_MICROS`], not cumulated; the last one
     /// counts waits above 10 s.
     pub buckets: [u64; WAIT_BUCKETS_MICROS.len() + 1],
-    /// The sum of all waits, in nanoseconds.
+    /// The sum of all waits that were counted, in nanoseconds; 0 if there was none.
     pub sum_nanos: u64,
 }
 
 impl WaitHistogram {
-    /// Counts one wait, in its bucket and in the sum.
+    /// Counts one wait, in its bucket and in the sum. Called when a waiting client gets a server
+    /// connection.
     pub fn record(&mut self, wait: Duration) {
         let micros = wait.as_micros() as u64;
         let bucket = WAIT_BUCKETS_MICROS.partition_point(|&bound| bound < micros);
@@ -122,7 +124,7 @@ pub struct PoolStats {
 }
 
 impl PoolStats {
-    /// Counts an error response. A new SQLSTATE is left out once 300 are known.
+    /// Counts an error response by its SQLSTATE. A new one is left out once 300 are known.
     pub fn error(&mut self, code: SqlState) {
         if let Some(n) = self.errors.get_mut(&code) {
             *n += 1;
@@ -169,7 +171,7 @@ pub struct PoolSnapshot {
     pub database: String,
     /// The user's name, as clients say it in their startup packets.
     pub user: String,
-    /// The pool's mode: `session`, `transaction` or `statement`.
+    /// The pool's mode (`pool_mode` in the configuration): `session`, `transaction` or `statement`.
     pub mode: &'static str,
     /// Clients that are linked to a server connection. The metric `pgimbal_clients_active`.
     pub clients_active: u32,
@@ -194,9 +196,11 @@ pub struct PoolSnapshot {
     pub longest_wait: Duration,
     /// The number of pinned clients by reason. A client with several reasons counts under each.
     pub pinned: BTreeMap<&'static str, u32>,
-    /// How long the client has been pinned that is pinned longest, by reason.
+    /// How long the client has been pinned that is pinned longest, by reason; a reason without
+    /// clients is missing. The metric `pgimbal_pinned_longest_seconds`.
     pub pinned_longest: BTreeMap<&'static str, Duration>,
-    /// The pool's counters.
+    /// The pool's counters on this worker, or of all workers once [`Self::add`] was called for
+    /// each.
     pub stats: PoolStats,
 }
 
@@ -223,7 +227,7 @@ impl PoolSnapshot {
     }
 }
 
-/// A client session at one moment, for SHOW CLIENTS.
+/// A client session at one moment, for SHOW CLIENTS: one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientSnapshot {
     /// The number of the session's worker, from 0.
@@ -231,7 +235,8 @@ pub struct ClientSnapshot {
     /// The session's slot on the worker, by which the driver finds the address and the rest of what
     /// it knows.
     pub slot: u32,
-    /// The session's serial number on the worker, from 1.
+    /// The session's serial number on the worker, from 1: with the worker's number it names the
+    /// client.
     pub serial: u32,
     /// The database's name, as the client said it in its startup packet.
     pub database: String,
@@ -257,19 +262,20 @@ pub struct ClientSnapshot {
     /// How long the session has waited for a server connection, or for a place among the pinned
     /// ones; zero if it does not wait.
     pub wait: Duration,
-    /// The number of named prepared statements that the session has.
+    /// The number of named prepared statements that the session has, by Parse; 0 if none.
     pub prepared_statements: usize,
     /// The generation of the rotating password that the client has logged in with, which the driver
     /// fills in. `None` for another password.
     pub generation: Option<u32>,
 }
 
-/// A server connection at one moment, for SHOW SERVERS.
+/// A server connection at one moment, for SHOW SERVERS: one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSnapshot {
     /// The number of the connection's worker, from 0.
     pub worker: u16,
-    /// The connection's serial number on the worker, from 1.
+    /// The connection's serial number on the worker, from 1: with the worker's number it names the
+    /// connection.
     pub serial: u32,
     /// The database of the connection's pool, as clients say it.
     pub database: String,
@@ -282,11 +288,11 @@ pub struct ServerSnapshot {
     pub process_id: u32,
     /// The address of the server, which the driver fills in; empty before.
     pub address: String,
-    /// How long ago the attempt to open the connection began.
+    /// How long ago the attempt to open the connection began, on whichever worker.
     pub connected: Duration,
     /// The serial number of the session that is linked to the connection; 0 if none is.
     pub client: u32,
-    /// The number of prepared statements that the connection has.
+    /// The number of prepared statements that the proxy has made on the connection; 0 if none.
     pub prepared_statements: usize,
     /// The generation of the rotating password that the connection was opened with, which the
     /// driver fills in. `None` for another password.
@@ -296,7 +302,7 @@ pub struct ServerSnapshot {
 /// The state and counters of one worker, as it answers the console and the metrics.
 #[derive(Clone, Debug, Default)]
 pub struct WorkerSnapshot {
-    /// The worker's pools, without those that were retired.
+    /// The worker's parts of pools, without those that were retired.
     pub pools: Vec<PoolSnapshot>,
     /// The counters of pools that were retired, summed by the name of their database, so that the
     /// totals of a database do not go down; `(others)` stands for the databases beyond 1000.
@@ -305,7 +311,8 @@ pub struct WorkerSnapshot {
     pub clients: Vec<ClientSnapshot>,
     /// The worker's server connections; empty unless they were asked for.
     pub servers: Vec<ServerSnapshot>,
-    /// How many tasks of clients on this worker have ended in a panic since the start.
+    /// How many tasks of clients on this worker have ended in a panic since the start. The metric
+    /// `pgimbal_panics_total`.
     pub panics: u64,
 }
 

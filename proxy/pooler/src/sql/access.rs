@@ -7,7 +7,7 @@ use super::keyword::Lead;
 /// ONLY transaction may be tried for what begins as a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
-    /// What the text's statements do with rows.
+    /// What the text's statements do with rows: whether they read or write.
     pub kind: AccessKind,
     /// The text names, wherever (also in a literal or a comment) and in any case, a function or
     /// NOTIFY whose effect a READ ONLY transaction does not prevent. Taken for granted where the
@@ -20,10 +20,10 @@ pub struct Access {
 /// writes nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AccessKind {
-    /// The text has no statement.
+    /// The text has no statement: it is empty, or has only comments and semicolons.
     #[default]
     Nothing,
-    /// Each statement is SHOW: the text cannot write.
+    /// Each statement of the text is SHOW: it cannot write.
     Reads,
     /// The text begins as a statement that reads: SELECT, WITH, VALUES, TABLE, EXPLAIN, or SHOW in
     /// front of others. It may write all the same, so it is no proof: a function does, INSERT

@@ -12,11 +12,11 @@ pub type Bytes = Box<[u8]>;
 /// of one Query or Parse message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Classified {
-    /// The text's statements, in their order.
+    /// The text's statements, in their order; [`Steps::Unreadable`] if they cannot be told.
     pub steps: Steps,
     /// What the text does to transactions and to the schema, whichever of its statements does it.
     pub marks: Marks,
-    /// Whether the text reads or writes rows.
+    /// Whether the text reads or writes rows, as far as its words say.
     pub access: Access,
     /// None of the text's statements leaves anything in its session, or may, by its words. What
     /// functions outside of `pg_catalog` leave, which [`Calls::Functions`](super::Calls) looks for,
@@ -36,7 +36,7 @@ pub enum Steps {
     /// One or more statements, all of which are [`Step::PLAIN`]: nothing to note, and not told
     /// apart. No allocation.
     Plain,
-    /// One statement that is not plain.
+    /// One statement, which is not plain: nothing else stands in the text.
     One(Step),
     /// Several statements, of which one at least is not plain. The server answers each with one
     /// CommandComplete, unless one before it fails.
@@ -72,16 +72,18 @@ pub enum Form {
     Other,
     /// FETCH or MOVE, which runs what a portal or cursor of this transaction was declared for.
     Fetch,
-    /// DECLARE of a cursor; `raises` holds what its query may leave when it is fetched.
+    /// DECLARE of a cursor; the step's `raises` holds what its query may leave when it is fetched.
     Declare,
-    /// BEGIN or START TRANSACTION, which begins a transaction block.
+    /// BEGIN or START TRANSACTION, with any options: it begins a transaction block.
     Begin,
     /// COMMIT or END, with AND CHAIN or without. In a failed transaction it is answered by
     /// ROLLBACK.
     Commit(Chain),
-    /// ROLLBACK or ABORT, with AND CHAIN or without.
+    /// ROLLBACK or ABORT of the whole transaction, with AND CHAIN or without: settings that it
+    /// changed are undone.
     Rollback(Chain),
-    /// PREPARE TRANSACTION: the transaction ends for its session.
+    /// PREPARE TRANSACTION: the transaction ends for its session; in a failed one it is answered by
+    /// ROLLBACK.
     PrepareTransaction,
     /// SAVEPOINT, with the savepoint's name: settings that are changed after it may be undone.
     Savepoint(Bytes),
@@ -96,7 +98,7 @@ pub enum Form {
     /// RESET of one setting, or SET … TO DEFAULT: the setting's name in lower case, and until when
     /// it holds.
     Reset(Bytes, Scope),
-    /// RESET ALL: all settings of the session go back to their defaults.
+    /// RESET ALL: the settings of the session go back to the values that it began with.
     ResetAll,
     /// DISCARD ALL: the whole session state is dropped, prepared statements included.
     DiscardAll,
@@ -107,14 +109,14 @@ pub enum Form {
     Prepare(Bytes),
     /// SQL EXECUTE by itself (not behind EXPLAIN or AS), with the statement's name.
     Execute(Bytes),
-    /// DEALLOCATE of one prepared statement, with its name.
+    /// DEALLOCATE of one prepared statement, with its name, cut as PostgreSQL cuts it (63 bytes).
     Deallocate(Bytes),
     /// DEALLOCATE ALL: all prepared statements of the session are dropped, those of Parse too.
     DeallocateAll,
     /// `SELECT [pg_catalog.]pg_advisory_unlock_all()` and nothing else: it releases the
     /// session-level advisory locks.
     UnlockAll,
-    /// COPY, in either direction: FROM or TO.
+    /// COPY, in either direction (FROM or TO); see [`Classified::access`].
     Copy,
 }
 
@@ -139,16 +141,16 @@ pub struct Assignment {
     /// The value as `set_config` would take it: lists are joined, quoted where the setting is a
     /// list of identifiers.
     pub value: Operand,
-    /// Until when the value holds.
+    /// Until when the value holds: the end of the session or of the transaction.
     pub scope: ScopeOperand,
 }
 
 /// A name or value of a setting, as SET or a call of `set_config` has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operand {
-    /// The operand is written in the text: these bytes, without quotes.
+    /// The operand is written in the text: these bytes, without quotes and escapes.
     Text(Bytes),
-    /// The operand is NULL.
+    /// The operand is NULL, written in the text.
     Null,
     /// The operand is the parameter of this number, counted from 1 (`$1`, also `$1::text`): Bind
     /// has it.
@@ -158,19 +160,20 @@ pub enum Operand {
 /// Until when a setting holds: by SET or SET LOCAL, or by the third argument of `set_config`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScopeOperand {
-    /// The scope is written in the text.
+    /// The scope is written in the text, as true or false, or by SET and SET LOCAL.
     Is(Scope),
     /// The scope is the parameter of this number, counted from 1: true is [`Scope::Local`]. Bind
     /// has it.
     Parameter(u16),
 }
 
-/// Until when a setting that is set holds.
+/// Until when a setting that SET or `set_config` sets holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Until the session ends, unless its transaction rolls back (SET, SET SESSION).
+    /// Until the session ends, unless its transaction rolls back (SET, SET SESSION, or `set_config`
+    /// with false).
     Session,
-    /// Until the transaction ends (SET LOCAL).
+    /// Until the transaction ends (SET LOCAL, or `set_config` with true).
     Local,
 }
 
@@ -178,18 +181,18 @@ pub enum Scope {
 /// session's settings and prepared statements without asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Followed {
-    /// It is not: nothing of it changes settings or prepared statements in a known way.
+    /// The statement is not noted: it changes no settings or prepared statements in a known way.
     No,
     /// Only where settings were changed in its transaction: the statement may undo or keep them.
     WithSettings,
-    /// It is: it changes settings, or the client's prepared statements.
+    /// The statement is noted: it changes settings, or the client's prepared statements.
     Always,
 }
 
 /// Whether a statement that ends a transaction begins the next (AND CHAIN).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chain {
-    /// No transaction is begun.
+    /// No transaction is begun: AND CHAIN is not in the statement.
     No,
     /// AND CHAIN: a transaction with the same characteristics begins at once.
     Yes,
@@ -342,7 +345,8 @@ impl Classified {
 }
 
 impl Form {
-    /// Whether such a statement is noted once the server has completed it.
+    /// Returns whether such a statement is noted once the server has answered it with
+    /// CommandComplete.
     #[must_use]
     pub const fn followed(&self) -> Followed {
         match self {

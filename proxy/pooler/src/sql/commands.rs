@@ -10,7 +10,7 @@ use super::token::{Literal, Sink};
 /// One command of a text, as its words; commands are those of pgimbal's console.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandWords<'t> {
-    /// The command as it is written, from its first to its last word.
+    /// The command as it is written, from its first to its last word: without the semicolon.
     pub text: &'t str,
     /// The command's words as they are written: what stands together, between white space, comments
     /// and `=`. Quoted identifiers have lost their quotes; literals keep theirs. At least one.

@@ -101,10 +101,10 @@ pub struct Reading {
     pub encoding: Encoding,
 }
 
-/// What is known of how a text will be read when the server comes to it.
+/// What is known, when a text arrives, of how it will be read when the server comes to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readings {
-    /// By this reading: the session's settings are known.
+    /// By this reading only: the session's settings are known when the text is run.
     One(Reading),
     /// By any: something that may change the settings, and that the server has not yet answered,
     /// stands in front of the text. A text that is not the same under every reading is unreadable.

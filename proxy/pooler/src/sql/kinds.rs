@@ -20,7 +20,7 @@ impl Kinds {
     pub const ROLE: Kinds = Kinds(1 << 1);
     /// Temporary tables, views, sequences, functions and types: what is in the schema `pg_temp`.
     pub const TEMPORARY: Kinds = Kinds(1 << 2);
-    /// Session-level advisory locks, as `pg_advisory_lock` takes them.
+    /// Session-level advisory locks, as `pg_advisory_lock` takes them; they end with their session.
     pub const LOCKS: Kinds = Kinds(1 << 3);
     /// Channels that LISTEN has named and UNLISTEN has not.
     pub const CHANNELS: Kinds = Kinds(1 << 4);
@@ -28,11 +28,14 @@ impl Kinds {
     pub const CURSORS: Kinds = Kinds(1 << 5);
     /// Prepared statements that SQL PREPARE or DEALLOCATE may have made or taken away.
     pub const STATEMENTS: Kinds = Kinds(1 << 6);
-    /// The session's replication origin (`pg_replication_origin_session_setup`).
+    /// The session's replication origin (`pg_replication_origin_session_setup`): no reset takes it
+    /// off.
     pub const ORIGIN: Kinds = Kinds(1 << 7);
-    /// Temporary replication slots, which are dropped when their session ends.
+    /// Temporary replication slots, which are dropped when their session ends: no reset takes them
+    /// off.
     pub const SLOTS: Kinds = Kinds(1 << 8);
-    /// Connections to other databases that the extension dblink keeps open.
+    /// Connections to other databases that the extension dblink keeps open: no reset takes them
+    /// off.
     pub const DBLINK: Kinds = Kinds(1 << 9);
     /// Custom settings under names that nobody knows, and session state of extensions: what code
     /// that no text shows may have left.
@@ -94,7 +97,7 @@ impl Kinds {
         self.0 & other.0 != 0
     }
 
-    /// Returns the kinds that are in this set or in `other`.
+    /// Returns the kinds that are in this set or in `other`; neither of them is changed.
     #[inline]
     #[must_use]
     pub const fn union(self, other: Kinds) -> Kinds {
@@ -108,7 +111,7 @@ impl Kinds {
         Kinds(self.0 & other.0)
     }
 
-    /// Returns the kinds of this set that are not in `other`.
+    /// Returns the kinds of this set that are not in `other`; empty if all are.
     #[inline]
     #[must_use]
     pub const fn without(self, other: Kinds) -> Kinds {

@@ -27,7 +27,7 @@ impl Marks {
         self.has(Marks::MAY_COMMIT)
     }
 
-    /// Whether a statement is SAVEPOINT, RELEASE or ROLLBACK TO.
+    /// Whether a statement is SAVEPOINT, RELEASE or ROLLBACK TO: it sets or uses a savepoint.
     #[must_use]
     pub const fn savepoints(self) -> bool {
         self.has(Marks::SAVEPOINTS)

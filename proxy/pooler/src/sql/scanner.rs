@@ -92,7 +92,8 @@ pub struct Scanner {
 }
 
 impl Scanner {
-    /// Makes a scanner before the first byte of a text.
+    /// Makes a scanner before the first byte of a text, for these readings; `calls` says which
+    /// function calls count.
     #[must_use]
     pub fn new(readings: Readings, calls: Calls) -> Scanner {
         let (pass, other) = match readings {

@@ -20,7 +20,7 @@ pub enum Event {
     /// more, or is not the only one. `why` is the reason in words. Not logged for an operator's
     /// HOLD.
     Lost { node: Box<str>, why: Box<str> },
-    /// Clients that want to write wait from now on, for `reason`.
+    /// Clients that want to write wait from now on, for `reason`: writes go to no node.
     Holding { reason: HoldReason },
     /// A standby, `node`, was promoted: its last report was that of a primary, on `timeline`.
     Promoted { node: Box<str>, timeline: TimelineId },
@@ -53,9 +53,10 @@ pub enum Event {
     Answers { node: Box<str> },
     /// The server of `node` answers probes with an error of this SQLSTATE, and did not before.
     ProbeRefused { node: Box<str>, code: SqlState },
-    /// A standby may not be read from any more; `why` is the reason in words.
+    /// A standby may not be read from any more, because it is too far behind or on another
+    /// timeline; `why` is the reason in words.
     LeftOut { node: Box<str>, why: Box<str> },
-    /// A standby may be read from again: it is not too far behind any more.
+    /// A standby may be read from again: it is on the cluster's timeline and not too far behind.
     CaughtUp { node: Box<str> },
     /// A node is listed, by the configuration or the DNS name, that was not before: it is probed at
     /// once.

@@ -15,7 +15,7 @@ pub struct Failover {
     /// When writes stopped going to the old primary; when the new one was found, if there was no
     /// pause.
     pub began: Instant,
-    /// The name of the old primary's node.
+    /// The name of the old primary's node, as in [`NodeView::name`](super::NodeView::name).
     pub from: Box<str>,
     /// The name of the new primary's node; the same as `from` if only the timeline has changed.
     pub to: Box<str>,

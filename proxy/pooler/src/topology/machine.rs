@@ -60,13 +60,13 @@ impl Topology {
 
     /// Takes a node's answer to a probe; `sent_at` is that of its [`ProbeOrder`]. A report of a
     /// node that has been removed meanwhile is ignored. The view, the events and the next probes
-    /// follow.
+    /// may change.
     pub fn handle_report(&mut self, id: NodeId, sent_at: Instant, now: Instant, report: Report) {
         probes::handle_report(&mut self.state, id, sent_at, now, report);
     }
 
     /// Takes the failure of a node's probe. That of a node that has been removed meanwhile is
-    /// ignored. The view, the events and the next probes follow.
+    /// ignored. The view, the events and the next probes may change.
     pub fn handle_failure(&mut self, id: NodeId, now: Instant, failure: ProbeFailure) {
         probes::handle_failure(&mut self.state, id, now, &failure);
     }

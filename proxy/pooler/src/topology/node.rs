@@ -31,9 +31,10 @@ pub struct NodeSpec {
 pub struct NodeDetail {
     /// The node's name, as in [`NodeSpec::name`].
     pub name: Box<str>,
-    /// The node's host and port, with a colon between them.
+    /// The node's host and port, with a colon between them; the host may be a directory.
     pub address: String,
-    /// `primary` or `replica`, by the node's last report; `None` before the first.
+    /// `primary` or `replica`, by the node's last report, also while it does not answer; `None`
+    /// before the first.
     pub role: Option<&'static str>,
     /// The timeline of the node's last report, also while it does not answer; `None` before the
     /// first.
@@ -52,7 +53,7 @@ pub struct NodeDetail {
     pub state: NodeState,
     /// How long ago the node's last report was received; `None` before the first.
     pub last_probe: Option<Duration>,
-    /// The reason for the state, in English words; empty when the state says it all.
+    /// The reason for the state, in English words, for people; empty when the state says it all.
     pub why: String,
 }
 

@@ -13,7 +13,7 @@ use super::writers::take_sample;
 /// Why a node cannot be adopted (`Topology::adopt`). Nothing has changed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum AdoptError {
-    /// There is no node of this number in the view.
+    /// There is no node of this number: the cluster has never listed one.
     #[error("there is no such node")]
     Unknown,
     /// The node has no valid report (it never answered, is down or is not listed), so that its

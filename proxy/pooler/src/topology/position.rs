@@ -20,7 +20,8 @@ pub struct TimelineId(pub u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lsn(pub u64);
 
-/// The error for a text that is not a valid [`Lsn`], [`TimelineId`] or [`SystemId`].
+/// The error for a text that is not a valid [`Lsn`], [`TimelineId`] or [`SystemId`]: from their
+/// `FromStr`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("not a position of the write-ahead log")]
 pub struct BadPosition;
@@ -45,7 +46,8 @@ impl Lsn {
         if self.0 - page == header { Self(page) } else { self }
     }
 
-    /// Returns how many bytes this position is before `ahead`; 0 if it is not before it.
+    /// Returns how many bytes of the write-ahead log this position is before `ahead`; 0 if it is
+    /// not before it.
     #[must_use]
     pub const fn behind(self, ahead: Self) -> u64 {
         ahead.0.saturating_sub(self.0)

@@ -28,7 +28,7 @@ pub struct Report {
 /// log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The server is not in recovery: it accepts writes.
+    /// The server is not in recovery: it accepts writes. Both positions are on its timeline.
     Primary {
         /// The insert position, made comparable by [`Lsn::reachable`]: every commit is before it.
         insert: Lsn,
@@ -69,9 +69,10 @@ impl Report {
 pub enum ProbeFailure {
     /// The connection could not be made: refused, reset, no route, no address. The text says which.
     Unreachable(Box<str>),
-    /// An open connection broke, as when the server is killed. The text says how.
+    /// An open connection broke, as when the server is killed. The text says how. The node counts
+    /// as down.
     Broke(Box<str>),
-    /// No answer came within the time limit (`probe_timeout`).
+    /// No answer came within the time limit (`probe_timeout`). The node counts as down.
     TimedOut,
     /// The server accepts no connections now: it starts, stops or recovers (57P03, 57P01, 57P02).
     /// The node counts as down.
@@ -83,7 +84,8 @@ pub enum ProbeFailure {
     /// The role changed while the server answered (55000): the node is probed again, after 10 ms at
     /// the earliest, and what is known of it stays.
     ChangedRole,
-    /// The answer is not one that a PostgreSQL server gives.
+    /// The answer is not one that a PostgreSQL server gives. The text says why. The node counts as
+    /// down.
     Malformed(Box<str>),
 }
 

@@ -26,7 +26,7 @@ impl NodeId {
 pub struct Epoch {
     /// The system identifier (`pg_control_system()`) of the node's data.
     pub system: SystemId,
-    /// The timeline that the node writes or follows.
+    /// The timeline that the node writes or follows, by its report.
     pub timeline: TimelineId,
     /// The node that the connection leads to, or that has reported this timeline.
     pub node: NodeId,
@@ -45,7 +45,8 @@ pub struct View {
     pub writes: Writes,
 }
 
-/// Where the transactions go that are not sent to a replica.
+/// Where the transactions go that are not sent to a replica: all that may write, and most that
+/// read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Writes {
     /// To the node of this epoch. Server connections that were used for writes and lead to another
@@ -59,7 +60,7 @@ pub enum Writes {
     Refused(Arc<str>),
 }
 
-/// Why writes go to no node for now, so that clients wait.
+/// Why writes go to no node for now, so that clients wait; shown on the console and in errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldReason {
     /// The primary is not known yet: not every node has answered or failed a probe since the start.
@@ -79,7 +80,7 @@ pub enum HoldReason {
     /// Every node that answers, and this primary is one of them, has another system identifier than
     /// was seen before. An operator may adopt this node.
     OtherCluster(NodeId),
-    /// An operator said HOLD on the console; RESUME ends it.
+    /// An operator said HOLD on the console; RESUME ends it, nothing else does.
     Operator,
 }
 
@@ -127,7 +128,7 @@ impl fmt::Display for HoldReason {
 /// A node of a cluster at one moment: where it is, what it is taken for, and its last report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeView {
-    /// The node's id: its index in [`View::nodes`], which never changes.
+    /// The node's id: its index in [`View::nodes`], which never changes while the process lives.
     pub id: NodeId,
     /// The node's name in the configuration, or its address when it comes from a DNS name.
     pub name: Box<str>,
@@ -200,7 +201,8 @@ impl View {
         self.nodes.get(id.index())
     }
 
-    /// Returns the epoch that writes go to; `None` while they are held or refused.
+    /// Returns the epoch that writes go to; `None` while they are held or refused
+    /// ([`Self::writes`]).
     #[must_use]
     pub const fn primary(&self) -> Option<Epoch> {
         match self.writes {
@@ -209,7 +211,8 @@ impl View {
         }
     }
 
-    /// Returns the standbys that may be read from, in the order of [`Self::nodes`].
+    /// Returns the standbys that may be read from ([`NodeState::Replica`]), in the order of
+    /// [`Self::nodes`]; none may be.
     pub fn replicas(&self) -> impl Iterator<Item = &NodeView> {
         self.nodes.iter().filter(|node| node.state == NodeState::Replica)
     }

@@ -11,7 +11,7 @@ pub struct SharedCount {
 }
 
 impl SharedCount {
-    /// Returns how many are taken now.
+    /// Returns how many are taken now, by all workers; other threads may change it at any time.
     #[must_use]
     pub fn get(&self) -> u32 {
         self.taken.load(Relaxed)

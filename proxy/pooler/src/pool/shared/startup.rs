@@ -12,7 +12,8 @@ use crate::session::settings::Setting;
 pub struct TriedStartup {
     /// As the clients say them.
     asked: Vec<Setting>,
-    /// The settings as the server spells them, without those that need no check.
+    /// The settings as the server spells them (a value may differ from what the client said),
+    /// without those that need no check.
     pub settings: Vec<Setting>,
     /// The settings that the server reported (ParameterStatus) under them with another value than
     /// at its login: name and value.
