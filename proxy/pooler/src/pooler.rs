@@ -279,8 +279,8 @@ impl Pooler {
         self.core.sessions.get(id)
     }
 
-    /// Whether this worker has a session left, one whose client has gone included. The driver asks
-    /// while it shuts down.
+    /// Whether this worker has a session left, one whose client has gone but that was not forgotten
+    /// included.
     #[must_use]
     pub fn has_sessions(&self) -> bool {
         !self.core.sessions.is_empty()

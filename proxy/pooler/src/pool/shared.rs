@@ -303,8 +303,8 @@ impl SharedPool {
         self.open.get()
     }
 
-    /// Returns how many places for pinned sessions are taken, on all workers; at most `max_pinned`.
-    /// Sessions that are pinned without a place are not counted.
+    /// Returns how many places for pinned sessions are taken, on all workers; compared with
+    /// `max_pinned`. Sessions that are pinned without a place are not counted.
     #[must_use]
     pub fn pinned_count(&self) -> u32 {
         self.pinned.get()

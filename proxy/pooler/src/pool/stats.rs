@@ -292,7 +292,7 @@ pub struct ServerSnapshot {
     pub connected: Duration,
     /// The serial number of the session that is linked to the connection; 0 if none is.
     pub client: u32,
-    /// The number of prepared statements that the proxy has made on the connection; 0 if none.
+    /// The number of prepared statements that the proxy knows to be on the connection; 0 if none.
     pub prepared_statements: usize,
     /// The generation of the rotating password that the connection was opened with, which the
     /// driver fills in. `None` for another password.

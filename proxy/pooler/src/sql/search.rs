@@ -8,7 +8,8 @@ use super::names::words;
 use super::token::{Literal, Sink};
 
 /// Whether `word`, in lower case, occurs as a whole word in a text, in any case and wherever it
-/// stands: also in literals, quotes and comments.
+/// stands: also in literals, quotes and comments. `word` has no more than 63 bytes, where names are
+/// cut.
 #[must_use]
 pub fn has_word(text: &[u8], word: &[u8]) -> bool {
     let mut found = false;

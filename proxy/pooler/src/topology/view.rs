@@ -80,7 +80,7 @@ pub enum HoldReason {
     /// Every node that answers, and this primary is one of them, has another system identifier than
     /// was seen before. An operator may adopt this node.
     OtherCluster(NodeId),
-    /// An operator said HOLD on the console; RESUME ends it, nothing else does.
+    /// An operator said HOLD on the console; RESUME ends it.
     Operator,
 }
 
@@ -212,7 +212,7 @@ impl View {
     }
 
     /// Returns the standbys that may be read from ([`NodeState::Replica`]), in the order of
-    /// [`Self::nodes`]; none may be.
+    /// [`Self::nodes`]; there may be none.
     pub fn replicas(&self) -> impl Iterator<Item = &NodeView> {
         self.nodes.iter().filter(|node| node.state == NodeState::Replica)
     }
