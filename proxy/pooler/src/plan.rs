@@ -104,7 +104,7 @@ pub struct Plan {
     made: Vec<u8>,
 }
 
-/// What one client is to be sent.
+/// What one client is to be sent in this step.
 #[derive(Debug)]
 struct SessionPieces {
     session: SessionId,

@@ -243,7 +243,8 @@ impl Misnamed {
     }
 }
 
-/// What others call the two.
+/// Returns the route that may have been meant by a word with which other systems name it, for the
+/// hint of an error; `None` for any other word.
 fn meant(word: &str) -> Option<&'static str> {
     const REPLICAS: [&str; 9] = [
         "standby",

@@ -21,7 +21,7 @@ impl Lockouts {
         self.by_role.insert(role.into(), error);
     }
 
-    /// One can be opened again.
+    /// Server connections can be opened with `role` again.
     pub(crate) fn remove(&mut self, role: &str) {
         self.by_role.remove(role);
     }

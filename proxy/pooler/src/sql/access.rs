@@ -55,7 +55,8 @@ impl Access {
 }
 
 impl AccessKind {
-    /// That of a text of which `next` is the next statement.
+    /// Returns the kind of a text of which the statements so far have this kind, and `next` is the
+    /// kind of the next statement.
     pub(super) fn then(self, next: AccessKind) -> AccessKind {
         match (self, next) {
             (AccessKind::Nothing, first) => first,
@@ -65,7 +66,8 @@ impl AccessKind {
         }
     }
 
-    /// That of a statement which begins so, behind parentheses.
+    /// Returns the kind of a statement that begins with this keyword, parentheses in front of it
+    /// left out.
     pub(super) fn of(lead: Lead) -> AccessKind {
         match lead {
             Lead::Show => AccessKind::Reads,

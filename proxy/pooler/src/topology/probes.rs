@@ -12,7 +12,8 @@ use super::writers::{has_writer, take_sample};
 
 /// The time between the starts of two probes of a node while clients wait for a primary.
 const URGENT_INTERVAL: Duration = Duration::from_millis(100);
-/// The same for a node that accepts no connection: a dial costs both sides more than a query.
+/// The time between the starts of two probes, while clients wait for a primary, of a node that
+/// accepts no connection: a dial costs both sides more than a query.
 const URGENT_DIAL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// An order to probe a node now, from [`Topology::poll_probe`]. The result goes to

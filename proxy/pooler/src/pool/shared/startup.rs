@@ -10,7 +10,7 @@ use crate::session::settings::Setting;
 /// asks for the same is greeted without trying them.
 #[derive(Debug)]
 pub struct TriedStartup {
-    /// As the clients say them.
+    /// The settings that need a check, as the clients say them, sorted by name.
     asked: Vec<Setting>,
     /// The settings as the server spells them (a value may differ from what the client said),
     /// without those that need no check.
@@ -57,13 +57,13 @@ impl SharedPool {
         tried.push(Arc::new(TriedStartup { asked, settings, reported }));
     }
 
-    /// What is remembered.
+    /// The sets of startup settings that are remembered, oldest first.
     pub(super) fn tried(&self) -> MutexGuard<'_, Vec<Arc<TriedStartup>>> {
         self.tried.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Those of startup settings that a server has to check, in an order of their own.
+/// Returns those of startup settings that a server has to check, sorted by name.
 fn uncertain(asked: &[Setting]) -> Vec<Setting> {
     let mut asked: Vec<Setting> = asked.iter().filter(|s| !s.is_certain()).cloned().collect();
     asked.sort_by(|a, b| a.name.cmp(&b.name));
