@@ -1,8 +1,8 @@
 //! What a step of the core wants written, and where it stopped.
 //!
 //! Pieces are offsets into the buffer that was processed or into what the plan has made, never
-//! borrows: the driver sends them with one `writev` before the buffer changes. What is for a session
-//! whose turn it is not, it copies (`Pooler::queue_output`(crate::pooler::Pooler::queue_output)).
+//! borrows: the driver sends them with one `writev` before the buffer changes. What is for a
+//! session whose turn it is not, the driver copies (`Pooler::queue_output`).
 
 use std::ops::Range;
 

@@ -266,8 +266,8 @@ impl Pooler {
     }
 
     /// Handles a CancelRequest (protocol chapter "Message Flow", "Canceling Requests in Progress"),
-    /// whose session may be another worker's. A wrong key, like a session that runs nothing, is
-    /// passed over in silence, as PostgreSQL does.
+    /// whose session may be another worker's: the driver asks every worker. A wrong key, like a
+    /// session that runs nothing, is passed over in silence, as PostgreSQL does.
     pub fn handle_cancel_request(&mut self, process_id: u32, secret: &[u8]) -> Cancelling {
         request::cancel(&mut self.core, process_id, secret)
     }

@@ -37,7 +37,8 @@ pub struct Request {
     /// Where the session wants to go: what it has set as `pgimbal.route`, or else its pool's
     /// `route`. Always [`Route::Primary`] for a pool that has no replicas.
     pub route: Route,
-    /// Whether the message that waits for a server connection reads or writes rows, by its text.
+    /// Whether the message that waits for a server connection reads or writes rows, by its text;
+    /// unknown where the text is not at hand.
     pub access: Access,
 }
 

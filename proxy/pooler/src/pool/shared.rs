@@ -70,7 +70,8 @@ pub struct Welcome {
 /// What the failovers of a cluster meant to clients, counted over all workers since the start.
 #[derive(Debug, Default)]
 pub struct SharedCluster {
-    /// How many sessions wait for a server connection of the cluster now; compared with `max_held`.
+    /// How many sessions wait for a server connection of the cluster now, on all workers; compared
+    /// with `max_held`.
     pub waiting: AtomicU32,
     /// How many times a transaction or statement began to wait because no server could be used; the
     /// metric `pgimbal_failover_held_total`.
@@ -188,7 +189,7 @@ impl SharedPool {
     /// Takes the place of one more server connection of `worker`'s, if every limit allows it, no
     /// failure is too recent, and no other attempt is out to prove that there is a server at all;
     /// otherwise `None`. The attempt's end must be told: [`Self::dial_succeeded`] or
-    /// [`Self::dial_failed`].
+    /// [`Self::dial_failed`]. The place is given back when the [`Slot`] is dropped.
     pub fn open(self: &Arc<Self>, worker: WorkerId, limits: Limits, now: Instant) -> Option<Slot> {
         let mut dials = self.dials();
         if dials.probing || dials.failure.as_ref().is_some_and(|failure| failure.retry_at > now) {
@@ -291,7 +292,7 @@ impl SharedPool {
     }
 
     /// Takes one of the `limit` places for pinned sessions of the pool, over all workers; `None` if
-    /// all are taken.
+    /// all are taken. The place is given back when the [`PinSlot`] is dropped.
     pub fn pin(self: &Arc<Self>, limit: u32) -> Option<PinSlot> {
         self.pinned.take(limit).then(|| PinSlot(Arc::clone(self)))
     }

@@ -94,13 +94,14 @@ pub struct PoolStats {
     /// reason. The metric `pgimbal_server_closes_total`.
     pub server_closes: u64,
     /// Parses after which the client was given a prepared statement that other clients share, in
-    /// place of its own, once the server had described its own.
+    /// place of its own, once the server had described its own. The metric
+    /// `pgimbal_parses_shared_total`.
     pub parses_shared: u64,
     /// Parses that the proxy has sent by itself, because a client used a prepared statement that
     /// its server connection did not have. The metric `pgimbal_reprepares_total`.
     pub reprepares: u64,
     /// Cancel requests that were sent to servers because a client asked, or after `query_timeout`;
-    /// those for what a vanished client runs are not counted.
+    /// those for what a vanished client runs are not counted. The metric `pgimbal_cancels_total`.
     pub cancels: u64,
     /// Questions about session state that the proxy put to servers, by what they were about
     /// (`locks`, `session` and so on). The metric `pgimbal_questions_total`.
@@ -113,10 +114,12 @@ pub struct PoolStats {
     /// counted. The metric `pgimbal_resets_total`.
     pub resets: u64,
     /// Describes that the proxy has sent for a statement that it had prepared again, to see whether
-    /// its parameters and columns still are what the client was told.
+    /// its parameters and columns still are what the client was told. The metric
+    /// `pgimbal_shape_checks_total`.
     pub shape_checks: u64,
     /// Answers to questions that would pin a session although `max_pinned` sessions of the pool are
-    /// pinned: it keeps its server connection all the same.
+    /// pinned: it keeps its server connection all the same. The metric
+    /// `pgimbal_pins_by_question_total`.
     pub pins_by_question: u64,
     /// Error responses from servers and from the proxy, by SQLSTATE. At most 300 different ones are
     /// counted; further ones are left out. The metric `pgimbal_errors_total`.
@@ -192,9 +195,11 @@ pub struct PoolSnapshot {
     /// nobody. The metric `pgimbal_servers_leaving`.
     pub servers_leaving: u32,
     /// How long the client has waited so far that waits longest, for a server connection or for a
-    /// place among the pinned sessions; zero if none waits.
+    /// place among the pinned sessions; zero if none waits. The metric
+    /// `pgimbal_longest_wait_seconds`.
     pub longest_wait: Duration,
-    /// The number of pinned clients by reason. A client with several reasons counts under each.
+    /// The number of pinned clients by reason. A client with several reasons counts under each; a
+    /// reason without clients is missing. The metric `pgimbal_clients_pinned`.
     pub pinned: BTreeMap<&'static str, u32>,
     /// How long the client has been pinned that is pinned longest, by reason; a reason without
     /// clients is missing. The metric `pgimbal_pinned_longest_seconds`.

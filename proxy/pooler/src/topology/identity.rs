@@ -15,8 +15,9 @@ pub struct Remembered {
     /// The highest timeline seen on a node that may be written to, counted anew from that of a node
     /// that an operator adopts; `None` before the first.
     pub timeline: Option<TimelineId>,
-    /// The names of the listed nodes that have not joined the history that an operator has adopted;
-    /// empty if all have, or none was adopted.
+    /// The names of the listed nodes that have not joined the history that an operator has adopted:
+    /// they are [`NodeState::Quarantined`](super::NodeState::Quarantined). Empty if all have, or
+    /// none was adopted.
     pub rejected: Vec<Box<str>>,
 }
 
