@@ -5,44 +5,51 @@ use crate::pool::Pool;
 use crate::sql::Kinds;
 use crate::topology::ProbeHint;
 
-/// What the core wants done outside of it.
+/// One thing that a worker's core asks its driver to do, because it needs a socket, another worker,
+/// the prober or the log. The driver takes actions with `Pooler::poll_actions` after each call, and
+/// does them in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Open a server connection; answer with `Pooler::handle_dialed` or `Pooler::handle_dial_failed`.
-    ///
-    /// `Pooler::handle_dialed`: crate::pooler::Pooler::handle_dialed
-    /// `Pooler::handle_dial_failed`: crate::pooler::Pooler::handle_dial_failed
+    /// Open a server connection: connect and log in. The driver answers with
+    /// `Pooler::handle_dialed` or `Pooler::handle_dial_failed`. Until then the connection counts in
+    /// the pool's limits.
     Dial(ServerId),
-    /// Send Terminate to a server, wait until it is gone, then call `Pooler::handle_closed`.
-    ///
-    /// `Pooler::handle_closed`: crate::pooler::Pooler::handle_closed
+    /// Send Terminate to a server and wait until its socket is closed, then call
+    /// `Pooler::handle_closed`. Until then the connection counts in the pool's limits. No client is
+    /// linked to it, or will be.
     Close(ServerId),
-    /// Send a cancel request for a server; when it has reached its end, call
-    /// `Pooler::handle_cancel_ended`.
-    ///
-    /// `Pooler::handle_cancel_ended`: crate::pooler::Pooler::handle_cancel_ended
+    /// Send a CancelRequest (protocol chapter "Message Flow", "Canceling Requests in Progress") for
+    /// what this server connection runs. When the request's own connection has ended, in whatever
+    /// way, call `Pooler::handle_cancel_ended`; before that the server connection serves no other
+    /// session.
     Cancel(ServerId),
-    /// Run the task of this session: it has a server connection, or an error to be told.
+    /// Run the task of this session's client. Its session was linked to a server connection, has
+    /// output waiting, is to be told an error, or may go on for another reason: the task asks what
+    /// is there. Nothing is to be done for a session that has left.
     Wake(SessionId),
-    /// Move an idle server connection to another worker (after `Pooler::migrate_out`).
-    ///
-    /// `Pooler::migrate_out`: crate::pooler::Pooler::migrate_out
+    /// Move an idle server connection to another worker: `Pooler::migrate_out` here, then, on the
+    /// other worker, `Pooler::migrate_in` and `Pooler::finish_migration`.
     Give(ServerId, WorkerId),
-    /// Ask another worker for an idle server connection of this pool.
+    /// Ask another worker for an idle server connection of this pool, by
+    /// `Pooler::handle_migration_request` there. A client of this worker has waited for 1 ms or
+    /// longer.
     Ask(PoolId, WorkerId),
-    /// Close a server connection's socket at once, without a Terminate, then call
-    /// `Pooler::handle_server_gone`: in the turn of the client that is linked to it, if there is one.
-    ///
-    /// `Pooler::handle_server_gone`: crate::pooler::Pooler::handle_server_gone
+    /// Close a server connection's socket at once, without a Terminate, because it leads to a node
+    /// that must not be used any more. Then call `Pooler::handle_server_gone`: in the turn of the
+    /// client that is linked to the connection, if there is one.
     Cut(ServerId),
-    /// Have a cluster's prober look at once.
+    /// Tell the prober of a cluster what this worker has noticed, so that it probes at once
+    /// (`Topology::handle_probe_hint`).
     ProbeHint(ClusterId, ProbeHint),
-    /// Log that a server refuses to answer questions about these kinds to this pool's user (42501),
-    /// so that sessions which may have left such state keep their server connection.
+    /// Log that a server refuses to tell this pool's user about these kinds of session state
+    /// (SQLSTATE 42501). Sessions that may have left such state keep their server connection until
+    /// they leave.
     QuestionDenied(PoolId, Kinds),
-    /// Log that a server connection of this pool refused even to be reset, and was closed.
+    /// Log that a server connection of this pool has refused to be reset between two sessions, and
+    /// was closed.
     ConnectionRejected(PoolId),
-    /// Forget what was kept of a pool that is gone; its key can still be read.
+    /// Forget what the driver has kept of a pool that is gone. Until the next call that makes a
+    /// pool, `Pooler::pool_of` still returns its key.
     Retired(PoolId),
 }
 
@@ -54,7 +61,7 @@ pub(crate) struct Actions {
 }
 
 impl Actions {
-    /// Adds one.
+    /// Adds an action behind the others.
     #[inline]
     pub(crate) fn push(&mut self, action: Action) {
         self.list.push(action);

@@ -2,40 +2,47 @@
 
 pub mod request;
 
-/// Bytes of the secret towards clients of protocol 3.2; PostgreSQL's length.
+/// The length, in bytes, of the cancel secret for clients of protocol 3.2. It is the length that
+/// PostgreSQL uses; the protocol allows up to 256 bytes.
 pub const LONG_SECRET: usize = 32;
 
-/// Process id and secret that a client was given. Both are random: 32 bits of a secret, which is
-/// all that protocol 3.0 has room for, can be guessed by who knows the process id.
+/// The cancel key of a session: the process id and secret that its client was given in
+/// BackendKeyData, and shows in a CancelRequest. Both are random: 32 bits of a secret, which is all
+/// that protocol 3.0 has room for, can be guessed by who knows the process id.
 #[derive(Clone, Copy)]
 pub struct CancelKey {
-    /// What the client calls the process id.
+    /// The process id that the client is told: random, from 1 to 2^31 - 1, and of no process. The
+    /// sessions of one worker have different ones.
     pub process_id: u32,
     secret: [u8; LONG_SECRET],
     length: u8,
 }
 
 impl CancelKey {
-    /// A key for a client of protocol 3.0 (4 bytes of `secret`); both arguments are random.
+    /// Makes a key for a client of protocol 3.0, with the first 4 bytes of `secret`. Both arguments
+    /// are random. The top bit of `process_id` is cleared, and 0 becomes 1.
     #[must_use]
     pub const fn short(process_id: u32, secret: [u8; LONG_SECRET]) -> Self {
         Self { process_id: like_postgresqls(process_id), secret, length: 4 }
     }
 
-    /// A key for a client of protocol 3.2 (all bytes of `secret`); both arguments are random.
+    /// Makes a key for a client of protocol 3.2, with all 32 bytes of `secret`. Both arguments are
+    /// random. The top bit of `process_id` is cleared, and 0 becomes 1.
     #[must_use]
     pub const fn long(process_id: u32, secret: [u8; LONG_SECRET]) -> Self {
         let length = LONG_SECRET as u8;
         Self { process_id: like_postgresqls(process_id), secret, length }
     }
 
-    /// The secret as the client has it.
+    /// Returns the secret as it is sent in BackendKeyData: 4 bytes for protocol 3.0, 32 bytes for
+    /// 3.2.
     #[must_use]
     pub fn secret(&self) -> &[u8] {
         &self.secret[..usize::from(self.length)]
     }
 
-    /// Whether `secret` is this key's, compared in constant time.
+    /// Whether `secret`, from a CancelRequest, is this key's. A secret of another length never is;
+    /// two of one length are compared in constant time.
     #[must_use]
     pub fn matches(&self, secret: &[u8]) -> bool {
         let mine = self.secret();
@@ -44,7 +51,7 @@ impl CancelKey {
     }
 }
 
-/// Programs take a process id for a positive number of 32 bits.
+/// Makes a process id positive as a signed number of 32 bits, as programs expect it; 0 becomes 1.
 const fn like_postgresqls(process_id: u32) -> u32 {
     match process_id & i32::MAX as u32 {
         0 => 1,

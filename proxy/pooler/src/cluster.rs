@@ -41,20 +41,23 @@ pub(crate) enum Gate {
 /// What a view means to a server connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EpochStatus {
-    /// It goes on, in this epoch.
+    /// The connection goes on, in this epoch.
     Fits(Epoch),
-    /// It is left alone.
+    /// Where the connection should lead is not known now: it is left alone.
     Unsure,
-    /// Not another byte may be forwarded.
+    /// The connection leads where it must not: not another byte may be forwarded, and it is cut.
     Stale,
 }
 
-/// Where a server connection of a cluster leads to.
+/// The node of a cluster at which a server connection has arrived, and what the server there said.
+/// The driver gives it with `Pooler::handle_dialed`. The connection is closed again if the node or
+/// the report is not the one that the pool should lead to.
 #[derive(Clone, Copy, Debug)]
 pub struct DialedNode {
-    /// The node that was dialed.
+    /// The node whose address was dialed: the one that the pool led to when the attempt began.
     pub node: NodeId,
-    /// What the server there said of itself.
+    /// What the server answered to the prober's question on the new connection: its system
+    /// identifier, timeline and role.
     pub report: Report,
 }
 

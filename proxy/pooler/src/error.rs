@@ -5,7 +5,9 @@ use std::sync::Arc;
 use pgimbal_wire::error::Report;
 use pgimbal_wire::frame::HEADER_LEN;
 
-/// An error as the body of an ErrorResponse, to be kept until it is told (its severity is set then).
+/// Encodes an error of the proxy as the body of an ErrorResponse (protocol chapter "Message
+/// Formats"): its fields and the final NUL, without the tag and the length. The body is kept until
+/// a client is told it; the severity that `report` has may be replaced then (ERROR or FATAL).
 #[must_use]
 pub fn error_body(report: &Report<'_>) -> Arc<[u8]> {
     let mut message = Vec::new();

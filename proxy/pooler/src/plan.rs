@@ -1,28 +1,30 @@
 //! What a step of the core wants written, and where it stopped.
 //!
 //! Pieces are offsets into the buffer that was processed or into what the plan has made, never
-//! borrows: the driver sends them with one `writev` before the buffer changes. What is for a session
-//! whose turn it is not, it copies (`Pooler::queue_output`(crate::pooler::Pooler::queue_output)).
+//! borrows: the driver sends them with one `writev` before the buffer changes. What is for a
+//! session whose turn it is not, the driver copies (`Pooler::queue_output`).
 
 use std::ops::Range;
 
 use crate::ids::SessionId;
 
-/// The size up to which a message is held until it is whole; a longer one is processed by its
-/// prefix and streams. 16 KiB holds nearly every control message and most rows, and 10,000 clients
-/// that each stop in the middle of one cost 160 MB at worst.
+/// The size, in bytes with its header, up to which a message is held until it is whole; a longer
+/// one is processed by its prefix and streams. 16 KiB holds nearly every control message and most
+/// rows, and 10,000 clients that each stop in the middle of one cost 160 MB at worst.
 pub const HOLD_LIMIT: usize = 16 * 1024;
 
-/// Bytes to write: out of the processed buffer, or made by the core.
+/// A run of bytes to write to a peer, as offsets: into the buffer that was processed, or into bytes
+/// that the core has made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
-    /// Offsets into the buffer that was processed.
+    /// Bytes of the buffer that was given to the step, as offsets from its start; never empty.
     Span(Range<u32>),
-    /// Offsets into [`Plan::made`].
+    /// Bytes that the core has made, as offsets into [`Plan::made`]; never empty.
     Made(Range<u32>),
 }
 
-/// An ordered list of pieces for one peer; neighbours merge.
+/// What one peer is to be sent: pieces, in the order in which they are to be written. Pieces that
+/// stand next to each other in the same source are merged.
 #[derive(Debug, Default)]
 pub struct Pieces {
     list: Vec<Piece>,
@@ -46,19 +48,19 @@ impl Pieces {
         self.list.push(Piece::Span(from as u32..to as u32));
     }
 
-    /// The pieces in the order in which they are to be written.
+    /// Returns the pieces, in the order in which they are to be written; empty if there are none.
     #[must_use]
     pub fn pieces(&self) -> &[Piece] {
         &self.list
     }
 
-    /// Whether there is nothing to write.
+    /// Whether there is nothing to write to the peer; a list never has pieces without bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Bytes in all pieces together.
+    /// Returns the length of all pieces together, in bytes; 0 if there are none.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.bytes
@@ -84,8 +86,8 @@ impl Pieces {
     }
 }
 
-/// What one step wants written: to one server, and to any number of clients. One per worker, reused
-/// by every step.
+/// What one step wants written: to one server connection, and to any number of clients. A worker
+/// has one, which the driver writes out and clears after each step.
 ///
 /// Nearly every step has one client to write to. It is found by one comparison, and its list keeps
 /// its memory from step to step.
@@ -102,7 +104,7 @@ pub struct Plan {
     made: Vec<u8>,
 }
 
-/// What one client is to be sent.
+/// What one client is to be sent in this step.
 #[derive(Debug)]
 struct SessionPieces {
     session: SessionId,
@@ -129,7 +131,8 @@ impl Default for Plan {
 const LISTS_KEPT: usize = 8;
 
 impl Plan {
-    /// Forgets everything, keeps the memory unless one step made it large.
+    /// Empties the plan for the next step. Memory is kept, but not more than 16 KiB of made bytes
+    /// after a step that made over 64 KiB, and the lists of 8 clients.
     pub fn clear(&mut self) {
         self.to_server.clear();
         for entry in &mut self.to_sessions[..self.addressed] {
@@ -143,36 +146,38 @@ impl Plan {
         }
     }
 
-    /// Whether there is nothing to write to anybody.
+    /// Whether there is nothing to write, to the server or to any client.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.to_server.is_empty() && self.to_sessions().next().is_none()
     }
 
-    /// For the server connection that the step was about: in a client's turn the one that its
-    /// session is linked to.
+    /// Returns what is to be written to the server connection that the step was about: in a
+    /// client's turn the one that its session is linked to.
     #[inline]
     #[must_use]
     pub const fn to_server(&self) -> &Pieces {
         &self.to_server
     }
 
-    /// For clients, each once, in the order in which the step addressed them. A session may have
-    /// left meanwhile; then nobody is to be written to.
+    /// Returns what is to be written to clients: each session once, in the order in which the step
+    /// addressed them. For a session that has left meanwhile, the bytes are dropped.
     #[inline]
     pub fn to_sessions(&self) -> impl Iterator<Item = (SessionId, &Pieces)> {
         let addressed = &self.to_sessions[..self.addressed];
         addressed.iter().map(|entry| (entry.session, &entry.pieces))
     }
 
-    /// Bytes for all clients together.
+    /// Returns the number of bytes to be written to all clients together; 0 if there are none.
+    /// Counted in the pool's `client_bytes_out`.
     #[inline]
     #[must_use]
     pub fn bytes_to_sessions(&self) -> u64 {
         self.to_sessions().map(|(_, pieces)| pieces.bytes()).sum()
     }
 
-    /// The bytes that the core made: what [`Piece::Made`] points into.
+    /// Returns the bytes that the core has made in this step: what [`Piece::Made`] points into.
+    /// Valid until the plan is cleared.
     #[inline]
     #[must_use]
     pub fn made(&self) -> &[u8] {
@@ -214,6 +219,7 @@ impl Plan {
         }
     }
 
+    /// The list of a session; one that was not addressed before in this step is added.
     #[inline(always)]
     fn pieces_for(&mut self, session: SessionId) -> &mut Pieces {
         if self.last_session != session {
@@ -240,47 +246,55 @@ impl Plan {
     }
 }
 
-/// A message that is passing through piece by piece.
+/// What becomes of the rest of a message that is longer than the buffer, and of which the beginning
+/// was processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// None: the next byte is a tag.
+    /// There is no such message: the next byte is the tag of a message (protocol chapter "Message
+    /// Formats").
     None,
-    /// So many bytes still pass on.
+    /// The next bytes, as many as this, are forwarded to the peer for which the message is.
     Forward(u32),
-    /// So many bytes are still swallowed.
+    /// The next bytes, as many as this, are dropped: the message is for nobody but the proxy.
     Drop(u32),
 }
 
-/// How far a buffer was processed, and why the processing stopped there.
+/// What a step returns: how far a buffer was processed, and why the processing stopped there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Processed {
-    /// Bytes of the buffer that are dealt with, from its start.
+    /// How many bytes of the buffer, from its start, are dealt with: the driver drops them, once
+    /// the plan is written. The next call gets the rest in front.
     pub taken: u32,
-    /// Why it stopped.
+    /// Why the processing stopped, and so what the driver does before it calls again for the same
+    /// peer.
     pub stop: Stop,
 }
 
-/// Why a step stopped.
+/// Why a step stopped, and what the driver has to do before the next step of the same peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// Everything in the buffer was processed.
+    /// Everything in the buffer was processed: read more.
     Drained,
-    /// The next message can be processed once this many bytes stand at the front of the buffer.
+    /// The next message is not complete: read until this many bytes, counted from the first that
+    /// was not taken, are there, then call again.
     Need(u32),
-    /// The session needs a server connection before the next message.
+    /// The session needs a server connection before its next message: call `Pooler::checkout`.
     Checkout,
     /// The server connection is idle and no reply of it is pending: once everything is written it
-    /// is released.
+    /// is given back (`Pooler::checkin`).
     Checkin,
-    /// The next message must wait for replies that are pending; the client is not read.
+    /// The next message must wait for replies that are pending; the client is not read until its
+    /// server connection has made a step, or the session is woken.
     Wait,
-    /// The next message would pin the session, and as many are pinned as may be: it waits
-    /// (`Pooler::await_place`(crate::pooler::Pooler::await_place)).
+    /// The next message would pin the session to its server connection, and as many sessions of the
+    /// pool are pinned as may be (`max_pinned`): it waits (`Pooler::await_place`).
     WaitForPlace,
-    /// The client said Terminate.
+    /// The client sent Terminate (protocol chapter "Message Flow", "Termination"): call
+    /// `Pooler::handle_departure`. What it sent before still runs.
     Terminate,
-    /// The peer broke the protocol; what the plan holds is the final error that it is told.
+    /// The peer broke the protocol, or the session has left. What the plan holds is the final error
+    /// that the client is told, if there is one; then the connection is closed.
     Fault,
 }
 

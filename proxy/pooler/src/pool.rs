@@ -35,33 +35,37 @@ const DIALS_LIMIT: u32 = 4;
 /// transaction took 0.2 system calls more and a tenth more CPU time, for the same throughput.
 const SERVERS_PER_WORKER: u32 = 24;
 
-/// One database and one user, as the client names them.
+/// The name of a pool: clients of one database and one user share its server connections. In a
+/// cluster there is one such pool for the primary, and one for each node that may be read from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PoolKey {
-    /// The database's name.
+    /// The database's name, as clients say it at login; the server may know it by another.
     pub database: Box<str>,
-    /// The user's name.
+    /// The user's name, as clients say it at login; the server may know it by another.
     pub user: Box<str>,
-    /// Where in a cluster it leads.
+    /// Where in its cluster the pool leads: to the primary, or to one node. Outside of a cluster it
+    /// is [`Place::Primary`].
     pub place: Place,
 }
 
-/// Where in its cluster a pool leads.
+/// Where in its cluster a pool leads. A pool on no cluster has the place [`Place::Primary`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Place {
-    /// Wherever writes go; also the only place of a database that is on no cluster.
+    /// To the node that writes go to, whichever that is; also the only place of a database that is
+    /// on no cluster.
     #[default]
     Primary,
-    /// To this node, for reads.
+    /// To this node, for reading: for transactions of sessions whose `pgimbal.route` is `replica`.
     Node(NodeId),
 }
 
-/// An entry of a queue.
+/// An entry of a pool's queue: a session that waits for a server connection, or for a place among
+/// the pinned sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiter {
-    /// Whose it is.
+    /// The session that waits. It may have left, or wait no more; then the entry is passed over.
     pub session: SessionId,
-    /// Since when it waits: a session that has left the queue and waits anew has another place.
+    /// Since when the session waits: one that has left the queue and waits anew has another entry.
     pub since: Instant,
 }
 
@@ -107,7 +111,9 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool without connections, of `worker`; `cluster` is the one that it leads to.
+    /// Makes a pool of `worker` without connections or sessions, under the number `id`. `cluster`
+    /// is the one that it leads to, `None` outside of one; `shared` is what all workers' parts have
+    /// in common.
     #[must_use]
     pub fn new(
         id: PoolId,
@@ -142,46 +148,48 @@ impl Pool {
         }
     }
 
-    /// Its number on this worker.
+    /// Returns the pool's number on this worker; other workers have other numbers for their parts.
     #[must_use]
     pub const fn id(&self) -> PoolId {
         self.id
     }
 
-    /// Database, user and place.
+    /// Returns the pool's name: database, user and place. Every worker's part has the same.
     #[must_use]
     pub const fn key(&self) -> &PoolKey {
         &self.key
     }
 
-    /// Where in its cluster it leads.
+    /// Returns where in its cluster the pool leads; [`Place::Primary`] outside of one.
     #[must_use]
     pub const fn place(&self) -> Place {
         self.key.place
     }
 
-    /// The cluster that it leads to; `None` outside of one.
+    /// Returns the cluster that the pool leads to; `None` outside of one.
     #[inline]
     #[must_use]
     pub const fn cluster(&self) -> Option<ClusterId> {
         self.cluster
     }
 
-    /// Where it leads and how it behaves.
+    /// Returns the pool's configuration: where it leads, its login, its limits and time-outs. A
+    /// reload replaces it.
     #[inline]
     #[must_use]
     pub fn config(&self) -> &ResolvedPool {
         &self.config
     }
 
-    /// What the workers share of it.
+    /// Returns what the workers share of the pool: counts, the server's welcome, failed attempts.
     #[inline]
     #[must_use]
     pub const fn shared(&self) -> &Arc<SharedPool> {
         &self.shared
     }
 
-    /// Its counters on this worker.
+    /// Returns the pool's counters on this worker; they begin at zero when the worker makes the
+    /// pool.
     #[must_use]
     pub const fn stats(&self) -> &PoolStats {
         &self.stats
@@ -231,7 +239,8 @@ impl Pool {
         self.idle.len() < before
     }
 
-    /// The idle server connections, the one released last at the end.
+    /// Returns the idle server connections of this worker, the one released last at the end: that
+    /// one is the next to be used.
     #[must_use]
     pub fn idle(&self) -> &[ServerId] {
         &self.idle
@@ -299,20 +308,22 @@ impl Pool {
         self.waiters.retain(|waiter| still_waits(*waiter));
     }
 
-    /// Sessions that wait for a server connection.
+    /// Returns how many sessions of this worker wait for a server connection; entries of the queue
+    /// whose session waits no more do not count.
     #[inline]
     #[must_use]
     pub const fn waiting(&self) -> u32 {
         self.waiting
     }
 
-    /// Entries of the queue, with those of sessions that wait no more.
+    /// Returns how many entries the queue has, those of sessions that wait no more included.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.waiters.len()
     }
 
-    /// Clients of this worker that belong to it.
+    /// Returns how many client sessions of this worker belong to the pool, idle ones included; 0 if
+    /// none.
     #[must_use]
     pub const fn sessions(&self) -> u32 {
         self.sessions
@@ -334,7 +345,8 @@ impl Pool {
         &mut self.place_waiters
     }
 
-    /// Logins that wait for the welcome of the pool's first server connection.
+    /// Returns the sessions that have logged in and wait to be greeted: the pool's first server
+    /// connection must tell its settings first. Empty once it has.
     #[must_use]
     pub fn logins(&self) -> &[SessionId] {
         &self.logins
@@ -422,7 +434,7 @@ impl Pool {
         &self.replicas
     }
 
-    /// Adds such a pool, unless there is one for its node.
+    /// Adds the pool of a node, unless there is one for that node.
     pub(crate) fn add_replica(&mut self, node: NodeId, pool: PoolId) {
         if !self.replicas.iter().any(|(known, _)| *known == node) {
             self.replicas.push((node, pool));
@@ -440,7 +452,8 @@ impl Pool {
         self.turn = self.turn.wrapping_add(1);
     }
 
-    /// Its node has failed: it is not chosen until then, or until the prober has looked (`None`).
+    /// The pool's node has failed: it is not chosen before `until`, or, with `None`, may be chosen
+    /// again because the prober has looked.
     pub(crate) const fn leave_out(&mut self, until: Option<Instant>) {
         self.left_out_until = until;
     }
@@ -455,7 +468,8 @@ impl Pool {
         self.open_here().saturating_sub(self.idle.len() as u32) + self.waiting
     }
 
-    /// Whether a worker has clients of it, or server connections although it may have none.
+    /// Whether a worker has clients of the pool, or server connections of a pool that has ever had
+    /// a working one.
     pub(crate) fn is_used(&self) -> bool {
         let served = self.shared.welcome().is_some();
         let used = |share: &Share| {
@@ -464,12 +478,12 @@ impl Pool {
         self.sessions > 0 || self.shared.shares.iter().any(used)
     }
 
-    /// It is in use: its time begins anew.
+    /// The pool is in use: the time for which it was not begins anew.
     pub(crate) const fn note_used(&mut self) {
         self.unused_since = None;
     }
 
-    /// It is not in use at `now`. Returns for how long it has not been.
+    /// The pool is not in use at `now`. Returns for how long it has not been.
     pub(crate) fn note_unused(&mut self, now: Instant) -> Duration {
         now - *self.unused_since.get_or_insert(now)
     }
@@ -487,8 +501,9 @@ impl Pool {
         self.is_retired
     }
 
-    /// The limits for one more server connection; the reserve counts once somebody has waited for
-    /// `reserve_timeout`.
+    /// Returns the limits for one more server connection, from the configuration: `pool_size`, with
+    /// `reserve_size` on top of it if the reserve is open, `max_db_connections` and
+    /// `max_user_connections`. A limit that is not configured is `u32::MAX`.
     #[must_use]
     pub fn limits(&self, reserve: Reserve) -> Limits {
         let pool = &self.config.pool;
@@ -502,22 +517,24 @@ impl Pool {
         }
     }
 
-    /// Whether one more dial would help: somebody waits for whom none is under way.
+    /// Whether one more attempt to open a server connection would help: a session waits for which
+    /// none is under way, and fewer than 4 are under way on this worker.
     #[must_use]
     pub fn wants_dial(&self) -> bool {
         let wanted = self.waiting.max(u32::from(!self.logins.is_empty()));
         self.dialing < wanted.min(DIALS_LIMIT)
     }
 
-    /// Whether it leads to a cluster, so that a broken connection can be followed by another
-    /// node's.
+    /// Whether the pool leads to a cluster, so that another node's server connection may follow one
+    /// that is broken.
     #[inline]
     #[must_use]
     pub const fn is_clustered(&self) -> bool {
         self.cluster.is_some()
     }
 
-    /// How long its clients wait for a server that is gone; `None` where they are told at once.
+    /// Returns how long the pool's clients wait for a server that is gone (`failover_hold`): the
+    /// cluster's, or else the pool's own. `None` where they are told the error at once.
     #[must_use]
     pub fn failover_hold(&self) -> Option<Duration> {
         match &self.config.cluster {
@@ -526,14 +543,16 @@ impl Pool {
         }
     }
 
-    /// Whether its clients outlive its server: they wait for it, and what only reads is run again.
+    /// Whether the pool's clients outlive its server (it is on a cluster, or has a
+    /// `failover_hold`): they wait for it, and what only reads is run again.
     #[inline]
     #[must_use]
     pub fn outlives_server(&self) -> bool {
         self.is_clustered() || self.config.pool.failover_hold.is_some()
     }
 
-    /// A transaction has ended on one of its server connections.
+    /// Counts a transaction that has ended on one of the pool's server connections; in a pool of
+    /// [`Place::Node`] also as one on a replica.
     #[inline]
     pub fn count_transaction(&mut self) {
         self.stats.transactions += 1;
@@ -549,7 +568,8 @@ impl Pool {
         }
     }
 
-    /// The code that clients get for a transaction that was lost with its server connection.
+    /// Returns the SQLSTATE that clients get for a transaction that was lost with its server
+    /// connection: 40001 where the cluster's `lost_transaction_error` says so, otherwise 57P01.
     #[must_use]
     pub fn lost_transaction_code(&self) -> SqlState {
         let chosen = self.config.cluster.as_ref().map(|c| c.config.lost_transaction_error);
@@ -560,24 +580,28 @@ impl Pool {
     }
 }
 
-/// Whether the reserve connections may be used.
+/// Whether the connections beyond `pool_size` (`reserve_size`) may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reserve {
-    /// Not yet.
+    /// They may not be used: the limit is `pool_size`.
     Kept,
-    /// Somebody has waited long enough.
+    /// They may be used: a session has waited for `reserve_timeout`, so the limit is `pool_size`
+    /// and `reserve_size` together.
     Open,
 }
 
-/// The workers that a pool of `size` server connections uses, of `workers`: the first is given by
-/// the pool's `hash`, so that small pools spread over the workers.
+/// Returns the workers that should serve a pool of `size` server connections, of `workers` (at
+/// least 1): one for each 24 connections or part of it. The first is given by the pool's `hash`, so
+/// that small pools spread over the workers; the others follow it.
 pub fn workers_of(hash: u64, size: u32, workers: u16) -> impl Iterator<Item = WorkerId> {
     let used = size.div_ceil(SERVERS_PER_WORKER).clamp(1, u32::from(workers)) as u16;
     let first = (hash % u64::from(workers)) as u16;
     (0..used).map(move |n| WorkerId((first + n) % workers))
 }
 
-/// A worker's fair share of a pool's connections.
+/// Returns how many of a pool's `size` server connections one worker should have, of `workers` (at
+/// least 1): the size divided by the number of workers that [`workers_of`] gives, rounded up. A
+/// worker opens more only when others have none to give.
 #[must_use]
 pub fn fair_share(size: u32, workers: u16) -> u32 {
     let used = size.div_ceil(SERVERS_PER_WORKER).clamp(1, u32::from(workers));

@@ -72,27 +72,33 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// The core of `worker`, one of `workers`. Equal keys on every worker let a server connection
-    /// keep its prepared statements when it moves.
+    /// Makes the core of `worker` (from 0), one of `workers` (at least 1), without sessions, pools
+    /// or server connections. `key` seeds the fingerprints of prepared statements: equal keys on
+    /// every worker let a server connection keep its prepared statements when it moves.
     #[must_use]
     pub fn new(worker: WorkerId, workers: u16, key: StatementKey, options: SessionOptions) -> Self {
         Self { core: Core::new(worker, workers, key, options) }
     }
 
-    /// This worker.
+    /// Returns the number of this worker, as given to [`Self::new`].
     #[must_use]
     pub const fn worker(&self) -> WorkerId {
         self.core.pools.worker()
     }
 
-    /// Moves all actions that were asked for since the last time to the end of `out`.
+    /// Moves all actions that were asked for since the last call to the end of `out`, oldest first.
+    /// The driver calls this after each call that takes `&mut self`, and does the actions in their
+    /// order.
     pub fn poll_actions(&mut self, out: &mut Vec<Action>) {
         self.core.actions.take(out);
     }
 
     // What clients and server connections send.
 
-    /// Processes what a client sent. `buf` starts where the last step ended.
+    /// Processes what a client has sent. `buf` begins with the first byte that the last call has
+    /// not taken; it may be empty. What is to be written, to the server and to clients, is added to
+    /// `plan`. Returns how much was taken, and why it stopped ([`Stop`](crate::plan::Stop)). For a
+    /// session that has left, nothing is taken and the stop is `Fault`.
     pub fn handle_client_bytes(
         &mut self,
         id: SessionId,
@@ -103,7 +109,11 @@ impl Pooler {
         client_turn::process(&mut self.core, id, now, buf, plan)
     }
 
-    /// Processes what a server sent. `buf` starts where the last step ended.
+    /// Processes what a server has sent on a connection that a session is linked to. `buf` begins
+    /// with the first byte that the last call has not taken. What is to be written, to clients and
+    /// to this server, is added to `plan`. Returns how much was taken, and why it stopped:
+    /// `Checkin` when the connection is free, `Fault` when the driver must end it with
+    /// [`Self::handle_server_gone`].
     pub fn handle_server_bytes(
         &mut self,
         id: ServerId,
@@ -116,14 +126,17 @@ impl Pooler {
         processed
     }
 
-    /// Processes what a server connection sent while no session was linked to it.
+    /// Processes what a server connection has sent while no session was linked to it: notices,
+    /// notifications and changed settings are dropped or noted. [`IdleMessages::Dead`] tells that
+    /// the connection must not be used any more: then [`Self::handle_server_gone`].
     pub fn handle_idle_bytes(&mut self, id: ServerId, buf: &[u8]) -> IdleMessages {
         let word = server_turn::process_idle(&mut self.core, id, buf);
         self.pass_on_findings();
         word
     }
 
-    /// What a step has found out that its cluster's prober, or people, should know.
+    /// Turns what a step has found out, and what its cluster's prober or people should know, into
+    /// actions.
     #[inline]
     fn pass_on_findings(&mut self) {
         let Core { tables, actions, pools, .. } = &mut self.core;
@@ -140,8 +153,9 @@ impl Pooler {
 
     // Sessions.
 
-    /// A client has logged in. `key` makes a random cancel key; it is called again when another
-    /// session of this worker has that process id.
+    /// Adds the session of a client that has proven who it is (authentication is the driver's), in
+    /// `pool`. `key` makes a random cancel key; it is called again when another session of this
+    /// worker has that process id. [`Self::greet`] follows.
     pub fn handle_login(
         &mut self,
         pool: PoolId,
@@ -151,43 +165,57 @@ impl Pooler {
         arrival::arrive(&mut self.core, pool, now, key)
     }
 
-    /// What a client that asks for `parameters` (those from `options` first) is greeted with.
+    /// Returns what a client is told after its authentication, up to ReadyForQuery (protocol
+    /// chapter "Message Flow", "Start-up"). `parameters` are the settings of its startup packet,
+    /// those from `options` first; a wrong one is refused. To be called again with the same ones,
+    /// whenever the session is woken, until the answer is not [`Greeting::Wait`].
     pub fn greet(&mut self, id: SessionId, parameters: &[NamedValue], now: Instant) -> Greeting {
         arrival::greet(&mut self.core, id, parameters, now)
     }
 
-    /// Whether a session waits until a server has checked its settings.
+    /// Whether the session has been answered [`Greeting::Try`], and no server has accepted or
+    /// refused its startup settings yet. `false` for a session that has left.
     #[must_use]
     pub fn is_on_trial(&self, id: SessionId) -> bool {
         self.session(id).is_some_and(|session| session.trial() == Trial::Due)
     }
 
-    /// Links a session to an idle server connection, or puts it in the queue.
+    /// Links a session to an idle server connection of its pool, or of a replica's, or else puts it
+    /// in the queue, which may open one more connection ([`Action::Dial`]). Called after
+    /// `Stop::Checkout`. A session that is linked or waits already stays as it is; for one that has
+    /// left the answer is [`Checkout::Waiting`].
     pub fn checkout(&mut self, id: SessionId, now: Instant) -> Checkout {
         checkout::checkout(&mut self.core, id, now)
     }
 
-    /// Gives a server connection back once everything was written: to the longest waiter, to a
-    /// worker that asked for one, or to the idle ones.
+    /// Gives a server connection back, after `Stop::Checkin` and once everything was written: to
+    /// the client that has waited longest, to a worker that asked for one, or to the idle ones. It
+    /// is closed instead when it is due to be replaced, or carries state that no reset takes off.
     pub fn checkin(&mut self, id: ServerId, now: Instant) {
         checkout::checkin(&mut self.core, id, now);
     }
 
-    /// Gives the session's server connection back and lets it wait for a place among the pinned
-    /// sessions of its pool, for `query_wait_timeout` at most. It is woken.
+    /// Gives the session's server connection back, if it has one, and lets the session wait for a
+    /// place among the pinned sessions of its pool (`max_pinned`). Called after
+    /// `Stop::WaitForPlace`. The session is woken when it has a place, or after
+    /// `query_wait_timeout` with an error (53400).
     pub fn await_place(&mut self, id: SessionId, now: Instant) {
         place::await_place(&mut self.core, id, now);
     }
 
-    /// The client has, or has not, taken everything that was written to it: since when.
+    /// Notes that the client has unread output since `since`, or, with `None`, that everything
+    /// written to it was taken. The first time of a series counts. A client that holds a server
+    /// connection is dismissed after `client_stall_timeout` (08006).
     pub fn set_stalled(&mut self, id: SessionId, since: Option<Instant>) {
         if let Some(session) = self.core.sessions.get_mut(id) {
             session.set_stalled(since);
         }
     }
 
-    /// The message with which the client must be closed, if somebody has decided so. It is empty
-    /// where a message to the client is half-way: nothing can follow that.
+    /// Takes the FATAL ErrorResponse, as a whole message, with which the client's connection must
+    /// be closed; `None` if nobody has decided so. It is empty where a message to the client is
+    /// half-way: then the connection is closed without one. Called first whenever a session is
+    /// woken.
     pub fn poll_final_error(&mut self, id: SessionId) -> Option<Box<[u8]>> {
         let session = self.core.sessions.get_mut(id)?;
         let error = session.take_final_error()?;
@@ -196,26 +224,30 @@ impl Pooler {
         Some(if is_half_way { Box::default() } else { Box::from(&*error) })
     }
 
-    /// Takes what a plan has for a session whose turn it is not: `parts` follow on what was given
-    /// last. Wakes the session's task, which asks for it by [`Self::poll_output`]. Of a session
-    /// that has left it is dropped. A client for which more than
+    /// Keeps messages that a plan has for a session whose turn it is not: `parts` follow on what
+    /// was given last. Wakes the session's task, which takes them by [`Self::poll_output`]. For a
+    /// session that has left they are dropped. A client for which more than
     /// [`OUTPUT_LIMIT`](crate::session::output::OUTPUT_LIMIT) bytes wait does not read: they are
     /// dropped, and it is dismissed (08006).
     pub fn queue_output<'a>(&mut self, id: SessionId, parts: impl Iterator<Item = &'a [u8]>) {
         delivery::queue(&mut self.core, id, parts);
     }
 
-    /// What other turns have made for this session's client: whole messages, to be written before
-    /// anything else of its own turn. `None` if there are none, and while another message to it is
-    /// half-way. Asked for once the client has taken all that was written to it.
+    /// Takes what the turns of other sessions have made for this session's client: whole messages,
+    /// to be written before anything else of its own turn. `None` if there are none, and while
+    /// another message to it is half-way. Called once the client has taken all that was written to
+    /// it.
     #[inline]
     pub fn poll_output(&mut self, id: SessionId) -> Option<Vec<u8>> {
         delivery::take(&mut self.core.sessions, &self.core.servers, id)
     }
 
-    /// The client has left, in this way; or the server connection of one that had left has made a
-    /// step. What was sent before Terminate still runs; what runs for a client that vanished is
-    /// cancelled; an open transaction is rolled back; session state is reset.
+    /// Begins, or goes on with, the end of a session whose client has left in the way that
+    /// `presence` says. What was sent before Terminate still runs; what runs for a client that
+    /// vanished is cancelled (unless `on_client_gone` says otherwise, and never a COMMIT); an open
+    /// transaction is rolled back; session state is reset. `plan` gets what the server is sent for
+    /// it. Called again after each step of its server connection, while the answer is
+    /// [`Departure::Later`].
     pub fn handle_departure(
         &mut self,
         id: SessionId,
@@ -226,25 +258,29 @@ impl Pooler {
         departure::depart(&mut self.core, id, presence, now, plan)
     }
 
-    /// Forgets a session. A server connection that it still has cannot be trusted and is closed.
+    /// Removes a session, also from the queue in which it may wait. A server connection that it
+    /// still has cannot be trusted and is closed. Nothing is done for a session that was removed
+    /// before.
     pub fn forget_session(&mut self, id: SessionId) {
         departure::end(&mut self.core, id);
     }
 
-    /// A client asks to cancel the query of a session, which may be another worker's. A wrong key,
-    /// like a session that runs nothing, is passed over in silence, as PostgreSQL does.
+    /// Handles a CancelRequest (protocol chapter "Message Flow", "Canceling Requests in Progress"),
+    /// whose session may be another worker's: the driver asks every worker. A wrong key, like a
+    /// session that runs nothing, is passed over in silence, as PostgreSQL does.
     pub fn handle_cancel_request(&mut self, process_id: u32, secret: &[u8]) -> Cancelling {
         request::cancel(&mut self.core, process_id, secret)
     }
 
-    /// A session, unless it has left.
+    /// Returns a session of this worker; `None` once it was removed ([`Self::forget_session`]).
     #[inline]
     #[must_use]
     pub fn session(&self, id: SessionId) -> Option<&Session> {
         self.core.sessions.get(id)
     }
 
-    /// Whether any session is left.
+    /// Whether this worker has a session left, one whose client has gone but that was not forgotten
+    /// included.
     #[must_use]
     pub fn has_sessions(&self) -> bool {
         !self.core.sessions.is_empty()
@@ -252,13 +288,17 @@ impl Pooler {
 
     // Server connections.
 
-    /// A server connection was opened.
+    /// Takes a server connection in that was opened and logged in, as [`Action::Dial`] asked. It
+    /// goes to the client that has waited longest, or to the idle ones; logins that waited for the
+    /// pool's first connection are woken. In a cluster it is closed again if it leads to another
+    /// node than it should.
     pub fn handle_dialed(&mut self, id: ServerId, dialed: Dialed, now: Instant) {
         life::dialed(&mut self.core, id, dialed, now);
     }
 
-    /// A server connection could not be opened. `error` is the body of the ErrorResponse that
-    /// tells why, the server's own if it sent one.
+    /// Notes that a server connection could not be opened. `error` is the body of the ErrorResponse
+    /// that tells why, the server's own if it sent one. The pool opens none for a while, at most
+    /// `server_login_retry`; clients that wait are told the error, unless the server may come back.
     pub fn handle_dial_failed(
         &mut self,
         id: ServerId,
@@ -269,13 +309,17 @@ impl Pooler {
         life::dial_failed(&mut self.core, id, error, failure, now);
     }
 
-    /// The driver has said Terminate to a server and seen the end of its connection.
+    /// Removes a server connection after an [`Action::Close`]: the driver has sent Terminate and
+    /// seen the socket closed. Its place in the limits is free, and may be used for the next one at
+    /// once.
     pub fn handle_closed(&mut self, id: ServerId, now: Instant) {
         life::closed(&mut self.core, id, now);
     }
 
-    /// A server connection has ended, or cannot be used any more, without a Terminate. Its session
-    /// is told what `plan` then holds for the client.
+    /// Removes a server connection that has ended, or cannot be used any more, without a Terminate,
+    /// and decides what its session's client is told or whether its work is run again. `plan` gets
+    /// what is for clients. Its place in the limits is free, and may be used for the next
+    /// connection at once.
     pub fn handle_server_gone(
         &mut self,
         id: ServerId,
@@ -285,24 +329,27 @@ impl Pooler {
         life::lost(&mut self.core, id, now, plan)
     }
 
-    /// A cancel request for this server connection has reached its end.
+    /// Notes that a request of [`Action::Cancel`] has ended, in whatever way. The server connection
+    /// is released when it was given back and waited for the last of its requests.
     pub fn handle_cancel_ended(&mut self, id: ServerId, now: Instant) {
         request::cancel_ended(&mut self.core, id, now);
     }
 
-    /// A server connection, unless it is gone.
+    /// Returns a server connection; `None` once it was removed or has moved to another worker.
     #[inline]
     #[must_use]
     pub fn server(&self, id: ServerId) -> Option<&Server> {
         self.core.servers.get(id)
     }
 
-    /// The idle server connections of this worker.
+    /// Returns the server connections of this worker that are idle: linked to no session, and ready
+    /// to be handed out.
     pub fn idle_servers(&self) -> impl Iterator<Item = ServerId> {
         self.core.pools.iter().flat_map(|pool| pool.idle().iter().copied())
     }
 
-    /// The node that `server` leads to; `None` outside of a cluster.
+    /// Returns the node that a server connection leads to, as the newest view has it. `None`
+    /// outside of a cluster, and for a connection that is gone.
     #[must_use]
     pub fn destination(&self, server: ServerId) -> Option<&NodeView> {
         let server = self.server(server)?;
@@ -311,32 +358,35 @@ impl Pooler {
 
     // Server connections that move between workers.
 
-    /// Another worker asks for an idle server connection of `pool`: it gets one now, or the next
-    /// that is released beyond this worker's need.
+    /// Notes that worker `by` asks for an idle server connection of `pool`: it gets an idle one now
+    /// ([`Action::Give`]), or the next that is released beyond this worker's need.
     pub fn handle_migration_request(&mut self, pool: PoolId, by: WorkerId) {
         migration::asked(&mut self.core.pools, &mut self.core.actions, pool, by);
     }
 
-    /// Takes an idle server connection out of this core, for `to`; `None` if it is not idle any
-    /// more.
+    /// Takes an idle server connection out of this core, for worker `to`, after [`Action::Give`].
+    /// The driver sends the result and the socket there. `None` if the connection is not idle any
+    /// more; then it stays.
     pub fn migrate_out(&mut self, id: ServerId, to: WorkerId) -> Option<Migration> {
         migration::migrate_out(&mut self.core, id, to)
     }
 
-    /// Takes a server connection in that another worker gave away. It is handed to nobody before
-    /// [`Self::finish_migration`].
+    /// Takes a server connection in that another worker gave away, as one of `pool`, under a new
+    /// id. It is handed to no session before [`Self::finish_migration`].
     pub fn migrate_in(&mut self, pool: PoolId, moving: Migration, now: Instant) -> ServerId {
         migration::migrate_in(&mut self.core, pool, moving, now)
     }
 
-    /// A server connection that was taken in, and whose socket is registered, serves from now on.
+    /// Releases a server connection that was taken in by [`Self::migrate_in`] and whose socket is
+    /// registered: it goes to the client that has waited longest, or to the idle ones.
     pub fn finish_migration(&mut self, id: ServerId, now: Instant) {
         checkout::release(&mut self.core, id, now);
     }
 
     // Pools.
 
-    /// The pool of this name, made if this worker has none yet.
+    /// Returns the pool of this key. If this worker has none yet, `make` gives its configuration
+    /// and what it shares with the other workers, and an empty pool is made.
     pub fn pool(
         &mut self,
         key: &PoolKey,
@@ -350,31 +400,35 @@ impl Pooler {
         self.core.pools.insert(key, cluster, config, shared)
     }
 
-    /// The pool of this name, if this worker has it.
+    /// Returns the pool of this key; `None` if this worker has none, or has retired it.
     #[must_use]
     pub fn find_pool(&self, key: &PoolKey) -> Option<PoolId> {
         self.core.pools.find(key)
     }
 
-    /// A pool of this worker.
+    /// Returns a pool of this worker. That of a retired pool is empty but for its key. Panics for a
+    /// number that was never given.
     #[must_use]
     pub fn pool_of(&self, id: PoolId) -> &Pool {
         &self.core.pools[id]
     }
 
-    /// This worker's pools.
+    /// Returns the pools of this worker, without those that were retired.
     pub fn pools(&self) -> impl Iterator<Item = &Pool> {
         self.core.pools.iter()
     }
 
-    /// Gives the pool of a cluster's primary one of the pools that lead to a node of it each.
+    /// Tells the pool `home`, which leads to a cluster's primary, about the pool `replica`, which
+    /// leads to one node: transactions that want a replica may go there. Nothing changes if
+    /// `replica` leads to the primary, or if `home` has a pool for that node.
     pub fn add_replica(&mut self, home: PoolId, replica: PoolId) {
         if let Place::Node(node) = self.core.pools[replica].place() {
             self.core.pools[home].add_replica(node, replica);
         }
     }
 
-    /// Whether `home` has a pool of its own for this node.
+    /// Whether the pool `home` was told about a pool that leads to this node
+    /// ([`Self::add_replica`]).
     #[must_use]
     pub fn has_replica(&self, home: PoolId, node: NodeId) -> bool {
         self.core.pools[home].replicas().iter().any(|(known, _)| *known == node)
@@ -382,71 +436,84 @@ impl Pooler {
 
     // What changes from outside.
 
-    /// A reload may have changed where a pool leads or how it behaves. Server connections that lead
-    /// elsewhere than they should now are replaced as they become idle.
+    /// Puts a pool's configuration in force after a reload; nothing changes if it is equal. If the
+    /// pool leads elsewhere from now on, its idle server connections are closed, and the others as
+    /// they become idle. In another cluster its replicas are forgotten.
     pub fn reconfigure(&mut self, id: PoolId, config: Arc<ResolvedPool>, now: Instant) {
         reconfigure::reconfigure(&mut self.core, id, config, now);
     }
 
-    /// A reload has changed what holds for all sessions.
+    /// Replaces the options that hold for all sessions of this worker (`client_idle_timeout`,
+    /// `client_stall_timeout`), after a reload; they hold from the next [`Self::handle_timeout`].
     pub const fn set_options(&mut self, options: SessionOptions) {
         self.core.sessions.set_options(options);
     }
 
-    /// A cluster has changed. Server connections that lead where they should not are cut before
-    /// another byte is forwarded; who waits is served, sent elsewhere or refused.
+    /// Puts a new view of the cluster `name` in force; one of a lower version is ignored. Server
+    /// connections that lead where they should not are cut ([`Action::Cut`]) before another byte is
+    /// forwarded; clients that wait are served, sent to another node, or refused.
     pub fn handle_view(&mut self, name: &str, view: Arc<View>, now: Instant) {
         follow::set_view(&mut self.core, name, view, now);
     }
 
-    /// What this worker knows of the cluster of this name.
+    /// Returns the newest view of the cluster of this name that this worker was given; one of
+    /// version 0 before the first. `None` if no pool or view of this worker has named the cluster.
     #[must_use]
     pub fn view(&self, name: &str) -> Option<&Arc<View>> {
         self.core.clusters.find(name).map(|cluster| cluster.view())
     }
 
-    /// A cluster's name.
+    /// Returns the name of a cluster in the configuration, by its number on this worker. Panics for
+    /// a number that was never given.
     #[must_use]
     pub fn cluster_name(&self, id: ClusterId) -> &str {
         self.core.clusters[id].name()
     }
 
-    /// Something has changed about a role's password.
+    /// Follows a change of the password with which pools log in to their servers as `role`.
+    /// Depending on the event, server connections are replaced within 30 s, a failed login may be
+    /// tried again at once, or the connections that are open are kept although they are due to end.
     pub fn handle_credential_event(&mut self, role: &str, event: CredentialEvent, now: Instant) {
         credential::credential_changed(&mut self.core, role, event, now);
     }
 
-    /// Renews the connections of a database, or of all (`None`).
+    /// Renews the server connections of the pools of a database, or of all databases (`None`), on
+    /// behalf of an operator. [`Renewal::Kill`] dismisses their clients too (57P01). Attempts that
+    /// failed before may be repeated at once. Returns how many connections that concerned.
     pub fn renew(&mut self, database: Option<&str>, how: Renewal, now: Instant) -> Renewed {
         renewal::renew(&mut self.core, database, how, now)
     }
 
-    /// The server connections of pools whose server is this name and no cluster's.
+    /// Returns the server connections of pools that are configured with this host name, and are on
+    /// no cluster. The driver asks when the name leads to other addresses.
     #[must_use]
     pub fn servers_of_name(&self, name: &str) -> Vec<ServerId> {
         renewal::servers_of_name(&self.core.servers, &self.core.pools, name)
     }
 
-    /// These server connections end, those that are in use when they are free. How many were not
-    /// to end before.
+    /// Lets these server connections end: idle ones are closed now, those in use when they are
+    /// given back. Returns how many were not due to end before.
     pub fn retire(&mut self, servers: Vec<ServerId>, now: Instant) -> usize {
         renewal::retire(&mut self.core, servers, now)
     }
 
-    /// Closes the connections of idle clients, and of the others as soon as their transactions
-    /// have ended (57P01).
+    /// Begins to shut this worker down: closes the connections of idle clients, and of the others
+    /// as soon as their transactions have ended (57P01). There is no way back.
     pub fn drain(&mut self) {
         departure::drain(&mut self.core);
     }
 
     // Time.
 
-    /// Does what is due at `now`.
+    /// Does what is due at `now`: ends waits and sessions whose limits have passed, closes server
+    /// connections that were idle or open for too long, and opens some. Called each
+    /// [`Self::timeout_interval`].
     pub fn handle_timeout(&mut self, now: Instant) {
         timers::tick(&mut self.core, now);
     }
 
-    /// How long until the next [`Self::handle_timeout`] is due, from 2 ms to 100 ms.
+    /// Returns how long the driver may wait until the next [`Self::handle_timeout`]: 2 ms or 20 ms
+    /// while a client waits, 100 ms otherwise.
     #[must_use]
     pub fn timeout_interval(&self) -> Duration {
         timers::pause(&self.core.pools)
@@ -454,26 +521,31 @@ impl Pooler {
 
     // What people see.
 
-    /// Every pool of this worker, counted.
+    /// Returns the counts and states of every pool of this worker that was not retired, for the
+    /// metrics and SHOW POOLS.
     #[must_use]
     pub fn pool_snapshots(&self, now: Instant) -> Vec<PoolSnapshot> {
         snapshot::pools(&self.core, now)
     }
 
-    /// What pools of this worker had counted that are gone, by the name of their database.
+    /// Returns the counters of pools that were retired, summed by the database's name. They are
+    /// kept so that the totals of a database never go down. Beyond 1000 databases the name is
+    /// `(others)`.
     #[must_use]
     pub fn retired_stats(&self) -> Vec<(String, PoolStats)> {
         let retired = self.core.pools.retired().iter();
         retired.map(|(database, stats)| (database.to_owned(), stats.clone())).collect()
     }
 
-    /// Every client of this worker; addresses are the driver's to fill in.
+    /// Returns the state of every client session of this worker, for SHOW CLIENTS. `address` and
+    /// `generation` are empty: the driver fills them in.
     #[must_use]
     pub fn client_snapshots(&self, now: Instant) -> Vec<ClientSnapshot> {
         snapshot::clients(&self.core, now)
     }
 
-    /// Every server connection of this worker; addresses are the driver's to fill in.
+    /// Returns the state of every server connection of this worker, for SHOW SERVERS. `address` and
+    /// `generation` are empty: the driver fills them in.
     #[must_use]
     pub fn server_snapshots(&self, now: Instant) -> Vec<(ServerId, ServerSnapshot)> {
         snapshot::servers(&self.core, now)

@@ -50,7 +50,7 @@ pub use scanner::{Scanner, classify};
 pub use search::{has_word, prepared_query};
 pub(crate) use value::identifiers;
 
-/// How many of a text's first bytes are kept to see the exact forms of its statements. Of a
+/// How many of a text's first bytes (4096) are kept to see the exact forms of its statements. Of a
 /// statement that begins or goes on beyond them only its words count.
 pub const KEPT: usize = 4096;
 

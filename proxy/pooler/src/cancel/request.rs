@@ -1,7 +1,7 @@
 //! Cancel requests: which server they are for, and that none reaches another client's query.
 //!
-//! The process id that a client was given contains its worker and slot, so a request finds its
-//! session without a table. A server connection for which requests are on their way is
+//! The process id that a client was given is random; each worker has a table of those of its
+//! sessions. A server connection for which requests are on their way is
 //! `ServerState::AwaitingCancels` after check-in, until all of them have ended.
 
 use std::time::Instant;
@@ -15,14 +15,19 @@ use crate::ids::{ServerId, SessionId};
 use crate::pool::{checkout, queue};
 use crate::session::Link;
 
-/// What a cancel request has come to at one worker.
+/// What a CancelRequest of a client has done at one worker (`Pooler::handle_cancel_request`). The
+/// client is told nothing in any case: the driver closes the request's connection, as PostgreSQL
+/// does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancelling {
-    /// No session of this worker has this key.
+    /// No session of this worker has this process id and secret, so nothing has changed. Another
+    /// worker may have the session.
     WrongKey,
-    /// The session runs nothing at a server; what waited, waits no more.
+    /// The key is right and no request goes to a server: the session runs nothing there. If it
+    /// waited for a server connection, it waits no more, and its statement gets the error 57014.
     Done,
-    /// A request is on its way to this server connection.
+    /// The session runs something: [`Action::Cancel`] was asked for this server connection, which
+    /// serves no other session until that request has ended.
     Sent(ServerId),
 }
 

@@ -55,7 +55,7 @@ fn cut(core: &mut Core, id: ServerId) {
     }
 }
 
-/// Those who wait for a pool follow the new view.
+/// Serves, sends elsewhere or refuses the sessions that wait for a pool, as the new view says.
 fn follow(core: &mut Core, id: PoolId, now: Instant) {
     match core.clusters.gate(&core.pools[id]) {
         Gate::Open => {

@@ -18,8 +18,9 @@ use crate::sql::{Access, Classified, Form, Operand};
 use crate::tables::Tables;
 use crate::topology::{NodeId, NodeState};
 
-/// The setting with which a session chooses; PostgreSQL takes it as a placeholder, so it is set,
-/// shown and reset there like any other.
+/// The name of the setting with which a session chooses where its transactions go: `primary` or
+/// `replica`, in any case; the empty text stands for what its pool says. PostgreSQL takes the name
+/// as a customized option, so SET, SHOW and RESET work as with any setting.
 pub const ROUTE_SETTING: &[u8] = b"pgimbal.route";
 
 /// The names of pgimbal's own settings begin so.
@@ -29,12 +30,15 @@ const PREFIX: &[u8] = b"pgimbal.";
 /// as long at most.
 const LEFT_OUT: Duration = Duration::from_secs(2);
 
-/// What a session asks a server connection for.
+/// What decides whether a session's next transaction goes to the primary or to a replica. It is
+/// made when the first message of the transaction needs a server connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Where the session wants to go: what it has set, or what its pool says.
+    /// Where the session wants to go: what it has set as `pgimbal.route`, or else its pool's
+    /// `route`. Always [`Route::Primary`] for a pool that has no replicas.
     pub route: Route,
-    /// Whether the message that waits reads or writes.
+    /// Whether the message that waits for a server connection reads or writes rows, by its text;
+    /// unknown where the text is not at hand.
     pub access: Access,
 }
 
@@ -49,10 +53,10 @@ impl Request {
         Self { route, access: session.front().access() }
     }
 
-    /// Whether a replica is to serve it. That is the session's decision alone: what it has sent to
-    /// a replica goes there even if it would write, and gets PostgreSQL's own error; a text that
-    /// only reads goes to the primary unless the session says otherwise, because it may have to see
-    /// what was written before.
+    /// Whether a replica is to serve the transaction. That is the session's decision alone: what it
+    /// has sent to a replica goes there even if it would write, and gets PostgreSQL's own error
+    /// (25006); a text that only reads goes to the primary unless the session says otherwise,
+    /// because it may have to see what was written before.
     #[must_use]
     pub const fn wants_replica(self) -> bool {
         matches!(self, Self { route: Route::Replica, .. })
@@ -240,7 +244,8 @@ impl Misnamed {
     }
 }
 
-/// What others call the two.
+/// Returns the route that may have been meant by a word with which other systems name it, for the
+/// hint of an error; `None` for any other word.
 fn meant(word: &str) -> Option<&'static str> {
     const REPLICAS: [&str; 9] = [
         "standby",

@@ -14,15 +14,17 @@ use crate::session::sessions::Service;
 use crate::session::state::reset::CLOSED;
 use crate::session::{Link, dismissal};
 
-/// What became of a request for a server connection.
+/// What became of a session's request for a server connection (`Pooler::checkout`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checkout {
-    /// The session has this one. The driver asks it whether its end has come meanwhile: then
-    /// `Pooler::handle_server_gone`(crate::pooler::Pooler::handle_server_gone) and another try.
+    /// The session is linked to this server connection. The driver looks whether the server has
+    /// closed it meanwhile: then `Pooler::handle_server_gone`, and the request is repeated.
     Linked(ServerId),
-    /// The session waits; it is woken.
+    /// The session waits in a queue, or has left. It is woken when it is linked to a server
+    /// connection or refused, after `query_wait_timeout` at the latest.
     Waiting,
-    /// The session has an error to be told instead.
+    /// No server can serve the session now. It has an error, which its next segment is answered
+    /// with: process the same bytes again.
     Refused,
 }
 

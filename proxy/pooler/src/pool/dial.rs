@@ -10,8 +10,8 @@ use crate::pool::pools::Pools;
 use crate::server::Server;
 use crate::server::servers::Servers;
 
-/// Opens server connections while somebody waits for whom none is under way and the limits allow
-/// it. Beyond its fair share a worker opens one only when its waiters have seen that nobody else has
+/// Opens server connections while a session waits for which none is under way and the limits allow
+/// it. Beyond its fair share a worker opens one only when no other worker has
 /// one to give (see [`timers`](crate::pool::timers)).
 pub(crate) fn dial_if_wanted(core: &mut Core, id: PoolId, now: Instant) {
     while core.pools[id].wants_dial() {
@@ -59,8 +59,8 @@ pub(crate) fn close_server(
     actions.push(Action::Close(id));
 }
 
-/// A part of `span` that differs from one server connection to the next: the serial numbers fill the
-/// interval evenly.
+/// A part of `span` that differs from one server connection to the next: the serial numbers fill
+/// the interval evenly.
 pub(crate) fn spread_over(span: Duration, serial: u32) -> Duration {
     let fraction = serial.wrapping_mul(0x9e37_79b9) >> 16;
     span * fraction / 65_536

@@ -8,8 +8,8 @@ use pgimbal_config::{ResolvedPool, ServerPassword};
 
 use super::Pool;
 
-/// Roles with which no server connection can be opened, each with the body of the ErrorResponse that
-/// says so.
+/// Roles with which no server connection can be opened, each with the body of the ErrorResponse
+/// that says so.
 #[derive(Debug, Default)]
 pub(crate) struct Lockouts {
     by_role: HashMap<Box<str>, Arc<[u8]>, RandomState>,
@@ -21,7 +21,7 @@ impl Lockouts {
         self.by_role.insert(role.into(), error);
     }
 
-    /// One can be opened again.
+    /// Server connections can be opened with `role` again.
     pub(crate) fn remove(&mut self, role: &str) {
         self.by_role.remove(role);
     }

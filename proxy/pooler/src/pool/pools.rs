@@ -26,7 +26,7 @@ pub(crate) struct Pools {
 }
 
 impl Pools {
-    /// None yet, of `worker`, one of `workers`.
+    /// Makes the list of `worker`, one of `workers`, without pools.
     pub(crate) fn new(worker: WorkerId, workers: u16) -> Self {
         Self {
             worker,
@@ -38,7 +38,7 @@ impl Pools {
         }
     }
 
-    /// The worker whose they are.
+    /// The worker that has these pools.
     pub(crate) const fn worker(&self) -> WorkerId {
         self.worker
     }
@@ -97,7 +97,7 @@ impl Pools {
         &self.list
     }
 
-    /// The numbers of the pools that are.
+    /// The numbers of the pools that are not retired.
     pub(crate) fn ids(&self) -> Vec<PoolId> {
         self.iter().map(Pool::id).collect()
     }

@@ -8,7 +8,8 @@ use super::stats::PoolStats;
 /// entry takes up to some 10 KB.
 const DATABASES_LIMIT: usize = 1_000;
 
-/// The name of all databases beyond `DATABASES_LIMIT`, taken together.
+/// The name under which the counters of retired pools are summed once 1000 databases are remembered
+/// by name: that of all further databases together.
 pub const OTHERS: &str = "(others)";
 
 /// The counters of a worker's retired pools, by database.

@@ -20,75 +20,88 @@ use crate::ids::WorkerId;
 use crate::server::reported::NamedValue;
 use crate::session::state::facts::DatabaseFacts;
 
-/// What all pools of one database share, on every worker.
+/// What all pools of one database share, over all users and workers.
 #[derive(Debug, Default)]
 pub struct SharedDatabase {
-    /// Its server connections.
+    /// The server connections to the database, those being opened included (`max_db_connections`).
     pub open: SharedCount,
-    /// What decides what its statements may leave in a session.
+    /// What is known of the database that decides what its statements may leave in a session, such
+    /// as whether it has event triggers. Its server is asked; an answer holds for 60 s.
     pub facts: DatabaseFacts,
     schema_changes: AtomicU64,
 }
 
 impl SharedDatabase {
-    /// How many changes of the schema have passed through; part of a statement's identity.
+    /// Returns how many changes of the database's schema have passed through the proxy, on any
+    /// worker. A prepared statement is shared only among clients that parsed it at the same count.
     #[must_use]
     pub fn schema_changes(&self) -> u64 {
         self.schema_changes.load(Relaxed)
     }
 
-    /// Notes a change: statements parsed from now on are parsed anew.
+    /// Counts a change of the schema, once a statement has ended that may have made one: statements
+    /// parsed from now on are parsed anew.
     pub fn schema_changed(&self) {
         self.schema_changes.fetch_add(1, Relaxed);
     }
 }
 
-/// One worker's part of a pool, seen by the others.
+/// One worker's part of a pool: its own counts, which the other workers read.
 #[derive(Debug, Default)]
 pub struct Share {
-    /// Its server connections, idle or not.
+    /// The worker's server connections of the pool, idle or not, those being opened included.
     pub open: AtomicU32,
-    /// Its idle server connections.
+    /// The worker's idle server connections of the pool: other workers ask the one with most of
+    /// them.
     pub idle: AtomicU32,
-    /// Its clients of this pool.
+    /// The worker's client sessions of the pool; while any worker has one, the pool is not retired.
     pub sessions: AtomicU32,
 }
 
-/// What a server said of itself at login: the settings it reports. The first login to a pool waits
-/// for it; later ones get this copy.
+/// What a server said of itself after a login: the settings that it reports. The first client of a
+/// pool waits for it; later ones are greeted with this copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Welcome {
-    /// ParameterStatus, name and value.
+    /// The settings that the server told with ParameterStatus when the connection was opened: names
+    /// and values.
     pub parameters: Vec<NamedValue>,
 }
 
-/// What the failovers of a cluster meant to clients, over all workers.
+/// What the failovers of a cluster meant to clients, counted over all workers since the start.
 #[derive(Debug, Default)]
 pub struct SharedCluster {
-    /// Sessions that wait for one of its server connections now, on all workers.
+    /// How many sessions wait for a server connection of the cluster now, on all workers; compared
+    /// with `max_held`.
     pub waiting: AtomicU32,
-    /// Transactions and statements that waited for a primary.
+    /// How many times a transaction or statement began to wait because no server could be used; the
+    /// metric `pgimbal_failover_held_total`.
     pub held: AtomicU64,
-    /// Statements that were run again.
+    /// How many times statements were run again, in a READ ONLY transaction, because their server
+    /// connection broke; the metric `pgimbal_failover_rerun_total`.
     pub rerun: AtomicU64,
-    /// Clients that were told an error because of it.
+    /// How many times a client was told an error because of a failover; the metric
+    /// `pgimbal_failover_failed_total`.
     pub failed: AtomicU64,
-    /// Those among them whose statement may or may not have taken effect.
+    /// How many times a client was told that nobody knows whether its statement has taken effect
+    /// (SQLSTATE 08007); the metric `pgimbal_failover_outcome_unknown_total`.
     pub outcome_unknown: AtomicU64,
 }
 
-/// One pool as all workers see it.
+/// One pool as all workers see it: the counts that its limits are checked against, the server's
+/// welcome, and how the attempts to open a server connection went.
 #[derive(Debug)]
 pub struct SharedPool {
     open: SharedCount,
     pinned: SharedCount,
-    /// Each worker's part, by worker number.
+    /// Each worker's part, at the index of the worker's number ([`WorkerId`]); as many as there are
+    /// workers.
     pub shares: Box<[Share]>,
-    /// What is shared with the other pools of the database.
+    /// What is shared with the other pools of the database, such as the count for
+    /// `max_db_connections`.
     pub database: Arc<SharedDatabase>,
-    /// Server connections of the user, over all databases.
+    /// The server connections of the user, over all databases (`max_user_connections`).
     pub user_open: Arc<SharedCount>,
-    /// What is shared with the other pools of the cluster.
+    /// What is shared with the other pools of the cluster; `None` outside of one.
     pub cluster: Option<Arc<SharedCluster>>,
     welcome: Mutex<Option<Arc<Welcome>>>,
     tried: Mutex<Vec<Arc<TriedStartup>>>,
@@ -105,12 +118,14 @@ struct Dials {
     failure: Option<Failure>,
 }
 
-/// Why no server connection can be opened for now.
+/// A failed attempt to open a server connection of a pool, and the pause that follows it. The next
+/// attempt that succeeds ends it.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// The body of the ErrorResponse that tells clients.
+    /// The body of the ErrorResponse that clients are told during the pause: the server's own if it
+    /// sent one.
     pub error: Arc<[u8]>,
-    /// When the next attempt may be made.
+    /// When the next attempt may be made; none is made before.
     pub retry_at: Instant,
     backoff: Backoff,
     audience: Audience,
@@ -118,31 +133,36 @@ pub struct Failure {
     since: Instant,
 }
 
-/// Who is told of a failed attempt.
+/// Who is told of a failed attempt to open a server connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// Everybody who waits.
+    /// Every client that waits for a server connection of the pool, and those that come during the
+    /// pause.
     Waiters,
-    /// Nobody: another node may serve those who wait.
+    /// No client: another node may serve those who wait, or the server may come back. They wait on,
+    /// for `failover_hold` at most.
     Nobody,
 }
 
 /// The first pause after a failed dial; it doubles up to `server_login_retry`.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 
-/// The limits for one more server connection.
+/// The limits that are checked before one more server connection is opened, in connections; those
+/// being opened count. `u32::MAX` stands for no limit.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Of the pool.
+    /// The most that the pool may have, over all workers (`pool_size`, perhaps with
+    /// `reserve_size`).
     pub pool: u32,
-    /// Of the database, all pools together.
+    /// The most that the database may have, over all its pools (`max_db_connections`).
     pub database: u32,
-    /// Of the user, over all databases.
+    /// The most that the user may have, over all databases (`max_user_connections`).
     pub user: u32,
 }
 
 impl SharedPool {
-    /// A pool that `workers` workers may use.
+    /// Makes a pool outside of a cluster, without connections, that `workers` workers may use.
+    /// `database` and `user` are what it shares with other pools.
     #[must_use]
     pub fn new(workers: usize, database: Arc<SharedDatabase>, user: Arc<SharedCount>) -> Self {
         Self {
@@ -158,7 +178,8 @@ impl SharedPool {
         }
     }
 
-    /// The same, of a cluster.
+    /// Returns the pool as one of a cluster: `cluster` is what it shares with the cluster's other
+    /// pools.
     #[must_use]
     pub fn of_cluster(mut self, cluster: Arc<SharedCluster>) -> Self {
         self.cluster = Some(cluster);
@@ -166,8 +187,9 @@ impl SharedPool {
     }
 
     /// Takes the place of one more server connection of `worker`'s, if every limit allows it, no
-    /// failure is too recent, and no other attempt is out to prove that there is a server at all.
-    /// The attempt's end must be told: [`Self::dial_succeeded`] or [`Self::dial_failed`].
+    /// failure is too recent, and no other attempt is out to prove that there is a server at all;
+    /// otherwise `None`. The attempt's end must be told: [`Self::dial_succeeded`] or
+    /// [`Self::dial_failed`]. The place is given back when the [`Slot`] is dropped.
     pub fn open(self: &Arc<Self>, worker: WorkerId, limits: Limits, now: Instant) -> Option<Slot> {
         let mut dials = self.dials();
         if dials.probing || dials.failure.as_ref().is_some_and(|failure| failure.retry_at > now) {
@@ -192,12 +214,16 @@ impl SharedPool {
         Some(Slot { pool: Arc::clone(self), worker })
     }
 
-    /// A server connection was opened.
+    /// Notes that a server connection was opened: there is no failure any more, and several
+    /// attempts may be made at once.
     pub fn dial_succeeded(&self) {
         *self.dials() = Dials { proven: true, probing: false, failure: None };
     }
 
-    /// A server connection could not be opened: a pause follows, at most `longest`.
+    /// Notes that a server connection could not be opened. Until a pause is over nobody tries
+    /// again, and then one attempt is made at a time: 250 ms after the first failure, twice as long
+    /// after each further one, at most `longest`. `error` is the body of the ErrorResponse for
+    /// `audience`.
     pub fn dial_failed(
         &self,
         error: Arc<[u8]>,
@@ -216,12 +242,14 @@ impl SharedPool {
         *dials = Dials { proven: false, probing: false, failure };
     }
 
-    /// The next attempt may be made at once.
+    /// Forgets the last failure and its pause, if there is one: the next attempt may be made at
+    /// once. Called when what failed may work now, as after a reload or a change of password.
     pub fn forget_failure(&self) {
         self.dials().failure = None;
     }
 
-    /// The error to answer with at once: while a failure's pause lasts and no server connection
+    /// Returns the body of the ErrorResponse to answer clients with at once. `None` unless a
+    /// failure's pause lasts at `now`, clients are to be told of it, and no server connection
     /// lives, or is being opened, that could still serve.
     #[must_use]
     pub fn standing_failure(&self, now: Instant) -> Option<Arc<[u8]>> {
@@ -236,7 +264,8 @@ impl SharedPool {
         Some(Arc::clone(&failure.error))
     }
 
-    /// Since when attempts have failed of which nobody is told.
+    /// Returns when the failures began of which no client is told ([`Audience::Nobody`]); `None` if
+    /// the last attempt succeeded, or clients are told of its failure.
     #[must_use]
     pub fn quietly_failing_since(&self) -> Option<Instant> {
         let dials = self.dials();
@@ -244,7 +273,8 @@ impl SharedPool {
         Some(quiet.since)
     }
 
-    /// The body of the ErrorResponse for the last attempt, if that failed.
+    /// Returns the body of the ErrorResponse for the last attempt; `None` if that succeeded or was
+    /// forgotten.
     #[must_use]
     pub fn last_failure(&self) -> Option<Arc<[u8]>> {
         self.dials().failure.as_ref().map(|failure| Arc::clone(&failure.error))
@@ -254,42 +284,48 @@ impl SharedPool {
         self.dials.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a limit that several pools share (of the database, of the user) has kept somebody
-    /// from opening a server connection since this was last asked.
+    /// Whether a limit that several pools share (of the database, of the user) has kept any of them
+    /// from opening a server connection since this was last asked: then an idle connection of this
+    /// pool is given up.
     pub fn stands_in_the_way(&self) -> bool {
         self.database.open.was_crowded() || self.user_open.was_crowded()
     }
 
-    /// Takes one of the `limit` places for pinned sessions.
+    /// Takes one of the `limit` places for pinned sessions of the pool, over all workers; `None` if
+    /// all are taken. The place is given back when the [`PinSlot`] is dropped.
     pub fn pin(self: &Arc<Self>, limit: u32) -> Option<PinSlot> {
         self.pinned.take(limit).then(|| PinSlot(Arc::clone(self)))
     }
 
-    /// Server connections of the pool, those being opened included.
+    /// Returns how many server connections the pool has on all workers, those being opened
+    /// included.
     #[must_use]
     pub fn open_count(&self) -> u32 {
         self.open.get()
     }
 
-    /// Server connections that pinned sessions hold.
+    /// Returns how many places for pinned sessions are taken, on all workers; compared with
+    /// `max_pinned`. Sessions that are pinned without a place are not counted.
     #[must_use]
     pub fn pinned_count(&self) -> u32 {
         self.pinned.get()
     }
 
-    /// One worker's part.
+    /// Returns the part of one worker. Panics for a number that is not below that of the workers.
     #[must_use]
     pub fn share(&self, worker: WorkerId) -> &Share {
         &self.shares[usize::from(worker.0)]
     }
 
-    /// The first server's welcome, once there was one.
+    /// Returns what the newest server connection said of itself at login; `None` before the pool's
+    /// first.
     #[must_use]
     pub fn welcome(&self) -> Option<Arc<Welcome>> {
         self.welcome.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Keeps what the newest server connection said.
+    /// Keeps what the newest server connection said of itself at login. If that differs from what
+    /// was kept, the remembered startup settings are forgotten.
     pub fn set_welcome(&self, welcome: Welcome) {
         let mut kept = self.welcome.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.as_deref() != Some(&welcome) {
@@ -300,7 +336,8 @@ impl SharedPool {
     }
 }
 
-/// The place of one server connection; given back when it is dropped.
+/// The place of one server connection in the limits of its pool, database and user. It is given
+/// back when it is dropped.
 #[derive(Debug)]
 pub struct Slot {
     pool: Arc<SharedPool>,
@@ -308,7 +345,7 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// The connection moves to another worker.
+    /// Counts the server connection for another worker from now on; the limits are not touched.
     pub fn move_to(&mut self, worker: WorkerId) {
         self.pool.share(self.worker).open.fetch_sub(1, Relaxed);
         self.worker = worker;
@@ -325,7 +362,8 @@ impl Drop for Slot {
     }
 }
 
-/// The place of one pinned session; given back when it is dropped.
+/// The place of one pinned session in its pool's limit (`max_pinned`). It is given back when it is
+/// dropped.
 #[derive(Debug)]
 pub struct PinSlot(Arc<SharedPool>);
 

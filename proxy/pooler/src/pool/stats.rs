@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use pgimbal_wire::error::SqlState;
 
-/// Upper bounds of the wait histogram's buckets, in microseconds; the last bucket has none.
+/// The upper bounds of the wait histogram's buckets, in microseconds, each included in its bucket.
+/// One more bucket behind them counts longer waits.
 pub const WAIT_BUCKETS_MICROS: [u64; 14] = [
     50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 1_000_000,
     10_000_000,
@@ -15,17 +16,20 @@ pub const WAIT_BUCKETS_MICROS: [u64; 14] = [
 /// server must not fill memory with invented ones.
 const SQLSTATES_LIMIT: usize = 300;
 
-/// A histogram of waits.
+/// A histogram of how long clients waited for a server connection, for the metric
+/// `pgimbal_wait_seconds`. The default has counted nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WaitHistogram {
-    /// Waits in each bucket of [`WAIT_BUCKETS_MICROS`], not cumulated; the last is the overflow.
+    /// The number of waits in each bucket of [`WAIT_BUCKETS_MICROS`], not cumulated; the last one
+    /// counts waits above 10 s.
     pub buckets: [u64; WAIT_BUCKETS_MICROS.len() + 1],
-    /// All waits together, in nanoseconds.
+    /// The sum of all waits that were counted, in nanoseconds; 0 if there was none.
     pub sum_nanos: u64,
 }
 
 impl WaitHistogram {
-    /// Counts one wait.
+    /// Counts one wait, in its bucket and in the sum. Called when a waiting client gets a server
+    /// connection.
     pub fn record(&mut self, wait: Duration) {
         let micros = wait.as_micros() as u64;
         let bucket = WAIT_BUCKETS_MICROS.partition_point(|&bound| bound < micros);
@@ -33,13 +37,13 @@ impl WaitHistogram {
         self.sum_nanos += wait.as_nanos() as u64;
     }
 
-    /// Waits counted.
+    /// Returns the number of waits that were counted: the sum of all buckets.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
-    /// Adds another worker's.
+    /// Adds the waits that `other` has counted, of another worker or another pool.
     pub fn add(&mut self, other: &Self) {
         for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets) {
             *mine += theirs;
@@ -48,52 +52,77 @@ impl WaitHistogram {
     }
 }
 
-/// Counters of one pool on one worker.
+/// The counters of one pool on one worker, from zero when the worker has made the pool. None ever
+/// goes down. The driver adds those of all workers for the metrics and the console.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolStats {
-    /// Transactions ended (a statement outside a transaction block is one).
+    /// Transactions that have ended, committed or not, counted at the ReadyForQuery that says so. A
+    /// statement outside a transaction block is one. The metric `pgimbal_transactions_total`.
     pub transactions: u64,
-    /// Those of them that ended on a replica.
+    /// The transactions among [`Self::transactions`] that ended on a server connection to a node
+    /// for reading. The metric `pgimbal_reads_on_replicas_total`.
     pub replica_transactions: u64,
-    /// Simple queries and Executes.
+    /// Query and Execute messages that clients sent (protocol chapter "Message Flow"). The metric
+    /// `pgimbal_queries_total`.
     pub queries: u64,
-    /// Bytes read from clients.
+    /// Bytes of clients' messages that were processed. The metric
+    /// `pgimbal_client_received_bytes_total`.
     pub client_bytes_in: u64,
-    /// Bytes written to clients.
+    /// Bytes to be written to clients. The metric `pgimbal_client_sent_bytes_total`.
     pub client_bytes_out: u64,
-    /// Bytes read from servers.
+    /// Bytes of servers' messages that were processed. The metric
+    /// `pgimbal_server_received_bytes_total`.
     pub server_bytes_in: u64,
-    /// Bytes written to servers.
+    /// Bytes to be written to servers, the proxy's own queries included. The metric
+    /// `pgimbal_server_sent_bytes_total`.
     pub server_bytes_out: u64,
-    /// Time that clients held server connections, in nanoseconds.
+    /// The time for which clients were linked to server connections, in nanoseconds, added up when
+    /// each connection is given back. The metric `pgimbal_server_held_seconds_total`.
     pub held_nanos: u64,
-    /// Waits for a server connection; those that found one idle are not counted.
+    /// How long clients waited in the queue until they got a server connection. Those that found
+    /// one idle or got an error are not counted. The metric `pgimbal_wait_seconds`.
     pub waits: WaitHistogram,
-    /// Logins of clients that succeeded.
+    /// Logins of clients that have succeeded: they were told ReadyForQuery. The metric
+    /// `pgimbal_client_sessions_total`.
     pub client_logins: u64,
-    /// Server connections opened.
+    /// Server connections that were opened and logged in. The metric `pgimbal_server_logins_total`.
     pub server_logins: u64,
-    /// Attempts to open a server connection that failed.
+    /// Attempts to open a server connection that have failed, or have led to another node of a
+    /// cluster than they should. The metric `pgimbal_server_login_failures_total`.
     pub server_login_failures: u64,
-    /// Server connections closed, for any reason.
+    /// Server connections that the proxy has begun to close or whose server has ended them, for any
+    /// reason. The metric `pgimbal_server_closes_total`.
     pub server_closes: u64,
-    /// Parses after which the client was given a statement that others share.
+    /// Parses after which the client was given a prepared statement that other clients share, in
+    /// place of its own, once the server had described its own. The metric
+    /// `pgimbal_parses_shared_total`.
     pub parses_shared: u64,
-    /// Parses that the proxy repeated for a statement that a server did not have.
+    /// Parses that the proxy has sent by itself, because a client used a prepared statement that
+    /// its server connection did not have. The metric `pgimbal_reprepares_total`.
     pub reprepares: u64,
-    /// Cancel requests sent to servers.
+    /// Cancel requests that were sent to servers because a client asked, or after `query_timeout`;
+    /// those for what a vanished client runs are not counted. The metric `pgimbal_cancels_total`.
     pub cancels: u64,
-    /// Questions put to servers, by what they were about.
+    /// Questions about session state that the proxy put to servers, by what they were about
+    /// (`locks`, `session` and so on). The metric `pgimbal_questions_total`.
     pub questions: BTreeMap<&'static str, u64>,
-    /// Questions that got no answer.
+    /// Questions about session state that got an error, or no answer within 1 s. The metric
+    /// `pgimbal_questions_failed_total`.
     pub questions_failed: u64,
-    /// Server connections that were reset before they served another session.
+    /// Resets of server connections on which a session may have left state, before another session
+    /// was served or after the client had gone; those by the configured `reset_query` are not
+    /// counted. The metric `pgimbal_resets_total`.
     pub resets: u64,
-    /// Statements described again because a server lacked them.
+    /// Describes that the proxy has sent for a statement that it had prepared again, to see whether
+    /// its parameters and columns still are what the client was told. The metric
+    /// `pgimbal_shape_checks_total`.
     pub shape_checks: u64,
-    /// Pins found by a question beyond `max_pinned`.
+    /// Answers to questions that would pin a session although `max_pinned` sessions of the pool are
+    /// pinned: it keeps its server connection all the same. The metric
+    /// `pgimbal_pins_by_question_total`.
     pub pins_by_question: u64,
-    /// Error responses from servers and from the proxy, by SQLSTATE.
+    /// Error responses from servers and from the proxy, by SQLSTATE. At most 300 different ones are
+    /// counted; further ones are left out. The metric `pgimbal_errors_total`.
     pub errors: BTreeMap<SqlState, u64>,
 }
 
@@ -103,7 +132,7 @@ impl PoolStats {
         self.server_logins > 0 || self.transactions > 0
     }
 
-    /// Counts an error.
+    /// Counts an error response by its SQLSTATE. A new one is left out once 300 are known.
     pub fn error(&mut self, code: SqlState) {
         if let Some(n) = self.errors.get_mut(&code) {
             *n += 1;
@@ -112,7 +141,7 @@ impl PoolStats {
         }
     }
 
-    /// Adds another worker's counters.
+    /// Adds the counters of another worker's part of the pool, or of another pool.
     pub fn add(&mut self, other: &Self) {
         self.transactions += other.transactions;
         self.replica_transactions += other.replica_transactions;
@@ -143,41 +172,51 @@ impl PoolStats {
     }
 }
 
-/// A pool as it stands, for metrics and the console.
+/// One worker's part of a pool at one moment, for the metrics and SHOW POOLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolSnapshot {
-    /// The database's name as clients say it.
+    /// The database's name, as clients say it in their startup packets.
     pub database: String,
-    /// The user of the pool.
+    /// The user's name, as clients say it in their startup packets.
     pub user: String,
-    /// `session`, `transaction` or `statement`.
+    /// The pool's mode (`pool_mode` in the configuration): `session`, `transaction` or `statement`.
     pub mode: &'static str,
-    /// Clients linked to a server connection.
+    /// Clients that are linked to a server connection. The metric `pgimbal_clients_active`.
     pub clients_active: u32,
-    /// Clients that wait for one.
+    /// Clients that wait for a server connection, or for a place among the pinned sessions. The
+    /// metric `pgimbal_clients_waiting`.
     pub clients_waiting: u32,
-    /// Clients that need none.
+    /// Clients that neither have a server connection nor wait for one. The metric
+    /// `pgimbal_clients_idle`.
     pub clients_idle: u32,
-    /// Server connections linked to a client.
+    /// Server connections that are linked to a client. The metric `pgimbal_servers_active`.
     pub servers_active: u32,
-    /// Idle server connections.
+    /// Server connections that are idle: linked to no client, and ready to be handed out. The
+    /// metric `pgimbal_servers_idle`.
     pub servers_idle: u32,
-    /// Server connections being opened.
+    /// Server connections that are being opened. The metric `pgimbal_servers_dialing`.
     pub servers_dialing: u32,
-    /// Server connections that wait for the end of a cancel request, or are closing.
+    /// Server connections that wait for the end of a cancel request, or are closing: they serve
+    /// nobody. The metric `pgimbal_servers_leaving`.
     pub servers_leaving: u32,
-    /// How long the longest waiter has waited.
+    /// How long the client has waited so far that waits longest, for a server connection or for a
+    /// place among the pinned sessions; zero if none waits. The metric
+    /// `pgimbal_longest_wait_seconds`.
     pub longest_wait: Duration,
-    /// Pinned clients by reason.
+    /// The number of pinned clients by reason. A client with several reasons counts under each; a
+    /// reason without clients is missing. The metric `pgimbal_clients_pinned`.
     pub pinned: BTreeMap<&'static str, u32>,
-    /// How long the longest of them has been pinned, by reason.
+    /// How long the client has been pinned that is pinned longest, by reason; a reason without
+    /// clients is missing. The metric `pgimbal_pinned_longest_seconds`.
     pub pinned_longest: BTreeMap<&'static str, Duration>,
-    /// Its counters.
+    /// The pool's counters on this worker, or of all workers once [`Self::add`] was called for
+    /// each.
     pub stats: PoolStats,
 }
 
 impl PoolSnapshot {
-    /// Adds another worker's part of the same pool.
+    /// Adds another worker's part of the same pool: counts are summed, of times the longer one
+    /// stays.
     pub fn add(&mut self, other: &Self) {
         self.clients_active += other.clients_active;
         self.clients_waiting += other.clients_waiting;
@@ -198,80 +237,92 @@ impl PoolSnapshot {
     }
 }
 
-/// A client session as it stands, for `SHOW CLIENTS`.
+/// A client session at one moment, for SHOW CLIENTS: one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientSnapshot {
-    /// Its worker.
+    /// The number of the session's worker, from 0.
     pub worker: u16,
-    /// Its slot on the worker, for what the driver knows of it.
+    /// The session's slot on the worker, by which the driver finds the address and the rest of what
+    /// it knows.
     pub slot: u32,
-    /// Its number on the worker.
+    /// The session's serial number on the worker, from 1: with the worker's number it names the
+    /// client.
     pub serial: u32,
-    /// The database's name as the client said it.
+    /// The database's name, as the client said it in its startup packet.
     pub database: String,
-    /// Its user.
+    /// The user's name, as the client said it in its startup packet.
     pub user: String,
-    /// `idle`, `waiting`, `active` or `pinned`.
+    /// `idle`, `waiting`, `active` (linked to a server connection) or `pinned` (linked, and beyond
+    /// its transaction).
     pub state: &'static str,
-    /// Why it keeps its server connection.
+    /// The reasons for which the session keeps its server connection beyond a transaction, with `,
+    /// ` between them; empty if there is none.
     pub pinned: String,
-    /// How long it has been pinned, zero if it is not.
+    /// How long the session has been pinned; zero if it is not.
     pub pinned_for: Duration,
-    /// Its application_name, if it said one.
+    /// The client's `application_name`, in UTF-8 as far as its bytes are; empty if it said none.
     pub application_name: String,
-    /// Where it comes from.
+    /// The client's address, which the driver fills in; empty before.
     pub address: String,
-    /// Process id of the server connection it is linked to, or 0.
+    /// The process id, from BackendKeyData, of the server connection that the session is linked to;
+    /// 0 if it is linked to none.
     pub server_process_id: u32,
-    /// How long it has been connected.
+    /// How long ago the client has logged in.
     pub connected: Duration,
-    /// How long it has waited, if it waits.
+    /// How long the session has waited for a server connection, or for a place among the pinned
+    /// ones; zero if it does not wait.
     pub wait: Duration,
-    /// Prepared statements that it knows.
+    /// The number of named prepared statements that the session has, by Parse; 0 if none.
     pub prepared_statements: usize,
-    /// The generation of the password that it has shown, when that is one that rotates.
+    /// The generation of the rotating password that the client has logged in with, which the driver
+    /// fills in. `None` for another password.
     pub generation: Option<u32>,
 }
 
-/// A server connection as it stands, for `SHOW SERVERS`.
+/// A server connection at one moment, for SHOW SERVERS: one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSnapshot {
-    /// Its worker.
+    /// The number of the connection's worker, from 0.
     pub worker: u16,
-    /// Its number on the worker.
+    /// The connection's serial number on the worker, from 1: with the worker's number it names the
+    /// connection.
     pub serial: u32,
-    /// The pool's database.
+    /// The database of the connection's pool, as clients say it.
     pub database: String,
-    /// The pool's user.
+    /// The user of the connection's pool, as clients say it.
     pub user: String,
-    /// `dialing`, `idle`, `active`, `leaving`.
+    /// `dialing`, `idle`, `active` (linked to a client) or `leaving` (closing, or waiting for the
+    /// end of a cancel request).
     pub state: &'static str,
-    /// The server's process id.
+    /// The process id of the server process, from BackendKeyData; as `pg_stat_activity` shows it.
     pub process_id: u32,
-    /// Where it leads.
+    /// The address of the server, which the driver fills in; empty before.
     pub address: String,
-    /// How long it has been open.
+    /// How long ago the attempt to open the connection began, on whichever worker.
     pub connected: Duration,
-    /// Serial of the client that it serves, or 0.
+    /// The serial number of the session that is linked to the connection; 0 if none is.
     pub client: u32,
-    /// Prepared statements on it.
+    /// The number of prepared statements that the proxy knows to be on the connection; 0 if none.
     pub prepared_statements: usize,
-    /// The generation of the password that it was opened with, when that is one that rotates.
+    /// The generation of the rotating password that the connection was opened with, which the
+    /// driver fills in. `None` for another password.
     pub generation: Option<u32>,
 }
 
-/// Everything that one worker can tell.
+/// The state and counters of one worker, as it answers the console and the metrics.
 #[derive(Clone, Debug, Default)]
 pub struct WorkerSnapshot {
-    /// Its pools.
+    /// The worker's parts of pools, without those that were retired.
     pub pools: Vec<PoolSnapshot>,
-    /// What pools had counted that are gone, by the name of their database.
+    /// The counters of pools that were retired, summed by the name of their database, so that the
+    /// totals of a database do not go down; `(others)` stands for the databases beyond 1000.
     pub retired: Vec<(String, PoolStats)>,
-    /// Its clients; empty unless they were asked for.
+    /// The worker's client sessions; empty unless they were asked for.
     pub clients: Vec<ClientSnapshot>,
-    /// Its server connections; empty unless they were asked for.
+    /// The worker's server connections; empty unless they were asked for.
     pub servers: Vec<ServerSnapshot>,
-    /// Clients' tasks that ended in a panic.
+    /// How many tasks of clients on this worker have ended in a panic since the start. The metric
+    /// `pgimbal_panics_total`.
     pub panics: u64,
 }
 

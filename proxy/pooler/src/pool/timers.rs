@@ -24,15 +24,17 @@ use crate::session::pin::PinReason;
 use crate::session::sessions::Service;
 use crate::session::{Link, Phase, Presence, Session, dismissal, place, setup};
 
-/// How often `Pooler::handle_timeout` is to be called while somebody waits: the age from which a waiter may
-/// be helped by another worker, twice over.
+/// How often `Pooler::handle_timeout` is to be called while a session waits which another worker
+/// could help: twice the age (1 ms) from which other workers are asked for a server connection.
 pub const WAITING_TICK: Duration = Duration::from_millis(2);
 
-/// How often it is to be called while those who wait can only be helped by this worker itself:
-/// what remains to be done for them is to look at the longest wait.
+/// How often `Pooler::handle_timeout` is to be called while those who wait can only be helped by
+/// this worker itself: what remains to be done for them is to look at the longest wait.
 pub const LOCAL_WAITING_TICK: Duration = Duration::from_millis(20);
 
-/// How often it is to be called otherwise; the finest limit that anybody sets is a second or so.
+/// How often `Pooler::handle_timeout` is to be called while nobody waits, and how often server
+/// connections and clients are checked against their limits; the finest limit that anybody sets is
+/// a second or so.
 pub const QUIET_TICK: Duration = Duration::from_millis(100);
 
 /// How old a waiter is when other workers are asked for capacity.
@@ -42,7 +44,7 @@ const ASK_AFTER: Duration = Duration::from_millis(1);
 /// millisecond, unless the server has other troubles.
 const QUESTION_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long an answer to that is awaited before the next question.
+/// How long an answer to a request for a server connection is awaited before the next one.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Does what is due at `now`. Server connections are looked over every [`QUIET_TICK`] only.

@@ -3,34 +3,38 @@
 
 use super::keyword::Lead;
 
-/// How a text gets at the database's rows, as far as its words say. Two bytes.
+/// How a text gets at the database's rows, as far as its words say. Two bytes. A replica or a READ
+/// ONLY transaction may be tried for what begins as a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
-    /// What its statements do.
+    /// What the text's statements do with rows: whether they read or write.
     pub kind: AccessKind,
-    /// It names, wherever (also in a literal or a comment) and in any case, a function or NOTIFY
-    /// whose effect a READ ONLY transaction does not prevent. Taken for granted where the text is
-    /// not at hand as a whole.
+    /// The text names, wherever (also in a literal or a comment) and in any case, a function or
+    /// NOTIFY whose effect a READ ONLY transaction does not prevent. Taken for granted where the
+    /// text is not at hand as a whole.
     pub escapes: bool,
 }
 
-/// What the statements of a text do with rows. Of several statements the first one counts, except
-/// for [`AccessKind::Reads`]: nothing but a server can tell that a text writes nothing.
+/// What the statements of a text do with rows, by their first words. Of several statements the
+/// first one counts, except for [`AccessKind::Reads`]: nothing but a server can tell that a text
+/// writes nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AccessKind {
-    /// It has no statement.
+    /// The text has no statement: it is empty, or has only comments and semicolons.
     #[default]
     Nothing,
-    /// Each statement is SHOW: it cannot write.
+    /// Each statement of the text is SHOW: it cannot write.
     Reads,
-    /// It begins as a statement that reads: SELECT, WITH, VALUES, TABLE, EXPLAIN, or SHOW in front
-    /// of others. It may write all the same, so it is no proof: a function does, INSERT behind WITH
-    /// does, EXPLAIN ANALYZE does, and so does a statement behind it. A READ ONLY transaction
-    /// refuses that.
+    /// The text begins as a statement that reads: SELECT, WITH, VALUES, TABLE, EXPLAIN, or SHOW in
+    /// front of others. It may write all the same, so it is no proof: a function does, INSERT
+    /// behind WITH does, EXPLAIN ANALYZE does, and so does a statement behind it. A READ ONLY
+    /// transaction refuses that.
     BeginsAsRead,
-    /// COPY … TO, of a table or of a query that begins as a read: rows leave the database.
+    /// The text begins as COPY … TO, of a table or of a query that begins as a read: rows leave the
+    /// database.
     CopiesOut,
-    /// INSERT, UPDATE, DELETE, MERGE, TRUNCATE, COPY … FROM, DDL.
+    /// The text begins as a statement that writes: INSERT, UPDATE, DELETE, MERGE, TRUNCATE, COPY …
+    /// FROM, DDL.
     Writes,
     /// Anything else: CALL, DO, EXECUTE, FETCH, a statement about transactions or settings, one
     /// that cannot be read.
@@ -38,7 +42,8 @@ pub enum AccessKind {
 }
 
 impl Access {
-    /// That of a text of which nothing is known.
+    /// The access of a text of which nothing is known: it may write, and may name what a READ ONLY
+    /// transaction does not prevent.
     pub const UNKNOWN: Access = Access { kind: AccessKind::Unknown, escapes: true };
 
     /// Whether the text begins as one that only reads, so that it may be tried in a READ ONLY
@@ -50,7 +55,8 @@ impl Access {
 }
 
 impl AccessKind {
-    /// That of a text of which `next` is the next statement.
+    /// Returns the kind of a text of which the statements so far have this kind, and `next` is the
+    /// kind of the next statement.
     pub(super) fn then(self, next: AccessKind) -> AccessKind {
         match (self, next) {
             (AccessKind::Nothing, first) => first,
@@ -60,7 +66,8 @@ impl AccessKind {
         }
     }
 
-    /// That of a statement which begins so, behind parentheses.
+    /// Returns the kind of a statement that begins with this keyword, parentheses in front of it
+    /// left out.
     pub(super) fn of(lead: Lead) -> AccessKind {
         match lead {
             Lead::Show => AccessKind::Reads,

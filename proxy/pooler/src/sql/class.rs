@@ -3,21 +3,25 @@
 use super::access::Access;
 use super::classified::Classified;
 
-/// What a prepared statement's text is, in the least memory: most of them are plain, and take no
-/// allocation.
+/// What a prepared statement's text is, as far as it matters when the statement is run. It takes
+/// the least memory: most texts are plain, and need no allocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StatementClass {
-    /// Nothing has to be known of it when it is run, but whether it reads.
+    /// A plain text ([`Classified::is_plain`]): it leaves nothing in its session when it is run,
+    /// and only whether it reads or writes rows is kept of it.
     Plain(Access),
-    /// Anything else.
+    /// Any other text, with its whole classification: what its statements leave is followed or
+    /// asked about when it is run.
     Other(Box<Classified>),
 }
 
 impl StatementClass {
-    /// That of a statement whose text nobody has looked at, or that is looked at elsewhere.
+    /// The class of a statement whose text nobody has looked at, or that is looked at elsewhere:
+    /// plain, of unknown access.
     pub const UNREAD: StatementClass = StatementClass::Plain(Access::UNKNOWN);
 
-    /// What executing it means to the session; `None` if it is plain.
+    /// Returns the classification, which says what executing the statement means to the session;
+    /// `None` if it is plain.
     #[must_use]
     pub fn not_plain(&self) -> Option<&Classified> {
         match self {
@@ -26,7 +30,7 @@ impl StatementClass {
         }
     }
 
-    /// Whether it reads or writes rows.
+    /// Returns whether the statement reads or writes rows, as far as its words say.
     #[must_use]
     pub fn access(&self) -> Access {
         match self {
@@ -35,7 +39,7 @@ impl StatementClass {
         }
     }
 
-    /// The bytes that it takes besides itself.
+    /// Returns the memory that the class takes besides its own size, in bytes; 0 if it is plain.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.not_plain().map_or(0, Classified::bytes)

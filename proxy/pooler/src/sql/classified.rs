@@ -5,183 +5,205 @@ use super::kinds::Kinds;
 use super::marks::Marks;
 
 /// A name of a statement, savepoint or cursor, or a value: bytes as the client sent them, names
-/// lower-cased unless they were quoted, doubled quotes made single.
+/// lower-cased unless they were quoted, doubled quotes made single. No NUL at the end.
 pub type Bytes = Box<[u8]>;
 
-/// What a text would do to its session.
+/// What a text would do to its session, as far as its words show: the result of classifying the SQL
+/// of one Query or Parse message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Classified {
-    /// Its statements.
+    /// The text's statements, in their order; [`Steps::Unreadable`] if they cannot be told.
     pub steps: Steps,
-    /// What it does to transactions and to the schema, whichever of its statements does it.
+    /// What the text does to transactions and to the schema, whichever of its statements does it.
     pub marks: Marks,
-    /// Whether it reads or writes rows.
+    /// Whether the text reads or writes rows, as far as its words say.
     pub access: Access,
-    /// None of its statements leaves anything in its session, or may, by its words. What
-    /// functions outside of `pg_catalog` leave, which [`Calls::Functions`](super::Calls) looks
-    /// for, does not count.
+    /// None of the text's statements leaves anything in its session, or may, by its words. What
+    /// functions outside of `pg_catalog` leave, which [`Calls::Functions`](super::Calls) looks for,
+    /// does not count.
     pub leaves_nothing: bool,
-    /// It names a prepared statement in SQL: EXECUTE, PREPARE or DEALLOCATE stands in it as a
-    /// keyword, also behind EXPLAIN or AS, or in the code of a DO block.
+    /// The text names a prepared statement in SQL: EXECUTE, PREPARE or DEALLOCATE stands in it as a
+    /// keyword, also behind EXPLAIN or AS, or in the code of a DO block. True for an unreadable
+    /// text.
     pub names_statements: bool,
 }
 
-/// The statements of a text, in order.
+/// The statements of a text, in order, in the least memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Steps {
-    /// None: only white space, comments and semicolons.
+    /// No statement: the text has only white space, comments and semicolons.
     None,
-    /// One or more, all of which are [`Step::PLAIN`]: nothing to note. No allocation.
+    /// One or more statements, all of which are [`Step::PLAIN`]: nothing to note, and not told
+    /// apart. No allocation.
     Plain,
-    /// One that is not plain.
+    /// One statement, which is not plain: nothing else stands in the text.
     One(Step),
-    /// Several, of which one at least is not plain. The server answers each with one
+    /// Several statements, of which one at least is not plain. The server answers each with one
     /// CommandComplete, unless one before it fails.
     Several(Box<[Step]>),
-    /// It cannot be told what the text does, or how many statements it has: it may do anything.
+    /// It cannot be told what the text does, or how many statements it has: it may do anything. So
+    /// it is for a text whose quotes or characters cannot be read.
     Unreadable,
 }
 
-/// One statement.
+/// One statement of a text: its form, and what it may leave in its session when it is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Its form, if that is one that is followed.
+    /// The statement's form: which SQL command it is, with its operands where the command is
+    /// followed.
     pub form: Form,
-    /// What it may leave in the session besides what `form` says.
+    /// The kinds of state that the statement may leave in the session besides what `form` says;
+    /// empty if it leaves nothing more.
     pub raises: Kinds,
-    /// It changes, or may change, settings until the end of its transaction (SET LOCAL,
+    /// The statement changes, or may change, settings until the end of its transaction (SET LOCAL,
     /// `set_config(…, true)`), in ways that `form` does not say.
     pub local: bool,
 }
 
-/// The form of a statement.
+/// The form of a statement: which SQL command it is, and its operands where they are followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// SELECT, INSERT, SHOW, SET TRANSACTION, NOTIFY and all that ends with its transaction.
+    /// SELECT, INSERT, SHOW, SET TRANSACTION, NOTIFY and all others whose effects on the session
+    /// end with their transaction.
     Plain,
-    /// Any other that is not followed (DDL, DO, LISTEN, UNLISTEN, LOAD, FETCH, MOVE, CLOSE, …), or
-    /// a followed one whose exact form is not known: see `raises`.
+    /// Any other statement that is not followed (DDL, DO, LISTEN, UNLISTEN, LOAD, CLOSE, a FETCH or
+    /// MOVE that may leave something, …), or a followed one whose exact form is not known: see
+    /// `raises`.
     Other,
     /// FETCH or MOVE, which runs what a portal or cursor of this transaction was declared for.
     Fetch,
-    /// DECLARE; `raises` holds what its query may leave when it is fetched.
+    /// DECLARE of a cursor; the step's `raises` holds what its query may leave when it is fetched.
     Declare,
-    /// BEGIN or START TRANSACTION.
+    /// BEGIN or START TRANSACTION, with any options: it begins a transaction block.
     Begin,
-    /// COMMIT or END.
+    /// COMMIT or END, with AND CHAIN or without. In a failed transaction it is answered by
+    /// ROLLBACK.
     Commit(Chain),
-    /// ROLLBACK or ABORT.
+    /// ROLLBACK or ABORT of the whole transaction, with AND CHAIN or without: settings that it
+    /// changed are undone.
     Rollback(Chain),
-    /// PREPARE TRANSACTION.
+    /// PREPARE TRANSACTION: the transaction ends for its session; in a failed one it is answered by
+    /// ROLLBACK.
     PrepareTransaction,
-    /// SAVEPOINT.
+    /// SAVEPOINT, with the savepoint's name: settings that are changed after it may be undone.
     Savepoint(Bytes),
-    /// ROLLBACK TO.
+    /// ROLLBACK TO SAVEPOINT, with the savepoint's name: settings that were changed since are
+    /// undone.
     RollbackTo(Bytes),
-    /// RELEASE.
+    /// RELEASE SAVEPOINT, with the savepoint's name: what was changed since stays.
     Release(Bytes),
     /// SET in any spelling, or `SELECT [pg_catalog.]set_config(…)[, set_config(…)…]` and nothing
-    /// else.
+    /// else: the settings that are set, in their order, and how.
     Set(Box<[Assignment]>, SetBy),
-    /// RESET of one setting, SET … TO DEFAULT; the name in lower case.
+    /// RESET of one setting, or SET … TO DEFAULT: the setting's name in lower case, and until when
+    /// it holds.
     Reset(Bytes, Scope),
-    /// RESET ALL.
+    /// RESET ALL: the settings of the session go back to the values that it began with.
     ResetAll,
-    /// DISCARD ALL.
+    /// DISCARD ALL: the whole session state is dropped, prepared statements included.
     DiscardAll,
-    /// DISCARD TEMP, PLANS or SEQUENCES.
+    /// DISCARD TEMP, PLANS or SEQUENCES: it takes session state away, but no settings or
+    /// statements.
     Discard,
-    /// SQL PREPARE; the name, cut as PostgreSQL cuts it.
+    /// SQL PREPARE, with the statement's name, cut as PostgreSQL cuts it (63 bytes).
     Prepare(Bytes),
-    /// SQL EXECUTE by itself (not behind EXPLAIN or AS).
+    /// SQL EXECUTE by itself (not behind EXPLAIN or AS), with the statement's name.
     Execute(Bytes),
-    /// DEALLOCATE of one statement.
+    /// DEALLOCATE of one prepared statement, with its name, cut as PostgreSQL cuts it (63 bytes).
     Deallocate(Bytes),
-    /// DEALLOCATE ALL.
+    /// DEALLOCATE ALL: all prepared statements of the session are dropped, those of Parse too.
     DeallocateAll,
-    /// `SELECT [pg_catalog.]pg_advisory_unlock_all()` and nothing else.
+    /// `SELECT [pg_catalog.]pg_advisory_unlock_all()` and nothing else: it releases the
+    /// session-level advisory locks.
     UnlockAll,
-    /// COPY, in either direction.
+    /// COPY, in either direction (FROM or TO); see [`Classified::access`].
     Copy,
 }
 
-/// How settings are set.
+/// How settings are set, which decides the tag of the CommandComplete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetBy {
-    /// SET: the tag is `SET`.
+    /// By SET: the tag of the CommandComplete is `SET`.
     Statement,
-    /// `pg_catalog.set_config`: the tag is `SELECT 1`.
+    /// By `pg_catalog.set_config`: the tag of the CommandComplete is `SELECT 1`.
     Function,
-    /// `set_config` without its schema: another function of the name may have been meant.
+    /// By `set_config` without its schema: another function of the name may have been meant, so the
+    /// server is asked whether there is one. The tag is `SELECT 1`.
     UnqualifiedFunction,
 }
 
-/// One setting that is set.
+/// One setting that SET or a call of `set_config` sets: its name, its value and until when it
+/// holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
-    /// Its name, in lower case if it is written in the text.
+    /// The setting's name, in lower case if it is written in the text.
     pub name: Operand,
-    /// Its value as `set_config` would take it: lists are joined, quoted where the setting is a
+    /// The value as `set_config` would take it: lists are joined, quoted where the setting is a
     /// list of identifiers.
     pub value: Operand,
-    /// Until when it holds.
+    /// Until when the value holds: the end of the session or of the transaction.
     pub scope: ScopeOperand,
 }
 
-/// A name or value of a call of `set_config`.
+/// A name or value of a setting, as SET or a call of `set_config` has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operand {
-    /// Written in the text.
+    /// The operand is written in the text: these bytes, without quotes and escapes.
     Text(Bytes),
-    /// NULL.
+    /// The operand is NULL, written in the text.
     Null,
-    /// The parameter of this number, counted from 1 (`$1`, also `$1::text`).
+    /// The operand is the parameter of this number, counted from 1 (`$1`, also `$1::text`): Bind
+    /// has it.
     Parameter(u16),
 }
 
-/// The third argument of `set_config`.
+/// Until when a setting holds: by SET or SET LOCAL, or by the third argument of `set_config`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScopeOperand {
-    /// Written in the text; SET says it too.
+    /// The scope is written in the text, as true or false, or by SET and SET LOCAL.
     Is(Scope),
-    /// The parameter of this number, counted from 1: true is [`Scope::Local`].
+    /// The scope is the parameter of this number, counted from 1: true is [`Scope::Local`]. Bind
+    /// has it.
     Parameter(u16),
 }
 
-/// Until when a SET holds.
+/// Until when a setting that SET or `set_config` sets holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Until the session ends, unless its transaction rolls back.
+    /// Until the session ends, unless its transaction rolls back (SET, SET SESSION, or `set_config`
+    /// with false).
     Session,
-    /// Until the transaction ends.
+    /// Until the transaction ends (SET LOCAL, or `set_config` with true).
     Local,
 }
 
-/// Whether the books follow a statement.
+/// Whether a statement is noted once the server has completed it, so that the proxy knows the
+/// session's settings and prepared statements without asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Followed {
-    /// Nothing of it is written down.
+    /// The statement is not noted: it changes no settings or prepared statements in a known way.
     No,
-    /// Where settings were changed in its transaction: it may undo or keep them.
+    /// Only where settings were changed in its transaction: the statement may undo or keep them.
     WithSettings,
-    /// It changes them, or the client's statements.
+    /// The statement is noted: it changes settings, or the client's prepared statements.
     Always,
 }
 
-/// Whether a transaction's end begins the next.
+/// Whether a statement that ends a transaction begins the next (AND CHAIN).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chain {
-    /// It does not.
+    /// No transaction is begun: AND CHAIN is not in the statement.
     No,
-    /// AND CHAIN.
+    /// AND CHAIN: a transaction with the same characteristics begins at once.
     Yes,
 }
 
 impl Step {
-    /// A statement that leaves nothing.
+    /// A statement that leaves nothing in its session: of the form [`Form::Plain`], without kinds.
     pub const PLAIN: Step = Step { form: Form::Plain, raises: Kinds::NONE, local: false };
 
-    /// One that may leave anything.
+    /// A statement that may leave anything: every kind that can be asked about or that code may
+    /// leave, and settings until the end of its transaction.
     pub const UNREADABLE: Step =
         Step { form: Form::Other, raises: Kinds::ANYTHING.union(Kinds::ASKED), local: true };
 
@@ -192,7 +214,8 @@ impl Step {
             && matches!(self.form, Form::Plain | Form::Other | Form::Copy | Form::Fetch)
     }
 
-    /// Whether it leaves nothing.
+    /// Whether the statement equals [`Self::PLAIN`]: it leaves nothing in its session, and needs no
+    /// attention when it is run.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         *self == Step::PLAIN
@@ -200,7 +223,8 @@ impl Step {
 }
 
 impl Classified {
-    /// A text that only reads or writes rows.
+    /// The classification of a text of plain statements only: no marks, and no name of a prepared
+    /// statement. Whether they read or write rows is unknown.
     pub const PLAIN: Classified = Classified {
         steps: Steps::Plain,
         marks: Marks::NONE,
@@ -209,7 +233,9 @@ impl Classified {
         names_statements: false,
     };
 
-    /// A text that cannot be read at all: it may do anything.
+    /// The classification of a text that cannot be read at all: it may do anything. It has all
+    /// marks, no statements that are told apart, and unknown access; its session is asked about
+    /// afterwards.
     pub const UNREADABLE: Classified = Classified {
         steps: Steps::Unreadable,
         marks: Marks::ALL,
@@ -218,7 +244,8 @@ impl Classified {
         names_statements: true,
     };
 
-    /// The statements, as far as they are told apart.
+    /// Returns the statements that are told apart, in their order. Empty if there are none, if all
+    /// are plain, or if the text is unreadable.
     #[must_use]
     pub fn steps(&self) -> &[Step] {
         match &self.steps {
@@ -228,8 +255,9 @@ impl Classified {
         }
     }
 
-    /// Whether one of its statements may run functions: all but those that begin a transaction,
-    /// undo a part of it, set a setting, or prepare what is not run yet.
+    /// Whether one of the text's statements may run functions: all but those that begin a
+    /// transaction, undo a part of it, set a setting, or prepare what is not run yet. True for an
+    /// unreadable text.
     #[must_use]
     pub fn may_run_code(&self) -> bool {
         let runs_none = |step: &Step| {
@@ -253,7 +281,8 @@ impl Classified {
         }
     }
 
-    /// What all its statements together may leave.
+    /// Returns the kinds of state that all statements together may leave, besides what their forms
+    /// say; for an unreadable text all that [`Step::UNREADABLE`] has.
     #[must_use]
     pub fn raises(&self) -> Kinds {
         match &self.steps {
@@ -263,7 +292,8 @@ impl Classified {
         }
     }
 
-    /// The form of the text's only statement.
+    /// Returns the form of the text's only statement; `None` if it has none or several, if it is
+    /// plain, or if the text is unreadable.
     #[must_use]
     pub fn only(&self) -> Option<&Form> {
         match &self.steps {
@@ -272,7 +302,7 @@ impl Classified {
         }
     }
 
-    /// The form of the text's first statement; `None` where that cannot be told.
+    /// Returns the form of the text's first statement; `None` if it has none, or is unreadable.
     #[must_use]
     pub fn first(&self) -> Option<&Form> {
         match &self.steps {
@@ -282,7 +312,8 @@ impl Classified {
         }
     }
 
-    /// Whether nothing has to be known of it when it is run.
+    /// Whether nothing has to be known of the text when it is run: all its statements are plain, it
+    /// has no marks, and it names no prepared statement.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         matches!(self.steps, Steps::None | Steps::Plain)
@@ -290,8 +321,8 @@ impl Classified {
             && !self.names_statements
     }
 
-    /// Whether all that it does is to begin or end transactions and savepoints, or to read and
-    /// write rows.
+    /// Whether all that the text does is to begin or end transactions and savepoints, or to read
+    /// and write rows. `false` for an unreadable text.
     #[must_use]
     pub fn only_ends_or_begins(&self) -> bool {
         let ends_or_begins = |step: &Step| {
@@ -314,7 +345,8 @@ impl Classified {
 }
 
 impl Form {
-    /// Whether the books follow such a statement.
+    /// Returns whether such a statement is noted once the server has answered it with
+    /// CommandComplete.
     #[must_use]
     pub const fn followed(&self) -> Followed {
         match self {
@@ -343,8 +375,9 @@ impl Form {
         }
     }
 
-    /// Whether a CommandComplete with this tag (without its NUL) may be the answer to such a
-    /// statement. [`Form::Plain`] and [`Form::Other`] take any.
+    /// Whether a CommandComplete with this tag (without its NUL; protocol chapter "Message
+    /// Formats") may be the answer to such a statement. [`Form::Plain`], [`Form::Other`] and
+    /// [`Form::Execute`] take any.
     #[must_use]
     pub fn expects(&self, tag: &[u8]) -> bool {
         match self {

@@ -7,24 +7,26 @@ use super::cursor::unquote;
 use super::lex::Lexer;
 use super::token::{Literal, Sink};
 
-/// One command, as its words.
+/// One command of a text, as its words; commands are those of pgimbal's console.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandWords<'t> {
-    /// It, from its first to its last word, as it is written.
+    /// The command as it is written, from its first to its last word: without the semicolon.
     pub text: &'t str,
-    /// Its words as they are written: what stands together, between white space, comments and `=`.
-    /// Quoted identifiers have lost their quotes; literals keep theirs. At least one.
+    /// The command's words as they are written: what stands together, between white space, comments
+    /// and `=`. Quoted identifiers have lost their quotes; literals keep theirs. At least one.
     pub words: Vec<String>,
 }
 
-/// A quote that does not end: nobody knows what the commands of the text are.
+/// The error for a text with a quote (`'`, `"` or `$$`) that does not end: nobody knows what its
+/// commands are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnclosedQuote;
 
-/// The commands in a text, which semicolons part; empty ones are left out.
+/// Returns the commands in a text, which semicolons part; empty ones are left out. Quotes and
+/// comments are read as SQL's, with `standard_conforming_strings` on.
 ///
 /// # Errors
-/// [`UnclosedQuote`]. A comment that does not end is one all the same.
+/// [`UnclosedQuote`] if a quote does not end. A comment that does not end is one all the same.
 pub fn commands(text: &str) -> Result<Vec<CommandWords<'_>>, UnclosedQuote> {
     let mut lexer = Lexer::new(StandardStrings::On);
     let mut split = Split { text, commands: Vec::new(), begun: None, last: 0..0 };

@@ -1,27 +1,29 @@
 //! How a session's bytes are to be read: its `standard_conforming_strings` and its encodings.
 
-/// The session's `standard_conforming_strings`.
+/// The session's `standard_conforming_strings`, which decides how a plain literal is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StandardStrings {
-    /// A backslash in `'…'` is a backslash.
+    /// A backslash in `'…'` is a backslash, as the SQL standard has it; PostgreSQL's default.
     #[default]
     On,
     /// A backslash in `'…'` escapes, as in `E'…'`.
     Off,
 }
 
-/// What matters of the session's `client_encoding`, and of the encoding of its database.
+/// What matters of the session's `client_encoding`, and of the encoding of its database, to find
+/// quotes and words in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Encoding {
     /// No byte below 0x80 is ever part of a longer character: UTF8, the LATINs, EUC and so on.
     #[default]
     AsciiSafe,
-    /// As `AsciiSafe`, and both encodings are UTF8: the server sees the bytes that the client sent.
+    /// As `AsciiSafe`, and client and database both have UTF8: the server sees the bytes that the
+    /// client sent.
     Utf8,
     /// The second byte of a character may be an ASCII letter or a backslash, and every byte from
-    /// 0x80 leads a pair: BIG5, GBK, UHC, GB18030.
+    /// 0x80 leads a pair: BIG5, GBK, UHC, GB18030. Second bytes are masked before the text is read.
     Pairs,
-    /// As `Pairs`, but 0xA1 to 0xDF stand alone: SJIS.
+    /// As `Pairs`, but the bytes 0xA1 to 0xDF stand alone: SJIS.
     ShiftJis,
     /// The server may find a quote, a backslash or a letter where the client sent bytes from 0x80:
     /// a text with such a byte cannot be read.
@@ -44,8 +46,8 @@ const ASCII_SAFE: &[&[u8]] = &[
 ];
 
 impl Encoding {
-    /// The reading of the client encoding of this name, as ParameterStatus or a client spells it,
-    /// whatever the database's encoding is.
+    /// Returns the reading of the client encoding of this name, as ParameterStatus or a client
+    /// spells it, whatever the database's encoding is. An unknown name gives [`Self::Unreadable`].
     ///
     /// Tried on PostgreSQL 15, for every pair of a client and a database encoding that has a
     /// conversion: all sequences of one and of two bytes that begin at or above 0x80, those of
@@ -66,7 +68,8 @@ impl Encoding {
         }
     }
 
-    /// The reading of a session of this `client_encoding` in a database of this `server_encoding`.
+    /// Returns the reading of a session of this `client_encoding` in a database of this
+    /// `server_encoding`, both as ParameterStatus spells them.
     #[must_use]
     pub fn of(client: &[u8], server: &[u8]) -> Encoding {
         let is_utf8 = |name| matches!(&Encoding::clean(name)[..], b"utf8" | b"unicode");
@@ -88,28 +91,30 @@ impl Encoding {
     }
 }
 
-/// How a session's texts are to be read.
+/// How a session's texts are to be read. The default is PostgreSQL's: no escapes by backslash, and
+/// an encoding that is safe for ASCII.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reading {
-    /// Whether backslashes escape in plain literals.
+    /// Whether backslashes escape in plain literals (`'…'`): `standard_conforming_strings`.
     pub strings: StandardStrings,
-    /// Whether a byte that looks like ASCII may be part of a longer character.
+    /// Whether a byte that looks like ASCII may be part of a longer character (`client_encoding`).
     pub encoding: Encoding,
 }
 
-/// What is known of how a text will be read when the server comes to it.
+/// What is known, when a text arrives, of how it will be read when the server comes to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readings {
-    /// By this reading.
+    /// By this reading only: the session's settings are known when the text is run.
     One(Reading),
-    /// By any: something that the server has not yet answered stands in front of it.
+    /// By any: something that may change the settings, and that the server has not yet answered,
+    /// stands in front of the text. A text that is not the same under every reading is unreadable.
     Any,
 }
 
-/// Which calls count.
+/// Which function calls in a text count as ones that may leave something in their session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Calls {
-    /// Those of functions that are known to leave something in their session.
+    /// Those of functions that are known to leave something in their session, by their names.
     #[default]
     Text,
     /// Besides them, every call of a function that is not one of `pg_catalog`. Not seen is what no

@@ -1,6 +1,8 @@
 //! Where a text stands to transactions and to the schema.
 
-/// What a text does to transactions and to the schema, whichever of its statements does it.
+/// What a text does to transactions and to the schema: a set of marks, each of which holds if at
+/// least one of the text's statements has it. The default is the empty set. A text that cannot be
+/// read has all marks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Marks(u8);
 
@@ -13,34 +15,34 @@ impl Marks {
     pub(super) const COMMITS_ON_ITS_WAY: Marks = Marks(16);
     pub(super) const ALL: Marks = Marks(31);
 
-    /// A statement begins a transaction block: BEGIN or START TRANSACTION.
+    /// Whether a statement begins a transaction block: BEGIN or START TRANSACTION.
     #[must_use]
     pub const fn begins(self) -> bool {
         self.has(Marks::BEGINS)
     }
 
-    /// A statement ends a transaction: COMMIT, END, PREPARE TRANSACTION, ROLLBACK or ABORT.
+    /// Whether a statement ends a transaction: COMMIT, END, PREPARE TRANSACTION, ROLLBACK or ABORT.
     #[must_use]
     pub const fn may_commit(self) -> bool {
         self.has(Marks::MAY_COMMIT)
     }
 
-    /// SAVEPOINT, RELEASE or ROLLBACK TO.
+    /// Whether a statement is SAVEPOINT, RELEASE or ROLLBACK TO: it sets or uses a savepoint.
     #[must_use]
     pub const fn savepoints(self) -> bool {
         self.has(Marks::SAVEPOINTS)
     }
 
-    /// A statement may change the schema (CREATE, ALTER, DROP, SELECT INTO, DO, CALL and the
-    /// like), so that plans made earlier may no longer fit, and event triggers may run.
+    /// Whether a statement may change the schema (CREATE, ALTER, DROP, SELECT INTO, DO, CALL and
+    /// the like), so that plans made earlier may no longer fit, and event triggers may run.
     #[must_use]
     pub const fn may_change_schema(self) -> bool {
         self.has(Marks::SCHEMA)
     }
 
-    /// A statement that may commit before it has ended (CALL, DO, CREATE INDEX CONCURRENTLY,
-    /// VACUUM, CREATE DATABASE and the like), so that its failure does not prove that nothing of
-    /// it is left.
+    /// Whether a statement may commit before it has ended (CALL, DO, CREATE INDEX CONCURRENTLY,
+    /// VACUUM, CREATE DATABASE and the like), so that its failure does not prove that nothing of it
+    /// is left.
     #[must_use]
     pub const fn may_commit_on_its_way(self) -> bool {
         self.has(Marks::COMMITS_ON_ITS_WAY)

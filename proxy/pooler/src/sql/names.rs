@@ -12,10 +12,10 @@ use super::token::{Literal, Sink};
 /// PostgreSQL's `NAMEDATALEN` without the NUL.
 const LONGEST: usize = 63;
 
-/// A name (folded, without quotes) as PostgreSQL cuts it: to 63 bytes of the database's encoding,
-/// at a character. `None` if the name is not ASCII, unless client and database both have `utf8`:
-/// where it is cut, and what it is folded to, depends on an encoding and a locale that are not
-/// known.
+/// Cuts a name (folded to lower case, without quotes) as PostgreSQL does (`NAMEDATALEN`): to 63
+/// bytes of the database's encoding, at a character. `None` if the name is not ASCII, unless client
+/// and database both have UTF8 (`utf8`): where it is cut, and what it is folded to, depends on an
+/// encoding and a locale that are not known. Also `None` if it is no valid UTF-8.
 #[must_use]
 pub fn cut_name(name: &[u8], utf8: bool) -> Option<&[u8]> {
     if name.is_ascii() {
@@ -102,8 +102,9 @@ fn cut(word: &[u8]) -> &[u8] {
     cut_name(word, true).unwrap_or(&word[..word.len().min(LONGEST)])
 }
 
-/// Where the names of prepared statements stand that begin with `prefix`: identifiers right behind
-/// EXECUTE, PREPARE or DEALLOCATE, outside literals and comments.
+/// Returns where the names of prepared statements stand that begin with `prefix`, as byte ranges of
+/// the text, quotes included: identifiers right behind EXECUTE, PREPARE or DEALLOCATE, outside
+/// literals and comments. In the order of the text.
 #[must_use]
 pub fn own_names(text: &[u8], reading: Reading, prefix: &[u8]) -> Vec<Range<usize>> {
     let mut lexer = Lexer::new(reading.strings);

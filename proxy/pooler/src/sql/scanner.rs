@@ -9,7 +9,9 @@ use super::kinds::Kinds;
 use super::lex::Lexer;
 use super::marks::Marks;
 
-/// Classifies a text that is at hand as a whole (without the NUL that ends it on the wire).
+/// Classifies a text that is at hand as a whole (without the NUL that ends it on the wire). A text
+/// that cannot be read, or means different things under the possible readings, is
+/// [`Steps::Unreadable`]; there are no errors.
 #[must_use]
 pub fn classify(text: &[u8], readings: Readings, calls: Calls) -> Classified {
     // Every transaction begins and ends with one of these.
@@ -77,7 +79,8 @@ fn either(one: Classified, other: Classified) -> Classified {
     Classified { steps, marks, access, leaves_nothing: false, names_statements }
 }
 
-/// Classifies a text that arrives in pieces. Holds at most [`KEPT`] bytes of it.
+/// Classifies a text that arrives in pieces: that of a Query or Parse message too long to be held.
+/// It keeps at most [`KEPT`] bytes of the text.
 #[derive(Debug, Clone)]
 pub struct Scanner {
     pass: Pass,
@@ -89,7 +92,8 @@ pub struct Scanner {
 }
 
 impl Scanner {
-    /// A scanner before the first byte of a text.
+    /// Makes a scanner before the first byte of a text, for these readings; `calls` says which
+    /// function calls count.
     #[must_use]
     pub fn new(readings: Readings, calls: Calls) -> Scanner {
         let (pass, other) = match readings {
@@ -101,7 +105,8 @@ impl Scanner {
         Scanner { pass, other, kept: Vec::new(), length: 0, is_ascii: true }
     }
 
-    /// Reads the next piece (without the NUL that ends the text on the wire).
+    /// Reads the next piece of the text (without the NUL that ends it on the wire); of any length,
+    /// and cut anywhere.
     pub fn feed(&mut self, piece: &[u8]) {
         let room = KEPT - self.kept.len();
         self.kept.extend_from_slice(&piece[..piece.len().min(room)]);
@@ -119,7 +124,7 @@ impl Scanner {
         self.kept.len()
     }
 
-    /// The text has ended: what it is.
+    /// Ends the text, and returns its classification. Called once, behind the last piece.
     pub fn finish(&mut self) -> Classified {
         let found = self.pass.finish(&self.kept, self.length);
         match &mut self.other {

@@ -7,7 +7,9 @@ use super::lex::Lexer;
 use super::names::words;
 use super::token::{Literal, Sink};
 
-/// Whether `word`, in lower case, occurs in a text, wherever it stands.
+/// Whether `word`, in lower case, occurs as a whole word in a text, in any case and wherever it
+/// stands: also in literals, quotes and comments. `word` has no more than 63 bytes, where names are
+/// cut.
 #[must_use]
 pub fn has_word(text: &[u8], word: &[u8]) -> bool {
     let mut found = false;
@@ -15,7 +17,8 @@ pub fn has_word(text: &[u8], word: &[u8]) -> bool {
     found
 }
 
-/// The statement behind AS of one SQL PREPARE; `None` if it cannot be found.
+/// Returns the statement behind AS of a text that is one SQL PREPARE, with the white space in front
+/// of it; `None` if there is no AS outside parentheses, quotes and comments.
 #[must_use]
 pub fn prepared_query(text: &[u8], reading: Reading) -> Option<&[u8]> {
     let mut lexer = Lexer::new(reading.strings);

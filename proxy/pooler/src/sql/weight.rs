@@ -8,7 +8,8 @@ use super::classified::{Assignment, Classified, Form, Operand, Step, Steps};
 const ALLOCATION: usize = 24;
 
 impl Classified {
-    /// The bytes that it takes: a text of 2 KiB may have a thousand statements, of 32 bytes each.
+    /// Returns the memory that the classification takes, in bytes, its own size and the allocator's
+    /// headers included: a text of 2 KiB may have a thousand statements, of 32 bytes each.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let steps = match &self.steps {

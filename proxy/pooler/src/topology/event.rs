@@ -9,56 +9,65 @@ use pgimbal_wire::error::SqlState;
 use super::position::{SystemId, TimelineId};
 use super::view::HoldReason;
 
-/// Something that happened in a cluster; its [`Display`](fmt::Display) is the line of the log. Nodes
-/// are given by their names.
+/// Something that happened in a cluster; its [`Display`](fmt::Display) is the line of the log.
+/// Nodes are given by their names, timelines and identifiers by their numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the text of each says it, and the fields are its words")]
 pub enum Event {
-    /// A primary was found for the first time since the start.
+    /// A primary was found for the first time since the start: writes go to `node`, on `timeline`.
     Found { node: Box<str>, timeline: TimelineId },
-    /// Writes do not go to the primary any more: it does not answer, is not a primary any more, or
-    /// is not the only one.
+    /// Writes do not go to the primary `node` any more: it does not answer, is not a primary any
+    /// more, or is not the only one. `why` is the reason in words. Not logged for an operator's
+    /// HOLD.
     Lost { node: Box<str>, why: Box<str> },
-    /// Clients that want to write wait from now on.
+    /// Clients that want to write wait from now on, for `reason`: writes go to no node.
     Holding { reason: HoldReason },
-    /// A standby was promoted.
+    /// A standby, `node`, was promoted: its last report was that of a primary, on `timeline`.
     Promoted { node: Box<str>, timeline: TimelineId },
-    /// Writes go to another epoch, mostly on another node; `lasted` is how long they went to none.
+    /// Writes go to another epoch, mostly on another node: from node `from` to node `to`, on
+    /// `timeline`. `lasted` is how long they went to no node; zero if there was no interruption.
     Switched { from: Box<str>, to: Box<str>, timeline: TimelineId, lasted: Duration },
-    /// Writes go to the same epoch as before; `lasted` is how long they went to none.
+    /// Writes go to the same epoch as before, on `node`; `lasted` is how long they went to no node.
     Resumed { node: Box<str>, lasted: Duration },
-    /// A node is used neither for writes nor for reads until it joins the cluster's history.
+    /// A node is used neither for writes nor for reads until it joins the cluster's history; `why`
+    /// is the reason in words.
     Quarantined { node: Box<str>, why: Box<str> },
-    /// A node that was quarantined, foreign or rejected has joined the cluster's history.
+    /// A node that was quarantined, foreign or rejected has joined the cluster's history, so that
+    /// it may be read from again.
     Rejoined { node: Box<str> },
-    /// Several servers are primary on one timeline, and have confirmed it.
+    /// Several servers, `nodes`, are primary on one timeline, and have confirmed it in a second
+    /// probe: writes are refused. `timeline` is `None` if it is not known any more.
     SplitBrain { nodes: Vec<Box<str>>, timeline: Option<TimelineId> },
-    /// Fewer than two servers are primary again.
+    /// Fewer than two servers are primary again, after [`Self::SplitBrain`].
     SplitBrainOver,
-    /// A node has another system identifier than the cluster.
+    /// A node has another system identifier than the cluster and is not used; `why` has both.
     Foreign { node: Box<str>, why: Box<str> },
-    /// An operator has made a node's history the cluster's.
+    /// An operator has made the history of `node` the cluster's, with ADOPT NODE: `system` and
+    /// `timeline` are the cluster's from now on.
     Adopted { node: Box<str>, system: SystemId, timeline: TimelineId },
-    /// An operator has said RESUME.
+    /// An operator has said RESUME, which ended a HOLD.
     HoldEnded,
-    /// A probe has failed, the one before had not.
+    /// A probe of `node` has failed, and the one before had not; `why` is the reason in words.
     Silent { node: Box<str>, why: Box<str> },
-    /// A probe was answered, the one before had failed.
+    /// A probe of `node` was answered, and the one before had failed ([`Self::Silent`]).
     Answers { node: Box<str> },
-    /// A node answers probes with this error.
+    /// The server of `node` answers probes with an error of this SQLSTATE, and did not before.
     ProbeRefused { node: Box<str>, code: SqlState },
-    /// A standby may not be read from any more.
+    /// A standby may not be read from any more, because it is too far behind or on another
+    /// timeline; `why` is the reason in words.
     LeftOut { node: Box<str>, why: Box<str> },
-    /// A standby may be read from again.
+    /// A standby may be read from again: it is on the cluster's timeline and not too far behind.
     CaughtUp { node: Box<str> },
-    /// A node is listed that was not before.
+    /// A node is listed, by the configuration or the DNS name, that was not before: it is probed at
+    /// once.
     Added { node: Box<str> },
-    /// A node is not listed any more.
+    /// A node is not listed any more, by the configuration or the DNS name: its server connections
+    /// are cut.
     Removed { node: Box<str> },
 }
 
 impl Event {
-    /// Whether an operator should look at it: such events are logged as warnings.
+    /// Whether an operator should look at the event: such events are logged as warnings.
     #[must_use]
     pub const fn is_alarming(&self) -> bool {
         matches!(

@@ -8,21 +8,23 @@ use super::position::TimelineId;
 /// How many changes of primary are kept: a screen of the console. Older ones are in the log.
 const KEPT: usize = 64;
 
-/// A change of primary.
+/// A change of primary that this process has seen: writes go to another node, or to another
+/// timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failover {
-    /// When writes stopped going to the old primary.
+    /// When writes stopped going to the old primary; when the new one was found, if there was no
+    /// pause.
     pub began: Instant,
-    /// The name of the old primary.
+    /// The name of the old primary's node, as in [`NodeView::name`](super::NodeView::name).
     pub from: Box<str>,
-    /// The name of the new primary.
+    /// The name of the new primary's node; the same as `from` if only the timeline has changed.
     pub to: Box<str>,
-    /// The timeline of the new primary.
+    /// The timeline of the new primary, from its report.
     pub timeline: TimelineId,
     /// How long writes went to no node; zero if the new primary was seen before the old one was
     /// lost.
     pub lasted: Duration,
-    /// Why writes stopped going to the old primary.
+    /// Why writes stopped going to the old primary, in English words.
     pub why: Box<str>,
 }
 

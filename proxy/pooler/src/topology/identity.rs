@@ -5,15 +5,19 @@ use super::nodes::Nodes;
 use super::position::{SystemId, TimelineId};
 use super::report::Report;
 
-/// What is kept over a restart of the process, so that an old primary is not taken for the current
-/// one afterwards.
+/// What is kept over a restart of the process (in `state_dir`), so that an old primary is not taken
+/// for the current one afterwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Remembered {
-    /// The cluster's system identifier; `None` while it is not known.
+    /// The cluster's system identifier; `None` while it is not known: then that of most nodes
+    /// becomes the cluster's.
     pub system: Option<SystemId>,
-    /// The highest timeline ever seen on a node that may be written to; `None` before the first.
+    /// The highest timeline seen on a node that may be written to, counted anew from that of a node
+    /// that an operator adopts; `None` before the first.
     pub timeline: Option<TimelineId>,
-    /// The names of the nodes that have not joined the history that an operator has adopted.
+    /// The names of the listed nodes that have not joined the history that an operator has adopted:
+    /// they are [`NodeState::Quarantined`](super::NodeState::Quarantined). Empty if all have, or
+    /// none was adopted.
     pub rejected: Vec<Box<str>>,
 }
 

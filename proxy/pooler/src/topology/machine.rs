@@ -40,9 +40,9 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// A cluster of which nothing is known but what an earlier process remembered. The first probe
-    /// of each node is due at once, and writes are held until all of them have ended. There are no
-    /// events of these nodes.
+    /// Makes a cluster of which nothing is known but what an earlier process remembered. The first
+    /// probe of each node is due at once, and writes are held until all of them have ended. There
+    /// are no events of these nodes.
     #[must_use]
     pub fn new(
         options: Options,
@@ -58,24 +58,27 @@ impl Topology {
 
     // What comes in.
 
-    /// A node has answered a probe; `sent_at` is that of its [`ProbeOrder`]. A report of a node
-    /// that has been removed meanwhile is ignored.
+    /// Takes a node's answer to a probe; `sent_at` is that of its [`ProbeOrder`]. A report of a
+    /// node that has been removed meanwhile is ignored. The view, the events and the next probes
+    /// may change.
     pub fn handle_report(&mut self, id: NodeId, sent_at: Instant, now: Instant, report: Report) {
         probes::handle_report(&mut self.state, id, sent_at, now, report);
     }
 
-    /// A probe of a node has failed. That of a node that has been removed meanwhile is ignored.
+    /// Takes the failure of a node's probe. That of a node that has been removed meanwhile is
+    /// ignored. The view, the events and the next probes may change.
     pub fn handle_failure(&mut self, id: NodeId, now: Instant, failure: ProbeFailure) {
         probes::handle_failure(&mut self.state, id, now, &failure);
     }
 
-    /// A worker has noticed that something may have changed: probes become due at once, but not
-    /// more often than every 10 ms for each node.
+    /// Takes what a worker has noticed, because something may have changed: probes become due at
+    /// once, but not more often than every 10 ms for each node.
     pub fn handle_probe_hint(&mut self, probe_hint: ProbeHint, now: Instant) {
         probes::handle_hint(&mut self.state, probe_hint, now);
     }
 
-    /// Follows a new configuration; what is known of nodes that stay is kept.
+    /// Follows a new configuration after a reload: other options and another list of nodes, as in
+    /// [`Self::set_nodes`]. What is known of nodes that stay is kept.
     pub fn reconfigure(&mut self, options: Options, nodes: Vec<NodeSpec>, now: Instant) {
         self.state.options = options;
         self.set_nodes(nodes, now);
@@ -93,19 +96,20 @@ impl Topology {
         reassess(&mut self.state, now);
     }
 
-    /// An operator holds writes until [`Self::resume`], as before a planned switchover.
+    /// Holds writes until [`Self::resume`], because an operator said HOLD, as before a planned
+    /// switchover. Nothing changes if they are held so already.
     pub fn hold(&mut self, now: Instant) {
         operator::hold(&mut self.state, now);
     }
 
-    /// An operator ends a hold; returns whether there was one.
+    /// Ends the operator's hold; returns whether there was one. Every node is probed at once.
     pub fn resume(&mut self, now: Instant) -> bool {
         operator::resume(&mut self.state, now)
     }
 
-    /// An operator makes a node's system identifier and timeline those of the cluster, as after a
-    /// restore or pg_upgrade. Every other node, answering or not, must join that history before it
-    /// counts again: it may have a higher timeline, or be a primary too.
+    /// Makes a node's system identifier and timeline those of the cluster, because an operator said
+    /// ADOPT NODE, as after a restore or pg_upgrade. Every other node, answering or not, must join
+    /// that history before it counts again: it may have a higher timeline, or be a primary too.
     ///
     /// # Errors
     /// [`AdoptError`] when there is no such node, or no valid report of it. Nothing has changed.
@@ -115,43 +119,46 @@ impl Topology {
 
     // What goes out.
 
-    /// The next node that must be probed, if a probe is due by `now`; it counts as started.
+    /// Returns the next node whose probe is due by `now`; `None` if none is. The probe counts as
+    /// started, and its result must be given ([`Self::handle_report`], [`Self::handle_failure`]).
     pub fn poll_probe(&mut self, now: Instant) -> Option<ProbeOrder> {
         probes::poll(&mut self.state.nodes, now)
     }
 
-    /// When [`Self::poll_probe`] next returns a node, unless something happens before; `None`
-    /// while every node has a probe under way.
+    /// Returns when [`Self::poll_probe`] next returns a node, unless something happens before;
+    /// `None` while every node has a probe under way.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
         probes::next_due(&self.state.nodes)
     }
 
-    /// The oldest event that was not taken yet; `None` if there is none.
+    /// Takes the oldest event that was not taken yet; `None` if there is none.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.state.events.pop()
     }
 
-    /// What the workers act on.
+    /// Returns the newest view, for the workers. Its version tells whether it has changed.
     #[must_use]
     pub fn view(&self) -> Arc<View> {
         Arc::clone(&self.state.view)
     }
 
-    /// What is to be kept over a restart.
+    /// Returns what is to be kept over a restart; the driver stores it before anybody acts on the
+    /// view.
     #[must_use]
     pub fn remembered(&self) -> Remembered {
         self.state.identity.remembered(&self.state.nodes)
     }
 
-    /// Every node as the console shows it, in the order of [`View::nodes`].
+    /// Returns every node as the console shows it, in the order of [`View::nodes`]; ages are
+    /// counted until `now`.
     #[must_use]
     pub fn details(&self, now: Instant) -> Vec<NodeDetail> {
         let State { nodes, samples, .. } = &self.state;
         nodes.iter().map(|(_, node)| node.detail(samples, now)).collect()
     }
 
-    /// The last 64 changes of primary, oldest first.
+    /// Returns the last 64 changes of primary that this process has seen, oldest first.
     pub fn failovers(&self) -> impl Iterator<Item = &Failover> {
         self.state.history.iter()
     }

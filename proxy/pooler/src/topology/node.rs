@@ -12,44 +12,48 @@ use super::report::{ProbeFailure, Report, Role};
 use super::schedule::Schedule;
 use super::view::{Epoch, NodeId, NodeState, NodeView};
 
-/// A node as the configuration, or the cluster's DNS name, lists it.
+/// A node as the configuration, or the cluster's DNS name, lists it. Name, host and port together
+/// say which node it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeSpec {
-    /// Its name in the configuration, or its address when it comes from a DNS name.
+    /// The node's name in the configuration, or its address when it comes from a DNS name.
     pub name: Box<str>,
-    /// The host to connect to.
+    /// The host to connect to: a host name or IP address, or the directory of a Unix socket.
     pub host: Host,
     /// The TCP port, or the number in the name of a Unix socket.
     pub port: u16,
-    /// Whether writes may go to it when it is a primary.
+    /// Whether writes may go to the node when it is a primary (`candidate` in the configuration).
     pub candidate: bool,
 }
 
-/// A node as the console and the metrics show it.
+/// A node at one moment, as the console (SHOW NODES) and the metrics show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeDetail {
-    /// Its name, as in [`NodeSpec::name`].
+    /// The node's name, as in [`NodeSpec::name`].
     pub name: Box<str>,
-    /// `host:port`.
+    /// The node's host and port, with a colon between them; the host may be a directory.
     pub address: String,
-    /// `primary` or `replica`, by its last report; `None` before the first.
+    /// `primary` or `replica`, by the node's last report, also while it does not answer; `None`
+    /// before the first.
     pub role: Option<&'static str>,
-    /// The timeline of its last report; `None` before the first.
+    /// The timeline of the node's last report, also while it does not answer; `None` before the
+    /// first.
     pub timeline: Option<TimelineId>,
-    /// The position in its last report: insert on a primary, replay on a standby; `None` before
-    /// the first.
+    /// The position in the write-ahead log in the node's last report: insert on a primary, replay
+    /// on a standby; `None` before the first.
     pub lsn: Option<Lsn>,
-    /// How many bytes a standby is behind the primary; `None` for a primary, and while no position
-    /// of a primary on the same timeline is known.
+    /// How many bytes of the write-ahead log a standby has still to replay, up to the newest known
+    /// flush position of the primary; `None` for a primary, and while no position of a primary on
+    /// the same timeline is known.
     pub lag_bytes: Option<u64>,
-    /// The age of the oldest known position of the primary that a standby has not replayed; `None`
-    /// as in [`Self::lag_bytes`].
+    /// The age of the oldest known position of the primary that a standby has not replayed; zero if
+    /// it has replayed all, `None` as in [`Self::lag_bytes`].
     pub lag: Option<Duration>,
-    /// What it is taken for.
+    /// What the node is taken for, as in the view of the same moment.
     pub state: NodeState,
-    /// The age of its last report; `None` before the first.
+    /// How long ago the node's last report was received; `None` before the first.
     pub last_probe: Option<Duration>,
-    /// The reason for the state, in words; empty when the state says it all.
+    /// The reason for the state, in English words, for people; empty when the state says it all.
     pub why: String,
 }
 

@@ -10,13 +10,14 @@ use super::state::State;
 use super::view::NodeId;
 use super::writers::take_sample;
 
-/// Why a node cannot be adopted.
+/// Why a node cannot be adopted (`Topology::adopt`). Nothing has changed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum AdoptError {
-    /// There is no node of this number.
+    /// There is no node of this number: the cluster has never listed one.
     #[error("there is no such node")]
     Unknown,
-    /// The node has no valid report, so that its system identifier and timeline are not known.
+    /// The node has no valid report (it never answered, is down or is not listed), so that its
+    /// system identifier and timeline are not known.
     #[error("the node does not answer; it can be adopted once it does")]
     Silent,
 }

@@ -5,19 +5,23 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// `system_identifier`: initdb makes it for a new cluster, and every copy of the data has it.
+/// A server's `system_identifier` (`pg_control_system()`): initdb makes it for a new cluster, and
+/// every copy of the data has it. Written in decimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SystemId(pub u64);
 
-/// A timeline: 1 for a new cluster, higher after each promotion.
+/// A timeline of the write-ahead log (documentation chapter "Continuous Archiving", "Timelines"): 1
+/// for a new cluster, higher after each promotion. Written in decimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TimelineId(pub u32);
 
-/// A position in the write-ahead log in bytes (`pg_lsn`), written as `16/B374D848`.
+/// A position in the write-ahead log in bytes from its start (`pg_lsn`), written as `16/B374D848`:
+/// the upper and the lower 32 bits in hexadecimal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lsn(pub u64);
 
-/// A text that is not a valid [`Lsn`], [`TimelineId`] or [`SystemId`].
+/// The error for a text that is not a valid [`Lsn`], [`TimelineId`] or [`SystemId`]: from their
+/// `FromStr`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("not a position of the write-ahead log")]
 pub struct BadPosition;
@@ -30,9 +34,10 @@ const SHORT_HEADER: u64 = 24;
 const LONG_HEADER: u64 = 40;
 
 impl Lsn {
-    /// The insert position of a primary, made comparable with the replay position of a standby:
+    /// Makes the insert position of a primary comparable with the replay position of a standby:
     /// just behind a page's header nothing has been written on that page, and a standby stays at
-    /// the start of the page. `segment_size` is `wal_segment_size` in bytes.
+    /// the start of the page, which is returned then. Any other position stays. `segment_size` is
+    /// `wal_segment_size` in bytes.
     #[must_use]
     pub const fn reachable(self, segment_size: u64) -> Self {
         let page = self.0 - self.0 % PAGE;
@@ -41,7 +46,8 @@ impl Lsn {
         if self.0 - page == header { Self(page) } else { self }
     }
 
-    /// How many bytes `self` is before `ahead`; 0 if it is not before it.
+    /// Returns how many bytes of the write-ahead log this position is before `ahead`; 0 if it is
+    /// not before it.
     #[must_use]
     pub const fn behind(self, ahead: Self) -> u64 {
         ahead.0.saturating_sub(self.0)

@@ -12,19 +12,22 @@ use super::writers::{has_writer, take_sample};
 
 /// The time between the starts of two probes of a node while clients wait for a primary.
 const URGENT_INTERVAL: Duration = Duration::from_millis(100);
-/// The same for a node that accepts no connection: a dial costs both sides more than a query.
+/// The time between the starts of two probes, while clients wait for a primary, of a node that
+/// accepts no connection: a dial costs both sides more than a query.
 const URGENT_DIAL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A node that must be probed now. The result goes to [`Topology::handle_report`] or
-/// [`Topology::handle_failure`]; until then the node is not probed again.
+/// An order to probe a node now, from [`Topology::poll_probe`]. The result goes to
+/// [`Topology::handle_report`] or [`Topology::handle_failure`]; until then the node is not probed
+/// again.
 ///
+/// [`Topology::poll_probe`]: super::Topology::poll_probe
 /// [`Topology::handle_report`]: super::Topology::handle_report
 /// [`Topology::handle_failure`]: super::Topology::handle_failure
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeOrder {
-    /// The node; its address is in [`View::nodes`](super::View::nodes).
+    /// The node to probe; its address is in [`View::nodes`](super::View::nodes).
     pub node: NodeId,
-    /// The time of the order, to be given back with the report.
+    /// The time of the order, to be given back with the report: the answer is not older than this.
     pub sent_at: Instant,
 }
 

@@ -7,25 +7,28 @@ use pgimbal_wire::error::SqlState;
 use super::position::{Lsn, SystemId, TimelineId};
 use super::view::NodeId;
 
-/// A server's answer to one probe.
+/// A server's answer to one probe: what one query over its functions and settings returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Its `system_identifier`, from `pg_control_system()`.
+    /// The server's `system_identifier`, from `pg_control_system()`.
     pub system: SystemId,
-    /// The timeline that it writes or, on a standby, follows.
+    /// The timeline that the server writes (of `pg_walfile_name`) or, on a standby, follows: the
+    /// highest that its receiver, its recovery or its last checkpoint knows.
     pub timeline: TimelineId,
-    /// Whether it is a primary or a standby, with its positions.
+    /// Whether the server is a primary or a standby, with its positions in the write-ahead log.
     pub role: Role,
-    /// `server_version_num`: 170002 is version 17.2.
+    /// The server's `server_version_num`: 170002 is version 17.2.
     pub server_version: u32,
-    /// `pg_postmaster_start_time()` in microseconds since 1970.
+    /// When the server was started: `pg_postmaster_start_time()` in microseconds since 1970. Two
+    /// nodes with one start time count as one server.
     pub started_at_micros: i64,
 }
 
-/// Whether a server is in recovery, with its positions in the write-ahead log.
+/// Whether a server is in recovery (`pg_is_in_recovery()`), with its positions in the write-ahead
+/// log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Not in recovery.
+    /// The server is not in recovery: it accepts writes. Both positions are on its timeline.
     Primary {
         /// The insert position, made comparable by [`Lsn::reachable`]: every commit is before it.
         insert: Lsn,
@@ -33,9 +36,9 @@ pub enum Role {
         /// last commit may stay unflushed for as long as nobody writes.
         flush: Lsn,
     },
-    /// In recovery.
+    /// The server is in recovery: it replays what a primary has written.
     Standby {
-        /// Everything before this is replayed.
+        /// Everything before this position is replayed.
         replay: Lsn,
         /// Whether replay is paused, as by `pg_wal_replay_pause()`.
         paused: bool,
@@ -43,13 +46,14 @@ pub enum Role {
 }
 
 impl Report {
-    /// Whether the server is not in recovery, so that it accepts writes.
+    /// Whether the server is not in recovery (`pg_is_in_recovery()`), so that it accepts writes.
     #[must_use]
     pub const fn is_primary(&self) -> bool {
         matches!(self.role, Role::Primary { .. })
     }
 
-    /// Its position: insert on a primary, replay on a standby.
+    /// Returns the server's position in the write-ahead log: insert on a primary, replay on a
+    /// standby.
     #[must_use]
     pub const fn position(&self) -> Lsn {
         match self.role {
@@ -59,28 +63,35 @@ impl Report {
     }
 }
 
-/// Why a probe has no report; its [`Display`](fmt::Display) is shown to people.
+/// Why a probe has no report; its [`Display`](fmt::Display) is shown to people. A text in a variant
+/// is the reason in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeFailure {
-    /// The connection could not be made: refused, reset, no route, no address.
+    /// The connection could not be made: refused, reset, no route, no address. The text says which.
     Unreachable(Box<str>),
-    /// An open connection broke, as when the server is killed.
+    /// An open connection broke, as when the server is killed. The text says how. The node counts
+    /// as down.
     Broke(Box<str>),
-    /// No answer within the time limit.
+    /// No answer came within the time limit (`probe_timeout`). The node counts as down.
     TimedOut,
     /// The server accepts no connections now: it starts, stops or recovers (57P03, 57P01, 57P02).
+    /// The node counts as down.
     NotAccepting(SqlState),
-    /// The server answers, but with another error than those (28P01, 53300, 3D000 and the like),
-    /// so that its role is not known.
+    /// The server answers, but with another error than those of [`Self::NotAccepting`] (28P01,
+    /// 53300, 3D000 and the like), so that its role is not known. A report that was valid until
+    /// then stays so.
     ProbeRefused(SqlState),
-    /// The role changed while the server answered (55000): the node is probed again at once.
+    /// The role changed while the server answered (55000): the node is probed again, after 10 ms at
+    /// the earliest, and what is known of it stays.
     ChangedRole,
-    /// The answer is not one of PostgreSQL's.
+    /// The answer is not one that a PostgreSQL server gives. The text says why. The node counts as
+    /// down.
     Malformed(Box<str>),
 }
 
 impl ProbeFailure {
-    /// Whether no connection could be opened.
+    /// Whether no connection could be opened: the node is then probed less often than one that
+    /// breaks or times out while clients wait for a primary.
     #[must_use]
     pub const fn is_dial(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::NotAccepting(_))
@@ -99,17 +110,21 @@ impl fmt::Display for ProbeFailure {
     }
 }
 
-/// What a worker has noticed that makes a probe due at once.
+/// What a worker has noticed that makes a probe due at once (`Topology::handle_probe_hint`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeHint {
-    /// A server connection to the node broke.
+    /// A server connection to this node broke, idle or in use: the server may be gone. The node is
+    /// probed at once.
     ConnectionBroke(NodeId),
-    /// A server connection to the node could not be opened.
+    /// A server connection to this node could not be opened. The node is probed at once.
     DialFailed(NodeId),
-    /// The node that was taken for the primary refused a write (25006).
+    /// The node that was taken for the primary refused a write (25006): it may have become a
+    /// standby.
     ReadOnly(NodeId),
-    /// A server connection to the node reported another `in_hot_standby` than before.
+    /// A server connection to the node reported another `in_hot_standby` than before
+    /// (ParameterStatus), as it does when a standby is promoted.
     HotStandbyChanged(NodeId),
-    /// A client waits for a primary: every node is probed, if there is none.
+    /// A client waits for a primary: every node is probed, if there is none, and more often than
+    /// usual for `failover_hold`.
     WaitersNeedPrimary,
 }

@@ -7,81 +7,86 @@ use pgimbal_config::Host;
 
 use super::position::{SystemId, TimelineId};
 
-/// The number of a node: its index in [`View::nodes`], from 0. A number never stands for another
-/// node later.
+/// Identifies a node of a cluster: its index in [`View::nodes`], from 0. A number never stands for
+/// another node later. A cluster has at most 4096 in the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub u16);
 
 impl NodeId {
-    /// Its index in [`View::nodes`].
+    /// Returns the node's index in [`View::nodes`]; every view since the node was listed has it.
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// A node on one timeline of one cluster's data. A transaction that begins on a server connection
-/// of one epoch never continues on a connection of another.
+/// A node on one timeline of one cluster's data: what a server connection of a cluster leads to. A
+/// transaction that begins on a connection of one epoch never continues on a connection of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch {
-    /// The system identifier of the data.
+    /// The system identifier (`pg_control_system()`) of the node's data.
     pub system: SystemId,
-    /// The timeline.
+    /// The timeline that the node writes or follows, by its report.
     pub timeline: TimelineId,
-    /// The node.
+    /// The node that the connection leads to, or that has reported this timeline.
     pub node: NodeId,
 }
 
-/// A cluster at one moment. It is never modified: each change publishes a new one.
+/// A cluster at one moment: what the workers act on. It is never modified: each change publishes a
+/// new one with a higher version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
-    /// Grows by one with each change; 0 before the first.
+    /// Grows by one with each change of the cluster; 0 before the first.
     pub version: u64,
     /// Every node that was ever listed, at the index of its id; those that are not listed any more
-    /// are [`NodeState::Removed`].
+    /// are [`NodeState::Removed`]. Empty before a worker has its first view.
     pub nodes: Vec<NodeView>,
-    /// Where writes go.
+    /// Which node writes go to, or why they go to none: clients wait, or are refused.
     pub writes: Writes,
 }
 
-/// Where writes go.
+/// Where the transactions go that are not sent to a replica: all that may write, and most that
+/// read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Writes {
-    /// To the node of this epoch. Server connections of any other epoch that were used for writes
-    /// are cut.
+    /// To the node of this epoch. Server connections that were used for writes and lead to another
+    /// node, or to other data, are cut; pools that lead to the primary open new ones here.
     To(Epoch),
-    /// To no node for now: clients wait, server connections in use stay as they are.
+    /// To no node for now: clients wait, for `failover_hold` at most; server connections in use
+    /// stay as they are.
     Held(HoldReason),
-    /// To no node until a person has put the cluster right: clients get an error with this text,
-    /// and server connections that were used for writes are cut.
+    /// To no node until a person has put the cluster right: clients get an error with this text
+    /// (SQLSTATE 57P03), and server connections that were used for writes are cut.
     Refused(Arc<str>),
 }
 
-/// Why clients wait.
+/// Why writes go to no node for now, so that clients wait; shown on the console and in errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldReason {
-    /// Not every node has answered or failed a probe since the start.
+    /// The primary is not known yet: not every node has answered or failed a probe since the start.
     Unknown,
-    /// No node is a primary that may be written to.
+    /// No node is a primary that may be written to, and none of the more exact reasons below is
+    /// known.
     NoPrimary,
-    /// The primary does not answer.
+    /// The last primary does not answer the prober, and no other node may be written to.
     Unreachable,
-    /// The primary has become a standby.
+    /// The last primary has become a standby, and no other node may be written to.
     Demoted,
-    /// Two nodes seem to be primary; both are asked again.
+    /// Two nodes seem to be primary; both are probed again before writes are refused.
     Doubtful,
     /// This node is a primary on an older timeline than was seen before, and no node is known to
-    /// have the newer one.
+    /// have the newer one. An operator may adopt it.
     OlderTimeline(NodeId),
-    /// Every node that answers, and this primary is one of them, has another system identifier
-    /// than was seen before.
+    /// Every node that answers, and this primary is one of them, has another system identifier than
+    /// was seen before. An operator may adopt this node.
     OtherCluster(NodeId),
-    /// An operator said HOLD.
+    /// An operator said HOLD on the console; RESUME ends it.
     Operator,
 }
 
 impl HoldReason {
-    /// The reason in words, as a part of a sentence.
+    /// Returns the reason in English words, as a part of a sentence: without a capital and a full
+    /// stop.
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
@@ -103,7 +108,8 @@ impl HoldReason {
 }
 
 impl HoldReason {
-    /// The node that an operator may adopt to end the hold; `None` if that does not end it.
+    /// Returns the node that an operator may adopt (ADOPT NODE) to end the hold; `None` if that
+    /// does not end it.
     #[must_use]
     pub const fn adoptable(self) -> Option<NodeId> {
         match self {
@@ -119,54 +125,59 @@ impl fmt::Display for HoldReason {
     }
 }
 
-/// A node at one moment.
+/// A node of a cluster at one moment: where it is, what it is taken for, and its last report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeView {
-    /// Its id: its index in [`View::nodes`].
+    /// The node's id: its index in [`View::nodes`], which never changes while the process lives.
     pub id: NodeId,
-    /// Its name in the configuration, or its address when it comes from a DNS name.
+    /// The node's name in the configuration, or its address when it comes from a DNS name.
     pub name: Box<str>,
-    /// Its host.
+    /// The host to connect to: a host name or IP address, or the directory of a Unix socket.
     pub host: Host,
-    /// Its port.
+    /// The TCP port, or the number in the name of a Unix socket.
     pub port: u16,
-    /// What it is taken for.
+    /// What the node is taken for, by its last probe and by what other nodes have reported.
     pub state: NodeState,
-    /// The epoch of its last report, of a primary or a standby; `None` before the first.
+    /// The system identifier and timeline of the node's last report, also while it does not answer
+    /// any more; `None` before the first report.
     pub epoch: Option<Epoch>,
-    /// Whether writes may go to it when it is a primary.
+    /// Whether writes may go to the node when it is a primary (`candidate` in the configuration).
     pub candidate: bool,
 }
 
-/// What a node is taken for.
+/// What a node is taken for, by its last probes and by what other nodes have reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeState {
-    /// It has not answered yet, or the cluster's system identifier is not known yet.
+    /// The node has not answered yet, or the cluster's system identifier is not known yet.
     Unknown,
-    /// It accepts writes; [`View::writes`] says whether they go there.
+    /// The node accepts writes; [`View::writes`] says whether they go there.
     Primary,
-    /// A standby that may be read from.
+    /// A standby that may be read from: on the cluster's timeline, and not too far behind.
     Replica,
-    /// A standby that may not be read from: too far behind, or not on the primary's timeline.
+    /// A standby that may not be read from: too far behind (`replica_max_lag`,
+    /// `replica_max_lag_bytes`), or not on the primary's timeline.
     Lagging,
-    /// It answers probes with an error ([`ProbeFailure::ProbeRefused`]).
+    /// The node answers probes with an error ([`ProbeFailure::ProbeRefused`]), so that its role is
+    /// not known.
     ///
     /// [`ProbeFailure::ProbeRefused`]: super::ProbeFailure::ProbeRefused
     ProbeRefused,
-    /// Its last probe has failed.
+    /// The last probe of the node has failed: no connection, no answer in time, or one that makes
+    /// no sense.
     Down,
-    /// It was or is a primary of an older timeline, or the operator has adopted another node; it
-    /// has not joined the cluster's history since.
+    /// The node was or is a primary of an older timeline, or the operator has adopted another node;
+    /// it has not joined the cluster's history since. It is neither read from nor written to.
     Quarantined,
-    /// It has another system identifier than the cluster.
+    /// The node has another system identifier than the cluster: its data is not the cluster's.
     Foreign,
-    /// It is not listed any more by the configuration or the DNS name: its server connections are
-    /// cut.
+    /// The node is not listed any more by the configuration or the DNS name: its server connections
+    /// are cut.
     Removed,
 }
 
 impl NodeState {
-    /// The word for the console and the metrics, such as `primary`.
+    /// Returns the word that the console and the metrics show, such as `primary`, in lower case.
+    /// For [`Self::ProbeRefused`] it is `unjudged`.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -184,13 +195,14 @@ impl NodeState {
 }
 
 impl View {
-    /// The node of this id; `None` if the view has none.
+    /// Returns the node of this id; `None` if the view has none.
     #[must_use]
     pub fn node(&self, id: NodeId) -> Option<&NodeView> {
         self.nodes.get(id.index())
     }
 
-    /// The epoch that writes go to; `None` while they are held or refused.
+    /// Returns the epoch that writes go to; `None` while they are held or refused
+    /// ([`Self::writes`]).
     #[must_use]
     pub const fn primary(&self) -> Option<Epoch> {
         match self.writes {
@@ -199,7 +211,8 @@ impl View {
         }
     }
 
-    /// The standbys that may be read from.
+    /// Returns the standbys that may be read from ([`NodeState::Replica`]), in the order of
+    /// [`Self::nodes`]; there may be none.
     pub fn replicas(&self) -> impl Iterator<Item = &NodeView> {
         self.nodes.iter().filter(|node| node.state == NodeState::Replica)
     }

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
-/// Server connections against a limit that several pools share.
+/// A number of things that are taken and given back by all workers, each time checked against a
+/// limit: server connections of a pool, database or user, or pinned sessions.
 #[derive(Debug, Default)]
 pub struct SharedCount {
     taken: AtomicU32,
@@ -10,14 +11,14 @@ pub struct SharedCount {
 }
 
 impl SharedCount {
-    /// How many are taken.
+    /// Returns how many are taken now, by all workers; other threads may change it at any time.
     #[must_use]
     pub fn get(&self) -> u32 {
         self.taken.load(Relaxed)
     }
 
-    /// Whether somebody was refused since this was last asked: then a pool that has idle
-    /// connections under this limit gives one up.
+    /// Whether a request was refused, because the limit was reached, since this was last asked;
+    /// asking clears it. A pool that has idle connections under this limit then gives one up.
     #[must_use]
     pub fn was_crowded(&self) -> bool {
         self.crowded.load(Relaxed) && self.crowded.swap(false, Relaxed)

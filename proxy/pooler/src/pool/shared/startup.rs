@@ -6,14 +6,17 @@ use super::SharedPool;
 use crate::server::reported::{NamedValue, Reported};
 use crate::session::settings::Setting;
 
-/// Settings of startup packets that a server has taken.
+/// The settings of a startup packet that a server of the pool has accepted. The next client that
+/// asks for the same is greeted without trying them.
 #[derive(Debug)]
 pub struct TriedStartup {
-    /// As the clients say them.
+    /// The settings that need a check, as the clients say them, sorted by name.
     asked: Vec<Setting>,
-    /// As the server spells them.
+    /// The settings as the server spells them (a value may differ from what the client said),
+    /// without those that need no check.
     pub settings: Vec<Setting>,
-    /// What the server reported under them otherwise than at its login.
+    /// The settings that the server reported (ParameterStatus) under them with another value than
+    /// at its login: name and value.
     pub reported: Vec<NamedValue>,
 }
 
@@ -22,14 +25,16 @@ pub struct TriedStartup {
 const TRIED_LIMIT: usize = 128;
 
 impl SharedPool {
-    /// What a server has said of these startup settings, if one has.
+    /// Returns what a server has answered to these startup settings; `None` if none has, or that
+    /// was forgotten. Settings that need no check, and the order, do not matter.
     #[must_use]
     pub fn tried_startup(&self, asked: &[Setting]) -> Option<Arc<TriedStartup>> {
         let asked: Vec<Setting> = uncertain(asked);
         self.tried().iter().find(|tried| tried.asked == asked).cloned()
     }
 
-    /// A server has taken these startup settings, and spells and reports them so.
+    /// Remembers that a server has taken the startup settings `asked`, spells them as `settings`
+    /// and then reports `reported`. At most 128 sets are kept; the oldest goes first.
     pub fn keep_tried(&self, asked: &[Setting], settings: Vec<Setting>, reported: &Reported) {
         let asked = uncertain(asked);
         let names_application = asked.iter().any(|s| *s.name == *b"application_name");
@@ -52,13 +57,13 @@ impl SharedPool {
         tried.push(Arc::new(TriedStartup { asked, settings, reported }));
     }
 
-    /// What is remembered.
+    /// The sets of startup settings that are remembered, oldest first.
     pub(super) fn tried(&self) -> MutexGuard<'_, Vec<Arc<TriedStartup>>> {
         self.tried.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Those of startup settings that a server has to check, in an order of their own.
+/// Returns those of startup settings that a server has to check, sorted by name.
 fn uncertain(asked: &[Setting]) -> Vec<Setting> {
     let mut asked: Vec<Setting> = asked.iter().filter(|s| !s.is_certain()).cloned().collect();
     asked.sort_by(|a, b| a.name.cmp(&b.name));
