@@ -35,7 +35,7 @@ impl Subnet {
     }
 }
 
-/// Where a client comes from.
+/// The kind of connection that a client has, with its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// TCP.
@@ -44,6 +44,7 @@ pub enum Peer {
     Unix,
 }
 
+/// The source for which limits for each address count this client.
 impl Peer {
     /// What limits for each address count it for.
     #[must_use]
@@ -55,7 +56,7 @@ impl Peer {
     }
 }
 
-/// How many clients there may be that are not logged in.
+/// Limits of the clients that have not logged in yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingLoginLimits {
     /// Limit of all connections together.

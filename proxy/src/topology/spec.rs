@@ -113,6 +113,7 @@ fn listed(cluster: &ClusterConfig) -> Vec<NodeSpec> {
     cluster.nodes.iter().map(node).collect()
 }
 
+/// The nodes of the configuration; empty for a cluster whose nodes come from DNS.
 impl ClusterSpec {
     /// The nodes that are known without asking DNS.
     pub(super) fn listed(&self) -> Vec<NodeSpec> {

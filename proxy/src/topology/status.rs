@@ -68,6 +68,7 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Reads the counts of a cluster that the workers keep, since the start of the process.
     pub(super) fn of(shared: &SharedCluster) -> Self {
         Self {
             held: shared.held.load(Relaxed),

@@ -11,7 +11,7 @@ use super::layout::NAMES;
 /// Linux follows at most 40 links in a path.
 const MAX_LINKS: usize = 40;
 
-/// The path, and if it is a directory what may be in it.
+/// The path itself, and if it is a directory, the files that may be in it.
 pub(super) fn interesting(path: &Path) -> Vec<PathBuf> {
     let mut found = vec![path.to_owned()];
     if path.is_dir() {

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::{SourceError, SourcePassword};
 
-/// An HTTP answer.
+/// An HTTP answer of Vault, with its status, body and `Retry-After`.
 pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) body: Zeroizing<Vec<u8>>,
@@ -55,7 +55,7 @@ pub(super) struct RoleData {
     last_openbao_rotation: Field,
 }
 
-/// The names of the roles.
+/// The names of all static roles (`LIST static-roles`).
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct RoleNames {
