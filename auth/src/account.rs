@@ -16,9 +16,11 @@ use crate::verifier::{DEFAULT_ITERATIONS, SaltKey, SaltParameters, ScramVerifier
 /// The accepted passwords of one user, prepared for one authentication method.
 #[derive(Debug)]
 pub struct Account {
+    /// How the user is asked, with what its answers are checked by.
     pub(crate) proof: Proof,
 }
 
+/// The accepted passwords in the form that one authentication method needs.
 #[derive(Debug)]
 pub(crate) enum Proof {
     Trust,

@@ -51,11 +51,12 @@ struct Counts {
 /// Everything that a worker needs to serve a pool.
 #[derive(Clone, Debug)]
 pub struct PoolEntry {
-    /// The pool's options, with the user's overrides.
+    /// The options of the pool (`pool_size`, `pool_mode`, timeouts and others), with the user's
+    /// overrides.
     pub config: Arc<ResolvedPool>,
-    /// The counts of the pool that all workers share.
+    /// The counts of the pool (sessions and server connections) that all workers share.
     pub shared: Arc<SharedPool>,
-    /// The server, and how to connect to it.
+    /// The server and how to connect to it: host, port, role, password and TLS.
     pub target: Arc<Target>,
 }
 

@@ -31,7 +31,8 @@ impl Offer {
     }
 }
 
-/// A SCRAM exchange whose challenge was sent; the client's proof is awaited.
+/// A SCRAM exchange (RFC 5802) whose challenge, the server-first-message, was sent; the client's
+/// proof is awaited.
 #[derive(Debug)]
 pub struct ScramServer {
     client_first_bare: String,

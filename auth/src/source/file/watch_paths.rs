@@ -63,6 +63,7 @@ fn walk(path: &Path, found: &mut BTreeSet<PathBuf>) -> Option<PathBuf> {
 pub(super) struct Fingerprint(Vec<Result<[i64; 7], io::ErrorKind>>);
 
 impl Fingerprint {
+    /// Reads the metadata of `path` and of the files that may be in it now.
     pub(super) fn of(path: &Path) -> Self {
         let look = |path: &PathBuf| fs::metadata(path).map_err(|error| error.kind());
         Self(interesting(path).iter().map(|path| look(path).map(|found| stamp(&found))).collect())

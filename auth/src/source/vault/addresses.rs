@@ -37,6 +37,8 @@ struct Current {
 }
 
 impl Addresses {
+    /// Makes the addresses of the Vault `name`: reads certificate files, and connects to nothing
+    /// yet.
     pub(super) fn new(name: &str, config: &VaultConfig) -> Result<Self, SourceError> {
         let current = Mutex::new(Arc::new(Current::new(name, config)?));
         let (name, config) = (name.into(), config.clone());
@@ -117,6 +119,7 @@ impl Addresses {
         Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Index of the address that answered last, for a test.
     #[cfg(test)]
     pub(super) fn working(&self) -> usize {
         self.working.load(Ordering::Relaxed)

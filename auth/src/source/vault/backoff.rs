@@ -57,6 +57,7 @@ impl SharedBackoff {
         state.until = Some((now + pause, error.clone()));
     }
 
+    /// Ends the pause, and lets the next one begin with the shortest.
     pub(super) fn succeeded(&self) {
         *self.lock() = State::default();
     }
