@@ -65,12 +65,12 @@ pub enum Answer<'a> {
     SaslResponse(&'a [u8]),
 }
 
-/// The next step of a login.
+/// The next step of a client's login, from [`ClientLogin::begin`] and [`ClientLogin::answer`].
 #[derive(Debug)]
 pub enum Step<'a> {
     /// The client must be sent this request; the login goes on with its answer.
     Request(ClientLogin<'a>, ClientRequest),
-    /// The client is authenticated.
+    /// The client is authenticated; AuthenticationOk can be sent.
     Accepted(Accepted),
     /// The client's proof fits none of the known passwords. It may still fit a newer password that
     /// its source has not delivered yet.
@@ -228,7 +228,7 @@ impl std::fmt::Debug for Derivation {
 }
 
 impl Derivation {
-    /// Number of PBKDF2 iterations.
+    /// Number of PBKDF2 iterations that this derivation takes; 4096 take a few milliseconds.
     #[must_use]
     pub const fn iterations(&self) -> u32 {
         self.salt_parameters.iterations

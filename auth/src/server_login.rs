@@ -18,7 +18,8 @@ pub use self::proof_computation::{ComputedProof, ProofComputation};
 /// The authentication methods that a server may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AllowedAuth {
-    /// The option `require_auth`; `None` when it is not set.
+    /// The methods that the option `require_auth` allows; `None` when it is not set, so that every
+    /// method is allowed.
     pub methods: Option<AuthMethods>,
     /// Whether the other end of the connection is certainly the right server: behind a Unix socket,
     /// or over TLS with a verified certificate. A password is sent in clear text only then, unless

@@ -75,15 +75,11 @@ pub struct Counting {
     counter: Counter,
 }
 
-/// Ends the count, and returns the number of system calls since [`Counter::attach`].
-///
-/// # Errors
-/// When the tool's output is not understood.
 impl Counting {
-    /// Detaches and returns how many calls were made.
+    /// Ends the count, and returns the number of system calls since [`Counter::attach`].
     ///
     /// # Errors
-    /// When the tool's answer is not understood.
+    /// When the tool's output is not understood.
     pub fn finish(self) -> Result<u64> {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         if let Some(pid) = pid {

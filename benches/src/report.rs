@@ -74,7 +74,7 @@ pub struct Scenario {
 /// One measurement of one target in one round.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// The target's name.
+    /// The target's name, for example `direct`, `pgbouncer` or `pgimbal`.
     pub pooler: String,
     /// The scenario that was run.
     pub scenario: Scenario,
@@ -95,7 +95,7 @@ impl Sample {
 /// The medians of one target in one scenario, a row of the tables.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// The target's name.
+    /// The target's name, for example `direct`, `pgbouncer` or `pgimbal`.
     pub pooler: String,
     /// The scenario that was run.
     pub scenario: Scenario,

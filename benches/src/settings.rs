@@ -13,9 +13,9 @@ pub const OPEN_FILES: u64 = 12_500;
 /// How clients log in to the pooler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Login {
-    /// With SCRAM-SHA-256, against a verifier in the pooler's configuration.
+    /// Without a password (trust).
     Trust,
-    /// SCRAM-SHA-256 against a verifier that the pooler holds.
+    /// With SCRAM-SHA-256, against a verifier in the pooler's configuration.
     Scram,
 }
 

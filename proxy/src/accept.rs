@@ -77,10 +77,10 @@ enum Spoken {
     ByLoadBalancer,
 }
 
-/// The channel to each worker, indexed by its number; clients are given to the workers in turn.
+/// The state that the accepting threads share; each has a clone.
 #[derive(Clone, Debug)]
 pub struct AcceptContext {
-    /// The channel to each worker.
+    /// The channel to each worker, indexed by its number; clients are given to the workers in turn.
     pub workers: Arc<[UnboundedSender<Message>]>,
     /// The counters of the process, for `max_client_conn` and the metrics.
     pub process: Arc<ProcessStats>,

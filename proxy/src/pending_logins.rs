@@ -38,15 +38,15 @@ impl Subnet {
 /// The kind of connection that a client has, with its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// TCP.
+    /// A TCP connection from this address, which a PROXY header may have named.
     Tcp(SocketAddr),
     /// A Unix socket; TLS is neither offered nor demanded.
     Unix,
 }
 
-/// The source for which limits for each address count this client.
 impl Peer {
-    /// What limits for each address count it for.
+    /// The source for which limits for each address count this client: the IPv4 address or IPv6
+    /// /64, or the Unix socket.
     #[must_use]
     pub fn subnet(self) -> Subnet {
         match self {
@@ -136,7 +136,7 @@ impl PendingLogins {
         PendingLogin { pending: Arc::clone(self), number, evicted }
     }
 
-    /// Number of connections that count.
+    /// Number of connections that count towards the limits now.
     #[must_use]
     pub fn len(&self) -> usize {
         self.waiting().all.len()
@@ -207,7 +207,7 @@ impl PendingLoginHandle {
 }
 
 impl PendingLogin {
-    /// A handle to this connection.
+    /// A handle by which the source of this connection can be changed from another task.
     #[must_use]
     pub fn handle(&self) -> PendingLoginHandle {
         PendingLoginHandle { pending: Arc::clone(&self.pending), number: self.number }

@@ -20,9 +20,8 @@ pub struct Generation {
     /// Number of the generation, counted for each role. A later one has a larger number; a password
     /// that comes back gets a new one.
     pub number: u32,
-    /// Time at which the source says that the password was made (Vault's `last_vault_rotation`, a
-    /// file's modification time); `None` when it says none, or when the role has got another source
-    /// since.
+    /// Time at which the source says that the password was made (Vault's `last_vault_rotation`);
+    /// `None` when it says none, or when the role has got another source since.
     pub rotated_at: Option<SystemTime>,
     /// The password, in clear text or as the source stores it. Never empty.
     pub password: Secret,

@@ -32,8 +32,8 @@ pub enum LoginPlan {
         /// The password to log in with.
         password: Secret,
     },
-    /// Wait until something about the role changes, at most until this moment, and plan the login
-    /// again. A login waits at most 30 s after the first failure.
+    /// Wait until something about the role changes, at most until this moment (30 s ahead or less),
+    /// and plan the login again.
     Wait(Instant),
     /// Fail the login now: no password works, and waiting longer is of no use.
     GiveUp(GiveUp),
@@ -42,7 +42,8 @@ pub enum LoginPlan {
 /// The reason for which a login at a server fails without an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GiveUp {
-    /// The source has returned no password since the start, and the login was held for 30 s.
+    /// The source has returned no password since the start, and 30 s have passed since the first
+    /// login that needed one.
     Unknown,
     /// The node refuses every password that may be tried; the next attempt is allowed at this
     /// moment.

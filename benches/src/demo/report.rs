@@ -7,13 +7,13 @@ use crate::demo::scenario::Events;
 use crate::pgbench::percentile;
 use std::time::Duration;
 
-/// Everything that the report needs.
+/// Everything that the report of the demonstration needs, collected at its end.
 pub struct Report<'a> {
     /// How long the demonstration lasted.
     pub elapsed: Duration,
     /// Number of applications.
     pub clients: u32,
-    /// The source of the password.
+    /// The source of the applications' password, which the report names.
     pub credentials: &'a Credentials,
     /// Number of rotations at the source, and of generations of the password that pgimbal accepts.
     pub rotations: (usize, usize),

@@ -104,9 +104,9 @@ struct Budgets<K> {
 /// The budget of one key.
 #[derive(Clone, Debug)]
 struct Budget {
-    /// The time of the fetch that is still to be sent; later mismatches share it.
     bucket: Bucket,
-    /// When the fetch is sent that is still to come.
+    /// The time of the fetch that is still to be sent, which later mismatches share; `None` when
+    /// there is none.
     pending: Option<Instant>,
 }
 

@@ -42,7 +42,8 @@ pub(super) enum LoginOutcome {
 /// The reason for which a login at a server gets no password.
 #[derive(Clone, Debug)]
 pub(super) enum NoPassword {
-    /// None is known; what the source says, for people.
+    /// No password is known; the text is the error of the source, or says that it has not answered
+    /// yet.
     Unknown(String),
     /// The server refuses every password that is known.
     AllRefused {

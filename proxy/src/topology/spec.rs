@@ -113,9 +113,8 @@ fn listed(cluster: &ClusterConfig) -> Vec<NodeSpec> {
     cluster.nodes.iter().map(node).collect()
 }
 
-/// The nodes of the configuration; empty for a cluster whose nodes come from DNS.
 impl ClusterSpec {
-    /// The nodes that are known without asking DNS.
+    /// The nodes that the configuration lists; empty for a cluster whose nodes come from DNS.
     pub(super) fn listed(&self) -> Vec<NodeSpec> {
         match &self.source {
             NodeSource::Listed(nodes) => nodes.clone(),

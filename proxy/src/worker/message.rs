@@ -23,13 +23,13 @@ use crate::transport::DetachedTransport;
 /// A message to a worker. Messages of one sender are handled in the order sent.
 #[derive(Debug)]
 pub enum Message {
+    /// A listener has accepted a client: the worker takes it through its login.
+    Accepted(Accepted),
     /// A client that has logged in on another worker is handed to this one, which starts its
     /// session.
-    Accepted(Accepted),
+    Arrive(Box<Migrant>),
     /// A client has sent a CancelRequest for some session, perhaps of this worker. Every worker
     /// gets it.
-    Arrive(Box<Migrant>),
-    /// A client wants to cancel the query of a session, which is perhaps of this worker.
     Cancel {
         /// The process id in the request, as BackendKeyData gave it to the session.
         process_id: u32,
@@ -103,12 +103,12 @@ pub struct Accepted {
 /// An accepted socket, with the kind of its listener.
 #[derive(Debug)]
 pub enum Origin {
+    /// A TCP socket of the client at this address.
+    Tcp(std::net::TcpStream, SocketAddr),
     /// A TCP socket of a load balancer at this address, which begins with a header of the PROXY
     /// protocol.
-    Tcp(std::net::TcpStream, SocketAddr),
-    /// A Unix socket.
     Proxied(std::net::TcpStream, SocketAddr),
-    /// A Unix socket.
+    /// A Unix socket of a client.
     Unix(std::os::unix::net::UnixStream),
 }
 
