@@ -57,7 +57,7 @@ pub enum PasswordRank {
 }
 
 impl PasswordRank {
-    /// Every rank, the newest first.
+    /// Every rank, the newest first; counts of logins are kept in this order.
     pub const ALL: [Self; 4] = [Self::Newest, Self::Previous, Self::Older, Self::Extra];
 
     /// The rank of a generation that `newer` generations follow: 0 for the newest.

@@ -21,7 +21,7 @@ pub use crate::account::{Account, MatchedPassword};
 /// The authentication method of clients, from the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Method {
-    /// The option `auth_type`.
+    /// The option `auth_type`: how clients are asked for their passwords.
     pub auth_type: AuthType,
     /// The work with which a password in clear text is checked, the same for every user.
     pub cleartext_cost: CleartextCost,
@@ -281,7 +281,7 @@ impl ClientLoginError {
         }
     }
 
-    /// The message of the ErrorResponse.
+    /// The message of the FATAL ErrorResponse to the client; it never has a password.
     #[must_use]
     pub fn client_text(&self) -> String {
         self.to_string()

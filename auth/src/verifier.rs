@@ -204,7 +204,7 @@ impl PasswordKeys {
 pub struct SaltKey(Key);
 
 impl SaltKey {
-    /// Makes a key of 32 random bytes.
+    /// Makes a key of 32 random bytes; used where no `deployment_key` is set.
     #[must_use]
     pub const fn new(random: Key) -> Self {
         Self(random)

@@ -19,7 +19,7 @@ const FAR: Duration = Duration::from_secs(86_400);
 /// One measured value with its bound, a row of the table.
 #[derive(Clone, Debug)]
 pub struct Figure {
-    /// What is measured.
+    /// What is measured, as the first column of the table.
     pub what: String,
     /// The bound with its unit, as text.
     pub bound: String,

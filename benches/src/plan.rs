@@ -16,7 +16,7 @@ pub struct Plan {
     pub rounds: u32,
     /// The numbers of clients with which `pgbench -S` runs.
     pub clients: Vec<u32>,
-    /// Length of each load.
+    /// Length of each run of pgbench and of the login scenarios.
     pub duration: Duration,
     /// Length of each scenario of session state.
     pub state: Duration,

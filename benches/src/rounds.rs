@@ -18,7 +18,7 @@ pub struct Comparison<'a> {
     pub postgres: &'a Postgres,
     /// The targets that are compared.
     pub targets: &'a [Target],
-    /// How much is measured.
+    /// The plan: how much is measured.
     pub plan: &'a Plan,
     /// The tool that counts system calls; `None` when there is none, so that they are left out.
     pub counter: Option<Counter>,

@@ -142,7 +142,7 @@ impl PendingLogins {
         self.waiting().all.len()
     }
 
-    /// Whether there are no connections.
+    /// Whether no connection counts towards the limits now.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

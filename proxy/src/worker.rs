@@ -1,6 +1,7 @@
 //! A worker: one thread with a runtime of its own, its clients and its server connections.
 //!
-//! Its tasks share a [`Worker`](shared). What bytes mean is decided by the core.
+//! The tasks of a worker share a `Worker` (see `shared.rs`). The core (`pgimbal_pooler`) decides
+//! what the bytes mean.
 
 mod actions;
 mod cancels;

@@ -20,7 +20,7 @@ pub struct PasswordCache {
     pub roles: BTreeMap<String, Vec<CachedPassword>>,
 }
 
-/// One password of the cache with its date.
+/// One password of a role in the cache, with the date that its source gave it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CachedPassword {
     password: Plain,

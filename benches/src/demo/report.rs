@@ -17,11 +17,11 @@ pub struct Report<'a> {
     pub credentials: &'a Credentials,
     /// Number of rotations at the source, and of generations of the password that pgimbal accepts.
     pub rotations: (usize, usize),
-    /// What happened to the primary.
+    /// The events of the primary, as the scenario saw them.
     pub told: &'a Events,
     /// The failover as pgimbal reports it; `None` when there was none.
     pub failover: Option<Failover>,
-    /// What the applications saw.
+    /// The counts of what the applications saw.
     pub seen: &'a Seen,
     /// The differences between what the applications were told and what is true.
     pub discrepancies: Discrepancies,

@@ -23,7 +23,7 @@ pub struct Scenario<'a> {
     pub pgimbal: &'a Pgimbal,
     /// The applications, which must not notice.
     pub applications: &'a Applications,
-    /// The times at which things happen.
+    /// The times at which the primary is killed and comes back.
     pub schedule: Schedule,
     /// The port of the node that is the primary now; the scenario changes it at the promotion.
     pub primary: &'a AtomicU16,

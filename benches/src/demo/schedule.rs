@@ -16,9 +16,9 @@ pub struct Schedule {
     pub end: Option<Duration>,
     /// Time between two rotations of the password.
     pub rotation: Duration,
-    /// When the primary is killed.
+    /// When the primary is killed, counted from the start.
     pub kill: Duration,
-    /// When the old primary comes back as it was.
+    /// When the old primary comes back as it was, counted from the start.
     pub comeback: Duration,
 }
 

@@ -75,7 +75,7 @@ impl StateFiles {
         }
     }
 
-    /// Names of the users in the history, in any state.
+    /// Names of the users in the history, as read or written last.
     pub(super) fn users(&self) -> Vec<String> {
         self.history.users.keys().cloned().collect()
     }

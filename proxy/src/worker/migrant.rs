@@ -16,7 +16,7 @@ pub struct Migrant {
     pub(super) client: LoggedInClient,
 }
 
-/// What a client that has logged in brings to its session, apart from the socket.
+/// Everything that a client that has logged in brings to its session, apart from the socket.
 #[derive(Debug)]
 pub(super) struct LoggedInClient {
     /// The pool, by database and user.

@@ -26,7 +26,8 @@ use crate::topology::Clusters;
 pub struct Common {
     /// The configuration in force at the start; [`Message::Reload`] replaces it in each worker.
     pub directory: Arc<PoolDirectory>,
-    /// What logins of clients are checked by: accounts, TLS and limits. A reload replaces it.
+    /// The context of client logins: accounts, TLS and limits. A reload replaces it for all
+    /// workers.
     pub login: CurrentLoginContext,
     /// The channel to every worker, indexed by its number.
     pub workers: Arc<[mpsc::UnboundedSender<Message>]>,
