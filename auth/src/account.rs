@@ -42,7 +42,7 @@ pub struct MatchedPassword {
     pub rank: PasswordRank,
 }
 
-/// The rank of a password among those that a user may show.
+/// The rank of a password among those that a user may show; a label of the metrics of logins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PasswordRank {
     /// The newest generation, or the user's only password.

@@ -27,7 +27,8 @@ pub struct Method {
     pub cleartext_cost: CleartextCost,
 }
 
-/// Random bytes for one login, which must never be used twice.
+/// Random bytes for one login of a client, from a cryptographic source; they must never be used
+/// twice.
 #[derive(Clone, Copy)]
 pub struct LoginRandomness {
     /// The server's half of a SCRAM nonce, before Base64.
@@ -287,7 +288,7 @@ impl ClientLoginError {
         self.to_string()
     }
 
-    /// The side that can remove the error: always the client.
+    /// The side that can remove the error, for logs and metrics: always the client.
     #[must_use]
     pub const fn error_source(&self) -> ErrorSource {
         ErrorSource::Client

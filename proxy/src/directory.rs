@@ -48,7 +48,7 @@ struct Counts {
     users: HashMap<Box<str>, Arc<SharedCount>>,
 }
 
-/// Everything that a worker needs to serve a pool.
+/// Everything that a worker needs to serve a pool: options, shared counts and target.
 #[derive(Clone, Debug)]
 pub struct PoolEntry {
     /// The options of the pool (`pool_size`, `pool_mode`, timeouts and others), with the user's
@@ -61,10 +61,12 @@ pub struct PoolEntry {
 }
 
 impl PoolDirectory {
-    /// Makes the directory for `workers` workers.
+    /// Makes the directory of `config` for `workers` workers, at the start; all counts begin at
+    /// zero.
     ///
     /// # Errors
-    /// [`TlsError`] when TLS towards a server cannot be set up.
+    /// [`TlsError`] when TLS towards a server cannot be set up, for example because a certificate
+    /// file cannot be read.
     pub fn new(config: Arc<Config>, workers: u16) -> Result<Self, TlsError> {
         let connectors = connectors(&config)?;
         let (counts, clusters, derivations) = Default::default();
@@ -138,7 +140,7 @@ impl PoolDirectory {
         }
     }
 
-    /// The effects of failovers on clients, for each cluster.
+    /// The effects of failovers on clients, for each cluster; reloads keep them.
     #[must_use]
     pub const fn cluster_counts(&self) -> &ClusterCounts {
         &self.clusters

@@ -103,7 +103,8 @@ pub struct PendingLoginHandle {
 }
 
 impl PendingLogins {
-    /// Makes an empty set.
+    /// Makes an empty set with these limits. pgimbal has one for clients that have not logged in,
+    /// and one for HTTP connections.
     #[must_use]
     pub fn new(limits: PendingLoginLimits) -> Arc<Self> {
         let waiting = Waiting { limits, next: 0, all: BTreeMap::new(), by_subnet: HashMap::new() };

@@ -28,7 +28,7 @@ pub struct CachedPassword {
 }
 
 impl PasswordCache {
-    /// Makes the cache of these roles, in the present version of the format (1).
+    /// Makes the cache of these roles, to be written; it has the present version of the format (1).
     #[must_use]
     pub const fn new(roles: BTreeMap<String, Vec<CachedPassword>>) -> Self {
         Self { version: VERSION, roles }

@@ -79,7 +79,8 @@ impl From<serde_json::Error> for Unreadable {
 }
 
 impl HistoryDocument {
-    /// Makes the document of these users, in the present version of the format (1).
+    /// Makes the document of these users, to be written; it has the present version of the format
+    /// (1).
     #[must_use]
     pub const fn new(users: BTreeMap<String, HistoryRecord>) -> Self {
         Self { version: VERSION, users }

@@ -43,7 +43,7 @@ pub struct ScramServer {
     binding: Vec<u8>,
 }
 
-/// The outcome of a proof that matched.
+/// The outcome of [`ScramServer::finish`] for a proof that matched a verifier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
     /// The data of AuthenticationSASLFinal, which proves that pgimbal knows the verifier.

@@ -222,7 +222,7 @@ impl VaultClient {
     }
 }
 
-/// The state of pgimbal's token, as Vault reports it.
+/// The state of pgimbal's token (`GET /v1/auth/token/lookup-self`), for `pgimbal check`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenStatus {
     /// The token is valid.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// A watched directory with the password of [`APPLICATION`].
 pub struct Secret {
-    /// The password at the start.
+    /// The password that the role had at the start, before any rotation.
     pub first_password: String,
     folder: Directory,
     period: Duration,

@@ -35,7 +35,8 @@ pub struct Failover {
 }
 
 impl Pgimbal {
-    /// Starts pgimbal in front of the cluster, for at most `clients` applications.
+    /// Starts pgimbal in front of the cluster, with a client limit (`max_client_conn`) for
+    /// `clients` applications.
     ///
     /// # Errors
     /// When its program does not run, or a file cannot be written.

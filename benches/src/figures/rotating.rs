@@ -12,7 +12,7 @@ pub const UNUSED: &str = "unused";
 
 /// The role [`ROTATING_ROLE`] with the source of its password.
 pub struct Rotating<'a> {
-    /// The stand-in for Vault that pgimbal asks.
+    /// The stand-in for Vault that pgimbal asks for the password.
     pub vault: VaultStandIn,
     postgres: &'a Postgres,
     count: usize,

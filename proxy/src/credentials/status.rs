@@ -19,7 +19,7 @@ use crate::dial::DialError;
 pub struct CredentialsStatus {
     /// The state of each user, in the order of their names.
     pub users: Vec<CredentialStatus>,
-    /// Counts of the fetches of all users since the start.
+    /// Counts of the fetches of all users that have ended since the start.
     pub fetches: FetchCounts,
 }
 
@@ -78,8 +78,8 @@ pub struct FetchCounts {
     pub count: u64,
 }
 
-/// The error of a console command for a user whose password does not rotate, or that does not
-/// exist.
+/// The error of REFRESH and REVOKE OLD for a user that does not exist or whose password does not
+/// rotate, and after the credentials' task has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no user of this name has a password that rotates")]
 pub struct UnknownRole;

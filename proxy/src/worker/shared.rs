@@ -39,7 +39,7 @@ pub struct Common {
     pub clusters: Clusters,
     /// Limits addresses that have shown wrong cancel keys.
     pub cancel_keys: Arc<WrongKeyLimiter>,
-    /// The handle to the task that knows all passwords that rotate.
+    /// The handle to the task that knows all passwords that rotate; idle when none does.
     pub credentials: CredentialManager,
     /// The TCP options that accepted sockets inherit from their listener, so that they need not be
     /// set.
