@@ -16,9 +16,11 @@ use crate::verifier::{DEFAULT_ITERATIONS, SaltKey, SaltParameters, ScramVerifier
 /// The accepted passwords of one user, prepared for one authentication method.
 #[derive(Debug)]
 pub struct Account {
+    /// How the user is asked, with what its answers are checked by.
     pub(crate) proof: Proof,
 }
 
+/// The accepted passwords in the form that one authentication method needs.
 #[derive(Debug)]
 pub(crate) enum Proof {
     Trust,
@@ -40,7 +42,7 @@ pub struct MatchedPassword {
     pub rank: PasswordRank,
 }
 
-/// The rank of a password among those that a user may show.
+/// The rank of a password among those that a user may show; a label of the metrics of logins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PasswordRank {
     /// The newest generation, or the user's only password.
@@ -55,7 +57,7 @@ pub enum PasswordRank {
 }
 
 impl PasswordRank {
-    /// Every rank, the newest first.
+    /// Every rank, the newest first; counts of logins are kept in this order.
     pub const ALL: [Self; 4] = [Self::Newest, Self::Previous, Self::Older, Self::Extra];
 
     /// The rank of a generation that `newer` generations follow: 0 for the newest.

@@ -15,17 +15,19 @@ pub const MAX_PASSWORD: usize = 65_534;
 /// password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourcePassword {
-    /// The user that the password belongs to; `None` when the source does not say.
+    /// The user that the password belongs to (Vault's `username`); `None` when the source does not
+    /// say.
     pub username: Option<Box<str>>,
     /// The password: 1 to [`MAX_PASSWORD`] bytes without a NUL.
     pub password: Secret,
-    /// Time of the last rotation by the source's clock; `None` when the source does not say.
-    /// Together with the password it identifies a generation.
+    /// Time of the last rotation by the source's clock (Vault's `last_vault_rotation`); `None` when
+    /// the source does not say. Together with the password it identifies a generation.
     pub rotated_at: Option<SystemTime>,
-    /// Time until the next rotation, as the source expects it; `None` when the source does not say.
-    /// It may be wrong.
+    /// Time until the next rotation as the source expects it (Vault's `ttl`, in seconds); `None`
+    /// when the source does not say. It may be wrong.
     pub ttl: Option<Duration>,
-    /// Time between two rotations; `None` when it is not fixed or the source does not say.
+    /// Time between two rotations (Vault's `rotation_period`); `None` when it is not fixed or the
+    /// source does not say.
     pub rotation_period: Option<Duration>,
 }
 

@@ -21,13 +21,14 @@ pub use crate::account::{Account, MatchedPassword};
 /// The authentication method of clients, from the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Method {
-    /// The option `auth_type`.
+    /// The option `auth_type`: how clients are asked for their passwords.
     pub auth_type: AuthType,
     /// The work with which a password in clear text is checked, the same for every user.
     pub cleartext_cost: CleartextCost,
 }
 
-/// Random bytes for one login, which must never be used twice.
+/// Random bytes for one login of a client, from a cryptographic source; they must never be used
+/// twice.
 #[derive(Clone, Copy)]
 pub struct LoginRandomness {
     /// The server's half of a SCRAM nonce, before Base64.
@@ -65,12 +66,12 @@ pub enum Answer<'a> {
     SaslResponse(&'a [u8]),
 }
 
-/// The next step of a login.
+/// The next step of a client's login, from [`ClientLogin::begin`] and [`ClientLogin::answer`].
 #[derive(Debug)]
 pub enum Step<'a> {
     /// The client must be sent this request; the login goes on with its answer.
     Request(ClientLogin<'a>, ClientRequest),
-    /// The client is authenticated.
+    /// The client is authenticated; AuthenticationOk can be sent.
     Accepted(Accepted),
     /// The client's proof fits none of the known passwords. It may still fit a newer password that
     /// its source has not delivered yet.
@@ -228,7 +229,7 @@ impl std::fmt::Debug for Derivation {
 }
 
 impl Derivation {
-    /// Number of PBKDF2 iterations.
+    /// Number of PBKDF2 iterations that this derivation takes; 4096 take a few milliseconds.
     #[must_use]
     pub const fn iterations(&self) -> u32 {
         self.salt_parameters.iterations
@@ -281,13 +282,13 @@ impl ClientLoginError {
         }
     }
 
-    /// The message of the ErrorResponse.
+    /// The message of the FATAL ErrorResponse to the client; it never has a password.
     #[must_use]
     pub fn client_text(&self) -> String {
         self.to_string()
     }
 
-    /// The side that can remove the error: always the client.
+    /// The side that can remove the error, for logs and metrics: always the client.
     #[must_use]
     pub const fn error_source(&self) -> ErrorSource {
         ErrorSource::Client

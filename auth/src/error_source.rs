@@ -3,7 +3,7 @@
 /// The side that can remove the cause of an error; logs and metrics are grouped by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorSource {
-    /// The client's program or user.
+    /// The client's program or the person who uses it.
     Client,
     /// The PostgreSQL server, or the network to it.
     Server,

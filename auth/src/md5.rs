@@ -11,7 +11,7 @@ use zeroize::Zeroize;
 pub struct Md5Hash([u8; 32]);
 
 impl Md5Hash {
-    /// Hashes a password, with the user name as salt.
+    /// Hashes a password as PostgreSQL does: the MD5 of the password followed by the user name.
     #[must_use]
     pub fn of(password: &[u8], user: &[u8]) -> Self {
         Self(hex_digest(password, user))
@@ -41,7 +41,7 @@ impl Md5Hash {
         self.answer(salt).ct_eq(answer).into()
     }
 
-    /// Whether `password` has this hash; compares in constant time.
+    /// Whether `password`, sent in clear text by `user`, has this hash; compares in constant time.
     #[must_use]
     pub fn accepts_password(&self, password: &[u8], user: &[u8]) -> bool {
         self.0.ct_eq(&hex_digest(password, user)).into()

@@ -1,8 +1,8 @@
-//! Passwords that rotate: which generations there are, which to show to which server, which to
-//! accept from clients, and when to ask for the next one.
+//! The rotation of passwords: which generations of a role's password there are, which one is shown
+//! to which server, which are accepted from clients, and when the source is asked for the next one.
 //!
-//! Pure: time, seeds and answers are arguments. Knows neither where answers come from nor how a
-//! login is made.
+//! No input, output or clock: times, seeds and answers are arguments. Nothing here knows where
+//! answers come from or how a login is made.
 
 mod accepted_passwords;
 mod bucket;

@@ -33,7 +33,8 @@ pub enum ScramError {
     /// SCRAM-SHA-256-PLUS from the offer.
     #[error("SCRAM channel binding check failed: {0}")]
     ChannelBinding(&'static str),
-    /// The proof does not match the password.
+    /// The proof does not match the password: the client's proof (RFC 5802, ClientProof) or the
+    /// server's signature (ServerSignature) is wrong.
     #[error("the SCRAM proof does not match")]
     WrongProof,
 }

@@ -18,7 +18,8 @@ pub use self::proof_computation::{ComputedProof, ProofComputation};
 /// The authentication methods that a server may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AllowedAuth {
-    /// The option `require_auth`; `None` when it is not set.
+    /// The methods that the option `require_auth` allows; `None` when it is not set, so that every
+    /// method is allowed.
     pub methods: Option<AuthMethods>,
     /// Whether the other end of the connection is certainly the right server: behind a Unix socket,
     /// or over TLS with a verified certificate. A password is sent in clear text only then, unless
@@ -49,7 +50,7 @@ impl AllowedAuth {
 pub enum Request<'a> {
     /// AuthenticationOk: the login succeeded.
     Ok,
-    /// AuthenticationCleartextPassword.
+    /// AuthenticationCleartextPassword: the password itself is asked for.
     Cleartext,
     /// AuthenticationMD5Password, with the salt.
     Md5([u8; 4]),
@@ -77,12 +78,12 @@ pub enum Reply {
     SaslInitial {
         /// Name of the mechanism that pgimbal chose.
         mechanism: &'static str,
-        /// The mechanism's first message.
+        /// The mechanism's first message, the client-first-message of RFC 5802.
         response: Vec<u8>,
     },
     /// A proof that must be computed first; its result is handed to [`ServerLogin::handle_proof`].
     Prove(ProofComputation),
-    /// SASLResponse with the proof.
+    /// SASLResponse with the client-final-message, which has the proof.
     SaslResponse(Vec<u8>),
 }
 
@@ -267,7 +268,7 @@ pub enum ServerLoginError {
     /// The server sent a request that does not follow from the one before.
     #[error("the server sent an unexpected authentication request")]
     Unexpected,
-    /// The SCRAM exchange failed.
+    /// The SCRAM exchange failed: the server broke its grammar or does not know the password.
     #[error("SCRAM with the server failed: {0}")]
     Scram(#[from] ScramError),
 }

@@ -23,7 +23,8 @@ pub use self::vault::{Health, TokenStatus, VaultClient};
 /// A future on the heap, so that sources of different kinds are one type.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A source of one user's password.
+/// A source of one user's password: Vault, a file, an environment variable or the configuration.
+/// Sources of all kinds are used as `Arc<dyn Source>`.
 pub trait Source: Debug + Send + Sync {
     /// Asks for the current password.
     ///

@@ -43,7 +43,7 @@ pub struct ScramVerifier {
 pub struct SaltParameters {
     /// The salt in raw bytes; 16 of them when [`SaltKey`] made it.
     pub salt: Box<[u8]>,
-    /// Number of PBKDF2 iterations.
+    /// Number of PBKDF2 iterations, 1 to [`MAX_ITERATIONS`].
     pub iterations: u32,
 }
 
@@ -70,7 +70,8 @@ impl ScramVerifier {
         Self { iterations, salt: salt.into(), stored_key, server_key: *keys.server_key }
     }
 
-    /// A verifier that no password fits, for a user without a password.
+    /// A verifier that no password fits, with this salt and number of iterations. It is shown to
+    /// clients of an account, and stands in for a user without a password.
     #[must_use]
     pub fn unmatchable(salt_parameters: &SaltParameters) -> Self {
         // A key whose digest is all zeros is not to be found.
@@ -78,7 +79,8 @@ impl ScramVerifier {
         Self { iterations, salt, stored_key: [0; 32], server_key: [0; 32] }
     }
 
-    /// A verifier whose keys were stored apart from its salt.
+    /// Makes a verifier of keys that were stored apart from its salt, for example in the history
+    /// file.
     #[must_use]
     pub fn of_keys(salt_parameters: &SaltParameters, stored_key: Key, server_key: Key) -> Self {
         let SaltParameters { salt, iterations } = salt_parameters.clone();
@@ -176,11 +178,15 @@ impl std::fmt::Debug for ScramVerifier {
 
 /// ClientKey and ServerKey of RFC 5802.
 pub(crate) struct PasswordKeys {
+    /// ClientKey, which proves that the client knows the password.
     pub(crate) client_key: Zeroizing<Key>,
+    /// ServerKey, with which the server signs.
     pub(crate) server_key: Zeroizing<Key>,
 }
 
 impl PasswordKeys {
+    /// Derives both keys from a password with PBKDF2; takes milliseconds for 4096 iterations. The
+    /// password is normalised by SASLprep first.
     pub(crate) fn derive(password: &[u8], salt: &[u8], iterations: u32) -> Self {
         let mut salted = Zeroizing::new([0; 32]);
         let password = Zeroizing::new(normalize(password).into_owned());
@@ -198,7 +204,7 @@ impl PasswordKeys {
 pub struct SaltKey(Key);
 
 impl SaltKey {
-    /// Makes a key of 32 random bytes.
+    /// Makes a key of 32 random bytes; used where no `deployment_key` is set.
     #[must_use]
     pub const fn new(random: Key) -> Self {
         Self(random)
@@ -262,6 +268,7 @@ pub(crate) fn hmac(key: &[u8], parts: &[&[u8]]) -> Key {
     mac.finalize().into_bytes().into()
 }
 
+/// The exclusive or of two keys, byte by byte (ClientProof of RFC 5802).
 pub(crate) fn xor(left: &Key, right: &Key) -> Key {
     let mut out = *left;
     out.iter_mut().zip(right).for_each(|(l, r)| *l ^= r);

@@ -7,15 +7,16 @@ use crate::target::Running;
 use crate::usage::{Cpu, forget_peak, peak_bytes};
 use std::time::Instant;
 
-/// 1,000,000 rows of 1,000 bytes, made without reading a table.
+/// A query for 1,000,000 rows of 1,000 bytes, made without reading a table.
 pub const GIGABYTE_OF_ROWS: &str = "SELECT repeat('x', 1000) FROM generate_series(1, 1000000)";
-/// One row of 200 MB.
+/// A query for one row of 200 MB.
 pub const LONG_ROW: &str = "SELECT repeat('x', 200000000)";
 
-/// Asks for `text` once and swallows the answer.
+/// Runs the query `text` once, discards its answer, and returns throughput, and CPU time and peak
+/// memory of the pooler if there is one.
 ///
 /// # Errors
-/// When the query fails.
+/// When the login or the query fails.
 pub fn measure(running: &Running, text: &str) -> Result<Vec<(Figure, f64)>> {
     let endpoint = Endpoint::new(running.port, running.role);
     let mut client = endpoint.log_in()?;

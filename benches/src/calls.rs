@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// The tool that counts.
+/// The tool that counts system calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
     /// `perf stat -e raw_syscalls:sys_enter`.
@@ -20,7 +20,7 @@ pub enum Counter {
 }
 
 impl Counter {
-    /// The best tool that works here; `None` when there is none.
+    /// The best tool that works here, perf before strace; `None` when neither does.
     #[must_use]
     pub fn find() -> Option<Self> {
         let works = |program: &str, args: &[&str]| {
@@ -34,7 +34,7 @@ impl Counter {
         works("strace", &["-c", "true"]).then_some(Self::Strace)
     }
 
-    /// The tool's name.
+    /// The tool's name, which the report shows: `perf` or `strace`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -43,7 +43,8 @@ impl Counter {
         }
     }
 
-    /// Starts counting the calls of all threads of `pid`.
+    /// Starts to count the system calls of all threads of process `pid`; waits 300 ms for the tool
+    /// to attach.
     ///
     /// # Errors
     /// When the tool cannot be started.
@@ -75,10 +76,10 @@ pub struct Counting {
 }
 
 impl Counting {
-    /// Detaches and returns how many calls were made.
+    /// Ends the count, and returns the number of system calls since [`Counter::attach`].
     ///
     /// # Errors
-    /// When the tool's answer is not understood.
+    /// When the tool's output is not understood.
     pub fn finish(self) -> Result<u64> {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         if let Some(pid) = pid {

@@ -12,7 +12,7 @@ const COLOURS: [&str; 6] = ["#9aa5b1", "#e69f00", "#0072b2", "#009e73", "#cc79a7
 /// Select figures are shown for this many clients, or the most that were measured below it.
 const CLIENTS: u32 = 64;
 
-/// The picture as SVG.
+/// The report as a picture in SVG: `rows` as four bar charts under `title`.
 #[must_use]
 pub fn svg(title: &str, rows: &[Row]) -> String {
     let mut poolers: Vec<&str> = Vec::new();

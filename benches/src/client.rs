@@ -14,15 +14,16 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// No answer of a scenario takes this long; a stuck server must fail the run, not hang it.
+/// Time limit of a read: no answer of a scenario takes this long, and a stuck server must fail the
+/// run.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Holds all messages of a login and of a small answer.
+/// Size of the read buffer in bytes: holds all messages of a login and of a small answer.
 const READ_BUFFER: usize = 2048;
 
-/// Where and how to log in.
+/// The address, role and password with which clients log in.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// The server's or pooler's address.
+    /// The address of the server or pooler.
     pub address: SocketAddr,
     role: String,
     /// `options` of the startup packet, empty for none.
@@ -32,7 +33,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Where `role` logs in, at `port` of 127.0.0.1.
+    /// Makes the endpoint at `port` of 127.0.0.1 for `role`, with the role's first password.
     #[must_use]
     pub fn new(port: u16, role: &str) -> Self {
         Self {
@@ -108,14 +109,15 @@ impl Endpoint {
     }
 }
 
-/// A client that is logged in.
+/// A client that is logged in. It has a read limit of 60 s.
 #[derive(Debug)]
 pub struct Client {
     stream: BufReader<TcpStream>,
 }
 
 impl Client {
-    /// Runs one simple query and discards its answer in large reads. Returns how many bytes came.
+    /// Runs one simple query, discards its answer in reads of 256 KiB, and returns the answer's
+    /// size in bytes.
     ///
     /// # Errors
     /// On the server's ErrorResponse, or when the connection ends.
@@ -138,7 +140,8 @@ impl Client {
         }
     }
 
-    /// Runs one simple query and returns the first column of its first row as text.
+    /// Runs one simple query and returns the first column of its first row as text; `None` when
+    /// there is no row or it is NULL.
     ///
     /// # Errors
     /// On the server's ErrorResponse, or when the connection ends.
@@ -159,7 +162,7 @@ impl Client {
         }
     }
 
-    /// Runs one simple query and returns its whole answer, an error too.
+    /// Runs one simple query and returns its whole answer, which may be an ErrorResponse.
     ///
     /// # Errors
     /// When the connection ends, or the server says that it will.
@@ -182,7 +185,7 @@ impl Client {
         }
     }
 
-    /// Parses `text` under `name`, and waits for the answer.
+    /// Prepares `text` as the named statement `name` (Parse, Sync), and waits for the answer.
     ///
     /// # Errors
     /// On the server's ErrorResponse, or when the connection ends.
@@ -195,7 +198,8 @@ impl Client {
         self.until_ready()
     }
 
-    /// Runs the statement `name`, which takes no parameter: Bind, Execute and Sync in one write.
+    /// Runs the named statement `name`, which takes no parameter, with Bind, Execute and Sync in
+    /// one write, and waits for the answer.
     ///
     /// # Errors
     /// On the server's ErrorResponse, or when the connection ends.
@@ -220,7 +224,8 @@ impl Client {
         }
     }
 
-    /// Says Terminate and waits until the server closed, so that the port is free again at once.
+    /// Sends Terminate, and waits until the server has closed the connection, so that the port is
+    /// free again at once.
     ///
     /// # Errors
     /// When sending fails.

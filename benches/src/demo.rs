@@ -15,7 +15,7 @@ pub mod scenario;
 pub mod schedule;
 pub mod vault;
 
-/// The role of the applications, whose password rotates.
+/// The role of the applications, at pgimbal and at PostgreSQL; its password rotates.
 pub const APPLICATION: &str = crate::postgres::ROTATING_ROLE;
-/// The user of pgimbal's console.
+/// The user of pgimbal's console, from which the demonstration reads pgimbal's view.
 pub const OPERATOR: &str = "ops";

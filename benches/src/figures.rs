@@ -11,26 +11,26 @@ pub mod rotation;
 
 use std::time::Duration;
 
-/// How long anything may take that a figure waits for.
+/// Time limit of anything that a figure waits for.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// No rotation is near.
+/// Time to the next rotation when none should be near.
 const FAR: Duration = Duration::from_secs(86_400);
 
-/// One figure and its bound.
+/// One measured value with its bound, a row of the table.
 #[derive(Clone, Debug)]
 pub struct Figure {
-    /// What is measured.
+    /// What is measured, as the first column of the table.
     pub what: String,
-    /// How much it may be, in words.
+    /// The bound with its unit, as text.
     pub bound: String,
-    /// How much it is, in words.
+    /// The measured value with its unit, as text.
     pub measured: String,
-    /// Whether the bound holds.
+    /// Whether the value is within the bound.
     pub holds: bool,
 }
 
 impl Figure {
-    /// A time that may be `bound` at most; the greatest of `times` counts.
+    /// A figure of a time that may be at most `bound`; the greatest of `times` counts.
     #[must_use]
     pub fn time(what: &str, bound: Duration, times: &[Duration]) -> Self {
         let mut sorted = times.to_vec();
@@ -50,7 +50,7 @@ impl Figure {
         }
     }
 
-    /// A number that may be `bound` at most.
+    /// A figure of a number with this unit that may be at most `bound`.
     #[must_use]
     pub fn number(what: &str, unit: &str, bound: f64, value: f64) -> Self {
         Self {
@@ -61,7 +61,8 @@ impl Figure {
         }
     }
 
-    /// How much more `after` is than `before`, in percent, of which it may be `bound`.
+    /// A figure of the growth from the median of `before` to that of `after`, in percent, which may
+    /// be at most `bound`. `unit` is that of the values.
     #[must_use]
     pub fn growth(what: &str, unit: &str, bound: f64, before: &[f64], after: &[f64]) -> Self {
         let (old, new) = (median(before), median(after));
@@ -77,7 +78,7 @@ impl Figure {
         }
     }
 
-    /// What could not be measured, and why.
+    /// A figure that could not be measured, for the reason `why`; it does not hold.
     #[must_use]
     pub fn missing(what: &str, why: &str) -> Self {
         Self {
@@ -101,7 +102,7 @@ pub fn table(figures: &[Figure]) -> String {
     text
 }
 
-/// The middle one of the values; of an even number the upper of the two.
+/// The median of the values; of an even number, the upper of the middle two.
 #[must_use]
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();

@@ -9,16 +9,16 @@ use crate::{Error, Result};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Threads that log clients in.
+/// Number of threads that log clients in.
 const THREADS: u32 = 4;
-/// Time after the last login for buffers to be given back.
+/// Pause after the last login, so that buffers are given back.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// Opens `clients` and leaves them idle. A freshly started pooler is asked for, so that memory of
-/// earlier scenarios does not stand in for theirs.
+/// Logs `clients` in and leaves them idle; returns resident bytes per client and logins per second.
+/// The pooler must be freshly started, so that memory of earlier scenarios is not reused.
 ///
 /// # Errors
-/// When a login fails, or the pooler dies.
+/// When a login fails, the pooler has dropped an idle client, or there is no pooler.
 pub fn measure(running: &Running, clients: u32) -> Result<Vec<(Figure, f64)>> {
     let pid = running.pid().ok_or_else(|| Error::Program("no pooler to measure".into()))?;
     let endpoint = Endpoint::new(running.port, running.role);

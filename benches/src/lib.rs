@@ -27,7 +27,7 @@ pub mod target;
 pub mod threads;
 pub mod usage;
 
-/// What can go wrong in a benchmark, always for the person who runs it to read.
+/// The reason for which a benchmark failed, as text for the person who runs it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call or file operation failed while doing what the text says.
@@ -44,7 +44,7 @@ pub enum Error {
 /// The result of a step of a benchmark.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Names what was being done when an IO error came.
+/// Adds to an IO error what was being done.
 pub(crate) trait During<T> {
     /// Turns the IO error into [`Error::Io`] with `what` in front.
     fn during(self, what: impl Into<String>) -> Result<T>;

@@ -9,10 +9,11 @@ use crate::threads::on_threads;
 use crate::usage::Cpu;
 use std::time::{Duration, Instant};
 
-/// Clients that log in at the same time.
+/// Number of clients that log in at the same time.
 pub const CLIENTS: u32 = 8;
 
-/// Logs in as often as possible for `duration`.
+/// Logs in as often as possible for `duration`; returns logins per second, latencies, and CPU time
+/// per login if there is a pooler.
 ///
 /// # Errors
 /// When a login fails.
@@ -36,7 +37,8 @@ pub fn measure(running: &Running, duration: Duration) -> Result<Vec<(Figure, f64
     Ok(figures)
 }
 
-/// The microseconds of CPU time that process `pid` spends on each login through `endpoint`.
+/// The CPU time in microseconds that process `pid` spends on each login through `endpoint`,
+/// measured over `duration`.
 ///
 /// # Errors
 /// When a login fails.

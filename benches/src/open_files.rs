@@ -1,8 +1,9 @@
-//! How many files this process and its children may hold open.
+//! The limit of open files of this process and its children.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the limit to `wanted`, or as far as allowed. Returns the limit that holds now.
+/// Raises the limit of open files (RLIMIT_NOFILE) to `wanted`, or as far as allowed, and returns
+/// the limit in force. Never lowers it.
 #[must_use]
 pub fn raise(wanted: u64) -> u64 {
     let limits = getrlimit(Resource::Nofile);

@@ -13,10 +13,10 @@ use std::time::Duration;
 
 /// pgbench's scale: 1,000,000 accounts, 150 MB, which fits the server's buffers.
 const SCALE: u32 = 10;
-/// How long making them may take.
+/// Time limit of making the tables.
 const FILL: Duration = Duration::from_secs(120);
 
-/// pgbench's three ways to send a statement.
+/// The ways in which pgbench sends a statement (option `-M`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// One Query message.
@@ -28,10 +28,10 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// All of them.
+    /// All three, in the order of the report.
     pub const ALL: [Self; 3] = [Self::Simple, Self::Extended, Self::Prepared];
 
-    /// pgbench's own name for it.
+    /// pgbench's name for the protocol: `simple`, `extended` or `prepared`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -42,40 +42,40 @@ impl Protocol {
     }
 }
 
-/// A run of `pgbench -S`.
+/// A run of `pgbench -S`: each transaction is one SELECT of an account.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// Where pgbench connects to, on 127.0.0.1.
+    /// The port on 127.0.0.1 to which pgbench connects.
     pub port: u16,
-    /// How it sends its statements.
+    /// How pgbench sends its statements.
     pub protocol: Protocol,
-    /// How many clients it plays.
+    /// Number of clients that pgbench plays; from 64 on it uses two threads.
     pub clients: u32,
-    /// How long it runs.
+    /// Length of the run, of which pgbench takes whole seconds, at least one.
     pub duration: Duration,
 }
 
-/// What a run did.
+/// The result of a run of pgbench.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// Transactions in the whole run.
+    /// Number of transactions in the whole run.
     pub transactions: u64,
-    /// Transactions per second, connection times left out.
+    /// Transactions per second, without the time of connecting.
     pub per_second: f64,
-    /// Half of the transactions took no longer than this many microseconds.
+    /// Median latency of the transactions in microseconds; 0 when none was logged.
     pub p50_us: f64,
-    /// 99 of 100 transactions took no longer than this many microseconds.
+    /// 99th percentile of the latency in microseconds; 0 when none was logged.
     pub p99_us: f64,
 }
 
 impl Load {
-    /// The same load for another time.
+    /// The same load with another length.
     #[must_use]
     pub fn lasting(self, duration: Duration) -> Self {
         Self { duration, ..self }
     }
 
-    /// Runs it to its end.
+    /// Runs pgbench to its end, and reads its log of transactions.
     ///
     /// # Errors
     /// When pgbench fails or a client of it was aborted.
@@ -95,10 +95,10 @@ impl Load {
     }
 }
 
-/// Makes pgbench's tables on the server at `port`.
+/// Makes pgbench's tables on the server at `port` of 127.0.0.1.
 ///
 /// # Panics
-/// When pgbench fails.
+/// When pgbench fails or takes longer than 120 s.
 pub fn fill(port: u16) {
     let mut command = pgbench(port, "postgres");
     command.args(["-i", "-q", "-I", "dtgvp", "-s", &SCALE.to_string()]);
@@ -124,7 +124,7 @@ fn latencies(folder: &Path) -> Result<Vec<u32>> {
     Ok(latencies)
 }
 
-/// The value below which `share` of the sorted values lie; 0 when there are none.
+/// The value below which `share` (0 to 1) of the sorted values lie; 0 when there are none.
 #[must_use]
 pub fn percentile(sorted: &[u32], share: f64) -> f64 {
     let last = sorted.len().saturating_sub(1) as f64;

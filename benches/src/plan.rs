@@ -1,36 +1,37 @@
-//! How much is measured: the full comparison or a quick look.
+//! The plan of a comparison: how much is measured.
 
 use crate::{Error, Result};
 use std::env;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// The size of a comparison.
+/// The size of a comparison: which scenarios, how often and how long.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// `full`, `quick` or `state`.
+    /// The name of the plan: `full`, `quick` or `state`.
     pub name: &'static str,
-    /// Only these scenarios; all when it is empty.
+    /// Names of the scenarios that are measured; all when it is empty.
     pub scenarios: Vec<String>,
-    /// Interleaved rounds; every figure is the median over them.
+    /// Number of interleaved rounds; every figure is the median over them.
     pub rounds: u32,
-    /// Client counts of `pgbench -S`.
+    /// The numbers of clients with which `pgbench -S` runs.
     pub clients: Vec<u32>,
-    /// How long each load runs.
+    /// Length of each run of pgbench and of the login scenarios.
     pub duration: Duration,
-    /// How long each scenario of session state runs.
+    /// Length of each scenario of session state.
     pub state: Duration,
-    /// How long each load runs whose system calls are counted, a run of its own.
+    /// Length of each load whose system calls are counted, in a run of its own.
     pub counted: Duration,
-    /// Clients of the idle scenario.
+    /// Number of clients of the idle scenario.
     pub idle_clients: u32,
 }
 
 impl Plan {
-    /// What `BENCH` asks for, narrowed by `BENCH_SCENARIOS`, `BENCH_CLIENTS` and `BENCH_ROUNDS`.
+    /// The plan that the variable `BENCH` names (`full` when it is not set), narrowed by
+    /// `BENCH_SCENARIOS`, `BENCH_CLIENTS` and `BENCH_ROUNDS`, which are lists of words.
     ///
     /// # Errors
-    /// When one of them makes no sense.
+    /// When one of them cannot be understood.
     pub fn from_environment() -> Result<Self> {
         let mut plan = match env::var("BENCH").as_deref() {
             Ok("quick") => Self::quick(),
@@ -56,7 +57,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Whether a scenario is measured.
+    /// Whether the scenario of this name is measured.
     #[must_use]
     pub fn measures(&self, scenario: &str) -> bool {
         self.scenarios.is_empty() || self.scenarios.iter().any(|wanted| wanted == scenario)

@@ -1,12 +1,12 @@
-//! What stands behind everything that is compared: a throwaway PostgreSQL with pgbench's tables.
+//! The throwaway PostgreSQL behind all targets, with pgbench's tables.
 
 use crate::pgbench;
 use pgimbal_tests::Postgres;
 use pgimbal_tests::postgres::PASSWORD_SUFFIX;
 
-/// The role of every client and pooler, which PostgreSQL trusts.
+/// The role of every client and pooler; PostgreSQL lets it in without a password (trust).
 pub const ROLE: &str = "app";
-/// The role that PostgreSQL itself asks for the password.
+/// The role that PostgreSQL asks for a password with SCRAM-SHA-256.
 pub const SCRAM_ROLE: &str = "scram";
 /// The role whose password rotates.
 pub const ROTATING_ROLE: &str = "shop";
@@ -26,7 +26,8 @@ const SETTINGS: [&str; 9] = [
     "jit=off",
 ];
 
-/// Starts and fills a server.
+/// Starts a server without durability, with pgbench's tables and the rotating role. It ends when
+/// the result is dropped.
 ///
 /// # Panics
 /// When PostgreSQL is not installed or a step fails.
@@ -41,7 +42,7 @@ pub fn start() -> Postgres {
     postgres
 }
 
-/// The password that a role of the throwaway servers begins with.
+/// The password that `role` has at first on the throwaway servers.
 #[must_use]
 pub fn password(role: &str) -> String {
     format!("{role}{PASSWORD_SUFFIX}")

@@ -1,4 +1,4 @@
-//! What was measured, as rows: medians over rounds, and ratios to PgBouncer.
+//! The measurements as rows: medians over rounds, and ratios to PgBouncer.
 
 use crate::target::REFERENCE;
 use serde_json::{Map, Value, json};
@@ -18,7 +18,7 @@ pub enum Figure {
     P99,
     /// The pooler's CPU microseconds per transaction.
     CpuPerTransaction,
-    /// The part of them in user space.
+    /// The part of [`Self::CpuPerTransaction`] in user space.
     UserCpuPerTransaction,
     /// The pooler's system calls per transaction.
     CallsPerTransaction,
@@ -26,7 +26,7 @@ pub enum Figure {
     ServerCpuPerTransaction,
     /// The pooler's CPU microseconds per login.
     CpuPerLogin,
-    /// The part of them in user space.
+    /// The part of [`Self::CpuPerLogin`] in user space.
     UserCpuPerLogin,
     /// The pooler's CPU seconds per gigabyte of rows.
     CpuPerGigabyte,
@@ -37,7 +37,7 @@ pub enum Figure {
 }
 
 impl Figure {
-    /// The field of report.json.
+    /// The name of the figure's field in report.json, which has its unit.
     #[must_use]
     pub fn field(self) -> &'static str {
         match self {
@@ -59,60 +59,61 @@ impl Figure {
     }
 }
 
-/// What is done to the targets.
+/// A load, with its protocol and number of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scenario {
-    /// `select`, `login_trust`, `login_scram`, `idle`, `rows_1gb`, `row_200mb`, or a case of
-    /// session state.
+    /// The scenario's name: `select`, `login_trust`, `login_scram`, `idle`, `rows_1gb`,
+    /// `row_200mb`, or a case of session state.
     pub name: &'static str,
     /// pgbench's protocol, or `simple` where nothing else is possible.
     pub protocol: &'static str,
-    /// Clients at the same time.
+    /// Number of clients at the same time.
     pub clients: u32,
 }
 
-/// One measurement of one round.
+/// One measurement of one target in one round.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// The target's name.
+    /// The target's name, for example `direct`, `pgbouncer` or `pgimbal`.
     pub pooler: String,
-    /// What was done to it.
+    /// The scenario that was run.
     pub scenario: Scenario,
-    /// Which round, from 0.
+    /// Number of the round, from 0.
     pub round: u32,
-    /// What was measured.
+    /// The figures that were measured, in no particular order.
     pub figures: Vec<(Figure, f64)>,
 }
 
 impl Sample {
-    /// A figure, if it was measured.
+    /// The value of a figure; `None` when it was not measured.
     #[must_use]
     pub fn value(&self, figure: Figure) -> Option<f64> {
         self.figures.iter().find(|(known, _)| *known == figure).map(|(_, value)| *value)
     }
 }
 
-/// The medians of one target in one scenario.
+/// The medians of one target in one scenario, a row of the tables.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// The target's name.
+    /// The target's name, for example `direct`, `pgbouncer` or `pgimbal`.
     pub pooler: String,
-    /// What was done to it.
+    /// The scenario that was run.
     pub scenario: Scenario,
-    /// Over how many rounds the medians were taken.
+    /// Number of rounds over which the medians were taken.
     pub rounds: usize,
     /// Each figure's median and, where PgBouncer was measured in the same rounds, its ratio.
     pub figures: Vec<(Figure, f64, Option<f64>)>,
 }
 
 impl Row {
-    /// A figure's median.
+    /// The median of a figure; `None` when it was not measured.
     #[must_use]
     pub fn value(&self, figure: Figure) -> Option<f64> {
         self.figures.iter().find(|(known, _, _)| *known == figure).map(|(_, value, _)| *value)
     }
 
-    /// A figure's ratio to PgBouncer.
+    /// The ratio of a figure to PgBouncer's; `None` when PgBouncer was not measured in the same
+    /// rounds.
     #[must_use]
     pub fn ratio(&self, figure: Figure) -> Option<f64> {
         self.figures.iter().find(|(known, _, _)| *known == figure).and_then(|(_, _, ratio)| *ratio)

@@ -14,18 +14,19 @@ use std::time::Duration;
 
 /// Everything that a comparison needs.
 pub struct Comparison<'a> {
-    /// What all targets stand before.
+    /// The PostgreSQL behind all targets.
     pub postgres: &'a Postgres,
-    /// Who is compared.
+    /// The targets that are compared.
     pub targets: &'a [Target],
-    /// How much is measured.
+    /// The plan: how much is measured.
     pub plan: &'a Plan,
-    /// What counts system calls, if anything does.
+    /// The tool that counts system calls; `None` when there is none, so that they are left out.
     pub counter: Option<Counter>,
 }
 
 impl Comparison<'_> {
-    /// Runs all rounds and tells `progress` about each measurement.
+    /// Runs all rounds of the plan, and calls `progress` with each measurement. In each round
+    /// another target begins, so that the order does not matter.
     ///
     /// # Errors
     /// When a target or a load fails; nothing is left out silently.
@@ -72,7 +73,7 @@ impl Comparison<'_> {
             .collect()
     }
 
-    /// `None` where a scenario makes no sense for the target.
+    /// Measures one step at one target; `None` where a scenario makes no sense for the target.
     fn measure(
         &self,
         step: Step,

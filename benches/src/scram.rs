@@ -9,7 +9,7 @@ use ring::{digest, hmac, pbkdf2};
 use std::num::NonZeroU32;
 use std::sync::Mutex;
 
-/// A password with the stretched key of the last salt it met.
+/// A password, with the key that was stretched (PBKDF2) for the last salt.
 #[derive(Default)]
 pub struct Secret {
     password: String,
@@ -24,14 +24,15 @@ struct Stretched {
 }
 
 impl Secret {
-    /// A secret that has met no server yet.
+    /// Makes a secret for which no key was stretched yet.
     #[must_use]
     pub fn new(password: &str) -> Self {
         Self { password: password.to_owned(), stretched: Mutex::new(None) }
     }
 
-    /// The client-final-message for a server-first-message, where `nonce` is what
-    /// [`client_first`] was made with. `None` when the server's message makes no sense.
+    /// The client-final-message of RFC 5802 for a server-first-message; `nonce` must be that of
+    /// [`client_first`]. `None` when the server's message cannot be parsed. A new salt costs one
+    /// key derivation.
     #[must_use]
     pub fn client_final(&self, nonce: &str, server_first: &str) -> Option<String> {
         let mut parts = server_first.split(',');
@@ -69,7 +70,7 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// The client-first-message with `nonce`, without channel binding.
+/// The client-first-message of RFC 5802 with `nonce`, without user name and channel binding.
 #[must_use]
 pub fn client_first(nonce: &str) -> String {
     format!("n,,n=,r={nonce}")

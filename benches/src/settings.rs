@@ -1,32 +1,32 @@
-//! What every target is told, so that the comparison is one of like with like.
+//! The configurations of all targets, so that like is compared with like.
 
 use crate::postgres::{DATABASE, ROLE};
 use pgimbal_tests::Postgres;
 
-/// Server connections that a pooler may open.
+/// Number of server connections that a pooler may open.
 pub const POOL_SIZE: u32 = 20;
-/// Clients that a pooler must let in: 10,000 idle ones and some more.
+/// Number of clients that a pooler must let in: 10,000 idle ones and some more.
 pub const MAX_CLIENTS: u32 = 12_000;
-/// Open files that a pooler and the load need for that.
+/// Number of open files that a pooler and the load need for [`MAX_CLIENTS`].
 pub const OPEN_FILES: u64 = 12_500;
 
-/// How clients prove who they are to the pooler.
+/// How clients log in to the pooler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Login {
-    /// Not at all.
+    /// Without a password (trust).
     Trust,
-    /// SCRAM-SHA-256 against a verifier that the pooler holds.
+    /// With SCRAM-SHA-256, against a verifier in the pooler's configuration.
     Scram,
 }
 
-/// What one scenario needs otherwise than the rest.
+/// The settings that one scenario needs to differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
-    /// Server connections that a pooler may open.
+    /// Number of server connections that a pooler may open.
     pub pool_size: u32,
-    /// Prepared statements that it keeps on each of them.
+    /// Number of prepared statements that the pooler keeps on each of them.
     pub statements: u32,
-    /// pgimbal's `verify`; nobody else asks servers what stands in their sessions.
+    /// pgimbal's option `verify`; no other pooler asks servers for the state of their sessions.
     pub verify: &'static str,
 }
 
@@ -36,7 +36,8 @@ impl Default for Tuning {
     }
 }
 
-/// `pgbouncer.ini`. `pkt_buf` keeps its default of 4,096 bytes.
+/// The text of `pgbouncer.ini`; `users` is the path of its `auth_file`. `pkt_buf` keeps its default
+/// of 4,096 bytes.
 #[must_use]
 pub fn pgbouncer(
     postgres: &Postgres,
@@ -73,14 +74,15 @@ admin_users = {ROLE}
     )
 }
 
-/// PgBouncer's `auth_file`: with a verifier, not a password, no login stretches a key.
+/// The text of PgBouncer's `auth_file`: with a verifier instead of a password, no login stretches a
+/// key.
 #[must_use]
 pub fn pgbouncer_users(postgres: &Postgres) -> String {
     format!("\"{ROLE}\" \"{}\"\n", postgres.verifier(ROLE))
 }
 
-/// `pgimbal.toml`. What stands at its default is not said, so that an older pgimbal can be
-/// measured.
+/// The text of `pgimbal.toml`. Options at their default are left out, so that an older pgimbal can
+/// be measured.
 #[must_use]
 pub fn pgimbal(postgres: &Postgres, login: Login, tuning: Tuning, port: u16) -> String {
     let usual = Tuning::default();

@@ -1,5 +1,5 @@
-//! What following session state costs: a case is a few statements of one or two clients over one
-//! server connection, done over and over, one after the other.
+//! The cost of following session state: a case is a few statements of one or two clients over one
+//! server connection, repeated one after the other.
 
 use crate::client::{Client, Endpoint};
 use crate::pgbench::percentile;
@@ -10,17 +10,17 @@ use crate::usage::Cpu;
 use crate::{Error, Result};
 use std::time::{Duration, Instant};
 
-/// What `BENCH_SCENARIOS` calls all cases together.
+/// The word by which `BENCH_SCENARIOS` selects all cases together.
 pub const GROUP: &str = "state";
 /// A statement that leaves nothing.
 const PLAIN: &str = "SELECT 1";
 /// Turns before the first that counts: connections open, statements get known.
 const WARM_UP: u32 = 20;
 
-/// Statements whose cost is measured, and what the pooler is told for them.
+/// Statements whose cost is measured, and the pooler's settings for them.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// Its name in the report.
+    /// The case's name in the report.
     pub name: &'static str,
     turn: Turn,
     verify: &'static str,
@@ -51,7 +51,7 @@ const NAMED: [(&str, &str); 2] = [
 /// Time zones are what PgBouncer follows too.
 const ZONES: [&str; 2] = ["SET TimeZone TO 'Asia/Tokyo'", "SET TimeZone TO 'UTC'"];
 
-/// The cases in the order of the report.
+/// All cases, in the order of the report.
 pub const CASES: [Case; 13] = [
     case("plain", Turn::One(PLAIN)),
     Case { name: "plain_calls", turn: Turn::One(PLAIN), verify: "calls" },
@@ -76,7 +76,7 @@ pub const CASES: [Case; 13] = [
     case("opening_pgjdbc", Turn::Opening(&PGJDBC)),
 ];
 
-/// The cases' names.
+/// The names of all cases, in the order of [`CASES`].
 pub const NAMES: [&str; CASES.len()] = {
     let mut names = [""; CASES.len()];
     let mut index = 0;
@@ -115,7 +115,7 @@ const PGJDBC: [&str; 5] = [
 ];
 
 impl Case {
-    /// What the pooler is told for it.
+    /// The pooler's settings for this case: one server connection, and what the case needs.
     #[must_use]
     pub fn tuning(&self) -> Tuning {
         let tuning = Tuning { pool_size: 1, verify: self.verify, ..Tuning::default() };
@@ -125,19 +125,19 @@ impl Case {
         }
     }
 
-    /// How its statements are sent.
+    /// How the statements are sent: `prepared` or `simple`.
     #[must_use]
     pub fn protocol(&self) -> &'static str {
         if matches!(self.turn, Turn::Named { .. }) { "prepared" } else { "simple" }
     }
 
-    /// How many clients take turns.
+    /// Number of clients that take turns, 1 or 2.
     #[must_use]
     pub fn clients(&self) -> u32 {
         if matches!(self.turn, Turn::Two { .. }) { 2 } else { 1 }
     }
 
-    /// Statements of a turn.
+    /// Number of statements in one turn.
     #[must_use]
     pub fn statements(&self) -> usize {
         match self.turn {
@@ -147,8 +147,10 @@ impl Case {
         }
     }
 
-    /// Takes turns for `duration`. `None`, and a line that says why, when the pooler has no server
-    /// connection for one of the clients: an older pgimbal keeps it with the other one.
+    /// Repeats the case for `duration`, and returns latencies and CPU times; `postgres` is the
+    /// process id of the server. `None`, with a line on stderr, when the pooler has no server
+    /// connection for one of the clients (SQLSTATE class 53): an older pgimbal keeps it with the
+    /// other one.
     ///
     /// # Errors
     /// When a statement fails otherwise.

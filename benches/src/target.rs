@@ -1,4 +1,4 @@
-//! Who is compared, and how each is started.
+//! The targets that are compared, and how each is started.
 
 use crate::postgres::{DATABASE, ROLE, SCRAM_ROLE, password};
 use crate::settings::{self, Login, Tuning};
@@ -17,12 +17,12 @@ use std::process::Command;
 /// The name of the target that all ratios refer to.
 pub const REFERENCE: &str = "pgbouncer";
 
-/// One way from a client to PostgreSQL.
+/// One way from a client to PostgreSQL: directly, or through a pooler.
 #[derive(Debug)]
 pub struct Target {
-    /// Its name in tables and files.
+    /// The target's name in tables and files.
     pub name: String,
-    /// What it says about itself.
+    /// The version that the target reports; empty for a pooler of the environment.
     pub version: String,
     kind: Kind,
 }
@@ -35,23 +35,23 @@ enum Kind {
     Named { command: String, config: Option<String> },
 }
 
-/// A target that accepts clients.
+/// A target that accepts clients. A pooler ends when this is dropped.
 pub struct Running {
-    /// The port on 127.0.0.1 that clients use.
+    /// The port on 127.0.0.1 that clients connect to.
     pub port: u16,
-    /// The role that clients use.
+    /// The role with which clients log in.
     pub role: &'static str,
     process: Option<(Process, Directory)>,
 }
 
 impl Running {
-    /// The pooler's process id; `None` without a pooler.
+    /// The pooler's process id; `None` for PostgreSQL without a pooler.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(|(process, _)| process.id())
     }
 
-    /// The pooler's last log lines, for a report of what went wrong.
+    /// The pooler's last 8 log lines, to explain a failure; empty without a pooler.
     #[must_use]
     pub fn log_tail(&self) -> String {
         self.process.as_ref().map(|(process, _)| tail(&process.log(), 8)).unwrap_or_default()
@@ -120,7 +120,8 @@ impl Target {
         Ok(found)
     }
 
-    /// Whether it can ask clients for SCRAM.
+    /// Whether the target can ask clients for SCRAM; a named pooler can when it has the placeholder
+    /// `{auth}`.
     #[must_use]
     pub fn knows_scram(&self) -> bool {
         match &self.kind {
@@ -132,7 +133,7 @@ impl Target {
         }
     }
 
-    /// Whether it can be told all of `tuning`.
+    /// Whether the target has all settings of `tuning`; it is left out of the scenario otherwise.
     #[must_use]
     pub fn takes(&self, tuning: Tuning) -> bool {
         let usual = Tuning::default();
@@ -145,7 +146,7 @@ impl Target {
         }
     }
 
-    /// Starts it before `postgres`.
+    /// Starts the target in front of `postgres` on a free port, and waits until it listens.
     ///
     /// # Errors
     /// When its configuration cannot be written.
@@ -156,13 +157,13 @@ impl Target {
         self.start_tuned(postgres, login, Tuning::default())
     }
 
-    /// Starts it before `postgres`, told what one scenario needs.
+    /// Starts the target as [`Self::start`] does, with the settings of one scenario.
     ///
     /// # Errors
-    /// As [`Target::start`].
+    /// As for [`Target::start`].
     ///
     /// # Panics
-    /// As there.
+    /// As for [`Target::start`].
     pub fn start_tuned(
         &self,
         postgres: &Postgres,

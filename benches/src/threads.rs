@@ -1,13 +1,13 @@
-//! Several clients at once, a thread for each, and how they learn that they should end.
+//! Work on several threads, one for each client, and how they are told to end.
 
 use crate::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-/// Does `work` on so many threads, and returns what each has made.
+/// Runs `work` on this number of threads, and returns their results.
 ///
 /// # Errors
-/// The first that a thread met.
+/// The first error of a thread, in the order of their start; a panic counts as one.
 pub fn on_threads<T: Send>(threads: u32, work: impl Fn() -> Result<T> + Sync) -> Result<Vec<T>> {
     thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(&work)).collect();

@@ -1,14 +1,14 @@
-//! What a pooler has used, read from /proc.
+//! CPU time and memory of a pooler, read from /proc.
 //!
 //! CPU time is the scheduler's own count in nanoseconds (`task/*/schedstat`, all threads of the
-//! process and of its children). `stat` splits it into user and system time; its ticks are
-//! 10 ms, so only the share is taken from there, over a whole round.
+//! process and of its children). `stat` splits it into user and system time; its ticks are 10 ms,
+//! so only the share is taken from there, over a whole round.
 
 use pgimbal_tests::process::status_kib;
 use std::fs;
 use std::time::Duration;
 
-/// CPU time of a process tree since it started.
+/// The CPU time of a process and all its descendants since their start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cpu {
     nanos: u64,
@@ -16,17 +16,17 @@ pub struct Cpu {
     system_ticks: u64,
 }
 
-/// CPU time spent between two readings.
+/// The CPU time that was spent between two readings.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spent {
-    /// In user and kernel space together.
+    /// Time in user and kernel space together.
     pub total: Duration,
-    /// The part in user space.
+    /// The part of it in user space, estimated from ticks of 10 ms.
     pub user: Duration,
 }
 
 impl Cpu {
-    /// Reads the tree whose root is `pid`.
+    /// Reads the CPU time of process `pid` and its descendants; zero when it does not exist.
     #[must_use]
     pub fn of(pid: u32) -> Self {
         let mut cpu = Self::default();
@@ -36,7 +36,7 @@ impl Cpu {
         cpu
     }
 
-    /// What was spent since `earlier`.
+    /// The CPU time spent since the reading `earlier` of the same process.
     #[must_use]
     pub fn since(self, earlier: Self) -> Spent {
         let total = Duration::from_nanos(self.nanos.saturating_sub(earlier.nanos));
@@ -57,31 +57,35 @@ impl Cpu {
     }
 }
 
-/// CPU time of a process since it started, that of threads which have ended too, in ticks of 10 ms.
+/// The CPU time of process `pid` since its start, threads that have ended included, in steps of 10
+/// ms; zero when the process does not exist.
 #[must_use]
 pub fn with_ended_threads(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     Duration::from_millis(10 * (stat_field(&stat, 14) + stat_field(&stat, 15)))
 }
 
-/// Resident memory of a process tree, in bytes.
+/// Resident memory of process `pid` and its descendants (VmRSS), in bytes; 0 when they do not
+/// exist.
 #[must_use]
 pub fn resident_bytes(pid: u32) -> u64 {
     tree(pid).into_iter().map(|process| status_kib(process, "VmRSS").unwrap_or(0) * 1024).sum()
 }
 
-/// The most resident memory since the last [`forget_peak`], in bytes, of the process itself.
+/// The greatest resident memory of process `pid` alone (VmHWM) since the last [`forget_peak`], in
+/// bytes; 0 when the process does not exist.
 #[must_use]
 pub fn peak_bytes(pid: u32) -> u64 {
     status_kib(pid, "VmHWM").unwrap_or(0) * 1024
 }
 
-/// Makes the peak start again at what is resident now. A kernel that refuses keeps the old peak.
+/// Makes the peak of [`peak_bytes`] start again at what is resident now. A kernel that refuses
+/// keeps the old peak, which is not reported.
 pub fn forget_peak(pid: u32) {
     let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
 }
 
-/// The process and its descendants, for poolers that fork.
+/// The process and all its descendants, for poolers that fork.
 fn tree(root: u32) -> Vec<u32> {
     let mut found = vec![root];
     let mut next = 0;

@@ -77,14 +77,14 @@ enum Spoken {
     ByLoadBalancer,
 }
 
-/// The state that accepting threads share.
+/// The state that the accepting threads share; each has a clone.
 #[derive(Clone, Debug)]
 pub struct AcceptContext {
-    /// The channel to each worker.
+    /// The channel to each worker, indexed by its number; clients are given to the workers in turn.
     pub workers: Arc<[UnboundedSender<Message>]>,
-    /// The counters of the process.
+    /// The counters of the process, for `max_client_conn` and the metrics.
     pub process: Arc<ProcessStats>,
-    /// The connections that have not logged in yet.
+    /// The connections that have not logged in yet; a new client may evict the oldest.
     pub pending_logins: Arc<PendingLogins>,
 }
 

@@ -1,7 +1,8 @@
-//! Passwords that rotate: when they are fetched, who may use which, and what people see of it.
+//! Passwords that rotate: the task that fetches them from their sources, gives them to logins at
+//! servers, checks clients by them, and shows their state to operators.
 //!
-//! Owns the tasks, files and channels of this. What an answer means, which password a server is
-//! shown and which a client may show is decided in [`pgimbal_auth::rotation`].
+//! This module owns tasks, files and channels. What an answer of a source means, which password a
+//! server is shown and which ones clients may show is decided in [`pgimbal_auth::rotation`].
 
 mod fetch;
 mod logins;
@@ -37,14 +38,15 @@ pub use status::{
     Refreshed, UnknownRole,
 };
 
-/// The task answers within a turn of its loop; one that does not must not keep a scrape waiting.
+/// Time limit of the task's answer for a status. The task answers within a turn of its loop; one
+/// that does not must not keep a scrape waiting.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
 
-/// How long a start waits for the passwords of the users that are listed.
+/// Time limit for which a start waits for the passwords of the listed users.
 const START_TIME: Duration = Duration::from_secs(10);
 
-/// The way to the one task that knows all passwords that rotate. Cheap to clone; the task ends with
-/// the last clone.
+/// The handle to the one task that knows all passwords that rotate. Clones are cheap and share the
+/// task, which ends with the last clone.
 #[derive(Clone, Debug)]
 pub struct CredentialManager {
     shared: Arc<Shared>,
@@ -52,12 +54,14 @@ pub struct CredentialManager {
 }
 
 impl CredentialManager {
-    /// Reads the state files, and starts the task on this runtime with the users of `config`.
-    /// `notify` is called from the task, with the role, for what concerns server connections: it
-    /// must not block. The only effects before [`Self::ready`] are fetches and lines in the log.
+    /// Reads the state files, and starts the task on this runtime with the users of `config`. The
+    /// task calls `notify` with a role's name for each change that concerns its server connections;
+    /// it must not block. Before [`Self::ready`], the only effects are fetches and lines in the
+    /// log.
     ///
     /// # Errors
-    /// [`SourceError`] when a source cannot be set up.
+    /// [`SourceError`] when a source cannot be set up, for example a Vault's certificate; no task
+    /// runs then.
     pub fn start(
         config: &Arc<Config>,
         salts: &SaltKey,
@@ -78,24 +82,25 @@ impl CredentialManager {
         Ok(Self { shared, commands })
     }
 
-    /// A manager without users and without a task, for a configuration in which no password
-    /// rotates.
+    /// A handle without users and without a task, for a configuration in which no password rotates.
+    /// [`Self::account`] is always `None`, and commands are lost.
     #[must_use]
     pub fn idle() -> Self {
         let (commands, _) = mpsc::unbounded_channel();
         Self { shared: Arc::new(Shared::new(false)), commands }
     }
 
-    /// Waits until every listed user has been fetched once, for ten seconds at most. Those that are
-    /// not known by then follow when they are.
+    /// Waits until the password of every listed user was fetched once, with or without success, for
+    /// 10 s at most. Called at the start, before clients are accepted; passwords that come later
+    /// are used then.
     pub async fn ready(&self) {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Ready(reply));
         let _ = timeout(START_TIME, answer).await;
     }
 
-    /// Follows a new configuration; when this ends, clients are checked by it. What is known of
-    /// users that stay is kept.
+    /// Applies a reloaded configuration, and returns when clients are checked by it. Passwords of
+    /// users that stay are kept.
     ///
     /// # Errors
     /// [`SourceError`] when a source cannot be set up; nothing is changed then.
@@ -109,26 +114,29 @@ impl CredentialManager {
         Ok(())
     }
 
-    /// What a user's password is checked by; `None` for one whose password does not rotate, or is
-    /// not known yet. Reads what the task has published, without waiting for it.
+    /// The accepted passwords of `user`, by which its login is checked. `None` when its password
+    /// does not rotate, or is not known (yet). Reads what the task has published, without waiting
+    /// for the task.
     #[must_use]
     pub fn account(&self, user: &str) -> Option<Arc<Account>> {
         self.shared.account(user)
     }
 
-    /// Whether any user's password rotates, known or not.
+    /// Whether the configuration has a user whose password comes from Vault, a file or an
+    /// environment variable; the passwords need not be known yet.
     #[must_use]
     pub fn rotates(&self) -> bool {
         self.shared.rotates()
     }
 
-    /// Where the keys of clients' passwords are derived.
+    /// The limiter under which keys of clients' passwords (PBKDF2) are derived.
     pub(crate) fn derivations(&self) -> &Derivations {
         self.shared.derivations()
     }
 
-    /// Counts a client that has logged in with what [`Self::account`] has. It counts as connected
-    /// until the value is dropped; `None` for a user whose password does not rotate.
+    /// Counts a client that has logged in as `user` with the password `matched`. It counts as
+    /// connected until the value is dropped. `None`, without effect, for a user whose password does
+    /// not rotate.
     #[must_use]
     pub fn logged_in(&self, user: &str, matched: MatchedPassword) -> Option<Counted> {
         self.account(user)?;
@@ -138,28 +146,31 @@ impl CredentialManager {
         Some(self.shared.clients().add(user, matched.generation))
     }
 
-    /// Drops all generations of a user's password but the newest. They are refused at once; this
-    /// ends when the history says so too, so that a restart does not bring them back.
+    /// Drops all generations of a user's password but the newest (REVOKE OLD). Clients are refused
+    /// with them at once; this returns when the history file says so too, so that a restart does
+    /// not bring them back.
     ///
     /// # Errors
-    /// [`NotRevoked`].
+    /// [`NotRevoked`] when the user is not known, or the history could not be written.
     pub async fn revoke_old(&self, user: &str) -> Result<(), NotRevoked> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::RevokeOld(user.into(), reply));
         answer.await.map_err(|_| NotRevoked::Unknown(UnknownRole))?
     }
 
-    /// Fetches a user's password at once, and waits for the result, which is the value.
+    /// Fetches the password of `user` at once (REFRESH), and returns the result of the fetch once
+    /// its verifier is made.
     ///
     /// # Errors
-    /// [`UnknownRole`].
+    /// [`UnknownRole`] when no such user has a password that rotates, or the task has ended.
     pub async fn refresh(&self, user: &str) -> Result<Refreshed, UnknownRole> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Refresh(user.into(), reply));
         answer.await.map_err(|_| UnknownRole)
     }
 
-    /// Everything as people see it; empty when the task does not answer within a second.
+    /// The state of all users for SHOW CREDENTIALS and the metrics; empty when the task does not
+    /// answer within a second.
     pub async fn status(&self) -> CredentialsStatus {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Status(reply));
@@ -169,7 +180,8 @@ impl CredentialManager {
         }
     }
 
-    /// Sends a command. After the task has ended it is lost, and so is its reply.
+    /// Sends a command to the task. When the task has ended the command is lost, and so is its
+    /// reply.
     fn send(&self, command: Command) {
         let _ = self.commands.send(command);
     }
@@ -181,7 +193,7 @@ impl Default for CredentialManager {
     }
 }
 
-/// Whether any user's password comes from elsewhere than the configuration.
+/// Whether the password of any user comes from elsewhere than the configuration.
 fn rotates(config: &Config) -> bool {
     config.users.values().any(|user| user.source() != SourceConfig::Inline)
 }

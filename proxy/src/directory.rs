@@ -48,22 +48,25 @@ struct Counts {
     users: HashMap<Box<str>, Arc<SharedCount>>,
 }
 
-/// Everything that a worker needs to serve a pool.
+/// Everything that a worker needs to serve a pool: options, shared counts and target.
 #[derive(Clone, Debug)]
 pub struct PoolEntry {
-    /// The pool's options, with the user's overrides.
+    /// The options of the pool (`pool_size`, `pool_mode`, timeouts and others), with the user's
+    /// overrides.
     pub config: Arc<ResolvedPool>,
-    /// The counts of the pool that all workers share.
+    /// The counts of the pool (sessions and server connections) that all workers share.
     pub shared: Arc<SharedPool>,
-    /// The server, and how to connect to it.
+    /// The server and how to connect to it: host, port, role, password and TLS.
     pub target: Arc<Target>,
 }
 
 impl PoolDirectory {
-    /// Makes the directory for `workers` workers.
+    /// Makes the directory of `config` for `workers` workers, at the start; all counts begin at
+    /// zero.
     ///
     /// # Errors
-    /// [`TlsError`] when TLS towards a server cannot be set up.
+    /// [`TlsError`] when TLS towards a server cannot be set up, for example because a certificate
+    /// file cannot be read.
     pub fn new(config: Arc<Config>, workers: u16) -> Result<Self, TlsError> {
         let connectors = connectors(&config)?;
         let (counts, clusters, derivations) = Default::default();
@@ -137,7 +140,7 @@ impl PoolDirectory {
         }
     }
 
-    /// The effects of failovers on clients, for each cluster.
+    /// The effects of failovers on clients, for each cluster; reloads keep them.
     #[must_use]
     pub const fn cluster_counts(&self) -> &ClusterCounts {
         &self.clusters

@@ -35,17 +35,18 @@ impl Subnet {
     }
 }
 
-/// Where a client comes from.
+/// The kind of connection that a client has, with its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// TCP.
+    /// A TCP connection from this address, which a PROXY header may have named.
     Tcp(SocketAddr),
     /// A Unix socket; TLS is neither offered nor demanded.
     Unix,
 }
 
 impl Peer {
-    /// What limits for each address count it for.
+    /// The source for which limits for each address count this client: the IPv4 address or IPv6
+    /// /64, or the Unix socket.
     #[must_use]
     pub fn subnet(self) -> Subnet {
         match self {
@@ -55,7 +56,7 @@ impl Peer {
     }
 }
 
-/// How many clients there may be that are not logged in.
+/// Limits of the clients that have not logged in yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingLoginLimits {
     /// Limit of all connections together.
@@ -102,7 +103,8 @@ pub struct PendingLoginHandle {
 }
 
 impl PendingLogins {
-    /// Makes an empty set.
+    /// Makes an empty set with these limits. pgimbal has one for clients that have not logged in,
+    /// and one for HTTP connections.
     #[must_use]
     pub fn new(limits: PendingLoginLimits) -> Arc<Self> {
         let waiting = Waiting { limits, next: 0, all: BTreeMap::new(), by_subnet: HashMap::new() };
@@ -135,13 +137,13 @@ impl PendingLogins {
         PendingLogin { pending: Arc::clone(self), number, evicted }
     }
 
-    /// Number of connections that count.
+    /// Number of connections that count towards the limits now.
     #[must_use]
     pub fn len(&self) -> usize {
         self.waiting().all.len()
     }
 
-    /// Whether there are no connections.
+    /// Whether no connection counts towards the limits now.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -206,7 +208,7 @@ impl PendingLoginHandle {
 }
 
 impl PendingLogin {
-    /// A handle to this connection.
+    /// A handle by which the source of this connection can be changed from another task.
     #[must_use]
     pub fn handle(&self) -> PendingLoginHandle {
         PendingLoginHandle { pending: Arc::clone(&self.pending), number: self.number }

@@ -54,7 +54,7 @@ pub enum ServeError {
     /// The directory `state_dir` cannot be used.
     #[error(transparent)]
     State(#[from] StateDirError),
-    /// An address cannot be bound.
+    /// An address of `listen`, `unix_socket_dir` or `http_listen` cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// A thread or a runtime cannot be started.

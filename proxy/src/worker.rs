@@ -1,6 +1,7 @@
 //! A worker: one thread with a runtime of its own, its clients and its server connections.
 //!
-//! Its tasks share a [`Worker`](shared). What bytes mean is decided by the core.
+//! The tasks of a worker share a `Worker` (see `shared.rs`). The core (`pgimbal_pooler`) decides
+//! what the bytes mean.
 
 mod actions;
 mod cancels;
@@ -43,24 +44,27 @@ use crate::admin::collect::SnapshotRequest;
 use receive::receive;
 use shared::Worker;
 
-/// The ends of a worker's channels that the worker reads.
+/// The receiving ends of a worker's channels, which its thread reads until [`Message::Stop`].
 #[derive(Debug)]
 pub struct Channels {
-    /// What it is told.
+    /// Messages of the main task, the listeners, the credentials' task, the clusters' watchers and
+    /// other workers. The worker also ends when all senders are dropped.
     pub messages: mpsc::UnboundedReceiver<Message>,
-    /// What it is asked.
+    /// Requests of the console and of the metrics for a snapshot of the worker's state.
     pub snapshots: mpsc::UnboundedReceiver<SnapshotRequest>,
 }
 
-/// Tasks that run before the kernel is asked for events although more are ready. Each takes about
-/// 10 us, so a new event waits for a millisecond at most; tokio's 61 asks twice as often.
+/// Number of tasks that run before the kernel is asked for events although more are ready. Each
+/// takes about 10 us, so a new event waits for a millisecond at most; tokio's 61 asks twice as
+/// often.
 const POLLS_BETWEEN_EVENTS: u32 = 128;
 
-/// Starts worker `id` on a thread of its own. It ends when its sessions have after
-/// [`Message::Drain`], or at once on [`Message::Stop`].
+/// Starts worker `id` on a thread of its own, named `worker-ID`, with a runtime for one thread. It
+/// returns once the runtime is made. [`Message::Drain`] ends sessions but not the thread, which
+/// ends at [`Message::Stop`]; whatever is still connected then is dropped.
 ///
 /// # Errors
-/// The thread or its runtime could not be made.
+/// The operating system's error when the thread or its runtime could not be made.
 pub fn spawn(id: WorkerId, common: Common, channels: Channels) -> io::Result<JoinHandle<()>> {
     let (ready, started) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name(format!("worker-{}", id.0)).spawn(move || {

@@ -34,6 +34,8 @@ impl std::fmt::Debug for Shown {
 }
 
 impl UnmatchedProof {
+    /// Keeps a password that was sent in clear text (PasswordMessage). `derived` is its verifier
+    /// with `salt_parameters`, `None` when none was derived yet.
     pub(super) fn of_password(
         user: &str,
         salt_parameters: SaltParameters,
@@ -45,11 +47,14 @@ impl UnmatchedProof {
         Self { user: user.into(), shown: Shown::Password(salt_parameters, cost, password, derived) }
     }
 
+    /// Keeps the answer to an MD5 challenge that was sent with `salt`.
     pub(super) fn of_md5(user: &str, answer: &[u8], salt: [u8; 4]) -> Self {
         let answer = Zeroizing::new(answer.to_vec());
         Self { user: user.into(), shown: Shown::Md5 { answer, salt } }
     }
 
+    /// Keeps a SCRAM proof (SASLResponse); `salted` has the salt and iterations that the client was
+    /// shown.
     pub(super) fn of_scram(
         user: &str,
         salted: Box<ScramVerifier>,
@@ -59,15 +64,18 @@ impl UnmatchedProof {
         Self { user: user.into(), shown: Shown::Scram { salted, server, proof: proof.to_vec() } }
     }
 
-    /// Checks the proof by the user's current account, and ends the login.
+    /// Checks the proof by the user's account as it is now, `None` when there is no such user, and
+    /// ends the login.
     ///
     /// # Errors
-    /// [`ClientLoginError::WrongPassword`] when the proof still fits no password.
+    /// [`ClientLoginError::WrongPassword`] when the proof still fits no password, and
+    /// [`ClientLoginError::Scram`] when it is malformed.
     pub fn retry(self, account: Option<&Account>) -> Result<Accepted, ClientLoginError> {
         self.against(account)?.ok_or_else(|| self.error())
     }
 
-    /// Checks the proof by `account` and keeps it; `None` when it fits no password.
+    /// Checks the proof by `account` and keeps it for another check; `None` when it fits no
+    /// password or is malformed.
     #[must_use]
     pub fn check(&self, account: Option<&Account>) -> Option<Accepted> {
         self.against(account).ok().flatten()

@@ -1,4 +1,4 @@
-//! Which generations of a user's password clients may still show, and the history of them.
+//! Which generations of a user's password are accepted from clients, and their history.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,16 +6,20 @@ use super::record::{HistoryRecord, StoredGeneration, Time};
 use crate::account::{LoginKeys, MatchedPassword, PasswordRank};
 use crate::verifier::{SaltParameters, ScramVerifier};
 
-/// How long an old password is accepted from clients.
+/// How long an old password is still accepted from clients: the options `grace_generations` and
+/// `grace_age`. A generation must be within both limits; the newest is always accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grace {
-    /// So many generations, the newest counted.
+    /// Number of generations that are accepted, the newest included. 0 and 1 accept only the
+    /// newest.
     pub generations: usize,
-    /// For so long after it was retired.
+    /// Time for which an old generation is accepted after it was retired, which is when a newer one
+    /// became known. `None` for no limit in time.
     pub age: Option<Duration>,
 }
 
-/// The generations that clients may show. All verifiers in it share one salt.
+/// The generations of one user's password that are accepted from clients, as SCRAM verifiers with
+/// one salt, and the password of `accept_also`. Holds no password in clear text.
 #[derive(Clone, Debug)]
 pub struct AcceptedPasswords {
     salt_parameters: SaltParameters,
@@ -25,6 +29,7 @@ pub struct AcceptedPasswords {
     extra: Option<LoginKeys>,
 }
 
+/// One accepted generation.
 #[derive(Clone, Debug)]
 struct Entry {
     number: u32,
@@ -35,26 +40,32 @@ struct Entry {
 }
 
 impl AcceptedPasswords {
-    /// No generations yet. `extra` is accepted beside all of them.
+    /// Makes an empty list: until [`Self::learn`] is called no generation is accepted. `extra`
+    /// holds the keys of the password of `accept_also`, which is accepted beside all generations;
+    /// `None` when there is none.
     #[must_use]
     pub const fn new(salt_parameters: SaltParameters, extra: Option<LoginKeys>) -> Self {
         Self { salt_parameters, revoked_before: None, entries: Vec::new(), extra }
     }
 
-    /// What its verifiers are made with.
+    /// The salt and the number of iterations of all verifiers in this list. New keys must be
+    /// derived with these.
     #[must_use]
     pub const fn salt_parameters(&self) -> &SaltParameters {
         &self.salt_parameters
     }
 
-    /// Another password is accepted beside all generations from now on.
+    /// Replaces the keys of the password of `accept_also`, after a reload; `None` when there is
+    /// none any more.
     pub fn set_extra(&mut self, extra: Option<LoginKeys>) {
         self.extra = extra;
     }
 
-    /// A generation is the newest from now on; the others retire. One that was known by its
-    /// verifier only is the same one. Keys that come later than those of a newer generation take
-    /// their place behind it.
+    /// Adds a generation and retires (`retired_at` = `now`) all with a smaller number. `rotated_at`
+    /// is the source's date, `None` when the source has none. Keys of a password that is in the
+    /// list renumber its entry, and keep its `first_seen`. When a larger number is in the list, the
+    /// new entry is retired at once, and left out if it was made before the last
+    /// [`Self::revoke_old`].
     pub fn learn(
         &mut self,
         number: u32,
@@ -78,7 +89,9 @@ impl AcceptedPasswords {
         self.entries.insert(place, Entry { number, rotated_at, keys, first_seen, retired_at });
     }
 
-    /// Drops all generations but the newest, for good.
+    /// Drops all generations but the newest (REVOKE of an operator). The date is remembered, so
+    /// that neither [`Self::learn`] nor a merge with another proxy's history brings them back. No
+    /// effect without generations.
     pub fn revoke_old(&mut self) {
         let Some(newest) = self.entries.pop() else { return };
         let dropped = std::mem::replace(&mut self.entries, vec![newest]);
@@ -87,7 +100,8 @@ impl AcceptedPasswords {
         self.revoked_before = self.revoked_before.max(born);
     }
 
-    /// Drops what the grace no longer covers. Whether there was any.
+    /// Drops the generations that `grace` no longer covers, never the newest. Returns whether any
+    /// was dropped, so that the account and the history must be made anew.
     pub fn handle_timeout(&mut self, grace: Grace, now: SystemTime) -> bool {
         let before = self.entries.len();
         let newest = self.entries.len().saturating_sub(1);
@@ -100,7 +114,8 @@ impl AcceptedPasswords {
         self.entries.len() != before
     }
 
-    /// When the next generation's age ends its grace.
+    /// The time at which [`Self::handle_timeout`] must be called next, because an old generation
+    /// reaches `grace.age`. `None` when there is only one generation, or `grace.age` is `None`.
     #[must_use]
     pub fn next_timeout(&self, grace: Grace) -> Option<SystemTime> {
         // The newest is kept, whatever a history says of it.
@@ -108,7 +123,11 @@ impl AcceptedPasswords {
         older.iter().filter_map(|entry| entry.ends(grace)).min()
     }
 
-    /// What clients may show, the newest first.
+    /// The passwords that are accepted now with their keys, for [`Account::of_keys`]: the
+    /// generations, the newest first, and at the end the password of `accept_also` with generation
+    /// 0.
+    ///
+    /// [`Account::of_keys`]: crate::account::Account::of_keys
     pub fn accepted(&self) -> impl Iterator<Item = (MatchedPassword, LoginKeys)> {
         let generations = self.entries.iter().rev().enumerate().map(|(newer, entry)| {
             let rank = PasswordRank::after(newer);
@@ -120,19 +139,22 @@ impl AcceptedPasswords {
         generations.chain(extra)
     }
 
-    /// The numbers of the generations that clients may show, the newest first, and when each was
-    /// made.
+    /// The accepted generations, the newest first: number and the time at which the password was
+    /// made (the source's date, or else the time at which pgimbal first saw it).
     pub fn generations(&self) -> impl Iterator<Item = (u32, SystemTime)> {
         self.entries.iter().rev().map(|entry| (entry.number, entry.born()))
     }
 
-    /// The largest number used.
+    /// The largest number of a generation in the list; 0 when the list is empty. The next
+    /// generation must have a larger one.
     #[must_use]
     pub fn last_number(&self) -> u32 {
         self.entries.iter().map(|entry| entry.number).max().unwrap_or(0)
     }
 
-    /// What is kept of it: no password, and nothing that is as good as one.
+    /// The list as a record for the history file: salt, iterations, StoredKey and ServerKey of RFC
+    /// 5802 and times. Generations without a verifier are left out. It has no password, but whoever
+    /// reads it can guess passwords.
     #[must_use]
     pub fn record(&self) -> HistoryRecord {
         let stored = |entry: &Entry| {
@@ -153,8 +175,10 @@ impl AcceptedPasswords {
         }
     }
 
-    /// The generations of a record. With other salt parameters than `wanted`, where
-    /// some are demanded, its verifiers are worth nothing.
+    /// Makes the list from a record of the history file, numbered from 1, the oldest first. When
+    /// `wanted` is `Some` and is not the record's salt and iterations, the generations are left
+    /// out, because their verifiers cannot be used with it; `revoked_before` is kept. `extra` as in
+    /// [`Self::new`].
     #[must_use]
     pub fn of_record(
         record: &HistoryRecord,
@@ -185,6 +209,7 @@ impl AcceptedPasswords {
 }
 
 impl Entry {
+    /// Whether this entry is of the password that `keys` are of. `false` when one has no verifier.
     fn is_of(&self, keys: &LoginKeys) -> bool {
         match (self.keys.verifier(), keys.verifier()) {
             (Some(own), Some(other)) => own.has_same_salt(other) && own.has_keys_of(other),
@@ -192,10 +217,13 @@ impl Entry {
         }
     }
 
+    /// The source's date of the password, or else the time at which it was first seen.
     fn born(&self) -> SystemTime {
         self.rotated_at.unwrap_or(self.first_seen)
     }
 
+    /// The time at which the grace of this generation ends; `None` when it is not retired, or has
+    /// no limit in time.
     fn ends(&self, grace: Grace) -> Option<SystemTime> {
         self.retired_at?.checked_add(grace.age?)
     }

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// A token bucket.
+/// A token bucket: limits how often something is done to `burst` times at once, and once per
+/// `refill` in the long run. It has no clock; callers give the time.
 #[derive(Clone, Debug)]
 pub struct Bucket {
     burst: u32,
@@ -12,13 +13,14 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// A full bucket of `burst` tokens, of which one comes back every `refill`.
+    /// Makes a full bucket of `burst` tokens, of which one comes back every `refill`. A `burst` of
+    /// 0 counts as 1.
     #[must_use]
     pub const fn new(burst: u32, refill: Duration) -> Self {
         Self { burst, refill, full_at: None }
     }
 
-    /// When there is a token, `now` at the earliest.
+    /// The time at which a token can be taken: `now` when there is one. Takes none.
     #[must_use]
     pub fn ready_at(&self, now: Instant) -> Instant {
         let Some(full_at) = self.full_at else { return now };
@@ -27,7 +29,8 @@ impl Bucket {
         full_at.checked_sub(slack).map_or(now, |ready| ready.max(now))
     }
 
-    /// Takes the next token, and says when there is one.
+    /// Takes the next token even if it is still to come, and returns the time from which it may be
+    /// used (`now` or later). Every caller gets a turn, in the order of the calls.
     pub fn reserve(&mut self, now: Instant) -> Instant {
         let ready = self.ready_at(now);
         let from = self.full_at.map_or(now, |full_at| full_at.max(now));
@@ -35,13 +38,15 @@ impl Bucket {
         ready
     }
 
-    /// Whether no token is missing, so that nothing is lost with it.
+    /// Whether no token is missing at `now`. A full bucket can be dropped and made anew without
+    /// effect.
     #[must_use]
     pub fn is_full(&self, now: Instant) -> bool {
         self.full_at.is_none_or(|full_at| full_at <= now)
     }
 
-    /// Takes a token if there is one.
+    /// Takes a token if there is one at `now`, and returns whether it did. Does not wait and takes
+    /// nothing otherwise.
     pub fn take(&mut self, now: Instant) -> bool {
         if self.ready_at(now) > now {
             return false;

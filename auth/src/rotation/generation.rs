@@ -1,29 +1,33 @@
-//! One password of a role, from its first sight on.
+//! One generation of a role's password.
 
 use std::time::{Instant, SystemTime};
 
 use pgimbal_config::Secret;
 
-/// A moment on both clocks: the one that only goes on, and the one that people and Vault share.
+/// One moment as read from both clocks: the monotonic one and the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
-    /// For pauses and limits.
+    /// Reading of the monotonic clock, for pauses and limits. It has no meaning after a restart.
     pub instant: Instant,
-    /// For what is kept over restarts.
+    /// Reading of the wall clock, for times that are stored or compared with Vault's dates.
     pub wall: SystemTime,
 }
 
-/// A password that a source has told, with what tells it from others: when it was made, and itself.
+/// One password of a role that its source has returned, with its number and dates. `Debug` masks
+/// the password.
 #[derive(Clone, Debug)]
 pub struct Generation {
-    /// Its number, ascending in the order in which they were first seen.
+    /// Number of the generation, counted for each role. A later one has a larger number; a password
+    /// that comes back gets a new one.
     pub number: u32,
-    /// When the source made it, where it says so.
+    /// Time at which the source says that the password was made (Vault's `last_vault_rotation`);
+    /// `None` when it says none, or when the role has got another source since.
     pub rotated_at: Option<SystemTime>,
-    /// The password.
+    /// The password, in clear text or as the source stores it. Never empty.
     pub password: Secret,
-    /// When it was first seen here.
+    /// Time at which pgimbal first got the password, by the wall clock.
     pub first_seen: SystemTime,
-    /// Whether a server has ever accepted it.
+    /// Whether a PostgreSQL server has ever accepted the password; also true for one that was
+    /// loaded from the password cache. A role with such a generation is worth waiting for.
     pub proven: bool,
 }

@@ -1,19 +1,20 @@
-//! Chance from a seed, so that what one role does at a moment another does at another.
+//! Pseudo-random numbers from a seed, so that different roles ask their sources at different times.
 
 use std::time::Duration;
 
-/// A stream of numbers that its seed decides (SplitMix64). Not for secrets.
+/// A stream of pseudo-random numbers (SplitMix64). The same seed gives the same numbers, which
+/// tests rely on. Not fit for secrets.
 #[derive(Clone, Debug)]
 pub struct Jitter(u64);
 
 impl Jitter {
-    /// A stream of its own for each seed.
+    /// Begins the stream of `seed`; any seed will do.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// A number below 1, and not below 0.
+    /// The next number, at least 0 and below 1.
     pub fn fraction(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -24,7 +25,8 @@ impl Jitter {
         (mixed >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// A time between `low` times and `high` times `span`.
+    /// A pseudo-random time between `span * low` and `span * high`. Takes one number of the stream.
+    /// Panics when `low` or `high` makes it negative.
     pub fn between(&mut self, span: Duration, low: f64, high: f64) -> Duration {
         span.mul_f64(low + (high - low) * self.fraction())
     }

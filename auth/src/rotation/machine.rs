@@ -1,4 +1,5 @@
-//! One role's passwords: what the source said, what the servers think of it, and what follows.
+//! The passwords of one role: which generations the source has returned, which of them the servers
+//! accept, and which one a login at a server shows.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -13,70 +14,84 @@ use crate::SourcePassword;
 /// How long a login at a server may be held for a password that works.
 pub(super) const HOLD: Duration = Duration::from_secs(30);
 
-/// Generations that are kept for no other reason than that they were seen lately.
+/// Number of the last generations that are kept even if no node needs them.
 const KEPT: usize = 4;
 
-/// Nodes that are remembered; a cluster has a few, and a name may lead to others over time.
+/// Number of nodes whose answers are kept for a role. A cluster has a few, but a name may lead to
+/// other nodes over time.
 const NODES: usize = 64;
 
-/// What a server login should do.
+/// What a login at a server should do next, from [`Rotation::plan_login`].
 #[derive(Clone, Debug)]
 pub enum LoginPlan {
-    /// Show this password, and tell what came of it.
+    /// Log in with this password, and report the outcome with [`Rotation::handle_accepted`],
+    /// [`Rotation::handle_refused`] or [`Rotation::handle_abandoned`].
     Try {
-        /// The generation's number, for the report.
+        /// Number of the generation, for the report.
         generation: u32,
-        /// The password.
+        /// The password to log in with.
         password: Secret,
     },
-    /// Wait for news, and ask again then or at this moment.
+    /// Wait until something about the role changes, at most until this moment (30 s ahead or less),
+    /// and plan the login again.
     Wait(Instant),
-    /// Nothing works and waiting is not worth it.
+    /// Fail the login now: no password works, and waiting longer is of no use.
     GiveUp(GiveUp),
 }
 
-/// Why a login is given up without a try.
+/// The reason for which a login at a server fails without an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GiveUp {
-    /// The source has never said a password.
+    /// The source has returned no password since the start, and 30 s have passed since the first
+    /// login that needed one.
     Unknown,
-    /// The server refuses every password; the next try is at this moment.
+    /// The node refuses every password that may be tried; the next attempt is allowed at this
+    /// moment.
     Refused(Instant),
 }
 
-/// What an answer of the source meant.
+/// What an answer of the source means for the role, from [`Rotation::handle_answer`]. The numbers
+/// are those of generations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Learned {
-    /// A new generation, the newest from now on.
+    /// The password is new and has become the newest generation, which has this number.
     Rotated(u32),
-    /// Nothing new.
+    /// The password is that of the newest generation; only its date may have changed.
     Same,
-    /// It was known before what is known and works: the source lags.
+    /// The password is dated before the newest one and was already known: the source lags (a
+    /// performance standby, an old file). Nothing changes.
     Ignored,
-    /// It seems older than what is known and works, and was never seen: the source lags, or the
-    /// clock of the one that made the newest is ahead. It is tried when somebody proves to know it.
+    /// The password is dated before the newest one, and no node refuses the newest: the source
+    /// lags, or the clock of the Vault that made the newest is ahead. It is kept under this number,
+    /// and becomes the newest only by [`Rotation::promote_older`], after a client has proved that
+    /// it knows it.
     Older(u32),
-    /// It seems older than what is known, but that is refused: it is worth a try.
+    /// The password is dated before the newest one and was never seen, and a node refuses the
+    /// newest. It is kept under this number; the next login at such a node tries it.
     Candidate(u32),
 }
 
-/// The rotation of one role.
+/// The rotation of one role's password: its generations, each node's answers to them, and the
+/// schedule by which the source is asked. It does no input or output and has no clock; callers give
+/// the time. The credentials' task of pgimbal owns one per role.
 #[derive(Clone, Debug)]
 pub struct Rotation {
-    /// In the order in which they were seen.
+    /// The generations in the order in which they were seen, at most the needed ones and [`KEPT`]
+    /// more.
     generations: Vec<Generation>,
     newest: Option<u32>,
     previous: Option<u32>,
     next_number: u32,
     nodes: BTreeMap<Box<str>, Node>,
-    /// When its source is asked.
+    /// When the source of this role is asked next.
     pub schedule: Schedule,
-    /// When a password was first missed.
+    /// Time of the first login that found no password; `None` when an answer has come since.
     missed_since: Option<Instant>,
 }
 
 impl Rotation {
-    /// A role of which no password is known. Its generations are numbered from `first_number` on.
+    /// Makes the rotation of a role of which no password is known yet. Its first generation gets
+    /// the number `first_number`, so that numbers go on where a stored history ended.
     #[must_use]
     pub const fn new(schedule: Schedule, first_number: u32) -> Self {
         Self {
@@ -90,7 +105,9 @@ impl Rotation {
         }
     }
 
-    /// Takes a password over from before a restart, the older ones first. It has worked then.
+    /// Adds a password from the password cache at the start, and returns its number. It becomes the
+    /// newest generation, so the older ones must be added first. It counts as accepted by a server
+    /// before. `rotated_at` is its stored date, `None` when it has none.
     pub fn remember(
         &mut self,
         password: Secret,
@@ -105,14 +122,17 @@ impl Rotation {
         number
     }
 
-    /// Another source tells the passwords from now on. What is known stays in use; its dates are
-    /// no measure of what the new one says.
+    /// Begins to ask another source, after a reload has changed the role's source. The known
+    /// passwords stay in use. Their dates are dropped, since they cannot be compared with those of
+    /// the new source, and a fetch is due at `now`.
     pub fn handle_source_change(&mut self, now: Instant) {
         self.generations.iter_mut().for_each(|generation| generation.rotated_at = None);
         self.schedule.restart(now);
     }
 
-    /// The source has answered the fetch that was out.
+    /// Handles the answer to the fetch that [`Schedule::begin_fetch`] began: adds the password if
+    /// it is new, plans the next fetch, and drops generations that are no longer needed. Waiting
+    /// logins must be planned again unless it returns [`Learned::Same`] or [`Learned::Ignored`].
     pub fn handle_answer(&mut self, answer: &SourcePassword, now: Moment) -> Learned {
         let learned = self.learn(answer, now);
         let fresh = matches!(learned, Learned::Rotated(_) | Learned::Candidate(_));
@@ -172,6 +192,7 @@ impl Rotation {
         !self.nodes.values().any(|node| node.refuses(newest, newest))
     }
 
+    /// Adds a generation with the next number, and returns that.
     fn add(&mut self, password: Secret, rotated_at: Option<SystemTime>, wall: SystemTime) -> u32 {
         let number = self.next_number;
         self.next_number += 1;
@@ -180,6 +201,7 @@ impl Rotation {
         number
     }
 
+    /// Makes a generation the newest; the former newest becomes the previous one.
     fn make_newest(&mut self, number: u32) {
         if self.newest != Some(number) {
             self.previous = self.newest;
@@ -187,7 +209,8 @@ impl Rotation {
         }
     }
 
-    /// A password that was known before has come back under a new number.
+    /// Drops a generation whose password has come back under `number`, in the nodes' answers as
+    /// well.
     fn replace(&mut self, index: usize, number: u32) {
         let old = self.generations.remove(index);
         for node in self.nodes.values_mut() {
@@ -201,8 +224,10 @@ impl Rotation {
         }
     }
 
-    /// What a login at `node` should do now. [`LoginPlan::Try`] must be followed by
-    /// [`Self::accepted`], [`Self::refused`] or [`Self::abandoned`].
+    /// Decides what a login at `node` (host and port as text) does at `now`. The caller must report
+    /// the outcome of [`LoginPlan::Try`] by [`Self::handle_accepted`], [`Self::handle_refused`] or
+    /// [`Self::handle_abandoned`], because other logins at the node may wait for it. A node that is
+    /// not known yet is added; beyond 64 nodes, the one used longest ago is dropped.
     pub fn plan_login(&mut self, node: &str, now: Instant) -> LoginPlan {
         let Some(newest) = self.newest else {
             let since = *self.missed_since.get_or_insert(now);
@@ -237,15 +262,17 @@ impl Rotation {
         }
     }
 
-    /// A password that has once worked is expected to do so again; one that never did only when a
-    /// rotation is due.
+    /// Whether a login may be held although a node refuses everything: some password has worked
+    /// before, or a rotation is due about now.
     fn is_worth_holding(&self, now: Instant) -> bool {
         self.generations.iter().any(|generation| generation.proven)
             || self.schedule.is_rotation_due(now)
     }
 
-    /// A server has accepted a password. The number of a generation that is the newest from now on
-    /// because of it: the source said it last, and the server that refuses the newest takes it.
+    /// Records that the server `node` has accepted generation `number`. Returns `Some(number)` when
+    /// that generation has become the newest: it is a [`Learned::Candidate`] or [`Learned::Older`]
+    /// one, and this node refuses the newest. `None` otherwise, also for a generation or node that
+    /// was dropped.
     pub fn handle_accepted(&mut self, node: &str, number: u32) -> Option<u32> {
         let newest = self.newest?;
         let generation = self.generations.iter_mut().find(|g| g.number == number)?;
@@ -261,8 +288,9 @@ impl Rotation {
         None
     }
 
-    /// A server has accepted a [`Learned::Older`] password that somebody proves to know: it is the
-    /// newest from now on. Whether that is news.
+    /// Makes a [`Learned::Older`] password the newest, after a client has shown it and the server
+    /// `node` has accepted it. Returns false, without effect, when `number` is not larger than the
+    /// newest's or was dropped.
     pub fn promote_older(&mut self, node: &str, number: u32) -> bool {
         let is_newer = self.newest.is_some_and(|newest| number > newest);
         let generation = self.generations.iter_mut().find(|g| g.number == number);
@@ -276,13 +304,16 @@ impl Rotation {
         true
     }
 
-    /// Whether the source told a generation after the newest, with an older date.
+    /// Whether generation `number` came after the newest from the source, but with an older date
+    /// ([`Learned::Older`] or [`Learned::Candidate`]). False when no password is known.
     #[must_use]
     pub fn is_older(&self, number: u32) -> bool {
         self.newest.is_some_and(|newest| number > newest)
     }
 
-    /// A server has refused a password at `now`.
+    /// Records that the server `node` has refused generation `number` at `now` (28P01 or 28000).
+    /// When it is the newest, a fetch is requested ([`FetchCause::Refusal`]). Logins at this node
+    /// get another password, or wait for the next attempt.
     pub fn handle_refused(&mut self, node: &str, number: u32, now: Instant) {
         let Some(newest) = self.newest else { return };
         let candidates = self.candidates();
@@ -295,22 +326,23 @@ impl Rotation {
         }
     }
 
-    /// A login has ended before the server checked the password.
+    /// Records that a login at `node` ended before the server checked the password, for example
+    /// because the network failed. Another login may try generation `number` then.
     pub fn handle_abandoned(&mut self, node: &str, number: u32) {
         if let Some(state) = self.nodes.get_mut(node) {
             state.end_probe(number);
         }
     }
 
-    /// What came after the newest and is not it, the latest first.
+    /// Numbers of the generations that came after the newest with an older date, the latest first.
     fn candidates(&self) -> Vec<u32> {
         let newest = self.newest.unwrap_or_default();
         let numbers = self.generations.iter().rev().map(|generation| generation.number);
         numbers.filter(|number| *number > newest).collect()
     }
 
-    /// Drops generations that nobody can need: neither newest nor previous, accepted nowhere, and
-    /// not seen lately.
+    /// Drops generations that no login can need: neither newest nor previous, not the last that
+    /// some node accepted, and not among the last [`KEPT`].
     fn forget_old(&mut self) {
         let needed: Vec<u32> = self
             .nodes
@@ -327,6 +359,7 @@ impl Rotation {
         });
     }
 
+    /// Drops the node that was used longest ago when there are [`NODES`] of them.
     fn make_room(&mut self) {
         if self.nodes.len() < NODES {
             return;
@@ -337,49 +370,53 @@ impl Rotation {
         }
     }
 
-    /// The newest generation.
+    /// The newest generation; `None` until the source has returned a password.
     #[must_use]
     pub fn newest(&self) -> Option<&Generation> {
         self.newest.and_then(|number| self.generation(number))
     }
 
-    /// The generation before the newest.
+    /// The generation that was the newest before the present one; `None` until a second password
+    /// came, and when its password came back under a new number or was dropped.
     #[must_use]
     pub fn previous(&self) -> Option<&Generation> {
         self.previous.and_then(|number| self.generation(number))
     }
 
-    /// The generation with this number, while it is kept.
+    /// The generation with this number; `None` when there was none or it was dropped.
     #[must_use]
     pub fn generation(&self, number: u32) -> Option<&Generation> {
         self.generations.iter().find(|generation| generation.number == number)
     }
 
-    /// Nodes at which no password has worked last, and since when.
+    /// Nodes that refuse every password tried, each with the time since when. Empty when all is
+    /// well.
     pub fn failing(&self) -> impl Iterator<Item = (&str, Instant)> {
         self.nodes.iter().filter_map(|(name, node)| Some((&**name, node.failing_since()?)))
     }
 
-    /// Those of them that were shown the newest: of another nobody knows yet whether it works.
+    /// Those of [`Self::failing`] that have refused the newest password. For the other failing
+    /// nodes it is not known yet whether the newest works.
     pub fn refusing_newest(&self) -> impl Iterator<Item = &str> {
         let newest = self.newest.unwrap_or_default();
         let nodes = self.nodes.iter().filter(move |(_, node)| node.refuses(newest, newest));
         nodes.filter(|(_, node)| node.failing_since().is_some()).map(|(name, _)| &**name)
     }
 
-    /// Whether a password worked there before, so that its refusal is news.
+    /// Whether some known password was ever accepted by a server. A refusal is then an event to be
+    /// logged and alerted, not a password that was wrong from the start.
     #[must_use]
     pub fn has_worked(&self) -> bool {
         self.generations.iter().any(|generation| generation.proven)
     }
 
-    /// How many passwords are known.
+    /// Number of generations that are kept in memory, candidates included.
     #[must_use]
     pub const fn known(&self) -> usize {
         self.generations.len()
     }
 
-    /// Every node that was logged in to.
+    /// Names (host and port) of the nodes at which logins were planned, at most 64, in text order.
     pub fn nodes(&self) -> impl Iterator<Item = &str> {
         self.nodes.keys().map(|name| &**name)
     }

@@ -7,54 +7,59 @@ use std::time::{Duration, Instant};
 
 use pgimbal_config::Backoff;
 
-/// The first pause after a pass in which nothing was accepted; it doubles.
+/// The first pause after a pass in which the node accepted nothing; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// Its longest.
+/// The longest pause after such passes.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long after a refusal the newest is tried again while an older one works: a node that
-/// replays what others have got long ago. It doubles.
+/// How long after a refusal the newest password is tried again while an older one works: a standby
+/// may get the change late. It doubles up to [`NEWEST_SELDOM`].
 const NEWEST_AGAIN: Duration = Duration::from_secs(1);
-/// Its longest: each try is a failed login in the server's log.
+/// The longest pause between attempts with the newest password, since each one is a failed login in
+/// the server's log.
 const NEWEST_SELDOM: Duration = Duration::from_secs(30);
 
-/// How often everything is tried while nothing works; in between only the newest is.
+/// How often all passwords are tried while none works; in between only the newest is.
 const FULL_PASS: Duration = Duration::from_secs(30);
 
-/// What there is to choose from.
+/// The generations, by number, from which [`Node::pick`] chooses.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Choices<'a> {
+    /// The newest generation.
     pub(super) newest: u32,
+    /// The generation before the newest; `None` when there is none.
     pub(super) previous: Option<u32>,
-    /// What the source said after the newest and with an older date, the latest first.
+    /// Generations that the source returned after the newest with an older date, the latest first.
     pub(super) candidates: &'a [u32],
 }
 
-/// What to do at a node.
+/// The choice of a password for a login at a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pick {
-    /// Show this one; others may do so at the same time.
+    /// Show this generation; other logins may show it at the same time.
     Try(u32),
-    /// Show this one, and nobody else meanwhile.
+    /// Show this generation, of which the node's opinion is unknown; no other login tries a new one
+    /// meanwhile.
     Probe(u32),
-    /// Somebody is finding out; wait for that.
+    /// Another login tries a password now; wait for its outcome.
     Busy,
-    /// Nothing is worth a try before this moment.
+    /// The node refuses every password; nothing is tried before this moment.
     Exhausted(Instant),
 }
 
-/// One node's answers to the passwords of one role.
+/// One node's answers to the passwords of one role, and the pauses between attempts there.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    /// The last one that it accepted.
+    /// The generation that the node accepted last; `None` when it has accepted none.
     accepted: Option<u32>,
-    /// Those that it refused since this pass began.
+    /// The generations that it refused since this pass began.
     refused: Vec<u32>,
-    /// Whether this pass is for the newest only.
+    /// Whether this pass tries only the newest generation.
     narrow: bool,
-    /// The one that is being tried.
+    /// The generation that one login is trying out now.
     probing: Option<u32>,
-    /// When the newest, which it refused, is tried again although an older one works.
+    /// When the newest generation, which the node refused, is tried again although an older one
+    /// works.
     newest_again: Option<Instant>,
     newest_pause: Backoff,
     retry_at: Instant,
@@ -65,6 +70,7 @@ pub(super) struct Node {
 }
 
 impl Node {
+    /// Makes the record of a node at which nothing was tried yet.
     pub(super) const fn new(now: Instant) -> Self {
         Self {
             accepted: None,
@@ -81,7 +87,9 @@ impl Node {
         }
     }
 
-    /// What to show now. A [`Pick::Probe`] must be followed by its outcome.
+    /// Chooses what a login shows at `now`. A [`Pick::Probe`] must be followed by
+    /// [`Self::handle_accepted`], [`Self::handle_refused`] or [`Self::end_probe`], or all others
+    /// wait.
     pub(super) fn pick(&mut self, choices: Choices<'_>, now: Instant) -> Pick {
         self.used_at = now;
         let choice = self.choose(choices, now).or_else(|| {
@@ -120,7 +128,7 @@ impl Node {
         candidate.or(works).or(previous)
     }
 
-    /// The one last accepted, unless it was refused since.
+    /// The generation last accepted, unless the node has refused it since.
     fn working(&self) -> Option<u32> {
         self.accepted.filter(|number| !self.refused.contains(number))
     }
@@ -137,7 +145,8 @@ impl Node {
         }
     }
 
-    /// The node has accepted a password.
+    /// Records that the node has accepted generation `number`, while `newest` is the newest. Ends
+    /// the failing state and resets the pauses. An older one that is accepted late changes nothing.
     pub(super) fn handle_accepted(&mut self, number: u32, newest: u32) {
         self.end_probe(number);
         let late = number != newest && self.working() == Some(newest);
@@ -155,7 +164,8 @@ impl Node {
         }
     }
 
-    /// The node has refused a password.
+    /// Records that the node has refused generation `number`. When nothing is left to try, the node
+    /// is failing and the next pass is allowed after a pause of 200 ms to 2 s.
     pub(super) fn handle_refused(&mut self, number: u32, choices: Choices<'_>, now: Instant) {
         self.end_probe(number);
         if self.working() == Some(number) && number != choices.newest {
@@ -180,21 +190,22 @@ impl Node {
         }
     }
 
-    /// An attempt has ended before the password was checked.
+    /// Ends the attempt with generation `number` without an outcome: the server has not checked it.
     pub(super) fn end_probe(&mut self, number: u32) {
         if self.probing == Some(number) {
             self.probing = None;
         }
     }
 
-    /// There is a password that this node has not seen.
+    /// Called when the source has returned a password that this node has not seen: the newest may
+    /// be tried at once, and pauses start from the shortest.
     pub(super) fn learned(&mut self) {
         self.newest_again = None;
         self.newest_pause.reset();
         self.pause.reset();
     }
 
-    /// A generation has got another number.
+    /// Replaces the number of a generation whose password came back; its refusal is forgotten.
     pub(super) fn renumber(&mut self, from: u32, to: u32) {
         if self.accepted == Some(from) {
             self.accepted = Some(to);
@@ -203,22 +214,24 @@ impl Node {
         self.refused.retain(|number| *number != from);
     }
 
-    /// The last one that it accepted.
+    /// The generation that the node accepted last; `None` when it has accepted none.
     pub(super) const fn last_accepted(&self) -> Option<u32> {
         self.accepted
     }
 
-    /// Whether it refuses this one now.
+    /// Whether the node refused generation `number` in this pass, or it is the newest and an older
+    /// one works here instead.
     pub(super) fn refuses(&self, number: u32, newest: u32) -> bool {
         self.refused.contains(&number) || number == newest && self.newest_again.is_some()
     }
 
-    /// Since when no password works there.
+    /// Since when every password is refused at the node; `None` when one works or nothing was
+    /// tried.
     pub(super) const fn failing_since(&self) -> Option<Instant> {
         self.failing_since
     }
 
-    /// When it was last asked for.
+    /// When a login at the node was last planned.
     pub(super) const fn used_at(&self) -> Instant {
         self.used_at
     }

@@ -1,4 +1,5 @@
-//! The passwords themselves, kept for a start without their source. Off unless somebody wants it.
+//! The password cache: passwords in clear text, stored so that pgimbal can start while their source
+//! is unreachable. Off by default.
 
 use std::collections::BTreeMap;
 
@@ -11,15 +12,15 @@ use super::record::{Time, Unreadable};
 
 const VERSION: u32 = 1;
 
-/// The last passwords of all roles.
+/// The contents of the password cache file (JSON): the last passwords of all roles in clear text.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct PasswordCache {
     version: u32,
-    /// Each role's, the newest last.
+    /// The passwords of each role by the role's name, the newest last.
     pub roles: BTreeMap<String, Vec<CachedPassword>>,
 }
 
-/// One password.
+/// One password of a role in the cache, with the date that its source gave it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CachedPassword {
     password: Plain,
@@ -27,16 +28,17 @@ pub struct CachedPassword {
 }
 
 impl PasswordCache {
-    /// The cache of these roles.
+    /// Makes the cache of these roles, to be written; it has the present version of the format (1).
     #[must_use]
     pub const fn new(roles: BTreeMap<String, Vec<CachedPassword>>) -> Self {
         Self { version: VERSION, roles }
     }
 
-    /// Reads a cache.
+    /// Reads the bytes of a cache file, at the start of pgimbal.
     ///
     /// # Errors
-    /// [`Unreadable`] for anything else.
+    /// [`Unreadable`] when the bytes are not JSON of this form or have another version; nothing of
+    /// them is used.
     pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
         let cache: Self = serde_json::from_slice(bytes)?;
         if cache.version != VERSION {
@@ -45,36 +47,36 @@ impl PasswordCache {
         Ok(cache)
     }
 
-    /// The cache as bytes, which are to be kept from everybody.
+    /// The cache as JSON. The bytes contain passwords in clear text and are wiped when dropped.
     ///
     /// # Errors
-    /// None that occurs: every part of it has a form in JSON.
+    /// None in practice: every field has a form in JSON.
     pub fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
         Ok(Zeroizing::new(serde_json::to_vec(self)?))
     }
 }
 
 impl CachedPassword {
-    /// A password and when it was made.
+    /// Makes an entry. `rotated_at` is the source's date of the password, `None` when it has none.
     #[must_use]
     pub fn new(password: Secret, rotated_at: Option<SystemTime>) -> Self {
         Self { password: Plain(password), rotated_at: rotated_at.map(Time::of) }
     }
 
-    /// The password.
+    /// The password in clear text.
     #[must_use]
     pub const fn password(&self) -> &Secret {
         &self.password.0
     }
 
-    /// When it was made.
+    /// The source's date of the password; `None` when the source had none.
     #[must_use]
     pub fn rotated_at(&self) -> Option<SystemTime> {
         self.rotated_at.map(Time::time)
     }
 }
 
-/// A secret that is written as it is.
+/// A secret that is serialised as plain text.
 #[derive(Clone, Debug)]
 struct Plain(Secret);
 

@@ -1,4 +1,5 @@
-//! The history as it is kept: verifiers and times, and how two histories become one.
+//! The history file: verifiers and times of the accepted generations, and how the histories of two
+//! proxies are merged.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -16,46 +17,57 @@ use crate::verifier::MAX_ITERATIONS;
 /// The form of the document; a later one may add fields.
 const VERSION: u32 = 1;
 
-/// The histories of all users.
+/// The contents of the history file (JSON): the accepted generations of all users. Proxies that
+/// share the file merge their documents. It holds no password, but verifiers, which are secrets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryDocument {
     version: u32,
-    /// Each user's.
+    /// The history of each user, by the user's name.
     pub users: BTreeMap<String, HistoryRecord>,
 }
 
-/// One user's history.
+/// The history of one user: salt, iterations, and the generations that clients may show.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryRecord {
+    /// Salt of all verifiers; Base64 in the file. With an empty one the generations are not used.
     pub(super) salt: Bytes<Vec<u8>>,
+    /// PBKDF2 iterations of all verifiers. Outside of 1 to [`MAX_ITERATIONS`] the generations are
+    /// not used.
     pub(super) iterations: u32,
+    /// Older generations that were made before this time are revoked; `None` when none was revoked.
     pub(super) revoked_before: Option<Time>,
+    /// The generations in any order.
     pub(super) generations: Vec<StoredGeneration>,
 }
 
-/// One generation: what a login is checked by, and its times.
+/// One generation in the history file: the keys by which a login is checked, and its times.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoredGeneration {
+    /// The source's date of the password; `None` when it has none.
     pub(super) rotated_at: Option<Time>,
+    /// StoredKey of RFC 5802.
     pub(super) stored_key: Bytes<[u8; 32]>,
+    /// ServerKey of RFC 5802.
     pub(super) server_key: Bytes<[u8; 32]>,
+    /// When a proxy first saw the password.
     pub(super) first_seen: Time,
+    /// When a newer generation became known; `None` for the newest.
     pub(super) retired_at: Option<Time>,
 }
 
-/// A document that is not what it should be; nothing of it is used.
+/// The reason for which a history or password cache file cannot be read. Nothing of it is used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Unreadable {
-    /// Not JSON of the expected form: cut in half, or something else altogether. Says where, never
-    /// what stands there.
+    /// The text is not JSON of the expected form, for example because it was cut off. The error
+    /// gives the place and never the text, which is secret.
     #[error("not of the expected form (line {line}, column {column})")]
     Malformed {
-        /// Where.
+        /// Number of the line, from 1 as serde_json counts; 0 when it is not known.
         line: usize,
-        /// Where in the line.
+        /// Number of the column in that line.
         column: usize,
     },
-    /// Written by a later pgimbal.
+    /// The file has this version of the format; this pgimbal reads only version 1.
     #[error("of version {0}, which this pgimbal does not know")]
     Version(u32),
 }
@@ -67,16 +79,17 @@ impl From<serde_json::Error> for Unreadable {
 }
 
 impl HistoryDocument {
-    /// The document of these users.
+    /// Makes the document of these users, to be written; it has the present version of the format
+    /// (1).
     #[must_use]
     pub const fn new(users: BTreeMap<String, HistoryRecord>) -> Self {
         Self { version: VERSION, users }
     }
 
-    /// Reads a document.
+    /// Reads the bytes of a history file.
     ///
     /// # Errors
-    /// [`Unreadable`] for anything else.
+    /// [`Unreadable`] when the bytes are not JSON of this form or have another version.
     pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
         let document: Self = serde_json::from_slice(bytes)?;
         if document.version != VERSION {
@@ -85,15 +98,16 @@ impl HistoryDocument {
         Ok(document)
     }
 
-    /// The document as bytes.
+    /// The document as indented JSON; the bytes are wiped when dropped.
     ///
     /// # Errors
-    /// None that occurs: every part of it has a form in JSON.
+    /// None in practice: every field has a form in JSON.
     pub fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
         Ok(Zeroizing::new(serde_json::to_vec_pretty(self)?))
     }
 
-    /// Adds what another document knows.
+    /// Merges another proxy's document into this one: users by [`HistoryRecord::merge`], and users
+    /// that only `other` has are added.
     pub fn merge(&mut self, other: Self) {
         for (user, record) in other.users {
             match self.users.get_mut(&user) {
@@ -107,9 +121,11 @@ impl HistoryDocument {
 }
 
 impl HistoryRecord {
-    /// Adds what another record of the same user knows: the greatest `revoked_before`, of each
-    /// generation the least `retired_at`, else the union. A revoked generation never returns. With
-    /// another salt the other's verifiers are worth nothing: the first writer's counts.
+    /// Merges another record of the same user into this one. The result has all generations of
+    /// both, with the earlier `retired_at` and `first_seen`, and the later `revoked_before`;
+    /// generations made before that are dropped for good, except the newest. When `other` has
+    /// another salt or number of iterations its generations are left out: the first writer's salt
+    /// counts.
     pub fn merge(&mut self, other: Self) {
         self.revoked_before = self.revoked_before.max(other.revoked_before);
         if (&self.salt, self.iterations) == (&other.salt, other.iterations) {
@@ -130,7 +146,7 @@ impl HistoryRecord {
         self.generations.sort_by_key(StoredGeneration::order);
     }
 
-    /// The generations, the newest last.
+    /// The generations, the newest last; none when salt or iterations cannot be used.
     pub(super) fn in_order(&self) -> impl Iterator<Item = &StoredGeneration> {
         let usable = (1..=MAX_ITERATIONS).contains(&self.iterations) && !self.salt.is_empty();
         let mut ordered: Vec<_> = self.generations.iter().filter(|_| usable).collect();
@@ -159,23 +175,26 @@ impl StoredGeneration {
     }
 }
 
-/// A time as nanoseconds since 1970: exact, so that times read back are equal.
+/// A time as nanoseconds since 1970-01-01 UTC: exact, so that a time read back equals the one
+/// written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Time(u64);
 
 impl Time {
+    /// Converts a time; one before 1970 becomes 0, one too late for 64 bits the latest.
     pub(super) fn of(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
     }
 
+    /// Converts back to a time of the wall clock.
     pub(super) fn time(self) -> SystemTime {
         UNIX_EPOCH + Duration::from_nanos(self.0)
     }
 }
 
-/// Bytes that are written in base64 and wiped when dropped.
+/// Secret bytes that are written in Base64, masked in `Debug`, and wiped when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Bytes<T: Zeroize>(T);
 

@@ -1,4 +1,4 @@
-//! When a source is asked for one role's password.
+//! The times at which the source of one role's password is asked.
 
 use std::time::{Duration, Instant};
 
@@ -7,75 +7,80 @@ use pgimbal_config::Backoff;
 use super::bucket::Bucket;
 use super::jitter::Jitter;
 
-/// How long before the expected moment of a rotation it is asked often: answers count whole
-/// seconds, so the moment may come a second early.
+/// How long before the expected time of a rotation the source is asked often: Vault's answers count
+/// whole seconds, so the rotation may come a second early.
 const EARLY: Duration = Duration::from_secs(1);
 
-/// How long after the first expected moment it is asked often: Vault rotates at ticks of 5 s.
+/// How long after the expected time it is asked often: Vault rotates at ticks of 5 s.
 const LATE: Duration = Duration::from_secs(7);
 
-/// How often it is asked near the expected moment.
+/// How often the source is asked near the expected time of a rotation.
 const OFTEN: Duration = Duration::from_secs(1);
 
-/// The first pause after a failure; it doubles up to the poll interval.
+/// The first pause after a failed fetch; it doubles up to the poll interval.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// The longest pause after a failure, and for a source that is not polled.
+/// The longest pause after a failed fetch, also for a source that is not polled.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// The longest pause after a failure while a server refuses what is known.
+/// The longest pause after a failed fetch while a server refuses the newest password.
 const URGENT_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long a refusal that no fetch has answered is worth urgent ones.
+/// How long after a refusal by a server the pauses stay at most [`URGENT_PAUSE`].
 const URGENT_FOR: Duration = Duration::from_secs(30);
 
-/// Ordinary questions fall on common ticks, so that with many roles one wake-up asks for several:
-/// most of what a question costs is waking up. A longer tick saves little more.
+/// Ordinary fetches fall on common ticks, so that with many roles one wake-up asks for several:
+/// most of what a fetch costs is waking up. A longer tick saves little more.
 const TICK: Duration = Duration::from_millis(250);
 
-/// A poll interval has at least so many ticks.
+/// A poll interval has at least this many ticks.
 const TICKS: u32 = 20;
 
-/// How soon a rotation that is expected counts as due, on either side.
+/// A rotation counts as due this long before and after its expected time.
 const DUE: Duration = Duration::from_secs(15);
 
-/// Fetches for refusals by servers: each second, a few at once.
+/// Limit of fetches for refusals by servers: 5 at once, then one per second.
 const REFUSALS: Bucket = Bucket::new(5, Duration::from_secs(1));
 
-/// How often a source is asked because of clients' wrong passwords, which anybody can send, once
-/// the first few are used up. A client with the right one may wait so long for its question.
+/// Pause between two fetches that clients with unknown passwords cause, once the first 3
+/// ([`MISMATCHES`]) are used up: 2 s. Anybody can send a wrong password, so the source must be
+/// protected. A client with the right password may wait this long for its fetch.
 pub const MISMATCH_PAUSE: Duration = Duration::from_secs(2);
 
-/// Fetches for such; as many again for users that do not exist, so that these take none from the
-/// role's own.
+/// Limit of the fetches that clients with unknown passwords cause: 3 at once, then one per
+/// [`MISMATCH_PAUSE`]. Users that do not exist have a bucket of their own, of the same size.
 pub const MISMATCHES: Bucket = Bucket::new(3, MISMATCH_PAUSE);
 
-/// Why a fetch is wanted at once.
+/// The event for which the source is to be asked before its regular time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FetchCause {
-    /// A server refused the newest password.
+    /// A PostgreSQL server refused the newest password.
     Refusal,
-    /// A client showed one that is not known.
+    /// A client of this user showed a password that is not known; it may be newer than the last
+    /// answer.
     Mismatch,
-    /// A client of a user that does not exist did, for whom this role stands in.
+    /// A client of a user that does not exist showed a password. This role's source is asked in its
+    /// stead, so that timing does not tell which users exist.
     StandIn,
-    /// An operator wants it, or the place has changed.
+    /// An operator ordered it, or the file of the source has changed.
     Order,
 }
 
-/// When one role's source is asked. At most one fetch is out at a time.
+/// The times at which one role's source is asked: regular polls, more often near the expected
+/// rotation, at once for a [`FetchCause`], and pauses after failures. At most one fetch runs at a
+/// time. It has no clock; callers give the time.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     /// `None` for a source that tells changes itself, or has none.
     poll: Option<Duration>,
     jitter: Jitter,
-    /// Ticks are counted from here.
+    /// The time from which ticks are counted.
     epoch: Instant,
-    /// When it is asked whatever happens.
+    /// The next regular fetch.
     due: Option<Instant>,
-    /// The first moment at which the next rotation was expected.
+    /// The first moment at which the next rotation is expected.
     expected: Option<Instant>,
-    /// The source says that the rotation is due now.
+    /// Whether the last answer had a time to live of zero: the rotation is due now.
     overdue: bool,
     sent: Option<Instant>,
     in_flight: bool,
@@ -85,7 +90,7 @@ pub struct Schedule {
     ordered_at: Option<Instant>,
     backoff: Backoff,
     not_before: Option<Instant>,
-    /// The source itself asks to be left alone until then.
+    /// The end of the pause for which the source itself has asked.
     asked_off: Option<Instant>,
     stale_since: Option<Instant>,
     refusals: Bucket,
@@ -93,17 +98,18 @@ pub struct Schedule {
     stand_ins: Bucket,
 }
 
-/// A client has shown what fits nothing, and the source is to be asked because of it.
+/// A client has shown an unknown password, and the source is to be asked because of that.
 #[derive(Clone, Copy, Debug)]
 struct Mismatched {
     came: Instant,
-    /// When it may be asked: one of a flood waits, and is not left out.
+    /// When the fetch may be sent: in a flood it is delayed, never left out.
     ready: Instant,
 }
 
 impl Schedule {
-    /// A schedule whose first fetch is due at once. Roles with different seeds are asked at
-    /// different moments, but those with one `epoch` only at common ticks.
+    /// Makes a schedule whose first fetch is due at `now`. `poll` is the poll interval, `None` for
+    /// a source that is not polled (a file reports changes itself). Different `seed`s spread roles
+    /// over time; those with the same `epoch` share ticks of at most 250 ms.
     #[must_use]
     pub const fn new(poll: Option<Duration>, seed: u64, epoch: Instant, now: Instant) -> Self {
         Self {
@@ -129,13 +135,13 @@ impl Schedule {
         }
     }
 
-    /// Asks with another interval from the next time on.
+    /// Changes the poll interval after a reload, from the next answer on; `None` stops polling.
     pub const fn set_poll(&mut self, poll: Option<Duration>) {
         self.poll = poll;
     }
 
-    /// Asks anew, as at the start: another place is asked from now on, and whatever is out at the
-    /// one before answers nothing.
+    /// Forgets the fetch that is out, expected rotation and pauses, and makes a fetch due at `now`.
+    /// For a role whose source has changed: what the former source still answers must be ignored.
     pub const fn restart(&mut self, now: Instant) {
         (self.in_flight, self.overdue) = (false, false);
         self.backoff.reset();
@@ -143,7 +149,8 @@ impl Schedule {
         self.due = Some(now);
     }
 
-    /// When the next fetch is due; `None` while one is out, or when none will ever be.
+    /// The time of the next fetch, which may be before `now`. `None` while a fetch is out, and when
+    /// none is planned because the source is not polled.
     #[must_use]
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
         if self.in_flight {
@@ -157,7 +164,7 @@ impl Schedule {
         Some(floors.into_iter().flatten().fold(next, Instant::max))
     }
 
-    /// The next of the questions around the expected moment.
+    /// The next fetch near the expected rotation; `None` outside of that window.
     fn near_rotation(&self) -> Option<Instant> {
         let expected = self.expected?;
         let opens = expected.checked_sub(EARLY)?;
@@ -168,7 +175,8 @@ impl Schedule {
         (next <= expected + LATE).then_some(next)
     }
 
-    /// Begins a fetch if one is due: it is sent now.
+    /// Begins a fetch if one is due at `now`, and returns whether it did. The caller must then ask
+    /// the source and call [`Self::handle_answer`] or [`Self::handle_failure`].
     pub fn begin_fetch(&mut self, now: Instant) -> bool {
         if self.next_timeout(now).is_none_or(|next| next > now) {
             return false;
@@ -182,7 +190,9 @@ impl Schedule {
         true
     }
 
-    /// The fetch that was out has been answered. `fresh` says that the answer was a new generation.
+    /// Handles the answer to the fetch that was out, and plans the next one. `ttl` is the time
+    /// until the next rotation (Vault's `ttl`), `None` when the source names none, zero when it is
+    /// overdue. `fresh` says that the answer was a new generation. Ends staleness and pauses.
     pub fn handle_answer(&mut self, now: Instant, ttl: Option<Duration>, fresh: bool) {
         let sent = self.ended(now);
         let first = !std::mem::replace(&mut self.has_answered, true);
@@ -206,7 +216,10 @@ impl Schedule {
         });
     }
 
-    /// The fetch that was out has failed.
+    /// Handles the failure of the fetch that was out: the next one follows after a growing pause,
+    /// 0.5 s to at most 30 s or the poll interval. `retry_after` is the pause for which the source
+    /// asked (Retry-After), at most 30 s of which are kept. The role is stale from the first
+    /// failure on.
     pub fn handle_failure(&mut self, now: Instant, retry_after: Option<Duration>) {
         let _ = self.ended(now);
         self.stale_since.get_or_insert(now);
@@ -221,13 +234,15 @@ impl Schedule {
         self.due = Some(now);
     }
 
+    /// Ends the fetch that was out; returns when it was sent.
     fn ended(&mut self, now: Instant) -> Instant {
         self.in_flight = false;
         self.sent.unwrap_or(now)
     }
 
-    /// Something has come up at `now` that only a fetch sent later answers. Whether there will be
-    /// one for it.
+    /// Requests a fetch for an event at `now`; only a fetch that begins later satisfies it. A pause
+    /// after failures is cut to 1 s after the last fetch. Returns false only for
+    /// [`FetchCause::StandIn`] when its limit is used up: no fetch comes for it.
     pub fn request_fetch(&mut self, cause: FetchCause, now: Instant) -> bool {
         match cause {
             FetchCause::Refusal => self.refused_at = Some(now),
@@ -248,46 +263,51 @@ impl Schedule {
         true
     }
 
-    /// Whether a fetch for clients' mismatches is still to be sent: it answers one more.
+    /// Whether a fetch for clients with unknown passwords is still to be sent; it serves later ones
+    /// too.
     fn awaits_mismatch_fetch(&self) -> bool {
         let sent = self.sent.filter(|_| self.in_flight);
         self.mismatch.is_some_and(|mismatch| sent.is_none_or(|sent| mismatch.came > sent))
     }
 
-    /// Since when clients wait for a question that was not asked yet because of what they have
-    /// shown, and when it may be.
+    /// The request of clients with unknown passwords that no answer has satisfied yet: when it
+    /// came, and when its fetch may be sent. `None` when there is none.
     #[must_use]
     pub fn mismatched(&self) -> Option<(Instant, Instant)> {
         self.mismatch.map(|mismatch| (mismatch.came, mismatch.ready))
     }
 
-    /// Whether the source has yet to answer a question that was sent after a server has refused
-    /// the newest password.
+    /// Whether a server has refused the newest password and no fetch that was sent later has been
+    /// answered: the answer may be a newer password. False again 30 s after the refusal if fetches
+    /// fail.
     #[must_use]
     pub const fn awaits_refusals_answer(&self) -> bool {
         self.refused_at.is_some()
     }
 
-    /// Whether the next rotation is expected about now.
+    /// Whether the next rotation is expected within 15 s before or after `now`, or the source calls
+    /// it overdue. False when no time is known.
     #[must_use]
     pub fn is_rotation_due(&self, now: Instant) -> bool {
         let near = |at: Instant| now + DUE >= at && at + DUE >= now;
         self.overdue || self.expected.is_some_and(near)
     }
 
-    /// How long until the next rotation is expected; zero when it is due.
+    /// Time until the next expected rotation; zero when it is due or late, `None` when the source
+    /// does not say when it rotates.
     #[must_use]
     pub fn until_rotation(&self, now: Instant) -> Option<Duration> {
         self.expected.map(|at| at.saturating_duration_since(now))
     }
 
-    /// Since when the source says nothing.
+    /// Time of the first failed fetch since the last answer; `None` when the last fetch was
+    /// answered.
     #[must_use]
     pub const fn stale_since(&self) -> Option<Instant> {
         self.stale_since
     }
 
-    /// Whether a fetch is out.
+    /// Whether a fetch has begun and was not answered yet.
     #[must_use]
     pub const fn is_in_flight(&self) -> bool {
         self.in_flight

@@ -12,7 +12,8 @@ use super::{
 use crate::Channel;
 use crate::verifier::{Key, MAX_ITERATIONS, PasswordKeys, hmac, xor};
 
-/// A SCRAM exchange whose first message was sent; the server's challenge is awaited.
+/// A SCRAM exchange (RFC 5802) whose client-first-message was sent; the server's challenge is
+/// awaited.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ScramClient {
     nonce: String,
@@ -21,7 +22,8 @@ pub struct ScramClient {
     binding: Vec<u8>,
 }
 
-/// A SCRAM exchange whose proof was sent; the server's signature is awaited.
+/// A SCRAM exchange (RFC 5802) whose client-final-message with the proof was sent; the server's
+/// signature is awaited.
 pub struct AwaitsServerProof {
     signature: Key,
 }

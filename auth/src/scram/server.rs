@@ -31,7 +31,8 @@ impl Offer {
     }
 }
 
-/// A SCRAM exchange whose challenge was sent; the client's proof is awaited.
+/// A SCRAM exchange (RFC 5802) whose challenge, the server-first-message, was sent; the client's
+/// proof is awaited.
 #[derive(Debug)]
 pub struct ScramServer {
     client_first_bare: String,
@@ -42,7 +43,7 @@ pub struct ScramServer {
     binding: Vec<u8>,
 }
 
-/// The outcome of a proof that matched.
+/// The outcome of [`ScramServer::finish`] for a proof that matched a verifier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
     /// The data of AuthenticationSASLFinal, which proves that pgimbal knows the verifier.

@@ -10,8 +10,11 @@ use crate::scram::client::{AwaitsServerProof, ScramClient};
 /// about a second of a core, so it must not run in a worker's loop.
 #[derive(PartialEq, Eq)]
 pub struct ProofComputation {
+    /// The exchange that waits for the challenge.
     pub(super) scram: ScramClient,
+    /// The password in clear text, wiped when dropped.
     pub(super) password: Zeroizing<Vec<u8>>,
+    /// The server's challenge, the data of AuthenticationSASLContinue.
     pub(super) challenge: Vec<u8>,
 }
 

@@ -28,6 +28,7 @@ pub(super) struct FileSource {
 }
 
 impl FileSource {
+    /// Makes the source of the password of `user` at `path`, and begins to follow the path.
     pub(super) fn new(path: &Path, user: &str, watcher: &Watcher) -> Self {
         // What is relative is so to where pgimbal was started, wherever it may go.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::{BoxFuture, Source};
 use crate::{SourceError, SourcePassword};
 
-/// A source that was read once at the start.
+/// A source whose password was read once at the start and never changes.
 #[derive(Debug)]
 pub(super) struct FixedSource {
     kind: &'static str,
@@ -17,14 +17,14 @@ pub(super) struct FixedSource {
 }
 
 impl FixedSource {
-    /// A password of the configuration.
+    /// The source of a password in the configuration; `user` is named in errors.
     pub(super) fn inline(user: &str, password: Secret) -> Self {
         let location = format!("users.{user}.password");
         let found = SourcePassword::new(&location, password);
         Self { kind: "inline", location, found }
     }
 
-    /// The environment variable's value as it is now.
+    /// The source of an environment variable, with its value as it is now.
     pub(super) fn variable(name: &str) -> Self {
         let location = format!("${name}");
         let found = match env::var(name) {

@@ -4,9 +4,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+/// A directory for one test, which is removed when this is dropped.
 pub(super) struct Directory(PathBuf);
 
 impl Directory {
+    /// Makes an empty directory.
     pub(super) fn new() -> Self {
         let name = format!("pgimbal-source-{}-{}", std::process::id(), rand::random::<u64>());
         let path = std::env::temp_dir().join(name);
@@ -14,6 +16,7 @@ impl Directory {
         Self(path)
     }
 
+    /// The path of `name` in the directory, whether it exists or not.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }

@@ -12,8 +12,8 @@ use super::fixed::FixedSource;
 use super::vault::{VaultClient, VaultSource};
 use crate::SourceError;
 
-/// How often files are looked at without inotify having said so: it does not see what another
-/// host writes to a network file system, nor what is mounted.
+/// Interval at which files are looked at without an event of inotify, which does not see what
+/// another host writes to a network file system, nor what is mounted.
 const POLL: Duration = Duration::from_secs(30);
 
 /// The sources of one configuration, with what they share: a client for each Vault, a thread for

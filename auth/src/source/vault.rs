@@ -56,7 +56,8 @@ pub use self::health::Health;
 /// thousand roles are read in well under a second; more requests would open as many connections.
 const MAX_REQUESTS: usize = 8;
 
-/// A Vault, for all who ask it.
+/// The client of one Vault, shared by all of its roles: one pool of connections, one token, and one
+/// pause after failures. At most 8 requests run at a time.
 pub struct VaultClient {
     name: Box<str>,
     mount: Box<str>,
@@ -221,7 +222,7 @@ impl VaultClient {
     }
 }
 
-/// The state of pgimbal's token, as Vault reports it.
+/// The state of pgimbal's token (`GET /v1/auth/token/lookup-self`), for `pgimbal check`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenStatus {
     /// The token is valid.
@@ -242,7 +243,9 @@ impl fmt::Debug for VaultClient {
 /// A user's static role.
 #[derive(Debug)]
 pub(super) struct VaultSource {
+    /// The client of the Vault.
     pub(super) client: Arc<VaultClient>,
+    /// The name of the static role in Vault.
     pub(super) role: Box<str>,
 }
 

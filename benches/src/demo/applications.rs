@@ -1,4 +1,4 @@
-//! The applications: they have one host name and the first password, and never look back.
+//! The applications of the demonstration: they keep one host name and the first password for ever.
 
 use crate::client::{Client, Endpoint};
 use crate::demo::observations::{Observations, Workload, WriteOutcome};
@@ -13,25 +13,27 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_millis(200);
 /// Transactions after which one in ten applications connects anew.
 const STAY: u32 = 15;
-/// Enough for a thread that keeps nothing on its stack.
+/// Size of a thread's stack: enough for one that keeps nothing on it.
 const STACK: usize = 128 * 1024;
 /// Rows that transactions change.
 pub(super) const ACCOUNTS: u64 = 10_000;
 
-/// The applications, while they run.
+/// The applications, one thread each, while they run.
 #[derive(Debug, Default)]
 pub struct Applications {
-    /// What they have seen.
+    /// Everything that the applications have seen, shared by their threads.
     pub observations: Observations,
     stop: AtomicBool,
     connected: AtomicUsize,
 }
 
 impl Applications {
-    /// Runs `count` applications while `scenario` is told.
+    /// Runs `count` applications until `scenario` has returned, and returns its result. `endpoint`
+    /// makes the endpoint at which they log in; those that want replicas add a startup option to
+    /// it.
     ///
     /// # Errors
-    /// When the system refuses so many threads.
+    /// [`Error`](crate::Error) when the system refuses so many threads.
     pub fn run<T>(
         &self,
         count: u32,
@@ -58,7 +60,7 @@ impl Applications {
         })
     }
 
-    /// Applications that are logged in.
+    /// Number of applications that are logged in now.
     #[must_use]
     pub fn connected(&self) -> usize {
         self.connected.load(Ordering::Relaxed)

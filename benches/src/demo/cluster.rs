@@ -6,10 +6,10 @@ use crate::demo::applications::ACCOUNTS;
 use crate::postgres::password;
 use pgimbal_tests::Cluster;
 
-/// Room for the pools of both roles and for whoever looks around.
+/// The option `max_connections`: room for the pools of both roles and for whoever looks around.
 const SETTINGS: [&str; 1] = ["max_connections=200"];
 
-/// Starts both nodes; the replica is synchronous.
+/// Starts both nodes, with a synchronous replica, and makes the applications' role and tables.
 ///
 /// # Panics
 /// When PostgreSQL is not installed or a step fails.

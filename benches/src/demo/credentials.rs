@@ -1,4 +1,4 @@
-//! Where the applications' password comes from and who rotates it.
+//! The source of the applications' password, and who rotates it.
 
 use crate::demo::directory::Secret;
 use crate::demo::vault::Vault;
@@ -7,23 +7,25 @@ use pgimbal_tests::Cluster;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize};
 use std::time::Duration;
 
-/// A source of passwords.
+/// The source of the applications' password.
 pub enum Credentials {
-    /// A real Vault, which rotates by itself.
+    /// A real Vault, which rotates the password by itself.
     Vault(Vault),
-    /// A watched directory that the demonstration rotates.
+    /// A watched directory, in which the demonstration rotates the password.
     Directory(Secret),
 }
 
 impl Credentials {
-    /// A Vault if there is one, else a directory; `DEMO_CREDENTIALS` says `vault` or `directory`
-    /// if it must be one of them.
+    /// Starts a Vault if one is installed, or else makes a directory; the variable
+    /// `DEMO_CREDENTIALS` (`vault` or `directory`) chooses one of them. `rotation` is the time
+    /// between two rotations.
     ///
     /// # Errors
-    /// When it is told something else, or files cannot be written.
+    /// When the variable has another value, Vault is wanted and missing, or files cannot be
+    /// written.
     ///
     /// # Panics
-    /// When it does not start.
+    /// When Vault does not start.
     pub fn start(cluster: &Cluster, rotation: Duration) -> Result<Self> {
         let wanted = std::env::var("DEMO_CREDENTIALS").unwrap_or_default();
         let vault = match wanted.as_str() {
@@ -44,7 +46,7 @@ impl Credentials {
         }
     }
 
-    /// What the report calls the source.
+    /// The name of the source in the report.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -53,7 +55,7 @@ impl Credentials {
         }
     }
 
-    /// The password that the applications begin with and keep.
+    /// The password with which the applications begin, and which they keep.
     #[must_use]
     pub fn first_password(&self) -> &str {
         match self {
@@ -62,7 +64,7 @@ impl Credentials {
         }
     }
 
-    /// The tables of pgimbal's configuration, the user's the last.
+    /// The tables of pgimbal's configuration for this source, the user's table last.
     #[must_use]
     pub fn tables(&self) -> String {
         match self {
@@ -71,8 +73,8 @@ impl Credentials {
         }
     }
 
-    /// Rotates, or watches it being done, until `stop`; counts in `rotations`. `primary` is the
-    /// port of the node that is the primary at any time.
+    /// Rotates the password, or watches Vault rotate it, until `stop` is true; counts in
+    /// `rotations`. `primary` has the port of the node that is the primary at any time.
     pub fn rotate(&self, primary: &AtomicU16, rotations: &AtomicUsize, stop: &AtomicBool) {
         match self {
             Self::Vault(vault) => vault.watch(rotations, stop),
@@ -81,7 +83,7 @@ impl Credentials {
     }
 }
 
-/// A password that nobody can guess.
+/// Makes a random password.
 pub(super) fn random_password() -> Result<String> {
     use std::io::Read;
     let mut bytes = [0; 16];

@@ -1,4 +1,4 @@
-//! A directory with a password, as a mounted Secret is one, and its rotation.
+//! A directory with a password, laid out as a mounted Kubernetes Secret, and its rotation.
 
 use crate::demo::APPLICATION;
 use crate::demo::credentials::random_password;
@@ -12,17 +12,18 @@ use std::time::{Duration, Instant};
 
 /// A watched directory with the password of [`APPLICATION`].
 pub struct Secret {
-    /// The password at the start.
+    /// The password that the role had at the start, before any rotation.
     pub first_password: String,
     folder: Directory,
     period: Duration,
 }
 
 impl Secret {
-    /// Makes the directory and gives the role its first password.
+    /// Makes the directory, and gives the role its first password on the server. `period` is the
+    /// time between two rotations.
     ///
     /// # Errors
-    /// When that fails.
+    /// When the directory or its files cannot be written.
     pub fn start(cluster: &Cluster, period: Duration) -> Result<Self> {
         let first_password = random_password()?;
         let secret = Self { first_password, folder: directory("secret"), period };
@@ -31,13 +32,14 @@ impl Secret {
         Ok(secret)
     }
 
-    /// pgimbal's tables for it.
+    /// The tables of pgimbal's configuration for this directory.
     #[must_use]
     pub fn tables(&self) -> String {
         format!("[users.{APPLICATION}]\npassword_file = \"{}\"\n", self.folder.display())
     }
 
-    /// Gives the role another password each period, first on the server, then in the directory.
+    /// Rotates the role's password once each period until `stop` is true: first on the node at port
+    /// `primary`, then in the directory. Counts in `rotations`.
     pub fn rotate(&self, primary: &AtomicU16, rotations: &AtomicUsize, stop: &AtomicBool) {
         let mut next = Instant::now() + self.period;
         while !stop.load(Ordering::Relaxed) {

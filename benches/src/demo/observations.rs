@@ -4,27 +4,27 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Accidents whose text is kept.
+/// Limit of accidents whose text is kept.
 const KEPT: usize = 8;
 
-/// What an application does over and over.
+/// The kind of statements that an application repeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Workload {
-    /// An INSERT outside any block.
+    /// INSERTs, each outside of a transaction block.
     Writes,
-    /// Transactions of several statements.
+    /// Transaction blocks of several statements.
     Transactions,
     /// SELECTs on the primary.
     Reads,
-    /// SELECTs on replicas, chosen by a startup option.
+    /// SELECTs on replicas, which a startup option asks for.
     ReplicaReads,
 }
 
 impl Workload {
-    /// All of them.
+    /// All workloads, in the order of the report.
     pub const ALL: [Self; 4] = [Self::Writes, Self::Transactions, Self::Reads, Self::ReplicaReads];
 
-    /// Its name in the report.
+    /// The workload's name in the report.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -36,70 +36,73 @@ impl Workload {
     }
 }
 
-/// What an application was told of a write.
+/// The outcome of a write as an application was told it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteOutcome {
-    /// It is committed.
+    /// The write is committed.
     Done,
-    /// It is rolled back, for certain.
+    /// The write is certainly rolled back.
     RolledBack,
-    /// The server was lost before its answer (08007).
+    /// The server was lost before its answer (SQLSTATE 08007), so that the outcome is not known.
     Unknown,
 }
 
-/// Everything that the applications have seen; shared by their threads.
+/// Everything that the applications have seen, shared by their threads.
 #[derive(Debug, Default)]
 pub struct Observations(Mutex<Seen>);
 
-/// What was seen.
+/// The counts and texts of everything that the applications have seen since the start.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// What succeeded, for each workload.
+    /// Number of transactions that succeeded, for each of [`Workload::ALL`].
     pub done: [u64; Workload::ALL.len()],
-    /// Errors that leave the connection open and that a dying primary explains, with one text each.
+    /// Errors that leave the connection open and that a dying primary explains, by workload and
+    /// SQLSTATE: their number and the text of one of them.
     pub errors: BTreeMap<(Workload, String), (u64, String)>,
-    /// Logins that were refused, connections that were closed, errors that nothing explains:
-    /// what must not happen.
+    /// Number of events that must not happen: logins that were refused, connections that were
+    /// closed, and errors that nothing explains.
     pub accidents: u64,
-    /// Texts of the first of them.
+    /// Texts of the first accidents.
     pub words: Vec<String>,
-    /// Logins that succeeded.
+    /// Number of logins that succeeded.
     pub logins: u64,
-    /// Reads of those who asked for a replica, and of them those that a replica served.
+    /// Number of reads that asked for a replica, and of those that a replica served.
     pub replica_reads: [u64; 2],
-    /// Microseconds of each transaction since this was last taken.
+    /// The time of each transaction in microseconds, since the list was last taken.
     pub latencies: Vec<u32>,
     last: [Option<Instant>; Workload::ALL.len()],
-    /// The longest time without a success while the primary was missing, for each workload.
+    /// The longest time without a success while the primary was missing, for each of
+    /// [`Workload::ALL`].
     pub gaps: [Duration; Workload::ALL.len()],
     disturbed: bool,
     writes: HashMap<String, WriteOutcome>,
 }
 
-/// What the applications were told that is not so.
+/// The differences between what the applications were told of their writes and the rows in the
+/// table.
 #[derive(Debug, Default)]
 pub struct Discrepancies {
-    /// Writes that were acknowledged and are not there.
+    /// Number of writes that were acknowledged and are missing.
     pub lost: usize,
-    /// Writes that were said to be rolled back and are there.
+    /// Number of writes that were said to be rolled back and are there.
     pub unexpected: usize,
-    /// Writes that are there more than once.
+    /// Number of writes that are there more than once.
     pub twice: usize,
-    /// Writes of which nobody knew, and of them those that are there.
+    /// Number of writes whose outcome was unknown, and of those among them that are there.
     pub unknown: [usize; 2],
-    /// Writes that were acknowledged.
+    /// Number of writes that were acknowledged.
     pub acknowledged: usize,
 }
 
 impl Observations {
-    /// What was seen so far.
+    /// Locks the record for reading or changing it.
     pub fn seen(&self) -> MutexGuard<'_, Seen> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Seen {
-    /// A transaction has succeeded.
+    /// Counts a transaction of this workload that succeeded and took this time.
     pub fn succeeded(&mut self, workload: Workload, took: Duration) {
         let index = workload as usize;
         self.done[index] += 1;
@@ -110,23 +113,24 @@ impl Seen {
         }
     }
 
-    /// A read of somebody who asked for a replica came from one, or not.
+    /// Counts a read that asked for a replica; `replica` says whether a replica served it.
     pub fn read(&mut self, replica: bool) {
         self.replica_reads[0] += 1;
         self.replica_reads[1] += u64::from(replica);
     }
 
-    /// A write has this end.
+    /// Records the outcome of the write with this id.
     pub fn wrote(&mut self, id: String, told: WriteOutcome) {
         self.writes.insert(id, told);
     }
 
-    /// From now on, or no longer, a dying primary explains errors.
+    /// Sets whether a dying primary explains errors from now on.
     pub fn disturbed(&mut self, disturbed: bool) {
         self.disturbed = disturbed;
     }
 
-    /// An error came that leaves the connection open.
+    /// Counts an error with this SQLSTATE and message that leaves the connection open; it is an
+    /// accident when nothing explains it.
     pub fn refused(&mut self, workload: Workload, code: &str, message: &str) {
         if !self.disturbed || explanation(code).is_none() {
             self.accident(format!("{}: {code} {message}", workload.name()));
@@ -136,7 +140,7 @@ impl Seen {
         entry.or_insert_with(|| (0, message.to_owned())).0 += 1;
     }
 
-    /// Something happened that must not.
+    /// Counts an event that must not happen; `words` describes it.
     pub fn accident(&mut self, words: String) {
         self.accidents += 1;
         if self.words.len() < KEPT {
@@ -144,7 +148,7 @@ impl Seen {
         }
     }
 
-    /// Compares what was told with the rows that are there.
+    /// Compares what the applications were told with `rows`, the ids of the writes that are there.
     #[must_use]
     pub fn discrepancies<'a>(&self, rows: impl Iterator<Item = &'a str>) -> Discrepancies {
         let mut there: HashMap<&str, usize> = HashMap::new();
@@ -170,7 +174,8 @@ impl Seen {
     }
 }
 
-/// Why an error with this SQLSTATE could not be hidden from an application whose primary died.
+/// The reason why an error with this SQLSTATE could not be hidden from an application whose primary
+/// died; `None` when there is none, so that the error is an accident.
 #[must_use]
 pub fn explanation(code: &str) -> Option<&'static str> {
     match code {

@@ -1,4 +1,4 @@
-//! pgimbal before the cluster, as anybody would configure and start it.
+//! pgimbal in front of the cluster, configured and started as any user would.
 
 use crate::client::Endpoint;
 use crate::demo::credentials::{Credentials, random_password};
@@ -11,36 +11,38 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Server connections of a pool.
+/// The option `pool_size`: server connections of a pool.
 pub const POOL_SIZE: u32 = 20;
 
-/// A running pgimbal.
+/// A running pgimbal, which ends when this is dropped.
 pub struct Pgimbal {
-    /// What it says about itself.
+    /// The version that `pgimbal --version` prints.
     pub version: String,
-    /// A file for `PGPASSFILE` with the passwords of the application and the operator.
+    /// The path of a file for `PGPASSFILE`, with the passwords of the application and of the
+    /// operator.
     pub pgpass: PathBuf,
     operator: Login,
     server: Server,
 }
 
-/// What `SHOW FAILOVERS` says of the latest one.
+/// The latest failover as `SHOW FAILOVERS` lists it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Failover {
-    /// The clients that waited, that were run again, and that were told an error.
+    /// Number of clients' transactions that waited, of statements that ran again, and of errors.
     pub counts: [u64; 3],
-    /// From where to where.
+    /// The old and the new primary, as text.
     pub way: String,
 }
 
 impl Pgimbal {
-    /// Starts it before the cluster.
+    /// Starts pgimbal in front of the cluster, with a client limit (`max_client_conn`) for
+    /// `clients` applications.
     ///
     /// # Errors
     /// When its program does not run, or a file cannot be written.
     ///
     /// # Panics
-    /// When it does not start.
+    /// When it does not start to listen.
     pub fn start(cluster: &Cluster, credentials: &Credentials, clients: u32) -> Result<Self> {
         let said = Command::new(program()).arg("--version").output().during("running pgimbal")?;
         let password = random_password()?;
@@ -71,19 +73,20 @@ impl Pgimbal {
         })
     }
 
-    /// Where it listens on 127.0.0.1.
+    /// The port on 127.0.0.1 on which clients connect.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.server.port
     }
 
-    /// Where the applications log in, with the first password, whatever it is by now.
+    /// The endpoint at which the applications log in, with the first password even after rotations.
     #[must_use]
     pub fn endpoint(&self, credentials: &Credentials) -> Endpoint {
         Endpoint::new(self.server.port, APPLICATION).with_password(credentials.first_password())
     }
 
-    /// What state a node is in, and why; empty when it is not known.
+    /// The state of the node `name` and the reason for it, as the console shows them; both are
+    /// empty when the node is not known.
     #[must_use]
     pub fn node(&self, name: &str) -> (String, String) {
         let rows = self.console("show nodes");
@@ -93,7 +96,7 @@ impl Pgimbal {
         })
     }
 
-    /// The latest failover.
+    /// The latest failover; `None` when there was none.
     #[must_use]
     pub fn failover(&self) -> Option<Failover> {
         let rows = self.console("show failovers");
@@ -105,7 +108,7 @@ impl Pgimbal {
         })
     }
 
-    /// The generations of a user's password that are accepted.
+    /// Number of generations of the user's password that clients may show.
     #[must_use]
     pub fn generations(&self, user: &str) -> usize {
         let rows = self.console("show credentials");
@@ -114,7 +117,7 @@ impl Pgimbal {
         told.max().unwrap_or(0).max(rows.count())
     }
 
-    /// The last lines of its log.
+    /// The last lines of pgimbal's log, to explain a failure.
     #[must_use]
     pub fn log_tail(&self) -> String {
         tail(&self.server.log(), 8)

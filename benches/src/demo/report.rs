@@ -1,4 +1,4 @@
-//! What has come of it, and whether all is well.
+//! The report of the demonstration, and the decision whether it went well.
 
 use crate::demo::credentials::Credentials;
 use crate::demo::observations::{Discrepancies, Seen, Workload, explanation};
@@ -7,32 +7,32 @@ use crate::demo::scenario::Events;
 use crate::pgbench::percentile;
 use std::time::Duration;
 
-/// Everything that is reported.
+/// Everything that the report of the demonstration needs, collected at its end.
 pub struct Report<'a> {
-    /// How long it lasted.
+    /// How long the demonstration lasted.
     pub elapsed: Duration,
-    /// How many applications there were.
+    /// Number of applications.
     pub clients: u32,
-    /// Where the password came from.
+    /// The source of the applications' password, which the report names.
     pub credentials: &'a Credentials,
-    /// Rotations at the source, and generations of the password that pgimbal accepts.
+    /// Number of rotations at the source, and of generations of the password that pgimbal accepts.
     pub rotations: (usize, usize),
-    /// What befell the primary.
+    /// The events of the primary, as the scenario saw them.
     pub told: &'a Events,
-    /// What pgimbal says of it.
+    /// The failover as pgimbal reports it; `None` when there was none.
     pub failover: Option<Failover>,
-    /// What the applications saw.
+    /// The counts of what the applications saw.
     pub seen: &'a Seen,
-    /// Of it, what is not so.
+    /// The differences between what the applications were told and what is true.
     pub discrepancies: Discrepancies,
-    /// Microseconds of all transactions, sorted.
+    /// The times of all transactions in microseconds, sorted.
     pub latencies: &'a [u32],
-    /// Server connections at most on each node.
+    /// The greatest number of server connections that each of the two nodes had.
     pub most_servers: [u32; 2],
 }
 
 impl Report<'_> {
-    /// Prints it; whether all is well.
+    /// Prints the report, and returns whether all went well.
     #[must_use]
     pub fn print(&self) -> bool {
         self.work();

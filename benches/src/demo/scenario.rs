@@ -1,4 +1,5 @@
-//! What befalls the primary, step by step, and when each step was through.
+//! The scenario of the primary: it is killed, replaced and comes back, at the times of the
+//! schedule.
 
 use crate::demo::applications::Applications;
 use crate::demo::pgimbal::Pgimbal;
@@ -9,44 +10,44 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How long pgimbal may take to see what a node has become.
+/// Time limit within which pgimbal must see what a node has become.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// After a new primary is there, errors are explained by the old one's end for so long.
+/// How long after a new primary is there errors are still explained by the loss of the old one.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 
-/// The scenario while it is told.
+/// The scenario, with everything that it acts on.
 pub struct Scenario<'a> {
     /// The primary and its replica.
     pub cluster: &'a mut Cluster,
-    /// What must see it.
+    /// The pgimbal that must notice what happens to the nodes.
     pub pgimbal: &'a Pgimbal,
-    /// Who must not notice.
+    /// The applications, which must not notice.
     pub applications: &'a Applications,
-    /// When what happens.
+    /// The times at which the primary is killed and comes back.
     pub schedule: Schedule,
-    /// The port of the node that is the primary.
+    /// The port of the node that is the primary now; the scenario changes it at the promotion.
     pub primary: &'a AtomicU16,
-    /// Raised by Ctrl-C.
+    /// Whether the user has pressed Ctrl-C; the scenario ends early then.
     pub enough: &'a AtomicBool,
-    /// When it began.
+    /// The time at which the scenario began.
     pub start: Instant,
 }
 
-/// What has happened; what has not yet is `None`.
+/// What has happened in the scenario; `None` or false for what has not.
 #[derive(Debug, Default)]
 pub struct Events {
-    /// From the kill to the promoted node accepting writes.
+    /// Time from the kill of the primary until the promoted node accepted writes.
     pub promoted: Option<Duration>,
     /// pgimbal's reason for quarantining the old primary.
     pub quarantined: Option<String>,
-    /// The old primary is read from, as a replica.
+    /// Whether the old primary serves reads again, as a replica.
     pub rejoined: bool,
-    /// It was ended by hand before all was told.
+    /// Whether Ctrl-C ended the scenario before its last step.
     pub interrupted: bool,
 }
 
 impl Scenario<'_> {
-    /// Tells it to its end.
+    /// Runs the scenario to its end, or until Ctrl-C.
     ///
     /// # Panics
     /// When a server does not do what it is told.

@@ -1,32 +1,33 @@
-//! When what happens, by how long the demonstration lasts.
+//! The times of the demonstration's events, which depend on how long it lasts.
 
 use crate::{Error, Result};
 use std::env;
 use std::time::Duration;
 
-/// The scenario's length when nobody says when it ends.
+/// Length of the scenario when nobody says when the demonstration ends.
 const USUAL: Duration = Duration::from_secs(60);
-/// Vault rotates no more often.
+/// The shortest time between two rotations that Vault allows.
 const SHORTEST_ROTATION: u64 = 5;
 
-/// When what happens.
+/// The times of the demonstration's events, since its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
-    /// When it ends by itself.
+    /// When the demonstration ends by itself; `None` when only Ctrl-C ends it.
     pub end: Option<Duration>,
-    /// Between two rotations of the password.
+    /// Time between two rotations of the password.
     pub rotation: Duration,
-    /// When the primary is killed.
+    /// When the primary is killed, counted from the start.
     pub kill: Duration,
-    /// When it returns as it was.
+    /// When the old primary comes back as it was, counted from the start.
     pub comeback: Duration,
 }
 
 impl Schedule {
-    /// What `DEMO_SECONDS` and `DEMO_ROTATION` ask for, both in seconds.
+    /// Reads the schedule from the variables `DEMO_SECONDS` (length) and `DEMO_ROTATION` (time
+    /// between two rotations), both in seconds.
     ///
     /// # Errors
-    /// When one of them is no number of seconds.
+    /// When one of them is no number of seconds, or the length is below 10 s.
     pub fn from_environment() -> Result<Self> {
         let end = seconds("DEMO_SECONDS")?;
         if end.is_some_and(|end| end < Duration::from_secs(10)) {
@@ -39,7 +40,7 @@ impl Schedule {
         Ok(schedule)
     }
 
-    /// The usual one for this length.
+    /// The usual schedule for this length; `None` for a demonstration without an end.
     #[must_use]
     pub fn lasting(end: Option<Duration>) -> Self {
         let length = end.unwrap_or(USUAL);

@@ -1,4 +1,5 @@
-//! A real Vault (or OpenBao) in memory, whose database engine rotates the applications' role.
+//! A real Vault (or OpenBao) in memory, whose database secrets engine rotates the applications'
+//! role.
 
 use crate::demo::APPLICATION;
 use crate::{During, Result};
@@ -9,23 +10,23 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// A running Vault.
+/// A running Vault, which ends when this is dropped.
 pub struct Vault {
-    /// What it says it is.
+    /// The version that the program prints.
     pub version: String,
-    /// The role's password when it was made.
+    /// The password that Vault gave the role at first, before any rotation that is counted.
     pub first_password: String,
     server: Server,
 }
 
 impl Vault {
-    /// Starts it and has it rotate the role every `period`; `None` when there is no Vault.
+    /// Starts Vault, and has it rotate the role every `period`; `None` when no Vault is installed.
     ///
     /// # Errors
     /// When its program does not run.
     ///
     /// # Panics
-    /// When it does not start or refuses something.
+    /// When it does not start or refuses a request.
     pub fn start(cluster: &Cluster, period: Duration) -> Result<Option<Self>> {
         let Some(program) = find_program() else { return Ok(None) };
         let said =
@@ -42,14 +43,14 @@ impl Vault {
         Ok(Some(Self { version, first_password, server }))
     }
 
-    /// pgimbal's tables for it.
+    /// The tables of pgimbal's configuration for this Vault.
     #[must_use]
     pub fn tables(&self) -> String {
         let vault = self.server.table(&self.server.reader());
         format!("{vault}\n[users.{APPLICATION}]\nvault_role = \"{APPLICATION}\"\n")
     }
 
-    /// Counts the rotations until `stop`.
+    /// Counts Vault's rotations in `rotations` until `stop` is true.
     pub fn watch(&self, rotations: &AtomicUsize, stop: &AtomicBool) {
         let mut last = self.first_password.clone();
         while !stop.load(Ordering::Relaxed) {

@@ -1,4 +1,5 @@
-//! How long writes wait for another primary, and how soon a silent one is noticed.
+//! Figures of a failover: how long writes wait for another primary, and how soon a silent one is
+//! noticed.
 
 use crate::Result;
 use crate::client::Endpoint;
@@ -14,15 +15,15 @@ use std::panic::resume_unwind;
 use std::thread::{self, ScopedJoinHandle, sleep};
 use std::time::{Duration, Instant};
 
-/// How often each is measured.
+/// Number of times that each is measured.
 const TIMES: usize = 3;
-/// Applications of the busy cluster.
+/// Number of applications of the busy cluster.
 const BUSY: u32 = 200;
 
-/// Measures failovers of an idle and of a busy cluster, and silent primaries.
+/// Measures failovers of an idle and of a busy cluster, and primaries that fall silent.
 ///
 /// # Errors
-/// When a relay cannot listen, or the system refuses the applications their threads.
+/// When a relay cannot listen, or the system refuses threads for the applications.
 ///
 /// # Panics
 /// When a server does not do what it is told.

@@ -9,18 +9,19 @@ use crate::postgres::ROTATING_ROLE;
 use pgimbal_tests::{Pgimbal, Postgres, eventually};
 use std::time::Duration;
 
-/// How often each of the two is measured, in turn.
+/// Number of times that each of the two is measured, in turn.
 const ROUNDS: usize = 7;
-/// How long each lasts.
+/// Length of each measurement.
 const DURATION: Duration = Duration::from_secs(2);
 
-/// Measures it for clients with the oldest password, which is compared last.
+/// Measures the CPU time of a login for clients with the oldest of three passwords, which is
+/// compared last, against logins with one password.
 ///
 /// # Errors
 /// When a login fails.
 ///
 /// # Panics
-/// When pgimbal does not take up the generations.
+/// When pgimbal does not learn the generations.
 pub fn measure(postgres: &Postgres) -> Result<Vec<Figure>> {
     let mut rotating = Rotating::new(postgres, FAR);
     let one = rotating.pgimbal("1h");

@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-/// How often each of the two is measured, in turn.
+/// Number of times that each of the two is measured, in turn.
 const ROUNDS: usize = 7;
-/// How long each lasts.
+/// Length of each measurement.
 const DURATION: Duration = Duration::from_secs(4);
-/// Between two rotations.
+/// Time between two rotations.
 const ROTATION: Duration = Duration::from_secs(5);
 
-/// Measures `pgbench -S` with 64 clients.
+/// Measures `pgbench -S` with 64 clients, with and without rotation, topology and metrics.
 ///
 /// # Errors
 /// When pgbench fails.

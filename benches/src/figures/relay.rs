@@ -1,4 +1,5 @@
-//! A network before a server that can begin to swallow everything, its sockets left open.
+//! A relay in front of a server, which can swallow all bytes as a broken network does, its sockets
+//! left open.
 
 use crate::{During, Result};
 use pgimbal_tests::port::free_port;
@@ -9,19 +10,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
-/// A relay to a server; its threads end with the process.
+/// A TCP relay to one server; its threads end with the process.
 #[derive(Debug)]
 pub struct Relay {
-    /// Where it listens on 127.0.0.1.
+    /// The port on 127.0.0.1 on which the relay listens.
     pub port: u16,
     swallows: Arc<AtomicBool>,
 }
 
 impl Relay {
-    /// Starts one before the server at `target`.
+    /// Starts a relay to the server at `target`, a port on 127.0.0.1.
     ///
     /// # Errors
-    /// When no port is free.
+    /// When the relay cannot listen, or its thread cannot be started.
     pub fn start(target: u16) -> Result<Self> {
         let port = free_port();
         let listener = TcpListener::bind(("127.0.0.1", port)).during("listening as a relay")?;
@@ -42,8 +43,8 @@ impl Relay {
         Ok(Self { port, swallows })
     }
 
-    /// Whether from now on nothing goes through. What was swallowed comes through later, as
-    /// TCP would send it again.
+    /// Sets whether the relay swallows everything from now on. Swallowed bytes come through when it
+    /// ends, as TCP would send them again.
     pub fn swallow(&self, all: bool) {
         self.swallows.store(all, Ordering::Relaxed);
     }

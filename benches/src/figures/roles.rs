@@ -1,4 +1,4 @@
-//! A thousand roles, none of them due.
+//! Figures of a thousand roles whose rotation is not due.
 
 use crate::figures::{Figure, PATIENCE};
 use crate::usage::with_ended_threads;
@@ -10,15 +10,15 @@ use std::fmt::Write;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How many roles pgimbal asks about.
+/// Number of roles whose passwords pgimbal fetches.
 const ROLES: usize = 1000;
-/// How long requests and CPU time are counted: two of the default's polls.
+/// How long requests and CPU time are counted: two poll intervals of the default.
 const COUNTED: Duration = Duration::from_secs(60);
 
-/// How long the start may take.
+/// Bound of the time of the start.
 const START: Duration = Duration::from_secs(10);
 
-/// Measures requests, CPU time and the start.
+/// Measures requests to Vault, CPU time and the time of the start.
 #[must_use]
 pub fn measure(postgres: &Postgres) -> Vec<Figure> {
     let vault = VaultStandIn::start();

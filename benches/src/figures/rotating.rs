@@ -1,5 +1,5 @@
-//! A role whose password rotates when it is told, on the server and in a stand-in for Vault, and
-//! what a pgimbal before them makes of it.
+//! A role whose password rotates on demand, on the server and in a stand-in for Vault, and a
+//! pgimbal in front of them.
 
 use crate::figures::PATIENCE;
 use crate::postgres::{DATABASE, ROTATING_ROLE};
@@ -7,19 +7,20 @@ use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::{Login, Pgimbal, Postgres, VaultStandIn, eventually};
 use std::time::Duration;
 
-/// A database of pgimbal's that nothing has used yet.
+/// The name of a database of pgimbal that nothing has used yet, so that its pool is empty.
 pub const UNUSED: &str = "unused";
 
-/// [`ROTATING_ROLE`] and where its password comes from.
+/// The role [`ROTATING_ROLE`] with the source of its password.
 pub struct Rotating<'a> {
-    /// What pgimbal asks.
+    /// The stand-in for Vault that pgimbal asks for the password.
     pub vault: VaultStandIn,
     postgres: &'a Postgres,
     count: usize,
 }
 
 impl<'a> Rotating<'a> {
-    /// The role with its first password, the next one is due when `ttl` has passed.
+    /// Gives the role its first password, on the server and in Vault; the next one is due after
+    /// `ttl`.
     #[must_use]
     pub fn new(postgres: &'a Postgres, ttl: Duration) -> Self {
         let mut rotating = Self { vault: VaultStandIn::start(), postgres, count: 0 };
@@ -27,7 +28,8 @@ impl<'a> Rotating<'a> {
         rotating
     }
 
-    /// Rotates, first on the server, then in Vault, as Vault itself does.
+    /// Rotates the password, first on the server, then in Vault, as Vault itself does. The next
+    /// rotation is due after `ttl`.
     pub fn rotate(&mut self, ttl: Duration) {
         self.count += 1;
         let password = password(self.count);
@@ -35,8 +37,9 @@ impl<'a> Rotating<'a> {
         self.vault.rotate(ROTATING_ROLE, &password, ttl);
     }
 
-    /// A pgimbal that has the first password, asks for the next one every `poll`, and accepts all
-    /// of them. Its database [`UNUSED`] is the same as `app`, with a pool of its own.
+    /// Starts a pgimbal that knows the first password, fetches the next one every `poll` (as in the
+    /// configuration, for example `1s`), and accepts all generations. Its database [`UNUSED`] is
+    /// the same as `app`, with a pool of its own.
     ///
     /// # Panics
     /// When it does not start.
@@ -58,19 +61,20 @@ impl<'a> Rotating<'a> {
     }
 }
 
-/// Who logs in to `database` with the password of this generation, from 1 on.
+/// The login to `database` with the password of this generation; generations count from 1.
 #[must_use]
 pub fn login(generation: usize, database: &str) -> Login {
     Login::new(ROTATING_ROLE, database, &password(generation))
 }
 
-/// The password of this generation, from 1 on.
+/// The password of this generation; generations count from 1.
 #[must_use]
 pub fn password(generation: usize) -> String {
     format!("generation-{generation}")
 }
 
-/// The number of the latest generation that pgimbal knows, and how many it accepts.
+/// The number of the latest generation that pgimbal knows, and the number of generations that it
+/// accepts.
 #[must_use]
 pub fn accepted(pgimbal: &Pgimbal) -> (u64, usize) {
     let rows = pgimbal.console("show credentials");

@@ -1,4 +1,4 @@
-//! From Vault's answer changing to pgimbal using it.
+//! Figures of a rotation: how long it takes from Vault's new answer until pgimbal uses it.
 
 use crate::figures::rotating::{Rotating, UNUSED, accepted, login};
 use crate::figures::{FAR, Figure, PATIENCE};
@@ -7,10 +7,10 @@ use pgimbal_tests::{Pgimbal, Postgres, eventually};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How often each is measured.
+/// Number of times that each is measured.
 const TIMES: usize = 5;
 
-/// Measures all three.
+/// Measures the three times, each against its bound.
 #[must_use]
 pub fn measure(postgres: &Postgres) -> Vec<Figure> {
     vec![

@@ -1,5 +1,5 @@
-//! Work beside the task, a few at a time: fetches from sources, and verifiers of the passwords that
-//! they tell.
+//! The work that runs beside the credentials' task, a few items at a time: fetches from sources,
+//! and the derivation of verifiers for the passwords that they return.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,22 +14,27 @@ use tokio::task::{JoinError, JoinSet};
 use super::status::FetchCounts;
 use crate::derivation::Derivations;
 
-/// Fetches that run at a time: enough for a thousand roles in a second or two, without a storm.
+/// Limit of fetches that run at a time: enough for a thousand roles in a second or two, without a
+/// storm on Vault.
 const AT_ONCE: usize = 16;
 
-/// A fetch that has ended.
+/// The outcome of a fetch that has ended.
 #[derive(Debug)]
 pub(super) struct Fetched {
+    /// The name of the role whose password was fetched.
     pub(super) role: Arc<str>,
-    /// The number that [`Fetches::start`] gave.
+    /// The number that [`Fetches::start`] returned. A role ignores the fetch when it waits for
+    /// another.
     pub(super) serial: u64,
+    /// The time at which the fetch was started.
     pub(super) sent: Instant,
-    /// The source's kind, for metrics.
+    /// The kind of the source (`vault`, `file` or `env`), for metrics.
     pub(super) kind: &'static str,
+    /// The password, or the reason for which there is none.
     pub(super) result: Result<SourcePassword, SourceError>,
 }
 
-/// The fetches that are under way.
+/// The fetches that run, and counts of those that have ended.
 #[derive(Debug, Default)]
 pub(super) struct Fetches {
     running: JoinSet<Fetched>,
@@ -38,12 +43,13 @@ pub(super) struct Fetches {
 }
 
 impl Fetches {
-    /// Whether one more may be started.
+    /// Whether fewer than 16 fetches run, so that one more may be started.
     pub(super) fn has_room(&self) -> bool {
         self.running.len() < AT_ONCE
     }
 
-    /// Starts a fetch. The number tells it from others of the same role.
+    /// Starts a fetch for `role`, and returns its serial number, which tells it from other fetches
+    /// of the same role; the first is 1.
     pub(super) fn start(&mut self, role: Arc<str>, source: Arc<dyn Source>, sent: Instant) -> u64 {
         self.last_serial += 1;
         let serial = self.last_serial;
@@ -54,7 +60,8 @@ impl Fetches {
         serial
     }
 
-    /// The next one that ends; `None` while none is under way. Can be cancelled without loss.
+    /// Waits for the next fetch that ends, and counts it. `None` while none runs. The error is a
+    /// panic of the source. Can be cancelled without loss.
     pub(super) async fn next(&mut self) -> Option<Result<Fetched, JoinError>> {
         let done = self.running.join_next().await?;
         if let Ok(fetched) = &done {
@@ -66,48 +73,56 @@ impl Fetches {
         Some(done)
     }
 
-    /// How those that have ended went.
+    /// Counts of the fetches that have ended since the start, for metrics.
     pub(super) const fn counts(&self) -> &FetchCounts {
         &self.counts
     }
 }
 
-/// The result of a fetch as a metric's label.
+/// The result of a fetch as a metric's label: `ok`, or [`SourceError::result_label`].
 pub(super) fn result_label(result: &Result<SourcePassword, SourceError>) -> &'static str {
     result.as_ref().map_or_else(SourceError::result_label, |_| "ok")
 }
 
-/// A password whose verifier is wanted.
+/// A password whose verifier must be derived.
 #[derive(Debug)]
 pub(super) struct VerifierRequest {
+    /// The name of the role.
     pub(super) role: Arc<str>,
+    /// The number of the password's generation.
     pub(super) generation: u32,
+    /// The password as the source returned it.
     pub(super) password: Secret,
+    /// The salt and iterations of the role's other verifiers.
     pub(super) salt_parameters: SaltParameters,
-    /// When the fetch was sent that told the password.
+    /// The time at which the fetch that returned the password was sent.
     pub(super) since: Instant,
 }
 
-/// A verifier that is made, or why it cannot be.
+/// A verifier that was derived, or the reason for which there is none.
 #[derive(Debug)]
 pub(super) struct Verifier {
+    /// The name of the role.
     pub(super) role: Arc<str>,
+    /// The number of the password's generation.
     pub(super) generation: u32,
+    /// The keys by which clients' logins are checked; an error when the password is a malformed
+    /// verifier.
     pub(super) keys: Result<LoginKeys, UnusableSecret>,
-    /// As in the request.
+    /// The time of the request ([`VerifierRequest::since`]).
     pub(super) since: Instant,
 }
 
-/// The verifiers that are being made.
+/// The derivations of verifiers that run.
 #[derive(Debug, Default)]
 pub(super) struct Verifiers {
     running: JoinSet<Verifier>,
-    /// Their own: neither logins of clients nor of servers wait for them.
+    /// A limiter for these derivations only: logins of clients and at servers do not wait for them.
     derivations: Arc<Derivations>,
 }
 
 impl Verifiers {
-    /// Makes a verifier when its turn comes.
+    /// Starts the derivation of a verifier, which waits for its turn. It takes milliseconds.
     pub(super) fn start(&mut self, request: VerifierRequest) {
         let derivations = Arc::clone(&self.derivations);
         self.running.spawn(async move {
@@ -121,7 +136,8 @@ impl Verifiers {
         });
     }
 
-    /// The next one that is made; `None` while none is. Can be cancelled without loss.
+    /// Waits for the next verifier; `None` while none is being derived. The error is a panic. Can
+    /// be cancelled without loss.
     pub(super) async fn next(&mut self) -> Option<Result<Verifier, JoinError>> {
         self.running.join_next().await
     }

@@ -18,33 +18,33 @@ use super::status::Counted;
 use crate::dial::{self, DialError, DialFault, Dialed, Target};
 use crate::pending_logins::Subnet;
 
-/// What a prober is told that would have to wait.
+/// The text that a prober gets when it would have to wait for a password.
 const NONE_WORKS: &str = "none that works is known yet";
 
-/// How long the verifier of a new password may take beyond the fetch: it costs milliseconds, and on
-/// a busy machine waits behind those of other roles.
+/// Time limit of deriving the verifier of a new password, beyond the fetch: it costs milliseconds,
+/// and on a busy machine waits behind those of other roles.
 const DERIVATION: Duration = Duration::from_secs(2);
 
-/// How long clients are held while passwords are not known that should be.
+/// How long clients are held while passwords that should be known are not.
 const HOLD: Duration = Duration::from_secs(30);
 
-/// A server that has refused an older password is not shown it again for so long: each try is a
+/// Pause before a server that has refused an older password is shown it again: each attempt is a
 /// failed login there.
 const OLDER_RETRY_PAUSE: Duration = Duration::from_secs(5);
 
-/// Why a client has not proved who it is, once its password has been fetched again.
+/// The reason for which a client's proof was not accepted, after its password was fetched again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unproven {
-    /// Its proof fits no password.
+    /// The proof matches no password, or there is no such user.
     Wrong,
-    /// Its proof fits no password that is known; the source was not asked again, because the
-    /// client's address has asked too often.
+    /// The proof matches no known password; the source was not asked again, because the client's
+    /// address has caused too many fetches.
     NotFetched,
-    /// Passwords are not known that should be, so nobody can say.
+    /// The password should be known and is not, so that nobody can say whether the proof is right.
     Unavailable(Unavailable),
 }
 
-/// Longest waits of a server login with a role's password. `None` waits as long as it takes.
+/// Time limits of a server login with a role's password.
 #[derive(Clone, Copy)]
 struct Patience {
     for_password: Option<Duration>,
@@ -53,15 +53,15 @@ struct Patience {
 }
 
 impl CredentialManager {
-    /// Connects and logs in, with the password that the target has, or with those that are known of
-    /// its role, one after the other in the order that fits the node. `node` is a name of the
-    /// place. Waits while another login tries a password there, and for at most the target's
-    /// connect timeout while too many logins are under way there. The connection counts as one of
-    /// its generation until the second value is dropped; `None` for a fixed password. The future
-    /// is large: box it.
+    /// Connects to `target` and logs in, with the password that the target has, or with those that
+    /// are known of its role, one after the other in the order that fits the node. `node` names the
+    /// place (host and port). Waits while another login tries a password there, and for at most the
+    /// target's connect timeout while too many logins run there. The connection counts as one of
+    /// its generation until the second value is dropped; `None` for a fixed password. The future is
+    /// large: box it.
     ///
     /// # Errors
-    /// [`DialError`]; of a role whose passwords are all refused, what the server said.
+    /// [`DialError`]; for a role whose passwords are all refused, it has what the server said.
     pub async fn dial(
         &self,
         target: &Target,
@@ -75,11 +75,11 @@ impl CredentialManager {
         Ok((dialed, counted))
     }
 
-    /// As [`Self::dial`], for a prober, for whose answer others wait: it waits for a password for
-    /// at most `limit`, and does not wait for other logins. The connection is not counted.
+    /// Connects and logs in as [`Self::dial`] does, for a prober of a cluster's node: it waits for
+    /// a password for at most `limit`, and not for other logins. The connection is not counted.
     ///
     /// # Errors
-    /// As for [`Self::dial`].
+    /// [`DialError`] as for [`Self::dial`].
     pub(crate) async fn dial_at_once(
         &self,
         target: &Target,
@@ -144,12 +144,12 @@ impl CredentialManager {
         dialed
     }
 
-    /// Checks a client's proof again after its source was asked once more. `server` is where the
-    /// user is served: a password that may be right is tried there. A wrong password takes the same
-    /// time for everybody, known or not. Only for when [`Self::rotates`].
+    /// Checks a client's proof again, after its source was asked once more. `server` is the place
+    /// where the user is served, at which a password with an older date is tried. A wrong password
+    /// takes the same time for every user, known or not. May be called only when [`Self::rotates`].
     ///
     /// # Errors
-    /// [`Unproven`] when the proof still fits no password that rotates.
+    /// [`Unproven`] when the proof still matches no password that rotates.
     pub(crate) async fn check_again(
         &self,
         user: &str,

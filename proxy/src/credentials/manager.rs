@@ -24,48 +24,54 @@ use crate::pending_logins::Subnet;
 
 /// How long a name that the source does not know is not fetched again.
 const UNKNOWN_FOR: Duration = Duration::from_secs(10);
-/// Such names that are remembered.
+/// Limit of such names that are remembered.
 const MAX_UNKNOWN: usize = 10_000;
-/// Roles without a password that only a rule knows and that are kept while their source is away:
-/// each is fetched.
+/// Limit of roles without a password that only a rule knows and that are kept while their source is
+/// away; each of them is fetched.
 const MAX_AWAITED: usize = 100;
-/// Roles that stand in for users who do not exist: few, so that made-up names cost the source
-/// little.
+/// Number of roles that stand in for users who do not exist: few, so that made-up names cost the
+/// source little.
 const STAND_INS: usize = 4;
-/// The task wakes up this often, whatever happens.
+/// Interval at which the task wakes up even if nothing is due.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Tells the workers of a change of a role's password.
+/// The callback that tells the workers of a change of a role's password: the role's name and the
+/// change. It must not block.
 pub(super) type Notify = Box<dyn Fn(&Arc<str>, &CredentialEvent) + Send>;
 
-/// What the task is told.
+/// A command to the credentials' task.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Answer when every listed user has been fetched once.
+    /// Answers when every listed user has been fetched once.
     Ready(oneshot::Sender<()>),
-    /// Follow a new configuration, and answer when it is in force.
+    /// Applies a reloaded configuration with its sources, and answers when it is in force.
     Reload(Arc<Config>, Box<Sources>, oneshot::Sender<()>),
-    /// A client has shown a password that fits none that is known of this user.
+    /// A client of this user, from this address, has shown a password that matches none that is
+    /// known; the source is asked again if the budgets allow it.
     Mismatch(Box<str>, Subnet, RefetchReply),
-    /// A node has accepted the older password of this user with this number.
+    /// The node (third) has accepted the older password of this user with this number; answers when
+    /// it is the newest.
     OlderAccepted(Box<str>, u32, Box<str>, oneshot::Sender<()>),
-    /// Drop all generations but the newest.
+    /// Drops all generations of this user but the newest, and answers when that is written.
     RevokeOld(Box<str>, RevokeReply),
-    /// Fetch at once.
+    /// Fetches the password of this user at once, and answers with the result.
     Refresh(Box<str>, oneshot::Sender<Refreshed>),
-    /// A source tells that the role's password may have changed.
+    /// The source of this role reports that the password may have changed.
     SourceChanged(Arc<str>),
     /// A client has logged in as this user for the first time.
     FirstLogin(Box<str>),
-    /// Report everything.
+    /// Reports the state of all users.
     Status(oneshot::Sender<CredentialsStatus>),
-    /// A login of this user at this node needs a password.
+    /// A login of this user (first) at this node (second) needs a password.
     Offer(Box<str>, Box<str>, OfferReply),
-    /// The login with this generation has ended.
+    /// A login of this user (first) at this node (second) with this generation has ended.
     LoginEnded(Box<str>, Box<str>, u32, LoginOutcome),
 }
 
-/// The task. It ends when nobody can send it commands any more.
+/// The credentials' task: it owns every role, and ends when the last [`CredentialManager`] is
+/// dropped.
+///
+/// [`CredentialManager`]: super::CredentialManager
 pub(super) struct Task {
     config: Arc<Config>,
     sources: Sources,
@@ -80,19 +86,20 @@ pub(super) struct Task {
     verifiers: Verifiers,
     files: StateFiles,
     budgets: MismatchBudgets,
-    /// Names that their source has not known, and until when that is believed.
+    /// Names that their source does not know, and until when they are not fetched again.
     unknown: HashMap<Box<str>, Instant>,
     /// Roles whose password should be known and is not.
     unavailable: BTreeMap<Arc<str>, Unavailable>,
-    /// Roles that a start waits for.
+    /// Roles for which the start of pgimbal waits.
     starting: BTreeSet<Arc<str>>,
-    /// Who waits until there is none of them.
+    /// Callers that wait until there are none of them.
     ready: Vec<oneshot::Sender<()>>,
     epoch: Instant,
 }
 
 impl Task {
-    /// Reads the state files. `commands` is the weak end of what [`Self::run`] receives.
+    /// Makes the task and reads the state files. `commands` is the weak end of the channel that
+    /// [`Self::run`] receives from, for listeners to sources.
     pub(super) fn new(
         config: Arc<Config>,
         sources: Sources,
@@ -124,7 +131,8 @@ impl Task {
         }
     }
 
-    /// Works until nobody is left who could send a command.
+    /// Runs the task until nobody is left who could send a command: handles commands, fetches,
+    /// verifiers and timers, and publishes what has changed.
     pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         self.follow_config();
         loop {

@@ -1,5 +1,5 @@
-//! Clients whose passwords fit none that is known: who may have a source asked again because of it,
-//! and what such a client may still prove.
+//! Clients whose passwords match none that is known: how often the source is asked again because of
+//! them, and the older passwords that they may still prove to know.
 //!
 //! Anybody can make up names and passwords, so each address has a budget, and so has each name.
 
@@ -15,40 +15,44 @@ use tokio::sync::{Mutex, MutexGuard, oneshot};
 
 use crate::pending_logins::Subnet;
 
-/// Mismatches of one address: a burst when many applications start at once, then two in a second.
+/// Budget of mismatches of one address: 20 at once, because many applications may start together,
+/// then two per second.
 const OF_ADDRESS: Bucket = Bucket::new(20, Duration::from_millis(500));
 
-/// Fetches for users that only a rule knows, of all addresses together: fifty in a second are
-/// nothing to a Vault, and more than two dozen addresses that make up names.
+/// Budget of fetches for users that only a rule knows, of all addresses together: fifty per second
+/// are nothing to a Vault, and more than two dozen addresses that make up names can cause.
 const OF_ALL: Bucket = Bucket::new(200, Duration::from_millis(20));
 
-/// Addresses and names with a budget of their own; those beyond share one. An entry is removed when
-/// its budget is full again, after ten seconds at most.
+/// Limit of addresses and of names with a budget of their own; those beyond share one. An entry is
+/// removed when its budget is full again, after ten seconds at most.
 const MAX_BUDGETS: usize = 10_000;
 
-/// Full budgets are looked for so often at most.
+/// Interval at which full budgets are removed.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Passwords cannot be checked: their source has not told them since the start.
+/// Passwords of a user cannot be checked now, because its source has returned none since the start.
+/// Clients wait or get an error instead of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unavailable {
-    /// The result of the last fetch as a word ([`pgimbal_auth::SourceError::result_label`]).
+    /// The label of the last fetch's result ([`pgimbal_auth::SourceError::result_label`]), or `no
+    /// answer yet`.
     pub cause: &'static str,
 }
 
-/// The fetch that a client's mismatch has asked for has ended, or there is none.
+/// The end of the fetch that a client's mismatch has requested, or that there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refetched {
-    /// When the fetch was allowed. A refusal follows at the same interval for everybody.
+    /// The time at which the fetch was allowed. A refusal follows at the same interval for
+    /// everybody, so that it does not tell which users exist.
     pub(super) turn: Instant,
-    /// The client's address has used up its budget.
+    /// Whether the client's address has used up its budget, so that nothing was fetched for it.
     pub(super) is_over_budget: bool,
 }
 
-/// Tells a client's login that.
+/// The channel on which a client's login is told that the fetch has ended.
 pub(super) type RefetchReply = oneshot::Sender<Refetched>;
 
-/// How many fetches mismatches may ask for.
+/// The budgets of fetches that clients' wrong passwords may cause.
 #[derive(Debug)]
 pub(super) struct MismatchBudgets {
     all: Bucket,
@@ -57,23 +61,25 @@ pub(super) struct MismatchBudgets {
 }
 
 impl MismatchBudgets {
+    /// Makes full budgets.
     pub(super) fn new() -> Self {
         let unknown_users = Budgets::new(MISMATCHES);
         Self { all: OF_ALL, addresses: Budgets::new(OF_ADDRESS), unknown_users }
     }
 
-    /// Takes one mismatch from an address's budget; `false` when it is used up.
+    /// Takes one mismatch from the budget of an address. Returns false when the budget is used up.
     pub(super) fn take(&mut self, address: Subnet, now: Instant) -> bool {
         self.addresses.of(address, now).bucket.take(now)
     }
 
-    /// Takes one fetch for a name that only a rule knows, from the budget of all addresses.
+    /// Takes one fetch for a name that only a rule knows, from the budget that all addresses share.
+    /// Returns false when it is used up.
     pub(super) fn take_unlisted(&mut self, now: Instant) -> bool {
         self.all.take(now)
     }
 
-    /// When a user that does not exist would be fetched: a user that exists has the same budget
-    /// ([`MISMATCHES`]), so that the delay of a refusal does not tell them apart.
+    /// The time at which a user that does not exist would be fetched. A user that exists has the
+    /// same budget ([`MISMATCHES`]), so that the delay of a refusal does not tell them apart.
     pub(super) fn turn_of_unknown(&mut self, user: &str, now: Instant) -> Instant {
         let budget = self.unknown_users.of(user.into(), now);
         if let Some(pending) = budget.pending.filter(|at| *at > now) {
@@ -85,7 +91,7 @@ impl MismatchBudgets {
     }
 }
 
-/// A budget for each of many keys.
+/// A budget for each key, made when the key is first used.
 #[derive(Debug)]
 struct Budgets<K> {
     full: Bucket,
@@ -95,10 +101,12 @@ struct Budgets<K> {
     swept_at: Option<Instant>,
 }
 
+/// The budget of one key.
 #[derive(Clone, Debug)]
 struct Budget {
     bucket: Bucket,
-    /// When the fetch is sent that is still to come.
+    /// The time of the fetch that is still to be sent, which later mismatches share; `None` when
+    /// there is none.
     pending: Option<Instant>,
 }
 
@@ -121,9 +129,9 @@ impl<K: Hash + Eq> Budgets<K> {
     }
 }
 
-/// A password that the source tells with an older date than the newest known one, which works. The
-/// date of the newest may come from a clock that was ahead, so when a client proves to know this
-/// one, it is tried at the server.
+/// A password that the source has returned with an older date than the newest known one, which
+/// works. The date of the newest may come from a clock that was ahead; so when a client proves that
+/// it knows this password, it is tried at the server.
 #[derive(Debug)]
 pub(super) struct OlderPassword {
     generation: u32,
@@ -134,6 +142,7 @@ pub(super) struct OlderPassword {
 }
 
 impl OlderPassword {
+    /// Makes the entry of generation `generation`, whose keys are derived with `salt_parameters`.
     pub(super) fn new(
         auth_type: AuthType,
         salt_parameters: SaltParameters,
@@ -146,24 +155,28 @@ impl OlderPassword {
         Self { generation, password, keys, account, refused_at: Mutex::new(None) }
     }
 
+    /// The number of the password's generation.
     pub(super) const fn generation(&self) -> u32 {
         self.generation
     }
 
+    /// The password itself, to be shown to a server.
     pub(super) const fn password(&self) -> &Secret {
         &self.password
     }
 
+    /// The keys of the password, to be accepted from clients once a server has accepted it.
     pub(super) const fn keys(&self) -> &LoginKeys {
         &self.keys
     }
 
-    /// What a client's proof is checked by that may be of this password.
+    /// The account that accepts only this password, by which a client's proof is checked.
     pub(super) const fn account(&self) -> &Account {
         &self.account
     }
 
-    /// When a server has refused it last. Only the holder of the lock tries it at a server.
+    /// The time at which a server last refused the password; `None` when none has. Only the holder
+    /// of the lock may try it at a server; others wait.
     pub(super) async fn refused_at(&self) -> MutexGuard<'_, Option<Instant>> {
         self.refused_at.lock().await
     }

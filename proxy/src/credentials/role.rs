@@ -1,6 +1,8 @@
-//! One user whose password rotates: everything that is known of it, and who waits for more.
+//! One user whose password rotates: its source, its passwords, and the clients, logins and
+//! operators that wait for them.
 //!
-//! [`Role`] changes only its own state; what else is to be done it returns as [`Effects`].
+//! [`Role`] changes only its own state; everything else that must be done it returns as
+//! [`Effects`].
 
 mod settings;
 
@@ -27,40 +29,42 @@ use super::status::{self, CredentialStatus, GenerationStatus, Refreshed, RevokeR
 use crate::dial::DialError;
 pub(super) use settings::{RoleSettings, role_settings};
 
-/// How long a user that only a rule knows is kept as long as nobody has logged in as it. Clients
-/// make up names in any number. It is longer than a client is held while its source is away, and
-/// short enough that the fetches that all addresses together have (fifty in a second) cannot make
-/// more than some thousand of them.
+/// How long a user that only a rule knows is kept while nobody has logged in as it. Clients make up
+/// names in any number. It is longer than a client is held while its source is away, and short
+/// enough that the fetches that all addresses together have (fifty in a second) cannot make more
+/// than some thousand of them.
 pub(super) const UNSERVED: Duration = Duration::from_secs(60);
 
-/// How long such a user is kept that has been logged in as, once the source does not know it any
-/// more: as long as a pool that nobody uses. While the source knows it or is away it stays: its
-/// passwords are what clients show while the source is away.
+/// How long a user that only a rule knows and that somebody has logged in as is kept once the
+/// source does not know it any more: as long as an unused pool. While the source knows it or is
+/// away it stays: its passwords are what clients show while the source is away.
 pub(super) const UNKNOWN: Duration = Duration::from_secs(60 * 60);
 
-/// What the task has to do because a role has changed.
+/// What the credentials' task must do because a role has changed. The default is nothing.
 #[derive(Debug, Default)]
 #[must_use]
 pub(super) struct Effects {
-    /// Workers are told this.
+    /// The change to tell all workers; `None` when it does not concern server connections.
     pub(super) event: Option<CredentialEvent>,
-    /// Verifiers to make. The role waits for [`Role::handle_verifier`] of each.
+    /// Verifiers to derive. The role waits for [`Role::handle_verifier`] of each.
     pub(super) verifiers: Vec<VerifierRequest>,
-    /// [`Role::account`] has changed.
+    /// Whether [`Role::account`] has changed and must be published to logins.
     pub(super) is_account_changed: bool,
-    /// [`Role::older`] has changed.
+    /// Whether [`Role::older`] has changed and must be published to logins.
     pub(super) is_older_changed: bool,
-    /// [`Role::history`] or [`Role::passwords`] has changed.
+    /// Whether [`Role::history`] or [`Role::passwords`] has changed and must be written.
     pub(super) is_state_changed: bool,
-    /// A fetch sent then has come into use now, which is a sample of how long that takes.
+    /// The time at which the fetch whose result has come into use now was sent: a sample of how
+    /// long that takes. `None` when none has.
     pub(super) fetch_sent: Option<Instant>,
 }
 
-/// The task that listens to a source's changes; it ends when this is dropped.
+/// The task that listens to a source's changes; it is aborted when this is dropped.
 #[derive(Debug)]
 pub(super) struct SourceListener(AbortHandle);
 
 impl SourceListener {
+    /// Takes over the handle of a listening task.
     pub(super) const fn new(task: AbortHandle) -> Self {
         Self(task)
     }
@@ -72,7 +76,7 @@ impl Drop for SourceListener {
     }
 }
 
-/// A client whose password fits none that is known, and that waits for the next fetch.
+/// A client whose password matches none that is known, and that waits for the next fetch.
 #[derive(Debug)]
 struct Mismatched {
     since: Instant,
@@ -80,7 +84,7 @@ struct Mismatched {
     reply: RefetchReply,
 }
 
-/// One user whose password rotates.
+/// One user whose password rotates, in the task of [`CredentialManager`](super::CredentialManager).
 #[derive(Debug)]
 pub(super) struct Role {
     name: Arc<str>,
@@ -89,40 +93,44 @@ pub(super) struct Role {
     accepted: AcceptedPasswords,
     grace: Grace,
     logins: ServerLogins,
-    /// Otherwise only a rule knows it, and it leaves when nobody needs it ([`Self::leaves_at`]).
+    /// Whether the configuration lists the user. Otherwise only a rule covers it, and it is dropped
+    /// when nobody needs it ([`Self::leaves_at`]).
     is_listed: bool,
-    /// Somebody has logged in as this user, now or before a restart.
+    /// Whether somebody has logged in as this user, now or before a restart.
     is_served: bool,
-    /// When somebody last wanted something of it.
+    /// When somebody last asked for something of the user.
     used_at: Instant,
-    /// `None` for a source that does not tell changes.
+    /// The listener to the source's changes; `None` for a source that does not report them.
     listener: Option<SourceListener>,
     mismatched: Vec<Mismatched>,
-    /// A generation with an older date than the newest; `None` in it until its verifier is made.
+    /// A generation with an older date than the newest, by number; its second part is `None` until
+    /// the verifier is derived.
     older: Option<(u32, Option<Arc<OlderPassword>>)>,
-    /// Operators who have ordered a fetch.
+    /// Operators who wait for the end of a fetch (REFRESH).
     refreshing: Vec<oneshot::Sender<Refreshed>>,
-    /// Operators who want only the newest password accepted, once its verifier is made.
+    /// Operators who want only the newest password accepted (REVOKE OLD), once its verifier is
+    /// derived.
     revoking: Vec<RevokeReply>,
-    /// The serial of the fetch that is under way.
+    /// The serial number of the fetch that runs; `None` when none does.
     fetch: Option<u64>,
-    /// When the last fetch ended, and its result.
+    /// When the last fetch ended, and its result as a label.
     last_fetch: Option<(Instant, &'static str)>,
-    /// Why the last fetch failed; `None` when it did not.
+    /// The error of the last fetch; `None` when it succeeded.
     fetch_error: Option<SourceError>,
-    /// Verifiers that are being made.
+    /// Number of verifiers that are being derived.
     deriving: usize,
-    /// What workers were told of why no server connection can be opened.
+    /// The ErrorResponse body that workers were told because no server connection can be opened.
     lockout: Option<Arc<[u8]>>,
-    /// Nodes of which the log has said that no password works.
+    /// Nodes of which the log has already said that no password works there.
     refusing_nodes: Vec<Box<str>>,
-    /// What the log has said once for this generation.
+    /// Events that the log has already reported for this generation.
     logged: Vec<&'static str>,
 }
 
 impl Role {
-    /// A user without passwords, but for the verifiers of its `history`, if there is one. The ticks
-    /// at which all roles are fetched are counted from `epoch`.
+    /// Makes a user without passwords, but with the verifiers of its `history` if there is one. Its
+    /// first fetch is due at `now`; the ticks at which all roles are fetched are counted from
+    /// `epoch`.
     pub(super) fn new(
         name: &str,
         source: Arc<dyn Source>,
@@ -163,7 +171,7 @@ impl Role {
         }
     }
 
-    /// Takes over a password from before a restart; call it for the older ones first.
+    /// Adds a password from the password cache at the start; the older ones must be added first.
     pub(super) fn restore(&mut self, cached: &CachedPassword, now: Moment) -> Effects {
         let password = cached.password().clone();
         let number = self.rotation.remember(password, cached.rotated_at(), now);
@@ -172,7 +180,8 @@ impl Role {
         Effects { verifiers, ..Effects::default() }
     }
 
-    /// Follows a new configuration. The passwords that are known stay in use.
+    /// Applies a reloaded configuration. Known passwords stay in use. When the source's place has
+    /// changed, it is fetched at once, and what the old source still answers is ignored.
     pub(super) fn reconfigure(
         &mut self,
         source: Arc<dyn Source>,
@@ -221,85 +230,94 @@ impl Role {
         }
     }
 
-    /// Replaces who listens to the source's changes.
+    /// Replaces the listener to the source's changes; the old one ends. `None` for a source that
+    /// must be polled.
     pub(super) fn set_listener(&mut self, listener: Option<SourceListener>) {
         self.listener = listener;
     }
 
+    /// The user's name, which is its role at the servers.
     pub(super) const fn name(&self) -> &Arc<str> {
         &self.name
     }
 
+    /// The source of the user's password.
     pub(super) const fn source(&self) -> &Arc<dyn Source> {
         &self.source
     }
 
-    /// Whether the configuration names this user; otherwise only a rule covers it.
+    /// Whether the configuration lists this user; otherwise only a rule covers it.
     pub(super) const fn is_listed(&self) -> bool {
         self.is_listed
     }
 
-    /// Whether its passwords and history outlive the process.
+    /// Whether the user's passwords and history are written to the state files.
     pub(super) const fn is_kept(&self) -> bool {
         self.is_listed || self.is_served
     }
 
-    /// Whether the source has told a password, now or before a restart.
+    /// Whether a password in clear text is known, from the source or from the password cache.
     pub(super) fn has_password(&self) -> bool {
         self.rotation.newest().is_some()
     }
 
-    /// Whether the last fetch failed because the source is away ([`is_away`]).
+    /// Whether the last fetch failed because the source itself is away ([`is_away`]).
     pub(super) fn is_source_away(&self) -> bool {
         self.fetch_error.as_ref().is_some_and(is_away)
     }
 
-    /// What clients' passwords are checked by; `None` when they may show none.
+    /// The account by which clients' passwords are checked; `None` when no password is accepted.
     pub(super) fn account(&self, auth_type: AuthType) -> Option<Account> {
         let mut accepted = self.accepted.accepted().peekable();
         accepted.peek()?;
         Some(Account::of_keys(auth_type, self.accepted.salt_parameters().clone(), accepted))
     }
 
-    /// The password with an older date than the newest, once its verifier is made.
+    /// The password with an older date than the newest; `None` when there is none, or its verifier
+    /// is still being derived.
     pub(super) fn older(&self) -> Option<Arc<OlderPassword>> {
         self.older.as_ref().and_then(|(_, older)| older.clone())
     }
 
-    /// What is kept in the history: verifiers only.
+    /// The record for the history file, which has verifiers only.
     pub(super) fn history(&self) -> HistoryRecord {
         self.accepted.record()
     }
 
-    /// What is kept for a start without the source, the newest last.
+    /// The passwords for the password cache, at most two, the newest last; empty when none is
+    /// known.
     pub(super) fn passwords(&self) -> Vec<CachedPassword> {
         let known = self.rotation.previous().into_iter().chain(self.rotation.newest());
         known.map(|one| CachedPassword::new(one.password.clone(), one.rotated_at)).collect()
     }
 
-    /// Somebody wants something of it: it stays for a while.
+    /// Marks the user as used at `now`, so that it is not dropped for a while
+    /// ([`Self::leaves_at`]).
     pub(super) const fn mark_used(&mut self, now: Instant) {
         self.used_at = now;
     }
 
-    /// A client has logged in as this user for the first time.
+    /// Handles the first login of a client as this user: from now on its passwords are written to
+    /// the state files.
     pub(super) fn handle_first_login(&mut self, now: Instant) -> Effects {
         (self.is_served, self.used_at) = (true, now);
         Effects { is_state_changed: true, ..Effects::default() }
     }
 
-    /// The source's place has changed: it is fetched soon.
+    /// Handles a change that the source has reported, for example of a file: a fetch is due at
+    /// once.
     pub(super) fn handle_source_change(&mut self, now: Instant) {
         self.rotation.schedule.request_fetch(FetchCause::Order, now);
     }
 
-    /// An operator orders a fetch; `reply` is answered with its result.
+    /// Requests a fetch for an operator (REFRESH); `reply` gets its result.
     pub(super) fn refresh(&mut self, reply: oneshot::Sender<Refreshed>, now: Instant) {
         self.rotation.schedule.request_fetch(FetchCause::Order, now);
         self.refreshing.push(reply);
     }
 
-    /// A client has shown a password that fits none: `reply` is answered after the next fetch.
+    /// Requests a fetch because a client has shown an unknown password. `reply` is answered after
+    /// it, when its verifiers are derived. `is_over_budget` is passed on in the reply.
     pub(super) fn fetch_for_mismatch(
         &mut self,
         is_over_budget: bool,
@@ -312,7 +330,8 @@ impl Role {
         self.mismatched.push(Mismatched { since: now, answer, reply });
     }
 
-    /// As [`Self::fetch_for_mismatch`], for a user that does not exist.
+    /// Requests a fetch as [`Self::fetch_for_mismatch`] does, on behalf of a user that does not
+    /// exist. `turn` is passed on in the reply.
     ///
     /// # Errors
     /// `reply` when there is no budget for such a fetch.
@@ -330,16 +349,16 @@ impl Role {
         Ok(())
     }
 
-    /// Drops all generations but the newest, for good. `reply` comes back from
-    /// [`Self::finish_revoking`].
+    /// Drops all accepted generations but the newest (REVOKE OLD). [`Self::finish_revoking`]
+    /// returns `reply` when that is complete.
     pub(super) fn revoke_old(&mut self, reply: RevokeReply) -> Effects {
         self.accepted.revoke_old();
         self.revoking.push(reply);
         Effects { is_account_changed: true, is_state_changed: true, ..Effects::default() }
     }
 
-    /// The operators whose revoke is complete, and who are answered when it is written. While a
-    /// verifier is being made there is none: the password that it replaces is to be revoked too.
+    /// The operators whose revocation is complete, to be answered when it is written. Empty while a
+    /// verifier is being derived, because the password that it replaces must be revoked too.
     pub(super) fn finish_revoking(&mut self) -> Vec<RevokeReply> {
         if self.deriving > 0 || self.revoking.is_empty() {
             return Vec::new();
@@ -348,12 +367,13 @@ impl Role {
         std::mem::take(&mut self.revoking)
     }
 
-    /// When the next fetch is due; `None` while one is under way, or when none will be.
+    /// The time of the next fetch, which may be past; `None` while one runs, or when none is
+    /// planned.
     pub(super) fn next_fetch(&self, now: Instant) -> Option<Instant> {
         self.rotation.schedule.next_timeout(now)
     }
 
-    /// Starts the fetch that is due.
+    /// Starts the fetch that is due; no effect when none is.
     pub(super) fn start_fetch(&mut self, fetches: &mut Fetches, now: Instant) {
         if self.rotation.schedule.begin_fetch(now) {
             let (name, source) = (Arc::clone(&self.name), Arc::clone(&self.source));
@@ -361,8 +381,9 @@ impl Role {
         }
     }
 
-    /// A fetch sent at `sent` has ended. `None` when it is not the one that the role waits for: the
-    /// role was dropped and made anew, or has another source.
+    /// Handles the end of a fetch that was sent at `sent`: its password or failure. `None`, without
+    /// effect, when it is not the fetch that the role waits for, because the role was dropped and
+    /// made anew or has another source.
     pub(super) fn handle_fetched(
         &mut self,
         serial: u64,
@@ -446,8 +467,8 @@ impl Role {
         })
     }
 
-    /// A verifier is made, or cannot be: clients may show its password, unless an older date keeps
-    /// it from being the newest.
+    /// Handles a verifier that was derived or could not be. Clients may show its password from now
+    /// on, unless its date is older than that of the newest; then it becomes [`Self::older`].
     pub(super) fn handle_verifier(
         &mut self,
         verifier: Verifier,
@@ -484,8 +505,8 @@ impl Role {
         self.accepted.handle_timeout(self.grace, wall);
     }
 
-    /// `node` has accepted the password of [`Self::older`] with this number: it is the newest from
-    /// now on.
+    /// Handles that `node` has accepted the password of [`Self::older`] with this number: it
+    /// becomes the newest. No effect when it is no longer the older password.
     pub(super) fn handle_older_accepted(
         &mut self,
         number: u32,
@@ -508,13 +529,14 @@ impl Role {
         }
     }
 
-    /// A login at `node` needs a password; `reply` is answered now or later.
+    /// Adds a login at `node` that needs a password; `reply` is answered now or later.
     pub(super) fn add_login(&mut self, node: Box<str>, reply: OfferReply, now: Instant) {
         self.logins.add(node, reply);
         self.serve(now);
     }
 
-    /// A login at `node` with this generation has ended.
+    /// Handles the outcome of a login at `node` with generation `number`, and answers logins that
+    /// waited for it. A refusal of the newest generation makes a fetch due.
     pub(super) fn handle_login_outcome(
         &mut self,
         node: &str,
@@ -577,7 +599,8 @@ impl Role {
         self.logins.serve(&mut self.rotation, error.as_deref(), &place, now);
     }
 
-    /// Answers clients and operators that wait for a fetch, when it and its verifiers are complete.
+    /// Answers clients and operators that wait for a fetch, when it has ended and its verifiers are
+    /// derived.
     pub(super) fn settle(&mut self, now: Instant) {
         let schedule = &self.rotation.schedule;
         // What came up after the fetch was sent is answered by the next one.
@@ -598,7 +621,8 @@ impl Role {
         }
     }
 
-    /// Does what is due now, but for a fetch.
+    /// Does everything that is due at `now` except fetches: answers logins, and drops generations
+    /// whose grace has ended.
     pub(super) fn poll(&mut self, now: Moment) -> Effects {
         if self.logins.wake_at().is_some_and(|at| at <= now.instant) {
             self.serve(now.instant);
@@ -612,14 +636,16 @@ impl Role {
         }
     }
 
-    /// When [`Self::poll`] has something to do, or the role leaves, if nothing happens before.
+    /// The time at which [`Self::poll`] has something to do or the role is to be dropped, if
+    /// nothing happens before; `None` when nothing is due.
     pub(super) fn wake_at(&self, now: Moment) -> Option<Instant> {
         let end = self.accepted.next_timeout(self.grace);
         let end = end.map(|end| now.instant + end.duration_since(now.wall).unwrap_or_default());
         [end, self.logins.wake_at(), self.leaves_at()].into_iter().flatten().min()
     }
 
-    /// When the role is dropped unless it is used until then; `None` for one that stays.
+    /// The time at which the role is dropped unless it is used before; `None` for one that stays,
+    /// because it is listed, in use, or its source knows it or is away.
     pub(super) fn leaves_at(&self) -> Option<Instant> {
         let waiting = self.mismatched.len() + self.refreshing.len() + self.revoking.len();
         if self.is_listed || waiting + self.deriving > 0 || self.logins.is_waiting() {
@@ -632,7 +658,8 @@ impl Role {
         }
     }
 
-    /// What workers must be told of logins that cannot succeed; `None` when they know it.
+    /// The change of the error that workers must give to logins that cannot succeed; `None` when
+    /// they know it.
     fn lockout_event(&mut self) -> Option<CredentialEvent> {
         let error =
             self.logins.lockout_error(&self.name, &self.rotation, self.fetch_error.as_ref());
@@ -643,7 +670,7 @@ impl Role {
         Some(error.map_or(CredentialEvent::LetIn, CredentialEvent::LockedOut))
     }
 
-    /// Whether the log has not said this of the newest generation yet.
+    /// Whether the log has not reported `what` yet for the newest generation; marks it as reported.
     fn is_first(&mut self, what: &'static str) -> bool {
         let is_first = !self.logged.contains(&what);
         if is_first {
@@ -652,8 +679,8 @@ impl Role {
         is_first
     }
 
-    /// Why clients cannot be checked although they should be by now; `None` when they can, and when
-    /// waiting would not help.
+    /// The reason for which clients cannot be checked although their password should be known by
+    /// now; `None` when they can be, and when waiting would not help.
     pub(super) fn unavailable(&self) -> Option<Unavailable> {
         let is_unknown = !self.has_password() || self.accepted.generations().next().is_none();
         let (cause, is_awaited) = match &self.fetch_error {
@@ -663,12 +690,13 @@ impl Role {
         (is_unknown && is_awaited).then_some(Unavailable { cause })
     }
 
-    /// Whether a start waits for it: it is listed, and its first fetch and verifiers are not done.
+    /// Whether the start of pgimbal waits for this user: it is listed, and its first fetch and its
+    /// verifiers are not complete.
     pub(super) const fn is_starting(&self) -> bool {
         self.is_listed && (self.last_fetch.is_none() || self.deriving > 0)
     }
 
-    /// The role as people see it; `shared` has the counts of connections.
+    /// The user's state for SHOW CREDENTIALS and metrics; `shared` has the counts of connections.
     pub(super) fn status(&self, shared: &Shared, now: Moment) -> CredentialStatus {
         let since = |at: Instant| now.instant.saturating_duration_since(at);
         let refusing: Vec<&str> = self.rotation.refusing_newest().collect();
@@ -700,37 +728,43 @@ impl Role {
 
 #[cfg(test)]
 impl Role {
-    /// The fetch with this serial is under way.
+    /// Marks the fetch with this serial number as running, for a test.
     pub(super) fn set_fetch(&mut self, serial: u64) {
         self.fetch = Some(serial);
     }
 
+    /// The serial number of the fetch that runs; `None` when none does.
     pub(super) const fn fetch(&self) -> Option<u64> {
         self.fetch
     }
 
+    /// The rotation of the user's password, for a test.
     pub(super) const fn rotation(&mut self) -> &mut Rotation {
         &mut self.rotation
     }
 
+    /// Numbers of the accepted generations, the newest first.
     pub(super) fn accepted_numbers(&self) -> Vec<u32> {
         self.accepted.generations().map(|(number, _)| number).collect()
     }
 
+    /// Whether somebody has logged in as this user.
     pub(super) const fn is_served(&self) -> bool {
         self.is_served
     }
 
+    /// The handle of the listening task; panics for a source that does not report changes.
     pub(super) fn listener(&self) -> AbortHandle {
         self.listener.as_ref().expect("a source that tells changes").0.clone()
     }
 
+    /// Drops the clients that wait for a fetch, as if they had gone.
     pub(super) fn drop_mismatched(&mut self) {
         self.mismatched.clear();
     }
 }
 
-/// Whether the source itself is away, and not only what it should tell: a file that somebody forgot
+/// Whether the source itself is away, and not only the secret in it: a file that somebody forgot
 /// must not hold up everybody who mistypes a password.
 fn is_away(error: &SourceError) -> bool {
     let file = matches!(error, SourceError::MissingFile { .. } | SourceError::HalfWritten { .. });

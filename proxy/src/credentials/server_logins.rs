@@ -1,5 +1,5 @@
-//! Logins at servers that need a password of a role: each is given one, waits, or is told why there
-//! is none.
+//! Logins at servers that need a password of a role: each gets one, waits, or is told why there is
+//! none.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,48 +14,52 @@ use tokio::sync::oneshot;
 
 use crate::dial::DialError;
 
-/// What may be wrong when no password works.
+/// Hint of the error for clients when no password works.
 const HINT: &str =
     "Look at SHOW CREDENTIALS, and at the role's password and VALID UNTIL in PostgreSQL.";
 
-/// A password to log in with. What came of it must be reported.
+/// A password with which a login at a server is tried. The outcome must be reported as a
+/// [`LoginOutcome`].
 #[derive(Debug)]
 pub(super) struct OfferedPassword {
+    /// The number of the password's generation, for the report.
     pub(super) generation: u32,
+    /// The password.
     pub(super) password: Secret,
 }
 
-/// What came of a login with an offered password.
+/// The outcome of a login with an offered password.
 #[derive(Debug)]
 pub(super) enum LoginOutcome {
     /// The server has accepted the password.
     Accepted,
-    /// The server has refused the role or its password.
+    /// The server has refused the role or its password (SQLSTATE 28P01 or 28000).
     Refused(DialError),
     /// The login ended before the server checked the password.
     Abandoned,
 }
 
-/// Why there is no password.
+/// The reason for which a login at a server gets no password.
 #[derive(Clone, Debug)]
 pub(super) enum NoPassword {
-    /// None is known; what the source says, for people.
+    /// No password is known; the text is the error of the source, or says that it has not answered
+    /// yet.
     Unknown(String),
-    /// The server refuses all that are known.
+    /// The server refuses every password that is known.
     AllRefused {
-        /// The server's last refusal; `None` when it is not kept any more.
+        /// The server's last refusal; `None` when a server has accepted a password since.
         refusal: Option<DialError>,
-        /// What was tried, in words.
+        /// The passwords that were tried, in words.
         tried: String,
-        /// Why the source tells no newer one; `None` while it answers.
+        /// The error for which the source returns no newer password; `None` while it answers.
         fetch_error: Option<String>,
     },
 }
 
-/// Answers a login that needs a password.
+/// The channel on which a login gets its password, or the reason why it gets none.
 pub(super) type OfferReply = oneshot::Sender<Result<OfferedPassword, NoPassword>>;
 
-/// The logins of one role that wait for a password, and what servers said of the last ones.
+/// The logins of one role that wait for a password, and the last refusal of each node.
 #[derive(Debug, Default)]
 pub(super) struct ServerLogins {
     waiting: Vec<(Box<str>, OfferReply)>,
@@ -65,38 +69,40 @@ pub(super) struct ServerLogins {
 }
 
 impl ServerLogins {
-    /// A login at `node` needs a password; [`Self::serve`] answers it.
+    /// Adds a login at `node` (host and port as text); [`Self::serve`] answers it.
     pub(super) fn add(&mut self, node: Box<str>, reply: OfferReply) {
         self.waiting.push((node, reply));
     }
 
-    /// `node` has refused a password.
+    /// Records that `node` has refused a password with this error.
     pub(super) fn refused(&mut self, node: &str, error: DialError) {
         self.refusals.insert(node.into(), error);
     }
 
-    /// `node` has accepted a password.
+    /// Records that `node` has accepted a password: its refusal is forgotten.
     pub(super) fn accepted(&mut self, node: &str) {
         self.refusals.remove(node);
     }
 
-    /// Whether any login waits.
+    /// Whether any login waits for a password.
     pub(super) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// When [`Self::serve`] may have another answer for those that wait, if nothing happens before.
+    /// The time at which [`Self::serve`] may have another answer for the waiting logins, if nothing
+    /// happens before; `None` when none waits.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         self.wake_at.filter(|_| self.is_waiting())
     }
 
-    /// The last refusal of a node that has not accepted a password since.
+    /// The last refusal of `node`; `None` when it has accepted a password since, or refused none.
     pub(super) fn refusal(&self, node: &str) -> Option<&DialError> {
         self.refusals.get(node)
     }
 
-    /// The body of the ErrorResponse that says why no server connection of `user` can be opened;
-    /// `None` while there is no reason. `fetch_error` is why its source tells no newer password.
+    /// The body of the ErrorResponse that says why no server connection of `user` can be opened
+    /// (57P03, or 28P01 when its source still answers); `None` while one can. `fetch_error` is the
+    /// error of the last fetch, `None` when it succeeded.
     pub(super) fn lockout_error(
         &self,
         user: &str,
@@ -131,8 +137,8 @@ impl ServerLogins {
         message.get(HEADER_LEN..).map(Into::into)
     }
 
-    /// Answers every login that `rotation` has a plan for now. `fetch_error` is why the source at
-    /// `place` tells no password; `None` while it answers.
+    /// Answers every login for which `rotation` has a password or a refusal now; the others go on
+    /// waiting. `fetch_error` is the error of the source at `place`, `None` while it answers.
     pub(super) fn serve(
         &mut self,
         rotation: &mut Rotation,
@@ -177,7 +183,7 @@ impl ServerLogins {
     }
 }
 
-/// What was tried, in words.
+/// The passwords that were tried, in words for the error's text.
 fn tried(rotation: &Rotation) -> String {
     match rotation.known() {
         0 | 1 => "pgimbal tried the only password that it knows.".to_owned(),

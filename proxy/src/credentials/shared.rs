@@ -1,4 +1,5 @@
-//! What logins read without asking the task, and what they count for it.
+//! The state that logins read without asking the credentials' task, and the counts that they keep
+//! for it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -12,33 +13,33 @@ use super::mismatch::{OlderPassword, Unavailable};
 use super::status::ConnectionCounts;
 use crate::derivation::Derivations;
 
-/// Logins at one node at a time, all roles together: two hundred roles that rotate in the same
-/// second must not make PostgreSQL fork two hundred times in it.
+/// Limit of logins that run at one node at a time, all roles together: two hundred roles that
+/// rotate in the same second must not make PostgreSQL fork two hundred times in it.
 const LOGINS_PER_NODE: usize = 16;
 
-/// The least delay of a refusal: a fetch and a key derivation fit in.
+/// The shortest delay of a refusal: a fetch and a key derivation fit in it.
 const SHORTEST_DELAY: Duration = Duration::from_millis(250);
-/// The longest delay although nothing is waited for any more.
+/// The longest delay of a refusal that waits for nothing any more.
 const LONGEST_DELAY: Duration = Duration::from_secs(2);
-/// A fetch that took longer counts as this for the delay, in microseconds.
+/// Longest time of a fetch that counts for the delay, in microseconds.
 const LONGEST_SAMPLE: u64 = 10_000_000;
-/// What the delay has beyond two fetches of the usual length, in microseconds.
+/// Addition to the time of two usual fetches in the delay, in microseconds.
 const DELAY_MARGIN: u64 = 150_000;
 
 type ByUser<T> = HashMap<Box<str>, Arc<T>>;
 
-/// Written by the task and read by logins, or counted by logins and read by the task.
+/// State that the task writes and logins read, and counts that logins write and the task reads.
 #[derive(Debug)]
 pub(super) struct Shared {
     accounts: RwLock<ByUser<Account>>,
     older: RwLock<ByUser<OlderPassword>>,
-    /// Ticks when an account has changed.
+    /// Changes whenever an account has changed.
     published: watch::Sender<()>,
-    /// Some user's password comes from elsewhere than the configuration.
+    /// Whether the password of any user comes from elsewhere than the configuration.
     rotates: AtomicBool,
-    /// Mean time of a fetch and its margin, in microseconds; 0 before the first.
+    /// Mean of twice the time of a fetch and the margin, in microseconds; 0 before the first.
     delay: AtomicU64,
-    /// The longest that a fetch may take, in microseconds.
+    /// Time limit of a fetch, in microseconds.
     fetch_limit: AtomicU64,
     unavailable: watch::Sender<Option<Unavailable>>,
     logins: Mutex<HashMap<Box<str>, [u64; PasswordRank::ALL.len()]>>,
@@ -49,7 +50,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// `rotates` as in [`Self::set_rotates`].
+    /// Makes the state without accounts; `rotates` as in [`Self::set_rotates`].
     pub(super) fn new(rotates: bool) -> Self {
         let ((unavailable, _), (published, _)) = (watch::channel(None), watch::channel(()));
         Self {
@@ -68,22 +69,26 @@ impl Shared {
         }
     }
 
-    /// Whether any user's password comes from elsewhere than the configuration.
+    /// Whether the password of any user comes from elsewhere than the configuration.
     pub(super) fn rotates(&self) -> bool {
         self.rotates.load(Relaxed)
     }
 
+    /// Sets, at a reload, whether the password of any user comes from elsewhere than the
+    /// configuration.
     pub(super) fn set_rotates(&self, rotates: bool) {
         self.rotates.store(rotates, Relaxed);
     }
 
-    /// What a user's password is checked by; `None` while none is known.
+    /// The account by which clients of `user` are checked; `None` while no password is known, and
+    /// for a user whose password does not rotate.
     pub(super) fn account(&self, user: &str) -> Option<Arc<Account>> {
         let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
         accounts.get(user).cloned()
     }
 
-    /// Replaces it, and wakes logins that wait for a change.
+    /// Replaces the account of `user`, or removes it with `None`, and wakes logins that wait for a
+    /// change.
     pub(super) fn publish(&self, user: &str, account: Option<Account>) {
         let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
         match account {
@@ -94,17 +99,18 @@ impl Shared {
         self.published.send_replace(());
     }
 
-    /// Changes whenever any account does.
+    /// A channel that changes whenever any account does.
     pub(super) fn published(&self) -> watch::Receiver<()> {
         self.published.subscribe()
     }
 
-    /// A user's password with an older date than the newest.
+    /// The password of `user` with an older date than the newest; `None` when there is none.
     pub(super) fn older(&self, user: &str) -> Option<Arc<OlderPassword>> {
         let older = self.older.read().unwrap_or_else(PoisonError::into_inner);
         older.get(user).cloned()
     }
 
+    /// Replaces the older password of `user`, or removes it with `None`.
     pub(super) fn set_older(&self, user: &str, older: Option<Arc<OlderPassword>>) {
         let mut all = self.older.write().unwrap_or_else(PoisonError::into_inner);
         match older {
@@ -113,22 +119,25 @@ impl Shared {
         }
     }
 
-    /// Why passwords are unknown that should be known; `None` when none is.
+    /// A channel with the reason for which listed users' passwords are unknown that should be
+    /// known; `None` when all are known.
     pub(super) fn unavailable(&self) -> watch::Receiver<Option<Unavailable>> {
         self.unavailable.subscribe()
     }
 
+    /// Sets the value of [`Self::unavailable`]; those who wait are woken only when it changes.
     pub(super) fn set_unavailable(&self, unavailable: Option<Unavailable>) {
         self.unavailable.send_if_modified(|now| std::mem::replace(now, unavailable) != unavailable);
     }
 
-    /// How long after its turn a login with a wrong password is refused, whoever it is for.
+    /// The delay after its turn with which a login with a wrong password is refused, the same for
+    /// every user: 0.25 s to 2 s.
     pub(super) fn refusal_delay(&self) -> Duration {
         Duration::from_micros(self.delay.load(Relaxed)).clamp(SHORTEST_DELAY, LONGEST_DELAY)
     }
 
-    /// A fetch took this long until it came into use. The delay follows slowly: it must not tell of
-    /// a single fetch.
+    /// Records the time that a fetch took until its password came into use. The delay of refusals
+    /// follows slowly, so that it does not tell of a single fetch.
     pub(super) fn record_fetch(&self, time: Duration) {
         let wanted = 2 * micros(time).min(LONGEST_SAMPLE) + DELAY_MARGIN;
         let before = self.delay.load(Relaxed);
@@ -136,16 +145,17 @@ impl Shared {
         self.delay.store(after, Relaxed);
     }
 
-    /// The longest that a fetch may take.
+    /// The time limit of a fetch by the configuration; zero before the task has set it.
     pub(super) fn fetch_limit(&self) -> Duration {
         Duration::from_micros(self.fetch_limit.load(Relaxed))
     }
 
+    /// Sets [`Self::fetch_limit`], at the start and at a reload.
     pub(super) fn set_fetch_limit(&self, limit: Duration) {
         self.fetch_limit.store(micros(limit), Relaxed);
     }
 
-    /// Counts a client's login; `true` for the first of this user.
+    /// Counts a login of a client of `user`. Returns true for the first one since the start.
     pub(super) fn count_login(&self, user: &str, rank: PasswordRank) -> bool {
         let mut logins = lock(&self.logins);
         let counts = logins.entry(user.into()).or_default();
@@ -154,27 +164,27 @@ impl Shared {
         is_first
     }
 
-    /// A user's logins, one count for each of [`PasswordRank::ALL`].
+    /// Number of logins of clients of `user` since the start, for each of [`PasswordRank::ALL`].
     pub(super) fn logins_of(&self, user: &str) -> [u64; PasswordRank::ALL.len()] {
         lock(&self.logins).get(user).copied().unwrap_or_default()
     }
 
-    /// Clients that are logged in.
+    /// Counts of the clients that are logged in, by user and generation.
     pub(super) const fn clients(&self) -> &ConnectionCounts {
         &self.clients
     }
 
-    /// Server connections that are open.
+    /// Counts of the open server connections, by user and generation.
     pub(super) const fn servers(&self) -> &ConnectionCounts {
         &self.servers
     }
 
-    /// Whether a client or a server connection is logged in as this user.
+    /// Whether any client or server connection is logged in as `user`.
     pub(super) fn is_in_use(&self, user: &str) -> bool {
         self.clients.has(user) || self.servers.has(user)
     }
 
-    /// Removes everything of a user but connections that are open.
+    /// Removes the accounts and counts of `user`; connections that are open stay counted.
     pub(super) fn forget(&self, user: &str) {
         self.publish(user, None);
         self.set_older(user, None);
@@ -183,7 +193,8 @@ impl Shared {
         self.servers.forget(user);
     }
 
-    /// The permits for logins at a node, [`LOGINS_PER_NODE`] in all.
+    /// The permits for logins at a node, 16 in all; each login holds one. Nodes without logins are
+    /// forgotten.
     pub(super) fn login_permits(&self, node: &str) -> Arc<Semaphore> {
         let mut nodes = lock(&self.nodes);
         if let Some(permits) = nodes.get(node) {
@@ -196,13 +207,13 @@ impl Shared {
         permits
     }
 
-    /// Where the keys of clients' passwords are derived.
+    /// The limiter under which keys of clients' passwords are derived.
     pub(super) const fn derivations(&self) -> &Derivations {
         &self.derivations
     }
 }
 
-/// Every change under these locks is whole, whatever panicked beside it.
+/// Locks a mutex whose every change is complete, so that a panic elsewhere does not matter.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,5 @@
-//! Files of `state_dir` that outlive the process: the history of passwords, the passwords
-//! themselves where the operator wants that, and the key of users' salts.
+//! The files of `state_dir` that outlive the process: the history of accepted passwords, the
+//! password cache where the operator wants it, and the key of users' salts.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,36 +24,37 @@ const HISTORY: &str = "credentials.json";
 const PASSWORDS: &str = "passwords.json";
 const SALT_KEY: &str = "salt-key";
 
-/// What could not be written is tried again after this, or when something changes.
+/// Pause after which a failed write is tried again, if nothing changes before.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
-/// A file's path and what it should hold.
+/// The path of a file and its new content.
 type File = (PathBuf, Zeroizing<Vec<u8>>);
 
-/// History and passwords as they were at the start and as they are written. Writes run beside the
-/// task, one at a time.
+/// The contents of history and password cache, as read at the start and as written since. Writes
+/// run beside the credentials' task, one at a time.
 #[derive(Debug, Default)]
 pub(super) struct StateFiles {
-    /// `None` for what is kept in memory only.
+    /// The path of the history; `None` when it is kept in memory only.
     history_path: Option<PathBuf>,
     passwords_path: Option<PathBuf>,
     history: HistoryDocument,
     passwords: PasswordCache,
     is_changed: bool,
-    /// Operators who are answered when what has changed is written.
+    /// Operators who are answered when the change is written.
     waiting: Vec<RevokeReply>,
-    /// Those whose change is being written.
+    /// Operators whose change is being written.
     pending: Vec<RevokeReply>,
-    /// What the files hold, or will when the write under way succeeds.
+    /// What the files hold, or will hold when the running write succeeds.
     written: Vec<File>,
-    /// `true` when all files of a write are written.
+    /// The running write; `true` when all its files are written.
     writing: JoinSet<bool>,
     retry_at: Option<Instant>,
 }
 
 impl StateFiles {
-    /// Reads the files of the configured `state_dir`. One that cannot be read is logged; one that
-    /// cannot be understood is renamed as well. A start needs neither.
+    /// Reads the files of the configured `state_dir`. A file that cannot be read is logged; one
+    /// that cannot be parsed is logged and renamed to `*.json.refused`. In both cases pgimbal
+    /// starts without it.
     pub(super) fn load(config: &CredentialConfig) -> Self {
         let Some(directory) = &config.state_dir else { return Self::default() };
         let has_history = config.history == HistoryPlace::File;
@@ -74,39 +75,41 @@ impl StateFiles {
         }
     }
 
-    /// The users of the history.
+    /// Names of the users in the history, as read or written last.
     pub(super) fn users(&self) -> Vec<String> {
         self.history.users.keys().cloned().collect()
     }
 
-    /// A user's history as it was read or written last.
+    /// The history of `user` as read or written last; `None` when there is none.
     pub(super) fn history(&self, user: &str) -> Option<&HistoryRecord> {
         self.history.users.get(user)
     }
 
-    /// A user's passwords as they were read or written last, the newest last.
+    /// The cached passwords of `user` as read or written last, the newest last; empty when there
+    /// are none.
     pub(super) fn passwords(&self, user: &str) -> Vec<CachedPassword> {
         self.passwords.roles.get(user).cloned().unwrap_or_default()
     }
 
-    /// Removes a user from both files at the next [`Self::save`].
+    /// Removes `user` from both files, at the next [`Self::save`].
     pub(super) fn forget(&mut self, user: &str) {
         let was_in_history = self.history.users.remove(user).is_some();
         self.is_changed |= self.passwords.roles.remove(user).is_some() || was_in_history;
     }
 
-    /// Something that is kept has changed: the next [`Self::save`] writes it.
+    /// Marks the state as changed, so that the next [`Self::save`] writes it.
     pub(super) fn changed(&mut self) {
         self.is_changed = true;
     }
 
-    /// As [`Self::changed`]; `reply` is answered when it is written or could not be.
+    /// Marks the state as changed; `reply` is answered when it is written, or could not be written.
     pub(super) fn changed_for(&mut self, reply: RevokeReply) {
         self.is_changed = true;
         self.waiting.push(reply);
     }
 
-    /// Begins to write what has changed, unless a write is under way; [`Self::saved`] ends it.
+    /// Begins to write what has changed, unless a write runs; the caller then waits for
+    /// [`Self::saved`]. Files whose content is the same are not written.
     pub(super) fn save(&mut self, roles: &BTreeMap<Arc<str>, Role>, now: Instant) {
         if self.retry_at.is_some_and(|at| now >= at) {
             self.is_changed = true;
@@ -152,8 +155,8 @@ impl StateFiles {
         files
     }
 
-    /// Waits until the write under way ends; `None` when there is none. Can be cancelled without
-    /// loss.
+    /// Waits for the end of the running write, and answers operators; a failed write is tried again
+    /// after 5 s. `None` when no write runs. Can be cancelled without loss.
     pub(super) async fn saved(&mut self) -> Option<()> {
         let is_written = self.writing.join_next().await?.unwrap_or(false);
         if !is_written {
@@ -164,7 +167,8 @@ impl StateFiles {
         Some(())
     }
 
-    /// When [`Self::save`] has something to do although nothing changes.
+    /// The time at which [`Self::save`] must be called although nothing changes, because a write
+    /// has failed; `None` otherwise.
     pub(super) const fn wake_at(&self) -> Option<Instant> {
         self.retry_at
     }
@@ -199,7 +203,7 @@ fn load<T>(path: &Path, parse: fn(&[u8]) -> Result<T, Unreadable>) -> Option<T> 
     }
 }
 
-/// Writes each file; `false` when one could not be written, which is logged.
+/// Writes each file. Returns false when one could not be written, which is logged.
 fn write(files: &[File]) -> bool {
     let mut all = true;
     for (path, bytes) in files {
@@ -211,9 +215,10 @@ fn write(files: &[File]) -> bool {
     all
 }
 
-/// The key from which users' salts are made: the configured one, else the one in `state_dir`, which
-/// is created there if there is none, else a random one, with a line in the log when `state_dir`
-/// fails. Call it once per process: with the key a user's salt stays the same over reloads.
+/// The key from which users' salts are made: that of the option `deployment_key`, else the file
+/// `salt-key` (32 bytes) in `state_dir`, which is created when it is missing, else a random one. A
+/// file that cannot be used is logged. Must be called once per process, so that a user's salt stays
+/// the same over reloads.
 #[must_use]
 pub fn salt_key(config: &Config) -> SaltKey {
     let credentials = &config.credentials;

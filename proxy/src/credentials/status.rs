@@ -1,5 +1,5 @@
-//! What people see of passwords that rotate: `SHOW CREDENTIALS`, metrics, answers to operators'
-//! commands, and lines of the log. Never a password.
+//! The state of passwords that rotate as operators see it: `SHOW CREDENTIALS`, metrics, answers to
+//! commands of the console, and lines of the log. It never has a password.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -13,96 +13,105 @@ use tracing::{info, warn};
 
 use crate::dial::DialError;
 
-/// Every user whose password rotates, at one moment. Empty when the task has not answered in time.
+/// The state of every user whose password rotates, at one moment. Empty when the task has not
+/// answered in time.
 #[derive(Clone, Debug, Default)]
 pub struct CredentialsStatus {
-    /// Each user, in the order of their names.
+    /// The state of each user, in the order of their names.
     pub users: Vec<CredentialStatus>,
-    /// Fetches of all users since the start.
+    /// Counts of the fetches of all users that have ended since the start.
     pub fetches: FetchCounts,
 }
 
-/// One user whose password rotates.
+/// The state of one user whose password rotates, as a row of SHOW CREDENTIALS.
 #[derive(Clone, Debug)]
 pub struct CredentialStatus {
     /// The user's name.
     pub user: String,
-    /// The kind of its source: `vault`, `file` or `env`.
+    /// The kind of the user's source: `vault`, `file` or `env`.
     pub source: &'static str,
-    /// The role in Vault, the path or the variable, as text for people.
+    /// The location of the password as text for people: Vault and role, path, or variable.
     pub place: String,
-    /// Time until the next rotation; `None` when the source does not tell.
+    /// Time until the next expected rotation; zero when it is due, `None` when the source does not
+    /// tell.
     pub next_rotation: Option<Duration>,
     /// Time since the last fetch ended; `None` before the first.
     pub last_fetch: Option<Duration>,
-    /// Its result as a metric's label: `ok`, [`SourceError::result_label`], or `none` before the
-    /// first.
+    /// The result of the last fetch as a metric's label: `ok`, [`SourceError::result_label`], or
+    /// `none` before the first.
     pub last_result: &'static str,
-    /// For how long fetches have failed; zero after one that succeeded.
+    /// Time since the first failed fetch after the last success; zero when the last fetch
+    /// succeeded.
     pub stale: Duration,
-    /// The generations that clients may show, the newest first.
+    /// The generations that clients may show, the newest first; empty when none is known.
     pub generations: Vec<GenerationStatus>,
-    /// Nodes that were logged in to, and whether each refuses all passwords, the newest included.
+    /// Nodes at which logins were tried, by host and port, each with whether it refuses all
+    /// passwords, the newest included.
     pub nodes: Vec<(String, bool)>,
-    /// Logins of clients since the start, one count for each of [`PasswordRank::ALL`].
+    /// Number of clients' logins since the start, for each of [`PasswordRank::ALL`].
     pub logins: [u64; PasswordRank::ALL.len()],
 }
 
-/// One generation of a user's password.
+/// The state of one generation of a user's password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GenerationStatus {
-    /// Its number, counted from 1 in each process; 0 is `accept_also`.
+    /// The number of the generation, counted from 1 in each process; 0 is `accept_also`.
     pub number: u32,
-    /// Time since the source made it, or since it was first seen where the source does not tell.
+    /// Time since the source made the password, or since pgimbal first saw it where the source does
+    /// not tell.
     pub age: Duration,
-    /// Connected clients that have logged in with it.
+    /// Number of connected clients that have logged in with this generation.
     pub clients: u64,
-    /// Open server connections that were opened with it.
+    /// Number of open server connections that were opened with this generation.
     pub servers: u64,
 }
 
-/// Fetches that have ended, for metrics.
+/// Counts of fetches that have ended since the start, for metrics.
 #[derive(Clone, Debug, Default)]
 pub struct FetchCounts {
-    /// How many, by the source's kind and by the result ([`CredentialStatus::last_result`]).
+    /// Number of fetches by the source's kind and by the result
+    /// ([`CredentialStatus::last_result`]).
     pub results: BTreeMap<(&'static str, &'static str), u64>,
-    /// The time of all of them together.
+    /// The time of all fetches together.
     pub time: Duration,
-    /// How many in all.
+    /// Number of all fetches.
     pub count: u64,
 }
 
-/// No user of this name has a password that rotates.
+/// The error of REFRESH and REVOKE OLD for a user that does not exist or whose password does not
+/// rotate, and after the credentials' task has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no user of this name has a password that rotates")]
 pub struct UnknownRole;
 
-/// Why old passwords are not revoked for good.
+/// The reason for which REVOKE OLD has not revoked a user's old passwords for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotRevoked {
-    /// Nobody has them.
+    /// There is no such user with a password that rotates; nothing was revoked.
     #[error(transparent)]
     Unknown(#[from] UnknownRole),
-    /// They are refused from now on, but the history could not be written.
+    /// Clients are refused with the old passwords from now on, but the history file could not be
+    /// written: a restart would bring them back.
     #[error(
         "refused from now on, but the history could not be written: a restart brings them back"
     )]
     NotKept,
 }
 
-/// The result of the fetch that an operator has ordered.
+/// The result of a fetch that an operator has ordered (REFRESH).
 pub type Refreshed = Result<(), SourceError>;
 
-/// Answers an operator who revokes passwords, once the history is written or could not be.
+/// The channel on which an operator who revokes passwords is answered, once the history is written
+/// or could not be.
 pub(super) type RevokeReply = oneshot::Sender<Result<(), NotRevoked>>;
 
 type Counts = HashMap<Box<str>, HashMap<u32, Arc<Count>>>;
 
-/// Connections by user and generation, of clients or of servers.
+/// Numbers of connections by user and generation, of clients or of servers.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionCounts(Mutex<Counts>);
 
-/// A connection that counts as one of its user and generation until this is dropped.
+/// Counts a connection as one of its user and generation until this is dropped.
 #[derive(Debug)]
 pub struct Counted(Arc<Count>);
 
@@ -113,7 +122,7 @@ struct Count {
 }
 
 impl Counted {
-    /// The generation that the connection has logged in with.
+    /// The number of the generation with which the connection has logged in.
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.0.generation
@@ -127,7 +136,7 @@ impl Drop for Counted {
 }
 
 impl ConnectionCounts {
-    /// Counts one more connection.
+    /// Counts one more connection of `user` with this generation, until the result is dropped.
     pub(super) fn add(&self, user: &str, generation: u32) -> Counted {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let own = counts.entry(user.into()).or_default();
@@ -139,13 +148,13 @@ impl ConnectionCounts {
         Counted(Arc::clone(known))
     }
 
-    /// Whether this user has any connection.
+    /// Whether `user` has any open connection.
     pub(super) fn has(&self, user: &str) -> bool {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.get(user).is_some_and(has_any)
     }
 
-    /// Removes a user, unless it still has a connection.
+    /// Removes the entry of `user`, unless it still has a connection.
     pub(super) fn forget(&self, user: &str) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.get(user).is_some_and(|own| !has_any(own)) {
@@ -153,13 +162,13 @@ impl ConnectionCounts {
         }
     }
 
-    /// Whether nothing is kept of any user.
+    /// Whether no user has an entry.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// How many connections this user has with this generation.
+    /// Number of open connections of `user` with this generation; 0 when there is none.
     pub(super) fn count(&self, user: &str, generation: u32) -> u64 {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = counts.get(user).and_then(|own| own.get(&generation));
@@ -171,12 +180,12 @@ fn has_any(own: &HashMap<u32, Arc<Count>>) -> bool {
     own.values().any(|known| known.count.load(Relaxed) > 0)
 }
 
-/// Log: there is a new generation.
+/// Logs that the source has returned a new password.
 pub(super) fn log_rotated(user: &str, source: &str, generation: u32) {
     info!(user, generation, "{source}: a new password");
 }
 
-/// Log: a generation with an older date has become the newest because it works.
+/// Logs that a password with an older date has become the newest because a server accepts it.
 pub(super) fn log_promoted(user: &str, source: &str, generation: u32) {
     info!(
         user,
@@ -186,12 +195,12 @@ pub(super) fn log_promoted(user: &str, source: &str, generation: u32) {
     );
 }
 
-/// Log: the source tells an old password although a newer one works.
+/// Logs that the source returns an old password although a newer one works.
 pub(super) fn log_lagging(user: &str, source: &str) {
     info!(user, "{source}: an answer older than what works is ignored; a standby may lag");
 }
 
-/// Log: the source's answer names another user.
+/// Logs that the source's answer names another user, `other`.
 pub(super) fn log_other_name(user: &str, source: &str, other: &str) {
     warn!(
         user,
@@ -199,7 +208,7 @@ pub(super) fn log_other_name(user: &str, source: &str, other: &str) {
     );
 }
 
-/// Log: a fetch has failed. `is_known` says that there is a password to go on with.
+/// Logs that a fetch has failed. `is_known` says whether a password is known to go on with.
 pub(super) fn log_fetch_failed(user: &str, error: &SourceError, is_known: bool) {
     let then = if is_known { "what is known stays in use" } else { "no password is known yet" };
     match error.hint() {
@@ -208,12 +217,12 @@ pub(super) fn log_fetch_failed(user: &str, error: &SourceError, is_known: bool) 
     }
 }
 
-/// Log: the source answers again after `silent_for`.
+/// Logs that the source answers again, after it has failed for `silent_for`.
 pub(super) fn log_answers_again(user: &str, source: &str, silent_for: Duration) {
     info!(user, silent_seconds = silent_for.as_secs(), "{source}: answers again");
 }
 
-/// Log: no password works at a node. `has_worked` says that one has before.
+/// Logs that no password works at `node`. `has_worked` says whether one has worked before.
 pub(super) fn log_all_refused(user: &str, node: &str, has_worked: bool, error: Option<&DialError>) {
     let cause = error.map(ToString::to_string).unwrap_or_default();
     let text = if has_worked {
@@ -226,7 +235,7 @@ pub(super) fn log_all_refused(user: &str, node: &str, has_worked: bool, error: O
     warn!(user, node, "no password of user \"{user}\" works at {node}; {text}: {cause}");
 }
 
-/// Log: the source still tells the password that the server refuses.
+/// Logs that the source still returns the password that the server refuses.
 pub(super) fn log_contradicted(user: &str, source: &str) {
     warn!(
         user,
@@ -235,12 +244,12 @@ pub(super) fn log_contradicted(user: &str, source: &str) {
     );
 }
 
-/// Log: a password works again at a node.
+/// Logs that a password works again at `node`.
 pub(super) fn log_works_again(user: &str, node: &str) {
     info!(user, node, "a password of user \"{user}\" works at {node} again");
 }
 
-/// Log: a node accepts only an older password, though it had accepted the newest.
+/// Logs that `node` accepts only an older password and refuses the newest.
 pub(super) fn log_fell_back(user: &str, node: &str) {
     warn!(
         user,
@@ -252,7 +261,8 @@ pub(super) fn log_fell_back(user: &str, node: &str) {
 
 #[cfg(test)]
 impl CredentialStatus {
-    /// A user of a sealed Vault: two generations are accepted, and node `a` takes none.
+    /// An example for tests: a user of a sealed Vault with two accepted generations, whose node `a`
+    /// refuses all passwords.
     pub(crate) fn example() -> Self {
         let generation = |number: u32, age| GenerationStatus {
             number,

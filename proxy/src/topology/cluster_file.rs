@@ -25,6 +25,7 @@ struct Stored {
 }
 
 impl ClusterFile {
+    /// The file of the cluster `cluster` in `state_dir`; nothing is read yet.
     pub(super) fn new(state_dir: &Path, cluster: &str) -> Self {
         Self { path: state_dir.join(format!("cluster-{}.json", file_name(cluster))) }
     }
@@ -55,6 +56,7 @@ impl ClusterFile {
         state_dir::write(&self.path, &serde_json::to_vec(&stored)?)
     }
 
+    /// The path of the file, for the log.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

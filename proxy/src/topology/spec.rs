@@ -114,7 +114,7 @@ fn listed(cluster: &ClusterConfig) -> Vec<NodeSpec> {
 }
 
 impl ClusterSpec {
-    /// The nodes that are known without asking DNS.
+    /// The nodes that the configuration lists; empty for a cluster whose nodes come from DNS.
     pub(super) fn listed(&self) -> Vec<NodeSpec> {
         match &self.source {
             NodeSource::Listed(nodes) => nodes.clone(),

@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use pgimbal_pooler::pool::shared::SharedCluster;
 use pgimbal_pooler::topology::{Epoch, NodeDetail, View};
 
-/// The status of a cluster.
+/// The status of a cluster at one moment, for the console and the metrics.
 #[derive(Clone, Debug)]
 pub struct ClusterStatus {
-    /// The cluster's name.
+    /// The cluster's name in the configuration.
     pub name: Arc<str>,
     /// The view by which the workers route transactions.
     pub view: Arc<View>,
@@ -24,7 +24,7 @@ pub struct ClusterStatus {
     pub counts: Counts,
 }
 
-/// The status of a node.
+/// The status of a node of a cluster at one moment.
 #[derive(Clone, Debug)]
 pub struct NodeStatus {
     /// The node's role, timeline, position and state, as the topology knows them.
@@ -40,15 +40,15 @@ pub struct NodeStatus {
 pub struct FailoverStatus {
     /// Time at which the old primary was lost.
     pub started_at: SystemTime,
-    /// Name of the old primary.
+    /// Name of the node that was the primary.
     pub from: Box<str>,
-    /// Name of the new primary.
+    /// Name of the node that became the primary.
     pub to: Box<str>,
-    /// Timeline of the new primary.
+    /// PostgreSQL timeline of the new primary.
     pub timeline: u32,
     /// Time during which writes could not be served.
     pub duration: Duration,
-    /// The fault of the old primary.
+    /// The fault of the old primary for which it was given up, as text.
     pub why: Box<str>,
     /// Effects on clients, counted until 5 s after the change.
     pub counts: Counts,
@@ -68,6 +68,7 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Reads the counts of a cluster that the workers keep, since the start of the process.
     pub(super) fn of(shared: &SharedCluster) -> Self {
         Self {
             held: shared.held.load(Relaxed),

@@ -66,6 +66,7 @@ type ViewFn = dyn Fn(&Arc<str>, &Arc<View>) + Send + Sync;
 pub(super) struct ViewListener(Arc<ViewFn>);
 
 impl ViewListener {
+    /// Wraps the function that is called.
     pub(super) fn new(listener: impl Fn(&Arc<str>, &Arc<View>) + Send + Sync + 'static) -> Self {
         Self(Arc::new(listener))
     }
@@ -117,6 +118,8 @@ impl Drop for Watcher {
 }
 
 impl Watcher {
+    /// Makes the watcher of the cluster `spec`, and reads the state that the cluster's file has
+    /// kept; a file that cannot be read is logged. It begins to watch in [`Self::run`].
     pub(super) fn new(
         spec: ClusterSpec,
         listener: ViewListener,
@@ -159,6 +162,7 @@ impl Watcher {
         watcher
     }
 
+    /// A channel with the cluster's current view, which changes with each new one.
     pub(super) fn view(&self) -> watch::Receiver<Arc<View>> {
         self.publish.subscribe()
     }

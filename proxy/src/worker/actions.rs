@@ -1,4 +1,5 @@
-//! What the core asks for is done here, after each call that may have asked.
+//! Performs the actions that the core ([`Pooler`](pgimbal_pooler::pooler::Pooler)) has ordered,
+//! after each call that may have ordered some.
 
 use std::rc::Rc;
 
@@ -10,7 +11,9 @@ use super::shared::Worker;
 use super::state::State;
 use super::{idle_servers, migration, pools, server_task};
 
-/// Does what the core has asked for.
+/// Performs every action that the core has ordered, also those that come up meanwhile, and then
+/// shortens the timers' pause to what the core wants. Must be called without the state borrowed. A
+/// call from within an action returns at once.
 pub(super) fn run_actions(worker: &Rc<Worker>) {
     let Some(mut actions) = worker.actions() else { return };
     loop {
@@ -46,7 +49,8 @@ fn run(worker: &Rc<Worker>, action: Action) {
     }
 }
 
-/// Once per pool and kind: who may have left such state keeps its server connection.
+/// Logs that a server refuses (42501) to say what sessions leave behind: once per pool and kind.
+/// Such sessions keep their server connections.
 fn log_denied(state: &State, pool: PoolId, kinds: Kinds) {
     let key = state.pooler.pool_of(pool).key();
     tracing::warn!(

@@ -1,4 +1,4 @@
-//! One client's end of its connection: the socket, what is on its way, how far it has come.
+//! One client's end of its connection: the socket, the bytes in both directions, and its stage.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -15,11 +15,11 @@ use crate::credentials::Counted;
 use crate::directory::PoolDirectory;
 use crate::transport::{Setting, Transport};
 
-/// One client's end of the connection.
+/// One client's end of its connection. It belongs to the client's task and ends with it.
 #[derive(Debug)]
 pub(super) struct Client {
     session: SessionId,
-    /// `None` once the client has left.
+    /// The socket; `None` once the client has left.
     transport: Option<Transport>,
     inbox: Inbox,
     outbox: Outbox,
@@ -27,48 +27,50 @@ pub(super) struct Client {
     input: InputState,
     checkin_due: bool,
     final_error_tried: bool,
-    /// Whether it reads what it is sent.
+    /// Whether the client reads what it is sent.
     reader: Reader,
-    /// Counts the client among the connected ones, and those of its password's generation.
+    /// Counts the client among the connected ones, and among those with its password's generation.
     _counted: (Connected, Option<Counted>),
 }
 
-/// How far the client has come.
+/// The stage of a client between login and end.
 #[derive(Debug)]
 pub(super) enum Stage {
-    /// It is logged in and waits for its greeting.
+    /// The client is logged in and waits for its greeting.
     Greeting(Box<Arriving>),
-    /// Its messages are served.
+    /// Messages of the client are served.
     Serving,
-    /// Its connection ends as soon as everything is written.
+    /// The connection ends as soon as everything, the final error included, is written.
     Closing,
-    /// It has left in this way; its server connection may still be busy with it.
+    /// The client has left in this way; its server connection may still be busy for it.
     Departed(Presence),
-    /// Nothing is left to do.
+    /// Nothing is left to do: the task ends.
     Over,
 }
 
-/// What a client's greeting depends on.
+/// What a client's greeting needs.
 #[derive(Debug)]
 pub(super) struct Arriving {
-    /// What it asked for at startup.
+    /// The parameters of the client's StartupMessage.
     pub(super) parameters: Vec<Setting>,
-    /// Messages of the login that leave with the greeting.
+    /// Messages that the login has made and that are sent with the greeting.
     pub(super) pending_output: Vec<u8>,
 }
 
-/// What may be done with the bytes that are held.
+/// What can be done with the bytes that the client's inbox holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InputState {
-    /// They can be processed.
+    /// The bytes can be processed.
     Open,
-    /// More bytes are needed.
+    /// The bytes end in the middle of a message: more must be read first.
     Short,
-    /// Something else must happen first.
+    /// The core waits for something else, such as a server connection, before it takes more bytes.
     Blocked,
 }
 
 impl Client {
+    /// Makes the end of a client that has just logged in. `residual` are bytes that it sent behind
+    /// the login. `counted` counts it until the value is dropped.
     pub(super) fn new(
         session: SessionId,
         transport: Transport,
@@ -90,26 +92,31 @@ impl Client {
         }
     }
 
+    /// The client's session in the core.
     #[inline]
     pub(super) const fn session(&self) -> SessionId {
         self.session
     }
 
+    /// The client's stage.
     #[inline]
     pub(super) const fn stage(&self) -> &Stage {
         &self.stage
     }
 
+    /// Whether the stage is [`Stage::Serving`].
     #[inline]
     pub(super) const fn is_serving(&self) -> bool {
         matches!(self.stage, Stage::Serving)
     }
 
+    /// Sets the stage; a later turn acts by it.
     pub(super) fn set_stage(&mut self, stage: Stage) {
         self.stage = stage;
     }
 
-    /// Its greeting is decided: writes what was to leave with that, then its messages are served.
+    /// Begins to serve messages: queues the login's messages, ahead of the greeting's, and sets
+    /// [`Stage::Serving`].
     pub(super) fn begin_serving(&mut self) {
         if let Stage::Greeting(arriving) = &self.stage {
             self.outbox.push(&arriving.pending_output);
@@ -119,17 +126,20 @@ impl Client {
 
     // What it sends.
 
+    /// What can be done with the bytes held in the inbox.
     #[inline]
     pub(super) const fn input(&self) -> InputState {
         self.input
     }
 
+    /// Sets what can be done with the bytes held in the inbox.
     #[inline]
     pub(super) fn set_input(&mut self, input: InputState) {
         self.input = input;
     }
 
-    /// Something has changed for which held bytes may have waited.
+    /// Lets held bytes be processed again, after a change for which they may have waited. No effect
+    /// unless they were [`InputState::Blocked`].
     #[inline]
     pub(super) fn unblock(&mut self) {
         if self.input == InputState::Blocked {
@@ -137,13 +147,14 @@ impl Client {
         }
     }
 
-    /// What it has sent and what was not processed yet.
+    /// The bytes that the client has sent and that were not processed yet.
     #[inline]
     pub(super) fn inbox(&mut self) -> &mut Inbox {
         &mut self.inbox
     }
 
-    /// Reads, as [`Inbox::poll_read`]; `None` when its socket is closed on this side.
+    /// Reads from the client as [`Inbox::poll_read`] does; `None` when pgimbal has closed the
+    /// socket.
     #[inline]
     pub(super) fn poll_read(
         &mut self,
@@ -154,7 +165,8 @@ impl Client {
         Some(self.inbox.poll_read(transport, buffer, cx))
     }
 
-    /// Holds what it sends before its turn has come; whether it is still there.
+    /// Reads from the client without processing: the bytes are added to the inbox. Returns false
+    /// when the client has closed its connection, or it broke.
     pub(super) fn read_ahead(&mut self, buffer: &mut ReadBuffer, cx: &mut Context<'_>) -> bool {
         let Some(transport) = &mut self.transport else { return true };
         match Inbox::default().poll_read(transport, buffer, cx) {
@@ -169,12 +181,13 @@ impl Client {
 
     // What it is sent.
 
-    /// Adds made bytes to what is to be written.
+    /// Adds bytes that pgimbal made to those that wait to be written to the client.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.outbox.push(bytes);
     }
 
-    /// Writes pieces of a plan; a client that has left gets nothing.
+    /// Writes the pieces of a plan that are for the client; what the socket does not take is kept.
+    /// A write error while serving sets [`Stage::Departed`]. Without a socket nothing is written.
     #[inline]
     pub(super) fn send(
         &mut self,
@@ -194,7 +207,7 @@ impl Client {
         }
     }
 
-    /// Writes what it has not taken yet; `None` when there is nothing.
+    /// Writes bytes that the client has not taken yet; `None` when there are none, or no socket.
     #[inline]
     pub(super) fn poll_flush(
         &mut self,
@@ -209,25 +222,28 @@ impl Client {
         Some(self.outbox.poll_flush(transport, free, cx))
     }
 
-    /// Whether pgimbal holds bytes for it.
+    /// Whether bytes for the client wait in pgimbal's memory, without those that TLS holds.
     #[inline]
     pub(super) fn has_output(&self) -> bool {
         !self.outbox.is_empty()
     }
 
-    /// Whether it has taken everything, what TLS holds as well.
+    /// Whether the socket has taken everything for the client, including what TLS held. True
+    /// without a socket.
     #[inline]
     pub(super) fn is_flushed(&self) -> bool {
         self.outbox.is_empty()
             && self.transport.as_ref().is_none_or(|transport| !transport.wants_flush())
     }
 
-    /// Whether its server connection is free as soon as everything is written.
+    /// Whether the client's server connection can be given back to the pool as soon as everything
+    /// is written in both directions.
     #[inline]
     pub(super) const fn is_checkin_due(&self) -> bool {
         self.checkin_due
     }
 
+    /// Sets [`Self::is_checkin_due`].
     #[inline]
     pub(super) fn set_checkin_due(&mut self, due: bool) {
         self.checkin_due = due;
@@ -235,12 +251,14 @@ impl Client {
 
     // Its end.
 
-    /// Its final error is offered to it; whether that was done before.
+    /// Marks that the final error was offered to the client; returns whether that was so before.
     pub(super) fn try_final_error(&mut self) -> bool {
         std::mem::replace(&mut self.final_error_tried, true)
     }
 
-    /// Closes its socket and gives its memory back.
+    /// Closes the socket (TLS sends close_notify if it can at once) and gives the output's memory
+    /// back; the input's as well when the client has departed, since nothing of it is processed any
+    /// more.
     pub(super) fn drop_transport(&mut self, free: &mut FreeList, cx: &mut Context<'_>) {
         if let Some(mut transport) = self.transport.take() {
             // TLS says good-bye if it can do so at once.
@@ -252,7 +270,8 @@ impl Client {
         }
     }
 
-    /// At the end of each turn: looks whether it reads, when it is time.
+    /// Checks at the end of each turn whether the client reads ([`Reader::look`]). No effect
+    /// without a socket.
     #[inline]
     pub(super) fn look_whether_it_reads(&mut self, rounds: &mut Rounds, directory: &PoolDirectory) {
         if let Some(transport) = &self.transport {

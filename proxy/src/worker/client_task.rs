@@ -15,19 +15,23 @@ use super::state::State;
 use super::turn::{Step, Turn};
 use super::{lifecycle, serving};
 
-/// Buffers that one turn moves in each direction at most, so that nobody starves.
+/// Limit of reads in one turn of a client in each direction, so that other clients get their turns.
 const BUFFERS_PER_TURN: usize = 4;
 
-/// The task of one client.
+/// The task of one client: a future that takes turns until the session is over. It is woken by its
+/// socket, by its server connection's socket, and by
+/// [`Clients::wake`](super::clients::Clients::wake).
 #[derive(Debug)]
 pub(super) struct ClientTask {
     worker: Rc<Worker>,
     client: Client,
-    /// A turn has begun and not ended: the task has panicked if it is dropped so.
+    /// Whether a turn has begun and not ended: when the task is dropped so, it has panicked.
     in_turn: bool,
 }
 
 impl ClientTask {
+    /// Makes the task of `client`, whose session exists; it must be spawned on the worker's
+    /// runtime.
     pub(super) const fn new(worker: Rc<Worker>, client: Client) -> Self {
         Self { worker, client, in_turn: false }
     }
@@ -51,7 +55,7 @@ impl Future for ClientTask {
 }
 
 impl Drop for ClientTask {
-    /// The session ends, in good order or because its task has panicked.
+    /// Ends the session if it is not over, because the task has panicked or the worker stops.
     fn drop(&mut self) {
         if matches!(self.client.stage(), Stage::Over) {
             return;
@@ -71,7 +75,7 @@ impl Drop for ClientTask {
     }
 }
 
-/// One turn; whether the task is over.
+/// Takes one turn, and returns whether the task is over.
 fn take_turn(client: &mut Client, state: &mut State, cx: &mut Context<'_>) -> bool {
     state.clients.set_waker(client.session(), cx.waker());
     let mut buffer = state.buffer.lend();

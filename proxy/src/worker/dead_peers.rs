@@ -1,4 +1,5 @@
-//! Looks now and then whether peers read, so that the dead-peer timer never hits a living one.
+//! Checks at intervals whether peers read what they are sent, so that the kernel's dead-peer timer
+//! (TCP_USER_TIMEOUT) never ends a connection whose peer lives.
 
 use std::time::{Duration, Instant};
 
@@ -9,43 +10,46 @@ use crate::directory::PoolDirectory;
 use crate::tcp::DeadPeerTimer;
 use crate::transport::Transport;
 
-/// Looks within `tcp_user_timeout`: a peer that has just stopped reading is noticed long before.
+/// Number of rounds within `tcp_user_timeout`: a peer that has just stopped reading is noticed long
+/// before.
 const LOOKS_WITHIN_LIMIT: u32 = 4;
 
-/// How seldom it is looked at the most.
+/// The longest pause between two rounds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// What is known of one client's reading.
+/// What a worker knows of one client's reading.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     timer: DeadPeerTimer,
-    /// The round in which it was put on the list of those to look at.
+    /// The number of the round in which the client was put on the list; `None` when it is not on
+    /// it.
     listed: Option<u32>,
-    /// Bytes were written to it since.
+    /// Whether bytes were written to the client since.
     written: bool,
 }
 
-/// Whom to look at in the next round.
+/// The clients to be checked in the next round, and when that is due.
 #[derive(Debug, Default)]
 pub(super) struct Rounds {
     number: u32,
     next: Option<Instant>,
-    /// Clients that bytes were written to, each once.
+    /// Clients to which bytes were written, each once.
     clients: Vec<SessionId>,
 }
 
-/// `tcp_user_timeout` of clients, and of the server connections beside them.
+/// The option `tcp_user_timeout` of clients, which holds for server connections too.
 pub(super) fn user_timeout(directory: &PoolDirectory) -> Duration {
     directory.config().clients.tcp.user_timeout
 }
 
 impl Rounds {
-    /// Whether it is time for the next one.
+    /// Whether the next round is due at `now`; true before the first.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.next.is_none_or(|next| next <= now)
     }
 
-    /// Begins one: whose tasks are to look.
+    /// Begins a round at `now`, and returns the clients whose tasks must be woken to check their
+    /// sockets. The next one is due after a quarter of `user_timeout`, at most 30 s.
     pub(super) fn begin(&mut self, now: Instant, user_timeout: Duration) -> Vec<SessionId> {
         let pause = (user_timeout / LOOKS_WITHIN_LIMIT).clamp(QUIET_TICK, LONGEST_PAUSE);
         self.next = Some(now + pause);
@@ -55,14 +59,15 @@ impl Rounds {
 }
 
 impl Reader {
-    /// Bytes were written to it.
+    /// Records that bytes were written to the client, so that the next turn puts it on the list.
     #[inline]
     pub(super) fn set_written(&mut self) {
         self.written = true;
     }
 
-    /// Looks whether the client reads, in the round after bytes were written to it and in each that
-    /// finds bytes waiting.
+    /// Checks whether the client reads, at the end of each turn: once per round, first in the round
+    /// after bytes were written to it, then in each that finds bytes waiting. Sets or takes off the
+    /// socket's dead-peer timer.
     pub(super) fn look(
         &mut self,
         session: SessionId,

@@ -7,8 +7,9 @@ use pgimbal_pooler::server::server_turn::IdleMessages;
 
 use super::state::State;
 
-/// Whether an idle server connection may be used: its end has not come, and nothing that it
-/// said speaks against it. Makes no system call unless something has come.
+/// Whether an idle server connection may be used: the server has not closed it and has sent nothing
+/// that makes it unusable. Reads what has come, and hands it to the core. Makes no system call
+/// unless something has come.
 pub(super) fn is_alive(state: &mut State, server: ServerId) -> bool {
     loop {
         let mut buffer = state.idle_buffer.lend();
@@ -37,7 +38,8 @@ pub(super) fn is_alive(state: &mut State, server: ServerId) -> bool {
     }
 }
 
-/// Looks at every idle server connection, so that the count of those that live is true.
+/// Checks every idle server connection and closes the dead ones, so that the number of idle ones is
+/// right. Called by the timers.
 pub(super) fn remove_dead(state: &mut State, now: Instant) {
     let idle: Vec<ServerId> = state.pooler.idle_servers().collect();
     for server in idle {
@@ -48,8 +50,8 @@ pub(super) fn remove_dead(state: &mut State, now: Instant) {
     }
 }
 
-/// Closes a server connection's socket at once. Its client, if it has one, is told in a turn of
-/// its own.
+/// Closes a server connection's socket at once, without Terminate. Its client, if it has one, is
+/// woken and learns it in its own turn; otherwise the core is told here.
 pub(super) fn cut(state: &mut State, server: ServerId) {
     state.servers.drop_io(server);
     match state.pooler.server(server).and_then(|server| server.session()) {

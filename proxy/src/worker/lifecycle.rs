@@ -10,7 +10,8 @@ use super::turn::{
     Step, Turn, flush_client, move_from_server, process_no_input, send_to_server, server_ended,
 };
 
-/// Takes the final error of a client whose connection somebody has decided to end.
+/// Takes the FATAL of a session that the core has decided to end (timeout, drain, KILL), and begins
+/// to close the client. Returns whether there was one.
 pub(super) fn take_final_error(turn: &mut Turn<'_, '_>) -> bool {
     let final_error = turn.state.pooler.poll_final_error(turn.client.session());
     if let Some(final_error) = &final_error {
@@ -20,6 +21,9 @@ pub(super) fn take_final_error(turn: &mut Turn<'_, '_>) -> bool {
     final_error.is_some()
 }
 
+/// Asks the core for the messages that greet the client after its login, and queues them. While the
+/// core waits for a server connection, bytes of the client are only kept. A refused client gets a
+/// FATAL.
 pub(super) fn greet(turn: &mut Turn<'_, '_>) -> Step {
     let client = &mut *turn.client;
     let Stage::Greeting(arriving) = client.stage() else { return Step::Moved };
@@ -49,7 +53,8 @@ pub(super) fn greet(turn: &mut Turn<'_, '_>) -> Step {
     Step::Moved
 }
 
-/// The final error to the client; it leaves when it has that, or will not take it.
+/// Writes the final error to the client. The client departs when everything is written, or at its
+/// second turn in this stage if it does not read.
 pub(super) fn close(turn: &mut Turn<'_, '_>) -> Step {
     flush_client(turn);
     let waits = turn.client.has_output() && matches!(turn.client.stage(), Stage::Closing);
@@ -60,7 +65,8 @@ pub(super) fn close(turn: &mut Turn<'_, '_>) -> Step {
     Step::Moved
 }
 
-/// The client has left; its server connection is brought to an end that is clean.
+/// Ends a session whose client has left: writes what its server connection still needs, has the
+/// core roll back or close it, and forgets the session once the core says that it is over.
 pub(super) fn depart(turn: &mut Turn<'_, '_>, presence: Presence) -> Step {
     turn.client.drop_transport(&mut turn.state.free, turn.cx);
     let session = turn.client.session();

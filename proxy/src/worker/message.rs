@@ -1,4 +1,4 @@
-//! What a worker is told by the others and by the main task.
+//! The messages that a worker gets from other workers and from the tasks of the main thread.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -20,94 +20,101 @@ use crate::directory::PoolDirectory;
 use crate::pending_logins::PendingLogin;
 use crate::transport::DetachedTransport;
 
-/// A message to a worker.
+/// A message to a worker. Messages of one sender are handled in the order sent.
 #[derive(Debug)]
 pub enum Message {
-    /// A client connection was accepted.
+    /// A listener has accepted a client: the worker takes it through its login.
     Accepted(Accepted),
-    /// A client that has logged in on another worker comes to stay.
+    /// A client that has logged in on another worker is handed to this one, which starts its
+    /// session.
     Arrive(Box<Migrant>),
-    /// A client wants to cancel the query of a session, which is perhaps of this worker.
+    /// A client has sent a CancelRequest for some session, perhaps of this worker. Every worker
+    /// gets it.
     Cancel {
-        /// The process id that the session was given.
+        /// The process id in the request, as BackendKeyData gave it to the session.
         process_id: u32,
-        /// The secret that was shown.
+        /// The secret key in the request: 4 bytes, or up to 256 with protocol 3.2.
         secret: Arc<[u8]>,
-        /// Dropped when the request has been dealt with.
+        /// Must be dropped when the request has been dealt with, so that the client's connection
+        /// can end.
         delivery: Delivery,
     },
-    /// A worker asks for an idle server connection.
+    /// Another worker asks for an idle server connection. [`Message::MigrateIn`] follows when one
+    /// can be given; otherwise there is no reply.
     Ask {
-        /// Of which pool.
+        /// The pool that lacks a server connection.
         pool: PoolKey,
-        /// Who asks.
+        /// The worker that asks.
         by: WorkerId,
     },
-    /// A server connection moves in.
+    /// An idle server connection of another worker is handed to this one, which had asked for it.
     MigrateIn(Box<Moved>),
-    /// A cluster's nodes, or where its writes go, have changed.
+    /// The nodes of a cluster, or the node that writes go to, have changed; from the cluster's
+    /// watcher.
     Topology {
         /// The cluster's name.
         cluster: Arc<str>,
-        /// What holds from now on.
+        /// The view by which transactions are routed from now on.
         view: Arc<View>,
     },
-    /// Something has changed about a role's password.
+    /// A role's password has changed, or no longer works; from the credentials' task.
     Credential {
-        /// The role.
+        /// The role's name.
         role: Arc<str>,
-        /// What has changed.
+        /// The change, for example a rotation.
         event: CredentialEvent,
     },
-    /// An operator wants the connections of a database, or of all, renewed.
+    /// The console's RECONNECT or KILL: connections of a database, or of all, must be renewed.
     Renew {
-        /// The database's name.
+        /// The database's name; `None` for all databases.
         database: Option<Arc<str>>,
-        /// How.
+        /// Whether each server connection ends once it is free (RECONNECT), or all end at once
+        /// together with the clients (KILL).
         how: Renewal,
-        /// Who wants to know how many it concerned.
+        /// The channel on which each worker reports how many connections it concerned.
         reply: mpsc::UnboundedSender<Renewed>,
     },
-    /// The name of a server that is no cluster's leads elsewhere.
+    /// The addresses of a server's name have changed in DNS; only for servers outside of clusters.
     Name {
-        /// The name.
+        /// The name as the configuration has it.
         name: Arc<str>,
-        /// All that it leads to.
+        /// All addresses that the name has now. Connections to others are retired.
         addresses: Arc<[IpAddr]>,
     },
-    /// The configuration was reloaded.
+    /// The configuration was reloaded; this directory is in force from now on.
     Reload(Arc<PoolDirectory>),
-    /// End idle clients, and the others when their transactions end.
+    /// Shut down in order: end idle clients now, the others when their transactions end.
     Drain,
-    /// End now.
+    /// End the worker's thread now, with all connections.
     Stop,
 }
 
-/// A client connection that was accepted.
+/// A client's connection that a listener has accepted, and what counts it.
 #[derive(Debug)]
 pub struct Accepted {
-    /// Its socket, not yet registered with any runtime.
+    /// The socket, not yet registered with any runtime.
     pub socket: Origin,
-    /// Counts it among the connected clients.
+    /// Counts the client among the connected ones until this is dropped.
     pub connected: Connected,
-    /// Its place among those that have not logged in.
+    /// Counts the client among those that have not logged in, and tells when it must make room.
     pub pending_login: PendingLogin,
 }
 
-/// An accepted socket.
+/// An accepted socket, with the kind of its listener.
 #[derive(Debug)]
 pub enum Origin {
-    /// TCP, from this address.
+    /// A TCP socket of the client at this address.
     Tcp(std::net::TcpStream, SocketAddr),
-    /// TCP from a load balancer at this address, which says first for whom it speaks.
+    /// A TCP socket of a load balancer at this address, which begins with a header of the PROXY
+    /// protocol.
     Proxied(std::net::TcpStream, SocketAddr),
-    /// A Unix socket.
+    /// A Unix socket of a client.
     Unix(std::os::unix::net::UnixStream),
 }
 
 impl Origin {
-    /// The client's address; `None` for a Unix socket, and for a load balancer, which has yet to
-    /// say it and is one for many.
+    /// The client's address, for log and limits; `None` for a Unix socket, and for a load balancer,
+    /// whose header with the client's address is still to be read.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
         match self {
@@ -117,14 +124,21 @@ impl Origin {
     }
 }
 
-/// A server connection on its way to another worker.
+/// An idle server connection on its way to another worker, with everything that belongs to it.
 #[derive(Debug)]
 pub struct Moved {
+    /// The pool to which the connection belongs.
     pub(super) pool: PoolKey,
+    /// The core's state of the connection, and its place in the pool's size.
     pub(super) migration: Migration,
+    /// The socket, removed from the runtime of the worker that gives it.
     pub(super) parts: DetachedTransport,
+    /// The address that the connection leads to.
     pub(super) address: Address,
+    /// How the connection was opened, for cancel requests.
     pub(super) target: Arc<Target>,
+    /// The key for cancel requests; `None` when the server sent no BackendKeyData.
     pub(super) cancel: Option<CancelKey>,
+    /// Counts the connection among those opened with its generation; `None` for a fixed password.
     pub(super) generation: Option<Counted>,
 }

@@ -12,20 +12,23 @@ use super::shared::Worker;
 use super::state::State;
 use crate::transport::Transport;
 
-/// Asks another worker for an idle server connection.
+/// Asks worker `of` for an idle server connection of `pool`, by [`Message::Ask`].
 pub(super) fn ask(worker: &Worker, pool: PoolId, of: WorkerId) {
     let pool = worker.state().pooler.pool_of(pool).key().clone();
     worker.send(of, Message::Ask { pool, by: worker.id() });
 }
 
-/// Another worker asks for an idle server connection.
+/// Handles the request of worker `by` for an idle server connection of `pool`: the core orders it
+/// to be given, now or when one is free. No effect when the configuration has no such pool any
+/// more.
 pub(super) fn asked(state: &mut State, pool: &PoolKey, by: WorkerId) {
     if let Some(pool) = pools::open(state, pool) {
         state.pooler.handle_migration_request(pool, by);
     }
 }
 
-/// Sends an idle server connection to another worker.
+/// Sends an idle server connection to worker `to`, as the core has ordered. A socket that cannot
+/// leave this worker's runtime is closed, and its place in the pool is given back.
 pub(super) fn give(worker: &Worker, server: ServerId, to: WorkerId) {
     let mut state = worker.state_mut();
     let Some(pool) = state.pooler.server(server).map(|server| server.pool()) else { return };
@@ -40,7 +43,8 @@ pub(super) fn give(worker: &Worker, server: ServerId, to: WorkerId) {
     }
 }
 
-/// A server connection comes from another worker.
+/// Takes over a server connection from another worker. When its pool is gone or the socket cannot
+/// be registered, it is closed and its place in the pool given back.
 pub(super) fn migrate_in(state: &mut State, moved: Moved) {
     let Some(pool) = pools::open(state, &moved.pool) else { return };
     let Ok(transport) = Transport::attach(moved.parts) else { return };

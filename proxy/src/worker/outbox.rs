@@ -1,4 +1,4 @@
-//! Bytes that a socket did not take, and bytes that could not be processed yet.
+//! Bytes that a peer's socket did not take.
 //!
 //! Buffers come from a worker's free list, so that an idle client holds none.
 
@@ -10,26 +10,28 @@ use pgimbal_pooler::plan::{Piece, Pieces};
 
 use crate::transport::Transport;
 
-/// Buffers that are kept for reuse; more are given back to the allocator.
+/// Limit of buffers that are kept for reuse; more are given back to the allocator.
 const KEPT: usize = 64;
 
-/// The largest buffer that is kept; a larger one was for an unusual message.
+/// Size in bytes of the largest buffer that is kept; a larger one was for an unusual message.
 const KEPT_BYTES: usize = 32 * 1024;
 
-/// Pieces that leave in one system call. A run of messages makes few; Linux takes 1024.
+/// Number of pieces that one system call writes at most. A run of messages makes few; Linux takes
+/// 1024.
 const PIECES_AT_ONCE: usize = 64;
 
-/// A worker's spare buffers.
+/// A worker's spare buffers, at most 64 of at most 32 KiB, shared by all its inboxes and outboxes.
 #[derive(Debug, Default)]
 pub(super) struct FreeList(Vec<Vec<u8>>);
 
 impl FreeList {
-    /// An empty buffer.
+    /// Takes a spare buffer, or makes one without memory. It is empty.
     pub(super) fn take(&mut self) -> Vec<u8> {
         self.0.pop().unwrap_or_default()
     }
 
-    /// Takes a buffer back; leaves one without memory in its place.
+    /// Takes `buffer` back for reuse, unless it is too large or there are enough, and leaves an
+    /// empty one without memory in its place.
     pub(super) fn give_back(&mut self, buffer: &mut Vec<u8>) {
         let mut buffer = std::mem::take(buffer);
         if buffer.capacity() > 0 && buffer.capacity() <= KEPT_BYTES && self.0.len() < KEPT {
@@ -38,7 +40,7 @@ impl FreeList {
         }
     }
 
-    /// Keeps `bytes` in `buffer`, which is empty or becomes so.
+    /// Replaces the content of `buffer` by `bytes`; when these are empty, its memory is given back.
     pub(super) fn keep(&mut self, buffer: &mut Vec<u8>, bytes: &[u8]) {
         if bytes.is_empty() {
             self.give_back(buffer);
@@ -52,7 +54,8 @@ impl FreeList {
     }
 }
 
-/// What still has to be written to one peer. Its source is paused while it is not empty.
+/// Bytes that still have to be written to one peer. While there are any, nothing is read from the
+/// other side, so that the outbox does not grow.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     bytes: Vec<u8>,
@@ -60,18 +63,19 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Whether everything was written, as far as pgimbal holds it.
+    /// Whether no bytes are left in pgimbal's memory; TLS may still hold some.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Adds made bytes.
+    /// Adds bytes that pgimbal made; the next [`Self::poll_flush`] writes them.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Writes what is left, and what TLS still holds.
+    /// Writes the bytes that are left, and then those that TLS holds. `Ready(Ok)` when all are
+    /// written; the buffer is given back to `free` then.
     pub(super) fn poll_flush(
         &mut self,
         transport: &mut Transport,
@@ -92,7 +96,11 @@ impl Outbox {
         if transport.wants_flush() { transport.poll_flush(cx) } else { Poll::Ready(Ok(())) }
     }
 
-    /// Writes `pieces` of a plan at once; what the socket does not take is kept.
+    /// Writes `pieces` of a plan at once, in order, up to 64 per system call; what the socket does
+    /// not take is copied and kept. Behind bytes that are left from before, all is kept.
+    ///
+    /// # Errors
+    /// The error of the socket; the peer is gone then.
     pub(super) fn send(
         &mut self,
         transport: &mut Transport,
@@ -138,7 +146,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Gives the memory back: the peer is gone.
+    /// Drops all bytes and gives the memory back to `free`, because the peer is gone.
     pub(super) fn discard(&mut self, free: &mut FreeList) {
         self.sent = 0;
         free.give_back(&mut self.bytes);
@@ -155,17 +163,17 @@ impl Outbox {
     }
 }
 
-/// Where a plan's pieces point.
+/// The two buffers into which the pieces of a plan point.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source<'a> {
-    /// The buffer that was processed.
+    /// The buffer of bytes that the core has processed, for [`Piece::Span`].
     pub(super) processed: &'a [u8],
-    /// What the core made.
+    /// The bytes that the core made, for [`Piece::Made`].
     pub(super) made: &'a [u8],
 }
 
 impl<'a> Source<'a> {
-    /// The bytes of all `pieces`, in their order.
+    /// The bytes of each of `pieces`, in their order.
     pub(super) fn all(self, pieces: &Pieces) -> impl Iterator<Item = &'a [u8]> {
         pieces.pieces().iter().map(move |piece| self.bytes(piece))
     }

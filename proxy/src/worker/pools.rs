@@ -12,7 +12,8 @@ use super::state::{State, session_options};
 use crate::dial::{Address, Target};
 use crate::directory::PoolDirectory;
 
-/// The pool of this name on this worker, made if there is none yet.
+/// The pool `key` on this worker, opened if there is none yet, together with the pools of its
+/// cluster's nodes. `None` when the configuration does not serve this user on this database.
 pub(super) fn open(state: &mut State, key: &PoolKey) -> Option<PoolId> {
     if let Some(id) = state.pooler.find_pool(key) {
         return Some(id);
@@ -29,17 +30,17 @@ pub(super) fn open(state: &mut State, key: &PoolKey) -> Option<PoolId> {
     Some(id)
 }
 
-/// Where the server connections of a pool lead.
+/// The target of a pool's server connections: host, port, role, TLS. `None` for an unknown pool.
 pub(super) fn target(state: &State, pool: PoolId) -> Option<Arc<Target>> {
     state.targets.get(pool.index()).cloned()
 }
 
-/// A pool is gone.
+/// Tells the directory that this worker no longer has `pool`, as the core has reported.
 pub(super) fn forget(state: &State, pool: PoolId) {
     state.directory.release(state.pooler.pool_of(pool).key());
 }
 
-/// A cluster has changed.
+/// Applies a cluster's new view: the core routes by it, and nodes that are new get pools.
 pub(super) fn follow_cluster(state: &mut State, cluster: &str, view: Arc<View>) {
     state.pooler.handle_view(cluster, view, Instant::now());
     let pools = state.pooler.pools().filter(|pool| pool.place() == Place::Primary);
@@ -49,7 +50,8 @@ pub(super) fn follow_cluster(state: &mut State, cluster: &str, view: Arc<View>) 
     }
 }
 
-/// Connections to addresses that a name no longer leads to end when they are free.
+/// Retires server connections to addresses that `name` no longer leads to: each ends when it is
+/// free. Connections that are still being opened are left alone.
 pub(super) fn follow_name(state: &mut State, name: &str, addresses: &[IpAddr]) {
     let mut servers = state.pooler.servers_of_name(name);
     servers.retain(|id| match state.servers.get(*id).map(|io| io.address()) {
@@ -60,8 +62,8 @@ pub(super) fn follow_name(state: &mut State, name: &str, addresses: &[IpAddr]) {
     state.pooler.retire(servers, Instant::now());
 }
 
-/// Every pool follows the new configuration; one that is not in it any more keeps the old one
-/// until its clients have left.
+/// Applies a reloaded configuration to all pools. A pool that is no longer in it keeps its old
+/// options until its clients have left.
 pub(super) fn reload(state: &mut State, directory: Arc<PoolDirectory>) {
     let now = Instant::now();
     state.pooler.set_options(session_options(&directory));
@@ -76,7 +78,7 @@ pub(super) fn reload(state: &mut State, directory: Arc<PoolDirectory>) {
     state.directory = directory;
 }
 
-/// Makes the pools of a cluster's nodes beside the one that leads to its primary. A cluster of
+/// Opens the pools of a cluster's nodes that `home`, the pool of the primary, lacks. A cluster of
 /// one node needs none.
 fn add_replicas(state: &mut State, home: PoolId) {
     for (node, key) in missing_replicas(state, home) {

@@ -1,4 +1,4 @@
-//! What a worker does with a message.
+//! Handles the messages of a worker.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -12,6 +12,8 @@ use super::shared::Worker;
 use super::state::State;
 use super::{login, migration, pools, start};
 
+/// Handles one message and performs the actions that the core orders because of it.
+/// [`Message::Stop`] is handled by the caller.
 pub(super) fn receive(worker: &Rc<Worker>, message: Message) {
     match message {
         Message::Accepted(accepted) => {

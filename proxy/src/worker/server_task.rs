@@ -25,11 +25,13 @@ use crate::dial::{self, DialError};
 use crate::topology::probe;
 use crate::transport::{Conversation, Transport};
 
-/// How long a backend may take to end after Terminate. One that is busy is sent a cancel request
-/// first; one that still does not end is left to the server, and its place is given back.
+/// Limit of the time in which a backend ends after Terminate. One that is busy is sent a cancel
+/// request first; one that still does not end is left to the server, and its place is given back.
 const CLOSE_TIME: Duration = Duration::from_secs(10);
 
-/// Opens a server connection.
+/// Opens server connection `id` as the core has ordered, in a task of its own: connects, logs in,
+/// and asks a cluster's node for its role. The core is told the outcome; a failure is logged, and
+/// its ErrorResponse goes to waiting clients.
 pub(super) fn dial(worker: &Rc<Worker>, id: ServerId) {
     let state = worker.state();
     let pool = state.pooler.server(id).map(|server| server.pool());
@@ -93,7 +95,8 @@ fn dial_ended(
     run_actions(worker);
 }
 
-/// Says Terminate, waits for the end, gives the place back.
+/// Closes server connection `id` in a task of its own: sends Terminate, waits for the server's end
+/// for at most 10 s, and then tells the core, which gives its place in the pool back.
 pub(super) fn close(worker: &Rc<Worker>, id: ServerId) {
     let io = worker.state_mut().servers.take(id);
     let worker = Rc::clone(worker);
@@ -107,7 +110,8 @@ pub(super) fn close(worker: &Rc<Worker>, id: ServerId) {
     });
 }
 
-/// Cancels what a server connection runs.
+/// Sends a CancelRequest for what server connection `id` runs, over a new connection in a task of
+/// its own. Without a key nothing is sent. The core is told when it has ended; a failure is logged.
 pub(super) fn send_cancel(worker: &Rc<Worker>, id: ServerId) {
     let request = worker.state_mut().servers.get(id).and_then(|io| io.cancel_request());
     let worker = Rc::clone(worker);
@@ -126,8 +130,8 @@ pub(super) fn send_cancel(worker: &Rc<Worker>, id: ServerId) {
     });
 }
 
-/// Asks a server connection that was opened for a cluster where it leads: a name may lead
-/// elsewhere than it says.
+/// Asks a server connection that was opened for a cluster for its role, timeline and system
+/// identifier: a name may lead to another node than expected. Takes at most the connect timeout.
 async fn locate(
     target: &dial::Target,
     dialed: dial::Dialed,
@@ -158,10 +162,10 @@ async fn locate(
     Ok((dialed, Some(DialedNode { node, report })))
 }
 
-/// Terminate, then whatever the server still sends, up to its end.
+/// Sends Terminate, closes pgimbal's direction, and reads until the server has closed its own.
 ///
-/// A server that has got half a message waits for the rest and takes Terminate for it: the end of
-/// our direction is what it understands. A server that reads nothing now gets that alone.
+/// A server that has got half a message waits for the rest and takes Terminate for it; it
+/// understands only the end of the direction. A server that does not read now gets only that.
 async fn terminate(mut transport: Transport) {
     let mut message = Vec::new();
     encode::terminate(&mut message);

@@ -15,21 +15,23 @@ use crate::dial::{Address, CancelKey, Target};
 use crate::tcp::DeadPeerTimer;
 use crate::transport::Transport;
 
-/// One server connection's socket, and how it was opened.
+/// The socket of one server connection, and how it was opened. It can move to another worker.
 #[derive(Debug)]
 pub(super) struct ServerSocket {
+    /// The socket, with TLS if it was negotiated.
     pub(super) transport: Transport,
-    /// Where it leads.
+    /// The address that the connection leads to.
     pub(super) address: Address,
-    /// How it was opened, for cancel requests.
+    /// How the connection was opened, for cancel requests.
     pub(super) target: Arc<Target>,
-    /// What a cancel request must show.
+    /// The key that a cancel request must show; `None` when the server sent no BackendKeyData.
     pub(super) cancel: Option<CancelKey>,
-    /// Counts it among those that were opened with this generation of the role's password.
+    /// Counts the connection among those opened with this generation of the role's password; `None`
+    /// for a fixed password.
     pub(super) generation: Option<Counted>,
 }
 
-/// One server connection's socket and what is on its way.
+/// The socket of one server connection with the bytes on their way in both directions.
 #[derive(Debug)]
 pub(super) struct ServerIo {
     socket: ServerSocket,
@@ -39,12 +41,13 @@ pub(super) struct ServerIo {
     dead_peer_timer: DeadPeerTimer,
 }
 
-/// All of them, by slot.
+/// The sockets of all server connections of a worker, by slot of the connection.
 #[derive(Debug, Default)]
 pub(super) struct Servers(Vec<Option<ServerIo>>);
 
 impl ServerIo {
-    /// One that has sent `residual` already.
+    /// Makes the entry of a connection that has logged in; `residual` are bytes that the server has
+    /// sent since.
     pub(super) fn new(socket: ServerSocket, residual: Vec<u8>) -> Self {
         Self {
             socket,
@@ -55,30 +58,30 @@ impl ServerIo {
         }
     }
 
-    /// Where it leads.
+    /// The address that the connection leads to.
     pub(super) const fn address(&self) -> &Address {
         &self.socket.address
     }
 
-    /// The generation of the role's password that it was opened with.
+    /// The generation of the role's password with which it was opened; `None` for a fixed password.
     pub(super) fn generation(&self) -> Option<u32> {
         self.socket.generation.as_ref().map(Counted::generation)
     }
 
-    /// What a cancel request for it needs; `None` when the server has given no key.
+    /// Target, address and key for a cancel request; `None` when the server sent no BackendKeyData.
     pub(super) fn cancel_request(&self) -> Option<(Arc<Target>, Address, CancelKey)> {
         let ServerSocket { address, target, cancel, .. } = &self.socket;
         Some((Arc::clone(target), address.clone(), cancel.clone()?))
     }
 
-    /// The socket alone.
+    /// The socket alone; bytes that wait in either direction are dropped.
     pub(super) fn into_socket(self) -> ServerSocket {
         self.socket
     }
 }
 
 impl Servers {
-    /// Keeps the socket of `id`.
+    /// Adds the socket of server connection `id`, in place of whatever was in its slot.
     pub(super) fn insert(&mut self, id: ServerId, mut io: ServerIo) {
         if self.0.len() <= id.index() {
             self.0.resize_with(id.index() + 1, || None);
@@ -87,8 +90,8 @@ impl Servers {
         self.0[id.index()] = Some(io);
     }
 
-    /// Takes the dead-peer timer off those that live and do not read, such as one whose COPY waits
-    /// for a lock, and sets it for the others.
+    /// Checks all server connections: takes the dead-peer timer off those that live and do not
+    /// read, such as one whose COPY waits for a lock, and sets it to `limit` for the others.
     pub(super) fn look_whether_they_read(&mut self, limit: Duration) {
         for io in self.0.iter_mut().flatten() {
             // The next round looks at all of them again.
@@ -96,24 +99,29 @@ impl Servers {
         }
     }
 
-    /// The socket of `id`.
+    /// The socket of server connection `id`; `None` when it was taken or belongs to a later
+    /// connection in the same slot.
     #[inline]
     pub(super) fn get(&mut self, id: ServerId) -> Option<&mut ServerIo> {
         self.0.get_mut(id.index())?.as_mut().filter(|io| io.serial == id.serial)
     }
 
-    /// Takes the socket of `id` out.
+    /// Removes and returns the socket of server connection `id`; `None` as for [`Self::get`].
     pub(super) fn take(&mut self, id: ServerId) -> Option<ServerIo> {
         self.get(id)?;
         self.0[id.index()].take()
     }
 
-    /// Closes the socket of `id` without a good-bye.
+    /// Closes the socket of server connection `id` at once, without Terminate.
     pub(super) fn drop_io(&mut self, id: ServerId) {
         drop(self.take(id));
     }
 
-    /// Writes pieces of a plan.
+    /// Writes the pieces of a plan to server connection `id`; what the socket does not take is
+    /// kept. Without a socket nothing is written, and that is no error.
+    ///
+    /// # Errors
+    /// The error of the socket; the server is gone then.
     #[inline]
     pub(super) fn send(
         &mut self,
@@ -132,7 +140,10 @@ impl Servers {
         }
     }
 
-    /// Writes what the server has not taken yet, as far as it takes it now.
+    /// Writes bytes that server connection `id` has not taken yet, as far as it takes them now.
+    ///
+    /// # Errors
+    /// The error of the socket; the server is gone then.
     #[inline]
     pub(super) fn flush(
         &mut self,
@@ -151,13 +162,14 @@ impl Servers {
         }
     }
 
-    /// Whether the server has taken everything.
+    /// Whether the server has taken everything, including what TLS held. True without a socket.
     #[inline]
     pub(super) fn is_flushed(&mut self, id: ServerId) -> bool {
         self.get(id).is_none_or(|io| io.outbox.is_empty() && !io.socket.transport.wants_flush())
     }
 
-    /// Reads the server; `Ok(None)` is its end.
+    /// Reads from server connection `id` as [`Inbox::poll_read`] does. `Ok(None)` when the server
+    /// has closed it or there is no socket.
     #[inline]
     pub(super) fn poll_read(
         &mut self,
@@ -171,7 +183,7 @@ impl Servers {
         }
     }
 
-    /// Keeps what was read and not processed.
+    /// Keeps `rest`, bytes that were read from server connection `id` and not processed.
     #[inline]
     pub(super) fn keep(&mut self, id: ServerId, rest: &[u8], free: &mut FreeList) {
         if let Some(io) = self.get(id) {
@@ -179,7 +191,8 @@ impl Servers {
         }
     }
 
-    /// What an idle server connection has said meanwhile, if the runtime has seen anything come.
+    /// Reads what an idle server connection has sent meanwhile; `None` when the runtime has seen
+    /// nothing come, or there is no socket.
     pub(super) fn try_read_cached(
         &mut self,
         id: ServerId,

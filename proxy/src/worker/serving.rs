@@ -11,9 +11,11 @@ use super::turn::{
     process_no_input, server_ended,
 };
 
-/// Terminate, as the last bytes of a client that closes its socket behind it.
+/// A Terminate message, as the last bytes of a client that closes its socket right after it.
 const TERMINATE: &[u8] = b"X\0\0\0\x04";
 
+/// Takes one step of serving a client: writes what waits, moves bytes from its server connection to
+/// it, then from it to the server. Returns [`Step::Idle`] when nothing could be moved.
 pub(super) fn serve(turn: &mut Turn<'_, '_>) -> Step {
     flush_client(turn);
     take_output(turn);
@@ -27,7 +29,7 @@ pub(super) fn serve(turn: &mut Turn<'_, '_>) -> Step {
     if turn.client.is_serving() { step } else { Step::Moved }
 }
 
-/// Writes what other turns have made for the client, ahead of what this one makes.
+/// Takes what other turns have made for the client, and writes it ahead of what this turn makes.
 fn take_output(turn: &mut Turn<'_, '_>) {
     if !turn.client.has_output()
         && let Some(output) = turn.state.pooler.poll_output(turn.client.session())
@@ -37,7 +39,7 @@ fn take_output(turn: &mut Turn<'_, '_>) {
     }
 }
 
-/// Reads the server and writes what is for the client.
+/// Reads from the server and writes what is for the client.
 fn serve_server(turn: &mut Turn<'_, '_>) -> Step {
     let link = turn.state.pooler.session(turn.client.session()).map(|session| session.link());
     let Some(server) = link.and_then(Link::server) else { return Step::Idle };
@@ -55,7 +57,8 @@ fn serve_server(turn: &mut Turn<'_, '_>) -> Step {
     move_from_server(turn, server)
 }
 
-/// Reads the client, or takes what is held of it, and writes what is for the server.
+/// Reads from the client, or takes bytes that it has sent before, and writes what is for the
+/// server.
 fn serve_client(turn: &mut Turn<'_, '_>) -> Step {
     let session = turn.client.session();
     let link = turn.state.pooler.session(session).map_or(Link::Unlinked, |s| s.link());

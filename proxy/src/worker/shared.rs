@@ -1,4 +1,5 @@
-//! What the tasks of one worker share. They run on one thread, so it is borrowed, never locked.
+//! The state that the tasks of one worker share. They run on one thread, so it is borrowed and
+//! never locked.
 
 use std::cell::{Ref, RefCell, RefMut};
 use std::sync::Arc;
@@ -20,43 +21,47 @@ use crate::directory::PoolDirectory;
 use crate::login::CurrentLoginContext;
 use crate::topology::Clusters;
 
-/// What all workers are given at their start.
+/// Everything that all workers share; each gets a clone at its start.
 #[derive(Clone, Debug)]
 pub struct Common {
-    /// The configuration in force.
+    /// The configuration in force at the start; [`Message::Reload`] replaces it in each worker.
     pub directory: Arc<PoolDirectory>,
-    /// What logins are checked by.
+    /// The context of client logins: accounts, TLS and limits. A reload replaces it for all
+    /// workers.
     pub login: CurrentLoginContext,
-    /// The way to every worker, by number.
+    /// The channel to every worker, indexed by its number.
     pub workers: Arc<[mpsc::UnboundedSender<Message>]>,
-    /// The process's counters.
+    /// The counters of the process, for metrics and limits.
     pub process: Arc<ProcessStats>,
-    /// The console.
+    /// The console, to which clients of its database are connected.
     pub console: Arc<Console>,
-    /// The clusters' watchers.
+    /// The handle to the watchers of all clusters; empty without clusters.
     pub clusters: Clusters,
-    /// Who has shown wrong cancel keys.
+    /// Limits addresses that have shown wrong cancel keys.
     pub cancel_keys: Arc<WrongKeyLimiter>,
-    /// The passwords that rotate.
+    /// The handle to the task that knows all passwords that rotate; idle when none does.
     pub credentials: CredentialManager,
-    /// The TCP options that accepted sockets have from their listener.
+    /// The TCP options that accepted sockets inherit from their listener, so that they need not be
+    /// set.
     pub inherited_tcp: TcpConfig,
-    /// The process's secret for statement names.
+    /// The secret from which names of prepared statements on servers are made, the same for all
+    /// workers.
     pub key: StatementKey,
 }
 
-/// One worker, as its tasks see it. The state is never borrowed across an await.
+/// One worker, as its tasks share it. The state must not be borrowed across an await.
 #[derive(Debug)]
 pub(super) struct Worker {
     id: WorkerId,
     state: RefCell<State>,
-    /// Reused for what the core asks for.
+    /// A list that is used again and again for the actions of the core.
     actions: RefCell<Vec<Action>>,
     clock: Clock,
     common: Common,
 }
 
 impl Worker {
+    /// Makes worker `id` with empty state.
     pub(super) fn new(id: WorkerId, common: Common) -> Self {
         let state =
             State::new(id, common.workers.len() as u16, common.key, Arc::clone(&common.directory));
@@ -69,38 +74,41 @@ impl Worker {
         }
     }
 
-    /// Its number.
+    /// The number of the worker.
     pub(super) const fn id(&self) -> WorkerId {
         self.id
     }
 
-    /// What all workers have.
+    /// Everything that all workers share.
     pub(super) const fn common(&self) -> &Common {
         &self.common
     }
 
-    /// The pause of its timers.
+    /// The pause of the worker's timers.
     pub(super) const fn clock(&self) -> &Clock {
         &self.clock
     }
 
+    /// Borrows the state for reading. Panics when it is borrowed for writing.
     #[inline]
     pub(super) fn state(&self) -> Ref<'_, State> {
         self.state.borrow()
     }
 
+    /// Borrows the state for writing. Panics when it is borrowed at all.
     #[inline]
     pub(super) fn state_mut(&self) -> RefMut<'_, State> {
         self.state.borrow_mut()
     }
 
-    /// An empty list for the core's actions; `None` while somebody works through it.
+    /// Borrows the empty list for actions; `None` while
+    /// [`run_actions`](super::actions::run_actions) works through it.
     #[inline]
     pub(super) fn actions(&self) -> Option<RefMut<'_, Vec<Action>>> {
         self.actions.try_borrow_mut().ok()
     }
 
-    /// Sends a message to another worker; one that has ended needs none.
+    /// Sends a message to worker `to`. It is dropped when that worker has ended or does not exist.
     pub(super) fn send(&self, to: WorkerId, message: Message) {
         if let Some(worker) = self.common.workers.get(usize::from(to.0)) {
             let _ = worker.send(message);

@@ -1,4 +1,4 @@
-//! What a worker tells the console and the metrics.
+//! Snapshots of a worker's state, for the console and the metrics.
 
 use std::time::Instant;
 
@@ -7,7 +7,8 @@ use pgimbal_pooler::pool::stats::WorkerSnapshot;
 use super::state::State;
 use crate::admin::collect::{Detail, SnapshotRequest};
 
-/// Tells what this worker knows.
+/// Answers a request for a snapshot: pools and counters, and with [`Detail::Everything`] also each
+/// client and server connection. A reply that nobody waits for any more is dropped.
 pub(super) fn answer(state: &mut State, request: SnapshotRequest) {
     let now = Instant::now();
     let mut snapshot = WorkerSnapshot {

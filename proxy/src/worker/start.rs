@@ -14,13 +14,17 @@ use super::shared::Worker;
 use crate::credentials::Counted;
 use crate::transport::Transport;
 
-/// A client comes that has logged in on another worker.
+/// Starts the session of a client that has logged in on another worker. A socket that cannot be
+/// registered with this runtime is closed.
 pub(super) fn migrate_in(worker: &Rc<Worker>, migrant: Migrant) {
     if let Ok(transport) = Transport::attach(migrant.parts) {
         start_session(worker, transport, migrant.client);
     }
 }
 
+/// Starts the session of a client that has logged in: opens its pool if needed, gives it a cancel
+/// key (process id and secret are random), and spawns its task. The client is dropped when the
+/// configuration has no such pool any more.
 pub(super) fn start_session(worker: &Rc<Worker>, transport: Transport, client: LoggedInClient) {
     let mut state = worker.state_mut();
     let Some(pool) = pools::open(&mut state, &client.key) else { return };

@@ -1,4 +1,4 @@
-//! The state of one worker: its owners, side by side, so that a step can borrow several of them.
+//! The state of one worker, in separate fields so that a step can borrow several at once.
 
 use std::sync::Arc;
 
@@ -17,28 +17,38 @@ use super::servers::Servers;
 use crate::dial::Target;
 use crate::directory::PoolDirectory;
 
-/// The owners of a worker's state.
+/// The state of one worker, which its tasks borrow in turn.
 #[derive(Debug)]
 pub(super) struct State {
+    /// The core: sessions, pools and server connections without their sockets.
     pub(super) pooler: Pooler,
+    /// The plan that the core fills in each call: bytes to write, and to whom.
     pub(super) plan: Plan,
-    /// Given to the turn that runs.
+    /// The read buffer of the turn that runs.
     pub(super) buffer: SpareBuffer,
-    /// For looking at idle server connections while the other buffer is in use.
+    /// A second read buffer, for idle server connections while the first is in use.
     pub(super) idle_buffer: SpareBuffer,
+    /// Spare buffers for inboxes and outboxes.
     pub(super) free: FreeList,
+    /// The sockets of server connections.
     pub(super) servers: Servers,
+    /// Wakers, addresses and generations of clients.
     pub(super) clients: Clients,
-    /// Where each pool's server connections lead, by pool.
+    /// The target of each pool's server connections, by index of the pool.
     pub(super) targets: Vec<Arc<Target>>,
+    /// The configuration in force, with the counts that all workers share.
     pub(super) directory: Arc<PoolDirectory>,
+    /// Number of clients' tasks that have panicked since the start.
     pub(super) panics: u64,
+    /// Cancel requests that are being sent to servers.
     pub(super) cancels: Cancels,
-    /// Whose sockets are to be looked at.
+    /// The clients whose sockets are to be checked for reading.
     pub(super) rounds: Rounds,
 }
 
 impl State {
+    /// Makes the empty state of `worker`, one of `workers`, with the secret `key` for names of
+    /// statements.
     pub(super) fn new(
         worker: WorkerId,
         workers: u16,
@@ -62,7 +72,8 @@ impl State {
     }
 }
 
-/// What holds for all sessions.
+/// The options of the configuration that hold for all sessions: `client_idle_timeout` and
+/// `client_stall_timeout`.
 pub(super) fn session_options(directory: &PoolDirectory) -> SessionOptions {
     let clients = &directory.config().clients;
     SessionOptions {

@@ -1,4 +1,4 @@
-//! The task that looks at what time brings.
+//! The task that runs a worker's timers.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -10,7 +10,9 @@ use super::shared::Worker;
 use super::state::State;
 use super::{dead_peers, idle_servers};
 
-/// Calls the core's tick, often while somebody waits. Runs until the worker ends.
+/// Runs the worker's timers until its thread ends: the core's timeouts at the interval that the
+/// core wants, the check of idle server connections once per [`QUIET_TICK`], and the rounds of
+/// [`dead_peers`].
 pub(super) async fn run(worker: Rc<Worker>) {
     let mut looked_at_idle = Instant::now();
     loop {
@@ -33,7 +35,8 @@ pub(super) async fn run(worker: Rc<Worker>) {
     }
 }
 
-/// Begins a round when it is time: looks at the servers, and has the clients' tasks look at theirs.
+/// Begins a round of [`dead_peers`] when one is due: checks the server connections, and wakes the
+/// tasks of clients that are to check their own sockets.
 fn look_whether_peers_read(state: &mut State, now: Instant) {
     if !state.rounds.is_due(now) {
         return;

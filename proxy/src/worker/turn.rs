@@ -1,5 +1,5 @@
-//! What one turn of a client's task works on, and the steps of it that bring bytes to the core and
-//! write what comes out.
+//! The context of one turn of a client's task, and its steps that bring bytes to the core and write
+//! what the core decides.
 
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -16,23 +16,31 @@ use super::inbox::{Input, ReadBuffer};
 use super::outbox::Source;
 use super::state::State;
 
-/// What one turn works on.
+/// Everything that one turn of a client's task works on.
 pub(super) struct Turn<'a, 'c> {
+    /// The client whose turn it is.
     pub(super) client: &'a mut Client,
+    /// The state of the worker.
     pub(super) state: &'a mut State,
+    /// The read buffer, lent for this turn.
     pub(super) buffer: &'a mut ReadBuffer,
+    /// The task's context, whose waker every read and write registers.
     pub(super) cx: &'a mut Context<'c>,
+    /// The time at which the turn began; it stands for all its steps.
     pub(super) now: Instant,
 }
 
-/// What a part of a turn has done.
+/// The outcome of one step of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
+    /// Nothing could be moved: the turn ends, and the task waits to be woken.
     Idle,
+    /// Something has changed, so another step may be possible.
     Moved,
 }
 
-/// Writes what the client has not taken yet.
+/// Writes bytes that the client has not taken yet. The core is told since when the client does not
+/// take them (`client_stall_timeout`); an error sets [`Stage::Departed`].
 pub(super) fn flush_client(turn: &mut Turn<'_, '_>) {
     let Some(flushed) = turn.client.poll_flush(&mut turn.state.free, turn.cx) else { return };
     let session = turn.client.session();
@@ -43,7 +51,8 @@ pub(super) fn flush_client(turn: &mut Turn<'_, '_>) {
     }
 }
 
-/// Reads the server and has the core process that.
+/// Reads from the client's server connection once, has the core process the bytes, and writes them
+/// to the client. [`Step::Idle`] when nothing has come.
 pub(super) fn move_from_server(turn: &mut Turn<'_, '_>, server: ServerId) -> Step {
     let read = turn.state.servers.poll_read(server, turn.buffer, turn.cx);
     match read.map(|read| read.ok().flatten()) {
@@ -81,7 +90,8 @@ fn process_server(turn: &mut Turn<'_, '_>, server: ServerId, input: &Input) {
     turn.client.unblock();
 }
 
-/// Releases the server connection if everything is written in both directions.
+/// Gives the server connection back to the pool if everything is written in both directions.
+/// Returns whether it did.
 pub(super) fn check_in_if_written(turn: &mut Turn<'_, '_>, server: ServerId) -> bool {
     let written = turn.client.is_flushed() && turn.state.servers.is_flushed(server);
     if written {
@@ -92,7 +102,8 @@ pub(super) fn check_in_if_written(turn: &mut Turn<'_, '_>, server: ServerId) -> 
     written
 }
 
-/// The server connection is gone or cannot be used any more.
+/// Handles the loss of a server connection, or one that broke the protocol: closes its socket, and
+/// the core decides whether the session survives, runs its statement again on another one, or ends.
 pub(super) fn server_ended(turn: &mut Turn<'_, '_>, server: ServerId) {
     let state = &mut *turn.state;
     turn.client.set_checkin_due(false);
@@ -115,15 +126,16 @@ pub(super) fn server_ended(turn: &mut Turn<'_, '_>, server: ServerId) {
     turn.client.unblock();
 }
 
-/// A session whose settings a server is to check goes on: before it is greeted, nothing of the
-/// client's is looked at.
+/// Has the core process no bytes of the client, for a session whose settings a server is still to
+/// check: nothing that the client sent may be looked at before it is greeted.
 pub(super) fn process_no_input(turn: &mut Turn<'_, '_>) {
     let held = std::mem::take(turn.client.inbox());
     process_client(turn, &Input::Large(Vec::new()));
     *turn.client.inbox() = held;
 }
 
-/// Has the core process what the client sent and writes what is for the server.
+/// Has the core process bytes that the client sent, takes server connections from the pool as
+/// needed, and writes what is for the server. Bytes that were not processed stay in the inbox.
 pub(super) fn process_client(turn: &mut Turn<'_, '_>, input: &Input) {
     let session = turn.client.session();
     let mut at = 0;
@@ -180,7 +192,8 @@ fn client_stopped(turn: &mut Turn<'_, '_>, stop: Stop) {
     turn.client.set_input(input);
 }
 
-/// Gets a server connection that is alive as far as anybody can know.
+/// Takes a server connection from the pool for the client; dead ones are closed and the next is
+/// taken.
 fn check_out(turn: &mut Turn<'_, '_>) -> Checkout {
     loop {
         let checkout = turn.state.pooler.checkout(turn.client.session(), turn.now);
@@ -192,8 +205,8 @@ fn check_out(turn: &mut Turn<'_, '_>) -> Checkout {
     }
 }
 
-/// Writes what the plan has for clients: to this one at once out of the buffer that was
-/// `processed`, to others when their own tasks run.
+/// Writes what the plan has for clients: to this one at once, out of `processed`, the bytes that
+/// the core has processed; to others when their own tasks run.
 #[inline]
 fn deliver(client: &mut Client, state: &mut State, cx: &mut Context<'_>, processed: &[u8]) {
     let State { plan, free, pooler, .. } = state;
@@ -207,8 +220,8 @@ fn deliver(client: &mut Client, state: &mut State, cx: &mut Context<'_>, process
     }
 }
 
-/// Writes what the plan has for a server connection, out of the buffer that was `processed`.
-/// One that takes nothing any more is noticed by the next read.
+/// Writes what the plan has for a server connection, out of `processed`, the bytes that the core
+/// has processed. An error is ignored: the next read reports that the server is gone.
 #[inline]
 pub(super) fn send_to_server(
     state: &mut State,

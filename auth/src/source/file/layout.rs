@@ -10,14 +10,14 @@ use crate::{SourceError, SourcePassword};
 
 /// The link that a Kubernetes volume swaps to replace all its files at once.
 const DATA: &str = "..data";
-/// The names in a directory that say something, as External Secrets, CloudNativePG and people
-/// call them.
+/// The names of files in a directory that hold a password or user name, as External Secrets,
+/// CloudNativePG and people call them.
 pub(super) const NAMES: [&str; 7] =
     ["password", "username", "user", "pgpass", ".pgpass", "uri", DATA];
 /// A Kubernetes volume is replaced once a minute at most.
 const ATTEMPTS: u32 = 3;
 
-/// Reads the password of `user` from the file or directory at `path`.
+/// Reads the password of `user` from the file or directory at `path`. Blocks on the file system.
 pub(super) fn answer(path: &Path, user: &str) -> Result<SourcePassword, SourceError> {
     if !path.is_dir() {
         return file(path, read_secret(path)?, user);

@@ -10,7 +10,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::SourceError;
 
-/// Room for the longest password that can be sent, or a few hundred lines of a password file.
+/// Size limit of a file in bytes: room for the longest password that can be sent, or a few hundred
+/// lines of a password file.
 const MAX_FILE: u64 = 128 << 10;
 
 /// The text of the file at `path`, without one line end at its end.

@@ -11,7 +11,7 @@ use super::layout::NAMES;
 /// Linux follows at most 40 links in a path.
 const MAX_LINKS: usize = 40;
 
-/// The path, and if it is a directory what may be in it.
+/// The path itself, and if it is a directory, the files that may be in it.
 pub(super) fn interesting(path: &Path) -> Vec<PathBuf> {
     let mut found = vec![path.to_owned()];
     if path.is_dir() {
@@ -63,6 +63,7 @@ fn walk(path: &Path, found: &mut BTreeSet<PathBuf>) -> Option<PathBuf> {
 pub(super) struct Fingerprint(Vec<Result<[i64; 7], io::ErrorKind>>);
 
 impl Fingerprint {
+    /// Reads the metadata of `path` and of the files that may be in it now.
     pub(super) fn of(path: &Path) -> Self {
         let look = |path: &PathBuf| fs::metadata(path).map_err(|error| error.kind());
         Self(interesting(path).iter().map(|path| look(path).map(|found| stamp(&found))).collect())

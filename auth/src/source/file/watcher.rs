@@ -14,9 +14,9 @@ use tokio::sync::watch;
 use super::watch_paths::{Fingerprint, directories};
 use super::writing::{QUIET, Writing};
 
-/// Files are replaced in several steps: this long nothing must happen before they are read.
+/// Files are replaced in several steps: nothing must happen for this long before they are read.
 const SETTLED: Duration = Duration::from_millis(20);
-/// Something that never settles is read all the same.
+/// Longest wait for that; a file that never settles is read all the same.
 const LONGEST_UNSETTLED: Duration = Duration::from_millis(300);
 /// An order more than this waits, an event more says nothing new.
 const MAX_ORDERS: usize = 64;
@@ -46,7 +46,7 @@ struct Spot {
 }
 
 impl Watcher {
-    /// Starts the thread; `poll` is how often it looks without having been told.
+    /// Starts the thread; `poll` is the interval at which it looks without an event of inotify.
     pub(crate) fn new(poll: Duration) -> Self {
         let (orders, received) = sync_channel(MAX_ORDERS);
         let (events, writing) = (orders.clone(), Writing::default());
@@ -65,7 +65,8 @@ impl Watcher {
         self.writing.clone()
     }
 
-    /// Ticks when what `path` leads to has changed, until the receiver is dropped.
+    /// A counter that grows when what `path` leads to has changed. The path is followed until the
+    /// receiver is dropped.
     pub(crate) fn follow(&self, path: PathBuf) -> watch::Receiver<u64> {
         let (ticks, changes) = watch::channel(0);
         let seen = Fingerprint::of(&path);

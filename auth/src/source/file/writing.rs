@@ -15,7 +15,7 @@ use super::layout;
 use super::watch_paths::interesting;
 use crate::{SourceError, SourcePassword};
 
-/// A writer that says nothing for so long, and does not close its file either, is taken to be done:
+/// A writer that has changed nothing for this long and has not closed its file is taken to be done:
 /// some keep their files open.
 pub(super) const QUIET: Duration = Duration::from_secs(10);
 
@@ -24,7 +24,7 @@ const YOUNG: Duration = Duration::from_millis(200);
 /// Time that inotify is given to report a writer.
 const TOLD: Duration = Duration::from_millis(50);
 
-/// Files that are remembered: those beyond are looked at as if they were whole.
+/// Limit of files that are remembered; those beyond are read as if they were complete.
 const MAX_OPEN: usize = 1024;
 
 /// The files that inotify reports as being written. Clones share the record.
@@ -32,7 +32,8 @@ const MAX_OPEN: usize = 1024;
 pub(super) struct Writing(Arc<Mutex<HashMap<PathBuf, Instant>>>);
 
 impl Writing {
-    /// Something has happened to a file.
+    /// Records an event of inotify: written data marks the file as being written; closing, renaming
+    /// or removing it ends that. Other events are ignored.
     pub(super) fn see(&self, event: &Event) {
         let mut open = self.open();
         match event.kind {
@@ -53,7 +54,7 @@ impl Writing {
         }
     }
 
-    /// Whether a file that `path` leads to is being written.
+    /// Whether a file that `path` leads to is being written now.
     pub(super) fn covers(&self, path: &Path) -> bool {
         let open = self.open();
         if open.is_empty() {

@@ -23,7 +23,7 @@ const MAX_ANSWER: usize = 1 << 20;
 /// Room for a role's credentials; a larger answer moves to a larger buffer.
 const USUAL_ANSWER: usize = 4 << 10;
 
-/// An address, with the HTTP client that all addresses of a Vault share.
+/// One address of a Vault, with the HTTP client that all addresses of that Vault share.
 pub(super) struct Address {
     vault: VaultClient,
     location: Box<str>,
@@ -31,7 +31,8 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// `url` is `http://…` or `https://…`, perhaps with a path that a gateway wants.
+    /// Makes the address of `url`, which is `http://...` or `https://...`, perhaps with a path that
+    /// a gateway wants.
     pub(super) fn new(
         name: &str,
         url: &str,
@@ -76,12 +77,13 @@ impl Address {
         Ok(Self { vault, location, timeout })
     }
 
-    /// The Vault's name and this address, for errors.
+    /// The Vault's name and this address as text, for errors.
     pub(super) fn location(&self) -> &str {
         &self.location
     }
 
-    /// Makes the call. An answer that is about the address and not about the call is an error.
+    /// Makes the call at this address. An answer that is about the address and not about the call
+    /// (such as sealed or standby) is an error.
     pub(super) async fn ask<T: DeserializeOwned + Send + Sync>(
         &self,
         call: &Call<T>,
@@ -98,7 +100,7 @@ impl Address {
         Err(verdict::explain(self.location.clone(), &reply, health, complaint))
     }
 
-    /// `GET sys/health`, without a token and a namespace.
+    /// Asks for the address's health, `GET sys/health`, without token and namespace.
     pub(super) async fn health(&self) -> Result<Reply, SourceError> {
         self.exchange(self.request(&Call::health(), None, false)?).await
     }
@@ -207,7 +209,7 @@ fn why_no_tls(error: &rustls::Error) -> String {
     format!("{error}; {next}")
 }
 
-/// Whether `text` can stand in a header; vaultrs panics where it cannot.
+/// Whether `text` can be the value of an HTTP header; vaultrs panics where it cannot.
 pub(super) fn is_header_text(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| matches!(byte, 0x20..=0x7e))
 }

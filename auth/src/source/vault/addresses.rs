@@ -14,18 +14,20 @@ use super::reply::{Reply, malformed};
 use super::{MAX_REQUESTS, tls, verdict};
 use crate::SourceError;
 
-/// Less than Vault's own limit for idle connections, so that it is we who close.
+/// How long an idle connection is kept: less than Vault's own limit, so that it is pgimbal that
+/// closes.
 const IDLE: Duration = Duration::from_secs(60);
-/// A host that does not answer is given up sooner than a Vault that thinks.
+/// Time limit of connecting: a host that does not answer is given up sooner than a Vault that
+/// thinks.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// The addresses of one Vault, with one pool of connections.
+/// All addresses of one Vault, with one pool of connections.
 pub(super) struct Addresses {
     name: Box<str>,
     config: VaultConfig,
-    /// Replaced when certificates have changed on disk.
+    /// The addresses with their HTTP client; replaced when certificates have changed on disk.
     current: Mutex<Arc<Current>>,
-    /// The address that worked last.
+    /// Index of the address that answered last.
     working: AtomicUsize,
 }
 
@@ -35,14 +37,17 @@ struct Current {
 }
 
 impl Addresses {
+    /// Makes the addresses of the Vault `name`: reads certificate files, and connects to nothing
+    /// yet.
     pub(super) fn new(name: &str, config: &VaultConfig) -> Result<Self, SourceError> {
         let current = Mutex::new(Arc::new(Current::new(name, config)?));
         let (name, config) = (name.into(), config.clone());
         Ok(Self { name, config, current, working: AtomicUsize::new(0) })
     }
 
-    /// Makes a call at the address that worked last, or else at the others in turn. When TLS
-    /// fails and there are new certificates, once more with those.
+    /// Makes a call at the address that answered last, or else at the others in turn. When TLS
+    /// fails and the certificate files have changed, they are read again and the call is made once
+    /// more.
     pub(super) async fn ask<T: DeserializeOwned + Send + Sync>(
         &self,
         call: &Call<T>,
@@ -88,7 +93,7 @@ impl Addresses {
         Err(told.unwrap_or_else(|| no_address(&self.name)))
     }
 
-    /// Calls each address, whatever the others say.
+    /// Makes the call at each address and returns all outcomes, in the order of the configuration.
     pub(super) async fn each<R>(&self, mut call: impl AsyncFnMut(&Address) -> R) -> Vec<R> {
         let current = self.current();
         let mut found = Vec::with_capacity(current.addresses.len());
@@ -114,6 +119,7 @@ impl Addresses {
         Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Index of the address that answered last, for a test.
     #[cfg(test)]
     pub(super) fn working(&self) -> usize {
         self.working.load(Ordering::Relaxed)

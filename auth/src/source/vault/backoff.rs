@@ -7,15 +7,15 @@ use pgimbal_config::Backoff;
 
 use crate::SourceError;
 
-/// After the first failure; a restart of Vault's takes about a second.
+/// The pause after the first failure; a restart of Vault takes about a second.
 const SHORTEST: Duration = Duration::from_millis(200);
-/// So that recovery is noticed soon: one request in this time is no load, and a server that has a
-/// newer password than pgimbal holds clients up until then.
+/// The longest pause: recovery must be noticed soon. One request in this time is no load, and a
+/// server that has a newer password than pgimbal holds clients up until then.
 const LONGEST: Duration = Duration::from_secs(1);
-/// The longest that a `Retry-After` is followed.
+/// The longest `Retry-After` that is followed.
 const LONGEST_ASKED: Duration = Duration::from_secs(60);
 
-/// Whether a Vault may be asked, and what it failed with last.
+/// The pause of one Vault after failures, shared by all its roles, with the last failure.
 #[derive(Debug, Default)]
 pub(super) struct SharedBackoff {
     state: Mutex<State>,
@@ -34,7 +34,7 @@ impl Default for State {
 }
 
 impl SharedBackoff {
-    /// The latest failure again while the pause lasts.
+    /// Returns the last failure again while the pause lasts; `Ok` when Vault may be asked.
     pub(super) fn check(&self, now: Instant) -> Result<(), SourceError> {
         match &self.lock().until {
             Some((until, error)) if now < *until => Err(error.clone()),
@@ -42,7 +42,8 @@ impl SharedBackoff {
         }
     }
 
-    /// Begins a pause, which is longer with each failure; `jitter` in 0..1 spreads its end.
+    /// Begins a pause, which is longer after each failure in a row; `jitter` (0 to 1) spreads its
+    /// end.
     pub(super) fn failed(&self, now: Instant, error: &SourceError, jitter: f64) {
         let mut state = self.lock();
         // Calls that were under way together fail together: they count once.
@@ -56,6 +57,7 @@ impl SharedBackoff {
         state.until = Some((now + pause, error.clone()));
     }
 
+    /// Ends the pause, and lets the next one begin with the shortest.
     pub(super) fn succeeded(&self) {
         *self.lock() = State::default();
     }

@@ -21,6 +21,7 @@ pub struct Health {
 }
 
 impl Health {
+    /// Asks `address` for its health; a failure is put in [`Self::fault`].
     pub(super) async fn of(address: &Address) -> Self {
         let location = address.location();
         let mut health =

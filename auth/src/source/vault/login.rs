@@ -32,6 +32,7 @@ pub(super) enum SecretId {
 }
 
 impl Login {
+    /// Reads the login method of the configuration; files are checked at the first login only.
     pub(super) fn new(name: &str, vault: &VaultConfig) -> Result<Self, SourceError> {
         let missing = |key: &str| malformed(&format!("vaults.{name}.{key}"), "it is not set");
         let mount = |usual: &str| vault.login_mount.clone().unwrap_or_else(|| usual.to_owned());

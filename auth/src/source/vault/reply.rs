@@ -13,10 +13,13 @@ use zeroize::Zeroizing;
 
 use crate::{SourceError, SourcePassword};
 
-/// An HTTP answer.
+/// An HTTP answer of Vault, with its status, body and `Retry-After`.
 pub(super) struct Reply {
+    /// The HTTP status.
     pub(super) status: u16,
+    /// The body of the answer, which may hold a secret; it is wiped when dropped.
     pub(super) body: Zeroizing<Vec<u8>>,
+    /// The time of the header `Retry-After`; `None` when there is none in seconds.
     pub(super) retry_after: Option<Duration>,
 }
 
@@ -24,7 +27,9 @@ pub(super) struct Reply {
 #[derive(Deserialize)]
 #[serde(bound = "T: DeserializeOwned", default)]
 pub(super) struct Envelope<T> {
+    /// The field `data`, for all calls but logins.
     pub(super) data: Option<T>,
+    /// The field `auth`, for logins and renewals.
     pub(super) auth: Option<AuthData>,
 }
 
@@ -38,8 +43,11 @@ impl<T> Default for Envelope<T> {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct AuthData {
+    /// The token (`client_token`); absent when the answer has none.
     pub(super) client_token: Field,
+    /// The token's time to live in seconds; 0 for one that never expires.
     pub(super) lease_duration: Field,
+    /// Whether the token can be renewed.
     pub(super) renewable: Field,
 }
 
@@ -55,10 +63,11 @@ pub(super) struct RoleData {
     last_openbao_rotation: Field,
 }
 
-/// The names of the roles.
+/// The names of all static roles (`LIST static-roles`).
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct RoleNames {
+    /// The names of the roles.
     pub(super) keys: Vec<String>,
 }
 
@@ -66,7 +75,9 @@ pub(super) struct RoleNames {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct TokenData {
+    /// The token's time to live in seconds; 0 for one that never expires.
     pub(super) ttl: Field,
+    /// Whether the token can be renewed.
     pub(super) renewable: Field,
 }
 
@@ -74,7 +85,9 @@ pub(super) struct TokenData {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct HealthData {
+    /// Vault's version as text.
     pub(super) version: Field,
+    /// Vault's clock in seconds since 1970.
     pub(super) server_time_utc: Field,
 }
 
@@ -96,6 +109,7 @@ pub(super) enum Field {
 }
 
 impl Field {
+    /// The text of the value; `None` for an empty text and for every other type.
     pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) if !text.expose().is_empty() => Some(text.expose()),
@@ -103,7 +117,8 @@ impl Field {
         }
     }
 
-    /// A number of seconds, or a text that is one.
+    /// The value as a time in seconds: a number, or a text that is one. Negative numbers count as
+    /// 0; `None` for any other value.
     pub(super) fn seconds(&self) -> Option<Duration> {
         let seconds = match self {
             Self::Number(seconds) => *seconds,
@@ -113,6 +128,7 @@ impl Field {
         Duration::try_from_secs_f64(seconds.max(0.0)).ok()
     }
 
+    /// The value as a flag; `None` for every other type.
     pub(super) const fn flag(&self) -> Option<bool> {
         match self {
             Self::Flag(flag) => Some(*flag),

@@ -15,8 +15,9 @@ const YOUNG: Duration = Duration::from_secs(60);
 /// A token and what is known of its life.
 #[derive(Clone)]
 pub(super) struct Token {
+    /// The token itself.
     pub(super) secret: Secret,
-    /// Tells one token from the next without comparing secrets.
+    /// Number of the token, by which it is told from the next one without comparing secrets.
     pub(super) serial: u64,
     since: Instant,
     ends: Option<Instant>,
@@ -29,10 +30,11 @@ pub(super) struct Token {
 pub(super) struct Lease {
     /// Time to live; `None` or zero for a token that never expires.
     pub(super) ttl: Option<Duration>,
+    /// Whether Vault allows the token to be renewed.
     pub(super) renewable: bool,
 }
 
-/// The action before a token is used.
+/// The action that is needed before a token is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TokenAction {
     /// None: the token is valid for long enough.
@@ -44,6 +46,7 @@ pub(super) enum TokenAction {
 }
 
 impl Token {
+    /// Makes the entry of a token with this lease, which was granted at `now`.
     pub(super) fn new(secret: Secret, serial: u64, lease: Lease, now: Instant) -> Self {
         let mut token =
             Self { secret, serial, since: now, ends: None, refresh: None, renewable: false };
@@ -59,6 +62,7 @@ impl Token {
         self.renewable = lease.renewable;
     }
 
+    /// The action that is needed before the token is used at `now`.
     pub(super) fn next_action(&self, now: Instant) -> TokenAction {
         match self.refresh {
             _ if self.has_ended(now) => TokenAction::Replace,
@@ -68,6 +72,7 @@ impl Token {
         }
     }
 
+    /// Whether the token has expired at `now`; never for one without an end.
     pub(super) fn has_ended(&self, now: Instant) -> bool {
         self.ends.is_some_and(|ends| now >= ends)
     }

@@ -5,12 +5,14 @@ use std::time::Duration;
 use super::reply::Reply;
 use crate::SourceError;
 
-/// Whether an answer says something about this address rather than about the question.
+/// Whether an answer with this HTTP status says something about the address (sealed, standby,
+/// fault) rather than about the call.
 pub(super) const fn is_about_the_address(status: u16) -> bool {
     matches!(status, 300..=399 | 412 | 429 | 472 | 473 | 500..=599)
 }
 
-/// The error behind such a status; `health` is the status of `sys/health` at the same address.
+/// The error for an answer with such a status. `health` is the status of `sys/health` at the same
+/// address, `None` when that did not answer.
 pub(super) fn explain(
     location: Box<str>,
     reply: &Reply,
@@ -34,7 +36,7 @@ pub(super) fn explain(
     }
 }
 
-/// Whether another address of the same Vault may do better.
+/// Whether another address of the same Vault may answer where this one has failed with `error`.
 pub(super) const fn another_may_do_better(error: &SourceError) -> bool {
     match error {
         SourceError::Unreachable { .. }
@@ -51,7 +53,7 @@ pub(super) const fn another_may_do_better(error: &SourceError) -> bool {
     }
 }
 
-/// Whether the error is the same for every role, so that asking for another is in vain.
+/// Whether the error is the same for every role, so that asking for another one is of no use.
 pub(super) const fn is_about_all_roles(error: &SourceError) -> bool {
     another_may_do_better(error) && !matches!(error, SourceError::ServerFault { .. })
         || matches!(
@@ -62,7 +64,8 @@ pub(super) const fn is_about_all_roles(error: &SourceError) -> bool {
         )
 }
 
-/// `Retry-After` in seconds; its other form, a date, is not Vault's.
+/// The time of the header `Retry-After` in seconds; `None` for any other text, such as a date,
+/// which Vault does not send.
 pub(super) fn retry_after(text: &str) -> Option<Duration> {
     text.trim().parse().ok().map(Duration::from_secs)
 }

@@ -1,4 +1,4 @@
-//! What the configuration says of one user's passwords.
+//! The options of the configuration for one user's passwords.
 
 use std::time::Duration;
 
@@ -7,21 +7,25 @@ use pgimbal_auth::rotation::Grace;
 use pgimbal_auth::verifier::{SaltKey, SaltParameters};
 use pgimbal_config::{Config, SourceConfig, UserConfig};
 
-/// One user's settings, made anew at each reload.
+/// The options of one user, made anew at each reload.
 pub(in crate::credentials) struct RoleSettings {
-    /// Whether the configuration names the user; otherwise only a rule covers it.
+    /// Whether the configuration lists the user; otherwise only a rule covers it.
     pub(super) is_listed: bool,
-    /// How long old passwords are accepted.
+    /// How long old passwords are accepted from clients.
     pub(super) grace: Grace,
-    /// How often the password is fetched; `None` when its source tells changes itself.
+    /// Interval of fetches, the option `poll_interval` of the Vault; `None` for a source that is
+    /// not a Vault.
     pub(super) poll_interval: Option<Duration>,
-    /// What verifiers are made with, so that a client is shown one salt for all passwords.
+    /// The salt and iterations with which verifiers are made, so that a client is shown the same
+    /// salt for all passwords.
     pub(super) salt_parameters: SaltParameters,
-    /// What is accepted beside all generations (`accept_also`).
+    /// The keys of the password that is accepted beside all generations (`accept_also`); `None`
+    /// when there is none, or it cannot be used.
     pub(super) extra: Option<LoginKeys>,
 }
 
-/// The settings of a user. Derives the keys of `accept_also`, which takes milliseconds.
+/// Reads the options of `user`, whose name is `name`. Derives the keys of `accept_also`, which
+/// takes milliseconds.
 pub(in crate::credentials) fn role_settings(
     config: &Config,
     name: &str,
