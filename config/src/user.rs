@@ -122,11 +122,14 @@ impl UserConfig {
     /// Whether the source has the placeholder `{user}`, so that it depends on the user's name.
     #[must_use]
     pub fn has_placeholder(&self) -> bool {
-        let path = self.password_file.as_ref().and_then(|path| path.to_str());
-        [self.vault_role.as_deref(), path, self.password_env.as_deref()]
-            .into_iter()
-            .flatten()
-            .any(|text| text.contains(PLACEHOLDER))
+        match self.source() {
+            SourceConfig::Inline => false,
+            SourceConfig::Vault { role, .. } => role.contains(PLACEHOLDER),
+            SourceConfig::File(path) => {
+                path.to_str().is_some_and(|path| path.contains(PLACEHOLDER))
+            }
+            SourceConfig::Env(name) => name.contains(PLACEHOLDER),
+        }
     }
 
     /// Whether the rule makes a user of every file of a directory: `password_file` ends in

@@ -244,6 +244,18 @@ pub(crate) fn settings_changed(
     now: Instant,
 ) {
     server.assign_settings(&mut tables.settings, session.settings.current());
+    refresh_settings_pins(session, pool, tables, now);
+}
+
+/// Pins the session, or lets it go, for what its settings are. A setting that pins by its name or
+/// value is looked for here: it is called whenever the session's settings have changed, by a text
+/// or by code that a question has found, but not for those of the startup packet.
+pub(crate) fn refresh_settings_pins(
+    session: &mut Session,
+    pool: &Pool,
+    tables: &Tables,
+    now: Instant,
+) {
     if session.statements.is_some() {
         refresh_statement_pins(session, pool, tables, now);
     }

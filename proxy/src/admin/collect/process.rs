@@ -61,7 +61,7 @@ labels! {
 }
 
 labels! {
-    /// The reason for which a client is refused before its login is checked, the label `reason` of
+    /// The reason for which a client is refused whatever its password, the label `reason` of
     /// `pgimbal_client_connections_refused_total`.
     pub enum Refusal {
         /// `max_client_conn` is reached.
@@ -294,7 +294,7 @@ pub struct ProcessSnapshot {
     pub now: Gauges,
     /// Client connections accepted, refused ones included.
     pub accepted: u64,
-    /// Clients refused before their login was checked, by reason.
+    /// Clients refused whatever their password, by reason.
     pub refused: Vec<(Refusal, u64)>,
     /// Logins that ended, by result.
     pub logins: Vec<(LoginResult, u64)>,

@@ -12,7 +12,7 @@ use crate::session::{Link, Phase, setup};
 use crate::sql::{self, Classified, Form, Kinds, SetBy};
 
 /// Kinds of state for which a session will keep its server connection as soon as it has them.
-const PINNING: Kinds =
+const WAITS_FOR_PLACE: Kinds =
     Kinds::TEMPORARY.union(Kinds::LOCKS).union(Kinds::CHANNELS).union(Kinds::CURSORS);
 
 /// Whether settings of the session that no server connection takes stand in the way of a text;
@@ -78,7 +78,7 @@ pub(super) fn admit(turn: &mut ClientTurn<'_>, classified: &Classified) -> Resul
         return Ok(Admission::Refused);
     }
     let raises = classified.raises();
-    let will_pin = raises.meets(PINNING)
+    let will_pin = raises.meets(WAITS_FOR_PLACE)
         && !raises.meets(Kinds::UNNAMED_SETTINGS)
         && !classified.marks.begins()
         && turn.pool.config().pool.mode == PoolMode::Transaction;

@@ -172,10 +172,8 @@ impl Books<'_> {
             match self.session.settings.shown(table, answer, login) {
                 Ok(at) => {
                     self.server.adopt_settings(table, at);
-                    if self.session.statements.is_some() {
-                        let (pool, tables) = (&*self.pool, &*self.tables);
-                        setup::refresh_statement_pins(self.session, pool, tables, self.now);
-                    }
+                    let (pool, tables) = (&*self.pool, &*self.tables);
+                    setup::refresh_settings_pins(self.session, pool, tables, self.now);
                 }
                 Err(untracked) => self.note_tracked(Err(untracked)),
             }
