@@ -75,8 +75,8 @@ pub struct Server {
     copy_in: bool,
     /// Whether the transaction may have changed the schema.
     schema_change: bool,
-    /// The kinds of state that a session has left and that no query shows. They are reset before
-    /// the next session's first message.
+    /// The kinds of state that are left on the server and to be reset before the next session's
+    /// first message: mostly what no query shows.
     residue: Kinds,
     /// The question (about a session or the database) that is being answered, and since when.
     asking: Option<(Box<Asking>, Instant)>,
@@ -551,8 +551,9 @@ impl Server {
         self.setup = setup;
     }
 
-    /// The kinds of state that a session has left and that no query shows. They are reset, or the
-    /// connection is closed, before the next session's first message; empty if there are none.
+    /// The kinds of state that are left on the server (mostly what no query shows). They are reset,
+    /// or the connection is closed, before the next session's first message; empty if there are
+    /// none.
     #[must_use]
     pub const fn residue(&self) -> Kinds {
         self.residue
@@ -677,7 +678,8 @@ impl Server {
         self.shutdown_notice.as_deref()
     }
 
-    /// The session that has this server connection; `None` while it is dialing, idle or closing.
+    /// The session that has this server connection; `None` in every state but
+    /// [`ServerState::Linked`].
     #[inline]
     #[must_use]
     pub const fn session(&self) -> Option<SessionId> {

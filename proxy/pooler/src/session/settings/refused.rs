@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-/// Settings of a client that a server connection refused when they were to be replayed.
+/// Settings of a client that a server connection refused when they were set anew for it.
 #[derive(Debug)]
 pub struct RefusedSettings {
-    /// Their names.
+    /// The names of the refused settings, in lower case.
     pub names: Vec<Box<[u8]>>,
     /// The body of the ErrorResponse for the first of them.
     pub error: Arc<[u8]>,
