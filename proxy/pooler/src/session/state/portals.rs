@@ -3,20 +3,21 @@
 use crate::session::effect::{Bytes, Script};
 use crate::sql::{Assignment, Kinds};
 
-/// Portals whose statement is not plain; drivers have one at a time. What is beyond the limit
-/// counts as able to do anything.
+/// The most portals that are followed whose statement is not plain; drivers have one at a time. A
+/// portal beyond the limit counts as able to do anything.
 const LIMIT: usize = 32;
 
-/// Whether a statement that is run may change how the server reads the texts behind it.
+/// Whether a statement, when it runs, may change how the server reads the texts behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rereads {
-    /// No.
+    /// The statement does not.
     No,
-    /// Perhaps: it sets, resets or rolls back.
+    /// The statement may, because it sets or resets settings or rolls back.
     Perhaps,
 }
 
-/// The portals of one session whose statements the books follow.
+/// The portals of one session whose statements have effects that the proxy follows (SET, RESET,
+/// PREPARE and the like). At most 32; all end with the transaction.
 #[derive(Debug, Default)]
 pub struct Portals {
     list: Vec<(Bytes, Script, Rereads)>,
@@ -25,8 +26,9 @@ pub struct Portals {
 }
 
 impl Portals {
-    /// A portal was bound; `script` is what it runs, if that is followed. Returns what may happen
-    /// that is not followed.
+    /// Notes a Bind of `portal`, which replaces one of the same name. `script` is what the portal
+    /// runs; `None` if nothing of that is followed. Returns the kinds of state that the portal may
+    /// leave unseen: none, or any if there are 32 portals already.
     pub fn bind(&mut self, portal: &[u8], script: Option<(Script, Rereads)>) -> Kinds {
         self.close(portal);
         let Some((script, rereads)) = script else { return Kinds::NONE };
@@ -38,39 +40,42 @@ impl Portals {
         Kinds::NONE
     }
 
-    /// A portal was closed.
+    /// Notes that a portal was closed; an unknown name is passed over.
     pub fn close(&mut self, portal: &[u8]) {
         if !self.list.is_empty() {
             self.list.retain(|(name, ..)| **name != *portal);
         }
     }
 
-    /// What the portal runs, if that is followed. It is run now.
+    /// Takes what the portal runs, when it is executed; `None` if that is not followed.
     pub fn take(&mut self, portal: &[u8]) -> Option<(Script, Rereads)> {
         let at = self.list.iter().position(|(name, ..)| **name == *portal)?;
         let (_, script, rereads) = self.list.swap_remove(at);
         Some((script, rereads))
     }
 
-    /// Whether there is none.
+    /// Whether no portal is followed.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Nobody knows any more what they run.
+    /// Stops following all portals, because code may have closed them and put others in their
+    /// place. From now on FETCH may leave any kind of state.
     pub fn forget(&mut self) {
         self.list.clear();
         self.cursors.insert(Kinds::ANYTHING);
     }
 
-    /// A cursor was declared for a query that may leave `kinds`.
+    /// Notes that a cursor was declared for a query that may leave `kinds` of state when it is
+    /// fetched from.
     pub fn declare(&mut self, kinds: Kinds) {
         self.cursors.insert(kinds);
     }
 
-    /// What FETCH and MOVE may leave: they run portals by their names too.
+    /// The kinds of state that FETCH and MOVE may leave: they run cursors, and portals by their
+    /// names too.
     #[must_use]
     pub fn fetched(&self) -> Kinds {
         match self.list.is_empty() {
@@ -79,12 +84,12 @@ impl Portals {
         }
     }
 
-    /// What they set when they are run.
+    /// The settings that the followed portals set when they are run, one list per SET statement.
     pub fn assignments(&self) -> impl Iterator<Item = &[Assignment]> {
         self.list.iter().flat_map(|(_, script, _)| script.assignments())
     }
 
-    /// The transaction has ended, and with it every portal.
+    /// Forgets all portals and cursors, because the transaction has ended and closed them.
     #[inline]
     pub fn clear(&mut self) {
         self.list.clear();
