@@ -167,7 +167,8 @@ pub enum ServerState {
     Closing,
 }
 
-/// What has happened on a server connection since its last ReadyForQuery. ReadyForQuery resets it.
+/// What has happened on a server connection since its last ReadyForQuery. ReadyForQuery resets it,
+/// but for what belongs to a later part of a pipeline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SinceReady {
     /// Whether an ErrorResponse has come.
@@ -193,8 +194,8 @@ pub enum Commits {
     OnItsWay,
 }
 
-/// Whether a statement that ends the transaction block is among what was sent since the last
-/// ReadyForQuery. Recovery uses it to judge whether the transaction may have been committed.
+/// Whether a statement that ends the transaction block is among what was sent and not answered yet.
+/// Recovery uses it to judge whether the transaction may have been committed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ending {
     /// No such statement was sent.

@@ -21,23 +21,25 @@ use crate::topology::{NodeId, ProbeHint};
 /// The longest pause between attempts of which nobody is told: a new primary is found by then.
 const LONGEST_QUIET_PAUSE: Duration = Duration::from_millis(250);
 
-/// What a server said while it let us in.
+/// What the server has sent during a successful login of a new server connection; the driver gives
+/// it to `Pooler::handle_dialed`.
 #[derive(Clone, Debug)]
 pub struct Dialed {
-    /// For cancel requests.
+    /// The backend's process id and secret, for cancel requests.
     pub backend_key: BackendKey,
-    /// The settings that it reports, name and value.
+    /// The settings that the server has reported (ParameterStatus), name and value.
     pub parameters: Vec<NamedValue>,
-    /// Where it leads, if it was opened for a cluster.
+    /// The node of the cluster that the connection leads to; `None` outside of a cluster.
     pub found: Option<DialedNode>,
 }
 
-/// Why a server connection could not be opened.
+/// Why a server connection could not be opened. It decides whether the clients that wait are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DialFailure {
-    /// The server has decided so, or the configuration is wrong: everybody who waits is told.
+    /// The server has refused the login, or the configuration is wrong: everybody who waits is
+    /// told.
     Refused,
-    /// The server is not there, or not now. In a cluster another node may be.
+    /// The server cannot be reached now; in a cluster another node may be.
     Unreachable,
 }
 

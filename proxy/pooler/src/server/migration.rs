@@ -20,7 +20,8 @@ use crate::session::state::question::OwnStatements;
 use crate::sql::Kinds;
 use crate::topology::{Epoch, NodeId};
 
-/// What the core knows of a server connection that moves.
+/// The state of an idle server connection that moves from one worker to another: its place within
+/// the limits, settings, prepared statements and age. The socket moves beside it.
 #[derive(Debug)]
 pub struct Migration {
     slot: Slot,
