@@ -38,10 +38,10 @@ pub enum DisconnectOutcome {
     /// The client's connection goes on. What the plan holds is written to it first.
     Survives,
     /// The client's connection goes on. These bytes, which the client had sent already, are
-    /// processed again in front of all others; another server connection runs them.
+    /// processed again in front of all others, as if for the first time.
     Again(Vec<u8>),
-    /// The client's connection is closed, after what the plan holds (a FATAL error, or nothing
-    /// where a message to the client was cut in half) was written.
+    /// The client's connection is closed, after what the plan holds was written: a FATAL error, or
+    /// nothing (where a message to the client was cut in half, or the client has left).
     Ends,
 }
 

@@ -31,7 +31,8 @@ impl SegmentEffects {
     /// A portal is executed; what its statement does was added by the Bind.
     pub const EXECUTE: Self = Self { block: Block::Same, flags: EXECUTES };
 
-    /// A statement is bound whose text is not known: it may do anything but end or begin a block.
+    /// A statement is bound whose text is not known: it may write, and commit by itself. What it
+    /// does to the transaction block counts as nothing.
     pub const UNKNOWN: Self = Self {
         block: Block::Same,
         flags: MORE_THAN_READS | MORE_THAN_READS_AND_COPIES | MORE_THAN_BEGINS | MAY_COUNT_EARLY,

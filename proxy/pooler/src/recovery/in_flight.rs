@@ -168,7 +168,8 @@ impl InFlight {
         (alone && self.kept == Kept::Whole && !self.bytes.is_empty()).then_some(&self.bytes)
     }
 
-    /// What the texts of the last segment do, the one whose bytes are kept.
+    /// What the texts of the last segment do: of the open one, or else of the one that was ended
+    /// last.
     #[must_use]
     pub const fn effects(&self) -> SegmentEffects {
         match self.segments {

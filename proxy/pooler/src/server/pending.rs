@@ -64,16 +64,17 @@ pub enum Pending {
     /// No reply: this many CopyDone or CopyFail that were forwarded before the server had said that
     /// it reads COPY data.
     CopyEnd(u32),
-    /// The reply to a Parse of a named statement, from the client or added by the proxy.
+    /// The reply to a Parse of a named statement, from the client or added by the proxy; or to the
+    /// client's Close of one that only this server has, because that is undone in the same way.
     Parse(Box<ParseInFlight>),
     /// The replies to a Describe that the proxy added behind a client's Parse; they are swallowed.
     Describe(Box<DescribeInFlight>),
     /// The reply to a Close that the proxy added to free a place among the server's prepared
     /// statements.
     Evict(Box<StatementId>),
-    /// The reply to a message that makes a client's own name of a statement exist on the server,
-    /// for the text behind it; it is swallowed. The name is `None` where the message takes such a
-    /// name away.
+    /// The reply to a message that makes a client's own name of a statement exist on the server for
+    /// the text behind it, or takes it away, or tries it; it is swallowed. The bytes are the name
+    /// that the message makes; `None` where it makes none.
     TemporaryName(NameFor, Option<Bytes>),
     /// The reply to a message that has a statement of the proxy's questions parsed, ahead of code
     /// that may deallocate all; it is swallowed.
@@ -141,7 +142,8 @@ pub struct UnnamedBefore {
     pub server: UnnamedStatement,
 }
 
-/// What the queue of replies says of a COPY FROM STDIN that the server has just begun.
+/// What the queue of replies says of a COPY FROM STDIN that the server has just begun
+/// (CopyInResponse).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CopyBegun {
     /// Whether its CopyDone or CopyFail was forwarded already.
@@ -203,13 +205,15 @@ impl OwnQuery {
     }
 }
 
-/// A Parse of a named statement that was sent and is not answered yet.
+/// A Parse of a named statement, or a Close of one that only this server has, that was sent and is
+/// not answered yet.
 #[derive(Debug)]
 pub struct ParseInFlight {
     /// The statement that is parsed; `None` where the server's list of statements is not concerned
-    /// (a probe for a duplicate name).
+    /// (a Close, or a Parse in session mode).
     pub statement: Option<Rc<Statement>>,
-    /// How to undo the client's new name if the Parse fails; `None` if the proxy added the Parse.
+    /// How to undo the change of the client's name if the request fails; `None` if the proxy added
+    /// the Parse.
     pub change: Option<NameChange>,
     /// Whether a probe in front of it has told the client everything but the ParseComplete.
     pub is_probed: bool,
@@ -271,7 +275,7 @@ pub enum Reply {
     Pass,
     /// A message of the proxy's: the reply is swallowed.
     Swallow,
-    /// A Parse of a named statement.
+    /// A Parse of a named statement, or a Close of one that only this server has.
     Parse(Box<ParseInFlight>),
     /// A Describe that the proxy added behind a client's Parse: the reply is swallowed.
     Describe(Box<DescribeInFlight>),

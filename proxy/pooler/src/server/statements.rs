@@ -8,9 +8,9 @@ use crate::server::prepared::StatementId;
 /// The named prepared statements that one server connection has; the least recently used is closed
 /// first.
 ///
-/// A request in a pipeline is noted before it is answered, and an error in front of it makes the server
-/// skip it, together with everything up to Sync. So what was noted in this segment holds for the rest of
-/// it; what was noted in an earlier one is unsure until it is answered.
+/// A request in a pipeline is noted before it is answered, and an error in front of it makes the
+/// server skip it, together with everything up to Sync. So what was noted in this segment holds for
+/// the rest of it; what was noted in an earlier one is unsure until it is answered.
 #[derive(Debug, Default)]
 pub struct ServerStatements {
     places: HashMap<StatementId, Entry, RandomState>,

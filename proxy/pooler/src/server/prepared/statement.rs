@@ -73,7 +73,8 @@ pub struct Statement {
     /// which several statements may share.
     pub content: StatementId,
     /// The body of the statement's Parse behind the name: text, NUL, parameter types. `None` if the
-    /// text is not kept (above the limit, or no cache): then only one server has it.
+    /// text is not kept, because it is above the limit or `max_prepared_statements` is 0: then only
+    /// one server has the statement.
     pub body: Option<Box<[u8]>>,
     /// The settings under which the statement was parsed, as far as they matter to Parse.
     pub settings: ParsedUnder,

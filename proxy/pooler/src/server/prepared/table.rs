@@ -13,10 +13,10 @@ use crate::sql::StatementClass;
 /// A worker's prepared statements: for each text, types and settings the newest statement, as long
 /// as any client knows it.
 ///
-/// A client's Parse always reaches the server, under a name of its own, and is described there: when its
-/// rows look as those of the newest statement do, the client is given that one to share, otherwise (the
-/// schema has changed) its own becomes the newest. So nobody meets "cached plan must not change result
-/// type" on a statement that it has just parsed.
+/// A client's Parse always reaches the server, under a name of its own, and is described there:
+/// when its rows look as those of the newest statement do, the client is given that one to share,
+/// otherwise (the schema has changed) its own becomes the newest. So nobody meets "cached plan must
+/// not change result type" on a statement that it has just parsed.
 #[derive(Debug)]
 pub struct StatementTable {
     key: StatementKey,

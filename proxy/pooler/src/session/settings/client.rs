@@ -197,8 +197,9 @@ impl ClientSettings {
         }
     }
 
-    /// Takes a setting out of the client's settings and startup values, because the server no
-    /// longer accepts it. Ends a transaction that is under way as if it had committed.
+    /// Takes a setting out of the client's settings and startup values, because PostgreSQL has
+    /// dropped it (a custom setting whose library was loaded since, 42602). Ends a transaction that
+    /// is under way as if it had committed.
     pub fn forget(&mut self, table: &mut SettingsTable, name: &[u8]) {
         self.commit(table);
         for place in [&mut self.current, &mut self.base] {
