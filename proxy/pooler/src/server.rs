@@ -281,14 +281,15 @@ impl Server {
         self.id
     }
 
-    /// The pool that the server connection belongs to.
+    /// The pool that the server connection belongs to (its database, user and place in a cluster).
     #[inline]
     #[must_use]
     pub const fn pool(&self) -> PoolId {
         self.pool
     }
 
-    /// What the server connection is doing: dialing, idle, linked to a session, or ending.
+    /// What the server connection is doing: dialing, idle, linked to a session, awaiting cancel
+    /// requests, or closing.
     #[inline]
     #[must_use]
     pub const fn state(&self) -> ServerState {
@@ -397,7 +398,8 @@ impl Server {
         self.since_ready.cancelled
     }
 
-    /// The replies that the server has still to send, oldest first.
+    /// The replies that the server has still to send, oldest first; empty if it has answered
+    /// everything.
     #[inline]
     #[must_use]
     pub const fn pending(&self) -> &PendingReplies {
@@ -422,7 +424,8 @@ impl Server {
         &mut self.in_flight
     }
 
-    /// The named prepared statements that the server has under the proxy's names.
+    /// The named prepared statements that the server has under the proxy's names; the unnamed
+    /// statement and the proxy's own for questions are not among them.
     #[inline]
     #[must_use]
     pub const fn statements(&self) -> &ServerStatements {
@@ -497,7 +500,8 @@ impl Server {
         table.release(std::mem::replace(&mut self.settings, owned));
     }
 
-    /// The settings that the server has reported (ParameterStatus).
+    /// The settings that the server has reported (ParameterStatus); empty until the login has
+    /// succeeded.
     #[must_use]
     pub const fn reported(&self) -> &Rc<Reported> {
         &self.reported
@@ -541,7 +545,8 @@ impl Server {
         std::mem::take(&mut self.newly_set)
     }
 
-    /// How far the connection has been brought to the settings of its session.
+    /// How far the connection has been brought to the settings of its session; [`Setup::Whole`]
+    /// when nothing is under way.
     #[must_use]
     pub const fn setup(&self) -> &Setup {
         &self.setup

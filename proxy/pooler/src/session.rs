@@ -303,7 +303,7 @@ impl Session {
         self.id
     }
 
-    /// The pool that the session belongs to from its login on.
+    /// The pool that the session belongs to (its database and user), from its login on.
     #[inline]
     #[must_use]
     pub const fn pool(&self) -> PoolId {
@@ -311,37 +311,38 @@ impl Session {
     }
 
     /// The pool whose server connection the session has, had last, or waits for: [`Self::pool`] or
-    /// one of its replicas.
+    /// one of its replicas. Before the first, the pool itself.
     #[inline]
     #[must_use]
     pub const fn serving(&self) -> PoolId {
         self.serving
     }
 
-    /// The session's tie to a server connection.
+    /// The session's tie to a server connection; [`Link::Unlinked`] after login and between
+    /// transactions.
     #[inline]
     #[must_use]
     pub const fn link(&self) -> Link {
         self.link
     }
 
-    /// Which of the client's messages are processed at the moment: all, none before pending
-    /// replies, or none before Sync.
+    /// Which of the client's messages are processed at the moment: all ([`Phase::Open`], also after
+    /// login), none before pending replies have come, or none before Sync.
     #[inline]
     #[must_use]
     pub const fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Whether the client is still connected, and how it left.
+    /// Whether the client is still connected, and how it left; once it has left, this stays.
     #[inline]
     #[must_use]
     pub const fn presence(&self) -> Presence {
         self.presence
     }
 
-    /// The reasons why the session keeps its server connection beyond a transaction; empty if it
-    /// does not.
+    /// The reasons why the session keeps its server connection beyond a transaction; without any
+    /// ([`Pin::is_set`] is false) the connection goes back to the pool.
     #[inline]
     #[must_use]
     pub const fn pin(&self) -> &Pin {
@@ -355,7 +356,8 @@ impl Session {
     }
 
     /// The kinds of state that the session may have left on its server connection, by what it has
-    /// run. The server is asked about them before another session gets the connection.
+    /// run; empty if none. The server is asked about them before another session gets the
+    /// connection.
     #[inline]
     #[must_use]
     pub const fn raised(&self) -> Kinds {
@@ -368,8 +370,8 @@ impl Session {
         &mut self.raised
     }
 
-    /// The client's settings as the proxy follows them, with those of the transaction that is under
-    /// way.
+    /// The client's settings as the proxy follows them (startup packet, SET, RESET), with those of
+    /// the transaction that is under way.
     #[inline]
     #[must_use]
     pub const fn settings(&self) -> &ClientSettings {
@@ -382,14 +384,16 @@ impl Session {
         &mut self.settings
     }
 
-    /// The reported settings (ParameterStatus) as the client was last told them.
+    /// The reported settings (ParameterStatus) as the client was last told them; what differs on
+    /// another server connection is told to it.
     #[inline]
     #[must_use]
     pub const fn reported(&self) -> &Rc<Reported> {
         &self.reported
     }
 
-    /// Whether the session's segment is being run again after its server connection broke.
+    /// Whether the session's segment is being run again after its server connection broke;
+    /// [`Rerun::No`] normally.
     #[inline]
     #[must_use]
     pub const fn rerun(&self) -> Rerun {
@@ -397,7 +401,8 @@ impl Session {
     }
 
     /// What is known of the first message that the client has sent and the session has not taken
-    /// yet.
+    /// yet; [`FrontMessage::Unread`] if it was not looked at. By it the server connection is
+    /// chosen.
     #[inline]
     #[must_use]
     pub const fn front(&self) -> &FrontMessage {
@@ -416,14 +421,15 @@ impl Session {
         self.trial
     }
 
-    /// The process id and secret that the client was given for cancel requests (BackendKeyData).
+    /// The process id and secret that the client was given in BackendKeyData. A cancel request must
+    /// carry both.
     #[inline]
     #[must_use]
     pub const fn key(&self) -> &CancelKey {
         &self.key
     }
 
-    /// When the client logged in.
+    /// When the client logged in (was authenticated); not when its connection was accepted.
     #[inline]
     #[must_use]
     pub const fn connected_at(&self) -> Instant {
@@ -490,7 +496,8 @@ impl Session {
         (self.unnamed.as_ref(), self.unnamed_serial)
     }
 
-    /// The client was told what its unnamed statement looks like, if it is still that of this number.
+    /// Notes the shape that the client was told of its unnamed statement, if that is still the
+    /// statement of this number.
     pub(crate) fn set_unnamed_shape(&mut self, serial: u32, shape: Option<Shape>) {
         if self.unnamed_serial == serial
             && let Some(unnamed) = &mut self.unnamed
@@ -561,8 +568,8 @@ impl Session {
         self.rerun = rerun;
     }
 
-    /// The errors that answer the client while it has no server connection; `None` if it is served
-    /// normally.
+    /// The errors that answer the client while it has no server connection, because that broke or
+    /// none was to be had; `None` if the client is served normally.
     #[must_use]
     pub fn aborted(&self) -> Option<&Aborted> {
         self.aborted.as_deref()
@@ -639,8 +646,9 @@ impl Session {
         self.unnamed_serial = self.unnamed_serial.wrapping_add(1);
     }
 
-    /// The mark of a server connection whose unnamed statement is this session's present one: its
-    /// id and the number of changes so far.
+    /// The mark that a server connection bears whose unnamed statement is this session's present
+    /// one: the session's id and the number of changes so far. Where another mark stands, the
+    /// statement is parsed again before it is bound.
     #[must_use]
     pub const fn own_unnamed(&self) -> UnnamedStatement {
         UnnamedStatement::Of(self.id, self.unnamed_serial)

@@ -65,8 +65,8 @@ pub(crate) fn dialed(core: &mut Core, id: ServerId, dialed: Dialed, now: Instant
     dial::dial_if_wanted(core, pool, now);
 }
 
-/// A server connection could not be opened. `error` is the body of the ErrorResponse that tells why,
-/// the server's own if it sent one.
+/// A server connection could not be opened. `error` is the body of the ErrorResponse that tells
+/// why, the server's own if it sent one.
 pub(crate) fn dial_failed(
     core: &mut Core,
     id: ServerId,
@@ -118,7 +118,8 @@ fn wrong_node(core: &mut Core, id: ServerId, found: Option<DialedNode>, now: Ins
     node_failed(core, pool_id, found.map(|found| found.node), now);
 }
 
-/// A node could not be used: its prober looks at once, and who waits for it alone is sent elsewhere.
+/// A node could not be used: its prober looks at once, and who waits for it alone is sent
+/// elsewhere.
 fn node_failed(core: &mut Core, id: PoolId, node: Option<NodeId>, now: Instant) {
     let pool = &mut core.pools[id];
     if let Some(node) = node {

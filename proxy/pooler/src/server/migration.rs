@@ -38,8 +38,8 @@ pub struct Migration {
     retire_at: Instant,
 }
 
-/// Another worker asks for an idle server connection of `pool`: it gets one now, or the next that is
-/// released beyond this worker's need.
+/// Another worker asks for an idle server connection of `pool`: it gets one now, or the next one
+/// that is released beyond this worker's need.
 pub(crate) fn asked(pools: &mut Pools, actions: &mut Actions, pool: PoolId, by: WorkerId) {
     match pools[pool].take_idle() {
         Some(idle) => actions.push(Action::Give(idle, by)),

@@ -56,7 +56,8 @@ pub enum Pending {
     /// This many final replies to messages that the proxy added; they are swallowed.
     Swallow(u32),
     /// A CloseComplete that the proxy itself sends when its turn comes: the statement stays on the
-    /// server, and only the client's name of it is gone.
+    /// server for other clients, and only the client's name of it is gone. The change is undone if
+    /// an earlier error skips it.
     Closed(Box<NameChange>),
     /// The reply to a Parse or Close of the unnamed statement. The second field is what an error in
     /// front of it brings back; `None` where nothing can skip the request.
@@ -68,9 +69,10 @@ pub enum Pending {
     /// client's Close of one that only this server has, because that is undone in the same way.
     Parse(Box<ParseInFlight>),
     /// The replies to a Describe that the proxy added behind a client's Parse; they are swallowed.
+    /// The statement's shape is learned from them.
     Describe(Box<DescribeInFlight>),
     /// The reply to a Close that the proxy added to free a place among the server's prepared
-    /// statements.
+    /// statements (`max_prepared_statements`); it is swallowed.
     Evict(Box<StatementId>),
     /// The reply to a message that makes a client's own name of a statement exist on the server for
     /// the text behind it, or takes it away, or tries it; it is swallowed. The bytes are the name
@@ -95,11 +97,13 @@ pub enum Pending {
     /// An error that the proxy provokes on the server, in place of which the client is told this
     /// body of an ErrorResponse: its own message was not sent.
     Refused(Arc<[u8]>),
-    /// The last reply to an Execute whose effects on the session are noted; it passes.
+    /// The last reply (such as CommandComplete) to an Execute whose effects on the session are then
+    /// noted; it passes.
     Execute(Box<Script>),
-    /// The ReadyForQuery for the client's Sync; it passes.
+    /// The ReadyForQuery for the client's Sync; it passes, and ends what an error has skipped.
     Sync,
-    /// The ReadyForQuery for a Sync that the proxy added; it is swallowed.
+    /// The ReadyForQuery for a Sync that the proxy added behind messages of its own; it is
+    /// swallowed.
     OwnSync,
     /// All replies to a simple query or function call of the client, up to ReadyForQuery; they
     /// pass. `None` where no effect on the session is followed.
@@ -154,26 +158,33 @@ pub struct CopyBegun {
 }
 
 /// The purpose of a simple query, or question, that the proxy sends by itself. It decides what
-/// happens when ReadyForQuery has come, and whether an error is fatal to the connection.
+/// happens when ReadyForQuery has come. An error closes the server connection, unless the purpose
+/// says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnQuery {
-    /// Brings the connection's settings to the client's before its first message is forwarded.
+    /// Brings the connection's settings to the client's: before its first message is forwarded, or
+    /// after a question has shown others. If the server refuses, the settings are set one by one.
     Setup,
     /// The first of two queries for that: it changes `client_encoding`; [`OwnQuery::Setup`] is the
-    /// second.
+    /// second. An error is treated as that of the second.
     SetupFirst,
-    /// Brings settings back to the client's startup values after its RESET.
+    /// Brings settings back to the client's startup values after its RESET. An error is allowed
+    /// outside a transaction only.
     Restore,
     /// Takes away what the session before may have left, before the settings are brought to the
-    /// client's.
+    /// client's. An error closes the connection.
     ResetAhead,
-    /// Brings everything back to the server's defaults, because the server has refused settings.
+    /// Brings everything back to the server's defaults, after the server has refused settings. An
+    /// error closes the connection.
     Heal,
-    /// Sets one setting of the client's by itself, to find out which the server refuses.
+    /// Sets one setting of the client's by itself, to find out which the server refuses. An error
+    /// is noted as a refused setting.
     SetupOne,
-    /// Asks the server what state the session has left.
+    /// Asks the server what state the session has left. After an error the session is pinned as
+    /// unknown.
     Question,
-    /// Asks the server for the two facts about its database.
+    /// Asks the server for the two facts about its database. After an error both count as true for
+    /// 60 s.
     Facts,
     /// Deallocates all prepared statements, because what the proxy believes of them is wrong.
     Deallocate,

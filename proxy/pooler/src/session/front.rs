@@ -5,8 +5,9 @@
 use crate::sql::{self, Access, Calls, Classified, Readings};
 
 /// What is known of the first message that a client has sent and that the session has not taken
-/// yet, while it waits for a server connection, a place or replies. It is forgotten when the
-/// session takes a byte of the message, or when a lost connection puts other bytes in front of it.
+/// yet, while it waits for a server connection, a place or replies. By it the server connection is
+/// chosen. It is forgotten when the session takes a byte of the message, or when a lost connection
+/// puts other bytes in front of it.
 #[derive(Debug, Default)]
 pub enum FrontMessage {
     /// Nothing: the message was not looked at, has no text and names no known statement, or its

@@ -10,25 +10,30 @@ use crate::sql::Kinds;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum PinReason {
-    /// The server has shown temporary tables or other temporary objects.
+    /// The server has shown temporary tables or other temporary objects (CREATE TEMPORARY TABLE).
+    /// DISCARD TEMP, or dropping them, ends the reason.
     TemporaryObjects,
-    /// The server has shown a session-level advisory lock.
+    /// The server has shown a session-level advisory lock (`pg_advisory_lock`), until that is
+    /// unlocked.
     AdvisoryLock,
-    /// The server has shown a channel that the session listens to (LISTEN).
+    /// The server has shown a channel that the session listens to (LISTEN), until UNLISTEN.
     Listen,
-    /// The server has shown a cursor WITH HOLD.
+    /// The server has shown a cursor WITH HOLD (DECLARE), until that is closed.
     HoldCursor,
     /// The server has shown statements of SQL PREPARE that the proxy does not know.
     SqlPrepare,
-    /// The server has shown that the session has set up a replication origin.
+    /// The server has shown that the session has set up a replication origin
+    /// (`pg_replication_origin_session_setup`).
     ReplicationOrigin,
     /// The server has shown a temporary replication slot of the session.
     ReplicationSlot,
-    /// The session has called `dblink_connect`; the server cannot be asked about that.
+    /// The session may have opened a connection with `dblink_connect`; the server cannot be asked
+    /// about that, so the reason stays until DISCARD ALL or the end of the session.
     Dblink,
     /// The server was asked what the session has left, and has refused or not answered.
     Unknown,
-    /// The client has more settings, or larger ones, than are kept for one client.
+    /// The client has more settings, or larger ones, than are kept for one client (64 and 16,384
+    /// bytes), or more than 256 savepoints behind a changed setting.
     TooManySettings,
     /// The session may have state that no query shows, and `hidden_state = "pin"` is configured.
     HiddenState,

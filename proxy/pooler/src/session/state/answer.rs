@@ -4,21 +4,24 @@ use super::question::Question;
 use crate::session::effect::Bytes;
 use crate::sql::Kinds;
 
-/// A server's answer to a question about a session: one field per statement, `None` if it was not
-/// asked.
+/// A server's answer to a question about a session: one field per statement of the question; `None`
+/// if it was not asked. Filled row by row, from DataRow messages in text format.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// The role, the session's user, and objects that the session has.
+    /// The role, the session's user, and objects that the session has (answer to
+    /// [`Question::Session`]).
     pub session: Option<SessionState>,
-    /// The settings of the session; empty if it has set none.
+    /// The settings of the session (`pg_settings` with source `session`, and custom ones asked for
+    /// by name); empty if it has set none.
     pub settings: Option<Vec<ShownSetting>>,
-    /// Whether the session holds a session-level advisory lock.
+    /// Whether the session holds a session-level advisory lock (`pg_locks`).
     pub locks: Option<bool>,
-    /// How many prepared statements the server connection has.
+    /// How many prepared statements the server connection has, the proxy's own included.
     pub statements: Option<StatementCounts>,
-    /// Whether the session has set up a replication origin.
+    /// Whether the session has set up a replication origin
+    /// (`pg_replication_origin_session_is_setup`).
     pub origin: Option<bool>,
-    /// Whether the session has a temporary replication slot.
+    /// Whether the session has a temporary replication slot (`pg_replication_slots`).
     pub slots: Option<bool>,
 }
 
@@ -27,19 +30,24 @@ pub struct Answer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "the columns of one row")]
 pub struct SessionState {
-    /// The value of `role` in the database's encoding; `none` if no role is set.
+    /// The value of the setting `role` in the database's encoding; `none` if no role is set (SET
+    /// ROLE).
     pub role: Bytes,
-    /// The value of `session_authorization`, in the database's encoding.
+    /// The value of the setting `session_authorization`, in the database's encoding: the login user
+    /// unless SET SESSION AUTHORIZATION has changed it.
     pub session_user: Bytes,
-    /// Whether the session has temporary objects.
+    /// Whether the session has temporary objects: something depends on its temporary schema. It is
+    /// pinned if so.
     pub temporary: bool,
-    /// Whether the session listens to a channel.
+    /// Whether the session listens to a channel (`pg_listening_channels`). It is pinned if so.
     pub channels: bool,
-    /// Whether the session has a cursor WITH HOLD.
+    /// Whether the session has a cursor WITH HOLD (`pg_cursors`). It is pinned if so.
     pub cursors: bool,
-    /// Whether the database has an event trigger that is not disabled.
+    /// Whether the database has an event trigger that is not disabled (`pg_event_trigger`): then
+    /// DDL may run code that no text shows.
     pub event_triggers: bool,
-    /// Whether the database has a function named `set_config` outside `pg_catalog`.
+    /// Whether the database has a function named `set_config` outside `pg_catalog` (`pg_proc`):
+    /// then a call without the schema may run that one.
     pub other_set_config: bool,
 }
 
@@ -61,9 +69,10 @@ pub struct ShownSetting {
 /// How many prepared statements a server connection has (`pg_prepared_statements`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatementCounts {
-    /// The number made by a Parse message.
+    /// The number made by a Parse message, the proxy's own included. If it is not what the proxy
+    /// believes, all statements are deallocated.
     pub parsed: u64,
-    /// The number made by SQL PREPARE.
+    /// The number made by SQL PREPARE. The session is pinned if it is not 0.
     pub from_sql: u64,
 }
 

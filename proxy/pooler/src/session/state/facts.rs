@@ -44,9 +44,9 @@ struct Known {
 }
 
 impl DatabaseFacts {
-    /// Stores an answer of the server's at the time `at`: whether the database has event triggers
-    /// that are not disabled, and functions named `set_config` besides PostgreSQL's own. It holds
-    /// for 60 s.
+    /// Stores at the time `at` whether the database has event triggers that are not disabled, and
+    /// functions named `set_config` besides PostgreSQL's own: the server's answer, or the worst
+    /// after an error. It holds for 60 s.
     pub fn learn(&self, event_triggers: bool, other_set_config: bool, at: Instant) {
         self.with(|state| state.known = Some(Known { event_triggers, other_set_config, at }));
     }

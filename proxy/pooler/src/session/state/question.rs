@@ -19,18 +19,20 @@ pub enum Question {
     /// BEGIN (READ COMMITTED READ ONLY), so that no answer waits for other transactions; no rows.
     Begin,
     /// The role, the session's user, and whether there are temporary objects, channels and cursors
-    /// WITH HOLD; with them the two facts about the database.
+    /// WITH HOLD; with them the two facts about the database. One row of seven columns.
     Session,
-    /// The settings that the session has set (`pg_settings`), and custom ones by name.
+    /// The settings that the session has set (`pg_settings`), and custom ones by name. One row for
+    /// each, or none.
     Settings,
-    /// Whether the session has session-level advisory locks. Asked by itself: other sessions' locks
-    /// make it slow.
+    /// Whether the session has session-level advisory locks (`pg_locks`); one row. Asked by itself:
+    /// other sessions' locks make it slow.
     Locks,
-    /// How many prepared statements the server connection has.
+    /// How many prepared statements the server connection has (`pg_prepared_statements`); one row.
     Statements,
-    /// Whether the session has set up a replication origin.
+    /// Whether the session has set up a replication origin
+    /// (`pg_replication_origin_session_is_setup`); one row.
     Origin,
-    /// Whether the session has temporary replication slots.
+    /// Whether the session has temporary replication slots (`pg_replication_slots`); one row.
     Slots,
     /// COMMIT; no rows.
     End,
@@ -101,7 +103,8 @@ const SLOTS: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_get_replication_sl
 const TEXT_OID: [u8; 4] = 25_u32.to_be_bytes();
 
 impl Question {
-    /// The name of the statement on a server, without a NUL.
+    /// The name of the prepared statement on every server, without a NUL: `pgimbal_ask_` and a
+    /// word.
     #[must_use]
     pub const fn name(self) -> &'static [u8] {
         match self {
