@@ -150,7 +150,7 @@ pub enum Setup {
     },
 }
 
-/// What a server connection is doing: the stages between its opening and its end.
+/// What a server connection is doing, from dialing over idle and linked (in turns) to closing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerState {
     /// The driver is connecting and logging in.
@@ -171,15 +171,20 @@ pub enum ServerState {
 /// but for what belongs to a later part of a pipeline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SinceReady {
-    /// Whether an ErrorResponse has come.
+    /// Whether an ErrorResponse has come. In the extended protocol the server then skips what
+    /// follows up to Sync.
     pub failed: bool,
-    /// Whether a statement that ends the transaction block was sent.
+    /// Whether a statement that ends the transaction block (COMMIT, ROLLBACK, PREPARE TRANSACTION)
+    /// was sent. Kept over a ReadyForQuery while other replies are pending.
     pub ending: Ending,
-    /// When a statement outside of a transaction block that was sent commits.
+    /// When a statement outside of a transaction block that was sent commits. Kept over a
+    /// ReadyForQuery while other replies are pending.
     pub commits: Commits,
-    /// Whether the proxy has sent a cancel request by itself, for what runs now.
+    /// Whether the proxy itself has sent a cancel request for what runs now, because its client has
+    /// left or a time limit has passed.
     pub cancelled: bool,
-    /// Whether extended-protocol messages were sent and their Sync was not.
+    /// Whether extended-protocol messages were sent and their Sync was not. ReadyForQuery does not
+    /// change this.
     pub segment_open: bool,
 }
 
@@ -214,6 +219,7 @@ pub struct BackendKey {
     /// The backend's process id, as the server has sent it; 0 before it has.
     pub process_id: u32,
     /// The secret: 4 bytes in protocol 3.0, up to 256 in 3.2; empty before the server has sent it.
+    /// `Debug` does not show it.
     pub secret: Box<[u8]>,
 }
 

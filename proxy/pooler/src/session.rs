@@ -153,7 +153,8 @@ pub enum Phase {
     Skipping,
 }
 
-/// Whether a session's client is still connected, and how it left.
+/// Whether a session's client is still connected, and how it left. It decides what happens to what
+/// still runs for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// The client is connected.
@@ -180,9 +181,11 @@ pub enum ClientBody {
 /// closes (Close) behind the client's next Sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameToClose {
-    /// The name as the server has it, without a NUL.
+    /// The name as the server has it, without a NUL: the client's own, escaped if it looks like the
+    /// proxy's.
     pub name: Box<[u8]>,
-    /// Whether the name stands for the client's own statement in this segment.
+    /// Whether the name stands for the client's own statement in this segment; false once the
+    /// client has deallocated or closed it.
     pub is_temporary: bool,
     /// Whether the server has confirmed that the name exists. After an error, names that were not
     /// confirmed are taken off the list, because the server has skipped them.
@@ -296,7 +299,8 @@ impl Session {
         }
     }
 
-    /// The session's id: its slot in the worker's table and a serial number.
+    /// The session's id: its slot in the worker's table and a serial number, so that the id of a
+    /// session that has left finds no other.
     #[inline]
     #[must_use]
     pub const fn id(&self) -> SessionId {

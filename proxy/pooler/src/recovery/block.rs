@@ -42,7 +42,8 @@ impl Block {
         }
     }
 
-    /// Whether a block is open behind the segment, where one `was_open` before it.
+    /// Whether a transaction block is open behind the segment, where one `was_open` before it;
+    /// assumes that every statement succeeds.
     #[must_use]
     pub const fn leaves_open(self, was_open: bool) -> bool {
         match self {

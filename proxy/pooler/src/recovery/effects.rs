@@ -25,10 +25,11 @@ const MORE_THAN_BEGINS: u8 = 8;
 const MAY_COUNT_EARLY: u8 = 16;
 
 impl SegmentEffects {
-    /// No text was sent.
+    /// The effects of no text: a segment without a message, or one whose messages bring no text.
     pub const NONE: Self = Self { block: Block::Same, flags: 0 };
 
-    /// A portal is executed; what its statement does was added by the Bind.
+    /// The effects of an Execute (or the executing half of a simple query); what the statement
+    /// itself does was added by its Bind.
     pub const EXECUTE: Self = Self { block: Block::Same, flags: EXECUTES };
 
     /// A statement is bound whose text is not known: it may write, and commit by itself. What it
@@ -38,7 +39,8 @@ impl SegmentEffects {
         flags: MORE_THAN_READS | MORE_THAN_READS_AND_COPIES | MORE_THAN_BEGINS | MAY_COUNT_EARLY,
     };
 
-    /// The effects of a text that is parsed; the transaction block stays the same.
+    /// The effects of the text in a Parse, which is not executed yet; the transaction block stays
+    /// the same.
     #[must_use]
     pub fn of_parse(classified: &Classified) -> Self {
         let (marks, access) = (classified.marks, classified.access);
@@ -71,7 +73,8 @@ impl SegmentEffects {
         }
     }
 
-    /// The effects of a simple query: its text is parsed and executed at once.
+    /// The effects of a simple query (protocol message Query), whose text is parsed and executed at
+    /// once.
     #[must_use]
     pub fn of_query(classified: &Classified) -> Self {
         Self { block: Block::of(classified), ..Self::of_parse(classified) }.then(Self::EXECUTE)
@@ -84,13 +87,15 @@ impl SegmentEffects {
         Self { block: Block::of(classified), ..Self::UNKNOWN }
     }
 
-    /// What `self` and then `next` do together.
+    /// What `self` and then `next` do together: the last of the two decides of the block, all other
+    /// effects are joined.
     #[must_use]
     pub const fn then(self, next: Self) -> Self {
         Self { block: self.block.then(next.block), flags: self.flags | next.flags }
     }
 
-    /// What the segment does to the transaction block.
+    /// What the segment does to the transaction block, if every statement succeeds; `Block::Same`
+    /// for nothing.
     #[must_use]
     pub const fn block(self) -> Block {
         self.block

@@ -154,7 +154,8 @@ impl InFlight {
         }
     }
 
-    /// How far the server has come with the segment at the front of the queue.
+    /// How far the server has come with the segment at the front of the queue;
+    /// [`Progress::Unanswered`] after each ReadyForQuery.
     #[must_use]
     pub const fn progress(&self) -> Progress {
         self.progress
@@ -193,7 +194,8 @@ impl InFlight {
         !matches!(self.segments, Segments::Open)
     }
 
-    /// Whether the client has sent nothing since the server connection was last idle.
+    /// Whether the client has sent nothing since the server connection was last idle, so that
+    /// nothing can have taken effect when the connection breaks.
     #[must_use]
     pub fn is_untouched(&self) -> bool {
         self.segments == Segments::Open && self.kept == Kept::Whole && self.bytes.is_empty()
@@ -220,7 +222,8 @@ impl InFlight {
         blocks
     }
 
-    /// What the open segment does to the transaction block.
+    /// What the open segment (whose Sync was not sent) does to the transaction block; `Block::Same`
+    /// if none is open.
     #[must_use]
     pub const fn open_block(&self) -> Block {
         self.open.block()

@@ -25,7 +25,7 @@ const LONGEST_QUIET_PAUSE: Duration = Duration::from_millis(250);
 /// it to `Pooler::handle_dialed`.
 #[derive(Clone, Debug)]
 pub struct Dialed {
-    /// The backend's process id and secret, for cancel requests.
+    /// The backend's process id and secret (BackendKeyData), for cancel requests.
     pub backend_key: BackendKey,
     /// The settings that the server has reported (ParameterStatus), name and value.
     pub parameters: Vec<NamedValue>,

@@ -126,7 +126,8 @@ pub enum NameFor {
     Probe,
 }
 
-/// Whether a message to the server is the client's or was added by the proxy.
+/// Whether a message to the server is the client's own or was added by the proxy; that decides
+/// whether its reply goes to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The client has sent the message: the reply passes.
@@ -142,7 +143,7 @@ pub struct UnnamedBefore {
     /// The client's unnamed statement, and whether its text was not kept; `None` where the request
     /// was the proxy's and the client's statement is unchanged.
     pub client: Option<(Option<Unnamed>, bool)>,
-    /// Whose the server's unnamed statement was.
+    /// Which session the server's unnamed statement belonged to before.
     pub server: UnnamedStatement,
 }
 
@@ -150,7 +151,8 @@ pub struct UnnamedBefore {
 /// (CopyInResponse).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CopyBegun {
-    /// Whether its CopyDone or CopyFail was forwarded already.
+    /// Whether the CopyDone or CopyFail of the COPY was forwarded already, before the server asked
+    /// for data.
     pub ended: bool,
     /// Whether the server has ignored the Sync behind the COPY, and the client has sent no other
     /// since.
@@ -233,9 +235,10 @@ pub struct ParseInFlight {
 /// A Describe of a named statement that the proxy has added and that is not answered yet.
 #[derive(Debug)]
 pub struct DescribeInFlight {
-    /// The client's name of the statement, without a NUL.
+    /// The client's name of the statement, without a NUL; as the client knows it, not as the server
+    /// does.
     pub name: Box<[u8]>,
-    /// The statement that is described.
+    /// The statement that is described, whose shape is noted or compared when the reply has come.
     pub statement: Rc<Statement>,
     /// The parameter types from the server's ParameterDescription: a count of 2 bytes, then a type
     /// OID of 4 bytes each; `None` until it has come.
@@ -246,9 +249,10 @@ pub struct DescribeInFlight {
 /// it is undone if the request fails.
 #[derive(Debug)]
 pub struct NameChange {
-    /// The client's name of the statement, without a NUL.
+    /// The client's name of the statement, without a NUL; not the name on the server.
     pub name: Box<[u8]>,
-    /// The statement that the name meant before; `None` if it meant none.
+    /// The statement that the name meant before; `None` if it meant none, so that undoing takes it
+    /// away.
     pub before: Option<Rc<Statement>>,
 }
 

@@ -23,7 +23,7 @@ pub enum Renewal {
     Kill,
 }
 
-/// How many connections a renewal concerned; zeros if the database has none.
+/// How many connections a renewal concerned, of this worker; zeros if the database has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Renewed {
     /// Clients that were dismissed; always 0 for [`Renewal::Reconnect`].

@@ -25,7 +25,7 @@ impl Reported {
         self.values.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| &**v)
     }
 
-    /// Names and values of the set, sorted by name.
+    /// Names and values of the set, sorted by name, the names in the server's spelling.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.values.iter().map(|(name, value)| (&**name, &**value))
     }

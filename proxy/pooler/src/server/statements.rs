@@ -42,7 +42,7 @@ enum Certainty {
     Leaving(u32),
 }
 
-/// Whether a server connection has a statement when the next message is run.
+/// Whether a server connection has a prepared statement at the moment when the next message is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatementLookup {
     /// The server has the statement.
@@ -63,7 +63,8 @@ pub enum Portal {
 }
 
 impl ServerStatements {
-    /// Whether the server has the statement `id` when the next message is run.
+    /// Whether the server has the statement `id` when the next message is run. Asked before a Bind
+    /// or Describe is forwarded.
     #[inline]
     pub fn find(&self, id: StatementId) -> StatementLookup {
         match self.places.get(&id).map(|place| place.standing) {
@@ -90,14 +91,16 @@ impl ServerStatements {
         }
     }
 
-    /// Notes that a Parse of `id` was sent.
+    /// Notes that a Parse of `id` was sent: the statement is there for the rest of the segment, and
+    /// unsure behind that until it is answered.
     pub fn insert(&mut self, id: StatementId) {
         self.uses += 1;
         let standing = Certainty::Arriving(self.segment);
         self.place(id, Entry { used: self.uses, portal_in: 0, standing });
     }
 
-    /// Notes that the Parse of `id` has succeeded: the statement is surely there.
+    /// Notes that the Parse of `id` has succeeded (ParseComplete): the statement is surely there.
+    /// Ignored if `id` is not listed or its Close was sent.
     pub fn arrived(&mut self, id: StatementId) {
         if let Some(place) = self.places.get_mut(&id)
             && matches!(place.standing, Certainty::Arriving(_))
@@ -106,28 +109,32 @@ impl ServerStatements {
         }
     }
 
-    /// Takes `id` off the list, because its Parse has failed or was skipped.
+    /// Takes `id` off the list, because its Parse has failed or was skipped; ignored if it is not
+    /// listed.
     pub fn remove(&mut self, id: StatementId) {
         if let Some(place) = self.places.remove(&id) {
             self.leaving -= usize::from(place.is_leaving());
         }
     }
 
-    /// Notes that a Close of `id` was sent; the statement no longer counts.
+    /// Notes that a Close of `id` was sent: the statement no longer counts. Ignored if it is not
+    /// listed.
     pub fn leave(&mut self, id: StatementId) {
         if let Some(place) = self.places.get(&id).copied() {
             self.place(id, Entry { standing: Certainty::Leaving(self.segment), ..place });
         }
     }
 
-    /// Takes `id` off the list, because its Close has succeeded.
+    /// Takes `id` off the list, because its Close has succeeded (CloseComplete). Ignored if no
+    /// Close was noted.
     pub fn left(&mut self, id: StatementId) {
         if self.places.get(&id).is_some_and(Entry::is_leaving) {
             self.remove(id);
         }
     }
 
-    /// Notes that the Close of `id` was skipped: the statement is still there.
+    /// Notes that the Close of `id` was skipped: the statement is still there, and counts as just
+    /// used.
     pub fn stays(&mut self, id: StatementId) {
         self.uses += 1;
         let standing = Certainty::Settled;
@@ -168,7 +175,8 @@ impl ServerStatements {
             .map(|(id, _)| *id)
     }
 
-    /// Takes all statements off the list, because the server has none any more.
+    /// Takes all statements off the list, because the server has none any more (DISCARD ALL,
+    /// DEALLOCATE ALL).
     pub fn clear(&mut self) {
         self.places.clear();
         self.leaving = 0;
@@ -181,7 +189,7 @@ impl ServerStatements {
         self.places.len() - self.leaving
     }
 
-    /// Whether the server has no statement.
+    /// Whether the server has no prepared statement, but for those whose Close was sent.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -78,7 +78,8 @@ impl Script {
         self.text.as_deref()
     }
 
-    /// The names of the statements that the text's SQL PREPAREs make.
+    /// The names of the statements that the text's SQL PREPAREs make, in order; empty if it has
+    /// none.
     pub fn prepares(&self) -> impl Iterator<Item = &[u8]> {
         self.steps.iter().filter_map(|step| match &step.form {
             Form::Prepare(name) => Some(&name[..]),
@@ -94,7 +95,8 @@ impl Script {
         })
     }
 
-    /// Whether a statement of the text is RESET, RESET ALL or DISCARD ALL.
+    /// Whether a statement of the text is RESET, RESET ALL or DISCARD ALL, which bring back the
+    /// server's defaults and not the client's startup values.
     #[must_use]
     pub fn resets(&self) -> bool {
         let resets =

@@ -25,7 +25,7 @@ pub enum FrontMessage {
 /// The classification of a Query's or Parse's SQL text, with the way in which the text was read.
 #[derive(Debug)]
 pub struct ReadText {
-    /// What the text does, by its classification.
+    /// What the text does: its statements, its access to rows, the state that it may leave.
     pub classified: Classified,
     readings: Readings,
     calls: Calls,

@@ -45,7 +45,7 @@ pub enum PinReason {
     StatementUnderOlderSettings,
 }
 
-/// A set of [`PinReason`]s; empty by default.
+/// A set of [`PinReason`]s, one bit each; empty by default.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct PinReasons(u16);
 
@@ -88,7 +88,7 @@ impl PinReason {
         Self::StatementUnderOlderSettings,
     ];
 
-    /// The reason's name, as SHOW CLIENTS and metric labels have it.
+    /// The reason's name in lower case, as SHOW CLIENTS and metric labels have it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -110,7 +110,7 @@ impl PinReason {
 }
 
 impl PinReasons {
-    /// Whether `reason` is in the set.
+    /// Whether the set contains `reason`.
     #[must_use]
     pub const fn contains(self, reason: PinReason) -> bool {
         self.0 & (1 << reason as u16) != 0
@@ -136,7 +136,8 @@ impl std::fmt::Debug for PinReasons {
 }
 
 impl Pin {
-    /// Whether the session is pinned, for any reason.
+    /// Whether the session is pinned, for any reason: it keeps its server connection after the
+    /// transaction.
     #[inline]
     #[must_use]
     pub const fn is_set(&self) -> bool {
@@ -223,7 +224,7 @@ impl Pin {
         }
     }
 
-    /// Whether the session is pinned for `reason`.
+    /// Whether the session is pinned for `reason`, perhaps beside others.
     #[must_use]
     pub const fn has(&self, reason: PinReason) -> bool {
         self.reasons.contains(reason)
@@ -235,7 +236,7 @@ impl Pin {
         *self = Self::default();
     }
 
-    /// How long the session has been pinned; zero if it is not.
+    /// How long the session has been pinned at the time `now`; zero if it is not.
     #[must_use]
     pub fn lasted(&self, now: Instant) -> Duration {
         self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))

@@ -45,7 +45,8 @@ impl PendingReplies {
         self.adding = owner;
     }
 
-    /// Notes that a final reply will come which passes to the client.
+    /// Notes that a final reply (such as ParseComplete or CommandComplete) will come which passes
+    /// to the client. Joined with the last entry if that is alike.
     #[inline]
     pub fn pass(&mut self) {
         match self.last_mut() {
@@ -54,7 +55,8 @@ impl PendingReplies {
         }
     }
 
-    /// Notes that `count` final replies will come which are swallowed.
+    /// Notes that `count` final replies will come which are swallowed. Joined with the last entry
+    /// if that is alike.
     pub fn swallow(&mut self, count: u32) {
         match self.last_mut() {
             Some(Pending::Swallow(n)) => *n += count,
@@ -147,7 +149,8 @@ impl PendingReplies {
             })
     }
 
-    /// Appends any entry, for the owner for whom replies are added.
+    /// Appends any entry, for the owner for whom replies are added. The queue may exceed its limit:
+    /// the caller asks [`Self::is_full`] before.
     pub fn push(&mut self, reply: Pending) {
         self.changes += usize::from(reply.is_change());
         self.add(self.adding, reply);
@@ -159,7 +162,7 @@ impl PendingReplies {
         self.add(Owner::PGIMBAL, reply);
     }
 
-    /// As [`Self::front`], to be changed.
+    /// The entry of the reply that comes next, to be changed; `None` if none is pending.
     #[inline]
     pub fn front_mut(&mut self) -> Option<&mut Pending> {
         self.entries.front_mut().map(|entry| &mut entry.reply)
@@ -376,7 +379,7 @@ impl PendingReplies {
         }
     }
 
-    /// Whether no reply is pending.
+    /// Whether no reply is pending: the server has answered everything that was sent.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -21,7 +21,8 @@ pub struct ClientStatements {
 }
 
 impl ClientStatements {
-    /// The statement that `name` means; `None` if the client has no such name.
+    /// The statement that `name` means, of which 63 bytes count; `None` if the client has no such
+    /// name.
     #[inline]
     pub fn get(&self, name: &[u8]) -> Option<&Rc<Statement>> {
         self.names.get(cut(name))
@@ -50,13 +51,13 @@ impl ClientStatements {
         self.bytes
     }
 
-    /// How many names the client has.
+    /// How many names of prepared statements the client has; at most [`CLIENT_STATEMENTS_LIMIT`].
     #[must_use]
     pub fn len(&self) -> usize {
         self.names.len()
     }
 
-    /// Whether the client has no names.
+    /// Whether the client has no named prepared statement.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
@@ -68,7 +69,8 @@ impl ClientStatements {
         self.unkept_count() > 0
     }
 
-    /// How many of the client's names mean a statement whose text is not kept.
+    /// How many of the client's names mean a statement whose text is not kept, which only the
+    /// present server connection has. Walks all names.
     #[must_use]
     pub fn unkept_count(&self) -> u64 {
         self.names.values().filter(|statement| statement.body.is_none()).count() as u64

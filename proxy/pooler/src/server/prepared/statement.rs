@@ -67,7 +67,7 @@ impl std::fmt::Debug for StatementKey {
 /// A prepared statement that may exist on several servers and be known to several clients.
 #[derive(Debug)]
 pub struct Statement {
-    /// The statement's identity; its name on the servers is made of it.
+    /// The statement's identity, of which its name on the servers is made.
     pub id: StatementId,
     /// The identity of what the statement was parsed from (text, types, settings, schema changes),
     /// which several statements may share.
@@ -80,7 +80,7 @@ pub struct Statement {
     pub settings: ParsedUnder,
     /// What executing the statement means to the session: the classification of its text.
     pub class: StatementClass,
-    /// How the statement was made: by Parse or by SQL PREPARE.
+    /// How the statement was made: by Parse, by SQL PREPARE, or by Parse in session mode.
     pub origin: Origin,
     /// The parameters and rows that its client was told of; empty until the server has described
     /// it.
@@ -89,7 +89,7 @@ pub struct Statement {
     pub parsed_under: OnceCell<Arc<[Setting]>>,
 }
 
-/// How a prepared statement was made.
+/// How a prepared statement was made, which decides how it is made again on another server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// By a Parse message.
@@ -112,7 +112,7 @@ pub struct Shape {
 }
 
 impl Statement {
-    /// Bytes that are kept of its text, and of what is known of it.
+    /// How many bytes are kept of the statement's text and of its classification.
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
         self.body.as_ref().map_or(0, |body| body.len()) + self.class.bytes()
@@ -149,7 +149,7 @@ impl Statement {
         Self { origin: Origin::Session, ..own }
     }
 
-    /// The statement's SQL text, without its NUL; empty if it is not kept.
+    /// The SQL text of the Parse or PREPARE, without its NUL; empty if it is not kept.
     #[must_use]
     pub fn text(&self) -> &[u8] {
         self.body.as_deref().map_or(&[], |body| {
@@ -179,7 +179,8 @@ impl Statement {
         }
     }
 
-    /// Appends the statement's name on the servers, without a NUL.
+    /// Appends the name that the statement has on every server, without a NUL: `pgimbal_` and 32
+    /// hexadecimal digits.
     pub fn write_server_name(&self, out: &mut Vec<u8>) {
         write_server_name(self.id, out);
     }

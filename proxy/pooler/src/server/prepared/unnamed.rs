@@ -33,10 +33,11 @@ impl Unnamed {
     }
 }
 
-/// Whose the unnamed prepared statement is that a server connection has.
+/// To which session the unnamed prepared statement on a server connection belongs. A session whose
+/// statement is not there parses it again before Bind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnnamedStatement {
-    /// The server has no unnamed statement.
+    /// The server has no unnamed statement, as after a login or its Close.
     Absent,
     /// This session's, after this many changes of its client's unnamed statement.
     Of(SessionId, u32),

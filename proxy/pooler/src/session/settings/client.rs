@@ -80,7 +80,8 @@ impl ClientSettings {
         ClientSettings { base, current: base, transaction: None }
     }
 
-    /// Gives back the references to the table, when the session has ended.
+    /// Gives back the references to the table, when the session has ended. Without this call the
+    /// sets are never forgotten.
     pub fn close(mut self, table: &mut SettingsTable) {
         self.commit(table);
         table.release(self.current);
@@ -273,7 +274,8 @@ impl ClientSettings {
         }
     }
 
-    /// Whether a setting was changed in the transaction that is under way.
+    /// Whether a setting was changed in the transaction that is under way, so that its end may
+    /// change them.
     #[inline]
     pub fn changed_in_transaction(&self) -> bool {
         self.transaction.is_some()

@@ -7,6 +7,7 @@ use std::sync::Arc;
 pub struct RefusedSettings {
     /// The names of the refused settings, in lower case.
     pub names: Vec<Box<[u8]>>,
-    /// The body of the ErrorResponse for the first of them.
+    /// The body of the ErrorResponse for the first of them, with which the client's messages are
+    /// answered.
     pub error: Arc<[u8]>,
 }

@@ -21,11 +21,11 @@ impl SettingsId {
 /// A setting (run-time parameter) and its value, in the form that `set_config` takes.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Setting {
-    /// The setting's name in lower case.
+    /// The setting's name in lower case, without a NUL; a custom one has a dot.
     pub name: Arc<[u8]>,
     /// The setting's value, unquoted; in the encoding that `encoding` names.
     pub value: Arc<[u8]>,
-    /// The encoding of the value's bytes beyond ASCII.
+    /// The encoding of the value's bytes beyond ASCII; the client's if there are none.
     pub encoding: ValueEncoding,
 }
 
@@ -169,7 +169,8 @@ impl SettingsTable {
         self.own(stay)
     }
 
-    /// Adds a reference to `id`, for one more keeper of the number.
+    /// Adds a reference to `id`, for one more keeper of the number; nothing for
+    /// [`SettingsId::EMPTY`].
     pub fn retain(&mut self, id: SettingsId) {
         if id != SettingsId::EMPTY {
             self.slots[id.0 as usize].references += 1;
@@ -208,7 +209,7 @@ impl SettingsTable {
         }
     }
 
-    /// The settings of the set `id`, sorted by name.
+    /// The settings of the set `id`, sorted by name; empty for [`SettingsId::EMPTY`].
     pub fn settings(&self, id: SettingsId) -> &[Setting] {
         &self.slots[id.0 as usize].settings
     }
@@ -235,7 +236,7 @@ impl SettingsTable {
         self.slots[id.0 as usize].parse
     }
 
-    /// How many sets the table holds besides the empty one.
+    /// How many sets are referred to, besides the empty one.
     pub fn len(&self) -> usize {
         self.slots.len() - 1 - self.free.len()
     }

@@ -36,12 +36,13 @@ pub struct SessionState {
     /// The value of the setting `session_authorization`, in the database's encoding: the login user
     /// unless SET SESSION AUTHORIZATION has changed it.
     pub session_user: Bytes,
-    /// Whether the session has temporary objects: something depends on its temporary schema. It is
-    /// pinned if so.
+    /// Whether the session has temporary objects: something depends on its temporary schema. The
+    /// session is pinned if so.
     pub temporary: bool,
-    /// Whether the session listens to a channel (`pg_listening_channels`). It is pinned if so.
+    /// Whether the session listens to a channel (`pg_listening_channels`). The session is pinned if
+    /// so.
     pub channels: bool,
-    /// Whether the session has a cursor WITH HOLD (`pg_cursors`). It is pinned if so.
+    /// Whether the session has a cursor WITH HOLD (`pg_cursors`). The session is pinned if so.
     pub cursors: bool,
     /// Whether the database has an event trigger that is not disabled (`pg_event_trigger`): then
     /// DDL may run code that no text shows.
@@ -55,7 +56,7 @@ pub struct SessionState {
 /// for by its name).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShownSetting {
-    /// The setting's name in lower case.
+    /// The setting's name in lower case, as in `pg_settings` or asked for.
     pub name: Bytes,
     /// The setting's value in the database's encoding, as `current_setting` gives it; may be empty.
     pub value: Bytes,

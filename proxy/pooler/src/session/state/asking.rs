@@ -32,7 +32,7 @@ pub enum Waiting {
     No,
 }
 
-/// The SQLSTATE with which the server has refused to answer a question.
+/// The SQLSTATE of the ErrorResponse with which a server has refused to answer a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal(SqlState);
 
@@ -51,7 +51,8 @@ impl Refusal {
         self.0 == SqlState::INVALID_SQL_STATEMENT_NAME
     }
 
-    /// Whether the error is 42501: the pool's user may not ask.
+    /// Whether the error is 42501 (insufficient privilege): the pool's user may not ask, and the
+    /// session is pinned as unknown.
     #[must_use]
     pub fn is_denied(self) -> bool {
         self.0 == SqlState::INSUFFICIENT_PRIVILEGE
@@ -95,7 +96,7 @@ impl Asking {
         self.client = Waiting::No;
     }
 
-    /// Whether the client still waits for the answer.
+    /// Whether the client still waits for the answer; [`Waiting::Yes`] at first.
     #[must_use]
     pub const fn client(&self) -> Waiting {
         self.client

@@ -81,7 +81,8 @@ impl DatabaseFacts {
         self.with(|state| state.custom.iter().for_each(visit));
     }
 
-    /// Forgets the two facts, because a statement may have changed them.
+    /// Forgets the two facts, because a statement (DDL) may have changed them; they count as not
+    /// known until the server is asked again.
     pub fn forget(&self) {
         self.with(|state| state.known = None);
     }

@@ -54,7 +54,7 @@ impl Portals {
         Some((script, rereads))
     }
 
-    /// Whether no portal is followed.
+    /// Whether no portal is followed; cursors do not count.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {

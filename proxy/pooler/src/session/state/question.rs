@@ -206,7 +206,8 @@ impl Question {
 }
 
 impl OwnStatements {
-    /// How many of the statements the server connection surely has.
+    /// How many of the proxy's own statements the server connection surely has, without the
+    /// doubtful ones.
     #[must_use]
     pub const fn count(self) -> u64 {
         self.there.count_ones() as u64
