@@ -118,11 +118,10 @@ pub struct Server {
 /// readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadingsKnown {
-    /// The reported settings hold.
+    /// The reported settings hold for the text; the state when the server has answered everything.
     #[default]
     Yes,
-    /// A statement that may change these settings runs before the text, and its report has not come
-    /// yet.
+    /// No such statement was sent, so that no commit can be under way.
     No,
 }
 
@@ -153,11 +152,14 @@ pub enum Setup {
 /// What a server connection is doing, from dialing over idle and linked (in turns) to closing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerState {
-    /// The driver is connecting and logging in.
+    /// The driver is connecting and logging in; `Pooler::handle_dialed` or
+    /// `Pooler::handle_dial_failed` ends this.
     Dialing,
-    /// The connection has been idle since this time: no session has it.
+    /// The connection has been idle since this time: no session has it, and the next checkout may
+    /// take it.
     Idle(Instant),
-    /// The connection has served this session since this time.
+    /// The connection has served this session since this time. Others may still await replies of
+    /// it.
     Linked(SessionId, Instant),
     /// No session has the connection since this time, but it is not given to another yet: a cancel
     /// request that is on its way would hit the next session's query.
@@ -195,7 +197,7 @@ pub enum Commits {
     /// At their end, so that their failure proves that nothing of them has taken effect.
     #[default]
     AtEnd,
-    /// Perhaps before their end, as a procedure that CALL runs may.
+    /// Perhaps before their end, as a procedure that CALL runs may: a failure proves nothing.
     OnItsWay,
 }
 
@@ -206,9 +208,11 @@ pub enum Ending {
     /// No such statement was sent.
     #[default]
     No,
-    /// A ROLLBACK was sent and nothing else that ends a transaction.
+    /// A ROLLBACK was sent and nothing else that ends a transaction: a break of the connection has
+    /// the same effect.
     Rollback,
-    /// A COMMIT, END or PREPARE TRANSACTION may be among what was sent.
+    /// A COMMIT, END or PREPARE TRANSACTION may be among what was sent: if the connection breaks,
+    /// the outcome is unknown, and it is not cancelled when its client leaves.
     MayCommit,
 }
 

@@ -119,7 +119,8 @@ pub struct Session {
 /// linked for one transaction; a pinned or session-mode session stays linked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
-    /// The session has no server connection and asks for none.
+    /// The session has no server connection and asks for none, as after login and between
+    /// transactions.
     Unlinked,
     /// The session has waited in its pool's queue for a server connection since this time.
     Waiting(Instant),
@@ -143,7 +144,7 @@ pub enum Link {
 /// protocol, "Message Flow", Extended Query).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Every message is processed as it comes.
+    /// Every message is processed as it comes; the state after login.
     Open,
     /// No message is processed until all pending replies have come, because what to do with the
     /// next one depends on them (for example, which statement a name means).
@@ -157,9 +158,10 @@ pub enum Phase {
 /// still runs for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// The client is connected.
+    /// The client is connected; every session begins so.
     Here,
-    /// The client sent Terminate. What it sent before still runs.
+    /// The client sent Terminate (protocol, "Termination"). What it sent before still runs; then
+    /// its transaction is rolled back, if one is open.
     Terminated,
     /// The client's connection ended without Terminate. What still runs for it is cancelled, if
     /// `on_client_gone` says so, unless that may be a COMMIT.
@@ -196,12 +198,14 @@ pub struct NameToClose {
 /// proxy has not followed. If so, it is not known under which settings a statement is parsed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LocalSettings {
-    /// No: every such setting is followed.
+    /// No: every such setting is followed, or none was set. Every transaction begins so.
     #[default]
     Known,
-    /// Perhaps: code has run that may set something, and no text shows what.
+    /// Perhaps: code (such as DO or CALL) has run that may set something, and no text shows what. A
+    /// statement parsed now is not shared.
     Unknown,
-    /// Perhaps: a text names the settings, but is not followed.
+    /// Perhaps: a text names the settings, but is not followed. A statement parsed now is not
+    /// shared.
     Named,
 }
 

@@ -7,7 +7,7 @@ use crate::sql::{Chain, Classified, Form};
 /// succeeds. `Same` by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Block {
-    /// The segment neither begins nor ends a block.
+    /// The segment neither begins nor ends a block, or its texts do not show it.
     #[default]
     Same,
     /// A block is open behind the segment: its last such statement was BEGIN.

@@ -61,10 +61,10 @@ pub enum Progress {
     /// The client has got nothing of the answer, so that the segment may be run again unseen.
     #[default]
     Unanswered,
-    /// The client has got a part of the answer.
+    /// The client has got a part of the answer, so that the segment cannot be run again.
     Answered,
     /// A statement has been completed (CommandComplete): in a simple query that may be after the
-    /// commit.
+    /// commit, so that a rollback is not proven.
     Completed,
 }
 

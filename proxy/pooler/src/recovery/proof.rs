@@ -7,20 +7,23 @@ use pgimbal_wire::error::{Report, SqlState};
 /// Only what reads is run again, inside a READ ONLY transaction of the proxy's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rerun {
-    /// The segment runs for the first time, or none runs.
+    /// The segment runs for the first time, or no segment runs.
     No,
     /// The segment is run again as soon as the session has a server connection.
     Due(Tries),
-    /// The segment is running again on a server connection.
+    /// The segment is running again on a server connection. If that breaks too, it may be due once
+    /// more.
     Running(Tries),
 }
 
 /// What is proven of a statement whose server connection broke before its answer was complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// The statement has certainly not taken effect.
+    /// The statement has certainly not taken effect: the client is told the error of a lost
+    /// transaction.
     RolledBack,
-    /// The statement may have taken effect, or not.
+    /// The statement may have taken effect, or not: the client is told that the outcome is unknown
+    /// (08007).
     Unknown,
 }
 

@@ -27,7 +27,7 @@ pub enum CredentialEvent {
     /// No password works at some node, or none is known. Holds the body of the ErrorResponse for
     /// whoever waits too long. Open connections are kept meanwhile.
     LockedOut(Arc<[u8]>),
-    /// A password works again: the end of `LockedOut`.
+    /// A password works again: the end of [`CredentialEvent::LockedOut`].
     LetIn,
 }
 

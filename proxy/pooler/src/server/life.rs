@@ -37,9 +37,11 @@ pub struct Dialed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DialFailure {
     /// The server has refused the login, or the configuration is wrong: everybody who waits is
-    /// told.
+    /// told. Only clients that wait for a single node of a cluster are sent to another one.
     Refused,
-    /// The server cannot be reached now; in a cluster another node may be.
+    /// The server cannot be reached now. In a cluster, clients go on waiting for another node.
+    /// Outside of one they are told, unless clients of the pool outlive its server and it was
+    /// reached before.
     Unreachable,
 }
 

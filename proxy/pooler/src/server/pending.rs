@@ -119,7 +119,7 @@ pub enum NameFor {
     /// A simple query, in a segment in front of it: an error of that segment is told in place of
     /// the one that follows from it in the query.
     Query,
-    /// A message of the same segment: an error is that of the segment.
+    /// A message of the same segment: an error fails that segment, and passes as its error.
     Segment,
     /// The client's Parse behind it, whose text and name it tries: its notices and errors are told
     /// as those of that Parse.
@@ -188,19 +188,24 @@ pub enum OwnQuery {
     /// Asks the server for the two facts about its database. After an error both count as true for
     /// 60 s.
     Facts,
-    /// Deallocates all prepared statements, because what the proxy believes of them is wrong.
+    /// Deallocates all prepared statements (DEALLOCATE ALL), because what the proxy believes of
+    /// them is wrong.
     Deallocate,
-    /// Takes away what a client that has left may have left behind.
+    /// Takes away what a client that has left may have left behind, before its session is
+    /// forgotten.
     Clean,
-    /// Takes the client's limit on idle time off, before the connection becomes idle.
+    /// Takes the client's `idle_session_timeout` off, which would end the connection while it is
+    /// idle.
     Untimed,
-    /// Rolls back a transaction that a client, or a question, has left open.
+    /// Rolls back a transaction that a client which has left, or a failed question, has left open.
     Rollback,
-    /// The operator's own `reset_query`, where that is not `DISCARD ALL`.
+    /// The operator's own `reset_query`, where that is not `DISCARD ALL`; `DISCARD ALL` follows it.
     CustomReset,
-    /// `DISCARD ALL`, before the connection serves another session.
+    /// `DISCARD ALL`, before the connection serves another session. Afterwards the server has no
+    /// settings and no prepared statements.
     Reset,
-    /// Begins a READ ONLY transaction, in which a statement is run again.
+    /// Begins the READ ONLY transaction in which a segment is run again; the client does not see
+    /// it.
     RerunBegin,
     /// Ends (COMMIT) the transaction of a statement that is run again: its ReadyForQuery passes to
     /// the client.
@@ -305,6 +310,6 @@ pub enum Reply {
     /// A Describe of the client's unnamed statement of this number, parsed again: the reply is
     /// swallowed.
     UnnamedCheck(u32, Option<Box<[u8]>>),
-    /// An Execute with effects on the session: the reply passes.
+    /// An Execute with effects on the session, which are noted; the reply passes.
     Execute(Box<Script>),
 }

@@ -17,7 +17,7 @@ use crate::session::dismissal;
 /// KILL).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewal {
-    /// Each server connection ends once no session has it; clients stay.
+    /// Each server connection ends as soon as no session has it; clients stay connected.
     Reconnect,
     /// As `Reconnect`, and the database's clients are dismissed at once (57P01).
     Kill,

@@ -78,7 +78,8 @@ pub enum IdleMessages {
     /// Only notices, notifications and reported settings have come, which took this many bytes; the
     /// connection may be used. The rest is the beginning of a message.
     Harmless(u32),
-    /// An error or an unexpected message has come: the connection must not be used.
+    /// An error or an unexpected message has come: the connection must not be used. The body of an
+    /// ErrorResponse is kept for whoever is told of the loss.
     Dead,
 }
 

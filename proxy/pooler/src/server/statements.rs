@@ -45,9 +45,9 @@ enum Certainty {
 /// Whether a server connection has a prepared statement at the moment when the next message is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatementLookup {
-    /// The server has the statement.
+    /// The server has the statement, or an error makes it skip the next message too.
     Here,
-    /// The server does not have the statement, so that it must be parsed first.
+    /// The server does not have the statement, so that it must be parsed there first.
     Missing,
     /// That depends on replies to an earlier segment: the client's message waits for them.
     Unsure,
@@ -56,9 +56,9 @@ pub enum StatementLookup {
 /// The kind of portal to which a statement is bound, with the number of the transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Portal {
-    /// The unnamed portal, which the next Bind to it closes.
+    /// The unnamed portal, which the next Bind to it closes. The number is that of the transaction.
     Unnamed(u64),
-    /// A named portal, which lasts until it is closed or the transaction ends.
+    /// A named portal, which lasts until it is closed or the transaction of this number ends.
     Named(u64),
 }
 

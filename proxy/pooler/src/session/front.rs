@@ -14,7 +14,8 @@ pub enum FrontMessage {
     /// text is longer than what is held.
     #[default]
     Unread,
-    /// The message is a Query or Parse, whose text was classified.
+    /// The message is a Query or Parse, whose text was classified; the classification takes 4096
+    /// bytes at most.
     Text(ReadText),
     /// Only whether the message reads or writes rows: it is a Bind or Describe of a prepared
     /// statement, or its classified text takes more memory (4096 bytes) than is kept for a client

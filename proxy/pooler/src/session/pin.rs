@@ -20,22 +20,25 @@ pub enum PinReason {
     Listen,
     /// The server has shown a cursor WITH HOLD (DECLARE), until that is closed.
     HoldCursor,
-    /// The server has shown statements of SQL PREPARE that the proxy does not know.
+    /// The server has shown statements of SQL PREPARE that the proxy does not know, because it has
+    /// not read the texts that made them; until DEALLOCATE.
     SqlPrepare,
     /// The server has shown that the session has set up a replication origin
     /// (`pg_replication_origin_session_setup`).
     ReplicationOrigin,
-    /// The server has shown a temporary replication slot of the session.
+    /// The server has shown a temporary replication slot of the session, until that is dropped.
     ReplicationSlot,
     /// The session may have opened a connection with `dblink_connect`; the server cannot be asked
     /// about that, so the reason stays until DISCARD ALL or the end of the session.
     Dblink,
-    /// The server was asked what the session has left, and has refused or not answered.
+    /// The server was asked what the session has left, and has refused (42501) or not answered. An
+    /// answer to a later question ends the reason, unless the server refuses some kinds for good.
     Unknown,
     /// The client has more settings, or larger ones, than are kept for one client (64 and 16,384
     /// bytes), or more than 256 savepoints behind a changed setting.
     TooManySettings,
-    /// The session may have state that no query shows, and `hidden_state = "pin"` is configured.
+    /// The session may have state that no query shows (such as custom settings under unknown names,
+    /// the seed of `random()`, a loaded library), and `hidden_state = "pin"` is configured.
     HiddenState,
     /// The text of one of the client's prepared statements is above the limit, so that only this
     /// server connection has the statement.

@@ -92,11 +92,13 @@ pub struct Statement {
 /// How a prepared statement was made, which decides how it is made again on another server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// By a Parse message.
+    /// By a Parse message, in transaction pooling: the server has it under a name of the proxy's.
     Parse,
-    /// By SQL PREPARE; the statement's text is that of the PREPARE.
+    /// By SQL PREPARE; the statement's text is that of the PREPARE, which is run again where it is
+    /// needed.
     Sql,
-    /// By a Parse message in session mode: the server has it under the client's own name.
+    /// By a Parse message in session mode: the server has it under the client's own name, and it is
+    /// never parsed again.
     Session,
 }
 

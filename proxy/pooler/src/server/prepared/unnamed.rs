@@ -39,8 +39,9 @@ impl Unnamed {
 pub enum UnnamedStatement {
     /// The server has no unnamed statement, as after a login or its Close.
     Absent,
-    /// This session's, after this many changes of its client's unnamed statement.
+    /// The statement of this session, after this many changes of its client's unnamed statement. An
+    /// earlier number is an outdated one.
     Of(SessionId, u32),
-    /// That of a session of another worker, or not known: no session may use it.
+    /// The statement of a session of another worker, or not known whose: no session may use it.
     Foreign,
 }

@@ -25,11 +25,13 @@ pub struct ClientSettings {
 /// Which settings a client's statement brings back to its startup values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reset<'n> {
-    /// RESET of one setting, or SET … TO DEFAULT; the name in lower case.
+    /// RESET of one setting, or SET … TO DEFAULT; the name in lower case. With
+    /// `session_authorization` the role is reset too.
     Name(&'n [u8]),
-    /// RESET ALL: every setting but `role` and `session_authorization`.
+    /// RESET ALL: every setting but `role` and `session_authorization`, and but those that SET
+    /// LOCAL has brought to their defaults.
     All,
-    /// DISCARD ALL: every setting, role and session user included.
+    /// DISCARD ALL: every setting, with the role and the session's user.
     Discard,
 }
 

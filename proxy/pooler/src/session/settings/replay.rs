@@ -15,9 +15,9 @@ use crate::sql::Scope;
 /// implicit transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replay {
-    /// The server connection has these settings already: nothing is sent.
+    /// The server connection has these settings already: nothing is written or sent.
     Nothing,
-    /// One query.
+    /// One query, which sets and resets everything.
     One(Range<usize>),
     /// Two queries: the first changes `client_encoding`, under which the server reads the second.
     /// Both may be sent at once.

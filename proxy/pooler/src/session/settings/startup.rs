@@ -11,7 +11,8 @@ pub enum StartupError {
     /// The named parameter (`in_hot_standby` or `is_superuser`) is set by the server only.
     #[error("parameter \"{}\" cannot be changed", .0.escape_ascii())]
     Fixed(Vec<u8>),
-    /// There are more settings, or larger ones, than are kept for one client.
+    /// There are more settings, or larger ones, than are kept for one client (64 and 16,384 bytes
+    /// of names and values).
     #[error(transparent)]
     TooMany(#[from] TooManySettings),
 }

@@ -26,9 +26,11 @@ pub struct Asking {
 /// Whether the client waits for the answer to a question before its next message is forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiting {
-    /// The client waits, so that nothing of what was asked about can have changed.
+    /// The client waits, so that nothing of what was asked about can have changed when the answer
+    /// comes.
     Yes,
-    /// The client waits no longer, because the answer is late.
+    /// The client waits no longer, because the answer is late: the kinds asked about stay raised,
+    /// and are asked about again.
     No,
 }
 

@@ -10,9 +10,10 @@ const LIMIT: usize = 32;
 /// Whether a statement, when it runs, may change how the server reads the texts behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rereads {
-    /// The statement does not.
+    /// The statement does not: the reading of later texts stays as it is.
     No,
-    /// The statement may, because it sets or resets settings or rolls back.
+    /// The statement may, because it sets or resets settings or rolls back: later texts are judged
+    /// by all their possible readings until it is answered.
     Perhaps,
 }
 

@@ -34,7 +34,7 @@ pub enum Question {
     Origin,
     /// Whether the session has temporary replication slots (`pg_replication_slots`); one row.
     Slots,
-    /// COMMIT; no rows.
+    /// COMMIT of the transaction around the others; no rows.
     End,
 }
 
