@@ -284,7 +284,8 @@ impl Server {
         }
     }
 
-    /// The server connection's id: its slot in the worker's table and a serial number.
+    /// The server connection's id: its slot in the worker's table and a serial number, so that the
+    /// id of one that is gone finds no other.
     #[inline]
     #[must_use]
     pub const fn id(&self) -> ServerId {

@@ -221,7 +221,8 @@ pub enum ShapeCheck {
     Changed,
 }
 
-/// Whether a session still waits for a server to check the settings of its startup packet.
+/// Whether a session still waits for a server to check the settings of its startup packet. A trial
+/// is needed for settings that no server of the pool has taken yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trial {
     /// No: the client was greeted, or no trial was needed or begun.
@@ -233,7 +234,8 @@ pub enum Trial {
 }
 
 impl Link {
-    /// The server connection that the session has; `None` while it is unlinked or waits.
+    /// The server connection that the session has, in whatever stage; `None` while it is unlinked
+    /// or waits.
     #[inline]
     #[must_use]
     pub const fn server(self) -> Option<ServerId> {

@@ -115,7 +115,8 @@ impl SegmentEffects {
         self.flags & MORE_THAN_READS_AND_COPIES == 0
     }
 
-    /// Whether the segment begins a transaction block, executes that, and does nothing else.
+    /// Whether the segment executes one statement that begins a transaction block, and does nothing
+    /// else: it may be sent to another server as if for the first time.
     #[must_use]
     pub const fn only_begins(self) -> bool {
         self.flags & (EXECUTES | MORE_THAN_BEGINS) == EXECUTES

@@ -27,7 +27,8 @@ const LONGEST_QUIET_PAUSE: Duration = Duration::from_millis(250);
 pub struct Dialed {
     /// The backend's process id and secret (BackendKeyData), for cancel requests.
     pub backend_key: BackendKey,
-    /// The settings that the server has reported (ParameterStatus), name and value.
+    /// The settings that the server has reported (ParameterStatus), name and value; the pool's
+    /// later clients are greeted with them.
     pub parameters: Vec<NamedValue>,
     /// The node of the cluster that the connection leads to; `None` outside of a cluster.
     pub found: Option<DialedNode>,

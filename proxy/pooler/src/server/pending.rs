@@ -233,11 +233,13 @@ pub struct ParseInFlight {
     /// How to undo the change of the client's name if the request fails; `None` if the proxy added
     /// the Parse.
     pub change: Option<NameChange>,
-    /// Whether a probe in front of it has told the client everything but the ParseComplete.
+    /// Whether a probe in front of it has told the client everything but the ParseComplete: what
+    /// else the server says of this one is swallowed.
     pub is_probed: bool,
 }
 
-/// A Describe of a named statement that the proxy has added and that is not answered yet.
+/// A Describe of a named statement that the proxy has added and that is not answered yet. Its
+/// ParameterDescription and RowDescription (or NoData) give the statement's shape.
 #[derive(Debug)]
 pub struct DescribeInFlight {
     /// The client's name of the statement, without a NUL; as the client knows it, not as the server

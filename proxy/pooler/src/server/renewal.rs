@@ -26,7 +26,7 @@ pub enum Renewal {
 /// How many connections a renewal concerned, of this worker; zeros if the database has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Renewed {
-    /// Clients that were dismissed; always 0 for [`Renewal::Reconnect`].
+    /// The number of clients that were dismissed; always 0 for [`Renewal::Reconnect`].
     pub clients: usize,
     /// Server connections that end now or once they are free, without those that were to end
     /// before.

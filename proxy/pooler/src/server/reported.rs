@@ -8,7 +8,8 @@ use std::rc::Rc;
 use foldhash::fast::RandomState;
 use hashbrown::HashSet;
 
-/// The name and the value of a setting as a server or client has sent them, without NULs.
+/// The name and the value of a setting, in this order, as a server or client has sent them; without
+/// NULs.
 pub type NamedValue = (Box<[u8]>, Box<[u8]>);
 
 /// A set of settings that a server has reported by ParameterStatus, sorted by name. Empty by

@@ -72,7 +72,8 @@ pub(crate) fn process(
     Processed { taken: at as u32, stop }
 }
 
-/// What the messages mean that a server connection has sent while no session had it.
+/// What the messages mean that a server connection has sent while no session had it, from
+/// `Pooler::handle_idle_bytes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdleMessages {
     /// Only notices, notifications and reported settings have come, which took this many bytes; the

@@ -53,7 +53,8 @@ pub enum StatementLookup {
     Unsure,
 }
 
-/// The kind of portal to which a statement is bound, with the number of the transaction.
+/// The kind of portal to which a statement is bound, with the number of the transaction
+/// ([`Server::transaction`](crate::server::Server::transaction)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Portal {
     /// The unnamed portal, which the next Bind to it closes. The number is that of the transaction.
@@ -141,7 +142,8 @@ impl ServerStatements {
         self.place(id, Entry { used: self.uses, portal_in: 0, standing });
     }
 
-    /// Notes that a Sync was sent, behind which the next segment begins.
+    /// Notes that a Sync was sent, behind which the next segment begins: statements of the segment
+    /// before are unsure until they are answered.
     #[inline]
     pub const fn end_segment(&mut self) {
         self.segment = self.segment.wrapping_add(1);
@@ -183,7 +185,8 @@ impl ServerStatements {
         self.unnamed_portal = None;
     }
 
-    /// How many statements the server has, without those whose Close was sent.
+    /// How many statements the server has, with those whose Parse is not answered and without those
+    /// whose Close was sent.
     #[must_use]
     pub fn len(&self) -> usize {
         self.places.len() - self.leaving
@@ -195,7 +198,8 @@ impl ServerStatements {
         self.len() == 0
     }
 
-    /// Whether a statement that an earlier segment has parsed is not confirmed yet.
+    /// Whether a statement that an earlier segment has parsed is not confirmed yet, so that it may
+    /// become one to evict.
     #[must_use]
     pub fn any_unsure(&self) -> bool {
         let arriving = |place: &Entry| matches!(place.standing, Certainty::Arriving(_));

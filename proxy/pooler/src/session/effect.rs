@@ -52,7 +52,7 @@ impl Script {
         left
     }
 
-    /// Takes the statement that the next CommandComplete answers; `None` if none is left.
+    /// Takes the statement that the next CommandComplete answers, in order; `None` if none is left.
     pub fn next_step(&mut self) -> Option<Step> {
         let step = self.steps.get(self.done).cloned();
         self.done += 1;
@@ -87,7 +87,8 @@ impl Script {
         })
     }
 
-    /// The settings that each SET (or `set_config`) of the text sets, one list per statement.
+    /// The settings that each SET (or `set_config`) of the text sets, one list per statement; empty
+    /// if it sets none.
     pub fn assignments(&self) -> impl Iterator<Item = &[Assignment]> {
         self.steps.iter().filter_map(|step| match &step.form {
             Form::Set(list, _) => Some(&list[..]),

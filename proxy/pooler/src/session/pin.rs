@@ -245,7 +245,8 @@ impl Pin {
         self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
-    /// The name of every reason, as SHOW CLIENTS and metric labels have it.
+    /// The name of every reason, as SHOW CLIENTS and metric labels have it; none if the session is
+    /// not pinned.
     pub fn reasons(&self) -> impl Iterator<Item = &'static str> {
         self.reasons.iter().map(PinReason::as_str)
     }

@@ -13,10 +13,11 @@ use crate::ids::SessionId;
 /// them.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionOptions {
-    /// How long a client may send nothing while its session has no server connection; `None` for
-    /// ever.
+    /// How long a client may send nothing while its session has no server connection; after that it
+    /// is dismissed (`client_idle_timeout`). `None` for ever.
     pub client_idle_timeout: Option<Duration>,
-    /// How long a client may leave unread what was written to it, before it is dismissed.
+    /// How long a client may leave unread what was written to it; after that it is dismissed
+    /// (`client_stall_timeout`).
     pub client_stall_timeout: Duration,
 }
 

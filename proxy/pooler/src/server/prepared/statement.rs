@@ -28,7 +28,8 @@ pub enum ParsedUnder {
 }
 
 impl ParsedUnder {
-    /// The server's defaults: no setting that matters to Parse.
+    /// The server's defaults: no setting that matters to Parse differs from them; both hashes are
+    /// 0.
     pub const DEFAULTS: Self = Self::Settings { all: 0, fixed: 0 };
 
     /// Whether what was fixed when the statement was parsed would be fixed otherwise now.
@@ -45,7 +46,7 @@ impl ParsedUnder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StatementId(pub u128);
 
-/// The process's secret key for [`StatementId`]: 16 random bytes, not shown by `Debug`.
+/// The process's secret key for the hashes of [`StatementId`]: 16 bytes, not shown by `Debug`.
 #[derive(Clone, Copy)]
 pub struct StatementKey(pub [u8; 16]);
 
@@ -64,7 +65,8 @@ impl std::fmt::Debug for StatementKey {
     }
 }
 
-/// A prepared statement that may exist on several servers and be known to several clients.
+/// A named prepared statement as the proxy knows it. It may exist on several servers, under one
+/// name, and be known to several clients, each under its own name.
 #[derive(Debug)]
 pub struct Statement {
     /// The statement's identity, of which its name on the servers is made.
@@ -78,14 +80,15 @@ pub struct Statement {
     pub body: Option<Box<[u8]>>,
     /// The settings under which the statement was parsed, as far as they matter to Parse.
     pub settings: ParsedUnder,
-    /// What executing the statement means to the session: the classification of its text.
+    /// The classification of the statement's text: what executing it may do to the session.
     pub class: StatementClass,
     /// How the statement was made: by Parse, by SQL PREPARE, or by Parse in session mode.
     pub origin: Origin,
     /// The parameters and rows that its client was told of; empty until the server has described
     /// it.
     pub shape: OnceCell<Shape>,
-    /// The settings themselves whose numbers are in `settings`; empty if they are not known.
+    /// The settings themselves whose hashes are in `settings`, to parse the statement anew under
+    /// them; empty if they are not known.
     pub parsed_under: OnceCell<Arc<[Setting]>>,
 }
 
@@ -114,7 +117,8 @@ pub struct Shape {
 }
 
 impl Statement {
-    /// How many bytes are kept of the statement's text and of its classification.
+    /// How many bytes are kept of the statement's text and of its classification; they count
+    /// against the client's limit.
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
         self.body.as_ref().map_or(0, |body| body.len()) + self.class.bytes()

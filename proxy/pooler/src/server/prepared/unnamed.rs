@@ -10,7 +10,7 @@ use crate::sql::StatementClass;
 pub struct Unnamed {
     /// The body of its Parse behind the (empty) name: text, NUL, parameter types.
     pub body: Vec<u8>,
-    /// What executing the statement means to the session: the classification of its text.
+    /// The classification of the statement's text: what executing it may do to the session.
     pub class: StatementClass,
     /// The parameters and rows that the client was told of; `None` if it has not described the
     /// statement.

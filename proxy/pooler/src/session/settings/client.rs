@@ -22,7 +22,8 @@ pub struct ClientSettings {
     transaction: Option<Box<Transaction>>,
 }
 
-/// Which settings a client's statement brings back to its startup values.
+/// Which settings a client's statement brings back to its startup values (SQL commands RESET, SET …
+/// TO DEFAULT, DISCARD).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reset<'n> {
     /// RESET of one setting, or SET … TO DEFAULT; the name in lower case. With
@@ -109,7 +110,8 @@ impl ClientSettings {
         self.transaction.as_ref().map_or(self.current, |transaction| transaction.before)
     }
 
-    /// The client's startup values: what its startup packet asked for, to which RESET returns.
+    /// The client's startup values: what its startup packet asked for, to which RESET returns;
+    /// [`SettingsId::EMPTY`] if it asked for none.
     pub fn base(&self) -> SettingsId {
         self.base
     }

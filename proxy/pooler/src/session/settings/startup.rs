@@ -5,7 +5,8 @@ use pgimbal_wire::error::SqlState;
 use super::neutral::is_never_replayed;
 use super::table::{Setting, TooManySettings};
 
-/// Why a client's startup packet is refused without a server, with PostgreSQL's wording.
+/// Why a client's startup packet is refused without asking a server. The error's text is the
+/// message for the client, and [`StartupError::code`] its SQLSTATE.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StartupError {
     /// The named parameter (`in_hot_standby` or `is_superuser`) is set by the server only.

@@ -14,16 +14,19 @@ use super::neutral;
 pub struct SettingsId(u32);
 
 impl SettingsId {
-    /// The set without any setting, as a fresh server connection has it. Needs no reference.
+    /// The set without any setting, as a fresh server connection has it. It is never forgotten, so
+    /// that retaining and releasing it does nothing.
     pub const EMPTY: SettingsId = SettingsId(0);
 }
 
-/// A setting (run-time parameter) and its value, in the form that `set_config` takes.
+/// A setting (PostgreSQL's run-time parameter) and its value, in the form that `set_config` takes.
+/// `Debug` shows the name only, because a value may be a secret.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Setting {
     /// The setting's name in lower case, without a NUL; a custom one has a dot.
     pub name: Arc<[u8]>,
-    /// The setting's value, unquoted; in the encoding that `encoding` names.
+    /// The setting's value, unquoted and without a NUL, in the encoding that `encoding` names; may
+    /// be empty.
     pub value: Arc<[u8]>,
     /// The encoding of the value's bytes beyond ASCII; the client's if there are none.
     pub encoding: ValueEncoding,
@@ -241,7 +244,7 @@ impl SettingsTable {
         self.slots.len() - 1 - self.free.len()
     }
 
-    /// Whether the table holds no set but the empty one.
+    /// Whether the table holds no set but the empty one, as after its making.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -67,7 +67,8 @@ pub struct ShownSetting {
     pub is_default: bool,
 }
 
-/// How many prepared statements a server connection has (`pg_prepared_statements`).
+/// How many prepared statements a server connection has (`pg_prepared_statements`), by how they
+/// were made; the unnamed statement is not among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatementCounts {
     /// The number made by a Parse message, the proxy's own included. If it is not what the proxy

@@ -81,12 +81,13 @@ impl Asking {
     }
 
     /// A question that tells the two facts about the database only, and nothing of the session.
+    /// Sent before a session's first message, when the facts are due or needed.
     #[must_use]
     pub fn for_facts() -> Self {
         Self { kinds: Kinds::NONE, ..Self::about(Kinds::ROLE) }
     }
 
-    /// The same question, marked as the second attempt: it is not repeated again.
+    /// The same question, marked as the second attempt: [`Self::may_ask_again`] is then false.
     #[must_use]
     pub fn last(self) -> Self {
         Self { attempt: Attempt::Last, ..self }
@@ -104,7 +105,8 @@ impl Asking {
         self.client
     }
 
-    /// Notes the SQLSTATE of an ErrorResponse that came in place of an answer.
+    /// Notes the SQLSTATE of an ErrorResponse that came in place of an answer; it decides whether
+    /// the question is repeated.
     pub const fn refused(&mut self, code: SqlState) {
         self.refusal = Some(Refusal(code));
     }
@@ -121,13 +123,15 @@ impl Asking {
         self.attempt == Attempt::First
     }
 
-    /// The kinds of session state that the question asks about; none for [`Self::for_facts`].
+    /// The kinds of session state that the question asks about; [`Kinds::NONE`] for
+    /// [`Self::for_facts`].
     #[must_use]
     pub const fn kinds(&self) -> Kinds {
         self.kinds
     }
 
-    /// The statements of the question in their order, with BEGIN and COMMIT.
+    /// The statements of the question in the order in which they are answered, from BEGIN to
+    /// COMMIT.
     #[must_use]
     pub fn questions(&self) -> &[Question] {
         &self.list
@@ -161,7 +165,8 @@ impl Asking {
         }
     }
 
-    /// Notes a CommandComplete: the next statement of the question is answered from now on.
+    /// Notes a CommandComplete: the next statement of the question is answered from now on. A
+    /// settings statement without a row counts as answered with none.
     pub fn completed(&mut self) {
         if self.list.get(self.done) == Some(&Question::Settings) {
             // It may have no row.

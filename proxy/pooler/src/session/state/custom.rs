@@ -32,7 +32,8 @@ impl CustomNames {
         }
     }
 
-    /// Adds the name of each setting in the list, where the text shows it.
+    /// Adds the name of each setting in the list (of a SET or `set_config`), where the text shows
+    /// it and not a parameter. [`Self::add`] applies its limits.
     pub fn add_all(&mut self, list: &[Assignment]) {
         for assignment in list {
             if let Operand::Text(name) = &assignment.name {

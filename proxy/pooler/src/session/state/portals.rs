@@ -7,7 +7,8 @@ use crate::sql::{Assignment, Kinds};
 /// portal beyond the limit counts as able to do anything.
 const LIMIT: usize = 32;
 
-/// Whether a statement, when it runs, may change how the server reads the texts behind it.
+/// Whether a statement, when it runs, may change the settings by which the server reads the texts
+/// behind it (such as `standard_conforming_strings`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rereads {
     /// The statement does not: the reading of later texts stays as it is.
@@ -41,14 +42,16 @@ impl Portals {
         Kinds::NONE
     }
 
-    /// Notes that a portal was closed; an unknown name is passed over.
+    /// Notes that a portal was closed (message Close): it is no longer followed; an unknown name is
+    /// passed over.
     pub fn close(&mut self, portal: &[u8]) {
         if !self.list.is_empty() {
             self.list.retain(|(name, ..)| **name != *portal);
         }
     }
 
-    /// Takes what the portal runs, when it is executed; `None` if that is not followed.
+    /// Takes what the portal runs, when it is executed; `None` if that is not followed. A second
+    /// Execute of the portal finds nothing.
     pub fn take(&mut self, portal: &[u8]) -> Option<(Script, Rereads)> {
         let at = self.list.iter().position(|(name, ..)| **name == *portal)?;
         let (_, script, rereads) = self.list.swap_remove(at);
