@@ -185,8 +185,8 @@ pub struct SinceReady {
     /// Whether the proxy itself has sent a cancel request for what runs now, because its client has
     /// left or a time limit has passed.
     pub cancelled: bool,
-    /// Whether extended-protocol messages were sent and their Sync was not. ReadyForQuery does not
-    /// change this.
+    /// Whether a segment is open: extended-protocol messages were sent, and the Sync behind them
+    /// was not. ReadyForQuery does not change this.
     pub segment_open: bool,
 }
 
@@ -353,8 +353,8 @@ impl Server {
         self.opened_at
     }
 
-    /// When the connection is to be replaced (`server_lifetime`, an operator's RECONNECT, a rotated
-    /// password), as soon as no session has it.
+    /// When the connection is to be replaced (`server_lifetime`, a reload, an operator's RECONNECT,
+    /// a rotated password), as soon as no session has it.
     #[must_use]
     pub const fn retire_at(&self) -> Instant {
         self.retire_at
@@ -730,7 +730,7 @@ impl Server {
     }
 
     /// Whether the connection may be released: no transaction is open, no reply is pending, no
-    /// segment is without its Sync, and no message is half-way to a client.
+    /// segment lacks its Sync, and no message is half-way to a client.
     #[inline]
     #[must_use]
     pub fn is_settled(&self) -> bool {

@@ -124,8 +124,8 @@ pub enum Link {
     Unlinked,
     /// The session has waited in its pool's queue for a server connection since this time.
     Waiting(Instant),
-    /// The session has waited since this time for a place among its pool's pinned sessions. It
-    /// holds no server connection meanwhile.
+    /// The session has waited since this time for a place among its pool's pinned sessions
+    /// (`max_pinned`). It holds no server connection meanwhile.
     AwaitingPlace(Instant),
     /// The session has this server connection, whose settings were not yet compared with the
     /// client's. Nothing of the client's was forwarded to it.
@@ -179,8 +179,8 @@ pub enum ClientBody {
     Text(u32, Box<Scanner>),
 }
 
-/// A prepared statement's name that was made on the server for one segment, and that the proxy
-/// closes (Close) behind the client's next Sync.
+/// A prepared statement's name that was made on the server for one segment (the messages up to a
+/// Sync), and that the proxy closes (message Close) behind the client's next Sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameToClose {
     /// The name as the server has it, without a NUL: the client's own, escaped if it looks like the
@@ -402,8 +402,8 @@ impl Session {
         &self.reported
     }
 
-    /// Whether the session's segment is being run again after its server connection broke;
-    /// [`Rerun::No`] normally.
+    /// Whether the session's segment (its messages up to a Sync, or a simple query) is being run
+    /// again after its server connection broke; [`Rerun::No`] normally.
     #[inline]
     #[must_use]
     pub const fn rerun(&self) -> Rerun {

@@ -3,8 +3,8 @@
 
 use crate::sql::{Chain, Classified, Form};
 
-/// What a segment, or a text, does to its client's transaction block if every statement of it
-/// succeeds. `Same` by default.
+/// What a segment (the messages up to a Sync, or a simple query) or a text does to its client's
+/// transaction block, if every statement of it succeeds. `Same` by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Block {
     /// The segment neither begins nor ends a block, or its texts do not show it.

@@ -4,9 +4,9 @@
 use super::block::Block;
 use crate::sql::{AccessKind, Classified, Form, StatementClass};
 
-/// What the texts of one segment do together, as far as recovery must know to judge whether the
-/// segment may be run again. Each text adds to it when it is sent; a prepared statement does when
-/// it is parsed and again when it is bound.
+/// What the texts of one segment (the messages up to a Sync, or a simple query) do together, as far
+/// as recovery must know to judge whether it may be run again. Each text adds to it when it is
+/// sent; a prepared statement does when it is parsed and again when it is bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SegmentEffects {
     block: Block,

@@ -9,9 +9,9 @@ use crate::plan::HOLD_LIMIT;
 use crate::recovery::block::Block;
 use crate::recovery::effects::SegmentEffects;
 
-/// What the client has sent on one server connection since that was last idle: the last segment's
-/// bytes (16 KiB at most), to run it again, and the effects of its texts, to judge what may have
-/// become of it.
+/// What the client has sent on one server connection since that was last idle: the bytes (16 KiB at
+/// most) of the last segment (the messages up to a Sync, or a simple query), to run it again, and
+/// the effects of its texts, to judge what may have become of it.
 #[derive(Debug, Default)]
 pub struct InFlight {
     /// The bytes of the last segment, as the client has sent them.
@@ -54,8 +54,8 @@ enum Kept {
     Not,
 }
 
-/// How far the server has come with the segment at the front of the queue, since its last
-/// ReadyForQuery.
+/// How far the server has come, since its last ReadyForQuery, with the segment at the front of the
+/// queue. Recovery uses it to judge whether the segment may be run again unseen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Progress {
     /// The client has got nothing of the answer, so that the segment may be run again unseen.

@@ -3,8 +3,9 @@
 
 use pgimbal_wire::error::{Report, SqlState};
 
-/// Whether a session's segment is being run again, because the server connection broke under it.
-/// Only what reads is run again, inside a READ ONLY transaction of the proxy's.
+/// Whether a session's segment (the messages up to a Sync, or a simple query) is being run again,
+/// because the server connection broke under it. Only what reads is run again, inside a READ ONLY
+/// transaction of the proxy's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rerun {
     /// The segment runs for the first time, or no segment runs.
@@ -27,7 +28,8 @@ pub enum Proof {
     Unknown,
 }
 
-/// How often a segment was run again (5 times at most), and what is proven of its first run.
+/// How often a segment was run again (5 times at most), and what is proven of its first run. The
+/// client is told by that if no run succeeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tries {
     count: u8,

@@ -49,7 +49,8 @@ pub enum StatementLookup {
     Here,
     /// The server does not have the statement, so that it must be parsed there first.
     Missing,
-    /// That depends on replies to an earlier segment: the client's message waits for them.
+    /// That depends on replies to an earlier segment (behind whose Sync the next message stands):
+    /// the client's message waits for them.
     Unsure,
 }
 

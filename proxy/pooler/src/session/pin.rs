@@ -53,7 +53,7 @@ pub enum PinReason {
 pub struct PinReasons(u16);
 
 /// The reasons why one session is pinned to its server connection, since when, and its place among
-/// the pool's pinned sessions. Without a reason the session is not pinned.
+/// the pool's pinned sessions (`max_pinned`). Without a reason the session is not pinned.
 #[derive(Debug, Default)]
 pub struct Pin {
     reasons: PinReasons,
@@ -147,8 +147,8 @@ impl Pin {
         self.reasons.0 != 0
     }
 
-    /// Whether the session holds a place among the pool's pinned sessions already, so that further
-    /// reasons need no other place.
+    /// Whether the session holds a place among the pool's pinned sessions (`max_pinned`) already,
+    /// so that further reasons need no other place.
     #[must_use]
     pub const fn has_slot(&self) -> bool {
         self.slot.is_some()

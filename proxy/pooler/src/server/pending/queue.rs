@@ -89,7 +89,8 @@ impl PendingReplies {
     }
 
     /// Whether the meaning of the client's statement `name` depends on replies to an earlier
-    /// segment, which an error may have undone.
+    /// segment (behind whose Sync the present messages stand). If so, the next message waits for
+    /// them.
     #[inline]
     pub fn is_name_unsure(&self, name: &[u8]) -> bool {
         self.changes > 0
@@ -101,7 +102,7 @@ impl PendingReplies {
     }
 
     /// Whether the meaning of any of the client's statement names depends on replies to an earlier
-    /// segment.
+    /// segment. If so, a message whose text names statements waits for them.
     pub fn are_names_unsure(&self) -> bool {
         self.changes > 0
             && self.earlier_segments().any(|entry| match entry {
