@@ -31,14 +31,17 @@ use crate::session::front::FrontMessage;
 use crate::session::sessions::Sessions;
 use crate::session::{Link, Phase, Presence, Session};
 
-/// What is left of a session whose server connection has ended.
+/// What the driver does with a client whose server connection has broken, from
+/// `Pooler::handle_server_gone`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DisconnectOutcome {
-    /// The client lives on; what the plan holds is for it.
+    /// The client's connection goes on. What the plan holds is written to it first.
     Survives,
-    /// The client lives on, and these bytes of its are to be processed again before all others.
+    /// The client's connection goes on. These bytes, which the client had sent already, are
+    /// processed again in front of all others, as if for the first time.
     Again(Vec<u8>),
-    /// The client must be closed, after what the plan holds.
+    /// The client's connection is closed, after what the plan holds was written: a FATAL error, or
+    /// nothing (where a message to the client was cut in half, or the client has left).
     Ends,
 }
 
@@ -241,29 +244,29 @@ const fn is_clients_end(entry: &Pending) -> bool {
     matches!(entry, Pending::Sync | Pending::Query(_))
 }
 
-/// Whether a client waits for replies of the segment that is open.
+/// Whether a client waits for replies of the segment that is open when the connection breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Client {
     Waits,
-    /// It has got what it asked for: an error now would be one that nobody expects.
+    /// The client has got all that it asked for: it would not expect an error now.
     Silent,
 }
 
-/// How far telling a client of its loss has come.
+/// How far the client of a broken server connection has been told what became of its requests.
 struct Telling {
-    /// Who is told.
+    /// The session whose client is told.
     client: SessionId,
-    /// A transaction block is open, as far as the client knows or is going to know.
+    /// Whether a transaction block is open, as far as the client knows or is going to know.
     is_open: bool,
-    /// Where a COMMIT is among what was sent, nobody knows what has become of anything.
+    /// Whether a COMMIT is among what was sent: if so, the outcome of everything is unknown.
     ending: Ending,
-    /// What has become of what runs outside of a block.
+    /// What is proven of statements outside of a transaction block.
     alone: Proof,
-    /// The error that tells of a lost transaction.
+    /// The body of the error that tells of a lost transaction.
     lost: Arc<[u8]>,
-    /// The loss of the block was told.
+    /// Whether the client was told that the block is lost.
     told: bool,
-    /// The error of what runs now was told by the server.
+    /// Whether the server itself has told the error of what runs now.
     has_failed: bool,
 }
 

@@ -32,170 +32,198 @@ use crate::session::state::question::OwnStatements;
 use crate::sql::Kinds;
 use crate::topology::{Epoch, NodeId};
 
-/// A server connection.
+/// The state of one server connection in its worker: what it is doing, which session has it, which
+/// replies it has still to send, and its settings and prepared statements. The driver owns the
+/// socket.
 #[derive(Debug)]
 pub struct Server {
-    /// Its own id.
+    /// The server connection's own id.
     id: ServerId,
-    /// The pool that it belongs to.
+    /// The pool that the server connection belongs to.
     pool: PoolId,
-    /// Its place within the limits; dropped when the backend is known to be gone.
+    /// The connection's place within the limits; dropped when the backend is known to be gone.
     slot: Slot,
-    /// What it is doing.
+    /// What the server connection is doing.
     state: ServerState,
     /// The replies that are still to come.
     pending: PendingReplies,
-    /// The one place where a transaction's status is kept: what the last ReadyForQuery said.
+    /// The status in the last ReadyForQuery: the one place where a transaction's status is kept.
     status: TransactionStatus,
-    /// The rest of a message that is passing through towards the client.
+    /// The rest of a message that is passing through towards a client.
     body: Body,
-    /// Whose that message is.
+    /// The owner of the message that is passing through.
     body_of: Owner,
-    /// The settings in effect, as far as the proxy has set them.
+    /// The settings in effect on the server, as far as the proxy has set them.
     settings: SettingsId,
-    /// The settings that it reports.
+    /// The settings that the server has reported (ParameterStatus).
     reported: Rc<Reported>,
-    /// Its prepared statements.
+    /// The named prepared statements that the server has under the proxy's names.
     statements: ServerStatements,
     /// Statements that were parsed under settings that nobody knows: they are closed when the
     /// transaction has ended, and parsed anew where they are needed.
     unsettled: Vec<StatementId>,
     /// Statements that were parsed once more than was needed; they are closed when it is idle.
     surplus: Vec<StatementId>,
-    /// The node of its cluster that it was opened to.
+    /// The node of the cluster that the connection was opened to; `None` outside of a cluster.
     node: Option<NodeId>,
-    /// Where in its cluster's history it stands; `None` outside of a cluster, and once it is cut.
+    /// Where in its cluster's history the connection stands; `None` outside of a cluster, and once
+    /// it is cut off.
     epoch: Option<Epoch>,
-    /// What its unnamed statement is.
+    /// Whose the server's unnamed statement is.
     unnamed: UnnamedStatement,
-    /// COPY FROM STDIN is running.
+    /// Whether COPY FROM STDIN is running.
     copy_in: bool,
-    /// The transaction may have changed the schema.
+    /// Whether the transaction may have changed the schema.
     schema_change: bool,
-    /// What a session has left that no query shows: reset before the next session's first message.
+    /// The kinds of state that are left on the server and to be reset before the next session's
+    /// first message: mostly what no query shows.
     residue: Kinds,
-    /// The question that is being answered, and since when.
+    /// The question (about a session or the database) that is being answered, and since when.
     asking: Option<(Box<Asking>, Instant)>,
     /// When a question was last answered.
     asked_at: Option<Instant>,
-    /// The statements of questions that it has.
+    /// The proxy's own prepared statements for questions that the server has.
     own_statements: OwnStatements,
-    /// Whether the reported settings say how the server reads what is sent now.
+    /// Whether the reported settings say how the server reads the texts that are sent now.
     readings: ReadingsKnown,
     /// The error with which a name of the client's could not be made real: it stands for the one
     /// that follows from that.
     name_error: Option<Box<[u8]>>,
-    /// How far bringing it to its session's settings has come.
+    /// How far the connection has been brought to its session's settings.
     setup: Setup,
     /// What has happened since the last ReadyForQuery.
     since_ready: SinceReady,
-    /// What its client has sent since it was last idle.
+    /// What the linked client has sent since the connection was last idle.
     in_flight: InFlight,
-    /// What is brought back after a RESET or DEALLOCATE of the client's, when it is ready.
+    /// What is brought back after the client's RESET or DEALLOCATE, when the connection is ready.
     restore: Restore,
-    /// Settings that its session has set since the last ReadyForQuery.
+    /// Names of settings that the session has set since the last ReadyForQuery.
     newly_set: Vec<Box<[u8]>>,
-    /// The FATAL or PANIC with which it took its leave: the body of the ErrorResponse.
+    /// The body of the FATAL or PANIC ErrorResponse with which the server ended the connection.
     shutdown_notice: Option<Box<[u8]>>,
-    /// How to cancel what it runs.
+    /// The backend's process id and secret, for cancel requests.
     backend_key: BackendKey,
-    /// Transactions that it has ended: the number of the current one.
+    /// The number of the current transaction: one more than those that the connection has ended.
     transaction: u64,
-    /// Cancel requests on their way to it.
+    /// How many cancel requests are on their way to the backend.
     cancels: u32,
-    /// When it was opened.
+    /// When the connection was opened.
     opened_at: Instant,
-    /// When it is to be replaced, once it is unlinked.
+    /// When the connection is to be replaced, as soon as no session has it.
     retire_at: Instant,
 }
 
-/// Whether the reported settings say how the server reads a text.
+/// Whether the reported settings (such as `standard_conforming_strings` and `client_encoding`) say
+/// how the server reads a text that is sent now. If not, a text is judged by all its possible
+/// readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadingsKnown {
-    /// They do.
+    /// The reported settings hold for the text; the state when the server has answered everything.
     #[default]
     Yes,
-    /// Something that is not reported yet runs before it.
+    /// No such statement was sent, so that no commit can be under way.
     No,
 }
 
-/// How far bringing a server connection to its session's settings has come.
+/// How far a server connection has been brought to the settings of the session that it was linked
+/// to. Used before the client's first message is forwarded.
 #[derive(Debug, Default)]
 pub enum Setup {
-    /// All settings at once.
+    /// All settings are sent at once, in one or two queries; also the state when nothing is under
+    /// way.
     #[default]
     Whole,
-    /// The first part of them was refused, the second is to be answered.
+    /// The server has refused the first of two queries, and the second is still to be answered.
     Refused,
-    /// They were refused: everything is reset, and they are set one by one.
+    /// The server has refused the settings: everything is reset, and they are set one by one to
+    /// find out which the server refuses.
     OneByOne {
-        /// The settings, in the order in which they are set.
+        /// The settings, in the order in which they are set
+        /// ([`order_of`](crate::session::settings::order_of)).
         settings: Vec<Setting>,
-        /// How many of them have been answered.
+        /// How many of `settings` the server has answered.
         done: usize,
-        /// Those that were refused, with the body of the first ErrorResponse.
+        /// Those that the server has refused so far, with the body of the first ErrorResponse;
+        /// `None` if none.
         refused: Option<RefusedSettings>,
     },
 }
 
-/// What a server connection is doing.
+/// What a server connection is doing, from dialing over idle and linked (in turns) to closing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerState {
-    /// Connecting and logging in.
+    /// The driver is connecting and logging in; `Pooler::handle_dialed` or
+    /// `Pooler::handle_dial_failed` ends this.
     Dialing,
-    /// Waiting for a client since then.
+    /// The connection has been idle since this time: no session has it, and the next checkout may
+    /// take it.
     Idle(Instant),
-    /// Serving a session since then.
+    /// The connection has served this session since this time. Others may still await replies of
+    /// it.
     Linked(SessionId, Instant),
-    /// Idle, but cancel requests sent for it may still arrive.
+    /// No session has the connection since this time, but it is not given to another yet: a cancel
+    /// request that is on its way would hit the next session's query.
     AwaitingCancels(Instant),
-    /// Saying good-bye: the place is taken until the backend is gone.
+    /// The proxy ends the connection (Terminate). Its place within the limits stays taken until the
+    /// backend is gone.
     Closing,
 }
 
-/// What has happened on a server connection since its last ReadyForQuery.
+/// What has happened on a server connection since its last ReadyForQuery. ReadyForQuery resets it,
+/// but for what belongs to a later part of a pipeline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SinceReady {
-    /// An ErrorResponse has come.
+    /// Whether an ErrorResponse has come. In the extended protocol the server then skips what
+    /// follows up to Sync.
     pub failed: bool,
-    /// Whether the end of a transaction block may be under way.
+    /// Whether a statement that ends the transaction block (COMMIT, ROLLBACK, PREPARE TRANSACTION)
+    /// was sent. Kept over a ReadyForQuery while other replies are pending.
     pub ending: Ending,
-    /// When what was sent outside of a transaction block commits.
+    /// When a statement outside of a transaction block that was sent commits. Kept over a
+    /// ReadyForQuery while other replies are pending.
     pub commits: Commits,
-    /// The proxy has cancelled what runs.
+    /// Whether the proxy itself has sent a cancel request for what runs now, because its client has
+    /// left or a time limit has passed.
     pub cancelled: bool,
-    /// Messages were forwarded whose Sync has not been.
+    /// Whether a segment is open: extended-protocol messages were sent, and the Sync behind them
+    /// was not. ReadyForQuery does not change this.
     pub segment_open: bool,
 }
 
-/// When statements commit that stand in no transaction block.
+/// When the statements that were sent outside of a transaction block commit. Recovery uses it to
+/// judge whether they may have taken effect when the connection breaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Commits {
-    /// At their end, so that their failure proves that nothing is left of them.
+    /// At their end, so that their failure proves that nothing of them has taken effect.
     #[default]
     AtEnd,
-    /// Perhaps before, as CALL may.
+    /// Perhaps before their end, as a procedure that CALL runs may: a failure proves nothing.
     OnItsWay,
 }
 
-/// Whether the end of a transaction block is among what was sent.
+/// Whether a statement that ends the transaction block is among what was sent and not answered yet.
+/// Recovery uses it to judge whether the transaction may have been committed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ending {
-    /// No.
+    /// No such statement was sent.
     #[default]
     No,
-    /// A ROLLBACK and nothing else.
+    /// A ROLLBACK was sent and nothing else that ends a transaction: a break of the connection has
+    /// the same effect.
     Rollback,
-    /// Perhaps a COMMIT, END or PREPARE TRANSACTION.
+    /// A COMMIT, END or PREPARE TRANSACTION may be among what was sent: if the connection breaks,
+    /// the outcome is unknown, and it is not cancelled when its client leaves.
     MayCommit,
 }
 
-/// Process id and secret of a backend, for cancel requests.
+/// The process id and secret of a backend, from its BackendKeyData. A cancel request to the server
+/// carries them (protocol, "Canceling Requests in Progress").
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct BackendKey {
-    /// The backend's process id.
+    /// The backend's process id, as the server has sent it; 0 before it has.
     pub process_id: u32,
-    /// The secret, 4 to 256 bytes.
+    /// The secret: 4 bytes in protocol 3.0, up to 256 in 3.2; empty before the server has sent it.
+    /// `Debug` does not show it.
     pub secret: Box<[u8]>,
 }
 
@@ -256,34 +284,37 @@ impl Server {
         }
     }
 
-    /// Its own id.
+    /// The server connection's id: its slot in the worker's table and a serial number, so that the
+    /// id of one that is gone finds no other.
     #[inline]
     #[must_use]
     pub const fn id(&self) -> ServerId {
         self.id
     }
 
-    /// The pool that it belongs to.
+    /// The pool that the server connection belongs to (its database, user and place in a cluster).
     #[inline]
     #[must_use]
     pub const fn pool(&self) -> PoolId {
         self.pool
     }
 
-    /// What it is doing.
+    /// What the server connection is doing: dialing, idle, linked to a session, awaiting cancel
+    /// requests, or closing.
     #[inline]
     #[must_use]
     pub const fn state(&self) -> ServerState {
         self.state
     }
 
-    /// The node of its cluster that it was opened to; `None` outside of a cluster.
+    /// The node of the cluster that the connection was opened to; `None` outside of a cluster.
     #[must_use]
     pub const fn node(&self) -> Option<NodeId> {
         self.node
     }
 
-    /// Where in its cluster's history it stands; `None` outside of a cluster, and once it is cut.
+    /// Where in its cluster's history the connection stands; `None` outside of a cluster, and once
+    /// it is cut off.
     #[must_use]
     pub const fn epoch(&self) -> Option<Epoch> {
         self.epoch
@@ -294,32 +325,36 @@ impl Server {
         self.epoch = epoch;
     }
 
-    /// What the last ReadyForQuery said.
+    /// The transaction status in the last ReadyForQuery: idle, in a block, or in a failed block.
+    /// Idle before the first.
     #[inline]
     #[must_use]
     pub const fn status(&self) -> TransactionStatus {
         self.status
     }
 
-    /// The number of the current transaction, from 1: those that it has ended, and one.
+    /// The number of the current transaction on this connection, from 1: those that it has ended,
+    /// and one.
     #[must_use]
     pub const fn transaction(&self) -> u64 {
         self.transaction
     }
 
-    /// How to cancel what it runs.
+    /// The backend's process id and secret, for cancel requests; empty until the login has
+    /// succeeded.
     #[must_use]
     pub const fn backend_key(&self) -> &BackendKey {
         &self.backend_key
     }
 
-    /// When it was opened.
+    /// When the server connection was opened; kept when it moves to another worker.
     #[must_use]
     pub const fn opened_at(&self) -> Instant {
         self.opened_at
     }
 
-    /// When it is to be replaced, once it is unlinked.
+    /// When the connection is to be replaced (`server_lifetime`, a reload, an operator's RECONNECT,
+    /// a rotated password), as soon as no session has it.
     #[must_use]
     pub const fn retire_at(&self) -> Instant {
         self.retire_at
@@ -357,7 +392,8 @@ impl Server {
         self.cancels == 0 && matches!(self.state, ServerState::AwaitingCancels(_))
     }
 
-    /// Whether cancel requests are on their way to it.
+    /// Whether cancel requests are on their way to the backend. While they are, the connection is
+    /// not given to another session.
     #[must_use]
     pub const fn awaits_cancels(&self) -> bool {
         self.cancels > 0
@@ -373,7 +409,8 @@ impl Server {
         self.since_ready.cancelled
     }
 
-    /// The replies that are still to come.
+    /// The replies that the server has still to send, oldest first; empty if it has answered
+    /// everything.
     #[inline]
     #[must_use]
     pub const fn pending(&self) -> &PendingReplies {
@@ -398,7 +435,8 @@ impl Server {
         &mut self.in_flight
     }
 
-    /// Its prepared statements.
+    /// The named prepared statements that the server has under the proxy's names; the unnamed
+    /// statement and the proxy's own for questions are not among them.
     #[inline]
     #[must_use]
     pub const fn statements(&self) -> &ServerStatements {
@@ -455,7 +493,8 @@ impl Server {
         self.unnamed = unnamed;
     }
 
-    /// The settings in effect, as far as pgimbal has set them.
+    /// The settings in effect on the server, as far as the proxy has set them;
+    /// [`SettingsId::EMPTY`] on a fresh connection.
     #[inline]
     #[must_use]
     pub const fn settings(&self) -> SettingsId {
@@ -472,7 +511,8 @@ impl Server {
         table.release(std::mem::replace(&mut self.settings, owned));
     }
 
-    /// The settings that it reports.
+    /// The settings that the server has reported (ParameterStatus); empty until the login has
+    /// succeeded.
     #[must_use]
     pub const fn reported(&self) -> &Rc<Reported> {
         &self.reported
@@ -516,7 +556,8 @@ impl Server {
         std::mem::take(&mut self.newly_set)
     }
 
-    /// How far bringing it to its session's settings has come.
+    /// How far the connection has been brought to the settings of its session; [`Setup::Whole`]
+    /// when nothing is under way.
     #[must_use]
     pub const fn setup(&self) -> &Setup {
         &self.setup
@@ -527,7 +568,9 @@ impl Server {
         self.setup = setup;
     }
 
-    /// What a session has left that no query shows: reset before the next session's first message.
+    /// The kinds of state that are left on the server (mostly what no query shows). They are reset,
+    /// or the connection is closed, before the next session's first message; empty if there are
+    /// none.
     #[must_use]
     pub const fn residue(&self) -> Kinds {
         self.residue
@@ -548,7 +591,8 @@ impl Server {
         self.asking.as_ref()
     }
 
-    /// Whether a question is being answered.
+    /// Whether a question of the proxy's (what state the session has left, or facts about the
+    /// database) is on its way and not answered yet.
     #[must_use]
     pub const fn is_being_asked(&self) -> bool {
         self.asking.is_some()
@@ -651,7 +695,8 @@ impl Server {
         self.shutdown_notice.as_deref()
     }
 
-    /// The session that it serves.
+    /// The session that has this server connection; `None` in every state but
+    /// [`ServerState::Linked`].
     #[inline]
     #[must_use]
     pub const fn session(&self) -> Option<SessionId> {
@@ -684,7 +729,8 @@ impl Server {
         matches!(self.body, Body::Forward(_)) && self.body_of == Owner::of(session)
     }
 
-    /// Whether it may be released: idle, nothing pending, nothing in the middle.
+    /// Whether the connection may be released: no transaction is open, no reply is pending, no
+    /// segment lacks its Sync, and no message is half-way to a client.
     #[inline]
     #[must_use]
     pub fn is_settled(&self) -> bool {

@@ -37,176 +37,207 @@ use crate::session::state::custom::CustomNames;
 use crate::session::state::portals::Portals;
 use crate::sql::{Kinds, Reading, Scanner};
 
-/// A client session. At most 512 bytes, because 10,000 idle ones must fit.
+/// The state of one logged-in client in its worker: its pool, its server connection if it has one,
+/// its settings, its prepared statements and its place in the message flow. The driver owns the
+/// socket. At most 512 bytes, because 10,000 idle sessions must fit.
 #[derive(Debug)]
 pub struct Session {
-    /// Its own id.
+    /// The session's own id.
     id: SessionId,
-    /// The pool that it belongs to.
+    /// The pool that the session belongs to, by its database and user.
     pool: PoolId,
-    /// The pool whose server connection it has or waits for: that, or one of its replicas.
+    /// The pool whose server connection the session has or waits for: `pool`, or one of its
+    /// replicas.
     serving: PoolId,
-    /// Its tie to a server connection.
+    /// The session's tie to a server connection.
     link: Link,
-    /// What the extended protocol lets through.
+    /// Which of the client's messages the extended protocol lets through now.
     phase: Phase,
-    /// Whether the client is still there.
+    /// Whether the client is still connected.
     presence: Presence,
-    /// The rest of a message that is passing through towards the server.
+    /// The rest of a client's message that is passing through towards the server.
     body: ClientBody,
-    /// What is known of the message at the front of what the client has sent.
+    /// What is known of the first message that the client has sent and the session has not taken.
     front: FrontMessage,
-    /// Why it keeps its server connection beyond a transaction.
+    /// The reasons why the session keeps its server connection beyond a transaction.
     pin: Pin,
-    /// The kinds of state that it may have left on its server connection, which is asked before
-    /// anybody else gets it.
+    /// The kinds of state that the session may have left on its server connection. The server is
+    /// asked about them before another session gets the connection.
     raised: Kinds,
-    /// Custom settings that it may have set: the server shows them only to who asks by name.
+    /// Custom settings that the session may have set: the server shows them only to who asks by
+    /// name.
     custom: CustomNames,
-    /// Whether its transaction has settings until its end that no text has shown.
+    /// Whether the transaction has settings until its end that no text has shown.
     local: LocalSettings,
-    /// Whether the statement that its next message names still is what it was.
+    /// Whether the statement that the client's next message names still has the shape it was told.
     shape: ShapeCheck,
-    /// Its settings.
+    /// The client's settings, as the proxy follows them.
     settings: ClientSettings,
-    /// The reported settings as the client knows them.
+    /// The reported settings (ParameterStatus) as the client knows them.
     reported: Rc<Reported>,
-    /// How its texts are read, as far as the reported settings say.
+    /// How the client's texts are read, as far as the reported settings say.
     reading: Reading,
-    /// Its named prepared statements.
+    /// The client's named prepared statements; `None` if it has none.
     statements: Option<Box<ClientStatements>>,
     /// Bytes of the Parses that were sent since nothing was pending.
     parsed_bytes: u32,
-    /// Its unnamed prepared statement.
+    /// The client's unnamed prepared statement, if its text is kept.
     unnamed: Option<Unnamed>,
-    /// Its unnamed statement's text is above the limit, so that one server only has it.
+    /// The unnamed statement's text is above the limit, so that one server only has it.
     unnamed_is_unkept: bool,
-    /// How often that has changed: a server may still have an earlier one.
+    /// How often the unnamed statement has changed: a server may still have an earlier one.
     unnamed_serial: u32,
-    /// Its portals whose statement is not plain.
+    /// The client's portals whose statement is not plain.
     portals: Portals,
-    /// How many statements without a kept text it has had: they are told apart by it.
+    /// How many statements without a kept text the session has had: this number tells them apart.
     unkept_serial: u32,
     /// Names to close on the server after the next Sync: probes for duplicates, and names that were
     /// real.
     close_after_sync: ThinVec<NameToClose>,
-    /// Whether its segment is being run again.
+    /// Whether the session's segment is being run again after its server connection broke.
     rerun: Rerun,
-    /// The errors that stand in for a server that is not there.
+    /// The errors that answer the client in place of a server connection that is gone.
     aborted: Option<Box<Aborted>>,
-    /// Settings that no server connection takes any more.
+    /// The client's settings that no server connection takes any more.
     refused: Option<Box<RefusedSettings>>,
-    /// It has asked for settings at login that a server is to check before it is greeted.
+    /// Whether a server is still to check the settings of the startup packet, before the greeting.
     trial: Trial,
-    /// The message with which the client's connection is ended, once somebody has decided so.
+    /// The message with which the client's connection is ended, once the proxy has decided to end
+    /// it.
     final_error: Option<ThinVec<u8>>,
-    /// What other turns than its own have made for its client.
+    /// Messages for this client that were made in the turn of another session.
     output: OutputQueue,
-    /// With what the client may cancel.
+    /// The process id and secret that the client was given for cancel requests.
     key: CancelKey,
-    /// When it logged in.
+    /// When the client logged in.
     connected_at: Instant,
-    /// When the client last said something or was last answered.
+    /// When the client last sent something or was last answered.
     active_at: Instant,
     /// Since when the client has not read what was written to it.
     stalled_since: Option<Instant>,
 }
 
-/// A session's tie to a server connection.
+/// How a session is tied to a server connection at the moment. In transaction pooling a session is
+/// linked for one transaction; a pinned or session-mode session stays linked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
-    /// It needs none.
+    /// The session has no server connection and asks for none, as after login and between
+    /// transactions.
     Unlinked,
-    /// It waits for one since then.
+    /// The session has waited in its pool's queue for a server connection since this time.
     Waiting(Instant),
-    /// It waits since then for a place among the pool's pinned sessions.
+    /// The session has waited since this time for a place among its pool's pinned sessions
+    /// (`max_pinned`). It holds no server connection meanwhile.
     AwaitingPlace(Instant),
-    /// It has one, on which its settings are not checked yet.
+    /// The session has this server connection, whose settings were not yet compared with the
+    /// client's. Nothing of the client's was forwarded to it.
     Fresh(ServerId),
-    /// It has one, on which its settings are being set.
+    /// The session has this server connection, which is being brought to the client's settings. The
+    /// client's messages wait until the server has answered.
     Setup(ServerId),
-    /// It has one, ready for its messages.
+    /// The session has this server connection, and the client's messages are forwarded to it.
     Ready(ServerId),
-    /// It is done with one that is being cleaned for the next session.
+    /// The session is done with this server connection, which the proxy cleans for the next
+    /// session.
     Cleaning(ServerId),
 }
 
-/// What the extended protocol lets through.
+/// Which messages of the extended protocol a session lets through at the moment (PostgreSQL
+/// protocol, "Message Flow", Extended Query).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Everything.
+    /// Every message is processed as it comes; the state after login.
     Open,
-    /// Nothing until all pending replies have come: the next message depends on them.
+    /// No message is processed until all pending replies have come, because what to do with the
+    /// next one depends on them (for example, which statement a name means).
     Barrier,
-    /// After an error: nothing until Sync.
+    /// An error was told to the client: its messages are dropped up to its next Sync, as a server
+    /// does.
     Skipping,
 }
 
-/// Whether the client is still there.
+/// Whether a session's client is still connected, and how it left. It decides what happens to what
+/// still runs for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It is.
+    /// The client is connected; every session begins so.
     Here,
-    /// It said Terminate: what it sent before still runs.
+    /// The client sent Terminate (protocol, "Termination"). What it sent before still runs; then
+    /// its transaction is rolled back, if one is open.
     Terminated,
-    /// It is gone without a word.
+    /// The client's connection ended without Terminate. What still runs for it is cancelled, if
+    /// `on_client_gone` says so, unless that may be a COMMIT.
     Vanished,
 }
 
-/// The rest of a client's message that is passing through piece by piece.
+/// The rest of a client's message whose beginning was processed and that streams to the server.
 #[derive(Debug)]
 pub enum ClientBody {
-    /// Bytes that pass on or are swallowed.
+    /// Bytes that are forwarded or dropped without a look at them; `Body::None` between two
+    /// messages.
     Plain(Body),
-    /// So many bytes of a message of which a text comes next, which is checked while it passes.
+    /// The number of missing bytes of a message whose SQL text comes next. The scanner reads the
+    /// text while it is forwarded.
     Text(u32, Box<Scanner>),
 }
 
-/// A name, as the server has it, that is closed behind the next Sync.
+/// A prepared statement's name that was made on the server for one segment (the messages up to a
+/// Sync), and that the proxy closes (message Close) behind the client's next Sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameToClose {
-    /// The name.
+    /// The name as the server has it, without a NUL: the client's own, escaped if it looks like the
+    /// proxy's.
     pub name: Box<[u8]>,
-    /// Whether it stands for the client's statement in this segment.
+    /// Whether the name stands for the client's own statement in this segment; false once the
+    /// client has deallocated or closed it.
     pub is_temporary: bool,
-    /// Whether the server has said that it is there.
+    /// Whether the server has confirmed that the name exists. After an error, names that were not
+    /// confirmed are taken off the list, because the server has skipped them.
     pub is_made: bool,
 }
 
-/// Whether settings hold until the transaction's end that no text has shown.
+/// Whether the transaction may have settings (until its end, as SET LOCAL makes them) that the
+/// proxy has not followed. If so, it is not known under which settings a statement is parsed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LocalSettings {
-    /// No.
+    /// No: every such setting is followed, or none was set. Every transaction begins so.
     #[default]
     Known,
-    /// Perhaps: code has run that no text shows.
+    /// Perhaps: code (such as DO or CALL) has run that may set something, and no text shows what. A
+    /// statement parsed now is not shared.
     Unknown,
-    /// A text names what sets them, and is not followed.
+    /// Perhaps: a text names the settings, but is not followed. A statement parsed now is not
+    /// shared.
     Named,
 }
 
-/// A statement that was reprepared is described, and compared with what its client was told.
+/// The result of the Describe that follows when a client's statement is parsed again on another
+/// server: whether its parameters and rows still look as the client was told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ShapeCheck {
-    /// None is under way.
+    /// No difference was found, or no check was made.
     #[default]
     None,
-    /// It looks otherwise: the message that waits for this gets PostgreSQL's error.
+    /// The shape has changed: the client's message that needs the statement is answered with an
+    /// error, as PostgreSQL's "cached plan must not change result type".
     Changed,
 }
 
-/// Whether the settings of a startup packet have been checked by a server.
+/// Whether a session still waits for a server to check the settings of its startup packet. A trial
+/// is needed for settings that no server of the pool has taken yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trial {
-    /// The session has been greeted, or not begun.
+    /// No: the client was greeted, or no trial was needed or begun.
     #[default]
     None,
-    /// It will be greeted once a server connection has taken them.
+    /// Yes: the client is greeted once a server connection has taken the settings, or dismissed
+    /// with the server's error.
     Due,
 }
 
 impl Link {
-    /// The server connection, if there is one.
+    /// The server connection that the session has, in whatever stage; `None` while it is unlinked
+    /// or waits.
     #[inline]
     #[must_use]
     pub const fn server(self) -> Option<ServerId> {
@@ -219,7 +250,7 @@ impl Link {
         }
     }
 
-    /// Whether it waits, for a server connection or for a place among the pinned sessions.
+    /// Whether the session waits for a server connection, or for a place among the pinned sessions.
     #[must_use]
     pub const fn waits(self) -> bool {
         matches!(self, Self::Waiting(_) | Self::AwaitingPlace(_))
@@ -276,49 +307,54 @@ impl Session {
         }
     }
 
-    /// Its own id.
+    /// The session's id: its slot in the worker's table and a serial number, so that the id of a
+    /// session that has left finds no other.
     #[inline]
     #[must_use]
     pub const fn id(&self) -> SessionId {
         self.id
     }
 
-    /// The pool that it belongs to.
+    /// The pool that the session belongs to (its database and user), from its login on.
     #[inline]
     #[must_use]
     pub const fn pool(&self) -> PoolId {
         self.pool
     }
 
-    /// The pool whose server connection it has or waits for: its own, or one of its replicas.
+    /// The pool whose server connection the session has, had last, or waits for: [`Self::pool`] or
+    /// one of its replicas. Before the first, the pool itself.
     #[inline]
     #[must_use]
     pub const fn serving(&self) -> PoolId {
         self.serving
     }
 
-    /// Its tie to a server connection.
+    /// The session's tie to a server connection; [`Link::Unlinked`] after login and between
+    /// transactions.
     #[inline]
     #[must_use]
     pub const fn link(&self) -> Link {
         self.link
     }
 
-    /// What the extended protocol lets through.
+    /// Which of the client's messages are processed at the moment: all ([`Phase::Open`], also after
+    /// login), none before pending replies have come, or none before Sync.
     #[inline]
     #[must_use]
     pub const fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Whether the client is still there.
+    /// Whether the client is still connected, and how it left; once it has left, this stays.
     #[inline]
     #[must_use]
     pub const fn presence(&self) -> Presence {
         self.presence
     }
 
-    /// Why it keeps its server connection beyond a transaction.
+    /// The reasons why the session keeps its server connection beyond a transaction; without any
+    /// ([`Pin::is_set`] is false) the connection goes back to the pool.
     #[inline]
     #[must_use]
     pub const fn pin(&self) -> &Pin {
@@ -331,8 +367,9 @@ impl Session {
         &mut self.pin
     }
 
-    /// The kinds of state that it may have left on its server connection, which is asked before
-    /// anybody else gets it.
+    /// The kinds of state that the session may have left on its server connection, by what it has
+    /// run; empty if none. The server is asked about them before another session gets the
+    /// connection.
     #[inline]
     #[must_use]
     pub const fn raised(&self) -> Kinds {
@@ -345,7 +382,8 @@ impl Session {
         &mut self.raised
     }
 
-    /// Its settings.
+    /// The client's settings as the proxy follows them (startup packet, SET, RESET), with those of
+    /// the transaction that is under way.
     #[inline]
     #[must_use]
     pub const fn settings(&self) -> &ClientSettings {
@@ -358,21 +396,25 @@ impl Session {
         &mut self.settings
     }
 
-    /// The reported settings as the client knows them.
+    /// The reported settings (ParameterStatus) as the client was last told them; what differs on
+    /// another server connection is told to it.
     #[inline]
     #[must_use]
     pub const fn reported(&self) -> &Rc<Reported> {
         &self.reported
     }
 
-    /// Whether its segment is being run again.
+    /// Whether the session's segment (its messages up to a Sync, or a simple query) is being run
+    /// again after its server connection broke; [`Rerun::No`] normally.
     #[inline]
     #[must_use]
     pub const fn rerun(&self) -> Rerun {
         self.rerun
     }
 
-    /// What is known of the message at the front of what the client has sent.
+    /// What is known of the first message that the client has sent and the session has not taken
+    /// yet; [`FrontMessage::Unread`] if it was not looked at. By it the server connection is
+    /// chosen.
     #[inline]
     #[must_use]
     pub const fn front(&self) -> &FrontMessage {
@@ -385,27 +427,28 @@ impl Session {
         &mut self.front
     }
 
-    /// Whether a server is to check its settings before it is greeted.
+    /// Whether a server is still to check the client's startup settings before it is greeted.
     #[inline]
     pub(crate) const fn trial(&self) -> Trial {
         self.trial
     }
 
-    /// With what the client may cancel.
+    /// The process id and secret that the client was given in BackendKeyData. A cancel request must
+    /// carry both.
     #[inline]
     #[must_use]
     pub const fn key(&self) -> &CancelKey {
         &self.key
     }
 
-    /// When it logged in.
+    /// When the client logged in (was authenticated); not when its connection was accepted.
     #[inline]
     #[must_use]
     pub const fn connected_at(&self) -> Instant {
         self.connected_at
     }
 
-    /// When the client last said something or was last answered.
+    /// When the client last sent something or was last answered; the idle timeout counts from here.
     #[inline]
     #[must_use]
     pub const fn active_at(&self) -> Instant {
@@ -418,7 +461,7 @@ impl Session {
         self.stalled_since
     }
 
-    /// Its tie to a server connection is that from now on.
+    /// Notes the session's new tie to a server connection.
     #[inline]
     pub(crate) const fn set_link(&mut self, link: Link) {
         self.link = link;
@@ -436,7 +479,7 @@ impl Session {
         self.serving = pool;
     }
 
-    /// The extended protocol lets that through from now on.
+    /// Notes which messages the extended protocol lets through from now on.
     #[inline]
     pub(crate) const fn set_phase(&mut self, phase: Phase) {
         self.phase = phase;
@@ -448,7 +491,8 @@ impl Session {
         self.active_at = now;
     }
 
-    /// Its named prepared statements; `None` if it has had none.
+    /// The client's named prepared statements; `None` if it has named none since its login or its
+    /// last DISCARD ALL or DEALLOCATE ALL.
     #[must_use]
     pub fn statements(&self) -> Option<&ClientStatements> {
         self.statements.as_deref()
@@ -459,12 +503,13 @@ impl Session {
         self.statements.as_deref_mut()
     }
 
-    /// Its unnamed prepared statement, and the number of its changes.
+    /// The client's unnamed prepared statement, and the number of its changes.
     pub(crate) const fn unnamed(&self) -> (Option<&Unnamed>, u32) {
         (self.unnamed.as_ref(), self.unnamed_serial)
     }
 
-    /// The client was told what its unnamed statement looks like, if it is still that of this number.
+    /// Notes the shape that the client was told of its unnamed statement, if that is still the
+    /// statement of this number.
     pub(crate) fn set_unnamed_shape(&mut self, serial: u32, shape: Option<Shape>) {
         if self.unnamed_serial == serial
             && let Some(unnamed) = &mut self.unnamed
@@ -535,13 +580,14 @@ impl Session {
         self.rerun = rerun;
     }
 
-    /// The errors that stand in for a server that is not there.
+    /// The errors that answer the client while it has no server connection, because that broke or
+    /// none was to be had; `None` if the client is served normally.
     #[must_use]
     pub fn aborted(&self) -> Option<&Aborted> {
         self.aborted.as_deref()
     }
 
-    /// These errors stand in for a server that is not there.
+    /// From now on these errors answer the client in place of a server connection.
     pub(crate) fn set_aborted(&mut self, aborted: Aborted) {
         self.aborted = Some(Box::new(aborted));
     }
@@ -551,7 +597,7 @@ impl Session {
         self.refused = refused.map(Box::new);
     }
 
-    /// What other turns than its own have made for its client.
+    /// Messages for this client that were made in the turn of another session.
     pub(crate) const fn output_mut(&mut self) -> &mut OutputQueue {
         &mut self.output
     }
@@ -603,20 +649,24 @@ impl Session {
         }
     }
 
-    /// Its unnamed statement is another one from now on, or none.
+    /// Notes that the client's unnamed statement is now this one, or none (`None`: it was closed,
+    /// or its text is not kept). A server connection that has the earlier one no longer counts as
+    /// having it.
     pub fn set_unnamed(&mut self, unnamed: Option<Unnamed>) {
         self.unnamed = unnamed;
         self.unnamed_is_unkept = false;
         self.unnamed_serial = self.unnamed_serial.wrapping_add(1);
     }
 
-    /// Its unnamed statement as a server has it.
+    /// The mark that a server connection bears whose unnamed statement is this session's present
+    /// one: the session's id and the number of changes so far. Where another mark stands, the
+    /// statement is parsed again before it is bound.
     #[must_use]
     pub const fn own_unnamed(&self) -> UnnamedStatement {
         UnnamedStatement::Of(self.id, self.unnamed_serial)
     }
 
-    /// Whether the next byte of the client is a tag.
+    /// Whether the client's last message was taken whole, so that its next byte is a message tag.
     #[inline]
     #[must_use]
     pub const fn between_messages(&self) -> bool {

@@ -15,10 +15,12 @@ use pgimbal_wire::encode::TransactionStatus;
 pub(crate) use self::lost::Lost;
 pub(crate) use self::unserved::Unserved;
 
-/// An error in place of a server connection.
+/// The errors that a session answers its client with while it has no server connection: for a
+/// segment or a pipeline that could not be served, or for the rest of a transaction whose
+/// connection broke. As in a failed transaction of PostgreSQL, everything is refused up to its end.
 #[derive(Debug)]
 pub struct Aborted {
-    /// The body of the ErrorResponse that has not been told yet.
+    /// The body of the ErrorResponse that the client has not been told yet.
     error: Option<Arc<[u8]>>,
     scope: Scope,
 }
@@ -35,26 +37,30 @@ enum Scope {
 }
 
 impl Aborted {
-    /// The next segment is answered with this error, the body of an ErrorResponse.
+    /// The next segment, up to its ReadyForQuery, is answered with `error`, the body of an
+    /// ErrorResponse.
     #[must_use]
     pub const fn refused(error: Arc<[u8]>) -> Self {
         Self { error: Some(error), scope: Scope::Segment }
     }
 
-    /// The transaction is lost; `error` is told at the next message, `None` if it was told.
+    /// The client's transaction is lost: all is refused until the client ends it. `error`, the body
+    /// of an ErrorResponse, is told at its next message; `None` if it was told.
     #[must_use]
     pub fn lost(error: Option<Arc<[u8]>>) -> Self {
         Self { error, scope: Scope::Transaction(Lost::default()) }
     }
 
-    /// As [`Self::lost`], in the middle of a segment for which the client awaits nothing now.
+    /// As [`Self::lost`], in the middle of a segment for which the client awaits nothing now: the
+    /// error is told at its Sync at the latest.
     #[must_use]
     pub fn cut(error: Arc<[u8]>) -> Self {
         Self { error: Some(error), scope: Scope::Transaction(Lost::cut()) }
     }
 
-    /// There is no server connection for what the client has sent: the next segment is answered
-    /// with `first`, those that are pipelined behind it with `error`, if there is one.
+    /// No server connection could be had for what the client has sent: the next segment is answered
+    /// with `first`, those that are pipelined behind it with `error`; `None` if they are to be
+    /// served normally. Both are bodies of an ErrorResponse.
     #[must_use]
     pub fn unserved(first: Arc<[u8]>, error: Option<Arc<[u8]>>) -> Self {
         Self { error: Some(first), scope: Scope::Pipeline(Unserved::new(error)) }

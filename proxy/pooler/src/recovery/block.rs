@@ -3,21 +3,23 @@
 
 use crate::sql::{Chain, Classified, Form};
 
-/// What a segment does to the transaction block, if every statement of it succeeds.
+/// What a segment (the messages up to a Sync, or a simple query) or a text does to its client's
+/// transaction block, if every statement of it succeeds. `Same` by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Block {
-    /// It begins and ends none.
+    /// The segment neither begins nor ends a block, or its texts do not show it.
     #[default]
     Same,
-    /// A block is open behind it.
+    /// A block is open behind the segment: its last such statement was BEGIN.
     Opens,
-    /// None is open behind it.
+    /// No block is open behind the segment: its last such statement was COMMIT, ROLLBACK or PREPARE
+    /// TRANSACTION (without AND CHAIN).
     Ends,
 }
 
 impl Block {
-    /// What a text does. One that cannot be read counts as none that begins a block: its client
-    /// might never end it.
+    /// What a classified text does to the transaction block. A text that cannot be read counts as
+    /// one that begins no block: its client might never end it.
     #[must_use]
     pub fn of(classified: &Classified) -> Self {
         classified.steps().iter().fold(Self::Same, |before, step| {
@@ -31,7 +33,7 @@ impl Block {
         })
     }
 
-    /// What this and then `next` do together.
+    /// What `self` and then `next` do together: the last of them that is not `Same` decides.
     #[must_use]
     pub const fn then(self, next: Self) -> Self {
         match next {
@@ -40,7 +42,8 @@ impl Block {
         }
     }
 
-    /// Whether a block is open behind it, where one `was_open` before it.
+    /// Whether a transaction block is open behind the segment, where one `was_open` before it;
+    /// assumes that every statement succeeds.
     #[must_use]
     pub const fn leaves_open(self, was_open: bool) -> bool {
         match self {

@@ -4,8 +4,9 @@
 use super::block::Block;
 use crate::sql::{AccessKind, Classified, Form, StatementClass};
 
-/// What the texts of a segment do together. Each text adds to it when it is sent; a prepared
-/// statement does when it is parsed and again when it is bound.
+/// What the texts of one segment (the messages up to a Sync, or a simple query) do together, as far
+/// as recovery must know to judge whether it may be run again. Each text adds to it when it is
+/// sent; a prepared statement does when it is parsed and again when it is bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SegmentEffects {
     block: Block,
@@ -24,19 +25,22 @@ const MORE_THAN_BEGINS: u8 = 8;
 const MAY_COUNT_EARLY: u8 = 16;
 
 impl SegmentEffects {
-    /// No text.
+    /// The effects of no text: a segment without a message, or one whose messages bring no text.
     pub const NONE: Self = Self { block: Block::Same, flags: 0 };
 
-    /// A portal is executed.
+    /// The effects of an Execute (or the executing half of a simple query); what the statement
+    /// itself does was added by its Bind.
     pub const EXECUTE: Self = Self { block: Block::Same, flags: EXECUTES };
 
-    /// A statement is bound whose text nobody knows.
+    /// A statement is bound whose text is not known: it may write, and commit by itself. What it
+    /// does to the transaction block counts as nothing.
     pub const UNKNOWN: Self = Self {
         block: Block::Same,
         flags: MORE_THAN_READS | MORE_THAN_READS_AND_COPIES | MORE_THAN_BEGINS | MAY_COUNT_EARLY,
     };
 
-    /// A text is parsed.
+    /// The effects of the text in a Parse, which is not executed yet; the transaction block stays
+    /// the same.
     #[must_use]
     pub fn of_parse(classified: &Classified) -> Self {
         let (marks, access) = (classified.marks, classified.access);
@@ -55,7 +59,8 @@ impl SegmentEffects {
         Self { block: Block::Same, flags }
     }
 
-    /// A prepared statement is bound: what it does to the transaction block counts too.
+    /// The effects of a prepared statement that is bound, with what it does to the transaction
+    /// block.
     #[must_use]
     pub fn of_bind(class: &StatementClass) -> Self {
         match class {
@@ -68,52 +73,57 @@ impl SegmentEffects {
         }
     }
 
-    /// A simple query is run.
+    /// The effects of a simple query (protocol message Query), whose text is parsed and executed at
+    /// once.
     #[must_use]
     pub fn of_query(classified: &Classified) -> Self {
         Self { block: Block::of(classified), ..Self::of_parse(classified) }.then(Self::EXECUTE)
     }
 
-    /// A text is run that nobody could look at before.
+    /// The effects of a text that was sent before it could be classified: it may do anything. Only
+    /// what it does to the transaction block is taken from `classified`.
     #[must_use]
     pub fn of_unread(classified: &Classified) -> Self {
         Self { block: Block::of(classified), ..Self::UNKNOWN }
     }
 
-    /// What this and then `next` do together.
+    /// What `self` and then `next` do together: the last of the two decides of the block, all other
+    /// effects are joined.
     #[must_use]
     pub const fn then(self, next: Self) -> Self {
         Self { block: self.block.then(next.block), flags: self.flags | next.flags }
     }
 
-    /// What it does to the transaction block.
+    /// What the segment does to the transaction block, if every statement succeeds; `Block::Same`
+    /// for nothing.
     #[must_use]
     pub const fn block(self) -> Block {
         self.block
     }
 
-    /// Whether every text only reads, as far as that can be seen, and does nothing that a READ ONLY
-    /// transaction lets through.
+    /// Whether every text only reads, as far as that can be seen, and does nothing with an effect
+    /// that a READ ONLY transaction lets through. Such a segment may be run again.
     #[must_use]
     pub const fn only_reads(self) -> bool {
         self.flags & MORE_THAN_READS == 0
     }
 
-    /// As [`Self::only_reads`], where COPY out of the database counts as a read: nobody knows how
-    /// much of it has arrived when it breaks.
+    /// As [`Self::only_reads`], where COPY TO STDOUT counts as a read. It cannot be run again,
+    /// because nobody knows how much of it has arrived.
     #[must_use]
     pub const fn only_reads_or_copies_out(self) -> bool {
         self.flags & MORE_THAN_READS_AND_COPIES == 0
     }
 
-    /// Whether it begins a transaction block and does nothing else.
+    /// Whether the segment executes one statement that begins a transaction block, and does nothing
+    /// else: it may be sent to another server as if for the first time.
     #[must_use]
     pub const fn only_begins(self) -> bool {
         self.flags & (EXECUTES | MORE_THAN_BEGINS) == EXECUTES
     }
 
-    /// Whether something of it may count before its Sync: it escapes the transaction, or may commit
-    /// by itself, as a procedure or CREATE INDEX CONCURRENTLY does, and is executed.
+    /// Whether something of the segment may take effect before its Sync: a text is executed that
+    /// escapes the transaction, or may commit by itself (a procedure, CREATE INDEX CONCURRENTLY).
     #[must_use]
     pub const fn counts_early(self) -> bool {
         const BOTH: u8 = EXECUTES | MAY_COUNT_EARLY;

@@ -9,10 +9,12 @@ use crate::plan::HOLD_LIMIT;
 use crate::recovery::block::Block;
 use crate::recovery::effects::SegmentEffects;
 
-/// What is in flight on one server connection.
+/// What the client has sent on one server connection since that was last idle: the bytes (16 KiB at
+/// most) of the last segment (the messages up to a Sync, or a simple query), to run it again, and
+/// the effects of its texts, to judge what may have become of it.
 #[derive(Debug, Default)]
 pub struct InFlight {
-    /// The last segment.
+    /// The bytes of the last segment, as the client has sent them.
     bytes: Vec<u8>,
     kept: Kept,
     segments: Segments,
@@ -22,45 +24,47 @@ pub struct InFlight {
     blocks: VecDeque<Block>,
     /// What the texts of the open segment do.
     open: SegmentEffects,
-    /// What those of the last segment do that was ended.
+    /// What the texts of the last segment do that was ended.
     last: SegmentEffects,
-    /// Whether the open segment does more than prepare.
+    /// Whether the open segment does more than prepare statements.
     runs: bool,
 }
 
 /// Which segments are in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Segments {
-    /// One, whose end was not sent yet; or none.
+    /// One segment, whose end was not sent yet; or none.
     #[default]
     Open,
-    /// One, with its end.
+    /// One segment, with its end.
     Ended,
-    /// Several, of which the last is open.
+    /// Several segments, of which the last is open.
     ManyOpen,
-    /// Several, all with their ends.
+    /// Several segments, all with their ends.
     ManyEnded,
 }
 
 /// Whether the last segment is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Kept {
-    /// Yes, as the client sent it.
+    /// The last segment is kept, as the client has sent it.
     #[default]
     Whole,
-    /// Something of it streamed past, or was too long.
+    /// A part of the last segment streamed past, or was too long.
     Not,
 }
 
-/// How far the server has come with the segment at the front.
+/// How far the server has come, since its last ReadyForQuery, with the segment at the front of the
+/// queue. Recovery uses it to judge whether the segment may be run again unseen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Progress {
-    /// The client has got nothing of an answer.
+    /// The client has got nothing of the answer, so that the segment may be run again unseen.
     #[default]
     Unanswered,
-    /// The client has got a part of the answer.
+    /// The client has got a part of the answer, so that the segment cannot be run again.
     Answered,
-    /// A statement has been completed: in a simple query that may be after the commit.
+    /// A statement has been completed (CommandComplete): in a simple query that may be after the
+    /// commit, so that a rollback is not proven.
     Completed,
 }
 
@@ -150,20 +154,23 @@ impl InFlight {
         }
     }
 
-    /// How far the server has come with the segment at the front.
+    /// How far the server has come with the segment at the front of the queue;
+    /// [`Progress::Unanswered`] after each ReadyForQuery.
     #[must_use]
     pub const fn progress(&self) -> Progress {
         self.progress
     }
 
-    /// What the client has sent, if all of it is kept.
+    /// The bytes of all that is in flight; `None` unless that is one segment that is kept in full.
+    /// Not kept is what is longer than 16 KiB or streams, a COPY's data, and a function call.
     #[must_use]
     pub fn whole(&self) -> Option<&[u8]> {
         let alone = matches!(self.segments, Segments::Open | Segments::Ended);
         (alone && self.kept == Kept::Whole && !self.bytes.is_empty()).then_some(&self.bytes)
     }
 
-    /// What the texts of the segment do that is kept.
+    /// What the texts of the last segment do: of the open one, or else of the one that was ended
+    /// last.
     #[must_use]
     pub const fn effects(&self) -> SegmentEffects {
         match self.segments {
@@ -172,27 +179,30 @@ impl InFlight {
         }
     }
 
-    /// The segment behind others that has not been ended yet, if all of it is kept.
+    /// The bytes of a segment without its Sync that stands behind others; `None` if there is no
+    /// such one or it is not kept in full.
     #[must_use]
     pub fn open_behind_others(&self) -> Option<&[u8]> {
         let behind = self.segments == Segments::ManyOpen;
         (behind && self.kept == Kept::Whole && !self.bytes.is_empty()).then_some(&self.bytes)
     }
 
-    /// Whether the server was told to end a segment.
+    /// Whether the end of a segment (Sync, simple query or function call) was sent since the
+    /// connection was last idle.
     #[must_use]
     pub const fn has_end(&self) -> bool {
         !matches!(self.segments, Segments::Open)
     }
 
-    /// Whether the client has sent nothing since the server connection was last idle.
+    /// Whether the client has sent nothing since the server connection was last idle, so that
+    /// nothing can have taken effect when the connection breaks.
     #[must_use]
     pub fn is_untouched(&self) -> bool {
         self.segments == Segments::Open && self.kept == Kept::Whole && self.bytes.is_empty()
     }
 
-    /// Whether a transaction block is open behind the segments that were ended, where one
-    /// `was_open` before them.
+    /// Whether a transaction block is open behind the segments that were ended and not answered,
+    /// where one `was_open` before them.
     #[must_use]
     pub fn leaves_open(&self, was_open: bool) -> bool {
         self.blocks.iter().fold(was_open, |open, block| block.leaves_open(open))
@@ -212,13 +222,15 @@ impl InFlight {
         blocks
     }
 
-    /// What the open segment does to the transaction block.
+    /// What the open segment (whose Sync was not sent) does to the transaction block; `Block::Same`
+    /// if none is open.
     #[must_use]
     pub const fn open_block(&self) -> Block {
         self.open.block()
     }
 
-    /// Whether the open segment only prepares, describes and closes statements.
+    /// Whether the open segment only parses, describes and closes statements: it has no Bind,
+    /// Execute or COPY data. True if it is empty.
     #[must_use]
     pub const fn only_prepares(&self) -> bool {
         !self.runs

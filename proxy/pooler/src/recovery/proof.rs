@@ -3,31 +3,37 @@
 
 use pgimbal_wire::error::{Report, SqlState};
 
-/// Whether a session's segment is being run again.
+/// Whether a session's segment (the messages up to a Sync, or a simple query) is being run again,
+/// because the server connection broke under it. Only what reads is run again, inside a READ ONLY
+/// transaction of the proxy's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rerun {
-    /// No.
+    /// The segment runs for the first time, or no segment runs.
     No,
-    /// As soon as it has a server connection.
+    /// The segment is run again as soon as the session has a server connection.
     Due(Tries),
-    /// It is running.
+    /// The segment is running again on a server connection. If that breaks too, it may be due once
+    /// more.
     Running(Tries),
 }
 
-/// What is known of a statement whose server connection broke.
+/// What is proven of a statement whose server connection broke before its answer was complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// It has not taken effect.
+    /// The statement has certainly not taken effect: the client is told the error of a lost
+    /// transaction.
     RolledBack,
-    /// It may have, or not.
+    /// The statement may have taken effect, or not: the client is told that the outcome is unknown
+    /// (08007).
     Unknown,
 }
 
-/// What has become of a segment so far.
+/// How often a segment was run again (5 times at most), and what is proven of its first run. The
+/// client is told by that if no run succeeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tries {
     count: u8,
-    /// Of the first try; the others ran READ ONLY.
+    /// What is proven of the first run; the others ran READ ONLY.
     proof: Proof,
 }
 
@@ -63,7 +69,7 @@ impl Rerun {
     }
 }
 
-/// What a client is told when nobody can know whether its statement took effect.
+/// The error (08007) for a client of whose statement nobody can know whether it took effect.
 #[must_use]
 pub const fn outcome_unknown() -> Report<'static> {
     Report::error(
@@ -73,7 +79,7 @@ pub const fn outcome_unknown() -> Report<'static> {
     .hint("Look whether it took effect before you repeat it.")
 }
 
-/// What a client is told of a statement that is known to have had no effect.
+/// The error for a client whose statement is known to have had no effect, with the SQLSTATE `code`.
 #[must_use]
 pub const fn rolled_back(code: SqlState) -> Report<'static> {
     Report::error(code, "the server connection was lost, and what it ran is rolled back")

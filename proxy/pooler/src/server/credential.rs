@@ -15,17 +15,19 @@ use crate::server::servers::Servers;
 /// three logins a second.
 const REPLACED_WITHIN: Duration = Duration::from_secs(30);
 
-/// What is new of a role's password.
+/// A change of a role's password (or other credential) for logins to servers, as the driver tells
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialEvent {
-    /// There is a newer one.
+    /// There is a newer password. The role's server connections are replaced within 30 s, each once
+    /// it is idle, and failed logins are tried again at once.
     Rotated,
-    /// There is one that may work where none does.
+    /// There is a password that may work where none does: failed logins are tried again at once.
     Candidate,
-    /// None works at some node, or none is known. The body of the ErrorResponse that tells so
-    /// whoever waits too long.
+    /// No password works at some node, or none is known. Holds the body of the ErrorResponse for
+    /// whoever waits too long. Open connections are kept meanwhile.
     LockedOut(Arc<[u8]>),
-    /// One works again.
+    /// A password works again: the end of [`CredentialEvent::LockedOut`].
     LetIn,
 }
 

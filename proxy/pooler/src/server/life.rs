@@ -21,23 +21,28 @@ use crate::topology::{NodeId, ProbeHint};
 /// The longest pause between attempts of which nobody is told: a new primary is found by then.
 const LONGEST_QUIET_PAUSE: Duration = Duration::from_millis(250);
 
-/// What a server said while it let us in.
+/// What the server has sent during a successful login of a new server connection; the driver gives
+/// it to `Pooler::handle_dialed`.
 #[derive(Clone, Debug)]
 pub struct Dialed {
-    /// For cancel requests.
+    /// The backend's process id and secret (BackendKeyData), for cancel requests.
     pub backend_key: BackendKey,
-    /// The settings that it reports, name and value.
+    /// The settings that the server has reported (ParameterStatus), name and value; the pool's
+    /// later clients are greeted with them.
     pub parameters: Vec<NamedValue>,
-    /// Where it leads, if it was opened for a cluster.
+    /// The node of the cluster that the connection leads to; `None` outside of a cluster.
     pub found: Option<DialedNode>,
 }
 
-/// Why a server connection could not be opened.
+/// Why a server connection could not be opened. It decides whether the clients that wait are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DialFailure {
-    /// The server has decided so, or the configuration is wrong: everybody who waits is told.
+    /// The server has refused the login, or the configuration is wrong: everybody who waits is
+    /// told. Only clients that wait for a single node of a cluster are sent to another one.
     Refused,
-    /// The server is not there, or not now. In a cluster another node may be.
+    /// The server cannot be reached now. In a cluster, clients go on waiting for another node.
+    /// Outside of one they are told, unless clients of the pool outlive its server and it was
+    /// reached before.
     Unreachable,
 }
 
@@ -63,8 +68,8 @@ pub(crate) fn dialed(core: &mut Core, id: ServerId, dialed: Dialed, now: Instant
     dial::dial_if_wanted(core, pool, now);
 }
 
-/// A server connection could not be opened. `error` is the body of the ErrorResponse that tells why,
-/// the server's own if it sent one.
+/// A server connection could not be opened. `error` is the body of the ErrorResponse that tells
+/// why, the server's own if it sent one.
 pub(crate) fn dial_failed(
     core: &mut Core,
     id: ServerId,
@@ -116,7 +121,8 @@ fn wrong_node(core: &mut Core, id: ServerId, found: Option<DialedNode>, now: Ins
     node_failed(core, pool_id, found.map(|found| found.node), now);
 }
 
-/// A node could not be used: its prober looks at once, and who waits for it alone is sent elsewhere.
+/// A node could not be used: its prober looks at once, and who waits for it alone is sent
+/// elsewhere.
 fn node_failed(core: &mut Core, id: PoolId, node: Option<NodeId>, now: Instant) {
     let pool = &mut core.pools[id];
     if let Some(node) = node {

@@ -20,7 +20,8 @@ use crate::session::state::question::OwnStatements;
 use crate::sql::Kinds;
 use crate::topology::{Epoch, NodeId};
 
-/// What the core knows of a server connection that moves.
+/// The state of an idle server connection that moves from one worker to another: its place within
+/// the limits, settings, prepared statements and age. The socket moves beside it.
 #[derive(Debug)]
 pub struct Migration {
     slot: Slot,
@@ -37,8 +38,8 @@ pub struct Migration {
     retire_at: Instant,
 }
 
-/// Another worker asks for an idle server connection of `pool`: it gets one now, or the next that is
-/// released beyond this worker's need.
+/// Another worker asks for an idle server connection of `pool`: it gets one now, or the next one
+/// that is released beyond this worker's need.
 pub(crate) fn asked(pools: &mut Pools, actions: &mut Actions, pool: PoolId, by: WorkerId) {
     match pools[pool].take_idle() {
         Some(idle) => actions.push(Action::Give(idle, by)),

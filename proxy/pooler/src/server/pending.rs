@@ -46,132 +46,169 @@ impl Owner {
     }
 }
 
-/// One entry of the queue.
+/// One entry in a server connection's queue of replies: what kind of reply comes next, and what the
+/// proxy does with it. "Passes" means that the reply goes to the client, "is swallowed" that it
+/// does not (protocol, "Message Flow").
 #[derive(Debug)]
 pub enum Pending {
-    /// So many final replies of extended-protocol messages, which pass to the client.
+    /// This many final replies of extended-protocol messages, which pass to the client.
     Pass(u32),
-    /// So many final replies to messages that the proxy added; they are swallowed.
+    /// This many final replies to messages that the proxy added; they are swallowed.
     Swallow(u32),
-    /// A CloseComplete that the proxy makes when its turn comes: the statement stays on the server,
-    /// the client's name of it is gone.
+    /// A CloseComplete that the proxy itself sends when its turn comes: the statement stays on the
+    /// server for other clients, and only the client's name of it is gone. The change is undone if
+    /// an earlier error skips it.
     Closed(Box<NameChange>),
-    /// The reply to a Parse or Close of the unnamed statement.
+    /// The reply to a Parse or Close of the unnamed statement. The second field is what an error in
+    /// front of it brings back; `None` where nothing can skip the request.
     Unnamed(Origin, Option<Box<UnnamedBefore>>),
-    /// No reply: so many CopyDone or CopyFail that were forwarded before the server had said that
+    /// No reply: this many CopyDone or CopyFail that were forwarded before the server had said that
     /// it reads COPY data.
     CopyEnd(u32),
-    /// The reply to a Parse that was forwarded or added.
+    /// The reply to a Parse of a named statement, from the client or added by the proxy; or to the
+    /// client's Close of one that only this server has, because that is undone in the same way.
     Parse(Box<ParseInFlight>),
-    /// The replies to a Describe of a statement that the client has just parsed; they are
-    /// swallowed.
+    /// The replies to a Describe that the proxy added behind a client's Parse; they are swallowed.
+    /// The statement's shape is learned from them.
     Describe(Box<DescribeInFlight>),
-    /// The reply to a Close that frees a place among the server's prepared statements.
+    /// The reply to a Close that the proxy added to free a place among the server's prepared
+    /// statements (`max_prepared_statements`); it is swallowed.
     Evict(Box<StatementId>),
-    /// The reply to a message that makes a client's own name of a statement real for the text
-    /// behind it; it is swallowed.
+    /// The reply to a message that makes a client's own name of a statement exist on the server for
+    /// the text behind it, or takes it away, or tries it; it is swallowed. The bytes are the name
+    /// that the message makes; `None` where it makes none.
     TemporaryName(NameFor, Option<Bytes>),
-    /// The reply to a message that has a statement of a question's parsed ahead of code that may
-    /// deallocate all; it is swallowed.
+    /// The reply to a message that has a statement of the proxy's questions parsed, ahead of code
+    /// that may deallocate all; it is swallowed.
     Witness(NameFor),
-    /// The replies to a Describe of a statement that was reprepared; they are swallowed.
+    /// The replies to a Describe of a named statement that was parsed again on this server; they
+    /// are swallowed. The result is compared with what the client was told.
     ShapeCheck(Box<DescribeInFlight>),
-    /// The reply to a Describe of the client's unnamed statement, of this number; it passes.
+    /// The reply to a Describe of the client's unnamed statement; it passes. The number tells which
+    /// of the client's unnamed statements it was; the bytes are the parameter types, once they have
+    /// come.
     DescribeUnnamed(u32, Option<Box<[u8]>>),
-    /// The replies to a Describe of the unnamed statement, of this number, that was reprepared;
-    /// they are swallowed.
+    /// The replies to a Describe of the client's unnamed statement that was parsed again on this
+    /// server; they are swallowed. Fields as in [`Pending::DescribeUnnamed`].
     UnnamedCheck(u32, Option<Box<[u8]>>),
-    /// The error that a statement is to be told whose shape has changed.
+    /// An error that the proxy provokes on the server, in place of which the client is told that
+    /// its statement's shape has changed.
     Changed,
-    /// The error, as the body of an ErrorResponse, that a message is told which the server was not
-    /// sent.
+    /// An error that the proxy provokes on the server, in place of which the client is told this
+    /// body of an ErrorResponse: its own message was not sent.
     Refused(Arc<[u8]>),
-    /// The last reply to an Execute that changes session state.
+    /// The last reply (such as CommandComplete) to an Execute whose effects on the session are then
+    /// noted; it passes.
     Execute(Box<Script>),
-    /// ReadyForQuery for the client's Sync.
+    /// The ReadyForQuery for the client's Sync; it passes, and ends what an error has skipped.
     Sync,
-    /// ReadyForQuery for a Sync that the proxy added.
+    /// The ReadyForQuery for a Sync that the proxy added behind messages of its own; it is
+    /// swallowed.
     OwnSync,
-    /// All replies to a simple query or function call of the client, up to ReadyForQuery.
+    /// All replies to a simple query or function call of the client, up to ReadyForQuery; they
+    /// pass. `None` where no effect on the session is followed.
     Query(Option<Box<Script>>),
-    /// All replies to a simple query of the proxy's own, up to ReadyForQuery.
+    /// All replies to a simple query of the proxy's own, or to a question, up to ReadyForQuery.
     Own(OwnQuery),
 }
 
-/// What a name is made real for.
+/// What a client's name of a statement is made to exist on the server for. It decides how an error
+/// is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameFor {
-    /// A simple query, in a segment in front of it: an error is told in place of the one that
-    /// follows from it.
+    /// A simple query, in a segment in front of it: an error of that segment is told in place of
+    /// the one that follows from it in the query.
     Query,
-    /// A message of the same segment: an error is that of the segment.
+    /// A message of the same segment: an error fails that segment, and passes as its error.
     Segment,
-    /// The Parse behind it, whose text and name it tries: its notices and errors are those.
+    /// The client's Parse behind it, whose text and name it tries: its notices and errors are told
+    /// as those of that Parse.
     Probe,
 }
 
-/// Whose a message is.
+/// Whether a message to the server is the client's own or was added by the proxy; that decides
+/// whether its reply goes to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The client's: the reply passes.
+    /// The client has sent the message: the reply passes.
     Client,
-    /// The proxy's: the reply is swallowed.
+    /// The proxy has added the message: the reply is swallowed.
     Proxy,
 }
 
-/// What the unnamed statement was before a request that an earlier error may skip.
+/// What the unnamed statement was before a Parse or Close, which the server skips if an earlier
+/// message of the segment fails. Then this is brought back.
 #[derive(Debug)]
 pub struct UnnamedBefore {
-    /// To the client, and whether its text was not kept; `None` where the request was the proxy's.
+    /// The client's unnamed statement, and whether its text was not kept; `None` where the request
+    /// was the proxy's and the client's statement is unchanged.
     pub client: Option<(Option<Unnamed>, bool)>,
-    /// To the server.
+    /// Which session the server's unnamed statement belonged to before.
     pub server: UnnamedStatement,
 }
 
-/// Where a COPY FROM STDIN that has just begun stands.
+/// What the queue of replies says of a COPY FROM STDIN that the server has just begun
+/// (CopyInResponse).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CopyBegun {
-    /// Its end was forwarded already.
+    /// Whether the CopyDone or CopyFail of the COPY was forwarded already, before the server asked
+    /// for data.
     pub ended: bool,
-    /// The Sync that ended its segment was ignored, and none has followed.
+    /// Whether the server has ignored the Sync behind the COPY, and the client has sent no other
+    /// since.
     pub lost_sync: bool,
 }
 
-/// Why the proxy sent a simple query of its own.
+/// The purpose of a simple query, or question, that the proxy sends by itself. It decides what
+/// happens when ReadyForQuery has come. An error closes the server connection, unless the purpose
+/// says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnQuery {
-    /// Settings are brought to the client's before its first message is forwarded.
+    /// Brings the connection's settings to the client's: before its first message is forwarded, or
+    /// after a question has shown others. If the server refuses, the settings are set one by one.
     Setup,
-    /// As `Setup`, the first of two queries.
+    /// The first of two queries for that: it changes `client_encoding`; [`OwnQuery::Setup`] is the
+    /// second. An error is treated as that of the second.
     SetupFirst,
-    /// Settings are brought back to the client's startup values after its RESET.
+    /// Brings settings back to the client's startup values after its RESET. An error is allowed
+    /// outside a transaction only.
     Restore,
-    /// What the session before may have left is taken off, before the settings are brought to the
-    /// client's.
+    /// Takes away what the session before may have left, before the settings are brought to the
+    /// client's. An error closes the connection.
     ResetAhead,
-    /// Settings were refused: everything is brought back to the server's defaults.
+    /// Brings everything back to the server's defaults, after the server has refused settings. An
+    /// error closes the connection.
     Heal,
-    /// One setting of the client's by itself.
+    /// Sets one setting of the client's by itself, to find out which the server refuses. An error
+    /// is noted as a refused setting.
     SetupOne,
-    /// The server is asked what the session has left.
+    /// Asks the server what state the session has left. After an error the session is pinned as
+    /// unknown.
     Question,
-    /// The server is asked about its database.
+    /// Asks the server for the two facts about its database. After an error both count as true for
+    /// 60 s.
     Facts,
-    /// All prepared statements are taken away, because what is known of them is wrong.
+    /// Deallocates all prepared statements (DEALLOCATE ALL), because what the proxy believes of
+    /// them is wrong.
     Deallocate,
-    /// What a client that has left may have left behind is taken off.
+    /// Takes away what a client that has left may have left behind, before its session is
+    /// forgotten.
     Clean,
-    /// A limit of the client's on idle time is taken off before the connection is idle.
+    /// Takes the client's `idle_session_timeout` off, which would end the connection while it is
+    /// idle.
     Untimed,
-    /// A transaction that its client left open, or that a question has, is rolled back.
+    /// Rolls back a transaction that a client which has left, or a failed question, has left open.
     Rollback,
-    /// The operator's own reset query, where that is not `DISCARD ALL`.
+    /// The operator's own `reset_query`, where that is not `DISCARD ALL`; `DISCARD ALL` follows it.
     CustomReset,
-    /// `DISCARD ALL`, before the connection serves somebody else.
+    /// `DISCARD ALL`, before the connection serves another session. Afterwards the server has no
+    /// settings and no prepared statements.
     Reset,
-    /// A READ ONLY transaction begins, in which a statement is run again.
+    /// Begins the READ ONLY transaction in which a segment is run again; the client does not see
+    /// it.
     RerunBegin,
-    /// It ends: its ReadyForQuery is the client's.
+    /// Ends (COMMIT) the transaction of a statement that is run again: its ReadyForQuery passes to
+    /// the client.
     RerunEnd,
 }
 
@@ -186,34 +223,43 @@ impl OwnQuery {
     }
 }
 
-/// A Parse on its way.
+/// A Parse of a named statement, or a Close of one that only this server has, that was sent and is
+/// not answered yet.
 #[derive(Debug)]
 pub struct ParseInFlight {
-    /// What is parsed; `None` where the server's list is not concerned (a probe for a duplicate).
+    /// The statement that is parsed; `None` where the server's list of statements is not concerned
+    /// (a Close, or a Parse in session mode).
     pub statement: Option<Rc<Statement>>,
-    /// How to undo the client's name when the Parse fails; `None` when the proxy put it in.
+    /// How to undo the change of the client's name if the request fails; `None` if the proxy added
+    /// the Parse.
     pub change: Option<NameChange>,
-    /// Whether a probe in front of it has told the client everything but that it is done.
+    /// Whether a probe in front of it has told the client everything but the ParseComplete: what
+    /// else the server says of this one is swallowed.
     pub is_probed: bool,
 }
 
-/// A Describe of the proxy's own on its way.
+/// A Describe of a named statement that the proxy has added and that is not answered yet. Its
+/// ParameterDescription and RowDescription (or NoData) give the statement's shape.
 #[derive(Debug)]
 pub struct DescribeInFlight {
-    /// The client's name of the statement.
+    /// The client's name of the statement, without a NUL; as the client knows it, not as the server
+    /// does.
     pub name: Box<[u8]>,
-    /// What is described.
+    /// The statement that is described, whose shape is noted or compared when the reply has come.
     pub statement: Rc<Statement>,
-    /// The parameter types that the server has told: a count of 2 bytes, then 4 bytes each.
+    /// The parameter types from the server's ParameterDescription: a count of 2 bytes, then a type
+    /// OID of 4 bytes each; `None` until it has come.
     pub parameters: Option<Box<[u8]>>,
 }
 
-/// How a name of the client's looked before a request that has not succeeded yet.
+/// A change of what a client's name of a statement means that was noted when the request was sent;
+/// it is undone if the request fails.
 #[derive(Debug)]
 pub struct NameChange {
-    /// The client's name of the statement.
+    /// The client's name of the statement, without a NUL; not the name on the server.
     pub name: Box<[u8]>,
-    /// What it meant before.
+    /// The statement that the name meant before; `None` if it meant none, so that undoing takes it
+    /// away.
     pub before: Option<Rc<Statement>>,
 }
 
@@ -243,27 +289,29 @@ impl Pending {
     }
 }
 
-/// What a final reply was the answer to.
+/// The request to which a final reply is the answer, as [`PendingReplies::take_reply`] takes it off
+/// the queue.
 #[derive(Debug)]
 pub enum Reply {
-    /// A message of the client's: it passes.
+    /// A message of the client's: the reply passes.
     Pass,
-    /// A message of the proxy's: it is swallowed.
+    /// A message of the proxy's: the reply is swallowed.
     Swallow,
-    /// A Parse.
+    /// A Parse of a named statement, or a Close of one that only this server has.
     Parse(Box<ParseInFlight>),
-    /// A Describe that the proxy added.
+    /// A Describe that the proxy added behind a client's Parse: the reply is swallowed.
     Describe(Box<DescribeInFlight>),
-    /// A Close that the proxy added.
+    /// A Close that the proxy added to free a place: the reply is swallowed.
     Evict(Box<StatementId>),
-    /// What makes a client's own name real: it is swallowed.
+    /// A message that makes this name of a client's exist on the server: the reply is swallowed.
     TemporaryName(Bytes),
-    /// A Describe of a statement that was reprepared.
+    /// A Describe of a named statement that was parsed again: the reply is swallowed.
     ShapeCheck(Box<DescribeInFlight>),
-    /// A Describe of the client's unnamed statement: it passes.
+    /// A Describe of the client's unnamed statement of this number: the reply passes.
     DescribeUnnamed(u32, Option<Box<[u8]>>),
-    /// A Describe of the unnamed statement that was reprepared.
+    /// A Describe of the client's unnamed statement of this number, parsed again: the reply is
+    /// swallowed.
     UnnamedCheck(u32, Option<Box<[u8]>>),
-    /// An Execute with an effect: it passes.
+    /// An Execute with effects on the session, which are noted; the reply passes.
     Execute(Box<Script>),
 }

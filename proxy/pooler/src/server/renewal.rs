@@ -13,21 +13,23 @@ use crate::pool::{Pool, dial};
 use crate::server::servers::Servers;
 use crate::session::dismissal;
 
-/// How an operator wants a database's connections renewed.
+/// How an operator has the connections of a database renewed (the console commands RECONNECT and
+/// KILL).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewal {
-    /// Each server connection once it is free.
+    /// Each server connection ends as soon as no session has it; clients stay connected.
     Reconnect,
-    /// All, and the clients' too, at once.
+    /// As `Reconnect`, and the database's clients are dismissed at once (57P01).
     Kill,
 }
 
-/// How many connections that concerned.
+/// How many connections a renewal concerned, of this worker; zeros if the database has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Renewed {
-    /// Clients that were dismissed.
+    /// The number of clients that were dismissed; always 0 for [`Renewal::Reconnect`].
     pub clients: usize,
-    /// Server connections that end.
+    /// Server connections that end now or once they are free, without those that were to end
+    /// before.
     pub servers: usize,
 }
 

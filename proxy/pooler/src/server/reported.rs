@@ -8,34 +8,38 @@ use std::rc::Rc;
 use foldhash::fast::RandomState;
 use hashbrown::HashSet;
 
-/// A name and a value, as bytes.
+/// The name and the value of a setting, in this order, as a server or client has sent them; without
+/// NULs.
 pub type NamedValue = (Box<[u8]>, Box<[u8]>);
 
-/// A set of reported settings, sorted by name.
+/// A set of settings that a server has reported by ParameterStatus, sorted by name. Empty by
+/// default.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub struct Reported {
     values: Vec<NamedValue>,
 }
 
 impl Reported {
-    /// The value of `name`, compared without regard to ASCII case.
+    /// The value of `name`, compared without regard to ASCII case; `None` if it was not reported.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
         self.values.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| &**v)
     }
 
-    /// Names and values, sorted by name.
+    /// Names and values of the set, sorted by name, the names in the server's spelling.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.values.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// What differs in `self` from `known`, as a client that knows `known` must be told.
+    /// The names and values of `self` that a client which was told `known` must be told
+    /// (ParameterStatus): those that are new or differ.
     pub fn news<'a>(&'a self, known: &'a Self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         self.iter().filter(|(name, value)| known.get(name) != Some(value))
     }
 }
 
-/// A worker's sets, each held once.
+/// A worker's sets of reported settings, each held once, so that equal sets are one allocation. A
+/// set that nobody refers to any more is dropped in a later sweep.
 #[derive(Debug, Default)]
 pub struct ReportedTable {
     sets: HashSet<Rc<Reported>, RandomState>,
@@ -43,14 +47,14 @@ pub struct ReportedTable {
 }
 
 impl ReportedTable {
-    /// The one set with these values.
+    /// The table's one set with these values; the order of the values does not matter.
     pub fn intern(&mut self, values: impl IntoIterator<Item = NamedValue>) -> Rc<Reported> {
         let mut values: Vec<_> = values.into_iter().collect();
         values.sort();
         self.hold(Reported { values })
     }
 
-    /// The one set that is `set` with `name` at `value`.
+    /// The table's one set that equals `set`, but with `name` (in any case) at `value`.
     pub fn with(&mut self, set: &Rc<Reported>, name: &[u8], value: &[u8]) -> Rc<Reported> {
         if set.get(name) == Some(value) {
             return Rc::clone(set);

@@ -72,12 +72,15 @@ pub(crate) fn process(
     Processed { taken: at as u32, stop }
 }
 
-/// What an idle server connection said.
+/// What the messages mean that a server connection has sent while no session had it, from
+/// `Pooler::handle_idle_bytes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdleMessages {
-    /// Notices, notifications and reported settings, up to so many bytes: it may be used.
+    /// Only notices, notifications and reported settings have come, which took this many bytes; the
+    /// connection may be used. The rest is the beginning of a message.
     Harmless(u32),
-    /// An error or anything else: it must not be used.
+    /// An error or an unexpected message has come: the connection must not be used. The body of an
+    /// ErrorResponse is kept for whoever is told of the loss.
     Dead,
 }
 

@@ -5,22 +5,24 @@ use hashbrown::HashMap;
 
 use crate::server::prepared::StatementId;
 
-/// The statements that one server connection has; the least recently used goes first.
+/// The named prepared statements that one server connection has; the least recently used is closed
+/// first.
 ///
 /// A request in a pipeline is noted before it is answered, and an error in front of it makes the
-/// server skip it, together with everything up to Sync. So what was noted in this segment holds
-/// for the rest of it; what was noted in an earlier one is unsure until it is answered.
+/// server skip it, together with everything up to Sync. So what was noted in this segment holds for
+/// the rest of it; what was noted in an earlier one is unsure until it is answered.
 #[derive(Debug, Default)]
 pub struct ServerStatements {
     places: HashMap<StatementId, Entry, RandomState>,
-    /// How many of the places are about to be left.
+    /// How many of the statements in the map are being closed.
     leaving: usize,
     uses: u64,
     segment: u32,
-    /// What the unnamed portal was last bound to, and in which transaction.
+    /// The statement that the unnamed portal was last bound to, and in which transaction.
     unnamed_portal: Option<(StatementId, u64)>,
 }
 
+/// One statement: when it was last used, and whether it is surely there.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     used: u64,
@@ -30,7 +32,7 @@ struct Entry {
     standing: Certainty,
 }
 
-/// How sure it is that a statement is there.
+/// Whether a statement is surely on the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Certainty {
     Settled,
@@ -40,28 +42,31 @@ enum Certainty {
     Leaving(u32),
 }
 
-/// Whether a server has a statement.
+/// Whether a server connection has a prepared statement at the moment when the next message is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatementLookup {
-    /// It has, when the next message is run.
+    /// The server has the statement, or an error makes it skip the next message too.
     Here,
-    /// It has not.
+    /// The server does not have the statement, so that it must be parsed there first.
     Missing,
-    /// That depends on replies which are still pending.
+    /// That depends on replies to an earlier segment (behind whose Sync the next message stands):
+    /// the client's message waits for them.
     Unsure,
 }
 
-/// The portal that a statement is bound to, and the number of the transaction.
+/// The kind of portal to which a statement is bound, with the number of the transaction
+/// ([`Server::transaction`](crate::server::Server::transaction)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Portal {
-    /// The unnamed portal, which the next Bind to it closes.
+    /// The unnamed portal, which the next Bind to it closes. The number is that of the transaction.
     Unnamed(u64),
-    /// A named portal.
+    /// A named portal, which lasts until it is closed or the transaction of this number ends.
     Named(u64),
 }
 
 impl ServerStatements {
-    /// Whether the server has `id`.
+    /// Whether the server has the statement `id` when the next message is run. Asked before a Bind
+    /// or Describe is forwarded.
     #[inline]
     pub fn find(&self, id: StatementId) -> StatementLookup {
         match self.places.get(&id).map(|place| place.standing) {
@@ -75,7 +80,8 @@ impl ServerStatements {
         }
     }
 
-    /// Notes that a portal is bound to `id`, if that is listed.
+    /// Notes that a portal is bound to `id`: it counts as used now, and is not evicted while the
+    /// portal is open. An id that is not listed is passed over.
     #[inline]
     pub fn bind(&mut self, id: StatementId, portal: Portal) {
         let Some(place) = self.places.get_mut(&id) else { return };
@@ -87,14 +93,16 @@ impl ServerStatements {
         }
     }
 
-    /// A Parse of `id` was sent.
+    /// Notes that a Parse of `id` was sent: the statement is there for the rest of the segment, and
+    /// unsure behind that until it is answered.
     pub fn insert(&mut self, id: StatementId) {
         self.uses += 1;
         let standing = Certainty::Arriving(self.segment);
         self.place(id, Entry { used: self.uses, portal_in: 0, standing });
     }
 
-    /// The Parse of `id` has succeeded.
+    /// Notes that the Parse of `id` has succeeded (ParseComplete): the statement is surely there.
+    /// Ignored if `id` is not listed or its Close was sent.
     pub fn arrived(&mut self, id: StatementId) {
         if let Some(place) = self.places.get_mut(&id)
             && matches!(place.standing, Certainty::Arriving(_))
@@ -103,42 +111,48 @@ impl ServerStatements {
         }
     }
 
-    /// The Parse of `id` has failed or was skipped.
+    /// Takes `id` off the list, because its Parse has failed or was skipped; ignored if it is not
+    /// listed.
     pub fn remove(&mut self, id: StatementId) {
         if let Some(place) = self.places.remove(&id) {
             self.leaving -= usize::from(place.is_leaving());
         }
     }
 
-    /// A Close of `id` was sent.
+    /// Notes that a Close of `id` was sent: the statement no longer counts. Ignored if it is not
+    /// listed.
     pub fn leave(&mut self, id: StatementId) {
         if let Some(place) = self.places.get(&id).copied() {
             self.place(id, Entry { standing: Certainty::Leaving(self.segment), ..place });
         }
     }
 
-    /// The Close of `id` has succeeded.
+    /// Takes `id` off the list, because its Close has succeeded (CloseComplete). Ignored if no
+    /// Close was noted.
     pub fn left(&mut self, id: StatementId) {
         if self.places.get(&id).is_some_and(Entry::is_leaving) {
             self.remove(id);
         }
     }
 
-    /// The Close of `id` was skipped.
+    /// Notes that the Close of `id` was skipped: the statement is still there, and counts as just
+    /// used.
     pub fn stays(&mut self, id: StatementId) {
         self.uses += 1;
         let standing = Certainty::Settled;
         self.place(id, Entry { used: self.uses, portal_in: 0, standing });
     }
 
-    /// A Sync was sent.
+    /// Notes that a Sync was sent, behind which the next segment begins: statements of the segment
+    /// before are unsure until they are answered.
     #[inline]
     pub const fn end_segment(&mut self) {
         self.segment = self.segment.wrapping_add(1);
     }
 
-    /// The statement to close so that one more fits within `limit`, if one must go, no portal of
-    /// `transaction` uses it and it is not among `kept`, which are in order. Walks the list, which
+    /// The least recently used statement, to be closed so that one more fits within `limit`; `None`
+    /// if there is room or none may go. Statements that a portal of `transaction` uses, that are
+    /// not surely there, or that are among `kept` (sorted) stay. Walks the whole list, which
     /// happens only when a full server is given a statement that it does not have.
     #[must_use]
     pub fn to_evict(
@@ -164,26 +178,29 @@ impl ServerStatements {
             .map(|(id, _)| *id)
     }
 
-    /// The server has none any more.
+    /// Takes all statements off the list, because the server has none any more (DISCARD ALL,
+    /// DEALLOCATE ALL).
     pub fn clear(&mut self) {
         self.places.clear();
         self.leaving = 0;
         self.unnamed_portal = None;
     }
 
-    /// Statements on the server.
+    /// How many statements the server has, with those whose Parse is not answered and without those
+    /// whose Close was sent.
     #[must_use]
     pub fn len(&self) -> usize {
         self.places.len() - self.leaving
     }
 
-    /// Whether the server has none.
+    /// Whether the server has no prepared statement, but for those whose Close was sent.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether statements that an earlier segment asked for may turn out to be there.
+    /// Whether a statement that an earlier segment has parsed is not confirmed yet, so that it may
+    /// become one to evict.
     #[must_use]
     pub fn any_unsure(&self) -> bool {
         let arriving = |place: &Entry| matches!(place.standing, Certainty::Arriving(_));

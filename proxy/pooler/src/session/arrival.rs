@@ -21,17 +21,22 @@ use crate::session::settings::{ClientSettings, Setting, SettingsId, normalize_st
 use crate::session::{Session, Trial, setup};
 use crate::tables::Tables;
 
-/// What a client that has proven who it is gets next.
+/// What the driver sends to a client that has been authenticated, from `Pooler::greet` (protocol,
+/// "Start-up").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Greeting {
-    /// These messages, ReadyForQuery at their end: the session may begin.
+    /// These messages, from ParameterStatus and BackendKeyData to ReadyForQuery: the session may
+    /// begin.
     Ready(Vec<u8>),
-    /// Nothing yet: the first server connection is being opened. The session is woken.
+    /// Nothing yet: the pool's first server connection is being opened. The session is woken, and
+    /// then greeted again.
     Wait,
-    /// Nothing yet: a server is to check its settings. `Pooler::handle_client_bytes` is called as if it
-    /// had sent something, and it is greeted in the course of that, or dismissed.
+    /// Nothing yet: a server is to check the client's startup settings.
+    /// `Pooler::handle_client_bytes` is called as if the client had sent something, and greets the
+    /// client in the course of that, or dismisses it.
     Try,
-    /// The body of an ErrorResponse: there is no server, or it refuses.
+    /// The body of an ErrorResponse, with which the login ends: there is no server, or the settings
+    /// or the target are refused.
     Refused(Arc<[u8]>),
 }
 

@@ -24,12 +24,14 @@ use crate::session::{Link, Presence, Session, dismissal, setup};
 use crate::sql::Kinds;
 use crate::tables::Tables;
 
-/// Whether a session whose client has left is over.
+/// Whether a session is over whose client has left. The driver gets it from
+/// `Pooler::handle_departure`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Departure {
-    /// Call `Pooler::forget_session`.
+    /// Nothing is left to do for the session: the driver calls `Pooler::forget_session`.
     Over,
-    /// Its server connection is still busy with it: call `Pooler::handle_departure` after each step.
+    /// The session's server connection still runs something, or is being cleaned: the driver calls
+    /// `Pooler::handle_departure` again after each step of that connection.
     Later,
 }
 

@@ -3,11 +3,11 @@
 
 use crate::sql::{Assignment, Form, Step};
 
-/// A name or value, as bytes.
+/// A name or value as a client or server has sent it, in bytes of its encoding, without a NUL.
 pub type Bytes = Box<[u8]>;
 
-/// The statements of a text that is on its way, in order; the server answers each with one
-/// CommandComplete.
+/// The statements of one SQL text that was sent to the server, in order. The server answers each
+/// with one CommandComplete, whereupon its effect on the session is noted.
 #[derive(Debug)]
 pub struct Script {
     steps: Vec<Step>,
@@ -17,7 +17,8 @@ pub struct Script {
 }
 
 impl Script {
-    /// The statements of one text. `text` is kept if it is one SQL PREPARE, and not empty.
+    /// The statements `steps` of one text, none of which is done. The `text` is kept if it is one
+    /// SQL PREPARE and not empty.
     #[must_use]
     pub fn new(steps: Vec<Step>, text: &[u8]) -> Self {
         let is_kept = matches!(&steps[..], [Step { form: Form::Prepare(_), .. }]);
@@ -25,9 +26,11 @@ impl Script {
         Self { steps, done: 0, text: is_kept.then(|| text.into()) }
     }
 
-    /// Does not follow a RESET in front of a statement that `may_set` what it resets, of what its
-    /// client came with (`base`): that would be brought back behind both. Returns whether there is
-    /// such a statement; what it has left is to be asked.
+    /// Stops following each RESET in the text that stands before a statement which may set the same
+    /// setting, if `base`, the names of the client's startup settings, has it: otherwise the
+    /// startup value would be brought back behind both. `may_set` says whether a statement may set
+    /// a name. Returns whether there was such a RESET; the server is then to be asked what its
+    /// settings are.
     pub fn leave_resets(&mut self, base: &[&[u8]], may_set: impl Fn(&Step, &[u8]) -> bool) -> bool {
         let last_set = |name: &[u8]| self.steps.iter().rposition(|step| may_set(step, name));
         let last_set: Vec<(&[u8], usize)> =
@@ -49,15 +52,16 @@ impl Script {
         left
     }
 
-    /// The statement that the next CommandComplete answers; `None` if there is none left.
+    /// Takes the statement that the next CommandComplete answers, in order; `None` if none is left.
     pub fn next_step(&mut self) -> Option<Step> {
         let step = self.steps.get(self.done).cloned();
         self.done += 1;
         step
     }
 
-    /// Whether the statement at which the text failed may have prepared or taken away one of SQL's
-    /// nevertheless: the last of several, whose commit has failed.
+    /// Whether the text, which has failed, may have prepared or deallocated an SQL statement all
+    /// the same: it failed at its last statement of several, such as PREPARE, whose commit came too
+    /// late.
     #[must_use]
     pub fn may_have_prepared(&self) -> bool {
         let failed = self.steps.get(self.done).map(|step| &step.form);
@@ -68,13 +72,14 @@ impl Script {
         names && self.done > 0 && self.done + 1 == self.steps.len()
     }
 
-    /// The text, if it is one SQL PREPARE.
+    /// The text, if it is one SQL PREPARE and was given; `None` otherwise.
     #[must_use]
     pub fn prepared_text(&self) -> Option<&[u8]> {
         self.text.as_deref()
     }
 
-    /// The names that its statements prepare.
+    /// The names of the statements that the text's SQL PREPAREs make, in order; empty if it has
+    /// none.
     pub fn prepares(&self) -> impl Iterator<Item = &[u8]> {
         self.steps.iter().filter_map(|step| match &step.form {
             Form::Prepare(name) => Some(&name[..]),
@@ -82,7 +87,8 @@ impl Script {
         })
     }
 
-    /// What its statements set.
+    /// The settings that each SET (or `set_config`) of the text sets, one list per statement; empty
+    /// if it sets none.
     pub fn assignments(&self) -> impl Iterator<Item = &[Assignment]> {
         self.steps.iter().filter_map(|step| match &step.form {
             Form::Set(list, _) => Some(&list[..]),
@@ -90,7 +96,8 @@ impl Script {
         })
     }
 
-    /// Whether one of its statements brings settings to their defaults.
+    /// Whether a statement of the text is RESET, RESET ALL or DISCARD ALL, which bring back the
+    /// server's defaults and not the client's startup values.
     #[must_use]
     pub fn resets(&self) -> bool {
         let resets =

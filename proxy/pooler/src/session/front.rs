@@ -4,40 +4,45 @@
 
 use crate::sql::{self, Access, Calls, Classified, Readings};
 
-/// The message at the front of what a client has sent. It leaves with the message: a turn that has
-/// taken a byte of it forgets this, and so does a loss that puts other bytes in front.
+/// What is known of the first message that a client has sent and that the session has not taken
+/// yet, while it waits for a server connection, a place or replies. By it the server connection is
+/// chosen. It is forgotten when the session takes a byte of the message, or when a lost connection
+/// puts other bytes in front of it.
 #[derive(Debug, Default)]
 pub enum FrontMessage {
-    /// Nothing is known: nobody has looked, it has no text and names no statement that is known, or
-    /// its text is longer than what is held.
+    /// Nothing: the message was not looked at, has no text and names no known statement, or its
+    /// text is longer than what is held.
     #[default]
     Unread,
-    /// A Query or Parse whose text was read.
+    /// The message is a Query or Parse, whose text was classified; the classification takes 4096
+    /// bytes at most.
     Text(ReadText),
-    /// It reads or writes so: a Bind or Describe of a prepared statement, or a text of which more
-    /// is known than is kept for a client that waits.
+    /// Only whether the message reads or writes rows: it is a Bind or Describe of a prepared
+    /// statement, or its classified text takes more memory (4096 bytes) than is kept for a client
+    /// that waits.
     Known(Access),
 }
 
-/// A text that was classified, and how it was read for that.
+/// The classification of a Query's or Parse's SQL text, with the way in which the text was read.
 #[derive(Debug)]
 pub struct ReadText {
-    /// What it is.
+    /// What the text does: its statements, its access to rows, the state that it may leave.
     pub classified: Classified,
     readings: Readings,
     calls: Calls,
 }
 
 impl ReadText {
-    /// Classifies a text (without its NUL).
+    /// Classifies a text (without its NUL), which may be read as `readings` say and whose function
+    /// calls count as `calls` says.
     #[must_use]
     pub fn new(text: &[u8], readings: Readings, calls: Calls) -> Self {
         Self { classified: sql::classify(text, readings, calls), readings, calls }
     }
 }
 
-/// How many bytes are kept of what is known of a text: enough for any but one that was made to take
-/// many. A thousand clients may wait with one each.
+/// The most bytes that are kept of what is known of a waiting client's text. It is enough for any
+/// text but one made to take many; a thousand clients may wait with one each.
 const MOST_KEPT: usize = 4096;
 
 impl From<ReadText> for FrontMessage {
@@ -50,7 +55,8 @@ impl From<ReadText> for FrontMessage {
 }
 
 impl FrontMessage {
-    /// Whether the message reads or writes rows, as far as that is known.
+    /// Whether the message reads or writes rows, by which its server connection is chosen;
+    /// [`Access::UNKNOWN`] if it was not looked at.
     #[must_use]
     pub const fn access(&self) -> Access {
         match self {
@@ -60,8 +66,8 @@ impl FrontMessage {
         }
     }
 
-    /// Takes what the message's `text` is: as it was classified before, unless it is to be read in
-    /// another way now; classified here otherwise.
+    /// Takes the classification of the message's `text`: the one that is kept, if it was made with
+    /// the same `readings` and `calls`, otherwise a new one. Afterwards nothing is kept.
     #[must_use]
     pub fn take(&mut self, text: &[u8], readings: Readings, calls: Calls) -> ReadText {
         match std::mem::take(self) {

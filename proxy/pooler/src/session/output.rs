@@ -7,22 +7,23 @@ use pgimbal_wire::frame;
 
 use crate::plan::HOLD_LIMIT;
 
-/// Bytes that wait for one client at most: some thirty of the longest notifications. A client that
-/// lets more come together does not read, and is dismissed.
+/// The most bytes (256 KiB) that wait for one client from other sessions' turns: some thirty of the
+/// longest notifications. A client for which more waits does not read: the bytes are dropped, and
+/// the client is dismissed (08006).
 pub const OUTPUT_LIMIT: usize = 16 * HOLD_LIMIT;
 
-/// What waits for one client. An empty one takes 8 bytes.
+/// The messages that wait for one client. An empty queue takes 8 bytes.
 #[derive(Debug, Default)]
 pub(crate) struct OutputQueue(Option<Box<Queued>>);
 
 #[derive(Debug, Default)]
 struct Queued {
     bytes: Vec<u8>,
-    /// How much of it is whole messages; the rest is the beginning of one.
+    /// How many of the bytes are whole messages; the rest is the beginning of one.
     whole: usize,
 }
 
-/// [`OUTPUT_LIMIT`] is reached.
+/// The error of a queue that would exceed [`OUTPUT_LIMIT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
 

@@ -5,43 +5,55 @@ use std::time::{Duration, Instant};
 use crate::pool::shared::PinSlot;
 use crate::sql::Kinds;
 
-/// One reason.
+/// A reason why a session keeps its server connection beyond the end of a transaction (is pinned).
+/// "The server has shown" means the proxy's own question to the server, after the transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum PinReason {
-    /// The server has shown temporary objects.
+    /// The server has shown temporary tables or other temporary objects (CREATE TEMPORARY TABLE).
+    /// DISCARD TEMP, or dropping them, ends the reason.
     TemporaryObjects,
-    /// The server has shown a session-level advisory lock.
+    /// The server has shown a session-level advisory lock (`pg_advisory_lock`), until that is
+    /// unlocked.
     AdvisoryLock,
-    /// The server has shown a channel that the session listens to.
+    /// The server has shown a channel that the session listens to (LISTEN), until UNLISTEN.
     Listen,
-    /// The server has shown a cursor WITH HOLD.
+    /// The server has shown a cursor WITH HOLD (DECLARE), until that is closed.
     HoldCursor,
-    /// The server has shown statements of SQL PREPARE that are not in the books.
+    /// The server has shown statements of SQL PREPARE that the proxy does not know, because it has
+    /// not read the texts that made them; until DEALLOCATE.
     SqlPrepare,
-    /// The server has shown a replication origin.
+    /// The server has shown that the session has set up a replication origin
+    /// (`pg_replication_origin_session_setup`).
     ReplicationOrigin,
-    /// The server has shown a temporary replication slot.
+    /// The server has shown a temporary replication slot of the session, until that is dropped.
     ReplicationSlot,
-    /// `dblink_connect` was called.
+    /// The session may have opened a connection with `dblink_connect`; the server cannot be asked
+    /// about that, so the reason stays until DISCARD ALL or the end of the session.
     Dblink,
-    /// The server was asked and has not answered.
+    /// The server was asked what the session has left, and has refused (42501) or not answered. An
+    /// answer to a later question ends the reason, unless the server refuses some kinds for good.
     Unknown,
-    /// More settings, or larger ones, than are followed for one client.
+    /// The client has more settings, or larger ones, than are kept for one client (64 and 16,384
+    /// bytes), or more than 256 savepoints behind a changed setting.
     TooManySettings,
-    /// State that no query shows, under `hidden_state = "pin"`.
+    /// The session may have state that no query shows (such as custom settings under unknown names,
+    /// the seed of `random()`, a loaded library), and `hidden_state = "pin"` is configured.
     HiddenState,
-    /// A prepared statement's text is above the limit, so that it lives on one server only.
+    /// The text of one of the client's prepared statements is above the limit, so that only this
+    /// server connection has the statement.
     LargeStatement,
-    /// Named statements were parsed under settings that do not hold any more.
+    /// A named prepared statement of the client's was parsed under settings that do not hold any
+    /// more; parsed again, it would mean something else.
     StatementUnderOlderSettings,
 }
 
-/// A set of reasons.
+/// A set of [`PinReason`]s, one bit each; empty by default.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct PinReasons(u16);
 
-/// The reasons of one session, and its place among the pool's pinned sessions.
+/// The reasons why one session is pinned to its server connection, since when, and its place among
+/// the pool's pinned sessions (`max_pinned`). Without a reason the session is not pinned.
 #[derive(Debug, Default)]
 pub struct Pin {
     reasons: PinReasons,
@@ -79,7 +91,7 @@ impl PinReason {
         Self::StatementUnderOlderSettings,
     ];
 
-    /// The reason, as SHOW CLIENTS and metric labels say it.
+    /// The reason's name in lower case, as SHOW CLIENTS and metric labels have it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -101,7 +113,7 @@ impl PinReason {
 }
 
 impl PinReasons {
-    /// Whether `reason` is among them.
+    /// Whether the set contains `reason`.
     #[must_use]
     pub const fn contains(self, reason: PinReason) -> bool {
         self.0 & (1 << reason as u16) != 0
@@ -127,25 +139,29 @@ impl std::fmt::Debug for PinReasons {
 }
 
 impl Pin {
-    /// Whether the session keeps its server connection.
+    /// Whether the session is pinned, for any reason: it keeps its server connection after the
+    /// transaction.
     #[inline]
     #[must_use]
     pub const fn is_set(&self) -> bool {
         self.reasons.0 != 0
     }
 
-    /// Whether a place is held already, so that further reasons cost nothing.
+    /// Whether the session holds a place among the pool's pinned sessions (`max_pinned`) already,
+    /// so that further reasons need no other place.
     #[must_use]
     pub const fn has_slot(&self) -> bool {
         self.slot.is_some()
     }
 
-    /// Takes the place among the pool's pinned sessions that was found for it.
+    /// Stores the place among the pool's pinned sessions that the session was given; dropping it
+    /// frees it.
     pub fn hold(&mut self, slot: PinSlot) {
         self.slot = Some(slot);
     }
 
-    /// Gives back a place that was taken for a statement which has left nothing.
+    /// Frees the place among the pool's pinned sessions, if the session is not pinned: the
+    /// statement for which it was taken has left nothing.
     #[inline]
     pub fn drop_unused_place(&mut self) {
         if !self.is_set() {
@@ -153,7 +169,8 @@ impl Pin {
         }
     }
 
-    /// Adds a reason, or takes it away.
+    /// Adds a reason (`holds`) or takes it away. With the last reason the place among the pinned
+    /// sessions is freed too. `now` becomes the beginning of the pin if there was no reason before.
     pub fn set(&mut self, reason: PinReason, holds: bool, now: Instant) {
         self.reasons.set(reason, holds);
         if self.is_set() {
@@ -163,7 +180,8 @@ impl Pin {
         }
     }
 
-    /// The server was asked about `asked` and has shown `shown` of it.
+    /// Notes the server's answer to a question about the kinds `asked`, of which it has `shown`
+    /// some: reasons for the others among them are taken away.
     pub fn show(&mut self, asked: Kinds, shown: Kinds, now: Instant) {
         for (kind, reason) in SHOWN {
             if asked.meets(kind) {
@@ -172,20 +190,23 @@ impl Pin {
         }
     }
 
-    /// The server does not say whether the session has state of these kinds.
+    /// Notes that the server refuses to say whether the session has state of these kinds (42501):
+    /// the session is pinned as [`PinReason::Unknown`].
     pub fn deny(&mut self, kinds: Kinds, now: Instant) {
         self.denied.insert(kinds);
         self.set(PinReason::Unknown, true, now);
     }
 
-    /// A question was answered: what was unknown for want of an answer is known.
+    /// Notes that a question was answered: [`PinReason::Unknown`] is taken away, unless the server
+    /// refuses to answer about some kinds.
     pub fn answered(&mut self, now: Instant) {
         if self.denied.is_empty() {
             self.set(PinReason::Unknown, false, now);
         }
     }
 
-    /// The kinds of state for which it is pinned and which the server can be asked about.
+    /// The kinds of state for which the session is pinned and about which the server can be asked;
+    /// empty if there are none.
     #[must_use]
     pub fn kinds(&self) -> Kinds {
         let unknown = match self.reasons.contains(PinReason::Unknown) {
@@ -196,8 +217,8 @@ impl Pin {
         shown.fold(unknown, |all, (kind, _)| all.union(kind))
     }
 
-    /// The kinds of state for which it is pinned, whether the server can be asked about them or
-    /// not.
+    /// The kinds of state for which the session is pinned, whether or not the server can be asked
+    /// about them; to be reset when the session ends.
     #[must_use]
     pub fn leaves(&self) -> Kinds {
         match self.has(PinReason::Dblink) {
@@ -206,24 +227,26 @@ impl Pin {
         }
     }
 
-    /// Whether `reason` is among its reasons.
+    /// Whether the session is pinned for `reason`, perhaps beside others.
     #[must_use]
     pub const fn has(&self, reason: PinReason) -> bool {
         self.reasons.contains(reason)
     }
 
-    /// The session holds nothing any more, or its server connection is gone.
+    /// Takes all reasons away and frees the place, because the session holds nothing any more or
+    /// its server connection is gone.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// How long it has been pinned; zero if it is not.
+    /// How long the session has been pinned at the time `now`; zero if it is not.
     #[must_use]
     pub fn lasted(&self, now: Instant) -> Duration {
         self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
-    /// Every reason, as SHOW CLIENTS and metric labels say it.
+    /// The name of every reason, as SHOW CLIENTS and metric labels have it; none if the session is
+    /// not pinned.
     pub fn reasons(&self) -> impl Iterator<Item = &'static str> {
         self.reasons.iter().map(PinReason::as_str)
     }

@@ -9,19 +9,22 @@ use slab::Slab;
 use super::Session;
 use crate::ids::SessionId;
 
-/// What holds for all sessions of a worker.
+/// The limits that hold for all sessions of a worker, from the configuration. A reload replaces
+/// them.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionOptions {
-    /// How long a client may say nothing while it needs no server connection; `None` for ever.
+    /// How long a client may send nothing while its session has no server connection; after that it
+    /// is dismissed (`client_idle_timeout`). `None` for ever.
     pub client_idle_timeout: Option<Duration>,
-    /// How long a client may leave its result unread.
+    /// How long a client may leave unread what was written to it; after that it is dismissed
+    /// (`client_stall_timeout`).
     pub client_stall_timeout: Duration,
 }
 
-/// Whether the worker still takes in what comes.
+/// Whether the worker still serves its clients, or dismisses them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Service {
-    /// It does.
+    /// Clients are served.
     Open,
     /// The process ends: clients are dismissed as soon as their transactions have ended.
     Draining,

@@ -8,18 +8,19 @@ use std::collections::VecDeque;
 use super::{CopyBegun, NameFor, Origin, Owner, Pending, Reply};
 use crate::ids::SessionId;
 
-/// Entries that one server connection may have pending. A pipeline of unnamed statements needs two
-/// entries for each Sync, so this is several hundred round trips in flight: more than hides any
-/// latency.
+/// The most entries (1024) in the queue of one server connection; the client is not read while it
+/// is full. A pipeline of unnamed statements needs two entries for each Sync, so this is several
+/// hundred round trips in flight: more than hides any latency.
 pub const PENDING_LIMIT: usize = 1024;
 
-/// The replies that a server connection has still to send, oldest first.
+/// The queue of replies that a server connection has still to send, oldest first. It is the only
+/// record of what the server will say.
 #[derive(Debug)]
 pub struct PendingReplies {
     entries: VecDeque<Entry>,
-    /// Entries that would be undone if they were skipped.
+    /// How many entries would have something undone if they were skipped.
     changes: usize,
-    /// Whose the replies are that are added.
+    /// The owner of the replies that are added now.
     adding: Owner,
 }
 
@@ -44,7 +45,8 @@ impl PendingReplies {
         self.adding = owner;
     }
 
-    /// Adds a final reply that passes to the client.
+    /// Notes that a final reply (such as ParseComplete or CommandComplete) will come which passes
+    /// to the client. Joined with the last entry if that is alike.
     #[inline]
     pub fn pass(&mut self) {
         match self.last_mut() {
@@ -53,7 +55,8 @@ impl PendingReplies {
         }
     }
 
-    /// Adds `count` final replies that are swallowed.
+    /// Notes that `count` final replies will come which are swallowed. Joined with the last entry
+    /// if that is alike.
     pub fn swallow(&mut self, count: u32) {
         match self.last_mut() {
             Some(Pending::Swallow(n)) => *n += count,
@@ -61,7 +64,8 @@ impl PendingReplies {
         }
     }
 
-    /// Notes that CopyDone or CopyFail was forwarded while a reply is pending that may be a COPY.
+    /// Notes that CopyDone or CopyFail was forwarded while a reply is pending that may be a COPY;
+    /// ignored if nothing is pending.
     pub fn copy_ended(&mut self) {
         if self.entries.is_empty() {
             return;
@@ -84,7 +88,9 @@ impl PendingReplies {
         self.entries.push_back(Entry { reply, owner });
     }
 
-    /// Whether what the client calls `name` depends on replies to an earlier segment.
+    /// Whether the meaning of the client's statement `name` depends on replies to an earlier
+    /// segment (behind whose Sync the present messages stand). If so, the next message waits for
+    /// them.
     #[inline]
     pub fn is_name_unsure(&self, name: &[u8]) -> bool {
         self.changes > 0
@@ -95,7 +101,8 @@ impl PendingReplies {
             })
     }
 
-    /// Whether what any of the client's names means depends on replies to an earlier segment.
+    /// Whether the meaning of any of the client's statement names depends on replies to an earlier
+    /// segment. If so, a message whose text names statements waits for them.
     pub fn are_names_unsure(&self) -> bool {
         self.changes > 0
             && self.earlier_segments().any(|entry| match entry {
@@ -105,7 +112,8 @@ impl PendingReplies {
             })
     }
 
-    /// Whether what the unnamed statement is depends on replies to an earlier segment.
+    /// Whether the meaning of the client's unnamed statement depends on replies to an earlier
+    /// segment.
     #[inline]
     pub fn is_unnamed_unsure(&self) -> bool {
         let may_skip = self.changes > 0 && self.may_skip();
@@ -116,7 +124,8 @@ impl PendingReplies {
             })
     }
 
-    /// Whether a Parse or Close of the unnamed statement is pending.
+    /// Whether the reply to a Parse or Close of the unnamed statement is pending, whoever has sent
+    /// it.
     pub fn changes_unnamed(&self) -> bool {
         self.entries.iter().any(|entry| matches!(entry.reply, Pending::Unnamed(..)))
     }
@@ -128,7 +137,8 @@ impl PendingReplies {
             .skip_while(|reply| !matches!(reply, Pending::Sync | Pending::OwnSync))
     }
 
-    /// Whether an error in front of what is added now would make the server skip it.
+    /// Whether the server would skip a message that is sent now if an earlier one fails: an
+    /// extended-protocol reply is pending since the last Sync.
     pub fn may_skip(&self) -> bool {
         self.entries
             .iter()
@@ -140,7 +150,8 @@ impl PendingReplies {
             })
     }
 
-    /// Adds any entry.
+    /// Appends any entry, for the owner for whom replies are added. The queue may exceed its limit:
+    /// the caller asks [`Self::is_full`] before.
     pub fn push(&mut self, reply: Pending) {
         self.changes += usize::from(reply.is_change());
         self.add(self.adding, reply);
@@ -152,13 +163,13 @@ impl PendingReplies {
         self.add(Owner::PGIMBAL, reply);
     }
 
-    /// As [`Self::front`], to be changed.
+    /// The entry of the reply that comes next, to be changed; `None` if none is pending.
     #[inline]
     pub fn front_mut(&mut self) -> Option<&mut Pending> {
         self.entries.front_mut().map(|entry| &mut entry.reply)
     }
 
-    /// The reply that comes next.
+    /// The entry of the reply that comes next; `None` if none is pending.
     #[inline]
     pub fn front(&self) -> Option<&Pending> {
         self.entries.front().map(|entry| &entry.reply)
@@ -170,8 +181,8 @@ impl PendingReplies {
         self.entries.front().map(|entry| entry.owner)
     }
 
-    /// One final reply of an extended-protocol message has come: takes it off the queue.
-    /// Returns what it was, or `None` when no such reply was pending.
+    /// Takes a final reply of an extended-protocol message, which has come, off the queue. Returns
+    /// what it was the answer to; `None` if the next entry is not such a reply.
     #[inline]
     pub fn take_reply(&mut self) -> Option<Reply> {
         let is_change = self.front().is_some_and(Pending::is_change);
@@ -249,7 +260,7 @@ impl PendingReplies {
         Some(made.owner)
     }
 
-    /// Takes the entry that a ReadyForQuery settles; `None` when none was pending.
+    /// Takes the entry that a ReadyForQuery completes; `None` if the next entry is not such a one.
     #[inline]
     pub fn take_ready(&mut self) -> Option<Pending> {
         let settled = match self.front()? {
@@ -262,8 +273,9 @@ impl PendingReplies {
         settled.map(|entry| entry.reply)
     }
 
-    /// After an error in the extended protocol: takes what the server will skip, the entries in
-    /// front of the next Sync. The flag says whether there is such a Sync.
+    /// Takes the entries in front of the next Sync, which the server skips after an error in the
+    /// extended protocol. The flag says whether there is such a Sync; without one, everything is
+    /// taken.
     pub fn take_skipped(&mut self) -> (Vec<Pending>, bool) {
         let ends = |entry: &Entry| matches!(entry.reply, Pending::Sync | Pending::OwnSync);
         let sync = self.entries.iter().position(ends);
@@ -276,8 +288,8 @@ impl PendingReplies {
         (skipped, sync.is_some())
     }
 
-    /// COPY FROM STDIN has begun: the server ignores the Syncs between the running statement and
-    /// the end of its data.
+    /// Notes that COPY FROM STDIN has begun (CopyInResponse). The server ignores each Sync between
+    /// the statement and the end of its data: their entries are taken out.
     pub fn copy_begins(&mut self) -> CopyBegun {
         let mut begun = CopyBegun { ended: false, lost_sync: false };
         let Some(Entry { reply, owner }) = self.entries.front() else { return begun };
@@ -324,7 +336,8 @@ impl PendingReplies {
         self.entries.iter().filter_map(|entry| entry.owner.session()).find(|id| Some(*id) != linked)
     }
 
-    /// Whether what the server works on now was added by the proxy.
+    /// Whether the message on which the server works now was added by the proxy; false if none is
+    /// pending.
     pub fn is_proxys_own(&self) -> bool {
         match self.front() {
             Some(
@@ -367,19 +380,19 @@ impl PendingReplies {
         }
     }
 
-    /// Whether nothing is pending.
+    /// Whether no reply is pending: the server has answered everything that was sent.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Whether no more may be added for now.
+    /// Whether the queue has [`PENDING_LIMIT`] entries, so that the client is not read for now.
     #[inline]
     pub fn is_full(&self) -> bool {
         self.entries.len() >= PENDING_LIMIT
     }
 
-    /// Entries in the queue.
+    /// How many entries the queue has. One entry may stand for several replies.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()

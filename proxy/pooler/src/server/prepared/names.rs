@@ -8,11 +8,12 @@ use pgimbal_wire::extended::NAME_BYTES;
 
 use super::statement::{ParsedUnder, Statement, StatementId};
 
-/// Names that one client may hold at a time. A driver's cache holds some hundreds; the bound keeps
-/// one client from filling memory.
+/// The most names of prepared statements (65,536) that one client may hold at a time. A driver's
+/// cache holds some hundreds; the limit keeps one client from filling memory.
 pub const CLIENT_STATEMENTS_LIMIT: usize = 65_536;
 
-/// What one client's names mean.
+/// One client's names of prepared statements, and the statement that each means. A name counts up
+/// to its 63rd byte, as in PostgreSQL.
 #[derive(Debug, Default)]
 pub struct ClientStatements {
     names: HashMap<Box<[u8]>, Rc<Statement>, RandomState>,
@@ -20,13 +21,15 @@ pub struct ClientStatements {
 }
 
 impl ClientStatements {
-    /// What `name` means.
+    /// The statement that `name` means, of which 63 bytes count; `None` if the client has no such
+    /// name.
     #[inline]
     pub fn get(&self, name: &[u8]) -> Option<&Rc<Statement>> {
         self.names.get(cut(name))
     }
 
-    /// Gives `name` a meaning or takes it away; returns what it meant before.
+    /// Lets `name` mean `statement`, or takes the name away (`None`). Returns what it meant before;
+    /// `None` if it meant nothing.
     pub fn set(&mut self, name: &[u8], statement: Option<Rc<Statement>>) -> Option<Rc<Statement>> {
         if let Some(statement) = &statement {
             self.bytes += statement.kept_bytes();
@@ -41,51 +44,55 @@ impl ClientStatements {
         before
     }
 
-    /// Bytes of the texts that are kept for them, and of what is known of these. One that other
-    /// clients know too counts in full: it stays when they leave.
+    /// How many bytes are kept for the client's statements, of their texts and of what is known of
+    /// them. A statement that other clients know too counts in full: it stays when they leave.
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Names in use.
+    /// How many names of prepared statements the client has; at most [`CLIENT_STATEMENTS_LIMIT`].
     #[must_use]
     pub fn len(&self) -> usize {
         self.names.len()
     }
 
-    /// Whether no name is in use.
+    /// Whether the client has no named prepared statement.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
 
-    /// Whether a statement without a kept text is among them.
+    /// Whether the client has a statement whose text is not kept, because it is above the limit.
     #[must_use]
     pub fn any_unkept(&self) -> bool {
         self.unkept_count() > 0
     }
 
-    /// How many statements without a kept text are among them.
+    /// How many of the client's names mean a statement whose text is not kept, which only the
+    /// present server connection has. Walks all names.
     #[must_use]
     pub fn unkept_count(&self) -> u64 {
         self.names.values().filter(|statement| statement.body.is_none()).count() as u64
     }
 
-    /// Whether something of a kept statement was fixed when it was parsed that would be fixed
-    /// otherwise under `settings`.
+    /// Whether one of the client's statements would mean something else if it were parsed now,
+    /// under `settings`: something was fixed at its Parse. Statements without a kept text do not
+    /// count.
     #[must_use]
     pub fn any_fixed_otherwise(&self, settings: ParsedUnder) -> bool {
         self.all_kept().any(|s| s.settings.is_fixed_otherwise(settings))
     }
 
-    /// Those statements, in order.
+    /// The ids of the statements that would mean something else if they were parsed now, under
+    /// `settings`; sorted.
     #[must_use]
     pub fn fixed_otherwise(&self, settings: ParsedUnder) -> Vec<StatementId> {
         in_order(self.all_kept().filter(|s| s.settings.is_fixed_otherwise(settings)))
     }
 
-    /// The statements with a kept text, in order.
+    /// The ids of the client's statements with a kept text, sorted; a statement with two names is
+    /// there twice.
     #[must_use]
     pub fn kept(&self) -> Vec<StatementId> {
         in_order(self.all_kept())

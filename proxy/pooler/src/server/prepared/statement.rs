@@ -6,28 +6,30 @@ use std::sync::Arc;
 use crate::session::settings::Setting;
 use crate::sql::{Classified, StatementClass};
 
-/// Every name that the proxy gives on a server starts so; a client's own name that starts so too
-/// is never forwarded as it is.
+/// The beginning of every statement name that the proxy makes up on a server. A client's own name
+/// that begins so is never forwarded unchanged.
 pub const SERVER_NAME_PREFIX: &[u8] = b"pgimbal_";
 
 /// The settings under which a statement was parsed, as numbers that are equal on every worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ParsedUnder {
-    /// These.
+    /// The settings are known; each number is a hash of them, 0 for the server's defaults.
     Settings {
-        /// All that matter to Parse: two clients share a statement only if they are equal.
+        /// The hash of all settings that matter to Parse: two clients share a statement only if
+        /// they are equal.
         all: u64,
-        /// Those of them whose meaning is fixed when the statement is parsed. The others (the
-        /// search path, the role) PostgreSQL looks at again when the statement is run.
+        /// The hash of those settings whose meaning is fixed at Parse. The others (the search path,
+        /// the role) PostgreSQL looks at again when the statement is run.
         fixed: u64,
     },
-    /// Nobody knows. It is not shared; another server connection that gets it parses it
-    /// under the settings of then.
+    /// The settings are not known. The statement is not shared; another server connection parses it
+    /// under the settings of that moment.
     Unknown,
 }
 
 impl ParsedUnder {
-    /// The server's defaults.
+    /// The server's defaults: no setting that matters to Parse differs from them; both hashes are
+    /// 0.
     pub const DEFAULTS: Self = Self::Settings { all: 0, fixed: 0 };
 
     /// Whether what was fixed when the statement was parsed would be fixed otherwise now.
@@ -39,17 +41,17 @@ impl ParsedUnder {
     }
 }
 
-/// The identity of a statement on every worker: a keyed 128-bit hash of all that must be equal.
-/// A client cannot aim for a collision without the process's key.
+/// The identity of a prepared statement, equal on every worker: a keyed 128-bit hash of all that
+/// must be equal. A client cannot aim for a collision without the process's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StatementId(pub u128);
 
-/// The process's secret key for [`StatementId`].
+/// The process's secret key for the hashes of [`StatementId`]: 16 bytes, not shown by `Debug`.
 #[derive(Clone, Copy)]
 pub struct StatementKey(pub [u8; 16]);
 
 impl StatementKey {
-    /// A seed for tables that hash what clients choose.
+    /// A seed, made of the first 8 bytes of the key, for tables that hash what clients choose.
     #[must_use]
     pub const fn seed(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
@@ -63,51 +65,60 @@ impl std::fmt::Debug for StatementKey {
     }
 }
 
-/// A statement that may live on several servers and be known to several clients.
+/// A named prepared statement as the proxy knows it. It may exist on several servers, under one
+/// name, and be known to several clients, each under its own name.
 #[derive(Debug)]
 pub struct Statement {
-    /// Its identity.
+    /// The statement's identity, of which its name on the servers is made.
     pub id: StatementId,
-    /// The identity of what it was parsed from, which several statements may share.
+    /// The identity of what the statement was parsed from (text, types, settings, schema changes),
+    /// which several statements may share.
     pub content: StatementId,
-    /// The body of its Parse behind the name: text, NUL, parameter types. `None` when the text is
-    /// above the limit: then it lives on one server only.
+    /// The body of the statement's Parse behind the name: text, NUL, parameter types. `None` if the
+    /// text is not kept, because it is above the limit or `max_prepared_statements` is 0: then only
+    /// one server has the statement.
     pub body: Option<Box<[u8]>>,
-    /// The settings under which it was parsed, as far as they matter to Parse.
+    /// The settings under which the statement was parsed, as far as they matter to Parse.
     pub settings: ParsedUnder,
-    /// What executing it means to the session.
+    /// The classification of the statement's text: what executing it may do to the session.
     pub class: StatementClass,
-    /// How it came about.
+    /// How the statement was made: by Parse, by SQL PREPARE, or by Parse in session mode.
     pub origin: Origin,
-    /// What its client was told of parameters and rows, once that has come.
+    /// The parameters and rows that its client was told of; empty until the server has described
+    /// it.
     pub shape: OnceCell<Shape>,
-    /// What stands behind `settings`, where that is known.
+    /// The settings themselves whose hashes are in `settings`, to parse the statement anew under
+    /// them; empty if they are not known.
     pub parsed_under: OnceCell<Arc<[Setting]>>,
 }
 
-/// How a statement came about.
+/// How a prepared statement was made, which decides how it is made again on another server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// By Parse.
+    /// By a Parse message, in transaction pooling: the server has it under a name of the proxy's.
     Parse,
-    /// By SQL PREPARE, which is its text.
+    /// By SQL PREPARE; the statement's text is that of the PREPARE, which is run again where it is
+    /// needed.
     Sql,
-    /// By Parse in session mode: the server has it under the client's own name.
+    /// By a Parse message in session mode: the server has it under the client's own name, and it is
+    /// never parsed again.
     Session,
 }
 
-/// What a server says of a statement: PostgreSQL refuses to run one whose rows look otherwise than
-/// when it was parsed.
+/// The parameters and rows of a prepared statement, as a server describes them. PostgreSQL refuses
+/// to run a statement whose rows look otherwise than when it was parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// The parameter types: a count of 2 bytes, then 4 bytes each.
+    /// The parameter types as in ParameterDescription and Parse: a count of 2 bytes, then a type
+    /// OID of 4 bytes each, big-endian.
     pub parameters: Box<[u8]>,
-    /// A hash of its columns' names, types and type modifiers.
+    /// A hash of the columns' names, types and type modifiers; 0 if the statement returns no rows.
     pub rows: u64,
 }
 
 impl Statement {
-    /// Bytes that are kept of its text, and of what is known of it.
+    /// How many bytes are kept of the statement's text and of its classification; they count
+    /// against the client's limit.
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
         self.body.as_ref().map_or(0, |body| body.len()) + self.class.bytes()
@@ -126,7 +137,8 @@ impl Statement {
         Self { id, content, body, settings, class, origin, shape, parsed_under }
     }
 
-    /// One that lives on one server only, because its text is not kept.
+    /// A statement whose text is not kept, so that only one server has it. Its settings count as
+    /// the server's defaults.
     #[must_use]
     pub fn large(id: StatementId) -> Self {
         let (body, class, shape) = (None, StatementClass::UNREAD, OnceCell::new());
@@ -135,14 +147,15 @@ impl Statement {
         Self { id, content: id, body, settings, class, origin, shape, parsed_under }
     }
 
-    /// One that a server has under its client's own name: what it does is all that is kept.
+    /// A statement in session mode, which a server has under its client's own name: its text is
+    /// empty, and only the classification is kept.
     #[must_use]
     pub fn of_session(id: StatementId, classified: Classified) -> Self {
         let own = Self::new(id, id, &[], ParsedUnder::Unknown, classified.into());
         Self { origin: Origin::Session, ..own }
     }
 
-    /// The text of the statement, without its NUL; empty when it was not kept.
+    /// The SQL text of the Parse or PREPARE, without its NUL; empty if it is not kept.
     #[must_use]
     pub fn text(&self) -> &[u8] {
         self.body.as_deref().map_or(&[], |body| {
@@ -151,14 +164,15 @@ impl Statement {
         })
     }
 
-    /// Whether its text names statements.
+    /// Whether the statement's text names prepared statements (EXECUTE, DEALLOCATE and the like).
     #[must_use]
     pub fn names_statements(&self) -> bool {
         self.class.not_plain().is_some_and(|classified| classified.names_statements)
     }
 
-    /// Appends what stands behind the name in a Parse of it: with the parameter types that its
-    /// client was told, if that is known.
+    /// Appends the part of a Parse of this statement behind the name: text, NUL and parameter
+    /// types, which are those that the client was told, if it was. Appends nothing if the text is
+    /// not kept.
     pub fn write_body(&self, out: &mut Vec<u8>) {
         let Some(body) = self.body.as_deref() else { return };
         match self.shape.get() {
@@ -171,13 +185,15 @@ impl Statement {
         }
     }
 
-    /// Appends the statement's name on the servers, without a NUL.
+    /// Appends the name that the statement has on every server, without a NUL: `pgimbal_` and 32
+    /// hexadecimal digits.
     pub fn write_server_name(&self, out: &mut Vec<u8>) {
         write_server_name(self.id, out);
     }
 }
 
-/// Appends the server-side name of `id`, without a NUL.
+/// Appends the name on the servers of the statement `id`, without a NUL: [`SERVER_NAME_PREFIX`] and
+/// 32 hexadecimal digits.
 pub fn write_server_name(id: StatementId, out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     out.extend_from_slice(SERVER_NAME_PREFIX);

@@ -10,7 +10,8 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use super::statement::{Origin, ParsedUnder, Shape, Statement, StatementId, StatementKey};
 use crate::sql::StatementClass;
 
-/// A worker's statements: of each text, types and settings the newest, while any client knows it.
+/// A worker's prepared statements: for each text, types and settings the newest statement, as long
+/// as any client knows it.
 ///
 /// A client's Parse always reaches the server, under a name of its own, and is described there:
 /// when its rows look as those of the newest statement do, the client is given that one to share,
@@ -26,13 +27,15 @@ pub struct StatementTable {
 }
 
 impl StatementTable {
-    /// An empty table; equal keys give equal identities on every worker.
+    /// An empty table. Equal keys give a statement the same identity on every worker; `worker` is
+    /// this worker's number.
     #[must_use]
     pub fn new(key: StatementKey, worker: u16) -> Self {
         Self { key, worker, parses: 0, known: HashMap::default(), sweep_at: 256 }
     }
 
-    /// A number for a list of names and values, equal on every worker.
+    /// A hash of a list of names and values, equal on every worker; never 0, which stands for no
+    /// settings.
     pub fn fingerprint<'a>(&self, values: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> u64 {
         let mut hasher = SipHasher13::new_with_key(&self.key.0);
         for (name, value) in values {
@@ -45,8 +48,9 @@ impl StatementTable {
         hasher.finish128().h1.max(1)
     }
 
-    /// `statement` as it is when it is parsed under `settings` and after `schema_changes` changes
-    /// of the schema: the one that others share if its client was told the same of it.
+    /// The statement with the text of `statement`, for a Parse under `settings` and after
+    /// `schema_changes` changes of the schema: the one that others share, if its client was told
+    /// the same shape, otherwise a new one that is not shared.
     pub fn under(
         &mut self,
         statement: &Statement,
@@ -69,7 +73,8 @@ impl StatementTable {
         Rc::new(own)
     }
 
-    /// The statement of a client's Parse: one of its own until it is described.
+    /// A new statement for a client's Parse with this body (text, NUL, parameter types). It is the
+    /// client's own until [`Self::described`] finds one to share.
     pub fn parse(
         &mut self,
         body: &[u8],
@@ -82,7 +87,8 @@ impl StatementTable {
         Rc::new(Statement::new(id, content, body, settings, class))
     }
 
-    /// The statement of a client's SQL PREPARE, whose text is `text`.
+    /// A new statement for a client's SQL PREPARE, whose text is `text`; it has no parameter types
+    /// and is not shared.
     pub fn from_sql(
         &mut self,
         text: &[u8],
@@ -106,8 +112,8 @@ impl StatementTable {
         StatementId(hasher.finish128().as_u128())
     }
 
-    /// A number for what the statement's rows look like, from the body of a RowDescription (as much
-    /// of it as is at hand), or `None` for NoData.
+    /// A hash of what a statement's rows look like, from the body of a RowDescription (as much of
+    /// it as is at hand); 0 for NoData (`None`). The table of a column does not matter.
     #[must_use]
     pub fn rows(&self, description: Option<&[u8]>) -> u64 {
         let Some(body) = description else { return 0 };
@@ -125,8 +131,10 @@ impl StatementTable {
         hasher.finish128().h1.max(1)
     }
 
-    /// The server has described a statement that a client has just parsed. Returns the statement to
-    /// use instead, if there is one with the same shape that is `shared`.
+    /// Notes the shape with which the server has described a statement that a client has just
+    /// parsed. Returns the newest statement of the same content and shape, to be used instead;
+    /// `None` if there is no other, and `statement` is the newest from now on (unless its settings
+    /// are unknown).
     pub fn described(&mut self, statement: &Rc<Statement>, shape: Shape) -> Option<Rc<Statement>> {
         let newest = self.known.get(&statement.content).and_then(Weak::upgrade);
         let shape = statement.shape.get_or_init(|| shape);

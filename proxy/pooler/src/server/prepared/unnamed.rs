@@ -4,20 +4,22 @@ use super::statement::Shape;
 use crate::ids::SessionId;
 use crate::sql::StatementClass;
 
-/// A client's unnamed statement: the body of its Parse behind the name.
+/// A client's unnamed prepared statement, as the proxy keeps it to parse it again on another
+/// server.
 #[derive(Debug)]
 pub struct Unnamed {
-    /// Text, NUL, parameter types.
+    /// The body of its Parse behind the (empty) name: text, NUL, parameter types.
     pub body: Vec<u8>,
-    /// What executing it means to the session.
+    /// The classification of the statement's text: what executing it may do to the session.
     pub class: StatementClass,
-    /// What the client was told when it described it.
+    /// The parameters and rows that the client was told of; `None` if it has not described the
+    /// statement.
     pub shape: Option<Box<Shape>>,
 }
 
 impl Unnamed {
-    /// Appends what stands behind the name in a Parse of it: with the parameter types that the
-    /// client was told, if it was.
+    /// Appends the part of a Parse of this statement behind the name: text, NUL and parameter
+    /// types, which are those that the client was told, if it was.
     pub fn write_body(&self, out: &mut Vec<u8>) {
         match &self.shape {
             None => out.extend_from_slice(&self.body),
@@ -31,13 +33,15 @@ impl Unnamed {
     }
 }
 
-/// Whose the unnamed statement of a server is.
+/// To which session the unnamed prepared statement on a server connection belongs. A session whose
+/// statement is not there parses it again before Bind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnnamedStatement {
-    /// There is none.
+    /// The server has no unnamed statement, as after a login or its Close.
     Absent,
-    /// That of this session, after so many changes of it.
+    /// The statement of this session, after this many changes of its client's unnamed statement. An
+    /// earlier number is an outdated one.
     Of(SessionId, u32),
-    /// That of a session of another worker.
+    /// The statement of a session of another worker, or not known whose: no session may use it.
     Foreign,
 }

@@ -10,11 +10,11 @@ use super::neutral::{
 use super::table::{Setting, SettingsId, SettingsTable, TooManySettings};
 use crate::sql::Scope;
 
-/// Where a client stands. Every change is told after the server has said that it succeeded, and
-/// holds once the transaction around it has: [`ClientSettings::commit`] or
-/// [`ClientSettings::rollback`] follows every change, also that of a statement outside a block.
-///
-/// It owns references into the table of its worker: [`ClientSettings::close`] gives them back.
+/// The settings of one client (SET, RESET, startup packet), with those that a transaction or
+/// savepoint would bring back. Every change is noted after the server has said that the statement
+/// succeeded, and is final once the transaction around it is: [`ClientSettings::commit`] or
+/// [`ClientSettings::rollback`] follows every change, also of a statement outside a block. It owns
+/// references into its worker's [`SettingsTable`]; [`ClientSettings::close`] gives them back.
 #[derive(Debug)]
 pub struct ClientSettings {
     base: SettingsId,
@@ -22,28 +22,34 @@ pub struct ClientSettings {
     transaction: Option<Box<Transaction>>,
 }
 
-/// What a client resets.
+/// Which settings a client's statement brings back to its startup values (SQL commands RESET, SET …
+/// TO DEFAULT, DISCARD).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reset<'n> {
-    /// RESET of one setting.
+    /// RESET of one setting, or SET … TO DEFAULT; the name in lower case. With
+    /// `session_authorization` the role is reset too.
     Name(&'n [u8]),
-    /// RESET ALL.
+    /// RESET ALL: every setting but `role` and `session_authorization`, and but those that SET
+    /// LOCAL has brought to their defaults.
     All,
-    /// DISCARD ALL.
+    /// DISCARD ALL: every setting, with the role and the session's user.
     Discard,
 }
 
-/// Why a change is not in the books. Nothing has changed there.
+/// Why the proxy could not note a change of a client's settings. The noted settings are unchanged
+/// then, although the server's have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Untracked {
-    /// More settings, or larger ones, than are kept for one client, or too many savepoints.
+    /// The client would have more settings, or larger ones, than are kept for one client (64 and
+    /// 16,384 bytes), or more than 256 savepoints in a transaction. The session is pinned to its
+    /// server connection.
     TooMany,
-    /// What the server now stands at depends on more than is known here: it must be asked.
+    /// The new state depends on more than is known here: the server must be asked for its settings.
     Ask,
 }
 
-/// The changes of a transaction. Made at the first of them: savepoints before that need no entry,
-/// for they all stand at `before`.
+/// The changes of a transaction. Made at the first of them: earlier savepoints need no entry,
+/// because they all have the settings `before`.
 #[derive(Debug)]
 struct Transaction {
     before: SettingsId,
@@ -59,7 +65,8 @@ struct Savepoint {
     kept: SettingsId,
 }
 
-/// Savepoints after a changed setting; a client that nests more keeps its server connection.
+/// The most savepoints that are followed behind a changed setting. A client that nests more keeps
+/// its server connection.
 const MAX_SAVEPOINTS: usize = 256;
 
 impl From<TooManySettings> for Untracked {
@@ -69,45 +76,53 @@ impl From<TooManySettings> for Untracked {
 }
 
 impl ClientSettings {
-    /// A client that starts at `base`, whose reference it takes over.
+    /// The settings of a client whose startup values are `base`. Takes over the caller's reference
+    /// to `base`.
     pub fn new(table: &mut SettingsTable, base: SettingsId) -> ClientSettings {
         table.retain(base);
         ClientSettings { base, current: base, transaction: None }
     }
 
-    /// Gives back its references.
+    /// Gives back the references to the table, when the session has ended. Without this call the
+    /// sets are never forgotten.
     pub fn close(mut self, table: &mut SettingsTable) {
         self.commit(table);
         table.release(self.current);
         table.release(self.base);
     }
 
-    /// Where the client stands now, SET LOCAL included. Outside a transaction that is where its
-    /// server connection must stand.
+    /// The client's settings now, SET LOCAL included. Outside a transaction the server connection
+    /// must have the same before the client's messages are forwarded.
     #[inline]
     pub fn current(&self) -> SettingsId {
         self.current
     }
 
-    /// Where it will stand if its transaction commits now.
+    /// The settings that hold if the transaction commits now: without those of SET LOCAL. Outside a
+    /// transaction as [`Self::current`].
     pub fn after_commit(&self) -> SettingsId {
         self.transaction.as_ref().map_or(self.current, |transaction| transaction.kept)
     }
 
-    /// Where it will stand if its transaction is rolled back now.
+    /// The settings that hold if the transaction is rolled back now: those from before its first
+    /// change. Outside a transaction as [`Self::current`].
     pub fn after_rollback(&self) -> SettingsId {
         self.transaction.as_ref().map_or(self.current, |transaction| transaction.before)
     }
 
-    /// What the client's startup packet asked for.
+    /// The client's startup values: what its startup packet asked for, to which RESET returns;
+    /// [`SettingsId::EMPTY`] if it asked for none.
     pub fn base(&self) -> SettingsId {
         self.base
     }
 
-    /// SET.
+    /// Notes a SET (or `set_config`) of `name`, which is in lower case, to `value`. A setting that
+    /// is never replayed is passed over. SET SESSION AUTHORIZATION also takes the role away, as in
+    /// PostgreSQL.
     ///
     /// # Errors
-    /// It cannot be followed.
+    /// [`Untracked`]: the change cannot be followed, and nothing is noted. [`Untracked::Ask`]
+    /// stands for a new `client_encoding` while values beyond ASCII are set.
     pub fn set(
         &mut self,
         table: &mut SettingsTable,
@@ -131,10 +146,11 @@ impl ClientSettings {
         })
     }
 
-    /// RESET, SET … TO DEFAULT or DISCARD ALL: back to the client's own startup values.
+    /// Notes a RESET, SET … TO DEFAULT or DISCARD ALL: the settings go back to the client's startup
+    /// values. RESET ALL passes over what SET LOCAL has brought to its default.
     ///
     /// # Errors
-    /// It cannot be followed.
+    /// [`Untracked`]: the change cannot be followed, and nothing is noted.
     pub fn reset(
         &mut self,
         table: &mut SettingsTable,
@@ -166,8 +182,9 @@ impl ClientSettings {
         })
     }
 
-    /// The server's own spelling of a value that was just set, from the ParameterStatus in the
-    /// reply. It also completes what a SET says in part (DateStyle).
+    /// Replaces a value that was just set by the server's own spelling, from the ParameterStatus in
+    /// the reply. This also completes what a SET says in part (DateStyle). A setting that the
+    /// client has not set is ignored.
     pub fn reported(&mut self, table: &mut SettingsTable, name: &[u8], value: &[u8]) {
         let name = name.to_ascii_lowercase();
         let Some(known) = table.get(self.current, &name).map(<[u8]>::to_vec) else { return };
@@ -185,7 +202,9 @@ impl ClientSettings {
         }
     }
 
-    /// A setting is gone from the server, and with it from the books.
+    /// Takes a setting out of the client's settings and startup values, because PostgreSQL has
+    /// dropped it (a custom setting whose library was loaded since, 42602). Ends a transaction that
+    /// is under way as if it had committed.
     pub fn forget(&mut self, table: &mut SettingsTable, name: &[u8]) {
         self.commit(table);
         for place in [&mut self.current, &mut self.base] {
@@ -194,10 +213,11 @@ impl ClientSettings {
         }
     }
 
-    /// SAVEPOINT.
+    /// Notes a SAVEPOINT; before the first change of a transaction nothing need be noted.
     ///
     /// # Errors
-    /// There are too many: the client must keep its server connection.
+    /// [`Untracked::TooMany`]: there are 256 already, and the client must keep its server
+    /// connection.
     pub fn savepoint(&mut self, table: &mut SettingsTable, name: &[u8]) -> Result<(), Untracked> {
         let current = self.current;
         let Some(transaction) = &mut self.transaction else { return Ok(()) };
@@ -211,7 +231,9 @@ impl ClientSettings {
         Ok(())
     }
 
-    /// ROLLBACK TO.
+    /// Notes a ROLLBACK TO: the settings go back to those at the newest savepoint of this name,
+    /// which stays. For an unknown name (a savepoint before the first change) to those from before
+    /// the transaction.
     pub fn rollback_to(&mut self, table: &mut SettingsTable, name: &[u8]) {
         let Some(transaction) = &mut self.transaction else { return };
         let at = transaction.position(name);
@@ -228,14 +250,16 @@ impl ClientSettings {
         transaction.drop_from(table, at.map_or(0, |at| at + 1));
     }
 
-    /// RELEASE.
+    /// Notes a RELEASE: the savepoint of this name and all behind it are forgotten, the settings
+    /// stay. An unknown name stands for a savepoint before the first change, and takes all.
     pub fn release(&mut self, table: &mut SettingsTable, name: &[u8]) {
         let Some(transaction) = &mut self.transaction else { return };
         let at = transaction.position(name).unwrap_or(0);
         transaction.drop_from(table, at);
     }
 
-    /// The transaction committed.
+    /// Notes that the transaction has committed: the settings are those without SET LOCAL. Nothing
+    /// happens if none was changed.
     #[inline]
     pub fn commit(&mut self, table: &mut SettingsTable) {
         if let Some(transaction) = self.transaction.take() {
@@ -244,7 +268,8 @@ impl ClientSettings {
         }
     }
 
-    /// The transaction rolled back.
+    /// Notes that the transaction was rolled back: the settings are those from before its first
+    /// change.
     #[inline]
     pub fn rollback(&mut self, table: &mut SettingsTable) {
         if let Some(transaction) = self.transaction.take() {
@@ -253,20 +278,22 @@ impl ClientSettings {
         }
     }
 
-    /// Whether a setting was changed in the transaction that is under way.
+    /// Whether a setting was changed in the transaction that is under way, so that its end may
+    /// change them.
     #[inline]
     pub fn changed_in_transaction(&self) -> bool {
         self.transaction.is_some()
     }
 
-    /// What is set behind the transaction that is under way, as far as is known now.
+    /// The settings that hold behind the transaction that is under way, if it commits; outside one,
+    /// the present ones.
     #[must_use]
     pub fn kept(&self) -> SettingsId {
         self.transaction.as_ref().map_or(self.current, |transaction| transaction.kept)
     }
 
-    /// The settings that stand at the client's own defaults until the transaction that is under way
-    /// ends, and not behind it.
+    /// The names of settings that are at the client's startup values until the transaction ends,
+    /// and will not be behind it; empty outside a transaction. RESET ALL passes over them.
     pub fn defaults_of_transaction(&self, table: &SettingsTable) -> Vec<Arc<[u8]>> {
         let kept = self.kept();
         if kept == self.current {

@@ -10,21 +10,24 @@ use super::neutral::{
 use super::table::{Setting, SettingsId, SettingsTable, ValueEncoding};
 use crate::sql::Scope;
 
-/// The simple queries to send, as ranges of the buffer that they were written to (without the NUL
-/// that ends a Query). Each is one implicit transaction.
+/// The simple queries that bring a server connection to a client's settings, as ranges of the
+/// buffer to which [`replay_sql`] has written them (without the NUL that ends a Query). Each is one
+/// implicit transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replay {
-    /// The server connection stands there already.
+    /// The server connection has these settings already: nothing is written or sent.
     Nothing,
-    /// One query.
+    /// One query, which sets and resets everything.
     One(Range<usize>),
-    /// Two: the first changes `client_encoding`, under which the server reads the second. Both may
-    /// be sent at once.
+    /// Two queries: the first changes `client_encoding`, under which the server reads the second.
+    /// Both may be sent at once.
     Two(Range<usize>, Range<usize>),
 }
 
-/// Writes to `out` what moves a server connection that stands at `from` to `to`. To be sent
-/// outside a transaction, or inside the one whose end undoes it.
+/// Appends to `out` the SET and RESET statements that bring a server connection from the settings
+/// `from` to the settings `to`. They are sent outside a transaction, or inside the one whose end
+/// undoes them. The session user and the role are reset first and set last, because a role may lack
+/// the privilege.
 pub fn replay_sql(
     table: &SettingsTable,
     from: SettingsId,
@@ -127,8 +130,9 @@ fn reset(name: &[u8], out: &mut Vec<u8>) {
     out.push(b';');
 }
 
-/// Where a setting stands among those that are set one by one: the encoding before what is spelled
-/// in it; who the session is at the end, the user before the role.
+/// The rank of a setting among those that are set one by one, lower first: 0 for `client_encoding`,
+/// on which the other values depend, 1 for most, then 2 for `session_authorization` and 3 for
+/// `role`.
 #[must_use]
 pub fn order_of(name: &[u8]) -> u8 {
     match name {
@@ -139,18 +143,20 @@ pub fn order_of(name: &[u8]) -> u8 {
     }
 }
 
-/// Appends the statement that sets one setting, and a semicolon.
+/// Appends the SQL statement (SET, or SELECT of `set_config`) that sets one setting for the
+/// session, and a semicolon.
 pub fn assign(setting: &Setting, out: &mut Vec<u8>) {
     assign_in(Scope::Session, setting, out);
 }
 
-/// The same until the transaction ends.
+/// Appends the SQL statement that sets one setting until the transaction ends (SET LOCAL), and a
+/// semicolon.
 pub fn assign_local(setting: &Setting, out: &mut Vec<u8>) {
     assign_in(Scope::Local, setting, out);
 }
 
-/// Appends the statement that brings one setting to the server's default until the transaction
-/// ends.
+/// Appends the statement (SET LOCAL … TO DEFAULT) that brings one setting to the server's default
+/// until the transaction ends, and a semicolon.
 pub fn reset_local(name: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"SET LOCAL ");
     push_name(name, out);

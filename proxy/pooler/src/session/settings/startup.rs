@@ -5,19 +5,21 @@ use pgimbal_wire::error::SqlState;
 use super::neutral::is_never_replayed;
 use super::table::{Setting, TooManySettings};
 
-/// A startup parameter that is refused.
+/// Why a client's startup packet is refused without asking a server. The error's text is the
+/// message for the client, and [`StartupError::code`] its SQLSTATE.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StartupError {
-    /// It is the server's to say.
+    /// The named parameter (`in_hot_standby` or `is_superuser`) is set by the server only.
     #[error("parameter \"{}\" cannot be changed", .0.escape_ascii())]
     Fixed(Vec<u8>),
-    /// There are too many.
+    /// There are more settings, or larger ones, than are kept for one client (64 and 16,384 bytes
+    /// of names and values).
     #[error(transparent)]
     TooMany(#[from] TooManySettings),
 }
 
 impl StartupError {
-    /// PostgreSQL's code for it.
+    /// The SQLSTATE for the client: 55P02 for a fixed parameter, 54000 for too many settings.
     #[must_use]
     pub const fn code(&self) -> SqlState {
         match self {
@@ -27,13 +29,15 @@ impl StartupError {
     }
 }
 
-/// The settings that `parameters` (in order of precedence: those parsed from `options` first, then
-/// those of the packet) ask for and that differ from `defaults`, which the pool's servers reported.
-/// `user`, `database`, `options`, `replication` and protocol options are passed over.
+/// The settings that a startup packet asks for, without those that equal `defaults`, which the
+/// pool's servers reported. `parameters` are in order of precedence: those parsed from `options`
+/// first, then those of the packet; of several with one name the last counts. `user`, `database`,
+/// `options`, `replication`, protocol options (`_pq_.…`) and settings that are never replayed are
+/// passed over.
 ///
 /// # Errors
-/// A name that PostgreSQL refuses whatever the server, and that is never replayed. What a server
-/// thinks of the others, it says when they are tried.
+/// [`StartupError::Fixed`] for a name that every PostgreSQL server refuses. Whether a server
+/// accepts the other settings is found out when they are tried.
 pub fn normalize_startup<'p>(
     parameters: impl IntoIterator<Item = (&'p [u8], &'p [u8])>,
     defaults: &[(&[u8], &[u8])],

@@ -8,44 +8,49 @@ use hashbrown::HashTable;
 
 use super::neutral;
 
-/// A set of settings in a [`SettingsTable`]. Whoever keeps one owns a reference to it, which goes
-/// back with [`SettingsTable::release`].
+/// The number of a set of settings in a [`SettingsTable`]; equal sets have equal numbers. Whoever
+/// keeps a number owns a reference to the set, and gives it back with [`SettingsTable::release`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SettingsId(u32);
 
 impl SettingsId {
-    /// No setting: where a fresh server connection stands. Needs no reference.
+    /// The set without any setting, as a fresh server connection has it. It is never forgotten, so
+    /// that retaining and releasing it does nothing.
     pub const EMPTY: SettingsId = SettingsId(0);
 }
 
-/// A setting and its value, as `set_config` would take them; the name in lower case.
+/// A setting (PostgreSQL's run-time parameter) and its value, in the form that `set_config` takes.
+/// `Debug` shows the name only, because a value may be a secret.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Setting {
-    /// Its name.
+    /// The setting's name in lower case, without a NUL; a custom one has a dot.
     pub name: Arc<[u8]>,
-    /// Its value.
+    /// The setting's value, unquoted and without a NUL, in the encoding that `encoding` names; may
+    /// be empty.
     pub value: Arc<[u8]>,
-    /// The encoding of the value.
+    /// The encoding of the value's bytes beyond ASCII; the client's if there are none.
     pub encoding: ValueEncoding,
 }
 
-/// In which encoding a value's bytes beyond ASCII are.
+/// The encoding of a setting's value, which decides how it is written when the value is replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ValueEncoding {
-    /// The client's, as it was when the value was set; also that of a value in ASCII.
+    /// The client's encoding (`client_encoding`) when the value was set; also for a value in ASCII.
     Client,
-    /// The database's: the server has shown it.
+    /// The database's encoding, because the server has shown the value. Such bytes are written by
+    /// number.
     Database,
 }
 
 impl Setting {
-    /// A setting of this name (in any case) and value, as the client said it.
+    /// A setting of this name, in any case, and this value, as the client has sent it.
     pub fn new(name: &[u8], value: &[u8]) -> Setting {
         let name = name.to_ascii_lowercase().into();
         Setting { name, value: value.into(), encoding: ValueEncoding::Client }
     }
 
-    /// Whether every server takes it and reports it as it is: no server needs to check it.
+    /// Whether every server accepts the setting and reports it unchanged, so that no server must
+    /// check it at login: an `application_name` of less than 64 printable ASCII characters.
     pub fn is_certain(&self) -> bool {
         // PostgreSQL cuts a longer name and replaces other characters.
         *self.name == *b"application_name"
@@ -53,7 +58,8 @@ impl Setting {
             && self.value.iter().all(|byte| (b' '..=b'~').contains(byte))
     }
 
-    /// A setting as the server has shown it, the value in the database's encoding.
+    /// A setting as the server has shown it: a name in any case, and a value in the database's
+    /// encoding.
     pub fn shown(name: &[u8], value: &[u8]) -> Setting {
         let encoding = match value.is_ascii() {
             true => ValueEncoding::Client,
@@ -62,7 +68,8 @@ impl Setting {
         Setting { encoding, ..Setting::new(name, value) }
     }
 
-    /// Whether the value means what it does only under the client's encoding of now.
+    /// Whether the value has bytes beyond ASCII in the client's encoding, and so means something
+    /// else after a change of `client_encoding`.
     pub fn depends_on_encoding(&self) -> bool {
         self.encoding == ValueEncoding::Client && !self.value.is_ascii()
     }
@@ -75,17 +82,20 @@ impl std::fmt::Debug for Setting {
     }
 }
 
-/// More settings, or larger ones, than are tracked for one client.
+/// The error when a client has more settings, or larger ones, than are kept for one client: 64, and
+/// 16,384 bytes of names and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("more than {MAX_SETTINGS} settings or {MAX_BYTES} bytes of them")]
 pub struct TooManySettings;
 
-/// A driver sets about ten, an application with settings of its own a few dozen.
+/// The most settings of one client. A driver sets about ten, an application a few dozen of its own.
 const MAX_SETTINGS: usize = 64;
-/// A startup packet has at most 10,000 bytes; a SET that is followed, 4,096.
+/// The most bytes of names and values of one client. A startup packet has at most 10,000 bytes; a
+/// SET that is followed, 4,096.
 const MAX_BYTES: usize = 16_384;
 
-/// The sets of settings that a worker's clients and server connections stand at.
+/// A worker's sets of settings, each held once, with a count of the clients and server connections
+/// that refer to it.
 #[derive(Debug)]
 pub struct SettingsTable {
     slots: Vec<Interned>,
@@ -105,7 +115,8 @@ struct Interned {
 }
 
 impl SettingsTable {
-    /// An empty table. A seed that clients cannot guess keeps them from making sets collide.
+    /// An empty table. `seed` is for its hashes: a seed that clients cannot guess keeps them from
+    /// making sets collide.
     pub fn new(seed: u64) -> SettingsTable {
         let hasher = FixedState::with_seed(seed);
         let empty =
@@ -113,10 +124,11 @@ impl SettingsTable {
         SettingsTable { slots: vec![empty], free: Vec::new(), index: HashTable::new(), hasher }
     }
 
-    /// The set of these settings; of several with one name the last counts.
+    /// The number of the set of these settings; of several with one name the last counts. The
+    /// caller owns a reference to it.
     ///
     /// # Errors
-    /// They are too many to be tracked.
+    /// There are more than 64 settings, or more than 16,384 bytes of names and values.
     pub fn intern(&mut self, mut settings: Vec<Setting>) -> Result<SettingsId, TooManySettings> {
         settings.reverse();
         settings.sort_by(|a, b| a.name.cmp(&b.name));
@@ -128,10 +140,11 @@ impl SettingsTable {
         Ok(self.own(settings))
     }
 
-    /// The set `id` with `name` at `value`.
+    /// The number of the set `id` with `name` (in any case) at `value`. The caller owns a reference
+    /// to it.
     ///
     /// # Errors
-    /// They are too many to be tracked.
+    /// The new set has more than 64 settings, or more than 16,384 bytes of names and values.
     pub fn with(
         &mut self,
         id: SettingsId,
@@ -148,7 +161,8 @@ impl SettingsTable {
         self.intern(settings)
     }
 
-    /// The set `id` without those that `leaves` says yes to.
+    /// The number of the set `id` without the settings whose names `leaves` says yes to. The caller
+    /// owns a reference to it.
     pub fn without(&mut self, id: SettingsId, leaves: impl Fn(&[u8]) -> bool) -> SettingsId {
         if !self.settings(id).iter().any(|setting| leaves(&setting.name)) {
             self.retain(id);
@@ -158,14 +172,16 @@ impl SettingsTable {
         self.own(stay)
     }
 
-    /// One more reference to `id`.
+    /// Adds a reference to `id`, for one more keeper of the number; nothing for
+    /// [`SettingsId::EMPTY`].
     pub fn retain(&mut self, id: SettingsId) {
         if id != SettingsId::EMPTY {
             self.slots[id.0 as usize].references += 1;
         }
     }
 
-    /// One reference to `id` less; without any it is forgotten.
+    /// Takes a reference from `id`. Without any the set is forgotten, and its number may be used
+    /// again.
     pub fn release(&mut self, id: SettingsId) {
         if id == SettingsId::EMPTY {
             return;
@@ -187,7 +203,7 @@ impl SettingsTable {
         }
     }
 
-    /// Makes `place` hold a reference to `to` instead of the one it holds.
+    /// Stores `to` in `place`: adds a reference to `to` and releases the one that `place` held.
     #[inline]
     pub fn assign(&mut self, place: &mut SettingsId, to: SettingsId) {
         if *place != to {
@@ -196,37 +212,39 @@ impl SettingsTable {
         }
     }
 
-    /// The settings of `id`, sorted by name.
+    /// The settings of the set `id`, sorted by name; empty for [`SettingsId::EMPTY`].
     pub fn settings(&self, id: SettingsId) -> &[Setting] {
         &self.slots[id.0 as usize].settings
     }
 
-    /// The same, for who may need them when `id` is gone.
+    /// The settings of the set `id`, sorted by name, shared so that they outlive the set's last
+    /// reference.
     pub fn shared(&self, id: SettingsId) -> Arc<[Setting]> {
         Arc::clone(&self.slots[id.0 as usize].settings)
     }
 
-    /// The value of `name` (in lower case) in `id`.
+    /// The value of `name`, which is in lower case, in the set `id`; `None` if the set does not
+    /// have it.
     pub fn get(&self, id: SettingsId, name: &[u8]) -> Option<&[u8]> {
         let settings = self.settings(id);
         let at = settings.binary_search_by(|setting| (*setting.name).cmp(name)).ok()?;
         Some(&settings[at].value)
     }
 
-    /// The part of `id` that decides what a statement parsed under it means: two clients may share
-    /// a prepared statement only if theirs are equal. It lives as long as `id`; who keeps it longer
-    /// retains it.
+    /// The part of the set `id` on which the meaning of a parsed statement may depend, as a set of
+    /// its own: two clients may share a prepared statement only if these are equal. The result
+    /// lives as long as `id`; who keeps it longer retains it.
     #[inline]
     pub fn parse_affecting(&self, id: SettingsId) -> SettingsId {
         self.slots[id.0 as usize].parse
     }
 
-    /// How many sets there are besides the empty one.
+    /// How many sets are referred to, besides the empty one.
     pub fn len(&self) -> usize {
         self.slots.len() - 1 - self.free.len()
     }
 
-    /// Whether there is no set but the empty one.
+    /// Whether the table holds no set but the empty one, as after its making.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

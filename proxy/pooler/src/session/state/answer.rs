@@ -4,68 +4,82 @@ use super::question::Question;
 use crate::session::effect::Bytes;
 use crate::sql::Kinds;
 
-/// What a server has said of a session; `None` where it was not asked.
+/// A server's answer to a question about a session: one field per statement of the question; `None`
+/// if it was not asked. Filled row by row, from DataRow messages in text format.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// Role, session user and what the session has.
+    /// The role, the session's user, and objects that the session has (answer to
+    /// [`Question::Session`]).
     pub session: Option<SessionState>,
-    /// Settings of the session.
+    /// The settings of the session (`pg_settings` with source `session`, and custom ones asked for
+    /// by name); empty if it has set none.
     pub settings: Option<Vec<ShownSetting>>,
-    /// Whether it holds a session-level advisory lock.
+    /// Whether the session holds a session-level advisory lock (`pg_locks`).
     pub locks: Option<bool>,
-    /// Its prepared statements.
+    /// How many prepared statements the server connection has, the proxy's own included.
     pub statements: Option<StatementCounts>,
-    /// Whether a replication origin is set up.
+    /// Whether the session has set up a replication origin
+    /// (`pg_replication_origin_session_is_setup`).
     pub origin: Option<bool>,
-    /// Whether it has a temporary replication slot.
+    /// Whether the session has a temporary replication slot (`pg_replication_slots`).
     pub slots: Option<bool>,
 }
 
-/// What a server has said of the state of a session that is no setting.
+/// The part of an answer that comes as one row: the session's role, user and objects, and two facts
+/// about the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "the columns of one row")]
 pub struct SessionState {
-    /// The value of `role`, in the database's encoding; `none` if it is not set.
+    /// The value of the setting `role` in the database's encoding; `none` if no role is set (SET
+    /// ROLE).
     pub role: Bytes,
-    /// The session's user, in the database's encoding.
+    /// The value of the setting `session_authorization`, in the database's encoding: the login user
+    /// unless SET SESSION AUTHORIZATION has changed it.
     pub session_user: Bytes,
-    /// It has temporary objects.
+    /// Whether the session has temporary objects: something depends on its temporary schema. The
+    /// session is pinned if so.
     pub temporary: bool,
-    /// It listens to a channel.
+    /// Whether the session listens to a channel (`pg_listening_channels`). The session is pinned if
+    /// so.
     pub channels: bool,
-    /// It has a cursor WITH HOLD.
+    /// Whether the session has a cursor WITH HOLD (`pg_cursors`). The session is pinned if so.
     pub cursors: bool,
-    /// The database has an event trigger that is not disabled.
+    /// Whether the database has an event trigger that is not disabled (`pg_event_trigger`): then
+    /// DDL may run code that no text shows.
     pub event_triggers: bool,
-    /// The database has a function `set_config` outside `pg_catalog`.
+    /// Whether the database has a function named `set_config` outside `pg_catalog` (`pg_proc`):
+    /// then a call without the schema may run that one.
     pub other_set_config: bool,
 }
 
-/// A setting as a server shows it.
+/// One setting of a session as the server has shown it (`pg_settings`, source `session`, or asked
+/// for by its name).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShownSetting {
-    /// Its name in lower case.
+    /// The setting's name in lower case, as in `pg_settings` or asked for.
     pub name: Bytes,
-    /// Its value in the database's encoding.
+    /// The setting's value in the database's encoding, as `current_setting` gives it; may be empty.
     pub value: Bytes,
-    /// Whether it is a number of which not all digits are shown (`%g`).
+    /// Whether the setting is a floating-point number, of which the server shows six digits (`%g`).
     pub is_real: bool,
-    /// Whether the value is the server's default. A RESET ALL behind a SET of the same transaction
-    /// leaves such a setting as one of the session.
+    /// Whether the value equals the server's default. A RESET ALL behind a SET in the same
+    /// transaction leaves such a setting as one of the session.
     pub is_default: bool,
 }
 
-/// How many prepared statements a server connection has.
+/// How many prepared statements a server connection has (`pg_prepared_statements`), by how they
+/// were made; the unnamed statement is not among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatementCounts {
-    /// Made by Parse.
+    /// The number made by a Parse message, the proxy's own included. If it is not what the proxy
+    /// believes, all statements are deallocated.
     pub parsed: u64,
-    /// Made by SQL PREPARE.
+    /// The number made by SQL PREPARE. The session is pinned if it is not 0.
     pub from_sql: u64,
 }
 
 impl Answer {
-    /// Takes one row of the answer to `question`; `None` if it is not of its form.
+    /// Reads one row of the answer to `question`; `None` if it is not of the expected form.
     pub(super) fn read(&mut self, question: Question, body: &[u8]) -> Option<()> {
         let mut row = Row::new(body)?;
         match question {
@@ -102,7 +116,8 @@ impl Answer {
         Some(())
     }
 
-    /// The kinds of state that keep a session on its server connection and that it shows.
+    /// The kinds of state that the answer shows and that pin a session to its server connection;
+    /// empty if there are none. Settings and the role are not among them.
     #[must_use]
     pub fn shown(&self) -> Kinds {
         let session = self.session.as_ref();

@@ -7,13 +7,14 @@ use super::answer::Answer;
 use super::question::{OwnStatements, Question};
 use crate::sql::Kinds;
 
-/// A question that is being answered.
+/// A question that the proxy has sent to a server about the state of a session or about the
+/// database: a list of statements in one segment, and the answers that have come so far.
 #[derive(Debug)]
 pub struct Asking {
     /// The kinds that are asked about.
     kinds: Kinds,
     list: Vec<Question>,
-    /// How many of the list are answered.
+    /// How many statements of the list are answered.
     done: usize,
     answer: Answer,
     broken: bool,
@@ -22,20 +23,22 @@ pub struct Asking {
     client: Waiting,
 }
 
-/// Whether the client of a question waits for its answer before it sends anything.
+/// Whether the client waits for the answer to a question before its next message is forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiting {
-    /// Yes.
+    /// The client waits, so that nothing of what was asked about can have changed when the answer
+    /// comes.
     Yes,
-    /// No more: the answer is late.
+    /// The client waits no longer, because the answer is late: the kinds asked about stay raised,
+    /// and are asked about again.
     No,
 }
 
-/// The error with which a question was refused.
+/// The SQLSTATE of the ErrorResponse with which a server has refused to answer a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal(SqlState);
 
-/// Which attempt at a question it is.
+/// Whether a question is asked for the first time or repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Attempt {
     First,
@@ -43,13 +46,15 @@ enum Attempt {
 }
 
 impl Refusal {
-    /// A statement of pgimbal's own is not there any more: the client has taken all away.
+    /// Whether the error is 26000: a statement of the proxy's own is missing, because the client's
+    /// code has deallocated all. The question is asked once more.
     #[must_use]
     pub fn is_missing_statement(self) -> bool {
         self.0 == SqlState::INVALID_SQL_STATEMENT_NAME
     }
 
-    /// The user may not ask.
+    /// Whether the error is 42501 (insufficient privilege): the pool's user may not ask, and the
+    /// session is pinned as unknown.
     #[must_use]
     pub fn is_denied(self) -> bool {
         self.0 == SqlState::INSUFFICIENT_PRIVILEGE
@@ -57,7 +62,8 @@ impl Refusal {
 }
 
 impl Asking {
-    /// A question about `kinds`.
+    /// A question about these kinds of session state: BEGIN, the statements that tell of them,
+    /// COMMIT.
     #[must_use]
     pub fn about(kinds: Kinds) -> Self {
         let asked = Question::ALL.into_iter().filter(|question| question.kinds().meets(kinds));
@@ -74,60 +80,66 @@ impl Asking {
         }
     }
 
-    /// The question that tells about the database only.
+    /// A question that tells the two facts about the database only, and nothing of the session.
+    /// Sent before a session's first message, when the facts are due or needed.
     #[must_use]
     pub fn for_facts() -> Self {
         Self { kinds: Kinds::NONE, ..Self::about(Kinds::ROLE) }
     }
 
-    /// The same, which is not repeated.
+    /// The same question, marked as the second attempt: [`Self::may_ask_again`] is then false.
     #[must_use]
     pub fn last(self) -> Self {
         Self { attempt: Attempt::Last, ..self }
     }
 
-    /// Its client waits no longer.
+    /// Notes that the client no longer waits for the answer. The answer then does not prove that
+    /// the kinds asked about are gone.
     pub const fn let_client_go_on(&mut self) {
         self.client = Waiting::No;
     }
 
-    /// Whether its client waits.
+    /// Whether the client still waits for the answer; [`Waiting::Yes`] at first.
     #[must_use]
     pub const fn client(&self) -> Waiting {
         self.client
     }
 
-    /// An ErrorResponse has come with this code.
+    /// Notes the SQLSTATE of an ErrorResponse that came in place of an answer; it decides whether
+    /// the question is repeated.
     pub const fn refused(&mut self, code: SqlState) {
         self.refusal = Some(Refusal(code));
     }
 
-    /// The error that has come, if one has.
+    /// The error with which the server has refused the question; `None` if no error has come.
     #[must_use]
     pub const fn refusal(&self) -> Option<Refusal> {
         self.refusal
     }
 
-    /// Whether it may be asked once more.
+    /// Whether the question may be repeated: it was asked for the first time.
     #[must_use]
     pub fn may_ask_again(&self) -> bool {
         self.attempt == Attempt::First
     }
 
-    /// The kinds that it asks about.
+    /// The kinds of session state that the question asks about; [`Kinds::NONE`] for
+    /// [`Self::for_facts`].
     #[must_use]
     pub const fn kinds(&self) -> Kinds {
         self.kinds
     }
 
-    /// The statements that it consists of.
+    /// The statements of the question in the order in which they are answered, from BEGIN to
+    /// COMMIT.
     #[must_use]
     pub fn questions(&self) -> &[Question] {
         &self.list
     }
 
-    /// Appends the messages, up to Sync. `own` are the statements that the server connection has
-    /// already, `custom` the names of custom settings with commas between them.
+    /// Appends the messages of the question, from Parse to Sync, to `out`. A statement is parsed
+    /// only if `own` (those that the server connection has) lacks it, and is added there. `custom`
+    /// are the names of custom settings to ask about, with commas between them; may be empty.
     pub fn write(&self, own: &mut OwnStatements, custom: &[u8], out: &mut Vec<u8>) {
         // A statement is parsed inside the transaction, and all are before they are counted.
         own.close_doubted(out);
@@ -144,7 +156,8 @@ impl Asking {
         encode::sync(out);
     }
 
-    /// A DataRow has come; `body` is whole unless it is enormous.
+    /// Reads the body of a DataRow into the answer. A row of another form than asked for makes the
+    /// whole answer invalid. `body` is whole unless it is enormous.
     pub fn row(&mut self, body: &[u8]) {
         let question = self.list.get(self.done).copied();
         if question.and_then(|question| self.answer.read(question, body)).is_none() {
@@ -152,7 +165,8 @@ impl Asking {
         }
     }
 
-    /// A CommandComplete has come.
+    /// Notes a CommandComplete: the next statement of the question is answered from now on. A
+    /// settings statement without a row counts as answered with none.
     pub fn completed(&mut self) {
         if self.list.get(self.done) == Some(&Question::Settings) {
             // It may have no row.
@@ -161,7 +175,7 @@ impl Asking {
         self.done += 1;
     }
 
-    /// What was answered, if everything was.
+    /// The server's answer; `None` if a statement was not answered or a row had an unexpected form.
     #[must_use]
     pub fn answer(self) -> Option<Answer> {
         (self.done == self.list.len() && !self.broken).then_some(self.answer)

@@ -4,21 +4,23 @@
 use crate::session::effect::Bytes;
 use crate::sql::{Assignment, Operand};
 
-/// Names that are remembered for one session until it is asked. A text that names more is not asked
-/// about the rest: they are reset.
+/// The most names that are remembered for one session until it is asked. If a text names more, the
+/// others are not asked about: they are reset.
 const LIMIT: usize = 64;
 
-/// Bytes of a name that is remembered: several times the 127 that SET takes of two identifiers.
-/// `set_config` takes any number; what is longer is reset.
+/// The longest name in bytes that is remembered: several times the 127 that SET takes of two
+/// identifiers. `set_config` takes any number; a setting with a longer name is reset.
 const LONGEST: usize = 1024;
 
-/// The custom settings that a session may have set since it was last asked.
+/// The custom settings (such as `app.tenant`) that a session may have set since it was last asked.
+/// At most 64 names of 1024 bytes each; further and longer ones are dropped.
 #[derive(Debug, Default)]
 #[allow(clippy::box_collection, reason = "a session is small, and few have any")]
 pub struct CustomNames(Option<Box<Vec<Bytes>>>);
 
 impl CustomNames {
-    /// Adds a name, in any case, if it is that of a custom setting.
+    /// Adds a name, in any case; nothing if it is not that of a custom setting (has no dot), not
+    /// ASCII, has a comma, or is longer than 1024 bytes.
     pub fn add(&mut self, name: &[u8]) {
         if !is_custom(name) || name.len() > LONGEST {
             return;
@@ -30,7 +32,8 @@ impl CustomNames {
         }
     }
 
-    /// Adds what is set.
+    /// Adds the name of each setting in the list (of a SET or `set_config`), where the text shows
+    /// it and not a parameter. [`Self::add`] applies its limits.
     pub fn add_all(&mut self, list: &[Assignment]) {
         for assignment in list {
             if let Operand::Text(name) = &assignment.name {
@@ -39,8 +42,8 @@ impl CustomNames {
         }
     }
 
-    /// Adds every word of a text that looks like such a name, wherever it stands: to ask for one
-    /// that is none costs little.
+    /// Adds every word of an SQL text that looks like the name of a custom setting, wherever it
+    /// stands: to ask for a name that is none costs little.
     pub fn add_from(&mut self, text: &[u8]) {
         let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
         for word in text.split(|byte| !is_part(byte)) {
@@ -53,12 +56,12 @@ impl CustomNames {
         }
     }
 
-    /// The names, in lower case.
+    /// The remembered names, in lower case, in the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().flat_map(|names| names.iter()).map(|name| &**name)
     }
 
-    /// Everything was asked about, or nothing was set.
+    /// Forgets all names, because the server was asked about all of them or nothing was set.
     #[inline]
     pub fn clear(&mut self) {
         self.0 = None;

@@ -19,14 +19,16 @@ const LIFETIME: Duration = Duration::from_secs(60);
 /// Names of custom settings that are remembered for a database; an application has a handful.
 const CUSTOM_LIMIT: usize = 64;
 
-/// What questions have told of one database, shared by all workers.
+/// Facts about one database, from the answers to questions: whether it has event triggers, whether
+/// functions named `set_config` exist, custom settings, refused questions. All workers share them;
+/// each call takes a mutex.
 #[derive(Debug, Default)]
 pub struct DatabaseFacts(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     known: Option<Known>,
-    /// Statements of this database have depended on them.
+    /// A statement of this database has depended on the two facts.
     wanted: bool,
     /// Names of custom settings that sessions have set.
     custom: BTreeSet<Bytes>,
@@ -42,26 +44,29 @@ struct Known {
 }
 
 impl DatabaseFacts {
-    /// A question has told whether there are event triggers, and functions named `set_config`
-    /// besides PostgreSQL's own.
+    /// Stores at the time `at` whether the database has event triggers that are not disabled, and
+    /// functions named `set_config` besides PostgreSQL's own: the server's answer, or the worst
+    /// after an error. It holds for 60 s.
     pub fn learn(&self, event_triggers: bool, other_set_config: bool, at: Instant) {
         self.with(|state| state.known = Some(Known { event_triggers, other_set_config, at }));
     }
 
-    /// A statement depends on them. Returns whether they have to be asked about first.
+    /// Notes that a statement depends on the two facts. Returns whether they are not known, or
+    /// older than 60 s, so that the server is asked before the statement runs.
     pub fn want(&self, now: Instant) -> bool {
         self.with(|state| state.wanted = true);
         self.fresh(now).is_none()
     }
 
-    /// Whether it is time to ask again, before what is known is too old: where statements depend on
-    /// it.
+    /// Whether it is time to ask for the two facts again, 15 s before they are too old (60 s).
+    /// False for a database whose statements have never depended on them.
     #[must_use]
     pub fn are_due(&self, now: Instant) -> bool {
         self.with(|state| state.wanted) && self.fresh(now + LIFETIME / 4).is_none()
     }
 
-    /// Sessions of this database set a custom setting of this name.
+    /// Remembers that sessions of this database set a custom setting of this name. At most 64 names
+    /// are kept; further ones are dropped.
     pub fn remember_custom(&self, name: &[u8]) {
         self.with(|state| {
             if state.custom.len() < CUSTOM_LIMIT && !state.custom.contains(name) {
@@ -70,31 +75,33 @@ impl DatabaseFacts {
         });
     }
 
-    /// Calls `visit` with the names of custom settings that sessions of this database have set:
-    /// code that nobody sees is likely to set the same.
+    /// Calls `visit` with the name of each custom setting that sessions of this database have set:
+    /// unseen code is likely to set the same. The mutex is held meanwhile.
     pub fn each_custom(&self, visit: impl FnMut(&Bytes)) {
         self.with(|state| state.custom.iter().for_each(visit));
     }
 
-    /// A statement may have changed them.
+    /// Forgets the two facts, because a statement (DDL) may have changed them; they count as not
+    /// known until the server is asked again.
     pub fn forget(&self) {
         self.with(|state| state.known = None);
     }
 
-    /// Whether DDL may run an event trigger.
+    /// Whether DDL may run an event trigger; also true if that is not known, or older than 60 s.
     #[must_use]
     pub fn may_have_event_triggers(&self, now: Instant) -> bool {
         self.fresh(now).is_none_or(|known| known.event_triggers)
     }
 
-    /// Whether `set_config` without a schema is sure to be PostgreSQL's own.
+    /// Whether `set_config` without a schema is surely PostgreSQL's own; false if that is not
+    /// known, or older than 60 s.
     #[must_use]
     pub fn set_config_is_builtin(&self, now: Instant) -> bool {
         self.fresh(now).is_some_and(|known| !known.other_set_config)
     }
 
-    /// The server does not answer questions about `kinds` to this user. Returns whether that is
-    /// news.
+    /// Notes that the server refuses questions about `kinds` to this user (42501). Returns whether
+    /// one of them was not noted before.
     pub fn deny(&self, kinds: Kinds) -> bool {
         self.with(|state| {
             let news = !kinds.without(state.denied).is_empty();
@@ -103,7 +110,7 @@ impl DatabaseFacts {
         })
     }
 
-    /// The kinds about which the server refuses to answer.
+    /// The kinds of state about which the server refuses to answer; empty if none.
     #[must_use]
     pub fn denied(&self) -> Kinds {
         self.with(|state| state.denied)

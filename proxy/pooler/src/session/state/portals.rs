@@ -3,21 +3,24 @@
 use crate::session::effect::{Bytes, Script};
 use crate::sql::{Assignment, Kinds};
 
-/// Portals whose statement is not plain; drivers have one at a time. What is beyond the limit
-/// counts as able to do anything.
+/// The most portals that are followed whose statement is not plain; drivers have one at a time. A
+/// portal beyond the limit counts as able to do anything.
 const LIMIT: usize = 32;
 
-/// Whether a statement that is run may change how the server reads the texts behind it.
+/// Whether a statement, when it runs, may change the settings by which the server reads the texts
+/// behind it (such as `standard_conforming_strings`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rereads {
-    /// No.
+    /// The statement does not: the reading of later texts stays as it is.
     No,
-    /// Perhaps: it sets, resets or rolls back.
+    /// The statement may, because it sets or resets settings or rolls back: later texts are judged
+    /// by all their possible readings until it is answered.
     Perhaps,
 }
 
-/// The portals of one session whose statements the books follow. Most sessions have none, which
-/// takes 8 bytes.
+/// The portals of one session whose statements have effects that the proxy follows (SET, RESET,
+/// PREPARE and the like). At most 32; all end with the transaction.
+/// Most sessions have none, which takes 8 bytes.
 #[derive(Debug, Default)]
 pub struct Portals(Option<Box<Followed>>);
 
@@ -29,8 +32,9 @@ struct Followed {
 }
 
 impl Portals {
-    /// A portal was bound; `script` is what it runs, if that is followed. Returns what may happen
-    /// that is not followed.
+    /// Notes a Bind of `portal`, which replaces one of the same name. `script` is what the portal
+    /// runs; `None` if nothing of that is followed. Returns the kinds of state that the portal may
+    /// leave unseen: none, or any if there are 32 portals already.
     pub fn bind(&mut self, portal: &[u8], script: Option<(Script, Rereads)>) -> Kinds {
         self.close(portal);
         let Some((script, rereads)) = script else { return Kinds::NONE };
@@ -43,14 +47,16 @@ impl Portals {
         Kinds::NONE
     }
 
-    /// A portal was closed.
+    /// Notes that a portal was closed (message Close): it is no longer followed; an unknown name is
+    /// passed over.
     pub fn close(&mut self, portal: &[u8]) {
         if let Some(followed) = &mut self.0 {
             followed.list.retain(|(name, ..)| **name != *portal);
         }
     }
 
-    /// What the portal runs, if that is followed. It is run now.
+    /// Takes what the portal runs, when it is executed; `None` if that is not followed. A second
+    /// Execute of the portal finds nothing.
     pub fn take(&mut self, portal: &[u8]) -> Option<(Script, Rereads)> {
         let list = &mut self.0.as_mut()?.list;
         let at = list.iter().position(|(name, ..)| **name == *portal)?;
@@ -58,28 +64,31 @@ impl Portals {
         Some((script, rereads))
     }
 
-    /// Whether there is none.
+    /// Whether no portal is followed; cursors do not count.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.as_ref().is_none_or(|followed| followed.list.is_empty())
     }
 
-    /// Nobody knows any more what they run.
+    /// Stops following all portals, because code may have closed them and put others in their
+    /// place. From now on FETCH may leave any kind of state.
     pub fn forget(&mut self) {
         let followed = self.0.get_or_insert_default();
         followed.list.clear();
         followed.cursors.insert(Kinds::ANYTHING);
     }
 
-    /// A cursor was declared for a query that may leave `kinds`.
+    /// Notes that a cursor was declared for a query that may leave `kinds` of state when it is
+    /// fetched from.
     pub fn declare(&mut self, kinds: Kinds) {
         if !kinds.is_empty() {
             self.0.get_or_insert_default().cursors.insert(kinds);
         }
     }
 
-    /// What FETCH and MOVE may leave: they run portals by their names too.
+    /// The kinds of state that FETCH and MOVE may leave: they run cursors, and portals by their
+    /// names too.
     #[must_use]
     pub fn fetched(&self) -> Kinds {
         match &self.0 {
@@ -89,13 +98,13 @@ impl Portals {
         }
     }
 
-    /// What they set when they are run.
+    /// The settings that the followed portals set when they are run, one list per SET statement.
     pub fn assignments(&self) -> impl Iterator<Item = &[Assignment]> {
         let list = self.0.iter().flat_map(|followed| &followed.list);
         list.flat_map(|(_, script, _)| script.assignments())
     }
 
-    /// The transaction has ended, and with it every portal.
+    /// Forgets all portals and cursors, because the transaction has ended and closed them.
     #[inline]
     pub fn clear(&mut self) {
         self.0 = None;

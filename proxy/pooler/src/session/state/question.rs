@@ -12,33 +12,39 @@ use pgimbal_wire::tag::frontend;
 use crate::plan::Plan;
 use crate::sql::Kinds;
 
-/// One statement of a question.
+/// One statement of a question that the proxy asks a server about a session's state. Each is a
+/// prepared statement under a name of the proxy's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// BEGIN; answered with nothing.
+    /// BEGIN (READ COMMITTED READ ONLY), so that no answer waits for other transactions; no rows.
     Begin,
-    /// Role, temporary objects, channels and cursors; two facts about the database with them.
+    /// The role, the session's user, and whether there are temporary objects, channels and cursors
+    /// WITH HOLD; with them the two facts about the database. One row of seven columns.
     Session,
-    /// Settings of the session, custom ones by name.
+    /// The settings that the session has set (`pg_settings`), and custom ones by name. One row for
+    /// each, or none.
     Settings,
-    /// Session-level advisory locks. Asked by itself: other sessions' locks make it slow.
+    /// Whether the session has session-level advisory locks (`pg_locks`); one row. Asked by itself:
+    /// other sessions' locks make it slow.
     Locks,
-    /// Prepared statements.
+    /// How many prepared statements the server connection has (`pg_prepared_statements`); one row.
     Statements,
-    /// The replication origin.
+    /// Whether the session has set up a replication origin
+    /// (`pg_replication_origin_session_is_setup`); one row.
     Origin,
-    /// Temporary replication slots.
+    /// Whether the session has temporary replication slots (`pg_replication_slots`); one row.
     Slots,
-    /// COMMIT; answered with nothing.
+    /// COMMIT of the transaction around the others; no rows.
     End,
 }
 
-/// The statements of questions that a server connection has.
+/// The proxy's own prepared statements (for questions) that a server connection has: a set of
+/// [`Question`]s. Empty on a fresh connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OwnStatements {
     there: u8,
-    /// May be there: they were asked for, and an error came. They are closed before they are
-    /// parsed.
+    /// Those that may be there: they were parsed, and an error came. They are closed before they
+    /// are parsed again.
     doubted: u8,
 }
 
@@ -97,7 +103,8 @@ const SLOTS: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_get_replication_sl
 const TEXT_OID: [u8; 4] = 25_u32.to_be_bytes();
 
 impl Question {
-    /// Its name on a server, without a NUL.
+    /// The name of the prepared statement on every server, without a NUL: `pgimbal_ask_` and a
+    /// word.
     #[must_use]
     pub const fn name(self) -> &'static [u8] {
         match self {
@@ -112,7 +119,7 @@ impl Question {
         }
     }
 
-    /// What it is counted as; `None` for the transaction around the others.
+    /// The label under which the statement is counted in the metrics; `None` for BEGIN and COMMIT.
     #[must_use]
     pub const fn label(self) -> Option<&'static str> {
         match self {
@@ -139,14 +146,14 @@ impl Question {
         }
     }
 
-    /// Its Parse.
+    /// Appends the Parse of this statement.
     pub(super) fn write_parse(self, out: &mut Vec<u8>) {
         let with_text = [&[0, 1][..], &TEXT_OID].concat();
         let types = if self.has_parameter() { &with_text[..] } else { &[0, 0] };
         encode::parse(out, self.name(), self.text().as_bytes(), types);
     }
 
-    /// Bind to the unnamed portal, and Execute of all its rows.
+    /// Appends a Bind to the unnamed portal, and an Execute of all its rows.
     pub(super) fn write_execute(self, custom: &[u8], out: &mut Vec<u8>) {
         let rest = if self.has_parameter() { 6 + 4 + custom.len() } else { 6 };
         encode::bind_head(out, b"", self.name(), rest as u32);
@@ -199,13 +206,16 @@ impl Question {
 }
 
 impl OwnStatements {
-    /// How many they are.
+    /// How many of the proxy's own statements the server connection surely has, without the
+    /// doubtful ones.
     #[must_use]
     pub const fn count(self) -> u64 {
         self.there.count_ones() as u64
     }
 
-    /// Has the first of them parsed. Returns how many replies that has.
+    /// Writes a Parse of [`Question::Begin`], ahead of code that may deallocate all statements:
+    /// whether the statement is missing afterwards tells whether it did. Doubtful statements are
+    /// closed first. Returns how many replies the server will send for that.
     pub fn write_witness(&mut self, plan: &mut Plan) -> u32 {
         let mut closed = 0;
         plan.make_for_server(|out| {
@@ -216,13 +226,14 @@ impl OwnStatements {
         closed + 1
     }
 
-    /// An error came: nobody knows which of them were parsed.
+    /// Notes that an error has come, after which it is not known which statements were parsed: all
+    /// are closed before they are parsed again.
     pub const fn doubt(&mut self) {
         self.doubted |= self.there;
         self.there = 0;
     }
 
-    /// Closes what may be there. Returns how many replies that has.
+    /// Appends a Close of each statement that may be there. Returns how many replies that has.
     pub(super) fn close_doubted(&mut self, out: &mut Vec<u8>) -> u32 {
         let doubted = std::mem::take(&mut self.doubted);
         for question in Question::EVERY {

@@ -2,13 +2,15 @@
 
 use crate::sql::Kinds;
 
-/// Kinds that only end with the server connection.
+/// The kinds of state that no statement takes away and that end only with the server connection:
+/// loaded libraries, the replication origin, replication slots, dblink connections.
 pub const CLOSED: Kinds =
     Kinds::LOADED.union(Kinds::ORIGIN).union(Kinds::SLOTS).union(Kinds::DBLINK);
 
-/// The lightest simple query that covers `kinds`, of those that a text can take off ([`CLOSED`] and
-/// [`Kinds::STATEMENTS`] are not among them). `seed` is the number, 0 to 65535, that `random()`
-/// goes on from if the session may have chosen one.
+/// The text of the lightest simple query that takes `kinds` of state off a server connection; empty
+/// if there is nothing to do. Kinds in [`CLOSED`] and [`Kinds::STATEMENTS`] are passed over.
+/// `seed`, 0 to 65535, is the number that `random()` goes on from if the session may have chosen
+/// one.
 #[must_use]
 pub fn reset_sql(kinds: Kinds, seed: u16) -> Vec<u8> {
     let code = kinds.meets(Kinds::UNNAMED_SETTINGS);
@@ -35,8 +37,9 @@ pub fn reset_sql(kinds: Kinds, seed: u16) -> Vec<u8> {
     without_waiting(text.as_bytes())
 }
 
-/// What takes a snapshot may wait for all serializable writers under the defaults that a session
-/// has left, and fails on a standby: such a text brings a transaction of its own.
+/// The text of a simple query, put into a READ COMMITTED transaction of its own if it takes a
+/// snapshot (SELECT, DISCARD, CLOSE, DEALLOCATE). Under the defaults that a session has left it may
+/// otherwise wait for all serializable writers, or fail on a standby.
 #[must_use]
 pub fn without_waiting(text: &[u8]) -> Vec<u8> {
     let takes_snapshot = ["SELECT ", "DISCARD ", "CLOSE ", "DEALLOCATE "]
@@ -48,7 +51,8 @@ pub fn without_waiting(text: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Brings roles and settings back; it needs no privilege, whatever the connection carries.
+/// The statements that bring the session's user, its role and all settings back to the defaults;
+/// they need no privilege, whatever the session has set.
 pub const SETTINGS: &str = "RESET SESSION AUTHORIZATION;RESET ROLE;RESET ALL;";
 
 #[cfg(test)]

@@ -8,14 +8,15 @@ use crate::session::settings::table::{Setting, SettingsId, SettingsTable};
 use crate::session::state::answer::{Answer, ShownSetting};
 
 impl ClientSettings {
-    /// The server has shown where it stands, outside a transaction: the books say that from now
-    /// on, and the client's startup values where a setting was reset. A value that means the same
-    /// as the one known keeps the client's own spelling. `login` is the user that the server
-    /// connection logged in as. Returns where the server connection stands; the caller owns the
-    /// reference.
+    /// Replaces the client's settings by those that the server has shown in `answer`, outside a
+    /// transaction; a setting that the server no longer shows takes its startup value. A value that
+    /// means the same as the one known keeps the client's spelling. `login` is the user as which
+    /// the server connection logged in. Returns the settings that the server has; the caller owns
+    /// the reference.
     ///
     /// # Errors
-    /// There are too many to keep.
+    /// [`Untracked::TooMany`]: there are too many to keep, and the noted settings stay as they
+    /// were.
     pub fn shown(
         &mut self,
         table: &mut SettingsTable,
