@@ -33,7 +33,7 @@ impl Applications {
     /// it.
     ///
     /// # Errors
-    /// [`Error`](crate::Error) when the system refuses so many threads.
+    /// [`Error`] when the system refuses so many threads.
     pub fn run<T>(
         &self,
         count: u32,
