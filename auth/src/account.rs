@@ -158,8 +158,11 @@ impl Account {
         Ok(Self { proof })
     }
 
-    /// Makes an account from keys that were derived before, all with the salt and iterations of
-    /// `salt_parameters`. Keys that do not serve `auth_type` are left out.
+    /// Makes an account from keys that were derived before, as for a password that rotates. All
+    /// were derived with the salt and iterations of `salt_parameters`, which a client is shown in
+    /// SCRAM. Keys without an MD5 hash are left out for `AuthType::Md5`, those without a verifier of
+    /// this salt and these iterations for `AuthType::ScramSha256`. If none is left, no password is
+    /// accepted. `AuthType::Trust` asks for none and ignores the keys.
     #[must_use]
     pub fn of_keys(
         auth_type: AuthType,

@@ -35,7 +35,9 @@ impl Md5Hash {
         answer
     }
 
-    /// Whether `answer` is the right answer to a challenge with `salt`; compares in constant time.
+    /// Whether `answer` is the right answer to an AuthenticationMD5Password with `salt`: `md5` and
+    /// 32 lower-case hexadecimal digits, as [`Self::answer`] gives, without the NUL that ends it in
+    /// the PasswordMessage. False for any other text or length; compares in constant time.
     #[must_use]
     pub fn accepts(&self, answer: &[u8], salt: [u8; 4]) -> bool {
         self.answer(salt).ct_eq(answer).into()

@@ -234,7 +234,8 @@ impl<'a> ServerLogin<'a> {
     }
 }
 
-/// The reason for which a login at a server failed; `Display` is the message for waiting clients.
+/// The reason for which a login at a server failed (protocol, "Message Flow", Start-up). `Display`
+/// is the message for waiting clients.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ServerLoginError {
     /// The server asks for the password of this role, and none is configured.
@@ -251,7 +252,8 @@ pub enum ServerLoginError {
          server: use sslmode \"verify-full\" or \"verify-ca\", or say require_auth = \"password\""
     )]
     CleartextRefused,
-    /// The server asks for a method that `require_auth` does not allow.
+    /// The server asks for a method that `require_auth` does not allow, by the name of the method
+    /// in `require_auth`.
     #[error("the server asks for authentication \"{0}\", which require_auth does not allow")]
     MethodRefused(&'static str),
     /// The server asks for a method that pgimbal does not speak, such as GSSAPI or SSPI, with its

@@ -14,8 +14,10 @@ use crate::derivation::Derivations;
 use crate::dial::Target;
 use crate::tls::{TlsConnector, TlsError};
 
-/// The configuration in force, as the workers use it. A reload makes a new directory, which shares
-/// the counts of the old one.
+/// Finds the pool of a user on a database: its options, its server, and its counts of sessions and
+/// server connections, which all workers share. It is made from the configuration in force. A
+/// reload makes a new directory, which goes on with the counts of the old one; a pool's counts are
+/// dropped when the last worker has released it ([`Self::release`]).
 #[derive(Debug)]
 pub struct PoolDirectory {
     config: Arc<Config>,

@@ -167,12 +167,13 @@ pub fn read(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
     Ok(Some(bytes))
 }
 
-/// Writes a file of the directory with mode 0600, atomically and durably: a new file is written,
-/// synced and renamed over the old one.
+/// Writes a file of the directory with mode 0600, atomically and durably: the file with the
+/// extension `new` is written, synced and renamed over `path`. Such a file that a crash has left is
+/// removed first. A missing directory is made with its parents, mode 0700.
 ///
 /// # Errors
-/// The operating system's error of the file or the directory; the old file is unchanged, unless
-/// only the last sync failed.
+/// The operating system's error of the file or the directory. The file at `path` is then as before,
+/// unless only the last sync, of the directory, failed.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     if !directory.exists() {

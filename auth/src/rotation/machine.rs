@@ -289,8 +289,10 @@ impl Rotation {
     }
 
     /// Makes a [`Learned::Older`] password the newest, after a client has shown it and the server
-    /// `node` has accepted it. Returns false, without effect, when `number` is not larger than the
-    /// newest's or was dropped.
+    /// `node` has accepted it. Every node may then be tried with it at once, and pauses between
+    /// attempts start from the shortest; `node` is noted as having accepted it, unless it was
+    /// dropped. Returns false, without effect, when `number` is not larger than the newest's or was
+    /// dropped.
     pub fn promote_older(&mut self, node: &str, number: u32) -> bool {
         let is_newer = self.newest.is_some_and(|newest| number > newest);
         let generation = self.generations.iter_mut().find(|g| g.number == number);

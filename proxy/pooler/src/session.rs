@@ -81,9 +81,10 @@ pub struct Session {
     statements: Option<Box<ClientStatements>>,
     /// Bytes of the Parses that were sent since nothing was pending.
     parsed_bytes: u32,
-    /// The client's unnamed prepared statement, if its text is kept.
+    /// The client's unnamed prepared statement; `None` if it has none, or its text is not kept.
     unnamed: Option<Unnamed>,
-    /// The unnamed statement's text is above the limit, so that one server only has it.
+    /// Whether the unnamed statement's text is not kept, being too long: only the server connection
+    /// that parsed it has it, and the session keeps that connection.
     unnamed_is_unkept: bool,
     /// How often the unnamed statement has changed: a server may still have an earlier one.
     unnamed_serial: u32,
@@ -96,14 +97,15 @@ pub struct Session {
     close_after_sync: ThinVec<NameToClose>,
     /// Whether the session's segment is being run again after its server connection broke.
     rerun: Rerun,
-    /// The errors that answer the client in place of a server connection that is gone.
+    /// The errors that answer the client in place of a server connection that is gone; `None` if
+    /// nothing is to be answered so.
     aborted: Option<Box<Aborted>>,
-    /// The client's settings that no server connection takes any more.
+    /// The client's settings that no server connection takes any more; `None` if all are taken.
     refused: Option<Box<RefusedSettings>>,
     /// Whether a server is still to check the settings of the startup packet, before the greeting.
     trial: Trial,
-    /// The message with which the client's connection is ended, once the proxy has decided to end
-    /// it.
+    /// The ErrorResponse with which the client's connection is ended; `None` until the proxy has
+    /// decided to end it.
     final_error: Option<ThinVec<u8>>,
     /// Messages for this client that were made in the turn of another session.
     output: OutputQueue,
@@ -113,8 +115,9 @@ pub struct Session {
     connected_at: Instant,
     /// When the client last sent something or was last answered.
     active_at: Instant,
-    /// Since when the client has not read what was written to it.
-    stalled_since: Option<Instant>,
+    /// Since when the client has not read what was written to it; `None` if it has read all. Few
+    /// clients stall, so it takes one pointer.
+    stalled_since: Option<Box<Instant>>,
 }
 
 /// How a session is tied to a server connection at the moment. In transaction pooling a session is
@@ -457,8 +460,8 @@ impl Session {
 
     /// Since when the client has not read what was written to it; `None` if it reads.
     #[inline]
-    pub(crate) const fn stalled_since(&self) -> Option<Instant> {
-        self.stalled_since
+    pub(crate) fn stalled_since(&self) -> Option<Instant> {
+        self.stalled_since.as_deref().copied()
     }
 
     /// Notes the session's new tie to a server connection.
@@ -626,7 +629,8 @@ impl Session {
 
     /// The client has, or has not, taken everything that was written to it: since when.
     pub(crate) fn set_stalled(&mut self, since: Option<Instant>) {
-        self.stalled_since = since.map(|since| self.stalled_since.unwrap_or(since));
+        self.stalled_since =
+            since.map(|since| self.stalled_since.take().unwrap_or_else(|| Box::new(since)));
     }
 
     /// Its next segment is answered with this error; one that was to be run again, with the truth

@@ -27,6 +27,9 @@ pub(super) struct Client {
     input: InputState,
     checkin_due: bool,
     final_error_tried: bool,
+    /// Whether a turn has begun and not ended. It stands here and not in the task, which would be 8
+    /// bytes longer.
+    in_turn: bool,
     /// Whether the client reads what it is sent.
     reader: Reader,
     /// Counts the client among the connected ones, and among those with its password's generation.
@@ -87,6 +90,7 @@ impl Client {
             input: InputState::Open,
             checkin_due: false,
             final_error_tried: false,
+            in_turn: false,
             reader: Reader::default(),
             _counted: counted,
         }
@@ -96,6 +100,17 @@ impl Client {
     #[inline]
     pub(super) const fn session(&self) -> SessionId {
         self.session
+    }
+
+    /// Whether a turn has begun and not ended: a task that is dropped so has panicked.
+    pub(super) const fn is_in_turn(&self) -> bool {
+        self.in_turn
+    }
+
+    /// A turn begins, or has ended.
+    #[inline]
+    pub(super) const fn set_in_turn(&mut self, in_turn: bool) {
+        self.in_turn = in_turn;
     }
 
     /// The client's stage.

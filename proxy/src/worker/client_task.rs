@@ -25,15 +25,13 @@ const BUFFERS_PER_TURN: usize = 4;
 pub(super) struct ClientTask {
     worker: Rc<Worker>,
     client: Client,
-    /// Whether a turn has begun and not ended: when the task is dropped so, it has panicked.
-    in_turn: bool,
 }
 
 impl ClientTask {
     /// Makes the task of `client`, whose session exists; it must be spawned on the worker's
     /// runtime.
     pub(super) const fn new(worker: Rc<Worker>, client: Client) -> Self {
-        Self { worker, client, in_turn: false }
+        Self { worker, client }
     }
 }
 
@@ -44,9 +42,9 @@ impl Future for ClientTask {
         let this = self.get_mut();
         let over = {
             let mut state = this.worker.state_mut();
-            this.in_turn = true;
+            this.client.set_in_turn(true);
             let over = take_turn(&mut this.client, &mut state, cx);
-            this.in_turn = false;
+            this.client.set_in_turn(false);
             over
         };
         run_actions(&this.worker);
@@ -62,7 +60,7 @@ impl Drop for ClientTask {
         }
         let session = self.client.session();
         let mut state = self.worker.state_mut();
-        if self.in_turn {
+        if self.client.is_in_turn() {
             state.panics += 1;
             tracing::error!(
                 session = session.serial,

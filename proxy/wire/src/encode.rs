@@ -178,8 +178,10 @@ pub fn ssl_request(out: &mut Vec<u8>) {
     out.extend_from_slice(&SSL_REQUEST);
 }
 
-/// Appends a CancelRequest for the server process `process_id`; `key` is the secret key from its
-/// BackendKeyData, 4 to 256 bytes.
+/// Appends a CancelRequest (protocol, "Canceling Requests in Progress") for the server process
+/// `process_id`; `key` is the secret key from its BackendKeyData, 4 bytes in protocol 3.0, up to 256
+/// since 3.2. It is sent on a connection of its own, in place of a StartupMessage. The server does
+/// not answer; it closes the connection.
 pub fn cancel_request(out: &mut Vec<u8>, process_id: u32, key: &[u8]) {
     untagged(out, |out| {
         out.extend_from_slice(&80_877_102_u32.to_be_bytes());

@@ -15,53 +15,110 @@ use crate::tag::backend;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SqlState([u8; 5]);
 
-/// The constants bear the names that PostgreSQL's `errcodes.txt` gives to the codes.
-#[allow(missing_docs, reason = "the names are those of PostgreSQL's table of error codes")]
+/// The names are those of PostgreSQL's `errcodes.txt`, some shortened.
 impl SqlState {
+    /// 00000, `successful_completion`: sent with the console's notices that are no warnings.
     pub const SUCCESSFUL_COMPLETION: Self = Self(*b"00000");
+    /// 01000, `warning`: sent with the console's warnings.
     pub const WARNING: Self = Self(*b"01000");
-    pub const CONNECTION_EXCEPTION: Self = Self(*b"08000");
+    /// 08001, `sqlclient_unable_to_establish_sqlconnection`: no server connection could be opened,
+    /// and no other code fits.
     pub const CANNOT_CONNECT: Self = Self(*b"08001");
-    pub const REJECTED_CONNECTION: Self = Self(*b"08004");
+    /// 08006, `connection_failure`: a client's connection failed, or the client took too long to
+    /// log in or does not read.
     pub const CONNECTION_FAILURE: Self = Self(*b"08006");
+    /// 08007, `transaction_resolution_unknown`: the server connection was lost, and whether the
+    /// statement took effect is not known.
     pub const TRANSACTION_RESOLUTION_UNKNOWN: Self = Self(*b"08007");
+    /// 08P01, `protocol_violation`: a client breaks the protocol, or a server does while a
+    /// connection to it is opened.
     pub const PROTOCOL_VIOLATION: Self = Self(*b"08P01");
+    /// 0A000, `feature_not_supported`: sent for what pgimbal does not offer. From a server with a
+    /// stale plan: the schema has changed.
     pub const FEATURE_NOT_SUPPORTED: Self = Self(*b"0A000");
-    pub const NUMERIC_VALUE_OUT_OF_RANGE: Self = Self(*b"22003");
+    /// 22021, `character_not_in_repertoire`: a console command is not UTF-8. From a server: as
+    /// [`Self::UNTRANSLATABLE_CHARACTER`].
     pub const CHARACTER_NOT_IN_REPERTOIRE: Self = Self(*b"22021");
+    /// 22P05, `untranslatable_character`: a server that sends it has refused a text and kept the
+    /// unnamed statement that the text was to replace.
     pub const UNTRANSLATABLE_CHARACTER: Self = Self(*b"22P05");
+    /// 22023, `invalid_parameter_value`: `pgimbal.route` is set to no known value, or SHOW NODES is
+    /// asked wrongly.
     pub const INVALID_PARAMETER_VALUE: Self = Self(*b"22023");
+    /// 25001, `active_sql_transaction`: sent by a server when lost work is run again, it leaves
+    /// unknown what the work did the first time.
     pub const ACTIVE_SQL_TRANSACTION: Self = Self(*b"25001");
+    /// 25006, `read_only_sql_transaction`: from a cluster's primary: it is probed. When lost work
+    /// is run again: what the work did the first time stays unknown.
     pub const READ_ONLY_SQL_TRANSACTION: Self = Self(*b"25006");
-    pub const NO_ACTIVE_SQL_TRANSACTION: Self = Self(*b"25P01");
+    /// 25P02, `in_failed_sql_transaction`: answers a command in a transaction that has failed.
     pub const IN_FAILED_SQL_TRANSACTION: Self = Self(*b"25P02");
+    /// 25P03, `idle_in_transaction_session_timeout`: a client is dismissed by
+    /// `idle_transaction_timeout`.
     pub const IDLE_IN_TRANSACTION_SESSION_TIMEOUT: Self = Self(*b"25P03");
+    /// 25P04, `transaction_timeout`: a client is dismissed by `transaction_timeout`.
     pub const TRANSACTION_TIMEOUT: Self = Self(*b"25P04");
+    /// 26000, `invalid_sql_statement_name`: sent by the console. From a server: a statement of
+    /// pgimbal's own is gone.
     pub const INVALID_SQL_STATEMENT_NAME: Self = Self(*b"26000");
+    /// 28000, `invalid_authorization_specification`: a login lacks a user, TLS or channel binding,
+    /// or is misconfigured at pgimbal. From a server: it refuses pgimbal's login.
     pub const INVALID_AUTHORIZATION: Self = Self(*b"28000");
+    /// 28P01, `invalid_password`: a client's password is wrong, or none works at the server. From a
+    /// server: it refuses pgimbal's login.
     pub const INVALID_PASSWORD: Self = Self(*b"28P01");
+    /// 3D000, `invalid_catalog_name`: the database is not served. From a server: the configured
+    /// database is missing.
     pub const INVALID_CATALOG_NAME: Self = Self(*b"3D000");
+    /// 42601, `syntax_error`: a console command or the startup parameter `options` cannot be read.
     pub const SYNTAX_ERROR: Self = Self(*b"42601");
+    /// 42602, `invalid_name`: a server that sends it for a session's setting has dropped the
+    /// setting, and so does pgimbal.
     pub const INVALID_NAME: Self = Self(*b"42602");
+    /// 42622, `name_too_long`: a login names a user or database in more than 63 bytes.
     pub const NAME_TOO_LONG: Self = Self(*b"42622");
+    /// 42704, `undefined_object`: a setting `pgimbal.*` is unknown, or a node, cluster or user that
+    /// the console is told.
     pub const UNDEFINED_OBJECT: Self = Self(*b"42704");
+    /// 42P05, `duplicate_prepared_statement`: the console has a prepared statement of that name.
     pub const DUPLICATE_PSTATEMENT: Self = Self(*b"42P05");
+    /// 2D000, `invalid_transaction_termination`: sent by a server when lost work is run again,
+    /// it leaves unknown what the work did the first time.
     pub const INVALID_TRANSACTION_TERMINATION: Self = Self(*b"2D000");
+    /// 40001, `serialization_failure`: a transaction was lost with its server, where
+    /// `lost_transaction_error` asks for this.
     pub const SERIALIZATION_FAILURE: Self = Self(*b"40001");
+    /// 42501, `insufficient_privilege`: the console is denied. From a server: pgimbal's question,
+    /// or the database, is not for this role.
     pub const INSUFFICIENT_PRIVILEGE: Self = Self(*b"42501");
-    pub const INSUFFICIENT_RESOURCES: Self = Self(*b"53000");
+    /// 53300, `too_many_connections`: `max_client_conn` is reached, or no server connection was to
+    /// be had in time.
     pub const TOO_MANY_CONNECTIONS: Self = Self(*b"53300");
+    /// 53400, `configuration_limit_exceeded`: no pinned session became free in time, or a console
+    /// session keeps too much.
     pub const CONFIGURATION_LIMIT_EXCEEDED: Self = Self(*b"53400");
+    /// 54000, `program_limit_exceeded`: a client starts with more or larger settings than are kept.
     pub const PROGRAM_LIMIT_EXCEEDED: Self = Self(*b"54000");
+    /// 55P02, `cant_change_runtime_param`: a client starts with a setting that only the server sets.
     pub const CANT_CHANGE_RUNTIME_PARAM: Self = Self(*b"55P02");
+    /// 57014, `query_canceled`: a client has cancelled a request that waited for a server
+    /// connection.
     pub const QUERY_CANCELED: Self = Self(*b"57014");
+    /// 57P01, `admin_shutdown`: pgimbal stops, a client is killed or its transaction lost. From a
+    /// server: it goes down.
     pub const ADMIN_SHUTDOWN: Self = Self(*b"57P01");
+    /// 57P02, `crash_shutdown`: a server that sends it goes down, or accepts no connections now.
     pub const CRASH_SHUTDOWN: Self = Self(*b"57P02");
+    /// 57P03, `cannot_connect_now`: no server can be used, or no password checked, for now. From a
+    /// server: it accepts no connections now.
     pub const CANNOT_CONNECT_NOW: Self = Self(*b"57P03");
-    pub const DATABASE_DROPPED: Self = Self(*b"57P04");
+    /// 57P05, `idle_session_timeout`: a client is dismissed by `client_idle_timeout`.
     pub const IDLE_SESSION_TIMEOUT: Self = Self(*b"57P05");
+    /// 58030, `io_error`: the console's revocation of a password could not be kept in `state_dir`.
     pub const IO_ERROR: Self = Self(*b"58030");
+    /// F0000, `config_file_error`: the console's RELOAD was refused; nothing was changed.
     pub const CONFIG_FILE_ERROR: Self = Self(*b"F0000");
+    /// XX000, `internal_error`: stands for an authentication error whose code is malformed.
     pub const INTERNAL_ERROR: Self = Self(*b"XX000");
 }
 

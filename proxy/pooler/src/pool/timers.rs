@@ -24,8 +24,10 @@ use crate::session::pin::PinReason;
 use crate::session::sessions::Service;
 use crate::session::{Link, Phase, Presence, Session, dismissal, place, setup};
 
-/// How often `Pooler::handle_timeout` is to be called while a session waits which another worker
-/// could help: twice the age (1 ms) from which other workers are asked for a server connection.
+/// How often `Pooler::handle_timeout` is to be called (2 ms) while a client waits for something that
+/// other workers may free: a server connection of a pool of which they have open ones, or a place
+/// among the pool's pinned sessions (`max_pinned`). Twice the age (1 ms) from which a wait makes
+/// this worker ask the others.
 pub const WAITING_TICK: Duration = Duration::from_millis(2);
 
 /// How often `Pooler::handle_timeout` is to be called while those who wait can only be helped by

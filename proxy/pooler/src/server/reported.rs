@@ -31,8 +31,8 @@ impl Reported {
         self.values.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// The names and values of `self` that a client which was told `known` must be told
-    /// (ParameterStatus): those that are new or differ.
+    /// The names and values that a client must be told (ParameterStatus) when it was last told
+    /// `known`: those of `self` that are new or differ.
     pub fn news<'a>(&'a self, known: &'a Self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         self.iter().filter(|(name, value)| known.get(name) != Some(value))
     }

@@ -47,7 +47,8 @@ labels! {
         "unknown_database" UnknownDatabase,
         /// `client_login_timeout` or `client_first_packet_timeout` passed.
         "timeout" Timeout,
-        /// The limit of logins was reached, and this login was the oldest.
+        /// There were too many connections that had not logged in yet (in all, or from one address),
+        /// and this one was the oldest: it was closed to make room.
         "crowded_out" Evicted,
         /// The client broke the protocol.
         "protocol_error" ProtocolError,

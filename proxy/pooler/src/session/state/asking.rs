@@ -175,7 +175,8 @@ impl Asking {
         self.done += 1;
     }
 
-    /// The server's answer; `None` if a statement was not answered or a row had an unexpected form.
+    /// The server's answer, once its ReadyForQuery has come; `None` if a statement was not answered
+    /// or a row had an unexpected form.
     #[must_use]
     pub fn answer(self) -> Option<Answer> {
         (self.done == self.list.len() && !self.broken).then_some(self.answer)

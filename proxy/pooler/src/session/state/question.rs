@@ -213,9 +213,12 @@ impl OwnStatements {
         self.there.count_ones() as u64
     }
 
-    /// Writes a Parse of [`Question::Begin`], ahead of code that may deallocate all statements:
-    /// whether the statement is missing afterwards tells whether it did. Doubtful statements are
-    /// closed first. Returns how many replies the server will send for that.
+    /// Writes a Parse of [`Question::Begin`], without a Sync, ahead of a client's code that may
+    /// deallocate all statements: if the statement is missing afterwards (26000), the code did.
+    /// Statements of which an error left it unknown whether they exist ([`Self::doubt`]) are closed
+    /// first, and [`Question::Begin`] counts as there from now on. Returns how many replies the
+    /// server will send (a CloseComplete for each, and one ParseComplete), which the caller must
+    /// await and keep from the client.
     pub fn write_witness(&mut self, plan: &mut Plan) -> u32 {
         let mut closed = 0;
         plan.make_for_server(|out| {
