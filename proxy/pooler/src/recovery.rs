@@ -444,8 +444,8 @@ fn undo_pending(session: &mut Session, server: &mut Server) {
             Pending::Parse(parse) => parse.change.as_ref(),
             Pending::Closed(change) => Some(&**change),
             Pending::Unnamed(_, Some(before)) => {
-                if let Some((unnamed, is_unkept)) = before.client.take() {
-                    session.restore_unnamed(unnamed, is_unkept);
+                if let Some((unnamed, is_uncached)) = before.client.take() {
+                    session.restore_unnamed(unnamed, is_uncached);
                 }
                 None
             }

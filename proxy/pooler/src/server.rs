@@ -114,7 +114,7 @@ pub struct Server {
 }
 
 /// Whether the reported settings (such as `standard_conforming_strings` and `client_encoding`) say
-/// how the server reads a text that is sent now. If not, a text is judged by all its possible
+/// how the server reads a text that is sent now. If not, a text is classified by all its possible
 /// readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadingsKnown {

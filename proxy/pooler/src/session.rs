@@ -85,13 +85,13 @@ pub struct Session {
     unnamed: Option<Unnamed>,
     /// Whether the unnamed statement's text is not kept, being too long: only the server connection
     /// that parsed it has it, and the session keeps that connection.
-    unnamed_is_unkept: bool,
+    unnamed_is_uncached: bool,
     /// How often the unnamed statement has changed: a server may still have an earlier one.
     unnamed_serial: u32,
     /// The client's portals whose statement is not plain.
     portals: Portals,
     /// How many statements without a kept text the session has had: this number tells them apart.
-    unkept_serial: u32,
+    uncached_serial: u32,
     /// Names to close on the server after the next Sync: probes for duplicates, and names that were
     /// real.
     close_after_sync: ThinVec<NameToClose>,
@@ -292,10 +292,10 @@ impl Session {
             statements: None,
             parsed_bytes: 0,
             unnamed: None,
-            unnamed_is_unkept: false,
+            unnamed_is_uncached: false,
             unnamed_serial: 0,
             portals: Portals::default(),
-            unkept_serial: 0,
+            uncached_serial: 0,
             close_after_sync: ThinVec::new(),
             rerun: Rerun::No,
             aborted: None,
@@ -522,10 +522,10 @@ impl Session {
     }
 
     /// Its unnamed statement is what it was before a request that did not come to anything;
-    /// `is_unkept` says that its text is above the limit.
-    pub(crate) fn restore_unnamed(&mut self, unnamed: Option<Unnamed>, is_unkept: bool) {
+    /// `is_uncached` says that its text is above the limit.
+    pub(crate) fn restore_unnamed(&mut self, unnamed: Option<Unnamed>, is_uncached: bool) {
         self.set_unnamed(unnamed);
-        self.unnamed_is_unkept = is_unkept;
+        self.unnamed_is_uncached = is_uncached;
     }
 
     /// A statement that was reprepared looks otherwise than its client was told.
@@ -658,7 +658,7 @@ impl Session {
     /// having it.
     pub fn set_unnamed(&mut self, unnamed: Option<Unnamed>) {
         self.unnamed = unnamed;
-        self.unnamed_is_unkept = false;
+        self.unnamed_is_uncached = false;
         self.unnamed_serial = self.unnamed_serial.wrapping_add(1);
     }
 

@@ -173,7 +173,7 @@ fn failover_a_node_that_refuses_the_prober_lives_but_is_not_checked() {
         .start();
     let setup = Setup { cluster, proxy };
     for node in ["n1", "n2"] {
-        setup.wait_for_state(node, "unjudged");
+        setup.wait_for_state(node, "probe_refused");
         assert!(setup.node(node, "why").contains("28P01"), "{}", setup.node(node, "why"));
     }
     assert!(!setup.is_writable());

@@ -89,7 +89,7 @@ fn rotation_10_a_probers_own_password_changes_and_its_node_is_written_to_through
 
     node.run("alter role watch password 'second'");
     node.run("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'watch'");
-    eventually("nothing new is believed of it", SOON, || state() == "unjudged");
+    eventually("nothing new is believed of it", SOON, || state() == "probe_refused");
     client.ok("insert into written values (1)");
     std::fs::write(&file, "second").expect("a file");
     eventually("the new password is taken", SOON, || state() == "primary");

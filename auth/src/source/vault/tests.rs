@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::*;
 use pgimbal_config::VaultLogin;
-use server::{Asked, Said, Server};
+use server::{Received, Reply, Server};
 
 /// A Vault at these addresses, with the token `s.given`.
 fn config(addresses: &[&str]) -> VaultConfig {
@@ -26,25 +26,25 @@ fn client(config: &VaultConfig) -> VaultClient {
 
 /// Answers as an active Vault does whose token lives for ever; roles have the password
 /// `secret-of-ROLE`.
-fn healthy(asked: &Asked) -> Said {
+fn healthy(asked: &Received) -> Reply {
     match asked.path() {
-        "/v1/sys/health" => Said::json(200, r#"{"sealed":false,"version":"1.21.0"}"#),
-        "/v1/auth/token/lookup-self" => Said::json(200, r#"{"data":{"ttl":0}}"#),
+        "/v1/sys/health" => Reply::json(200, r#"{"sealed":false,"version":"1.21.0"}"#),
+        "/v1/auth/token/lookup-self" => Reply::json(200, r#"{"data":{"ttl":0}}"#),
         path => match path.strip_prefix("/v1/database/static-creds/") {
-            Some(role) => Said::json(
+            Some(role) => Reply::json(
                 200,
                 &format!(r#"{{"data":{{"username":"{role}","password":"secret-of-{role}"}}}}"#),
             ),
-            None => Said::json(404, r#"{"errors":["no handler for route"]}"#),
+            None => Reply::json(404, r#"{"errors":["no handler for route"]}"#),
         },
     }
 }
 
 /// As healthy, but for roles and health.
-fn with_role(status: u16, health: u16, body: &'static str) -> impl Fn(&Asked) -> Said {
+fn with_role(status: u16, health: u16, body: &'static str) -> impl Fn(&Received) -> Reply {
     move |asked| match asked.path() {
-        "/v1/sys/health" => Said::json(health, "{}"),
-        path if path.contains("/static-creds/") => Said::json(status, body),
+        "/v1/sys/health" => Reply::json(health, "{}"),
+        path if path.contains("/static-creds/") => Reply::json(status, body),
         _ => healthy(asked),
     }
 }

@@ -33,7 +33,10 @@ impl Reported {
 
     /// The names and values that a client must be told (ParameterStatus) when it was last told
     /// `known`: those of `self` that are new or differ.
-    pub fn news<'a>(&'a self, known: &'a Self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    pub fn changes_since<'a>(
+        &'a self,
+        known: &'a Self,
+    ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         self.iter().filter(|(name, value)| known.get(name) != Some(value))
     }
 }
@@ -95,7 +98,7 @@ mod tests {
         let b = table.intern([pair("DateStyle", "ISO, MDY"), pair("TimeZone", "UTC")]);
         assert!(Rc::ptr_eq(&a, &b));
         let c = table.with(&a, b"timezone", b"CET");
-        assert_eq!(c.news(&a).collect::<Vec<_>>(), [(&b"timezone"[..], &b"CET"[..])]);
+        assert_eq!(c.changes_since(&a).collect::<Vec<_>>(), [(&b"timezone"[..], &b"CET"[..])]);
         assert!(Rc::ptr_eq(&c, &table.with(&c, b"TimeZone", b"CET")));
     }
 

@@ -200,7 +200,7 @@ pub(crate) fn tell_reported(session: &mut Session, server: &Server, plan: &mut P
     if Rc::ptr_eq(&session.reported, server.reported()) {
         return;
     }
-    for (name, value) in server.reported().news(&session.reported) {
+    for (name, value) in server.reported().changes_since(&session.reported) {
         plan.make_for_session(session.id, |out| encode::parameter_status(out, name, value));
     }
     know_reported(session, server.reported());
@@ -270,7 +270,7 @@ pub(crate) fn refresh_statement_pins(
 ) {
     let names = session.statements.as_deref();
     let settings = tables.parse_fingerprint(session.settings.current());
-    let large = session.unnamed_is_unkept || names.is_some_and(|names| names.any_unkept());
+    let large = session.unnamed_is_uncached || names.is_some_and(|names| names.any_uncached());
     let older = names.is_some_and(|names| names.any_fixed_otherwise(settings));
     session.pin.set(PinReason::LargeStatement, large, now);
     session.pin.set(PinReason::StatementUnderOlderSettings, older, now);

@@ -177,7 +177,6 @@ pub enum NodeState {
 
 impl NodeState {
     /// Returns the word that the console and the metrics show, such as `primary`, in lower case.
-    /// For [`Self::ProbeRefused`] it is `unjudged`.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -185,12 +184,19 @@ impl NodeState {
             Self::Primary => "primary",
             Self::Replica => "replica",
             Self::Lagging => "lagging",
-            Self::ProbeRefused => "unjudged",
+            Self::ProbeRefused => "probe_refused",
             Self::Down => "down",
             Self::Quarantined => "quarantined",
             Self::Foreign => "foreign",
             Self::Removed => "removed",
         }
+    }
+
+    /// Returns the word that metrics show beside [`Self::word`] in this version, because earlier
+    /// ones showed only that; `None` where the word has not changed.
+    #[must_use]
+    pub fn old_word(self) -> Option<&'static str> {
+        (self == Self::ProbeRefused).then_some("unjudged")
     }
 }
 

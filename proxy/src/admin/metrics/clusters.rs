@@ -1,5 +1,7 @@
 //! Metrics of clusters and their nodes.
 
+use std::iter;
+
 use metrics::Label;
 use pgimbal_pooler::topology::NodeState;
 
@@ -41,10 +43,13 @@ fn nodes(clusters: &[ClusterStatus]) {
         "1 for what the node last said it is, and what pgimbal takes it for.",
     );
     for (cluster, node) in listed(clusters) {
-        let mut labels = labels(cluster, node);
-        labels.push(Label::from_static_parts("role", node.detail.role.unwrap_or("unknown")));
-        labels.push(Label::from_static_parts("state", node.detail.state.word()));
-        role.sample(labels, 1);
+        let state = node.detail.state;
+        for word in iter::once(state.word()).chain(state.old_word()) {
+            let mut labels = labels(cluster, node);
+            labels.push(Label::from_static_parts("role", node.detail.role.unwrap_or("unknown")));
+            labels.push(Label::from_static_parts("state", word));
+            role.sample(labels, 1);
+        }
     }
     let timeline = Gauges::described("pgimbal_node_timeline", "The timeline the node is on.");
     for (cluster, node) in listed(clusters) {

@@ -28,8 +28,8 @@ async fn another_address_is_used_when_one_cannot_and_then_kept() {
 async fn a_redirect_is_not_followed_with_the_token() {
     let elsewhere = Server::start(healthy).await;
     let location = format!("{}/v1/database/static-creds/app", elsewhere.url);
-    let standby = Server::start(move |asked: &Asked| match asked.path() {
-        "/v1/database/static-creds/app" => Said::json(307, "").with("location", &location),
+    let standby = Server::start(move |asked: &Received| match asked.path() {
+        "/v1/database/static-creds/app" => Reply::json(307, "").with("location", &location),
         _ => healthy(asked),
     })
     .await;
@@ -54,8 +54,8 @@ async fn of_several_failures_the_one_that_says_most_is_told() {
 async fn after_a_failure_vault_is_left_alone_and_then_asked_again() {
     let broken = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let is_broken = Arc::clone(&broken);
-    let server = Server::start(move |asked: &Asked| match is_broken.load(Ordering::Relaxed) {
-        true => Said::json(503, "{}"),
+    let server = Server::start(move |asked: &Received| match is_broken.load(Ordering::Relaxed) {
+        true => Reply::json(503, "{}"),
         false => healthy(asked),
     })
     .await;
@@ -93,9 +93,9 @@ async fn an_address_that_cannot_be_used_is_refused_at_the_start() {
 
 #[tokio::test]
 async fn a_thousand_roles_share_one_pool_and_one_token() {
-    let server = Server::start(|asked: &Asked| match asked.path() {
+    let server = Server::start(|asked: &Received| match asked.path() {
         "/v1/auth/approle/login" => {
-            Said::json(200, r#"{"auth":{"client_token":"s.made","lease_duration":3600}}"#)
+            Reply::json(200, r#"{"auth":{"client_token":"s.made","lease_duration":3600}}"#)
         }
         _ => healthy(asked).after(Duration::from_millis(1)),
     })

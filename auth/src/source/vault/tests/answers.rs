@@ -25,10 +25,10 @@ async fn a_role_is_read_with_the_token_the_namespace_and_nothing_more() {
 
 #[tokio::test]
 async fn a_mount_of_several_parts_and_a_gateways_path_are_kept() {
-    let server = Server::start(|asked: &Asked| match asked.path() {
-        "/gate/v1/team/db/static-creds/a-b.c@d" => Said::json(200, r#"{"data":{"password":"p"}}"#),
-        "/gate/v1/auth/token/lookup-self" => Said::json(403, "{}"),
-        path => Said::json(404, &format!(r#"{{"errors":["{path}"]}}"#)),
+    let server = Server::start(|asked: &Received| match asked.path() {
+        "/gate/v1/team/db/static-creds/a-b.c@d" => Reply::json(200, r#"{"data":{"password":"p"}}"#),
+        "/gate/v1/auth/token/lookup-self" => Reply::json(403, "{}"),
+        path => Reply::json(404, &format!(r#"{{"errors":["{path}"]}}"#)),
     })
     .await;
     let mut config = config(&[&format!("{}/gate/", server.url)]);
@@ -72,8 +72,8 @@ async fn health_is_asked_without_token_and_namespace() {
 
 #[tokio::test]
 async fn a_quota_is_respected_for_as_long_as_it_says() {
-    let server = Server::start(|asked: &Asked| match asked.path() {
-        "/v1/database/static-creds/app" => Said::json(429, "{}").with("retry-after", "30"),
+    let server = Server::start(|asked: &Received| match asked.path() {
+        "/v1/database/static-creds/app" => Reply::json(429, "{}").with("retry-after", "30"),
         _ => healthy(asked),
     })
     .await;
@@ -113,8 +113,8 @@ async fn odd_passwords_arrive_whole() {
     let long = "0123456789".repeat(1024);
     for password in ["it's \"quoted\" \\", "two\nlines\r\n", "é\u{1F511}", &long] {
         let body = serde_json::json!({ "data": { "password": password } }).to_string();
-        let server = Server::start(move |asked: &Asked| match asked.path() {
-            "/v1/database/static-creds/app" => Said::json(200, &body),
+        let server = Server::start(move |asked: &Received| match asked.path() {
+            "/v1/database/static-creds/app" => Reply::json(200, &body),
             _ => healthy(asked),
         })
         .await;
@@ -125,8 +125,8 @@ async fn odd_passwords_arrive_whole() {
 
 #[tokio::test]
 async fn an_endless_answer_is_given_up() {
-    let server = Server::start(|asked: &Asked| match asked.path() {
-        "/v1/database/static-creds/app" => Said::json(200, &" ".repeat(2 << 20)),
+    let server = Server::start(|asked: &Received| match asked.path() {
+        "/v1/database/static-creds/app" => Reply::json(200, &" ".repeat(2 << 20)),
         _ => healthy(asked),
     })
     .await;
@@ -135,7 +135,7 @@ async fn an_endless_answer_is_given_up() {
 
 #[tokio::test]
 async fn a_vault_that_does_not_answer_is_not_waited_for() {
-    let server = Server::start(|_: &Asked| Said::json(200, "{}").after(Duration::MAX)).await;
+    let server = Server::start(|_: &Received| Reply::json(200, "{}").after(Duration::MAX)).await;
     let mut config = config(&[&server.url]);
     config.timeout = Duration::from_millis(100);
     let error = client(&config).read("app").await.expect_err("no answer");
@@ -172,10 +172,10 @@ async fn a_role_that_is_no_name_is_never_asked_for() {
 
 #[tokio::test]
 async fn roles_are_listed() {
-    let server = Server::start(|asked: &Asked| match (&*asked.method, asked.path()) {
-        ("LIST", "/v1/database/static-roles") => Said::json(200, r#"{"data":{"keys":["a","b"]}}"#),
-        ("LIST", "/v1/empty/static-roles") => Said::json(404, r#"{"errors":[]}"#),
-        ("LIST", "/v1/secret/static-roles") => Said::json(403, r#"{"errors":["denied"]}"#),
+    let server = Server::start(|asked: &Received| match (&*asked.method, asked.path()) {
+        ("LIST", "/v1/database/static-roles") => Reply::json(200, r#"{"data":{"keys":["a","b"]}}"#),
+        ("LIST", "/v1/empty/static-roles") => Reply::json(404, r#"{"errors":[]}"#),
+        ("LIST", "/v1/secret/static-roles") => Reply::json(403, r#"{"errors":["denied"]}"#),
         _ => healthy(asked),
     })
     .await;
@@ -193,11 +193,11 @@ async fn roles_are_listed() {
 
 #[tokio::test]
 async fn health_tells_version_clock_and_fault_of_each_address() {
-    let good = Server::start(|_: &Asked| {
-        Said::json(200, r#"{"version":"1.21.0","server_time_utc":1740826800}"#)
+    let good = Server::start(|_: &Received| {
+        Reply::json(200, r#"{"version":"1.21.0","server_time_utc":1740826800}"#)
     })
     .await;
-    let sealed = Server::start(|_: &Asked| Said::json(503, r#"{"version":"1.21.0"}"#)).await;
+    let sealed = Server::start(|_: &Received| Reply::json(503, r#"{"version":"1.21.0"}"#)).await;
     let health = client(&config(&[&good.url, &sealed.url])).health().await;
     let [good, sealed] = &health[..] else { panic!("{health:?}") };
     assert_eq!(good.version.as_deref(), Some("1.21.0"));

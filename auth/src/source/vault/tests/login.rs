@@ -24,22 +24,22 @@ impl Tokens {
         self.living.lock().expect("tokens").insert(token.to_owned());
     }
 
-    fn lives(&self, asked: &Asked) -> bool {
+    fn lives(&self, asked: &Received) -> bool {
         let token = asked.header("x-vault-token").unwrap_or_default();
         self.living.lock().expect("tokens").contains(token)
     }
 
     async fn serve(&self) -> Server {
         let tokens = self.clone();
-        Server::start(move |asked: &Asked| tokens.answer(asked)).await
+        Server::start(move |asked: &Received| tokens.answer(asked)).await
     }
 
-    fn answer(&self, asked: &Asked) -> Said {
+    fn answer(&self, asked: &Received) -> Reply {
         let path = asked.path();
         if path.ends_with("/login") {
             let token = format!("s.made{}", self.made.fetch_add(1, Ordering::Relaxed) + 1);
             self.give(&token);
-            return Said::json(
+            return Reply::json(
                 200,
                 &format!(
                     r#"{{"auth":{{"client_token":"{token}","lease_duration":{},"renewable":true}}}}"#,
@@ -47,12 +47,12 @@ impl Tokens {
                 ),
             );
         }
-        let denied = Said::json(403, r#"{"errors":["permission denied"]}"#);
+        let denied = Reply::json(403, r#"{"errors":["permission denied"]}"#);
         if path != "/v1/sys/health" && !self.lives(asked) {
             return denied;
         }
         match path {
-            "/v1/auth/token/renew-self" => Said::json(
+            "/v1/auth/token/renew-self" => Reply::json(
                 200,
                 &format!(
                     r#"{{"auth":{{"client_token":"s.made","lease_duration":{},"renewable":true}}}}"#,
@@ -62,7 +62,7 @@ impl Tokens {
             "/v1/auth/token/revoke-self" => {
                 let token = asked.header("x-vault-token").unwrap_or_default();
                 self.living.lock().expect("tokens").remove(token);
-                Said::json(204, "")
+                Reply::json(204, "")
             }
             _ if path.contains("/static-creds/") && self.is_denied => denied,
             _ => healthy(asked),
@@ -246,8 +246,8 @@ async fn a_token_past_its_end_is_not_even_tried() {
 
 #[tokio::test]
 async fn a_renewal_that_fails_leaves_the_token_in_use() {
-    let server = Server::start(|asked: &Asked| match asked.path() {
-        "/v1/auth/token/renew-self" | "/v1/auth/approle/login" => Said::json(500, "{}"),
+    let server = Server::start(|asked: &Received| match asked.path() {
+        "/v1/auth/token/renew-self" | "/v1/auth/approle/login" => Reply::json(500, "{}"),
         _ => healthy(asked),
     })
     .await;
@@ -269,8 +269,8 @@ async fn a_login_that_is_refused_is_not_tried_by_each_role() {
         (200, r#"{"auth":{"lease_duration":9}}"#, "no usable token"),
         (200, r#"{"auth":{"client_token":"a\nb"}}"#, "no usable token"),
     ] {
-        let server = Server::start(move |asked: &Asked| match asked.path() {
-            "/v1/auth/approle/login" => Said::json(status, body),
+        let server = Server::start(move |asked: &Received| match asked.path() {
+            "/v1/auth/approle/login" => Reply::json(status, body),
             _ => healthy(asked),
         })
         .await;
@@ -291,7 +291,7 @@ async fn a_login_that_is_refused_is_not_tried_by_each_role() {
 
 #[tokio::test]
 async fn a_login_that_is_refused_again_and_again_is_tried_ever_less_often() {
-    let server = Server::start(|_: &Asked| Said::json(400, "{}")).await;
+    let server = Server::start(|_: &Received| Reply::json(400, "{}")).await;
     let client = client(&approle(&server));
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(1500) {

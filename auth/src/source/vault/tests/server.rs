@@ -15,14 +15,14 @@ use tokio_rustls::TlsAcceptor;
 
 /// What was asked.
 #[derive(Clone)]
-pub(super) struct Asked {
+pub(super) struct Received {
     pub(super) method: String,
     uri: String,
     pub(super) headers: HeaderMap,
     pub(super) body: serde_json::Value,
 }
 
-impl Asked {
+impl Received {
     pub(super) fn path(&self) -> &str {
         &self.uri
     }
@@ -34,14 +34,14 @@ impl Asked {
 
 /// What is answered.
 #[derive(Clone)]
-pub(super) struct Said {
+pub(super) struct Reply {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: Bytes,
     delay: Duration,
 }
 
-impl Said {
+impl Reply {
     pub(super) fn json(status: u16, body: &str) -> Self {
         let body = Bytes::copy_from_slice(body.as_bytes());
         Self { status, headers: Vec::new(), body, delay: Duration::ZERO }
@@ -58,11 +58,11 @@ impl Said {
     }
 }
 
-type Script = Box<dyn Fn(&Asked) -> Said + Send + Sync>;
+type Script = Box<dyn Fn(&Received) -> Reply + Send + Sync>;
 
 struct State {
     script: Script,
-    asked: Mutex<Vec<Asked>>,
+    asked: Mutex<Vec<Received>>,
     connections: AtomicUsize,
 }
 
@@ -73,13 +73,13 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) async fn start(script: impl Fn(&Asked) -> Said + Send + Sync + 'static) -> Self {
+    pub(super) async fn start(script: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
         Self::listen(Box::new(script), None).await
     }
 
     pub(super) async fn start_tls(
         config: rustls::ServerConfig,
-        script: impl Fn(&Asked) -> Said + Send + Sync + 'static,
+        script: impl Fn(&Received) -> Reply + Send + Sync + 'static,
     ) -> Self {
         Self::listen(Box::new(script), Some(Arc::new(config).into())).await
     }
@@ -120,7 +120,7 @@ impl Server {
     }
 
     /// What was asked so far.
-    pub(super) fn asked(&self) -> Vec<Asked> {
+    pub(super) fn asked(&self) -> Vec<Received> {
         self.state.asked.lock().expect("the log").clone()
     }
 
@@ -130,7 +130,7 @@ impl Server {
     }
 
     /// The last request to a path that ends so.
-    pub(super) fn last(&self, end: &str) -> Asked {
+    pub(super) fn last(&self, end: &str) -> Received {
         let asked = self.asked();
         asked.into_iter().rfind(|asked| asked.path().ends_with(end)).expect("it was asked")
     }
@@ -153,7 +153,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.expect("a whole body").to_bytes();
-    let asked = Asked {
+    let asked = Received {
         method: head.method.to_string(),
         uri: head.uri.to_string(),
         headers: head.headers,

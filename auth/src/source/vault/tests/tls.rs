@@ -99,8 +99,8 @@ async fn tls_is_never_given_up_for_plain_text() {
 
 #[tokio::test]
 async fn a_tls_server_at_a_plain_address_is_recognised() {
-    let server = Server::start(|_: &Asked| {
-        Said::json(400, "Client sent an HTTP request to an HTTPS server.\n")
+    let server = Server::start(|_: &Received| {
+        Reply::json(400, "Client sent an HTTP request to an HTTPS server.\n")
     })
     .await;
     let error = client(&config(&[&server.url])).read("app").await.expect_err("a refusal");

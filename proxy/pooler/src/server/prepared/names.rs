@@ -65,14 +65,14 @@ impl ClientStatements {
 
     /// Whether the client has a statement whose text is not kept, because it is above the limit.
     #[must_use]
-    pub fn any_unkept(&self) -> bool {
-        self.unkept_count() > 0
+    pub fn any_uncached(&self) -> bool {
+        self.uncached_count() > 0
     }
 
     /// How many of the client's names mean a statement whose text is not kept, which only the
     /// present server connection has. Walks all names.
     #[must_use]
-    pub fn unkept_count(&self) -> u64 {
+    pub fn uncached_count(&self) -> u64 {
         self.names.values().filter(|statement| statement.body.is_none()).count() as u64
     }
 

@@ -184,10 +184,10 @@ fn undo_unnamed(
         }
     } else if let Some(before) = before {
         turn.server.unnamed = before.server;
-        if let (Some(session), Some((client, is_unkept))) = (session, before.client) {
-            session.restore_unnamed(client, is_unkept);
+        if let (Some(session), Some((client, is_uncached))) = (session, before.client) {
+            session.restore_unnamed(client, is_uncached);
             // The server still has it.
-            if is_unkept {
+            if is_uncached {
                 turn.server.unnamed = session.own_unnamed();
             }
         }

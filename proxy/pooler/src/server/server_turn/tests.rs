@@ -26,7 +26,7 @@ use crate::session::sessions::SessionOptions;
 use crate::session::{Link, Phase, Presence, dismissal};
 
 /// A core with one server connection and two sessions, of which the first is linked to it.
-struct Desk {
+struct SharedServer {
     pooler: Pooler,
     server: ServerId,
     sessions: [SessionId; 2],
@@ -35,7 +35,7 @@ struct Desk {
 
 const READY: &[u8] = b"I";
 
-impl Desk {
+impl SharedServer {
     fn new() -> Self {
         let now = Instant::now();
         let options = SessionOptions {
@@ -70,13 +70,13 @@ impl Desk {
             assert!(matches!(pooler.greet(session, &[], now), Greeting::Ready(_)));
         }
         assert_eq!(pooler.checkout(sessions[0], now), Checkout::Linked(*server));
-        let mut desk = Self { pooler, server: *server, sessions, now };
+        let mut shared = Self { pooler, server: *server, sessions, now };
         // The facts of the database are asked for ahead of the first message.
-        desk.pooler.core().pools[pool].shared().database.facts.learn(false, false, now);
+        shared.pooler.core().pools[pool].shared().database.facts.learn(false, false, now);
         for session in sessions {
-            desk.session(session).set_link(Link::Ready(*server));
+            shared.session(session).set_link(Link::Ready(*server));
         }
-        desk
+        shared
     }
 
     fn session(&mut self, id: SessionId) -> &mut crate::session::Session {
@@ -176,163 +176,164 @@ fn shown(mut bytes: &[u8]) -> String {
 
 #[test]
 fn each_session_gets_its_own_replies_errors_and_ready_for_query() {
-    let mut desk = Desk::new();
-    desk.says(0, &query("select 'a'"));
-    desk.says(1, &query("select 'b'"));
-    desk.says(0, &query("select 'c'"));
+    let mut shared = SharedServer::new();
+    shared.says(0, &query("select 'a'"));
+    shared.says(1, &query("select 'b'"));
+    shared.says(0, &query("select 'c'"));
     let failed = [error("22012"), message(b'Z', READY)].concat();
-    let [one, other] = desk.answers(&[rows("a"), failed.clone(), rows("c")].concat());
+    let [one, other] = shared.answers(&[rows("a"), failed.clone(), rows("c")].concat());
     assert_eq!(one, [rows("a"), rows("c")].concat());
     assert_eq!(other, failed);
 }
 
 #[test]
 fn what_an_error_undoes_is_undone_for_its_owner_alone() {
-    let mut desk = Desk::new();
-    desk.says(0, &parse("s"));
-    desk.says(1, &parse("s"));
-    for id in desk.sessions {
-        assert!(desk.session(id).statements().is_some_and(|s| s.get(b"s").is_some()));
+    let mut shared = SharedServer::new();
+    shared.says(0, &parse("s"));
+    shared.says(1, &parse("s"));
+    for id in shared.sessions {
+        assert!(shared.session(id).statements().is_some_and(|s| s.get(b"s").is_some()));
     }
     let described = [message(b't', &[0, 0]), message(b'n', b"")].concat();
     let parsed = [message(b'1', b""), described, message(b'Z', READY)].concat();
     let refused = [error("42601"), message(b'Z', READY)].concat();
-    let [one, other] = desk.answers(&[parsed, refused].concat());
+    let [one, other] = shared.answers(&[parsed, refused].concat());
     assert_eq!((&shown(&one)[..], &shown(&other)[..]), ("1Z", "E42601Z"));
-    let knows = desk.sessions.map(|id| {
-        let names = desk.session(id).statements();
+    let knows = shared.sessions.map(|id| {
+        let names = shared.session(id).statements();
         names.is_some_and(|names| names.get(b"s").is_some())
     });
     assert_eq!(knows, [true, false]);
-    assert_eq!(desk.sessions.map(|id| desk.session(id).phase()), [Phase::Open, Phase::Open]);
+    assert_eq!(shared.sessions.map(|id| shared.session(id).phase()), [Phase::Open, Phase::Open]);
 }
 
 #[test]
 fn who_leaves_does_not_shift_the_replies_of_who_stays() {
-    let mut desk = Desk::new();
-    desk.says(1, &query("select 'b'"));
-    desk.says(0, &query("select 'a'"));
-    desk.says(1, &query("select 'c'"));
-    desk.says(0, &query("select 'd'"));
+    let mut shared = SharedServer::new();
+    shared.says(1, &query("select 'b'"));
+    shared.says(0, &query("select 'a'"));
+    shared.says(1, &query("select 'c'"));
+    shared.says(0, &query("select 'd'"));
     // The task of the second client panics; a new tenant takes its place.
-    let left = desk.sessions[1];
-    desk.session(left).set_link(Link::Unlinked);
-    desk.pooler.forget_session(left);
-    let first = desk.sessions[0];
-    let pool = desk.session(first).pool();
-    desk.sessions[1] = desk.pooler.handle_login(pool, desk.now, || CancelKey::short(3, [1; 32]));
-    assert_eq!(desk.sessions[1].slot, left.slot);
-    let [one, other] = desk.answers(&[rows("b"), rows("a"), rows("c"), rows("d")].concat());
+    let left = shared.sessions[1];
+    shared.session(left).set_link(Link::Unlinked);
+    shared.pooler.forget_session(left);
+    let first = shared.sessions[0];
+    let pool = shared.session(first).pool();
+    shared.sessions[1] =
+        shared.pooler.handle_login(pool, shared.now, || CancelKey::short(3, [1; 32]));
+    assert_eq!(shared.sessions[1].slot, left.slot);
+    let [one, other] = shared.answers(&[rows("b"), rows("a"), rows("c"), rows("d")].concat());
     assert_eq!(one, [rows("a"), rows("d")].concat());
     assert!(other.is_empty(), "the new tenant gets replies of the last one");
 }
 
 #[test]
 fn a_notification_is_for_the_session_that_is_linked() {
-    let mut desk = Desk::new();
-    desk.says(1, &query("select 'b'"));
+    let mut shared = SharedServer::new();
+    shared.says(1, &query("select 'b'"));
     let notification = message(b'A', b"\0\0\0\x09channel\0payload\0");
     let notice = message(b'N', b"SNOTICE\0VNOTICE\0C00000\0Mhello\0\0");
-    let [one, other] = desk.answers(&[notification.clone(), notice.clone(), rows("b")].concat());
+    let [one, other] = shared.answers(&[notification.clone(), notice.clone(), rows("b")].concat());
     assert_eq!(one, notification);
     assert_eq!(other, [notice, rows("b")].concat(), "a notice is for whose statement runs");
 }
 
 #[test]
 fn the_loss_of_the_server_connection_is_told_to_all() {
-    let mut desk = Desk::new();
-    desk.says(0, &query("select 'a'"));
-    desk.says(1, &parse("s"));
-    desk.says(1, &query("select 'b'"));
-    let (outcome, [one, other]) = desk.breaks();
+    let mut shared = SharedServer::new();
+    shared.says(0, &query("select 'a'"));
+    shared.says(1, &parse("s"));
+    shared.says(1, &query("select 'b'"));
+    let (outcome, [one, other]) = shared.breaks();
     assert_eq!(outcome, DisconnectOutcome::Survives);
     assert_eq!(shown(&one), "E08007Z");
     // Nothing is known of what another session has sent.
     assert_eq!(shown(&other), "E08007ZE08007Z");
-    let id = desk.sessions[1];
-    let names = desk.session(id).statements();
+    let id = shared.sessions[1];
+    let names = shared.session(id).statements();
     assert!(names.is_none_or(|names| names.get(b"s").is_none()), "a name that was not confirmed");
 }
 
 #[test]
 fn an_error_that_was_told_is_not_followed_by_a_second_one() {
-    let mut desk = Desk::new();
-    desk.says(1, &query("select 'b'"));
-    desk.says(0, &query("select 'a'"));
-    let [_, other] = desk.answers(&error("22012"));
+    let mut shared = SharedServer::new();
+    shared.says(1, &query("select 'b'"));
+    shared.says(0, &query("select 'a'"));
+    let [_, other] = shared.answers(&error("22012"));
     assert_eq!(shown(&other), "E22012");
-    let (_, [one, other]) = desk.breaks();
+    let (_, [one, other]) = shared.breaks();
     assert_eq!((&shown(&one)[..], &shown(&other)[..]), ("E08007Z", "Z"));
 }
 
 #[test]
 fn half_a_message_for_another_session_never_reaches_its_client() {
-    let mut desk = Desk::new();
-    desk.says(1, &query("select 'b'"));
+    let mut shared = SharedServer::new();
+    shared.says(1, &query("select 'b'"));
     let long = rows(&"x".repeat(2 * HOLD_LIMIT));
-    let [_, half] = desk.answers(&long[..HOLD_LIMIT + 10]);
+    let [_, half] = shared.answers(&long[..HOLD_LIMIT + 10]);
     assert_eq!(half, long[..HOLD_LIMIT + 10]);
-    let id = desk.sessions[1];
-    desk.pooler.queue_output(id, std::iter::once(&half[..]));
-    assert_eq!(desk.pooler.poll_output(id), None);
-    let (_, [_, told]) = desk.breaks();
-    desk.pooler.queue_output(id, std::iter::once(&told[..]));
-    let output = desk.pooler.poll_output(id).expect("what it is told");
+    let id = shared.sessions[1];
+    shared.pooler.queue_output(id, std::iter::once(&half[..]));
+    assert_eq!(shared.pooler.poll_output(id), None);
+    let (_, [_, told]) = shared.breaks();
+    shared.pooler.queue_output(id, std::iter::once(&told[..]));
+    let output = shared.pooler.poll_output(id).expect("what it is told");
     assert_eq!(shown(&output), "E08007Z");
 }
 
 #[test]
 fn what_is_queued_waits_for_the_end_of_the_message_that_is_half_way() {
-    let mut desk = Desk::new();
-    desk.says(0, &query("select 'a'"));
+    let mut shared = SharedServer::new();
+    shared.says(0, &query("select 'a'"));
     let long = rows(&"x".repeat(2 * HOLD_LIMIT));
     let (first, rest) = long.split_at(HOLD_LIMIT + 10);
-    let [half, _] = desk.answers(first);
-    let id = desk.sessions[0];
+    let [half, _] = shared.answers(first);
+    let id = shared.sessions[0];
     let notice = message(b'N', b"SNOTICE\0\0");
-    desk.pooler.queue_output(id, std::iter::once(&notice[..]));
-    assert_eq!(desk.pooler.poll_output(id), None);
-    let [end, _] = desk.answers(rest);
+    shared.pooler.queue_output(id, std::iter::once(&notice[..]));
+    assert_eq!(shared.pooler.poll_output(id), None);
+    let [end, _] = shared.answers(rest);
     assert_eq!([half, end].concat(), long);
-    assert_eq!(desk.pooler.poll_output(id), Some(notice));
+    assert_eq!(shared.pooler.poll_output(id), Some(notice));
 }
 
 #[test]
 fn a_client_that_does_not_read_what_others_send_it_is_dismissed() {
-    let mut desk = Desk::new();
-    let id = desk.sessions[1];
+    let mut shared = SharedServer::new();
+    let id = shared.sessions[1];
     let notice = message(b'N', &[b'x'; 60_000]);
     for _ in 0..4 {
-        desk.pooler.queue_output(id, std::iter::once(&notice[..]));
+        shared.pooler.queue_output(id, std::iter::once(&notice[..]));
     }
-    assert!(desk.pooler.poll_final_error(id).is_none());
-    desk.pooler.queue_output(id, std::iter::once(&notice[..]));
-    assert_eq!(desk.pooler.poll_output(id), None, "what waited is dropped");
-    let error = desk.pooler.poll_final_error(id).expect("a final error");
+    assert!(shared.pooler.poll_final_error(id).is_none());
+    shared.pooler.queue_output(id, std::iter::once(&notice[..]));
+    assert_eq!(shared.pooler.poll_output(id), None, "what waited is dropped");
+    let error = shared.pooler.poll_final_error(id).expect("a final error");
     assert_eq!(shown(&error), "E08006");
-    let now = desk.now;
-    desk.pooler.handle_departure(id, Presence::Vanished, now, &mut Plan::default());
-    desk.pooler.queue_output(id, std::iter::once(&notice[..]));
-    assert_eq!(desk.pooler.poll_output(id), None, "nothing is kept for who has left");
+    let now = shared.now;
+    shared.pooler.handle_departure(id, Presence::Vanished, now, &mut Plan::default());
+    shared.pooler.queue_output(id, std::iter::once(&notice[..]));
+    assert_eq!(shared.pooler.poll_output(id), None, "nothing is kept for who has left");
 }
 
 #[test]
 fn a_reply_of_pgimbals_own_never_stands_in_the_middle_of_a_message() {
-    let mut desk = Desk::new();
-    desk.says(0, &parse("s"));
+    let mut shared = SharedServer::new();
+    shared.says(0, &parse("s"));
     let described = [message(b't', &[0, 0]), message(b'n', b"")].concat();
     let parsed = [message(b'1', b""), described, message(b'Z', READY)].concat();
-    assert_eq!(shown(&desk.answers(&parsed)[0]), "1Z");
+    assert_eq!(shown(&shared.answers(&parsed)[0]), "1Z");
     // Describe, Close, Sync: the statement stays on the server, and pgimbal says CloseComplete.
     let close = [message(b'D', b"Ss\0"), message(b'C', b"Ss\0"), message(b'S', b"")].concat();
-    let (id, server) = (desk.sessions[0], desk.server);
-    desk.session(id).set_link(Link::Ready(server));
-    desk.says(0, &close);
+    let (id, server) = (shared.sessions[0], shared.server);
+    shared.session(id).set_link(Link::Ready(server));
+    shared.says(0, &close);
     let columns = message(b'T', &[&[0, 1][..], &[b'x'; 2 * HOLD_LIMIT]].concat());
     let answer = [message(b't', &[0, 0]), columns, message(b'Z', READY)].concat();
     let (first, rest) = answer.split_at(HOLD_LIMIT + 100);
-    let [half, _] = desk.answers(first);
-    let [end, _] = desk.answers(rest);
+    let [half, _] = shared.answers(first);
+    let [end, _] = shared.answers(rest);
     assert_eq!(shown(&[half, end].concat()), "tT3Z");
 }
 
@@ -341,26 +342,26 @@ fn a_final_error_never_stands_in_the_middle_of_a_message() {
     let long = rows(&"x".repeat(2 * HOLD_LIMIT));
     let (first, rest) = long.split_at(HOLD_LIMIT + 10);
     for (arrived, told) in [(first, ""), (&long[..], "E57P01")] {
-        let mut desk = Desk::new();
-        let id = desk.sessions[0];
-        desk.says(0, &query("select 'a'"));
-        desk.answers(arrived);
+        let mut shared = SharedServer::new();
+        let id = shared.sessions[0];
+        shared.says(0, &query("select 'a'"));
+        shared.answers(arrived);
         dismissal::dismiss(
-            desk.pooler.core(),
+            shared.pooler.core(),
             id,
             SqlState::ADMIN_SHUTDOWN,
             "pgimbal is shutting down",
         );
-        let error = desk.pooler.poll_final_error(id).expect("an end");
+        let error = shared.pooler.poll_final_error(id).expect("an end");
         assert_eq!(shown(&error), told);
     }
     // What the client must not have sent is not told there either.
-    let mut desk = Desk::new();
-    desk.says(0, &query("select 'a'"));
-    desk.answers(first);
+    let mut shared = SharedServer::new();
+    shared.says(0, &query("select 'a'"));
+    shared.answers(first);
     let mut plan = Plan::default();
-    let (id, now) = (desk.sessions[0], desk.now);
-    let processed = desk.pooler.handle_client_bytes(id, now, &message(b'?', b""), &mut plan);
+    let (id, now) = (shared.sessions[0], shared.now);
+    let processed = shared.pooler.handle_client_bytes(id, now, &message(b'?', b""), &mut plan);
     assert_eq!((processed.stop, plan.bytes_to_sessions()), (Stop::Fault, 0));
-    assert_eq!(shown(&[first, &desk.answers(rest)[0]].concat()), "DCZ");
+    assert_eq!(shown(&[first, &shared.answers(rest)[0]].concat()), "DCZ");
 }

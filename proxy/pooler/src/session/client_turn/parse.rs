@@ -141,11 +141,11 @@ fn parse_unnamed(
         }
         None => {
             turn.session.set_unnamed(None);
-            turn.session.unnamed_is_unkept = true;
+            turn.session.unnamed_is_uncached = true;
             statements::refresh_statement_pins(turn);
         }
     }
-    let is_unkept = turn.session.unnamed_is_unkept;
+    let is_uncached = turn.session.unnamed_is_uncached;
     let owner = turn.session.own_unnamed();
     let server = turn.server()?;
     server.set_unnamed(owner);
@@ -154,8 +154,8 @@ fn parse_unnamed(
         Some(body) => send_body(turn, message, b"", &body),
         None => turn.forward(message),
     }
-    if is_unkept {
-        classify_unkept(turn, message, parse);
+    if is_uncached {
+        classify_uncached(turn, message, parse);
     }
     Ok(())
 }
@@ -171,7 +171,7 @@ fn parse_in_session_mode(
     match classified.filter(|classified| !classified.is_plain()) {
         Some(classified) => {
             room::may_name_another(turn)?;
-            let statement = Statement::of_session(statements::next_unkept(turn), classified);
+            let statement = Statement::of_session(statements::next_uncached(turn), classified);
             let change = Some(statements::rename(turn, name, Some(Rc::new(statement))));
             let parse = ParseInFlight { statement: None, change, is_probed: false };
             turn.server()?.pending_mut().push(Pending::Parse(Box::new(parse)));
@@ -183,7 +183,7 @@ fn parse_in_session_mode(
 }
 
 /// Classifies a text now, or while it passes, because it will not be at hand when it is bound.
-fn classify_unkept(turn: &mut ClientTurn<'_>, message: Message<'_>, parse: Parse<'_>) {
+fn classify_uncached(turn: &mut ClientTurn<'_>, message: Message<'_>, parse: Parse<'_>) {
     let mut scanner = Box::new(Scanner::new(turn.readings(), turn.calls()));
     scanner.feed(parse.text);
     // Behind name and text there is a NUL each.
@@ -272,11 +272,11 @@ fn send_body(turn: &mut ClientTurn<'_>, message: Message<'_>, name: &[u8], body:
 /// A text above the limit lives on this server connection only, and keeps the session there.
 fn parse_uncached(turn: &mut ClientTurn<'_>, message: Message<'_>, parse: Parse<'_>) -> Step {
     room::may_name_another(turn)?;
-    let statement = Rc::new(Statement::large(statements::next_unkept(turn)));
+    let statement = Rc::new(Statement::large(statements::next_uncached(turn)));
     let change = statements::rename(turn, parse.name, Some(Rc::clone(&statement)));
     statements::refresh_statement_pins(turn);
     forward_parse(turn, message, parse, &statement, change, None)?;
-    classify_unkept(turn, message, parse);
+    classify_uncached(turn, message, parse);
     Ok(())
 }
 

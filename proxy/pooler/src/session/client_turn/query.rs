@@ -117,9 +117,9 @@ fn send_query(
 
 /// A simple query destroys the unnamed statement.
 fn destroy_unnamed(turn: &mut ClientTurn<'_>) {
-    let was_unkept = turn.session.unnamed_is_unkept;
+    let was_uncached = turn.session.unnamed_is_uncached;
     turn.session.set_unnamed(None);
-    if was_unkept {
+    if was_uncached {
         statements::refresh_statement_pins(turn);
     }
 }

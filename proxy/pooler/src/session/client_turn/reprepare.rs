@@ -121,7 +121,7 @@ pub(super) fn under_older_settings(
     if then.iter().filter(looked_at).eq(now.iter().filter(looked_at)) {
         return statement;
     }
-    let settings = ParsedUnder::Settings { all: statements::next_unkept(turn).0 as u64, fixed };
+    let settings = ParsedUnder::Settings { all: statements::next_uncached(turn).0 as u64, fixed };
     let changes = turn.pool.shared().database.schema_changes();
     let class = statement.class.clone();
     let own = turn.tables.statements.under(&statement, settings, changes, class);

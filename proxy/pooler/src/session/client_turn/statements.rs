@@ -37,7 +37,7 @@ pub(super) fn unnamed_before(
     let server = turn.server.as_deref_mut().filter(may_not_happen)?;
     let session = &mut turn.session;
     let client = (origin == MessageOrigin::Client)
-        .then(|| (session.unnamed.take(), session.unnamed_is_unkept));
+        .then(|| (session.unnamed.take(), session.unnamed_is_uncached));
     Some(Box::new(UnnamedBefore { client, server: server.unnamed() }))
 }
 
@@ -94,13 +94,13 @@ pub(super) fn parsed_under(turn: &mut ClientTurn<'_>) -> ParsedUnder {
             match known {
                 // What is known of them may no longer hold.
                 ParsedUnder::Settings { fixed, .. } if may_change => {
-                    ParsedUnder::Settings { all: next_unkept(turn).0 as u64, fixed }
+                    ParsedUnder::Settings { all: next_uncached(turn).0 as u64, fixed }
                 }
                 _ => ParsedUnder::Unknown,
             }
         }
         LocalSettings::Named => {
-            let unique = next_unkept(turn).0 as u64;
+            let unique = next_uncached(turn).0 as u64;
             ParsedUnder::Settings { all: unique, fixed: unique }
         }
     }
@@ -142,14 +142,14 @@ pub(super) fn rename(
     NameChange { name: name.into(), before: names.set(name, to) }
 }
 
-pub(super) fn next_unkept(turn: &mut ClientTurn<'_>) -> StatementId {
-    turn.session.unkept_serial += 1;
+pub(super) fn next_uncached(turn: &mut ClientTurn<'_>) -> StatementId {
+    turn.session.uncached_serial += 1;
     let id = turn.session.id;
     // Kept statements have hashes as identities: the pattern cannot be met by accident.
     StatementId(
         (0x7567_6c79_u128 << 96)
             | (u128::from(id.serial) << 64)
-            | (u128::from(turn.session.unkept_serial) << 16)
+            | (u128::from(turn.session.uncached_serial) << 16)
             | u128::from(turn.tables.worker),
     )
 }

@@ -13,7 +13,7 @@ const LIMIT: usize = 32;
 pub enum Rereads {
     /// The statement does not: the reading of later texts stays as it is.
     No,
-    /// The statement may, because it sets or resets settings or rolls back: later texts are judged
+    /// The statement may, because it sets or resets settings or rolls back: later texts are classified
     /// by all their possible readings until it is answered.
     Perhaps,
 }

@@ -125,7 +125,7 @@ impl Gucs {
     }
 
     /// ParameterStatus for what has changed since they were last told.
-    pub(crate) fn news(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn changes_since(&mut self, out: &mut Vec<u8>) {
         let now = self.reported();
         for (name, value) in &now {
             if self.told.get(name) != Some(value) {

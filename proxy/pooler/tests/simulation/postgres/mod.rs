@@ -267,7 +267,7 @@ impl Backend {
     }
 
     fn ready(&mut self) {
-        self.gucs.news(&mut self.held);
+        self.gucs.changes_since(&mut self.held);
         let status = match self.transaction {
             Transaction::None | Transaction::Implicit(_) => b'I',
             Transaction::Block(_) => b'T',

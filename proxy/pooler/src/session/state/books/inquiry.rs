@@ -181,7 +181,7 @@ impl Books<'_> {
         if let Some(counts) = answer.statements {
             let believed = self.server.statements().len() as u64
                 + self.server.own_statements().count()
-                + self.session.statements.as_ref().map_or(0, |names| names.unkept_count());
+                + self.session.statements.as_ref().map_or(0, |names| names.uncached_count());
             if counts.parsed != believed {
                 // Code has closed or made some: nothing that was believed of them holds.
                 self.server.residue_mut().insert(Kinds::STATEMENTS);
