@@ -94,7 +94,7 @@ fn pooling_names_every_pin_reason() {
 #[test]
 fn failover_names_every_state_of_a_node() {
     let source = read("proxy/pooler/src/topology/view.rs");
-    let words = between(&source, "const fn word", "impl View");
+    let words = between(&source, "const fn word", "fn old_word");
     let states: Vec<&str> = words.lines().filter_map(quoted).collect();
     assert!(states.len() > 5, "{states:?}");
     let failover = read("docs/failover.md");
