@@ -13,7 +13,8 @@ use zeroize::Zeroizing;
 use crate::md5::Md5Hash;
 use crate::verifier::{DEFAULT_ITERATIONS, SaltKey, SaltParameters, ScramVerifier};
 
-/// The accepted passwords of one user, prepared for one authentication method.
+/// The accepted passwords of one user, prepared for one authentication method. `ClientLogin` checks
+/// a client's answer by it. A reload or a new generation makes another account.
 #[derive(Debug)]
 pub struct Account {
     /// How the user is asked, with what its answers are checked by.
@@ -45,14 +46,16 @@ pub struct MatchedPassword {
 /// The rank of a password among those that a user may show; a label of the metrics of logins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PasswordRank {
-    /// The newest generation, or the user's only password.
+    /// The newest generation, or the user's only password. A password of `users.*.password` has
+    /// this rank.
     Newest,
     /// The generation before the newest.
     Previous,
     /// A generation before the previous one, still within the grace (`grace_generations`,
     /// `grace_age`).
     Older,
-    /// The password of `accept_also`, which is accepted beside all generations.
+    /// The password of `accept_also`, which is accepted beside all generations. Its generation
+    /// number is 0.
     Extra,
 }
 
@@ -60,7 +63,8 @@ impl PasswordRank {
     /// Every rank, the newest first; counts of logins are kept in this order.
     pub const ALL: [Self; 4] = [Self::Newest, Self::Previous, Self::Older, Self::Extra];
 
-    /// The rank of a generation that `newer` generations follow: 0 for the newest.
+    /// The rank of a generation that `newer` generations follow: 0 for the newest. 1 gives
+    /// [`Self::Previous`], 2 and more [`Self::Older`]; never [`Self::Extra`].
     #[must_use]
     pub const fn after(newer: usize) -> Self {
         match newer {
@@ -70,7 +74,8 @@ impl PasswordRank {
         }
     }
 
-    /// The value of the metric label `generation`: `newest`, `previous`, `older` or `also`.
+    /// The value of the metric label `generation`: `newest`, `previous`, `older` or `also`. `also`
+    /// stands for [`Self::Extra`].
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -83,7 +88,8 @@ impl PasswordRank {
 }
 
 /// The keys by which logins with one password are checked. They do not reveal the password, but
-/// allow guesses at it.
+/// allow guesses at it. They are a SHA-256 digest of the password, an MD5 hash and a SCRAM
+/// verifier, of which any may be missing, and are wiped when dropped.
 #[derive(Clone, Debug)]
 pub struct LoginKeys {
     /// The SHA-256 of the password, so that comparing takes the same time for every length.
@@ -92,14 +98,16 @@ pub struct LoginKeys {
     scram: Option<ScramVerifier>,
 }
 
-/// A stored password that the authentication method can never accept; it is found when the
-/// configuration is read.
+/// A stored password that the authentication method can never accept. A password of the
+/// configuration then fails the start or reload; one from another source fails when its keys are
+/// derived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum UnusableSecret {
     /// The text begins like a verifier (`SCRAM-SHA-256$`) and is none.
     #[error("the password begins with SCRAM-SHA-256$ but is no verifier")]
     Malformed,
-    /// The text is an MD5 hash, and SCRAM needs the password or its verifier.
+    /// The text is an MD5 hash, and SCRAM needs the password or its verifier. [`Account::new`]
+    /// returns it when clients are asked for SCRAM; [`LoginKeys::derive`] never does.
     #[error("an md5 hash cannot be used with auth_type scram-sha-256")]
     Md5ForScram,
 }
@@ -107,7 +115,9 @@ pub enum UnusableSecret {
 impl Account {
     /// Makes an account that accepts any of `secrets`, the newest first, and `also`. With an empty
     /// list no password is accepted. With `AuthType::Md5`, a user whose newest secret is a SCRAM
-    /// verifier is asked for SCRAM, as in PostgreSQL.
+    /// verifier is asked for SCRAM, as in PostgreSQL. SCRAM leaves out a verifier with another salt
+    /// or iterations than the first one's; MD5 leaves out verifiers. Each clear password costs a
+    /// PBKDF2 derivation for SCRAM.
     ///
     /// # Errors
     /// [`UnusableSecret`] when a secret and the authentication method do not fit.
@@ -160,9 +170,9 @@ impl Account {
 
     /// Makes an account from keys that were derived before, as for a password that rotates. All
     /// were derived with the salt and iterations of `salt_parameters`, which a client is shown in
-    /// SCRAM. Keys without an MD5 hash are left out for `AuthType::Md5`, those without a verifier of
-    /// this salt and these iterations for `AuthType::ScramSha256`. If none is left, no password is
-    /// accepted. `AuthType::Trust` asks for none and ignores the keys.
+    /// SCRAM. Keys without an MD5 hash are left out for `AuthType::Md5`, those without a verifier
+    /// of this salt and these iterations for `AuthType::ScramSha256`. If none is left, no password
+    /// is accepted. `AuthType::Trust` asks for none and ignores the keys.
     #[must_use]
     pub fn of_keys(
         auth_type: AuthType,
@@ -208,7 +218,8 @@ impl LoginKeys {
         Ok(keys)
     }
 
-    /// The keys of a password of which only the verifier is known.
+    /// The keys of a password of which only the verifier is known, as in the history file. They
+    /// accept SCRAM and a clear password, which costs a derivation, but no MD5 answer.
     #[must_use]
     pub const fn of_verifier(verifier: ScramVerifier) -> Self {
         Self { digest: None, md5: None, scram: Some(verifier) }
@@ -264,8 +275,10 @@ struct Clear<'a> {
     digest: Zeroizing<[u8; 32]>,
 }
 
-/// The work of checking a password in clear text. It is the same for every user, so that time does
-/// not tell who exists.
+/// The least work of checking a password in clear text, done for unknown users too, so that time
+/// does not tell who exists. [`Self::Derivation`] is chosen when the password of any user comes
+/// from Vault, a file or an environment variable. Whatever is chosen, an account of which only a
+/// SCRAM verifier is known costs a derivation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CleartextCost {
     /// One SHA-256 digest: enough where all passwords are known in clear text.
@@ -323,14 +336,16 @@ pub(crate) fn md5_matches(
 }
 
 impl SaltParameters {
-    /// The salt that `salts` gives a user, with [`DEFAULT_ITERATIONS`].
+    /// The salt that `salts` gives a user, with [`DEFAULT_ITERATIONS`]. The same user and key
+    /// always give the same salt; the user need not exist.
     #[must_use]
     pub fn of_key(user: &str, salts: &SaltKey) -> Self {
         Self { salt: salts.salt(user.as_bytes()).into(), iterations: DEFAULT_ITERATIONS }
     }
 
     /// The salt and iterations of a user: those of the first verifier among `secrets`, because
-    /// SCRAM shows them to the client, or else those that `salts` gives.
+    /// SCRAM shows them to the client, or else those that `salts` gives. Of several verifiers only
+    /// the first counts; MD5 hashes and clear passwords do not.
     ///
     /// # Errors
     /// [`UnusableSecret::Malformed`] for a text that begins like a verifier and is none.

@@ -8,7 +8,8 @@ use pgimbal_config::Secret;
 use thiserror::Error;
 
 /// Longest password in bytes that can be sent to a server: PostgreSQL's `PG_MAX_AUTH_TOKEN_LENGTH`
-/// is 65535 bytes with the terminator.
+/// is 65535 bytes with the terminator. [`SourcePassword::new`] refuses a longer one as
+/// [`SourceError::Unusable`].
 pub const MAX_PASSWORD: usize = 65_534;
 
 /// A password of one role, with what its source knows about its rotation. `Debug` masks the
@@ -60,7 +61,8 @@ impl SourcePassword {
 }
 
 /// The reason for which a source gave no password. `location` is an address, a path or a variable,
-/// with the role where there is one. No variant ever holds a secret.
+/// with the role where there is one. No variant ever holds a secret. After a failed fetch the known
+/// passwords stay in use.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SourceError {
     /// No connection to Vault could be made, or it broke.
@@ -79,13 +81,15 @@ pub enum SourceError {
         /// The time limit of a request, the Vault's option `timeout`.
         timeout: Duration,
     },
-    /// Vault is sealed (status 503).
+    /// Vault is sealed and serves nothing until it is unsealed. The health status of the address is
+    /// 503, or the address answered 503 and its health is not known.
     #[error("{location}: Vault is sealed; unseal it")]
     Sealed {
         /// The Vault and its address.
         location: Box<str>,
     },
-    /// The Vault is a standby that does not forward requests (its health status is 429).
+    /// The Vault is a standby that does not forward requests (its health status is 429). A redirect
+    /// (status 300 to 399) counts as well: pgimbal follows none.
     #[error("{location}: Vault is a standby and does not forward; name its leader as well")]
     Standby {
         /// The Vault and its address.
@@ -120,7 +124,8 @@ pub enum SourceError {
         /// The time that Vault asks to wait (header `Retry-After`); `None` when it names none.
         retry_after: Option<Duration>,
     },
-    /// Vault answered with an error status that has no variant of its own.
+    /// Vault answered with an error status that has no variant of its own. Mostly it is 400, 412,
+    /// or a 5xx of Vault or of a gateway before it.
     #[error("{location}: Vault answers {status}: {cause}")]
     ServerFault {
         /// The Vault, with its address or the role.
@@ -236,7 +241,8 @@ pub enum SourceError {
 
 impl SourceError {
     /// Whether the error may end without anybody's action, so that the log need not call for an
-    /// operator yet.
+    /// operator yet. An unreachable, sealed, standby or rate-limited Vault, a timeout, any
+    /// [`Self::ServerFault`], and a missing or half-written file are; every other variant is not.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         match self {
@@ -265,7 +271,9 @@ impl SourceError {
         }
     }
 
-    /// The error's kind as the value of a metric label, one of a closed set.
+    /// The error's kind as the value of a metric label, one of a closed set. Each variant has its
+    /// own word: its name in snake case, but `timeout` for [`Self::TimedOut`]. A fetch that
+    /// succeeds has the label `ok` instead.
     #[must_use]
     pub const fn result_label(&self) -> &'static str {
         match self {
@@ -295,7 +303,8 @@ impl SourceError {
     }
 
     /// The Vault policy that is missing, as text to copy; `None` for every error but
-    /// [`Self::PermissionDenied`].
+    /// [`Self::PermissionDenied`]. It is shown to the operator beside the error, in the log and by
+    /// `pgimbal check`.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -304,7 +313,8 @@ impl SourceError {
         }
     }
 
-    /// The time for which the source asks to be left alone; `None` when it names none.
+    /// The time for which the source asks to be left alone; `None` when it names none. Only
+    /// [`Self::RateLimited`] can have one (header `Retry-After`, whole seconds).
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {

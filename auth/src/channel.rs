@@ -1,9 +1,10 @@
 //! The connection below a login, as far as authentication is concerned.
 
-/// The connection that a login runs over.
+/// The connection that a login runs over. For a client's login it is the connection to the client,
+/// for a server's the one to the server. It decides whether SCRAM-SHA-256-PLUS is possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channel<'a> {
-    /// A connection without TLS.
+    /// A connection without TLS: a Unix socket or plain TCP; channel binding is not possible.
     Plain,
     /// A TLS connection.
     Tls {
@@ -16,7 +17,7 @@ pub enum Channel<'a> {
 
 impl<'a> Channel<'a> {
     /// The channel binding data for SCRAM-SHA-256-PLUS; `None` when channel binding is not
-    /// possible.
+    /// possible. `None` comes of a connection without TLS, or a certificate without such a hash.
     #[must_use]
     pub const fn end_point(self) -> Option<&'a [u8]> {
         match self {

@@ -31,9 +31,9 @@ pub struct Method {
 /// twice.
 #[derive(Clone, Copy)]
 pub struct LoginRandomness {
-    /// The server's half of a SCRAM nonce, before Base64.
+    /// The server's half of a SCRAM nonce, before Base64. 18 bytes; not used by other methods.
     pub nonce: [u8; NONCE_LEN],
-    /// The salt of an MD5 challenge, 4 bytes.
+    /// The salt of an MD5 challenge, 4 bytes. Not used by other methods.
     pub md5_salt: [u8; 4],
 }
 
@@ -46,7 +46,8 @@ pub enum ClientRequest {
     Md5([u8; 4]),
     /// AuthenticationSASL with these mechanisms; [`Answer::SaslInitial`] must follow.
     Sasl(Offer),
-    /// AuthenticationSASLContinue with this challenge; [`Answer::SaslResponse`] must follow.
+    /// AuthenticationSASLContinue with this challenge; [`Answer::SaslResponse`] must follow. The
+    /// challenge is the server-first-message of RFC 5802: nonce, salt and iterations.
     SaslContinue(String),
 }
 
@@ -69,12 +70,14 @@ pub enum Answer<'a> {
 /// The next step of a client's login, from [`ClientLogin::begin`] and [`ClientLogin::answer`].
 #[derive(Debug)]
 pub enum Step<'a> {
-    /// The client must be sent this request; the login goes on with its answer.
+    /// The client must be sent this request; the login goes on with its answer. Pass that to
+    /// [`ClientLogin::answer`].
     Request(ClientLogin<'a>, ClientRequest),
     /// The client is authenticated; AuthenticationOk can be sent.
     Accepted(Accepted),
     /// The client's proof fits none of the known passwords. It may still fit a newer password that
-    /// its source has not delivered yet.
+    /// its source has not delivered yet. The client waits meanwhile; end the login with
+    /// [`UnmatchedProof::retry`] or [`UnmatchedProof::error`].
     Unmatched(UnmatchedProof),
 }
 
@@ -84,7 +87,8 @@ pub struct Accepted {
     /// The data of AuthenticationSASLFinal, to be sent before AuthenticationOk; `None` without
     /// SCRAM.
     pub message: Option<String>,
-    /// The password that the client has shown; `None` when it was asked for none.
+    /// The password that the client has shown; `None` when it was asked for none (`auth_type =
+    /// "trust"`).
     pub matched: Option<MatchedPassword>,
 }
 
@@ -113,7 +117,9 @@ enum State {
 impl<'a> ClientLogin<'a> {
     /// Begins the login of `user`, whose account is `None` when there is no such user. Such a user
     /// is asked what `method` says and refused in the end. With `AuthType::Trust` nobody is asked,
-    /// and the PostgreSQL server reports a role that does not exist.
+    /// and the PostgreSQL server reports a role that does not exist. An account's own method counts
+    /// over `method`: SCRAM for a verifier with `auth_type = "md5"`. SCRAM-SHA-256-PLUS is offered
+    /// when `channel` allows binding.
     #[must_use]
     pub fn begin(
         method: Method,
@@ -169,7 +175,9 @@ impl<'a> ClientLogin<'a> {
         })
     }
 
-    /// Adds the result of [`Self::derivation`], for the password that is checked next.
+    /// Adds the result of [`Self::derivation`], for the password that is checked next. Without it,
+    /// [`Self::answer`] derives the key itself, if it needs one, and blocks. No effect when the
+    /// login waits for anything but a password in clear text.
     #[must_use]
     pub fn derived(mut self, verifier: ScramVerifier) -> Self {
         if let State::Password(_, _, derived) = &mut self.state {
@@ -178,7 +186,9 @@ impl<'a> ClientLogin<'a> {
         self
     }
 
-    /// Checks an answer by the user's account, which is `None` when there is no such user.
+    /// Checks an answer by the user's account, which is `None` when there is no such user. The
+    /// login is consumed and goes on in [`Step::Request`]. Blocks for a key derivation when one is
+    /// needed and [`Self::derived`] was not called.
     ///
     /// # Errors
     /// [`ClientLoginError`] when the answer is not the message that was asked for, or a SCRAM
@@ -217,6 +227,7 @@ impl<'a> ClientLogin<'a> {
 }
 
 /// A key derivation (PBKDF2) for a password that a client has sent in clear text.
+/// [`ClientLogin::derivation`] returns it. The password is wiped when this is dropped.
 pub struct Derivation {
     password: Zeroizing<Vec<u8>>,
     salt_parameters: SaltParameters,
@@ -235,7 +246,9 @@ impl Derivation {
         self.salt_parameters.iterations
     }
 
-    /// Runs the derivation; blocks for milliseconds.
+    /// Runs the derivation; blocks for milliseconds. The result belongs to
+    /// [`ClientLogin::derived`]: the verifier of the client's password with the salt of the user's
+    /// account.
     #[must_use]
     pub fn run(self) -> ScramVerifier {
         ScramVerifier::of_password(
@@ -252,10 +265,12 @@ pub enum ClientLoginError {
     /// The password of this user is wrong, or there is no such user; the client is not told which.
     #[error("password authentication failed for user \"{0}\"")]
     WrongPassword(Box<str>),
-    /// The client's message is not the one that was asked for.
+    /// The client's message is not the one that was asked for. For example a SASLResponse where a
+    /// PasswordMessage was due.
     #[error("unexpected authentication message")]
     UnexpectedAnswer,
-    /// The SCRAM exchange failed for a reason other than a wrong password.
+    /// The SCRAM exchange failed for a reason other than a wrong password. It is malformed, asks
+    /// for an unsupported feature, or fails channel binding; never [`ScramError::WrongProof`].
     #[error("{0}")]
     Scram(ScramError),
 }

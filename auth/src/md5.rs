@@ -6,18 +6,22 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
 /// The MD5 hash of a password and a user name, as `pg_authid.rolpassword` stores it: 32 lower-case
-/// hexadecimal digits, without the prefix `md5`.
+/// hexadecimal digits, without the prefix `md5`. It is a secret: whoever has it can log in with
+/// MD5. It is wiped when dropped, and `Debug` masks it.
 #[derive(Clone)]
 pub struct Md5Hash([u8; 32]);
 
 impl Md5Hash {
-    /// Hashes a password as PostgreSQL does: the MD5 of the password followed by the user name.
+    /// Hashes a password as PostgreSQL does: the MD5 of the password followed by the user name. The
+    /// user name is the salt, so a renamed role needs a new hash. An empty password is hashed as
+    /// any other.
     #[must_use]
     pub fn of(password: &[u8], user: &[u8]) -> Self {
         Self(hex_digest(password, user))
     }
 
-    /// Reads `md5` and 32 hexadecimal digits; `None` for any other text.
+    /// Reads `md5` and 32 hexadecimal digits; `None` for any other text. The prefix must be in
+    /// lower case; digits in upper case are accepted and made lower case.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let digits: [u8; 32] = text.strip_prefix("md5")?.as_bytes().try_into().ok()?;
@@ -27,7 +31,9 @@ impl Md5Hash {
             .then(|| Self(digits.map(|digit| digit.to_ascii_lowercase())))
     }
 
-    /// The answer to a challenge with `salt`: `md5` and 32 hexadecimal digits.
+    /// The answer to a challenge with `salt`: `md5` and 32 hexadecimal digits. It is the content of
+    /// the PasswordMessage, without the NUL that ends it: MD5 of the hash's 32 digits followed by
+    /// the salt.
     #[must_use]
     pub fn answer(&self, salt: [u8; 4]) -> [u8; 35] {
         let mut answer = *b"md500000000000000000000000000000000";
@@ -44,6 +50,7 @@ impl Md5Hash {
     }
 
     /// Whether `password`, sent in clear text by `user`, has this hash; compares in constant time.
+    /// Costs one MD5 digest.
     #[must_use]
     pub fn accepts_password(&self, password: &[u8], user: &[u8]) -> bool {
         self.0.ct_eq(&hex_digest(password, user)).into()

@@ -8,7 +8,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use thiserror::Error;
 
-/// Name of the mechanism without channel binding (RFC 7677).
+/// Name of the mechanism without channel binding (RFC 7677). The server offers it in
+/// AuthenticationSASL, and the client chooses it in SASLInitialResponse.
 pub const MECHANISM: &str = "SCRAM-SHA-256";
 /// Name of the mechanism with channel binding (RFC 7677), which PostgreSQL offers over TLS only.
 pub const MECHANISM_PLUS: &str = "SCRAM-SHA-256-PLUS";
@@ -20,17 +21,20 @@ pub const NONCE_LEN: usize = 18;
 /// The only binding type that PostgreSQL speaks.
 const BINDING_HEADER: &str = "p=tls-server-end-point,,";
 
-/// The reason for which a SCRAM message is refused.
+/// The reason for which a SCRAM message is refused. The exchange is over then. The text of a
+/// variant is a fixed one in English and quotes nothing of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ScramError {
     /// The message breaks the grammar of RFC 5802; the text says where.
     #[error("malformed SCRAM message: {0}")]
     Malformed(&'static str),
-    /// The message asks for a feature that PostgreSQL does not support either.
+    /// The message asks for a feature that PostgreSQL does not support either. The text names it:
+    /// an authorization identity, another channel-binding type, or an extension.
     #[error("{0}")]
     Unsupported(&'static str),
     /// The two sides see different TLS channels, or somebody in between has removed
-    /// SCRAM-SHA-256-PLUS from the offer.
+    /// SCRAM-SHA-256-PLUS from the offer. The text says which of the two. Only
+    /// [`server::ScramServer`] finds this.
     #[error("SCRAM channel binding check failed: {0}")]
     ChannelBinding(&'static str),
     /// The proof does not match the password: the client's proof (RFC 5802, ClientProof) or the

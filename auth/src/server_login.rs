@@ -67,9 +67,10 @@ pub enum Request<'a> {
 /// pgimbal's answer to an authentication request. `Debug` masks its content.
 #[derive(PartialEq, Eq)]
 pub enum Reply {
-    /// No message: the server sends its next request unasked.
+    /// No message: the server sends its next request unasked. It follows AuthenticationSASLFinal.
     Wait,
-    /// No message: the login is complete.
+    /// No message: the login is complete. It follows AuthenticationOk; ParameterStatus messages
+    /// come next.
     Done,
     /// PasswordMessage, to be sent with a terminator: the password, or the answer to an MD5
     /// challenge.
@@ -82,6 +83,7 @@ pub enum Reply {
         response: Vec<u8>,
     },
     /// A proof that must be computed first; its result is handed to [`ServerLogin::handle_proof`].
+    /// [`ProofComputation::run`] computes it, outside of a worker's loop.
     Prove(ProofComputation),
     /// SASLResponse with the client-final-message, which has the proof.
     SaslResponse(Vec<u8>),
@@ -124,7 +126,8 @@ enum State {
 
 impl<'a> ServerLogin<'a> {
     /// Begins a login as the role `user`. `password` is `None` when no password is known; `nonce`
-    /// must be random.
+    /// must be random. `channel` is the connection to the server; `password` may be clear text, or
+    /// an MD5 hash, which answers MD5 only.
     #[must_use]
     pub const fn new(
         user: &'a str,
@@ -136,7 +139,9 @@ impl<'a> ServerLogin<'a> {
         Self { user, password, channel, allowed, state: State::Start(nonce) }
     }
 
-    /// Answers an authentication request.
+    /// Answers an authentication request. The caller sends the reply and calls this again for the
+    /// next request, until [`Reply::Done`]. SCRAM-SHA-256-PLUS is chosen when the server offers it
+    /// and the channel allows binding.
     ///
     /// # Errors
     /// [`ServerLoginError`] when the request is not allowed, cannot be answered with what is known,
@@ -173,7 +178,8 @@ impl<'a> ServerLogin<'a> {
         }
     }
 
-    /// Answers the server's SCRAM challenge with a computed proof.
+    /// Answers the server's SCRAM challenge with a computed proof. Called once after
+    /// [`Reply::Prove`]; the reply is [`Reply::SaslResponse`], to be sent to the server.
     ///
     /// # Errors
     /// [`ServerLoginError::Scram`] when the challenge was malformed.
@@ -246,7 +252,7 @@ pub enum ServerLoginError {
     #[error("the server asks role \"{0}\" for its password, but only a hash of it is configured")]
     OnlyHash(Box<str>),
     /// The server asks for the password in clear text, and nothing proves that it is the right
-    /// server.
+    /// server. The password was not sent.
     #[error(
         "the server asks for the password in clear text, and nothing proves that it is the right \
          server: use sslmode \"verify-full\" or \"verify-ca\", or say require_auth = \"password\""
@@ -257,17 +263,19 @@ pub enum ServerLoginError {
     #[error("the server asks for authentication \"{0}\", which require_auth does not allow")]
     MethodRefused(&'static str),
     /// The server asks for a method that pgimbal does not speak, such as GSSAPI or SSPI, with its
-    /// number in the protocol.
+    /// number in the protocol. 7 is GSSAPI and 9 SSPI.
     #[error("the server asks for authentication method {0}, which pgimbal does not support")]
     Unsupported(u32),
-    /// The server offers no SASL mechanism that pgimbal speaks.
+    /// The server offers no SASL mechanism that pgimbal speaks. SCRAM-SHA-256-PLUS alone counts
+    /// only over TLS with binding data.
     #[error("the server offers no SASL mechanism that pgimbal supports")]
     NoMechanism,
     /// The server sent AuthenticationOk before it proved in SCRAM that it knows the password's
     /// verifier.
     #[error("the server ended SCRAM without proving that it knows the password")]
     ProofSkipped,
-    /// The server sent a request that does not follow from the one before.
+    /// The server sent a request that does not follow from the one before. For example a second
+    /// AuthenticationSASL, or AuthenticationSASLContinue at the start.
     #[error("the server sent an unexpected authentication request")]
     Unexpected,
     /// The SCRAM exchange failed: the server broke its grammar or does not know the password.
@@ -292,7 +300,9 @@ impl ServerLoginError {
         self.to_string()
     }
 
-    /// The side that can remove the error: the operator or the server.
+    /// The side that can remove the error: the operator or the server. The server for
+    /// [`Self::ProofSkipped`], [`Self::Unexpected`] and [`Self::Scram`], the operator for all
+    /// others. A wrong password is no error here: the server reports it itself.
     #[must_use]
     pub const fn error_source(&self) -> ErrorSource {
         match self {

@@ -62,7 +62,9 @@ pub struct MalformedVerifier;
 
 impl ScramVerifier {
     /// Derives the verifier of a password with `iterations` PBKDF2 iterations; 4096 of them take a
-    /// few milliseconds.
+    /// few milliseconds. `password` is normalised by SASLprep (RFC 4013), or used as it is when
+    /// that refuses it. `salt` is raw bytes. `iterations` is not checked: keep it within 1 to
+    /// [`MAX_ITERATIONS`].
     #[must_use]
     pub fn of_password(password: &[u8], salt: &[u8], iterations: u32) -> Self {
         let keys = PasswordKeys::derive(password, salt, iterations);
@@ -107,7 +109,8 @@ impl ScramVerifier {
     }
 
     /// Whether `other`, which must have the same salt and iterations, is a verifier of the same
-    /// password; compares in constant time.
+    /// password; compares in constant time. Only StoredKey is compared; with another salt the
+    /// result says nothing.
     #[must_use]
     pub fn has_keys_of(&self, other: &Self) -> bool {
         self.stored_key.ct_eq(&other.stored_key).into()
@@ -143,7 +146,9 @@ impl ScramVerifier {
         Zeroizing::new(format!("{PREFIX}{}:{salt}${stored}:{server}", self.iterations))
     }
 
-    /// Whether `password` has this verifier. It costs as much as [`Self::of_password`].
+    /// Whether `password` has this verifier. It costs as much as [`Self::of_password`]. It blocks
+    /// for milliseconds with 4096 iterations. The comparison takes constant time; an empty password
+    /// is checked as any other.
     #[must_use]
     pub fn accepts_password(&self, password: &[u8]) -> bool {
         let other = Self::of_password(password, &self.salt, self.iterations);
@@ -204,7 +209,8 @@ impl PasswordKeys {
 pub struct SaltKey(Key);
 
 impl SaltKey {
-    /// Makes a key of 32 random bytes; used where no `deployment_key` is set.
+    /// Makes a key of 32 random bytes; used where no `deployment_key` is set. pgimbal keeps them in
+    /// the file `salt-key` of `state_dir`; without that they last until it ends.
     #[must_use]
     pub const fn new(random: Key) -> Self {
         Self(random)
@@ -217,14 +223,17 @@ impl SaltKey {
         Self(hmac(key.expose().as_bytes(), &[b"salts of a deployment"]))
     }
 
-    /// The salt of `user`: 16 bytes, PostgreSQL's `SCRAM_DEFAULT_SALT_LEN`.
+    /// The salt of `user`: 16 bytes, PostgreSQL's `SCRAM_DEFAULT_SALT_LEN`. It is a part of an HMAC
+    /// of the name, so it never changes with the same key, whether the user exists or not.
     #[must_use]
     pub fn salt(&self, user: &[u8]) -> [u8; 16] {
         let digest = hmac(&self.0, &[b"salt\0", user]);
         *digest.first_chunk().unwrap_or(&[0; 16])
     }
 
-    /// A verifier with `user`'s salt that no password fits, for a user who does not exist.
+    /// A verifier with `user`'s salt that no password fits, for a user who does not exist. It has
+    /// [`DEFAULT_ITERATIONS`]. It is shown in SCRAM, so that a client cannot tell that the user
+    /// does not exist.
     #[must_use]
     pub fn mock_verifier(&self, user: &[u8]) -> ScramVerifier {
         ScramVerifier {

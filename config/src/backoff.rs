@@ -13,20 +13,23 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Makes a backoff without failures, whose first pause is `first`.
+    /// Makes a backoff without failures, whose first pause is `first`. It should be above zero: a
+    /// pause of zero never grows.
     #[must_use]
     pub const fn new(first: Duration) -> Self {
         Self { first, current: None }
     }
 
-    /// Notes one more failure and returns the pause after it, at most `longest`.
+    /// Notes one more failure and returns the pause after it: the first pause, later twice the one
+    /// before, and at most `longest` each time, also where `longest` is below the first pause. The
+    /// caller waits; nothing here does.
     pub fn grow(&mut self, longest: Duration) -> Duration {
         let doubled = self.current.unwrap_or_default().saturating_mul(2);
         *self.current.insert(doubled.max(self.first).min(longest))
     }
 
-    /// The pause after the latest failure, for failures that count as one; `None` before the first
-    /// failure.
+    /// The pause that the latest [`Self::grow`] returned, for a further failure that counts as the
+    /// same one; `None` before the first failure and after [`Self::reset`].
     #[must_use]
     pub const fn current(&self) -> Option<Duration> {
         self.current

@@ -59,7 +59,8 @@ settings! {
 }
 
 settings! {
-    /// The options of a node of a cluster, `[clusters.NAME.nodes.NODE]`.
+    /// The options of a node of a cluster, `[clusters.NAME.nodes.NODE]`. Which node is the primary
+    /// is not configured: pgimbal asks the nodes.
     pub struct NodeConfig {
         /// Host name, IP address, or the directory of a Unix socket.
         "host" host: Host as HostName = "localhost", applied, try "db.example";
@@ -75,6 +76,6 @@ settings! {
 pub struct ResolvedCluster {
     /// The cluster's name in `[clusters]`.
     pub name: String,
-    /// The cluster's options.
+    /// The cluster's options as they were when the pool was resolved; a reload makes new ones.
     pub config: Arc<ClusterConfig>,
 }

@@ -19,7 +19,9 @@ use crate::user::{ServerPassword, SourceConfig, UserConfig};
 use crate::vault::VaultConfig;
 use crate::words::{AuthType, LogFormat};
 
-/// The name in `[databases]` and `[users]` whose entry stands for every name that is not listed.
+/// The name in `[databases]` and `[users]` whose entry stands for every name that is not listed:
+/// `[databases."*"]`, `[users."*"]`. Either may be missing; then unlisted names are refused, except
+/// those of users with `auth_type = "trust"`.
 pub const WILDCARD: &str = "*";
 
 settings! {
@@ -65,7 +67,8 @@ settings! {
 }
 
 settings! {
-    /// The addresses to which clients connect.
+    /// The addresses to which clients connect: TCP addresses, a Unix socket, or both; the checks
+    /// refuse a configuration with neither. A reload changes none of them.
     pub struct ListenConfig {
         /// TCP addresses for clients; none for a Unix socket only. Loopback, so that nothing is
         /// open to a network by accident; PgBouncer's port.
@@ -90,7 +93,8 @@ settings! {
 }
 
 settings! {
-    /// The address at which metrics and probes are served.
+    /// The address at which metrics and probes are served over HTTP, apart from the clients'
+    /// addresses. A reload does not change it.
     pub struct HttpConfig {
         /// Address of `/metrics`, `/livez` and `/readyz`. Off: it has no password.
         "http_listen" listen: Option<SocketAddr> as OrOff<Address> = "off", restart,
@@ -99,7 +103,7 @@ settings! {
 }
 
 settings! {
-    /// The level and form of the log, which goes to standard error.
+    /// The level and form of the log, which goes to standard error. A reload changes neither.
     pub struct LogConfig {
         /// Which lines are logged: a level (error, warn, info, debug, trace), or a filter of
         /// tracing's form, such as `info,pgimbal=debug`. At info at most a line per connection.
@@ -110,7 +114,8 @@ settings! {
 }
 
 settings! {
-    /// The limits, authentication and time limits of clients.
+    /// The limits, authentication and time limits of clients of all databases together, at the top
+    /// level of the file.
     pub struct ClientConfig {
         /// Client connections in all; the next one is told 53300. Twenty clients for each of 50
         /// server connections.
@@ -172,15 +177,17 @@ settings! {
 const LEAST_LOGIN_CONN: u32 = 256;
 
 impl ClientConfig {
-    /// Limit of connections that have not logged in yet: `max_login_conn`, by default
-    /// `max_client_conn` and at least 256.
+    /// Limit of connections that have not logged in yet, of all workers together: `max_login_conn`,
+    /// by default `max_client_conn` and at least 256. They are counted apart from
+    /// `max_client_conn`; one more closes the oldest of them.
     #[must_use]
     pub fn login_conn(&self) -> u32 {
         self.max_login_conn.unwrap_or(self.max_client_conn.max(LEAST_LOGIN_CONN))
     }
 
     /// Limit of connections from one address that have not logged in yet:
-    /// `max_login_conn_per_address`, by default half of [`Self::login_conn`], rounded up.
+    /// `max_login_conn_per_address`, by default half of [`Self::login_conn`], rounded up. An IPv4
+    /// address counts by itself, an IPv6 address with its /64 network.
     #[must_use]
     pub fn login_conn_per_address(&self) -> u32 {
         self.max_login_conn_per_address.unwrap_or(self.login_conn().div_ceil(2))
@@ -216,14 +223,19 @@ pub(crate) fn top_level(visitor: &mut impl PartVisitor) {
 
 impl Config {
     /// The entry of the database that a client calls `name`: its own entry, or else that of
-    /// [`WILDCARD`]. `None` when there is neither.
+    /// [`WILDCARD`]. `None` when there is neither. Names are compared byte for byte, as in
+    /// PostgreSQL. The console's databases have no entry, so that the caller must recognise them
+    /// first: the entry of [`WILDCARD`] would take them.
     #[must_use]
     pub fn database(&self, name: &str) -> Option<&DatabaseConfig> {
         self.databases.get(name).or_else(|| self.databases.get(WILDCARD))
     }
 
     /// The entry of the user `name`: its own, or else the rule of [`WILDCARD`] with the name in
-    /// place of `{user}`. `None` for a user who may not log in.
+    /// place of `{user}`. `None` for a user who may not log in: no entry is for it; the rule's
+    /// option `names` leaves the name out; or the name could lead out of the source's place (`..`,
+    /// `/` and the like) or to a file that is no password. The source is not asked whether it knows
+    /// the user.
     #[must_use]
     pub fn user(&self, name: &str) -> Option<UserConfig> {
         match self.users.get(name).filter(|_| name != WILDCARD) {
@@ -238,7 +250,8 @@ impl Config {
     ///
     /// The server role is the database's `user`, or else the client's own. The role's password is
     /// the database's `password`, or else that of the role's source, its `server_password`, or its
-    /// `password` unless that is a hash.
+    /// `password` unless that is a hash. The result is made anew at each call and opens nothing; a
+    /// reload does not change it.
     #[must_use]
     pub fn pool(&self, database: &str, user: &str) -> Option<ResolvedPool> {
         let config = self.database(database)?;

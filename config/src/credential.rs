@@ -10,7 +10,9 @@ use crate::table::settings;
 use crate::words::HistoryPlace;
 
 settings! {
-    /// The options of passwords that rotate.
+    /// The options of passwords that rotate, at the top level of the file. A user's own
+    /// `grace_generations` and `grace_age` win over these. A password that stands in the
+    /// configuration (`password`) does not rotate.
     pub struct CredentialConfig {
         /// Directory for what a restart must not forget: the history of verifiers, the password
         /// cache, the highest timeline of each cluster. Without it that is kept in memory only.

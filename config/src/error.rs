@@ -3,19 +3,25 @@
 
 use std::fmt;
 
-/// Exit code of the process when its configuration cannot be used: `EX_CONFIG` of sysexits.h.
+/// Exit code of the process when its configuration cannot be used: `EX_CONFIG` of sysexits.h. Both
+/// the server at its start and `pgimbal check` end with it; a refused reload ends nothing.
 pub const EXIT_CONFIG: u8 = 78;
 
-/// All errors of a configuration; never empty. `Display` prints one line for each.
+/// All errors of a configuration; never empty. `Display` prints one line for each, without a line
+/// end after the last. At the start the process prints them and ends with [`EXIT_CONFIG`]; at a
+/// reload the running configuration stays in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors {
     errors: Vec<ConfigError>,
 }
 
-/// An error of a configuration. `Display` prints `origin: key = value: cause`.
+/// An error of a configuration. `Display` prints `origin: key = value: cause`. A key that is empty
+/// or the same as the origin is left out, and so is a value that is `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The file, environment variable or flag that set the option.
+    /// The file, environment variable or flag that set the option. Where nothing set it: the file
+    /// that was read, or `no configuration file`; `until a restart` for what only the mixture of
+    /// old and new options at a reload contradicts.
     pub origin: String,
     /// The option's key in the file's form, such as `databases.app.port`; empty when a whole source
     /// is at fault.
@@ -32,7 +38,8 @@ impl ConfigErrors {
         (!errors.is_empty()).then_some(Self { errors })
     }
 
-    /// Iterates over the errors in the order in which they were found; there is at least one.
+    /// Iterates over the errors in the order in which they were found: sources, then values, then
+    /// contradictions between values. There is at least one.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
         self.errors.iter()
     }

@@ -11,11 +11,11 @@ use crate::secret::Secret;
 use crate::sources::{ENV_CONFIG, ENV_UPSTREAM, Layer, Origin, Overrides, Sources};
 use crate::upstream;
 
-/// Reads the file, the environment, the upstream and the flags over the defaults, each winning
-/// over those before it, and checks the whole.
-///
-/// Apart from `env` it looks at the file system: the configuration file, a libpq password file, TLS
-/// files and the directory of a Unix socket.
+/// Reads the configuration file, the environment, the upstream (the URI of `--upstream` or its
+/// environment variable) and the flags over the defaults, each winning over those before it, and
+/// checks the whole. With an upstream, the file is read only if a flag or the environment names it.
+/// `workers = 0` is replaced by the machine's number of cores. It also reads libpq's password file
+/// and the TLS files, and changes nothing. Called at the start and again at each reload.
 ///
 /// # Errors
 /// [`ConfigErrors`] with every source that cannot be read, every unknown key, every invalid value

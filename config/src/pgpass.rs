@@ -66,7 +66,9 @@ fn find(text: &str, wanted: &Wanted<'_>) -> Option<Secret> {
 
 /// The password of the first line of `text` for `user`, whatever the line's host, port and
 /// database: for a password file that holds one user's password only. `text` has the form of
-/// libpq's password file (`.pgpass`). `None` when no line has this user or `*`.
+/// libpq's password file (`.pgpass`), `host:port:database:user:password`; lines that begin with `#`
+/// are left out, and backslashes before `:` and `\` are undone. `None` when no line has this user
+/// or `*`. The password may be empty. No file is read, and no permissions are checked.
 #[must_use]
 pub fn password_in_pgpass(text: &str, user: &str) -> Option<Secret> {
     text.lines()

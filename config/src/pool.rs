@@ -149,7 +149,9 @@ settings! {
     }
 }
 
-/// The place of a server: a host of a network, or the directory of a Unix socket.
+/// The place of a server: a host of a network, or the directory of a Unix socket. The option `host`
+/// is a directory if it begins with `/`. No name has been looked up yet. `Display` prints the host
+/// or the directory, and an IPv6 address without brackets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Host {
     /// A host name or IP address, without a port and without brackets.
@@ -167,18 +169,20 @@ impl fmt::Display for Host {
     }
 }
 
-/// The limit of a pool's server connections that pinned clients may hold, `max_pinned`.
+/// The limit of a pool's server connections that pinned clients may hold, `max_pinned`: a
+/// percentage if the value ends in `%`, else a number. [`Self::limit_for`] makes either a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaxPinned {
     /// A share of the pool's size in percent, 1 to 100.
     Percent(u8),
-    /// A number of server connections.
+    /// A number of server connections; the checks refuse one above the pool's size.
     Servers(u32),
 }
 
 impl MaxPinned {
     /// The limit for a pool of `size` server connections, at most `size`. A share is rounded down
     /// and is at least 1, so that a pool of one connection can serve a client that must be pinned.
+    /// A number is taken as it is, so that 0 stays 0.
     #[must_use]
     pub fn limit_for(self, size: u32) -> u32 {
         match self {
@@ -194,7 +198,8 @@ impl MaxPinned {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedPool {
     /// Whether the configuration lists both the database and the user by name, so that neither
-    /// comes from the entry `*`.
+    /// comes from the entry `*`. Another pool that has served nobody is forgotten after
+    /// `server_login_retry` without use: any client could have made it up.
     pub is_listed: bool,
     /// Host or socket directory of the server; of a cluster, of its first node.
     pub host: Host,

@@ -17,13 +17,15 @@ use crate::table::{OnReload, Settings};
 pub struct ReloadChanges {
     /// Keys whose new values take effect with the reload, in the form `databases.app.host`.
     pub applied: Vec<String>,
-    /// Keys whose old values stay in force until a restart.
+    /// Keys whose old values stay in force until a restart, kept by [`config_after_reload`]. Only
+    /// options of the top level are among them.
     pub needs_restart: Vec<String>,
 }
 
-/// Compares the configuration in force with a new one. A database, user, Vault or cluster that was
-/// added or removed is one key, such as `databases.app`. A changed default is listed once, not
-/// again for every database that follows it.
+/// Compares the configuration in force with a new one, for the report of a reload; neither is
+/// changed. A database, user, Vault or cluster that was added or removed is one key, such as
+/// `databases.app`. A changed default is listed once, not again for every database that follows it.
+/// Only keys are told, never values. The contents of files, such as certificates, are not compared.
 #[must_use]
 pub fn reload_changes(old: &Config, new: &Config) -> ReloadChanges {
     let mut comparison = Comparison { old, new, reload: ReloadChanges::default() };
@@ -45,11 +47,11 @@ pub fn reload_changes(old: &Config, new: &Config) -> ReloadChanges {
 }
 
 /// The configuration in force after a reload: `new`, with the values of `running` for the options
-/// that need a restart.
+/// that need a restart. Nothing takes effect yet: the caller puts the result in place of `running`.
 ///
 /// # Errors
 /// [`ConfigErrors`] when the mixture contradicts itself although `new` alone does not; such a
-/// change needs a restart.
+/// change needs a restart. `new` is dropped then, and `running` stays in force.
 pub fn config_after_reload(running: &Config, new: Config) -> Result<Config, ConfigErrors> {
     let mut keeping = Keeping { running, config: new };
     top_level(&mut keeping);

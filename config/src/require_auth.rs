@@ -9,7 +9,7 @@ use crate::reader::Reader;
 use crate::suggest::{did_you_mean, nearest};
 
 /// An authentication method by which a server may authenticate pgimbal, as in libpq's
-/// `require_auth`.
+/// `require_auth`. A server chooses it by its Authentication request at the login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMethod {
     /// `password`: the password in clear text.
@@ -40,15 +40,16 @@ impl AuthMethod {
         1 << self as u8
     }
 
-    /// The method's name in libpq's `require_auth`.
+    /// The method's name in libpq's `require_auth`, such as `scram-sha-256`; never empty.
     #[must_use]
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, method)| *method == self).map_or("", |(name, _)| name)
     }
 }
 
-/// A set of allowed authentication methods. `FromStr` reads libpq's form: names with commas, or
-/// names that each have a `!` in front for all methods but these.
+/// A set of allowed authentication methods, the option `require_auth`. `FromStr` reads the form of
+/// libpq: names with commas, or names that each have a `!` in front for all methods but these.
+/// `Display` prints that form again, in a fixed order and without repetitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuthMethods {
     allowed: u8,
@@ -57,14 +58,16 @@ pub struct AuthMethods {
 }
 
 impl AuthMethods {
-    /// Whether the option allows a server to ask for `method`.
+    /// Whether the option allows a server to ask for `method`. Where it does not, a login fails
+    /// before the password, or anything made from it, is sent.
     #[must_use]
     pub const fn allows(self, method: AuthMethod) -> bool {
         self.allowed & method.bit() != 0
     }
 
     /// Whether the list allows `method` by its name: `!md5` allows the other methods without naming
-    /// them.
+    /// them, so that this is `false` for all. A password goes in clear text to a server that is not
+    /// verified only when the list names `password`.
     #[must_use]
     pub const fn lists(self, method: AuthMethod) -> bool {
         self.listed && self.allows(method)

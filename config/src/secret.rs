@@ -5,7 +5,8 @@ use std::fmt;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// A password, verifier or token. `Debug` prints `***`, there is no `Display`, and the bytes are
-/// overwritten when the value is dropped.
+/// overwritten when the value is dropped. A clone is another copy, which is wiped at its own drop.
+/// `==` does not take constant time.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -16,8 +17,8 @@ impl Secret {
         Self(text)
     }
 
-    /// The text of the secret. The method is named so that every place that reads a secret can be
-    /// found.
+    /// The text of the secret, which may be empty. The method is named so that every place that
+    /// reads a secret can be found. Copies that the caller makes are not wiped.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

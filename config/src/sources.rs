@@ -25,7 +25,8 @@ pub(crate) const ENV_UPSTREAM: &str = "PGIMBAL_UPSTREAM";
 /// The files that are read when no configuration file is named; neither need exist.
 const USUAL_FILES: [&str; 2] = ["pgimbal.toml", "/etc/pgimbal/pgimbal.toml"];
 
-/// What the command line said; `None` where it said nothing. It wins over environment and file.
+/// The flags of the command line; `None` for a flag that was not given. Flags win over environment
+/// and file. [`crate::load()`] checks their texts, at the start and again at each reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// `--config`: the file. Without it `PGIMBAL_CONFIG`, else `pgimbal.toml` here or in
@@ -33,15 +34,15 @@ pub struct Overrides {
     pub config: Option<PathBuf>,
     /// `--upstream`: a server, as libpq's URI. Without it `PGIMBAL_UPSTREAM`.
     pub upstream: Option<Secret>,
-    /// `--listen`.
+    /// `--listen`: the option `listen`, TCP addresses with commas between them.
     pub listen: Option<String>,
-    /// `--pool-size`.
+    /// `--pool-size`: the option `pool_size` of the top level; a database's or user's own stays.
     pub pool_size: Option<String>,
-    /// `--pool-mode`.
+    /// `--pool-mode`: the option `pool_mode` of the top level; a database's or user's own stays.
     pub pool_mode: Option<String>,
-    /// `--auth-type`.
+    /// `--auth-type`: the option `auth_type`, how clients prove who they are.
     pub auth_type: Option<String>,
-    /// `--workers`.
+    /// `--workers`: the option `workers`, threads that serve clients; 0 for one on each core.
     pub workers: Option<String>,
 }
 

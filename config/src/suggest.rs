@@ -1,8 +1,9 @@
 //! Suggestions ("did you mean"): the known name nearest to a mistyped one.
 
 /// The one of `names` that is nearest to `typed` by edit distance with transpositions (optimal
-/// string alignment). `None` when the distance exceeds a third of the name's characters, rounded
-/// up.
+/// string alignment), in characters and with regard to case; of equally near ones the first in the
+/// alphabet. `None` when the distance exceeds a third of the name's characters, rounded up, and
+/// without names. Used for the hints "did you mean" of configuration and console.
 #[must_use]
 pub fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     names

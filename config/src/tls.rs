@@ -9,7 +9,8 @@ use crate::table::settings;
 use crate::words::{ChannelBinding, SslMode};
 
 settings! {
-    /// The TLS options towards clients, `[client_tls]`.
+    /// The TLS options towards clients, `[client_tls]`. Every mode but `disable` needs `cert_file`
+    /// and `key_file`.
     pub struct ClientTls {
         /// Whether clients may, must or must not use TLS: `allow` and `prefer` leave it to them,
         /// `verify-ca` and `verify-full` both ask for a certificate signed by `ca_file`.
@@ -50,13 +51,16 @@ settings! {
     }
 }
 
-/// libpq's value of `sslrootcert` for the CAs of the operating system, in place of a file.
+/// libpq's value of `sslrootcert` for the CAs of the operating system, in place of a file: a value
+/// of `ca_file` in `[server_tls]`, where it needs `sslmode = "verify-full"`. For clients
+/// (`[client_tls]`) it is refused.
 pub const SYSTEM_ROOTS: &str = "system";
 
-/// The extent to which a server's certificate is verified.
+/// The extent to which a server's certificate is verified, which follows from `sslmode` and
+/// `ca_file`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verification {
-    /// Not at all: the connection is encrypted, but the server's identity is unknown.
+    /// Not at all: if the connection is encrypted, the server's identity is still unknown.
     None,
     /// The certificate must be signed by a CA of `ca_file`.
     Chain,
@@ -65,8 +69,9 @@ pub enum Verification {
 }
 
 impl ServerTls {
-    /// The extent to which the server's certificate is verified. A `ca_file` turns `require` into
-    /// `verify-ca`, as in libpq.
+    /// The extent to which the server's certificate is verified: the chain for `verify-ca`, and the
+    /// name too for `verify-full`. A `ca_file` turns `require` into `verify-ca`, as in libpq. For
+    /// the other modes nothing is verified, whatever `ca_file` says.
     #[must_use]
     pub const fn verification(&self) -> Verification {
         match self.mode {

@@ -37,11 +37,13 @@ pub(crate) fn parse(uri: &str) -> Result<Parts, String> {
     Ok(parts)
 }
 
-/// The user and the password of a connection URI of libpq's form, each `None` where the URI has
-/// none.
+/// The user and the password, in this order, of a connection URI of libpq's form, with percent
+/// encoding undone; each `None` where the URI has none. The parameters `user` and `password` after
+/// the `?` count too and win. The other parts are checked for their form and dropped.
 ///
 /// # Errors
-/// The cause in words, without any part of the URI, when the URI is malformed.
+/// The cause in words, without any part of the URI, when the URI is malformed or names several
+/// hosts.
 pub fn credentials_in_uri(uri: &str) -> Result<(Option<Secret>, Option<Secret>), String> {
     let (mut user, mut password) = (None, None);
     for (name, value) in parse(uri)? {

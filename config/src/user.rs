@@ -13,7 +13,8 @@ const PLACEHOLDER: &str = "{user}";
 
 settings! {
     /// The options of a user who may log in, `[users.NAME]`. `[users."*"]` is a rule for all users
-    /// that are not listed; its source has `{user}` in place of the user's name.
+    /// that are not listed; its source has `{user}` in place of the user's name. [`Self::source`]
+    /// tells where the password comes from.
     pub struct UserConfig {
         /// What the client must prove to know: the password itself, a `SCRAM-SHA-256$` verifier
         /// or an `md5` hash as in pg_authid.
@@ -58,7 +59,8 @@ settings! {
     }
 }
 
-/// The source of a user's password.
+/// The source of a user's password, chosen by the option that the entry has: `password` (or none of
+/// them), `vault_role`, `password_file` or `password_env`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceConfig {
     /// The option `password` of the configuration, which may be missing.
@@ -76,12 +78,14 @@ pub enum SourceConfig {
     Env(String),
 }
 
-/// The password with which a pool logs in to its server.
+/// The password with which a pool logs in to its server; [`crate::Config::pool`] chooses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerPassword {
-    /// The password of the configuration; `None` when there is no password.
+    /// The password of the configuration; `None` when there is no password, so that only a server
+    /// that asks for none (`trust`, a certificate) lets the pool in.
     Fixed(Option<Secret>),
-    /// The password that the source of this user provides, which may change.
+    /// The password that the source of this user provides, by the user's name, which is the role on
+    /// the server. It may change at any time, so that a pool keeps the name and not the password.
     Role(String),
 }
 
@@ -98,14 +102,17 @@ impl ServerPassword {
 
 impl UserConfig {
     /// The password to log in to a server with: `server_password`, or else `password` unless that
-    /// is a hash. `None` when there is neither.
+    /// is a hash. `None` when there is neither, as for a user whose password another source than
+    /// [`SourceConfig::Inline`] provides.
     #[must_use]
     pub fn server_password(&self) -> Option<&Secret> {
         let plain = |secret: &&Secret| PasswordForm::of(secret) == PasswordForm::Plain;
         self.server_password.as_ref().or_else(|| self.password.as_ref().filter(plain))
     }
 
-    /// The source of the user's password.
+    /// The source of the user's password: Vault with `vault_role`, a file with `password_file`, a
+    /// variable with `password_env`, in this order if there are several, which the checks refuse;
+    /// else [`SourceConfig::Inline`]. `{user}` stands in a rule's source as it was written.
     #[must_use]
     pub fn source(&self) -> SourceConfig {
         if let Some(role) = &self.vault_role {
@@ -120,6 +127,8 @@ impl UserConfig {
     }
 
     /// Whether the source has the placeholder `{user}`, so that it depends on the user's name.
+    /// `false` for [`SourceConfig::Inline`], for a path that is not UTF-8, and for an entry of
+    /// [`crate::Config::user`], where the name has taken its place.
     #[must_use]
     pub fn has_placeholder(&self) -> bool {
         match self.source() {
@@ -132,8 +141,9 @@ impl UserConfig {
         }
     }
 
-    /// Whether the rule makes a user of every file of a directory: `password_file` ends in
-    /// `/{user}` and `names` is empty.
+    /// Whether the rule makes a user of every file of a directory: the last part of `password_file`
+    /// is `{user}` alone, and `names` is empty. Files that are known to be no passwords, such as
+    /// `tls.key` or `.bashrc`, are still left out by [`crate::Config::user`].
     #[must_use]
     pub fn accepts_any_file(&self) -> bool {
         let name = self.password_file.as_ref().and_then(|path| path.file_name());
@@ -231,20 +241,24 @@ fn is_no_users_file(name: &str) -> bool {
         || NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// The form in which a password is stored.
+/// The form in which a password is stored. It decides what the password can be used for: see the
+/// variants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PasswordForm {
-    /// The password in clear text.
+    /// The password in clear text, which serves every `auth_type` and every login to a server.
     Plain,
-    /// A SCRAM-SHA-256 verifier as in `pg_authid.rolpassword`.
+    /// A SCRAM-SHA-256 verifier as in `pg_authid.rolpassword`. It checks a client's password and
+    /// cannot be shown to a server.
     Scram,
-    /// The MD5 hash of password and user name as in `pg_authid.rolpassword`.
+    /// The MD5 hash of password and user name as in `pg_authid.rolpassword`. It cannot be used with
+    /// SCRAM.
     Md5,
 }
 
 impl PasswordForm {
     /// Tells the form as PostgreSQL does: a SCRAM verifier begins with `SCRAM-SHA-256$`, an MD5
-    /// hash is `md5` and 32 hexadecimal digits, and everything else is a password.
+    /// hash is `md5` and 32 hexadecimal digits, and everything else is a password, an empty text
+    /// too. What follows `SCRAM-SHA-256$` is not checked here.
     #[must_use]
     pub fn of(secret: &Secret) -> Self {
         let text = secret.expose();

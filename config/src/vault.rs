@@ -11,7 +11,9 @@ use crate::table::settings;
 use crate::words::VaultLogin;
 
 settings! {
-    /// The options of a Vault or OpenBao, `[vaults.NAME]`.
+    /// The options of a Vault or OpenBao, `[vaults.NAME]`, whose database secrets engine has the
+    /// static roles that users name with `vault_role`. The checks refuse a login method without the
+    /// options that it needs, and options of another method.
     pub struct VaultConfig {
         /// Its URLs, tried in turn: the nodes of one Vault cluster.
         "address" address: Vec<String> as Urls = "https://127.0.0.1:8200", applied,

@@ -13,7 +13,8 @@ macro_rules! words {
         pub enum $name { $( $(#[$doc])+ $variant, )+ }
 
         impl $name {
-            /// Every word, in the order of the reference.
+            /// Every word that the option may have, in the order of the reference; each variant
+            /// has one, and words are compared with regard to case.
             pub const NAMES: &'static [&'static str] = &[ $( $word, )+ ];
 
             /// The word of this value in the file, the console and metrics.
@@ -31,11 +32,12 @@ macro_rules! words {
 }
 
 words! {
-    /// When a client gives its server connection back, `pool_mode`.
+    /// When a client gives its server connection back to the pool, `pool_mode`.
     pub enum PoolMode = "session, transaction or statement" {
         /// At the end of the client's session.
         "session" Session,
-        /// At the end of each transaction, unless the client is pinned.
+        /// At the end of each transaction, unless the client is pinned: holds session state that
+        /// cannot follow it, such as a temporary table, LISTEN or a session lock.
         "transaction" Transaction,
         /// After each statement; a transaction block is refused.
         "statement" Statement,
@@ -67,11 +69,14 @@ words! {
         "allow" Allow,
         /// To a server: plain only when it has no TLS. To a client: TLS when it asks.
         "prefer" Prefer,
-        /// TLS is always used, or the connection fails.
+        /// TLS is always used, or the connection fails. To a server with a `ca_file`: as
+        /// `verify-ca`.
         "require" Require,
-        /// As `require`, and the peer's certificate must be signed by a CA of `ca_file`.
+        /// As `require`, and the peer's certificate must be signed by a CA of `ca_file`, which must
+        /// be set.
         "verify-ca" VerifyCa,
-        /// As `verify-ca`, and a server's certificate must bear the host's name.
+        /// As `verify-ca`, and a server's certificate must bear the host's name. To a client: as
+        /// `verify-ca`.
         "verify-full" VerifyFull,
     }
 }
@@ -82,9 +87,11 @@ words! {
     pub enum ChannelBinding = "disable, prefer or require" {
         /// SCRAM is used without channel binding.
         "disable" Disable,
-        /// Channel binding is used over TLS where the server offers it.
+        /// Channel binding is used over TLS where the server offers SCRAM-SHA-256-PLUS; elsewhere
+        /// the login goes on without it.
         "prefer" Prefer,
-        /// A login fails unless the server offers channel binding.
+        /// A login fails unless the server proves itself with channel binding, so it needs an
+        /// `sslmode` of `require` or more.
         "require" Require,
     }
 }
@@ -92,7 +99,7 @@ words! {
 words! {
     /// The method by which pgimbal logs in to a Vault, `login`.
     pub enum VaultLogin = "token, token_file, approle or kubernetes" {
-        /// A token that stands in the configuration.
+        /// A token that stands in the configuration, the option `token`.
         "token" Token,
         /// A token that is read from a file at every login.
         "token_file" TokenFile,
@@ -107,9 +114,10 @@ words! {
 words! {
     /// The place in which the history of verifiers is kept, `credential_history`.
     pub enum HistoryPlace = "memory or file" {
-        /// The process's memory; the history is lost at its end.
+        /// The process's memory; the history is lost when the process ends.
         "memory" Memory,
-        /// A file in `state_dir`, which outlives a restart.
+        /// A file in `state_dir`, which outlives a restart, so that an old password is accepted
+        /// after it too. It needs `state_dir` and never holds passwords.
         "file" File,
     }
 }
@@ -119,7 +127,8 @@ words! {
     pub enum Route = "primary or replica" {
         /// The primary of the cluster, or the only server.
         "primary" Primary,
-        /// A replica of the cluster; the transaction is read-only.
+        /// A replica of the cluster; the transaction is read-only. When no replica can serve it,
+        /// `replica_fallback` decides.
         "replica" Replica,
     }
 }
@@ -129,7 +138,7 @@ words! {
     pub enum ReplicaFallback = "primary or none" {
         /// The primary.
         "primary" Primary,
-        /// No node: such reads fail with an error.
+        /// No node: such reads fail with 57P03, "no replica can be read from".
         "none" None,
     }
 }
@@ -138,7 +147,7 @@ words! {
     /// The SQLSTATE that a client is sent for a transaction that was lost with its server,
     /// `lost_transaction_error`.
     pub enum LostTransactionError = "57P01 or 40001" {
-        /// `admin_shutdown`, the server's own SQLSTATE.
+        /// `admin_shutdown`, the server's own SQLSTATE; the default.
         "57P01" AdminShutdown,
         /// `serialization_failure`, on which many frameworks run a transaction again.
         "40001" SerializationFailure,
@@ -158,7 +167,8 @@ words! {
 words! {
     /// The treatment of a query whose client has disconnected, `on_client_gone`.
     pub enum OnClientGone = "cancel or finish" {
-        /// The query is cancelled on the server, unless it is a COMMIT.
+        /// The query is cancelled on the server with a CancelRequest, unless it may be a COMMIT,
+        /// whose outcome would then be unknown.
         "cancel" Cancel,
         /// The query runs to its end, and its replies are dropped.
         "finish" Finish,
@@ -180,9 +190,10 @@ words! {
 words! {
     /// The treatment of session state that no query of the server shows, `hidden_state`.
     pub enum HiddenState = "reset or pin" {
-        /// The state is reset before the connection serves another transaction.
+        /// The state is reset before the connection serves another transaction, so that its own
+        /// client loses it too.
         "reset" Reset,
-        /// The client is pinned to its server connection.
+        /// The client is pinned to its server connection, and counts towards `max_pinned`.
         "pin" Pin,
     }
 }

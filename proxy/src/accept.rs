@@ -41,8 +41,9 @@ impl BindError {
     }
 }
 
-/// Binds the addresses for clients, and the address of HTTP, which is `None` when `http_listen` is
-/// off.
+/// Binds the addresses for clients (`listen` and `unix_socket_dir`), and the address of HTTP, which
+/// is `None` when `http_listen` is off. Clients wait in the kernel's queue until
+/// [`Listeners::serve`]. A socket file that a killed process has left is replaced.
 ///
 /// # Errors
 /// [`BindError`] with every address that cannot be bound; nothing stays bound then.
@@ -116,7 +117,8 @@ impl Listeners {
         Self { tcp, unix }
     }
 
-    /// The bound addresses as text, the path for a Unix socket.
+    /// The bound addresses as text for the log: TCP in the order of `listen`, and last the path of
+    /// the Unix socket, if there is one.
     #[must_use]
     pub fn places(&self) -> Vec<String> {
         let tcp = self.tcp.iter().filter_map(|(listener, _)| listener.local_addr().ok());
@@ -132,7 +134,9 @@ impl Listeners {
         }
     }
 
-    /// Starts a thread for each listener, which accepts clients until the result is dropped.
+    /// Starts a thread for each listener, which accepts clients until the result is dropped, and
+    /// hands them to the workers in turn. While file descriptors or memory are short it pauses for
+    /// 200 ms and logs that at most every 10 s.
     ///
     /// # Errors
     /// The operating system's error, when a thread cannot be started or a socket cannot be
@@ -159,7 +163,8 @@ impl Listeners {
     }
 }
 
-/// The threads that accept clients. Dropping it closes the listeners and ends the threads.
+/// The threads that accept clients. Dropping it closes the listeners, ends the threads and removes
+/// the Unix socket's file; clients that were accepted stay. A drain drops it first.
 #[derive(Debug)]
 pub struct Accepting {
     stopped: Arc<AtomicBool>,

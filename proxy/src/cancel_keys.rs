@@ -31,15 +31,18 @@ struct Wrong {
 }
 
 impl WrongKeyLimiter {
-    /// Whether a CancelRequest from this address is processed.
+    /// Whether a CancelRequest from this address is processed: `false` from its hundredth wrong key
+    /// until 60 s after its first; always `true` for an unknown address and for Unix sockets. A
+    /// request that is not processed is dropped, and the client is told nothing.
     #[must_use]
     pub fn allows(&self, from: Subnet, now: Instant) -> bool {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&from).is_none_or(|wrong| wrong.count < WRONG_KEYS || wrong.is_over(now))
     }
 
-    /// Counts a wrong key. Returns `true` for the key that reaches the limit, so that it is logged
-    /// once. Unix sockets are not counted.
+    /// Counts a wrong key, within a minute of the address's first. Returns `true` only for the
+    /// hundredth, which reaches the limit, so that the caller logs it once. Unix sockets are not
+    /// counted. Beyond 10,000 addresses all counts are forgotten.
     pub fn record_wrong(&self, from: Subnet, now: Instant) -> bool {
         if !from.is_network() {
             return false;

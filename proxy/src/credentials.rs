@@ -45,8 +45,10 @@ const ANSWER_TIME: Duration = Duration::from_secs(1);
 /// Time limit for which a start waits for the passwords of the listed users.
 const START_TIME: Duration = Duration::from_secs(10);
 
-/// The handle to the one task that knows all passwords that rotate. Clones are cheap and share the
-/// task, which ends with the last clone.
+/// The handle to the one task that fetches the passwords which come from Vault, a file or an
+/// environment variable, keeps their accepted generations, and tells when the password of a server
+/// login changes. Clones are cheap and share the task, which ends with the last clone. A handle of
+/// [`Self::idle`] has no task: it knows no account, and commands are lost.
 #[derive(Clone, Debug)]
 pub struct CredentialManager {
     shared: Arc<Shared>,
@@ -92,7 +94,7 @@ impl CredentialManager {
 
     /// Waits until the password of every listed user was fetched once, with or without success, for
     /// 10 s at most. Called at the start, before clients are accepted; passwords that come later
-    /// are used then.
+    /// are used then. Returns at once without a listed user whose password rotates.
     pub async fn ready(&self) {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Ready(reply));
@@ -100,7 +102,8 @@ impl CredentialManager {
     }
 
     /// Applies a reloaded configuration, and returns when clients are checked by it. Passwords of
-    /// users that stay are kept.
+    /// users that stay are kept; users that are gone, or whose password is now in the
+    /// configuration, are dropped. A user whose source has another place is fetched at once.
     ///
     /// # Errors
     /// [`SourceError`] when a source cannot be set up; nothing is changed then.
@@ -122,8 +125,8 @@ impl CredentialManager {
         self.shared.account(user)
     }
 
-    /// Whether the configuration has a user whose password comes from Vault, a file or an
-    /// environment variable; the passwords need not be known yet.
+    /// Whether the configuration, also by its rule `*`, has a user whose password comes from Vault,
+    /// a file or an environment variable; the passwords need not be known yet.
     #[must_use]
     pub fn rotates(&self) -> bool {
         self.shared.rotates()
@@ -135,8 +138,9 @@ impl CredentialManager {
     }
 
     /// Counts a client that has logged in as `user` with the password `matched`. It counts as
-    /// connected until the value is dropped. `None`, without effect, for a user whose password does
-    /// not rotate.
+    /// connected until the value is dropped. The first login as a user since the start makes the
+    /// task write its passwords to the state files. `None`, without effect, for a user whose
+    /// password does not rotate, or has no accepted password any more.
     #[must_use]
     pub fn logged_in(&self, user: &str, matched: MatchedPassword) -> Option<Counted> {
         self.account(user)?;
@@ -148,7 +152,8 @@ impl CredentialManager {
 
     /// Drops all generations of a user's password but the newest (REVOKE OLD). Clients are refused
     /// with them at once; this returns when the history file says so too, so that a restart does
-    /// not bring them back.
+    /// not bring them back. It waits for the verifier of a password that was just fetched, and for
+    /// no file when the history is kept in memory. Clients that are connected stay.
     ///
     /// # Errors
     /// [`NotRevoked`] when the user is not known, or the history could not be written.
@@ -159,7 +164,8 @@ impl CredentialManager {
     }
 
     /// Fetches the password of `user` at once (REFRESH), and returns the result of the fetch once
-    /// its verifier is made.
+    /// its verifier is made. `Ok(Err(_))` is the source's error; the known passwords stay in use
+    /// then. The time is limited only by the source's own timeout.
     ///
     /// # Errors
     /// [`UnknownRole`] when no such user has a password that rotates, or the task has ended.

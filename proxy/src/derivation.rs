@@ -29,8 +29,10 @@ impl Default for Derivations {
 }
 
 impl Derivations {
-    /// Runs a derivation of so many iterations on a blocking thread, when its turn comes. A panic
-    /// of `work` continues in the caller.
+    /// Runs a derivation of `rounds` iterations on a blocking thread, when its turn comes, and
+    /// returns its result. Two run at a time up to 65,536 iterations, and one of those with more.
+    /// Dropping the future does not stop work that has begun. A panic of `work` continues in the
+    /// caller.
     pub async fn run<T: Send + 'static>(
         &self,
         rounds: u32,

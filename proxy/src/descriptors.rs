@@ -78,7 +78,8 @@ impl Requirement {
         self.clients + self.logging_in + self.servers + self.others
     }
 
-    /// The warning for the operator when `limit` descriptors do not suffice; `None` when they do.
+    /// The warning for the operator, with the need of each purpose, when `limit` descriptors do not
+    /// suffice; `None` when they do, an equal number included. The caller logs or prints it.
     #[must_use]
     pub fn warning(&self, limit: u64) -> Option<String> {
         (self.total() > limit).then(|| {
@@ -96,7 +97,9 @@ impl Requirement {
         })
     }
 
-    /// The limits of clients that fit `limit` descriptors beside everything else.
+    /// The limits of clients that fit `limit` descriptors beside everything else: the configured
+    /// ones when all fit. Otherwise clients get what servers, HTTP and files leave, but at least
+    /// half of `limit`; at most a quarter of that is for clients that have not logged in.
     #[must_use]
     pub fn fit(&self, config: &Config, limit: u64) -> ClientLimits {
         let wanted = PendingLoginLimits::from(&config.clients);

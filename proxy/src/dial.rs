@@ -15,12 +15,14 @@ pub use cancel::send_cancel;
 pub use error::{DialError, DialFault};
 pub use target::{Address, CancelKey, Dialed, Target};
 
-/// Connects and logs in, at each address of the host in turn until one accepts. An error of the
-/// server ends the search, as in libpq, unless the server does not accept connections now (57P03).
-/// Each address has the target's connect timeout. The future is large; box it.
+/// Connects and logs in, at each address of the host in the resolver's order until one accepts. An
+/// error of the server ends the search, as in libpq, unless the server does not accept connections
+/// now (57P03); so does a failed authentication exchange. The look-up of the name and each address
+/// have the target's connect timeout (`server_connect_timeout`). The future is large; box it.
 ///
 /// # Errors
-/// [`DialError`] of the last address, when no address led to ReadyForQuery.
+/// [`DialError`] of the address that ended the search, or else of the last one, when no address led
+/// to ReadyForQuery; without an address, that of the look-up.
 pub async fn dial(target: &Target) -> Result<Dialed, DialError> {
     let mut last = None;
     for address in reach::addresses(target).await? {

@@ -35,7 +35,8 @@ pub struct PoolDirectory {
 pub struct ClusterCounts(Arc<Mutex<HashMap<Box<str>, Arc<SharedCluster>>>>);
 
 impl ClusterCounts {
-    /// The counts of the cluster `name`, which begin at zero.
+    /// The counts of the cluster `name`, made at zero by the first call and never removed; later
+    /// calls return the same. The name need not be in the configuration.
     #[must_use]
     pub fn of(&self, name: &str) -> Arc<SharedCluster> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,8 +93,10 @@ impl PoolDirectory {
         &self.config
     }
 
-    /// The pool of a user on a database. `None` when the configuration does not serve the database,
-    /// or not to this user.
+    /// The pool of a user on a database, for a worker that begins to serve it. `None` when the
+    /// configuration does not serve the database, or not to this user. The pool's counts begin at
+    /// zero with the first call and are kept until [`Self::release`]; options and target are made
+    /// anew at each call.
     #[must_use]
     pub fn pool(&self, key: &PoolKey) -> Option<PoolEntry> {
         let (config, target) = self.target(&key.database, &key.user)?;
@@ -101,8 +104,8 @@ impl PoolDirectory {
         Some(PoolEntry { config: Arc::new(config), shared, target: Arc::new(target) })
     }
 
-    /// The options and the server of a user's pool on a database, without a pool being counted.
-    /// `None` as for [`Self::pool`].
+    /// The options and the server of a user's pool on a database, without a pool being counted. In
+    /// a cluster the caller sets the node by [`Target::at`]. `None` as for [`Self::pool`].
     #[must_use]
     pub fn target(&self, database: &str, user: &str) -> Option<(ResolvedPool, Target)> {
         let config = self.config.pool(database, user)?;
@@ -128,7 +131,8 @@ impl PoolDirectory {
     }
 
     /// Notes that a worker no longer holds a part of this pool. The pool's counts are dropped with
-    /// the last part.
+    /// the last part, so the worker must have dropped its [`PoolEntry::shared`] before. No effect
+    /// for an unknown pool, or while another worker holds a part.
     pub fn release(&self, key: &PoolKey) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let Counts { pools, databases, users } = &mut *counts;

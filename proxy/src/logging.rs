@@ -13,7 +13,8 @@ use self::json::JsonLines;
 mod json;
 
 /// Starts logging to standard error as `config` says. `RUST_LOG` is not read: the environment
-/// variable of the filter is `PGIMBAL_LOG`, which is part of the configuration.
+/// variable of the filter is `PGIMBAL_LOG`, which is part of the configuration. Lines are text or
+/// one JSON object each, without colours. Called once, at the start; a reload changes nothing here.
 ///
 /// # Errors
 /// [`LoggingError`] when the filter is invalid, or when logging was started before.

@@ -69,12 +69,14 @@ pub struct Authenticated {
     pub generation: Option<Counted>,
 }
 
-/// Reads the header of the PROXY protocol from a load balancer's connection: for whom it speaks is
-/// the peer from then on. As with [`accept`], whoever sent none has been told. It is waited for as
-/// long as `patience` lasts.
+/// Reads the header of the PROXY protocol, version 1 or 2, from a load balancer's connection,
+/// before [`accept`]. Returns the socket and the client that the header names; `peer`, the load
+/// balancer's address, when the header names none (a health check). Waits for at most `patience`,
+/// which is `client_first_packet_timeout`.
 ///
 /// # Errors
-/// [`LoginError`] when no valid header arrives in time.
+/// [`LoginError`] when no valid header arrives in time. The peer has been sent the error, except
+/// after the timeout, and the connection is closed.
 pub async fn read_proxy_header(
     mut socket: Socket,
     peer: Peer,
@@ -91,8 +93,9 @@ pub async fn read_proxy_header(
 }
 
 /// Serves one client from its first byte to the end of the login. When this returns an error, the
-/// client has been sent it where the protocol allows, and the connection is closed. The future is
-/// large; box it.
+/// client has been sent it where the protocol allows, and the connection is closed. Encryption and
+/// the startup packet are waited for as long as `client_first_packet_timeout` lasts; the caller
+/// limits the whole (`client_login_timeout`). The future is large; box it.
 ///
 /// # Errors
 /// [`LoginError`] when no session begins.

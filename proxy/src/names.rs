@@ -23,7 +23,7 @@ const MISSED: Duration = Duration::from_secs(9);
 /// An address that had gone and came back is one of a name that shows a few at a time. All that it
 /// has shown for so long are its.
 const ROTATING: Duration = Duration::from_secs(600);
-/// Limit of remembered addresses of a name; the oldest are forgotten.
+/// Limit of remembered addresses of a name; beyond it those that sort first are forgotten.
 const MOST: usize = 256;
 
 /// Looks up the host names of `configs` until the process ends, and sends changed addresses to the

@@ -28,7 +28,8 @@ impl Subnet {
         }))
     }
 
-    /// Whether the source is an address of a network, to which limits for one address apply.
+    /// Whether the source is an address of a network, to which limits for one address apply;
+    /// `false` for a Unix socket, which only the limits of all concern.
     #[must_use]
     pub const fn is_network(self) -> bool {
         self.0.is_some()
@@ -56,7 +57,8 @@ impl Peer {
     }
 }
 
-/// Limits of the clients that have not logged in yet.
+/// Limits of the clients that have not logged in yet: `max_login_conn` and
+/// `max_login_conn_per_address`, or fewer when file descriptors are short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingLoginLimits {
     /// Limit of all connections together.
@@ -112,7 +114,7 @@ impl PendingLogins {
     }
 
     /// Sets the limits after a reload. The oldest connections beyond the new limit of all are
-    /// evicted.
+    /// evicted; a lower limit of one address takes effect with its next connection.
     pub fn set_limits(&self, limits: PendingLoginLimits) {
         let mut waiting = self.waiting();
         waiting.limits = limits;
@@ -121,8 +123,9 @@ impl PendingLogins {
         }
     }
 
-    /// Adds a connection. If a limit is exceeded, the oldest connection of its address, or the
-    /// oldest of all, is evicted.
+    /// Adds a connection, which counts until the result is dropped. If a limit is exceeded, the
+    /// oldest connection of its address, or the oldest of all, is evicted; with a limit of 0 that
+    /// is the new one itself. Unix sockets have no limit of their own.
     #[must_use]
     pub fn add(self: &Arc<Self>, from: Subnet) -> PendingLogin {
         let (evict, evicted) = oneshot::channel();
@@ -201,7 +204,9 @@ impl Waiting {
 }
 
 impl PendingLoginHandle {
-    /// Sets the source of the connection, once a load balancer's PROXY header has named it.
+    /// Sets the source of the connection, once a load balancer's PROXY header has named it, so that
+    /// it counts for that address; its oldest connection is evicted if that exceeds the limit. No
+    /// effect when the connection has ended or was evicted.
     pub fn set_source(&self, from: Subnet) {
         self.pending.waiting().set_source(self.number, from);
     }
@@ -214,7 +219,8 @@ impl PendingLogin {
         PendingLoginHandle { pending: Arc::clone(&self.pending), number: self.number }
     }
 
-    /// Waits until the connection must be closed to make room for another.
+    /// Waits until the connection must be closed to make room for another; without an eviction it
+    /// never returns. The caller then closes the connection and drops this.
     pub async fn evicted(&mut self) {
         // The sender is dropped only together with the receiver's owner.
         let _ = (&mut self.evicted).await;

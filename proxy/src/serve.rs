@@ -64,7 +64,8 @@ pub enum ServeError {
 
 impl ServeError {
     /// Whether the configuration is at fault, so that a restart will not help and the exit code is
-    /// 78.
+    /// 78. `false` for an address that cannot be bound and a thread that cannot be started; the
+    /// exit code is 1 then.
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
         matches!(self, Self::Login(_) | Self::Tls(_) | Self::Source(_) | Self::State(_))
@@ -86,8 +87,9 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Prepares `state_dir`, reads the files that the configuration names and derives what logins
-    /// need. `overrides` is kept for reloads.
+    /// Prepares `state_dir` (makes it, and the file of the salt key, when they are missing), reads
+    /// the files that the configuration names and derives what logins need. `overrides` is kept for
+    /// reloads. Nothing is bound and no server is asked yet.
     ///
     /// # Errors
     /// [`ServeError`] when the configuration, `state_dir` or a file cannot be used.
@@ -121,7 +123,10 @@ impl Prepared {
         Ok(())
     }
 
-    /// Binds, serves clients, and drains when SIGTERM, SIGINT or the console ends the process.
+    /// Binds, serves clients until the process is told to end, and then drains: for
+    /// `shutdown_grace` after SIGTERM or SHUTDOWN on the console, and without waiting for
+    /// transactions after SIGINT. SIGHUP and RELOAD read the configuration again meanwhile. Returns
+    /// when all workers have ended.
     ///
     /// # Errors
     /// [`ServeError`] when serving could not begin.

@@ -48,8 +48,9 @@ impl Signals {
         }
     }
 
-    /// Runs `work` and returns its result; `None` when SIGTERM or SIGINT arrives first. A SIGHUP
-    /// waits for [`Self::next`].
+    /// Runs `work` and returns its result; `None` when SIGTERM or SIGINT arrives first, even before
+    /// the call. Then `work` is dropped where it stands, and the signal is taken: [`Self::next`]
+    /// does not return it again. A SIGHUP waits for [`Self::next`]. Called during the start.
     pub async fn until_shutdown<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             done = work => Some(done),

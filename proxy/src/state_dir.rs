@@ -59,7 +59,8 @@ enum Fault {
     ForeignFile(String, u32),
 }
 
-/// Makes the directory if it does not exist, with mode 0700, and checks it.
+/// Makes the directory with its missing parents, mode 0700, if it does not exist, and checks it and
+/// the files in it that bear names of pgimbal's. Called at the start, before any file is read.
 ///
 /// # Errors
 /// [`StateDirError`] when the directory cannot be made or written to, belongs to another user, is
@@ -69,8 +70,8 @@ pub fn prepare(path: &Path) -> Result<(), StateDirError> {
     made.map_err(Fault::NotMade).and_then(|()| check(path)).map_err(|fault| fault.at(path))
 }
 
-/// Checks the directory without making anything; a directory that does not exist passes if it could
-/// be made.
+/// Checks the directory without making anything, for `pgimbal check`; a directory that does not
+/// exist passes if this user may write to its nearest parent that exists.
 ///
 /// # Errors
 /// [`StateDirError`] as for [`prepare`].
@@ -198,7 +199,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Renames a file that cannot be used, so that it can be examined and is not overwritten.
+/// Renames a file that cannot be used, such as a history that cannot be parsed, so that an operator
+/// can examine it and it is not overwritten. A file at `aside` is replaced.
 ///
 /// # Errors
 /// The operating system's error.

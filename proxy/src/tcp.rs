@@ -21,9 +21,10 @@ pub struct DeadPeerTimer {
 }
 
 impl DeadPeerTimer {
-    /// Sets the timer to `limit`, or switches it off while bytes wait for the peer. Must be called
-    /// several times within `limit`. Returns whether bytes wait, so that the connection must be
-    /// looked at again even if nothing more is written; always `false` for a Unix socket.
+    /// Sets the timer to `limit` (`tcp_user_timeout`), or switches it off while bytes wait for the
+    /// peer; without a change it sets nothing. Must be called several times within `limit`. Returns
+    /// whether bytes wait, so that the connection must be looked at again even if nothing more is
+    /// written; always `false` for a Unix socket and for one that is closed.
     pub fn look(&mut self, socket: &Socket, limit: Duration) -> bool {
         if !matches!(socket, Socket::Tcp(_)) {
             return false;
@@ -52,7 +53,9 @@ fn has_unsent(socket: &SockRef<'_>, fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(polled[0].revents().is_empty())
 }
 
-/// Sets `TCP_NODELAY`, keepalive and `TCP_USER_TIMEOUT`; does nothing to a Unix socket.
+/// Sets `TCP_NODELAY`, keepalive (idle time, interval and count) and `TCP_USER_TIMEOUT` by the
+/// options of the configuration; does nothing to a Unix socket. It is called for each new server
+/// connection, and for a client when a reload has changed what the listener's sockets inherit.
 ///
 /// # Errors
 /// The operating system's error, when the socket is already closed.

@@ -39,12 +39,12 @@ pub enum TlsError {
     /// An option is missing that the mode needs.
     #[error("sslmode {mode} needs {key}")]
     Missing {
-        /// The value of `sslmode`.
+        /// The value of `sslmode`, for example `verify-full`.
         mode: &'static str,
-        /// The missing option's key.
+        /// The missing option's key with its table, for example `client_tls.ca_file`.
         key: &'static str,
     },
-    /// A file cannot be read, or holds no certificate or key.
+    /// A file cannot be read, is not PEM, or holds no certificate or key.
     #[error("cannot read {}: {cause}", path.display())]
     File {
         /// The file's path.
@@ -74,7 +74,7 @@ pub enum TlsError {
     /// `ca_file` is `system`, and the system has no CA certificates.
     #[error("the system has no CA certificates: install ca-certificates, or name a ca_file")]
     NoSystemRoots,
-    /// rustls refuses the settings.
+    /// rustls, the TLS library, refuses the settings, for this reason.
     #[error("TLS cannot be set up: {0}")]
     Setup(#[from] rustls::Error),
 }

@@ -74,7 +74,8 @@ pub enum OperatorError {
     /// Several clusters have a node of this name, so that it must be written `cluster.node`.
     #[error("several clusters have a node \"{0}\": say cluster.node")]
     AmbiguousNode(String),
-    /// The cluster's watcher refused the command, for this reason.
+    /// The cluster's watcher refused the command, for this reason; only ADOPT NODE of a node that
+    /// has gone or has no valid report. Nothing has changed.
     #[error("{0}")]
     Refused(String),
     /// The watcher has ended, because pgimbal is shutting down or the cluster was removed.
@@ -83,9 +84,10 @@ pub enum OperatorError {
 }
 
 impl Clusters {
-    /// Begins to watch every cluster of `config`, with the passwords of `credentials` where they rotate.
-    /// `listener` is called from its task with a cluster's name and each new view, and must not
-    /// block. Must be called on the runtime that will do it.
+    /// Begins to watch every cluster of `config`, with the passwords of `credentials` where they
+    /// rotate; each cluster has a task of its own. `listener` is called from that task with the
+    /// cluster's name and each new view, and must not block. `counts` are the effects of failovers
+    /// that the workers count. Must be called on the runtime that will run the tasks.
     ///
     /// # Errors
     /// [`TlsError`] when TLS towards a cluster cannot be set up.
@@ -104,7 +106,8 @@ impl Clusters {
     }
 
     /// Applies a new configuration: starts, reconfigures and ends watchers. The state of clusters
-    /// that stay is kept.
+    /// that stay is kept, an operator's hold too; their probers open new connections. Returns
+    /// before the watchers have begun to follow it.
     ///
     /// # Errors
     /// [`TlsError`] when TLS towards a cluster cannot be set up; nothing is changed then.
@@ -144,7 +147,8 @@ impl Clusters {
         inner.clusters.keys().cloned().collect()
     }
 
-    /// The current view of the cluster `name`; `None` when there is no such cluster.
+    /// The current view of the cluster `name`, by which workers route transactions; `None` when
+    /// there is no such cluster. It is of the moment, and does not wait for the watcher.
     #[must_use]
     pub fn view(&self, name: &str) -> Option<Arc<View>> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
@@ -152,7 +156,8 @@ impl Clusters {
     }
 
     /// Hands a hint to the cluster's watcher, so that it probes earlier. The hint is dropped when
-    /// the queue is full, because the watcher then knows already.
+    /// 64 hints wait, because the watcher then knows already, and when there is no such cluster.
+    /// Workers call it when a server connection breaks or refuses; it never blocks.
     pub fn probe_hint(&self, name: &str, probe_hint: ProbeHint) {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(handle) = inner.clusters.get(name) {
@@ -160,8 +165,8 @@ impl Clusters {
         }
     }
 
-    /// The status of every cluster, for the console and metrics. A watcher that does not answer
-    /// within a second is left out.
+    /// The status of every cluster, sorted by name, for the console and metrics. The watchers are
+    /// asked one after the other; one that does not answer within a second is left out.
     pub async fn status(&self) -> Vec<ClusterStatus> {
         let mut all = Vec::new();
         for name in self.names() {
@@ -175,7 +180,8 @@ impl Clusters {
         all
     }
 
-    /// Makes writes of a cluster wait until [`Self::resume`].
+    /// Makes writes of a cluster wait until [`Self::resume`] (HOLD on the console), as before a
+    /// planned switchover. Nothing changes when they are held so already.
     ///
     /// # Errors
     /// [`OperatorError::UnknownCluster`] or [`OperatorError::ShuttingDown`].
@@ -185,8 +191,8 @@ impl Clusters {
         answer.await.map_err(|_| OperatorError::ShuttingDown)
     }
 
-    /// Ends the hold of a cluster, or of all clusters for `None`. Returns the names of those that
-    /// were held.
+    /// Ends the operator's hold of a cluster, or of all clusters for `None` (RESUME). Returns the
+    /// names of those that were held, sorted; empty when none was. Every node is probed at once.
     ///
     /// # Errors
     /// [`OperatorError::UnknownCluster`] or [`OperatorError::ShuttingDown`].
@@ -206,8 +212,9 @@ impl Clusters {
         Ok(resumed)
     }
 
-    /// Makes the system identifier and timeline of a node those of its cluster. `node` is
-    /// `cluster.node`, or the node's name alone when only one cluster has it.
+    /// Makes the system identifier and timeline of a node those of its cluster (ADOPT NODE), as
+    /// after a restore or pg_upgrade; every other node must join that history before it counts
+    /// again. `node` is `cluster.node`, or the node's name alone when only one cluster has it.
     ///
     /// # Errors
     /// [`OperatorError::UnknownNode`] or [`OperatorError::AmbiguousNode`] for the name,

@@ -18,7 +18,8 @@ pub use socket::Socket;
 /// Name and value of a setting, in the bytes in which they arrived, without terminators.
 pub type Setting = (Box<[u8]>, Box<[u8]>);
 
-/// A connection to a client or a server.
+/// A connection to a client or a server: its socket, and the state of TLS where it is used.
+/// Dropping it closes the socket without TLS's closing alert.
 #[derive(Debug)]
 pub enum Transport {
     /// A connection without TLS.
@@ -109,7 +110,8 @@ impl Transport {
         }
     }
 
-    /// Closes the sending direction, after TLS's closing alert.
+    /// Closes the sending direction, after TLS's closing alert, so that the peer reads the end of
+    /// the stream. What the peer still sends can be read; dropping the transport closes the socket.
     ///
     /// # Errors
     /// The socket's error.
@@ -122,7 +124,8 @@ impl Transport {
     }
 
     /// Deregisters the connection from this thread's runtime, with its TLS state, so that it can
-    /// move to another thread.
+    /// move to another thread, where [`Self::attach`] registers it. The connection is closed when
+    /// that fails.
     ///
     /// # Errors
     /// The runtime's error when the socket cannot be deregistered.
@@ -131,7 +134,8 @@ impl Transport {
         Ok(DetachedTransport(self))
     }
 
-    /// Registers a connection from another thread with this thread's runtime.
+    /// Registers a connection from another thread with this thread's runtime. The connection is
+    /// closed when that fails.
     ///
     /// # Errors
     /// The runtime's error when the socket cannot be registered.

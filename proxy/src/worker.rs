@@ -50,7 +50,8 @@ pub struct Channels {
     /// Messages of the main task, the listeners, the credentials' task, the clusters' watchers and
     /// other workers. The worker also ends when all senders are dropped.
     pub messages: mpsc::UnboundedReceiver<Message>,
-    /// Requests of the console and of the metrics for a snapshot of the worker's state.
+    /// Requests of the console and of the metrics for a snapshot of the worker's state. They are
+    /// answered between messages; the worker goes on without them when all senders are dropped.
     pub snapshots: mpsc::UnboundedReceiver<SnapshotRequest>,
 }
 
@@ -59,9 +60,11 @@ pub struct Channels {
 /// often.
 const POLLS_BETWEEN_EVENTS: u32 = 128;
 
-/// Starts worker `id` on a thread of its own, named `worker-ID`, with a runtime for one thread. It
-/// returns once the runtime is made. [`Message::Drain`] ends sessions but not the thread, which
-/// ends at [`Message::Stop`]; whatever is still connected then is dropped.
+/// Starts worker `id` on a thread of its own, named `worker-ID` (`worker-0`), with a runtime for
+/// one thread; the main task does so once for each worker at pgimbal's start. It returns once the
+/// runtime is made. [`Message::Drain`] ends sessions but not the thread, which ends at
+/// [`Message::Stop`] or when all senders of messages are dropped; whatever is still connected then
+/// is dropped. Joining the handle waits for that end.
 ///
 /// # Errors
 /// The operating system's error when the thread or its runtime could not be made.

@@ -65,7 +65,8 @@ impl UnmatchedProof {
     }
 
     /// Checks the proof by the user's account as it is now, `None` when there is no such user, and
-    /// ends the login.
+    /// ends the login. For a password in clear text that has no derived key yet it may block for a
+    /// key derivation.
     ///
     /// # Errors
     /// [`ClientLoginError::WrongPassword`] when the proof still fits no password, and
@@ -75,14 +76,17 @@ impl UnmatchedProof {
     }
 
     /// Checks the proof by `account` and keeps it for another check; `None` when it fits no
-    /// password or is malformed.
+    /// password or is malformed. `account` is `None` when there is no such user. A SCRAM proof fits
+    /// only while the account has the salt and iterations that the client was shown. It costs as
+    /// much as [`Self::retry`].
     #[must_use]
     pub fn check(&self, account: Option<&Account>) -> Option<Accepted> {
         self.against(account).ok().flatten()
     }
 
     /// The error with which the login ends when no password fits:
-    /// [`ClientLoginError::WrongPassword`].
+    /// [`ClientLoginError::WrongPassword`]. It names the user and does not tell whether the user
+    /// exists; nothing is checked.
     #[must_use]
     pub fn error(&self) -> ClientLoginError {
         ClientLoginError::WrongPassword(self.user.clone())

@@ -56,15 +56,16 @@ impl AcceptedPasswords {
     }
 
     /// Replaces the keys of the password of `accept_also`, after a reload; `None` when there is
-    /// none any more.
+    /// none any more. The account must be made anew ([`Self::accepted`]) before it counts.
     pub fn set_extra(&mut self, extra: Option<LoginKeys>) {
         self.extra = extra;
     }
 
-    /// Adds a generation and retires (`retired_at` = `now`) all with a smaller number. `rotated_at`
-    /// is the source's date, `None` when the source has none. Keys of a password that is in the
-    /// list renumber its entry, and keep its `first_seen`. When a larger number is in the list, the
-    /// new entry is retired at once, and left out if it was made before the last
+    /// Adds a generation and retires (`retired_at` = `now`) all whose number is not larger; those
+    /// that were retired before keep their date. `rotated_at` is the source's date, `None` when the
+    /// source has none. Keys of a password that is in the list renumber its entry, and keep its
+    /// `first_seen`. When a larger number is in the list, the new entry is retired at `now` (one
+    /// that was retired already keeps its date), and left out if it was made before the last
     /// [`Self::revoke_old`].
     pub fn learn(
         &mut self,
@@ -91,7 +92,8 @@ impl AcceptedPasswords {
 
     /// Drops all generations but the newest (REVOKE of an operator). The date is remembered, so
     /// that neither [`Self::learn`] nor a merge with another proxy's history brings them back. No
-    /// effect without generations.
+    /// effect without generations. The password of `accept_also` stays. The caller must make the
+    /// account and the history anew.
     pub fn revoke_old(&mut self) {
         let Some(newest) = self.entries.pop() else { return };
         let dropped = std::mem::replace(&mut self.entries, vec![newest]);
@@ -101,7 +103,8 @@ impl AcceptedPasswords {
     }
 
     /// Drops the generations that `grace` no longer covers, never the newest. Returns whether any
-    /// was dropped, so that the account and the history must be made anew.
+    /// was dropped, so that the account and the history must be made anew. A generation ends at the
+    /// very moment of `retired_at` + `grace.age`. The password of `accept_also` stays.
     pub fn handle_timeout(&mut self, grace: Grace, now: SystemTime) -> bool {
         let before = self.entries.len();
         let newest = self.entries.len().saturating_sub(1);
@@ -115,7 +118,9 @@ impl AcceptedPasswords {
     }
 
     /// The time at which [`Self::handle_timeout`] must be called next, because an old generation
-    /// reaches `grace.age`. `None` when there is only one generation, or `grace.age` is `None`.
+    /// reaches `grace.age`. `None` when there is only one generation, or `grace.age` is `None`. It
+    /// may be past. `grace.generations` gives no time: call [`Self::handle_timeout`] after each
+    /// [`Self::learn`] as well.
     #[must_use]
     pub fn next_timeout(&self, grace: Grace) -> Option<SystemTime> {
         // The newest is kept, whatever a history says of it.
@@ -123,11 +128,11 @@ impl AcceptedPasswords {
         older.iter().filter_map(|entry| entry.ends(grace)).min()
     }
 
-    /// The passwords that are accepted now with their keys, for [`Account::of_keys`]: the
-    /// generations, the newest first, and at the end the password of `accept_also` with generation
-    /// 0.
-    ///
-    /// [`Account::of_keys`]: crate::account::Account::of_keys
+    /// The passwords of the list with their keys, for
+    /// [`Account::of_keys`](crate::account::Account::of_keys): the generations, the newest first,
+    /// and at the end the password of `accept_also` with generation 0. Generations past the grace
+    /// are among them until [`Self::handle_timeout`] drops them. Empty before the first
+    /// [`Self::learn`] if there is no `accept_also`.
     pub fn accepted(&self) -> impl Iterator<Item = (MatchedPassword, LoginKeys)> {
         let generations = self.entries.iter().rev().enumerate().map(|(newer, entry)| {
             let rank = PasswordRank::after(newer);
@@ -178,7 +183,7 @@ impl AcceptedPasswords {
     /// Makes the list from a record of the history file, numbered from 1, the oldest first. When
     /// `wanted` is `Some` and is not the record's salt and iterations, the generations are left
     /// out, because their verifiers cannot be used with it; `revoked_before` is kept. `extra` as in
-    /// [`Self::new`].
+    /// [`Self::new`]. A record with an empty salt or iterations out of range gives no generations.
     #[must_use]
     pub fn of_record(
         record: &HistoryRecord,

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 /// A token bucket: limits how often something is done to `burst` times at once, and once per
-/// `refill` in the long run. It has no clock; callers give the time.
+/// `refill` in the long run. It has no clock; callers give the time. A clone is a bucket of its
+/// own, with as many tokens.
 #[derive(Clone, Debug)]
 pub struct Bucket {
     burst: u32,
@@ -20,7 +21,8 @@ impl Bucket {
         Self { burst, refill, full_at: None }
     }
 
-    /// The time at which a token can be taken: `now` when there is one. Takes none.
+    /// The time at which a token can be taken: `now` when there is one. Takes none. Tokens that
+    /// [`Self::reserve`] took in advance count as missing, so this may be several `refill`s ahead.
     #[must_use]
     pub fn ready_at(&self, now: Instant) -> Instant {
         let Some(full_at) = self.full_at else { return now };

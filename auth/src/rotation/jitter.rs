@@ -14,7 +14,8 @@ impl Jitter {
         Self(seed)
     }
 
-    /// The next number, at least 0 and below 1.
+    /// The next number, at least 0 and below 1. It has 53 random bits and moves the stream on by
+    /// one.
     pub fn fraction(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

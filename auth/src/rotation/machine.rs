@@ -33,7 +33,8 @@ pub enum LoginPlan {
         password: Secret,
     },
     /// Wait until something about the role changes, at most until this moment (30 s ahead or less),
-    /// and plan the login again.
+    /// and plan the login again. The reason is that no password is known yet, another login tries
+    /// one at this node, or the node refuses all and a newer one may come.
     Wait(Instant),
     /// Fail the login now: no password works, and waiting longer is of no use.
     GiveUp(GiveUp),
@@ -46,7 +47,7 @@ pub enum GiveUp {
     /// login that needed one.
     Unknown,
     /// The node refuses every password that may be tried; the next attempt is allowed at this
-    /// moment.
+    /// moment (200 ms to 2 s after the last pass).
     Refused(Instant),
 }
 
@@ -91,7 +92,8 @@ pub struct Rotation {
 
 impl Rotation {
     /// Makes the rotation of a role of which no password is known yet. Its first generation gets
-    /// the number `first_number`, so that numbers go on where a stored history ended.
+    /// the number `first_number`, so that numbers go on where a stored history ended. Until the
+    /// first answer, logins wait up to 30 s. `schedule` plans the fetches; the caller makes them.
     #[must_use]
     pub const fn new(schedule: Schedule, first_number: u32) -> Self {
         Self {
@@ -124,7 +126,8 @@ impl Rotation {
 
     /// Begins to ask another source, after a reload has changed the role's source. The known
     /// passwords stay in use. Their dates are dropped, since they cannot be compared with those of
-    /// the new source, and a fetch is due at `now`.
+    /// the new source, and a fetch is due at `now`. The nodes' answers are kept; an answer of the
+    /// former source that comes later must be ignored by the caller.
     pub fn handle_source_change(&mut self, now: Instant) {
         self.generations.iter_mut().for_each(|generation| generation.rotated_at = None);
         self.schedule.restart(now);
@@ -272,7 +275,8 @@ impl Rotation {
     /// Records that the server `node` has accepted generation `number`. Returns `Some(number)` when
     /// that generation has become the newest: it is a [`Learned::Candidate`] or [`Learned::Older`]
     /// one, and this node refuses the newest. `None` otherwise, also for a generation or node that
-    /// was dropped.
+    /// was dropped. A generation that is still known counts as proven from now on. Waiting logins
+    /// at the node must be planned again.
     pub fn handle_accepted(&mut self, node: &str, number: u32) -> Option<u32> {
         let newest = self.newest?;
         let generation = self.generations.iter_mut().find(|g| g.number == number)?;
@@ -307,7 +311,8 @@ impl Rotation {
     }
 
     /// Whether generation `number` came after the newest from the source, but with an older date
-    /// ([`Learned::Older`] or [`Learned::Candidate`]). False when no password is known.
+    /// ([`Learned::Older`] or [`Learned::Candidate`]). False when no password is known. Numbers
+    /// that were never given count as well when they are larger than the newest's.
     #[must_use]
     pub fn is_older(&self, number: u32) -> bool {
         self.newest.is_some_and(|newest| number > newest)
@@ -329,7 +334,9 @@ impl Rotation {
     }
 
     /// Records that a login at `node` ended before the server checked the password, for example
-    /// because the network failed. Another login may try generation `number` then.
+    /// because the network failed. Another login may try generation `number` then. No effect for an
+    /// unknown node, or when another generation is being tried there. Waiting logins must be
+    /// planned again.
     pub fn handle_abandoned(&mut self, node: &str, number: u32) {
         if let Some(state) = self.nodes.get_mut(node) {
             state.end_probe(number);
@@ -372,33 +379,38 @@ impl Rotation {
         }
     }
 
-    /// The newest generation; `None` until the source has returned a password.
+    /// The newest generation; `None` until the source has returned a password. A password that was
+    /// [`Self::remember`]ed counts too. Logins show it first.
     #[must_use]
     pub fn newest(&self) -> Option<&Generation> {
         self.newest.and_then(|number| self.generation(number))
     }
 
     /// The generation that was the newest before the present one; `None` until a second password
-    /// came, and when its password came back under a new number or was dropped.
+    /// came, and when its password came back under a new number or was dropped. A login may show it
+    /// at a node that refuses the newest.
     #[must_use]
     pub fn previous(&self) -> Option<&Generation> {
         self.previous.and_then(|number| self.generation(number))
     }
 
-    /// The generation with this number; `None` when there was none or it was dropped.
+    /// The generation with this number; `None` when there was none or it was dropped. Kept are at
+    /// least the last 4, the newest, the previous, and each that some node accepted last.
     #[must_use]
     pub fn generation(&self, number: u32) -> Option<&Generation> {
         self.generations.iter().find(|generation| generation.number == number)
     }
 
     /// Nodes that refuse every password tried, each with the time since when. Empty when all is
-    /// well.
+    /// well. They are in text order (host and port). A node leaves the list when it accepts a
+    /// password.
     pub fn failing(&self) -> impl Iterator<Item = (&str, Instant)> {
         self.nodes.iter().filter_map(|(name, node)| Some((&**name, node.failing_since()?)))
     }
 
     /// Those of [`Self::failing`] that have refused the newest password. For the other failing
-    /// nodes it is not known yet whether the newest works.
+    /// nodes it is not known yet whether the newest works. They are in text order; empty when no
+    /// password is known.
     pub fn refusing_newest(&self) -> impl Iterator<Item = &str> {
         let newest = self.newest.unwrap_or_default();
         let nodes = self.nodes.iter().filter(move |(_, node)| node.refuses(newest, newest));
@@ -406,7 +418,8 @@ impl Rotation {
     }
 
     /// Whether some known password was ever accepted by a server. A refusal is then an event to be
-    /// logged and alerted, not a password that was wrong from the start.
+    /// logged and alerted, not a password that was wrong from the start. True as well for one from
+    /// the password cache; false when no password is known.
     #[must_use]
     pub fn has_worked(&self) -> bool {
         self.generations.iter().any(|generation| generation.proven)

@@ -13,10 +13,13 @@ use super::record::{Time, Unreadable};
 const VERSION: u32 = 1;
 
 /// The contents of the password cache file (JSON): the last passwords of all roles in clear text.
+/// [`Default`] has version 0, which [`Self::parse`] refuses: use [`Self::new`] to write one. The
+/// file is `passwords.json` in `state_dir`, kept with `password_cache = true`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct PasswordCache {
     version: u32,
-    /// The passwords of each role by the role's name, the newest last.
+    /// The passwords of each role by the role's name, the newest last. pgimbal writes no empty
+    /// list, but one may be read.
     pub roles: BTreeMap<String, Vec<CachedPassword>>,
 }
 

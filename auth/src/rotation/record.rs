@@ -19,6 +19,7 @@ const VERSION: u32 = 1;
 
 /// The contents of the history file (JSON): the accepted generations of all users. Proxies that
 /// share the file merge their documents. It holds no password, but verifiers, which are secrets.
+/// The file is `credentials.json` in `state_dir`, kept with `credential_history = "file"`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryDocument {
     version: u32,
@@ -107,7 +108,8 @@ impl HistoryDocument {
     }
 
     /// Merges another proxy's document into this one: users by [`HistoryRecord::merge`], and users
-    /// that only `other` has are added.
+    /// that only `other` has are added. Users that only this document has stay. It changes the
+    /// memory only; the caller writes the file.
     pub fn merge(&mut self, other: Self) {
         for (user, record) in other.users {
             match self.users.get_mut(&user) {

@@ -48,21 +48,25 @@ const REFUSALS: Bucket = Bucket::new(5, Duration::from_secs(1));
 pub const MISMATCH_PAUSE: Duration = Duration::from_secs(2);
 
 /// Limit of the fetches that clients with unknown passwords cause: 3 at once, then one per
-/// [`MISMATCH_PAUSE`]. Users that do not exist have a bucket of their own, of the same size.
+/// [`MISMATCH_PAUSE`]. Users that do not exist have a bucket of their own, of the same size. Each
+/// role has its own, made when its [`Schedule`] is.
 pub const MISMATCHES: Bucket = Bucket::new(3, MISMATCH_PAUSE);
 
 /// The event for which the source is to be asked before its regular time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FetchCause {
-    /// A PostgreSQL server refused the newest password.
+    /// A PostgreSQL server refused the newest password. Five such fetches may follow each other
+    /// without a pause, then one per second; pauses after failures are at most 2 s for 30 s.
     Refusal,
     /// A client of this user showed a password that is not known; it may be newer than the last
-    /// answer.
+    /// answer. Limited by [`MISMATCHES`]: a fetch beyond it comes later, and is never left out.
     Mismatch,
     /// A client of a user that does not exist showed a password. This role's source is asked in its
-    /// stead, so that timing does not tell which users exist.
+    /// stead, so that timing does not tell which users exist. Limited by a bucket of the size of
+    /// [`MISMATCHES`]: a fetch beyond it is left out.
     StandIn,
-    /// An operator ordered it, or the file of the source has changed.
+    /// An operator ordered it (REFRESH on the console), the file of the source has changed, or a
+    /// reload may have mended the source. It has no limit.
     Order,
 }
 
@@ -135,13 +139,16 @@ impl Schedule {
         }
     }
 
-    /// Changes the poll interval after a reload, from the next answer on; `None` stops polling.
+    /// Changes the poll interval after a reload, from the next answer on; `None` stops polling. A
+    /// fetch that is planned already keeps its time.
     pub const fn set_poll(&mut self, poll: Option<Duration>) {
         self.poll = poll;
     }
 
     /// Forgets the fetch that is out, expected rotation and pauses, and makes a fetch due at `now`.
     /// For a role whose source has changed: what the former source still answers must be ignored.
+    /// Requests by [`Self::request_fetch`] that are not answered stay, and the role stays stale
+    /// until an answer comes.
     pub const fn restart(&mut self, now: Instant) {
         (self.in_flight, self.overdue) = (false, false);
         self.backoff.reset();
@@ -150,7 +157,8 @@ impl Schedule {
     }
 
     /// The time of the next fetch, which may be before `now`. `None` while a fetch is out, and when
-    /// none is planned because the source is not polled.
+    /// none is planned because the source is not polled. It is the earliest of the regular fetch,
+    /// the expected rotation and all requests, but not before the end of a pause after a failure.
     #[must_use]
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
         if self.in_flight {
@@ -176,7 +184,8 @@ impl Schedule {
     }
 
     /// Begins a fetch if one is due at `now`, and returns whether it did. The caller must then ask
-    /// the source and call [`Self::handle_answer`] or [`Self::handle_failure`].
+    /// the source and call [`Self::handle_answer`] or [`Self::handle_failure`]. At most one is out
+    /// at a time; false also while one is.
     pub fn begin_fetch(&mut self, now: Instant) -> bool {
         if self.next_timeout(now).is_none_or(|next| next > now) {
             return false;
@@ -193,6 +202,8 @@ impl Schedule {
     /// Handles the answer to the fetch that was out, and plans the next one. `ttl` is the time
     /// until the next rotation (Vault's `ttl`), `None` when the source names none, zero when it is
     /// overdue. `fresh` says that the answer was a new generation. Ends staleness and pauses.
+    /// Requests from before the fetch was sent are satisfied. The next poll is about 90 to 100 % of
+    /// the interval after this one was sent, 10 to 100 % the first time.
     pub fn handle_answer(&mut self, now: Instant, ttl: Option<Duration>, fresh: bool) {
         let sent = self.ended(now);
         let first = !std::mem::replace(&mut self.has_answered, true);
@@ -219,7 +230,8 @@ impl Schedule {
     /// Handles the failure of the fetch that was out: the next one follows after a growing pause,
     /// 0.5 s to at most 30 s or the poll interval. `retry_after` is the pause for which the source
     /// asked (Retry-After), at most 30 s of which are kept. The role is stale from the first
-    /// failure on.
+    /// failure on. The pause doubles, is cut by up to 20 % at random, and is at most 2 s for 30 s
+    /// after a refusal. Requests of clients and operators are dropped.
     pub fn handle_failure(&mut self, now: Instant, retry_after: Option<Duration>) {
         let _ = self.ended(now);
         self.stale_since.get_or_insert(now);
@@ -242,7 +254,8 @@ impl Schedule {
 
     /// Requests a fetch for an event at `now`; only a fetch that begins later satisfies it. A pause
     /// after failures is cut to 1 s after the last fetch. Returns false only for
-    /// [`FetchCause::StandIn`] when its limit is used up: no fetch comes for it.
+    /// [`FetchCause::StandIn`] when its limit is used up: no fetch comes for it. A pause for which
+    /// the source itself asked (Retry-After) is kept.
     pub fn request_fetch(&mut self, cause: FetchCause, now: Instant) -> bool {
         match cause {
             FetchCause::Refusal => self.refused_at = Some(now),
@@ -271,7 +284,9 @@ impl Schedule {
     }
 
     /// The request of clients with unknown passwords that no answer has satisfied yet: when it
-    /// came, and when its fetch may be sent. `None` when there is none.
+    /// came, and when its fetch may be sent. `None` when there is none. Both are times by the
+    /// caller's clock; the second may be later when [`MISMATCHES`] is used up. Later clients share
+    /// the request until its fetch begins.
     #[must_use]
     pub fn mismatched(&self) -> Option<(Instant, Instant)> {
         self.mismatch.map(|mismatch| (mismatch.came, mismatch.ready))
@@ -301,7 +316,7 @@ impl Schedule {
     }
 
     /// Time of the first failed fetch since the last answer; `None` when the last fetch was
-    /// answered.
+    /// answered. Also `None` before the first fetch has ended.
     #[must_use]
     pub const fn stale_since(&self) -> Option<Instant> {
         self.stale_since

@@ -37,7 +37,9 @@ impl std::fmt::Debug for AwaitsServerProof {
 impl ScramClient {
     /// Begins an exchange: chooses the mechanism and makes the first message, in this order in the
     /// result. `plus_offered` says whether the server offered SCRAM-SHA-256-PLUS; `nonce` must be
-    /// random.
+    /// random. The mechanism is SCRAM-SHA-256-PLUS if it is offered and `channel` has binding data,
+    /// else SCRAM-SHA-256, even if that was not offered. The message names no user: the startup
+    /// packet did.
     #[must_use]
     pub fn begin(
         channel: Channel<'_>,
@@ -60,7 +62,8 @@ impl ScramClient {
 
     /// Answers the server's challenge with the proof of `password`. It costs as many PBKDF2
     /// iterations as the server asks for, at most [`MAX_ITERATIONS`], which takes up to about a
-    /// second.
+    /// second. Returns the state that checks the server's last message, and the
+    /// client-final-message to send. The exchange is consumed, also by an error.
     ///
     /// # Errors
     /// [`ScramError::Malformed`] for a challenge that breaks the grammar, does not repeat the
@@ -94,7 +97,8 @@ impl ScramClient {
 }
 
 impl AwaitsServerProof {
-    /// Checks the server's last message, the data of AuthenticationSASLFinal.
+    /// Checks the server's last message, the data of AuthenticationSASLFinal. `Ok` proves the
+    /// server; AuthenticationOk must still follow. Compares in constant time.
     ///
     /// # Errors
     /// [`ScramError::WrongProof`] when the signature shows that the server does not know the

@@ -21,7 +21,7 @@ pub enum Offer {
 
 impl Offer {
     /// The mechanisms for this connection: with SCRAM-SHA-256-PLUS when channel binding is
-    /// possible.
+    /// possible. That needs TLS and a certificate with binding data ([`Channel::end_point`]).
     #[must_use]
     pub const fn for_channel(channel: Channel<'_>) -> Self {
         match channel.end_point() {
@@ -55,6 +55,8 @@ pub struct Accepted {
 impl ScramServer {
     /// Reads the mechanism that a client chose and its first message, and returns the challenge to
     /// send. The salt and iterations of `verifier` are shown to the client; `nonce` must be random.
+    /// `channel` must be the one of the offer. The user name in the message is ignored, as in
+    /// PostgreSQL.
     ///
     /// # Errors
     /// [`ScramError`] for a mechanism that was not offered, a malformed message, an unsupported
@@ -79,6 +81,8 @@ impl ScramServer {
 
     /// Checks a client's proof by each verifier; all must have the salt and iterations that were
     /// shown. Every verifier is tried, so that the time taken does not depend on which one matches.
+    /// An empty list gives [`ScramError::WrongProof`]; of several that match, the first counts. The
+    /// exchange stays as it is, so that the same message can be checked again.
     ///
     /// # Errors
     /// [`ScramError::WrongProof`] when no verifier matches, [`ScramError::ChannelBinding`] when the

@@ -25,7 +25,8 @@ pub struct ComputedProof(pub(super) Result<(AwaitsServerProof, Vec<u8>), ScramEr
 
 impl ProofComputation {
     /// Number of PBKDF2 iterations that the server's challenge asks for; 0 when the challenge does
-    /// not say.
+    /// not say. The number is as the server says it and not checked; [`Self::run`] refuses one
+    /// above 1,000,000.
     #[must_use]
     pub fn iterations(&self) -> u32 {
         let attributes = self.challenge.split(|byte| *byte == b',');
@@ -33,7 +34,9 @@ impl ProofComputation {
         count.and_then(|count| std::str::from_utf8(count).ok()?.parse().ok()).unwrap_or(0)
     }
 
-    /// Computes the proof; blocks for up to about a second.
+    /// Computes the proof; blocks for up to about a second. A challenge that is malformed or asks
+    /// for too many iterations gives its error from
+    /// [`ServerLogin::handle_proof`](super::ServerLogin::handle_proof).
     #[must_use]
     pub fn run(self) -> ComputedProof {
         ComputedProof(self.scram.answer(&self.password, &self.challenge))

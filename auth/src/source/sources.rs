@@ -26,6 +26,8 @@ pub struct Sources {
 
 impl Sources {
     /// Makes a client for each Vault. Nothing is connected to and no password is read yet.
+    /// Certificate and key files of the Vaults are read, those of a login are not. Called at the
+    /// start, at each reload and by `pgimbal check`.
     ///
     /// # Errors
     /// [`SourceError`] when a certificate, a key or an address cannot be used.
@@ -59,7 +61,8 @@ impl Sources {
     }
 
     /// The client of a Vault by its name in the configuration; an empty name stands for the only
-    /// one.
+    /// one. `None` for a name that is not configured, and for an empty one when there are none or
+    /// several.
     #[must_use]
     pub fn vault(&self, name: &str) -> Option<&Arc<VaultClient>> {
         match self.vaults.values().next() {

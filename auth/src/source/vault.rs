@@ -72,7 +72,8 @@ pub struct VaultClient {
 
 impl VaultClient {
     /// Reads the certificate files and the key; connects to nothing yet. `name` is the Vault's name
-    /// in the configuration.
+    /// in the configuration. The certificates are read again when TLS fails and the files have
+    /// changed.
     ///
     /// # Errors
     /// [`SourceError`] when a file or an address cannot be used.
@@ -90,7 +91,9 @@ impl VaultClient {
     }
 
     /// Reads the credentials of a static role: `GET /v1/:mount/static-creds/:role`. Logs in first
-    /// when there is no valid token.
+    /// when there is no valid token. A 403 is tried once more with another token, if that may help.
+    /// While a pause after a failure lasts (up to 1 s, or `Retry-After`), the last error is
+    /// returned at once.
     ///
     /// # Errors
     /// [`SourceError`] by cause: the Vault, its token, the policy or the role.
@@ -111,7 +114,7 @@ impl VaultClient {
     }
 
     /// Lists the names of all static roles of the mount: `LIST /v1/:mount/static-roles`. Empty when
-    /// the engine has no roles.
+    /// the engine has no roles. The names are in the order of Vault's answer.
     ///
     /// # Errors
     /// [`SourceError`] by cause: the Vault, its token, the policy or the mount.
@@ -126,7 +129,9 @@ impl VaultClient {
         }
     }
 
-    /// Asks each address for its health, `GET /v1/sys/health`, which needs no token.
+    /// Asks each address for its health, `GET /v1/sys/health`, which needs no token. One [`Health`]
+    /// for each address, in the order of the configuration, asked one after another. A failure is
+    /// in [`Health::fault`]; no pause after failures is begun or kept.
     pub async fn health(&self) -> Vec<Health> {
         self.addresses.each(Health::of).await
     }
@@ -222,15 +227,17 @@ impl VaultClient {
     }
 }
 
-/// The state of pgimbal's token (`GET /v1/auth/token/lookup-self`), for `pgimbal check`.
+/// The state of pgimbal's token, as Vault answers `GET /v1/auth/token/lookup-self`, for `pgimbal
+/// check`. A token that Vault calls invalid is an error of [`VaultClient::token_status`] instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenStatus {
-    /// The token is valid.
+    /// The token is valid (Vault answered with a status 2xx).
     Good {
         /// Time until the token expires; `None` when it never does.
         ttl: Option<Duration>,
     },
-    /// The token may not look itself up, so that its state is unknown.
+    /// Vault answered with any other status, mostly 403: the token may not look itself up. It may
+    /// be valid nevertheless.
     Unknown,
 }
 

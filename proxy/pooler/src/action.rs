@@ -43,13 +43,13 @@ pub enum Action {
     ProbeHint(ClusterId, ProbeHint),
     /// Log that a server refuses to tell this pool's user about these kinds of session state
     /// (SQLSTATE 42501). Sessions that may have left such state keep their server connection until
-    /// they leave.
+    /// they leave. Logged once for each pool and kind.
     QuestionDenied(PoolId, Kinds),
-    /// Log that a server connection of this pool has refused to be reset between two sessions, and
-    /// was closed.
+    /// Log that a server connection of this pool has refused to be reset between two sessions, or
+    /// after it has refused a client's settings, and was closed.
     ConnectionRejected(PoolId),
-    /// Forget what the driver has kept of a pool that is gone. Until the next call that makes a
-    /// pool, `Pooler::pool_of` still returns its key.
+    /// Forget what the driver has kept of a pool that is gone, because nobody has used it for some
+    /// time. Until the next call that makes a pool, `Pooler::pool_of` still returns its key.
     Retired(PoolId),
 }
 

@@ -19,15 +19,17 @@ pub struct CancelKey {
 }
 
 impl CancelKey {
-    /// Makes a key for a client of protocol 3.0, with the first 4 bytes of `secret`. Both arguments
-    /// are random. The top bit of `process_id` is cleared, and 0 becomes 1.
+    /// Makes a key for a client of a protocol before 3.2, with the first 4 bytes of `secret`; the
+    /// others are never used. Both arguments are random. The top bit of `process_id` is cleared,
+    /// and 0 becomes 1. The driver makes the key when the client has logged in.
     #[must_use]
     pub const fn short(process_id: u32, secret: [u8; LONG_SECRET]) -> Self {
         Self { process_id: like_postgresqls(process_id), secret, length: 4 }
     }
 
-    /// Makes a key for a client of protocol 3.2, with all 32 bytes of `secret`. Both arguments are
-    /// random. The top bit of `process_id` is cleared, and 0 becomes 1.
+    /// Makes a key for a client of protocol 3.2 or later, with all 32 bytes of `secret`. Both
+    /// arguments are random. The top bit of `process_id` is cleared, and 0 becomes 1. The driver
+    /// makes the key when the client has logged in.
     #[must_use]
     pub const fn long(process_id: u32, secret: [u8; LONG_SECRET]) -> Self {
         let length = LONG_SECRET as u8;

@@ -51,7 +51,8 @@ pub(crate) enum EpochStatus {
 
 /// The node of a cluster at which a server connection has arrived, and what the server there said.
 /// The driver gives it with `Pooler::handle_dialed`. The connection is closed again if the node or
-/// the report is not the one that the pool should lead to.
+/// the report is not the one that the pool should lead to. That counts as a failed login, of which
+/// no client is told, and the cluster's prober is asked to look at once.
 #[derive(Clone, Copy, Debug)]
 pub struct DialedNode {
     /// The node whose address was dialed: the one that the pool led to when the attempt began.

@@ -161,7 +161,8 @@ impl Plan {
     }
 
     /// Returns what is to be written to clients: each session once, in the order in which the step
-    /// addressed them. For a session that has left meanwhile, the bytes are dropped.
+    /// addressed them, and none with nothing to write. The driver copies those of a session whose
+    /// turn it is not (`Pooler::queue_output`); for one that has left meanwhile, they are dropped.
     #[inline]
     pub fn to_sessions(&self) -> impl Iterator<Item = (SessionId, &Pieces)> {
         let addressed = &self.to_sessions[..self.addressed];
@@ -294,7 +295,8 @@ pub enum Stop {
     /// `Pooler::handle_departure`. What it sent before still runs.
     Terminate,
     /// The peer broke the protocol, or the session has left. What the plan holds is the final error
-    /// that the client is told, if there is one; then the connection is closed.
+    /// that the client is told, if there is one; then the connection is closed. After a step of a
+    /// server connection, the driver clears the plan and calls `Pooler::handle_server_gone`.
     Fault,
 }
 

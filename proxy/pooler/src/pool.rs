@@ -60,7 +60,7 @@ pub enum Place {
 }
 
 /// An entry of a pool's queue: a session that waits for a server connection, or for a place among
-/// the pinned sessions.
+/// the pinned sessions. The pool has one queue for each, the longest waiter first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiter {
     /// The session that waits. It may have left, or wait no more; then the entry is passed over.
@@ -316,7 +316,9 @@ impl Pool {
         self.waiting
     }
 
-    /// Returns how many entries the queue has, those of sessions that wait no more included.
+    /// Returns how many entries the queue has, those of sessions that wait no more included. Such
+    /// entries are dropped as they come to the head of the queue, and all at once when there are
+    /// over 16 more of them than sessions that wait ([`Self::waiting`]).
     #[must_use]
     pub fn queued(&self) -> usize {
         self.waiters.len()
@@ -503,7 +505,8 @@ impl Pool {
 
     /// Returns the limits for one more server connection, from the configuration: `pool_size`, with
     /// `reserve_size` on top of it if the reserve is open, `max_db_connections` and
-    /// `max_user_connections`. A limit that is not configured is `u32::MAX`.
+    /// `max_user_connections`. A limit that is not configured is `u32::MAX`. They go to
+    /// [`SharedPool::open`], which refuses where a count has reached its limit.
     #[must_use]
     pub fn limits(&self, reserve: Reserve) -> Limits {
         let pool = &self.config.pool;
@@ -518,7 +521,9 @@ impl Pool {
     }
 
     /// Whether one more attempt to open a server connection would help: a session waits for which
-    /// none is under way, and fewer than 4 are under way on this worker.
+    /// none is under way, and fewer than 4 are under way on this worker. All logins that wait to be
+    /// greeted count as one session. Limits and pauses are not looked at: [`SharedPool::open`]
+    /// checks them.
     #[must_use]
     pub fn wants_dial(&self) -> bool {
         let wanted = self.waiting.max(u32::from(!self.logins.is_empty()));
@@ -569,7 +574,8 @@ impl Pool {
     }
 
     /// Returns the SQLSTATE that clients get for a transaction that was lost with its server
-    /// connection: 40001 where the cluster's `lost_transaction_error` says so, otherwise 57P01.
+    /// connection: 40001 (`serialization_failure`) where the cluster's `lost_transaction_error`
+    /// says so; otherwise, and outside of a cluster, 57P01 (`admin_shutdown`).
     #[must_use]
     pub fn lost_transaction_code(&self) -> SqlState {
         let chosen = self.config.cluster.as_ref().map(|c| c.config.lost_transaction_error);
@@ -591,8 +597,10 @@ pub enum Reserve {
 }
 
 /// Returns the workers that should serve a pool of `size` server connections, of `workers` (at
-/// least 1): one for each 24 connections or part of it. The first is given by the pool's `hash`, so
-/// that small pools spread over the workers; the others follow it.
+/// least 1, else it panics): one for each 24 connections or part of it, at least one and at most
+/// all. The first is given by the pool's `hash`, so that small pools spread over the workers; the
+/// others follow it. The driver moves a client that logs in to the one with the fewest clients of
+/// the pool.
 pub fn workers_of(hash: u64, size: u32, workers: u16) -> impl Iterator<Item = WorkerId> {
     let used = size.div_ceil(SERVERS_PER_WORKER).clamp(1, u32::from(workers)) as u16;
     let first = (hash % u64::from(workers)) as u16;
@@ -600,8 +608,9 @@ pub fn workers_of(hash: u64, size: u32, workers: u16) -> impl Iterator<Item = Wo
 }
 
 /// Returns how many of a pool's `size` server connections one worker should have, of `workers` (at
-/// least 1): the size divided by the number of workers that [`workers_of`] gives, rounded up. A
-/// worker opens more only when others have none to give.
+/// least 1): the size divided by the number of workers that [`workers_of`] gives, rounded up; 0 for
+/// a size of 0. A worker opens more only when others have none to give, and gives those beyond it
+/// to a worker that asks.
 #[must_use]
 pub fn fair_share(size: u32, workers: u16) -> u32 {
     let used = size.div_ceil(SERVERS_PER_WORKER).clamp(1, u32::from(workers));

@@ -74,7 +74,8 @@ pub struct Pooler {
 impl Pooler {
     /// Makes the core of `worker` (from 0), one of `workers` (at least 1), without sessions, pools
     /// or server connections. `key` seeds the fingerprints of prepared statements: equal keys on
-    /// every worker let a server connection keep its prepared statements when it moves.
+    /// every worker let a server connection keep its prepared statements when it moves. `options`
+    /// are the time limits of all clients, until [`Self::set_options`] replaces them.
     #[must_use]
     pub fn new(worker: WorkerId, workers: u16, key: StatementKey, options: SessionOptions) -> Self {
         Self { core: Core::new(worker, workers, key, options) }
@@ -86,9 +87,9 @@ impl Pooler {
         self.core.pools.worker()
     }
 
-    /// Moves all actions that were asked for since the last call to the end of `out`, oldest first.
-    /// The driver calls this after each call that takes `&mut self`, and does the actions in their
-    /// order.
+    /// Moves all actions that were asked for since the last call to the end of `out`, oldest first;
+    /// what `out` holds already stays, and nothing is added if none was asked for. The driver calls
+    /// this after each call that takes `&mut self`, and does the actions in their order.
     pub fn poll_actions(&mut self, out: &mut Vec<Action>) {
         self.core.actions.take(out);
     }
@@ -97,8 +98,9 @@ impl Pooler {
 
     /// Processes what a client has sent. `buf` begins with the first byte that the last call has
     /// not taken; it may be empty. What is to be written, to the server and to clients, is added to
-    /// `plan`. Returns how much was taken, and why it stopped ([`Stop`](crate::plan::Stop)). For a
-    /// session that has left, nothing is taken and the stop is `Fault`.
+    /// `plan`. Returns how many bytes were taken, and why it stopped ([`Stop`](crate::plan::Stop)).
+    /// Nothing is taken while the session is on trial ([`Self::is_on_trial`]). For a session that
+    /// was removed nothing is taken either, and the stop is `Fault`.
     pub fn handle_client_bytes(
         &mut self,
         id: SessionId,
@@ -113,7 +115,8 @@ impl Pooler {
     /// with the first byte that the last call has not taken. What is to be written, to clients and
     /// to this server, is added to `plan`. Returns how much was taken, and why it stopped:
     /// `Checkin` when the connection is free, `Fault` when the driver must end it with
-    /// [`Self::handle_server_gone`].
+    /// [`Self::handle_server_gone`]. For a connection that is gone everything is taken, and
+    /// dropped.
     pub fn handle_server_bytes(
         &mut self,
         id: ServerId,
@@ -126,9 +129,11 @@ impl Pooler {
         processed
     }
 
-    /// Processes what a server connection has sent while no session was linked to it: notices,
-    /// notifications and changed settings are dropped or noted. [`IdleMessages::Dead`] tells that
-    /// the connection must not be used any more: then [`Self::handle_server_gone`].
+    /// Processes what a server connection has sent while no session was linked to it: notices and
+    /// notifications are dropped, changed settings (ParameterStatus) are noted. `buf` begins with
+    /// the first byte that the last call has not taken. [`IdleMessages::Dead`], after any other
+    /// message and for a connection that is gone, tells that the connection must not be used any
+    /// more: then [`Self::handle_server_gone`].
     pub fn handle_idle_bytes(&mut self, id: ServerId, buf: &[u8]) -> IdleMessages {
         let word = server_turn::process_idle(&mut self.core, id, buf);
         self.pass_on_findings();
@@ -154,8 +159,9 @@ impl Pooler {
     // Sessions.
 
     /// Adds the session of a client that has proven who it is (authentication is the driver's), in
-    /// `pool`. `key` makes a random cancel key; it is called again when another session of this
-    /// worker has that process id. [`Self::greet`] follows.
+    /// `pool`, which is not retired while it has a session. `key` makes a random cancel key; it is
+    /// called again when another session of this worker has that process id. The client is told
+    /// nothing yet: [`Self::greet`] follows. [`Self::forget_session`] removes the session.
     pub fn handle_login(
         &mut self,
         pool: PoolId,
@@ -168,7 +174,8 @@ impl Pooler {
     /// Returns what a client is told after its authentication, up to ReadyForQuery (protocol
     /// chapter "Message Flow", "Start-up"). `parameters` are the settings of its startup packet,
     /// those from `options` first; a wrong one is refused. To be called again with the same ones,
-    /// whenever the session is woken, until the answer is not [`Greeting::Wait`].
+    /// whenever the session is woken, until the answer is not [`Greeting::Wait`], which may have
+    /// asked for the pool's first server connection ([`Action::Dial`]).
     pub fn greet(&mut self, id: SessionId, parameters: &[NamedValue], now: Instant) -> Greeting {
         arrival::greet(&mut self.core, id, parameters, now)
     }
@@ -180,10 +187,12 @@ impl Pooler {
         self.session(id).is_some_and(|session| session.trial() == Trial::Due)
     }
 
-    /// Links a session to an idle server connection of its pool, or of a replica's, or else puts it
-    /// in the queue, which may open one more connection ([`Action::Dial`]). Called after
-    /// `Stop::Checkout`. A session that is linked or waits already stays as it is; for one that has
-    /// left the answer is [`Checkout::Waiting`].
+    /// Links a session to an idle server connection of its pool, or of a replica's pool, or else
+    /// puts it in the queue, which may open one more connection ([`Action::Dial`]). The session is
+    /// refused when its cluster refuses writes, when `max_held` clients wait for a primary, or
+    /// after a failed attempt to open the pool's only connection. Called after `Stop::Checkout`. A
+    /// session that is linked or waits already stays so; one that was removed is answered
+    /// [`Checkout::Waiting`].
     pub fn checkout(&mut self, id: SessionId, now: Instant) -> Checkout {
         checkout::checkout(&mut self.core, id, now)
     }
@@ -191,21 +200,24 @@ impl Pooler {
     /// Gives a server connection back, after `Stop::Checkin` and once everything was written: to
     /// the client that has waited longest, to a worker that asked for one, or to the idle ones. It
     /// is closed instead when it is due to be replaced, or carries state that no reset takes off.
+    /// While cancel requests for it are on their way, it serves nobody. The session is unlinked,
+    /// and dismissed (57P01) if the worker drains. Nothing is done for a connection that is gone.
     pub fn checkin(&mut self, id: ServerId, now: Instant) {
         checkout::checkin(&mut self.core, id, now);
     }
 
     /// Gives the session's server connection back, if it has one, and lets the session wait for a
-    /// place among the pinned sessions of its pool (`max_pinned`). Called after
-    /// `Stop::WaitForPlace`. The session is woken when it has a place, or after
-    /// `query_wait_timeout` with an error (53400).
+    /// place among the pinned sessions of its pool (`max_pinned`), longest waiter first. Called
+    /// after `Stop::WaitForPlace`. The session is woken when it has a place, or after
+    /// `query_wait_timeout` with an error (53400); then the driver processes the same bytes again.
     pub fn await_place(&mut self, id: SessionId, now: Instant) {
         place::await_place(&mut self.core, id, now);
     }
 
     /// Notes that the client has unread output since `since`, or, with `None`, that everything
-    /// written to it was taken. The first time of a series counts. A client that holds a server
-    /// connection is dismissed after `client_stall_timeout` (08006).
+    /// written to it was taken. Of several calls in a row with a time, the first one's counts. A
+    /// client that holds a server connection is dismissed `client_stall_timeout` after that time
+    /// (08006); one that holds none is not. Nothing is done for a session that was removed.
     pub fn set_stalled(&mut self, id: SessionId, since: Option<Instant>) {
         if let Some(session) = self.core.sessions.get_mut(id) {
             session.set_stalled(since);
@@ -213,9 +225,9 @@ impl Pooler {
     }
 
     /// Takes the FATAL ErrorResponse, as a whole message, with which the client's connection must
-    /// be closed; `None` if nobody has decided so. It is empty where a message to the client is
-    /// half-way: then the connection is closed without one. Called first whenever a session is
-    /// woken.
+    /// be closed; `None` if nobody has decided so, if it was taken before, or if the session was
+    /// removed. It is empty where a message to the client is half-way: then the connection is
+    /// closed without one. Called first whenever a session is woken.
     pub fn poll_final_error(&mut self, id: SessionId) -> Option<Box<[u8]>> {
         let session = self.core.sessions.get_mut(id)?;
         let error = session.take_final_error()?;
@@ -265,9 +277,11 @@ impl Pooler {
         departure::end(&mut self.core, id);
     }
 
-    /// Handles a CancelRequest (protocol chapter "Message Flow", "Canceling Requests in Progress"),
-    /// whose session may be another worker's: the driver asks every worker. A wrong key, like a
-    /// session that runs nothing, is passed over in silence, as PostgreSQL does.
+    /// Handles a CancelRequest (protocol chapter "Message Flow", "Canceling Requests in Progress")
+    /// with the process id and secret of the BackendKeyData that the client was given. Its session
+    /// may be another worker's: the driver asks every worker. A session that waits in a queue waits
+    /// no more and gets the error 57014. A wrong key, like a session that runs nothing, is passed
+    /// over in silence, as PostgreSQL does.
     pub fn handle_cancel_request(&mut self, process_id: u32, secret: &[u8]) -> Cancelling {
         request::cancel(&mut self.core, process_id, secret)
     }
@@ -290,15 +304,18 @@ impl Pooler {
 
     /// Takes a server connection in that was opened and logged in, as [`Action::Dial`] asked. It
     /// goes to the client that has waited longest, or to the idle ones; logins that waited for the
-    /// pool's first connection are woken. In a cluster it is closed again if it leads to another
-    /// node than it should.
+    /// pool's first connection are woken, and later ones are greeted with its settings. In a
+    /// cluster it is closed again, and counts as a failed attempt, if it leads to another node than
+    /// it should. Nothing is done for a connection that is gone.
     pub fn handle_dialed(&mut self, id: ServerId, dialed: Dialed, now: Instant) {
         life::dialed(&mut self.core, id, dialed, now);
     }
 
     /// Notes that a server connection could not be opened. `error` is the body of the ErrorResponse
-    /// that tells why, the server's own if it sent one. The pool opens none for a while, at most
-    /// `server_login_retry`; clients that wait are told the error, unless the server may come back.
+    /// that tells why, the server's own if it sent one. The connection is removed, and its place in
+    /// the limits is free. The pool opens none for 250 ms, longer after each further failure, at
+    /// most `server_login_retry`; clients that wait are told the error, unless the server may come
+    /// back or another node may serve them ([`DialFailure`]): then the pause stays 250 ms.
     pub fn handle_dial_failed(
         &mut self,
         id: ServerId,
@@ -310,8 +327,8 @@ impl Pooler {
     }
 
     /// Removes a server connection after an [`Action::Close`]: the driver has sent Terminate and
-    /// seen the socket closed. Its place in the limits is free, and may be used for the next one at
-    /// once.
+    /// seen the socket closed. Its place in the limits is free, and is used for the next one at
+    /// once if a client waits ([`Action::Dial`]). Nothing is done for a connection that is gone.
     pub fn handle_closed(&mut self, id: ServerId, now: Instant) {
         life::closed(&mut self.core, id, now);
     }
@@ -319,7 +336,9 @@ impl Pooler {
     /// Removes a server connection that has ended, or cannot be used any more, without a Terminate,
     /// and decides what its session's client is told or whether its work is run again. `plan` gets
     /// what is for clients. Its place in the limits is free, and may be used for the next
-    /// connection at once.
+    /// connection at once. In a cluster the prober is told to look at the node.
+    /// [`DisconnectOutcome::Survives`] also if no session was linked, or the connection was removed
+    /// before.
     pub fn handle_server_gone(
         &mut self,
         id: ServerId,
@@ -329,8 +348,10 @@ impl Pooler {
         life::lost(&mut self.core, id, now, plan)
     }
 
-    /// Notes that a request of [`Action::Cancel`] has ended, in whatever way. The server connection
-    /// is released when it was given back and waited for the last of its requests.
+    /// Notes that a request of [`Action::Cancel`] has ended, in whatever way: called once for each,
+    /// also for one that could not be sent. The server connection is released when it was given
+    /// back and waited for the last of its requests. If it waits for `cancel_wait_timeout`, it is
+    /// closed. Nothing is done for a connection that is gone.
     pub fn handle_cancel_ended(&mut self, id: ServerId, now: Instant) {
         request::cancel_ended(&mut self.core, id, now);
     }
@@ -343,13 +364,14 @@ impl Pooler {
     }
 
     /// Returns the server connections of this worker that are idle: linked to no session, and ready
-    /// to be handed out.
+    /// to be handed out. They come pool by pool, of each pool the one that is used next at the end.
     pub fn idle_servers(&self) -> impl Iterator<Item = ServerId> {
         self.core.pools.iter().flat_map(|pool| pool.idle().iter().copied())
     }
 
     /// Returns the node that a server connection leads to, as the newest view has it. `None`
-    /// outside of a cluster, and for a connection that is gone.
+    /// outside of a cluster, for a connection that is gone, and while the newest view does not have
+    /// the node.
     #[must_use]
     pub fn destination(&self, server: ServerId) -> Option<&NodeView> {
         let server = self.server(server)?;
@@ -359,34 +381,41 @@ impl Pooler {
     // Server connections that move between workers.
 
     /// Notes that worker `by` asks for an idle server connection of `pool`: it gets an idle one now
-    /// ([`Action::Give`]), or the next that is released beyond this worker's need.
+    /// ([`Action::Give`]), or the next that is released beyond this worker's need. A worker whose
+    /// request is open already is noted once; those that ask are served in turn.
     pub fn handle_migration_request(&mut self, pool: PoolId, by: WorkerId) {
         migration::asked(&mut self.core.pools, &mut self.core.actions, pool, by);
     }
 
-    /// Takes an idle server connection out of this core, for worker `to`, after [`Action::Give`].
-    /// The driver sends the result and the socket there. `None` if the connection is not idle any
-    /// more; then it stays.
+    /// Takes an idle server connection out of this core, for worker `to`, after [`Action::Give`];
+    /// it counts as that worker's from now on, and the limits are not touched. The driver sends the
+    /// result and the socket there; if it drops the result, the place in the limits is free. `None`
+    /// if the connection is not idle any more, or is gone; then nothing has changed.
     pub fn migrate_out(&mut self, id: ServerId, to: WorkerId) -> Option<Migration> {
         migration::migrate_out(&mut self.core, id, to)
     }
 
     /// Takes a server connection in that another worker gave away, as one of `pool`, under a new
-    /// id. It is handed to no session before [`Self::finish_migration`].
+    /// id. It keeps its age, settings and prepared statements. It is handed to no session before
+    /// [`Self::finish_migration`], which the driver calls once the socket is registered. This
+    /// worker may ask another one for the pool's next connection at once.
     pub fn migrate_in(&mut self, pool: PoolId, moving: Migration, now: Instant) -> ServerId {
         migration::migrate_in(&mut self.core, pool, moving, now)
     }
 
     /// Releases a server connection that was taken in by [`Self::migrate_in`] and whose socket is
-    /// registered: it goes to the client that has waited longest, or to the idle ones.
+    /// registered: it goes to the client that has waited longest, to a worker that asked for one,
+    /// or to the idle ones. It is closed instead if it is due to be replaced or leads to a node
+    /// that it should not. Nothing is done for a connection that is gone.
     pub fn finish_migration(&mut self, id: ServerId, now: Instant) {
         checkout::release(&mut self.core, id, now);
     }
 
     // Pools.
 
-    /// Returns the pool of this key. If this worker has none yet, `make` gives its configuration
-    /// and what it shares with the other workers, and an empty pool is made.
+    /// Returns the pool of this key. If this worker has none yet, or has retired it, `make` gives
+    /// its configuration and what it shares with the other workers, and an empty pool is made;
+    /// otherwise `make` is not called. No server connection is opened.
     pub fn pool(
         &mut self,
         key: &PoolKey,
@@ -418,9 +447,10 @@ impl Pooler {
         self.core.pools.iter()
     }
 
-    /// Tells the pool `home`, which leads to a cluster's primary, about the pool `replica`, which
-    /// leads to one node: transactions that want a replica may go there. Nothing changes if
-    /// `replica` leads to the primary, or if `home` has a pool for that node.
+    /// Tells the pool `home`, which leads to a cluster's primary, about the pool `replica` of the
+    /// same database and user, which leads to one node: transactions that want a replica may go
+    /// there. Called after a new view. Nothing changes if `replica` leads to the primary, or if
+    /// `home` has a pool for that node. Panics for a number that was never given.
     pub fn add_replica(&mut self, home: PoolId, replica: PoolId) {
         if let Place::Node(node) = self.core.pools[replica].place() {
             self.core.pools[home].add_replica(node, replica);
@@ -437,8 +467,10 @@ impl Pooler {
     // What changes from outside.
 
     /// Puts a pool's configuration in force after a reload; nothing changes if it is equal. If the
-    /// pool leads elsewhere from now on, its idle server connections are closed, and the others as
-    /// they become idle. In another cluster its replicas are forgotten.
+    /// pool leads elsewhere from now on (another cluster, server, database or user, other `options`
+    /// or TLS), its idle server connections are closed, and the others as they become idle. In
+    /// another cluster its replicas are forgotten. The pause after a failed attempt to open a
+    /// connection ends.
     pub fn reconfigure(&mut self, id: PoolId, config: Arc<ResolvedPool>, now: Instant) {
         reconfigure::reconfigure(&mut self.core, id, config, now);
     }
@@ -451,7 +483,8 @@ impl Pooler {
 
     /// Puts a new view of the cluster `name` in force; one of a lower version is ignored. Server
     /// connections that lead where they should not are cut ([`Action::Cut`]) before another byte is
-    /// forwarded; clients that wait are served, sent to another node, or refused.
+    /// forwarded; clients that wait are served, sent to another node, or refused. A cluster that no
+    /// pool of this worker leads to is noted for later pools.
     pub fn handle_view(&mut self, name: &str, view: Arc<View>, now: Instant) {
         follow::set_view(&mut self.core, name, view, now);
     }
@@ -470,35 +503,41 @@ impl Pooler {
         self.core.clusters[id].name()
     }
 
-    /// Follows a change of the password with which pools log in to their servers as `role`.
-    /// Depending on the event, server connections are replaced within 30 s, a failed login may be
-    /// tried again at once, or the connections that are open are kept although they are due to end.
+    /// Follows a change of the password with which pools log in to their servers as `role`; pools
+    /// with a fixed password are not concerned. Depending on the event, server connections are
+    /// replaced within 30 s, a failed login may be tried again at once, or the connections that are
+    /// open are kept although they are due to end.
     pub fn handle_credential_event(&mut self, role: &str, event: CredentialEvent, now: Instant) {
         credential::credential_changed(&mut self.core, role, event, now);
     }
 
-    /// Renews the server connections of the pools of a database, or of all databases (`None`), on
-    /// behalf of an operator. [`Renewal::Kill`] dismisses their clients too (57P01). Attempts that
-    /// failed before may be repeated at once. Returns how many connections that concerned.
+    /// Renews the server connections of the pools of a database, by the name that clients say, or
+    /// of all databases (`None`), on behalf of an operator: idle ones are closed now, those in use
+    /// when they are given back. [`Renewal::Kill`] dismisses their clients too (57P01). Attempts
+    /// that failed before may be repeated at once. Returns how many connections that concerned,
+    /// zeros for an unknown name.
     pub fn renew(&mut self, database: Option<&str>, how: Renewal, now: Instant) -> Renewed {
         renewal::renew(&mut self.core, database, how, now)
     }
 
-    /// Returns the server connections of pools that are configured with this host name, and are on
-    /// no cluster. The driver asks when the name leads to other addresses.
+    /// Returns the server connections, in whatever state, of pools that are configured with exactly
+    /// this host name, and are on no cluster; empty if there are none. The driver asks when the
+    /// name leads to other addresses, and gives those that lead to an old one to [`Self::retire`].
     #[must_use]
     pub fn servers_of_name(&self, name: &str) -> Vec<ServerId> {
         renewal::servers_of_name(&self.core.servers, &self.core.pools, name)
     }
 
-    /// Lets these server connections end: idle ones are closed now, those in use when they are
-    /// given back. Returns how many were not due to end before.
+    /// Lets these server connections end: idle ones are closed now ([`Action::Close`]), those in
+    /// use when they are given back. Clients stay connected. Connections that are gone or are
+    /// closing are passed over. Returns how many were not due to end before.
     pub fn retire(&mut self, servers: Vec<ServerId>, now: Instant) -> usize {
         renewal::retire(&mut self.core, servers, now)
     }
 
     /// Begins to shut this worker down: closes the connections of idle clients, and of the others
-    /// as soon as their transactions have ended (57P01). There is no way back.
+    /// as soon as their transactions have ended (57P01). Server connections for `min_pool_size` are
+    /// not opened any more. There is no way back.
     pub fn drain(&mut self) {
         departure::drain(&mut self.core);
     }
@@ -506,14 +545,17 @@ impl Pooler {
     // Time.
 
     /// Does what is due at `now`: ends waits and sessions whose limits have passed, closes server
-    /// connections that were idle or open for too long, and opens some. Called each
-    /// [`Self::timeout_interval`].
+    /// connections that were idle or open for too long, opens some, and retires unused pools.
+    /// Called each [`Self::timeout_interval`]; apart from the queues everything is looked over
+    /// every 100 ms only, so that more calls do no harm.
     pub fn handle_timeout(&mut self, now: Instant) {
         timers::tick(&mut self.core, now);
     }
 
-    /// Returns how long the driver may wait until the next [`Self::handle_timeout`]: 2 ms or 20 ms
-    /// while a client waits, 100 ms otherwise.
+    /// Returns how long the driver may wait until the next [`Self::handle_timeout`]: 2 ms while a
+    /// client waits for what another worker may free (a server connection of the pool, or a place
+    /// among the pinned sessions), 20 ms while only this worker can help those who wait, and 100 ms
+    /// while nobody waits.
     #[must_use]
     pub fn timeout_interval(&self) -> Duration {
         timers::pause(&self.core.pools)
@@ -521,31 +563,36 @@ impl Pooler {
 
     // What people see.
 
-    /// Returns the counts and states of every pool of this worker that was not retired, for the
-    /// metrics and SHOW POOLS.
+    /// Returns the counts and states of every pool of this worker that was not retired, in the
+    /// order of [`Self::pools`], for the metrics and SHOW POOLS. The pools of a database and user
+    /// that lead to different nodes come apart; the driver adds up those of one database and user,
+    /// of all workers.
     #[must_use]
     pub fn pool_snapshots(&self, now: Instant) -> Vec<PoolSnapshot> {
         snapshot::pools(&self.core, now)
     }
 
-    /// Returns the counters of pools that were retired, summed by the database's name. They are
-    /// kept so that the totals of a database never go down. Beyond 1000 databases the name is
-    /// `(others)`.
+    /// Returns the counters of pools that were retired, summed by the database's name and in the
+    /// order of names; empty if none was retired. They are kept so that the totals of a database
+    /// never go down. Beyond 1000 databases the name is `(others)`. A database is left out whose
+    /// pools had neither a server login nor a transaction on this worker.
     #[must_use]
     pub fn retired_stats(&self) -> Vec<(String, PoolStats)> {
         let retired = self.core.pools.retired().iter();
         retired.map(|(database, stats)| (database.to_owned(), stats.clone())).collect()
     }
 
-    /// Returns the state of every client session of this worker, for SHOW CLIENTS. `address` and
-    /// `generation` are empty: the driver fills them in.
+    /// Returns the state of every client session of this worker, in no given order, for SHOW
+    /// CLIENTS; sessions whose client has gone but that were not forgotten are included. `address`
+    /// and `generation` are empty: the driver fills them in.
     #[must_use]
     pub fn client_snapshots(&self, now: Instant) -> Vec<ClientSnapshot> {
         snapshot::clients(&self.core, now)
     }
 
-    /// Returns the state of every server connection of this worker, for SHOW SERVERS. `address` and
-    /// `generation` are empty: the driver fills them in.
+    /// Returns the state of every server connection of this worker, in no given order, for SHOW
+    /// SERVERS; those being opened or closed are included. `address` and `generation` are empty:
+    /// the driver fills them in.
     #[must_use]
     pub fn server_snapshots(&self, now: Instant) -> Vec<(ServerId, ServerSnapshot)> {
         snapshot::servers(&self.core, now)

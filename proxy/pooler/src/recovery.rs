@@ -35,7 +35,8 @@ use crate::session::{Link, Phase, Presence, Session};
 /// `Pooler::handle_server_gone`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DisconnectOutcome {
-    /// The client's connection goes on. What the plan holds is written to it first.
+    /// The client's connection goes on. What the plan holds is written to it first, which may be
+    /// nothing. Also returned if no session had the server connection, or it was gone already.
     Survives,
     /// The client's connection goes on. These bytes, which the client had sent already, are
     /// processed again in front of all others, as if for the first time.

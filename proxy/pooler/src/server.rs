@@ -121,7 +121,8 @@ pub enum ReadingsKnown {
     /// The reported settings hold for the text; the state when the server has answered everything.
     #[default]
     Yes,
-    /// No such statement was sent, so that no commit can be under way.
+    /// Something was sent that may change such a setting (as a SET or a function may), and the
+    /// server has not answered everything since: what it will report is not known yet.
     No,
 }
 
@@ -134,6 +135,7 @@ pub enum Setup {
     #[default]
     Whole,
     /// The server has refused the first of two queries, and the second is still to be answered.
+    /// Whatever that answer is, everything is reset then, and [`Setup::OneByOne`] follows.
     Refused,
     /// The server has refused the settings: everything is reset, and they are set one by one to
     /// find out which the server refuses.
@@ -144,7 +146,8 @@ pub enum Setup {
         /// How many of `settings` the server has answered.
         done: usize,
         /// Those that the server has refused so far, with the body of the first ErrorResponse;
-        /// `None` if none.
+        /// `None` if none. A setting that the server no longer knows (42602) is not among them: it
+        /// is forgotten.
         refused: Option<RefusedSettings>,
     },
 }
@@ -347,14 +350,17 @@ impl Server {
         &self.backend_key
     }
 
-    /// When the server connection was opened; kept when it moves to another worker.
+    /// When the attempt to open the server connection began, which is before its login. The time is
+    /// kept when the connection moves to another worker.
     #[must_use]
     pub const fn opened_at(&self) -> Instant {
         self.opened_at
     }
 
-    /// When the connection is to be replaced (`server_lifetime`, a reload, an operator's RECONNECT,
-    /// a rotated password), as soon as no session has it.
+    /// When the connection is to be replaced, as soon as no session has it: at first after
+    /// `server_lifetime` less up to a quarter of it, earlier after a reload, an operator's
+    /// RECONNECT or a rotated password. While no password of its role works, it is kept beyond that
+    /// time.
     #[must_use]
     pub const fn retire_at(&self) -> Instant {
         self.retire_at
@@ -730,7 +736,8 @@ impl Server {
     }
 
     /// Whether the connection may be released: no transaction is open, no reply is pending, no
-    /// segment lacks its Sync, and no message is half-way to a client.
+    /// segment lacks its Sync, and no message is half-way to a client. A pin of the session to the
+    /// connection, a residue and cancel requests on their way are not looked at.
     #[inline]
     #[must_use]
     pub fn is_settled(&self) -> bool {

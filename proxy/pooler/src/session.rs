@@ -127,10 +127,13 @@ pub enum Link {
     /// The session has no server connection and asks for none, as after login and between
     /// transactions.
     Unlinked,
-    /// The session has waited in its pool's queue for a server connection since this time.
+    /// The session has waited in its pool's queue for a server connection since this time. After
+    /// `query_wait_timeout` (53300), or after as long as a hold of its cluster may last (57P03),
+    /// the client's messages are answered with an error instead.
     Waiting(Instant),
     /// The session has waited since this time for a place among its pool's pinned sessions
-    /// (`max_pinned`). It holds no server connection meanwhile.
+    /// (`max_pinned`). It holds no server connection meanwhile. After `query_wait_timeout` the
+    /// client's statement is answered with an error (53400).
     AwaitingPlace(Instant),
     /// The session has this server connection, whose settings were not yet compared with the
     /// client's. Nothing of the client's was forwarded to it.
@@ -221,8 +224,8 @@ pub enum ShapeCheck {
     /// No difference was found, or no check was made.
     #[default]
     None,
-    /// The shape has changed: the client's message that needs the statement is answered with an
-    /// error, as PostgreSQL's "cached plan must not change result type".
+    /// The shape has changed: the client's message that needs the statement is answered with
+    /// PostgreSQL's own error (0A000, "cached plan must not change result type").
     Changed,
 }
 
@@ -349,7 +352,8 @@ impl Session {
         self.phase
     }
 
-    /// Whether the client is still connected, and how it left; once it has left, this stays.
+    /// Whether the client is still connected, and how it left; once it has left, this stays. The
+    /// driver reports it with `Pooler::handle_departure`.
     #[inline]
     #[must_use]
     pub const fn presence(&self) -> Presence {
@@ -372,7 +376,8 @@ impl Session {
 
     /// The kinds of state that the session may have left on its server connection, by what it has
     /// run; empty if none. The server is asked about them before another session gets the
-    /// connection.
+    /// connection; an answer takes away the kinds that were asked about. In session pooling nobody
+    /// asks.
     #[inline]
     #[must_use]
     pub const fn raised(&self) -> Kinds {
@@ -495,7 +500,8 @@ impl Session {
     }
 
     /// The client's named prepared statements; `None` if it has named none since its login or its
-    /// last DISCARD ALL or DEALLOCATE ALL.
+    /// last DISCARD ALL or DEALLOCATE ALL. Statements of SQL PREPARE are among them, where their
+    /// text was read.
     #[must_use]
     pub fn statements(&self) -> Option<&ClientStatements> {
         self.statements.as_deref()
@@ -583,8 +589,10 @@ impl Session {
         self.rerun = rerun;
     }
 
-    /// The errors that answer the client while it has no server connection, because that broke or
-    /// none was to be had; `None` if the client is served normally.
+    /// The errors that answer the client while it has no server connection, because that broke,
+    /// none was to be had, or a statement was refused; `None` if the client is served normally.
+    /// They end at the next Sync or Query, unless a transaction was lost (until its COMMIT or
+    /// ROLLBACK) or the client has pipelined more behind it.
     #[must_use]
     pub fn aborted(&self) -> Option<&Aborted> {
         self.aborted.as_deref()
@@ -655,7 +663,7 @@ impl Session {
 
     /// Notes that the client's unnamed statement is now this one, or none (`None`: it was closed,
     /// or its text is not kept). A server connection that has the earlier one no longer counts as
-    /// having it.
+    /// having it, because the number in [`Self::own_unnamed`] grows by one. Nothing is sent.
     pub fn set_unnamed(&mut self, unnamed: Option<Unnamed>) {
         self.unnamed = unnamed;
         self.unnamed_is_uncached = false;
@@ -670,7 +678,9 @@ impl Session {
         UnnamedStatement::Of(self.id, self.unnamed_serial)
     }
 
-    /// Whether the client's last message was taken whole, so that its next byte is a message tag.
+    /// Whether the client's last message was taken whole, so that its next byte is a message tag;
+    /// also true before the first message. False while the rest of a message is still to be
+    /// forwarded or dropped.
     #[inline]
     #[must_use]
     pub const fn between_messages(&self) -> bool {

@@ -50,8 +50,9 @@ pub use scanner::{Scanner, classify};
 pub use search::{has_word, prepared_query};
 pub(crate) use value::identifiers;
 
-/// How many of a text's first bytes (4096) are kept to see the exact forms of its statements. Of a
-/// statement that begins or goes on beyond them only its words count.
+/// How many of a text's first bytes (4096) are kept to see the exact forms of its statements, also
+/// of a text that is at hand as a whole. Of a statement that begins or goes on beyond them only its
+/// words count: a SET is then [`Form::Other`] with the kinds of state that its words raise.
 pub const KEPT: usize = 4096;
 
 #[cfg(test)]

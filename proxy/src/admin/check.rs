@@ -44,7 +44,8 @@ pub struct CheckOptions {
 /// finding to standard output.
 ///
 /// The exit code is 0 when everything works, 3 when there are warnings only, and 1 when something
-/// fails.
+/// fails that clients would meet. Nothing is written to `state_dir`, and no client is served; an
+/// address that a running pgimbal holds is no failure.
 #[must_use]
 pub fn run(config: &Config, options: &CheckOptions) -> ExitCode {
     let report = Findings::new(options.format);

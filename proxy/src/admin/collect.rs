@@ -71,13 +71,15 @@ impl Collector {
         }
     }
 
-    /// Adds the clusters whose status is part of snapshots.
+    /// The same collector, whose snapshots have the status of these clusters; without this call
+    /// they have none. Called at the start, before the collector is shared.
     #[must_use]
     pub fn with_clusters(self, clusters: Clusters) -> Self {
         Self { clusters, ..self }
     }
 
-    /// The same collector, which asks this manager of passwords too.
+    /// The same collector, whose snapshots have the status of the passwords of this manager;
+    /// without this call they have none.
     #[must_use]
     pub fn with_credentials(self, credentials: CredentialManager) -> Self {
         Self { credentials, ..self }
@@ -101,9 +103,10 @@ impl Collector {
         &self.process
     }
 
-    /// Asks all workers at once and waits for at most one second. [`Snapshot::unresponsive`] lists
-    /// the workers that did not answer; their pools are those of their last answer, and their
-    /// clients and server connections are missing.
+    /// Asks all workers at once and waits for at most one second, and then asks the clusters and
+    /// the passwords' task, each for at most a second. [`Snapshot::unresponsive`] lists the workers
+    /// that did not answer; their pools are those of their last answer, and their clients and
+    /// server connections are missing.
     pub async fn snapshot(&self, detail: Detail) -> Snapshot {
         let deadline = Instant::now() + ANSWER_TIME;
         let mut replies = Vec::with_capacity(self.senders.len());
@@ -162,13 +165,14 @@ pub struct Snapshot {
     pub process: ProcessSnapshot,
     /// The status of each cluster; empty when none is configured.
     pub clusters: Vec<ClusterStatus>,
-    /// The status of the passwords that rotate.
+    /// The status of the passwords that rotate; empty when none does, or their task did not answer
+    /// within a second.
     pub credentials: CredentialsStatus,
 }
 
 impl Snapshot {
     /// The pools of all workers, those of the same database and user added up, sorted by database
-    /// and user.
+    /// and user. Pools that are gone are left out: [`Self::retired`] has their counters.
     #[must_use]
     pub fn pools(&self) -> Vec<PoolSnapshot> {
         let mut pools: BTreeMap<(&str, &str), PoolSnapshot> = BTreeMap::new();

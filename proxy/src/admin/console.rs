@@ -57,7 +57,8 @@ impl Console {
     }
 
     /// Serves a client that has logged in to the console, until it disconnects. `address` is the
-    /// client's address for the log.
+    /// client's address for the log, in which each command is a line. A client without admin rights
+    /// may only run commands that change nothing.
     ///
     /// # Errors
     /// The error of the connection; [`io::ErrorKind::InvalidData`] when the client breaks the
@@ -66,8 +67,8 @@ impl Console {
         session::Session::new(self, client, address).serve().await
     }
 
-    /// Takes the counters once a minute for the averages of SHOW STATS. It runs until the future is
-    /// dropped.
+    /// Takes the counters once a minute for the averages of SHOW STATS, which are zero before the
+    /// second time. It runs until the future is dropped, and must run once in the process.
     pub async fn keep_averages(&self) {
         self.averages.keep(&self.collector).await;
     }

@@ -38,8 +38,10 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const PATHS: &str = "pgimbal serves\n/metrics  for Prometheus\n/livez    whether the process \
                      answers\n/readyz   whether it accepts clients\n";
 
-/// Serves HTTP/1.1 on `listener`, one request on each connection, while draining too. It runs until
-/// the future is dropped.
+/// Serves HTTP/1.1 on `listener` (`http_listen`), one request on each connection: `/metrics`,
+/// `/livez` and `/readyz`, and 404 for other paths. It runs until the future is dropped, which a
+/// drain does at its beginning; connections that were accepted go on. At most 64 connections stay
+/// open: one more closes the oldest.
 pub async fn serve(listener: TcpListener, collector: Collector) {
     let connections = PendingLogins::new(MAX_CONNECTIONS);
     loop {

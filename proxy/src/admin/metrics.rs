@@ -18,7 +18,9 @@ use crate::admin::collect::Snapshot;
 /// Content type of the page: Prometheus' text format, version 0.0.4.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Renders the snapshot in Prometheus' text format.
+/// Renders the snapshot in Prometheus' text format, for `/metrics`. The 1,000 pools with the most
+/// transactions have series of their own; the others are added up under the database and user
+/// `(others)`.
 #[must_use]
 pub fn render(snapshot: &Snapshot) -> String {
     let pools = pools::bounded(snapshot.pools());

@@ -43,7 +43,8 @@ pub(super) struct Fetches {
 }
 
 impl Fetches {
-    /// Whether fewer than 16 fetches run, so that one more may be started.
+    /// Whether fewer than 16 fetches run, so that the caller may start one more;
+    /// [`Self::start`] does not check it.
     pub(super) fn has_room(&self) -> bool {
         self.running.len() < AT_ONCE
     }
@@ -60,8 +61,9 @@ impl Fetches {
         serial
     }
 
-    /// Waits for the next fetch that ends, and counts it. `None` while none runs. The error is a
-    /// panic of the source. Can be cancelled without loss.
+    /// Waits for the next fetch that ends, in the order of their ends, and counts it. `None` while
+    /// none runs. The error is a panic of the source, which is not counted. Can be cancelled
+    /// without loss.
     pub(super) async fn next(&mut self) -> Option<Result<Fetched, JoinError>> {
         let done = self.running.join_next().await?;
         if let Ok(fetched) = &done {

@@ -33,6 +33,8 @@ const HOLD: Duration = Duration::from_secs(30);
 const OLDER_RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// The reason for which a client's proof was not accepted, after its password was fetched again.
+/// The login that asked turns it into the error for the client.
+/// The login that asked turns it into the error for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unproven {
     /// The proof matches no password, or there is no such user.
@@ -55,13 +57,15 @@ struct Patience {
 impl CredentialManager {
     /// Connects to `target` and logs in, with the password that the target has, or with those that
     /// are known of its role, one after the other in the order that fits the node. `node` names the
-    /// place (host and port). Waits while another login tries a password there, and for at most the
-    /// target's connect timeout while too many logins run there. The connection counts as one of
-    /// its generation until the second value is dropped; `None` for a fixed password. The future is
-    /// large: box it.
+    /// place (`host:port`). Waits while another login tries a password there, and for at most the
+    /// target's connect timeout (1 s if it is shorter) while 16 logins run there. The connection
+    /// counts as one of its generation until the second value is dropped; `None` for a fixed
+    /// password. The future is large: box it.
     ///
     /// # Errors
-    /// [`DialError`]; for a role whose passwords are all refused, it has what the server said.
+    /// [`DialError`]; for a role whose passwords are all refused,
+    /// [`DialFault::NoPasswordWorks`] has what the server said, and for a role without a known
+    /// password [`DialFault::UnknownPassword`] has the source's error.
     pub async fn dial(
         &self,
         target: &Target,
@@ -76,7 +80,8 @@ impl CredentialManager {
     }
 
     /// Connects and logs in as [`Self::dial`] does, for a prober of a cluster's node: it waits for
-    /// a password for at most `limit`, and not for other logins. The connection is not counted.
+    /// each password for at most `limit`, after which the password counts as unknown, and not for
+    /// the limit of 16 logins. The connection is not counted.
     ///
     /// # Errors
     /// [`DialError`] as for [`Self::dial`].

@@ -132,7 +132,8 @@ impl Task {
     }
 
     /// Runs the task until nobody is left who could send a command: handles commands, fetches,
-    /// verifiers and timers, and publishes what has changed.
+    /// verifiers and timers, and publishes what has changed. At its end fetches under way are
+    /// aborted, and replies that wait are dropped.
     pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         self.follow_config();
         loop {

@@ -30,8 +30,9 @@ const MAX_BUDGETS: usize = 10_000;
 /// Interval at which full budgets are removed.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Passwords of a user cannot be checked now, because its source has returned none since the start.
-/// Clients wait or get an error instead of a refusal.
+/// The state of a user whose passwords cannot be checked now, because its source has returned none
+/// since the start. While any user is in it, a client whose password matches none waits up to 30 s,
+/// and then gets an error (57P03) instead of a refusal (28P01).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unavailable {
     /// The label of the last fetch's result ([`pgimbal_auth::SourceError::result_label`]), or `no
@@ -67,19 +68,22 @@ impl MismatchBudgets {
         Self { all: OF_ALL, addresses: Budgets::new(OF_ADDRESS), unknown_users }
     }
 
-    /// Takes one mismatch from the budget of an address. Returns false when the budget is used up.
+    /// Takes one mismatch from the budget of an address: 20 at once, then two per second. Returns
+    /// false when the budget is used up; nothing is taken then, and the source is not asked. Beyond
+    /// 10,000 addresses, all others share one budget.
     pub(super) fn take(&mut self, address: Subnet, now: Instant) -> bool {
         self.addresses.of(address, now).bucket.take(now)
     }
 
-    /// Takes one fetch for a name that only a rule knows, from the budget that all addresses share.
-    /// Returns false when it is used up.
+    /// Takes one fetch for a name that only a rule knows, from the budget that all addresses share:
+    /// 200 at once, then fifty per second. Returns false when it is used up.
     pub(super) fn take_unlisted(&mut self, now: Instant) -> bool {
         self.all.take(now)
     }
 
-    /// The time at which a user that does not exist would be fetched. A user that exists has the
-    /// same budget ([`MISMATCHES`]), so that the delay of a refusal does not tell them apart.
+    /// The time at which a user that does not exist would be fetched: `now` while its budget lasts,
+    /// else later. Calls before that time share it and take nothing more. A user that exists has
+    /// the same budget ([`MISMATCHES`]), so that the delay of a refusal does not tell them apart.
     pub(super) fn turn_of_unknown(&mut self, user: &str, now: Instant) -> Instant {
         let budget = self.unknown_users.of(user.into(), now);
         if let Some(pending) = budget.pending.filter(|at| *at > now) {

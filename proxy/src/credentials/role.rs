@@ -171,7 +171,9 @@ impl Role {
         }
     }
 
-    /// Adds a password from the password cache at the start; the older ones must be added first.
+    /// Adds a password from the password cache when the role is made; the older ones must be added
+    /// first. Servers are shown it before the first fetch ends, and clients may show it once its
+    /// verifier is derived.
     pub(super) fn restore(&mut self, cached: &CachedPassword, now: Moment) -> Effects {
         let password = cached.password().clone();
         let number = self.rotation.remember(password, cached.rotated_at(), now);
@@ -251,7 +253,8 @@ impl Role {
         self.is_listed
     }
 
-    /// Whether the user's passwords and history are written to the state files.
+    /// Whether the user's passwords and history are written to the state files: it is listed, or
+    /// somebody has logged in as it. Made-up names of a rule are not written.
     pub(super) const fn is_kept(&self) -> bool {
         self.is_listed || self.is_served
     }
@@ -261,7 +264,8 @@ impl Role {
         self.rotation.newest().is_some()
     }
 
-    /// Whether the last fetch failed because the source itself is away ([`is_away`]).
+    /// Whether the last fetch failed because the source itself is away ([`is_away`]); `false` for a
+    /// secret or file that is missing, after a success, and before the first fetch.
     pub(super) fn is_source_away(&self) -> bool {
         self.fetch_error.as_ref().is_some_and(is_away)
     }
@@ -305,7 +309,7 @@ impl Role {
     }
 
     /// Handles a change that the source has reported, for example of a file: a fetch is due at
-    /// once.
+    /// once, or right after the one that runs.
     pub(super) fn handle_source_change(&mut self, now: Instant) {
         self.rotation.schedule.request_fetch(FetchCause::Order, now);
     }
@@ -367,8 +371,8 @@ impl Role {
         std::mem::take(&mut self.revoking)
     }
 
-    /// The time of the next fetch, which may be past; `None` while one runs, or when none is
-    /// planned.
+    /// The time of the next fetch, which may be past: the fetch is due then, and the task starts it
+    /// when fewer than 16 run. `None` while one runs, or when none is planned.
     pub(super) fn next_fetch(&self, now: Instant) -> Option<Instant> {
         self.rotation.schedule.next_timeout(now)
     }
@@ -468,7 +472,8 @@ impl Role {
     }
 
     /// Handles a verifier that was derived or could not be. Clients may show its password from now
-    /// on, unless its date is older than that of the newest; then it becomes [`Self::older`].
+    /// on, unless its date is older than that of the newest; then it becomes [`Self::older`]. A
+    /// password that is a malformed verifier is logged, and no client may show it.
     pub(super) fn handle_verifier(
         &mut self,
         verifier: Verifier,
@@ -529,7 +534,8 @@ impl Role {
         }
     }
 
-    /// Adds a login at `node` that needs a password; `reply` is answered now or later.
+    /// Adds a login at `node` (`host:port`) that needs a password. `reply` is answered at once if a
+    /// password may be tried there or none is left to try, and later while another login tries one.
     pub(super) fn add_login(&mut self, node: Box<str>, reply: OfferReply, now: Instant) {
         self.logins.add(node, reply);
         self.serve(now);

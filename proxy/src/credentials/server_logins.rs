@@ -74,7 +74,7 @@ impl ServerLogins {
         self.waiting.push((node, reply));
     }
 
-    /// Records that `node` has refused a password with this error.
+    /// Records that `node` has refused a password with this error, in place of its last refusal.
     pub(super) fn refused(&mut self, node: &str, error: DialError) {
         self.refusals.insert(node.into(), error);
     }
@@ -100,9 +100,10 @@ impl ServerLogins {
         self.refusals.get(node)
     }
 
-    /// The body of the ErrorResponse that says why no server connection of `user` can be opened
-    /// (57P03, or 28P01 when its source still answers); `None` while one can. `fetch_error` is the
-    /// error of the last fetch, `None` when it succeeded.
+    /// The body of the ErrorResponse that says why no server connection of `user` can be opened;
+    /// `None` while one can. The SQLSTATE is 57P03 while no password is known or its source fails,
+    /// and 28P01 when the source answers and a node refuses all that is known. `fetch_error` is the
+    /// error of the last fetch, `None` when it succeeded. Workers send it to waiting clients.
     pub(super) fn lockout_error(
         &self,
         user: &str,

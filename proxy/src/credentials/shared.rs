@@ -104,7 +104,8 @@ impl Shared {
         self.published.subscribe()
     }
 
-    /// The password of `user` with an older date than the newest; `None` when there is none.
+    /// The password of `user` with an older date than the newest, which a client may prove to know;
+    /// `None` when there is none, or its verifier is not derived yet.
     pub(super) fn older(&self, user: &str) -> Option<Arc<OlderPassword>> {
         let older = self.older.read().unwrap_or_else(PoisonError::into_inner);
         older.get(user).cloned()
@@ -119,8 +120,8 @@ impl Shared {
         }
     }
 
-    /// A channel with the reason for which listed users' passwords are unknown that should be
-    /// known; `None` when all are known.
+    /// A channel with the reason for which the password of some user is unknown that should be
+    /// known, of the first such user by name; `None` when there is none.
     pub(super) fn unavailable(&self) -> watch::Receiver<Option<Unavailable>> {
         self.unavailable.subscribe()
     }
@@ -131,13 +132,14 @@ impl Shared {
     }
 
     /// The delay after its turn with which a login with a wrong password is refused, the same for
-    /// every user: 0.25 s to 2 s.
+    /// every user: twice the usual time of a fetch and 150 ms, at least 0.25 s and at most 2 s.
     pub(super) fn refusal_delay(&self) -> Duration {
         Duration::from_micros(self.delay.load(Relaxed)).clamp(SHORTEST_DELAY, LONGEST_DELAY)
     }
 
-    /// Records the time that a fetch took until its password came into use. The delay of refusals
-    /// follows slowly, so that it does not tell of a single fetch.
+    /// Records the time that a fetch took until its password came into use; longer ones count as
+    /// 10 s. [`Self::refusal_delay`] aims at twice this time and 150 ms: the first sample sets it,
+    /// each later one moves it by a quarter, so that it does not tell of a single fetch.
     pub(super) fn record_fetch(&self, time: Duration) {
         let wanted = 2 * micros(time).min(LONGEST_SAMPLE) + DELAY_MARGIN;
         let before = self.delay.load(Relaxed);
@@ -145,7 +147,8 @@ impl Shared {
         self.delay.store(after, Relaxed);
     }
 
-    /// The time limit of a fetch by the configuration; zero before the task has set it.
+    /// The time limit of a fetch by the configuration: the longest `timeout` of a Vault; zero when
+    /// there is no Vault.
     pub(super) fn fetch_limit(&self) -> Duration {
         Duration::from_micros(self.fetch_limit.load(Relaxed))
     }
@@ -155,7 +158,8 @@ impl Shared {
         self.fetch_limit.store(micros(limit), Relaxed);
     }
 
-    /// Counts a login of a client of `user`. Returns true for the first one since the start.
+    /// Counts a login of a client of `user` with a password of this rank. Returns true for the
+    /// user's first one since the start, or since [`Self::forget`].
     pub(super) fn count_login(&self, user: &str, rank: PasswordRank) -> bool {
         let mut logins = lock(&self.logins);
         let counts = logins.entry(user.into()).or_default();
@@ -193,8 +197,8 @@ impl Shared {
         self.servers.forget(user);
     }
 
-    /// The permits for logins at a node, 16 in all; each login holds one. Nodes without logins are
-    /// forgotten.
+    /// The permits for logins at a node, 16 in all; the caller holds one of them while it logs in.
+    /// `node` is host and port. A call for a new node forgets those whose permits nobody holds.
     pub(super) fn login_permits(&self, node: &str) -> Arc<Semaphore> {
         let mut nodes = lock(&self.nodes);
         if let Some(permits) = nodes.get(node) {

@@ -75,7 +75,8 @@ impl StateFiles {
         }
     }
 
-    /// Names of the users in the history, as read or written last.
+    /// Names of the users in the history, as read or written last, sorted; empty when the history
+    /// is kept in memory and at a first start.
     pub(super) fn users(&self) -> Vec<String> {
         self.history.users.keys().cloned().collect()
     }
@@ -91,7 +92,7 @@ impl StateFiles {
         self.passwords.roles.get(user).cloned().unwrap_or_default()
     }
 
-    /// Removes `user` from both files, at the next [`Self::save`].
+    /// Removes `user` from both files, at the next [`Self::save`]; no effect when neither has it.
     pub(super) fn forget(&mut self, user: &str) {
         let was_in_history = self.history.users.remove(user).is_some();
         self.is_changed |= self.passwords.roles.remove(user).is_some() || was_in_history;
@@ -109,7 +110,8 @@ impl StateFiles {
     }
 
     /// Begins to write what has changed, unless a write runs; the caller then waits for
-    /// [`Self::saved`]. Files whose content is the same are not written.
+    /// [`Self::saved`]. Files whose content is the same are not written, and without any file to
+    /// write operators are answered at once. Only users that are listed or served are added.
     pub(super) fn save(&mut self, roles: &BTreeMap<Arc<str>, Role>, now: Instant) {
         if self.retry_at.is_some_and(|at| now >= at) {
             self.is_changed = true;

@@ -45,8 +45,8 @@ pub struct CredentialStatus {
     pub stale: Duration,
     /// The generations that clients may show, the newest first; empty when none is known.
     pub generations: Vec<GenerationStatus>,
-    /// Nodes at which logins were tried, by host and port, each with whether it refuses all
-    /// passwords, the newest included.
+    /// Nodes at which logins were tried, as `host:port`; `true` for a node that refuses all known
+    /// passwords, the newest included. Empty before the first login.
     pub nodes: Vec<(String, bool)>,
     /// Number of clients' logins since the start, for each of [`PasswordRank::ALL`].
     pub logins: [u64; PasswordRank::ALL.len()],
@@ -69,10 +69,10 @@ pub struct GenerationStatus {
 /// Counts of fetches that have ended since the start, for metrics.
 #[derive(Clone, Debug, Default)]
 pub struct FetchCounts {
-    /// Number of fetches by the source's kind and by the result
-    /// ([`CredentialStatus::last_result`]).
+    /// Number of fetches by the source's kind (`vault`, `file` or `env`) and by the result (`ok` or
+    /// [`SourceError::result_label`]). A pair that has not occurred is absent.
     pub results: BTreeMap<(&'static str, &'static str), u64>,
-    /// The time of all fetches together.
+    /// The sum of the times of all fetches, each from its start to its end.
     pub time: Duration,
     /// Number of all fetches.
     pub count: u64,
@@ -111,7 +111,8 @@ type Counts = HashMap<Box<str>, HashMap<u32, Arc<Count>>>;
 #[derive(Debug, Default)]
 pub(super) struct ConnectionCounts(Mutex<Counts>);
 
-/// Counts a connection as one of its user and generation until this is dropped.
+/// The guard of one counted connection, of a client or to a server: SHOW CREDENTIALS counts it for
+/// its user and generation until this is dropped.
 #[derive(Debug)]
 pub struct Counted(Arc<Count>);
 
@@ -148,7 +149,8 @@ impl ConnectionCounts {
         Counted(Arc::clone(known))
     }
 
-    /// Whether `user` has any open connection.
+    /// Whether `user` has any open connection of this kind (clients, or servers), of any
+    /// generation.
     pub(super) fn has(&self, user: &str) -> bool {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.get(user).is_some_and(has_any)

@@ -7,8 +7,9 @@ use super::{Address, CancelKey, DialError, DialFault, Target};
 use crate::transport::{Broken, Conversation, Transport};
 
 /// Sends a CancelRequest for `key` on a connection of its own, encrypted as `target` says, and
-/// waits until the server closes it: by then the server has signalled its backend. `address` must
-/// be that of the connection to be cancelled. It takes the target's connect timeout at most.
+/// waits until the server closes it: by then the server has signalled its backend. A reset counts
+/// as closing. The server does not say whether the key was right. `address` must be that of the
+/// connection to be cancelled. It takes the target's connect timeout at most.
 ///
 /// # Errors
 /// [`DialError`] when the server could not be reached, or did not close the connection in time.

@@ -59,7 +59,8 @@ async fn attempt(target: &Target, address: &Address, way: Way) -> Result<Dialed,
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     Plain,
-    /// The server is asked for TLS; if it has none, the connection goes on without.
+    /// The server is asked for TLS by an SSLRequest; if it has none, the connection goes on
+    /// without.
     TlsOrPlain,
     /// The server is asked for TLS and must have it.
     Tls,
@@ -67,7 +68,8 @@ pub(super) enum Way {
     DirectTls,
 }
 
-/// The way to try first, and the way to try after the server has refused the first.
+/// The way to try first by `sslmode`, and the way to try after the server has refused the first;
+/// `None` when there is no second. Unix sockets never use TLS.
 pub(super) fn ways(target: &Target) -> (Way, Option<Way>) {
     match (&target.host, target.tls.mode()) {
         (Host::Unix(_), _) | (_, TlsMode::Never) => (Way::Plain, None),
@@ -89,7 +91,8 @@ fn worth_another(fault: &DialFault) -> bool {
     }
 }
 
-/// Connects, and negotiates TLS if the way asks for it. No message has been sent on the result yet.
+/// Connects, and negotiates TLS if the way asks for it. No startup packet has been sent on the
+/// result yet. The caller limits the time.
 pub(super) async fn open(
     target: &Target,
     address: &Address,

@@ -32,13 +32,14 @@ pub enum DialFault {
     /// The host name has no address.
     #[error("the host name has no address")]
     NoAddress,
-    /// The host name could not be resolved.
+    /// The host name could not be resolved, for the resolver's reason.
     #[error("the host name cannot be resolved: {0}")]
     Resolve(io::Error),
-    /// The socket could not be connected.
+    /// The socket could not be connected, for the operating system's reason.
     #[error("{0}")]
     Connect(io::Error),
-    /// The connect timeout passed.
+    /// The target's connect timeout passed, which is this long (`server_connect_timeout`, or
+    /// `probe_timeout` for a probe).
     #[error("no answer within {0:?}")]
     Timeout(Duration),
     /// The connection failed before ReadyForQuery, for the operating system's reason.
@@ -47,7 +48,7 @@ pub enum DialFault {
     /// The server closed the connection before ReadyForQuery.
     #[error("the server closed the connection during login")]
     Closed,
-    /// `sslmode` demands TLS, and the server has none.
+    /// The server has no TLS, and `sslmode` demands it; with `allow`, after it refused plain text.
     #[error("the server does not support TLS, but sslmode demands it")]
     TlsRefused,
     /// The TLS handshake failed, or the server's certificate was refused.
@@ -62,13 +63,15 @@ pub enum DialFault {
     /// (CVE-2021-23222).
     #[error("received unencrypted data after the answer to an SSL request")]
     UnencryptedData,
-    /// The server sent something that is not in the protocol.
+    /// The server sent something that is not in the protocol, or more than pgimbal accepts; the
+    /// text says what.
     #[error("the server does not speak PostgreSQL's protocol: {0}")]
     Protocol(&'static str),
     /// The server refused the login, with the body of its ErrorResponse.
     #[error("{}", server_text(.0, false))]
     Server(Box<[u8]>),
-    /// The connection led to a server that does not say which node of its cluster it is.
+    /// The new connection led to a server that did not answer which node of its cluster it is, so
+    /// that it is closed and not used; the text is the cause.
     #[error("the server does not say which node of its cluster it is: {0}")]
     WrongNode(String),
     /// No password of the role is known, because its source gives none.
@@ -90,12 +93,13 @@ pub enum DialFault {
         role: Box<str>,
         /// The passwords that were tried, in words.
         tried: String,
-        /// The body of the server's last ErrorResponse.
+        /// The body of the server's last ErrorResponse; empty when it is not known any more.
         refusal: Box<[u8]>,
         /// The error of the password's source; `None` when the source answered.
         source_error: Option<String>,
     },
-    /// The authentication exchange failed on pgimbal's side.
+    /// The authentication exchange failed on pgimbal's side: for example, the password is missing
+    /// or does not fit, or the server asks for a method that `require_auth` does not allow.
     #[error(transparent)]
     Login(#[from] ServerLoginError),
 }
@@ -129,8 +133,9 @@ impl DialError {
         Self::new(target, Some(address), DialFault::WrongNode(why))
     }
 
-    /// Whether the server cannot be reached or accepts no connections now, so that another node of
-    /// its cluster may serve instead.
+    /// Whether the server cannot be reached or accepts no connections now (57P03, 57P01, 57P02), so
+    /// that another node of its cluster may serve instead. `false` for faults that another node
+    /// would have too: of TLS, of the password or of the configuration.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         match &self.0.fault {
@@ -155,7 +160,8 @@ impl DialError {
         &self.0.fault
     }
 
-    /// The body of the server's ErrorResponse; `None` when the failure is not the server's refusal.
+    /// The body of the server's ErrorResponse; `None` when the failure is not the server's refusal,
+    /// and for [`DialFault::NoPasswordWorks`], which has pgimbal's own message.
     #[must_use]
     pub fn server_message(&self) -> Option<&[u8]> {
         match &self.0.fault {
@@ -165,7 +171,8 @@ impl DialError {
     }
 
     /// SQLSTATE of the error that waiting clients are sent: the server's own, or pgimbal's when the
-    /// server sent none.
+    /// server sent none. That is 08P01 for a breach of the protocol, 57P03 while a password's
+    /// source fails, 28P01 when no password works although it answers, and 08001 for the rest.
     #[must_use]
     pub fn sqlstate(&self) -> SqlState {
         match &self.0.fault {
@@ -185,7 +192,8 @@ impl DialError {
         }
     }
 
-    /// The message that waiting clients are sent when the server sent no ErrorResponse.
+    /// The message that waiting clients are sent when the server sent no ErrorResponse; the same
+    /// text as `Display`, with the server's host, port and address.
     #[must_use]
     pub fn client_text(&self) -> String {
         self.to_string()
@@ -199,7 +207,8 @@ impl DialError {
         if text.contains(&said) { text } else { format!("{text} {said}") }
     }
 
-    /// The side that can remove the error.
+    /// The side that can remove the error: the operator for what the configuration or a password's
+    /// source says (also 28P01, 28000 and 3D000 of the server), otherwise the server.
     #[must_use]
     pub fn error_source(&self) -> ErrorSource {
         match &self.0.fault {
@@ -220,8 +229,8 @@ impl DialError {
         }
     }
 
-    /// The next step for the reader; `None` when the server's own message is passed on or nothing
-    /// is known.
+    /// The next step for the reader, a sentence for the HINT of the ErrorResponse and for
+    /// `pgimbal check`; `None` when the server's own message is passed on or nothing is known.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match &self.0.fault {
@@ -258,7 +267,7 @@ impl DialError {
     }
 
     /// Appends the ErrorResponse for a client that waited: the server's own fields with this
-    /// severity, or pgimbal's message.
+    /// severity, or pgimbal's message with its hint.
     pub fn encode(&self, severity: Severity, out: &mut Vec<u8>) {
         if let Some(body) = self.server_message() {
             return with_severity(body, severity, out);
@@ -269,7 +278,8 @@ impl DialError {
         self.hint().map_or(report, |hint| report.hint(hint)).encode_error(out);
     }
 
-    /// Whether the other addresses of the host need not be tried.
+    /// Whether the other addresses of the host need not be tried: after an ErrorResponse other than
+    /// 57P03, and a failed authentication exchange.
     pub(super) fn is_final(&self) -> bool {
         match &self.0.fault {
             // Not accepting now: another address may be another node.

@@ -7,7 +7,11 @@ use super::{Address, DialError, DialFault, Target};
 use crate::tcp;
 use crate::transport::Socket;
 
-/// Every address of the target's host, in the order of the resolver.
+/// Every address of the target's host, in the order of the resolver; one for a Unix socket. Empty
+/// when the resolver knows the name and no address.
+///
+/// # Errors
+/// [`DialFault::Resolve`], or [`DialFault::Timeout`] after the target's connect timeout.
 pub(super) async fn addresses(target: &Target) -> Result<Vec<Address>, DialError> {
     let host = match &target.host {
         Host::Unix(directory) => {
@@ -25,7 +29,8 @@ pub(super) async fn addresses(target: &Target) -> Result<Vec<Address>, DialError
     Err(DialError::new(target, None, fault))
 }
 
-/// Connects to one address.
+/// Connects to one address and sets the TCP options; the caller limits the time. Every error is a
+/// [`DialFault::Connect`].
 pub(super) async fn connect(target: &Target, address: &Address) -> Result<Socket, DialFault> {
     let socket = match address {
         Address::Tcp(address) => TcpStream::connect(address).await.map(Socket::Tcp),

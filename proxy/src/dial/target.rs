@@ -15,7 +15,8 @@ use crate::derivation::Derivations;
 use crate::tls::TlsConnector;
 use crate::transport::{Setting, Transport};
 
-/// Where and how to connect.
+/// The server of a pool or cluster node, and how pgimbal connects and logs in there.
+/// [`dial`](super::dial()) opens a connection to it.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// Host name, address, or directory of a Unix socket.
@@ -24,39 +25,48 @@ pub struct Target {
     pub port: u16,
     /// The database's name on the server.
     pub database: Box<str>,
-    /// What the session begins with, as a server's command line.
+    /// The startup parameter `options`, the server's command-line switches (`-c name=value`);
+    /// `None` to send none.
     pub options: Option<Box<str>>,
-    /// Whether the server must prove that nobody is in between.
+    /// Whether SCRAM is bound to the TLS connection, libpq's `channel_binding`: `require` refuses a
+    /// server that does not offer it, because somebody may be in between.
     pub channel_binding: ChannelBinding,
-    /// The role.
+    /// The name of the role that pgimbal logs in as.
     pub user: Box<str>,
-    /// The user whose source says the password, when it stands in no configuration.
+    /// The user of the configuration whose source provides the role's password; `None` when the
+    /// password does not rotate.
     pub role: Option<Box<str>>,
-    /// The role's password, when one is known.
+    /// The role's password; `None` when the configuration has none, or `role` provides it at each
+    /// login.
     pub password: Option<Secret>,
-    /// How the server may ask who pgimbal is, when the configuration says so.
+    /// The authentication methods that the server may ask for (libpq's `require_auth`); `None` when
+    /// the option is not set.
     pub require_auth: Option<AuthMethods>,
     /// TLS; never used over a Unix socket, as in libpq.
     pub tls: Arc<TlsConnector>,
-    /// The name that the server's certificate must bear where `host` is an address of that name.
+    /// The name that the server's certificate must bear under `verify-full`, where `host` is an
+    /// address of that name (a cluster with `dns`); `None` for `host` itself.
     pub tls_name: Option<Box<str>>,
     /// TCP options.
     pub tcp: TcpConfig,
-    /// Who computes proofs of the password.
+    /// The queue in which SCRAM's key derivations for these logins wait for their turn.
     pub derivations: Arc<Derivations>,
-    /// Longest time for one address, login included.
+    /// Time limit for one address, login included, and for looking up the host's name:
+    /// `server_connect_timeout`, or `probe_timeout` for a probe.
     pub connect_timeout: Duration,
 }
 
 impl Target {
-    /// The same login at another place.
+    /// The same login at another host and port, for example a cluster's node. The name for TLS and
+    /// everything else stay as they are.
     #[must_use]
     pub fn at(&self, host: Host, port: u16) -> Self {
         Self { host, port, ..self.clone() }
     }
 
-    /// The server of a pool. `tls` is made from the pool's own TLS settings, once for all pools
-    /// that share them.
+    /// The target of a pool's server connections, from the options of the pool. `tls` is made from
+    /// the pool's own TLS settings, once for all pools that share them. The target has a queue of
+    /// key derivations of its own until the caller replaces [`Self::derivations`].
     #[must_use]
     pub fn new(pool: &ResolvedPool, tls: Arc<TlsConnector>, tcp: TcpConfig) -> Self {
         Self {
@@ -86,32 +96,38 @@ fn dns_name(pool: &ResolvedPool) -> Option<Box<str>> {
     pool.cluster.as_ref()?.config.dns.as_deref().map(Box::from)
 }
 
-/// A server connection that said ReadyForQuery.
+/// A new server connection whose server has sent ReadyForQuery, idle and outside a transaction.
 #[derive(Debug)]
 pub struct Dialed {
     /// The connection.
     pub transport: Transport,
-    /// What a cancel request must show; `None` when the server gave none.
+    /// The process id and secret key that a CancelRequest must show; `None` when the server sent no
+    /// BackendKeyData, so that its queries cannot be cancelled.
     pub cancel: Option<CancelKey>,
-    /// Every ParameterStatus, the last value of each name. Bytes, in the server's encoding.
+    /// The settings that the server reported by ParameterStatus, in the order of their first report
+    /// and with the last value of each name; at most 256. Bytes, in the server's encoding.
     pub parameters: Vec<Setting>,
     /// The address that answered, which is where a cancel request must go.
     pub address: Address,
-    /// Why there is no TLS although the server offers it, when that is so.
+    /// The cause for which plain text is used although the server offers TLS (sslmode `prefer`), as
+    /// text; `None` when TLS is used, is switched off or is not offered. It is logged already.
     pub tls_fallback: Option<Box<str>>,
-    /// Whether the server offers TLS where it was not tried (sslmode `allow`), once that is known;
-    /// `None` when it was asked before. It goes on when this is dropped.
+    /// The task that asks the server whether it offers TLS, which sslmode `allow` does not try;
+    /// `true` when it does. `None` for other modes, and when the server was asked before. The task
+    /// goes on when this is dropped.
     pub tls_check: Option<JoinHandle<bool>>,
-    /// Bytes read beyond ReadyForQuery; mostly none.
+    /// Bytes read beyond ReadyForQuery, the start of the server's next messages; empty in most
+    /// cases.
     pub residual: Vec<u8>,
 }
 
-/// Process id and secret key of a server connection.
+/// Process id and secret key of a server connection, from its BackendKeyData. `Debug` leaves the
+/// secret out.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CancelKey {
     /// The server process's id.
     pub process_id: u32,
-    /// The secret, 4 to 256 bytes.
+    /// The secret key, 4 to 256 bytes; PostgreSQL's is 4 in protocol 3.0, which pgimbal speaks.
     pub key: Box<[u8]>,
 }
 
@@ -121,12 +137,13 @@ impl fmt::Debug for CancelKey {
     }
 }
 
-/// One address of a server.
+/// One address of a server, to which its host name has led. `Display` is `address:port`, or the
+/// path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// TCP.
+    /// An IP address and TCP port.
     Tcp(SocketAddr),
-    /// A Unix socket's path.
+    /// The path of a Unix socket, `.s.PGSQL.` and the port in the host's directory.
     Unix(PathBuf),
 }
 

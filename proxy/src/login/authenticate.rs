@@ -19,14 +19,17 @@ use crate::dial::Target;
 use crate::pending_logins::Peer;
 use crate::transport::{Conversation, Transport};
 
-/// What logins are checked with.
+/// The configuration and passwords by which the logins of clients are checked. A worker makes one
+/// for each login.
 #[derive(Clone, Copy)]
 pub struct Authenticators<'a> {
     /// The configuration in force.
     pub in_force: &'a CurrentLoginContext,
-    /// The passwords that rotate.
+    /// The passwords that rotate; they are looked up before those of the configuration.
     pub credentials: &'a CredentialManager,
-    /// Where a user of a database is served: a password that may be right is tried there.
+    /// Finds the server for a user (first) of a database (second): an older password that the
+    /// client has proved to know is tried there. `None` when there is no such server; the client is
+    /// then refused.
     pub server_of: &'a dyn Fn(&str, &str) -> Option<Target>,
 }
 

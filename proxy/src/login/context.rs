@@ -26,17 +26,17 @@ pub struct LoginContext {
     tls: Option<TlsAcceptor>,
 }
 
-/// What a client may do on the console.
+/// The rights of a client on the console, which are settled at its login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConsoleRole {
-    /// Everything.
+    /// The user is in `admin_users`, perhaps in `stats_users` too: every command is allowed.
     Admin,
-    /// Only look.
+    /// The user is in `stats_users` only: commands that change nothing (SHOW) are allowed.
     Stats,
 }
 
-/// The context in force. Each step of a login asks for the one of its moment: a reload may come
-/// between a question and its answer.
+/// The login context in force. Clones share it, so that a reload replaces it for all workers. Each
+/// step of a login asks for the one of its moment: a reload may come between two steps.
 #[derive(Clone, Debug)]
 pub struct CurrentLoginContext(Arc<RwLock<Arc<LoginContext>>>);
 
@@ -53,13 +53,15 @@ impl CurrentLoginContext {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Puts another context in force.
+    /// Puts another context in force, at a reload, for all clones. Logins under way use it from
+    /// their next step on, but keep the TLS with which they began; clients that are logged in stay.
     pub fn replace(&self, context: LoginContext) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(context);
     }
 }
 
-/// A configuration by which no login can be checked.
+/// The reason for which a configuration gives no [`LoginContext`]: pgimbal does not start with it,
+/// or a reload is refused. `Display` names the option.
 #[derive(Debug, Error)]
 pub enum ContextError {
     /// A user's password cannot be used with the authentication method.
@@ -76,8 +78,9 @@ pub enum ContextError {
 }
 
 impl LoginContext {
-    /// Makes the context. `salts` must be the same after a reload, so that a user's salt stays the
-    /// same.
+    /// Makes the context: reads the files of `client_tls`, and derives the verifiers of the users
+    /// whose password is in the configuration; those of others come from the credentials' task.
+    /// `salts` must be the same after a reload, so that a user's salt stays the same.
     ///
     /// # Errors
     /// [`ContextError`] when a user's password or a TLS file cannot be used.
@@ -98,7 +101,8 @@ impl LoginContext {
         Ok(Self { config, accounts, salts, tls })
     }
 
-    /// TLS towards clients; `None` when it is not offered.
+    /// TLS towards clients; `None` when `client_tls.sslmode` is `disable`, so that it is not
+    /// offered.
     #[must_use]
     pub fn tls(&self) -> Option<&TlsAcceptor> {
         self.tls.as_ref()
@@ -136,7 +140,10 @@ impl LoginContext {
     }
 
     /// Checks that an authenticated user may use the database. Returns the user's rights when the
-    /// database is the console.
+    /// database is the console (`pgimbal` or `pgbouncer`), and `None` for any other that is served.
+    ///
+    /// # Errors
+    /// [`LoginError::ConsoleDenied`] and [`LoginError::UnknownDatabase`].
     pub(super) fn admit(
         &self,
         user: &str,

@@ -26,14 +26,16 @@ pub enum LoginError {
     /// The client's socket failed.
     #[error("the client's connection failed during login: {0}")]
     Io(io::Error),
-    /// The TLS handshake with the client failed.
+    /// The TLS handshake with the client failed, or the client's certificate was refused. TLS
+    /// itself has sent the alert; no ErrorResponse follows.
     #[error("TLS with the client failed: {0}")]
     Tls(io::Error),
     /// Bytes followed a request for encryption before the handshake; an attacker in between may
-    /// have sent them (CVE-2021-23214).
+    /// have sent them (CVE-2021-23214). The text is `SSL` or `GSSAPI encryption`.
     #[error("received unencrypted data after {0} request")]
     UnencryptedData(&'static str),
-    /// A connection to an address of `proxy_protocol` did not begin with a valid PROXY header.
+    /// A connection to an address of `proxy_protocol` did not begin with a valid PROXY header; the
+    /// text says what is wrong with it.
     #[error("expected a header of the PROXY protocol: {0}")]
     ProxyHeader(&'static str),
     /// The client began TLS directly without the ALPN protocol `postgresql`.
@@ -42,7 +44,8 @@ pub enum LoginError {
     /// The startup packet is malformed or asks for another major protocol version.
     #[error(transparent)]
     Startup(#[from] StartupError),
-    /// No startup packet arrived within `client_first_packet_timeout`.
+    /// No startup packet, or no PROXY header, arrived within `client_first_packet_timeout`. The
+    /// connection is closed without an ErrorResponse.
     #[error("no startup packet came within client_first_packet_timeout")]
     StartupTimeout,
     /// A message during authentication has an invalid length, or is longer than allowed.
@@ -62,7 +65,8 @@ pub enum LoginError {
     Unavailable {
         /// The user's name.
         user: Box<str>,
-        /// The kind of the source's error, as in metrics.
+        /// The kind of the source's error, as in metrics
+        /// ([`pgimbal_auth::SourceError::result_label`]), or `no answer yet`.
         cause: &'static str,
     },
     /// The source of this user's password was not asked, because too many unknown passwords were
@@ -71,14 +75,14 @@ pub enum LoginError {
         "the password of user \"{0}\" cannot be checked now: too many that are not known were shown"
     )]
     SourceLimited(Box<str>),
-    /// The client uses no TLS, and `client_tls` demands it.
+    /// The client uses no TLS over TCP, and `client_tls.sslmode` is `require` or stricter.
     #[error("connection requires TLS")]
     TlsRequired,
     /// The startup packet has no user name.
     #[error("no PostgreSQL user name specified in startup packet")]
     NoUser,
     /// The name of the user or database exceeds 63 bytes; PostgreSQL would truncate it to another
-    /// name.
+    /// name. The text is `user` or `database`.
     #[error("the {0} name is longer than 63 bytes")]
     NameTooLong(&'static str),
     /// The client asks for a replication connection, which cannot be pooled.
@@ -87,16 +91,21 @@ pub enum LoginError {
     /// The startup parameter `options` cannot be read.
     #[error(transparent)]
     Options(#[from] OptionsError),
-    /// The authenticated user named a database that is not served.
+    /// The authenticated user named a database that is not in the configuration, which has no rule
+    /// `*` for databases either; its name.
     #[error("database \"{0}\" does not exist")]
     UnknownDatabase(Box<str>),
-    /// The authenticated user is neither in `admin_users` nor in `stats_users`.
+    /// The authenticated user named the console as its database, and is neither in `admin_users`
+    /// nor in `stats_users`; the user's name.
     #[error("user \"{0}\" is not allowed to use the console")]
     ConsoleDenied(Box<str>),
 }
 
 impl LoginError {
-    /// SQLSTATE of the FATAL ErrorResponse.
+    /// The SQLSTATE of the error, for the FATAL ErrorResponse to the client and for the log.
+    /// `Closed`, `ClosedAtOnce`, `Io`, `Tls` and `StartupTimeout` are told to no client: theirs is
+    /// for the log only. An authentication error has its own code, or XX000 if that is no valid
+    /// SQLSTATE.
     #[must_use]
     pub fn sqlstate(&self) -> SqlState {
         match self {
@@ -125,19 +134,21 @@ impl LoginError {
     }
 
     /// Whether the connection is closed without a message, as PostgreSQL does when the first packet
-    /// has an invalid length, or never came.
+    /// has an invalid length, or never came: `true` for these two only. Output that is not sent yet
+    /// is dropped then.
     #[must_use]
     pub const fn is_silent(&self) -> bool {
         matches!(self, Self::Startup(StartupError::Length) | Self::StartupTimeout)
     }
 
-    /// The message of the ErrorResponse.
+    /// The primary message of the ErrorResponse, the same text as `Display`.
     #[must_use]
     pub fn client_text(&self) -> String {
         self.to_string()
     }
 
-    /// The hint of the ErrorResponse; `None` for none.
+    /// The hint of the ErrorResponse, what the client or operator can do; `None` where the message
+    /// itself says it.
     #[must_use]
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
@@ -162,8 +173,8 @@ impl LoginError {
         }
     }
 
-    /// The side that can remove the error: the operator when a password's source fails, otherwise
-    /// the client.
+    /// The side that can remove the error: the operator for [`Self::Unavailable`], because a
+    /// password's source fails; the client for all others.
     #[must_use]
     pub const fn error_source(&self) -> ErrorSource {
         match self {

@@ -17,8 +17,10 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// the connection.
 type Refused = (Option<Conversation>, LoginError);
 
-/// Answers requests for encryption. The inbox of the result holds the start of the next packet, or
-/// is empty.
+/// Answers SSLRequest and GSSENCRequest, each once: `S` and a TLS handshake when TLS is offered to
+/// a TCP client, else `N`. A TLS handshake that comes without a request is accepted too (direct
+/// TLS, with ALPN `postgresql`). The inbox of the result holds the start of the next packet, or is
+/// empty.
 pub(super) async fn greet(
     socket: Socket,
     peer: Peer,

@@ -28,7 +28,8 @@ pub(super) struct Request {
     others: Vec<Setting>,
 }
 
-/// Reads the packet. NegotiateProtocolVersion, if it is needed, goes to the outbox.
+/// Reads the first packet after the negotiation of encryption and consumes it.
+/// NegotiateProtocolVersion, if it is needed, goes to the outbox. The caller limits the time.
 pub(super) async fn read(conversation: &mut Conversation) -> Result<Opening, LoginError> {
     let used = loop {
         if let Some((_, used)) = startup::parse(&conversation.inbox)? {
@@ -94,7 +95,10 @@ impl Request {
         })
     }
 
-    /// The settings of the packet, those of `options` first.
+    /// The settings of the packet, those of `options` first, so that the last one of a name counts.
+    ///
+    /// # Errors
+    /// [`LoginError::Options`] when `options` is malformed; checked only after authentication.
     pub(super) fn settings(&self) -> Result<Vec<Setting>, LoginError> {
         let mut settings = Vec::new();
         for setting in options::parse(self.options.as_deref().unwrap_or_default())? {

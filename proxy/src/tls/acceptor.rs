@@ -26,8 +26,9 @@ pub struct TlsAcceptor {
 }
 
 impl TlsAcceptor {
-    /// Reads the certificate, key and CAs; `None` when `sslmode` is `disable`, so that clients are
-    /// offered no TLS.
+    /// Reads the certificate, key and CAs of `client_tls`; `None` when its `sslmode` is `disable`,
+    /// so that clients are offered no TLS. CAs are read, and clients asked for a certificate, only
+    /// with `verify-ca` and `verify-full`. A file that changes later counts after a reload.
     ///
     /// # Errors
     /// [`TlsError`] when a file is missing, unreadable, or does not fit the others.
@@ -60,20 +61,24 @@ impl TlsAcceptor {
         Ok(Some(Self { rustls: Arc::new(rustls).into(), end_point, required }))
     }
 
-    /// Whether TCP clients without TLS are refused: `require`, `verify-ca` and `verify-full`.
+    /// Whether TCP clients without TLS are refused: `true` with `require`, `verify-ca` and
+    /// `verify-full`, `false` with `allow` and `prefer`. Unix sockets never use TLS.
     #[must_use]
     pub const fn required(&self) -> bool {
         self.required
     }
 
-    /// The channel binding data of SCRAM-SHA-256-PLUS: the hash of the certificate (RFC 5929).
-    /// `None` when its signature algorithm has no such hash.
+    /// The channel binding data of SCRAM-SHA-256-PLUS, `tls-server-end-point` of RFC 5929: the hash
+    /// of the certificate that clients are shown. `None` when its signature algorithm has no such
+    /// hash (Ed25519, RSA-PSS): clients are then offered SCRAM-SHA-256 only.
     #[must_use]
     pub fn end_point(&self) -> Option<&[u8]> {
         self.end_point.as_deref()
     }
 
-    /// Runs the handshake; `read` holds bytes of it that were read already.
+    /// Runs the handshake with a client, after the answer `S` to its SSLRequest or at once for
+    /// direct TLS; `read` holds bytes of it that were read already, empty for none. Has no time
+    /// limit.
     ///
     /// # Errors
     /// The socket's error, and [`io::ErrorKind::InvalidData`] when the client's bytes or

@@ -51,7 +51,12 @@ impl Authorities {
         Ok(Self { certificates, anchors, algorithms })
     }
 
-    /// Verifies that `shown`, with the certificates `sent` along with it, is trusted at `now`.
+    /// Verifies that `shown`, with the certificates `sent` along with it, is trusted at `now`: it
+    /// is in `ca_file` itself, or signatures lead to one that is, over at most 6 authorities. Names
+    /// are not looked at.
+    ///
+    /// # Errors
+    /// [`CertificateFault`] of the certificate that stops the last way that was tried.
     pub(super) fn verify(
         &self,
         side: Side,

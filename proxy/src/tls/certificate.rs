@@ -29,8 +29,10 @@ const SIGNATURES: &[(&[u8], HashOf)] = &[
     (b"\x2a\x86\x48\xce\x3d\x04\x03\x04", hash::<Sha512>),
 ];
 
-/// The `tls-server-end-point` of a server's certificate; `None` when its signature algorithm has
-/// no hash of its own.
+/// The `tls-server-end-point` of a server's certificate, to which SCRAM is bound: its hash with the
+/// hash function of its signature, 32 to 64 bytes (SHA-256 for MD5 and SHA-1). `None` when the
+/// signature algorithm has no hash of its own (Ed25519, RSA-PSS) or the certificate is malformed;
+/// there is no channel binding then.
 pub(crate) fn end_point(certificate: &CertificateDer<'_>) -> Option<Box<[u8]>> {
     let algorithm = signature_algorithm(certificate)?;
     let (_, hash) = SIGNATURES.iter().find(|(id, _)| *id == algorithm)?;
@@ -48,7 +50,8 @@ fn signature_algorithm(certificate: &[u8]) -> Option<&[u8]> {
     element(algorithm_identifier(certificate)?, OBJECT_IDENTIFIER).map(|(id, _)| id)
 }
 
-/// The content of the DER element at the front of `der`, and what follows it.
+/// The content of the DER element at the front of `der`, and what follows it; `None` when it has
+/// another tag than `tag` or is cut short.
 pub(super) fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let [first, length, rest @ ..] = der else { return None };
     if *first != tag {

@@ -50,10 +50,13 @@ pub enum TlsMode {
 }
 
 impl TlsConnector {
-    /// Reads the CAs, certificate and key.
+    /// Reads the CAs, certificate and key of `server_tls`; the CAs only when servers are verified.
+    /// Without a certificate servers are shown none. A file that changes later counts after a
+    /// reload.
     ///
     /// # Errors
-    /// [`TlsError`] when a file is missing, unreadable, or does not fit the others.
+    /// [`TlsError`] when a file is missing, unreadable, or does not fit the others, and when only
+    /// one of `cert_file` and `key_file` is set.
     pub fn new(config: &ServerTls) -> Result<Self, TlsError> {
         let mode = match config.mode {
             SslMode::Disable => TlsMode::Never,
@@ -84,14 +87,16 @@ impl TlsConnector {
         Ok(Self { rustls: Arc::new(rustls).into(), mode, verifies, fallbacks: Arc::default() })
     }
 
-    /// Whether a server's certificate is verified, at least as far as `verify-ca` goes.
+    /// Whether a server's certificate is verified, at least as far as `verify-ca` goes (also
+    /// `require` with a `ca_file`, as in libpq). Only then may a password go there in clear text,
+    /// unless `require_auth` names that method.
     #[must_use]
     pub const fn verifies(&self) -> bool {
         self.verifies
     }
 
-    /// Logs that a connection to `server` continues without TLS although the server offers it; once
-    /// for each server and cause.
+    /// Logs that a connection to `server` (`host:port`) continues without TLS although the server
+    /// offers it; once for each server and cause until a reload, and for at most 256 such pairs.
     pub(crate) fn warn_fallback(&self, server: &str, cause: &str) {
         if self.fallbacks.is_new(server, cause) {
             tracing::warn!(
@@ -101,13 +106,15 @@ impl TlsConnector {
         }
     }
 
-    /// Whether `server`, which accepted plain text before TLS was tried, must still be asked if it
-    /// offers TLS.
+    /// Whether `server` (`host:port`), which accepted plain text before TLS was tried, must still
+    /// be asked if it offers TLS. It counts as asked from now on, so that the next call returns
+    /// false; so does every call in a mode other than `allow`.
     pub(crate) fn asks_of_untried(&self, server: &str) -> bool {
         self.mode == TlsMode::Allow && self.fallbacks.is_new(server, UNTRIED)
     }
 
-    /// Notes that `server` did not answer, so that it is asked again.
+    /// Notes that `server` (`host:port`) did not answer whether it offers TLS, so that
+    /// [`Self::asks_of_untried`] says `true` for it again.
     pub(crate) fn forget_untried(&self, server: &str) {
         self.fallbacks.forget(server, UNTRIED);
     }

@@ -13,7 +13,8 @@ const MOST: usize = 256;
 pub(super) struct TlsFallbacks(Mutex<BTreeSet<(String, String)>>);
 
 impl TlsFallbacks {
-    /// Whether this pair was not logged before; it counts as logged from now on.
+    /// Whether this pair was not logged before, so that the caller logs it; it counts as logged
+    /// from now on. Always false for new pairs beyond 256.
     pub(super) fn is_new(&self, server: &str, cause: &str) -> bool {
         let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         logged.len() < MOST && logged.insert((server.to_owned(), cause.to_owned()))

@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::TlsError;
 
-/// The certificates of a PEM file; at least one.
+/// The certificates of a PEM file, in its order; at least one, because none is an error.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let unreadable = |cause: String| TlsError::File { path: path.to_owned(), cause };
     let found: Vec<_> = CertificateDer::pem_file_iter(path)
@@ -22,7 +22,8 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     Ok(found)
 }
 
-/// The private key of a PEM file, which must not be readable for others: PostgreSQL's rule.
+/// The first private key of a PEM file. By PostgreSQL's rule its mode must be 0600 or less, or 0640
+/// or less when root owns it; otherwise the error is [`TlsError::KeyMode`].
 pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let unreadable = |cause: String| TlsError::File { path: path.to_owned(), cause };
     let file = File::open(path).map_err(|err| unreadable(err.to_string()))?;
@@ -35,7 +36,8 @@ pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsErro
     PrivateKeyDer::from_pem_reader(file).map_err(|err| unreadable(err.to_string()))
 }
 
-/// The CAs of a PEM file, or the system's.
+/// The CAs of a PEM file; those of the system when `path` is `system`, without the ones that cannot
+/// be read.
 pub(super) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     if path != Path::new(SYSTEM_ROOTS) {
         return certificates(path);

@@ -14,7 +14,12 @@ use super::x509::{malformed, subject_name};
 /// Names that are listed in an error at most.
 const SHOWN: usize = 5;
 
-/// Whether `certificate` is for `host`, a name or an address.
+/// Verifies that `certificate` is for `host`, a name or an IP address: by an alternative name of
+/// that kind, or by the common name where there is none. A leading `*.` stands for one label. Names
+/// are compared without regard to case.
+///
+/// # Errors
+/// [`CertificateFault::OtherName`] with at most 5 of the certificate's names.
 pub(super) fn bears(certificate: &X509Certificate<'_>, host: &str) -> Result<(), CertificateFault> {
     let address = host.parse::<IpAddr>().ok();
     let alternatives = certificate.subject_alternative_name().map_err(malformed)?;

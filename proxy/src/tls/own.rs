@@ -17,7 +17,12 @@ use super::{TlsError, files, x509};
 const INTEGER: u8 = 0x02;
 const OCTET_STRING: u8 = 0x04;
 
-/// Reads a certificate chain and its key; a certificate of any version may stand in front.
+/// Reads pgimbal's certificate chain and its key; a certificate of any X.509 version may stand in
+/// front.
+///
+/// # Errors
+/// [`TlsError`] when a file cannot be read, the key is of an unknown kind, an RSA key is shorter
+/// than 2048 bits, or the key is not the certificate's.
 pub(super) fn certified(
     cert_file: &Path,
     key_file: &Path,

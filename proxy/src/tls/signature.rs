@@ -62,7 +62,8 @@ pub(super) fn rsa_bits(key: &SubjectPublicKeyInfo<'_>) -> Option<u32> {
         .then(|| RsaParameters::public_modulus_len(&key.subject_public_key.data).ok())?
 }
 
-/// Whether `certificate` was signed with `key`.
+/// Whether `certificate` was signed with `key`, the key of its issuer; `false` also for a kind of
+/// signature that cannot be verified.
 pub(super) fn signed_by(
     certificate: &X509Certificate<'_>,
     key: &SubjectPublicKeyInfo<'_>,

@@ -26,7 +26,8 @@ pub struct OwnCertificate {
 /// A warning about one of pgimbal's certificates; `Display` is its text.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ExpiryWarning {
-    /// Whether the certificate is not valid now, so that peers that verify it refuse pgimbal.
+    /// Whether the certificate has expired or is not valid yet, so that peers that verify it refuse
+    /// pgimbal; `false` for one that only expires soon.
     pub is_invalid: bool,
     text: String,
 }
@@ -39,7 +40,8 @@ impl fmt::Display for ExpiryWarning {
 
 impl OwnCertificate {
     /// Every certificate that pgimbal shows to clients, servers and Vaults, each file once. A file
-    /// that cannot be read is left out, because its use reports the error.
+    /// that cannot be read is left out, because its use reports the error. Of a file with a chain
+    /// the first certificate counts. Empty when the configuration names no `cert_file`.
     #[must_use]
     pub fn all(config: &Config) -> Vec<Self> {
         let database = |(name, database): (&String, &pgimbal_config::DatabaseConfig)| {
@@ -84,7 +86,7 @@ impl OwnCertificate {
     }
 
     /// The warning to give at `now`: the certificate has expired, is not valid yet, or expires
-    /// within 30 days. `None` otherwise.
+    /// within 30 days. `None` otherwise. pgimbal logs it at the start, at reloads and once a day.
     #[must_use]
     pub fn expiry_warning(&self, now: SystemTime) -> Option<ExpiryWarning> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

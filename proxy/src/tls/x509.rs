@@ -39,7 +39,10 @@ pub(super) fn date(time: ASN1Time) -> String {
     format!("{date} {:02}:{:02} UTC", clock.hour(), clock.minute())
 }
 
-/// Verifies that `now` is within the certificate's validity.
+/// Verifies that `now` is within the certificate's validity, both ends included.
+///
+/// # Errors
+/// [`CertificateFault::Expired`] or [`CertificateFault::NotYetValid`].
 pub(super) fn in_time(
     certificate: &X509Certificate<'_>,
     now: UnixTime,
@@ -75,8 +78,9 @@ pub(super) fn serves(
         .ok_or_else(|| CertificateFault::OtherPurpose(subject_name(certificate.subject())))
 }
 
-/// Verifies that the certificate may sign others, with `below` authorities between it and the end
-/// of the chain.
+/// Verifies that the certificate may sign others (basicConstraints and keyUsage), with `below`
+/// authorities between it and the end of the chain, which pathLenConstraint may limit. A
+/// certificate without basicConstraints may not.
 pub(super) fn signs(
     certificate: &X509Certificate<'_>,
     below: usize,

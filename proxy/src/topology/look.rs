@@ -26,7 +26,8 @@ pub(crate) struct NodeLook {
 }
 
 impl ClusterSpec {
-    /// The cluster's nodes; those of a DNS name are looked up now. The error is the cause in words.
+    /// The cluster's nodes; those of a DNS name are looked up now, within 10 s. The error is the
+    /// cause in words. Empty only when the configuration lists none.
     pub(crate) async fn nodes(&self) -> Result<Vec<NodeSpec>, String> {
         match &self.source {
             NodeSource::Listed(nodes) => Ok(nodes.clone()),
@@ -36,7 +37,9 @@ impl ClusterSpec {
         }
     }
 
-    /// Asks a node once. The error is the cause in words, on one or two lines.
+    /// Asks a node once, on a connection of its own, within `probe_timeout` for the login and again
+    /// for the answer. The password is that of the configuration: one that rotates must be set
+    /// before. The error is the cause in words, the second line a hint where there is one.
     pub(crate) async fn look(&self, node: &NodeSpec) -> Result<NodeLook, String> {
         let target = self.target(&node.host, node.port);
         let dialed = Box::pin(dial::dial(&target)).await.map_err(|error| {

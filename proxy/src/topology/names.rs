@@ -50,7 +50,8 @@ pub(super) async fn follow(
 }
 
 /// Looks up the addresses of `name` once, within 10 s, and returns a node with `port` for each,
-/// sorted. The error is the cause in words; no address is an error too.
+/// sorted and each once; the node's name is its address. The error is the cause in words; no
+/// address is an error too.
 pub(super) async fn look_up(name: &str, port: u16) -> Result<Vec<NodeSpec>, String> {
     let found = timeout(LIMIT, tokio::net::lookup_host((name, port))).await;
     let found = found.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())?;

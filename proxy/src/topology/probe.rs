@@ -65,7 +65,7 @@ pub(crate) enum ProbeFault {
         /// Whether the error ended the connection.
         fatal: bool,
     },
-    /// The answer does not have the form of the query's result.
+    /// The answer does not have the form of the query's result; the text says what is odd.
     Malformed(&'static str),
 }
 
@@ -88,13 +88,15 @@ impl From<Broken> for ProbeFault {
 }
 
 impl ProbeFault {
-    /// Whether the connection can be used for another probe.
+    /// Whether the connection can be used for another probe: only after an error of the server that
+    /// is not FATAL or PANIC. Otherwise the caller drops it.
     pub(crate) fn leaves_connection(&self) -> bool {
         matches!(self, Self::Server { fatal: false, .. })
     }
 }
 
-/// Probes the server at the other end, on a connection on which nothing is under way.
+/// Probes the server at the other end by one simple query, on a connection on which nothing is
+/// under way; up to 3 times while it is being promoted (55000). The caller limits the time.
 ///
 /// # Errors
 /// [`ProbeFault`] when there is no valid answer; [`ProbeFault::leaves_connection`] says whether the

@@ -142,7 +142,9 @@ fn failure_of(fault: ProbeFault) -> ProbeFailure {
     }
 }
 
-/// The meaning of a failed dial for the node's state.
+/// The meaning of a failed dial for the node's state: not accepting (57P03, 57P01, 57P02), refused
+/// by a server that lives (a wrong or missing password, most other errors), timed out, or
+/// unreachable for every other fault, those of TLS included.
 pub(super) fn dial_failure(error: &DialError) -> ProbeFailure {
     match error.fault() {
         DialFault::Timeout(_) => ProbeFailure::TimedOut,

@@ -46,7 +46,8 @@ pub struct FailoverStatus {
     pub to: Box<str>,
     /// PostgreSQL timeline of the new primary.
     pub timeline: u32,
-    /// Time during which writes could not be served.
+    /// Time during which writes could not be served, from the loss of the old primary to the new
+    /// one.
     pub duration: Duration,
     /// The fault of the old primary for which it was given up, as text.
     pub why: Box<str>,

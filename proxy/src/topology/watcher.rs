@@ -119,7 +119,8 @@ impl Drop for Watcher {
 
 impl Watcher {
     /// Makes the watcher of the cluster `spec`, and reads the state that the cluster's file has
-    /// kept; a file that cannot be read is logged. It begins to watch in [`Self::run`].
+    /// kept; a file that cannot be read is logged, and the state begins empty. It begins to watch
+    /// in [`Self::run`]; the look-ups of its DNS name begin at once.
     pub(super) fn new(
         spec: ClusterSpec,
         listener: ViewListener,

@@ -47,7 +47,8 @@ impl Conversation {
         Self { transport, inbox: Vec::new(), outbox: Vec::new() }
     }
 
-    /// Waits for bytes and appends them to the inbox.
+    /// Waits for bytes and appends them to the inbox, at most 2048. It has no time limit of its
+    /// own. [`Broken::Closed`] at the end of the stream.
     pub(crate) async fn fill(&mut self) -> Result<(), Broken> {
         let filled = self.inbox.len();
         self.inbox.resize(filled + READ_STEP, 0);
@@ -61,7 +62,8 @@ impl Conversation {
     }
 
     /// Waits for a whole message at the front of the inbox, and returns its tag and its length in
-    /// bytes, header included. `limit` is the longest that is accepted.
+    /// bytes, header included. `limit` is the longest that is accepted, counted so too. The message
+    /// stays in the inbox until [`Self::consume`].
     pub(crate) async fn message(&mut self, limit: usize) -> Result<(u8, usize), Broken> {
         loop {
             if let Some(header) = frame::peek(&self.inbox).map_err(Broken::Length)? {
@@ -88,7 +90,7 @@ impl Conversation {
         self.inbox.drain(..count);
     }
 
-    /// Writes the outbox and flushes it.
+    /// Writes the outbox, empties it and flushes the transport; a flush alone when it is empty.
     pub(crate) async fn send(&mut self) -> io::Result<()> {
         let Self { transport, outbox, .. } = self;
         let mut sent = 0;
@@ -100,9 +102,9 @@ impl Conversation {
         poll_fn(|cx| transport.poll_flush(cx)).await
     }
 
-    /// Writes the outbox and closes the connection. Bytes that have arrived and were not read are
-    /// read first, because closing a socket with unread bytes resets it, and the peer would lose
-    /// what it was just sent.
+    /// Writes the outbox and closes the connection; errors are ignored. Bytes that have arrived and
+    /// were not read (at most 64 KiB) are read first, because closing a socket with unread bytes
+    /// resets it, and the peer would lose what it was just sent.
     pub(crate) async fn close(mut self) {
         if self.send().await.is_err() {
             return;

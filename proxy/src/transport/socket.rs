@@ -46,7 +46,8 @@ impl Socket {
         }
     }
 
-    /// Reads if the runtime has seen the socket become readable; `None` otherwise.
+    /// Reads if the runtime has seen the socket become readable; `None` otherwise, and when it
+    /// turns out that nothing is there. `Some(Ok(0))` is the end of the stream.
     #[inline]
     pub(super) fn try_recv(&self, buf: &mut [u8]) -> Option<io::Result<usize>> {
         let mut short = None;
@@ -94,7 +95,8 @@ impl Socket {
         }
     }
 
-    /// Deregisters the socket from the runtime.
+    /// Deregisters the socket from the runtime; one that is detached stays as it is. After an error
+    /// the socket is closed.
     pub(super) fn detach(&mut self) -> io::Result<()> {
         *self = match std::mem::replace(self, Self::Closed) {
             Self::Tcp(stream) => Self::DetachedTcp(stream.into_std()?),
@@ -104,7 +106,8 @@ impl Socket {
         Ok(())
     }
 
-    /// Registers the socket with this thread's runtime.
+    /// Registers the socket with this thread's runtime; one that is registered stays as it is.
+    /// After an error the socket is closed.
     pub(super) fn attach(&mut self) -> io::Result<()> {
         *self = match std::mem::replace(self, Self::Closed) {
             Self::DetachedTcp(stream) => Self::Tcp(TcpStream::from_std(stream)?),

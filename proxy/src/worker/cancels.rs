@@ -7,8 +7,9 @@ use pgimbal_pooler::ids::ServerId;
 use tokio::sync::mpsc;
 
 /// A cancel request (protocol's "Canceling Requests in Progress") on its way to a server. Each
-/// worker gets a copy. When the last copy is dropped, the request has ended, and pgimbal closes the
-/// connection of the client that sent it.
+/// worker gets a copy, and drops it at once unless the session is its own and runs something: then
+/// it keeps the copy until the request to the server was sent, or has failed. When the last copy is
+/// dropped, the request has ended, and pgimbal closes the connection of the client that sent it.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     known: Arc<AtomicBool>,

@@ -26,7 +26,10 @@ use crate::transport::Socket;
 /// do something about that.
 const CONSOLE_MARGIN: u64 = 256;
 
-/// Takes a client through its login.
+/// Takes a client through its login, in a task of its own, for at most `client_login_timeout`. Then
+/// its session starts on the worker that its pool prefers, the console serves it, or its
+/// CancelRequest is forwarded to all workers. A login that fails, is over its time or must make
+/// room is counted and logged, except one that the client ends without a word.
 pub(super) async fn log_in(worker: Rc<Worker>, accepted: Accepted) {
     let Accepted { socket, connected, mut pending_login } = accepted;
     let is_proxied = matches!(socket, Origin::Proxied(..));

@@ -83,9 +83,12 @@ pub enum Message {
     },
     /// The configuration was reloaded; this directory is in force from now on.
     Reload(Arc<PoolDirectory>),
-    /// Shut down in order: end idle clients now, the others when their transactions end.
+    /// Shut down in order (SIGTERM, or the console's SHUTDOWN): end idle clients now, the others
+    /// when their transactions end, with SQLSTATE 57P01. [`Message::Stop`] follows when no client
+    /// is left, or `shutdown_grace` is over.
     Drain,
-    /// End the worker's thread now, with all connections.
+    /// End the worker's thread now, with all connections: clients that are still connected get no
+    /// ErrorResponse.
     Stop,
 }
 
@@ -113,8 +116,9 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The client's address, for log and limits; `None` for a Unix socket, and for a load balancer,
-    /// whose header with the client's address is still to be read.
+    /// The client's address without its port, by which the listener counts the logins under way
+    /// (`max_login_conn_per_address`); `None` for a Unix socket, and for a load balancer, whose
+    /// header with the client's address is still to be read.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
         match self {

@@ -7,7 +7,9 @@ use crate::admin::collect::Connected;
 use crate::credentials::Counted;
 use crate::transport::{DetachedTransport, Setting};
 
-/// A client that has logged in, on its way to the worker that will serve its session.
+/// A client that has logged in, on its way to the worker that will serve its session, which the
+/// pool's directory prefers: [`Message::Arrive`](super::Message::Arrive) carries it. It has no
+/// session yet; dropping it closes the socket.
 #[derive(Debug)]
 pub struct Migrant {
     /// The socket, removed from the runtime of the worker that handled the login.

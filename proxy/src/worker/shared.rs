@@ -29,15 +29,16 @@ pub struct Common {
     /// The context of client logins: accounts, TLS and limits. A reload replaces it for all
     /// workers.
     pub login: CurrentLoginContext,
-    /// The channel to every worker, indexed by its number.
+    /// The channel to every worker, indexed by its number ([`WorkerId`], from 0).
     pub workers: Arc<[mpsc::UnboundedSender<Message>]>,
     /// The counters of the process, for metrics and limits.
     pub process: Arc<ProcessStats>,
-    /// The console, to which clients of its database are connected.
+    /// The console: the worker of the login serves its clients there, without a session or a pool.
     pub console: Arc<Console>,
     /// The handle to the watchers of all clusters; empty without clusters.
     pub clusters: Clusters,
-    /// Limits addresses that have shown wrong cancel keys.
+    /// Passes over the cancel requests of an address (of IPv6, of a /64) that has shown 100 wrong
+    /// keys within a minute.
     pub cancel_keys: Arc<WrongKeyLimiter>,
     /// The handle to the task that knows all passwords that rotate; idle when none does.
     pub credentials: CredentialManager,

@@ -24,7 +24,7 @@ pub(super) fn migrate_in(worker: &Rc<Worker>, migrant: Migrant) {
 
 /// Starts the session of a client that has logged in: opens its pool if needed, gives it a cancel
 /// key (process id and secret are random), and spawns its task. The client is dropped when the
-/// configuration has no such pool any more.
+/// configuration has no such pool any more. The caller has to run the core's actions afterwards.
 pub(super) fn start_session(worker: &Rc<Worker>, transport: Transport, client: LoggedInClient) {
     let mut state = worker.state_mut();
     let Some(pool) = pools::open(&mut state, &client.key) else { return };

@@ -9,12 +9,14 @@ use thiserror::Error;
 use crate::encode::{cstr, message};
 use crate::tag::{backend, frontend};
 
-/// Longest authentication message in bytes, header included, in either direction. PostgreSQL's own
-/// limit is 65535 bytes (`PG_MAX_AUTH_TOKEN_LENGTH`).
+/// Longest authentication message in bytes, header included: of a server, and of a client that
+/// sends a password or an MD5 answer ([`MAX_SASL_MESSAGE`] holds for SASL). A login with a longer
+/// one fails. PostgreSQL's own limit is 65535 bytes (`PG_MAX_AUTH_TOKEN_LENGTH`).
 pub const MAX_AUTH_MESSAGE: usize = 65_535;
 
 /// Longest SASL message of a client in bytes, header included: PostgreSQL's limit for the length
-/// field (`PG_MAX_SASL_MESSAGE_LENGTH`, 1024) and one byte for the tag.
+/// field (`PG_MAX_SASL_MESSAGE_LENGTH`, 1024) and one byte for the tag. A login with a longer one
+/// fails before the message has arrived.
 pub const MAX_SASL_MESSAGE: usize = 1025;
 
 /// An Authentication message (tag `R`) of a server, by the `Int32` at the start of its body.
@@ -34,7 +36,8 @@ pub enum AuthRequest<'a> {
     /// AuthenticationSASLFinal (12), with the data of the mechanism's outcome: in SCRAM the
     /// server's signature.
     SaslFinal(&'a [u8]),
-    /// A method that pgimbal does not speak (Kerberos, GSSAPI, SSPI), with its number.
+    /// A method that pgimbal does not speak, with its number: 2 is Kerberos V5, 7 and 8 are GSSAPI,
+    /// 9 is SSPI. Its data is not kept, and the login to that server fails.
     Unsupported(u32),
 }
 
@@ -51,7 +54,8 @@ impl Mechanisms<'static> {
 }
 
 impl<'a> Mechanisms<'a> {
-    /// Iterates over the names in the order sent, without their zero bytes.
+    /// Iterates over the names in the order sent, without their zero bytes; an empty name is left
+    /// out, an unknown one is not.
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.0.split(|byte| *byte == 0).filter(|name| !name.is_empty())
     }
@@ -67,7 +71,8 @@ impl<'a> AuthRequest<'a> {
     ///
     /// # Errors
     /// [`MalformedAuth`] when the body is shorter than 4 bytes, an MD5 salt has not exactly 4
-    /// bytes, or the list of SASL mechanisms is not terminated.
+    /// bytes, or the list of SASL mechanisms is empty or not terminated. An unknown number is no
+    /// error but [`Self::Unsupported`].
     pub fn parse(body: &'a [u8]) -> Result<Self, MalformedAuth> {
         let (code, data) = body.split_first_chunk::<4>().ok_or(MalformedAuth)?;
         Ok(match u32::from_be_bytes(*code) {
@@ -82,7 +87,8 @@ impl<'a> AuthRequest<'a> {
         })
     }
 
-    /// Appends the request as an Authentication message, header included.
+    /// Appends the request as an Authentication message, header included, as pgimbal sends it to a
+    /// client that logs in. [`Self::Unsupported`] is sent as its number alone.
     pub fn encode(&self, out: &mut Vec<u8>) {
         message(out, backend::AUTHENTICATION, |out| {
             let (code, data): (u32, &[u8]) = match self {
@@ -130,7 +136,8 @@ impl<'a> SaslInitial<'a> {
         Ok(Self { mechanism, response })
     }
 
-    /// Appends the SASLInitialResponse, header included.
+    /// Appends the SASLInitialResponse, header included, as pgimbal sends it to a server that has
+    /// asked for SASL. `mechanism` must have no zero byte; `response` may be any bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         message(out, frontend::PASSWORD, |out| {
             cstr(out, self.mechanism);
@@ -141,7 +148,8 @@ impl<'a> SaslInitial<'a> {
     }
 }
 
-/// Reads the password from the body of a PasswordMessage, without its terminator.
+/// Reads the password from the body of a PasswordMessage, without its terminator. The password is
+/// borrowed and not copied, in the client's encoding, and may be empty.
 ///
 /// # Errors
 /// [`MalformedAuth`] unless the last byte of the body is its only zero byte.
@@ -153,12 +161,13 @@ pub fn parse_password(body: &[u8]) -> Result<&[u8], MalformedAuth> {
 }
 
 /// Appends a PasswordMessage with a password in clear text, or with the answer to an MD5 challenge.
-/// `password` must have no zero byte.
+/// `password` must have no zero byte. `out` then holds a secret, which its owner has to wipe.
 pub fn password(out: &mut Vec<u8>, password: &[u8]) {
     message(out, frontend::PASSWORD, |out| cstr(out, password));
 }
 
-/// Appends a SASLResponse with the mechanism's next message.
+/// Appends a SASLResponse, the answer to AuthenticationSASLContinue, with the mechanism's next
+/// message: in SCRAM the client-final-message (RFC 5802).
 pub fn sasl_response(out: &mut Vec<u8>, response: &[u8]) {
     message(out, frontend::PASSWORD, |out| out.extend_from_slice(response));
 }

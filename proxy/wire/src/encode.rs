@@ -14,7 +14,8 @@ use crate::tag::{backend, frontend};
 const TEXT_OID: u32 = 25;
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// The transaction status of a session, as ReadyForQuery reports it.
+/// The transaction status of a session, as ReadyForQuery reports it. In pool mode `transaction` a
+/// server connection can be given back only at [`Self::Idle`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransactionStatus {
     /// `I`: the session is not in a transaction block.
@@ -22,7 +23,7 @@ pub enum TransactionStatus {
     /// `T`: the session is in a transaction block.
     InTransaction,
     /// `E`: the session is in a failed transaction block, in which only statements that end it or
-    /// return to a savepoint are accepted.
+    /// return to a savepoint are accepted; others fail with 25P02.
     Failed,
 }
 
@@ -59,7 +60,9 @@ pub enum NameKind {
 }
 
 /// Appends a message with the given tag; `write` appends its body, and the length field is filled
-/// in afterwards. The body must be shorter than 4 GiB.
+/// in afterwards. `write` may only append: what `out` held before must stay. The body must be
+/// shorter than 4 GiB, and is to stay within [`MAX_MESSAGE_LEN`](crate::frame::MAX_MESSAGE_LEN) to
+/// be accepted.
 pub fn message(out: &mut Vec<u8>, tag: u8, write: impl FnOnce(&mut Vec<u8>)) {
     out.push(tag);
     untagged(out, write);
@@ -101,7 +104,9 @@ pub fn parse(out: &mut Vec<u8>, name: &[u8], text: &[u8], param_types: &[u8]) {
 }
 
 /// Appends the first part of a Bind: the header and the two names, each empty for the unnamed
-/// object. Exactly `rest_len` bytes, the part of the body after the names, must follow on the wire.
+/// object. Exactly `rest_len` bytes, the part of the body after the names, must follow on the wire
+/// before any other message: it is how a client's Bind is passed on with other names and its values
+/// untouched. The names must have no zero byte.
 pub fn bind_head(out: &mut Vec<u8>, portal: &[u8], statement: &[u8], rest_len: u32) {
     let names = (portal.len() + statement.len() + 2) as u32;
     out.push(frontend::BIND);
@@ -110,12 +115,14 @@ pub fn bind_head(out: &mut Vec<u8>, portal: &[u8], statement: &[u8], rest_len: u
     cstr(out, statement);
 }
 
-/// Appends a Describe of a prepared statement or portal; `name` is empty for the unnamed one.
+/// Appends a Describe of a prepared statement or portal; `name` is empty for the unnamed one. The
+/// server replies with RowDescription or NoData, for a statement after a ParameterDescription.
 pub fn describe(out: &mut Vec<u8>, kind: NameKind, name: &[u8]) {
     named(out, frontend::DESCRIBE, kind, name);
 }
 
-/// Appends a Close of a prepared statement or portal; `name` is empty for the unnamed one.
+/// Appends a Close of a prepared statement or portal; `name` is empty for the unnamed one. The
+/// server replies with CloseComplete, also when there is no such object.
 pub fn close(out: &mut Vec<u8>, kind: NameKind, name: &[u8]) {
     named(out, frontend::CLOSE, kind, name);
 }
@@ -130,7 +137,8 @@ fn named(out: &mut Vec<u8>, tag: u8, kind: NameKind, name: &[u8]) {
     });
 }
 
-/// Appends a Query; `text` must have no zero byte.
+/// Appends a Query, which the server answers with the results of its statements and one
+/// ReadyForQuery. `text` may hold several statements and must have no zero byte.
 pub fn query(out: &mut Vec<u8>, text: &[u8]) {
     message(out, frontend::QUERY, |out| cstr(out, text));
 }
@@ -140,7 +148,8 @@ pub fn sync(out: &mut Vec<u8>) {
     message(out, frontend::SYNC, |_| {});
 }
 
-/// Appends a Flush, after which the server sends its buffered replies.
+/// Appends a Flush, after which the server sends its buffered replies. It ends no segment of the
+/// extended query protocol and has no reply of its own.
 pub fn flush(out: &mut Vec<u8>) {
     message(out, frontend::FLUSH, |_| {});
 }
@@ -150,7 +159,8 @@ pub fn terminate(out: &mut Vec<u8>) {
     message(out, frontend::TERMINATE, |_| {});
 }
 
-/// Appends a CopyFail; the server reports `reason` in its error.
+/// Appends a CopyFail, which ends a `COPY FROM STDIN` whose client has gone: the server rolls the
+/// COPY back and reports `reason` in its ErrorResponse. `reason` must have no zero byte.
 pub fn copy_fail(out: &mut Vec<u8>, reason: &[u8]) {
     message(out, frontend::COPY_FAIL, |out| cstr(out, reason));
 }
@@ -173,7 +183,8 @@ pub fn startup<'a>(
     });
 }
 
-/// Appends an SSLRequest, 8 bytes. The server answers with a single byte, `S` or `N`.
+/// Appends an SSLRequest, 8 bytes, the first that is sent on a connection. The server answers with
+/// a single byte: `S`, after which the TLS handshake begins, or `N`, when it has no TLS.
 pub fn ssl_request(out: &mut Vec<u8>) {
     out.extend_from_slice(&SSL_REQUEST);
 }
@@ -195,18 +206,19 @@ pub fn parse_complete(out: &mut Vec<u8>) {
     message(out, backend::PARSE_COMPLETE, |_| {});
 }
 
-/// Appends a CloseComplete, the reply to a Close.
+/// Appends a CloseComplete, the reply to a Close, also to one of an object that does not exist.
 pub fn close_complete(out: &mut Vec<u8>) {
     message(out, backend::CLOSE_COMPLETE, |_| {});
 }
 
-/// Appends a ReadyForQuery with this transaction status.
+/// Appends a ReadyForQuery with this transaction status: the end of a login, and of the replies to
+/// a Query, a FunctionCall or a Sync.
 pub fn ready_for_query(out: &mut Vec<u8>, status: TransactionStatus) {
     message(out, backend::READY_FOR_QUERY, |out| out.push(status.as_byte()));
 }
 
 /// Appends a ParameterStatus for the setting `name`; neither `name` nor `value` may hold a zero
-/// byte.
+/// byte. It is sent at the end of a login for each reported setting, and whenever one changes.
 pub fn parameter_status(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     message(out, backend::PARAMETER_STATUS, |out| {
         cstr(out, name);
@@ -214,7 +226,9 @@ pub fn parameter_status(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     });
 }
 
-/// Appends a BackendKeyData; `key` has 4 bytes in protocol 3.0 and up to 256 in 3.2.
+/// Appends a BackendKeyData, with what the client must name in a CancelRequest; it is sent once, at
+/// the end of a login. `key` has 4 bytes in protocol 3.0 and up to 256 in 3.2; the length is not
+/// checked here.
 pub fn backend_key_data(out: &mut Vec<u8>, process_id: u32, key: &[u8]) {
     message(out, backend::BACKEND_KEY_DATA, |out| {
         out.extend_from_slice(&process_id.to_be_bytes());
@@ -224,7 +238,8 @@ pub fn backend_key_data(out: &mut Vec<u8>, process_id: u32, key: &[u8]) {
 
 /// Appends a NegotiateProtocolVersion: the version that the session speaks, and every protocol
 /// option of `parameters` as unknown. The version is sent as the full number with its major part,
-/// as PostgreSQL sends it and libpq reads it.
+/// as PostgreSQL sends it and libpq reads it. It belongs before the first Authentication message,
+/// when [`Negotiation::must_notify`](crate::startup::Negotiation::must_notify) is true.
 pub fn negotiate_protocol_version(
     out: &mut Vec<u8>,
     version: ProtocolVersion,
@@ -245,12 +260,14 @@ pub fn command_complete(out: &mut Vec<u8>, tag: &str) {
 }
 
 /// Appends a RowDescription whose columns have these names, the type `text` and the text format.
+/// None belongs to a table. The console's results begin with it; [`text_row`] appends their rows.
 pub fn text_columns(out: &mut Vec<u8>, names: &[&str]) {
     let field = |name: &&str| FieldDescription::new((*name).to_owned(), 0, 0, TEXT_OID, -1, -1, 0);
     push(out, &RowDescription::new(names.iter().map(field).collect()));
 }
 
-/// Appends a DataRow of values in the text format; `None` is NULL.
+/// Appends a DataRow of values in the text format, as many and in the same order as the names given
+/// to [`text_columns`], which is not checked. `None` is NULL; an empty text is not.
 pub fn text_row(out: &mut Vec<u8>, values: &[Option<&str>]) {
     let mut data = BytesMut::new();
     for value in values {

@@ -123,7 +123,8 @@ impl SqlState {
 }
 
 impl SqlState {
-    /// Reads a code; `None` unless it is five ASCII digits and upper-case letters.
+    /// Reads a code, such as field C of an ErrorResponse without its zero byte; `None` unless it is
+    /// exactly five ASCII digits and upper-case letters. The code need not be one of the constants.
     #[must_use]
     pub fn new(code: &[u8]) -> Option<Self> {
         let code: [u8; 5] = code.try_into().ok()?;
@@ -219,7 +220,7 @@ pub struct ErrorFields<'a> {
     pub hint: Option<&'a [u8]>,
 }
 
-/// An error message of a server that has no valid SQLSTATE.
+/// An error message of a server that has no valid SQLSTATE in field C, which the protocol demands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("malformed error message from the server")]
 pub struct MalformedError;
@@ -251,7 +252,8 @@ impl<'a> ErrorFields<'a> {
 }
 
 /// Iterates over the fields of an error's body as `(kind, value)`, up to the end or the first field
-/// that is incomplete. Kinds are the letters of "Error and Notice Message Fields".
+/// that is incomplete, which is left out. Kinds are the letters of "Error and Notice Message
+/// Fields"; unknown and repeated ones are included, in the order sent. Empty for an empty body.
 pub fn fields(body: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     let mut rest = body;
     std::iter::from_fn(move || {
@@ -262,8 +264,10 @@ pub fn fields(body: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     })
 }
 
-/// Appends an ErrorResponse, header included, with the fields of `body` and another severity. It
-/// turns the FATAL of a server connection into an ERROR for a client whose session continues.
+/// Appends an ErrorResponse, header included, with the fields of `body` (a server's ErrorResponse)
+/// and `severity` in its fields S and V; all other fields stay, and one that is incomplete is left
+/// out. A client is told so why its server connection failed: as ERROR when the client's session
+/// continues, as FATAL when it ends.
 pub fn with_severity(body: &[u8], severity: Severity, out: &mut Vec<u8>) {
     let word = severity.as_str().as_bytes();
     crate::encode::message(out, backend::ERROR_RESPONSE, |out| {
@@ -292,38 +296,40 @@ pub struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    /// Makes a FATAL error, with which the connection ends.
+    /// Makes a FATAL error without detail and hint. The caller must close the connection after it.
     #[must_use]
     pub const fn fatal(code: SqlState, message: &'a str) -> Self {
         Self { severity: Severity::Fatal, code, message, detail: None, hint: None }
     }
 
-    /// Makes an ERROR, with which the statement fails.
+    /// Makes an ERROR without detail and hint: the statement fails, and the session stays.
     #[must_use]
     pub const fn error(code: SqlState, message: &'a str) -> Self {
         Self { severity: Severity::Error, code, message, detail: None, hint: None }
     }
 
-    /// Sets the detail, field D.
+    /// Sets the detail, field D, in place of one that was set before.
     #[must_use]
     pub const fn detail(mut self, detail: &'a str) -> Self {
         self.detail = Some(detail);
         self
     }
 
-    /// Sets the hint, field H.
+    /// Sets the hint, field H, in place of one that was set before.
     #[must_use]
     pub const fn hint(mut self, hint: &'a str) -> Self {
         self.hint = Some(hint);
         self
     }
 
-    /// Appends the report as an ErrorResponse; zero bytes in its texts are left out.
+    /// Appends the report as an ErrorResponse, header included; zero bytes in its texts are left
+    /// out. After a FATAL the caller must close the connection: nothing here does.
     pub fn encode_error(&self, out: &mut Vec<u8>) {
         push(out, &ErrorResponse::new(self.fields()));
     }
 
-    /// Appends the report as a NoticeResponse; zero bytes in its texts are left out.
+    /// Appends the report as a NoticeResponse, header included; zero bytes in its texts are left
+    /// out. It ends no statement, so the replies of the statement still follow.
     pub fn encode_notice(&self, out: &mut Vec<u8>) {
         push(out, &NoticeResponse::new(self.fields()));
     }

@@ -38,7 +38,7 @@ impl<'a> Parse<'a> {
     ///
     /// # Errors
     /// [`Malformed`] when a terminator is missing in a complete body, or the parameter types do not
-    /// fill the rest of the body.
+    /// fill the rest of the body. Both are found only once the whole body is in `prefix`.
     pub fn view(prefix: &'a [u8], body_len: usize) -> Result<Option<Self>, Malformed> {
         let whole = prefix.len() >= body_len;
         let mut rest = prefix;
@@ -89,7 +89,8 @@ impl<'a> Bind<'a> {
     }
 }
 
-/// The object that a Describe or Close names; its name is cut to [`NAME_BYTES`].
+/// The object that a Describe or Close names, chosen by the body's first byte, `S` or `P`. It holds
+/// the object's name, cut to [`NAME_BYTES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatementOrPortal<'a> {
     /// A prepared statement; an empty name is the unnamed statement.
@@ -103,7 +104,8 @@ impl<'a> StatementOrPortal<'a> {
     /// `Ok(None)` until the name is complete.
     ///
     /// # Errors
-    /// [`Malformed`] when the kind is neither `S` nor `P`, or the body does not end with the name.
+    /// [`Malformed`] when the kind is neither `S` nor `P`, which is said as soon as that byte is
+    /// there; when the body is empty, or does not end with the name's terminator.
     pub fn view(prefix: &'a [u8], body_len: usize) -> Result<Option<Self>, Malformed> {
         let whole = prefix.len() >= body_len;
         let [kind, rest @ ..] = prefix else {

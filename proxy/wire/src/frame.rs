@@ -32,7 +32,8 @@ impl Header {
     }
 }
 
-/// A length field that is below 4 or above [`MAX_MESSAGE_LEN`].
+/// A length field that is below 4 or above [`MAX_MESSAGE_LEN`]. Where the next message begins is
+/// unknown after it, so the connection cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("invalid message length {length} for message type 0x{tag:02x}")]
 pub struct BadLength {
@@ -42,9 +43,10 @@ pub struct BadLength {
     pub length: u32,
 }
 
-/// Reads the header at the start of `buf` without consuming it.
+/// Reads the header at the start of `buf` without consuming it; the caller drops the message.
 ///
-/// `Ok(None)` when `buf` holds fewer than [`HEADER_LEN`] bytes.
+/// `Ok(None)` when `buf` holds fewer than [`HEADER_LEN`] bytes. The body need not have arrived. The
+/// tag is not checked, so every byte passes as one.
 ///
 /// # Errors
 /// [`BadLength`] when the length field is below 4 or above [`MAX_MESSAGE_LEN`].

@@ -6,7 +6,8 @@
 
 use thiserror::Error;
 
-/// A setting of an `options` string, in the client's bytes with backslashes removed.
+/// A setting of an `options` string, in the client's bytes with backslashes removed. Whether the
+/// server knows it is not checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     /// Name of the setting, never empty. Each `-` has been replaced by `_`, as in PostgreSQL.
@@ -15,20 +16,23 @@ pub struct Setting {
     pub value: Vec<u8>,
 }
 
-/// The reason for which an `options` string is refused.
+/// The reason for which the `options` string of a startup packet is refused. The texts have their
+/// backslashes removed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum OptionsError {
-    /// A switch other than `-c name=value` and `--name=value`, with its text.
+    /// A switch other than `-c name=value`, `-cname=value` and `--name=value`: the whole word.
     #[error("invalid command-line argument for server process: {}", .0.escape_ascii())]
     Switch(Vec<u8>),
-    /// A `-c` or `--` that is not followed by `name=value`, with its text.
+    /// A `-c` or `--` whose setting has no `=`, or no name before it: the text after the switch,
+    /// empty for a bare `--`; `-c` itself if it is the last word.
     #[error("{} requires a value", .0.escape_ascii())]
     NoValue(Vec<u8>),
 }
 
 /// Splits `options` into settings, which have the forms `-c name=value`, `-cname=value` and
-/// `--name=value` and are separated by white space. A backslash makes the next byte literal. An
-/// empty string has no settings.
+/// `--name=value` and are separated by white space. A backslash makes the next byte literal.
+/// Settings keep their order, and a name may occur again: in PostgreSQL the last one counts. An
+/// empty or blank string has no settings.
 ///
 /// # Errors
 /// [`OptionsError`] for a switch that is no setting, because such switches change the server

@@ -14,7 +14,8 @@ use crate::error::SqlState;
 pub const MAX_STARTUP_LEN: usize = 10_000;
 
 /// Allowed lengths of the secret key of a CancelRequest in bytes. Protocol 3.0 has 4 only; 3.2
-/// allows up to 256.
+/// allows up to 256. A CancelRequest names no version, so [`parse`] takes all of them and refuses
+/// any other with [`StartupError::Length`].
 pub const CANCEL_KEY_LEN: std::ops::RangeInclusive<usize> = 4..=256;
 
 const CODE_CANCEL: u32 = 80_877_102;
@@ -34,11 +35,12 @@ pub struct ProtocolVersion {
 impl ProtocolVersion {
     /// Version 3.0, which every client and server speaks.
     pub const V3_0: Self = Self { major: 3, minor: 0 };
-    /// Version 3.2, of PostgreSQL 18, with secret keys of up to 256 bytes.
+    /// Version 3.2, of PostgreSQL 18, with secret keys of up to 256 bytes. The newest that pgimbal
+    /// speaks.
     pub const V3_2: Self = Self { major: 3, minor: 2 };
 
-    /// The version as it is sent in packets: the major version in the upper 16 bits, the minor in
-    /// the lower.
+    /// The version as it is sent in StartupMessage and NegotiateProtocolVersion: the major version
+    /// in the upper 16 bits, the minor in the lower. 3.0 is 196608.
     #[must_use]
     pub const fn code(self) -> u32 {
         (self.major as u32) << 16 | self.minor as u32
@@ -78,7 +80,8 @@ pub enum StartupPacket<'a> {
 pub struct Parameters<'a>(&'a [u8]);
 
 impl<'a> Parameters<'a> {
-    /// Iterates over all pairs as `(name, value)`; a name may occur more than once.
+    /// Iterates over all pairs as `(name, value)`, in the order sent. A name is never empty and may
+    /// occur more than once; a value may be empty. Protocol options (`_pq_.…`) are among them.
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         let mut rest = self.0;
         std::iter::from_fn(move || {
@@ -88,14 +91,16 @@ impl<'a> Parameters<'a> {
     }
 
     /// The last value that was sent for `name`, which is the one that PostgreSQL uses. `None` when
-    /// the name was not sent.
+    /// the name was not sent; a name that was sent without a value has an empty one. The name is
+    /// compared byte for byte, so its case matters.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&'a [u8]> {
         self.iter().filter(|(n, _)| *n == name).last().map(|(_, value)| value)
     }
 
-    /// Names of the protocol options (`_pq_.…`) that the client asks for. pgimbal knows none of
-    /// them.
+    /// Names of the protocol options that the client asks for, each with its prefix `_pq_.`, in the
+    /// order sent and as often as sent; empty for most clients. pgimbal knows none of them, and
+    /// [`crate::encode::negotiate_protocol_version`] tells the client so.
     pub fn protocol_options(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.iter().map(|(name, _)| name).filter(|name| name.starts_with(OPTION_PREFIX))
     }
@@ -105,14 +110,15 @@ impl<'a> Parameters<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum StartupError {
     /// The length field is below 8 or above [`MAX_STARTUP_LEN`], or does not fit the kind of
-    /// packet.
+    /// packet. As in PostgreSQL the connection is then closed without a message.
     #[error("invalid length of startup packet")]
     Length,
     /// The name and value pairs are not terminated by a zero byte that is the last byte of the
     /// packet.
     #[error("invalid startup packet layout: expected terminator as last byte")]
     Layout,
-    /// The client asks for a major version other than 3.
+    /// The client asks for a major version other than 3, with the version that it asks for. An
+    /// unknown request code (1234.x) is such a version too.
     #[error(
         "unsupported frontend protocol {}.{}: server supports 3.0 to 3.2", .0.major, .0.minor
     )]
@@ -121,7 +127,7 @@ pub enum StartupError {
 
 impl StartupError {
     /// The SQLSTATE of the FATAL ErrorResponse: 08P01 for a malformed packet, 0A000 for a version
-    /// that is not supported.
+    /// that is not supported. For [`Self::Length`] no message is sent.
     #[must_use]
     pub const fn sqlstate(self) -> SqlState {
         match self {
@@ -131,10 +137,12 @@ impl StartupError {
     }
 }
 
-/// Reads the startup packet at the start of `buf` and returns it with its length in bytes.
+/// Reads the startup packet at the start of `buf` and returns it with its length in bytes, which
+/// the caller drops; what follows the packet is not looked at. After SSLRequest and GSSENCRequest
+/// the client sends another startup packet.
 ///
-/// `Ok(None)` means that more bytes are needed. A wrong length is refused as soon as the length
-/// field has arrived.
+/// `Ok(None)` means that more bytes are needed. A length out of range is refused as soon as the
+/// length field has arrived, everything that the body may say only when the packet is whole.
 ///
 /// # Errors
 /// [`StartupError`] when the packet is malformed or asks for a major version other than 3.
@@ -189,13 +197,15 @@ pub struct Negotiation {
     /// The version that the session speaks: 3.0 or 3.2.
     pub version: ProtocolVersion,
     /// Whether the client must be sent one NegotiateProtocolVersion, which names `version` and
-    /// lists every protocol option of the client as unknown.
+    /// lists every protocol option of the client as unknown. `false` when the client asked for
+    /// exactly `version` and for no protocol option.
     pub must_notify: bool,
 }
 
 /// Agrees on a protocol version with the client. 3.0 and 3.2 are spoken as asked for; 3.1, which is
 /// reserved and was never in use, becomes 3.0; anything newer becomes 3.2. `version` must come from
-/// [`parse`], so that its major version is 3.
+/// [`parse`], so that its major version is 3. Nothing is sent: the caller does it where
+/// [`Negotiation::must_notify`] says so, with [`crate::encode::negotiate_protocol_version`].
 #[must_use]
 pub fn negotiate(version: ProtocolVersion, parameters: &Parameters<'_>) -> Negotiation {
     let spoken = if version >= ProtocolVersion::V3_2 {

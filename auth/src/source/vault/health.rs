@@ -8,15 +8,19 @@ use super::verdict;
 use crate::SourceError;
 
 /// The health of one address of a Vault (`GET /v1/sys/health`).
+/// [`VaultClient::health`](super::VaultClient::health) returns it; `pgimbal check` prints it.
 #[derive(Debug)]
 pub struct Health {
     /// The Vault's name and the address, as text.
     pub location: String,
-    /// Vault's version; `None` when the answer has none.
+    /// Vault's version; `None` when the answer has none. It is as Vault writes it, such as
+    /// `1.17.2`.
     pub version: Option<String>,
     /// Vault's clock at the time of the answer, in whole seconds; `None` when the answer has none.
     pub clock: Option<SystemTime>,
-    /// The reason for which this address could not serve a password now; `None` when it could.
+    /// The reason for which this address could not serve a password now; `None` when it could. It
+    /// is an error of the connection, or follows from the status: 429 standby, 472 recovery
+    /// secondary, 473 performance standby, 501 not initialised, 503 sealed.
     pub fault: Option<SourceError>,
 }
 

@@ -20,7 +20,8 @@ use crate::topology::{NodeId, NodeState};
 
 /// The name of the setting with which a session chooses where its transactions go: `primary` or
 /// `replica`, in any case; the empty text stands for what its pool says. PostgreSQL takes the name
-/// as a customized option, so SET, SHOW and RESET work as with any setting.
+/// as a customized option, so SET, SHOW and RESET work as with any setting. pgimbal refuses another
+/// value (22023), and any other name that begins with `pgimbal.` (42704).
 pub const ROUTE_SETTING: &[u8] = b"pgimbal.route";
 
 /// The names of pgimbal's own settings begin so.
@@ -56,7 +57,8 @@ impl Request {
     /// Whether a replica is to serve the transaction. That is the session's decision alone: what it
     /// has sent to a replica goes there even if it would write, and gets PostgreSQL's own error
     /// (25006); a text that only reads goes to the primary unless the session says otherwise,
-    /// because it may have to see what was written before.
+    /// because it may have to see what was written before. False if the pool has no replicas. If
+    /// none can serve now, the cluster's `replica_fallback` decides.
     #[must_use]
     pub const fn wants_replica(self) -> bool {
         matches!(self, Self { route: Route::Replica, .. })

@@ -23,7 +23,9 @@ pub enum Checkout {
     /// The session waits in a queue, or has left. It is woken when it is linked to a server
     /// connection or refused, after `query_wait_timeout` at the latest.
     Waiting,
-    /// No server can serve the session now. It has an error, which its next segment is answered
+    /// No server can serve the session now: its cluster refuses writes, `max_held` clients wait
+    /// already, no replica can be read from, or the pool has no server connection and the last
+    /// attempt to open one has failed. The session has an error, which its next segment is answered
     /// with: process the same bytes again.
     Refused,
 }

@@ -133,7 +133,9 @@ pub struct Failure {
     since: Instant,
 }
 
-/// Who is told of a failed attempt to open a server connection.
+/// Who is told of a failed attempt to open a server connection. That depends on whether the server
+/// refused the login or could not be reached, and on whether the pool is on a cluster or has a
+/// `failover_hold` ([`DialFailure`](crate::server::life::DialFailure)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
     /// Every client that waits for a server connection of the pool, and those that come during the
@@ -186,9 +188,10 @@ impl SharedPool {
         self
     }
 
-    /// Takes the place of one more server connection of `worker`'s, if every limit allows it, no
-    /// failure is too recent, and no other attempt is out to prove that there is a server at all;
-    /// otherwise `None`. The attempt's end must be told: [`Self::dial_succeeded`] or
+    /// Takes the place of one more server connection of `worker`'s, if the counts are below every
+    /// limit, no failure's pause lasts, and no other attempt is out to prove that there is a server
+    /// at all; otherwise `None`. A refusal by the limit of the database or user is noted
+    /// ([`Self::stands_in_the_way`]). The attempt's end must be told: [`Self::dial_succeeded`] or
     /// [`Self::dial_failed`]. The place is given back when the [`Slot`] is dropped.
     pub fn open(self: &Arc<Self>, worker: WorkerId, limits: Limits, now: Instant) -> Option<Slot> {
         let mut dials = self.dials();
@@ -214,16 +217,17 @@ impl SharedPool {
         Some(Slot { pool: Arc::clone(self), worker })
     }
 
-    /// Notes that a server connection was opened: there is no failure any more, and several
-    /// attempts may be made at once.
+    /// Notes that a server connection was opened and, in a cluster, leads where it should: there is
+    /// no failure any more, and several attempts may be made at once.
     pub fn dial_succeeded(&self) {
         *self.dials() = Dials { proven: true, probing: false, failure: None };
     }
 
     /// Notes that a server connection could not be opened. Until a pause is over nobody tries
     /// again, and then one attempt is made at a time: 250 ms after the first failure, twice as long
-    /// after each further one, at most `longest`. `error` is the body of the ErrorResponse for
-    /// `audience`.
+    /// after each further one, at most `longest`. A failure during the pause, of a parallel
+    /// attempt, begins the pause anew but does not lengthen it. `error` is the body of the
+    /// ErrorResponse for `audience`. The place in the limits goes back with the [`Slot`].
     pub fn dial_failed(
         &self,
         error: Arc<[u8]>,
@@ -243,14 +247,16 @@ impl SharedPool {
     }
 
     /// Forgets the last failure and its pause, if there is one: the next attempt may be made at
-    /// once. Called when what failed may work now, as after a reload or a change of password.
+    /// once, and clients are not told the error any more. Called when what failed may work now, as
+    /// after a reload, a change of password, a new view of the cluster or RECONNECT.
     pub fn forget_failure(&self) {
         self.dials().failure = None;
     }
 
-    /// Returns the body of the ErrorResponse to answer clients with at once. `None` unless a
-    /// failure's pause lasts at `now`, clients are to be told of it, and no server connection
-    /// lives, or is being opened, that could still serve.
+    /// Returns the body of the ErrorResponse to answer clients with at once, at a login, at a
+    /// request for a server connection, and for those in the queue. `None` unless a failure's pause
+    /// lasts at `now`, clients are to be told of it ([`Audience::Waiters`]), and no server
+    /// connection lives, or is being opened, that could still serve.
     #[must_use]
     pub fn standing_failure(&self, now: Instant) -> Option<Arc<[u8]>> {
         if self.open_count() > 0 {
@@ -264,8 +270,10 @@ impl SharedPool {
         Some(Arc::clone(&failure.error))
     }
 
-    /// Returns when the failures began of which no client is told ([`Audience::Nobody`]); `None` if
-    /// the last attempt succeeded, or clients are told of its failure.
+    /// Returns when the failures began of which no client is told ([`Audience::Nobody`]), so that
+    /// `failover_hold` can be counted from then: the first failure since the last success, also
+    /// when its pause is over. `None` if the last attempt succeeded or was forgotten, or clients
+    /// are told of its failure.
     #[must_use]
     pub fn quietly_failing_since(&self) -> Option<Instant> {
         let dials = self.dials();
@@ -273,8 +281,10 @@ impl SharedPool {
         Some(quiet.since)
     }
 
-    /// Returns the body of the ErrorResponse for the last attempt; `None` if that succeeded or was
-    /// forgotten.
+    /// Returns the body of the ErrorResponse for the last attempt, also when its pause is over and
+    /// whoever its audience is; `None` if that attempt succeeded or was forgotten. Outside of a
+    /// cluster its message is part of what clients are told whose wait has lasted for
+    /// `failover_hold`.
     #[must_use]
     pub fn last_failure(&self) -> Option<Arc<[u8]>> {
         self.dials().failure.as_ref().map(|failure| Arc::clone(&failure.error))
@@ -286,13 +296,15 @@ impl SharedPool {
 
     /// Whether a limit that several pools share (of the database, of the user) has kept any of them
     /// from opening a server connection since this was last asked: then an idle connection of this
-    /// pool is given up.
+    /// pool is given up. Asking clears it, for all pools and workers: that of the user only if that
+    /// of the database was not set.
     pub fn stands_in_the_way(&self) -> bool {
         self.database.open.was_crowded() || self.user_open.was_crowded()
     }
 
-    /// Takes one of the `limit` places for pinned sessions of the pool, over all workers; `None` if
-    /// all are taken. The place is given back when the [`PinSlot`] is dropped.
+    /// Takes one of the `limit` places for pinned sessions of the pool (`max_pinned`), over all
+    /// workers; `None` if all are taken, or `limit` is 0. The place is given back when the
+    /// [`PinSlot`] is dropped.
     pub fn pin(self: &Arc<Self>, limit: u32) -> Option<PinSlot> {
         self.pinned.take(limit).then(|| PinSlot(Arc::clone(self)))
     }
@@ -324,8 +336,10 @@ impl SharedPool {
         self.welcome.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Keeps what the newest server connection said of itself at login. If that differs from what
-    /// was kept, the remembered startup settings are forgotten.
+    /// Keeps what the newest server connection said of itself at login, for the greetings of later
+    /// clients. If that differs from what was kept, the remembered startup settings
+    /// ([`Self::tried_startup`]) are forgotten, for another server may spell and check them
+    /// otherwise.
     pub fn set_welcome(&self, welcome: Welcome) {
         let mut kept = self.welcome.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.as_deref() != Some(&welcome) {
@@ -345,7 +359,8 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Counts the server connection for another worker from now on; the limits are not touched.
+    /// Counts the server connection for another worker from now on, as when it moves there; the
+    /// limits are not touched. Nothing changes if it is that worker's already.
     pub fn move_to(&mut self, worker: WorkerId) {
         self.pool.share(self.worker).open.fetch_sub(1, Relaxed);
         self.worker = worker;

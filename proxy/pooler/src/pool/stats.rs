@@ -28,8 +28,9 @@ pub struct WaitHistogram {
 }
 
 impl WaitHistogram {
-    /// Counts one wait, in its bucket and in the sum. Called when a waiting client gets a server
-    /// connection.
+    /// Counts one wait, in its bucket (in whole microseconds, rounded down) and in the sum. Called
+    /// when a waiting client gets a server connection; a wait that ends with an error is not
+    /// counted.
     pub fn record(&mut self, wait: Duration) {
         let micros = wait.as_micros() as u64;
         let bucket = WAIT_BUCKETS_MICROS.partition_point(|&bound| bound < micros);
@@ -132,7 +133,8 @@ impl PoolStats {
         self.server_logins > 0 || self.transactions > 0
     }
 
-    /// Counts an error response by its SQLSTATE. A new one is left out once 300 are known.
+    /// Counts an error response by its SQLSTATE. A new one is left out once 300 are known, for a
+    /// nonsensical server must not fill memory with invented ones.
     pub fn error(&mut self, code: SqlState) {
         if let Some(n) = self.errors.get_mut(&code) {
             *n += 1;
@@ -141,7 +143,8 @@ impl PoolStats {
         }
     }
 
-    /// Adds the counters of another worker's part of the pool, or of another pool.
+    /// Adds the counters of another worker's part of the pool, or of another pool. Kinds of
+    /// questions and SQLSTATEs that only `other` has are taken over, without the limit of 300.
     pub fn add(&mut self, other: &Self) {
         self.transactions += other.transactions;
         self.replica_transactions += other.replica_transactions;
@@ -215,8 +218,9 @@ pub struct PoolSnapshot {
 }
 
 impl PoolSnapshot {
-    /// Adds another worker's part of the same pool: counts are summed, of times the longer one
-    /// stays.
+    /// Adds another worker's part of the same pool, or another pool for a common sum: counts are
+    /// summed, of times the longer one stays. Reasons that only `other` has are taken over; the
+    /// names and the mode stay.
     pub fn add(&mut self, other: &Self) {
         self.clients_active += other.clients_active;
         self.clients_waiting += other.clients_waiting;
@@ -255,8 +259,8 @@ pub struct ClientSnapshot {
     /// `idle`, `waiting`, `active` (linked to a server connection) or `pinned` (linked, and beyond
     /// its transaction).
     pub state: &'static str,
-    /// The reasons for which the session keeps its server connection beyond a transaction, with `,
-    /// ` between them; empty if there is none.
+    /// The reasons for which the session keeps its server connection beyond a transaction,
+    /// separated by commas and spaces; empty if there is none.
     pub pinned: String,
     /// How long the session has been pinned; zero if it is not.
     pub pinned_for: Duration,

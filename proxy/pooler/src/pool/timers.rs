@@ -24,19 +24,20 @@ use crate::session::pin::PinReason;
 use crate::session::sessions::Service;
 use crate::session::{Link, Phase, Presence, Session, dismissal, place, setup};
 
-/// How often `Pooler::handle_timeout` is to be called (2 ms) while a client waits for something that
-/// other workers may free: a server connection of a pool of which they have open ones, or a place
-/// among the pool's pinned sessions (`max_pinned`). Twice the age (1 ms) from which a wait makes
-/// this worker ask the others.
+/// How often `Pooler::handle_timeout` is to be called (2 ms) while a client waits for something
+/// that other workers may free: a server connection of a pool of which they have open ones, or a
+/// place among the pool's pinned sessions (`max_pinned`). Twice the age (1 ms) from which a wait
+/// makes this worker ask the others.
 pub const WAITING_TICK: Duration = Duration::from_millis(2);
 
-/// How often `Pooler::handle_timeout` is to be called while those who wait can only be helped by
-/// this worker itself: what remains to be done for them is to look at the longest wait.
+/// How often `Pooler::handle_timeout` is to be called (20 ms) while those who wait can only be
+/// helped by this worker itself, because no other one has a server connection of the pool: what
+/// remains to be done for them is to look at the longest wait.
 pub const LOCAL_WAITING_TICK: Duration = Duration::from_millis(20);
 
-/// How often `Pooler::handle_timeout` is to be called while nobody waits, and how often server
-/// connections and clients are checked against their limits; the finest limit that anybody sets is
-/// a second or so.
+/// How often `Pooler::handle_timeout` is to be called (100 ms) while nobody waits, and how often
+/// server connections and clients are checked against their limits; the finest limit that anybody
+/// sets is a second or so.
 pub const QUIET_TICK: Duration = Duration::from_millis(100);
 
 /// How old a waiter is when other workers are asked for capacity.

@@ -38,14 +38,16 @@ enum Scope {
 
 impl Aborted {
     /// The next segment, up to its ReadyForQuery, is answered with `error`, the body of an
-    /// ErrorResponse.
+    /// ErrorResponse; ReadyForQuery then says idle. What stands behind it is served normally.
     #[must_use]
     pub const fn refused(error: Arc<[u8]>) -> Self {
         Self { error: Some(error), scope: Scope::Segment }
     }
 
-    /// The client's transaction is lost: all is refused until the client ends it. `error`, the body
-    /// of an ErrorResponse, is told at its next message; `None` if it was told.
+    /// The client's transaction is lost: all is refused until the client ends it, and ReadyForQuery
+    /// says failed. `error`, the body of an ErrorResponse, is told at its next message; `None` if
+    /// it was told, and then the error is 25P02. A ROLLBACK succeeds without a server; a COMMIT
+    /// ends the transaction too, but gets the error.
     #[must_use]
     pub fn lost(error: Option<Arc<[u8]>>) -> Self {
         Self { error, scope: Scope::Transaction(Lost::default()) }
@@ -60,7 +62,8 @@ impl Aborted {
 
     /// No server connection could be had for what the client has sent: the next segment is answered
     /// with `first`, those that are pipelined behind it with `error`; `None` if they are to be
-    /// served normally. Both are bodies of an ErrorResponse.
+    /// served normally. Both are bodies of an ErrorResponse. If the segment would have begun a
+    /// transaction block, what follows in the pipeline is refused like a lost transaction.
     #[must_use]
     pub fn unserved(first: Arc<[u8]>, error: Option<Arc<[u8]>>) -> Self {
         Self { error: Some(first), scope: Scope::Pipeline(Unserved::new(error)) }

@@ -19,7 +19,8 @@ pub enum Block {
 
 impl Block {
     /// What a classified text does to the transaction block. A text that cannot be read counts as
-    /// one that begins no block: its client might never end it.
+    /// one that begins no block: its client might never end it. `Same` for an empty text, and for
+    /// COMMIT or ROLLBACK with AND CHAIN; savepoints do not count.
     #[must_use]
     pub fn of(classified: &Classified) -> Self {
         classified.steps().iter().fold(Self::Same, |before, step| {

@@ -60,7 +60,8 @@ impl SegmentEffects {
     }
 
     /// The effects of a prepared statement that is bound, with what it does to the transaction
-    /// block.
+    /// block. Added to the segment when the Bind is sent, and not yet executed: [`Self::EXECUTE`]
+    /// follows. A plain text leaves the block the same.
     #[must_use]
     pub fn of_bind(class: &StatementClass) -> Self {
         match class {
@@ -80,8 +81,9 @@ impl SegmentEffects {
         Self { block: Block::of(classified), ..Self::of_parse(classified) }.then(Self::EXECUTE)
     }
 
-    /// The effects of a text that was sent before it could be classified: it may do anything. Only
-    /// what it does to the transaction block is taken from `classified`.
+    /// The effects of a text that was sent before it could be classified: it may write, and commit
+    /// by itself, so that its segment is never run again. Only what it does to the transaction
+    /// block is taken from `classified`.
     #[must_use]
     pub fn of_unread(classified: &Classified) -> Self {
         Self { block: Block::of(classified), ..Self::UNKNOWN }
@@ -101,8 +103,10 @@ impl SegmentEffects {
         self.block
     }
 
-    /// Whether every text only reads, as far as that can be seen, and does nothing with an effect
-    /// that a READ ONLY transaction lets through. Such a segment may be run again.
+    /// Whether every text only reads, as far as its words show (a call like `select f()` counts as
+    /// a read), and does nothing that outlives it although a READ ONLY transaction allows it.
+    /// Recovery may run such a segment again. True for [`Self::NONE`]; false for an empty query,
+    /// BEGIN, COPY and a text that is not known ([`Self::UNKNOWN`]).
     #[must_use]
     pub const fn only_reads(self) -> bool {
         self.flags & MORE_THAN_READS == 0
@@ -116,7 +120,8 @@ impl SegmentEffects {
     }
 
     /// Whether the segment executes one statement that begins a transaction block, and does nothing
-    /// else: it may be sent to another server as if for the first time.
+    /// else: it may be sent to another server as if for the first time. False if nothing is
+    /// executed.
     #[must_use]
     pub const fn only_begins(self) -> bool {
         self.flags & (EXECUTES | MORE_THAN_BEGINS) == EXECUTES
@@ -124,6 +129,7 @@ impl SegmentEffects {
 
     /// Whether something of the segment may take effect before its Sync: a text is executed that
     /// escapes the transaction, or may commit by itself (a procedure, CREATE INDEX CONCURRENTLY).
+    /// False if nothing is executed. If true, the segment is not sent elsewhere after a break.
     #[must_use]
     pub const fn counts_early(self) -> bool {
         const BOTH: u8 = EXECUTES | MAY_COUNT_EARLY;

@@ -161,8 +161,9 @@ impl InFlight {
         self.progress
     }
 
-    /// The bytes of all that is in flight; `None` unless that is one segment that is kept in full.
-    /// Not kept is what is longer than 16 KiB or streams, a COPY's data, and a function call.
+    /// The bytes of all that is in flight; `None` unless that is one segment that is kept in full,
+    /// and so `None` if nothing is in flight. Not kept is a segment that is longer than 16 KiB or
+    /// streams, that has a COPY's data, or a function call.
     #[must_use]
     pub fn whole(&self) -> Option<&[u8]> {
         let alone = matches!(self.segments, Segments::Open | Segments::Ended);
@@ -170,7 +171,7 @@ impl InFlight {
     }
 
     /// What the texts of the last segment do: of the open one, or else of the one that was ended
-    /// last.
+    /// last; [`SegmentEffects::NONE`] if nothing is in flight.
     #[must_use]
     pub const fn effects(&self) -> SegmentEffects {
         match self.segments {
@@ -180,7 +181,7 @@ impl InFlight {
     }
 
     /// The bytes of a segment without its Sync that stands behind others; `None` if there is no
-    /// such one or it is not kept in full.
+    /// such one (also if it stands alone, see [`Self::whole`]) or it is not kept in full.
     #[must_use]
     pub fn open_behind_others(&self) -> Option<&[u8]> {
         let behind = self.segments == Segments::ManyOpen;
@@ -202,7 +203,8 @@ impl InFlight {
     }
 
     /// Whether a transaction block is open behind the segments that were ended and not answered,
-    /// where one `was_open` before them.
+    /// where one `was_open` before them; assumes that every statement succeeds. `was_open` if there
+    /// are no such segments. The open segment does not count.
     #[must_use]
     pub fn leaves_open(&self, was_open: bool) -> bool {
         self.blocks.iter().fold(was_open, |open, block| block.leaves_open(open))

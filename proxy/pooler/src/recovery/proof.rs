@@ -69,7 +69,9 @@ impl Rerun {
     }
 }
 
-/// The error (08007) for a client of whose statement nobody can know whether it took effect.
+/// The error (08007) for a client of whose statement nobody can know whether it took effect,
+/// because its server connection broke ([`Proof::Unknown`]). Its severity is ERROR: the session
+/// goes on.
 #[must_use]
 pub const fn outcome_unknown() -> Report<'static> {
     Report::error(
@@ -79,7 +81,9 @@ pub const fn outcome_unknown() -> Report<'static> {
     .hint("Look whether it took effect before you repeat it.")
 }
 
-/// The error for a client whose statement is known to have had no effect, with the SQLSTATE `code`.
+/// The error for a client whose statement is known to have had no effect ([`Proof::RolledBack`]),
+/// with the SQLSTATE `code`: 40001 where the cluster's `lost_transaction_error` says so, otherwise
+/// 57P01. Its severity is ERROR; FATAL replaces it where the session ends.
 #[must_use]
 pub const fn rolled_back(code: SqlState) -> Report<'static> {
     Report::error(code, "the server connection was lost, and what it ran is rolled back")

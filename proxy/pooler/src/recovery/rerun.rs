@@ -1,8 +1,9 @@
 //! Which statements may be run again after their server connection broke, and how: inside a READ
 //! ONLY transaction that the client does not see, so that nothing can be done twice.
 //!
-//! A reason to run again belongs into `decide`, one that depends on the text into `effects.rs`. What
-//! else happens when a connection breaks is in `recovery.rs`; `docs/internals.md` has the whole.
+//! A reason to run again belongs into `decide`, one that depends on the text into `effects.rs`.
+//! What else happens when a connection breaks is in `recovery.rs`; `docs/internals.md` has the
+//! whole.
 
 use pgimbal_wire::encode::TransactionStatus;
 use pgimbal_wire::error::SqlState;

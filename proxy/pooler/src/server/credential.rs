@@ -15,8 +15,9 @@ use crate::server::servers::Servers;
 /// three logins a second.
 const REPLACED_WITHIN: Duration = Duration::from_secs(30);
 
-/// A change of a role's password (or other credential) for logins to servers, as the driver tells
-/// it.
+/// A change of a role's password (or other credential) for logins to servers. The driver tells it
+/// to each worker, with the role's name (`Pooler::handle_credential_event`); it concerns all pools
+/// that log in as that role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialEvent {
     /// There is a newer password. The role's server connections are replaced within 30 s, each once
@@ -25,7 +26,8 @@ pub enum CredentialEvent {
     /// There is a password that may work where none does: failed logins are tried again at once.
     Candidate,
     /// No password works at some node, or none is known. Holds the body of the ErrorResponse for
-    /// whoever waits too long. Open connections are kept meanwhile.
+    /// whoever waits too long. Open connections are kept meanwhile, also those that have idled for
+    /// too long or are due to be replaced.
     LockedOut(Arc<[u8]>),
     /// A password works again: the end of [`CredentialEvent::LockedOut`].
     LetIn,

@@ -30,11 +30,14 @@ pub struct Dialed {
     /// The settings that the server has reported (ParameterStatus), name and value; the pool's
     /// later clients are greeted with them.
     pub parameters: Vec<NamedValue>,
-    /// The node of the cluster that the connection leads to; `None` outside of a cluster.
+    /// The node of the cluster that the connection leads to; `None` outside of a cluster. In one,
+    /// `None` has the connection closed again, as a wrong node has.
     pub found: Option<DialedNode>,
 }
 
-/// Why a server connection could not be opened. It decides whether the clients that wait are told.
+/// Why a server connection could not be opened (`Pooler::handle_dial_failed`). It decides whether
+/// the clients that wait are told, and the longest pause before the pool tries again: 250 ms where
+/// nobody is told, otherwise `server_login_retry`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DialFailure {
     /// The server has refused the login, or the configuration is wrong: everybody who waits is

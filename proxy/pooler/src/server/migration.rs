@@ -22,6 +22,8 @@ use crate::topology::{Epoch, NodeId};
 
 /// The state of an idle server connection that moves from one worker to another: its place within
 /// the limits, settings, prepared statements and age. The socket moves beside it.
+/// `Pooler::migrate_out` makes it and `Pooler::migrate_in` takes it; if it is dropped instead, its
+/// place is free again.
 #[derive(Debug)]
 pub struct Migration {
     slot: Slot,

@@ -143,7 +143,8 @@ pub struct UnnamedBefore {
     /// The client's unnamed statement, and whether its text was not kept; `None` where the request
     /// was the proxy's and the client's statement is unchanged.
     pub client: Option<(Option<Unnamed>, bool)>,
-    /// Which session the server's unnamed statement belonged to before.
+    /// Which session the server's unnamed statement belonged to before; this is brought back if the
+    /// request is skipped. A Parse that itself fails leaves none ([`UnnamedStatement::Absent`]).
     pub server: UnnamedStatement,
 }
 
@@ -293,9 +294,11 @@ impl Pending {
 /// the queue.
 #[derive(Debug)]
 pub enum Reply {
-    /// A message of the client's: the reply passes.
+    /// A message of the client's, or an error that the proxy has provoked in place of one
+    /// ([`Pending::Changed`], [`Pending::Refused`]): the reply passes.
     Pass,
-    /// A message of the proxy's: the reply is swallowed.
+    /// A message of the proxy's that leaves nothing to note, or of which all is noted already: the
+    /// reply is swallowed.
     Swallow,
     /// A Parse of a named statement, or a Close of one that only this server has.
     Parse(Box<ParseInFlight>),
@@ -307,7 +310,8 @@ pub enum Reply {
     TemporaryName(Bytes),
     /// A Describe of a named statement that was parsed again: the reply is swallowed.
     ShapeCheck(Box<DescribeInFlight>),
-    /// A Describe of the client's unnamed statement of this number: the reply passes.
+    /// A Describe of the client's unnamed statement of this number: the reply passes. The bytes are
+    /// the parameter types, as in [`Pending::DescribeUnnamed`]; `None` if they have not come.
     DescribeUnnamed(u32, Option<Box<[u8]>>),
     /// A Describe of the client's unnamed statement of this number, parsed again: the reply is
     /// swallowed.

@@ -14,7 +14,8 @@ use crate::server::servers::Servers;
 use crate::session::dismissal;
 
 /// How an operator has the connections of a database renewed (the console commands RECONNECT and
-/// KILL).
+/// KILL, in `Pooler::renew`, on every worker). Either way a login that has failed is no longer held
+/// against the pools concerned: the next attempt need not wait for the end of its pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewal {
     /// Each server connection ends as soon as no session has it; clients stay connected.
@@ -28,8 +29,8 @@ pub enum Renewal {
 pub struct Renewed {
     /// The number of clients that were dismissed; always 0 for [`Renewal::Reconnect`].
     pub clients: usize,
-    /// Server connections that end now or once they are free, without those that were to end
-    /// before.
+    /// The number of server connections that end: idle ones now, those in use once they are free.
+    /// Those that were to end before, or are closing, are not counted.
     pub servers: usize,
 }
 

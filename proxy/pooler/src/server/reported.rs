@@ -20,7 +20,8 @@ pub struct Reported {
 }
 
 impl Reported {
-    /// The value of `name`, compared without regard to ASCII case; `None` if it was not reported.
+    /// The value of `name`, compared without regard to ASCII case; `None` if it was not reported. A
+    /// value may be empty.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
         self.values.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| &**v)
@@ -32,7 +33,9 @@ impl Reported {
     }
 
     /// The names and values that a client must be told (ParameterStatus) when it was last told
-    /// `known`: those of `self` that are new or differ.
+    /// `known`: those of `self` that are new or whose value differs in any byte, sorted by name.
+    /// Settings that only `known` has are left out, because a client cannot be told of their end.
+    /// Used when a session is linked to another server connection.
     pub fn changes_since<'a>(
         &'a self,
         known: &'a Self,
@@ -50,14 +53,17 @@ pub struct ReportedTable {
 }
 
 impl ReportedTable {
-    /// The table's one set with these values; the order of the values does not matter.
+    /// The table's one set with these values, added if there is none. The order of the values does
+    /// not matter; a name that is given twice stays there twice. No values give an empty set.
     pub fn intern(&mut self, values: impl IntoIterator<Item = NamedValue>) -> Rc<Reported> {
         let mut values: Vec<_> = values.into_iter().collect();
         values.sort();
         self.hold(Reported { values })
     }
 
-    /// The table's one set that equals `set`, but with `name` (in any case) at `value`.
+    /// The table's one set that equals `set`, but with `name` (in any case) at `value`, added if
+    /// there is none: for a ParameterStatus that has come. `set` itself is not changed; it is
+    /// returned if it has this value already. A name that `set` lacks is added.
     pub fn with(&mut self, set: &Rc<Reported>, name: &[u8], value: &[u8]) -> Rc<Reported> {
         if set.get(name) == Some(value) {
             return Rc::clone(set);

@@ -77,10 +77,12 @@ pub(crate) fn process(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdleMessages {
     /// Only notices, notifications and reported settings have come, which took this many bytes; the
-    /// connection may be used. The rest is the beginning of a message.
+    /// connection may be used. Reported settings were noted. The rest is the beginning of a
+    /// message: the driver keeps it in front of what comes next. 0 if no message is complete.
     Harmless(u32),
-    /// An error or an unexpected message has come: the connection must not be used. The body of an
-    /// ErrorResponse is kept for whoever is told of the loss.
+    /// An error or an unexpected message has come, or the connection is gone already: it must not
+    /// be used, and the driver calls `Pooler::handle_server_gone`. The body of an ErrorResponse is
+    /// kept for whoever is told of the loss.
     Dead,
 }
 

@@ -47,7 +47,8 @@ enum Certainty {
 pub enum StatementLookup {
     /// The server has the statement, or an error makes it skip the next message too.
     Here,
-    /// The server does not have the statement, so that it must be parsed there first.
+    /// The server does not have the statement (it is not listed, or its Close was sent in this
+    /// segment), so that it must be parsed there first.
     Missing,
     /// That depends on replies to an earlier segment (behind whose Sync the next message stands):
     /// the client's message waits for them.
@@ -66,7 +67,7 @@ pub enum Portal {
 
 impl ServerStatements {
     /// Whether the server has the statement `id` when the next message is run. Asked before a Bind
-    /// or Describe is forwarded.
+    /// or Describe is forwarded. The statement does not count as used by that.
     #[inline]
     pub fn find(&self, id: StatementId) -> StatementLookup {
         match self.places.get(&id).map(|place| place.standing) {
@@ -81,7 +82,8 @@ impl ServerStatements {
     }
 
     /// Notes that a portal is bound to `id`: it counts as used now, and is not evicted while the
-    /// portal is open. An id that is not listed is passed over.
+    /// portal is open: until the transaction ends, or for the unnamed portal until the next Bind to
+    /// it. An id that is not listed is passed over.
     #[inline]
     pub fn bind(&mut self, id: StatementId, portal: Portal) {
         let Some(place) = self.places.get_mut(&id) else { return };
@@ -94,7 +96,8 @@ impl ServerStatements {
     }
 
     /// Notes that a Parse of `id` was sent: the statement is there for the rest of the segment, and
-    /// unsure behind that until it is answered.
+    /// unsure behind that until it is answered. It counts as just used. No limit is checked: the
+    /// caller makes room before ([`Self::to_evict`]).
     pub fn insert(&mut self, id: StatementId) {
         self.uses += 1;
         let standing = Certainty::Arriving(self.segment);
@@ -119,8 +122,9 @@ impl ServerStatements {
         }
     }
 
-    /// Notes that a Close of `id` was sent: the statement no longer counts. Ignored if it is not
-    /// listed.
+    /// Notes that a Close of `id` was sent: the statement no longer counts in [`Self::len`], but
+    /// stays listed until [`Self::left`] or [`Self::stays`] tells what became of the Close. Ignored
+    /// if it is not listed.
     pub fn leave(&mut self, id: StatementId) {
         if let Some(place) = self.places.get(&id).copied() {
             self.place(id, Entry { standing: Certainty::Leaving(self.segment), ..place });
@@ -135,8 +139,8 @@ impl ServerStatements {
         }
     }
 
-    /// Notes that the Close of `id` was skipped: the statement is still there, and counts as just
-    /// used.
+    /// Notes that the Close of `id` was skipped, because a message in front of it has failed: the
+    /// statement is surely there, and counts as just used. An id that is not listed is added.
     pub fn stays(&mut self, id: StatementId) {
         self.uses += 1;
         let standing = Certainty::Settled;
@@ -151,9 +155,10 @@ impl ServerStatements {
     }
 
     /// The least recently used statement, to be closed so that one more fits within `limit`; `None`
-    /// if there is room or none may go. Statements that a portal of `transaction` uses, that are
-    /// not surely there, or that are among `kept` (sorted) stay. Walks the whole list, which
-    /// happens only when a full server is given a statement that it does not have.
+    /// if there is room (fewer than `limit` are there, of which 0 counts as 1) or none may go.
+    /// Statements that a portal of `transaction` uses, that are not surely there, or that are among
+    /// `kept` (sorted) stay. The caller sends the Close and calls [`Self::leave`]. Walks the whole
+    /// list, which happens only when a full server is given a statement that it does not have.
     #[must_use]
     pub fn to_evict(
         &self,
@@ -200,7 +205,8 @@ impl ServerStatements {
     }
 
     /// Whether a statement that an earlier segment has parsed is not confirmed yet, so that it may
-    /// become one to evict.
+    /// become one to evict: a client's message waits for that when [`Self::to_evict`] finds none on
+    /// a full server. Statements whose Close was sent do not count.
     #[must_use]
     pub fn any_unsure(&self) -> bool {
         let arriving = |place: &Entry| matches!(place.standing, Certainty::Arriving(_));

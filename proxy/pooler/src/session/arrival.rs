@@ -29,14 +29,16 @@ pub enum Greeting {
     /// begin.
     Ready(Vec<u8>),
     /// Nothing yet: the pool's first server connection is being opened. The session is woken, and
-    /// then greeted again.
+    /// then greeted again with the same parameters. Also for a session that the worker does not
+    /// know.
     Wait,
     /// Nothing yet: a server is to check the client's startup settings.
     /// `Pooler::handle_client_bytes` is called as if the client had sent something, and greets the
     /// client in the course of that, or dismisses it.
     Try,
-    /// The body of an ErrorResponse, with which the login ends: there is no server, or the settings
-    /// or the target are refused.
+    /// The body (without tag and length) of an ErrorResponse, with which the login ends: no
+    /// server connection can be opened, or the settings or the target are refused. The driver sends
+    /// it with severity FATAL and closes the client's connection.
     Refused(Arc<[u8]>),
 }
 

@@ -28,7 +28,9 @@ use crate::tables::Tables;
 /// `Pooler::handle_departure`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Departure {
-    /// Nothing is left to do for the session: the driver calls `Pooler::forget_session`.
+    /// Nothing is left to do for the session: the driver calls `Pooler::forget_session`. Its server
+    /// connection, if it had one, went back to the pool, or was closed if a message or segment was
+    /// cut in half.
     Over,
     /// The session's server connection still runs something, or is being cleaned: the driver calls
     /// `Pooler::handle_departure` again after each step of that connection.

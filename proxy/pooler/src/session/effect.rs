@@ -17,8 +17,9 @@ pub struct Script {
 }
 
 impl Script {
-    /// The statements `steps` of one text, none of which is done. The `text` is kept if it is one
-    /// SQL PREPARE and not empty.
+    /// The statements `steps` of one text, in its order, none of which is done. The `text` (SQL
+    /// without the NUL) is kept if its only statement is SQL PREPARE and it is not empty; an empty
+    /// `text` stands for one that is not known.
     #[must_use]
     pub fn new(steps: Vec<Step>, text: &[u8]) -> Self {
         let is_kept = matches!(&steps[..], [Step { form: Form::Prepare(_), .. }]);
@@ -52,7 +53,9 @@ impl Script {
         left
     }
 
-    /// Takes the statement that the next CommandComplete answers, in order; `None` if none is left.
+    /// Returns the statement that the next CommandComplete answers, in order, and counts it as
+    /// done; the caller notes its effect. `None` if all are done, and for a text without
+    /// statements.
     pub fn next_step(&mut self) -> Option<Step> {
         let step = self.steps.get(self.done).cloned();
         self.done += 1;
@@ -60,8 +63,10 @@ impl Script {
     }
 
     /// Whether the text, which has failed, may have prepared or deallocated an SQL statement all
-    /// the same: it failed at its last statement of several, such as PREPARE, whose commit came too
-    /// late.
+    /// the same: it failed at its last statement of several, and that is PREPARE, DEALLOCATE or
+    /// EXECUTE, which may have run before the commit failed. If true, the caller raises
+    /// [`Kinds::STATEMENTS`](crate::sql::Kinds::STATEMENTS), so that the server is asked. False for
+    /// a text of one statement.
     #[must_use]
     pub fn may_have_prepared(&self) -> bool {
         let failed = self.steps.get(self.done).map(|step| &step.form);
@@ -72,7 +77,8 @@ impl Script {
         names && self.done > 0 && self.done + 1 == self.steps.len()
     }
 
-    /// The text, if it is one SQL PREPARE and was given; `None` otherwise.
+    /// The text, if it is one SQL PREPARE and was given; `None` otherwise. By it the prepared
+    /// statement is made again on another server connection.
     #[must_use]
     pub fn prepared_text(&self) -> Option<&[u8]> {
         self.text.as_deref()
@@ -87,8 +93,8 @@ impl Script {
         })
     }
 
-    /// The settings that each SET (or `set_config`) of the text sets, one list per statement; empty
-    /// if it sets none.
+    /// The settings that each SET (or `set_config`) of the text sets, one list per statement in
+    /// order, whether done or not; empty if it sets none. RESET is not among them.
     pub fn assignments(&self) -> impl Iterator<Item = &[Assignment]> {
         self.steps.iter().filter_map(|step| match &step.form {
             Form::Set(list, _) => Some(&list[..]),
@@ -97,7 +103,8 @@ impl Script {
     }
 
     /// Whether a statement of the text is RESET, RESET ALL or DISCARD ALL, which bring back the
-    /// server's defaults and not the client's startup values.
+    /// server's defaults and not the client's startup values. SET … TO DEFAULT counts as RESET. If
+    /// so, ParameterStatus is told to the client only when its startup values are set again.
     #[must_use]
     pub fn resets(&self) -> bool {
         let resets =

@@ -26,7 +26,8 @@ pub enum FrontMessage {
 /// The classification of a Query's or Parse's SQL text, with the way in which the text was read.
 #[derive(Debug)]
 pub struct ReadText {
-    /// What the text does: its statements, its access to rows, the state that it may leave.
+    /// What the text does: its statements, its access to rows, the state that it may leave. By it
+    /// the text is routed, admitted and followed.
     pub classified: Classified,
     readings: Readings,
     calls: Calls,
@@ -34,7 +35,8 @@ pub struct ReadText {
 
 impl ReadText {
     /// Classifies a text (without its NUL), which may be read as `readings` say and whose function
-    /// calls count as `calls` says.
+    /// calls count as `calls` says (option `verify`). A text that cannot be read is classified as
+    /// such and is no error.
     #[must_use]
     pub fn new(text: &[u8], readings: Readings, calls: Calls) -> Self {
         Self { classified: sql::classify(text, readings, calls), readings, calls }
@@ -55,8 +57,8 @@ impl From<ReadText> for FrontMessage {
 }
 
 impl FrontMessage {
-    /// Whether the message reads or writes rows, by which its server connection is chosen;
-    /// [`Access::UNKNOWN`] if it was not looked at.
+    /// Whether the message reads or writes rows, by which its server connection (primary or
+    /// replica) is chosen; [`Access::UNKNOWN`] for [`Self::Unread`].
     #[must_use]
     pub const fn access(&self) -> Access {
         match self {
@@ -67,7 +69,9 @@ impl FrontMessage {
     }
 
     /// Takes the classification of the message's `text`: the one that is kept, if it was made with
-    /// the same `readings` and `calls`, otherwise a new one. Afterwards nothing is kept.
+    /// the same `readings` and `calls`, otherwise a new one. Afterwards this is [`Self::Unread`]; a
+    /// caller whose message must still wait puts the classification back. `text` must be that of
+    /// the message for which the kept one was made: it is not compared.
     #[must_use]
     pub fn take(&mut self, text: &[u8], readings: Readings, calls: Calls) -> ReadText {
         match std::mem::take(self) {

@@ -35,16 +35,19 @@ pub enum PinReason {
     /// answer to a later question ends the reason, unless the server refuses some kinds for good.
     Unknown,
     /// The client has more settings, or larger ones, than are kept for one client (64 and 16,384
-    /// bytes), or more than 256 savepoints behind a changed setting.
+    /// bytes), or more than 256 savepoints behind a changed setting; until DISCARD ALL.
     TooManySettings,
     /// The session may have state that no query shows (such as custom settings under unknown names,
-    /// the seed of `random()`, a loaded library), and `hidden_state = "pin"` is configured.
+    /// the seed of `random()`, a loaded library), and `hidden_state = "pin"` is configured; until
+    /// DISCARD ALL.
     HiddenState,
-    /// The text of one of the client's prepared statements is above the limit, so that only this
-    /// server connection has the statement.
+    /// The text of one of the client's prepared statements is above the limit
+    /// (`max_statement_bytes`), so that only this server connection has the statement; until the
+    /// client closes or replaces it.
     LargeStatement,
     /// A named prepared statement of the client's was parsed under settings that do not hold any
-    /// more; parsed again, it would mean something else.
+    /// more; parsed again, it would mean something else. The reason ends when the settings that
+    /// matter are those again, or the statement is closed.
     StatementUnderOlderSettings,
 }
 
@@ -91,7 +94,8 @@ impl PinReason {
         Self::StatementUnderOlderSettings,
     ];
 
-    /// The reason's name in lower case, as SHOW CLIENTS and metric labels have it.
+    /// The reason's name in lower case, as SHOW CLIENTS and metric labels have it; each reason has
+    /// its own.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -154,14 +158,17 @@ impl Pin {
         self.slot.is_some()
     }
 
-    /// Stores the place among the pool's pinned sessions that the session was given; dropping it
-    /// frees it.
+    /// Stores the place among the pool's pinned sessions (`max_pinned`) that the session was given,
+    /// before the statement that needs it runs or once the server has shown state. It is freed by
+    /// [`Self::clear`], with the last reason, or by [`Self::drop_unused_place`]; a place stored
+    /// before is freed too. The session is not pinned by this alone.
     pub fn hold(&mut self, slot: PinSlot) {
         self.slot = Some(slot);
     }
 
     /// Frees the place among the pool's pinned sessions, if the session is not pinned: the
-    /// statement for which it was taken has left nothing.
+    /// statement for which it was taken has left nothing. Called when the session's server
+    /// connection goes back to the pool or is gone; does nothing for a pinned session.
     #[inline]
     pub fn drop_unused_place(&mut self) {
         if !self.is_set() {
@@ -169,8 +176,10 @@ impl Pin {
         }
     }
 
-    /// Adds a reason (`holds`) or takes it away. With the last reason the place among the pinned
-    /// sessions is freed too. `now` becomes the beginning of the pin if there was no reason before.
+    /// Adds a reason (`holds` is true) or takes it away; a reason that is there already, or is not
+    /// there, changes nothing. Without any reason left the place among the pinned sessions is
+    /// freed. `now` becomes the beginning of the pin if there was no reason before. After adding,
+    /// the caller takes a place if [`Self::has_slot`] is false.
     pub fn set(&mut self, reason: PinReason, holds: bool, now: Instant) {
         self.reasons.set(reason, holds);
         if self.is_set() {
@@ -181,7 +190,9 @@ impl Pin {
     }
 
     /// Notes the server's answer to a question about the kinds `asked`, of which it has `shown`
-    /// some: reasons for the others among them are taken away.
+    /// some: a reason is added for each of those, and the reasons for the others among `asked` are
+    /// taken away. Kinds that are not in `asked`, and settings and the role, which never pin,
+    /// change nothing. `now` is the beginning of a new pin.
     pub fn show(&mut self, asked: Kinds, shown: Kinds, now: Instant) {
         for (kind, reason) in SHOWN {
             if asked.meets(kind) {
@@ -191,14 +202,16 @@ impl Pin {
     }
 
     /// Notes that the server refuses to say whether the session has state of these kinds (42501):
-    /// the session is pinned as [`PinReason::Unknown`].
+    /// the session is pinned as [`PinReason::Unknown`], and stays so when other questions are
+    /// answered.
     pub fn deny(&mut self, kinds: Kinds, now: Instant) {
         self.denied.insert(kinds);
         self.set(PinReason::Unknown, true, now);
     }
 
     /// Notes that a question was answered: [`PinReason::Unknown`] is taken away, unless the server
-    /// refuses to answer about some kinds.
+    /// refuses to answer about some kinds ([`Self::deny`]). [`Self::show`] follows with what the
+    /// answer says.
     pub fn answered(&mut self, now: Instant) {
         if self.denied.is_empty() {
             self.set(PinReason::Unknown, false, now);
@@ -206,7 +219,9 @@ impl Pin {
     }
 
     /// The kinds of state for which the session is pinned and about which the server can be asked;
-    /// empty if there are none.
+    /// empty if there are none. For [`PinReason::Unknown`] these are all that code may leave
+    /// ([`Kinds::ANYTHING`]) and a query shows. They are raised again with later statements, so
+    /// that an answer can end the pin.
     #[must_use]
     pub fn kinds(&self) -> Kinds {
         let unknown = match self.reasons.contains(PinReason::Unknown) {
@@ -217,8 +232,9 @@ impl Pin {
         shown.fold(unknown, |all, (kind, _)| all.union(kind))
     }
 
-    /// The kinds of state for which the session is pinned, whether or not the server can be asked
-    /// about them; to be reset when the session ends.
+    /// The kinds of [`Self::kinds`], and [`Kinds::DBLINK`] if the session is pinned for that: what
+    /// is to be reset when the session ends. Reasons without such a kind (settings, statements that
+    /// the proxy keeps, hidden state) are not in it; the caller adds what they leave.
     #[must_use]
     pub fn leaves(&self) -> Kinds {
         match self.has(PinReason::Dblink) {
@@ -233,8 +249,8 @@ impl Pin {
         self.reasons.contains(reason)
     }
 
-    /// Takes all reasons away and frees the place, because the session holds nothing any more or
-    /// its server connection is gone.
+    /// Takes all reasons away and frees the place, because the session holds nothing any more: its
+    /// DISCARD ALL has succeeded. What the server refused to answer about is forgotten too.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
@@ -245,8 +261,8 @@ impl Pin {
         self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
-    /// The name of every reason, as SHOW CLIENTS and metric labels have it; none if the session is
-    /// not pinned.
+    /// The name of every reason ([`PinReason::as_str`]), as SHOW CLIENTS and metric labels have it,
+    /// in the order in which [`PinReason`] lists them; none if the session is not pinned.
     pub fn reasons(&self) -> impl Iterator<Item = &'static str> {
         self.reasons.iter().map(PinReason::as_str)
     }

@@ -14,10 +14,10 @@ use crate::ids::SessionId;
 #[derive(Clone, Copy, Debug)]
 pub struct SessionOptions {
     /// How long a client may send nothing while its session has no server connection; after that it
-    /// is dismissed (`client_idle_timeout`). `None` for ever.
+    /// is dismissed with 57P05 (`client_idle_timeout`). `None` for ever.
     pub client_idle_timeout: Option<Duration>,
-    /// How long a client may leave unread what was written to it; after that it is dismissed
-    /// (`client_stall_timeout`).
+    /// How long a client may leave unread what was written to it while its session has a server
+    /// connection; after that it is dismissed with 08006 (`client_stall_timeout`).
     pub client_stall_timeout: Duration,
 }
 

@@ -46,8 +46,10 @@ impl Access {
     /// transaction does not prevent.
     pub const UNKNOWN: Access = Access { kind: AccessKind::Unknown, escapes: true };
 
-    /// Whether the text begins as one that only reads, so that it may be tried in a READ ONLY
-    /// transaction.
+    /// Whether the text begins as one that only reads ([`AccessKind::Reads`] or
+    /// [`AccessKind::BeginsAsRead`]), so that it may be tried in a READ ONLY transaction. `false`
+    /// for a text without a statement and for COPY TO. [`Self::escapes`] is not looked at: the
+    /// caller must.
     #[must_use]
     pub fn begins_as_read(self) -> bool {
         matches!(self.kind, AccessKind::Reads | AccessKind::BeginsAsRead)

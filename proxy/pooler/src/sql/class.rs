@@ -16,8 +16,9 @@ pub enum StatementClass {
 }
 
 impl StatementClass {
-    /// The class of a statement whose text nobody has looked at, or that is looked at elsewhere:
-    /// plain, of unknown access.
+    /// The class of a statement whose text nobody has looked at, or that is looked at elsewhere,
+    /// such as one too large to be kept: plain, of unknown access. It does not say that the
+    /// statement leaves nothing.
     pub const UNREAD: StatementClass = StatementClass::Plain(Access::UNKNOWN);
 
     /// Returns the classification, which says what executing the statement means to the session;
@@ -30,7 +31,8 @@ impl StatementClass {
         }
     }
 
-    /// Returns whether the statement reads or writes rows, as far as its words say.
+    /// Returns whether the statement reads or writes rows, as far as its words say;
+    /// [`Access::UNKNOWN`] for [`Self::UNREAD`].
     #[must_use]
     pub fn access(&self) -> Access {
         match self {

@@ -20,7 +20,8 @@ pub struct Classified {
     pub access: Access,
     /// None of the text's statements leaves anything in its session, or may, by its words. What
     /// functions outside of `pg_catalog` leave, which [`Calls::Functions`](super::Calls) looks for,
-    /// does not count.
+    /// does not count. `false` also for statements about transactions, savepoints and prepared
+    /// statements, for DECLARE, RESET and DISCARD, and for an unreadable text.
     pub leaves_nothing: bool,
     /// The text names a prepared statement in SQL: EXECUTE, PREPARE or DEALLOCATE stands in it as a
     /// keyword, also behind EXPLAIN or AS, or in the code of a DO block. True for an unreadable
@@ -42,7 +43,8 @@ pub enum Steps {
     /// CommandComplete, unless one before it fails.
     Several(Box<[Step]>),
     /// It cannot be told what the text does, or how many statements it has: it may do anything. So
-    /// it is for a text whose quotes or characters cannot be read.
+    /// it is for a text whose quotes or characters cannot be read, that two possible readings
+    /// classify differently, or that has more than some 1024 statements, not all of them plain.
     Unreadable,
 }
 
@@ -148,9 +150,11 @@ pub struct Assignment {
 /// A name or value of a setting, as SET or a call of `set_config` has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operand {
-    /// The operand is written in the text: these bytes, without quotes and escapes.
+    /// The operand is written in the text, or a parameter that Bind has given: these bytes, without
+    /// quotes and escapes.
     Text(Bytes),
-    /// The operand is NULL, written in the text.
+    /// The operand is NULL: written in the text as an argument of `set_config`, or a parameter to
+    /// which Bind has given NULL. As a value it resets the setting.
     Null,
     /// The operand is the parameter of this number, counted from 1 (`$1`, also `$1::text`): Bind
     /// has it.
@@ -160,10 +164,11 @@ pub enum Operand {
 /// Until when a setting holds: by SET or SET LOCAL, or by the third argument of `set_config`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScopeOperand {
-    /// The scope is written in the text, as true or false, or by SET and SET LOCAL.
+    /// The scope is written in the text, as true, false or NULL (false), or by SET and SET LOCAL;
+    /// or it is a parameter that Bind has given.
     Is(Scope),
-    /// The scope is the parameter of this number, counted from 1: true is [`Scope::Local`]. Bind
-    /// has it.
+    /// The scope is the parameter of this number, counted from 1: true is [`Scope::Local`], false
+    /// is [`Scope::Session`]. Bind has it.
     Parameter(u16),
 }
 
@@ -203,7 +208,9 @@ impl Step {
     pub const PLAIN: Step = Step { form: Form::Plain, raises: Kinds::NONE, local: false };
 
     /// A statement that may leave anything: every kind that can be asked about or that code may
-    /// leave, and settings until the end of its transaction.
+    /// leave ([`Kinds::ASKED`] and [`Kinds::ANYTHING`], so all but [`Kinds::LOADED`]), and settings
+    /// until the end of its transaction. An EXECUTE raises as much, until its statement is looked
+    /// up.
     pub const UNREADABLE: Step =
         Step { form: Form::Other, raises: Kinds::ANYTHING.union(Kinds::ASKED), local: true };
 
@@ -256,8 +263,10 @@ impl Classified {
     }
 
     /// Whether one of the text's statements may run functions: all but those that begin a
-    /// transaction, undo a part of it, set a setting, or prepare what is not run yet. True for an
-    /// unreadable text.
+    /// transaction, undo it or a part of it, release a savepoint, set or reset a setting (not by
+    /// `set_config`), or prepare what is not run yet. COMMIT may, by deferred triggers. True for an
+    /// unreadable text and one of plain statements, `false` for one without statements. Where the
+    /// option `verify` is `always`, a text that may run code raises [`Kinds::ANYTHING`].
     #[must_use]
     pub fn may_run_code(&self) -> bool {
         let runs_none = |step: &Step| {
@@ -282,7 +291,9 @@ impl Classified {
     }
 
     /// Returns the kinds of state that all statements together may leave, besides what their forms
-    /// say; for an unreadable text all that [`Step::UNREADABLE`] has.
+    /// say; for an unreadable text all that [`Step::UNREADABLE`] has, empty for a text of plain
+    /// statements or without any. What is set until the end of a transaction ([`Step::local`]) is
+    /// not in it.
     #[must_use]
     pub fn raises(&self) -> Kinds {
         match &self.steps {
@@ -302,7 +313,8 @@ impl Classified {
         }
     }
 
-    /// Returns the form of the text's first statement; `None` if it has none, or is unreadable.
+    /// Returns the form of the text's first statement: [`Form::Plain`] if all statements are plain.
+    /// `None` if the text has no statement, or is unreadable.
     #[must_use]
     pub fn first(&self) -> Option<&Form> {
         match &self.steps {
@@ -313,7 +325,8 @@ impl Classified {
     }
 
     /// Whether nothing has to be known of the text when it is run: all its statements are plain, it
-    /// has no marks, and it names no prepared statement.
+    /// has no marks, and it names no prepared statement. True also for a text without statements;
+    /// `false` for an unreadable one. Whether it reads or writes rows does not count.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         matches!(self.steps, Steps::None | Steps::Plain)
@@ -322,7 +335,8 @@ impl Classified {
     }
 
     /// Whether all that the text does is to begin or end transactions and savepoints, or to read
-    /// and write rows. `false` for an unreadable text.
+    /// and write rows: each statement is plain, COPY or one of those, and raises no kind of state.
+    /// True for a text without statements, `false` for an unreadable one.
     #[must_use]
     pub fn only_ends_or_begins(&self) -> bool {
         let ends_or_begins = |step: &Step| {
@@ -346,7 +360,10 @@ impl Classified {
 
 impl Form {
     /// Returns whether such a statement is noted once the server has answered it with
-    /// CommandComplete.
+    /// CommandComplete: always if it sets or resets settings, or makes or drops prepared statements
+    /// (DISCARD ALL too); only where settings were changed if it ends a transaction or is about a
+    /// savepoint; never otherwise. What it leaves besides ([`Step::raises`]) is asked about all the
+    /// same.
     #[must_use]
     pub const fn followed(&self) -> Followed {
         match self {
@@ -377,7 +394,8 @@ impl Form {
 
     /// Whether a CommandComplete with this tag (without its NUL; protocol chapter "Message
     /// Formats") may be the answer to such a statement. [`Form::Plain`], [`Form::Other`] and
-    /// [`Form::Execute`] take any.
+    /// [`Form::Execute`] take any. The caller has to take `false` for a sign that something else
+    /// has run than was read, which may have left [`Kinds::ANYTHING`].
     #[must_use]
     pub fn expects(&self, tag: &[u8]) -> bool {
         match self {

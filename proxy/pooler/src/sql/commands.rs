@@ -13,17 +13,20 @@ pub struct CommandWords<'t> {
     /// The command as it is written, from its first to its last word: without the semicolon.
     pub text: &'t str,
     /// The command's words as they are written: what stands together, between white space, comments
-    /// and `=`. Quoted identifiers have lost their quotes; literals keep theirs. At least one.
+    /// and `=`. Quoted identifiers have lost their quotes; literals keep theirs. The case is that
+    /// of the text. At least one word; `""` is a word without characters.
     pub words: Vec<String>,
 }
 
 /// The error for a text with a quote (`'`, `"` or `$$`) that does not end: nobody knows what its
-/// commands are.
+/// commands are, so none of them is run. The console answers it with SQLSTATE 42601.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnclosedQuote;
 
-/// Returns the commands in a text, which semicolons part; empty ones are left out. Quotes and
-/// comments are read as SQL's, with `standard_conforming_strings` on.
+/// Returns the commands in a text that was sent to pgimbal's console, in their order. Semicolons
+/// part them; empty ones are left out, and a text without any gives an empty list. Quotes and
+/// comments are read as SQL's, with `standard_conforming_strings` on. Whether such commands exist
+/// is not checked.
 ///
 /// # Errors
 /// [`UnclosedQuote`] if a quote does not end. A comment that does not end is one all the same.

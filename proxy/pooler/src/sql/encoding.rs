@@ -1,6 +1,7 @@
 //! How a session's bytes are to be read: its `standard_conforming_strings` and its encodings.
 
-/// The session's `standard_conforming_strings`, which decides how a plain literal is read.
+/// The session's `standard_conforming_strings`, which decides how a plain literal is read. The
+/// server reports it in ParameterStatus; any value but `off`, or none, counts as on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StandardStrings {
     /// A backslash in `'…'` is a backslash, as the SQL standard has it; PostgreSQL's default.
@@ -47,7 +48,9 @@ const ASCII_SAFE: &[&[u8]] = &[
 
 impl Encoding {
     /// Returns the reading of the client encoding of this name, as ParameterStatus or a client
-    /// spells it, whatever the database's encoding is. An unknown name gives [`Self::Unreadable`].
+    /// spells it, whatever the database's encoding is; only its ASCII letters, in any case, and
+    /// digits count. An unknown or empty name gives [`Self::Unreadable`]; UTF8 gives
+    /// [`Self::AsciiSafe`].
     ///
     /// Tried on PostgreSQL 15, for every pair of a client and a database encoding that has a
     /// conversion: all sequences of one and of two bytes that begin at or above 0x80, those of
@@ -69,7 +72,9 @@ impl Encoding {
     }
 
     /// Returns the reading of a session of this `client_encoding` in a database of this
-    /// `server_encoding`, both as ParameterStatus spells them.
+    /// `server_encoding`, both as ParameterStatus spells them. [`Self::Utf8`] if both are UTF8,
+    /// otherwise what [`Self::from_name`] says of the client's alone; an unknown or empty
+    /// `server_encoding` counts as not UTF8.
     #[must_use]
     pub fn of(client: &[u8], server: &[u8]) -> Encoding {
         let is_utf8 = |name| matches!(&Encoding::clean(name)[..], b"utf8" | b"unicode");
@@ -91,8 +96,8 @@ impl Encoding {
     }
 }
 
-/// How a session's texts are to be read. The default is PostgreSQL's: no escapes by backslash, and
-/// an encoding that is safe for ASCII.
+/// How a session's texts are to be read. It follows what the server reports in ParameterStatus. The
+/// default is PostgreSQL's: no escapes by backslash, and an encoding that is safe for ASCII.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reading {
     /// Whether backslashes escape in plain literals (`'…'`): `standard_conforming_strings`.
@@ -107,17 +112,21 @@ pub enum Readings {
     /// By this reading only: the session's settings are known when the text is run.
     One(Reading),
     /// By any: something that may change the settings, and that the server has not yet answered,
-    /// stands in front of the text. A text that is not the same under every reading is unreadable.
+    /// stands in front of the text. A text that is not the same under every reading is unreadable,
+    /// and so is every text with a byte from 0x80.
     Any,
 }
 
-/// Which function calls in a text count as ones that may leave something in their session.
+/// Which function calls in a text count as ones that may leave session state (settings, temporary
+/// objects, locks) on the server connection. The pool's option `verify` chooses: `calls` means
+/// [`Self::Functions`], `text` and `always` mean [`Self::Text`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Calls {
     /// Those of functions that are known to leave something in their session, by their names.
     #[default]
     Text,
-    /// Besides them, every call of a function that is not one of `pg_catalog`. Not seen is what no
+    /// Besides them, every call of a function that is not one of `pg_catalog` in PostgreSQL 15, by
+    /// its name: it may leave [`Kinds::ANYTHING`](super::Kinds::ANYTHING). Not seen is what no
     /// parentheses follow: `row.function`, operators, casts, triggers, views, policies.
     Functions,
 }

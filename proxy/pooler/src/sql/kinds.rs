@@ -20,19 +20,21 @@ impl Kinds {
     pub const ROLE: Kinds = Kinds(1 << 1);
     /// Temporary tables, views, sequences, functions and types: what is in the schema `pg_temp`.
     pub const TEMPORARY: Kinds = Kinds(1 << 2);
-    /// Session-level advisory locks, as `pg_advisory_lock` takes them; they end with their session.
+    /// Session-level advisory locks (`pg_locks`), as `pg_advisory_lock` takes them; they end with
+    /// their session.
     pub const LOCKS: Kinds = Kinds(1 << 3);
-    /// Channels that LISTEN has named and UNLISTEN has not.
+    /// Channels that LISTEN has named and UNLISTEN has not (`pg_listening_channels()`).
     pub const CHANNELS: Kinds = Kinds(1 << 4);
-    /// Cursors WITH HOLD, which outlive their transaction (DECLARE).
+    /// Cursors WITH HOLD, which outlive their transaction (DECLARE, `pg_cursors`).
     pub const CURSORS: Kinds = Kinds(1 << 5);
-    /// Prepared statements that SQL PREPARE or DEALLOCATE may have made or taken away.
+    /// Prepared statements that SQL PREPARE or DEALLOCATE may have made or taken away
+    /// (`pg_prepared_statements`).
     pub const STATEMENTS: Kinds = Kinds(1 << 6);
     /// The session's replication origin (`pg_replication_origin_session_setup`): no reset takes it
     /// off.
     pub const ORIGIN: Kinds = Kinds(1 << 7);
-    /// Temporary replication slots, which are dropped when their session ends: no reset takes them
-    /// off.
+    /// Temporary replication slots (`pg_replication_slots`), which are dropped when their session
+    /// ends: no reset takes them off.
     pub const SLOTS: Kinds = Kinds(1 << 8);
     /// Connections to other databases that the extension dblink keeps open: no reset takes them
     /// off.
@@ -131,12 +133,13 @@ impl Kinds {
     }
 
     /// Returns the name of each kind in the set, such as `advisory_locks`, as metric labels, logs
-    /// and SHOW say it; always in the same order.
+    /// and SHOW say it; always in the order of the constants above. No names for the empty set.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         Self::NAMES.into_iter().filter(move |(_, kind)| self.meets(*kind)).map(|(name, _)| name)
     }
 
-    /// Returns each kind of the set as a set of its own, in the order of [`Self::names`].
+    /// Returns each kind of the set as a set of its own, in the order of [`Self::names`]; none for
+    /// the empty set.
     pub fn iter(self) -> impl Iterator<Item = Kinds> {
         Self::NAMES.into_iter().map(|(_, kind)| kind).filter(move |kind| self.meets(*kind))
     }

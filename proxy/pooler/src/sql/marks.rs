@@ -15,13 +15,16 @@ impl Marks {
     pub(super) const COMMITS_ON_ITS_WAY: Marks = Marks(16);
     pub(super) const ALL: Marks = Marks(31);
 
-    /// Whether a statement begins a transaction block: BEGIN or START TRANSACTION.
+    /// Whether a statement begins a transaction block: BEGIN or START TRANSACTION. A pool in
+    /// statement mode refuses such a text with SQLSTATE 0A000.
     #[must_use]
     pub const fn begins(self) -> bool {
         self.has(Marks::BEGINS)
     }
 
     /// Whether a statement ends a transaction: COMMIT, END, PREPARE TRANSACTION, ROLLBACK or ABORT.
+    /// A text that is only a ROLLBACK has the mark too;
+    /// [`Classified::only`](super::Classified::only) tells it from the others.
     #[must_use]
     pub const fn may_commit(self) -> bool {
         self.has(Marks::MAY_COMMIT)
@@ -34,7 +37,9 @@ impl Marks {
     }
 
     /// Whether a statement may change the schema (CREATE, ALTER, DROP, SELECT INTO, DO, CALL and
-    /// the like), so that plans made earlier may no longer fit, and event triggers may run.
+    /// the like), so that plans made earlier may no longer fit, and event triggers may run. When
+    /// the text is sent, this is noted at its server connection, and where the database may have
+    /// event triggers the text raises [`Kinds::ANYTHING`](super::Kinds::ANYTHING).
     #[must_use]
     pub const fn may_change_schema(self) -> bool {
         self.has(Marks::SCHEMA)
@@ -42,7 +47,7 @@ impl Marks {
 
     /// Whether a statement may commit before it has ended (CALL, DO, CREATE INDEX CONCURRENTLY,
     /// VACUUM, CREATE DATABASE and the like), so that its failure does not prove that nothing of it
-    /// is left.
+    /// is left. When the text is sent, this is noted at its server connection until ReadyForQuery.
     #[must_use]
     pub const fn may_commit_on_its_way(self) -> bool {
         self.has(Marks::COMMITS_ON_ITS_WAY)

@@ -32,7 +32,9 @@ pub fn cut_name(name: &[u8], utf8: bool) -> Option<&[u8]> {
 /// Calls `visit` with every word of a text that could be the name of a prepared statement,
 /// wherever it stands: also in literals, dollar quotes, comments, and in quotes inside them. Words
 /// come in lower case and, where that differs, as they are; the content of double quotes as it is.
-/// All are cut at 63 bytes.
+/// All are cut at 63 bytes, at a character if the name is UTF-8. They come in the order of the
+/// text, the same word as often as it stands there; what is in double quotes comes also word by
+/// word.
 pub fn words(text: &[u8], mut visit: impl FnMut(&[u8])) {
     let mut at = 0;
     while at < text.len() {
@@ -104,7 +106,9 @@ fn cut(word: &[u8]) -> &[u8] {
 
 /// Returns where the names of prepared statements stand that begin with `prefix`, as byte ranges of
 /// the text, quotes included: identifiers right behind EXECUTE, PREPARE or DEALLOCATE, outside
-/// literals and comments. In the order of the text.
+/// literals and comments. In the order of the text, each place once; empty if there is none. A name
+/// without quotes is compared in lower case, one in quotes as it is. With pgimbal's own prefix it
+/// finds the names that are rewritten, so that a client cannot reach pgimbal's statements.
 #[must_use]
 pub fn own_names(text: &[u8], reading: Reading, prefix: &[u8]) -> Vec<Range<usize>> {
     let mut lexer = Lexer::new(reading.strings);

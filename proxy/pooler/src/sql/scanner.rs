@@ -9,9 +9,11 @@ use super::kinds::Kinds;
 use super::lex::Lexer;
 use super::marks::Marks;
 
-/// Classifies a text that is at hand as a whole (without the NUL that ends it on the wire). A text
-/// that cannot be read, or means different things under the possible readings, is
-/// [`Steps::Unreadable`]; there are no errors.
+/// Classifies a text that is at hand as a whole (without the NUL that ends it on the wire): that of
+/// a Query or Parse, before it is sent. A text that cannot be read, or means different things under
+/// the possible readings, is [`Steps::Unreadable`]; there are no errors. An empty text is
+/// [`Steps::None`]. Under [`Readings::Any`] every text with a byte from 0x80 is unreadable, and one
+/// with a backslash is read twice.
 #[must_use]
 pub fn classify(text: &[u8], readings: Readings, calls: Calls) -> Classified {
     // Every transaction begins and ends with one of these.
@@ -80,7 +82,9 @@ fn either(one: Classified, other: Classified) -> Classified {
 }
 
 /// Classifies a text that arrives in pieces: that of a Query or Parse message too long to be held.
-/// It keeps at most [`KEPT`] bytes of the text.
+/// It keeps at most [`KEPT`] bytes of the text. [`Self::feed`] takes the pieces, then
+/// [`Self::finish`] gives the classification: by then the server has the text, so that nothing of
+/// it can be refused any more.
 #[derive(Debug, Clone)]
 pub struct Scanner {
     pass: Pass,
@@ -93,7 +97,8 @@ pub struct Scanner {
 
 impl Scanner {
     /// Makes a scanner before the first byte of a text, for these readings; `calls` says which
-    /// function calls count.
+    /// function calls count. Under [`Readings::Any`] each piece is read twice, with
+    /// `standard_conforming_strings` on and off.
     #[must_use]
     pub fn new(readings: Readings, calls: Calls) -> Scanner {
         let (pass, other) = match readings {
@@ -124,7 +129,9 @@ impl Scanner {
         self.kept.len()
     }
 
-    /// Ends the text, and returns its classification. Called once, behind the last piece.
+    /// Ends the text, and returns its classification, as [`classify`] does. Called once, behind the
+    /// last piece; the scanner is of no use afterwards. Because the text is not at hand as a whole,
+    /// [`Access::escapes`] is always true.
     pub fn finish(&mut self) -> Classified {
         let found = self.pass.finish(&self.kept, self.length);
         match &mut self.other {

@@ -9,7 +9,8 @@ use super::token::{Literal, Sink};
 
 /// Whether `word`, in lower case, occurs as a whole word in a text, in any case and wherever it
 /// stands: also in literals, quotes and comments. `word` has no more than 63 bytes, where names are
-/// cut.
+/// cut; a longer one is never found. `false` for an empty text. A word that is found is no proof
+/// that the text uses it: what it names is then looked at, or asked about, to be safe.
 #[must_use]
 pub fn has_word(text: &[u8], word: &[u8]) -> bool {
     let mut found = false;
@@ -18,7 +19,9 @@ pub fn has_word(text: &[u8], word: &[u8]) -> bool {
 }
 
 /// Returns the statement behind AS of a text that is one SQL PREPARE, with the white space in front
-/// of it; `None` if there is no AS outside parentheses, quotes and comments.
+/// of it, up to the text's end; `None` if there is no AS outside parentheses, quotes and comments.
+/// The first such AS counts; that the text is a PREPARE is not checked. Of `reading` only
+/// `standard_conforming_strings` counts. It is classified for what EXECUTE of it may leave.
 #[must_use]
 pub fn prepared_query(text: &[u8], reading: Reading) -> Option<&[u8]> {
     let mut lexer = Lexer::new(reading.strings);

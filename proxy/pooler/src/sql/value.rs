@@ -88,8 +88,10 @@ pub(super) fn quote_element(element: &[u8]) -> Vec<u8> {
     quoted
 }
 
-/// The identifiers of a list such as `"$user", public`, if a SET of them makes the very same list;
-/// only of ASCII, whose bytes mean the same in every encoding.
+/// The identifiers of a list such as `"$user", public`, in its order and without quotes, if a SET
+/// of them makes the very same list (its spaces and quotes too). `None` otherwise, and for a list
+/// with bytes from 0x80, which another encoding reads otherwise: `set_config` then has to set the
+/// list as a whole.
 pub(crate) fn identifiers(list: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut elements = vec![Vec::new()];
     let mut is_quoted = false;

@@ -67,7 +67,9 @@ pub enum Event {
 }
 
 impl Event {
-    /// Whether an operator should look at the event: such events are logged as warnings.
+    /// Whether an operator should look at the event: such events are logged as warnings, the others
+    /// as information. They are [`Self::Lost`], [`Self::Holding`], [`Self::Quarantined`],
+    /// [`Self::Foreign`], [`Self::SplitBrain`], [`Self::Silent`] and [`Self::ProbeRefused`].
     #[must_use]
     pub const fn is_alarming(&self) -> bool {
         matches!(

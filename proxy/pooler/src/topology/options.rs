@@ -14,9 +14,11 @@ pub struct Options {
     /// more often for this long.
     pub failover_hold: Duration,
     /// A standby that is more bytes of the write-ahead log behind the primary is not read from
-    /// (`replica_max_lag_bytes`); `None`: no limit.
+    /// (`replica_max_lag_bytes`), nor is one while the primary's position is not known; one that is
+    /// exactly so far behind is. `None`: no limit.
     pub max_lag_bytes: Option<u64>,
-    /// A standby that is further behind the primary in time is not read from (`replica_max_lag`);
+    /// A standby that is further behind the primary in time is not read from (`replica_max_lag`),
+    /// nor is one while the primary's position is not known; one that is exactly so far behind is.
     /// `None`: no limit.
     pub max_lag: Option<Duration>,
 }

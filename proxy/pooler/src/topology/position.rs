@@ -20,8 +20,8 @@ pub struct TimelineId(pub u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lsn(pub u64);
 
-/// The error for a text that is not a valid [`Lsn`], [`TimelineId`] or [`SystemId`]: from their
-/// `FromStr`.
+/// The error for a text that is not a valid [`Lsn`], [`TimelineId`] or [`SystemId`], or whose
+/// number is too large: from their `FromStr`. It is the same for all three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("not a position of the write-ahead log")]
 pub struct BadPosition;
@@ -36,8 +36,9 @@ const LONG_HEADER: u64 = 40;
 impl Lsn {
     /// Makes the insert position of a primary comparable with the replay position of a standby:
     /// just behind a page's header nothing has been written on that page, and a standby stays at
-    /// the start of the page, which is returned then. Any other position stays. `segment_size` is
-    /// `wal_segment_size` in bytes.
+    /// the start of the page, which is returned then. Any other position stays. Pages have 8192
+    /// bytes (XLOG_BLCKSZ). `segment_size` is `wal_segment_size` in bytes: the first page of a
+    /// segment has a longer header. With 0 no page counts as such.
     #[must_use]
     pub const fn reachable(self, segment_size: u64) -> Self {
         let page = self.0 - self.0 % PAGE;

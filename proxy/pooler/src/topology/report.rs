@@ -90,8 +90,9 @@ pub enum ProbeFailure {
 }
 
 impl ProbeFailure {
-    /// Whether no connection could be opened: the node is then probed less often than one that
-    /// breaks or times out while clients wait for a primary.
+    /// Whether no connection could be opened ([`Self::Unreachable`], [`Self::NotAccepting`]): while
+    /// clients wait for a primary, the node is then probed each 250 ms, and one that breaks or
+    /// times out each 100 ms (never less often than `probe_interval`).
     #[must_use]
     pub const fn is_dial(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::NotAccepting(_))

@@ -55,8 +55,10 @@ pub enum Writes {
     /// To no node for now: clients wait, for `failover_hold` at most; server connections in use
     /// stay as they are.
     Held(HoldReason),
-    /// To no node until a person has put the cluster right: clients get an error with this text
-    /// (SQLSTATE 57P03), and server connections that were used for writes are cut.
+    /// To no node until a person has put the cluster right: several servers have confirmed that
+    /// they are primary on one timeline, or nothing says which of the nodes' system identifiers is
+    /// the cluster's. Clients get an error with this text (SQLSTATE 57P03), and server connections
+    /// that were used for writes are cut.
     Refused(Arc<str>),
 }
 
@@ -72,7 +74,8 @@ pub enum HoldReason {
     Unreachable,
     /// The last primary has become a standby, and no other node may be written to.
     Demoted,
-    /// Two nodes seem to be primary; both are probed again before writes are refused.
+    /// Two or more servers seem to be primary on one timeline; each is probed again before writes
+    /// are refused.
     Doubtful,
     /// This node is a primary on an older timeline than was seen before, and no node is known to
     /// have the newer one. An operator may adopt it.
@@ -108,8 +111,9 @@ impl HoldReason {
 }
 
 impl HoldReason {
-    /// Returns the node that an operator may adopt (ADOPT NODE) to end the hold; `None` if that
-    /// does not end it.
+    /// Returns the node that an operator may adopt (ADOPT NODE) to end the hold: that of
+    /// [`Self::OlderTimeline`] or [`Self::OtherCluster`]. `None` for every other reason: adopting a
+    /// node does not end it.
     #[must_use]
     pub const fn adoptable(self) -> Option<NodeId> {
         match self {
@@ -154,8 +158,9 @@ pub enum NodeState {
     Primary,
     /// A standby that may be read from: on the cluster's timeline, and not too far behind.
     Replica,
-    /// A standby that may not be read from: too far behind (`replica_max_lag`,
-    /// `replica_max_lag_bytes`), or not on the primary's timeline.
+    /// A standby that may not be read from: further behind than `replica_max_lag` or
+    /// `replica_max_lag_bytes`, not on the primary's timeline, or, where one of these limits is
+    /// set, without a known position of the primary to compare with.
     Lagging,
     /// The node answers probes with an error ([`ProbeFailure::ProbeRefused`]), so that its role is
     /// not known.
@@ -193,7 +198,8 @@ impl NodeState {
     }
 
     /// Returns the word that metrics show beside [`Self::word`] in this version, because earlier
-    /// ones showed only that; `None` where the word has not changed.
+    /// ones showed only that: `unjudged` for [`Self::ProbeRefused`]. `None` for every other state,
+    /// whose word has not changed.
     #[must_use]
     pub fn old_word(self) -> Option<&'static str> {
         (self == Self::ProbeRefused).then_some("unjudged")

@@ -20,11 +20,11 @@ const ANSWER_TIME: Duration = Duration::from_secs(5);
 pub(super) enum Expiry {
     /// The role's password expired at this time, in the server's text form.
     Passed(String),
-    /// The role's password has not expired.
+    /// The role's password has not expired: `VALID UNTIL` is later, or not set.
     NotPassed,
     /// The server has no such role.
     NoRole,
-    /// No logged-in connection could be asked.
+    /// The server could not be asked: no role has logged in there, or it did not answer within 5 s.
     Unknown,
 }
 
@@ -47,8 +47,9 @@ impl OpenConnections {
         found.map(|(_, _, conversation)| conversation)
     }
 
-    /// Number of connections that a server has for roles other than superusers; `None` when it does
-    /// not answer.
+    /// Number of connections that a server has for roles other than superusers: `max_connections`
+    /// without the reserved ones. `None` when no connection to it was kept, or it does not answer
+    /// within 5 s.
     pub(super) async fn connections(&mut self, host: &Host, port: u16) -> Option<u64> {
         const QUESTION: &str = "SELECT setting FROM pg_catalog.pg_settings WHERE name IN \
              ('max_connections', 'superuser_reserved_connections', 'reserved_connections') \
@@ -60,7 +61,8 @@ impl OpenConnections {
         Some(most.saturating_sub(counts.sum()))
     }
 
-    /// Asks the server whether the role's `VALID UNTIL` has passed.
+    /// Asks the server whether the role's `VALID UNTIL` (`pg_roles.rolvaliduntil`) has passed, over
+    /// a connection of another role that [`Self::add`] has kept.
     pub(super) async fn ask(&mut self, host: &Host, port: u16, role: &str) -> Expiry {
         let Some(conversation) = self.find(host, port) else { return Expiry::Unknown };
         let rows = timeout(ANSWER_TIME, rows(conversation, &question(role))).await;

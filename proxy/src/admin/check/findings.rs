@@ -111,8 +111,9 @@ impl Findings {
     }
 }
 
-/// Prints the errors of a configuration with which nothing can be checked. The exit code is
-/// [`EXIT_CONFIG`].
+/// Prints the errors of a configuration with which nothing can be checked: as text to standard
+/// error, or as one JSON document to standard output, with the file, variable or flag as the place
+/// of each. The exit code is [`EXIT_CONFIG`].
 #[must_use]
 pub fn unusable(errors: &ConfigErrors, format: OutputFormat) -> ExitCode {
     match format {
@@ -131,7 +132,8 @@ pub fn unusable(errors: &ConfigErrors, format: OutputFormat) -> ExitCode {
 }
 
 /// Prints an error that was found when a valid configuration was put to use, such as an unreadable
-/// certificate. The exit code is [`EXIT_CONFIG`].
+/// certificate: as text to standard error, or as one JSON document to standard output with
+/// `configuration` as its place. The exit code is [`EXIT_CONFIG`].
 #[must_use]
 pub fn refused(error: &impl ToString, format: OutputFormat) -> ExitCode {
     match format {

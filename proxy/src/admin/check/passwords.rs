@@ -95,15 +95,17 @@ impl Passwords {
         self.known.get(role).map(|known| &known.password)
     }
 
-    /// Asks the role's source again; `None` when the password is unchanged or the source does not
-    /// answer. A rotation may have come between.
+    /// Asks the role's source again after a server refused its password, because a rotation may
+    /// have come between. `None` when the password is unchanged, the source does not answer, or it
+    /// gave none before. What [`Self::of`] returns stays as it is.
     pub(super) async fn newer(&self, role: &str) -> Option<Secret> {
         let known = self.known.get(role)?;
         let answer = known.source.fetch().await.ok()?;
         (answer.password != known.password).then_some(answer.password)
     }
 
-    /// What the operator should do when a server refuses the role's password.
+    /// What the operator should do when a server refuses the role's password; `None` when its
+    /// source gave none.
     pub(super) fn advice(&self, role: &str) -> Option<&str> {
         self.known.get(role).map(|known| known.advice.as_str())
     }

@@ -47,8 +47,8 @@ labels! {
         "unknown_database" UnknownDatabase,
         /// `client_login_timeout` or `client_first_packet_timeout` passed.
         "timeout" Timeout,
-        /// There were too many connections that had not logged in yet (in all, or from one address),
-        /// and this one was the oldest: it was closed to make room.
+        /// There were too many connections that had not logged in yet (in all, or from one
+        /// address), and this one was the oldest: it was closed to make room.
         "crowded_out" Evicted,
         /// The client broke the protocol.
         "protocol_error" ProtocolError,
@@ -156,7 +156,7 @@ impl ProcessStats {
         }
     }
 
-    /// Sets the phase of the process.
+    /// Sets the phase of the process, for `/readyz` and the metrics; nothing else follows from it.
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
@@ -193,12 +193,13 @@ impl ProcessStats {
         add(&self.refused[why as usize]);
     }
 
-    /// Counts a login that ended with this result.
+    /// Counts a login that ended with this result, in `pgimbal_logins_total`. A connection that
+    /// ended without a byte, as a health check's does, is not to be counted.
     pub fn login(&self, result: LoginResult) {
         add(&self.logins[result as usize]);
     }
 
-    /// Counts a CancelRequest of a client.
+    /// Counts a CancelRequest of a client, whether or not its key is right.
     pub fn cancel_requested(&self) {
         add(&self.cancel_requests);
     }
@@ -268,7 +269,8 @@ pub struct Connected {
 
 impl Connected {
     /// Notes that the client has logged in, and returns the number of clients that have, this one
-    /// included: the number to compare with `max_client_conn`.
+    /// included: the number to compare with `max_client_conn`. A second call counts nothing more.
+    /// The client stops counting when the guard is dropped.
     pub fn admit(&mut self) -> u64 {
         if !std::mem::replace(&mut self.admitted, true) {
             return self.stats.admitted.fetch_add(1, Ordering::Relaxed) + 1;
@@ -295,9 +297,9 @@ pub struct ProcessSnapshot {
     pub now: Gauges,
     /// Client connections accepted, refused ones included.
     pub accepted: u64,
-    /// Clients refused whatever their password, by reason.
+    /// Clients refused whatever their password: every reason with its count, zero included.
     pub refused: Vec<(Refusal, u64)>,
-    /// Logins that ended, by result.
+    /// Logins that ended: every result with its count, zero included.
     pub logins: Vec<(LoginResult, u64)>,
     /// CancelRequests of clients.
     pub cancel_requests: u64,

@@ -103,7 +103,8 @@ impl Formats {
     }
 }
 
-/// Appends a RowDescription.
+/// Appends a RowDescription, with the type `text` (OID 25) or `bigint` (20) of each column. It is
+/// sent ahead of the rows of a simple query, and in answer to a Describe.
 pub(super) fn describe(out: &mut Vec<u8>, columns: &[Column], formats: &Formats) {
     let field = |(index, column): (usize, &Column)| {
         // OIDs and sizes from pg_type: text, and bigint.
@@ -118,7 +119,8 @@ pub(super) fn describe(out: &mut Vec<u8>, columns: &[Column], formats: &Formats)
     encode::push(out, &RowDescription::new(fields));
 }
 
-/// Appends a DataRow.
+/// Appends a DataRow with a value for each cell, in the order of the columns. Numbers are 8 bytes
+/// in binary format and digits in text; text is the same in both.
 pub(super) fn row(out: &mut Vec<u8>, cells: &[Cell], formats: &Formats) {
     let mut data = BytesMut::new();
     for (index, cell) in cells.iter().enumerate() {

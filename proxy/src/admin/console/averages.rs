@@ -28,7 +28,8 @@ pub(super) struct Rates {
 }
 
 impl Averages {
-    /// Takes the counters at the end of each period; never returns.
+    /// Takes the counters at the end of each minute and makes the rates from the difference to
+    /// those before; never returns.
     pub(super) async fn keep(&self, collector: &Collector) {
         let mut ends = interval(PERIOD);
         ends.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -46,7 +47,8 @@ impl Averages {
         }
     }
 
-    /// The rates of `database`; all zero until a whole period has passed.
+    /// The rates of `database` over the last whole minute; all zero until one has passed, and for
+    /// an unknown database.
     pub(super) fn of(&self, database: &str) -> Rates {
         let rates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         rates.get(database).copied().unwrap_or_default()

@@ -111,7 +111,7 @@ pub(super) const HELP: &[(&str, &str)] = &[
 ];
 
 impl Command {
-    /// The command tag in CommandComplete.
+    /// The command tag in CommandComplete, without arguments: `SHOW`, `RELOAD`, `DEALLOCATE ALL`.
     pub(super) const fn tag(&self) -> &'static str {
         match self {
             Self::Show(_) => "SHOW",
@@ -138,7 +138,8 @@ impl Command {
         }
     }
 
-    /// Whether drivers send the command on their own. Such a command changes nothing.
+    /// Whether drivers send the command on their own: SET, BEGIN, COMMIT, ROLLBACK, DEALLOCATE ALL
+    /// and DISCARD ALL. Such a command changes nothing outside its session.
     pub(super) const fn is_of_drivers(&self) -> bool {
         matches!(
             self,
@@ -151,7 +152,8 @@ impl Command {
         )
     }
 
-    /// Whether only a user of `admin_users` may run the command.
+    /// Whether only a user of `admin_users` may run the command: every command except SHOW and
+    /// those of drivers. Others get an error (42501).
     pub(super) const fn changes_something(&self) -> bool {
         match self {
             Self::Reload

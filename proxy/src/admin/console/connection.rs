@@ -54,8 +54,11 @@ impl ConsoleConnection {
         Self { transport, input, taken: 0, output }
     }
 
-    /// The next message's tag and body. The buffered output is written first when the client may be
-    /// waiting for it.
+    /// The next message's tag and body, without its header. The buffered output is written first
+    /// when the client may be waiting for it: when no whole message is there, or much is buffered.
+    ///
+    /// # Errors
+    /// [`Ended`] when the client is gone, or its message is malformed or too long.
     pub(super) async fn next(&mut self) -> Result<(u8, Vec<u8>), Ended> {
         loop {
             if let Some(message) = self.take()? {
@@ -69,7 +72,9 @@ impl ConsoleConnection {
         }
     }
 
-    /// Writes all output.
+    /// Writes all output, within the time that a client may leave an answer unread
+    /// ([`io::ErrorKind::TimedOut`] beyond it). The output is empty afterwards, also after an
+    /// error.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
         if self.output.is_empty() {
             return Ok(());
@@ -79,7 +84,7 @@ impl ConsoleConnection {
         written.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
-    /// Closes the sending direction.
+    /// Closes the sending direction, as the last step of a session; buffered output is not written.
     pub(super) async fn shut_down(&mut self) -> io::Result<()> {
         let closed = poll_fn(|cx| self.transport.poll_shutdown(cx));
         timeout(WRITE_TIME, closed).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?

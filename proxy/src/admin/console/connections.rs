@@ -133,7 +133,8 @@ fn address(text: &str) -> (Cell, Cell) {
     }
 }
 
-/// The time `age` before `now`, as PgBouncer writes it, in UTC.
+/// The time `age` before `now`, as PgBouncer writes it, in UTC: `2024-02-29 23:59:59 UTC`. A time
+/// before 1970 is shown as 1970-01-01.
 pub(super) fn moment(now: SystemTime, age: Duration) -> String {
     let since = now.checked_sub(age).and_then(|then| then.duration_since(UNIX_EPOCH).ok());
     let seconds = since.unwrap_or_default().as_secs();

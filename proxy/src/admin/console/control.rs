@@ -43,8 +43,9 @@ impl Control {
         Self(requests)
     }
 
-    /// Reads the configuration again. The inner result says which keys changed, or why the
-    /// configuration was refused.
+    /// Reads the configuration again (RELOAD), as SIGHUP does, and waits until it is in force. The
+    /// inner result says which keys changed, or why the configuration was refused as a whole; the
+    /// old one stays in force then.
     ///
     /// # Errors
     /// [`MainTaskGone`] when the process is shutting down.
@@ -53,7 +54,9 @@ impl Control {
         self.ask(ControlRequest::Reload(reply), answer).await
     }
 
-    /// Begins to drain; returns when draining has begun.
+    /// Begins to drain (SHUTDOWN), as SIGTERM does: no clients are accepted any more, transactions
+    /// may end within `shutdown_grace`, and then the process ends. Returns when the main task has
+    /// taken the request.
     ///
     /// # Errors
     /// [`MainTaskGone`] when the process is shutting down already and its main task has ended.
@@ -62,8 +65,9 @@ impl Control {
         self.ask(ControlRequest::Shutdown(reply), answer).await
     }
 
-    /// Renews the connections of a database, or of all databases for `None`. Returns the numbers of
-    /// connections concerned, when every worker has begun.
+    /// Renews the connections of a database, or of all databases for `None` (RECONNECT and KILL, by
+    /// `how`). Returns the numbers of clients and server connections concerned, of all workers,
+    /// when every worker has begun; zero for an unknown database.
     ///
     /// # Errors
     /// [`MainTaskGone`] when the process is shutting down.

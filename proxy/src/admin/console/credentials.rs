@@ -72,7 +72,8 @@ pub(super) enum CredentialCommand {
     Refresh(Box<str>),
 }
 
-/// The command of these words, if it is one of these. Names are taken as they are written.
+/// Reads REVOKE OLD and REFRESH, in any case, with the name of one user, which is taken as it is
+/// written. `None` for any other words, also for a missing or second name.
 pub(super) fn parse(words: &[&str]) -> Option<CredentialCommand> {
     let is = str::eq_ignore_ascii_case;
     match words {

@@ -46,7 +46,10 @@ pub(super) struct Execution {
 }
 
 impl Extended {
-    /// Answers a Parse, Bind, Describe or Close.
+    /// Answers a Parse, Bind, Describe or Close (any other `tag` counts as Close); runs no command.
+    ///
+    /// # Errors
+    /// [`Fault`] of a malformed message, an unknown command, statement or portal, or a name in use.
     pub(super) fn prepare(&mut self, tag: u8, body: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
         match tag {
             frontend::PARSE => self.parse(body, out),
@@ -56,7 +59,11 @@ impl Extended {
         }
     }
 
-    /// Reads an Execute.
+    /// Reads an Execute; the caller runs its command, if there is one, and gives its rows to
+    /// [`Self::hold`].
+    ///
+    /// # Errors
+    /// [`Fault`] when the message is malformed, or there is no such portal.
     pub(super) fn execute(&self, body: &[u8]) -> Result<Execution, Fault> {
         let name = whole(Execute::view(body, body.len()))?.portal;
         let limit = body.last_chunk().map_or(0, |limit| i32::from_be_bytes(*limit));
@@ -75,8 +82,9 @@ impl Extended {
         }
     }
 
-    /// Appends the portal's next rows. Returns whether these were the last and CommandComplete
-    /// follows them.
+    /// Appends the portal's next rows, as many as the Execute asks for. Returns `true` when these
+    /// were the last and CommandComplete follows them; `false` after PortalSuspended,
+    /// EmptyQueryResponse, or for a portal that is gone.
     pub(super) fn rows(&mut self, execution: Execution, out: &mut Vec<u8>) -> bool {
         let Some(portal) = self.portals.get_mut(&execution.portal) else { return false };
         let Some(command) = &portal.command else {
@@ -95,7 +103,7 @@ impl Extended {
         true
     }
 
-    /// Closes all portals outside of a transaction block, as Sync does.
+    /// Closes all portals, as Sync does; in a transaction block, also a failed one, they stay.
     pub(super) fn sync(&mut self, transaction: TransactionStatus) {
         if transaction == TransactionStatus::Idle {
             self.portals.clear();
@@ -108,7 +116,7 @@ impl Extended {
         self.portals.remove(&b""[..]);
     }
 
-    /// Drops every prepared statement.
+    /// Drops every prepared statement (DEALLOCATE ALL and DISCARD ALL); portals stay.
     pub(super) fn deallocate_all(&mut self) {
         self.statements.clear();
     }

@@ -53,7 +53,9 @@ const CALLED_OTHERWISE: [(&str, &str); 26] = [
     ("CREATE", NO_TABLES),
 ];
 
-/// The right command for these words, in upper case, which are none of the console's, as a hint.
+/// The hint of the error for an unknown command. `words` are those of the command, in upper case.
+/// It names the console's own command for what psql or another pooler would ask, or else the one
+/// with the nearest spelling, or else none; it always ends with how to list the commands.
 pub(super) fn hint(words: &[&str]) -> String {
     let first = words.first().copied().unwrap_or_default();
     let two = words.iter().take(2).copied().collect::<Vec<_>>().join(" ");

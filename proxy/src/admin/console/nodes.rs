@@ -119,7 +119,8 @@ pub(super) enum ClusterCommand {
     Adopt(Box<str>),
 }
 
-/// The command of these words, if it is one of these. Names are taken as they are written.
+/// Reads HOLD, RESUME and ADOPT NODE, in any case, with a name that is taken as it is written.
+/// `None` for any other words.
 pub(super) fn parse(words: &[&str]) -> Option<ClusterCommand> {
     let is = str::eq_ignore_ascii_case;
     match words {
@@ -136,7 +137,7 @@ pub(super) fn parse(words: &[&str]) -> Option<ClusterCommand> {
 }
 
 impl ClusterCommand {
-    /// The cluster or node that the command names; `None` for all clusters.
+    /// The cluster or node that the command names, for the log; `None` for RESUME of all clusters.
     pub(super) fn target(&self) -> Option<&str> {
         match self {
             Self::Hold(name) | Self::Adopt(name) => Some(name),

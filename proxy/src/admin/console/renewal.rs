@@ -18,7 +18,8 @@ pub(super) struct RenewalCommand {
     database: Option<Box<str>>,
 }
 
-/// The command of these words, if it is one of these. A database's name is taken as it is written.
+/// Reads RECONNECT and KILL, in any case, with at most one name of a database, which is taken as it
+/// is written. `None` for any other words.
 pub(super) fn parse(words: &[&str]) -> Option<RenewalCommand> {
     let (verb, database) = match words {
         [verb] => (verb, None),
@@ -43,7 +44,8 @@ impl RenewalCommand {
         }
     }
 
-    /// Does it; how many connections it concerned goes into a notice.
+    /// Runs the command. The numbers of connections that it concerned go into a notice, because the
+    /// answer has no rows.
     pub(super) async fn run(
         self,
         config: &watch::Receiver<Arc<Config>>,

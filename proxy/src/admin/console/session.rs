@@ -62,7 +62,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Serves the session until the client disconnects.
+    /// Serves the session until the client disconnects or breaks the protocol, one message after
+    /// the other; each command is logged with its outcome.
     pub(super) async fn serve(mut self) -> io::Result<()> {
         loop {
             let step = match self.link.next().await {

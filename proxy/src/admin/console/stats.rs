@@ -71,7 +71,7 @@ pub(super) const TOTALS: &[Column] = &[
     int("wait_time"),
 ];
 
-/// The rows of SHOW POOLS.
+/// The rows of SHOW POOLS, one for each pool, sorted by database and user.
 pub(super) fn pools(snapshot: &Snapshot) -> Vec<Row> {
     let row = |pool: PoolSnapshot| -> Row {
         let pinned: u32 = pool.pinned.values().sum();

@@ -12,8 +12,9 @@ const POOLS_LIMIT: usize = 1_000;
 /// Database and user of the pools beyond [`POOLS_LIMIT`], taken together.
 const OTHERS: &str = "(others)";
 
-/// At most [`POOLS_LIMIT`] pools and one for all the others. Those that have seen most
-/// transactions stay, so that a crowd of names used once does not push out a pool that works.
+/// The first 1,000 pools by transactions, the most first, and last one named `(others)` with the
+/// sums of the rest, so that a crowd of names used once does not push out a pool that works. Up to
+/// 1,000 pools are returned as they are, without `(others)`.
 pub(super) fn bounded(mut pools: Vec<PoolSnapshot>) -> Vec<PoolSnapshot> {
     if pools.len() <= POOLS_LIMIT {
         return pools;

@@ -24,8 +24,9 @@ pub(in crate::credentials) struct RoleSettings {
     pub(super) extra: Option<LoginKeys>,
 }
 
-/// Reads the options of `user`, whose name is `name`. Derives the keys of `accept_also`, which
-/// takes milliseconds.
+/// Reads the options of `user`, whose name is `name`; what it does not set comes from the section
+/// `credentials`. Derives the keys of `accept_also`, which takes milliseconds; one that is
+/// malformed is left out. Called when a role is made and at each reload.
 pub(in crate::credentials) fn role_settings(
     config: &Config,
     name: &str,

@@ -25,8 +25,10 @@ pub struct TriedStartup {
 const TRIED_LIMIT: usize = 128;
 
 impl SharedPool {
-    /// Returns what a server has answered to these startup settings; `None` if none has, or that
-    /// was forgotten. Settings that need no check, and the order, do not matter.
+    /// Returns what a server has answered to these startup settings; `None` if none has accepted
+    /// them, or that was forgotten (128 newer sets, another welcome). Settings that need no check,
+    /// and the order, do not matter. Asked when a client is greeted; without an answer a server
+    /// tries them.
     #[must_use]
     pub fn tried_startup(&self, asked: &[Setting]) -> Option<Arc<TriedStartup>> {
         let asked: Vec<Setting> = uncertain(asked);
@@ -34,7 +36,9 @@ impl SharedPool {
     }
 
     /// Remembers that a server has taken the startup settings `asked`, spells them as `settings`
-    /// and then reports `reported`. At most 128 sets are kept; the oldest goes first.
+    /// and then reports `reported`. Of the latter only what differs from the pool's welcome is
+    /// kept, never `in_hot_standby`, and `application_name` only if it was asked for. Replaces an
+    /// answer to the same settings. At most 128 sets are kept; the oldest goes first.
     pub fn keep_tried(&self, asked: &[Setting], settings: Vec<Setting>, reported: &Reported) {
         let asked = uncertain(asked);
         let names_application = asked.iter().any(|s| *s.name == *b"application_name");

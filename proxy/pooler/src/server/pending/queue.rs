@@ -90,7 +90,8 @@ impl PendingReplies {
 
     /// Whether the meaning of the client's statement `name` depends on replies to an earlier
     /// segment (behind whose Sync the present messages stand). If so, the next message waits for
-    /// them.
+    /// them. A change in the present segment does not count, because an error in front of it makes
+    /// the server skip the next message too. `name` is compared in full.
     #[inline]
     pub fn is_name_unsure(&self, name: &[u8]) -> bool {
         self.changes > 0
@@ -102,7 +103,8 @@ impl PendingReplies {
     }
 
     /// Whether the meaning of any of the client's statement names depends on replies to an earlier
-    /// segment. If so, a message whose text names statements waits for them.
+    /// segment. If so, a message whose text (as EXECUTE or DEALLOCATE) names statements waits for
+    /// them. Changes in the present segment do not count.
     pub fn are_names_unsure(&self) -> bool {
         self.changes > 0
             && self.earlier_segments().any(|entry| match entry {
@@ -113,7 +115,8 @@ impl PendingReplies {
     }
 
     /// Whether the meaning of the client's unnamed statement depends on replies to an earlier
-    /// segment.
+    /// segment: a Parse or Close of it is pending there that the server may skip. If so, the next
+    /// message waits for them.
     #[inline]
     pub fn is_unnamed_unsure(&self) -> bool {
         let may_skip = self.changes > 0 && self.may_skip();
@@ -125,7 +128,7 @@ impl PendingReplies {
     }
 
     /// Whether the reply to a Parse or Close of the unnamed statement is pending, whoever has sent
-    /// it.
+    /// it. If so, a failed or skipped one before it is not undone: the later one decides.
     pub fn changes_unnamed(&self) -> bool {
         self.entries.iter().any(|entry| matches!(entry.reply, Pending::Unnamed(..)))
     }
@@ -138,7 +141,7 @@ impl PendingReplies {
     }
 
     /// Whether the server would skip a message that is sent now if an earlier one fails: an
-    /// extended-protocol reply is pending since the last Sync.
+    /// extended-protocol reply, of any owner, is pending since the last Sync. False if nothing is.
     pub fn may_skip(&self) -> bool {
         self.entries
             .iter()
@@ -181,8 +184,10 @@ impl PendingReplies {
         self.entries.front().map(|entry| entry.owner)
     }
 
-    /// Takes a final reply of an extended-protocol message, which has come, off the queue. Returns
-    /// what it was the answer to; `None` if the next entry is not such a reply.
+    /// Takes a final reply of an extended-protocol message, which has come, off the queue; of an
+    /// entry that stands for several, one is taken. Returns what it was the answer to. `None` if
+    /// the next entry is not such a reply (an entry that ReadyForQuery completes, or one of
+    /// [`Pending::Closed`]) or the queue is empty.
     #[inline]
     pub fn take_reply(&mut self) -> Option<Reply> {
         let is_change = self.front().is_some_and(Pending::is_change);
@@ -260,7 +265,9 @@ impl PendingReplies {
         Some(made.owner)
     }
 
-    /// Takes the entry that a ReadyForQuery completes; `None` if the next entry is not such a one.
+    /// Takes the entry that a ReadyForQuery, which has come, completes: a Sync, a query or one of
+    /// the proxy's own. `None` if the next entry is not such a one, or the queue is empty: then the
+    /// server has broken the protocol.
     #[inline]
     pub fn take_ready(&mut self) -> Option<Pending> {
         let settled = match self.front()? {
@@ -274,8 +281,9 @@ impl PendingReplies {
     }
 
     /// Takes the entries in front of the next Sync, which the server skips after an error in the
-    /// extended protocol. The flag says whether there is such a Sync; without one, everything is
-    /// taken.
+    /// extended protocol; oldest first, without the Sync. The flag says whether there is such a
+    /// Sync; without one, everything is taken. The caller undoes what was noted ahead for these
+    /// entries.
     pub fn take_skipped(&mut self) -> (Vec<Pending>, bool) {
         let ends = |entry: &Entry| matches!(entry.reply, Pending::Sync | Pending::OwnSync);
         let sync = self.entries.iter().position(ends);
@@ -289,7 +297,9 @@ impl PendingReplies {
     }
 
     /// Notes that COPY FROM STDIN has begun (CopyInResponse). The server ignores each Sync between
-    /// the statement and the end of its data: their entries are taken out.
+    /// the statement and the end of its data: their entries are taken out, with that of the
+    /// CopyDone or CopyFail if it was sent. Nothing changes, and both flags are false, if the reply
+    /// that comes next is not one that a COPY may give.
     pub fn copy_begins(&mut self) -> CopyBegun {
         let mut begun = CopyBegun { ended: false, lost_sync: false };
         let Some(Entry { reply, owner }) = self.entries.front() else { return begun };
@@ -337,7 +347,7 @@ impl PendingReplies {
     }
 
     /// Whether the message on which the server works now was added by the proxy; false if none is
-    /// pending.
+    /// pending. A NoticeResponse that comes meanwhile does not pass to the client.
     pub fn is_proxys_own(&self) -> bool {
         match self.front() {
             Some(
@@ -386,7 +396,8 @@ impl PendingReplies {
         self.entries.is_empty()
     }
 
-    /// Whether the queue has [`PENDING_LIMIT`] entries, so that the client is not read for now.
+    /// Whether the queue has [`PENDING_LIMIT`] entries or more, so that the client is not read for
+    /// now. The caller sends Flush if a segment is open: the server may hold its replies back.
     #[inline]
     pub fn is_full(&self) -> bool {
         self.entries.len() >= PENDING_LIMIT

@@ -9,7 +9,9 @@ use pgimbal_wire::extended::NAME_BYTES;
 use super::statement::{ParsedUnder, Statement, StatementId};
 
 /// The most names of prepared statements (65,536) that one client may hold at a time. A driver's
-/// cache holds some hundreds; the limit keeps one client from filling memory.
+/// cache holds some hundreds; the limit keeps one client from filling memory. A client that holds
+/// so many and sends one more Parse of a named statement gets a FATAL error (08P01), and its
+/// session ends.
 pub const CLIENT_STATEMENTS_LIMIT: usize = 65_536;
 
 /// One client's names of prepared statements, and the statement that each means. A name counts up
@@ -28,8 +30,9 @@ impl ClientStatements {
         self.names.get(cut(name))
     }
 
-    /// Lets `name` mean `statement`, or takes the name away (`None`). Returns what it meant before;
-    /// `None` if it meant nothing.
+    /// Lets `name`, of which 63 bytes count, mean `statement`, or takes the name away (`None`).
+    /// Returns what it meant before; `None` if it meant nothing. No limit is checked here, and no
+    /// server is told.
     pub fn set(&mut self, name: &[u8], statement: Option<Rc<Statement>>) -> Option<Rc<Statement>> {
         if let Some(statement) = &statement {
             self.bytes += statement.kept_bytes();
@@ -44,8 +47,10 @@ impl ClientStatements {
         before
     }
 
-    /// How many bytes are kept for the client's statements, of their texts and of what is known of
-    /// them. A statement that other clients know too counts in full: it stays when they leave.
+    /// How many bytes are kept for the client's statements: of their texts and of their
+    /// classification. They count against the client's limit (`max_client_statement_bytes`). A
+    /// statement counts once for each of its names, and in full although other clients know it too.
+    /// A text that is not kept counts 0.
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes
@@ -63,7 +68,8 @@ impl ClientStatements {
         self.names.is_empty()
     }
 
-    /// Whether the client has a statement whose text is not kept, because it is above the limit.
+    /// Whether the client has a statement whose text is not kept ([`Statement::body`] says why).
+    /// Such a session keeps its server connection, because no other can be given the statement.
     #[must_use]
     pub fn any_uncached(&self) -> bool {
         self.uncached_count() > 0
@@ -77,22 +83,27 @@ impl ClientStatements {
     }
 
     /// Whether one of the client's statements would mean something else if it were parsed now,
-    /// under `settings`: something was fixed at its Parse. Statements without a kept text do not
-    /// count.
+    /// under `settings`: something was fixed at its Parse. Such a session keeps its server
+    /// connection. Statements without a kept text do not count, nor do those that were parsed under
+    /// unknown settings; false if `settings` are unknown.
     #[must_use]
     pub fn any_fixed_otherwise(&self, settings: ParsedUnder) -> bool {
         self.all_kept().any(|s| s.settings.is_fixed_otherwise(settings))
     }
 
-    /// The ids of the statements that would mean something else if they were parsed now, under
-    /// `settings`; sorted.
+    /// The ids of the client's statements that would mean something else if they were parsed now,
+    /// under `settings`: a setting whose meaning is fixed at Parse has changed since. The caller
+    /// does not evict these from the server connection. Sorted; a statement with two names is there
+    /// twice. Statements without a kept text, and those parsed under unknown settings, are left
+    /// out; empty if `settings` is unknown.
     #[must_use]
     pub fn fixed_otherwise(&self, settings: ParsedUnder) -> Vec<StatementId> {
         in_order(self.all_kept().filter(|s| s.settings.is_fixed_otherwise(settings)))
     }
 
     /// The ids of the client's statements with a kept text, sorted; a statement with two names is
-    /// there twice.
+    /// there twice. None of them is evicted from the server while it is not known under which
+    /// settings a Parse would be read there.
     #[must_use]
     pub fn kept(&self) -> Vec<StatementId> {
         in_order(self.all_kept())

@@ -46,7 +46,8 @@ impl ParsedUnder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StatementId(pub u128);
 
-/// The process's secret key for the hashes of [`StatementId`]: 16 bytes, not shown by `Debug`.
+/// The process's secret key for the hashes of [`StatementId`]: 16 random bytes, drawn when the
+/// process starts and equal on every worker; not shown by `Debug`.
 #[derive(Clone, Copy)]
 pub struct StatementKey(pub [u8; 16]);
 
@@ -117,8 +118,8 @@ pub struct Shape {
 }
 
 impl Statement {
-    /// How many bytes are kept of the statement's text and of its classification; they count
-    /// against the client's limit.
+    /// How many bytes are kept of the statement's Parse (text, NUL, parameter types; 0 if the text
+    /// is not kept) and of its classification. They count against `max_client_statement_bytes`.
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
         self.body.as_ref().map_or(0, |body| body.len()) + self.class.bytes()
@@ -164,7 +165,9 @@ impl Statement {
         })
     }
 
-    /// Whether the statement's text names prepared statements (EXECUTE, DEALLOCATE and the like).
+    /// Whether the statement's text names prepared statements (EXECUTE, DEALLOCATE and the like),
+    /// so that those must exist on the server under the client's names when it is executed. False
+    /// for a text that was not classified, true for one that could not be read.
     #[must_use]
     pub fn names_statements(&self) -> bool {
         self.class.not_plain().is_some_and(|classified| classified.names_statements)
@@ -193,7 +196,7 @@ impl Statement {
 }
 
 /// Appends the name on the servers of the statement `id`, without a NUL: [`SERVER_NAME_PREFIX`] and
-/// 32 hexadecimal digits.
+/// 32 lower-case hexadecimal digits, the highest first; 40 bytes in all.
 pub fn write_server_name(id: StatementId, out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     out.extend_from_slice(SERVER_NAME_PREFIX);

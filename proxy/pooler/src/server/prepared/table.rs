@@ -34,8 +34,8 @@ impl StatementTable {
         Self { key, worker, parses: 0, known: HashMap::default(), sweep_at: 256 }
     }
 
-    /// A hash of a list of names and values, equal on every worker; never 0, which stands for no
-    /// settings.
+    /// A hash of a list of names and values, equal on every worker; their order counts. Never 0,
+    /// not even for an empty list: the caller uses 0 where no setting differs from the defaults.
     pub fn fingerprint<'a>(&self, values: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> u64 {
         let mut hasher = SipHasher13::new_with_key(&self.key.0);
         for (name, value) in values {
@@ -50,7 +50,9 @@ impl StatementTable {
 
     /// The statement with the text of `statement`, for a Parse under `settings` and after
     /// `schema_changes` changes of the schema: the one that others share, if its client was told
-    /// the same shape, otherwise a new one that is not shared.
+    /// the same shape (or neither was told one), otherwise a new one of the shape of `statement`
+    /// that is not shared. The table is not changed; the caller lets the client's name mean the
+    /// result. Used before a statement is parsed again on another server connection.
     pub fn under(
         &mut self,
         statement: &Statement,
@@ -74,7 +76,8 @@ impl StatementTable {
     }
 
     /// A new statement for a client's Parse with this body (text, NUL, parameter types). It is the
-    /// client's own until [`Self::described`] finds one to share.
+    /// client's own until [`Self::described`] finds one to share. Its id is new each time, also for
+    /// an equal body, so that no server has it yet; the table is not changed.
     pub fn parse(
         &mut self,
         body: &[u8],
@@ -113,7 +116,8 @@ impl StatementTable {
     }
 
     /// A hash of what a statement's rows look like, from the body of a RowDescription (as much of
-    /// it as is at hand); 0 for NoData (`None`). The table of a column does not matter.
+    /// it as is at hand); 0 for NoData (`None`), and never for a RowDescription. The name, type and
+    /// type modifier of each column count; its table, size and format do not.
     #[must_use]
     pub fn rows(&self, description: Option<&[u8]>) -> u64 {
         let Some(body) = description else { return 0 };
@@ -134,7 +138,7 @@ impl StatementTable {
     /// Notes the shape with which the server has described a statement that a client has just
     /// parsed. Returns the newest statement of the same content and shape, to be used instead;
     /// `None` if there is no other, and `statement` is the newest from now on (unless its settings
-    /// are unknown).
+    /// are unknown). A shape that `statement` has already is kept.
     pub fn described(&mut self, statement: &Rc<Statement>, shape: Shape) -> Option<Rc<Statement>> {
         let newest = self.known.get(&statement.content).and_then(Weak::upgrade);
         let shape = statement.shape.get_or_init(|| shape);

@@ -41,10 +41,11 @@ pub enum Reset<'n> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Untracked {
     /// The client would have more settings, or larger ones, than are kept for one client (64 and
-    /// 16,384 bytes), or more than 256 savepoints in a transaction. The session is pinned to its
-    /// server connection.
+    /// 16,384 bytes), or more than 256 savepoints behind the first changed setting of a
+    /// transaction. The caller pins the session to its server connection.
     TooMany,
-    /// The new state depends on more than is known here: the server must be asked for its settings.
+    /// The new state depends on more than is known here: the caller raises the settings and the
+    /// role, and the server is asked for them after the transaction.
     Ask,
 }
 
@@ -76,15 +77,16 @@ impl From<TooManySettings> for Untracked {
 }
 
 impl ClientSettings {
-    /// The settings of a client whose startup values are `base`. Takes over the caller's reference
-    /// to `base`.
+    /// The settings of a client whose startup values are `base`, at which it also begins. Takes
+    /// over the caller's reference to `base`. [`Self::close`] must be called in the end.
     pub fn new(table: &mut SettingsTable, base: SettingsId) -> ClientSettings {
         table.retain(base);
         ClientSettings { base, current: base, transaction: None }
     }
 
-    /// Gives back the references to the table, when the session has ended. Without this call the
-    /// sets are never forgotten.
+    /// Gives back the references to the table, when the session has ended or other settings take
+    /// the place of these. `table` is the one that made them. Without this call the sets are never
+    /// forgotten.
     pub fn close(mut self, table: &mut SettingsTable) {
         self.commit(table);
         table.release(self.current);
@@ -116,9 +118,10 @@ impl ClientSettings {
         self.base
     }
 
-    /// Notes a SET (or `set_config`) of `name`, which is in lower case, to `value`. A setting that
-    /// is never replayed is passed over. SET SESSION AUTHORIZATION also takes the role away, as in
-    /// PostgreSQL.
+    /// Notes a SET (or `set_config`) of `name`, which is in lower case, to `value`, once the server
+    /// has done it. With [`Scope::Local`] it ends with the transaction. A setting that is never
+    /// replayed (such as `transaction_isolation` and `seed`) is passed over. SET SESSION
+    /// AUTHORIZATION also takes the role away, as in PostgreSQL.
     ///
     /// # Errors
     /// [`Untracked`]: the change cannot be followed, and nothing is noted. [`Untracked::Ask`]
@@ -147,10 +150,12 @@ impl ClientSettings {
     }
 
     /// Notes a RESET, SET … TO DEFAULT or DISCARD ALL: the settings go back to the client's startup
-    /// values. RESET ALL passes over what SET LOCAL has brought to its default.
+    /// values. RESET ALL passes over what SET LOCAL has brought to its default. The server itself
+    /// goes back to its own defaults, so the caller sets the startup values there again.
     ///
     /// # Errors
-    /// [`Untracked`]: the change cannot be followed, and nothing is noted.
+    /// [`Untracked`]: the change cannot be followed, and nothing is noted. [`Untracked::Ask`]
+    /// stands for another `client_encoding`, reset by name, while values beyond ASCII are set.
     pub fn reset(
         &mut self,
         table: &mut SettingsTable,
@@ -213,7 +218,8 @@ impl ClientSettings {
         }
     }
 
-    /// Notes a SAVEPOINT; before the first change of a transaction nothing need be noted.
+    /// Notes a SAVEPOINT, whose name may be that of an earlier one, which it hides; before the
+    /// first change of a setting in a transaction nothing is noted.
     ///
     /// # Errors
     /// [`Untracked::TooMany`]: there are 256 already, and the client must keep its server
@@ -233,7 +239,7 @@ impl ClientSettings {
 
     /// Notes a ROLLBACK TO: the settings go back to those at the newest savepoint of this name,
     /// which stays. For an unknown name (a savepoint before the first change) to those from before
-    /// the transaction.
+    /// the transaction. Later savepoints are forgotten. Nothing happens if no setting was changed.
     pub fn rollback_to(&mut self, table: &mut SettingsTable, name: &[u8]) {
         let Some(transaction) = &mut self.transaction else { return };
         let at = transaction.position(name);
@@ -251,7 +257,8 @@ impl ClientSettings {
     }
 
     /// Notes a RELEASE: the savepoint of this name and all behind it are forgotten, the settings
-    /// stay. An unknown name stands for a savepoint before the first change, and takes all.
+    /// stay. An unknown name stands for a savepoint before the first change, and takes all. Of
+    /// several with one name the newest counts. Nothing happens if no setting was changed.
     pub fn release(&mut self, table: &mut SettingsTable, name: &[u8]) {
         let Some(transaction) = &mut self.transaction else { return };
         let at = transaction.position(name).unwrap_or(0);
@@ -268,8 +275,8 @@ impl ClientSettings {
         }
     }
 
-    /// Notes that the transaction was rolled back: the settings are those from before its first
-    /// change.
+    /// Notes that the transaction was rolled back, or that its server connection is gone: the
+    /// settings are those from before its first change. Nothing happens if none was changed.
     #[inline]
     pub fn rollback(&mut self, table: &mut SettingsTable) {
         if let Some(transaction) = self.transaction.take() {
@@ -285,8 +292,8 @@ impl ClientSettings {
         self.transaction.is_some()
     }
 
-    /// The settings that hold behind the transaction that is under way, if it commits; outside one,
-    /// the present ones.
+    /// The settings that hold behind the transaction that is under way, if it commits (the same as
+    /// [`Self::after_commit`]); outside one, the present ones. No reference is taken.
     #[must_use]
     pub fn kept(&self) -> SettingsId {
         self.transaction.as_ref().map_or(self.current, |transaction| transaction.kept)

@@ -27,7 +27,8 @@ pub enum Replay {
 /// Appends to `out` the SET and RESET statements that bring a server connection from the settings
 /// `from` to the settings `to`. They are sent outside a transaction, or inside the one whose end
 /// undoes them. The session user and the role are reset first and set last, because a role may lack
-/// the privilege.
+/// the privilege. They are reset and set again even where they stay the same. Nothing is written
+/// if the sets are equal. `table` stays as it is: the caller notes the server's new settings.
 pub fn replay_sql(
     table: &SettingsTable,
     from: SettingsId,
@@ -143,20 +144,23 @@ pub fn order_of(name: &[u8]) -> u8 {
     }
 }
 
-/// Appends the SQL statement (SET, or SELECT of `set_config`) that sets one setting for the
-/// session, and a semicolon.
+/// Appends the SQL statement that sets one setting for the session, and a semicolon: SET, or for a
+/// list such as `search_path` that is not well-formed, SELECT of `set_config`, which has a row. The
+/// value is quoted so that it means the same whatever `standard_conforming_strings` is.
 pub fn assign(setting: &Setting, out: &mut Vec<u8>) {
     assign_in(Scope::Session, setting, out);
 }
 
-/// Appends the SQL statement that sets one setting until the transaction ends (SET LOCAL), and a
-/// semicolon.
+/// Appends the SQL statement that sets one setting until the transaction ends, and a semicolon: SET
+/// LOCAL, or SELECT of `set_config` where [`assign`] writes that. Outside a transaction block it
+/// has no effect.
 pub fn assign_local(setting: &Setting, out: &mut Vec<u8>) {
     assign_in(Scope::Local, setting, out);
 }
 
 /// Appends the statement (SET LOCAL … TO DEFAULT) that brings one setting to the server's default
-/// until the transaction ends, and a semicolon.
+/// until the transaction ends, and a semicolon. Used around the Parse of a statement under
+/// older settings of the client's, for a setting that the client had not set.
 pub fn reset_local(name: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"SET LOCAL ");
     push_name(name, out);

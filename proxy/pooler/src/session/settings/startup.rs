@@ -13,7 +13,8 @@ pub enum StartupError {
     #[error("parameter \"{}\" cannot be changed", .0.escape_ascii())]
     Fixed(Vec<u8>),
     /// There are more settings, or larger ones, than are kept for one client (64 and 16,384 bytes
-    /// of names and values).
+    /// of names and values). Made from a [`TooManySettings`]; [`normalize_startup`] itself does not
+    /// count.
     #[error(transparent)]
     TooMany(#[from] TooManySettings),
 }
@@ -36,8 +37,8 @@ impl StartupError {
 /// passed over.
 ///
 /// # Errors
-/// [`StartupError::Fixed`] for a name that every PostgreSQL server refuses. Whether a server
-/// accepts the other settings is found out when they are tried.
+/// [`StartupError::Fixed`] for a name that every PostgreSQL server refuses (`in_hot_standby`,
+/// `is_superuser`). Whether a server accepts the other settings is found out when they are tried.
 pub fn normalize_startup<'p>(
     parameters: impl IntoIterator<Item = (&'p [u8], &'p [u8])>,
     defaults: &[(&[u8], &[u8])],

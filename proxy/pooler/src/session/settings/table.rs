@@ -43,7 +43,8 @@ pub enum ValueEncoding {
 }
 
 impl Setting {
-    /// A setting of this name, in any case, and this value, as the client has sent it.
+    /// A setting of this name, in any case (it is kept in lower case), and this value, as the
+    /// client has sent it: in the client's encoding. Neither is checked.
     pub fn new(name: &[u8], value: &[u8]) -> Setting {
         let name = name.to_ascii_lowercase().into();
         Setting { name, value: value.into(), encoding: ValueEncoding::Client }
@@ -58,8 +59,9 @@ impl Setting {
             && self.value.iter().all(|byte| (b' '..=b'~').contains(byte))
     }
 
-    /// A setting as the server has shown it: a name in any case, and a value in the database's
-    /// encoding.
+    /// A setting as the server has shown it (`pg_settings`): a name in any case, and a value in the
+    /// database's encoding. A value in ASCII counts as [`ValueEncoding::Client`], so that it equals
+    /// the same value of a client.
     pub fn shown(name: &[u8], value: &[u8]) -> Setting {
         let encoding = match value.is_ascii() {
             true => ValueEncoding::Client,
@@ -69,7 +71,8 @@ impl Setting {
     }
 
     /// Whether the value has bytes beyond ASCII in the client's encoding, and so means something
-    /// else after a change of `client_encoding`.
+    /// else after a change of `client_encoding`. Such a value is set in a second query, behind the
+    /// new encoding ([`Replay::Two`](super::Replay::Two)). False for the database's encoding.
     pub fn depends_on_encoding(&self) -> bool {
         self.encoding == ValueEncoding::Client && !self.value.is_ascii()
     }
@@ -124,11 +127,13 @@ impl SettingsTable {
         SettingsTable { slots: vec![empty], free: Vec::new(), index: HashTable::new(), hasher }
     }
 
-    /// The number of the set of these settings; of several with one name the last counts. The
-    /// caller owns a reference to it.
+    /// The number of the set of these settings, in any order; of several with one name the last
+    /// counts. [`SettingsId::EMPTY`] if there are none. The caller owns a reference to it, and
+    /// gives it back with [`Self::release`].
     ///
     /// # Errors
-    /// There are more than 64 settings, or more than 16,384 bytes of names and values.
+    /// There are more than 64 settings, or more than 16,384 bytes of names and values; the table is
+    /// unchanged then.
     pub fn intern(&mut self, mut settings: Vec<Setting>) -> Result<SettingsId, TooManySettings> {
         settings.reverse();
         settings.sort_by(|a, b| a.name.cmp(&b.name));
@@ -140,8 +145,9 @@ impl SettingsTable {
         Ok(self.own(settings))
     }
 
-    /// The number of the set `id` with `name` (in any case) at `value`. The caller owns a reference
-    /// to it.
+    /// The number of the set `id` with `name` (in any case) at `value`, as the client has sent it,
+    /// in place of an earlier value; `id` itself if it has that value already. The caller owns a
+    /// reference to it, and keeps the one to `id`.
     ///
     /// # Errors
     /// The new set has more than 64 settings, or more than 16,384 bytes of names and values.
@@ -161,8 +167,9 @@ impl SettingsTable {
         self.intern(settings)
     }
 
-    /// The number of the set `id` without the settings whose names `leaves` says yes to. The caller
-    /// owns a reference to it.
+    /// The number of the set `id` without the settings for whose names (in lower case) `leaves`
+    /// returns true; `id` itself if there are none such, [`SettingsId::EMPTY`] if none stays. The
+    /// caller owns a reference to it, and keeps the one to `id`.
     pub fn without(&mut self, id: SettingsId, leaves: impl Fn(&[u8]) -> bool) -> SettingsId {
         if !self.settings(id).iter().any(|setting| leaves(&setting.name)) {
             self.retain(id);
@@ -181,7 +188,8 @@ impl SettingsTable {
     }
 
     /// Takes a reference from `id`. Without any the set is forgotten, and its number may be used
-    /// again.
+    /// again; nothing for [`SettingsId::EMPTY`]. It must not be called more often than there are
+    /// references.
     pub fn release(&mut self, id: SettingsId) {
         if id == SettingsId::EMPTY {
             return;
@@ -203,7 +211,8 @@ impl SettingsTable {
         }
     }
 
-    /// Stores `to` in `place`: adds a reference to `to` and releases the one that `place` held.
+    /// Stores `to` in `place`: adds a reference to `to` and releases the one that `place` held;
+    /// nothing if `place` is `to` already. The caller keeps its own reference to `to`.
     #[inline]
     pub fn assign(&mut self, place: &mut SettingsId, to: SettingsId) {
         if *place != to {
@@ -218,13 +227,13 @@ impl SettingsTable {
     }
 
     /// The settings of the set `id`, sorted by name, shared so that they outlive the set's last
-    /// reference.
+    /// reference; empty for [`SettingsId::EMPTY`]. No reference to the number is taken.
     pub fn shared(&self, id: SettingsId) -> Arc<[Setting]> {
         Arc::clone(&self.slots[id.0 as usize].settings)
     }
 
     /// The value of `name`, which is in lower case, in the set `id`; `None` if the set does not
-    /// have it.
+    /// have it, which means the server's default.
     pub fn get(&self, id: SettingsId, name: &[u8]) -> Option<&[u8]> {
         let settings = self.settings(id);
         let at = settings.binary_search_by(|setting| (*setting.name).cmp(name)).ok()?;
@@ -239,7 +248,8 @@ impl SettingsTable {
         self.slots[id.0 as usize].parse
     }
 
-    /// How many sets are referred to, besides the empty one.
+    /// How many sets are referred to, besides the empty one. A set's part that affects parsing
+    /// ([`Self::parse_affecting`]) counts as one of its own where it differs from the set.
     pub fn len(&self) -> usize {
         self.slots.len() - 1 - self.free.len()
     }

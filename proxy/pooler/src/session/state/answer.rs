@@ -72,7 +72,8 @@ pub struct ShownSetting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatementCounts {
     /// The number made by a Parse message, the proxy's own included. If it is not what the proxy
-    /// believes, all statements are deallocated.
+    /// believes, all statements of the server connection are deallocated, and parsed
+    /// again when they are needed.
     pub parsed: u64,
     /// The number made by SQL PREPARE. The session is pinned if it is not 0.
     pub from_sql: u64,
@@ -117,7 +118,8 @@ impl Answer {
     }
 
     /// The kinds of state that the answer shows and that pin a session to its server connection;
-    /// empty if there are none. Settings and the role are not among them.
+    /// empty if there are none, or nothing was asked. Settings and the role are not among them, nor
+    /// statements made by Parse. [`Pin::show`](crate::session::pin::Pin::show) takes them.
     #[must_use]
     pub fn shown(&self) -> Kinds {
         let session = self.session.as_ref();

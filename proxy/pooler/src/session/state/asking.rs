@@ -29,8 +29,8 @@ pub enum Waiting {
     /// The client waits, so that nothing of what was asked about can have changed when the answer
     /// comes.
     Yes,
-    /// The client waits no longer, because the answer is late: the kinds asked about stay raised,
-    /// and are asked about again.
+    /// The client waits no longer, because the answer is late: the session is pinned as unknown,
+    /// the kinds asked about stay raised, and are asked about again.
     No,
 }
 
@@ -47,14 +47,15 @@ enum Attempt {
 
 impl Refusal {
     /// Whether the error is 26000: a statement of the proxy's own is missing, because the client's
-    /// code has deallocated all. The question is asked once more.
+    /// code has deallocated all. If [`Asking::may_ask_again`], the client's prepared statements
+    /// count as deallocated too, and the question is asked once more.
     #[must_use]
     pub fn is_missing_statement(self) -> bool {
         self.0 == SqlState::INVALID_SQL_STATEMENT_NAME
     }
 
-    /// Whether the error is 42501 (insufficient privilege): the pool's user may not ask, and the
-    /// session is pinned as unknown.
+    /// Whether the error is 42501 (insufficient privilege): the pool's user may not ask. The
+    /// session is pinned as unknown, and no session of its pool is asked about these kinds again.
     #[must_use]
     pub fn is_denied(self) -> bool {
         self.0 == SqlState::INSUFFICIENT_PRIVILEGE
@@ -62,8 +63,9 @@ impl Refusal {
 }
 
 impl Asking {
-    /// A question about these kinds of session state: BEGIN, the statements that tell of them,
-    /// COMMIT.
+    /// A question about these kinds of session state: BEGIN, the statements that tell of them, each
+    /// at most once, COMMIT. Kinds that no query shows ([`Kinds::HIDDEN`], dblink) add none. The
+    /// caller sends it with [`Self::write`], between two transactions of the client.
     #[must_use]
     pub fn about(kinds: Kinds) -> Self {
         let asked = Question::ALL.into_iter().filter(|question| question.kinds().meets(kinds));
@@ -80,21 +82,24 @@ impl Asking {
         }
     }
 
-    /// A question that tells the two facts about the database only, and nothing of the session.
-    /// Sent before a session's first message, when the facts are due or needed.
+    /// A question that tells the two facts about the database only (event triggers, functions named
+    /// `set_config`), and nothing of the session. Sent ahead of a client's message, when a session
+    /// gets a server connection and the facts are due, or when a statement needs them.
     #[must_use]
     pub fn for_facts() -> Self {
         Self { kinds: Kinds::NONE, ..Self::about(Kinds::ROLE) }
     }
 
-    /// The same question, marked as the second attempt: [`Self::may_ask_again`] is then false.
+    /// The same question, marked as the second attempt: [`Self::may_ask_again`] is then false. Used
+    /// after a refusal with 26000.
     #[must_use]
     pub fn last(self) -> Self {
         Self { attempt: Attempt::Last, ..self }
     }
 
-    /// Notes that the client no longer waits for the answer. The answer then does not prove that
-    /// the kinds asked about are gone.
+    /// Notes that the client no longer waits for the answer, because it is late. The answer then
+    /// does not prove that the kinds asked about are gone. The caller lets the client's messages
+    /// through and pins the session as unknown.
     pub const fn let_client_go_on(&mut self) {
         self.client = Waiting::No;
     }
@@ -106,7 +111,7 @@ impl Asking {
     }
 
     /// Notes the SQLSTATE of an ErrorResponse that came in place of an answer; it decides whether
-    /// the question is repeated.
+    /// the question is repeated: 26000 repeats it once. A later one replaces an earlier one.
     pub const fn refused(&mut self, code: SqlState) {
         self.refusal = Some(Refusal(code));
     }
@@ -117,7 +122,8 @@ impl Asking {
         self.refusal
     }
 
-    /// Whether the question may be repeated: it was asked for the first time.
+    /// Whether the question may be repeated after a refusal with 26000: it was asked for the first
+    /// time. False after [`Self::last`].
     #[must_use]
     pub fn may_ask_again(&self) -> bool {
         self.attempt == Attempt::First
@@ -157,7 +163,8 @@ impl Asking {
     }
 
     /// Reads the body of a DataRow into the answer. A row of another form than asked for makes the
-    /// whole answer invalid. `body` is whole unless it is enormous.
+    /// whole answer invalid: [`Self::answer`] is then `None`. `body` is that of the message without
+    /// tag and length; it is whole unless it is enormous.
     pub fn row(&mut self, body: &[u8]) {
         let question = self.list.get(self.done).copied();
         if question.and_then(|question| self.answer.read(question, body)).is_none() {
@@ -165,8 +172,8 @@ impl Asking {
         }
     }
 
-    /// Notes a CommandComplete: the next statement of the question is answered from now on. A
-    /// settings statement without a row counts as answered with none.
+    /// Notes a CommandComplete: the rows that come next belong to the next statement of the
+    /// question. A settings statement without a row counts as answered: the session has set none.
     pub fn completed(&mut self) {
         if self.list.get(self.done) == Some(&Question::Settings) {
             // It may have no row.
@@ -176,7 +183,8 @@ impl Asking {
     }
 
     /// The server's answer, once its ReadyForQuery has come; `None` if a statement was not answered
-    /// or a row had an unexpected form.
+    /// (an error came) or a row had an unexpected form. The caller then pins the session as
+    /// unknown, or, for [`Self::for_facts`], takes both facts to be true.
     #[must_use]
     pub fn answer(self) -> Option<Answer> {
         (self.done == self.list.len() && !self.broken).then_some(self.answer)

@@ -20,7 +20,8 @@ pub struct CustomNames(Option<Box<Vec<Bytes>>>);
 
 impl CustomNames {
     /// Adds a name, in any case; nothing if it is not that of a custom setting (has no dot), not
-    /// ASCII, has a comma, or is longer than 1024 bytes.
+    /// ASCII, has a comma (which separates names in the question), is longer than 1024 bytes, is
+    /// known already, or there are 64 names.
     pub fn add(&mut self, name: &[u8]) {
         if !is_custom(name) || name.len() > LONGEST {
             return;
@@ -33,7 +34,8 @@ impl CustomNames {
     }
 
     /// Adds the name of each setting in the list (of a SET or `set_config`), where the text shows
-    /// it and not a parameter. [`Self::add`] applies its limits.
+    /// it and not a parameter. [`Self::add`] applies its limits and passes over names without a
+    /// dot.
     pub fn add_all(&mut self, list: &[Assignment]) {
         for assignment in list {
             if let Operand::Text(name) = &assignment.name {
@@ -42,8 +44,9 @@ impl CustomNames {
         }
     }
 
-    /// Adds every word of an SQL text that looks like the name of a custom setting, wherever it
-    /// stands: to ask for a name that is none costs little.
+    /// Adds every word of an SQL text that looks like the name of a custom setting (parts of ASCII
+    /// letters, digits and underscores with dots between them, such as `app.tenant`), wherever it
+    /// stands, also in comments and literals: to ask for a name that is none costs little.
     pub fn add_from(&mut self, text: &[u8]) {
         let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
         for word in text.split(|byte| !is_part(byte)) {
@@ -56,7 +59,8 @@ impl CustomNames {
         }
     }
 
-    /// The remembered names, in lower case, in the order in which they were added.
+    /// The remembered names, in lower case and without doubles, in the order in which they were
+    /// added; none if no custom setting was named.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().flat_map(|names| names.iter()).map(|name| &**name)
     }

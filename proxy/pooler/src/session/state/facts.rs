@@ -46,27 +46,30 @@ struct Known {
 impl DatabaseFacts {
     /// Stores at the time `at` whether the database has event triggers that are not disabled, and
     /// functions named `set_config` besides PostgreSQL's own: the server's answer, or the worst
-    /// after an error. It holds for 60 s.
+    /// (both true) after an error. It holds for 60 s and replaces what was stored before.
     pub fn learn(&self, event_triggers: bool, other_set_config: bool, at: Instant) {
         self.with(|state| state.known = Some(Known { event_triggers, other_set_config, at }));
     }
 
-    /// Notes that a statement depends on the two facts. Returns whether they are not known, or
-    /// older than 60 s, so that the server is asked before the statement runs.
+    /// Notes that a statement (DDL, or `set_config` without its schema) depends on the two facts.
+    /// Returns whether they are not known, or 60 s old or older, so that the server is to be asked
+    /// before the statement runs. From now on [`Self::are_due`] asks ahead.
     pub fn want(&self, now: Instant) -> bool {
         self.with(|state| state.wanted = true);
         self.fresh(now).is_none()
     }
 
-    /// Whether it is time to ask for the two facts again, 15 s before they are too old (60 s).
-    /// False for a database whose statements have never depended on them.
+    /// Whether it is time to ask for the two facts again: they are not known, or within 15 s of
+    /// being too old (60 s). False for a database whose statements have never depended on them
+    /// ([`Self::want`]). Looked at when a session gets a server connection.
     #[must_use]
     pub fn are_due(&self, now: Instant) -> bool {
         self.with(|state| state.wanted) && self.fresh(now + LIFETIME / 4).is_none()
     }
 
     /// Remembers that sessions of this database set a custom setting of this name. At most 64 names
-    /// are kept; further ones are dropped.
+    /// are kept; further ones and known ones are dropped. The name is compared byte by byte: the
+    /// caller gives it in lower case. They are never forgotten.
     pub fn remember_custom(&self, name: &[u8]) {
         self.with(|state| {
             if state.custom.len() < CUSTOM_LIMIT && !state.custom.contains(name) {
@@ -75,33 +78,38 @@ impl DatabaseFacts {
         });
     }
 
-    /// Calls `visit` with the name of each custom setting that sessions of this database have set:
-    /// unseen code is likely to set the same. The mutex is held meanwhile.
+    /// Calls `visit` with the name of each custom setting that sessions of this database have set,
+    /// in the order of their bytes: unseen code is likely to set the same, so they are asked about
+    /// after it. The mutex is held meanwhile: `visit` must not use these facts.
     pub fn each_custom(&self, visit: impl FnMut(&Bytes)) {
         self.with(|state| state.custom.iter().for_each(visit));
     }
 
-    /// Forgets the two facts, because a statement (DDL) may have changed them; they count as not
-    /// known until the server is asked again.
+    /// Forgets the two facts, because a statement (DDL with the word EVENT, EXTENSION or
+    /// `set_config`) may change them; they count as not known until the server is asked again.
+    /// Names of custom settings and refused kinds stay.
     pub fn forget(&self) {
         self.with(|state| state.known = None);
     }
 
-    /// Whether DDL may run an event trigger; also true if that is not known, or older than 60 s.
+    /// Whether DDL may run an event trigger; also true if that is not known, or 60 s old. If so,
+    /// DDL counts as leaving any kind of state ([`Kinds::ANYTHING`]).
     #[must_use]
     pub fn may_have_event_triggers(&self, now: Instant) -> bool {
         self.fresh(now).is_none_or(|known| known.event_triggers)
     }
 
     /// Whether `set_config` without a schema is surely PostgreSQL's own; false if that is not
-    /// known, or older than 60 s.
+    /// known, or 60 s old. If false, a call is not followed as a SET: the server is asked for the
+    /// settings afterwards.
     #[must_use]
     pub fn set_config_is_builtin(&self, now: Instant) -> bool {
         self.fresh(now).is_some_and(|known| !known.other_set_config)
     }
 
     /// Notes that the server refuses questions about `kinds` to this user (42501). Returns whether
-    /// one of them was not noted before.
+    /// one of them was not noted before, and is then reported to the driver. The kinds are never
+    /// asked about again.
     pub fn deny(&self, kinds: Kinds) -> bool {
         self.with(|state| {
             let news = !kinds.without(state.denied).is_empty();
@@ -110,7 +118,8 @@ impl DatabaseFacts {
         })
     }
 
-    /// The kinds of state about which the server refuses to answer; empty if none.
+    /// The kinds of state about which the server refuses to answer; empty if none. A session that
+    /// may have state of these kinds is pinned as unknown without being asked about them.
     #[must_use]
     pub fn denied(&self) -> Kinds {
         self.with(|state| state.denied)

@@ -13,8 +13,8 @@ const LIMIT: usize = 32;
 pub enum Rereads {
     /// The statement does not: the reading of later texts stays as it is.
     No,
-    /// The statement may, because it sets or resets settings or rolls back: later texts are classified
-    /// by all their possible readings until it is answered.
+    /// The statement may, because it sets or resets settings or rolls back: later texts are
+    /// classified by all their possible readings until it is answered.
     Perhaps,
 }
 
@@ -34,7 +34,8 @@ struct Followed {
 impl Portals {
     /// Notes a Bind of `portal`, which replaces one of the same name. `script` is what the portal
     /// runs; `None` if nothing of that is followed. Returns the kinds of state that the portal may
-    /// leave unseen: none, or any if there are 32 portals already.
+    /// leave unseen, which the caller raises: none, or any ([`Kinds::ANYTHING`]) if there are 32
+    /// other portals already; the portal is then not followed, and FETCH may leave any kind too.
     pub fn bind(&mut self, portal: &[u8], script: Option<(Script, Rereads)>) -> Kinds {
         self.close(portal);
         let Some((script, rereads)) = script else { return Kinds::NONE };
@@ -55,8 +56,9 @@ impl Portals {
         }
     }
 
-    /// Takes what the portal runs, when it is executed; `None` if that is not followed. A second
-    /// Execute of the portal finds nothing.
+    /// Takes what the portal runs, when the client's Execute names it; `None` if that is not
+    /// followed, or the name is unknown. The empty name is the unnamed portal. A second Execute of
+    /// the portal finds nothing.
     pub fn take(&mut self, portal: &[u8]) -> Option<(Script, Rereads)> {
         let list = &mut self.0.as_mut()?.list;
         let at = list.iter().position(|(name, ..)| **name == *portal)?;
@@ -64,7 +66,8 @@ impl Portals {
         Some((script, rereads))
     }
 
-    /// Whether no portal is followed; cursors do not count.
+    /// Whether no portal is followed, as in most transactions; declared cursors do not count. Texts
+    /// that may close portals then need no further look.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -72,23 +75,26 @@ impl Portals {
     }
 
     /// Stops following all portals, because code may have closed them and put others in their
-    /// place. From now on FETCH may leave any kind of state.
+    /// place. From now on, until the transaction ends, FETCH may leave any kind of state. The
+    /// caller raises [`Kinds::ANYTHING`].
     pub fn forget(&mut self) {
         let followed = self.0.get_or_insert_default();
         followed.list.clear();
         followed.cursors.insert(Kinds::ANYTHING);
     }
 
-    /// Notes that a cursor was declared for a query that may leave `kinds` of state when it is
-    /// fetched from.
+    /// Notes that a cursor was declared (DECLARE) for a query that may leave `kinds` of state when
+    /// it is fetched from; nothing if `kinds` is empty. They count for every FETCH until the
+    /// transaction ends, whichever cursor it names.
     pub fn declare(&mut self, kinds: Kinds) {
         if !kinds.is_empty() {
             self.0.get_or_insert_default().cursors.insert(kinds);
         }
     }
 
-    /// The kinds of state that FETCH and MOVE may leave: they run cursors, and portals by their
-    /// names too.
+    /// The kinds of state that FETCH and MOVE may leave: those of all declared cursors, and any
+    /// ([`Kinds::ANYTHING`]) while a portal is followed or after [`Self::forget`], because FETCH
+    /// runs portals by their names too. Empty if there are neither.
     #[must_use]
     pub fn fetched(&self) -> Kinds {
         match &self.0 {
@@ -98,13 +104,15 @@ impl Portals {
         }
     }
 
-    /// The settings that the followed portals set when they are run, one list per SET statement.
+    /// The settings that the followed portals set when they are run, one list per SET statement, in
+    /// no order of the portals. Custom ones among them are asked about where FETCH may run them.
     pub fn assignments(&self) -> impl Iterator<Item = &[Assignment]> {
         let list = self.0.iter().flat_map(|followed| &followed.list);
         list.flat_map(|(_, script, _)| script.assignments())
     }
 
-    /// Forgets all portals and cursors, because the transaction has ended and closed them.
+    /// Forgets all portals and cursors, because the transaction has ended and closed them, or the
+    /// server connection went back to the pool or is gone.
     #[inline]
     pub fn clear(&mut self) {
         self.0 = None;

@@ -103,8 +103,8 @@ const SLOTS: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_get_replication_sl
 const TEXT_OID: [u8; 4] = 25_u32.to_be_bytes();
 
 impl Question {
-    /// The name of the prepared statement on every server, without a NUL: `pgimbal_ask_` and a
-    /// word.
+    /// The name of the prepared statement on every server, without a NUL: `pgimbal_ask_` and a word
+    /// (such as `session`). Parse, Bind and Close of a question carry it.
     #[must_use]
     pub const fn name(self) -> &'static [u8] {
         match self {
@@ -119,7 +119,8 @@ impl Question {
         }
     }
 
-    /// The label under which the statement is counted in the metrics; `None` for BEGIN and COMMIT.
+    /// The label under which the statement is counted in the metrics, each time it is sent: the
+    /// last word of [`Self::name`]. `None` for BEGIN and COMMIT, which are not counted.
     #[must_use]
     pub const fn label(self) -> Option<&'static str> {
         match self {
@@ -206,8 +207,9 @@ impl Question {
 }
 
 impl OwnStatements {
-    /// How many of the proxy's own statements the server connection surely has, without the
-    /// doubtful ones.
+    /// How many of the proxy's own statements the server connection surely has (0 to 8), without
+    /// the doubtful ones ([`Self::doubt`]). The proxy expects that many of its own in
+    /// `pg_prepared_statements`.
     #[must_use]
     pub const fn count(self) -> u64 {
         self.there.count_ones() as u64
@@ -229,8 +231,9 @@ impl OwnStatements {
         closed + 1
     }
 
-    /// Notes that an error has come, after which it is not known which statements were parsed: all
-    /// are closed before they are parsed again.
+    /// Notes that an error has come in a question or witness, after which it is not known which
+    /// statements were parsed: [`Self::count`] is 0 from now on, and all are closed (message Close)
+    /// before they are parsed again. Nothing is sent here.
     pub const fn doubt(&mut self) {
         self.doubted |= self.there;
         self.there = 0;

@@ -3,14 +3,15 @@
 use crate::sql::Kinds;
 
 /// The kinds of state that no statement takes away and that end only with the server connection:
-/// loaded libraries, the replication origin, replication slots, dblink connections.
+/// loaded libraries, the replication origin, replication slots, dblink connections. A connection
+/// with residue of these kinds is closed instead of going back to the pool.
 pub const CLOSED: Kinds =
     Kinds::LOADED.union(Kinds::ORIGIN).union(Kinds::SLOTS).union(Kinds::DBLINK);
 
 /// The text of the lightest simple query that takes `kinds` of state off a server connection; empty
-/// if there is nothing to do. Kinds in [`CLOSED`] and [`Kinds::STATEMENTS`] are passed over.
-/// `seed`, 0 to 65535, is the number that `random()` goes on from if the session may have chosen
-/// one.
+/// if there is nothing to do. Kinds in [`CLOSED`] and [`Kinds::STATEMENTS`] are passed over: the
+/// caller closes the connection, or sends DEALLOCATE ALL. `seed`, 0 to 65535, is the number
+/// (divided by 65536) that `random()` goes on from if the session may have chosen one.
 #[must_use]
 pub fn reset_sql(kinds: Kinds, seed: u16) -> Vec<u8> {
     let code = kinds.meets(Kinds::UNNAMED_SETTINGS);
@@ -39,7 +40,8 @@ pub fn reset_sql(kinds: Kinds, seed: u16) -> Vec<u8> {
 
 /// The text of a simple query, put into a READ COMMITTED transaction of its own if it takes a
 /// snapshot (SELECT, DISCARD, CLOSE, DEALLOCATE). Under the defaults that a session has left it may
-/// otherwise wait for all serializable writers, or fail on a standby.
+/// otherwise wait for all serializable writers, or fail on a standby. Another text is returned as
+/// it is. `text` must end with a semicolon; the words are found in upper case only.
 #[must_use]
 pub fn without_waiting(text: &[u8]) -> Vec<u8> {
     let takes_snapshot = ["SELECT ", "DISCARD ", "CLOSE ", "DEALLOCATE "]
@@ -52,7 +54,8 @@ pub fn without_waiting(text: &[u8]) -> Vec<u8> {
 }
 
 /// The statements that bring the session's user, its role and all settings back to the defaults;
-/// they need no privilege, whatever the session has set.
+/// they need no privilege, whatever the session has set. [`reset_sql`] begins with them if the
+/// session may have changed a setting.
 pub const SETTINGS: &str = "RESET SESSION AUTHORIZATION;RESET ROLE;RESET ALL;";
 
 #[cfg(test)]
