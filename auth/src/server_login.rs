@@ -182,7 +182,8 @@ impl<'a> ServerLogin<'a> {
     /// [`Reply::Prove`]; the reply is [`Reply::SaslResponse`], to be sent to the server.
     ///
     /// # Errors
-    /// [`ServerLoginError::Scram`] when the challenge was malformed.
+    /// [`ServerLoginError::Scram`] when the challenge was malformed, or asked for more than 1,000,000
+    /// iterations.
     pub fn handle_proof(&mut self, proof: ComputedProof) -> Result<Reply, ServerLoginError> {
         let (state, response) = proof.0?;
         self.state = State::ScramProof(state);

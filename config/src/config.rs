@@ -185,7 +185,8 @@ impl ClientConfig {
         self.max_login_conn.unwrap_or(self.max_client_conn.max(LEAST_LOGIN_CONN))
     }
 
-    /// Limit of connections from one address that have not logged in yet:
+    /// Limit of connections from one address that have not logged in yet; one more closes the
+    /// oldest of that address. Unix sockets are not counted by address. The value is
     /// `max_login_conn_per_address`, by default half of [`Self::login_conn`], rounded up. An IPv4
     /// address counts by itself, an IPv6 address with its /64 network.
     #[must_use]

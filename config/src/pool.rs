@@ -175,7 +175,8 @@ impl fmt::Display for Host {
 pub enum MaxPinned {
     /// A share of the pool's size in percent, 1 to 100.
     Percent(u8),
-    /// A number of server connections; the checks refuse one above the pool's size.
+    /// A number of server connections; the checks refuse one above the pool's size. With 0 there
+    /// is no place for a pinned client.
     Servers(u32),
 }
 

@@ -107,7 +107,7 @@ impl Clusters {
 
     /// Applies a new configuration: starts, reconfigures and ends watchers. The state of clusters
     /// that stay is kept, an operator's hold too; their probers open new connections. Returns
-    /// before the watchers have begun to follow it.
+    /// before the watchers have begun to follow it. Spawns tasks, so it is called on the runtime.
     ///
     /// # Errors
     /// [`TlsError`] when TLS towards a cluster cannot be set up; nothing is changed then.

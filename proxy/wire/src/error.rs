@@ -62,7 +62,8 @@ impl SqlState {
     /// pgimbal's own is gone.
     pub const INVALID_SQL_STATEMENT_NAME: Self = Self(*b"26000");
     /// 28000, `invalid_authorization_specification`: a login lacks a user, TLS or channel binding,
-    /// or is misconfigured at pgimbal. From a server: it refuses pgimbal's login.
+    /// or is misconfigured at pgimbal. From a server: it refuses pgimbal's login, which is tried the
+    /// other way (TLS or plain) where `sslmode` allows both.
     pub const INVALID_AUTHORIZATION: Self = Self(*b"28000");
     /// 28P01, `invalid_password`: a client's password is wrong, or none works at the server. From a
     /// server: it refuses pgimbal's login.

@@ -32,8 +32,8 @@ impl SegmentEffects {
     /// itself does was added by its Bind.
     pub const EXECUTE: Self = Self { block: Block::Same, flags: EXECUTES };
 
-    /// A statement is bound whose text is not known: it may write, and commit by itself. What it
-    /// does to the transaction block counts as nothing.
+    /// The effects of a bound statement whose text is not known: it may write, and commit by itself.
+    /// It is taken to begin and end no transaction block.
     pub const UNKNOWN: Self = Self {
         block: Block::Same,
         flags: MORE_THAN_READS | MORE_THAN_READS_AND_COPIES | MORE_THAN_BEGINS | MAY_COUNT_EARLY,

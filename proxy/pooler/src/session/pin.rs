@@ -209,7 +209,8 @@ impl Pin {
         self.set(PinReason::Unknown, true, now);
     }
 
-    /// Notes that a question was answered: [`PinReason::Unknown`] is taken away, unless the server
+    /// Notes that a question was answered at `now`, which is only passed to [`Self::set`]:
+    /// [`PinReason::Unknown`] is taken away, unless the server
     /// refuses to answer about some kinds ([`Self::deny`]). [`Self::show`] follows with what the
     /// answer says.
     pub fn answered(&mut self, now: Instant) {

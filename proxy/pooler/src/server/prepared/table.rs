@@ -48,11 +48,12 @@ impl StatementTable {
         hasher.finish128().h1.max(1)
     }
 
-    /// The statement with the text of `statement`, for a Parse under `settings` and after
-    /// `schema_changes` changes of the schema: the one that others share, if its client was told
-    /// the same shape (or neither was told one), otherwise a new one of the shape of `statement`
-    /// that is not shared. The table is not changed; the caller lets the client's name mean the
-    /// result. Used before a statement is parsed again on another server connection.
+    /// Finds or makes the statement with the text of `statement` and the effects `class`, for a
+    /// Parse under `settings` and after `schema_changes` changes of the schema. The shared statement
+    /// is returned if its parameters and rows were described as those of `statement` (or neither was
+    /// described), otherwise a new one that is not shared, with the description of `statement`. The
+    /// table is not changed; the caller puts the result under the client's name. Used before a
+    /// statement is parsed again on another server connection.
     pub fn under(
         &mut self,
         statement: &Statement,
