@@ -8,11 +8,12 @@ use std::time::Instant;
 
 use pgimbal_wire::error::{Report, SqlState};
 
-use crate::action::Action;
+use crate::action::{Action, Actions};
 use crate::core::Core;
 use crate::error::error_body;
 use crate::ids::{ServerId, SessionId};
-use crate::pool::{checkout, queue};
+use crate::pool::{Pool, checkout, queue};
+use crate::server::Server;
 use crate::session::Link;
 
 /// What a CancelRequest of a client has done at one worker (`Pooler::handle_cancel_request`). The
@@ -66,10 +67,16 @@ pub(crate) fn cancel_running(core: &mut Core, id: ServerId) -> bool {
     if !server.session().is_some_and(|session| server.pending().runs_client_of(session)) {
         return false;
     }
-    server.begin_cancel();
-    core.pools[server.pool()].stats_mut().cancels += 1;
-    core.actions.push(Action::Cancel(id));
+    send_cancel(server, &mut core.pools[server.pool()], &mut core.actions);
     true
+}
+
+/// Asks the driver to send a cancel request to a server connection, and counts it for `pool`. The
+/// server connection serves no other session until the request has ended.
+pub(crate) fn send_cancel(server: &mut Server, pool: &mut Pool, actions: &mut Actions) {
+    server.begin_cancel();
+    pool.stats_mut().cancels += 1;
+    actions.push(Action::Cancel(server.id()));
 }
 
 fn cancel_waiting(core: &mut Core, id: SessionId) {

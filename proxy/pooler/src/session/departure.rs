@@ -11,7 +11,7 @@ use std::time::Instant;
 use pgimbal_config::{OnClientGone, PoolMode};
 use pgimbal_wire::encode::{self, TransactionStatus};
 
-use crate::action::Action;
+use crate::cancel::request;
 use crate::core::Core;
 use crate::ids::{ServerId, SessionId};
 use crate::plan::Plan;
@@ -104,8 +104,7 @@ fn clean(
     let pool = &mut core.pools[session.pool];
     if is_to_be_cancelled(session, server, pool) {
         server.note_cancelled();
-        server.begin_cancel();
-        core.actions.push(Action::Cancel(server_id));
+        request::send_cancel(server, pool, &mut core.actions);
     }
     if server.copies_in() && session.between_server_messages() && !server.has_open_segment() {
         plan.make_for_server(|out| encode::copy_fail(out, b"the client has gone"));
@@ -168,8 +167,7 @@ fn start_cleaning(
     // One that has left is not asked about: taking it off is cheaper.
     let left = left_by(session, server);
     *server.residue_mut() = left.and(reset::CLOSED);
-    pool.stats_mut().resets += 1;
-    setup::send_reset(server, OwnQuery::Clean, left, tables, plan);
+    setup::send_reset(server, OwnQuery::Clean, left, pool, tables, plan);
     !server.pending().is_empty()
 }
 

@@ -132,8 +132,7 @@ fn reset_ahead(server: &mut Server, pool: &mut Pool, tables: &mut Tables, plan: 
     if residue.is_empty() {
         return false;
     }
-    pool.stats_mut().resets += 1;
-    send_reset(server, OwnQuery::ResetAhead, residue, tables, plan);
+    send_reset(server, OwnQuery::ResetAhead, residue, pool, tables, plan);
     true
 }
 
@@ -142,9 +141,11 @@ pub(crate) fn send_reset(
     server: &mut Server,
     kind: OwnQuery,
     kinds: Kinds,
+    pool: &mut Pool,
     tables: &mut Tables,
     plan: &mut Plan,
 ) {
+    pool.stats_mut().resets += 1;
     let seed = tables.seed(server.id(), server.transaction());
     let text = reset::reset_sql(kinds, seed);
     if !text.is_empty() {
@@ -294,7 +295,8 @@ pub(crate) fn hold_place(session: &mut Session, pool: &Pool) -> bool {
 
 /// Sends the operator's reset query, after which the connection serves somebody else. Only `DISCARD
 /// ALL` is known to leave nothing behind: it follows any other.
-pub(crate) fn start_reset(server: &mut Server, pool: &Pool, tables: &Tables, plan: &mut Plan) {
+pub(crate) fn start_reset(server: &mut Server, pool: &mut Pool, tables: &Tables, plan: &mut Plan) {
+    pool.stats_mut().resets += 1;
     if tables.settings.get(server.settings(), b"default_transaction_isolation").is_some() {
         // Nothing that follows is to wait for serializable writers.
         send_own(server, OwnQuery::CustomReset, reset::SETTINGS.as_bytes(), plan);

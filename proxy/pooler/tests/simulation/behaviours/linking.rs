@@ -71,6 +71,7 @@ fn behaviour_03_what_runs_for_a_vanished_client_is_cancelled_and_its_slot_stays_
     world.settle();
     assert!(world.peers[0].backend.cancelled.contains("c0.1"));
     assert_eq!(world.heard(1)[1], "D c1.1");
+    assert_eq!(world.poolers[0].pools().map(|pool| pool.stats().cancels).sum::<u64>(), 1);
 }
 
 #[test]
