@@ -121,6 +121,23 @@ fn every_sslmode_against_a_server_with_tls() {
 }
 
 #[test]
+fn a_server_that_refuses_plain_text_and_has_no_tls_is_told_in_its_own_words() {
+    let server = Postgres::start();
+    let hba = server.value("show hba_file");
+    server.run(&format!("copy (values ('local all postgres trust')) to '{hba}'"));
+    server.run("select pg_reload_conf()");
+    pgimbal_tests::eventually("the new rules count", Duration::from_secs(5), || {
+        try_dial(&target(server.port, "scram", &PLAIN)).is_err()
+    });
+    let allow = Wish { mode: SslMode::Allow, ca: None };
+    let refused = try_dial(&target(server.port, "scram", &allow)).unwrap_err();
+    assert_eq!(refused.sqlstate().as_str(), "28000");
+    let message = refused.server_message().expect("the server's own message");
+    let message = String::from_utf8_lossy(message);
+    assert!(message.contains("no pg_hba.conf entry"), "{message}");
+}
+
+#[test]
 fn a_required_channel_binding_is_a_proof_or_no_login() {
     let server = Postgres::with_tls(&Certificates::new());
     let plain = Postgres::start();

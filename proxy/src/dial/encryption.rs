@@ -46,6 +46,8 @@ fn both(first: DialFault, second: DialFault) -> DialFault {
             let text = format!("{error}; and without TLS the server says: {refusal}");
             DialFault::Tls(std::io::Error::new(error.kind(), text))
         }
+        // The server has no TLS at all, so its refusal of plain text is what there is to mend.
+        (refusal @ DialFault::Server(_), DialFault::TlsRefused) => refusal,
         (_, second) => second,
     }
 }
