@@ -27,7 +27,7 @@ use crate::pending_logins::PendingLogins;
 use crate::signals::{SignalRequest, Signals};
 use crate::state_dir::{self, StateDirError};
 use crate::tls::{OwnCertificate, TlsError};
-use crate::topology::Clusters;
+use crate::topology::{Clusters, PreparedClusters};
 use crate::worker::{self, Channels, Common, Message};
 
 /// Interval at which a drain checks whether all clients have disconnected.
@@ -279,8 +279,10 @@ impl Prepared {
         let login =
             LoginContext::new(Arc::clone(&config), self.salts.clone()).map_err(|e| refused(&e))?;
         let directory = self.directory.reloaded(Arc::clone(&config)).map_err(|e| refused(&e))?;
-        workers.clusters.reload(&config).map_err(|e| refused(&e))?;
+        let clusters = PreparedClusters::new(&config).map_err(|e| refused(&e))?;
         workers.credentials.reload(&config).await.map_err(|e| refused(&e))?;
+        // Nothing can refuse the reload any more.
+        workers.clusters.reload(clusters);
         self.login.replace(login);
         self.directory = Arc::new(directory);
         self.certificates = OwnCertificate::all(&config);

@@ -83,6 +83,21 @@ pub enum OperatorError {
     ShuttingDown,
 }
 
+/// The clusters of a configuration, with TLS towards their nodes set up. Preparing them may fail,
+/// applying them ([`Clusters::reload`]) cannot, so that a reload that is refused changes nothing.
+#[derive(Debug)]
+pub struct PreparedClusters(Vec<ClusterSpec>);
+
+impl PreparedClusters {
+    /// Prepares every cluster of `config`.
+    ///
+    /// # Errors
+    /// [`TlsError`] when TLS towards a cluster cannot be set up.
+    pub fn new(config: &Config) -> Result<Self, TlsError> {
+        Ok(Self(specs(config)?))
+    }
+}
+
 impl Clusters {
     /// Begins to watch every cluster of `config`, with the passwords of `credentials` where they
     /// rotate; each cluster has a task of its own. `listener` is called from that task with the
@@ -101,22 +116,16 @@ impl Clusters {
         let credentials = credentials.clone();
         let inner = Inner { listener, counts, credentials, clusters: BTreeMap::new() };
         let clusters = Self { inner: Arc::new(RwLock::new(inner)) };
-        clusters.follow(specs(config)?);
+        clusters.reload(PreparedClusters::new(config)?);
         Ok(clusters)
     }
 
-    /// Applies a new configuration: starts, reconfigures and ends watchers. The state of clusters
-    /// that stay is kept, an operator's hold too; their probers open new connections. Returns
-    /// before the watchers have begun to follow it. Spawns tasks, so it is called on the runtime.
-    ///
-    /// # Errors
-    /// [`TlsError`] when TLS towards a cluster cannot be set up; nothing is changed then.
-    pub fn reload(&self, config: &Config) -> Result<(), TlsError> {
-        self.follow(specs(config)?);
-        Ok(())
-    }
-
-    fn follow(&self, specs: Vec<ClusterSpec>) {
+    /// Applies the clusters of a new configuration: starts, reconfigures and ends watchers. The
+    /// state of clusters that stay is kept, an operator's hold too; their probers open new
+    /// connections. Returns before the watchers have begun to follow it. Spawns tasks, so it is
+    /// called on the runtime.
+    pub fn reload(&self, clusters: PreparedClusters) {
+        let PreparedClusters(specs) = clusters;
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         inner.clusters.retain(|name, _| specs.iter().any(|spec| spec.name == *name));
         for spec in specs {

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use pgimbal_tests::http::metric;
 use pgimbal_tests::pgimbal::Config;
 use pgimbal_tests::program::{Finished, run};
 use pgimbal_tests::until::{SOON, eventually};
@@ -85,6 +86,36 @@ fn what_is_said_of_the_configuration_is_what_is_in_force() {
     reload(&mut proxy, config.clone());
     let said = reload(&mut proxy, config);
     assert!(said.contains("nothing has changed"), "{said}");
+}
+
+#[test]
+fn a_reload_that_a_vault_refuses_changes_no_cluster() {
+    let pg = Postgres::start();
+    let cluster = |name: &str| {
+        format!(
+            "[clusters.{name}]\nprobe_user = \"app\"\n[clusters.{name}.nodes.a]\n\
+             host = \"127.0.0.1\"\nport = {}\n",
+            pg.port
+        )
+    };
+    let config = Config::before(&pg);
+    let mut proxy = config.clone().tables(&cluster("first")).start();
+    let shown = |proxy: &Pgimbal| format!("{:?}", proxy.console("SHOW NODES"));
+    assert!(shown(&proxy).contains("first"));
+    let ca = proxy.directory().join("no-certificate.pem");
+    std::fs::write(&ca, "no certificate").expect("a file");
+    let vault = format!(
+        "[vaults.main]\naddress = \"https://127.0.0.1:1\"\ntoken = \"t\"\nca_file = {ca:?}\n"
+    );
+    proxy.reload(config.tables(&format!("{}{vault}", cluster("second"))));
+    let refused = metric(&proxy.metrics(), "pgimbal_reloads_total", &["result=\"refused\""]);
+    let refused_before = refused.unwrap_or(0.0);
+    let finished = psql(&proxy, "app", "RELOAD");
+    assert!(!finished.success && finished.stderr.contains("no-certificate"), "{}", finished.stderr);
+    let refused = metric(&proxy.metrics(), "pgimbal_reloads_total", &["result=\"refused\""]);
+    assert!(refused > Some(refused_before));
+    let shown = shown(&proxy);
+    assert!(shown.contains("first") && !shown.contains("second"), "{shown}");
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn clusters(specs: Vec<ClusterSpec>) -> (Clusters, Told) {
     };
     let inner = Inner { listener: ViewListener::new(tell), counts, ..Inner::default() };
     let clusters = Clusters { inner: Arc::new(RwLock::new(inner)) };
-    clusters.follow(specs);
+    clusters.reload(PreparedClusters(specs));
     (clusters, told)
 }
 
@@ -265,13 +265,13 @@ async fn failover_the_operator_reaches_a_cluster_by_name_and_a_reload_keeps_what
     clusters.adopt("a").await.expect("adopted");
     // A third node comes first in the new configuration, and no number changes.
     let c = FakeNode::start(STANDBY, 3);
-    clusters.follow(vec![spec(vec![c.spec("0"), a.spec("a"), b.spec("b")])]);
+    clusters.reload(PreparedClusters(vec![spec(vec![c.spec("0"), a.spec("a"), b.spec("b")])]));
     until(&clusters, "three nodes", |view| {
         view.nodes.len() == 3 && view.nodes[2].state == NodeState::Replica
     })
     .await;
     assert_eq!(writes_to(&clusters.view("main").expect("a cluster")), Some(0));
-    clusters.follow(vec![]);
+    clusters.reload(PreparedClusters(vec![]));
     assert!(clusters.view("main").is_none());
 }
 
