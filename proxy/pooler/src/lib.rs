@@ -17,4 +17,6 @@ pub mod server;
 pub mod session;
 pub mod sql;
 mod tables;
+#[cfg(test)]
+mod tests;
 pub mod topology;

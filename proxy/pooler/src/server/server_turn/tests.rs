@@ -3,27 +3,18 @@
 //! No pool links more than one session to a server connection yet. Here a second one is tied to the
 //! connection of the first, and both send by their own turns.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use pgimbal_config::{Config, DatabaseConfig, PoolConfig};
 use pgimbal_wire::error::SqlState;
 
-use crate::action::Action;
 use crate::cancel::CancelKey;
-use crate::ids::{ServerId, SessionId, WorkerId};
+use crate::ids::{ServerId, SessionId};
 use crate::plan::{HOLD_LIMIT, Piece, Plan, Stop};
 use crate::pool::checkout::Checkout;
-use crate::pool::shared::{SharedCount, SharedDatabase, SharedPool};
-use crate::pool::{Place, PoolKey};
 use crate::pooler::Pooler;
 use crate::recovery::DisconnectOutcome;
-use crate::server::BackendKey;
-use crate::server::life::Dialed;
-use crate::server::prepared::StatementKey;
-use crate::session::arrival::Greeting;
-use crate::session::sessions::SessionOptions;
 use crate::session::{Link, Phase, Presence, dismissal};
+use crate::tests::Fixture;
 
 /// A core with one server connection and two sessions, of which the first is linked to it.
 struct SharedServer {
@@ -37,44 +28,13 @@ const READY: &[u8] = b"I";
 
 impl SharedServer {
     fn new() -> Self {
-        let now = Instant::now();
-        let options = SessionOptions {
-            client_idle_timeout: None,
-            client_stall_timeout: Duration::from_secs(300),
-        };
-        let mut pooler = Pooler::new(WorkerId(0), 1, StatementKey([7; 16]), options);
-        let mut config = Config::default();
-        config.clients.auth_type = pgimbal_config::AuthType::Trust;
-        config.databases.insert("app".into(), DatabaseConfig::default());
-        let mut resolved = config.pool("app", "app").expect("a pool");
-        resolved.pool = PoolConfig { size: 1, ..resolved.pool };
-        let key = PoolKey { database: "app".into(), user: "app".into(), place: Place::Primary };
-        let pool = pooler.pool(&key, || {
-            let database = Arc::new(SharedDatabase::default());
-            let user = Arc::new(SharedCount::default());
-            (Arc::new(resolved), Arc::new(SharedPool::new(1, database, user)))
-        });
-        let sessions =
-            [1, 2].map(|n| pooler.handle_login(pool, now, || CancelKey::short(n, [1; 32])));
-        assert_eq!(pooler.greet(sessions[0], &[], now), Greeting::Wait);
-        let mut actions = Vec::new();
-        pooler.poll_actions(&mut actions);
-        let Some(Action::Dial(server)) = actions.first() else { panic!("no dial in {actions:?}") };
-        let backend_key = BackendKey { process_id: 77, secret: Box::new([1; 4]) };
-        pooler.handle_dialed(
-            *server,
-            Dialed { backend_key, parameters: Vec::new(), found: None },
-            now,
-        );
-        for session in sessions {
-            assert!(matches!(pooler.greet(session, &[], now), Greeting::Ready(_)));
-        }
-        assert_eq!(pooler.checkout(sessions[0], now), Checkout::Linked(*server));
-        let mut shared = Self { pooler, server: *server, sessions, now };
+        let Fixture { mut pooler, pool, server, sessions, now } = Fixture::<2>::new(|_| {});
+        assert_eq!(pooler.checkout(sessions[0], now), Checkout::Linked(server));
+        let mut shared = Self { pooler, server, sessions, now };
         // The facts of the database are asked for ahead of the first message.
         shared.pooler.core().pools[pool].shared().database.facts.learn(false, false, now);
         for session in sessions {
-            shared.session(session).set_link(Link::Ready(*server));
+            shared.session(session).set_link(Link::Ready(server));
         }
         shared
     }

@@ -1,28 +1,19 @@
 //! A message that waits is classified once.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use pgimbal_config::{Config, DatabaseConfig, PoolMode};
+use pgimbal_config::PoolMode;
 
 use super::*;
-use crate::action::Action;
-use crate::cancel::CancelKey;
-use crate::ids::{ServerId, WorkerId};
+use crate::ids::ServerId;
 use crate::plan::HOLD_LIMIT;
 use crate::pool::checkout::Checkout;
-use crate::pool::shared::{SharedCount, SharedDatabase, SharedPool};
-use crate::pool::{Place, PoolKey};
 use crate::pooler::Pooler;
 use crate::recovery::block::Block;
-use crate::server::BackendKey;
-use crate::server::life::Dialed;
-use crate::server::prepared::StatementKey;
 use crate::session::Session;
-use crate::session::arrival::Greeting;
 use crate::session::front::ReadText;
-use crate::session::sessions::SessionOptions;
 use crate::sql::{self, AccessKind, Calls, Readings, StandardStrings, StatementClass};
+use crate::tests::Fixture;
 
 /// A core with one client that has logged in, and one server connection.
 struct Core {
@@ -35,37 +26,8 @@ struct Core {
 
 impl Core {
     fn new(mode: PoolMode) -> Self {
-        let now = Instant::now();
-        let options = SessionOptions {
-            client_idle_timeout: None,
-            client_stall_timeout: Duration::from_secs(300),
-        };
-        let mut pooler = Pooler::new(WorkerId(0), 1, StatementKey([7; 16]), options);
-        let mut config = Config::default();
-        config.clients.auth_type = pgimbal_config::AuthType::Trust;
-        config.databases.insert("app".into(), DatabaseConfig::default());
-        let mut resolved = config.pool("app", "app").unwrap();
-        resolved.pool.mode = mode;
-        let key = PoolKey { database: "app".into(), user: "app".into(), place: Place::Primary };
-        let pool = pooler.pool(&key, || {
-            let (database, user) = (SharedDatabase::default(), SharedCount::default());
-            (Arc::new(resolved), Arc::new(SharedPool::new(1, Arc::new(database), Arc::new(user))))
-        });
-        let session = pooler.handle_login(pool, now, || CancelKey::short(1, [1; 32]));
-        assert_eq!(pooler.greet(session, &[], now), Greeting::Wait);
-        let mut actions = Vec::new();
-        pooler.poll_actions(&mut actions);
-        let Some(Action::Dial(server)) = actions.first().copied() else { panic!("{actions:?}") };
-        let parameters = [("client_encoding", "UTF8"), ("standard_conforming_strings", "on")];
-        let parameters =
-            parameters.map(|(name, value)| (name.as_bytes().into(), value.as_bytes().into()));
-        let backend_key = BackendKey { process_id: 1, secret: Box::new([1; 4]) };
-        pooler.handle_dialed(
-            server,
-            Dialed { backend_key, parameters: parameters.into(), found: None },
-            now,
-        );
-        assert!(matches!(pooler.greet(session, &[], now), Greeting::Ready(_)));
+        let fixture = Fixture::<1>::new(|pool| pool.mode = mode);
+        let Fixture { pooler, server, sessions: [session], now, .. } = fixture;
         Self { pooler, session, server, plan: Plan::default(), now }
     }
 
