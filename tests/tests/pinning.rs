@@ -234,6 +234,31 @@ fn a_statement_that_would_pin_waits_for_a_place() {
 }
 
 #[test]
+fn a_session_pinned_beyond_the_limit_keeps_its_server_when_its_next_text_pins() {
+    let pg = Postgres::start();
+    let config = Config::before(&pg).set("pool_size", 2).set("max_pinned", 1);
+    let proxy = config.set("query_wait_timeout", "\"1s\"").start();
+    let (mut first, mut second, mut other) = (proxy.client(), proxy.client(), proxy.client());
+    first.ok("listen news");
+    // In a transaction a pin does not wait for a place.
+    second.ok("begin; create temp table mine (x int); commit");
+    let backend = second.backend();
+    let long = format!("select pg_advisory_lock(1) -- {}", "x".repeat(100_000));
+    for sql in ["create temp table another (x int)", "listen news", &long] {
+        second.ok(sql);
+        assert_eq!((second.backend(), second.value(TABLES)), (backend.clone(), "1".to_owned()));
+    }
+    let extended = Pipeline::new().run("declare mine cursor with hold for select 1").sync();
+    second.run(&extended).no_error();
+    assert_eq!(second.backend(), backend);
+    // Nobody else can have it.
+    other.start_query(TABLES);
+    proxy.wait_for_waiting(1);
+    second.terminate();
+    assert_eq!(other.read_reply().value(), "0");
+}
+
+#[test]
 fn a_pinned_session_that_loses_its_server_is_told() {
     let (pg, proxy) = start(1);
     let mut owner = proxy.client();

@@ -101,8 +101,9 @@ pub(super) fn admit_unread(turn: &mut ClientTurn<'_>) -> Result<(), Stop> {
 }
 
 fn take_place(turn: &mut ClientTurn<'_>) -> Result<(), Stop> {
-    // In the middle of a transaction it does not wait: it holds a server connection.
-    if turn.session.pin.has_slot() || !turn.is_fresh() {
+    // In the middle of a transaction it does not wait: it holds a server connection. Nor if it is
+    // pinned beyond the limit: its server connection must not be given back.
+    if turn.session.pin.has_slot() || turn.session.pin.is_set() || !turn.is_fresh() {
         return Ok(());
     }
     let slot = turn.pool.shared().pin(turn.pool.config().max_pinned).ok_or(Stop::WaitForPlace)?;
