@@ -63,10 +63,13 @@ fn run(turn: &mut ClientTurn<'_>) -> Processed {
     }
     let stop = loop {
         let from = turn.at;
+        let begins = turn.session.between_messages();
         if let Err(stop) = step(turn) {
             break stop;
         }
-        note_sent(turn, from);
+        if begins {
+            note_sent(turn, from);
+        }
         if turn.at != from {
             turn.session.front = FrontMessage::Unread;
         }
@@ -104,8 +107,9 @@ fn try_settings(turn: &mut ClientTurn<'_>) -> Stop {
     }
 }
 
-/// Keeps what was taken since `from` for the case that the server connection breaks, and ends
-/// the transaction around a segment that is run again.
+/// Keeps the message that was taken since `from` for the case that the server connection breaks,
+/// and ends the transaction around a segment that is run again. Of a message that streams only the
+/// beginning is noted: the bytes that follow say nothing, whatever they begin with.
 fn note_sent(turn: &mut ClientTurn<'_>, from: usize) {
     let effects = std::mem::take(&mut turn.effects);
     let Some(server) = turn.server.as_deref_mut() else { return };

@@ -177,3 +177,23 @@ fn what_waits_behind_a_segment_that_fails_is_forgotten_when_it_is_skipped() {
     assert_eq!(core.say(&rest).taken as usize, rest.len());
     assert_eq!(core.block(), Block::Same);
 }
+
+#[test]
+fn the_rest_of_a_long_message_is_no_message_of_its_own() {
+    let mut core = Core::new(PoolMode::Transaction);
+    let parse = parse("select $1");
+    assert_eq!(core.say(&parse).stop, Stop::Checkout);
+    core.links();
+    // A text whose every letter is the tag of Sync.
+    let value = vec![b'S'; 2 * HOLD_LIMIT];
+    let length = (value.len() as u32).to_be_bytes();
+    let body = [&[0, 0, 0, 0, 0, 1][..], &length, &value, &[0, 0]].concat();
+    let bind = message(b'B', &body);
+    let (begin, rest) = bind.split_at(HOLD_LIMIT);
+    assert_eq!(core.say(&[&parse[..], begin].concat()).stop, Stop::Drained);
+    assert_eq!(core.say(rest).taken as usize, rest.len());
+    assert_eq!(core.say(&message(b'E', &[0; 5])).stop, Stop::Drained);
+    let server = core.pooler.server(core.server).unwrap();
+    assert!(!server.in_flight().has_end(), "the segment is open");
+    assert_eq!(server.in_flight().open_behind_others(), None, "its Bind is not kept");
+}
