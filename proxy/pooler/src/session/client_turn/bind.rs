@@ -22,7 +22,9 @@ use crate::server::prepared::{Origin, Statement, UnnamedStatement};
 use crate::server::statements::{Portal, StatementLookup};
 use crate::session::state::portals::Rereads;
 use crate::session::{LocalSettings, ShapeCheck};
-use crate::sql::{self, Assignment, Classified, Form, Kinds, Operand, ScopeOperand, Steps};
+use crate::sql::{
+    self, Assignment, Classified, Form, Kinds, Operand, ScopeOperand, StatementClass, Steps,
+};
 
 /// Whether a statement that is needed can be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +41,12 @@ pub(super) const PLAIN: Classified = Classified::PLAIN;
 pub(super) fn bind(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     let (message, bind) = turn.view(header, Bind::view)?;
     statements::settled_name(turn, bind.statement)?;
-    let effects = turn.class_of(bind.statement).map(SegmentEffects::of_bind);
-    turn.effects = effects.unwrap_or(SegmentEffects::UNKNOWN);
-    let bound = bound_statement(turn, bind.statement);
+    let class = turn.class_of(bind.statement);
+    let effects = class.map_or(SegmentEffects::UNKNOWN, SegmentEffects::of_bind);
+    let bound = class.and_then(StatementClass::not_plain).and_then(|classified| {
+        bound_text(turn, bind.statement).map(|text| (text, classified.clone()))
+    });
+    turn.effects = effects;
     if let Some((_, classified)) = &bound
         && (admission::is_refused(turn, classified)
             || admission::admit(turn, classified)?.is_refused())
@@ -90,20 +95,19 @@ pub(super) fn bind(turn: &mut ClientTurn<'_>, header: Header) -> Step {
     Ok(())
 }
 
-/// The text of a statement that is bound now, and what it is, unless it is plain.
-fn bound_statement(turn: &ClientTurn<'_>, name: &[u8]) -> Option<(Vec<u8>, Classified)> {
+/// The text of a statement that is bound now, if it is known.
+fn bound_text(turn: &ClientTurn<'_>, name: &[u8]) -> Option<Vec<u8>> {
     if name.is_empty() {
-        let unnamed = turn.session.unnamed.as_ref()?;
-        let classified = unnamed.class.not_plain()?;
-        let end = unnamed.body.iter().position(|&b| b == 0)?;
-        return Some((unnamed.body[..end].to_vec(), classified.clone()));
+        let body = &turn.session.unnamed.as_ref()?.body;
+        let end = body.iter().position(|&b| b == 0)?;
+        return Some(body[..end].to_vec());
     }
     let statement = turn.session.statements.as_ref()?.get(name)?;
-    if statement.origin == Origin::Sql {
+    Some(match statement.origin {
         // Its text is the PREPARE; what it runs is what that was found to prepare.
-        return Some((Vec::new(), statement.class.not_plain()?.clone()));
-    }
-    Some((statement.text().to_vec(), statement.class.not_plain()?.clone()))
+        Origin::Sql => Vec::new(),
+        Origin::Parse | Origin::Session => statement.text().to_vec(),
+    })
 }
 
 /// Notes what a portal will do when it is run; functions may run when it is bound.
