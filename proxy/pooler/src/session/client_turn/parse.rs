@@ -236,7 +236,6 @@ fn forward_parse(
     // listed.
     let listed = statement.body.is_some();
     if listed {
-        reprepare::make_room(turn)?;
         turn.server()?.statements_mut().insert(statement.id);
     }
     let is_probed = statements::has_unread_statements(turn);
