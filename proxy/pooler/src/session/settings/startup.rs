@@ -3,7 +3,7 @@
 use pgimbal_wire::error::SqlState;
 
 use super::neutral::is_never_replayed;
-use super::table::{Setting, TooManySettings};
+use super::table::Setting;
 
 /// Why a client's startup packet is refused without asking a server. The error's text is the
 /// message for the client, and [`StartupError::code`] its SQLSTATE.
@@ -12,20 +12,14 @@ pub enum StartupError {
     /// The named parameter (`in_hot_standby` or `is_superuser`) is set by the server only.
     #[error("parameter \"{}\" cannot be changed", .0.escape_ascii())]
     Fixed(Vec<u8>),
-    /// There are more settings, or larger ones, than are kept for one client (64 and 16,384 bytes
-    /// of names and values). Made from a [`TooManySettings`]; [`normalize_startup`] itself does not
-    /// count.
-    #[error(transparent)]
-    TooMany(#[from] TooManySettings),
 }
 
 impl StartupError {
-    /// The SQLSTATE for the client: 55P02 for a fixed parameter, 54000 for too many settings.
+    /// The SQLSTATE for the client: 55P02 for a fixed parameter.
     #[must_use]
     pub const fn code(&self) -> SqlState {
         match self {
             Self::Fixed(_) => SqlState::CANT_CHANGE_RUNTIME_PARAM,
-            Self::TooMany(_) => SqlState::PROGRAM_LIMIT_EXCEEDED,
         }
     }
 }
