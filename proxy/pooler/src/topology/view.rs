@@ -222,10 +222,4 @@ impl View {
             Writes::Held(_) | Writes::Refused(_) => None,
         }
     }
-
-    /// Returns the standbys that may be read from ([`NodeState::Replica`]), in the order of
-    /// [`Self::nodes`]; there may be none.
-    pub fn replicas(&self) -> impl Iterator<Item = &NodeView> {
-        self.nodes.iter().filter(|node| node.state == NodeState::Replica)
-    }
 }
