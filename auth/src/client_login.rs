@@ -9,11 +9,11 @@ use pgimbal_config::AuthType;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::Channel;
 use crate::account::{CleartextCost, Proof, wants_derivation};
 use crate::scram::server::{Offer, ScramServer};
 use crate::scram::{NONCE_LEN, ScramError};
 use crate::verifier::{DEFAULT_ITERATIONS, SaltKey, SaltParameters, ScramVerifier};
-use crate::{Channel, ErrorSource};
 
 pub use self::unmatched_proof::UnmatchedProof;
 pub use crate::account::{Account, MatchedPassword};
@@ -295,18 +295,6 @@ impl ClientLoginError {
             Self::UnexpectedAnswer
             | Self::Scram(ScramError::Malformed(_) | ScramError::WrongProof) => "08P01",
         }
-    }
-
-    /// The message of the FATAL ErrorResponse to the client; it never has a password.
-    #[must_use]
-    pub fn client_text(&self) -> String {
-        self.to_string()
-    }
-
-    /// The side that can remove the error, for logs and metrics: always the client.
-    #[must_use]
-    pub const fn error_source(&self) -> ErrorSource {
-        ErrorSource::Client
     }
 }
 

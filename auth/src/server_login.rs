@@ -295,12 +295,6 @@ impl ServerLoginError {
         }
     }
 
-    /// The message that waiting clients are sent; it names the role, never the password.
-    #[must_use]
-    pub fn client_text(&self) -> String {
-        self.to_string()
-    }
-
     /// The side that can remove the error: the operator or the server. The server for
     /// [`Self::ProofSkipped`], [`Self::Unexpected`] and [`Self::Scram`], the operator for all
     /// others. A wrong password is no error here: the server reports it itself.

@@ -207,28 +207,6 @@ impl DialError {
         if text.contains(&said) { text } else { format!("{text} {said}") }
     }
 
-    /// The side that can remove the error: the operator for what the configuration or a password's
-    /// source says (also 28P01, 28000 and 3D000 of the server), otherwise the server.
-    #[must_use]
-    pub fn error_source(&self) -> ErrorSource {
-        match &self.0.fault {
-            DialFault::Login(error) => error.error_source(),
-            DialFault::NoAddress
-            | DialFault::TlsRefused
-            | DialFault::NoChannelBinding
-            | DialFault::UnknownPassword { .. }
-            | DialFault::NoPasswordWorks { .. } => ErrorSource::Operator,
-            // A wrong password, role or database is configured; anything else it decided itself.
-            DialFault::Server(_) => match self.sqlstate() {
-                SqlState::INVALID_PASSWORD
-                | SqlState::INVALID_AUTHORIZATION
-                | SqlState::INVALID_CATALOG_NAME => ErrorSource::Operator,
-                _ => ErrorSource::Server,
-            },
-            _ => ErrorSource::Server,
-        }
-    }
-
     /// The next step for the reader, a sentence for the HINT of the ErrorResponse and for
     /// `pgimbal check`; `None` when the server's own message is passed on or nothing is known.
     #[must_use]

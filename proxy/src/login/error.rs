@@ -2,7 +2,6 @@
 
 use std::io;
 
-use pgimbal_auth::ErrorSource;
 use pgimbal_auth::client_login::ClientLoginError;
 use pgimbal_wire::error::{Report, SqlState};
 use pgimbal_wire::frame::BadLength;
@@ -170,16 +169,6 @@ impl LoginError {
                 Some("List the user in admin_users or stats_users of pgimbal's configuration.")
             }
             _ => None,
-        }
-    }
-
-    /// The side that can remove the error: the operator for [`Self::Unavailable`], because a
-    /// password's source fails; the client for all others.
-    #[must_use]
-    pub const fn error_source(&self) -> ErrorSource {
-        match self {
-            Self::Unavailable { .. } => ErrorSource::Operator,
-            _ => ErrorSource::Client,
         }
     }
 
