@@ -34,7 +34,7 @@ use self::addresses::Addresses;
 use self::backoff::SharedBackoff;
 use self::endpoint::Call;
 use self::login::Login;
-use self::reply::{Reply, RoleData, RoleNames, TokenData};
+use self::reply::{Reply, RoleData, TokenData};
 use self::token::Token;
 use super::{BoxFuture, Source};
 use crate::{SourceError, SourcePassword};
@@ -109,22 +109,6 @@ impl VaultClient {
                 let data = reply.envelope::<RoleData>(&location)?.data;
                 data.unwrap_or_default().into_answer(&location)
             }
-            status => Err(self.refused(status, &reply, &location)),
-        }
-    }
-
-    /// Lists the names of all static roles of the mount: `LIST /v1/:mount/static-roles`. Empty when
-    /// the engine has no roles. The names are in the order of Vault's answer.
-    ///
-    /// # Errors
-    /// [`SourceError`] by cause: the Vault, its token, the policy or the mount.
-    pub async fn roles(&self) -> Result<Vec<String>, SourceError> {
-        let location = format!("vault {}, the list of static roles", self.name);
-        let reply = self.authorized(&Call::static_roles(&self.mount), &location).await?;
-        match reply.status {
-            200..=299 => Ok(reply.envelope::<RoleNames>(&location)?.data.unwrap_or_default().keys),
-            // An engine without roles has nothing to list; Vault says so without a complaint.
-            404 if !self.is_unmounted(&reply) => Ok(Vec::new()),
             status => Err(self.refused(status, &reply, &location)),
         }
     }
@@ -212,10 +196,6 @@ impl VaultClient {
             404 | 405 => SourceError::WrongMount { location: location.into(), mount: mount() },
             _ => SourceError::ServerFault { location: location.into(), status, cause: complaint },
         }
-    }
-
-    fn is_unmounted(&self, reply: &Reply) -> bool {
-        reply.complaint(&[]).contains("no handler for route")
     }
 
     fn unknown_role(&self, location: &str) -> SourceError {

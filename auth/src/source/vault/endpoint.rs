@@ -8,14 +8,14 @@ use rustify::endpoint::Endpoint;
 use rustify::enums::{RequestMethod, RequestType, ResponseType};
 use rustify::errors::ClientError;
 use serde::de::DeserializeOwned;
-use vaultrs::api::database::requests::{GetStaticCredentialsRequest, ListStaticRolesRequest};
+use vaultrs::api::database::requests::GetStaticCredentialsRequest;
 use vaultrs::api::sys::requests::ReadHealthRequest;
 use vaultrs::api::token::requests::{
     LookupTokenSelfRequest, RenewTokenSelfRequest, RevokeTokenSelfRequest,
 };
 use zeroize::Zeroizing;
 
-use super::reply::{HealthData, RoleData, RoleNames, TokenData};
+use super::reply::{HealthData, RoleData, TokenData};
 
 /// A call of Vault's HTTP API, whose answer has `T` in its field `data`.
 pub(super) struct Call<T> {
@@ -42,7 +42,6 @@ impl<T> Call<T> {
     /// The text of a Vault policy that allows this call.
     pub(super) fn policy(&self) -> Box<str> {
         let capability = match self.method {
-            RequestMethod::LIST => "list",
             RequestMethod::GET => "read",
             _ => "update",
         };
@@ -54,13 +53,6 @@ impl Call<RoleData> {
     /// `GET :mount/static-creds/:role`: the credentials of a static role.
     pub(super) fn static_credentials(mount: &str, role: &str) -> Self {
         Self::of(&GetStaticCredentialsRequest { mount: mount.into(), name: role.into() })
-    }
-}
-
-impl Call<RoleNames> {
-    /// `LIST :mount/static-roles`: the names of all static roles.
-    pub(super) fn static_roles(mount: &str) -> Self {
-        Self::of(&ListStaticRolesRequest { mount: mount.into() })
     }
 }
 
@@ -163,7 +155,6 @@ mod tests {
         }
         let role = Call::static_credentials("db/eu", "app");
         assert_eq!(line(&role), "GET db/eu/static-creds/app");
-        assert_eq!(line(&Call::static_roles("db/eu")), "LIST db/eu/static-roles");
         assert_eq!(line(&Call::health()), "GET sys/health");
         assert_eq!(line(&Call::lookup_self()), "GET auth/token/lookup-self");
         assert_eq!(line(&Call::renew_self()), "POST auth/token/renew-self");

@@ -63,14 +63,6 @@ pub(super) struct RoleData {
     last_openbao_rotation: Field,
 }
 
-/// The names of all static roles (`LIST static-roles`).
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct RoleNames {
-    /// The names of the roles.
-    pub(super) keys: Vec<String>,
-}
-
 /// The properties of a token (`lookup-self`).
 #[derive(Deserialize, Default)]
 #[serde(default)]

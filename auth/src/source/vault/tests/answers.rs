@@ -171,27 +171,6 @@ async fn a_role_that_is_no_name_is_never_asked_for() {
 }
 
 #[tokio::test]
-async fn roles_are_listed() {
-    let server = Server::start(|asked: &Received| match (&*asked.method, asked.path()) {
-        ("LIST", "/v1/database/static-roles") => Reply::json(200, r#"{"data":{"keys":["a","b"]}}"#),
-        ("LIST", "/v1/empty/static-roles") => Reply::json(404, r#"{"errors":[]}"#),
-        ("LIST", "/v1/secret/static-roles") => Reply::json(403, r#"{"errors":["denied"]}"#),
-        _ => healthy(asked),
-    })
-    .await;
-    let mut config = config(&[&server.url]);
-    assert_eq!(client(&config).roles().await.expect("names"), ["a", "b"]);
-    config.mount = "empty".to_owned();
-    assert_eq!(client(&config).roles().await.expect("no names"), [""; 0]);
-    config.mount = "none".to_owned();
-    assert_eq!(client(&config).roles().await.expect_err("none").result_label(), "wrong_mount");
-    config.mount = "secret".to_owned();
-    let error = client(&config).roles().await.expect_err("no permission");
-    let policy = "path \"secret/static-roles\" { capabilities = [\"list\"] }";
-    assert_eq!(error.hint().as_deref(), Some(policy));
-}
-
-#[tokio::test]
 async fn health_tells_version_clock_and_fault_of_each_address() {
     let good = Server::start(|_: &Received| {
         Reply::json(200, r#"{"version":"1.21.0","server_time_utc":1740826800}"#)
