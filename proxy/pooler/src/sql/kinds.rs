@@ -137,12 +137,6 @@ impl Kinds {
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         Self::NAMES.into_iter().filter(move |(_, kind)| self.meets(*kind)).map(|(name, _)| name)
     }
-
-    /// Returns each kind of the set as a set of its own, in the order of [`Self::names`]; none for
-    /// the empty set.
-    pub fn iter(self) -> impl Iterator<Item = Kinds> {
-        Self::NAMES.into_iter().map(|(_, kind)| kind).filter(move |kind| self.meets(*kind))
-    }
 }
 
 impl std::fmt::Debug for Kinds {

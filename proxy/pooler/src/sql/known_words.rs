@@ -110,7 +110,6 @@ impl Statement {
             }
             Lead::Rollback if self.tokens <= 2 && known == Known::To => {
                 self.marks.remove(Marks::MAY_COMMIT);
-                self.marks.insert(Marks::SAVEPOINTS);
             }
             _ => {}
         }

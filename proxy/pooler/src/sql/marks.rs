@@ -10,10 +10,9 @@ impl Marks {
     pub(super) const NONE: Marks = Marks(0);
     pub(super) const BEGINS: Marks = Marks(1);
     pub(super) const MAY_COMMIT: Marks = Marks(2);
-    pub(super) const SAVEPOINTS: Marks = Marks(4);
-    pub(super) const SCHEMA: Marks = Marks(8);
-    pub(super) const COMMITS_ON_ITS_WAY: Marks = Marks(16);
-    pub(super) const ALL: Marks = Marks(31);
+    pub(super) const SCHEMA: Marks = Marks(4);
+    pub(super) const COMMITS_ON_ITS_WAY: Marks = Marks(8);
+    pub(super) const ALL: Marks = Marks(15);
 
     /// Whether a statement begins a transaction block: BEGIN or START TRANSACTION. A pool in
     /// statement mode refuses such a text with SQLSTATE 0A000.
@@ -28,12 +27,6 @@ impl Marks {
     #[must_use]
     pub const fn may_commit(self) -> bool {
         self.has(Marks::MAY_COMMIT)
-    }
-
-    /// Whether a statement is SAVEPOINT, RELEASE or ROLLBACK TO: it sets or uses a savepoint.
-    #[must_use]
-    pub const fn savepoints(self) -> bool {
-        self.has(Marks::SAVEPOINTS)
     }
 
     /// Whether a statement may change the schema (CREATE, ALTER, DROP, SELECT INTO, DO, CALL and

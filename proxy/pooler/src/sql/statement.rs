@@ -83,7 +83,6 @@ impl Statement {
             Lead::Commit | Lead::End | Lead::Rollback | Lead::Abort => {
                 self.marks.insert(Marks::MAY_COMMIT);
             }
-            Lead::Savepoint | Lead::Release => self.marks.insert(Marks::SAVEPOINTS),
             Lead::Execute | Lead::Prepare | Lead::Deallocate => self.names_statements = true,
             lead if lead.changes_schema() => {
                 self.marks.insert(Marks::SCHEMA);
