@@ -211,10 +211,10 @@ impl Snapshot {
         self.workers.iter().flat_map(|worker| &worker.servers)
     }
 
-    /// Number of tasks that ended in a panic, in the workers and in the process.
+    /// Number of the workers' tasks that ended in a panic.
     #[must_use]
     pub fn panics(&self) -> u64 {
-        self.process.panics + self.workers.iter().map(|worker| worker.panics).sum::<u64>()
+        self.workers.iter().map(|worker| worker.panics).sum()
     }
 }
 

@@ -129,7 +129,6 @@ pub struct ProcessStats {
     accept_pauses: AtomicU64,
     reloads: AtomicU64,
     reloads_refused: AtomicU64,
-    panics: AtomicU64,
 }
 
 impl ProcessStats {
@@ -152,7 +151,6 @@ impl ProcessStats {
             accept_pauses: AtomicU64::new(0),
             reloads: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),
-            panics: AtomicU64::new(0),
         }
     }
 
@@ -217,11 +215,6 @@ impl ProcessStats {
         add(if applied { &self.reloads } else { &self.reloads_refused });
     }
 
-    /// Counts a task outside of the workers that ended in a panic.
-    pub fn panicked(&self) {
-        add(&self.panics);
-    }
-
     /// The phase of the process.
     #[must_use]
     pub fn phase(&self) -> Phase {
@@ -255,7 +248,6 @@ impl ProcessStats {
             accept_pauses: read(&self.accept_pauses),
             reloads: read(&self.reloads),
             reloads_refused: read(&self.reloads_refused),
-            panics: read(&self.panics),
         }
     }
 }
@@ -309,8 +301,6 @@ pub struct ProcessSnapshot {
     pub reloads: u64,
     /// Reloads that were refused because of their configuration.
     pub reloads_refused: u64,
-    /// Tasks outside of the workers that ended in a panic.
-    pub panics: u64,
 }
 
 /// The values of the process that may fall as well as rise.
