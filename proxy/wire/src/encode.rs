@@ -260,7 +260,8 @@ pub fn command_complete(out: &mut Vec<u8>, tag: &str) {
 }
 
 /// Appends a RowDescription whose columns have these names, the type `text` and the text format.
-/// None belongs to a table. The console's results begin with it; [`text_row`] appends their rows.
+/// None belongs to a table. Servers that tests play begin their results with it; [`text_row`]
+/// appends the rows.
 pub fn text_columns(out: &mut Vec<u8>, names: &[&str]) {
     let field = |name: &&str| FieldDescription::new((*name).to_owned(), 0, 0, TEXT_OID, -1, -1, 0);
     push(out, &RowDescription::new(names.iter().map(field).collect()));

@@ -90,14 +90,6 @@ impl<'a> Parameters<'a> {
         })
     }
 
-    /// The last value that was sent for `name`, which is the one that PostgreSQL uses. `None` when
-    /// the name was not sent; a name that was sent without a value has an empty one. The name is
-    /// compared byte for byte, so its case matters.
-    #[must_use]
-    pub fn get(&self, name: &[u8]) -> Option<&'a [u8]> {
-        self.iter().filter(|(n, _)| *n == name).last().map(|(_, value)| value)
-    }
-
     /// Names of the protocol options that the client asks for, each with its prefix `_pq_.`, in the
     /// order sent and as often as sent; empty for most clients. pgimbal knows none of them, and
     /// [`crate::encode::negotiate_protocol_version`] tells the client so.
@@ -250,11 +242,11 @@ mod tests {
     }
 
     #[test]
-    fn pairs_keep_their_order_and_the_last_of_a_name_counts() {
+    fn pairs_keep_their_order() {
         let found = startup(0x30000, b"user\0ann\0database\0shop\0user\0bob\0\0");
-        assert_eq!(found.iter().count(), 3);
-        assert_eq!(found.get(b"user"), Some(&b"bob"[..]));
-        assert_eq!(found.get(b"options"), None);
+        let pairs: [(&[u8], &[u8]); 3] =
+            [(b"user", b"ann"), (b"database", b"shop"), (b"user", b"bob")];
+        assert!(found.iter().eq(pairs));
     }
 
     #[test]
