@@ -64,12 +64,6 @@ impl Node {
         fs::write(self.data().join("standby.signal"), "").expect("standby.signal");
     }
 
-    /// Makes the node a primary on its own timeline, from its next start on, as an operator does
-    /// who removes `standby.signal`.
-    pub fn become_primary_at_start(&mut self) {
-        let _ = fs::remove_file(self.data().join("standby.signal"));
-    }
-
     /// Makes the node, a running standby, receive no more WAL.
     ///
     /// # Panics
