@@ -1,0 +1,3 @@
+//! One budget for a server, over all replicas.
+
+pub mod slots;
