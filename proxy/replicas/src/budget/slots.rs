@@ -89,8 +89,9 @@ pub struct Holding {
 impl Slots {
     /// Returns every holder of every slot, by slot.
     pub fn holdings(&self) -> impl Iterator<Item = Holding> {
-        self.states.iter().flat_map(|(slot, state)| {
-            state.holders.iter().map(|holder| Holding {
+        // What a broken document says beyond is nobody's.
+        self.states.range(..MAX_SLOTS).flat_map(|(slot, state)| {
+            state.holders.iter().take(MAX_SLOTS.into()).map(|holder| Holding {
                 tenure: Tenure { slot: *slot, since: state.since, holder: *holder },
                 counter: state.counter,
                 of: state.of.clamp(1, MAX_SLOTS),
@@ -106,6 +107,15 @@ impl Slots {
     pub fn holding_of(&self, who: Instance) -> Option<Holding> {
         let mine = self.holdings().filter(|holding| holding.tenure.holder == who);
         mine.min_by_key(|holding| (holding.contested, holding.tenure.slot))
+    }
+
+    /// Whether `who` holds nothing, a slot alone, or a contested one of whose holders it is the
+    /// least: the others leave it.
+    #[must_use]
+    pub(super) fn is_least_holder(&self, who: Instance) -> bool {
+        let Some(mine) = self.holding_of(who) else { return true };
+        let slot = mine.tenure.slot;
+        self.holdings().filter(|h| h.tenure.slot == slot).all(|h| h.tenure.holder >= who)
     }
 
     /// Returns the slots with one for `who` added: the lowest free one below `of`, of which one
@@ -139,13 +149,13 @@ impl Slots {
     }
 
     /// Returns the slots without `who`, which must have no server connection any more. `None` if it
-    /// holds nothing.
+    /// holds nothing. `proven`: no server shows a process of a silent holder before it.
     #[must_use]
-    pub fn release(&self, who: Instance) -> Option<Self> {
+    pub fn release(&self, who: Instance, proven: bool) -> Option<Self> {
         let slot = self.holding_of(who)?.tenure.slot;
         self.changed(slot, |state| {
             state.holders.remove(&who);
-            state.swept = false;
+            state.swept &= !proven;
         })
     }
 
@@ -240,7 +250,7 @@ mod tests {
         assert_eq!(swept.sweep(a.tenure), None);
         let c = swept.claim(C, 2).unwrap().holding_of(C).unwrap();
         assert!((c.tenure.slot, c.after_sweep) == (0, true) && c.tenure.since > a.tenure.since);
-        let left = slots.release(B).unwrap().claim(C, 2).unwrap();
+        let left = slots.release(B, true).unwrap().claim(C, 2).unwrap();
         assert!(!left.holding_of(C).unwrap().after_sweep);
     }
 
@@ -263,7 +273,7 @@ mod tests {
         assert_eq!(ab, ba);
         assert!(ab.holding_of(A).unwrap().contested && ab.holding_of(B).unwrap().contested);
         assert_eq!(ab.renew(A), None);
-        let left = ab.release(B).unwrap();
+        let left = ab.release(B, true).unwrap();
         assert!(!left.holding_of(A).unwrap().contested);
         ab.merge(&left);
         assert_eq!(ab, left, "the later state of a chain wins");
