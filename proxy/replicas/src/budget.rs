@@ -24,7 +24,7 @@ pub mod slots;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-pub use evidence::{GRACE, SWEEP_AFTER};
+pub use evidence::{CLAIM_WITHIN, GRACE, SWEEP_AFTER};
 use message::{Message, NodeMessage};
 use node::NodeBudget;
 use slots::{Holding, Instance, Slots, Tenure};
@@ -248,7 +248,7 @@ impl Budget {
     }
 
     /// Takes in which processes of the deployment's roles a server shows, those of this replica,
-    /// `mine`, and others; asked at `at` by a connection of this replica, which is therefore seen
+    /// `mine` ([`Self::poll_message`]), and others; asked at `at` by a connection of this replica, which is therefore seen
     /// by the others as well.
     pub fn handle_look(
         &mut self,
@@ -296,7 +296,8 @@ impl Budget {
     }
 
     /// Returns what all peers are to be told at `now`: once a second, and at once when something
-    /// has changed. `pids` gives the process ids of this replica's connections to a server.
+    /// has changed. `pids` gives the process ids of this replica's connections to a server, and of
+    /// those that have ended within [`CLAIM_WITHIN`].
     pub fn poll_message(
         &mut self,
         now: Instant,
@@ -379,6 +380,12 @@ impl Budget {
     #[must_use]
     pub const fn next_timeout(&self) -> Option<Instant> {
         self.speak_at
+    }
+
+    /// Returns the newest slots that are known to stand in the store.
+    #[must_use]
+    pub const fn slots(&self) -> &Slots {
+        &self.slots
     }
 
     /// Returns the slot that this replica holds, contested ones aside; `None` if none.

@@ -25,7 +25,8 @@ pub struct Message {
 /// What a replica says of one server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeMessage {
-    /// The process ids of its server connections there, all that it knows.
+    /// The process ids of its server connections there, all that it knows, and of those that have
+    /// ended within [`CLAIM_WITHIN`](super::CLAIM_WITHIN).
     pub pids: BTreeSet<u32>,
     /// What it has lent to and borrowed from every other holder of a slot.
     pub balances: Vec<Balance>,
