@@ -18,8 +18,8 @@ pub(crate) struct World {
     of: u16,
     servers: Vec<Server>,
     processes: Vec<Process>,
-    /// Who has died, with whether it could use its tokens then, for each server.
-    dead: BTreeMap<u64, Vec<bool>>,
+    /// Who has died, with its part of the margin of each server.
+    dead: BTreeMap<u64, Vec<u32>>,
     store: (Slots, u64),
     /// Messages under way: when they arrive, to whom, and the document that goes with them.
     messages: Vec<(Instant, u64, Message, Slots)>,
@@ -233,8 +233,8 @@ impl World {
     fn crash(&mut self, index: usize) {
         let process = self.processes.remove(index);
         self.seen.crashes += 1;
-        let usable = (0..self.servers.len()).map(|node| is_usable(&process, node)).collect();
-        self.dead.insert(process.id, usable);
+        let margin = (0..self.servers.len()).map(|node| of_margin(&process, node)).collect();
+        self.dead.insert(process.id, margin);
         let longest = [500, 5_000, 120_000][self.random.below(3)];
         for server in &mut self.servers {
             let random = &mut self.random;
@@ -257,14 +257,13 @@ impl World {
             let mut limit = server.total;
             for owner in owners.keys() {
                 let alive = self.processes.iter().find(|process| process.id == *owner);
-                let usable = match alive {
-                    Some(process) => is_usable(process, node),
-                    None => self.dead.get(owner).is_some_and(|usable| usable[node]),
+                limit += match alive {
+                    Some(process) => of_margin(process, node),
+                    None => self.dead.get(owner).map_or(0, |of_margin| of_margin[node]),
                 };
-                limit += if usable { 0 } else { BARE };
             }
             let count: u32 = owners.values().sum();
-            assert!(count <= limit, "{node}: {owners:?}, {}, {limit}", server.total);
+            assert!(count <= limit, "{node}: {owners:?}, {}, {limit}\n{}", server.total, self.told(node));
             self.seen.bare += u64::from(count > server.total);
             self.seen.full += u64::from(count == server.total);
         }
@@ -316,6 +315,16 @@ impl World {
         }
     }
 
+    /// What the replicas know, for who reads a failure.
+    fn told(&self, node: usize) -> String {
+        let lines = self.processes.iter().map(|process| {
+            let (status, slots) = (process.budget.status(&name(node)), process.budget.slots());
+            let held: Vec<_> = slots.holdings().map(|holding| holding.tenure).collect();
+            format!("{}: {status:?} {:?} {held:?}\n", process.id, process.nodes[node].allowance)
+        });
+        lines.chain([format!("store: {:?}", self.store.0)]).collect()
+    }
+
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
@@ -324,7 +333,13 @@ impl World {
     }
 }
 
-fn is_usable(process: &Process, node: usize) -> bool {
-    let status = process.budget.status(&name(node));
-    status.is_some_and(|status| status.standing == Standing::Usable)
+/// How many connections beyond its tokens a replica may have: those that it was allowed before it
+/// could use its tokens stay until they can be closed.
+fn of_margin(process: &Process, node: usize) -> u32 {
+    let Some(status) = process.budget.status(&name(node)) else { return BARE };
+    if status.standing != Standing::Usable {
+        return BARE;
+    }
+    let tokens = (status.share + status.borrowed).saturating_sub(status.lent);
+    process.nodes[node].used().saturating_sub(tokens).min(BARE)
 }
