@@ -20,6 +20,7 @@ use crate::admin::console::{Console, Control, ControlRequest, ReloadRefused};
 use crate::admin::http;
 use crate::credentials::{self, CredentialManager};
 use crate::descriptors;
+use crate::budget::ServerBudgets;
 use crate::directory::PoolDirectory;
 use crate::login::{ContextError, CurrentLoginContext, LoginContext};
 use crate::names;
@@ -352,6 +353,7 @@ impl Workers {
                 });
             })?;
         let collector = Collector::new(askers, Arc::clone(process))
+            .with_budgets(ServerBudgets::new(Arc::clone(prepared.directory.budgets())))
             .with_clusters(clusters.clone())
             .with_credentials(credentials.clone());
         let console = Arc::new(Console::new(collector.clone(), configs.subscribe(), control));

@@ -13,6 +13,7 @@ use pgimbal_pooler::pool::stats::{ClientSnapshot, PoolSnapshot, ServerSnapshot, 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use crate::budget::{ServerBudgets, ServerStatus};
 use crate::credentials::{CredentialManager, CredentialsStatus};
 use crate::topology::{ClusterStatus, Clusters};
 
@@ -48,6 +49,7 @@ pub struct Collector {
     process: Arc<ProcessStats>,
     clusters: Clusters,
     credentials: CredentialManager,
+    budgets: ServerBudgets,
     /// The pools of each worker as it told them last: a counter that went back because its worker
     /// was late would look like a restart, and then like a burst.
     known: Arc<Mutex<Vec<WorkerSnapshot>>>,
@@ -67,6 +69,7 @@ impl Collector {
             process,
             clusters: Clusters::default(),
             credentials: CredentialManager::idle(),
+            budgets: ServerBudgets::default(),
             known,
         }
     }
@@ -83,6 +86,19 @@ impl Collector {
     #[must_use]
     pub fn with_credentials(self, credentials: CredentialManager) -> Self {
         Self { credentials, ..self }
+    }
+
+    /// The same collector, whose snapshots have the budgets of servers; without this call they have
+    /// none.
+    #[must_use]
+    pub fn with_budgets(self, budgets: ServerBudgets) -> Self {
+        Self { budgets, ..self }
+    }
+
+    /// The budgets of servers.
+    #[must_use]
+    pub const fn budgets(&self) -> &ServerBudgets {
+        &self.budgets
     }
 
     /// The manager of passwords that rotate.
@@ -122,7 +138,8 @@ impl Collector {
         }
         let clusters = self.clusters.status().await;
         let credentials = self.credentials.status().await;
-        Snapshot { clusters, credentials, ..self.merge(answers) }
+        let budgets = self.budgets.status();
+        Snapshot { clusters, credentials, budgets, ..self.merge(answers) }
     }
 
     fn merge(&self, answers: Vec<Option<WorkerSnapshot>>) -> Snapshot {
@@ -146,6 +163,7 @@ impl Collector {
             process: self.process.snapshot(),
             clusters: Vec::new(),
             credentials: CredentialsStatus::default(),
+            budgets: Vec::new(),
         }
     }
 }
@@ -168,6 +186,8 @@ pub struct Snapshot {
     /// The status of the passwords that rotate; empty when none does, or their task did not answer
     /// within a second.
     pub credentials: CredentialsStatus,
+    /// The budget of each server that a connection was to be opened to.
+    pub budgets: Vec<ServerStatus>,
 }
 
 impl Snapshot {

@@ -66,6 +66,7 @@ pub(super) enum Command {
 /// A table of SHOW.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Show {
+    Budget,
     Clients,
     Config,
     Credentials,
@@ -95,6 +96,7 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("SHOW USERS", "the users of the configuration"),
     ("SHOW NODES", "each node of each cluster: what it is, how far behind, and why"),
     ("SHOW FAILOVERS", "the changes of primary that were seen, and what they meant to clients"),
+    ("SHOW BUDGET", "the connections to each server: how many there may be, and who waits"),
     ("SHOW CREDENTIALS", "each password that rotates: its generations, and who uses which"),
     ("SHOW CONFIG", "the options in force, their defaults, and whether a reload changes them"),
     ("SHOW LISTS", "how many there are of everything"),
@@ -237,6 +239,7 @@ fn show(table: &str) -> Option<Command> {
         "CONFIG" => Show::Config,
         "CREDENTIALS" => Show::Credentials,
         "DATABASES" => Show::Databases,
+        "BUDGET" => Show::Budget,
         "FAILOVERS" => Show::Failovers,
         "HELP" => Show::Help,
         "LISTS" => Show::Lists,
