@@ -95,7 +95,10 @@ fn budget_of_21_roles_is_never_exceeded_and_everybody_is_served() {
             });
         });
         let counts: Vec<usize> = served.iter().map(|count| count.load(Relaxed)).collect();
-        println!("{workers} workers: at most {most} of {limit}, {counts:?}, slowest {slowest:?} ms");
+        let given_up = shown(&proxy, "given_up");
+        println!(
+            "{workers} workers: at most {most} of {limit}, {counts:?}, slowest {slowest:?} ms, {given_up} given up"
+        );
         assert!(most <= limit, "{most} connections, and {limit} are allowed");
         assert!(most >= limit - 1, "{most} connections: the budget is not used");
         let least = counts.iter().min().copied().unwrap_or(0);

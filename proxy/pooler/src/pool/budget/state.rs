@@ -342,6 +342,9 @@ impl State {
     }
 
     pub(super) fn wants_limits(&self, role: &str, database: &str, now: Instant) -> bool {
+        if self.config.limit == ServerLimit::Off {
+            return false;
+        }
         let is_old = |cap: Option<&Cap>| cap.is_none_or(|cap| cap.is_old(now));
         (self.config.limit == ServerLimit::Auto && self.settings.is_none())
             || is_old(self.roles.get(role))
