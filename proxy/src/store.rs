@@ -11,11 +11,13 @@ use pgimbal_config::{Config, StoreKind};
 use zeroize::Zeroizing;
 
 use self::file::FileStore;
+use self::kubernetes::KubernetesStore;
 use self::memory::MemoryStore;
 pub use error::StoreError;
 
 mod error;
 mod file;
+mod kubernetes;
 mod memory;
 
 /// Time limit of each call, a login at Vault included: as long as one request to Vault may take by
@@ -30,6 +32,10 @@ pub const MAX_DOCUMENT: usize = 1 << 20;
 /// already an accident; the next one is refused until an operator has looked.
 const MAX_ASIDE: usize = 4;
 
+/// How often a store is looked at that does not tell of changes, as often as Vault's roles are by
+/// default.
+const POLL: Duration = Duration::from_secs(30);
+
 /// The store that the table `[store]` names, shared by whoever holds a reference. Dropping it ends
 /// its watch.
 #[derive(Debug)]
@@ -42,6 +48,7 @@ pub struct Store {
 enum Driver {
     Memory(MemoryStore),
     File(FileStore),
+    Kubernetes(KubernetesStore),
 }
 
 /// The state of a document in a store: one of its states, equal for equal states only. It is
@@ -53,6 +60,8 @@ pub struct Version(VersionOf);
 enum VersionOf {
     /// A counter of this process.
     Count(u64),
+    /// A resourceVersion of Kubernetes, whose text means nothing.
+    Text(Box<str>),
     /// The SHA-256 of a file's bytes.
     Hash([u8; 32]),
 }
@@ -78,7 +87,8 @@ impl Store {
         let driver = match config.store.kind {
             StoreKind::Memory => Driver::Memory(MemoryStore::default()),
             StoreKind::File => Driver::File(FileStore::new(config)?),
-            StoreKind::Kubernetes | StoreKind::Vault => {
+            StoreKind::Kubernetes => Driver::Kubernetes(KubernetesStore::new(config)?),
+            StoreKind::Vault => {
                 return Err(StoreError::unusable("store", "this kind is not here yet"));
             }
         };
@@ -108,6 +118,7 @@ impl Store {
         match &self.driver {
             Driver::Memory(_) => memory::LOCATION,
             Driver::File(store) => store.location(),
+            Driver::Kubernetes(store) => store.location(),
         }
     }
 
@@ -120,6 +131,7 @@ impl Store {
             match &self.driver {
                 Driver::Memory(store) => Ok(store.read()),
                 Driver::File(store) => store.read().await,
+                Driver::Kubernetes(store) => store.read().await,
             }
         })
         .await
@@ -137,6 +149,7 @@ impl Store {
             match &self.driver {
                 Driver::Memory(store) => store.replace(bytes, at),
                 Driver::File(store) => store.replace(bytes, at).await,
+                Driver::Kubernetes(store) => store.replace(bytes, at).await,
             }
         })
         .await
@@ -155,6 +168,7 @@ impl Store {
             match &self.driver {
                 Driver::Memory(store) => store.set_aside(bytes),
                 Driver::File(store) => store.set_aside(bytes).await,
+                Driver::Kubernetes(store) => store.set_aside(bytes).await,
             }
         })
         .await
@@ -169,7 +183,23 @@ impl Store {
         match &self.driver {
             Driver::Memory(_) => std::future::pending().await,
             Driver::File(store) => store.changed().await,
+            Driver::Kubernetes(store) => store.changed().await,
         }
+    }
+
+    /// Asks the store whether this process has every right that it needs, without writing anything:
+    /// for `pgimbal check`.
+    ///
+    /// # Errors
+    /// [`StoreError::Forbidden`] that names the missing rights, and what [`Self::read`] returns.
+    pub async fn check_rights(&self) -> Result<(), StoreError> {
+        self.limited(async {
+            match &self.driver {
+                Driver::Memory(_) | Driver::File(_) => Ok(()),
+                Driver::Kubernetes(store) => store.check_rights().await,
+            }
+        })
+        .await
     }
 
     fn fits(&self, bytes: &[u8]) -> Result<(), StoreError> {

@@ -24,6 +24,9 @@ const NAME: &str = "store";
 /// How often a lock that another process holds is tried again; it is held for a write, which takes
 /// milliseconds.
 const LOCK_LOOK: Duration = Duration::from_millis(5);
+/// How long a lock is waited for: less than the call may take, so that the call ends with its writer
+/// and nothing is written later.
+const LOCK_LIMIT: Duration = LIMIT.saturating_sub(Duration::from_secs(1));
 /// How often [`FileStore::changed`] looks whether the file is another one.
 const LOOK: Duration = Duration::from_secs(1);
 /// Bits of a mode by which others than the owner may do anything.
@@ -216,7 +219,7 @@ impl Place {
         options.write(true).create(true).truncate(false).mode(0o600);
         options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
         let file = options.open(self.beside("lock")).map_err(|error| self.fault(&error))?;
-        let until = Instant::now() + LIMIT;
+        let until = Instant::now() + LOCK_LIMIT;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(file),
@@ -224,7 +227,7 @@ impl Place {
                 Err(TryLockError::WouldBlock) if Instant::now() >= until => {
                     return Err(StoreError::TimedOut {
                         location: self.location.clone(),
-                        limit: LIMIT,
+                        limit: LOCK_LIMIT,
                     });
                 }
                 Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_LOOK),
