@@ -103,7 +103,13 @@ impl AcceptedPasswords {
         let newer = self.entries.iter().filter(is_newer).map(|entry| entry.order).min();
         let own = known.as_ref().map_or(0, |entry| entry.order);
         let order = match newer {
-            Some(newer) => if known.is_some() { own } else { newer.saturating_sub(1) },
+            Some(newer) => {
+                if known.is_some() {
+                    own
+                } else {
+                    newer.saturating_sub(1)
+                }
+            }
             None if own > self.greatest_order() => own,
             None => self.greatest_order() + 1,
         };
@@ -171,18 +177,24 @@ impl AcceptedPasswords {
         self.entries.retain(|one| one.id.is_none_or(|id| !revocations.covers(id, one.order)));
     }
 
-    /// Puts the newest password of this process's source above what has ended by its order, unless
-    /// it was revoked by name or another one is dated later: the replica that ended all before its
-    /// own newest did not know it.
+    /// Puts the newest password of this process's source above the others where their orders do not
+    /// tell which is newer: another replica has given another password the same order, or has ended
+    /// all before its own newest and did not know this one. Not if it was revoked by name, or
+    /// another one is dated later.
     fn keep_own_newest(&mut self) {
+        let place = |entry: &Entry| (entry.order, entry.rotated_at, entry.id);
+        let Some(top) = self.entries.iter().map(place).max() else { return };
         let (own, order) = (self.own_newest(), self.greatest_order() + 1);
         let latest = self.entries.iter().filter_map(|entry| entry.rotated_at).max();
         let (ended, revocations) = (self.revocations.ended(), &self.revocations);
         for entry in &mut self.entries {
             let is_named = entry.id.is_some_and(|id| revocations.names(id));
             let is_late = entry.rotated_at.is_some() && entry.rotated_at < latest;
-            if Some(entry.number) == own && entry.order <= ended && !is_named && !is_late {
+            let is_tied = entry.order == top.0 && place(entry) != top;
+            let is_own_newest = entry.is_own && Some(entry.number) == own;
+            if is_own_newest && !is_named && !is_late && (is_tied || entry.order <= ended) {
                 entry.order = order;
+                entry.returns += u32::from(entry.retired_at.take().is_some());
             }
         }
     }
@@ -239,7 +251,7 @@ impl AcceptedPasswords {
             older -= 1;
             let end = ends.next().flatten();
             let is_covered = older < grace.generations && end.is_none_or(|end| now < end);
-            older == 0 || is_covered || Some(entry.number) == own
+            older == 0 || is_covered || entry.is_own && Some(entry.number) == own
         });
         self.entries.len() != before
     }
@@ -252,7 +264,9 @@ impl AcceptedPasswords {
     pub fn next_timeout(&self, grace: Grace) -> Option<SystemTime> {
         let own = self.own_newest();
         let ends = self.entries.iter().zip(self.ends(grace));
-        ends.filter(|(entry, _)| Some(entry.number) != own).filter_map(|(_, end)| end).min()
+        ends.filter(|(entry, _)| !entry.is_own || Some(entry.number) != own)
+            .filter_map(|(_, end)| end)
+            .min()
     }
 
     /// The time at which the grace of each entry ends; `None` for the newest, and without a limit
@@ -260,7 +274,8 @@ impl AcceptedPasswords {
     fn ends(&self, grace: Grace) -> Vec<Option<SystemTime>> {
         let successors = self.entries.iter().skip(1).map(Some).chain([None]);
         let end = |(entry, successor): (&Entry, Option<&Entry>)| {
-            let retired_at = entry.retired_at?.max(successor?.rotated_at.unwrap_or(entry.first_seen));
+            let retired_at =
+                entry.retired_at?.max(successor?.rotated_at.unwrap_or(entry.first_seen));
             retired_at.checked_add(grace.age?)
         };
         self.entries.iter().zip(successors).map(end).collect()
@@ -347,8 +362,7 @@ impl Entry {
         salt_parameters: &SaltParameters,
         number: u32,
     ) -> Self {
-        let keys =
-            ScramVerifier::of_keys(salt_parameters, *stored.stored_key, *stored.server_key);
+        let keys = ScramVerifier::of_keys(salt_parameters, *stored.stored_key, *stored.server_key);
         Self {
             number,
             is_own: false,

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pgimbal_auth::account::{LoginKeys, PasswordRank};
 use pgimbal_auth::rotation::{
-    AcceptedPasswords, CachedPassword, Grace, HistoryRecord, MAX_REVOKED, PasswordCache, Unreadable,
-    parse_history_file,
+    AcceptedPasswords, CachedPassword, Grace, HistoryRecord, MAX_REVOKED, PasswordCache,
+    Unreadable, parse_history_file,
 };
 use pgimbal_auth::verifier::SaltParameters;
 use pgimbal_config::Secret;

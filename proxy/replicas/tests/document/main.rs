@@ -2,9 +2,9 @@
 //! `PGIMBAL_SIM_SEED=s` replays one and tells it, `PGIMBAL_SIM_SEEDS=n` is a long run.
 #![allow(missing_docs, reason = "a test's name is its documentation")]
 
+mod cases;
 #[path = "../../../pooler/tests/simulation/random.rs"]
 mod random;
-mod cases;
 mod replica;
 mod world;
 
@@ -32,6 +32,9 @@ fn tell(seed: u64, told: bool) {
     for _ in 0..60 + random.below(120) {
         world.happen(&mut random);
         world.check();
+        if random.chance(5) {
+            world.check_merges();
+        }
     }
     world.heal(&mut random);
 }

@@ -46,8 +46,10 @@ pub(crate) struct Replica {
     number: u32,
     /// What its source said last; `None` before the first answer.
     pub(crate) source: Option<Password>,
+    /// Which of its passwords has become an accepted one.
+    learned: Option<Password>,
     /// The version and content of a write that it is about to send to the store.
-    pub(crate) write: Option<(u64, Vec<u8>)>,
+    pub(crate) write: Option<(u64, Document)>,
     /// What it has to write, or wants to see written.
     pub(crate) is_behind: bool,
 }
@@ -61,6 +63,7 @@ impl Replica {
             accepted: None,
             number: 0,
             source: None,
+            learned: None,
             write: None,
             is_behind: true,
         }
@@ -80,34 +83,41 @@ impl Replica {
         let wall = self.wall(time);
         let none = HistoryRecord::default();
         let record = self.document.user(USER).unwrap_or(&none);
+        let number = &mut self.number;
         let accepted = self.accepted.get_or_insert_with(|| {
             let parameters = SaltParameters { salt: salt.into(), iterations: 1 };
-            AcceptedPasswords::of_record(record, parameters, None)
+            let accepted = AcceptedPasswords::of_record(record, parameters, None);
+            *number = accepted.last_number();
+            accepted
         });
-        let number = &mut self.number;
         accepted.merge(record, GRACE, wall, || {
             *number += 1;
             *number
         });
         let record = accepted.record();
-        let _ = keys;
         self.document.merge_user(USER, record);
         self.document.prune();
+        self.learn(time, keys);
     }
 
-    pub(crate) fn merge(&mut self, bytes: &[u8], time: u64, keys: &mut Keys) {
+    pub(crate) fn merge(&mut self, other: Document, time: u64, keys: &mut Keys) {
         let before = self.document.clone();
-        self.document.merge(Document::parse(bytes).expect("a document"));
+        self.document.merge(other);
         self.document.prune();
         self.follow(time, keys);
         self.is_behind |= self.document != before;
     }
 
     pub(crate) fn fetch(&mut self, password: Password, time: u64, keys: &mut Keys) {
-        if self.source.replace(password) == Some(password) && self.accepted.is_some() {
-            return;
-        }
+        self.source = Some(password);
         self.follow(time, keys);
+    }
+
+    /// Makes the source's password an accepted one, once the salts' key is known.
+    fn learn(&mut self, time: u64, keys: &mut Keys) {
+        let Some(password) = self.source.filter(|source| self.learned != Some(*source)) else {
+            return;
+        };
         let (Some(salt), wall) = (self.salt(), self.wall(time)) else { return };
         self.number += 1;
         let dated = password.dated.map(|date| UNIX_EPOCH + Duration::from_secs(date));
@@ -115,6 +125,7 @@ impl Replica {
         if let Some(accepted) = &mut self.accepted {
             accepted.learn(self.number, dated, keys, wall);
             accepted.handle_timeout(GRACE, wall);
+            self.learned = self.source;
             self.document.merge_user(USER, accepted.record());
             self.document.prune();
             self.is_behind = true;
@@ -141,24 +152,23 @@ impl Replica {
         let mut is_accepted = |number: &u32| {
             let keys = keys.of(salt, *number);
             let verifier = keys.verifier().expect("a verifier");
-            accepted.accepted().any(|(_, own)| {
-                own.verifier().is_some_and(|own| own.keys().0 == verifier.keys().0)
-            })
+            accepted
+                .accepted()
+                .any(|(_, own)| own.verifier().is_some_and(|own| own.keys().0 == verifier.keys().0))
         };
         (0..passwords).filter(|number| is_accepted(number)).collect()
     }
 
     /// What is to be written over `stored`; `None` when the store has it all. A replica that has
     /// no salts' key makes one, and uses it once it is written.
-    pub(crate) fn prepare(&self, stored: &[u8], random: [u8; 32]) -> Option<Document> {
-        let stored = Document::parse(stored).expect("a document");
+    pub(crate) fn prepare(&self, stored: &Document, random: [u8; 32]) -> Option<Document> {
         let mut wanted = self.document.clone();
         wanted.merge(stored.clone());
-        wanted.follow(&stored);
+        wanted.follow(stored);
         if wanted.salts().is_none() {
             wanted.set_salts(SaltsKey::new(random));
         }
         wanted.prune();
-        (wanted != stored).then_some(wanted)
+        (wanted != *stored).then_some(wanted)
     }
 }

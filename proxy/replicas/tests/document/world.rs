@@ -9,7 +9,7 @@ use super::replica::{CLUSTER, Keys, Password, Replica};
 
 const HOUR: i64 = 3600;
 /// A field that a later version has written into the store.
-const LATER: &str = r#"{"version": 1, "later": {"a": [1, {"b": 2}]},
+const LATER: &[u8] = br#"{"version": 1, "later": {"a": [1, {"b": 2}]},
     "clusters": {"main": {"later": true, "hold": {"counter": 0, "instance": "0", "value": false}}}}"#;
 
 pub(crate) struct World {
@@ -19,11 +19,11 @@ pub(crate) struct World {
     replicas: Vec<Replica>,
     /// Which part of a divided network each replica is in.
     parts: Vec<usize>,
-    stored: Vec<u8>,
+    stored: Document,
     version: u64,
     is_store_away: bool,
     /// Messages under way: from, to, document.
-    messages: Vec<(usize, usize, Vec<u8>)>,
+    messages: Vec<(usize, usize, Document)>,
     passwords: Vec<Password>,
     is_dated: bool,
     /// Passwords that were revoked, once that stood in the store.
@@ -48,7 +48,8 @@ impl World {
             parts: vec![0; count],
             revoking: vec![BTreeSet::new(); count],
             replicas,
-            stored: if random.chance(30) { LATER.into() } else { Vec::new() },
+            stored: Document::parse(if random.chance(30) { LATER } else { b"" })
+                .expect("a document"),
             version: 0,
             is_store_away: random.chance(20),
             messages: Vec::new(),
@@ -147,9 +148,9 @@ impl World {
 
     fn send(&mut self, from: usize, random: &mut Random) {
         let to = random.below(self.replicas.len());
-        let bytes = self.replicas[from].document.to_bytes().to_vec();
+        let sent = self.replicas[from].document.clone();
         for _ in 0..1 + usize::from(random.chance(20)) {
-            self.messages.push((from, to, bytes.clone()));
+            self.messages.push((from, to, sent.clone()));
         }
     }
 
@@ -157,11 +158,11 @@ impl World {
         if self.messages.is_empty() {
             return;
         }
-        let (from, to, bytes) = self.messages.swap_remove(random.below(self.messages.len()));
+        let (from, to, sent) = self.messages.swap_remove(random.below(self.messages.len()));
         if self.parts[from] != self.parts[to] || random.chance(10) {
             return;
         }
-        self.replicas[to].merge(&bytes, self.time, &mut self.keys);
+        self.replicas[to].merge(sent, self.time, &mut self.keys);
         self.say(|| format!("{to}: hears {from}"));
     }
 
@@ -172,15 +173,14 @@ impl World {
             return;
         }
         match self.replicas[at].write.take() {
-            Some((version, bytes)) if version == self.version => {
-                self.stored = bytes;
+            Some((version, document)) if version == self.version => {
+                self.stored = document;
                 self.version += 1;
                 self.say(|| format!("{at}: writes version {}", self.version));
-                let bytes = self.stored.clone();
-                self.replicas[at].merge(&bytes, self.time, &mut self.keys);
+                self.replicas[at].merge(self.stored.clone(), self.time, &mut self.keys);
                 let (revoked, stored) = (std::mem::take(&mut self.revoking[at]), &self.stored);
                 // What was added while the write was under way is still to be stored.
-                if Document::parse(stored).expect("a document") == self.replicas[at].document {
+                if *stored == self.replicas[at].document {
                     self.revoked.extend(revoked);
                 } else {
                     self.revoking[at] = revoked;
@@ -188,15 +188,13 @@ impl World {
             }
             Some(_) => self.say(|| format!("{at}: is late")),
             None => {
-                let bytes = self.stored.clone();
+                let stored = self.stored.clone();
                 let key: [u8; 32] = std::array::from_fn(|_| random.next() as u8);
-                let wanted = self.replicas[at].prepare(&bytes, key);
-                self.replicas[at].merge(&bytes, self.time, &mut self.keys);
-                let stored = Document::parse(&bytes).expect("a document");
+                let wanted = self.replicas[at].prepare(&stored, key);
+                self.replicas[at].merge(stored.clone(), self.time, &mut self.keys);
                 self.replicas[at].document.follow(&stored);
                 self.replicas[at].is_behind = wanted.is_some();
-                self.replicas[at].write =
-                    wanted.map(|wanted| (self.version, wanted.to_bytes().to_vec()));
+                self.replicas[at].write = wanted.map(|wanted| (self.version, wanted));
                 self.say(|| format!("{at}: reads version {}", self.version));
             }
         }
@@ -210,13 +208,26 @@ impl World {
         let mut replica = Replica::new(self.instances, self.replicas[at].clock);
         self.revoking[at].clear();
         if !self.is_store_away {
-            replica.merge(&self.stored, self.time, &mut self.keys);
+            replica.merge(self.stored.clone(), self.time, &mut self.keys);
         }
         self.replicas[at] = replica;
     }
 
     /// What must hold at any time.
     pub(crate) fn check(&mut self) {
+        let (seed, count) = (self.seed, self.passwords.len() as u32);
+        for (replica, revoking) in self.replicas.iter().zip(&self.revoking) {
+            if revoking.is_empty() {
+                continue;
+            }
+            let accepted = replica.accepted(&mut self.keys, count);
+            let wrong = revoking.iter().find(|number| accepted.contains(number));
+            assert_eq!(wrong, None, "revoked and accepted at one replica, seed {seed}");
+        }
+    }
+
+    /// What must hold of any three documents.
+    pub(crate) fn check_merges(&self) {
         let seed = self.seed;
         let documents: Vec<&Document> = self.replicas.iter().map(|one| &one.document).collect();
         let merged = |one: &Document, other: &Document| {
@@ -233,27 +244,24 @@ impl World {
         assert_eq!(pruned, *a, "pruned once is pruned, seed {seed}");
         let again = Document::parse(&a.to_bytes()).expect("a document");
         assert_eq!(again, *a, "read back, seed {seed}");
-        let count = self.passwords.len() as u32;
-        for (replica, revoking) in self.replicas.iter().zip(&self.revoking) {
-            let accepted = replica.accepted(&mut self.keys, count);
-            let wrong = revoking.iter().find(|number| accepted.contains(number));
-            assert_eq!(wrong, None, "revoked and accepted at one replica, seed {seed}");
-        }
     }
 
     /// All trouble ends: then all must agree, also when all start anew.
     pub(crate) fn heal(&mut self, random: &mut Random) {
         (self.is_store_away, self.messages) = (false, Vec::new());
         let decided = self.greatest_hold();
+        self.check_merges();
         let newest = self.passwords.len() - 1;
         for at in 0..self.replicas.len() {
             self.settle(at, random);
             self.fetch(at, newest);
         }
-        for _ in 0..2 {
+        // Twice for what is known, once more for what a replica concludes from it.
+        for _ in 0..3 {
             (0..self.replicas.len()).for_each(|at| self.settle(at, random));
         }
         assert_eq!(self.greatest_hold(), decided, "the last word, seed {}", self.seed);
+        self.check_documents();
         self.check_agreement();
         let written = self.version;
         (0..self.replicas.len()).for_each(|at| self.settle(at, random));
@@ -261,6 +269,7 @@ impl World {
         for at in 0..self.replicas.len() {
             self.crash(at);
         }
+        self.check_documents();
         self.check_agreement();
         for at in 0..self.replicas.len() {
             // The first answer after a start comes from a standby that lags.
@@ -271,8 +280,7 @@ impl World {
 
     /// The greatest HOLD or RESUME that anybody still knows.
     fn greatest_hold(&self) -> Option<(Stamp, bool)> {
-        let stored = Document::parse(&self.stored).expect("a document");
-        let documents = self.replicas.iter().map(|one| &one.document).chain([&stored]);
+        let documents = self.replicas.iter().map(|one| &one.document).chain([&self.stored]);
         let clusters = documents.filter_map(|document| document.cluster(CLUSTER));
         clusters.map(|cluster| (cluster.hold_stamp(), cluster.is_held())).max()
     }
@@ -289,11 +297,9 @@ impl World {
 
     fn check_agreement(&mut self) {
         let (seed, count) = (self.seed, self.passwords.len() as u32);
-        let stored = Document::parse(&self.stored).expect("a document");
         let newest = count - 1;
         for at in 0..self.replicas.len() {
             let replica = &self.replicas[at];
-            assert_eq!(replica.document, stored, "replica {at} disagrees, seed {seed}");
             let accepted = replica.accepted(&mut self.keys, count);
             let first = self.replicas[0].accepted(&mut self.keys, count);
             assert_eq!(accepted, first, "replica {at} accepts others, seed {seed}");
@@ -303,7 +309,14 @@ impl World {
             let wrong = self.revoked.iter().find(|number| accepted.contains(number));
             assert_eq!(wrong, None, "replica {at} accepts a revoked one, seed {seed}");
         }
-        let text = serde_json::to_string(&stored).expect("JSON");
+    }
+
+    fn check_documents(&self) {
+        let (seed, stored) = (self.seed, &self.stored);
+        for (at, replica) in self.replicas.iter().enumerate() {
+            assert_eq!(replica.document, *stored, "replica {at} disagrees, seed {seed}");
+        }
+        let text = serde_json::to_string(stored).expect("JSON");
         assert_eq!(
             text.contains(r#""later":{"a":[1,{"b":2}]}"#),
             text.contains(r#""later":true"#),
