@@ -25,6 +25,7 @@ mod require_auth;
 mod scratch;
 mod secret;
 mod sources;
+mod store;
 mod suggest;
 mod table;
 mod tls;
@@ -48,6 +49,7 @@ pub use reload::{ReloadChanges, config_after_reload, reload_changes};
 pub use require_auth::{AuthMethod, AuthMethods};
 pub use secret::Secret;
 pub use sources::Overrides;
+pub use store::StoreConfig;
 pub use suggest::nearest;
 pub use tls::{ClientTls, SYSTEM_ROOTS, ServerTls, Verification};
 pub use uri::credentials_in_uri;
@@ -55,5 +57,5 @@ pub use user::{PasswordForm, ServerPassword, SourceConfig, UserConfig};
 pub use vault::VaultConfig;
 pub use words::{
     AuthType, ChannelBinding, HiddenState, HistoryPlace, LogFormat, LostTransactionError,
-    OnClientGone, PoolMode, ReplicaFallback, Route, SslMode, VaultLogin, Verify,
+    OnClientGone, PoolMode, ReplicaFallback, Route, SslMode, StoreKind, VaultLogin, Verify,
 };

@@ -59,6 +59,8 @@ const NODES: &str = "A node of a cluster.";
 const CLIENT_TLS: &str = "TLS towards clients.";
 const SERVER_TLS: &str = "TLS towards servers, in libpq's terms. A server behind a Unix socket \
 never uses it.";
+const STORE: &str = "Where the replicas of a deployment keep what they share: the history of \
+verifiers, revocations, decisions of operators, and the like. It never holds passwords.";
 
 struct Page {
     text: String,
@@ -77,7 +79,8 @@ impl PartVisitor for Page {
             match table {
                 "" => self.head("Top level", TOP),
                 "client_tls" => self.head("[client_tls]", CLIENT_TLS),
-                _ => self.head("[server_tls]", SERVER_TLS),
+                "server_tls" => self.head("[server_tls]", SERVER_TLS),
+                _ => self.head("[store]", STORE),
             }
             self.table = Some(table);
         }

@@ -17,6 +17,7 @@ pub mod pending_logins;
 pub mod serve;
 pub mod signals;
 pub mod state_dir;
+pub mod store;
 pub mod tcp;
 pub mod tls;
 pub mod topology;
