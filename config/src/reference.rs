@@ -60,6 +60,8 @@ const CLIENT_TLS: &str = "TLS towards clients.";
 const SERVER_TLS: &str = "TLS towards servers, in libpq's terms. A server behind a Unix socket \
 never uses it.";
 
+const PEERS: &str = "The other replicas of the deployment, which have the same `deployment_key`.";
+
 struct Page {
     text: String,
     /// The table whose rows are being written; the top level is the empty name.
@@ -77,6 +79,7 @@ impl PartVisitor for Page {
             match table {
                 "" => self.head("Top level", TOP),
                 "client_tls" => self.head("[client_tls]", CLIENT_TLS),
+                "peers" => self.head("[peers]", PEERS),
                 _ => self.head("[server_tls]", SERVER_TLS),
             }
             self.table = Some(table);

@@ -1,0 +1,1 @@
+//! Replicas that meet over loopback, and strangers at their port.
