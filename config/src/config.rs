@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::cluster::{ClusterConfig, ResolvedCluster};
 use crate::credential::CredentialConfig;
+use crate::peers::PeersConfig;
 use crate::pool::{DatabaseConfig, Host, PoolConfig, ResolvedPool};
 use crate::reader::{
     Address, Addresses, Choice, FileMode, Flag, LogFilter, Maybe, Names, NoAddresses, OrOff, Path,
@@ -60,6 +61,8 @@ settings! {
         credentials: CredentialConfig = CredentialConfig::default();
         /// The place of what the replicas of a deployment share, `[store]`.
         store: StoreConfig = StoreConfig::default();
+        /// The other replicas of the deployment, `[peers]`.
+        peers: PeersConfig = PeersConfig::default();
         /// The Vaults that passwords come from, by name.
         vaults: BTreeMap<String, VaultConfig> = BTreeMap::new();
         /// The clusters that databases may name, by name.
@@ -224,6 +227,7 @@ pub(crate) fn top_level(visitor: &mut impl PartVisitor) {
     visitor.part("client_tls", |c| &c.clients.tls, |c| &mut c.clients.tls);
     visitor.part("server_tls", |c| &c.server_tls, |c| &mut c.server_tls);
     visitor.part("store", |c| &c.store, |c| &mut c.store);
+    visitor.part("peers", |c| &c.peers, |c| &mut c.peers);
 }
 
 impl Config {

@@ -2,6 +2,7 @@
 
 use crate::cluster::{ClusterConfig, NodeConfig};
 use crate::config::{Config, PartVisitor, top_level};
+use crate::peers::PeersConfig;
 use crate::pgbouncer;
 use crate::pool::{DatabaseConfig, PoolConfig};
 use crate::store::StoreConfig;
@@ -50,6 +51,7 @@ const TABLES: [(&str, Keys); 8] = [
     ("[vaults.NAME]", || VaultConfig::keys().collect()),
     ("[clusters.NAME]", || ClusterConfig::keys().collect()),
     ("[clusters.NAME.nodes.NODE]", || NodeConfig::keys().collect()),
+    ("[peers]", || PeersConfig::keys().collect()),
     ("[client_tls]", || ClientTls::keys().collect()),
     ("[server_tls] or [databases.NAME.server_tls]", || ServerTls::keys().collect()),
     ("[store]", || StoreConfig::keys().collect()),

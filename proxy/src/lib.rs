@@ -13,6 +13,7 @@ pub mod directory;
 pub mod logging;
 pub mod login;
 mod names;
+pub mod peers;
 pub mod pending_logins;
 pub mod serve;
 pub mod signals;
