@@ -61,7 +61,6 @@ const SERVER_TLS: &str = "TLS towards servers, in libpq's terms. A server behind
 never uses it.";
 const STORE: &str = "Where the replicas of a deployment keep what they share: the history of \
 verifiers, revocations, decisions of operators, and the like. It never holds passwords.";
-
 const PEERS: &str = "The other replicas of the deployment, which have the same `deployment_key`.";
 
 struct Page {

@@ -3,4 +3,5 @@
 //!
 //! It reads no clock and draws no random number: times, ids and chance are arguments.
 
+pub mod budget;
 pub mod document;
