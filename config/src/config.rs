@@ -11,7 +11,7 @@ use crate::credential::CredentialConfig;
 use crate::pool::{DatabaseConfig, Host, PoolConfig, ResolvedPool};
 use crate::reader::{
     Address, Addresses, Choice, FileMode, Flag, LogFilter, Maybe, Names, NoAddresses, OrOff, Path,
-    Port, Positive, Span, Threads,
+    Port, Positive, Span, SpanOrNone, Threads,
 };
 use crate::table::{Settings, settings};
 use crate::tls::{ClientTls, ServerTls};
@@ -36,7 +36,7 @@ settings! {
         "stats_users" stats_users: Vec<String> as Names = "", applied, try "monitor";
         /// How long after SIGTERM new clients are still accepted: load balancers take time to notice
         /// that `/readyz` has fallen, Kubernetes' endpoints some seconds.
-        "drain_delay" drain_delay: Duration as Span = "5s", applied, try "2s";
+        "drain_delay" drain_delay: Duration as SpanOrNone = "5s", applied, try "2s";
         /// How long clients then have to come to the end of their transactions before they are cut.
         /// Kubernetes' `terminationGracePeriodSeconds` is this and `drain_delay` and 5 s more.
         "shutdown_grace" shutdown_grace: Duration as Span = "25s", applied, try "6s";
