@@ -12,7 +12,7 @@ use crate::peers::PeersConfig;
 use crate::pool::{DatabaseConfig, Host, PoolConfig, ResolvedPool};
 use crate::reader::{
     Address, Addresses, Choice, FileMode, Flag, LogFilter, Maybe, Names, NoAddresses, OrOff, Path,
-    Port, Positive, Span, Threads,
+    Port, Positive, Span, SpanOrNone, Threads,
 };
 use crate::store::StoreConfig;
 use crate::table::{Settings, settings};
@@ -36,8 +36,11 @@ settings! {
         "admin_users" admin_users: Vec<String> as Names = "", applied, try "root";
         /// Users who may only look at the console.
         "stats_users" stats_users: Vec<String> as Names = "", applied, try "monitor";
-        /// How long SIGTERM lets transactions come to their end before it cuts them; Kubernetes
-        /// kills after 30 s, systemd after 90 s.
+        /// How long after SIGTERM new clients are still accepted: load balancers take time to notice
+        /// that `/readyz` has fallen, Kubernetes' endpoints some seconds.
+        "drain_delay" drain_delay: Duration as SpanOrNone = "5s", applied, try "2s";
+        /// How long clients then have to come to the end of their transactions before they are cut.
+        /// Kubernetes' `terminationGracePeriodSeconds` is this and `drain_delay` and 5 s more.
         "shutdown_grace" shutdown_grace: Duration as Span = "25s", applied, try "6s";
     }
     with {
