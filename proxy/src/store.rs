@@ -13,20 +13,24 @@ use zeroize::Zeroizing;
 use self::file::FileStore;
 use self::kubernetes::KubernetesStore;
 use self::memory::MemoryStore;
+use self::vault::VaultStore;
 pub use error::StoreError;
 
 mod error;
 mod file;
 mod kubernetes;
 mod memory;
+mod vault;
 
 /// Time limit of each call, a login at Vault included: as long as one request to Vault may take by
 /// default. A store that is well answers in milliseconds.
 pub const LIMIT: Duration = Duration::from_secs(5);
 
-/// Limit of a document's size in bytes: what a Secret of Kubernetes may hold in all. Vault's raft
-/// storage takes three quarters of it, since it keeps the document as base64.
+/// Limit of a document's size in bytes: what a Secret of Kubernetes may hold in all.
 pub const MAX_DOCUMENT: usize = 1 << 20;
+/// The same in Vault, which takes no text of JSON above 1 MiB (`max_json_string_value_length`), and
+/// whose raft storage takes no larger entry: the document lies there as base64.
+pub const MAX_DOCUMENT_IN_VAULT: usize = MAX_DOCUMENT / 4 * 3 - (64 << 10);
 
 /// How many unreadable documents are kept aside, each under a name of its own. More than one is
 /// already an accident; the next one is refused until an operator has looked.
@@ -49,6 +53,7 @@ enum Driver {
     Memory(MemoryStore),
     File(FileStore),
     Kubernetes(KubernetesStore),
+    Vault(VaultStore),
 }
 
 /// The state of a document in a store: one of its states, equal for equal states only. It is
@@ -58,7 +63,7 @@ pub struct Version(VersionOf);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum VersionOf {
-    /// A counter of this process.
+    /// A counter of this process, or Vault's number of a version.
     Count(u64),
     /// A resourceVersion of Kubernetes, whose text means nothing.
     Text(Box<str>),
@@ -88,9 +93,7 @@ impl Store {
             StoreKind::Memory => Driver::Memory(MemoryStore::default()),
             StoreKind::File => Driver::File(FileStore::new(config)?),
             StoreKind::Kubernetes => Driver::Kubernetes(KubernetesStore::new(config)?),
-            StoreKind::Vault => {
-                return Err(StoreError::unusable("store", "this kind is not here yet"));
-            }
+            StoreKind::Vault => Driver::Vault(VaultStore::new(config)?),
         };
         Ok(Self { kind: config.store.kind, driver })
     }
@@ -100,9 +103,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unusable`] as for [`Self::new`]; the store is then as before.
-    pub fn reload(&mut self, config: &Config) -> Result<(), StoreError> {
-        let _ = config;
-        Ok(())
+    pub fn reload(&self, config: &Config) -> Result<(), StoreError> {
+        match &self.driver {
+            Driver::Vault(store) => store.reload(config),
+            Driver::Memory(_) | Driver::File(_) | Driver::Kubernetes(_) => Ok(()),
+        }
     }
 
     /// Its kind, `kind` in `[store]`.
@@ -119,6 +124,7 @@ impl Store {
             Driver::Memory(_) => memory::LOCATION,
             Driver::File(store) => store.location(),
             Driver::Kubernetes(store) => store.location(),
+            Driver::Vault(store) => store.location(),
         }
     }
 
@@ -132,6 +138,7 @@ impl Store {
                 Driver::Memory(store) => Ok(store.read()),
                 Driver::File(store) => store.read().await,
                 Driver::Kubernetes(store) => store.read().await,
+                Driver::Vault(store) => store.read().await,
             }
         })
         .await
@@ -150,6 +157,7 @@ impl Store {
                 Driver::Memory(store) => store.replace(bytes, at),
                 Driver::File(store) => store.replace(bytes, at).await,
                 Driver::Kubernetes(store) => store.replace(bytes, at).await,
+                Driver::Vault(store) => store.replace(bytes, at).await,
             }
         })
         .await
@@ -169,6 +177,7 @@ impl Store {
                 Driver::Memory(store) => store.set_aside(bytes),
                 Driver::File(store) => store.set_aside(bytes).await,
                 Driver::Kubernetes(store) => store.set_aside(bytes).await,
+                Driver::Vault(store) => store.set_aside(bytes).await,
             }
         })
         .await
@@ -184,6 +193,7 @@ impl Store {
             Driver::Memory(_) => std::future::pending().await,
             Driver::File(store) => store.changed().await,
             Driver::Kubernetes(store) => store.changed().await,
+            Driver::Vault(store) => store.changed().await,
         }
     }
 
@@ -197,19 +207,27 @@ impl Store {
             match &self.driver {
                 Driver::Memory(_) | Driver::File(_) => Ok(()),
                 Driver::Kubernetes(store) => store.check_rights().await,
+                Driver::Vault(store) => store.check_rights().await,
             }
         })
         .await
     }
 
-    fn fits(&self, bytes: &[u8]) -> Result<(), StoreError> {
-        if bytes.len() > MAX_DOCUMENT {
-            return Err(StoreError::TooLarge {
-                location: self.location().into(),
-                limit: MAX_DOCUMENT,
-            });
+    /// Limit of a document's size in bytes. Less may fit where a Secret has other keys.
+    #[must_use]
+    pub const fn max_document(&self) -> usize {
+        match self.kind {
+            StoreKind::Memory | StoreKind::File | StoreKind::Kubernetes => MAX_DOCUMENT,
+            StoreKind::Vault => MAX_DOCUMENT_IN_VAULT,
         }
-        Ok(())
+    }
+
+    fn fits(&self, bytes: &[u8]) -> Result<(), StoreError> {
+        let limit = self.max_document();
+        match bytes.len() > limit {
+            true => Err(StoreError::TooLarge { location: self.location().into(), limit }),
+            false => Ok(()),
+        }
     }
 
     async fn limited<T>(

@@ -44,6 +44,7 @@ mod addresses;
 mod backoff;
 mod endpoint;
 mod health;
+mod kv;
 mod login;
 mod reply;
 mod tls;
@@ -51,6 +52,7 @@ mod token;
 mod verdict;
 
 pub use self::health::Health;
+pub use self::kv::{KvDocument, KvSecret};
 
 /// Limit of requests to one Vault at a time. Vault answers in about a millisecond, so that a
 /// thousand roles are read in well under a second; more requests would open as many connections.

@@ -120,6 +120,17 @@ impl Field {
         Duration::try_from_secs_f64(seconds.max(0.0)).ok()
     }
 
+    /// The value as a whole number; `None` for any other value.
+    pub(super) fn count(&self) -> Option<u64> {
+        match self {
+            // 2^53: above it a number of JSON is no longer exact.
+            Self::Number(number) if (0.0..9e15).contains(number) && number.fract() == 0.0 => {
+                Some(*number as u64)
+            }
+            _ => None,
+        }
+    }
+
     /// The value as a flag; `None` for every other type.
     pub(super) const fn flag(&self) -> Option<bool> {
         match self {
