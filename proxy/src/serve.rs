@@ -18,14 +18,16 @@ use crate::accept::{self, AcceptContext, BindError};
 use crate::admin::collect::{Collector, Phase, ProcessStats};
 use crate::admin::console::{Console, Control, ControlRequest, ReloadRefused};
 use crate::admin::http;
-use crate::credentials::{self, CredentialManager};
+use crate::credentials::CredentialManager;
 use crate::descriptors;
 use crate::directory::PoolDirectory;
+use crate::facts::Facts;
 use crate::login::{ContextError, CurrentLoginContext, LoginContext};
 use crate::names;
 use crate::pending_logins::PendingLogins;
 use crate::signals::{SignalRequest, Signals};
 use crate::state_dir::{self, StateDirError};
+use crate::store::StoreError;
 use crate::tls::{OwnCertificate, TlsError};
 use crate::topology::{Clusters, PreparedClusters};
 use crate::worker::{self, Channels, Common, Message};
@@ -54,6 +56,9 @@ pub enum ServeError {
     /// The directory `state_dir` cannot be used.
     #[error(transparent)]
     State(#[from] StateDirError),
+    /// The store of the replicas' facts cannot be used as it is configured.
+    #[error("store: {0}")]
+    Store(#[from] StoreError),
     /// An address of `listen`, `unix_socket_dir` or `http_listen` cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -68,7 +73,7 @@ impl ServeError {
     /// exit code is 1 then.
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::Login(_) | Self::Tls(_) | Self::Source(_) | Self::State(_))
+        !matches!(self, Self::Bind(_) | Self::Start(_))
     }
 }
 
@@ -87,7 +92,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Prepares `state_dir` (makes it, and the file of the salt key, when they are missing), reads
+    /// Prepares `state_dir` (makes it when it is missing), reads
     /// the files that the configuration names and derives what logins need. `overrides` is kept for
     /// reloads. Nothing is bound and no server is asked yet.
     ///
@@ -97,7 +102,8 @@ impl Prepared {
         if let Some(directory) = &config.credentials.state_dir {
             state_dir::prepare(directory)?;
         }
-        let salts = credentials::salt_key(&config);
+        // Until the facts say which salts the deployment has.
+        let salts = SaltKey::new(rand::random());
         let workers = u16::try_from(config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
         Ok(Self {
             directory: Arc::new(PoolDirectory::new(Arc::clone(&config), workers)?),
@@ -130,13 +136,19 @@ impl Prepared {
     ///
     /// # Errors
     /// [`ServeError`] when serving could not begin.
-    pub async fn run(self, mut signals: Signals) -> Result<(), ServeError> {
+    pub async fn run(mut self, mut signals: Signals) -> Result<(), ServeError> {
         let (listeners, http) = accept::bind(&self.config)?;
+        let facts = Facts::start(&self.config)?;
+        if signals.until_shutdown(facts.ready()).await.is_none() {
+            listeners.abandon();
+            return Ok(());
+        }
+        self.follow_salts(&facts)?;
         let process =
             Arc::new(ProcessStats::new(SystemTime::now(), self.config.clients.max_client_conn));
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
         let (configs, _) = watch::channel(Arc::clone(&self.config));
-        let workers = Workers::start(&self, &process, Control::new(control), &configs)?;
+        let workers = Workers::start(&self, &process, Control::new(control), &configs, &facts)?;
         workers.limit_clients(&self.config, &process);
         let http = http.map(|listener| {
             listener.set_nonblocking(true)?;
@@ -172,6 +184,18 @@ impl Prepared {
         }
         process.enter(Phase::Draining);
         workers.drain(grace, &process).await;
+        facts.finish().await;
+        Ok(())
+    }
+
+    /// Checks clients with the salts of the deployment; no effect when it does already. The
+    /// verifiers of the passwords in the configuration are made anew.
+    fn follow_salts(&mut self, facts: &Facts) -> Result<(), ContextError> {
+        let salts = facts.salt_key();
+        if salts.salt(b"") != self.salts.salt(b"") {
+            self.login.replace(LoginContext::new(Arc::clone(&self.config), salts.clone())?);
+            self.salts = salts;
+        }
         Ok(())
     }
 
@@ -204,9 +228,16 @@ impl Prepared {
         configs: &watch::Sender<Arc<Config>>,
     ) -> Duration {
         let mut certificates = tokio::time::interval(CERTIFICATE_LOOK);
+        let mut published = workers.facts.document();
         loop {
             tokio::select! {
                 _ = certificates.tick() => self.warn_of_certificates(),
+                Ok(()) = published.changed() => {
+                    published.mark_unchanged();
+                    if let Err(cause) = self.follow_salts(&workers.facts) {
+                        tracing::error!("clients are checked with the salts of before: {cause}");
+                    }
+                }
                 request = signals.next() => match request {
                     SignalRequest::Drain => break,
                     SignalRequest::Stop => return Duration::ZERO,
@@ -308,6 +339,7 @@ struct Workers {
     collector: Collector,
     clusters: Clusters,
     credentials: CredentialManager,
+    facts: Facts,
     console: Arc<Console>,
     logins: Arc<PendingLogins>,
     /// Limit of open files of the process.
@@ -320,6 +352,7 @@ impl Workers {
         process: &Arc<ProcessStats>,
         control: Control,
         configs: &watch::Sender<Arc<Config>>,
+        facts: &Facts,
     ) -> Result<Self, ServeError> {
         let count =
             u16::try_from(prepared.config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
@@ -335,22 +368,26 @@ impl Workers {
         }
         let senders: Arc<[_]> = senders.into();
         let to_workers = Arc::clone(&senders);
-        let credentials =
-            CredentialManager::start(&prepared.config, &prepared.salts, move |role, event| {
-                tell_all(&to_workers, || Message::Credential {
-                    role: Arc::clone(role),
-                    event: event.clone(),
-                });
-            })?;
+        let credentials = CredentialManager::start(&prepared.config, facts, move |role, event| {
+            tell_all(&to_workers, || Message::Credential {
+                role: Arc::clone(role),
+                event: event.clone(),
+            });
+        })?;
         let counts = prepared.directory.cluster_counts();
         let to_workers = Arc::clone(&senders);
-        let clusters =
-            Clusters::start(&prepared.config, counts, &credentials, move |cluster, view| {
+        let clusters = Clusters::start(
+            &prepared.config,
+            counts,
+            &credentials,
+            facts,
+            move |cluster, view| {
                 tell_all(&to_workers, || Message::Topology {
                     cluster: Arc::clone(cluster),
                     view: Arc::clone(view),
                 });
-            })?;
+            },
+        )?;
         let collector = Collector::new(askers, Arc::clone(process))
             .with_clusters(clusters.clone())
             .with_credentials(credentials.clone());
@@ -373,7 +410,18 @@ impl Workers {
         }
         let logins = PendingLogins::new((&prepared.config.clients).into());
         let open_files = descriptors::raise_limit();
-        Ok(Self { senders, threads, collector, clusters, credentials, console, logins, open_files })
+        let facts = facts.clone();
+        Ok(Self {
+            senders,
+            threads,
+            collector,
+            clusters,
+            credentials,
+            facts,
+            console,
+            logins,
+            open_files,
+        })
     }
 
     /// Sets the limits of clients to the configured ones, or to what file descriptors allow.
