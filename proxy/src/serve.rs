@@ -14,15 +14,17 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::accept::{self, AcceptContext, BindError};
+use crate::accept::{self, AcceptContext, BindError, Bound};
 use crate::admin::collect::{Collector, Phase, ProcessStats};
 use crate::admin::console::{Console, Control, ControlRequest, ReloadRefused};
 use crate::admin::http;
+use crate::cancel_keys::WrongKeyLimiter;
 use crate::credentials::{self, CredentialManager};
 use crate::descriptors;
 use crate::directory::PoolDirectory;
 use crate::login::{ContextError, CurrentLoginContext, LoginContext};
 use crate::names;
+use crate::peers::{Asked, Handlers, Kind, Peers, PeersError};
 use crate::pending_logins::PendingLogins;
 use crate::signals::{SignalRequest, Signals};
 use crate::state_dir::{self, StateDirError};
@@ -57,6 +59,9 @@ pub enum ServeError {
     /// An address of `listen`, `unix_socket_dir` or `http_listen` cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The other replicas cannot be served.
+    #[error("peers: {0}")]
+    Peers(#[from] PeersError),
     /// A thread or a runtime cannot be started.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
@@ -131,12 +136,15 @@ impl Prepared {
     /// # Errors
     /// [`ServeError`] when serving could not begin.
     pub async fn run(self, mut signals: Signals) -> Result<(), ServeError> {
-        let (listeners, http) = accept::bind(&self.config)?;
+        let Bound { clients: listeners, http, peers } = accept::bind(&self.config)?;
+        let (peers, peer_requests) = start_peers(&self.config, peers)?;
         let process =
             Arc::new(ProcessStats::new(SystemTime::now(), self.config.clients.max_client_conn));
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
         let (configs, _) = watch::channel(Arc::clone(&self.config));
-        let workers = Workers::start(&self, &process, Control::new(control), &configs)?;
+        let control = Control::new(control);
+        let workers = Workers::start(&self, &process, control, &configs, peers.clone())?;
+        workers.serve_peers(peer_requests);
         workers.limit_clients(&self.config, &process);
         let http = http.map(|listener| {
             listener.set_nonblocking(true)?;
@@ -161,6 +169,7 @@ impl Prepared {
         }
         let accepting = listeners.serve(&accept_context)?;
         process.enter(Phase::Serving);
+        peers.set_ready(true);
         self.say_ready(&places, workers.senders.len());
         let grace = self.supervise(&workers, signals, requests, &process, &configs).await;
         drop(accepting);
@@ -171,6 +180,7 @@ impl Prepared {
             let _ = http.await;
         }
         process.enter(Phase::Draining);
+        peers.set_ready(false);
         workers.drain(grace, &process).await;
         Ok(())
     }
@@ -301,6 +311,31 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
+/// The requests of other replicas, by what they are about.
+struct PeerRequests {
+    cancels: mpsc::Receiver<Asked>,
+    commands: mpsc::Receiver<Asked>,
+    rows: mpsc::Receiver<Asked>,
+}
+
+/// Begins to look for the other replicas, unless `listener`, that of `peers.listen`, is `None`.
+fn start_peers(
+    config: &Config,
+    listener: Option<std::net::TcpListener>,
+) -> Result<(Peers, PeerRequests), PeersError> {
+    let mut handlers = Handlers::default();
+    let requests = PeerRequests {
+        cancels: handlers.on(Kind::Cancel),
+        commands: handlers.on(Kind::Command),
+        rows: handlers.on(Kind::Rows),
+    };
+    let peers = match listener {
+        Some(listener) => Peers::start(config, listener, handlers)?,
+        None => Peers::default(),
+    };
+    Ok((peers, requests))
+}
+
 /// The workers, and the handles through which they are reached.
 struct Workers {
     senders: Arc<[mpsc::UnboundedSender<Message>]>,
@@ -310,6 +345,7 @@ struct Workers {
     credentials: CredentialManager,
     console: Arc<Console>,
     logins: Arc<PendingLogins>,
+    cancel_keys: Arc<WrongKeyLimiter>,
     /// Limit of open files of the process.
     open_files: u64,
 }
@@ -320,6 +356,7 @@ impl Workers {
         process: &Arc<ProcessStats>,
         control: Control,
         configs: &watch::Sender<Arc<Config>>,
+        peers: Peers,
     ) -> Result<Self, ServeError> {
         let count =
             u16::try_from(prepared.config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
@@ -353,8 +390,10 @@ impl Workers {
             })?;
         let collector = Collector::new(askers, Arc::clone(process))
             .with_clusters(clusters.clone())
-            .with_credentials(credentials.clone());
+            .with_credentials(credentials.clone())
+            .with_peers(peers.clone());
         let console = Arc::new(Console::new(collector.clone(), configs.subscribe(), control));
+        let cancel_keys = Arc::default();
         let common = Common {
             directory: Arc::clone(&prepared.directory),
             login: prepared.login.clone(),
@@ -362,7 +401,8 @@ impl Workers {
             process: Arc::clone(process),
             console: Arc::clone(&console),
             clusters: clusters.clone(),
-            cancel_keys: Arc::default(),
+            cancel_keys: Arc::clone(&cancel_keys),
+            peers,
             credentials: credentials.clone(),
             inherited_tcp: prepared.config.clients.tcp.clone(),
             key: prepared.key,
@@ -373,7 +413,26 @@ impl Workers {
         }
         let logins = PendingLogins::new((&prepared.config.clients).into());
         let open_files = descriptors::raise_limit();
-        Ok(Self { senders, threads, collector, clusters, credentials, console, logins, open_files })
+        Ok(Self {
+            senders,
+            threads,
+            collector,
+            clusters,
+            credentials,
+            console,
+            logins,
+            cancel_keys,
+            open_files,
+        })
+    }
+
+    /// Serves what other replicas ask.
+    fn serve_peers(&self, requests: PeerRequests) {
+        let PeerRequests { cancels, commands, rows } = requests;
+        let (senders, keys) = (Arc::clone(&self.senders), Arc::clone(&self.cancel_keys));
+        tokio::spawn(worker::serve_peer_cancels(cancels, senders, keys));
+        let console = Arc::clone(&self.console);
+        tokio::spawn(async move { console.serve_peers(commands, rows).await });
     }
 
     /// Sets the limits of clients to the configured ones, or to what file descriptors allow.
