@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::accept::{self, AcceptContext, BindError, Bound};
-use crate::admin::collect::{Collector, Phase, ProcessStats};
+use crate::admin::collect::{Collector, Phase, ProcessStats, SnapshotRequest};
 use crate::admin::console::{Console, Control, ControlRequest, ReloadRefused};
 use crate::admin::http;
 use crate::cancel_keys::WrongKeyLimiter;
@@ -360,17 +360,7 @@ impl Workers {
     ) -> Result<Self, ServeError> {
         let count =
             u16::try_from(prepared.config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
-        let mut senders = Vec::new();
-        let mut askers = Vec::new();
-        let mut channels = Vec::new();
-        for _ in 0..count {
-            let (tell, messages) = mpsc::unbounded_channel();
-            let (ask, snapshots) = mpsc::unbounded_channel();
-            senders.push(tell);
-            askers.push(ask);
-            channels.push(Channels { messages, snapshots });
-        }
-        let senders: Arc<[_]> = senders.into();
+        let (senders, askers, channels) = channels(count);
         let to_workers = Arc::clone(&senders);
         let credentials =
             CredentialManager::start(&prepared.config, &prepared.salts, move |role, event| {
@@ -471,6 +461,26 @@ impl Workers {
         }
         tracing::info!("bye");
     }
+}
+
+/// The channels of so many workers: for messages, for snapshots, and their receiving ends.
+#[expect(clippy::type_complexity, reason = "three lists, taken apart at once")]
+fn channels(
+    count: u16,
+) -> (
+    Arc<[mpsc::UnboundedSender<Message>]>,
+    Vec<mpsc::UnboundedSender<SnapshotRequest>>,
+    Vec<Channels>,
+) {
+    let (mut senders, mut askers, mut channels) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..count {
+        let (tell, messages) = mpsc::unbounded_channel();
+        let (ask, snapshots) = mpsc::unbounded_channel();
+        senders.push(tell);
+        askers.push(ask);
+        channels.push(Channels { messages, snapshots });
+    }
+    (senders.into(), askers, channels)
 }
 
 /// Sends every worker a message.
