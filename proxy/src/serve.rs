@@ -21,10 +21,11 @@ use rustix::process::Signal;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
-use crate::accept::{self, AcceptContext, BindError};
-use crate::admin::collect::{Collector, Phase, ProcessStats};
+use crate::accept::{self, AcceptContext, BindError, Bound};
+use crate::admin::collect::{Collector, Phase, ProcessStats, SnapshotRequest};
 use crate::admin::console::{Console, Control, ControlRequest, Pace, ReloadRefused};
 use crate::admin::http;
+use crate::cancel_keys::WrongKeyLimiter;
 use crate::credentials::CredentialManager;
 use crate::descriptors;
 use crate::directory::PoolDirectory;
@@ -32,6 +33,7 @@ use crate::facts::Facts;
 use crate::inherited::{Inherited, SocketFile};
 use crate::login::{ContextError, CurrentLoginContext, LoginContext};
 use crate::names;
+use crate::peers::{Asked, Handlers, Kind, Peers, PeersError};
 use crate::pending_logins::PendingLogins;
 use crate::service_manager;
 use crate::signals::{SignalRequest, Signals};
@@ -70,6 +72,9 @@ pub enum ServeError {
     /// An address of `listen`, `unix_socket_dir` or `http_listen` cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The other replicas cannot be served.
+    #[error("peers: {0}")]
+    Peers(#[from] PeersError),
     /// A thread or a runtime cannot be started.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
@@ -153,12 +158,16 @@ impl Prepared {
         mut signals: Signals,
         mut inherited: Inherited,
     ) -> Result<(), ServeError> {
-        let (listeners, http) = accept::bind(&self.config, &mut inherited)?;
+        let Bound { clients: listeners, http, peers } = accept::bind(&self.config, &mut inherited)?;
         inherited.close_the_rest();
         let mut passed_on = listeners.to_pass_on()?;
         if let Some(http) = &http {
             passed_on.push((http.try_clone()?.into(), SocketFile::Foreign));
         }
+        if let Some(peers) = &peers {
+            passed_on.push((peers.try_clone()?.into(), SocketFile::Foreign));
+        }
+        let (peers, peer_requests) = start_peers(&self.config, peers)?;
         let facts = Facts::start(&self.config)?;
         if signals.until_shutdown(facts.ready()).await.is_none() {
             listeners.abandon();
@@ -169,7 +178,9 @@ impl Prepared {
             Arc::new(ProcessStats::new(SystemTime::now(), self.config.clients.max_client_conn));
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
         let (configs, _) = watch::channel(Arc::clone(&self.config));
-        let workers = Workers::start(&self, &process, Control::new(control), &configs, &facts)?;
+        let control = Control::new(control);
+        let workers = Workers::start(&self, &process, control, &configs, &facts, peers.clone())?;
+        workers.serve_peers(peer_requests);
         workers.limit_clients(&self.config, &process);
         let mut http = Http::new(http, workers.collector.clone());
         if !inherited.is_take_over() {
@@ -192,6 +203,7 @@ impl Prepared {
         })?;
         process.enter(Phase::Serving);
         http.serve()?;
+        peers.set_ready(true);
         self.say_ready(&places, workers.senders.len());
         tell_ready(inherited);
         let mut requests = Requests { signals, control: requests };
@@ -200,6 +212,7 @@ impl Prepared {
             never = service_manager::keep_watchdog() => match never {},
         };
         process.enter(Phase::Draining);
+        peers.set_ready(false);
         if ending == Ending::TakenOver {
             http.end().await;
             accepting.leave();
@@ -402,6 +415,31 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
+/// The requests of other replicas, by what they are about.
+struct PeerRequests {
+    cancels: mpsc::Receiver<Asked>,
+    commands: mpsc::Receiver<Asked>,
+    rows: mpsc::Receiver<Asked>,
+}
+
+/// Begins to look for the other replicas, unless `listener`, that of `peers.listen`, is `None`.
+fn start_peers(
+    config: &Config,
+    listener: Option<std::net::TcpListener>,
+) -> Result<(Peers, PeerRequests), PeersError> {
+    let mut handlers = Handlers::default();
+    let requests = PeerRequests {
+        cancels: handlers.on(Kind::Cancel),
+        commands: handlers.on(Kind::Command),
+        rows: handlers.on(Kind::Rows),
+    };
+    let peers = match listener {
+        Some(listener) => Peers::start(config, listener, handlers)?,
+        None => Peers::default(),
+    };
+    Ok((peers, requests))
+}
+
 /// The workers, and the handles through which they are reached.
 struct Workers {
     senders: Arc<[mpsc::UnboundedSender<Message>]>,
@@ -412,6 +450,7 @@ struct Workers {
     facts: Facts,
     console: Arc<Console>,
     logins: Arc<PendingLogins>,
+    cancel_keys: Arc<WrongKeyLimiter>,
     /// Limit of open files of the process.
     open_files: u64,
 }
@@ -423,20 +462,11 @@ impl Workers {
         control: Control,
         configs: &watch::Sender<Arc<Config>>,
         facts: &Facts,
+        peers: Peers,
     ) -> Result<Self, ServeError> {
         let count =
             u16::try_from(prepared.config.workers).unwrap_or(u16::MAX).clamp(1, MAX_WORKERS);
-        let mut senders = Vec::new();
-        let mut askers = Vec::new();
-        let mut channels = Vec::new();
-        for _ in 0..count {
-            let (tell, messages) = mpsc::unbounded_channel();
-            let (ask, snapshots) = mpsc::unbounded_channel();
-            senders.push(tell);
-            askers.push(ask);
-            channels.push(Channels { messages, snapshots });
-        }
-        let senders: Arc<[_]> = senders.into();
+        let (senders, askers, channels) = channels(count);
         let to_workers = Arc::clone(&senders);
         let credentials = CredentialManager::start(&prepared.config, facts, move |role, event| {
             tell_all(&to_workers, || Message::Credential {
@@ -460,8 +490,10 @@ impl Workers {
         )?;
         let collector = Collector::new(askers, Arc::clone(process))
             .with_clusters(clusters.clone())
-            .with_credentials(credentials.clone());
+            .with_credentials(credentials.clone())
+            .with_peers(peers.clone());
         let console = Arc::new(Console::new(collector.clone(), configs.subscribe(), control));
+        let cancel_keys = Arc::default();
         let common = Common {
             directory: Arc::clone(&prepared.directory),
             login: prepared.login.clone(),
@@ -469,7 +501,8 @@ impl Workers {
             process: Arc::clone(process),
             console: Arc::clone(&console),
             clusters: clusters.clone(),
-            cancel_keys: Arc::default(),
+            cancel_keys: Arc::clone(&cancel_keys),
+            peers,
             credentials: credentials.clone(),
             inherited_tcp: prepared.config.clients.tcp.clone(),
             key: prepared.key,
@@ -490,8 +523,18 @@ impl Workers {
             facts,
             console,
             logins,
+            cancel_keys,
             open_files,
         })
+    }
+
+    /// Serves what other replicas ask.
+    fn serve_peers(&self, requests: PeerRequests) {
+        let PeerRequests { cancels, commands, rows } = requests;
+        let (senders, keys) = (Arc::clone(&self.senders), Arc::clone(&self.cancel_keys));
+        tokio::spawn(worker::serve_peer_cancels(cancels, senders, keys));
+        let console = Arc::clone(&self.console);
+        tokio::spawn(async move { console.serve_peers(commands, rows).await });
     }
 
     /// Sets the limits of clients to the configured ones, or to what file descriptors allow.
@@ -574,6 +617,26 @@ async fn outcome_of(take_over: &mut Option<TakeOver>) -> Outcome {
         Some(take_over) => take_over.outcome().await,
         None => std::future::pending().await,
     }
+}
+
+/// The channels of so many workers: for messages, for snapshots, and their receiving ends.
+#[expect(clippy::type_complexity, reason = "three lists, taken apart at once")]
+fn channels(
+    count: u16,
+) -> (
+    Arc<[mpsc::UnboundedSender<Message>]>,
+    Vec<mpsc::UnboundedSender<SnapshotRequest>>,
+    Vec<Channels>,
+) {
+    let (mut senders, mut askers, mut channels) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..count {
+        let (tell, messages) = mpsc::unbounded_channel();
+        let (ask, snapshots) = mpsc::unbounded_channel();
+        senders.push(tell);
+        askers.push(ask);
+        channels.push(Channels { messages, snapshots });
+    }
+    (senders.into(), askers, channels)
 }
 
 /// Sends every worker a message.
